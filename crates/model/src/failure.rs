@@ -1,0 +1,201 @@
+//! One error for the whole house: a kind, the operation, and a sentence that tells the reader what to do.
+//!
+//! [`Kind::policy`] is the only table from a kind to "try again or not"; the faces translate kinds to
+//! their codes in one table each.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What went wrong, in terms that decide what happens next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// The object, bucket or row does not exist.
+    NotFound,
+    /// The bucket itself does not exist.
+    NoBucket,
+    /// The credentials are unknown or wrong.
+    BadCredentials,
+    /// The credentials are good, the action is not allowed.
+    Forbidden,
+    /// The two clocks differ by more than the signature allows.
+    ClockSkew,
+    /// The endpoint asks us to slow down (429, 503 SlowDown).
+    Throttled,
+    /// The endpoint fails for now (5xx).
+    Unavailable,
+    /// No answer in time.
+    Timeout,
+    /// No connection: refused, reset, name not resolved, TLS.
+    Connect,
+    /// The object changed while it was read (412).
+    Changed,
+    /// Bytes arrived that are not what was promised: length, checksum, ETag.
+    Corrupt,
+    /// A listing broke its promise: page out of order or not advancing.
+    Disorder,
+    /// The target cannot hold this key under its own name.
+    KeyRefused,
+    /// The object is larger than the target accepts.
+    TooLarge,
+    /// No space or quota left at the target.
+    NoSpace,
+    /// The target may not be written.
+    ReadOnly,
+    /// The object is archived and must be restored first.
+    Archived,
+    /// The endpoint cannot do this.
+    Unsupported,
+    /// The request was wrong; ours or the user's.
+    Invalid,
+    /// The state does not allow it now.
+    Conflict,
+    /// The lease was lost to another worker: stop at once, write nothing.
+    LeaseLost,
+    /// Stopped on request; not an error to show.
+    Stopped,
+    /// Anything else.
+    Internal,
+}
+
+/// What to do about a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// Wait and try again; slow down as well when `throttle` is set.
+    Retry {
+        /// Also lower the number of requests in flight.
+        throttle: bool,
+    },
+    /// Nothing changes by trying again: settle the object as failed.
+    GiveUp,
+    /// The whole task cannot go on until a person acts.
+    StopTask,
+}
+
+impl Kind {
+    /// The retry table. The list of retried kinds is kept narrow on purpose.
+    pub fn policy(self) -> Policy {
+        match self {
+            Kind::Throttled | Kind::Unavailable | Kind::Timeout => Policy::Retry { throttle: true },
+            Kind::Connect | Kind::Changed | Kind::Corrupt => Policy::Retry { throttle: false },
+            Kind::NoBucket | Kind::BadCredentials | Kind::ClockSkew | Kind::NoSpace | Kind::ReadOnly => {
+                Policy::StopTask
+            }
+            Kind::LeaseLost | Kind::Stopped => Policy::StopTask,
+            _ => Policy::GiveUp,
+        }
+    }
+
+    /// The advice shown to the person who must act.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Kind::NotFound => "check the name; it may have been deleted meanwhile",
+            Kind::NoBucket => "create the bucket or correct its name",
+            Kind::BadCredentials => "check the access key and secret key",
+            Kind::Forbidden => "grant the key list, read and (at the target) write permission",
+            Kind::ClockSkew => "set this machine's clock; signatures allow 15 minutes",
+            Kind::Throttled => "the endpoint limits requests; lower --concurrency or wait",
+            Kind::Unavailable => "the endpoint fails for now; start the task again when it is healthy",
+            Kind::Timeout => "the endpoint did not answer in time; check the network between here and it",
+            Kind::Connect => "check the endpoint's address, port and TLS",
+            Kind::Changed => "the object changes while it is copied; copy it when writers pause",
+            Kind::Corrupt => "bytes differ between source and target; check the network and the stores",
+            Kind::Disorder => "the store lists out of order; set the store's order to `unknown`",
+            Kind::KeyRefused => "the target cannot hold this key; rename it or choose another target",
+            Kind::TooLarge => "raise the part size or choose a target with a larger limit",
+            Kind::NoSpace => "free space at the target, then start the task again",
+            Kind::ReadOnly => "make the target writable, then start the task again",
+            Kind::Archived => "restore the object first",
+            Kind::Unsupported => "choose an option that this store supports",
+            Kind::Invalid => "correct the named field",
+            Kind::Conflict => "wait until the state allows it",
+            Kind::LeaseLost => "nothing to do: another worker goes on",
+            Kind::Stopped => "start the task again to go on",
+            Kind::Internal => "look at the log and report it",
+        }
+    }
+}
+
+/// Which end of a migration failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// The side that is read.
+    Source,
+    /// The side that is written.
+    Target,
+    /// Neither: the service itself.
+    Here,
+}
+
+/// An error with its kind, side, operation and sentence. Never holds a secret.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// Decides retry and code.
+    pub kind: Kind,
+    /// Which end it happened at.
+    pub side: Side,
+    /// What was being done, e.g. `list`, `read`, `write_part`.
+    pub op: &'static str,
+    /// The sentence for a person: what failed and with which answer.
+    pub message: String,
+}
+
+/// Short for results of the house.
+pub type Result<T, E = Failure> = std::result::Result<T, E>;
+
+impl Failure {
+    /// A failure on our own side.
+    pub fn new(kind: Kind, op: &'static str, message: impl Into<String>) -> Self {
+        Self { kind, side: Side::Here, op, message: message.into() }
+    }
+
+    /// The same failure, attributed to `side`.
+    pub fn at(mut self, side: Side) -> Self {
+        self.side = side;
+        self
+    }
+
+    /// True when [`Kind::policy`] says that trying again may help.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self.kind.policy(), Policy::Retry { .. })
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let side = match self.side {
+            Side::Source => "source ",
+            Side::Target => "target ",
+            Side::Here => "",
+        };
+        write!(f, "{side}{}: {} ({})", self.op, self.message, self.kind.remedy())
+    }
+}
+
+impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_passing_troubles_are_retried() {
+        for kind in [Kind::Throttled, Kind::Unavailable, Kind::Timeout, Kind::Connect, Kind::Corrupt] {
+            assert!(matches!(kind.policy(), Policy::Retry { .. }), "{kind:?}");
+        }
+        for kind in [Kind::NotFound, Kind::Forbidden, Kind::Invalid, Kind::KeyRefused] {
+            assert_eq!(kind.policy(), Policy::GiveUp, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_failure_reads_as_a_sentence_with_a_remedy() {
+        let f = Failure::new(Kind::NoBucket, "list", "bucket `a` does not exist").at(Side::Source);
+        assert_eq!(
+            f.to_string(),
+            "source list: bucket `a` does not exist (create the bucket or correct its name)"
+        );
+    }
+}

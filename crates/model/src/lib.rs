@@ -1,0 +1,11 @@
+//! Nouns, identities and states of a migration.
+//!
+//! Nothing here reads a clock, opens a socket or awaits: "now" is always an argument.
+
+pub mod count;
+pub mod failure;
+pub mod key;
+pub mod policy;
+pub mod selection;
+pub mod spec;
+pub mod task;

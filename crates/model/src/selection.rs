@@ -1,0 +1,90 @@
+//! What a task selects, as a set of disjoint scopes of the source's key space.
+
+use serde::{Deserialize, Serialize};
+
+/// The selection as the client wrote it (OMS §4.1).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind", content = "entries")]
+pub enum Selection {
+    /// Entries ending in `/` are folders, all others exactly one key; `[""]` is the whole bucket.
+    Object(Vec<String>),
+    /// Plain string prefixes; `[""]` is the whole bucket.
+    Prefix(Vec<String>),
+}
+
+/// One piece of the key space.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// Every key that begins with this.
+    Prefix(String),
+    /// Exactly this key.
+    Key(String),
+}
+
+impl Scope {
+    /// The prefix to list with.
+    pub fn prefix(&self) -> &str {
+        match self {
+            Scope::Prefix(p) | Scope::Key(p) => p,
+        }
+    }
+}
+
+impl Selection {
+    /// The entries as the client wrote them.
+    pub fn entries(&self) -> &[String] {
+        match self {
+            Selection::Object(e) | Selection::Prefix(e) => e,
+        }
+    }
+
+    /// Disjoint scopes that select every wanted key exactly once, in byte order.
+    pub fn scopes(&self) -> Vec<Scope> {
+        let is_prefix = |e: &str| match self {
+            Selection::Prefix(_) => true,
+            Selection::Object(_) => e.is_empty() || e.ends_with('/'),
+        };
+        let mut sorted: Vec<&str> = self.entries().iter().map(String::as_str).collect();
+        // A prefix sorts before every key that it covers, so one pass finds what is covered already.
+        sorted.sort_by(|a, b| a.cmp(b).then(is_prefix(b).cmp(&is_prefix(a))));
+        sorted.dedup();
+        let mut scopes: Vec<Scope> = Vec::new();
+        let mut covering: Option<&str> = None;
+        for entry in sorted {
+            if covering.is_some_and(|c| entry.starts_with(c)) {
+                continue;
+            }
+            if is_prefix(entry) {
+                covering = Some(entry);
+                scopes.push(Scope::Prefix(entry.into()));
+            } else {
+                scopes.push(Scope::Key(entry.into()));
+            }
+        }
+        scopes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(entries: &[&str]) -> Vec<Scope> {
+        Selection::Object(entries.iter().map(|s| s.to_string()).collect()).scopes()
+    }
+
+    #[test]
+    fn overlapping_entries_select_once() {
+        assert_eq!(object(&["a/b", "a/", "a/c/", "z"]), [Scope::Prefix("a/".into()), Scope::Key("z".into())]);
+        assert_eq!(object(&["a", "a"]), [Scope::Key("a".into())]);
+        assert_eq!(object(&["", "x"]), [Scope::Prefix("".into())]);
+        let prefixes = Selection::Prefix(vec!["log".into(), "logs/".into(), "b".into()]);
+        assert_eq!(prefixes.scopes(), [Scope::Prefix("b".into()), Scope::Prefix("log".into())]);
+    }
+
+    #[test]
+    fn a_folder_and_the_key_of_its_name_are_two_things() {
+        assert_eq!(object(&["a", "a/"]), [Scope::Key("a".into()), Scope::Prefix("a/".into())]);
+    }
+}

@@ -1,0 +1,104 @@
+//! What a task is to do, as accepted: everything but its secrets.
+
+use serde::{Deserialize, Serialize};
+
+use crate::policy::{Check, MetadataRule, Overwrite, StoragePolicy, Window};
+use crate::selection::Selection;
+
+/// One end of a migration, by the names that the client used.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Vendor name as in OMS §5.1; empty at a destination.
+    #[serde(default)]
+    pub cloud_type: String,
+    /// Region: a name of the catalogue or an inline endpoint. For the command line a place as written.
+    pub region: String,
+    /// Bucket.
+    #[serde(default)]
+    pub bucket: String,
+    /// Tencent application id.
+    #[serde(default)]
+    pub app_id: String,
+}
+
+/// Which public face a task came through; decides limits and defaults, never behaviour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Face {
+    /// OMS v1.
+    V1,
+    /// OMS v2.
+    V2,
+    /// The command line in the foreground.
+    Cli,
+}
+
+/// A task as accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskSpec {
+    /// The face it came through.
+    pub face: Face,
+    /// What is selected at the source.
+    pub selection: Selection,
+    /// Where from.
+    pub source: Place,
+    /// Where to.
+    pub target: Place,
+    /// Put in front of each key (OMS §4.2).
+    #[serde(default)]
+    pub save_prefix: String,
+    /// Free text.
+    #[serde(default)]
+    pub description: String,
+    /// When to replace.
+    #[serde(default)]
+    pub overwrite: Overwrite,
+    /// The weakest proof accepted.
+    #[serde(default)]
+    pub check: Check,
+    /// Which metadata travels.
+    #[serde(default)]
+    pub metadata: MetadataRule,
+    /// Storage class at the target.
+    #[serde(default)]
+    pub storage: StoragePolicy,
+    /// Only objects modified after this, milliseconds since the epoch; 0: all.
+    #[serde(default)]
+    pub since_ms: i64,
+    /// Daily bandwidth windows.
+    #[serde(default)]
+    pub windows: Vec<Window>,
+    /// Write the failed-object list.
+    #[serde(default)]
+    pub record_failures: bool,
+    /// Write the success and skip lists.
+    #[serde(default)]
+    pub record_outcomes: bool,
+    /// The requester pays for source reads.
+    #[serde(default)]
+    pub requester_pays: bool,
+    /// Encrypt at the target with its key service.
+    #[serde(default)]
+    pub kms: bool,
+    /// Restore archived objects first.
+    #[serde(default)]
+    pub restore: bool,
+    /// Keep only keys that match one of these globs; empty: all.
+    #[serde(default)]
+    pub include: Vec<String>,
+    /// Drop keys that match one of these globs.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+    /// Bytes per part of large objects; 0: chosen.
+    #[serde(default)]
+    pub part_size: u64,
+    /// Most requests in flight; 0: adaptive.
+    #[serde(default)]
+    pub concurrency: u32,
+    /// Bytes per second outside all windows; 0: no limit.
+    #[serde(default)]
+    pub bandwidth: u64,
+    /// What only one face needs to give back: v1's thread_num, both overwrite spellings, and so on.
+    #[serde(default)]
+    pub echo: serde_json::Map<String, serde_json::Value>,
+}

@@ -1,0 +1,182 @@
+//! Secrets: a type that cannot be printed, and a keyring that seals them at rest with AES-256-GCM.
+
+use std::fmt;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD as B64;
+use model::failure::{Failure, Kind, Result};
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::rand::{SecureRandom, SystemRandom};
+use serde::{Deserialize, Serialize};
+
+/// Text that must not be seen: it prints as `***` and leaves only by [`Secret::expose`].
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The secret itself; every use is a place to look at in review.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// True when there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Random bytes from the operating system.
+///
+/// # Errors
+/// When the system has none to give.
+pub fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    let filled = SystemRandom::new().fill(&mut bytes);
+    filled.map_err(|_| Failure::new(Kind::Internal, "random", "the system gives no random bytes"))?;
+    Ok(bytes)
+}
+
+/// Keys by name: the first seals, any opens, so that a key can be changed without losing what it sealed.
+pub struct Keyring {
+    keys: Vec<(String, LessSafeKey)>,
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.keys.iter().map(|(id, _)| id)).finish()
+    }
+}
+
+impl Keyring {
+    /// Reads a keyring: one `name base64-of-32-bytes` a line, the newest first.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] naming the line that is wrong.
+    pub fn parse(text: &str) -> Result<Self> {
+        let mut keys = Vec::new();
+        for (i, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
+            let bad = || {
+                let m = format!("line {} of the keyring is not `name base64-of-32-bytes`", i + 1);
+                Failure::new(Kind::Invalid, "keyring", m)
+            };
+            let (id, key) = line.trim().split_once(' ').ok_or_else(bad)?;
+            let key = B64.decode(key.trim()).map_err(|_| bad())?;
+            let key = UnboundKey::new(&AES_256_GCM, &key).map_err(|_| bad())?;
+            keys.push((id.to_owned(), LessSafeKey::new(key)));
+        }
+        if keys.is_empty() {
+            return Err(Failure::new(Kind::Invalid, "keyring", "the keyring has no key"));
+        }
+        Ok(Self { keys })
+    }
+
+    /// Opens the keyring file, or makes one with a fresh key, readable by its owner only.
+    ///
+    /// # Errors
+    /// When the file cannot be read, made or understood.
+    pub fn open_or_create(path: &Path) -> Result<Self> {
+        let failed = |e: std::io::Error| {
+            Failure::new(Kind::Internal, "keyring", format!("{}: {e}", path.display()))
+        };
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                let text = format!("k1 {}\n", B64.encode(random::<32>()?));
+                let mut options = std::fs::OpenOptions::new();
+                let mut file = options.write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+                file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+                Self::parse(&text)
+            }
+            Err(e) => Err(failed(e)),
+        }
+    }
+
+    /// Seals `plain`; `context` names what it belongs to, and opening demands the same.
+    ///
+    /// # Errors
+    /// When the system has no random bytes.
+    pub fn seal(&self, context: &str, plain: &[u8]) -> Result<String> {
+        let (id, key) = &self.keys[0];
+        let nonce = random::<NONCE_LEN>()?;
+        let mut data = plain.to_vec();
+        let sealed = key.seal_in_place_append_tag(
+            Nonce::assume_unique_for_key(nonce),
+            Aad::from(context.as_bytes()),
+            &mut data,
+        );
+        sealed.map_err(|_| Failure::new(Kind::Internal, "seal", "sealing failed"))?;
+        Ok(format!("v1:{id}:{}:{}", B64.encode(nonce), B64.encode(data)))
+    }
+
+    /// Opens what [`Keyring::seal`] made.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] when the key is not in the ring or the text was altered.
+    pub fn open(&self, context: &str, sealed: &str) -> Result<Vec<u8>> {
+        let bad = |why: &str| Failure::new(Kind::Invalid, "unseal", why.to_owned());
+        let mut fields = sealed.split(':');
+        let (Some("v1"), Some(id), Some(nonce), Some(data), None) =
+            (fields.next(), fields.next(), fields.next(), fields.next(), fields.next())
+        else {
+            return Err(bad("this is not a sealed secret"));
+        };
+        let key = self.keys.iter().find(|(k, _)| k == id);
+        let (_, key) = key.ok_or_else(|| bad("the key that sealed this secret is not in the keyring"))?;
+        let nonce = B64.decode(nonce).ok().and_then(|n| n.try_into().ok());
+        let nonce: [u8; NONCE_LEN] = nonce.ok_or_else(|| bad("the sealed secret is damaged"))?;
+        let mut data = B64.decode(data).map_err(|_| bad("the sealed secret is damaged"))?;
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let plain = key.open_in_place(nonce, Aad::from(context.as_bytes()), &mut data);
+        plain.map(|p| p.to_vec()).map_err(|_| bad("the sealed secret was altered or belongs elsewhere"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ring(ids: &[(&str, u8)]) -> Keyring {
+        let text: String = ids.iter().map(|(id, b)| format!("{id} {}\n", B64.encode([*b; 32]))).collect();
+        Keyring::parse(&text).unwrap()
+    }
+
+    #[test]
+    fn sealed_opens_only_whole_and_in_its_place() {
+        let keys = ring(&[("k1", 1)]);
+        let sealed = keys.seal("task 1", b"sk").unwrap();
+        assert_eq!(keys.open("task 1", &sealed).unwrap(), b"sk");
+        assert!(keys.open("task 2", &sealed).is_err());
+        assert!(keys.open("task 1", &sealed.replace("v1:k1", "v1:k2")).is_err());
+        let mut altered = sealed.into_bytes();
+        let last = altered.len() - 3;
+        altered[last] = if altered[last] == b'A' { b'B' } else { b'A' };
+        assert!(keys.open("task 1", &String::from_utf8(altered).unwrap()).is_err());
+    }
+
+    #[test]
+    fn an_older_key_still_opens() {
+        let old = ring(&[("k1", 1)]).seal("c", b"x").unwrap();
+        assert_eq!(ring(&[("k2", 2), ("k1", 1)]).open("c", &old).unwrap(), b"x");
+        assert!(ring(&[("k2", 2)]).open("c", &old).is_err());
+    }
+
+    #[test]
+    fn a_secret_does_not_print() {
+        assert_eq!(format!("{:?}", Secret::new("hidden")), "***");
+    }
+}

@@ -1,0 +1,297 @@
+//! Bytes in flight: from a connection, a file or memory, handed on without being collected.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use model::failure::{Failure, Kind, Result};
+use pace::budget::Bandwidth;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Sleep};
+
+use crate::checksum::{Digests, Hasher, Wanted};
+use crate::http::ResponseBody;
+
+/// No chunk for this long, and the read fails as timed out.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// A stream of bytes of known length.
+#[derive(Debug)]
+pub struct Body {
+    source: Source,
+    len: u64,
+    left: u64,
+    tap: Option<Box<Tapped>>,
+    idle: Option<Pin<Box<Sleep>>>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Memory(Bytes),
+    Wire(Box<ResponseBody>),
+    Channel(mpsc::Receiver<Result<Bytes>>),
+    Body(Box<Body>),
+}
+
+/// What watches the bytes of one transfer.
+#[derive(Clone, Debug, Default)]
+pub struct Tap {
+    /// Digests to compute.
+    pub wanted: Wanted,
+    /// Slows the stream down.
+    pub bandwidth: Option<Arc<Bandwidth>>,
+    /// Counts every byte that passes, for progress and for noticing stalls.
+    pub moved: Arc<AtomicU64>,
+}
+
+/// What the tap saw, readable once the stream has ended or failed.
+#[derive(Clone, Debug, Default)]
+pub struct Seen(Arc<Mutex<(Option<Digests>, Option<Failure>)>>);
+
+impl Seen {
+    /// The digests, when the stream ended completely.
+    pub fn digests(&self) -> Option<Digests> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).0
+    }
+
+    /// The failure of the side that was read, when that was the cause.
+    pub fn failure(&self) -> Option<Failure> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).1.clone()
+    }
+
+    fn set(&self, digests: Option<Digests>, failure: Option<Failure>) {
+        let mut seen = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        seen.0 = digests.or(seen.0.take());
+        seen.1 = failure.or(seen.1.take());
+    }
+}
+
+#[derive(Debug)]
+struct Tapped {
+    hasher: Hasher,
+    bandwidth: Option<Arc<Bandwidth>>,
+    moved: Arc<AtomicU64>,
+    seen: Seen,
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl Body {
+    fn of(source: Source, len: u64) -> Self {
+        Self { source, len, left: len, tap: None, idle: None }
+    }
+
+    /// Bytes in memory.
+    pub fn bytes(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        let len = bytes.len() as u64;
+        Self::of(Source::Memory(bytes), len)
+    }
+
+    /// The body of a response of exactly `len` bytes.
+    pub(crate) fn wire(body: ResponseBody, len: u64) -> Self {
+        Self::of(Source::Wire(Box::new(body)), len)
+    }
+
+    /// Chunks from another thread, `len` bytes in all.
+    pub fn channel(receiver: mpsc::Receiver<Result<Bytes>>, len: u64) -> Self {
+        Self::of(Source::Channel(receiver), len)
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// True when there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Lets `tap` watch the bytes; the answer tells what it saw.
+    pub fn tapped(self, tap: &Tap) -> (Body, Seen) {
+        let seen = Seen::default();
+        let len = self.len;
+        let tapped = Tapped {
+            hasher: Hasher::new(tap.wanted),
+            bandwidth: tap.bandwidth.clone(),
+            moved: tap.moved.clone(),
+            seen: seen.clone(),
+            pause: None,
+        };
+        let mut body = if self.tap.is_some() { Body::of(Source::Body(Box::new(self)), len) } else { self };
+        if len == 0 {
+            seen.set(Some(tapped.hasher.finish()), None);
+        }
+        body.tap = Some(Box::new(tapped));
+        (body, seen)
+    }
+
+    /// A counter that rises while bytes pass, for noticing a stall.
+    pub(crate) fn progress(&self) -> Option<Arc<AtomicU64>> {
+        self.tap.as_ref().map(|t| t.moved.clone())
+    }
+
+    /// The next chunk; none at the end. A stream shorter or longer than promised is [`Kind::Corrupt`].
+    pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        if let Some(tap) = &mut self.tap
+            && let Some(pause) = &mut tap.pause
+        {
+            ready!(pause.as_mut().poll(cx));
+            tap.pause = None;
+        }
+        let polled = match &mut self.source {
+            Source::Memory(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Source::Memory(bytes) => Poll::Ready(Some(Ok(std::mem::take(bytes)))),
+            Source::Wire(body) => body.poll_chunk(cx),
+            Source::Channel(receiver) => receiver.poll_recv(cx),
+            Source::Body(body) => body.poll_chunk(cx),
+        };
+        let item = match polled {
+            Poll::Ready(item) => item,
+            Poll::Pending => {
+                let idle = self.idle.get_or_insert_with(|| Box::pin(tokio::time::sleep(IDLE)));
+                if idle.as_mut().poll(cx).is_ready() {
+                    let late = Failure::new(Kind::Timeout, "read", "no bytes arrived for 60 seconds");
+                    return Poll::Ready(Some(Err(self.failed(late))));
+                }
+                return Poll::Pending;
+            }
+        };
+        if let Some(idle) = &mut self.idle {
+            idle.as_mut().reset(Instant::now() + IDLE);
+        }
+        match item {
+            Some(Ok(chunk)) => {
+                let n = chunk.len() as u64;
+                if n > self.left {
+                    let long = format!("more than the promised {} bytes arrived", self.len);
+                    return Poll::Ready(Some(Err(self.failed(Failure::new(Kind::Corrupt, "read", long)))));
+                }
+                self.left -= n;
+                if let Some(tap) = &mut self.tap {
+                    tap.hasher.update(&chunk);
+                    tap.moved.fetch_add(n, Ordering::Relaxed);
+                    let wait = tap.bandwidth.as_ref().map_or(Duration::ZERO, |b| b.take(n));
+                    if !wait.is_zero() {
+                        tap.pause = Some(Box::pin(tokio::time::sleep(wait)));
+                    }
+                    if self.left == 0 {
+                        tap.seen.set(Some(tap.hasher.finish()), None);
+                    }
+                }
+                Poll::Ready(Some(Ok(chunk)))
+            }
+            Some(Err(failure)) => Poll::Ready(Some(Err(self.failed(failure)))),
+            None if self.left > 0 => {
+                let short =
+                    format!("the body ended {} bytes short of its {} bytes", self.left, self.len);
+                Poll::Ready(Some(Err(self.failed(Failure::new(Kind::Corrupt, "read", short)))))
+            }
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn failed(&mut self, failure: Failure) -> Failure {
+        if let Some(tap) = &self.tap {
+            tap.seen.set(None, Some(failure.clone()));
+        }
+        failure
+    }
+
+    /// The next chunk.
+    pub async fn chunk(&mut self) -> Option<Result<Bytes>> {
+        std::future::poll_fn(|cx| self.poll_chunk(cx)).await
+    }
+
+    /// All bytes, refused when there are more than `max`.
+    pub async fn collect(mut self, max: u64) -> Result<Bytes> {
+        if self.len > max {
+            let m = format!("{} bytes where at most {max} are accepted", self.len);
+            return Err(Failure::new(Kind::TooLarge, "read", m));
+        }
+        let mut all = Vec::with_capacity(usize::try_from(self.len).unwrap_or(0));
+        while let Some(chunk) = self.chunk().await {
+            let chunk = chunk?;
+            if chunk.len() as u64 == self.len {
+                return Ok(chunk);
+            }
+            all.extend_from_slice(&chunk);
+        }
+        Ok(all.into())
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Failure;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
+        self.get_mut().poll_chunk(cx).map(|item| item.map(|chunk| chunk.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+impl ResponseBody {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        loop {
+            let frame = ready!(Pin::new(self.incoming_mut()).poll_frame(cx));
+            return Poll::Ready(match frame {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) if data.is_empty() => continue,
+                    Ok(data) => {
+                        self.release_if_ended();
+                        Some(Ok(data))
+                    }
+                    Err(_trailers) => continue,
+                },
+                Some(Err(e)) => {
+                    Some(Err(Failure::new(Kind::Connect, "read", format!("the connection broke: {e}"))))
+                }
+                None => {
+                    self.release();
+                    None
+                }
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_short_body_is_corrupt_not_short() {
+        let (tx, rx) = mpsc::channel(1);
+        tx.send(Ok(Bytes::from_static(b"abc"))).await.unwrap();
+        drop(tx);
+        let err = Body::channel(rx, 5).collect(10).await.unwrap_err();
+        assert_eq!(err.kind, Kind::Corrupt);
+    }
+
+    #[tokio::test]
+    async fn a_tap_sees_digests_and_counts() {
+        let tap = Tap { wanted: Wanted { md5: true, crc64: false }, ..Tap::default() };
+        let (body, seen) = Body::bytes("123456789").tapped(&tap);
+        body.collect(100).await.unwrap();
+        assert_eq!(tap.moved.load(Ordering::Relaxed), 9);
+        let md5 = seen.digests().and_then(|d| d.md5).unwrap();
+        assert_eq!(crate::checksum::hex(&md5), "25f9e794323b453885f5181f1b624d0b");
+    }
+
+    #[tokio::test]
+    async fn a_body_over_the_bound_is_refused_unread() {
+        assert_eq!(Body::bytes("12345").collect(4).await.unwrap_err().kind, Kind::TooLarge);
+    }
+}

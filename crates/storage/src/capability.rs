@@ -1,0 +1,72 @@
+//! What a store can do, as data.
+//!
+//! Naming rule: a field names the operation, then the ability; limits carry their unit.
+
+use model::key::Order;
+
+/// Abilities and limits of one opened store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capability {
+    /// The order that listings keep.
+    pub list_order: Order,
+    /// ETags of whole writes are the MD5 of the bytes.
+    pub etag_is_md5: bool,
+    /// Multipart uploads exist.
+    pub multipart: bool,
+    /// Smallest part but the last, bytes.
+    pub part_min_bytes: u64,
+    /// Most parts of one upload.
+    pub part_max_count: u32,
+    /// Largest object in one write, bytes.
+    pub write_max_bytes: u64,
+    /// `If-Match` on reads is honoured.
+    pub read_if_match: bool,
+    /// `HEAD ?partNumber=` tells the layout of parts.
+    pub head_part: bool,
+    /// Objects carry tags.
+    pub tags: bool,
+    /// Objects carry user metadata and standard headers.
+    pub metadata: bool,
+    /// Storage classes can be chosen.
+    pub storage_class: bool,
+    /// Longest key, bytes.
+    pub key_max_bytes: usize,
+    /// Copies between buckets of one endpoint need no bytes through here.
+    pub copy: bool,
+}
+
+impl Capability {
+    /// Amazon S3 and whatever speaks its language fully.
+    pub const S3: Capability = Capability {
+        list_order: Order::Bytes,
+        etag_is_md5: true,
+        multipart: true,
+        part_min_bytes: 5 << 20,
+        part_max_count: 10_000,
+        write_max_bytes: 5 << 30,
+        read_if_match: true,
+        head_part: true,
+        tags: true,
+        metadata: true,
+        storage_class: true,
+        key_max_bytes: 1024,
+        copy: true,
+    };
+
+    /// A directory of the local machine.
+    pub const FS: Capability = Capability {
+        list_order: Order::Bytes,
+        etag_is_md5: false,
+        multipart: true,
+        part_min_bytes: 1,
+        part_max_count: 1 << 20,
+        write_max_bytes: u64::MAX,
+        read_if_match: true,
+        head_part: false,
+        tags: true,
+        metadata: true,
+        storage_class: false,
+        key_max_bytes: 4095,
+        copy: false,
+    };
+}

@@ -1,0 +1,230 @@
+//! Listing a directory tree as one sorted key space, page by page, in bounded memory.
+//!
+//! A directory sorts under its name with `/` appended, which makes the walk agree with byte order. Of a very
+//! large directory only the next [`SPAN`] names are held.
+
+use std::collections::BinaryHeap;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use model::failure::{Failure, Kind, Result};
+use model::key::Key;
+use rustix::fs::FileType;
+
+use super::{OWN_DIR, Root, etag_of, io_failure, modified_ms, sidecar};
+use crate::{Entry, ListRequest, Page};
+
+const SPAN: usize = 100_000;
+const DEPTH_MAX: usize = 256;
+const CACHED_DIRS: usize = 64;
+
+/// The next names of recently walked directories, so that a page does not read a directory again.
+#[derive(Debug, Default)]
+pub(super) struct Cache(Mutex<Vec<(Vec<u8>, Arc<Span>)>>);
+
+#[derive(Debug)]
+struct Span {
+    /// Modification time of the directory when it was read, nanoseconds.
+    stamp: i128,
+    /// Names sort after this.
+    after: Vec<u8>,
+    /// Sorted; directories end in `/`.
+    names: Vec<Vec<u8>>,
+    /// True when no name follows the last.
+    complete: bool,
+}
+
+/// One page of the tree.
+pub(super) fn page(root: &Root, request: &ListRequest) -> Result<Page> {
+    let mut out = Page::default();
+    let max = request.max.clamp(1, 1000) as usize;
+    // One more than asked for tells whether more follow.
+    let mut walk = Walk { root, request, max: max + 1, out: &mut out };
+    walk.dir(b"", 0)?;
+    let delimited = request.delimiter.is_some();
+    if out.entries.len() > max || (delimited && out.entries.len() + out.folders.len() > max) {
+        out.entries.truncate(max);
+        out.more = true;
+    }
+    Ok(out)
+}
+
+struct Walk<'a> {
+    root: &'a Root,
+    request: &'a ListRequest,
+    max: usize,
+    out: &'a mut Page,
+}
+
+impl Walk<'_> {
+    fn full(&self) -> bool {
+        self.out.entries.len() + self.out.folders.len() >= self.max
+    }
+
+    /// Walks the directory whose keys begin with `base` (empty, or ending in `/`).
+    fn dir(&mut self, base: &[u8], depth: usize) -> Result<()> {
+        if depth > DEPTH_MAX {
+            let m = format!("`{}` is nested deeper than 256 directories", String::from_utf8_lossy(base));
+            return Err(Failure::new(Kind::Unsupported, "list", m));
+        }
+        let (after, prefix) = (self.request.after.as_bytes(), self.request.prefix.as_bytes());
+        // Where in this directory the page begins: the name that leads towards `after` or the prefix.
+        let mut from: Vec<u8> = Vec::new();
+        for bound in [after, prefix] {
+            if let Some(rest) = bound.strip_prefix(base) {
+                let end = rest.iter().position(|&b| b == b'/').map_or(rest.len(), |i| i + 1);
+                from = from.max(rest[..end].to_vec());
+            }
+        }
+        let mut inclusive = true;
+        loop {
+            let span = self.span(base, &from, inclusive)?;
+            let start = span.names.partition_point(|n| if inclusive { *n < from } else { *n <= from });
+            for name in &span.names[start..] {
+                if self.full() {
+                    return Ok(());
+                }
+                let mut key = base.to_vec();
+                key.extend_from_slice(name);
+                if !key.starts_with(prefix) && key.as_slice() > prefix {
+                    return Ok(());
+                }
+                self.name(key, depth)?;
+            }
+            match span.names.last() {
+                Some(last) if !span.complete => {
+                    from = last.clone();
+                    inclusive = false;
+                }
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    fn name(&mut self, key: Vec<u8>, depth: usize) -> Result<()> {
+        let (after, prefix) = (self.request.after.as_bytes(), self.request.prefix.as_bytes());
+        if key.last() != Some(&b'/') {
+            if key.as_slice() > after && key.starts_with(prefix) {
+                self.file(key)?;
+            }
+            return Ok(());
+        }
+        let passed = key.as_slice() < after && !after.starts_with(&key);
+        let leads = key.starts_with(prefix) || prefix.starts_with(&key);
+        if passed || !leads {
+            return Ok(());
+        }
+        let inside = key.starts_with(prefix);
+        if inside && key.as_slice() > after {
+            if self.request.delimiter == Some('/') && key.len() > prefix.len() {
+                self.out.folders.push(String::from_utf8_lossy(&key).into_owned());
+                return Ok(());
+            }
+            self.marker(&key)?;
+        }
+        self.dir(&key, depth + 1)
+    }
+
+    /// A directory counts as a folder marker when one was written, or when nothing else shows it.
+    fn marker(&mut self, key: &[u8]) -> Result<()> {
+        let key = Key::new(key);
+        let Ok((file, stat)) = self.root.stat(&key) else { return Ok(()) };
+        let empty = || self.span(key.as_bytes(), b"", true).is_ok_and(|s| s.names.is_empty());
+        if sidecar::is_marker(self.root, &key, &file) || empty() {
+            self.out.entries.push(entry(key, 0, &stat));
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, key: Vec<u8>) -> Result<()> {
+        let path = Path::new(std::ffi::OsStr::from_bytes(&key));
+        let resolve = rustix::fs::ResolveFlags::BENEATH | rustix::fs::ResolveFlags::NO_MAGICLINKS;
+        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+        let mode = rustix::fs::Mode::empty();
+        // A file that vanished or a link that leads out of the root is not listed.
+        let Ok(fd) = rustix::fs::openat2(&self.root.fd, path, flags, mode, resolve) else { return Ok(()) };
+        let Ok(stat) = std::fs::File::from(fd).metadata() else { return Ok(()) };
+        if stat.is_file() {
+            self.out.entries.push(entry(Key::new(key), stat.len(), &stat));
+        }
+        Ok(())
+    }
+
+    /// The next names of a directory from `from` on.
+    fn span(&self, base: &[u8], from: &[u8], inclusive: bool) -> Result<Arc<Span>> {
+        let what = String::from_utf8_lossy(base).into_owned();
+        let failed = |e| io_failure("list", &what, e);
+        let path = Path::new(std::ffi::OsStr::from_bytes(base.strip_suffix(b"/").unwrap_or(base)));
+        let dir = match self.root.dir(path) {
+            Ok(dir) => dir,
+            // Removed between its parent's listing and now.
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(Span::empty()),
+            Err(e) => return Err(failed(e)),
+        };
+        let file = std::fs::File::from(dir);
+        let stat = file.metadata().map_err(|e| super::std_failure("list", &what, &e))?;
+        let stamp = i128::from(stat.mtime()) * 1_000_000_000 + i128::from(stat.mtime_nsec());
+        let mut cache = self.root.cache.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let known = cache.iter().position(|(b, s)| {
+            let covers = s.complete || s.names.last().is_some_and(|l| l.as_slice() > from);
+            b == base && s.stamp == stamp && s.after.as_slice() <= from && covers
+        });
+        if let Some(i) = known {
+            let hit = cache.remove(i);
+            let span = hit.1.clone();
+            cache.push(hit);
+            return Ok(span);
+        }
+        drop(cache);
+        // The smallest SPAN names from `from` on: a heap whose top is the largest kept.
+        let mut heap: BinaryHeap<Vec<u8>> = BinaryHeap::new();
+        let mut complete = true;
+        for entry in rustix::fs::Dir::read_from(&file).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let mut name = entry.file_name().to_bytes().to_vec();
+            if matches!(name.as_slice(), b"." | b"..") || (base.is_empty() && name == OWN_DIR.as_bytes()) {
+                continue;
+            }
+            let is_dir = match entry.file_type() {
+                FileType::Directory => true,
+                FileType::RegularFile | FileType::Symlink => false,
+                FileType::Unknown => rustix::fs::statat(&file, entry.file_name(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
+                    .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Directory),
+                _ => continue,
+            };
+            if is_dir {
+                name.push(b'/');
+            }
+            if name.as_slice() < from || (!inclusive && name == from) {
+                continue;
+            }
+            heap.push(name);
+            if heap.len() > SPAN {
+                heap.pop();
+                complete = false;
+            }
+        }
+        let span = Arc::new(Span { stamp, after: from.to_vec(), names: heap.into_sorted_vec(), complete });
+        let mut cache = self.root.cache.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        cache.retain(|(b, _)| b != base);
+        cache.push((base.to_vec(), span.clone()));
+        let held: usize = cache.iter().map(|(_, s)| s.names.len()).sum();
+        if cache.len() > CACHED_DIRS || held > 2 * SPAN {
+            cache.remove(0);
+        }
+        Ok(span)
+    }
+}
+
+fn entry(key: Key, size: u64, stat: &std::fs::Metadata) -> Entry {
+    let written_ms = stat.ctime() * 1000 + stat.ctime_nsec() / 1_000_000;
+    Entry { key, size, modified_ms: modified_ms(stat), written_ms, etag: etag_of(stat), class: None }
+}
+
+impl Span {
+    fn empty() -> Arc<Self> {
+        Arc::new(Self { stamp: 0, after: Vec::new(), names: Vec::new(), complete: true })
+    }
+}

@@ -1,0 +1,188 @@
+//! What stands around every connector: the adaptive limit, retries by error kind, and counts.
+//!
+//! Order, from outside: count → retry → limit → connector (which has its own timeouts). Opening a read is
+//! retried here; a write consumes its body, so whole transfers are retried by the copy engine.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use async_trait::async_trait;
+use model::failure::{Policy, Result, Side};
+use model::key::Key;
+use pace::backoff::Backoff;
+use pace::limit::Limit;
+
+use crate::body::Body;
+use crate::capability::Capability;
+use crate::etag::Etag;
+use crate::meta::Meta;
+use crate::{ListRequest, ObjectStore, Page, Part, Probe, ReadRequest, Reading, SharedStore, Written};
+
+/// Requests made, by kind; also retries.
+#[derive(Debug, Default)]
+pub struct Requests {
+    /// Listings.
+    pub list: AtomicU64,
+    /// Metadata requests, tags included.
+    pub head: AtomicU64,
+    /// Reads opened.
+    pub get: AtomicU64,
+    /// Writes: objects, parts, uploads begun and completed, copies.
+    pub put: AtomicU64,
+    /// Removals.
+    pub delete: AtomicU64,
+    /// Attempts after the first.
+    pub retries: AtomicU64,
+}
+
+/// A connector with limit, retries and counts.
+#[derive(Debug)]
+pub struct Guarded {
+    inner: SharedStore,
+    side: Side,
+    limit: Arc<Limit>,
+    backoff: Backoff,
+    requests: Arc<Requests>,
+}
+
+impl Guarded {
+    /// Wraps `inner`; failures will say `side`.
+    pub fn new(inner: SharedStore, side: Side, limit: Arc<Limit>, backoff: Backoff) -> Self {
+        Self { inner, side, limit, backoff, requests: Arc::default() }
+    }
+
+    /// The counts, shared.
+    pub fn requests(&self) -> Arc<Requests> {
+        self.requests.clone()
+    }
+
+    /// The adaptive limit of this endpoint.
+    pub fn limit(&self) -> &Arc<Limit> {
+        &self.limit
+    }
+
+    async fn once<T>(&self, count: &AtomicU64, call: impl Future<Output = Result<T>>) -> Result<T> {
+        count.fetch_add(1, Ordering::Relaxed);
+        match call.await {
+            Ok(value) => Ok(value),
+            Err(failure) => {
+                if failure.kind.policy() == (Policy::Retry { throttle: true }) {
+                    self.limit.throttled();
+                }
+                Err(failure.at(self.side))
+            }
+        }
+    }
+
+    async fn retried<T, F: Future<Output = Result<T>>>(
+        &self,
+        count: &AtomicU64,
+        call: impl Fn() -> F,
+    ) -> Result<T> {
+        let began = Instant::now();
+        let mut attempt = 1;
+        loop {
+            let failure = match self.once(count, call()).await {
+                Ok(value) => return Ok(value),
+                Err(failure) => failure,
+            };
+            // A changed object is new information for the engine, not something to ask again.
+            let again = failure.is_temporary() && failure.kind != model::failure::Kind::Changed;
+            let delay = self.backoff.delay(attempt, began.elapsed(), fastrand::f64());
+            match delay.filter(|_| again) {
+                None => return Err(failure),
+                Some(delay) => {
+                    tracing::debug!(op = failure.op, kind = ?failure.kind, attempt, "retrying: {failure}");
+                    self.requests.retries.fetch_add(1, Ordering::Relaxed);
+                    attempt += 1;
+                    tokio::time::sleep(delay).await;
+                }
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Guarded {
+    fn capability(&self) -> &Capability {
+        self.inner.capability()
+    }
+
+    fn service(&self) -> Option<String> {
+        self.inner.service()
+    }
+
+    fn bucket(&self) -> &str {
+        self.inner.bucket()
+    }
+
+    fn place(&self) -> String {
+        self.inner.place()
+    }
+
+    async fn probe(&self) -> Result<Probe> {
+        self.retried(&self.requests.head, || self.inner.probe()).await
+    }
+
+    async fn list(&self, request: &ListRequest) -> Result<Page> {
+        self.retried(&self.requests.list, || self.inner.list(request)).await
+    }
+
+    async fn head(&self, key: &Key, part: Option<u32>) -> Result<Meta> {
+        self.retried(&self.requests.head, || self.inner.head(key, part)).await
+    }
+
+    async fn read(&self, key: &Key, request: &ReadRequest) -> Result<Reading> {
+        self.once(&self.requests.get, self.inner.read(key, request)).await
+    }
+
+    async fn write(&self, key: &Key, meta: &Meta, body: Body) -> Result<Written> {
+        self.once(&self.requests.put, self.inner.write(key, meta, body)).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<()> {
+        self.retried(&self.requests.delete, || self.inner.delete(key)).await
+    }
+
+    async fn begin_upload(&self, key: &Key, meta: &Meta) -> Result<String> {
+        self.retried(&self.requests.put, || self.inner.begin_upload(key, meta)).await
+    }
+
+    async fn write_part(&self, key: &Key, upload: &str, number: u32, offset: u64, body: Body) -> Result<Part> {
+        self.once(&self.requests.put, self.inner.write_part(key, upload, number, offset, body)).await
+    }
+
+    async fn settle(&self) -> Result<()> {
+        self.inner.settle().await.map_err(|f| f.at(self.side))
+    }
+
+    async fn complete_upload(&self, key: &Key, upload: &str, parts: &[Part]) -> Result<Written> {
+        self.retried(&self.requests.put, || self.inner.complete_upload(key, upload, parts)).await
+    }
+
+    async fn abort_upload(&self, key: &Key, upload: &str) -> Result<()> {
+        self.retried(&self.requests.delete, || self.inner.abort_upload(key, upload)).await
+    }
+
+    async fn list_parts(&self, key: &Key, upload: &str) -> Result<Vec<Part>> {
+        self.retried(&self.requests.list, || self.inner.list_parts(key, upload)).await
+    }
+
+    async fn list_uploads(&self, prefix: &str) -> Result<Vec<(Key, String)>> {
+        self.retried(&self.requests.list, || self.inner.list_uploads(prefix)).await
+    }
+
+    async fn copy_from(&self, bucket: &str, from: &Key, to: &Key, if_match: &Etag) -> Result<Written> {
+        self.retried(&self.requests.put, || self.inner.copy_from(bucket, from, to, if_match)).await
+    }
+
+    async fn tags(&self, key: &Key) -> Result<Vec<(String, String)>> {
+        self.retried(&self.requests.head, || self.inner.tags(key)).await
+    }
+
+    async fn buckets(&self) -> Result<Vec<String>> {
+        self.retried(&self.requests.list, || self.inner.buckets()).await
+    }
+}
+

@@ -1,0 +1,284 @@
+//! HTTP/1.1 to one endpoint: connections stay on the thread that opened them and are used again there.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use http::{Request, Response, Uri};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use model::failure::{Failure, Kind, Result};
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::body::Body;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// No progress for this long, neither sent nor answered, and a request fails as timed out.
+const STALL: Duration = Duration::from_secs(60);
+const IDLE_MAX_AGE: Duration = Duration::from_secs(25);
+const IDLE_MAX_PER_THREAD: usize = 512;
+
+/// Decides whether an address may be connected to; asked after name resolution, for every address.
+pub type AddressGuard = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
+
+/// One endpoint: scheme, host and port.
+#[derive(Clone)]
+pub struct Client {
+    id: usize,
+    https: bool,
+    host: String,
+    port: u16,
+    authority: String,
+    guard: Option<AddressGuard>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Client({})", self.authority)
+    }
+}
+
+type Sender = SendRequest<Body>;
+
+thread_local! {
+    static IDLE: RefCell<HashMap<usize, Vec<(Sender, Instant)>>> = RefCell::new(HashMap::new());
+}
+
+/// A response body that gives its connection back when it ends.
+#[derive(Debug)]
+pub struct ResponseBody {
+    incoming: Incoming,
+    sender: Option<(usize, Sender)>,
+}
+
+impl ResponseBody {
+    pub(crate) fn incoming_mut(&mut self) -> &mut Incoming {
+        &mut self.incoming
+    }
+
+    /// Called at the end of the body: the connection is free for the next request.
+    pub(crate) fn release(&mut self) {
+        if let Some((id, sender)) = self.sender.take() {
+            IDLE.with_borrow_mut(|idle| {
+                let list = idle.entry(id).or_default();
+                if list.len() < IDLE_MAX_PER_THREAD {
+                    list.push((sender, Instant::now()));
+                }
+            });
+        }
+    }
+
+    pub(crate) fn release_if_ended(&mut self) {
+        if http_body::Body::is_end_stream(&self.incoming) {
+            self.release();
+        }
+    }
+}
+
+impl Client {
+    /// An endpoint such as `http://127.0.0.1:9000`: scheme, host and optional port, nothing else.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] naming what is wrong with the text.
+    pub fn new(endpoint: &str, guard: Option<AddressGuard>) -> Result<Self> {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let bad = |why: &str| Failure::new(Kind::Invalid, "endpoint", format!("endpoint `{endpoint}` {why}"));
+        let uri: Uri = endpoint.parse().map_err(|_| bad("is not a URL"))?;
+        let https = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return Err(bad("must begin with http:// or https://")),
+        };
+        if uri.path().len() > 1 || uri.query().is_some() {
+            return Err(bad("must have no path and no query"));
+        }
+        let authority = uri.authority().ok_or_else(|| bad("names no host"))?;
+        if authority.as_str().contains('@') {
+            return Err(bad("must not carry a user or password"));
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let port = authority.port_u16().unwrap_or(if https { 443 } else { 80 });
+        Ok(Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            https,
+            authority: authority.as_str().to_owned(),
+            host,
+            port,
+            guard,
+        })
+    }
+
+    /// `host[:port]` as written.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The same endpoint under a host name with a label in front, as virtual-hosted buckets need.
+    pub fn with_label(&self, label: &str) -> Result<Self> {
+        let scheme = if self.https { "https" } else { "http" };
+        Self::new(&format!("{scheme}://{label}.{}", self.authority), self.guard.clone())
+    }
+
+    /// True for TLS.
+    pub fn is_https(&self) -> bool {
+        self.https
+    }
+
+    fn idle_sender(&self) -> Option<Sender> {
+        IDLE.with_borrow_mut(|idle| {
+            let list = idle.get_mut(&self.id)?;
+            while let Some((sender, since)) = list.pop() {
+                if !sender.is_closed() && since.elapsed() < IDLE_MAX_AGE {
+                    return Some(sender);
+                }
+            }
+            None
+        })
+    }
+
+    async fn connect(&self) -> Result<Sender> {
+        let connecting = async {
+            let failed = |e: std::io::Error| {
+                Failure::new(Kind::Connect, "connect", format!("cannot connect to {}: {e}", self.authority))
+            };
+            let mut last = None;
+            for addr in tokio::net::lookup_host((self.host.as_str(), self.port)).await.map_err(failed)? {
+                if self.guard.as_ref().is_some_and(|allows| !allows(addr.ip())) {
+                    let m = format!("{} resolves to {}, which is not allowed", self.host, addr.ip());
+                    return Err(Failure::new(Kind::Forbidden, "connect", m));
+                }
+                match TcpStream::connect(addr).await {
+                    Ok(stream) => return self.handshake(stream).await,
+                    Err(e) => last = Some(e),
+                }
+            }
+            Err(failed(last.unwrap_or_else(|| std::io::Error::other("the name has no address"))))
+        };
+        match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(result) => result,
+            Err(_) => {
+                let m = format!("no connection to {} within 10 seconds", self.authority);
+                Err(Failure::new(Kind::Connect, "connect", m))
+            }
+        }
+    }
+
+    async fn handshake(&self, stream: TcpStream) -> Result<Sender> {
+        let failed = |e: &dyn std::fmt::Display| {
+            Failure::new(Kind::Connect, "connect", format!("{}: {e}", self.authority))
+        };
+        stream.set_nodelay(true).map_err(|e| failed(&e))?;
+        if !self.https {
+            let (sender, driver) =
+                http1::handshake(TokioIo::new(stream)).await.map_err(|e| failed(&e))?;
+            tokio::spawn(driver);
+            return Ok(sender);
+        }
+        let name = ServerName::try_from(self.host.clone()).map_err(|e| failed(&e))?;
+        let tls = TlsConnector::from(tls_config()).connect(name, stream).await.map_err(|e| failed(&e))?;
+        let (sender, driver) = http1::handshake(TokioIo::new(tls)).await.map_err(|e| failed(&e))?;
+        tokio::spawn(driver);
+        Ok(sender)
+    }
+
+    /// Sends a request and waits for the head of the answer. The request's URI is origin-form.
+    ///
+    /// # Errors
+    /// [`Kind::Connect`], [`Kind::Timeout`], or the failure of the body's own source.
+    pub async fn send(&self, request: Request<Body>) -> Result<Response<ResponseBody>> {
+        let mut sender = match self.idle_sender() {
+            Some(mut sender) => match sender.ready().await {
+                Ok(()) => sender,
+                Err(_) => self.connect().await?,
+            },
+            None => self.connect().await?,
+        };
+        let progress = request.body().progress();
+        let answer = self.watch(sender.send_request(request), progress).await?;
+        let (head, incoming) = answer.into_parts();
+        let mut body = ResponseBody { incoming, sender: Some((self.id, sender)) };
+        body.release_if_ended();
+        Ok(Response::from_parts(head, body))
+    }
+
+    /// Waits for an answer as long as bytes move.
+    async fn watch(
+        &self,
+        sending: impl Future<Output = hyper::Result<Response<Incoming>>>,
+        progress: Option<Arc<AtomicU64>>,
+    ) -> Result<Response<Incoming>> {
+        let mut sending = std::pin::pin!(sending);
+        let moved = || progress.as_ref().map_or(0, |p| p.load(Ordering::Relaxed));
+        let mut before = moved();
+        loop {
+            match tokio::time::timeout(STALL, sending.as_mut()).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(e)) => return Err(send_failure(&self.authority, &e)),
+                Err(_) => {
+                    let now = moved();
+                    if now == before {
+                        let m = format!("{} neither took nor sent bytes for 60 seconds", self.authority);
+                        return Err(Failure::new(Kind::Timeout, "send", m));
+                    }
+                    before = now;
+                }
+            }
+        }
+    }
+}
+
+fn send_failure(authority: &str, e: &hyper::Error) -> Failure {
+    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(e);
+    while let Some(c) = cause {
+        if let Some(failure) = c.downcast_ref::<Failure>() {
+            return failure.clone();
+        }
+        cause = c.source();
+    }
+    Failure::new(Kind::Connect, "send", format!("{authority}: the connection broke: {e}"))
+}
+
+fn tls_config() -> Arc<rustls::ClientConfig> {
+    static CONFIG: OnceLock<Arc<rustls::ClientConfig>> = OnceLock::new();
+    CONFIG
+        .get_or_init(|| {
+            let mut roots = rustls::RootCertStore::empty();
+            let found = rustls_native_certs::load_native_certs();
+            for error in &found.errors {
+                tracing::warn!(%error, "a system certificate could not be read");
+            }
+            roots.add_parsable_certificates(found.certs);
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let builder = rustls::ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .unwrap_or_else(|e| unreachable!("ring supports the default TLS versions: {e}"));
+            Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
+        })
+        .clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_scheme_host_and_port_only() {
+        assert!(Client::new("http://127.0.0.1:9000", None).is_ok());
+        assert!(Client::new("https://s3.example.com/", None).is_ok());
+        for bad in ["ftp://h", "127.0.0.1:9000", "http://h/p", "http://u:p@h", "http://h?x"] {
+            assert!(Client::new(bad, None).is_err(), "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_guard_is_asked_after_resolution() {
+        let client = Client::new("http://localhost:9", Some(Arc::new(|_| false))).unwrap();
+        assert_eq!(client.connect().await.unwrap_err().kind, Kind::Forbidden);
+    }
+}

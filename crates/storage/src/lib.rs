@@ -1,0 +1,193 @@
+//! Object stores behind one shape: list, head, read, write, multipart, copy, delete.
+//!
+//! A connector is opened for one bucket (or directory) and knows nothing of tasks. What it can do is data
+//! ([`Capability`]); one conformance suite judges all of them. [`guard::Guarded`] adds timeouts, retries,
+//! the adaptive limit and request counts around any connector.
+
+pub mod body;
+pub mod capability;
+pub mod checksum;
+pub mod etag;
+pub mod fault;
+pub mod fs;
+pub mod guard;
+pub mod http;
+pub mod meta;
+pub mod s3;
+pub mod xml;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use model::failure::Result;
+use model::key::Key;
+
+pub use body::Body;
+pub use capability::Capability;
+pub use etag::Etag;
+pub use meta::Meta;
+
+/// One listed object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Its key.
+    pub key: Key,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Last modification, milliseconds since the epoch.
+    pub modified_ms: i64,
+    /// When it was put where it is, milliseconds: the modification time, unless the store keeps that of the
+    /// source, as a file does.
+    pub written_ms: i64,
+    /// Its ETag; for stores without one, a tag that changes when the object does.
+    pub etag: Etag,
+    /// Its storage class as the store names it, when not the default.
+    pub class: Option<Box<str>>,
+}
+
+/// What to list.
+#[derive(Clone, Debug, Default)]
+pub struct ListRequest {
+    /// Only keys that begin with this.
+    pub prefix: String,
+    /// Only keys that sort after this in the store's order; empty: from the beginning.
+    pub after: Key,
+    /// At most so many keys, 1 to 1000.
+    pub max: u32,
+    /// Group keys below this character, as for one level of a folder tree.
+    pub delimiter: Option<char>,
+}
+
+/// One page of a listing, in the store's order.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// The objects.
+    pub entries: Vec<Entry>,
+    /// Common prefixes, when a delimiter was asked for.
+    pub folders: Vec<String>,
+    /// True when more keys follow.
+    pub more: bool,
+}
+
+/// What to read of an object.
+#[derive(Clone, Debug, Default)]
+pub struct ReadRequest {
+    /// A byte range; none reads everything.
+    pub range: Option<Range<u64>>,
+    /// Refuse with [`model::failure::Kind::Changed`] unless the ETag is this one.
+    pub if_match: Option<Etag>,
+}
+
+/// An opened object: its metadata and its bytes.
+#[derive(Debug)]
+pub struct Reading {
+    /// Metadata as far as the store sends it with a read.
+    pub meta: Meta,
+    /// The bytes asked for.
+    pub body: Body,
+}
+
+/// What a write produced.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Written {
+    /// The new object's ETag, or [`Etag::None`] when the store does not say.
+    pub etag: Etag,
+    /// CRC-64/NVME of the new object when the store says so.
+    pub crc64: Option<u64>,
+}
+
+/// One finished part of a multipart upload.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Part {
+    /// Its number, from 1.
+    pub number: u32,
+    /// Its ETag as the store gave it, without quotes.
+    pub etag: String,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+/// What was found out about a bucket before any work starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// The server's own name for itself, for notes and logs.
+    pub server: String,
+    /// Difference of the server's clock to ours, milliseconds, when it told its time.
+    pub skew_ms: Option<i64>,
+}
+
+/// One bucket or directory, opened with its credentials.
+#[async_trait]
+pub trait ObjectStore: Send + Sync + std::fmt::Debug {
+    /// What this store can do, and in which order it lists.
+    fn capability(&self) -> &Capability;
+
+    /// Names the service and the identity used, so that two stores with one name can copy without moving
+    /// bytes through here; none: they cannot.
+    fn service(&self) -> Option<String> {
+        None
+    }
+
+    /// The bucket's name, where there are buckets.
+    fn bucket(&self) -> &str {
+        ""
+    }
+
+    /// Where this is, for messages: never a secret.
+    fn place(&self) -> String;
+
+    /// Checks that the bucket exists and may be listed, without changing anything.
+    async fn probe(&self) -> Result<Probe>;
+
+    /// One page of keys.
+    async fn list(&self, request: &ListRequest) -> Result<Page>;
+
+    /// Metadata of one object; with `part`, its length and ETag as the store reports them for that part.
+    async fn head(&self, key: &Key, part: Option<u32>) -> Result<Meta>;
+
+    /// Opens an object for reading.
+    async fn read(&self, key: &Key, request: &ReadRequest) -> Result<Reading>;
+
+    /// Writes a whole object: afterwards it is there completely, or not at all.
+    async fn write(&self, key: &Key, meta: &Meta, body: Body) -> Result<Written>;
+
+    /// Removes an object; it is no error if there is none.
+    async fn delete(&self, key: &Key) -> Result<()>;
+
+    /// Starts a multipart upload and gives its id.
+    async fn begin_upload(&self, key: &Key, meta: &Meta) -> Result<String>;
+
+    /// Writes one part; `offset` is where its first byte stands in the object.
+    async fn write_part(&self, key: &Key, upload: &str, number: u32, offset: u64, body: Body) -> Result<Part>;
+
+    /// Makes the object out of its parts, given in order.
+    async fn complete_upload(&self, key: &Key, upload: &str, parts: &[Part]) -> Result<Written>;
+
+    /// Forgets an upload and its parts; it is no error if there is none.
+    async fn abort_upload(&self, key: &Key, upload: &str) -> Result<()>;
+
+    /// The finished parts of an upload.
+    async fn list_parts(&self, key: &Key, upload: &str) -> Result<Vec<Part>>;
+
+    /// Open uploads under a prefix as (key, upload id), the first thousand.
+    async fn list_uploads(&self, prefix: &str) -> Result<Vec<(Key, String)>>;
+
+    /// Copies an object of another bucket of the same endpoint, without moving its bytes through here.
+    async fn copy_from(&self, bucket: &str, from: &Key, to: &Key, if_match: &Etag) -> Result<Written>;
+
+    /// Tags of an object.
+    async fn tags(&self, key: &Key) -> Result<Vec<(String, String)>>;
+
+    /// Makes everything written so far durable. The ledger counts a write only after this; a store whose
+    /// acknowledged writes are durable already does nothing.
+    async fn settle(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Buckets that the credentials can see; stores without buckets answer [`model::failure::Kind::Unsupported`].
+    async fn buckets(&self) -> Result<Vec<String>>;
+}
+
+/// A store that is shared between lanes.
+pub type SharedStore = Arc<dyn ObjectStore>;

@@ -1,0 +1,593 @@
+//! The S3 dialect, directly on hyper: what AWS documents, in the words every S3 server understands.
+
+mod error;
+pub mod list;
+pub mod sign;
+
+use std::fmt::Write as _;
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
+use model::failure::{Failure, Kind, Result};
+use model::key::{Key, Order};
+use pace::clock::SharedClock;
+
+use crate::body::Body;
+use crate::capability::Capability;
+use crate::etag::Etag;
+use crate::http::{Client, ResponseBody};
+use crate::meta::Meta;
+use crate::xml::{self, escape};
+use crate::{
+    ListRequest, ObjectStore, Page, Part, Probe, ReadRequest, Reading, Written,
+};
+use sign::{Credentials, Signer, encode, stamp};
+
+/// No listing, error or upload answer is larger: 1000 keys of 1,024 bytes, percent-encoded, with room.
+const ANSWER_MAX: u64 = 16 << 20;
+
+/// How a bucket is named in a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addressing {
+    /// `http://host/bucket/key`
+    Path,
+    /// `http://bucket.host/key`
+    Virtual,
+}
+
+/// What is needed to open a bucket.
+#[derive(Clone, Debug)]
+pub struct S3Config {
+    /// The endpoint.
+    pub client: Client,
+    /// The bucket; empty for calls on the account.
+    pub bucket: String,
+    /// How the bucket is named.
+    pub addressing: Addressing,
+    /// Region to sign for.
+    pub region: String,
+    /// None: anonymous.
+    pub credentials: Option<Credentials>,
+    /// Set when the operator knows better than detection.
+    pub order: Option<Order>,
+    /// Says on reads that the requester pays.
+    pub requester_pays: bool,
+}
+
+/// One bucket of an S3 endpoint.
+#[derive(Debug)]
+pub struct S3 {
+    config: S3Config,
+    client: Client,
+    host: HeaderValue,
+    signer: Option<Signer>,
+    clock: ClockBox,
+    capability: Capability,
+}
+
+struct ClockBox(SharedClock);
+
+impl std::fmt::Debug for ClockBox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+/// One request before it is signed.
+struct Call<'a> {
+    op: &'static str,
+    method: Method,
+    key: Option<&'a Key>,
+    /// Sorted by name, as signing needs.
+    query: &'a [(&'a str, &'a str)],
+    headers: HeaderMap,
+    body: Body,
+}
+
+impl<'a> Call<'a> {
+    fn new(op: &'static str, method: Method, key: Option<&'a Key>) -> Self {
+        Self { op, method, key, query: &[], headers: HeaderMap::new(), body: Body::bytes("") }
+    }
+}
+
+impl S3 {
+    /// Prepares a bucket; no request is made.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] when the bucket's name cannot be part of a host name or URL.
+    pub fn new(config: S3Config, clock: SharedClock) -> Result<Self> {
+        let client = match config.addressing {
+            Addressing::Virtual if !config.bucket.is_empty() => config.client.with_label(&config.bucket)?,
+            _ => config.client.clone(),
+        };
+        let host = HeaderValue::from_str(client.authority())
+            .map_err(|_| Failure::new(Kind::Invalid, "open", "the endpoint's host is not a host name"))?;
+        let signer = config.credentials.clone().map(|c| Signer::new(c, &config.region));
+        let mut capability = Capability::S3;
+        if let Some(order) = config.order {
+            capability.list_order = order;
+        }
+        Ok(Self { config, client, host, signer, clock: ClockBox(clock), capability })
+    }
+
+    /// Opens a bucket: probes it, and learns the server's listing order from its name for itself.
+    ///
+    /// # Errors
+    /// Whatever the probe meets: no bucket, wrong credentials, no connection.
+    pub async fn open(config: S3Config, clock: SharedClock) -> Result<(Self, Probe)> {
+        let mut s3 = Self::new(config, clock)?;
+        let probe = s3.probe().await?;
+        if s3.config.order.is_none() && probe.server.starts_with("SeaweedFS") {
+            // SeaweedFS lists by walking folders; see docs/storage.md.
+            s3.capability.list_order = Order::Segments;
+        }
+        Ok((s3, probe))
+    }
+
+    fn what(&self, key: Option<&Key>) -> String {
+        match key {
+            Some(key) => format!("`{}/{key}`", self.config.bucket),
+            None => format!("bucket `{}`", self.config.bucket),
+        }
+    }
+
+    async fn send(&self, call: Call<'_>) -> Result<Response<ResponseBody>> {
+        let mut path = String::with_capacity(64 + call.key.map_or(0, |k| k.as_bytes().len()));
+        path.push('/');
+        if self.config.addressing == Addressing::Path && !self.config.bucket.is_empty() {
+            encode(&mut path, self.config.bucket.as_bytes(), false);
+            if call.key.is_some() {
+                path.push('/');
+            }
+        }
+        if let Some(key) = call.key {
+            encode(&mut path, key.as_bytes(), true);
+        }
+        let mut query = String::new();
+        for (name, value) in call.query {
+            if !query.is_empty() {
+                query.push('&');
+            }
+            query.push_str(name);
+            query.push('=');
+            encode(&mut query, value.as_bytes(), false);
+        }
+        let mut headers = call.headers;
+        headers.insert(http::header::HOST, self.host.clone());
+        if self.config.requester_pays {
+            headers.insert("x-amz-request-payer", HeaderValue::from_static("requester"));
+        }
+        if let Some(signer) = &self.signer {
+            signer.sign(call.method.as_str(), &path, &query, &mut headers, &stamp(self.clock.0.now_ms()));
+        }
+        if !query.is_empty() {
+            path.push('?');
+            path.push_str(&query);
+        }
+        let mut request = Request::builder()
+            .method(call.method)
+            .uri(path)
+            .body(call.body)
+            .map_err(|e| Failure::new(Kind::KeyRefused, call.op, format!("{}: {e}", self.what(call.key))))?;
+        *request.headers_mut() = headers;
+        let answer = self.client.send(request).await.map_err(|f| Failure { op: call.op, ..f })?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let status = answer.status();
+        let body = if status.is_redirection() || call.op == "head" || call.op == "probe" {
+            Default::default()
+        } else {
+            text_of(answer).await.unwrap_or_default()
+        };
+        if status.is_redirection() {
+            let m = format!(
+                "{}: the bucket is served by another region or endpoint (HTTP {status})",
+                self.what(call.key)
+            );
+            return Err(Failure::new(Kind::Invalid, call.op, m));
+        }
+        Err(error::failure(call.op, &self.what(call.key), status, &body))
+    }
+
+    fn write_headers(&self, meta: &Meta) -> Result<HeaderMap> {
+        let mut headers = HeaderMap::with_capacity(meta.headers.len() + 6);
+        for (name, value) in &meta.headers {
+            headers.append(name.clone(), value.clone());
+        }
+        let mut set = |name: &'static str, value: &str| -> Result<()> {
+            let value = HeaderValue::from_bytes(value.as_bytes())
+                .map_err(|_| Failure::new(Kind::Invalid, "write", format!("`{name}` cannot be a header")))?;
+            headers.insert(HeaderName::from_static(name), value);
+            Ok(())
+        };
+        if let Some(class) = &meta.class {
+            set("x-amz-storage-class", class)?;
+        }
+        if let Some(encryption) = &meta.encryption {
+            set("x-amz-server-side-encryption", encryption)?;
+        }
+        if !meta.tags.is_empty() {
+            let mut text = String::new();
+            for (name, value) in &meta.tags {
+                if !text.is_empty() {
+                    text.push('&');
+                }
+                encode(&mut text, name.as_bytes(), false);
+                text.push('=');
+                encode(&mut text, value.as_bytes(), false);
+            }
+            set("x-amz-tagging", &text)?;
+        }
+        Ok(headers)
+    }
+}
+
+async fn text_of(answer: Response<ResponseBody>) -> Result<bytes::Bytes> {
+    // An answer without a length is chunked: read it up to the bound.
+    let len = length(answer.headers());
+    let mut body = answer.into_body();
+    match len {
+        Some(len) => Body::wire(body, len).collect(ANSWER_MAX).await,
+        None => {
+            let mut all = Vec::new();
+            loop {
+                use http_body::Body as _;
+                let frame = std::future::poll_fn(|cx| std::pin::Pin::new(body.incoming_mut()).poll_frame(cx));
+                match frame.await {
+                    None => break,
+                    Some(Err(e)) => return Err(Failure::new(Kind::Connect, "read", e.to_string())),
+                    Some(Ok(frame)) => {
+                        if let Ok(data) = frame.into_data() {
+                            all.extend_from_slice(&data);
+                        }
+                    }
+                }
+                if all.len() as u64 > ANSWER_MAX {
+                    return Err(Failure::new(Kind::TooLarge, "read", "the answer is over 16 MiB"));
+                }
+            }
+            body.release();
+            Ok(all.into())
+        }
+    }
+}
+
+fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    headers.get(name).and_then(|v| v.to_str().ok())
+}
+
+fn crc64_of(headers: &HeaderMap) -> Option<u64> {
+    let raw = base64::engine::general_purpose::STANDARD
+        .decode(text(headers, "x-amz-checksum-crc64nvme")?)
+        .ok()?;
+    Some(u64::from_be_bytes(raw.try_into().ok()?))
+}
+
+/// Metadata out of the headers of a read or HEAD.
+fn meta_of(headers: &HeaderMap) -> Meta {
+    let mut meta = Meta { size: length(headers).unwrap_or(0), ..Meta::default() };
+    for (name, value) in headers {
+        if Meta::carries(name) {
+            meta.headers.push((name.clone(), value.clone()));
+        }
+    }
+    if let Some(total) = text(headers, "content-range").and_then(|r| r.rsplit('/').next()?.parse().ok()) {
+        meta.size = total;
+    }
+    meta.etag = text(headers, "etag").map_or(Etag::None, Etag::parse);
+    meta.modified_ms = text(headers, "last-modified").and_then(http_date).unwrap_or(0);
+    meta.class = text(headers, "x-amz-storage-class").map(str::to_owned);
+    meta.tag_count = text(headers, "x-amz-tagging-count").and_then(|n| n.parse().ok()).unwrap_or(0);
+    meta.parts = text(headers, "x-amz-mp-parts-count").and_then(|n| n.parse().ok());
+    meta.encryption = text(headers, "x-amz-server-side-encryption").map(str::to_owned);
+    meta.crc64 = crc64_of(headers);
+    let restored = text(headers, "x-amz-restore").is_some_and(|r| r.contains("ongoing-request=\"false\""));
+    meta.archived = !restored && matches!(meta.class.as_deref(), Some("GLACIER" | "DEEP_ARCHIVE"));
+    meta
+}
+
+fn http_date(text: &str) -> Option<i64> {
+    let at = httpdate::parse_http_date(text).ok()?;
+    i64::try_from(at.duration_since(std::time::UNIX_EPOCH).ok()?.as_millis()).ok()
+}
+
+#[async_trait]
+impl ObjectStore for S3 {
+    fn capability(&self) -> &Capability {
+        &self.capability
+    }
+
+    fn place(&self) -> String {
+        format!("s3://{} at {}", self.config.bucket, self.config.client.authority())
+    }
+
+    fn service(&self) -> Option<String> {
+        let identity = self.config.credentials.as_ref().map_or("", |c| c.access_key.as_str());
+        Some(format!("{} {identity}", self.config.client.authority()))
+    }
+
+    fn bucket(&self) -> &str {
+        &self.config.bucket
+    }
+
+    async fn probe(&self) -> Result<Probe> {
+        let call = Call::new("probe", Method::HEAD, None);
+        let answer = self.send(call).await.map_err(|f| match f.kind {
+            Kind::NotFound => Failure {
+                kind: Kind::NoBucket,
+                message: format!("bucket `{}` does not exist at {}", self.config.bucket, self.client.authority()),
+                ..f
+            },
+            // A HEAD has no body to tell a wrong key from a forbidden action: ask with one that has.
+            Kind::Forbidden => f,
+            _ => f,
+        });
+        let answer = match answer {
+            Err(f) if matches!(f.kind, Kind::Forbidden | Kind::Invalid | Kind::Unsupported) => {
+                let query = [("list-type", "2"), ("max-keys", "1")];
+                self.send(Call { query: &query, ..Call::new("list", Method::GET, None) }).await?
+            }
+            other => other?,
+        };
+        let server = text(answer.headers(), "server").unwrap_or_default().to_owned();
+        let now = self.clock.0.now_ms();
+        let skew_ms = text(answer.headers(), "date").and_then(http_date).map(|t| t - now);
+        Ok(Probe { server, skew_ms })
+    }
+
+    async fn list(&self, request: &ListRequest) -> Result<Page> {
+        let max = request.max.clamp(1, 1000).to_string();
+        let delimiter = request.delimiter.map(String::from).unwrap_or_default();
+        let after = String::from_utf8_lossy(request.after.as_bytes());
+        let mut query: Vec<(&str, &str)> = Vec::with_capacity(6);
+        if !delimiter.is_empty() {
+            query.push(("delimiter", &delimiter));
+        }
+        query.extend([("encoding-type", "url"), ("list-type", "2"), ("max-keys", &max)]);
+        query.push(("prefix", &request.prefix));
+        if !request.after.is_empty() {
+            query.push(("start-after", &after));
+        }
+        let answer = self.send(Call { query: &query, ..Call::new("list", Method::GET, None) }).await?;
+        let xml = text_of(answer).await.map_err(|f| Failure { op: "list", ..f })?;
+        list::parse(&xml)
+    }
+
+    async fn head(&self, key: &Key, part: Option<u32>) -> Result<Meta> {
+        let number = part.map(|n| n.to_string());
+        let query: Vec<(&str, &str)> = number.iter().map(|n| ("partNumber", n.as_str())).collect();
+        let mut call = Call { query: &query, ..Call::new("head", Method::HEAD, Some(key)) };
+        call.headers.insert("x-amz-checksum-mode", HeaderValue::from_static("ENABLED"));
+        let answer = self.send(call).await?;
+        let mut meta = meta_of(answer.headers());
+        if part.is_some() {
+            meta.size = length(answer.headers()).unwrap_or(0);
+        }
+        Ok(meta)
+    }
+
+    async fn read(&self, key: &Key, request: &ReadRequest) -> Result<Reading> {
+        let mut call = Call::new("read", Method::GET, Some(key));
+        let value = |text: String| {
+            HeaderValue::from_str(&text).map_err(|_| Failure::new(Kind::Invalid, "read", "bad header value"))
+        };
+        if let Some(r) = &request.range {
+            call.headers.insert(http::header::RANGE, value(format!("bytes={}-{}", r.start, r.end - 1))?);
+        }
+        if let Some(etag) = request.if_match.as_ref().filter(|e| !e.is_none()) {
+            call.headers.insert(http::header::IF_MATCH, value(format!("\"{etag}\""))?);
+        }
+        let answer = self.send(call).await?;
+        if request.range.is_some() && answer.status() != http::StatusCode::PARTIAL_CONTENT {
+            let m = format!("{}: the store ignored the range that was asked for", self.what(Some(key)));
+            return Err(Failure::new(Kind::Unsupported, "read", m));
+        }
+        let meta = meta_of(answer.headers());
+        if let Some(wanted) = request.if_match.as_ref().filter(|e| !e.is_none())
+            && !meta.etag.is_none()
+            && meta.etag != *wanted
+        {
+            let m = format!("{}: ETag is {} now, was {wanted}", self.what(Some(key)), meta.etag);
+            return Err(Failure::new(Kind::Changed, "read", m));
+        }
+        let len = length(answer.headers()).ok_or_else(|| {
+            Failure::new(Kind::Corrupt, "read", format!("{}: no Content-Length", self.what(Some(key))))
+        })?;
+        Ok(Reading { meta, body: Body::wire(answer.into_body(), len) })
+    }
+
+    async fn write(&self, key: &Key, meta: &Meta, body: Body) -> Result<Written> {
+        let headers = self.write_headers(meta)?;
+        let call = Call { headers, body, ..Call::new("write", Method::PUT, Some(key)) };
+        let answer = self.send(call).await?;
+        let written = Written {
+            etag: text(answer.headers(), "etag").map_or(Etag::None, Etag::parse),
+            crc64: crc64_of(answer.headers()),
+        };
+        drain(answer).await;
+        Ok(written)
+    }
+
+    async fn delete(&self, key: &Key) -> Result<()> {
+        match self.send(Call::new("delete", Method::DELETE, Some(key))).await {
+            Ok(answer) => {
+                drain(answer).await;
+                Ok(())
+            }
+            Err(f) if f.kind == Kind::NotFound => Ok(()),
+            Err(f) => Err(f),
+        }
+    }
+
+    async fn begin_upload(&self, key: &Key, meta: &Meta) -> Result<String> {
+        let headers = self.write_headers(meta)?;
+        let query = [("uploads", "")];
+        let call = Call { query: &query, headers, ..Call::new("begin_upload", Method::POST, Some(key)) };
+        let xml = text_of(self.send(call).await?).await?;
+        let [id] = xml::texts(&xml, ["UploadId"])?;
+        id.ok_or_else(|| Failure::new(Kind::Corrupt, "begin_upload", "the answer has no UploadId"))
+    }
+
+    async fn write_part(&self, key: &Key, upload: &str, number: u32, _offset: u64, body: Body) -> Result<Part> {
+        let size = body.len();
+        let n = number.to_string();
+        let query = [("partNumber", n.as_str()), ("uploadId", upload)];
+        let call = Call { query: &query, body, ..Call::new("write_part", Method::PUT, Some(key)) };
+        let answer = self.send(call).await?;
+        let etag = text(answer.headers(), "etag").unwrap_or_default().trim_matches('"').to_owned();
+        drain(answer).await;
+        if etag.is_empty() {
+            return Err(Failure::new(Kind::Corrupt, "write_part", "the answer has no ETag"));
+        }
+        Ok(Part { number, etag, size })
+    }
+
+    async fn complete_upload(&self, key: &Key, upload: &str, parts: &[Part]) -> Result<Written> {
+        let mut xml = String::with_capacity(parts.len() * 100 + 64);
+        xml.push_str("<CompleteMultipartUpload>");
+        for part in parts {
+            let _ = write!(
+                xml,
+                "<Part><PartNumber>{}</PartNumber><ETag>&quot;{}&quot;</ETag></Part>",
+                part.number,
+                escape(&part.etag)
+            );
+        }
+        xml.push_str("</CompleteMultipartUpload>");
+        let query = [("uploadId", upload)];
+        let mut call = Call::new("complete_upload", Method::POST, Some(key));
+        call.query = &query;
+        call.headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+        call.body = Body::bytes(xml);
+        let answer = self.send(call).await?;
+        let (status, crc64) = (answer.status(), crc64_of(answer.headers()));
+        let xml = text_of(answer).await?;
+        // Completion may fail after its 200 was sent: the body tells (AWS CompleteMultipartUpload).
+        let [etag, code] = xml::texts(&xml, ["ETag", "Code"])?;
+        if code.is_some() {
+            let status = if status.is_success() { http::StatusCode::INTERNAL_SERVER_ERROR } else { status };
+            return Err(error::failure("complete_upload", &self.what(Some(key)), status, &xml));
+        }
+        Ok(Written { etag: etag.map_or(Etag::None, |e| Etag::parse(&e)), crc64 })
+    }
+
+    async fn abort_upload(&self, key: &Key, upload: &str) -> Result<()> {
+        let query = [("uploadId", upload)];
+        let call = Call { query: &query, ..Call::new("abort_upload", Method::DELETE, Some(key)) };
+        match self.send(call).await {
+            Ok(answer) => {
+                drain(answer).await;
+                Ok(())
+            }
+            Err(f) if f.kind == Kind::NotFound => Ok(()),
+            Err(f) => Err(f),
+        }
+    }
+
+    async fn list_parts(&self, key: &Key, upload: &str) -> Result<Vec<Part>> {
+        let mut parts = Vec::new();
+        let mut marker = String::from("0");
+        // 10,000 parts in pages of 1,000.
+        for _ in 0..11 {
+            let query =
+                [("max-parts", "1000"), ("part-number-marker", marker.as_str()), ("uploadId", upload)];
+            let call = Call { query: &query, ..Call::new("list_parts", Method::GET, Some(key)) };
+            let xml = text_of(self.send(call).await?).await?;
+            let found = blocks(&xml, "Part", ["PartNumber", "ETag", "Size"])?;
+            for [number, etag, size] in found {
+                let part = Part {
+                    number: number.parse().unwrap_or(0),
+                    etag: etag.trim_matches('"').to_owned(),
+                    size: size.parse().unwrap_or(0),
+                };
+                parts.push(part);
+            }
+            let [truncated, next] = xml::texts(&xml, ["IsTruncated", "NextPartNumberMarker"])?;
+            match (truncated.as_deref(), next) {
+                (Some("true"), Some(next)) if next != marker => marker = next,
+                _ => break,
+            }
+        }
+        Ok(parts)
+    }
+
+    async fn list_uploads(&self, prefix: &str) -> Result<Vec<(Key, String)>> {
+        let query = [("max-uploads", "1000"), ("prefix", prefix), ("uploads", "")];
+        let call = Call { query: &query, ..Call::new("list_uploads", Method::GET, None) };
+        let xml = text_of(self.send(call).await?).await?;
+        let found = blocks(&xml, "Upload", ["Key", "UploadId"])?;
+        Ok(found.into_iter().map(|[key, id]| (Key::from(key), id)).collect())
+    }
+
+    async fn copy_from(&self, bucket: &str, from: &Key, to: &Key, if_match: &Etag) -> Result<Written> {
+        let mut source = String::from("/");
+        encode(&mut source, bucket.as_bytes(), false);
+        source.push('/');
+        encode(&mut source, from.as_bytes(), true);
+        let mut call = Call::new("copy", Method::PUT, Some(to));
+        let bad = |_| Failure::new(Kind::KeyRefused, "copy", "the source key cannot be a header");
+        call.headers.insert("x-amz-copy-source", HeaderValue::from_str(&source).map_err(bad)?);
+        if !if_match.is_none() {
+            let etag = HeaderValue::from_str(&format!("\"{if_match}\"")).map_err(bad)?;
+            call.headers.insert("x-amz-copy-source-if-match", etag);
+        }
+        let answer = self.send(call).await?;
+        let xml = text_of(answer).await?;
+        let [etag, code] = xml::texts(&xml, ["ETag", "Code"])?;
+        if code.is_some() {
+            let status = http::StatusCode::INTERNAL_SERVER_ERROR;
+            return Err(error::failure("copy", &self.what(Some(to)), status, &xml));
+        }
+        Ok(Written { etag: etag.map_or(Etag::None, |e| Etag::parse(&e)), crc64: None })
+    }
+
+    async fn tags(&self, key: &Key) -> Result<Vec<(String, String)>> {
+        let query = [("tagging", "")];
+        let call = Call { query: &query, ..Call::new("tags", Method::GET, Some(key)) };
+        let xml = text_of(self.send(call).await?).await?;
+        Ok(blocks(&xml, "Tag", ["Key", "Value"])?.into_iter().map(|[k, v]| (k, v)).collect())
+    }
+
+    async fn buckets(&self) -> Result<Vec<String>> {
+        let account = S3Config { bucket: String::new(), ..self.config.clone() };
+        let account = S3::new(account, self.clock.0.clone())?;
+        let xml = text_of(account.send(Call::new("buckets", Method::GET, None)).await?).await?;
+        Ok(blocks(&xml, "Bucket", ["Name"])?.into_iter().map(|[name]| name).collect())
+    }
+}
+
+/// Reads a small answer to its end, so that its connection can be used again.
+async fn drain(answer: Response<ResponseBody>) {
+    let _ = text_of(answer).await;
+}
+
+/// The named texts of each `<block>`.
+fn blocks<const N: usize>(input: &[u8], block: &str, names: [&str; N]) -> Result<Vec<[String; N]>> {
+    use crate::xml::{Scanner, Token, unescape};
+    let mut out = Vec::new();
+    let mut scanner = Scanner::new(input);
+    let mut current: Option<[String; N]> = None;
+    let mut field = None;
+    while let Some(token) = scanner.next_token()? {
+        match token {
+            Token::Open(name) if name == block.as_bytes() => {
+                current = Some(std::array::from_fn(|_| String::new()));
+            }
+            Token::Open(name) => field = names.iter().position(|n| n.as_bytes() == name),
+            Token::Text(text) => {
+                if let (Some(i), Some(c)) = (field, &mut current) {
+                    c[i] = String::from_utf8_lossy(&unescape(text)).into_owned();
+                }
+            }
+            Token::Close(name) if name == block.as_bytes() => out.extend(current.take()),
+            Token::Close(_) => field = None,
+        }
+    }
+    Ok(out)
+}

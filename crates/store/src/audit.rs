@@ -1,0 +1,73 @@
+//! One line for each changing call: who did what to which, and what came of it.
+
+use model::failure::Result;
+
+use crate::{Unit, args};
+
+/// Lines older than this are forgotten, milliseconds (a year).
+const KEEP_MS: i64 = 366 * 24 * 3600 * 1000;
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditLine {
+    /// When, milliseconds.
+    pub at: i64,
+    /// Request id, as answered.
+    pub request_id: String,
+    /// Project.
+    pub project: String,
+    /// Access key or user.
+    pub principal: String,
+    /// Method and route.
+    pub action: String,
+    /// The path as asked for.
+    pub target: String,
+    /// HTTP status of the answer.
+    pub status: u16,
+}
+
+impl Unit {
+    /// Adds a line.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn audit(&mut self, line: &AuditLine) -> Result<()> {
+        let sql = "INSERT INTO audit (at, request_id, project, principal, action, target, status) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7)";
+        let args = args![
+            line.at,
+            line.request_id.as_str(),
+            line.project.as_str(),
+            line.principal.as_str(),
+            line.action.as_str(),
+            line.target.as_str(),
+            i64::from(line.status),
+        ];
+        self.tx.execute(sql, args).await?;
+        self.tx.execute("DELETE FROM audit WHERE at < $1", args![line.at - KEEP_MS]).await?;
+        Ok(())
+    }
+
+    /// The newest lines.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn audit_lines(&mut self, limit: u64) -> Result<Vec<AuditLine>> {
+        let sql = "SELECT at, request_id, project, principal, action, target, status FROM audit \
+                   ORDER BY at DESC LIMIT $1";
+        let rows = self.tx.query(sql, args![limit]).await?;
+        rows.iter()
+            .map(|r| {
+                Ok(AuditLine {
+                    at: r.int(0)?,
+                    request_id: r.text(1)?.to_owned(),
+                    project: r.text(2)?.to_owned(),
+                    principal: r.text(3)?.to_owned(),
+                    action: r.text(4)?.to_owned(),
+                    target: r.text(5)?.to_owned(),
+                    status: u16::try_from(r.int(6)?).unwrap_or(0),
+                })
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,105 @@
+//! Failed objects: rows, so that "retry failed only" is a query.
+
+use model::failure::{Failure, Kind, Result, Side};
+use model::key::Key;
+use model::task::TaskId;
+
+use crate::value::{unword, word};
+use crate::{Unit, args};
+
+/// Rows kept per task; beyond that the list is incomplete and says so (OMS §4.7).
+pub(crate) const FAILURES_MAX: u64 = 100_000;
+
+/// One failed object.
+#[derive(Clone, Debug)]
+pub struct FailedObject {
+    /// Its key at the source.
+    pub key: Key,
+    /// Its size, bytes.
+    pub size: u64,
+    /// Why.
+    pub failure: Failure,
+    /// When, milliseconds.
+    pub at: i64,
+}
+
+impl Unit {
+    /// Notes failed objects, up to 100,000 per task.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn put_failures(&mut self, task: TaskId, failed: &[FailedObject]) -> Result<()> {
+        if failed.is_empty() {
+            return Ok(());
+        }
+        let have = self.count_failures(task).await?;
+        let room = usize::try_from(FAILURES_MAX.saturating_sub(have)).unwrap_or(0);
+        let sql = "INSERT INTO failures (task_id, key, size, kind, side, op, message, at) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (task_id, key) DO UPDATE SET \
+                   kind = excluded.kind, side = excluded.side, op = excluded.op, message = excluded.message, \
+                   at = excluded.at, size = excluded.size";
+        for f in failed.iter().take(room) {
+            let args = args![
+                task,
+                f.key.as_bytes(),
+                f.size,
+                word(f.failure.kind),
+                word(f.failure.side),
+                f.failure.op,
+                f.failure.message.as_str(),
+                f.at,
+            ];
+            self.tx.execute(sql, args).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets the failures of objects that have succeeded since.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn drop_failures(&mut self, task: TaskId) -> Result<()> {
+        self.tx.execute("DELETE FROM failures WHERE task_id = $1", args![task]).await?;
+        Ok(())
+    }
+
+    /// How many failed objects are noted.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn count_failures(&mut self, task: TaskId) -> Result<u64> {
+        let rows = self.tx.query("SELECT COUNT(*) FROM failures WHERE task_id = $1", args![task]).await?;
+        rows.first().map_or(Ok(0), |r| r.count(0))
+    }
+
+    /// A page of failed objects after a key.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn failures(&mut self, task: TaskId, after: &Key, limit: u64) -> Result<Vec<FailedObject>> {
+        let sql = "SELECT key, size, kind, side, op, message, at FROM failures \
+                   WHERE task_id = $1 AND key > $2 ORDER BY key LIMIT $3";
+        let rows = self.tx.query(sql, args![task, after.as_bytes(), limit]).await?;
+        rows.iter()
+            .map(|r| {
+                let kind: Kind = unword(r.text(2)?)?;
+                let side: Side = unword(r.text(3)?)?;
+                let failure = Failure { kind, side, op: operation(r.text(4)?), message: r.text(5)?.to_owned() };
+                Ok(FailedObject {
+                    key: Key::new(r.opt_blob(0)?.unwrap_or_default()),
+                    size: r.count(1)?,
+                    failure,
+                    at: r.int(6)?,
+                })
+            })
+            .collect()
+    }
+}
+
+/// The static name of a stored operation.
+fn operation(text: &str) -> &'static str {
+    const KNOWN: [&str; 9] = [
+        "head", "read", "write", "write_part", "begin_upload", "complete_upload", "tags", "verify", "list",
+    ];
+    KNOWN.into_iter().find(|k| *k == text).unwrap_or("copy")
+}

@@ -1,0 +1,52 @@
+//! Leases with fencing numbers: a worker that lost its lease finds its writes turned away.
+
+use model::failure::Result;
+use model::task::TaskId;
+
+use crate::{Unit, args};
+
+impl Unit {
+    /// Takes the lease of a task that nobody holds, or whose holder is late; answers the fencing number.
+    /// All ranges of the task change hands with it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn claim_task(&mut self, id: TaskId, owner: &str, now: i64, until: i64) -> Result<Option<i64>> {
+        let sql = "UPDATE tasks SET owner = $2, lease_until = $4, fence = fence + 1 \
+                   WHERE id = $1 AND (owner IS NULL OR lease_until < $3)";
+        if self.tx.execute(sql, args![id, owner, now, until]).await? == 0 {
+            return Ok(None);
+        }
+        let rows = self.tx.query("SELECT fence FROM tasks WHERE id = $1", args![id]).await?;
+        let fence = rows.first().map_or(Ok(0), |r| r.int(0))?;
+        let ranges = "UPDATE ranges SET owner = $2, lease_until = $3, fence = $4 WHERE task_id = $1";
+        self.tx.execute(ranges, args![id, owner, until, fence]).await?;
+        Ok(Some(fence))
+    }
+
+    /// Extends a lease; false when it was lost.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn renew_task(&mut self, id: TaskId, fence: i64, until: i64) -> Result<bool> {
+        let sql = "UPDATE tasks SET lease_until = $3 WHERE id = $1 AND fence = $2 AND owner IS NOT NULL";
+        Ok(self.tx.execute(sql, args![id, fence, until]).await? == 1)
+    }
+
+    /// Gives a lease back; false when it was lost before.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn release_task(&mut self, id: TaskId, fence: i64) -> Result<bool> {
+        let sql = "UPDATE tasks SET owner = NULL, lease_until = 0 WHERE id = $1 AND fence = $2";
+        Ok(self.tx.execute(sql, args![id, fence]).await? == 1)
+    }
+
+    /// Ends all leases of an embedded store at start: whoever held them lived in a process that is gone.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn end_all_leases(&mut self) -> Result<u64> {
+        self.tx.execute("UPDATE tasks SET owner = NULL, lease_until = 0 WHERE owner IS NOT NULL", vec![]).await
+    }
+}

@@ -1,0 +1,222 @@
+//! The embedded backend: SQLite in WAL mode, one thread that writes and two that read.
+//!
+//! A transaction is a conversation with one thread; whoever drops its end without commit is rolled back.
+
+use std::fs::File;
+use std::path::Path;
+
+use async_trait::async_trait;
+use model::failure::{Failure, Kind, Result};
+use rusqlite::{Connection, OpenFlags, types::ValueRef};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{Backend, Row, Transaction, Value};
+
+const READERS: usize = 2;
+/// Numbered migrations; PostgreSQL will have the same numbers.
+const MIGRATIONS: [&str; 1] = [include_str!("../migrations/sqlite/0001_init.sql")];
+
+type Answer<T> = oneshot::Sender<Result<T>>;
+
+enum Ask {
+    Execute(&'static str, Vec<Value>, Answer<u64>),
+    Query(&'static str, Vec<Value>, Answer<Vec<Row>>),
+    Commit(Answer<()>),
+}
+
+type Talk = mpsc::Receiver<Ask>;
+
+/// The SQLite backend.
+#[derive(Debug)]
+pub struct Sqlite {
+    writer: mpsc::Sender<Talk>,
+    readers: Vec<mpsc::Sender<Talk>>,
+    turn: std::sync::atomic::AtomicUsize,
+    _lock: File,
+}
+
+fn failed(e: rusqlite::Error) -> Failure {
+    let kind = match e.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DiskFull) => Kind::NoSpace,
+        Some(rusqlite::ErrorCode::ReadOnly | rusqlite::ErrorCode::CannotOpen) => Kind::ReadOnly,
+        Some(rusqlite::ErrorCode::ConstraintViolation) => Kind::Conflict,
+        _ => Kind::Internal,
+    };
+    Failure::new(kind, "store", e.to_string())
+}
+
+fn gone() -> Failure {
+    Failure::new(Kind::Internal, "store", "the database thread has ended")
+}
+
+impl Sqlite {
+    /// Opens or makes `whimbrel.db` in `data_dir` and brings its schema up to date.
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`] when another process has it open; [`Kind::Invalid`] for a newer schema.
+    pub async fn open(data_dir: &Path) -> Result<Self> {
+        let at = |e: std::io::Error| {
+            let kind = match e.kind() {
+                std::io::ErrorKind::StorageFull => Kind::NoSpace,
+                std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => Kind::ReadOnly,
+                _ => Kind::Internal,
+            };
+            Failure::new(kind, "store", format!("{}: {e}", data_dir.display()))
+        };
+        std::fs::create_dir_all(data_dir).map_err(at)?;
+        let lock = File::create(data_dir.join("lock")).map_err(at)?;
+        lock.try_lock().map_err(|_| {
+            let m = format!("{} is in use by another whimbrel; stop it or choose another directory", data_dir.display());
+            Failure::new(Kind::Conflict, "store", m)
+        })?;
+        let path = data_dir.join("whimbrel.db");
+        let mut writer = Connection::open(&path).map_err(failed)?;
+        restrict(&path);
+        let setup = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA busy_timeout=5000;";
+        writer.execute_batch(setup).map_err(failed)?;
+        migrate(&mut writer)?;
+        let mut readers = Vec::new();
+        for _ in 0..READERS {
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let reader = Connection::open_with_flags(&path, flags).map_err(failed)?;
+            reader.execute_batch("PRAGMA busy_timeout=5000;").map_err(failed)?;
+            readers.push(serve(reader, "BEGIN DEFERRED")?);
+        }
+        Ok(Self { writer: serve(writer, "BEGIN IMMEDIATE")?, readers, turn: 0.into(), _lock: lock })
+    }
+}
+
+fn restrict(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600));
+}
+
+fn migrate(db: &mut Connection) -> Result<()> {
+    let have: usize = db.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(failed)?;
+    if have > MIGRATIONS.len() {
+        let m = format!("the database has schema {have}, this program knows {}; use a newer one", MIGRATIONS.len());
+        return Err(Failure::new(Kind::Invalid, "store", m));
+    }
+    for (i, sql) in MIGRATIONS.iter().enumerate().skip(have) {
+        let tx = db.transaction().map_err(failed)?;
+        tx.execute_batch(sql).map_err(failed)?;
+        tx.pragma_update(None, "user_version", i + 1).map_err(failed)?;
+        tx.commit().map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Starts a thread that holds one connection and has one conversation at a time.
+fn serve(db: Connection, begin: &'static str) -> Result<mpsc::Sender<Talk>> {
+    let (tx, mut talks) = mpsc::channel::<Talk>(64);
+    let run = move || {
+        db.set_prepared_statement_cache_capacity(128);
+        while let Some(mut talk) = talks.blocking_recv() {
+            let begun = db.execute_batch(begin).map_err(failed);
+            let mut open = begun.is_ok();
+            while let Some(ask) = talk.blocking_recv() {
+                let ready = begun.clone();
+                match ask {
+                    Ask::Execute(sql, args, answer) => {
+                        let _ = answer.send(ready.and_then(|()| execute(&db, sql, &args)));
+                    }
+                    Ask::Query(sql, args, answer) => {
+                        let _ = answer.send(ready.and_then(|()| query(&db, sql, &args)));
+                    }
+                    Ask::Commit(answer) => {
+                        let done = ready.and_then(|()| db.execute_batch("COMMIT").map_err(failed));
+                        open = open && done.is_err();
+                        let _ = answer.send(done);
+                        break;
+                    }
+                }
+            }
+            if open {
+                let _ = db.execute_batch("ROLLBACK");
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("store".into()).spawn(run);
+    thread.map_err(|e| Failure::new(Kind::Internal, "store", e.to_string()))?;
+    Ok(tx)
+}
+
+fn bind<'c>(db: &'c Connection, sql: &str, args: &[Value]) -> Result<rusqlite::CachedStatement<'c>> {
+    let mut statement = db.prepare_cached(sql).map_err(failed)?;
+    for (i, value) in args.iter().enumerate() {
+        let Some(at) = statement.parameter_index(&format!("${}", i + 1)).map_err(failed)? else { continue };
+        let bound = match value {
+            Value::Null => statement.raw_bind_parameter(at, rusqlite::types::Null),
+            Value::Int(v) => statement.raw_bind_parameter(at, v),
+            Value::Text(v) => statement.raw_bind_parameter(at, v),
+            Value::Blob(v) => statement.raw_bind_parameter(at, v),
+        };
+        bound.map_err(failed)?;
+    }
+    Ok(statement)
+}
+
+fn execute(db: &Connection, sql: &str, args: &[Value]) -> Result<u64> {
+    bind(db, sql, args)?.raw_execute().map(|n| n as u64).map_err(failed)
+}
+
+fn query(db: &Connection, sql: &str, args: &[Value]) -> Result<Vec<Row>> {
+    let mut statement = bind(db, sql, args)?;
+    let width = statement.column_count();
+    let mut rows = statement.raw_query();
+    let mut out = Vec::new();
+    while let Some(row) = rows.next().map_err(failed)? {
+        let mut values = Vec::with_capacity(width);
+        for i in 0..width {
+            values.push(match row.get_ref(i).map_err(failed)? {
+                ValueRef::Null => Value::Null,
+                ValueRef::Integer(v) => Value::Int(v),
+                ValueRef::Real(v) => Value::Int(v as i64),
+                ValueRef::Text(v) => Value::Text(String::from_utf8_lossy(v).into_owned()),
+                ValueRef::Blob(v) => Value::Blob(v.to_vec()),
+            });
+        }
+        out.push(Row(values));
+    }
+    Ok(out)
+}
+
+#[async_trait]
+impl Backend for Sqlite {
+    async fn begin(&self, write: bool) -> Result<Box<dyn Transaction>> {
+        let (ask, talk) = mpsc::channel(1);
+        let thread = if write {
+            &self.writer
+        } else {
+            let i = self.turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            &self.readers[i % self.readers.len()]
+        };
+        thread.send(talk).await.map_err(|_| gone())?;
+        Ok(Box::new(Tx(ask)))
+    }
+}
+
+struct Tx(mpsc::Sender<Ask>);
+
+impl Tx {
+    async fn ask<T>(&self, ask: impl FnOnce(Answer<T>) -> Ask) -> Result<T> {
+        let (tx, rx) = oneshot::channel();
+        self.0.send(ask(tx)).await.map_err(|_| gone())?;
+        rx.await.map_err(|_| gone())?
+    }
+}
+
+#[async_trait]
+impl Transaction for Tx {
+    async fn execute(&mut self, sql: &'static str, args: Vec<Value>) -> Result<u64> {
+        self.ask(|answer| Ask::Execute(sql, args, answer)).await
+    }
+
+    async fn query(&mut self, sql: &'static str, args: Vec<Value>) -> Result<Vec<Row>> {
+        self.ask(|answer| Ask::Query(sql, args, answer)).await
+    }
+
+    async fn commit(self: Box<Self>) -> Result<()> {
+        self.ask(Ask::Commit).await
+    }
+}

@@ -1,0 +1,465 @@
+//! Tasks: what was asked for and what is so.
+
+use model::count::{Counters, Tally};
+use model::failure::{Failure, Kind, Result, Side};
+use model::spec::TaskSpec;
+use model::task::{Desired, Event, Illegal, Lifecycle, Observed, Priority, TaskId, next};
+
+use crate::ledger::{SUMS, counters_at};
+use crate::value::{json, unjson, unword, word};
+use crate::{Row, Unit, args};
+
+/// A task about to be accepted.
+#[derive(Debug)]
+pub struct NewTask {
+    /// Identity.
+    pub id: TaskId,
+    /// Owner.
+    pub project: String,
+    /// Unique name (OMS §1.5).
+    pub name: String,
+    /// What to do.
+    pub spec: TaskSpec,
+    /// Credentials as JSON, in clear; sealed before they are stored.
+    pub secrets: String,
+    /// Urgency.
+    pub priority: Priority,
+    /// Now, milliseconds.
+    pub now: i64,
+}
+
+/// Why a task failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorNote {
+    /// Kind of the failure.
+    pub kind: Kind,
+    /// At which end.
+    pub side: Side,
+    /// The sentence.
+    pub message: String,
+}
+
+/// A stored task with its counters.
+#[derive(Clone, Debug)]
+pub struct TaskRow {
+    /// Identity.
+    pub id: TaskId,
+    /// Owner.
+    pub project: String,
+    /// Unique name.
+    pub name: String,
+    /// What to do.
+    pub spec: TaskSpec,
+    /// Urgency.
+    pub priority: Priority,
+    /// Desired and observed state.
+    pub state: Lifecycle,
+    /// Accepted at, milliseconds.
+    pub created_at: i64,
+    /// Waiting since, milliseconds.
+    pub queued_at: i64,
+    /// Last start, milliseconds.
+    pub started_at: Option<i64>,
+    /// Last end, milliseconds.
+    pub ended_at: Option<i64>,
+    /// Time spent running before the last start, milliseconds.
+    pub running_ms: i64,
+    /// Only failed objects are to be copied.
+    pub failed_only: bool,
+    /// The survey has counted everything.
+    pub scan_over: bool,
+    /// Task-level attempts since the last start.
+    pub attempts: u32,
+    /// Why it failed.
+    pub error: Option<ErrorNote>,
+    /// A visible note, such as a fallback that was taken.
+    pub note: String,
+    /// What became of the record files, as JSON.
+    pub records: serde_json::Value,
+    /// Settled so far.
+    pub counters: Counters,
+    /// Counted by the survey so far.
+    pub surveyed: Tally,
+    /// Lease number.
+    pub fence: i64,
+    /// Length of the outcome file that belongs to the ledger, bytes.
+    pub outcome_len: u64,
+}
+
+const COLUMNS: &str = "t.id, t.project, t.name, t.spec, t.priority, t.desired, t.observed, t.created_at, \
+  t.queued_at, t.started_at, t.ended_at, t.running_ms, t.failed_only, t.scan_over, t.attempts, t.error_kind, \
+  t.error_side, t.error_msg, t.note, t.records, t.fence, t.outcome_len";
+const N: usize = 22;
+
+fn priority_number(p: Priority) -> i64 {
+    match p {
+        Priority::High => 0,
+        Priority::Medium => 1,
+        Priority::Low => 2,
+    }
+}
+
+fn row(r: &Row) -> Result<TaskRow> {
+    let error = match r.opt_text(15)? {
+        None => None,
+        Some(kind) => Some(ErrorNote {
+            kind: unword(kind)?,
+            side: unword(r.opt_text(16)?.unwrap_or("here"))?,
+            message: r.opt_text(17)?.unwrap_or_default().to_owned(),
+        }),
+    };
+    Ok(TaskRow {
+        id: r.int(0)?,
+        project: r.text(1)?.to_owned(),
+        name: r.text(2)?.to_owned(),
+        spec: unjson(r.text(3)?)?,
+        priority: match r.int(4)? {
+            0 => Priority::High,
+            2 => Priority::Low,
+            _ => Priority::Medium,
+        },
+        state: Lifecycle { desired: unword(r.text(5)?)?, observed: unword(r.text(6)?)? },
+        created_at: r.int(7)?,
+        queued_at: r.int(8)?,
+        started_at: r.opt_int(9)?,
+        ended_at: r.opt_int(10)?,
+        running_ms: r.int(11)?,
+        failed_only: r.int(12)? != 0,
+        scan_over: r.int(13)? != 0,
+        attempts: u32::try_from(r.int(14)?).unwrap_or(0),
+        error,
+        note: r.text(18)?.to_owned(),
+        records: unjson(r.text(19)?)?,
+        fence: r.int(20)?,
+        outcome_len: r.count(21)?,
+        counters: counters_at(r, N)?,
+        surveyed: Tally { objects: r.count(N + 14)?, bytes: r.count(N + 15)? },
+    })
+}
+
+/// Which tasks a list shows.
+#[derive(Clone, Debug, Default)]
+pub struct TaskFilter {
+    /// Of this project.
+    pub project: String,
+    /// In one of these visible states, as (desired, observed) words; empty: all.
+    pub states: Vec<(Option<Desired>, Observed)>,
+    /// With this text in the name.
+    pub name_part: String,
+}
+
+fn illegal(id: TaskId, why: Illegal) -> Failure {
+    let text = match why {
+        Illegal::AlreadyStarted => "is already started",
+        Illegal::NotRunning => "is not running",
+        Illegal::Complete => "is complete",
+        Illegal::InProgress => "is in progress; stop it first",
+        Illegal::OutOfPlace => "is in another state by now",
+    };
+    Failure::new(Kind::Conflict, "task", format!("task {id} {text}"))
+}
+
+/// Builds `SELECT … FROM tasks …` with the sums of the ledger; leaked once per distinct text.
+macro_rules! select {
+    ($tail:literal) => {{
+        static SQL: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+        let sql: &'static str = SQL.get_or_init(|| {
+            format!(
+                "SELECT {COLUMNS}, {SUMS} FROM tasks t LEFT JOIN ranges r ON r.task_id = t.id {}",
+                $tail
+            )
+        });
+        sql
+    }};
+}
+
+impl Unit {
+    /// Accepts a task: the row, its sealed secrets, and the wake-up.
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`] when the id or name exists.
+    pub async fn insert_task(&mut self, task: NewTask) -> Result<()> {
+        let sealed = self.keys.seal(&format!("task {}", task.id), task.secrets.as_bytes())?;
+        let sql = "INSERT INTO tasks (id, project, name, spec, secrets, priority, desired, observed, created_at, queued_at) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)";
+        let state = Lifecycle::NEW;
+        let args = args![
+            task.id,
+            task.project,
+            task.name,
+            json(&task.spec)?,
+            sealed,
+            priority_number(task.priority),
+            word(state.desired),
+            word(state.observed),
+            task.now,
+        ];
+        self.tx.execute(sql, args).await?;
+        self.wakes = true;
+        Ok(())
+    }
+
+    /// One task, whatever its project.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn task(&mut self, id: TaskId) -> Result<Option<TaskRow>> {
+        let rows = self.tx.query(select!("WHERE t.id = $1 GROUP BY t.id"), args![id]).await?;
+        rows.first().map(row).transpose()
+    }
+
+    /// One task of a project.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when the project has no such task.
+    pub async fn task_of(&mut self, project: &str, id: TaskId) -> Result<TaskRow> {
+        let found = self.task(id).await?.filter(|t| t.project == project);
+        found.ok_or_else(|| Failure::new(Kind::NotFound, "task", format!("there is no task {id}")))
+    }
+
+    /// The credentials of a task, as JSON; none when they were erased.
+    ///
+    /// # Errors
+    /// When the key that sealed them is gone.
+    pub async fn task_secrets(&mut self, id: TaskId) -> Result<Option<String>> {
+        let rows = self.tx.query("SELECT secrets FROM tasks WHERE id = $1", args![id]).await?;
+        let Some(sealed) = rows.first().and_then(|r| r.opt_text(0).ok().flatten()) else { return Ok(None) };
+        let plain = self.keys.open(&format!("task {id}"), sealed)?;
+        Ok(Some(String::from_utf8_lossy(&plain).into_owned()))
+    }
+
+    /// Replaces the credentials of a task.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn set_secrets(&mut self, id: TaskId, secrets: &str) -> Result<()> {
+        let sealed = self.keys.seal(&format!("task {id}"), secrets.as_bytes())?;
+        self.tx.execute("UPDATE tasks SET secrets = $2 WHERE id = $1", args![id, sealed]).await?;
+        Ok(())
+    }
+
+    /// One page of tasks, newest first, and how many match in all.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn list_tasks(&mut self, filter: &TaskFilter, offset: u64, limit: u64) -> Result<(Vec<TaskRow>, u64)> {
+        // The states as one text that LIKE can search: `|desired:observed|…`, `*` for any desired.
+        let states: String = filter
+            .states
+            .iter()
+            .map(|(d, o)| format!("|{}:{}|", d.map_or("*".to_owned(), word), word(*o)))
+            .collect();
+        let like = filter.name_part.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+        let args = args![filter.project.as_str(), states, format!("%{like}%"), limit, offset];
+        let matching = "WHERE t.project = $1 AND t.name LIKE $3 ESCAPE '\\' AND ($2 = '' \
+            OR $2 LIKE '%|' || t.desired || ':' || t.observed || '|%' OR $2 LIKE '%|*:' || t.observed || '|%')";
+        static COUNT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+        static LIST: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+        let count: &'static str = COUNT.get_or_init(|| format!("SELECT COUNT(*) FROM tasks t {matching}"));
+        let list: &'static str = LIST.get_or_init(|| {
+            format!(
+                "SELECT {COLUMNS}, {SUMS} FROM tasks t LEFT JOIN ranges r ON r.task_id = t.id {matching} \
+                 GROUP BY t.id ORDER BY t.created_at DESC, t.id DESC LIMIT $4 OFFSET $5"
+            )
+        });
+        let total = self.tx.query(count, args[..3].to_vec()).await?;
+        let total = total.first().map_or(Ok(0), |r| r.count(0))?;
+        let rows = self.tx.query(list, args).await?;
+        Ok((rows.iter().map(row).collect::<Result<_>>()?, total))
+    }
+
+    /// Tasks that a worker should look at: waiting, running or due for another attempt, in the order in which
+    /// they are lent.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn open_tasks(&mut self) -> Result<Vec<TaskRow>> {
+        let sql = select!(
+            "WHERE t.observed IN ('waiting', 'running', 'retrying') GROUP BY t.id \
+             ORDER BY t.priority, t.queued_at, t.id LIMIT 10000"
+        );
+        self.tx.query(sql, vec![]).await?.iter().map(row).collect()
+    }
+
+    /// Applies an event to a task by [`next`] and stores the result; answers the new state.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`], or [`Kind::Conflict`] when the event is not legal now.
+    pub async fn apply(&mut self, id: TaskId, event: Event, now: i64) -> Result<std::result::Result<Lifecycle, Illegal>> {
+        let rows = self.tx.query("SELECT desired, observed FROM tasks WHERE id = $1", args![id]).await?;
+        let Some(r) = rows.first() else {
+            return Err(Failure::new(Kind::NotFound, "task", format!("there is no task {id}")));
+        };
+        let state = Lifecycle { desired: unword(r.text(0)?)?, observed: unword(r.text(1)?)? };
+        let after = match next(state, event) {
+            Ok(after) => after,
+            Err(why) => return Ok(Err(why)),
+        };
+        let ended = matches!(after.observed, Observed::Paused | Observed::Failed | Observed::Succeeded);
+        let was_running = matches!(state.observed, Observed::Running | Observed::Retrying);
+        let sql = "UPDATE tasks SET desired = $2, observed = $3, \
+            queued_at = CASE WHEN $4 = 1 THEN $5 ELSE queued_at END, \
+            ended_at = CASE WHEN $6 = 1 THEN $5 ELSE NULL END, \
+            running_ms = CASE WHEN $7 = 1 AND started_at IS NOT NULL THEN running_ms + $5 - started_at ELSE running_ms END \
+            WHERE id = $1";
+        let args = args![
+            id,
+            word(after.desired),
+            word(after.observed),
+            event == Event::Start,
+            now,
+            ended,
+            ended && was_running,
+        ];
+        self.tx.execute(sql, args).await?;
+        self.wakes = true;
+        Ok(Ok(after))
+    }
+
+    /// As [`Unit::apply`], with an illegal event as a failure.
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`] when the event is not legal now.
+    pub async fn must(&mut self, id: TaskId, event: Event, now: i64) -> Result<Lifecycle> {
+        self.apply(id, event, now).await?.map_err(|why| illegal(id, why))
+    }
+
+    /// Sets what a start resets (OMS §3.1 note 6). A new run after failure forgets the ledger; a resume keeps it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn reset_task(&mut self, id: TaskId, failed_only: bool, keep_ledger: bool) -> Result<()> {
+        let sql = "UPDATE tasks SET error_kind = NULL, error_side = NULL, error_msg = NULL, attempts = 0, \
+                   retry_at = 0, failed_only = $2, records = '{}' WHERE id = $1";
+        self.tx.execute(sql, args![id, failed_only]).await?;
+        if !keep_ledger {
+            self.tx.execute("DELETE FROM ranges WHERE task_id = $1", args![id]).await?;
+            self.tx.execute("UPDATE tasks SET scan_over = 0, note = '', outcome_len = 0 WHERE id = $1", args![id]).await?;
+        }
+        Ok(())
+    }
+
+    /// Notes the start of a run.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn mark_started(&mut self, id: TaskId, now: i64) -> Result<()> {
+        self.tx.execute("UPDATE tasks SET started_at = $2 WHERE id = $1", args![id, now]).await?;
+        Ok(())
+    }
+
+    /// Notes why a task failed or waits for another attempt.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn set_error(&mut self, id: TaskId, failure: &Failure, retry_at: i64) -> Result<()> {
+        let sql = "UPDATE tasks SET error_kind = $2, error_side = $3, error_msg = $4, retry_at = $5, \
+                   attempts = attempts + 1 WHERE id = $1";
+        let args = args![id, word(failure.kind), word(failure.side), failure.to_string(), retry_at];
+        self.tx.execute(sql, args).await?;
+        Ok(())
+    }
+
+    /// When a retrying task is due, milliseconds.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn retry_at(&mut self, id: TaskId) -> Result<i64> {
+        let rows = self.tx.query("SELECT retry_at FROM tasks WHERE id = $1", args![id]).await?;
+        rows.first().map_or(Ok(0), |r| r.int(0))
+    }
+
+    /// Stores a changed spec (bandwidth windows).
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn set_spec(&mut self, id: TaskId, spec: &TaskSpec) -> Result<()> {
+        self.tx.execute("UPDATE tasks SET spec = $2 WHERE id = $1", args![id, json(spec)?]).await?;
+        self.wakes = true;
+        Ok(())
+    }
+
+    /// Stores a changed priority.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn set_priority(&mut self, id: TaskId, priority: Priority) -> Result<()> {
+        let args = args![id, priority_number(priority)];
+        self.tx.execute("UPDATE tasks SET priority = $2 WHERE id = $1", args).await?;
+        self.wakes = true;
+        Ok(())
+    }
+
+    /// Notes that the survey has counted everything.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn set_scan_over(&mut self, id: TaskId) -> Result<()> {
+        self.tx.execute("UPDATE tasks SET scan_over = 1 WHERE id = $1", args![id]).await?;
+        Ok(())
+    }
+
+    /// Stores how much of the outcome file belongs to the ledger.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn set_outcome_len(&mut self, id: TaskId, len: u64) -> Result<()> {
+        self.tx.execute("UPDATE tasks SET outcome_len = $2 WHERE id = $1", args![id, len]).await?;
+        Ok(())
+    }
+
+    /// Leaves a visible note on a task.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn set_note(&mut self, id: TaskId, note: &str) -> Result<()> {
+        self.tx.execute("UPDATE tasks SET note = $2 WHERE id = $1", args![id, note]).await?;
+        Ok(())
+    }
+
+    /// Stores what became of the record files.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn set_records(&mut self, id: TaskId, records: &serde_json::Value) -> Result<()> {
+        self.tx.execute("UPDATE tasks SET records = $2 WHERE id = $1", args![id, json(records)?]).await?;
+        Ok(())
+    }
+
+    /// Erases the credentials of an ended task (OMS §3.1 note 8).
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn erase_secrets(&mut self, id: TaskId) -> Result<()> {
+        self.tx.execute("UPDATE tasks SET secrets = NULL WHERE id = $1", args![id]).await?;
+        Ok(())
+    }
+
+    /// Removes a task and everything that belongs to it, but never what it migrated.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn delete_task(&mut self, id: TaskId) -> Result<()> {
+        for sql in [
+            "DELETE FROM failures WHERE task_id = $1",
+            "DELETE FROM uploads WHERE task_id = $1",
+            "DELETE FROM ranges WHERE task_id = $1",
+            "DELETE FROM tasks WHERE id = $1",
+        ] {
+            self.tx.execute(sql, args![id]).await?;
+        }
+        self.wakes = true;
+        Ok(())
+    }
+
+    /// Tasks of a project created since an instant, and those waiting now: what quotas need.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn task_quota(&mut self, project: &str, since: i64) -> Result<(u64, u64)> {
+        let sql = "SELECT COUNT(*), COALESCE(SUM(CASE WHEN observed = 'waiting' THEN 1 ELSE 0 END), 0) \
+                   FROM tasks WHERE project = $1 AND (created_at >= $2 OR observed = 'waiting')";
+        let rows = self.tx.query(sql, args![project, since]).await?;
+        rows.first().map_or(Ok((0, 0)), |r| Ok((r.count(0)?, r.count(1)?)))
+    }
+}
