@@ -1,1 +1,30 @@
-//! placeholder
+//! The object engine: list, compare, transfer, prove, and note it in the ledger.
+//!
+//! ```text
+//! source listing ─┐
+//!                 ├─> compare ─> plan ─> transfer ─> proof ─> window ─> ledger
+//! target listing ─┘      (pure)  (pure)                       (pure)   (one transaction a second)
+//! ```
+//!
+//! A [`job::Job`] works on one task. It walks ranges of the key space, splits the largest when lanes are idle
+//! ([`sketch`]), and can be stopped at any moment: what is in the ledger is never asked for again.
+
+pub mod compare;
+mod feed;
+mod field;
+pub mod glob;
+pub mod job;
+mod large;
+mod ledger;
+pub mod outcome;
+pub mod plan;
+pub mod progress;
+mod range;
+pub mod records;
+pub mod sketch;
+mod survey;
+mod transfer;
+mod window;
+
+pub use job::{Ended, Job};
+pub use progress::Progress;

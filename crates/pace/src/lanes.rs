@@ -40,6 +40,11 @@ impl Lanes {
         Ok(Self { handles, next: AtomicUsize::new(0), stops, threads })
     }
 
+    /// Runs everything on an existing runtime, for tests with a virtual clock.
+    pub fn on(handle: Handle) -> Self {
+        Self { handles: vec![handle], next: AtomicUsize::new(0), stops: vec![], threads: vec![] }
+    }
+
     /// The next thread in turn.
     pub fn handle(&self) -> &Handle {
         let i = self.next.fetch_add(1, Ordering::Relaxed);

@@ -4,12 +4,12 @@
 //! retried here; a write consumes its body, so whole transfers are retried by the copy engine.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use async_trait::async_trait;
 use model::failure::{Policy, Result, Side};
-use model::key::Key;
+use model::key::{Key, Order};
 use pace::backoff::Backoff;
 use pace::limit::Limit;
 
@@ -44,12 +44,20 @@ pub struct Guarded {
     limit: Arc<Limit>,
     backoff: Backoff,
     requests: Arc<Requests>,
+    unordered: Capability,
+    distrusted: AtomicBool,
 }
 
 impl Guarded {
     /// Wraps `inner`; failures will say `side`.
     pub fn new(inner: SharedStore, side: Side, limit: Arc<Limit>, backoff: Backoff) -> Self {
-        Self { inner, side, limit, backoff, requests: Arc::default() }
+        let unordered = Capability { list_order: Order::Unknown, ..*inner.capability() };
+        Self { inner, side, limit, backoff, requests: Arc::default(), unordered, distrusted: false.into() }
+    }
+
+    /// From now on no order of listing is assumed: a page broke the promise.
+    pub fn distrust_order(&self) {
+        self.distrusted.store(true, Ordering::Relaxed);
     }
 
     /// The counts, shared.
@@ -106,7 +114,7 @@ impl Guarded {
 #[async_trait]
 impl ObjectStore for Guarded {
     fn capability(&self) -> &Capability {
-        self.inner.capability()
+        if self.distrusted.load(Ordering::Relaxed) { &self.unordered } else { self.inner.capability() }
     }
 
     fn service(&self) -> Option<String> {

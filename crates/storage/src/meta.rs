@@ -21,6 +21,8 @@ pub struct Meta {
     pub size: u64,
     /// Last modification, milliseconds since the epoch.
     pub modified_ms: i64,
+    /// When it was put where it is, milliseconds; 0 when that is the modification time.
+    pub written_ms: i64,
     /// ETag.
     pub etag: Etag,
     /// Standard headers and user metadata (`x-amz-meta-…`), values as raw bytes.

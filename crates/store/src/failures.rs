@@ -63,6 +63,15 @@ impl Unit {
         Ok(())
     }
 
+    /// Forgets failures noted before an instant: those of an earlier run.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn drop_failures_before(&mut self, task: TaskId, at: i64) -> Result<()> {
+        self.tx.execute("DELETE FROM failures WHERE task_id = $1 AND at < $2", args![task, at]).await?;
+        Ok(())
+    }
+
     /// How many failed objects are noted.
     ///
     /// # Errors

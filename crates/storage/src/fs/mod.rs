@@ -159,6 +159,7 @@ impl Root {
         let mut meta = sidecar::read(self, key, file).unwrap_or_default();
         meta.size = if stat.is_dir() { 0 } else { stat.len() };
         meta.modified_ms = modified_ms(stat);
+        meta.written_ms = stat.ctime() * 1000 + stat.ctime_nsec() / 1_000_000;
         meta.etag = etag_of(stat);
         meta
     }

@@ -344,7 +344,12 @@ impl ObjectStore for S3 {
     async fn list(&self, request: &ListRequest) -> Result<Page> {
         let max = request.max.clamp(1, 1000).to_string();
         let delimiter = request.delimiter.map(String::from).unwrap_or_default();
-        let after = String::from_utf8_lossy(request.after.as_bytes());
+        let mut after = String::from_utf8_lossy(request.after.as_bytes()).into_owned();
+        let walks_folders = self.capability.list_order == Order::Segments;
+        if walks_folders && !after.is_empty() && !after.ends_with('/') {
+            // A folder walk that resumes at `a` would skip what lies below it, `a/b`.
+            after.push('/');
+        }
         let mut query: Vec<(&str, &str)> = Vec::with_capacity(6);
         if !delimiter.is_empty() {
             query.push(("delimiter", &delimiter));
@@ -356,7 +361,10 @@ impl ObjectStore for S3 {
         }
         let answer = self.send(Call { query: &query, ..Call::new("list", Method::GET, None) }).await?;
         let xml = text_of(answer).await.map_err(|f| Failure { op: "list", ..f })?;
-        list::parse(&xml)
+        let mut page = list::parse(&xml)?;
+        // For the same reason a full page of such a server is never trusted to be the last.
+        page.more |= walks_folders && page.entries.len() >= request.max as usize;
+        Ok(page)
     }
 
     async fn head(&self, key: &Key, part: Option<u32>) -> Result<Meta> {

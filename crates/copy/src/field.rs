@@ -1,0 +1,340 @@
+//! The ranges of one pass that are being walked now, and the rule that splits the largest when lanes are idle.
+//!
+//! A split asks the source for a whole page somewhere inside a range. If keys come back that lie inside any
+//! range, that range ends at the first of them and a new range begins there, with the page already in hand:
+//! a good guess wastes nothing. An empty answer teaches that nothing lies behind the guess.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use async_trait::async_trait;
+use model::failure::{Failure, Kind, Result, Side};
+use model::key::{Key, Order};
+use model::selection::Scope;
+use pace::lanes::Lanes;
+use storage::{Entry, Page, SharedStore};
+use store::{NewRange, Pass, RangeRow};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::feed::{PAGE, fetch};
+use crate::sketch::{Sketch, shared};
+
+/// Part of the key space that one runner walks.
+#[derive(Debug)]
+pub(crate) struct Extent {
+    pub(crate) id: i64,
+    pub(crate) scope: Scope,
+    state: Mutex<Reach>,
+}
+
+#[derive(Debug)]
+struct Reach {
+    start: Key,
+    at: Key,
+    upto: Option<Key>,
+    /// Nothing lies behind this, as a fruitless question has shown.
+    known_end: Option<Key>,
+    listed: u64,
+    /// Keys expected in all, before the first page tells better.
+    expected: f64,
+    /// Characters shared by the whole last page.
+    common: usize,
+    /// The subtrees around the position have been asked about.
+    laddered: bool,
+    over: bool,
+}
+
+impl Extent {
+    fn new(id: i64, scope: Scope, start: Key, upto: Option<Key>, expected: f64) -> Self {
+        let reach = Reach {
+            at: start.clone(),
+            start,
+            upto,
+            known_end: None,
+            listed: 0,
+            expected,
+            common: 0,
+            laddered: false,
+            over: false,
+        };
+        Self { id, scope, state: Mutex::new(reach) }
+    }
+
+    fn reach(&self) -> MutexGuard<'_, Reach> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Where splits are written down before they count.
+#[async_trait]
+pub(crate) trait SplitLog: Send + Sync {
+    async fn split(&self, lower: i64, upto: Key, upper: NewRange) -> Result<()>;
+}
+
+#[async_trait]
+impl SplitLog for crate::ledger::Ledger {
+    async fn split(&self, lower: i64, upto: Key, upper: NewRange) -> Result<()> {
+        crate::ledger::Ledger::split(self, lower, upto, upper).await
+    }
+}
+
+/// All ranges of a pass.
+pub(crate) struct Field {
+    pass: Pass,
+    order: Order,
+    /// Ranges walked at once.
+    width: usize,
+    source: SharedStore,
+    extents: Mutex<Vec<Arc<Extent>>>,
+    sketches: Mutex<HashMap<Scope, Sketch>>,
+    moved: Notify,
+}
+
+type Running = std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+
+impl Field {
+    pub(crate) fn new(pass: Pass, width: usize, source: SharedStore) -> Arc<Self> {
+        let order = source.capability().list_order;
+        Arc::new(Self {
+            pass,
+            order,
+            width: if order == Order::Unknown { 1 } else { width.max(1) },
+            source,
+            extents: Mutex::default(),
+            sketches: Mutex::default(),
+            moved: Notify::new(),
+        })
+    }
+
+    fn extents(&self) -> MutexGuard<'_, Vec<Arc<Extent>>> {
+        self.extents.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Cuts a page to what belongs to the range now, and moves its position; true when the range is over.
+    pub(crate) fn take(&self, extent: &Extent, page: Page) -> (Vec<Entry>, bool) {
+        let mut r = extent.reach();
+        let mut entries = page.entries;
+        let whole = entries.len();
+        if self.order != Order::Unknown {
+            let inside = entries.partition_point(|e| self.order.within(e.key.as_bytes(), r.upto.as_ref()));
+            entries.truncate(inside);
+        }
+        if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
+            r.common = shared(&first.key, &last.key);
+            r.at = last.key.clone();
+            r.listed += entries.len() as u64;
+            let mut sketches = self.sketches.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let sketch = sketches.entry(extent.scope.clone()).or_insert_with(|| Sketch::new(self.order));
+            let step = (entries.len() / 24).max(1);
+            entries.iter().step_by(step).chain(Some(last)).for_each(|e| sketch.observe(&e.key));
+        }
+        r.over = !page.more || entries.len() < whole || r.upto.as_ref().is_some_and(|u| *u == r.at);
+        let over = r.over;
+        drop(r);
+        self.moved.notify_one();
+        (entries, over)
+    }
+
+    /// Walks all ranges with `run`, splitting while `idle` says that more could be done. Ends with the first
+    /// error, or when nothing is left, or after a stop when every runner has come to rest.
+    pub(crate) async fn walk(
+        self: &Arc<Self>,
+        rows: Vec<RangeRow>,
+        lanes: &Lanes,
+        log: &dyn SplitLog,
+        stop: &CancellationToken,
+        idle: impl Fn() -> bool,
+        run: impl Fn(Arc<Extent>, RangeRow, Option<Page>) -> Running,
+    ) -> Result<()> {
+        let mut next_id = rows.iter().map(|r| r.id).max().unwrap_or(0) + 1;
+        let mut queue: VecDeque<RangeRow> = rows.into_iter().filter(|r| !r.done).collect();
+        let mut runners: JoinSet<Result<()>> = JoinSet::new();
+        let mut questions: JoinSet<(Scope, Key, Result<Page>)> = JoinSet::new();
+        let mut again = tokio::time::interval(std::time::Duration::from_millis(100));
+        loop {
+            while runners.len() < self.width && !stop.is_cancelled() {
+                let Some(row) = queue.pop_front() else { break };
+                let extent =
+                    Extent::new(row.id, row.scope.clone(), row.cursor.clone(), row.upto.clone(), f64::from(PAGE));
+                let extent = Arc::new(extent);
+                self.extents().push(extent.clone());
+                runners.spawn_on(run(extent, row, None), lanes.handle());
+            }
+            if queue.is_empty() && self.width > 1 && !stop.is_cancelled() && idle() {
+                let free = self.width.saturating_sub(runners.len() + questions.len());
+                for (scope, guess) in self.guesses(free) {
+                    let (source, prefix) = (self.source.clone(), scope.prefix().to_owned());
+                    questions.spawn_on(
+                        async move {
+                            let page = fetch(&*source, &prefix, &guess, Side::Source).await;
+                            (scope, guess, page)
+                        },
+                        lanes.handle(),
+                    );
+                }
+            }
+            if runners.is_empty() && (queue.is_empty() || stop.is_cancelled()) {
+                return Ok(());
+            }
+            tokio::select! {
+                Some(ended) = runners.join_next() => {
+                    ended.unwrap_or_else(|e| {
+                        Err(Failure::new(Kind::Internal, "copy", format!("a range ended: {e}")))
+                    })?;
+                    self.extents().retain(|e| !e.reach().over);
+                }
+                Some(answer) = questions.join_next(), if !questions.is_empty() => {
+                    let Ok((scope, guess, page)) = answer else { continue };
+                    // A question that failed is only a lost guess; the range itself meets the same trouble.
+                    let Ok(page) = page else { continue };
+                    if stop.is_cancelled() { continue }
+                    if let Some((lower, upper, page)) = self.settle(&scope, &guess, page, next_id) {
+                        next_id += 1;
+                        let reach = upper.reach();
+                        let new = NewRange {
+                            id: upper.id,
+                            pass: self.pass,
+                            scope: scope.clone(),
+                            after: reach.start.clone(),
+                            upto: reach.upto.clone(),
+                        };
+                        let cut = reach.start.clone();
+                        drop(reach);
+                        let row = RangeRow {
+                            id: new.id,
+                            pass: new.pass,
+                            scope: new.scope.clone(),
+                            upto: new.upto.clone(),
+                            cursor: new.after.clone(),
+                            ahead: vec![],
+                            done: false,
+                            counters: Default::default(),
+                            fence: 0,
+                        };
+                        log.split(lower, cut, new).await?;
+                        runners.spawn_on(run(upper, row, Some(page)), lanes.handle());
+                    }
+                }
+                () = self.moved.notified() => {}
+                _ = again.tick() => {}
+            }
+        }
+    }
+
+    /// Where to ask next: the subtrees around an unknown end first, then even cuts of the largest ranges.
+    fn guesses(&self, free: usize) -> Vec<(Scope, Key)> {
+        let mut out = Vec::new();
+        let sketches = self.sketches.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let extents = self.extents();
+        let mut sizes: Vec<(f64, usize)> = Vec::new();
+        for (i, extent) in extents.iter().enumerate() {
+            let mut r = extent.reach();
+            let Some(sketch) = sketches.get(&extent.scope) else { continue };
+            if r.over || matches!(extent.scope, Scope::Key(_)) || r.listed == 0 {
+                continue;
+            }
+            let base = extent.scope.prefix().chars().count();
+            if r.upto.is_none() && r.known_end.is_none() && !r.laddered && out.len() < free {
+                r.laddered = true;
+                let rungs = sketch.ladder(base, &r.at, r.common, free - out.len());
+                out.extend(rungs.into_iter().map(|k| (extent.scope.clone(), k)));
+                if r.common > base {
+                    continue;
+                }
+            }
+            let left = self.left(sketch, base, &r);
+            if left > f64::from(PAGE) * 1.5 {
+                sizes.push((left, i));
+            }
+        }
+        // Shares the free lanes out: each goes to the range that has most left per lane.
+        let mut shares = vec![0usize; sizes.len()];
+        for _ in out.len()..free {
+            let per_lane = |j: usize| sizes[j].0 / (shares[j] as f64 + 1.0);
+            let Some(best) = (0..sizes.len()).max_by(|&a, &b| per_lane(a).total_cmp(&per_lane(b))) else { break };
+            if per_lane(best) < f64::from(PAGE) * 1.5 {
+                break;
+            }
+            shares[best] += 1;
+        }
+        for ((_, i), share) in sizes.iter().zip(shares).filter(|(_, share)| *share > 0) {
+            let extent = &extents[*i];
+            let r = extent.reach();
+            let Some(sketch) = sketches.get(&extent.scope) else { continue };
+            let hi = r.known_end.as_ref().or(r.upto.as_ref());
+            let base = extent.scope.prefix().chars().count();
+            let cuts = sketch.between(base, &r.at, hi, share);
+            out.extend(cuts.into_iter().map(|k| (extent.scope.clone(), k)));
+        }
+        out
+    }
+
+    /// Keys expected to be left in a range.
+    fn left(&self, sketch: &Sketch, base: usize, r: &Reach) -> f64 {
+        let hi = r.known_end.as_ref().or(r.upto.as_ref());
+        let share = sketch.share_after(base, &r.start, &r.at, hi);
+        if r.listed == 0 {
+            return r.expected;
+        }
+        if share >= 0.999_999 { f64::from(PAGE) * 1e6 } else { r.listed as f64 * share / (1.0 - share) }
+    }
+
+    /// Makes a range out of an answer: ends the one that holds its first key there, and begins a new one.
+    fn settle(&self, scope: &Scope, guess: &Key, mut page: Page, id: i64) -> Option<(i64, Arc<Extent>, Page)> {
+        let mut extents = self.extents();
+        let asked = |e: &&Arc<Extent>| {
+            let r = e.reach();
+            e.scope == *scope
+                && !r.over
+                && self.order.compare(r.at.as_bytes(), guess.as_bytes()).is_lt()
+                && self.order.within(guess.as_bytes(), r.upto.as_ref())
+        };
+        let first = page.entries.first().map(|e| e.key.clone());
+        let holder = first.as_ref().and_then(|k| {
+            extents.iter().find(|e| {
+                let r = e.reach();
+                e.scope == *scope
+                    && !r.over
+                    && self.order.compare(r.at.as_bytes(), k.as_bytes()).is_lt()
+                    && self.order.within(k.as_bytes(), r.upto.as_ref())
+            })
+        });
+        let victim = extents.iter().find(asked);
+        if let Some(v) = victim
+            && holder.is_none_or(|h| !Arc::ptr_eq(h, v))
+        {
+            // Nothing of this range lies behind the guess.
+            v.reach().known_end = Some(guess.clone());
+        }
+        let (holder, first) = (holder?.clone(), first?);
+        let mut r = holder.reach();
+        if r.upto.as_ref() == Some(&first) {
+            return None;
+        }
+        let sketches = self.sketches.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let base = scope.prefix().chars().count();
+        let expected = sketches.get(scope).map_or(0.0, |s| {
+            let left = self.left(s, base, &r);
+            left * s.share_after(base, &r.at, &first, r.known_end.as_ref().or(r.upto.as_ref()))
+        });
+        let upper = Extent::new(id, scope.clone(), first.clone(), r.upto.take(), expected);
+        {
+            let mut u = upper.reach();
+            u.known_end = r.known_end.take();
+            u.laddered = false;
+        }
+        r.upto = Some(first);
+        r.known_end = None;
+        let lower = holder.id;
+        drop(r);
+        page.entries.remove(0);
+        let upper = Arc::new(upper);
+        extents.push(upper.clone());
+        Some((lower, upper, page))
+    }
+}
+
+#[cfg(test)]
+mod tests;

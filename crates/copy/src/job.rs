@@ -1,0 +1,388 @@
+//! One task's work from the ledger's state to its end or its rest.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use model::failure::{Failure, Kind, Result, Side};
+use model::key::{Key, Order};
+use model::policy::{MetadataRule, StoragePolicy};
+use model::selection::Scope;
+use pace::backoff::Backoff;
+use pace::budget::Memory;
+use pace::clock::SharedClock;
+use pace::lanes::Lanes;
+use storage::guard::Guarded;
+use storage::{ObjectStore, Page};
+use store::{NewRange, Pass, RangeRow, Store, TaskRow};
+use tokio_util::sync::CancellationToken;
+
+use crate::compare::Rule;
+use crate::feed::{Feed, one};
+use crate::field::Field;
+use crate::glob::Filter;
+use crate::ledger::{Ledger, LedgerTask};
+use crate::outcome;
+use crate::progress::Progress;
+use crate::range::Ranges;
+use crate::records;
+use crate::survey::Survey;
+use crate::transfer::Carrier;
+
+/// Ranges of one task that are listed at once.
+pub const RANGES: usize = 16;
+/// Ranges that the survey lists at once.
+const SURVEY_RANGES: usize = 4;
+/// The survey begins only when copying has not finished listing by then.
+const SURVEY_AFTER: std::time::Duration = std::time::Duration::from_millis(1500);
+/// Large objects under way at once.
+const LARGE: usize = 8;
+const LEASE_MS: i64 = 30_000;
+
+/// A task lent to this process, with everything that it needs.
+#[derive(Debug)]
+pub struct Job {
+    /// The task as it stands in the store.
+    pub task: TaskRow,
+    /// The store.
+    pub store: Store,
+    /// Where from.
+    pub source: Arc<Guarded>,
+    /// Where to.
+    pub target: Arc<Guarded>,
+    /// Threads that move bytes.
+    pub lanes: Arc<Lanes>,
+    /// Memory of all engine buffers.
+    pub memory: Arc<Memory>,
+    /// Live numbers.
+    pub progress: Arc<Progress>,
+    /// Cancelled: come to rest.
+    pub stop: CancellationToken,
+    /// Who works.
+    pub owner: String,
+    /// Lease number.
+    pub fence: i64,
+    /// Directory for outcome files.
+    pub data_dir: PathBuf,
+    /// Difference of the target's clock to ours, milliseconds.
+    pub target_skew_ms: i64,
+    /// Only count.
+    pub dry_run: bool,
+    /// Retries of one transfer.
+    pub backoff: Backoff,
+}
+
+/// How a job ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// Every key is settled.
+    Finished {
+        /// Objects that failed.
+        failed: u64,
+    },
+    /// Stopped on request; the ledger is exact.
+    Rested,
+    /// The task as a whole cannot go on.
+    Broke(Failure),
+}
+
+impl Job {
+    /// Works until the end, a stop, or a failure of the whole task.
+    pub async fn run(self, clock: SharedClock) -> Ended {
+        match self.work(&clock).await {
+            Ok(ended) => ended,
+            Err(failure) if failure.kind == Kind::Stopped => Ended::Rested,
+            Err(failure) => Ended::Broke(failure),
+        }
+    }
+
+    async fn work(&self, clock: &SharedClock) -> Result<Ended> {
+        let task = &self.task;
+        let mut unit = self.store.read().await?;
+        let mut rows = unit.ranges(task.id, Pass::Copy).await?;
+        let survey_rows = unit.ranges(task.id, Pass::Survey).await?;
+        let uploads = unit.uploads(task.id).await?;
+        drop(unit);
+        let resumed = !rows.is_empty();
+        if !resumed {
+            rows = self.begin(Pass::Copy, 1).await?;
+        }
+        let ledger_task = LedgerTask {
+            store: self.store.clone(),
+            task: task.id,
+            owner: self.owner.clone(),
+            fence: self.fence,
+            target: self.target.clone(),
+            outcome: outcome::path_in(&self.data_dir, task.id),
+            outcome_len: task.outcome_len,
+            lease_until: clock.now_ms() + LEASE_MS,
+        };
+        let (ledger, writer) = Ledger::start(ledger_task, uploads);
+        let carrier = Arc::new(Carrier {
+            spec: task.spec.clone(),
+            source: self.source.clone(),
+            target: self.target.clone(),
+            memory: self.memory.clone(),
+            lanes: self.lanes.clone(),
+            progress: self.progress.clone(),
+            backoff: self.backoff,
+            ledger: ledger.clone(),
+            stop: self.stop.clone(),
+            server_side: self.server_side(),
+            large: tokio::sync::Semaphore::new(LARGE),
+        });
+        let counting = self.stop.child_token();
+        let survey = self.survey(&ledger, survey_rows, counting.clone());
+        let copying = self.copy(&carrier, rows, resumed, clock);
+        let walked = {
+            let (mut survey, mut copying) = (std::pin::pin!(survey), std::pin::pin!(copying));
+            let mut surveying = !self.dry_run;
+            loop {
+                tokio::select! {
+                    done = &mut copying => break done,
+                    counted = &mut survey, if surveying => {
+                        surveying = false;
+                        if let Err(failure) = counted {
+                            tracing::info!(task = task.id, "the survey was given up: {failure}");
+                        }
+                    }
+                }
+            }
+        };
+        counting.cancel();
+        let flushed = ledger.flush().await;
+        let leftovers = ledger.clone();
+        let finished = walked.is_ok() && !self.stop.is_cancelled();
+        if finished {
+            self.abort_leftovers(&leftovers).await;
+        }
+        drop((ledger, leftovers, carrier));
+        let written = writer.await;
+        // The ledger's own trouble explains all others.
+        match written {
+            Ok(result) => result?,
+            Err(e) => return Err(Failure::new(Kind::Internal, "ledger", e.to_string())),
+        }
+        walked?;
+        flushed?;
+        if !finished {
+            return Ok(Ended::Rested);
+        }
+        self.finish(clock).await
+    }
+
+    fn server_side(&self) -> bool {
+        let spec = &self.task.spec;
+        let same = self.source.service().is_some() && self.source.service() == self.target.service();
+        same && spec.metadata == MetadataRule::All
+            && spec.storage == StoragePolicy::Standard
+            && !spec.kms
+            && self.target.capability().copy
+    }
+
+    /// First ranges of a pass: one for each scope of the selection, or one over the failed objects.
+    async fn begin(&self, pass: Pass, first_id: i64) -> Result<Vec<RangeRow>> {
+        let task = &self.task;
+        let scopes = if task.failed_only && pass == Pass::Copy {
+            vec![Scope::Prefix(String::new())]
+        } else {
+            task.spec.selection.scopes()
+        };
+        let first_id = if task.failed_only && pass == Pass::Copy { 0 } else { first_id };
+        let new: Vec<NewRange> = scopes
+            .into_iter()
+            .zip(first_id..)
+            .map(|(scope, id)| NewRange { id, pass, scope, after: Key::default(), upto: None })
+            .collect();
+        let mut unit = self.store.write().await?;
+        unit.insert_ranges(task.id, &new, &self.owner, 0, self.fence).await?;
+        let rows = unit.ranges(task.id, pass).await?;
+        unit.save().await?;
+        Ok(rows)
+    }
+
+    async fn copy(&self, carrier: &Arc<Carrier>, rows: Vec<RangeRow>, resumed: bool, clock: &SharedClock) -> Result<()> {
+        let mut rows = rows;
+        loop {
+            let walked = self.walk(carrier, rows, resumed, clock).await;
+            match walked {
+                Err(f) if f.kind == Kind::Disorder && self.source.capability().list_order != Order::Unknown => {
+                    self.distrust(carrier, &f).await?;
+                    rows = self.begin(Pass::Copy, 1_000_000).await?;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// A listing broke its promise: begin again, serially and asking for each key, and say so.
+    async fn distrust(&self, carrier: &Arc<Carrier>, failure: &Failure) -> Result<()> {
+        let note = format!("listing serially, with a request per key: {failure}");
+        tracing::warn!(task = self.task.id, "{note}");
+        self.source.distrust_order();
+        self.target.distrust_order();
+        carrier.ledger.flush().await?;
+        let mut unit = self.store.write().await?;
+        unit.set_note(self.task.id, &note).await?;
+        unit.drop_ranges(self.task.id, Pass::Copy).await?;
+        unit.drop_failures(self.task.id).await?;
+        unit.save().await?;
+        self.progress.forget_settled();
+        Ok(())
+    }
+
+    async fn walk(&self, carrier: &Arc<Carrier>, rows: Vec<RangeRow>, resumed: bool, clock: &SharedClock) -> Result<()> {
+        let spec = &self.task.spec;
+        let field = Field::new(Pass::Copy, RANGES, self.source.clone());
+        let ranges = Arc::new(Ranges {
+            carrier: carrier.clone(),
+            field: field.clone(),
+            rule: Rule {
+                overwrite: spec.overwrite,
+                since_ms: spec.since_ms,
+                own_since_ms: self.task.created_at + self.target_skew_ms,
+            },
+            filter: Filter::new(&spec.include, &spec.exclude),
+            clock: clock.clone(),
+            fence: self.fence,
+            // After a disorder the ledger began anew, but objects of this task stand at the target.
+            resumed: resumed || self.source.capability().list_order == Order::Unknown,
+            record: spec.record_outcomes,
+        });
+        let idle = || carrier.idle();
+        let failed_only = self.task.failed_only;
+        let task = self.task.id;
+        let store = self.store.clone();
+        field
+            .walk(rows, &self.lanes, &carrier.ledger, &self.stop, idle, move |extent, row, page| {
+                let ranges = ranges.clone();
+                let store = store.clone();
+                Box::pin(async move {
+                    let again = failed_only.then(|| failed_feed(store, task, row.cursor.clone(), ranges.carrier.source.clone()));
+                    ranges.run(extent, row, page, again).await
+                })
+            })
+            .await
+    }
+
+    /// Counts what there is, unless copying is done with listing before it begins.
+    async fn survey(&self, ledger: &Ledger, rows: Vec<RangeRow>, stop: CancellationToken) -> Result<()> {
+        if self.task.scan_over || self.task.failed_only {
+            return Ok(());
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(SURVEY_AFTER) => {}
+        }
+        let rows = if rows.is_empty() { self.begin(Pass::Survey, 1_000_000_000).await? } else { rows };
+        let field = Field::new(Pass::Survey, SURVEY_RANGES, self.source.clone());
+        let spec = &self.task.spec;
+        let survey = Arc::new(Survey {
+            field: field.clone(),
+            source: self.source.clone(),
+            ledger: ledger.clone(),
+            progress: self.progress.clone(),
+            filter: Filter::new(&spec.include, &spec.exclude),
+            stop: stop.clone(),
+            fence: self.fence,
+        });
+        field
+            .walk(rows, &self.lanes, ledger, &stop, || true, move |extent, row, page| {
+                Box::pin(survey.clone().run(extent, row, page))
+            })
+            .await?;
+        if !stop.is_cancelled() {
+            self.progress.survey_ended();
+            let mut unit = self.store.write().await?;
+            unit.set_scan_over(self.task.id).await?;
+            unit.save().await?;
+        }
+        Ok(())
+    }
+
+    /// Uploads of objects that vanished from the source meanwhile leave nothing half done behind.
+    async fn abort_leftovers(&self, ledger: &Ledger) {
+        let open: Vec<(Key, String)> = {
+            let open = ledger.uploads.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            open.values().map(|(u, _)| (u.key.clone(), u.upload.clone())).collect()
+        };
+        for (key, upload) in open {
+            let to = key.under(&self.task.spec.save_prefix);
+            match self.target.abort_upload(&to, &upload).await {
+                Ok(()) => ledger.forget_upload(&key),
+                Err(f) => tracing::warn!(%key, "an unfinished upload was left behind: {f}"),
+            }
+        }
+        if let Err(f) = ledger.flush().await {
+            tracing::warn!("{f}");
+        }
+    }
+
+    async fn finish(&self, clock: &SharedClock) -> Result<Ended> {
+        let task = &self.task;
+        let mut unit = self.store.write().await?;
+        if task.failed_only {
+            unit.drop_failures_before(task.id, task.started_at.unwrap_or(0)).await?;
+        }
+        unit.set_scan_over(task.id).await?;
+        let now = unit.task(task.id).await?;
+        unit.save().await?;
+        let failed = now.map_or(0, |t| t.counters.failed.objects);
+        let spec = &task.spec;
+        if spec.record_outcomes || spec.record_failures {
+            let plan = records::Plan {
+                task: task.id,
+                name: task.name.clone(),
+                outcome: outcome::path_in(&self.data_dir, task.id),
+                outcomes: spec.record_outcomes,
+                failures: spec.record_failures,
+                failed,
+                now: clock.now_ms(),
+            };
+            let target: storage::SharedStore = self.target.clone();
+            let written = tokio::select! {
+                records = records::write(&plan, &self.store, &target) => records,
+                () = self.stop.cancelled() => return Ok(Ended::Rested),
+            };
+            let json = serde_json::to_value(&written)
+                .map_err(|e| Failure::new(Kind::Internal, "records", e.to_string()))?;
+            let mut unit = self.store.write().await?;
+            unit.set_records(task.id, &json).await?;
+            unit.save().await?;
+        }
+        Ok(Ended::Finished { failed })
+    }
+}
+
+/// The failed objects of an earlier run, as pages of entries; those that are gone are left out.
+fn failed_feed(store: Store, task: i64, after: Key, source: Arc<Guarded>) -> Feed {
+    let (tx, rx) = tokio::sync::mpsc::channel(1);
+    let work = tokio::spawn(async move {
+        let mut after = after;
+        loop {
+            let rows = async { store.read().await?.failures(task, &after, 200).await };
+            let rows = match rows.await {
+                Ok(rows) => rows,
+                Err(f) => {
+                    let _ = tx.send(Err(f)).await;
+                    return;
+                }
+            };
+            let mut page = Page { more: rows.len() == 200, ..Page::default() };
+            for row in rows {
+                after = row.key.clone();
+                match one(&*source, row.key).await {
+                    Ok(found) => page.entries.extend(found.entries),
+                    Err(f) => {
+                        let _ = tx.send(Err(f.at(Side::Source))).await;
+                        return;
+                    }
+                }
+            }
+            let more = page.more;
+            if tx.send(Ok(page)).await.is_err() || !more {
+                return;
+            }
+        }
+    });
+    Feed::of(rx, work.abort_handle())
+}

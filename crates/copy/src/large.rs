@@ -1,0 +1,231 @@
+//! A large object: ranged reads feed a multipart upload, part by part, each remembered once it is done.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use model::count::Proof;
+use model::failure::{Failure, Kind, Result, Side};
+use model::key::Key;
+use storage::checksum::{Wanted, md5_of_parts};
+use storage::{Entry, Etag, Meta, ObjectStore, Part};
+use store::Upload;
+use tokio::task::JoinSet;
+
+use crate::outcome::Outcome;
+use crate::plan::{Plan, part_count, part_range, plan, wants_layout};
+use crate::transfer::{Carrier, End, PartJob};
+
+/// Parts of one object in flight at most; the endpoints' limits bound them all together.
+const PARTS_IN_FLIGHT: usize = 16;
+/// An object that changes under us is begun anew so many times.
+const RESTARTS: u32 = 3;
+
+impl Carrier {
+    /// Moves one large object, with retries and restarts.
+    pub(crate) async fn large(self: Arc<Self>, entry: Entry) -> End {
+        let Ok(_slot) = self.large.acquire().await else {
+            return End::Broke(Failure::new(Kind::Stopped, "copy", "the task is stopping"));
+        };
+        let (mut attempt, mut restarts, began) = (1, 0, Instant::now());
+        let mut digest = false;
+        loop {
+            let failure = match self.clone().large_once(&entry, digest).await {
+                Ok((size, proof)) => return End::Outcome(Outcome::Copied(proof), size),
+                Err(failure) => failure,
+            };
+            let at_source = failure.side == Side::Source;
+            match failure.kind {
+                Kind::NotFound if at_source => return End::Outcome(Outcome::Gone, entry.size),
+                // The upload vanished at the target: begin a new one.
+                Kind::NotFound if restarts < RESTARTS => {
+                    self.ledger.forget_upload(&entry.key);
+                    restarts += 1;
+                    continue;
+                }
+                Kind::Changed if restarts < RESTARTS => {
+                    self.abandon(&entry.key).await;
+                    restarts += 1;
+                    continue;
+                }
+                Kind::Corrupt if !digest => {
+                    self.abandon(&entry.key).await;
+                    digest = true;
+                    continue;
+                }
+                _ => {}
+            }
+            match self.pause_before_retry(&failure, attempt, began).await {
+                None => attempt += 1,
+                Some(end) => {
+                    self.abandon(&entry.key).await;
+                    return self.ended(end, entry.size);
+                }
+            }
+        }
+    }
+
+    /// Leaves nothing half done at the target.
+    async fn abandon(&self, key: &Key) {
+        if let Some(open) = self.ledger.upload_of(key) {
+            let to = key.under(&self.spec.save_prefix);
+            if self.target.abort_upload(&to, &open.upload).await.is_ok() {
+                self.ledger.forget_upload(key);
+            }
+        }
+    }
+
+    async fn large_once(self: Arc<Self>, entry: &Entry, digest: bool) -> Result<(u64, Proof)> {
+        let meta = self.source.head(&entry.key, None).await?;
+        let first_part = match wants_layout(meta.size, &meta.etag, self.target.capability()) {
+            true if self.source.capability().head_part => self.source.head(&entry.key, Some(1)).await.ok(),
+            _ => None,
+        };
+        let first = first_part.filter(|m| m.parts.is_some() || m.size < meta.size).map(|m| m.size);
+        let capability = self.target.capability();
+        let planned = plan(meta.size, &meta.etag, first, self.spec.part_size, capability);
+        let Plan::Parts { part_size, own_layout } = planned else {
+            // It shrank since it was listed.
+            let entry = Entry { size: meta.size, etag: meta.etag.clone(), ..entry.clone() };
+            let places = self.places().await;
+            return match Box::pin(self.clone().whole(entry, places)).await {
+                End::Outcome(Outcome::Copied(proof), size) => Ok((size, proof)),
+                End::Outcome(Outcome::Failed(f), _) | End::Broke(f) => Err(f),
+                End::Outcome(..) => Err(Failure::new(Kind::NotFound, "read", "gone").at(Side::Source)),
+            };
+        };
+        let upload = self.resume_or_begin(&entry.key, &meta, part_size).await?;
+        let mut done: BTreeMap<u32, Part> = serde_json::from_str::<Vec<Part>>(&upload.parts)
+            .unwrap_or_default()
+            .into_iter()
+            .map(|p| (p.number, p))
+            .collect();
+        let resumed = !done.is_empty();
+        let mut wanted = self.digests_for(&meta.etag);
+        // With the source's own layout the parts' ETags prove the whole; otherwise each part needs a digest.
+        wanted.md5 = digest || (wanted.md5 && capability.etag_is_md5) || (!own_layout && capability.etag_is_md5 && self.checks());
+        self.move_parts(entry, &meta, &upload, &mut done, wanted).await?;
+
+        let parts: Vec<Part> = done.into_values().collect();
+        let to = entry.key.under(&self.spec.save_prefix);
+        let by_parts = etag_of_parts(&parts);
+        let proved = by_parts.as_ref().and_then(|etag| etag.proves(&meta.etag));
+        if proved == Some(false) && !wanted.md5 && !resumed_with_digest(resumed, digest) {
+            let m = format!("the parts make {by_parts:?}, the source says {}", meta.etag);
+            return Err(Failure::new(Kind::Corrupt, "verify", m).at(Side::Target));
+        }
+        let written = match self.target.complete_upload(&to, &upload.upload, &parts).await {
+            Ok(written) => written,
+            Err(f) if f.kind == Kind::NotFound => self.completed_before(&to, &meta, by_parts.as_ref(), f).await?,
+            Err(f) => return Err(f),
+        };
+        self.ledger.forget_upload(&entry.key);
+        let proof = match written.etag.proves(&meta.etag) {
+            Some(true) => Proof::Etag,
+            _ if proved == Some(true) => Proof::Etag,
+            _ if wanted.md5 || wanted.crc64 => Proof::Digest,
+            _ => Proof::Size,
+        };
+        Ok((meta.size, proof))
+    }
+
+    fn checks(&self) -> bool {
+        !matches!(self.spec.check, model::policy::Check::None | model::policy::Check::Size)
+    }
+
+    /// The answer to a completion may have been lost: the object is there, and is ours by its ETag.
+    async fn completed_before(
+        &self,
+        to: &Key,
+        meta: &Meta,
+        by_parts: Option<&Etag>,
+        failure: Failure,
+    ) -> Result<storage::Written> {
+        let there = self.target.head(to, None).await.map_err(|_| failure.clone())?;
+        let ours = there.size == meta.size && by_parts.is_some_and(|e| e.proves(&there.etag) == Some(true));
+        if ours { Ok(storage::Written { etag: there.etag, crc64: None }) } else { Err(failure) }
+    }
+
+    /// Goes on with the upload in the ledger when it fits the object as it is now; else begins a new one.
+    async fn resume_or_begin(&self, key: &Key, meta: &Meta, part_size: u64) -> Result<Upload> {
+        if let Some(open) = self.ledger.upload_of(key) {
+            let fits = open.etag == meta.etag.to_string() && open.size == meta.size && open.part_size == part_size;
+            if fits {
+                return Ok(open);
+            }
+            self.abandon(key).await;
+        }
+        let to = key.under(&self.spec.save_prefix);
+        let wanted = self.target_meta(key, meta).await?;
+        let id = self.target.begin_upload(&to, &wanted).await?;
+        let upload = Upload {
+            key: key.clone(),
+            etag: meta.etag.to_string(),
+            upload: id,
+            part_size,
+            size: meta.size,
+            parts: "[]".into(),
+        };
+        self.ledger.put_upload(upload.clone());
+        Ok(upload)
+    }
+
+    async fn move_parts(
+        self: &Arc<Self>,
+        entry: &Entry,
+        meta: &Meta,
+        upload: &Upload,
+        done: &mut BTreeMap<u32, Part>,
+        wanted: Wanted,
+    ) -> Result<()> {
+        let to = entry.key.under(&self.spec.save_prefix);
+        let count = part_count(meta.size, upload.part_size);
+        let mut left = (1..=count).filter(|n| !done.contains_key(n)).collect::<Vec<_>>().into_iter();
+        let mut flights = JoinSet::new();
+        loop {
+            while flights.len() < PARTS_IN_FLIGHT && !self.stop.is_cancelled() {
+                let Some(number) = left.next() else { break };
+                let job = PartJob {
+                    from: entry.key.clone(),
+                    to: to.clone(),
+                    upload: upload.upload.clone(),
+                    number,
+                    range: part_range(meta.size, upload.part_size, number),
+                    etag: meta.etag.clone(),
+                    wanted,
+                };
+                flights.spawn_on(self.clone().part(job), self.lanes.handle());
+            }
+            match flights.join_next().await {
+                None if done.len() == count as usize => return Ok(()),
+                None => return Err(Failure::new(Kind::Stopped, "copy", "the task is stopping")),
+                Some(Err(e)) => return Err(Failure::new(Kind::Internal, "copy", format!("a part ended: {e}"))),
+                Some(Ok(result)) => {
+                    let (part, _) = result?;
+                    done.insert(part.number, part);
+                    let parts: Vec<&Part> = done.values().collect();
+                    let text = serde_json::to_string(&parts).unwrap_or_else(|_| "[]".into());
+                    self.ledger.put_upload(Upload { parts: text, ..upload.clone() });
+                }
+            }
+        }
+    }
+}
+
+/// A resumed upload has parts without digests in hand; each was compared when it was written.
+fn resumed_with_digest(resumed: bool, digest: bool) -> bool {
+    resumed && digest
+}
+
+/// The ETag that an upload of these parts will have, when all their ETags are MD5s.
+fn etag_of_parts(parts: &[Part]) -> Option<Etag> {
+    let mut digests = Vec::with_capacity(parts.len());
+    for part in parts {
+        match Etag::parse(&part.etag) {
+            Etag::Md5(md5) => digests.push(md5),
+            _ => return None,
+        }
+    }
+    let count = u32::try_from(digests.len()).ok()?;
+    Some(Etag::Parts(md5_of_parts(digests), count))
+}

@@ -1,0 +1,206 @@
+//! The one writer of the ledger: gathers what ranges and uploads report, makes it durable, and commits it.
+//!
+//! Order of one commit: the target settles (file systems), the outcome lines are on disk, then one
+//! transaction holds cursors, counters, failures and uploads.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use model::failure::{Failure, Kind, Result};
+use model::key::Key;
+use model::task::TaskId;
+use store::{Checkpoint, FailedObject, NewRange, Store, Upload};
+use storage::SharedStore;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::outcome::OutcomeFile;
+
+const GATHER: Duration = Duration::from_millis(400);
+
+/// What a range reports.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) lines: String,
+    pub(crate) failed: Vec<FailedObject>,
+}
+
+pub(crate) enum Message {
+    Report(Box<Report>),
+    Split { lower: i64, upto: Key, upper: NewRange, done: oneshot::Sender<Result<()>> },
+    Flush(oneshot::Sender<Result<()>>),
+}
+
+/// Open uploads by key; none: finished since the last commit, to be forgotten.
+pub(crate) type Uploads = Arc<Mutex<HashMap<Key, (Upload, bool)>>>;
+
+/// The way to the ledger.
+#[derive(Clone, Debug)]
+pub(crate) struct Ledger {
+    messages: mpsc::Sender<Message>,
+    pub(crate) uploads: Uploads,
+    forgotten: Arc<Mutex<Vec<Key>>>,
+}
+
+pub(crate) struct LedgerTask {
+    pub(crate) store: Store,
+    pub(crate) task: TaskId,
+    pub(crate) owner: String,
+    pub(crate) fence: i64,
+    pub(crate) target: SharedStore,
+    pub(crate) outcome: PathBuf,
+    pub(crate) outcome_len: u64,
+    pub(crate) lease_until: i64,
+}
+
+fn lost() -> Failure {
+    Failure::new(Kind::LeaseLost, "ledger", "the ledger writer has ended")
+}
+
+impl Ledger {
+    /// Starts the writer; its handle gives the first error that made it end.
+    pub(crate) fn start(task: LedgerTask, open: Vec<Upload>) -> (Ledger, tokio::task::JoinHandle<Result<()>>) {
+        let (messages, inbox) = mpsc::channel(1024);
+        let uploads: HashMap<Key, (Upload, bool)> =
+            open.into_iter().map(|u| (u.key.clone(), (u, false))).collect();
+        let ledger = Ledger { messages, uploads: Arc::new(Mutex::new(uploads)), forgotten: Arc::default() };
+        let handle = tokio::spawn(task.run(inbox, ledger.uploads.clone(), ledger.forgotten.clone()));
+        (ledger, handle)
+    }
+
+    pub(crate) async fn report(&self, report: Report) -> Result<()> {
+        self.messages.send(Message::Report(Box::new(report))).await.map_err(|_| lost())
+    }
+
+    /// Stores a split; both halves exist afterwards, or neither change happened.
+    pub(crate) async fn split(&self, lower: i64, upto: Key, upper: NewRange) -> Result<()> {
+        let (done, answer) = oneshot::channel();
+        let message = Message::Split { lower, upto, upper, done };
+        self.messages.send(message).await.map_err(|_| lost())?;
+        answer.await.map_err(|_| lost())?
+    }
+
+    /// Waits until everything reported so far is durable.
+    pub(crate) async fn flush(&self) -> Result<()> {
+        let (done, answer) = oneshot::channel();
+        self.messages.send(Message::Flush(done)).await.map_err(|_| lost())?;
+        answer.await.map_err(|_| lost())?
+    }
+
+    fn open_uploads(&self) -> std::sync::MutexGuard<'_, HashMap<Key, (Upload, bool)>> {
+        self.uploads.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    pub(crate) fn upload_of(&self, key: &Key) -> Option<Upload> {
+        self.open_uploads().get(key).map(|(u, _)| u.clone())
+    }
+
+    pub(crate) fn put_upload(&self, upload: Upload) {
+        self.open_uploads().insert(upload.key.clone(), (upload, true));
+    }
+
+    pub(crate) fn forget_upload(&self, key: &Key) {
+        if self.open_uploads().remove(key).is_some() {
+            self.forgotten.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(key.clone());
+        }
+    }
+}
+
+impl LedgerTask {
+    async fn run(
+        self,
+        mut inbox: mpsc::Receiver<Message>,
+        uploads: Uploads,
+        forgotten: Arc<Mutex<Vec<Key>>>,
+    ) -> Result<()> {
+        let mut file = OutcomeFile::open(&self.outcome, self.outcome_len)?;
+        let mut tick = tokio::time::interval(GATHER);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut batch, mut waiting): (Vec<Report>, Vec<oneshot::Sender<Result<()>>>) = (vec![], vec![]);
+        loop {
+            let due = tokio::select! {
+                message = inbox.recv() => match message {
+                    None => true,
+                    Some(Message::Report(report)) => {
+                        let last = report.checkpoint.done;
+                        batch.push(*report);
+                        last && batch.len() > 64
+                    }
+                    Some(Message::Flush(done)) => { waiting.push(done); true }
+                    Some(Message::Split { lower, upto, upper, done }) => {
+                        let result = self.split(lower, &upto, &upper).await;
+                        let fatal = result.clone().err();
+                        let _ = done.send(result);
+                        if let Some(failure) = fatal { return Err(failure); }
+                        false
+                    }
+                },
+                _ = tick.tick() => true,
+            };
+            if !due {
+                continue;
+            }
+            let dirty: Vec<Upload> = {
+                let mut open = uploads.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                open.values_mut().filter(|(_, d)| *d).map(|(u, d)| { *d = false; u.clone() }).collect()
+            };
+            let dropped: Vec<Key> =
+                std::mem::take(&mut *forgotten.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+            let result = if batch.is_empty() && dirty.is_empty() && dropped.is_empty() {
+                Ok(())
+            } else {
+                self.commit(&mut file, std::mem::take(&mut batch), &dirty, &dropped).await
+            };
+            for done in waiting.drain(..) {
+                let _ = done.send(result.clone());
+            }
+            result?;
+            if inbox.is_closed() && inbox.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn split(&self, lower: i64, upto: &Key, upper: &NewRange) -> Result<()> {
+        let mut unit = self.store.write().await?;
+        unit.lower_end(self.task, lower, self.fence, upto).await?;
+        let new = std::slice::from_ref(upper);
+        unit.insert_ranges(self.task, new, &self.owner, self.lease_until, self.fence).await?;
+        unit.save().await
+    }
+
+    async fn commit(
+        &self,
+        file: &mut OutcomeFile,
+        batch: Vec<Report>,
+        dirty: &[Upload],
+        dropped: &[Key],
+    ) -> Result<()> {
+        self.target.settle().await?;
+        let mut lines = String::new();
+        // Of several reports of one range only the last matters; its lines and failures all do.
+        let mut last: HashMap<i64, Checkpoint> = HashMap::new();
+        let mut failed = Vec::new();
+        for report in batch {
+            lines.push_str(&report.lines);
+            failed.extend(report.failed);
+            last.insert(report.checkpoint.id, report.checkpoint);
+        }
+        let len = file.append(&lines)?;
+        let mut unit = self.store.write().await?;
+        for checkpoint in last.values() {
+            unit.checkpoint(self.task, checkpoint).await?;
+        }
+        unit.put_failures(self.task, &failed).await?;
+        for upload in dirty {
+            unit.put_upload(self.task, upload).await?;
+        }
+        for key in dropped {
+            unit.drop_upload(self.task, key).await?;
+        }
+        unit.set_outcome_len(self.task, len).await?;
+        unit.save().await
+    }
+}

@@ -1,0 +1,335 @@
+//! The runner of one range of the copy pass: lists, compares, dispatches, settles, reports.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::count::Counters;
+use model::failure::{Failure, Kind, Result, Side};
+use model::key::Order;
+use pace::clock::SharedClock;
+use storage::{Entry, ObjectStore, Page};
+use store::{Checkpoint, FailedObject, RangeRow};
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+
+use crate::compare::{Action, Rule};
+use crate::feed::{Feed, Stands, TargetSide};
+use crate::field::{Extent, Field};
+use crate::glob::Filter;
+use crate::ledger::Report;
+use crate::outcome::{self, Outcome};
+use crate::plan::{Plan, plan};
+use crate::transfer::{Carrier, End, Places};
+use crate::window::Window;
+
+/// How long transfers in flight may go on after a stop.
+pub(crate) const GRACE: Duration = Duration::from_millis(300);
+
+/// What all ranges of a job share.
+pub(crate) struct Ranges {
+    pub(crate) carrier: Arc<Carrier>,
+    pub(crate) field: Arc<Field>,
+    pub(crate) rule: Rule,
+    pub(crate) filter: Filter,
+    pub(crate) clock: SharedClock,
+    pub(crate) fence: i64,
+    /// The task went on after an interruption: some keys' outcome may be unknown.
+    pub(crate) resumed: bool,
+    pub(crate) record: bool,
+}
+
+struct Runner {
+    shared: Arc<Ranges>,
+    row: RangeRow,
+    window: Window,
+    pending: VecDeque<Entry>,
+    counters: Counters,
+    lines: String,
+    failed: Vec<FailedObject>,
+    changed: bool,
+    flights: JoinSet<(u64, Entry, End)>,
+    in_doubt: bool,
+    /// What stands at the target is asked for key by key.
+    asks: bool,
+}
+
+impl Ranges {
+    /// Walks one range to its end, or until stopped; a stopped range leaves an exact checkpoint.
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        extent: Arc<Extent>,
+        row: RangeRow,
+        first: Option<Page>,
+        failed_only: Option<Feed>,
+    ) -> Result<()> {
+        let carrier = self.carrier.clone();
+        let prefix = extent.scope.prefix().to_owned();
+        // A range that begins with a page in hand goes on behind that page.
+        let (mut first, mut exhausted, mut after) = (first, false, row.cursor.clone());
+        if let Some(page) = &first {
+            exhausted = !page.more;
+            after = page.entries.last().map_or(after, |e| e.key.clone());
+        }
+        let mut feed = match failed_only {
+            Some(feed) => feed,
+            None if exhausted => Feed::of(tokio::sync::mpsc::channel(1).1, tokio::spawn(async {}).abort_handle()),
+            None => Feed::list(carrier.source.clone(), &extent.scope, &prefix, after, Side::Source),
+        };
+        let mut target = self.target_side(&extent, &row);
+        let in_doubt = self.resumed && row.id > 0;
+        let mut runner = Runner {
+            window: Window::new(row.cursor.clone(), row.ahead.clone()),
+            counters: row.counters,
+            shared: self.clone(),
+            row,
+            pending: VecDeque::new(),
+            lines: String::new(),
+            failed: Vec::new(),
+            changed: false,
+            flights: JoinSet::new(),
+            in_doubt,
+            asks: matches!(target, TargetSide::Head),
+        };
+        let mut tick = tokio::time::interval(Duration::from_millis(500));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut over = false;
+        let stop = carrier.stop.clone();
+        loop {
+            let need = runner.advance(&mut target)?;
+            if over && runner.pending.is_empty() && runner.window.is_empty() {
+                return runner.report(true).await;
+            }
+            if first.is_some() && runner.pending.is_empty() {
+                let (entries, ends) = self.field.take(&extent, first.take().unwrap_or_default());
+                runner.pending.extend(entries);
+                over = ends;
+                continue;
+            }
+            let wants_page = runner.pending.is_empty() && !over;
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return runner.come_to_rest().await,
+                Some(done) = runner.flights.join_next(), if !runner.flights.is_empty() => runner.landed(done)?,
+                _ = tick.tick() => runner.report(false).await?,
+                places = carrier.places(), if need == Need::Places => runner.dispatch(places),
+                more = target.more(), if need == Need::TargetPage => more?,
+                page = feed.next(), if wants_page => match page {
+                    None => over = true,
+                    Some(page) => {
+                        let (entries, ends) = self.field.take(&extent, page?);
+                        runner.pending.extend(entries);
+                        over = ends;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Decides about one key, whatever stands at the target.
+    fn decide(&self, entry: &Entry, stands: Option<&Entry>, in_doubt: bool) -> Action {
+        let action = self.rule.decide(entry, stands, in_doubt);
+        // An unfinished upload of ours goes on, whatever stands at the target.
+        match action {
+            Action::Skip(_) if self.carrier.ledger.upload_of(&entry.key).is_some() => Action::Copy,
+            action => action,
+        }
+    }
+
+    /// Asks the target about one key, then does what the rule says.
+    async fn ask_then_fly(&self, entry: &Entry, places: Places, in_doubt: bool) -> End {
+        let carrier = &self.carrier;
+        let to = entry.key.under(&carrier.spec.save_prefix);
+        let stands = match carrier.target.head(&to, None).await {
+            Ok(meta) => Some(Entry {
+                key: to,
+                size: meta.size,
+                modified_ms: meta.modified_ms,
+                written_ms: if meta.written_ms > 0 { meta.written_ms } else { meta.modified_ms },
+                etag: meta.etag,
+                class: None,
+            }),
+            // A key that the target cannot even be asked about fails when it is written, with that reason.
+            Err(f) if matches!(f.kind, Kind::NotFound | Kind::KeyRefused | Kind::Invalid) => None,
+            Err(f) => return carrier.ended(f, entry.size),
+        };
+        match self.decide(entry, stands.as_ref(), in_doubt) {
+            Action::Copy => fly(carrier.clone(), entry.clone(), places).await,
+            Action::Skip(why) => End::Outcome(Outcome::Skipped(why), entry.size),
+            Action::Adopt(proof) => End::Outcome(Outcome::Copied(proof), entry.size),
+        }
+    }
+
+    fn target_side(&self, extent: &Extent, row: &RangeRow) -> TargetSide {
+        let (source, target) = (self.carrier.source.capability(), self.carrier.target.capability());
+        if !self.rule.needs_target() && !self.resumed {
+            return TargetSide::Unasked;
+        }
+        let single = matches!(extent.scope, model::selection::Scope::Key(_)) || row.id == 0;
+        if source.list_order != target.list_order || source.list_order == Order::Unknown || single {
+            return TargetSide::Head;
+        }
+        let save = &self.carrier.spec.save_prefix;
+        let prefix = format!("{save}{}", extent.scope.prefix());
+        let after = if row.cursor.is_empty() { row.cursor.clone() } else { row.cursor.under(save) };
+        let store = self.carrier.target.clone();
+        let feed = Feed::list(store, &extent.scope, &prefix, after, Side::Target);
+        TargetSide::Merge { feed, held: VecDeque::new(), over: false, order: target.list_order }
+    }
+}
+
+/// What the runner waits for before the next key can go on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// A free place at both ends.
+    Places,
+    /// The next page of the target's listing.
+    TargetPage,
+    /// Room in the window, or another page of the source.
+    Nothing,
+}
+
+impl Runner {
+    /// Goes through pending keys as far as no waiting is needed.
+    fn advance(&mut self, target: &mut TargetSide) -> Result<Need> {
+        let shared = self.shared.clone();
+        let carrier = &shared.carrier;
+        while let Some(entry) = self.pending.front() {
+            if !self.window.has_room() {
+                return Ok(Need::Nothing);
+            }
+            if !shared.filter.keeps(entry.key.as_bytes()) {
+                let entry = self.pending.pop_front().unwrap_or_else(|| unreachable!("just seen"));
+                if let Some(place) = self.window.take(entry.key) {
+                    self.window.settle(place);
+                }
+                continue;
+            }
+            let stands = match target.look(&entry.key.under(&carrier.spec.save_prefix)) {
+                Stands::NeedPage => return Ok(Need::TargetPage),
+                // Compared in its own flight, so that many keys are asked for at once.
+                Stands::NeedHead => None,
+                Stands::Known(stands) => Some(stands),
+            };
+            let action = stands.map_or(Action::Copy, |stands| self.decide(entry, stands.as_ref()));
+            match action {
+                Action::Copy => match carrier.try_places() {
+                    Some(places) => self.dispatch(places),
+                    None => return Ok(Need::Places),
+                },
+                action => self.settle_now(action),
+            }
+        }
+        Ok(Need::Nothing)
+    }
+
+    fn decide(&self, entry: &Entry, stands: Option<&Entry>) -> Action {
+        self.shared.decide(entry, stands, self.in_doubt && self.window.in_doubt())
+    }
+
+    fn dispatch(&mut self, places: Places) {
+        let Some(entry) = self.pending.pop_front() else { return };
+        let Some(place) = self.window.take(entry.key.clone()) else { return };
+        let shared = self.shared.clone();
+        let ask = self.asks.then(|| self.in_doubt && self.window.in_doubt());
+        self.flights.spawn(async move {
+            let end = match ask {
+                Some(in_doubt) => shared.ask_then_fly(&entry, places, in_doubt).await,
+                None => fly(shared.carrier.clone(), entry.clone(), places).await,
+            };
+            (place, entry, end)
+        });
+    }
+
+    fn settle_now(&mut self, action: Action) {
+        let Some(entry) = self.pending.pop_front() else { return };
+        let Some(place) = self.window.take(entry.key.clone()) else { return };
+        let outcome = match action {
+            Action::Adopt(proof) => Outcome::Copied(proof),
+            Action::Skip(why) => Outcome::Skipped(why),
+            Action::Copy => return,
+        };
+        self.settled(place, &entry, &outcome, entry.size);
+    }
+
+    fn landed(&mut self, done: std::result::Result<(u64, Entry, End), tokio::task::JoinError>) -> Result<()> {
+        let (place, entry, end) =
+            done.map_err(|e| Failure::new(Kind::Internal, "copy", format!("a transfer ended: {e}")))?;
+        match end {
+            End::Broke(failure) => Err(failure),
+            End::Outcome(Outcome::Failed(f), _) if f.kind == Kind::Stopped => Ok(()),
+            End::Outcome(outcome, size) => {
+                self.settled(place, &entry, &outcome, size);
+                Ok(())
+            }
+        }
+    }
+
+    fn settled(&mut self, place: u64, entry: &Entry, outcome: &Outcome, size: u64) {
+        let count = |c: &mut Counters| match outcome {
+            Outcome::Copied(proof) => c.copied_one(size, *proof),
+            Outcome::Skipped(_) => c.skipped += model::count::Tally::one(size),
+            Outcome::Failed(_) => c.failed += model::count::Tally::one(size),
+            Outcome::Gone => c.gone += model::count::Tally::one(size),
+        };
+        count(&mut self.counters);
+        self.shared.carrier.progress.settled(count);
+        if self.shared.record {
+            outcome::line(&mut self.lines, outcome, &entry.key, size, entry.modified_ms);
+        }
+        if let Outcome::Failed(failure) = outcome {
+            tracing::warn!(key = %entry.key, kind = ?failure.kind, "object failed: {failure}");
+            let at = self.shared.clock.now_ms();
+            self.failed.push(FailedObject { key: entry.key.clone(), size, failure: failure.clone(), at });
+        }
+        self.window.settle(place);
+        self.changed = true;
+    }
+
+    /// Tells the ledger what has been reached.
+    async fn report(&mut self, done: bool) -> Result<()> {
+        if !self.changed && !done {
+            return Ok(());
+        }
+        self.changed = false;
+        let checkpoint = Checkpoint {
+            id: self.row.id,
+            fence: self.shared.fence,
+            cursor: self.window.cursor().clone(),
+            ahead: self.window.ahead(),
+            done,
+            counters: self.counters,
+        };
+        let report = Report {
+            checkpoint,
+            lines: std::mem::take(&mut self.lines),
+            failed: std::mem::take(&mut self.failed),
+        };
+        self.shared.carrier.ledger.report(report).await
+    }
+
+    /// After a stop: what is in flight gets a moment, the rest is dropped, and the checkpoint is exact.
+    async fn come_to_rest(mut self) -> Result<()> {
+        let deadline = tokio::time::Instant::now() + GRACE;
+        while let Ok(Some(done)) = tokio::time::timeout_at(deadline, self.flights.join_next()).await {
+            if let Ok(done) = done {
+                self.landed(Ok(done))?;
+            }
+        }
+        self.flights.shutdown().await;
+        self.changed = true;
+        self.report(false).await
+    }
+}
+
+async fn fly(carrier: Arc<Carrier>, entry: Entry, places: Places) -> End {
+    let planned = plan(entry.size, &entry.etag, None, carrier.spec.part_size, carrier.target.capability());
+    let open = carrier.ledger.upload_of(&entry.key).is_some();
+    match planned {
+        Plan::Whole if !open => carrier.whole(entry, places).await,
+        _ => {
+            drop(places);
+            carrier.large(entry).await
+        }
+    }
+}
