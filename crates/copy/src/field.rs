@@ -62,8 +62,27 @@ impl Extent {
         Self { id, scope, state: Mutex::new(reach) }
     }
 
+    fn bounds(&self) -> (Key, Option<Key>) {
+        let r = self.reach();
+        (r.start.clone(), r.upto.clone())
+    }
+
     fn reach(&self) -> MutexGuard<'_, Reach> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+fn fresh_row(new: &NewRange) -> RangeRow {
+    RangeRow {
+        id: new.id,
+        pass: new.pass,
+        scope: new.scope.clone(),
+        upto: new.upto.clone(),
+        cursor: new.after.clone(),
+        ahead: vec![],
+        done: false,
+        counters: Default::default(),
+        fence: 0,
     }
 }
 
@@ -89,7 +108,17 @@ pub(crate) struct Field {
     source: SharedStore,
     extents: Mutex<Vec<Arc<Extent>>>,
     sketches: Mutex<HashMap<Scope, Sketch>>,
+    /// Questions under way: a range is treated as cut there already.
+    asked: Mutex<Vec<(Scope, Key)>>,
     moved: Notify,
+}
+
+/// A stretch of a range between its position, questions under way, and its end.
+struct Stretch {
+    keys: f64,
+    scope: Scope,
+    lo: Key,
+    hi: Option<Key>,
 }
 
 type Running = std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send>>;
@@ -104,6 +133,7 @@ impl Field {
             source,
             extents: Mutex::default(),
             sketches: Mutex::default(),
+            asked: Mutex::default(),
             moved: Notify::new(),
         })
     }
@@ -128,7 +158,7 @@ impl Field {
             let mut sketches = self.sketches.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             let sketch = sketches.entry(extent.scope.clone()).or_insert_with(|| Sketch::new(self.order));
             let step = (entries.len() / 24).max(1);
-            entries.iter().step_by(step).chain(Some(last)).for_each(|e| sketch.observe(&e.key));
+            sketch.observe(entries.iter().step_by(step).chain(Some(last)).map(|e| &e.key));
         }
         r.over = !page.more || entries.len() < whole || r.upto.as_ref().is_some_and(|u| *u == r.at);
         let over = r.over;
@@ -165,6 +195,7 @@ impl Field {
             if queue.is_empty() && self.width > 1 && !stop.is_cancelled() && idle() {
                 let free = self.width.saturating_sub(runners.len() + questions.len());
                 for (scope, guess) in self.guesses(free) {
+                    self.asked().push((scope.clone(), guess.clone()));
                     let (source, prefix) = (self.source.clone(), scope.prefix().to_owned());
                     questions.spawn_on(
                         async move {
@@ -186,34 +217,19 @@ impl Field {
                     self.extents().retain(|e| !e.reach().over);
                 }
                 Some(answer) = questions.join_next(), if !questions.is_empty() => {
-                    let Ok((scope, guess, page)) = answer else { continue };
-                    // A question that failed is only a lost guess; the range itself meets the same trouble.
-                    let Ok(page) = page else { continue };
-                    if stop.is_cancelled() { continue }
-                    if let Some((lower, upper, page)) = self.settle(&scope, &guess, page, next_id) {
+                    let mut answers = vec![answer];
+                    answers.extend(std::iter::from_fn(|| questions.try_join_next()));
+                    for (scope, guess, page) in answers.into_iter().flatten() {
+                        self.asked().retain(|(s, g)| !(*s == scope && *g == guess));
+                        // A question that failed is only a lost guess; the range itself meets the same trouble.
+                        let Ok(page) = page else { continue };
+                        if stop.is_cancelled() { continue }
+                        let Some((lower, upper, page)) = self.settle(&scope, &guess, page, next_id) else { continue };
                         next_id += 1;
-                        let reach = upper.reach();
-                        let new = NewRange {
-                            id: upper.id,
-                            pass: self.pass,
-                            scope: scope.clone(),
-                            after: reach.start.clone(),
-                            upto: reach.upto.clone(),
-                        };
-                        let cut = reach.start.clone();
-                        drop(reach);
-                        let row = RangeRow {
-                            id: new.id,
-                            pass: new.pass,
-                            scope: new.scope.clone(),
-                            upto: new.upto.clone(),
-                            cursor: new.after.clone(),
-                            ahead: vec![],
-                            done: false,
-                            counters: Default::default(),
-                            fence: 0,
-                        };
-                        log.split(lower, cut, new).await?;
+                        let (after, upto) = upper.bounds();
+                        let new = NewRange { id: upper.id, pass: self.pass, scope, after: after.clone(), upto };
+                        let row = fresh_row(&new);
+                        log.split(lower, after, new).await?;
                         runners.spawn_on(run(upper, row, Some(page)), lanes.handle());
                     }
                 }
@@ -223,52 +239,91 @@ impl Field {
         }
     }
 
-    /// Where to ask next: the subtrees around an unknown end first, then even cuts of the largest ranges.
+    fn asked(&self) -> MutexGuard<'_, Vec<(Scope, Key)>> {
+        self.asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Where to ask next: the subtrees around an unknown end first, then even cuts of the largest stretches.
     fn guesses(&self, free: usize) -> Vec<(Scope, Key)> {
         let mut out = Vec::new();
+        if free == 0 {
+            return out;
+        }
         let sketches = self.sketches.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let extents = self.extents();
-        let mut sizes: Vec<(f64, usize)> = Vec::new();
-        for (i, extent) in extents.iter().enumerate() {
+        let asked = self.asked();
+        let mut stretches: Vec<Stretch> = Vec::new();
+        for extent in self.extents().iter() {
             let mut r = extent.reach();
             let Some(sketch) = sketches.get(&extent.scope) else { continue };
-            if r.over || matches!(extent.scope, Scope::Key(_)) || r.listed == 0 {
+            if r.over || matches!(extent.scope, Scope::Key(_)) {
                 continue;
             }
             let base = extent.scope.prefix().chars().count();
-            if r.upto.is_none() && r.known_end.is_none() && !r.laddered && out.len() < free {
+            if r.upto.is_none() && !r.laddered && out.len() < free {
                 r.laddered = true;
-                let rungs = sketch.ladder(base, &r.at, r.common, free - out.len());
+                let mut rungs = sketch.ladder(base, &r.at, r.common, free - out.len());
+                rungs.retain(|k| {
+                    r.known_end.as_ref().is_none_or(|e| self.order.compare(k.as_bytes(), e.as_bytes()).is_lt())
+                });
                 out.extend(rungs.into_iter().map(|k| (extent.scope.clone(), k)));
-                if r.common > base {
-                    continue;
+                // How far the space reaches is not known: also ask half way, a quarter of the way, and so on.
+                let strides = sketch.halves(base, &r.at, r.known_end.as_ref(), free - out.len().min(free));
+                out.extend(strides.into_iter().map(|k| (extent.scope.clone(), k)));
+                if r.known_end.is_none() {
+                    let scripts = sketch.scripts(base, &r.at).into_iter().take(free - out.len().min(free));
+                    out.extend(scripts.map(|k| (extent.scope.clone(), k)));
                 }
             }
-            let left = self.left(sketch, base, &r);
-            if left > f64::from(PAGE) * 1.5 {
-                sizes.push((left, i));
-            }
+            self.stretches(extent, &r, sketch, base, &asked, &mut stretches);
         }
-        // Shares the free lanes out: each goes to the range that has most left per lane.
-        let mut shares = vec![0usize; sizes.len()];
+        // Shares the free lanes out: each goes where most keys are left per lane, down to about a page.
+        let mut shares = vec![0usize; stretches.len()];
         for _ in out.len()..free {
-            let per_lane = |j: usize| sizes[j].0 / (shares[j] as f64 + 1.0);
-            let Some(best) = (0..sizes.len()).max_by(|&a, &b| per_lane(a).total_cmp(&per_lane(b))) else { break };
-            if per_lane(best) < f64::from(PAGE) * 1.5 {
+            let per_lane = |j: usize| stretches[j].keys / (shares[j] as f64 + 2.0);
+            let Some(best) = (0..stretches.len()).max_by(|&a, &b| per_lane(a).total_cmp(&per_lane(b))) else { break };
+            if per_lane(best) < f64::from(PAGE) * 0.8 {
                 break;
             }
             shares[best] += 1;
         }
-        for ((_, i), share) in sizes.iter().zip(shares).filter(|(_, share)| *share > 0) {
-            let extent = &extents[*i];
-            let r = extent.reach();
-            let Some(sketch) = sketches.get(&extent.scope) else { continue };
-            let hi = r.known_end.as_ref().or(r.upto.as_ref());
-            let base = extent.scope.prefix().chars().count();
-            let cuts = sketch.between(base, &r.at, hi, share);
-            out.extend(cuts.into_iter().map(|k| (extent.scope.clone(), k)));
+        for (stretch, share) in stretches.iter().zip(shares).filter(|(_, share)| *share > 0) {
+            let Some(sketch) = sketches.get(&stretch.scope) else { continue };
+            let base = stretch.scope.prefix().chars().count();
+            let cuts = sketch.between(base, &stretch.lo, stretch.hi.as_ref(), share);
+            out.extend(cuts.into_iter().map(|k| (stretch.scope.clone(), k)));
         }
         out
+    }
+
+    /// The stretches of one range, with the keys expected in each.
+    fn stretches(
+        &self,
+        extent: &Extent,
+        r: &Reach,
+        sketch: &Sketch,
+        base: usize,
+        asked: &[(Scope, Key)],
+        out: &mut Vec<Stretch>,
+    ) {
+        let hi = r.known_end.as_ref().or(r.upto.as_ref());
+        let left = self.left(sketch, base, r);
+        let mut cuts: Vec<&Key> = asked
+            .iter()
+            .filter(|(s, g)| {
+                *s == extent.scope
+                    && self.order.compare(g.as_bytes(), r.at.as_bytes()).is_gt()
+                    && self.order.within(g.as_bytes(), hi)
+            })
+            .map(|(_, g)| g)
+            .collect();
+        cuts.sort_by(|a, b| self.order.compare(a.as_bytes(), b.as_bytes()));
+        let ends = cuts.iter().copied().map(Some).chain([hi]);
+        let starts = [&r.at].into_iter().chain(cuts.iter().copied());
+        for (lo, end) in starts.zip(ends) {
+            let share = |at: &Key| sketch.share_after(base, &r.at, at, hi);
+            let part = share(lo) - end.filter(|e| hi != Some(*e)).map_or(0.0, share);
+            out.push(Stretch { keys: left * part, scope: extent.scope.clone(), lo: lo.clone(), hi: end.cloned() });
+        }
     }
 
     /// Keys expected to be left in a range.
@@ -306,11 +361,17 @@ impl Field {
             && holder.is_none_or(|h| !Arc::ptr_eq(h, v))
         {
             // Nothing of this range lies behind the guess.
-            v.reach().known_end = Some(guess.clone());
+            let mut r = v.reach();
+            let nearer = r.known_end.as_ref().is_none_or(|e| self.order.compare(guess.as_bytes(), e.as_bytes()).is_lt());
+            if nearer {
+                r.known_end = Some(guess.clone());
+            }
         }
         let (holder, first) = (holder?.clone(), first?);
         let mut r = holder.reach();
         if r.upto.as_ref() == Some(&first) {
+            // Only the range's own last key lies behind the guess.
+            r.known_end = Some(guess.clone());
             return None;
         }
         let sketches = self.sketches.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -323,7 +384,7 @@ impl Field {
         {
             let mut u = upper.reach();
             u.known_end = r.known_end.take();
-            u.laddered = false;
+            u.common = page.entries.last().map_or(0, |last| shared(&first, &last.key));
         }
         r.upto = Some(first);
         r.known_end = None;

@@ -15,22 +15,45 @@ const DIGITS: usize = 7;
 #[derive(Clone, Debug)]
 pub struct Sketch {
     order: Order,
+    pages: u32,
     seen: Vec<BTreeSet<char>>,
+    /// Characters to expect at each position, in order.
+    alphabets: Vec<Vec<char>>,
+    digits: Vec<char>,
 }
+
+/// Pages after which the characters seen are taken for all there are.
+const ENOUGH: u32 = 8;
+/// Where scripts begin: jumps to try while it is not known how far the keys reach.
+const SCRIPTS: [char; 11] =
+    ['0', 'A', 'a', 'n', '\u{80}', '\u{400}', '\u{3040}', '\u{4e00}', '\u{6500}', '\u{8000}', '\u{ac00}'];
 
 impl Sketch {
     /// Nothing known yet.
     pub fn new(order: Order) -> Self {
-        Self { order, seen: Vec::new() }
+        Self { order, pages: 0, seen: Vec::new(), alphabets: Vec::new(), digits: ('0'..='9').collect() }
     }
 
-    /// Learns from a key.
-    pub fn observe(&mut self, key: &Key) {
-        for (i, c) in key.as_str().unwrap_or_default().chars().take(POSITIONS).enumerate() {
-            if self.seen.len() <= i {
-                self.seen.push(BTreeSet::new());
+    /// Learns from some keys of one page.
+    pub fn observe<'k>(&mut self, keys: impl Iterator<Item = &'k Key>) {
+        self.pages += 1;
+        let mut changed = BTreeSet::new();
+        for key in keys {
+            for (i, c) in key.as_str().unwrap_or_default().chars().take(POSITIONS).enumerate() {
+                if self.seen.len() <= i {
+                    self.seen.push(BTreeSet::new());
+                    self.alphabets.push(Vec::new());
+                }
+                if self.seen[i].insert(c) {
+                    changed.insert(i);
+                }
             }
-            self.seen[i].insert(c);
+        }
+        if self.pages == ENOUGH {
+            changed = (0..self.seen.len()).collect();
+        }
+        for i in changed {
+            self.alphabets[i] = self.expected(i);
         }
     }
 
@@ -38,26 +61,31 @@ impl Sketch {
         if self.order == Order::Segments && c == '/' { 0 } else { c as u32 + 1 }
     }
 
-    /// Characters to expect at a position, in order: those seen, and the rest of their kind.
-    fn alphabet(&self, at: usize) -> Vec<char> {
-        let none = BTreeSet::new();
-        let seen = self.seen.get(at).unwrap_or(&none);
+    fn alphabet(&self, at: usize) -> &[char] {
+        self.alphabets.get(at).unwrap_or(&self.digits)
+    }
+
+    /// Characters to expect at a position: those seen and, at first, the rest of their kind.
+    fn expected(&self, at: usize) -> Vec<char> {
+        let seen = &self.seen[at];
         let mut all: BTreeSet<char> = seen.clone();
-        let any = |range: std::ops::RangeInclusive<char>| seen.iter().any(|c| range.contains(c));
-        if seen.is_empty() || any('0'..='9') {
-            all.extend('0'..='9');
-        }
-        for (hex, rest) in [('a'..='f', 'g'..='z'), ('A'..='F', 'G'..='Z')] {
-            if any(rest.clone()) {
-                all.extend(rest);
-                all.extend(hex);
-            } else if any(hex.clone()) {
-                all.extend(hex);
+        if self.pages < ENOUGH {
+            let any = |range: std::ops::RangeInclusive<char>| seen.iter().any(|c| range.contains(c));
+            if any('0'..='9') {
+                all.extend('0'..='9');
             }
-        }
-        for (from, to, step) in [(0x80, 0x7ff, 8), (0x800, 0xfff, 16), (0x3000, 0x9fff, 0x80), (0xac00, 0xd7a3, 0x80), (0x1_f300, 0x1_faff, 16)] {
-            if seen.iter().any(|&c| (from..=to).contains(&(c as u32))) {
-                all.extend((from..=to).step_by(step).filter_map(char::from_u32));
+            for (hex, rest) in [('a'..='f', 'g'..='z'), ('A'..='F', 'G'..='Z')] {
+                if any(rest.clone()) {
+                    all.extend(rest);
+                    all.extend(hex);
+                } else if any(hex.clone()) {
+                    all.extend(hex);
+                }
+            }
+            for (from, to, step) in [(0x80, 0xfff, 32), (0x3000, 0x9fff, 0x100), (0xac00, 0xd7a3, 0x100)] {
+                if seen.iter().any(|&c| (from..=to).contains(&(c as u32))) {
+                    all.extend((from..=to).step_by(step).filter_map(char::from_u32));
+                }
             }
         }
         let mut all: Vec<char> = all.into_iter().collect();
@@ -70,11 +98,14 @@ impl Sketch {
         let (mut value, mut scale) = (0.0, 1.0);
         for (i, &c) in key.iter().enumerate().skip(from).take(DIGITS) {
             let alphabet = self.alphabet(i);
-            let radix = alphabet.len() as f64 + 1.0;
-            // Digit 0 is "the key ends here".
-            let digit = alphabet.partition_point(|&a| self.rank(a) < self.rank(c)) as f64 + 1.0;
+            let radix = alphabet.len().max(1) as f64;
+            let digit = alphabet.partition_point(|&a| self.rank(a) < self.rank(c));
             scale /= radix;
-            value += digit.min(radix - 1.0) * scale;
+            // A character behind all expected ones counts as the end of the space.
+            value += digit as f64 * scale;
+            if digit >= alphabet.len() {
+                break;
+            }
         }
         value
     }
@@ -85,13 +116,10 @@ impl Sketch {
         let mut rest = fraction;
         for i in 0..DIGITS {
             let alphabet = self.alphabet(beginning.len() + i);
-            rest *= alphabet.len() as f64 + 1.0;
+            rest *= alphabet.len().max(1) as f64;
             let digit = rest.floor();
             rest -= digit;
-            if digit < 1.0 {
-                break;
-            }
-            match alphabet.get(digit as usize - 1) {
+            match alphabet.get(digit as usize).or(alphabet.last()) {
                 Some(&c) => text.push(c),
                 None => break,
             }
@@ -133,22 +161,46 @@ impl Sketch {
         keys
     }
 
+    /// Up to `n` keys behind `at`, each half as far away as the one before, beginning half way to the end: for
+    /// a space that may be filled only a little way.
+    pub fn halves(&self, base: usize, at: &Key, hi: Option<&Key>, n: usize) -> Vec<Key> {
+        let (at_chars, hi_chars) = (chars(at), hi.map(chars));
+        let from = self.common(base, &at_chars, hi_chars.as_deref());
+        let a = self.fraction(&at_chars, from);
+        let mut span = hi_chars.map_or(1.0, |h| self.fraction(&h, from)) - a;
+        let mut keys = Vec::new();
+        for _ in 0..n {
+            span /= 2.0;
+            let key = Key::from(self.unfraction(&at_chars[..from], a + span));
+            if self.order.compare(key.as_bytes(), at.as_bytes()).is_gt() && keys.last() != Some(&key) {
+                keys.push(key);
+            }
+        }
+        keys
+    }
+
     /// Keys just behind each subtree that holds `at`, outermost first: whatever stands behind one of them is
     /// what lies beside that subtree. Finds the width of an unknown space in one round of questions.
     pub fn ladder(&self, base: usize, at: &Key, common: usize, n: usize) -> Vec<Key> {
         let at = chars(at);
         let depths: Vec<usize> = (base..common.min(at.len())).collect();
         let step = depths.len().div_ceil(n.max(1)).max(1);
-        depths
-            .into_iter()
-            .rev()
-            .step_by(step)
-            .map(|i| {
-                let mut text: String = at[..=i].iter().collect();
-                text.push(char::MAX);
-                Key::from(text)
-            })
-            .collect()
+        let mut keys: Vec<Key> = Vec::new();
+        for i in depths.into_iter().rev().step_by(step) {
+            let mut text: String = at[..=i].iter().collect();
+            text.push(char::MAX);
+            keys.push(Key::from(text));
+        }
+        keys
+    }
+
+    /// Where other scripts begin behind `at`, below the first `base` characters.
+    pub fn scripts(&self, base: usize, at: &Key) -> Vec<Key> {
+        let at = chars(at);
+        let beginning: String = at[..base.min(at.len())].iter().collect();
+        let here = at.get(base).map_or(0, |&c| self.rank(c));
+        let behind = SCRIPTS.into_iter().filter(|&c| self.rank(c) > here);
+        behind.map(|c| Key::from(format!("{beginning}{c}"))).collect()
     }
 }
 
@@ -167,7 +219,8 @@ mod tests {
 
     fn sketch(keys: &[&str]) -> Sketch {
         let mut s = Sketch::new(Order::Bytes);
-        keys.iter().for_each(|k| s.observe(&Key::from(*k)));
+        let keys: Vec<Key> = keys.iter().map(|k| Key::from(*k)).collect();
+        s.observe(keys.iter());
         s
     }
 
@@ -176,7 +229,7 @@ mod tests {
         let s = sketch(&["0a1f", "9bcd", "f00d"]);
         let cuts = s.between(0, &Key::from("0000"), None, 3);
         let firsts: Vec<char> = cuts.iter().filter_map(|k| k.as_str()?.chars().next()).collect();
-        assert_eq!(firsts, ['3', '7', 'b']);
+        assert_eq!(firsts, ['4', '8', 'c']);
     }
 
     #[test]
@@ -194,7 +247,7 @@ mod tests {
     fn a_ladder_stands_behind_each_subtree() {
         let s = sketch(&["p/q/1"]);
         let rungs = s.ladder(0, &Key::from("p/q/1"), 4, 8);
-        assert_eq!(rungs.len(), 4);
-        assert!(rungs.windows(2).all(|w| w[0] < w[1]), "deepest first, each within the next: {rungs:?}");
+        assert!(rungs.len() >= 4);
+        assert!(rungs[..4].windows(2).all(|w| w[0] < w[1]), "deepest first, each within the next: {rungs:?}");
     }
 }
