@@ -1,1 +1,9 @@
-//! placeholder
+//! The part that keeps going: asks the store what is not yet true, and lends that work to the engines.
+
+mod dispatch;
+pub mod engine;
+pub mod plan;
+mod runner;
+
+pub use engine::{Engine, Opened, Places};
+pub use runner::run_to_end;

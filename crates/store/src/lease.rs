@@ -24,6 +24,15 @@ impl Unit {
         Ok(Some(fence))
     }
 
+    /// True when somebody else holds a valid lease.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn leased_by_other(&mut self, id: TaskId, owner: &str, now: i64) -> Result<bool> {
+        let sql = "SELECT 1 FROM tasks WHERE id = $1 AND owner IS NOT NULL AND owner <> $2 AND lease_until >= $3";
+        Ok(!self.tx.query(sql, args![id, owner, now]).await?.is_empty())
+    }
+
     /// Extends a lease; false when it was lost.
     ///
     /// # Errors

@@ -1,0 +1,337 @@
+//! The sections of the file, each with its own checks.
+
+use std::collections::BTreeSet;
+
+use model::failure::Result;
+use model::key::Order;
+use serde::Deserialize;
+
+use crate::invalid;
+use crate::size::bytes_of;
+
+/// The whole file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// Address to listen on.
+    pub listen: String,
+    /// Directory for SQLite, ledgers and the sealing key.
+    pub data_dir: String,
+    /// `sqlite`, or a PostgreSQL URL.
+    pub database: String,
+    /// Zone of bandwidth windows and stamps, minutes east of UTC.
+    pub time_zone_minutes: i32,
+    /// TLS; none: plain HTTP.
+    pub tls: Option<Tls>,
+    /// Limits.
+    pub limits: Limits,
+    /// Projects.
+    pub project: Vec<Project>,
+    /// Access keys.
+    pub access_key: Vec<AccessKey>,
+    /// Users.
+    pub user: Vec<User>,
+    /// Object stores.
+    pub store: Vec<Store>,
+    /// Redis instances.
+    pub redis: Vec<RedisInstance>,
+    /// Buckets for backup imports.
+    pub bucket: Vec<toml::Table>,
+    /// Notification sinks.
+    pub notify: Vec<toml::Table>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8790".into(),
+            data_dir: "./whimbrel-data".into(),
+            database: "sqlite".into(),
+            time_zone_minutes: 0,
+            tls: None,
+            limits: Limits::default(),
+            project: vec![],
+            access_key: vec![],
+            user: vec![],
+            store: vec![],
+            redis: vec![],
+            bucket: vec![],
+            notify: vec![],
+        }
+    }
+}
+
+/// Certificate and key files, PEM.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Tls {
+    /// Certificate chain.
+    pub cert: String,
+    /// Private key.
+    pub key: String,
+}
+
+/// Limits of the whole service.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Running tasks per project; others wait.
+    pub running_tasks: u32,
+    /// Bound of all engine buffers together.
+    pub memory: String,
+    /// Hosts or CIDRs that `region = "http://…"` may name; empty: refused.
+    pub inline_endpoints: Vec<String>,
+    /// Tasks that a project may create in 24 hours.
+    pub tasks_per_day: u64,
+    /// Tasks of a project that may wait.
+    pub waiting_tasks: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            running_tasks: 5,
+            memory: "512MiB".into(),
+            inline_endpoints: vec![],
+            tasks_per_day: 5000,
+            waiting_tasks: 1500,
+        }
+    }
+}
+
+impl Limits {
+    /// [`Limits::memory`] in bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        bytes_of(&self.memory).unwrap_or(512 << 20)
+    }
+}
+
+/// One project.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Project {
+    /// Identity, as in paths.
+    pub id: String,
+    /// Name; clients that only know a region use it as project name.
+    pub name: String,
+    /// Further names.
+    #[serde(default)]
+    pub names: Vec<String>,
+}
+
+/// What a caller may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Look.
+    #[default]
+    Viewer,
+    /// Create, start, stop, delete.
+    Operator,
+    /// Everything.
+    Admin,
+}
+
+/// A secret, or where it is kept.
+#[derive(Clone, Deserialize)]
+#[serde(untagged)]
+pub enum SecretRef {
+    /// Sealed by this service's keyring.
+    Sealed {
+        /// The sealed text.
+        sealed: String,
+    },
+    /// In the environment.
+    Env {
+        /// The variable.
+        env: String,
+    },
+    /// In a file.
+    File {
+        /// Its path.
+        file: String,
+    },
+    /// In the configuration itself.
+    Plain(String),
+}
+
+impl std::fmt::Debug for SecretRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// One access key.
+#[derive(Clone, Debug, Deserialize)]
+pub struct AccessKey {
+    /// Its id.
+    pub ak: String,
+    /// Its secret.
+    pub sk: SecretRef,
+    /// Name or id of its project.
+    pub project: String,
+    /// What it may do.
+    #[serde(default)]
+    pub role: Role,
+    /// False locks it.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+}
+
+/// One user.
+#[derive(Clone, Debug, Deserialize)]
+pub struct User {
+    /// Name.
+    pub name: String,
+    /// Domain (account) name.
+    pub domain: String,
+    /// Argon2 hash.
+    pub password_hash: Option<String>,
+    /// Password in clear; refused when others may read the file.
+    pub password: Option<SecretRef>,
+    /// What the user may do.
+    #[serde(default)]
+    pub role: Role,
+    /// Names or ids of projects.
+    #[serde(default)]
+    pub projects: Vec<String>,
+    /// False locks the user.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+}
+
+/// One object store.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Store {
+    /// What clients write; unique.
+    pub region: String,
+    /// Vendors it stands for as a source; empty: any.
+    #[serde(default)]
+    pub cloud_type: Vec<String>,
+    /// S3 endpoint.
+    #[serde(default)]
+    pub endpoint: String,
+    /// A directory instead of an endpoint: its subdirectories are the buckets.
+    #[serde(default)]
+    pub path: String,
+    /// Region to sign for.
+    #[serde(default = "us_east_1")]
+    pub signing_region: String,
+    /// `path` or `virtual`.
+    #[serde(default = "path")]
+    pub addressing: String,
+    /// `source`, `destination` or both.
+    #[serde(default = "both", rename = "use")]
+    pub uses: Vec<String>,
+    /// For calls without a region.
+    #[serde(default)]
+    pub default: bool,
+    /// Listing order, when detection is wrong.
+    #[serde(default)]
+    pub order: Option<Order>,
+}
+
+/// One Redis instance.
+#[derive(Clone, Debug, Deserialize)]
+pub struct RedisInstance {
+    /// Identity, as DCS calls it.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// `host:port[,host:port…]`
+    pub addrs: String,
+    /// User name.
+    #[serde(default)]
+    pub user: String,
+    /// Password.
+    #[serde(default)]
+    pub password: Option<SecretRef>,
+    /// TLS.
+    #[serde(default)]
+    pub tls: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+fn us_east_1() -> String {
+    "us-east-1".into()
+}
+fn path() -> String {
+    "path".into()
+}
+fn both() -> Vec<String> {
+    vec!["source".into(), "destination".into()]
+}
+
+impl Config {
+    /// Id of a project by its name or id.
+    pub fn project_id(&self, name: &str) -> Option<&str> {
+        let named = |p: &&Project| p.id == name || p.name == name || p.names.iter().any(|n| n == name);
+        self.project.iter().find(named).map(|p| p.id.as_str())
+    }
+
+    pub(crate) fn validate(&self) -> Result<()> {
+        self.listen.parse::<std::net::SocketAddr>().map_err(|_| {
+            invalid(format!("listen: `{}` is not an address such as 127.0.0.1:8790", self.listen))
+        })?;
+        let sqlite = self.database == "sqlite";
+        if !sqlite && !self.database.starts_with("postgres://") && !self.database.starts_with("postgresql://") {
+            return Err(invalid(format!("database: `{}` is neither `sqlite` nor a postgres:// URL", self.database)));
+        }
+        if !(-14 * 60..=14 * 60).contains(&self.time_zone_minutes) {
+            return Err(invalid("time_zone_minutes: must lie between -840 and 840"));
+        }
+        if bytes_of(&self.limits.memory).is_none_or(|b| b < 16 << 20) {
+            return Err(invalid(format!("limits.memory: `{}` is not a size of at least 16MiB", self.limits.memory)));
+        }
+        if self.limits.running_tasks == 0 {
+            return Err(invalid("limits.running_tasks: must be at least 1"));
+        }
+        let mut regions = BTreeSet::new();
+        for s in &self.store {
+            let at = |m: String| invalid(format!("[[store]] `{}`: {m}", s.region));
+            if s.region.is_empty() || s.region.len() > 100 {
+                return Err(invalid("[[store]]: `region` must have 1 to 100 characters"));
+            }
+            if !regions.insert(&s.region) {
+                return Err(at(format!("region `{}` is used twice; names are unique", s.region)));
+            }
+            if s.endpoint.is_empty() == s.path.is_empty() {
+                return Err(at("needs either `endpoint` or `path`".into()));
+            }
+            if !s.endpoint.is_empty() && !s.endpoint.starts_with("http://") && !s.endpoint.starts_with("https://") {
+                return Err(at(format!("endpoint `{}` must begin with http:// or https://", s.endpoint)));
+            }
+            if !["path", "virtual"].contains(&s.addressing.as_str()) {
+                return Err(at(format!("addressing `{}` is neither `path` nor `virtual`", s.addressing)));
+            }
+            if let Some(u) = s.uses.iter().find(|u| !["source", "destination"].contains(&u.as_str())) {
+                return Err(at(format!("use `{u}` is neither `source` nor `destination`")));
+            }
+        }
+        let mut ids = BTreeSet::new();
+        for p in &self.project {
+            if !ids.insert(&p.id) {
+                return Err(invalid(format!("[[project]] id `{}` is used twice", p.id)));
+            }
+        }
+        let mut aks = BTreeSet::new();
+        for k in &self.access_key {
+            if !aks.insert(&k.ak) {
+                return Err(invalid(format!("[[access_key]] `{}` is listed twice", k.ak)));
+            }
+            self.project_id(&k.project).ok_or_else(|| {
+                invalid(format!("[[access_key]] `{}`: no [[project]] is named `{}`", k.ak, k.project))
+            })?;
+        }
+        for u in &self.user {
+            for p in &u.projects {
+                self.project_id(p)
+                    .ok_or_else(|| invalid(format!("[[user]] `{}`: no [[project]] is named `{p}`", u.name)))?;
+            }
+            if u.password.is_some() == u.password_hash.is_some() {
+                return Err(invalid(format!("[[user]] `{}` needs `password_hash` or `password`", u.name)));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,120 @@
+//! The first configuration: one project, one key pair, one admin, and an example of everything else.
+
+use std::path::Path;
+
+use argon2::password_hash::{PasswordHasher, SaltString};
+use model::failure::{Failure, Kind, Result};
+use seal::{Keyring, random};
+
+/// A fresh configuration; its secrets are shown once and stored only sealed or hashed.
+#[derive(Debug)]
+pub struct Made {
+    /// The file's text.
+    pub text: String,
+    /// Project id.
+    pub project: String,
+    /// Access key id.
+    pub access_key: String,
+    /// Its secret, in clear.
+    pub secret_key: String,
+    /// Password of `admin`, in clear.
+    pub password: String,
+}
+
+fn letters<const N: usize>(alphabet: &[u8]) -> Result<String> {
+    let bytes = random::<N>()?;
+    Ok(bytes.iter().map(|b| alphabet[usize::from(*b) % alphabet.len()] as char).collect())
+}
+
+/// Argon2id hash of a password, in PHC form.
+///
+/// # Errors
+/// When the system has no random bytes.
+pub fn hash_password(password: &str) -> Result<String> {
+    let failed = |e: argon2::password_hash::Error| Failure::new(Kind::Internal, "password", e.to_string());
+    let salt = SaltString::encode_b64(&random::<16>()?).map_err(failed)?;
+    let hash = argon2::Argon2::default().hash_password(password.as_bytes(), &salt).map_err(failed)?;
+    Ok(hash.to_string())
+}
+
+/// Makes the data directory, its keyring, and the text of a first configuration.
+///
+/// # Errors
+/// When the directory or the keyring cannot be made.
+pub fn init(data_dir: &Path, listen: &str) -> Result<Made> {
+    // 32 letters, so that a byte maps evenly.
+    const UPPER: &[u8] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
+    const MIXED: &[u8] = b"ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789ABCDEFG";
+    const HEX: &[u8] = b"0123456789abcdef";
+    std::fs::create_dir_all(data_dir)
+        .map_err(|e| Failure::new(Kind::ReadOnly, "init", format!("{}: {e}", data_dir.display())))?;
+    let keys = Keyring::open_or_create(&crate::keyring_path(data_dir))?;
+    let project = letters::<32>(HEX)?;
+    let access_key = format!("WB{}", letters::<18>(UPPER)?);
+    let secret_key = letters::<40>(MIXED)?;
+    let password = letters::<20>(MIXED)?;
+    let sealed = keys.seal("config", secret_key.as_bytes())?;
+    let hash = hash_password(&password)?;
+    let dir = data_dir.display();
+    let text = format!(
+        r#"# Whimbrel's configuration. Every key can be overridden by WHIMBREL_<SECTION>__<KEY>.
+listen   = "{listen}"
+data_dir = "{dir}"
+database = "sqlite"                # or "postgres://user@host/whimbrel"
+
+[limits]
+running_tasks = 5                  # per project; others wait
+memory = "512MiB"                  # bound of all engine buffers together
+inline_endpoints = []              # hosts or CIDRs that `region = "http://…"` may name; empty: refused
+
+[[project]]
+id   = "{project}"
+name = "lab"
+
+[[access_key]]
+ak = "{access_key}"
+sk = {{ sealed = "{sealed}" }}     # or {{ env = "NAME" }} or {{ file = "/path" }}
+project = "lab"
+role = "operator"                  # admin | operator | viewer
+
+[[user]]
+name = "admin"
+domain = "lab"
+password_hash = "{hash}"
+role = "admin"
+projects = ["lab"]
+
+# [tls]
+# cert = "/path/cert.pem"
+# key  = "/path/key.pem"
+
+# [[store]]                        # what (cloud_type, region) of a task means
+# region = "minio-a"               # unique; what clients write
+# cloud_type = ["AWS", "HuaweiCloud"]
+# endpoint = "http://10.0.0.5:9000"
+# signing_region = "us-east-1"
+# addressing = "path"              # or "virtual"
+# use = ["source", "destination"]
+# default = true
+
+# [[store]]
+# region = "archive"               # a directory; its subdirectories are the buckets
+# path = "/srv/buckets"
+
+# [[redis]]
+# id = "0f3f0ab6-5b2b-4a1e-8a51-1c1f3d9a7f10"
+# name = "cache-new"
+# addrs = "10.0.0.9:6379"
+# password = {{ env = "REDIS_PW" }}
+
+# [[bucket]]
+# name = "redis-backups"
+# location = "minio-a:backups/redis"
+
+# [[notify]]
+# topic = "ops"
+# webhook = "https://hooks.example/whimbrel"
+"#
+    );
+    Ok(Made { text, project, access_key, secret_key, password })
+}

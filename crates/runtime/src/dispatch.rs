@@ -1,0 +1,95 @@
+//! The dispatcher: woken by every change and once a second, it carries out the plan.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::failure::{Failure, Kind, Result};
+use model::task::{Event, Observed, TaskId};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::Engine;
+use crate::plan::{Seen, Step, plan};
+use crate::runner::run;
+
+const POLL: Duration = Duration::from_secs(1);
+
+impl Engine {
+    /// Works until `stop`, then lets every task come to rest in the ledger (not in its visible state), so
+    /// that the next start goes on without a human.
+    pub async fn serve(self: Arc<Self>, stop: CancellationToken) {
+        let mut changes = self.store.changes();
+        let mut runs: JoinSet<TaskId> = JoinSet::new();
+        loop {
+            changes.mark_unchanged();
+            if let Err(failure) = self.step(&mut runs).await {
+                tracing::error!("the dispatcher could not work: {failure}");
+            }
+            tokio::select! {
+                () = stop.cancelled() => break,
+                _ = changes.changed() => {}
+                () = self.ended.notified() => {}
+                Some(_) = runs.join_next(), if !runs.is_empty() => {}
+                () = tokio::time::sleep(POLL) => {}
+            }
+        }
+        for running in self.running().values() {
+            running.stop.cancel();
+        }
+        let all = async { while runs.join_next().await.is_some() {} };
+        if tokio::time::timeout(Duration::from_secs(8), all).await.is_err() {
+            tracing::warn!("some tasks did not come to rest in time; their ledger is exact all the same");
+        }
+    }
+
+    async fn step(self: &Arc<Self>, runs: &mut JoinSet<TaskId>) -> Result<()> {
+        let now = self.clock.now_ms();
+        let mut unit = self.store.read().await?;
+        let tasks = unit.open_tasks().await?;
+        let mut seen = Vec::with_capacity(tasks.len());
+        for task in &tasks {
+            let retrying = task.state.observed == Observed::Retrying;
+            let retry_at = if retrying { unit.retry_at(task.id).await? } else { 0 };
+            let leased_elsewhere = unit.leased_by_other(task.id, &self.owner, now).await?;
+            seen.push(Seen { task, leased_elsewhere, retry_at });
+        }
+        drop(unit);
+        let here: HashSet<TaskId> = self.running().keys().copied().collect();
+        for task in &tasks {
+            self.set_bandwidth(task, now);
+        }
+        for step in plan(&seen, &here, now, self.running_tasks) {
+            match step {
+                Step::Run(id) => {
+                    runs.spawn(run(self.clone(), id));
+                }
+                Step::Stop(id) => self.nudge(id),
+                Step::Rest(id) => {
+                    let mut unit = self.store.write().await?;
+                    let _ = unit.apply(id, Event::Drained, now).await?;
+                    unit.save().await?;
+                }
+                Step::Expire(id) => {
+                    let late = Failure::new(Kind::Timeout, "wait", "the task waited for 30 days and was given up");
+                    let mut unit = self.store.write().await?;
+                    let _ = unit.apply(id, Event::Expire, now).await?;
+                    unit.set_error(id, &late, 0).await?;
+                    unit.erase_secrets(id).await?;
+                    unit.save().await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the bandwidth limit of this minute in force.
+    pub(crate) fn set_bandwidth(&self, task: &store::TaskRow, now: i64) {
+        if let Some(progress) = self.progress(task.id) {
+            let minute = (now / 60_000 + i64::from(self.zone_minutes)).rem_euclid(1440);
+            let minute = u16::try_from(minute).unwrap_or(0);
+            let rate = model::policy::limit_at(&task.spec.windows, minute).unwrap_or(task.spec.bandwidth);
+            progress.bandwidth.set(rate);
+        }
+    }
+}

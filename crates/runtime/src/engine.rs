@@ -1,0 +1,142 @@
+//! What one process lends its work to: threads, memory, limits, and the tasks that run in it now.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use async_trait::async_trait;
+use copy::Progress;
+use model::failure::{Failure, Result, Side};
+use model::task::TaskId;
+use pace::backoff::Backoff;
+use pace::budget::Memory;
+use pace::clock::SharedClock;
+use pace::lanes::Lanes;
+use pace::limit::{Limit, LimitBounds};
+use storage::{Probe, SharedStore};
+use store::{Store, TaskRow};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// A store opened for one end of a task.
+#[derive(Debug)]
+pub struct Opened {
+    /// The connector.
+    pub store: SharedStore,
+    /// What the probe found.
+    pub probe: Probe,
+    /// Tasks whose ends have the same name share one adaptive limit.
+    pub limit_key: String,
+}
+
+/// Opens the two ends of a task: the catalogue of a service, or the places of a command line.
+#[async_trait]
+pub trait Places: Send + Sync {
+    /// Opens one end; `secrets` is the JSON that was sealed with the task.
+    async fn open(&self, task: &TaskRow, secrets: &str, side: Side) -> Result<Opened>;
+}
+
+pub(crate) struct Running {
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) stop: CancellationToken,
+}
+
+/// One process's share of the work.
+pub struct Engine {
+    pub(crate) store: Store,
+    pub(crate) clock: SharedClock,
+    pub(crate) lanes: Arc<Lanes>,
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) places: Arc<dyn Places>,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) owner: String,
+    pub(crate) backoff: Backoff,
+    pub(crate) running_tasks: u32,
+    pub(crate) zone_minutes: i32,
+    running: Mutex<HashMap<TaskId, Running>>,
+    limits: Mutex<HashMap<String, Arc<Limit>>>,
+    /// Told when a task ends here, so that the next is lent without waiting.
+    pub(crate) ended: Notify,
+}
+
+/// How an engine is set up.
+pub struct Setup {
+    /// The store.
+    pub store: Store,
+    /// Time.
+    pub clock: SharedClock,
+    /// Opens the ends of tasks.
+    pub places: Arc<dyn Places>,
+    /// Directory for outcome files.
+    pub data_dir: PathBuf,
+    /// Bound of all engine buffers, bytes.
+    pub memory: u64,
+    /// Running tasks per project.
+    pub running_tasks: u32,
+    /// Zone of bandwidth windows, minutes east of UTC.
+    pub zone_minutes: i32,
+    /// Threads that move bytes; 0: one per core.
+    pub threads: usize,
+    /// Retries of one transfer.
+    pub backoff: Backoff,
+}
+
+impl Engine {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// When the system gives none.
+    pub fn start(setup: Setup) -> Result<Arc<Self>> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = if setup.threads == 0 { cores } else { setup.threads };
+        let lanes = Lanes::start(threads)
+            .map_err(|e| Failure::new(model::failure::Kind::Internal, "start", e.to_string()))?;
+        // Part of the bound is for what is not buffers: pages, windows, the ledger's gathering.
+        let buffers = setup.memory.saturating_sub(32 << 20).max(setup.memory / 2);
+        Ok(Arc::new(Self {
+            store: setup.store,
+            clock: setup.clock,
+            lanes: Arc::new(lanes),
+            memory: Arc::new(Memory::new(buffers)),
+            places: setup.places,
+            data_dir: setup.data_dir,
+            owner: format!("{:016x}", fastrand_u64()?),
+            backoff: setup.backoff,
+            running_tasks: setup.running_tasks,
+            zone_minutes: setup.zone_minutes,
+            running: Mutex::default(),
+            limits: Mutex::default(),
+            ended: Notify::new(),
+        }))
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Live numbers of a task, when it runs here.
+    pub fn progress(&self, task: TaskId) -> Option<Arc<Progress>> {
+        self.running().get(&task).map(|r| r.progress.clone())
+    }
+
+    /// Lets a task that runs here come to rest at once, without waiting for the store's signal.
+    pub fn nudge(&self, task: TaskId) {
+        if let Some(running) = self.running().get(&task) {
+            running.stop.cancel();
+        }
+    }
+
+    pub(crate) fn running(&self) -> MutexGuard<'_, HashMap<TaskId, Running>> {
+        self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    pub(crate) fn limit(&self, key: &str, bounds: LimitBounds) -> Arc<Limit> {
+        let mut limits = self.limits.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        limits.entry(format!("{key} {}", bounds.max)).or_insert_with(|| Arc::new(Limit::new(bounds))).clone()
+    }
+}
+
+fn fastrand_u64() -> Result<u64> {
+    Ok(u64::from_le_bytes(seal::random::<8>()?))
+}

@@ -1,0 +1,139 @@
+//! Pure: from the tasks as they stand, what to do next. The same plan serves a fresh start, a crash and every
+//! day: there is one code path.
+
+use std::collections::{HashMap, HashSet};
+
+use model::task::{Desired, Observed, TaskId};
+use store::TaskRow;
+
+/// A task waits at most so long before it fails, milliseconds (OMS §3.1 note 7).
+pub const WAIT_MAX_MS: i64 = 30 * 24 * 3600 * 1000;
+
+/// Something to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Take the lease and work.
+    Run(TaskId),
+    /// Nobody works on it and it should rest: say so.
+    Rest(TaskId),
+    /// It works here and should rest.
+    Stop(TaskId),
+    /// It waited too long.
+    Expire(TaskId),
+}
+
+/// What the plan needs to know of a task.
+#[derive(Clone, Debug)]
+pub struct Seen<'a> {
+    /// The task.
+    pub task: &'a TaskRow,
+    /// Somebody else holds a valid lease.
+    pub leased_elsewhere: bool,
+    /// When its next attempt is due, milliseconds.
+    pub retry_at: i64,
+}
+
+/// Plans, in the order given: by priority, then by age.
+pub fn plan(tasks: &[Seen<'_>], here: &HashSet<TaskId>, now: i64, per_project: u32) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut running: HashMap<&str, u32> = HashMap::new();
+    for seen in tasks {
+        if matches!(seen.task.state.observed, Observed::Running) {
+            *running.entry(&seen.task.project).or_default() += 1;
+        }
+    }
+    for seen in tasks {
+        let (task, works_here) = (seen.task, here.contains(&seen.task.id));
+        match (task.state.desired, task.state.observed) {
+            (Desired::Pause, Observed::Running | Observed::Retrying) if works_here => steps.push(Step::Stop(task.id)),
+            (Desired::Pause, Observed::Running | Observed::Retrying) if !seen.leased_elsewhere => {
+                steps.push(Step::Rest(task.id));
+            }
+            (Desired::Run, Observed::Running) if !works_here && !seen.leased_elsewhere => {
+                steps.push(Step::Run(task.id));
+            }
+            (Desired::Run, Observed::Retrying) if !works_here && !seen.leased_elsewhere && seen.retry_at <= now => {
+                steps.push(Step::Run(task.id));
+            }
+            (_, Observed::Waiting) if now - task.queued_at > WAIT_MAX_MS => steps.push(Step::Expire(task.id)),
+            (_, Observed::Waiting) if !works_here => {
+                let count = running.entry(&task.project).or_default();
+                if *count < per_project {
+                    *count += 1;
+                    steps.push(Step::Run(task.id));
+                }
+            }
+            _ => {}
+        }
+    }
+    steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::count::{Counters, Tally};
+    use model::spec::{Face, Place, TaskSpec};
+    use model::task::{Lifecycle, Priority};
+
+    fn task(id: TaskId, desired: Desired, observed: Observed) -> TaskRow {
+        let spec = serde_json::json!({
+            "face": "v2", "selection": {"kind": "prefix", "entries": [""]}, "source": {"region": "a"},
+            "target": {"region": "b"}, "echo": {}
+        });
+        let spec: TaskSpec = serde_json::from_value(spec).unwrap();
+        assert_eq!((spec.face, &spec.source), (Face::V2, &Place { region: "a".into(), ..Place::default() }));
+        TaskRow {
+            id,
+            project: "p".into(),
+            name: id.to_string(),
+            spec,
+            priority: Priority::Medium,
+            state: Lifecycle { desired, observed },
+            created_at: 0,
+            queued_at: 0,
+            started_at: None,
+            ended_at: None,
+            running_ms: 0,
+            failed_only: false,
+            scan_over: false,
+            attempts: 0,
+            error: None,
+            note: String::new(),
+            records: serde_json::Value::Null,
+            counters: Counters::default(),
+            surveyed: Tally::default(),
+            fence: 0,
+            outcome_len: 0,
+        }
+    }
+
+    fn steps(tasks: &[TaskRow], here: &[TaskId], now: i64) -> Vec<Step> {
+        let seen: Vec<Seen<'_>> =
+            tasks.iter().map(|task| Seen { task, leased_elsewhere: false, retry_at: 50 }).collect();
+        plan(&seen, &here.iter().copied().collect(), now, 2)
+    }
+
+    #[test]
+    fn the_limit_counts_what_runs_and_the_rest_waits() {
+        use {Desired::Run, Observed::*};
+        let tasks = [task(1, Run, Running), task(2, Run, Waiting), task(3, Run, Waiting)];
+        assert_eq!(steps(&tasks, &[1], 0), [Step::Run(2)]);
+    }
+
+    #[test]
+    fn a_crash_is_no_special_case() {
+        use Observed::*;
+        let tasks = [task(1, Desired::Run, Running), task(2, Desired::Pause, Running)];
+        assert_eq!(steps(&tasks, &[], 0), [Step::Run(1), Step::Rest(2)]);
+        assert_eq!(steps(&tasks, &[1, 2], 0), [Step::Stop(2)]);
+    }
+
+    #[test]
+    fn retries_wait_until_due_and_old_waiters_expire() {
+        let tasks = [task(1, Desired::Run, Observed::Retrying), task(2, Desired::Run, Observed::Waiting)];
+        assert_eq!(steps(&tasks[..1], &[], 49), []);
+        assert_eq!(steps(&tasks[..1], &[], 50), [Step::Run(1)]);
+        assert_eq!(steps(&tasks[1..], &[], WAIT_MAX_MS + 1), [Step::Expire(2)]);
+    }
+}

@@ -1,0 +1,188 @@
+//! One task from lease to release.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use copy::{Ended, Job, Progress};
+use model::failure::{Failure, Kind, Result, Side};
+use model::task::{Event, TaskId, Visible};
+use pace::limit::LimitBounds;
+use storage::guard::Guarded;
+use store::TaskRow;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::{Engine, Running};
+
+const LEASE_MS: i64 = 30_000;
+const RENEW: Duration = Duration::from_secs(8);
+/// Task-level attempts before a passing error fails the task.
+const ATTEMPTS: u32 = 5;
+
+/// Runs a task here if its lease can be had; used by the dispatcher.
+pub(crate) async fn run(engine: Arc<Engine>, id: TaskId) -> TaskId {
+    let stop = CancellationToken::new();
+    if let Err(failure) = attempt(&engine, id, stop).await {
+        tracing::error!(task = id, "task {id} could not be run: {failure}");
+    }
+    engine.running().remove(&id);
+    engine.ended.notify_one();
+    id
+}
+
+/// Runs one task to its end or rest in the foreground.
+///
+/// # Errors
+/// When the store fails; the task's own failure is in the store.
+pub async fn run_to_end(engine: &Arc<Engine>, id: TaskId, stop: CancellationToken) -> Result<()> {
+    let done = attempt(engine, id, stop).await;
+    engine.running().remove(&id);
+    done
+}
+
+async fn attempt(engine: &Arc<Engine>, id: TaskId, stop: CancellationToken) -> Result<()> {
+    let now = engine.clock.now_ms();
+    let mut unit = engine.store.write().await?;
+    let Some(fence) = unit.claim_task(id, &engine.owner, now, now + LEASE_MS).await? else { return Ok(()) };
+    let was = unit.task(id).await?;
+    if unit.apply(id, Event::Claim, now).await?.is_err() {
+        // It was stopped or ended since the plan was made; dropping the unit gives the lease back.
+        return Ok(());
+    }
+    if was.is_some_and(|t| t.state.visible() == Visible::Waiting || t.started_at.is_none()) {
+        unit.mark_started(id, now).await?;
+    }
+    let Some(task) = unit.task(id).await? else { return Ok(()) };
+    let secrets = unit.task_secrets(id).await?.unwrap_or_default();
+    let progress =
+        Arc::new(Progress::new(task.counters, task.surveyed, task.scan_over, task.spec.bandwidth));
+    engine.running().insert(id, Running { progress: progress.clone(), stop: stop.clone() });
+    unit.save().await?;
+    engine.set_bandwidth(&task, now);
+    tracing::info!(task = id, name = %task.name, "task {id} runs");
+
+    let work = work(engine, &task, &secrets, fence, progress, stop.clone());
+    let ended = {
+        let mut work = std::pin::pin!(work);
+        let mut changes = engine.store.changes();
+        let mut renew = tokio::time::interval(RENEW);
+        loop {
+            tokio::select! {
+                ended = &mut work => break ended,
+                _ = changes.changed() => {
+                    if wants_rest(engine, id).await { stop.cancel(); }
+                }
+                _ = renew.tick() => {
+                    let until = engine.clock.now_ms() + LEASE_MS;
+                    let mut unit = engine.store.write().await?;
+                    let held = unit.renew_task(id, fence, until).await?;
+                    unit.save().await?;
+                    if !held { stop.cancel(); }
+                }
+            }
+        }
+    };
+    settle(engine, &task, fence, ended, &stop).await
+}
+
+async fn wants_rest(engine: &Engine, id: TaskId) -> bool {
+    let Ok(mut unit) = engine.store.read().await else { return false };
+    match unit.task(id).await {
+        Ok(Some(task)) => task.state.visible() == Visible::Pausing,
+        Ok(None) => true,
+        Err(_) => false,
+    }
+}
+
+async fn work(
+    engine: &Arc<Engine>,
+    task: &TaskRow,
+    secrets: &str,
+    fence: i64,
+    progress: Arc<Progress>,
+    stop: CancellationToken,
+) -> Ended {
+    let bounds = match task.spec.concurrency {
+        0 => LimitBounds::ADAPTIVE,
+        n => LimitBounds::at_most(n),
+    };
+    let open = async |side: Side| {
+        let opened = engine.places.open(task, secrets, side).await.map_err(|f| f.at(side))?;
+        let limit = engine.limit(&opened.limit_key, bounds);
+        let skew = opened.probe.skew_ms.unwrap_or(0);
+        Ok::<_, Failure>((Arc::new(Guarded::new(opened.store, side, limit, engine.backoff)), skew))
+    };
+    let both = async { Ok::<_, Failure>((open(Side::Source).await?, open(Side::Target).await?)) };
+    let ((source, _), (target, target_skew_ms)) = tokio::select! {
+        opened = both => match opened {
+            Ok(opened) => opened,
+            Err(failure) => return Ended::Broke(failure),
+        },
+        () = stop.cancelled() => return Ended::Rested,
+    };
+    *progress.requests.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+        vec![source.requests(), target.requests()];
+    *progress.limits.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+        vec![source.limit().clone(), target.limit().clone()];
+    let job = Job {
+        task: task.clone(),
+        store: engine.store.clone(),
+        source,
+        target,
+        lanes: engine.lanes.clone(),
+        memory: engine.memory.clone(),
+        progress,
+        stop,
+        owner: engine.owner.clone(),
+        fence,
+        data_dir: engine.data_dir.clone(),
+        target_skew_ms,
+        dry_run: false,
+        backoff: engine.backoff,
+    };
+    job.run(engine.clock.clone()).await
+}
+
+/// Writes down how it ended and gives the lease back, in one transaction.
+async fn settle(
+    engine: &Engine,
+    task: &TaskRow,
+    fence: i64,
+    ended: Ended,
+    stop: &CancellationToken,
+) -> Result<()> {
+    let (id, now) = (task.id, engine.clock.now_ms());
+    let mut unit = engine.store.write().await?;
+    if !unit.release_task(id, fence).await? {
+        tracing::warn!(task = id, "task {id} is held by another worker now");
+        return Ok(());
+    }
+    match ended {
+        Ended::Finished { failed } => {
+            tracing::info!(task = id, failed, "task {id} has ended");
+            if unit.apply(id, Event::Finish { failed }, now).await?.is_ok() {
+                unit.erase_secrets(id).await?;
+            }
+        }
+        Ended::Rested => {
+            // A shutdown lets the task stay as it is, to go on at the next start; a stop pauses it.
+            let _ = unit.apply(id, Event::Drained, now).await?;
+        }
+        Ended::Broke(failure) if failure.kind == Kind::LeaseLost => return Ok(()),
+        Ended::Broke(failure) => {
+            let passing = failure.is_temporary() && task.attempts < ATTEMPTS && !stop.is_cancelled();
+            if passing {
+                let delay = 5_000i64 << task.attempts.min(6);
+                tracing::warn!(task = id, "task {id} is tried again in {delay} ms: {failure}");
+                unit.set_error(id, &failure, now + delay).await?;
+                let _ = unit.apply(id, Event::Postpone, now).await?;
+            } else {
+                tracing::error!(task = id, "task {id} failed: {failure}");
+                unit.set_error(id, &failure, 0).await?;
+                if unit.apply(id, Event::Break, now).await?.is_ok() {
+                    unit.erase_secrets(id).await?;
+                }
+            }
+        }
+    }
+    unit.save().await
+}
