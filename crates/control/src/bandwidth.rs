@@ -1,0 +1,64 @@
+//! Changing bandwidth and priority, of one task or of many at once.
+
+use model::policy::{Window, check_windows};
+use model::task::{Priority, TaskId, Visible};
+
+use crate::Control;
+use crate::refusal::{Answer, Refusal};
+
+/// Bytes per second that a window of API v2 may have (OMS §4.10).
+pub const RANGE_V2: (u64, u64) = (1 << 20, 200 << 20);
+/// The same for v1 (OMS §6.2).
+pub const RANGE_V1: (u64, u64) = (5 << 20, 10 << 30);
+
+impl Control {
+    /// Replaces the windows of one task; in force at once when it runs.
+    ///
+    /// # Errors
+    /// [`Refusal::BandwidthClosed`] once it has succeeded.
+    pub async fn set_windows(&self, project: &str, id: TaskId, windows: Vec<Window>, range: (u64, u64)) -> Answer<()> {
+        check_windows(&windows, range).map_err(Refusal::Windows)?;
+        let mut unit = self.engine.store().write().await?;
+        let mut task = unit.task_of(project, id).await?;
+        if task.state.visible() == Visible::Succeeded {
+            return Err(Refusal::BandwidthClosed);
+        }
+        task.spec.windows = windows;
+        unit.set_spec(id, &task.spec).await?;
+        unit.save().await?;
+        Ok(())
+    }
+
+    /// Changes many tasks, all or none.
+    ///
+    /// # Errors
+    /// The first refusal; then nothing was changed.
+    pub async fn set_many(
+        &self,
+        project: &str,
+        ids: &[TaskId],
+        windows: Vec<Window>,
+        priority: Option<Priority>,
+    ) -> Answer<()> {
+        check_windows(&windows, RANGE_V2).map_err(Refusal::Windows)?;
+        let mut unit = self.engine.store().write().await?;
+        for id in ids {
+            let mut task = unit.task_of(project, *id).await?;
+            let state = task.state.visible();
+            if state == Visible::Succeeded {
+                return Err(Refusal::BandwidthClosed);
+            }
+            if let Some(priority) = priority {
+                if !matches!(state, Visible::Waiting | Visible::Paused | Visible::Failed) {
+                    let why = format!("task {id} is neither waiting, paused nor failed");
+                    return Err(Refusal::Invalid("task_priority".into(), why));
+                }
+                unit.set_priority(*id, priority).await?;
+            }
+            task.spec.windows = windows.clone();
+            unit.set_spec(*id, &task.spec).await?;
+        }
+        unit.save().await?;
+        Ok(())
+    }
+}

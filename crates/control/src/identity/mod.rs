@@ -1,0 +1,165 @@
+//! Who calls: access keys, users, projects, tokens (auth.md).
+
+mod failures;
+pub mod password;
+pub mod signature;
+pub mod token;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, RwLock};
+
+use config::{Config, Role};
+use model::failure::Result;
+use ring::digest;
+use seal::{Keyring, Secret};
+
+pub use failures::FailureCount;
+
+/// A project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Project {
+    /// Identity.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// Further names.
+    pub names: Vec<String>,
+}
+
+/// An access key.
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// Its secret.
+    pub secret: Secret,
+    /// Project id.
+    pub project: String,
+    /// What it may do.
+    pub role: Role,
+    /// Not locked.
+    pub enabled: bool,
+}
+
+/// A user.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// Name.
+    pub name: String,
+    /// Identity, derived from the name.
+    pub id: String,
+    /// Domain name.
+    pub domain: String,
+    /// Argon2 hash.
+    pub hash: String,
+    /// What the user may do.
+    pub role: Role,
+    /// Project ids.
+    pub projects: Vec<String>,
+    /// Not locked.
+    pub enabled: bool,
+}
+
+/// Who was recognised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// Access key or user name, for the audit trail.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// Project ids that it may name in a path.
+    pub projects: Vec<String>,
+}
+
+/// Everyone known, from the configuration.
+pub struct Directory {
+    inner: RwLock<Arc<People>>,
+    /// Failures in a row, to lock out guessing.
+    pub failures: FailureCount,
+}
+
+/// What [`Directory`] holds at one time.
+#[derive(Debug, Default)]
+pub struct People {
+    /// By id.
+    pub projects: Vec<Project>,
+    /// By access key id.
+    pub keys: HashMap<String, Key>,
+    /// Users.
+    pub users: Vec<User>,
+}
+
+/// A stable identity out of a name: 32 hex digits.
+pub fn id_of(kind: &str, name: &str) -> String {
+    let hash = digest::digest(&digest::SHA256, format!("{kind}\0{name}").as_bytes());
+    storage::checksum::hex(&hash.as_ref()[..16])
+}
+
+impl Directory {
+    /// Reads everyone from a configuration.
+    ///
+    /// # Errors
+    /// When a secret cannot be found or opened.
+    pub fn new(config: &Config, env: &BTreeMap<String, String>, keys: &Keyring) -> Result<Self> {
+        let people = People::read(config, env, keys)?;
+        Ok(Self { inner: RwLock::new(Arc::new(people)), failures: FailureCount::default() })
+    }
+
+    /// Takes over a changed configuration; on error everything stays as it was.
+    ///
+    /// # Errors
+    /// As [`Directory::new`].
+    pub fn reload(&self, config: &Config, env: &BTreeMap<String, String>, keys: &Keyring) -> Result<()> {
+        let people = People::read(config, env, keys)?;
+        *self.inner.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(people);
+        Ok(())
+    }
+
+    /// Everyone, now.
+    pub fn people(&self) -> Arc<People> {
+        self.inner.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+}
+
+impl People {
+    fn read(config: &Config, env: &BTreeMap<String, String>, keyring: &Keyring) -> Result<Self> {
+        let mut people = People::default();
+        for p in &config.project {
+            people.projects.push(Project { id: p.id.clone(), name: p.name.clone(), names: p.names.clone() });
+        }
+        let project_id = |name: &str| config.project_id(name).unwrap_or_default().to_owned();
+        for k in &config.access_key {
+            let secret = config::reveal(&format!("access key {}", k.ak), &k.sk, env, keyring)?;
+            let key = Key { secret, project: project_id(&k.project), role: k.role, enabled: k.enabled };
+            people.keys.insert(k.ak.clone(), key);
+        }
+        for u in &config.user {
+            let hash = match (&u.password_hash, &u.password) {
+                (Some(hash), _) => hash.clone(),
+                (None, Some(plain)) => {
+                    let plain = config::reveal(&format!("user {}", u.name), plain, env, keyring)?;
+                    config::template::hash_password(plain.expose())?
+                }
+                (None, None) => String::new(),
+            };
+            people.users.push(User {
+                name: u.name.clone(),
+                id: id_of("user", &format!("{}\0{}", u.domain, u.name)),
+                domain: u.domain.clone(),
+                hash,
+                role: u.role,
+                projects: u.projects.iter().map(|p| project_id(p)).collect(),
+                enabled: u.enabled,
+            });
+        }
+        Ok(people)
+    }
+
+    /// A project by id.
+    pub fn project(&self, id: &str) -> Option<&Project> {
+        self.projects.iter().find(|p| p.id == id)
+    }
+
+    /// The domain that everything belongs to when nothing else is said: the first user's, or `default`.
+    pub fn domain(&self) -> String {
+        self.users.first().map_or_else(|| "default".to_owned(), |u| u.domain.clone())
+    }
+}

@@ -1,0 +1,255 @@
+//! AK/SK signatures as every SDK computes them (auth.md §2): `SDK-HMAC-SHA256`, and `V11-HMAC-SHA256` with its
+//! derived key. Pure: raw request in, verdict out.
+
+use ring::{digest, hmac};
+use storage::checksum::hex;
+use subtle::ConstantTimeEq;
+
+use super::{People, Principal};
+
+const SKEW_MS: i64 = 15 * 60 * 1000;
+
+/// A request as received: nothing normalised, nothing decoded.
+#[derive(Debug)]
+pub struct Raw<'a> {
+    /// Method.
+    pub method: &'a str,
+    /// Path up to `?`.
+    pub path: &'a str,
+    /// Query without `?`.
+    pub query: &'a str,
+    /// Names in lower case, raw values, in the order received.
+    pub headers: Vec<(&'a str, &'a [u8])>,
+    /// Body.
+    pub body: &'a [u8],
+}
+
+/// Why a signature does not let in; the text stands behind `Incorrect IAM authentication information: `.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The access key that was claimed, when one was.
+    pub access_key: Option<String>,
+    /// The text (auth.md §2.5).
+    pub text: String,
+}
+
+fn refused(access_key: Option<&str>, text: impl Into<String>) -> Refused {
+    Refused { access_key: access_key.map(str::to_owned), text: text.into() }
+}
+
+struct Claim<'a> {
+    access_key: &'a str,
+    signed: Vec<&'a str>,
+    signature: &'a str,
+    /// `date/region/service` of V11.
+    scope: Option<&'a str>,
+}
+
+fn parse(header: &str) -> Option<Claim<'_>> {
+    let (algorithm, params) = header.split_once(' ')?;
+    let derived = match algorithm {
+        "SDK-HMAC-SHA256" => false,
+        "V11-HMAC-SHA256" => true,
+        _ => return None,
+    };
+    let (mut access, mut names, mut signature) = (None, None, None);
+    for part in params.split(',') {
+        let (name, value) = part.trim().split_once('=')?;
+        let slot = match name {
+            "Access" if !derived => &mut access,
+            "Credential" if derived => &mut access,
+            "SignedHeaders" => &mut names,
+            "Signature" => &mut signature,
+            _ => return None,
+        };
+        if slot.replace(value).is_some() {
+            return None;
+        }
+    }
+    let (access, signature) = (access?, signature?);
+    let (access_key, scope) = match derived {
+        true => access.split_once('/').map(|(ak, scope)| (ak, Some(scope)))?,
+        false => (access, None),
+    };
+    let is_hex = signature.len() == 64 && signature.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    if !is_hex || access_key.is_empty() || !access_key.bytes().all(known) {
+        return None;
+    }
+    Some(Claim { access_key, signed: names?.split(';').collect(), signature, scope })
+}
+
+/// Recognises the caller of a signed request, at `now` milliseconds.
+///
+/// # Errors
+/// The first check that fails, in the order of auth.md §2.5.
+pub fn verify(raw: &Raw<'_>, people: &People, now: i64) -> Result<Principal, Refused> {
+    let unsupported = || refused(None, "unsupported authorization");
+    let all = |name: &str| raw.headers.iter().filter(move |(n, _)| *n == name).map(|(_, v)| *v).collect::<Vec<_>>();
+    let one = |name: &str| match all(name).as_slice() {
+        [] => Ok(None),
+        [value] => std::str::from_utf8(value).map(|v| Some(v.trim())).map_err(|_| unsupported()),
+        _ => Err(unsupported()),
+    };
+    let claim = one("authorization")?.and_then(parse).ok_or_else(unsupported)?;
+    let ak = claim.access_key;
+    let key = people.keys.get(ak).ok_or_else(|| refused(Some(ak), format!("ak {ak} not exist")))?;
+    if !key.enabled {
+        return Err(refused(Some(ak), format!("ak {ak} is disabled")));
+    }
+    let is_signed = |name: &str| claim.signed.contains(&name);
+    let stamp = one("x-sdk-date")?.filter(|_| is_signed("x-sdk-date"));
+    let stamp = stamp.ok_or_else(|| refused(Some(ak), "x-sdk-date must be present and signed"))?;
+    let at = instant(stamp).ok_or_else(|| refused(Some(ak), "x-sdk-date is not YYYYMMDDTHHMMSSZ"))?;
+    if (now - at).abs() > SKEW_MS {
+        let server = storage::s3::sign::stamp(now);
+        let text = format!("calc aksk signature fail:signature expired, signature time:{stamp},server time:{server}");
+        return Err(refused(Some(ak), text));
+    }
+    for name in ["x-security-token", "x-project-id", "x-domain-id", "x-sdk-content-sha256"] {
+        if !all(name).is_empty() && !is_signed(name) {
+            return Err(refused(Some(ak), format!("{name} is present but not signed")));
+        }
+    }
+    if one("x-security-token")?.is_some() {
+        return Err(refused(Some(ak), "this access key is permanent and has no security token"));
+    }
+    let hash = hex(digest::digest(&digest::SHA256, raw.body).as_ref());
+    if let Some(claimed) = one("x-sdk-content-sha256")?
+        && !raw.body.is_empty()
+        && claimed != hash
+    {
+        return Err(refused(Some(ak), "x-sdk-content-sha256 is not the hash of the body"));
+    }
+    let Some(headers) = canonical_headers(&claim.signed, &raw.headers) else {
+        return Err(refused(Some(ak), "a signed header is missing from the request"));
+    };
+    let names = claim.signed.join(";");
+    let canonical = |query: &str| {
+        let mut text = Vec::with_capacity(512);
+        for piece in [raw.method.as_bytes(), &canonical_path(raw.path), query.as_bytes(), &headers, names.as_bytes()] {
+            text.extend_from_slice(piece);
+            text.push(b'\n');
+        }
+        text.extend_from_slice(hash.as_bytes());
+        text
+    };
+    let secret = key.secret.expose();
+    let good = |canonical: &[u8]| {
+        let hashed = hex(digest::digest(&digest::SHA256, canonical).as_ref());
+        let (key, text) = match claim.scope {
+            None => (secret.to_owned(), format!("SDK-HMAC-SHA256\n{stamp}\n{hashed}")),
+            Some(scope) => {
+                (derive(ak, secret, scope), format!("V11-HMAC-SHA256\n{stamp}\n{scope}\n{hashed}"))
+            }
+        };
+        let key = hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes());
+        let signature = hex(hmac::sign(&key, text.as_bytes()).as_ref());
+        bool::from(signature.as_bytes().ct_eq(claim.signature.as_bytes()))
+    };
+    let dated = claim.scope.is_none_or(|s| s.split('/').next() == stamp.get(..8));
+    let first = canonical(&canonical_query(raw.query, true));
+    // Clients disagree on the order of values of a repeated name (auth.md §2.3 step 3).
+    let fine = dated && (good(&first) || good(&canonical(&canonical_query(raw.query, false))));
+    if !fine {
+        let shown = mask(&String::from_utf8_lossy(&first)).replace('\n', "|");
+        return Err(refused(Some(ak), format!("verify aksk signature fail, canonicalRequest:{shown}")));
+    }
+    Ok(Principal { name: ak.to_owned(), role: key.role, projects: vec![key.project.clone()] })
+}
+
+/// The 64 characters that sign in V11 (auth.md §2.6).
+fn derive(ak: &str, sk: &str, scope: &str) -> String {
+    let prk = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, ak.as_bytes()), sk.as_bytes());
+    let mut info = scope.as_bytes().to_vec();
+    info.push(1);
+    hex(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, prk.as_ref()), &info).as_ref())
+}
+
+fn mask(canonical: &str) -> String {
+    let line = |l: &str| {
+        for name in ["x-security-token:", "x-auth-token:"] {
+            if l.starts_with(name) {
+                return format!("{name}***");
+            }
+        }
+        l.to_owned()
+    };
+    canonical.split('\n').map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn decode(text: &str) -> Vec<u8> {
+    storage::s3::list::percent_decode(text.as_bytes(), false)
+}
+
+/// Decoded once as a whole, split at `/`, each segment encoded, with a slash at the end.
+fn canonical_path(path: &str) -> Vec<u8> {
+    let mut out = String::new();
+    storage::s3::sign::encode(&mut out, &decode(path), true);
+    if !out.ends_with('/') {
+        out.push('/');
+    }
+    out.into_bytes()
+}
+
+fn canonical_query(query: &str, by_value: bool) -> String {
+    let mut pairs: Vec<(Vec<u8>, Vec<u8>)> = query
+        .split('&')
+        .filter(|p| !p.is_empty())
+        .map(|p| p.split_once('=').unwrap_or((p, "")))
+        .map(|(n, v)| (decode(n), decode(v)))
+        .collect();
+    if by_value {
+        pairs.sort();
+    } else {
+        pairs.sort_by(|a, b| a.0.cmp(&b.0));
+    }
+    let mut out = String::new();
+    for (name, value) in pairs {
+        if !out.is_empty() {
+            out.push('&');
+        }
+        storage::s3::sign::encode(&mut out, &name, false);
+        out.push('=');
+        storage::s3::sign::encode(&mut out, &value, false);
+    }
+    out
+}
+
+/// `name:value LF` for each signed header; none when one is missing.
+fn canonical_headers(signed: &[&str], headers: &[(&str, &[u8])]) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(256);
+    for name in signed {
+        let mut values: Vec<&[u8]> =
+            headers.iter().filter(|(n, _)| n == name).map(|(_, v)| v.trim_ascii()).collect();
+        if values.is_empty() {
+            return None;
+        }
+        values.sort_unstable();
+        for value in values {
+            out.extend_from_slice(name.as_bytes());
+            out.push(b':');
+            out.extend_from_slice(value);
+            out.push(b'\n');
+        }
+    }
+    Some(out)
+}
+
+fn instant(stamp: &str) -> Option<i64> {
+    let b = stamp.as_bytes();
+    let shape = b.len() == 16 && b[8] == b'T' && b[15] == b'Z';
+    let digits = b.iter().enumerate().all(|(i, c)| i == 8 || i == 15 || c.is_ascii_digit());
+    if !shape || !digits {
+        return None;
+    }
+    let n = |from: usize, to: usize| stamp[from..to].parse::<u8>().ok();
+    let month = time::Month::try_from(n(4, 6)?).ok()?;
+    let date = time::Date::from_calendar_date(stamp[..4].parse().ok()?, month, n(6, 8)?).ok()?;
+    let at = date.with_hms(n(9, 11)?, n(11, 13)?, n(13, 15)?).ok()?;
+    Some(at.assume_utc().unix_timestamp() * 1000)
+}
+
+#[cfg(test)]
+#[path = "signature_tests.rs"]
+mod tests;

@@ -1,0 +1,240 @@
+//! Every vector of auth.md appendix A and OMS §1.4.2, and every change that must be refused.
+
+use super::super::Key;
+use super::*;
+use config::Role;
+use seal::Secret;
+
+const PROJECT: &str = "0a1b2c3d4e5f60718293a4b5c6d7e8f9";
+const AGENT: &str = "huaweicloud-usdk-python/3.0";
+const NOW: i64 = 1_768_465_800_000;
+const STAMP: &str = "20260115T083000Z";
+
+fn people() -> People {
+    let mut people = People::default();
+    let mut add = |ak: &str, sk: &str, project: &str| {
+        let key = Key { secret: Secret::new(sk), project: project.into(), role: Role::Operator, enabled: true };
+        people.keys.insert(ak.into(), key);
+    };
+    add("GODWITEXAMPLEAK00001", "GodwitExampleSecretKey0123456789abcdEFGH", PROJECT);
+    add("AKEXAMPLE", "SKEXAMPLE", "2c0689c860ad4728a497c91ec0844383");
+    add("OTHER", "OtherSecret", "other");
+    people
+}
+
+#[derive(Clone)]
+struct Case {
+    method: &'static str,
+    path: String,
+    query: String,
+    headers: Vec<(&'static str, String)>,
+    body: String,
+}
+
+impl Case {
+    fn check(&self) -> Result<Principal, Refused> {
+        self.check_at(NOW)
+    }
+
+    fn check_at(&self, now: i64) -> Result<Principal, Refused> {
+        let raw = Raw {
+            method: self.method,
+            path: &self.path,
+            query: &self.query,
+            headers: self.headers.iter().map(|(n, v)| (*n, v.as_bytes())).collect(),
+            body: self.body.as_bytes(),
+        };
+        verify(&raw, &people(), now)
+    }
+
+    fn with(&self, change: impl FnOnce(&mut Case)) -> Case {
+        let mut case = self.clone();
+        change(&mut case);
+        case
+    }
+
+    fn set(&mut self, name: &'static str, value: &str) {
+        self.headers.retain(|(n, _)| *n != name);
+        self.headers.push((name, value.into()));
+    }
+}
+
+fn case(method: &'static str, target: &str, extra: &[(&'static str, &str)], body: &str, signature: &str) -> Case {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let mut headers =
+        vec![("host", "127.0.0.1:8080".to_owned()), ("user-agent", AGENT.to_owned()), ("x-sdk-date", STAMP.to_owned())];
+    headers.extend(extra.iter().map(|(n, v)| (*n, v.to_string())));
+    let mut names: Vec<&str> = headers.iter().map(|(n, _)| *n).collect();
+    names.sort_unstable();
+    let auth = format!(
+        "SDK-HMAC-SHA256 Access=GODWITEXAMPLEAK00001, SignedHeaders={}, Signature={signature}",
+        names.join(";")
+    );
+    headers.push(("authorization", auth));
+    Case { method, path: path.into(), query: query.into(), headers, body: body.into() }
+}
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+const JSON_UTF8: (&str, &str) = ("content-type", "application/json;charset=utf-8");
+const IN_PROJECT: (&str, &str) = ("x-project-id", PROJECT);
+
+fn vectors() -> Vec<Case> {
+    let body = r#"{"task_type": "prefix", "src_node": {"cloud_type": "AWS", "region": "minio-a", "ak": "SRCAK", "sk": "SRCSK", "bucket": "src", "object_key": [""]}, "dst_node": {"ak": "DSTAK", "sk": "DSTSK", "bucket": "dst", "region": "minio-b"}, "description": "\u4e2d\u6587 \u00e9"}"#;
+    let at = |tail: &str| format!("/v2/{PROJECT}/{tail}");
+    vec![
+        case(
+            "GET",
+            &at("tasks?limit=100&offset=0&status=2&task_name=nightly%20run%2F2026%2B%CE%B1~%2A"),
+            &[JSON, IN_PROJECT],
+            "",
+            "b2ab10a90eb22819d7bda27d3c086519fc54c6ebba3e9a33f3d4ed506c935663",
+        ),
+        case(
+            "POST",
+            &at("tasks"),
+            &[JSON_UTF8, IN_PROJECT],
+            body,
+            "4411acb86da597c5612607a840a9a8cbfacac0668df48a51d20939fb3ab627b7",
+        ),
+        case(
+            "GET",
+            &at("migration-task/we%20ird%2F%C3%BC%2541%2A~%281%29"),
+            &[JSON, IN_PROJECT],
+            "",
+            "bc924b798c5566c6b3c4539789b816ea5d3c8129c94668ac5df2fdd964d626e7",
+        ),
+        case("GET", "/v3/projects?name=godwit-1", &[], "", "ee1dfcc459950447bd6e420a427b26ca2f6550fc937363ddf98742d71cb3471a"),
+        case("GET", "/v3/auth/domains", &[], "", "4120f3ead94f54b3f9fa84b089dbf5d0842743ba8e3176751ba7ffb4550c4ab4"),
+        case("GET", "/", &[JSON, IN_PROJECT], "", "47630178dcc8b22faa7ffb652ca7c75a61c64f7eaa229e05d81b35decb255ede"),
+        case(
+            "DELETE",
+            &at("migration-tasks/delete"),
+            &[JSON_UTF8, IN_PROJECT],
+            r#"{"task_id_list": ["a"]}"#,
+            "ca053d768960300be349cd3a60436513834530209d6d490201d320c459689032",
+        ),
+        case("GET", &at("x?status=9&status=10"), &[JSON, IN_PROJECT], "", "0e614de0aef49c20a98634a7645554db0bc4b8ef0ec3568aa808e076d0f2b65b"),
+    ]
+}
+
+#[test]
+fn all_vectors_pass() {
+    for (i, case) in vectors().iter().enumerate() {
+        assert_eq!(case.check().map(|p| p.projects), Ok(vec![PROJECT.to_owned()]), "vector {}", i + 1);
+    }
+}
+
+#[test]
+fn the_oms_vectors_pass() {
+    let project = "2c0689c860ad4728a497c91ec0844383";
+    let make = |method, path: String, query: &str, kind: &str, body: &str, signature: &str| Case {
+        method,
+        path,
+        query: query.into(),
+        headers: vec![
+            ("content-type", kind.into()),
+            ("host", "127.0.0.1:8080".into()),
+            ("user-agent", AGENT.into()),
+            ("x-project-id", project.into()),
+            ("x-sdk-date", "20260102T030405Z".into()),
+            (
+                "authorization",
+                format!("SDK-HMAC-SHA256 Access=AKEXAMPLE, SignedHeaders=content-type;host;user-agent;x-project-id;x-sdk-date, Signature={signature}"),
+            ),
+        ],
+        body: body.into(),
+    };
+    let now = instant("20260102T030405Z").unwrap();
+    let get = make(
+        "GET",
+        format!("/v2/{project}/tasks"),
+        "limit=10&offset=0&status=4&task_name=a%20b",
+        "application/json",
+        "",
+        "7b24f4d3dad6e17af24a66d268f225713388b61bdb9a7aef0a7651c0a76282c2",
+    );
+    let post = make(
+        "POST",
+        format!("/v2/{project}/tasks/200477729979132/start"),
+        "",
+        "application/json;charset=utf-8",
+        r#"{"dst_ak": "a", "dst_sk": "b"}"#,
+        "90203caaa5e7048b4d5dea5dd989c6f101a74f72e1d7b0612a4e8c177b5d6779",
+    );
+    assert!(get.check_at(now).is_ok() && post.check_at(now).is_ok());
+}
+
+#[test]
+fn the_derived_key_vector_passes() {
+    let mut case = vectors()[0].clone();
+    case.query = String::new();
+    case.set("authorization", "V11-HMAC-SHA256 Credential=GODWITEXAMPLEAK00001/20260115/godwit-1/oms, SignedHeaders=content-type;host;user-agent;x-project-id;x-sdk-date, Signature=8a3930d5e16b30a46893e5b5a25c939188eef52eb93666cb5c190fa9c82ce3c2");
+    assert!(case.check().is_ok());
+    let other_day = case.with(|c| {
+        let auth = c.headers.last().unwrap().1.replace("/20260115/", "/20260114/");
+        c.set("authorization", &auth);
+    });
+    assert!(other_day.check().is_err());
+}
+
+#[test]
+fn what_does_not_matter_does_not_matter() {
+    let base = &vectors()[0];
+    let reordered = base.with(|c| c.query = "task_name=nightly%20run%2F2026%2B%CE%B1~%2A&status=2&offset=0&limit=100".into());
+    let extra = base.with(|c| c.headers.push(("accept", "*/*".into())));
+    let moved = base.with(|c| c.headers.reverse());
+    for case in [reordered, extra, moved] {
+        assert!(case.check().is_ok());
+    }
+    // Go signs neither host nor content-type and ends its JSON with a line feed: any subset verifies.
+    assert!(vectors()[3].with(|c| c.headers.push(("content-type", "x".into()))).check().is_ok());
+}
+
+#[test]
+fn one_changed_character_is_refused() {
+    let base = &vectors()[1];
+    let refusals = [
+        base.with(|c| c.method = "PUT"),
+        base.with(|c| c.path.push('x')),
+        base.with(|c| c.query = "a=b".into()),
+        base.with(|c| c.body.push(' ')),
+        base.with(|c| c.set("user-agent", "other")),
+        base.with(|c| c.set("host", "127.0.0.1:8081")),
+        base.with(|c| c.headers.retain(|(n, _)| *n != "content-type")),
+        base.with(|c| c.headers.push(("x-security-token", "t".into()))),
+        base.with(|c| c.headers.push(("x-sdk-content-sha256", "UNSIGNED-PAYLOAD".into()))),
+        base.with(|c| c.headers.push(("authorization", "x".into()))),
+        base.with(|c| c.set("authorization", "Basic dXNlcjpwdw==")),
+        base.with(|c| c.set("authorization", &c.headers.last().unwrap().1.replace("SHA256", "SM3"))),
+        base.with(|c| c.set("authorization", &c.headers.last().unwrap().1.replace("GODWITEXAMPLEAK00001", "OTHER"))),
+        base.with(|c| c.set("authorization", &c.headers.last().unwrap().1.replace("Access=", "Access=A, Access="))),
+        base.with(|c| c.set("authorization", &c.headers.last().unwrap().1.replace(";x-sdk-date", ""))),
+        base.with(|c| {
+            let auth = c.headers.last().unwrap().1.clone();
+            let flipped = if auth.ends_with('0') { "1" } else { "0" };
+            c.set("authorization", &format!("{}{flipped}", &auth[..auth.len() - 1]));
+        }),
+    ];
+    for (i, case) in refusals.iter().enumerate() {
+        assert!(case.check().is_err(), "change {i}");
+    }
+}
+
+#[test]
+fn fifteen_minutes_either_way() {
+    let base = &vectors()[0];
+    let minute = 60_000;
+    for (minutes, fine) in [(-16, false), (-15, true), (15, true), (16, false)] {
+        assert_eq!(base.check_at(NOW + minutes * minute).is_ok(), fine, "{minutes}");
+    }
+    let text = base.check_at(NOW + 16 * minute).unwrap_err().text;
+    assert!(text.contains("signature time:20260115T083000Z,server time:20260115T084600Z"), "{text}");
+}
+
+#[test]
+fn a_refusal_shows_the_canonical_request_but_no_token() {
+    let case = vectors()[0].with(|c| c.method = "PUT");
+    let text = case.check().unwrap_err().text;
+    assert!(text.starts_with("verify aksk signature fail, canonicalRequest:PUT|/v2/"), "{text}");
+    assert_eq!(mask("a\nx-security-token:secret\nb"), "a\nx-security-token:***\nb");
+}

@@ -1,0 +1,48 @@
+//! Short probes before a task is accepted: both buckets exist, their keys are right, and a single named object
+//! is there. A probe that merely times out does not block: the task will be patient.
+
+use std::time::Duration;
+
+use model::failure::{Failure, Kind, Side};
+use model::key::Key;
+use model::selection::{Scope, Selection};
+use model::spec::TaskSpec;
+use runtime::Opened;
+
+use crate::Control;
+use crate::refusal::{Answer, Refusal};
+use crate::secrets::TaskSecrets;
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Control {
+    pub(crate) async fn precheck(&self, spec: &TaskSpec, secrets: &TaskSecrets) -> Answer<()> {
+        let target = self.catalogue.open(&spec.target, &secrets.target, Side::Target, false);
+        self.probe(target).await?;
+        let source = self.catalogue.open(&spec.source, &secrets.source, Side::Source, spec.requester_pays);
+        let Some(source) = self.probe(source).await? else { return Ok(()) };
+        if let Selection::Object(entries) = &spec.selection
+            && entries.len() == 1
+            && let [Scope::Key(key)] = spec.selection.scopes().as_slice()
+        {
+            let key_there = Key::from(key.as_str());
+            let asked = source.store.head(&key_there, None);
+            if let Ok(Err(f)) = tokio::time::timeout(PATIENCE, asked).await
+                && f.kind == Kind::NotFound
+            {
+                return Err(Refusal::NoSuchObject(key.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    async fn probe(&self, opening: impl Future<Output = Result<Opened, Failure>>) -> Answer<Option<Opened>> {
+        match tokio::time::timeout(PATIENCE, opening).await {
+            Ok(Ok(opened)) => Ok(Some(opened)),
+            // Trouble that passes is the task's to wait out; a connection that is refused is the user's to know.
+            Ok(Err(f)) if matches!(f.kind, Kind::Timeout | Kind::Throttled | Kind::Unavailable) => Ok(None),
+            Ok(Err(f)) => Err(Refusal::Check(f)),
+            Err(_) => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Why a request is refused, before any face gives it a code.
+
+use model::failure::{Failure, Kind, Side};
+use model::policy::WindowError;
+use model::task::{Event, Illegal};
+
+/// A refused request.
+#[derive(Clone, Debug)]
+pub enum Refusal {
+    /// A required field is missing.
+    Missing(String),
+    /// A field has the wrong JSON type; the second text says what is expected.
+    WrongType(String, &'static str),
+    /// A text or list is too long; the number is the limit.
+    TooLong(String, usize),
+    /// A field's value is not acceptable; the second text says why and what is.
+    Invalid(String, String),
+    /// The description has forbidden characters.
+    Description,
+    /// The source's fields do not fit together.
+    Source(String),
+    /// The destination's fields do not fit together.
+    Target(String),
+    /// Nothing is served under this source region.
+    SourceRegion(String),
+    /// Nothing is served under this destination region.
+    TargetRegion(String),
+    /// Bandwidth windows.
+    Windows(WindowError),
+    /// Limit or offset out of range.
+    Range(String),
+    /// A state that does not exist.
+    State(String),
+    /// An identity that cannot be one.
+    TaskId(String),
+    /// No such thing.
+    NotFound(String),
+    /// Not in this state.
+    Illegal(Event, Illegal),
+    /// Bandwidth of a finished task.
+    BandwidthClosed,
+    /// The failed-object list is missing.
+    NoFailedList,
+    /// The failed-object list is incomplete.
+    FailedListIncomplete,
+    /// Too many tasks; the text says which limit.
+    Quota(String),
+    /// A check at one end failed before the task was accepted.
+    Check(Failure),
+    /// The named source object does not exist.
+    NoSuchObject(String),
+    /// Our own trouble.
+    Internal(Failure),
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        match (failure.kind, failure.side) {
+            (Kind::NotFound, Side::Here) => Refusal::NotFound(failure.message),
+            (_, Side::Here) => Refusal::Internal(failure),
+            _ => Refusal::Check(failure),
+        }
+    }
+}
+
+/// Short for answers of use cases.
+pub type Answer<T> = Result<T, Refusal>;

@@ -1,0 +1,51 @@
+//! Credentials of a task, as they are sealed with it.
+
+use seal::Secret;
+use serde::{Deserialize, Serialize};
+use storage::s3::sign::Credentials;
+
+/// One pair of keys.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Keys {
+    /// Access key.
+    pub ak: String,
+    /// Secret key.
+    pub sk: Secret,
+    /// Session token of temporary keys.
+    #[serde(default)]
+    pub token: Option<Secret>,
+}
+
+impl Keys {
+    /// As the S3 dialect needs them; none when there is no access key: anonymous.
+    pub fn credentials(&self) -> Option<Credentials> {
+        (!self.ak.is_empty()).then(|| Credentials {
+            access_key: self.ak.clone(),
+            secret_key: self.sk.expose().to_owned(),
+            session_token: self.token.as_ref().map(|t| t.expose().to_owned()),
+        })
+    }
+}
+
+/// The credentials of both ends.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct TaskSecrets {
+    /// Of the source.
+    #[serde(default)]
+    pub source: Keys,
+    /// Of the destination.
+    #[serde(default)]
+    pub target: Keys,
+}
+
+impl TaskSecrets {
+    /// As JSON, to be sealed.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// From the JSON that was sealed; unreadable means none.
+    pub fn from_json(text: &str) -> Self {
+        serde_json::from_str(text).unwrap_or_default()
+    }
+}

@@ -1,0 +1,105 @@
+//! Showing, starting, stopping and deleting tasks.
+
+use copy::progress::Snapshot;
+use copy::records::Records;
+use model::task::{Event, TaskId, Visible};
+use store::{TaskFilter, TaskRow};
+
+use crate::Control;
+use crate::refusal::{Answer, Refusal};
+use crate::secrets::TaskSecrets;
+
+/// A task and, when it runs in this process, its live numbers.
+#[derive(Debug)]
+pub struct Shown {
+    /// As stored.
+    pub task: TaskRow,
+    /// Live.
+    pub live: Option<Snapshot>,
+    /// Its record files.
+    pub records: Records,
+}
+
+impl Control {
+    fn shown(&self, task: TaskRow) -> Shown {
+        let live = self.engine.progress(task.id).map(|p| p.snapshot());
+        let records = serde_json::from_value(task.records.clone()).unwrap_or_default();
+        Shown { task, live, records }
+    }
+
+    /// One task.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] when the project has none of that identity.
+    pub async fn show(&self, project: &str, id: TaskId) -> Answer<Shown> {
+        let task = self.engine.store().read().await?.task_of(project, id).await?;
+        Ok(self.shown(task))
+    }
+
+    /// A page of tasks, newest first, and how many match in all.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn list(&self, filter: &TaskFilter, offset: u64, limit: u64) -> Answer<(Vec<Shown>, u64)> {
+        let (tasks, total) = self.engine.store().read().await?.list_tasks(filter, offset, limit).await?;
+        Ok((tasks.into_iter().map(|t| self.shown(t)).collect(), total))
+    }
+
+    /// Stops a task. The answer does not wait: the state is `pausing` at once, `paused` within a second.
+    ///
+    /// # Errors
+    /// [`Refusal::Illegal`] when it does not run.
+    pub async fn stop(&self, project: &str, id: TaskId) -> Answer<()> {
+        let mut unit = self.engine.store().write().await?;
+        unit.task_of(project, id).await?;
+        let applied = unit.apply(id, Event::Stop, self.clock.now_ms()).await?;
+        applied.map_err(|why| Refusal::Illegal(Event::Stop, why))?;
+        unit.save().await?;
+        self.engine.nudge(id);
+        Ok(())
+    }
+
+    /// Starts a paused or failed task with new credentials. A paused task goes on where it stopped; a failed
+    /// one begins again, or with its failed objects only.
+    ///
+    /// # Errors
+    /// [`Refusal::Illegal`] in another state; [`Refusal::NoFailedList`] when there is nothing to retry.
+    pub async fn start(&self, project: &str, id: TaskId, secrets: &TaskSecrets, failed_only: bool) -> Answer<()> {
+        let mut unit = self.engine.store().write().await?;
+        let task = unit.task_of(project, id).await?;
+        let was = task.state.visible();
+        let applied = unit.apply(id, Event::Start, self.clock.now_ms()).await?;
+        applied.map_err(|why| Refusal::Illegal(Event::Start, why))?;
+        if failed_only {
+            let have = unit.count_failures(id).await?;
+            if have == 0 {
+                return Err(Refusal::NoFailedList);
+            }
+            if have < task.counters.failed.objects {
+                return Err(Refusal::FailedListIncomplete);
+            }
+        }
+        let resumes = was == Visible::Paused && task.failed_only == failed_only;
+        unit.reset_task(id, failed_only, resumes).await?;
+        if !resumes && !failed_only {
+            unit.drop_failures(id).await?;
+        }
+        unit.set_secrets(id, &secrets.to_json()).await?;
+        unit.save().await?;
+        Ok(())
+    }
+
+    /// Deletes a task that does not run. What it migrated and recorded stays.
+    ///
+    /// # Errors
+    /// [`Refusal::Illegal`] while it moves bytes.
+    pub async fn delete(&self, project: &str, id: TaskId) -> Answer<()> {
+        let mut unit = self.engine.store().write().await?;
+        unit.task_of(project, id).await?;
+        let applied = unit.apply(id, Event::Delete, self.clock.now_ms()).await?;
+        applied.map_err(|why| Refusal::Illegal(Event::Delete, why))?;
+        unit.delete_task(id).await?;
+        unit.save().await?;
+        Ok(())
+    }
+}
