@@ -1,1 +1,14 @@
-//! placeholder
+//! The compatible REST surface: requests become calls of `control`, answers become replies of `wire`.
+//! All routes stand in [`router`]; each endpoint has its own file.
+
+mod auth;
+mod body;
+mod error;
+mod health;
+mod iam;
+mod router;
+mod v1;
+mod v2;
+mod versions;
+
+pub use router::router;

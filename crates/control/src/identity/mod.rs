@@ -163,3 +163,9 @@ impl People {
         self.users.first().map_or_else(|| "default".to_owned(), |u| u.domain.clone())
     }
 }
+
+/// Compares two secrets in constant time.
+pub fn same(a: &str, b: &str) -> bool {
+    use subtle::ConstantTimeEq;
+    bool::from(a.as_bytes().ct_eq(b.as_bytes()))
+}

@@ -1,0 +1,159 @@
+//! One table from refusals to HTTP status and code. Numbers are shared: `OMS.00nn` in v2 and `S3M.00nn` in v1
+//! mean the same (oms.md §7); v1 has no numbers from 1001 on.
+
+use axum::response::{IntoResponse, Response};
+use control::Refusal;
+use http::{HeaderValue, StatusCode, header};
+use model::failure::{Failure, Kind, Side};
+use model::policy::WindowError;
+use model::task::{Event, Illegal};
+use wire::fields::Fault;
+
+/// Which face answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Face {
+    V1,
+    V2,
+}
+
+/// An error answer.
+#[derive(Debug)]
+pub(crate) struct Error {
+    pub(crate) status: StatusCode,
+    pub(crate) code: String,
+    pub(crate) message: String,
+}
+
+/// Number, status and sentence of a refusal.
+fn number(refusal: &Refusal) -> (u16, String) {
+    let task = |no: u16, text: &str| (no, text.to_owned());
+    match refusal {
+        Refusal::Missing(field) => (1004, format!("`{field}` is required and missing")),
+        Refusal::WrongType(field, want) => (1002, format!("`{field}` must be {want}")),
+        Refusal::TooLong(field, max) => (1003, format!("`{field}` is longer than {max}")),
+        Refusal::Invalid(field, why) => (64, format!("`{field}`: {why}")),
+        Refusal::Description => (78, "`description` must not contain any of ^ < > & \" '".to_owned()),
+        Refusal::Source(why) => (57, format!("`src_node`: {why}")),
+        Refusal::Target(why) => (58, format!("`dst_node`: {why}")),
+        Refusal::SourceRegion(region) => {
+            (79, format!("source region `{region}` is not served here; list the regions or ask the operator"))
+        }
+        Refusal::TargetRegion(region) => {
+            (80, format!("destination region `{region}` is not served here; list the regions or ask the operator"))
+        }
+        Refusal::Windows(WindowError::TooMany) => task(83, "`bandwidth_policy` has more than 5 windows"),
+        Refusal::Windows(WindowError::OutOfRange) => task(84, "`max_bandwidth` is out of range"),
+        Refusal::Windows(WindowError::Overlap) => task(85, "windows of `bandwidth_policy` overlap"),
+        Refusal::Windows(WindowError::BadTime) => {
+            task(87, "`start` and `end` must be hh:mm, and `start` before `end`")
+        }
+        Refusal::Range(why) => (51, why.clone()),
+        Refusal::State(why) => (52, why.clone()),
+        Refusal::TaskId(id) => (54, format!("task id `{id}` is not a number")),
+        Refusal::NotFound(what) => (1009, what.clone()),
+        Refusal::Illegal(_, Illegal::Complete) => task(70, "the task is complete"),
+        Refusal::Illegal(Event::Start, _) => task(65, "the task is already started"),
+        Refusal::Illegal(Event::Stop, _) => task(66, "the task is not in progress"),
+        Refusal::Illegal(Event::Delete, _) => task(63, "the task is in progress; stop it first"),
+        Refusal::Illegal(..) => task(64, "the task's state does not allow this"),
+        Refusal::BandwidthClosed => task(86, "the task is complete; its bandwidth cannot change"),
+        Refusal::NoFailedList => task(167, "there is no list of failed objects to retry"),
+        Refusal::FailedListIncomplete => task(308, "the list of failed objects is incomplete"),
+        Refusal::Quota(why) => (77, format!("{why}; try again later")),
+        Refusal::NoSuchObject(key) => (89, format!("object `{key}` does not exist at the source")),
+        Refusal::Check(failure) => (check_number(failure), failure.to_string()),
+        Refusal::Internal(_) => task(1001, "internal error; the log has more under this request id"),
+    }
+}
+
+fn check_number(failure: &Failure) -> u16 {
+    match (failure.side, failure.kind) {
+        (Side::Target, Kind::NoBucket | Kind::NotFound | Kind::Connect) => 1020,
+        (Side::Target, _) => 58,
+        (_, Kind::NoBucket | Kind::NotFound | Kind::Connect) => 1014,
+        _ => 57,
+    }
+}
+
+/// v1 has no number above 1000: the nearest of its own.
+fn old_number(no: u16) -> u16 {
+    match no {
+        1001 => 1,
+        1002 | 1003 => 61,
+        1009 => 54,
+        1014 => 57,
+        1020 => 58,
+        77 => 75,
+        n if n > 1000 => 64,
+        n => n,
+    }
+}
+
+impl Error {
+    /// The answer of a face to a refusal.
+    pub(crate) fn of(face: Face, refusal: &Refusal) -> Self {
+        let (no, message) = number(refusal);
+        if let Refusal::Internal(failure) = refusal {
+            tracing::error!(kind = ?failure.kind, "a request failed: {failure}");
+        }
+        let status = match refusal {
+            Refusal::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        let code = match face {
+            Face::V1 => format!("S3M.{:04}", old_number(no)),
+            Face::V2 => format!("OMS.{no:04}"),
+        };
+        Self { status, code, message }
+    }
+
+    /// An answer of the gateway (auth.md §2.5).
+    pub(crate) fn gateway(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+        Self { status, code: code.to_owned(), message: message.into() }
+    }
+
+    /// The body is not JSON.
+    pub(crate) fn not_json(face: Face, why: &str) -> Self {
+        let prefix = if face == Face::V1 { "S3M" } else { "OMS" };
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            code: format!("{prefix}.0067"),
+            message: format!("the body is not a JSON object: {why}"),
+        }
+    }
+}
+
+/// A fault of a field as a refusal.
+pub(crate) fn fault(fault: Fault) -> Refusal {
+    match fault {
+        Fault::Missing(field) => Refusal::Missing(field),
+        Fault::WrongType(field, want) => Refusal::WrongType(field, want),
+        Fault::TooLong(field, max) => Refusal::TooLong(field, max),
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        // `request_id` is added where the id is known: in the outermost layer.
+        let message: String = self.message.chars().take(1024).collect();
+        let body = serde_json::json!({"error_code": self.code, "error_msg": message}).to_string();
+        let mut response = (self.status, body).into_response();
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_by_face() {
+        let of = |face, r: Refusal| Error::of(face, &r).code;
+        assert_eq!(of(Face::V2, Refusal::Illegal(Event::Stop, Illegal::NotRunning)), "OMS.0066");
+        assert_eq!(of(Face::V1, Refusal::Illegal(Event::Delete, Illegal::InProgress)), "S3M.0063");
+        assert_eq!(of(Face::V2, Refusal::NotFound("x".into())), "OMS.1009");
+        assert_eq!(of(Face::V1, Refusal::NotFound("x".into())), "S3M.0054");
+        assert_eq!(of(Face::V2, Refusal::Windows(WindowError::Overlap)), "OMS.0085");
+    }
+}

@@ -1,0 +1,54 @@
+//! `GET /v3/projects` and `/v3/auth/projects`: a client that knows only its region finds its project.
+
+use axum::Extension;
+use axum::extract::{Query, State};
+use control::Control;
+use control::identity::{Principal, Project, id_of};
+use serde_json::{Value, json as value};
+use std::collections::HashMap;
+
+use crate::body::{Reply, json};
+
+fn entry(project: &Project, name: &str, domain: &str) -> Value {
+    value!({
+        "id": project.id, "name": name, "domain_id": domain, "parent_id": domain, "is_domain": false,
+        "enabled": true, "description": "",
+        "links": {"self": format!("/v3/projects/{}", project.id), "next": null, "previous": null}
+    })
+}
+
+fn reply(projects: Vec<Value>) -> Reply {
+    json(&value!({"projects": projects, "links": {"self": "/v3/projects", "next": null, "previous": null}}))
+}
+
+pub(crate) async fn list(
+    State(control): State<Control>,
+    Extension(caller): Extension<Principal>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Reply {
+    let people = control.directory.people();
+    let domain = id_of("domain", &people.domain());
+    let wanted = query.get("name");
+    let mut found = Vec::new();
+    for project in people.projects.iter().filter(|p| caller.projects.contains(&p.id)) {
+        match wanted {
+            None => found.push(entry(project, &project.name, &domain)),
+            Some(name) if *name == project.name || project.names.contains(name) => {
+                found.push(entry(project, name, &domain));
+            }
+            Some(_) => {}
+        }
+    }
+    // Exactly one project must come back for a name (auth.md §3.4).
+    if wanted.is_some() {
+        found.truncate(1);
+    }
+    reply(found)
+}
+
+pub(crate) async fn mine(State(control): State<Control>, Extension(caller): Extension<Principal>) -> Reply {
+    let people = control.directory.people();
+    let domain = id_of("domain", &people.domain());
+    let own = people.projects.iter().filter(|p| caller.projects.contains(&p.id));
+    reply(own.map(|p| entry(p, &p.name, &domain)).collect())
+}

@@ -1,0 +1,117 @@
+//! `POST /v1/{project_id}/objectstorage/task`
+
+use axum::extract::{Path, State};
+use bytes::Bytes;
+use control::create::Request;
+use control::secrets::{Keys, TaskSecrets};
+use control::{Control, Refusal};
+use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy};
+use model::selection::Selection;
+use model::spec::{Face as SpecFace, Place, TaskSpec};
+use model::task::Priority;
+use seal::Secret;
+use wire::fields::Fields;
+use wire::v2::Created;
+
+use crate::body::{Reply, json, object};
+use crate::error::{Error, Face, fault};
+use crate::v2::objectstorage::cloud_type::VENDORS;
+use crate::v2::tasks::create::since_ms;
+use crate::v2::tasks::{windows, word};
+
+pub(crate) async fn handle(State(control): State<Control>, Path(project): Path<String>, body: Bytes) -> Reply {
+    let map = object(Face::V1, &body)?;
+    let request = read(project, &Fields::root(&map)).map_err(|r| Error::of(Face::V1, &r))?;
+    let accepted = control.create(request).await.map_err(|r| Error::of(Face::V1, &r))?;
+    json(&Created { id: accepted.id, task_name: accepted.name })
+}
+
+fn read(project: String, f: &Fields<'_>) -> Result<Request, Refusal> {
+    let src = f.object("src_node").map_err(fault)?;
+    let dst = f.object("dst_node").map_err(fault)?;
+    let kms = f.opt_bool("enableKMS").map_err(fault)?.ok_or_else(|| Refusal::Missing("enableKMS".into()))?;
+    let threads = f.int("thread_num").map_err(fault)?;
+    if !(0..=50).contains(&threads) {
+        return Err(Refusal::Invalid("thread_num".into(), "must lie between 0 and 50".into()));
+    }
+    let task_type = word(f, "task_type", &["object", "prefix", "list", "url_list"])?.unwrap_or("object");
+    for field in ["source_cdn", "smnInfo"] {
+        if f.has(field) {
+            return Err(Refusal::Invalid(field.into(), "is not supported by this version".into()));
+        }
+    }
+    if f.opt_bool("auto_restore").map_err(fault)? == Some(true) {
+        return Err(Refusal::Invalid("auto_restore".into(), "is not supported by this version".into()));
+    }
+    let keys = |node: &Fields<'_>| -> Result<Keys, Refusal> {
+        Ok(Keys {
+            ak: node.filled("ak", 100).map_err(fault)?.to_owned(),
+            sk: Secret::new(node.filled("sk", 100).map_err(fault)?),
+            token: None,
+        })
+    };
+    let place = |node: &Fields<'_>, cloud_type: &str| -> Result<Place, Refusal> {
+        Ok(Place {
+            cloud_type: cloud_type.to_owned(),
+            region: node.filled("region", 100).map_err(fault)?.to_owned(),
+            bucket: node.filled("bucket", 1024).map_err(fault)?.to_owned(),
+            app_id: node.opt_text("app_id", 255).map_err(fault)?.unwrap_or_default().to_owned(),
+        })
+    };
+    let cloud_type = word(&src, "cloud_type", &VENDORS)?.unwrap_or("Aliyun");
+    let folder = dst.text("object_key", 1024).map_err(fault)?;
+    let spec = TaskSpec {
+        face: SpecFace::V1,
+        selection: selection(task_type, &src)?,
+        source: place(&src, cloud_type)?,
+        target: place(&dst, "")?,
+        save_prefix: folder.trim_start_matches('/').to_owned(),
+        description: f.opt_text("description", 255).map_err(fault)?.unwrap_or_default().to_owned(),
+        overwrite: Overwrite::Newer,
+        check: Check::Digest,
+        metadata: MetadataRule::ContentType,
+        storage: StoragePolicy::Standard,
+        since_ms: since_ms(f.opt_int("migrate_since").map_err(fault)?.unwrap_or(0)),
+        windows: windows(f)?,
+        record_failures: f.opt_bool("enable_failed_object_recording").map_err(fault)?.unwrap_or(true),
+        record_outcomes: true,
+        requester_pays: false,
+        kms,
+        restore: false,
+        include: vec![],
+        exclude: vec![],
+        part_size: 0,
+        concurrency: 0,
+        bandwidth: 0,
+        echo: serde_json::Map::from_iter([
+            ("thread_num".to_owned(), threads.into()),
+            ("object_key".to_owned(), folder.into()),
+        ]),
+    };
+    let secrets = TaskSecrets { source: keys(&src)?, target: keys(&dst)? };
+    Ok(Request { project, spec, secrets, priority: Priority::Medium })
+}
+
+/// `object_key` is a text, or an object with `keys`; no key means the whole bucket (oms.md §6.3).
+fn selection(task_type: &str, src: &Fields<'_>) -> Result<Selection, Refusal> {
+    if matches!(task_type, "list" | "url_list") {
+        let why = format!("`{task_type}` is not supported by this version; use object or prefix");
+        return Err(Refusal::Invalid("task_type".into(), why));
+    }
+    let entries = match src.opt_object("object_key") {
+        Ok(None) => return Err(Refusal::Missing(src.name("object_key"))),
+        Ok(Some(keys)) => {
+            let path = keys.opt_text("path", 1024).map_err(fault)?.unwrap_or_default();
+            if !path.is_empty() {
+                return Err(Refusal::Invalid(keys.name("path"), "must be empty".into()));
+            }
+            keys.opt_texts("keys", 500, 1024).map_err(fault)?.unwrap_or_default()
+        }
+        Err(_) => vec![src.text("object_key", 1024).map_err(fault)?.to_owned()],
+    };
+    let mut entries: Vec<String> = entries.iter().map(|e| e.trim_start_matches('/').to_owned()).collect();
+    if entries.is_empty() {
+        entries.push(String::new());
+    }
+    Ok(if task_type == "prefix" { Selection::Prefix(entries) } else { Selection::Object(entries) })
+}

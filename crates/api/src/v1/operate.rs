@@ -1,0 +1,55 @@
+//! `PUT /v1/{project_id}/objectstorage/task/{task_id}`: `{"operation": "start" | "stop" |
+//! "change_bandwidthpolicy", …}` (oms.md §6.1).
+
+use axum::extract::{Path, State};
+use bytes::Bytes;
+use control::bandwidth::RANGE_V1;
+use control::secrets::{Keys, TaskSecrets};
+use control::{Control, Refusal};
+use seal::Secret;
+use wire::fields::Fields;
+
+use crate::body::{Reply, empty, object};
+use crate::error::{Error, Face, fault};
+use crate::v2::tasks::{task_id, windows};
+
+pub(crate) async fn handle(
+    State(control): State<Control>,
+    Path((project, id)): Path<(String, String)>,
+    body: Bytes,
+) -> Reply {
+    let id = task_id(Face::V1, &id)?;
+    let map = object(Face::V1, &body)?;
+    let fields = Fields::root(&map);
+    let operate = async {
+        match fields.text("operation", 100).map_err(fault)? {
+            "stop" => control.stop(&project, id).await,
+            "start" => {
+                control.show(&project, id).await?;
+                let failed_only = fields.opt_bool("migration_failed_object").map_err(fault)?.unwrap_or(false);
+                control.start(&project, id, &secrets(&fields)?, failed_only).await
+            }
+            "change_bandwidthpolicy" => {
+                control.show(&project, id).await?;
+                control.set_windows(&project, id, windows(&fields)?, RANGE_V1).await
+            }
+            other => {
+                let why = format!("`{other}` is not one of start, stop, change_bandwidthpolicy");
+                Err(Refusal::Invalid("operation".into(), why))
+            }
+        }
+    };
+    operate.await.map_err(|r| Error::of(Face::V1, &r))?;
+    empty()
+}
+
+fn secrets(f: &Fields<'_>) -> Result<TaskSecrets, Refusal> {
+    let keys = |side: &str| -> Result<Keys, Refusal> {
+        Ok(Keys {
+            ak: f.filled(&format!("{side}_ak"), 100).map_err(fault)?.to_owned(),
+            sk: Secret::new(f.filled(&format!("{side}_sk"), 100).map_err(fault)?),
+            token: None,
+        })
+    };
+    Ok(TaskSecrets { source: keys("source")?, target: keys("target")? })
+}

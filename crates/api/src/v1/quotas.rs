@@ -1,0 +1,12 @@
+//! `GET /v1/{domain_id}/objectstorage/quotas`
+
+use axum::extract::State;
+use control::Control;
+use serde_json::json as value;
+
+use crate::body::{Reply, json};
+
+pub(crate) async fn handle(State(control): State<Control>) -> Reply {
+    let quota = control.limits.running_tasks;
+    json(&value!({"quotas": {"resource": {"type": "MaxParallelTaskNum", "quota": quota}}}))
+}

@@ -1,0 +1,4 @@
+//! OMS v2.
+
+pub(crate) mod objectstorage;
+pub(crate) mod tasks;

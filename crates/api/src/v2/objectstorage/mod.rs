@@ -1,0 +1,4 @@
+//! Clouds and regions.
+
+pub(crate) mod cloud_type;
+pub(crate) mod data_center;

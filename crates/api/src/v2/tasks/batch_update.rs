@@ -1,0 +1,44 @@
+//! `POST /v2/{project_id}/tasks/batch-update`: bandwidth and priority of several tasks, all or none.
+
+use axum::extract::{Path, State};
+use bytes::Bytes;
+use control::{Control, Refusal};
+use model::task::TaskId;
+use wire::fields::Fields;
+
+use super::create::priority_of;
+use super::{windows, word};
+use crate::body::{Reply, empty, object};
+use crate::error::{Error, Face, fault};
+
+/// Tasks of one request.
+const MAX: usize = 1000;
+
+pub(crate) async fn handle(State(control): State<Control>, Path(project): Path<String>, body: Bytes) -> Reply {
+    let map = object(Face::V2, &body)?;
+    let fields = Fields::root(&map);
+    let change = async {
+        let ids = ids(&fields)?;
+        if !fields.has("bandwidth_policy") {
+            return Err(Refusal::Missing("bandwidth_policy".into()));
+        }
+        let windows = windows(&fields)?;
+        let priority = word(&fields, "task_priority", &["HIGH", "MEDIUM", "LOW"])?.map(priority_of);
+        control.set_many(&project, &ids, windows, priority).await
+    };
+    change.await.map_err(|r| Error::of(Face::V2, &r))?;
+    empty()
+}
+
+fn ids(fields: &Fields<'_>) -> Result<Vec<TaskId>, Refusal> {
+    let group = fields.opt_text("group_id", 100).map_err(fault)?.filter(|g| !g.is_empty());
+    let list = fields.opt_list("ids", MAX).map_err(fault)?;
+    match (group, list) {
+        (Some(group), None) => Err(Refusal::NotFound(format!("there is no task group {group}"))),
+        (None, Some(list)) if !list.is_empty() => {
+            let id = |v: &serde_json::Value| v.as_i64().ok_or(Refusal::WrongType("ids".into(), "a list of numbers"));
+            list.iter().map(id).collect()
+        }
+        _ => Err(Refusal::Invalid("ids".into(), "exactly one of `ids` and `group_id` is needed".into())),
+    }
+}

@@ -1,0 +1,192 @@
+//! `POST /v2/{project_id}/tasks`
+
+use axum::extract::{Path, State};
+use bytes::Bytes;
+use control::create::Request;
+use control::secrets::{Keys, TaskSecrets};
+use control::{Control, Refusal};
+use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy};
+use model::selection::Selection;
+use model::spec::{Face as SpecFace, Place, TaskSpec};
+use model::task::Priority;
+use seal::Secret;
+use wire::fields::Fields;
+use wire::v2::Created;
+
+use super::{windows, word};
+use crate::body::{Reply, json, object};
+use crate::error::{Error, Face, fault};
+use crate::v2::objectstorage::cloud_type::VENDORS;
+
+pub(crate) const OVERWRITE: [&str; 4] =
+    ["SIZE_LAST_MODIFIED_COMPARISON_OVERWRITE", "NO_OVERWRITE", "CRC64_COMPARISON_OVERWRITE", "FULL_OVERWRITE"];
+pub(crate) const CHECKS: [&str; 3] = ["size_last_modified", "crc64", "no_check"];
+pub(crate) const POLICIES: [&str; 5] = ["STANDARD", "IA", "ARCHIVE", "DEEP_ARCHIVE", "SRC_STORAGE_MAPPING"];
+
+pub(crate) async fn handle(State(control): State<Control>, Path(project): Path<String>, body: Bytes) -> Reply {
+    let map = object(Face::V2, &body)?;
+    let request = read(project, &Fields::root(&map)).map_err(|r| Error::of(Face::V2, &r))?;
+    let accepted = control.create(request).await.map_err(|r| Error::of(Face::V2, &r))?;
+    json(&Created { id: accepted.id, task_name: accepted.name })
+}
+
+fn read(project: String, f: &Fields<'_>) -> Result<Request, Refusal> {
+    let src = f.object("src_node").map_err(fault)?;
+    let dst = f.object("dst_node").map_err(fault)?;
+    let task_type = word(f, "task_type", &["object", "prefix", "list", "url_list"])?.unwrap_or("object");
+    let flag = |name: &str, default: bool| f.opt_bool(name).map_err(fault).map(|v| v.unwrap_or(default));
+    let overwrite = word(f, "object_overwrite_mode", &OVERWRITE)?.unwrap_or(OVERWRITE[0]);
+    let check = word(f, "consistency_check", &CHECKS)?.unwrap_or(CHECKS[0]);
+    let policy = word(f, "dst_storage_policy", &POLICIES)?.unwrap_or(POLICIES[0]);
+    let priority = word(f, "task_priority", &["HIGH", "MEDIUM", "LOW"])?.unwrap_or("MEDIUM");
+    let since = f.opt_int("migrate_since").map_err(fault)?.unwrap_or(0);
+    if since < 0 {
+        return Err(Refusal::Invalid("migrate_since".into(), "must not be negative".into()));
+    }
+    not_yet(f)?;
+    let (source, source_keys) = source(&src)?;
+    let (target, target_keys, save_prefix) = destination(&dst)?;
+    let spec = TaskSpec {
+        face: SpecFace::V2,
+        selection: selection(task_type, &src)?,
+        source,
+        target,
+        save_prefix,
+        description: f.opt_text("description", 255).map_err(fault)?.unwrap_or_default().to_owned(),
+        overwrite: overwrite_of(overwrite),
+        check: check_of(check),
+        metadata: if flag("enable_metadata_migration", false)? { MetadataRule::All } else { MetadataRule::ContentType },
+        storage: policy_of(policy),
+        since_ms: since_ms(since),
+        windows: windows(f)?,
+        record_failures: flag("enable_failed_object_recording", true)?,
+        record_outcomes: true,
+        requester_pays: flag("enable_requester_pays", false)?,
+        kms: flag("enable_kms", false)?,
+        restore: flag("enable_restore", false)?,
+        include: vec![],
+        exclude: vec![],
+        part_size: 0,
+        concurrency: 0,
+        bandwidth: 0,
+        echo: serde_json::Map::from_iter([("task_type".to_owned(), task_type.into())]),
+    };
+    let secrets = TaskSecrets { source: source_keys, target: target_keys };
+    Ok(Request { project, spec, secrets, priority: priority_of(priority) })
+}
+
+/// What is specified but not built yet is refused by name, never silently ignored.
+fn not_yet(f: &Fields<'_>) -> Result<(), Refusal> {
+    for field in ["source_cdn", "smn_config"] {
+        if f.has(field) {
+            return Err(Refusal::Invalid(field.to_owned(), "is not supported by this version".to_owned()));
+        }
+    }
+    if f.opt_bool("enable_restore").map_err(fault)? == Some(true) {
+        return Err(Refusal::Invalid("enable_restore".into(), "is not supported by this version".into()));
+    }
+    Ok(())
+}
+
+/// Seconds in requests; a value that can only be milliseconds is taken as such (oms.md §1.7).
+pub(crate) fn since_ms(since: i64) -> i64 {
+    if since >= 100_000_000_000 { since } else { since * 1000 }
+}
+
+/// The entries of `object_key` by task type.
+pub(crate) fn selection(task_type: &str, src: &Fields<'_>) -> Result<Selection, Refusal> {
+    if matches!(task_type, "list" | "url_list") {
+        let why = format!("`{task_type}` is not supported by this version; use object or prefix");
+        return Err(Refusal::Invalid("task_type".into(), why));
+    }
+    let entries = src.opt_texts("object_key", 500, 1024).map_err(fault)?;
+    let entries = entries.ok_or_else(|| Refusal::Missing(src.name("object_key")))?;
+    Ok(if task_type == "prefix" { Selection::Prefix(entries) } else { Selection::Object(entries) })
+}
+
+/// Refuses credentials that a key service protects: there is none here (oms.md §2.2).
+pub(crate) fn no_kms(node: &Fields<'_>, field: &str) -> Result<(), Refusal> {
+    match word(node, field, &["DEFAULT", "KMS"])? {
+        Some("KMS") => {
+            Err(Refusal::Invalid(node.name(field), "no key service is configured; send the keys as they are".into()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn keys(node: &Fields<'_>) -> Result<Keys, Refusal> {
+    no_kms(node, "crypto_type")?;
+    let token = node.opt_text("security_token", 16_384).map_err(fault)?.filter(|t| !t.is_empty());
+    Ok(Keys {
+        ak: node.filled("ak", 100).map_err(fault)?.to_owned(),
+        sk: Secret::new(node.filled("sk", 100).map_err(fault)?),
+        token: token.map(Secret::new),
+    })
+}
+
+fn source(src: &Fields<'_>) -> Result<(Place, Keys), Refusal> {
+    let known: Vec<&str> = VENDORS.iter().copied().chain(["Azure", "Google", "URLSource"]).collect();
+    let cloud_type = word(src, "cloud_type", &known)?.unwrap_or("Aliyun");
+    if matches!(cloud_type, "Azure" | "Google" | "URLSource") {
+        let why = format!("`{cloud_type}` is not supported by this version");
+        return Err(Refusal::Invalid(src.name("cloud_type"), why));
+    }
+    let app_id = src.opt_text("app_id", 255).map_err(fault)?.unwrap_or_default();
+    if cloud_type == "Tencent" && app_id.is_empty() {
+        return Err(Refusal::Source("app_id is required for Tencent".into()));
+    }
+    let place = Place {
+        cloud_type: cloud_type.to_owned(),
+        region: src.filled("region", 100).map_err(fault)?.to_owned(),
+        bucket: src.filled("bucket", 1024).map_err(fault)?.to_owned(),
+        app_id: app_id.to_owned(),
+    };
+    Ok((place, keys(src)?))
+}
+
+fn destination(dst: &Fields<'_>) -> Result<(Place, Keys, String), Refusal> {
+    let place = Place {
+        cloud_type: String::new(),
+        region: dst.filled("region", 100).map_err(fault)?.to_owned(),
+        bucket: dst.filled("bucket", 1024).map_err(fault)?.to_owned(),
+        app_id: String::new(),
+    };
+    let prefix = dst.opt_text("save_prefix", 1024).map_err(fault)?.unwrap_or_default().to_owned();
+    Ok((place, keys(dst)?, prefix))
+}
+
+/// Words to rules, and back for replies.
+pub(crate) fn overwrite_of(word: &str) -> Overwrite {
+    match word {
+        "NO_OVERWRITE" => Overwrite::Never,
+        "CRC64_COMPARISON_OVERWRITE" => Overwrite::Checksum,
+        "FULL_OVERWRITE" => Overwrite::Always,
+        _ => Overwrite::Newer,
+    }
+}
+
+fn check_of(word: &str) -> Check {
+    match word {
+        "crc64" => Check::Crc64,
+        "no_check" => Check::None,
+        _ => Check::Digest,
+    }
+}
+
+fn policy_of(word: &str) -> StoragePolicy {
+    match word {
+        "IA" => StoragePolicy::Ia,
+        "ARCHIVE" => StoragePolicy::Archive,
+        "DEEP_ARCHIVE" => StoragePolicy::DeepArchive,
+        "SRC_STORAGE_MAPPING" => StoragePolicy::SrcStorageMapping,
+        _ => StoragePolicy::Standard,
+    }
+}
+
+pub(crate) fn priority_of(word: &str) -> Priority {
+    match word {
+        "HIGH" => Priority::High,
+        "LOW" => Priority::Low,
+        _ => Priority::Medium,
+    }
+}

@@ -1,0 +1,66 @@
+//! `GET /v2/{project_id}/tasks`
+
+use std::collections::HashMap;
+
+use axum::extract::{Path, Query, State};
+use control::{Control, Refusal};
+use model::task::{Desired, Observed};
+use store::TaskFilter;
+use wire::v2::TaskList;
+
+use super::show::reply;
+use crate::body::{Reply, json};
+use crate::error::{Error, Face};
+
+type Params = HashMap<String, String>;
+
+/// A number of the query within a range.
+pub(crate) fn number(query: &Params, name: &str, default: u64, range: (u64, u64)) -> Result<u64, Refusal> {
+    let Some(text) = query.get(name) else { return Ok(default) };
+    text.parse()
+        .ok()
+        .filter(|n| (range.0..=range.1).contains(n))
+        .ok_or_else(|| Refusal::Range(format!("`{name}` must be a number from {} to {}", range.0, range.1)))
+}
+
+/// The stored states behind a visible one (oms.md §3.1).
+pub(crate) fn states(code: u64) -> Option<Vec<(Option<Desired>, Observed)>> {
+    let run = Some(Desired::Run);
+    let pause = Some(Desired::Pause);
+    Some(match code {
+        1 => vec![(None, Observed::Waiting)],
+        2 => vec![(run, Observed::Running)],
+        3 => vec![(None, Observed::Paused)],
+        4 => vec![(None, Observed::Failed)],
+        5 => vec![(None, Observed::Succeeded)],
+        6 => vec![(run, Observed::Retrying)],
+        7 => vec![(pause, Observed::Running), (pause, Observed::Retrying)],
+        _ => return None,
+    })
+}
+
+pub(crate) async fn handle(
+    State(control): State<Control>,
+    Path(project): Path<String>,
+    Query(query): Query<Params>,
+) -> Reply {
+    let refused = |r: Refusal| Error::of(Face::V2, &r);
+    let limit = number(&query, "limit", 10, (1, 100)).map_err(refused)?;
+    let offset = number(&query, "offset", 0, (0, 2_147_483_647)).map_err(refused)?;
+    let mut filter = TaskFilter { project, ..TaskFilter::default() };
+    if let Some(text) = query.get("status") {
+        let code = text.parse().ok().and_then(states);
+        filter.states = code.ok_or_else(|| refused(Refusal::State(format!("status `{text}` is not 1 to 7"))))?;
+    }
+    filter.name_part = query.get("task_name").cloned().unwrap_or_default();
+    if filter.name_part.chars().count() > 255 {
+        return Err(refused(Refusal::TooLong("task_name".into(), 255)));
+    }
+    // There are no groups yet, so no task has one.
+    if query.get("group_id").is_some_and(|g| !g.is_empty()) {
+        return json(&TaskList { tasks: vec![], count: 0 });
+    }
+    let (tasks, count) = control.list(&filter, offset, limit).await.map_err(refused)?;
+    let now = control.clock.now_ms();
+    json(&TaskList { tasks: tasks.iter().map(|t| reply(t, now)).collect(), count })
+}

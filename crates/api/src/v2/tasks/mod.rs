@@ -1,0 +1,60 @@
+//! Migration tasks (oms.md §2.3).
+
+pub(crate) mod bandwidth_policy;
+pub(crate) mod batch_update;
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod list;
+pub(crate) mod show;
+pub(crate) mod start;
+pub(crate) mod stop;
+
+use control::Refusal;
+use model::policy::{Window, minute_of};
+use model::task::TaskId;
+use wire::fields::Fields;
+
+use crate::error::{Error, Face, fault};
+
+/// The identity in a path: any decimal number that fits.
+pub(crate) fn task_id(face: Face, text: &str) -> Result<TaskId, Error> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let id = text.parse().ok().filter(|_| digits);
+    id.ok_or_else(|| Error::of(face, &Refusal::TaskId(text.chars().take(40).collect())))
+}
+
+/// Windows of a request; malformed times are left for the check of the whole set.
+pub(crate) fn windows(fields: &Fields<'_>) -> Result<Vec<Window>, Refusal> {
+    let Some(list) = fields.opt_objects("bandwidth_policy", 1000).map_err(fault)? else { return Ok(vec![]) };
+    list.iter()
+        .map(|w| {
+            let minute = |field: &str| -> Result<u16, Refusal> {
+                Ok(minute_of(w.text(field, 100).map_err(fault)?).unwrap_or(u16::MAX))
+            };
+            let max = w.int("max_bandwidth").map_err(fault)?;
+            Ok(Window {
+                start: minute("start")?,
+                end: minute("end")?,
+                max_bandwidth: u64::try_from(max).unwrap_or(0),
+            })
+        })
+        .collect()
+}
+
+/// One of some words; none when absent or empty.
+pub(crate) fn word<'w>(
+    fields: &Fields<'_>,
+    field: &str,
+    words: &[&'w str],
+) -> Result<Option<&'w str>, Refusal> {
+    match fields.opt_text(field, 255).map_err(fault)? {
+        None | Some("") => Ok(None),
+        Some(text) => match words.iter().find(|w| w.eq_ignore_ascii_case(text)) {
+            Some(word) => Ok(Some(word)),
+            None => {
+                let why = format!("`{text}` is not one of {}", words.join(", "));
+                Err(Refusal::Invalid(fields.name(field), why))
+            }
+        },
+    }
+}

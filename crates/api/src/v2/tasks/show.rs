@@ -1,0 +1,235 @@
+//! `GET /v2/{project_id}/tasks/{task_id}`, and the shape of a task in every reply.
+
+use axum::extract::{Path, State};
+use control::Control;
+use control::tasks::Shown;
+use model::failure::{Kind, Side};
+use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy, clock_text};
+use model::selection::Selection;
+use model::task::{Priority, Visible};
+use wire::v2::{BandwidthPolicy, DstNode, ErrorReason, FailedObjectRecord, SrcNode, Task};
+
+use super::create::{CHECKS, OVERWRITE, POLICIES};
+use super::task_id;
+use crate::body::{Reply, json};
+use crate::error::{Error, Face};
+
+pub(crate) async fn handle(State(control): State<Control>, Path((project, id)): Path<(String, String)>) -> Reply {
+    let id = task_id(Face::V2, &id)?;
+    let shown = control.show(&project, id).await.map_err(|r| Error::of(Face::V2, &r))?;
+    json(&reply(&shown, control.clock.now_ms()))
+}
+
+/// The code of a visible state (oms.md §3.1).
+pub(crate) fn status(visible: Visible) -> i32 {
+    match visible {
+        Visible::Waiting => 1,
+        Visible::Running => 2,
+        Visible::Paused => 3,
+        Visible::Failed => 4,
+        Visible::Succeeded => 5,
+        Visible::Retrying => 6,
+        Visible::Pausing => 7,
+    }
+}
+
+/// The code of a task's failure (oms.md §8.3).
+pub(crate) fn trf(kind: Kind, side: Side) -> &'static str {
+    match (side, kind) {
+        (Side::Source, Kind::BadCredentials | Kind::ClockSkew) => "TRF.0151",
+        (Side::Source, Kind::Forbidden) => "TRF.0152",
+        (Side::Source, Kind::NoBucket) => "TRF.0155",
+        (Side::Source, Kind::NotFound) => "TRF.0156",
+        (Side::Source, Kind::Throttled) => "TRF.0159",
+        (Side::Source, Kind::Archived) => "TRF.0202",
+        (Side::Source, _) => "TRF.0157",
+        (Side::Target, Kind::BadCredentials | Kind::ClockSkew) => "TRF.0057",
+        (Side::Target, Kind::Forbidden | Kind::ReadOnly) => "TRF.0051",
+        (Side::Target, Kind::NoBucket) => "TRF.0058",
+        (Side::Target, Kind::NoSpace) => "TRF.0055",
+        (Side::Target, Kind::KeyRefused) => "TRF.0060",
+        (Side::Target, _) => "TRF.0061",
+        (Side::Here, Kind::Timeout) => "TRF.0003",
+        (Side::Here, Kind::NotFound) => "TRF.0012",
+        (Side::Here, _) => "TRF.0001",
+    }
+}
+
+/// Numbers that both versions show.
+pub(crate) struct Numbers {
+    pub(crate) total_num: u64,
+    pub(crate) successful: u64,
+    pub(crate) failed: u64,
+    pub(crate) skipped: u64,
+    pub(crate) total_size: u64,
+    pub(crate) complete_size: u64,
+    pub(crate) real_size: u64,
+    pub(crate) progress: f64,
+    pub(crate) speed: u64,
+    pub(crate) left_ms: i64,
+    pub(crate) total_ms: i64,
+    pub(crate) scan_over: bool,
+}
+
+/// Counters, progress and speed (oms.md §4.13).
+pub(crate) fn numbers(shown: &Shown, now: i64) -> Numbers {
+    let task = &shown.task;
+    let (settled, surveyed, survey_over) = match &shown.live {
+        Some(live) => (live.settled, live.surveyed, live.survey_over || task.scan_over),
+        None => (task.counters, task.surveyed, task.scan_over),
+    };
+    // Objects that were gone when they were read are no longer part of the source.
+    let done = settled.copied + settled.skipped + settled.failed;
+    let ended = matches!(task.state.visible(), Visible::Failed | Visible::Succeeded);
+    let total_num = if ended { done.objects } else { done.objects.max(surveyed.objects) };
+    let total_size = if ended { done.bytes } else { done.bytes.max(surveyed.bytes) };
+    let complete_size = settled.copied.bytes + settled.skipped.bytes;
+    let progress = match (task.state.visible(), total_size) {
+        (Visible::Succeeded, _) => 1.0,
+        (_, 0) if total_num == 0 => if ended { 1.0 } else { 0.0 },
+        (_, 0) => done.objects as f64 / total_num as f64,
+        (_, total) => (complete_size as f64 / total as f64).min(1.0),
+    };
+    let running = matches!(task.state.visible(), Visible::Running | Visible::Pausing);
+    let this_run = if running { task.started_at.map_or(0, |s| (now - s).max(0)) } else { 0 };
+    let total_ms = task.running_ms + this_run;
+    let speed = match &shown.live {
+        Some(live) => live.speed.max(0.0) as u64,
+        None if total_ms > 0 => settled.copied.bytes * 1000 / total_ms.unsigned_abs().max(1),
+        None => 0,
+    };
+    let left = total_size.saturating_sub(complete_size);
+    let left_ms = if running && speed > 0 { i64::try_from(left * 1000 / speed).unwrap_or(0) } else { 0 };
+    Numbers {
+        total_num,
+        successful: settled.copied.objects,
+        failed: settled.failed.objects,
+        skipped: settled.skipped.objects,
+        total_size,
+        complete_size,
+        real_size: total_size.saturating_sub(settled.skipped.bytes),
+        progress,
+        speed,
+        left_ms,
+        total_ms,
+        scan_over: survey_over || ended,
+    }
+}
+
+/// Why a task failed, in the words of `error_reason`.
+pub(crate) fn error_reason(shown: &Shown) -> Option<ErrorReason> {
+    if shown.task.state.visible() != Visible::Failed {
+        return None;
+    }
+    let (code, message) = match &shown.task.error {
+        Some(error) => (trf(error.kind, error.side), error.message.clone()),
+        None => {
+            let failed = shown.task.counters.failed.objects;
+            ("TRF.0062", format!("{failed} objects failed; see the failed-object list, then start again"))
+        }
+    };
+    let error_msg = message.chars().take(1024).collect();
+    Some(ErrorReason { error_code: code.to_owned(), error_msg })
+}
+
+pub(crate) fn policies(windows: &[model::policy::Window]) -> Vec<BandwidthPolicy> {
+    let policy = |w: &model::policy::Window| BandwidthPolicy {
+        start: clock_text(w.start),
+        end: clock_text(w.end),
+        max_bandwidth: w.max_bandwidth,
+    };
+    windows.iter().map(policy).collect()
+}
+
+pub(crate) fn task_type(selection: &Selection) -> &'static str {
+    match selection {
+        Selection::Object(_) => "object",
+        Selection::Prefix(_) => "prefix",
+    }
+}
+
+/// A task as v2 shows it.
+pub(crate) fn reply(shown: &Shown, now: i64) -> Task {
+    let (task, spec, n) = (&shown.task, &shown.task.spec, numbers(shown, now));
+    let records = &shown.records;
+    Task {
+        id: task.id,
+        name: task.name.clone(),
+        task_type: task_type(&spec.selection).to_owned(),
+        group_id: String::new(),
+        group_type: "NORMAL_TASK".to_owned(),
+        status: status(task.state.visible()),
+        description: spec.description.clone(),
+        src_node: SrcNode {
+            bucket: spec.source.bucket.clone(),
+            cloud_type: spec.source.cloud_type.clone(),
+            region: spec.source.region.clone(),
+            app_id: spec.source.app_id.clone(),
+            object_key: Some(spec.selection.entries().to_vec()),
+            list_file: None,
+        },
+        dst_node: DstNode {
+            bucket: spec.target.bucket.clone(),
+            region: spec.target.region.clone(),
+            save_prefix: spec.save_prefix.clone(),
+        },
+        bandwidth_policy: policies(&spec.windows),
+        enable_metadata_migration: spec.metadata == MetadataRule::All,
+        enable_restore: spec.restore,
+        enable_failed_object_recording: spec.record_failures,
+        enable_requester_pays: spec.requester_pays,
+        enable_kms: spec.kms,
+        object_overwrite_mode: match spec.overwrite {
+            Overwrite::Newer => OVERWRITE[0],
+            Overwrite::Never => OVERWRITE[1],
+            Overwrite::Checksum => OVERWRITE[2],
+            Overwrite::Always => OVERWRITE[3],
+        }
+        .to_owned(),
+        consistency_check: match spec.check {
+            Check::Crc64 => CHECKS[1],
+            Check::None => CHECKS[2],
+            Check::Digest | Check::Size => CHECKS[0],
+        }
+        .to_owned(),
+        dst_storage_policy: match spec.storage {
+            StoragePolicy::Standard => POLICIES[0],
+            StoragePolicy::Ia => POLICIES[1],
+            StoragePolicy::Archive => POLICIES[2],
+            StoragePolicy::DeepArchive => POLICIES[3],
+            StoragePolicy::SrcStorageMapping => POLICIES[4],
+        }
+        .to_owned(),
+        obs_system: "BUCKET".to_owned(),
+        task_priority: match task.priority {
+            Priority::High => "HIGH",
+            Priority::Medium => "MEDIUM",
+            Priority::Low => "LOW",
+        }
+        .to_owned(),
+        migrate_since: spec.since_ms,
+        error_reason: error_reason(shown),
+        failed_object_record: FailedObjectRecord {
+            result: records.failed_complete,
+            list_file_key: records.failed_key.clone(),
+            error_code: records.failed_error.clone(),
+        },
+        success_record_error_reason: records.success_error.clone(),
+        skip_record_error_reason: records.skip_error.clone(),
+        total_num: n.total_num,
+        successful_num: n.successful,
+        failed_num: n.failed,
+        skipped_num: n.skipped,
+        total_size: n.total_size,
+        complete_size: n.complete_size,
+        real_size: n.real_size,
+        progress: n.progress,
+        migrate_speed: n.speed,
+        start_time: task.started_at,
+        left_time: n.left_ms,
+        total_time: n.total_ms,
+        is_query_over: n.scan_over,
+        smn_info: None,
+        source_cdn: None,
+    }
+}

@@ -1,0 +1,46 @@
+//! `POST /v2/{project_id}/tasks/{task_id}/start`
+
+use axum::extract::{Path, State};
+use bytes::Bytes;
+use control::secrets::{Keys, TaskSecrets};
+use control::{Control, Refusal};
+use seal::Secret;
+use wire::fields::Fields;
+
+use super::create::no_kms;
+use super::task_id;
+use crate::body::{Reply, empty, object};
+use crate::error::{Error, Face, fault};
+
+pub(crate) async fn handle(
+    State(control): State<Control>,
+    Path((project, id)): Path<(String, String)>,
+    body: Bytes,
+) -> Reply {
+    let id = task_id(Face::V2, &id)?;
+    let map = object(Face::V2, &body)?;
+    let fields = Fields::root(&map);
+    let start = async {
+        // An unknown task is told before its missing credentials.
+        control.show(&project, id).await?;
+        let secrets = read(&fields)?;
+        let failed_only = fields.opt_bool("migrate_failed_object").map_err(fault)?.unwrap_or(false);
+        control.start(&project, id, &secrets, failed_only).await
+    };
+    start.await.map_err(|r| Error::of(Face::V2, &r))?;
+    empty()
+}
+
+fn read(f: &Fields<'_>) -> Result<TaskSecrets, Refusal> {
+    no_kms(f, "src_crypto_type")?;
+    no_kms(f, "dst_crypto_type")?;
+    let keys = |side: &str| -> Result<Keys, Refusal> {
+        let token = f.opt_text(&format!("{side}_security_token"), 16_384).map_err(fault)?;
+        Ok(Keys {
+            ak: f.filled(&format!("{side}_ak"), 100).map_err(fault)?.to_owned(),
+            sk: Secret::new(f.filled(&format!("{side}_sk"), 100).map_err(fault)?),
+            token: token.filter(|t| !t.is_empty()).map(Secret::new),
+        })
+    };
+    Ok(TaskSecrets { target: keys("dst")?, source: keys("src")? })
+}

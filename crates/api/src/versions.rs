@@ -1,0 +1,31 @@
+//! `GET /` and `GET /{version}`: which versions there are (oms.md §2.7).
+
+use axum::extract::Path;
+use http::{HeaderMap, StatusCode};
+use wire::v2::{Link, Version};
+
+use crate::body::{Reply, json};
+use crate::error::Error;
+
+fn versions(headers: &HeaderMap) -> Vec<Version> {
+    let host = headers.get("host").and_then(|h| h.to_str().ok()).unwrap_or("localhost");
+    let link = |id: &str| vec![Link { href: format!("http://{host}/{id}/"), rel: "self" }];
+    vec![
+        Version { id: "v1", links: link("v1"), status: "SUPPORTED", updated: "2016-12-09T00:00:00Z" },
+        Version { id: "v2", links: link("v2"), status: "CURRENT", updated: "2020-01-01T12:00:00Z" },
+    ]
+}
+
+pub(crate) async fn list(headers: HeaderMap) -> Reply {
+    json(&serde_json::json!({"versions": versions(&headers)}))
+}
+
+pub(crate) async fn show(Path(version): Path<String>, headers: HeaderMap) -> Reply {
+    match versions(&headers).into_iter().find(|v| v.id == version) {
+        Some(found) => json(&found),
+        None => {
+            let m = format!("there is no API version `{version}`; there are v1 and v2");
+            Err(Error::gateway(StatusCode::NOT_FOUND, "S3M.0256", m))
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Replies of OMS v2 (oms.md §2). Types are exactly as declared: numbers are numbers, and objects that are not
+//! there are null.
+
+use serde::Serialize;
+
+/// A bandwidth window.
+#[derive(Clone, Debug, Serialize)]
+pub struct BandwidthPolicy {
+    /// `hh:mm`
+    pub start: String,
+    /// `hh:mm`
+    pub end: String,
+    /// Bytes per second.
+    pub max_bandwidth: u64,
+}
+
+/// Why a task failed.
+#[derive(Clone, Debug, Serialize)]
+pub struct ErrorReason {
+    /// `TRF.nnnn`
+    pub error_code: String,
+    /// The sentence, at most 1024 characters.
+    pub error_msg: String,
+}
+
+/// The failed-object list.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct FailedObjectRecord {
+    /// A complete list exists.
+    pub result: Option<bool>,
+    /// Its key.
+    pub list_file_key: Option<String>,
+    /// Why it could not be stored.
+    pub error_code: Option<String>,
+}
+
+/// Source of a task; never a secret.
+#[derive(Clone, Debug, Serialize)]
+pub struct SrcNode {
+    /// Bucket.
+    pub bucket: String,
+    /// Vendor.
+    pub cloud_type: String,
+    /// As the client sent it.
+    pub region: String,
+    /// Tencent only.
+    pub app_id: String,
+    /// Keys or prefixes.
+    pub object_key: Option<Vec<String>>,
+    /// List file.
+    pub list_file: Option<serde_json::Value>,
+}
+
+/// Destination of a task; never a secret.
+#[derive(Clone, Debug, Serialize)]
+pub struct DstNode {
+    /// Bucket.
+    pub bucket: String,
+    /// As the client sent it.
+    pub region: String,
+    /// Put in front of each key.
+    pub save_prefix: String,
+}
+
+/// A task.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the fields are those of oms.md §2.3, TaskResp, by name")]
+pub struct Task {
+    pub id: i64,
+    pub name: String,
+    pub task_type: String,
+    pub group_id: String,
+    pub group_type: String,
+    pub status: i32,
+    pub description: String,
+    pub src_node: SrcNode,
+    pub dst_node: DstNode,
+    pub bandwidth_policy: Vec<BandwidthPolicy>,
+    pub enable_metadata_migration: bool,
+    pub enable_restore: bool,
+    pub enable_failed_object_recording: bool,
+    pub enable_requester_pays: bool,
+    pub enable_kms: bool,
+    pub object_overwrite_mode: String,
+    pub consistency_check: String,
+    pub dst_storage_policy: String,
+    pub obs_system: String,
+    pub task_priority: String,
+    pub migrate_since: i64,
+    pub error_reason: Option<ErrorReason>,
+    pub failed_object_record: FailedObjectRecord,
+    pub success_record_error_reason: Option<String>,
+    pub skip_record_error_reason: Option<String>,
+    pub total_num: u64,
+    pub successful_num: u64,
+    pub failed_num: u64,
+    pub skipped_num: u64,
+    pub total_size: u64,
+    pub complete_size: u64,
+    pub real_size: u64,
+    pub progress: f64,
+    pub migrate_speed: u64,
+    pub start_time: Option<i64>,
+    pub left_time: i64,
+    pub total_time: i64,
+    pub is_query_over: bool,
+    pub smn_info: Option<serde_json::Value>,
+    pub source_cdn: Option<serde_json::Value>,
+}
+
+/// A page of tasks.
+#[derive(Clone, Debug, Serialize)]
+pub struct TaskList {
+    /// The page.
+    pub tasks: Vec<Task>,
+    /// How many match in all.
+    pub count: u64,
+}
+
+/// What create answers.
+#[derive(Clone, Debug, Serialize)]
+pub struct Created {
+    /// Identity.
+    pub id: i64,
+    /// Unique name.
+    pub task_name: String,
+}
+
+/// A link of a version.
+#[derive(Clone, Debug, Serialize)]
+pub struct Link {
+    /// Where.
+    pub href: String,
+    /// Always `self`.
+    pub rel: &'static str,
+}
+
+/// An API version.
+#[derive(Clone, Debug, Serialize)]
+pub struct Version {
+    /// `v1` or `v2`.
+    pub id: &'static str,
+    /// Links.
+    pub links: Vec<Link>,
+    /// `CURRENT` or `SUPPORTED`.
+    pub status: &'static str,
+    /// `yyyy-mm-ddThh:mm:ssZ`
+    pub updated: &'static str,
+}
+
+/// A region that can be named.
+#[derive(Clone, Debug, Serialize)]
+pub struct Region {
+    /// Vendor.
+    pub cloud_type: String,
+    /// What clients write in `region`.
+    pub value: String,
+    /// For people.
+    pub description: String,
+}
+
+/// The regions of one vendor.
+#[derive(Clone, Debug, Serialize)]
+pub struct RegionGroup {
+    /// Vendor.
+    pub service_name: String,
+    /// Its regions.
+    pub region_list: Vec<Region>,
+}
