@@ -24,6 +24,7 @@ pub mod records;
 pub mod sketch;
 mod survey;
 mod transfer;
+pub mod verify;
 mod window;
 
 pub use job::{Ended, Job};

@@ -233,6 +233,43 @@ impl Client {
     }
 }
 
+/// The length that an answer promises.
+pub(crate) fn length(headers: &http::HeaderMap) -> Option<u64> {
+    headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// All of a small answer, with or without a promised length, refused beyond `max` bytes.
+///
+/// # Errors
+/// [`Kind::TooLarge`], [`Kind::Connect`] or [`Kind::Corrupt`].
+pub async fn collect(answer: Response<ResponseBody>, max: u64) -> Result<bytes::Bytes> {
+    let len = length(answer.headers());
+    let mut body = answer.into_body();
+    if let Some(len) = len {
+        return Body::wire(body, len).collect(max).await;
+    }
+    let mut all = Vec::new();
+    loop {
+        let incoming = body.incoming_mut();
+        let frame = std::future::poll_fn(|cx| http_body::Body::poll_frame(std::pin::Pin::new(&mut *incoming), cx));
+        match tokio::time::timeout(STALL, frame).await {
+            Err(_) => return Err(Failure::new(Kind::Timeout, "read", "the answer stopped coming")),
+            Ok(None) => break,
+            Ok(Some(Err(e))) => return Err(Failure::new(Kind::Connect, "read", e.to_string())),
+            Ok(Some(Ok(frame))) => {
+                if let Ok(data) = frame.into_data() {
+                    all.extend_from_slice(&data);
+                }
+            }
+        }
+        if all.len() as u64 > max {
+            return Err(Failure::new(Kind::TooLarge, "read", format!("the answer is over {max} bytes")));
+        }
+    }
+    body.release();
+    Ok(all.into())
+}
+
 fn send_failure(authority: &str, e: &hyper::Error) -> Failure {
     let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(e);
     while let Some(c) = cause {

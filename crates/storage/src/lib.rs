@@ -13,6 +13,7 @@ pub mod fs;
 pub mod guard;
 pub mod http;
 pub mod meta;
+pub mod prefixed;
 pub mod s3;
 pub mod xml;
 

@@ -100,6 +100,11 @@ impl Store {
         Ok(Unit { tx, keys: self.keys.clone(), changed: self.changed.clone(), wakes: false })
     }
 
+    /// The keyring of this store.
+    pub fn keys(&self) -> &Keyring {
+        &self.keys
+    }
+
     /// Tells of changes. Subscribe before asking the store, so that no change falls in between.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()

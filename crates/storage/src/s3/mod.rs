@@ -16,7 +16,7 @@ use pace::clock::SharedClock;
 use crate::body::Body;
 use crate::capability::Capability;
 use crate::etag::Etag;
-use crate::http::{Client, ResponseBody};
+use crate::http::{Client, ResponseBody, collect, length};
 use crate::meta::Meta;
 use crate::xml::{self, escape};
 use crate::{
@@ -225,37 +225,7 @@ impl S3 {
 }
 
 async fn text_of(answer: Response<ResponseBody>) -> Result<bytes::Bytes> {
-    // An answer without a length is chunked: read it up to the bound.
-    let len = length(answer.headers());
-    let mut body = answer.into_body();
-    match len {
-        Some(len) => Body::wire(body, len).collect(ANSWER_MAX).await,
-        None => {
-            let mut all = Vec::new();
-            loop {
-                use http_body::Body as _;
-                let frame = std::future::poll_fn(|cx| std::pin::Pin::new(body.incoming_mut()).poll_frame(cx));
-                match frame.await {
-                    None => break,
-                    Some(Err(e)) => return Err(Failure::new(Kind::Connect, "read", e.to_string())),
-                    Some(Ok(frame)) => {
-                        if let Ok(data) = frame.into_data() {
-                            all.extend_from_slice(&data);
-                        }
-                    }
-                }
-                if all.len() as u64 > ANSWER_MAX {
-                    return Err(Failure::new(Kind::TooLarge, "read", "the answer is over 16 MiB"));
-                }
-            }
-            body.release();
-            Ok(all.into())
-        }
-    }
-}
-
-fn length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    collect(answer, ANSWER_MAX).await
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {

@@ -1,0 +1,88 @@
+//! A small client of a running service: signs as every SDK does (auth.md §2).
+
+use http::{HeaderValue, Method, Request};
+use model::failure::{Failure, Kind, Result};
+use pace::clock::Clock;
+use ring::{digest, hmac};
+use serde_json::Value;
+use storage::Body;
+use storage::checksum::hex;
+use storage::http::Client as Http;
+
+/// A service and who calls it.
+pub struct Client {
+    http: Http,
+    ak: String,
+    sk: String,
+    project: String,
+}
+
+/// An error answer of the service.
+fn refused(status: u16, body: &Value) -> Failure {
+    let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default();
+    let kind = match status {
+        401 => Kind::BadCredentials,
+        403 => Kind::Forbidden,
+        404 => Kind::NotFound,
+        500.. => Kind::Unavailable,
+        _ => Kind::Invalid,
+    };
+    Failure::new(kind, "request", format!("{} {}", text("error_code"), text("error_msg")))
+}
+
+impl Client {
+    /// A client of `endpoint`.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] naming what is missing.
+    pub fn new(endpoint: &str, ak: &str, sk: &str, project: &str) -> Result<Self> {
+        for (value, name) in [(ak, "WHIMBREL_AK"), (sk, "WHIMBREL_SK"), (project, "WHIMBREL_PROJECT")] {
+            if value.is_empty() {
+                let m = format!("{name} is not set; `whimbrel serve` printed it at its first start");
+                return Err(Failure::new(Kind::Invalid, "client", m));
+            }
+        }
+        let http = Http::new(endpoint, None)?;
+        Ok(Self { http, ak: ak.into(), sk: sk.into(), project: project.into() })
+    }
+
+    /// Calls `/v2/{project}/{tail}`; a query goes in `tail`, sorted by name.
+    ///
+    /// # Errors
+    /// What the service answers, or that it cannot be reached.
+    pub async fn call(&self, method: Method, tail: &str, body: Option<&Value>) -> Result<Value> {
+        let target = format!("/v2/{}/{tail}", self.project);
+        let text = body.map(Value::to_string).unwrap_or_default();
+        let stamp = storage::s3::sign::stamp(pace::clock::SystemClock.now_ms());
+        let host = self.http.authority().to_owned();
+        let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+        let hash = hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
+        let canonical = format!(
+            "{method}\n{path}/\n{query}\nhost:{host}\nx-project-id:{}\nx-sdk-date:{stamp}\n\nhost;x-project-id;x-sdk-date\n{hash}",
+            self.project
+        );
+        let hashed = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.sk.as_bytes());
+        let signature = hex(hmac::sign(&key, format!("SDK-HMAC-SHA256\n{stamp}\n{hashed}").as_bytes()).as_ref());
+        let auth = format!(
+            "SDK-HMAC-SHA256 Access={}, SignedHeaders=host;x-project-id;x-sdk-date, Signature={signature}",
+            self.ak
+        );
+        let bad = |e: http::Error| Failure::new(Kind::Invalid, "request", e.to_string());
+        let request = Request::builder()
+            .method(method)
+            .uri(&target)
+            .header("host", &host)
+            .header("content-type", HeaderValue::from_static("application/json"))
+            .header("x-project-id", &self.project)
+            .header("x-sdk-date", &stamp)
+            .header("authorization", auth)
+            .body(Body::bytes(text))
+            .map_err(bad)?;
+        let answer = self.http.send(request).await?;
+        let status = answer.status().as_u16();
+        let bytes = storage::http::collect(answer, 16 << 20).await?;
+        let value: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        if status >= 400 { Err(refused(status, &value)) } else { Ok(value) }
+    }
+}

@@ -1,0 +1,361 @@
+//! `whimbrel copy SRC DST`: the engine of the service in the foreground, with the same durable ledger.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use copy::Progress;
+use model::count::Counters;
+use model::failure::{Failure, Kind, Result, Side};
+use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy};
+use model::selection::Selection;
+use model::spec::{Face, Place as SpecPlace, TaskSpec};
+use model::task::{Event, Priority, TaskId, Visible};
+use pace::backoff::Backoff;
+use pace::clock::{Clock, SharedClock};
+use ring::digest;
+use runtime::{Engine, engine::Setup, run_to_end};
+use serde_json::json;
+use storage::ObjectStore;
+use store::{NewTask, Store, TaskRow};
+use tokio_util::sync::CancellationToken;
+
+use crate::args::Copy;
+use crate::exit::Exit;
+use crate::places::BothEnds;
+use crate::printer::Printer;
+use crate::report;
+
+/// The one task of a foreground ledger.
+const TASK: TaskId = 1;
+
+pub(crate) async fn run(args: &Copy, printer: &Printer) -> Result<Exit> {
+    let clock = pace::clock::system();
+    let ends = Arc::new(BothEnds::new(&args.source, &args.target, &args.ends, clock.clone())?);
+    let spec = spec(args, &ends, &*clock)?;
+    let memory = size("--memory", &args.memory)?;
+    if args.dry_run {
+        return dry_run(args, &ends, printer).await;
+    }
+    let dir = ledger_dir(args, &ends, &spec)?;
+    if args.no_resume && dir.exists() {
+        std::fs::remove_dir_all(&dir)
+            .map_err(|e| Failure::new(Kind::ReadOnly, "state", format!("{}: {e}", dir.display())))?;
+    }
+    let store = Store::embedded(&dir).await?;
+    let resumed = prepare(&store, &spec, &*clock).await?;
+    if resumed {
+        printer.note("Resuming an unfinished run of the same command.");
+    }
+    let engine = Engine::start(Setup {
+        store: store.clone(),
+        clock: clock.clone(),
+        places: ends,
+        data_dir: dir.clone(),
+        memory,
+        running_tasks: 1,
+        zone_minutes: 0,
+        threads: 0,
+        backoff: Backoff::default(),
+    })?;
+    let began = Instant::now();
+    let stop = CancellationToken::new();
+    let (interrupted, live) = follow(&engine, &store, &clock, stop, printer).await?;
+    let task = store.read().await?.task(TASK).await?;
+    let task = task.ok_or_else(|| Failure::new(Kind::Internal, "copy", "the ledger lost its task"))?;
+    if let Some(report) = &args.report {
+        save_report(&dir, report)?;
+    }
+    Ok(finish(args, &task, live.as_deref(), began.elapsed(), interrupted, printer))
+}
+
+fn size(flag: &str, text: &str) -> Result<u64> {
+    let bare = text.trim_end_matches("/s");
+    config::bytes_of(bare)
+        .ok_or_else(|| Failure::new(Kind::Invalid, "usage", format!("{flag}: `{text}` is not a size such as 64MiB")))
+}
+
+fn since(text: &str) -> Result<i64> {
+    let seconds = text.parse::<i64>().ok().map(|s| s * 1000);
+    let instant = || storage::s3::list::instant(text.as_bytes());
+    seconds.or_else(instant).ok_or_else(|| {
+        let m = format!("--since: `{text}` is neither YYYY-MM-DDTHH:MM:SSZ nor seconds since 1970");
+        Failure::new(Kind::Invalid, "usage", m)
+    })
+}
+
+fn spec(args: &Copy, ends: &BothEnds, _clock: &dyn Clock) -> Result<TaskSpec> {
+    let place = |side| SpecPlace { region: ends.place(side).identity(), ..SpecPlace::default() };
+    Ok(TaskSpec {
+        face: Face::Cli,
+        selection: Selection::Prefix(vec![String::new()]),
+        source: place(Side::Source),
+        target: place(Side::Target),
+        save_prefix: String::new(),
+        description: String::new(),
+        overwrite: match args.overwrite.as_str() {
+            "never" => Overwrite::Never,
+            "checksum" => Overwrite::Checksum,
+            "always" => Overwrite::Always,
+            _ => Overwrite::Newer,
+        },
+        check: match args.check.as_str() {
+            "size" => Check::Size,
+            "none" => Check::None,
+            _ => Check::Digest,
+        },
+        metadata: if args.metadata == "all" { MetadataRule::All } else { MetadataRule::ContentType },
+        storage: StoragePolicy::Standard,
+        since_ms: args.since.as_deref().map_or(Ok(0), since)?,
+        windows: vec![],
+        record_failures: false,
+        record_outcomes: args.report.is_some(),
+        requester_pays: false,
+        kms: false,
+        restore: false,
+        include: args.ends.include.clone(),
+        exclude: args.ends.exclude.clone(),
+        part_size: args.part_size.as_deref().map_or(Ok(0), |s| size("--part-size", s))?,
+        concurrency: args.concurrency.unwrap_or(0),
+        bandwidth: args.bandwidth.as_deref().map_or(Ok(0), |s| size("--bandwidth", s))?,
+        echo: serde_json::Map::new(),
+    })
+}
+
+/// One ledger for each pair of places and set of rules: changed rules cannot resume by mistake.
+fn ledger_dir(args: &Copy, ends: &BothEnds, spec: &TaskSpec) -> Result<PathBuf> {
+    let base = match &args.state_dir {
+        Some(dir) => dir.clone(),
+        None => {
+            let home = |name: &str| std::env::var_os(name).map(PathBuf::from);
+            let state = home("XDG_STATE_HOME").or_else(|| home("HOME").map(|h| h.join(".local/state")));
+            let state = state.ok_or_else(|| {
+                Failure::new(Kind::Invalid, "state", "neither --state-dir nor HOME says where the ledger may live")
+            })?;
+            state.join("whimbrel")
+        }
+    };
+    // Bandwidth and concurrency may change between runs.
+    let rules = TaskSpec { bandwidth: 0, concurrency: 0, ..spec.clone() };
+    let text = format!(
+        "{}\n{}\n{}",
+        ends.place(Side::Source).identity(),
+        ends.place(Side::Target).identity(),
+        serde_json::to_string(&rules).unwrap_or_default()
+    );
+    let hash = digest::digest(&digest::SHA256, text.as_bytes());
+    Ok(base.join(&storage::checksum::hex(hash.as_ref())[..24]))
+}
+
+/// Makes the task ready to run; true when an unfinished one goes on.
+async fn prepare(store: &Store, spec: &TaskSpec, clock: &dyn Clock) -> Result<bool> {
+    let now = clock.now_ms();
+    let mut unit = store.write().await?;
+    unit.end_all_leases().await?;
+    let there = unit.task(TASK).await?;
+    let resumed = match there.map(|t| t.state.visible()) {
+        Some(Visible::Paused) => {
+            unit.must(TASK, Event::Start, now).await?;
+            unit.reset_task(TASK, false, true).await?;
+            true
+        }
+        Some(Visible::Pausing) => {
+            unit.must(TASK, Event::Drained, now).await?;
+            unit.must(TASK, Event::Start, now).await?;
+            true
+        }
+        Some(Visible::Waiting | Visible::Running | Visible::Retrying) => true,
+        Some(Visible::Failed | Visible::Succeeded) => {
+            unit.delete_task(TASK).await?;
+            false
+        }
+        None => false,
+    };
+    if resumed {
+        unit.set_spec(TASK, spec).await?;
+    } else {
+        let task = NewTask {
+            id: TASK,
+            project: "cli".into(),
+            name: "copy".into(),
+            spec: spec.clone(),
+            secrets: "{}".into(),
+            priority: Priority::Medium,
+            now,
+        };
+        unit.insert_task(task).await?;
+    }
+    unit.save().await?;
+    Ok(resumed)
+}
+
+/// Runs the task and shows its progress; Ctrl-C lets it come to rest.
+async fn follow(
+    engine: &Arc<Engine>,
+    store: &Store,
+    clock: &SharedClock,
+    stop: CancellationToken,
+    printer: &Printer,
+) -> Result<(bool, Option<Arc<Progress>>)> {
+    let mut tick = tokio::time::interval(Duration::from_millis(if printer.draws() { 200 } else { 10_000 }));
+    tick.tick().await;
+    let mut interrupted = false;
+    let mut live: Option<Arc<Progress>> = None;
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .map_err(|e| Failure::new(Kind::Internal, "signal", e.to_string()))?;
+    loop {
+        let running = run_to_end(engine, TASK, stop.clone());
+        let mut running = std::pin::pin!(running);
+        let ended = loop {
+            tokio::select! {
+                ended = &mut running => break ended,
+                _ = tokio::signal::ctrl_c(), if !interrupted => {
+                    interrupted = true;
+                    pause(store, clock).await?;
+                    stop.cancel();
+                }
+                _ = terminate.recv(), if !interrupted => {
+                    interrupted = true;
+                    pause(store, clock).await?;
+                    stop.cancel();
+                }
+                _ = tick.tick() => {
+                    live = engine.progress(TASK).or(live);
+                    if let Some(progress) = &live {
+                        let line = report::line(&progress.snapshot());
+                        if printer.draws() { printer.progress(&line) } else { printer.note(&line) }
+                    }
+                }
+            }
+            live = engine.progress(TASK).or(live);
+        };
+        ended?;
+        // A task-level error that passes is tried again, with the patience of the service.
+        let task = store.read().await?.task(TASK).await?;
+        if interrupted || task.as_ref().is_none_or(|t| t.state.visible() != Visible::Retrying) {
+            return Ok((interrupted, live));
+        }
+        let due = store.read().await?.retry_at(TASK).await?;
+        let wait = Duration::from_millis(u64::try_from(due - clock.now_ms()).unwrap_or(0));
+        if let Some(error) = task.and_then(|t| t.error) {
+            printer.note(&format!("{}; trying again in {}", error.message, report::duration(wait.as_secs_f64())));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            _ = tokio::signal::ctrl_c() => { interrupted = true; pause(store, clock).await?; stop.cancel(); }
+        }
+        if interrupted {
+            let mut unit = store.write().await?;
+            let _ = unit.apply(TASK, Event::Drained, clock.now_ms()).await?;
+            unit.save().await?;
+            return Ok((true, live));
+        }
+    }
+}
+
+async fn pause(store: &Store, clock: &SharedClock) -> Result<()> {
+    let mut unit = store.write().await?;
+    let _ = unit.apply(TASK, Event::Stop, clock.now_ms()).await?;
+    unit.save().await
+}
+
+fn save_report(dir: &std::path::Path, report: &std::path::Path) -> Result<()> {
+    let failed = |e: std::io::Error| Failure::new(Kind::ReadOnly, "report", format!("{}: {e}", report.display()));
+    std::fs::create_dir_all(report).map_err(failed)?;
+    let from = copy::outcome::path_in(dir, TASK);
+    if from.exists() {
+        std::fs::copy(from, report.join("outcomes.tsv")).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn finish(
+    args: &Copy,
+    task: &TaskRow,
+    live: Option<&Progress>,
+    took: Duration,
+    interrupted: bool,
+    printer: &Printer,
+) -> Exit {
+    let c = &task.counters;
+    let state = match task.state.visible() {
+        Visible::Succeeded => "succeeded",
+        Visible::Failed => "failed",
+        _ => "paused",
+    };
+    let total = c.settled();
+    let speed = live.map_or(0, |l| l.moved.load(std::sync::atomic::Ordering::Relaxed)) as f64 / took.as_secs_f64();
+    printer.note(&format!(
+        "{state}: {} copied ({}), {} skipped, {} failed of {} found; {}; {}/s",
+        c.copied.objects,
+        report::bytes(c.copied.bytes as f64),
+        c.skipped.objects,
+        c.failed.objects,
+        total.objects,
+        report::duration(took.as_secs_f64()),
+        report::bytes(speed),
+    ));
+    if let Some(error) = &task.error {
+        printer.error(&error.message, Some(error.kind.remedy()));
+    }
+    if !task.note.is_empty() {
+        printer.note(&format!("note: {}", task.note));
+    }
+    if args.ends.json {
+        printer.result(&summary(task, c, state, live, took).to_string());
+    }
+    match task.state.visible() {
+        Visible::Succeeded => Exit::Done,
+        Visible::Failed if task.error.is_some() => Exit::NotStarted,
+        Visible::Failed => Exit::Differs,
+        _ if interrupted => {
+            printer.note("Paused with the state saved. Run the same command again to resume.");
+            Exit::Stopped
+        }
+        _ => Exit::NotStarted,
+    }
+}
+
+fn summary(task: &TaskRow, c: &Counters, state: &str, live: Option<&Progress>, took: Duration) -> serde_json::Value {
+    let [list, head, get, put] = live.map_or([0; 4], Progress::request_counts);
+    let [digest, etag, crc64, size] = c.proof;
+    let error = task.error.as_ref().map(|e| {
+        json!({"code": serde_json::to_value(e.kind).unwrap_or_default(), "message": e.message})
+    });
+    json!({
+        "state": state,
+        "objects": {"found": c.settled().objects, "copied": c.copied.objects, "skipped": c.skipped.objects,
+            "failed": c.failed.objects, "deleted": c.deleted.objects},
+        "bytes": {"found": c.settled().bytes, "copied": c.copied.bytes},
+        "requests": {"list": list, "head": head, "get": get, "put": put},
+        "seconds": took.as_secs_f64(),
+        "proof": {"digest": digest, "etag": etag, "crc64": crc64, "size": size},
+        "error": error,
+    })
+}
+
+/// Compares both sides and says what a copy would do.
+async fn dry_run(args: &Copy, ends: &BothEnds, printer: &Printer) -> Result<Exit> {
+    let source = ends.open(Side::Source).await?;
+    let target = ends.open(Side::Target).await?;
+    let comparison = copy::verify::Comparison {
+        source: source.store as Arc<dyn ObjectStore>,
+        target: target.store,
+        from: String::new(),
+        to: String::new(),
+        filter: copy::glob::Filter::new(&args.ends.include, &args.ends.exclude),
+        digest: false,
+    };
+    let found = comparison
+        .run(|difference| match difference {
+            copy::verify::Difference::Missing(key) => printer.result(&format!("copy {key}")),
+            copy::verify::Difference::Differs(key, why) => printer.result(&format!("replace {key} ({why})")),
+            copy::verify::Difference::Extra(_) => {}
+        })
+        .await?;
+    printer.note(&format!("{} would be copied, {} differ; nothing was written", found.missing, found.differ));
+    if args.ends.json {
+        printer.result(&serde_json::to_string(&found).unwrap_or_default());
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,39 @@
+//! One file per command.
+
+mod completions;
+mod copy;
+mod doctor;
+mod init;
+mod serve;
+mod task;
+mod verify;
+
+use model::failure::{Failure, Kind};
+
+use crate::args::Command;
+use crate::exit::Exit;
+use crate::printer::Printer;
+
+/// Runs a command to its exit code.
+pub async fn run(command: Command, printer: &Printer) -> Exit {
+    let done = match command {
+        Command::Init(args) => init::run(&args, printer),
+        Command::Serve(args) => serve::run(&args, printer).await,
+        Command::Copy(args) => copy::run(&args, printer).await,
+        Command::Verify(args) => verify::run(&args, printer).await,
+        Command::Task(args) => task::run(&args, printer).await,
+        Command::Doctor(args) => doctor::run(&args, printer).await,
+        Command::Completions { shell } => Ok(completions::run(shell, printer)),
+    };
+    done.unwrap_or_else(|failure| {
+        printer.error(&format!("{}: {}", failure.op, failure.message), Some(failure.kind.remedy()));
+        exit_of(&failure)
+    })
+}
+
+fn exit_of(failure: &Failure) -> Exit {
+    match failure.kind {
+        Kind::Invalid => Exit::Usage,
+        _ => Exit::NotStarted,
+    }
+}

@@ -1,0 +1,231 @@
+//! Places as written on the command line (contract §1.1), and how they are opened.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use control::Catalogue;
+use control::secrets::Keys;
+use model::failure::{Failure, Kind, Result, Side};
+use model::spec::Place as SpecPlace;
+use pace::clock::SharedClock;
+use runtime::{Opened, Places};
+use seal::Secret;
+use storage::fs::Fs;
+use storage::http::Client;
+use storage::prefixed::Prefixed;
+use storage::s3::{Addressing, S3, S3Config};
+use storage::SharedStore;
+use store::TaskRow;
+
+use crate::args::Ends;
+
+/// One end, read but not opened.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// A directory.
+    Directory(PathBuf),
+    /// A bucket by endpoint.
+    S3 {
+        /// The endpoint.
+        endpoint: String,
+        /// Region to sign for.
+        region: String,
+        /// How the bucket is named.
+        addressing: Addressing,
+        /// The bucket.
+        bucket: String,
+        /// Keys begin with this.
+        prefix: String,
+    },
+    /// A bucket of a store of the configuration.
+    Store {
+        /// Its region name.
+        region: String,
+        /// The bucket.
+        bucket: String,
+        /// Keys begin with this.
+        prefix: String,
+    },
+}
+
+fn usage(message: String) -> Failure {
+    Failure::new(Kind::Invalid, "place", message)
+}
+
+fn env(names: &[String]) -> Option<String> {
+    names.iter().find_map(|n| std::env::var(n).ok()).filter(|v| !v.is_empty())
+}
+
+impl Place {
+    /// Reads a place.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] saying which forms there are.
+    pub fn parse(text: &str, ends: &Ends, side: Side) -> Result<Self> {
+        let (endpoint, region) = match side {
+            Side::Source => (&ends.source_endpoint, &ends.source_region),
+            _ => (&ends.target_endpoint, &ends.target_region),
+        };
+        if let Some(rest) = text.strip_prefix("s3://") {
+            let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+            if bucket.is_empty() {
+                return Err(usage(format!("`{text}` names no bucket: write s3://BUCKET/PREFIX")));
+            }
+            let region = region.clone().or_else(|| env(&["AWS_REGION".into(), "AWS_DEFAULT_REGION".into()]));
+            let region = region.unwrap_or_else(|| "us-east-1".to_owned());
+            let (endpoint, addressing) = match endpoint {
+                Some(endpoint) => (endpoint.clone(), Addressing::Path),
+                None => (format!("https://s3.{region}.amazonaws.com"), Addressing::Virtual),
+            };
+            return Ok(Place::S3 { endpoint, region, addressing, bucket: bucket.into(), prefix: prefix.into() });
+        }
+        if let Some(path) = text.strip_prefix("fs://") {
+            return Ok(Place::Directory(path.into()));
+        }
+        if let Some((scheme, _)) = text.split_once("://") {
+            let m = format!("`{scheme}://` is not supported by this version; there are s3://, fs:// and STORE:BUCKET/PREFIX");
+            return Err(usage(m));
+        }
+        let is_path = text.starts_with(['/', '.', '~']) || !text.contains(':');
+        if is_path {
+            return Ok(Place::Directory(text.into()));
+        }
+        let (region, rest) = text.split_once(':').unwrap_or((text, ""));
+        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        Ok(Place::Store { region: region.into(), bucket: bucket.into(), prefix: prefix.into() })
+    }
+
+    /// Keys of this end begin with this.
+    pub fn prefix(&self) -> &str {
+        match self {
+            Place::Directory(_) => "",
+            Place::S3 { prefix, .. } | Place::Store { prefix, .. } => prefix,
+        }
+    }
+
+    /// What identifies this end in the name of a ledger.
+    pub fn identity(&self) -> String {
+        match self {
+            Place::Directory(path) => {
+                let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+                format!("fs {}", path.display())
+            }
+            Place::S3 { endpoint, bucket, prefix, .. } => format!("s3 {endpoint} {bucket} {prefix}"),
+            Place::Store { region, bucket, prefix } => format!("store {region} {bucket} {prefix}"),
+        }
+    }
+}
+
+/// Credentials of one end: WHIMBREL_SOURCE_… or WHIMBREL_TARGET_…, else the standard AWS variables, else none.
+pub fn keys(side: Side) -> Keys {
+    let word = if side == Side::Source { "SOURCE" } else { "TARGET" };
+    let of = |own: &str, aws: &str| env(&[format!("WHIMBREL_{word}_{own}"), aws.to_owned()]);
+    Keys {
+        ak: of("ACCESS_KEY", "AWS_ACCESS_KEY_ID").unwrap_or_default(),
+        sk: Secret::new(of("SECRET_KEY", "AWS_SECRET_ACCESS_KEY").unwrap_or_default()),
+        token: of("SESSION_TOKEN", "AWS_SESSION_TOKEN").map(Secret::new),
+    }
+}
+
+/// Both ends of a command.
+pub struct BothEnds {
+    source: Place,
+    target: Place,
+    catalogue: Option<Arc<Catalogue>>,
+    clock: SharedClock,
+}
+
+impl BothEnds {
+    /// Reads both places; a configuration is needed only for `STORE:…`.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] for a place or configuration that cannot be read.
+    pub fn new(source: &str, target: &str, ends: &Ends, clock: SharedClock) -> Result<Self> {
+        let source = Place::parse(source, ends, Side::Source)?;
+        let target = Place::parse(target, ends, Side::Target)?;
+        let needs = |p: &Place| matches!(p, Place::Store { .. });
+        let mut catalogue = None;
+        if needs(&source) || needs(&target) {
+            let path = ends.config.clone().unwrap_or_else(|| "whimbrel.toml".into());
+            let config = config::load(&path, &std::env::vars().collect())?;
+            catalogue = Some(Arc::new(Catalogue::new(&config, clock.clone())));
+        }
+        Ok(Self { source, target, catalogue, clock })
+    }
+
+    /// One end.
+    pub fn place(&self, side: Side) -> &Place {
+        if side == Side::Source { &self.source } else { &self.target }
+    }
+
+    /// Opens one end.
+    ///
+    /// # Errors
+    /// What the probe meets.
+    pub async fn open(&self, side: Side) -> Result<Opened> {
+        let opened = self.open_place(side).await.map_err(|f| f.at(side))?;
+        Ok(Opened { store: Prefixed::wrap(opened.store, self.place(side).prefix()), ..opened })
+    }
+
+    async fn open_place(&self, side: Side) -> Result<Opened> {
+        match self.place(side) {
+            Place::Directory(path) => {
+                let store: SharedStore = Arc::new(Fs::open(path, side == Side::Target)?);
+                let probe = store.probe().await?;
+                Ok(Opened { limit_key: store.place(), store, probe })
+            }
+            Place::S3 { endpoint, region, addressing, bucket, .. } => {
+                let config = S3Config {
+                    client: Client::new(endpoint, None)?,
+                    bucket: bucket.clone(),
+                    addressing: *addressing,
+                    region: region.clone(),
+                    credentials: keys(side).credentials(),
+                    order: None,
+                    requester_pays: false,
+                };
+                let (s3, probe) = S3::open(config, self.clock.clone()).await?;
+                Ok(Opened { store: Arc::new(s3), probe, limit_key: endpoint.clone() })
+            }
+            Place::Store { region, bucket, .. } => {
+                let place = SpecPlace { region: region.clone(), bucket: bucket.clone(), ..SpecPlace::default() };
+                match &self.catalogue {
+                    Some(catalogue) => catalogue.open(&place, &keys(side), side, false).await,
+                    None => Err(usage(format!("`{region}:` needs a configuration with [[store]]s"))),
+                }
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Places for BothEnds {
+    async fn open(&self, _task: &TaskRow, _secrets: &str, side: Side) -> Result<Opened> {
+        BothEnds::open(self, side).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn ends() -> Ends {
+        let cli = crate::args::Cli::parse_from(["whimbrel", "copy", "a", "b"]);
+        match cli.command {
+            crate::args::Command::Copy(copy) => copy.ends,
+            _ => unreachable!("parsed a copy"),
+        }
+    }
+
+    #[test]
+    fn places_as_the_contract_writes_them() {
+        let parse = |text: &str| Place::parse(text, &ends(), Side::Source);
+        assert!(matches!(parse("/a/b"), Ok(Place::Directory(_))));
+        assert!(matches!(parse("fs:///a/b"), Ok(Place::Directory(p)) if p == PathBuf::from("/a/b")));
+        assert!(matches!(parse("s3://b/p/q"), Ok(Place::S3 { bucket, prefix, .. }) if bucket == "b" && prefix == "p/q"));
+        assert!(matches!(parse("minio-a:b/p"), Ok(Place::Store { region, .. }) if region == "minio-a"));
+        assert!(parse("s3://").is_err() && parse("ftp://x/y").is_err());
+    }
+}

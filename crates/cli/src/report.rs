@@ -1,0 +1,59 @@
+//! Progress and summaries in people's units.
+
+use copy::progress::Snapshot;
+
+/// `1.5 MiB`
+pub fn bytes(n: f64) -> String {
+    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let (mut n, mut unit) = (n, 0);
+    while n >= 1024.0 && unit + 1 < UNITS.len() {
+        n /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{n:.0} B") } else { format!("{n:.1} {}", UNITS[unit]) }
+}
+
+/// `1h02m`, `3m20s` or `5s`
+pub fn duration(seconds: f64) -> String {
+    let s = seconds.max(0.0) as u64;
+    match (s / 3600, s / 60 % 60, s % 60) {
+        (0, 0, s) => format!("{s}s"),
+        (0, m, s) => format!("{m}m{s:02}s"),
+        (h, m, _) => format!("{h}h{m:02}m"),
+    }
+}
+
+/// One line: objects, bytes, rate, time left, retries, limit.
+pub fn line(now: &Snapshot) -> String {
+    let settled = now.settled.settled();
+    let done = settled.bytes;
+    let of = |total: u64, known: bool| if known { format!("/{total}") } else { String::new() };
+    let total = now.surveyed.bytes.max(done);
+    let left = if now.survey_over && now.speed > 1.0 {
+        format!("  {} left", duration((total - done) as f64 / now.speed))
+    } else {
+        String::new()
+    };
+    let share = if now.survey_over && total > 0 { format!("{:3.0}%  ", done as f64 * 100.0 / total as f64) } else { String::new() };
+    format!(
+        "{share}{}{} objects  {}  {}/s{left}  {} retries  {} in flight",
+        settled.objects,
+        of(now.surveyed.objects.max(settled.objects), now.survey_over),
+        bytes(done as f64),
+        bytes(now.speed),
+        now.retries,
+        now.limit,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_people_read() {
+        assert_eq!(bytes(1536.0), "1.5 KiB");
+        assert_eq!(bytes(0.0), "0 B");
+        assert_eq!((duration(5.0), duration(200.0), duration(3725.0)), ("5s".into(), "3m20s".into(), "1h02m".into()));
+    }
+}

@@ -1,0 +1,106 @@
+//! A folder of a bucket seen as a store of its own: keys lose the prefix on the way out and gain it on the
+//! way in.
+
+use async_trait::async_trait;
+use model::failure::Result;
+use model::key::Key;
+
+use crate::body::Body;
+use crate::capability::Capability;
+use crate::etag::Etag;
+use crate::meta::Meta;
+use crate::{ListRequest, ObjectStore, Page, Part, Probe, ReadRequest, Reading, SharedStore, Written};
+
+/// The view of one folder.
+#[derive(Debug)]
+pub struct Prefixed {
+    inner: SharedStore,
+    prefix: String,
+}
+
+impl Prefixed {
+    /// The folder `prefix` of a store; a `/` is added when it is missing. Without a prefix the store itself.
+    pub fn wrap(inner: SharedStore, prefix: &str) -> SharedStore {
+        if prefix.is_empty() {
+            return inner;
+        }
+        let slash = if prefix.ends_with('/') { "" } else { "/" };
+        std::sync::Arc::new(Self { inner, prefix: format!("{prefix}{slash}") })
+    }
+
+    fn full(&self, key: &Key) -> Key {
+        key.under(&self.prefix)
+    }
+
+    fn bare(&self, key: &Key) -> Key {
+        Key::new(key.as_bytes().strip_prefix(self.prefix.as_bytes()).unwrap_or(key.as_bytes()))
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Prefixed {
+    fn capability(&self) -> &Capability {
+        self.inner.capability()
+    }
+    fn place(&self) -> String {
+        format!("{} {}", self.inner.place(), self.prefix)
+    }
+    async fn probe(&self) -> Result<Probe> {
+        self.inner.probe().await
+    }
+    async fn list(&self, request: &ListRequest) -> Result<Page> {
+        let after = if request.after.is_empty() { Key::default() } else { self.full(&request.after) };
+        let request =
+            ListRequest { prefix: format!("{}{}", self.prefix, request.prefix), after, ..request.clone() };
+        let mut page = self.inner.list(&request).await?;
+        for entry in &mut page.entries {
+            entry.key = self.bare(&entry.key);
+        }
+        // The marker of the folder itself is no object of the folder.
+        page.entries.retain(|e| !e.key.is_empty());
+        Ok(page)
+    }
+    async fn head(&self, key: &Key, part: Option<u32>) -> Result<Meta> {
+        self.inner.head(&self.full(key), part).await
+    }
+    async fn read(&self, key: &Key, request: &ReadRequest) -> Result<Reading> {
+        self.inner.read(&self.full(key), request).await
+    }
+    async fn write(&self, key: &Key, meta: &Meta, body: Body) -> Result<Written> {
+        self.inner.write(&self.full(key), meta, body).await
+    }
+    async fn delete(&self, key: &Key) -> Result<()> {
+        self.inner.delete(&self.full(key)).await
+    }
+    async fn begin_upload(&self, key: &Key, meta: &Meta) -> Result<String> {
+        self.inner.begin_upload(&self.full(key), meta).await
+    }
+    async fn write_part(&self, key: &Key, upload: &str, number: u32, offset: u64, body: Body) -> Result<Part> {
+        self.inner.write_part(&self.full(key), upload, number, offset, body).await
+    }
+    async fn complete_upload(&self, key: &Key, upload: &str, parts: &[Part]) -> Result<Written> {
+        self.inner.complete_upload(&self.full(key), upload, parts).await
+    }
+    async fn abort_upload(&self, key: &Key, upload: &str) -> Result<()> {
+        self.inner.abort_upload(&self.full(key), upload).await
+    }
+    async fn list_parts(&self, key: &Key, upload: &str) -> Result<Vec<Part>> {
+        self.inner.list_parts(&self.full(key), upload).await
+    }
+    async fn list_uploads(&self, prefix: &str) -> Result<Vec<(Key, String)>> {
+        let found = self.inner.list_uploads(&format!("{}{prefix}", self.prefix)).await?;
+        Ok(found.into_iter().map(|(k, id)| (self.bare(&k), id)).collect())
+    }
+    async fn copy_from(&self, bucket: &str, from: &Key, to: &Key, if_match: &Etag) -> Result<Written> {
+        self.inner.copy_from(bucket, from, &self.full(to), if_match).await
+    }
+    async fn tags(&self, key: &Key) -> Result<Vec<(String, String)>> {
+        self.inner.tags(&self.full(key)).await
+    }
+    async fn settle(&self) -> Result<()> {
+        self.inner.settle().await
+    }
+    async fn buckets(&self) -> Result<Vec<String>> {
+        self.inner.buckets().await
+    }
+}
