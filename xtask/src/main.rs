@@ -1,1 +1,103 @@
-fn main() {}
+//! `cargo x`: everything a developer runs, in one place. Depends on nothing, so it builds in a second.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for developers")]
+
+mod generate;
+mod servers;
+
+use std::process::{Command, ExitCode};
+
+type Done = Result<(), String>;
+
+const USAGE: &str = "usage: cargo x COMMAND
+
+  ci                 the whole gate: format, lints, generated files, tests
+  test [FILTER]      install and start the servers that tests need, then run all tests
+  servers [stop]     only install and start the servers, and print their variables
+  bench objects      measure beside other movers; writes docs/benchmarks.md
+  soak NAME          long proofs: stop, kill, split, memory
+  gen                write generated files again
+  fmt | lint         format; lint";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let rest: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
+    let done = match args.first().map(String::as_str) {
+        Some("ci") => ci(),
+        Some("test") => test(&rest),
+        Some("servers") if rest == ["stop"] => {
+            servers::stop();
+            Ok(())
+        }
+        Some("servers") => servers::start().map(|variables| {
+            for (name, value) in variables {
+                println!("export {name}={value}");
+            }
+        }),
+        Some("bench") => bench(&rest),
+        Some("soak") => soak(&rest),
+        Some("gen") => generate::write(),
+        Some("fmt") => cargo(&["fmt", "--all"], &[]),
+        Some("lint") => lint(),
+        _ => Err(USAGE.to_owned()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs cargo and fails with its command line.
+fn cargo(args: &[&str], variables: &[(String, String)]) -> Done {
+    eprintln!("cargo {}", args.join(" "));
+    let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
+    command.args(args).envs(variables.iter().cloned());
+    let status = command.status().map_err(|e| format!("cargo: {e}"))?;
+    if status.success() { Ok(()) } else { Err(format!("failed: cargo {}", args.join(" "))) }
+}
+
+fn lint() -> Done {
+    cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], &[])
+}
+
+fn ci() -> Done {
+    cargo(&["fmt", "--all", "--check"], &[])?;
+    lint()?;
+    test(&[])?;
+    generate::check()
+}
+
+fn test(filter: &[&str]) -> Done {
+    let variables = servers::start()?;
+    // Built in the same profile as the tests, so that the binary under test is there.
+    let mut args = vec!["test", "--workspace"];
+    args.extend(filter);
+    let done = cargo(&args, &variables);
+    servers::stop();
+    done
+}
+
+fn bench(rest: &[&str]) -> Done {
+    servers::install("requirements-bench.txt")?;
+    cargo(&["build", "--release", "-p", "whimbrel", "-p", "bench"], &[])?;
+    let mut args = vec!["run", "--release", "-q", "-p", "bench", "--"];
+    args.extend(if rest.is_empty() { &["objects"] } else { rest });
+    cargo(&args, &servers::tools())
+}
+
+fn soak(rest: &[&str]) -> Done {
+    let name = rest.first().ok_or("usage: cargo x soak stop|kill|split|memory")?;
+    cargo(&["build", "--release", "-p", "whimbrel"], &[])?;
+    let variables = [("WHIMBREL_SOAK".to_owned(), "1".to_owned())];
+    match *name {
+        "split" => cargo(&["test", "--release", "-p", "copy", "--lib", "--", "--nocapture", "five_shapes"], &variables),
+        "stop" | "kill" | "memory" => {
+            let filter = format!("soak::{name}");
+            let args = ["test", "--release", "-p", "whimbrel", "--test", "main", "--", "--nocapture", &filter];
+            cargo(&args, &variables)
+        }
+        other => Err(format!("there is no soak `{other}`; there are stop, kill, split, memory")),
+    }
+}

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 /// Moves object storage from anywhere to anywhere, and can be stopped at any moment.
 #[derive(Debug, Parser)]
 #[command(name = "whimbrel", version, about, max_term_width = 100)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// Print nothing but results and errors
     #[arg(short, long, global = true)]
     pub quiet: bool,
@@ -24,7 +24,7 @@ pub struct Cli {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Write a first configuration and print its keys once
     Init(Init),
     /// Run the service: API, scheduler and workers in one process
@@ -46,7 +46,7 @@ pub enum Command {
 
 /// `whimbrel init`
 #[derive(Debug, Args)]
-pub struct Init {
+pub(crate) struct Init {
     /// Where SQLite, ledgers and the sealing key live
     #[arg(long, default_value = "./whimbrel-data")]
     pub data_dir: PathBuf,
@@ -60,7 +60,7 @@ pub struct Init {
 
 /// `whimbrel serve`
 #[derive(Debug, Args)]
-pub struct Serve {
+pub(crate) struct Serve {
     /// Configuration file [default: whimbrel.toml, written when missing]
     #[arg(long)]
     pub config: Option<PathBuf>,
@@ -77,7 +77,7 @@ pub struct Serve {
 
 /// Where both ends are.
 #[derive(Clone, Debug, Args)]
-pub struct Ends {
+pub(crate) struct Ends {
     /// Endpoint of an s3:// source, e.g. http://10.0.0.5:9000
     #[arg(long)]
     pub source_endpoint: Option<String>,
@@ -106,7 +106,7 @@ pub struct Ends {
 
 /// `whimbrel copy`
 #[derive(Clone, Debug, Args)]
-pub struct Copy {
+pub(crate) struct Copy {
     /// s3://BUCKET/PREFIX, a directory, or STORE:BUCKET/PREFIX
     pub source: String,
     /// s3://BUCKET/PREFIX, a directory, or STORE:BUCKET/PREFIX
@@ -154,7 +154,7 @@ pub struct Copy {
 
 /// `whimbrel verify`
 #[derive(Debug, Args)]
-pub struct Verify {
+pub(crate) struct Verify {
     /// One side
     pub source: String,
     /// The other side
@@ -169,7 +169,7 @@ pub struct Verify {
 
 /// `whimbrel task`
 #[derive(Debug, Args)]
-pub struct Task {
+pub(crate) struct Task {
     /// The service
     #[arg(long, global = true, env = "WHIMBREL_ENDPOINT", default_value = "http://127.0.0.1:8790")]
     pub endpoint: String,
@@ -192,7 +192,7 @@ pub struct Task {
 
 /// Actions on tasks.
 #[derive(Debug, Subcommand)]
-pub enum TaskAction {
+pub(crate) enum TaskAction {
     /// List tasks, newest first
     List {
         /// At most so many
@@ -241,7 +241,7 @@ pub enum TaskAction {
 
 /// `whimbrel doctor`
 #[derive(Debug, Args)]
-pub struct Doctor {
+pub(crate) struct Doctor {
     /// Configuration file
     #[arg(long, default_value = "whimbrel.toml")]
     pub config: PathBuf,

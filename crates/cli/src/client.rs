@@ -10,7 +10,7 @@ use storage::checksum::hex;
 use storage::http::Client as Http;
 
 /// A service and who calls it.
-pub struct Client {
+pub(crate) struct Client {
     http: Http,
     ak: String,
     sk: String,
@@ -35,7 +35,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Kind::Invalid`] naming what is missing.
-    pub fn new(endpoint: &str, ak: &str, sk: &str, project: &str) -> Result<Self> {
+    pub(crate) fn new(endpoint: &str, ak: &str, sk: &str, project: &str) -> Result<Self> {
         for (value, name) in [(ak, "WHIMBREL_AK"), (sk, "WHIMBREL_SK"), (project, "WHIMBREL_PROJECT")] {
             if value.is_empty() {
                 let m = format!("{name} is not set; `whimbrel serve` printed it at its first start");
@@ -50,7 +50,7 @@ impl Client {
     ///
     /// # Errors
     /// What the service answers, or that it cannot be reached.
-    pub async fn call(&self, method: Method, tail: &str, body: Option<&Value>) -> Result<Value> {
+    pub(crate) async fn call(&self, method: Method, tail: &str, body: Option<&Value>) -> Result<Value> {
         let target = format!("/v2/{}/{tail}", self.project);
         let text = body.map(Value::to_string).unwrap_or_default();
         let stamp = storage::s3::sign::stamp(pace::clock::SystemClock.now_ms());

@@ -2,7 +2,7 @@
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// Done and proved.
     Done,
     /// Finished, but something failed or differs.

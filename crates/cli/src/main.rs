@@ -27,7 +27,7 @@ fn main() -> std::process::ExitCode {
             return if usage { Exit::Usage } else { Exit::Done }.into();
         }
     };
-    let printer = Printer::new(cli.quiet, cli.verbose);
+    let printer = Printer::new(cli.quiet);
     let serving = matches!(cli.command, Command::Serve(_));
     init_log(cli.verbose, serving, &cli.log_format);
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {

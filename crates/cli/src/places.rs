@@ -22,7 +22,7 @@ use crate::args::Ends;
 
 /// One end, read but not opened.
 #[derive(Clone, Debug)]
-pub enum Place {
+pub(crate) enum Place {
     /// A directory.
     Directory(PathBuf),
     /// A bucket by endpoint.
@@ -62,7 +62,7 @@ impl Place {
     ///
     /// # Errors
     /// [`Kind::Invalid`] saying which forms there are.
-    pub fn parse(text: &str, ends: &Ends, side: Side) -> Result<Self> {
+    pub(crate) fn parse(text: &str, ends: &Ends, side: Side) -> Result<Self> {
         let (endpoint, region) = match side {
             Side::Source => (&ends.source_endpoint, &ends.source_region),
             _ => (&ends.target_endpoint, &ends.target_region),
@@ -97,7 +97,7 @@ impl Place {
     }
 
     /// Keys of this end begin with this.
-    pub fn prefix(&self) -> &str {
+    pub(crate) fn prefix(&self) -> &str {
         match self {
             Place::Directory(_) => "",
             Place::S3 { prefix, .. } | Place::Store { prefix, .. } => prefix,
@@ -105,7 +105,7 @@ impl Place {
     }
 
     /// What identifies this end in the name of a ledger.
-    pub fn identity(&self) -> String {
+    pub(crate) fn identity(&self) -> String {
         match self {
             Place::Directory(path) => {
                 let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
@@ -118,7 +118,7 @@ impl Place {
 }
 
 /// Credentials of one end: WHIMBREL_SOURCE_… or WHIMBREL_TARGET_…, else the standard AWS variables, else none.
-pub fn keys(side: Side) -> Keys {
+pub(crate) fn keys(side: Side) -> Keys {
     let word = if side == Side::Source { "SOURCE" } else { "TARGET" };
     let of = |own: &str, aws: &str| env(&[format!("WHIMBREL_{word}_{own}"), aws.to_owned()]);
     Keys {
@@ -129,7 +129,7 @@ pub fn keys(side: Side) -> Keys {
 }
 
 /// Both ends of a command.
-pub struct BothEnds {
+pub(crate) struct BothEnds {
     source: Place,
     target: Place,
     catalogue: Option<Arc<Catalogue>>,
@@ -141,7 +141,7 @@ impl BothEnds {
     ///
     /// # Errors
     /// [`Kind::Invalid`] for a place or configuration that cannot be read.
-    pub fn new(source: &str, target: &str, ends: &Ends, clock: SharedClock) -> Result<Self> {
+    pub(crate) fn new(source: &str, target: &str, ends: &Ends, clock: SharedClock) -> Result<Self> {
         let source = Place::parse(source, ends, Side::Source)?;
         let target = Place::parse(target, ends, Side::Target)?;
         let needs = |p: &Place| matches!(p, Place::Store { .. });
@@ -155,7 +155,7 @@ impl BothEnds {
     }
 
     /// One end.
-    pub fn place(&self, side: Side) -> &Place {
+    pub(crate) fn place(&self, side: Side) -> &Place {
         if side == Side::Source { &self.source } else { &self.target }
     }
 
@@ -163,7 +163,7 @@ impl BothEnds {
     ///
     /// # Errors
     /// What the probe meets.
-    pub async fn open(&self, side: Side) -> Result<Opened> {
+    pub(crate) async fn open(&self, side: Side) -> Result<Opened> {
         let opened = self.open_place(side).await.map_err(|f| f.at(side))?;
         Ok(Opened { store: Prefixed::wrap(opened.store, self.place(side).prefix()), ..opened })
     }

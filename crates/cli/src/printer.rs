@@ -5,38 +5,32 @@ use std::io::{IsTerminal, Write};
 
 /// What the user wants to see.
 #[derive(Clone, Copy, Debug)]
-pub struct Printer {
+pub(crate) struct Printer {
     quiet: bool,
-    verbose: u8,
     terminal: bool,
     colour: bool,
 }
 
 impl Printer {
     /// By flags, terminal and `NO_COLOR`.
-    pub fn new(quiet: bool, verbose: u8) -> Self {
+    pub(crate) fn new(quiet: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        Self { quiet, verbose, terminal, colour: terminal && std::env::var_os("NO_COLOR").is_none() }
+        Self { quiet, terminal, colour: terminal && std::env::var_os("NO_COLOR").is_none() }
     }
 
     /// True when a progress bar can be drawn.
-    pub fn draws(&self) -> bool {
+    pub(crate) fn draws(&self) -> bool {
         self.terminal && !self.quiet
     }
 
-    /// True when details are wanted.
-    pub fn verbose(&self) -> bool {
-        self.verbose > 0
-    }
-
     /// A result.
-    pub fn result(&self, text: &str) {
+    pub(crate) fn result(&self, text: &str) {
         // A closed pipe is the reader's choice, not an error.
         let _ = writeln!(std::io::stdout(), "{text}");
     }
 
     /// A line for people.
-    pub fn note(&self, text: &str) {
+    pub(crate) fn note(&self, text: &str) {
         if !self.quiet {
             self.clear_line();
             eprintln!("{text}");
@@ -44,7 +38,7 @@ impl Printer {
     }
 
     /// An error, with what to do about it.
-    pub fn error(&self, text: &str, hint: Option<&str>) {
+    pub(crate) fn error(&self, text: &str, hint: Option<&str>) {
         self.clear_line();
         let (on, off) = if self.colour { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
         eprintln!("{on}error:{off} {text}");
@@ -54,7 +48,7 @@ impl Printer {
     }
 
     /// Draws over the current line; only on a terminal.
-    pub fn progress(&self, text: &str) {
+    pub(crate) fn progress(&self, text: &str) {
         if self.draws() {
             eprint!("\r\x1b[2K{text}");
             let _ = std::io::stderr().flush();

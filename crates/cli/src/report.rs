@@ -3,7 +3,7 @@
 use copy::progress::Snapshot;
 
 /// `1.5 MiB`
-pub fn bytes(n: f64) -> String {
+pub(crate) fn bytes(n: f64) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
     let (mut n, mut unit) = (n, 0);
     while n >= 1024.0 && unit + 1 < UNITS.len() {
@@ -14,7 +14,7 @@ pub fn bytes(n: f64) -> String {
 }
 
 /// `1h02m`, `3m20s` or `5s`
-pub fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     let s = seconds.max(0.0) as u64;
     match (s / 3600, s / 60 % 60, s % 60) {
         (0, 0, s) => format!("{s}s"),
@@ -24,7 +24,7 @@ pub fn duration(seconds: f64) -> String {
 }
 
 /// One line: objects, bytes, rate, time left, retries, limit.
-pub fn line(now: &Snapshot) -> String {
+pub(crate) fn line(now: &Snapshot) -> String {
     let settled = now.settled.settled();
     let done = settled.bytes;
     let of = |total: u64, known: bool| if known { format!("/{total}") } else { String::new() };

@@ -29,14 +29,13 @@ pub(crate) async fn run(engine: Arc<Engine>, id: TaskId) -> TaskId {
     id
 }
 
-/// Runs one task to its end or rest in the foreground.
+/// Runs one task to its end or rest in the foreground; answers its last numbers.
 ///
 /// # Errors
 /// When the store fails; the task's own failure is in the store.
-pub async fn run_to_end(engine: &Arc<Engine>, id: TaskId, stop: CancellationToken) -> Result<()> {
-    let done = attempt(engine, id, stop).await;
-    engine.running().remove(&id);
-    done
+pub async fn run_to_end(engine: &Arc<Engine>, id: TaskId, stop: CancellationToken) -> Result<Option<Arc<Progress>>> {
+    attempt(engine, id, stop).await?;
+    Ok(engine.running().remove(&id).map(|r| r.progress))
 }
 
 async fn attempt(engine: &Arc<Engine>, id: TaskId, stop: CancellationToken) -> Result<()> {

@@ -227,9 +227,8 @@ async fn follow(
                     }
                 }
             }
-            live = engine.progress(TASK).or(live);
         };
-        ended?;
+        live = ended?.or(live);
         // A task-level error that passes is tried again, with the patience of the service.
         let task = store.read().await?.task(TASK).await?;
         if interrupted || task.as_ref().is_none_or(|t| t.state.visible() != Visible::Retrying) {

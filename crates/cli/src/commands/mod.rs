@@ -15,7 +15,7 @@ use crate::exit::Exit;
 use crate::printer::Printer;
 
 /// Runs a command to its exit code.
-pub async fn run(command: Command, printer: &Printer) -> Exit {
+pub(crate) async fn run(command: Command, printer: &Printer) -> Exit {
     let done = match command {
         Command::Init(args) => init::run(&args, printer),
         Command::Serve(args) => serve::run(&args, printer).await,

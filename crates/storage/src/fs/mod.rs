@@ -49,6 +49,16 @@ struct Root {
     salt: u64,
 }
 
+impl Drop for Root {
+    /// Takes our own directories away again when nothing is left in them.
+    fn drop(&mut self) {
+        for name in ["tmp", "uploads", "meta", ""] {
+            let path = Path::new(OWN_DIR).join(name);
+            let _ = rustix::fs::unlinkat(&self.fd, &path, AtFlags::REMOVEDIR);
+        }
+    }
+}
+
 fn io_failure(op: &'static str, what: &dyn std::fmt::Display, e: Errno) -> Failure {
     let kind = match e {
         Errno::NOENT => Kind::NotFound,

@@ -125,6 +125,21 @@ impl S3 {
         Ok((s3, probe))
     }
 
+    /// Makes the bucket; it is no error if it is ours already.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub async fn create_bucket(&self) -> Result<()> {
+        match self.send(Call::new("create_bucket", Method::PUT, None)).await {
+            Ok(answer) => {
+                drain(answer).await;
+                Ok(())
+            }
+            Err(f) if f.message.contains("AlreadyOwnedByYou") || f.message.contains("BucketAlreadyExists") => Ok(()),
+            Err(f) => Err(f),
+        }
+    }
+
     fn what(&self, key: Option<&Key>) -> String {
         match key {
             Some(key) => format!("`{}/{key}`", self.config.bucket),

@@ -1,0 +1,128 @@
+//! `bench bare`: what the same work costs on the S3 dialect with nothing around it: no ledger, no comparison,
+//! no proof, no limit. The floor that the engine is measured against.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use model::key::Key;
+use pace::lanes::Lanes;
+use storage::http::Client;
+use storage::s3::sign::Credentials;
+use storage::s3::{Addressing, S3, S3Config};
+use storage::{ListRequest, Meta, ObjectStore, Part, ReadRequest};
+
+const PART: u64 = 16 << 20;
+
+fn open(endpoint: &str, bucket: &str) -> Arc<S3> {
+    let credentials =
+        Credentials { access_key: "bench".into(), secret_key: "bench-secret".into(), session_token: None };
+    let config = S3Config {
+        client: Client::new(endpoint, None).expect("an endpoint"),
+        bucket: bucket.into(),
+        addressing: Addressing::Path,
+        region: "us-east-1".into(),
+        credentials: Some(credentials),
+        order: None,
+        requester_pays: false,
+    };
+    Arc::new(S3::new(config, pace::clock::system()).expect("a bucket"))
+}
+
+/// `bare copy ENDPOINT BUCKET LANES` or `bare list ENDPOINT BUCKET`.
+pub(crate) fn run(args: &[String]) {
+    let (endpoint, bucket) = (args[1].clone(), args[2].clone());
+    let lanes = Arc::new(Lanes::start(2).expect("threads"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let n = args.get(3).and_then(|n| n.parse().ok()).unwrap_or(64);
+    let done = runtime.block_on(async {
+        match args[0].as_str() {
+            "list" => list(open(&endpoint, &bucket), &lanes).await,
+            _ => copy(open(&endpoint, &bucket), open(&endpoint, "target"), &lanes, n).await,
+        }
+    });
+    println!("{done}");
+}
+
+async fn list(store: Arc<S3>, lanes: &Lanes) -> u64 {
+    let work = async move {
+        let (mut after, mut n) = (Key::default(), 0);
+        loop {
+            let request = ListRequest { after: after.clone(), max: 1000, ..ListRequest::default() };
+            let page = store.list(&request).await.expect("a page");
+            n += page.entries.len() as u64;
+            match page.entries.last() {
+                Some(last) if page.more => after = last.key.clone(),
+                _ => return n,
+            }
+        }
+    };
+    lanes.run(work).await.expect("a listing")
+}
+
+async fn copy(source: Arc<S3>, target: Arc<S3>, lanes: &Lanes, n: usize) -> u64 {
+    let mut keys = Vec::new();
+    let mut after = Key::default();
+    loop {
+        let request = ListRequest { after: after.clone(), max: 1000, ..ListRequest::default() };
+        let page = source.list(&request).await.expect("a page");
+        keys.extend(page.entries.into_iter().map(|e| (e.key, e.size)));
+        match keys.last() {
+            Some((last, _)) if page.more => after = last.clone(),
+            _ => break,
+        }
+    }
+    // Every piece of work is one read and one write: an object, or a part of one.
+    let mut pieces: Vec<(Key, Option<(Arc<String>, u32, u64)>, u64)> = Vec::new();
+    let mut uploads = Vec::new();
+    for (key, size) in keys {
+        if size <= PART {
+            pieces.push((key, None, size));
+            continue;
+        }
+        let id = Arc::new(target.begin_upload(&key, &Meta::default()).await.expect("an upload"));
+        let count = u32::try_from(size.div_ceil(PART)).expect("a few parts");
+        for number in 1..=count {
+            pieces.push((key.clone(), Some((id.clone(), number, u64::from(number - 1) * PART)), size));
+        }
+        uploads.push((key, id));
+    }
+    let pieces = Arc::new(pieces);
+    let next = Arc::new(AtomicU64::new(0));
+    let parts: Arc<std::sync::Mutex<Vec<(Key, Part)>>> = Arc::default();
+    let mut running = Vec::new();
+    for _ in 0..n {
+        let (source, target) = (source.clone(), target.clone());
+        let (pieces, next, parts) = (pieces.clone(), next.clone(), parts.clone());
+        running.push(lanes.handle().spawn(async move {
+            let mut moved = 0u64;
+            loop {
+                let i = next.fetch_add(1, Ordering::Relaxed) as usize;
+                let Some((key, part, size)) = pieces.get(i) else { return moved };
+                let range = part.as_ref().map(|(_, _, at)| *at..(*at + PART).min(*size));
+                let request = ReadRequest { range, if_match: None };
+                let reading = source.read(key, &request).await.expect("a read");
+                moved += reading.body.len();
+                match part {
+                    None => {
+                        target.write(key, &reading.meta, reading.body).await.expect("a write");
+                    }
+                    Some((id, number, at)) => {
+                        let part = target.write_part(key, id, *number, *at, reading.body).await.expect("a part");
+                        parts.lock().expect("no panic").push((key.clone(), part));
+                    }
+                }
+            }
+        }));
+    }
+    let mut moved = 0;
+    for task in running {
+        moved += task.await.expect("a lane");
+    }
+    for (key, id) in uploads {
+        let mut mine: Vec<Part> =
+            parts.lock().expect("no panic").iter().filter(|(k, _)| *k == key).map(|(_, p)| p.clone()).collect();
+        mine.sort_by_key(|p| p.number);
+        target.complete_upload(&key, &id, &mine).await.expect("a completion");
+    }
+    moved
+}

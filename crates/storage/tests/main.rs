@@ -1,0 +1,62 @@
+//! One conformance suite for every connector, chosen by capability: a directory, the in-process server, and the
+//! real servers that `cargo x test` starts.
+
+mod conformance;
+mod faults;
+mod fs;
+mod signatures;
+
+use std::sync::Arc;
+
+use storage::SharedStore;
+use storage::fs::Fs;
+use storage::http::Client;
+use storage::s3::sign::Credentials;
+use storage::s3::{Addressing, S3, S3Config};
+
+/// Opens a bucket of an S3 endpoint with the test keys, after making it.
+pub async fn s3(endpoint: &str, bucket: &str) -> SharedStore {
+    let config = config(endpoint, bucket);
+    let clock = pace::clock::system();
+    S3::new(config.clone(), clock.clone()).unwrap().create_bucket().await.unwrap();
+    Arc::new(S3::open(config, clock).await.unwrap().0)
+}
+
+pub fn config(endpoint: &str, bucket: &str) -> S3Config {
+    let (ak, sk) = testkit::servers::KEYS;
+    S3Config {
+        client: Client::new(endpoint, None).unwrap(),
+        bucket: bucket.into(),
+        addressing: Addressing::Path,
+        region: "us-east-1".into(),
+        credentials: Some(Credentials { access_key: ak.into(), secret_key: sk.into(), session_token: None }),
+        order: None,
+        requester_pays: false,
+    }
+}
+
+#[tokio::test]
+async fn directory() {
+    let dir = tempfile::tempdir().unwrap();
+    conformance::all(Arc::new(Fs::open(dir.path(), true).unwrap()), "directory").await;
+}
+
+#[tokio::test]
+async fn in_process() {
+    let server = testkit::S3Server::start(testkit::Options::default());
+    conformance::all(s3(&server.endpoint(), "conformance").await, "in-process").await;
+}
+
+#[tokio::test]
+async fn seaweedfs() {
+    let endpoint = testkit::servers::endpoint("WHIMBREL_TEST_WEED_A");
+    let bucket = format!("conformance-{}", fastrand::u32(..));
+    conformance::all(s3(&endpoint, &bucket).await, "SeaweedFS").await;
+}
+
+#[tokio::test]
+async fn moto() {
+    let endpoint = testkit::servers::endpoint("WHIMBREL_TEST_MOTO");
+    let bucket = format!("conformance-{}", fastrand::u32(..));
+    conformance::all(s3(&endpoint, &bucket).await, "moto").await;
+}

@@ -1,0 +1,46 @@
+//! Signatures against a server that checks them, and what wrong ones are called.
+
+use model::failure::Kind;
+use model::key::Key;
+use storage::s3::S3;
+use storage::s3::sign::Credentials;
+use storage::{ListRequest, ObjectStore, ReadRequest};
+
+use crate::{config, s3};
+
+#[tokio::test]
+async fn wrong_keys_and_missing_buckets_have_their_own_kinds() {
+    let endpoint = testkit::servers::endpoint("WHIMBREL_TEST_WEED_A");
+    s3(&endpoint, "signed").await;
+    let open = async |ak: &str, sk: &str, bucket: &str| {
+        let credentials =
+            Credentials { access_key: ak.into(), secret_key: sk.into(), session_token: None };
+        let mut config = config(&endpoint, bucket);
+        config.credentials = Some(credentials);
+        S3::open(config, pace::clock::system()).await.map(|_| ()).map_err(|f| f.kind)
+    };
+    let (ak, sk) = testkit::servers::KEYS;
+    assert_eq!(open(ak, sk, "signed").await, Ok(()));
+    assert_eq!(open(ak, "wrong", "signed").await, Err(Kind::BadCredentials));
+    assert_eq!(open("NOBODY", sk, "signed").await, Err(Kind::BadCredentials));
+    assert_eq!(open(ak, sk, "no-such-bucket").await, Err(Kind::NoBucket));
+}
+
+#[tokio::test]
+async fn a_skewed_clock_is_named() {
+    let endpoint = testkit::servers::endpoint("WHIMBREL_TEST_WEED_A");
+    s3(&endpoint, "skewed").await;
+    let hour_ago = pace::clock::system().now_ms() - 3_600_000;
+    let clock = std::sync::Arc::new(pace::clock::MockClock::at(hour_ago));
+    let store = S3::new(config(&endpoint, "skewed"), clock).unwrap();
+    let failure = store.list(&ListRequest { max: 1, ..ListRequest::default() }).await.unwrap_err();
+    assert!(matches!(failure.kind, Kind::ClockSkew | Kind::BadCredentials | Kind::Forbidden), "{failure}");
+}
+
+#[tokio::test]
+async fn nobody_listens() {
+    let store = S3::new(config("http://127.0.0.1:9", "x"), pace::clock::system()).unwrap();
+    let failure = store.read(&Key::from("k"), &ReadRequest::default()).await.unwrap_err();
+    assert_eq!(failure.kind, Kind::Connect);
+    assert!(failure.to_string().contains("check the endpoint's address"), "{failure}");
+}

