@@ -59,28 +59,36 @@ async fn attempt(engine: &Arc<Engine>, id: TaskId, stop: CancellationToken) -> R
     engine.set_bandwidth(&task, now);
     tracing::info!(task = id, name = %task.name, "task {id} runs");
 
-    let work = work(engine, &task, &secrets, fence, progress, stop.clone());
-    let ended = {
-        let mut work = std::pin::pin!(work);
-        let mut changes = engine.store.changes();
-        let mut renew = tokio::time::interval(RENEW);
-        loop {
-            tokio::select! {
-                ended = &mut work => break ended,
-                _ = changes.changed() => {
-                    if wants_rest(engine, id).await { stop.cancel(); }
-                }
-                _ = renew.tick() => {
-                    let until = engine.clock.now_ms() + LEASE_MS;
-                    let mut unit = engine.store.write().await?;
-                    let held = unit.renew_task(id, fence, until).await?;
-                    unit.save().await?;
-                    if !held { stop.cancel(); }
-                }
-            }
-        }
-    };
+    // In a task of its own: it must go on while the work below waits, and the work while it waits.
+    let keeper = tokio::spawn(keep(engine.clone(), id, fence, stop.clone()));
+    let ended = work(engine, &task, &secrets, fence, progress, stop.clone()).await;
+    keeper.abort();
     settle(engine, &task, fence, ended, &stop).await
+}
+
+/// Renews the lease, and stops the work when it is lost or when the user asks for rest.
+async fn keep(engine: Arc<Engine>, id: TaskId, fence: i64, stop: CancellationToken) {
+    let mut changes = engine.store.changes();
+    let mut renew = tokio::time::interval(RENEW);
+    loop {
+        let rests = tokio::select! {
+            _ = changes.changed() => wants_rest(&engine, id).await,
+            _ = renew.tick() => !renewed(&engine, id, fence).await.unwrap_or_else(|failure| {
+                tracing::warn!(task = id, "the lease of task {id} could not be renewed: {failure}");
+                true
+            }),
+        };
+        if rests {
+            stop.cancel();
+        }
+    }
+}
+
+async fn renewed(engine: &Engine, id: TaskId, fence: i64) -> Result<bool> {
+    let mut unit = engine.store.write().await?;
+    let held = unit.renew_task(id, fence, engine.clock.now_ms() + LEASE_MS).await?;
+    unit.save().await?;
+    Ok(held)
 }
 
 async fn wants_rest(engine: &Engine, id: TaskId) -> bool {

@@ -7,7 +7,7 @@ use storage::checksum::hex;
 use storage::{Body, Etag, ListRequest, Meta, ReadRequest, SharedStore};
 
 /// Runs everything against one store; `name` is for messages.
-pub async fn all(store: SharedStore, name: &str) {
+pub(crate) async fn all(store: SharedStore, name: &str) {
     whole_objects(&store, name).await;
     empty_and_missing(&store, name).await;
     metadata(&store, name).await;

@@ -15,14 +15,14 @@ use storage::s3::sign::Credentials;
 use storage::s3::{Addressing, S3, S3Config};
 
 /// Opens a bucket of an S3 endpoint with the test keys, after making it.
-pub async fn s3(endpoint: &str, bucket: &str) -> SharedStore {
+async fn s3(endpoint: &str, bucket: &str) -> SharedStore {
     let config = config(endpoint, bucket);
     let clock = pace::clock::system();
     S3::new(config.clone(), clock.clone()).unwrap().create_bucket().await.unwrap();
     Arc::new(S3::open(config, clock).await.unwrap().0)
 }
 
-pub fn config(endpoint: &str, bucket: &str) -> S3Config {
+fn config(endpoint: &str, bucket: &str) -> S3Config {
     let (ak, sk) = testkit::servers::KEYS;
     S3Config {
         client: Client::new(endpoint, None).unwrap(),

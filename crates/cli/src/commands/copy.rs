@@ -204,8 +204,9 @@ async fn follow(
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
         .map_err(|e| Failure::new(Kind::Internal, "signal", e.to_string()))?;
     loop {
-        let running = run_to_end(engine, TASK, stop.clone());
-        let mut running = std::pin::pin!(running);
+        // In a task of its own, so that it goes on while an answer below waits.
+        let (engine_too, stop_too) = (engine.clone(), stop.clone());
+        let mut running = tokio::spawn(async move { run_to_end(&engine_too, TASK, stop_too).await });
         let ended = loop {
             tokio::select! {
                 ended = &mut running => break ended,
@@ -228,6 +229,7 @@ async fn follow(
                 }
             }
         };
+        let ended = ended.map_err(|e| Failure::new(Kind::Internal, "copy", e.to_string()))?;
         live = ended?.or(live);
         // A task-level error that passes is tried again, with the patience of the service.
         let task = store.read().await?.task(TASK).await?;

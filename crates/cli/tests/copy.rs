@@ -1,0 +1,174 @@
+//! `whimbrel copy` and `whimbrel verify`.
+
+use std::collections::BTreeMap;
+
+use testkit::content::Content;
+use testkit::faults::{Fault, Faults};
+use testkit::{Options, S3Server};
+
+use crate::support::{copy, json, whimbrel};
+
+const MIB: u64 = 1 << 20;
+
+/// Keys and contents of a bucket.
+fn contents(server: &S3Server, bucket: &str) -> BTreeMap<String, Vec<u8>> {
+    let objects = server.bucket(bucket).objects();
+    objects.into_iter().map(|(k, o)| (k, o.content.bytes(0..o.content.len()))).collect()
+}
+
+#[test]
+fn a_directory_to_a_directory_and_again() {
+    let (dir, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+    std::fs::create_dir_all(from.join("sub/deep")).unwrap();
+    std::fs::write(from.join("sub/deep/file"), "deep").unwrap();
+    std::fs::write(from.join("top"), vec![1; 40 << 20]).unwrap();
+    let run = || {
+        let mut command = whimbrel();
+        command.arg("copy").arg(&from).arg(&to).arg("--json").arg("--state-dir").arg(state.path());
+        command.output().unwrap()
+    };
+    let first = run();
+    assert_eq!(first.status.code(), Some(0), "{}", String::from_utf8_lossy(&first.stderr));
+    let summary = json(&first);
+    assert_eq!((summary["state"].as_str(), summary["objects"]["copied"].as_u64()), (Some("succeeded"), Some(2)));
+    assert_eq!(summary["proof"]["digest"], 2);
+    assert_eq!(std::fs::read(to.join("sub/deep/file")).unwrap(), b"deep");
+    let again = json(&run());
+    assert_eq!((again["objects"]["copied"].as_u64(), again["objects"]["skipped"].as_u64()), (Some(0), Some(2)));
+    let verified = whimbrel().arg("verify").arg(&from).arg(&to).output().unwrap();
+    assert_eq!(verified.status.code(), Some(0));
+    std::fs::write(to.join("sub/deep/file"), "DEEP").unwrap();
+    let differs = whimbrel().arg("verify").arg(&from).arg(&to).output().unwrap();
+    assert_eq!(differs.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&differs.stdout).contains("differs sub/deep/file"));
+}
+
+/// Everything odd at once: layouts, sizes, keys, metadata, tags; twice, with and without faults.
+#[test]
+fn odd_objects_arrive_exactly_even_in_a_storm_of_faults() {
+    let kinds = [Fault::SlowDown, Fault::InternalError, Fault::Reset, Fault::LoseAnswer, Fault::Truncate];
+    for share in [0, 60] {
+        let server = S3Server::start(Options { faults: Faults::new(0, &kinds, 9), ..Options::default() });
+        let source = server.bucket("from");
+        server.bucket("to");
+        let utf8 = "grüße 日本".as_bytes();
+        let headers: [(&str, &[u8]); 4] = [
+            ("content-type", b"text/odd"),
+            ("cache-control", b"no-cache"),
+            ("x-amz-meta-greeting", utf8),
+            ("x-amz-tagging", b"team=a%20b&x=1"),
+        ];
+        for (i, key) in hostile().into_iter().enumerate() {
+            source.put_with(&key, Content::Given(format!("body {i}").into()), None, &headers);
+        }
+        source.put_with("sizes/empty", Content::Given("".into()), None, &[]);
+        source.put_with("sizes/folder/", Content::Given("".into()), None, &[]);
+        for (name, size, part) in [
+            ("whole-17m", 17 * MIB, None),
+            ("whole-40m", 40 * MIB, None),
+            ("parts-5m", 23 * MIB + 7, Some(5 * MIB)),
+            ("parts-8m", 40 * MIB, Some(8 * MIB)),
+            ("one-part", 6 * MIB, Some(8 * MIB)),
+            ("odd-parts", 30 * MIB + 1, Some(7 * MIB + 3)),
+        ] {
+            source.put_with(&format!("sizes/{name}"), Content::Pattern(size), part, &headers);
+        }
+        for i in 0..300 {
+            source.put(&format!("many/{i:04}"), format!("{i}"));
+        }
+        server.faults().set_per_mille(share);
+        let state = tempfile::tempdir().unwrap();
+        let at = server.endpoint();
+        let mut command = copy((&at, "from"), (&at, "to"), state.path());
+        // Another identity at the target, so that bytes really travel.
+        let output = command.env("WHIMBREL_TARGET_ACCESS_KEY", "OTHER").output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        let summary = json(&output);
+        server.faults().set_per_mille(0);
+        assert!(contents(&server, "from") == contents(&server, "to"), "contents differ at {share} per mille");
+        assert_eq!(server.open_uploads(), 0, "nothing half done is left");
+        let (from, to) = (server.bucket("from").objects(), server.bucket("to").objects());
+        for ((key, a), (_, b)) in from.iter().zip(&to) {
+            let own = |o: &testkit::keys::Object| o.headers.iter().cloned().collect::<BTreeMap<_, _>>();
+            let (mut x, mut y) = (own(a), own(b));
+            let tags = |m: &mut BTreeMap<String, Vec<u8>>| m.remove("x-amz-tagging").map(|t| t.len());
+            assert_eq!((tags(&mut x), &x), (tags(&mut y), &y), "{key}");
+        }
+        let n = from.len() as u64;
+        assert_eq!(summary["objects"]["copied"], n);
+        assert_eq!(summary["proof"]["size"], 0, "everything was proved: {summary}");
+        let layouts = to.iter().filter(|(k, _)| k.contains("parts-")).count();
+        assert_eq!(layouts, 3);
+    }
+}
+
+fn hostile() -> Vec<String> {
+    let mut keys: Vec<String> = [
+        "k/a b", "k/a+b", "k/lit%2Fslash", "k//double", "/lead", "k/trail/", "k/😀", "k/caf\u{e9}", "k/cafe\u{301}",
+        "k/per%41cent", "k/x/../z", "k/Case", "k/case", "k/ends with space ", "k/quo'te\"<&>", "k/tab\there", "k/\u{1}",
+        "k/back\\slash", "k/?q=1&r#f",
+    ]
+    .map(String::from)
+    .into();
+    keys.push("l".repeat(1024));
+    keys
+}
+
+#[test]
+fn a_filter_a_prefix_and_a_dry_run() {
+    let server = S3Server::start(Options::default());
+    let source = server.bucket("from");
+    for key in ["logs/a.gz", "logs/b.txt", "logs/tmp/c.gz", "other/d.gz"] {
+        source.put(key, key.to_owned());
+    }
+    server.bucket("to");
+    let state = tempfile::tempdir().unwrap();
+    let at = server.endpoint();
+    let dry = copy((&at, "from/logs"), (&at, "to/backup"), state.path()).arg("--dry-run").output().unwrap();
+    assert_eq!(dry.status.code(), Some(0));
+    assert!(server.bucket("to").is_empty(), "a dry run writes nothing");
+    let mut command = copy((&at, "from/logs"), (&at, "to/backup"), state.path());
+    let output = command.args(["--include", "*.gz", "--exclude", "tmp/**"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let keys: Vec<String> = contents(&server, "to").into_keys().collect();
+    assert_eq!(keys, ["backup/a.gz"]);
+}
+
+#[test]
+fn a_folder_ordered_source_loses_nothing() {
+    let server = S3Server::start(Options { order: model::key::Order::Segments, ..Options::default() });
+    let source = server.bucket("from");
+    for i in 0..2500 {
+        source.put(&format!("d{}/f{i}", i % 9), "x");
+        source.put(&format!("d{}!/f{i}", i % 9), "y");
+    }
+    server.bucket("to");
+    let state = tempfile::tempdir().unwrap();
+    let at = server.endpoint();
+    let output = copy((&at, "from"), (&at, "to"), state.path()).output().unwrap();
+    // The server does not say that it walks folders: the engine notices, begins again, and says so.
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(contents(&server, "from") == contents(&server, "to"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("listing serially"));
+}
+
+#[test]
+fn one_bad_object_fails_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = S3Server::start(Options::default());
+    let source = server.bucket("from");
+    source.put("good", "g");
+    source.put("bad//key", "b");
+    let state = tempfile::tempdir().unwrap();
+    let mut command = whimbrel();
+    command.args(["copy", "s3://from"]).arg(dir.path().join("to")).args(["--json", "--source-endpoint", &server.endpoint()]);
+    let report = dir.path().join("report");
+    let output = command.arg("--state-dir").arg(state.path()).arg("--report").arg(&report).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let summary = json(&output);
+    assert_eq!((summary["objects"]["copied"].as_u64(), summary["objects"]["failed"].as_u64()), (Some(1), Some(1)));
+    assert_eq!(std::fs::read(dir.path().join("to/good")).unwrap(), b"g");
+    let lines = std::fs::read_to_string(report.join("outcomes.tsv")).unwrap();
+    assert!(lines.contains("F\tbad//key\t1\t") && lines.contains("C\tgood\t1\t"), "{lines}");
+}

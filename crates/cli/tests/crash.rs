@@ -1,0 +1,13 @@
+//! SIGKILL and Ctrl-C, short forms of the long proofs in `soak`.
+
+use crate::soak;
+
+#[test]
+fn killed_a_few_times_it_ends_as_if_undisturbed() {
+    soak::kill_storm(6, 3_000, 2, 1);
+}
+
+#[test]
+fn stopped_a_few_times_it_repeats_nothing() {
+    soak::stop_storm(6, 4_000, 2, 7);
+}

@@ -1,0 +1,396 @@
+"""Drives a running service as its users do: the official SDK for v2, boto3 for the buckets, signed raw HTTP for v1.
+
+Run by tests/sdk.rs with the name of a scenario; everything else comes from the environment.
+"""
+import hashlib
+import hmac
+import json
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import boto3
+from botocore.config import Config
+
+E = os.environ
+STORE_AK, STORE_SK = "WHIMBRELTEST", "whimbrel-test-secret"
+
+
+def s3(endpoint):
+    return boto3.client(
+        "s3", endpoint_url=endpoint, aws_access_key_id=STORE_AK, aws_secret_access_key=STORE_SK,
+        region_name="us-east-1", config=Config(s3={"addressing_style": "path"}, max_pool_connections=32))
+
+
+def client():
+    from huaweicloudsdkcore.auth.credentials import BasicCredentials
+    import huaweicloudsdkoms.v2 as sdk
+    made = (sdk.OmsClient.new_builder()
+            .with_credentials(BasicCredentials(E["AK"], E["SK"], E["PROJECT"]))
+            .with_endpoint(E["ENDPOINT"]).build())
+    return sdk, made
+
+
+def code_of(call):
+    from huaweicloudsdkcore.exceptions.exceptions import ServiceResponseException
+    try:
+        call()
+    except ServiceResponseException as e:
+        assert e.request_id, "every error carries X-Request-Id"
+        return e.status_code, e.error_code
+    raise AssertionError("the call succeeded")
+
+
+def bucket(store, name):
+    try:
+        store.create_bucket(Bucket=name)
+    except store.exceptions.BucketAlreadyOwnedByYou:
+        pass
+    return name
+
+
+def request(sdk, src, dst, **fields):
+    """A whole bucket from one region to another; regions are names of the catalogue or endpoints."""
+    keys = fields.pop("object_key", [""])
+    return sdk.CreateTaskRequest(body=sdk.CreateTaskReq(
+        task_type=fields.pop("task_type", "prefix"),
+        src_node=sdk.SrcNodeReq(cloud_type="AWS", region=src[0], bucket=src[1], ak=STORE_AK, sk=STORE_SK,
+                                object_key=keys),
+        dst_node=sdk.DstNodeReq(region=dst[0], bucket=dst[1], ak=STORE_AK, sk=STORE_SK,
+                                save_prefix=fields.pop("save_prefix", None)),
+        **fields))
+
+
+def start(sdk, task_id, **fields):
+    body = sdk.StartTaskReq(src_ak=STORE_AK, src_sk=STORE_SK, dst_ak=STORE_AK, dst_sk=STORE_SK, **fields)
+    return sdk.StartTaskRequest(task_id=task_id, body=body)
+
+
+def wait(sdk, oms, task_id, wanted, seconds=240):
+    deadline = time.time() + seconds
+    while time.time() < deadline:
+        task = oms.show_task(sdk.ShowTaskRequest(task_id=task_id))
+        if task.status in wanted:
+            return task
+        assert task.status in (1, 2, 6, 7), (task.status, task.error_reason)
+        time.sleep(0.05)
+    raise AssertionError("task %s did not reach %s" % (task_id, wanted))
+
+
+def listing(store, name):
+    found = {}
+    for page in store.get_paginator("list_objects_v2").paginate(Bucket=name):
+        for entry in page.get("Contents", []):
+            found[entry["Key"]] = (entry["Size"], entry["ETag"])
+    return found
+
+
+def v2():
+    sdk, oms = client()
+    a, b = s3(E["WEED_A"]), s3(E["WEED_B"])
+    src, dst = bucket(a, "v2-from"), bucket(b, "v2-to")
+    for i in range(400):
+        a.put_object(Bucket=src, Key="k%04d" % i, Body=b"x" * i)
+    a.put_object(Bucket=src, Key="big", Body=os.urandom(24 << 20))
+
+    versions = oms.list_api_versions(sdk.ListApiVersionsRequest())
+    assert {v.id for v in versions.versions} == {"v1", "v2"}
+    assert oms.show_cloud_type(sdk.ShowCloudTypeRequest(type="src")).body[0] == "AWS"
+    regions = oms.show_region_info(sdk.ShowRegionInfoRequest()).body
+    assert {"weed-a", "weed-b"} <= {r.value for g in regions for r in g.region_list}
+
+    # By catalogue name, slowly, so that it can be stopped in the middle.
+    slow = [sdk.BandwidthPolicyDto(start="00:00", end="23:59", max_bandwidth=1 << 20)]
+    made = oms.create_task(request(sdk, ("weed-a", src), ("weed-b", dst), bandwidth_policy=slow,
+                                   migrate_since=123456789, description="\u4e2d\u6587"))
+    assert isinstance(made.id, int) and made.id < 2**53 and made.task_name.startswith("v2-from-v2-to-")
+    wait(sdk, oms, made.id, {2})
+    shown = oms.show_task(sdk.ShowTaskRequest(task_id=made.id))
+    assert shown.migrate_since == 123456789000 and shown.description == "\u4e2d\u6587"
+    assert shown.group_type == "NORMAL_TASK" and shown.obs_system == "BUCKET" and shown.task_priority == "MEDIUM"
+    assert code_of(lambda: oms.delete_task(sdk.DeleteTaskRequest(task_id=made.id))) == (400, "OMS.0063")
+    assert code_of(lambda: oms.start_task(start(sdk, made.id))) == (400, "OMS.0065")
+    oms.stop_task(sdk.StopTaskRequest(task_id=made.id))
+    after = oms.show_task(sdk.ShowTaskRequest(task_id=made.id))
+    assert after.status in (3, 7), after.status
+    paused = wait(sdk, oms, made.id, {3})
+    assert paused.successful_num < 401
+    assert code_of(lambda: oms.stop_task(sdk.StopTaskRequest(task_id=made.id))) == (400, "OMS.0066")
+    missing = sdk.StartTaskReq(src_ak=STORE_AK, src_sk=STORE_SK)
+    status, code = code_of(lambda: oms.start_task(sdk.StartTaskRequest(task_id=made.id, body=missing)))
+    assert (status, code) == (400, "OMS.1004"), code
+    oms.update_bandwidth_policy(sdk.UpdateBandwidthPolicyRequest(
+        task_id=made.id, body=sdk.UpdateBandwidthPolicyReq(bandwidth_policy=[])))
+    oms.batch_update_tasks(sdk.BatchUpdateTasksRequest(body=sdk.BatchUpdateTasksReq(
+        ids=[made.id], bandwidth_policy=[], task_priority="HIGH")))
+    oms.start_task(start(sdk, made.id))
+    done = wait(sdk, oms, made.id, {5})
+    assert (done.total_num, done.successful_num, done.failed_num) == (401, 401, 0), done
+    assert done.progress == 1.0 and done.is_query_over and done.error_reason is None
+    assert done.failed_object_record.result is None and done.task_priority == "HIGH"
+    assert code_of(lambda: oms.start_task(start(sdk, made.id))) == (400, "OMS.0070")
+    assert code_of(lambda: oms.stop_task(sdk.StopTaskRequest(task_id=made.id))) == (400, "OMS.0066")
+    copied = listing(b, dst)
+    records = [k for k in copied if k.startswith("oms/")]
+    assert {k: v for k, v in copied.items() if not k.startswith("oms/")} == listing(a, src)
+    assert any("/success_object_lists/" in k for k in records), records
+
+    # Again with a prefix: two tasks, newest first, by pages and by state.
+    second = oms.create_task(request(sdk, ("weed-a", src), ("weed-b", dst), object_key=["k000"], save_prefix="p/"))
+    wait(sdk, oms, second.id, {5})
+    assert len([k for k in listing(b, dst) if k.startswith("p/k000")]) == 10
+    page = oms.list_tasks(sdk.ListTasksRequest(limit=1, offset=1))
+    assert page.count == 2 and [t.id for t in page.tasks] == [made.id]
+    assert oms.list_tasks(sdk.ListTasksRequest(status=3)).count == 0
+    assert oms.list_tasks(sdk.ListTasksRequest(task_name=made.task_name)).count == 1
+    assert oms.list_tasks(sdk.ListTasksRequest(offset=50)).tasks == []
+    raw = json.dumps(oms.show_task(sdk.ShowTaskRequest(task_id=second.id)).to_json_object())
+    assert STORE_SK not in raw and '""' not in raw.replace('"group_id": ""', "").replace(
+        '"description": ""', "").replace('"app_id": ""', "").replace('"save_prefix": ""', "")
+    for task in (made.id, second.id):
+        oms.delete_task(sdk.DeleteTaskRequest(task_id=task))
+        assert code_of(lambda: oms.show_task(sdk.ShowTaskRequest(task_id=task))) == (400, "OMS.1009")
+
+
+def bad_input():
+    sdk, oms = client()
+    a, b = s3(E["WEED_A"]), s3(E["WEED_B"])
+    src, dst = bucket(a, "bad-from"), bucket(b, "bad-to")
+    a.put_object(Bucket=src, Key="k", Body=b"x")
+
+    def refused(src_node=None, dst_node=None, **fields):
+        body = request(sdk, ("weed-a", src), ("weed-b", dst), **fields)
+        for node, changes in ((body.body.src_node, src_node), (body.body.dst_node, dst_node)):
+            for name, value in (changes or {}).items():
+                setattr(node, name, value)
+        return code_of(lambda: oms.create_task(body))[1]
+
+    def windows(*list_of):
+        return [sdk.BandwidthPolicyDto(start=s, end=e, max_bandwidth=m) for s, e, m in list_of]
+
+    mib = 1 << 20
+    assert refused(task_type="nonsense") == "OMS.0064"
+    assert refused(src_node={"region": "nowhere"}) == "OMS.0079"
+    assert refused(dst_node={"region": "nowhere"}) == "OMS.0080"
+    assert refused(src_node={"region": "http://10.9.9.9:1"}) == "OMS.0079"
+    assert refused(src_node={"bucket": "no-such-bucket-here"}) == "OMS.1014"
+    assert refused(src_node={"sk": "wrong"}) == "OMS.0057"
+    assert refused(dst_node={"bucket": "no-such-bucket-here"}) == "OMS.1020"
+    assert refused(dst_node={"sk": "wrong"}) == "OMS.0058"
+    assert refused(dst_node={"ak": None}) == "OMS.1004"
+    assert refused(src_node={"region": "http://127.0.0.1:9"}) == "OMS.1014"
+    assert refused(object_key=[]) == "OMS.0057"
+    assert refused(object_key=["x" * 1025]) == "OMS.1003"
+    assert refused(object_key=["none"], task_type="object") == "OMS.0089"
+    assert refused(description="a<b") == "OMS.0078"
+    assert refused(description="x" * 256) == "OMS.1003"
+    assert refused(migrate_since=-1) == "OMS.0064"
+    assert refused(bandwidth_policy=windows(("15:00", "16:01", mib), ("16:00", "17:00", mib))) == "OMS.0085"
+    assert refused(bandwidth_policy=windows(*[("00:00", "00:01", mib)] * 6)) == "OMS.0083"
+    assert refused(bandwidth_policy=windows(("00:00", "00:01", mib - 1))) == "OMS.0084"
+    assert refused(bandwidth_policy=windows(("16:00", "15:00", mib))) == "OMS.0087"
+    ok = oms.create_task(request(sdk, ("weed-a", src), ("weed-b", dst), bandwidth_policy=windows(
+        ("15:00", "16:00", mib), ("16:00", "17:00", mib))))
+    wait(sdk, oms, ok.id, {5})
+    assert code_of(lambda: oms.list_tasks(sdk.ListTasksRequest(limit=101))) == (400, "OMS.0051")
+    assert code_of(lambda: oms.list_tasks(sdk.ListTasksRequest(status=9))) == (400, "OMS.0052")
+    assert code_of(lambda: oms.show_task(sdk.ShowTaskRequest(task_id="abc"))) == (400, "OMS.0054")
+    assert code_of(lambda: oms.show_task(sdk.ShowTaskRequest(task_id=1))) == (400, "OMS.1009")
+    status, body, _ = raw("POST", "/v2/%s/tasks" % E["PROJECT"], b"{not json")
+    assert status == 400 and body["error_code"] == "OMS.0067", body
+    status, body, _ = raw("POST", "/v2/%s/tasks" % E["PROJECT"], b'{"src_node": 5}')
+    assert body["error_code"] == "OMS.1002" and "src_node" in body["error_msg"], body
+    status, body, _ = raw("GET", "/v2/%s/nonsense" % E["PROJECT"])
+    assert (status, body["error_code"]) == (404, "APIGW.0101")
+    status, body, _ = raw("PATCH", "/v2/%s/tasks" % E["PROJECT"])
+    assert (status, body["error_code"]) == (405, "OMS.1008")
+    status, body, _ = raw("GET", "/v2/%7Bproject_id%7D/tasks")
+    assert status == 400 and "project_id is missing" in body["error_msg"], body
+
+
+def raw(method, path, body=b"", headers=None, sign=True):
+    """A request signed by hand, as scripts of v1 are."""
+    headers = dict(headers or {})
+    if sign:
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        headers["X-Sdk-Date"] = stamp
+        target, _, query = path.partition("?")
+        decoded = urllib.request.unquote(target)
+        canonical_path = urllib.request.quote(decoded, safe="/-_.~") + "/"
+        pairs = sorted(p if "=" in p else p + "=" for p in query.split("&") if p)
+        canonical = "\n".join([method, canonical_path, "&".join(pairs), "x-sdk-date:" + stamp, "", "x-sdk-date",
+                               hashlib.sha256(body).hexdigest()])
+        text = "\n".join(["SDK-HMAC-SHA256", stamp, hashlib.sha256(canonical.encode()).hexdigest()])
+        signature = hmac.new(E["SK"].encode(), text.encode(), hashlib.sha256).hexdigest()
+        headers["Authorization"] = "SDK-HMAC-SHA256 Access=%s, SignedHeaders=x-sdk-date, Signature=%s" % (
+            E["AK"], signature)
+    call = urllib.request.Request(E["ENDPOINT"] + path, data=body or None, method=method, headers=headers)
+    try:
+        with urllib.request.urlopen(call) as answer:
+            text = answer.read()
+            return answer.status, json.loads(text) if text else None, answer.headers
+    except urllib.error.HTTPError as e:
+        text = e.read()
+        assert e.headers.get("X-Request-Id")
+        return e.code, json.loads(text), e.headers
+
+
+def v1():
+    a, b = s3(E["WEED_A"]), s3(E["WEED_B"])
+    src, dst = bucket(a, "v1-from"), bucket(b, "v1-to")
+    for i in range(50):
+        a.put_object(Bucket=src, Key="k%02d" % i, Body=b"x" * 300000)
+    base = "/v1/%s/objectstorage/task" % E["PROJECT"]
+    body = {
+        "src_node": {"region": "weed-a", "ak": STORE_AK, "sk": STORE_SK, "bucket": src, "cloud_type": "AWS",
+                     "object_key": {"path": "", "keys": []}},
+        "dst_node": {"region": "weed-b", "ak": STORE_AK, "sk": STORE_SK, "bucket": dst, "object_key": "/"},
+        "enableKMS": False, "thread_num": 20,
+        "bandwidth_policy": [{"start": "00:00", "end": "23:59", "max_bandwidth": 5 << 20}]}
+    status, made, _ = raw("POST", base, json.dumps(body).encode())
+    assert status == 200, made
+    task = "%s/%d" % (base, made["id"])
+    while raw("GET", task)[1]["status"] == 1:
+        time.sleep(0.02)
+    assert raw("PUT", task, b'{"operation": "nonsense"}')[1]["error_code"] == "S3M.0064"
+    status, answer, _ = raw("PUT", task, b'{"operation": "stop"}')
+    assert (status, answer) == (200, None), answer
+    while raw("GET", task)[1]["status"] == 2:
+        time.sleep(0.02)
+    shown = raw("GET", task)[1]
+    assert shown["status"] == 3 and shown["thread_num"] == 20 and shown["src_node"]["object_key"] == ["/"], shown
+    assert shown["error_reason"] == "" and isinstance(shown["failed_object_record"], str)
+    assert raw("PUT", task, b'{"operation": "stop"}')[1]["error_code"] == "S3M.0066"
+    change = {"operation": "change_bandwidthpolicy",
+              "bandwidth_policy": [{"start": "00:00", "end": "23:59", "max_bandwidth": 50000000}]}
+    assert raw("PUT", task, json.dumps(change).encode())[0] == 200
+    go = {"operation": "start", "source_ak": STORE_AK, "source_sk": STORE_SK, "target_ak": STORE_AK,
+          "target_sk": STORE_SK, "migration_failed_object": False}
+    assert raw("PUT", task, json.dumps(go).encode())[0] == 200
+    while raw("GET", task)[1]["status"] in (1, 2):
+        time.sleep(0.05)
+    ended = raw("GET", task)[1]
+    assert (ended["status"], ended["success_num"], ended["fail_num"]) == (5, 50, 0), ended
+    assert raw("PUT", task, json.dumps(go).encode())[1]["error_code"] == "S3M.0070"
+    listed = raw("GET", base + "?start=0&limit=10")[1]
+    assert [t["id"] for t in listed] == [made["id"]]
+    assert raw("GET", base + "?totalcount=true&state=5")[1] == {"taskcount": 1}
+    assert raw("GET", base + "?start=0&limit=101")[1]["error_code"] == "S3M.0051"
+    assert raw("GET", "/v1/%s/objectstorage/version" % E["PROJECT"])[1]["versions"][0]["id"] == "v1.0"
+    assert {k: v for k, v in listing(b, dst).items() if not k.startswith("oms/")} == listing(a, src)
+    assert raw("DELETE", task)[0] == 200
+    assert raw("GET", task)[1]["error_code"] == "S3M.0054"
+
+
+def identity():
+    status, body, _ = raw("GET", "/v2/%s/tasks" % E["PROJECT"], sign=False)
+    assert (status, body["error_code"]) == (401, "APIGW.0301") and "x-auth-token not found" in body["error_msg"]
+    status, found, _ = raw("GET", "/v3/projects?name=lab")
+    assert status == 200 and [p["id"] for p in found["projects"]] == [E["PROJECT"]]
+    assert raw("GET", "/v3/projects?name=other")[1]["projects"] == []
+    assert len(raw("GET", "/v3/auth/domains")[1]["domains"]) == 1
+    ask = {"auth": {"identity": {"methods": ["hw_ak_sk"], "hw_ak_sk": {
+        "access": {"key": E["AK"]}, "secret": {"key": E["SK"]}}}, "scope": {"project": {"name": "lab"}}}}
+    status, token, headers = raw("POST", "/v3/auth/tokens", json.dumps(ask).encode(), sign=False)
+    assert status == 201 and token["token"]["project"]["id"] == E["PROJECT"] and len(token["token"]["expires_at"]) == 27
+    mine = {"X-Auth-Token": headers["X-Subject-Token"], "Authorization": ""}
+    assert raw("GET", "/v2/%s/tasks" % E["PROJECT"], headers=mine, sign=False)[0] == 200
+    assert raw("GET", "/v2/%s/tasks" % ("0" * 32), headers=mine, sign=False)[0] == 403
+    ask["auth"]["identity"]["hw_ak_sk"]["secret"]["key"] = "wrong"
+    for _ in range(6):
+        status, refused, _ = raw("POST", "/v3/auth/tokens", json.dumps(ask).encode(), sign=False)
+        assert status == 401 and refused["error"]["code"] == 401
+    status, refused, _ = raw("POST", "/v3/auth/tokens", json.dumps(ask).encode(), sign=False)
+    assert "locked" in refused["error"]["message"], refused
+    # A client that knows only its region finds its project by itself.
+    from huaweicloudsdkcore.auth.credentials import BasicCredentials
+    from huaweicloudsdkcore.region.region import Region
+    import huaweicloudsdkoms.v2 as sdk
+    credentials = BasicCredentials(E["AK"], E["SK"]).with_iam_endpoint(E["ENDPOINT"])
+    oms = (sdk.OmsClient.new_builder().with_credentials(credentials)
+           .with_region(Region("lab", E["ENDPOINT"])).build())
+    assert oms.list_tasks(sdk.ListTasksRequest()).count == 0
+
+
+def same_objects(a, src, b, dst, keys):
+    from concurrent.futures import ThreadPoolExecutor
+
+    def compare(key):
+        x, y = a.get_object(Bucket=src, Key=key), b.get_object(Bucket=dst, Key=key)
+        assert x["Body"].read() == y["Body"].read(), key
+        assert x["ContentType"] == y["ContentType"], key
+        assert x["Metadata"] == y["Metadata"], (key, x["Metadata"], y["Metadata"])
+        for name in ("CacheControl", "ContentLanguage", "ContentEncoding", "ContentDisposition"):
+            assert x.get(name) == y.get(name), (key, name)
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(compare, keys))
+
+
+def many():
+    """5,000 objects of 0 B to 200 MiB between two SeaweedFS, with headers and user metadata."""
+    from concurrent.futures import ThreadPoolExecutor
+    sdk, oms = client()
+    a, b = s3(E["WEED_A"]), s3(E["WEED_B"])
+    src, dst = bucket(a, "many-from"), bucket(b, "many-to")
+    keys = ["d%02d/f %04d+%%41 \u65e5\u672c.bin" % (i % 37, i) for i in range(4980)]
+
+    def put(key):
+        i = int(hashlib.md5(key.encode()).hexdigest()[:6], 16)
+        a.put_object(Bucket=src, Key=key, Body=key.encode() * (i % 50), ContentType="text/x-%d" % (i % 5),
+                     CacheControl="no-cache", Metadata={"owner": "team-%d" % (i % 7), "k": "v w"})
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(put, keys))
+    for name in ("emoji/\U0001f600", "nfc/caf\u00e9", "nfc/cafe\u0301", "case/A", "case/a", "sp ace /x ", "q?a=1&b#c"):
+        a.put_object(Bucket=src, Key=name, Body=name.encode(), Metadata={"n": "1"})
+        keys.append(name)
+    a.put_object(Bucket=src, Key="empty", Body=b"")
+    keys.append("empty")
+    block = os.urandom(1 << 20)
+    for size in (1, 5, 17, 33, 64):
+        a.put_object(Bucket=src, Key="size/%d" % size, Body=block * size)
+        keys.append("size/%d" % size)
+    upload = a.create_multipart_upload(Bucket=src, Key="size/200", ContentType="big/part", Metadata={"p": "q"})
+    parts = []
+    for n in range(1, 26):
+        part = a.upload_part(Bucket=src, Key="size/200", UploadId=upload["UploadId"], PartNumber=n, Body=block * 8)
+        parts.append({"PartNumber": n, "ETag": part["ETag"]})
+    a.complete_multipart_upload(Bucket=src, Key="size/200", UploadId=upload["UploadId"], MultipartUpload={"Parts": parts})
+    keys.append("size/200")
+    began = time.time()
+    made = oms.create_task(request(sdk, (E["WEED_A"], src), (E["WEED_B"], dst), enable_metadata_migration=True))
+    done = wait(sdk, oms, made.id, {4, 5})
+    assert done.status == 5, done
+    assert done.successful_num == len(keys) == done.total_num, (done.successful_num, len(keys))
+    same_objects(a, src, b, dst, keys)
+    etag = lambda store, name: store.head_object(Bucket=name, Key="size/200")["ETag"]
+    assert etag(a, src) == etag(b, dst), "the source's part layout is kept"
+    print("many: %d objects in %.1f s, all equal" % (len(keys), time.time() - began))
+
+
+def hostile():
+    """Keys that only a faithful server can hold, on moto."""
+    sdk, oms = client()
+    moto = s3(E["MOTO"])
+    src, dst = bucket(moto, "hostile-from"), bucket(moto, "hostile-to")
+    keys = ["a b", "a+b", "lit%2Fslash", "x//y", "/lead", "trail/", "\U0001f600/\U0001f601", "caf\u00e9", "cafe\u0301",
+            "k" * 1024, "Case", "case", "per%41cent", "a/../b", "./c", "sp ", " lead", "<&>\"'", "tab\there", "\\back",
+            "?q=1#f", "a;b,c=d", "%", "%zz", "+", "~tilde*star"]
+    for key in keys:
+        moto.put_object(Bucket=src, Key=key, Body=b"" if key.endswith("/") else key.encode(),
+                        ContentType="text/odd", Metadata={"x": "y z"}, Tagging="team=a%20b")
+    made = oms.create_task(request(sdk, (E["MOTO"], src), (E["MOTO"], dst), enable_metadata_migration=True))
+    done = wait(sdk, oms, made.id, {4, 5})
+    assert done.status == 5, done
+    copied = {k: v for k, v in listing(moto, dst).items() if not k.startswith("oms/")}
+    assert copied == listing(moto, src), set(listing(moto, src)) ^ set(copied)
+    same_objects(moto, src, moto, dst, keys)
+    tags = moto.get_object_tagging(Bucket=dst, Key="a+b")["TagSet"]
+    assert tags == [{"Key": "team", "Value": "a b"}], tags
+    print("hostile: %d keys arrived byte for byte" % len(keys))
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]]()
+    print("ok")

@@ -1,0 +1,67 @@
+//! The official Python SDK, boto3 and hand-signed v1 requests, against the service and real servers.
+
+use std::process::Command;
+
+use crate::support::Service;
+
+fn scenario(name: &str) {
+    let python = std::env::var("PYTHONPATH").expect("run the tests with `cargo x test`");
+    let dir = tempfile::tempdir().unwrap();
+    let [a, b, moto] = ["WHIMBREL_TEST_WEED_A", "WHIMBREL_TEST_WEED_B", "WHIMBREL_TEST_MOTO"].map(testkit::servers::endpoint);
+    let stores = format!("\n[[store]]\nregion = \"weed-a\"\nendpoint = \"{a}\"\n[[store]]\nregion = \"weed-b\"\nendpoint = \"{b}\"\n");
+    let service = Service::start(dir.path(), &stores);
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk.py");
+    let output = Command::new("python3")
+        .args([script, name])
+        .env("PYTHONPATH", python)
+        .env("WEED_A", a)
+        .env("WEED_B", b)
+        .env("MOTO", moto)
+        .env("ENDPOINT", &service.endpoint)
+        .env("AK", &service.ak)
+        .env("SK", &service.sk)
+        .env("PROJECT", &service.project)
+        .env("HOME", dir.path())
+        .output()
+        .unwrap();
+    let log = std::fs::read_to_string(dir.path().join("log")).unwrap_or_default();
+    let tail: Vec<&str> = log.lines().rev().take(30).collect();
+    assert!(
+        output.status.success(),
+        "{}{}\nservice log, newest first:\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+        tail.join("\n")
+    );
+    println!("{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn v2_life_of_a_task() {
+    scenario("v2");
+}
+
+#[test]
+fn v2_bad_input() {
+    scenario("bad_input");
+}
+
+#[test]
+fn v1_life_of_a_task() {
+    scenario("v1");
+}
+
+#[test]
+fn identity() {
+    scenario("identity");
+}
+
+#[test]
+fn many_objects_between_two_seaweedfs() {
+    scenario("many");
+}
+
+#[test]
+fn hostile_keys_on_moto() {
+    scenario("hostile");
+}

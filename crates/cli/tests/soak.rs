@@ -1,0 +1,228 @@
+//! The long proofs: `cargo x soak kill|stop|memory`. Without WHIMBREL_SOAK they do nothing; their short forms
+//! run in `crash`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use testkit::content::Content;
+use testkit::s3::Logged;
+use testkit::{Options, S3Server};
+
+use crate::support::{Service, copy, json};
+
+const MIB: u64 = 1 << 20;
+
+fn soaking() -> bool {
+    std::env::var_os("WHIMBREL_SOAK").is_some()
+}
+
+/// A source with many small and some large objects, and an empty target.
+fn server(small: usize, large: usize) -> S3Server {
+    let options = Options { delay: Duration::from_micros(300), threads: 1, ..Options::default() };
+    let server = S3Server::start(options);
+    let source = server.bucket("from");
+    for i in 0..small {
+        source.put(&format!("small/{:03}/{i:06}", i % 100), format!("content {i}"));
+    }
+    for i in 0..large {
+        source.put_with(&format!("large/{i}"), Content::Pattern(96 * MIB + i as u64), Some(8 * MIB), &[]);
+    }
+    server.bucket("to");
+    server
+}
+
+/// ETags by key: equal maps mean equal contents.
+fn etags(server: &S3Server, bucket: &str) -> BTreeMap<String, String> {
+    server.bucket(bucket).objects().into_iter().map(|(k, o)| (k, o.etag)).collect()
+}
+
+/// The process is killed at random moments and started again until it is done.
+pub(crate) fn kill_storm(kills: u32, small: usize, large: usize, seed: u64) {
+    let server = server(small, large);
+    let state = tempfile::tempdir().unwrap();
+    let at = server.endpoint();
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut killed = 0;
+    let summary = loop {
+        let mut command = copy((&at, "from"), (&at, "to"), state.path());
+        // Another identity, so that bytes travel; few lanes, so that there is time to kill.
+        command.env("WHIMBREL_TARGET_ACCESS_KEY", "OTHER").args(["--concurrency", "16"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        if killed < kills {
+            let deadline = Instant::now() + Duration::from_millis(random.u64(20..900));
+            let mut ended = false;
+            while Instant::now() < deadline {
+                if child.try_wait().unwrap().is_some() {
+                    ended = true;
+                    break;
+                }
+                std::thread::yield_now();
+            }
+            if !ended {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                killed += 1;
+                continue;
+            }
+        }
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        break json(&output);
+    };
+    let total = (small + large) as u64;
+    assert!(killed > 0, "the work was done before the first kill");
+    assert!(etags(&server, "from") == etags(&server, "to"), "contents differ after {killed} kills");
+    assert_eq!(server.open_uploads(), 0);
+    assert_eq!(summary["objects"]["copied"], total, "counters are exact: {summary}");
+    assert_eq!((summary["objects"]["skipped"].as_u64(), summary["objects"]["failed"].as_u64()), (Some(0), Some(0)));
+    let puts = server.log().iter().filter(|l| l.method == "PUT" && l.status == 200 && l.query.is_empty()).count();
+    let parts = server.log().iter().filter(|l| l.query.contains("partNumber") && l.method == "PUT" && l.status == 200).count();
+    let needed = large * 13;
+    println!(
+        "kill: {killed} kills; {small} small objects took {puts} writes, {needed} parts took {parts}; content and counters equal"
+    );
+}
+
+/// Keys and parts that were written completely before `until`, by the server's log.
+fn finished(log: &[Logged]) -> HashMap<(String, String), usize> {
+    let mut done = HashMap::new();
+    for l in log.iter().filter(|l| l.method == "PUT" && l.status == 200 && l.bucket == "to") {
+        *done.entry((l.key.clone(), part_of(&l.query))).or_default() += 1;
+    }
+    done
+}
+
+fn part_of(query: &str) -> String {
+    query.split('&').find(|p| p.starts_with("partNumber")).unwrap_or_default().to_owned()
+}
+
+/// A service's task is stopped at random moments and started again until it is done.
+pub(crate) fn stop_storm(stops: u32, small: usize, large: usize, seed: u64) {
+    let server = server(small, large);
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::start(dir.path(), "");
+    let at = server.endpoint();
+    let mut random = fastrand::Rng::with_seed(seed);
+    let id = create(&service, &at);
+    let (mut latencies, mut moved_after) = (Vec::new(), 0);
+    for _ in 0..stops {
+        wait_until_running(&service, id);
+        spin(Duration::from_millis(random.u64(1..700)));
+        let began = Instant::now();
+        if !service.task(&["stop", &id.to_string()]).status.success() {
+            break;
+        }
+        let rested = loop {
+            match service.show(id)["status"].as_i64() {
+                Some(7) => {}
+                other => break other,
+            }
+        };
+        latencies.push(began.elapsed());
+        assert_eq!(rested, Some(3));
+        let before = server.moved();
+        spin(Duration::from_millis(60));
+        if server.moved() != before {
+            moved_after += 1;
+        }
+        start(&service, id);
+    }
+    let ended = service.watch(id);
+    assert_eq!(ended["status"], 5, "{ended}");
+    assert_eq!(ended["successful_num"].as_u64(), Some((small + large) as u64), "{ended}");
+    let from = etags(&server, "from");
+    let to: BTreeMap<String, String> = etags(&server, "to").into_iter().filter(|(k, _)| !k.starts_with("oms/")).collect();
+    assert!(from == to, "contents differ");
+    assert_eq!(moved_after, 0, "bytes moved after a stop");
+    let log: Vec<Logged> = server.log().into_iter().filter(|l| !l.key.starts_with("oms/")).collect();
+    let again: Vec<_> = finished(&log).into_iter().filter(|(_, n)| *n > 1).collect();
+    latencies.sort();
+    let p99 = latencies.get(latencies.len().saturating_sub(1) * 99 / 100).copied().unwrap_or_default();
+    println!(
+        "stop: {} stops, p99 {p99:?} from request to paused (two processes per call included), max {:?}; \
+         {} finished objects or parts written again",
+        latencies.len(),
+        latencies.last().copied().unwrap_or_default(),
+        again.len(),
+    );
+    assert!(again.is_empty(), "written again: {again:?}");
+    assert!(p99 <= Duration::from_secs(1) || !soaking(), "{p99:?}");
+}
+
+fn spin(time: Duration) {
+    let until = Instant::now() + time;
+    while Instant::now() < until {
+        std::thread::yield_now();
+    }
+}
+
+fn create(service: &Service, at: &str) -> i64 {
+    service.create((at, "from"), (at, "to"))
+}
+
+fn start(service: &Service, id: i64) {
+    let started = service.task(&["start", &id.to_string()]);
+    assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
+}
+
+fn wait_until_running(service: &Service, id: i64) {
+    loop {
+        match service.show(id)["status"].as_i64() {
+            Some(1) => {}
+            _ => return,
+        }
+    }
+}
+
+#[test]
+fn kill() {
+    if soaking() {
+        kill_storm(50, 30_000, 8, fastrand::u64(..));
+    }
+}
+
+#[test]
+fn stop() {
+    if soaking() {
+        stop_storm(50, 100_000, 6, fastrand::u64(..));
+    }
+}
+
+/// Peak memory of listing ten million keys and of moving eight 4 GiB objects at once.
+#[test]
+fn memory() {
+    if !soaking() {
+        return;
+    }
+    let server = S3Server::start(Options { discard: true, log: false, ..Options::default() });
+    server.numbered("list", 10_000_000, 4096, None);
+    let huge = server.bucket("huge");
+    for i in 0..8 {
+        huge.put_with(&format!("huge-{i}"), Content::Pattern(4096 * MIB), Some(16 * MIB), &[]);
+    }
+    server.bucket("to");
+    let at = server.endpoint();
+    let state = tempfile::tempdir().unwrap();
+    for (name, extra) in [("list", &["--dry-run"][..]), ("huge", &[][..])] {
+        let mut command = copy((&at, name), (&at, "to"), state.path());
+        command.env("WHIMBREL_TARGET_ACCESS_KEY", "OTHER").args(extra).args(["--memory", "64MiB"]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let mut peak = 0;
+        while child.try_wait().unwrap().is_none() {
+            peak = peak.max(resident(child.id()));
+            spin(Duration::from_millis(20));
+        }
+        println!("memory: {name}: peak {} MiB with limits.memory = 64 MiB", peak >> 20);
+        assert!(peak <= 128 << 20, "{name}: {} MiB", peak >> 20);
+    }
+}
+
+fn resident(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+    line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+

@@ -1,0 +1,132 @@
+//! Running the binary.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// The binary under test, with an environment of its own.
+pub(crate) fn whimbrel() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_whimbrel"));
+    for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION"] {
+        command.env_remove(name);
+    }
+    let (ak, sk) = testkit::servers::KEYS;
+    for side in ["SOURCE", "TARGET"] {
+        command.env(format!("WHIMBREL_{side}_ACCESS_KEY"), ak).env(format!("WHIMBREL_{side}_SECRET_KEY"), sk);
+    }
+    command
+}
+
+/// The last line of stdout as JSON.
+pub(crate) fn json(output: &Output) -> Value {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = text.lines().last().unwrap_or_default();
+    serde_json::from_str(line).unwrap_or_else(|e| {
+        panic!("no JSON ({e}) in {text:?}; stderr: {}", String::from_utf8_lossy(&output.stderr))
+    })
+}
+
+/// `whimbrel copy` between two S3 places.
+pub(crate) fn copy(from: (&str, &str), to: (&str, &str), state: &Path) -> Command {
+    let mut command = whimbrel();
+    command.args(["copy", &format!("s3://{}", from.1), &format!("s3://{}", to.1), "--json"]);
+    command.args(["--source-endpoint", from.0, "--target-endpoint", to.0]);
+    command.arg("--state-dir").arg(state);
+    command
+}
+
+/// A running service; killed when dropped.
+pub(crate) struct Service {
+    pub(crate) child: Child,
+    pub(crate) endpoint: String,
+    pub(crate) ak: String,
+    pub(crate) sk: String,
+    pub(crate) project: String,
+    pub(crate) dir: PathBuf,
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Service {
+    /// Starts in `dir`, with a fresh configuration the first time; `extra` is added to that.
+    pub(crate) fn start(dir: &Path, extra: &str) -> Service {
+        let config = dir.join("whimbrel.toml");
+        let keys = dir.join("keys");
+        if !config.exists() {
+            let made = whimbrel().args(["init", "--data-dir"]).arg(dir.join("data")).arg("--config").arg(&config).output();
+            let made = made.unwrap();
+            assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+            std::fs::write(&keys, &made.stdout).unwrap();
+            let text = std::fs::read_to_string(&config).unwrap();
+            let text = text.replace("inline_endpoints = []", "inline_endpoints = [\"127.0.0.0/8\"]");
+            std::fs::write(&config, text + extra).unwrap();
+        }
+        let text = std::fs::read_to_string(&keys).unwrap();
+        let value = |name: &str| {
+            let line = text.lines().find_map(|l| l.strip_prefix(&format!("export {name}=")));
+            line.unwrap_or_default().to_owned()
+        };
+        let mut command = whimbrel();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--config"]).arg(&config);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut seen = String::new();
+        let endpoint = loop {
+            let line = lines.next().unwrap_or_else(|| panic!("the service ended: {seen}")).unwrap();
+            if let Some(url) = line.strip_prefix("Whimbrel serves on ") {
+                break url.to_owned();
+            }
+            seen.push_str(&line);
+        };
+        let log = std::fs::File::options().create(true).append(true).open(dir.join("log")).unwrap();
+        std::thread::spawn(move || {
+            use std::io::Write;
+            let mut log = log;
+            for line in lines.map_while(Result::ok) {
+                let _ = writeln!(log, "{line}");
+            }
+        });
+        Service {
+            child,
+            endpoint,
+            ak: value("WHIMBREL_AK"),
+            sk: value("WHIMBREL_SK"),
+            project: value("WHIMBREL_PROJECT"),
+            dir: dir.to_owned(),
+        }
+    }
+
+    /// `whimbrel task …` against this service.
+    pub(crate) fn task(&self, args: &[&str]) -> Output {
+        let mut command = whimbrel();
+        command.args(["task", "--json"]).args(args);
+        command.env("WHIMBREL_ENDPOINT", &self.endpoint).env("WHIMBREL_PROJECT", &self.project);
+        command.env("WHIMBREL_AK", &self.ak).env("WHIMBREL_SK", &self.sk);
+        command.output().unwrap()
+    }
+
+    /// Creates a task for a whole bucket between two endpoints.
+    pub(crate) fn create(&self, from: (&str, &str), to: (&str, &str)) -> i64 {
+        let (source, target) = (format!("{}:{}", from.0, from.1), format!("{}:{}", to.0, to.1));
+        let made = json(&self.task(&["create", &source, &target]));
+        made["id"].as_i64().unwrap_or_else(|| panic!("{made}"))
+    }
+
+    /// The task as the API shows it.
+    pub(crate) fn show(&self, id: i64) -> Value {
+        json(&self.task(&["show", &id.to_string()]))
+    }
+
+    /// Follows a task until it rests or ends.
+    pub(crate) fn watch(&self, id: i64) -> Value {
+        json(&self.task(&["watch", &id.to_string()]))
+    }
+}
