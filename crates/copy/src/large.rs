@@ -94,12 +94,15 @@ impl Carrier {
                 End::Outcome(..) => Err(Failure::new(Kind::NotFound, "read", "gone").at(Side::Source)),
             };
         };
-        let upload = self.resume_or_begin(&entry.key, &meta, part_size).await?;
+        let (upload, resumes) = self.resume_or_begin(&entry.key, &meta, part_size).await?;
         let mut done: BTreeMap<u32, Part> = serde_json::from_str::<Vec<Part>>(&upload.parts)
             .unwrap_or_default()
             .into_iter()
             .map(|p| (p.number, p))
             .collect();
+        if resumes && own_layout && !digest {
+            self.adopt_parts(entry, &meta, &upload, &mut done).await?;
+        }
         let resumed = !done.is_empty();
         let mut wanted = self.digests_for(&meta.etag);
         // With the source's own layout the parts' ETags prove the whole; otherwise each part needs a digest.
@@ -146,12 +149,35 @@ impl Carrier {
         if ours { Ok(storage::Written { etag: there.etag, crc64: None }) } else { Err(failure) }
     }
 
+    /// Parts that the target has but whose answer an interruption swallowed. They are taken over only where the
+    /// ETag of the whole proves them before the object is made.
+    async fn adopt_parts(
+        &self,
+        entry: &Entry,
+        meta: &Meta,
+        upload: &Upload,
+        done: &mut BTreeMap<u32, Part>,
+    ) -> Result<()> {
+        let to = entry.key.under(&self.spec.save_prefix);
+        let there = match self.target.list_parts(&to, &upload.upload).await {
+            Err(f) if f.kind == Kind::Unsupported => return Ok(()),
+            there => there?,
+        };
+        for part in there {
+            let range = part_range(meta.size, upload.part_size, part.number);
+            if part.number > 0 && part.size == range.end - range.start {
+                done.entry(part.number).or_insert(part);
+            }
+        }
+        Ok(())
+    }
+
     /// Goes on with the upload in the ledger when it fits the object as it is now; else begins a new one.
-    async fn resume_or_begin(&self, key: &Key, meta: &Meta, part_size: u64) -> Result<Upload> {
+    async fn resume_or_begin(&self, key: &Key, meta: &Meta, part_size: u64) -> Result<(Upload, bool)> {
         if let Some(open) = self.ledger.upload_of(key) {
             let fits = open.etag == meta.etag.to_string() && open.size == meta.size && open.part_size == part_size;
             if fits {
-                return Ok(open);
+                return Ok((open, true));
             }
             self.abandon(key).await;
         }
@@ -167,7 +193,7 @@ impl Carrier {
             parts: "[]".into(),
         };
         self.ledger.put_upload(upload.clone());
-        Ok(upload)
+        Ok((upload, false))
     }
 
     async fn move_parts(

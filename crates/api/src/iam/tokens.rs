@@ -45,7 +45,8 @@ pub(crate) async fn create(
         [m] if m == "hw_ak_sk" => text(auth, &["identity", "hw_ak_sk", "access", "key"]),
         _ => None,
     };
-    let Some(claimed) = claimed.map(str::to_owned) else { return bad() };
+    // Counted apart from signatures, so that a guessed password does not lock out a signing client.
+    let Some(claimed) = claimed.map(|name| format!("sign-in {name}")) else { return bad() };
     let now = control.clock.now_ms();
     let failures = &control.directory.failures;
     if failures.is_locked(&claimed, Some(from.ip()), now) {
