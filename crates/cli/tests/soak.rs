@@ -19,7 +19,7 @@ fn soaking() -> bool {
 
 /// A source with many small and some large objects, and an empty target.
 fn server(small: usize, large: usize) -> S3Server {
-    let options = Options { delay: Duration::from_micros(300), threads: 1, ..Options::default() };
+    let options = Options { delay: Duration::from_millis(if soaking() { 12 } else { 1 }), threads: 1, ..Options::default() };
     let server = S3Server::start(options);
     let source = server.bucket("from");
     for i in 0..small {
@@ -51,7 +51,7 @@ pub(crate) fn kill_storm(kills: u32, small: usize, large: usize, seed: u64) {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         if killed < kills {
-            let deadline = Instant::now() + Duration::from_millis(random.u64(20..900));
+            let deadline = Instant::now() + Duration::from_millis(random.u64(20..if soaking() { 1500 } else { 900 }));
             let mut ended = false;
             while Instant::now() < deadline {
                 if child.try_wait().unwrap().is_some() {
@@ -107,7 +107,7 @@ pub(crate) fn stop_storm(stops: u32, small: usize, large: usize, seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let id = create(&service, &at);
     let (mut latencies, mut moved_after) = (Vec::new(), 0);
-    for _ in 0..stops {
+    while latencies.len() < stops as usize {
         wait_until_running(&service, id);
         spin(Duration::from_millis(random.u64(1..700)));
         let began = Instant::now();

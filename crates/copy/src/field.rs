@@ -144,6 +144,8 @@ impl Field {
 
     /// Cuts a page to what belongs to the range now, and moves its position; true when the range is over.
     pub(crate) fn take(&self, extent: &Extent, page: Page) -> (Vec<Entry>, bool) {
+        // Locks are always taken in this order: sketches, questions, extents, one extent's reach.
+        let mut sketches = self.sketches.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut r = extent.reach();
         let mut entries = page.entries;
         let whole = entries.len();
@@ -155,7 +157,6 @@ impl Field {
             r.common = shared(&first.key, &last.key);
             r.at = last.key.clone();
             r.listed += entries.len() as u64;
-            let mut sketches = self.sketches.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             let sketch = sketches.entry(extent.scope.clone()).or_insert_with(|| Sketch::new(self.order));
             let step = (entries.len() / 24).max(1);
             sketch.observe(entries.iter().step_by(step).chain(Some(last)).map(|e| &e.key));
@@ -163,6 +164,7 @@ impl Field {
         r.over = !page.more || entries.len() < whole || r.upto.as_ref().is_some_and(|u| *u == r.at);
         let over = r.over;
         drop(r);
+        drop(sketches);
         self.moved.notify_one();
         (entries, over)
     }
@@ -338,6 +340,7 @@ impl Field {
 
     /// Makes a range out of an answer: ends the one that holds its first key there, and begins a new one.
     fn settle(&self, scope: &Scope, guess: &Key, mut page: Page, id: i64) -> Option<(i64, Arc<Extent>, Page)> {
+        let sketches = self.sketches.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut extents = self.extents();
         let asked = |e: &&Arc<Extent>| {
             let r = e.reach();
@@ -374,7 +377,6 @@ impl Field {
             r.known_end = Some(guess.clone());
             return None;
         }
-        let sketches = self.sketches.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let base = scope.prefix().chars().count();
         let expected = sketches.get(scope).map_or(0.0, |s| {
             let left = self.left(s, base, &r);

@@ -150,12 +150,11 @@ impl Job {
         };
         counting.cancel();
         let flushed = ledger.flush().await;
-        let leftovers = ledger.clone();
         let finished = walked.is_ok() && !self.stop.is_cancelled();
         if finished {
-            self.abort_leftovers(&leftovers).await;
+            self.abort_leftovers(&carrier).await;
         }
-        drop((ledger, leftovers, carrier));
+        drop((ledger, carrier));
         let written = writer.await;
         // The ledger's own trouble explains all others.
         match written {
@@ -300,19 +299,15 @@ impl Job {
     }
 
     /// Uploads of objects that vanished from the source meanwhile leave nothing half done behind.
-    async fn abort_leftovers(&self, ledger: &Ledger) {
-        let open: Vec<(Key, String)> = {
-            let open = ledger.uploads.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            open.values().map(|(u, _)| (u.key.clone(), u.upload.clone())).collect()
+    async fn abort_leftovers(&self, carrier: &Carrier) {
+        let open: Vec<Key> = {
+            let open = carrier.ledger.uploads.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            open.keys().cloned().collect()
         };
-        for (key, upload) in open {
-            let to = key.under(&self.task.spec.save_prefix);
-            match self.target.abort_upload(&to, &upload).await {
-                Ok(()) => ledger.forget_upload(&key),
-                Err(f) => tracing::warn!(%key, "an unfinished upload was left behind: {f}"),
-            }
+        for key in open {
+            carrier.abandon(&key).await;
         }
-        if let Err(f) = ledger.flush().await {
+        if let Err(f) = carrier.ledger.flush().await {
             tracing::warn!("{f}");
         }
     }

@@ -36,6 +36,8 @@ impl Carrier {
             };
             let at_source = failure.side == Side::Source;
             match failure.kind {
+                // The upload stays open: it is gone on with.
+                Kind::Stopped | Kind::LeaseLost => return End::Broke(failure),
                 Kind::NotFound if at_source => return End::Outcome(Outcome::Gone, entry.size),
                 // The upload vanished at the target: begin a new one.
                 Kind::NotFound if restarts < RESTARTS => {
@@ -66,13 +68,28 @@ impl Carrier {
     }
 
     /// Leaves nothing half done at the target.
-    async fn abandon(&self, key: &Key) {
+    pub(crate) async fn abandon(&self, key: &Key) {
         if let Some(open) = self.ledger.upload_of(key) {
             let to = key.under(&self.spec.save_prefix);
-            if self.target.abort_upload(&to, &open.upload).await.is_ok() {
-                self.ledger.forget_upload(key);
+            match self.abort(&to, &open.upload).await {
+                Ok(()) => self.ledger.forget_upload(key),
+                Err(f) => tracing::warn!(%key, "an unfinished upload was left behind: {f}"),
             }
         }
+    }
+
+    /// Aborts an upload; one whose id an interruption swallowed is looked for by its key.
+    async fn abort(&self, to: &Key, id: &str) -> Result<()> {
+        if !id.is_empty() {
+            return self.target.abort_upload(to, id).await;
+        }
+        let Some(prefix) = to.as_str() else { return Ok(()) };
+        for (key, id) in self.target.list_uploads(prefix).await? {
+            if key == *to {
+                self.target.abort_upload(to, &id).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn large_once(self: Arc<Self>, entry: &Entry, digest: bool) -> Result<(u64, Proof)> {
@@ -175,23 +192,26 @@ impl Carrier {
     /// Goes on with the upload in the ledger when it fits the object as it is now; else begins a new one.
     async fn resume_or_begin(&self, key: &Key, meta: &Meta, part_size: u64) -> Result<(Upload, bool)> {
         if let Some(open) = self.ledger.upload_of(key) {
-            let fits = open.etag == meta.etag.to_string() && open.size == meta.size && open.part_size == part_size;
-            if fits {
+            let same = open.etag == meta.etag.to_string() && open.size == meta.size && open.part_size == part_size;
+            if same && !open.upload.is_empty() {
                 return Ok((open, true));
             }
             self.abandon(key).await;
         }
         let to = key.under(&self.spec.save_prefix);
         let wanted = self.target_meta(key, meta).await?;
-        let id = self.target.begin_upload(&to, &wanted).await?;
-        let upload = Upload {
+        let mut upload = Upload {
             key: key.clone(),
             etag: meta.etag.to_string(),
-            upload: id,
+            upload: String::new(),
             part_size,
             size: meta.size,
             parts: "[]".into(),
         };
+        // The intent is durable before the upload exists, so that no crash leaves an upload nobody knows of.
+        self.ledger.put_upload(upload.clone());
+        self.ledger.flush().await?;
+        upload.upload = self.target.begin_upload(&to, &wanted).await?;
         self.ledger.put_upload(upload.clone());
         Ok((upload, false))
     }

@@ -256,8 +256,9 @@ impl Runner {
         let (place, entry, end) =
             done.map_err(|e| Failure::new(Kind::Internal, "copy", format!("a transfer ended: {e}")))?;
         match end {
+            // Stopped in the middle: unsettled, and resumed from its finished parts.
+            End::Broke(f) if f.kind == Kind::Stopped => Ok(()),
             End::Broke(failure) => Err(failure),
-            End::Outcome(Outcome::Failed(f), _) if f.kind == Kind::Stopped => Ok(()),
             End::Outcome(outcome, size) => {
                 self.settled(place, &entry, &outcome, size);
                 Ok(())
