@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 const CLI: &str = "docs/generated/cli.md";
-const COMMANDS: [&str; 8] = ["", "init", "serve", "copy", "verify", "task", "doctor", "completions"];
+const COMMANDS: [&str; 9] = ["", "init", "serve", "copy", "verify", "assess", "task", "doctor", "completions"];
 
 fn cli() -> Result<String, String> {
     let mut text = String::from("# Command line\n\nWritten by `cargo x gen`; do not edit.\n");

@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Copy(Box<Copy>),
     /// Compare two sides without writing; exit 1 if they differ
     Verify(Verify),
+    /// List a source: counts, bytes, sizes, largest folders
+    Assess(Assess),
     /// Talk to a running service
     Task(Task),
     /// Check configuration, database, stores and clock
@@ -165,6 +167,16 @@ pub(crate) struct Verify {
     /// How to compare objects whose ETags say nothing
     #[arg(long, default_value = "digest", value_parser = ["size", "digest"])]
     pub check: String,
+}
+
+/// `whimbrel assess`
+#[derive(Debug, Args)]
+pub(crate) struct Assess {
+    /// s3://BUCKET/PREFIX, a directory, or STORE:BUCKET/PREFIX
+    pub source: String,
+    /// Where it is
+    #[command(flatten)]
+    pub ends: Ends,
 }
 
 /// `whimbrel task`

@@ -19,7 +19,7 @@ fn soaking() -> bool {
 
 /// A source with many small and some large objects, and an empty target.
 fn server(small: usize, large: usize) -> S3Server {
-    let options = Options { delay: Duration::from_millis(if soaking() { 12 } else { 1 }), threads: 1, ..Options::default() };
+    let options = Options { delay: Duration::from_millis(if soaking() { 25 } else { 1 }), threads: 1, ..Options::default() };
     let server = S3Server::start(options);
     let source = server.bucket("from");
     for i in 0..small {

@@ -9,6 +9,7 @@
 //! A [`job::Job`] works on one task. It walks ranges of the key space, splits the largest when lanes are idle
 //! ([`sketch`]), and can be stopped at any moment: what is in the ledger is never asked for again.
 
+pub mod assess;
 pub mod compare;
 mod feed;
 mod field;

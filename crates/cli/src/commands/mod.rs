@@ -1,5 +1,6 @@
 //! One file per command.
 
+mod assess;
 mod completions;
 mod copy;
 mod doctor;
@@ -21,6 +22,7 @@ pub(crate) async fn run(command: Command, printer: &Printer) -> Exit {
         Command::Serve(args) => serve::run(&args, printer).await,
         Command::Copy(args) => copy::run(&args, printer).await,
         Command::Verify(args) => verify::run(&args, printer).await,
+        Command::Assess(args) => assess::run(&args, printer).await,
         Command::Task(args) => task::run(&args, printer).await,
         Command::Doctor(args) => doctor::run(&args, printer).await,
         Command::Completions { shell } => Ok(completions::run(shell, printer)),

@@ -1,0 +1,46 @@
+//! `whimbrel assess SRC`: what a source holds, by listing only.
+
+use std::time::Instant;
+
+use copy::glob::Filter;
+use model::failure::{Failure, Kind, Result, Side};
+use pace::lanes::Lanes;
+use serde_json::json;
+
+use crate::args::Assess;
+use crate::exit::Exit;
+use crate::places::BothEnds;
+use crate::printer::Printer;
+use crate::report;
+
+pub(crate) async fn run(args: &Assess, printer: &Printer) -> Result<Exit> {
+    let ends = BothEnds::new(&args.source, ".", &args.ends, pace::clock::system())?;
+    let source = ends.open(Side::Source).await?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let lanes = Lanes::start(cores).map_err(|e| Failure::new(Kind::Internal, "assess", e.to_string()))?;
+    let filter = Filter::new(&args.ends.include, &args.ends.exclude);
+    let began = Instant::now();
+    let found = copy::assess::assess(source.store, &lanes, filter, copy::job::RANGES).await?;
+    let took = began.elapsed();
+    // Dropping the threads waits for them, which must not happen on a thread of the runtime.
+    std::thread::spawn(move || drop(lanes));
+    printer.note(&format!(
+        "{} objects, {}, listed in {} with {} requests",
+        found.total.objects,
+        report::bytes(found.total.bytes as f64),
+        report::duration(took.as_secs_f64()),
+        found.pages
+    ));
+    let names = ["empty", "to 4 KiB", "to 64 KiB", "to 1 MiB", "to 16 MiB", "to 1 GiB", "larger"];
+    for (name, n) in names.iter().zip(found.sizes).filter(|(_, n)| *n > 0) {
+        printer.note(&format!("  {n:>12}  {name}"));
+    }
+    for (folder, tally) in &found.folders {
+        let name = if folder.is_empty() { "(top level)" } else { folder };
+        printer.note(&format!("  {:>12}  {:>10}  {name}", tally.objects, report::bytes(tally.bytes as f64)));
+    }
+    if args.ends.json {
+        printer.result(&json!({"assessment": found, "seconds": took.as_secs_f64()}).to_string());
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,120 @@
+//! Listing a source to know what is there: counts, bytes, sizes, the largest folders. Reads nothing, keeps no
+//! ledger, and uses the same splitting as a migration.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use model::count::Tally;
+use model::failure::{Result, Side};
+use model::key::Key;
+use model::selection::Scope;
+use pace::lanes::Lanes;
+use storage::{Entry, ObjectStore, SharedStore};
+use store::{NewRange, Pass, RangeRow};
+use tokio_util::sync::CancellationToken;
+
+use crate::feed::fetch;
+use crate::field::{Field, SplitLog};
+use crate::glob::Filter;
+
+/// Folders remembered while listing; the rest is counted together.
+const FOLDERS: usize = 10_000;
+
+/// What a source holds.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct Assessment {
+    /// Objects and bytes.
+    pub total: Tally,
+    /// Objects by size: up to 0, 4 KiB, 64 KiB, 1 MiB, 16 MiB, 1 GiB, and larger.
+    pub sizes: [u64; 7],
+    /// The largest first-level folders by bytes, at most ten.
+    pub folders: Vec<(String, Tally)>,
+    /// Listing requests made for it.
+    pub pages: u64,
+}
+
+#[derive(Default)]
+struct Sums {
+    out: Assessment,
+    folders: BTreeMap<Vec<u8>, Tally>,
+}
+
+impl Sums {
+    fn add(&mut self, entry: &Entry) {
+        self.out.total += Tally::one(entry.size);
+        let bounds = [0, 4 << 10, 64 << 10, 1 << 20, 16 << 20, 1 << 30];
+        self.out.sizes[bounds.iter().position(|b| entry.size <= *b).unwrap_or(6)] += 1;
+        let key = entry.key.as_bytes();
+        let folder = key.iter().position(|b| *b == b'/').map_or(&b""[..], |i| &key[..=i]);
+        if let Some(tally) = self.folders.get_mut(folder) {
+            *tally += Tally::one(entry.size);
+        } else if self.folders.len() < FOLDERS {
+            self.folders.insert(folder.to_vec(), Tally::one(entry.size));
+        }
+    }
+}
+
+/// Splits need not survive: a listing that is interrupted begins again.
+struct Forgetful;
+
+#[async_trait]
+impl SplitLog for Forgetful {
+    async fn split(&self, _: i64, _: Key, _: NewRange) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Lists everything, `width` ranges at once.
+///
+/// # Errors
+/// When the source cannot be listed.
+pub async fn assess(source: SharedStore, lanes: &Lanes, filter: Filter, width: usize) -> Result<Assessment> {
+    let field = Field::new(Pass::Survey, width, source.clone());
+    let row = RangeRow {
+        id: 1,
+        pass: Pass::Survey,
+        scope: Scope::Prefix(String::new()),
+        upto: None,
+        cursor: Key::default(),
+        ahead: vec![],
+        done: false,
+        counters: Default::default(),
+        fence: 0,
+    };
+    let sums: Arc<Mutex<Sums>> = Arc::default();
+    let filter = Arc::new(filter);
+    let (walked, all) = (field.clone(), sums.clone());
+    field
+        .walk(vec![row], lanes, &Forgetful, &CancellationToken::new(), || true, move |extent, row, first| {
+            let (field, source, sums, filter) = (walked.clone(), source.clone(), all.clone(), filter.clone());
+            Box::pin(async move {
+                let (mut at, mut first) = (row.cursor, first);
+                loop {
+                    let page = match first.take() {
+                        Some(page) => page,
+                        None => fetch(&*source as &dyn ObjectStore, "", &at, Side::Source).await?,
+                    };
+                    let (entries, over) = field.take(&extent, page);
+                    if let Some(last) = entries.last() {
+                        at = last.key.clone();
+                    }
+                    let mut sums = sums.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    sums.out.pages += 1;
+                    entries.iter().filter(|e| filter.keeps(e.key.as_bytes())).for_each(|e| sums.add(e));
+                    drop(sums);
+                    if over {
+                        return Ok(());
+                    }
+                }
+            })
+        })
+        .await?;
+    let mut sums = std::mem::take(&mut *sums.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    let mut folders: Vec<(String, Tally)> =
+        sums.folders.into_iter().map(|(k, t)| (String::from_utf8_lossy(&k).into_owned(), t)).collect();
+    folders.sort_by_key(|(_, t)| std::cmp::Reverse(t.bytes));
+    folders.truncate(10);
+    sums.out.folders = folders;
+    Ok(sums.out)
+}
