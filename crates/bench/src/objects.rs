@@ -119,7 +119,7 @@ fn command(program: &str, work: &Work, scratch: &std::path::Path) -> Option<Comm
             tool("rclone"),
             &[
                 "copy", &format!("B:{bucket}"), "B:target", "--transfers", "64", "--checkers", "64", "--no-check-dest",
-                "--s3-no-head", "--s3-no-check-bucket", "--s3-disable-checksum", "--s3-use-server-modtime", "-q",
+                "--s3-no-head", "--s3-no-check-bucket", "--s3-disable-checksum", "--use-server-modtime", "-q",
                 "--disable", "Copy", "--ignore-checksum", "--s3-upload-cutoff", "64M", "--s3-chunk-size", "16M",
             ],
         ),
@@ -128,7 +128,7 @@ fn command(program: &str, work: &Work, scratch: &std::path::Path) -> Option<Comm
             let address = at.trim_start_matches("http://");
             let from = format!("minio://bench:bench-secret@{address}/{bucket}/");
             let to = format!("minio://bench:bench-secret@{address}/{}/", if lists { "empty" } else { "target" });
-            let mut args = vec!["sync", "--metrics", "", "--threads", "64", "--force-update"];
+            let mut args = vec!["sync", "--metrics", "127.0.0.1:0", "--threads", "64", "--force-update"];
             if lists {
                 args.push("--dry");
             }

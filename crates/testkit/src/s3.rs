@@ -494,15 +494,20 @@ fn list(state: &Arc<State>, asked: &Asked) -> Response<Answer> {
     let buckets = lock(&state.buckets);
     let Some(keys) = buckets.get(&asked.bucket) else { return error(StatusCode::NOT_FOUND, "NoSuchBucket") };
     let max = asked.value("max-keys").and_then(|m| m.parse().ok()).unwrap_or(1000usize).min(1000);
-    let (after, prefix) = (asked.value("start-after").unwrap_or_default(), asked.value("prefix").unwrap_or_default());
+    let after = ["continuation-token", "marker", "start-after"].into_iter().find_map(|n| asked.value(n));
+    let (after, prefix) = (after.unwrap_or_default(), asked.value("prefix").unwrap_or_default());
     let mut xml: Vec<u8> = Vec::with_capacity(max * 260 + 400);
     let mut n = 0;
     let mut when = (0, String::new());
+    let mut last = Vec::new();
     let more = keys.walk(state.options.order, after.as_bytes(), prefix.as_bytes(), |key, object| {
         if n == max {
             return false;
         }
         n += 1;
+        if n == max {
+            last = key.to_vec();
+        }
         if when.0 != object.modified_ms {
             when = (object.modified_ms, iso(object.modified_ms));
         }
@@ -522,6 +527,12 @@ fn list(state: &Arc<State>, asked: &Asked) -> Response<Answer> {
     out.extend_from_slice(b"<?xml version=\"1.0\" encoding=\"UTF-8\"?><ListBucketResult><EncodingType>url</EncodingType><IsTruncated>");
     out.extend_from_slice(if more { b"true" } else { b"false" });
     out.extend_from_slice(b"</IsTruncated>");
+    if more {
+        // A page names where the next begins, for clients that follow tokens or markers.
+        let next = encoded(&last);
+        out.extend_from_slice(format!("<NextContinuationToken>{next}</NextContinuationToken>").as_bytes());
+        out.extend_from_slice(format!("<NextMarker>{next}</NextMarker>").as_bytes());
+    }
     out.extend_from_slice(&xml);
     out.extend_from_slice(b"</ListBucketResult>");
     text(StatusCode::OK, out)
