@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 const CLI: &str = "docs/generated/cli.md";
-const COMMANDS: [&str; 9] = ["", "init", "serve", "copy", "verify", "assess", "task", "doctor", "completions"];
+const COMMANDS: [&str; 9] =
+    ["", "init", "serve", "copy", "verify", "assess", "task", "doctor", "completions"];
 
 fn cli() -> Result<String, String> {
     let mut text = String::from("# Command line\n\nWritten by `cargo x gen`; do not edit.\n");
@@ -26,7 +27,9 @@ fn cli() -> Result<String, String> {
 
 /// Variables that cargo needs; nothing else may change the help.
 fn keep() -> impl Iterator<Item = (String, String)> {
-    std::env::vars().filter(|(n, _)| matches!(n.as_str(), "PATH" | "HOME" | "CARGO_HOME" | "RUSTUP_HOME" | "CARGO_TARGET_DIR"))
+    std::env::vars().filter(|(n, _)| {
+        matches!(n.as_str(), "PATH" | "HOME" | "CARGO_HOME" | "RUSTUP_HOME" | "CARGO_TARGET_DIR")
+    })
 }
 
 /// Writes all generated files.

@@ -54,6 +54,12 @@ fn cargo(args: &[&str], variables: &[(String, String)]) -> Done {
     eprintln!("cargo {}", args.join(" "));
     let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
     command.args(args).envs(variables.iter().cloned());
+    // What cargo told this program about itself must not reach the next cargo: build scripts watch it.
+    for (name, _) in
+        std::env::vars().filter(|(n, _)| n.starts_with("CARGO_PKG_") || n.starts_with("CARGO_MANIFEST_"))
+    {
+        command.env_remove(name);
+    }
     let status = command.status().map_err(|e| format!("cargo: {e}"))?;
     if status.success() { Ok(()) } else { Err(format!("failed: cargo {}", args.join(" "))) }
 }
@@ -92,10 +98,14 @@ fn soak(rest: &[&str]) -> Done {
     cargo(&["build", "--release", "-p", "whimbrel"], &[])?;
     let variables = [("WHIMBREL_SOAK".to_owned(), "1".to_owned())];
     match *name {
-        "split" => cargo(&["test", "--release", "-p", "copy", "--lib", "--", "--nocapture", "five_shapes"], &variables),
+        "split" => cargo(
+            &["test", "--release", "-p", "copy", "--lib", "--", "--nocapture", "five_shapes"],
+            &variables,
+        ),
         "stop" | "kill" | "memory" => {
             let filter = format!("soak::{name}");
-            let args = ["test", "--release", "-p", "whimbrel", "--test", "main", "--", "--nocapture", &filter];
+            let args =
+                ["test", "--release", "-p", "whimbrel", "--test", "main", "--", "--nocapture", &filter];
             cargo(&args, &variables)
         }
         other => Err(format!("there is no soak `{other}`; there are stop, kill, split, memory")),

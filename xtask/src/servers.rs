@@ -23,7 +23,8 @@ fn python() -> PathBuf {
 
 /// Installs a list of packages, once per content of the list.
 pub(crate) fn install(list: &str) -> Result<(), String> {
-    let wanted = fs::read_to_string(Path::new("tests").join(list)).map_err(|e| format!("tests/{list}: {e}"))?;
+    let wanted =
+        fs::read_to_string(Path::new("tests").join(list)).map_err(|e| format!("tests/{list}: {e}"))?;
     let mark = root().join(format!("installed-{list}"));
     if fs::read_to_string(&mark).is_ok_and(|have| have == wanted) {
         return Ok(());
@@ -126,7 +127,14 @@ fn weed(name: &str, base: u16) -> Result<Child, String> {
 
 fn moto() -> Result<Child, String> {
     let mut command = Command::new("python3");
-    command.env("PYTHONPATH", python()).args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &MOTO.to_string()]);
+    command.env("PYTHONPATH", python()).args([
+        "-m",
+        "moto.server",
+        "-H",
+        "127.0.0.1",
+        "-p",
+        &MOTO.to_string(),
+    ]);
     spawn("moto", &mut command)
 }
 

@@ -83,7 +83,8 @@ async fn audit(control: &Control, line: &AuditLine) -> model::failure::Result<()
 }
 
 async fn admit(control: &Control, parts: &Parts, body: Body) -> Result<(Bytes, Option<Principal>), Error> {
-    let too_large = || Error::gateway(StatusCode::PAYLOAD_TOO_LARGE, "APIGW.0201", "Request entity too large.");
+    let too_large =
+        || Error::gateway(StatusCode::PAYLOAD_TOO_LARGE, "APIGW.0201", "Request entity too large.");
     let body = Limited::new(body, BODY_MAX).collect().await.map_err(|_| too_large())?.to_bytes();
     let path = parts.uri.path();
     if is_open(&parts.method, path) {
@@ -186,7 +187,9 @@ fn authorise(control: &Control, parts: &Parts, principal: &Principal) -> Result<
         }
     }
     let named = parts.headers.get("x-project-id").and_then(|v| v.to_str().ok());
-    if named.is_some_and(|n| !n.is_empty() && !project.is_empty() && matches!(version, "v1" | "v2") && n != project) {
+    if named.is_some_and(|n| {
+        !n.is_empty() && !project.is_empty() && matches!(version, "v1" | "v2") && n != project
+    }) {
         return Err(forbidden("X-Project-Id is not the project of the path."));
     }
     // Some reads are POSTs because they carry credentials: a viewer may make them.

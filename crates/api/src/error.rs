@@ -38,9 +38,10 @@ fn number(refusal: &Refusal) -> (u16, String) {
         Refusal::SourceRegion(region) => {
             (79, format!("source region `{region}` is not served here; list the regions or ask the operator"))
         }
-        Refusal::TargetRegion(region) => {
-            (80, format!("destination region `{region}` is not served here; list the regions or ask the operator"))
-        }
+        Refusal::TargetRegion(region) => (
+            80,
+            format!("destination region `{region}` is not served here; list the regions or ask the operator"),
+        ),
         Refusal::Windows(WindowError::TooMany) => task(83, "`bandwidth_policy` has more than 5 windows"),
         Refusal::Windows(WindowError::OutOfRange) => task(84, "`max_bandwidth` is out of range"),
         Refusal::Windows(WindowError::Overlap) => task(85, "windows of `bandwidth_policy` overlap"),

@@ -33,7 +33,10 @@ pub(crate) async fn metrics(State(control): State<Control>) -> Response {
     for task in &tasks {
         if let Some(progress) = control.engine.progress(task.id) {
             let now = progress.snapshot();
-            text.push_str(&format!("whimbrel_task_bytes_per_second{{task=\"{}\"}} {:.0}\n", task.id, now.speed));
+            text.push_str(&format!(
+                "whimbrel_task_bytes_per_second{{task=\"{}\"}} {:.0}\n",
+                task.id, now.speed
+            ));
             let objects = now.settled.settled().objects;
             text.push_str(&format!("whimbrel_task_objects{{task=\"{}\"}} {objects}\n", task.id));
         }

@@ -107,7 +107,8 @@ async fn copy(source: Arc<S3>, target: Arc<S3>, lanes: &Lanes, n: usize) -> u64 
                         target.write(key, &reading.meta, reading.body).await.expect("a write");
                     }
                     Some((id, number, at)) => {
-                        let part = target.write_part(key, id, *number, *at, reading.body).await.expect("a part");
+                        let part =
+                            target.write_part(key, id, *number, *at, reading.body).await.expect("a part");
                         parts.lock().expect("no panic").push((key.clone(), part));
                     }
                 }
@@ -119,8 +120,13 @@ async fn copy(source: Arc<S3>, target: Arc<S3>, lanes: &Lanes, n: usize) -> u64 
         moved += task.await.expect("a lane");
     }
     for (key, id) in uploads {
-        let mut mine: Vec<Part> =
-            parts.lock().expect("no panic").iter().filter(|(k, _)| *k == key).map(|(_, p)| p.clone()).collect();
+        let mut mine: Vec<Part> = parts
+            .lock()
+            .expect("no panic")
+            .iter()
+            .filter(|(k, _)| *k == key)
+            .map(|(_, p)| p.clone())
+            .collect();
         mine.sort_by_key(|p| p.number);
         target.complete_upload(&key, &id, &mine).await.expect("a completion");
     }

@@ -118,16 +118,34 @@ fn command(program: &str, work: &Work, scratch: &std::path::Path) -> Option<Comm
         ("rclone, tuned", false) => run(
             tool("rclone"),
             &[
-                "copy", &format!("B:{bucket}"), "B:target", "--transfers", "64", "--checkers", "64", "--no-check-dest",
-                "--s3-no-head", "--s3-no-check-bucket", "--s3-disable-checksum", "--use-server-modtime", "-q",
-                "--disable", "Copy", "--ignore-checksum", "--s3-upload-cutoff", "64M", "--s3-chunk-size", "16M",
+                "copy",
+                &format!("B:{bucket}"),
+                "B:target",
+                "--transfers",
+                "64",
+                "--checkers",
+                "64",
+                "--no-check-dest",
+                "--s3-no-head",
+                "--s3-no-check-bucket",
+                "--s3-disable-checksum",
+                "--use-server-modtime",
+                "-q",
+                "--disable",
+                "Copy",
+                "--ignore-checksum",
+                "--s3-upload-cutoff",
+                "64M",
+                "--s3-chunk-size",
+                "16M",
             ],
         ),
         ("rclone, tuned", true) => run(tool("rclone"), &["size", "--fast-list", &format!("B:{bucket}")]),
         ("juicefs sync", lists) => {
             let address = at.trim_start_matches("http://");
             let from = format!("minio://bench:bench-secret@{address}/{bucket}/");
-            let to = format!("minio://bench:bench-secret@{address}/{}/", if lists { "empty" } else { "target" });
+            let to =
+                format!("minio://bench:bench-secret@{address}/{}/", if lists { "empty" } else { "target" });
             let mut args = vec!["sync", "--metrics", "127.0.0.1:0", "--threads", "64", "--force-update"];
             if lists {
                 args.push("--dry");
@@ -213,7 +231,10 @@ pub(crate) fn run(args: &[String]) {
             }
         }
         drop(server);
-        text.push_str(&format!("\n## {}\n\n| program | wall s | CPU s | peak MiB |\n|---|---|---|---|\n", work.name));
+        text.push_str(&format!(
+            "\n## {}\n\n| program | wall s | CPU s | peak MiB |\n|---|---|---|---|\n",
+            work.name
+        ));
         for (program, costs) in programs.iter().zip(all).filter(|(_, c)| !c.is_empty()) {
             let c = median(costs);
             let note = if c.failed { " (failed)" } else { "" };

@@ -63,7 +63,8 @@ impl Client {
         );
         let hashed = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
         let key = hmac::Key::new(hmac::HMAC_SHA256, self.sk.as_bytes());
-        let signature = hex(hmac::sign(&key, format!("SDK-HMAC-SHA256\n{stamp}\n{hashed}").as_bytes()).as_ref());
+        let signature =
+            hex(hmac::sign(&key, format!("SDK-HMAC-SHA256\n{stamp}\n{hashed}").as_bytes()).as_ref());
         let auth = format!(
             "SDK-HMAC-SHA256 Access={}, SignedHeaders=host;x-project-id;x-sdk-date, Signature={signature}",
             self.ak

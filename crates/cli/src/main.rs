@@ -50,7 +50,8 @@ fn init_log(verbose: u8, serving: bool, format: &str) {
         (false, 1) => LevelFilter::INFO,
         (false, 0) => LevelFilter::OFF,
     };
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
+    let builder =
+        tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
     let done = if format == "json" { builder.json().try_init() } else { builder.with_ansi(false).try_init() };
     drop(done);
 }

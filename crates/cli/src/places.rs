@@ -11,11 +11,11 @@ use model::spec::Place as SpecPlace;
 use pace::clock::SharedClock;
 use runtime::{Opened, Places};
 use seal::Secret;
+use storage::SharedStore;
 use storage::fs::Fs;
 use storage::http::Client;
 use storage::prefixed::Prefixed;
 use storage::s3::{Addressing, S3, S3Config};
-use storage::SharedStore;
 use store::TaskRow;
 
 use crate::args::Ends;
@@ -78,13 +78,21 @@ impl Place {
                 Some(endpoint) => (endpoint.clone(), Addressing::Path),
                 None => (format!("https://s3.{region}.amazonaws.com"), Addressing::Virtual),
             };
-            return Ok(Place::S3 { endpoint, region, addressing, bucket: bucket.into(), prefix: prefix.into() });
+            return Ok(Place::S3 {
+                endpoint,
+                region,
+                addressing,
+                bucket: bucket.into(),
+                prefix: prefix.into(),
+            });
         }
         if let Some(path) = text.strip_prefix("fs://") {
             return Ok(Place::Directory(path.into()));
         }
         if let Some((scheme, _)) = text.split_once("://") {
-            let m = format!("`{scheme}://` is not supported by this version; there are s3://, fs:// and STORE:BUCKET/PREFIX");
+            let m = format!(
+                "`{scheme}://` is not supported by this version; there are s3://, fs:// and STORE:BUCKET/PREFIX"
+            );
             return Err(usage(m));
         }
         let is_path = text.starts_with(['/', '.', '~']) || !text.contains(':');
@@ -189,7 +197,8 @@ impl BothEnds {
                 Ok(Opened { store: Arc::new(s3), probe, limit_key: endpoint.clone() })
             }
             Place::Store { region, bucket, .. } => {
-                let place = SpecPlace { region: region.clone(), bucket: bucket.clone(), ..SpecPlace::default() };
+                let place =
+                    SpecPlace { region: region.clone(), bucket: bucket.clone(), ..SpecPlace::default() };
                 match &self.catalogue {
                     Some(catalogue) => catalogue.open(&place, &keys(side), side, false).await,
                     None => Err(usage(format!("`{region}:` needs a configuration with [[store]]s"))),
@@ -224,7 +233,9 @@ mod tests {
         let parse = |text: &str| Place::parse(text, &ends(), Side::Source);
         assert!(matches!(parse("/a/b"), Ok(Place::Directory(_))));
         assert!(matches!(parse("fs:///a/b"), Ok(Place::Directory(p)) if p == PathBuf::from("/a/b")));
-        assert!(matches!(parse("s3://b/p/q"), Ok(Place::S3 { bucket, prefix, .. }) if bucket == "b" && prefix == "p/q"));
+        assert!(
+            matches!(parse("s3://b/p/q"), Ok(Place::S3 { bucket, prefix, .. }) if bucket == "b" && prefix == "p/q")
+        );
         assert!(matches!(parse("minio-a:b/p"), Ok(Place::Store { region, .. }) if region == "minio-a"));
         assert!(parse("s3://").is_err() && parse("ftp://x/y").is_err());
     }

@@ -34,7 +34,11 @@ pub(crate) fn line(now: &Snapshot) -> String {
     } else {
         String::new()
     };
-    let share = if now.survey_over && total > 0 { format!("{:3.0}%  ", done as f64 * 100.0 / total as f64) } else { String::new() };
+    let share = if now.survey_over && total > 0 {
+        format!("{:3.0}%  ", done as f64 * 100.0 / total as f64)
+    } else {
+        String::new()
+    };
     format!(
         "{share}{}{} objects  {}  {}/s{left}  {} retries  {} in flight",
         settled.objects,
@@ -54,6 +58,9 @@ mod tests {
     fn units_people_read() {
         assert_eq!(bytes(1536.0), "1.5 KiB");
         assert_eq!(bytes(0.0), "0 B");
-        assert_eq!((duration(5.0), duration(200.0), duration(3725.0)), ("5s".into(), "3m20s".into(), "1h02m".into()));
+        assert_eq!(
+            (duration(5.0), duration(200.0), duration(3725.0)),
+            ("5s".into(), "3m20s".into(), "1h02m".into())
+        );
     }
 }

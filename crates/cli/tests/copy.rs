@@ -31,11 +31,17 @@ fn a_directory_to_a_directory_and_again() {
     let first = run();
     assert_eq!(first.status.code(), Some(0), "{}", String::from_utf8_lossy(&first.stderr));
     let summary = json(&first);
-    assert_eq!((summary["state"].as_str(), summary["objects"]["copied"].as_u64()), (Some("succeeded"), Some(2)));
+    assert_eq!(
+        (summary["state"].as_str(), summary["objects"]["copied"].as_u64()),
+        (Some("succeeded"), Some(2))
+    );
     assert_eq!(summary["proof"]["digest"], 2);
     assert_eq!(std::fs::read(to.join("sub/deep/file")).unwrap(), b"deep");
     let again = json(&run());
-    assert_eq!((again["objects"]["copied"].as_u64(), again["objects"]["skipped"].as_u64()), (Some(0), Some(2)));
+    assert_eq!(
+        (again["objects"]["copied"].as_u64(), again["objects"]["skipped"].as_u64()),
+        (Some(0), Some(2))
+    );
     let verified = whimbrel().arg("verify").arg(&from).arg(&to).output().unwrap();
     assert_eq!(verified.status.code(), Some(0));
     std::fs::write(to.join("sub/deep/file"), "DEEP").unwrap();
@@ -107,9 +113,25 @@ fn odd_objects_arrive_exactly_even_in_a_storm_of_faults() {
 
 fn hostile() -> Vec<String> {
     let mut keys: Vec<String> = [
-        "k/a b", "k/a+b", "k/lit%2Fslash", "k//double", "/lead", "k/trail/", "k/😀", "k/caf\u{e9}", "k/cafe\u{301}",
-        "k/per%41cent", "k/x/../z", "k/Case", "k/case", "k/ends with space ", "k/quo'te\"<&>", "k/tab\there", "k/\u{1}",
-        "k/back\\slash", "k/?q=1&r#f",
+        "k/a b",
+        "k/a+b",
+        "k/lit%2Fslash",
+        "k//double",
+        "/lead",
+        "k/trail/",
+        "k/😀",
+        "k/caf\u{e9}",
+        "k/cafe\u{301}",
+        "k/per%41cent",
+        "k/x/../z",
+        "k/Case",
+        "k/case",
+        "k/ends with space ",
+        "k/quo'te\"<&>",
+        "k/tab\there",
+        "k/\u{1}",
+        "k/back\\slash",
+        "k/?q=1&r#f",
     ]
     .map(String::from)
     .into();
@@ -164,12 +186,19 @@ fn one_bad_object_fails_alone() {
     source.put("bad//key", "b");
     let state = tempfile::tempdir().unwrap();
     let mut command = whimbrel();
-    command.args(["copy", "s3://from"]).arg(dir.path().join("to")).args(["--json", "--source-endpoint", &server.endpoint()]);
+    command.args(["copy", "s3://from"]).arg(dir.path().join("to")).args([
+        "--json",
+        "--source-endpoint",
+        &server.endpoint(),
+    ]);
     let report = dir.path().join("report");
     let output = command.arg("--state-dir").arg(state.path()).arg("--report").arg(&report).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
     let summary = json(&output);
-    assert_eq!((summary["objects"]["copied"].as_u64(), summary["objects"]["failed"].as_u64()), (Some(1), Some(1)));
+    assert_eq!(
+        (summary["objects"]["copied"].as_u64(), summary["objects"]["failed"].as_u64()),
+        (Some(1), Some(1))
+    );
     assert_eq!(std::fs::read(dir.path().join("to/good")).unwrap(), b"g");
     let lines = std::fs::read_to_string(report.join("outcomes.tsv")).unwrap();
     assert!(lines.contains("F\tbad//key\t1\t") && lines.contains("C\tgood\t1\t"), "{lines}");

@@ -5,7 +5,12 @@ use testkit::{Options, S3Server};
 
 #[test]
 fn usage_and_configuration_errors_exit_two() {
-    for args in [&["copy"][..], &["copy", "ftp://a/b", "/tmp/x"], &["nonsense"], &["copy", "a", "b", "--bandwidth", "fast"]] {
+    for args in [
+        &["copy"][..],
+        &["copy", "ftp://a/b", "/tmp/x"],
+        &["nonsense"],
+        &["copy", "a", "b", "--bandwidth", "fast"],
+    ] {
         let output = whimbrel().args(args).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     }

@@ -7,8 +7,11 @@ use crate::support::Service;
 fn scenario(name: &str) {
     let python = std::env::var("PYTHONPATH").expect("run the tests with `cargo x test`");
     let dir = tempfile::tempdir().unwrap();
-    let [a, b, moto] = ["WHIMBREL_TEST_WEED_A", "WHIMBREL_TEST_WEED_B", "WHIMBREL_TEST_MOTO"].map(testkit::servers::endpoint);
-    let stores = format!("\n[[store]]\nregion = \"weed-a\"\nendpoint = \"{a}\"\n[[store]]\nregion = \"weed-b\"\nendpoint = \"{b}\"\n");
+    let [a, b, moto] = ["WHIMBREL_TEST_WEED_A", "WHIMBREL_TEST_WEED_B", "WHIMBREL_TEST_MOTO"]
+        .map(testkit::servers::endpoint);
+    let stores = format!(
+        "\n[[store]]\nregion = \"weed-a\"\nendpoint = \"{a}\"\n[[store]]\nregion = \"weed-b\"\nendpoint = \"{b}\"\n"
+    );
     let service = Service::start(dir.path(), &stores);
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk.py");
     let output = Command::new("python3")

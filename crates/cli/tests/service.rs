@@ -7,7 +7,8 @@ use crate::support::Service;
 
 #[test]
 fn a_killed_service_goes_on_by_itself() {
-    let server = S3Server::start(Options { delay: std::time::Duration::from_millis(2), ..Options::default() });
+    let server =
+        S3Server::start(Options { delay: std::time::Duration::from_millis(2), ..Options::default() });
     let source = server.bucket("from");
     for i in 0..3000 {
         source.put(&format!("k{i:05}"), format!("{i}"));
@@ -27,7 +28,11 @@ fn a_killed_service_goes_on_by_itself() {
     let service = Service::start(dir.path(), "");
     let ended = service.watch(id);
     assert_eq!(ended["status"], 5, "{ended}");
-    assert_eq!((ended["successful_num"].as_u64(), ended["skipped_num"].as_u64()), (Some(3001), Some(0)), "{ended}");
+    assert_eq!(
+        (ended["successful_num"].as_u64(), ended["skipped_num"].as_u64()),
+        (Some(3001), Some(0)),
+        "{ended}"
+    );
     assert_eq!(ended["total_num"], 3001);
     assert!(ended["start_time"].is_i64() && ended["progress"] == 1.0);
     let copied = server.bucket("to").objects();

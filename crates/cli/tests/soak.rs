@@ -19,7 +19,11 @@ fn soaking() -> bool {
 
 /// A source with many small and some large objects, and an empty target.
 fn server(small: usize, large: usize) -> S3Server {
-    let options = Options { delay: Duration::from_millis(if soaking() { 25 } else { 1 }), threads: 1, ..Options::default() };
+    let options = Options {
+        delay: Duration::from_millis(if soaking() { 25 } else { 1 }),
+        threads: 1,
+        ..Options::default()
+    };
     let server = S3Server::start(options);
     let source = server.bucket("from");
     for i in 0..small {
@@ -51,7 +55,8 @@ pub(crate) fn kill_storm(kills: u32, small: usize, large: usize, seed: u64) {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         if killed < kills {
-            let deadline = Instant::now() + Duration::from_millis(random.u64(20..if soaking() { 1500 } else { 900 }));
+            let deadline =
+                Instant::now() + Duration::from_millis(random.u64(20..if soaking() { 1500 } else { 900 }));
             let mut ended = false;
             while Instant::now() < deadline {
                 if child.try_wait().unwrap().is_some() {
@@ -76,9 +81,17 @@ pub(crate) fn kill_storm(kills: u32, small: usize, large: usize, seed: u64) {
     assert!(etags(&server, "from") == etags(&server, "to"), "contents differ after {killed} kills");
     assert_eq!(server.open_uploads(), 0);
     assert_eq!(summary["objects"]["copied"], total, "counters are exact: {summary}");
-    assert_eq!((summary["objects"]["skipped"].as_u64(), summary["objects"]["failed"].as_u64()), (Some(0), Some(0)));
-    let puts = server.log().iter().filter(|l| l.method == "PUT" && l.status == 200 && l.query.is_empty()).count();
-    let parts = server.log().iter().filter(|l| l.query.contains("partNumber") && l.method == "PUT" && l.status == 200).count();
+    assert_eq!(
+        (summary["objects"]["skipped"].as_u64(), summary["objects"]["failed"].as_u64()),
+        (Some(0), Some(0))
+    );
+    let puts =
+        server.log().iter().filter(|l| l.method == "PUT" && l.status == 200 && l.query.is_empty()).count();
+    let parts = server
+        .log()
+        .iter()
+        .filter(|l| l.query.contains("partNumber") && l.method == "PUT" && l.status == 200)
+        .count();
     let needed = large * 13;
     println!(
         "kill: {killed} kills; {small} small objects took {puts} writes, {needed} parts took {parts}; content and counters equal"
@@ -134,7 +147,8 @@ pub(crate) fn stop_storm(stops: u32, small: usize, large: usize, seed: u64) {
     assert_eq!(ended["status"], 5, "{ended}");
     assert_eq!(ended["successful_num"].as_u64(), Some((small + large) as u64), "{ended}");
     let from = etags(&server, "from");
-    let to: BTreeMap<String, String> = etags(&server, "to").into_iter().filter(|(k, _)| !k.starts_with("oms/")).collect();
+    let to: BTreeMap<String, String> =
+        etags(&server, "to").into_iter().filter(|(k, _)| !k.starts_with("oms/")).collect();
     assert!(from == to, "contents differ");
     assert_eq!(moved_after, 0, "bytes moved after a stop");
     let log: Vec<Logged> = server.log().into_iter().filter(|l| !l.key.starts_with("oms/")).collect();
@@ -241,4 +255,3 @@ fn resident(pid: u32) -> u64 {
     let line = text.lines().find_map(|l| l.strip_prefix("VmRSS:"));
     line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
 }
-

@@ -18,7 +18,17 @@ const SECTIONS: [(&str, bool, &[&str]); 10] = [
     (
         "store",
         true,
-        &["region", "cloud_type", "endpoint", "path", "signing_region", "addressing", "use", "default", "order"],
+        &[
+            "region",
+            "cloud_type",
+            "endpoint",
+            "path",
+            "signing_region",
+            "addressing",
+            "use",
+            "default",
+            "order",
+        ],
     ),
     ("redis", true, &["id", "name", "addrs", "user", "password", "tls"]),
     ("bucket", true, &["name", "location"]),

@@ -23,7 +23,8 @@ pub(crate) fn invalid(message: impl Into<String>) -> Failure {
 /// # Errors
 /// [`Kind::Invalid`] naming the key, what is wrong with it, and the nearest valid key.
 pub fn parse(text: &str, env: &BTreeMap<String, String>) -> Result<Config> {
-    let mut table: toml::Table = text.parse().map_err(|e: toml::de::Error| invalid(e.message().to_owned()))?;
+    let mut table: toml::Table =
+        text.parse().map_err(|e: toml::de::Error| invalid(e.message().to_owned()))?;
     keys::check(&table)?;
     keys::override_by(&mut table, env)?;
     let config: Config = table.try_into().map_err(|e: toml::de::Error| invalid(e.message().to_owned()))?;
@@ -37,10 +38,12 @@ pub fn parse(text: &str, env: &BTreeMap<String, String>) -> Result<Config> {
 /// As [`parse`]; also when the file cannot be read, or holds a password and others may read it.
 pub fn load(path: &Path, env: &BTreeMap<String, String>) -> Result<Config> {
     let text = std::fs::read_to_string(path).map_err(|e| invalid(format!("{}: {e}", path.display())))?;
-    let config = parse(&text, env).map_err(|f| Failure { message: format!("{}: {}", path.display(), f.message), ..f })?;
+    let config = parse(&text, env)
+        .map_err(|f| Failure { message: format!("{}: {}", path.display(), f.message), ..f })?;
     let plain = config.user.iter().any(|u| u.password.is_some());
     if plain && others_may_read(path) {
-        let m = format!("{} holds a password and may be read by others; run `chmod 600` on it", path.display());
+        let m =
+            format!("{} holds a password and may be read by others; run `chmod 600` on it", path.display());
         return Err(invalid(m));
     }
     Ok(config)
@@ -64,7 +67,8 @@ pub fn reveal(
     match secret {
         SecretRef::Plain(text) => Ok(seal::Secret::new(text.clone())),
         SecretRef::Env { env: name } => {
-            let value = env.get(name).ok_or_else(|| invalid(format!("{what}: the variable {name} is not set")))?;
+            let value =
+                env.get(name).ok_or_else(|| invalid(format!("{what}: the variable {name} is not set")))?;
             Ok(seal::Secret::new(value.clone()))
         }
         SecretRef::File { file } => {
@@ -94,7 +98,10 @@ mod tests {
     #[test]
     fn an_unknown_key_names_the_nearest() {
         assert_eq!(err("lisen = \"x\""), "unknown key `lisen`; did you mean `listen`?");
-        assert_eq!(err("[limits]\nrunning_task = 1"), "unknown key `limits.running_task`; did you mean `running_tasks`?");
+        assert_eq!(
+            err("[limits]\nrunning_task = 1"),
+            "unknown key `limits.running_task`; did you mean `running_tasks`?"
+        );
         assert!(err("[[store]]\nregion = \"a\"\nendpont = \"b\"").contains("did you mean `endpoint`?"));
     }
 
@@ -111,7 +118,8 @@ mod tests {
     #[test]
     fn values_are_checked_with_their_names() {
         assert!(err("[limits]\nmemory = \"lots\"").contains("limits.memory"));
-        let twice = "[[store]]\nregion=\"a\"\nendpoint=\"http://h\"\n[[store]]\nregion=\"a\"\nendpoint=\"http://h\"";
+        let twice =
+            "[[store]]\nregion=\"a\"\nendpoint=\"http://h\"\n[[store]]\nregion=\"a\"\nendpoint=\"http://h\"";
         assert!(err(twice).contains("region `a` is used twice"));
         let lost = "[[access_key]]\nak=\"AK\"\nsk=\"x\"\nproject=\"nope\"";
         assert!(err(lost).contains("no [[project]] is named `nope`"));

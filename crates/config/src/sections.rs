@@ -274,14 +274,21 @@ impl Config {
             invalid(format!("listen: `{}` is not an address such as 127.0.0.1:8790", self.listen))
         })?;
         let sqlite = self.database == "sqlite";
-        if !sqlite && !self.database.starts_with("postgres://") && !self.database.starts_with("postgresql://") {
-            return Err(invalid(format!("database: `{}` is neither `sqlite` nor a postgres:// URL", self.database)));
+        if !sqlite && !self.database.starts_with("postgres://") && !self.database.starts_with("postgresql://")
+        {
+            return Err(invalid(format!(
+                "database: `{}` is neither `sqlite` nor a postgres:// URL",
+                self.database
+            )));
         }
         if !(-14 * 60..=14 * 60).contains(&self.time_zone_minutes) {
             return Err(invalid("time_zone_minutes: must lie between -840 and 840"));
         }
         if bytes_of(&self.limits.memory).is_none_or(|b| b < 16 << 20) {
-            return Err(invalid(format!("limits.memory: `{}` is not a size of at least 16MiB", self.limits.memory)));
+            return Err(invalid(format!(
+                "limits.memory: `{}` is not a size of at least 16MiB",
+                self.limits.memory
+            )));
         }
         if self.limits.running_tasks == 0 {
             return Err(invalid("limits.running_tasks: must be at least 1"));
@@ -298,7 +305,10 @@ impl Config {
             if s.endpoint.is_empty() == s.path.is_empty() {
                 return Err(at("needs either `endpoint` or `path`".into()));
             }
-            if !s.endpoint.is_empty() && !s.endpoint.starts_with("http://") && !s.endpoint.starts_with("https://") {
+            if !s.endpoint.is_empty()
+                && !s.endpoint.starts_with("http://")
+                && !s.endpoint.starts_with("https://")
+            {
                 return Err(at(format!("endpoint `{}` must begin with http:// or https://", s.endpoint)));
             }
             if !["path", "virtual"].contains(&s.addressing.as_str()) {
@@ -325,8 +335,9 @@ impl Config {
         }
         for u in &self.user {
             for p in &u.projects {
-                self.project_id(p)
-                    .ok_or_else(|| invalid(format!("[[user]] `{}`: no [[project]] is named `{p}`", u.name)))?;
+                self.project_id(p).ok_or_else(|| {
+                    invalid(format!("[[user]] `{}`: no [[project]] is named `{p}`", u.name))
+                })?;
             }
             if u.password.is_some() == u.password_hash.is_some() {
                 return Err(invalid(format!("[[user]] `{}` needs `password_hash` or `password`", u.name)));

@@ -28,7 +28,15 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (text, want) in [("512MiB", Some(512 << 20)), ("1.5k", Some(1536)), ("2GB", Some(2_000_000_000)), ("7", Some(7)), ("x", None), ("5 parsecs", None), ("-1", None)] {
+        for (text, want) in [
+            ("512MiB", Some(512 << 20)),
+            ("1.5k", Some(1536)),
+            ("2GB", Some(2_000_000_000)),
+            ("7", Some(7)),
+            ("x", None),
+            ("5 parsecs", None),
+            ("-1", None),
+        ] {
             assert_eq!(bytes_of(text), want, "{text}");
         }
     }

@@ -16,7 +16,13 @@ impl Control {
     ///
     /// # Errors
     /// [`Refusal::BandwidthClosed`] once it has succeeded.
-    pub async fn set_windows(&self, project: &str, id: TaskId, windows: Vec<Window>, range: (u64, u64)) -> Answer<()> {
+    pub async fn set_windows(
+        &self,
+        project: &str,
+        id: TaskId,
+        windows: Vec<Window>,
+        range: (u64, u64),
+    ) -> Answer<()> {
         check_windows(&windows, range).map_err(Refusal::Windows)?;
         let mut unit = self.engine.store().write().await?;
         let mut task = unit.task_of(project, id).await?;

@@ -54,7 +54,8 @@ struct Inner {
 impl Catalogue {
     /// The stores of a configuration.
     pub fn new(config: &Config, clock: SharedClock) -> Self {
-        let catalogue = Self { inner: RwLock::new(Arc::new(Inner { stores: vec![], inline: vec![] })), clock };
+        let catalogue =
+            Self { inner: RwLock::new(Arc::new(Inner { stores: vec![], inline: vec![] })), clock };
         catalogue.reload(config);
         catalogue
     }
@@ -144,7 +145,10 @@ impl Catalogue {
                 let guard = inline.then(|| self.guard());
                 let mut bucket = place.bucket.clone();
                 let suffix = format!("-{}", place.app_id);
-                if place.cloud_type.eq_ignore_ascii_case("Tencent") && !place.app_id.is_empty() && !bucket.ends_with(&suffix) {
+                if place.cloud_type.eq_ignore_ascii_case("Tencent")
+                    && !place.app_id.is_empty()
+                    && !bucket.ends_with(&suffix)
+                {
                     bucket.push_str(&suffix);
                 }
                 let config = S3Config {
@@ -169,7 +173,9 @@ impl Places for Catalogue {
         let secrets = TaskSecrets::from_json(secrets);
         let spec = &task.spec;
         match side {
-            Side::Source => Catalogue::open(self, &spec.source, &secrets.source, side, spec.requester_pays).await,
+            Side::Source => {
+                Catalogue::open(self, &spec.source, &secrets.source, side, spec.requester_pays).await
+            }
             _ => Catalogue::open(self, &spec.target, &secrets.target, side, false).await,
         }
     }
@@ -216,7 +222,8 @@ fn network(text: &str) -> Option<(IpAddr, u8)> {
 }
 
 fn contains(net: IpAddr, bits: u8, ip: IpAddr) -> bool {
-    let prefix = |value: u128, width: u32| value.checked_shr(width.saturating_sub(u32::from(bits))).unwrap_or(0);
+    let prefix =
+        |value: u128, width: u32| value.checked_shr(width.saturating_sub(u32::from(bits))).unwrap_or(0);
     match (net, ip.to_canonical()) {
         (IpAddr::V4(n), IpAddr::V4(i)) => {
             prefix(u128::from(u32::from(n)), 32) == prefix(u128::from(u32::from(i)), 32)

@@ -91,7 +91,9 @@ impl Control {
 fn check_selection(selection: &Selection) -> Answer<()> {
     let entries = selection.entries();
     if entries.is_empty() {
-        return Err(Refusal::Source("object_key must name at least one key; [\"\"] means the whole bucket".into()));
+        return Err(Refusal::Source(
+            "object_key must name at least one key; [\"\"] means the whole bucket".into(),
+        ));
     }
     Ok(())
 }

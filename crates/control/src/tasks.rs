@@ -64,7 +64,13 @@ impl Control {
     ///
     /// # Errors
     /// [`Refusal::Illegal`] in another state; [`Refusal::NoFailedList`] when there is nothing to retry.
-    pub async fn start(&self, project: &str, id: TaskId, secrets: &TaskSecrets, failed_only: bool) -> Answer<()> {
+    pub async fn start(
+        &self,
+        project: &str,
+        id: TaskId,
+        secrets: &TaskSecrets,
+        failed_only: bool,
+    ) -> Answer<()> {
         let mut unit = self.engine.store().write().await?;
         let task = unit.task_of(project, id).await?;
         let was = task.state.visible();

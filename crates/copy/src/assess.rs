@@ -86,29 +86,37 @@ pub async fn assess(source: SharedStore, lanes: &Lanes, filter: Filter, width: u
     let filter = Arc::new(filter);
     let (walked, all) = (field.clone(), sums.clone());
     field
-        .walk(vec![row], lanes, &Forgetful, &CancellationToken::new(), || true, move |extent, row, first| {
-            let (field, source, sums, filter) = (walked.clone(), source.clone(), all.clone(), filter.clone());
-            Box::pin(async move {
-                let (mut at, mut first) = (row.cursor, first);
-                loop {
-                    let page = match first.take() {
-                        Some(page) => page,
-                        None => fetch(&*source as &dyn ObjectStore, "", &at, Side::Source).await?,
-                    };
-                    let (entries, over) = field.take(&extent, page);
-                    if let Some(last) = entries.last() {
-                        at = last.key.clone();
+        .walk(
+            vec![row],
+            lanes,
+            &Forgetful,
+            &CancellationToken::new(),
+            || true,
+            move |extent, row, first| {
+                let (field, source, sums, filter) =
+                    (walked.clone(), source.clone(), all.clone(), filter.clone());
+                Box::pin(async move {
+                    let (mut at, mut first) = (row.cursor, first);
+                    loop {
+                        let page = match first.take() {
+                            Some(page) => page,
+                            None => fetch(&*source as &dyn ObjectStore, "", &at, Side::Source).await?,
+                        };
+                        let (entries, over) = field.take(&extent, page);
+                        if let Some(last) = entries.last() {
+                            at = last.key.clone();
+                        }
+                        let mut sums = sums.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                        sums.out.pages += 1;
+                        entries.iter().filter(|e| filter.keeps(e.key.as_bytes())).for_each(|e| sums.add(e));
+                        drop(sums);
+                        if over {
+                            return Ok(());
+                        }
                     }
-                    let mut sums = sums.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    sums.out.pages += 1;
-                    entries.iter().filter(|e| filter.keeps(e.key.as_bytes())).for_each(|e| sums.add(e));
-                    drop(sums);
-                    if over {
-                        return Ok(());
-                    }
-                }
-            })
-        })
+                })
+            },
+        )
         .await?;
     let mut sums = std::mem::take(&mut *sums.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
     let mut folders: Vec<(String, Tally)> =

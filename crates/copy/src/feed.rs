@@ -35,7 +35,9 @@ pub(crate) fn check_order(order: Order, after: &Key, page: &Page) -> Result<()> 
     }
     let mut last = after;
     for entry in &page.entries {
-        if order.compare(entry.key.as_bytes(), last.as_bytes()).is_le() && !(last.is_empty() && entry.key.is_empty()) {
+        if order.compare(entry.key.as_bytes(), last.as_bytes()).is_le()
+            && !(last.is_empty() && entry.key.is_empty())
+        {
             let m = format!("`{}` was listed after `{last}`, against the order `{order:?}`", entry.key);
             return Err(Failure::new(Kind::Disorder, "list", m));
         }
@@ -49,8 +51,7 @@ pub(crate) fn check_order(order: Order, after: &Key, page: &Page) -> Result<()> 
 
 /// One page after `after`, with its order checked.
 pub(crate) async fn fetch(store: &dyn ObjectStore, prefix: &str, after: &Key, side: Side) -> Result<Page> {
-    let request =
-        ListRequest { prefix: prefix.to_owned(), after: after.clone(), max: PAGE, delimiter: None };
+    let request = ListRequest { prefix: prefix.to_owned(), after: after.clone(), max: PAGE, delimiter: None };
     let page = store.list(&request).await?;
     check_order(store.capability().list_order, after, &page).map_err(|f| f.at(side))?;
     Ok(page)
@@ -58,7 +59,13 @@ pub(crate) async fn fetch(store: &dyn ObjectStore, prefix: &str, after: &Key, si
 
 impl Feed {
     /// Lists a scope after a key; a key scope is asked for directly.
-    pub(crate) fn list(store: Arc<dyn ObjectStore>, scope: &Scope, prefix: &str, after: Key, side: Side) -> Feed {
+    pub(crate) fn list(
+        store: Arc<dyn ObjectStore>,
+        scope: &Scope,
+        prefix: &str,
+        after: Key,
+        side: Side,
+    ) -> Feed {
         let (tx, pages) = mpsc::channel(1);
         let wanted = Arc::new(Mutex::new(Key::default()));
         let hint = wanted.clone();
@@ -139,12 +146,7 @@ pub(crate) enum TargetSide {
     /// The rule does not ask.
     Unasked,
     /// Both sides list in one order: a merge, no HEAD per object.
-    Merge {
-        feed: Feed,
-        held: VecDeque<Entry>,
-        over: bool,
-        order: Order,
-    },
+    Merge { feed: Feed, held: VecDeque<Entry>, over: bool, order: Order },
     /// Orders differ: a HEAD per key.
     Head,
 }

@@ -188,8 +188,13 @@ impl Field {
         loop {
             while runners.len() < self.width && !stop.is_cancelled() {
                 let Some(row) = queue.pop_front() else { break };
-                let extent =
-                    Extent::new(row.id, row.scope.clone(), row.cursor.clone(), row.upto.clone(), f64::from(PAGE));
+                let extent = Extent::new(
+                    row.id,
+                    row.scope.clone(),
+                    row.cursor.clone(),
+                    row.upto.clone(),
+                    f64::from(PAGE),
+                );
                 let extent = Arc::new(extent);
                 self.extents().push(extent.clone());
                 runners.spawn_on(run(extent, row, None), lanes.handle());
@@ -265,7 +270,9 @@ impl Field {
                 r.laddered = true;
                 let mut rungs = sketch.ladder(base, &r.at, r.common, free - out.len());
                 rungs.retain(|k| {
-                    r.known_end.as_ref().is_none_or(|e| self.order.compare(k.as_bytes(), e.as_bytes()).is_lt())
+                    r.known_end
+                        .as_ref()
+                        .is_none_or(|e| self.order.compare(k.as_bytes(), e.as_bytes()).is_lt())
                 });
                 out.extend(rungs.into_iter().map(|k| (extent.scope.clone(), k)));
                 // How far the space reaches is not known: also ask half way, a quarter of the way, and so on.
@@ -282,7 +289,9 @@ impl Field {
         let mut shares = vec![0usize; stretches.len()];
         for _ in out.len()..free {
             let per_lane = |j: usize| stretches[j].keys / (shares[j] as f64 + 2.0);
-            let Some(best) = (0..stretches.len()).max_by(|&a, &b| per_lane(a).total_cmp(&per_lane(b))) else { break };
+            let Some(best) = (0..stretches.len()).max_by(|&a, &b| per_lane(a).total_cmp(&per_lane(b))) else {
+                break;
+            };
             if per_lane(best) < f64::from(PAGE) * 0.8 {
                 break;
             }
@@ -324,7 +333,12 @@ impl Field {
         for (lo, end) in starts.zip(ends) {
             let share = |at: &Key| sketch.share_after(base, &r.at, at, hi);
             let part = share(lo) - end.filter(|e| hi != Some(*e)).map_or(0.0, share);
-            out.push(Stretch { keys: left * part, scope: extent.scope.clone(), lo: lo.clone(), hi: end.cloned() });
+            out.push(Stretch {
+                keys: left * part,
+                scope: extent.scope.clone(),
+                lo: lo.clone(),
+                hi: end.cloned(),
+            });
         }
     }
 
@@ -339,7 +353,13 @@ impl Field {
     }
 
     /// Makes a range out of an answer: ends the one that holds its first key there, and begins a new one.
-    fn settle(&self, scope: &Scope, guess: &Key, mut page: Page, id: i64) -> Option<(i64, Arc<Extent>, Page)> {
+    fn settle(
+        &self,
+        scope: &Scope,
+        guess: &Key,
+        mut page: Page,
+        id: i64,
+    ) -> Option<(i64, Arc<Extent>, Page)> {
         let sketches = self.sketches.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut extents = self.extents();
         let asked = |e: &&Arc<Extent>| {
@@ -365,7 +385,10 @@ impl Field {
         {
             // Nothing of this range lies behind the guess.
             let mut r = v.reach();
-            let nearer = r.known_end.as_ref().is_none_or(|e| self.order.compare(guess.as_bytes(), e.as_bytes()).is_lt());
+            let nearer = r
+                .known_end
+                .as_ref()
+                .is_none_or(|e| self.order.compare(guess.as_bytes(), e.as_bytes()).is_lt());
             if nearer {
                 r.known_end = Some(guess.clone());
             }

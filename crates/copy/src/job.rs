@@ -199,12 +199,20 @@ impl Job {
         Ok(rows)
     }
 
-    async fn copy(&self, carrier: &Arc<Carrier>, rows: Vec<RangeRow>, resumed: bool, clock: &SharedClock) -> Result<()> {
+    async fn copy(
+        &self,
+        carrier: &Arc<Carrier>,
+        rows: Vec<RangeRow>,
+        resumed: bool,
+        clock: &SharedClock,
+    ) -> Result<()> {
         let mut rows = rows;
         loop {
             let walked = self.walk(carrier, rows, resumed, clock).await;
             match walked {
-                Err(f) if f.kind == Kind::Disorder && self.source.capability().list_order != Order::Unknown => {
+                Err(f)
+                    if f.kind == Kind::Disorder && self.source.capability().list_order != Order::Unknown =>
+                {
                     self.distrust(carrier, &f).await?;
                     rows = self.begin(Pass::Copy, 1_000_000).await?;
                 }
@@ -229,7 +237,13 @@ impl Job {
         Ok(())
     }
 
-    async fn walk(&self, carrier: &Arc<Carrier>, rows: Vec<RangeRow>, resumed: bool, clock: &SharedClock) -> Result<()> {
+    async fn walk(
+        &self,
+        carrier: &Arc<Carrier>,
+        rows: Vec<RangeRow>,
+        resumed: bool,
+        clock: &SharedClock,
+    ) -> Result<()> {
         let spec = &self.task.spec;
         let field = Field::new(Pass::Copy, RANGES, self.source.clone());
         let ranges = Arc::new(Ranges {
@@ -256,7 +270,8 @@ impl Job {
                 let ranges = ranges.clone();
                 let store = store.clone();
                 Box::pin(async move {
-                    let again = failed_only.then(|| failed_feed(store, task, row.cursor.clone(), ranges.carrier.source.clone()));
+                    let again = failed_only
+                        .then(|| failed_feed(store, task, row.cursor.clone(), ranges.carrier.source.clone()));
                     ranges.run(extent, row, page, again).await
                 })
             })
@@ -285,9 +300,14 @@ impl Job {
             fence: self.fence,
         });
         field
-            .walk(rows, &self.lanes, ledger, &stop, || true, move |extent, row, page| {
-                Box::pin(survey.clone().run(extent, row, page))
-            })
+            .walk(
+                rows,
+                &self.lanes,
+                ledger,
+                &stop,
+                || true,
+                move |extent, row, page| Box::pin(survey.clone().run(extent, row, page)),
+            )
             .await?;
         if !stop.is_cancelled() {
             self.progress.survey_ended();

@@ -123,7 +123,9 @@ impl Carrier {
         let resumed = !done.is_empty();
         let mut wanted = self.digests_for(&meta.etag);
         // With the source's own layout the parts' ETags prove the whole; otherwise each part needs a digest.
-        wanted.md5 = digest || (wanted.md5 && capability.etag_is_md5) || (!own_layout && capability.etag_is_md5 && self.checks());
+        wanted.md5 = digest
+            || (wanted.md5 && capability.etag_is_md5)
+            || (!own_layout && capability.etag_is_md5 && self.checks());
         self.move_parts(entry, &meta, &upload, &mut done, wanted).await?;
 
         let parts: Vec<Part> = done.into_values().collect();
@@ -136,7 +138,9 @@ impl Carrier {
         }
         let written = match self.target.complete_upload(&to, &upload.upload, &parts).await {
             Ok(written) => written,
-            Err(f) if f.kind == Kind::NotFound => self.completed_before(&to, &meta, by_parts.as_ref(), f).await?,
+            Err(f) if f.kind == Kind::NotFound => {
+                self.completed_before(&to, &meta, by_parts.as_ref(), f).await?
+            }
             Err(f) => return Err(f),
         };
         self.ledger.forget_upload(&entry.key);
@@ -192,7 +196,8 @@ impl Carrier {
     /// Goes on with the upload in the ledger when it fits the object as it is now; else begins a new one.
     async fn resume_or_begin(&self, key: &Key, meta: &Meta, part_size: u64) -> Result<(Upload, bool)> {
         if let Some(open) = self.ledger.upload_of(key) {
-            let same = open.etag == meta.etag.to_string() && open.size == meta.size && open.part_size == part_size;
+            let same =
+                open.etag == meta.etag.to_string() && open.size == meta.size && open.part_size == part_size;
             if same && !open.upload.is_empty() {
                 return Ok((open, true));
             }
@@ -245,7 +250,9 @@ impl Carrier {
             match flights.join_next().await {
                 None if done.len() == count as usize => return Ok(()),
                 None => return Err(Failure::new(Kind::Stopped, "copy", "the task is stopping")),
-                Some(Err(e)) => return Err(Failure::new(Kind::Internal, "copy", format!("a part ended: {e}"))),
+                Some(Err(e)) => {
+                    return Err(Failure::new(Kind::Internal, "copy", format!("a part ended: {e}")));
+                }
                 Some(Ok(result)) => {
                     let (part, _) = result?;
                     done.insert(part.number, part);

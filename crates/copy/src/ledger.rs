@@ -11,8 +11,8 @@ use std::time::Duration;
 use model::failure::{Failure, Kind, Result};
 use model::key::Key;
 use model::task::TaskId;
-use store::{Checkpoint, FailedObject, NewRange, Store, Upload};
 use storage::SharedStore;
+use store::{Checkpoint, FailedObject, NewRange, Store, Upload};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::outcome::OutcomeFile;
@@ -61,7 +61,10 @@ fn lost() -> Failure {
 
 impl Ledger {
     /// Starts the writer; its handle gives the first error that made it end.
-    pub(crate) fn start(task: LedgerTask, open: Vec<Upload>) -> (Ledger, tokio::task::JoinHandle<Result<()>>) {
+    pub(crate) fn start(
+        task: LedgerTask,
+        open: Vec<Upload>,
+    ) -> (Ledger, tokio::task::JoinHandle<Result<()>>) {
         let (messages, inbox) = mpsc::channel(1024);
         let uploads: HashMap<Key, (Upload, bool)> =
             open.into_iter().map(|u| (u.key.clone(), (u, false))).collect();
@@ -144,7 +147,13 @@ impl LedgerTask {
             }
             let dirty: Vec<Upload> = {
                 let mut open = uploads.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                open.values_mut().filter(|(_, d)| *d).map(|(u, d)| { *d = false; u.clone() }).collect()
+                open.values_mut()
+                    .filter(|(_, d)| *d)
+                    .map(|(u, d)| {
+                        *d = false;
+                        u.clone()
+                    })
+                    .collect()
             };
             let dropped: Vec<Key> =
                 std::mem::take(&mut *forgotten.lock().unwrap_or_else(std::sync::PoisonError::into_inner));

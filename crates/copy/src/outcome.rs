@@ -52,7 +52,9 @@ pub fn line(out: &mut String, outcome: &Outcome, key: &Key, size: u64, modified_
         Outcome::Failed(failure) => {
             out.push_str(failure.op);
             out.push('\t');
-            out.extend(failure.to_string().chars().map(|c| if matches!(c, '\t' | '\r' | '\n') { ' ' } else { c }));
+            out.extend(
+                failure.to_string().chars().map(|c| if matches!(c, '\t' | '\r' | '\n') { ' ' } else { c }),
+            );
         }
         Outcome::Gone => out.push_str("read\tgone"),
     }
@@ -77,7 +79,8 @@ impl OutcomeFile {
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir).map_err(at)?;
         }
-        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path).map_err(at)?;
+        let file =
+            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path).map_err(at)?;
         let have = file.metadata().map_err(at)?.len();
         // A shorter file than the ledger knows has lost lines with the machine's power; it goes on from there.
         let len = len.min(have);

@@ -44,7 +44,9 @@ pub fn plan(size: u64, etag: &Etag, first_part: Option<u64>, wanted: u64, target
     if !target.multipart || size == 0 {
         return Plan::Whole;
     }
-    if wanted == 0 && let Some(n) = etag.parts() {
+    if wanted == 0
+        && let Some(n) = etag.parts()
+    {
         let tells = |p: u64| size.div_ceil(p) == u64::from(n) && fits(p) && p <= target.write_max_bytes;
         let guesses = || USUAL.iter().map(|m| m * MIB).find(|&p| tells(p));
         let known = first_part.filter(|&p| p > 0 && tells(p)).or_else(guesses);
@@ -102,7 +104,10 @@ mod tests {
     fn small_goes_whole_and_huge_fits_the_part_count() {
         assert_eq!(plan(0, &etag(0), None, 0, &S3), Plan::Whole);
         assert_eq!(plan(WHOLE_MD5_MAX, &etag(0), None, 0, &S3), Plan::Whole);
-        assert_eq!(plan(WHOLE_MAX + 1, &Etag::None, None, 0, &S3), Plan::Parts { part_size: PART, own_layout: false });
+        assert_eq!(
+            plan(WHOLE_MAX + 1, &Etag::None, None, 0, &S3),
+            Plan::Parts { part_size: PART, own_layout: false }
+        );
         for size in [5 << 30, 1 << 40, 5 << 40] {
             let Plan::Parts { part_size, .. } = plan(size, &etag(0), None, 0, &S3) else { panic!("{size}") };
             assert!(part_count(size, part_size) <= 10_000);

@@ -73,7 +73,9 @@ impl Ranges {
         }
         let mut feed = match failed_only {
             Some(feed) => feed,
-            None if exhausted => Feed::of(tokio::sync::mpsc::channel(1).1, tokio::spawn(async {}).abort_handle()),
+            None if exhausted => {
+                Feed::of(tokio::sync::mpsc::channel(1).1, tokio::spawn(async {}).abort_handle())
+            }
             None => Feed::list(carrier.source.clone(), &extent.scope, &prefix, after, Side::Source),
         };
         let mut target = self.target_side(&extent, &row);

@@ -133,7 +133,8 @@ async fn one_list(plan: &Plan, target: &SharedStore, mark: char, kind: &str, sta
     let (from, to) = (plan.outcome.clone(), temp.clone());
     #[expect(clippy::disallowed_methods, reason = "one at a time per ended task")]
     let filtered = tokio::task::spawn_blocking(move || filter(&from, &to, mark)).await;
-    let sizes = filtered.map_err(|e| Failure::new(Kind::Internal, "records", e.to_string()))?.map_err(here)?;
+    let sizes =
+        filtered.map_err(|e| Failure::new(Kind::Internal, "records", e.to_string()))?.map_err(here)?;
     let mut at = 0;
     for (i, size) in sizes.into_iter().enumerate() {
         let suffix = if i == 0 { String::new() } else { format!("_{}", i + 1) };

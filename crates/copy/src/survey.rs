@@ -28,7 +28,12 @@ pub(crate) struct Survey {
 
 impl Survey {
     /// Counts one range to its end, or until stopped.
-    pub(crate) async fn run(self: Arc<Self>, extent: Arc<Extent>, row: RangeRow, first: Option<Page>) -> Result<()> {
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        extent: Arc<Extent>,
+        row: RangeRow,
+        first: Option<Page>,
+    ) -> Result<()> {
         let prefix = extent.scope.prefix().to_owned();
         let mut at = row.cursor.clone();
         let mut counted = row.counters.copied;
@@ -40,8 +45,12 @@ impl Survey {
                 None => {
                     let next = async {
                         match &extent.scope {
-                            model::selection::Scope::Key(k) => one(&*self.source, Key::from(k.as_str())).await,
-                            model::selection::Scope::Prefix(_) => fetch(&*self.source, &prefix, &at, Side::Source).await,
+                            model::selection::Scope::Key(k) => {
+                                one(&*self.source, Key::from(k.as_str())).await
+                            }
+                            model::selection::Scope::Prefix(_) => {
+                                fetch(&*self.source, &prefix, &at, Side::Source).await
+                            }
                         }
                     };
                     tokio::select! {

@@ -129,7 +129,9 @@ impl Carrier {
             };
             drop(held);
             match failure.kind {
-                Kind::NotFound if failure.side == Side::Source => return End::Outcome(Outcome::Gone, entry.size),
+                Kind::NotFound if failure.side == Side::Source => {
+                    return End::Outcome(Outcome::Gone, entry.size);
+                }
                 // It changed since it was listed: take it as it is now, in one read.
                 Kind::Changed if failure.side == Side::Source => if_match = None,
                 _ => {}
@@ -149,7 +151,12 @@ impl Carrier {
     }
 
     /// Sleeps before the next attempt; gives the failure back when there is to be none.
-    pub(crate) async fn pause_before_retry(&self, failure: &Failure, attempt: u32, began: Instant) -> Option<Failure> {
+    pub(crate) async fn pause_before_retry(
+        &self,
+        failure: &Failure,
+        attempt: u32,
+        began: Instant,
+    ) -> Option<Failure> {
         let delay = self.backoff.delay(attempt, began.elapsed(), fastrand::f64());
         match delay.filter(|_| failure.is_temporary()) {
             None => Some(failure.clone()),
@@ -162,7 +169,12 @@ impl Carrier {
         }
     }
 
-    async fn whole_once(&self, entry: &Entry, if_match: Option<Etag>, wanted: Wanted) -> Result<(u64, Verdict)> {
+    async fn whole_once(
+        &self,
+        entry: &Entry,
+        if_match: Option<Etag>,
+        wanted: Wanted,
+    ) -> Result<(u64, Verdict)> {
         let to = entry.key.under(&self.spec.save_prefix);
         if self.server_side && matches!(entry.etag, Etag::Md5(_)) {
             let bucket = self.source.bucket().to_owned();
@@ -206,7 +218,9 @@ impl Carrier {
                 }
             }
             MetadataRule::ContentType => {
-                let basic = |n: &http::HeaderName| n == http::header::CONTENT_TYPE || n == http::header::CONTENT_ENCODING;
+                let basic = |n: &http::HeaderName| {
+                    n == http::header::CONTENT_TYPE || n == http::header::CONTENT_ENCODING
+                };
                 meta.headers = source.headers.iter().filter(|(n, _)| basic(n)).cloned().collect();
             }
         }
@@ -313,8 +327,12 @@ fn verdict(source: &Etag, digests: Option<Digests>, written: &Written, wanted: W
         (Some(false), _, None) if !wanted.md5 => Verdict::NeedDigest,
         (_, Some(false), _) => Verdict::Differs("the bytes read do not have the source's MD5".into()),
         (_, _, Some(true)) => Verdict::Proved(Proof::Digest),
-        (_, _, Some(false)) => Verdict::Differs(format!("the target stored {}, sent other bytes", written.etag)),
-        (Some(false), ..) => Verdict::Differs(format!("ETag {} at the target, {source} at the source", written.etag)),
+        (_, _, Some(false)) => {
+            Verdict::Differs(format!("the target stored {}, sent other bytes", written.etag))
+        }
+        (Some(false), ..) => {
+            Verdict::Differs(format!("ETag {} at the target, {source} at the source", written.etag))
+        }
         (None, Some(true), None) => Verdict::Proved(Proof::Digest),
         (None, None, None) => Verdict::Proved(Proof::Size),
     }

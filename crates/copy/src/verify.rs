@@ -129,7 +129,9 @@ impl Comparison {
             }
         }
         while let Some(b) = target.take().await? {
-            if self.filter.keeps(b.key.as_bytes()) && stat(&*self.source, &b.key.under(&self.from)).await?.is_none() {
+            if self.filter.keeps(b.key.as_bytes())
+                && stat(&*self.source, &b.key.under(&self.from)).await?.is_none()
+            {
                 out.extra += 1;
                 tell(&Difference::Extra(b.key));
             }

@@ -235,7 +235,8 @@ mod tests {
 
     #[test]
     fn pausing_always_ends_paused() {
-        for event in [Event::Drained, Event::Finish { failed: 0 }, Event::Finish { failed: 3 }, Event::Break] {
+        for event in [Event::Drained, Event::Finish { failed: 0 }, Event::Finish { failed: 3 }, Event::Break]
+        {
             let after = next(state(Visible::Pausing), event).map(Lifecycle::visible);
             assert_eq!(after, Ok(Visible::Paused), "{event:?}");
         }

@@ -71,7 +71,8 @@ impl Engine {
                     unit.save().await?;
                 }
                 Step::Expire(id) => {
-                    let late = Failure::new(Kind::Timeout, "wait", "the task waited for 30 days and was given up");
+                    let late =
+                        Failure::new(Kind::Timeout, "wait", "the task waited for 30 days and was given up");
                     let mut unit = self.store.write().await?;
                     let _ = unit.apply(id, Event::Expire, now).await?;
                     unit.set_error(id, &late, 0).await?;

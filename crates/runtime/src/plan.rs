@@ -45,14 +45,18 @@ pub fn plan(tasks: &[Seen<'_>], here: &HashSet<TaskId>, now: i64, per_project: u
     for seen in tasks {
         let (task, works_here) = (seen.task, here.contains(&seen.task.id));
         match (task.state.desired, task.state.observed) {
-            (Desired::Pause, Observed::Running | Observed::Retrying) if works_here => steps.push(Step::Stop(task.id)),
+            (Desired::Pause, Observed::Running | Observed::Retrying) if works_here => {
+                steps.push(Step::Stop(task.id))
+            }
             (Desired::Pause, Observed::Running | Observed::Retrying) if !seen.leased_elsewhere => {
                 steps.push(Step::Rest(task.id));
             }
             (Desired::Run, Observed::Running) if !works_here && !seen.leased_elsewhere => {
                 steps.push(Step::Run(task.id));
             }
-            (Desired::Run, Observed::Retrying) if !works_here && !seen.leased_elsewhere && seen.retry_at <= now => {
+            (Desired::Run, Observed::Retrying)
+                if !works_here && !seen.leased_elsewhere && seen.retry_at <= now =>
+            {
                 steps.push(Step::Run(task.id));
             }
             (_, Observed::Waiting) if now - task.queued_at > WAIT_MAX_MS => steps.push(Step::Expire(task.id)),

@@ -33,7 +33,11 @@ pub(crate) async fn run(engine: Arc<Engine>, id: TaskId) -> TaskId {
 ///
 /// # Errors
 /// When the store fails; the task's own failure is in the store.
-pub async fn run_to_end(engine: &Arc<Engine>, id: TaskId, stop: CancellationToken) -> Result<Option<Arc<Progress>>> {
+pub async fn run_to_end(
+    engine: &Arc<Engine>,
+    id: TaskId,
+    stop: CancellationToken,
+) -> Result<Option<Arc<Progress>>> {
     attempt(engine, id, stop).await?;
     Ok(engine.running().remove(&id).map(|r| r.progress))
 }
@@ -52,8 +56,7 @@ async fn attempt(engine: &Arc<Engine>, id: TaskId, stop: CancellationToken) -> R
     }
     let Some(task) = unit.task(id).await? else { return Ok(()) };
     let secrets = unit.task_secrets(id).await?.unwrap_or_default();
-    let progress =
-        Arc::new(Progress::new(task.counters, task.surveyed, task.scan_over, task.spec.bandwidth));
+    let progress = Arc::new(Progress::new(task.counters, task.surveyed, task.scan_over, task.spec.bandwidth));
     engine.running().insert(id, Running { progress: progress.clone(), stop: stop.clone() });
     unit.save().await?;
     engine.set_bandwidth(&task, now);

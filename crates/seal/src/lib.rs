@@ -90,9 +90,8 @@ impl Keyring {
     /// # Errors
     /// When the file cannot be read, made or understood.
     pub fn open_or_create(path: &Path) -> Result<Self> {
-        let failed = |e: std::io::Error| {
-            Failure::new(Kind::Internal, "keyring", format!("{}: {e}", path.display()))
-        };
+        let failed =
+            |e: std::io::Error| Failure::new(Kind::Internal, "keyring", format!("{}: {e}", path.display()));
         match std::fs::read_to_string(path) {
             Ok(text) => Self::parse(&text),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {

@@ -187,8 +187,7 @@ impl Body {
             }
             Some(Err(failure)) => Poll::Ready(Some(Err(self.failed(failure)))),
             None if self.left > 0 => {
-                let short =
-                    format!("the body ended {} bytes short of its {} bytes", self.left, self.len);
+                let short = format!("the body ended {} bytes short of its {} bytes", self.left, self.len);
                 Poll::Ready(Some(Err(self.failed(Failure::new(Kind::Corrupt, "read", short)))))
             }
             None => Poll::Ready(None),

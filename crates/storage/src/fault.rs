@@ -93,7 +93,14 @@ impl ObjectStore for Faulty {
     async fn begin_upload(&self, key: &Key, meta: &Meta) -> Result<String> {
         self.call("begin_upload", self.inner.begin_upload(key, meta)).await
     }
-    async fn write_part(&self, key: &Key, upload: &str, number: u32, offset: u64, body: Body) -> Result<Part> {
+    async fn write_part(
+        &self,
+        key: &Key,
+        upload: &str,
+        number: u32,
+        offset: u64,
+        body: Body,
+    ) -> Result<Part> {
         self.call("write_part", self.inner.write_part(key, upload, number, offset, body)).await
     }
     async fn complete_upload(&self, key: &Key, upload: &str, parts: &[Part]) -> Result<Written> {

@@ -157,7 +157,14 @@ impl ObjectStore for Guarded {
         self.retried(&self.requests.put, || self.inner.begin_upload(key, meta)).await
     }
 
-    async fn write_part(&self, key: &Key, upload: &str, number: u32, offset: u64, body: Body) -> Result<Part> {
+    async fn write_part(
+        &self,
+        key: &Key,
+        upload: &str,
+        number: u32,
+        offset: u64,
+        body: Body,
+    ) -> Result<Part> {
         self.once(&self.requests.put, self.inner.write_part(key, upload, number, offset, body)).await
     }
 
@@ -193,4 +200,3 @@ impl ObjectStore for Guarded {
         self.retried(&self.requests.list, || self.inner.buckets()).await
     }
 }
-

@@ -175,8 +175,7 @@ impl Client {
         };
         stream.set_nodelay(true).map_err(|e| failed(&e))?;
         if !self.https {
-            let (sender, driver) =
-                http1::handshake(TokioIo::new(stream)).await.map_err(|e| failed(&e))?;
+            let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| failed(&e))?;
             tokio::spawn(driver);
             return Ok(sender);
         }
@@ -251,7 +250,8 @@ pub async fn collect(answer: Response<ResponseBody>, max: u64) -> Result<bytes::
     let mut all = Vec::new();
     loop {
         let incoming = body.incoming_mut();
-        let frame = std::future::poll_fn(|cx| http_body::Body::poll_frame(std::pin::Pin::new(&mut *incoming), cx));
+        let frame =
+            std::future::poll_fn(|cx| http_body::Body::poll_frame(std::pin::Pin::new(&mut *incoming), cx));
         match tokio::time::timeout(STALL, frame).await {
             Err(_) => return Err(Failure::new(Kind::Timeout, "read", "the answer stopped coming")),
             Ok(None) => break,

@@ -160,7 +160,8 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
     async fn begin_upload(&self, key: &Key, meta: &Meta) -> Result<String>;
 
     /// Writes one part; `offset` is where its first byte stands in the object.
-    async fn write_part(&self, key: &Key, upload: &str, number: u32, offset: u64, body: Body) -> Result<Part>;
+    async fn write_part(&self, key: &Key, upload: &str, number: u32, offset: u64, body: Body)
+    -> Result<Part>;
 
     /// Makes the object out of its parts, given in order.
     async fn complete_upload(&self, key: &Key, upload: &str, parts: &[Part]) -> Result<Written>;

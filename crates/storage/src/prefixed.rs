@@ -75,7 +75,14 @@ impl ObjectStore for Prefixed {
     async fn begin_upload(&self, key: &Key, meta: &Meta) -> Result<String> {
         self.inner.begin_upload(&self.full(key), meta).await
     }
-    async fn write_part(&self, key: &Key, upload: &str, number: u32, offset: u64, body: Body) -> Result<Part> {
+    async fn write_part(
+        &self,
+        key: &Key,
+        upload: &str,
+        number: u32,
+        offset: u64,
+        body: Body,
+    ) -> Result<Part> {
         self.inner.write_part(&self.full(key), upload, number, offset, body).await
     }
     async fn complete_upload(&self, key: &Key, upload: &str, parts: &[Part]) -> Result<Written> {

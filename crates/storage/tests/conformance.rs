@@ -60,9 +60,8 @@ async fn empty_and_missing(store: &SharedStore, name: &str) {
 }
 
 async fn metadata(store: &SharedStore, name: &str) {
-    let header = |n: &'static str, v: &[u8]| {
-        (HeaderName::from_static(n), HeaderValue::from_bytes(v).unwrap())
-    };
+    let header =
+        |n: &'static str, v: &[u8]| (HeaderName::from_static(n), HeaderValue::from_bytes(v).unwrap());
     let meta = Meta {
         headers: vec![
             header("content-type", b"text/x-test"),
@@ -111,7 +110,8 @@ async fn multipart(store: &SharedStore, name: &str) {
     }
     parts.sort_by_key(|p| p.number);
     if let Ok(listed) = store.list_parts(&k, &upload).await {
-        let numbers = |p: &[storage::Part]| p.iter().map(|p| (p.number, p.size, p.etag.clone())).collect::<Vec<_>>();
+        let numbers =
+            |p: &[storage::Part]| p.iter().map(|p| (p.number, p.size, p.etag.clone())).collect::<Vec<_>>();
         assert_eq!(numbers(&listed), numbers(&parts), "{name}");
     }
     assert!(store.list_uploads("u/").await.unwrap().iter().any(|(k2, _)| *k2 == k), "{name}");

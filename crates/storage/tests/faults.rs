@@ -47,7 +47,8 @@ async fn a_storm_of_every_fault_is_outlasted_by_listings_and_heads() {
 
 #[tokio::test]
 async fn complaints_lower_the_limit() {
-    let server = S3Server::start(Options { faults: Faults::new(0, &[Fault::SlowDown], 1), ..Options::default() });
+    let server =
+        S3Server::start(Options { faults: Faults::new(0, &[Fault::SlowDown], 1), ..Options::default() });
     let store = guarded(&server).await;
     let before = store.limit().current();
     server.faults().set_per_mille(1000);
@@ -58,7 +59,8 @@ async fn complaints_lower_the_limit() {
 
 #[tokio::test]
 async fn a_cut_body_is_an_error_never_a_short_object() {
-    let server = S3Server::start(Options { faults: Faults::new(0, &[Fault::Truncate], 1), ..Options::default() });
+    let server =
+        S3Server::start(Options { faults: Faults::new(0, &[Fault::Truncate], 1), ..Options::default() });
     server.bucket("faulty").put("k", vec![7; 100_000]);
     let store = guarded(&server).await;
     server.faults().set_per_mille(1000);

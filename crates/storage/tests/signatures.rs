@@ -13,8 +13,7 @@ async fn wrong_keys_and_missing_buckets_have_their_own_kinds() {
     let endpoint = testkit::servers::endpoint("WHIMBREL_TEST_WEED_A");
     s3(&endpoint, "signed").await;
     let open = async |ak: &str, sk: &str, bucket: &str| {
-        let credentials =
-            Credentials { access_key: ak.into(), secret_key: sk.into(), session_token: None };
+        let credentials = Credentials { access_key: ak.into(), secret_key: sk.into(), session_token: None };
         let mut config = config(&endpoint, bucket);
         config.credentials = Some(credentials);
         S3::open(config, pace::clock::system()).await.map(|_| ()).map_err(|f| f.kind)

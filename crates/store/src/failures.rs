@@ -93,7 +93,8 @@ impl Unit {
             .map(|r| {
                 let kind: Kind = unword(r.text(2)?)?;
                 let side: Side = unword(r.text(3)?)?;
-                let failure = Failure { kind, side, op: operation(r.text(4)?), message: r.text(5)?.to_owned() };
+                let failure =
+                    Failure { kind, side, op: operation(r.text(4)?), message: r.text(5)?.to_owned() };
                 Ok(FailedObject {
                     key: Key::new(r.opt_blob(0)?.unwrap_or_default()),
                     size: r.count(1)?,
@@ -107,8 +108,7 @@ impl Unit {
 
 /// The static name of a stored operation.
 fn operation(text: &str) -> &'static str {
-    const KNOWN: [&str; 9] = [
-        "head", "read", "write", "write_part", "begin_upload", "complete_upload", "tags", "verify", "list",
-    ];
+    const KNOWN: [&str; 9] =
+        ["head", "read", "write", "write_part", "begin_upload", "complete_upload", "tags", "verify", "list"];
     KNOWN.into_iter().find(|k| *k == text).unwrap_or("copy")
 }

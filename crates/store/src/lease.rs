@@ -29,7 +29,8 @@ impl Unit {
     /// # Errors
     /// When the database fails.
     pub async fn leased_by_other(&mut self, id: TaskId, owner: &str, now: i64) -> Result<bool> {
-        let sql = "SELECT 1 FROM tasks WHERE id = $1 AND owner IS NOT NULL AND owner <> $2 AND lease_until >= $3";
+        let sql =
+            "SELECT 1 FROM tasks WHERE id = $1 AND owner IS NOT NULL AND owner <> $2 AND lease_until >= $3";
         Ok(!self.tx.query(sql, args![id, owner, now]).await?.is_empty())
     }
 
@@ -56,6 +57,8 @@ impl Unit {
     /// # Errors
     /// When the database fails.
     pub async fn end_all_leases(&mut self) -> Result<u64> {
-        self.tx.execute("UPDATE tasks SET owner = NULL, lease_until = 0 WHERE owner IS NOT NULL", vec![]).await
+        self.tx
+            .execute("UPDATE tasks SET owner = NULL, lease_until = 0 WHERE owner IS NOT NULL", vec![])
+            .await
     }
 }

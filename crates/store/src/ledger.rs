@@ -140,7 +140,14 @@ impl Unit {
     ///
     /// # Errors
     /// [`Kind::Conflict`] when an id exists.
-    pub async fn insert_ranges(&mut self, task: TaskId, ranges: &[NewRange], owner: &str, until: i64, fence: i64) -> Result<()> {
+    pub async fn insert_ranges(
+        &mut self,
+        task: TaskId,
+        ranges: &[NewRange],
+        owner: &str,
+        until: i64,
+        fence: i64,
+    ) -> Result<()> {
         let sql = "INSERT INTO ranges (task_id, id, pass, scope, upto, cursor, ahead, owner, lease_until, fence) \
                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
         for r in ranges {
@@ -244,7 +251,9 @@ impl Unit {
     /// # Errors
     /// When the database fails.
     pub async fn drop_ranges(&mut self, task: TaskId, pass: Pass) -> Result<()> {
-        self.tx.execute("DELETE FROM ranges WHERE task_id = $1 AND pass = $2", args![task, word(pass)]).await?;
+        self.tx
+            .execute("DELETE FROM ranges WHERE task_id = $1 AND pass = $2", args![task, word(pass)])
+            .await?;
         Ok(())
     }
 
@@ -275,7 +284,9 @@ impl Unit {
     /// # Errors
     /// When the database fails.
     pub async fn drop_upload(&mut self, task: TaskId, key: &Key) -> Result<()> {
-        self.tx.execute("DELETE FROM uploads WHERE task_id = $1 AND key = $2", args![task, key.as_bytes()]).await?;
+        self.tx
+            .execute("DELETE FROM uploads WHERE task_id = $1 AND key = $2", args![task, key.as_bytes()])
+            .await?;
         Ok(())
     }
 
@@ -284,7 +295,8 @@ impl Unit {
     /// # Errors
     /// When the database fails.
     pub async fn uploads(&mut self, task: TaskId) -> Result<Vec<Upload>> {
-        let sql = "SELECT key, etag, upload, part_size, size, parts FROM uploads WHERE task_id = $1 ORDER BY key";
+        let sql =
+            "SELECT key, etag, upload, part_size, size, parts FROM uploads WHERE task_id = $1 ORDER BY key";
         let rows = self.tx.query(sql, args![task]).await?;
         rows.iter()
             .map(|r| {

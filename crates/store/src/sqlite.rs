@@ -58,7 +58,9 @@ impl Sqlite {
         let at = |e: std::io::Error| {
             let kind = match e.kind() {
                 std::io::ErrorKind::StorageFull => Kind::NoSpace,
-                std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => Kind::ReadOnly,
+                std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => {
+                    Kind::ReadOnly
+                }
                 _ => Kind::Internal,
             };
             Failure::new(kind, "store", format!("{}: {e}", data_dir.display()))
@@ -66,7 +68,10 @@ impl Sqlite {
         std::fs::create_dir_all(data_dir).map_err(at)?;
         let lock = File::create(data_dir.join("lock")).map_err(at)?;
         lock.try_lock().map_err(|_| {
-            let m = format!("{} is in use by another whimbrel; stop it or choose another directory", data_dir.display());
+            let m = format!(
+                "{} is in use by another whimbrel; stop it or choose another directory",
+                data_dir.display()
+            );
             Failure::new(Kind::Conflict, "store", m)
         })?;
         let path = data_dir.join("whimbrel.db");
@@ -94,7 +99,10 @@ fn restrict(path: &Path) {
 fn migrate(db: &mut Connection) -> Result<()> {
     let have: usize = db.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(failed)?;
     if have > MIGRATIONS.len() {
-        let m = format!("the database has schema {have}, this program knows {}; use a newer one", MIGRATIONS.len());
+        let m = format!(
+            "the database has schema {have}, this program knows {}; use a newer one",
+            MIGRATIONS.len()
+        );
         return Err(Failure::new(Kind::Invalid, "store", m));
     }
     for (i, sql) in MIGRATIONS.iter().enumerate().skip(have) {

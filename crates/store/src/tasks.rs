@@ -164,10 +164,7 @@ macro_rules! select {
     ($tail:literal) => {{
         static SQL: std::sync::OnceLock<String> = std::sync::OnceLock::new();
         let sql: &'static str = SQL.get_or_init(|| {
-            format!(
-                "SELECT {COLUMNS}, {SUMS} FROM tasks t LEFT JOIN ranges r ON r.task_id = t.id {}",
-                $tail
-            )
+            format!("SELECT {COLUMNS}, {SUMS} FROM tasks t LEFT JOIN ranges r ON r.task_id = t.id {}", $tail)
         });
         sql
     }};
@@ -242,7 +239,12 @@ impl Unit {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn list_tasks(&mut self, filter: &TaskFilter, offset: u64, limit: u64) -> Result<(Vec<TaskRow>, u64)> {
+    pub async fn list_tasks(
+        &mut self,
+        filter: &TaskFilter,
+        offset: u64,
+        limit: u64,
+    ) -> Result<(Vec<TaskRow>, u64)> {
         // The states as one text that LIKE can search: `|desired:observed|…`, `*` for any desired.
         let states: String = filter
             .states
@@ -285,7 +287,12 @@ impl Unit {
     ///
     /// # Errors
     /// [`Kind::NotFound`], or [`Kind::Conflict`] when the event is not legal now.
-    pub async fn apply(&mut self, id: TaskId, event: Event, now: i64) -> Result<std::result::Result<Lifecycle, Illegal>> {
+    pub async fn apply(
+        &mut self,
+        id: TaskId,
+        event: Event,
+        now: i64,
+    ) -> Result<std::result::Result<Lifecycle, Illegal>> {
         let rows = self.tx.query("SELECT desired, observed FROM tasks WHERE id = $1", args![id]).await?;
         let Some(r) = rows.first() else {
             return Err(Failure::new(Kind::NotFound, "task", format!("there is no task {id}")));
@@ -334,7 +341,12 @@ impl Unit {
         self.tx.execute(sql, args![id, failed_only]).await?;
         if !keep_ledger {
             self.tx.execute("DELETE FROM ranges WHERE task_id = $1", args![id]).await?;
-            self.tx.execute("UPDATE tasks SET scan_over = 0, note = '', outcome_len = 0 WHERE id = $1", args![id]).await?;
+            self.tx
+                .execute(
+                    "UPDATE tasks SET scan_over = 0, note = '', outcome_len = 0 WHERE id = $1",
+                    args![id],
+                )
+                .await?;
         }
         Ok(())
     }

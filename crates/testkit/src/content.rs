@@ -88,7 +88,8 @@ impl Content {
             Content::Pattern(_) => {
                 let known = KNOWN.get_or_init(Mutex::default);
                 let key = (range.start % BLOCK as u64, range.end - range.start);
-                let found = known.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(&key).copied();
+                let found =
+                    known.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(&key).copied();
                 found.unwrap_or_else(|| {
                     let md5 = compute();
                     known.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(key, md5);

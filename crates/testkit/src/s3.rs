@@ -291,7 +291,10 @@ impl http_body::Body for Answer {
     type Data = Bytes;
     type Error = std::io::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
         if this.at >= this.end {
             let cut = this.at < this.promised;
@@ -324,7 +327,10 @@ fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Answer> {
 }
 
 fn error(status: StatusCode, code: &str) -> Response<Answer> {
-    text(status, format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>scripted</Message></Error>"))
+    text(
+        status,
+        format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>scripted</Message></Error>"),
+    )
 }
 
 struct Asked {
@@ -339,7 +345,9 @@ impl Asked {
     fn value(&self, name: &str) -> Option<String> {
         self.query.split('&').find_map(|p| {
             let (n, v) = p.split_once('=').unwrap_or((p, ""));
-            (n == name).then(|| String::from_utf8_lossy(&storage::s3::list::percent_decode(v.as_bytes(), false)).into_owned())
+            (n == name).then(|| {
+                String::from_utf8_lossy(&storage::s3::list::percent_decode(v.as_bytes(), false)).into_owned()
+            })
         })
     }
 
@@ -487,7 +495,16 @@ fn encoded(key: &[u8]) -> String {
 fn iso(ms: i64) -> String {
     let stamp = storage::s3::sign::stamp(ms);
     let s = |a: usize, b: usize| stamp.get(a..b).unwrap_or_default();
-    format!("{}-{}-{}T{}:{}:{}.{:03}Z", s(0, 4), s(4, 6), s(6, 8), s(9, 11), s(11, 13), s(13, 15), ms.rem_euclid(1000))
+    format!(
+        "{}-{}-{}T{}:{}:{}.{:03}Z",
+        s(0, 4),
+        s(4, 6),
+        s(6, 8),
+        s(9, 11),
+        s(11, 13),
+        s(13, 15),
+        ms.rem_euclid(1000)
+    )
 }
 
 fn list(state: &Arc<State>, asked: &Asked) -> Response<Answer> {
@@ -513,7 +530,11 @@ fn list(state: &Arc<State>, asked: &Asked) -> Response<Answer> {
         }
         let plain = key.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'/' | b'.' | b'_'));
         xml.extend_from_slice(b"<Contents><Key>");
-        if plain { xml.extend_from_slice(key) } else { xml.extend_from_slice(encoded(key).as_bytes()) }
+        if plain {
+            xml.extend_from_slice(key)
+        } else {
+            xml.extend_from_slice(encoded(key).as_bytes())
+        }
         xml.extend_from_slice(b"</Key><LastModified>");
         xml.extend_from_slice(when.1.as_bytes());
         xml.extend_from_slice(b"</LastModified><ETag>&quot;");
@@ -572,7 +593,8 @@ fn get(state: &Arc<State>, asked: &Asked) -> Response<Answer> {
     let modified = std::time::UNIX_EPOCH + Duration::from_millis(object.modified_ms.max(0) as u64);
     builder = builder.header("last-modified", httpdate::fmt_http_date(modified));
     if status == StatusCode::PARTIAL_CONTENT {
-        builder = builder.header("content-range", format!("bytes {}-{}/{len}", span.start, span.end.saturating_sub(1)));
+        builder = builder
+            .header("content-range", format!("bytes {}-{}/{len}", span.start, span.end.saturating_sub(1)));
     }
     if part.is_some() {
         let count = object.part_size.map_or(1, |p| len.div_ceil(p));
@@ -596,7 +618,9 @@ fn tagging(state: &Arc<State>, asked: &Asked) -> Response<Answer> {
     let object = buckets.get(&asked.bucket).and_then(|k| k.get(state.options.order, &asked.key));
     let mut xml = String::from("<Tagging><TagSet>");
     let tags = object.and_then(|o| o.headers.iter().find(|(n, _)| n == "x-amz-tagging"));
-    let decode = |b: &str| String::from_utf8_lossy(&storage::s3::list::percent_decode(b.as_bytes(), true)).into_owned();
+    let decode = |b: &str| {
+        String::from_utf8_lossy(&storage::s3::list::percent_decode(b.as_bytes(), true)).into_owned()
+    };
     for pair in tags.map(|(_, v)| String::from_utf8_lossy(v).into_owned()).unwrap_or_default().split('&') {
         if let Some((n, v)) = pair.split_once('=') {
             xml.push_str(&format!(
@@ -639,7 +663,10 @@ fn put(state: &Arc<State>, asked: &Asked, taken: Taken) -> Response<Answer> {
             let Some(found) = found else { return error(StatusCode::NOT_FOUND, "NoSuchKey") };
             let etag = found.etag.clone();
             store(state, asked, Object { modified_ms: now_ms(), ..found });
-            return text(StatusCode::OK, format!("<CopyObjectResult><ETag>\"{etag}\"</ETag></CopyObjectResult>"));
+            return text(
+                StatusCode::OK,
+                format!("<CopyObjectResult><ETag>\"{etag}\"</ETag></CopyObjectResult>"),
+            );
         }
     };
     let made = object(content, None, carried(&asked.headers));
@@ -667,7 +694,10 @@ fn begin(state: &Arc<State>, asked: &Asked) -> Response<Answer> {
         parts: BTreeMap::new(),
     };
     lock(&state.uploads).insert(id.clone(), upload);
-    text(StatusCode::OK, format!("<InitiateMultipartUploadResult><UploadId>{id}</UploadId></InitiateMultipartUploadResult>"))
+    text(
+        StatusCode::OK,
+        format!("<InitiateMultipartUploadResult><UploadId>{id}</UploadId></InitiateMultipartUploadResult>"),
+    )
 }
 
 fn put_part(state: &Arc<State>, asked: &Asked, taken: Taken) -> Response<Answer> {
@@ -689,7 +719,9 @@ fn put_part(state: &Arc<State>, asked: &Asked, taken: Taken) -> Response<Answer>
 
 fn complete(state: &Arc<State>, asked: &Asked) -> Response<Answer> {
     let id = asked.value("uploadId").unwrap_or_default();
-    let Some(upload) = lock(&state.uploads).remove(&id) else { return error(StatusCode::NOT_FOUND, "NoSuchUpload") };
+    let Some(upload) = lock(&state.uploads).remove(&id) else {
+        return error(StatusCode::NOT_FOUND, "NoSuchUpload");
+    };
     let count = upload.parts.len();
     let etag = format!("{}-{count}", hex(&md5_of_parts(upload.parts.values().map(|(_, md5)| *md5))));
     let part_size = upload.parts.values().next().map(|(c, _)| c.len());
@@ -707,7 +739,12 @@ fn complete(state: &Arc<State>, asked: &Asked) -> Response<Answer> {
     if let Some(Keys::Kept(map)) = lock(&state.buckets).get_mut(&upload.bucket) {
         map.insert(Sorted(state.options.order, upload.key), made);
     }
-    text(StatusCode::OK, format!("<CompleteMultipartUploadResult><ETag>&quot;{etag}&quot;</ETag></CompleteMultipartUploadResult>"))
+    text(
+        StatusCode::OK,
+        format!(
+            "<CompleteMultipartUploadResult><ETag>&quot;{etag}&quot;</ETag></CompleteMultipartUploadResult>"
+        ),
+    )
 }
 
 fn list_parts(state: &Arc<State>, asked: &Asked) -> Response<Answer> {
@@ -718,7 +755,10 @@ fn list_parts(state: &Arc<State>, asked: &Asked) -> Response<Answer> {
     let mut xml = String::from("<ListPartsResult><IsTruncated>false</IsTruncated>");
     for (number, (content, md5)) in &upload.parts {
         let size = content.len();
-        xml.push_str(&format!("<Part><PartNumber>{number}</PartNumber><ETag>\"{}\"</ETag><Size>{size}</Size></Part>", hex(md5)));
+        xml.push_str(&format!(
+            "<Part><PartNumber>{number}</PartNumber><ETag>\"{}\"</ETag><Size>{size}</Size></Part>",
+            hex(md5)
+        ));
     }
     text(StatusCode::OK, xml + "</ListPartsResult>")
 }
@@ -729,7 +769,10 @@ fn list_uploads(state: &Arc<State>, asked: &Asked) -> Response<Answer> {
     for (id, upload) in lock(&state.uploads).iter() {
         if upload.bucket == asked.bucket && upload.key.starts_with(prefix.as_bytes()) {
             let key = String::from_utf8_lossy(&upload.key);
-            xml.push_str(&format!("<Upload><Key>{}</Key><UploadId>{id}</UploadId></Upload>", storage::xml::escape(&key)));
+            xml.push_str(&format!(
+                "<Upload><Key>{}</Key><UploadId>{id}</UploadId></Upload>",
+                storage::xml::escape(&key)
+            ));
         }
     }
     text(StatusCode::OK, xml + "</ListMultipartUploadsResult>")

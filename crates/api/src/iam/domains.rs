@@ -20,5 +20,7 @@ pub(crate) async fn list(State(control): State<Control>) -> Reply {
 
 pub(crate) async fn caller(State(control): State<Control>, Extension(caller): Extension<Principal>) -> Reply {
     let account = id_of("domain", &control.directory.people().domain());
-    json(&value!({"account_id": account, "principal_id": caller.name, "principal_urn": format!("iam::{account}:user:{}", caller.name)}))
+    json(
+        &value!({"account_id": account, "principal_id": caller.name, "principal_urn": format!("iam::{account}:user:{}", caller.name)}),
+    )
 }

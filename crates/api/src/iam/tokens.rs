@@ -52,7 +52,8 @@ pub(crate) async fn create(
     if failures.is_locked(&claimed, Some(from.ip()), now) {
         return keystone(StatusCode::UNAUTHORIZED, "The account is locked for five minutes.");
     }
-    let proof = if methods[0] == "password" { by_password(&people, auth).await } else { by_key(&people, auth) };
+    let proof =
+        if methods[0] == "password" { by_password(&people, auth).await } else { by_key(&people, auth) };
     let Proof::Good(mut subject) = proof else {
         failures.failed(&claimed, Some(from.ip()), now);
         return keystone(StatusCode::UNAUTHORIZED, WRONG);
@@ -62,10 +63,12 @@ pub(crate) async fn create(
     if let Some(wanted) = scope {
         let may = principal(&people, &subject.name).map(|p| p.projects).unwrap_or_default();
         let named = |key: &str| wanted.get(key).and_then(Value::as_str);
-        let found = people.projects.iter().filter(|p| may.contains(&p.id)).find(|p| match (named("id"), named("name")) {
-            (Some(id), _) => p.id == id,
-            (None, Some(name)) => p.name == name || p.names.iter().any(|n| n == name),
-            _ => false,
+        let found = people.projects.iter().filter(|p| may.contains(&p.id)).find(|p| {
+            match (named("id"), named("name")) {
+                (Some(id), _) => p.id == id,
+                (None, Some(name)) => p.name == name || p.names.iter().any(|n| n == name),
+                _ => false,
+            }
         });
         match found {
             Some(project) => subject.project = Some(project.id.clone()),
@@ -73,7 +76,9 @@ pub(crate) async fn create(
         }
     }
     match control.issue_token(&subject).await {
-        Ok((token, issued, expires)) => reply(&people, &subject, methods, issued, expires, &token, StatusCode::CREATED),
+        Ok((token, issued, expires)) => {
+            reply(&people, &subject, methods, issued, expires, &token, StatusCode::CREATED)
+        }
         Err(failure) => {
             tracing::error!("no token could be issued: {failure}");
             keystone(StatusCode::INTERNAL_SERVER_ERROR, "No token could be issued.")
@@ -85,19 +90,22 @@ pub(crate) async fn create(
 async fn by_password(people: &People, auth: &Value) -> Proof {
     let user = auth.pointer("/identity/password/user").cloned().unwrap_or_default();
     let domain = text(&user, &["domain", "name"]);
-    let found: Option<&User> = people.users.iter().filter(|u| u.enabled).find(|u| match text(&user, &["id"]) {
-        Some(id) => u.id == id,
-        None => {
-            let by_id = text(&user, &["domain", "id"]).is_none_or(|id| id == id_of("domain", &u.domain));
-            text(&user, &["name"]) == Some(&u.name) && domain.is_none_or(|d| d == u.domain) && by_id
-        }
-    });
+    let found: Option<&User> =
+        people.users.iter().filter(|u| u.enabled).find(|u| match text(&user, &["id"]) {
+            Some(id) => u.id == id,
+            None => {
+                let by_id = text(&user, &["domain", "id"]).is_none_or(|id| id == id_of("domain", &u.domain));
+                text(&user, &["name"]) == Some(&u.name) && domain.is_none_or(|d| d == u.domain) && by_id
+            }
+        });
     let hash = found.map(|u| u.hash.clone());
     let given = text(&user, &["password"]).unwrap_or_default().to_owned();
     #[expect(clippy::disallowed_methods, reason = "bounded by the lock-out of failing callers")]
     let good = tokio::task::spawn_blocking(move || password::matches(&given, hash.as_deref())).await;
     match found {
-        Some(user) if good.unwrap_or(false) => Proof::Good(Subject { name: user.name.clone(), project: None }),
+        Some(user) if good.unwrap_or(false) => {
+            Proof::Good(Subject { name: user.name.clone(), project: None })
+        }
         _ => Proof::Wrong,
     }
 }
@@ -109,7 +117,8 @@ fn by_key(people: &People, auth: &Value) -> Proof {
     ) else {
         return Proof::Wrong;
     };
-    let good = people.keys.get(ak).is_some_and(|k| k.enabled && control::identity::same(k.secret.expose(), sk));
+    let good =
+        people.keys.get(ak).is_some_and(|k| k.enabled && control::identity::same(k.secret.expose(), sk));
     if good { Proof::Good(Subject { name: format!("ak:{ak}"), project: None }) } else { Proof::Wrong }
 }
 
@@ -156,7 +165,8 @@ fn reply(
         roles: vec![Named { id: "0".into(), name: "te_admin".into() }],
         user: in_domain(user_id, subject.name.clone(), Some(String::new())),
     };
-    let mut response = with_status(status, &serde_json::json!({"token": body})).unwrap_or_else(IntoResponse::into_response);
+    let mut response =
+        with_status(status, &serde_json::json!({"token": body})).unwrap_or_else(IntoResponse::into_response);
     if let Ok(mut value) = HeaderValue::from_str(token) {
         value.set_sensitive(true);
         response.headers_mut().insert("x-subject-token", value);

@@ -19,7 +19,11 @@ use crate::v2::objectstorage::cloud_type::VENDORS;
 use crate::v2::tasks::create::since_ms;
 use crate::v2::tasks::{windows, word};
 
-pub(crate) async fn handle(State(control): State<Control>, Path(project): Path<String>, body: Bytes) -> Reply {
+pub(crate) async fn handle(
+    State(control): State<Control>,
+    Path(project): Path<String>,
+    body: Bytes,
+) -> Reply {
     let map = object(Face::V1, &body)?;
     let request = read(project, &Fields::root(&map)).map_err(|r| Error::of(Face::V1, &r))?;
     let accepted = control.create(request).await.map_err(|r| Error::of(Face::V1, &r))?;

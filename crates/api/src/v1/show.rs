@@ -12,7 +12,10 @@ use crate::error::{Error, Face};
 use crate::v2::tasks::show::{error_reason, numbers, policies, task_type};
 use crate::v2::tasks::task_id;
 
-pub(crate) async fn handle(State(control): State<Control>, Path((project, id)): Path<(String, String)>) -> Reply {
+pub(crate) async fn handle(
+    State(control): State<Control>,
+    Path((project, id)): Path<(String, String)>,
+) -> Reply {
     let id = task_id(Face::V1, &id)?;
     let shown = control.show(&project, id).await.map_err(|r| Error::of(Face::V1, &r))?;
     json(&reply(&shown, control.clock.now_ms()))
@@ -33,11 +36,13 @@ pub(crate) fn reply(shown: &Shown, now: i64) -> Task {
     let (task, spec, n) = (&shown.task, &shown.task.spec, numbers(shown, now));
     let records = &shown.records;
     let keys: Vec<String> = spec.selection.entries().iter().map(|e| format!("/{e}")).collect();
-    let folder = spec.echo.get("object_key").and_then(Value::as_str).map_or_else(
-        || format!("/{}", spec.save_prefix),
-        str::to_owned,
-    );
-    let error = error_reason(shown).map_or(value!(""), |e| value!({"error_code": e.error_code, "error_msg": e.error_msg}));
+    let folder = spec
+        .echo
+        .get("object_key")
+        .and_then(Value::as_str)
+        .map_or_else(|| format!("/{}", spec.save_prefix), str::to_owned);
+    let error = error_reason(shown)
+        .map_or(value!(""), |e| value!({"error_code": e.error_code, "error_msg": e.error_msg}));
     let list = value!({
         "result": records.failed_complete, "list_file_key": records.failed_key, "errorCode": records.failed_error
     });

@@ -10,7 +10,10 @@ use crate::body::{Reply, json};
 
 pub(crate) async fn handle(headers: HeaderMap, Query(query): Query<HashMap<String, String>>) -> Reply {
     let host = headers.get("host").and_then(|h| h.to_str().ok()).unwrap_or("localhost");
-    let all = [("v1.0", "v1", "SUPPORTED", "2016-12-09T00:00:00Z"), ("v2.0", "v2", "CURRENT", "2020-01-01T12:00:00Z")];
+    let all = [
+        ("v1.0", "v1", "SUPPORTED", "2016-12-09T00:00:00Z"),
+        ("v2.0", "v2", "CURRENT", "2020-01-01T12:00:00Z"),
+    ];
     let wanted = query.get("version");
     let versions: Vec<_> = all
         .into_iter()

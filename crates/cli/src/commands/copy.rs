@@ -71,8 +71,9 @@ pub(crate) async fn run(args: &Copy, printer: &Printer) -> Result<Exit> {
 
 fn size(flag: &str, text: &str) -> Result<u64> {
     let bare = text.trim_end_matches("/s");
-    config::bytes_of(bare)
-        .ok_or_else(|| Failure::new(Kind::Invalid, "usage", format!("{flag}: `{text}` is not a size such as 64MiB")))
+    config::bytes_of(bare).ok_or_else(|| {
+        Failure::new(Kind::Invalid, "usage", format!("{flag}: `{text}` is not a size such as 64MiB"))
+    })
 }
 
 fn since(text: &str) -> Result<i64> {
@@ -130,7 +131,11 @@ fn ledger_dir(args: &Copy, ends: &BothEnds, spec: &TaskSpec) -> Result<PathBuf> 
             let home = |name: &str| std::env::var_os(name).map(PathBuf::from);
             let state = home("XDG_STATE_HOME").or_else(|| home("HOME").map(|h| h.join(".local/state")));
             let state = state.ok_or_else(|| {
-                Failure::new(Kind::Invalid, "state", "neither --state-dir nor HOME says where the ledger may live")
+                Failure::new(
+                    Kind::Invalid,
+                    "state",
+                    "neither --state-dir nor HOME says where the ledger may live",
+                )
             })?;
             state.join("whimbrel")
         }
@@ -239,7 +244,11 @@ async fn follow(
         let due = store.read().await?.retry_at(TASK).await?;
         let wait = Duration::from_millis(u64::try_from(due - clock.now_ms()).unwrap_or(0));
         if let Some(error) = task.and_then(|t| t.error) {
-            printer.note(&format!("{}; trying again in {}", error.message, report::duration(wait.as_secs_f64())));
+            printer.note(&format!(
+                "{}; trying again in {}",
+                error.message,
+                report::duration(wait.as_secs_f64())
+            ));
         }
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -261,7 +270,8 @@ async fn pause(store: &Store, clock: &SharedClock) -> Result<()> {
 }
 
 fn save_report(dir: &std::path::Path, report: &std::path::Path) -> Result<()> {
-    let failed = |e: std::io::Error| Failure::new(Kind::ReadOnly, "report", format!("{}: {e}", report.display()));
+    let failed =
+        |e: std::io::Error| Failure::new(Kind::ReadOnly, "report", format!("{}: {e}", report.display()));
     std::fs::create_dir_all(report).map_err(failed)?;
     let from = copy::outcome::path_in(dir, TASK);
     if from.exists() {
@@ -285,7 +295,8 @@ fn finish(
         _ => "paused",
     };
     let total = c.settled();
-    let speed = live.map_or(0, |l| l.moved.load(std::sync::atomic::Ordering::Relaxed)) as f64 / took.as_secs_f64();
+    let speed =
+        live.map_or(0, |l| l.moved.load(std::sync::atomic::Ordering::Relaxed)) as f64 / took.as_secs_f64();
     printer.note(&format!(
         "{state}: {} copied ({}), {} skipped, {} failed of {} found; {}; {}/s",
         c.copied.objects,
@@ -317,12 +328,19 @@ fn finish(
     }
 }
 
-fn summary(task: &TaskRow, c: &Counters, state: &str, live: Option<&Progress>, took: Duration) -> serde_json::Value {
+fn summary(
+    task: &TaskRow,
+    c: &Counters,
+    state: &str,
+    live: Option<&Progress>,
+    took: Duration,
+) -> serde_json::Value {
     let [list, head, get, put] = live.map_or([0; 4], Progress::request_counts);
     let [digest, etag, crc64, size] = c.proof;
-    let error = task.error.as_ref().map(|e| {
-        json!({"code": serde_json::to_value(e.kind).unwrap_or_default(), "message": e.message})
-    });
+    let error = task
+        .error
+        .as_ref()
+        .map(|e| json!({"code": serde_json::to_value(e.kind).unwrap_or_default(), "message": e.message}));
     json!({
         "state": state,
         "objects": {"found": c.settled().objects, "copied": c.copied.objects, "skipped": c.skipped.objects,

@@ -118,7 +118,9 @@ async fn check_store(store: &config::Store) -> Finding {
             _ => good(what, format!("{} answers ({})", store.endpoint, probe.server)),
         },
         // It answered that it does not know us: that is an answer.
-        Err(f) if matches!(f.kind, Kind::Forbidden | Kind::BadCredentials | Kind::Invalid | Kind::NoBucket) => {
+        Err(f)
+            if matches!(f.kind, Kind::Forbidden | Kind::BadCredentials | Kind::Invalid | Kind::NoBucket) =>
+        {
             good(what, format!("{} answers", store.endpoint))
         }
         Err(failure) => bad(what, &failure),

@@ -148,7 +148,12 @@ async fn signals(reload: &Reload, printer: &Printer) -> std::io::Result<()> {
     Ok(())
 }
 
-async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, router: axum::Router, stop: CancellationToken) {
+async fn accept(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    router: axum::Router,
+    stop: CancellationToken,
+) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let place = tokio::select! {
@@ -209,7 +214,8 @@ fn tls(config: &config::Tls) -> Result<TlsAcceptor> {
     };
     let certs = rustls_pemfile::certs(&mut open(&config.cert)?).collect::<std::result::Result<Vec<_>, _>>();
     let certs = certs.map_err(|e| at(&config.cert, e.to_string()))?;
-    let key = rustls_pemfile::private_key(&mut open(&config.key)?).map_err(|e| at(&config.key, e.to_string()))?;
+    let key =
+        rustls_pemfile::private_key(&mut open(&config.key)?).map_err(|e| at(&config.key, e.to_string()))?;
     let key = key.ok_or_else(|| at(&config.key, "holds no private key".into()))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let server = rustls::ServerConfig::builder_with_provider(provider)

@@ -17,7 +17,8 @@ pub(crate) async fn run(args: &Task, printer: &Printer) -> Result<Exit> {
     let client = Client::new(&args.endpoint, &args.ak, &args.sk, &args.project)?;
     match &args.action {
         TaskAction::List { limit } => {
-            let found = client.call(Method::GET, &format!("tasks?limit={}", limit.clamp(&1, &100)), None).await?;
+            let found =
+                client.call(Method::GET, &format!("tasks?limit={}", limit.clamp(&1, &100)), None).await?;
             if args.json {
                 printer.result(&found.to_string());
             } else {
@@ -29,7 +30,11 @@ pub(crate) async fn run(args: &Task, printer: &Printer) -> Result<Exit> {
         }
         TaskAction::Show { id } => {
             let task = client.call(Method::GET, &format!("tasks/{id}"), None).await?;
-            let text = if args.json { task.to_string() } else { serde_json::to_string_pretty(&task).unwrap_or_default() };
+            let text = if args.json {
+                task.to_string()
+            } else {
+                serde_json::to_string_pretty(&task).unwrap_or_default()
+            };
             printer.result(&text);
             Ok(Exit::Done)
         }

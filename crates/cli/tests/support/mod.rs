@@ -60,7 +60,12 @@ impl Service {
         let config = dir.join("whimbrel.toml");
         let keys = dir.join("keys");
         if !config.exists() {
-            let made = whimbrel().args(["init", "--data-dir"]).arg(dir.join("data")).arg("--config").arg(&config).output();
+            let made = whimbrel()
+                .args(["init", "--data-dir"])
+                .arg(dir.join("data"))
+                .arg("--config")
+                .arg(&config)
+                .output();
             let made = made.unwrap();
             assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
             std::fs::write(&keys, &made.stdout).unwrap();

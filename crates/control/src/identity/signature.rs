@@ -85,7 +85,8 @@ fn parse(header: &str) -> Option<Claim<'_>> {
 /// The first check that fails, in the order of auth.md §2.5.
 pub fn verify(raw: &Raw<'_>, people: &People, now: i64) -> Result<Principal, Refused> {
     let unsupported = || refused(None, "unsupported authorization");
-    let all = |name: &str| raw.headers.iter().filter(move |(n, _)| *n == name).map(|(_, v)| *v).collect::<Vec<_>>();
+    let all =
+        |name: &str| raw.headers.iter().filter(move |(n, _)| *n == name).map(|(_, v)| *v).collect::<Vec<_>>();
     let one = |name: &str| match all(name).as_slice() {
         [] => Ok(None),
         [value] => std::str::from_utf8(value).map(|v| Some(v.trim())).map_err(|_| unsupported()),
@@ -103,7 +104,9 @@ pub fn verify(raw: &Raw<'_>, people: &People, now: i64) -> Result<Principal, Ref
     let at = instant(stamp).ok_or_else(|| refused(Some(ak), "x-sdk-date is not YYYYMMDDTHHMMSSZ"))?;
     if (now - at).abs() > SKEW_MS {
         let server = storage::s3::sign::stamp(now);
-        let text = format!("calc aksk signature fail:signature expired, signature time:{stamp},server time:{server}");
+        let text = format!(
+            "calc aksk signature fail:signature expired, signature time:{stamp},server time:{server}"
+        );
         return Err(refused(Some(ak), text));
     }
     for name in ["x-security-token", "x-project-id", "x-domain-id", "x-sdk-content-sha256"] {
@@ -127,7 +130,9 @@ pub fn verify(raw: &Raw<'_>, people: &People, now: i64) -> Result<Principal, Ref
     let names = claim.signed.join(";");
     let canonical = |query: &str| {
         let mut text = Vec::with_capacity(512);
-        for piece in [raw.method.as_bytes(), &canonical_path(raw.path), query.as_bytes(), &headers, names.as_bytes()] {
+        for piece in
+            [raw.method.as_bytes(), &canonical_path(raw.path), query.as_bytes(), &headers, names.as_bytes()]
+        {
             text.extend_from_slice(piece);
             text.push(b'\n');
         }

@@ -13,7 +13,8 @@ const STAMP: &str = "20260115T083000Z";
 fn people() -> People {
     let mut people = People::default();
     let mut add = |ak: &str, sk: &str, project: &str| {
-        let key = Key { secret: Secret::new(sk), project: project.into(), role: Role::Operator, enabled: true };
+        let key =
+            Key { secret: Secret::new(sk), project: project.into(), role: Role::Operator, enabled: true };
         people.keys.insert(ak.into(), key);
     };
     add("GODWITEXAMPLEAK00001", "GodwitExampleSecretKey0123456789abcdEFGH", PROJECT);
@@ -59,10 +60,19 @@ impl Case {
     }
 }
 
-fn case(method: &'static str, target: &str, extra: &[(&'static str, &str)], body: &str, signature: &str) -> Case {
+fn case(
+    method: &'static str,
+    target: &str,
+    extra: &[(&'static str, &str)],
+    body: &str,
+    signature: &str,
+) -> Case {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let mut headers =
-        vec![("host", "127.0.0.1:8080".to_owned()), ("user-agent", AGENT.to_owned()), ("x-sdk-date", STAMP.to_owned())];
+    let mut headers = vec![
+        ("host", "127.0.0.1:8080".to_owned()),
+        ("user-agent", AGENT.to_owned()),
+        ("x-sdk-date", STAMP.to_owned()),
+    ];
     headers.extend(extra.iter().map(|(n, v)| (*n, v.to_string())));
     let mut names: Vec<&str> = headers.iter().map(|(n, _)| *n).collect();
     names.sort_unstable();
@@ -103,9 +113,27 @@ fn vectors() -> Vec<Case> {
             "",
             "bc924b798c5566c6b3c4539789b816ea5d3c8129c94668ac5df2fdd964d626e7",
         ),
-        case("GET", "/v3/projects?name=godwit-1", &[], "", "ee1dfcc459950447bd6e420a427b26ca2f6550fc937363ddf98742d71cb3471a"),
-        case("GET", "/v3/auth/domains", &[], "", "4120f3ead94f54b3f9fa84b089dbf5d0842743ba8e3176751ba7ffb4550c4ab4"),
-        case("GET", "/", &[JSON, IN_PROJECT], "", "47630178dcc8b22faa7ffb652ca7c75a61c64f7eaa229e05d81b35decb255ede"),
+        case(
+            "GET",
+            "/v3/projects?name=godwit-1",
+            &[],
+            "",
+            "ee1dfcc459950447bd6e420a427b26ca2f6550fc937363ddf98742d71cb3471a",
+        ),
+        case(
+            "GET",
+            "/v3/auth/domains",
+            &[],
+            "",
+            "4120f3ead94f54b3f9fa84b089dbf5d0842743ba8e3176751ba7ffb4550c4ab4",
+        ),
+        case(
+            "GET",
+            "/",
+            &[JSON, IN_PROJECT],
+            "",
+            "47630178dcc8b22faa7ffb652ca7c75a61c64f7eaa229e05d81b35decb255ede",
+        ),
         case(
             "DELETE",
             &at("migration-tasks/delete"),
@@ -113,7 +141,13 @@ fn vectors() -> Vec<Case> {
             r#"{"task_id_list": ["a"]}"#,
             "ca053d768960300be349cd3a60436513834530209d6d490201d320c459689032",
         ),
-        case("GET", &at("x?status=9&status=10"), &[JSON, IN_PROJECT], "", "0e614de0aef49c20a98634a7645554db0bc4b8ef0ec3568aa808e076d0f2b65b"),
+        case(
+            "GET",
+            &at("x?status=9&status=10"),
+            &[JSON, IN_PROJECT],
+            "",
+            "0e614de0aef49c20a98634a7645554db0bc4b8ef0ec3568aa808e076d0f2b65b",
+        ),
     ]
 }
 
@@ -139,7 +173,9 @@ fn the_oms_vectors_pass() {
             ("x-sdk-date", "20260102T030405Z".into()),
             (
                 "authorization",
-                format!("SDK-HMAC-SHA256 Access=AKEXAMPLE, SignedHeaders=content-type;host;user-agent;x-project-id;x-sdk-date, Signature={signature}"),
+                format!(
+                    "SDK-HMAC-SHA256 Access=AKEXAMPLE, SignedHeaders=content-type;host;user-agent;x-project-id;x-sdk-date, Signature={signature}"
+                ),
             ),
         ],
         body: body.into(),
@@ -180,7 +216,8 @@ fn the_derived_key_vector_passes() {
 #[test]
 fn what_does_not_matter_does_not_matter() {
     let base = &vectors()[0];
-    let reordered = base.with(|c| c.query = "task_name=nightly%20run%2F2026%2B%CE%B1~%2A&status=2&offset=0&limit=100".into());
+    let reordered = base
+        .with(|c| c.query = "task_name=nightly%20run%2F2026%2B%CE%B1~%2A&status=2&offset=0&limit=100".into());
     let extra = base.with(|c| c.headers.push(("accept", "*/*".into())));
     let moved = base.with(|c| c.headers.reverse());
     for case in [reordered, extra, moved] {
@@ -206,8 +243,12 @@ fn one_changed_character_is_refused() {
         base.with(|c| c.headers.push(("authorization", "x".into()))),
         base.with(|c| c.set("authorization", "Basic dXNlcjpwdw==")),
         base.with(|c| c.set("authorization", &c.headers.last().unwrap().1.replace("SHA256", "SM3"))),
-        base.with(|c| c.set("authorization", &c.headers.last().unwrap().1.replace("GODWITEXAMPLEAK00001", "OTHER"))),
-        base.with(|c| c.set("authorization", &c.headers.last().unwrap().1.replace("Access=", "Access=A, Access="))),
+        base.with(|c| {
+            c.set("authorization", &c.headers.last().unwrap().1.replace("GODWITEXAMPLEAK00001", "OTHER"))
+        }),
+        base.with(|c| {
+            c.set("authorization", &c.headers.last().unwrap().1.replace("Access=", "Access=A, Access="))
+        }),
         base.with(|c| c.set("authorization", &c.headers.last().unwrap().1.replace(";x-sdk-date", ""))),
         base.with(|c| {
             let auth = c.headers.last().unwrap().1.clone();

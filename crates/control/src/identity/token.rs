@@ -85,7 +85,10 @@ impl Control {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn check_token(&self, token: &str) -> Result<std::result::Result<(Principal, TokenRow), TokenProblem>> {
+    pub async fn check_token(
+        &self,
+        token: &str,
+    ) -> Result<std::result::Result<(Principal, TokenRow), TokenProblem>> {
         let Some(row) = self.engine.store().read().await?.token(&hash(token)).await? else {
             return Ok(Err(TokenProblem::Unknown));
         };
@@ -96,7 +99,9 @@ impl Control {
         if stamp(&people, &row.user).as_deref() != Some(&row.stamp) {
             return Ok(Err(TokenProblem::Unknown));
         }
-        let Some(mut principal) = principal(&people, &row.user) else { return Ok(Err(TokenProblem::Unknown)) };
+        let Some(mut principal) = principal(&people, &row.user) else {
+            return Ok(Err(TokenProblem::Unknown));
+        };
         principal.projects.retain(|p| row.project.as_ref() == Some(p));
         Ok(Ok((principal, row)))
     }

@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use storage::{Body, Capability, Etag, ListRequest, Meta, ObjectStore, Part, Probe, ReadRequest, Reading, Written};
+use storage::{
+    Body, Capability, Etag, ListRequest, Meta, ObjectStore, Part, Probe, ReadRequest, Reading, Written,
+};
 
 use super::*;
 
@@ -36,7 +38,8 @@ impl ObjectStore for Listed {
     async fn list(&self, request: &ListRequest) -> Result<Page> {
         tokio::time::sleep(self.delay).await;
         let order = self.capability.list_order;
-        let from = self.keys.partition_point(|k| order.compare(k.as_bytes(), request.after.as_bytes()).is_le());
+        let from =
+            self.keys.partition_point(|k| order.compare(k.as_bytes(), request.after.as_bytes()).is_le());
         let inside = |k: &&Key| k.as_bytes().starts_with(request.prefix.as_bytes());
         let mut found: Vec<&Key> =
             self.keys[from..].iter().filter(inside).take(request.max as usize + 1).collect();
@@ -164,7 +167,12 @@ fn shapes(n: usize) -> Vec<(&'static str, Vec<String>)> {
     let word = |r: &mut fastrand::Rng| (0..4).map(|_| letters[r.usize(0..letters.len())]).collect::<String>();
     vec![
         ("flat hash", (0..n).map(|_| format!("{:016x}", random.u64(..))).collect()),
-        ("dates", (0..n).map(|i| format!("{}/event-{:05}.json", day(i * 1400 / n), random.u32(0..100_000))).collect()),
+        (
+            "dates",
+            (0..n)
+                .map(|i| format!("{}/event-{:05}.json", day(i * 1400 / n), random.u32(0..100_000)))
+                .collect(),
+        ),
         (
             "one hot prefix",
             (0..n)

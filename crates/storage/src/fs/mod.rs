@@ -156,7 +156,8 @@ impl Root {
 
     fn stat(&self, key: &Key) -> Result<(File, std::fs::Metadata)> {
         let path = path_of(key)?;
-        let fd = self.open(path, OFlags::RDONLY | OFlags::NONBLOCK).map_err(|e| io_failure("read", key, e))?;
+        let fd =
+            self.open(path, OFlags::RDONLY | OFlags::NONBLOCK).map_err(|e| io_failure("read", key, e))?;
         let file = File::from(fd);
         let meta = file.metadata().map_err(|e| std_failure("read", key, &e))?;
         if meta.is_dir() != key.is_folder() || !(meta.is_file() || meta.is_dir()) {
@@ -175,7 +176,14 @@ impl Root {
     }
 
     /// Moves a finished temporary file to its place.
-    fn publish(&self, key: &Key, temp_dir: &OwnedFd, temp: &str, file: &File, meta: &Meta) -> Result<Written> {
+    fn publish(
+        &self,
+        key: &Key,
+        temp_dir: &OwnedFd,
+        temp: &str,
+        file: &File,
+        meta: &Meta,
+    ) -> Result<Written> {
         let failed = |e: Errno| io_failure("write", key, e);
         let path = path_of(key)?;
         sidecar::write(self, key, file, meta)?;
@@ -456,7 +464,14 @@ impl ObjectStore for Fs {
         .await
     }
 
-    async fn write_part(&self, key: &Key, upload: &str, number: u32, offset: u64, body: Body) -> Result<Part> {
+    async fn write_part(
+        &self,
+        key: &Key,
+        upload: &str,
+        number: u32,
+        offset: u64,
+        body: Body,
+    ) -> Result<Part> {
         let (key, upload) = (key.clone(), upload.to_owned());
         self.feed(body, move |root, next| {
             let mut file = upload_file(root, &key, &upload)?;

@@ -87,7 +87,8 @@ pub(super) fn write_marker(root: &Root, key: &Key, dir: &File, meta: &Meta) -> R
 }
 
 fn put(root: &Root, key: &Key, file: &File, stored: &Stored) -> Result<()> {
-    let text = serde_json::to_vec(stored).map_err(|e| Failure::new(Kind::Internal, "write", e.to_string()))?;
+    let text =
+        serde_json::to_vec(stored).map_err(|e| Failure::new(Kind::Internal, "write", e.to_string()))?;
     if rustix::fs::fsetxattr(file, ATTRIBUTE, &text, XattrFlags::empty()).is_ok() {
         return Ok(());
     }

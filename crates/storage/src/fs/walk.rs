@@ -190,8 +190,10 @@ impl Walk<'_> {
             let is_dir = match entry.file_type() {
                 FileType::Directory => true,
                 FileType::RegularFile | FileType::Symlink => false,
-                FileType::Unknown => rustix::fs::statat(&file, entry.file_name(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
-                    .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Directory),
+                FileType::Unknown => {
+                    rustix::fs::statat(&file, entry.file_name(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
+                        .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Directory)
+                }
                 _ => continue,
             };
             if is_dir {

@@ -10,8 +10,12 @@ pub(super) fn kind_of(code: &str, status: StatusCode) -> Kind {
     match code {
         "NoSuchBucket" => Kind::NoBucket,
         "NoSuchKey" | "NoSuchUpload" | "NoSuchVersion" => Kind::NotFound,
-        "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" | "ExpiredToken"
-        | "AuthorizationHeaderMalformed" | "InvalidSecurity" => Kind::BadCredentials,
+        "InvalidAccessKeyId"
+        | "SignatureDoesNotMatch"
+        | "InvalidToken"
+        | "ExpiredToken"
+        | "AuthorizationHeaderMalformed"
+        | "InvalidSecurity" => Kind::BadCredentials,
         "RequestTimeTooSkewed" => Kind::ClockSkew,
         "AccessDenied" | "AllAccessDisabled" | "AccountProblem" => Kind::Forbidden,
         "SlowDown" | "TooManyRequests" | "Throttling" | "RequestLimitExceeded" => Kind::Throttled,
@@ -22,7 +26,9 @@ pub(super) fn kind_of(code: &str, status: StatusCode) -> Kind {
         "EntityTooLarge" => Kind::TooLarge,
         "KeyTooLongError" | "KeyTooLong" | "InvalidObjectName" | "InvalidURI" => Kind::KeyRefused,
         "BadDigest" | "XAmzContentSHA256Mismatch" | "IncompleteBody" | "InvalidDigest" => Kind::Corrupt,
-        "QuotaExceeded" | "InsufficientCapacity" | "XMinioStorageFull" | "BucketQuotaExceeded" => Kind::NoSpace,
+        "QuotaExceeded" | "InsufficientCapacity" | "XMinioStorageFull" | "BucketQuotaExceeded" => {
+            Kind::NoSpace
+        }
         "NotImplemented" | "MethodNotAllowed" => Kind::Unsupported,
         _ => match status.as_u16() {
             401 => Kind::BadCredentials,

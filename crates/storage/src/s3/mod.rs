@@ -19,9 +19,7 @@ use crate::etag::Etag;
 use crate::http::{Client, ResponseBody, collect, length};
 use crate::meta::Meta;
 use crate::xml::{self, escape};
-use crate::{
-    ListRequest, ObjectStore, Page, Part, Probe, ReadRequest, Reading, Written,
-};
+use crate::{ListRequest, ObjectStore, Page, Part, Probe, ReadRequest, Reading, Written};
 use sign::{Credentials, Signer, encode, stamp};
 
 /// No listing, error or upload answer is larger: 1000 keys of 1,024 bytes, percent-encoded, with room.
@@ -135,7 +133,11 @@ impl S3 {
                 drain(answer).await;
                 Ok(())
             }
-            Err(f) if f.message.contains("AlreadyOwnedByYou") || f.message.contains("BucketAlreadyExists") => Ok(()),
+            Err(f)
+                if f.message.contains("AlreadyOwnedByYou") || f.message.contains("BucketAlreadyExists") =>
+            {
+                Ok(())
+            }
             Err(f) => Err(f),
         }
     }
@@ -180,11 +182,10 @@ impl S3 {
             path.push('?');
             path.push_str(&query);
         }
-        let mut request = Request::builder()
-            .method(call.method)
-            .uri(path)
-            .body(call.body)
-            .map_err(|e| Failure::new(Kind::KeyRefused, call.op, format!("{}: {e}", self.what(call.key))))?;
+        let mut request =
+            Request::builder().method(call.method).uri(path).body(call.body).map_err(|e| {
+                Failure::new(Kind::KeyRefused, call.op, format!("{}: {e}", self.what(call.key)))
+            })?;
         *request.headers_mut() = headers;
         let answer = self.client.send(request).await.map_err(|f| Failure { op: call.op, ..f })?;
         if answer.status().is_success() {
@@ -248,9 +249,8 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 }
 
 fn crc64_of(headers: &HeaderMap) -> Option<u64> {
-    let raw = base64::engine::general_purpose::STANDARD
-        .decode(text(headers, "x-amz-checksum-crc64nvme")?)
-        .ok()?;
+    let raw =
+        base64::engine::general_purpose::STANDARD.decode(text(headers, "x-amz-checksum-crc64nvme")?).ok()?;
     Some(u64::from_be_bytes(raw.try_into().ok()?))
 }
 
@@ -306,7 +306,11 @@ impl ObjectStore for S3 {
         let answer = self.send(call).await.map_err(|f| match f.kind {
             Kind::NotFound => Failure {
                 kind: Kind::NoBucket,
-                message: format!("bucket `{}` does not exist at {}", self.config.bucket, self.client.authority()),
+                message: format!(
+                    "bucket `{}` does not exist at {}",
+                    self.config.bucket,
+                    self.client.authority()
+                ),
                 ..f
             },
             // A HEAD has no body to tell a wrong key from a forbidden action: ask with one that has.
@@ -427,7 +431,14 @@ impl ObjectStore for S3 {
         id.ok_or_else(|| Failure::new(Kind::Corrupt, "begin_upload", "the answer has no UploadId"))
     }
 
-    async fn write_part(&self, key: &Key, upload: &str, number: u32, _offset: u64, body: Body) -> Result<Part> {
+    async fn write_part(
+        &self,
+        key: &Key,
+        upload: &str,
+        number: u32,
+        _offset: u64,
+        body: Body,
+    ) -> Result<Part> {
         let size = body.len();
         let n = number.to_string();
         let query = [("partNumber", n.as_str()), ("uploadId", upload)];

@@ -49,9 +49,8 @@ impl Signer {
         {
             return key.clone();
         }
-        let step = |key: &[u8], data: &str| {
-            hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), data.as_bytes())
-        };
+        let step =
+            |key: &[u8], data: &str| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), data.as_bytes());
         let secret = format!("AWS4{}", self.credentials.secret_key);
         let date = step(secret.as_bytes(), day);
         let region = step(date.as_ref(), &self.region);

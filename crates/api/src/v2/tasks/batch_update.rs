@@ -14,7 +14,11 @@ use crate::error::{Error, Face, fault};
 /// Tasks of one request.
 const MAX: usize = 1000;
 
-pub(crate) async fn handle(State(control): State<Control>, Path(project): Path<String>, body: Bytes) -> Reply {
+pub(crate) async fn handle(
+    State(control): State<Control>,
+    Path(project): Path<String>,
+    body: Bytes,
+) -> Reply {
     let map = object(Face::V2, &body)?;
     let fields = Fields::root(&map);
     let change = async {
@@ -36,7 +40,9 @@ fn ids(fields: &Fields<'_>) -> Result<Vec<TaskId>, Refusal> {
     match (group, list) {
         (Some(group), None) => Err(Refusal::NotFound(format!("there is no task group {group}"))),
         (None, Some(list)) if !list.is_empty() => {
-            let id = |v: &serde_json::Value| v.as_i64().ok_or(Refusal::WrongType("ids".into(), "a list of numbers"));
+            let id = |v: &serde_json::Value| {
+                v.as_i64().ok_or(Refusal::WrongType("ids".into(), "a list of numbers"))
+            };
             list.iter().map(id).collect()
         }
         _ => Err(Refusal::Invalid("ids".into(), "exactly one of `ids` and `group_id` is needed".into())),

@@ -18,12 +18,20 @@ use crate::body::{Reply, json, object};
 use crate::error::{Error, Face, fault};
 use crate::v2::objectstorage::cloud_type::VENDORS;
 
-pub(crate) const OVERWRITE: [&str; 4] =
-    ["SIZE_LAST_MODIFIED_COMPARISON_OVERWRITE", "NO_OVERWRITE", "CRC64_COMPARISON_OVERWRITE", "FULL_OVERWRITE"];
+pub(crate) const OVERWRITE: [&str; 4] = [
+    "SIZE_LAST_MODIFIED_COMPARISON_OVERWRITE",
+    "NO_OVERWRITE",
+    "CRC64_COMPARISON_OVERWRITE",
+    "FULL_OVERWRITE",
+];
 pub(crate) const CHECKS: [&str; 3] = ["size_last_modified", "crc64", "no_check"];
 pub(crate) const POLICIES: [&str; 5] = ["STANDARD", "IA", "ARCHIVE", "DEEP_ARCHIVE", "SRC_STORAGE_MAPPING"];
 
-pub(crate) async fn handle(State(control): State<Control>, Path(project): Path<String>, body: Bytes) -> Reply {
+pub(crate) async fn handle(
+    State(control): State<Control>,
+    Path(project): Path<String>,
+    body: Bytes,
+) -> Reply {
     let map = object(Face::V2, &body)?;
     let request = read(project, &Fields::root(&map)).map_err(|r| Error::of(Face::V2, &r))?;
     let accepted = control.create(request).await.map_err(|r| Error::of(Face::V2, &r))?;
@@ -55,7 +63,11 @@ fn read(project: String, f: &Fields<'_>) -> Result<Request, Refusal> {
         description: f.opt_text("description", 255).map_err(fault)?.unwrap_or_default().to_owned(),
         overwrite: overwrite_of(overwrite),
         check: check_of(check),
-        metadata: if flag("enable_metadata_migration", false)? { MetadataRule::All } else { MetadataRule::ContentType },
+        metadata: if flag("enable_metadata_migration", false)? {
+            MetadataRule::All
+        } else {
+            MetadataRule::ContentType
+        },
         storage: policy_of(policy),
         since_ms: since_ms(since),
         windows: windows(f)?,
@@ -107,9 +119,10 @@ pub(crate) fn selection(task_type: &str, src: &Fields<'_>) -> Result<Selection, 
 /// Refuses credentials that a key service protects: there is none here (oms.md §2.2).
 pub(crate) fn no_kms(node: &Fields<'_>, field: &str) -> Result<(), Refusal> {
     match word(node, field, &["DEFAULT", "KMS"])? {
-        Some("KMS") => {
-            Err(Refusal::Invalid(node.name(field), "no key service is configured; send the keys as they are".into()))
-        }
+        Some("KMS") => Err(Refusal::Invalid(
+            node.name(field),
+            "no key service is configured; send the keys as they are".into(),
+        )),
         _ => Ok(()),
     }
 }

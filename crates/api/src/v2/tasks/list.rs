@@ -50,7 +50,8 @@ pub(crate) async fn handle(
     let mut filter = TaskFilter { project, ..TaskFilter::default() };
     if let Some(text) = query.get("status") {
         let code = text.parse().ok().and_then(states);
-        filter.states = code.ok_or_else(|| refused(Refusal::State(format!("status `{text}` is not 1 to 7"))))?;
+        filter.states =
+            code.ok_or_else(|| refused(Refusal::State(format!("status `{text}` is not 1 to 7"))))?;
     }
     filter.name_part = query.get("task_name").cloned().unwrap_or_default();
     if filter.name_part.chars().count() > 255 {

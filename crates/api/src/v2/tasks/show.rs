@@ -14,7 +14,10 @@ use super::task_id;
 use crate::body::{Reply, json};
 use crate::error::{Error, Face};
 
-pub(crate) async fn handle(State(control): State<Control>, Path((project, id)): Path<(String, String)>) -> Reply {
+pub(crate) async fn handle(
+    State(control): State<Control>,
+    Path((project, id)): Path<(String, String)>,
+) -> Reply {
     let id = task_id(Face::V2, &id)?;
     let shown = control.show(&project, id).await.map_err(|r| Error::of(Face::V2, &r))?;
     json(&reply(&shown, control.clock.now_ms()))
@@ -86,7 +89,13 @@ pub(crate) fn numbers(shown: &Shown, now: i64) -> Numbers {
     let complete_size = settled.copied.bytes + settled.skipped.bytes;
     let progress = match (task.state.visible(), total_size) {
         (Visible::Succeeded, _) => 1.0,
-        (_, 0) if total_num == 0 => if ended { 1.0 } else { 0.0 },
+        (_, 0) if total_num == 0 => {
+            if ended {
+                1.0
+            } else {
+                0.0
+            }
+        }
         (_, 0) => done.objects as f64 / total_num as f64,
         (_, total) => (complete_size as f64 / total as f64).min(1.0),
     };
