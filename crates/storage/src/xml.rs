@@ -52,13 +52,14 @@ impl<'a> Scanner<'a> {
 
     fn tag(&mut self, rest: &'a [u8]) -> Result<Option<Token<'a>>> {
         let end = find(rest, b'>').ok_or_else(|| bad("the answer's XML is cut short"))?;
+        let start = self.at;
         self.at += end + 1;
         let inner = &rest[1..end];
         match inner.first() {
             Some(b'?') => self.next_token(),
             Some(b'!') if inner.starts_with(b"!--") => {
-                let from = self.at - 2;
-                let close = self.input[from..].windows(3).position(|w| w == b"-->");
+                let from = start + 4;
+                let close = self.input.get(from..).unwrap_or_default().windows(3).position(|w| w == b"-->");
                 self.at = from + close.ok_or_else(|| bad("an XML comment has no end"))? + 3;
                 self.next_token()
             }
