@@ -21,6 +21,11 @@ fn python() -> PathBuf {
     root().join("python")
 }
 
+/// Each list has a directory of its own: pip replaces the programs of a directory, it does not add to them.
+fn target(list: &str) -> PathBuf {
+    if list == "requirements.txt" { python() } else { root().join("bench") }
+}
+
 /// Installs a list of packages, once per content of the list.
 pub(crate) fn install(list: &str) -> Result<(), String> {
     let wanted =
@@ -30,10 +35,10 @@ pub(crate) fn install(list: &str) -> Result<(), String> {
         return Ok(());
     }
     eprintln!("installing tests/{list} with pip");
-    fs::create_dir_all(python()).map_err(|e| e.to_string())?;
+    fs::create_dir_all(target(list)).map_err(|e| e.to_string())?;
     let status = Command::new("python3")
         .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade", "--target"])
-        .arg(python())
+        .arg(target(list))
         .args(["-r", &format!("tests/{list}")])
         .stdout(Stdio::null())
         .status()
@@ -44,12 +49,10 @@ pub(crate) fn install(list: &str) -> Result<(), String> {
     fs::write(mark, wanted).map_err(|e| e.to_string())
 }
 
-/// Where installed programs are.
+/// Where the programs to measure beside are.
 pub(crate) fn tools() -> Variables {
-    vec![
-        ("WHIMBREL_TOOLS".into(), python().join("bin").display().to_string()),
-        ("PYTHONPATH".into(), python().display().to_string()),
-    ]
+    let bin = target("requirements-bench.txt").join("bin");
+    vec![("WHIMBREL_TOOLS".into(), bin.display().to_string())]
 }
 
 fn variables() -> Variables {
@@ -57,7 +60,7 @@ fn variables() -> Variables {
     let mut all: Variables =
         WEED.iter().map(|(name, base)| (format!("WHIMBREL_TEST_WEED_{name}"), url(base + 3))).collect();
     all.push(("WHIMBREL_TEST_MOTO".into(), url(MOTO)));
-    all.extend(tools());
+    all.push(("PYTHONPATH".into(), python().display().to_string()));
     all
 }
 
