@@ -68,3 +68,28 @@ async fn a_failed_write_leaves_nothing_half_written() {
     drop(fs);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "no file, and our own directory is gone");
 }
+
+/// Found on a full disk: transfers that were dropped beside the failing one were published short.
+#[tokio::test]
+async fn a_dropped_write_publishes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let fs = Fs::open(dir.path(), true).unwrap();
+    let (tx, rx) = tokio::sync::mpsc::channel(1);
+    tx.send(Ok(bytes::Bytes::from(vec![0; 2 << 20]))).await.unwrap();
+    let key = Key::from("k");
+    let meta = Meta::default();
+    let mut writing = Box::pin(fs.write(&key, &meta, Body::channel(rx, 4 << 20)));
+    // The writer has taken the first chunk once the channel has room again.
+    tokio::select! {
+        _ = &mut writing => panic!("two of four mebibytes are not an object"),
+        permit = tx.reserve() => drop(permit),
+    }
+    drop(writing);
+    drop(tx);
+    // The blocking thread sees its feed end, and removes what it had.
+    let temporary = dir.path().join(".whimbrel/tmp");
+    while std::fs::read_dir(&temporary).is_ok_and(|d| d.count() > 0) {
+        tokio::task::yield_now().await;
+    }
+    assert!(!dir.path().join("k").exists());
+}

@@ -286,6 +286,7 @@ fn write_checked(
     what: &Key,
     file: &mut File,
     offset: u64,
+    len: u64,
     next: &mut dyn FnMut() -> Option<Result<Bytes>>,
 ) -> Result<(u64, u64)> {
     let failed = |e: std::io::Error| std_failure("write", what, &e);
@@ -297,6 +298,11 @@ fn write_checked(
         file.write_all(&chunk).map_err(failed)?;
     }
     let sent = hasher.finish();
+    if sent.bytes != len {
+        // Whoever fed the bytes went away in the middle: a stop, or a lost connection.
+        let m = format!("`{what}`: {} of {len} bytes came before the writer was left alone", sent.bytes);
+        return Err(Failure::new(Kind::Stopped, "write", m));
+    }
     let mut back = Hasher::new(Wanted { md5: false, crc64: true });
     let mut buffer = vec![0; CHUNK.min(usize::try_from(sent.bytes).unwrap_or(CHUNK)).max(1)];
     let mut at = offset;
@@ -408,13 +414,14 @@ impl ObjectStore for Fs {
                 })
                 .await;
         }
+        let len = body.len();
         self.feed(body, move |root, next| {
             let (dir, _) = root.own("tmp")?;
             let temp = root.temp_name();
             let failed = |e| io_failure("write", &key, e);
             let fd = rustix::fs::openat(&dir, &temp, RW_NEW, Mode::from_raw_mode(0o666)).map_err(failed)?;
             let mut file = File::from(fd);
-            let done = write_checked(&key, &mut file, 0, next).and_then(|(_, crc64)| {
+            let done = write_checked(&key, &mut file, 0, len, next).and_then(|(_, crc64)| {
                 let written = root.publish(&key, &dir, &temp, &file, &meta)?;
                 Ok(Written { crc64: Some(crc64), ..written })
             });
@@ -473,9 +480,10 @@ impl ObjectStore for Fs {
         body: Body,
     ) -> Result<Part> {
         let (key, upload) = (key.clone(), upload.to_owned());
+        let len = body.len();
         self.feed(body, move |root, next| {
             let mut file = upload_file(root, &key, &upload)?;
-            let (size, crc64) = write_checked(&key, &mut file, offset, next)?;
+            let (size, crc64) = write_checked(&key, &mut file, offset, len, next)?;
             Ok(Part { number, etag: hex(&crc64.to_be_bytes()), size })
         })
         .await
