@@ -72,7 +72,9 @@ async fn copy(source: Arc<S3>, target: Arc<S3>, lanes: &Lanes, n: usize) -> u64 
         }
     }
     // Every piece of work is one read and one write: an object, or a part of one.
-    let mut pieces: Vec<(Key, Option<(Arc<String>, u32, u64)>, u64)> = Vec::new();
+    /// Upload, number and offset.
+    type PartOf = (Arc<String>, u32, u64);
+    let mut pieces: Vec<(Key, Option<PartOf>, u64)> = Vec::new();
     let mut uploads = Vec::new();
     for (key, size) in keys {
         if size <= PART {

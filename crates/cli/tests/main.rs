@@ -1,4 +1,5 @@
 //! The program as its users run it: real processes, real servers, the official SDK.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test says what went wrong by panicking")]
 
 mod copy;
 mod crash;

@@ -64,7 +64,7 @@ pub(crate) fn check(table: &Table) -> Result<()> {
             (_, true) => return Err(invalid(format!("`{key}` is a list: write it as `[[{key}]]`"))),
             (_, false) => return Err(invalid(format!("`{key}` is a section: write it as `[{key}]`"))),
         };
-        for unknown in tables.iter().flat_map(|t| t.keys()).filter(|k| !keys.contains(&k.as_str())) {
+        if let Some(unknown) = tables.iter().flat_map(|t| t.keys()).find(|k| !keys.contains(&k.as_str())) {
             let hint = nearest(unknown, keys.iter().copied());
             return Err(invalid(format!("unknown key `{key}.{unknown}`{hint}")));
         }

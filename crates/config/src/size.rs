@@ -19,7 +19,7 @@ pub fn bytes_of(text: &str) -> Option<u64> {
         _ => return None,
     };
     let bytes = number * factor as f64;
-    (bytes.is_finite() && bytes >= 0.0 && bytes < 9.0e18).then_some(bytes as u64)
+    (bytes.is_finite() && (0.0..9.0e18).contains(&bytes)).then_some(bytes as u64)
 }
 
 #[cfg(test)]

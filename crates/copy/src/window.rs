@@ -109,7 +109,7 @@ mod tests {
             let keys: Vec<Key> = (0..40).map(|i| Key::from(format!("k{i:02}"))).collect();
             let mut done = vec![0; keys.len()];
             let (mut cursor, mut ahead) = (Key::default(), vec![]);
-            while done.iter().any(|n| *n == 0) {
+            while done.contains(&0) {
                 let mut w = Window::new(cursor.clone(), ahead.clone());
                 let mut open: Vec<(usize, u64)> = Vec::new();
                 for (i, key) in keys.iter().enumerate().filter(|(_, k)| **k > cursor) {

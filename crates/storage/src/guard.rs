@@ -1,7 +1,9 @@
 //! What stands around every connector: the adaptive limit, retries by error kind, and counts.
 //!
-//! Order, from outside: count → retry → limit → connector (which has its own timeouts). Opening a read is
-//! retried here; a write consumes its body, so whole transfers are retried by the copy engine.
+//! Order, from outside: count → retry → limit → connector (which has its own timeouts). Requests
+//! without a body are retried here; reads and writes of bytes, as whole transfers, by the copy engine. So is the
+//! beginning of an upload: an answer lost there leaves an upload behind, which the engine ends before it begins
+//! another.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -154,7 +156,7 @@ impl ObjectStore for Guarded {
     }
 
     async fn begin_upload(&self, key: &Key, meta: &Meta) -> Result<String> {
-        self.retried(&self.requests.put, || self.inner.begin_upload(key, meta)).await
+        self.once(&self.requests.put, self.inner.begin_upload(key, meta)).await
     }
 
     async fn write_part(

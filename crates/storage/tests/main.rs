@@ -1,5 +1,6 @@
 //! One conformance suite for every connector, chosen by capability: a directory, the in-process server, and the
 //! real servers that `cargo x test` starts.
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
 
 mod conformance;
 mod faults;

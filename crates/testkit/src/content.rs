@@ -72,7 +72,8 @@ impl Content {
 
     /// MD5 of a range; of the pattern computed once per length and offset.
     pub fn md5(&self, range: Range<u64>) -> [u8; 16] {
-        static KNOWN: OnceLock<Mutex<HashMap<(u64, u64), [u8; 16]>>> = OnceLock::new();
+        type Digests = HashMap<(u64, u64), [u8; 16]>;
+        static KNOWN: OnceLock<Mutex<Digests>> = OnceLock::new();
         let compute = || {
             let mut md5 = Md5::new();
             let mut at = range.start;

@@ -9,10 +9,13 @@ const LOCK_MS: i64 = 5 * 60 * 1000;
 /// Callers remembered; beyond that the oldest are forgotten.
 const REMEMBERED: usize = 10_000;
 
+/// A name and the address it was used from.
+type Caller = (String, Option<IpAddr>);
+
 /// Counts by (name, address), so that nobody can lock out somebody else.
 #[derive(Debug, Default)]
 pub struct FailureCount {
-    seen: Mutex<HashMap<(String, Option<IpAddr>), (u32, i64)>>,
+    seen: Mutex<HashMap<Caller, (u32, i64)>>,
 }
 
 impl FailureCount {
