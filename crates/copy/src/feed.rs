@@ -57,6 +57,12 @@ pub(crate) async fn fetch(store: &dyn ObjectStore, prefix: &str, after: &Key, si
     Ok(page)
 }
 
+/// The first-level folders below a prefix: at most one page of them.
+pub(crate) async fn folders(store: &dyn ObjectStore, prefix: &str) -> Result<Page> {
+    let delimiter = Some('/');
+    store.list(&ListRequest { prefix: prefix.to_owned(), after: Key::default(), max: PAGE, delimiter }).await
+}
+
 impl Feed {
     /// Lists a scope after a key; a key scope is asked for directly.
     pub(crate) fn list(

@@ -18,8 +18,12 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::feed::{PAGE, fetch};
+use crate::feed::{PAGE, fetch, folders};
 use crate::sketch::{Sketch, shared};
+
+mod questions;
+
+use questions::{Landmarks, Question};
 
 /// Part of the key space that one runner walks.
 #[derive(Debug)]
@@ -108,17 +112,11 @@ pub(crate) struct Field {
     source: SharedStore,
     extents: Mutex<Vec<Arc<Extent>>>,
     sketches: Mutex<HashMap<Scope, Sketch>>,
+    /// First-level folders, where known: keys certainly lie behind them. None while they are being asked for.
+    landmarks: Mutex<HashMap<Scope, Option<Landmarks>>>,
     /// Questions under way: a range is treated as cut there already.
     asked: Mutex<Vec<(Scope, Key)>>,
     moved: Notify,
-}
-
-/// A stretch of a range between its position, questions under way, and its end.
-struct Stretch {
-    keys: f64,
-    scope: Scope,
-    lo: Key,
-    hi: Option<Key>,
 }
 
 type Running = std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send>>;
@@ -133,6 +131,7 @@ impl Field {
             source,
             extents: Mutex::default(),
             sketches: Mutex::default(),
+            landmarks: Mutex::default(),
             asked: Mutex::default(),
             moved: Notify::new(),
         })
@@ -155,6 +154,9 @@ impl Field {
         }
         if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
             r.common = shared(&first.key, &last.key);
+            if r.listed == 0 {
+                r.start = first.key.clone();
+            }
             r.at = last.key.clone();
             r.listed += entries.len() as u64;
             let sketch = sketches.entry(extent.scope.clone()).or_insert_with(|| Sketch::new(self.order));
@@ -183,7 +185,7 @@ impl Field {
         let mut next_id = rows.iter().map(|r| r.id).max().unwrap_or(0) + 1;
         let mut queue: VecDeque<RangeRow> = rows.into_iter().filter(|r| !r.done).collect();
         let mut runners: JoinSet<Result<()>> = JoinSet::new();
-        let mut questions: JoinSet<(Scope, Key, Result<Page>)> = JoinSet::new();
+        let mut questions: JoinSet<(Scope, Question, Result<Page>)> = JoinSet::new();
         let mut again = tokio::time::interval(std::time::Duration::from_millis(100));
         loop {
             while runners.len() < self.width && !stop.is_cancelled() {
@@ -201,13 +203,15 @@ impl Field {
             }
             if queue.is_empty() && self.width > 1 && !stop.is_cancelled() && idle() {
                 let free = self.width.saturating_sub(runners.len() + questions.len());
-                for (scope, guess) in self.guesses(free) {
-                    self.asked().push((scope.clone(), guess.clone()));
+                for (scope, question) in self.questions(free) {
                     let (source, prefix) = (self.source.clone(), scope.prefix().to_owned());
                     questions.spawn_on(
                         async move {
-                            let page = fetch(&*source, &prefix, &guess, Side::Source).await;
-                            (scope, guess, page)
+                            let page = match &question {
+                                Question::Folders => folders(&*source, &prefix).await,
+                                Question::Page(guess) => fetch(&*source, &prefix, guess, Side::Source).await,
+                            };
+                            (scope, question, page)
                         },
                         lanes.handle(),
                     );
@@ -217,6 +221,7 @@ impl Field {
                 return Ok(());
             }
             tokio::select! {
+                biased;
                 Some(ended) = runners.join_next() => {
                     ended.unwrap_or_else(|e| {
                         Err(Failure::new(Kind::Internal, "copy", format!("a range ended: {e}")))
@@ -226,9 +231,16 @@ impl Field {
                 Some(answer) = questions.join_next(), if !questions.is_empty() => {
                     let mut answers = vec![answer];
                     answers.extend(std::iter::from_fn(|| questions.try_join_next()));
-                    for (scope, guess, page) in answers.into_iter().flatten() {
-                        self.asked().retain(|(s, g)| !(*s == scope && *g == guess));
+                    for (scope, question, page) in answers.into_iter().flatten() {
+                        if let Question::Page(guess) = &question {
+                            self.asked().retain(|(s, g)| !(*s == scope && g == guess));
+                        }
                         // A question that failed is only a lost guess; the range itself meets the same trouble.
+                        let Question::Page(guess) = question else {
+                            let known = page.map(|p| Landmarks::of(p, self.order)).unwrap_or_default();
+                            self.landmarks().insert(scope, Some(known));
+                            continue;
+                        };
                         let Ok(page) = page else { continue };
                         if stop.is_cancelled() { continue }
                         let Some((lower, upper, page)) = self.settle(&scope, &guess, page, next_id) else { continue };
@@ -250,106 +262,8 @@ impl Field {
         self.asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Where to ask next: the subtrees around an unknown end first, then even cuts of the largest stretches.
-    fn guesses(&self, free: usize) -> Vec<(Scope, Key)> {
-        let mut out = Vec::new();
-        if free == 0 {
-            return out;
-        }
-        let sketches = self.sketches.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let asked = self.asked();
-        let mut stretches: Vec<Stretch> = Vec::new();
-        for extent in self.extents().iter() {
-            let mut r = extent.reach();
-            let Some(sketch) = sketches.get(&extent.scope) else { continue };
-            if r.over || matches!(extent.scope, Scope::Key(_)) {
-                continue;
-            }
-            let base = extent.scope.prefix().chars().count();
-            if r.upto.is_none() && !r.laddered && out.len() < free {
-                r.laddered = true;
-                let mut rungs = sketch.ladder(base, &r.at, r.common, free - out.len());
-                rungs.retain(|k| {
-                    r.known_end
-                        .as_ref()
-                        .is_none_or(|e| self.order.compare(k.as_bytes(), e.as_bytes()).is_lt())
-                });
-                out.extend(rungs.into_iter().map(|k| (extent.scope.clone(), k)));
-                // How far the space reaches is not known: also ask half way, a quarter of the way, and so on.
-                let strides = sketch.halves(base, &r.at, r.known_end.as_ref(), free - out.len().min(free));
-                out.extend(strides.into_iter().map(|k| (extent.scope.clone(), k)));
-                if r.known_end.is_none() {
-                    let scripts = sketch.scripts(base, &r.at).into_iter().take(free - out.len().min(free));
-                    out.extend(scripts.map(|k| (extent.scope.clone(), k)));
-                }
-            }
-            self.stretches(extent, &r, sketch, base, &asked, &mut stretches);
-        }
-        // Shares the free lanes out: each goes where most keys are left per lane, down to about a page.
-        let mut shares = vec![0usize; stretches.len()];
-        for _ in out.len()..free {
-            let per_lane = |j: usize| stretches[j].keys / (shares[j] as f64 + 2.0);
-            let Some(best) = (0..stretches.len()).max_by(|&a, &b| per_lane(a).total_cmp(&per_lane(b))) else {
-                break;
-            };
-            if per_lane(best) < f64::from(PAGE) * 0.8 {
-                break;
-            }
-            shares[best] += 1;
-        }
-        for (stretch, share) in stretches.iter().zip(shares).filter(|(_, share)| *share > 0) {
-            let Some(sketch) = sketches.get(&stretch.scope) else { continue };
-            let base = stretch.scope.prefix().chars().count();
-            let cuts = sketch.between(base, &stretch.lo, stretch.hi.as_ref(), share);
-            out.extend(cuts.into_iter().map(|k| (stretch.scope.clone(), k)));
-        }
-        out
-    }
-
-    /// The stretches of one range, with the keys expected in each.
-    fn stretches(
-        &self,
-        extent: &Extent,
-        r: &Reach,
-        sketch: &Sketch,
-        base: usize,
-        asked: &[(Scope, Key)],
-        out: &mut Vec<Stretch>,
-    ) {
-        let hi = r.known_end.as_ref().or(r.upto.as_ref());
-        let left = self.left(sketch, base, r);
-        let mut cuts: Vec<&Key> = asked
-            .iter()
-            .filter(|(s, g)| {
-                *s == extent.scope
-                    && self.order.compare(g.as_bytes(), r.at.as_bytes()).is_gt()
-                    && self.order.within(g.as_bytes(), hi)
-            })
-            .map(|(_, g)| g)
-            .collect();
-        cuts.sort_by(|a, b| self.order.compare(a.as_bytes(), b.as_bytes()));
-        let ends = cuts.iter().copied().map(Some).chain([hi]);
-        let starts = [&r.at].into_iter().chain(cuts.iter().copied());
-        for (lo, end) in starts.zip(ends) {
-            let share = |at: &Key| sketch.share_after(base, &r.at, at, hi);
-            let part = share(lo) - end.filter(|e| hi != Some(*e)).map_or(0.0, share);
-            out.push(Stretch {
-                keys: left * part,
-                scope: extent.scope.clone(),
-                lo: lo.clone(),
-                hi: end.cloned(),
-            });
-        }
-    }
-
-    /// Keys expected to be left in a range.
-    fn left(&self, sketch: &Sketch, base: usize, r: &Reach) -> f64 {
-        let hi = r.known_end.as_ref().or(r.upto.as_ref());
-        let share = sketch.share_after(base, &r.start, &r.at, hi);
-        if r.listed == 0 {
-            return r.expected;
-        }
-        if share >= 0.999_999 { f64::from(PAGE) * 1e6 } else { r.listed as f64 * share / (1.0 - share) }
+    fn landmarks(&self) -> MutexGuard<'_, HashMap<Scope, Option<Landmarks>>> {
+        self.landmarks.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Makes a range out of an answer: ends the one that holds its first key there, and begins a new one.
@@ -360,7 +274,7 @@ impl Field {
         mut page: Page,
         id: i64,
     ) -> Option<(i64, Arc<Extent>, Page)> {
-        let sketches = self.sketches.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut sketches = self.sketches.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut extents = self.extents();
         let asked = |e: &&Arc<Extent>| {
             let r = e.reach();
@@ -392,16 +306,22 @@ impl Field {
             if nearer {
                 r.known_end = Some(guess.clone());
             }
+            if let Some(sketch) = sketches.get_mut(scope) {
+                sketch.deny(guess, &r.at);
+            }
         }
         let (holder, first) = (holder?.clone(), first?);
         let mut r = holder.reach();
         if r.upto.as_ref() == Some(&first) {
             // Only the range's own last key lies behind the guess.
             r.known_end = Some(guess.clone());
+            if let Some(sketch) = sketches.get_mut(scope) {
+                sketch.deny(guess, &r.at);
+            }
             return None;
         }
         let base = scope.prefix().chars().count();
-        let expected = sketches.get(scope).map_or(0.0, |s| {
+        let expected = sketches.get(scope).map(|s| s.of(&r.at)).map_or(0.0, |s| {
             let left = self.left(s, base, &r);
             left * s.share_after(base, &r.at, &first, r.known_end.as_ref().or(r.upto.as_ref()))
         });

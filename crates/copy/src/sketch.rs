@@ -2,109 +2,232 @@
 //!
 //! From the keys seen so far it learns which characters occur at which position, reads a key as a number in
 //! that mixed radix, and so finds keys that lie a given fraction of the way between two others. It needs no
-//! delimiter and no depth, and adapts with every page.
+//! delimiter and no depth, and adapts with every page. A position that has shown little borrows from its kin:
+//! the other characters of its word (a hash, a counter), and its like in the other words of the key (`d0/d5/…`).
 
-use std::collections::BTreeSet;
+use std::collections::hash_map::Entry::{Occupied, Vacant};
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 
 use model::key::{Key, Order};
 
 const POSITIONS: usize = 96;
 const DIGITS: usize = 7;
 
-/// What is known of the keys under one prefix.
+/// Shapes told apart; keys of further shapes are learned together.
+const SHAPES: usize = 32;
+/// Pages after which what was not seen is taken for unlikely.
+const ENOUGH: u32 = 8;
+/// Weight of a digit not seen by then.
+const UNLIKELY: f64 = 0.04;
+
+/// What is known of the keys under one prefix, by the shape of the keys: their separators.
 #[derive(Clone, Debug)]
 pub struct Sketch {
     order: Order,
-    pages: u32,
-    seen: Vec<BTreeSet<char>>,
-    /// Characters to expect at each position, in order.
-    alphabets: Vec<Vec<char>>,
-    digits: Vec<char>,
+    forms: HashMap<String, Form>,
+    unknown: Form,
 }
 
-/// Pages after which the characters seen are taken for all there are.
-const ENOUGH: u32 = 8;
-/// Where scripts begin: jumps to try while it is not known how far the keys reach.
-const SCRIPTS: [char; 11] =
-    ['0', 'A', 'a', 'n', '\u{80}', '\u{400}', '\u{3040}', '\u{4e00}', '\u{6500}', '\u{8000}', '\u{ac00}'];
+/// What is known of keys of one shape.
+#[derive(Clone, Debug)]
+pub struct Form {
+    order: Order,
+    pages: u32,
+    /// The longest key seen, as an example of how they are built.
+    example: Vec<char>,
+    seen: Vec<BTreeSet<char>>,
+    /// Behind which digit a fruitless question found nothing.
+    denied: Vec<Option<char>>,
+    alphabets: Vec<Alphabet>,
+    digits: Alphabet,
+}
+
+/// Characters to expect at one position, in order, each with where its share of the keys ends, in 0..1.
+#[derive(Clone, Debug, Default)]
+struct Alphabet {
+    letters: Vec<(char, f64)>,
+}
+
+impl Alphabet {
+    /// From letters in order, with weights.
+    fn new(weighted: impl Iterator<Item = (char, f64)>) -> Self {
+        let mut sum = 0.0;
+        let mut letters: Vec<(char, f64)> = weighted
+            .map(|(c, weight)| {
+                sum += weight;
+                (c, sum)
+            })
+            .collect();
+        for (_, end) in &mut letters {
+            *end /= sum;
+        }
+        Self { letters }
+    }
+
+    /// Where the share of the letter at `index` begins and ends.
+    fn share(&self, index: usize) -> Range<f64> {
+        let end = |i: usize| self.letters.get(i).map_or(1.0, |(_, end)| *end);
+        index.checked_sub(1).map_or(0.0, end)..end(index)
+    }
+}
 
 impl Sketch {
     /// Nothing known yet.
     pub fn new(order: Order) -> Self {
-        Self { order, pages: 0, seen: Vec::new(), alphabets: Vec::new(), digits: ('0'..='9').collect() }
+        Self { order, forms: HashMap::new(), unknown: Form::new(order) }
     }
 
     /// Learns from some keys of one page.
     pub fn observe<'k>(&mut self, keys: impl Iterator<Item = &'k Key>) {
-        self.pages += 1;
-        let mut changed = BTreeSet::new();
+        let mut by_shape: HashMap<String, Vec<Vec<char>>> = HashMap::new();
         for key in keys {
-            for (i, c) in key.as_str().unwrap_or_default().chars().take(POSITIONS).enumerate() {
+            let key: Vec<char> = key.as_str().unwrap_or_default().chars().take(POSITIONS).collect();
+            by_shape.entry(shape(&key)).or_default().push(key);
+        }
+        for (shape, keys) in by_shape {
+            let room = self.forms.len() < SHAPES;
+            let form = match self.forms.entry(shape) {
+                Occupied(known) => known.into_mut(),
+                Vacant(new) if room => new.insert(Form::new(self.order)),
+                Vacant(_) => &mut self.unknown,
+            };
+            form.observe(keys);
+        }
+    }
+
+    /// Nothing lay between `guess` and the end of the range that is now at `at`.
+    pub fn deny(&mut self, guess: &Key, at: &Key) {
+        let key: Vec<char> = at.as_str().unwrap_or_default().chars().take(POSITIONS).collect();
+        if let Some(form) = self.forms.get_mut(&shape(&key)) {
+            form.deny(guess, at);
+        }
+    }
+
+    /// What is known of keys like this one.
+    pub fn of(&self, key: &Key) -> &Form {
+        let key: Vec<char> = key.as_str().unwrap_or_default().chars().take(POSITIONS).collect();
+        self.forms.get(&shape(&key)).unwrap_or(&self.unknown)
+    }
+}
+
+/// The separators of a key, in order.
+fn shape(key: &[char]) -> String {
+    key.iter().filter(|c| !c.is_alphanumeric()).take(16).collect()
+}
+
+impl Form {
+    fn new(order: Order) -> Self {
+        let digits = Alphabet::new(('0'..='9').map(|c| (c, 1.0)));
+        Self {
+            order,
+            pages: 0,
+            example: Vec::new(),
+            seen: Vec::new(),
+            denied: Vec::new(),
+            alphabets: Vec::new(),
+            digits,
+        }
+    }
+
+    fn observe(&mut self, keys: Vec<Vec<char>>) {
+        self.pages += 1;
+        let mut changed = self.pages == ENOUGH;
+        for key in keys {
+            for (i, &c) in key.iter().enumerate() {
                 if self.seen.len() <= i {
                     self.seen.push(BTreeSet::new());
-                    self.alphabets.push(Vec::new());
                 }
-                if self.seen[i].insert(c) {
-                    changed.insert(i);
-                }
+                changed |= self.seen[i].insert(c);
+            }
+            if key.len() > self.example.len() {
+                self.example = key;
             }
         }
-        if self.pages == ENOUGH {
-            changed = (0..self.seen.len()).collect();
+        if changed {
+            self.learn();
         }
-        for i in changed {
-            self.alphabets[i] = self.expected(i);
+    }
+
+    fn learn(&mut self) {
+        let words = self.words();
+        self.alphabets = (0..self.seen.len()).map(|i| self.expected(i, &words)).collect();
+    }
+
+    /// Nothing lay between `guess` and the end of the range that is now at `at`.
+    fn deny(&mut self, guess: &Key, at: &Key) {
+        let (guess, at) = (chars(guess), chars(at));
+        let i = guess.iter().zip(&at).take_while(|(a, b)| a == b).count();
+        let (Some(&c), Some(seen)) = (guess.get(i), self.seen.get(i)) else { return };
+        if c.is_ascii_digit() && !seen.contains(&c) {
+            self.denied.resize(self.denied.len().max(i + 1), None);
+            self.denied[i] = Some(self.denied[i].map_or(c, |d| d.min(c)));
+            self.learn();
         }
+    }
+
+    /// The words of the example: runs of letters and digits.
+    fn words(&self) -> Vec<Range<usize>> {
+        let mut words: Vec<Range<usize>> = Vec::new();
+        for (i, _) in self.example.iter().enumerate().filter(|(_, c)| c.is_alphanumeric()) {
+            match words.last_mut() {
+                Some(word) if word.end == i => word.end += 1,
+                _ => words.push(i..i + 1),
+            }
+        }
+        words
     }
 
     fn rank(&self, c: char) -> u32 {
         if self.order == Order::Segments && c == '/' { 0 } else { c as u32 + 1 }
     }
 
-    fn alphabet(&self, at: usize) -> &[char] {
+    fn alphabet(&self, at: usize) -> &Alphabet {
         self.alphabets.get(at).unwrap_or(&self.digits)
     }
 
-    /// Characters to expect at a position: those seen and, at first, the rest of their kind.
-    fn expected(&self, at: usize) -> Vec<char> {
+    /// Characters to expect at a position: those seen, those of its like and, at first, those of its whole word
+    /// and all digits.
+    fn expected(&self, at: usize, words: &[Range<usize>]) -> Alphabet {
         let seen = &self.seen[at];
-        let mut all: BTreeSet<char> = seen.clone();
-        if self.pages < ENOUGH {
-            let any = |range: std::ops::RangeInclusive<char>| seen.iter().any(|c| range.contains(c));
-            if any('0'..='9') {
-                all.extend('0'..='9');
-            }
-            for (hex, rest) in [('a'..='f', 'g'..='z'), ('A'..='F', 'G'..='Z')] {
-                if any(rest.clone()) {
-                    all.extend(rest);
-                    all.extend(hex);
-                } else if any(hex.clone()) {
-                    all.extend(hex);
-                }
-            }
-            for (from, to, step) in [(0x80, 0xfff, 32), (0x3000, 0x9fff, 0x100), (0xac00, 0xd7a3, 0x100)] {
-                if seen.iter().any(|&c| (from..=to).contains(&(c as u32))) {
-                    all.extend((from..=to).step_by(step).filter_map(char::from_u32));
+        let mut all = seen.clone();
+        if let Some(word) = words.iter().find(|w| w.contains(&at)) {
+            let like = words.iter().filter(|w| w.len() == word.len()).map(|w| w.start + (at - word.start));
+            let own = word.clone().filter(|_| self.pages < ENOUGH);
+            for kin in like.chain(own).filter_map(|i| self.seen.get(i)) {
+                let letters = |set: &BTreeSet<char>| set.iter().all(|c| c.is_alphabetic());
+                if kin.is_superset(seen) || (kin.len() > 1 && letters(kin) && letters(seen)) {
+                    all.extend(kin);
                 }
             }
         }
-        let mut all: Vec<char> = all.into_iter().collect();
-        all.sort_by_key(|&c| self.rank(c));
-        all
+        let digits = seen.iter().any(char::is_ascii_digit).then_some('0'..='9').into_iter().flatten();
+        let unlikely = if self.pages < ENOUGH { 1.0 } else { UNLIKELY };
+        let denied = self.denied.get(at).copied().flatten();
+        let weight = |c: char| match denied {
+            _ if seen.contains(&c) => 1.0,
+            Some(d) if c >= d => UNLIKELY / 4.0,
+            _ if all.contains(&c) => 1.0,
+            _ => unlikely,
+        };
+        let expected: BTreeSet<char> = all.iter().copied().chain(digits).collect();
+        let mut weighted: Vec<(char, f64)> = expected.into_iter().map(|c| (c, weight(c))).collect();
+        weighted.sort_by_key(|&(c, _)| self.rank(c));
+        Alphabet::new(weighted.into_iter())
     }
 
     /// How far `key` lies between the ends of the key space below its first `from` characters, in 0..1.
     fn fraction(&self, key: &[char], from: usize) -> f64 {
         let (mut value, mut scale) = (0.0, 1.0);
         for (i, &c) in key.iter().enumerate().skip(from).take(DIGITS) {
-            let alphabet = self.alphabet(i);
-            let radix = alphabet.len().max(1) as f64;
-            let digit = alphabet.partition_point(|&a| self.rank(a) < self.rank(c));
-            scale /= radix;
-            // A character behind all expected ones counts as the end of the space.
-            value += digit as f64 * scale;
-            if digit >= alphabet.len() {
-                break;
+            let letters = &self.alphabet(i).letters;
+            let index = letters.partition_point(|&(a, _)| self.rank(a) < self.rank(c));
+            let share = self.alphabet(i).share(index);
+            value += share.start * scale;
+            // A character that is not expected, or lies behind all expected ones, has no share of its own.
+            match letters.get(index) {
+                Some(&(a, _)) if a == c => scale *= share.end - share.start,
+                _ => break,
             }
         }
         value
@@ -116,13 +239,12 @@ impl Sketch {
         let mut rest = fraction;
         for i in 0..DIGITS {
             let alphabet = self.alphabet(beginning.len() + i);
-            rest *= alphabet.len().max(1) as f64;
-            let digit = rest.floor();
-            rest -= digit;
-            match alphabet.get(digit as usize).or(alphabet.last()) {
-                Some(&c) => text.push(c),
-                None => break,
-            }
+            let last = alphabet.letters.len().saturating_sub(1);
+            let index = alphabet.letters.partition_point(|&(_, end)| end <= rest).min(last);
+            let Some(&(c, _)) = alphabet.letters.get(index) else { break };
+            text.push(c);
+            let share = alphabet.share(index);
+            rest = ((rest - share.start) / (share.end - share.start)).clamp(0.0, 1.0);
         }
         text
     }
@@ -142,15 +264,17 @@ impl Sketch {
         }
     }
 
-    /// Up to `n` keys that divide what lies after `lo` and before `hi` evenly.
-    pub fn between(&self, base: usize, lo: &Key, hi: Option<&Key>, n: usize) -> Vec<Key> {
+    /// Up to `n` keys that divide what lies after `lo` and before `hi` evenly, leaving at least the share `least`
+    /// before the first of them.
+    pub fn between(&self, base: usize, lo: &Key, hi: Option<&Key>, n: usize, least: f64) -> Vec<Key> {
         let (lo_chars, hi_chars) = (chars(lo), hi.map(chars));
         let from = self.common(base, &lo_chars, hi_chars.as_deref());
         let a = self.fraction(&lo_chars, from);
         let b = hi_chars.map_or(1.0, |h| self.fraction(&h, from));
         let mut keys: Vec<Key> = Vec::new();
-        for i in 1..=n {
-            let f = a + (b - a) * i as f64 / (n as f64 + 1.0);
+        let first = least.max(1.0 / (n as f64 + 1.0));
+        for i in 0..n {
+            let f = a + (b - a) * (first + (1.0 - first) * i as f64 / n as f64);
             let key = Key::from(self.unfraction(&lo_chars[..from], f));
             let inside = self.order.compare(key.as_bytes(), lo.as_bytes()).is_gt()
                 && hi.is_none_or(|h| self.order.compare(key.as_bytes(), h.as_bytes()).is_lt());
@@ -161,46 +285,49 @@ impl Sketch {
         keys
     }
 
-    /// Up to `n` keys behind `at`, each half as far away as the one before, beginning half way to the end: for
-    /// a space that may be filled only a little way.
-    pub fn halves(&self, base: usize, at: &Key, hi: Option<&Key>, n: usize) -> Vec<Key> {
-        let (at_chars, hi_chars) = (chars(at), hi.map(chars));
-        let from = self.common(base, &at_chars, hi_chars.as_deref());
-        let a = self.fraction(&at_chars, from);
-        let mut span = hi_chars.map_or(1.0, |h| self.fraction(&h, from)) - a;
-        let mut keys = Vec::new();
-        for _ in 0..n {
-            span /= 2.0;
-            let key = Key::from(self.unfraction(&at_chars[..from], a + span));
-            if self.order.compare(key.as_bytes(), at.as_bytes()).is_gt() && keys.last() != Some(&key) {
-                keys.push(key);
-            }
-        }
-        keys
-    }
-
-    /// Keys just behind each subtree that holds `at`, outermost first: whatever stands behind one of them is
-    /// what lies beside that subtree. Finds the width of an unknown space in one round of questions.
-    pub fn ladder(&self, base: usize, at: &Key, common: usize, n: usize) -> Vec<Key> {
-        let at = chars(at);
-        let depths: Vec<usize> = (base..common.min(at.len())).collect();
-        let step = depths.len().div_ceil(n.max(1)).max(1);
+    /// Up to `n` keys between `at` and `hi`, each half as far away as the one before, beginning half way: for a
+    /// space that may be filled only a little way.
+    pub fn halves(&self, base: usize, at: &Key, hi: &Key, n: usize) -> Vec<Key> {
         let mut keys: Vec<Key> = Vec::new();
-        for i in depths.into_iter().rev().step_by(step) {
-            let mut text: String = at[..=i].iter().collect();
-            text.push(char::MAX);
-            keys.push(Key::from(text));
+        let mut far = hi.clone();
+        while keys.len() < n {
+            let Some(half) = self.between(base, at, Some(&far), 1, 0.0).pop() else { break };
+            far = half.clone();
+            keys.push(half);
         }
         keys
     }
 
-    /// Where other scripts begin behind `at`, below the first `base` characters.
-    pub fn scripts(&self, base: usize, at: &Key) -> Vec<Key> {
-        let at = chars(at);
-        let beginning: String = at[..base.min(at.len())].iter().collect();
-        let here = at.get(base).map_or(0, |&c| self.rank(c));
-        let behind = SCRIPTS.into_iter().filter(|&c| self.rank(c) > here);
-        behind.map(|c| Key::from(format!("{beginning}{c}"))).collect()
+    /// Where to ask when nobody knows how far the keys reach: just behind each subtree that holds `at`, innermost
+    /// first, so that whatever lies beside one of them is found in one round; and half way between two of them.
+    pub fn ladder(&self, base: usize, at: &Key, common: usize, n: usize) -> Vec<Key> {
+        let at_chars = chars(at);
+        // Beside a digit, beside a folder: inside a word of letters a neighbour is less likely.
+        let worth = |&i: &usize| {
+            let (c, before) = (at_chars[i], i.checked_sub(1).map(|b| at_chars[b]));
+            i == base
+                || c.is_ascii_digit()
+                || (!c.is_alphanumeric() && !before.is_some_and(|b| b.is_ascii_digit()))
+        };
+        let mut depths: Vec<usize> = (base..common.min(at_chars.len())).rev().filter(worth).collect();
+        // Most of the innermost subtree has been seen: what is left of it is not worth a question.
+        if depths.len() > 1 && self.fraction(&at_chars, common) > 0.5 {
+            depths.remove(0);
+        }
+        let step = depths.len().div_ceil(n.max(1)).max(1);
+        let mut rungs: Vec<Key> = Vec::new();
+        for i in depths.into_iter().step_by(step) {
+            let mut text: String = at_chars[..=i].iter().collect();
+            text.push(char::MAX);
+            rungs.push(Key::from(text));
+        }
+        let mut between = Vec::new();
+        for (lo, hi) in [at].into_iter().chain(&rungs).zip(rungs.iter().map(Some).chain([None])) {
+            between.extend(self.between(base, lo, hi, 1, 0.0));
+        }
+        rungs.extend(between);
+        rungs.truncate(n);
+        rungs
     }
 }
 
@@ -226,8 +353,11 @@ mod tests {
 
     #[test]
     fn hashes_are_cut_evenly() {
-        let s = sketch(&["0a1f", "9bcd", "f00d"]);
-        let cuts = s.between(0, &Key::from("0000"), None, 3);
+        // A page of hashes that all begin with `0`: the word's other characters tell what may come first.
+        let page: Vec<String> =
+            (0..64u32).map(|i| format!("0{:03x}", i.wrapping_mul(2_654_435_761) % 4096)).collect();
+        let s = sketch(&page.iter().map(String::as_str).collect::<Vec<_>>());
+        let cuts = s.of(&Key::from("0a1f")).between(0, &Key::from("0000"), None, 3, 0.0);
         let firsts: Vec<char> = cuts.iter().filter_map(|k| k.as_str()?.chars().next()).collect();
         assert_eq!(firsts, ['4', '8', 'c']);
     }
@@ -237,17 +367,19 @@ mod tests {
         let s = sketch(&["日本/あ1", "logs/2024/01/05/x.gz", "a/b/c"]);
         for (lo, hi) in [("", "z"), ("logs/2024/01", "logs/2025"), ("a", "a0"), ("日", "月")] {
             let (lo, hi) = (Key::from(lo), Key::from(hi));
-            let cuts = s.between(0, &lo, Some(&hi), 15);
-            assert!(cuts.iter().all(|k| *k > lo && *k < hi), "{cuts:?}");
-            assert!(cuts.windows(2).all(|w| w[0] < w[1]), "{cuts:?}");
+            for like in ["日本/あ1", "logs/2024/01/05/x.gz", "a/b/c", "-"] {
+                let cuts = s.of(&Key::from(like)).between(0, &lo, Some(&hi), 15, 0.0);
+                assert!(cuts.iter().all(|k| *k > lo && *k < hi), "{cuts:?}");
+                assert!(cuts.windows(2).all(|w| w[0] < w[1]), "{cuts:?}");
+            }
         }
     }
 
     #[test]
     fn a_ladder_stands_behind_each_subtree() {
         let s = sketch(&["p/q/1"]);
-        let rungs = s.ladder(0, &Key::from("p/q/1"), 4, 8);
-        assert!(rungs.len() >= 4);
-        assert!(rungs[..4].windows(2).all(|w| w[0] < w[1]), "deepest first, each within the next: {rungs:?}");
+        let rungs = s.of(&Key::from("p/q/1")).ladder(0, &Key::from("p/q/1"), 4, 8);
+        assert!(rungs.len() >= 3);
+        assert!(rungs[..3].windows(2).all(|w| w[0] < w[1]), "deepest first, each within the next: {rungs:?}");
     }
 }

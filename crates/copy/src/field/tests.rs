@@ -27,6 +27,34 @@ impl Listed {
     }
 }
 
+fn entry(key: &Key) -> Entry {
+    Entry { key: key.clone(), size: 1, modified_ms: 0, written_ms: 0, etag: Etag::None, class: None }
+}
+
+impl Listed {
+    fn folders(&self, prefix: &str, delimiter: char, max: usize) -> Page {
+        let mut page = Page::default();
+        for key in &self.keys {
+            let Some(rest) = key.as_str().and_then(|k| k.strip_prefix(prefix)) else { continue };
+            match rest.find(delimiter) {
+                Some(i) => {
+                    let folder = format!("{prefix}{}", &rest[..=i]);
+                    if page.folders.last() == Some(&folder) {
+                        continue;
+                    }
+                    page.folders.push(folder);
+                }
+                None => page.entries.push(entry(key)),
+            }
+            if page.folders.len() + page.entries.len() >= max {
+                page.more = true;
+                break;
+            }
+        }
+        page
+    }
+}
+
 #[async_trait]
 impl ObjectStore for Listed {
     fn capability(&self) -> &Capability {
@@ -40,19 +68,14 @@ impl ObjectStore for Listed {
         let order = self.capability.list_order;
         let from =
             self.keys.partition_point(|k| order.compare(k.as_bytes(), request.after.as_bytes()).is_le());
+        if let Some(delimiter) = request.delimiter {
+            return Ok(self.folders(&request.prefix, delimiter, request.max as usize));
+        }
         let inside = |k: &&Key| k.as_bytes().starts_with(request.prefix.as_bytes());
         let mut found: Vec<&Key> =
             self.keys[from..].iter().filter(inside).take(request.max as usize + 1).collect();
         let more = found.len() > request.max as usize;
         found.truncate(request.max as usize);
-        let entry = |k: &Key| Entry {
-            key: k.clone(),
-            size: 1,
-            modified_ms: 0,
-            written_ms: 0,
-            etag: Etag::None,
-            class: None,
-        };
         Ok(Page { entries: found.into_iter().map(entry).collect(), folders: vec![], more })
     }
     async fn probe(&self) -> Result<Probe> {
@@ -206,7 +229,7 @@ async fn five_shapes_split_evenly_and_lose_nothing() {
         let ideal = delay * pages.div_ceil(16);
         let share = ideal.as_secs_f64() / took.as_secs_f64();
         println!("{name}: {took:?} for {pages} pages, {share:.2} of ideal");
-        assert!(share >= 0.45, "{name}: {share:.2} of the ideal speed-up");
+        assert!(share >= 0.8, "{name}: {share:.2} of the ideal speed-up");
     }
 }
 
