@@ -33,8 +33,21 @@ fn is_open(method: &Method, path: &str) -> bool {
     match path {
         "/" | "/v1" | "/v2" | "/healthz" | "/readyz" => method == Method::GET,
         "/v3/auth/tokens" => method == Method::POST,
-        _ => path.trim_start_matches('/').len() <= 10 && !path[1..].contains('/') && method == Method::GET,
+        _ => method == Method::GET && is_version(path),
     }
+}
+
+/// `/v9`, `/v2.0`: answered by version discovery, whatever the number.
+fn is_version(path: &str) -> bool {
+    let digits = path.strip_prefix("/v").unwrap_or_default();
+    (1..=4).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+}
+
+/// Metrics are open to this machine only (contract §3); through a proxy, every caller is somebody else.
+fn scrapes_locally(parts: &Parts) -> bool {
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|c| c.0.ip());
+    let forwarded = ["x-forwarded-for", "forwarded"].iter().any(|h| parts.headers.contains_key(*h));
+    parts.uri.path() == "/metrics" && peer.is_some_and(|ip| ip.to_canonical().is_loopback()) && !forwarded
 }
 
 /// The layer.
@@ -87,7 +100,7 @@ async fn admit(control: &Control, parts: &Parts, body: Body) -> Result<(Bytes, O
         || Error::gateway(StatusCode::PAYLOAD_TOO_LARGE, "APIGW.0201", "Request entity too large.");
     let body = Limited::new(body, BODY_MAX).collect().await.map_err(|_| too_large())?.to_bytes();
     let path = parts.uri.path();
-    if is_open(&parts.method, path) {
+    if is_open(&parts.method, path) || scrapes_locally(parts) {
         return Ok((body, None));
     }
     if path.to_ascii_lowercase().contains("%7bproject_id%7d") {
@@ -178,7 +191,8 @@ fn authorise(control: &Control, parts: &Parts, principal: &Principal) -> Result<
     let forbidden = |m: &str| Error::gateway(StatusCode::FORBIDDEN, "APIGW.0302", m);
     let mut segments = parts.uri.path().split('/').skip(1);
     let (version, project) = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default());
-    if matches!(version, "v1" | "v2") && !project.is_empty() {
+    // An empty project (`/v2//tasks`) is nobody's.
+    if matches!(version, "v1" | "v2") {
         // The quota of v1 names the domain instead (oms.md §6.1).
         let domain = control::identity::id_of("domain", &control.directory.people().domain());
         let is_quota = parts.uri.path().ends_with("/objectstorage/quotas") && project == domain;
@@ -236,6 +250,7 @@ mod tests {
             (Method::GET, "/v2/p/tasks", false),
             (Method::POST, "/v2", false),
             (Method::GET, "/v3/projects", false),
+            (Method::GET, "/metrics", false),
         ] {
             assert_eq!(is_open(&method, path), open, "{method} {path}");
         }

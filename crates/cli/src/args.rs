@@ -46,6 +46,20 @@ pub(crate) enum Command {
     },
 }
 
+impl Command {
+    /// True when the last line of stdout is to be one JSON object, also after an error.
+    pub(crate) fn wants_json(&self) -> bool {
+        match self {
+            Command::Copy(args) => args.ends.json,
+            Command::Verify(args) => args.ends.json,
+            Command::Assess(args) => args.ends.json,
+            Command::Task(args) => args.json,
+            Command::Doctor(args) => args.json,
+            Command::Init(_) | Command::Serve(_) | Command::Completions { .. } => false,
+        }
+    }
+}
+
 /// `whimbrel init`
 #[derive(Debug, Args)]
 pub(crate) struct Init {

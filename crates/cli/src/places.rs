@@ -136,6 +136,17 @@ pub(crate) fn keys(side: Side) -> Keys {
     }
 }
 
+/// As [`keys`]; half a pair is a mistake.
+fn checked_keys(side: Side) -> Result<Keys> {
+    let keys = keys(side);
+    if keys.ak.is_empty() == keys.sk.expose().is_empty() {
+        return Ok(keys);
+    }
+    let word = if side == Side::Source { "SOURCE" } else { "TARGET" };
+    let missing = if keys.ak.is_empty() { "ACCESS_KEY" } else { "SECRET_KEY" };
+    Err(usage(format!("WHIMBREL_{word}_{missing} is not set, but the other half of the pair is")))
+}
+
 /// Both ends of a command.
 pub(crate) struct BothEnds {
     source: Place,
@@ -167,19 +178,66 @@ impl BothEnds {
         if side == Side::Source { &self.source } else { &self.target }
     }
 
+    /// Refuses a copy of a place into itself, which would feed on its own output.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] when one end holds the other.
+    pub(crate) fn check_apart(&self) -> Result<()> {
+        let inside = |a: &str, b: &str| a == b || a.starts_with(&format!("{}/", b.trim_end_matches('/')));
+        let within = |a: &str, b: &str| b.is_empty() || inside(a, b);
+        let overlap = match (&self.source, &self.target) {
+            (Place::Directory(a), Place::Directory(b)) => {
+                let real = |p: &PathBuf| {
+                    // The part of the path that exists is resolved, the rest is taken as written.
+                    let path = std::path::absolute(p).unwrap_or_else(|_| p.clone());
+                    path.ancestors()
+                        .find_map(|a| Some(a.canonicalize().ok()?.join(path.strip_prefix(a).ok()?)))
+                        .unwrap_or(path.clone())
+                };
+                let (a, b) = (real(a), real(b));
+                a.starts_with(&b) || b.starts_with(&a)
+            }
+            (
+                Place::S3 { endpoint: e, bucket: b, prefix: p, .. },
+                Place::S3 { endpoint: f, bucket: c, prefix: q, .. },
+            ) => e == f && b == c && (within(p, q) || within(q, p)),
+            (
+                Place::Store { region: e, bucket: b, prefix: p },
+                Place::Store { region: f, bucket: c, prefix: q },
+            ) => e == f && b == c && (within(p, q) || within(q, p)),
+            _ => false,
+        };
+        if overlap {
+            return Err(usage("source and target overlap: choose a target outside of the source".to_owned()));
+        }
+        Ok(())
+    }
+
     /// Opens one end.
     ///
     /// # Errors
     /// What the probe meets.
     pub(crate) async fn open(&self, side: Side) -> Result<Opened> {
-        let opened = self.open_place(side).await.map_err(|f| f.at(side))?;
+        self.open_end(side, side == Side::Target).await
+    }
+
+    /// Opens one end without making its directory, for commands that only look.
+    ///
+    /// # Errors
+    /// What the probe meets.
+    pub(crate) async fn look(&self, side: Side) -> Result<Opened> {
+        self.open_end(side, false).await
+    }
+
+    async fn open_end(&self, side: Side, make: bool) -> Result<Opened> {
+        let opened = self.open_place(side, make).await.map_err(|f| f.at(side))?;
         Ok(Opened { store: Prefixed::wrap(opened.store, self.place(side).prefix()), ..opened })
     }
 
-    async fn open_place(&self, side: Side) -> Result<Opened> {
+    async fn open_place(&self, side: Side, make: bool) -> Result<Opened> {
         match self.place(side) {
             Place::Directory(path) => {
-                let store: SharedStore = Arc::new(Fs::open(path, side == Side::Target)?);
+                let store: SharedStore = Arc::new(Fs::open(path, make)?);
                 let probe = store.probe().await?;
                 Ok(Opened { limit_key: store.place(), store, probe })
             }
@@ -189,7 +247,7 @@ impl BothEnds {
                     bucket: bucket.clone(),
                     addressing: *addressing,
                     region: region.clone(),
-                    credentials: keys(side).credentials(),
+                    credentials: checked_keys(side)?.credentials(),
                     order: None,
                     requester_pays: false,
                 };

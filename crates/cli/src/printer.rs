@@ -61,3 +61,9 @@ impl Printer {
         }
     }
 }
+
+/// A key as it may stand on a terminal: control characters cannot act there.
+pub(crate) fn printable(key: &model::key::Key) -> String {
+    let text = key.to_string();
+    if text.chars().any(char::is_control) { text.escape_debug().to_string() } else { text }
+}

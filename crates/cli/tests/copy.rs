@@ -50,6 +50,117 @@ fn a_directory_to_a_directory_and_again() {
     assert!(String::from_utf8_lossy(&differs.stdout).contains("differs sub/deep/file"));
 }
 
+/// Runs `whimbrel copy` between directories; answers its exit code, summary and stderr.
+fn copy_dirs(
+    from: &std::path::Path,
+    to: &std::path::Path,
+    more: &[&str],
+) -> (i32, serde_json::Value, String) {
+    let state = tempfile::tempdir().unwrap();
+    let mut command = whimbrel();
+    command.arg("copy").arg(from).arg(to).arg("--json").arg("--state-dir").arg(state.path()).args(more);
+    let output = command.output().unwrap();
+    (output.status.code().unwrap(), json(&output), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn permissions_are_kept_and_never_widened() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+    let mode = |path: std::path::PathBuf| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    std::fs::create_dir_all(from.join("private/in")).unwrap();
+    for (name, content, bits) in [("private/in/key", 1, 0o600), ("run", 1, 0o755), ("large", 40 << 20, 0o640)]
+    {
+        std::fs::write(from.join(name), vec![7; content]).unwrap();
+        std::fs::set_permissions(from.join(name), PermissionsExt::from_mode(bits)).unwrap();
+    }
+    std::fs::set_permissions(from.join("private"), PermissionsExt::from_mode(0o700)).unwrap();
+    let (code, _, stderr) = copy_dirs(&from, &to, &[]);
+    assert_eq!(code, 0, "{stderr}");
+    for (name, bits) in [("private", 0o700), ("private/in/key", 0o600), ("run", 0o755), ("large", 0o640)] {
+        assert_eq!(mode(to.join(name)), bits, "{name}");
+    }
+}
+
+#[test]
+fn what_cannot_be_compared_is_written_again_and_what_is_left_out_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+    std::fs::create_dir_all(from.join(".whimbrel")).unwrap();
+    std::fs::write(from.join(".whimbrel/notes"), "mine").unwrap();
+    std::fs::write(from.join("a"), "hello").unwrap();
+    std::os::unix::fs::symlink("nowhere", from.join("dangling")).unwrap();
+    std::os::unix::fs::symlink("/etc", from.join("away")).unwrap();
+    let (code, _, stderr) = copy_dirs(&from, &to, &[]);
+    assert_eq!(code, 0, "{stderr}");
+    for name in
+        ["`.whimbrel`", "`dangling` (a link to nowhere)", "`away` (a link that leads out of the root)"]
+    {
+        assert!(stderr.contains(name), "{name} is missing in {stderr}");
+    }
+    std::fs::write(to.join("a"), "jello").unwrap();
+    let (_, again, _) = copy_dirs(&from, &to, &["--overwrite", "checksum"]);
+    assert_eq!(again["objects"]["copied"], 1);
+    assert_eq!(std::fs::read(to.join("a")).unwrap(), b"hello");
+}
+
+#[test]
+fn an_unreadable_directory_fails_alone_with_its_reason() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let from = dir.path().join("from");
+    std::fs::create_dir_all(from.join("no")).unwrap();
+    for name in ["no/secret", "a", "z"] {
+        std::fs::write(from.join(name), name).unwrap();
+    }
+    // Nobody, and not root, for whom everything is readable.
+    std::fs::set_permissions(from.join("no"), PermissionsExt::from_mode(0o000)).unwrap();
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    let mut command = std::process::Command::new("setpriv");
+    command.args(["--reuid=65534", "--clear-groups"]).arg(whimbrel().get_program()).arg("copy").arg(&from);
+    command.arg(dir.path().join("to")).arg("--json").arg("--state-dir").arg(dir.path().join("state"));
+    let output = command.output().expect("setpriv of util-linux");
+    let (summary, stderr) = (json(&output), String::from_utf8_lossy(&output.stderr).into_owned());
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert_eq!(
+        (&summary["objects"]["copied"], &summary["objects"]["failed"]),
+        (&2.into(), &1.into()),
+        "{stderr}"
+    );
+    assert!(stderr.contains("failed no/:") && stderr.contains("Permission denied"), "{stderr}");
+    assert_eq!(summary["failures"][0]["key"], "no/");
+    // Nor can anything be written into a target that is not ours: one error for the whole run, not one per file.
+    std::fs::create_dir(dir.path().join("theirs")).unwrap();
+    let mut command = std::process::Command::new("setpriv");
+    command.args(["--reuid=65534", "--clear-groups"]).arg(whimbrel().get_program()).arg("copy").arg(&from);
+    command.arg(dir.path().join("theirs")).arg("--json").arg("--state-dir").arg(dir.path().join("state"));
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(json(&output)["error"]["code"], "read_only");
+}
+
+#[test]
+fn commands_that_look_make_nothing_and_mistakes_answer_in_json() {
+    let dir = tempfile::tempdir().unwrap();
+    let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+    std::fs::create_dir_all(from.join("sub")).unwrap();
+    std::fs::write(from.join("a"), "a").unwrap();
+    let (code, found, _) = copy_dirs(&from, &to, &["--dry-run"]);
+    assert_eq!((code, &found["missing"], to.exists()), (0, &2.into(), false));
+    let verified = whimbrel().arg("verify").arg(&from).arg(&to).arg("--json").output().unwrap();
+    assert_eq!((verified.status.code(), to.exists()), (Some(3), false));
+    assert_eq!(json(&verified)["error"]["code"], "no_bucket");
+    for wrong in [["--memory", "1KiB"], ["--concurrency", "0"], ["--part-size", "1"], ["--since", "x"]] {
+        let (code, summary, _) = copy_dirs(&from, &to, &wrong);
+        assert_eq!((code, &summary["error"]["code"]), (2, &"invalid".into()), "{wrong:?}");
+    }
+    for inside in [from.clone(), from.join("sub/deeper"), dir.path().to_path_buf()] {
+        let (code, summary, stderr) = copy_dirs(&from, &inside, &[]);
+        assert_eq!((code, &summary["error"]["code"]), (2, &"invalid".into()), "{stderr}");
+    }
+}
+
 /// Everything odd at once: layouts, sizes, keys, metadata, tags; twice, with and without faults.
 #[test]
 fn odd_objects_arrive_exactly_even_in_a_storm_of_faults() {

@@ -166,15 +166,15 @@ pub(crate) fn stop_storm(stops: u32, small: usize, large: usize, seed: u64) {
     assert!(p99 <= Duration::from_secs(1) || !soaking(), "{p99:?}");
 }
 
-/// Waits until the server has worked off what was on its way: no byte counted for 300 ms (it may be
-/// busy with a digest meanwhile), within 10 s.
+/// Waits until the server has worked off what was on its way: no request under way and no byte counted for
+/// 300 ms, within 10 s.
 fn quiet(server: &S3Server) -> (u64, u64) {
     let until = Instant::now() + Duration::from_secs(10);
     let mut last = server.moved();
     loop {
         spin(Duration::from_millis(300));
         let now = server.moved();
-        if now == last || Instant::now() > until {
+        if (now == last && server.busy() == 0) || Instant::now() > until {
             return now;
         }
         last = now;

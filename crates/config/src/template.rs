@@ -46,7 +46,8 @@ pub fn init(data_dir: &Path, listen: &str) -> Result<Made> {
     const UPPER: &[u8] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
     const MIXED: &[u8] = b"ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789ABCDEFG";
     const HEX: &[u8] = b"0123456789abcdef";
-    std::fs::create_dir_all(data_dir)
+    std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700)
+        .create(data_dir)
         .map_err(|e| Failure::new(Kind::ReadOnly, "init", format!("{}: {e}", data_dir.display())))?;
     let keys = Keyring::open_or_create(&crate::keyring_path(data_dir))?;
     let project = letters::<32>(HEX)?;
@@ -60,7 +61,7 @@ pub fn init(data_dir: &Path, listen: &str) -> Result<Made> {
         r#"# Whimbrel's configuration. Every key can be overridden by WHIMBREL_<SECTION>__<KEY>.
 listen   = "{listen}"
 data_dir = "{dir}"
-database = "sqlite"                # or "postgres://user@host/whimbrel"
+database = "sqlite"                # embedded, in data_dir
 
 [limits]
 running_tasks = 5                  # per project; others wait

@@ -137,6 +137,14 @@ impl Catalogue {
                     return Err(Failure::new(Kind::NoBucket, "open", m).at(side));
                 }
                 let path = root.join(&place.bucket);
+                // A link could lead anywhere on this machine.
+                if path.symlink_metadata().is_ok_and(|m| m.is_symlink()) {
+                    let m = format!(
+                        "bucket `{}` is a link, and no link is followed out of the store",
+                        place.bucket
+                    );
+                    return Err(Failure::new(Kind::Forbidden, "open", m).at(side));
+                }
                 let store: SharedStore = Arc::new(Fs::open(&path, false).map_err(|f| f.at(side))?);
                 let probe = store.probe().await.map_err(|f| f.at(side))?;
                 Ok(Opened { store, probe, limit_key: root.display().to_string() })

@@ -2,8 +2,9 @@
 
 use copy::progress::Snapshot;
 use copy::records::Records;
+use model::key::Key;
 use model::task::{Event, TaskId, Visible};
-use store::{TaskFilter, TaskRow};
+use store::{FailedObject, TaskFilter, TaskRow, Unit};
 
 use crate::Control;
 use crate::refusal::{Answer, Refusal};
@@ -18,13 +19,19 @@ pub struct Shown {
     pub live: Option<Snapshot>,
     /// Its record files.
     pub records: Records,
+    /// Of a task that failed for single objects: the first of them, as the example of what went wrong.
+    pub first_failure: Option<FailedObject>,
 }
 
 impl Control {
-    fn shown(&self, task: TaskRow) -> Shown {
+    async fn shown(&self, unit: &mut Unit, task: TaskRow) -> Answer<Shown> {
+        let first_failure = match task.state.visible() == Visible::Failed && task.error.is_none() {
+            true => unit.failures(task.id, &Key::default(), 1).await?.pop(),
+            false => None,
+        };
         let live = self.engine.progress(task.id).map(|p| p.snapshot());
         let records = serde_json::from_value(task.records.clone()).unwrap_or_default();
-        Shown { task, live, records }
+        Ok(Shown { task, live, records, first_failure })
     }
 
     /// One task.
@@ -32,8 +39,9 @@ impl Control {
     /// # Errors
     /// [`Refusal::NotFound`] when the project has none of that identity.
     pub async fn show(&self, project: &str, id: TaskId) -> Answer<Shown> {
-        let task = self.engine.store().read().await?.task_of(project, id).await?;
-        Ok(self.shown(task))
+        let mut unit = self.engine.store().read().await?;
+        let task = unit.task_of(project, id).await?;
+        self.shown(&mut unit, task).await
     }
 
     /// A page of tasks, newest first, and how many match in all.
@@ -41,8 +49,13 @@ impl Control {
     /// # Errors
     /// When the store fails.
     pub async fn list(&self, filter: &TaskFilter, offset: u64, limit: u64) -> Answer<(Vec<Shown>, u64)> {
-        let (tasks, total) = self.engine.store().read().await?.list_tasks(filter, offset, limit).await?;
-        Ok((tasks.into_iter().map(|t| self.shown(t)).collect(), total))
+        let mut unit = self.engine.store().read().await?;
+        let (tasks, total) = unit.list_tasks(filter, offset, limit).await?;
+        let mut shown = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            shown.push(self.shown(&mut unit, task).await?);
+        }
+        Ok((shown, total))
     }
 
     /// Stops a task. The answer does not wait: the state is `pausing` at once, `paused` within a second.

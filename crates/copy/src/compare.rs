@@ -24,6 +24,8 @@ pub struct Rule {
     pub since_ms: i64,
     /// Target objects written at or after this instant, by the target's clock, may be this task's own.
     pub own_since_ms: i64,
+    /// Equal length is proof enough (a check of `size` or `none`).
+    pub size_proves: bool,
 }
 
 impl Rule {
@@ -33,11 +35,14 @@ impl Rule {
             return Action::Skip("not modified since");
         }
         let Some(target) = target else { return Action::Copy };
-        let same = source.size == target.size && source.etag.proves(&target.etag) != Some(false);
         // Stores tell times in whole seconds at worst.
-        if resumed && same && target.written_ms + 999 >= self.own_since_ms {
-            let proved = source.etag.proves(&target.etag) == Some(true);
-            return Action::Adopt(if proved { Proof::Etag } else { Proof::Size });
+        let ours = resumed && source.size == target.size && target.written_ms + 999 >= self.own_since_ms;
+        match source.etag.proves(&target.etag) {
+            Some(true) if ours => return Action::Adopt(Proof::Etag),
+            None if ours && self.size_proves => return Action::Adopt(Proof::Size),
+            // Nobody can tell what an interrupted write left: it is written again, whatever the mode.
+            None if ours => return Action::Copy,
+            _ => {}
         }
         let newer = source.modified_ms > target.modified_ms;
         match self.overwrite {
@@ -49,8 +54,8 @@ impl Rule {
                 _ if source.size != target.size => Action::Copy,
                 Some(true) => Action::Skip("same checksum"),
                 Some(false) => Action::Copy,
-                None if newer => Action::Copy,
-                None => Action::Skip("no common checksum; same size and not newer"),
+                // What cannot be compared is not left alone.
+                None => Action::Copy,
             },
         }
     }
@@ -78,7 +83,7 @@ mod tests {
     #[test]
     fn the_four_overwrite_modes() {
         use Overwrite::*;
-        let rule = |overwrite| Rule { overwrite, since_ms: 0, own_since_ms: i64::MAX };
+        let rule = |overwrite| Rule { overwrite, since_ms: 0, own_since_ms: i64::MAX, size_proves: false };
         let copies = |o, s: &Entry, t: &Entry| rule(o).decide(s, Some(t), false) == Action::Copy;
         let old = entry(5, 10_000, A);
         for (mode, same, newer, resized, rewritten) in [
@@ -97,17 +102,28 @@ mod tests {
 
     #[test]
     fn older_than_since_is_skipped_even_when_absent() {
-        let rule = Rule { overwrite: Overwrite::Always, since_ms: 10_000, own_since_ms: i64::MAX };
+        let rule = Rule {
+            overwrite: Overwrite::Always,
+            since_ms: 10_000,
+            own_since_ms: i64::MAX,
+            size_proves: false,
+        };
         assert!(matches!(rule.decide(&entry(1, 10_000, A), None, false), Action::Skip(_)));
         assert_eq!(rule.decide(&entry(1, 10_001, A), None, false), Action::Copy);
     }
 
     #[test]
     fn only_a_resumed_key_written_by_this_task_is_adopted() {
-        let rule = Rule { overwrite: Overwrite::Newer, since_ms: 0, own_since_ms: 50_000 };
+        let rule =
+            Rule { overwrite: Overwrite::Newer, since_ms: 0, own_since_ms: 50_000, size_proves: false };
         let (s, ours, theirs) = (entry(1, 10_000, A), entry(1, 60_000, A), entry(1, 20_000, A));
         assert_eq!(rule.decide(&s, Some(&ours), true), Action::Adopt(Proof::Etag));
         assert!(matches!(rule.decide(&s, Some(&ours), false), Action::Skip(_)));
         assert!(matches!(rule.decide(&s, Some(&theirs), true), Action::Skip(_)));
+        // Without a common digest, only a check of size takes an interrupted write for done.
+        let ours = entry(1, 60_000, "opaque");
+        assert_eq!(rule.decide(&s, Some(&ours), true), Action::Copy);
+        let weak = Rule { size_proves: true, ..rule };
+        assert_eq!(weak.decide(&s, Some(&ours), true), Action::Adopt(Proof::Size));
     }
 }

@@ -157,7 +157,9 @@ impl Field {
             if r.listed == 0 {
                 r.start = first.key.clone();
             }
-            r.at = last.key.clone();
+            if self.order.compare(last.key.as_bytes(), r.at.as_bytes()).is_gt() {
+                r.at = last.key.clone();
+            }
             r.listed += entries.len() as u64;
             let sketch = sketches.entry(extent.scope.clone()).or_insert_with(|| Sketch::new(self.order));
             let step = (entries.len() / 24).max(1);
@@ -171,8 +173,9 @@ impl Field {
         (entries, over)
     }
 
-    /// Walks all ranges with `run`, splitting while `idle` says that more could be done. Ends with the first
-    /// error, or when nothing is left, or after a stop when every runner has come to rest.
+    /// Walks all ranges with `run`, splitting while `idle` says that more could be done. Ends when nothing is
+    /// left, or after a stop when every runner has come to rest. The first error stops all others, and is the
+    /// answer.
     pub(crate) async fn walk(
         self: &Arc<Self>,
         rows: Vec<RangeRow>,
@@ -186,6 +189,7 @@ impl Field {
         let mut queue: VecDeque<RangeRow> = rows.into_iter().filter(|r| !r.done).collect();
         let mut runners: JoinSet<Result<()>> = JoinSet::new();
         let mut questions: JoinSet<(Scope, Question, Result<Page>)> = JoinSet::new();
+        let mut broken: Option<Failure> = None;
         let mut again = tokio::time::interval(std::time::Duration::from_millis(100));
         loop {
             while runners.len() < self.width && !stop.is_cancelled() {
@@ -197,6 +201,11 @@ impl Field {
                     row.upto.clone(),
                     f64::from(PAGE),
                 );
+                // Keys settled ahead of the cursor are this range's own: no split may give them to another.
+                let ahead = row.ahead.iter().max_by(|a, b| self.order.compare(a.as_bytes(), b.as_bytes()));
+                if let Some(last) = ahead {
+                    extent.reach().at = last.clone();
+                }
                 let extent = Arc::new(extent);
                 self.extents().push(extent.clone());
                 runners.spawn_on(run(extent, row, None), lanes.handle());
@@ -218,14 +227,18 @@ impl Field {
                 }
             }
             if runners.is_empty() && (queue.is_empty() || stop.is_cancelled()) {
-                return Ok(());
+                return broken.map_or(Ok(()), Err);
             }
             tokio::select! {
                 biased;
                 Some(ended) = runners.join_next() => {
-                    ended.unwrap_or_else(|e| {
+                    let ended = ended.unwrap_or_else(|e| {
                         Err(Failure::new(Kind::Internal, "copy", format!("a range ended: {e}")))
-                    })?;
+                    });
+                    if let Err(failure) = ended {
+                        broken.get_or_insert(failure);
+                        stop.cancel();
+                    }
                     self.extents().retain(|e| !e.reach().over);
                 }
                 Some(answer) = questions.join_next(), if !questions.is_empty() => {

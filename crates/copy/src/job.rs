@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use model::failure::{Failure, Kind, Result, Side};
 use model::key::{Key, Order};
-use model::policy::{MetadataRule, StoragePolicy};
+use model::policy::{Check, MetadataRule, StoragePolicy};
 use model::selection::Scope;
+use model::spec::Face;
 use pace::backoff::Backoff;
 use pace::budget::Memory;
 use pace::clock::SharedClock;
@@ -117,6 +118,8 @@ impl Job {
             lease_until: clock.now_ms() + LEASE_MS,
         };
         let (ledger, writer) = Ledger::start(ledger_task, uploads);
+        // Ends with the task's stop, and when one range's failure ends them all.
+        let halt = self.stop.child_token();
         let carrier = Arc::new(Carrier {
             spec: task.spec.clone(),
             source: self.source.clone(),
@@ -126,13 +129,14 @@ impl Job {
             progress: self.progress.clone(),
             backoff: self.backoff,
             ledger: ledger.clone(),
-            stop: self.stop.clone(),
+            stop: halt.clone(),
             server_side: self.server_side(),
             large: tokio::sync::Semaphore::new(LARGE),
+            large_max: LARGE,
         });
         let counting = self.stop.child_token();
         let survey = self.survey(&ledger, survey_rows, counting.clone());
-        let copying = self.copy(&carrier, rows, resumed, clock);
+        let copying = self.copy(carrier.clone(), rows, resumed, clock);
         let walked = {
             let (mut survey, mut copying) = (std::pin::pin!(survey), std::pin::pin!(copying));
             let mut surveying = !self.dry_run;
@@ -201,20 +205,21 @@ impl Job {
 
     async fn copy(
         &self,
-        carrier: &Arc<Carrier>,
+        carrier: Arc<Carrier>,
         rows: Vec<RangeRow>,
         resumed: bool,
         clock: &SharedClock,
     ) -> Result<()> {
-        let mut rows = rows;
+        let (mut rows, mut carrier) = (rows, carrier);
         loop {
-            let walked = self.walk(carrier, rows, resumed, clock).await;
+            let walked = self.walk(&carrier, rows, resumed, clock).await;
             match walked {
                 Err(f)
                     if f.kind == Kind::Disorder && self.source.capability().list_order != Order::Unknown =>
                 {
-                    self.distrust(carrier, &f).await?;
+                    self.distrust(&carrier, &f).await?;
                     rows = self.begin(Pass::Copy, 1_000_000).await?;
+                    carrier = Arc::new(carrier.again(self.stop.child_token()));
                 }
                 other => return other,
             }
@@ -253,6 +258,7 @@ impl Job {
                 overwrite: spec.overwrite,
                 since_ms: spec.since_ms,
                 own_since_ms: self.task.created_at + self.target_skew_ms,
+                size_proves: matches!(spec.check, Check::Size | Check::None),
             },
             filter: Filter::new(&spec.include, &spec.exclude),
             clock: clock.clone(),
@@ -266,7 +272,7 @@ impl Job {
         let task = self.task.id;
         let store = self.store.clone();
         field
-            .walk(rows, &self.lanes, &carrier.ledger, &self.stop, idle, move |extent, row, page| {
+            .walk(rows, &self.lanes, &carrier.ledger, &carrier.stop, idle, move |extent, row, page| {
                 let ranges = ranges.clone();
                 let store = store.clone();
                 Box::pin(async move {
@@ -332,6 +338,19 @@ impl Job {
         }
     }
 
+    /// What the source holds and no object can be made of is said, not dropped in silence.
+    async fn tell_ignored(&self) -> Result<()> {
+        let ignored = self.source.ignored();
+        if ignored.is_empty() {
+            return Ok(());
+        }
+        let some = ignored.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let note = format!("{} source entries are no regular files and were left out: {some}", ignored.len());
+        let mut unit = self.store.write().await?;
+        unit.set_note(self.task.id, &note).await?;
+        unit.save().await
+    }
+
     async fn finish(&self, clock: &SharedClock) -> Result<Ended> {
         let task = &self.task;
         let mut unit = self.store.write().await?;
@@ -343,7 +362,9 @@ impl Job {
         unit.save().await?;
         let failed = now.map_or(0, |t| t.counters.failed.objects);
         let spec = &task.spec;
-        if spec.record_outcomes || spec.record_failures {
+        self.tell_ignored().await?;
+        // A foreground copy keeps its outcome file here, and leaves none at the target.
+        if spec.face != Face::Cli && (spec.record_outcomes || spec.record_failures) {
             let plan = records::Plan {
                 task: task.id,
                 name: task.name.clone(),

@@ -66,12 +66,12 @@ impl Ranges {
         let carrier = self.carrier.clone();
         let prefix = extent.scope.prefix().to_owned();
         // A range that begins with a page in hand goes on behind that page.
-        let (mut first, mut exhausted, mut after) = (first, false, row.cursor.clone());
+        let (mut exhausted, mut after) = (false, row.cursor.clone());
         if let Some(page) = &first {
             exhausted = !page.more;
             after = page.entries.last().map_or(after, |e| e.key.clone());
         }
-        let mut feed = match failed_only {
+        let feed = match failed_only {
             Some(feed) => feed,
             None if exhausted => {
                 Feed::of(tokio::sync::mpsc::channel(1).1, tokio::spawn(async {}).abort_handle())
@@ -93,37 +93,14 @@ impl Ranges {
             in_doubt,
             asks: matches!(target, TargetSide::Head),
         };
-        let mut tick = tokio::time::interval(Duration::from_millis(500));
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut over = false;
-        let stop = carrier.stop.clone();
-        loop {
-            let need = runner.advance(&mut target)?;
-            if over && runner.pending.is_empty() && runner.window.is_empty() {
-                return runner.report(true).await;
-            }
-            if first.is_some() && runner.pending.is_empty() {
-                let (entries, ends) = self.field.take(&extent, first.take().unwrap_or_default());
-                runner.pending.extend(entries);
-                over = ends;
-                continue;
-            }
-            let wants_page = runner.pending.is_empty() && !over;
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return runner.come_to_rest().await,
-                Some(done) = runner.flights.join_next(), if !runner.flights.is_empty() => runner.landed(done)?,
-                _ = tick.tick() => runner.report(false).await?,
-                places = carrier.places(), if need == Need::Places => runner.dispatch(places),
-                more = target.more(), if need == Need::TargetPage => more?,
-                page = feed.next(), if wants_page => match page {
-                    None => over = true,
-                    Some(page) => {
-                        let (entries, ends) = self.field.take(&extent, page?);
-                        runner.pending.extend(entries);
-                        over = ends;
-                    }
-                },
+        match runner.drive(&extent, feed, first, &mut target).await {
+            Ok(Drive::Over) => runner.report(true).await,
+            Ok(Drive::Stopped) => runner.come_to_rest().await,
+            // Whoever lost the lease writes nothing any more.
+            Err(failure) if failure.kind == Kind::LeaseLost => Err(failure),
+            Err(failure) => {
+                runner.come_to_rest().await?;
+                Err(failure)
             }
         }
     }
@@ -191,7 +168,58 @@ enum Need {
     Nothing,
 }
 
+/// How a walk of a range ended.
+enum Drive {
+    Over,
+    Stopped,
+}
+
 impl Runner {
+    /// Walks the range until it is over, stopped or broken.
+    async fn drive(
+        &mut self,
+        extent: &Extent,
+        mut feed: Feed,
+        mut first: Option<Page>,
+        target: &mut TargetSide,
+    ) -> Result<Drive> {
+        let shared = self.shared.clone();
+        let (carrier, field) = (&shared.carrier, &shared.field);
+        let mut tick = tokio::time::interval(Duration::from_millis(500));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut over = false;
+        let stop = carrier.stop.clone();
+        loop {
+            let need = self.advance(target)?;
+            if over && self.pending.is_empty() && self.window.is_empty() {
+                return Ok(Drive::Over);
+            }
+            if first.is_some() && self.pending.is_empty() {
+                let (entries, ends) = field.take(extent, first.take().unwrap_or_default());
+                self.pending.extend(entries);
+                over = ends;
+                continue;
+            }
+            let wants_page = self.pending.is_empty() && !over;
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(Drive::Stopped),
+                Some(done) = self.flights.join_next(), if !self.flights.is_empty() => self.landed(done)?,
+                _ = tick.tick() => self.report(false).await?,
+                places = carrier.places(), if need == Need::Places => self.dispatch(places),
+                more = target.more(), if need == Need::TargetPage => more?,
+                page = feed.next(), if wants_page => match page {
+                    None => over = true,
+                    Some(page) => {
+                        let (entries, ends) = field.take(extent, page?);
+                        self.pending.extend(entries);
+                        over = ends;
+                    }
+                },
+            }
+        }
+    }
+
     /// Goes through pending keys as far as no waiting is needed.
     fn advance(&mut self, target: &mut TargetSide) -> Result<Need> {
         let shared = self.shared.clone();

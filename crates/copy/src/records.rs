@@ -12,6 +12,8 @@ use model::task::TaskId;
 use storage::{Body, Meta, SharedStore};
 use store::{FailedObject, Store};
 
+/// Where record files stand at the target (OMS §4.7).
+pub const FOLDER: &str = "oms/task/";
 /// The largest record file, bytes; longer lists go on in a further file.
 const FILE_MAX: u64 = 4 << 30;
 /// Lines of a failed list (OMS §4.7).
@@ -89,7 +91,7 @@ fn text_meta() -> Meta {
 }
 
 fn key(name: &str, kind: &str, stamp: &str, suffix: &str) -> Key {
-    Key::from(format!("oms/task/{name}/{kind}_object_lists/{stamp}{suffix}.{kind}_list.txt"))
+    Key::from(format!("{FOLDER}{name}/{kind}_object_lists/{stamp}{suffix}.{kind}_list.txt"))
 }
 
 /// Writes all lists that are asked for and not empty. Trouble is reported in the answer, never as a failure of

@@ -40,6 +40,7 @@ pub(crate) struct Carrier {
     pub(crate) server_side: bool,
     /// Large objects under way at once.
     pub(crate) large: tokio::sync::Semaphore,
+    pub(crate) large_max: usize,
 }
 
 /// The right to move one thing: a place at each end.
@@ -71,6 +72,24 @@ enum Verdict {
 }
 
 impl Carrier {
+    /// The same, under another stop.
+    pub(crate) fn again(&self, stop: CancellationToken) -> Carrier {
+        Carrier {
+            spec: self.spec.clone(),
+            source: self.source.clone(),
+            target: self.target.clone(),
+            memory: self.memory.clone(),
+            lanes: self.lanes.clone(),
+            progress: self.progress.clone(),
+            backoff: self.backoff,
+            ledger: self.ledger.clone(),
+            stop,
+            server_side: self.server_side,
+            large: tokio::sync::Semaphore::new(self.large_max),
+            large_max: self.large_max,
+        }
+    }
+
     fn ends(&self) -> (&Arc<pace::limit::Limit>, &Arc<pace::limit::Limit>) {
         (self.source.limit(), self.target.limit())
     }
@@ -213,6 +232,7 @@ impl Carrier {
         match self.spec.metadata {
             MetadataRule::All => {
                 meta.headers = source.headers.clone();
+                meta.modes.clone_from(&source.modes);
                 if source.tag_count > 0 && capability.tags {
                     meta.tags = self.source.tags(key).await?;
                 }

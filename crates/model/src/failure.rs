@@ -105,10 +105,10 @@ impl Kind {
             Kind::KeyRefused => "the target cannot hold this key; rename it or choose another target",
             Kind::TooLarge => "raise the part size or choose a target with a larger limit",
             Kind::NoSpace => "free space at the target, then start the task again",
-            Kind::ReadOnly => "make the target writable, then start the task again",
+            Kind::ReadOnly => "make it writable, then start again",
             Kind::Archived => "restore the object first",
             Kind::Unsupported => "choose an option that this store supports",
-            Kind::Invalid => "correct the named field",
+            Kind::Invalid => "correct what is named here",
             Kind::Conflict => "wait until the state allows it",
             Kind::LeaseLost => "nothing to do: another worker goes on",
             Kind::Stopped => "start the task again to go on",
@@ -157,6 +157,17 @@ impl Failure {
         self
     }
 
+    /// The advice of the kind, as it reads for this side and place.
+    pub fn remedy(&self) -> &'static str {
+        let local = self.message.starts_with("directory ") || self.message.ends_with("(os error 13)");
+        match (self.kind, self.side) {
+            (Kind::KeyRefused, Side::Source) => "this name cannot be read; shorten or rename it",
+            (Kind::Forbidden, _) if local => "give this user the right to read (at the target: to write) it",
+            (Kind::NoBucket, _) if local => "make the directory or correct its name",
+            _ => self.kind.remedy(),
+        }
+    }
+
     /// True when [`Kind::policy`] says that trying again may help.
     pub fn is_temporary(&self) -> bool {
         matches!(self.kind.policy(), Policy::Retry { .. })
@@ -170,7 +181,7 @@ impl fmt::Display for Failure {
             Side::Target => "target ",
             Side::Here => "",
         };
-        write!(f, "{side}{}: {} ({})", self.op, self.message, self.kind.remedy())
+        write!(f, "{side}{}: {} ({})", self.op, self.message, self.remedy())
     }
 }
 

@@ -198,6 +198,10 @@ impl ObjectStore for Guarded {
         self.retried(&self.requests.head, || self.inner.tags(key)).await
     }
 
+    fn ignored(&self) -> Vec<String> {
+        self.inner.ignored()
+    }
+
     async fn buckets(&self) -> Result<Vec<String>> {
         self.retried(&self.requests.list, || self.inner.buckets()).await
     }

@@ -187,6 +187,12 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
         Ok(())
     }
 
+    /// What listings met that no object can be made of (links to nowhere, pipes), with the reason; the first
+    /// thousand.
+    fn ignored(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Buckets that the credentials can see; stores without buckets answer [`model::failure::Kind::Unsupported`].
     async fn buckets(&self) -> Result<Vec<String>>;
 }

@@ -39,6 +39,8 @@ pub struct Meta {
     pub crc64: Option<u64>,
     /// Server-side encryption as the store names it (`AES256`, `aws:kms`).
     pub encryption: Option<String>,
+    /// Where both sides are directories: permissions of each directory on the way, then of the file.
+    pub modes: Vec<u32>,
     /// True when the object is archived and not readable now.
     pub archived: bool,
 }

@@ -107,6 +107,9 @@ impl ObjectStore for Prefixed {
     async fn settle(&self) -> Result<()> {
         self.inner.settle().await
     }
+    fn ignored(&self) -> Vec<String> {
+        self.inner.ignored()
+    }
     async fn buckets(&self) -> Result<Vec<String>> {
         self.inner.buckets().await
     }

@@ -93,3 +93,19 @@ async fn a_dropped_write_publishes_nothing() {
     }
     assert!(!dir.path().join("k").exists());
 }
+
+#[tokio::test]
+async fn what_a_killed_process_left_is_taken_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let left = dir.path().join(".whimbrel/tmp/00000000deadbeef");
+    std::fs::create_dir_all(&left).unwrap();
+    std::fs::write(left.join("half"), "half a file").unwrap();
+    let alive = dir.path().join(".whimbrel/tmp/0000000000000001");
+    std::fs::create_dir_all(&alive).unwrap();
+    std::fs::write(alive.join("half"), "somebody writes this").unwrap();
+    let lock = std::fs::File::open(&alive).unwrap();
+    lock.lock().unwrap();
+    let fs = Fs::open(dir.path(), false).unwrap();
+    fs.write(&Key::from("a"), &Meta::default(), Body::bytes("a")).await.unwrap();
+    assert!(!left.exists() && alive.join("half").exists());
+}

@@ -65,7 +65,10 @@ impl Sqlite {
             };
             Failure::new(kind, "store", format!("{}: {e}", data_dir.display()))
         };
-        std::fs::create_dir_all(data_dir).map_err(at)?;
+        // Object names are nobody else's business.
+        std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700)
+            .create(data_dir)
+            .map_err(at)?;
         let lock = File::create(data_dir.join("lock")).map_err(at)?;
         lock.try_lock().map_err(|_| {
             let m = format!(

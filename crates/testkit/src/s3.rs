@@ -96,6 +96,24 @@ struct State {
     received: AtomicU64,
     sent: AtomicU64,
     last_byte_ms: AtomicU64,
+    /// Requests being worked on.
+    busy: AtomicU64,
+}
+
+/// One request being worked on.
+struct Busy(Arc<State>);
+
+impl Busy {
+    fn new(state: &Arc<State>) -> Self {
+        state.busy.fetch_add(1, Ordering::SeqCst);
+        Self(state.clone())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// A running server; ends when dropped.
@@ -163,6 +181,7 @@ impl S3Server {
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             last_byte_ms: AtomicU64::new(0),
+            busy: AtomicU64::new(0),
         });
         let serving = state.clone();
         runtime.spawn(async move {
@@ -220,6 +239,11 @@ impl S3Server {
     /// Bytes of bodies taken in and sent out.
     pub fn moved(&self) -> (u64, u64) {
         (self.state.received.load(Ordering::SeqCst), self.state.sent.load(Ordering::SeqCst))
+    }
+
+    /// Requests being worked on, bodies of answers aside.
+    pub fn busy(&self) -> u64 {
+        self.state.busy.load(Ordering::SeqCst)
     }
 
     /// Open uploads.
@@ -361,6 +385,7 @@ impl Asked {
 }
 
 async fn handle(state: Arc<State>, request: Request<Incoming>) -> std::io::Result<Response<Answer>> {
+    let _busy = Busy::new(&state);
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().trim_start_matches('/');
     let (bucket, key) = path.split_once('/').unwrap_or((path, ""));

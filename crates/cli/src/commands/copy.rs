@@ -17,23 +17,35 @@ use ring::digest;
 use runtime::{Engine, engine::Setup, run_to_end};
 use serde_json::json;
 use storage::ObjectStore;
-use store::{NewTask, Store, TaskRow};
+use store::{FailedObject, NewTask, Store, TaskRow};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Copy;
 use crate::exit::Exit;
-use crate::places::BothEnds;
-use crate::printer::Printer;
+use crate::places::{BothEnds, Place};
+use crate::printer::{Printer, printable};
 use crate::report;
 
 /// The one task of a foreground ledger.
 const TASK: TaskId = 1;
+/// Failed objects named in the summary; all of them are in the report.
+const SHOWN: u64 = 20;
+
+/// What the summary tells beside the task itself.
+struct Run {
+    live: Option<Arc<Progress>>,
+    failures: Vec<FailedObject>,
+    took: Duration,
+    interrupted: bool,
+}
 
 pub(crate) async fn run(args: &Copy, printer: &Printer) -> Result<Exit> {
     let clock = pace::clock::system();
     let ends = Arc::new(BothEnds::new(&args.source, &args.target, &args.ends, clock.clone())?);
     let spec = spec(args, &ends, &*clock)?;
     let memory = size("--memory", &args.memory)?;
+    check(args, memory)?;
+    ends.check_apart()?;
     if args.dry_run {
         return dry_run(args, &ends, printer).await;
     }
@@ -66,7 +78,28 @@ pub(crate) async fn run(args: &Copy, printer: &Printer) -> Result<Exit> {
     if let Some(report) = &args.report {
         save_report(&dir, report)?;
     }
-    Ok(finish(args, &task, live.as_deref(), began.elapsed(), interrupted, printer))
+    let failures = store.read().await?.failures(TASK, &model::key::Key::default(), SHOWN).await?;
+    let run = Run { live, failures, took: began.elapsed(), interrupted };
+    Ok(finish(args, &task, &run, printer))
+}
+
+/// Values that would be accepted and then hurt.
+fn check(args: &Copy, memory: u64) -> Result<()> {
+    let wrong = |m: String| Err(Failure::new(Kind::Invalid, "usage", m));
+    if memory < 16 << 20 {
+        return wrong(format!("--memory: {} is less than 16MiB", args.memory));
+    }
+    if args.concurrency == Some(0) {
+        return wrong("--concurrency: 0 requests move nothing; leave it out to adapt".into());
+    }
+    if let Some(text) = args.part_size.as_deref().filter(|t| config::bytes_of(t).is_some_and(|n| n < 5 << 20))
+    {
+        return wrong(format!("--part-size: {text} is less than the 5MiB that S3 asks for"));
+    }
+    if let Some(text) = args.bandwidth.as_deref().filter(|t| size("", t).is_ok_and(|n| n < 1024)) {
+        return wrong(format!("--bandwidth: {text} is less than 1KiB/s"));
+    }
+    Ok(())
 }
 
 fn size(flag: &str, text: &str) -> Result<u64> {
@@ -241,6 +274,11 @@ async fn follow(
         if interrupted || task.as_ref().is_none_or(|t| t.state.visible() != Visible::Retrying) {
             return Ok((interrupted, live));
         }
+        // Where nothing was ever reached, a person has to look at the address.
+        if live.as_ref().is_none_or(|l| l.request_counts() == [0; 4]) {
+            pause(store, clock).await?;
+            return Ok((false, live));
+        }
         let due = store.read().await?.retry_at(TASK).await?;
         let wait = Duration::from_millis(u64::try_from(due - clock.now_ms()).unwrap_or(0));
         if let Some(error) = task.and_then(|t| t.error) {
@@ -280,15 +318,8 @@ fn save_report(dir: &std::path::Path, report: &std::path::Path) -> Result<()> {
     Ok(())
 }
 
-fn finish(
-    args: &Copy,
-    task: &TaskRow,
-    live: Option<&Progress>,
-    took: Duration,
-    interrupted: bool,
-    printer: &Printer,
-) -> Exit {
-    let c = &task.counters;
+fn finish(args: &Copy, task: &TaskRow, run: &Run, printer: &Printer) -> Exit {
+    let (c, took, live) = (&task.counters, run.took, run.live.as_deref());
     let state = match task.state.visible() {
         Visible::Succeeded => "succeeded",
         Visible::Failed => "failed",
@@ -310,17 +341,26 @@ fn finish(
     if let Some(error) = &task.error {
         printer.error(&error.message, Some(error.kind.remedy()));
     }
+    for object in run.failures.iter().take(5) {
+        printer.note(&format!("  failed {}: {}", printable(&object.key), object.failure));
+    }
+    if c.failed.objects > 5 && !run.failures.is_empty() {
+        printer.note("  … all of them with --report DIR, the first twenty with --json");
+    }
+    if c.proof[3] > 0 && args.check == "digest" {
+        printer.note(&format!("note: {} objects could be proved by their size only", c.proof[3]));
+    }
     if !task.note.is_empty() {
         printer.note(&format!("note: {}", task.note));
     }
     if args.ends.json {
-        printer.result(&summary(task, c, state, live, took).to_string());
+        printer.result(&summary(task, c, state, run).to_string());
     }
     match task.state.visible() {
         Visible::Succeeded => Exit::Done,
         Visible::Failed if task.error.is_some() => Exit::NotStarted,
         Visible::Failed => Exit::Differs,
-        _ if interrupted => {
+        _ if run.interrupted => {
             printer.note("Paused with the state saved. Run the same command again to resume.");
             Exit::Stopped
         }
@@ -328,19 +368,19 @@ fn finish(
     }
 }
 
-fn summary(
-    task: &TaskRow,
-    c: &Counters,
-    state: &str,
-    live: Option<&Progress>,
-    took: Duration,
-) -> serde_json::Value {
+fn summary(task: &TaskRow, c: &Counters, state: &str, run: &Run) -> serde_json::Value {
+    let (live, took) = (run.live.as_deref(), run.took);
+    let code = |kind| serde_json::to_value(kind).unwrap_or_default();
+    let failures: Vec<_> = run
+        .failures
+        .iter()
+        .map(
+            |o| json!({"key": o.key.to_string(), "code": code(o.failure.kind), "message": o.failure.message}),
+        )
+        .collect();
     let [list, head, get, put] = live.map_or([0; 4], Progress::request_counts);
     let [digest, etag, crc64, size] = c.proof;
-    let error = task
-        .error
-        .as_ref()
-        .map(|e| json!({"code": serde_json::to_value(e.kind).unwrap_or_default(), "message": e.message}));
+    let error = task.error.as_ref().map(|e| json!({"code": code(e.kind), "message": e.message}));
     json!({
         "state": state,
         "objects": {"found": c.settled().objects, "copied": c.copied.objects, "skipped": c.skipped.objects,
@@ -349,29 +389,48 @@ fn summary(
         "requests": {"list": list, "head": head, "get": get, "put": put},
         "seconds": took.as_secs_f64(),
         "proof": {"digest": digest, "etag": etag, "crc64": crc64, "size": size},
+        "failures": failures,
         "error": error,
     })
 }
 
+fn tempdir() -> Result<PathBuf> {
+    let dir = std::env::temp_dir().join(format!("whimbrel-{:016x}", u64::from_le_bytes(seal::random()?)));
+    std::fs::create_dir(&dir)
+        .map_err(|e| Failure::new(Kind::ReadOnly, "dry-run", format!("{}: {e}", dir.display())))?;
+    Ok(dir)
+}
+
 /// Compares both sides and says what a copy would do.
 async fn dry_run(args: &Copy, ends: &BothEnds, printer: &Printer) -> Result<Exit> {
-    let source = ends.open(Side::Source).await?;
-    let target = ends.open(Side::Target).await?;
+    let source = ends.look(Side::Source).await?;
+    let target = match ends.look(Side::Target).await {
+        // Nothing stands there yet.
+        Err(f) if f.kind == Kind::NoBucket && matches!(ends.place(Side::Target), Place::Directory(_)) => None,
+        target => Some(target?.store),
+    };
+    // An empty directory stands for a target that is still to be made.
+    let nothing = tempdir()?;
+    let empty: storage::SharedStore = Arc::new(storage::fs::Fs::open(&nothing, true)?);
     let comparison = copy::verify::Comparison {
         source: source.store as Arc<dyn ObjectStore>,
-        target: target.store,
+        target: target.unwrap_or(empty),
         from: String::new(),
         to: String::new(),
         filter: copy::glob::Filter::new(&args.ends.include, &args.ends.exclude),
         digest: false,
     };
+    let say = |line: &str| printer.result(line);
     let found = comparison
         .run(|difference| match difference {
-            copy::verify::Difference::Missing(key) => printer.result(&format!("copy {key}")),
-            copy::verify::Difference::Differs(key, why) => printer.result(&format!("replace {key} ({why})")),
+            copy::verify::Difference::Missing(key) => say(&format!("copy {}", printable(key))),
+            copy::verify::Difference::Differs(key, why) => {
+                say(&format!("replace {} ({why})", printable(key)))
+            }
             copy::verify::Difference::Extra(_) => {}
         })
         .await?;
+    let _ = std::fs::remove_dir_all(&nothing);
     printer.note(&format!("{} would be copied, {} differ; nothing was written", found.missing, found.differ));
     if args.ends.json {
         printer.result(&serde_json::to_string(&found).unwrap_or_default());

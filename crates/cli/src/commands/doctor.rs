@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use config::Config;
-use model::failure::{Failure, Result};
+use model::failure::{Failure, Kind, Result};
 use seal::Keyring;
 use storage::ObjectStore;
 use storage::http::Client;
@@ -26,7 +26,7 @@ fn good(what: impl Into<String>, found: impl Into<String>) -> Finding {
 }
 
 fn bad(what: impl Into<String>, failure: &Failure) -> Finding {
-    let found = format!("{}; {}", failure.message, failure.kind.remedy());
+    let found = format!("{}; {}", failure.message, failure.remedy());
     Finding { ok: false, what: what.into(), found }
 }
 
@@ -39,6 +39,9 @@ pub(crate) async fn run(args: &Doctor, printer: &Printer) -> Result<Exit> {
             findings.push(good("configuration", format!("{} is valid", args.config.display())));
             secrets(&config, &env, &mut findings);
             data_dir(&config, &mut findings);
+            findings.push(database(&config));
+            findings.push(listen(&config).await);
+            tls(&config, &mut findings);
             for store in &config.store {
                 findings.push(check_store(store).await);
             }
@@ -57,6 +60,9 @@ pub(crate) async fn run(args: &Doctor, printer: &Printer) -> Result<Exit> {
 
 fn secrets(config: &Config, env: &BTreeMap<String, String>, findings: &mut Vec<Finding>) {
     let path = config::keyring_path(Path::new(&config.data_dir));
+    if !path.exists() {
+        return findings.push(good("keyring", format!("{} will be made at the first start", path.display())));
+    }
     let keys = match Keyring::open_or_create(&path) {
         Ok(keys) => keys,
         Err(failure) => return findings.push(bad("keyring", &failure)),
@@ -78,10 +84,38 @@ fn data_dir(config: &Config, findings: &mut Vec<Finding>) {
     findings.push(match written {
         Ok(()) => good("data directory", format!("{} can be written", dir.display())),
         Err(e) => {
-            let f = Failure::new(model::failure::Kind::ReadOnly, "doctor", format!("{}: {e}", dir.display()));
+            let f = Failure::new(Kind::ReadOnly, "doctor", format!("{}: {e}", dir.display()));
             bad("data directory", &f)
         }
     });
+}
+
+fn database(config: &Config) -> Finding {
+    if config.database.is_empty() || config.database == "sqlite" {
+        return good("database", "embedded SQLite in the data directory");
+    }
+    let m = format!("`{}`: this version has the embedded `sqlite` only", config.database);
+    bad("database", &Failure::new(Kind::Invalid, "doctor", m))
+}
+
+/// The address is free, or a service answers there: this one, when it runs already.
+async fn listen(config: &Config) -> Finding {
+    let what = format!("address {}", config.listen);
+    if tokio::net::TcpListener::bind(&config.listen).await.is_ok() {
+        return good(what, "is free");
+    }
+    match tokio::net::TcpStream::connect(&config.listen).await {
+        Ok(_) => good(what, "is in use: stop that program first, unless it is this service"),
+        Err(e) => bad(what, &Failure::new(Kind::Invalid, "doctor", format!("cannot be listened on: {e}"))),
+    }
+}
+
+fn tls(config: &Config, findings: &mut Vec<Finding>) {
+    let files = config.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
+    for file in files.filter(|f| !Path::new(f).is_file()) {
+        let failure = Failure::new(Kind::Invalid, "doctor", format!("{file} is no file"));
+        findings.push(bad("tls", &failure));
+    }
 }
 
 /// An anonymous look: the endpoint answers, and its clock agrees with ours.
@@ -92,7 +126,7 @@ async fn check_store(store: &config::Store) -> Finding {
             true => good(what, format!("{} is a directory", store.path)),
             false => {
                 let m = format!("{} is no directory", store.path);
-                bad(what, &Failure::new(model::failure::Kind::NoBucket, "doctor", m))
+                bad(what, &Failure::new(Kind::NoBucket, "doctor", m))
             }
         };
     }
@@ -108,7 +142,6 @@ async fn check_store(store: &config::Store) -> Finding {
         };
         S3::new(config, pace::clock::system())?.probe().await
     };
-    use model::failure::Kind;
     match open.await {
         Ok(probe) => match probe.skew_ms {
             Some(ms) if ms.abs() > 5 * 60_000 => {

@@ -17,6 +17,7 @@ use crate::printer::Printer;
 
 /// Runs a command to its exit code.
 pub(crate) async fn run(command: Command, printer: &Printer) -> Exit {
+    let json = command.wants_json();
     let done = match command {
         Command::Init(args) => init::run(&args, printer),
         Command::Serve(args) => serve::run(&args, printer).await,
@@ -28,7 +29,13 @@ pub(crate) async fn run(command: Command, printer: &Printer) -> Exit {
         Command::Completions { shell } => Ok(completions::run(shell, printer)),
     };
     done.unwrap_or_else(|failure| {
-        printer.error(&format!("{}: {}", failure.op, failure.message), Some(failure.kind.remedy()));
+        printer.error(&format!("{}: {}", failure.op, failure.message), Some(failure.remedy()));
+        if json {
+            let code = serde_json::to_value(failure.kind).unwrap_or_default();
+            printer.result(
+                &serde_json::json!({"error": {"code": code, "message": failure.message}}).to_string(),
+            );
+        }
         exit_of(&failure)
     })
 }

@@ -111,10 +111,16 @@ fn line(task: &Value) -> String {
 }
 
 async fn watch(client: &Client, id: i64, json: bool, printer: &Printer) -> Result<Exit> {
+    let mut said = None;
     loop {
         let task = client.call(Method::GET, &format!("tasks/{id}"), None).await?;
         let code = task["status"].as_i64().unwrap_or(0);
-        printer.progress(&line(&task));
+        if printer.draws() {
+            printer.progress(&line(&task));
+        } else if said.is_none_or(|at: std::time::Instant| at.elapsed() > Duration::from_secs(10)) {
+            printer.note(&line(&task));
+            said = Some(std::time::Instant::now());
+        }
         let exit = match code {
             3 => Exit::Stopped,
             4 => Exit::Differs,

@@ -7,12 +7,13 @@ use model::failure::{Result, Side};
 use crate::args::Verify;
 use crate::exit::Exit;
 use crate::places::BothEnds;
-use crate::printer::Printer;
+use crate::printer::{Printer, printable};
 
 pub(crate) async fn run(args: &Verify, printer: &Printer) -> Result<Exit> {
     let ends = BothEnds::new(&args.source, &args.target, &args.ends, pace::clock::system())?;
-    let source = ends.open(Side::Source).await?;
-    let target = ends.open(Side::Target).await?;
+    let source = ends.look(Side::Source).await?;
+    let target = ends.look(Side::Target).await?;
+    let (left, right) = (source.store.clone(), target.store.clone());
     let comparison = Comparison {
         source: source.store,
         target: target.store,
@@ -24,9 +25,9 @@ pub(crate) async fn run(args: &Verify, printer: &Printer) -> Result<Exit> {
     let found = comparison
         .run(|difference| {
             printer.result(&match difference {
-                Difference::Missing(key) => format!("missing {key}"),
-                Difference::Extra(key) => format!("extra {key}"),
-                Difference::Differs(key, why) => format!("differs {key}: {why}"),
+                Difference::Missing(key) => format!("missing {}", printable(key)),
+                Difference::Extra(key) => format!("extra {}", printable(key)),
+                Difference::Differs(key, why) => format!("differs {}: {why}", printable(key)),
             });
         })
         .await?;
@@ -34,6 +35,12 @@ pub(crate) async fn run(args: &Verify, printer: &Printer) -> Result<Exit> {
         "{} equal, {} equal in size only, {} differ, {} missing, {} extra",
         found.equal, found.equal_size, found.differ, found.missing, found.extra
     ));
+    if found.records > 0 {
+        printer.note(&format!("{} record files of migrations stand at the target", found.records));
+    }
+    for ignored in left.ignored().iter().chain(&right.ignored()) {
+        printer.note(&format!("left out: {ignored}"));
+    }
     if args.ends.json {
         printer.result(&serde_json::to_string(&found).unwrap_or_default());
     }

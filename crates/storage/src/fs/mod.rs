@@ -9,14 +9,14 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use model::failure::{Failure, Kind, Result};
 use model::key::Key;
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -45,14 +45,18 @@ struct Root {
     path: PathBuf,
     fd: OwnedFd,
     cache: walk::Cache,
+    ignored: walk::Ignored,
     temp: AtomicU64,
     salt: u64,
+    /// Where unfinished files of this process are; locked, so that others can tell when it has ended.
+    temp_dir: OnceLock<OwnedFd>,
 }
 
 impl Drop for Root {
     /// Takes our own directories away again when nothing is left in them.
     fn drop(&mut self) {
-        for name in ["tmp", "uploads", "meta", ""] {
+        let mine = format!("tmp/{:016x}", self.salt);
+        for name in [mine.as_str(), "tmp", "uploads", "meta", ""] {
             let path = Path::new(OWN_DIR).join(name);
             let _ = rustix::fs::unlinkat(&self.fd, &path, AtFlags::REMOVEDIR);
         }
@@ -125,16 +129,19 @@ impl Root {
         self.open(path, OFlags::DIRECTORY | OFlags::RDONLY)
     }
 
-    /// Opens a directory below the root and makes what is missing of it.
-    fn make_dir(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
+    /// Opens a directory below the root and makes what is missing of it, with the modes given from the
+    /// outermost on; further ones get the usual mode.
+    fn make_dir(&self, path: &Path, modes: &[u32]) -> rustix::io::Result<OwnedFd> {
         match self.dir(path) {
             Err(Errno::NOENT) => {}
             other => return other,
         }
         let mut at = PathBuf::new();
         let mut dir = self.dir(Path::new("."))?;
-        for part in path.components() {
-            match rustix::fs::mkdirat(&dir, part.as_os_str(), Mode::from_raw_mode(0o777)) {
+        for (i, part) in path.components().enumerate() {
+            // Whoever writes below it must be able to.
+            let mode = modes.get(i).map_or(0o777, |m| m & 0o777 | 0o700);
+            match rustix::fs::mkdirat(&dir, part.as_os_str(), Mode::from_raw_mode(mode)) {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(e) => return Err(e),
             }
@@ -146,8 +153,61 @@ impl Root {
 
     fn own(&self, name: &str) -> Result<(OwnedFd, PathBuf)> {
         let path = Path::new(OWN_DIR).join(name);
-        let dir = self.make_dir(&path).map_err(|e| io_failure("write", &self.path.display(), e))?;
+        let dir = self.make_dir(&path, &[]).map_err(|e| match e {
+            // Where this cannot be made, nothing can be written at all.
+            Errno::ACCESS | Errno::PERM | Errno::ROFS => {
+                let m = format!("directory `{}` cannot be written: {e}", self.path.display());
+                Failure::new(Kind::ReadOnly, "write", m)
+            }
+            e => io_failure("write", &self.path.display(), e),
+        })?;
         Ok((dir, path))
+    }
+
+    /// The directory for this process's unfinished files. What a killed process left is taken away first.
+    fn temp_dir(&self) -> Result<&OwnedFd> {
+        if let Some(dir) = self.temp_dir.get() {
+            return Ok(dir);
+        }
+        let failed = |e| io_failure("write", &self.path.display(), e);
+        let lock = |dir: &OwnedFd| rustix::fs::flock(dir, FlockOperation::NonBlockingLockExclusive);
+        let name = format!("{:016x}", self.salt);
+        // Another process may sweep our directory away between its making and its locking.
+        loop {
+            let (all, _) = self.own("tmp")?;
+            for entry in rustix::fs::Dir::read_from(&all).map_err(failed)?.flatten() {
+                let other = entry.file_name().to_owned();
+                if other.to_bytes().starts_with(b".") || other.to_bytes() == name.as_bytes() {
+                    continue;
+                }
+                let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let Ok(dir) = rustix::fs::openat(&all, &other, flags, Mode::empty()) else { continue };
+                if lock(&dir).is_ok() {
+                    for file in rustix::fs::Dir::read_from(&dir).map_err(failed)?.flatten() {
+                        let _ = rustix::fs::unlinkat(&dir, file.file_name(), AtFlags::empty());
+                    }
+                    let _ = rustix::fs::unlinkat(&all, &other, AtFlags::REMOVEDIR);
+                }
+            }
+            match rustix::fs::mkdirat(&all, &name, Mode::RWXU) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(e) => return Err(failed(e)),
+            }
+            let path = Path::new(OWN_DIR).join("tmp").join(&name);
+            let dir = match self.dir(&path) {
+                Err(Errno::NOENT) => continue,
+                other => other.map_err(failed)?,
+            };
+            // Some network file systems cannot lock: there, nothing is ever swept.
+            if matches!(lock(&dir), Err(Errno::WOULDBLOCK)) || self.dir(&path).is_err() {
+                // Another lane of this process was first, or a sweeper took it away.
+                if let Some(dir) = self.temp_dir.get() {
+                    return Ok(dir);
+                }
+                continue;
+            }
+            return Ok(self.temp_dir.get_or_init(|| dir));
+        }
     }
 
     fn temp_name(&self) -> String {
@@ -172,7 +232,25 @@ impl Root {
         meta.modified_ms = modified_ms(stat);
         meta.written_ms = stat.ctime() * 1000 + stat.ctime_nsec() / 1_000_000;
         meta.etag = etag_of(stat);
+        meta.modes = self.modes(key, stat);
         meta
+    }
+
+    /// Permissions of the directories on the way to a key, then its own.
+    fn modes(&self, key: &Key, stat: &std::fs::Metadata) -> Vec<u32> {
+        let Ok(path) = path_of(key) else { return Vec::new() };
+        let mut modes: Vec<u32> = path
+            .ancestors()
+            .skip(1)
+            .filter(|a| !a.as_os_str().is_empty())
+            .map(|a| {
+                let stat = rustix::fs::statat(&self.fd, a, AtFlags::empty());
+                stat.map_or(0o777, |s| s.st_mode & 0o777)
+            })
+            .collect();
+        modes.reverse();
+        modes.push(stat.mode() & 0o777);
+        modes
     }
 
     /// Moves a finished temporary file to its place.
@@ -195,7 +273,10 @@ impl Root {
             let times = rustix::fs::Timestamps { last_access: at, last_modification: at };
             rustix::fs::futimens(file, &times).map_err(failed)?;
         }
-        let parent = self.make_dir(path.parent().unwrap_or(Path::new(""))).map_err(failed)?;
+        let parent = self.make_dir(path.parent().unwrap_or(Path::new("")), &meta.modes).map_err(failed)?;
+        if let Some(mode) = meta.modes.last() {
+            rustix::fs::fchmod(file, Mode::from_raw_mode(*mode)).map_err(failed)?;
+        }
         let name = path.file_name().unwrap_or_default();
         rustix::fs::renameat(temp_dir, temp, &parent, name).map_err(failed)?;
         Ok(Written { etag: Etag::None, crc64: None })
@@ -235,8 +316,10 @@ impl Fs {
             path: real,
             fd,
             cache: walk::Cache::default(),
+            ignored: walk::Ignored::default(),
             temp: AtomicU64::new(0),
             salt: fastrand::u64(..),
+            temp_dir: OnceLock::new(),
         };
         Ok(Self { inner: Arc::new(root), blocking: Arc::new(Semaphore::new(BLOCKING_MAX)) })
     }
@@ -408,7 +491,7 @@ impl ObjectStore for Fs {
             return self
                 .blocking(move |root| {
                     let failed = |e| io_failure("write", &key, e);
-                    let dir = root.make_dir(path_of(&key)?).map_err(failed)?;
+                    let dir = root.make_dir(path_of(&key)?, &meta.modes).map_err(failed)?;
                     sidecar::write_marker(root, &key, &File::from(dir), &meta)?;
                     Ok(Written { etag: Etag::None, crc64: Some(0) })
                 })
@@ -416,17 +499,17 @@ impl ObjectStore for Fs {
         }
         let len = body.len();
         self.feed(body, move |root, next| {
-            let (dir, _) = root.own("tmp")?;
+            let dir = root.temp_dir()?;
             let temp = root.temp_name();
             let failed = |e| io_failure("write", &key, e);
-            let fd = rustix::fs::openat(&dir, &temp, RW_NEW, Mode::from_raw_mode(0o666)).map_err(failed)?;
+            let fd = rustix::fs::openat(dir, &temp, RW_NEW, Mode::from_raw_mode(0o666)).map_err(failed)?;
             let mut file = File::from(fd);
             let done = write_checked(&key, &mut file, 0, len, next).and_then(|(_, crc64)| {
-                let written = root.publish(&key, &dir, &temp, &file, &meta)?;
+                let written = root.publish(&key, dir, &temp, &file, &meta)?;
                 Ok(Written { crc64: Some(crc64), ..written })
             });
             if done.is_err() {
-                let _ = rustix::fs::unlinkat(&dir, &temp, AtFlags::empty());
+                let _ = rustix::fs::unlinkat(dir, &temp, AtFlags::empty());
             }
             done
         })
@@ -572,6 +655,10 @@ impl ObjectStore for Fs {
             rustix::fs::syncfs(&root.fd).map_err(|e| io_failure("settle", &root.path.display(), e))
         })
         .await
+    }
+
+    fn ignored(&self) -> Vec<String> {
+        self.inner.ignored.list()
     }
 
     async fn buckets(&self) -> Result<Vec<String>> {

@@ -25,6 +25,8 @@ struct Stored {
     headers: Vec<(String, Vec<u8>)>,
     #[serde(default)]
     tags: Vec<(String, String)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    modes: Vec<u32>,
     #[serde(default)]
     modified_ms: i64,
     #[serde(default)]
@@ -36,6 +38,7 @@ fn stored(key: &Key, meta: &Meta, marker: bool) -> Stored {
         key: key.as_bytes().to_vec(),
         headers: meta.headers.iter().map(|(n, v)| (n.as_str().to_owned(), v.as_bytes().to_vec())).collect(),
         tags: meta.tags.clone(),
+        modes: meta.modes.clone(),
         modified_ms: meta.modified_ms,
         marker,
     }
@@ -50,7 +53,8 @@ pub(super) fn encode(key: &Key, meta: &Meta) -> Result<String> {
 /// Metadata out of such a text; whatever is unreadable is left out.
 pub(super) fn decode(text: &str) -> Meta {
     let stored: Stored = serde_json::from_str(text).unwrap_or_default();
-    let mut meta = Meta { tags: stored.tags, modified_ms: stored.modified_ms, ..Meta::default() };
+    let mut meta =
+        Meta { tags: stored.tags, modes: stored.modes, modified_ms: stored.modified_ms, ..Meta::default() };
     meta.tag_count = u32::try_from(meta.tags.len()).unwrap_or(u32::MAX);
     for (name, value) in stored.headers {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_bytes(&value))

@@ -3,7 +3,7 @@
 //! A directory sorts under its name with `/` appended, which makes the walk agree with byte order. Of a very
 //! large directory only the next [`SPAN`] names are held.
 
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -14,15 +14,35 @@ use model::key::Key;
 use rustix::fs::FileType;
 
 use super::{OWN_DIR, Root, etag_of, io_failure, modified_ms, sidecar};
-use crate::{Entry, ListRequest, Page};
+use crate::{Entry, Etag, ListRequest, Page};
 
 const SPAN: usize = 100_000;
-const DEPTH_MAX: usize = 256;
+/// A path has at most 4,096 bytes, so no deeper one can be opened.
+const DEPTH_MAX: usize = 2048;
+const IGNORED_MAX: usize = 1000;
 const CACHED_DIRS: usize = 64;
 
 /// The next names of recently walked directories, so that a page does not read a directory again.
 #[derive(Debug, Default)]
 pub(super) struct Cache(Mutex<Vec<(Vec<u8>, Arc<Span>)>>);
+
+/// What was met that no object can be made of.
+#[derive(Debug, Default)]
+pub(super) struct Ignored(Mutex<BTreeSet<String>>);
+
+impl Ignored {
+    fn add(&self, key: &[u8], why: &str) {
+        let mut all = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if all.len() < IGNORED_MAX {
+            all.insert(format!("`{}` ({why})", String::from_utf8_lossy(key).escape_debug()));
+        }
+    }
+
+    /// All of them, with reasons.
+    pub(super) fn list(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).iter().cloned().collect()
+    }
+}
 
 #[derive(Debug)]
 struct Span {
@@ -66,7 +86,7 @@ impl Walk<'_> {
     /// Walks the directory whose keys begin with `base` (empty, or ending in `/`).
     fn dir(&mut self, base: &[u8], depth: usize) -> Result<()> {
         if depth > DEPTH_MAX {
-            let m = format!("`{}` is nested deeper than 256 directories", String::from_utf8_lossy(base));
+            let m = format!("`{}` is nested too deep", String::from_utf8_lossy(base));
             return Err(Failure::new(Kind::Unsupported, "list", m));
         }
         let (after, prefix) = (self.request.after.as_bytes(), self.request.prefix.as_bytes());
@@ -80,7 +100,16 @@ impl Walk<'_> {
         }
         let mut inclusive = true;
         loop {
-            let span = self.span(base, &from, inclusive)?;
+            let span = match self.span(base, &from, inclusive) {
+                // What cannot be listed is listed as itself, so that it fails alone when it is read.
+                Err(_) if !base.is_empty() => {
+                    if base > after && base.starts_with(prefix) {
+                        self.out.entries.push(unreadable(Key::new(base)));
+                    }
+                    return Ok(());
+                }
+                span => span?,
+            };
             let start = span.names.partition_point(|n| if inclusive { *n < from } else { *n <= from });
             for name in &span.names[start..] {
                 if self.full() {
@@ -143,13 +172,35 @@ impl Walk<'_> {
         let resolve = rustix::fs::ResolveFlags::BENEATH | rustix::fs::ResolveFlags::NO_MAGICLINKS;
         let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
         let mode = rustix::fs::Mode::empty();
-        // A file that vanished or a link that leads out of the root is not listed.
-        let Ok(fd) = rustix::fs::openat2(&self.root.fd, path, flags, mode, resolve) else { return Ok(()) };
-        let Ok(stat) = std::fs::File::from(fd).metadata() else { return Ok(()) };
-        if stat.is_file() {
-            self.out.entries.push(entry(Key::new(key), stat.len(), &stat));
+        let opened = rustix::fs::openat2(&self.root.fd, path, flags, mode, resolve);
+        match opened.map(|fd| std::fs::File::from(fd).metadata()) {
+            Ok(Ok(stat)) if stat.is_file() => self.out.entries.push(entry(Key::new(key), stat.len(), &stat)),
+            Ok(Ok(stat)) if stat.is_dir() => self.root.ignored.add(&key, "a link to a directory"),
+            Ok(_) => self.root.ignored.add(&key, "no regular file"),
+            Err(rustix::io::Errno::XDEV) => self.root.ignored.add(&key, "a link that leads out of the root"),
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::LOOP) => {
+                let here = rustix::fs::statat(&self.root.fd, path, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
+                // Else it vanished meanwhile.
+                if here.is_ok() {
+                    self.root.ignored.add(&key, "a link to nowhere");
+                }
+            }
+            Err(_) => self.out.entries.push(unreadable(Key::new(key))),
         }
         Ok(())
+    }
+
+    /// Our own directory is never listed; when something else is in it, that is said.
+    fn foreign(&self, name: &[u8]) {
+        let path = Path::new(std::ffi::OsStr::from_bytes(name));
+        let names = self.root.dir(path).and_then(|fd| {
+            let entries = rustix::fs::Dir::new(fd)?;
+            Ok(entries.flatten().map(|e| e.file_name().to_bytes().to_vec()).collect::<Vec<_>>())
+        });
+        let own: [&[u8]; 5] = [b".", b"..", b"tmp", b"uploads", b"meta"];
+        if names.map_or(true, |names| names.iter().any(|n| !own.contains(&n.as_slice()))) {
+            self.root.ignored.add(name, "the mover's own name");
+        }
     }
 
     /// The next names of a directory from `from` on.
@@ -184,7 +235,11 @@ impl Walk<'_> {
         for entry in rustix::fs::Dir::read_from(&file).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let mut name = entry.file_name().to_bytes().to_vec();
-            if matches!(name.as_slice(), b"." | b"..") || (base.is_empty() && name == OWN_DIR.as_bytes()) {
+            if matches!(name.as_slice(), b"." | b"..") {
+                continue;
+            }
+            if base.is_empty() && name == OWN_DIR.as_bytes() {
+                self.foreign(&name);
                 continue;
             }
             let is_dir = match entry.file_type() {
@@ -194,7 +249,10 @@ impl Walk<'_> {
                     rustix::fs::statat(&file, entry.file_name(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
                         .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Directory)
                 }
-                _ => continue,
+                _ => {
+                    self.root.ignored.add(&[base, &name].concat(), "a pipe, socket or device");
+                    continue;
+                }
             };
             if is_dir {
                 name.push(b'/');
@@ -223,6 +281,11 @@ impl Walk<'_> {
 fn entry(key: Key, size: u64, stat: &std::fs::Metadata) -> Entry {
     let written_ms = stat.ctime() * 1000 + stat.ctime_nsec() / 1_000_000;
     Entry { key, size, modified_ms: modified_ms(stat), written_ms, etag: etag_of(stat), class: None }
+}
+
+/// Stands for a directory that cannot be listed.
+fn unreadable(key: Key) -> Entry {
+    Entry { key, size: 0, modified_ms: 0, written_ms: 0, etag: Etag::None, class: None }
 }
 
 impl Span {

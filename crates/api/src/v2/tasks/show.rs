@@ -134,7 +134,11 @@ pub(crate) fn error_reason(shown: &Shown) -> Option<ErrorReason> {
         Some(error) => (trf(error.kind, error.side), error.message.clone()),
         None => {
             let failed = shown.task.counters.failed.objects;
-            ("TRF.0062", format!("{failed} objects failed; see the failed-object list, then start again"))
+            let mut text = format!("{failed} objects failed; see the failed-object list, then start again");
+            if let Some(first) = &shown.first_failure {
+                text.push_str(&format!("; the first is `{}`: {}", first.key, first.failure));
+            }
+            ("TRF.0062", text)
         }
     };
     let error_msg = message.chars().take(1024).collect();
