@@ -9,7 +9,7 @@ use model::failure::{Failure, Kind, Result, Side};
 use model::key::Key;
 use storage::checksum::{Wanted, md5_of_parts};
 use storage::{Entry, Etag, Meta, ObjectStore, Part};
-use store::Upload;
+use store::{Doubt, Upload};
 use tokio::task::JoinSet;
 
 use crate::outcome::Outcome;
@@ -69,9 +69,9 @@ impl Carrier {
 
     /// Leaves nothing half done at the target.
     pub(crate) async fn abandon(&self, key: &Key) {
-        if let Some(open) = self.ledger.upload_of(key) {
+        if let Some(open) = self.ledger.any_upload_of(key) {
             let to = key.under(&self.spec.save_prefix);
-            match self.abort(&to, &open.upload).await {
+            match self.abort(&to, &open).await {
                 Ok(()) => self.ledger.forget_upload(key),
                 Err(f) => tracing::warn!(%key, "an unfinished upload was left behind: {f}"),
             }
@@ -79,9 +79,12 @@ impl Carrier {
     }
 
     /// Aborts an upload; one whose id an interruption swallowed is looked for by its key.
-    async fn abort(&self, to: &Key, id: &str) -> Result<()> {
-        if !id.is_empty() {
-            return self.target.abort_upload(to, id).await;
+    async fn abort(&self, to: &Key, open: &Upload) -> Result<()> {
+        if !open.upload.is_empty() {
+            self.target.abort_upload(to, &open.upload).await?;
+            if open.doubt == Doubt::None {
+                return Ok(());
+            }
         }
         let Some(prefix) = to.as_str() else { return Ok(()) };
         for (key, id) in self.target.list_uploads(prefix).await? {
@@ -143,7 +146,7 @@ impl Carrier {
             }
             Err(f) => return Err(f),
         };
-        self.ledger.forget_upload(&entry.key);
+        self.ledger.completed(&upload);
         let proof = match written.etag.proves(&meta.etag) {
             Some(true) => Proof::Etag,
             _ if proved == Some(true) => Proof::Etag,
@@ -195,7 +198,11 @@ impl Carrier {
 
     /// Goes on with the upload in the ledger when it fits the object as it is now; else begins a new one.
     async fn resume_or_begin(&self, key: &Key, meta: &Meta, part_size: u64) -> Result<(Upload, bool)> {
+        let mut doubt = Doubt::None;
         if let Some(open) = self.ledger.upload_of(key) {
+            if open.upload.is_empty() || open.doubt == Doubt::Beside {
+                doubt = Doubt::Beside;
+            }
             let same =
                 open.etag == meta.etag.to_string() && open.size == meta.size && open.part_size == part_size;
             if same && !open.upload.is_empty() {
@@ -212,6 +219,7 @@ impl Carrier {
             part_size,
             size: meta.size,
             parts: "[]".into(),
+            doubt,
         };
         // The intent is durable before the upload exists, so that no crash leaves an upload nobody knows of.
         self.ledger.put_upload(upload.clone());

@@ -12,7 +12,7 @@ use model::failure::{Failure, Kind, Result};
 use model::key::Key;
 use model::task::TaskId;
 use storage::SharedStore;
-use store::{Checkpoint, FailedObject, NewRange, Store, Upload};
+use store::{Checkpoint, Doubt, FailedObject, NewRange, Store, Upload};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::outcome::OutcomeFile;
@@ -97,7 +97,23 @@ impl Ledger {
     }
 
     pub(crate) fn upload_of(&self, key: &Key) -> Option<Upload> {
+        self.open_uploads().get(key).map(|(u, _)| u.clone()).filter(|u| u.doubt != Doubt::Left)
+    }
+
+    /// As [`Self::upload_of`], and also what only may have begun.
+    pub(crate) fn any_upload_of(&self, key: &Key) -> Option<Upload> {
         self.open_uploads().get(key).map(|(u, _)| u.clone())
+    }
+
+    /// The upload has become an object. A lost one beside it stays remembered, to be looked for at the end.
+    pub(crate) fn completed(&self, upload: &Upload) {
+        match upload.doubt {
+            Doubt::None => self.forget_upload(&upload.key),
+            _ => {
+                let left = Upload { upload: String::new(), doubt: Doubt::Left, ..upload.clone() };
+                self.put_upload(left);
+            }
+        }
     }
 
     pub(crate) fn put_upload(&self, upload: Upload) {

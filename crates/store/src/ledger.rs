@@ -90,6 +90,20 @@ pub struct Upload {
     pub size: u64,
     /// Finished parts, as JSON of the storage crate's parts.
     pub parts: String,
+    /// Whether another upload of this key may have begun.
+    pub doubt: Doubt,
+}
+
+/// An upload that was asked for, whose answer an interruption swallowed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Doubt {
+    /// There is none.
+    #[default]
+    None,
+    /// There may be one beside the upload of the row.
+    Beside,
+    /// There may be one, and the object itself is done.
+    Left,
 }
 
 /// The sums that every task row carries: fourteen counters of the copy pass, two of the survey.
@@ -262,10 +276,10 @@ impl Unit {
     /// # Errors
     /// When the database fails.
     pub async fn put_upload(&mut self, task: TaskId, u: &Upload) -> Result<()> {
-        let sql = "INSERT INTO uploads (task_id, key, etag, upload, part_size, size, parts) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (task_id, key) DO UPDATE SET \
+        let sql = "INSERT INTO uploads (task_id, key, etag, upload, part_size, size, parts, doubt) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (task_id, key) DO UPDATE SET \
                    etag = excluded.etag, upload = excluded.upload, part_size = excluded.part_size, \
-                   size = excluded.size, parts = excluded.parts";
+                   size = excluded.size, parts = excluded.parts, doubt = excluded.doubt";
         let args = args![
             task,
             u.key.as_bytes(),
@@ -273,7 +287,8 @@ impl Unit {
             u.upload.as_str(),
             u.part_size,
             u.size,
-            u.parts.as_str()
+            u.parts.as_str(),
+            u.doubt as u32
         ];
         self.tx.execute(sql, args).await?;
         Ok(())
@@ -295,8 +310,7 @@ impl Unit {
     /// # Errors
     /// When the database fails.
     pub async fn uploads(&mut self, task: TaskId) -> Result<Vec<Upload>> {
-        let sql =
-            "SELECT key, etag, upload, part_size, size, parts FROM uploads WHERE task_id = $1 ORDER BY key";
+        let sql = "SELECT key, etag, upload, part_size, size, parts, doubt FROM uploads WHERE task_id = $1 ORDER BY key";
         let rows = self.tx.query(sql, args![task]).await?;
         rows.iter()
             .map(|r| {
@@ -307,6 +321,11 @@ impl Unit {
                     part_size: r.count(3)?,
                     size: r.count(4)?,
                     parts: r.text(5)?.to_owned(),
+                    doubt: match r.count(6)? {
+                        0 => Doubt::None,
+                        1 => Doubt::Beside,
+                        _ => Doubt::Left,
+                    },
                 })
             })
             .collect()

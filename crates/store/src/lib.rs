@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 pub use audit::AuditLine;
 pub use failures::FailedObject;
-pub use ledger::{Checkpoint, NewRange, Pass, RangeRow, Upload};
+pub use ledger::{Checkpoint, Doubt, NewRange, Pass, RangeRow, Upload};
 pub use sqlite::Sqlite;
 pub use tasks::{ErrorNote, NewTask, TaskFilter, TaskRow};
 pub use tokens::TokenRow;

@@ -14,7 +14,10 @@ use crate::{Backend, Row, Transaction, Value};
 
 const READERS: usize = 2;
 /// Numbered migrations; PostgreSQL will have the same numbers.
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/sqlite/0001_init.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../migrations/sqlite/0001_init.sql"),
+    include_str!("../migrations/sqlite/0002_upload_doubt.sql"),
+];
 
 type Answer<T> = oneshot::Sender<Result<T>>;
 
