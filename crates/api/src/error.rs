@@ -63,6 +63,8 @@ fn number(refusal: &Refusal) -> (u16, String) {
         Refusal::Quota(why) => (77, format!("{why}; try again later")),
         Refusal::NoSuchObject(key) => (89, format!("object `{key}` does not exist at the source")),
         Refusal::Check(failure) => (check_number(failure), failure.to_string()),
+        Refusal::Buckets(failure) => (153, failure.to_string()),
+        Refusal::BucketRegion(failure) => (155, failure.to_string()),
         Refusal::Internal(_) => task(1001, "internal error; the log has more under this request id"),
     }
 }

@@ -35,6 +35,20 @@ pub fn router(control: Control) -> Router {
         .route("/v2/{project_id}/tasks/{task_id}/bandwidth-policy", put(v2::tasks::bandwidth_policy::handle))
         .route("/v2/{project_id}/objectstorage/cloud-type", get(v2::objectstorage::cloud_type::handle))
         .route("/v2/{project_id}/objectstorage/data-center", get(v2::objectstorage::data_center::handle))
+        .route("/v2/{project_id}/objectstorage/buckets", post(v2::objectstorage::buckets::list::handle))
+        .route(
+            "/v2/{project_id}/objectstorage/buckets/objects",
+            post(v2::objectstorage::buckets::objects::handle),
+        )
+        .route(
+            "/v2/{project_id}/objectstorage/buckets/regions",
+            post(v2::objectstorage::buckets::regions::handle),
+        )
+        .route(
+            "/v2/{project_id}/objectstorage/buckets/prefix",
+            post(v2::objectstorage::buckets::prefix::handle),
+        )
+        .route("/v2/{project_id}/privacy-agreements", post(v2::privacy_agreements::handle))
         // OMS v1
         .route("/v1/{project_id}/objectstorage/version", get(v1::version::handle))
         .route("/v1/{project_id}/objectstorage/task", post(v1::create::handle).get(v1::list::handle))

@@ -85,6 +85,173 @@ def listing(store, name):
     return found
 
 
+def buckets():
+    """Looking at buckets before a task is created."""
+    sdk, oms = client()
+    a = s3(E["WEED_A"])
+    name = bucket(a, "look")
+    for key in ("top.txt", "a/1", "a/2", "a/b/3", "z/4"):
+        a.put_object(Bucket=name, Key=key, Body=b"x" * 7)
+    who = dict(cloud_type="AWS", ak=STORE_AK, sk=STORE_SK)
+
+    listed = oms.show_bucket_list(sdk.ShowBucketListRequest(body=sdk.ListBucketsReq(**who))).body
+    assert name in listed and isinstance(listed, list), listed
+    where = oms.show_bucket_region(sdk.ShowBucketRegionRequest(
+        body=sdk.ShowBucketRegionReq(bucket_name=name, **who)))
+    assert (where.id, where.support) == ("weed-a", True), where
+    missing = sdk.ShowBucketRegionReq(bucket_name="no-such-bucket-here", **who)
+    assert code_of(lambda: oms.show_bucket_region(sdk.ShowBucketRegionRequest(body=missing))) == (400, "OMS.0155")
+    for prefix, there in (("a/", True), ("a/b/3", True), ("nothing", False)):
+        found = oms.check_prefix(sdk.CheckPrefixRequest(body=sdk.CheckPrefixReq(
+            bucket_name=name, file_name=prefix, data_center="weed-a", **who)))
+        assert found.exist is there, prefix
+
+    def level(path, size=100, behind=""):
+        return oms.show_bucket_objects(sdk.ShowBucketObjectsRequest(body=sdk.ShowBucketReq(
+            bucket_name=name, data_center="weed-a", file_path=path, page_size=size, behind_filename=behind, **who)))
+    top = level("")
+    assert [(r.name, r.size) for r in top.records] == [("a/", "--"), ("top.txt", "7"), ("z/", "--")], top
+    assert top.next_page is False and top.next_marker == ""
+    first = level("", 1)
+    assert (first.next_page, first.next_marker) == (True, "a/"), first
+    assert [r.name for r in level("", 1, first.next_marker).records] == ["top.txt"]
+    assert [r.name for r in level("a/").records] == ["a/1", "a/2", "a/b/"]
+    assert code_of(lambda: level("", 101)) == (400, "OMS.0051")
+    oms.update_privacy_agreement_record(sdk.UpdatePrivacyAgreementRecordRequest())
+
+
+def lists():
+    """Tasks whose objects a list file names: keys of a bucket, then URLs."""
+    import http.server
+    import threading
+    import urllib.parse
+    sdk, oms = client()
+    moto = s3(E["MOTO"])
+    src, dst = bucket(moto, "list-from"), bucket(moto, "list-to")
+    keys = ["plain.txt", "oms/\u8003\u8bd5.doc", "a b+c", "deep//x", "lit%2Fslash"] + ["n/%04d" % i for i in range(600)]
+    for key in keys + ["not/listed"]:
+        moto.put_object(Bucket=src, Key=key, Body=key.encode())
+    lines = [urllib.parse.quote(k, safe="+") for k in keys]
+    # Unsorted, one key twice, one that is not there, an empty line, both line ends.
+    text = "\r\n".join(reversed(lines)) + "\n\n" + lines[0] + "\nmissing%2Fkey\n"
+
+    def put_list(name, text, **meta):
+        moto.put_object(Bucket=dst, Key=name, Body=text.encode(), **{"ContentType": "text/plain", **meta})
+        return sdk.ListFile(list_file_key=name, obs_bucket=dst)
+
+    def create(kind, node, **fields):
+        dst_node = sdk.DstNodeReq(region=E["MOTO"], bucket=dst, ak=STORE_AK, sk=STORE_SK, save_prefix="to/")
+        return oms.create_task(sdk.CreateTaskRequest(body=sdk.CreateTaskReq(
+            task_type=kind, src_node=node, dst_node=dst_node, **fields)))
+
+    def of_keys(file):
+        return sdk.SrcNodeReq(cloud_type="AWS", region=E["MOTO"], bucket=src, ak=STORE_AK, sk=STORE_SK, list_file=file)
+    made = create("list", of_keys(put_list("lists/one.txt", text)))
+    done = wait(sdk, oms, made.id, {4})
+    assert (done.successful_num, done.failed_num, done.total_num) == (len(keys), 1, len(keys) + 1), done
+    assert done.task_type == "list" and done.src_node.object_key is None, done
+    assert done.src_node.list_file.list_file_key == "lists/one.txt" and done.progress == 1.0
+    copied = {k for k in listing(moto, dst) if k.startswith("to/")}
+    assert copied == {"to/" + k for k in keys}, copied ^ {"to/" + k for k in keys}
+    failed = moto.get_object(Bucket=dst, Key=done.failed_object_record.list_file_key)["Body"].read().decode()
+    assert failed.startswith("GET_SRC_OBJ_META_FAILURE\t") and "\tmissing/key\t" in failed, failed
+    # Only what failed, once it is there.
+    moto.put_object(Bucket=src, Key="missing/key", Body=b"late")
+    oms.start_task(start(sdk, made.id, migrate_failed_object=True))
+    assert wait(sdk, oms, made.id, {5}).successful_num == 1
+
+    for name, text, meta, code in (("x.csv", "a\n", {}, "OMS.0057"), ("bad.txt", "a\n", {"ContentType": "image/png"}, "OMS.0057"),
+                                   ("gz.txt", "a\n", {"ContentEncoding": "gzip"}, "OMS.0057")):
+        file = put_list(name, text, **meta)
+        assert code_of(lambda: create("list", of_keys(file))) == (400, code), name
+    assert code_of(lambda: create("list", of_keys(sdk.ListFile(list_file_key="no.txt", obs_bucket=dst))))[1] == "OMS.0057"
+    empty = create("list", of_keys(put_list("empty.txt", "\n\n")))
+    assert wait(sdk, oms, empty.id, {4}).error_reason.error_code == "TRF.0017"
+    long = create("list", of_keys(put_list("long.txt", "x" * 70000)))
+    assert wait(sdk, oms, long.id, {4}).error_reason.error_code == "TRF.0018"
+
+    big = os.urandom(40 << 20)
+
+    class Web(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_):
+            pass
+
+        def do_HEAD(self):
+            self.answer(False)
+
+        def do_GET(self):
+            self.answer(True)
+
+        def answer(self, body):
+            path = self.path.split("?")[0]
+            if path == "/moved":
+                self.send_response(302)
+                self.send_header("Location", "/plain")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            if path == "/no-head" and not body:
+                self.send_error(405)
+                return
+            if path == "/gone":
+                self.send_error(404)
+                return
+            data = big if path == "/ranges" else ("content of " + path).encode() * 100
+            start, end, status = 0, len(data), 200
+            if path == "/ranges" and self.headers.get("Range"):
+                start, end = self.headers["Range"][6:].split("-")
+                start, end, status = int(start), int(end) + 1, 206
+            self.send_response(status)
+            self.send_header("Content-Type", "text/html")
+            if path == "/ranges":
+                self.send_header("Accept-Ranges", "bytes")
+                self.send_header("ETag", '"v1"')
+            if status == 206:
+                self.send_header("Content-Range", "bytes %d-%d/%d" % (start, end - 1, len(data)))
+            if path == "/chunked" and body:
+                self.send_header("Transfer-Encoding", "chunked")
+                self.end_headers()
+                for i in range(0, len(data), 100):
+                    piece = data[i:i + 100]
+                    self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+                self.wfile.write(b"0\r\n\r\n")
+                return
+            if path != "/chunked":
+                self.send_header("Content-Length", str(end - start))
+            self.end_headers()
+            if body:
+                self.wfile.write(data[start:end])
+
+    web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Web)
+    threading.Thread(target=web.serve_forever, daemon=True).start()
+    at = "http://127.0.0.1:%d" % web.server_port
+    pages = {"/plain?sig=1": "u/plain", "/ranges": "u/ranges.bin", "/chunked": "u/chunked", "/moved": "u/moved%20here",
+             "/no-head": "u/nohead", "/gone": "u/gone"}
+    text = "".join("%s%s\t%s\n" % (at, path, key) for path, key in pages.items())
+    urls = sdk.SrcNodeReq(cloud_type="URLSource", list_file=put_list("urls.txt", text))
+    made = create("url_list", urls)
+    assert made.task_name.startswith("url-"), made
+    done = wait(sdk, oms, made.id, {4})
+    assert (done.successful_num, done.failed_num) == (5, 1), done
+    for path, key in pages.items():
+        if path != "/gone":
+            got = moto.get_object(Bucket=dst, Key="to/" + urllib.parse.unquote(key))
+            name = "/plain" if path in ("/moved", "/plain?sig=1") else path
+            want = big if path == "/ranges" else ("content of " + name).encode() * 100
+            assert got["Body"].read() == want, path
+            assert got["ContentType"] == "text/html"
+    restart = sdk.StartTaskReq(dst_ak=STORE_AK, dst_sk=STORE_SK)
+    oms.start_task(sdk.StartTaskRequest(task_id=made.id, body=restart))
+    wait(sdk, oms, made.id, {4})
+    wrong = sdk.SrcNodeReq(cloud_type="URLSource", list_file=put_list("wrong.txt", at + "/plain u/x\n"))
+    failed = wait(sdk, oms, create("url_list", wrong).id, {4})
+    assert failed.error_reason.error_code == "TRF.0016" and "line 1" in failed.error_reason.error_msg, failed
+    mixed = sdk.SrcNodeReq(cloud_type="AWS", list_file=put_list("m.txt", text))
+    assert code_of(lambda: create("url_list", mixed)) == (400, "OMS.0057")
+
+
 def v2():
     sdk, oms = client()
     a, b = s3(E["WEED_A"]), s3(E["WEED_B"])

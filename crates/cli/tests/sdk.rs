@@ -45,6 +45,16 @@ fn v2_life_of_a_task() {
 }
 
 #[test]
+fn buckets_are_looked_at() {
+    scenario("buckets");
+}
+
+#[test]
+fn lists_of_keys_and_of_urls() {
+    scenario("lists");
+}
+
+#[test]
 fn v2_bad_input() {
     scenario("bad_input");
 }

@@ -8,14 +8,16 @@ use std::sync::{Arc, RwLock};
 use async_trait::async_trait;
 use config::{Config, Store};
 use model::failure::{Failure, Kind, Result, Side};
-use model::key::Order;
+use model::key::{Key, Order};
+use model::selection::Selection;
 use model::spec::Place;
 use pace::clock::SharedClock;
 use runtime::{Opened, Places};
-use storage::SharedStore;
 use storage::fs::Fs;
 use storage::http::{AddressGuard, Client};
+use storage::listed::{self, Form, Listed, Urls};
 use storage::s3::{Addressing, S3, S3Config};
+use storage::{ObjectStore, SharedStore};
 use store::TaskRow;
 
 use crate::secrets::{Keys, TaskSecrets};
@@ -43,6 +45,7 @@ pub enum Location {
 /// The stores that may be named.
 pub struct Catalogue {
     inner: RwLock<Arc<Inner>>,
+    data_dir: PathBuf,
     clock: SharedClock,
 }
 
@@ -54,8 +57,8 @@ struct Inner {
 impl Catalogue {
     /// The stores of a configuration.
     pub fn new(config: &Config, clock: SharedClock) -> Self {
-        let catalogue =
-            Self { inner: RwLock::new(Arc::new(Inner { stores: vec![], inline: vec![] })), clock };
+        let inner = RwLock::new(Arc::new(Inner { stores: vec![], inline: vec![] }));
+        let catalogue = Self { inner, data_dir: config.data_dir.clone().into(), clock };
         catalogue.reload(config);
         catalogue
     }
@@ -111,6 +114,78 @@ impl Catalogue {
         inline(&place.region, &inner.inline)
     }
 
+    /// Regions of the stores that a vendor's buckets may be in, the default first.
+    pub fn regions_of(&self, cloud_type: &str, side: Side) -> Vec<String> {
+        let inner = self.inner();
+        let word = if side == Side::Source { "source" } else { "destination" };
+        let mut stores: Vec<&Store> = inner
+            .stores
+            .iter()
+            .filter(|s| s.uses.iter().any(|u| u == word))
+            .filter(|s| {
+                let named = s.cloud_type.iter().any(|c| c.eq_ignore_ascii_case(cloud_type));
+                side != Side::Source || s.cloud_type.is_empty() || named
+            })
+            .collect();
+        stores.sort_by_key(|s| !s.default);
+        stores.into_iter().map(|s| s.region.clone()).collect()
+    }
+
+    /// The buckets that credentials see at one store.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] for an unknown region; else what the store answers.
+    pub async fn buckets(&self, place: &Place, keys: &Keys, side: Side) -> Result<Vec<String>> {
+        let location = self.find(place, side).ok_or_else(|| self.unknown(place, side))?;
+        match location {
+            Location::Directory(root) => {
+                let failed = |e: std::io::Error| {
+                    Failure::new(Kind::Forbidden, "buckets", format!("directory `{}`: {e}", root.display()))
+                        .at(side)
+                };
+                let mut names = Vec::new();
+                for entry in std::fs::read_dir(&root).map_err(failed)? {
+                    let entry = entry.map_err(failed)?;
+                    let name = entry.file_name().to_string_lossy().into_owned();
+                    if entry.file_type().is_ok_and(|t| t.is_dir()) && !name.starts_with('.') {
+                        names.push(name);
+                    }
+                }
+                Ok(names)
+            }
+            location => {
+                let config = self.s3(location, place, keys, false).map_err(|f| f.at(side))?;
+                S3::new(config, self.clock.clone())?.buckets().await.map_err(|f| f.at(side))
+            }
+        }
+    }
+
+    fn unknown(&self, place: &Place, side: Side) -> Failure {
+        Failure::new(Kind::Invalid, "open", format!("no store is named `{}`", place.region)).at(side)
+    }
+
+    /// How an S3 location is spoken to.
+    fn s3(&self, location: Location, place: &Place, keys: &Keys, requester_pays: bool) -> Result<S3Config> {
+        let Location::S3 { endpoint, signing_region, addressing, order, inline } = location else {
+            return Err(Failure::new(Kind::Unsupported, "open", "a directory is no S3 endpoint"));
+        };
+        let mut bucket = place.bucket.clone();
+        let suffix = format!("-{}", place.app_id);
+        let tencent = place.cloud_type.eq_ignore_ascii_case("Tencent") && !place.app_id.is_empty();
+        if tencent && !bucket.is_empty() && !bucket.ends_with(&suffix) {
+            bucket.push_str(&suffix);
+        }
+        Ok(S3Config {
+            client: Client::new(&endpoint, inline.then(|| self.guard()))?,
+            bucket,
+            addressing,
+            region: signing_region,
+            credentials: keys.credentials(),
+            order,
+            requester_pays,
+        })
+    }
+
     fn guard(&self) -> AddressGuard {
         let allowed = self.inner().inline.clone();
         Arc::new(move |ip| {
@@ -127,9 +202,7 @@ impl Catalogue {
     /// # Errors
     /// [`Kind::Invalid`] for an unknown region; else what the probe meets.
     pub async fn open(&self, place: &Place, keys: &Keys, side: Side, requester_pays: bool) -> Result<Opened> {
-        let location = self.find(place, side).ok_or_else(|| {
-            Failure::new(Kind::Invalid, "open", format!("no store is named `{}`", place.region)).at(side)
-        })?;
+        let location = self.find(place, side).ok_or_else(|| self.unknown(place, side))?;
         match location {
             Location::Directory(root) => {
                 if place.bucket.is_empty() || place.bucket.contains('/') || place.bucket.starts_with('.') {
@@ -149,28 +222,69 @@ impl Catalogue {
                 let probe = store.probe().await.map_err(|f| f.at(side))?;
                 Ok(Opened { store, probe, limit_key: root.display().to_string() })
             }
-            Location::S3 { endpoint, signing_region, addressing, order, inline } => {
-                let guard = inline.then(|| self.guard());
-                let mut bucket = place.bucket.clone();
-                let suffix = format!("-{}", place.app_id);
-                if place.cloud_type.eq_ignore_ascii_case("Tencent")
-                    && !place.app_id.is_empty()
-                    && !bucket.ends_with(&suffix)
-                {
-                    bucket.push_str(&suffix);
-                }
-                let config = S3Config {
-                    client: Client::new(&endpoint, guard).map_err(|f| f.at(side))?,
-                    bucket,
-                    addressing,
-                    region: signing_region,
-                    credentials: keys.credentials(),
-                    order,
-                    requester_pays,
-                };
+            location => {
+                let config = self.s3(location, place, keys, requester_pays).map_err(|f| f.at(side))?;
+                let limit_key = config.client.authority().to_owned();
                 let (s3, probe) = S3::open(config, self.clock.clone()).await.map_err(|f| f.at(side))?;
-                Ok(Opened { store: Arc::new(s3), probe, limit_key: endpoint })
+                Ok(Opened { store: Arc::new(s3), probe, limit_key })
             }
+        }
+    }
+}
+
+impl Catalogue {
+    /// The source of a task: a bucket, or what a list file names.
+    async fn open_source(&self, task: &TaskRow, secrets: &TaskSecrets) -> Result<Opened> {
+        let (spec, side) = (&task.spec, Side::Source);
+        let Some(file) = spec.selection.list_file() else {
+            return self.open(&spec.source, &secrets.source, side, spec.requester_pays).await;
+        };
+        let place = Place { bucket: file.bucket.clone(), ..spec.target.clone() };
+        let files = self.open(&place, &secrets.target, Side::Target, false).await?.store;
+        let (key, path) = (Key::from(file.key.as_str()), listed::path_in(&self.data_dir, task.id));
+        if let Selection::UrlList(_) = spec.selection {
+            let list = listed::sorted(&files, &key, Form::Urls, &path).await.map_err(|f| f.at(Side::Here))?;
+            let spool = self.data_dir.join("spool");
+            let store: SharedStore = Arc::new(Urls::new(list, self.public_guard(), spool));
+            let probe = store.probe().await?;
+            return Ok(Opened { store, probe, limit_key: "urls".into() });
+        }
+        let bucket = self.open(&spec.source, &secrets.source, side, spec.requester_pays).await?;
+        let list = listed::sorted(&files, &key, Form::Keys, &path).await.map_err(|f| f.at(Side::Here))?;
+        Ok(Opened { store: Arc::new(Listed::new(bucket.store, list)), ..bucket })
+    }
+
+    /// Anybody's URLs lead to public addresses only, unless the operator lists more.
+    fn public_guard(&self) -> AddressGuard {
+        let allowed = self.inner().inline.clone();
+        Arc::new(move |ip| {
+            let listed = allowed.iter().filter_map(|a| network(a)).any(|(net, bits)| contains(net, bits, ip));
+            listed || is_public(ip)
+        })
+    }
+}
+
+/// An address of the open internet.
+fn is_public(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            let [a, b, ..] = ip.octets();
+            !(ip.is_loopback()
+                || ip.is_private()
+                || ip.is_link_local()
+                || ip.is_multicast()
+                || ip.is_broadcast()
+                || a == 0
+                || a >= 240
+                || (a == 100 && (64..128).contains(&b)))
+        }
+        IpAddr::V6(ip) => {
+            let first = ip.segments()[0];
+            !(ip.is_loopback()
+                || ip.is_unspecified()
+                || ip.is_multicast()
+                || first & 0xfe00 == 0xfc00
+                || first & 0xffc0 == 0xfe80)
         }
     }
 }
@@ -181,9 +295,7 @@ impl Places for Catalogue {
         let secrets = TaskSecrets::from_json(secrets);
         let spec = &task.spec;
         match side {
-            Side::Source => {
-                Catalogue::open(self, &spec.source, &secrets.source, side, spec.requester_pays).await
-            }
+            Side::Source => self.open_source(task, &secrets).await,
             _ => Catalogue::open(self, &spec.target, &secrets.target, side, false).await,
         }
     }
@@ -244,6 +356,25 @@ fn contains(net: IpAddr, bits: u8, ip: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_public_addresses_are_public() {
+        for (ip, public) in [
+            ("8.8.8.8", true),
+            ("127.0.0.1", false),
+            ("10.0.0.1", false),
+            ("169.254.169.254", false),
+            ("100.64.0.1", false),
+            ("0.0.0.0", false),
+            ("::1", false),
+            ("fd00::1", false),
+            ("fe80::1", false),
+            ("::ffff:10.0.0.1", false),
+            ("2606:4700::1", true),
+        ] {
+            assert_eq!(is_public(ip.parse().unwrap()), public, "{ip}");
+        }
+    }
 
     #[test]
     fn inline_endpoints_need_to_be_listed() {

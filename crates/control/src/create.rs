@@ -60,7 +60,8 @@ impl Control {
         if self.catalogue.find(&spec.target, model::failure::Side::Target).is_none() {
             return Err(Refusal::TargetRegion(spec.target.region.clone()));
         }
-        if self.catalogue.find(&spec.source, model::failure::Side::Source).is_none() {
+        let urls = matches!(spec.selection, Selection::UrlList(_));
+        if !urls && self.catalogue.find(&spec.source, model::failure::Side::Source).is_none() {
             return Err(Refusal::SourceRegion(spec.source.region.clone()));
         }
         let now = self.clock.now_ms();
@@ -77,7 +78,8 @@ impl Control {
         let id = task_id(now, random);
         let local = now + i64::from(self.zone_minutes) * 60_000;
         let stamp = copy::records::stamp(local);
-        let (from, to) = (&spec.source.bucket, &spec.target.bucket);
+        let to = &spec.target.bucket;
+        let from = if spec.source.bucket.is_empty() { "url" } else { &spec.source.bucket };
         let name = format!("{from}-{to}-{stamp}_{:03}", random / 100_000_000_000 % 1000);
         let task =
             NewTask { id, project, name: name.clone(), spec, secrets: secrets.to_json(), priority, now };
@@ -90,6 +92,12 @@ impl Control {
 
 fn check_selection(selection: &Selection) -> Answer<()> {
     let entries = selection.entries();
+    if let Some(file) = selection.list_file() {
+        if file.bucket.is_empty() || file.key.is_empty() {
+            return Err(Refusal::Source("list_file must name a bucket and a key".into()));
+        }
+        return Ok(());
+    }
     if entries.is_empty() {
         return Err(Refusal::Source(
             "object_key must name at least one key; [\"\"] means the whole bucket".into(),

@@ -1,6 +1,7 @@
 //! Use cases: validate, check, write down, wake. Called by every face; no face has logic of its own.
 
 pub mod bandwidth;
+pub mod buckets;
 pub mod catalogue;
 pub mod create;
 pub mod identity;

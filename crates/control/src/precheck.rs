@@ -6,7 +6,7 @@ use std::time::Duration;
 use model::failure::{Failure, Kind, Side};
 use model::key::Key;
 use model::selection::{Scope, Selection};
-use model::spec::TaskSpec;
+use model::spec::{Place, TaskSpec};
 use runtime::Opened;
 
 use crate::Control;
@@ -19,6 +19,22 @@ impl Control {
     pub(crate) async fn precheck(&self, spec: &TaskSpec, secrets: &TaskSecrets) -> Answer<()> {
         let target = self.catalogue.open(&spec.target, &secrets.target, Side::Target, false);
         self.probe(target).await?;
+        if let Some(file) = spec.selection.list_file() {
+            let place = Place { bucket: file.bucket.clone(), ..spec.target.clone() };
+            let files = self.catalogue.open(&place, &secrets.target, Side::Target, false);
+            if let Some(files) = self.probe(files).await? {
+                let key = Key::from(file.key.as_str());
+                let checked = storage::listed::check(&files.store, &key);
+                if let Ok(Err(f)) = tokio::time::timeout(PATIENCE, checked).await
+                    && !f.is_temporary()
+                {
+                    return Err(Refusal::Source(format!("list_file: {f}")));
+                }
+            }
+        }
+        if matches!(spec.selection, Selection::UrlList(_)) {
+            return Ok(());
+        }
         let source = self.catalogue.open(&spec.source, &secrets.source, Side::Source, spec.requester_pays);
         let Some(source) = self.probe(source).await? else { return Ok(()) };
         if let Selection::Object(entries) = &spec.selection

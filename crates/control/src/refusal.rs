@@ -47,6 +47,10 @@ pub enum Refusal {
     Quota(String),
     /// A check at one end failed before the task was accepted.
     Check(Failure),
+    /// Buckets or their contents could not be listed.
+    Buckets(Failure),
+    /// Nobody could say where a bucket is.
+    BucketRegion(Failure),
     /// The named source object does not exist.
     NoSuchObject(String),
     /// Our own trouble.

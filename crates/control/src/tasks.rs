@@ -119,6 +119,7 @@ impl Control {
         applied.map_err(|why| Refusal::Illegal(Event::Delete, why))?;
         unit.delete_task(id).await?;
         unit.save().await?;
+        self.engine.forget(id);
         Ok(())
     }
 }

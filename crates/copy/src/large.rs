@@ -38,7 +38,7 @@ impl Carrier {
             match failure.kind {
                 // The upload stays open: it is gone on with.
                 Kind::Stopped | Kind::LeaseLost => return End::Broke(failure),
-                Kind::NotFound if at_source => return End::Outcome(Outcome::Gone, entry.size),
+                Kind::NotFound if at_source => return self.gone(failure, entry.size),
                 // The upload vanished at the target: begin a new one.
                 Kind::NotFound if restarts < RESTARTS => {
                     self.ledger.forget_upload(&entry.key);
@@ -103,9 +103,12 @@ impl Carrier {
         };
         let first = first_part.filter(|m| m.parts.is_some() || m.size < meta.size).map(|m| m.size);
         let capability = self.target.capability();
-        let planned = plan(meta.size, &meta.etag, first, self.spec.part_size, capability);
+        let planned = match meta.whole_only {
+            true => Plan::Whole,
+            false => plan(meta.size, &meta.etag, first, self.spec.part_size, capability),
+        };
         let Plan::Parts { part_size, own_layout } = planned else {
-            // It shrank since it was listed.
+            // It shrank since it was listed, or cannot be read in parts.
             let entry = Entry { size: meta.size, etag: meta.etag.clone(), ..entry.clone() };
             let places = self.places().await;
             return match Box::pin(self.clone().whole(entry, places)).await {

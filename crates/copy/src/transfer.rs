@@ -148,9 +148,7 @@ impl Carrier {
             };
             drop(held);
             match failure.kind {
-                Kind::NotFound if failure.side == Side::Source => {
-                    return End::Outcome(Outcome::Gone, entry.size);
-                }
+                Kind::NotFound if failure.side == Side::Source => return self.gone(failure, entry.size),
                 // It changed since it was listed: take it as it is now, in one read.
                 Kind::Changed if failure.side == Side::Source => if_match = None,
                 _ => {}
@@ -159,6 +157,14 @@ impl Carrier {
                 None => attempt += 1,
                 Some(end) => return self.ended(end, entry.size),
             }
+        }
+    }
+
+    /// An object that is not at the source any more. One that a list names is missing.
+    pub(crate) fn gone(&self, failure: Failure, size: u64) -> End {
+        match self.spec.selection.list_file() {
+            Some(_) => End::Outcome(Outcome::Failed(Failure { op: "head", ..failure }), size),
+            None => End::Outcome(Outcome::Gone, size),
         }
     }
 

@@ -55,6 +55,18 @@ pub enum Kind {
     LeaseLost,
     /// Stopped on request; not an error to show.
     Stopped,
+    /// A list file does not exist or cannot be read.
+    ListMissing,
+    /// A list file is too large or is not named `.txt`.
+    ListTooLarge,
+    /// A line of a list file cannot be read.
+    ListMalformed,
+    /// A list file names nothing.
+    ListEmpty,
+    /// A line of a list file is longer than 65,535 bytes.
+    ListLineTooLong,
+    /// A list file's Content-Type or Content-Encoding is not what it must be.
+    ListMetadata,
     /// Anything else.
     Internal,
 }
@@ -83,6 +95,12 @@ impl Kind {
                 Policy::StopTask
             }
             Kind::LeaseLost | Kind::Stopped => Policy::StopTask,
+            Kind::ListMissing
+            | Kind::ListTooLarge
+            | Kind::ListMalformed
+            | Kind::ListEmpty
+            | Kind::ListLineTooLong
+            | Kind::ListMetadata => Policy::StopTask,
             _ => Policy::GiveUp,
         }
     }
@@ -112,6 +130,11 @@ impl Kind {
             Kind::Conflict => "wait until the state allows it",
             Kind::LeaseLost => "nothing to do: another worker goes on",
             Kind::Stopped => "start the task again to go on",
+            Kind::ListMissing => "put the list file where the task looks for it",
+            Kind::ListTooLarge => "split the list into .txt files of at most 1 GiB",
+            Kind::ListMalformed | Kind::ListLineTooLong => "correct that line and upload the list again",
+            Kind::ListEmpty => "write at least one line",
+            Kind::ListMetadata => "upload the list as text/plain without Content-Encoding",
             Kind::Internal => "look at the log and report it",
         }
     }

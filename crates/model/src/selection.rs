@@ -10,6 +10,19 @@ pub enum Selection {
     Object(Vec<String>),
     /// Plain string prefixes; `[""]` is the whole bucket.
     Prefix(Vec<String>),
+    /// The keys that a list file names.
+    List(ListFile),
+    /// The URLs that a list file names, and the keys that they are to have.
+    UrlList(ListFile),
+}
+
+/// A list file: it lies in a bucket of the destination's store, and is read with its credentials (OMS §2.2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListFile {
+    /// Bucket.
+    pub bucket: String,
+    /// Key.
+    pub key: String,
 }
 
 /// One piece of the key space.
@@ -36,14 +49,27 @@ impl Selection {
     pub fn entries(&self) -> &[String] {
         match self {
             Selection::Object(e) | Selection::Prefix(e) => e,
+            Selection::List(_) | Selection::UrlList(_) => &[],
+        }
+    }
+
+    /// The list file, where there is one.
+    pub fn list_file(&self) -> Option<&ListFile> {
+        match self {
+            Selection::List(file) | Selection::UrlList(file) => Some(file),
+            Selection::Object(_) | Selection::Prefix(_) => None,
         }
     }
 
     /// Disjoint scopes that select every wanted key exactly once, in byte order.
     pub fn scopes(&self) -> Vec<Scope> {
+        if self.list_file().is_some() {
+            // The list is the key space.
+            return vec![Scope::Prefix(String::new())];
+        }
         let is_prefix = |e: &str| match self {
             Selection::Prefix(_) => true,
-            Selection::Object(_) => e.is_empty() || e.ends_with('/'),
+            _ => e.is_empty() || e.ends_with('/'),
         };
         let mut sorted: Vec<&str> = self.entries().iter().map(String::as_str).collect();
         // A prefix sorts before every key that it covers, so one pass finds what is covered already.

@@ -127,6 +127,17 @@ impl Engine {
         }
     }
 
+    /// The sorted list of a task that has ended: its next start reads the list file anew.
+    pub(crate) fn forget_list(&self, task: TaskId) {
+        let _ = std::fs::remove_file(storage::listed::path_in(&self.data_dir, task));
+    }
+
+    /// Takes away the files of a deleted task.
+    pub fn forget(&self, task: TaskId) {
+        self.forget_list(task);
+        let _ = std::fs::remove_file(copy::outcome::path_in(&self.data_dir, task));
+    }
+
     pub(crate) fn running(&self) -> MutexGuard<'_, HashMap<TaskId, Running>> {
         self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }

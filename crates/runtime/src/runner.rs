@@ -169,6 +169,7 @@ async fn settle(
     match ended {
         Ended::Finished { failed } => {
             tracing::info!(task = id, failed, "task {id} has ended");
+            engine.forget_list(id);
             if unit.apply(id, Event::Finish { failed }, now).await?.is_ok() {
                 unit.erase_secrets(id).await?;
             }
@@ -187,6 +188,7 @@ async fn settle(
                 let _ = unit.apply(id, Event::Postpone, now).await?;
             } else {
                 tracing::error!(task = id, "task {id} failed: {failure}");
+                engine.forget_list(id);
                 unit.set_error(id, &failure, 0).await?;
                 if unit.apply(id, Event::Break, now).await?.is_ok() {
                     unit.erase_secrets(id).await?;

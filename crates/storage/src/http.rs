@@ -62,6 +62,29 @@ impl ResponseBody {
         &mut self.incoming
     }
 
+    /// The next bytes of an answer whose length is not known; none at its end.
+    pub(crate) async fn next_chunk(&mut self) -> Result<Option<bytes::Bytes>> {
+        loop {
+            let incoming = &mut self.incoming;
+            let frame = std::future::poll_fn(|cx| {
+                http_body::Body::poll_frame(std::pin::Pin::new(&mut *incoming), cx)
+            });
+            match tokio::time::timeout(STALL, frame).await {
+                Err(_) => return Err(Failure::new(Kind::Timeout, "read", "the answer stopped coming")),
+                Ok(None) => {
+                    self.release();
+                    return Ok(None);
+                }
+                Ok(Some(Err(e))) => return Err(Failure::new(Kind::Connect, "read", e.to_string())),
+                Ok(Some(Ok(frame))) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+    }
+
     /// Called at the end of the body: the connection is free for the next request.
     pub(crate) fn release(&mut self) {
         if let Some((id, sender)) = self.sender.take() {
@@ -249,26 +272,19 @@ pub async fn collect(answer: Response<ResponseBody>, max: u64) -> Result<bytes::
         return Body::wire(body, len).collect(max).await;
     }
     let mut all = Vec::new();
-    loop {
-        let incoming = body.incoming_mut();
-        let frame =
-            std::future::poll_fn(|cx| http_body::Body::poll_frame(std::pin::Pin::new(&mut *incoming), cx));
-        match tokio::time::timeout(STALL, frame).await {
-            Err(_) => return Err(Failure::new(Kind::Timeout, "read", "the answer stopped coming")),
-            Ok(None) => break,
-            Ok(Some(Err(e))) => return Err(Failure::new(Kind::Connect, "read", e.to_string())),
-            Ok(Some(Ok(frame))) => {
-                if let Ok(data) = frame.into_data() {
-                    all.extend_from_slice(&data);
-                }
-            }
-        }
+    while let Some(data) = body.next_chunk().await? {
+        all.extend_from_slice(&data);
         if all.len() as u64 > max {
             return Err(Failure::new(Kind::TooLarge, "read", format!("the answer is over {max} bytes")));
         }
     }
-    body.release();
     Ok(all.into())
+}
+
+/// An HTTP date as milliseconds since the epoch.
+pub(crate) fn date(text: &str) -> Option<i64> {
+    let at = httpdate::parse_http_date(text).ok()?;
+    i64::try_from(at.duration_since(std::time::UNIX_EPOCH).ok()?.as_millis()).ok()
 }
 
 fn send_failure(authority: &str, e: &hyper::Error) -> Failure {

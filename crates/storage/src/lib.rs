@@ -12,6 +12,7 @@ pub mod fault;
 pub mod fs;
 pub mod guard;
 pub mod http;
+pub mod listed;
 pub mod meta;
 pub mod prefixed;
 pub mod s3;
@@ -21,7 +22,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use model::failure::Result;
+use model::failure::{Failure, Kind, Result};
 use model::key::Key;
 
 pub use body::Body;
@@ -118,7 +119,11 @@ pub struct Probe {
     pub skew_ms: Option<i64>,
 }
 
-/// One bucket or directory, opened with its credentials.
+fn read_only<T>(op: &'static str) -> Result<T> {
+    Err(Failure::new(Kind::Unsupported, op, "this source is only read"))
+}
+
+/// One bucket, directory or list, opened with its credentials. Sources that are only read leave out what writes.
 #[async_trait]
 pub trait ObjectStore: Send + Sync + std::fmt::Debug {
     /// What this store can do, and in which order it lists.
@@ -151,32 +156,65 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
     async fn read(&self, key: &Key, request: &ReadRequest) -> Result<Reading>;
 
     /// Writes a whole object: afterwards it is there completely, or not at all.
-    async fn write(&self, key: &Key, meta: &Meta, body: Body) -> Result<Written>;
+    async fn write(&self, key: &Key, meta: &Meta, body: Body) -> Result<Written> {
+        let _ = (key, meta, body);
+        read_only("write")
+    }
 
     /// Removes an object; it is no error if there is none.
-    async fn delete(&self, key: &Key) -> Result<()>;
+    async fn delete(&self, key: &Key) -> Result<()> {
+        let _ = key;
+        read_only("delete")
+    }
 
     /// Starts a multipart upload and gives its id.
-    async fn begin_upload(&self, key: &Key, meta: &Meta) -> Result<String>;
+    async fn begin_upload(&self, key: &Key, meta: &Meta) -> Result<String> {
+        let _ = (key, meta);
+        read_only("begin_upload")
+    }
 
     /// Writes one part; `offset` is where its first byte stands in the object.
-    async fn write_part(&self, key: &Key, upload: &str, number: u32, offset: u64, body: Body)
-    -> Result<Part>;
+    async fn write_part(
+        &self,
+        key: &Key,
+        upload: &str,
+        number: u32,
+        offset: u64,
+        body: Body,
+    ) -> Result<Part> {
+        let _ = (key, upload, number, offset, body);
+        read_only("write_part")
+    }
 
     /// Makes the object out of its parts, given in order.
-    async fn complete_upload(&self, key: &Key, upload: &str, parts: &[Part]) -> Result<Written>;
+    async fn complete_upload(&self, key: &Key, upload: &str, parts: &[Part]) -> Result<Written> {
+        let _ = (key, upload, parts);
+        read_only("complete_upload")
+    }
 
     /// Forgets an upload and its parts; it is no error if there is none.
-    async fn abort_upload(&self, key: &Key, upload: &str) -> Result<()>;
+    async fn abort_upload(&self, key: &Key, upload: &str) -> Result<()> {
+        let _ = (key, upload);
+        read_only("abort_upload")
+    }
 
     /// The finished parts of an upload.
-    async fn list_parts(&self, key: &Key, upload: &str) -> Result<Vec<Part>>;
+    async fn list_parts(&self, key: &Key, upload: &str) -> Result<Vec<Part>> {
+        let _ = (key, upload);
+        read_only("list_parts")
+    }
 
     /// Open uploads under a prefix as (key, upload id), the first thousand.
-    async fn list_uploads(&self, prefix: &str) -> Result<Vec<(Key, String)>>;
+    async fn list_uploads(&self, prefix: &str) -> Result<Vec<(Key, String)>> {
+        let _ = prefix;
+        read_only("list_uploads")
+    }
 
     /// Copies an object of another bucket of the same endpoint, without moving its bytes through here.
-    async fn copy_from(&self, bucket: &str, from: &Key, to: &Key, if_match: &Etag) -> Result<Written>;
+    async fn copy_from(&self, bucket: &str, from: &Key, to: &Key, if_match: &Etag) -> Result<Written> {
+        let _ = (bucket, from, to, if_match);
+        read_only("copy_from")
+    }
 
     /// Tags of an object.
     async fn tags(&self, key: &Key) -> Result<Vec<(String, String)>>;

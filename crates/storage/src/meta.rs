@@ -41,6 +41,8 @@ pub struct Meta {
     pub encryption: Option<String>,
     /// Where both sides are directories: permissions of each directory on the way, then of the file.
     pub modes: Vec<u32>,
+    /// True when the server gives the object only as a whole.
+    pub whole_only: bool,
     /// True when the object is archived and not readable now.
     pub archived: bool,
 }

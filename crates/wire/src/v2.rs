@@ -167,3 +167,41 @@ pub struct RegionGroup {
     /// Its regions.
     pub region_list: Vec<Region>,
 }
+
+/// Where a bucket is.
+#[derive(Clone, Debug, Serialize)]
+pub struct BucketRegion {
+    /// What clients write in `region`.
+    pub id: String,
+    /// For people.
+    pub name: String,
+    /// Tasks may use it.
+    pub support: bool,
+}
+
+/// Whether any key begins with a prefix.
+#[derive(Clone, Debug, Serialize)]
+pub struct PrefixFound {
+    /// At least one does.
+    pub exist: bool,
+}
+
+/// An object or folder of one level.
+#[derive(Clone, Debug, Serialize)]
+pub struct BucketRecord {
+    /// Its full key; folders end in `/`.
+    pub name: String,
+    /// Bytes as text; `--` for folders.
+    pub size: String,
+}
+
+/// A page of one level of a bucket.
+#[derive(Clone, Debug, Serialize)]
+pub struct BucketObjects {
+    /// More follow.
+    pub next_page: bool,
+    /// What to send as `behind_filename` for them.
+    pub next_marker: String,
+    /// The page.
+    pub records: Vec<BucketRecord>,
+}

@@ -16,7 +16,7 @@ use wire::v2::Created;
 use crate::body::{Reply, json, object};
 use crate::error::{Error, Face, fault};
 use crate::v2::objectstorage::cloud_type::VENDORS;
-use crate::v2::tasks::create::since_ms;
+use crate::v2::tasks::create::{URLS, since_ms};
 use crate::v2::tasks::{windows, word};
 
 pub(crate) async fn handle(
@@ -62,12 +62,19 @@ fn read(project: String, f: &Fields<'_>) -> Result<Request, Refusal> {
             app_id: node.opt_text("app_id", 255).map_err(fault)?.unwrap_or_default().to_owned(),
         })
     };
-    let cloud_type = word(&src, "cloud_type", &VENDORS)?.unwrap_or("Aliyun");
+    let urls = task_type == "url_list";
+    let known: Vec<&str> = VENDORS.iter().copied().chain([URLS]).collect();
+    let cloud_type = word(&src, "cloud_type", &known)?.unwrap_or(if urls { URLS } else { "Aliyun" });
+    if urls != (cloud_type == URLS) {
+        return Err(Refusal::Source(format!("{URLS} belongs to the task type url_list, and only to it")));
+    }
+    let from =
+        if urls { Place { cloud_type: URLS.into(), ..Place::default() } } else { place(&src, cloud_type)? };
     let folder = dst.text("object_key", 1024).map_err(fault)?;
     let spec = TaskSpec {
         face: SpecFace::V1,
         selection: selection(task_type, &src)?,
-        source: place(&src, cloud_type)?,
+        source: from,
         target: place(&dst, "")?,
         save_prefix: folder.trim_start_matches('/').to_owned(),
         description: f.opt_text("description", 255).map_err(fault)?.unwrap_or_default().to_owned(),
@@ -92,15 +99,15 @@ fn read(project: String, f: &Fields<'_>) -> Result<Request, Refusal> {
             ("object_key".to_owned(), folder.into()),
         ]),
     };
-    let secrets = TaskSecrets { source: keys(&src)?, target: keys(&dst)? };
+    let source = if urls { Keys::default() } else { keys(&src)? };
+    let secrets = TaskSecrets { source, target: keys(&dst)? };
     Ok(Request { project, spec, secrets, priority: Priority::Medium })
 }
 
 /// `object_key` is a text, or an object with `keys`; no key means the whole bucket (oms.md §6.3).
 fn selection(task_type: &str, src: &Fields<'_>) -> Result<Selection, Refusal> {
     if matches!(task_type, "list" | "url_list") {
-        let why = format!("`{task_type}` is not supported by this version; use object or prefix");
-        return Err(Refusal::Invalid("task_type".into(), why));
+        return crate::v2::tasks::create::selection(task_type, src);
     }
     let entries = match src.opt_object("object_key") {
         Ok(None) => return Err(Refusal::Missing(src.name("object_key"))),

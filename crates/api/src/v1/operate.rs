@@ -6,6 +6,7 @@ use bytes::Bytes;
 use control::bandwidth::RANGE_V1;
 use control::secrets::{Keys, TaskSecrets};
 use control::{Control, Refusal};
+use model::selection::Selection;
 use seal::Secret;
 use wire::fields::Fields;
 
@@ -25,9 +26,10 @@ pub(crate) async fn handle(
         match fields.text("operation", 100).map_err(fault)? {
             "stop" => control.stop(&project, id).await,
             "start" => {
-                control.show(&project, id).await?;
+                let shown = control.show(&project, id).await?;
+                let urls = matches!(shown.task.spec.selection, Selection::UrlList(_));
                 let failed_only = fields.opt_bool("migration_failed_object").map_err(fault)?.unwrap_or(false);
-                control.start(&project, id, &secrets(&fields)?, failed_only).await
+                control.start(&project, id, &secrets(&fields, urls)?, failed_only).await
             }
             "change_bandwidthpolicy" => {
                 control.show(&project, id).await?;
@@ -43,7 +45,7 @@ pub(crate) async fn handle(
     empty()
 }
 
-fn secrets(f: &Fields<'_>) -> Result<TaskSecrets, Refusal> {
+fn secrets(f: &Fields<'_>, urls: bool) -> Result<TaskSecrets, Refusal> {
     let keys = |side: &str| -> Result<Keys, Refusal> {
         Ok(Keys {
             ak: f.filled(&format!("{side}_ak"), 100).map_err(fault)?.to_owned(),
@@ -51,5 +53,6 @@ fn secrets(f: &Fields<'_>) -> Result<TaskSecrets, Refusal> {
             token: None,
         })
     };
-    Ok(TaskSecrets { source: keys("source")?, target: keys("target")? })
+    let source = if urls { Keys::default() } else { keys("source")? };
+    Ok(TaskSecrets { source, target: keys("target")? })
 }

@@ -9,7 +9,7 @@ use wire::v1::Task;
 
 use crate::body::{Reply, json};
 use crate::error::{Error, Face};
-use crate::v2::tasks::show::{error_reason, numbers, policies, task_type};
+use crate::v2::tasks::show::{error_reason, list_file, numbers, policies, task_type};
 use crate::v2::tasks::task_id;
 
 pub(crate) async fn handle(
@@ -43,7 +43,8 @@ pub(crate) fn reply(shown: &Shown, now: i64) -> Task {
         .map_or_else(|| format!("/{}", spec.save_prefix), str::to_owned);
     let error = error_reason(shown)
         .map_or(value!(""), |e| value!({"error_code": e.error_code, "error_msg": e.error_msg}));
-    let list = value!({
+    let list = list_file(&spec.selection).unwrap_or_else(|| value!(""));
+    let record = value!({
         "result": records.failed_complete, "list_file_key": records.failed_key, "errorCode": records.failed_error
     });
     Task {
@@ -53,7 +54,7 @@ pub(crate) fn reply(shown: &Shown, now: i64) -> Task {
         status: status(task.state.visible()),
         description: spec.description.clone(),
         src_node: value!({"region": spec.source.region, "bucket": spec.source.bucket,
-            "cloud_type": spec.source.cloud_type, "object_key": keys, "list_file": ""}),
+            "cloud_type": spec.source.cloud_type, "object_key": keys, "list_file": list}),
         dst_node: value!({"region": spec.target.region, "bucket": spec.target.bucket, "object_key": folder,
             "cloud_type": "HEC"}),
         thread_num: spec.echo.get("thread_num").and_then(Value::as_i64).unwrap_or(10),
@@ -78,6 +79,6 @@ pub(crate) fn reply(shown: &Shown, now: i64) -> Task {
         skip_num: n.skipped,
         is_query_over: n.scan_over,
         error_reason: error,
-        failed_object_record: list.to_string(),
+        failed_object_record: record.to_string(),
     }
 }

@@ -1,4 +1,5 @@
 //! OMS v2.
 
 pub(crate) mod objectstorage;
+pub(crate) mod privacy_agreements;
 pub(crate) mod tasks;

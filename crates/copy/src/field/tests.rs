@@ -4,9 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use storage::{
-    Body, Capability, Etag, ListRequest, Meta, ObjectStore, Part, Probe, ReadRequest, Reading, Written,
-};
+use storage::{Capability, Etag, ListRequest, Meta, ObjectStore, Probe, ReadRequest, Reading};
 
 use super::*;
 
@@ -85,33 +83,6 @@ impl ObjectStore for Listed {
         unreachable!("only lists")
     }
     async fn read(&self, _: &Key, _: &ReadRequest) -> Result<Reading> {
-        unreachable!("only lists")
-    }
-    async fn write(&self, _: &Key, _: &Meta, _: Body) -> Result<Written> {
-        unreachable!("only lists")
-    }
-    async fn delete(&self, _: &Key) -> Result<()> {
-        unreachable!("only lists")
-    }
-    async fn begin_upload(&self, _: &Key, _: &Meta) -> Result<String> {
-        unreachable!("only lists")
-    }
-    async fn write_part(&self, _: &Key, _: &str, _: u32, _: u64, _: Body) -> Result<Part> {
-        unreachable!("only lists")
-    }
-    async fn complete_upload(&self, _: &Key, _: &str, _: &[Part]) -> Result<Written> {
-        unreachable!("only lists")
-    }
-    async fn abort_upload(&self, _: &Key, _: &str) -> Result<()> {
-        unreachable!("only lists")
-    }
-    async fn list_parts(&self, _: &Key, _: &str) -> Result<Vec<Part>> {
-        unreachable!("only lists")
-    }
-    async fn list_uploads(&self, _: &str) -> Result<Vec<(Key, String)>> {
-        unreachable!("only lists")
-    }
-    async fn copy_from(&self, _: &str, _: &Key, _: &Key, _: &Etag) -> Result<Written> {
         unreachable!("only lists")
     }
     async fn tags(&self, _: &Key) -> Result<Vec<(String, String)>> {

@@ -266,7 +266,7 @@ fn meta_of(headers: &HeaderMap) -> Meta {
         meta.size = total;
     }
     meta.etag = text(headers, "etag").map_or(Etag::None, Etag::parse);
-    meta.modified_ms = text(headers, "last-modified").and_then(http_date).unwrap_or(0);
+    meta.modified_ms = text(headers, "last-modified").and_then(crate::http::date).unwrap_or(0);
     meta.class = text(headers, "x-amz-storage-class").map(str::to_owned);
     meta.tag_count = text(headers, "x-amz-tagging-count").and_then(|n| n.parse().ok()).unwrap_or(0);
     meta.parts = text(headers, "x-amz-mp-parts-count").and_then(|n| n.parse().ok());
@@ -275,11 +275,6 @@ fn meta_of(headers: &HeaderMap) -> Meta {
     let restored = text(headers, "x-amz-restore").is_some_and(|r| r.contains("ongoing-request=\"false\""));
     meta.archived = !restored && matches!(meta.class.as_deref(), Some("GLACIER" | "DEEP_ARCHIVE"));
     meta
-}
-
-fn http_date(text: &str) -> Option<i64> {
-    let at = httpdate::parse_http_date(text).ok()?;
-    i64::try_from(at.duration_since(std::time::UNIX_EPOCH).ok()?.as_millis()).ok()
 }
 
 #[async_trait]
@@ -326,7 +321,7 @@ impl ObjectStore for S3 {
         };
         let server = text(answer.headers(), "server").unwrap_or_default().to_owned();
         let now = self.clock.0.now_ms();
-        let skew_ms = text(answer.headers(), "date").and_then(http_date).map(|t| t - now);
+        let skew_ms = text(answer.headers(), "date").and_then(crate::http::date).map(|t| t - now);
         Ok(Probe { server, skew_ms })
     }
 

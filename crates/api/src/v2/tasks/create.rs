@@ -6,7 +6,7 @@ use control::create::Request;
 use control::secrets::{Keys, TaskSecrets};
 use control::{Control, Refusal};
 use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy};
-use model::selection::Selection;
+use model::selection::{ListFile, Selection};
 use model::spec::{Face as SpecFace, Place, TaskSpec};
 use model::task::Priority;
 use seal::Secret;
@@ -18,6 +18,8 @@ use crate::body::{Reply, json, object};
 use crate::error::{Error, Face, fault};
 use crate::v2::objectstorage::cloud_type::VENDORS;
 
+/// The vendor name of lists of URLs.
+pub(crate) const URLS: &str = "URLSource";
 pub(crate) const OVERWRITE: [&str; 4] = [
     "SIZE_LAST_MODIFIED_COMPARISON_OVERWRITE",
     "NO_OVERWRITE",
@@ -52,7 +54,7 @@ fn read(project: String, f: &Fields<'_>) -> Result<Request, Refusal> {
         return Err(Refusal::Invalid("migrate_since".into(), "must not be negative".into()));
     }
     not_yet(f)?;
-    let (source, source_keys) = source(&src)?;
+    let (source, source_keys) = source(&src, task_type == "url_list")?;
     let (target, target_keys, save_prefix) = destination(&dst)?;
     let spec = TaskSpec {
         face: SpecFace::V2,
@@ -105,14 +107,24 @@ pub(crate) fn since_ms(since: i64) -> i64 {
     if since >= 100_000_000_000 { since } else { since * 1000 }
 }
 
-/// The entries of `object_key` by task type.
+/// What the source node selects, by task type.
 pub(crate) fn selection(task_type: &str, src: &Fields<'_>) -> Result<Selection, Refusal> {
     if matches!(task_type, "list" | "url_list") {
-        let why = format!("`{task_type}` is not supported by this version; use object or prefix");
-        return Err(Refusal::Invalid("task_type".into(), why));
+        let file = src.object("list_file").map_err(fault)?;
+        let file = ListFile {
+            bucket: file.filled("obs_bucket", 1024).map_err(fault)?.to_owned(),
+            key: file.filled("list_file_key", 1024).map_err(fault)?.to_owned(),
+        };
+        return Ok(if task_type == "list" { Selection::List(file) } else { Selection::UrlList(file) });
     }
     let entries = src.opt_texts("object_key", 500, 1024).map_err(fault)?;
     let entries = entries.ok_or_else(|| Refusal::Missing(src.name("object_key")))?;
+    if let Some(i) = entries.iter().position(|e| e.contains('\0')) {
+        return Err(Refusal::Invalid(
+            format!("{}[{i}]", src.name("object_key")),
+            "holds a NUL character".into(),
+        ));
+    }
     Ok(if task_type == "prefix" { Selection::Prefix(entries) } else { Selection::Object(entries) })
 }
 
@@ -137,10 +149,20 @@ fn keys(node: &Fields<'_>) -> Result<Keys, Refusal> {
     })
 }
 
-fn source(src: &Fields<'_>) -> Result<(Place, Keys), Refusal> {
-    let known: Vec<&str> = VENDORS.iter().copied().chain(["Azure", "Google", "URLSource"]).collect();
-    let cloud_type = word(src, "cloud_type", &known)?.unwrap_or("Aliyun");
-    if matches!(cloud_type, "Azure" | "Google" | "URLSource") {
+/// The source node; a list of URLs has no bucket and no credentials (oms.md §2.3, SrcNodeReq).
+pub(crate) fn source(src: &Fields<'_>, urls: bool) -> Result<(Place, Keys), Refusal> {
+    let known: Vec<&str> = VENDORS.iter().copied().chain(["Azure", "Google", URLS]).collect();
+    let cloud_type = word(src, "cloud_type", &known)?.unwrap_or(if urls { URLS } else { "Aliyun" });
+    if urls != (cloud_type == URLS) {
+        let why =
+            format!("cloud_type is `{cloud_type}`: {URLS} belongs to the task type url_list, and only to it");
+        return Err(Refusal::Source(why));
+    }
+    if urls {
+        let place = Place { cloud_type: URLS.to_owned(), ..Place::default() };
+        return Ok((place, Keys::default()));
+    }
+    if matches!(cloud_type, "Azure" | "Google") {
         let why = format!("`{cloud_type}` is not supported by this version");
         return Err(Refusal::Invalid(src.name("cloud_type"), why));
     }

@@ -39,6 +39,12 @@ pub(crate) fn status(visible: Visible) -> i32 {
 /// The code of a task's failure (oms.md §8.3).
 pub(crate) fn trf(kind: Kind, side: Side) -> &'static str {
     match (side, kind) {
+        (_, Kind::ListMissing) => "TRF.0013",
+        (_, Kind::ListTooLarge) => "TRF.0014",
+        (_, Kind::ListMalformed) => "TRF.0016",
+        (_, Kind::ListEmpty) => "TRF.0017",
+        (_, Kind::ListLineTooLong) => "TRF.0018",
+        (_, Kind::ListMetadata) => "TRF.0019",
         (Side::Source, Kind::BadCredentials | Kind::ClockSkew) => "TRF.0151",
         (Side::Source, Kind::Forbidden) => "TRF.0152",
         (Side::Source, Kind::NoBucket) => "TRF.0155",
@@ -96,6 +102,8 @@ pub(crate) fn numbers(shown: &Shown, now: i64) -> Numbers {
                 0.0
             }
         }
+        // Of a list by the number of its keys (oms.md §4.13).
+        _ if task.spec.selection.list_file().is_some() => (done.objects as f64 / total_num as f64).min(1.0),
         (_, 0) => done.objects as f64 / total_num as f64,
         (_, total) => (complete_size as f64 / total as f64).min(1.0),
     };
@@ -158,7 +166,15 @@ pub(crate) fn task_type(selection: &Selection) -> &'static str {
     match selection {
         Selection::Object(_) => "object",
         Selection::Prefix(_) => "prefix",
+        Selection::List(_) => "list",
+        Selection::UrlList(_) => "url_list",
     }
+}
+
+/// The list file as both versions show it.
+pub(crate) fn list_file(selection: &Selection) -> Option<serde_json::Value> {
+    let file = selection.list_file()?;
+    Some(serde_json::json!({"obs_bucket": file.bucket, "list_file_key": file.key}))
 }
 
 /// A task as v2 shows it.
@@ -178,8 +194,8 @@ pub(crate) fn reply(shown: &Shown, now: i64) -> Task {
             cloud_type: spec.source.cloud_type.clone(),
             region: spec.source.region.clone(),
             app_id: spec.source.app_id.clone(),
-            object_key: Some(spec.selection.entries().to_vec()),
-            list_file: None,
+            object_key: spec.selection.list_file().is_none().then(|| spec.selection.entries().to_vec()),
+            list_file: list_file(&spec.selection),
         },
         dst_node: DstNode {
             bucket: spec.target.bucket.clone(),

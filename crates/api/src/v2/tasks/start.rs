@@ -4,6 +4,7 @@ use axum::extract::{Path, State};
 use bytes::Bytes;
 use control::secrets::{Keys, TaskSecrets};
 use control::{Control, Refusal};
+use model::selection::Selection;
 use seal::Secret;
 use wire::fields::Fields;
 
@@ -22,8 +23,9 @@ pub(crate) async fn handle(
     let fields = Fields::root(&map);
     let start = async {
         // An unknown task is told before its missing credentials.
-        control.show(&project, id).await?;
-        let secrets = read(&fields)?;
+        let shown = control.show(&project, id).await?;
+        let urls = matches!(shown.task.spec.selection, Selection::UrlList(_));
+        let secrets = read(&fields, urls)?;
         let failed_only = fields.opt_bool("migrate_failed_object").map_err(fault)?.unwrap_or(false);
         control.start(&project, id, &secrets, failed_only).await
     };
@@ -31,7 +33,7 @@ pub(crate) async fn handle(
     empty()
 }
 
-fn read(f: &Fields<'_>) -> Result<TaskSecrets, Refusal> {
+fn read(f: &Fields<'_>, urls: bool) -> Result<TaskSecrets, Refusal> {
     no_kms(f, "src_crypto_type")?;
     no_kms(f, "dst_crypto_type")?;
     let keys = |side: &str| -> Result<Keys, Refusal> {
@@ -42,5 +44,6 @@ fn read(f: &Fields<'_>) -> Result<TaskSecrets, Refusal> {
             token: token.filter(|t| !t.is_empty()).map(Secret::new),
         })
     };
-    Ok(TaskSecrets { target: keys("dst")?, source: keys("src")? })
+    let target = keys("dst")?;
+    Ok(TaskSecrets { target, source: if urls { Keys::default() } else { keys("src")? } })
 }

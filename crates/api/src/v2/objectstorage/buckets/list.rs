@@ -1,0 +1,16 @@
+//! `POST /v2/{project_id}/objectstorage/buckets`: a bare array of names.
+
+use axum::extract::State;
+use bytes::Bytes;
+use control::Control;
+use wire::fields::Fields;
+
+use super::account;
+use crate::body::{Reply, json, object};
+use crate::error::{Error, Face};
+
+pub(crate) async fn handle(State(control): State<Control>, body: Bytes) -> Reply {
+    let map = object(Face::V2, &body)?;
+    let answer = async { control.buckets(&account(&Fields::root(&map))?).await };
+    json(&answer.await.map_err(|r| Error::of(Face::V2, &r))?)
+}

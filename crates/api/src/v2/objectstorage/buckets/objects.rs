@@ -1,0 +1,35 @@
+//! `POST /v2/{project_id}/objectstorage/buckets/objects`: one level of a bucket, page by page.
+
+use axum::extract::State;
+use bytes::Bytes;
+use control::{Control, Refusal};
+use wire::fields::Fields;
+use wire::v2::{BucketObjects, BucketRecord};
+
+use super::account;
+use crate::body::{Reply, json, object};
+use crate::error::{Error, Face, fault};
+
+pub(crate) async fn handle(State(control): State<Control>, body: Bytes) -> Reply {
+    let map = object(Face::V2, &body)?;
+    let f = Fields::root(&map);
+    let answer = async {
+        let bucket = f.filled("bucket_name", 1024).map_err(fault)?;
+        let region = f.text("data_center", 100).map_err(fault)?;
+        let folder = f.text("file_path", 1023).map_err(fault)?;
+        let after = f.text("behind_filename", 1024).map_err(fault)?;
+        let size = f.int("page_size").map_err(fault)?;
+        if !(0..=100).contains(&size) {
+            return Err(Refusal::Range(format!("`page_size`: {size} is not in 0 to 100")));
+        }
+        // 0 asks for the default.
+        let max = if size == 0 { 100 } else { u32::try_from(size).unwrap_or(100) };
+        let level = control.level(&account(&f)?, region, bucket, folder, after, max).await?;
+        let next_marker =
+            level.names.last().filter(|_| level.more).map(|(n, _)| n.clone()).unwrap_or_default();
+        let size = |s: Option<u64>| s.map_or_else(|| "--".to_owned(), |s| s.to_string());
+        let records = level.names.into_iter().map(|(name, s)| BucketRecord { name, size: size(s) }).collect();
+        Ok(BucketObjects { next_page: level.more, next_marker, records })
+    };
+    json(&answer.await.map_err(|r| Error::of(Face::V2, &r))?)
+}

@@ -1,0 +1,8 @@
+//! `POST /v2/{project_id}/privacy-agreements`: the user accepted the statement. The audit line of the call keeps
+//! project, principal and time; nothing ever depends on it.
+
+use crate::body::{Reply, empty};
+
+pub(crate) async fn handle() -> Reply {
+    empty()
+}

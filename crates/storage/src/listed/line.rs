@@ -1,0 +1,90 @@
+//! Pure: one line of an object list or a URL list (oms.md §4.3, §4.4).
+
+use model::failure::{Failure, Kind, Result};
+
+use crate::s3::list::percent_decode;
+
+/// Longest line, bytes.
+pub(super) const LINE_MAX: usize = 65_535;
+
+/// What a list file names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A key of the source per line.
+    Keys,
+    /// A URL and the key it is to have, with one TAB between them.
+    Urls,
+}
+
+/// One line, read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The key, decoded.
+    pub key: Vec<u8>,
+    /// Where its bytes are; empty in a list of keys.
+    pub url: String,
+}
+
+/// Reads line `number` (from 1), without its line end. Empty lines name nothing.
+///
+/// # Errors
+/// [`Kind::ListLineTooLong`] or [`Kind::ListMalformed`], with the number of the line and what is wrong.
+pub(super) fn read(form: Form, line: &[u8], number: u64) -> Result<Option<Line>> {
+    let wrong = |kind, why: &str| Failure::new(kind, "list_file", format!("line {number}: {why}"));
+    let malformed = |why: &str| wrong(Kind::ListMalformed, why);
+    if line.len() > LINE_MAX {
+        return Err(wrong(Kind::ListLineTooLong, "is longer than 65,535 bytes"));
+    }
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let line = if number == 1 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
+    if line.is_empty() {
+        return Ok(None);
+    }
+    if form == Form::Keys {
+        let key = percent_decode(line, false);
+        return Ok(Some(Line { key, url: String::new() }));
+    }
+    let mut columns = line.split(|&b| b == b'\t');
+    let (Some(url), Some(key), None) = (columns.next(), columns.next(), columns.next()) else {
+        return Err(malformed("needs a URL, one TAB and a destination key"));
+    };
+    let url = std::str::from_utf8(url).map_err(|_| malformed("the URL is not UTF-8"))?;
+    if !url.starts_with("http://") && !url.starts_with("https://") {
+        return Err(malformed("the URL must begin with http:// or https://"));
+    }
+    if url.bytes().any(|b| b <= b' ' || b == 0x7f) || key.is_empty() {
+        return Err(malformed("a space or control character in the URL, or an empty key"));
+    }
+    let key = percent_decode(key, false);
+    Ok(Some(Line { key, url: url.to_owned() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_decoded_once_and_a_plus_stays() {
+        let key = |line: &str| {
+            read(Form::Keys, line.as_bytes(), 2).unwrap().map(|l| String::from_utf8(l.key).unwrap())
+        };
+        assert_eq!(key("oms%2F%E8%80%83.doc").as_deref(), Some("oms/考.doc"));
+        assert_eq!(key("a+b%2541\r").as_deref(), Some("a+b%41"));
+        assert_eq!(key(" lead ").as_deref(), Some(" lead "));
+        assert_eq!(key(""), None);
+        assert_eq!(read(Form::Keys, "\u{feff}k".as_bytes(), 1).unwrap().unwrap().key, b"k");
+    }
+
+    #[test]
+    fn urls_need_two_columns() {
+        let url = |line: &str| read(Form::Urls, line.as_bytes(), 7);
+        let line = url("http://h/a%20b?x=1\tdoc/a%20b").unwrap().unwrap();
+        assert_eq!((line.url.as_str(), line.key.as_slice()), ("http://h/a%20b?x=1", &b"doc/a b"[..]));
+        for bad in ["http://h/a doc", "http://h/a\tb\tc", "ftp://h/a\tb", "http://h/a b\tc", "http://h/\t"] {
+            let failure = url(bad).unwrap_err();
+            assert_eq!(failure.kind, Kind::ListMalformed, "{bad}");
+            assert!(failure.message.starts_with("line 7"), "{failure}");
+        }
+        assert_eq!(read(Form::Keys, &vec![b'x'; 65_536], 1).unwrap_err().kind, Kind::ListLineTooLong);
+    }
+}

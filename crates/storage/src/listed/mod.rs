@@ -1,0 +1,217 @@
+//! Sources that a list file names: keys of a bucket (oms.md §4.3), or URLs (§4.4). The file is read once as a
+//! stream and becomes a sorted key space, so that everything else treats it like a bucket.
+
+mod line;
+mod sorted;
+mod urls;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use model::failure::{Failure, Kind, Policy, Result};
+use model::key::{Key, Order};
+use tokio::task::JoinSet;
+
+pub use line::Form;
+pub use sorted::Sorted;
+pub use urls::Urls;
+
+use crate::capability::Capability;
+use crate::meta::Meta;
+use crate::{Entry, ListRequest, ObjectStore, Page, Probe, ReadRequest, Reading, SharedStore};
+
+/// Largest list file, bytes (oms.md §4.3).
+pub const FILE_MAX: u64 = 1 << 30;
+/// Keys asked for per page: each costs a request.
+const PAGE: usize = 250;
+/// Questions of one page at once.
+const ASKS: usize = 32;
+
+/// Where the sorted list of a task lies under the data directory.
+pub fn path_in(data_dir: &Path, task: i64) -> PathBuf {
+    data_dir.join("lists").join(format!("{task}.list"))
+}
+
+/// Checks what a list file's name, size and metadata say (oms.md §4.3).
+///
+/// # Errors
+/// [`Kind::ListMissing`], [`Kind::ListTooLarge`], [`Kind::ListMetadata`] or [`Kind::Archived`].
+pub async fn check(files: &SharedStore, key: &Key) -> Result<Meta> {
+    let refused = |kind, why: String| Failure::new(kind, "list_file", format!("`{key}`: {why}"));
+    if !key.as_bytes().ends_with(b".txt") {
+        return Err(refused(Kind::ListTooLarge, "the name must end in .txt".into()));
+    }
+    let meta = files.head(key, None).await.map_err(|f| match f.kind {
+        Kind::NotFound => refused(Kind::ListMissing, "does not exist".into()),
+        _ => f,
+    })?;
+    if meta.size > FILE_MAX {
+        return Err(refused(Kind::ListTooLarge, format!("{} bytes are more than 1 GiB", meta.size)));
+    }
+    if meta.archived {
+        return Err(refused(Kind::Archived, "is archived; restore it first".into()));
+    }
+    if !files.capability().metadata || files.service().is_none() {
+        // A directory knows no content types.
+        return Ok(meta);
+    }
+    let text = |name: &str| meta.header(name).and_then(|v| v.to_str().ok()).unwrap_or_default().trim();
+    let kind = text("content-type").split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if kind != "text/plain" {
+        return Err(refused(Kind::ListMetadata, format!("Content-Type must be text/plain, not `{kind}`")));
+    }
+    if !text("content-encoding").is_empty() {
+        return Err(refused(Kind::ListMetadata, "Content-Encoding must not be set".into()));
+    }
+    Ok(meta)
+}
+
+/// Reads a list file line by line.
+///
+/// # Errors
+/// [`Kind::ListMalformed`] and its like, naming the line; [`Kind::ListEmpty`]; else from the store.
+pub async fn lines(
+    files: &SharedStore,
+    key: &Key,
+    form: Form,
+    mut each: impl FnMut(line::Line) -> Result<()>,
+) -> Result<u64> {
+    let meta = check(files, key).await?;
+    let request = ReadRequest { range: None, if_match: Some(meta.etag) };
+    let mut body = files.read(key, &request).await?.body;
+    let (mut rest, mut number, mut named) = (Vec::new(), 0, 0);
+    let mut take = |text: &[u8]| -> Result<()> {
+        number += 1;
+        if let Some(line) = line::read(form, text, number)? {
+            named += 1;
+            each(line)?;
+        }
+        Ok(())
+    };
+    while let Some(chunk) = body.chunk().await {
+        let chunk = chunk?;
+        let mut from = 0;
+        for (i, _) in chunk.iter().enumerate().filter(|(_, b)| **b == b'\n') {
+            if rest.is_empty() {
+                take(&chunk[from..i])?;
+            } else {
+                rest.extend_from_slice(&chunk[from..i]);
+                take(&rest)?;
+                rest.clear();
+            }
+            from = i + 1;
+        }
+        rest.extend_from_slice(&chunk[from..]);
+        if rest.len() > line::LINE_MAX + 1 {
+            take(&rest)?;
+        }
+    }
+    take(&rest)?;
+    if named == 0 {
+        return Err(Failure::new(Kind::ListEmpty, "list_file", format!("`{key}` names nothing")));
+    }
+    Ok(named)
+}
+
+/// The sorted list of a task: the one on the disk, or made now from the list file.
+///
+/// # Errors
+/// As [`lines`].
+pub async fn sorted(files: &SharedStore, key: &Key, form: Form, path: &Path) -> Result<Arc<Sorted>> {
+    if let Some(there) = Sorted::open_if_there(path)? {
+        return Ok(Arc::new(there));
+    }
+    let mut sorter = sorted::Sorter::new(path)?;
+    lines(files, key, form, |line| sorter.push(line)).await?;
+    Ok(Arc::new(sorter.finish()?))
+}
+
+/// The keys of a list, as a view of the bucket that holds them.
+#[derive(Debug)]
+pub struct Listed {
+    inner: SharedStore,
+    list: Arc<Sorted>,
+    capability: Capability,
+}
+
+impl Listed {
+    /// `list` over `inner`.
+    pub fn new(inner: SharedStore, list: Arc<Sorted>) -> Self {
+        let capability = Capability { list_order: Order::Bytes, ..*inner.capability() };
+        Self { inner, list, capability }
+    }
+}
+
+/// One page of a list: every key is asked about, some at a time. A key that is not there, or that cannot be asked
+/// about, is listed all the same, so that it fails by itself when it is read.
+async fn page(list: &Sorted, request: &ListRequest, store: &SharedStore) -> Result<Page> {
+    let max = PAGE.min(request.max as usize);
+    let mut lines = list.after(request.after.as_bytes(), request.prefix.as_bytes(), max + 1)?;
+    let more = lines.len() > max;
+    lines.truncate(max);
+    let mut keys = lines.into_iter().map(|l| Key::from(l.key)).enumerate();
+    let mut asks = JoinSet::new();
+    let mut entries: Vec<Option<Entry>> = Vec::new();
+    loop {
+        while asks.len() < ASKS {
+            let Some((i, key)) = keys.next() else { break };
+            entries.push(None);
+            let store = store.clone();
+            asks.spawn(async move {
+                let answer = store.head(&key, None).await;
+                (i, key, answer)
+            });
+        }
+        let Some(done) = asks.join_next().await else { break };
+        let (i, key, answer) = done.map_err(|e| Failure::new(Kind::Internal, "list", e.to_string()))?;
+        let meta = match answer {
+            Ok(meta) => meta,
+            Err(failure) if failure.kind.policy() == Policy::StopTask => return Err(failure),
+            Err(_) => Meta::default(),
+        };
+        entries[i] = Some(Entry {
+            key,
+            size: meta.size,
+            modified_ms: meta.modified_ms,
+            written_ms: meta.modified_ms,
+            etag: meta.etag,
+            class: meta.class.map(Into::into),
+        });
+    }
+    Ok(Page { entries: entries.into_iter().flatten().collect(), folders: vec![], more })
+}
+
+#[async_trait]
+impl ObjectStore for Listed {
+    fn capability(&self) -> &Capability {
+        &self.capability
+    }
+    fn service(&self) -> Option<String> {
+        self.inner.service()
+    }
+    fn bucket(&self) -> &str {
+        self.inner.bucket()
+    }
+    fn place(&self) -> String {
+        self.inner.place()
+    }
+    async fn probe(&self) -> Result<Probe> {
+        self.inner.probe().await
+    }
+    async fn list(&self, request: &ListRequest) -> Result<Page> {
+        page(&self.list, request, &self.inner).await
+    }
+    async fn head(&self, key: &Key, part: Option<u32>) -> Result<Meta> {
+        self.inner.head(key, part).await
+    }
+    async fn read(&self, key: &Key, request: &ReadRequest) -> Result<Reading> {
+        self.inner.read(key, request).await
+    }
+    async fn tags(&self, key: &Key) -> Result<Vec<(String, String)>> {
+        self.inner.tags(key).await
+    }
+    async fn buckets(&self) -> Result<Vec<String>> {
+        self.inner.buckets().await
+    }
+}

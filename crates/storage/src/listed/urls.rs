@@ -1,0 +1,277 @@
+//! HTTP(S) servers as a source: each key of the list has its own URL.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use model::failure::{Failure, Kind, Result};
+use model::key::{Key, Order};
+
+use super::{Sorted, page};
+use crate::body::Body;
+use crate::capability::Capability;
+use crate::etag::Etag;
+use crate::http::{AddressGuard, Client, ResponseBody, length};
+use crate::meta::Meta;
+use crate::{ListRequest, ObjectStore, Page, Probe, ReadRequest, Reading, SharedStore};
+
+/// Redirects followed for one URL (oms.md §4.4).
+const REDIRECTS: usize = 5;
+/// Hosts whose connections are kept.
+const HOSTS: usize = 256;
+
+/// The URLs of a list as a store of their own.
+#[derive(Clone)]
+pub struct Urls(Arc<Inner>);
+
+struct Inner {
+    list: Arc<Sorted>,
+    clients: Mutex<HashMap<String, Client>>,
+    guard: AddressGuard,
+    /// Where answers of unknown length are kept until their length is known.
+    spool: PathBuf,
+    capability: Capability,
+}
+
+impl std::fmt::Debug for Urls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Urls")
+    }
+}
+
+impl Urls {
+    /// `list` names the URLs; `guard` is asked about every address before it is connected to.
+    pub fn new(list: Arc<Sorted>, guard: AddressGuard, spool: PathBuf) -> Self {
+        let capability = Capability {
+            list_order: Order::Bytes,
+            etag_is_md5: false,
+            head_part: false,
+            tags: false,
+            copy: false,
+            ..Capability::S3
+        };
+        Self(Arc::new(Inner { list, clients: Mutex::default(), guard, spool, capability }))
+    }
+
+    fn url_of(&self, key: &Key) -> Result<String> {
+        let line = self.0.list.find(key.as_bytes())?;
+        line.map(|l| l.url)
+            .ok_or_else(|| Failure::new(Kind::NotFound, "read", format!("`{key}` is not in the list")))
+    }
+
+    fn client(&self, origin: &str) -> Result<Client> {
+        let mut clients = self.0.clients.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(client) = clients.get(origin) {
+            return Ok(client.clone());
+        }
+        if clients.len() >= HOSTS {
+            clients.clear();
+        }
+        let client = Client::new(origin, Some(self.0.guard.clone()))?;
+        clients.insert(origin.to_owned(), client.clone());
+        Ok(client)
+    }
+
+    /// One request, redirects followed; answers above 399 are failures.
+    async fn ask(
+        &self,
+        op: &'static str,
+        method: Method,
+        key: &Key,
+        extra: &HeaderMap,
+    ) -> Result<Response<ResponseBody>> {
+        let mut url = self.url_of(key)?;
+        for _ in 0..=REDIRECTS {
+            let bad =
+                |why: String| Failure::new(Kind::Invalid, op, format!("`{key}` from {}: {why}", bare(&url)));
+            let uri: Uri = url.parse().map_err(|e| bad(format!("is no URL: {e}")))?;
+            let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+                return Err(bad("is no absolute URL".into()));
+            };
+            let client = self.client(&format!("{scheme}://{authority}"))?;
+            let path = uri.path_and_query().map_or("/", |p| p.as_str());
+            let mut request = Request::builder()
+                .method(method.clone())
+                .uri(path)
+                .body(Body::bytes(""))
+                .map_err(|e| bad(e.to_string()))?;
+            let headers = request.headers_mut();
+            *headers = extra.clone();
+            let host = HeaderValue::from_str(authority.as_str()).map_err(|e| bad(e.to_string()))?;
+            headers.insert(header::HOST, host);
+            // Bytes as they are: a compressed answer has another length.
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            let answer = client.send(request).await.map_err(|f| Failure { op, ..f })?;
+            let status = answer.status();
+            if status.is_redirection() && status != StatusCode::NOT_MODIFIED {
+                let to = answer.headers().get(header::LOCATION).and_then(|l| l.to_str().ok());
+                let to = to.ok_or_else(|| bad(format!("HTTP {status} without a Location")))?;
+                url = if to.starts_with("http://") || to.starts_with("https://") {
+                    to.to_owned()
+                } else if to.starts_with('/') && !to.starts_with("//") {
+                    format!("{scheme}://{authority}{to}")
+                } else {
+                    return Err(bad("redirects to what is no http(s) URL".into()));
+                };
+                continue;
+            }
+            if status.is_success() {
+                return Ok(answer);
+            }
+            let kind = match status.as_u16() {
+                404 | 410 => Kind::NotFound,
+                401 | 403 => Kind::Forbidden,
+                412 => Kind::Changed,
+                408 => Kind::Timeout,
+                429 => Kind::Throttled,
+                405 | 501 => Kind::Unsupported,
+                500.. => Kind::Unavailable,
+                _ => Kind::Invalid,
+            };
+            return Err(Failure::new(
+                kind,
+                op,
+                format!("`{key}` from {}: HTTP {}", bare(&url), status.as_u16()),
+            ));
+        }
+        Err(Failure::new(Kind::Invalid, op, format!("`{key}`: more than {REDIRECTS} redirects")))
+    }
+
+    /// Keeps an answer of unknown length on the disk, to learn its length.
+    async fn spooled(&self, key: &Key, answer: Response<ResponseBody>) -> Result<Body> {
+        let failed =
+            |e: std::io::Error| Failure::new(Kind::NoSpace, "read", format!("`{key}`: the spool: {e}"));
+        std::fs::create_dir_all(&self.0.spool).map_err(failed)?;
+        let path = self.0.spool.join(format!("{:016x}.spool", fastrand::u64(..)));
+        let mut file = tokio::fs::File::options()
+            .create_new(true)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .await
+            .map_err(failed)?;
+        // Without a name it goes away by itself, however this ends.
+        std::fs::remove_file(&path).map_err(failed)?;
+        let mut body = answer.into_body();
+        let mut len = 0;
+        while let Some(chunk) = body.next_chunk().await? {
+            tokio::io::AsyncWriteExt::write_all(&mut file, &chunk).await.map_err(failed)?;
+            len += chunk.len() as u64;
+        }
+        tokio::io::AsyncSeekExt::rewind(&mut file).await.map_err(failed)?;
+        let (tx, rx) = tokio::sync::mpsc::channel(2);
+        let what = key.to_string();
+        tokio::spawn(async move {
+            loop {
+                let mut chunk = vec![0; 256 << 10];
+                let read = tokio::io::AsyncReadExt::read(&mut file, &mut chunk).await;
+                let chunk = match read {
+                    Ok(0) => return,
+                    Ok(n) => {
+                        chunk.truncate(n);
+                        Ok(chunk.into())
+                    }
+                    Err(e) => Err(Failure::new(Kind::Internal, "read", format!("`{what}`: the spool: {e}"))),
+                };
+                let end = chunk.is_err();
+                if tx.send(chunk).await.is_err() || end {
+                    return;
+                }
+            }
+        });
+        Ok(Body::channel(rx, len))
+    }
+}
+
+/// A URL without its query, which may hold a signature.
+fn bare(url: &str) -> &str {
+    url.split(['?', '#']).next().unwrap_or(url)
+}
+
+fn meta_of(headers: &HeaderMap) -> Meta {
+    let text = |name: header::HeaderName| headers.get(name).and_then(|v| v.to_str().ok());
+    let mut meta = Meta { size: length(headers).unwrap_or(0), ..Meta::default() };
+    if let Some(total) = text(header::CONTENT_RANGE).and_then(|r| r.rsplit('/').next()?.parse().ok()) {
+        meta.size = total;
+    }
+    meta.headers =
+        headers.iter().filter(|(n, _)| Meta::carries(n)).map(|(n, v)| (n.clone(), v.clone())).collect();
+    // Whatever it looks like, nobody promised that it is a digest.
+    meta.etag = text(header::ETAG).map_or(Etag::None, |e| Etag::Other(e.into()));
+    meta.modified_ms = text(header::LAST_MODIFIED).and_then(crate::http::date).unwrap_or(0);
+    meta.whole_only = text(header::ACCEPT_RANGES).is_none_or(|r| r.trim() != "bytes");
+    meta
+}
+
+#[async_trait]
+impl ObjectStore for Urls {
+    fn capability(&self) -> &Capability {
+        &self.0.capability
+    }
+    fn place(&self) -> String {
+        "a list of URLs".into()
+    }
+    async fn probe(&self) -> Result<Probe> {
+        Ok(Probe { server: "urls".into(), skew_ms: None })
+    }
+    async fn list(&self, request: &ListRequest) -> Result<Page> {
+        let store: SharedStore = Arc::new(self.clone());
+        page(&self.0.list, request, &store).await
+    }
+
+    async fn head(&self, key: &Key, part: Option<u32>) -> Result<Meta> {
+        if part.is_some() {
+            return Err(Failure::new(Kind::Unsupported, "head", "URLs have no parts"));
+        }
+        match self.ask("head", Method::HEAD, key, &HeaderMap::new()).await {
+            Ok(answer) => Ok(meta_of(answer.headers())),
+            // Some servers know only GET: its first byte tells the same.
+            Err(f) if matches!(f.kind, Kind::Unsupported | Kind::Forbidden) => {
+                let mut range = HeaderMap::new();
+                range.insert(header::RANGE, HeaderValue::from_static("bytes=0-0"));
+                let answer = self.ask("head", Method::GET, key, &range).await?;
+                let mut meta = meta_of(answer.headers());
+                meta.whole_only = answer.status() != StatusCode::PARTIAL_CONTENT;
+                Ok(meta)
+            }
+            Err(f) => Err(f),
+        }
+    }
+
+    async fn read(&self, key: &Key, request: &ReadRequest) -> Result<Reading> {
+        let mut headers = HeaderMap::new();
+        if let Some(r) = &request.range {
+            let text = format!("bytes={}-{}", r.start, r.end - 1);
+            let value =
+                HeaderValue::from_str(&text).map_err(|_| Failure::new(Kind::Invalid, "read", "bad range"))?;
+            headers.insert(header::RANGE, value);
+        }
+        let answer = self.ask("read", Method::GET, key, &headers).await?;
+        if request.range.is_some() && answer.status() != StatusCode::PARTIAL_CONTENT {
+            let m = format!("`{key}`: the server ignored the range that was asked for");
+            return Err(Failure::new(Kind::Unsupported, "read", m));
+        }
+        let mut meta = meta_of(answer.headers());
+        if request.if_match.as_ref().is_some_and(|e| !e.is_none() && !meta.etag.is_none() && *e != meta.etag)
+        {
+            return Err(Failure::new(Kind::Changed, "read", format!("`{key}`: its ETag changed")));
+        }
+        match length(answer.headers()) {
+            Some(len) => Ok(Reading { meta, body: Body::wire(answer.into_body(), len) }),
+            None => {
+                let body = self.spooled(key, answer).await?;
+                meta.size = body.len();
+                Ok(Reading { meta, body })
+            }
+        }
+    }
+
+    async fn tags(&self, _: &Key) -> Result<Vec<(String, String)>> {
+        Ok(Vec::new())
+    }
+    async fn buckets(&self) -> Result<Vec<String>> {
+        Err(Failure::new(Kind::Unsupported, "buckets", "URLs have no buckets"))
+    }
+}
