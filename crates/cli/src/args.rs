@@ -151,6 +151,15 @@ pub(crate) struct Copy {
     /// Say what would be copied, and copy nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Only the keys in this file: one URL-encoded key per line
+    #[arg(long)]
+    pub list_file: Option<PathBuf>,
+    /// After a complete copy, remove from the target what the source does not have; asks first
+    #[arg(long, conflicts_with_all = ["list_file", "since"])]
+    pub delete: bool,
+    /// Do not ask before --delete removes
+    #[arg(long, requires = "delete")]
+    pub yes: bool,
     /// Bytes per part of large objects [default: the source's own layout, else 16MiB]
     #[arg(long)]
     pub part_size: Option<String>,

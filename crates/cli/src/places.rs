@@ -1,7 +1,7 @@
 //! Places as written on the command line (contract §1.1), and how they are opened.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use control::Catalogue;
@@ -14,6 +14,7 @@ use seal::Secret;
 use storage::SharedStore;
 use storage::fs::Fs;
 use storage::http::Client;
+use storage::listed::{Listed, Sorted};
 use storage::prefixed::Prefixed;
 use storage::s3::{Addressing, S3, S3Config};
 use store::TaskRow;
@@ -152,6 +153,8 @@ pub(crate) struct BothEnds {
     source: Place,
     target: Place,
     catalogue: Option<Arc<Catalogue>>,
+    /// Only these keys of the source.
+    only: OnceLock<Arc<Sorted>>,
     clock: SharedClock,
 }
 
@@ -170,7 +173,7 @@ impl BothEnds {
             let config = config::load(&path, &std::env::vars().collect())?;
             catalogue = Some(Arc::new(Catalogue::new(&config, clock.clone())));
         }
-        Ok(Self { source, target, catalogue, clock })
+        Ok(Self { source, target, catalogue, only: OnceLock::new(), clock })
     }
 
     /// One end.
@@ -231,7 +234,17 @@ impl BothEnds {
 
     async fn open_end(&self, side: Side, make: bool) -> Result<Opened> {
         let opened = self.open_place(side, make).await.map_err(|f| f.at(side))?;
-        Ok(Opened { store: Prefixed::wrap(opened.store, self.place(side).prefix()), ..opened })
+        let store = Prefixed::wrap(opened.store, self.place(side).prefix());
+        let store = match self.only.get().filter(|_| side == Side::Source) {
+            Some(list) => Arc::new(Listed::new(store, list.clone())),
+            None => store,
+        };
+        Ok(Opened { store, ..opened })
+    }
+
+    /// From now on the source shows only the keys of a list.
+    pub(crate) fn only(&self, list: Arc<Sorted>) {
+        let _ = self.only.set(list);
     }
 
     async fn open_place(&self, side: Side, make: bool) -> Result<Opened> {

@@ -29,6 +29,17 @@ impl Printer {
         let _ = writeln!(std::io::stdout(), "{text}");
     }
 
+    /// Asks on the terminal; without one the answer is no.
+    pub(crate) fn confirms(&self, question: &str) -> bool {
+        if !self.terminal || !std::io::stdin().is_terminal() {
+            return false;
+        }
+        eprint!("{question} [y/N] ");
+        let _ = std::io::stderr().flush();
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+    }
+
     /// A line for people.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet {

@@ -161,6 +161,35 @@ fn commands_that_look_make_nothing_and_mistakes_answer_in_json() {
     }
 }
 
+#[test]
+fn a_list_file_names_what_is_copied_and_deletions_follow_when_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let (from, to, list) = (dir.path().join("from"), dir.path().join("to"), dir.path().join("keys"));
+    std::fs::create_dir_all(from.join("sub")).unwrap();
+    for name in ["a b", "sub/c", "left out"] {
+        std::fs::write(from.join(name), name).unwrap();
+    }
+    std::fs::write(&list, "sub%2Fc\na%20b\nmissing\n").unwrap();
+    let (code, summary, stderr) = copy_dirs(&from, &to, &["--list-file", list.to_str().unwrap()]);
+    assert_eq!(
+        (code, &summary["objects"]["copied"], &summary["objects"]["failed"]),
+        (1, &2.into(), &1.into()),
+        "{stderr}"
+    );
+    assert!(to.join("a b").exists() && to.join("sub/c").exists() && !to.join("left out").exists());
+
+    std::fs::write(to.join("superfluous"), "old").unwrap();
+    let (code, summary, _) = copy_dirs(&from, &to, &["--delete"]);
+    assert_eq!((code, &summary["objects"]["deleted"], to.join("superfluous").exists()), (0, &0.into(), true));
+    let (code, summary, stderr) = copy_dirs(&from, &to, &["--delete", "--yes"]);
+    assert_eq!(
+        (code, &summary["objects"]["deleted"], to.join("superfluous").exists()),
+        (0, &1.into(), false),
+        "{stderr}"
+    );
+    assert!(to.join("left out").exists());
+}
+
 /// Everything odd at once: layouts, sizes, keys, metadata, tags; twice, with and without faults.
 #[test]
 fn odd_objects_arrive_exactly_even_in_a_storm_of_faults() {

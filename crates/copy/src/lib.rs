@@ -20,6 +20,7 @@ mod ledger;
 pub mod outcome;
 pub mod plan;
 pub mod progress;
+pub mod prune;
 mod range;
 pub mod records;
 pub mod sketch;

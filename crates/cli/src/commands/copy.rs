@@ -1,14 +1,14 @@
 //! `whimbrel copy SRC DST`: the engine of the service in the foreground, with the same durable ledger.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use copy::Progress;
-use model::count::Counters;
+use model::count::{Counters, Tally};
 use model::failure::{Failure, Kind, Result, Side};
 use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy};
-use model::selection::Selection;
+use model::selection::{ListFile, Selection};
 use model::spec::{Face, Place as SpecPlace, TaskSpec};
 use model::task::{Event, Priority, TaskId, Visible};
 use pace::backoff::Backoff;
@@ -37,6 +37,7 @@ struct Run {
     failures: Vec<FailedObject>,
     took: Duration,
     interrupted: bool,
+    deleted: Tally,
 }
 
 pub(crate) async fn run(args: &Copy, printer: &Printer) -> Result<Exit> {
@@ -55,6 +56,11 @@ pub(crate) async fn run(args: &Copy, printer: &Printer) -> Result<Exit> {
             .map_err(|e| Failure::new(Kind::ReadOnly, "state", format!("{}: {e}", dir.display())))?;
     }
     let store = Store::embedded(&dir).await?;
+    if let Some(file) = &args.list_file {
+        let sorted = dir.join("keys.list");
+        // A list that was changed is another command; one that was not is sorted already.
+        ends.only(storage::listed::sorted_from_file(file, &sorted)?);
+    }
     let resumed = prepare(&store, &spec, &*clock).await?;
     if resumed {
         printer.note("Resuming an unfinished run of the same command.");
@@ -62,7 +68,7 @@ pub(crate) async fn run(args: &Copy, printer: &Printer) -> Result<Exit> {
     let engine = Engine::start(Setup {
         store: store.clone(),
         clock: clock.clone(),
-        places: ends,
+        places: ends.clone(),
         data_dir: dir.clone(),
         memory,
         running_tasks: 1,
@@ -79,7 +85,11 @@ pub(crate) async fn run(args: &Copy, printer: &Printer) -> Result<Exit> {
         save_report(&dir, report)?;
     }
     let failures = store.read().await?.failures(TASK, &model::key::Key::default(), SHOWN).await?;
-    let run = Run { live, failures, took: began.elapsed(), interrupted };
+    let mut run = Run { live, failures, took: began.elapsed(), interrupted, deleted: Tally::default() };
+    // Only a complete copy says what is superfluous.
+    if args.delete && task.state.visible() == Visible::Succeeded {
+        run.deleted = delete(args, &ends, printer).await?;
+    }
     Ok(finish(args, &task, &run, printer))
 }
 
@@ -109,6 +119,17 @@ fn size(flag: &str, text: &str) -> Result<u64> {
     })
 }
 
+/// A list file by path, size and time, so that a changed one begins a new run.
+fn stamped(file: &Path) -> Result<String> {
+    let missing = |e: std::io::Error| {
+        Failure::new(Kind::ListMissing, "usage", format!("--list-file: {}: {e}", file.display()))
+    };
+    let path = file.canonicalize().map_err(missing)?;
+    let stat = path.metadata().map_err(missing)?;
+    let at = stat.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
+    Ok(format!("{} {} {}", path.display(), stat.len(), at.unwrap_or_default().as_nanos()))
+}
+
 fn since(text: &str) -> Result<i64> {
     let seconds = text.parse::<i64>().ok().map(|s| s * 1000);
     let instant = || storage::s3::list::instant(text.as_bytes());
@@ -122,7 +143,10 @@ fn spec(args: &Copy, ends: &BothEnds, _clock: &dyn Clock) -> Result<TaskSpec> {
     let place = |side| SpecPlace { region: ends.place(side).identity(), ..SpecPlace::default() };
     Ok(TaskSpec {
         face: Face::Cli,
-        selection: Selection::Prefix(vec![String::new()]),
+        selection: match &args.list_file {
+            Some(file) => Selection::List(ListFile { bucket: String::new(), key: stamped(file)? }),
+            None => Selection::Prefix(vec![String::new()]),
+        },
         source: place(Side::Source),
         target: place(Side::Target),
         save_prefix: String::new(),
@@ -307,7 +331,7 @@ async fn pause(store: &Store, clock: &SharedClock) -> Result<()> {
     unit.save().await
 }
 
-fn save_report(dir: &std::path::Path, report: &std::path::Path) -> Result<()> {
+fn save_report(dir: &std::path::Path, report: &Path) -> Result<()> {
     let failed =
         |e: std::io::Error| Failure::new(Kind::ReadOnly, "report", format!("{}: {e}", report.display()));
     std::fs::create_dir_all(report).map_err(failed)?;
@@ -384,7 +408,7 @@ fn summary(task: &TaskRow, c: &Counters, state: &str, run: &Run) -> serde_json::
     json!({
         "state": state,
         "objects": {"found": c.settled().objects, "copied": c.copied.objects, "skipped": c.skipped.objects,
-            "failed": c.failed.objects, "deleted": c.deleted.objects},
+            "failed": c.failed.objects, "deleted": run.deleted.objects},
         "bytes": {"found": c.settled().bytes, "copied": c.copied.bytes},
         "requests": {"list": list, "head": head, "get": get, "put": put},
         "seconds": took.as_secs_f64(),
@@ -392,6 +416,26 @@ fn summary(task: &TaskRow, c: &Counters, state: &str, run: &Run) -> serde_json::
         "failures": failures,
         "error": error,
     })
+}
+
+/// Removes from the target what the source does not have, after a question.
+async fn delete(args: &Copy, ends: &BothEnds, printer: &Printer) -> Result<Tally> {
+    let (source, target) = (ends.look(Side::Source).await?.store, ends.look(Side::Target).await?.store);
+    let filter = copy::glob::Filter::new(&args.ends.include, &args.ends.exclude);
+    if !args.yes {
+        let found = copy::prune::prune(source.clone(), target.clone(), &filter, false).await?;
+        if found.objects == 0 {
+            return Ok(found);
+        }
+        let ask = format!("Remove {} objects from the target that the source does not have?", found.objects);
+        if !printer.confirms(&ask) {
+            printer.note("Nothing was removed; --yes removes without asking.");
+            return Ok(Tally::default());
+        }
+    }
+    let removed = copy::prune::prune(source, target, &filter, true).await?;
+    printer.note(&format!("{} objects removed from the target", removed.objects));
+    Ok(removed)
 }
 
 fn tempdir() -> Result<PathBuf> {

@@ -114,6 +114,35 @@ pub async fn lines(
     Ok(named)
 }
 
+/// As [`sorted`], from a list of keys on this machine.
+///
+/// # Errors
+/// [`Kind::ListMissing`] when it cannot be read; else as [`lines`].
+pub fn sorted_from_file(from: &Path, path: &Path) -> Result<Arc<Sorted>> {
+    use std::io::BufRead;
+    if let Some(there) = Sorted::open_if_there(path)? {
+        return Ok(Arc::new(there));
+    }
+    let missing =
+        |e: std::io::Error| Failure::new(Kind::ListMissing, "list_file", format!("{}: {e}", from.display()));
+    let mut reader = std::io::BufReader::new(std::fs::File::open(from).map_err(missing)?);
+    let mut sorter = sorted::Sorter::new(path)?;
+    let (mut text, mut number) = (Vec::new(), 0);
+    loop {
+        text.clear();
+        let mut bounded = std::io::Read::take(&mut reader, line::LINE_MAX as u64 + 2);
+        if bounded.read_until(b'\n', &mut text).map_err(missing)? == 0 {
+            break;
+        }
+        number += 1;
+        let bare = text.strip_suffix(b"\n").unwrap_or(&text);
+        if let Some(line) = line::read(Form::Keys, bare, number)? {
+            sorter.push(line)?;
+        }
+    }
+    Ok(Arc::new(sorter.finish()?))
+}
+
 /// The sorted list of a task: the one on the disk, or made now from the list file.
 ///
 /// # Errors
