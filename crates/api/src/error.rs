@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use control::Refusal;
 use http::{HeaderValue, StatusCode, header};
 use model::failure::{Failure, Kind, Side};
+use model::group::GroupIllegal;
 use model::policy::WindowError;
 use model::task::{Event, Illegal};
 use wire::fields::Fault;
@@ -29,6 +30,7 @@ fn number(refusal: &Refusal) -> (u16, String) {
     let task = |no: u16, text: &str| (no, text.to_owned());
     match refusal {
         Refusal::Missing(field) => (1004, format!("`{field}` is required and missing")),
+        Refusal::MissingQuery(name) => (1007, format!("`{name}` is required in the query and missing")),
         Refusal::WrongType(field, want) => (1002, format!("`{field}` must be {want}")),
         Refusal::TooLong(field, max) => (1003, format!("`{field}` is longer than {max}")),
         Refusal::Invalid(field, why) => (64, format!("`{field}`: {why}")),
@@ -57,6 +59,23 @@ fn number(refusal: &Refusal) -> (u16, String) {
         Refusal::Illegal(Event::Stop, _) => task(66, "the task is not in progress"),
         Refusal::Illegal(Event::Delete, _) => task(63, "the task is in progress; stop it first"),
         Refusal::Illegal(..) => task(64, "the task's state does not allow this"),
+        Refusal::Member => task(1036, "the task is part of a group: delete the group"),
+        Refusal::GroupIllegal(why) => match why {
+            GroupIllegal::NotRunning => {
+                task(1038, "only a group that is creating or monitoring can be paused")
+            }
+            GroupIllegal::Over => task(66, "the group has ended"),
+            GroupIllegal::NotPaused => task(1039, "only a paused group can be resumed"),
+            GroupIllegal::NotFailed => task(1040, "only a group that failed can be run again"),
+            GroupIllegal::InProgress => task(63, "the group is in progress; stop it first"),
+            GroupIllegal::Closed | GroupIllegal::OutOfPlace => {
+                task(1036, "the group's state does not permit this")
+            }
+        },
+        Refusal::NoSuchGroup(what) | Refusal::NoSuchSync(what) => (1009, what.clone()),
+        Refusal::SyncStarted => task(65, "the sync task is already started"),
+        Refusal::SyncStopped => task(66, "the sync task is stopped"),
+        Refusal::SyncRunning => task(63, "the sync task is synchronising; stop it first"),
         Refusal::BandwidthClosed => task(86, "the task is complete; its bandwidth cannot change"),
         Refusal::NoFailedList => task(167, "there is no list of failed objects to retry"),
         Refusal::FailedListIncomplete => task(308, "the list of failed objects is incomplete"),
@@ -101,6 +120,7 @@ impl Error {
         }
         let status = match refusal {
             Refusal::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Refusal::NoSuchGroup(_) | Refusal::NoSuchSync(_) => StatusCode::NOT_FOUND,
             _ => StatusCode::BAD_REQUEST,
         };
         let code = match face {

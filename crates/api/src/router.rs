@@ -48,6 +48,33 @@ pub fn router(control: Control) -> Router {
             "/v2/{project_id}/objectstorage/buckets/prefix",
             post(v2::objectstorage::buckets::prefix::handle),
         )
+        .route(
+            "/v2/{project_id}/taskgroups",
+            post(v2::taskgroups::create::handle).get(v2::taskgroups::list::handle),
+        )
+        .route(
+            "/v2/{project_id}/taskgroups/{group_id}",
+            get(v2::taskgroups::show::handle).delete(v2::taskgroups::delete::handle),
+        )
+        .route("/v2/{project_id}/taskgroups/{group_id}/start", put(v2::taskgroups::start::handle))
+        .route("/v2/{project_id}/taskgroups/{group_id}/stop", put(v2::taskgroups::stop::handle))
+        .route("/v2/{project_id}/taskgroups/{group_id}/retry", put(v2::taskgroups::retry::handle))
+        .route("/v2/{project_id}/taskgroups/{group_id}/update", put(v2::taskgroups::update::handle))
+        .route(
+            "/v2/{project_id}/sync-tasks",
+            post(v2::sync_tasks::create::handle).get(v2::sync_tasks::list::handle),
+        )
+        .route(
+            "/v2/{project_id}/sync-tasks/{sync_task_id}",
+            get(v2::sync_tasks::show::handle).delete(v2::sync_tasks::delete::handle),
+        )
+        .route("/v2/{project_id}/sync-tasks/{sync_task_id}/start", post(v2::sync_tasks::start::handle))
+        .route("/v2/{project_id}/sync-tasks/{sync_task_id}/stop", post(v2::sync_tasks::stop::handle))
+        .route("/v2/{project_id}/sync-tasks/{sync_task_id}/events", post(v2::sync_tasks::events::handle))
+        .route(
+            "/v2/{project_id}/sync-tasks/{sync_task_id}/statistics",
+            get(v2::sync_tasks::statistics::handle),
+        )
         .route("/v2/{project_id}/privacy-agreements", post(v2::privacy_agreements::handle))
         // OMS v1
         .route("/v1/{project_id}/objectstorage/version", get(v1::version::handle))

@@ -252,6 +252,159 @@ def lists():
     assert code_of(lambda: create("url_list", mixed)) == (400, "OMS.0057")
 
 
+def until(what, seconds=120):
+    """Polls until `what` gives something."""
+    deadline = time.time() + seconds
+    while time.time() < deadline:
+        found = what()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not happen")
+
+
+def groups():
+    """Task groups of prefixes and of list files."""
+    sdk, oms = client()
+    a, b = s3(E["WEED_A"]), s3(E["WEED_B"])
+    src, dst = bucket(a, "group-from"), bucket(b, "group-to")
+    for i in range(300):
+        a.put_object(Bucket=src, Key="%s/%04d" % ("abc"[i % 3], i), Body=b"x" * 20000)
+    node = dict(cloud_type="AWS", region="weed-a", ak=STORE_AK, sk=STORE_SK, bucket=src)
+    to = sdk.TaskGroupDstNode(region="weed-b", bucket=dst, ak=STORE_AK, sk=STORE_SK, save_prefix="g/")
+
+    def create(**fields):
+        return oms.create_task_group(sdk.CreateTaskGroupRequest(body=sdk.CreateTaskGroupReq(dst_node=to, **fields))).group_id
+
+    def show(group):
+        return oms.show_task_group(sdk.ShowTaskGroupRequest(group_id=group))
+
+    def reach(group, wanted):
+        return until(lambda: (lambda g: g if g.status in wanted else None)(show(group)))
+    slow = [sdk.BandwidthPolicyDto(start="00:00", end="23:59", max_bandwidth=1 << 20)]
+    group = create(task_type="PREFIX", description="three", bandwidth_policy=slow,
+                   src_node=sdk.TaskGroupSrcNode(object_key=["a/", "b/", "c/"], **node))
+    keys = sdk.StartTaskGroupReq(src_ak=STORE_AK, src_sk=STORE_SK, dst_ak=STORE_AK, dst_sk=STORE_SK)
+    begin = sdk.StartTaskGroupRequest(group_id=group, body=keys)
+    assert code_of(lambda: oms.start_task_group(begin)) == (400, "OMS.1039")
+    assert code_of(lambda: oms.retry_task_group(sdk.RetryTaskGroupRequest(group_id=group))) == (400, "OMS.1040")
+    shown = reach(group, {2})
+    assert (shown.total_task_num, shown.task_type, shown.src_node.cloud_type) == (3, "PREFIX", "AWS"), shown
+    assert code_of(lambda: oms.delete_task_group(sdk.DeleteTaskGroupRequest(group_id=group))) == (400, "OMS.0063")
+    members = oms.list_tasks(sdk.ListTasksRequest(group_id=group))
+    assert members.count == 3 and {t.group_type for t in members.tasks} == {"GROUP_TASK"}, members
+    member = members.tasks[0].id
+    oms.stop_task_group(sdk.StopTaskGroupRequest(group_id=group))
+    assert show(group).status in (3, 7)
+    rested = reach(group, {3})
+    assert rested.paused_task_num == 3 and rested.success_num < 300, rested
+    assert code_of(lambda: oms.stop_task_group(sdk.StopTaskGroupRequest(group_id=group))) == (400, "OMS.1038")
+    assert code_of(lambda: oms.delete_task(sdk.DeleteTaskRequest(task_id=member))) == (400, "OMS.1036")
+    oms.update_task_group(sdk.UpdateTaskGroupRequest(group_id=group, body=sdk.UpdateBandwidthPolicyReq(bandwidth_policy=[])))
+    oms.batch_update_tasks(sdk.BatchUpdateTasksRequest(body=sdk.BatchUpdateTasksReq(
+        group_id=group, bandwidth_policy=[], task_priority="HIGH")))
+    oms.start_task_group(begin)
+    done = reach(group, {5, 6})
+    assert (done.status, done.success_num, done.fail_num, done.complete_task_num) == (6, 300, 0, 3), done
+    assert done.error_reason is None and done.total_size == 300 * 20000
+    copied = listing(b, dst)
+    assert {k[2:] for k in copied if k.startswith("g/")} == set(listing(a, src))
+    assert any(k.startswith("oms/task_group/%s/success_object_lists/" % group) for k in copied), copied
+    assert code_of(lambda: oms.stop_task_group(sdk.StopTaskGroupRequest(group_id=group))) == (400, "OMS.0066")
+    listed = oms.list_task_group(sdk.ListTaskGroupRequest(status=6, limit=100))
+    assert group in {g.group_id for g in listed.taskgroups} and listed.count >= 1
+    oms.delete_task_group(sdk.DeleteTaskGroupRequest(group_id=group))
+
+    def gone():
+        try:
+            assert show(group).status in (8, 9)
+        except Exception as e:
+            assert (e.status_code, e.error_code) == (404, "OMS.1009"), e
+            return True
+    until(gone)
+    assert code_of(lambda: oms.show_task(sdk.ShowTaskRequest(task_id=member))) == (400, "OMS.1009")
+
+    # A folder of lists; one of them names what is not there yet.
+    for name, text in (("lists/one.txt", "a%2F0000\na%2F0003\n"), ("lists/two.txt", "b%2F0001\nlate\n"), ("lists/no.csv", "x")):
+        b.put_object(Bucket=dst, Key=name, Body=text.encode(), ContentType="text/plain")
+    folder = sdk.ListFile(list_file_key="lists/", obs_bucket=dst)
+    group = create(task_type="LIST", src_node=sdk.TaskGroupSrcNode(list_file=folder, **node))
+    failed = reach(group, {5, 6})
+    assert (failed.status, failed.total_task_num, failed.failed_task_num) == (5, 2, 1), failed
+    assert "1 tasks of the group failed" in failed.error_reason.error_msg, failed.error_reason
+    a.put_object(Bucket=src, Key="late", Body=b"now")
+    oms.retry_task_group(sdk.RetryTaskGroupRequest(group_id=group, body=sdk.RetryTaskGroupReq(migrate_failed_object=True)))
+    assert reach(group, {5, 6}).status == 6
+    assert b.get_object(Bucket=dst, Key="g/late")["Body"].read() == b"now"
+
+    # A folder without lists cannot be made into members.
+    empty = sdk.ListFile(list_file_key="nothing/", obs_bucket=dst)
+    group = create(task_type="LIST", src_node=sdk.TaskGroupSrcNode(list_file=empty, **node))
+    broken = reach(group, {4})
+    assert broken.error_reason.error_code == "TRF.0013", broken
+    oms.delete_task_group(sdk.DeleteTaskGroupRequest(group_id=group))
+    until(gone)
+
+
+def sync():
+    """A sync task: events, counts, stop and start."""
+    sdk, oms = client()
+    a, b = s3(E["WEED_A"]), s3(E["WEED_B"])
+    src, dst = bucket(a, "sync-from"), bucket(b, "sync-to")
+    keys = dict(src_ak=STORE_AK, src_sk=STORE_SK, dst_ak=STORE_AK, dst_sk=STORE_SK)
+    made = oms.create_sync_task(sdk.CreateSyncTaskRequest(body=sdk.CreateSyncTaskReq(
+        src_cloud_type="AWS", src_region="weed-a", src_bucket=src, dst_region="weed-b", dst_bucket=dst,
+        enable_metadata_migration=True, consistency_check="no_check", description="events", **keys)))
+    one = dict(sync_task_id=made.sync_task_id)
+    now = int(time.time() * 1000)
+
+    def month():
+        return oms.show_sync_task(sdk.ShowSyncTaskRequest(query_time=now, **one))
+    assert month().status == "SYNCHRONIZING" and month().object_overwrite_mode == "SIZE_LAST_MODIFIED_COMPARISON_OVERWRITE"
+
+    def event(*names):
+        oms.create_sync_events(sdk.CreateSyncEventsRequest(body=sdk.SyncObjectReq(object_keys=list(names)), **one))
+    a.put_object(Bucket=src, Key="a b+c/\u65e5", Body=b"one", Metadata={"x": "y"})
+    a.put_object(Bucket=src, Key="plain", Body=b"two")
+    event("a+b%2Bc%2F%E6%97%A5", "plain")
+    event("plain", "not-there")
+    shown = until(lambda: (lambda m: m if m.monthly_failure_object == 1 and m.monthly_success_object >= 2 else None)(month()))
+    assert shown.monthly_acceptance_request == 4, shown
+    assert b.get_object(Bucket=dst, Key="a b+c/\u65e5")["Metadata"] == {"x": "y"}
+    assert b.get_object(Bucket=dst, Key="plain")["Body"].read() == b"two"
+    event("plain")
+    until(lambda: month().monthly_skip_object >= 1)
+    records = [k for k in listing(b, dst) if k.startswith("oms/sync_task/%s/" % made.sync_task_id)]
+    assert any("/failed_object_lists/" in k for k in records), records
+
+    counts = oms.list_sync_task_statistic(sdk.ListSyncTaskStatisticRequest(
+        data_type="REQUEST,SIZE", start_time=str(now - 600000), end_time=str(now + 600000), **one))
+    assert counts.statistic_time_type == "FIVE_MINUTES", counts
+    sums = {d.data_type: sum(p.statistic_num for p in d.data) for d in counts.statistic_datas}
+    assert sums["REQUEST"] == 5 and sums["SIZE"] >= 6, sums
+    for bad, code in ((dict(data_type="NO"), "OMS.0064"), (dict(end_time="1"), "OMS.0051")):
+        query = dict(dict(data_type="SIZE", start_time=str(now), end_time=str(now), **one), **bad)
+        assert code_of(lambda: oms.list_sync_task_statistic(sdk.ListSyncTaskStatisticRequest(**query))) == (400, code)
+
+    assert code_of(lambda: event(*["k"] * 11)) == (400, "OMS.0064")
+    assert code_of(lambda: oms.show_sync_task(sdk.ShowSyncTaskRequest(**one))) == (400, "OMS.1007")
+    begin = sdk.StartSyncTaskRequest(body=sdk.StartSyncTaskReq(**keys), **one)
+    assert code_of(lambda: oms.start_sync_task(begin)) == (400, "OMS.0065")
+    assert code_of(lambda: oms.delete_sync_task(sdk.DeleteSyncTaskRequest(**one))) == (400, "OMS.0063")
+    oms.stop_sync_task(sdk.StopSyncTaskRequest(**one))
+    assert month().status == "STOPPED"
+    assert code_of(lambda: event("plain")) == (400, "OMS.0066")
+    listed = oms.list_sync_tasks(sdk.ListSyncTasksRequest(status="STOPPED"))
+    assert made.sync_task_id in {t.sync_task_id for t in listed.tasks}
+    oms.start_sync_task(begin)
+    a.put_object(Bucket=src, Key="later", Body=b"three")
+    event("later")
+    until(lambda: "later" in listing(b, dst))
+    oms.stop_sync_task(sdk.StopSyncTaskRequest(**one))
+    oms.delete_sync_task(sdk.DeleteSyncTaskRequest(**one))
+    assert code_of(month) == (404, "OMS.1009")
+
+
 def v2():
     sdk, oms = client()
     a, b = s3(E["WEED_A"]), s3(E["WEED_B"])

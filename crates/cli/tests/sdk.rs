@@ -55,6 +55,16 @@ fn lists_of_keys_and_of_urls() {
 }
 
 #[test]
+fn task_groups() {
+    scenario("groups");
+}
+
+#[test]
+fn sync_tasks() {
+    scenario("sync");
+}
+
+#[test]
 fn v2_bad_input() {
     scenario("bad_input");
 }

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use config::{Config, Store};
 use model::failure::{Failure, Kind, Result, Side};
 use model::key::{Key, Order};
-use model::selection::Selection;
-use model::spec::Place;
+use model::selection::{ListFile, Selection};
+use model::spec::{Place, TaskSpec};
 use pace::clock::SharedClock;
 use runtime::{Opened, Places};
 use storage::fs::Fs;
@@ -236,6 +236,11 @@ impl Catalogue {
     /// The source of a task: a bucket, or what a list file names.
     async fn open_source(&self, task: &TaskRow, secrets: &TaskSecrets) -> Result<Opened> {
         let (spec, side) = (&task.spec, Side::Source);
+        if let Selection::Keys(keys) = &spec.selection {
+            let bucket = self.open(&spec.source, &secrets.source, side, spec.requester_pays).await?;
+            let list = listed::sorted_keys(keys, &listed::path_in(&self.data_dir, task.id))?;
+            return Ok(Opened { store: Arc::new(Listed::new(bucket.store, list)), ..bucket });
+        }
         let Some(file) = spec.selection.list_file() else {
             return self.open(&spec.source, &secrets.source, side, spec.requester_pays).await;
         };
@@ -298,6 +303,13 @@ impl Places for Catalogue {
             Side::Source => self.open_source(task, &secrets).await,
             _ => Catalogue::open(self, &spec.target, &secrets.target, side, false).await,
         }
+    }
+
+    async fn lists(&self, spec: &TaskSpec, secrets: &str, folder: &ListFile) -> Result<Vec<String>> {
+        let secrets = TaskSecrets::from_json(secrets);
+        let place = Place { bucket: folder.bucket.clone(), ..spec.target.clone() };
+        let files = self.open(&place, &secrets.target, Side::Target, false).await?.store;
+        listed::in_folder(&files, &folder.key).await.map_err(|f| f.at(Side::Target))
     }
 }
 

@@ -4,10 +4,12 @@ pub mod bandwidth;
 pub mod buckets;
 pub mod catalogue;
 pub mod create;
+pub mod groups;
 pub mod identity;
 pub mod precheck;
 pub mod refusal;
 pub mod secrets;
+pub mod sync;
 pub mod tasks;
 
 use std::sync::Arc;

@@ -16,6 +16,18 @@ use crate::secrets::TaskSecrets;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Control {
+    /// As [`Control::precheck`], for a group: its lists are read when its members are made.
+    pub(crate) async fn precheck_group(&self, spec: &TaskSpec, secrets: &TaskSecrets) -> Answer<()> {
+        let bucket = TaskSpec { selection: Selection::Prefix(vec![String::new()]), ..spec.clone() };
+        match spec.selection {
+            Selection::UrlList(_) => {
+                let target = self.catalogue.open(&spec.target, &secrets.target, Side::Target, false);
+                self.probe(target).await.map(drop)
+            }
+            _ => self.precheck(&bucket, secrets).await,
+        }
+    }
+
     pub(crate) async fn precheck(&self, spec: &TaskSpec, secrets: &TaskSecrets) -> Answer<()> {
         let target = self.catalogue.open(&spec.target, &secrets.target, Side::Target, false);
         self.probe(target).await?;

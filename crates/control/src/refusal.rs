@@ -1,6 +1,7 @@
 //! Why a request is refused, before any face gives it a code.
 
 use model::failure::{Failure, Kind, Side};
+use model::group::GroupIllegal;
 use model::policy::WindowError;
 use model::task::{Event, Illegal};
 
@@ -9,6 +10,8 @@ use model::task::{Event, Illegal};
 pub enum Refusal {
     /// A required field is missing.
     Missing(String),
+    /// A required parameter of the query is missing.
+    MissingQuery(String),
     /// A field has the wrong JSON type; the second text says what is expected.
     WrongType(String, &'static str),
     /// A text or list is too long; the number is the limit.
@@ -37,6 +40,20 @@ pub enum Refusal {
     NotFound(String),
     /// Not in this state.
     Illegal(Event, Illegal),
+    /// A member of a group is deleted with its group only.
+    Member,
+    /// A group is not in the phase for this.
+    GroupIllegal(GroupIllegal),
+    /// There is no such group.
+    NoSuchGroup(String),
+    /// A sync task is started already.
+    SyncStarted,
+    /// A sync task is stopped.
+    SyncStopped,
+    /// A sync task must be stopped first.
+    SyncRunning,
+    /// There is no such sync task.
+    NoSuchSync(String),
     /// Bandwidth of a finished task.
     BandwidthClosed,
     /// The failed-object list is missing.
@@ -60,6 +77,10 @@ pub enum Refusal {
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
         match (failure.kind, failure.side) {
+            (Kind::NotFound, Side::Here) if failure.op == "task_group" => {
+                Refusal::NoSuchGroup(failure.message)
+            }
+            (Kind::NotFound, Side::Here) if failure.op == "sync_task" => Refusal::NoSuchSync(failure.message),
             (Kind::NotFound, Side::Here) => Refusal::NotFound(failure.message),
             (_, Side::Here) => Refusal::Internal(failure),
             _ => Refusal::Check(failure),

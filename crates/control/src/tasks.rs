@@ -3,6 +3,7 @@
 use copy::progress::Snapshot;
 use copy::records::Records;
 use model::key::Key;
+use model::member::Member;
 use model::task::{Event, TaskId, Visible};
 use store::{FailedObject, TaskFilter, TaskRow, Unit};
 
@@ -24,7 +25,7 @@ pub struct Shown {
 }
 
 impl Control {
-    async fn shown(&self, unit: &mut Unit, task: TaskRow) -> Answer<Shown> {
+    pub(crate) async fn shown(&self, unit: &mut Unit, task: TaskRow) -> Answer<Shown> {
         let first_failure = match task.state.visible() == Visible::Failed && task.error.is_none() {
             true => unit.failures(task.id, &Key::default(), 1).await?.pop(),
             false => None,
@@ -86,24 +87,7 @@ impl Control {
     ) -> Answer<()> {
         let mut unit = self.engine.store().write().await?;
         let task = unit.task_of(project, id).await?;
-        let was = task.state.visible();
-        let applied = unit.apply(id, Event::Start, self.clock.now_ms()).await?;
-        applied.map_err(|why| Refusal::Illegal(Event::Start, why))?;
-        if failed_only {
-            let have = unit.count_failures(id).await?;
-            if have == 0 {
-                return Err(Refusal::NoFailedList);
-            }
-            if have < task.counters.failed.objects {
-                return Err(Refusal::FailedListIncomplete);
-            }
-        }
-        let resumes = was == Visible::Paused && task.failed_only == failed_only;
-        unit.reset_task(id, failed_only, resumes).await?;
-        if !resumes && !failed_only {
-            unit.drop_failures(id).await?;
-        }
-        unit.set_secrets(id, &secrets.to_json()).await?;
+        restart(&mut unit, &task, secrets, failed_only, self.clock.now_ms()).await?;
         unit.save().await?;
         Ok(())
     }
@@ -114,7 +98,10 @@ impl Control {
     /// [`Refusal::Illegal`] while it moves bytes.
     pub async fn delete(&self, project: &str, id: TaskId) -> Answer<()> {
         let mut unit = self.engine.store().write().await?;
-        unit.task_of(project, id).await?;
+        let task = unit.task_of(project, id).await?;
+        if matches!(task.member, Member::Group(_)) {
+            return Err(Refusal::Member);
+        }
         let applied = unit.apply(id, Event::Delete, self.clock.now_ms()).await?;
         applied.map_err(|why| Refusal::Illegal(Event::Delete, why))?;
         unit.delete_task(id).await?;
@@ -122,4 +109,33 @@ impl Control {
         self.engine.forget(id);
         Ok(())
     }
+}
+
+/// Starts a paused or failed task in a unit that is still open.
+pub(crate) async fn restart(
+    unit: &mut Unit,
+    task: &TaskRow,
+    secrets: &TaskSecrets,
+    failed_only: bool,
+    now: i64,
+) -> Answer<()> {
+    let (id, was) = (task.id, task.state.visible());
+    let applied = unit.apply(id, Event::Start, now).await?;
+    applied.map_err(|why| Refusal::Illegal(Event::Start, why))?;
+    if failed_only {
+        let have = unit.count_failures(id).await?;
+        if have == 0 {
+            return Err(Refusal::NoFailedList);
+        }
+        if have < task.counters.failed.objects {
+            return Err(Refusal::FailedListIncomplete);
+        }
+    }
+    let resumes = was == Visible::Paused && task.failed_only == failed_only;
+    unit.reset_task(id, failed_only, resumes).await?;
+    if !resumes && !failed_only {
+        unit.drop_failures(id).await?;
+    }
+    unit.set_secrets(id, &secrets.to_json()).await?;
+    Ok(())
 }

@@ -368,6 +368,7 @@ impl Job {
             let plan = records::Plan {
                 task: task.id,
                 name: task.name.clone(),
+                member: task.member.clone(),
                 outcome: outcome::path_in(&self.data_dir, task.id),
                 outcomes: spec.record_outcomes,
                 failures: spec.record_failures,

@@ -44,7 +44,7 @@ pub async fn prune(
         };
     while let Some(page) = pages.next().await {
         for entry in page?.entries {
-            let ours = entry.key.as_bytes().starts_with(records::FOLDER.as_bytes());
+            let ours = records::is_record(entry.key.as_bytes());
             if ours || !filter.keeps(entry.key.as_bytes()) {
                 continue;
             }

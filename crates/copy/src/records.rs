@@ -8,12 +8,16 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use model::failure::{Failure, Kind, Result, Side};
 use model::key::Key;
+use model::member::Member;
 use model::task::TaskId;
 use storage::{Body, Meta, SharedStore};
 use store::{FailedObject, Store};
 
-/// Where record files stand at the target (OMS §4.7).
-pub const FOLDER: &str = "oms/task/";
+/// True for a record file of ours at a target (OMS §4.7).
+pub fn is_record(key: &[u8]) -> bool {
+    ["oms/task/", "oms/task_group/", "oms/sync_task/"].iter().any(|f| key.starts_with(f.as_bytes()))
+}
+
 /// The largest record file, bytes; longer lists go on in a further file.
 const FILE_MAX: u64 = 4 << 30;
 /// Lines of a failed list (OMS §4.7).
@@ -73,6 +77,8 @@ pub struct Plan {
     pub task: TaskId,
     /// Name of the task, part of every key.
     pub name: String,
+    /// What the task belongs to, part of every key.
+    pub member: Member,
     /// The outcome file.
     pub outcome: PathBuf,
     /// Write success and skip lists.
@@ -90,8 +96,9 @@ fn text_meta() -> Meta {
     Meta { headers: vec![value], ..Meta::default() }
 }
 
-fn key(name: &str, kind: &str, stamp: &str, suffix: &str) -> Key {
-    Key::from(format!("{FOLDER}{name}/{kind}_object_lists/{stamp}{suffix}.{kind}_list.txt"))
+fn key(plan: &Plan, kind: &str, stamp: &str, suffix: &str) -> Key {
+    let (before, after) = plan.member.records_at(&plan.name);
+    Key::from(format!("{before}{kind}_object_lists/{after}{stamp}{suffix}.{kind}_list.txt"))
 }
 
 /// Writes all lists that are asked for and not empty. Trouble is reported in the answer, never as a failure of
@@ -141,7 +148,7 @@ async fn one_list(plan: &Plan, target: &SharedStore, mark: char, kind: &str, sta
     for (i, size) in sizes.into_iter().enumerate() {
         let suffix = if i == 0 { String::new() } else { format!("_{}", i + 1) };
         let body = file_body(&temp, at, size).map_err(here)?;
-        target.write(&key(&plan.name, kind, stamp, &suffix), &text_meta(), body).await?;
+        target.write(&key(plan, kind, stamp, &suffix), &text_meta(), body).await?;
         at += size;
     }
     let _ = std::fs::remove_file(&temp);
@@ -223,7 +230,7 @@ async fn failed_list(plan: &Plan, store: &Store, target: &SharedStore, stamp: &s
             lines += 1;
         }
     }
-    let key = key(&plan.name, "failed", stamp, "");
+    let key = key(plan, "failed", stamp, "");
     target.write(&key, &text_meta(), Body::bytes(text)).await?;
     Ok((key, lines >= plan.failed.min(FAILED_MAX) && plan.failed <= FAILED_MAX))
 }

@@ -162,10 +162,10 @@ impl Carrier {
 
     /// An object that is not at the source any more. One that a list names is missing.
     pub(crate) fn gone(&self, failure: Failure, size: u64) -> End {
-        match self.spec.selection.list_file() {
-            Some(_) => End::Outcome(Outcome::Failed(Failure { op: "head", ..failure }), size),
-            None => End::Outcome(Outcome::Gone, size),
+        if self.spec.selection.names_keys() {
+            return End::Outcome(Outcome::Failed(Failure { op: "head", ..failure }), size);
         }
+        End::Outcome(Outcome::Gone, size)
     }
 
     pub(crate) fn ended(&self, failure: Failure, size: u64) -> End {

@@ -194,7 +194,7 @@ impl Comparison {
 
 /// Counts what stands at the target only.
 fn extra(key: Key, out: &mut Compared, tell: &mut impl FnMut(&Difference)) {
-    if key.as_bytes().starts_with(crate::records::FOLDER.as_bytes()) {
+    if crate::records::is_record(key.as_bytes()) {
         out.records += 1;
     } else {
         out.extra += 1;

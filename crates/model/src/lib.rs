@@ -4,7 +4,9 @@
 
 pub mod count;
 pub mod failure;
+pub mod group;
 pub mod key;
+pub mod member;
 pub mod policy;
 pub mod selection;
 pub mod spec;

@@ -10,6 +10,8 @@ pub enum Selection {
     Object(Vec<String>),
     /// Plain string prefixes; `[""]` is the whole bucket.
     Prefix(Vec<String>),
+    /// Exactly these keys, each of which must be there.
+    Keys(Vec<String>),
     /// The keys that a list file names.
     List(ListFile),
     /// The URLs that a list file names, and the keys that they are to have.
@@ -48,22 +50,27 @@ impl Selection {
     /// The entries as the client wrote them.
     pub fn entries(&self) -> &[String] {
         match self {
-            Selection::Object(e) | Selection::Prefix(e) => e,
+            Selection::Object(e) | Selection::Prefix(e) | Selection::Keys(e) => e,
             Selection::List(_) | Selection::UrlList(_) => &[],
         }
+    }
+
+    /// True when every key is named: one that is missing is a failure.
+    pub fn names_keys(&self) -> bool {
+        matches!(self, Selection::Keys(_) | Selection::List(_) | Selection::UrlList(_))
     }
 
     /// The list file, where there is one.
     pub fn list_file(&self) -> Option<&ListFile> {
         match self {
             Selection::List(file) | Selection::UrlList(file) => Some(file),
-            Selection::Object(_) | Selection::Prefix(_) => None,
+            Selection::Object(_) | Selection::Prefix(_) | Selection::Keys(_) => None,
         }
     }
 
     /// Disjoint scopes that select every wanted key exactly once, in byte order.
     pub fn scopes(&self) -> Vec<Scope> {
-        if self.list_file().is_some() {
+        if self.names_keys() {
             // The list is the key space.
             return vec![Scope::Prefix(String::new())];
         }

@@ -72,6 +72,8 @@ pub enum Event {
     Start,
     /// The user asked to stop.
     Stop,
+    /// Its group was stopped before it ran.
+    Hold,
     /// The user asked to delete.
     Delete,
     /// A worker took the lease.
@@ -137,6 +139,9 @@ pub fn next(state: Lifecycle, event: Event) -> Result<Lifecycle, Illegal> {
 
         (Event::Stop, Visible::Running | Visible::Retrying) => pause(state.observed),
         (Event::Stop, _) => Err(Illegal::NotRunning),
+
+        (Event::Hold, Visible::Waiting) => pause(Paused),
+        (Event::Hold, _) => Err(Illegal::OutOfPlace),
 
         (Event::Delete, Visible::Running | Visible::Retrying | Visible::Pausing) => Err(Illegal::InProgress),
         (Event::Delete, _) => Ok(state),

@@ -1,10 +1,11 @@
 //! The dispatcher: woken by every change and once a second, it carries out the plan.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use model::failure::{Failure, Kind, Result};
+use model::member::Member;
 use model::task::{Event, Observed, TaskId};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -45,6 +46,8 @@ impl Engine {
 
     async fn step(self: &Arc<Self>, runs: &mut JoinSet<TaskId>) -> Result<()> {
         let now = self.clock.now_ms();
+        self.step_syncs(now).await?;
+        self.step_groups(now).await?;
         let mut unit = self.store.read().await?;
         let tasks = unit.open_tasks().await?;
         let mut seen = Vec::with_capacity(tasks.len());
@@ -56,8 +59,13 @@ impl Engine {
         }
         drop(unit);
         let here: HashSet<TaskId> = self.running().keys().copied().collect();
+        // A group's limit is shared by its members that run.
+        let mut sharing: HashMap<&str, u64> = HashMap::new();
+        for task in tasks.iter().filter(|t| here.contains(&t.id) && matches!(t.member, Member::Group(_))) {
+            *sharing.entry(task.member.of()).or_default() += 1;
+        }
         for task in &tasks {
-            self.set_bandwidth(task, now);
+            self.set_bandwidth(task, now, sharing.get(task.member.of()).copied().unwrap_or(1));
         }
         for step in plan(&seen, &here, now, self.running_tasks) {
             match step {
@@ -85,12 +93,12 @@ impl Engine {
     }
 
     /// Puts the bandwidth limit of this minute in force.
-    pub(crate) fn set_bandwidth(&self, task: &store::TaskRow, now: i64) {
+    pub(crate) fn set_bandwidth(&self, task: &store::TaskRow, now: i64, sharing: u64) {
         if let Some(progress) = self.progress(task.id) {
             let minute = (now / 60_000 + i64::from(self.zone_minutes)).rem_euclid(1440);
             let minute = u16::try_from(minute).unwrap_or(0);
             let rate = model::policy::limit_at(&task.spec.windows, minute).unwrap_or(task.spec.bandwidth);
-            progress.bandwidth.set(rate);
+            progress.bandwidth.set(if rate == 0 { 0 } else { (rate / sharing.max(1)).max(1) });
         }
     }
 }

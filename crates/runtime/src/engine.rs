@@ -1,12 +1,14 @@
 //! What one process lends its work to: threads, memory, limits, and the tasks that run in it now.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use copy::Progress;
-use model::failure::{Failure, Result, Side};
+use model::failure::{Failure, Kind, Result, Side};
+use model::selection::ListFile;
+use model::spec::TaskSpec;
 use model::task::TaskId;
 use pace::backoff::Backoff;
 use pace::budget::Memory;
@@ -34,6 +36,12 @@ pub struct Opened {
 pub trait Places: Send + Sync {
     /// Opens one end; `secrets` is the JSON that was sealed with the task.
     async fn open(&self, task: &TaskRow, secrets: &str, side: Side) -> Result<Opened>;
+
+    /// The list files of a folder, for a task group.
+    async fn lists(&self, spec: &TaskSpec, secrets: &str, folder: &ListFile) -> Result<Vec<String>> {
+        let _ = (spec, secrets, folder);
+        Err(Failure::new(Kind::Unsupported, "task_group", "there are no task groups here"))
+    }
 }
 
 pub(crate) struct Running {
@@ -55,6 +63,8 @@ pub struct Engine {
     pub(crate) zone_minutes: i32,
     running: Mutex<HashMap<TaskId, Running>>,
     limits: Mutex<HashMap<String, Arc<Limit>>>,
+    /// Groups whose members are being made here.
+    making: Mutex<HashSet<String>>,
     /// Told when a task ends here, so that the next is lent without waiting.
     pub(crate) ended: Notify,
 }
@@ -89,8 +99,8 @@ impl Engine {
     pub fn start(setup: Setup) -> Result<Arc<Self>> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = if setup.threads == 0 { cores } else { setup.threads };
-        let lanes = Lanes::start(threads)
-            .map_err(|e| Failure::new(model::failure::Kind::Internal, "start", e.to_string()))?;
+        let lanes =
+            Lanes::start(threads).map_err(|e| Failure::new(Kind::Internal, "start", e.to_string()))?;
         // Part of the bound is for what is not buffers: pages, windows, the ledger's gathering.
         let buffers = setup.memory.saturating_sub(32 << 20).max(setup.memory / 2);
         Ok(Arc::new(Self {
@@ -106,6 +116,7 @@ impl Engine {
             zone_minutes: setup.zone_minutes,
             running: Mutex::default(),
             limits: Mutex::default(),
+            making: Mutex::default(),
             ended: Notify::new(),
         }))
     }
@@ -136,6 +147,10 @@ impl Engine {
     pub fn forget(&self, task: TaskId) {
         self.forget_list(task);
         let _ = std::fs::remove_file(copy::outcome::path_in(&self.data_dir, task));
+    }
+
+    pub(crate) fn making(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.making.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     pub(crate) fn running(&self) -> MutexGuard<'_, HashMap<TaskId, Running>> {

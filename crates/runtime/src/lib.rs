@@ -2,8 +2,11 @@
 
 mod dispatch;
 pub mod engine;
+mod groups;
+pub mod naming;
 pub mod plan;
 mod runner;
+mod sync;
 
 pub use engine::{Engine, Opened, Places};
 pub use runner::run_to_end;

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use model::member::Member;
 use model::task::{Desired, Observed, TaskId};
 use store::TaskRow;
 
@@ -38,7 +39,8 @@ pub fn plan(tasks: &[Seen<'_>], here: &HashSet<TaskId>, now: i64, per_project: u
     let mut steps = Vec::new();
     let mut running: HashMap<&str, u32> = HashMap::new();
     for seen in tasks {
-        if matches!(seen.task.state.observed, Observed::Running) {
+        let counts = !matches!(seen.task.member, Member::Sync(_));
+        if counts && matches!(seen.task.state.observed, Observed::Running) {
             *running.entry(&seen.task.project).or_default() += 1;
         }
     }
@@ -60,6 +62,10 @@ pub fn plan(tasks: &[Seen<'_>], here: &HashSet<TaskId>, now: i64, per_project: u
                 steps.push(Step::Run(task.id));
             }
             (_, Observed::Waiting) if now - task.queued_at > WAIT_MAX_MS => steps.push(Step::Expire(task.id)),
+            // Batches of sync tasks are small and somebody waits for them: no long task keeps them out.
+            (_, Observed::Waiting) if !works_here && matches!(task.member, Member::Sync(_)) => {
+                steps.push(Step::Run(task.id));
+            }
             (_, Observed::Waiting) if !works_here => {
                 let count = running.entry(&task.project).or_default();
                 if *count < per_project {
@@ -107,6 +113,7 @@ mod tests {
             records: serde_json::Value::Null,
             counters: Counters::default(),
             surveyed: Tally::default(),
+            member: Member::Nobody,
             fence: 0,
             outcome_len: 0,
         }

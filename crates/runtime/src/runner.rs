@@ -59,7 +59,7 @@ async fn attempt(engine: &Arc<Engine>, id: TaskId, stop: CancellationToken) -> R
     let progress = Arc::new(Progress::new(task.counters, task.surveyed, task.scan_over, task.spec.bandwidth));
     engine.running().insert(id, Running { progress: progress.clone(), stop: stop.clone() });
     unit.save().await?;
-    engine.set_bandwidth(&task, now);
+    engine.set_bandwidth(&task, now, 1);
     tracing::info!(task = id, name = %task.name, "task {id} runs");
 
     // In a task of its own: it must go on while the work below waits, and the work while it waits.

@@ -6,9 +6,11 @@
 
 mod audit;
 mod failures;
+mod groups;
 mod lease;
 mod ledger;
 mod sqlite;
+mod sync;
 mod tasks;
 mod tokens;
 mod value;
@@ -23,8 +25,10 @@ use tokio::sync::watch;
 
 pub use audit::AuditLine;
 pub use failures::FailedObject;
+pub use groups::{GroupRow, MEMBERS_MAX};
 pub use ledger::{Checkpoint, Doubt, NewRange, Pass, RangeRow, Upload};
 pub use sqlite::Sqlite;
+pub use sync::{PENDING_MAX, SLOT_MS, SyncRow};
 pub use tasks::{ErrorNote, NewTask, TaskFilter, TaskRow};
 pub use tokens::TokenRow;
 pub use value::{Row, Value};

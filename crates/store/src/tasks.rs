@@ -2,6 +2,7 @@
 
 use model::count::{Counters, Tally};
 use model::failure::{Failure, Kind, Result, Side};
+use model::member::Member;
 use model::spec::TaskSpec;
 use model::task::{Desired, Event, Illegal, Lifecycle, Observed, Priority, TaskId, next};
 
@@ -24,6 +25,8 @@ pub struct NewTask {
     pub secrets: String,
     /// Urgency.
     pub priority: Priority,
+    /// What it belongs to.
+    pub member: Member,
     /// Now, milliseconds.
     pub now: i64,
 }
@@ -80,6 +83,8 @@ pub struct TaskRow {
     pub counters: Counters,
     /// Counted by the survey so far.
     pub surveyed: Tally,
+    /// What it belongs to.
+    pub member: Member,
     /// Lease number.
     pub fence: i64,
     /// Length of the outcome file that belongs to the ledger, bytes.
@@ -88,8 +93,8 @@ pub struct TaskRow {
 
 const COLUMNS: &str = "t.id, t.project, t.name, t.spec, t.priority, t.desired, t.observed, t.created_at, \
   t.queued_at, t.started_at, t.ended_at, t.running_ms, t.failed_only, t.scan_over, t.attempts, t.error_kind, \
-  t.error_side, t.error_msg, t.note, t.records, t.fence, t.outcome_len";
-const N: usize = 22;
+  t.error_side, t.error_msg, t.note, t.records, t.fence, t.outcome_len, t.member_kind, t.member_of";
+const N: usize = 24;
 
 fn priority_number(p: Priority) -> i64 {
     match p {
@@ -132,6 +137,7 @@ fn row(r: &Row) -> Result<TaskRow> {
         records: unjson(r.text(19)?)?,
         fence: r.int(20)?,
         outcome_len: r.count(21)?,
+        member: Member::from_words(r.text(22)?, r.text(23)?),
         counters: counters_at(r, N)?,
         surveyed: Tally { objects: r.count(N + 14)?, bytes: r.count(N + 15)? },
     })
@@ -146,6 +152,8 @@ pub struct TaskFilter {
     pub states: Vec<(Option<Desired>, Observed)>,
     /// With this text in the name.
     pub name_part: String,
+    /// Members of this group or sync task; empty: all tasks.
+    pub member_of: String,
 }
 
 fn illegal(id: TaskId, why: Illegal) -> Failure {
@@ -177,8 +185,8 @@ impl Unit {
     /// [`Kind::Conflict`] when the id or name exists.
     pub async fn insert_task(&mut self, task: NewTask) -> Result<()> {
         let sealed = self.keys.seal(&format!("task {}", task.id), task.secrets.as_bytes())?;
-        let sql = "INSERT INTO tasks (id, project, name, spec, secrets, priority, desired, observed, created_at, queued_at) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)";
+        let sql = "INSERT INTO tasks (id, project, name, spec, secrets, priority, desired, observed, created_at, queued_at, \
+                   member_kind, member_of) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11)";
         let state = Lifecycle::NEW;
         let args = args![
             task.id,
@@ -190,6 +198,8 @@ impl Unit {
             word(state.desired),
             word(state.observed),
             task.now,
+            task.member.kind(),
+            task.member.of(),
         ];
         self.tx.execute(sql, args).await?;
         self.wakes = true;
@@ -252,8 +262,15 @@ impl Unit {
             .map(|(d, o)| format!("|{}:{}|", d.map_or("*".to_owned(), word), word(*o)))
             .collect();
         let like = filter.name_part.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
-        let args = args![filter.project.as_str(), states, format!("%{like}%"), limit, offset];
-        let matching = "WHERE t.project = $1 AND t.name LIKE $3 ESCAPE '\\' AND ($2 = '' \
+        let args = args![
+            filter.project.as_str(),
+            states,
+            format!("%{like}%"),
+            filter.member_of.as_str(),
+            limit,
+            offset
+        ];
+        let matching = "WHERE t.project = $1 AND t.name LIKE $3 ESCAPE '\\' AND ($4 = '' OR t.member_of = $4) AND ($2 = '' \
             OR $2 LIKE '%|' || t.desired || ':' || t.observed || '|%' OR $2 LIKE '%|*:' || t.observed || '|%')";
         static COUNT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
         static LIST: std::sync::OnceLock<String> = std::sync::OnceLock::new();
@@ -261,13 +278,22 @@ impl Unit {
         let list: &'static str = LIST.get_or_init(|| {
             format!(
                 "SELECT {COLUMNS}, {SUMS} FROM tasks t LEFT JOIN ranges r ON r.task_id = t.id {matching} \
-                 GROUP BY t.id ORDER BY t.created_at DESC, t.id DESC LIMIT $4 OFFSET $5"
+                 GROUP BY t.id ORDER BY t.created_at DESC, t.id DESC LIMIT $5 OFFSET $6"
             )
         });
-        let total = self.tx.query(count, args[..3].to_vec()).await?;
+        let total = self.tx.query(count, args[..4].to_vec()).await?;
         let total = total.first().map_or(Ok(0), |r| r.count(0))?;
         let rows = self.tx.query(list, args).await?;
         Ok((rows.iter().map(row).collect::<Result<_>>()?, total))
+    }
+
+    /// The members of a group or sync task, oldest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn members(&mut self, of: &str) -> Result<Vec<TaskRow>> {
+        let sql = select!("WHERE t.member_of = $1 GROUP BY t.id ORDER BY t.created_at, t.id LIMIT 2000");
+        self.tx.query(sql, args![of]).await?.iter().map(row).collect()
     }
 
     /// Tasks that a worker should look at: waiting, running or due for another attempt, in the order in which

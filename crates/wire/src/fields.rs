@@ -38,6 +38,12 @@ impl<'a> Fields<'a> {
         self.map.get(field).filter(|v| !v.is_null())
     }
 
+    /// A copy with only some of the fields.
+    pub fn only(&self, fields: &[&str]) -> Map<String, Value> {
+        let kept = fields.iter().filter_map(|f| Some(((*f).to_owned(), self.get(f)?.clone())));
+        kept.collect()
+    }
+
     /// True when the field is there and not null.
     pub fn has(&self, field: &str) -> bool {
         self.get(field).is_some()

@@ -205,3 +205,85 @@ pub struct BucketObjects {
     /// The page.
     pub records: Vec<BucketRecord>,
 }
+
+/// A task group.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the fields are those of oms.md §2.4, TaskGroupResp, by name")]
+pub struct TaskGroup {
+    pub group_id: String,
+    pub status: i32,
+    pub error_reason: Option<ErrorReason>,
+    pub src_node: SrcNode,
+    pub dst_node: DstNode,
+    pub description: String,
+    pub enable_metadata_migration: bool,
+    pub enable_failed_object_recording: bool,
+    pub enable_restore: bool,
+    pub enable_kms: bool,
+    pub enable_requester_pays: bool,
+    pub task_type: String,
+    pub bandwidth_policy: Vec<BandwidthPolicy>,
+    pub smn_config: Option<serde_json::Value>,
+    pub source_cdn: Option<serde_json::Value>,
+    pub migrate_since: i64,
+    pub migrate_speed: u64,
+    pub total_time: i64,
+    pub start_time: i64,
+    pub total_task_num: u64,
+    pub create_task_num: u64,
+    pub failed_task_num: u64,
+    pub complete_task_num: u64,
+    pub paused_task_num: u64,
+    pub executing_task_num: u64,
+    pub waiting_task_num: u64,
+    pub total_num: u64,
+    pub create_complete_num: u64,
+    pub success_num: u64,
+    pub fail_num: u64,
+    pub skip_num: u64,
+    pub total_size: u64,
+    pub create_complete_size: u64,
+    pub complete_size: u64,
+    pub failed_object_record: FailedObjectRecord,
+    pub object_overwrite_mode: String,
+    pub dst_storage_policy: String,
+    pub consistency_check: String,
+    pub obs_system: String,
+}
+
+/// A sync task; `month` only where one task is shown.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the fields are those of oms.md §2.5, SyncTaskInfo, by name")]
+pub struct SyncTask {
+    pub sync_task_id: String,
+    pub src_cloud_type: String,
+    pub src_region: String,
+    pub src_bucket: String,
+    pub create_time: i64,
+    pub last_start_time: i64,
+    pub dst_bucket: String,
+    pub dst_region: String,
+    pub description: String,
+    pub status: String,
+    pub enable_metadata_migration: bool,
+    pub enable_restore: bool,
+    pub enable_kms: bool,
+    pub app_id: String,
+    pub object_overwrite_mode: String,
+    pub dst_storage_policy: String,
+    pub consistency_check: String,
+    pub source_cdn: Option<serde_json::Value>,
+    #[serde(flatten)]
+    pub month: Option<SyncMonth>,
+}
+
+/// Sums of one calendar month.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the fields are those of oms.md §2.5, ShowSyncTaskResponse, by name")]
+pub struct SyncMonth {
+    pub monthly_acceptance_request: u64,
+    pub monthly_success_object: u64,
+    pub monthly_failure_object: u64,
+    pub monthly_skip_object: u64,
+    pub monthly_size: u64,
+}

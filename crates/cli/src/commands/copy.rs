@@ -243,6 +243,7 @@ async fn prepare(store: &Store, spec: &TaskSpec, clock: &dyn Clock) -> Result<bo
             spec: spec.clone(),
             secrets: "{}".into(),
             priority: Priority::Medium,
+            member: model::member::Member::Nobody,
             now,
         };
         unit.insert_task(task).await?;

@@ -143,6 +143,39 @@ pub fn sorted_from_file(from: &Path, path: &Path) -> Result<Arc<Sorted>> {
     Ok(Arc::new(sorter.finish()?))
 }
 
+/// As [`sorted`], from keys in hand.
+///
+/// # Errors
+/// From the disk.
+pub fn sorted_keys(keys: &[String], path: &Path) -> Result<Arc<Sorted>> {
+    let mut sorter = sorted::Sorter::new(path)?;
+    for key in keys {
+        sorter.push(line::Line { key: key.as_bytes().to_vec(), url: String::new() })?;
+    }
+    Ok(Arc::new(sorter.finish()?))
+}
+
+/// The list files that stand directly in a folder: every key ending in `.txt` (oms.md §4.4).
+///
+/// # Errors
+/// When the folder cannot be listed.
+pub async fn in_folder(files: &SharedStore, folder: &str) -> Result<Vec<String>> {
+    let mut keys = Vec::new();
+    let mut after = Key::default();
+    loop {
+        let request =
+            ListRequest { prefix: folder.to_owned(), after: after.clone(), max: 1000, delimiter: Some('/') };
+        let page = files.list(&request).await?;
+        let last = page.entries.last().map(|e| e.key.clone());
+        let names = page.entries.iter().filter_map(|e| e.key.as_str()).filter(|k| k.ends_with(".txt"));
+        keys.extend(names.map(str::to_owned));
+        match last {
+            Some(last) if page.more && last > after => after = last,
+            _ => return Ok(keys),
+        }
+    }
+}
+
 /// The sorted list of a task: the one on the disk, or made now from the list file.
 ///
 /// # Errors

@@ -22,7 +22,13 @@ pub(crate) async fn handle(
     let map = object(Face::V2, &body)?;
     let fields = Fields::root(&map);
     let change = async {
-        let ids = ids(&fields)?;
+        let ids = match ids(&fields)? {
+            Targets::Tasks(ids) => ids,
+            Targets::Group(group) => {
+                let shown = control.show_group(&project, &group).await?;
+                shown.members.iter().map(|m| m.task.id).collect()
+            }
+        };
         if !fields.has("bandwidth_policy") {
             return Err(Refusal::Missing("bandwidth_policy".into()));
         }
@@ -34,16 +40,22 @@ pub(crate) async fn handle(
     empty()
 }
 
-fn ids(fields: &Fields<'_>) -> Result<Vec<TaskId>, Refusal> {
+/// Which tasks are meant.
+enum Targets {
+    Tasks(Vec<TaskId>),
+    Group(String),
+}
+
+fn ids(fields: &Fields<'_>) -> Result<Targets, Refusal> {
     let group = fields.opt_text("group_id", 100).map_err(fault)?.filter(|g| !g.is_empty());
     let list = fields.opt_list("ids", MAX).map_err(fault)?;
     match (group, list) {
-        (Some(group), None) => Err(Refusal::NotFound(format!("there is no task group {group}"))),
+        (Some(group), None) => Ok(Targets::Group(group.to_owned())),
         (None, Some(list)) if !list.is_empty() => {
             let id = |v: &serde_json::Value| {
                 v.as_i64().ok_or(Refusal::WrongType("ids".into(), "a list of numbers"))
             };
-            list.iter().map(id).collect()
+            list.iter().map(id).collect::<Result<_, _>>().map(Targets::Tasks)
         }
         _ => Err(Refusal::Invalid("ids".into(), "exactly one of `ids` and `group_id` is needed".into())),
     }

@@ -44,24 +44,39 @@ fn read(project: String, f: &Fields<'_>) -> Result<Request, Refusal> {
     let src = f.object("src_node").map_err(fault)?;
     let dst = f.object("dst_node").map_err(fault)?;
     let task_type = word(f, "task_type", &["object", "prefix", "list", "url_list"])?.unwrap_or("object");
+    let priority = word(f, "task_priority", &["HIGH", "MEDIUM", "LOW"])?.unwrap_or("MEDIUM");
+    let rules = rules(f)?;
+    let (source, source_keys) = source(&src, task_type == "url_list")?;
+    let (target, target_keys, save_prefix) = destination(&dst)?;
+    let spec = TaskSpec {
+        selection: selection(task_type, &src)?,
+        source,
+        target,
+        save_prefix,
+        echo: serde_json::Map::from_iter([("task_type".to_owned(), task_type.into())]),
+        ..rules
+    };
+    let secrets = TaskSecrets { source: source_keys, target: target_keys };
+    Ok(Request { project, spec, secrets, priority: priority_of(priority) })
+}
+
+/// The rules that tasks and groups have in common; the nodes and the selection are still empty.
+pub(crate) fn rules(f: &Fields<'_>) -> Result<TaskSpec, Refusal> {
     let flag = |name: &str, default: bool| f.opt_bool(name).map_err(fault).map(|v| v.unwrap_or(default));
     let overwrite = word(f, "object_overwrite_mode", &OVERWRITE)?.unwrap_or(OVERWRITE[0]);
     let check = word(f, "consistency_check", &CHECKS)?.unwrap_or(CHECKS[0]);
     let policy = word(f, "dst_storage_policy", &POLICIES)?.unwrap_or(POLICIES[0]);
-    let priority = word(f, "task_priority", &["HIGH", "MEDIUM", "LOW"])?.unwrap_or("MEDIUM");
     let since = f.opt_int("migrate_since").map_err(fault)?.unwrap_or(0);
     if since < 0 {
         return Err(Refusal::Invalid("migrate_since".into(), "must not be negative".into()));
     }
     not_yet(f)?;
-    let (source, source_keys) = source(&src, task_type == "url_list")?;
-    let (target, target_keys, save_prefix) = destination(&dst)?;
-    let spec = TaskSpec {
+    Ok(TaskSpec {
         face: SpecFace::V2,
-        selection: selection(task_type, &src)?,
-        source,
-        target,
-        save_prefix,
+        selection: Selection::Prefix(vec![]),
+        source: Place::default(),
+        target: Place::default(),
+        save_prefix: String::new(),
         description: f.opt_text("description", 255).map_err(fault)?.unwrap_or_default().to_owned(),
         overwrite: overwrite_of(overwrite),
         check: check_of(check),
@@ -83,14 +98,12 @@ fn read(project: String, f: &Fields<'_>) -> Result<Request, Refusal> {
         part_size: 0,
         concurrency: 0,
         bandwidth: 0,
-        echo: serde_json::Map::from_iter([("task_type".to_owned(), task_type.into())]),
-    };
-    let secrets = TaskSecrets { source: source_keys, target: target_keys };
-    Ok(Request { project, spec, secrets, priority: priority_of(priority) })
+        echo: serde_json::Map::new(),
+    })
 }
 
 /// What is specified but not built yet is refused by name, never silently ignored.
-fn not_yet(f: &Fields<'_>) -> Result<(), Refusal> {
+pub(crate) fn not_yet(f: &Fields<'_>) -> Result<(), Refusal> {
     for field in ["source_cdn", "smn_config"] {
         if f.has(field) {
             return Err(Refusal::Invalid(field.to_owned(), "is not supported by this version".to_owned()));
@@ -179,7 +192,7 @@ pub(crate) fn source(src: &Fields<'_>, urls: bool) -> Result<(Place, Keys), Refu
     Ok((place, keys(src)?))
 }
 
-fn destination(dst: &Fields<'_>) -> Result<(Place, Keys, String), Refusal> {
+pub(crate) fn destination(dst: &Fields<'_>) -> Result<(Place, Keys, String), Refusal> {
     let place = Place {
         cloud_type: String::new(),
         region: dst.filled("region", 100).map_err(fault)?.to_owned(),
@@ -200,7 +213,7 @@ pub(crate) fn overwrite_of(word: &str) -> Overwrite {
     }
 }
 
-fn check_of(word: &str) -> Check {
+pub(crate) fn check_of(word: &str) -> Check {
     match word {
         "crc64" => Check::Crc64,
         "no_check" => Check::None,
@@ -208,7 +221,7 @@ fn check_of(word: &str) -> Check {
     }
 }
 
-fn policy_of(word: &str) -> StoragePolicy {
+pub(crate) fn policy_of(word: &str) -> StoragePolicy {
     match word {
         "IA" => StoragePolicy::Ia,
         "ARCHIVE" => StoragePolicy::Archive,

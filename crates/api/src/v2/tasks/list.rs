@@ -12,7 +12,7 @@ use super::show::reply;
 use crate::body::{Reply, json};
 use crate::error::{Error, Face};
 
-type Params = HashMap<String, String>;
+pub(crate) type Params = HashMap<String, String>;
 
 /// A number of the query within a range.
 pub(crate) fn number(query: &Params, name: &str, default: u64, range: (u64, u64)) -> Result<u64, Refusal> {
@@ -57,10 +57,7 @@ pub(crate) async fn handle(
     if filter.name_part.chars().count() > 255 {
         return Err(refused(Refusal::TooLong("task_name".into(), 255)));
     }
-    // There are no groups yet, so no task has one.
-    if query.get("group_id").is_some_and(|g| !g.is_empty()) {
-        return json(&TaskList { tasks: vec![], count: 0 });
-    }
+    filter.member_of = query.get("group_id").cloned().unwrap_or_default();
     let (tasks, count) = control.list(&filter, offset, limit).await.map_err(refused)?;
     let now = control.clock.now_ms();
     json(&TaskList { tasks: tasks.iter().map(|t| reply(t, now)).collect(), count })

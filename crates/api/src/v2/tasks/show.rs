@@ -4,8 +4,10 @@ use axum::extract::{Path, State};
 use control::Control;
 use control::tasks::Shown;
 use model::failure::{Kind, Side};
+use model::member::Member;
 use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy, clock_text};
 use model::selection::Selection;
+use model::spec::TaskSpec;
 use model::task::{Priority, Visible};
 use wire::v2::{BandwidthPolicy, DstNode, ErrorReason, FailedObjectRecord, SrcNode, Task};
 
@@ -166,7 +168,7 @@ pub(crate) fn task_type(selection: &Selection) -> &'static str {
     match selection {
         Selection::Object(_) => "object",
         Selection::Prefix(_) => "prefix",
-        Selection::List(_) => "list",
+        Selection::Keys(_) | Selection::List(_) => "list",
         Selection::UrlList(_) => "url_list",
     }
 }
@@ -177,6 +179,54 @@ pub(crate) fn list_file(selection: &Selection) -> Option<serde_json::Value> {
     Some(serde_json::json!({"obs_bucket": file.bucket, "list_file_key": file.key}))
 }
 
+/// Rules in OMS's words.
+pub(crate) fn overwrite_word(spec: &TaskSpec) -> &'static str {
+    match spec.overwrite {
+        Overwrite::Newer => OVERWRITE[0],
+        Overwrite::Never => OVERWRITE[1],
+        Overwrite::Checksum => OVERWRITE[2],
+        Overwrite::Always => OVERWRITE[3],
+    }
+}
+
+pub(crate) fn check_word(spec: &TaskSpec) -> &'static str {
+    match spec.check {
+        Check::Crc64 => CHECKS[1],
+        Check::None => CHECKS[2],
+        Check::Digest | Check::Size => CHECKS[0],
+    }
+}
+
+pub(crate) fn policy_word(spec: &TaskSpec) -> &'static str {
+    match spec.storage {
+        StoragePolicy::Standard => POLICIES[0],
+        StoragePolicy::Ia => POLICIES[1],
+        StoragePolicy::Archive => POLICIES[2],
+        StoragePolicy::DeepArchive => POLICIES[3],
+        StoragePolicy::SrcStorageMapping => POLICIES[4],
+    }
+}
+
+/// The nodes as every reply shows them.
+pub(crate) fn src_node(spec: &TaskSpec) -> SrcNode {
+    SrcNode {
+        bucket: spec.source.bucket.clone(),
+        cloud_type: spec.source.cloud_type.clone(),
+        region: spec.source.region.clone(),
+        app_id: spec.source.app_id.clone(),
+        object_key: spec.selection.list_file().is_none().then(|| spec.selection.entries().to_vec()),
+        list_file: list_file(&spec.selection),
+    }
+}
+
+pub(crate) fn dst_node(spec: &TaskSpec) -> DstNode {
+    DstNode {
+        bucket: spec.target.bucket.clone(),
+        region: spec.target.region.clone(),
+        save_prefix: spec.save_prefix.clone(),
+    }
+}
+
 /// A task as v2 shows it.
 pub(crate) fn reply(shown: &Shown, now: i64) -> Task {
     let (task, spec, n) = (&shown.task, &shown.task.spec, numbers(shown, now));
@@ -185,50 +235,26 @@ pub(crate) fn reply(shown: &Shown, now: i64) -> Task {
         id: task.id,
         name: task.name.clone(),
         task_type: task_type(&spec.selection).to_owned(),
-        group_id: String::new(),
-        group_type: "NORMAL_TASK".to_owned(),
+        group_id: task.member.of().to_owned(),
+        group_type: match task.member {
+            Member::Nobody => "NORMAL_TASK",
+            Member::Sync(_) => "SYNC_TASK",
+            Member::Group(_) => "GROUP_TASK",
+        }
+        .to_owned(),
         status: status(task.state.visible()),
         description: spec.description.clone(),
-        src_node: SrcNode {
-            bucket: spec.source.bucket.clone(),
-            cloud_type: spec.source.cloud_type.clone(),
-            region: spec.source.region.clone(),
-            app_id: spec.source.app_id.clone(),
-            object_key: spec.selection.list_file().is_none().then(|| spec.selection.entries().to_vec()),
-            list_file: list_file(&spec.selection),
-        },
-        dst_node: DstNode {
-            bucket: spec.target.bucket.clone(),
-            region: spec.target.region.clone(),
-            save_prefix: spec.save_prefix.clone(),
-        },
+        src_node: src_node(spec),
+        dst_node: dst_node(spec),
         bandwidth_policy: policies(&spec.windows),
         enable_metadata_migration: spec.metadata == MetadataRule::All,
         enable_restore: spec.restore,
         enable_failed_object_recording: spec.record_failures,
         enable_requester_pays: spec.requester_pays,
         enable_kms: spec.kms,
-        object_overwrite_mode: match spec.overwrite {
-            Overwrite::Newer => OVERWRITE[0],
-            Overwrite::Never => OVERWRITE[1],
-            Overwrite::Checksum => OVERWRITE[2],
-            Overwrite::Always => OVERWRITE[3],
-        }
-        .to_owned(),
-        consistency_check: match spec.check {
-            Check::Crc64 => CHECKS[1],
-            Check::None => CHECKS[2],
-            Check::Digest | Check::Size => CHECKS[0],
-        }
-        .to_owned(),
-        dst_storage_policy: match spec.storage {
-            StoragePolicy::Standard => POLICIES[0],
-            StoragePolicy::Ia => POLICIES[1],
-            StoragePolicy::Archive => POLICIES[2],
-            StoragePolicy::DeepArchive => POLICIES[3],
-            StoragePolicy::SrcStorageMapping => POLICIES[4],
-        }
-        .to_owned(),
+        object_overwrite_mode: overwrite_word(spec).to_owned(),
+        consistency_check: check_word(spec).to_owned(),
+        dst_storage_policy: policy_word(spec).to_owned(),
         obs_system: "BUCKET".to_owned(),
         task_priority: match task.priority {
             Priority::High => "HIGH",

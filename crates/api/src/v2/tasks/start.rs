@@ -33,7 +33,7 @@ pub(crate) async fn handle(
     empty()
 }
 
-fn read(f: &Fields<'_>, urls: bool) -> Result<TaskSecrets, Refusal> {
+pub(crate) fn read(f: &Fields<'_>, urls: bool) -> Result<TaskSecrets, Refusal> {
     no_kms(f, "src_crypto_type")?;
     no_kms(f, "dst_crypto_type")?;
     let keys = |side: &str| -> Result<Keys, Refusal> {

@@ -1,0 +1,87 @@
+//! `POST /v2/{project_id}/sync-tasks`: a flat body, where tasks have nodes.
+
+use axum::extract::{Path, State};
+use bytes::Bytes;
+use control::secrets::{Keys, TaskSecrets};
+use control::{Control, Refusal};
+use model::policy::MetadataRule;
+use model::selection::Selection;
+use model::spec::{Place, TaskSpec};
+use seal::Secret;
+use wire::fields::Fields;
+
+use crate::body::{Reply, json, object};
+use crate::error::{Error, Face, fault};
+use crate::v2::objectstorage::cloud_type::VENDORS;
+use crate::v2::tasks::create::{CHECKS, check_of, no_kms, rules};
+use crate::v2::tasks::word;
+
+pub(crate) async fn handle(
+    State(control): State<Control>,
+    Path(project): Path<String>,
+    body: Bytes,
+) -> Reply {
+    let map = object(Face::V2, &body)?;
+    let create = async {
+        let (spec, secrets) = read(&Fields::root(&map))?;
+        control.create_sync(&project, &spec, &secrets).await
+    };
+    let id = create.await.map_err(|r| Error::of(Face::V2, &r))?;
+    json(&serde_json::json!({"sync_task_id": id}))
+}
+
+/// The credentials of a flat body.
+pub(crate) fn secrets(f: &Fields<'_>) -> Result<TaskSecrets, Refusal> {
+    no_kms(f, "src_crypto_type")?;
+    no_kms(f, "dst_crypto_type")?;
+    let keys = |side: &str| -> Result<Keys, Refusal> {
+        Ok(Keys {
+            ak: f.filled(&format!("{side}_ak"), 100).map_err(fault)?.to_owned(),
+            sk: Secret::new(f.filled(&format!("{side}_sk"), 100).map_err(fault)?),
+            token: None,
+        })
+    };
+    Ok(TaskSecrets { source: keys("src")?, target: keys("dst")? })
+}
+
+fn read(f: &Fields<'_>) -> Result<(TaskSpec, TaskSecrets), Refusal> {
+    let known: Vec<&str> = VENDORS.iter().copied().chain(["Azure"]).collect();
+    let cloud_type = word(f, "src_cloud_type", &known)?.unwrap_or("Aliyun");
+    if cloud_type == "Azure" {
+        let why = "`Azure` is not supported by this version".to_owned();
+        return Err(Refusal::Invalid("src_cloud_type".into(), why));
+    }
+    let app_id = f.opt_text("app_id", 255).map_err(fault)?.unwrap_or_default();
+    if cloud_type == "Tencent" && app_id.is_empty() {
+        return Err(Refusal::Source("app_id is required for Tencent".into()));
+    }
+    // The newest clients call the third check `transmission` here (oms.md §2.5).
+    let checks: Vec<&str> = CHECKS.iter().copied().chain(["transmission"]).collect();
+    let check = match word(f, "consistency_check", &checks)?.unwrap_or(CHECKS[0]) {
+        "transmission" => "no_check",
+        check => check,
+    };
+    let place = |side: &str, cloud_type: &str, app_id: &str| -> Result<Place, Refusal> {
+        Ok(Place {
+            cloud_type: cloud_type.to_owned(),
+            region: f.filled(&format!("{side}_region"), 100).map_err(fault)?.to_owned(),
+            bucket: f.filled(&format!("{side}_bucket"), 1024).map_err(fault)?.to_owned(),
+            app_id: app_id.to_owned(),
+        })
+    };
+    // What a sync task has of the rules of tasks.
+    let known = f.only(&["description", "enable_restore", "dst_storage_policy", "enable_kms", "source_cdn"]);
+    let rules = rules(&Fields::root(&known))?;
+    let spec = TaskSpec {
+        selection: Selection::Keys(vec![]),
+        source: place("src", cloud_type, app_id)?,
+        target: place("dst", "", "")?,
+        check: check_of(check),
+        metadata: match f.opt_bool("enable_metadata_migration").map_err(fault)? {
+            Some(true) => MetadataRule::All,
+            _ => MetadataRule::ContentType,
+        },
+        ..rules
+    };
+    Ok((spec, secrets(f)?))
+}

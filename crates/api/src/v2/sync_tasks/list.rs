@@ -1,0 +1,32 @@
+//! `GET /v2/{project_id}/sync-tasks`
+
+use axum::extract::{Path, Query, State};
+use control::{Control, Refusal};
+
+use super::show::reply;
+use crate::body::{Reply, json};
+use crate::error::{Error, Face};
+use crate::v2::tasks::list::{Params, number};
+
+pub(crate) async fn handle(
+    State(control): State<Control>,
+    Path(project): Path<String>,
+    Query(query): Query<Params>,
+) -> Reply {
+    let list = async {
+        let limit = number(&query, "limit", 10, (1, 100))?;
+        let offset = number(&query, "offset", 0, (0, 2_147_483_647))?;
+        let running = match query.get("status").map(String::as_str) {
+            None | Some("") => None,
+            Some("SYNCHRONIZING") => Some(true),
+            Some("STOPPED") => Some(false),
+            Some(other) => {
+                return Err(Refusal::State(format!("status `{other}` is neither SYNCHRONIZING nor STOPPED")));
+            }
+        };
+        control.list_syncs(&project, running, offset, limit).await
+    };
+    let (tasks, count) = list.await.map_err(|r| Error::of(Face::V2, &r))?;
+    let tasks: Vec<_> = tasks.iter().map(reply).collect();
+    json(&serde_json::json!({"tasks": tasks, "count": count}))
+}

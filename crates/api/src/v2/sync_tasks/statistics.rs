@@ -1,0 +1,50 @@
+//! `GET /v2/{project_id}/sync-tasks/{sync_task_id}/statistics?data_type=&start_time=&end_time=`
+
+use axum::extract::{Path, Query, State};
+use control::sync::KINDS;
+use control::{Control, Refusal};
+use serde_json::json as value;
+
+use crate::body::{Reply, json};
+use crate::error::{Error, Face};
+use crate::v2::tasks::list::Params;
+
+pub(crate) async fn handle(
+    State(control): State<Control>,
+    Path((project, id)): Path<(String, String)>,
+    Query(query): Query<Params>,
+) -> Reply {
+    let ask = async {
+        let text = |name: &str| query.get(name).ok_or_else(|| Refusal::MissingQuery(name.to_owned()));
+        let time = |name: &str| {
+            let text = text(name)?;
+            text.parse::<i64>()
+                .map_err(|_| Refusal::Range(format!("`{name}`: `{text}` is no time in milliseconds")))
+        };
+        let kinds = text("data_type")?
+            .split(',')
+            .map(|kind| {
+                let known = KINDS.iter().find(|k| **k == kind.trim()).copied();
+                known.ok_or_else(|| {
+                    Refusal::Invalid(
+                        "data_type".into(),
+                        format!("`{kind}` is not one of {}", KINDS.join(", ")),
+                    )
+                })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        control.sync_statistic(&project, &id, &kinds, time("start_time")?, time("end_time")?).await
+    };
+    let found = ask.await.map_err(|r| Error::of(Face::V2, &r))?;
+    let point = |(at, n): &(i64, u64)| value!({"time_stamp": at, "statistic_num": n});
+    let data: Vec<_> = found
+        .data
+        .iter()
+        .map(|(kind, points)| value!({"data_type": kind, "data": points.iter().map(point).collect::<Vec<_>>()}))
+        .collect();
+    json(&value!({
+        "sync_task_id": id,
+        "statistic_time_type": if found.hourly { "ONE_HOUR" } else { "FIVE_MINUTES" },
+        "statistic_datas": data,
+    }))
+}

@@ -1,0 +1,44 @@
+//! `POST /v2/{project_id}/taskgroups`
+
+use axum::extract::{Path, State};
+use bytes::Bytes;
+use control::secrets::TaskSecrets;
+use control::{Control, Refusal};
+use model::group::GroupKind;
+use model::spec::TaskSpec;
+use wire::fields::Fields;
+
+use crate::body::{Reply, json, object};
+use crate::error::{Error, Face, fault};
+use crate::v2::tasks::create::{destination, rules, selection, source};
+use crate::v2::tasks::word;
+
+pub(crate) async fn handle(
+    State(control): State<Control>,
+    Path(project): Path<String>,
+    body: Bytes,
+) -> Reply {
+    let map = object(Face::V2, &body)?;
+    let create = async {
+        let (kind, spec, secrets) = read(&Fields::root(&map))?;
+        control.create_group(&project, kind, &spec, &secrets).await
+    };
+    let id = create.await.map_err(|r| Error::of(Face::V2, &r))?;
+    json(&serde_json::json!({"group_id": id}))
+}
+
+/// As a task, with upper-case types and without a type for single objects.
+fn read(f: &Fields<'_>) -> Result<(GroupKind, TaskSpec, TaskSecrets), Refusal> {
+    let src = f.object("src_node").map_err(fault)?;
+    let dst = f.object("dst_node").map_err(fault)?;
+    let (kind, task_type) = match word(f, "task_type", &["PREFIX", "LIST", "URL_LIST"])?.unwrap_or("PREFIX") {
+        "LIST" => (GroupKind::List, "list"),
+        "URL_LIST" => (GroupKind::UrlList, "url_list"),
+        _ => (GroupKind::Prefix, "prefix"),
+    };
+    let rules = rules(f)?;
+    let (source, source_keys) = source(&src, kind == GroupKind::UrlList)?;
+    let (target, target_keys, save_prefix) = destination(&dst)?;
+    let spec = TaskSpec { selection: selection(task_type, &src)?, source, target, save_prefix, ..rules };
+    Ok((kind, spec, TaskSecrets { source: source_keys, target: target_keys }))
+}

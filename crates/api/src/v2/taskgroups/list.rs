@@ -1,0 +1,47 @@
+//! `GET /v2/{project_id}/taskgroups`
+
+use axum::extract::{Path, Query, State};
+use control::{Control, Refusal};
+use model::group::Phase;
+
+use super::show::reply;
+use crate::body::{Reply, json};
+use crate::error::{Error, Face};
+use crate::v2::tasks::list::{Params, number};
+
+/// 9, deleting, is gone too quickly to be found.
+const PHASES: [Phase; 9] = [
+    Phase::Waiting,
+    Phase::Creating,
+    Phase::Monitoring,
+    Phase::Paused,
+    Phase::CreationFailed,
+    Phase::Failed,
+    Phase::Complete,
+    Phase::Pausing,
+    Phase::Deleting,
+];
+
+pub(crate) async fn handle(
+    State(control): State<Control>,
+    Path(project): Path<String>,
+    Query(query): Query<Params>,
+) -> Reply {
+    let list = async {
+        let limit = number(&query, "limit", 10, (1, 100))?;
+        let offset = number(&query, "offset", 0, (0, 2_147_483_647))?;
+        let phase = match query.get("status") {
+            None => None,
+            Some(text) => {
+                let code = text.parse::<usize>().ok().filter(|n| *n <= 9);
+                let code = code.ok_or_else(|| Refusal::State(format!("status `{text}` is not 0 to 9")))?;
+                Some(PHASES.get(code).copied().unwrap_or(Phase::Deleting))
+            }
+        };
+        control.list_groups(&project, phase, offset, limit).await
+    };
+    let (groups, count) = list.await.map_err(|r| Error::of(Face::V2, &r))?;
+    let now = control.clock.now_ms();
+    let groups: Vec<_> = groups.iter().map(|g| reply(g, now)).collect();
+    json(&serde_json::json!({"taskgroups": groups, "count": count}))
+}

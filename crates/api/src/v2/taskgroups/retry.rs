@@ -1,0 +1,30 @@
+//! `PUT /v2/{project_id}/taskgroups/{group_id}/retry`: every field may be missing, and so may the body.
+
+use axum::extract::{Path, State};
+use bytes::Bytes;
+use control::Control;
+use model::group::GroupKind;
+use wire::fields::Fields;
+
+use crate::body::{Reply, empty, object};
+use crate::error::{Error, Face, fault};
+use crate::v2::tasks::start::read;
+
+pub(crate) async fn handle(
+    State(control): State<Control>,
+    Path((project, id)): Path<(String, String)>,
+    body: Bytes,
+) -> Reply {
+    let map = object(Face::V2, &body)?;
+    let f = Fields::root(&map);
+    let retry = async {
+        let shown = control.show_group(&project, &id).await?;
+        let given = ["src_ak", "src_sk", "dst_ak", "dst_sk"].iter().any(|name| f.has(name));
+        let urls = shown.group.kind == GroupKind::UrlList;
+        let secrets = given.then(|| read(&f, urls)).transpose()?;
+        let failed_only = f.opt_bool("migrate_failed_object").map_err(fault)?.unwrap_or(false);
+        control.retry_group(&project, &id, secrets, failed_only).await
+    };
+    retry.await.map_err(|r| Error::of(Face::V2, &r))?;
+    empty()
+}

@@ -1,0 +1,26 @@
+//! `PUT /v2/{project_id}/taskgroups/{group_id}/start`
+
+use axum::extract::{Path, State};
+use bytes::Bytes;
+use control::Control;
+use model::group::GroupKind;
+use wire::fields::Fields;
+
+use crate::body::{Reply, empty, object};
+use crate::error::{Error, Face};
+use crate::v2::tasks::start::read;
+
+pub(crate) async fn handle(
+    State(control): State<Control>,
+    Path((project, id)): Path<(String, String)>,
+    body: Bytes,
+) -> Reply {
+    let map = object(Face::V2, &body)?;
+    let start = async {
+        let shown = control.show_group(&project, &id).await?;
+        let secrets = read(&Fields::root(&map), shown.group.kind == GroupKind::UrlList)?;
+        control.start_group(&project, &id, &secrets).await
+    };
+    start.await.map_err(|r| Error::of(Face::V2, &r))?;
+    empty()
+}

@@ -1,0 +1,193 @@
+//! Task groups (oms.md §2.4, §3.2).
+
+use model::group::{GroupEvent, GroupKind, Phase};
+use model::policy::{Window, check_windows};
+use model::spec::TaskSpec;
+use model::task::{Event, Visible};
+use runtime::naming::uuid;
+use store::{GroupRow, TaskRow, Unit};
+
+use crate::Control;
+use crate::bandwidth::RANGE_V2;
+use crate::refusal::{Answer, Refusal};
+use crate::secrets::TaskSecrets;
+use crate::tasks::{Shown, restart};
+
+/// A group and its members as they are now.
+#[derive(Debug)]
+pub struct ShownGroup {
+    /// As stored.
+    pub group: GroupRow,
+    /// Its members.
+    pub members: Vec<Shown>,
+}
+
+impl Control {
+    /// Accepts a group, which then makes its members by itself.
+    ///
+    /// # Errors
+    /// As [`Control::create`].
+    pub async fn create_group(
+        &self,
+        project: &str,
+        kind: GroupKind,
+        spec: &TaskSpec,
+        secrets: &TaskSecrets,
+    ) -> Answer<String> {
+        self.check_request(spec)?;
+        self.check_places(spec)?;
+        self.precheck_group(spec, secrets).await?;
+        let id = uuid()?;
+        let mut unit = self.engine.store().write().await?;
+        unit.insert_group(&id, project, kind, spec, &secrets.to_json(), self.clock.now_ms()).await?;
+        unit.save().await?;
+        Ok(id)
+    }
+
+    async fn shown_group(&self, unit: &mut Unit, group: GroupRow) -> Answer<ShownGroup> {
+        let mut members = Vec::new();
+        for member in unit.members(&group.id).await? {
+            members.push(self.shown(unit, member).await?);
+        }
+        Ok(ShownGroup { group, members })
+    }
+
+    /// One group.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSuchGroup`] when the project has none of that identity.
+    pub async fn show_group(&self, project: &str, id: &str) -> Answer<ShownGroup> {
+        let mut unit = self.engine.store().read().await?;
+        let group = unit.group_of(project, id).await?;
+        self.shown_group(&mut unit, group).await
+    }
+
+    /// A page of groups, newest first, and how many match.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn list_groups(
+        &self,
+        project: &str,
+        phase: Option<Phase>,
+        offset: u64,
+        limit: u64,
+    ) -> Answer<(Vec<ShownGroup>, u64)> {
+        let mut unit = self.engine.store().read().await?;
+        let (groups, total) = unit.list_groups(project, phase, offset, limit).await?;
+        let mut shown = Vec::with_capacity(groups.len());
+        for group in groups {
+            shown.push(self.shown_group(&mut unit, group).await?);
+        }
+        Ok((shown, total))
+    }
+
+    /// Begins a change of a group: it is there, and its phase allows it.
+    async fn change_group(&self, project: &str, id: &str, event: GroupEvent) -> Answer<(Unit, GroupRow)> {
+        let mut unit = self.engine.store().write().await?;
+        let group = unit.group_of(project, id).await?;
+        let applied = unit.apply_group(id, event, self.clock.now_ms()).await?;
+        applied.map_err(Refusal::GroupIllegal)?;
+        Ok((unit, group))
+    }
+
+    /// Pauses a group with all its members.
+    ///
+    /// # Errors
+    /// [`Refusal::GroupIllegal`] when it neither makes nor watches members.
+    pub async fn stop_group(&self, project: &str, id: &str) -> Answer<()> {
+        let (mut unit, _) = self.change_group(project, id, GroupEvent::Stop).await?;
+        let at_work = unit.hold_members(id, self.clock.now_ms()).await?;
+        unit.save().await?;
+        for task in at_work {
+            self.engine.nudge(task);
+        }
+        Ok(())
+    }
+
+    /// Resumes a paused group with new credentials.
+    ///
+    /// # Errors
+    /// [`Refusal::GroupIllegal`] when it is not paused.
+    pub async fn start_group(&self, project: &str, id: &str, secrets: &TaskSecrets) -> Answer<()> {
+        let (mut unit, _) = self.change_group(project, id, GroupEvent::Start).await?;
+        self.run_members(&mut unit, id, secrets, false, |v| v == Visible::Paused).await?;
+        unit.save().await?;
+        Ok(())
+    }
+
+    /// Runs again what failed; without credentials the stored ones are used.
+    ///
+    /// # Errors
+    /// [`Refusal::GroupIllegal`] when it did not fail; [`Refusal::Missing`] when no credentials are held any more.
+    pub async fn retry_group(
+        &self,
+        project: &str,
+        id: &str,
+        secrets: Option<TaskSecrets>,
+        failed_only: bool,
+    ) -> Answer<()> {
+        let (mut unit, _) = self.change_group(project, id, GroupEvent::Retry).await?;
+        let secrets = match secrets {
+            Some(secrets) => secrets,
+            None => {
+                let held = unit.group_secrets(id).await?;
+                TaskSecrets::from_json(&held.ok_or_else(|| Refusal::Missing("dst_ak".into()))?)
+            }
+        };
+        unit.set_group_error(id, None).await?;
+        self.run_members(&mut unit, id, &secrets, failed_only, |v| v == Visible::Failed).await?;
+        unit.save().await?;
+        Ok(())
+    }
+
+    async fn run_members(
+        &self,
+        unit: &mut Unit,
+        id: &str,
+        secrets: &TaskSecrets,
+        failed_only: bool,
+        which: impl Fn(Visible) -> bool,
+    ) -> Answer<()> {
+        unit.set_group_secrets(id, &secrets.to_json()).await?;
+        let members: Vec<TaskRow> = unit.members(id).await?;
+        for member in members.iter().filter(|m| which(m.state.visible())) {
+            // A member that failed as a whole has no failed objects: it begins again.
+            let only = failed_only && member.counters.failed.objects > 0 && member.error.is_none();
+            restart(unit, member, secrets, only, self.clock.now_ms()).await?;
+        }
+        Ok(())
+    }
+
+    /// Replaces the bandwidth windows of a group; its members share them.
+    ///
+    /// # Errors
+    /// [`Refusal::GroupIllegal`] when it is complete or goes away.
+    pub async fn update_group(&self, project: &str, id: &str, windows: Vec<Window>) -> Answer<()> {
+        check_windows(&windows, RANGE_V2).map_err(Refusal::Windows)?;
+        let (mut unit, mut group) = self.change_group(project, id, GroupEvent::Update).await?;
+        group.spec.windows.clone_from(&windows);
+        unit.set_group_spec(id, &group.spec).await?;
+        for mut member in unit.members(id).await? {
+            member.spec.windows.clone_from(&windows);
+            unit.set_spec(member.id, &member.spec).await?;
+        }
+        unit.save().await?;
+        Ok(())
+    }
+
+    /// Deletes a group with its members, but nothing that they migrated.
+    ///
+    /// # Errors
+    /// [`Refusal::GroupIllegal`] while it works.
+    pub async fn delete_group(&self, project: &str, id: &str) -> Answer<()> {
+        let (mut unit, _) = self.change_group(project, id, GroupEvent::Delete).await?;
+        // A group that was only accepted has no members; those of any other do not run now.
+        let now = self.clock.now_ms();
+        for member in unit.members(id).await? {
+            let _ = unit.apply(member.id, Event::Hold, now).await?;
+        }
+        unit.save().await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,235 @@
+//! Sync tasks (oms.md §2.5, §3.3): driven by events, worked off by batches.
+
+use model::failure::Side;
+use model::spec::TaskSpec;
+use runtime::naming::uuid;
+use store::{PENDING_MAX, SLOT_MS, SyncRow};
+
+use crate::Control;
+use crate::refusal::{Answer, Refusal};
+use crate::secrets::TaskSecrets;
+
+/// Sync tasks of one project that accept events at once (oms.md §8.1).
+const RUNNING_MAX: u64 = 5;
+/// Keys of one event (oms.md §4.14).
+pub const EVENT_MAX: usize = 10;
+const HOUR_MS: i64 = 3_600_000;
+const DAY_MS: i64 = 24 * HOUR_MS;
+
+/// What is counted.
+pub const KINDS: [&str; 5] = ["REQUEST", "SUCCESS", "FAILURE", "SKIP", "SIZE"];
+
+/// A sync task and its sums over one month.
+#[derive(Debug)]
+pub struct ShownSync {
+    /// As stored.
+    pub sync: SyncRow,
+    /// Sums in the order of [`KINDS`].
+    pub sums: [u64; 5],
+}
+
+/// Counts over time.
+#[derive(Debug)]
+pub struct Statistic {
+    /// Each point covers an hour, not five minutes.
+    pub hourly: bool,
+    /// By kind as asked for: points of (begin in milliseconds, count), oldest first, empty ones left out.
+    pub data: Vec<(&'static str, Vec<(i64, u64)>)>,
+}
+
+impl Control {
+    /// Accepts a sync task, which takes events at once.
+    ///
+    /// # Errors
+    /// As [`Control::create`]; [`Refusal::Quota`] when too many run.
+    pub async fn create_sync(&self, project: &str, spec: &TaskSpec, secrets: &TaskSecrets) -> Answer<String> {
+        self.check_places(spec)?;
+        self.check_sync_quota(project).await?;
+        self.precheck(spec, secrets).await?;
+        let id = uuid()?;
+        let mut unit = self.engine.store().write().await?;
+        unit.insert_sync(&id, project, spec, &secrets.to_json(), self.clock.now_ms()).await?;
+        unit.save().await?;
+        Ok(id)
+    }
+
+    async fn check_sync_quota(&self, project: &str) -> Answer<()> {
+        let (_, running) = self.engine.store().read().await?.list_syncs(project, Some(true), 0, 1).await?;
+        if running >= RUNNING_MAX {
+            return Err(Refusal::Quota(format!("{running} sync tasks are synchronising")));
+        }
+        Ok(())
+    }
+
+    /// A page of sync tasks, newest first, and how many match.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn list_syncs(
+        &self,
+        project: &str,
+        running: Option<bool>,
+        offset: u64,
+        limit: u64,
+    ) -> Answer<(Vec<SyncRow>, u64)> {
+        Ok(self.engine.store().read().await?.list_syncs(project, running, offset, limit).await?)
+    }
+
+    /// One sync task, with its sums of the month that holds `at`, milliseconds.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] when the project has none of that identity.
+    pub async fn show_sync(&self, project: &str, id: &str, at: i64) -> Answer<ShownSync> {
+        let mut unit = self.engine.store().read().await?;
+        let sync = unit.sync_of(project, id).await?;
+        let (from, until) = month_of(at, self.zone_minutes);
+        let mut sums = [0; 5];
+        for (kind, _, n) in unit.sync_counts(id, from, until).await? {
+            if let Some(i) = KINDS.iter().position(|k| *k == kind) {
+                sums[i] += n;
+            }
+        }
+        Ok(ShownSync { sync, sums })
+    }
+
+    /// Starts with new credentials.
+    ///
+    /// # Errors
+    /// [`Refusal::SyncStarted`] when it runs.
+    pub async fn start_sync(&self, project: &str, id: &str, secrets: &TaskSecrets) -> Answer<()> {
+        self.check_sync_quota(project).await?;
+        let mut unit = self.engine.store().write().await?;
+        if unit.sync_of(project, id).await?.running {
+            return Err(Refusal::SyncStarted);
+        }
+        unit.start_sync(id, &secrets.to_json(), self.clock.now_ms()).await?;
+        unit.save().await?;
+        Ok(())
+    }
+
+    /// Stops; what was accepted is still synchronised.
+    ///
+    /// # Errors
+    /// [`Refusal::SyncStopped`] when it does not run.
+    pub async fn stop_sync(&self, project: &str, id: &str) -> Answer<()> {
+        let mut unit = self.engine.store().write().await?;
+        if !unit.sync_of(project, id).await?.running {
+            return Err(Refusal::SyncStopped);
+        }
+        unit.stop_sync(id).await?;
+        unit.save().await?;
+        Ok(())
+    }
+
+    /// Deletes a stopped sync task with the events that still wait.
+    ///
+    /// # Errors
+    /// [`Refusal::SyncRunning`] while it runs.
+    pub async fn delete_sync(&self, project: &str, id: &str) -> Answer<()> {
+        let mut unit = self.engine.store().write().await?;
+        let sync = unit.sync_of(project, id).await?;
+        if sync.running {
+            return Err(Refusal::SyncRunning);
+        }
+        unit.delete_sync(id).await?;
+        unit.save().await?;
+        Ok(())
+    }
+
+    /// Takes keys to synchronise; when this answers, they are durable.
+    ///
+    /// # Errors
+    /// [`Refusal::SyncStopped`], or [`Refusal::Quota`] when too many wait.
+    pub async fn sync_events(&self, project: &str, id: &str, keys: &[String]) -> Answer<()> {
+        let mut unit = self.engine.store().write().await?;
+        if !unit.sync_of(project, id).await?.running {
+            return Err(Refusal::SyncStopped);
+        }
+        if unit.pending_events(id).await? + keys.len() as u64 > PENDING_MAX {
+            return Err(Refusal::Quota(format!("{PENDING_MAX} keys are waiting to be synchronised")));
+        }
+        unit.put_events(id, keys, self.clock.now_ms()).await?;
+        unit.save().await?;
+        Ok(())
+    }
+
+    /// Counts between two instants, milliseconds: by five minutes up to a day, by hours up to 31 days.
+    ///
+    /// # Errors
+    /// [`Refusal::Range`] for a span that is reversed or longer.
+    pub async fn sync_statistic(
+        &self,
+        project: &str,
+        id: &str,
+        kinds: &[&'static str],
+        from: i64,
+        until: i64,
+    ) -> Answer<Statistic> {
+        if until < from || until - from > 31 * DAY_MS {
+            return Err(Refusal::Range("`end_time` must lie behind `start_time`, at most 31 days".into()));
+        }
+        let hourly = until - from > DAY_MS;
+        let width = if hourly { HOUR_MS } else { SLOT_MS };
+        let mut unit = self.engine.store().read().await?;
+        unit.sync_of(project, id).await?;
+        let counts = unit.sync_counts(id, from - from.rem_euclid(width), until + 1).await?;
+        let data = kinds
+            .iter()
+            .map(|kind| {
+                let mut points: Vec<(i64, u64)> = Vec::new();
+                for (_, slot, n) in counts.iter().filter(|(k, ..)| k == kind) {
+                    let begin = slot - slot.rem_euclid(width);
+                    match points.last_mut() {
+                        Some((at, sum)) if *at == begin => *sum += n,
+                        _ => points.push((begin, *n)),
+                    }
+                }
+                (*kind, points)
+            })
+            .collect();
+        Ok(Statistic { hourly, data })
+    }
+
+    pub(crate) fn check_places(&self, spec: &TaskSpec) -> Answer<()> {
+        if self.catalogue.find(&spec.target, Side::Target).is_none() {
+            return Err(Refusal::TargetRegion(spec.target.region.clone()));
+        }
+        let urls = matches!(spec.selection, model::selection::Selection::UrlList(_));
+        if !urls && self.catalogue.find(&spec.source, Side::Source).is_none() {
+            return Err(Refusal::SourceRegion(spec.source.region.clone()));
+        }
+        Ok(())
+    }
+}
+
+/// The month that holds an instant, as milliseconds from and until, by the service's zone.
+fn month_of(at: i64, zone_minutes: i32) -> (i64, i64) {
+    let zone = i64::from(zone_minutes) * 60_000;
+    let local = |ms: i64| {
+        time::OffsetDateTime::from_unix_timestamp((ms + zone).div_euclid(1000))
+            .unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
+    };
+    let first = local(at).date().replace_day(1).unwrap_or(time::Date::MIN);
+    let next = if first.month() == time::Month::December {
+        time::Date::from_calendar_date(first.year() + 1, time::Month::January, 1)
+    } else {
+        time::Date::from_calendar_date(first.year(), first.month().next(), 1)
+    };
+    let ms = |d: time::Date| d.midnight().assume_utc().unix_timestamp() * 1000 - zone;
+    (ms(first), ms(next.unwrap_or(time::Date::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn months_begin_at_local_midnight() {
+        // 2026-01-31T23:30Z is in February at UTC+1.
+        let at = 1_769_902_200_000;
+        assert_eq!(month_of(at, 0), (1_767_225_600_000, 1_769_904_000_000));
+        assert_eq!(month_of(at, 60).0, 1_769_904_000_000 - HOUR_MS);
+        let december = 1_796_083_200_000;
+        assert!(month_of(december, 0).1 > december);
+    }
+}

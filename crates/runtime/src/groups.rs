@@ -1,0 +1,172 @@
+//! Looks after task groups: makes their members, sees when they rest or have ended, and takes deleted ones away. The
+//! phase in the store says what is to be done, so a crash in between changes nothing.
+
+use std::sync::Arc;
+
+use model::failure::{Failure, Kind, Result};
+use model::group::{GroupEvent, GroupKind, Phase};
+use model::member::Member;
+use model::selection::{ListFile, Scope, Selection};
+use model::spec::TaskSpec;
+use model::task::{Priority, Visible};
+use store::{GroupRow, MEMBERS_MAX, NewTask};
+
+use crate::engine::Engine;
+use crate::naming::name_task;
+
+impl Engine {
+    /// Looks after every group that has something to do.
+    pub(crate) async fn step_groups(self: &Arc<Self>, now: i64) -> Result<()> {
+        let busy = self.store.read().await?.busy_groups().await?;
+        for group in busy {
+            match group.phase {
+                Phase::Waiting => {
+                    let mut unit = self.store.write().await?;
+                    let _ = unit.apply_group(&group.id, GroupEvent::Begin, now).await?;
+                    unit.save().await?;
+                }
+                // Reading a folder of lists may take a while: one maker per group, beside the dispatcher.
+                Phase::Creating => {
+                    if self.making().insert(group.id.clone()) {
+                        let engine = self.clone();
+                        tokio::spawn(async move {
+                            if let Err(failure) = engine.make_members(&group).await {
+                                tracing::error!(group = %group.id, "the members could not be stored: {failure}");
+                            }
+                            engine.making().remove(&group.id);
+                            engine.ended.notify_one();
+                        });
+                    }
+                }
+                Phase::Monitoring => self.watch_members(&group, now).await?,
+                Phase::Pausing => self.rest_members(&group, now).await?,
+                Phase::Deleting => self.delete_members(&group).await?,
+                Phase::Paused | Phase::CreationFailed | Phase::Failed | Phase::Complete => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes all members in one transaction: they all exist, or none does.
+    async fn make_members(&self, group: &GroupRow) -> Result<()> {
+        let secrets = self.store.read().await?.group_secrets(&group.id).await?.unwrap_or_default();
+        let selections = self.selections(group, &secrets).await;
+        let now = self.clock.now_ms();
+        let mut unit = self.store.write().await?;
+        match selections {
+            Ok(selections) => {
+                if unit.apply_group(&group.id, GroupEvent::Made, now).await?.is_err() {
+                    return Ok(());
+                }
+                for selection in selections {
+                    let spec = TaskSpec { selection, ..group.spec.clone() };
+                    let (id, name) = name_task(&spec, now, self.zone_minutes)?;
+                    let task = NewTask {
+                        id,
+                        project: group.project.clone(),
+                        name,
+                        spec,
+                        secrets: secrets.clone(),
+                        priority: Priority::Medium,
+                        member: Member::Group(group.id.clone()),
+                        now,
+                    };
+                    unit.insert_task(task).await?;
+                }
+            }
+            Err(failure) => {
+                tracing::warn!(group = %group.id, "the members could not be made: {failure}");
+                if unit.apply_group(&group.id, GroupEvent::Break, now).await?.is_ok() {
+                    unit.set_group_error(&group.id, Some(&failure)).await?;
+                } else {
+                    // It was stopped meanwhile: nothing moves, so it rests.
+                    let _ = unit.apply_group(&group.id, GroupEvent::Rested, now).await?;
+                }
+            }
+        }
+        unit.save().await
+    }
+
+    /// What each member selects. Prefixes need no listing: the ranges of a task split by themselves.
+    async fn selections(&self, group: &GroupRow, secrets: &str) -> Result<Vec<Selection>> {
+        let folder = match (&group.spec.selection, group.kind) {
+            (Selection::List(folder) | Selection::UrlList(folder), _) => folder,
+            (selection, _) => {
+                let prefix = |s: Scope| Selection::Prefix(vec![s.prefix().to_owned()]);
+                return Ok(selection.scopes().into_iter().map(prefix).collect());
+            }
+        };
+        let keys = match folder.key.ends_with('/') {
+            true => self.places.lists(&group.spec, secrets, folder).await?,
+            // A key without a slash is a single list (OMS §4.4).
+            false => vec![folder.key.clone()],
+        };
+        if keys.is_empty() {
+            let m = format!("no .txt file stands in `{}` of bucket `{}`", folder.key, folder.bucket);
+            return Err(Failure::new(Kind::ListMissing, "task_group", m));
+        }
+        if keys.len() as u64 > MEMBERS_MAX {
+            let m = format!("`{}` holds more than {MEMBERS_MAX} list files", folder.key);
+            return Err(Failure::new(Kind::ListTooLarge, "task_group", m));
+        }
+        let file = |key: String| ListFile { bucket: folder.bucket.clone(), key };
+        Ok(keys
+            .into_iter()
+            .map(|key| match group.kind {
+                GroupKind::UrlList => Selection::UrlList(file(key)),
+                GroupKind::List | GroupKind::Prefix => Selection::List(file(key)),
+            })
+            .collect())
+    }
+
+    async fn watch_members(&self, group: &GroupRow, now: i64) -> Result<()> {
+        let members = self.store.read().await?.members(&group.id).await?;
+        let ended = |v: Visible| matches!(v, Visible::Succeeded | Visible::Failed);
+        if !members.iter().all(|m| ended(m.state.visible())) {
+            return Ok(());
+        }
+        let failed = members.iter().any(|m| m.state.visible() == Visible::Failed);
+        let mut unit = self.store.write().await?;
+        if unit.apply_group(&group.id, GroupEvent::Ended { failed }, now).await?.is_ok() && !failed {
+            unit.erase_group_secrets(&group.id).await?;
+        }
+        unit.save().await
+    }
+
+    async fn rest_members(&self, group: &GroupRow, now: i64) -> Result<()> {
+        let members = self.store.read().await?.members(&group.id).await?;
+        let moves = |v: Visible| {
+            matches!(v, Visible::Waiting | Visible::Running | Visible::Retrying | Visible::Pausing)
+        };
+        // Its maker says itself when it has come to rest.
+        if self.making().contains(&group.id) || members.iter().any(|m| moves(m.state.visible())) {
+            return self.hold_members(group, now).await;
+        }
+        let mut unit = self.store.write().await?;
+        let _ = unit.apply_group(&group.id, GroupEvent::Rested, now).await?;
+        unit.save().await
+    }
+
+    /// Members that were made or lent while the stop was on its way are stopped too.
+    async fn hold_members(&self, group: &GroupRow, now: i64) -> Result<()> {
+        let mut unit = self.store.write().await?;
+        for id in unit.hold_members(&group.id, now).await? {
+            self.nudge(id);
+        }
+        unit.save().await
+    }
+
+    async fn delete_members(&self, group: &GroupRow) -> Result<()> {
+        let mut unit = self.store.write().await?;
+        let members = unit.members(&group.id).await?;
+        for member in &members {
+            unit.delete_task(member.id).await?;
+        }
+        unit.delete_group(&group.id).await?;
+        unit.save().await?;
+        for member in members {
+            self.forget(member.id);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,55 @@
+//! Identities and names of tasks (OMS §1.5).
+
+use copy::records::stamp;
+use model::failure::Result;
+use model::spec::TaskSpec;
+use model::task::TaskId;
+
+/// A 15-digit identity: two digits of the year, two of the month, eleven random.
+pub fn task_id(now_ms: i64, random: u64) -> TaskId {
+    let t = time::OffsetDateTime::from_unix_timestamp(now_ms.div_euclid(1000))
+        .unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
+    let head = i64::from(t.year() % 100) * 100 + i64::from(u8::from(t.month()));
+    head * 100_000_000_000 + i64::try_from(random % 100_000_000_000).unwrap_or(0)
+}
+
+/// A new identity and the unique name that goes with it: `<source>-<target>-<stamp>_<3 digits>`.
+///
+/// # Errors
+/// When the system gives no random bytes.
+pub fn name_task(spec: &TaskSpec, now_ms: i64, zone_minutes: i32) -> Result<(TaskId, String)> {
+    let random = u64::from_le_bytes(seal::random::<8>()?);
+    let stamp = stamp(now_ms + i64::from(zone_minutes) * 60_000);
+    let to = &spec.target.bucket;
+    let from = if spec.source.bucket.is_empty() { "url" } else { &spec.source.bucket };
+    let name = format!("{from}-{to}-{stamp}_{:03}", random / 100_000_000_000 % 1000);
+    Ok((task_id(now_ms, random), name))
+}
+
+/// A random UUID, lower case with hyphens.
+///
+/// # Errors
+/// When the system gives no random bytes.
+pub fn uuid() -> Result<String> {
+    let mut b = seal::random::<16>()?;
+    b[6] = b[6] & 0x0f | 0x40;
+    b[8] = b[8] & 0x3f | 0x80;
+    let hex: String = b.iter().map(|b| format!("{b:02x}")).collect();
+    Ok(format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identities_have_fifteen_digits_and_fit_a_double() {
+        for random in [0, 1, u64::MAX] {
+            let id = task_id(1_768_465_800_000, random);
+            assert_eq!(id.to_string().len(), 15);
+            assert!(id.to_string().starts_with("2601") && id < 1 << 53);
+        }
+        let id = uuid().unwrap();
+        assert_eq!((id.len(), &id[14..15]), (36, "4"));
+    }
+}
