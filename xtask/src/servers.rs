@@ -73,8 +73,8 @@ pub(crate) fn start() -> Result<Variables, String> {
             started.push((format!("SeaweedFS {name}"), base + 3, "/healthz", weed(name, base)?));
         }
     }
-    if !answers(MOTO, "/moto-api/data.json") {
-        started.push(("moto".into(), MOTO, "/moto-api/data.json", moto()?));
+    if !answers(MOTO, "/moto-api/") {
+        started.push(("moto".into(), MOTO, "/moto-api/", moto()?));
     }
     for (name, port, path, child) in &mut started {
         let began = Instant::now();
