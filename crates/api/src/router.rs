@@ -75,6 +75,14 @@ pub fn router(control: Control) -> Router {
             "/v2/{project_id}/sync-tasks/{sync_task_id}/statistics",
             get(v2::sync_tasks::statistics::handle),
         )
+        .route(
+            "/v2/{project_id}/objectstorage/buckets/cdn-info",
+            post(v2::objectstorage::buckets::cdn_info::handle),
+        )
+        .route(
+            "/v2/{project_id}/objectstorage/buckets/url-source-list-file",
+            post(v2::objectstorage::buckets::url_source_list_file::handle),
+        )
         .route("/v2/{project_id}/privacy-agreements", post(v2::privacy_agreements::handle))
         // OMS v1
         .route("/v1/{project_id}/objectstorage/version", get(v1::version::handle))

@@ -263,6 +263,237 @@ def until(what, seconds=120):
     raise AssertionError("it did not happen")
 
 
+def serve(handler):
+    """A local web server; answers its address."""
+    import http.server
+    import threading
+
+    class Web(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_):
+            pass
+
+        def do_any(self):
+            length = int(self.headers.get("Content-Length") or 0)
+            status, headers, data = handler(self, self.rfile.read(length))
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            if "Content-Length" not in headers:
+                self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(data)
+        do_GET = do_HEAD = do_POST = do_any
+    web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Web)
+    threading.Thread(target=web.serve_forever, daemon=True).start()
+    return "127.0.0.1:%d" % web.server_port
+
+
+def cdn():
+    """Objects that are listed at the bucket and downloaded through a domain that checks signatures."""
+    import urllib.parse
+    sdk, oms = client()
+    moto = s3(E["MOTO"])
+    src, dst = bucket(moto, "cdn-from"), bucket(moto, "cdn-to")
+    bodies = {"a b/\u65e5": b"one", "plain": b"two" * 1000, "big": os.urandom(20 << 20)}
+    for key, body in bodies.items():
+        moto.put_object(Bucket=src, Key=key, Body=body, ContentType="text/odd")
+    served, stale = [], []
+
+    def domain(request, _):
+        path, _, query = request.path.partition("?")
+        stamp, nonce, uid, digest = dict(urllib.parse.parse_qsl(query)).get("auth_key", "0-0-0-0").split("-")
+        if hashlib.md5(("%s-%s-%s-%s-cdnkey" % (path, stamp, nonce, uid)).encode()).hexdigest() != digest:
+            return 403, {}, b""
+        key = urllib.parse.unquote(path[1:])
+        if key not in bodies:
+            return 404, {}, b""
+        data, status, headers = bodies[key], 200, {"x-amz-request-id": "1"}
+        headers["ETag"] = '"%s"' % (stale or [hashlib.md5(data).hexdigest()])[0]
+        if request.headers.get("Range"):
+            first, last = request.headers["Range"][6:].split("-")
+            headers["Content-Range"] = "bytes %s-%s/%d" % (first, last, len(data))
+            data, status = data[int(first):int(last) + 1], 206
+        if request.command == "GET":
+            served.append(key)
+        headers["Content-Length"] = str(len(data))
+        return status, headers, data
+    at = serve(domain)
+
+    def front(key="cdnkey", kind="ALIYUN_OSS_A"):
+        return sdk.SourceCdnReq(domain=at, protocol="http", authentication_type=kind, authentication_key=key)
+    who = dict(cloud_type="AWS", ak=STORE_AK, sk=STORE_SK, region=E["MOTO"], bucket=src)
+    info = oms.show_cdn_info(sdk.ShowCdnInfoRequest(body=sdk.ShowCdnInfoReq(source_cdn=front(), **who)))
+    assert info.is_download_available and info.is_same_cloud_type, info
+    checked = {(k.key, k.is_etag_matching, k.is_object_existing) for k in info.checked_keys}
+    assert {c[0] for c in checked} == set(bodies) and all(c[2] for c in checked), checked
+    wrong = oms.show_cdn_info(sdk.ShowCdnInfoRequest(body=sdk.ShowCdnInfoReq(source_cdn=front("other"), **who)))
+    assert not wrong.is_download_available, wrong
+
+    made = oms.create_task(request(sdk, (E["MOTO"], src), (E["MOTO"], dst), source_cdn=front()))
+    done = wait(sdk, oms, made.id, {4, 5})
+    assert (done.status, done.successful_num) == (5, 3), done
+    assert done.source_cdn.domain == at and done.source_cdn.authentication_type == "ALIYUN_OSS_A"
+    for key, body in bodies.items():
+        got = moto.get_object(Bucket=dst, Key=key)
+        assert got["Body"].read() == body and got["ContentType"] == "text/odd", key
+    assert set(served) == set(bodies), served
+    keyless = request(sdk, (E["MOTO"], src), (E["MOTO"], dst), source_cdn=front(""))
+    assert code_of(lambda: oms.create_task(keyless)) == (400, "OMS.1032")
+    # A domain that serves another version is never mixed in.
+    stale.append("0" * 32)
+    bodies["plain"] = b"new" * 999
+    moto.put_object(Bucket=src, Key="plain", Body=bodies["plain"])
+    before = len(served)
+    again = oms.create_task(request(sdk, (E["MOTO"], src), (E["MOTO"], dst), source_cdn=front()))
+    until(lambda: len(served) > before + 1)
+    assert moto.get_object(Bucket=dst, Key="plain")["Body"].read() == b"two" * 1000
+    oms.stop_task(sdk.StopTaskRequest(task_id=again.id))
+    wait(sdk, oms, again.id, {3})
+    assert code_of(lambda: oms.start_task(start(sdk, again.id))) == (400, "OMS.1032")
+    stale.clear()
+    oms.start_task(start(sdk, again.id, source_cdn_authentication_key="cdnkey"))
+    wait(sdk, oms, again.id, {5})
+    assert moto.get_object(Bucket=dst, Key="plain")["Body"].read() == b"new" * 999
+
+    for text, ok in (("http://h/a\tx\nhttps://h/b\ty\n", True), ("http://h/a x\n", False)):
+        moto.put_object(Bucket=dst, Key="urls.txt", Body=text.encode(), ContentType="text/plain")
+        check = sdk.CheckUrlSourceListFileFormatRequest(body=sdk.CheckUrlSourceListFileFormatReq(
+            obs_bucket=dst, list_file_key="urls.txt", ak=STORE_AK, sk=STORE_SK, region=E["MOTO"]))
+        if ok:
+            oms.check_url_source_list_file_format(check)
+        else:
+            assert code_of(lambda: oms.check_url_source_list_file_format(check)) == (400, "OMS.0064")
+
+
+def notices():
+    """Webhooks hear of ended tasks: signed, tried again, once per end."""
+    sdk, oms = client()
+    a, b = s3(E["WEED_A"]), s3(E["WEED_B"])
+    src, dst = bucket(a, "smn-from"), bucket(b, "smn-to")
+    a.put_object(Bucket=src, Key="k", Body=b"v")
+    heard = []
+
+    def hook(request, body):
+        want = hmac.new(b"hush", body, hashlib.sha256).hexdigest()
+        heard.append((request.headers.get("X-Whimbrel-Signature") == want, json.loads(body)))
+        return (500, {}, b"not now") if len(heard) == 1 else (200, {}, b"")
+    at = serve(hook)
+    with open(E["CONFIG"], "a") as f:
+        f.write('\n[[notify]]\ntopic = "ops"\nwebhook = "http://%s/hook?x=1"\nsecret = "hush"\n' % at)
+    os.kill(int(E["SERVICE_PID"]), 1)
+
+    def smn(*conditions):
+        return sdk.SmnConfig(topic_urn="urn:smn:here:%s:ops" % E["PROJECT"], language="en-us",
+                             trigger_conditions=list(conditions))
+
+    def create(**fields):
+        return oms.create_task(request(sdk, ("weed-a", src), ("weed-b", dst), **fields)).id
+
+    def accepted():
+        try:
+            return create(smn_config=smn("SUCCESS", "FAILURE"))
+        except Exception as e:
+            assert e.error_code == "OMS.0157", e
+    made = until(accepted)
+    wait(sdk, oms, made, {5})
+    info = until(lambda: oms.show_task(sdk.ShowTaskRequest(task_id=made)).smn_info, 60)
+    assert (info.notify_result, info.notify_error_message) == (True, ""), info
+    assert len(heard) == 2 and all(signed for signed, _ in heard), heard
+    assert heard[1][1]["about"] == str(made) and heard[1][1]["variables"]["Task_Status"] == "succeeded", heard
+    quiet = create(smn_config=smn("FAILURE"), object_overwrite_mode="FULL_OVERWRITE")
+    wait(sdk, oms, quiet, {5})
+    assert oms.show_task(sdk.ShowTaskRequest(task_id=quiet)).smn_info is None and len(heard) == 2
+    unknown = sdk.SmnConfig(topic_urn="urn:smn:here:p:nobody", trigger_conditions=["SUCCESS"])
+    assert code_of(lambda: create(smn_config=unknown)) == (400, "OMS.0157")
+
+
+def crash():
+    """Lists, groups, events and notices, while the service is killed again and again."""
+    import random
+    import signal
+    import socket
+    import subprocess
+    dice = random.Random(11)
+    heard = []
+    hook = serve(lambda request, body: (heard.append(json.loads(body)["about"]), (200, {}, b""))[1])
+    with open(E["CONFIG"], "a") as f:
+        f.write('\n[[notify]]\ntopic = "ops"\nwebhook = "http://%s/"\n' % hook)
+    os.kill(int(E["SERVICE_PID"]), signal.SIGKILL)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    E["ENDPOINT"] = "http://127.0.0.1:%d" % port
+    log = open(os.path.join(os.path.dirname(E["CONFIG"]), "log"), "a")
+
+    def launch():
+        def begin():
+            child = subprocess.Popen([E["WHIMBREL"], "serve", "--config", E["CONFIG"], "--listen", "127.0.0.1:%d" % port],
+                                     stdout=subprocess.DEVNULL, stderr=log)
+            while child.poll() is None:
+                try:
+                    socket.create_connection(("127.0.0.1", port), 1).close()
+                    return child
+                except OSError:
+                    time.sleep(0.02)
+        return until(begin)
+    service = launch()
+    sdk, oms = client()
+    a, b = s3(E["WEED_A"]), s3(E["WEED_B"])
+    src, dst = bucket(a, "crash-from"), bucket(b, "crash-to")
+    for i in range(240):
+        a.put_object(Bucket=src, Key="%s/%03d" % ("le"[i % 2], i), Body=b"x" * 60000)
+    lines = "".join("l%%2F%03d\n" % i for i in range(0, 240, 2))
+    b.put_object(Bucket=dst, Key="lists/l.txt", Body=lines.encode(), ContentType="text/plain")
+    node = dict(cloud_type="AWS", region="weed-a", ak=STORE_AK, sk=STORE_SK, bucket=src)
+    file = sdk.ListFile(list_file_key="lists/l.txt", obs_bucket=dst)
+    slow = [sdk.BandwidthPolicyDto(start="00:00", end="23:59", max_bandwidth=1 << 20)]
+    smn = sdk.SmnConfig(topic_urn="urn:smn:x:y:ops", trigger_conditions=["SUCCESS", "FAILURE"])
+    task = oms.create_task(sdk.CreateTaskRequest(body=sdk.CreateTaskReq(
+        task_type="list", src_node=sdk.SrcNodeReq(list_file=file, **node), bandwidth_policy=slow, smn_config=smn,
+        dst_node=sdk.DstNodeReq(region="weed-b", bucket=dst, ak=STORE_AK, sk=STORE_SK, save_prefix="t/")))).id
+    group = oms.create_task_group(sdk.CreateTaskGroupRequest(body=sdk.CreateTaskGroupReq(
+        task_type="LIST", src_node=sdk.TaskGroupSrcNode(list_file=sdk.ListFile(list_file_key="lists/", obs_bucket=dst), **node),
+        dst_node=sdk.TaskGroupDstNode(region="weed-b", bucket=dst, ak=STORE_AK, sk=STORE_SK, save_prefix="g/"),
+        bandwidth_policy=slow, smn_config=smn))).group_id
+    made = oms.create_sync_task(sdk.CreateSyncTaskRequest(body=sdk.CreateSyncTaskReq(
+        src_cloud_type="AWS", src_region="weed-a", src_bucket=src, dst_region="weed-b", dst_bucket=dst,
+        src_ak=STORE_AK, src_sk=STORE_SK, dst_ak=STORE_AK, dst_sk=STORE_SK)))
+    events = ["e/%03d" % i for i in range(1, 240, 2)]
+    sent = 0
+    for _ in range(8):
+        deadline = time.time() + dice.uniform(0.05, 0.7)
+        while time.time() < deadline:
+            if sent < len(events):
+                oms.create_sync_events(sdk.CreateSyncEventsRequest(
+                    sync_task_id=made.sync_task_id, body=sdk.SyncObjectReq(object_keys=events[sent:sent + 10])))
+                sent += 10
+            time.sleep(0.05)
+        service.send_signal(signal.SIGKILL)
+        service.wait()
+        service = launch()
+    done = wait(sdk, oms, task, {5})
+    assert (done.total_num, done.successful_num, done.skipped_num, done.failed_num) == (120, 120, 0, 0), done
+    ended = until(lambda: (lambda g: g if g.status in (5, 6) else None)(
+        oms.show_task_group(sdk.ShowTaskGroupRequest(group_id=group))))
+    assert (ended.status, ended.success_num, ended.skip_num) == (6, 120, 0), ended
+    until(lambda: set(events[:sent]) <= set(listing(b, dst)))
+
+    def settled():
+        month = oms.show_sync_task(sdk.ShowSyncTaskRequest(sync_task_id=made.sync_task_id, query_time=int(time.time() * 1000)))
+        return month if month.monthly_success_object + month.monthly_skip_object >= sent else None
+    month = until(settled)
+    assert month.monthly_acceptance_request == sent and month.monthly_failure_object == 0, month
+    copied = set(listing(b, dst))
+    assert {"t/l/%03d" % i for i in range(0, 240, 2)} <= copied and {"g/l/%03d" % i for i in range(0, 240, 2)} <= copied
+    until(lambda: {str(task), group} <= set(heard))
+    service.send_signal(signal.SIGTERM)
+    assert service.wait(12) == 0
+    print("crash: 8 kills, %d events, heard %s" % (sent, len(heard)))
+
+
 def groups():
     """Task groups of prefixes and of list files."""
     sdk, oms = client()

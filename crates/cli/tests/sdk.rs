@@ -20,6 +20,9 @@ fn scenario(name: &str) {
         .env("WEED_A", a)
         .env("WEED_B", b)
         .env("MOTO", moto)
+        .env("WHIMBREL", env!("CARGO_BIN_EXE_whimbrel"))
+        .env("CONFIG", dir.path().join("whimbrel.toml"))
+        .env("SERVICE_PID", service.child.id().to_string())
         .env("ENDPOINT", &service.endpoint)
         .env("AK", &service.ak)
         .env("SK", &service.sk)
@@ -62,6 +65,21 @@ fn task_groups() {
 #[test]
 fn sync_tasks() {
     scenario("sync");
+}
+
+#[test]
+fn source_cdn() {
+    scenario("cdn");
+}
+
+#[test]
+fn notices_reach_webhooks() {
+    scenario("notices");
+}
+
+#[test]
+fn nothing_is_lost_while_the_service_is_killed() {
+    scenario("crash");
 }
 
 #[test]

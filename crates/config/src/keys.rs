@@ -32,7 +32,7 @@ const SECTIONS: [(&str, bool, &[&str]); 10] = [
     ),
     ("redis", true, &["id", "name", "addrs", "user", "password", "tls"]),
     ("bucket", true, &["name", "location"]),
-    ("notify", true, &["topic", "webhook"]),
+    ("notify", true, &["topic", "webhook", "secret"]),
 ];
 
 fn known(section: &str) -> &'static [&'static str] {

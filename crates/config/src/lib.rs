@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use model::failure::{Failure, Kind, Result};
 use seal::Keyring;
 
-pub use sections::{AccessKey, Config, Limits, Project, RedisInstance, Role, SecretRef, Store, Tls, User};
+pub use sections::{
+    AccessKey, Config, Limits, Notify, Project, RedisInstance, Role, SecretRef, Store, Tls, User,
+};
 pub use size::bytes_of;
 
 pub(crate) fn invalid(message: impl Into<String>) -> Failure {

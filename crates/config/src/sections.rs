@@ -38,7 +38,7 @@ pub struct Config {
     /// Buckets for backup imports.
     pub bucket: Vec<toml::Table>,
     /// Notification sinks.
-    pub notify: Vec<toml::Table>,
+    pub notify: Vec<Notify>,
 }
 
 impl Default for Config {
@@ -249,6 +249,18 @@ pub struct RedisInstance {
     pub tls: bool,
 }
 
+/// Who is told: what an SMN topic URN ends in.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Notify {
+    /// The last component of the URN.
+    pub topic: String,
+    /// Where notices are posted to.
+    pub webhook: String,
+    /// Signs notices: `X-Whimbrel-Signature` is the hex HMAC-SHA256 of the body.
+    #[serde(default)]
+    pub secret: seal::Secret,
+}
+
 fn yes() -> bool {
     true
 }
@@ -316,6 +328,14 @@ impl Config {
             }
             if let Some(u) = s.uses.iter().find(|u| !["source", "destination"].contains(&u.as_str())) {
                 return Err(at(format!("use `{u}` is neither `source` nor `destination`")));
+            }
+        }
+        for n in &self.notify {
+            if !n.webhook.starts_with("http://") && !n.webhook.starts_with("https://") {
+                return Err(invalid(format!(
+                    "[[notify]] `{}`: `webhook` must begin with http:// or https://",
+                    n.topic
+                )));
             }
         }
         let mut ids = BTreeSet::new();

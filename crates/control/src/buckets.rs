@@ -1,13 +1,14 @@
 //! Looking at buckets for somebody who is about to create a task (oms.md §2.6).
 
-use model::failure::{Failure, Kind, Side};
+use model::failure::{Failure, Kind, Policy, Side};
 use model::key::Key;
-use model::spec::Place;
+use model::spec::{Place, TaskSpec};
 use storage::ListRequest;
+use storage::listed::{self, Form};
 
 use crate::Control;
 use crate::refusal::{Answer, Refusal};
-use crate::secrets::Keys;
+use crate::secrets::{Keys, TaskSecrets};
 
 /// Whose buckets, by vendor and credentials.
 #[derive(Debug)]
@@ -153,4 +154,84 @@ impl Control {
         names.truncate(max as usize);
         Ok(Level { names, more })
     }
+
+    /// Reads a URL list from beginning to end.
+    ///
+    /// # Errors
+    /// [`Refusal::Target`] when it cannot be read; [`Refusal::Invalid`] naming the first bad line.
+    pub async fn check_url_list(&self, keys: &Keys, region: &str, bucket: &str, key: &str) -> Answer<u64> {
+        let place = Place { region: region.into(), bucket: bucket.into(), ..Place::default() };
+        if self.catalogue.find(&place, Side::Target).is_none() {
+            return Err(Refusal::TargetRegion(region.to_owned()));
+        }
+        let files = self.catalogue.open(&place, keys, Side::Target, false).await.map_err(Refusal::Check)?;
+        let read = listed::lines(&files.store, &Key::from(key), Form::Urls, |_| Ok(())).await;
+        read.map_err(|f| match f.kind.policy() {
+            Policy::Retry { .. } => Refusal::Check(f.at(Side::Target)),
+            _ => Refusal::Invalid("list_file_key".into(), f.to_string()),
+        })
+    }
+
+    /// Compares what a bucket and the domain in front of it say of some keys; without keys, of its first five.
+    ///
+    /// # Errors
+    /// [`Refusal::Check`] when the bucket cannot be asked, [`Refusal::CdnDomain`] when the domain cannot.
+    pub async fn cdn_info(&self, spec: &TaskSpec, secrets: &TaskSecrets, keys: &[String]) -> Answer<CdnInfo> {
+        let Some(cdn) = &spec.cdn else { return Err(Refusal::Missing("source_cdn".into())) };
+        self.check_places(spec)?;
+        let opened = self.catalogue.open(&spec.source, &secrets.source, Side::Source, false).await;
+        let bucket = opened.map_err(Refusal::Check)?.store;
+        let keys: Vec<Key> = if keys.is_empty() {
+            let request =
+                ListRequest { prefix: String::new(), after: Key::default(), max: 5, delimiter: None };
+            let page = bucket.list(&request).await.map_err(|f| Refusal::Check(f.at(Side::Source)))?;
+            page.entries.into_iter().map(|e| e.key).collect()
+        } else {
+            keys.iter().map(|k| Key::from(k.as_str())).collect()
+        };
+        let wrong = |f: Failure| Refusal::CdnDomain(format!("{}: {}", cdn.domain, f.message));
+        let front = self.catalogue.fronted(bucket.clone(), cdn, secrets).map_err(wrong)?;
+        let mut info = CdnInfo { same_vendor: false, available: false, keys: Vec::new() };
+        let mut refused = false;
+        for key in keys {
+            let there = bucket.head(&key, None).await;
+            match front.ask(&key).await {
+                Ok(meta) => {
+                    info.available = true;
+                    info.same_vendor |= vendor_of(&meta).is_some_and(|v| v == spec.source.cloud_type);
+                    let equal = there.as_ref().is_ok_and(|t| t.etag.proves(&meta.etag) == Some(true));
+                    info.keys.push((key.to_string(), equal, there.is_ok()));
+                }
+                Err(f) if f.kind == Kind::Connect => return Err(wrong(f)),
+                Err(f) => {
+                    refused |= f.kind == Kind::Forbidden;
+                    info.keys.push((key.to_string(), false, false));
+                }
+            }
+        }
+        info.available &= !refused;
+        Ok(info)
+    }
+}
+
+/// What a domain serves, beside its bucket.
+#[derive(Debug)]
+pub struct CdnInfo {
+    /// Its headers are those of the source's vendor.
+    pub same_vendor: bool,
+    /// At least one key came, and none was refused.
+    pub available: bool,
+    /// Key, equal ETags, there on both sides.
+    pub keys: Vec<(String, bool, bool)>,
+}
+
+/// Whose server a domain leads to, by the request id it answers with.
+fn vendor_of(meta: &storage::Meta) -> Option<&'static str> {
+    let ids = [
+        ("x-oss-request-id", "Aliyun"),
+        ("x-cos-request-id", "Tencent"),
+        ("x-obs-request-id", "HuaweiCloud"),
+        ("x-amz-request-id", "AWS"),
+    ];
+    ids.iter().find(|(name, _)| meta.header(name).is_some()).map(|(_, vendor)| *vendor)
 }

@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 
 use async_trait::async_trait;
-use config::{Config, Store};
+use config::{Config, Notify, Store};
 use model::failure::{Failure, Kind, Result, Side};
 use model::key::{Key, Order};
 use model::selection::{ListFile, Selection};
-use model::spec::{Place, TaskSpec};
+use model::spec::{Place, SourceCdn, TaskSpec};
 use pace::clock::SharedClock;
-use runtime::{Opened, Places};
+use runtime::{Opened, Places, Webhook};
+use storage::cdn::{Auth, Fronted, Signer};
 use storage::fs::Fs;
 use storage::http::{AddressGuard, Client};
 use storage::listed::{self, Form, Listed, Urls};
@@ -52,12 +53,13 @@ pub struct Catalogue {
 struct Inner {
     stores: Vec<Store>,
     inline: Vec<String>,
+    notify: Vec<Notify>,
 }
 
 impl Catalogue {
     /// The stores of a configuration.
     pub fn new(config: &Config, clock: SharedClock) -> Self {
-        let inner = RwLock::new(Arc::new(Inner { stores: vec![], inline: vec![] }));
+        let inner = RwLock::new(Arc::new(Inner { stores: vec![], inline: vec![], notify: vec![] }));
         let catalogue = Self { inner, data_dir: config.data_dir.clone().into(), clock };
         catalogue.reload(config);
         catalogue
@@ -65,7 +67,11 @@ impl Catalogue {
 
     /// Takes over a changed configuration; what is open stays open.
     pub fn reload(&self, config: &Config) {
-        let inner = Inner { stores: config.store.clone(), inline: config.limits.inline_endpoints.clone() };
+        let inner = Inner {
+            stores: config.store.clone(),
+            inline: config.limits.inline_endpoints.clone(),
+            notify: config.notify.clone(),
+        };
         *self.inner.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(inner);
     }
 
@@ -235,14 +241,14 @@ impl Catalogue {
 impl Catalogue {
     /// The source of a task: a bucket, or what a list file names.
     async fn open_source(&self, task: &TaskRow, secrets: &TaskSecrets) -> Result<Opened> {
-        let (spec, side) = (&task.spec, Side::Source);
+        let (spec, _side) = (&task.spec, Side::Source);
         if let Selection::Keys(keys) = &spec.selection {
-            let bucket = self.open(&spec.source, &secrets.source, side, spec.requester_pays).await?;
+            let bucket = self.open_bucket(spec, secrets).await?;
             let list = listed::sorted_keys(keys, &listed::path_in(&self.data_dir, task.id))?;
             return Ok(Opened { store: Arc::new(Listed::new(bucket.store, list)), ..bucket });
         }
         let Some(file) = spec.selection.list_file() else {
-            return self.open(&spec.source, &secrets.source, side, spec.requester_pays).await;
+            return self.open_bucket(spec, secrets).await;
         };
         let place = Place { bucket: file.bucket.clone(), ..spec.target.clone() };
         let files = self.open(&place, &secrets.target, Side::Target, false).await?.store;
@@ -254,9 +260,42 @@ impl Catalogue {
             let probe = store.probe().await?;
             return Ok(Opened { store, probe, limit_key: "urls".into() });
         }
-        let bucket = self.open(&spec.source, &secrets.source, side, spec.requester_pays).await?;
+        let bucket = self.open_bucket(spec, secrets).await?;
         let list = listed::sorted(&files, &key, Form::Keys, &path).await.map_err(|f| f.at(Side::Here))?;
         Ok(Opened { store: Arc::new(Listed::new(bucket.store, list)), ..bucket })
+    }
+
+    /// The source's bucket, and the domain in front of it.
+    pub(crate) async fn open_bucket(&self, spec: &TaskSpec, secrets: &TaskSecrets) -> Result<Opened> {
+        let opened = self.open(&spec.source, &secrets.source, Side::Source, spec.requester_pays).await?;
+        match &spec.cdn {
+            Some(cdn) => {
+                let store =
+                    Arc::new(self.fronted(opened.store, cdn, secrets).map_err(|f| f.at(Side::Source))?);
+                Ok(Opened { store, limit_key: cdn.domain.clone(), ..opened })
+            }
+            None => Ok(opened),
+        }
+    }
+
+    /// A bucket as its domain shows it.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] when the domain is none.
+    pub(crate) fn fronted(
+        &self,
+        bucket: SharedStore,
+        cdn: &SourceCdn,
+        secrets: &TaskSecrets,
+    ) -> Result<Fronted> {
+        let client = Client::new(&format!("{}://{}", cdn.protocol, cdn.domain), Some(self.public_guard()))?;
+        let signer = Signer {
+            auth: Auth::named(&cdn.authentication_type).unwrap_or(Auth::None),
+            key: secrets.cdn.expose().to_owned(),
+            access_key: secrets.source.ak.clone(),
+            secret_key: secrets.source.sk.expose().to_owned(),
+        };
+        Ok(Fronted::new(bucket, client, signer, self.clock.clone()))
     }
 
     /// Anybody's URLs lead to public addresses only, unless the operator lists more.
@@ -303,6 +342,12 @@ impl Places for Catalogue {
             Side::Source => self.open_source(task, &secrets).await,
             _ => Catalogue::open(self, &spec.target, &secrets.target, side, false).await,
         }
+    }
+
+    fn webhook(&self, topic: &str) -> Option<Webhook> {
+        let inner = self.inner();
+        let found = inner.notify.iter().find(|n| n.topic == topic)?;
+        Some(Webhook { url: found.webhook.clone(), secret: found.secret.clone() })
     }
 
     async fn lists(&self, spec: &TaskSpec, secrets: &str, folder: &ListFile) -> Result<Vec<String>> {

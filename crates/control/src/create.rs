@@ -5,6 +5,7 @@ use model::policy::check_windows;
 use model::selection::Selection;
 use model::spec::TaskSpec;
 use model::task::{Priority, TaskId};
+use runtime::Places;
 use runtime::naming::name_task;
 use store::NewTask;
 
@@ -83,6 +84,11 @@ impl Control {
         }
         let range = if spec.face == model::spec::Face::V1 { RANGE_V1 } else { RANGE_V2 };
         check_windows(&spec.windows, range).map_err(Refusal::Windows)?;
+        if let Some(notify) = &spec.notify
+            && self.catalogue.webhook(notify.topic()).is_none()
+        {
+            return Err(Refusal::Topic(notify.topic().to_owned()));
+        }
         check_selection(&spec.selection)
     }
 }

@@ -5,7 +5,7 @@ use model::policy::{Window, check_windows};
 use model::spec::TaskSpec;
 use model::task::{Event, Visible};
 use runtime::naming::uuid;
-use store::{GroupRow, TaskRow, Unit};
+use store::{GroupRow, Notice, TaskRow, Unit};
 
 use crate::Control;
 use crate::bandwidth::RANGE_V2;
@@ -20,6 +20,8 @@ pub struct ShownGroup {
     pub group: GroupRow,
     /// Its members.
     pub members: Vec<Shown>,
+    /// The notice of its end.
+    pub notice: Option<Notice>,
 }
 
 impl Control {
@@ -49,7 +51,8 @@ impl Control {
         for member in unit.members(&group.id).await? {
             members.push(self.shown(unit, member).await?);
         }
-        Ok(ShownGroup { group, members })
+        let notice = unit.notice(&group.id).await?;
+        Ok(ShownGroup { group, members, notice })
     }
 
     /// One group.
@@ -136,6 +139,7 @@ impl Control {
             }
         };
         unit.set_group_error(id, None).await?;
+        unit.drop_notice(id).await?;
         self.run_members(&mut unit, id, &secrets, failed_only, |v| v == Visible::Failed).await?;
         unit.save().await?;
         Ok(())

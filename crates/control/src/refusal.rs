@@ -40,6 +40,12 @@ pub enum Refusal {
     NotFound(String),
     /// Not in this state.
     Illegal(Event, Illegal),
+    /// No webhook is configured for a topic.
+    Topic(String),
+    /// What stands for a CDN's domain is none.
+    CdnDomain(String),
+    /// The CDN's key is missing.
+    CdnKey,
     /// A member of a group is deleted with its group only.
     Member,
     /// A group is not in the phase for this.

@@ -36,6 +36,9 @@ pub struct TaskSecrets {
     /// Of the destination.
     #[serde(default)]
     pub target: Keys,
+    /// The key of a source CDN.
+    #[serde(default)]
+    pub cdn: Secret,
 }
 
 impl TaskSecrets {

@@ -5,7 +5,7 @@ use copy::records::Records;
 use model::key::Key;
 use model::member::Member;
 use model::task::{Event, TaskId, Visible};
-use store::{FailedObject, TaskFilter, TaskRow, Unit};
+use store::{FailedObject, Notice, TaskFilter, TaskRow, Unit};
 
 use crate::Control;
 use crate::refusal::{Answer, Refusal};
@@ -22,6 +22,8 @@ pub struct Shown {
     pub records: Records,
     /// Of a task that failed for single objects: the first of them, as the example of what went wrong.
     pub first_failure: Option<FailedObject>,
+    /// The notice of its end.
+    pub notice: Option<Notice>,
 }
 
 impl Control {
@@ -30,9 +32,13 @@ impl Control {
             true => unit.failures(task.id, &Key::default(), 1).await?.pop(),
             false => None,
         };
+        let notice = match task.spec.notify {
+            Some(_) => unit.notice(&task.id.to_string()).await?,
+            None => None,
+        };
         let live = self.engine.progress(task.id).map(|p| p.snapshot());
         let records = serde_json::from_value(task.records.clone()).unwrap_or_default();
-        Ok(Shown { task, live, records, first_failure })
+        Ok(Shown { task, live, records, first_failure, notice })
     }
 
     /// One task.

@@ -33,6 +33,40 @@ pub enum Face {
     Cli,
 }
 
+/// A domain that the source's objects are downloaded through (OMS §2.2, SourceCdn). Its key is a secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceCdn {
+    /// Host, with a port where it is not the usual one.
+    pub domain: String,
+    /// `http` or `https`.
+    pub protocol: String,
+    /// How its URLs are signed, in OMS's word.
+    pub authentication_type: String,
+}
+
+/// Who is told when a task has ended (OMS §2.2, SmnConfig).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notify {
+    /// The topic; its last component names a webhook of the configuration.
+    pub topic_urn: String,
+    /// Told of success.
+    pub success: bool,
+    /// Told of failure.
+    pub failure: bool,
+    /// `zh-cn` or `en-us`.
+    pub language: String,
+    /// Message template, when one is to be used.
+    #[serde(default)]
+    pub template: Option<String>,
+}
+
+impl Notify {
+    /// The topic's own name.
+    pub fn topic(&self) -> &str {
+        self.topic_urn.rsplit(':').next().unwrap_or_default()
+    }
+}
+
 /// A task as accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskSpec {
@@ -83,6 +117,12 @@ pub struct TaskSpec {
     /// Restore archived objects first.
     #[serde(default)]
     pub restore: bool,
+    /// Download through this domain.
+    #[serde(default)]
+    pub cdn: Option<SourceCdn>,
+    /// Tell somebody at the end.
+    #[serde(default)]
+    pub notify: Option<Notify>,
     /// Keep only keys that match one of these globs; empty: all.
     #[serde(default)]
     pub include: Vec<String>,

@@ -48,6 +48,7 @@ impl Engine {
         let now = self.clock.now_ms();
         self.step_syncs(now).await?;
         self.step_groups(now).await?;
+        self.step_notices(now).await?;
         let mut unit = self.store.read().await?;
         let tasks = unit.open_tasks().await?;
         let mut seen = Vec::with_capacity(tasks.len());

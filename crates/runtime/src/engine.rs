@@ -18,6 +18,8 @@ use pace::limit::{Limit, LimitBounds};
 use storage::{Probe, SharedStore};
 use store::{Store, TaskRow};
 use tokio::sync::Notify;
+
+use crate::notices::Webhook;
 use tokio_util::sync::CancellationToken;
 
 /// A store opened for one end of a task.
@@ -36,6 +38,12 @@ pub struct Opened {
 pub trait Places: Send + Sync {
     /// Opens one end; `secrets` is the JSON that was sealed with the task.
     async fn open(&self, task: &TaskRow, secrets: &str, side: Side) -> Result<Opened>;
+
+    /// Where notices of a topic go.
+    fn webhook(&self, topic: &str) -> Option<Webhook> {
+        let _ = topic;
+        None
+    }
 
     /// The list files of a folder, for a task group.
     async fn lists(&self, spec: &TaskSpec, secrets: &str, folder: &ListFile) -> Result<Vec<String>> {

@@ -13,6 +13,7 @@ use store::{GroupRow, MEMBERS_MAX, NewTask};
 
 use crate::engine::Engine;
 use crate::naming::name_task;
+use crate::notices::End;
 
 impl Engine {
     /// Looks after every group that has something to do.
@@ -59,7 +60,8 @@ impl Engine {
                     return Ok(());
                 }
                 for selection in selections {
-                    let spec = TaskSpec { selection, ..group.spec.clone() };
+                    // The group tells of its end, not each of its members.
+                    let spec = TaskSpec { selection, notify: None, ..group.spec.clone() };
                     let (id, name) = name_task(&spec, now, self.zone_minutes)?;
                     let task = NewTask {
                         id,
@@ -127,8 +129,22 @@ impl Engine {
         }
         let failed = members.iter().any(|m| m.state.visible() == Visible::Failed);
         let mut unit = self.store.write().await?;
-        if unit.apply_group(&group.id, GroupEvent::Ended { failed }, now).await?.is_ok() && !failed {
-            unit.erase_group_secrets(&group.id).await?;
+        if unit.apply_group(&group.id, GroupEvent::Ended { failed }, now).await?.is_ok() {
+            let records = format!("oms/task_group/{}/", group.id);
+            let end = End {
+                about: &group.id,
+                name: &group.id,
+                spec: &group.spec,
+                succeeded: !failed,
+                started_at: group.started_at,
+                bytes: members.iter().map(|m| m.counters.copied.bytes).sum(),
+                records: (&records, ""),
+                now,
+            };
+            end.notice(&mut unit).await?;
+            if !failed {
+                unit.erase_group_secrets(&group.id).await?;
+            }
         }
         unit.save().await
     }

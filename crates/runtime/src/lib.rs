@@ -4,9 +4,11 @@ mod dispatch;
 pub mod engine;
 mod groups;
 pub mod naming;
+mod notices;
 pub mod plan;
 mod runner;
 mod sync;
 
 pub use engine::{Engine, Opened, Places};
+pub use notices::Webhook;
 pub use runner::run_to_end;

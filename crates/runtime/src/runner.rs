@@ -12,6 +12,7 @@ use store::TaskRow;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::{Engine, Running};
+use crate::notices::of_task;
 
 const LEASE_MS: i64 = 30_000;
 const RENEW: Duration = Duration::from_secs(8);
@@ -170,7 +171,13 @@ async fn settle(
         Ended::Finished { failed } => {
             tracing::info!(task = id, failed, "task {id} has ended");
             engine.forget_list(id);
-            if unit.apply(id, Event::Finish { failed }, now).await?.is_ok() {
+            let bytes = unit.task(id).await?.map_or(0, |t| t.counters.copied.bytes);
+            if unit
+                .apply(id, Event::Finish { failed }, now)
+                .await?
+                .is_ok_and(|s| s.visible() != Visible::Paused)
+            {
+                of_task(&mut unit, task, failed == 0, bytes, now).await?;
                 unit.erase_secrets(id).await?;
             }
         }
@@ -190,7 +197,8 @@ async fn settle(
                 tracing::error!(task = id, "task {id} failed: {failure}");
                 engine.forget_list(id);
                 unit.set_error(id, &failure, 0).await?;
-                if unit.apply(id, Event::Break, now).await?.is_ok() {
+                if unit.apply(id, Event::Break, now).await?.is_ok_and(|s| s.visible() != Visible::Paused) {
+                    of_task(&mut unit, task, false, task.counters.copied.bytes, now).await?;
                     unit.erase_secrets(id).await?;
                 }
             }

@@ -6,6 +6,7 @@
 
 pub mod body;
 pub mod capability;
+pub mod cdn;
 pub mod checksum;
 pub mod etag;
 pub mod fault;

@@ -231,6 +231,7 @@ impl Unit {
     /// When the database fails.
     pub async fn delete_group(&mut self, id: &str) -> Result<()> {
         self.tx.execute("DELETE FROM task_groups WHERE id = $1", args![id]).await?;
+        self.drop_notice(id).await?;
         Ok(())
     }
 

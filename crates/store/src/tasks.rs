@@ -365,6 +365,7 @@ impl Unit {
         let sql = "UPDATE tasks SET error_kind = NULL, error_side = NULL, error_msg = NULL, attempts = 0, \
                    retry_at = 0, failed_only = $2, records = '{}' WHERE id = $1";
         self.tx.execute(sql, args![id, failed_only]).await?;
+        self.drop_notice(&id.to_string()).await?;
         if !keep_ledger {
             self.tx.execute("DELETE FROM ranges WHERE task_id = $1", args![id]).await?;
             self.tx
@@ -486,6 +487,7 @@ impl Unit {
         ] {
             self.tx.execute(sql, args![id]).await?;
         }
+        self.drop_notice(&id.to_string()).await?;
         self.wakes = true;
         Ok(())
     }

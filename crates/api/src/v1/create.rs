@@ -7,7 +7,7 @@ use control::secrets::{Keys, TaskSecrets};
 use control::{Control, Refusal};
 use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy};
 use model::selection::Selection;
-use model::spec::{Face as SpecFace, Place, TaskSpec};
+use model::spec::{Face as SpecFace, Notify, Place, TaskSpec};
 use model::task::Priority;
 use seal::Secret;
 use wire::fields::Fields;
@@ -17,6 +17,7 @@ use crate::body::{Reply, json, object};
 use crate::error::{Error, Face, fault};
 use crate::v2::objectstorage::cloud_type::VENDORS;
 use crate::v2::tasks::create::{URLS, since_ms};
+use crate::v2::tasks::extras::{cdn, cdn_key};
 use crate::v2::tasks::{windows, word};
 
 pub(crate) async fn handle(
@@ -39,11 +40,6 @@ fn read(project: String, f: &Fields<'_>) -> Result<Request, Refusal> {
         return Err(Refusal::Invalid("thread_num".into(), "must lie between 0 and 50".into()));
     }
     let task_type = word(f, "task_type", &["object", "prefix", "list", "url_list"])?.unwrap_or("object");
-    for field in ["source_cdn", "smnInfo"] {
-        if f.has(field) {
-            return Err(Refusal::Invalid(field.into(), "is not supported by this version".into()));
-        }
-    }
     if f.opt_bool("auto_restore").map_err(fault)? == Some(true) {
         return Err(Refusal::Invalid("auto_restore".into(), "is not supported by this version".into()));
     }
@@ -89,6 +85,8 @@ fn read(project: String, f: &Fields<'_>) -> Result<Request, Refusal> {
         requester_pays: false,
         kms,
         restore: false,
+        cdn: cdn(f)?,
+        notify: notify(f)?,
         include: vec![],
         exclude: vec![],
         part_size: 0,
@@ -100,8 +98,27 @@ fn read(project: String, f: &Fields<'_>) -> Result<Request, Refusal> {
         ]),
     };
     let source = if urls { Keys::default() } else { keys(&src)? };
-    let secrets = TaskSecrets { source, target: keys(&dst)? };
+    let secrets = TaskSecrets { source, target: keys(&dst)?, cdn: cdn_key(f)? };
     Ok(Request { project, spec, secrets, priority: Priority::Medium })
+}
+
+/// `smnInfo`: v1's names, and `FAIL` where v2 says `FAILURE` (oms.md §6.2).
+fn notify(f: &Fields<'_>) -> Result<Option<Notify>, Refusal> {
+    let Some(smn) = f.opt_object("smnInfo").map_err(fault)? else { return Ok(None) };
+    let conditions = smn.opt_texts("triggerConditions", 10, 100).map_err(fault)?;
+    let conditions = conditions.ok_or_else(|| Refusal::Missing(smn.name("triggerConditions")))?;
+    if let Some(other) = conditions.iter().find(|c| !["SUCCESS", "FAIL"].contains(&c.as_str())) {
+        let why = format!("`{other}` is neither SUCCESS nor FAIL");
+        return Err(Refusal::Invalid(smn.name("triggerConditions"), why));
+    }
+    let has = |word: &str| conditions.iter().any(|c| c == word);
+    Ok(Some(Notify {
+        topic_urn: smn.filled("topicUrn", 1024).map_err(fault)?.to_owned(),
+        success: has("SUCCESS"),
+        failure: has("FAIL"),
+        language: word(&smn, "language", &["zh-cn", "en-us"])?.unwrap_or("en-us").to_owned(),
+        template: None,
+    }))
 }
 
 /// `object_key` is a text, or an object with `keys`; no key means the whole bucket (oms.md §6.3).

@@ -7,11 +7,13 @@ use control::bandwidth::RANGE_V1;
 use control::secrets::{Keys, TaskSecrets};
 use control::{Control, Refusal};
 use model::selection::Selection;
+use model::spec::TaskSpec;
 use seal::Secret;
 use wire::fields::Fields;
 
 use crate::body::{Reply, empty, object};
 use crate::error::{Error, Face, fault};
+use crate::v2::tasks::extras::cdn_key_again;
 use crate::v2::tasks::{task_id, windows};
 
 pub(crate) async fn handle(
@@ -27,9 +29,8 @@ pub(crate) async fn handle(
             "stop" => control.stop(&project, id).await,
             "start" => {
                 let shown = control.show(&project, id).await?;
-                let urls = matches!(shown.task.spec.selection, Selection::UrlList(_));
                 let failed_only = fields.opt_bool("migration_failed_object").map_err(fault)?.unwrap_or(false);
-                control.start(&project, id, &secrets(&fields, urls)?, failed_only).await
+                control.start(&project, id, &secrets(&fields, &shown.task.spec)?, failed_only).await
             }
             "change_bandwidthpolicy" => {
                 control.show(&project, id).await?;
@@ -45,7 +46,7 @@ pub(crate) async fn handle(
     empty()
 }
 
-fn secrets(f: &Fields<'_>, urls: bool) -> Result<TaskSecrets, Refusal> {
+fn secrets(f: &Fields<'_>, spec: &TaskSpec) -> Result<TaskSecrets, Refusal> {
     let keys = |side: &str| -> Result<Keys, Refusal> {
         Ok(Keys {
             ak: f.filled(&format!("{side}_ak"), 100).map_err(fault)?.to_owned(),
@@ -53,6 +54,7 @@ fn secrets(f: &Fields<'_>, urls: bool) -> Result<TaskSecrets, Refusal> {
             token: None,
         })
     };
+    let urls = matches!(spec.selection, Selection::UrlList(_));
     let source = if urls { Keys::default() } else { keys("source")? };
-    Ok(TaskSecrets { source, target: keys("target")? })
+    Ok(TaskSecrets { source, target: keys("target")?, cdn: cdn_key_again(f, spec)? })
 }

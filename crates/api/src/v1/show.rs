@@ -9,6 +9,7 @@ use wire::v1::Task;
 
 use crate::body::{Reply, json};
 use crate::error::{Error, Face};
+use crate::v2::tasks::extras::{delivery, shown_cdn};
 use crate::v2::tasks::show::{error_reason, list_file, numbers, policies, task_type};
 use crate::v2::tasks::task_id;
 
@@ -61,8 +62,10 @@ pub(crate) fn reply(shown: &Shown, now: i64) -> Task {
         enableKMS: spec.kms,
         auto_restore: spec.restore,
         bandwidth_policy: policies(&spec.windows),
-        source_cdn: None,
-        smnInfo: None,
+        source_cdn: shown_cdn(spec),
+        smnInfo: delivery(shown.notice.as_ref()).map(|(result, code, topic)| {
+            value!({"notifyResult": result, "notifyErrorMessage": code.replace("OMS", "S3M"), "topicName": topic})
+        }),
         migrate_since: spec.since_ms / 1000,
         enable_failed_object_recording: spec.record_failures,
         progress: n.progress,

@@ -171,6 +171,8 @@ fn spec(args: &Copy, ends: &BothEnds, _clock: &dyn Clock) -> Result<TaskSpec> {
         requester_pays: false,
         kms: false,
         restore: false,
+        cdn: None,
+        notify: None,
         include: args.ends.include.clone(),
         exclude: args.ends.exclude.clone(),
         part_size: args.part_size.as_deref().map_or(Ok(0), |s| size("--part-size", s))?,

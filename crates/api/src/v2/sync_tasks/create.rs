@@ -14,6 +14,7 @@ use crate::body::{Reply, json, object};
 use crate::error::{Error, Face, fault};
 use crate::v2::objectstorage::cloud_type::VENDORS;
 use crate::v2::tasks::create::{CHECKS, check_of, no_kms, rules};
+use crate::v2::tasks::extras::cdn_key;
 use crate::v2::tasks::word;
 
 pub(crate) async fn handle(
@@ -41,7 +42,7 @@ pub(crate) fn secrets(f: &Fields<'_>) -> Result<TaskSecrets, Refusal> {
             token: None,
         })
     };
-    Ok(TaskSecrets { source: keys("src")?, target: keys("dst")? })
+    Ok(TaskSecrets { source: keys("src")?, target: keys("dst")?, cdn: Secret::default() })
 }
 
 fn read(f: &Fields<'_>) -> Result<(TaskSpec, TaskSecrets), Refusal> {
@@ -83,5 +84,5 @@ fn read(f: &Fields<'_>) -> Result<(TaskSpec, TaskSecrets), Refusal> {
         },
         ..rules
     };
-    Ok((spec, secrets(f)?))
+    Ok((spec, TaskSecrets { cdn: cdn_key(f)?, ..secrets(f)? }))
 }

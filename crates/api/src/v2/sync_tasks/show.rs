@@ -8,6 +8,7 @@ use wire::v2::{SyncMonth, SyncTask};
 
 use crate::body::{Reply, json};
 use crate::error::{Error, Face};
+use crate::v2::tasks::extras::shown_cdn;
 use crate::v2::tasks::list::Params;
 use crate::v2::tasks::show::{check_word, overwrite_word, policy_word};
 
@@ -58,7 +59,7 @@ pub(crate) fn reply(sync: &SyncRow) -> SyncTask {
         object_overwrite_mode: overwrite_word(spec).to_owned(),
         dst_storage_policy: policy_word(spec).to_owned(),
         consistency_check: check_word(spec).to_owned(),
-        source_cdn: None,
+        source_cdn: shown_cdn(spec),
         month: None,
     }
 }

@@ -11,6 +11,7 @@ use wire::fields::Fields;
 use crate::body::{Reply, json, object};
 use crate::error::{Error, Face, fault};
 use crate::v2::tasks::create::{destination, rules, selection, source};
+use crate::v2::tasks::extras::cdn_key;
 use crate::v2::tasks::word;
 
 pub(crate) async fn handle(
@@ -40,5 +41,5 @@ fn read(f: &Fields<'_>) -> Result<(GroupKind, TaskSpec, TaskSecrets), Refusal> {
     let (source, source_keys) = source(&src, kind == GroupKind::UrlList)?;
     let (target, target_keys, save_prefix) = destination(&dst)?;
     let spec = TaskSpec { selection: selection(task_type, &src)?, source, target, save_prefix, ..rules };
-    Ok((kind, spec, TaskSecrets { source: source_keys, target: target_keys }))
+    Ok((kind, spec, TaskSecrets { source: source_keys, target: target_keys, cdn: cdn_key(f)? }))
 }

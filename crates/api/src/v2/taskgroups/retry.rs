@@ -3,7 +3,6 @@
 use axum::extract::{Path, State};
 use bytes::Bytes;
 use control::Control;
-use model::group::GroupKind;
 use wire::fields::Fields;
 
 use crate::body::{Reply, empty, object};
@@ -20,8 +19,7 @@ pub(crate) async fn handle(
     let retry = async {
         let shown = control.show_group(&project, &id).await?;
         let given = ["src_ak", "src_sk", "dst_ak", "dst_sk"].iter().any(|name| f.has(name));
-        let urls = shown.group.kind == GroupKind::UrlList;
-        let secrets = given.then(|| read(&f, urls)).transpose()?;
+        let secrets = given.then(|| read(&f, &shown.group.spec)).transpose()?;
         let failed_only = f.opt_bool("migrate_failed_object").map_err(fault)?.unwrap_or(false);
         control.retry_group(&project, &id, secrets, failed_only).await
     };

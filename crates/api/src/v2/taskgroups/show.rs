@@ -10,6 +10,7 @@ use wire::v2::{ErrorReason, FailedObjectRecord, TaskGroup};
 
 use crate::body::{Reply, json};
 use crate::error::{Error, Face};
+use crate::v2::tasks::extras::{delivery, shown_cdn};
 use crate::v2::tasks::show::{
     check_word, dst_node, numbers, overwrite_word, policies, policy_word, src_node, trf,
 };
@@ -54,8 +55,11 @@ pub(crate) fn reply(shown: &ShownGroup, now: i64) -> TaskGroup {
         }
         .to_owned(),
         bandwidth_policy: policies(&spec.windows),
-        smn_config: None,
-        source_cdn: None,
+        // The key is `smn_config`, the shape is that of `smn_info`.
+        smn_config: delivery(shown.notice.as_ref()).map(|(result, code, topic)| {
+            serde_json::json!({"notify_result": result, "notify_error_message": code, "topic_name": topic})
+        }),
+        source_cdn: shown_cdn(spec),
         migrate_since: spec.since_ms,
         migrate_speed: sum(|n| n.speed),
         total_time: (ended - group.started_at).max(0),

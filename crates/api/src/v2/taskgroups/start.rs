@@ -3,7 +3,6 @@
 use axum::extract::{Path, State};
 use bytes::Bytes;
 use control::Control;
-use model::group::GroupKind;
 use wire::fields::Fields;
 
 use crate::body::{Reply, empty, object};
@@ -18,7 +17,7 @@ pub(crate) async fn handle(
     let map = object(Face::V2, &body)?;
     let start = async {
         let shown = control.show_group(&project, &id).await?;
-        let secrets = read(&Fields::root(&map), shown.group.kind == GroupKind::UrlList)?;
+        let secrets = read(&Fields::root(&map), &shown.group.spec)?;
         control.start_group(&project, &id, &secrets).await
     };
     start.await.map_err(|r| Error::of(Face::V2, &r))?;

@@ -13,6 +13,7 @@ use seal::Secret;
 use wire::fields::Fields;
 use wire::v2::Created;
 
+use super::extras::{cdn, cdn_key, notify};
 use super::{windows, word};
 use crate::body::{Reply, json, object};
 use crate::error::{Error, Face, fault};
@@ -56,7 +57,7 @@ fn read(project: String, f: &Fields<'_>) -> Result<Request, Refusal> {
         echo: serde_json::Map::from_iter([("task_type".to_owned(), task_type.into())]),
         ..rules
     };
-    let secrets = TaskSecrets { source: source_keys, target: target_keys };
+    let secrets = TaskSecrets { source: source_keys, target: target_keys, cdn: cdn_key(f)? };
     Ok(Request { project, spec, secrets, priority: priority_of(priority) })
 }
 
@@ -93,6 +94,8 @@ pub(crate) fn rules(f: &Fields<'_>) -> Result<TaskSpec, Refusal> {
         requester_pays: flag("enable_requester_pays", false)?,
         kms: flag("enable_kms", false)?,
         restore: flag("enable_restore", false)?,
+        cdn: cdn(f)?,
+        notify: notify(f)?,
         include: vec![],
         exclude: vec![],
         part_size: 0,
@@ -104,11 +107,6 @@ pub(crate) fn rules(f: &Fields<'_>) -> Result<TaskSpec, Refusal> {
 
 /// What is specified but not built yet is refused by name, never silently ignored.
 pub(crate) fn not_yet(f: &Fields<'_>) -> Result<(), Refusal> {
-    for field in ["source_cdn", "smn_config"] {
-        if f.has(field) {
-            return Err(Refusal::Invalid(field.to_owned(), "is not supported by this version".to_owned()));
-        }
-    }
     if f.opt_bool("enable_restore").map_err(fault)? == Some(true) {
         return Err(Refusal::Invalid("enable_restore".into(), "is not supported by this version".into()));
     }

@@ -4,6 +4,7 @@ pub(crate) mod bandwidth_policy;
 pub(crate) mod batch_update;
 pub(crate) mod create;
 pub(crate) mod delete;
+pub(crate) mod extras;
 pub(crate) mod list;
 pub(crate) mod show;
 pub(crate) mod start;

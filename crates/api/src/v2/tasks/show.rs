@@ -12,6 +12,7 @@ use model::task::{Priority, Visible};
 use wire::v2::{BandwidthPolicy, DstNode, ErrorReason, FailedObjectRecord, SrcNode, Task};
 
 use super::create::{CHECKS, OVERWRITE, POLICIES};
+use super::extras::{shown_cdn, smn_info};
 use super::task_id;
 use crate::body::{Reply, json};
 use crate::error::{Error, Face};
@@ -284,7 +285,7 @@ pub(crate) fn reply(shown: &Shown, now: i64) -> Task {
         left_time: n.left_ms,
         total_time: n.total_ms,
         is_query_over: n.scan_over,
-        smn_info: None,
-        source_cdn: None,
+        smn_info: smn_info(shown),
+        source_cdn: shown_cdn(spec),
     }
 }

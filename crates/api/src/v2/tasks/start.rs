@@ -5,10 +5,12 @@ use bytes::Bytes;
 use control::secrets::{Keys, TaskSecrets};
 use control::{Control, Refusal};
 use model::selection::Selection;
+use model::spec::TaskSpec;
 use seal::Secret;
 use wire::fields::Fields;
 
 use super::create::no_kms;
+use super::extras::cdn_key_again;
 use super::task_id;
 use crate::body::{Reply, empty, object};
 use crate::error::{Error, Face, fault};
@@ -24,8 +26,7 @@ pub(crate) async fn handle(
     let start = async {
         // An unknown task is told before its missing credentials.
         let shown = control.show(&project, id).await?;
-        let urls = matches!(shown.task.spec.selection, Selection::UrlList(_));
-        let secrets = read(&fields, urls)?;
+        let secrets = read(&fields, &shown.task.spec)?;
         let failed_only = fields.opt_bool("migrate_failed_object").map_err(fault)?.unwrap_or(false);
         control.start(&project, id, &secrets, failed_only).await
     };
@@ -33,7 +34,8 @@ pub(crate) async fn handle(
     empty()
 }
 
-pub(crate) fn read(f: &Fields<'_>, urls: bool) -> Result<TaskSecrets, Refusal> {
+/// The credentials of a start of tasks and groups.
+pub(crate) fn read(f: &Fields<'_>, spec: &TaskSpec) -> Result<TaskSecrets, Refusal> {
     no_kms(f, "src_crypto_type")?;
     no_kms(f, "dst_crypto_type")?;
     let keys = |side: &str| -> Result<Keys, Refusal> {
@@ -45,5 +47,7 @@ pub(crate) fn read(f: &Fields<'_>, urls: bool) -> Result<TaskSecrets, Refusal> {
         })
     };
     let target = keys("dst")?;
-    Ok(TaskSecrets { target, source: if urls { Keys::default() } else { keys("src")? } })
+    let urls = matches!(spec.selection, Selection::UrlList(_));
+    let source = if urls { Keys::default() } else { keys("src")? };
+    Ok(TaskSecrets { source, target, cdn: cdn_key_again(f, spec)? })
 }

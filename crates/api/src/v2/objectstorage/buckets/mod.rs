@@ -1,9 +1,11 @@
 //! Looking at buckets before a task is created (oms.md §2.6). Credentials travel in the body, so these reads are POSTs.
 
+pub(crate) mod cdn_info;
 pub(crate) mod list;
 pub(crate) mod objects;
 pub(crate) mod prefix;
 pub(crate) mod regions;
+pub(crate) mod url_source_list_file;
 
 use control::Refusal;
 use control::buckets::Account;

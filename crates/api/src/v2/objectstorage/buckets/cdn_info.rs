@@ -1,0 +1,47 @@
+//! `POST /v2/{project_id}/objectstorage/buckets/cdn-info`: does a domain serve what its bucket holds?
+
+use axum::extract::State;
+use bytes::Bytes;
+use control::Control;
+use control::secrets::TaskSecrets;
+use model::spec::{Place, TaskSpec};
+use serde_json::json as value;
+use wire::fields::Fields;
+
+use super::account;
+use crate::body::{Reply, json, object};
+use crate::error::{Error, Face, fault};
+use crate::v2::tasks::create::rules;
+use crate::v2::tasks::extras::{cdn, cdn_key};
+
+pub(crate) async fn handle(State(control): State<Control>, body: Bytes) -> Reply {
+    let map = object(Face::V2, &body)?;
+    let f = Fields::root(&map);
+    let ask = async {
+        let account = account(&f)?;
+        let source = Place {
+            cloud_type: account.cloud_type,
+            region: f.filled("region", 100).map_err(fault)?.to_owned(),
+            bucket: f.filled("bucket", 100).map_err(fault)?.to_owned(),
+            app_id: account.app_id,
+        };
+        let keys = match f.opt_object("prefix").map_err(fault)? {
+            Some(prefix) => prefix.opt_texts("keys", 100, 2048).map_err(fault)?.unwrap_or_default(),
+            None => vec![],
+        };
+        // Only the domain and the source matter here; a destination is not asked about.
+        let none = serde_json::Map::new();
+        let rules = rules(&Fields::root(&none))?;
+        let target = source.clone();
+        let spec = TaskSpec { source, target, cdn: cdn(&f)?, ..rules };
+        let secrets = TaskSecrets { source: account.keys, cdn: cdn_key(&f)?, ..TaskSecrets::default() };
+        control.cdn_info(&spec, &secrets, &keys).await
+    };
+    let info = ask.await.map_err(|r| Error::of(Face::V2, &r))?;
+    let checked = |(key, equal, there): &(String, bool, bool)| value!({"key": key, "is_etag_matching": equal, "is_object_existing": there});
+    json(&value!({
+        "is_same_cloud_type": info.same_vendor,
+        "is_download_available": info.available,
+        "checked_keys": info.keys.iter().map(checked).collect::<Vec<_>>(),
+    }))
+}

@@ -1,0 +1,102 @@
+//! Parts that tasks, groups and sync tasks share: a source CDN, and who is told at the end (oms.md §2.2).
+
+use control::Refusal;
+use control::tasks::Shown;
+use model::spec::{Notify, SourceCdn, TaskSpec};
+use seal::Secret;
+use serde_json::{Value, json};
+use storage::cdn::Auth;
+use store::{Delivery, Notice};
+use wire::fields::Fields;
+
+use super::create::no_kms;
+use super::word;
+use crate::error::fault;
+
+/// `source_cdn`: present means that objects are downloaded through it.
+pub(crate) fn cdn(f: &Fields<'_>) -> Result<Option<SourceCdn>, Refusal> {
+    let Some(cdn) = f.opt_object("source_cdn").map_err(fault)? else { return Ok(None) };
+    no_kms(&cdn, "crypto_type")?;
+    let names = Auth::NAMES.map(|(name, _)| name);
+    let kind = word(&cdn, "authentication_type", &names)?;
+    let kind = kind.ok_or_else(|| Refusal::Missing(cdn.name("authentication_type")))?;
+    let protocol = word(&cdn, "protocol", &["http", "https"])?;
+    let protocol = protocol.ok_or_else(|| Refusal::Missing(cdn.name("protocol")))?;
+    let domain = cdn.filled("domain", 255).map_err(fault)?;
+    if domain.contains(['/', '?', '#', '@', ' ']) {
+        return Err(Refusal::CdnDomain(domain.to_owned()));
+    }
+    let key = cdn_key(f)?;
+    if Auth::named(kind).is_some_and(Auth::needs_key) && key.expose().is_empty() {
+        return Err(Refusal::CdnKey);
+    }
+    Ok(Some(SourceCdn { domain: domain.into(), protocol: protocol.into(), authentication_type: kind.into() }))
+}
+
+/// The key inside `source_cdn`.
+pub(crate) fn cdn_key(f: &Fields<'_>) -> Result<Secret, Refusal> {
+    let Some(cdn) = f.opt_object("source_cdn").map_err(fault)? else { return Ok(Secret::default()) };
+    Ok(Secret::new(cdn.opt_text("authentication_key", 255).map_err(fault)?.unwrap_or_default()))
+}
+
+/// The key of a start; one official example misspells its name.
+pub(crate) fn cdn_key_again(f: &Fields<'_>, spec: &TaskSpec) -> Result<Secret, Refusal> {
+    no_kms(f, "source_cdn_crypto_type")?;
+    let text = |name: &str| f.opt_text(name, 255).map_err(fault);
+    let key = match text("source_cdn_authentication_key")? {
+        Some(key) => Some(key),
+        None => text("src_cdn_authentication_key")?,
+    };
+    let key = key.unwrap_or_default();
+    let needed =
+        spec.cdn.as_ref().and_then(|c| Auth::named(&c.authentication_type)).is_some_and(Auth::needs_key);
+    if needed && key.is_empty() {
+        return Err(Refusal::CdnKey);
+    }
+    Ok(Secret::new(key))
+}
+
+/// `source_cdn` of a reply, without its key.
+pub(crate) fn shown_cdn(spec: &TaskSpec) -> Option<Value> {
+    let cdn = spec.cdn.as_ref()?;
+    Some(json!({
+        "domain": cdn.domain, "protocol": cdn.protocol, "authentication_type": cdn.authentication_type
+    }))
+}
+
+/// `smn_config`.
+pub(crate) fn notify(f: &Fields<'_>) -> Result<Option<Notify>, Refusal> {
+    let Some(smn) = f.opt_object("smn_config").map_err(fault)? else { return Ok(None) };
+    let conditions = smn.opt_texts("trigger_conditions", 10, 100).map_err(fault)?;
+    let conditions = conditions.ok_or_else(|| Refusal::Missing(smn.name("trigger_conditions")))?;
+    if let Some(other) = conditions.iter().find(|c| !["SUCCESS", "FAILURE"].contains(&c.as_str())) {
+        let why = format!("`{other}` is neither SUCCESS nor FAILURE");
+        return Err(Refusal::Invalid(smn.name("trigger_conditions"), why));
+    }
+    let has = |word: &str| conditions.iter().any(|c| c == word);
+    let template = smn.opt_text("message_template_name", 255).map_err(fault)?.filter(|t| !t.is_empty());
+    Ok(Some(Notify {
+        topic_urn: smn.filled("topic_urn", 1024).map_err(fault)?.to_owned(),
+        success: has("SUCCESS"),
+        failure: has("FAILURE"),
+        language: word(&smn, "language", &["zh-cn", "en-us"])?.unwrap_or("en-us").to_owned(),
+        template: template.map(str::to_owned),
+    }))
+}
+
+/// What became of the notice, once that is known.
+pub(crate) fn delivery(notice: Option<&Notice>) -> Option<(bool, String, String)> {
+    let notice = notice?;
+    match notice.state {
+        Delivery::Due => None,
+        // The topic's name is told when something went wrong with it (oms.md §2.2, SmnInfo).
+        Delivery::Delivered => Some((true, String::new(), String::new())),
+        Delivery::GivenUp => Some((false, notice.code.clone(), notice.topic.clone())),
+    }
+}
+
+/// `smn_info` of a task.
+pub(crate) fn smn_info(shown: &Shown) -> Option<Value> {
+    let (result, code, topic) = delivery(shown.notice.as_ref())?;
+    Some(json!({"notify_result": result, "notify_error_message": code, "topic_name": topic}))
+}

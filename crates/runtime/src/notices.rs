@@ -1,0 +1,206 @@
+//! Tells webhooks that tasks and groups have ended (oms.md §4.11). A notice is written in the transaction of the end;
+//! posting it may happen twice after a crash, so it names what it is about and when that ended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, Method, Request, header};
+use model::failure::{Failure, Kind, Result};
+use model::spec::{Notify, TaskSpec};
+use ring::hmac;
+use seal::Secret;
+use storage::Body;
+use storage::checksum::hex;
+use storage::http::{Client, collect};
+use store::{Delivery, Notice, TaskRow, Unit};
+
+use crate::engine::Engine;
+
+/// Attempts before a notice is given up: about an hour.
+const ATTEMPTS: u32 = 8;
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Notices posted at once.
+const AT_ONCE: u64 = 4;
+
+/// Where notices of a topic go.
+#[derive(Clone, Debug)]
+pub struct Webhook {
+    /// `http://` or `https://`.
+    pub url: String,
+    /// Signs the body; empty: unsigned.
+    pub secret: Secret,
+}
+
+/// What ended, for the notice about it.
+pub(crate) struct End<'a> {
+    pub(crate) about: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) spec: &'a TaskSpec,
+    pub(crate) succeeded: bool,
+    pub(crate) started_at: i64,
+    pub(crate) bytes: u64,
+    pub(crate) records: (&'a str, &'a str),
+    pub(crate) now: i64,
+}
+
+impl End<'_> {
+    /// Writes down the notice, where one is wanted.
+    pub(crate) async fn notice(&self, unit: &mut Unit) -> Result<()> {
+        let Some(notify) = &self.spec.notify else { return Ok(()) };
+        if self.succeeded && notify.success || !self.succeeded && notify.failure {
+            unit.put_notice(self.about, notify.topic(), &self.body(notify).to_string(), self.now).await?;
+        }
+        Ok(())
+    }
+
+    fn body(&self, notify: &Notify) -> serde_json::Value {
+        let chinese = notify.language == "zh-cn";
+        let state = match (self.succeeded, chinese) {
+            (true, false) => "succeeded",
+            (false, false) => "failed",
+            (true, true) => "成功",
+            (false, true) => "失败",
+        };
+        let subject = if chinese {
+            format!("迁移任务{}{state}", self.name)
+        } else {
+            format!("Migration {} {state}", self.name)
+        };
+        let seconds = (self.now - self.started_at).max(0) / 1000;
+        let speed = self.bytes / u64::try_from(seconds).unwrap_or(0).max(1);
+        let file = self.spec.selection.list_file();
+        let (before, after) = self.records;
+        let list = |kind: &str| format!("{before}{kind}_object_lists/{after}");
+        let variables = serde_json::json!({
+            "Task_Status": state,
+            "Task_Name": self.name,
+            "Start_Time": self.started_at.to_string(),
+            "Total_Time_Used": format!("{seconds} s"),
+            "Transferred_Data": format!("{} B", self.bytes),
+            "Average_Speed": format!("{speed} B/s"),
+            "Source_Bucket": self.spec.source.bucket,
+            "Destination_Bucket": self.spec.target.bucket,
+            "List_File_Bucket": file.map(|f| f.bucket.as_str()).unwrap_or_default(),
+            "List_File_Key": file.map(|f| f.key.as_str()).unwrap_or_default(),
+            "Success_object_list_path": list("success"),
+            "Skip_object_list_path": list("skip"),
+            "Failed_object_list_path": list("failed"),
+        });
+        let message = format!(
+            "{subject}: {} -> {}, {} B, {seconds} s",
+            self.spec.source.bucket, self.spec.target.bucket, self.bytes
+        );
+        serde_json::json!({
+            "about": self.about, "ended_at": self.now, "topic_urn": notify.topic_urn, "subject": subject,
+            "message": message, "template_name": notify.template, "variables": variables,
+        })
+    }
+}
+
+/// The notice about an ended task.
+pub(crate) async fn of_task(
+    unit: &mut Unit,
+    task: &TaskRow,
+    succeeded: bool,
+    bytes: u64,
+    now: i64,
+) -> Result<()> {
+    let (before, after) = task.member.records_at(&task.name);
+    let end = End {
+        about: &task.id.to_string(),
+        name: &task.name,
+        spec: &task.spec,
+        succeeded,
+        started_at: task.started_at.unwrap_or(now),
+        bytes,
+        records: (&before, &after),
+        now,
+    };
+    end.notice(unit).await
+}
+
+impl Engine {
+    /// Posts what is due, beside the dispatcher.
+    pub(crate) async fn step_notices(self: &Arc<Self>, now: i64) -> Result<()> {
+        let due = self.store.read().await?.due_notices(now, AT_ONCE).await?;
+        for notice in due {
+            let key = format!("notice {}", notice.about);
+            if self.making().insert(key.clone()) {
+                let engine = self.clone();
+                tokio::spawn(async move {
+                    if let Err(failure) = engine.deliver(&notice).await {
+                        tracing::error!(about = %notice.about, "a notice could not be noted: {failure}");
+                    }
+                    engine.making().remove(&key);
+                });
+            }
+        }
+        Ok(())
+    }
+
+    async fn deliver(&self, notice: &Notice) -> Result<()> {
+        let posted = match self.places.webhook(&notice.topic) {
+            Some(webhook) => post(&webhook, &notice.body).await,
+            None => {
+                Err(Failure::new(Kind::NotFound, "notify", format!("no webhook is named `{}`", notice.topic)))
+            }
+        };
+        let now = self.clock.now_ms();
+        let mut unit = self.store.write().await?;
+        match posted {
+            Ok(()) => unit.tried_notice(&notice.about, Delivery::Delivered, "", now).await?,
+            Err(failure) => {
+                tracing::warn!(about = %notice.about, attempt = notice.attempts + 1, "a notice was not delivered: {failure}");
+                let last = notice.attempts + 1 >= ATTEMPTS;
+                let state = if last { Delivery::GivenUp } else { Delivery::Due };
+                let delay = 15_000i64 << notice.attempts.min(8);
+                unit.tried_notice(&notice.about, state, code(failure.kind), now + delay).await?;
+            }
+        }
+        unit.save().await
+    }
+}
+
+/// The code of a failed delivery (oms.md §4.11).
+fn code(kind: Kind) -> &'static str {
+    match kind {
+        Kind::NotFound => "OMS.0157",
+        Kind::Forbidden => "OMS.0158",
+        Kind::Unavailable => "OMS.0156",
+        _ => "OMS.0161",
+    }
+}
+
+async fn post(webhook: &Webhook, body: &str) -> Result<()> {
+    let bad =
+        |e: &dyn std::fmt::Display| Failure::new(Kind::Invalid, "notify", format!("the webhook's URL: {e}"));
+    let uri: http::Uri = webhook.url.parse().map_err(|e: http::uri::InvalidUri| bad(&e))?;
+    let (scheme, authority) =
+        (uri.scheme_str().unwrap_or("http"), uri.authority().map_or("", |a| a.as_str()));
+    let client = Client::new(&format!("{scheme}://{authority}"), None)?;
+    let path = uri.path_and_query().map_or("/", |p| p.as_str());
+    let mut request = Request::builder()
+        .method(Method::POST)
+        .uri(path)
+        .body(Body::bytes(body.as_bytes().to_vec()))
+        .map_err(|e| bad(&e))?;
+    let headers = request.headers_mut();
+    headers.insert(header::HOST, HeaderValue::from_str(authority).map_err(|e| bad(&e))?);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if !webhook.secret.expose().is_empty() {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, webhook.secret.expose().as_bytes());
+        let signature = hex(hmac::sign(&key, body.as_bytes()).as_ref());
+        headers.insert("x-whimbrel-signature", HeaderValue::from_str(&signature).map_err(|e| bad(&e))?);
+    }
+    let late = || Failure::new(Kind::Timeout, "notify", "the webhook did not answer within 10 seconds");
+    let answer = tokio::time::timeout(PATIENCE, client.send(request)).await.map_err(|_| late())??;
+    let status = answer.status();
+    let _ = tokio::time::timeout(PATIENCE, collect(answer, 64 << 10)).await;
+    let kind = match status.as_u16() {
+        200..300 => return Ok(()),
+        401 | 403 => Kind::Forbidden,
+        404 | 410 => Kind::NotFound,
+        _ => Kind::Unavailable,
+    };
+    Err(Failure::new(kind, "notify", format!("the webhook answers HTTP {status}")))
+}

@@ -1,0 +1,105 @@
+//! Notices of ended tasks and groups: durable with the end that they tell of.
+
+use model::failure::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::value::{unword, word};
+use crate::{Row, Unit, args};
+
+/// What became of a notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    /// It has still to be posted.
+    Due,
+    /// It arrived.
+    Delivered,
+    /// It was tried often enough.
+    GivenUp,
+}
+
+/// A stored notice.
+#[derive(Clone, Debug)]
+pub struct Notice {
+    /// Identity of the task or group.
+    pub about: String,
+    /// Topic.
+    pub topic: String,
+    /// What is posted, JSON.
+    pub body: String,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// What became of it.
+    pub state: Delivery,
+    /// Code of the last trouble (OMS §4.11).
+    pub code: String,
+}
+
+fn row(r: &Row) -> Result<Notice> {
+    Ok(Notice {
+        about: r.text(0)?.to_owned(),
+        topic: r.text(1)?.to_owned(),
+        body: r.text(2)?.to_owned(),
+        attempts: u32::try_from(r.int(3)?).unwrap_or(0),
+        state: unword(r.text(4)?)?,
+        code: r.text(5)?.to_owned(),
+    })
+}
+
+impl Unit {
+    /// Writes down a notice; one about an earlier end of the same task is replaced.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn put_notice(&mut self, about: &str, topic: &str, body: &str, now: i64) -> Result<()> {
+        self.drop_notice(about).await?;
+        let sql = "INSERT INTO notices (about, topic, body, next_at, state) VALUES ($1, $2, $3, $4, $5)";
+        self.tx.execute(sql, args![about, topic, body, now, word(Delivery::Due)]).await?;
+        self.wakes = true;
+        Ok(())
+    }
+
+    /// Forgets the notice about a task that starts again or goes away.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn drop_notice(&mut self, about: &str) -> Result<()> {
+        self.tx.execute("DELETE FROM notices WHERE about = $1", args![about]).await?;
+        Ok(())
+    }
+
+    /// The notice about a task or group.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn notice(&mut self, about: &str) -> Result<Option<Notice>> {
+        let sql = "SELECT about, topic, body, attempts, state, code FROM notices WHERE about = $1";
+        self.tx.query(sql, args![about]).await?.first().map(row).transpose()
+    }
+
+    /// Notices that are due, the longest waiting first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn due_notices(&mut self, now: i64, max: u64) -> Result<Vec<Notice>> {
+        let sql = "SELECT about, topic, body, attempts, state, code FROM notices \
+                   WHERE state = $1 AND next_at <= $2 ORDER BY next_at LIMIT $3";
+        self.tx.query(sql, args![word(Delivery::Due), now, max]).await?.iter().map(row).collect()
+    }
+
+    /// Notes how an attempt went; a due notice is tried again at `next_at`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn tried_notice(
+        &mut self,
+        about: &str,
+        state: Delivery,
+        code: &str,
+        next_at: i64,
+    ) -> Result<()> {
+        let sql = "UPDATE notices SET attempts = attempts + 1, state = $2, code = $3, next_at = $4 WHERE about = $1";
+        self.tx.execute(sql, args![about, word(state), code, next_at]).await?;
+        Ok(())
+    }
+}
