@@ -56,6 +56,8 @@ pub(crate) async fn layer(State(control): State<Control>, request: Request, next
     let (parts, body) = request.into_parts();
     let audited = parts.method != Method::GET && parts.method != Method::HEAD;
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+    let chinese =
+        parts.headers.get("x-language").is_some_and(|l| l.as_bytes().eq_ignore_ascii_case(b"zh-cn"));
     let (response, principal) = match admit(&control, &parts, body).await {
         Err(error) => (error.into_response(), None),
         Ok((bytes, principal)) => {
@@ -67,7 +69,7 @@ pub(crate) async fn layer(State(control): State<Control>, request: Request, next
             (next.run(request).await, name)
         }
     };
-    let response = finish(response, &id).await;
+    let response = finish(response, &id, chinese).await;
     let status = response.status();
     let who = principal.unwrap_or_else(|| "-".to_owned());
     tracing::info!(request_id = %id, %method, %path, status = status.as_u16(), principal = %who, "request");
@@ -214,8 +216,8 @@ fn authorise(control: &Control, parts: &Parts, principal: &Principal) -> Result<
     Ok(())
 }
 
-/// Adds the request id to headers and to error bodies.
-async fn finish(response: Response, id: &str) -> Response {
+/// Adds the request id to headers and to error bodies, and the sentence in the caller's language.
+async fn finish(response: Response, id: &str, chinese: bool) -> Response {
     let (mut parts, body) = response.into_parts();
     if let Ok(value) = HeaderValue::from_str(id) {
         parts.headers.insert(REQUEST_ID, value);
@@ -229,6 +231,12 @@ async fn finish(response: Response, id: &str) -> Response {
     };
     if map.contains_key("error_code") {
         map.insert("request_id".into(), id.into());
+        let code = map["error_code"].as_str().unwrap_or_default();
+        if let Some(sentence) = crate::zh::sentence(code).filter(|_| chinese) {
+            let english = map.get("error_msg").and_then(serde_json::Value::as_str).unwrap_or_default();
+            let both: String = format!("{sentence}: {english}").chars().take(1024).collect();
+            map.insert("error_msg".into(), both.into());
+        }
     }
     parts.headers.remove(http::header::CONTENT_LENGTH);
     Response::from_parts(parts, Body::from(serde_json::Value::Object(map).to_string()))

@@ -182,4 +182,139 @@ mod tests {
         assert_eq!(of(Face::V1, Refusal::NotFound("x".into())), "S3M.0054");
         assert_eq!(of(Face::V2, Refusal::Windows(WindowError::Overlap)), "OMS.0085");
     }
+
+    /// What an action answers: the code, or nothing where it is accepted.
+    fn code(refusal: Option<Refusal>) -> String {
+        refusal.map_or_else(|| "ok".to_owned(), |r| Error::of(Face::V2, &r).code)
+    }
+
+    /// oms.md §3.1, state by state: waiting, executing, stopped, failed, succeeded, retrying, pausing.
+    #[test]
+    fn tasks_every_action_in_every_state() {
+        use model::task::{Desired, Lifecycle, Observed, next};
+        let states = [
+            (Desired::Run, Observed::Waiting),
+            (Desired::Run, Observed::Running),
+            (Desired::Pause, Observed::Paused),
+            (Desired::Run, Observed::Failed),
+            (Desired::Run, Observed::Succeeded),
+            (Desired::Run, Observed::Retrying),
+            (Desired::Pause, Observed::Running),
+        ];
+        let table = [
+            (Event::Start, ["OMS.0065", "OMS.0065", "ok", "ok", "OMS.0070", "OMS.0065", "OMS.0065"]),
+            (Event::Stop, ["OMS.0066", "ok", "OMS.0066", "OMS.0066", "OMS.0066", "ok", "OMS.0066"]),
+            (Event::Delete, ["ok", "OMS.0063", "ok", "ok", "ok", "OMS.0063", "OMS.0063"]),
+        ];
+        for (event, wanted) in table {
+            for ((desired, observed), want) in states.into_iter().zip(wanted) {
+                let refused = next(Lifecycle { desired, observed }, event).err();
+                assert_eq!(
+                    code(refused.map(|why| Refusal::Illegal(event, why))),
+                    want,
+                    "{event:?} in {observed:?}"
+                );
+            }
+        }
+    }
+
+    /// oms.md §3.2, phase by phase from 0 to 8.
+    #[test]
+    fn groups_every_action_in_every_phase() {
+        use model::group::{GroupEvent, Phase, next};
+        let phases = [
+            Phase::Waiting,
+            Phase::Creating,
+            Phase::Monitoring,
+            Phase::Paused,
+            Phase::CreationFailed,
+            Phase::Failed,
+            Phase::Complete,
+            Phase::Pausing,
+            Phase::Deleting,
+        ];
+        let (no, yes) = ("OMS.1039", "ok");
+        let table = [
+            (
+                GroupEvent::Stop,
+                [
+                    "OMS.1038", yes, yes, "OMS.1038", "OMS.1038", "OMS.0066", "OMS.0066", "OMS.1038",
+                    "OMS.1036",
+                ],
+            ),
+            (GroupEvent::Start, [no, no, no, yes, no, no, no, no, "OMS.1036"]),
+            (
+                GroupEvent::Retry,
+                [
+                    "OMS.1040", "OMS.1040", "OMS.1040", "OMS.1040", yes, yes, "OMS.1040", "OMS.1040",
+                    "OMS.1036",
+                ],
+            ),
+            (GroupEvent::Update, [yes, yes, yes, yes, yes, yes, "OMS.1036", yes, "OMS.1036"]),
+            (GroupEvent::Delete, [yes, "OMS.0063", "OMS.0063", yes, yes, yes, yes, "OMS.0063", yes]),
+        ];
+        for (event, wanted) in table {
+            for (phase, want) in phases.into_iter().zip(wanted) {
+                let refused = next(phase, event, true).err();
+                assert_eq!(code(refused.map(Refusal::GroupIllegal)), want, "{event:?} in {phase:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_number_has_a_chinese_sentence() {
+        let refusals = [
+            Refusal::Missing("a".into()),
+            Refusal::MissingQuery("a".into()),
+            Refusal::WrongType("a".into(), "b"),
+            Refusal::TooLong("a".into(), 1),
+            Refusal::Invalid("a".into(), "b".into()),
+            Refusal::Description,
+            Refusal::Source("a".into()),
+            Refusal::Target("a".into()),
+            Refusal::SourceRegion("a".into()),
+            Refusal::TargetRegion("a".into()),
+            Refusal::Windows(WindowError::TooMany),
+            Refusal::Windows(WindowError::OutOfRange),
+            Refusal::Windows(WindowError::Overlap),
+            Refusal::Windows(WindowError::BadTime),
+            Refusal::Range("a".into()),
+            Refusal::State("a".into()),
+            Refusal::TaskId("a".into()),
+            Refusal::NotFound("a".into()),
+            Refusal::NoSuchGroup("a".into()),
+            Refusal::NoSuchSync("a".into()),
+            Refusal::Illegal(Event::Start, Illegal::Complete),
+            Refusal::Illegal(Event::Start, Illegal::AlreadyStarted),
+            Refusal::Illegal(Event::Stop, Illegal::NotRunning),
+            Refusal::Illegal(Event::Delete, Illegal::InProgress),
+            Refusal::GroupIllegal(GroupIllegal::NotRunning),
+            Refusal::GroupIllegal(GroupIllegal::NotPaused),
+            Refusal::GroupIllegal(GroupIllegal::NotFailed),
+            Refusal::GroupIllegal(GroupIllegal::Closed),
+            Refusal::Member,
+            Refusal::SyncStarted,
+            Refusal::SyncStopped,
+            Refusal::SyncRunning,
+            Refusal::Topic("a".into()),
+            Refusal::CdnDomain("a".into()),
+            Refusal::CdnKey,
+            Refusal::BandwidthClosed,
+            Refusal::NoFailedList,
+            Refusal::FailedListIncomplete,
+            Refusal::Quota("a".into()),
+            Refusal::NoSuchObject("a".into()),
+            Refusal::Buckets(Failure::new(Kind::Connect, "a", "b")),
+            Refusal::BucketRegion(Failure::new(Kind::Connect, "a", "b")),
+            Refusal::Check(Failure::new(Kind::NoBucket, "a", "b").at(Side::Source)),
+            Refusal::Check(Failure::new(Kind::NoBucket, "a", "b").at(Side::Target)),
+            Refusal::Internal(Failure::new(Kind::Internal, "a", "b")),
+        ];
+        for refusal in refusals {
+            for face in [Face::V1, Face::V2] {
+                let code = Error::of(face, &refusal).code;
+                assert!(crate::zh::sentence(&code).is_some(), "{code} for {refusal:?}");
+            }
+        }
+    }
 }

@@ -10,5 +10,6 @@ mod router;
 mod v1;
 mod v2;
 mod versions;
+mod zh;
 
 pub use router::router;

@@ -723,6 +723,11 @@ def bad_input():
 
     mib = 1 << 20
     assert refused(task_type="nonsense") == "OMS.0064"
+    chinese = urllib.request.Request(E["ENDPOINT"] + "/v2/%s/tasks" % E["PROJECT"], headers={"X-Language": "zh-cn"})
+    try:
+        urllib.request.urlopen(chinese)
+    except urllib.error.HTTPError as e:
+        assert "\u8eab\u4efd\u8ba4\u8bc1" in json.loads(e.read())["error_msg"]
     assert refused(src_node={"region": "nowhere"}) == "OMS.0079"
     assert refused(dst_node={"region": "nowhere"}) == "OMS.0080"
     assert refused(src_node={"region": "http://10.9.9.9:1"}) == "OMS.0079"
