@@ -14,7 +14,7 @@ const USAGE: &str = "usage: cargo x COMMAND
   test [FILTER]      install and start the servers that tests need, then run all tests
   servers [stop]     only install and start the servers, and print their variables
   bench objects      measure beside other movers; writes docs/benchmarks.md
-  soak NAME          long proofs: stop, kill, split, memory
+  soak NAME          long proofs: stop, kill, list, split, memory
   gen                write generated files again
   fmt | lint         format; lint";
 
@@ -94,7 +94,7 @@ fn bench(rest: &[&str]) -> Done {
 }
 
 fn soak(rest: &[&str]) -> Done {
-    let name = rest.first().ok_or("usage: cargo x soak stop|kill|split|memory")?;
+    let name = rest.first().ok_or("usage: cargo x soak stop|kill|list|split|memory")?;
     cargo(&["build", "--release", "-p", "whimbrel"], &[])?;
     let variables = [("WHIMBREL_SOAK".to_owned(), "1".to_owned())];
     match *name {
@@ -102,12 +102,12 @@ fn soak(rest: &[&str]) -> Done {
             &["test", "--release", "-p", "copy", "--lib", "--", "--nocapture", "five_shapes"],
             &variables,
         ),
-        "stop" | "kill" | "memory" => {
+        "stop" | "kill" | "list" | "memory" => {
             let filter = format!("soak::{name}");
             let args =
                 ["test", "--release", "-p", "whimbrel", "--test", "main", "--", "--nocapture", &filter];
             cargo(&args, &variables)
         }
-        other => Err(format!("there is no soak `{other}`; there are stop, kill, split, memory")),
+        other => Err(format!("there is no soak `{other}`; there are stop, kill, list, split, memory")),
     }
 }

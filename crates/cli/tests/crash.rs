@@ -11,3 +11,8 @@ fn killed_a_few_times_it_ends_as_if_undisturbed() {
 fn stopped_a_few_times_it_repeats_nothing() {
     soak::stop_storm(6, 4_000, 2, 7);
 }
+
+#[test]
+fn a_list_of_keys_survives_kills_in_bounded_memory() {
+    soak::list_storm(20_000, 4, 1);
+}

@@ -1,4 +1,4 @@
-//! The long proofs: `cargo x soak kill|stop|memory`. Without WHIMBREL_SOAK they do nothing; their short forms
+//! The long proofs: `cargo x soak kill|stop|list|memory`. Without WHIMBREL_SOAK they do nothing; their short forms
 //! run in `crash`.
 
 use std::collections::{BTreeMap, HashMap};
@@ -247,6 +247,79 @@ fn memory() {
         }
         println!("memory: {name}: peak {} MiB with limits.memory = 64 MiB", peak >> 20);
         assert!(peak <= 128 << 20, "{name}: {} MiB", peak >> 20);
+    }
+}
+
+/// A list file is worked off in bounded memory while the process is killed at random moments.
+pub(crate) fn list_storm(keys: u64, kills: u32, padding: usize) {
+    let server = S3Server::start(Options { discard: true, log: false, ..Options::default() });
+    server.numbered("from", keys, 64, None);
+    server.bucket("to");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("keys.txt");
+    {
+        // In no order at all: a step that shares no divisor with the number of keys visits each once.
+        use std::io::Write;
+        let mut out = std::io::BufWriter::new(std::fs::File::create(&file).unwrap());
+        let step = 2_654_435_761 % keys;
+        let step = (step..).find(|s| coprime(*s, keys)).unwrap();
+        for i in 0..keys {
+            let n = (i * step) % keys;
+            writeln!(out, "obj-%30{n:09}").unwrap();
+            out.write_all(&vec![b'\n'; padding]).unwrap();
+        }
+    }
+    let size = file.metadata().unwrap().len();
+    let at = server.endpoint();
+    let mut random = fastrand::Rng::with_seed(keys);
+    let (mut killed, mut peak) = (0, 0);
+    let summary = loop {
+        let mut command = copy((&at, "from"), (&at, "to"), &dir.path().join("state"));
+        command.env("WHIMBREL_TARGET_ACCESS_KEY", "OTHER").arg("--list-file").arg(&file);
+        command
+            .args(["--memory", "64MiB", "--overwrite", "always"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let life = Duration::from_millis(random.u64(if soaking() { 500..15_000 } else { 50..900 }));
+        let born = Instant::now();
+        while child.try_wait().unwrap().is_none() {
+            peak = peak.max(resident(child.id()));
+            if killed < kills && born.elapsed() > life {
+                child.kill().unwrap();
+            }
+            spin(Duration::from_millis(10));
+        }
+        let output = child.wait_with_output().unwrap();
+        if output.status.success() {
+            break json(&output);
+        }
+        assert!(killed < kills, "it failed by itself");
+        killed += 1;
+    };
+    println!(
+        "list: {keys} keys in {} MiB, {killed} kills, peak {} MiB with limits.memory = 64 MiB: {}",
+        size >> 20,
+        peak >> 20,
+        summary["objects"]
+    );
+    assert_eq!(summary["objects"]["copied"].as_u64(), Some(keys), "{summary}");
+    assert_eq!((&summary["objects"]["failed"], &summary["objects"]["skipped"]), (&0.into(), &0.into()));
+    assert!(peak <= 128 << 20, "{} MiB", peak >> 20);
+}
+
+fn coprime(mut a: u64, mut b: u64) -> bool {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a == 1
+}
+
+/// Three million keys in a file of 300 MiB.
+#[test]
+fn list() {
+    if soaking() {
+        list_storm(3_000_000, 12, 89);
     }
 }
 
