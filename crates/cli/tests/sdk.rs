@@ -83,6 +83,11 @@ fn nothing_is_lost_while_the_service_is_killed() {
 }
 
 #[test]
+fn archived_objects() {
+    scenario("restore");
+}
+
+#[test]
 fn v2_bad_input() {
     scenario("bad_input");
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use model::failure::{Failure, Kind, Result, Side};
 use model::key::{Key, Order};
 use model::selection::Scope;
-use storage::{Entry, ListRequest, ObjectStore, Page};
+use storage::{Entry, ListRequest, Meta, ObjectStore, Page};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
@@ -127,20 +127,22 @@ impl Feed {
     }
 }
 
+/// An object as a listing would show it.
+pub(crate) fn entry_of(key: Key, meta: Meta) -> Entry {
+    Entry {
+        key,
+        size: meta.size,
+        modified_ms: meta.modified_ms,
+        written_ms: meta.modified_ms,
+        etag: meta.etag,
+        class: meta.class.map(Into::into),
+    }
+}
+
 /// A page with one key, or with none when it does not exist.
 pub(crate) async fn one(store: &dyn ObjectStore, key: Key) -> Result<Page> {
     match store.head(&key, None).await {
-        Ok(meta) => {
-            let entry = Entry {
-                key,
-                size: meta.size,
-                modified_ms: meta.modified_ms,
-                written_ms: meta.modified_ms,
-                etag: meta.etag,
-                class: meta.class.map(Into::into),
-            };
-            Ok(Page { entries: vec![entry], ..Page::default() })
-        }
+        Ok(meta) => Ok(Page { entries: vec![entry_of(key, meta)], ..Page::default() }),
         Err(f) if f.kind == Kind::NotFound => Ok(Page::default()),
         Err(f) => Err(f),
     }

@@ -66,6 +66,11 @@ impl Extent {
         Self { id, scope, state: Mutex::new(reach) }
     }
 
+    /// A range that is fed with chosen keys is not a stretch of the key space: nothing may be split off it.
+    fn is_listed(&self) -> bool {
+        self.id > 0
+    }
+
     fn bounds(&self) -> (Key, Option<Key>) {
         let r = self.reach();
         (r.start.clone(), r.upto.clone())
@@ -291,7 +296,8 @@ impl Field {
         let mut extents = self.extents();
         let asked = |e: &&Arc<Extent>| {
             let r = e.reach();
-            e.scope == *scope
+            e.is_listed()
+                && e.scope == *scope
                 && !r.over
                 && self.order.compare(r.at.as_bytes(), guess.as_bytes()).is_lt()
                 && self.order.within(guess.as_bytes(), r.upto.as_ref())
@@ -300,7 +306,8 @@ impl Field {
         let holder = first.as_ref().and_then(|k| {
             extents.iter().find(|e| {
                 let r = e.reach();
-                e.scope == *scope
+                e.is_listed()
+                    && e.scope == *scope
                     && !r.over
                     && self.order.compare(r.at.as_bytes(), k.as_bytes()).is_lt()
                     && self.order.within(k.as_bytes(), r.upto.as_ref())

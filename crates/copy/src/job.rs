@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use model::failure::{Failure, Kind, Result, Side};
+use model::failure::{Failure, Kind, Policy, Result, Side};
 use model::key::{Key, Order};
 use model::policy::{Check, MetadataRule, StoragePolicy};
 use model::selection::Scope;
@@ -13,12 +13,12 @@ use pace::budget::Memory;
 use pace::clock::SharedClock;
 use pace::lanes::Lanes;
 use storage::guard::Guarded;
-use storage::{ObjectStore, Page};
+use storage::{Meta, ObjectStore, Page};
 use store::{NewRange, Pass, RangeRow, Store, TaskRow};
 use tokio_util::sync::CancellationToken;
 
 use crate::compare::Rule;
-use crate::feed::{Feed, one};
+use crate::feed::{Feed, entry_of, one};
 use crate::field::Field;
 use crate::glob::Filter;
 use crate::ledger::{Ledger, LedgerTask};
@@ -38,6 +38,8 @@ const SURVEY_AFTER: std::time::Duration = std::time::Duration::from_millis(1500)
 /// Large objects under way at once.
 const LARGE: usize = 8;
 const LEASE_MS: i64 = 30_000;
+/// Archived objects are waited for so long, milliseconds.
+const WAIT_MAX_MS: i64 = 5 * 24 * 3600 * 1000;
 
 /// A task lent to this process, with everything that it needs.
 #[derive(Debug)]
@@ -79,6 +81,11 @@ pub enum Ended {
     Finished {
         /// Objects that failed.
         failed: u64,
+    },
+    /// Everything else is settled; archived objects are waited for since this instant, milliseconds.
+    Waits {
+        /// When the first of them was asked for.
+        since: i64,
     },
     /// Stopped on request; the ledger is exact.
     Rested,
@@ -221,9 +228,34 @@ impl Job {
                     rows = self.begin(Pass::Copy, 1_000_000).await?;
                     carrier = Arc::new(carrier.again(self.stop.child_token()));
                 }
-                other => return other,
+                other => {
+                    other?;
+                    return self.copy_restored(&carrier, clock).await;
+                }
             }
         }
+    }
+
+    /// Copies what was restored meanwhile, as a range of its own; what is still archived goes on waiting.
+    async fn copy_restored(&self, carrier: &Arc<Carrier>, clock: &SharedClock) -> Result<()> {
+        if !self.task.spec.restore || carrier.stop.is_cancelled() {
+            return Ok(());
+        }
+        carrier.ledger.flush().await?;
+        let mut unit = self.store.write().await?;
+        let Some(since) = unit.waits_since(self.task.id).await? else { return Ok(()) };
+        // What has not come in all this time is not asked for again: it fails.
+        let late = clock.now_ms() - since > WAIT_MAX_MS;
+        let carrier = if late { Arc::new(carrier.without_restore()) } else { carrier.clone() };
+        let first =
+            unit.ranges(self.task.id, Pass::Copy).await?.iter().map(|r| r.id).min().unwrap_or(0).min(0);
+        let scope = Scope::Prefix(String::new());
+        let new = NewRange { id: first - 1, pass: Pass::Copy, scope, after: Key::default(), upto: None };
+        unit.insert_ranges(self.task.id, &[new], &self.owner, 0, self.fence).await?;
+        let rows = unit.ranges(self.task.id, Pass::Copy).await?;
+        unit.save().await?;
+        let row = rows.into_iter().filter(|r| r.id == first - 1).collect();
+        self.walk(&carrier, row, false, clock).await
     }
 
     /// A listing broke its promise: begin again, serially and asking for each key, and say so.
@@ -271,13 +303,18 @@ impl Job {
         let failed_only = self.task.failed_only;
         let task = self.task.id;
         let store = self.store.clone();
+        let now = clock.now_ms();
         field
             .walk(rows, &self.lanes, &carrier.ledger, &carrier.stop, idle, move |extent, row, page| {
                 let ranges = ranges.clone();
                 let store = store.clone();
                 Box::pin(async move {
-                    let again = failed_only
-                        .then(|| failed_feed(store, task, row.cursor.clone(), ranges.carrier.source.clone()));
+                    let source = ranges.carrier.source.clone();
+                    let again = match row.id {
+                        ..0 => Some(restored_feed(store, task, row.cursor.clone(), source, now)),
+                        _ if failed_only => Some(failed_feed(store, task, row.cursor.clone(), source)),
+                        _ => None,
+                    };
                     ranges.run(extent, row, page, again).await
                 })
             })
@@ -359,7 +396,11 @@ impl Job {
         }
         unit.set_scan_over(task.id).await?;
         let now = unit.task(task.id).await?;
+        let waits = unit.waits_since(task.id).await?;
         unit.save().await?;
+        if let Some(since) = waits {
+            return Ok(Ended::Waits { since });
+        }
         let failed = now.map_or(0, |t| t.counters.failed.objects);
         let spec = &task.spec;
         self.tell_ignored().await?;
@@ -417,6 +458,40 @@ fn failed_feed(store: Store, task: i64, after: Key, source: Arc<Guarded>) -> Fee
             }
             let more = page.more;
             if tx.send(Ok(page)).await.is_err() || !more {
+                return;
+            }
+        }
+    });
+    Feed::of(rx, work.abort_handle())
+}
+
+/// What is waited for and can be read now, as pages of entries. What has not come within [`WAIT_MAX_MS`] is read all the
+/// same, so that it fails with the store's own answer.
+fn restored_feed(store: Store, task: i64, after: Key, source: Arc<Guarded>, now: i64) -> Feed {
+    let (tx, rx) = tokio::sync::mpsc::channel(1);
+    let work = tokio::spawn(async move {
+        let mut after = after;
+        loop {
+            let page = async {
+                let rows = store.read().await?.restores(task, &after, 200).await?;
+                let mut page = Page { more: rows.len() == 200, ..Page::default() };
+                for row in rows {
+                    after = row.key.clone();
+                    let meta = match source.head(&row.key, None).await {
+                        Err(f) if f.kind.policy() == Policy::GiveUp => {
+                            Meta { size: row.size, ..Meta::default() }
+                        }
+                        meta => meta?,
+                    };
+                    if !meta.archived || now - row.asked_at > WAIT_MAX_MS {
+                        page.entries.push(entry_of(row.key, meta));
+                    }
+                }
+                Ok::<_, Failure>(page)
+            };
+            let page = page.await.map_err(|f| f.at(Side::Source));
+            let more = page.as_ref().is_ok_and(|p| p.more);
+            if tx.send(page).await.is_err() || !more {
                 return;
             }
         }

@@ -39,6 +39,7 @@ impl Carrier {
                 // The upload stays open: it is gone on with.
                 Kind::Stopped | Kind::LeaseLost => return End::Broke(failure),
                 Kind::NotFound if at_source => return self.gone(failure, entry.size),
+                Kind::Archived if at_source => return self.restore(&entry, failure).await,
                 // The upload vanished at the target: begin a new one.
                 Kind::NotFound if restarts < RESTARTS => {
                     self.ledger.forget_upload(&entry.key);
@@ -97,6 +98,10 @@ impl Carrier {
 
     async fn large_once(self: Arc<Self>, entry: &Entry, digest: bool) -> Result<(u64, Proof)> {
         let meta = self.source.head(&entry.key, None).await?;
+        if meta.archived {
+            let m = format!("`{}` is archived", entry.key);
+            return Err(Failure::new(Kind::Archived, "read", m).at(Side::Source));
+        }
         let first_part = match wants_layout(meta.size, &meta.etag, self.target.capability()) {
             true if self.source.capability().head_part => self.source.head(&entry.key, Some(1)).await.ok(),
             _ => None,
@@ -114,6 +119,9 @@ impl Carrier {
             return match Box::pin(self.clone().whole(entry, places)).await {
                 End::Outcome(Outcome::Copied(proof), size) => Ok((size, proof)),
                 End::Outcome(Outcome::Failed(f), _) | End::Broke(f) => Err(f),
+                End::Outcome(Outcome::Waiting, _) => {
+                    Err(Failure::new(Kind::Archived, "read", "it is archived").at(Side::Source))
+                }
                 End::Outcome(..) => Err(Failure::new(Kind::NotFound, "read", "gone").at(Side::Source)),
             };
         };

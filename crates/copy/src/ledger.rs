@@ -12,7 +12,7 @@ use model::failure::{Failure, Kind, Result};
 use model::key::Key;
 use model::task::TaskId;
 use storage::SharedStore;
-use store::{Checkpoint, Doubt, FailedObject, NewRange, Store, Upload};
+use store::{Checkpoint, Doubt, FailedObject, NewRange, Restore, Store, Upload};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::outcome::OutcomeFile;
@@ -25,6 +25,17 @@ pub(crate) struct Report {
     pub(crate) checkpoint: Checkpoint,
     pub(crate) lines: String,
     pub(crate) failed: Vec<FailedObject>,
+    /// Archived objects to wait for.
+    pub(crate) waiting: Vec<Restore>,
+    /// Objects that are waited for no more.
+    pub(crate) restored: Vec<Key>,
+}
+
+impl Report {
+    /// How far a range got, and nothing else.
+    pub(crate) fn only(checkpoint: Checkpoint) -> Self {
+        Self { checkpoint, lines: String::new(), failed: vec![], waiting: vec![], restored: vec![] }
+    }
 }
 
 pub(crate) enum Message {
@@ -207,10 +218,12 @@ impl LedgerTask {
         let mut lines = String::new();
         // Of several reports of one range only the last matters; its lines and failures all do.
         let mut last: HashMap<i64, Checkpoint> = HashMap::new();
-        let mut failed = Vec::new();
+        let (mut failed, mut waiting, mut restored) = (Vec::new(), Vec::new(), Vec::new());
         for report in batch {
             lines.push_str(&report.lines);
             failed.extend(report.failed);
+            waiting.extend(report.waiting);
+            restored.extend(report.restored);
             last.insert(report.checkpoint.id, report.checkpoint);
         }
         let len = file.append(&lines)?;
@@ -219,6 +232,8 @@ impl LedgerTask {
             unit.checkpoint(self.task, checkpoint).await?;
         }
         unit.put_failures(self.task, &failed).await?;
+        unit.put_restores(self.task, &waiting).await?;
+        unit.drop_restores(self.task, &restored).await?;
         for upload in dirty {
             unit.put_upload(self.task, upload).await?;
         }

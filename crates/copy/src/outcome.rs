@@ -24,11 +24,14 @@ pub enum Outcome {
     Failed(Failure),
     /// No longer at the source.
     Gone,
+    /// Archived, and asked to be restored: it is settled later, and counts for nothing until then.
+    Waiting,
 }
 
 /// Appends one line to `out`.
 pub fn line(out: &mut String, outcome: &Outcome, key: &Key, size: u64, modified_ms: i64) {
     let mark = match outcome {
+        Outcome::Waiting => return,
         Outcome::Copied(_) => 'C',
         Outcome::Skipped(_) => 'S',
         Outcome::Failed(_) => 'F',
@@ -57,6 +60,7 @@ pub fn line(out: &mut String, outcome: &Outcome, key: &Key, size: u64, modified_
             );
         }
         Outcome::Gone => out.push_str("read\tgone"),
+        Outcome::Waiting => {}
     }
     out.push('\n');
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use model::count::Counters;
 use model::failure::{Failure, Kind, Result, Side};
-use model::key::Order;
+use model::key::{Key, Order};
 use pace::clock::SharedClock;
 use storage::{Entry, ObjectStore, Page};
-use store::{Checkpoint, FailedObject, RangeRow};
+use store::{Checkpoint, FailedObject, RangeRow, Restore};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
@@ -47,6 +47,8 @@ struct Runner {
     counters: Counters,
     lines: String,
     failed: Vec<FailedObject>,
+    waiting: Vec<Restore>,
+    restored: Vec<Key>,
     changed: bool,
     flights: JoinSet<(u64, Entry, End)>,
     in_doubt: bool,
@@ -88,6 +90,8 @@ impl Ranges {
             pending: VecDeque::new(),
             lines: String::new(),
             failed: Vec::new(),
+            waiting: Vec::new(),
+            restored: Vec::new(),
             changed: false,
             flights: JoinSet::new(),
             in_doubt,
@@ -144,7 +148,7 @@ impl Ranges {
         if !self.rule.needs_target() && !self.resumed {
             return TargetSide::Unasked;
         }
-        let single = matches!(extent.scope, model::selection::Scope::Key(_)) || row.id == 0;
+        let single = matches!(extent.scope, model::selection::Scope::Key(_)) || row.id <= 0;
         if source.list_order != target.list_order || source.list_order == Order::Unknown || single {
             return TargetSide::Head;
         }
@@ -302,6 +306,7 @@ impl Runner {
             Outcome::Skipped(_) => c.skipped += model::count::Tally::one(size),
             Outcome::Failed(_) => c.failed += model::count::Tally::one(size),
             Outcome::Gone => c.gone += model::count::Tally::one(size),
+            Outcome::Waiting => {}
         };
         count(&mut self.counters);
         self.shared.carrier.progress.settled(count);
@@ -312,6 +317,15 @@ impl Runner {
             tracing::warn!(key = %entry.key, kind = ?failure.kind, "object failed: {failure}");
             let at = self.shared.clock.now_ms();
             self.failed.push(FailedObject { key: entry.key.clone(), size, failure: failure.clone(), at });
+        }
+        match outcome {
+            Outcome::Waiting => {
+                let asked_at = self.shared.clock.now_ms();
+                self.waiting.push(Restore { key: entry.key.clone(), size, asked_at });
+            }
+            // A range of restored objects: this one is waited for no more.
+            _ if self.row.id < 0 => self.restored.push(entry.key.clone()),
+            _ => {}
         }
         self.window.settle(place);
         self.changed = true;
@@ -335,6 +349,8 @@ impl Runner {
             checkpoint,
             lines: std::mem::take(&mut self.lines),
             failed: std::mem::take(&mut self.failed),
+            waiting: std::mem::take(&mut self.waiting),
+            restored: std::mem::take(&mut self.restored),
         };
         self.shared.carrier.ledger.report(report).await
     }

@@ -26,6 +26,7 @@ const FAILED_MAX: u64 = 100_000;
 /// The per-object failure code of the failed list (OMS §4.7).
 pub fn failure_code(failure: &Failure) -> &'static str {
     match (failure.kind, failure.side, failure.op) {
+        (_, _, "restore") => "RESTORE_SRC_OBJ_FAILURE",
         (Kind::Archived, ..) => "MIGRATE_SRC_ARCHIVE_OBJ_FAILURE",
         (Kind::TooLarge, ..) => "OBJ_SIZE_EXCEEDED",
         (Kind::Corrupt, Side::Target, "verify" | "write_part") => "CHECK_OBJ_CONSISTENCY_FAILURE",

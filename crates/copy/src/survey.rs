@@ -82,6 +82,6 @@ impl Survey {
     async fn tell(&self, row: &RangeRow, cursor: Key, counted: Tally, done: bool) -> Result<()> {
         let counters = Counters { copied: counted, ..Counters::default() };
         let checkpoint = Checkpoint { id: row.id, fence: self.fence, cursor, ahead: vec![], done, counters };
-        self.ledger.report(Report { checkpoint, lines: String::new(), failed: vec![] }).await
+        self.ledger.report(Report::only(checkpoint)).await
     }
 }

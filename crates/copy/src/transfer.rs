@@ -25,6 +25,9 @@ use crate::progress::Progress;
 /// Buffers that one transfer may hold: the connection's read buffer and a chunk on its way.
 const BUFFER: u64 = 256 << 10;
 
+/// A restored object stays readable for so many days (OMS §4.6).
+const RESTORED_DAYS: u32 = 3;
+
 /// What every transfer of a job shares.
 #[derive(Debug)]
 pub(crate) struct Carrier {
@@ -149,6 +152,7 @@ impl Carrier {
             drop(held);
             match failure.kind {
                 Kind::NotFound if failure.side == Side::Source => return self.gone(failure, entry.size),
+                Kind::Archived if failure.side == Side::Source => return self.restore(&entry, failure).await,
                 // It changed since it was listed: take it as it is now, in one read.
                 Kind::Changed if failure.side == Side::Source => if_match = None,
                 _ => {}
@@ -166,6 +170,23 @@ impl Carrier {
             return End::Outcome(Outcome::Failed(Failure { op: "head", ..failure }), size);
         }
         End::Outcome(Outcome::Gone, size)
+    }
+
+    /// The same, for objects whose restoration was waited for in vain.
+    pub(crate) fn without_restore(&self) -> Carrier {
+        let again = self.again(self.stop.clone());
+        Carrier { spec: TaskSpec { restore: false, ..again.spec }, ..again }
+    }
+
+    /// An archived object: asked to be restored where the task wants that, else failed.
+    pub(crate) async fn restore(&self, entry: &Entry, failure: Failure) -> End {
+        if !self.spec.restore {
+            return End::Outcome(Outcome::Failed(failure), entry.size);
+        }
+        match self.source.restore(&entry.key, RESTORED_DAYS).await {
+            Ok(()) => End::Outcome(Outcome::Waiting, entry.size),
+            Err(refused) => self.ended(refused, entry.size),
+        }
     }
 
     pub(crate) fn ended(&self, failure: Failure, size: u64) -> End {

@@ -16,6 +16,8 @@ use crate::notices::of_task;
 
 const LEASE_MS: i64 = 30_000;
 const RENEW: Duration = Duration::from_secs(8);
+const RESTORE_MIN_MS: i64 = 5_000;
+const RESTORE_MAX_MS: i64 = 900_000;
 /// Task-level attempts before a passing error fails the task.
 const ATTEMPTS: u32 = 5;
 
@@ -180,6 +182,13 @@ async fn settle(
                 of_task(&mut unit, task, failed == 0, bytes, now).await?;
                 unit.erase_secrets(id).await?;
             }
+        }
+        Ended::Waits { since } => {
+            // Soon at first, then by half of the time that was waited, at most every quarter of an hour.
+            let delay = ((now - since) / 2).clamp(RESTORE_MIN_MS, RESTORE_MAX_MS);
+            tracing::info!(task = id, "task {id} waits for archived objects and looks again in {delay} ms");
+            unit.wait_until(id, now + delay).await?;
+            let _ = unit.apply(id, Event::Postpone, now).await?;
         }
         Ended::Rested => {
             // A shutdown lets the task stay as it is, to go on at the next start; a stop pauses it.

@@ -297,6 +297,9 @@ impl ObjectStore for Fronted {
         }
     }
 
+    async fn restore(&self, key: &Key, days: u32) -> Result<()> {
+        self.inner.restore(key, days).await
+    }
     async fn tags(&self, key: &Key) -> Result<Vec<(String, String)>> {
         self.inner.tags(key).await
     }

@@ -194,6 +194,10 @@ impl ObjectStore for Guarded {
         self.retried(&self.requests.put, || self.inner.copy_from(bucket, from, to, if_match)).await
     }
 
+    async fn restore(&self, key: &Key, days: u32) -> Result<()> {
+        self.retried(&self.requests.head, || self.inner.restore(key, days)).await
+    }
+
     async fn tags(&self, key: &Key) -> Result<Vec<(String, String)>> {
         self.retried(&self.requests.head, || self.inner.tags(key)).await
     }

@@ -217,6 +217,12 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
         read_only("copy_from")
     }
 
+    /// Asks for an archived object to be readable for some days; it is no error if that was asked already.
+    async fn restore(&self, key: &Key, days: u32) -> Result<()> {
+        let _ = (key, days);
+        Err(Failure::new(Kind::Unsupported, "restore", "this store restores nothing"))
+    }
+
     /// Tags of an object.
     async fn tags(&self, key: &Key) -> Result<Vec<(String, String)>>;
 

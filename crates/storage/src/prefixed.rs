@@ -101,6 +101,9 @@ impl ObjectStore for Prefixed {
     async fn copy_from(&self, bucket: &str, from: &Key, to: &Key, if_match: &Etag) -> Result<Written> {
         self.inner.copy_from(bucket, from, &self.full(to), if_match).await
     }
+    async fn restore(&self, key: &Key, days: u32) -> Result<()> {
+        self.inner.restore(&self.full(key), days).await
+    }
     async fn tags(&self, key: &Key) -> Result<Vec<(String, String)>> {
         self.inner.tags(&self.full(key)).await
     }

@@ -368,6 +368,7 @@ impl Unit {
         self.drop_notice(&id.to_string()).await?;
         if !keep_ledger {
             self.tx.execute("DELETE FROM ranges WHERE task_id = $1", args![id]).await?;
+            self.tx.execute("DELETE FROM restores WHERE task_id = $1", args![id]).await?;
             self.tx
                 .execute(
                     "UPDATE tasks SET scan_over = 0, note = '', outcome_len = 0 WHERE id = $1",
@@ -396,6 +397,15 @@ impl Unit {
                    attempts = attempts + 1 WHERE id = $1";
         let args = args![id, word(failure.kind), word(failure.side), failure.to_string(), retry_at];
         self.tx.execute(sql, args).await?;
+        Ok(())
+    }
+
+    /// Lets a task wait until `retry_at`, milliseconds; that is no attempt that failed.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn wait_until(&mut self, id: TaskId, retry_at: i64) -> Result<()> {
+        self.tx.execute("UPDATE tasks SET retry_at = $2 WHERE id = $1", args![id, retry_at]).await?;
         Ok(())
     }
 
@@ -482,6 +492,7 @@ impl Unit {
         for sql in [
             "DELETE FROM failures WHERE task_id = $1",
             "DELETE FROM uploads WHERE task_id = $1",
+            "DELETE FROM restores WHERE task_id = $1",
             "DELETE FROM ranges WHERE task_id = $1",
             "DELETE FROM tasks WHERE id = $1",
         ] {

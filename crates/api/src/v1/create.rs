@@ -40,9 +40,6 @@ fn read(project: String, f: &Fields<'_>) -> Result<Request, Refusal> {
         return Err(Refusal::Invalid("thread_num".into(), "must lie between 0 and 50".into()));
     }
     let task_type = word(f, "task_type", &["object", "prefix", "list", "url_list"])?.unwrap_or("object");
-    if f.opt_bool("auto_restore").map_err(fault)? == Some(true) {
-        return Err(Refusal::Invalid("auto_restore".into(), "is not supported by this version".into()));
-    }
     let keys = |node: &Fields<'_>| -> Result<Keys, Refusal> {
         Ok(Keys {
             ak: node.filled("ak", 100).map_err(fault)?.to_owned(),
@@ -84,7 +81,7 @@ fn read(project: String, f: &Fields<'_>) -> Result<Request, Refusal> {
         record_outcomes: true,
         requester_pays: false,
         kms,
-        restore: false,
+        restore: f.opt_bool("auto_restore").map_err(fault)?.unwrap_or(false),
         cdn: cdn(f)?,
         notify: notify(f)?,
         include: vec![],

@@ -56,7 +56,8 @@ impl Field {
     /// What to ask on `free` lanes: the folders of a new scope, then pages at good guesses.
     pub(super) fn questions(&self, free: usize) -> Vec<(Scope, Question)> {
         let mut out = Vec::new();
-        let scopes: Vec<Scope> = self.extents().iter().map(|e| e.scope.clone()).collect();
+        let scopes: Vec<Scope> =
+            self.extents().iter().filter(|e| e.is_listed()).map(|e| e.scope.clone()).collect();
         for scope in scopes.into_iter().filter(|s| matches!(s, Scope::Prefix(_))) {
             let mut landmarks = self.landmarks();
             if out.len() < free && !landmarks.contains_key(&scope) {
@@ -90,7 +91,7 @@ impl Field {
         for extent in self.extents().iter() {
             let mut r = extent.reach();
             let Some(sketch) = sketches.get(&extent.scope).map(|s| s.of(&r.at)) else { continue };
-            if r.over || matches!(extent.scope, Scope::Key(_)) {
+            if r.over || !extent.is_listed() || matches!(extent.scope, Scope::Key(_)) {
                 continue;
             }
             let base = extent.scope.prefix().chars().count();

@@ -270,6 +270,9 @@ impl ObjectStore for Listed {
     async fn read(&self, key: &Key, request: &ReadRequest) -> Result<Reading> {
         self.inner.read(key, request).await
     }
+    async fn restore(&self, key: &Key, days: u32) -> Result<()> {
+        self.inner.restore(key, days).await
+    }
     async fn tags(&self, key: &Key) -> Result<Vec<(String, String)>> {
         self.inner.tags(key).await
     }

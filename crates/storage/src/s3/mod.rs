@@ -546,6 +546,27 @@ impl ObjectStore for S3 {
         Ok(Written { etag: etag.map_or(Etag::None, |e| Etag::parse(&e)), crc64: None })
     }
 
+    async fn restore(&self, key: &Key, days: u32) -> Result<()> {
+        let body = format!(
+            "<RestoreRequest xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Days>{days}</Days>\
+             <GlacierJobParameters><Tier>Standard</Tier></GlacierJobParameters></RestoreRequest>"
+        );
+        let query = [("restore", "")];
+        let call = Call {
+            query: &query,
+            body: Body::bytes(body.into_bytes()),
+            ..Call::new("restore", Method::POST, Some(key))
+        };
+        match self.send(call).await {
+            Ok(answer) => {
+                drain(answer).await;
+                Ok(())
+            }
+            Err(f) if f.message.contains("RestoreAlreadyInProgress") => Ok(()),
+            Err(f) => Err(f),
+        }
+    }
+
     async fn tags(&self, key: &Key) -> Result<Vec<(String, String)>> {
         let query = [("tagging", "")];
         let call = Call { query: &query, ..Call::new("tags", Method::GET, Some(key)) };

@@ -71,7 +71,6 @@ pub(crate) fn rules(f: &Fields<'_>) -> Result<TaskSpec, Refusal> {
     if since < 0 {
         return Err(Refusal::Invalid("migrate_since".into(), "must not be negative".into()));
     }
-    not_yet(f)?;
     Ok(TaskSpec {
         face: SpecFace::V2,
         selection: Selection::Prefix(vec![]),
@@ -103,14 +102,6 @@ pub(crate) fn rules(f: &Fields<'_>) -> Result<TaskSpec, Refusal> {
         bandwidth: 0,
         echo: serde_json::Map::new(),
     })
-}
-
-/// What is specified but not built yet is refused by name, never silently ignored.
-pub(crate) fn not_yet(f: &Fields<'_>) -> Result<(), Refusal> {
-    if f.opt_bool("enable_restore").map_err(fault)? == Some(true) {
-        return Err(Refusal::Invalid("enable_restore".into(), "is not supported by this version".into()));
-    }
-    Ok(())
 }
 
 /// Seconds in requests; a value that can only be milliseconds is taken as such (oms.md §1.7).
