@@ -60,7 +60,7 @@ fn number(refusal: &Refusal) -> (u16, String) {
         Refusal::Illegal(Event::Delete, _) => task(63, "the task is in progress; stop it first"),
         Refusal::Illegal(..) => task(64, "the task's state does not allow this"),
         Refusal::Topic(topic) => (157, format!("no [[notify]] is configured for topic `{topic}`")),
-        Refusal::CdnDomain(domain) => (81, format!("`source_cdn.domain`: `{domain}` is no host name")),
+        Refusal::CdnDomain(domain) => (81, format!("`source_cdn.domain` cannot be used: {domain}")),
         Refusal::CdnKey => task(1032, "the authentication key of the source CDN is missing"),
         Refusal::Member => task(1036, "the task is part of a group: delete the group"),
         Refusal::GroupIllegal(why) => match why {

@@ -249,6 +249,9 @@ def lists():
     wrong = sdk.SrcNodeReq(cloud_type="URLSource", list_file=put_list("wrong.txt", at + "/plain u/x\n"))
     failed = wait(sdk, oms, create("url_list", wrong).id, {4})
     assert failed.error_reason.error_code == "TRF.0016" and "line 1" in failed.error_reason.error_msg, failed
+    secret = sdk.SrcNodeReq(cloud_type="URLSource", list_file=put_list("secret.txt", "http://u:hush-hush@127.0.0.1/\tx\n"))
+    failed = wait(sdk, oms, create("url_list", secret).id, {4})
+    assert failed.error_reason.error_code == "TRF.0016" and "hush" not in failed.error_reason.error_msg, failed
     mixed = sdk.SrcNodeReq(cloud_type="AWS", list_file=put_list("m.txt", text))
     assert code_of(lambda: create("url_list", mixed)) == (400, "OMS.0057")
 
@@ -341,6 +344,10 @@ def cdn():
         got = moto.get_object(Bucket=dst, Key=key)
         assert got["Body"].read() == body and got["ContentType"] == "text/odd", key
     assert set(served) == set(bodies), served
+    for domain in ("127.0.0.1:9", "10.0.0.1", "169.254.169.254"):
+        nowhere = sdk.SourceCdnReq(domain=domain, protocol="http", authentication_type="NONE")
+        bad = request(sdk, (E["MOTO"], src), (E["MOTO"], dst), source_cdn=nowhere)
+        assert code_of(lambda: oms.create_task(bad)) == (400, "OMS.0081"), domain
     keyless = request(sdk, (E["MOTO"], src), (E["MOTO"], dst), source_cdn=front(""))
     assert code_of(lambda: oms.create_task(keyless)) == (400, "OMS.1032")
     # A domain that serves another version is never mixed in.
@@ -400,8 +407,13 @@ def notices():
             assert e.error_code == "OMS.0157", e
     made = until(accepted)
     wait(sdk, oms, made, {5})
-    info = until(lambda: oms.show_task(sdk.ShowTaskRequest(task_id=made)).smn_info, 60)
-    assert (info.notify_result, info.notify_error_message) == (True, ""), info
+
+    def told():
+        return oms.show_task(sdk.ShowTaskRequest(task_id=made)).smn_info
+    first = until(told)
+    assert (first.notify_result, first.notify_error_message, first.topic_name) == (False, "OMS.0156", "ops"), first
+    info = until(lambda: told() if told().notify_result else None, 60)
+    assert info.notify_error_message == "", info
     assert len(heard) == 2 and all(signed for signed, _ in heard), heard
     assert heard[1][1]["about"] == str(made) and heard[1][1]["variables"]["Task_Status"] == "succeeded", heard
     quiet = create(smn_config=smn("FAILURE"), object_overwrite_mode="FULL_OVERWRITE")
@@ -592,6 +604,18 @@ def groups():
     assert reach(group, {5, 6}).status == 6
     assert b.get_object(Bucket=dst, Key="g/late")["Body"].read() == b"now"
 
+    # Hundreds of members have names of their own, and no more of them run at once than tasks may.
+    many = create(task_type="PREFIX", src_node=sdk.TaskGroupSrcNode(object_key=["a/%03d" % i for i in range(300)], **node))
+    most = []
+
+    def over():
+        shown = show(many)
+        most.append(shown.executing_task_num)
+        return shown if shown.status in (4, 5, 6) else None
+    shown = until(over)
+    assert (shown.status, shown.total_task_num, shown.complete_task_num) == (6, 300, 300), shown
+    assert max(most) <= 5, most
+
     # A folder without lists cannot be made into members.
     empty = sdk.ListFile(list_file_key="nothing/", obs_bucket=dst)
     group = create(task_type="LIST", src_node=sdk.TaskGroupSrcNode(list_file=empty, **node))
@@ -658,6 +682,15 @@ def sync():
     oms.stop_sync_task(sdk.StopSyncTaskRequest(**one))
     oms.delete_sync_task(sdk.DeleteSyncTaskRequest(**one))
     assert code_of(month) == (404, "OMS.1009")
+    # Deleted while a batch is under way: nothing of it stays.
+    again = oms.create_sync_task(sdk.CreateSyncTaskRequest(body=sdk.CreateSyncTaskReq(
+        src_cloud_type="AWS", src_region="weed-a", src_bucket=src, dst_region="weed-b", dst_bucket=dst, **keys)))
+    one = dict(sync_task_id=again.sync_task_id)
+    for i in range(10):
+        event("plain", "missing-%d" % i)
+    oms.stop_sync_task(sdk.StopSyncTaskRequest(**one))
+    oms.delete_sync_task(sdk.DeleteSyncTaskRequest(**one))
+    until(lambda: oms.list_tasks(sdk.ListTasksRequest(group_id=again.sync_task_id)).count == 0)
 
 
 def v2():
@@ -711,6 +744,10 @@ def v2():
     assert plain == wanted, [(k, plain.get(k), wanted.get(k)) for k in set(plain) | set(wanted)
                              if plain.get(k) != wanted.get(k)][:10]
     assert any("/success_object_lists/" in k for k in records), records
+
+    typo = oms.create_task(request(sdk, ("weed-a", src), ("weed-b", dst), object_key=["no-such-prefix"]))
+    assert wait(sdk, oms, typo.id, {4}).error_reason.error_code == "TRF.0012"
+    oms.delete_task(sdk.DeleteTaskRequest(task_id=typo.id))
 
     # Again with a prefix: two tasks, newest first, by pages and by state.
     second = oms.create_task(request(sdk, ("weed-a", src), ("weed-b", dst), object_key=["k000"], save_prefix="p/"))

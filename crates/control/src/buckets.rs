@@ -79,9 +79,17 @@ impl Control {
             let place = account.place(&region, bucket);
             match self.catalogue.open(&place, &account.keys, account.side(), false).await {
                 Ok(_) => return Ok(region),
-                // Wrong keys tell more than a bucket that is not there.
-                Err(failure) if failure.kind == Kind::NoBucket && refused.is_some() => {}
-                Err(failure) => refused = Some(failure),
+                Err(failure) => {
+                    // Wrong keys tell most; a store that does not have it more than one that does not answer.
+                    let tells = |f: &Failure| match f.kind {
+                        Kind::BadCredentials | Kind::Forbidden => 2,
+                        Kind::NoBucket | Kind::NotFound => 1,
+                        _ => 0,
+                    };
+                    if refused.as_ref().is_none_or(|r| tells(&failure) > tells(r)) {
+                        refused = Some(failure);
+                    }
+                }
             }
         }
         let none = || Failure::new(Kind::NotFound, "buckets", "no store of this vendor is configured");
@@ -191,6 +199,7 @@ impl Control {
         };
         let wrong = |f: Failure| Refusal::CdnDomain(format!("{}: {}", cdn.domain, f.message));
         let front = self.catalogue.fronted(bucket.clone(), cdn, secrets).map_err(wrong)?;
+        front.reach().await.map_err(wrong)?;
         let mut info = CdnInfo { same_vendor: false, available: false, keys: Vec::new() };
         let mut refused = false;
         for key in keys {
@@ -202,7 +211,6 @@ impl Control {
                     let equal = there.as_ref().is_ok_and(|t| t.etag.proves(&meta.etag) == Some(true));
                     info.keys.push((key.to_string(), equal, there.is_ok()));
                 }
-                Err(f) if f.kind == Kind::Connect => return Err(wrong(f)),
                 Err(f) => {
                     refused |= f.kind == Kind::Forbidden;
                     info.keys.push((key.to_string(), false, false));

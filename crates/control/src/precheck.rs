@@ -49,6 +49,14 @@ impl Control {
         }
         let source = self.catalogue.open(&spec.source, &secrets.source, Side::Source, spec.requester_pays);
         let Some(source) = self.probe(source).await? else { return Ok(()) };
+        if let Some(cdn) = &spec.cdn {
+            let wrong = |f: Failure| Refusal::CdnDomain(format!("{}: {}", cdn.domain, f.message));
+            let front = self.catalogue.fronted(source.store.clone(), cdn, secrets).map_err(wrong)?;
+            match tokio::time::timeout(PATIENCE, front.reach()).await {
+                Ok(Err(f)) if f.kind != Kind::Timeout => return Err(wrong(f)),
+                _ => {}
+            }
+        }
         if let Selection::Object(entries) = &spec.selection
             && entries.len() == 1
             && let [Scope::Key(key)] = spec.selection.scopes().as_slice()

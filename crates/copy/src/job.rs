@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use model::failure::{Failure, Kind, Policy, Result, Side};
 use model::key::{Key, Order};
+use model::member::Member;
 use model::policy::{Check, MetadataRule, StoragePolicy};
 use model::selection::Scope;
 use model::spec::Face;
@@ -401,7 +402,15 @@ impl Job {
         if let Some(since) = waits {
             return Ok(Ended::Waits { since });
         }
-        let failed = now.map_or(0, |t| t.counters.failed.objects);
+        let (failed, found) =
+            now.map_or((0, 1), |t| (t.counters.failed.objects, t.counters.settled().objects));
+        let whole = task.spec.selection.entries().iter().any(String::is_empty);
+        let alone = matches!(task.member, Member::Nobody) && task.spec.face != Face::Cli;
+        // An empty bucket is complete; a prefix or key that selects nothing is a mistake (OMS §4.1).
+        if found == 0 && !whole && alone && !task.failed_only && !task.spec.selection.names_keys() {
+            let m = "the selection matches no object of the source";
+            return Err(Failure::new(Kind::NotFound, "select", m));
+        }
         let spec = &task.spec;
         self.tell_ignored().await?;
         // A foreground copy keeps its outcome file here, and leaves none at the target.

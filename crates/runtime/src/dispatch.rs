@@ -59,7 +59,8 @@ impl Engine {
             seen.push(Seen { task, leased_elsewhere, retry_at });
         }
         drop(unit);
-        let here: HashSet<TaskId> = self.running().keys().copied().collect();
+        let mut here: HashSet<TaskId> = self.running().keys().copied().collect();
+        here.extend(self.lent().iter().copied());
         // A group's limit is shared by its members that run.
         let mut sharing: HashMap<&str, u64> = HashMap::new();
         for task in tasks.iter().filter(|t| here.contains(&t.id) && matches!(t.member, Member::Group(_))) {
@@ -71,6 +72,7 @@ impl Engine {
         for step in plan(&seen, &here, now, self.running_tasks) {
             match step {
                 Step::Run(id) => {
+                    self.lent().insert(id);
                     runs.spawn(run(self.clone(), id));
                 }
                 Step::Stop(id) => self.nudge(id),

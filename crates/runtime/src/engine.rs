@@ -70,6 +70,8 @@ pub struct Engine {
     pub(crate) running_tasks: u32,
     pub(crate) zone_minutes: i32,
     running: Mutex<HashMap<TaskId, Running>>,
+    /// Tasks that were lent to runners of this process, from that moment on.
+    lent: Mutex<HashSet<TaskId>>,
     limits: Mutex<HashMap<String, Arc<Limit>>>,
     /// Groups whose members are being made here.
     making: Mutex<HashSet<String>>,
@@ -123,6 +125,7 @@ impl Engine {
             running_tasks: setup.running_tasks,
             zone_minutes: setup.zone_minutes,
             running: Mutex::default(),
+            lent: Mutex::default(),
             limits: Mutex::default(),
             making: Mutex::default(),
             ended: Notify::new(),
@@ -155,6 +158,10 @@ impl Engine {
     pub fn forget(&self, task: TaskId) {
         self.forget_list(task);
         let _ = std::fs::remove_file(copy::outcome::path_in(&self.data_dir, task));
+    }
+
+    pub(crate) fn lent(&self) -> MutexGuard<'_, HashSet<TaskId>> {
+        self.lent.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     pub(crate) fn making(&self) -> MutexGuard<'_, HashSet<String>> {

@@ -2,6 +2,7 @@
 //! phase in the store says what is to be done, so a crash in between changes nothing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::failure::{Failure, Kind, Result};
 use model::group::{GroupEvent, GroupKind, Phase};
@@ -12,8 +13,11 @@ use model::task::{Priority, Visible};
 use store::{GroupRow, MEMBERS_MAX, NewTask};
 
 use crate::engine::Engine;
-use crate::naming::name_task;
+use crate::naming::name_members;
 use crate::notices::End;
+
+/// After members that could not be stored, the next attempt.
+const AGAIN: Duration = Duration::from_secs(5);
 
 impl Engine {
     /// Looks after every group that has something to do.
@@ -33,6 +37,7 @@ impl Engine {
                         tokio::spawn(async move {
                             if let Err(failure) = engine.make_members(&group).await {
                                 tracing::error!(group = %group.id, "the members could not be stored: {failure}");
+                                tokio::time::sleep(AGAIN).await;
                             }
                             engine.making().remove(&group.id);
                             engine.ended.notify_one();
@@ -59,10 +64,14 @@ impl Engine {
                 if unit.apply_group(&group.id, GroupEvent::Made, now).await?.is_err() {
                     return Ok(());
                 }
-                for selection in selections {
-                    // The group tells of its end, not each of its members.
-                    let spec = TaskSpec { selection, notify: None, ..group.spec.clone() };
-                    let (id, name) = name_task(&spec, now, self.zone_minutes)?;
+                // The group tells of its end, not each of its members.
+                let common = TaskSpec { notify: None, ..group.spec.clone() };
+                let specs: Vec<TaskSpec> = selections
+                    .into_iter()
+                    .map(|selection| TaskSpec { selection, ..common.clone() })
+                    .collect();
+                let names = name_members(&specs, now, self.zone_minutes)?;
+                for (spec, (id, name)) in specs.into_iter().zip(names) {
                     let task = NewTask {
                         id,
                         project: group.project.clone(),

@@ -19,11 +19,31 @@ pub fn task_id(now_ms: i64, random: u64) -> TaskId {
 /// When the system gives no random bytes.
 pub fn name_task(spec: &TaskSpec, now_ms: i64, zone_minutes: i32) -> Result<(TaskId, String)> {
     let random = u64::from_le_bytes(seal::random::<8>()?);
+    let name = name(spec, now_ms, zone_minutes, random / 100_000_000_000);
+    Ok((task_id(now_ms, random), name))
+}
+
+/// Identities and names of the members of a group, all different: the three digits count, and every thousand members the
+/// stamp goes on by a millisecond.
+///
+/// # Errors
+/// When the system gives no random bytes.
+pub fn name_members(specs: &[TaskSpec], now_ms: i64, zone_minutes: i32) -> Result<Vec<(TaskId, String)>> {
+    let first = u64::from_le_bytes(seal::random::<8>()?);
+    let named = |(i, spec): (u64, &TaskSpec)| {
+        let later = i64::try_from(i / 1000).unwrap_or(0);
+        let name = name(spec, now_ms + later, zone_minutes, (first / 100_000_000_000 + i) % 1000);
+        // The identities count too: eleven digits hold them all.
+        (task_id(now_ms, (first % 99_000_000_000) + i), name)
+    };
+    Ok((0..).zip(specs).map(named).collect())
+}
+
+fn name(spec: &TaskSpec, now_ms: i64, zone_minutes: i32, digits: u64) -> String {
     let stamp = stamp(now_ms + i64::from(zone_minutes) * 60_000);
     let to = &spec.target.bucket;
     let from = if spec.source.bucket.is_empty() { "url" } else { &spec.source.bucket };
-    let name = format!("{from}-{to}-{stamp}_{:03}", random / 100_000_000_000 % 1000);
-    Ok((task_id(now_ms, random), name))
+    format!("{from}-{to}-{stamp}_{:03}", digits % 1000)
 }
 
 /// A random UUID, lower case with hyphens.

@@ -40,7 +40,9 @@ pub fn plan(tasks: &[Seen<'_>], here: &HashSet<TaskId>, now: i64, per_project: u
     let mut running: HashMap<&str, u32> = HashMap::new();
     for seen in tasks {
         let counts = !matches!(seen.task.member, Member::Sync(_));
-        if counts && matches!(seen.task.state.observed, Observed::Running) {
+        // What is lent here counts from that moment on, not only once it is claimed.
+        let runs = matches!(seen.task.state.observed, Observed::Running) || here.contains(&seen.task.id);
+        if counts && runs {
             *running.entry(&seen.task.project).or_default() += 1;
         }
     }

@@ -28,6 +28,7 @@ pub(crate) async fn run(engine: Arc<Engine>, id: TaskId) -> TaskId {
         tracing::error!(task = id, "task {id} could not be run: {failure}");
     }
     engine.running().remove(&id);
+    engine.lent().remove(&id);
     engine.ended.notify_one();
     id
 }

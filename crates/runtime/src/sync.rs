@@ -20,7 +20,15 @@ const AGAIN_MS: i64 = 15_000;
 impl Engine {
     /// Looks after every sync task that has something to do.
     pub(crate) async fn step_syncs(&self, now: i64) -> Result<()> {
-        let busy = self.store.read().await?.busy_syncs().await?;
+        let mut unit = self.store.read().await?;
+        let (busy, orphans) = (unit.busy_syncs().await?, unit.orphan_batches().await?);
+        drop(unit);
+        for task in orphans.into_iter().filter(|t| !self.lent().contains(t)).collect::<Vec<_>>() {
+            let mut unit = self.store.write().await?;
+            unit.delete_task(task).await?;
+            unit.save().await?;
+            self.forget(task);
+        }
         for sync in busy {
             match sync.batch_task {
                 Some(task) => {

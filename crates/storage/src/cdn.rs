@@ -181,6 +181,19 @@ impl Fronted {
         Self { inner, client, signer, clock, capability }
     }
 
+    /// Asks the domain for anything: whatever it answers, it is there.
+    ///
+    /// # Errors
+    /// [`Kind::Connect`] when nothing answers, [`Kind::Forbidden`] when its address is not allowed.
+    pub async fn reach(&self) -> Result<()> {
+        let host = HeaderValue::from_str(self.client.authority());
+        let host = host.map_err(|e| Failure::new(Kind::Invalid, "cdn", e.to_string()))?;
+        let request = Request::builder().method(Method::HEAD).uri("/").header(header::HOST, host);
+        let request =
+            request.body(Body::bytes("")).map_err(|e| Failure::new(Kind::Invalid, "cdn", e.to_string()))?;
+        self.client.send(request).await.map(drop)
+    }
+
     /// The head of what the domain answers for one key.
     ///
     /// # Errors

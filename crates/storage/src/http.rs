@@ -111,7 +111,9 @@ impl Client {
     /// [`Kind::Invalid`] naming what is wrong with the text.
     pub fn new(endpoint: &str, guard: Option<AddressGuard>) -> Result<Self> {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let bad = |why: &str| Failure::new(Kind::Invalid, "endpoint", format!("endpoint `{endpoint}` {why}"));
+        // A password in it is not repeated.
+        let shown = endpoint.rsplit_once('@').map_or(endpoint, |(_, host)| host);
+        let bad = |why: &str| Failure::new(Kind::Invalid, "endpoint", format!("endpoint `{shown}` {why}"));
         let uri: Uri = endpoint.parse().map_err(|_| bad("is not a URL"))?;
         let https = match uri.scheme_str() {
             Some("https") => true,

@@ -244,6 +244,17 @@ impl Unit {
         Ok(())
     }
 
+    /// Batches whose sync task was deleted and that move nothing.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn orphan_batches(&mut self) -> Result<Vec<TaskId>> {
+        let sql = "SELECT id FROM tasks WHERE member_kind = 'sync' \
+                   AND observed IN ('waiting', 'paused', 'failed', 'succeeded') \
+                   AND NOT EXISTS (SELECT 1 FROM sync_tasks s WHERE s.id = tasks.member_of) LIMIT 1000";
+        self.tx.query(sql, vec![]).await?.iter().map(|r| r.int(0)).collect()
+    }
+
     /// Adds to a count.
     ///
     /// # Errors

@@ -52,10 +52,28 @@ pub(super) fn read(form: Form, line: &[u8], number: u64) -> Result<Option<Line>>
     if !url.starts_with("http://") && !url.starts_with("https://") {
         return Err(malformed("the URL must begin with http:// or https://"));
     }
-    if url.bytes().any(|b| b <= b' ' || b == 0x7f) || key.is_empty() {
-        return Err(malformed("a space or control character in the URL, or an empty key"));
+    if url.bytes().any(|b| b <= b' ' || b >= 0x7f) {
+        return Err(malformed(
+            "the URL must be percent-encoded: it holds a space, control or non-ASCII character",
+        ));
+    }
+    // What is wrong is said without the URL itself, which may hold a password.
+    let uri: http::Uri = url.parse().map_err(|_| malformed("the URL cannot be read"))?;
+    let authority = uri.authority().ok_or_else(|| malformed("the URL names no host"))?;
+    if authority.host().is_empty() {
+        return Err(malformed("the URL names no host"));
+    }
+    if authority.as_str().contains('@') {
+        return Err(malformed("the URL must not carry a user or password"));
+    }
+    let whole = |at: usize| key.get(at + 1..at + 3).is_some_and(|h| h.iter().all(u8::is_ascii_hexdigit));
+    if !key.iter().enumerate().filter(|(_, b)| **b == b'%').all(|(at, _)| whole(at)) {
+        return Err(malformed("the key holds a `%` that no two hex digits follow"));
     }
     let key = percent_decode(key, false);
+    if key.is_empty() || key.len() > 1024 {
+        return Err(malformed("the key must have 1 to 1,024 bytes"));
+    }
     Ok(Some(Line { key, url: url.to_owned() }))
 }
 
@@ -80,10 +98,20 @@ mod tests {
         let url = |line: &str| read(Form::Urls, line.as_bytes(), 7);
         let line = url("http://h/a%20b?x=1\tdoc/a%20b").unwrap().unwrap();
         assert_eq!((line.url.as_str(), line.key.as_slice()), ("http://h/a%20b?x=1", &b"doc/a b"[..]));
-        for bad in ["http://h/a doc", "http://h/a\tb\tc", "ftp://h/a\tb", "http://h/a b\tc", "http://h/\t"] {
+        for bad in [
+            "http://h/a doc",
+            "http://h/a\tb\tc",
+            "ftp://h/a\tb",
+            "http://h/a b\tc",
+            "http://h/\t",
+            "http://u:p@h/\tk",
+            "http:///x\tk",
+            "http://h/é\tk",
+            "http://h/x\t%zz",
+        ] {
             let failure = url(bad).unwrap_err();
             assert_eq!(failure.kind, Kind::ListMalformed, "{bad}");
-            assert!(failure.message.starts_with("line 7"), "{failure}");
+            assert!(failure.message.starts_with("line 7") && !failure.message.contains("u:p"), "{failure}");
         }
         assert_eq!(read(Form::Keys, &vec![b'x'; 65_536], 1).unwrap_err().kind, Kind::ListLineTooLong);
     }

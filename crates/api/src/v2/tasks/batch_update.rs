@@ -3,7 +3,7 @@
 use axum::extract::{Path, State};
 use bytes::Bytes;
 use control::{Control, Refusal};
-use model::task::TaskId;
+use model::task::{TaskId, Visible};
 use wire::fields::Fields;
 
 use super::create::priority_of;
@@ -26,7 +26,9 @@ pub(crate) async fn handle(
             Targets::Tasks(ids) => ids,
             Targets::Group(group) => {
                 let shown = control.show_group(&project, &group).await?;
-                shown.members.iter().map(|m| m.task.id).collect()
+                // Members that have succeeded have nothing left to change.
+                let open = shown.members.iter().filter(|m| m.task.state.visible() != Visible::Succeeded);
+                open.map(|m| m.task.id).collect()
             }
         };
         if !fields.has("bandwidth_policy") {

@@ -88,10 +88,10 @@ pub(crate) fn notify(f: &Fields<'_>) -> Result<Option<Notify>, Refusal> {
 pub(crate) fn delivery(notice: Option<&Notice>) -> Option<(bool, String, String)> {
     let notice = notice?;
     match notice.state {
-        Delivery::Due => None,
+        Delivery::Due if notice.attempts == 0 => None,
         // The topic's name is told when something went wrong with it (oms.md §2.2, SmnInfo).
         Delivery::Delivered => Some((true, String::new(), String::new())),
-        Delivery::GivenUp => Some((false, notice.code.clone(), notice.topic.clone())),
+        Delivery::Due | Delivery::GivenUp => Some((false, notice.code.clone(), notice.topic.clone())),
     }
 }
 
