@@ -13,7 +13,7 @@ fn scenario(name: &str) {
         "\n[[store]]\nregion = \"weed-a\"\nendpoint = \"{a}\"\n[[store]]\nregion = \"weed-b\"\nendpoint = \"{b}\"\n"
     );
     let service = Service::start(dir.path(), &stores);
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk.py");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk");
     let output = Command::new("python3")
         .args([script, name])
         .env("PYTHONPATH", python)

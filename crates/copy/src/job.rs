@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use model::failure::{Failure, Kind, Policy, Result, Side};
+use model::failure::{Failure, Kind, Result, Side};
 use model::key::{Key, Order};
 use model::member::Member;
 use model::policy::{Check, MetadataRule, StoragePolicy};
@@ -14,12 +14,12 @@ use pace::budget::Memory;
 use pace::clock::SharedClock;
 use pace::lanes::Lanes;
 use storage::guard::Guarded;
-use storage::{Meta, ObjectStore, Page};
+use storage::{ObjectStore, Page};
 use store::{NewRange, Pass, RangeRow, Store, TaskRow};
 use tokio_util::sync::CancellationToken;
 
 use crate::compare::Rule;
-use crate::feed::{Feed, entry_of, one};
+use crate::feed::{Feed, one};
 use crate::field::Field;
 use crate::glob::Filter;
 use crate::ledger::{Ledger, LedgerTask};
@@ -27,6 +27,7 @@ use crate::outcome;
 use crate::progress::Progress;
 use crate::range::Ranges;
 use crate::records;
+use crate::restored::restored_feed;
 use crate::survey::Survey;
 use crate::transfer::Carrier;
 
@@ -39,8 +40,6 @@ const SURVEY_AFTER: std::time::Duration = std::time::Duration::from_millis(1500)
 /// Large objects under way at once.
 const LARGE: usize = 8;
 const LEASE_MS: i64 = 30_000;
-/// Archived objects are waited for so long, milliseconds.
-const WAIT_MAX_MS: i64 = 5 * 24 * 3600 * 1000;
 
 /// A task lent to this process, with everything that it needs.
 #[derive(Debug)]
@@ -237,28 +236,6 @@ impl Job {
         }
     }
 
-    /// Copies what was restored meanwhile, as a range of its own; what is still archived goes on waiting.
-    async fn copy_restored(&self, carrier: &Arc<Carrier>, clock: &SharedClock) -> Result<()> {
-        if !self.task.spec.restore || carrier.stop.is_cancelled() {
-            return Ok(());
-        }
-        carrier.ledger.flush().await?;
-        let mut unit = self.store.write().await?;
-        let Some(since) = unit.waits_since(self.task.id).await? else { return Ok(()) };
-        // What has not come in all this time is not asked for again: it fails.
-        let late = clock.now_ms() - since > WAIT_MAX_MS;
-        let carrier = if late { Arc::new(carrier.without_restore()) } else { carrier.clone() };
-        let first =
-            unit.ranges(self.task.id, Pass::Copy).await?.iter().map(|r| r.id).min().unwrap_or(0).min(0);
-        let scope = Scope::Prefix(String::new());
-        let new = NewRange { id: first - 1, pass: Pass::Copy, scope, after: Key::default(), upto: None };
-        unit.insert_ranges(self.task.id, &[new], &self.owner, 0, self.fence).await?;
-        let rows = unit.ranges(self.task.id, Pass::Copy).await?;
-        unit.save().await?;
-        let row = rows.into_iter().filter(|r| r.id == first - 1).collect();
-        self.walk(&carrier, row, false, clock).await
-    }
-
     /// A listing broke its promise: begin again, serially and asking for each key, and say so.
     async fn distrust(&self, carrier: &Arc<Carrier>, failure: &Failure) -> Result<()> {
         let note = format!("listing serially, with a request per key: {failure}");
@@ -275,7 +252,7 @@ impl Job {
         Ok(())
     }
 
-    async fn walk(
+    pub(crate) async fn walk(
         &self,
         carrier: &Arc<Carrier>,
         rows: Vec<RangeRow>,
@@ -467,40 +444,6 @@ fn failed_feed(store: Store, task: i64, after: Key, source: Arc<Guarded>) -> Fee
             }
             let more = page.more;
             if tx.send(Ok(page)).await.is_err() || !more {
-                return;
-            }
-        }
-    });
-    Feed::of(rx, work.abort_handle())
-}
-
-/// What is waited for and can be read now, as pages of entries. What has not come within [`WAIT_MAX_MS`] is read all the
-/// same, so that it fails with the store's own answer.
-fn restored_feed(store: Store, task: i64, after: Key, source: Arc<Guarded>, now: i64) -> Feed {
-    let (tx, rx) = tokio::sync::mpsc::channel(1);
-    let work = tokio::spawn(async move {
-        let mut after = after;
-        loop {
-            let page = async {
-                let rows = store.read().await?.restores(task, &after, 200).await?;
-                let mut page = Page { more: rows.len() == 200, ..Page::default() };
-                for row in rows {
-                    after = row.key.clone();
-                    let meta = match source.head(&row.key, None).await {
-                        Err(f) if f.kind.policy() == Policy::GiveUp => {
-                            Meta { size: row.size, ..Meta::default() }
-                        }
-                        meta => meta?,
-                    };
-                    if !meta.archived || now - row.asked_at > WAIT_MAX_MS {
-                        page.entries.push(entry_of(row.key, meta));
-                    }
-                }
-                Ok::<_, Failure>(page)
-            };
-            let page = page.await.map_err(|f| f.at(Side::Source));
-            let more = page.as_ref().is_ok_and(|p| p.more);
-            if tx.send(page).await.is_err() || !more {
                 return;
             }
         }

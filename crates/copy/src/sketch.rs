@@ -23,7 +23,7 @@ const UNLIKELY: f64 = 0.04;
 
 /// What is known of the keys under one prefix, by the shape of the keys: their separators.
 #[derive(Clone, Debug)]
-pub struct Sketch {
+pub(crate) struct Sketch {
     order: Order,
     forms: HashMap<String, Form>,
     unknown: Form,
@@ -31,7 +31,7 @@ pub struct Sketch {
 
 /// What is known of keys of one shape.
 #[derive(Clone, Debug)]
-pub struct Form {
+pub(crate) struct Form {
     order: Order,
     pages: u32,
     /// The longest key seen, as an example of how they are built.
@@ -74,12 +74,12 @@ impl Alphabet {
 
 impl Sketch {
     /// Nothing known yet.
-    pub fn new(order: Order) -> Self {
+    pub(crate) fn new(order: Order) -> Self {
         Self { order, forms: HashMap::new(), unknown: Form::new(order) }
     }
 
     /// Learns from some keys of one page.
-    pub fn observe<'k>(&mut self, keys: impl Iterator<Item = &'k Key>) {
+    pub(crate) fn observe<'k>(&mut self, keys: impl Iterator<Item = &'k Key>) {
         let mut by_shape: HashMap<String, Vec<Vec<char>>> = HashMap::new();
         for key in keys {
             let key: Vec<char> = key.as_str().unwrap_or_default().chars().take(POSITIONS).collect();
@@ -97,7 +97,7 @@ impl Sketch {
     }
 
     /// Nothing lay between `guess` and the end of the range that is now at `at`.
-    pub fn deny(&mut self, guess: &Key, at: &Key) {
+    pub(crate) fn deny(&mut self, guess: &Key, at: &Key) {
         let key: Vec<char> = at.as_str().unwrap_or_default().chars().take(POSITIONS).collect();
         if let Some(form) = self.forms.get_mut(&shape(&key)) {
             form.deny(guess, at);
@@ -105,7 +105,7 @@ impl Sketch {
     }
 
     /// What is known of keys like this one.
-    pub fn of(&self, key: &Key) -> &Form {
+    pub(crate) fn of(&self, key: &Key) -> &Form {
         let key: Vec<char> = key.as_str().unwrap_or_default().chars().take(POSITIONS).collect();
         self.forms.get(&shape(&key)).unwrap_or(&self.unknown)
     }
@@ -250,7 +250,7 @@ impl Form {
     }
 
     /// Share of `lo..hi` that lies after `at`; no `hi` means the end of what begins with `base` characters.
-    pub fn share_after(&self, base: usize, lo: &Key, at: &Key, hi: Option<&Key>) -> f64 {
+    pub(crate) fn share_after(&self, base: usize, lo: &Key, at: &Key, hi: Option<&Key>) -> f64 {
         let (lo, at, hi) = (chars(lo), chars(at), hi.map(chars));
         let from = self.common(base, &lo, hi.as_deref());
         let (a, b) = (self.fraction(&lo, from), hi.map_or(1.0, |h| self.fraction(&h, from)));
@@ -266,7 +266,7 @@ impl Form {
 
     /// Up to `n` keys that divide what lies after `lo` and before `hi` evenly, leaving at least the share `least`
     /// before the first of them.
-    pub fn between(&self, base: usize, lo: &Key, hi: Option<&Key>, n: usize, least: f64) -> Vec<Key> {
+    pub(crate) fn between(&self, base: usize, lo: &Key, hi: Option<&Key>, n: usize, least: f64) -> Vec<Key> {
         let (lo_chars, hi_chars) = (chars(lo), hi.map(chars));
         let from = self.common(base, &lo_chars, hi_chars.as_deref());
         let a = self.fraction(&lo_chars, from);
@@ -287,7 +287,7 @@ impl Form {
 
     /// Up to `n` keys between `at` and `hi`, each half as far away as the one before, beginning half way: for a
     /// space that may be filled only a little way.
-    pub fn halves(&self, base: usize, at: &Key, hi: &Key, n: usize) -> Vec<Key> {
+    pub(crate) fn halves(&self, base: usize, at: &Key, hi: &Key, n: usize) -> Vec<Key> {
         let mut keys: Vec<Key> = Vec::new();
         let mut far = hi.clone();
         while keys.len() < n {
@@ -300,7 +300,7 @@ impl Form {
 
     /// Where to ask when nobody knows how far the keys reach: just behind each subtree that holds `at`, innermost
     /// first, so that whatever lies beside one of them is found in one round; and half way between two of them.
-    pub fn ladder(&self, base: usize, at: &Key, common: usize, n: usize) -> Vec<Key> {
+    pub(crate) fn ladder(&self, base: usize, at: &Key, common: usize, n: usize) -> Vec<Key> {
         let at_chars = chars(at);
         // Beside a digit, beside a folder: inside a word of letters a neighbour is less likely.
         let worth = |&i: &usize| {
@@ -336,7 +336,7 @@ fn chars(key: &Key) -> Vec<char> {
 }
 
 /// Number of characters that all keys of a page share.
-pub fn shared(first: &Key, last: &Key) -> usize {
+pub(crate) fn shared(first: &Key, last: &Key) -> usize {
     chars(first).iter().zip(chars(last)).take_while(|(a, b)| **a == *b).count()
 }
 

@@ -1,25 +1,26 @@
 //! A directory as a store. Writes are atomic renames, metadata lives in an extended attribute (or a side
 //! file where those do not exist), and no key or link leads out of the root.
 
+mod root;
 mod sidecar;
 mod walk;
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use model::failure::{Failure, Kind, Result};
 use model::key::Key;
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use tokio::sync::{Semaphore, mpsc};
 
+use self::root::{Root, etag_of, io_failure, path_of, std_failure};
 use crate::body::Body;
 use crate::capability::Capability;
 use crate::checksum::{Hasher, Wanted, hex};
@@ -38,258 +39,6 @@ const BLOCKING_MAX: usize = 64;
 pub struct Fs {
     inner: Arc<Root>,
     blocking: Arc<Semaphore>,
-}
-
-#[derive(Debug)]
-struct Root {
-    path: PathBuf,
-    fd: OwnedFd,
-    cache: walk::Cache,
-    ignored: walk::Ignored,
-    temp: AtomicU64,
-    salt: u64,
-    /// Where unfinished files of this process are; locked, so that others can tell when it has ended.
-    temp_dir: OnceLock<OwnedFd>,
-}
-
-impl Drop for Root {
-    /// Takes our own directories away again when nothing is left in them.
-    fn drop(&mut self) {
-        let mine = format!("tmp/{:016x}", self.salt);
-        for name in [mine.as_str(), "tmp", "uploads", "meta", ""] {
-            let path = Path::new(OWN_DIR).join(name);
-            let _ = rustix::fs::unlinkat(&self.fd, &path, AtFlags::REMOVEDIR);
-        }
-    }
-}
-
-fn io_failure(op: &'static str, what: &dyn std::fmt::Display, e: Errno) -> Failure {
-    let kind = match e {
-        Errno::NOENT => Kind::NotFound,
-        Errno::ACCESS | Errno::PERM => Kind::Forbidden,
-        Errno::XDEV => Kind::Forbidden,
-        Errno::NOSPC | Errno::DQUOT => Kind::NoSpace,
-        Errno::ROFS => Kind::ReadOnly,
-        Errno::NAMETOOLONG | Errno::ILSEQ | Errno::INVAL => Kind::KeyRefused,
-        Errno::ISDIR | Errno::NOTDIR | Errno::EXIST | Errno::NOTEMPTY => Kind::KeyRefused,
-        Errno::FBIG => Kind::TooLarge,
-        Errno::MFILE | Errno::NFILE | Errno::AGAIN | Errno::INTR => Kind::Unavailable,
-        _ => Kind::Internal,
-    };
-    let why = match e {
-        Errno::ISDIR | Errno::NOTDIR | Errno::EXIST | Errno::NOTEMPTY => {
-            "a file and a directory of one name cannot stand side by side".to_owned()
-        }
-        Errno::XDEV => "a link leads out of the root".to_owned(),
-        e => std::io::Error::from(e).to_string(),
-    };
-    Failure::new(kind, op, format!("`{what}`: {why}"))
-}
-
-fn std_failure(op: &'static str, what: &dyn std::fmt::Display, e: &std::io::Error) -> Failure {
-    io_failure(op, what, e.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error))
-}
-
-/// The path of a key below the root.
-///
-/// # Errors
-/// [`Kind::KeyRefused`] for keys that no file can have: empty or dotted segments, NUL, over-long names, and
-/// our own directory.
-fn path_of(key: &Key) -> Result<&Path> {
-    use std::os::unix::ffi::OsStrExt;
-    let refused = |why: &str| Failure::new(Kind::KeyRefused, "open", format!("`{key}`: {why}"));
-    let bytes = key.as_bytes();
-    let bare = bytes.strip_suffix(b"/").unwrap_or(bytes);
-    if bare.is_empty() {
-        return Err(refused("a file needs a name"));
-    }
-    for segment in bare.split(|&b| b == b'/') {
-        match segment {
-            b"" => return Err(refused("a directory cannot hold an empty name (`//` or a leading `/`)")),
-            b"." | b".." => return Err(refused("`.` and `..` are not names")),
-            s if s.len() > 255 => return Err(refused("a name is longer than 255 bytes")),
-            s if s.contains(&0) => return Err(refused("a name contains a NUL byte")),
-            _ => {}
-        }
-    }
-    if bare.split(|&b| b == b'/').next() == Some(OWN_DIR.as_bytes()) {
-        return Err(refused("this directory is the mover's own"));
-    }
-    Ok(Path::new(std::ffi::OsStr::from_bytes(bare)))
-}
-
-impl Root {
-    fn open(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        rustix::fs::openat2(&self.fd, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
-    }
-
-    fn dir(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
-        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        self.open(path, OFlags::DIRECTORY | OFlags::RDONLY)
-    }
-
-    /// Opens a directory below the root and makes what is missing of it, with the modes given from the
-    /// outermost on; further ones get the usual mode.
-    fn make_dir(&self, path: &Path, modes: &[u32]) -> rustix::io::Result<OwnedFd> {
-        match self.dir(path) {
-            Err(Errno::NOENT) => {}
-            other => return other,
-        }
-        let mut at = PathBuf::new();
-        let mut dir = self.dir(Path::new("."))?;
-        for (i, part) in path.components().enumerate() {
-            // Whoever writes below it must be able to.
-            let mode = modes.get(i).map_or(0o777, |m| m & 0o777 | 0o700);
-            match rustix::fs::mkdirat(&dir, part.as_os_str(), Mode::from_raw_mode(mode)) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(e) => return Err(e),
-            }
-            at.push(part);
-            dir = self.dir(&at)?;
-        }
-        Ok(dir)
-    }
-
-    fn own(&self, name: &str) -> Result<(OwnedFd, PathBuf)> {
-        let path = Path::new(OWN_DIR).join(name);
-        let dir = self.make_dir(&path, &[]).map_err(|e| match e {
-            // Where this cannot be made, nothing can be written at all.
-            Errno::ACCESS | Errno::PERM | Errno::ROFS => {
-                let m = format!("directory `{}` cannot be written: {e}", self.path.display());
-                Failure::new(Kind::ReadOnly, "write", m)
-            }
-            e => io_failure("write", &self.path.display(), e),
-        })?;
-        Ok((dir, path))
-    }
-
-    /// The directory for this process's unfinished files. What a killed process left is taken away first.
-    fn temp_dir(&self) -> Result<&OwnedFd> {
-        if let Some(dir) = self.temp_dir.get() {
-            return Ok(dir);
-        }
-        let failed = |e| io_failure("write", &self.path.display(), e);
-        let lock = |dir: &OwnedFd| rustix::fs::flock(dir, FlockOperation::NonBlockingLockExclusive);
-        let name = format!("{:016x}", self.salt);
-        // Another process may sweep our directory away between its making and its locking.
-        loop {
-            let (all, _) = self.own("tmp")?;
-            for entry in rustix::fs::Dir::read_from(&all).map_err(failed)?.flatten() {
-                let other = entry.file_name().to_owned();
-                if other.to_bytes().starts_with(b".") || other.to_bytes() == name.as_bytes() {
-                    continue;
-                }
-                let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let Ok(dir) = rustix::fs::openat(&all, &other, flags, Mode::empty()) else { continue };
-                if lock(&dir).is_ok() {
-                    for file in rustix::fs::Dir::read_from(&dir).map_err(failed)?.flatten() {
-                        let _ = rustix::fs::unlinkat(&dir, file.file_name(), AtFlags::empty());
-                    }
-                    let _ = rustix::fs::unlinkat(&all, &other, AtFlags::REMOVEDIR);
-                }
-            }
-            match rustix::fs::mkdirat(&all, &name, Mode::RWXU) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(e) => return Err(failed(e)),
-            }
-            let path = Path::new(OWN_DIR).join("tmp").join(&name);
-            let dir = match self.dir(&path) {
-                Err(Errno::NOENT) => continue,
-                other => other.map_err(failed)?,
-            };
-            // Some network file systems cannot lock: there, nothing is ever swept.
-            if matches!(lock(&dir), Err(Errno::WOULDBLOCK)) || self.dir(&path).is_err() {
-                // Another lane of this process was first, or a sweeper took it away.
-                if let Some(dir) = self.temp_dir.get() {
-                    return Ok(dir);
-                }
-                continue;
-            }
-            return Ok(self.temp_dir.get_or_init(|| dir));
-        }
-    }
-
-    fn temp_name(&self) -> String {
-        format!("{:016x}-{}", self.salt, self.temp.fetch_add(1, Ordering::Relaxed))
-    }
-
-    fn stat(&self, key: &Key) -> Result<(File, std::fs::Metadata)> {
-        let path = path_of(key)?;
-        let fd =
-            self.open(path, OFlags::RDONLY | OFlags::NONBLOCK).map_err(|e| io_failure("read", key, e))?;
-        let file = File::from(fd);
-        let meta = file.metadata().map_err(|e| std_failure("read", key, &e))?;
-        if meta.is_dir() != key.is_folder() || !(meta.is_file() || meta.is_dir()) {
-            return Err(Failure::new(Kind::NotFound, "read", format!("`{key}` is not a file")));
-        }
-        Ok((file, meta))
-    }
-
-    fn meta(&self, key: &Key, file: &File, stat: &std::fs::Metadata) -> Meta {
-        let mut meta = sidecar::read(self, key, file).unwrap_or_default();
-        meta.size = if stat.is_dir() { 0 } else { stat.len() };
-        meta.modified_ms = modified_ms(stat);
-        meta.written_ms = stat.ctime() * 1000 + stat.ctime_nsec() / 1_000_000;
-        meta.etag = etag_of(stat);
-        meta.modes = self.modes(key, stat);
-        meta
-    }
-
-    /// Permissions of the directories on the way to a key, then its own.
-    fn modes(&self, key: &Key, stat: &std::fs::Metadata) -> Vec<u32> {
-        let Ok(path) = path_of(key) else { return Vec::new() };
-        let mut modes: Vec<u32> = path
-            .ancestors()
-            .skip(1)
-            .filter(|a| !a.as_os_str().is_empty())
-            .map(|a| {
-                let stat = rustix::fs::statat(&self.fd, a, AtFlags::empty());
-                stat.map_or(0o777, |s| s.st_mode & 0o777)
-            })
-            .collect();
-        modes.reverse();
-        modes.push(stat.mode() & 0o777);
-        modes
-    }
-
-    /// Moves a finished temporary file to its place.
-    fn publish(
-        &self,
-        key: &Key,
-        temp_dir: &OwnedFd,
-        temp: &str,
-        file: &File,
-        meta: &Meta,
-    ) -> Result<Written> {
-        let failed = |e: Errno| io_failure("write", key, e);
-        let path = path_of(key)?;
-        sidecar::write(self, key, file, meta)?;
-        if meta.modified_ms > 0 {
-            let at = rustix::fs::Timespec {
-                tv_sec: meta.modified_ms.div_euclid(1000),
-                tv_nsec: meta.modified_ms.rem_euclid(1000) * 1_000_000,
-            };
-            let times = rustix::fs::Timestamps { last_access: at, last_modification: at };
-            rustix::fs::futimens(file, &times).map_err(failed)?;
-        }
-        let parent = self.make_dir(path.parent().unwrap_or(Path::new("")), &meta.modes).map_err(failed)?;
-        if let Some(mode) = meta.modes.last() {
-            rustix::fs::fchmod(file, Mode::from_raw_mode(*mode)).map_err(failed)?;
-        }
-        let name = path.file_name().unwrap_or_default();
-        rustix::fs::renameat(temp_dir, temp, &parent, name).map_err(failed)?;
-        Ok(Written { etag: Etag::None, crc64: None })
-    }
-}
-
-fn modified_ms(stat: &std::fs::Metadata) -> i64 {
-    stat.mtime() * 1000 + stat.mtime_nsec() / 1_000_000
-}
-
-fn etag_of(stat: &std::fs::Metadata) -> Etag {
-    let text = format!("{:x}.{:x}:{:x}:{:x}", stat.mtime(), stat.mtime_nsec(), stat.len(), stat.ino());
-    Etag::Other(text.into())
 }
 
 impl Fs {

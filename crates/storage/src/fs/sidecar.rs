@@ -9,7 +9,8 @@ use model::key::Key;
 use rustix::fs::{Mode, OFlags, XattrFlags};
 use serde::{Deserialize, Serialize};
 
-use super::{OWN_DIR, Root, io_failure, std_failure};
+use super::OWN_DIR;
+use super::root::{Root, io_failure, std_failure};
 use crate::checksum::hex;
 use crate::meta::Meta;
 

@@ -13,7 +13,8 @@ use model::failure::{Failure, Kind, Result};
 use model::key::Key;
 use rustix::fs::FileType;
 
-use super::{OWN_DIR, Root, etag_of, io_failure, modified_ms, sidecar};
+use super::root::{Root, etag_of, io_failure, modified_ms, std_failure};
+use super::{OWN_DIR, sidecar};
 use crate::{Entry, Etag, ListRequest, Page};
 
 const SPAN: usize = 100_000;
@@ -215,7 +216,7 @@ impl Walk<'_> {
             Err(e) => return Err(failed(e)),
         };
         let file = std::fs::File::from(dir);
-        let stat = file.metadata().map_err(|e| super::std_failure("list", &what, &e))?;
+        let stat = file.metadata().map_err(|e| std_failure("list", &what, &e))?;
         let stamp = i128::from(stat.mtime()) * 1_000_000_000 + i128::from(stat.mtime_nsec());
         let mut cache = self.root.cache.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let known = cache.iter().position(|(b, s)| {

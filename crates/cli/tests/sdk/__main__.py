@@ -1,0 +1,38 @@
+"""Drives a running service as its users do: the official SDK for v2, boto3 for the buckets, signed raw HTTP for v1.
+
+Run by tests/sdk.rs with the name of a scenario; everything else comes from the environment.
+"""
+import sys
+
+import archive
+import buckets
+import cdn
+import crash
+import groups
+import identity
+import lists
+import notices
+import objects
+import sync
+import tasks
+import v1
+
+SCENARIOS = {
+    "v2": tasks.v2,
+    "bad_input": tasks.bad_input,
+    "lists": lists.lists,
+    "buckets": buckets.buckets,
+    "groups": groups.groups,
+    "sync": sync.sync,
+    "cdn": cdn.cdn,
+    "notices": notices.notices,
+    "restore": archive.restore,
+    "crash": crash.crash,
+    "v1": v1.v1,
+    "identity": identity.identity,
+    "many": objects.many,
+    "hostile": objects.hostile,
+}
+
+SCENARIOS[sys.argv[1]]()
+print("ok")

@@ -1,0 +1,90 @@
+"""A service that is killed again and again."""
+import json
+import os
+import time
+
+from common import bucket, client, E, listing, s3, serve, STORE_AK, STORE_SK, until, wait
+
+
+def crash():
+    """Lists, groups, events and notices, while the service is killed again and again."""
+    import random
+    import signal
+    import socket
+    import subprocess
+    dice = random.Random(11)
+    heard = []
+    hook = serve(lambda request, body: (heard.append(json.loads(body)["about"]), (200, {}, b""))[1])
+    with open(E["CONFIG"], "a") as f:
+        f.write('\n[[notify]]\ntopic = "ops"\nwebhook = "http://%s/"\n' % hook)
+    os.kill(int(E["SERVICE_PID"]), signal.SIGKILL)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    E["ENDPOINT"] = "http://127.0.0.1:%d" % port
+    log = open(os.path.join(os.path.dirname(E["CONFIG"]), "log"), "a")
+
+    def launch():
+        def begin():
+            child = subprocess.Popen([E["WHIMBREL"], "serve", "--config", E["CONFIG"], "--listen", "127.0.0.1:%d" % port],
+                                     stdout=subprocess.DEVNULL, stderr=log)
+            while child.poll() is None:
+                try:
+                    socket.create_connection(("127.0.0.1", port), 1).close()
+                    return child
+                except OSError:
+                    time.sleep(0.02)
+        return until(begin)
+    service = launch()
+    sdk, oms = client()
+    a, b = s3(E["WEED_A"]), s3(E["WEED_B"])
+    src, dst = bucket(a, "crash-from"), bucket(b, "crash-to")
+    for i in range(240):
+        a.put_object(Bucket=src, Key="%s/%03d" % ("le"[i % 2], i), Body=b"x" * 60000)
+    lines = "".join("l%%2F%03d\n" % i for i in range(0, 240, 2))
+    b.put_object(Bucket=dst, Key="lists/l.txt", Body=lines.encode(), ContentType="text/plain")
+    node = dict(cloud_type="AWS", region="weed-a", ak=STORE_AK, sk=STORE_SK, bucket=src)
+    file = sdk.ListFile(list_file_key="lists/l.txt", obs_bucket=dst)
+    slow = [sdk.BandwidthPolicyDto(start="00:00", end="23:59", max_bandwidth=1 << 20)]
+    smn = sdk.SmnConfig(topic_urn="urn:smn:x:y:ops", trigger_conditions=["SUCCESS", "FAILURE"])
+    task = oms.create_task(sdk.CreateTaskRequest(body=sdk.CreateTaskReq(
+        task_type="list", src_node=sdk.SrcNodeReq(list_file=file, **node), bandwidth_policy=slow, smn_config=smn,
+        dst_node=sdk.DstNodeReq(region="weed-b", bucket=dst, ak=STORE_AK, sk=STORE_SK, save_prefix="t/")))).id
+    group = oms.create_task_group(sdk.CreateTaskGroupRequest(body=sdk.CreateTaskGroupReq(
+        task_type="LIST", src_node=sdk.TaskGroupSrcNode(list_file=sdk.ListFile(list_file_key="lists/", obs_bucket=dst), **node),
+        dst_node=sdk.TaskGroupDstNode(region="weed-b", bucket=dst, ak=STORE_AK, sk=STORE_SK, save_prefix="g/"),
+        bandwidth_policy=slow, smn_config=smn))).group_id
+    made = oms.create_sync_task(sdk.CreateSyncTaskRequest(body=sdk.CreateSyncTaskReq(
+        src_cloud_type="AWS", src_region="weed-a", src_bucket=src, dst_region="weed-b", dst_bucket=dst,
+        src_ak=STORE_AK, src_sk=STORE_SK, dst_ak=STORE_AK, dst_sk=STORE_SK)))
+    events = ["e/%03d" % i for i in range(1, 240, 2)]
+    sent = 0
+    for _ in range(8):
+        deadline = time.time() + dice.uniform(0.05, 0.7)
+        while time.time() < deadline:
+            if sent < len(events):
+                oms.create_sync_events(sdk.CreateSyncEventsRequest(
+                    sync_task_id=made.sync_task_id, body=sdk.SyncObjectReq(object_keys=events[sent:sent + 10])))
+                sent += 10
+            time.sleep(0.05)
+        service.send_signal(signal.SIGKILL)
+        service.wait()
+        service = launch()
+    done = wait(sdk, oms, task, {5})
+    assert (done.total_num, done.successful_num, done.skipped_num, done.failed_num) == (120, 120, 0, 0), done
+    ended = until(lambda: (lambda g: g if g.status in (5, 6) else None)(
+        oms.show_task_group(sdk.ShowTaskGroupRequest(group_id=group))))
+    assert (ended.status, ended.success_num, ended.skip_num) == (6, 120, 0), ended
+    until(lambda: set(events[:sent]) <= set(listing(b, dst)))
+
+    def settled():
+        month = oms.show_sync_task(sdk.ShowSyncTaskRequest(sync_task_id=made.sync_task_id, query_time=int(time.time() * 1000)))
+        return month if month.monthly_success_object + month.monthly_skip_object >= sent else None
+    month = until(settled)
+    assert month.monthly_acceptance_request == sent and month.monthly_failure_object == 0, month
+    copied = set(listing(b, dst))
+    assert {"t/l/%03d" % i for i in range(0, 240, 2)} <= copied and {"g/l/%03d" % i for i in range(0, 240, 2)} <= copied
+    until(lambda: {str(task), group} <= set(heard))
+    service.send_signal(signal.SIGTERM)
+    assert service.wait(12) == 0
+    print("crash: 8 kills, %d events, heard %s" % (sent, len(heard)))

@@ -1,0 +1,34 @@
+"""Signatures and tokens."""
+import json
+
+from common import E, raw
+
+
+def identity():
+    status, body, _ = raw("GET", "/v2/%s/tasks" % E["PROJECT"], sign=False)
+    assert (status, body["error_code"]) == (401, "APIGW.0301") and "x-auth-token not found" in body["error_msg"]
+    status, found, _ = raw("GET", "/v3/projects?name=lab")
+    assert status == 200 and [p["id"] for p in found["projects"]] == [E["PROJECT"]]
+    assert raw("GET", "/v3/projects?name=other")[1]["projects"] == []
+    assert len(raw("GET", "/v3/auth/domains")[1]["domains"]) == 1
+    ask = {"auth": {"identity": {"methods": ["hw_ak_sk"], "hw_ak_sk": {
+        "access": {"key": E["AK"]}, "secret": {"key": E["SK"]}}}, "scope": {"project": {"name": "lab"}}}}
+    status, token, headers = raw("POST", "/v3/auth/tokens", json.dumps(ask).encode(), sign=False)
+    assert status == 201 and token["token"]["project"]["id"] == E["PROJECT"] and len(token["token"]["expires_at"]) == 27
+    mine = {"X-Auth-Token": headers["X-Subject-Token"], "Authorization": ""}
+    assert raw("GET", "/v2/%s/tasks" % E["PROJECT"], headers=mine, sign=False)[0] == 200
+    assert raw("GET", "/v2/%s/tasks" % ("0" * 32), headers=mine, sign=False)[0] == 403
+    ask["auth"]["identity"]["hw_ak_sk"]["secret"]["key"] = "wrong"
+    for _ in range(6):
+        status, refused, _ = raw("POST", "/v3/auth/tokens", json.dumps(ask).encode(), sign=False)
+        assert status == 401 and refused["error"]["code"] == 401
+    status, refused, _ = raw("POST", "/v3/auth/tokens", json.dumps(ask).encode(), sign=False)
+    assert "locked" in refused["error"]["message"], refused
+    # A client that knows only its region finds its project by itself.
+    from huaweicloudsdkcore.auth.credentials import BasicCredentials
+    from huaweicloudsdkcore.region.region import Region
+    import huaweicloudsdkoms.v2 as sdk
+    credentials = BasicCredentials(E["AK"], E["SK"]).with_iam_endpoint(E["ENDPOINT"])
+    oms = (sdk.OmsClient.new_builder().with_credentials(credentials)
+           .with_region(Region("lab", E["ENDPOINT"])).build())
+    assert oms.list_tasks(sdk.ListTasksRequest()).count == 0

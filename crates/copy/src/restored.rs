@@ -1,0 +1,77 @@
+//! Archived objects (OMS §4.6): asked to be restored when they are met (`transfer.rs`), and copied here once they can be
+//! read, as a range of their own. Whatever is still archived goes on waiting in the ledger.
+
+use std::sync::Arc;
+
+use model::failure::{Failure, Policy, Result, Side};
+use model::key::Key;
+use model::selection::Scope;
+use pace::clock::SharedClock;
+use storage::guard::Guarded;
+use storage::{Meta, ObjectStore, Page};
+use store::{NewRange, Pass, Store};
+
+use crate::feed::{Feed, entry_of};
+use crate::job::Job;
+use crate::transfer::Carrier;
+
+/// Archived objects are waited for so long, milliseconds.
+const WAIT_MAX_MS: i64 = 5 * 24 * 3600 * 1000;
+
+impl Job {
+    /// Copies what was restored meanwhile, as a range of its own; what is still archived goes on waiting.
+    pub(crate) async fn copy_restored(&self, carrier: &Arc<Carrier>, clock: &SharedClock) -> Result<()> {
+        if !self.task.spec.restore || carrier.stop.is_cancelled() {
+            return Ok(());
+        }
+        carrier.ledger.flush().await?;
+        let mut unit = self.store.write().await?;
+        let Some(since) = unit.waits_since(self.task.id).await? else { return Ok(()) };
+        // What has not come in all this time is not asked for again: it fails.
+        let late = clock.now_ms() - since > WAIT_MAX_MS;
+        let carrier = if late { Arc::new(carrier.without_restore()) } else { carrier.clone() };
+        let first =
+            unit.ranges(self.task.id, Pass::Copy).await?.iter().map(|r| r.id).min().unwrap_or(0).min(0);
+        let scope = Scope::Prefix(String::new());
+        let new = NewRange { id: first - 1, pass: Pass::Copy, scope, after: Key::default(), upto: None };
+        unit.insert_ranges(self.task.id, &[new], &self.owner, 0, self.fence).await?;
+        let rows = unit.ranges(self.task.id, Pass::Copy).await?;
+        unit.save().await?;
+        let row = rows.into_iter().filter(|r| r.id == first - 1).collect();
+        self.walk(&carrier, row, false, clock).await
+    }
+}
+
+/// What is waited for and can be read now, as pages of entries. What has not come within [`WAIT_MAX_MS`] is read all the
+/// same, so that it fails with the store's own answer.
+pub(crate) fn restored_feed(store: Store, task: i64, after: Key, source: Arc<Guarded>, now: i64) -> Feed {
+    let (tx, rx) = tokio::sync::mpsc::channel(1);
+    let work = tokio::spawn(async move {
+        let mut after = after;
+        loop {
+            let page = async {
+                let rows = store.read().await?.restores(task, &after, 200).await?;
+                let mut page = Page { more: rows.len() == 200, ..Page::default() };
+                for row in rows {
+                    after = row.key.clone();
+                    let meta = match source.head(&row.key, None).await {
+                        Err(f) if f.kind.policy() == Policy::GiveUp => {
+                            Meta { size: row.size, ..Meta::default() }
+                        }
+                        meta => meta?,
+                    };
+                    if !meta.archived || now - row.asked_at > WAIT_MAX_MS {
+                        page.entries.push(entry_of(row.key, meta));
+                    }
+                }
+                Ok::<_, Failure>(page)
+            };
+            let page = page.await.map_err(|f| f.at(Side::Source));
+            let more = page.as_ref().is_ok_and(|p| p.more);
+            if tx.send(page).await.is_err() || !more {
+                return;
+            }
+        }
+    });
+    Feed::of(rx, work.abort_handle())
+}
