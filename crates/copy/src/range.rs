@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use crate::compare::{Action, Rule};
-use crate::feed::{Feed, Stands, TargetSide};
+use crate::feed::{Feed, Stands, TargetSide, entry_of};
 use crate::field::{Extent, Field};
 use crate::glob::Filter;
 use crate::ledger::Report;
@@ -119,33 +119,63 @@ impl Ranges {
         }
     }
 
-    /// Asks the target about one key, then does what the rule says.
-    async fn ask_then_fly(&self, entry: &Entry, places: Places, in_doubt: bool) -> End {
+    /// Asks about one key, at the source where its listing tells nothing, then at the target where the rule wants to
+    /// know, and does what the rule says.
+    async fn ask_then_fly(&self, entry: Entry, places: Places, in_doubt: bool) -> (Entry, End) {
         let carrier = &self.carrier;
-        let to = entry.key.under(&carrier.spec.save_prefix);
-        let stands = match carrier.target.head(&to, None).await {
-            Ok(meta) => Some(Entry {
-                key: to,
-                size: meta.size,
-                modified_ms: meta.modified_ms,
-                written_ms: if meta.written_ms > 0 { meta.written_ms } else { meta.modified_ms },
-                etag: meta.etag,
-                class: None,
-            }),
-            // A key that the target cannot even be asked about fails when it is written, with that reason.
-            Err(f) if matches!(f.kind, Kind::NotFound | Kind::KeyRefused | Kind::Invalid) => None,
-            Err(f) => return carrier.ended(f, entry.size),
+        let entry = match carrier.source.capability().list_bare {
+            false => entry,
+            true => match carrier.source.head(&entry.key, None).await {
+                Ok(meta) => entry_of(entry.key, meta),
+                Err(f) if f.kind == Kind::NotFound => {
+                    let end = carrier.gone(f, 0);
+                    return (entry, end);
+                }
+                Err(f) => {
+                    let end = carrier.ended(f, 0);
+                    return (entry, end);
+                }
+            },
         };
-        match self.decide(entry, stands.as_ref(), in_doubt) {
+        let to = entry.key.under(&carrier.spec.save_prefix);
+        let stands = match self.asks_target() {
+            false => None,
+            true => match carrier.target.head(&to, None).await {
+                Ok(meta) => Some(Entry {
+                    key: to,
+                    size: meta.size,
+                    modified_ms: meta.modified_ms,
+                    written_ms: if meta.written_ms > 0 { meta.written_ms } else { meta.modified_ms },
+                    etag: meta.etag,
+                    class: None,
+                }),
+                // A key that the target cannot even be asked about fails when it is written, with that reason.
+                Err(f) if matches!(f.kind, Kind::NotFound | Kind::KeyRefused | Kind::Invalid) => None,
+                Err(f) => {
+                    let end = carrier.ended(f, entry.size);
+                    return (entry, end);
+                }
+            },
+        };
+        let end = match self.decide(&entry, stands.as_ref(), in_doubt) {
             Action::Copy => fly(carrier.clone(), entry.clone(), places).await,
             Action::Skip(why) => End::Outcome(Outcome::Skipped(why), entry.size),
             Action::Adopt(proof) => End::Outcome(Outcome::Copied(proof), entry.size),
-        }
+        };
+        (entry, end)
+    }
+
+    /// True when what stands at the target matters.
+    fn asks_target(&self) -> bool {
+        self.rule.needs_target() || self.resumed
     }
 
     fn target_side(&self, extent: &Extent, row: &RangeRow) -> TargetSide {
         let (source, target) = (self.carrier.source.capability(), self.carrier.target.capability());
-        if !self.rule.needs_target() && !self.resumed {
+        if source.list_bare {
+            return TargetSide::Head;
+        }
+        if !self.asks_target() {
             return TargetSide::Unasked;
         }
         let single = matches!(extent.scope, model::selection::Scope::Key(_)) || row.id <= 0;
@@ -267,9 +297,12 @@ impl Runner {
         let shared = self.shared.clone();
         let ask = self.asks.then(|| self.in_doubt && self.window.in_doubt());
         self.flights.spawn(async move {
-            let end = match ask {
-                Some(in_doubt) => shared.ask_then_fly(&entry, places, in_doubt).await,
-                None => fly(shared.carrier.clone(), entry.clone(), places).await,
+            let (entry, end) = match ask {
+                Some(in_doubt) => shared.ask_then_fly(entry, places, in_doubt).await,
+                None => {
+                    let end = fly(shared.carrier.clone(), entry.clone(), places).await;
+                    (entry, end)
+                }
             };
             (place, entry, end)
         });

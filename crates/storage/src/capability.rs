@@ -9,6 +9,8 @@ use model::key::Order;
 pub struct Capability {
     /// The order that listings keep.
     pub list_order: Order,
+    /// Listings tell keys only; each must be asked about.
+    pub list_bare: bool,
     /// ETags of whole writes are the MD5 of the bytes.
     pub etag_is_md5: bool,
     /// Multipart uploads exist.
@@ -39,6 +41,7 @@ impl Capability {
     /// Amazon S3 and whatever speaks its language fully.
     pub const S3: Capability = Capability {
         list_order: Order::Bytes,
+        list_bare: false,
         etag_is_md5: true,
         multipart: true,
         part_min_bytes: 5 << 20,
@@ -56,6 +59,7 @@ impl Capability {
     /// A directory of the local machine.
     pub const FS: Capability = Capability {
         list_order: Order::Bytes,
+        list_bare: false,
         etag_is_md5: false,
         multipart: true,
         part_min_bytes: 1,

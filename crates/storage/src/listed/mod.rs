@@ -9,24 +9,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use model::failure::{Failure, Kind, Policy, Result};
+use model::failure::{Failure, Kind, Result};
 use model::key::{Key, Order};
-use tokio::task::JoinSet;
 
 pub use line::Form;
 pub use sorted::Sorted;
 pub use urls::Urls;
 
 use crate::capability::Capability;
+use crate::etag::Etag;
 use crate::meta::Meta;
 use crate::{Entry, ListRequest, ObjectStore, Page, Probe, ReadRequest, Reading, SharedStore};
 
 /// Largest list file, bytes (oms.md §4.3).
 pub const FILE_MAX: u64 = 1 << 30;
-/// Keys asked for per page: each costs a request.
-const PAGE: usize = 250;
-/// Questions of one page at once.
-const ASKS: usize = 32;
 
 /// Where the sorted list of a task lies under the data directory.
 pub fn path_in(data_dir: &Path, task: i64) -> PathBuf {
@@ -200,48 +196,26 @@ pub struct Listed {
 impl Listed {
     /// `list` over `inner`.
     pub fn new(inner: SharedStore, list: Arc<Sorted>) -> Self {
-        let capability = Capability { list_order: Order::Bytes, ..*inner.capability() };
+        let capability = Capability { list_order: Order::Bytes, list_bare: true, ..*inner.capability() };
         Self { inner, list, capability }
     }
 }
 
-/// One page of a list: every key is asked about, some at a time. A key that is not there, or that cannot be asked
-/// about, is listed all the same, so that it fails by itself when it is read.
-async fn page(list: &Sorted, request: &ListRequest, store: &SharedStore) -> Result<Page> {
-    let max = PAGE.min(request.max as usize);
+/// One page of a list: keys, and nothing about them.
+fn page(list: &Sorted, request: &ListRequest) -> Result<Page> {
+    let max = request.max as usize;
     let mut lines = list.after(request.after.as_bytes(), request.prefix.as_bytes(), max + 1)?;
     let more = lines.len() > max;
     lines.truncate(max);
-    let mut keys = lines.into_iter().map(|l| Key::from(l.key)).enumerate();
-    let mut asks = JoinSet::new();
-    let mut entries: Vec<Option<Entry>> = Vec::new();
-    loop {
-        while asks.len() < ASKS {
-            let Some((i, key)) = keys.next() else { break };
-            entries.push(None);
-            let store = store.clone();
-            asks.spawn(async move {
-                let answer = store.head(&key, None).await;
-                (i, key, answer)
-            });
-        }
-        let Some(done) = asks.join_next().await else { break };
-        let (i, key, answer) = done.map_err(|e| Failure::new(Kind::Internal, "list", e.to_string()))?;
-        let meta = match answer {
-            Ok(meta) => meta,
-            Err(failure) if failure.kind.policy() == Policy::StopTask => return Err(failure),
-            Err(_) => Meta::default(),
-        };
-        entries[i] = Some(Entry {
-            key,
-            size: meta.size,
-            modified_ms: meta.modified_ms,
-            written_ms: meta.modified_ms,
-            etag: meta.etag,
-            class: meta.class.map(Into::into),
-        });
-    }
-    Ok(Page { entries: entries.into_iter().flatten().collect(), folders: vec![], more })
+    let bare = |line: line::Line| Entry {
+        key: Key::from(line.key),
+        size: 0,
+        modified_ms: 0,
+        written_ms: 0,
+        etag: Etag::None,
+        class: None,
+    };
+    Ok(Page { entries: lines.into_iter().map(bare).collect(), folders: vec![], more })
 }
 
 #[async_trait]
@@ -262,7 +236,7 @@ impl ObjectStore for Listed {
         self.inner.probe().await
     }
     async fn list(&self, request: &ListRequest) -> Result<Page> {
-        page(&self.list, request, &self.inner).await
+        page(&self.list, request)
     }
     async fn head(&self, key: &Key, part: Option<u32>) -> Result<Meta> {
         self.inner.head(key, part).await

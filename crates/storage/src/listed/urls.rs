@@ -15,7 +15,7 @@ use crate::capability::Capability;
 use crate::etag::Etag;
 use crate::http::{AddressGuard, Client, ResponseBody, length};
 use crate::meta::Meta;
-use crate::{ListRequest, ObjectStore, Page, Probe, ReadRequest, Reading, SharedStore};
+use crate::{ListRequest, ObjectStore, Page, Probe, ReadRequest, Reading};
 
 /// Redirects followed for one URL (oms.md §4.4).
 const REDIRECTS: usize = 5;
@@ -46,6 +46,7 @@ impl Urls {
     pub fn new(list: Arc<Sorted>, guard: AddressGuard, spool: PathBuf) -> Self {
         let capability = Capability {
             list_order: Order::Bytes,
+            list_bare: true,
             etag_is_md5: false,
             head_part: false,
             tags: false,
@@ -217,8 +218,7 @@ impl ObjectStore for Urls {
         Ok(Probe { server: "urls".into(), skew_ms: None })
     }
     async fn list(&self, request: &ListRequest) -> Result<Page> {
-        let store: SharedStore = Arc::new(self.clone());
-        page(&self.0.list, request, &store).await
+        page(&self.0.list, request)
     }
 
     async fn head(&self, key: &Key, part: Option<u32>) -> Result<Meta> {
