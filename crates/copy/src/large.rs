@@ -18,9 +18,9 @@ use crate::transfer::{Carrier, End, PartJob};
 
 /// Parts in flight of all large objects of a task; the endpoints' limits bound them too. Measured: more cost memory
 /// and gain nothing.
-const PARTS_IN_FLIGHT: usize = 32;
+const PARTS_IN_FLIGHT: usize = 16;
 /// Parts in flight of one object: its share of all, within these bounds.
-const PARTS_OF_ONE: std::ops::RangeInclusive<usize> = 4..=16;
+const PARTS_OF_ONE: std::ops::RangeInclusive<usize> = 2..=16;
 /// An object that changes under us is begun anew so many times.
 const RESTARTS: u32 = 3;
 

@@ -23,7 +23,7 @@ use crate::outcome::Outcome;
 use crate::progress::Progress;
 
 /// Buffers that one transfer may hold: the connection's read buffer and a chunk on its way.
-const BUFFER: u64 = 256 << 10;
+const BUFFER: u64 = 512 << 10;
 
 /// A restored object stays readable for so many days (OMS §4.6).
 const RESTORED_DAYS: u32 = 3;
