@@ -222,17 +222,6 @@ mod tests {
     #[test]
     fn groups_every_action_in_every_phase() {
         use model::group::{GroupEvent, Phase, next};
-        let phases = [
-            Phase::Waiting,
-            Phase::Creating,
-            Phase::Monitoring,
-            Phase::Paused,
-            Phase::CreationFailed,
-            Phase::Failed,
-            Phase::Complete,
-            Phase::Pausing,
-            Phase::Deleting,
-        ];
         let (no, yes) = ("OMS.1039", "ok");
         let table = [
             (
@@ -254,7 +243,7 @@ mod tests {
             (GroupEvent::Delete, [yes, "OMS.0063", "OMS.0063", yes, yes, yes, yes, "OMS.0063", yes]),
         ];
         for (event, wanted) in table {
-            for (phase, want) in phases.into_iter().zip(wanted) {
+            for (phase, want) in Phase::ALL.into_iter().zip(wanted) {
                 let refused = next(phase, event, true).err();
                 assert_eq!(code(refused.map(Refusal::GroupIllegal)), want, "{event:?} in {phase:?}");
             }

@@ -38,6 +38,21 @@ pub enum Phase {
     Deleting = 8,
 }
 
+impl Phase {
+    /// All of them, each at the index that is its number.
+    pub const ALL: [Phase; 9] = [
+        Phase::Waiting,
+        Phase::Creating,
+        Phase::Monitoring,
+        Phase::Paused,
+        Phase::CreationFailed,
+        Phase::Failed,
+        Phase::Complete,
+        Phase::Pausing,
+        Phase::Deleting,
+    ];
+}
+
 /// Something that happened to a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupEvent {
@@ -132,8 +147,6 @@ mod tests {
     /// OMS §3.2, every action in every state.
     #[test]
     fn the_table_of_actions() {
-        let phases =
-            [Waiting, Creating, Monitoring, Paused, CreationFailed, Failed, Complete, Pausing, Deleting];
         let rows: [(E, [Result<Phase, No>; 9]); 5] = [
             (
                 E::Stop,
@@ -207,7 +220,7 @@ mod tests {
             ),
         ];
         for (event, wanted) in rows {
-            for (phase, want) in phases.into_iter().zip(wanted) {
+            for (phase, want) in Phase::ALL.into_iter().zip(wanted) {
                 assert_eq!(next(phase, event, true), want, "{event:?} in {phase:?}");
             }
         }

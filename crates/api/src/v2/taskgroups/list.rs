@@ -9,19 +9,6 @@ use crate::body::{Reply, json};
 use crate::error::{Error, Face};
 use crate::v2::tasks::list::{Params, number};
 
-/// 9, deleting, is gone too quickly to be found.
-const PHASES: [Phase; 9] = [
-    Phase::Waiting,
-    Phase::Creating,
-    Phase::Monitoring,
-    Phase::Paused,
-    Phase::CreationFailed,
-    Phase::Failed,
-    Phase::Complete,
-    Phase::Pausing,
-    Phase::Deleting,
-];
-
 pub(crate) async fn handle(
     State(control): State<Control>,
     Path(project): Path<String>,
@@ -35,7 +22,8 @@ pub(crate) async fn handle(
             Some(text) => {
                 let code = text.parse::<usize>().ok().filter(|n| *n <= 9);
                 let code = code.ok_or_else(|| Refusal::State(format!("status `{text}` is not 0 to 9")))?;
-                Some(PHASES.get(code).copied().unwrap_or(Phase::Deleting))
+                // 8 waits for deletion and 9 is deleted: here they are one.
+                Some(Phase::ALL.get(code).copied().unwrap_or(Phase::Deleting))
             }
         };
         control.list_groups(&project, phase, offset, limit).await
