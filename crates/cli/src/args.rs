@@ -94,10 +94,10 @@ pub(crate) struct Serve {
 /// Where both ends are.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Ends {
-    /// Endpoint of an s3:// source, e.g. http://10.0.0.5:9000
+    /// Endpoint of the source, e.g. http://10.0.0.5:9000
     #[arg(long)]
     pub source_endpoint: Option<String>,
-    /// Endpoint of an s3:// target
+    /// Endpoint of the target
     #[arg(long)]
     pub target_endpoint: Option<String>,
     /// Region to sign for at the source
@@ -123,9 +123,9 @@ pub(crate) struct Ends {
 /// `whimbrel copy`
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Copy {
-    /// s3://BUCKET/PREFIX, a directory, or STORE:BUCKET/PREFIX
+    /// s3://, az:// or gs://BUCKET/PREFIX, a directory, STORE:BUCKET/PREFIX, or https://HOST/list.txt of URLs
     pub source: String,
-    /// s3://BUCKET/PREFIX, a directory, or STORE:BUCKET/PREFIX
+    /// s3://, az:// or gs://BUCKET/PREFIX, a directory, or STORE:BUCKET/PREFIX
     pub target: String,
     /// Both ends
     #[command(flatten)]
@@ -166,6 +166,15 @@ pub(crate) struct Copy {
     /// Directory for per-object outcome files
     #[arg(long)]
     pub report: Option<PathBuf>,
+    /// Form of those files
+    #[arg(long, default_value = "tsv", value_parser = ["tsv", "csv", "parquet"], requires = "report")]
+    pub report_format: String,
+    /// Every version of each key, oldest first, deletions included; both sides must keep versions
+    #[arg(long, conflicts_with = "list_file")]
+    pub all_versions: bool,
+    /// Access rules of objects too, as the canned rule that comes nearest
+    #[arg(long)]
+    pub acl: bool,
     /// Where the ledger lives [default: ~/.local/state/whimbrel]
     #[arg(long)]
     pub state_dir: Option<PathBuf>,

@@ -12,11 +12,17 @@ use pace::clock::SharedClock;
 use runtime::{Opened, Places};
 use seal::Secret;
 use storage::SharedStore;
+use storage::azure::connection::Connection;
+use storage::azure::{Azure, AzureConfig};
 use storage::fs::Fs;
+use storage::google::token::ServiceAccount;
+use storage::google::{Google, GoogleConfig};
 use storage::http::Client;
-use storage::listed::{Listed, Sorted};
+use storage::listed::{self, Listed, Sorted, Urls};
 use storage::prefixed::Prefixed;
+use storage::s3::vendor::Vendor;
 use storage::s3::{Addressing, S3, S3Config};
+use storage::versioned::Versioned;
 use store::TaskRow;
 
 use crate::args::Ends;
@@ -39,6 +45,26 @@ pub(crate) enum Place {
         /// Keys begin with this.
         prefix: String,
     },
+    /// A container of Azure Blob Storage.
+    Azure {
+        /// The endpoint, when it is not the account's usual one.
+        endpoint: Option<String>,
+        /// The container.
+        bucket: String,
+        /// Keys begin with this.
+        prefix: String,
+    },
+    /// A bucket of Google Cloud Storage.
+    Google {
+        /// The endpoint.
+        endpoint: String,
+        /// The bucket.
+        bucket: String,
+        /// Keys begin with this.
+        prefix: String,
+    },
+    /// A list of URLs with the keys they are to have, read from the web or from a file.
+    Urls(String),
     /// A bucket of a store of the configuration.
     Store {
         /// Its region name.
@@ -68,31 +94,43 @@ impl Place {
             Side::Source => (&ends.source_endpoint, &ends.source_region),
             _ => (&ends.target_endpoint, &ends.target_region),
         };
-        if let Some(rest) = text.strip_prefix("s3://") {
+        let in_bucket = |scheme: &str| -> Result<Option<(String, String)>> {
+            let Some(rest) = text.strip_prefix(scheme) else { return Ok(None) };
             let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
             if bucket.is_empty() {
-                return Err(usage(format!("`{text}` names no bucket: write s3://BUCKET/PREFIX")));
+                return Err(usage(format!("`{text}` names no bucket: write {scheme}BUCKET/PREFIX")));
             }
+            Ok(Some((bucket.to_owned(), prefix.to_owned())))
+        };
+        if let Some((bucket, prefix)) = in_bucket("az://")? {
+            return Ok(Place::Azure { endpoint: endpoint.clone(), bucket, prefix });
+        }
+        if let Some((bucket, prefix)) = in_bucket("gs://")? {
+            let endpoint = endpoint.clone().unwrap_or_else(|| storage::google::ENDPOINT.to_owned());
+            return Ok(Place::Google { endpoint, bucket, prefix });
+        }
+        if text.starts_with("http://") || text.starts_with("https://") {
+            if side != Side::Source {
+                return Err(usage(format!("`{text}` is a list of URLs, which can only be a source")));
+            }
+            return Ok(Place::Urls(text.to_owned()));
+        }
+        if let Some((bucket, prefix)) = in_bucket("s3://")? {
             let region = region.clone().or_else(|| env(&["AWS_REGION".into(), "AWS_DEFAULT_REGION".into()]));
             let region = region.unwrap_or_else(|| "us-east-1".to_owned());
             let (endpoint, addressing) = match endpoint {
                 Some(endpoint) => (endpoint.clone(), Addressing::Path),
                 None => (format!("https://s3.{region}.amazonaws.com"), Addressing::Virtual),
             };
-            return Ok(Place::S3 {
-                endpoint,
-                region,
-                addressing,
-                bucket: bucket.into(),
-                prefix: prefix.into(),
-            });
+            return Ok(Place::S3 { endpoint, region, addressing, bucket, prefix });
         }
         if let Some(path) = text.strip_prefix("fs://") {
             return Ok(Place::Directory(path.into()));
         }
         if let Some((scheme, _)) = text.split_once("://") {
             let m = format!(
-                "`{scheme}://` is not supported by this version; there are s3://, fs:// and STORE:BUCKET/PREFIX"
+                "`{scheme}://` is no place; there are s3://, az://, gs://, fs://, https:// (a list of URLs) and \
+                 STORE:BUCKET/PREFIX"
             );
             return Err(usage(m));
         }
@@ -108,8 +146,11 @@ impl Place {
     /// Keys of this end begin with this.
     pub(crate) fn prefix(&self) -> &str {
         match self {
-            Place::Directory(_) => "",
-            Place::S3 { prefix, .. } | Place::Store { prefix, .. } => prefix,
+            Place::Directory(_) | Place::Urls(_) => "",
+            Place::S3 { prefix, .. }
+            | Place::Azure { prefix, .. }
+            | Place::Google { prefix, .. }
+            | Place::Store { prefix, .. } => prefix,
         }
     }
 
@@ -121,20 +162,67 @@ impl Place {
                 format!("fs {}", path.display())
             }
             Place::S3 { endpoint, bucket, prefix, .. } => format!("s3 {endpoint} {bucket} {prefix}"),
+            Place::Azure { endpoint, bucket, prefix } => {
+                let account = azure_account(endpoint.as_deref()).unwrap_or_default();
+                format!("az {account} {bucket} {prefix}")
+            }
+            Place::Google { endpoint, bucket, prefix } => format!("gs {endpoint} {bucket} {prefix}"),
+            Place::Urls(url) => format!("urls {url}"),
             Place::Store { region, bucket, prefix } => format!("store {region} {bucket} {prefix}"),
         }
     }
 }
 
-/// Credentials of one end: WHIMBREL_SOURCE_… or WHIMBREL_TARGET_…, else the standard AWS variables, else none.
+fn word(side: Side) -> &'static str {
+    if side == Side::Source { "SOURCE" } else { "TARGET" }
+}
+
+/// What tells accounts of Azure apart in the name of a ledger, where no endpoint was given.
+fn azure_account(endpoint: Option<&str>) -> Option<String> {
+    let account = || env(&["AZURE_STORAGE_ACCOUNT".into()]);
+    let string = || env(&["AZURE_STORAGE_CONNECTION_STRING".into()]);
+    let named = || Some(Connection::parse(&string()?).ok()?.endpoint);
+    endpoint.map(str::to_owned).or_else(account).or_else(named)
+}
+
+/// Credentials of one end: WHIMBREL_SOURCE_… or WHIMBREL_TARGET_…, else the vendor's own variables, else none.
 pub(crate) fn keys(side: Side) -> Keys {
-    let word = if side == Side::Source { "SOURCE" } else { "TARGET" };
-    let of = |own: &str, aws: &str| env(&[format!("WHIMBREL_{word}_{own}"), aws.to_owned()]);
+    let word = word(side);
+    let own = |name: &str| env(&[format!("WHIMBREL_{word}_{name}")]);
+    let or = |name: &str, usual: &str| own(name).or_else(|| env(&[usual.to_owned()]));
     Keys {
-        ak: of("ACCESS_KEY", "AWS_ACCESS_KEY_ID").unwrap_or_default(),
-        sk: Secret::new(of("SECRET_KEY", "AWS_SECRET_ACCESS_KEY").unwrap_or_default()),
-        token: of("SESSION_TOKEN", "AWS_SESSION_TOKEN").map(Secret::new),
+        ak: or("ACCESS_KEY", "AWS_ACCESS_KEY_ID").unwrap_or_default(),
+        sk: Secret::new(or("SECRET_KEY", "AWS_SECRET_ACCESS_KEY").unwrap_or_default()),
+        token: or("SESSION_TOKEN", "AWS_SESSION_TOKEN").map(Secret::new),
+        ..Keys::default()
     }
+}
+
+/// An account of Azure: a connection string, or an account and its key or SAS token.
+fn azure(side: Side, endpoint: Option<&str>) -> Result<Connection> {
+    let word = word(side);
+    let or = |own: &str, usual: &str| env(&[format!("WHIMBREL_{word}_{own}"), usual.to_owned()]);
+    if let Some(text) = or("CONNECTION_STRING", "AZURE_STORAGE_CONNECTION_STRING") {
+        return Connection::parse(&text);
+    }
+    let account = or("ACCESS_KEY", "AZURE_STORAGE_ACCOUNT").ok_or_else(|| {
+        usage(format!(
+            "no account for az://: set WHIMBREL_{word}_CONNECTION_STRING, or WHIMBREL_{word}_ACCESS_KEY to its name"
+        ))
+    })?;
+    let key = or("SECRET_KEY", "AZURE_STORAGE_KEY").unwrap_or_default();
+    match endpoint {
+        Some(endpoint) => Connection::at(endpoint, &account, &key),
+        None => Connection::at(&format!("https://{account}.blob.core.windows.net"), &account, &key),
+    }
+}
+
+/// A service account of Google, where one is named.
+fn service_account(side: Side) -> Result<Option<Arc<ServiceAccount>>> {
+    let own = format!("WHIMBREL_{}_GOOGLE_KEY_FILE", word(side));
+    let Some(path) = env(&[own, "GOOGLE_APPLICATION_CREDENTIALS".into()]) else { return Ok(None) };
+    let text = std::fs::read_to_string(&path).map_err(|e| usage(format!("{path}: {e}")))?;
+    Ok(Some(Arc::new(ServiceAccount::parse(&text)?)))
 }
 
 /// As [`keys`]; half a pair is a mistake.
@@ -143,7 +231,7 @@ fn checked_keys(side: Side) -> Result<Keys> {
     if keys.ak.is_empty() == keys.sk.expose().is_empty() {
         return Ok(keys);
     }
-    let word = if side == Side::Source { "SOURCE" } else { "TARGET" };
+    let word = word(side);
     let missing = if keys.ak.is_empty() { "ACCESS_KEY" } else { "SECRET_KEY" };
     Err(usage(format!("WHIMBREL_{word}_{missing} is not set, but the other half of the pair is")))
 }
@@ -155,6 +243,10 @@ pub(crate) struct BothEnds {
     catalogue: Option<Arc<Catalogue>>,
     /// Only these keys of the source.
     only: OnceLock<Arc<Sorted>>,
+    /// The URLs of a source that is a list of them.
+    urls: OnceLock<Arc<Sorted>>,
+    /// Reads have all versions of a key.
+    versions: bool,
     clock: SharedClock,
 }
 
@@ -173,7 +265,15 @@ impl BothEnds {
             let config = config::load(&path, &std::env::vars().collect())?;
             catalogue = Some(Arc::new(Catalogue::new(&config, clock.clone())));
         }
-        Ok(Self { source, target, catalogue, only: OnceLock::new(), clock })
+        Ok(Self {
+            source,
+            target,
+            catalogue,
+            only: OnceLock::new(),
+            urls: OnceLock::new(),
+            versions: false,
+            clock,
+        })
     }
 
     /// One end.
@@ -203,6 +303,19 @@ impl BothEnds {
             (
                 Place::S3 { endpoint: e, bucket: b, prefix: p, .. },
                 Place::S3 { endpoint: f, bucket: c, prefix: q, .. },
+            ) => e == f && b == c && (within(p, q) || within(q, p)),
+            (
+                Place::Azure { endpoint: e, bucket: b, prefix: p },
+                Place::Azure { endpoint: f, bucket: c, prefix: q },
+            ) => {
+                let own = |word: &str| env(&[format!("WHIMBREL_{word}_ACCESS_KEY")]);
+                let string = |word: &str| env(&[format!("WHIMBREL_{word}_CONNECTION_STRING")]);
+                let same = own("SOURCE") == own("TARGET") && string("SOURCE") == string("TARGET");
+                same && e == f && b == c && (within(p, q) || within(q, p))
+            }
+            (
+                Place::Google { endpoint: e, bucket: b, prefix: p },
+                Place::Google { endpoint: f, bucket: c, prefix: q },
             ) => e == f && b == c && (within(p, q) || within(q, p)),
             (
                 Place::Store { region: e, bucket: b, prefix: p },
@@ -235,6 +348,10 @@ impl BothEnds {
     async fn open_end(&self, side: Side, make: bool) -> Result<Opened> {
         let opened = self.open_place(side, make).await.map_err(|f| f.at(side))?;
         let store = Prefixed::wrap(opened.store, self.place(side).prefix());
+        let store = match self.versions && side == Side::Source {
+            true => Arc::new(Versioned::new(store)?),
+            false => store,
+        };
         let store = match self.only.get().filter(|_| side == Side::Source) {
             Some(list) => Arc::new(Listed::new(store, list.clone())),
             None => store,
@@ -245,6 +362,22 @@ impl BothEnds {
     /// From now on the source shows only the keys of a list.
     pub(crate) fn only(&self, list: Arc<Sorted>) {
         let _ = self.only.set(list);
+    }
+
+    /// From now on the source shows all versions of its keys.
+    pub(crate) fn with_versions(self) -> Self {
+        Self { versions: true, ..self }
+    }
+
+    /// Reads and sorts the list of a source that is one, and keeps it at `path`.
+    ///
+    /// # Errors
+    /// When the list cannot be had, or a line is none.
+    pub(crate) async fn read_urls(&self, path: &std::path::Path) -> Result<()> {
+        let Place::Urls(url) = &self.source else { return Ok(()) };
+        let sorted = listed::sorted_from_url(url, path).await.map_err(|f| f.at(Side::Source))?;
+        let _ = self.urls.set(sorted);
+        Ok(())
     }
 
     async fn open_place(&self, side: Side, make: bool) -> Result<Opened> {
@@ -263,9 +396,56 @@ impl BothEnds {
                     credentials: checked_keys(side)?.credentials(),
                     order: None,
                     requester_pays: false,
+                    vendor: &storage::s3::vendor::GENERIC,
                 };
                 let (s3, probe) = S3::open(config, self.clock.clone()).await?;
                 Ok(Opened { store: Arc::new(s3), probe, limit_key: endpoint.clone() })
+            }
+            Place::Azure { endpoint, bucket, .. } => {
+                let connection = azure(side, endpoint.as_deref())?;
+                let store: SharedStore =
+                    Arc::new(Azure::new(AzureConfig::of(connection, bucket, None)?, self.clock.clone()));
+                let probe = store.probe().await?;
+                Ok(Opened { limit_key: store.place(), store, probe })
+            }
+            Place::Google { endpoint, bucket, .. } => {
+                let account = service_account(side)?;
+                let keys = env(&[format!("WHIMBREL_{}_ACCESS_KEY", word(side))]);
+                if account.is_none() && keys.is_some() {
+                    // HMAC keys speak the S3 dialect.
+                    let vendor = Vendor::named("Google");
+                    let config = S3Config {
+                        client: Client::new(endpoint, None)?,
+                        bucket: bucket.clone(),
+                        addressing: vendor.addressing,
+                        region: "auto".into(),
+                        credentials: checked_keys(side)?.credentials(),
+                        order: None,
+                        requester_pays: false,
+                        vendor,
+                    };
+                    let (s3, probe) = S3::open(config, self.clock.clone()).await?;
+                    return Ok(Opened { store: Arc::new(s3), probe, limit_key: endpoint.clone() });
+                }
+                let config = GoogleConfig {
+                    client: Client::new(endpoint, None)?,
+                    account,
+                    bucket: bucket.clone(),
+                    requester_pays: false,
+                    guard: None,
+                };
+                let store: SharedStore = Arc::new(Google::new(config, self.clock.clone()));
+                let probe = store.probe().await?;
+                Ok(Opened { limit_key: store.place(), store, probe })
+            }
+            Place::Urls(url) => {
+                let list = self.urls.get().ok_or_else(|| {
+                    usage(format!("`{url}` is a list of URLs; only `whimbrel copy` reads one"))
+                })?;
+                let spool = std::env::temp_dir();
+                let store: SharedStore = Arc::new(Urls::new(list.clone(), Arc::new(|_| true), spool));
+                let probe = store.probe().await?;
+                Ok(Opened { limit_key: "urls".into(), store, probe })
             }
             Place::Store { region, bucket, .. } => {
                 let place =

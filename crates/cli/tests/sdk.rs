@@ -7,19 +7,27 @@ use crate::support::Service;
 fn scenario(name: &str) {
     let python = std::env::var("PYTHONPATH").expect("run the tests with `cargo x test`");
     let dir = tempfile::tempdir().unwrap();
-    let [a, b, moto] = ["WHIMBREL_TEST_WEED_A", "WHIMBREL_TEST_WEED_B", "WHIMBREL_TEST_MOTO"]
-        .map(testkit::servers::endpoint);
-    let stores = format!(
-        "\n[[store]]\nregion = \"weed-a\"\nendpoint = \"{a}\"\n[[store]]\nregion = \"weed-b\"\nendpoint = \"{b}\"\n"
-    );
+    let servers = ["WEED_A", "WEED_B", "MOTO", "AZURITE", "GCS"];
+    let endpoints = servers.map(|s| (s, testkit::servers::endpoint(&format!("WHIMBREL_TEST_{s}"))));
+    let store = |region: &str, of: usize, cloud_type: &str| {
+        let endpoint = &endpoints[of].1;
+        format!(
+            "\n[[store]]\nregion = \"{region}\"\nendpoint = \"{endpoint}\"\ncloud_type = [{cloud_type}]\n"
+        )
+    };
+    let stores = [
+        store("weed-a", 0, ""),
+        store("weed-b", 1, ""),
+        store("azurite", 3, "\"Azure\""),
+        store("gcs", 4, "\"Google\""),
+    ]
+    .concat();
     let service = Service::start(dir.path(), &stores);
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk");
     let output = Command::new("python3")
         .args([script, name])
         .env("PYTHONPATH", python)
-        .env("WEED_A", a)
-        .env("WEED_B", b)
-        .env("MOTO", moto)
+        .envs(endpoints)
         .env("WHIMBREL", env!("CARGO_BIN_EXE_whimbrel"))
         .env("CONFIG", dir.path().join("whimbrel.toml"))
         .env("SERVICE_PID", service.child.id().to_string())
@@ -85,6 +93,31 @@ fn nothing_is_lost_while_the_service_is_killed() {
 #[test]
 fn archived_objects() {
     scenario("restore");
+}
+
+#[test]
+fn azure_there_and_back() {
+    scenario("azure");
+}
+
+#[test]
+fn google_there_and_back() {
+    scenario("google");
+}
+
+#[test]
+fn filters_deletions_and_reports() {
+    scenario("filters");
+}
+
+#[test]
+fn all_versions_and_access_rules() {
+    scenario("versions");
+}
+
+#[test]
+fn sync_tasks_that_look_for_themselves() {
+    scenario("sweeps");
 }
 
 #[test]

@@ -89,7 +89,30 @@ impl Control {
         {
             return Err(Refusal::Topic(notify.topic().to_owned()));
         }
+        check_beyond(spec)?;
         check_selection(&spec.selection)
+    }
+}
+
+/// Rules beyond the compatible APIs that cannot be kept together.
+pub(crate) fn check_beyond(spec: &TaskSpec) -> Answer<()> {
+    let beyond = &spec.beyond;
+    let refused = |field: &str, why: &str| Err(Refusal::Invalid(format!("whimbrel.{field}"), why.into()));
+    let lists = spec.selection.list_file().is_some();
+    match () {
+        () if beyond.versions && (lists || spec.selection.names_keys()) => {
+            refused("versions", "a list names keys, not versions; select by prefix or object")
+        }
+        () if beyond.versions && spec.cdn.is_some() => {
+            refused("versions", "a domain in front serves the newest version only; leave out source_cdn")
+        }
+        () if beyond.delete && lists => {
+            refused("delete", "a list says what to copy, not what is superfluous; select by prefix or object")
+        }
+        () if beyond.delete && spec.since_ms > 0 => {
+            refused("delete", "with migrate_since the target holds what the source has and was not compared")
+        }
+        () => Ok(()),
     }
 }
 

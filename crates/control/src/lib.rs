@@ -1,13 +1,16 @@
 //! Use cases: validate, check, write down, wake. Called by every face; no face has logic of its own.
 
+mod addresses;
 pub mod bandwidth;
 pub mod buckets;
 pub mod catalogue;
 pub mod create;
 pub mod groups;
 pub mod identity;
+mod open;
 pub mod precheck;
 pub mod refusal;
+mod report;
 pub mod secrets;
 pub mod sync;
 pub mod tasks;

@@ -14,6 +14,12 @@ pub struct Keys {
     /// Session token of temporary keys.
     #[serde(default)]
     pub token: Option<Secret>,
+    /// Azure's connection string, instead of account and key.
+    #[serde(default)]
+    pub connection_string: Option<Secret>,
+    /// Google's key file of a service account.
+    #[serde(default)]
+    pub json_auth: Option<Secret>,
 }
 
 impl Keys {

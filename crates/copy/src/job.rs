@@ -111,6 +111,11 @@ impl Job {
         let uploads = unit.uploads(task.id).await?;
         drop(unit);
         let resumed = !rows.is_empty();
+        if task.spec.beyond.versions && !task.spec.beyond.dry_run && !self.target.keeps_versions().await? {
+            let m = "versioning is not enabled for the target bucket, so all but the newest versions would be lost: \
+                     enable it first";
+            return Err(Failure::new(Kind::Invalid, "open", m).at(Side::Target));
+        }
         if !resumed {
             rows = self.begin(Pass::Copy, 1).await?;
         }
@@ -160,6 +165,10 @@ impl Job {
             }
         };
         counting.cancel();
+        let walked = match walked {
+            Ok(()) if !self.stop.is_cancelled() => self.propagate(&ledger).await,
+            walked => walked,
+        };
         let flushed = ledger.flush().await;
         let finished = walked.is_ok() && !self.stop.is_cancelled();
         if finished {
@@ -180,17 +189,37 @@ impl Job {
         self.finish(clock).await
     }
 
+    /// Deletions travel only behind a complete copy.
+    async fn propagate(&self, ledger: &Ledger) -> Result<()> {
+        let spec = &self.task.spec;
+        if !spec.beyond.delete || self.task.failed_only || spec.selection.names_keys() {
+            return Ok(());
+        }
+        ledger.flush().await?;
+        let mut unit = self.store.write().await?;
+        let failed = unit.task(self.task.id).await?.map_or(0, |t| t.counters.failed.objects);
+        if failed > 0 {
+            let note = format!("nothing was deleted at the target, because {failed} objects failed");
+            unit.set_note(self.task.id, &note).await?;
+            return unit.save().await;
+        }
+        drop(unit);
+        self.prune(ledger).await
+    }
+
     fn server_side(&self) -> bool {
         let spec = &self.task.spec;
         let same = self.source.service().is_some() && self.source.service() == self.target.service();
         same && spec.metadata == MetadataRule::All
+            && !spec.beyond.acl
+            && !spec.beyond.versions
             && spec.storage == StoragePolicy::Standard
             && !spec.kms
             && self.target.capability().copy
     }
 
     /// First ranges of a pass: one for each scope of the selection, or one over the failed objects.
-    async fn begin(&self, pass: Pass, first_id: i64) -> Result<Vec<RangeRow>> {
+    pub(crate) async fn begin(&self, pass: Pass, first_id: i64) -> Result<Vec<RangeRow>> {
         let task = &self.task;
         let scopes = if task.failed_only && pass == Pass::Copy {
             vec![Scope::Prefix(String::new())]
@@ -391,7 +420,8 @@ impl Job {
         let spec = &task.spec;
         self.tell_ignored().await?;
         // A foreground copy keeps its outcome file here, and leaves none at the target.
-        if spec.face != Face::Cli && (spec.record_outcomes || spec.record_failures) {
+        let writes = spec.face != Face::Cli && !spec.beyond.dry_run;
+        if writes && (spec.record_outcomes || spec.record_failures) {
             let plan = records::Plan {
                 task: task.id,
                 name: task.name.clone(),
@@ -399,6 +429,7 @@ impl Job {
                 outcome: outcome::path_in(&self.data_dir, task.id),
                 outcomes: spec.record_outcomes,
                 failures: spec.record_failures,
+                reports: spec.beyond.reports.clone(),
                 failed,
                 now: clock.now_ms(),
             };

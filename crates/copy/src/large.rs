@@ -7,6 +7,7 @@ use std::time::Instant;
 use model::count::Proof;
 use model::failure::{Failure, Kind, Result, Side};
 use model::key::Key;
+use storage::capability::PartProof;
 use storage::checksum::{Wanted, md5_of_parts};
 use storage::{Entry, Etag, Meta, ObjectStore, Part};
 use store::{Doubt, Upload};
@@ -41,7 +42,7 @@ impl Carrier {
             match failure.kind {
                 // The upload stays open: it is gone on with.
                 Kind::Stopped | Kind::LeaseLost => return End::Broke(failure),
-                Kind::NotFound if at_source => return self.gone(failure, entry.size),
+                Kind::NotFound if at_source => return self.gone(&entry.key, failure, entry.size).await,
                 Kind::Archived if at_source => return self.restore(&entry, failure).await,
                 // The upload vanished at the target: begin a new one.
                 Kind::NotFound if restarts < RESTARTS => {
@@ -139,10 +140,10 @@ impl Carrier {
         }
         let resumed = !done.is_empty();
         let mut wanted = self.digests_for(&meta.etag);
+        let md5_parts = capability.etag_is_md5 && capability.part_proof == PartProof::Md5;
         // With the source's own layout the parts' ETags prove the whole; otherwise each part needs a digest.
-        wanted.md5 = digest
-            || (wanted.md5 && capability.etag_is_md5)
-            || (!own_layout && capability.etag_is_md5 && self.checks());
+        wanted.md5 = digest || (wanted.md5 && md5_parts) || (!own_layout && md5_parts && self.checks());
+        wanted.crc64 |= capability.part_proof == PartProof::Crc64 && self.checks();
         self.move_parts(entry, &meta, &upload, &mut done, wanted).await?;
 
         let parts: Vec<Part> = done.into_values().collect();
@@ -161,8 +162,10 @@ impl Carrier {
             Err(f) => return Err(f),
         };
         self.ledger.completed(&upload);
+        let crc = meta.ecma.is_some() && meta.ecma == written.ecma;
         let proof = match written.etag.proves(&meta.etag) {
             Some(true) => Proof::Etag,
+            _ if crc => Proof::Crc64,
             _ if proved == Some(true) => Proof::Etag,
             _ if wanted.md5 || wanted.crc64 => Proof::Digest,
             _ => Proof::Size,
@@ -184,7 +187,7 @@ impl Carrier {
     ) -> Result<storage::Written> {
         let there = self.target.head(to, None).await.map_err(|_| failure.clone())?;
         let ours = there.size == meta.size && by_parts.is_some_and(|e| e.proves(&there.etag) == Some(true));
-        if ours { Ok(storage::Written { etag: there.etag, crc64: None }) } else { Err(failure) }
+        if ours { Ok(storage::Written { etag: there.etag, ..Default::default() }) } else { Err(failure) }
     }
 
     /// Parts that the target has but whose answer an interruption swallowed. They are taken over only where the

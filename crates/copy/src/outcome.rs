@@ -24,6 +24,8 @@ pub enum Outcome {
     Failed(Failure),
     /// No longer at the source.
     Gone,
+    /// Removed from the target, because the source does not have it.
+    Deleted,
     /// Archived, and asked to be restored: it is settled later, and counts for nothing until then.
     Waiting,
 }
@@ -36,6 +38,7 @@ pub fn line(out: &mut String, outcome: &Outcome, key: &Key, size: u64, modified_
         Outcome::Skipped(_) => 'S',
         Outcome::Failed(_) => 'F',
         Outcome::Gone => 'G',
+        Outcome::Deleted => 'D',
     };
     out.push(mark);
     out.push('\t');
@@ -60,6 +63,7 @@ pub fn line(out: &mut String, outcome: &Outcome, key: &Key, size: u64, modified_
             );
         }
         Outcome::Gone => out.push_str("read\tgone"),
+        Outcome::Deleted => out.push_str("delete\tdeleted"),
         Outcome::Waiting => {}
     }
     out.push('\n');

@@ -56,7 +56,7 @@ pub fn plan(size: u64, etag: &Etag, first_part: Option<u64>, wanted: u64, target
         }
     }
     let whole_max = match etag {
-        Etag::Md5(_) if target.etag_is_md5 => WHOLE_MD5_MAX,
+        etag if etag.md5().is_some() && target.etag_is_md5 => WHOLE_MD5_MAX,
         _ => WHOLE_MAX,
     };
     let whole_max = if wanted > 0 { wanted } else { whole_max };

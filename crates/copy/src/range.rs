@@ -7,6 +7,7 @@ use std::time::Duration;
 use model::count::Counters;
 use model::failure::{Failure, Kind, Result, Side};
 use model::key::{Key, Order};
+use model::policy::Overwrite;
 use pace::clock::SharedClock;
 use storage::{Entry, ObjectStore, Page};
 use store::{Checkpoint, FailedObject, RangeRow, Restore};
@@ -111,6 +112,11 @@ impl Ranges {
 
     /// Decides about one key, whatever stands at the target.
     fn decide(&self, entry: &Entry, stands: Option<&Entry>, in_doubt: bool) -> Action {
+        if self.carrier.spec.beyond.versions {
+            // What stands at the target is compared version by version, when the key's turn comes.
+            let old = self.rule.since_ms > 0 && entry.modified_ms <= self.rule.since_ms;
+            return if old { Action::Skip("not modified since") } else { Action::Copy };
+        }
         let action = self.rule.decide(entry, stands, in_doubt);
         // An unfinished upload of ours goes on, whatever stands at the target.
         match action {
@@ -128,7 +134,7 @@ impl Ranges {
             true => match carrier.source.head(&entry.key, None).await {
                 Ok(meta) => entry_of(entry.key, meta),
                 Err(f) if f.kind == Kind::NotFound => {
-                    let end = carrier.gone(f, 0);
+                    let end = carrier.gone(&entry.key, f, 0).await;
                     return (entry, end);
                 }
                 Err(f) => {
@@ -138,17 +144,21 @@ impl Ranges {
             },
         };
         let to = entry.key.under(&carrier.spec.save_prefix);
+        let mut crc = None;
         let stands = match self.asks_target() {
             false => None,
             true => match carrier.target.head(&to, None).await {
-                Ok(meta) => Some(Entry {
-                    key: to,
-                    size: meta.size,
-                    modified_ms: meta.modified_ms,
-                    written_ms: if meta.written_ms > 0 { meta.written_ms } else { meta.modified_ms },
-                    etag: meta.etag,
-                    class: None,
-                }),
+                Ok(meta) => {
+                    crc = meta.ecma;
+                    Some(Entry {
+                        key: to,
+                        size: meta.size,
+                        modified_ms: meta.modified_ms,
+                        written_ms: if meta.written_ms > 0 { meta.written_ms } else { meta.modified_ms },
+                        etag: meta.etag,
+                        class: None,
+                    })
+                }
                 // A key that the target cannot even be asked about fails when it is written, with that reason.
                 Err(f) if matches!(f.kind, Kind::NotFound | Kind::KeyRefused | Kind::Invalid) => None,
                 Err(f) => {
@@ -158,6 +168,15 @@ impl Ranges {
             },
         };
         let end = match self.decide(&entry, stands.as_ref(), in_doubt) {
+            Action::Copy
+                if self.asks_crc()
+                    && stands
+                        .as_ref()
+                        .is_some_and(|s| s.size == entry.size && entry.etag.proves(&s.etag).is_none())
+                    && self.same_crc(&entry, crc).await =>
+            {
+                End::Outcome(Outcome::Skipped("same CRC-64"), entry.size)
+            }
             Action::Copy => fly(carrier.clone(), entry.clone(), places).await,
             Action::Skip(why) => End::Outcome(Outcome::Skipped(why), entry.size),
             Action::Adopt(proof) => End::Outcome(Outcome::Copied(proof), entry.size),
@@ -167,12 +186,25 @@ impl Ranges {
 
     /// True when what stands at the target matters.
     fn asks_target(&self) -> bool {
-        self.rule.needs_target() || self.resumed
+        !self.carrier.spec.beyond.versions && (self.rule.needs_target() || self.resumed)
+    }
+
+    /// True when the rule may compare the CRC-64 that both stores keep, which only a HEAD tells.
+    fn asks_crc(&self) -> bool {
+        let (source, target) = (self.carrier.source.capability(), self.carrier.target.capability());
+        self.rule.overwrite == Overwrite::Checksum && source.ecma && target.ecma
+    }
+
+    /// Whether both stores have the same CRC-64 of a key whose ETags tell nothing.
+    async fn same_crc(&self, entry: &Entry, there: Option<u64>) -> bool {
+        let Some(there) = there else { return false };
+        let here = self.carrier.source.head(&entry.key, None).await;
+        here.is_ok_and(|meta| meta.ecma == Some(there))
     }
 
     fn target_side(&self, extent: &Extent, row: &RangeRow) -> TargetSide {
         let (source, target) = (self.carrier.source.capability(), self.carrier.target.capability());
-        if source.list_bare {
+        if source.list_bare || self.asks_crc() {
             return TargetSide::Head;
         }
         if !self.asks_target() {
@@ -339,6 +371,7 @@ impl Runner {
             Outcome::Skipped(_) => c.skipped += model::count::Tally::one(size),
             Outcome::Failed(_) => c.failed += model::count::Tally::one(size),
             Outcome::Gone => c.gone += model::count::Tally::one(size),
+            Outcome::Deleted => c.deleted += model::count::Tally::one(size),
             Outcome::Waiting => {}
         };
         count(&mut self.counters);
@@ -403,6 +436,13 @@ impl Runner {
 }
 
 async fn fly(carrier: Arc<Carrier>, entry: Entry, places: Places) -> End {
+    if carrier.spec.beyond.dry_run {
+        return End::Outcome(Outcome::Skipped("would be copied"), entry.size);
+    }
+    if carrier.spec.beyond.versions {
+        drop(places);
+        return carrier.history(entry).await;
+    }
     let planned = plan(entry.size, &entry.etag, None, carrier.spec.part_size, carrier.target.capability());
     let open = carrier.ledger.upload_of(&entry.key).is_some();
     match planned {

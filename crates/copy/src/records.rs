@@ -9,9 +9,12 @@ use http::{HeaderName, HeaderValue};
 use model::failure::{Failure, Kind, Result, Side};
 use model::key::Key;
 use model::member::Member;
+use model::spec::ReportForm;
 use model::task::TaskId;
 use storage::{Body, Meta, SharedStore};
 use store::{FailedObject, Store};
+
+use crate::report;
 
 /// True for a record file of ours at a target (OMS §4.7).
 pub fn is_record(key: &[u8]) -> bool {
@@ -86,6 +89,8 @@ pub struct Plan {
     pub outcomes: bool,
     /// Write the failed list.
     pub failures: bool,
+    /// Per-object reports to write beside the lists.
+    pub reports: Vec<ReportForm>,
     /// Objects failed in all.
     pub failed: u64,
     /// Now, milliseconds: part of every key.
@@ -120,6 +125,11 @@ pub async fn write(plan: &Plan, store: &Store, target: &SharedStore) -> Records 
             }
         }
     }
+    for form in &plan.reports {
+        if let Err(f) = report_file(plan, target, *form, &stamp).await {
+            tracing::warn!(task = plan.task, "the report could not be written: {f}");
+        }
+    }
     if plan.failures && plan.failed > 0 {
         match failed_list(plan, store, target, &stamp).await {
             Ok((key, complete)) => {
@@ -135,6 +145,24 @@ pub async fn write(plan: &Plan, store: &Store, target: &SharedStore) -> Records 
         }
     }
     records
+}
+
+/// The whole outcome file in another form, as one object.
+async fn report_file(plan: &Plan, target: &SharedStore, form: ReportForm, stamp: &str) -> Result<()> {
+    let (from, temp) = (plan.outcome.clone(), plan.outcome.with_extension(report::extension(form)));
+    let (to, kind) = (temp.clone(), report::content_type(form));
+    #[expect(clippy::disallowed_methods, reason = "one at a time per ended task")]
+    let made = tokio::task::spawn_blocking(move || report::write(&from, &to, form)).await;
+    made.map_err(|e| Failure::new(Kind::Internal, "report", e.to_string()))??;
+    let here = |e: std::io::Error| Failure::new(Kind::Internal, "report", e.to_string());
+    let size = std::fs::metadata(&temp).map_err(here)?.len();
+    let value = (HeaderName::from_static("content-type"), HeaderValue::from_static(kind));
+    let meta = Meta { headers: vec![value], size, ..Meta::default() };
+    let (before, after) = plan.member.records_at(&plan.name);
+    let key = Key::from(format!("{before}reports/{after}{stamp}.{}", report::extension(form)));
+    let written = target.write(&key, &meta, file_body(&temp, 0, size).map_err(here)?).await;
+    let _ = std::fs::remove_file(&temp);
+    written.map(drop)
 }
 
 async fn one_list(plan: &Plan, target: &SharedStore, mark: char, kind: &str, stamp: &str) -> Result<()> {

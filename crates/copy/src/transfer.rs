@@ -7,6 +7,7 @@ use model::count::Proof;
 use model::failure::{Failure, Kind, Policy, Result, Side};
 use model::key::Key;
 use model::policy::{Check, MetadataRule, StoragePolicy};
+use model::selection::Selection;
 use model::spec::TaskSpec;
 use pace::backoff::Backoff;
 use pace::budget::Memory;
@@ -151,7 +152,9 @@ impl Carrier {
             };
             drop(held);
             match failure.kind {
-                Kind::NotFound if failure.side == Side::Source => return self.gone(failure, entry.size),
+                Kind::NotFound if failure.side == Side::Source => {
+                    return self.gone(&entry.key, failure, entry.size).await;
+                }
                 Kind::Archived if failure.side == Side::Source => return self.restore(&entry, failure).await,
                 // It changed since it was listed: take it as it is now, in one read.
                 Kind::Changed if failure.side == Side::Source => if_match = None,
@@ -165,7 +168,15 @@ impl Carrier {
     }
 
     /// An object that is not at the source any more. One that a list names is missing.
-    pub(crate) fn gone(&self, failure: Failure, size: u64) -> End {
+    pub(crate) async fn gone(&self, key: &Key, failure: Failure, size: u64) -> End {
+        if self.spec.beyond.delete && matches!(self.spec.selection, Selection::Keys(_)) {
+            // An event said that something happened to this key, and it is not there any more.
+            let to = key.under(&self.spec.save_prefix);
+            return match self.target.delete(&to).await {
+                Ok(()) => End::Outcome(Outcome::Deleted, 0),
+                Err(failure) => self.ended(failure, 0),
+            };
+        }
         if self.spec.selection.names_keys() {
             return End::Outcome(Outcome::Failed(Failure { op: "head", ..failure }), size);
         }
@@ -222,20 +233,21 @@ impl Carrier {
         wanted: Wanted,
     ) -> Result<(u64, Verdict)> {
         let to = entry.key.under(&self.spec.save_prefix);
-        if self.server_side && matches!(entry.etag, Etag::Md5(_)) {
+        if self.server_side && entry.etag.md5().is_some() {
             let bucket = self.source.bucket().to_owned();
             let etag = if_match.clone().unwrap_or_default();
             let written = self.target.copy_from(&bucket, &entry.key, &to, &etag).await?;
-            return Ok((entry.size, verdict(&entry.etag, None, &written, wanted)));
+            let source = Meta { etag: entry.etag.clone(), ..Meta::default() };
+            return Ok((entry.size, verdict(&source, None, &written, wanted)));
         }
         let _memory = self.memory.hold(entry.size.min(BUFFER) + 8192).await;
         let request = ReadRequest { range: None, if_match };
         let reading = self.source.read(&entry.key, &request).await?;
         let meta = self.target_meta(&entry.key, &reading.meta).await?;
-        let (size, etag) = (reading.body.len(), reading.meta.etag.clone());
+        let size = reading.body.len();
         let (body, seen) = reading.body.tapped(&self.tap(wanted));
         let written = blame(&seen, self.target.write(&to, &meta, body).await)?;
-        Ok((size, verdict(&etag, seen.digests(), &written, wanted)))
+        Ok((size, verdict(&reading.meta, seen.digests(), &written, wanted)))
     }
 
     pub(crate) fn tap(&self, wanted: Wanted) -> Tap {
@@ -248,8 +260,10 @@ impl Carrier {
             return Wanted::default();
         }
         let target_md5 = self.target.capability().etag_is_md5;
-        let source_md5 = matches!(source, Etag::Md5(_) | Etag::Parts(..));
-        Wanted { md5: target_md5 != source_md5, crc64: !target_md5 }
+        let source_md5 = source.md5().is_some() || source.parts().is_some();
+        // The store keeps this CRC of whatever is written: it proves what MD5s cannot.
+        let ecma = self.target.capability().ecma && (!source_md5 || self.spec.check == Check::Crc64);
+        Wanted { md5: target_md5 != source_md5, crc64: !target_md5, ecma }
     }
 
     /// What the object's metadata is to be at the target.
@@ -260,7 +274,7 @@ impl Carrier {
             MetadataRule::All => {
                 meta.headers = source.headers.clone();
                 meta.modes.clone_from(&source.modes);
-                if source.tag_count > 0 && capability.tags {
+                if source.tag_count > 0 && capability.tags && self.source.capability().tags {
                     meta.tags = self.source.tags(key).await?;
                 }
             }
@@ -273,6 +287,9 @@ impl Carrier {
         }
         if capability.storage_class {
             meta.class = class(self.spec.storage, source.class.as_deref()).map(str::to_owned);
+        }
+        if self.spec.beyond.acl && capability.acl && self.source.capability().acl {
+            meta.acl = self.source.acl(key).await?;
         }
         if self.spec.kms {
             meta.encryption = Some("aws:kms".into());
@@ -354,21 +371,26 @@ fn part_differs(part: &storage::Part, digests: Option<Digests>) -> Option<String
     (!same).then(|| format!("part {}: stored {stored}, sent {md5:?} {crc64:?}", part.number))
 }
 
-fn verdict(source: &Etag, digests: Option<Digests>, written: &Written, wanted: Wanted) -> Verdict {
+fn verdict(source: &Meta, digests: Option<Digests>, written: &Written, wanted: Wanted) -> Verdict {
     let digests = digests.unwrap_or_default();
+    let equal = |a: Option<u64>, b: Option<u64>| Some(a? == b?);
     // What was read must be what the source says it has.
-    let read = match (source, digests.md5) {
-        (Etag::Md5(s), Some(d)) => Some(*s == d),
+    let read = match (source.etag.md5(), digests.md5) {
+        (Some(s), Some(d)) => Some(*s == d),
         _ => None,
     };
     // What was stored must be what was read.
-    let stored = match (&written.etag, digests.md5, written.crc64, digests.crc64) {
-        (Etag::Md5(w), Some(d), ..) => Some(*w == d),
-        (_, _, Some(w), Some(d)) => Some(w == d),
-        _ => None,
+    let stored = match (written.etag.md5(), digests.md5) {
+        (Some(w), Some(d)) => Some(*w == d),
+        _ => equal(written.crc64, digests.crc64).or(equal(written.ecma, digests.ecma)),
     };
+    // Both stores keep the same kind of CRC.
+    let crc = equal(source.ecma, written.ecma).or(equal(source.crc64, written.crc64));
+    let source = &source.etag;
     match (source.proves(&written.etag), read, stored) {
+        _ if crc == Some(false) => Verdict::Differs("the CRC-64 of both sides differ".into()),
         (Some(true), ..) => Verdict::Proved(Proof::Etag),
+        _ if crc == Some(true) => Verdict::Proved(Proof::Crc64),
         // Unequal ETags may only mean that one side's is no MD5 (encryption): a digest in flight tells.
         (Some(false), _, Some(true)) => Verdict::Proved(Proof::Digest),
         (Some(false), _, None) if !wanted.md5 => Verdict::NeedDigest,

@@ -176,10 +176,7 @@ impl Comparison {
 
     async fn by_digest(&self, a: &Entry, b: &Entry) -> Result<Option<bool>> {
         let (from, to) = (a.key.under(&self.from), a.key.under(&self.to));
-        let md5 = |etag: &Etag| match etag {
-            Etag::Md5(md5) => Some(*md5),
-            _ => None,
-        };
+        let md5 = |etag: &Etag| etag.md5().copied();
         let side = |known: Option<[u8; 16]>, store: Arc<dyn ObjectStore>, key: Key, side: Side| async move {
             match known {
                 Some(md5) => Ok(md5),
@@ -204,7 +201,7 @@ fn extra(key: Key, out: &mut Compared, tell: &mut impl FnMut(&Difference)) {
 
 async fn digest(store: &dyn ObjectStore, key: &Key) -> Result<[u8; 16]> {
     let mut reading = store.read(key, &ReadRequest::default()).await?;
-    let mut hasher = Hasher::new(Wanted { md5: true, crc64: false });
+    let mut hasher = Hasher::new(Wanted { md5: true, ..Wanted::default() });
     while let Some(chunk) = reading.body.chunk().await {
         hasher.update(&chunk?);
     }

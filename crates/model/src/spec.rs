@@ -67,6 +67,34 @@ impl Notify {
     }
 }
 
+/// A form of the per-object report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReportForm {
+    /// Comma-separated values (RFC 4180).
+    Csv,
+    /// Apache Parquet.
+    Parquet,
+}
+
+/// What goes beyond the compatible APIs: off unless asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Beyond {
+    /// Every version of each key travels, oldest first, deletions included.
+    pub versions: bool,
+    /// Access rules of objects travel, where both sides have them.
+    pub acl: bool,
+    /// What the source does not have is removed from the target, below the selection.
+    pub delete: bool,
+    /// Nothing is written: only what would be is found out.
+    pub dry_run: bool,
+    /// Per-object reports beside the record lists at the target.
+    pub reports: Vec<ReportForm>,
+    /// Of a sync task: looks through the whole bucket each so many minutes; 0: never.
+    pub sweep_minutes: u32,
+}
+
 /// A task as accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskSpec {
@@ -138,6 +166,9 @@ pub struct TaskSpec {
     /// Bytes per second outside all windows; 0: no limit.
     #[serde(default)]
     pub bandwidth: u64,
+    /// What goes beyond the compatible APIs.
+    #[serde(default)]
+    pub beyond: Beyond,
     /// What only one face needs to give back: v1's thread_num, both overwrite spellings, and so on.
     #[serde(default)]
     pub echo: serde_json::Map<String, serde_json::Value>,

@@ -137,6 +137,11 @@ impl Engine {
         &self.store
     }
 
+    /// Directory of outcome files and spools.
+    pub fn data_dir(&self) -> &std::path::Path {
+        &self.data_dir
+    }
+
     /// Live numbers of a task, when it runs here.
     pub fn progress(&self, task: TaskId) -> Option<Arc<Progress>> {
         self.running().get(&task).map(|r| r.progress.clone())

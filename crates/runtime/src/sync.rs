@@ -21,7 +21,7 @@ impl Engine {
     /// Looks after every sync task that has something to do.
     pub(crate) async fn step_syncs(&self, now: i64) -> Result<()> {
         let mut unit = self.store.read().await?;
-        let (busy, orphans) = (unit.busy_syncs().await?, unit.orphan_batches().await?);
+        let (busy, orphans) = (unit.busy_syncs(now).await?, unit.orphan_batches().await?);
         drop(unit);
         for task in orphans.into_iter().filter(|t| !self.lent().contains(t)).collect::<Vec<_>>() {
             let mut unit = self.store.write().await?;
@@ -45,10 +45,15 @@ impl Engine {
     async fn begin_batch(&self, sync: &SyncRow, now: i64) -> Result<()> {
         let mut unit = self.store.write().await?;
         let (keys, upto) = unit.next_events(&sync.id, BATCH).await?;
-        if keys.is_empty() {
-            return Ok(());
-        }
-        let spec = TaskSpec { selection: Selection::Keys(keys), ..sync.spec.clone() };
+        let sweep = sync.running && sync.sweep_at > 0 && sync.sweep_at <= now;
+        // Events first: a sweep finds their keys too, but later.
+        let selection = match (keys.is_empty(), sweep) {
+            (false, _) => Selection::Keys(keys),
+            (true, true) => Selection::Prefix(vec![String::new()]),
+            (true, false) => return Ok(()),
+        };
+        let sweep = matches!(selection, Selection::Prefix(_));
+        let spec = TaskSpec { selection, ..sync.spec.clone() };
         let (id, name) = name_task(&spec, now, self.zone_minutes)?;
         let task = NewTask {
             id,
@@ -61,15 +66,22 @@ impl Engine {
             now,
         };
         unit.insert_task(task).await?;
-        unit.begin_batch(&sync.id, id, upto).await?;
+        match sweep {
+            true => unit.begin_sweep(&sync.id, id).await?,
+            false => unit.begin_batch(&sync.id, id, upto).await?,
+        }
         unit.save().await
     }
 
     /// Counts what a batch did, once it has ended.
     async fn settle_batch(&self, sync: &SyncRow, task: Option<TaskRow>, now: i64) -> Result<()> {
         let mut unit = self.store.write().await?;
+        let every = i64::from(sync.spec.beyond.sweep_minutes) * 60_000;
         let Some(task) = task else {
-            unit.end_batch(sync, false, now).await?;
+            match sync.sweeping {
+                true => unit.end_sweep(&sync.id, now + AGAIN_MS).await?,
+                false => unit.end_batch(sync, false, now).await?,
+            }
             return unit.save().await;
         };
         if !matches!(task.state.visible(), Visible::Succeeded | Visible::Failed) {
@@ -80,7 +92,7 @@ impl Engine {
         if done {
             let c = &task.counters;
             for (kind, n) in [
-                ("SUCCESS", c.copied.objects),
+                ("SUCCESS", c.copied.objects + c.deleted.objects),
                 ("FAILURE", c.failed.objects + c.gone.objects),
                 ("SKIP", c.skipped.objects),
                 ("SIZE", c.copied.bytes),
@@ -88,7 +100,10 @@ impl Engine {
                 unit.count_sync(&sync.id, kind, now, n).await?;
             }
         }
-        unit.end_batch(sync, done, if done { 0 } else { now + AGAIN_MS }).await?;
+        match sync.sweeping {
+            true => unit.end_sweep(&sync.id, now + if done { every } else { AGAIN_MS }).await?,
+            false => unit.end_batch(sync, done, if done { 0 } else { now + AGAIN_MS }).await?,
+        }
         unit.delete_task(task.id).await?;
         unit.save().await?;
         self.forget(task.id);

@@ -1,5 +1,6 @@
 //! Bytes in flight: from a connection, a file or memory, handed on without being collected.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -35,6 +36,7 @@ enum Source {
     Wire(Box<ResponseBody>),
     Channel(mpsc::Receiver<Result<Bytes>>),
     Body(Box<Body>),
+    Chain(VecDeque<Body>),
 }
 
 /// What watches the bytes of one transfer.
@@ -101,6 +103,13 @@ impl Body {
         Self::of(Source::Channel(receiver), len)
     }
 
+    /// Several bodies, one after the other.
+    pub fn chain(bodies: impl IntoIterator<Item = Body>) -> Self {
+        let bodies: VecDeque<Body> = bodies.into_iter().collect();
+        let len = bodies.iter().map(Body::len).sum();
+        Self::of(Source::Chain(bodies), len)
+    }
+
     /// Length in bytes.
     pub fn len(&self) -> u64 {
         self.len
@@ -132,7 +141,11 @@ impl Body {
 
     /// A counter that rises while bytes pass, for noticing a stall.
     pub(crate) fn progress(&self) -> Option<Arc<AtomicU64>> {
-        self.tap.as_ref().map(|t| t.moved.clone())
+        match (&self.tap, &self.source) {
+            (Some(tap), _) => Some(tap.moved.clone()),
+            (None, Source::Chain(bodies)) => bodies.iter().find_map(Body::progress),
+            _ => None,
+        }
     }
 
     /// The next chunk; none at the end. A stream shorter or longer than promised is [`Kind::Corrupt`].
@@ -149,6 +162,13 @@ impl Body {
             Source::Wire(body) => body.poll_chunk(cx),
             Source::Channel(receiver) => receiver.poll_recv(cx),
             Source::Body(body) => body.poll_chunk(cx),
+            Source::Chain(bodies) => loop {
+                let Some(first) = bodies.front_mut() else { break Poll::Ready(None) };
+                match ready!(first.poll_chunk(cx)) {
+                    None => drop(bodies.pop_front()),
+                    item => break Poll::Ready(item),
+                }
+            },
         };
         let item = match polled {
             Poll::Ready(item) => item,
@@ -281,7 +301,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_tap_sees_digests_and_counts() {
-        let tap = Tap { wanted: Wanted { md5: true, crc64: false }, ..Tap::default() };
+        let tap = Tap { wanted: Wanted { md5: true, ..Wanted::default() }, ..Tap::default() };
         let (body, seen) = Body::bytes("123456789").tapped(&tap);
         body.collect(100).await.unwrap();
         assert_eq!(tap.moved.load(Ordering::Relaxed), 9);

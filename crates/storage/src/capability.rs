@@ -4,6 +4,15 @@
 
 use model::key::Order;
 
+/// What a store tells of a part that it has taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartProof {
+    /// Its MD5, as ETag.
+    Md5,
+    /// Its CRC-64/NVME.
+    Crc64,
+}
+
 /// Abilities and limits of one opened store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capability {
@@ -13,8 +22,14 @@ pub struct Capability {
     pub list_bare: bool,
     /// ETags of whole writes are the MD5 of the bytes.
     pub etag_is_md5: bool,
+    /// What the store tells of a written part.
+    pub part_proof: PartProof,
+    /// The store keeps the CRC-64/ECMA of each object.
+    pub ecma: bool,
     /// Multipart uploads exist.
     pub multipart: bool,
+    /// An upload is known to the store from its beginning, and can be found there.
+    pub uploads_listed: bool,
     /// Smallest part but the last, bytes.
     pub part_min_bytes: u64,
     /// Most parts of one upload.
@@ -29,6 +44,10 @@ pub struct Capability {
     pub tags: bool,
     /// Objects carry user metadata and standard headers.
     pub metadata: bool,
+    /// Objects have access rules of their own.
+    pub acl: bool,
+    /// Every version of a key can be listed and read.
+    pub versions: bool,
     /// Storage classes can be chosen.
     pub storage_class: bool,
     /// Longest key, bytes.
@@ -43,7 +62,10 @@ impl Capability {
         list_order: Order::Bytes,
         list_bare: false,
         etag_is_md5: true,
+        part_proof: PartProof::Md5,
+        ecma: false,
         multipart: true,
+        uploads_listed: true,
         part_min_bytes: 5 << 20,
         part_max_count: 10_000,
         write_max_bytes: 5 << 30,
@@ -51,6 +73,8 @@ impl Capability {
         head_part: true,
         tags: true,
         metadata: true,
+        acl: true,
+        versions: true,
         storage_class: true,
         key_max_bytes: 1024,
         copy: true,
@@ -61,7 +85,10 @@ impl Capability {
         list_order: Order::Bytes,
         list_bare: false,
         etag_is_md5: false,
+        part_proof: PartProof::Crc64,
+        ecma: false,
         multipart: true,
+        uploads_listed: true,
         part_min_bytes: 1,
         part_max_count: 1 << 20,
         write_max_bytes: u64::MAX,
@@ -69,6 +96,8 @@ impl Capability {
         head_part: false,
         tags: true,
         metadata: true,
+        acl: false,
+        versions: false,
         storage_class: false,
         key_max_bytes: 4095,
         copy: false,

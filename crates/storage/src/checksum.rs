@@ -21,6 +21,8 @@ pub struct Wanted {
     pub md5: bool,
     /// CRC-64/NVME, about 10 GB/s.
     pub crc64: bool,
+    /// CRC-64/ECMA (in the reflected form called XZ), which OBS, OSS and COS keep of each object.
+    pub ecma: bool,
 }
 
 /// The digests of the bytes that passed.
@@ -30,6 +32,8 @@ pub struct Digests {
     pub md5: Option<[u8; 16]>,
     /// CRC-64/NVME, when wanted.
     pub crc64: Option<u64>,
+    /// CRC-64/ECMA, when wanted.
+    pub ecma: Option<u64>,
     /// Bytes that passed.
     pub bytes: u64,
 }
@@ -39,6 +43,7 @@ pub struct Digests {
 pub struct Hasher {
     md5: Option<Md5>,
     crc64: Option<Crc>,
+    ecma: Option<Crc>,
     bytes: u64,
 }
 
@@ -48,6 +53,7 @@ impl Hasher {
         Self {
             md5: wanted.md5.then(Md5::new),
             crc64: wanted.crc64.then(|| Crc::new(CrcAlgorithm::Crc64Nvme)),
+            ecma: wanted.ecma.then(|| Crc::new(CrcAlgorithm::Crc64Xz)),
             bytes: 0,
         }
     }
@@ -58,7 +64,7 @@ impl Hasher {
         if let Some(md5) = &mut self.md5 {
             md5.update(chunk);
         }
-        if let Some(crc) = &mut self.crc64 {
+        for crc in [&mut self.crc64, &mut self.ecma].into_iter().flatten() {
             crc.update(chunk);
         }
     }
@@ -68,6 +74,7 @@ impl Hasher {
         Digests {
             md5: self.md5.as_ref().map(|m| m.clone().finalize().into()),
             crc64: self.crc64.as_ref().map(Crc::finalize),
+            ecma: self.ecma.as_ref().map(Crc::finalize),
             bytes: self.bytes,
         }
     }
@@ -88,12 +95,13 @@ mod tests {
 
     #[test]
     fn known_answers() {
-        let mut h = Hasher::new(Wanted { md5: true, crc64: true });
+        let mut h = Hasher::new(Wanted { md5: true, crc64: true, ecma: true });
         h.update(b"1234");
         h.update(b"56789");
         let d = h.finish();
         assert_eq!(hex(&d.md5.unwrap()), "25f9e794323b453885f5181f1b624d0b");
         assert_eq!(d.crc64, Some(0xae8b_1486_0a79_9888));
+        assert_eq!(d.ecma, Some(0x995d_c9bb_df19_39fa));
         assert_eq!(d.bytes, 9);
     }
 }

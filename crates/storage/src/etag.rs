@@ -11,6 +11,13 @@ pub enum Etag {
     Parts([u8; 16], u32),
     /// Any other text: equal means unchanged, and no more.
     Other(Box<str>),
+    /// A text for conditions beside the MD5 of the whole object, as Azure and Google tell them.
+    Tagged {
+        /// Equal means unchanged.
+        tag: Box<str>,
+        /// MD5 of the whole object.
+        md5: [u8; 16],
+    },
     /// The store gives none.
     #[default]
     None,
@@ -34,12 +41,30 @@ impl Etag {
         }
     }
 
+    /// The MD5 of the whole object, when that is known.
+    pub fn md5(&self) -> Option<&[u8; 16]> {
+        match self {
+            Etag::Md5(md5) | Etag::Tagged { md5, .. } => Some(md5),
+            _ => None,
+        }
+    }
+
+    /// A text for conditions, with the MD5 of the whole object where the store told it.
+    pub fn tagged(tag: &str, md5: Option<[u8; 16]>) -> Self {
+        let tag = tag.trim().trim_start_matches("W/").trim_matches('"');
+        match md5 {
+            Some(md5) if !tag.is_empty() => Etag::Tagged { tag: tag.into(), md5 },
+            Some(md5) => Etag::Md5(md5),
+            None if tag.is_empty() => Etag::None,
+            None => Etag::Other(tag.into()),
+        }
+    }
+
     /// Some when both are MD5-based in the same form: equal content or not. None when they cannot be compared.
     pub fn proves(&self, other: &Etag) -> Option<bool> {
         match (self, other) {
-            (Etag::Md5(a), Etag::Md5(b)) => Some(a == b),
             (Etag::Parts(a, n), Etag::Parts(b, m)) if n == m => Some(a == b),
-            _ => None,
+            _ => Some(self.md5()? == other.md5()?),
         }
     }
 
@@ -62,7 +87,7 @@ impl fmt::Display for Etag {
         match self {
             Etag::Md5(md5) => f.write_str(&crate::checksum::hex(md5)),
             Etag::Parts(md5, n) => write!(f, "{}-{n}", crate::checksum::hex(md5)),
-            Etag::Other(text) => f.write_str(text),
+            Etag::Other(text) | Etag::Tagged { tag: text, .. } => f.write_str(text),
             Etag::None => Ok(()),
         }
     }

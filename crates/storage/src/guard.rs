@@ -19,7 +19,9 @@ use crate::body::Body;
 use crate::capability::Capability;
 use crate::etag::Etag;
 use crate::meta::Meta;
-use crate::{ListRequest, ObjectStore, Page, Part, Probe, ReadRequest, Reading, SharedStore, Written};
+use crate::{
+    ListRequest, ObjectStore, Page, Part, Probe, ReadRequest, Reading, SharedStore, VersionPage, Written,
+};
 
 /// Requests made, by kind; also retries.
 #[derive(Debug, Default)]
@@ -60,6 +62,19 @@ impl Guarded {
     /// From now on no order of listing is assumed: a page broke the promise.
     pub fn distrust_order(&self) {
         self.distrusted.store(true, Ordering::Relaxed);
+    }
+
+    /// The same end, whose reads are of one version; none where there are no versions.
+    pub fn version(&self, id: &str) -> Option<Guarded> {
+        Some(Self {
+            inner: self.inner.at_version(id)?,
+            side: self.side,
+            limit: self.limit.clone(),
+            backoff: self.backoff,
+            requests: self.requests.clone(),
+            unordered: self.unordered,
+            distrusted: AtomicBool::new(self.distrusted.load(Ordering::Relaxed)),
+        })
     }
 
     /// The counts, shared.
@@ -200,6 +215,22 @@ impl ObjectStore for Guarded {
 
     async fn tags(&self, key: &Key) -> Result<Vec<(String, String)>> {
         self.retried(&self.requests.head, || self.inner.tags(key)).await
+    }
+
+    async fn acl(&self, key: &Key) -> Result<Option<&'static str>> {
+        self.retried(&self.requests.head, || self.inner.acl(key)).await
+    }
+
+    async fn list_versions(&self, request: &ListRequest) -> Result<VersionPage> {
+        self.retried(&self.requests.list, || self.inner.list_versions(request)).await
+    }
+
+    async fn keeps_versions(&self) -> Result<bool> {
+        self.retried(&self.requests.head, || self.inner.keeps_versions()).await
+    }
+
+    fn at_version(&self, version: &str) -> Option<SharedStore> {
+        self.inner.at_version(version)
     }
 
     fn ignored(&self) -> Vec<String> {

@@ -4,6 +4,7 @@
 //! ([`Capability`]); one conformance suite judges all of them. [`guard::Guarded`] adds timeouts, retries,
 //! the adaptive limit and request counts around any connector.
 
+pub mod azure;
 pub mod body;
 pub mod capability;
 pub mod cdn;
@@ -11,12 +12,14 @@ pub mod checksum;
 pub mod etag;
 pub mod fault;
 pub mod fs;
+pub mod google;
 pub mod guard;
 pub mod http;
 pub mod listed;
 pub mod meta;
 pub mod prefixed;
 pub mod s3;
+pub mod versioned;
 pub mod xml;
 
 use std::ops::Range;
@@ -92,12 +95,14 @@ pub struct Reading {
 }
 
 /// What a write produced.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Written {
     /// The new object's ETag, or [`Etag::None`] when the store does not say.
     pub etag: Etag,
     /// CRC-64/NVME of the new object when the store says so.
     pub crc64: Option<u64>,
+    /// CRC-64/ECMA of the new object when the store says so.
+    pub ecma: Option<u64>,
 }
 
 /// One finished part of a multipart upload.
@@ -109,6 +114,28 @@ pub struct Part {
     pub etag: String,
     /// Its length in bytes.
     pub size: u64,
+}
+
+/// One version of a key, or the mark that it was deleted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Version {
+    /// The version's name at the store.
+    pub id: String,
+    /// When it was made, milliseconds since the epoch.
+    pub at_ms: i64,
+    /// It is the newest of its key.
+    pub latest: bool,
+    /// What it is; none where it marks a deletion.
+    pub entry: Option<Entry>,
+}
+
+/// A page of keys with all their versions, in the order of keys.
+#[derive(Clone, Debug, Default)]
+pub struct VersionPage {
+    /// Each key with its versions, oldest first, complete.
+    pub keys: Vec<(Key, Vec<Version>)>,
+    /// True when more keys follow.
+    pub more: bool,
 }
 
 /// What was found out about a bucket before any work starts.
@@ -225,6 +252,29 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
 
     /// Tags of an object.
     async fn tags(&self, key: &Key) -> Result<Vec<(String, String)>>;
+
+    /// The canned access rule that comes nearest to an object's own; none: only its owner has access.
+    async fn acl(&self, key: &Key) -> Result<Option<&'static str>> {
+        let _ = key;
+        Err(Failure::new(Kind::Unsupported, "acl", "objects of this store have no access rules of their own"))
+    }
+
+    /// One page of keys with all their versions.
+    async fn list_versions(&self, request: &ListRequest) -> Result<VersionPage> {
+        let _ = request;
+        Err(Failure::new(Kind::Unsupported, "list_versions", "this store keeps no versions"))
+    }
+
+    /// True when an overwritten object stays readable as an older version.
+    async fn keeps_versions(&self) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// The same store, whose reads are of one version; none where there are no versions.
+    fn at_version(&self, version: &str) -> Option<SharedStore> {
+        let _ = version;
+        None
+    }
 
     /// Makes everything written so far durable. The ledger counts a write only after this; a store whose
     /// acknowledged writes are durable already does nothing.

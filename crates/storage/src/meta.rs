@@ -37,8 +37,12 @@ pub struct Meta {
     pub parts: Option<u32>,
     /// CRC-64/NVME of the whole object, when the store tells.
     pub crc64: Option<u64>,
+    /// CRC-64/ECMA of the whole object, when the store tells.
+    pub ecma: Option<u64>,
     /// Server-side encryption as the store names it (`AES256`, `aws:kms`).
     pub encryption: Option<String>,
+    /// Canned access rule (`public-read`), when access travels.
+    pub acl: Option<&'static str>,
     /// Where both sides are directories: permissions of each directory on the way, then of the file.
     pub modes: Vec<u32>,
     /// True when the server gives the object only as a whole.

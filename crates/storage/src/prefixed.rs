@@ -9,7 +9,9 @@ use crate::body::Body;
 use crate::capability::Capability;
 use crate::etag::Etag;
 use crate::meta::Meta;
-use crate::{ListRequest, ObjectStore, Page, Part, Probe, ReadRequest, Reading, SharedStore, Written};
+use crate::{
+    ListRequest, ObjectStore, Page, Part, Probe, ReadRequest, Reading, SharedStore, VersionPage, Written,
+};
 
 /// The view of one folder.
 #[derive(Debug)]
@@ -32,6 +34,11 @@ impl Prefixed {
         key.under(&self.prefix)
     }
 
+    fn below(&self, request: &ListRequest) -> ListRequest {
+        let after = if request.after.is_empty() { Key::default() } else { self.full(&request.after) };
+        ListRequest { prefix: format!("{}{}", self.prefix, request.prefix), after, ..request.clone() }
+    }
+
     fn bare(&self, key: &Key) -> Key {
         Key::new(key.as_bytes().strip_prefix(self.prefix.as_bytes()).unwrap_or(key.as_bytes()))
     }
@@ -49,10 +56,7 @@ impl ObjectStore for Prefixed {
         self.inner.probe().await
     }
     async fn list(&self, request: &ListRequest) -> Result<Page> {
-        let after = if request.after.is_empty() { Key::default() } else { self.full(&request.after) };
-        let request =
-            ListRequest { prefix: format!("{}{}", self.prefix, request.prefix), after, ..request.clone() };
-        let mut page = self.inner.list(&request).await?;
+        let mut page = self.inner.list(&self.below(request)).await?;
         for entry in &mut page.entries {
             entry.key = self.bare(&entry.key);
         }
@@ -106,6 +110,24 @@ impl ObjectStore for Prefixed {
     }
     async fn tags(&self, key: &Key) -> Result<Vec<(String, String)>> {
         self.inner.tags(&self.full(key)).await
+    }
+    async fn acl(&self, key: &Key) -> Result<Option<&'static str>> {
+        self.inner.acl(&self.full(key)).await
+    }
+    async fn list_versions(&self, request: &ListRequest) -> Result<VersionPage> {
+        let mut page = self.inner.list_versions(&self.below(request)).await?;
+        for (key, _) in &mut page.keys {
+            *key = self.bare(key);
+        }
+        page.keys.retain(|(k, _)| !k.is_empty());
+        Ok(page)
+    }
+    async fn keeps_versions(&self) -> Result<bool> {
+        self.inner.keeps_versions().await
+    }
+    fn at_version(&self, version: &str) -> Option<SharedStore> {
+        let inner = self.inner.at_version(version)?;
+        Some(std::sync::Arc::new(Self { inner, prefix: self.prefix.clone() }))
     }
     async fn settle(&self) -> Result<()> {
         self.inner.settle().await

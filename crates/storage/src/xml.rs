@@ -180,6 +180,33 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// The named texts of each `<block>`; what is missing is empty.
+///
+/// # Errors
+/// As [`Scanner::next_token`].
+pub fn blocks<const N: usize>(input: &[u8], block: &str, names: [&str; N]) -> Result<Vec<[String; N]>> {
+    let mut out = Vec::new();
+    let mut scanner = Scanner::new(input);
+    let mut current: Option<[String; N]> = None;
+    let mut field = None;
+    while let Some(token) = scanner.next_token()? {
+        match token {
+            Token::Open(name) if name == block.as_bytes() => {
+                current = Some(std::array::from_fn(|_| String::new()));
+            }
+            Token::Open(name) => field = names.iter().position(|n| n.as_bytes() == name),
+            Token::Text(text) => {
+                if let (Some(i), Some(c)) = (field, &mut current) {
+                    c[i] = String::from_utf8_lossy(&unescape(text)).into_owned();
+                }
+            }
+            Token::Close(name) if name == block.as_bytes() => out.extend(current.take()),
+            Token::Close(_) => field = None,
+        }
+    }
+    Ok(out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

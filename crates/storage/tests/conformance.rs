@@ -37,7 +37,8 @@ async fn whole_objects(store: &SharedStore, name: &str) {
     }
     let written = store.write(&key("w/md5"), &Meta::default(), Body::bytes("123456789")).await.unwrap();
     if store.capability().etag_is_md5 {
-        assert_eq!(written.etag.to_string(), "25f9e794323b453885f5181f1b624d0b", "{name}");
+        let md5 = written.etag.md5().map(|m| hex(m));
+        assert_eq!(md5.as_deref(), Some("25f9e794323b453885f5181f1b624d0b"), "{name}");
     } else {
         assert_eq!(written.crc64, Some(0xae8b_1486_0a79_9888), "{name}: read back and proved");
     }
@@ -80,6 +81,9 @@ async fn metadata(store: &SharedStore, name: &str) {
     for (n, v) in &meta.headers {
         assert_eq!(back.header(n.as_str()), Some(v), "{name}: {n}");
     }
+    if !store.capability().tags {
+        return;
+    }
     assert_eq!(back.tag_count, 2, "{name}");
     let mut tags = store.tags(&key("m/one")).await.unwrap();
     tags.sort();
@@ -114,10 +118,12 @@ async fn multipart(store: &SharedStore, name: &str) {
             |p: &[storage::Part]| p.iter().map(|p| (p.number, p.size, p.etag.clone())).collect::<Vec<_>>();
         assert_eq!(numbers(&listed), numbers(&parts), "{name}");
     }
-    assert!(store.list_uploads("u/").await.unwrap().iter().any(|(k2, _)| *k2 == k), "{name}");
+    if store.capability().uploads_listed {
+        assert!(store.list_uploads("u/").await.unwrap().iter().any(|(k2, _)| *k2 == k), "{name}");
+    }
     let written = store.complete_upload(&k, &upload, &parts).await.unwrap();
     assert_eq!(get(store, "u/big").await, bytes, "{name}");
-    if store.capability().etag_is_md5 {
+    if store.capability().etag_is_md5 && store.capability().head_part {
         assert_eq!(written.etag.parts(), Some(3), "{name}");
         let md5 = |p: &storage::Part| match Etag::parse(&p.etag) {
             Etag::Md5(md5) => md5,

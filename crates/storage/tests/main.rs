@@ -9,11 +9,14 @@ mod signatures;
 
 use std::sync::Arc;
 
-use storage::SharedStore;
+use storage::azure::connection::Connection;
+use storage::azure::{Azure, AzureConfig};
 use storage::fs::Fs;
+use storage::google::{Google, GoogleConfig};
 use storage::http::Client;
 use storage::s3::sign::Credentials;
 use storage::s3::{Addressing, S3, S3Config};
+use storage::{ObjectStore, SharedStore};
 
 /// Opens a bucket of an S3 endpoint with the test keys, after making it.
 async fn s3(endpoint: &str, bucket: &str) -> SharedStore {
@@ -33,6 +36,7 @@ fn config(endpoint: &str, bucket: &str) -> S3Config {
         credentials: Some(Credentials { access_key: ak.into(), secret_key: sk.into(), session_token: None }),
         order: None,
         requester_pays: false,
+        vendor: &storage::s3::vendor::GENERIC,
     }
 }
 
@@ -60,4 +64,32 @@ async fn moto() {
     let endpoint = testkit::servers::endpoint("WHIMBREL_TEST_MOTO");
     let bucket = format!("conformance-{}", fastrand::u32(..));
     conformance::all(s3(&endpoint, &bucket).await, "moto").await;
+}
+
+#[tokio::test]
+async fn azurite() {
+    let endpoint = testkit::servers::endpoint("WHIMBREL_TEST_AZURITE");
+    let (account, key) = testkit::servers::AZURE;
+    let connection = Connection::at(&format!("{endpoint}/{account}"), account, key).unwrap();
+    let config = AzureConfig::of(connection, &format!("conformance-{}", fastrand::u32(..)), None).unwrap();
+    let azure = Azure::new(config, pace::clock::system());
+    assert_eq!(azure.probe().await.unwrap_err().kind, model::failure::Kind::NoBucket);
+    azure.create_container().await.unwrap();
+    conformance::all(Arc::new(azure), "Azurite").await;
+}
+
+#[tokio::test]
+async fn fake_gcs() {
+    let endpoint = testkit::servers::endpoint("WHIMBREL_TEST_GCS");
+    let config = GoogleConfig {
+        client: Client::new(&endpoint, None).unwrap(),
+        account: None,
+        bucket: format!("conformance-{}", fastrand::u32(..)),
+        requester_pays: false,
+        guard: None,
+    };
+    let google = Google::new(config, pace::clock::system());
+    assert_eq!(google.probe().await.unwrap_err().kind, model::failure::Kind::NoBucket);
+    google.create_bucket("lab").await.unwrap();
+    conformance::all(Arc::new(google), "fake-gcs-server").await;
 }

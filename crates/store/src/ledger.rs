@@ -18,6 +18,8 @@ pub enum Pass {
     Copy,
     /// To count only.
     Survey,
+    /// To remove from the target what the source does not have.
+    Prune,
 }
 
 /// One range of a task's key space.

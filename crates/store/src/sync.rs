@@ -33,9 +33,14 @@ pub struct SyncRow {
     pub batch_upto: i64,
     /// No batch before this, milliseconds.
     pub retry_at: i64,
+    /// The next look through the whole bucket is due then, milliseconds; 0: never.
+    pub sweep_at: i64,
+    /// The batch under way is a look through the whole bucket.
+    pub sweeping: bool,
 }
 
-const COLUMNS: &str = "id, project, spec, running, created_at, started_at, batch_task, batch_upto, retry_at";
+const COLUMNS: &str = "id, project, spec, running, created_at, started_at, batch_task, batch_upto, retry_at, \
+                       sweep_at, sweeping";
 
 fn row(r: &Row) -> Result<SyncRow> {
     Ok(SyncRow {
@@ -48,6 +53,8 @@ fn row(r: &Row) -> Result<SyncRow> {
         batch_task: r.opt_int(6)?,
         batch_upto: r.int(7)?,
         retry_at: r.int(8)?,
+        sweep_at: r.int(9)?,
+        sweeping: r.int(10)? != 0,
     })
 }
 
@@ -78,9 +85,11 @@ impl Unit {
         now: i64,
     ) -> Result<()> {
         let sealed = self.keys.seal(&context(id), secrets.as_bytes())?;
-        let sql = "INSERT INTO sync_tasks (id, project, spec, secrets, running, created_at, started_at) \
-                   VALUES ($1, $2, $3, $4, 1, $5, $5)";
-        self.tx.execute(sql, args![id, project, json(spec)?, sealed, now]).await?;
+        let sql = "INSERT INTO sync_tasks (id, project, spec, secrets, running, created_at, started_at, sweep_at) \
+                   VALUES ($1, $2, $3, $4, 1, $5, $5, $6)";
+        // The first sweep is due at once: it finds what was there before the first event.
+        let sweep_at = if spec.beyond.sweep_minutes > 0 { now } else { 0 };
+        self.tx.execute(sql, args![id, project, json(spec)?, sealed, now, sweep_at]).await?;
         Ok(())
     }
 
@@ -116,16 +125,36 @@ impl Unit {
         Ok((rows.iter().map(row).collect::<Result<_>>()?, total))
     }
 
-    /// Sync tasks with something to do: a batch under way, or events that wait.
+    /// Sync tasks with something to do: a batch under way, events that wait, or a sweep that is due.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn busy_syncs(&mut self) -> Result<Vec<SyncRow>> {
+    pub async fn busy_syncs(&mut self, now: i64) -> Result<Vec<SyncRow>> {
         let sql = select!(
-            "WHERE batch_task IS NOT NULL OR EXISTS \
+            "WHERE batch_task IS NOT NULL OR (running = 1 AND sweep_at > 0 AND sweep_at <= $1) OR EXISTS \
              (SELECT 1 FROM sync_events e WHERE e.sync_id = sync_tasks.id) LIMIT 1000"
         );
-        self.tx.query(sql, vec![]).await?.iter().map(row).collect()
+        self.tx.query(sql, args![now]).await?.iter().map(row).collect()
+    }
+
+    /// A look through the whole bucket has become a task.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn begin_sweep(&mut self, id: &str, task: TaskId) -> Result<()> {
+        let sql = "UPDATE sync_tasks SET batch_task = $2, sweeping = 1 WHERE id = $1";
+        self.tx.execute(sql, args![id, task]).await?;
+        Ok(())
+    }
+
+    /// A look through the whole bucket has ended; the next one is due at `next`, milliseconds.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn end_sweep(&mut self, id: &str, next: i64) -> Result<()> {
+        let sql = "UPDATE sync_tasks SET batch_task = NULL, sweeping = 0, sweep_at = $2 WHERE id = $1";
+        self.tx.execute(sql, args![id, next]).await?;
+        Ok(())
     }
 
     /// Its credentials, as JSON.

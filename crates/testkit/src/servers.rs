@@ -13,3 +13,6 @@ pub fn endpoint(variable: &str) -> String {
 
 /// Access key and secret key of the real servers.
 pub const KEYS: (&str, &str) = ("WHIMBRELTEST", "whimbrel-test-secret");
+
+/// Account and key of the Azure Blob server.
+pub const AZURE: (&str, &str) = ("whimbreltest", "d2hpbWJyZWwtdGVzdC1zZWNyZXQ=");

@@ -106,6 +106,7 @@ pub struct Task {
     pub is_query_over: bool,
     pub smn_info: Option<serde_json::Value>,
     pub source_cdn: Option<serde_json::Value>,
+    pub whimbrel: serde_json::Value,
 }
 
 /// A page of tasks.
@@ -249,6 +250,7 @@ pub struct TaskGroup {
     pub dst_storage_policy: String,
     pub consistency_check: String,
     pub obs_system: String,
+    pub whimbrel: serde_json::Value,
 }
 
 /// A sync task; `month` only where one task is shown.
@@ -273,6 +275,7 @@ pub struct SyncTask {
     pub dst_storage_policy: String,
     pub consistency_check: String,
     pub source_cdn: Option<serde_json::Value>,
+    pub whimbrel: serde_json::Value,
     #[serde(flatten)]
     pub month: Option<SyncMonth>,
 }

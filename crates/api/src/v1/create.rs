@@ -44,7 +44,7 @@ fn read(project: String, f: &Fields<'_>) -> Result<Request, Refusal> {
         Ok(Keys {
             ak: node.filled("ak", 100).map_err(fault)?.to_owned(),
             sk: Secret::new(node.filled("sk", 100).map_err(fault)?),
-            token: None,
+            ..Keys::default()
         })
     };
     let place = |node: &Fields<'_>, cloud_type: &str| -> Result<Place, Refusal> {
@@ -56,7 +56,9 @@ fn read(project: String, f: &Fields<'_>) -> Result<Request, Refusal> {
         })
     };
     let urls = task_type == "url_list";
-    let known: Vec<&str> = VENDORS.iter().copied().chain([URLS]).collect();
+    // v1 is older than three of the vendors (oms.md §5.1).
+    let young = ["Azure", "Google", "UCloud"];
+    let known: Vec<&str> = VENDORS.iter().copied().filter(|v| !young.contains(v)).chain([URLS]).collect();
     let cloud_type = word(&src, "cloud_type", &known)?.unwrap_or(if urls { URLS } else { "Aliyun" });
     if urls != (cloud_type == URLS) {
         return Err(Refusal::Source(format!("{URLS} belongs to the task type url_list, and only to it")));
@@ -89,6 +91,7 @@ fn read(project: String, f: &Fields<'_>) -> Result<Request, Refusal> {
         part_size: 0,
         concurrency: 0,
         bandwidth: 0,
+        beyond: model::spec::Beyond::default(),
         echo: serde_json::Map::from_iter([
             ("thread_num".to_owned(), threads.into()),
             ("object_key".to_owned(), folder.into()),

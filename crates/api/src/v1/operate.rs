@@ -51,7 +51,7 @@ fn secrets(f: &Fields<'_>, spec: &TaskSpec) -> Result<TaskSecrets, Refusal> {
         Ok(Keys {
             ak: f.filled(&format!("{side}_ak"), 100).map_err(fault)?.to_owned(),
             sk: Secret::new(f.filled(&format!("{side}_sk"), 100).map_err(fault)?),
-            token: None,
+            ..Keys::default()
         })
     };
     let urls = matches!(spec.selection, Selection::UrlList(_));

@@ -1,5 +1,6 @@
 //! OMS v2.
 
+pub(crate) mod credentials;
 pub(crate) mod objectstorage;
 pub(crate) mod privacy_agreements;
 pub(crate) mod sync_tasks;

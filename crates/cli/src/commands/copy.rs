@@ -9,7 +9,7 @@ use model::count::{Counters, Tally};
 use model::failure::{Failure, Kind, Result, Side};
 use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy};
 use model::selection::{ListFile, Selection};
-use model::spec::{Face, Place as SpecPlace, TaskSpec};
+use model::spec::{Beyond, Face, Place as SpecPlace, ReportForm, TaskSpec};
 use model::task::{Event, Priority, TaskId, Visible};
 use pace::backoff::Backoff;
 use pace::clock::{Clock, SharedClock};
@@ -42,7 +42,8 @@ struct Run {
 
 pub(crate) async fn run(args: &Copy, printer: &Printer) -> Result<Exit> {
     let clock = pace::clock::system();
-    let ends = Arc::new(BothEnds::new(&args.source, &args.target, &args.ends, clock.clone())?);
+    let ends = BothEnds::new(&args.source, &args.target, &args.ends, clock.clone())?;
+    let ends = Arc::new(if args.all_versions { ends.with_versions() } else { ends });
     let spec = spec(args, &ends, &*clock)?;
     let memory = size("--memory", &args.memory)?;
     check(args, memory)?;
@@ -62,6 +63,12 @@ pub(crate) async fn run(args: &Copy, printer: &Printer) -> Result<Exit> {
         ends.only(storage::listed::sorted_from_file(file, &sorted)?);
     }
     let resumed = prepare(&store, &spec, &*clock).await?;
+    let urls = dir.join("urls.list");
+    if !resumed {
+        // A new run reads the list as it is now.
+        let _ = std::fs::remove_file(&urls);
+    }
+    ends.read_urls(&urls).await?;
     if resumed {
         printer.note("Resuming an unfinished run of the same command.");
     }
@@ -82,7 +89,7 @@ pub(crate) async fn run(args: &Copy, printer: &Printer) -> Result<Exit> {
     let task = store.read().await?.task(TASK).await?;
     let task = task.ok_or_else(|| Failure::new(Kind::Internal, "copy", "the ledger lost its task"))?;
     if let Some(report) = &args.report {
-        save_report(&dir, report)?;
+        save_report(&dir, report, &args.report_format)?;
     }
     let failures = store.read().await?.failures(TASK, &model::key::Key::default(), SHOWN).await?;
     let mut run = Run { live, failures, took: began.elapsed(), interrupted, deleted: Tally::default() };
@@ -144,6 +151,9 @@ fn spec(args: &Copy, ends: &BothEnds, _clock: &dyn Clock) -> Result<TaskSpec> {
     Ok(TaskSpec {
         face: Face::Cli,
         selection: match &args.list_file {
+            None if matches!(ends.place(Side::Source), Place::Urls(_)) => {
+                Selection::UrlList(ListFile { bucket: String::new(), key: args.source.clone() })
+            }
             Some(file) => Selection::List(ListFile { bucket: String::new(), key: stamped(file)? }),
             None => Selection::Prefix(vec![String::new()]),
         },
@@ -178,6 +188,7 @@ fn spec(args: &Copy, ends: &BothEnds, _clock: &dyn Clock) -> Result<TaskSpec> {
         part_size: args.part_size.as_deref().map_or(Ok(0), |s| size("--part-size", s))?,
         concurrency: args.concurrency.unwrap_or(0),
         bandwidth: args.bandwidth.as_deref().map_or(Ok(0), |s| size("--bandwidth", s))?,
+        beyond: Beyond { versions: args.all_versions, acl: args.acl, ..Beyond::default() },
         echo: serde_json::Map::new(),
     })
 }
@@ -334,15 +345,21 @@ async fn pause(store: &Store, clock: &SharedClock) -> Result<()> {
     unit.save().await
 }
 
-fn save_report(dir: &std::path::Path, report: &Path) -> Result<()> {
+fn save_report(dir: &Path, report: &Path, form: &str) -> Result<()> {
     let failed =
         |e: std::io::Error| Failure::new(Kind::ReadOnly, "report", format!("{}: {e}", report.display()));
     std::fs::create_dir_all(report).map_err(failed)?;
     let from = copy::outcome::path_in(dir, TASK);
-    if from.exists() {
-        std::fs::copy(from, report.join("outcomes.tsv")).map_err(failed)?;
-    }
-    Ok(())
+    let form = match form {
+        "csv" => ReportForm::Csv,
+        "parquet" => ReportForm::Parquet,
+        _ if from.exists() => {
+            return std::fs::copy(from, report.join("outcomes.tsv")).map(drop).map_err(failed);
+        }
+        _ => return Ok(()),
+    };
+    let to = report.join(format!("outcomes.{}", copy::report::extension(form)));
+    copy::report::write(&from, &to, form)
 }
 
 fn finish(args: &Copy, task: &TaskRow, run: &Run, printer: &Printer) -> Exit {
@@ -426,7 +443,7 @@ async fn delete(args: &Copy, ends: &BothEnds, printer: &Printer) -> Result<Tally
     let (source, target) = (ends.look(Side::Source).await?.store, ends.look(Side::Target).await?.store);
     let filter = copy::glob::Filter::new(&args.ends.include, &args.ends.exclude);
     if !args.yes {
-        let found = copy::prune::prune(source.clone(), target.clone(), &filter, false).await?;
+        let found = copy::prune::prune(source.clone(), target.clone(), filter.clone(), false).await?;
         if found.objects == 0 {
             return Ok(found);
         }
@@ -436,7 +453,7 @@ async fn delete(args: &Copy, ends: &BothEnds, printer: &Printer) -> Result<Tally
             return Ok(Tally::default());
         }
     }
-    let removed = copy::prune::prune(source, target, &filter, true).await?;
+    let removed = copy::prune::prune(source, target, filter, true).await?;
     printer.note(&format!("{} objects removed from the target", removed.objects));
     Ok(removed)
 }

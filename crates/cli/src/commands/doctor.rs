@@ -139,6 +139,7 @@ async fn check_store(store: &config::Store) -> Finding {
             credentials: None,
             order: None,
             requester_pays: false,
+            vendor: &storage::s3::vendor::GENERIC,
         };
         S3::new(config, pace::clock::system())?.probe().await
     };

@@ -5,8 +5,10 @@ Run by tests/sdk.rs with the name of a scenario; everything else comes from the 
 import sys
 
 import archive
+import beyond
 import buckets
 import cdn
+import clouds
 import crash
 import groups
 import identity
@@ -27,6 +29,11 @@ SCENARIOS = {
     "cdn": cdn.cdn,
     "notices": notices.notices,
     "restore": archive.restore,
+    "azure": clouds.azure,
+    "google": clouds.google,
+    "filters": beyond.filters,
+    "versions": beyond.versions,
+    "sweeps": beyond.sweeps,
     "crash": crash.crash,
     "v1": v1.v1,
     "identity": identity.identity,

@@ -122,7 +122,7 @@ fn write_checked(
     next: &mut dyn FnMut() -> Option<Result<Bytes>>,
 ) -> Result<(u64, u64)> {
     let failed = |e: std::io::Error| std_failure("write", what, &e);
-    let mut hasher = Hasher::new(Wanted { md5: false, crc64: true });
+    let mut hasher = Hasher::new(Wanted { crc64: true, ..Wanted::default() });
     file.seek(SeekFrom::Start(offset)).map_err(failed)?;
     while let Some(chunk) = next() {
         let chunk = chunk?;
@@ -135,7 +135,7 @@ fn write_checked(
         let m = format!("`{what}`: {} of {len} bytes came before the writer was left alone", sent.bytes);
         return Err(Failure::new(Kind::Stopped, "write", m));
     }
-    let mut back = Hasher::new(Wanted { md5: false, crc64: true });
+    let mut back = Hasher::new(Wanted { crc64: true, ..Wanted::default() });
     let mut buffer = vec![0; CHUNK.min(usize::try_from(sent.bytes).unwrap_or(CHUNK)).max(1)];
     let mut at = offset;
     while at < offset + sent.bytes {
@@ -242,7 +242,7 @@ impl ObjectStore for Fs {
                     let failed = |e| io_failure("write", &key, e);
                     let dir = root.make_dir(path_of(&key)?, &meta.modes).map_err(failed)?;
                     sidecar::write_marker(root, &key, &File::from(dir), &meta)?;
-                    Ok(Written { etag: Etag::None, crc64: Some(0) })
+                    Ok(Written { crc64: Some(0), ..Written::default() })
                 })
                 .await;
         }

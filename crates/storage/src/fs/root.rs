@@ -257,7 +257,7 @@ impl Root {
         }
         let name = path.file_name().unwrap_or_default();
         rustix::fs::renameat(temp_dir, temp, &parent, name).map_err(failed)?;
-        Ok(Written { etag: Etag::None, crc64: None })
+        Ok(Written::default())
     }
 }
 

@@ -139,6 +139,22 @@ pub fn sorted_from_file(from: &Path, path: &Path) -> Result<Arc<Sorted>> {
     Ok(Arc::new(sorter.finish()?))
 }
 
+/// As [`sorted`], from a list of URLs that is itself on the web.
+///
+/// # Errors
+/// As [`sorted`]; when the list cannot be fetched.
+pub async fn sorted_from_url(url: &str, path: &Path) -> Result<Arc<Sorted>> {
+    if let Some(there) = Sorted::open_if_there(path)? {
+        return Ok(Arc::new(there));
+    }
+    let key = Key::from("list.txt");
+    let mut one = sorted::Sorter::new(&path.with_extension("url"))?;
+    one.push(line::Line { key: key.as_bytes().to_vec(), url: url.to_owned() })?;
+    let spool = path.parent().unwrap_or(Path::new(".")).to_owned();
+    let web: SharedStore = Arc::new(Urls::new(Arc::new(one.finish()?), Arc::new(|_| true), spool));
+    sorted(&web, &key, Form::Urls, path).await
+}
+
 /// As [`sorted`], from keys in hand.
 ///
 /// # Errors
@@ -249,6 +265,9 @@ impl ObjectStore for Listed {
     }
     async fn tags(&self, key: &Key) -> Result<Vec<(String, String)>> {
         self.inner.tags(key).await
+    }
+    async fn acl(&self, key: &Key) -> Result<Option<&'static str>> {
+        self.inner.acl(key).await
     }
     async fn buckets(&self) -> Result<Vec<String>> {
         self.inner.buckets().await

@@ -3,8 +3,11 @@
 mod error;
 pub mod list;
 pub mod sign;
+pub mod vendor;
+mod versions;
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use base64::Engine as _;
@@ -18,9 +21,12 @@ use crate::capability::Capability;
 use crate::etag::Etag;
 use crate::http::{Client, ResponseBody, collect, length};
 use crate::meta::Meta;
-use crate::xml::{self, escape};
-use crate::{ListRequest, ObjectStore, Page, Part, Probe, ReadRequest, Reading, Written};
+use crate::xml::{self, blocks, escape};
+use crate::{
+    ListRequest, ObjectStore, Page, Part, Probe, ReadRequest, Reading, SharedStore, VersionPage, Written,
+};
 use sign::{Credentials, Signer, encode, stamp};
+use vendor::Vendor;
 
 /// No listing, error or upload answer is larger: 1000 keys of 1,024 bytes, percent-encoded, with room.
 const ANSWER_MAX: u64 = 16 << 20;
@@ -51,6 +57,8 @@ pub struct S3Config {
     pub order: Option<Order>,
     /// Says on reads that the requester pays.
     pub requester_pays: bool,
+    /// Whose dialect is spoken.
+    pub vendor: &'static Vendor,
 }
 
 /// One bucket of an S3 endpoint.
@@ -62,6 +70,8 @@ pub struct S3 {
     signer: Option<Signer>,
     clock: ClockBox,
     capability: Capability,
+    /// Reads are of this version of a key.
+    version: Option<String>,
 }
 
 struct ClockBox(SharedClock);
@@ -102,11 +112,11 @@ impl S3 {
         let host = HeaderValue::from_str(client.authority())
             .map_err(|_| Failure::new(Kind::Invalid, "open", "the endpoint's host is not a host name"))?;
         let signer = config.credentials.clone().map(|c| Signer::new(c, &config.region));
-        let mut capability = Capability::S3;
+        let mut capability = Capability { ecma: config.vendor.ecma, ..Capability::S3 };
         if let Some(order) = config.order {
             capability.list_order = order;
         }
-        Ok(Self { config, client, host, signer, clock: ClockBox(clock), capability })
+        Ok(Self { config, client, host, signer, clock: ClockBox(clock), capability, version: None })
     }
 
     /// Opens a bucket: probes it, and learns the server's listing order from its name for itself.
@@ -114,13 +124,26 @@ impl S3 {
     /// # Errors
     /// Whatever the probe meets: no bucket, wrong credentials, no connection.
     pub async fn open(config: S3Config, clock: SharedClock) -> Result<(Self, Probe)> {
-        let mut s3 = Self::new(config, clock)?;
+        Self::new(config, clock)?.learn().await
+    }
+
+    /// `host[:port]` of the endpoint, without the bucket.
+    pub fn authority(&self) -> &str {
+        self.config.client.authority()
+    }
+
+    /// As [`S3::open`], for a bucket that is prepared already.
+    ///
+    /// # Errors
+    /// As [`S3::open`].
+    pub async fn learn(mut self) -> Result<(Self, Probe)> {
+        let s3 = &mut self;
         let probe = s3.probe().await?;
         if s3.config.order.is_none() && probe.server.starts_with("SeaweedFS") {
             // SeaweedFS lists by walking folders; see docs/storage.md.
             s3.capability.list_order = Order::Segments;
         }
-        Ok((s3, probe))
+        Ok((self, probe))
     }
 
     /// Makes the bucket; it is no error if it is ours already.
@@ -140,6 +163,10 @@ impl S3 {
             }
             Err(f) => Err(f),
         }
+    }
+
+    fn version_query(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.version.iter().map(|v| ("versionId", v.as_str()))
     }
 
     fn what(&self, key: Option<&Key>) -> String {
@@ -172,8 +199,10 @@ impl S3 {
         }
         let mut headers = call.headers;
         headers.insert(http::header::HOST, self.host.clone());
-        if self.config.requester_pays {
-            headers.insert("x-amz-request-payer", HeaderValue::from_static("requester"));
+        if self.config.requester_pays
+            && let Ok(name) = HeaderName::try_from(self.config.vendor.header("request-payer"))
+        {
+            headers.insert(name, HeaderValue::from_static("requester"));
         }
         if let Some(signer) = &self.signer {
             signer.sign(call.method.as_str(), &path, &query, &mut headers, &stamp(self.clock.0.now_ms()));
@@ -221,6 +250,9 @@ impl S3 {
         if let Some(class) = &meta.class {
             set("x-amz-storage-class", class)?;
         }
+        if let Some(acl) = &meta.acl {
+            set("x-amz-acl", acl)?;
+        }
         if let Some(encryption) = &meta.encryption {
             set("x-amz-server-side-encryption", encryption)?;
         }
@@ -254,27 +286,49 @@ fn crc64_of(headers: &HeaderMap) -> Option<u64> {
     Some(u64::from_be_bytes(raw.try_into().ok()?))
 }
 
-/// Metadata out of the headers of a read or HEAD.
-fn meta_of(headers: &HeaderMap) -> Meta {
-    let mut meta = Meta { size: length(headers).unwrap_or(0), ..Meta::default() };
-    for (name, value) in headers {
-        if Meta::carries(name) {
-            meta.headers.push((name.clone(), value.clone()));
+impl S3 {
+    /// What a write's answer tells.
+    fn written(&self, headers: &HeaderMap, etag: Etag) -> Written {
+        Written { etag, crc64: crc64_of(headers), ecma: self.ecma_of(headers) }
+    }
+
+    /// CRC-64/ECMA, a decimal number in the vendor's own header.
+    fn ecma_of(&self, headers: &HeaderMap) -> Option<u64> {
+        let vendor = self.config.vendor;
+        text(headers, &vendor.header("hash-crc64ecma")).filter(|_| vendor.ecma)?.parse().ok()
+    }
+
+    /// Metadata out of the headers of a read or HEAD; the vendor's own names become S3's.
+    fn meta_of(&self, headers: &HeaderMap) -> Meta {
+        let vendor = self.config.vendor;
+        let either = |rest: &str| {
+            text(headers, &format!("x-amz-{rest}")).or_else(|| text(headers, &vendor.header(rest)))
+        };
+        let mut meta = Meta { size: length(headers).unwrap_or(0), ..Meta::default() };
+        let own_meta = vendor.header("meta-");
+        for (name, value) in headers {
+            if Meta::carries(name) {
+                meta.headers.push((name.clone(), value.clone()));
+            } else if let Some(rest) = name.as_str().strip_prefix(&own_meta)
+                && let Ok(name) = HeaderName::try_from(format!("x-amz-meta-{rest}"))
+            {
+                meta.headers.push((name, value.clone()));
+            }
         }
+        if let Some(total) = text(headers, "content-range").and_then(|r| r.rsplit('/').next()?.parse().ok()) {
+            meta.size = total;
+        }
+        meta.etag = text(headers, "etag").map_or(Etag::None, Etag::parse);
+        meta.modified_ms = text(headers, "last-modified").and_then(crate::http::date).unwrap_or(0);
+        meta.class = either("storage-class").map(str::to_owned);
+        meta.tag_count = either("tagging-count").and_then(|n| n.parse().ok()).unwrap_or(0);
+        meta.parts = text(headers, "x-amz-mp-parts-count").and_then(|n| n.parse().ok());
+        meta.encryption = either("server-side-encryption").map(str::to_owned);
+        (meta.crc64, meta.ecma) = (crc64_of(headers), self.ecma_of(headers));
+        let restored = either("restore").is_some_and(|r| r.contains("ongoing-request=\"false\""));
+        meta.archived = !restored && meta.class.as_deref().is_some_and(vendor::is_archive);
+        meta
     }
-    if let Some(total) = text(headers, "content-range").and_then(|r| r.rsplit('/').next()?.parse().ok()) {
-        meta.size = total;
-    }
-    meta.etag = text(headers, "etag").map_or(Etag::None, Etag::parse);
-    meta.modified_ms = text(headers, "last-modified").and_then(crate::http::date).unwrap_or(0);
-    meta.class = text(headers, "x-amz-storage-class").map(str::to_owned);
-    meta.tag_count = text(headers, "x-amz-tagging-count").and_then(|n| n.parse().ok()).unwrap_or(0);
-    meta.parts = text(headers, "x-amz-mp-parts-count").and_then(|n| n.parse().ok());
-    meta.encryption = text(headers, "x-amz-server-side-encryption").map(str::to_owned);
-    meta.crc64 = crc64_of(headers);
-    let restored = text(headers, "x-amz-restore").is_some_and(|r| r.contains("ongoing-request=\"false\""));
-    meta.archived = !restored && matches!(meta.class.as_deref(), Some("GLACIER" | "DEEP_ARCHIVE"));
-    meta
 }
 
 #[async_trait]
@@ -353,11 +407,12 @@ impl ObjectStore for S3 {
 
     async fn head(&self, key: &Key, part: Option<u32>) -> Result<Meta> {
         let number = part.map(|n| n.to_string());
-        let query: Vec<(&str, &str)> = number.iter().map(|n| ("partNumber", n.as_str())).collect();
+        let mut query: Vec<(&str, &str)> = number.iter().map(|n| ("partNumber", n.as_str())).collect();
+        query.extend(self.version_query());
         let mut call = Call { query: &query, ..Call::new("head", Method::HEAD, Some(key)) };
         call.headers.insert("x-amz-checksum-mode", HeaderValue::from_static("ENABLED"));
         let answer = self.send(call).await?;
-        let mut meta = meta_of(answer.headers());
+        let mut meta = self.meta_of(answer.headers());
         if part.is_some() {
             meta.size = length(answer.headers()).unwrap_or(0);
         }
@@ -365,7 +420,8 @@ impl ObjectStore for S3 {
     }
 
     async fn read(&self, key: &Key, request: &ReadRequest) -> Result<Reading> {
-        let mut call = Call::new("read", Method::GET, Some(key));
+        let query: Vec<(&str, &str)> = self.version_query().collect();
+        let mut call = Call { query: &query, ..Call::new("read", Method::GET, Some(key)) };
         let value = |text: String| {
             HeaderValue::from_str(&text).map_err(|_| Failure::new(Kind::Invalid, "read", "bad header value"))
         };
@@ -380,7 +436,7 @@ impl ObjectStore for S3 {
             let m = format!("{}: the store ignored the range that was asked for", self.what(Some(key)));
             return Err(Failure::new(Kind::Unsupported, "read", m));
         }
-        let meta = meta_of(answer.headers());
+        let meta = self.meta_of(answer.headers());
         if let Some(wanted) = request.if_match.as_ref().filter(|e| !e.is_none())
             && !meta.etag.is_none()
             && meta.etag != *wanted
@@ -398,10 +454,8 @@ impl ObjectStore for S3 {
         let headers = self.write_headers(meta)?;
         let call = Call { headers, body, ..Call::new("write", Method::PUT, Some(key)) };
         let answer = self.send(call).await?;
-        let written = Written {
-            etag: text(answer.headers(), "etag").map_or(Etag::None, Etag::parse),
-            crc64: crc64_of(answer.headers()),
-        };
+        let etag = text(answer.headers(), "etag").map_or(Etag::None, Etag::parse);
+        let written = self.written(answer.headers(), etag);
         drain(answer).await;
         Ok(written)
     }
@@ -465,7 +519,7 @@ impl ObjectStore for S3 {
         call.headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
         call.body = Body::bytes(xml);
         let answer = self.send(call).await?;
-        let (status, crc64) = (answer.status(), crc64_of(answer.headers()));
+        let (status, headers) = (answer.status(), answer.headers().clone());
         let xml = text_of(answer).await?;
         // Completion may fail after its 200 was sent: the body tells (AWS CompleteMultipartUpload).
         let [etag, code] = xml::texts(&xml, ["ETag", "Code"])?;
@@ -473,7 +527,7 @@ impl ObjectStore for S3 {
             let status = if status.is_success() { http::StatusCode::INTERNAL_SERVER_ERROR } else { status };
             return Err(error::failure("complete_upload", &self.what(Some(key)), status, &xml));
         }
-        Ok(Written { etag: etag.map_or(Etag::None, |e| Etag::parse(&e)), crc64 })
+        Ok(self.written(&headers, etag.map_or(Etag::None, |e| Etag::parse(&e))))
     }
 
     async fn abort_upload(&self, key: &Key, upload: &str) -> Result<()> {
@@ -543,10 +597,14 @@ impl ObjectStore for S3 {
             let status = http::StatusCode::INTERNAL_SERVER_ERROR;
             return Err(error::failure("copy", &self.what(Some(to)), status, &xml));
         }
-        Ok(Written { etag: etag.map_or(Etag::None, |e| Etag::parse(&e)), crc64: None })
+        Ok(Written { etag: etag.map_or(Etag::None, |e| Etag::parse(&e)), ..Written::default() })
     }
 
     async fn restore(&self, key: &Key, days: u32) -> Result<()> {
+        if !self.config.vendor.restores {
+            let m = format!("{} restores nothing by request", self.config.vendor.name);
+            return Err(Failure::new(Kind::Unsupported, "restore", m));
+        }
         let body = format!(
             "<RestoreRequest xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Days>{days}</Days>\
              <GlacierJobParameters><Tier>Standard</Tier></GlacierJobParameters></RestoreRequest>"
@@ -568,10 +626,43 @@ impl ObjectStore for S3 {
     }
 
     async fn tags(&self, key: &Key) -> Result<Vec<(String, String)>> {
-        let query = [("tagging", "")];
+        let mut query = vec![("tagging", "")];
+        query.extend(self.version_query());
         let call = Call { query: &query, ..Call::new("tags", Method::GET, Some(key)) };
         let xml = text_of(self.send(call).await?).await?;
         Ok(blocks(&xml, "Tag", ["Key", "Value"])?.into_iter().map(|[k, v]| (k, v)).collect())
+    }
+
+    async fn acl(&self, key: &Key) -> Result<Option<&'static str>> {
+        let mut query = vec![("acl", "")];
+        query.extend(self.version_query());
+        let call = Call { query: &query, ..Call::new("acl", Method::GET, Some(key)) };
+        let xml = text_of(self.send(call).await?).await?;
+        versions::canned(&xml)
+    }
+
+    async fn keeps_versions(&self) -> Result<bool> {
+        let query = [("versioning", "")];
+        let call = Call { query: &query, ..Call::new("versioning", Method::GET, None) };
+        let xml = text_of(self.send(call).await?).await?;
+        let [status] = xml::texts(&xml, ["Status"])?;
+        Ok(status.as_deref() == Some("Enabled"))
+    }
+
+    fn at_version(&self, version: &str) -> Option<SharedStore> {
+        Some(Arc::new(S3 {
+            config: self.config.clone(),
+            client: self.client.clone(),
+            host: self.host.clone(),
+            signer: self.config.credentials.clone().map(|c| Signer::new(c, &self.config.region)),
+            clock: ClockBox(self.clock.0.clone()),
+            capability: Capability { copy: false, ..self.capability },
+            version: Some(version.to_owned()),
+        }))
+    }
+
+    async fn list_versions(&self, request: &ListRequest) -> Result<VersionPage> {
+        self.versions_page(request).await
     }
 
     async fn buckets(&self) -> Result<Vec<String>> {
@@ -585,29 +676,4 @@ impl ObjectStore for S3 {
 /// Reads a small answer to its end, so that its connection can be used again.
 async fn drain(answer: Response<ResponseBody>) {
     let _ = text_of(answer).await;
-}
-
-/// The named texts of each `<block>`.
-fn blocks<const N: usize>(input: &[u8], block: &str, names: [&str; N]) -> Result<Vec<[String; N]>> {
-    use crate::xml::{Scanner, Token, unescape};
-    let mut out = Vec::new();
-    let mut scanner = Scanner::new(input);
-    let mut current: Option<[String; N]> = None;
-    let mut field = None;
-    while let Some(token) = scanner.next_token()? {
-        match token {
-            Token::Open(name) if name == block.as_bytes() => {
-                current = Some(std::array::from_fn(|_| String::new()));
-            }
-            Token::Open(name) => field = names.iter().position(|n| n.as_bytes() == name),
-            Token::Text(text) => {
-                if let (Some(i), Some(c)) = (field, &mut current) {
-                    c[i] = String::from_utf8_lossy(&unescape(text)).into_owned();
-                }
-            }
-            Token::Close(name) if name == block.as_bytes() => out.extend(current.take()),
-            Token::Close(_) => field = None,
-        }
-    }
-    Ok(out)
 }

@@ -76,7 +76,7 @@ impl Signer {
         }
         let mut signed: Vec<(&str, &HeaderValue)> = headers
             .iter()
-            .filter(|(name, _)| *name == "host" || name.as_str().starts_with("x-amz-"))
+            .filter(|(name, _)| *name == "host" || name.as_str().starts_with("x-"))
             .map(|(name, value)| (name.as_str(), value))
             .collect();
         signed.sort_unstable_by_key(|(name, _)| *name);

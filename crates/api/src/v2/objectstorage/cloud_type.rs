@@ -7,14 +7,26 @@ use control::{Control, Refusal};
 
 use crate::body::{Reply, json};
 use crate::error::{Error, Face};
+use crate::v2::tasks::create::URLS;
 
-/// Vendors in the order of oms.md §5.1; those that speak the S3 dialect.
-pub(crate) const VENDORS: [&str; 9] =
-    ["AWS", "Aliyun", "Tencent", "HuaweiCloud", "QingCloud", "KingsoftCloud", "Baidu", "Qiniu", "UCloud"];
+/// Vendors in the order of oms.md §5.1.
+pub(crate) const VENDORS: [&str; 11] = [
+    "AWS",
+    "Azure",
+    "Aliyun",
+    "Tencent",
+    "HuaweiCloud",
+    "QingCloud",
+    "KingsoftCloud",
+    "Baidu",
+    "Qiniu",
+    "Google",
+    "UCloud",
+];
 
 pub(crate) async fn handle(State(_): State<Control>, Query(query): Query<HashMap<String, String>>) -> Reply {
     match query.get("type").map(String::as_str) {
-        Some("src") => json(&VENDORS),
+        Some("src") => json(&VENDORS.iter().copied().chain([URLS]).collect::<Vec<_>>()),
         Some("dst") => json(&["HEC"]),
         Some(other) => {
             let why = format!("`{other}` is neither `src` nor `dst`");

@@ -2,7 +2,7 @@
 
 use axum::extract::{Path, State};
 use bytes::Bytes;
-use control::secrets::{Keys, TaskSecrets};
+use control::secrets::TaskSecrets;
 use control::{Control, Refusal};
 use model::policy::MetadataRule;
 use model::selection::Selection;
@@ -12,8 +12,9 @@ use wire::fields::Fields;
 
 use crate::body::{Reply, json, object};
 use crate::error::{Error, Face, fault};
+use crate::v2::credentials;
 use crate::v2::objectstorage::cloud_type::VENDORS;
-use crate::v2::tasks::create::{CHECKS, check_of, no_kms, rules};
+use crate::v2::tasks::create::{CHECKS, check_of, rules};
 use crate::v2::tasks::extras::cdn_key;
 use crate::v2::tasks::word;
 
@@ -33,25 +34,13 @@ pub(crate) async fn handle(
 
 /// The credentials of a flat body.
 pub(crate) fn secrets(f: &Fields<'_>) -> Result<TaskSecrets, Refusal> {
-    no_kms(f, "src_crypto_type")?;
-    no_kms(f, "dst_crypto_type")?;
-    let keys = |side: &str| -> Result<Keys, Refusal> {
-        Ok(Keys {
-            ak: f.filled(&format!("{side}_ak"), 100).map_err(fault)?.to_owned(),
-            sk: Secret::new(f.filled(&format!("{side}_sk"), 100).map_err(fault)?),
-            token: None,
-        })
-    };
-    Ok(TaskSecrets { source: keys("src")?, target: keys("dst")?, cdn: Secret::default() })
+    let (source, target) = (credentials::flat(f, "src")?, credentials::flat(f, "dst")?);
+    Ok(TaskSecrets { source, target, cdn: Secret::default() })
 }
 
 fn read(f: &Fields<'_>) -> Result<(TaskSpec, TaskSecrets), Refusal> {
-    let known: Vec<&str> = VENDORS.iter().copied().chain(["Azure"]).collect();
+    let known: Vec<&str> = VENDORS.iter().copied().filter(|v| *v != "Google").collect();
     let cloud_type = word(f, "src_cloud_type", &known)?.unwrap_or("Aliyun");
-    if cloud_type == "Azure" {
-        let why = "`Azure` is not supported by this version".to_owned();
-        return Err(Refusal::Invalid("src_cloud_type".into(), why));
-    }
     let app_id = f.opt_text("app_id", 255).map_err(fault)?.unwrap_or_default();
     if cloud_type == "Tencent" && app_id.is_empty() {
         return Err(Refusal::Source("app_id is required for Tencent".into()));
@@ -71,7 +60,14 @@ fn read(f: &Fields<'_>) -> Result<(TaskSpec, TaskSecrets), Refusal> {
         })
     };
     // What a sync task has of the rules of tasks.
-    let known = f.only(&["description", "enable_restore", "dst_storage_policy", "enable_kms", "source_cdn"]);
+    let known = f.only(&[
+        "description",
+        "enable_restore",
+        "dst_storage_policy",
+        "enable_kms",
+        "source_cdn",
+        "whimbrel",
+    ]);
     let rules = rules(&Fields::root(&known))?;
     let spec = TaskSpec {
         selection: Selection::Keys(vec![]),

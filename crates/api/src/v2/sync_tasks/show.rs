@@ -60,6 +60,7 @@ pub(crate) fn reply(sync: &SyncRow) -> SyncTask {
         dst_storage_policy: policy_word(spec).to_owned(),
         consistency_check: check_word(spec).to_owned(),
         source_cdn: shown_cdn(spec),
+        whimbrel: crate::v2::tasks::beyond::shown(spec),
         month: None,
     }
 }

@@ -9,14 +9,14 @@ use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy};
 use model::selection::{ListFile, Selection};
 use model::spec::{Face as SpecFace, Place, TaskSpec};
 use model::task::Priority;
-use seal::Secret;
 use wire::fields::Fields;
 use wire::v2::Created;
 
 use super::extras::{cdn, cdn_key, notify};
-use super::{windows, word};
+use super::{beyond, windows, word};
 use crate::body::{Reply, json, object};
 use crate::error::{Error, Face, fault};
+use crate::v2::credentials;
 use crate::v2::objectstorage::cloud_type::VENDORS;
 
 /// The vendor name of lists of URLs.
@@ -71,6 +71,7 @@ pub(crate) fn rules(f: &Fields<'_>) -> Result<TaskSpec, Refusal> {
     if since < 0 {
         return Err(Refusal::Invalid("migrate_since".into(), "must not be negative".into()));
     }
+    let (beyond, include, exclude) = beyond::read(f)?;
     Ok(TaskSpec {
         face: SpecFace::V2,
         selection: Selection::Prefix(vec![]),
@@ -95,11 +96,12 @@ pub(crate) fn rules(f: &Fields<'_>) -> Result<TaskSpec, Refusal> {
         restore: flag("enable_restore", false)?,
         cdn: cdn(f)?,
         notify: notify(f)?,
-        include: vec![],
-        exclude: vec![],
+        include,
+        exclude,
         part_size: 0,
         concurrency: 0,
         bandwidth: 0,
+        beyond,
         echo: serde_json::Map::new(),
     })
 }
@@ -130,30 +132,9 @@ pub(crate) fn selection(task_type: &str, src: &Fields<'_>) -> Result<Selection, 
     Ok(if task_type == "prefix" { Selection::Prefix(entries) } else { Selection::Object(entries) })
 }
 
-/// Refuses credentials that a key service protects: there is none here (oms.md §2.2).
-pub(crate) fn no_kms(node: &Fields<'_>, field: &str) -> Result<(), Refusal> {
-    match word(node, field, &["DEFAULT", "KMS"])? {
-        Some("KMS") => Err(Refusal::Invalid(
-            node.name(field),
-            "no key service is configured; send the keys as they are".into(),
-        )),
-        _ => Ok(()),
-    }
-}
-
-fn keys(node: &Fields<'_>) -> Result<Keys, Refusal> {
-    no_kms(node, "crypto_type")?;
-    let token = node.opt_text("security_token", 16_384).map_err(fault)?.filter(|t| !t.is_empty());
-    Ok(Keys {
-        ak: node.filled("ak", 100).map_err(fault)?.to_owned(),
-        sk: Secret::new(node.filled("sk", 100).map_err(fault)?),
-        token: token.map(Secret::new),
-    })
-}
-
 /// The source node; a list of URLs has no bucket and no credentials (oms.md §2.3, SrcNodeReq).
 pub(crate) fn source(src: &Fields<'_>, urls: bool) -> Result<(Place, Keys), Refusal> {
-    let known: Vec<&str> = VENDORS.iter().copied().chain(["Azure", "Google", URLS]).collect();
+    let known: Vec<&str> = VENDORS.iter().copied().chain([URLS]).collect();
     let cloud_type = word(src, "cloud_type", &known)?.unwrap_or(if urls { URLS } else { "Aliyun" });
     if urls != (cloud_type == URLS) {
         let why =
@@ -164,21 +145,26 @@ pub(crate) fn source(src: &Fields<'_>, urls: bool) -> Result<(Place, Keys), Refu
         let place = Place { cloud_type: URLS.to_owned(), ..Place::default() };
         return Ok((place, Keys::default()));
     }
-    if matches!(cloud_type, "Azure" | "Google") {
-        let why = format!("`{cloud_type}` is not supported by this version");
-        return Err(Refusal::Invalid(src.name("cloud_type"), why));
-    }
     let app_id = src.opt_text("app_id", 255).map_err(fault)?.unwrap_or_default();
     if cloud_type == "Tencent" && app_id.is_empty() {
         return Err(Refusal::Source("app_id is required for Tencent".into()));
     }
+    let keys = credentials::node(src)?;
+    // A connection string or key file leads to its own place.
+    let region = match (cloud_type, &keys.connection_string, &keys.json_auth) {
+        ("Azure", Some(_), _) => src.opt_text("region", 100).map_err(fault)?.unwrap_or_default(),
+        ("Google", ..) => {
+            src.opt_text("region", 100).map_err(fault)?.filter(|r| !r.is_empty()).unwrap_or("auto")
+        }
+        _ => src.filled("region", 100).map_err(fault)?,
+    };
     let place = Place {
         cloud_type: cloud_type.to_owned(),
-        region: src.filled("region", 100).map_err(fault)?.to_owned(),
+        region: region.to_owned(),
         bucket: src.filled("bucket", 1024).map_err(fault)?.to_owned(),
         app_id: app_id.to_owned(),
     };
-    Ok((place, keys(src)?))
+    Ok((place, keys))
 }
 
 pub(crate) fn destination(dst: &Fields<'_>) -> Result<(Place, Keys, String), Refusal> {
@@ -189,7 +175,7 @@ pub(crate) fn destination(dst: &Fields<'_>) -> Result<(Place, Keys, String), Ref
         app_id: String::new(),
     };
     let prefix = dst.opt_text("save_prefix", 1024).map_err(fault)?.unwrap_or_default().to_owned();
-    Ok((place, keys(dst)?, prefix))
+    Ok((place, credentials::node(dst)?, prefix))
 }
 
 /// Words to rules, and back for replies.

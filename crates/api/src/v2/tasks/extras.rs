@@ -9,9 +9,9 @@ use storage::cdn::Auth;
 use store::{Delivery, Notice};
 use wire::fields::Fields;
 
-use super::create::no_kms;
 use super::word;
 use crate::error::fault;
+use crate::v2::credentials::no_kms;
 
 /// `source_cdn`: present means that objects are downloaded through it.
 pub(crate) fn cdn(f: &Fields<'_>) -> Result<Option<SourceCdn>, Refusal> {

@@ -2,10 +2,12 @@
 
 pub(crate) mod bandwidth_policy;
 pub(crate) mod batch_update;
+pub(crate) mod beyond;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod extras;
 pub(crate) mod list;
+pub(crate) mod report;
 pub(crate) mod show;
 pub(crate) mod start;
 pub(crate) mod stop;

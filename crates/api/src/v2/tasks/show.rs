@@ -13,7 +13,7 @@ use wire::v2::{BandwidthPolicy, DstNode, ErrorReason, FailedObjectRecord, SrcNod
 
 use super::create::{CHECKS, OVERWRITE, POLICIES};
 use super::extras::{shown_cdn, smn_info};
-use super::task_id;
+use super::{beyond, task_id};
 use crate::body::{Reply, json};
 use crate::error::{Error, Face};
 
@@ -287,5 +287,6 @@ pub(crate) fn reply(shown: &Shown, now: i64) -> Task {
         is_query_over: n.scan_over,
         smn_info: smn_info(shown),
         source_cdn: shown_cdn(spec),
+        whimbrel: beyond::of_task(shown),
     }
 }

@@ -6,14 +6,13 @@ use control::secrets::{Keys, TaskSecrets};
 use control::{Control, Refusal};
 use model::selection::Selection;
 use model::spec::TaskSpec;
-use seal::Secret;
 use wire::fields::Fields;
 
-use super::create::no_kms;
 use super::extras::cdn_key_again;
 use super::task_id;
 use crate::body::{Reply, empty, object};
 use crate::error::{Error, Face, fault};
+use crate::v2::credentials;
 
 pub(crate) async fn handle(
     State(control): State<Control>,
@@ -36,18 +35,8 @@ pub(crate) async fn handle(
 
 /// The credentials of a start of tasks and groups.
 pub(crate) fn read(f: &Fields<'_>, spec: &TaskSpec) -> Result<TaskSecrets, Refusal> {
-    no_kms(f, "src_crypto_type")?;
-    no_kms(f, "dst_crypto_type")?;
-    let keys = |side: &str| -> Result<Keys, Refusal> {
-        let token = f.opt_text(&format!("{side}_security_token"), 16_384).map_err(fault)?;
-        Ok(Keys {
-            ak: f.filled(&format!("{side}_ak"), 100).map_err(fault)?.to_owned(),
-            sk: Secret::new(f.filled(&format!("{side}_sk"), 100).map_err(fault)?),
-            token: token.filter(|t| !t.is_empty()).map(Secret::new),
-        })
-    };
-    let target = keys("dst")?;
+    let target = credentials::flat(f, "dst")?;
     let urls = matches!(spec.selection, Selection::UrlList(_));
-    let source = if urls { Keys::default() } else { keys("src")? };
+    let source = if urls { Keys::default() } else { credentials::flat(f, "src")? };
     Ok(TaskSecrets { source, target, cdn: cdn_key_again(f, spec)? })
 }

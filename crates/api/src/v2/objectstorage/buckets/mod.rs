@@ -9,27 +9,21 @@ pub(crate) mod url_source_list_file;
 
 use control::Refusal;
 use control::buckets::Account;
-use control::secrets::Keys;
-use seal::Secret;
 use wire::fields::Fields;
 
 use super::cloud_type::VENDORS;
 use crate::error::fault;
+use crate::v2::credentials;
 use crate::v2::tasks::word;
 
 /// The account that every one of these bodies names.
 pub(crate) fn account(f: &Fields<'_>) -> Result<Account, Refusal> {
     let known: Vec<&str> = VENDORS.iter().copied().chain(["HEC"]).collect();
     let cloud_type = word(f, "cloud_type", &known)?.ok_or_else(|| Refusal::Missing(f.name("cloud_type")))?;
-    let text = |name: &str, max: usize| f.opt_text(name, max).map_err(fault).map(Option::unwrap_or_default);
-    let token = text("security_token", 16_384)?;
+    let app_id = f.opt_text("app_id", 255).map_err(fault)?.unwrap_or_default();
     Ok(Account {
         cloud_type: cloud_type.to_owned(),
-        app_id: text("app_id", 255)?.to_owned(),
-        keys: Keys {
-            ak: text("ak", 100)?.to_owned(),
-            sk: Secret::new(text("sk", 100)?),
-            token: (!token.is_empty()).then(|| Secret::new(token)),
-        },
+        app_id: app_id.to_owned(),
+        keys: credentials::optional(f)?,
     })
 }

@@ -17,7 +17,7 @@ pub(crate) async fn handle(State(control): State<Control>, body: Bytes) -> Reply
         let keys = Keys {
             ak: f.filled("ak", 100).map_err(fault)?.to_owned(),
             sk: Secret::new(f.filled("sk", 100).map_err(fault)?),
-            token: None,
+            ..Keys::default()
         };
         let bucket = f.filled("obs_bucket", 1024).map_err(fault)?;
         let key = f.filled("list_file_key", 1024).map_err(fault)?;

@@ -1,0 +1,62 @@
+//! Credentials as every body spells them: in nodes (`ak`), or flat with a side in front (`src_ak`); keys, Azure's
+//! connection string, or Google's key file (oms.md §2.2, §2.3).
+
+use control::Refusal;
+use control::secrets::Keys;
+use seal::Secret;
+use wire::fields::Fields;
+
+use crate::error::fault;
+use crate::v2::tasks::word;
+
+/// Refuses credentials that a key service protects: there is none here (oms.md §2.2).
+pub(crate) fn no_kms(node: &Fields<'_>, field: &str) -> Result<(), Refusal> {
+    match word(node, field, &["DEFAULT", "KMS"])? {
+        Some("KMS") => Err(Refusal::Invalid(
+            node.name(field),
+            "no key service is configured; send the keys as they are".into(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Credentials of a node.
+pub(crate) fn node(f: &Fields<'_>) -> Result<Keys, Refusal> {
+    no_kms(f, "crypto_type")?;
+    read(f, "", "", true)
+}
+
+/// Credentials of a flat body, where a key file or connection string without a side belongs to the source.
+pub(crate) fn flat(f: &Fields<'_>, side: &str) -> Result<Keys, Refusal> {
+    no_kms(f, &format!("{side}_crypto_type"))?;
+    let other = if side == "src" { "" } else { "dst_" };
+    read(f, &format!("{side}_"), other, true)
+}
+
+/// Credentials of somebody who may have none, as for looking at an open bucket.
+pub(crate) fn optional(f: &Fields<'_>) -> Result<Keys, Refusal> {
+    no_kms(f, "crypto_type")?;
+    read(f, "", "", false)
+}
+
+fn read(f: &Fields<'_>, pair: &str, other: &str, required: bool) -> Result<Keys, Refusal> {
+    let secret = |name: String, max: usize| -> Result<Option<Secret>, Refusal> {
+        let text = f.opt_text(&name, max).map_err(fault)?.filter(|t| !t.is_empty());
+        Ok(text.map(Secret::new))
+    };
+    let connection_string = secret(format!("{other}connection_string"), 2048)?;
+    let json_auth = secret(format!("{other}json_auth_file"), 65_535)?;
+    let (ak, sk) = (format!("{pair}ak"), format!("{pair}sk"));
+    let needed = required && connection_string.is_none() && json_auth.is_none();
+    let text = |name: &str| match needed {
+        true => f.filled(name, 100).map_err(fault),
+        false => f.opt_text(name, 100).map_err(fault).map(Option::unwrap_or_default),
+    };
+    Ok(Keys {
+        ak: text(&ak)?.to_owned(),
+        sk: Secret::new(text(&sk)?),
+        token: secret(format!("{pair}security_token"), 16_384)?,
+        connection_string,
+        json_auth,
+    })
+}

@@ -1,0 +1,67 @@
+//! `whimbrel`: what goes beyond the compatible APIs, in one object of its own that other services ignore.
+
+use control::Refusal;
+use control::tasks::Shown;
+use model::spec::{Beyond, ReportForm, TaskSpec};
+use serde_json::{Value, json};
+use wire::fields::Fields;
+
+use crate::error::fault;
+
+/// Globs of one list, and their length.
+const GLOBS: (usize, usize) = (100, 1024);
+/// A sweep each minute at most, each month at least.
+const SWEEP_MINUTES: std::ops::RangeInclusive<i64> = 1..=43_200;
+
+/// The object of a request: the rules, then the globs to keep and to drop.
+pub(crate) fn read(f: &Fields<'_>) -> Result<(Beyond, Vec<String>, Vec<String>), Refusal> {
+    let Some(own) = f.opt_object("whimbrel").map_err(fault)? else { return Ok(Default::default()) };
+    let flag = |name: &str| own.opt_bool(name).map_err(fault).map(Option::unwrap_or_default);
+    let globs =
+        |name: &str| own.opt_texts(name, GLOBS.0, GLOBS.1).map_err(fault).map(Option::unwrap_or_default);
+    let forms = own.opt_texts("reports", 2, 16).map_err(fault)?.unwrap_or_default();
+    let form = |text: &String| match text.as_str() {
+        "csv" => Ok(ReportForm::Csv),
+        "parquet" => Ok(ReportForm::Parquet),
+        other => {
+            let why = format!("`{other}` is neither csv nor parquet");
+            Err(Refusal::Invalid(own.name("reports"), why))
+        }
+    };
+    let sweep = own.opt_int("sweep_minutes").map_err(fault)?;
+    if let Some(minutes) = sweep.filter(|m| !SWEEP_MINUTES.contains(m)) {
+        let why = format!("{minutes} does not lie between 1 and 43200");
+        return Err(Refusal::Invalid(own.name("sweep_minutes"), why));
+    }
+    let beyond = Beyond {
+        versions: flag("versions")?,
+        acl: flag("acl")?,
+        delete: flag("delete")?,
+        dry_run: flag("dry_run")?,
+        reports: forms.iter().map(form).collect::<Result<_, _>>()?,
+        sweep_minutes: u32::try_from(sweep.unwrap_or(0)).unwrap_or(0),
+    };
+    Ok((beyond, globs("include")?, globs("exclude")?))
+}
+
+/// The rules of a reply.
+pub(crate) fn shown(spec: &TaskSpec) -> Value {
+    let b = &spec.beyond;
+    json!({
+        "include": spec.include, "exclude": spec.exclude, "versions": b.versions, "acl": b.acl,
+        "delete": b.delete, "dry_run": b.dry_run, "reports": b.reports, "sweep_minutes": b.sweep_minutes,
+    })
+}
+
+/// The rules of a task, and what its other fields have no place for: removals, proofs, and the note.
+pub(crate) fn of_task(shown_task: &Shown) -> Value {
+    let task = &shown_task.task;
+    let mut out = shown(&task.spec);
+    let c = shown_task.live.as_ref().map_or(task.counters, |l| l.settled);
+    let [digest, etag, crc64, size] = c.proof;
+    out["deleted_num"] = c.deleted.objects.into();
+    out["gone_num"] = c.gone.objects.into();
+    out["proof"] = json!({"digest": digest, "etag": etag, "crc64": crc64, "size": size});
+    out["note"] = Some(task.note.as_str()).filter(|n| !n.is_empty()).into();
+    out
+}

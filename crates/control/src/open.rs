@@ -1,0 +1,346 @@
+//! Opening the ends of tasks: what a location and credentials make a store of.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use model::failure::{Failure, Kind, Result, Side};
+use model::key::Key;
+use model::selection::{ListFile, Selection};
+use model::spec::{Place, SourceCdn, TaskSpec};
+use runtime::{Opened, Places, Webhook};
+use storage::azure::connection::Connection;
+use storage::azure::{Azure, AzureConfig};
+use storage::cdn::{Auth, Fronted, Signer};
+use storage::fs::Fs;
+use storage::google::token::ServiceAccount;
+use storage::google::{Google, GoogleConfig, Guard};
+use storage::http::{AddressGuard, Client};
+use storage::listed::{self, Form, Listed, Urls};
+use storage::s3::vendor::Vendor;
+use storage::s3::{S3, S3Config};
+use storage::versioned::Versioned;
+use storage::{ObjectStore, SharedStore};
+use store::TaskRow;
+
+use crate::addresses;
+use crate::catalogue::{Catalogue, Location};
+use crate::secrets::{Keys, TaskSecrets};
+
+impl Catalogue {
+    /// The buckets that credentials see at one store.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] for an unknown region; else what the store answers.
+    pub async fn buckets(&self, place: &Place, keys: &Keys, side: Side) -> Result<Vec<String>> {
+        match self.find(place, side).ok_or_else(|| self.unknown(place, side))? {
+            Location::Directory(root) => directories(&root).map_err(|f| f.at(side)),
+            location => {
+                let bucket = self.bucket(location, place, keys, false).map_err(|f| f.at(side))?;
+                bucket.store().buckets().await.map_err(|f| f.at(side))
+            }
+        }
+    }
+
+    fn unknown(&self, place: &Place, side: Side) -> Failure {
+        Failure::new(Kind::Invalid, "open", format!("no store is named `{}`", place.region)).at(side)
+    }
+
+    /// A bucket that is not asked for anything yet.
+    fn bucket(&self, location: Location, place: &Place, keys: &Keys, requester_pays: bool) -> Result<Bucket> {
+        let clock = self.clock.clone();
+        match location {
+            Location::Directory(_) => {
+                Err(Failure::new(Kind::Unsupported, "open", "a directory has no account and no keys"))
+            }
+            Location::Azure(endpoint) => {
+                let connection = self.connection(endpoint.as_deref(), keys)?;
+                let guard = endpoint.is_none().then(|| self.public_guard());
+                let config = AzureConfig::of(connection, &place.bucket, guard)?;
+                Ok(Bucket::Azure(Azure::new(config, clock)))
+            }
+            Location::Google { endpoint, inline } if keys.json_auth.is_some() || keys.ak.is_empty() => {
+                let account = match &keys.json_auth {
+                    Some(json) => Some(Arc::new(self.service_account(json.expose())?)),
+                    None => None,
+                };
+                Ok(Bucket::Google(Google::new(
+                    GoogleConfig {
+                        client: Client::new(&endpoint, inline.then(|| self.guard()))?,
+                        account,
+                        bucket: place.bucket.clone(),
+                        requester_pays,
+                        guard: Some(Guard(self.public_guard())),
+                    },
+                    clock,
+                )))
+            }
+            Location::Google { endpoint, inline } => {
+                let vendor = Vendor::named("Google");
+                let client = Client::new(&endpoint, inline.then(|| self.guard()))?;
+                let config = S3Config {
+                    client,
+                    bucket: place.bucket.clone(),
+                    addressing: vendor.addressing,
+                    region: "auto".into(),
+                    credentials: keys.credentials(),
+                    order: None,
+                    requester_pays,
+                    vendor,
+                };
+                Ok(Bucket::S3(Box::new(S3::new(config, clock)?)))
+            }
+            Location::S3 { endpoint, signing_region, addressing, order, inline, vendor } => {
+                let mut bucket = place.bucket.clone();
+                let suffix = format!("-{}", place.app_id);
+                let tencent = vendor.name == "Tencent" && !place.app_id.is_empty();
+                if tencent && !bucket.is_empty() && !bucket.ends_with(&suffix) {
+                    bucket.push_str(&suffix);
+                }
+                let config = S3Config {
+                    client: Client::new(&endpoint, inline.then(|| self.guard()))?,
+                    bucket,
+                    addressing,
+                    region: signing_region,
+                    credentials: keys.credentials(),
+                    order,
+                    requester_pays,
+                    vendor,
+                };
+                Ok(Bucket::S3(Box::new(S3::new(config, clock)?)))
+            }
+        }
+    }
+
+    /// Where an Azure account is. A connection string may lead to Microsoft's own hosts, to the endpoint that the
+    /// operator configured, and to what the operator lists; to nothing else.
+    fn connection(&self, endpoint: Option<&str>, keys: &Keys) -> Result<Connection> {
+        let Some(text) = &keys.connection_string else {
+            return match endpoint {
+                None => Connection::of_account(&keys.ak, keys.sk.expose()),
+                Some(endpoint) => Connection::at(&on_host(endpoint, &keys.ak), &keys.ak, keys.sk.expose()),
+            };
+        };
+        let connection = Connection::parse(text.expose())?;
+        let host = connection.endpoint.split("://").nth(1).unwrap_or_default();
+        let bare = host.rsplit_once(':').map_or(host, |(host, _)| host);
+        let known = connection.is_microsofts()
+            || endpoint == Some(connection.endpoint.as_str())
+            || addresses::lists(&self.inner().inline, bare);
+        if known {
+            return Ok(connection);
+        }
+        let m = format!(
+            "the connection string leads to `{host}`, which is neither Azure nor in limits.inline_endpoints"
+        );
+        Err(Failure::new(Kind::Invalid, "connection_string", m))
+    }
+
+    /// A key file's token endpoint is Google's, or one that the operator lists.
+    fn service_account(&self, json: &str) -> Result<ServiceAccount> {
+        let account = ServiceAccount::parse(json)?;
+        let host = account.exchange.split("://").nth(1).unwrap_or_default();
+        let host = host.split(['/', '?']).next().unwrap_or_default();
+        let bare = host.rsplit_once(':').map_or(host, |(host, _)| host);
+        let googles = account.exchange.starts_with("https://")
+            && (host.ends_with(".googleapis.com") || host == "accounts.google.com");
+        if googles || addresses::lists(&self.inner().inline, bare) {
+            return Ok(account);
+        }
+        let m = format!(
+            "its token_uri leads to `{host}`, which is neither Google nor in limits.inline_endpoints"
+        );
+        Err(Failure::new(Kind::Invalid, "json_auth_file", m))
+    }
+
+    fn guard(&self) -> AddressGuard {
+        addresses::listed(self.inner().inline.clone())
+    }
+
+    /// Opens a bucket.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] for an unknown region; else what the probe meets.
+    pub async fn open(&self, place: &Place, keys: &Keys, side: Side, requester_pays: bool) -> Result<Opened> {
+        let location = self.find(place, side).ok_or_else(|| self.unknown(place, side))?;
+        match location {
+            Location::Directory(root) => {
+                if place.bucket.is_empty() || place.bucket.contains('/') || place.bucket.starts_with('.') {
+                    let m = format!("`{}` cannot be a bucket of a directory store", place.bucket);
+                    return Err(Failure::new(Kind::NoBucket, "open", m).at(side));
+                }
+                let path = root.join(&place.bucket);
+                // A link could lead anywhere on this machine.
+                if path.symlink_metadata().is_ok_and(|m| m.is_symlink()) {
+                    let m = format!(
+                        "bucket `{}` is a link, and no link is followed out of the store",
+                        place.bucket
+                    );
+                    return Err(Failure::new(Kind::Forbidden, "open", m).at(side));
+                }
+                let store: SharedStore = Arc::new(Fs::open(&path, false).map_err(|f| f.at(side))?);
+                let probe = store.probe().await.map_err(|f| f.at(side))?;
+                Ok(Opened { store, probe, limit_key: root.display().to_string() })
+            }
+            location => {
+                let bucket = self.bucket(location, place, keys, requester_pays).map_err(|f| f.at(side))?;
+                bucket.open().await.map_err(|f| f.at(side))
+            }
+        }
+    }
+}
+
+/// A bucket before its first request.
+enum Bucket {
+    S3(Box<S3>),
+    Azure(Azure),
+    Google(Google),
+}
+
+impl Bucket {
+    fn store(&self) -> &dyn ObjectStore {
+        match self {
+            Bucket::S3(s3) => &**s3,
+            Bucket::Azure(azure) => azure,
+            Bucket::Google(google) => google,
+        }
+    }
+
+    async fn open(self) -> Result<Opened> {
+        let limit_key = self.store().place();
+        match self {
+            Bucket::S3(s3) => {
+                let limit_key = s3.authority().to_owned();
+                let (s3, probe) = s3.learn().await?;
+                Ok(Opened { store: Arc::new(s3), probe, limit_key })
+            }
+            Bucket::Azure(azure) => {
+                let probe = azure.probe().await?;
+                Ok(Opened { store: Arc::new(azure), probe, limit_key })
+            }
+            Bucket::Google(google) => {
+                let probe = google.probe().await?;
+                Ok(Opened { store: Arc::new(google), probe, limit_key })
+            }
+        }
+    }
+}
+
+/// An endpoint whose host does not name the account has it in its path.
+fn on_host(endpoint: &str, account: &str) -> String {
+    let host = endpoint.split("://").nth(1).unwrap_or_default();
+    match host.starts_with(&format!("{account}.")) {
+        true => endpoint.to_owned(),
+        false => format!("{}/{account}", endpoint.trim_end_matches('/')),
+    }
+}
+
+/// The buckets of a directory store.
+fn directories(root: &Path) -> Result<Vec<String>> {
+    let failed = |e: std::io::Error| {
+        Failure::new(Kind::Forbidden, "buckets", format!("directory `{}`: {e}", root.display()))
+    };
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(root).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.file_type().is_ok_and(|t| t.is_dir()) && !name.starts_with('.') {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+impl Catalogue {
+    /// The source of a task: a bucket, or what a list file names.
+    async fn open_source(&self, task: &TaskRow, secrets: &TaskSecrets) -> Result<Opened> {
+        let (spec, _side) = (&task.spec, Side::Source);
+        if let Selection::Keys(keys) = &spec.selection {
+            let bucket = self.open_bucket(spec, secrets).await?;
+            let list = listed::sorted_keys(keys, &listed::path_in(&self.data_dir, task.id))?;
+            return Ok(Opened { store: Arc::new(Listed::new(bucket.store, list)), ..bucket });
+        }
+        let Some(file) = spec.selection.list_file() else {
+            return self.open_bucket(spec, secrets).await;
+        };
+        let place = Place { bucket: file.bucket.clone(), ..spec.target.clone() };
+        let files = self.open(&place, &secrets.target, Side::Target, false).await?.store;
+        let (key, path) = (Key::from(file.key.as_str()), listed::path_in(&self.data_dir, task.id));
+        if let Selection::UrlList(_) = spec.selection {
+            let list = listed::sorted(&files, &key, Form::Urls, &path).await.map_err(|f| f.at(Side::Here))?;
+            let spool = self.data_dir.join("spool");
+            let store: SharedStore = Arc::new(Urls::new(list, self.public_guard(), spool));
+            let probe = store.probe().await?;
+            return Ok(Opened { store, probe, limit_key: "urls".into() });
+        }
+        let bucket = self.open_bucket(spec, secrets).await?;
+        let list = listed::sorted(&files, &key, Form::Keys, &path).await.map_err(|f| f.at(Side::Here))?;
+        Ok(Opened { store: Arc::new(Listed::new(bucket.store, list)), ..bucket })
+    }
+
+    /// The source's bucket, and the domain in front of it.
+    pub(crate) async fn open_bucket(&self, spec: &TaskSpec, secrets: &TaskSecrets) -> Result<Opened> {
+        let mut opened = self.open(&spec.source, &secrets.source, Side::Source, spec.requester_pays).await?;
+        if spec.beyond.versions {
+            opened.store = Arc::new(Versioned::new(opened.store).map_err(|f| f.at(Side::Source))?);
+        }
+        match &spec.cdn {
+            Some(cdn) => {
+                let store =
+                    Arc::new(self.fronted(opened.store, cdn, secrets).map_err(|f| f.at(Side::Source))?);
+                Ok(Opened { store, limit_key: cdn.domain.clone(), ..opened })
+            }
+            None => Ok(opened),
+        }
+    }
+
+    /// A bucket as its domain shows it.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] when the domain is none.
+    pub(crate) fn fronted(
+        &self,
+        bucket: SharedStore,
+        cdn: &SourceCdn,
+        secrets: &TaskSecrets,
+    ) -> Result<Fronted> {
+        let client = Client::new(&format!("{}://{}", cdn.protocol, cdn.domain), Some(self.public_guard()))?;
+        let signer = Signer {
+            auth: Auth::named(&cdn.authentication_type).unwrap_or(Auth::None),
+            key: secrets.cdn.expose().to_owned(),
+            access_key: secrets.source.ak.clone(),
+            secret_key: secrets.source.sk.expose().to_owned(),
+        };
+        Ok(Fronted::new(bucket, client, signer, self.clock.clone()))
+    }
+
+    /// Anybody's URLs lead to public addresses only, unless the operator lists more.
+    fn public_guard(&self) -> AddressGuard {
+        addresses::public(self.inner().inline.clone())
+    }
+}
+
+#[async_trait]
+impl Places for Catalogue {
+    async fn open(&self, task: &TaskRow, secrets: &str, side: Side) -> Result<Opened> {
+        let secrets = TaskSecrets::from_json(secrets);
+        let spec = &task.spec;
+        match side {
+            Side::Source => self.open_source(task, &secrets).await,
+            _ => Catalogue::open(self, &spec.target, &secrets.target, side, false).await,
+        }
+    }
+
+    fn webhook(&self, topic: &str) -> Option<Webhook> {
+        let inner = self.inner();
+        let found = inner.notify.iter().find(|n| n.topic == topic)?;
+        Some(Webhook { url: found.webhook.clone(), secret: found.secret.clone() })
+    }
+
+    async fn lists(&self, spec: &TaskSpec, secrets: &str, folder: &ListFile) -> Result<Vec<String>> {
+        let secrets = TaskSecrets::from_json(secrets);
+        let place = Place { bucket: folder.bucket.clone(), ..spec.target.clone() };
+        let files = self.open(&place, &secrets.target, Side::Target, false).await?.store;
+        listed::in_folder(&files, &folder.key).await.map_err(|f| f.at(Side::Target))
+    }
+}

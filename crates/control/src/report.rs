@@ -1,0 +1,36 @@
+//! What became of each object of a task, as a file to hand out.
+
+use std::fs::File;
+
+use model::failure::{Failure, Kind};
+use model::spec::ReportForm;
+use model::task::TaskId;
+
+use crate::Control;
+use crate::refusal::{Answer, Refusal};
+
+impl Control {
+    /// The outcomes so far in a form, or as they are kept. The file has no name any more and goes with its reader.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] when the project has no such task; when the disk fails.
+    pub async fn report(&self, project: &str, id: TaskId, form: Option<ReportForm>) -> Answer<File> {
+        self.engine.store().read().await?.task_of(project, id).await?;
+        let outcome = copy::outcome::path_in(self.engine.data_dir(), id);
+        let spool = self.engine.data_dir().join("spool");
+        #[expect(clippy::disallowed_methods, reason = "one per request, and requests are few")]
+        let made = tokio::task::spawn_blocking(move || {
+            let failed = |e: std::io::Error| Failure::new(Kind::Internal, "report", e.to_string());
+            std::fs::create_dir_all(&spool).map_err(failed)?;
+            let temp = tempfile::NamedTempFile::new_in(&spool).map_err(failed)?;
+            match form {
+                Some(form) => copy::report::write(&outcome, temp.path(), form)?,
+                None if outcome.exists() => drop(std::fs::copy(&outcome, temp.path()).map_err(failed)?),
+                None => {}
+            }
+            File::open(temp.path()).map_err(failed)
+        });
+        let made = made.await.map_err(|e| Failure::new(Kind::Internal, "report", e.to_string()));
+        made.and_then(|file| file).map_err(Refusal::Internal)
+    }
+}

@@ -1,0 +1,146 @@
+//! A key with all its versions: those that the target does not have yet are written in their order, oldest first.
+//!
+//! Whatever is interrupted goes on by looking: the newest versions at the target that equal the oldest at the source
+//! are there already.
+
+use std::sync::Arc;
+
+use model::count::Proof;
+use model::failure::{Failure, Kind, Result};
+use model::key::Key;
+use storage::{Entry, ListRequest, ObjectStore, Version};
+
+use crate::outcome::Outcome;
+use crate::plan::{Plan, plan};
+use crate::transfer::{Carrier, End};
+
+/// How many of the source's oldest versions are the target's newest already.
+pub fn there_already(source: &[Version], target: &[Version]) -> usize {
+    let same = |(a, b): (&Version, &Version)| match (&a.entry, &b.entry) {
+        (None, None) => true,
+        (Some(a), Some(b)) => a.size == b.size && a.etag.proves(&b.etag) != Some(false),
+        _ => false,
+    };
+    let most = source.len().min(target.len());
+    (0..=most).rev().find(|n| source[..*n].iter().zip(&target[target.len() - n..]).all(same)).unwrap_or(0)
+}
+
+async fn versions(store: &dyn ObjectStore, key: &Key) -> Result<Vec<Version>> {
+    let Some(text) = key.as_str() else {
+        let m = format!("`{key}` is no UTF-8: its versions cannot be asked for");
+        return Err(Failure::new(Kind::KeyRefused, "list_versions", m));
+    };
+    // The key itself sorts before everything that it is a prefix of.
+    let request = ListRequest { prefix: text.to_owned(), after: Key::default(), max: 1000, delimiter: None };
+    let page = store.list_versions(&request).await?;
+    Ok(page.keys.into_iter().find(|(k, _)| k == key).map(|(_, v)| v).unwrap_or_default())
+}
+
+/// The weaker of two proofs.
+fn weaker(a: Proof, b: Proof) -> Proof {
+    let strength = |p: &Proof| match p {
+        Proof::Size => 0,
+        Proof::Crc64 => 1,
+        Proof::Etag => 2,
+        Proof::Digest => 3,
+    };
+    if strength(&a) <= strength(&b) { a } else { b }
+}
+
+impl Carrier {
+    /// Moves what the target lacks of a key's versions.
+    pub(crate) async fn history(self: Arc<Self>, entry: Entry) -> End {
+        let to = entry.key.under(&self.spec.save_prefix);
+        let both =
+            async { Ok((versions(&*self.source, &entry.key).await?, versions(&*self.target, &to).await?)) };
+        let (source, target) = match both.await {
+            Ok(both) => both,
+            Err(failure) => return self.ended(failure, entry.size),
+        };
+        if source.is_empty() {
+            return End::Outcome(Outcome::Gone, entry.size);
+        }
+        let done = there_already(&source, &target);
+        if done == source.len() {
+            return End::Outcome(Outcome::Skipped("same versions"), entry.size);
+        }
+        let mut proof = Proof::Digest;
+        for version in &source[done..] {
+            if self.stop.is_cancelled() {
+                return End::Broke(Failure::new(Kind::Stopped, "copy", "the task is stopping"));
+            }
+            match self.clone().one_version(&entry.key, &to, version).await {
+                End::Outcome(Outcome::Copied(with), _) => proof = weaker(proof, with),
+                End::Outcome(Outcome::Deleted, _) => {}
+                // It vanished meanwhile, as life-cycle rules let versions vanish: the others are still worth having.
+                End::Outcome(Outcome::Gone, _) => {}
+                End::Outcome(other, _) => return End::Outcome(other, entry.size),
+                broke => return broke,
+            }
+        }
+        End::Outcome(Outcome::Copied(proof), entry.size)
+    }
+
+    async fn one_version(self: Arc<Self>, key: &Key, to: &Key, version: &Version) -> End {
+        let Some(entry) = &version.entry else {
+            return match self.target.delete(to).await {
+                Ok(()) => End::Outcome(Outcome::Deleted, 0),
+                Err(failure) => self.ended(failure, 0),
+            };
+        };
+        let Some(source) = self.source.version(&version.id) else {
+            let failure = Failure::new(Kind::Unsupported, "list_versions", "the source keeps no versions");
+            return End::Outcome(Outcome::Failed(failure), entry.size);
+        };
+        let entry = Entry { key: key.clone(), ..entry.clone() };
+        let carrier = Arc::new(Carrier {
+            source: Arc::new(source),
+            server_side: false,
+            ..self.again(self.stop.clone())
+        });
+        let planned = plan(entry.size, &entry.etag, None, self.spec.part_size, self.target.capability());
+        if matches!(planned, Plan::Whole) && self.ledger.upload_of(key).is_none() {
+            let places = carrier.places().await;
+            return carrier.whole(entry, places).await;
+        }
+        carrier.large(entry).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use storage::Etag;
+
+    fn chain(text: &str) -> Vec<Version> {
+        let entry = |c: char| Entry {
+            key: Key::from("k"),
+            size: 1,
+            modified_ms: 0,
+            written_ms: 0,
+            etag: Etag::Md5([c as u8; 16]),
+            class: None,
+        };
+        let version =
+            |c: char| Version { id: c.into(), at_ms: 0, latest: false, entry: (c != '-').then(|| entry(c)) };
+        text.chars().map(version).collect()
+    }
+
+    #[test]
+    fn what_is_there_already_is_found_behind_whatever_stood_there() {
+        for (source, target, want) in [
+            ("abc", "", 0),
+            ("abc", "a", 1),
+            ("abc", "ab", 2),
+            ("abc", "abc", 3),
+            ("abc", "xyab", 2),
+            ("abc", "abcx", 0),
+            ("a-b", "a-", 2),
+            ("aab", "a", 1),
+            ("aab", "aa", 2),
+            ("", "x", 0),
+        ] {
+            assert_eq!(there_already(&chain(source), &chain(target)), want, "{source} at {target}");
+        }
+    }
+}

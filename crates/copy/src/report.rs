@@ -1,0 +1,236 @@
+//! The outcome file in forms that spreadsheets and query engines read: one row per settled object.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use model::failure::{Failure, Kind, Result};
+use model::spec::ReportForm;
+use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
+use storage::s3::list::percent_decode;
+
+/// Rows that are held before they are written: the bound of memory.
+const ROWS: usize = 20_000;
+
+const SCHEMA: &str = "message outcome {
+    REQUIRED BINARY outcome (UTF8);
+    REQUIRED BINARY key (UTF8);
+    REQUIRED BINARY encoded_key (UTF8);
+    REQUIRED INT64 size;
+    REQUIRED INT64 modified (TIMESTAMP(MILLIS,true));
+    REQUIRED BINARY method (UTF8);
+    REQUIRED BINARY result (UTF8);
+}";
+
+/// Columns, in order.
+const COLUMNS: [&str; 7] = ["outcome", "key", "encoded_key", "size", "modified", "method", "result"];
+
+/// How files of a form end.
+pub fn extension(form: ReportForm) -> &'static str {
+    match form {
+        ReportForm::Csv => "csv",
+        ReportForm::Parquet => "parquet",
+    }
+}
+
+/// The media type of a form.
+pub fn content_type(form: ReportForm) -> &'static str {
+    match form {
+        ReportForm::Csv => "text/csv; charset=utf-8",
+        ReportForm::Parquet => "application/vnd.apache.parquet",
+    }
+}
+
+/// One line of the outcome file.
+#[derive(Debug, PartialEq)]
+struct Row<'a> {
+    outcome: &'static str,
+    /// As the store has it; bytes that are no UTF-8 are replaced, `encoded_key` has them all.
+    key: String,
+    encoded_key: &'a str,
+    size: i64,
+    modified_ms: i64,
+    method: &'a str,
+    result: &'a str,
+}
+
+fn row(line: &str) -> Option<Row<'_>> {
+    let mut columns = line.trim_end_matches('\n').split('\t');
+    let outcome = match columns.next()? {
+        "C" => "copied",
+        "S" => "skipped",
+        "F" => "failed",
+        "G" => "gone",
+        "D" => "deleted",
+        _ => return None,
+    };
+    let encoded_key = columns.next()?;
+    Some(Row {
+        outcome,
+        key: String::from_utf8_lossy(&percent_decode(encoded_key.as_bytes(), false)).into_owned(),
+        encoded_key,
+        size: columns.next()?.parse().ok()?,
+        modified_ms: columns.next()?.parse().ok()?,
+        method: columns.next()?,
+        result: columns.next()?,
+    })
+}
+
+/// Writes the outcome file `from` as `to`; a missing outcome file makes a report without rows.
+///
+/// # Errors
+/// When either file fails; the message has its path.
+pub fn write(from: &Path, to: &Path, form: ReportForm) -> Result<()> {
+    let failed = |path: &Path, e: &dyn std::fmt::Display| {
+        Failure::new(Kind::Internal, "report", format!("{}: {e}", path.display()))
+    };
+    let source: Box<dyn BufRead> = match File::open(from) {
+        Ok(file) => Box::new(BufReader::new(file)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Box::new(std::io::empty()),
+        Err(e) => return Err(failed(from, &e)),
+    };
+    let file = File::create(to).map_err(|e| failed(to, &e))?;
+    let done = match form {
+        ReportForm::Csv => csv(source, BufWriter::new(file)),
+        ReportForm::Parquet => columns(source, file),
+    };
+    done.map_err(|e| failed(to, &e))
+}
+
+type Done = std::result::Result<(), Box<dyn std::error::Error>>;
+
+/// RFC 4180, with a header.
+fn csv(source: impl BufRead, mut out: impl Write) -> Done {
+    writeln!(out, "{}\r", COLUMNS.join(","))?;
+    for line in source.lines() {
+        let line = line?;
+        let Some(r) = row(&line) else { continue };
+        let quoted = |text: &str| match text.contains([',', '"', '\n', '\r']) {
+            true => format!("\"{}\"", text.replace('"', "\"\"")),
+            false => text.to_owned(),
+        };
+        let (key, result) = (quoted(&r.key), quoted(r.result));
+        let Row { outcome, encoded_key, size, method, .. } = r;
+        let modified = instant(r.modified_ms);
+        writeln!(out, "{outcome},{key},{encoded_key},{size},{modified},{method},{result}\r")?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// `YYYY-MM-DDThh:mm:ss.mmmZ`; empty for a time that nobody told.
+fn instant(ms: i64) -> String {
+    if ms == 0 {
+        return String::new();
+    }
+    let at = time::OffsetDateTime::from_unix_timestamp(ms.div_euclid(1000));
+    let t = at.unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
+        t.year(),
+        u8::from(t.month()),
+        t.day(),
+        t.hour(),
+        t.minute(),
+        t.second(),
+        ms.rem_euclid(1000)
+    )
+}
+
+/// Columns of rows that are about to be written.
+#[derive(Default)]
+struct Held {
+    texts: [Vec<ByteArray>; 5],
+    numbers: [Vec<i64>; 2],
+}
+
+fn columns(source: impl BufRead, file: File) -> Done {
+    let schema = Arc::new(parse_message_type(SCHEMA)?);
+    let mut writer = SerializedFileWriter::new(file, schema, Arc::new(WriterProperties::builder().build()))?;
+    let mut held = Held::default();
+    for line in source.lines() {
+        let line = line?;
+        let Some(r) = row(&line) else { continue };
+        let texts = [r.outcome, &r.key, r.encoded_key, r.method, r.result];
+        for (column, text) in held.texts.iter_mut().zip(texts) {
+            column.push(ByteArray::from(text));
+        }
+        for (column, number) in held.numbers.iter_mut().zip([r.size, r.modified_ms]) {
+            column.push(number);
+        }
+        if held.numbers[0].len() >= ROWS {
+            group(&mut writer, std::mem::take(&mut held))?;
+        }
+    }
+    if !held.numbers[0].is_empty() {
+        group(&mut writer, held)?;
+    }
+    writer.close()?;
+    Ok(())
+}
+
+fn group(writer: &mut SerializedFileWriter<File>, held: Held) -> Done {
+    let mut group = writer.next_row_group()?;
+    let [outcome, key, encoded, method, result] = held.texts;
+    let [size, modified] = held.numbers;
+    enum Column {
+        Text(Vec<ByteArray>),
+        Number(Vec<i64>),
+    }
+    use Column::{Number, Text};
+    for column in
+        [Text(outcome), Text(key), Text(encoded), Number(size), Number(modified), Text(method), Text(result)]
+    {
+        let Some(mut out) = group.next_column()? else { break };
+        match column {
+            Text(texts) => out.typed::<ByteArrayType>().write_batch(&texts, None, None)?,
+            Number(numbers) => out.typed::<Int64Type>().write_batch(&numbers, None, None)?,
+        };
+        out.close()?;
+    }
+    group.close()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+    use parquet::record::RowAccessor;
+
+    const OUTCOMES: &str = "C\ta%2Cb%0A%22\t5\t1768465800123\tetag\tequal\n\
+                            D\tgone\t7\t0\tdelete\tdeleted\n";
+
+    fn made(form: ReportForm) -> std::path::PathBuf {
+        let dir = tempfile::tempdir().unwrap().keep();
+        std::fs::write(dir.join("in.tsv"), OUTCOMES).unwrap();
+        let to = dir.join(extension(form));
+        write(&dir.join("in.tsv"), &to, form).unwrap();
+        to
+    }
+
+    #[test]
+    fn csv_quotes_what_needs_quotes() {
+        let text = std::fs::read_to_string(made(ReportForm::Csv)).unwrap();
+        assert_eq!(
+            text,
+            "outcome,key,encoded_key,size,modified,method,result\r\n\
+             copied,\"a,b\n\"\"\",a%2Cb%0A%22,5,2026-01-15T08:30:00.123Z,etag,equal\r\n\
+             deleted,gone,gone,7,,delete,deleted\r\n"
+        );
+    }
+
+    #[test]
+    fn parquet_is_read_back_by_its_own_reader() {
+        let reader = SerializedFileReader::new(File::open(made(ReportForm::Parquet)).unwrap()).unwrap();
+        let rows: Vec<_> = reader.get_row_iter(None).unwrap().map(std::result::Result::unwrap).collect();
+        assert_eq!(rows.len(), 2);
+        assert_eq!(rows[0].get_string(1).unwrap(), "a,b\n\"");
+        assert_eq!(rows[0].get_long(3).unwrap(), 5);
+        assert_eq!(rows[1].get_string(0).unwrap(), "deleted");
+    }
+}

@@ -1,0 +1,115 @@
+//! User metadata in Azure's names (letters, digits and `_` only) and values (ASCII only). A name with anything else is renamed the way
+//! Microsoft's own mover does it, so that either can restore it: `rename_a_b` holds the value and
+//! `rename_key_a_b` the name `a-b`. A value that is not ASCII is percent-encoded, and its name is listed in
+//! `whimbrel_encoded`, so that it comes back as it went.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::s3::list::percent_decode;
+
+const OURS: &str = "x-amz-meta-";
+const THEIRS: &str = "x-ms-meta-";
+const ENCODED: &str = "whimbrel_encoded";
+
+fn fits(name: &str) -> bool {
+    !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+fn encode(value: &[u8]) -> String {
+    let mut out = String::new();
+    for &b in value {
+        if b.is_ascii() && b != b'%' { out.push(b as char) } else { out.push_str(&format!("%{b:02X}")) }
+    }
+    out
+}
+
+/// What a write sends.
+pub(super) fn to_azure(headers: &[(HeaderName, HeaderValue)]) -> Vec<(HeaderName, HeaderValue)> {
+    let (mut out, mut encoded) = (Vec::new(), Vec::new());
+    let mut push = |name: &str, value: HeaderValue| {
+        if let Ok(name) = HeaderName::try_from(format!("{THEIRS}{name}")) {
+            out.push((name, value));
+        }
+    };
+    for (name, value) in headers {
+        let Some(bare) = name.as_str().strip_prefix(OURS) else { continue };
+        let (mut name, mut value) = (bare.to_owned(), value.clone());
+        if !fits(bare) {
+            let plain: String =
+                bare.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+            if let Ok(original) = HeaderValue::from_str(bare) {
+                push(&format!("rename_key_{plain}"), original);
+            }
+            name = format!("rename_{plain}");
+        }
+        if !value.as_bytes().is_ascii()
+            && let Ok(ascii) = HeaderValue::from_str(&encode(value.as_bytes()))
+        {
+            value = ascii;
+            encoded.push(name.clone());
+        }
+        push(&name, value);
+    }
+    if let Ok(list) = HeaderValue::from_str(&encoded.join(","))
+        && !encoded.is_empty()
+    {
+        push(ENCODED, list);
+    }
+    out
+}
+
+/// What a read brings.
+pub(super) fn from_azure(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
+    let theirs = |name: &str| headers.get(format!("{THEIRS}{name}")).and_then(|v| v.to_str().ok());
+    let encoded: Vec<&str> = theirs(ENCODED).map(|list| list.split(',').collect()).unwrap_or_default();
+    let mut out = Vec::new();
+    for (name, value) in headers {
+        let Some(bare) = name.as_str().strip_prefix(THEIRS) else { continue };
+        if bare.starts_with("rename_key_") || bare == ENCODED {
+            continue;
+        }
+        let renamed = bare.strip_prefix("rename_").and_then(|plain| theirs(&format!("rename_key_{plain}")));
+        let value = match encoded.contains(&bare) {
+            true => HeaderValue::from_bytes(&percent_decode(value.as_bytes(), false)),
+            false => Ok(value.clone()),
+        };
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::try_from(format!("{OURS}{}", renamed.unwrap_or(bare))), value)
+        {
+            out.push((name, value));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_back_as_they_went() {
+        let header =
+            |n: &'static str, v: &[u8]| (HeaderName::from_static(n), HeaderValue::from_bytes(v).unwrap());
+        let ours = vec![
+            header("x-amz-meta-plain", b"1%41"),
+            header("x-amz-meta-my-key.x", "ü%".as_bytes()),
+            header("etag", b"3"),
+        ];
+        let theirs = to_azure(&ours);
+        let names: Vec<&str> = theirs.iter().map(|(n, _)| n.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "x-ms-meta-plain",
+                "x-ms-meta-rename_key_my_key_x",
+                "x-ms-meta-rename_my_key_x",
+                "x-ms-meta-whimbrel_encoded"
+            ]
+        );
+        assert_eq!(theirs[2].1, "%C3%BC%25");
+        let mut back = from_azure(&theirs.into_iter().collect());
+        back.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
+        assert_eq!(back, [ours[1].clone(), ours[0].clone()]);
+    }
+}

@@ -1,0 +1,649 @@
+//! Google Cloud Storage by its JSON API, for service accounts and open buckets. HMAC keys go through the S3 dialect.
+//!
+//! Conditions are generations; the MD5 that Google keeps of an object stands beside them. A large object is composed
+//! of parts, which are objects below [`PARTS`] until then; listings here do not show them, and they are removed with
+//! the upload.
+
+pub mod token;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use model::failure::{Failure, Kind, Result};
+use model::key::{Key, Order};
+use pace::clock::SharedClock;
+use ring::digest;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::body::Body;
+use crate::capability::{Capability, PartProof};
+use crate::checksum::hex;
+use crate::etag::Etag;
+use crate::http::{AddressGuard, Client, ResponseBody, collect, date, length};
+use crate::meta::Meta;
+use crate::s3::list::instant;
+use crate::s3::sign::encode;
+use crate::{Entry, ListRequest, ObjectStore, Page, Part, Probe, ReadRequest, Reading, Written};
+use token::ServiceAccount;
+
+/// Where parts of unfinished uploads stand.
+pub const PARTS: &str = ".whimbrel/uploads/";
+/// The first name behind all of [`PARTS`].
+const BEHIND_PARTS: &str = ".whimbrel/uploads0";
+/// The usual endpoint.
+pub const ENDPOINT: &str = "https://storage.googleapis.com";
+const ANSWER_MAX: u64 = 16 << 20;
+/// Sources of one compose request.
+const COMPOSE_MAX: usize = 32;
+/// Random digits that begin an upload's name.
+const UPLOAD_DIGITS: usize = 16;
+
+/// What is needed to open a bucket.
+#[derive(Clone, Debug)]
+pub struct GoogleConfig {
+    /// The endpoint.
+    pub client: Client,
+    /// Who asks; none: anybody.
+    pub account: Option<Arc<ServiceAccount>>,
+    /// The bucket.
+    pub bucket: String,
+    /// The account's project pays for what is read.
+    pub requester_pays: bool,
+    /// Addresses that tokens may be asked at.
+    pub guard: Option<Guard>,
+}
+
+/// A guard that can be shown.
+#[derive(Clone)]
+pub struct Guard(pub AddressGuard);
+
+impl std::fmt::Debug for Guard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Guard")
+    }
+}
+
+/// One bucket.
+pub struct Google {
+    config: GoogleConfig,
+    clock: SharedClock,
+    capability: Capability,
+}
+
+impl std::fmt::Debug for Google {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Google({})", self.config.bucket)
+    }
+}
+
+impl Capability {
+    /// Google Cloud Storage (Google "Quotas and limits").
+    pub const GOOGLE: Capability = Capability {
+        list_order: Order::Bytes,
+        list_bare: false,
+        etag_is_md5: true,
+        part_proof: PartProof::Md5,
+        ecma: false,
+        multipart: true,
+        uploads_listed: false,
+        part_min_bytes: 1,
+        part_max_count: 10_000,
+        write_max_bytes: 5 << 40,
+        read_if_match: true,
+        head_part: false,
+        tags: false,
+        metadata: true,
+        acl: false,
+        versions: false,
+        storage_class: true,
+        key_max_bytes: 1024,
+        copy: false,
+    };
+}
+
+/// An object resource, as far as it is needed.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Object {
+    name: String,
+    size: String,
+    updated: String,
+    generation: String,
+    md5_hash: Option<String>,
+    storage_class: Option<String>,
+    content_type: Option<String>,
+    content_encoding: Option<String>,
+    content_language: Option<String>,
+    content_disposition: Option<String>,
+    cache_control: Option<String>,
+    metadata: Map<String, Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Listing {
+    items: Vec<Object>,
+    prefixes: Vec<String>,
+    next_page_token: Option<String>,
+}
+
+impl Object {
+    fn etag(&self) -> Etag {
+        let md5 = self.md5_hash.as_ref().and_then(|t| STANDARD.decode(t).ok());
+        Etag::tagged(&self.generation, md5.and_then(|m| m.try_into().ok()))
+    }
+
+    fn meta(&self) -> Meta {
+        let content = [
+            ("content-type", &self.content_type),
+            ("content-encoding", &self.content_encoding),
+            ("content-language", &self.content_language),
+            ("content-disposition", &self.content_disposition),
+            ("cache-control", &self.cache_control),
+        ];
+        let content = content.into_iter().filter_map(|(n, v)| {
+            let v = v.as_ref().filter(|v| !v.is_empty())?;
+            Some((HeaderName::from_static(n), HeaderValue::from_bytes(v.as_bytes()).ok()?))
+        });
+        let own = self.metadata.iter().filter_map(|(n, v)| {
+            let name = HeaderName::try_from(format!("x-amz-meta-{}", n.to_ascii_lowercase())).ok()?;
+            Some((name, HeaderValue::from_bytes(v.as_str()?.as_bytes()).ok()?))
+        });
+        Meta {
+            size: self.size.parse().unwrap_or(0),
+            modified_ms: instant(self.updated.as_bytes()).unwrap_or(0),
+            etag: self.etag(),
+            headers: content.chain(own).collect(),
+            class: self.storage_class.as_deref().and_then(class).map(str::to_owned),
+            ..Meta::default()
+        }
+    }
+}
+
+/// Google's classes in S3's words; the default has none. All of them can be read at once.
+fn class(google: &str) -> Option<&'static str> {
+    match google {
+        "NEARLINE" => Some("NEARLINE"),
+        "COLDLINE" => Some("COLDLINE"),
+        "ARCHIVE" => Some("COLD_ARCHIVE"),
+        _ => None,
+    }
+}
+
+fn google_class(class: &str) -> Option<&'static str> {
+    match class {
+        "STANDARD_IA" => Some("NEARLINE"),
+        "GLACIER" => Some("COLDLINE"),
+        "DEEP_ARCHIVE" => Some("ARCHIVE"),
+        _ => None,
+    }
+}
+
+/// The resource that a write asks for.
+fn resource(meta: &Meta) -> Map<String, Value> {
+    let mut out = Map::new();
+    let mut own = Map::new();
+    for (name, value) in &meta.headers {
+        // Google wants text: what is none is percent-encoded.
+        let text = match std::str::from_utf8(value.as_bytes()) {
+            Ok(text) => text.to_owned(),
+            Err(_) => {
+                let mut text = String::new();
+                encode(&mut text, value.as_bytes(), true);
+                text
+            }
+        };
+        let field = match name.as_str() {
+            "content-type" => "contentType",
+            "content-encoding" => "contentEncoding",
+            "content-language" => "contentLanguage",
+            "content-disposition" => "contentDisposition",
+            "cache-control" => "cacheControl",
+            other => {
+                if let Some(bare) = other.strip_prefix("x-amz-meta-") {
+                    own.insert(bare.to_owned(), text.into());
+                }
+                continue;
+            }
+        };
+        out.insert(field.to_owned(), text.into());
+    }
+    if !own.is_empty() {
+        out.insert("metadata".into(), own.into());
+    }
+    if let Some(class) = meta.class.as_deref().and_then(google_class) {
+        out.insert("storageClass".into(), class.into());
+    }
+    out
+}
+
+struct Call<'a> {
+    op: &'static str,
+    method: Method,
+    /// Below the endpoint, percent-encoded.
+    path: String,
+    query: Vec<(&'static str, String)>,
+    headers: Vec<(HeaderName, String)>,
+    body: Body,
+    key: Option<&'a Key>,
+}
+
+impl Google {
+    /// Prepares a bucket; no request is made.
+    pub fn new(config: GoogleConfig, clock: SharedClock) -> Self {
+        Self { config, clock, capability: Capability::GOOGLE }
+    }
+
+    /// Makes the bucket; it is no error if it is there already.
+    ///
+    /// # Errors
+    /// What the service answers.
+    pub async fn create_bucket(&self, project: &str) -> Result<()> {
+        let body = json!({"name": self.config.bucket}).to_string();
+        let mut call = self.call("create_bucket", Method::POST, "/storage/v1/b".into(), None);
+        call.query.push(("project", project.to_owned()));
+        call.headers.push((header::CONTENT_TYPE, "application/json".into()));
+        call.body = Body::bytes(body);
+        match self.send(call).await {
+            Ok(_) => Ok(()),
+            Err(f) if f.message.contains("HTTP 409") => Ok(()),
+            Err(f) => Err(f),
+        }
+    }
+
+    fn call<'a>(&self, op: &'static str, method: Method, path: String, key: Option<&'a Key>) -> Call<'a> {
+        let mut query = Vec::new();
+        if let Some(account) = self.config.account.as_ref().filter(|_| self.config.requester_pays) {
+            query.push(("userProject", account.project.clone()));
+        }
+        Call { op, method, path, query, headers: Vec::new(), body: Body::bytes(""), key }
+    }
+
+    fn objects(&self, before: &str) -> String {
+        let mut path = format!("{before}/storage/v1/b/");
+        encode(&mut path, self.config.bucket.as_bytes(), false);
+        path.push_str("/o");
+        path
+    }
+
+    fn object(&self, key: &[u8]) -> String {
+        let mut path = self.objects("");
+        path.push('/');
+        encode(&mut path, key, false);
+        path
+    }
+
+    async fn send(&self, call: Call<'_>) -> Result<Response<ResponseBody>> {
+        let what = match call.key {
+            Some(key) => format!("`{}/{key}`", self.config.bucket),
+            None => format!("bucket `{}`", self.config.bucket),
+        };
+        let mut url = call.path;
+        for (i, (name, value)) in call.query.iter().enumerate() {
+            url.push(if i == 0 { '?' } else { '&' });
+            url.push_str(name);
+            url.push('=');
+            encode(&mut url, value.as_bytes(), false);
+        }
+        let mut request = Request::builder()
+            .method(call.method)
+            .uri(url)
+            .header(header::HOST, self.config.client.authority());
+        // Without this, objects that were stored compressed would come decompressed.
+        request = request.header(header::ACCEPT_ENCODING, "gzip");
+        for (name, value) in call.headers {
+            request = request.header(name, value);
+        }
+        if let Some(account) = &self.config.account {
+            let guard = self.config.guard.as_ref().map(|g| &g.0);
+            request =
+                request.header(header::AUTHORIZATION, account.bearer(self.clock.now_ms(), guard).await?);
+        }
+        let request = request
+            .body(call.body)
+            .map_err(|e| Failure::new(Kind::KeyRefused, call.op, format!("{what}: {e}")))?;
+        let answer = self.config.client.send(request).await.map_err(|f| Failure { op: call.op, ..f })?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let status = answer.status();
+        let body = collect(answer, ANSWER_MAX).await.unwrap_or_default();
+        Err(failure(call.op, &what, status, &body))
+    }
+
+    async fn json<T: serde::de::DeserializeOwned>(&self, call: Call<'_>) -> Result<T> {
+        let op = call.op;
+        let body = collect(self.send(call).await?, ANSWER_MAX).await?;
+        serde_json::from_slice(&body)
+            .map_err(|e| Failure::new(Kind::Corrupt, op, format!("the answer cannot be read: {e}")))
+    }
+
+    async fn stat(&self, key: &Key) -> Result<Object> {
+        self.json(self.call("head", Method::GET, self.object(key.as_bytes()), Some(key))).await
+    }
+
+    /// Writes bytes with their resource in one request.
+    async fn put(&self, op: &'static str, name: &str, meta: &Meta, body: Body) -> Result<Object> {
+        let key = Key::from(name);
+        let mut resource = resource(meta);
+        resource.insert("name".into(), name.into());
+        let kind = resource.get("contentType").and_then(Value::as_str).unwrap_or("application/octet-stream");
+        let boundary = format!("whimbrel{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+        let head = format!(
+            "--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{}\r\n--{boundary}\r\n\
+             Content-Type: {kind}\r\n\r\n",
+            Value::Object(resource.clone())
+        );
+        let mut call = self.call(op, Method::POST, self.objects("/upload"), Some(&key));
+        call.query.push(("uploadType", "multipart".into()));
+        call.headers.push((header::CONTENT_TYPE, format!("multipart/related; boundary={boundary}")));
+        let tail = format!("\r\n--{boundary}--\r\n");
+        call.body = Body::chain([Body::bytes(head), body, Body::bytes(tail)]);
+        self.json(call).await
+    }
+
+    async fn compose(&self, to: &str, from: &[String], resource: Map<String, Value>) -> Result<Object> {
+        let key = Key::from(to);
+        let sources: Vec<Value> = from.iter().map(|name| json!({"name": name})).collect();
+        let mut call = self.call(
+            "complete_upload",
+            Method::POST,
+            format!("{}/compose", self.object(to.as_bytes())),
+            Some(&key),
+        );
+        call.headers.push((header::CONTENT_TYPE, "application/json".into()));
+        call.body = Body::bytes(json!({"sourceObjects": sources, "destination": resource}).to_string());
+        self.json(call).await
+    }
+
+    async fn remove(&self, name: &[u8]) -> Result<()> {
+        let key = Key::new(name);
+        match self.send(self.call("delete", Method::DELETE, self.object(name), Some(&key))).await {
+            Ok(_) => Ok(()),
+            Err(f) if f.kind == Kind::NotFound => Ok(()),
+            Err(f) => Err(f),
+        }
+    }
+
+    async fn raw_list(
+        &self,
+        prefix: &str,
+        start: &str,
+        max: u32,
+        delimiter: Option<char>,
+    ) -> Result<Listing> {
+        let mut call = self.call("list", Method::GET, self.objects(""), None);
+        call.query.extend([("prefix", prefix.to_owned()), ("maxResults", max.to_string())]);
+        if !start.is_empty() {
+            call.query.push(("startOffset", start.to_owned()));
+        }
+        if let Some(delimiter) = delimiter {
+            call.query.push(("delimiter", delimiter.into()));
+        }
+        self.json(call).await
+    }
+
+    /// Everything that an upload has written so far.
+    async fn parts_of(&self, below: &str) -> Result<Vec<Object>> {
+        let (mut all, mut start) = (Vec::new(), String::new());
+        // 10,000 parts and what is composed of them, in pages of 1,000.
+        for _ in 0..12 {
+            let mut page = self.raw_list(below, &start, 1000, None).await?;
+            page.items.retain(|o| o.name != start);
+            start = page.items.last().map_or(start, |o| o.name.clone());
+            all.append(&mut page.items);
+            if page.next_page_token.is_none() {
+                break;
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// The folder of an upload's parts: by its key, so that it can be found without its name.
+fn folder(key: &Key, upload: &str) -> String {
+    let hash = hex(digest::digest(&digest::SHA256, key.as_bytes()).as_ref());
+    format!("{PARTS}{}-{}/", &hash[..32], upload.get(..UPLOAD_DIGITS).unwrap_or(upload))
+}
+
+fn failure(op: &'static str, what: &str, status: StatusCode, body: &[u8]) -> Failure {
+    let json: Value = serde_json::from_slice(body).unwrap_or_default();
+    let message = json["error"]["message"].as_str().unwrap_or_default();
+    let reason = json["error"]["errors"][0]["reason"].as_str().unwrap_or_default();
+    let kind = match (status.as_u16(), reason) {
+        (_, "rateLimitExceeded" | "userRateLimitExceeded") => Kind::Throttled,
+        (400, "invalid") if message.contains("name") => Kind::KeyRefused,
+        (401, _) => Kind::BadCredentials,
+        (403, _) => Kind::Forbidden,
+        (404, _) if message.contains("bucket does not exist") || op == "list" || op == "probe" => {
+            Kind::NoBucket
+        }
+        (404, _) => Kind::NotFound,
+        (408, _) => Kind::Timeout,
+        (412, _) => Kind::Changed,
+        (413, _) => Kind::TooLarge,
+        (429 | 503, _) => Kind::Throttled,
+        (500..=599, _) => Kind::Unavailable,
+        _ => Kind::Invalid,
+    };
+    let mut text = format!("{what}: HTTP {} {reason}", status.as_u16()).trim_end().to_owned();
+    if !message.is_empty() {
+        text.push_str(": ");
+        text.extend(message.chars().take(300));
+    }
+    Failure::new(kind, op, text)
+}
+
+#[async_trait]
+impl ObjectStore for Google {
+    fn capability(&self) -> &Capability {
+        &self.capability
+    }
+
+    fn place(&self) -> String {
+        format!("gs://{} at {}", self.config.bucket, self.config.client.authority())
+    }
+
+    fn service(&self) -> Option<String> {
+        Some(self.config.client.authority().to_owned())
+    }
+
+    fn bucket(&self) -> &str {
+        &self.config.bucket
+    }
+
+    async fn probe(&self) -> Result<Probe> {
+        let mut call = self.call("probe", Method::GET, self.objects(""), None);
+        call.query.push(("maxResults", "1".into()));
+        let answer = self.send(call).await?;
+        let text =
+            |h: &HeaderMap, n: &str| h.get(n).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+        let server = text(answer.headers(), "server");
+        let skew_ms = date(&text(answer.headers(), "date")).map(|t| t - self.clock.now_ms());
+        collect(answer, ANSWER_MAX).await?;
+        Ok(Probe { server, skew_ms })
+    }
+
+    async fn list(&self, request: &ListRequest) -> Result<Page> {
+        let max = request.max.clamp(1, 1000);
+        let after = String::from_utf8_lossy(request.after.as_bytes()).into_owned();
+        let mut start = after.clone();
+        loop {
+            // One more, since the offset itself is answered too.
+            let listing = self.raw_list(&request.prefix, &start, max + 1, request.delimiter).await?;
+            let more = listing.next_page_token.is_some();
+            let hidden = listing.items.iter().any(|o| o.name.starts_with(PARTS));
+            let shown = listing.items.iter().filter(|o| !o.name.starts_with(PARTS) && o.name > after);
+            let mut page = Page { more, ..Page::default() };
+            for object in shown {
+                let meta = object.meta();
+                page.entries.push(Entry {
+                    key: Key::from(object.name.as_str()),
+                    size: meta.size,
+                    modified_ms: meta.modified_ms,
+                    written_ms: meta.modified_ms,
+                    etag: meta.etag,
+                    class: meta.class.map(Into::into),
+                });
+            }
+            page.folders = listing.prefixes.into_iter().filter(|f| f != ".whimbrel/").collect();
+            if page.entries.is_empty() && page.folders.is_empty() && more && hidden {
+                start = BEHIND_PARTS.to_owned();
+                continue;
+            }
+            page.more |= page.entries.len() > max as usize;
+            page.entries.truncate(max as usize);
+            return Ok(page);
+        }
+    }
+
+    async fn head(&self, key: &Key, _part: Option<u32>) -> Result<Meta> {
+        Ok(self.stat(key).await?.meta())
+    }
+
+    async fn read(&self, key: &Key, request: &ReadRequest) -> Result<Reading> {
+        let wanted = request.if_match.as_ref().filter(|e| !e.is_none());
+        // A range comes without what describes the object; the whole is described by a request of its own.
+        let known = match request.range {
+            None => Some(self.stat(key).await?.meta()),
+            Some(_) => None,
+        };
+        let changed = |now: &str| {
+            let m = format!("`{}/{key}`: it is generation {now} now", self.config.bucket);
+            Failure::new(Kind::Changed, "read", m)
+        };
+        if let (Some(meta), Some(wanted)) = (&known, wanted)
+            && meta.etag.to_string() != wanted.to_string()
+        {
+            return Err(changed(&meta.etag.to_string()));
+        }
+        let mut call = self.call("read", Method::GET, self.object(key.as_bytes()), Some(key));
+        call.query.push(("alt", "media".into()));
+        if let Some(etag) = wanted.or(known.as_ref().map(|m| &m.etag)) {
+            call.query.push(("ifGenerationMatch", etag.to_string()));
+        }
+        if let Some(r) = &request.range {
+            call.headers.push((header::RANGE, format!("bytes={}-{}", r.start, r.end - 1)));
+        }
+        let answer = self.send(call).await?;
+        let headers = answer.headers();
+        if request.range.is_some() && answer.status() != StatusCode::PARTIAL_CONTENT {
+            let m = format!("`{key}`: the service ignored the range that was asked for");
+            return Err(Failure::new(Kind::Unsupported, "read", m));
+        }
+        let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
+        let generation = text("x-goog-generation").unwrap_or_default();
+        if let Some(wanted) = wanted.filter(|w| !generation.is_empty() && w.to_string() != generation) {
+            tracing::debug!(%key, %wanted, generation, "the object changed");
+            return Err(changed(generation));
+        }
+        let len = length(headers)
+            .ok_or_else(|| Failure::new(Kind::Corrupt, "read", format!("`{key}`: no Content-Length")))?;
+        let meta = known.unwrap_or_else(|| {
+            let total = text("content-range").and_then(|r| r.rsplit('/').next()?.parse().ok());
+            Meta { size: total.unwrap_or(len), etag: Etag::tagged(generation, None), ..Meta::default() }
+        });
+        Ok(Reading { meta, body: Body::wire(answer.into_body(), len) })
+    }
+
+    async fn write(&self, key: &Key, meta: &Meta, body: Body) -> Result<Written> {
+        let Some(name) = key.as_str() else {
+            let m = format!("`{key}` is no UTF-8, which names have to be at this store");
+            return Err(Failure::new(Kind::KeyRefused, "write", m));
+        };
+        let object = self.put("write", name, meta, body).await?;
+        Ok(Written { etag: object.etag(), ..Written::default() })
+    }
+
+    async fn delete(&self, key: &Key) -> Result<()> {
+        self.remove(key.as_bytes()).await
+    }
+
+    async fn begin_upload(&self, _key: &Key, meta: &Meta) -> Result<String> {
+        Ok(format!("{:016x}{}", fastrand::u64(..), Value::Object(resource(meta))))
+    }
+
+    async fn write_part(
+        &self,
+        key: &Key,
+        upload: &str,
+        number: u32,
+        _offset: u64,
+        body: Body,
+    ) -> Result<Part> {
+        let size = body.len();
+        let name = format!("{}{number:05}", folder(key, upload));
+        let object = self.put("write_part", &name, &Meta::default(), body).await?;
+        let etag = object.etag().md5().map(|m| hex(m)).unwrap_or_default();
+        Ok(Part { number, etag, size })
+    }
+
+    async fn complete_upload(&self, key: &Key, upload: &str, parts: &[Part]) -> Result<Written> {
+        let (Some(name), folder) = (key.as_str(), folder(key, upload)) else {
+            return Err(Failure::new(Kind::KeyRefused, "complete_upload", format!("`{key}` is no UTF-8")));
+        };
+        let mut names: Vec<String> = parts.iter().map(|p| format!("{folder}{:05}", p.number)).collect();
+        let mut level = 0;
+        while names.len() > COMPOSE_MAX {
+            level += 1;
+            let mut composed = Vec::new();
+            for (i, group) in names.chunks(COMPOSE_MAX).enumerate() {
+                let name = format!("{folder}c{level}-{i:05}");
+                self.compose(&name, group, Map::new()).await?;
+                composed.push(name);
+            }
+            names = composed;
+        }
+        let kept = upload.get(UPLOAD_DIGITS..).and_then(|t| serde_json::from_str(t).ok()).unwrap_or_default();
+        let object = self.compose(name, &names, kept).await?;
+        self.abort_upload(key, upload).await?;
+        Ok(Written { etag: object.etag(), ..Written::default() })
+    }
+
+    async fn abort_upload(&self, key: &Key, upload: &str) -> Result<()> {
+        for part in self.parts_of(&folder(key, upload)).await? {
+            self.remove(part.name.as_bytes()).await?;
+        }
+        Ok(())
+    }
+
+    async fn list_parts(&self, key: &Key, upload: &str) -> Result<Vec<Part>> {
+        let folder = folder(key, upload);
+        let part = |o: &Object| {
+            let number = o.name.strip_prefix(&folder)?.parse().ok()?;
+            Some(Part { number, etag: hex(o.etag().md5()?), size: o.size.parse().ok()? })
+        };
+        Ok(self.parts_of(&folder).await?.iter().filter_map(part).collect())
+    }
+
+    /// Uploads of the one key that `prefix` names: they are found by it, not in order.
+    async fn list_uploads(&self, prefix: &str) -> Result<Vec<(Key, String)>> {
+        let key = Key::from(prefix);
+        let all = folder(&key, "");
+        let all = all.trim_end_matches('/');
+        let mut ids: Vec<String> = self
+            .parts_of(all)
+            .await?
+            .iter()
+            .filter_map(|o| Some(o.name.strip_prefix(all)?.split('/').next()?.to_owned()))
+            .collect();
+        ids.dedup();
+        Ok(ids.into_iter().map(|id| (key.clone(), id)).collect())
+    }
+
+    async fn tags(&self, _key: &Key) -> Result<Vec<(String, String)>> {
+        Ok(Vec::new())
+    }
+
+    async fn buckets(&self) -> Result<Vec<String>> {
+        let project = self.config.account.as_ref().map(|a| a.project.clone()).unwrap_or_default();
+        let mut call = self.call("buckets", Method::GET, "/storage/v1/b".into(), None);
+        call.query.push(("project", project));
+        let listing: Listing = self.json(call).await?;
+        Ok(listing.items.into_iter().map(|b| b.name).collect())
+    }
+}

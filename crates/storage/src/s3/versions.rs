@@ -1,0 +1,168 @@
+//! `ListObjectVersions` and access rules: what only some tasks ask for.
+
+use std::collections::BTreeMap;
+
+use http::Method;
+use model::failure::{Failure, Kind, Result};
+use model::key::Key;
+
+use super::{Call, S3, text_of};
+use crate::etag::Etag;
+use crate::s3::list::{instant, percent_decode};
+use crate::xml::{Scanner, Token, unescape};
+use crate::{Entry, ListRequest, Version, VersionPage};
+
+/// Answers of one page at most: a key with more versions than ten pages hold is refused, not cut.
+const PAGES: usize = 10;
+
+/// One answer: versions as listed, newest first within a key.
+#[derive(Default)]
+struct Answer {
+    versions: Vec<(Key, Version)>,
+    more: bool,
+    next: (String, String),
+}
+
+impl S3 {
+    /// Whole keys only: when an answer ends within a key, further answers complete it.
+    pub(super) async fn versions_page(&self, request: &ListRequest) -> Result<VersionPage> {
+        let max = request.max.clamp(1, 1000).to_string();
+        let mut marker = (String::from_utf8_lossy(request.after.as_bytes()).into_owned(), String::new());
+        let mut found: Vec<(Key, Version)> = Vec::new();
+        for _ in 0..PAGES {
+            let mut query = vec![("encoding-type", "url")];
+            if !marker.0.is_empty() {
+                query.push(("key-marker", marker.0.as_str()));
+            }
+            query.extend([("max-keys", max.as_str()), ("prefix", request.prefix.as_str())]);
+            if !marker.1.is_empty() {
+                query.push(("version-id-marker", marker.1.as_str()));
+            }
+            query.push(("versions", ""));
+            let call = Call { query: &query, ..Call::new("list_versions", Method::GET, None) };
+            let xml = text_of(self.send(call).await?).await?;
+            let answer = parse(&xml)?;
+            found.extend(answer.versions);
+            if !answer.more {
+                return Ok(VersionPage { keys: by_key(found), more: false });
+            }
+            // The last key may go on in the next answer: it is left for the page after, unless it is alone.
+            let last = found.last().map(|(k, _)| k.clone()).unwrap_or_default();
+            if found.iter().any(|(k, _)| *k != last) {
+                found.retain(|(k, _)| *k != last);
+                return Ok(VersionPage { keys: by_key(found), more: true });
+            }
+            marker = answer.next;
+        }
+        let m = format!("a key below `{}` has more than {} versions", request.prefix, PAGES * 1000);
+        Err(Failure::new(Kind::TooLarge, "list_versions", m))
+    }
+}
+
+/// Groups what belongs to one key, oldest first. Servers list a key's versions newest first, and some list its
+/// deletions apart: time decides, and for equal times which is the newest,
+/// then the order of the listing.
+fn by_key(found: Vec<(Key, Version)>) -> Vec<(Key, Vec<Version>)> {
+    let mut keys: BTreeMap<Key, Vec<Version>> = BTreeMap::new();
+    for (key, version) in found.into_iter().rev() {
+        keys.entry(key).or_default().push(version);
+    }
+    for versions in keys.values_mut() {
+        versions.sort_by_key(|v| (v.at_ms, v.latest));
+    }
+    keys.into_iter().collect()
+}
+
+fn parse(xml: &[u8]) -> Result<Answer> {
+    let encoded = xml.windows(32).any(|w| w == b"<EncodingType>url</EncodingType>");
+    let text_of = |raw: &[u8]| {
+        let raw = unescape(raw);
+        let decoded = if encoded { percent_decode(&raw, true) } else { raw.into_owned() };
+        String::from_utf8_lossy(&decoded).into_owned()
+    };
+    let mut answer = Answer::default();
+    let mut scanner = Scanner::new(xml);
+    let mut current: Option<(bool, [String; 7])> = None;
+    const FIELDS: [&[u8]; 7] =
+        [b"Key", b"VersionId", b"LastModified", b"ETag", b"Size", b"StorageClass", b"IsLatest"];
+    let (mut field, mut complete): (&[u8], _) = (b"", false);
+    while let Some(token) = scanner.next_token()? {
+        match token {
+            Token::Open(name) => match name {
+                b"Version" => current = Some((true, Default::default())),
+                b"DeleteMarker" => current = Some((false, Default::default())),
+                _ => field = name,
+            },
+            Token::Text(raw) => match (&mut current, field) {
+                (Some((_, texts)), field) => {
+                    if let Some(i) = FIELDS.iter().position(|f| *f == field) {
+                        texts[i] = if i == 0 {
+                            text_of(raw)
+                        } else {
+                            String::from_utf8_lossy(&unescape(raw)).into_owned()
+                        };
+                    }
+                }
+                (None, b"IsTruncated") => answer.more = raw == b"true",
+                (None, b"NextKeyMarker") => answer.next.0 = text_of(raw),
+                (None, b"NextVersionIdMarker") => {
+                    answer.next.1 = String::from_utf8_lossy(&unescape(raw)).into_owned();
+                }
+                _ => {}
+            },
+            Token::Close(b"Version" | b"DeleteMarker") => {
+                let Some((data, [key, id, modified, etag, size, class, latest])) = current.take() else {
+                    continue;
+                };
+                let key = Key::from(key);
+                let modified_ms = instant(modified.as_bytes()).unwrap_or(0);
+                let entry = data.then(|| Entry {
+                    key: key.clone(),
+                    size: size.parse().unwrap_or(0),
+                    modified_ms,
+                    written_ms: modified_ms,
+                    etag: Etag::parse(&etag),
+                    class: (!class.is_empty() && class != "STANDARD").then(|| class.into()),
+                });
+                answer
+                    .versions
+                    .push((key, Version { id, at_ms: modified_ms, latest: latest == "true", entry }));
+            }
+            Token::Close(b"ListVersionsResult") => complete = true,
+            Token::Close(_) => field = b"",
+        }
+    }
+    if !complete {
+        let m = "the listing of versions is cut short or is no listing";
+        return Err(Failure::new(Kind::Corrupt, "list_versions", m));
+    }
+    Ok(answer)
+}
+
+/// The canned rule that comes nearest to an `AccessControlPolicy`: what everybody, or everybody who is known, may do.
+pub(super) fn canned(xml: &[u8]) -> Result<Option<&'static str>> {
+    let mut scanner = Scanner::new(xml);
+    let (mut field, mut who): (&[u8], String) = (b"", String::new());
+    let (mut all_read, mut all_write, mut known_read) = (false, false, false);
+    while let Some(token) = scanner.next_token()? {
+        match token {
+            Token::Open(b"Grant") => who.clear(),
+            Token::Open(name) => field = name,
+            Token::Text(raw) if field == b"URI" => who = String::from_utf8_lossy(raw).into_owned(),
+            Token::Text(raw) if field == b"Permission" => {
+                let all = who.ends_with("/global/AllUsers");
+                let known = who.ends_with("/global/AuthenticatedUsers");
+                all_read |= all && matches!(raw, b"READ" | b"FULL_CONTROL");
+                all_write |= all && matches!(raw, b"WRITE" | b"FULL_CONTROL");
+                known_read |= known && matches!(raw, b"READ" | b"FULL_CONTROL");
+            }
+            _ => {}
+        }
+    }
+    Ok(match (all_read, all_write, known_read) {
+        (true, true, _) => Some("public-read-write"),
+        (true, false, _) => Some("public-read"),
+        (false, _, true) => Some("authenticated-read"),
+        _ => None,
+    })
+}
