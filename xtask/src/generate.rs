@@ -4,6 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 const CLI: &str = "docs/generated/cli.md";
+const OPENAPI: &str = "docs/generated/openapi.json";
+const CODES: &str = "docs/generated/error-codes.md";
 const COMMANDS: [&str; 9] =
     ["", "init", "serve", "copy", "verify", "assess", "task", "doctor", "completions"];
 
@@ -32,14 +34,37 @@ fn keep() -> impl Iterator<Item = (String, String)> {
     })
 }
 
+/// What the API says of itself.
+fn api(what: &str) -> Result<String, String> {
+    let mut run = Command::new("cargo");
+    run.args(["run", "-q", "-p", "api", "--example", "describe", "--", what]);
+    let out = run.env_clear().envs(keep()).output().map_err(|e| e.to_string())?;
+    match out.status.success() {
+        true => String::from_utf8(out.stdout).map_err(|e| e.to_string()),
+        false => Err(String::from_utf8_lossy(&out.stderr).into_owned()),
+    }
+}
+
+/// Every generated file with what it must hold.
+fn all() -> Result<[(&'static str, String); 3], String> {
+    Ok([(CLI, cli()?), (OPENAPI, api("openapi")?), (CODES, api("codes")?)])
+}
+
 /// Writes all generated files.
 pub(crate) fn write() -> super::Done {
     std::fs::create_dir_all("docs/generated").map_err(|e| e.to_string())?;
-    std::fs::write(CLI, cli()?).map_err(|e| format!("{CLI}: {e}"))
+    for (path, text) in all()? {
+        std::fs::write(path, text).map_err(|e| format!("{path}: {e}"))?;
+    }
+    Ok(())
 }
 
 /// Fails when a generated file differs from what would be written.
 pub(crate) fn check() -> super::Done {
-    let have = std::fs::read_to_string(Path::new(CLI)).unwrap_or_default();
-    if have == cli()? { Ok(()) } else { Err(format!("{CLI} is out of date: run `cargo x gen`")) }
+    for (path, text) in all()? {
+        if std::fs::read_to_string(Path::new(path)).unwrap_or_default() != text {
+            return Err(format!("{path} is out of date: run `cargo x gen`"));
+        }
+    }
+    Ok(())
 }

@@ -155,6 +155,7 @@ pub(crate) fn fault(fault: Fault) -> Refusal {
         Fault::Missing(field) => Refusal::Missing(field),
         Fault::WrongType(field, want) => Refusal::WrongType(field, want),
         Fault::TooLong(field, max) => Refusal::TooLong(field, max),
+        Fault::NotAWord(field, why) => Refusal::Invalid(field, why),
     }
 }
 
@@ -167,6 +168,63 @@ impl IntoResponse for Error {
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response
     }
+}
+
+/// One of each refusal, and of each case within that has a number of its own.
+#[cfg(test)]
+pub(crate) fn every_refusal() -> Vec<Refusal> {
+    vec![
+        Refusal::Missing("a".into()),
+        Refusal::MissingQuery("a".into()),
+        Refusal::WrongType("a".into(), "b"),
+        Refusal::TooLong("a".into(), 1),
+        Refusal::Invalid("a".into(), "b".into()),
+        Refusal::Description,
+        Refusal::Source("a".into()),
+        Refusal::Target("a".into()),
+        Refusal::SourceRegion("a".into()),
+        Refusal::TargetRegion("a".into()),
+        Refusal::Windows(WindowError::TooMany),
+        Refusal::Windows(WindowError::OutOfRange),
+        Refusal::Windows(WindowError::Overlap),
+        Refusal::Windows(WindowError::BadTime),
+        Refusal::Range("a".into()),
+        Refusal::State("a".into()),
+        Refusal::TaskId("a".into()),
+        Refusal::NotFound("a".into()),
+        Refusal::NoSuchGroup("a".into()),
+        Refusal::NoSuchSync("a".into()),
+        Refusal::Illegal(Event::Start, Illegal::Complete),
+        Refusal::Illegal(Event::Start, Illegal::AlreadyStarted),
+        Refusal::Illegal(Event::Stop, Illegal::NotRunning),
+        Refusal::Illegal(Event::Delete, Illegal::InProgress),
+        Refusal::GroupIllegal(GroupIllegal::NotRunning),
+        Refusal::GroupIllegal(GroupIllegal::NotPaused),
+        Refusal::GroupIllegal(GroupIllegal::NotFailed),
+        Refusal::GroupIllegal(GroupIllegal::Closed),
+        Refusal::Member,
+        Refusal::SyncStarted,
+        Refusal::SyncStopped,
+        Refusal::SyncRunning,
+        Refusal::Topic("a".into()),
+        Refusal::CdnDomain("a".into()),
+        Refusal::CdnKey,
+        Refusal::BandwidthClosed,
+        Refusal::NoFailedList,
+        Refusal::FailedListIncomplete,
+        Refusal::Quota("a".into()),
+        Refusal::NoSuchObject("a".into()),
+        Refusal::Buckets(Failure::new(Kind::Connect, "a", "b")),
+        Refusal::BucketRegion(Failure::new(Kind::Connect, "a", "b")),
+        Refusal::Check(Failure::new(Kind::NoBucket, "a", "b").at(Side::Source)),
+        Refusal::Check(Failure::new(Kind::NoBucket, "a", "b").at(Side::Target)),
+        Refusal::Internal(Failure::new(Kind::Internal, "a", "b")),
+        Refusal::GroupIllegal(GroupIllegal::Over),
+        Refusal::GroupIllegal(GroupIllegal::InProgress),
+        Refusal::GroupIllegal(GroupIllegal::OutOfPlace),
+        Refusal::Check(Failure::new(Kind::BadCredentials, "a", "b").at(Side::Source)),
+        Refusal::Check(Failure::new(Kind::BadCredentials, "a", "b").at(Side::Target)),
+    ]
 }
 
 #[cfg(test)]
@@ -252,54 +310,7 @@ mod tests {
 
     #[test]
     fn every_number_has_a_chinese_sentence() {
-        let refusals = [
-            Refusal::Missing("a".into()),
-            Refusal::MissingQuery("a".into()),
-            Refusal::WrongType("a".into(), "b"),
-            Refusal::TooLong("a".into(), 1),
-            Refusal::Invalid("a".into(), "b".into()),
-            Refusal::Description,
-            Refusal::Source("a".into()),
-            Refusal::Target("a".into()),
-            Refusal::SourceRegion("a".into()),
-            Refusal::TargetRegion("a".into()),
-            Refusal::Windows(WindowError::TooMany),
-            Refusal::Windows(WindowError::OutOfRange),
-            Refusal::Windows(WindowError::Overlap),
-            Refusal::Windows(WindowError::BadTime),
-            Refusal::Range("a".into()),
-            Refusal::State("a".into()),
-            Refusal::TaskId("a".into()),
-            Refusal::NotFound("a".into()),
-            Refusal::NoSuchGroup("a".into()),
-            Refusal::NoSuchSync("a".into()),
-            Refusal::Illegal(Event::Start, Illegal::Complete),
-            Refusal::Illegal(Event::Start, Illegal::AlreadyStarted),
-            Refusal::Illegal(Event::Stop, Illegal::NotRunning),
-            Refusal::Illegal(Event::Delete, Illegal::InProgress),
-            Refusal::GroupIllegal(GroupIllegal::NotRunning),
-            Refusal::GroupIllegal(GroupIllegal::NotPaused),
-            Refusal::GroupIllegal(GroupIllegal::NotFailed),
-            Refusal::GroupIllegal(GroupIllegal::Closed),
-            Refusal::Member,
-            Refusal::SyncStarted,
-            Refusal::SyncStopped,
-            Refusal::SyncRunning,
-            Refusal::Topic("a".into()),
-            Refusal::CdnDomain("a".into()),
-            Refusal::CdnKey,
-            Refusal::BandwidthClosed,
-            Refusal::NoFailedList,
-            Refusal::FailedListIncomplete,
-            Refusal::Quota("a".into()),
-            Refusal::NoSuchObject("a".into()),
-            Refusal::Buckets(Failure::new(Kind::Connect, "a", "b")),
-            Refusal::BucketRegion(Failure::new(Kind::Connect, "a", "b")),
-            Refusal::Check(Failure::new(Kind::NoBucket, "a", "b").at(Side::Source)),
-            Refusal::Check(Failure::new(Kind::NoBucket, "a", "b").at(Side::Target)),
-            Refusal::Internal(Failure::new(Kind::Internal, "a", "b")),
-        ];
-        for refusal in refusals {
+        for refusal in every_refusal() {
             for face in [Face::V1, Face::V2] {
                 let code = Error::of(face, &refusal).code;
                 assert!(crate::zh::sentence(&code).is_some(), "{code} for {refusal:?}");

@@ -3,9 +3,11 @@
 
 mod auth;
 mod body;
+pub mod codes;
 mod error;
 mod health;
 mod iam;
+pub mod openapi;
 mod router;
 mod v1;
 mod v2;

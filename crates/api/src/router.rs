@@ -1,4 +1,4 @@
-//! Every route, in one list.
+//! Every route, in one list, each with the name of its operation.
 
 use axum::Router;
 use axum::middleware;
@@ -9,91 +9,80 @@ use http::{Method, StatusCode, Uri};
 use crate::error::Error;
 use crate::{auth, health, iam, v1, v2, versions};
 
+/// Builds the router and the list of its operations out of one table.
+macro_rules! routes {
+    ($($method:ident $path:literal $operation:literal => $handler:path;)*) => {
+        fn routes() -> Router<Control> {
+            Router::new()$(.route($path, $method($handler)))*
+        }
+
+        /// Method, path and name of every operation.
+        pub(crate) const OPERATIONS: &[(&str, &str, &str)] =
+            &[$((stringify!($method), $path, $operation)),*];
+    };
+}
+
+routes! {
+    get "/" "ListApiVersions" => versions::list;
+    get "/{version}" "ShowApiInfo" => versions::show;
+    get "/healthz" "Health" => health::healthz;
+    get "/readyz" "Ready" => health::readyz;
+    get "/metrics" "Metrics" => health::metrics;
+    // identity
+    post "/v3/auth/tokens" "CreateToken" => iam::tokens::create;
+    get "/v3/auth/tokens" "ShowToken" => iam::tokens::show;
+    get "/v3/projects" "ListProjects" => iam::projects::list;
+    get "/v3/auth/projects" "ListMyProjects" => iam::projects::mine;
+    get "/v3/auth/domains" "ListDomains" => iam::domains::list;
+    get "/v5/caller-identity" "ShowCaller" => iam::domains::caller;
+    // OMS v2
+    post "/v2/{project_id}/tasks" "CreateTask" => v2::tasks::create::handle;
+    get "/v2/{project_id}/tasks" "ListTasks" => v2::tasks::list::handle;
+    post "/v2/{project_id}/tasks/batch-update" "BatchUpdateTasks" => v2::tasks::batch_update::handle;
+    get "/v2/{project_id}/tasks/{task_id}" "ShowTask" => v2::tasks::show::handle;
+    delete "/v2/{project_id}/tasks/{task_id}" "DeleteTask" => v2::tasks::delete::handle;
+    get "/v2/{project_id}/tasks/{task_id}/report" "ShowTaskReport" => v2::tasks::report::handle;
+    post "/v2/{project_id}/tasks/{task_id}/start" "StartTask" => v2::tasks::start::handle;
+    post "/v2/{project_id}/tasks/{task_id}/stop" "StopTask" => v2::tasks::stop::handle;
+    put "/v2/{project_id}/tasks/{task_id}/bandwidth-policy" "UpdateBandwidthPolicy" => v2::tasks::bandwidth_policy::handle;
+    post "/v2/{project_id}/taskgroups" "CreateTaskGroup" => v2::taskgroups::create::handle;
+    get "/v2/{project_id}/taskgroups" "ListTaskGroup" => v2::taskgroups::list::handle;
+    get "/v2/{project_id}/taskgroups/{group_id}" "ShowTaskGroup" => v2::taskgroups::show::handle;
+    delete "/v2/{project_id}/taskgroups/{group_id}" "DeleteTaskGroup" => v2::taskgroups::delete::handle;
+    put "/v2/{project_id}/taskgroups/{group_id}/start" "StartTaskGroup" => v2::taskgroups::start::handle;
+    put "/v2/{project_id}/taskgroups/{group_id}/stop" "StopTaskGroup" => v2::taskgroups::stop::handle;
+    put "/v2/{project_id}/taskgroups/{group_id}/retry" "RetryTaskGroup" => v2::taskgroups::retry::handle;
+    put "/v2/{project_id}/taskgroups/{group_id}/update" "UpdateTaskGroup" => v2::taskgroups::update::handle;
+    post "/v2/{project_id}/sync-tasks" "CreateSyncTask" => v2::sync_tasks::create::handle;
+    get "/v2/{project_id}/sync-tasks" "ListSyncTasks" => v2::sync_tasks::list::handle;
+    get "/v2/{project_id}/sync-tasks/{sync_task_id}" "ShowSyncTask" => v2::sync_tasks::show::handle;
+    delete "/v2/{project_id}/sync-tasks/{sync_task_id}" "DeleteSyncTask" => v2::sync_tasks::delete::handle;
+    post "/v2/{project_id}/sync-tasks/{sync_task_id}/start" "StartSyncTask" => v2::sync_tasks::start::handle;
+    post "/v2/{project_id}/sync-tasks/{sync_task_id}/stop" "StopSyncTask" => v2::sync_tasks::stop::handle;
+    post "/v2/{project_id}/sync-tasks/{sync_task_id}/events" "CreateSyncEvents" => v2::sync_tasks::events::handle;
+    get "/v2/{project_id}/sync-tasks/{sync_task_id}/statistics" "ListSyncTaskStatistic" => v2::sync_tasks::statistics::handle;
+    post "/v2/{project_id}/objectstorage/buckets" "ShowBucketList" => v2::objectstorage::buckets::list::handle;
+    post "/v2/{project_id}/objectstorage/buckets/objects" "ShowBucketObjects" => v2::objectstorage::buckets::objects::handle;
+    post "/v2/{project_id}/objectstorage/buckets/regions" "ShowBucketRegion" => v2::objectstorage::buckets::regions::handle;
+    post "/v2/{project_id}/objectstorage/buckets/prefix" "CheckPrefix" => v2::objectstorage::buckets::prefix::handle;
+    post "/v2/{project_id}/objectstorage/buckets/cdn-info" "ShowCdnInfo" => v2::objectstorage::buckets::cdn_info::handle;
+    post "/v2/{project_id}/objectstorage/buckets/url-source-list-file" "CheckUrlSourceListFileFormat" => v2::objectstorage::buckets::url_source_list_file::handle;
+    get "/v2/{project_id}/objectstorage/cloud-type" "ShowCloudType" => v2::objectstorage::cloud_type::handle;
+    get "/v2/{project_id}/objectstorage/data-center" "ShowRegionInfo" => v2::objectstorage::data_center::handle;
+    post "/v2/{project_id}/privacy-agreements" "UpdatePrivacyAgreementRecord" => v2::privacy_agreements::handle;
+    // OMS v1
+    get "/v1/{project_id}/objectstorage/version" "ShowVersionV1" => v1::version::handle;
+    post "/v1/{project_id}/objectstorage/task" "CreateTaskV1" => v1::create::handle;
+    get "/v1/{project_id}/objectstorage/task" "ListTasksV1" => v1::list::handle;
+    get "/v1/{project_id}/objectstorage/task/{task_id}" "ShowTaskV1" => v1::show::handle;
+    put "/v1/{project_id}/objectstorage/task/{task_id}" "OperateTaskV1" => v1::operate::handle;
+    delete "/v1/{project_id}/objectstorage/task/{task_id}" "DeleteTaskV1" => v1::delete::handle;
+    get "/v1/{project_id}/objectstorage/quotas" "ShowQuotasV1" => v1::quotas::handle;
+}
+
 /// The whole surface.
 pub fn router(control: Control) -> Router {
-    Router::new()
-        .route("/", get(versions::list))
-        .route("/{version}", get(versions::show))
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
-        .route("/metrics", get(health::metrics))
-        // identity
-        .route("/v3/auth/tokens", post(iam::tokens::create).get(iam::tokens::show))
-        .route("/v3/projects", get(iam::projects::list))
-        .route("/v3/auth/projects", get(iam::projects::mine))
-        .route("/v3/auth/domains", get(iam::domains::list))
-        .route("/v5/caller-identity", get(iam::domains::caller))
-        // OMS v2
-        .route("/v2/{project_id}/tasks", post(v2::tasks::create::handle).get(v2::tasks::list::handle))
-        .route("/v2/{project_id}/tasks/batch-update", post(v2::tasks::batch_update::handle))
-        .route(
-            "/v2/{project_id}/tasks/{task_id}",
-            get(v2::tasks::show::handle).delete(v2::tasks::delete::handle),
-        )
-        .route("/v2/{project_id}/tasks/{task_id}/report", get(v2::tasks::report::handle))
-        .route("/v2/{project_id}/tasks/{task_id}/start", post(v2::tasks::start::handle))
-        .route("/v2/{project_id}/tasks/{task_id}/stop", post(v2::tasks::stop::handle))
-        .route("/v2/{project_id}/tasks/{task_id}/bandwidth-policy", put(v2::tasks::bandwidth_policy::handle))
-        .route("/v2/{project_id}/objectstorage/cloud-type", get(v2::objectstorage::cloud_type::handle))
-        .route("/v2/{project_id}/objectstorage/data-center", get(v2::objectstorage::data_center::handle))
-        .route("/v2/{project_id}/objectstorage/buckets", post(v2::objectstorage::buckets::list::handle))
-        .route(
-            "/v2/{project_id}/objectstorage/buckets/objects",
-            post(v2::objectstorage::buckets::objects::handle),
-        )
-        .route(
-            "/v2/{project_id}/objectstorage/buckets/regions",
-            post(v2::objectstorage::buckets::regions::handle),
-        )
-        .route(
-            "/v2/{project_id}/objectstorage/buckets/prefix",
-            post(v2::objectstorage::buckets::prefix::handle),
-        )
-        .route(
-            "/v2/{project_id}/taskgroups",
-            post(v2::taskgroups::create::handle).get(v2::taskgroups::list::handle),
-        )
-        .route(
-            "/v2/{project_id}/taskgroups/{group_id}",
-            get(v2::taskgroups::show::handle).delete(v2::taskgroups::delete::handle),
-        )
-        .route("/v2/{project_id}/taskgroups/{group_id}/start", put(v2::taskgroups::start::handle))
-        .route("/v2/{project_id}/taskgroups/{group_id}/stop", put(v2::taskgroups::stop::handle))
-        .route("/v2/{project_id}/taskgroups/{group_id}/retry", put(v2::taskgroups::retry::handle))
-        .route("/v2/{project_id}/taskgroups/{group_id}/update", put(v2::taskgroups::update::handle))
-        .route(
-            "/v2/{project_id}/sync-tasks",
-            post(v2::sync_tasks::create::handle).get(v2::sync_tasks::list::handle),
-        )
-        .route(
-            "/v2/{project_id}/sync-tasks/{sync_task_id}",
-            get(v2::sync_tasks::show::handle).delete(v2::sync_tasks::delete::handle),
-        )
-        .route("/v2/{project_id}/sync-tasks/{sync_task_id}/start", post(v2::sync_tasks::start::handle))
-        .route("/v2/{project_id}/sync-tasks/{sync_task_id}/stop", post(v2::sync_tasks::stop::handle))
-        .route("/v2/{project_id}/sync-tasks/{sync_task_id}/events", post(v2::sync_tasks::events::handle))
-        .route(
-            "/v2/{project_id}/sync-tasks/{sync_task_id}/statistics",
-            get(v2::sync_tasks::statistics::handle),
-        )
-        .route(
-            "/v2/{project_id}/objectstorage/buckets/cdn-info",
-            post(v2::objectstorage::buckets::cdn_info::handle),
-        )
-        .route(
-            "/v2/{project_id}/objectstorage/buckets/url-source-list-file",
-            post(v2::objectstorage::buckets::url_source_list_file::handle),
-        )
-        .route("/v2/{project_id}/privacy-agreements", post(v2::privacy_agreements::handle))
-        // OMS v1
-        .route("/v1/{project_id}/objectstorage/version", get(v1::version::handle))
-        .route("/v1/{project_id}/objectstorage/task", post(v1::create::handle).get(v1::list::handle))
-        .route(
-            "/v1/{project_id}/objectstorage/task/{task_id}",
-            get(v1::show::handle).put(v1::operate::handle),
-        )
-        .route("/v1/{project_id}/objectstorage/task/{task_id}", delete(v1::delete::handle))
-        .route("/v1/{project_id}/objectstorage/quotas", get(v1::quotas::handle))
+    routes()
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(control.clone(), auth::layer))

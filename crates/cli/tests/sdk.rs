@@ -5,6 +5,11 @@ use std::process::Command;
 use crate::support::Service;
 
 fn scenario(name: &str) {
+    scenario_with(name, "", &[]);
+}
+
+/// A scenario with further stores, and servers of this process that it is told of.
+fn scenario_with(name: &str, more: &str, told: &[(&str, String)]) {
     let python = std::env::var("PYTHONPATH").expect("run the tests with `cargo x test`");
     let dir = tempfile::tempdir().unwrap();
     let servers = ["WEED_A", "WEED_B", "MOTO", "AZURITE", "GCS"];
@@ -21,13 +26,16 @@ fn scenario(name: &str) {
         store("azurite", 3, "\"Azure\""),
         store("gcs", 4, "\"Google\""),
     ]
-    .concat();
+    .concat()
+        + more;
     let service = Service::start(dir.path(), &stores);
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk");
     let output = Command::new("python3")
         .args([script, name])
         .env("PYTHONPATH", python)
         .envs(endpoints)
+        .envs(told.iter().cloned())
+        .env("NODE_MODULES", std::env::var("WHIMBREL_TEST_NODE").unwrap_or_default())
         .env("WHIMBREL", env!("CARGO_BIN_EXE_whimbrel"))
         .env("CONFIG", dir.path().join("whimbrel.toml"))
         .env("SERVICE_PID", service.child.id().to_string())
@@ -93,6 +101,36 @@ fn nothing_is_lost_while_the_service_is_killed() {
 #[test]
 fn archived_objects() {
     scenario("restore");
+}
+
+/// No real server of these vendors is at hand: a scripted one answers with their headers.
+#[test]
+fn a_vendor_with_checksums_of_its_own() {
+    let options = || testkit::Options { vendor: Some("x-obs-"), ..testkit::Options::default() };
+    let (a, b) = (testkit::S3Server::start(options()), testkit::S3Server::start(options()));
+    let (source, target) = (a.bucket("paid-from"), b.bucket("to"));
+    for i in 0..40 {
+        source.put(&format!("k{i:02}"), format!("object {i:03}"));
+    }
+    source.put_with("large", testkit::content::Content::Pattern(40 << 20), None, &[]);
+    target.put("k07", "object ###");
+    let store = |region: &str, at: &testkit::S3Server| {
+        let at = at.endpoint();
+        format!("\n[[store]]\nregion = \"{region}\"\nendpoint = \"{at}\"\ncloud_type = [\"HuaweiCloud\"]\n")
+    };
+    scenario_with("vendor", &(store("obs-a", &a) + &store("obs-b", &b)), &[]);
+    let copied = target.objects();
+    let plain: Vec<_> = copied.iter().filter(|(k, _)| !k.starts_with("oms/")).collect();
+    assert_eq!(plain.len(), 41);
+    for (key, object) in &plain {
+        let original = source.objects().into_iter().find(|(k, _)| k == key).unwrap().1;
+        assert_eq!(original.etag, object.etag, "{key}: the same CRC makes the same tag");
+    }
+}
+
+#[test]
+fn core_operations_by_the_node_sdk() {
+    scenario("node");
 }
 
 #[test]

@@ -163,6 +163,10 @@ impl Carrier {
         };
         self.ledger.completed(&upload);
         let crc = meta.ecma.is_some() && meta.ecma == written.ecma;
+        if !crc && meta.ecma.is_some() && written.ecma.is_some() {
+            let m = format!("`{to}`: the CRC-64 of both sides differ");
+            return Err(Failure::new(Kind::Corrupt, "verify", m).at(Side::Target));
+        }
         let proof = match written.etag.proves(&meta.etag) {
             Some(true) => Proof::Etag,
             _ if crc => Proof::Crc64,

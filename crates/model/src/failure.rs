@@ -71,6 +71,41 @@ pub enum Kind {
     Internal,
 }
 
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 29] = [
+        Kind::NotFound,
+        Kind::NoBucket,
+        Kind::BadCredentials,
+        Kind::Forbidden,
+        Kind::ClockSkew,
+        Kind::Throttled,
+        Kind::Unavailable,
+        Kind::Timeout,
+        Kind::Connect,
+        Kind::Changed,
+        Kind::Corrupt,
+        Kind::Disorder,
+        Kind::KeyRefused,
+        Kind::TooLarge,
+        Kind::NoSpace,
+        Kind::ReadOnly,
+        Kind::Archived,
+        Kind::Unsupported,
+        Kind::Invalid,
+        Kind::Conflict,
+        Kind::LeaseLost,
+        Kind::Stopped,
+        Kind::ListMissing,
+        Kind::ListTooLarge,
+        Kind::ListMalformed,
+        Kind::ListEmpty,
+        Kind::ListLineTooLong,
+        Kind::ListMetadata,
+        Kind::Internal,
+    ];
+}
+
 /// What to do about a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {

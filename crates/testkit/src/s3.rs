@@ -18,7 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use md5::{Digest, Md5};
 use model::key::Order;
-use storage::checksum::{hex, md5_of_parts};
+use storage::checksum::{Hasher, Wanted, hex, md5_of_parts};
 use tokio::net::TcpListener;
 
 use crate::content::Content;
@@ -38,6 +38,9 @@ pub struct Options {
     pub faults: Faults,
     /// Forget bodies that are written; their ETags are those of the pattern of their length.
     pub discard: bool,
+    /// Answer like a vendor whose own headers begin so (`x-obs-`): with opaque ETags and the CRC-64/ECMA of each
+    /// object, to requesters who pay.
+    pub vendor: Option<&'static str>,
     /// Keep a log of requests.
     pub log: bool,
     /// Threads.
@@ -52,6 +55,7 @@ impl Default for Options {
             delay: Duration::ZERO,
             faults: Faults::none(),
             discard: false,
+            vendor: None,
             log: true,
             threads: 1,
         }
@@ -256,6 +260,30 @@ fn object(content: Content, part_size: Option<u64>, headers: Vec<(String, Vec<u8
     Object { etag: content.etag(part_size), content, part_size, headers, modified_ms: now_ms() }
 }
 
+/// The object as a vendor keeps it: an ETag that says nothing, and its CRC beside it.
+fn kept(options: &Options, mut object: Object) -> Object {
+    let Some(prefix) = options.vendor else { return object };
+    let mut hasher = Hasher::new(Wanted { ecma: true, ..Wanted::default() });
+    hasher.update(&object.content.bytes(0..object.content.len()));
+    let crc = hasher.finish().ecma.unwrap_or_default();
+    object.etag = format!("opaque-{crc:x}");
+    object.headers.retain(|(n, _)| !n.ends_with("hash-crc64ecma"));
+    object.headers.push((format!("{prefix}hash-crc64ecma"), crc.to_string().into_bytes()));
+    object
+}
+
+/// Answers a write with what a vendor tells of the new object.
+fn with_crc(mut response: Response<Answer>, made: &Object) -> Response<Answer> {
+    for (name, value) in made.headers.iter().filter(|(n, _)| n.ends_with("hash-crc64ecma")) {
+        if let (Ok(name), Ok(value)) =
+            (http::HeaderName::try_from(name.as_str()), http::HeaderValue::from_bytes(value))
+        {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
 impl Bucket<'_> {
     fn with<T>(&self, f: impl FnOnce(&mut BTreeMap<Sorted, Object>) -> T) -> Option<T> {
         match lock(&self.server.state.buckets).get_mut(&self.name) {
@@ -276,7 +304,7 @@ impl Bucket<'_> {
     /// Puts an object with a part layout and headers.
     pub fn put_with(&self, key: &str, content: Content, part_size: Option<u64>, headers: &[(&str, &[u8])]) {
         let headers = headers.iter().map(|(n, v)| (n.to_string(), v.to_vec())).collect();
-        let mut object = object(content, part_size, headers);
+        let mut object = kept(&self.server.state.options, object(content, part_size, headers));
         // Written before any migration of it began.
         object.modified_ms -= 60_000;
         let key = self.sorted(key);
@@ -435,6 +463,11 @@ async fn answer(
         Some(Fault::InternalError) => return Some(error(StatusCode::INTERNAL_SERVER_ERROR, "InternalError")),
         Some(Fault::Reset) => return None,
         _ => {}
+    }
+    if let Some(prefix) = state.options.vendor.filter(|_| asked.bucket.starts_with("paid"))
+        && !asked.headers.contains_key(format!("{prefix}request-payer"))
+    {
+        return Some(error(StatusCode::FORBIDDEN, "AccessDenied"));
     }
     let taken = take_in(state, asked, body).await?;
     let delay = if asked.key.is_empty() { state.options.list_delay } else { state.options.delay };
@@ -694,10 +727,10 @@ fn put(state: &Arc<State>, asked: &Asked, taken: Taken) -> Response<Answer> {
             );
         }
     };
-    let made = object(content, None, carried(&asked.headers));
-    let etag = made.etag.clone();
+    let made = kept(&state.options, object(content, None, carried(&asked.headers)));
+    let answer = with_crc(with_etag(&made.etag), &made);
     store(state, asked, made);
-    with_etag(&etag)
+    answer
 }
 
 fn store(state: &Arc<State>, asked: &Asked, object: Object) {
@@ -759,17 +792,17 @@ fn complete(state: &Arc<State>, asked: &Asked) -> Response<Answer> {
         }
         Content::Given(all.into())
     };
-    let made =
-        Object { content, etag: etag.clone(), part_size, headers: upload.headers, modified_ms: now_ms() };
+    let made = Object { content, etag, part_size, headers: upload.headers, modified_ms: now_ms() };
+    let made = kept(&state.options, made);
+    let etag = made.etag.clone();
+    let told = made.clone();
     if let Some(Keys::Kept(map)) = lock(&state.buckets).get_mut(&upload.bucket) {
         map.insert(Sorted(state.options.order, upload.key), made);
     }
-    text(
-        StatusCode::OK,
-        format!(
-            "<CompleteMultipartUploadResult><ETag>&quot;{etag}&quot;</ETag></CompleteMultipartUploadResult>"
-        ),
-    )
+    let answer = format!(
+        "<CompleteMultipartUploadResult><ETag>&quot;{etag}&quot;</ETag></CompleteMultipartUploadResult>"
+    );
+    with_crc(text(StatusCode::OK, answer), &told)
 }
 
 fn list_parts(state: &Arc<State>, asked: &Asked) -> Response<Answer> {

@@ -1,5 +1,11 @@
 //! Reading JSON bodies field by field: a missing field, a wrong type and a text that is too long are three
 //! different answers, each with the field's name. `null` counts as absent, unknown fields are ignored.
+//!
+//! A reader can also be run without a body, to learn what it asks for ([`Recorder`]): that is how the description of
+//! the API is made.
+
+use std::collections::BTreeMap;
+use std::sync::{LazyLock, Mutex};
 
 use serde_json::{Map, Value};
 
@@ -12,6 +18,72 @@ pub enum Fault {
     WrongType(String, &'static str),
     /// Longer than so many characters or items.
     TooLong(String, usize),
+    /// Not one of some words; the second text says which there are.
+    NotAWord(String, String),
+}
+
+/// What a reader asks of one field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// A text of at most so many characters.
+    Text(usize),
+    /// One of these words.
+    Word(Vec<String>),
+    /// True or false.
+    Bool,
+    /// A whole number.
+    Int,
+    /// An object.
+    Object,
+    /// A list of anything, of at most so many items.
+    List(usize),
+    /// A list of at most so many texts of at most so many characters.
+    Texts(usize, usize),
+    /// A list of at most so many objects.
+    Objects(usize),
+}
+
+/// What readers asked for: each field by its name, as `src_node.bucket` or `bandwidth_policy[].start`, with whether
+/// it had to be there each time.
+#[derive(Debug, Default)]
+pub struct Recorder {
+    asked: Mutex<BTreeMap<String, (Asked, bool)>>,
+    /// What some fields are to hold, so that readers take the way that depends on them.
+    answers: BTreeMap<String, String>,
+}
+
+static NOTHING: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
+
+impl Recorder {
+    /// Gives these answers, by the names of fields; whatever else is asked for gets a stand-in.
+    pub fn with(answers: &[(&str, &str)]) -> Self {
+        let answers = answers.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Self { answers, ..Self::default() }
+    }
+
+    /// Fields that hold whatever is asked for, and remember it here.
+    pub fn fields(&self) -> Fields<'_> {
+        Fields { map: &NOTHING, place: String::new(), recorder: Some(self), only: None }
+    }
+
+    /// What was asked for so far.
+    pub fn asked(&self) -> BTreeMap<String, (Asked, bool)> {
+        self.asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, name: String, asked: Asked, required: bool) {
+        let mut all = self.asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match all.get_mut(&name) {
+            // The same question may be put in a weaker form first: the stronger one counts within one run.
+            Some((known, needed)) => {
+                *needed |= required;
+                if matches!(asked, Asked::Word(_)) {
+                    *known = asked;
+                }
+            }
+            None => drop(all.insert(name, (asked, required))),
+        }
+    }
 }
 
 /// An object of a request, with its place for messages.
@@ -19,6 +91,9 @@ pub enum Fault {
 pub struct Fields<'a> {
     map: &'a Map<String, Value>,
     place: String,
+    recorder: Option<&'a Recorder>,
+    /// Only these fields are there.
+    only: Option<&'a [&'a str]>,
 }
 
 type Read<T> = Result<T, Fault>;
@@ -26,7 +101,7 @@ type Read<T> = Result<T, Fault>;
 impl<'a> Fields<'a> {
     /// The root object.
     pub fn root(map: &'a Map<String, Value>) -> Self {
-        Self { map, place: String::new() }
+        Self { map, place: String::new(), recorder: None, only: None }
     }
 
     /// The full name of a field, as `src_node.bucket`.
@@ -34,19 +109,35 @@ impl<'a> Fields<'a> {
         if self.place.is_empty() { field.to_owned() } else { format!("{}.{field}", self.place) }
     }
 
-    fn get(&self, field: &str) -> Option<&'a Value> {
-        self.map.get(field).filter(|v| !v.is_null())
+    fn allows(&self, field: &str) -> bool {
+        self.only.is_none_or(|only| only.contains(&field))
     }
 
-    /// A copy with only some of the fields.
-    pub fn only(&self, fields: &[&str]) -> Map<String, Value> {
-        let kept = fields.iter().filter_map(|f| Some(((*f).to_owned(), self.get(f)?.clone())));
-        kept.collect()
+    fn get(&self, field: &str) -> Option<&'a Value> {
+        self.map.get(field).filter(|v| !v.is_null() && self.allows(field))
+    }
+
+    /// Remembers a question while the API is described; true when there is no body to answer it.
+    fn noted(&self, field: &str, asked: impl FnOnce() -> Asked, required: bool) -> bool {
+        let Some(recorder) = self.recorder else { return false };
+        if self.allows(field) {
+            recorder.note(self.name(field), asked(), required);
+        }
+        true
+    }
+
+    fn answer(&self, field: &str) -> Option<&'a str> {
+        self.recorder?.answers.get(&self.name(field)).map(String::as_str)
+    }
+
+    /// The same object, with only some of its fields.
+    pub fn only(&self, fields: &'a [&'a str]) -> Fields<'a> {
+        Fields { only: Some(fields), ..self.clone() }
     }
 
     /// True when the field is there and not null.
     pub fn has(&self, field: &str) -> bool {
-        self.get(field).is_some()
+        self.recorder.is_some() || self.get(field).is_some()
     }
 
     fn wrong(&self, field: &str, want: &'static str) -> Fault {
@@ -62,6 +153,9 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// [`Fault`] naming the field.
     pub fn opt_text(&self, field: &str, max: usize) -> Read<Option<&'a str>> {
+        if self.noted(field, || Asked::Text(max), false) {
+            return Ok(Some(self.answer(field).unwrap_or_default()).filter(|_| self.allows(field)));
+        }
         match self.get(field) {
             None => Ok(None),
             Some(Value::String(s)) if s.chars().count() <= max => Ok(Some(s)),
@@ -75,6 +169,9 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// [`Fault`] naming the field.
     pub fn text(&self, field: &str, max: usize) -> Read<&'a str> {
+        if self.noted(field, || Asked::Text(max), true) {
+            return Ok(self.answer(field).unwrap_or("x"));
+        }
         self.opt_text(field, max)?.ok_or_else(|| self.missing(field))
     }
 
@@ -86,11 +183,49 @@ impl<'a> Fields<'a> {
         self.text(field, max).and_then(|t| if t.is_empty() { Err(self.missing(field)) } else { Ok(t) })
     }
 
+    /// One of some words, whatever its case; none when absent or empty.
+    ///
+    /// # Errors
+    /// [`Fault`] naming the field and the words.
+    pub fn opt_word<'w>(&self, field: &str, words: &[&'w str]) -> Read<Option<&'w str>> {
+        let all = || Asked::Word(words.iter().map(|w| (*w).to_owned()).collect());
+        if self.noted(field, all, false) {
+            let wanted = self.answer(field);
+            let found = words.iter().find(|w| wanted == Some(**w)).or(words.first());
+            return Ok(found.copied().filter(|_| self.allows(field)));
+        }
+        match self.opt_text(field, 255)? {
+            None | Some("") => Ok(None),
+            Some(text) => match words.iter().find(|w| w.eq_ignore_ascii_case(text)) {
+                Some(word) => Ok(Some(word)),
+                None => {
+                    let why = format!("`{text}` is not one of {}", words.join(", "));
+                    Err(Fault::NotAWord(self.name(field), why))
+                }
+            },
+        }
+    }
+
+    /// One of some words, which must be there.
+    ///
+    /// # Errors
+    /// [`Fault`] naming the field.
+    pub fn word<'w>(&self, field: &str, words: &[&'w str]) -> Read<&'w str> {
+        let found = self.opt_word(field, words)?;
+        if let Some(recorder) = self.recorder {
+            recorder.note(self.name(field), Asked::Text(0), true);
+        }
+        found.ok_or_else(|| self.missing(field))
+    }
+
     /// True or false.
     ///
     /// # Errors
     /// [`Fault`] naming the field.
     pub fn opt_bool(&self, field: &str) -> Read<Option<bool>> {
+        if self.noted(field, || Asked::Bool, false) {
+            return Ok(Some(false));
+        }
         match self.get(field) {
             None => Ok(None),
             Some(Value::Bool(b)) => Ok(Some(*b)),
@@ -98,11 +233,25 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// True or false, which must be there.
+    ///
+    /// # Errors
+    /// [`Fault`] naming the field.
+    pub fn bool(&self, field: &str) -> Read<bool> {
+        if self.noted(field, || Asked::Bool, true) {
+            return Ok(false);
+        }
+        self.opt_bool(field)?.ok_or_else(|| self.missing(field))
+    }
+
     /// A whole number; `2097152.0` is one too.
     ///
     /// # Errors
     /// [`Fault`] naming the field.
     pub fn opt_int(&self, field: &str) -> Read<Option<i64>> {
+        if self.noted(field, || Asked::Int, false) {
+            return Ok(Some(1));
+        }
         match self.get(field) {
             None => Ok(None),
             Some(Value::Number(n)) => whole(n).map(Some).ok_or_else(|| self.wrong(field, "a whole number")),
@@ -115,6 +264,9 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// [`Fault`] naming the field.
     pub fn int(&self, field: &str) -> Read<i64> {
+        if self.noted(field, || Asked::Int, true) {
+            return Ok(1);
+        }
         self.opt_int(field)?.ok_or_else(|| self.missing(field))
     }
 
@@ -123,9 +275,13 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// [`Fault`] naming the field.
     pub fn opt_object(&self, field: &str) -> Read<Option<Fields<'a>>> {
+        let inner = |map| Fields { map, place: self.name(field), recorder: self.recorder, only: None };
+        if self.noted(field, || Asked::Object, false) {
+            return Ok(Some(inner(&NOTHING)).filter(|_| self.allows(field)));
+        }
         match self.get(field) {
             None => Ok(None),
-            Some(Value::Object(map)) => Ok(Some(Fields { map, place: self.name(field) })),
+            Some(Value::Object(map)) => Ok(Some(inner(map))),
             Some(_) => Err(self.wrong(field, "an object")),
         }
     }
@@ -135,6 +291,7 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// [`Fault`] naming the field.
     pub fn object(&self, field: &str) -> Read<Fields<'a>> {
+        self.noted(field, || Asked::Object, true);
         self.opt_object(field)?.ok_or_else(|| self.missing(field))
     }
 
@@ -143,6 +300,9 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// [`Fault`] naming the field.
     pub fn opt_list(&self, field: &str, max: usize) -> Read<Option<&'a [Value]>> {
+        if self.noted(field, || Asked::List(max), false) {
+            return Ok(None);
+        }
         match self.get(field) {
             None => Ok(None),
             Some(Value::Array(items)) if items.len() <= max => Ok(Some(items)),
@@ -156,6 +316,9 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// [`Fault`] naming the item.
     pub fn opt_texts(&self, field: &str, max: usize, each: usize) -> Read<Option<Vec<String>>> {
+        if self.noted(field, || Asked::Texts(max, each), false) {
+            return Ok(Some(vec![]));
+        }
         let Some(items) = self.opt_list(field, max)? else { return Ok(None) };
         let text = |(i, item): (usize, &Value)| match item {
             Value::String(s) if s.chars().count() <= each => Ok(s.clone()),
@@ -165,16 +328,29 @@ impl<'a> Fields<'a> {
         items.iter().enumerate().map(text).collect::<Read<Vec<_>>>().map(Some)
     }
 
+    /// A list of texts that must be there.
+    ///
+    /// # Errors
+    /// [`Fault`] naming the item.
+    pub fn texts(&self, field: &str, max: usize, each: usize) -> Read<Vec<String>> {
+        self.noted(field, || Asked::Texts(max, each), true);
+        self.opt_texts(field, max, each)?.ok_or_else(|| self.missing(field))
+    }
+
     /// A list of objects.
     ///
     /// # Errors
     /// [`Fault`] naming the item.
     pub fn opt_objects(&self, field: &str, max: usize) -> Read<Option<Vec<Fields<'a>>>> {
+        let inner = |map, place| Fields { map, place, recorder: self.recorder, only: None };
+        if self.noted(field, || Asked::Objects(max), false) {
+            return Ok(Some(vec![inner(&NOTHING, format!("{}[]", self.name(field)))]));
+        }
         let Some(items) = self.opt_list(field, max)? else { return Ok(None) };
         let object = |(i, item): (usize, &'a Value)| {
             let place = format!("{}[{i}]", self.name(field));
             match item {
-                Value::Object(map) => Ok(Fields { map, place }),
+                Value::Object(map) => Ok(inner(map, place)),
                 _ => Err(Fault::WrongType(place, "an object")),
             }
         };

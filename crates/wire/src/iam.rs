@@ -1,9 +1,10 @@
 //! Replies of the identity subset (auth.md §3).
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// A name with its identity.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Named {
     /// Identity.
     pub id: String,
@@ -12,7 +13,7 @@ pub struct Named {
 }
 
 /// A project or user with its domain.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct InDomain {
     /// The domain.
     pub domain: Named,
@@ -26,7 +27,7 @@ pub struct InDomain {
 }
 
 /// The body of a token.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[expect(missing_docs, reason = "the fields are those of auth.md §3.1 by name")]
 pub struct Token {
     pub catalog: Vec<serde_json::Value>,

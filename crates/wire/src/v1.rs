@@ -1,12 +1,13 @@
 //! Replies of OMS v1 (oms.md §6).
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::v2::BandwidthPolicy;
 
 /// A task.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[expect(missing_docs, non_snake_case, reason = "the fields are those of oms.md §6.4 by name")]
 pub struct Task {
     pub id: i64,

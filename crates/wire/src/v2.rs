@@ -1,10 +1,11 @@
 //! Replies of OMS v2 (oms.md §2). Types are exactly as declared: numbers are numbers, and objects that are not
 //! there are null.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// A bandwidth window.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct BandwidthPolicy {
     /// `hh:mm`
     pub start: String,
@@ -15,7 +16,7 @@ pub struct BandwidthPolicy {
 }
 
 /// Why a task failed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ErrorReason {
     /// `TRF.nnnn`
     pub error_code: String,
@@ -24,7 +25,7 @@ pub struct ErrorReason {
 }
 
 /// The failed-object list.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct FailedObjectRecord {
     /// A complete list exists.
     pub result: Option<bool>,
@@ -35,7 +36,7 @@ pub struct FailedObjectRecord {
 }
 
 /// Source of a task; never a secret.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct SrcNode {
     /// Bucket.
     pub bucket: String,
@@ -52,7 +53,7 @@ pub struct SrcNode {
 }
 
 /// Destination of a task; never a secret.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct DstNode {
     /// Bucket.
     pub bucket: String,
@@ -63,7 +64,7 @@ pub struct DstNode {
 }
 
 /// A task.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[expect(missing_docs, reason = "the fields are those of oms.md §2.3, TaskResp, by name")]
 pub struct Task {
     pub id: i64,
@@ -110,7 +111,7 @@ pub struct Task {
 }
 
 /// A page of tasks.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct TaskList {
     /// The page.
     pub tasks: Vec<Task>,
@@ -119,7 +120,7 @@ pub struct TaskList {
 }
 
 /// What create answers.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Created {
     /// Identity.
     pub id: i64,
@@ -128,7 +129,7 @@ pub struct Created {
 }
 
 /// A link of a version.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Link {
     /// Where.
     pub href: String,
@@ -137,7 +138,7 @@ pub struct Link {
 }
 
 /// An API version.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Version {
     /// `v1` or `v2`.
     pub id: &'static str,
@@ -150,7 +151,7 @@ pub struct Version {
 }
 
 /// A region that can be named.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Region {
     /// Vendor.
     pub cloud_type: String,
@@ -161,7 +162,7 @@ pub struct Region {
 }
 
 /// The regions of one vendor.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct RegionGroup {
     /// Vendor.
     pub service_name: String,
@@ -170,7 +171,7 @@ pub struct RegionGroup {
 }
 
 /// Where a bucket is.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct BucketRegion {
     /// What clients write in `region`.
     pub id: String,
@@ -181,14 +182,14 @@ pub struct BucketRegion {
 }
 
 /// Whether any key begins with a prefix.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct PrefixFound {
     /// At least one does.
     pub exist: bool,
 }
 
 /// An object or folder of one level.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct BucketRecord {
     /// Its full key; folders end in `/`.
     pub name: String,
@@ -197,7 +198,7 @@ pub struct BucketRecord {
 }
 
 /// A page of one level of a bucket.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct BucketObjects {
     /// More follow.
     pub next_page: bool,
@@ -208,7 +209,7 @@ pub struct BucketObjects {
 }
 
 /// A task group.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[expect(missing_docs, reason = "the fields are those of oms.md §2.4, TaskGroupResp, by name")]
 pub struct TaskGroup {
     pub group_id: String,
@@ -254,7 +255,7 @@ pub struct TaskGroup {
 }
 
 /// A sync task; `month` only where one task is shown.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[expect(missing_docs, reason = "the fields are those of oms.md §2.5, SyncTaskInfo, by name")]
 pub struct SyncTask {
     pub sync_task_id: String,
@@ -281,7 +282,7 @@ pub struct SyncTask {
 }
 
 /// Sums of one calendar month.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[expect(missing_docs, reason = "the fields are those of oms.md §2.5, ShowSyncTaskResponse, by name")]
 pub struct SyncMonth {
     pub monthly_acceptance_request: u64,
@@ -289,4 +290,94 @@ pub struct SyncMonth {
     pub monthly_failure_object: u64,
     pub monthly_skip_object: u64,
     pub monthly_size: u64,
+}
+
+/// What creating a group answers.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct GroupCreated {
+    /// Identity, a UUID.
+    pub group_id: String,
+}
+
+/// A page of groups.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct TaskGroupList {
+    /// The page.
+    pub taskgroups: Vec<TaskGroup>,
+    /// How many match in all.
+    pub count: u64,
+}
+
+/// What creating a sync task answers.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct SyncCreated {
+    /// Identity, a UUID.
+    pub sync_task_id: String,
+}
+
+/// A page of sync tasks.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct SyncTaskList {
+    /// The page.
+    pub tasks: Vec<SyncTask>,
+    /// How many match in all.
+    pub count: u64,
+}
+
+/// Counts of a sync task over time.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct SyncStatistic {
+    /// The sync task.
+    pub sync_task_id: String,
+    /// Width of a point: `FIVE_MINUTES` or `ONE_HOUR`.
+    pub statistic_time_type: &'static str,
+    /// Each kind that was asked for.
+    pub statistic_datas: Vec<StatisticData>,
+}
+
+/// One kind of count.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct StatisticData {
+    /// `REQUEST`, `SUCCESS`, `FAILURE`, `SKIP` or `SIZE`.
+    pub data_type: &'static str,
+    /// Points, oldest first, empty ones left out.
+    pub data: Vec<StatisticPoint>,
+}
+
+/// A count within one width of time.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct StatisticPoint {
+    /// Begin, milliseconds since the epoch.
+    pub time_stamp: i64,
+    /// How many.
+    pub statistic_num: u64,
+}
+
+/// What a domain serves beside its bucket.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct CdnInfo {
+    /// Its answers are those of the source's vendor.
+    pub is_same_cloud_type: bool,
+    /// At least one key came, and none was refused.
+    pub is_download_available: bool,
+    /// Key by key.
+    pub checked_keys: Vec<CheckedKey>,
+}
+
+/// One key at the bucket and through the domain.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct CheckedKey {
+    /// The key.
+    pub key: String,
+    /// Both ETags are equal.
+    pub is_etag_matching: bool,
+    /// Both have it.
+    pub is_object_existing: bool,
+}
+
+/// The versions of the API.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct VersionList {
+    /// All of them.
+    pub versions: Vec<Version>,
 }

@@ -31,10 +31,10 @@ pub(crate) async fn handle(
     json(&Created { id: accepted.id, task_name: accepted.name })
 }
 
-fn read(project: String, f: &Fields<'_>) -> Result<Request, Refusal> {
+pub(crate) fn read(project: String, f: &Fields<'_>) -> Result<Request, Refusal> {
     let src = f.object("src_node").map_err(fault)?;
     let dst = f.object("dst_node").map_err(fault)?;
-    let kms = f.opt_bool("enableKMS").map_err(fault)?.ok_or_else(|| Refusal::Missing("enableKMS".into()))?;
+    let kms = f.bool("enableKMS").map_err(fault)?;
     let threads = f.int("thread_num").map_err(fault)?;
     if !(0..=50).contains(&threads) {
         return Err(Refusal::Invalid("thread_num".into(), "must lie between 0 and 50".into()));
@@ -105,8 +105,7 @@ fn read(project: String, f: &Fields<'_>) -> Result<Request, Refusal> {
 /// `smnInfo`: v1's names, and `FAIL` where v2 says `FAILURE` (oms.md §6.2).
 fn notify(f: &Fields<'_>) -> Result<Option<Notify>, Refusal> {
     let Some(smn) = f.opt_object("smnInfo").map_err(fault)? else { return Ok(None) };
-    let conditions = smn.opt_texts("triggerConditions", 10, 100).map_err(fault)?;
-    let conditions = conditions.ok_or_else(|| Refusal::Missing(smn.name("triggerConditions")))?;
+    let conditions = smn.texts("triggerConditions", 10, 100).map_err(fault)?;
     if let Some(other) = conditions.iter().find(|c| !["SUCCESS", "FAIL"].contains(&c.as_str())) {
         let why = format!("`{other}` is neither SUCCESS nor FAIL");
         return Err(Refusal::Invalid(smn.name("triggerConditions"), why));

@@ -25,25 +25,32 @@ pub(crate) async fn handle(
     let map = object(Face::V1, &body)?;
     let fields = Fields::root(&map);
     let operate = async {
-        match fields.text("operation", 100).map_err(fault)? {
+        match operation(&fields)? {
             "stop" => control.stop(&project, id).await,
             "start" => {
                 let shown = control.show(&project, id).await?;
-                let failed_only = fields.opt_bool("migration_failed_object").map_err(fault)?.unwrap_or(false);
-                control.start(&project, id, &secrets(&fields, &shown.task.spec)?, failed_only).await
+                let (secrets, failed_only) = start(&fields, &shown.task.spec)?;
+                control.start(&project, id, &secrets, failed_only).await
             }
-            "change_bandwidthpolicy" => {
+            _ => {
                 control.show(&project, id).await?;
                 control.set_windows(&project, id, windows(&fields)?, RANGE_V1).await
-            }
-            other => {
-                let why = format!("`{other}` is not one of start, stop, change_bandwidthpolicy");
-                Err(Refusal::Invalid("operation".into(), why))
             }
         }
     };
     operate.await.map_err(|r| Error::of(Face::V1, &r))?;
     empty()
+}
+
+/// What is to be done.
+pub(crate) fn operation(f: &Fields<'_>) -> Result<&'static str, Refusal> {
+    f.word("operation", &["start", "stop", "change_bandwidthpolicy"]).map_err(fault)
+}
+
+/// Credentials, and whether only failed objects are meant.
+pub(crate) fn start(f: &Fields<'_>, spec: &TaskSpec) -> Result<(TaskSecrets, bool), Refusal> {
+    let failed_only = f.opt_bool("migration_failed_object").map_err(fault)?.unwrap_or(false);
+    Ok((secrets(f, spec)?, failed_only))
 }
 
 fn secrets(f: &Fields<'_>, spec: &TaskSpec) -> Result<TaskSecrets, Refusal> {

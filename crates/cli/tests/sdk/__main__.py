@@ -13,6 +13,7 @@ import crash
 import groups
 import identity
 import lists
+import node
 import notices
 import objects
 import sync
@@ -29,6 +30,8 @@ SCENARIOS = {
     "cdn": cdn.cdn,
     "notices": notices.notices,
     "restore": archive.restore,
+    "vendor": clouds.vendor,
+    "node": node.node,
     "azure": clouds.azure,
     "google": clouds.google,
     "filters": beyond.filters,

@@ -193,3 +193,25 @@ def google():
     body.body.src_node.json_auth_file = json.dumps(other)
     assert code_of(lambda: oms.create_task(body)) == (400, "OMS.0057")
     print("google: %d objects there and back" % len(bodies))
+
+
+def vendor():
+    """CRC-64/ECMA decides and proves between buckets whose ETags say nothing; the requester pays."""
+    sdk, oms = client()
+
+    def task(**fields):
+        body = request(sdk, ("obs-a", "paid-from"), ("obs-b", "to"), enable_requester_pays=True,
+                       object_overwrite_mode="CRC64_COMPARISON_OVERWRITE", consistency_check="crc64", **fields)
+        body.body.src_node.cloud_type = "HuaweiCloud"
+        made = oms.create_task(body)
+        done = wait(sdk, oms, made.id, {4, 5})
+        assert done.status == 5, done
+        return done, raw("GET", "/v2/%s/tasks/%d" % (E["PROJECT"], made.id))[1]["whimbrel"]["proof"]
+    done, proof = task()
+    assert (done.successful_num, done.skipped_num) == (41, 0), done
+    assert proof == {"digest": 0, "etag": 0, "crc64": 41, "size": 0}, proof
+    done, proof = task()
+    assert (done.successful_num, done.skipped_num) == (0, 41), done
+    body = request(sdk, ("obs-a", "paid-from"), ("obs-b", "to"))
+    body.body.src_node.cloud_type = "HuaweiCloud"
+    assert code_of(lambda: oms.create_task(body)) == (400, "OMS.0057")

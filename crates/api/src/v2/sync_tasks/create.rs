@@ -9,6 +9,7 @@ use model::selection::Selection;
 use model::spec::{Place, TaskSpec};
 use seal::Secret;
 use wire::fields::Fields;
+use wire::v2::SyncCreated;
 
 use crate::body::{Reply, json, object};
 use crate::error::{Error, Face, fault};
@@ -29,7 +30,7 @@ pub(crate) async fn handle(
         control.create_sync(&project, &spec, &secrets).await
     };
     let id = create.await.map_err(|r| Error::of(Face::V2, &r))?;
-    json(&serde_json::json!({"sync_task_id": id}))
+    json(&SyncCreated { sync_task_id: id })
 }
 
 /// The credentials of a flat body.
@@ -38,7 +39,7 @@ pub(crate) fn secrets(f: &Fields<'_>) -> Result<TaskSecrets, Refusal> {
     Ok(TaskSecrets { source, target, cdn: Secret::default() })
 }
 
-fn read(f: &Fields<'_>) -> Result<(TaskSpec, TaskSecrets), Refusal> {
+pub(crate) fn read(f: &Fields<'_>) -> Result<(TaskSpec, TaskSecrets), Refusal> {
     let known: Vec<&str> = VENDORS.iter().copied().filter(|v| *v != "Google").collect();
     let cloud_type = word(f, "src_cloud_type", &known)?.unwrap_or("Aliyun");
     let app_id = f.opt_text("app_id", 255).map_err(fault)?.unwrap_or_default();
@@ -60,15 +61,9 @@ fn read(f: &Fields<'_>) -> Result<(TaskSpec, TaskSecrets), Refusal> {
         })
     };
     // What a sync task has of the rules of tasks.
-    let known = f.only(&[
-        "description",
-        "enable_restore",
-        "dst_storage_policy",
-        "enable_kms",
-        "source_cdn",
-        "whimbrel",
-    ]);
-    let rules = rules(&Fields::root(&known))?;
+    const OF_TASKS: [&str; 6] =
+        ["description", "enable_restore", "dst_storage_policy", "enable_kms", "source_cdn", "whimbrel"];
+    let rules = rules(&f.only(&OF_TASKS))?;
     let spec = TaskSpec {
         selection: Selection::Keys(vec![]),
         source: place("src", cloud_type, app_id)?,

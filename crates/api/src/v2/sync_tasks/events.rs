@@ -23,10 +23,9 @@ pub(crate) async fn handle(
 }
 
 /// One to ten keys, encoded as forms are: `+` is a space.
-fn keys(f: &Fields<'_>) -> Result<Vec<String>, Refusal> {
+pub(crate) fn keys(f: &Fields<'_>) -> Result<Vec<String>, Refusal> {
     let wrong = |field: String, why: &str| Refusal::Invalid(field, why.to_owned());
-    let texts = f.opt_texts("object_keys", 100_000, 4096).map_err(fault)?;
-    let texts = texts.ok_or_else(|| Refusal::Missing("object_keys".into()))?;
+    let texts = f.texts("object_keys", 100_000, 4096).map_err(fault)?;
     if texts.is_empty() || texts.len() > EVENT_MAX {
         return Err(wrong("object_keys".into(), "must hold one to ten keys"));
     }

@@ -2,6 +2,7 @@
 
 use axum::extract::{Path, Query, State};
 use control::{Control, Refusal};
+use wire::v2::SyncTaskList;
 
 use super::show::reply;
 use crate::body::{Reply, json};
@@ -27,6 +28,5 @@ pub(crate) async fn handle(
         control.list_syncs(&project, running, offset, limit).await
     };
     let (tasks, count) = list.await.map_err(|r| Error::of(Face::V2, &r))?;
-    let tasks: Vec<_> = tasks.iter().map(reply).collect();
-    json(&serde_json::json!({"tasks": tasks, "count": count}))
+    json(&SyncTaskList { tasks: tasks.iter().map(reply).collect(), count })
 }

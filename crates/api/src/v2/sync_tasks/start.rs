@@ -2,8 +2,9 @@
 
 use axum::extract::{Path, State};
 use bytes::Bytes;
-use control::Control;
 use control::secrets::TaskSecrets;
+use control::{Control, Refusal};
+use model::spec::TaskSpec;
 use wire::fields::Fields;
 
 use super::create::secrets;
@@ -20,9 +21,14 @@ pub(crate) async fn handle(
     let f = Fields::root(&map);
     let start = async {
         let shown = control.show_sync(&project, &id, control.clock.now_ms()).await?;
-        let secrets = TaskSecrets { cdn: cdn_key_again(&f, &shown.sync.spec)?, ..secrets(&f)? };
+        let secrets = read(&f, &shown.sync.spec)?;
         control.start_sync(&project, &id, &secrets).await
     };
     start.await.map_err(|r| Error::of(Face::V2, &r))?;
     empty()
+}
+
+/// The credentials.
+pub(crate) fn read(f: &Fields<'_>, spec: &TaskSpec) -> Result<TaskSecrets, Refusal> {
+    Ok(TaskSecrets { cdn: cdn_key_again(f, spec)?, ..secrets(f)? })
 }

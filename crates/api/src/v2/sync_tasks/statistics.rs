@@ -3,7 +3,7 @@
 use axum::extract::{Path, Query, State};
 use control::sync::KINDS;
 use control::{Control, Refusal};
-use serde_json::json as value;
+use wire::v2::{StatisticData, StatisticPoint, SyncStatistic};
 
 use crate::body::{Reply, json};
 use crate::error::{Error, Face};
@@ -36,15 +36,14 @@ pub(crate) async fn handle(
         control.sync_statistic(&project, &id, &kinds, time("start_time")?, time("end_time")?).await
     };
     let found = ask.await.map_err(|r| Error::of(Face::V2, &r))?;
-    let point = |(at, n): &(i64, u64)| value!({"time_stamp": at, "statistic_num": n});
-    let data: Vec<_> = found
-        .data
-        .iter()
-        .map(|(kind, points)| value!({"data_type": kind, "data": points.iter().map(point).collect::<Vec<_>>()}))
-        .collect();
-    json(&value!({
-        "sync_task_id": id,
-        "statistic_time_type": if found.hourly { "ONE_HOUR" } else { "FIVE_MINUTES" },
-        "statistic_datas": data,
-    }))
+    let point = |(time_stamp, statistic_num)| StatisticPoint { time_stamp, statistic_num };
+    let data = |(data_type, points): (_, Vec<(i64, u64)>)| StatisticData {
+        data_type,
+        data: points.into_iter().map(point).collect(),
+    };
+    json(&SyncStatistic {
+        sync_task_id: id,
+        statistic_time_type: if found.hourly { "ONE_HOUR" } else { "FIVE_MINUTES" },
+        statistic_datas: found.data.into_iter().map(data).collect(),
+    })
 }

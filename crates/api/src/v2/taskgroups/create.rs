@@ -7,6 +7,7 @@ use control::{Control, Refusal};
 use model::group::GroupKind;
 use model::spec::TaskSpec;
 use wire::fields::Fields;
+use wire::v2::GroupCreated;
 
 use crate::body::{Reply, json, object};
 use crate::error::{Error, Face, fault};
@@ -25,11 +26,11 @@ pub(crate) async fn handle(
         control.create_group(&project, kind, &spec, &secrets).await
     };
     let id = create.await.map_err(|r| Error::of(Face::V2, &r))?;
-    json(&serde_json::json!({"group_id": id}))
+    json(&GroupCreated { group_id: id })
 }
 
 /// As a task, with upper-case types and without a type for single objects.
-fn read(f: &Fields<'_>) -> Result<(GroupKind, TaskSpec, TaskSecrets), Refusal> {
+pub(crate) fn read(f: &Fields<'_>) -> Result<(GroupKind, TaskSpec, TaskSecrets), Refusal> {
     let src = f.object("src_node").map_err(fault)?;
     let dst = f.object("dst_node").map_err(fault)?;
     let (kind, task_type) = match word(f, "task_type", &["PREFIX", "LIST", "URL_LIST"])?.unwrap_or("PREFIX") {

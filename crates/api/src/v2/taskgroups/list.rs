@@ -3,6 +3,7 @@
 use axum::extract::{Path, Query, State};
 use control::{Control, Refusal};
 use model::group::Phase;
+use wire::v2::TaskGroupList;
 
 use super::show::reply;
 use crate::body::{Reply, json};
@@ -30,6 +31,5 @@ pub(crate) async fn handle(
     };
     let (groups, count) = list.await.map_err(|r| Error::of(Face::V2, &r))?;
     let now = control.clock.now_ms();
-    let groups: Vec<_> = groups.iter().map(|g| reply(g, now)).collect();
-    json(&serde_json::json!({"taskgroups": groups, "count": count}))
+    json(&TaskGroupList { taskgroups: groups.iter().map(|g| reply(g, now)).collect(), count })
 }

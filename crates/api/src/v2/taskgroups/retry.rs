@@ -2,7 +2,9 @@
 
 use axum::extract::{Path, State};
 use bytes::Bytes;
-use control::Control;
+use control::secrets::TaskSecrets;
+use control::{Control, Refusal};
+use model::spec::TaskSpec;
 use wire::fields::Fields;
 
 use crate::body::{Reply, empty, object};
@@ -18,11 +20,17 @@ pub(crate) async fn handle(
     let f = Fields::root(&map);
     let retry = async {
         let shown = control.show_group(&project, &id).await?;
-        let given = ["src_ak", "src_sk", "dst_ak", "dst_sk"].iter().any(|name| f.has(name));
-        let secrets = given.then(|| read(&f, &shown.group.spec)).transpose()?;
-        let failed_only = f.opt_bool("migrate_failed_object").map_err(fault)?.unwrap_or(false);
+        let (secrets, failed_only) = asked(&f, &shown.group.spec)?;
         control.retry_group(&project, &id, secrets, failed_only).await
     };
     retry.await.map_err(|r| Error::of(Face::V2, &r))?;
     empty()
+}
+
+/// Credentials when there are any, and whether only failed objects are meant.
+pub(crate) fn asked(f: &Fields<'_>, spec: &TaskSpec) -> Result<(Option<TaskSecrets>, bool), Refusal> {
+    const GIVEN: [&str; 6] = ["src_ak", "src_sk", "dst_ak", "dst_sk", "connection_string", "json_auth_file"];
+    let given = GIVEN.iter().any(|name| f.has(name));
+    let secrets = given.then(|| read(f, spec)).transpose()?;
+    Ok((secrets, f.opt_bool("migrate_failed_object").map_err(fault)?.unwrap_or(false)))
 }

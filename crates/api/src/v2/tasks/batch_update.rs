@@ -3,7 +3,8 @@
 use axum::extract::{Path, State};
 use bytes::Bytes;
 use control::{Control, Refusal};
-use model::task::{TaskId, Visible};
+use model::policy::Window;
+use model::task::{Priority, TaskId, Visible};
 use wire::fields::Fields;
 
 use super::create::priority_of;
@@ -22,7 +23,8 @@ pub(crate) async fn handle(
     let map = object(Face::V2, &body)?;
     let fields = Fields::root(&map);
     let change = async {
-        let ids = match ids(&fields)? {
+        let (targets, windows, priority) = read(&fields)?;
+        let ids = match targets {
             Targets::Tasks(ids) => ids,
             Targets::Group(group) => {
                 let shown = control.show_group(&project, &group).await?;
@@ -31,19 +33,24 @@ pub(crate) async fn handle(
                 open.map(|m| m.task.id).collect()
             }
         };
-        if !fields.has("bandwidth_policy") {
-            return Err(Refusal::Missing("bandwidth_policy".into()));
-        }
-        let windows = windows(&fields)?;
-        let priority = word(&fields, "task_priority", &["HIGH", "MEDIUM", "LOW"])?.map(priority_of);
         control.set_many(&project, &ids, windows, priority).await
     };
     change.await.map_err(|r| Error::of(Face::V2, &r))?;
     empty()
 }
 
+/// Which tasks, and what is to be of them.
+pub(crate) fn read(f: &Fields<'_>) -> Result<(Targets, Vec<Window>, Option<Priority>), Refusal> {
+    let priority = word(f, "task_priority", &["HIGH", "MEDIUM", "LOW"])?.map(priority_of);
+    if !f.has("bandwidth_policy") {
+        return Err(Refusal::Missing("bandwidth_policy".into()));
+    }
+    let windows = windows(f)?;
+    Ok((ids(f)?, windows, priority))
+}
+
 /// Which tasks are meant.
-enum Targets {
+pub(crate) enum Targets {
     Tasks(Vec<TaskId>),
     Group(String),
 }

@@ -41,7 +41,7 @@ pub(crate) async fn handle(
     json(&Created { id: accepted.id, task_name: accepted.name })
 }
 
-fn read(project: String, f: &Fields<'_>) -> Result<Request, Refusal> {
+pub(crate) fn read(project: String, f: &Fields<'_>) -> Result<Request, Refusal> {
     let src = f.object("src_node").map_err(fault)?;
     let dst = f.object("dst_node").map_err(fault)?;
     let task_type = word(f, "task_type", &["object", "prefix", "list", "url_list"])?.unwrap_or("object");
@@ -121,8 +121,7 @@ pub(crate) fn selection(task_type: &str, src: &Fields<'_>) -> Result<Selection, 
         };
         return Ok(if task_type == "list" { Selection::List(file) } else { Selection::UrlList(file) });
     }
-    let entries = src.opt_texts("object_key", 500, 1024).map_err(fault)?;
-    let entries = entries.ok_or_else(|| Refusal::Missing(src.name("object_key")))?;
+    let entries = src.texts("object_key", 500, 1024).map_err(fault)?;
     if let Some(i) = entries.iter().position(|e| e.contains('\0')) {
         return Err(Refusal::Invalid(
             format!("{}[{i}]", src.name("object_key")),

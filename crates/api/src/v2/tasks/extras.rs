@@ -18,10 +18,8 @@ pub(crate) fn cdn(f: &Fields<'_>) -> Result<Option<SourceCdn>, Refusal> {
     let Some(cdn) = f.opt_object("source_cdn").map_err(fault)? else { return Ok(None) };
     no_kms(&cdn, "crypto_type")?;
     let names = Auth::NAMES.map(|(name, _)| name);
-    let kind = word(&cdn, "authentication_type", &names)?;
-    let kind = kind.ok_or_else(|| Refusal::Missing(cdn.name("authentication_type")))?;
-    let protocol = word(&cdn, "protocol", &["http", "https"])?;
-    let protocol = protocol.ok_or_else(|| Refusal::Missing(cdn.name("protocol")))?;
+    let kind = cdn.word("authentication_type", &names).map_err(fault)?;
+    let protocol = cdn.word("protocol", &["http", "https"]).map_err(fault)?;
     let domain = cdn.filled("domain", 255).map_err(fault)?;
     if domain.contains(['/', '?', '#', '@', ' ']) {
         return Err(Refusal::CdnDomain(domain.to_owned()));
@@ -67,8 +65,7 @@ pub(crate) fn shown_cdn(spec: &TaskSpec) -> Option<Value> {
 /// `smn_config`.
 pub(crate) fn notify(f: &Fields<'_>) -> Result<Option<Notify>, Refusal> {
     let Some(smn) = f.opt_object("smn_config").map_err(fault)? else { return Ok(None) };
-    let conditions = smn.opt_texts("trigger_conditions", 10, 100).map_err(fault)?;
-    let conditions = conditions.ok_or_else(|| Refusal::Missing(smn.name("trigger_conditions")))?;
+    let conditions = smn.texts("trigger_conditions", 10, 100).map_err(fault)?;
     if let Some(other) = conditions.iter().find(|c| !["SUCCESS", "FAILURE"].contains(&c.as_str())) {
         let why = format!("`{other}` is neither SUCCESS nor FAILURE");
         return Err(Refusal::Invalid(smn.name("trigger_conditions"), why));

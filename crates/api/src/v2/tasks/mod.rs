@@ -50,14 +50,5 @@ pub(crate) fn word<'w>(
     field: &str,
     words: &[&'w str],
 ) -> Result<Option<&'w str>, Refusal> {
-    match fields.opt_text(field, 255).map_err(fault)? {
-        None | Some("") => Ok(None),
-        Some(text) => match words.iter().find(|w| w.eq_ignore_ascii_case(text)) {
-            Some(word) => Ok(Some(word)),
-            None => {
-                let why = format!("`{text}` is not one of {}", words.join(", "));
-                Err(Refusal::Invalid(fields.name(field), why))
-            }
-        },
-    }
+    fields.opt_word(field, words).map_err(fault)
 }

@@ -25,12 +25,17 @@ pub(crate) async fn handle(
     let start = async {
         // An unknown task is told before its missing credentials.
         let shown = control.show(&project, id).await?;
-        let secrets = read(&fields, &shown.task.spec)?;
-        let failed_only = fields.opt_bool("migrate_failed_object").map_err(fault)?.unwrap_or(false);
+        let (secrets, failed_only) = asked(&fields, &shown.task.spec)?;
         control.start(&project, id, &secrets, failed_only).await
     };
     start.await.map_err(|r| Error::of(Face::V2, &r))?;
     empty()
+}
+
+/// Credentials, and whether only failed objects are meant.
+pub(crate) fn asked(f: &Fields<'_>, spec: &TaskSpec) -> Result<(TaskSecrets, bool), Refusal> {
+    let failed_only = f.opt_bool("migrate_failed_object").map_err(fault)?.unwrap_or(false);
+    Ok((read(f, spec)?, failed_only))
 }
 
 /// The credentials of a start of tasks and groups.

@@ -2,11 +2,11 @@
 
 use axum::extract::State;
 use bytes::Bytes;
-use control::Control;
 use control::secrets::TaskSecrets;
+use control::{Control, Refusal};
 use model::spec::{Place, TaskSpec};
-use serde_json::json as value;
 use wire::fields::Fields;
+use wire::v2::{CdnInfo, CheckedKey};
 
 use super::account;
 use crate::body::{Reply, json, object};
@@ -18,30 +18,40 @@ pub(crate) async fn handle(State(control): State<Control>, body: Bytes) -> Reply
     let map = object(Face::V2, &body)?;
     let f = Fields::root(&map);
     let ask = async {
-        let account = account(&f)?;
-        let source = Place {
-            cloud_type: account.cloud_type,
-            region: f.filled("region", 100).map_err(fault)?.to_owned(),
-            bucket: f.filled("bucket", 100).map_err(fault)?.to_owned(),
-            app_id: account.app_id,
-        };
-        let keys = match f.opt_object("prefix").map_err(fault)? {
-            Some(prefix) => prefix.opt_texts("keys", 100, 2048).map_err(fault)?.unwrap_or_default(),
-            None => vec![],
-        };
-        // Only the domain and the source matter here; a destination is not asked about.
-        let none = serde_json::Map::new();
-        let rules = rules(&Fields::root(&none))?;
-        let target = source.clone();
-        let spec = TaskSpec { source, target, cdn: cdn(&f)?, ..rules };
-        let secrets = TaskSecrets { source: account.keys, cdn: cdn_key(&f)?, ..TaskSecrets::default() };
+        let (spec, secrets, keys) = read(&f)?;
         control.cdn_info(&spec, &secrets, &keys).await
     };
     let info = ask.await.map_err(|r| Error::of(Face::V2, &r))?;
-    let checked = |(key, equal, there): &(String, bool, bool)| value!({"key": key, "is_etag_matching": equal, "is_object_existing": there});
-    json(&value!({
-        "is_same_cloud_type": info.same_vendor,
-        "is_download_available": info.available,
-        "checked_keys": info.keys.iter().map(checked).collect::<Vec<_>>(),
-    }))
+    let checked = |(key, is_etag_matching, is_object_existing)| CheckedKey {
+        key,
+        is_etag_matching,
+        is_object_existing,
+    };
+    json(&CdnInfo {
+        is_same_cloud_type: info.same_vendor,
+        is_download_available: info.available,
+        checked_keys: info.keys.into_iter().map(checked).collect(),
+    })
+}
+
+/// The source and its domain, credentials, and the keys to ask for.
+pub(crate) fn read(f: &Fields<'_>) -> Result<(TaskSpec, TaskSecrets, Vec<String>), Refusal> {
+    let account = account(f)?;
+    let source = Place {
+        cloud_type: account.cloud_type,
+        region: f.filled("region", 100).map_err(fault)?.to_owned(),
+        bucket: f.filled("bucket", 100).map_err(fault)?.to_owned(),
+        app_id: account.app_id,
+    };
+    let keys = match f.opt_object("prefix").map_err(fault)? {
+        Some(prefix) => prefix.opt_texts("keys", 100, 2048).map_err(fault)?.unwrap_or_default(),
+        None => vec![],
+    };
+    // Only the domain and the source matter here; a destination is not asked about.
+    let none = serde_json::Map::new();
+    let rules = rules(&Fields::root(&none))?;
+    let target = source.clone();
+    let spec = TaskSpec { source, target, cdn: cdn(f)?, ..rules };
+    let secrets = TaskSecrets { source: account.keys, cdn: cdn_key(f)?, ..TaskSecrets::default() };
+    Ok((spec, secrets, keys))
 }

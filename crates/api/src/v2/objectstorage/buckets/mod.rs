@@ -14,12 +14,11 @@ use wire::fields::Fields;
 use super::cloud_type::VENDORS;
 use crate::error::fault;
 use crate::v2::credentials;
-use crate::v2::tasks::word;
 
 /// The account that every one of these bodies names.
 pub(crate) fn account(f: &Fields<'_>) -> Result<Account, Refusal> {
     let known: Vec<&str> = VENDORS.iter().copied().chain(["HEC"]).collect();
-    let cloud_type = word(f, "cloud_type", &known)?.ok_or_else(|| Refusal::Missing(f.name("cloud_type")))?;
+    let cloud_type = f.word("cloud_type", &known).map_err(fault)?;
     let app_id = f.opt_text("app_id", 255).map_err(fault)?.unwrap_or_default();
     Ok(Account {
         cloud_type: cloud_type.to_owned(),

@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use bytes::Bytes;
+use control::buckets::Account;
 use control::{Control, Refusal};
 use wire::fields::Fields;
 use wire::v2::{BucketObjects, BucketRecord};
@@ -14,17 +15,8 @@ pub(crate) async fn handle(State(control): State<Control>, body: Bytes) -> Reply
     let map = object(Face::V2, &body)?;
     let f = Fields::root(&map);
     let answer = async {
-        let bucket = f.filled("bucket_name", 1024).map_err(fault)?;
-        let region = f.text("data_center", 100).map_err(fault)?;
-        let folder = f.text("file_path", 1023).map_err(fault)?;
-        let after = f.text("behind_filename", 1024).map_err(fault)?;
-        let size = f.int("page_size").map_err(fault)?;
-        if !(0..=100).contains(&size) {
-            return Err(Refusal::Range(format!("`page_size`: {size} is not in 0 to 100")));
-        }
-        // 0 asks for the default.
-        let max = if size == 0 { 100 } else { u32::try_from(size).unwrap_or(100) };
-        let level = control.level(&account(&f)?, region, bucket, folder, after, max).await?;
+        let Asked { account, bucket, region, folder, after, max } = read(&f)?;
+        let level = control.level(&account, region, bucket, folder, after, max).await?;
         let next_marker =
             level.names.last().filter(|_| level.more).map(|(n, _)| n.clone()).unwrap_or_default();
         let size = |s: Option<u64>| s.map_or_else(|| "--".to_owned(), |s| s.to_string());
@@ -32,4 +24,30 @@ pub(crate) async fn handle(State(control): State<Control>, body: Bytes) -> Reply
         Ok(BucketObjects { next_page: level.more, next_marker, records })
     };
     json(&answer.await.map_err(|r| Error::of(Face::V2, &r))?)
+}
+
+/// Which level, from where on, and how much of it.
+pub(crate) struct Asked<'a> {
+    account: Account,
+    bucket: &'a str,
+    region: &'a str,
+    folder: &'a str,
+    after: &'a str,
+    max: u32,
+}
+
+pub(crate) fn read<'a>(f: &Fields<'a>) -> Result<Asked<'a>, Refusal> {
+    let size = f.int("page_size").map_err(fault)?;
+    if !(0..=100).contains(&size) {
+        return Err(Refusal::Range(format!("`page_size`: {size} is not in 0 to 100")));
+    }
+    Ok(Asked {
+        bucket: f.filled("bucket_name", 1024).map_err(fault)?,
+        region: f.text("data_center", 100).map_err(fault)?,
+        folder: f.text("file_path", 1023).map_err(fault)?,
+        after: f.text("behind_filename", 1024).map_err(fault)?,
+        account: account(f)?,
+        // 0 asks for the default.
+        max: if size == 0 { 100 } else { u32::try_from(size).unwrap_or(100) },
+    })
 }

@@ -2,7 +2,8 @@
 
 use axum::extract::State;
 use bytes::Bytes;
-use control::Control;
+use control::buckets::Account;
+use control::{Control, Refusal};
 use wire::fields::Fields;
 use wire::v2::PrefixFound;
 
@@ -14,11 +15,16 @@ pub(crate) async fn handle(State(control): State<Control>, body: Bytes) -> Reply
     let map = object(Face::V2, &body)?;
     let f = Fields::root(&map);
     let answer = async {
-        let bucket = f.filled("bucket_name", 1024).map_err(fault)?;
-        let prefix = f.text("file_name", 1024).map_err(fault)?;
-        let region = f.text("data_center", 100).map_err(fault)?;
-        let exist = control.prefix_exists(&account(&f)?, region, bucket, prefix).await?;
+        let (account, region, bucket, prefix) = read(&f)?;
+        let exist = control.prefix_exists(&account, region, bucket, prefix).await?;
         Ok(PrefixFound { exist })
     };
     json(&answer.await.map_err(|r| Error::of(Face::V2, &r))?)
+}
+
+/// Whose bucket, its region and name, and the prefix.
+pub(crate) fn read<'a>(f: &Fields<'a>) -> Result<(Account, &'a str, &'a str, &'a str), Refusal> {
+    let text = |name: &str, max| f.text(name, max).map_err(fault);
+    let bucket = f.filled("bucket_name", 1024).map_err(fault)?;
+    Ok((account(f)?, text("data_center", 100)?, bucket, text("file_name", 1024)?))
 }

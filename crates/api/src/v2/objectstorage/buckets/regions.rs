@@ -2,7 +2,8 @@
 
 use axum::extract::State;
 use bytes::Bytes;
-use control::Control;
+use control::buckets::Account;
+use control::{Control, Refusal};
 use wire::fields::Fields;
 use wire::v2::BucketRegion;
 
@@ -14,9 +15,14 @@ pub(crate) async fn handle(State(control): State<Control>, body: Bytes) -> Reply
     let map = object(Face::V2, &body)?;
     let f = Fields::root(&map);
     let answer = async {
-        let bucket = f.filled("bucket_name", 100).map_err(fault)?;
-        let region = control.bucket_region(&account(&f)?, bucket).await?;
+        let (account, bucket) = read(&f)?;
+        let region = control.bucket_region(&account, bucket).await?;
         Ok(BucketRegion { id: region.clone(), name: region, support: true })
     };
     json(&answer.await.map_err(|r| Error::of(Face::V2, &r))?)
+}
+
+/// Whose bucket.
+pub(crate) fn read<'a>(f: &Fields<'a>) -> Result<(Account, &'a str), Refusal> {
+    Ok((account(f)?, f.filled("bucket_name", 100).map_err(fault)?))
 }

@@ -1,0 +1,333 @@
+//! The description of the API, made of what it is made of: the list of routes, what readers of bodies ask for, and
+//! the types of replies.
+
+use std::collections::BTreeMap;
+
+use control::Refusal;
+use model::spec::TaskSpec;
+use schemars::generate::{SchemaGenerator, SchemaSettings};
+use serde_json::{Map, Value, json};
+use wire::fields::{Asked, Fields, Recorder};
+use wire::{v1 as w1, v2 as w2};
+
+use crate::router::OPERATIONS;
+use crate::v1;
+use crate::v2::objectstorage::buckets;
+use crate::v2::{sync_tasks, taskgroups, tasks};
+
+type Reader = fn(&Fields<'_>) -> Result<(), Refusal>;
+/// What some fields hold in one run of a reader.
+type Answers = &'static [(&'static str, &'static str)];
+
+/// Runs that together take every way through the readers of tasks.
+const TASKS: &[Answers] = &[
+    &[("task_type", "object"), ("src_node.cloud_type", "AWS")],
+    &[("task_type", "list"), ("src_node.cloud_type", "AWS")],
+    &[("task_type", "url_list"), ("src_node.cloud_type", "URLSource")],
+    &[
+        ("src_node.cloud_type", "Azure"),
+        ("src_node.connection_string", "x"),
+        ("dst_node.connection_string", "x"),
+    ],
+    &[("src_node.cloud_type", "Google"), ("src_node.json_auth_file", "x"), ("dst_node.json_auth_file", "x")],
+    &[("source_cdn.authentication_type", "NONE"), ("source_cdn.protocol", "https")],
+];
+const GROUPS: &[Answers] = &[
+    &[("task_type", "PREFIX"), ("src_node.cloud_type", "AWS")],
+    &[("task_type", "LIST"), ("src_node.cloud_type", "AWS")],
+    &[("task_type", "URL_LIST"), ("src_node.cloud_type", "URLSource")],
+    &[
+        ("src_node.cloud_type", "Azure"),
+        ("src_node.connection_string", "x"),
+        ("dst_node.connection_string", "x"),
+    ],
+    &[("src_node.cloud_type", "Google"), ("src_node.json_auth_file", "x"), ("dst_node.json_auth_file", "x")],
+];
+const STARTS: &[Answers] = &[
+    &[],
+    &[("connection_string", "x"), ("dst_connection_string", "x")],
+    &[("json_auth_file", "x"), ("dst_json_auth_file", "x")],
+];
+const ACCOUNTS: &[Answers] = &[&[], &[("source_cdn.authentication_type", "NONE")]];
+const ONCE: &[Answers] = &[&[]];
+
+/// A task whose start is described: every credential is asked for.
+fn spec() -> Result<TaskSpec, Refusal> {
+    let nothing = Map::new();
+    tasks::create::rules(&Fields::root(&nothing))
+}
+
+/// The reader of an operation's body, and the runs that show all that it asks for.
+fn reader(operation: &str) -> Option<(Reader, &'static [Answers])> {
+    let all = |answers| answers;
+    Some(match operation {
+        "CreateTask" => (|f| tasks::create::read(String::new(), f).map(drop), all(TASKS)),
+        "StartTask" => (|f| tasks::start::asked(f, &spec()?).map(drop), STARTS),
+        "UpdateBandwidthPolicy" | "UpdateTaskGroup" => (|f| tasks::windows(f).map(drop), ONCE),
+        "BatchUpdateTasks" => (|f| tasks::batch_update::read(f).map(drop), ONCE),
+        "CreateTaskGroup" => (|f| taskgroups::create::read(f).map(drop), GROUPS),
+        "StartTaskGroup" => (|f| tasks::start::read(f, &spec()?).map(drop), STARTS),
+        "RetryTaskGroup" => (|f| taskgroups::retry::asked(f, &spec()?).map(drop), STARTS),
+        "CreateSyncTask" => (|f| sync_tasks::create::read(f).map(drop), ONCE),
+        "StartSyncTask" => (|f| sync_tasks::start::read(f, &spec()?).map(drop), ONCE),
+        "CreateSyncEvents" => (|f| sync_tasks::events::keys(f).map(drop), ONCE),
+        "ShowBucketList" => (|f| buckets::account(f).map(drop), ONCE),
+        "ShowBucketObjects" => (|f| buckets::objects::read(f).map(drop), ONCE),
+        "ShowBucketRegion" => (|f| buckets::regions::read(f).map(drop), ONCE),
+        "CheckPrefix" => (|f| buckets::prefix::read(f).map(drop), ONCE),
+        "ShowCdnInfo" => (|f| buckets::cdn_info::read(f).map(drop), ACCOUNTS),
+        "CheckUrlSourceListFileFormat" => (|f| buckets::url_source_list_file::read(f).map(drop), ONCE),
+        "CreateTaskV1" => (|f| v1::create::read(String::new(), f).map(drop), TASKS),
+        "OperateTaskV1" => (
+            |f| {
+                v1::operate::operation(f)?;
+                v1::operate::start(f, &spec()?)?;
+                tasks::windows(f).map(drop)
+            },
+            ONCE,
+        ),
+        _ => return None,
+    })
+}
+
+/// The type of an operation's reply; none where it has no body.
+fn reply(operation: &str, types: &mut SchemaGenerator) -> Option<Value> {
+    macro_rules! of {
+        ($type:ty) => {
+            Some(types.subschema_for::<$type>().to_value())
+        };
+    }
+    match operation {
+        "ListApiVersions" => of!(w2::VersionList),
+        "ShowApiInfo" => of!(w2::Version),
+        "CreateTask" | "CreateTaskV1" => of!(w2::Created),
+        "ListTasks" => of!(w2::TaskList),
+        "ShowTask" => of!(w2::Task),
+        "CreateTaskGroup" => of!(w2::GroupCreated),
+        "ListTaskGroup" => of!(w2::TaskGroupList),
+        "ShowTaskGroup" => of!(w2::TaskGroup),
+        "CreateSyncTask" => of!(w2::SyncCreated),
+        "ListSyncTasks" => of!(w2::SyncTaskList),
+        "ShowSyncTask" => of!(w2::SyncTask),
+        "ListSyncTaskStatistic" => of!(w2::SyncStatistic),
+        "ShowBucketList" | "ShowCloudType" => of!(Vec<String>),
+        "ShowBucketObjects" => of!(w2::BucketObjects),
+        "ShowBucketRegion" => of!(w2::BucketRegion),
+        "CheckPrefix" => of!(w2::PrefixFound),
+        "ShowCdnInfo" => of!(w2::CdnInfo),
+        "ShowRegionInfo" => of!(Vec<w2::RegionGroup>),
+        "ShowTaskV1" => of!(w1::Task),
+        _ => None,
+    }
+}
+
+/// Parameters of the query: name, whether it must be there, JSON type.
+fn query(operation: &str) -> &'static [(&'static str, bool, &'static str)] {
+    match operation {
+        "ListTasks" => &[
+            ("group_id", false, "string"),
+            ("limit", false, "integer"),
+            ("offset", false, "integer"),
+            ("status", false, "integer"),
+            ("task_name", false, "string"),
+        ],
+        "ListTaskGroup" => {
+            &[("limit", false, "integer"), ("offset", false, "integer"), ("status", false, "integer")]
+        }
+        "ListSyncTasks" => {
+            &[("limit", false, "integer"), ("offset", false, "integer"), ("status", false, "string")]
+        }
+        "ShowSyncTask" => &[("query_time", true, "integer")],
+        "ListSyncTaskStatistic" => {
+            &[("data_type", true, "string"), ("start_time", true, "integer"), ("end_time", true, "integer")]
+        }
+        "ShowCloudType" => &[("type", true, "string")],
+        "ShowTaskReport" => &[("form", false, "string")],
+        "ListTasksV1" => &[
+            ("start", false, "integer"),
+            ("limit", false, "integer"),
+            ("state", false, "integer"),
+            ("totalcount", false, "boolean"),
+        ],
+        _ => &[],
+    }
+}
+
+/// Everything that a reader asks for in any of its runs; needed is what every run that met it needed.
+fn asked(reader: Reader, runs: &[Answers]) -> BTreeMap<String, (Asked, bool)> {
+    let mut all: BTreeMap<String, (Asked, bool)> = BTreeMap::new();
+    for answers in runs {
+        let recorder = Recorder::with(answers);
+        // A run that ends in a refusal has asked what it asked until then.
+        let _ = reader(&recorder.fields());
+        for (name, (what, needed)) in recorder.asked() {
+            let entry = all.entry(name).or_insert((what, needed));
+            entry.1 &= needed;
+        }
+    }
+    all
+}
+
+fn schema_of(asked: &Asked) -> Value {
+    match asked {
+        Asked::Text(max) => json!({"type": "string", "maxLength": max}),
+        Asked::Word(words) => json!({"type": "string", "enum": words}),
+        Asked::Bool => json!({"type": "boolean"}),
+        Asked::Int => json!({"type": "integer", "format": "int64"}),
+        Asked::Object => json!({"type": "object", "properties": {}}),
+        Asked::List(max) => json!({"type": "array", "maxItems": max, "items": {}}),
+        Asked::Texts(max, each) => {
+            json!({"type": "array", "maxItems": max, "items": {"type": "string", "maxLength": each}})
+        }
+        Asked::Objects(max) => {
+            json!({"type": "array", "maxItems": max, "items": {"type": "object", "properties": {}}})
+        }
+    }
+}
+
+/// Nested objects out of names such as `src_node.bucket` and `bandwidth_policy[].start`.
+fn body_schema(asked: &BTreeMap<String, (Asked, bool)>) -> Value {
+    let mut root = json!({"type": "object", "properties": {}});
+    for (name, (what, needed)) in asked {
+        let (place, field) = name.rsplit_once('.').map_or((None, name.as_str()), |(p, f)| (Some(p), f));
+        let mut parent = &mut root;
+        for step in place.into_iter().flat_map(|p| p.split('.')) {
+            let (step, items) = step.strip_suffix("[]").map_or((step, false), |s| (s, true));
+            parent = &mut parent["properties"][step];
+            if items {
+                parent = &mut parent["items"];
+            }
+        }
+        parent["properties"][field] = schema_of(what);
+        if *needed {
+            match parent["required"].as_array_mut() {
+                Some(list) => list.push(field.into()),
+                None => parent["required"] = json!([field]),
+            }
+        }
+    }
+    root
+}
+
+/// The description of the whole API, OpenAPI 3.1.
+pub fn document() -> Value {
+    let mut types = SchemaSettings::draft2020_12()
+        .with(|s| s.definitions_path = "/components/schemas".into())
+        .into_generator();
+    let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
+    for (method, path, operation) in OPERATIONS {
+        let mut parameters: Vec<Value> = path
+            .split('/')
+            .filter_map(|s| s.strip_prefix('{')?.strip_suffix('}'))
+            .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
+            .collect();
+        parameters.extend(query(operation).iter().map(|(name, required, kind)| {
+            json!({"name": name, "in": "query", "required": required, "schema": {"type": kind}})
+        }));
+        let ok = match reply(operation, &mut types) {
+            Some(schema) => json!({"description": "OK", "content": {"application/json": {"schema": schema}}}),
+            None => json!({"description": "OK"}),
+        };
+        let mut about = json!({
+            "operationId": operation,
+            "parameters": parameters,
+            "responses": {
+                if *operation == "CreateToken" { "201" } else { "200" }: ok,
+                "default": {"$ref": "#/components/responses/Error"},
+            },
+        });
+        if let Some((reader, runs)) = reader(operation) {
+            let schema = body_schema(&asked(reader, runs));
+            about["requestBody"] = json!({"content": {"application/json": {"schema": schema}}});
+        }
+        paths.entry(path).or_default().insert((*method).to_owned(), about);
+    }
+    let schemas: Map<String, Value> = types.take_definitions(true).into_iter().collect();
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Whimbrel",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Compatible with OMS v2 and v1. Made by `cargo x gen` from the routes, the readers of \
+                bodies and the types of replies. A field is listed as required when every way through its reader \
+                requires it.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "security": [{"token": []}, {"signature": []}],
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "responses": {"Error": {
+                "description": "Refused or failed; `X-Request-Id` names the request in the log.",
+                "content": {"application/json": {"schema": {
+                    "type": "object",
+                    "required": ["error_code", "error_msg"],
+                    "properties": {
+                        "error_code": {"type": "string"},
+                        "error_msg": {"type": "string"},
+                        "request_id": {"type": "string"},
+                    },
+                }}},
+            }},
+            "securitySchemes": {
+                "token": {"type": "apiKey", "in": "header", "name": "X-Auth-Token"},
+                "signature": {"type": "apiKey", "in": "header", "name": "Authorization",
+                    "description": "SDK-HMAC-SHA256 or V11-HMAC-SHA256"},
+            },
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_readers_ask_for_is_described() {
+        let doc = document();
+        let body =
+            &doc["paths"]["/v2/{project_id}/tasks"]["post"]["requestBody"]["content"]["application/json"];
+        let schema = &body["schema"];
+        assert_eq!(schema["required"], json!(["dst_node", "src_node"]));
+        let source = &schema["properties"]["src_node"]["properties"];
+        assert_eq!(source["bucket"], json!({"type": "string", "maxLength": 1024}));
+        assert_eq!(source["list_file"]["required"], json!(["list_file_key", "obs_bucket"]));
+        assert!(source["cloud_type"]["enum"].as_array().unwrap().contains(&json!("Azure")));
+        let window = &schema["properties"]["bandwidth_policy"]["items"];
+        assert_eq!(window["required"], json!(["end", "max_bandwidth", "start"]));
+        assert_eq!(schema["properties"]["whimbrel"]["properties"]["dry_run"], json!({"type": "boolean"}));
+    }
+
+    /// The pages that are checked in are what would be written.
+    #[test]
+    fn the_generated_pages_are_up_to_date() {
+        let read = |name: &str| {
+            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/generated/");
+            std::fs::read_to_string(format!("{path}{name}")).unwrap()
+        };
+        assert!(read("openapi.json") == format!("{:#}\n", document()), "run `cargo x gen`");
+        assert!(read("error-codes.md") == crate::codes::page(), "run `cargo x gen`");
+    }
+
+    /// oms.md §2.1 and §6.1: 35 operations of v2 with the two of versions, and the paths of v1.
+    #[test]
+    fn every_operation_is_there_once() {
+        let mut names: Vec<&str> = OPERATIONS.iter().map(|(.., name)| *name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), OPERATIONS.len());
+        let v2 =
+            OPERATIONS.iter().filter(|(_, path, name)| path.starts_with("/v2/") && *name != "ShowTaskReport");
+        assert_eq!(v2.count() + 2, 35);
+    }
+
+    #[test]
+    fn every_body_with_a_content_has_a_reader() {
+        for (method, path, name) in OPERATIONS {
+            let acts =
+                matches!(*method, "post" | "put") && (path.starts_with("/v2/") || path.starts_with("/v1/"));
+            let bodiless = name.starts_with("Stop") || *name == "UpdatePrivacyAgreementRecord";
+            assert_eq!(reader(name).is_some(), acts && !bodiless, "{name}");
+        }
+    }
+}
