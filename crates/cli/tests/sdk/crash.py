@@ -1,13 +1,14 @@
 """A service that is killed again and again."""
+import hashlib
 import json
 import os
 import time
 
-from common import bucket, client, E, listing, s3, serve, STORE_AK, STORE_SK, until, wait
+from common import bucket, client, E, listing, raw, request, s3, serve, STORE_AK, STORE_SK, until, wait
 
 
 def crash():
-    """Lists, groups, events and notices, while the service is killed again and again."""
+    """Lists, groups, events, notices, restores, a domain and histories, while the service is killed again and again."""
     import random
     import signal
     import socket
@@ -54,6 +55,34 @@ def crash():
         task_type="LIST", src_node=sdk.TaskGroupSrcNode(list_file=sdk.ListFile(list_file_key="lists/", obs_bucket=dst), **node),
         dst_node=sdk.TaskGroupDstNode(region="weed-b", bucket=dst, ak=STORE_AK, sk=STORE_SK, save_prefix="g/"),
         bandwidth_policy=slow, smn_config=smn))).group_id
+    moto = s3(E["MOTO"])
+    cold, history, copies = bucket(moto, "crash-cold"), bucket(moto, "crash-history"), bucket(moto, "crash-copies")
+    for i in range(30):
+        moto.put_object(Bucket=cold, Key="cold/%02d" % i, Body=b"c" * 100000, StorageClass="GLACIER")
+    for name in (history, copies):
+        moto.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    for i in range(15):
+        for n in range(3):
+            moto.put_object(Bucket=history, Key="h/%02d" % i, Body=b"%d" % n * 30000)
+
+    def domain(asked, _):
+        key = asked.path[1:]
+        data = b"x" * 60000
+        tag = '"%s"' % hashlib.md5(data).hexdigest()
+        return 200, {"ETag": tag, "Content-Length": str(len(data))}, data if key.startswith("e/") else b""
+    front = sdk.SourceCdnReq(domain=serve(domain), protocol="http", authentication_type="NONE")
+    restored = oms.create_task(request(sdk, (E["MOTO"], cold), ("weed-b", dst), save_prefix="r/", enable_restore=True,
+                                       bandwidth_policy=slow)).id
+    fronted = oms.create_task(request(sdk, ("weed-a", src), ("weed-b", dst), object_key=["e/"], save_prefix="d/",
+                                      source_cdn=front, bandwidth_policy=slow)).id
+    versions = {"task_type": "prefix", "whimbrel": {"versions": True},
+                "bandwidth_policy": [{"start": "00:00", "end": "23:59", "max_bandwidth": 1 << 20}],
+                "src_node": {"cloud_type": "AWS", "region": E["MOTO"], "bucket": history, "ak": STORE_AK, "sk": STORE_SK,
+                             "object_key": [""]},
+                "dst_node": {"region": E["MOTO"], "bucket": copies, "ak": STORE_AK, "sk": STORE_SK}}
+    status, answer, _ = raw("POST", "/v2/%s/tasks" % E["PROJECT"], json.dumps(versions).encode())
+    assert status == 200, answer
+    versions = answer["id"]
     made = oms.create_sync_task(sdk.CreateSyncTaskRequest(body=sdk.CreateSyncTaskReq(
         src_cloud_type="AWS", src_region="weed-a", src_bucket=src, dst_region="weed-b", dst_bucket=dst,
         src_ak=STORE_AK, src_sk=STORE_SK, dst_ak=STORE_AK, dst_sk=STORE_SK)))
@@ -72,6 +101,15 @@ def crash():
         service = launch()
     done = wait(sdk, oms, task, {5})
     assert (done.total_num, done.successful_num, done.skipped_num, done.failed_num) == (120, 120, 0, 0), done
+    done = wait(sdk, oms, restored, {5})
+    assert (done.total_num, done.successful_num, done.failed_num) == (30, 30, 0), done
+    done = wait(sdk, oms, fronted, {5})
+    assert (done.total_num, done.successful_num, done.failed_num) == (120, 120, 0), done
+    done = wait(sdk, oms, versions, {5})
+    assert done.failed_num == 0 and done.successful_num + done.skipped_num == 15, done
+    made_of = lambda name: [(v["Key"], v["ETag"]) for v in moto.list_object_versions(Bucket=name)["Versions"]
+                            if not v["Key"].startswith("oms/")]
+    assert sorted(made_of(copies)) == sorted(made_of(history)), "no version is lost, none is doubled"
     ended = until(lambda: (lambda g: g if g.status in (5, 6) else None)(
         oms.show_task_group(sdk.ShowTaskGroupRequest(group_id=group))))
     assert (ended.status, ended.success_num, ended.skip_num) == (6, 120, 0), ended

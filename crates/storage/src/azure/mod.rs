@@ -432,15 +432,27 @@ impl ObjectStore for Azure {
         }
         let xml = collect(self.send(call).await?, ANSWER_MAX).await?;
         let encoded = encoded_names(&xml);
-        let fields =
-            ["Name", "Last-Modified", "Etag", "Content-Length", "Content-MD5", "AccessTier", "BlobType"];
+        let fields = [
+            "Name",
+            "Last-Modified",
+            "Etag",
+            "Content-Length",
+            "Content-MD5",
+            "AccessTier",
+            "BlobType",
+            "ResourceType",
+        ];
         let mut page = Page::default();
-        for [name, modified, etag, size, md5, tier, kind] in blocks(&xml, "Blob", fields)? {
+        for [name, modified, etag, size, md5, tier, kind, resource] in blocks(&xml, "Blob", fields)? {
             let key = match encoded.iter().any(|e| e == name.as_bytes()) {
                 true => Key::new(crate::s3::list::percent_decode(name.as_bytes(), false)),
                 false => Key::from(name),
             };
             if !request.after.is_empty() && key <= request.after {
+                continue;
+            }
+            // An account with folders lists them beside what is in them.
+            if resource == "directory" {
                 continue;
             }
             let modified_ms = date(&modified).unwrap_or(0);
