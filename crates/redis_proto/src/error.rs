@@ -1,0 +1,35 @@
+//! What is wrong with bytes that came in, and where.
+
+use std::fmt;
+
+/// Bytes that cannot be read as what they should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// Offset of the first byte of what cannot be read, from the beginning of the stream.
+    pub offset: u64,
+    /// What is wrong, in one sentence.
+    pub what: String,
+}
+
+/// Short for what readers answer.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An error at an offset.
+    pub fn new(offset: u64, what: impl Into<String>) -> Self {
+        Self { offset, what: what.into() }
+    }
+
+    /// The same error, in a stream that began so many bytes earlier.
+    pub(crate) fn behind(self, bytes: u64) -> Self {
+        Self { offset: self.offset.saturating_add(bytes), ..self }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at byte {}: {}", self.offset, self.what)
+    }
+}
+
+impl std::error::Error for Error {}

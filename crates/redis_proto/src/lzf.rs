@@ -1,0 +1,88 @@
+//! LZF, the compression of strings in RDB files (liblzf's format: literal runs of up to 32 bytes, references of up to
+//! 264 bytes at most 8,192 bytes back).
+
+use crate::error::{Error, Result};
+
+/// The longest text that is expanded: a string of Redis is at most 512 MiB by default; this is its format's bound.
+pub const EXPANDED_MAX: u64 = 4 << 30;
+/// No byte of compressed text expands to more than this.
+const RATIO_MAX: u64 = 132;
+
+/// Expands `input` to exactly `len` bytes.
+///
+/// # Errors
+/// When a reference leads before the beginning, the text is cut short, or its length is another.
+pub fn expand(input: &[u8], len: u64) -> Result<Vec<u8>> {
+    // A length that the input cannot have would only be an excuse to allocate.
+    if len > EXPANDED_MAX || len > (input.len() as u64).saturating_mul(RATIO_MAX) {
+        return Err(Error::new(0, format!("{} compressed bytes cannot expand to {len}", input.len())));
+    }
+    let len = usize::try_from(len).map_err(|_| Error::new(0, "a text too long for this machine"))?;
+    let mut out = Vec::with_capacity(len);
+    let mut at = 0;
+    while let Some(&control) = input.get(at) {
+        let begin = at as u64;
+        at += 1;
+        let control = usize::from(control);
+        if control < 32 {
+            let run = input
+                .get(at..at + control + 1)
+                .ok_or_else(|| Error::new(begin, "a literal run of compressed text is cut short"))?;
+            out.extend_from_slice(run);
+            at += control + 1;
+            continue;
+        }
+        let cut = || Error::new(begin, "a reference of compressed text is cut short");
+        let mut count = control >> 5;
+        if count == 7 {
+            count += usize::from(*input.get(at).ok_or_else(cut)?);
+            at += 1;
+        }
+        let low = usize::from(*input.get(at).ok_or_else(cut)?);
+        at += 1;
+        let back = ((control & 31) << 8 | low) + 1;
+        let count = count + 2;
+        let from = out
+            .len()
+            .checked_sub(back)
+            .ok_or_else(|| Error::new(begin, "compressed text refers to before its beginning"))?;
+        if out.len() + count > len {
+            return Err(Error::new(begin, "compressed text is longer than it says"));
+        }
+        // A reference may overlap what it makes.
+        for i in from..from + count {
+            out.push(out[i]);
+        }
+    }
+    if out.len() != len {
+        return Err(Error::new(at as u64, format!("compressed text makes {} bytes, not {len}", out.len())));
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_and_overlapping_references() {
+        // "a", then 9 bytes from one byte back.
+        assert_eq!(expand(&[0, b'a', 0xe0, 0, 0], 10).unwrap(), b"aaaaaaaaaa");
+        assert_eq!(expand(&[2, b'x', b'y', b'z'], 3).unwrap(), b"xyz");
+        assert_eq!(expand(&[], 0).unwrap(), b"");
+    }
+
+    #[test]
+    fn what_is_wrong_is_an_error() {
+        for (input, len) in [
+            (&[5, b'a'][..], 6),
+            (&[0x20, 0], 3),
+            (&[0, b'a', 0xe0, 0, 0], 9),
+            (&[0, b'a'], 2),
+            (&[0, b'a', 0x20], 4),
+            (&[0, b'a'], u64::MAX),
+        ] {
+            assert!(expand(input, len).is_err(), "{input:?} to {len}");
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Commands out of bytes as they come: arrays of texts, or words of a line; each with the bytes that it is made of, so
+//! that it can be passed on as it is.
+
+use super::{COUNT_MAX, LINE_MAX, TEXT_MAX, decimal, line_end};
+use crate::error::{Error, Result};
+
+/// A buffer that has grown for a large command is given back when it is empty and larger than this.
+const KEEP: usize = 1 << 20;
+
+/// One command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command<'b> {
+    /// Its bytes in the stream.
+    pub raw: &'b [u8],
+    /// Its name and arguments, as places in `raw`.
+    args: &'b [(usize, usize)],
+}
+
+impl<'b> Command<'b> {
+    /// How many there are, the name included; an empty line has none.
+    pub fn len(&self) -> usize {
+        self.args.len()
+    }
+
+    /// True for an empty line: a sign of life.
+    pub fn is_empty(&self) -> bool {
+        self.args.is_empty()
+    }
+
+    /// One argument; 0 is the name.
+    pub fn arg(&self, i: usize) -> Option<&'b [u8]> {
+        self.args.get(i).map(|(from, to)| &self.raw[*from..*to])
+    }
+
+    /// All of them.
+    pub fn args(&self) -> impl Iterator<Item = &'b [u8]> + use<'b> {
+        let raw = self.raw;
+        self.args.iter().map(move |(from, to)| &raw[*from..*to])
+    }
+}
+
+/// Reads commands out of a stream.
+#[derive(Debug, Default)]
+pub struct Commands {
+    buf: Vec<u8>,
+    /// The command that comes next begins here.
+    at: usize,
+    /// Bytes of the stream before the buffer.
+    before: u64,
+    /// How far the command that comes next is understood: arguments expected, bytes seen, places found.
+    expected: Option<u64>,
+    seen: usize,
+    args: Vec<(usize, usize)>,
+}
+
+impl Commands {
+    /// A reader whose stream begins at an offset.
+    pub fn at(offset: u64) -> Self {
+        Self { before: offset, ..Self::default() }
+    }
+
+    /// Offset behind the last command that was given out.
+    pub fn offset(&self) -> u64 {
+        self.before + self.at as u64
+    }
+
+    /// Bytes that wait in the buffer.
+    pub fn waiting(&self) -> usize {
+        self.buf.len() - self.at
+    }
+
+    /// Takes further bytes.
+    pub fn push(&mut self, bytes: &[u8]) {
+        if self.at > 0 {
+            self.before += self.at as u64;
+            if self.at == self.buf.len() {
+                self.buf.clear();
+                if self.buf.capacity() > KEEP {
+                    self.buf.shrink_to(KEEP);
+                }
+            } else {
+                self.buf.drain(..self.at);
+            }
+            self.at = 0;
+        }
+        self.buf.extend_from_slice(bytes);
+    }
+
+    /// The next command; none when more bytes are needed.
+    ///
+    /// # Errors
+    /// [`Error`] with the offset of what is no command.
+    pub fn next_command(&mut self) -> Result<Option<Command<'_>>> {
+        let base = self.offset();
+        if !self.scan().map_err(|e| e.behind(base))? {
+            return Ok(None);
+        }
+        let (from, to) = (self.at, self.at + self.seen);
+        self.at = to;
+        (self.expected, self.seen) = (None, 0);
+        Ok(Some(Command { raw: &self.buf[from..to], args: &self.args }))
+    }
+
+    /// Goes on through the command that begins at `self.at`; true when it is there completely. What was understood is
+    /// not looked at again.
+    fn scan(&mut self) -> Result<bool> {
+        let buf = &self.buf[self.at..];
+        let expected = match self.expected {
+            Some(n) => n,
+            None => {
+                let Some(first) = buf.first() else { return Ok(false) };
+                let Some(end) = line(buf, 0)? else { return Ok(false) };
+                self.args.clear();
+                if *first != b'*' {
+                    words(&buf[..end], &mut self.args);
+                    self.seen = end + if buf[end] == b'\n' { 1 } else { 2 };
+                    return Ok(true);
+                }
+                let n = decimal(&buf[1..end]).and_then(|n| u64::try_from(n.max(0)).ok());
+                let n = n.filter(|n| *n <= COUNT_MAX);
+                let n = n.ok_or_else(|| Error::new(0, "a command with an impossible number of arguments"))?;
+                (self.expected, self.seen) = (Some(n), end + 2);
+                n
+            }
+        };
+        while (self.args.len() as u64) < expected {
+            let from = self.seen;
+            let Some(end) = line(buf, from)? else { return Ok(false) };
+            let wrong = |what: &str| Error::new(from as u64, what);
+            if buf[from] != b'$' {
+                return Err(wrong("an argument that does not begin with its length"));
+            }
+            let len =
+                decimal(&buf[from + 1..end]).and_then(|n| u64::try_from(n).ok()).filter(|n| *n <= TEXT_MAX);
+            let len = len.ok_or_else(|| wrong("an argument of an impossible length"))?;
+            let begin = end + 2;
+            let to = usize::try_from(len).ok().and_then(|n| begin.checked_add(n));
+            let to = to.ok_or_else(|| wrong("an argument too long for this machine"))?;
+            match buf.get(to..to + 2) {
+                None => return Ok(false),
+                Some(b"\r\n") => {}
+                Some(_) => return Err(Error::new(to as u64, "an argument that is longer than it says")),
+            }
+            self.args.push((begin, to));
+            self.seen = to + 2;
+        }
+        Ok(true)
+    }
+}
+
+/// Where a header line ends; an error when it is too long to be one.
+fn line(buf: &[u8], from: usize) -> Result<Option<usize>> {
+    // An inline command may end with a bare line feed, as signs of life do.
+    if buf.get(from) == Some(&b'\n') {
+        return Ok(Some(from));
+    }
+    match line_end(buf, from) {
+        Some(end) if end - from <= LINE_MAX => Ok(Some(end)),
+        None if buf.len().saturating_sub(from) <= LINE_MAX => Ok(None),
+        _ => Err(Error::new(from as u64, "a line without an end")),
+    }
+}
+
+/// Words of an inline command.
+fn words(line: &[u8], out: &mut Vec<(usize, usize)>) {
+    let mut at = 0;
+    while at < line.len() {
+        if line[at].is_ascii_whitespace() {
+            at += 1;
+            continue;
+        }
+        let end = line[at..].iter().position(u8::is_ascii_whitespace).map_or(line.len(), |n| at + n);
+        out.push((at, end));
+        at = end;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STREAM: &[u8] =
+        b"\n*2\r\n$4\r\nINCR\r\n$1\r\nk\r\nPING x\r\n*3\r\n$3\r\nSET\r\n$3\r\na\r\n\r\n$0\r\n\r\n\r\n";
+
+    fn all(chunk: usize) -> Vec<(u64, Vec<Vec<u8>>)> {
+        let mut commands = Commands::at(100);
+        let mut out = Vec::new();
+        for bytes in STREAM.chunks(chunk) {
+            commands.push(bytes);
+            while let Some(command) = commands.next_command().unwrap() {
+                let args = command.args().map(<[u8]>::to_vec).collect();
+                out.push((0, args));
+                if let Some(last) = out.last_mut() {
+                    last.0 = commands.offset();
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn commands_are_the_same_however_the_bytes_come() {
+        let whole = all(STREAM.len());
+        let text = |words: &[&str]| words.iter().map(|w| w.as_bytes().to_vec()).collect::<Vec<_>>();
+        let want = [
+            (101, text(&[])),
+            (122, text(&["INCR", "k"])),
+            (130, text(&["PING", "x"])),
+            (158, text(&["SET", "a\r\n", ""])),
+            (160, text(&[])),
+        ];
+        assert_eq!(whole, want);
+        for chunk in 1..STREAM.len() {
+            assert_eq!(all(chunk), whole, "{chunk} bytes at a time");
+        }
+    }
+
+    #[test]
+    fn what_is_no_command_has_its_offset() {
+        for (bytes, offset) in [
+            (&b"*1\r\n+OK\r\n"[..], 4),
+            (b"*1\r\n$-1\r\n", 4),
+            (b"*1\r\n$1\r\nab\r\n", 9),
+            (b"*99999999999\r\n", 0),
+            (b"*x\r\n", 0),
+        ] {
+            let mut commands = Commands::default();
+            commands.push(bytes);
+            assert_eq!(commands.next_command().unwrap_err().offset, offset, "{bytes:?}");
+        }
+    }
+}
