@@ -38,11 +38,15 @@ fn number(refusal: &Refusal) -> (u16, String) {
         Refusal::Source(why) => (57, format!("`src_node`: {why}")),
         Refusal::Target(why) => (58, format!("`dst_node`: {why}")),
         Refusal::SourceRegion(region) => {
+            let region = unsecret(region);
             (79, format!("source region `{region}` is not served here; list the regions or ask the operator"))
         }
         Refusal::TargetRegion(region) => (
             80,
-            format!("destination region `{region}` is not served here; list the regions or ask the operator"),
+            format!(
+                "destination region `{}` is not served here; list the regions or ask the operator",
+                unsecret(region)
+            ),
         ),
         Refusal::Windows(WindowError::TooMany) => task(83, "`bandwidth_policy` has more than 5 windows"),
         Refusal::Windows(WindowError::OutOfRange) => task(84, "`max_bandwidth` is out of range"),
@@ -171,6 +175,14 @@ impl IntoResponse for Error {
 }
 
 /// One of each refusal, and of each case within that has a number of its own.
+/// An endpoint written as a region, without who asks there.
+fn unsecret(region: &str) -> String {
+    match region.rsplit_once('@') {
+        Some((_, host)) if region.contains("://") => format!("…@{host}"),
+        _ => region.to_owned(),
+    }
+}
+
 #[cfg(test)]
 pub(crate) fn every_refusal() -> Vec<Refusal> {
     vec![

@@ -148,7 +148,7 @@ pub(crate) struct Copy {
     /// Only objects modified after this, YYYY-MM-DDTHH:MM:SSZ or seconds since 1970
     #[arg(long)]
     pub since: Option<String>,
-    /// Say what would be copied, and copy nothing
+    /// Say what would be copied and deleted, and write nothing
     #[arg(long)]
     pub dry_run: bool,
     /// Only the keys in this file: one URL-encoded key per line
@@ -164,7 +164,7 @@ pub(crate) struct Copy {
     #[arg(long)]
     pub part_size: Option<String>,
     /// Directory for per-object outcome files
-    #[arg(long)]
+    #[arg(long, conflicts_with = "dry_run")]
     pub report: Option<PathBuf>,
     /// Form of those files
     #[arg(long, default_value = "tsv", value_parser = ["tsv", "csv", "parquet"], requires = "report")]

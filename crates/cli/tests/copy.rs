@@ -181,6 +181,18 @@ fn a_list_file_names_what_is_copied_and_deletions_follow_when_asked() {
     std::fs::write(to.join("superfluous"), "old").unwrap();
     let (code, summary, _) = copy_dirs(&from, &to, &["--delete"]);
     assert_eq!((code, &summary["objects"]["deleted"], to.join("superfluous").exists()), (0, &0.into(), true));
+    let mut dry = whimbrel();
+    let dry = dry.arg("copy").args([&from, &to]).args(["--delete", "--dry-run"]).output().unwrap();
+    let said = String::from_utf8_lossy(&dry.stdout);
+    assert!(said.lines().any(|l| l == "delete superfluous") && to.join("superfluous").exists(), "{said}");
+    let nothing = dir.path().join("nothing");
+    std::fs::create_dir(&nothing).unwrap();
+    let (code, summary, stderr) = copy_dirs(&nothing, &to, &["--delete", "--yes"]);
+    assert_eq!(
+        (code, &summary["objects"]["deleted"]),
+        (0, &0.into()),
+        "an empty source is a mistake: {stderr}"
+    );
     let (code, summary, stderr) = copy_dirs(&from, &to, &["--delete", "--yes"]);
     assert_eq!(
         (code, &summary["objects"]["deleted"], to.join("superfluous").exists()),

@@ -99,6 +99,11 @@ fn nothing_is_lost_while_the_service_is_killed() {
 }
 
 #[test]
+fn deletions_travel_and_never_by_mistake() {
+    scenario("deletions");
+}
+
+#[test]
 fn archived_objects() {
     scenario("restore");
 }

@@ -119,7 +119,8 @@ impl Catalogue {
         inline(place, &inner.inline).or_else(|| built_in(place, side))
     }
 
-    /// Regions of the stores that a vendor's buckets may be in, the default first.
+    /// Regions of the stores that a vendor's buckets may be in, the default first. A store that names no vendor may be
+    /// any that speaks S3; a directory has buckets only for whom it names.
     pub fn regions_of(&self, cloud_type: &str, side: Side) -> Vec<String> {
         let inner = self.inner();
         let word = if side == Side::Source { "source" } else { "destination" };
@@ -129,7 +130,8 @@ impl Catalogue {
             .filter(|s| s.uses.iter().any(|u| u == word))
             .filter(|s| {
                 let named = s.cloud_type.iter().any(|c| c.eq_ignore_ascii_case(cloud_type));
-                side != Side::Source || s.cloud_type.is_empty() || named
+                let speaks = !["Azure", "Google"].iter().any(|c| c.eq_ignore_ascii_case(cloud_type));
+                side != Side::Source || named || (s.cloud_type.is_empty() && s.path.is_empty() && speaks)
             })
             .collect();
         stores.sort_by_key(|s| !s.default);

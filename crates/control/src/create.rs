@@ -90,6 +90,10 @@ impl Control {
             return Err(Refusal::Topic(notify.topic().to_owned()));
         }
         check_beyond(spec)?;
+        if spec.beyond.sweep_minutes > 0 {
+            let why = "a task looks once; create a sync task for sweeps";
+            return Err(Refusal::Invalid("whimbrel.sweep_minutes".into(), why.into()));
+        }
         check_selection(&spec.selection)
     }
 }
@@ -101,7 +105,7 @@ pub(crate) fn check_beyond(spec: &TaskSpec) -> Answer<()> {
     let lists = spec.selection.list_file().is_some();
     match () {
         () if beyond.versions && (lists || spec.selection.names_keys()) => {
-            refused("versions", "a list names keys, not versions; select by prefix or object")
+            refused("versions", "lists and events name keys, not versions; select by prefix or object")
         }
         () if beyond.versions && spec.cdn.is_some() => {
             refused("versions", "a domain in front serves the newest version only; leave out source_cdn")

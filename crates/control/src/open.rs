@@ -229,7 +229,8 @@ impl Bucket {
 /// An endpoint whose host does not name the account has it in its path.
 fn on_host(endpoint: &str, account: &str) -> String {
     let host = endpoint.split("://").nth(1).unwrap_or_default();
-    match host.starts_with(&format!("{account}.")) {
+    let path = host.trim_end_matches('/').split_once('/').map(|(_, path)| path);
+    match host.starts_with(&format!("{account}.")) || path == Some(account) {
         true => endpoint.to_owned(),
         false => format!("{}/{account}", endpoint.trim_end_matches('/')),
     }

@@ -30,11 +30,18 @@ impl Drop for Feed {
 
 /// Checks that a page keeps the store's promise: keys rise from `after`.
 pub(crate) fn check_order(order: Order, after: &Key, page: &Page) -> Result<()> {
-    if order == Order::Unknown {
-        return Ok(());
+    if page.more && page.entries.last().is_none_or(|e| e.key == *after) {
+        return Err(Failure::new(
+            Kind::Disorder,
+            "list",
+            "a page claims that more keys follow, and leads no further",
+        ));
     }
     let mut last = after;
     for entry in &page.entries {
+        if order == Order::Unknown {
+            break;
+        }
         if order.compare(entry.key.as_bytes(), last.as_bytes()).is_le()
             && !(last.is_empty() && entry.key.is_empty())
         {
@@ -43,17 +50,24 @@ pub(crate) fn check_order(order: Order, after: &Key, page: &Page) -> Result<()> 
         }
         last = &entry.key;
     }
-    if page.more && page.entries.is_empty() {
-        return Err(Failure::new(Kind::Disorder, "list", "an empty page claims that more keys follow"));
-    }
     Ok(())
 }
 
 /// One page after `after`, with its order checked.
 pub(crate) async fn fetch(store: &dyn ObjectStore, prefix: &str, after: &Key, side: Side) -> Result<Page> {
+    fetch_in(store.capability().list_order, store, prefix, after, side).await
+}
+
+async fn fetch_in(
+    order: Order,
+    store: &dyn ObjectStore,
+    prefix: &str,
+    after: &Key,
+    side: Side,
+) -> Result<Page> {
     let request = ListRequest { prefix: prefix.to_owned(), after: after.clone(), max: PAGE, delimiter: None };
     let page = store.list(&request).await?;
-    check_order(store.capability().list_order, after, &page).map_err(|f| f.at(side))?;
+    check_order(order, after, &page).map_err(|f| f.at(side))?;
     Ok(page)
 }
 
@@ -67,6 +81,23 @@ impl Feed {
     /// Lists a scope after a key; a key scope is asked for directly.
     pub(crate) fn list(
         store: Arc<dyn ObjectStore>,
+        scope: &Scope,
+        prefix: &str,
+        after: Key,
+        side: Side,
+    ) -> Feed {
+        let order = store.capability().list_order;
+        Feed::in_order(store, order, scope, prefix, after, side)
+    }
+
+    /// The same, for whom no order matters.
+    pub(crate) fn as_it_comes(store: Arc<dyn ObjectStore>, scope: &Scope, prefix: &str, after: Key) -> Feed {
+        Feed::in_order(store, Order::Unknown, scope, prefix, after, Side::Target)
+    }
+
+    fn in_order(
+        store: Arc<dyn ObjectStore>,
+        order: Order,
         scope: &Scope,
         prefix: &str,
         after: Key,
@@ -88,9 +119,8 @@ impl Feed {
                 return;
             }
             let mut after = after;
-            let order = store.capability().list_order;
             loop {
-                let page = fetch(&*store, &prefix, &after, side).await;
+                let page = fetch_in(order, &*store, &prefix, &after, side).await;
                 let more = page.as_ref().is_ok_and(|p| p.more);
                 if let Some(last) = page.as_ref().ok().and_then(|p| p.entries.last()) {
                     after = last.key.clone();

@@ -111,11 +111,7 @@ impl Job {
         let uploads = unit.uploads(task.id).await?;
         drop(unit);
         let resumed = !rows.is_empty();
-        if task.spec.beyond.versions && !task.spec.beyond.dry_run && !self.target.keeps_versions().await? {
-            let m = "versioning is not enabled for the target bucket, so all but the newest versions would be lost: \
-                     enable it first";
-            return Err(Failure::new(Kind::Invalid, "open", m).at(Side::Target));
-        }
+        self.check_beyond().await?;
         if !resumed {
             rows = self.begin(Pass::Copy, 1).await?;
         }
@@ -166,7 +162,7 @@ impl Job {
         };
         counting.cancel();
         let walked = match walked {
-            Ok(()) if !self.stop.is_cancelled() => self.propagate(&ledger).await,
+            Ok(()) if !self.stop.is_cancelled() => self.propagate(&ledger, clock).await,
             walked => walked,
         };
         let flushed = ledger.flush().await;
@@ -189,22 +185,53 @@ impl Job {
         self.finish(clock).await
     }
 
+    /// What the stores at the two ends cannot do is refused, not left out in silence.
+    async fn check_beyond(&self) -> Result<()> {
+        let beyond = &self.task.spec.beyond;
+        let refused = |m: &str, side| Err(Failure::new(Kind::Invalid, "open", m).at(side));
+        for (store, side) in [(&self.source, Side::Source), (&self.target, Side::Target)] {
+            if beyond.acl && !store.capability().acl {
+                return refused("objects have no access rules of their own there: leave out acl", side);
+            }
+        }
+        if !beyond.versions || beyond.dry_run {
+            return Ok(());
+        }
+        if !self.target.capability().versions {
+            return refused("this kind of store takes no versions: leave out versions", Side::Target);
+        }
+        if !self.target.keeps_versions().await? {
+            let m = "versioning is not enabled for the target bucket, so all but the newest versions would be lost: \
+                     enable it first";
+            return refused(m, Side::Target);
+        }
+        Ok(())
+    }
+
     /// Deletions travel only behind a complete copy.
-    async fn propagate(&self, ledger: &Ledger) -> Result<()> {
+    async fn propagate(&self, ledger: &Ledger, clock: &SharedClock) -> Result<()> {
         let spec = &self.task.spec;
-        if !spec.beyond.delete || self.task.failed_only || spec.selection.names_keys() {
+        if !spec.beyond.delete || spec.selection.names_keys() {
             return Ok(());
         }
         ledger.flush().await?;
         let mut unit = self.store.write().await?;
+        let pruning = !unit.ranges(self.task.id, Pass::Prune).await?.is_empty();
         let failed = unit.task(self.task.id).await?.map_or(0, |t| t.counters.failed.objects);
-        if failed > 0 {
-            let note = format!("nothing was deleted at the target, because {failed} objects failed");
-            unit.set_note(self.task.id, &note).await?;
-            return unit.save().await;
-        }
-        drop(unit);
-        self.prune(ledger).await
+        let note = match failed {
+            _ if self.task.failed_only => {
+                "nothing was deleted at the target, because only failed objects were \
+                                           tried again: start the whole task for that"
+                    .to_owned()
+            }
+            1.. if !pruning => format!("nothing was deleted at the target, because {failed} objects failed"),
+            _ => {
+                drop(unit);
+                return self.prune(ledger, clock).await;
+            }
+        };
+        unit.set_note(self.task.id, &note).await?;
+        unit.save().await
     }
 
     fn server_side(&self) -> bool {

@@ -1,15 +1,20 @@
 //! Propagating deletions: what stands at the target and not at the source is removed, each key only after the
 //! source has said once more that it does not have it.
+//!
+//! What a page condemns is in the ledger before the first of it is removed: whatever interrupts a removal, the
+//! counts are exact, and each key that went has its line.
 
 use std::sync::Arc;
 
 use model::count::{Counters, Tally};
-use model::failure::{Failure, Kind, Result, Side};
+use model::failure::{Failure, Kind, Policy, Result, Side};
 use model::key::Key;
 use model::selection::Scope;
+use pace::clock::SharedClock;
 use storage::{Entry, ObjectStore};
-use store::{Checkpoint, Pass, RangeRow};
+use store::{Checkpoint, FailedObject, Pass, RangeRow};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::feed::Feed;
 use crate::glob::Filter;
@@ -18,7 +23,7 @@ use crate::ledger::{Ledger, Report};
 use crate::outcome::{self, Outcome};
 use crate::records;
 
-/// Removals at once.
+/// Questions or removals at once.
 const AT_ONCE: usize = 32;
 
 /// The ends of a removal, and which keys it may touch.
@@ -28,7 +33,13 @@ struct Pruning {
     filter: Filter,
     /// Keys at the target begin with this, keys at the source do not.
     save_prefix: String,
-    remove: bool,
+}
+
+/// A key at the source's name that only the target has, and its size there, bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Superfluous {
+    key: Key,
+    size: u64,
 }
 
 /// Lists the target and finds what the source does not have; `remove` also removes it. Answers how much that is.
@@ -41,65 +52,232 @@ pub async fn prune(
     filter: Filter,
     remove: bool,
 ) -> Result<Tally> {
-    let pruning = Arc::new(Pruning { source, target, filter, save_prefix: String::new(), remove });
-    let scope = Scope::Prefix(String::new());
-    let mut pages = Feed::list(pruning.target.clone(), &scope, "", Key::default(), Side::Target);
+    let pruning = Arc::new(Pruning { source, target, filter, save_prefix: String::new() });
+    let mut pages =
+        Feed::as_it_comes(pruning.target.clone(), &Scope::Prefix(String::new()), "", Key::default());
     let mut pruned = Tally::default();
     while let Some(page) = pages.next().await {
-        for (_, size) in pruning.page(page?.entries).await? {
-            pruned += Tally::one(size);
+        let mut found = pruning.superfluous(page.map_err(|f| f.at(Side::Target))?.entries).await?;
+        if remove {
+            let removed = pruning.remove(&found, &CancellationToken::new()).await?;
+            found = removed.into_iter().map(|(one, went)| went.map(|()| one)).collect::<Result<_>>()?;
+        }
+        for one in found {
+            pruned += Tally::one(one.size);
         }
     }
     Ok(pruned)
 }
 
 impl Pruning {
-    /// What of a page the source does not have, by its key at the source, with its size.
-    async fn page(self: &Arc<Self>, entries: Vec<Entry>) -> Result<Vec<(Key, u64)>> {
-        let mut under_way: JoinSet<Result<Option<(Key, u64)>>> = JoinSet::new();
-        let mut found = Vec::new();
-        let mut entries = entries.into_iter();
-        loop {
-            while under_way.len() < AT_ONCE {
-                let Some(entry) = entries.next() else { break };
-                let Some(bare) = entry.key.as_bytes().strip_prefix(self.save_prefix.as_bytes()) else {
-                    continue;
-                };
-                if records::is_record(entry.key.as_bytes()) || !self.filter.keeps(bare) {
-                    continue;
+    /// What of a page the source does not have.
+    async fn superfluous(self: &Arc<Self>, entries: Vec<Entry>) -> Result<Vec<Superfluous>> {
+        let asked = entries.into_iter().filter_map(|entry| {
+            let bare = entry.key.as_bytes().strip_prefix(self.save_prefix.as_bytes())?;
+            let ours = !records::is_record(entry.key.as_bytes()) && self.filter.keeps(bare);
+            ours.then(|| Superfluous { key: Key::new(bare), size: entry.size })
+        });
+        let never = CancellationToken::new();
+        let found = at_once(asked, &never, |one| {
+            let source = self.source.clone();
+            async move {
+                match source.head(&one.key, None).await {
+                    Ok(_) => Ok(None),
+                    // A name that the source could never hold is not there either.
+                    Err(f) if matches!(f.kind, Kind::NotFound | Kind::KeyRefused) => Ok(Some(one)),
+                    Err(f) => Err(f.at(Side::Source)),
                 }
-                let (this, key) = (self.clone(), Key::new(bare));
-                under_way.spawn(async move { this.one(key, entry).await });
             }
-            match under_way.join_next().await {
-                None => return Ok(found),
-                Some(Err(e)) => return Err(Failure::new(Kind::Internal, "delete", e.to_string())),
-                Some(Ok(one)) => found.extend(one?),
-            }
-        }
+        });
+        found.await?.into_iter().filter_map(Result::transpose).collect()
     }
 
-    async fn one(&self, key: Key, there: Entry) -> Result<Option<(Key, u64)>> {
-        match self.source.head(&key, None).await {
-            Ok(_) => Ok(None),
-            // A name that the source could never hold is not there either.
-            Err(f) if matches!(f.kind, Kind::NotFound | Kind::KeyRefused) => {
-                if self.remove {
-                    self.target.delete(&there.key).await.map_err(|f| f.at(Side::Target))?;
-                }
-                Ok(Some((key, there.size)))
+    /// Removes what was found; what a stop came before is not among the answers.
+    async fn remove(
+        self: &Arc<Self>,
+        found: &[Superfluous],
+        stop: &CancellationToken,
+    ) -> Result<Vec<(Superfluous, Result<()>)>> {
+        at_once(found.iter().cloned(), stop, |one| {
+            let this = self.clone();
+            async move {
+                let removed = this.target.delete(&one.key.under(&this.save_prefix)).await;
+                (one, removed.map_err(|f| f.at(Side::Target)))
             }
-            Err(f) => Err(f.at(Side::Source)),
+        })
+        .await
+    }
+
+    /// Which of the condemned keys are gone: an interrupted run has removed them.
+    async fn removed_before(self: &Arc<Self>, condemned: &[Key]) -> Result<Vec<Superfluous>> {
+        let condemned = condemned.iter().filter_map(Superfluous::from_ledger);
+        let never = CancellationToken::new();
+        let gone = at_once(condemned, &never, |one| {
+            let this = self.clone();
+            async move {
+                match this.target.head(&one.key.under(&this.save_prefix), None).await {
+                    Ok(_) => Ok(None),
+                    Err(f) if f.kind == Kind::NotFound => Ok(Some(one)),
+                    Err(f) => Err(f.at(Side::Target)),
+                }
+            }
+        });
+        gone.await?.into_iter().filter_map(Result::transpose).collect()
+    }
+}
+
+impl Superfluous {
+    /// As it stands among a range's keys ahead: eight bytes of size, then the key.
+    fn to_ledger(&self) -> Key {
+        Key::new([&self.size.to_be_bytes(), self.key.as_bytes()].concat())
+    }
+
+    fn from_ledger(condemned: &Key) -> Option<Self> {
+        let (size, key) = condemned.as_bytes().split_first_chunk()?;
+        Some(Self { key: Key::new(key), size: u64::from_be_bytes(*size) })
+    }
+}
+
+/// Works on all of `items`, [`AT_ONCE`] together; those that have not begun when the stop comes are left out.
+async fn at_once<T, F, R>(
+    items: impl Iterator<Item = T>,
+    stop: &CancellationToken,
+    work: impl Fn(T) -> F,
+) -> Result<Vec<R>>
+where
+    F: Future<Output = R> + Send + 'static,
+    R: Send + 'static,
+{
+    let (mut under_way, mut ended) = (JoinSet::new(), Vec::new());
+    let mut items = items.take_while(|_| !stop.is_cancelled());
+    loop {
+        while under_way.len() < AT_ONCE
+            && let Some(item) = items.next()
+        {
+            under_way.spawn(work(item));
+        }
+        match under_way.join_next().await {
+            None => return Ok(ended),
+            Some(Err(e)) => return Err(Failure::new(Kind::Internal, "delete", e.to_string())),
+            Some(Ok(one)) => ended.push(one),
         }
     }
 }
 
+/// A range of the target while it is pruned.
+struct Strip<'a> {
+    job: &'a Job,
+    ledger: &'a Ledger,
+    clock: &'a SharedClock,
+    row: RangeRow,
+    lines: String,
+    failed: Vec<FailedObject>,
+}
+
+impl Strip<'_> {
+    fn settled(&mut self, one: &Superfluous, outcome: &Outcome) {
+        let count = |c: &mut Counters| match outcome {
+            Outcome::Deleted => c.deleted += Tally::one(one.size),
+            Outcome::Failed(_) => c.failed += Tally::one(one.size),
+            _ => c.skipped += Tally::one(one.size),
+        };
+        count(&mut self.row.counters);
+        self.job.progress.settled(count);
+        if self.job.task.spec.record_outcomes {
+            outcome::line(&mut self.lines, outcome, &one.key, one.size, 0);
+        }
+        if let Outcome::Failed(failure) = outcome {
+            let (key, failure) = (one.key.clone(), failure.clone());
+            self.failed.push(FailedObject { key, size: one.size, failure, at: self.clock.now_ms() });
+        }
+    }
+
+    async fn report(&mut self, ahead: Vec<Key>, done: bool) -> Result<()> {
+        let checkpoint = Checkpoint {
+            id: self.row.id,
+            fence: self.job.fence,
+            cursor: self.row.cursor.clone(),
+            ahead,
+            done,
+            counters: self.row.counters,
+        };
+        let (lines, failed) = (std::mem::take(&mut self.lines), std::mem::take(&mut self.failed));
+        self.ledger.report(Report { lines, failed, ..Report::only(checkpoint) }).await
+    }
+
+    /// Walks the range to its end, or until stopped.
+    async fn walk(mut self, pruning: &Arc<Pruning>, remove: bool) -> Result<()> {
+        let save = &pruning.save_prefix;
+        for one in pruning.removed_before(&self.row.ahead).await? {
+            self.settled(&one, &Outcome::Deleted);
+        }
+        self.report(vec![], false).await?;
+        let prefix = format!("{save}{}", self.row.scope.prefix());
+        let after = if self.row.cursor.is_empty() { Key::default() } else { self.row.cursor.under(save) };
+        let mut pages = Feed::as_it_comes(pruning.target.clone(), &self.row.scope, &prefix, after);
+        loop {
+            let page = tokio::select! {
+                page = pages.next() => page,
+                () = self.job.stop.cancelled() => return Err(stopped()),
+            };
+            let Some(page) = page else { return self.report(vec![], true).await };
+            let entries = page.map_err(|f| f.at(Side::Target))?.entries;
+            let last = entries.last().map(|e| Key::new(&e.key.as_bytes()[save.len()..]));
+            let found = pruning.superfluous(entries).await?;
+            if remove {
+                self.remove(pruning, &found).await?;
+            } else {
+                found.iter().for_each(|one| self.settled(one, &Outcome::Skipped("would be deleted")));
+            }
+            self.row.cursor = last.unwrap_or(self.row.cursor.clone());
+            self.report(vec![], false).await?;
+        }
+    }
+
+    async fn remove(&mut self, pruning: &Arc<Pruning>, found: &[Superfluous]) -> Result<()> {
+        if found.is_empty() {
+            return Ok(());
+        }
+        self.report(found.iter().map(Superfluous::to_ledger).collect(), false).await?;
+        self.ledger.flush().await?;
+        let mut broke = None;
+        let removed = pruning.remove(found, &self.job.stop).await?;
+        if removed.len() < found.len() {
+            broke = Some(stopped());
+        }
+        let mut refused = Vec::new();
+        for (one, went) in removed {
+            match went {
+                Ok(()) => self.settled(&one, &Outcome::Deleted),
+                Err(f) if matches!(f.kind.policy(), Policy::StopTask) => broke = Some(f),
+                Err(f) => refused.push((one, f)),
+            }
+        }
+        if let Some(failure) = broke {
+            // The page is looked through again by whoever goes on.
+            self.report(vec![], false).await?;
+            return Err(failure);
+        }
+        for (one, failure) in refused {
+            self.settled(&one, &Outcome::Failed(failure));
+        }
+        Ok(())
+    }
+}
+
+fn stopped() -> Failure {
+    Failure::new(Kind::Stopped, "delete", "the task is stopping")
+}
+
 impl Job {
     /// The last pass of a task that propagates deletions. It has ranges of its own, so that it goes on after an
-    /// interruption and its counts are exact.
-    pub(crate) async fn prune(&self, ledger: &Ledger) -> Result<()> {
+    /// interruption. Where the copy met nothing at the source, nothing is superfluous: the selection was mistaken.
+    pub(crate) async fn prune(&self, ledger: &Ledger, clock: &SharedClock) -> Result<()> {
         let task = &self.task;
-        let mut rows = self.store.read().await?.ranges(task.id, Pass::Prune).await?;
+        let mut unit = self.store.read().await?;
+        let copied = unit.ranges(task.id, Pass::Copy).await?;
+        let mut rows = unit.ranges(task.id, Pass::Prune).await?;
+        drop(unit);
         if rows.is_empty() {
             rows = self.begin(Pass::Prune, 2_000_000_000).await?;
         }
@@ -108,62 +286,60 @@ impl Job {
             target: self.target.clone(),
             filter: Filter::new(&task.spec.include, &task.spec.exclude),
             save_prefix: task.spec.save_prefix.clone(),
-            remove: !task.spec.beyond.dry_run,
         });
+        let (rows, empty): (Vec<_>, Vec<_>) = rows.into_iter().partition(|r| met_anything(&copied, &r.scope));
+        if !empty.is_empty() {
+            let some: Vec<_> = empty.iter().take(5).map(|r| format!("`{}`", r.scope.prefix())).collect();
+            let m = format!("nothing was deleted under {}: the source has no object there", some.join(", "));
+            let mut unit = self.store.write().await?;
+            unit.set_note(task.id, &m).await?;
+            unit.save().await?;
+        }
         for row in rows.into_iter().filter(|r| !r.done) {
-            self.prune_range(ledger, &pruning, row).await?;
+            let strip = Strip { job: self, ledger, clock, row, lines: String::new(), failed: vec![] };
+            strip.walk(&pruning, !task.spec.beyond.dry_run).await?;
         }
         Ok(())
     }
+}
 
-    async fn prune_range(&self, ledger: &Ledger, pruning: &Arc<Pruning>, row: RangeRow) -> Result<()> {
-        let save = &pruning.save_prefix;
-        let prefix = format!("{save}{}", row.scope.prefix());
-        let after = if row.cursor.is_empty() { Key::default() } else { row.cursor.under(save) };
-        let scope = Scope::Prefix(row.scope.prefix().to_owned());
-        let mut pages = Feed::list(pruning.target.clone(), &scope, &prefix, after, Side::Target);
-        let (mut cursor, mut counters) = (row.cursor.clone(), row.counters);
-        loop {
-            let page = tokio::select! {
-                page = pages.next() => page,
-                () = self.stop.cancelled() => {
-                    return Err(Failure::new(Kind::Stopped, "delete", "the task is stopping"));
-                }
-            };
-            let (done, mut lines) = (page.is_none(), String::new());
-            if let Some(page) = page {
-                let mut entries = page?.entries;
-                if let Scope::Key(only) = &row.scope {
-                    entries.retain(|e| e.key == Key::from(only.as_str()).under(save));
-                }
-                let last = entries.last().map(|e| Key::new(&e.key.as_bytes()[save.len()..]));
-                for (key, size) in pruning.page(entries).await? {
-                    let gone = |c: &mut Counters| match pruning.remove {
-                        true => c.deleted += Tally::one(size),
-                        false => c.skipped += Tally::one(size),
-                    };
-                    let outcome =
-                        if pruning.remove { Outcome::Deleted } else { Outcome::Skipped("would be deleted") };
-                    gone(&mut counters);
-                    self.progress.settled(gone);
-                    if self.task.spec.record_outcomes {
-                        outcome::line(&mut lines, &outcome, &key, size, 0);
-                    }
-                }
-                cursor = last.unwrap_or(cursor);
-            }
-            let checkpoint = Checkpoint {
-                id: row.id,
-                fence: self.fence,
-                cursor: cursor.clone(),
-                ahead: vec![],
-                done,
-                counters,
-            };
-            ledger.report(Report { lines, ..Report::only(checkpoint) }).await?;
-            if done {
-                return Ok(());
-            }
-        }
+/// True when the copy settled at least one object of a scope. A range of restored objects (id below 1) is of all
+/// scopes.
+fn met_anything(copied: &[RangeRow], scope: &Scope) -> bool {
+    copied.iter().any(|r| {
+        let inside = r.id < 1 || r.scope.prefix().starts_with(scope.prefix());
+        inside && r.counters.settled().objects > 0
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condemned_key_comes_back_from_the_ledger() {
+        let one = Superfluous { key: Key::new(*b"a\0\xff"), size: 1 << 40 };
+        assert_eq!(Superfluous::from_ledger(&one.to_ledger()), Some(one));
+        assert_eq!(Superfluous::from_ledger(&Key::from("short")), None);
+    }
+
+    #[test]
+    fn a_scope_in_which_nothing_was_met_is_not_pruned() {
+        let row = |id, prefix: &str, objects| RangeRow {
+            id,
+            pass: Pass::Copy,
+            scope: Scope::Prefix(prefix.into()),
+            upto: None,
+            cursor: Key::default(),
+            ahead: vec![],
+            done: true,
+            counters: Counters { skipped: Tally { objects, bytes: 0 }, ..Counters::default() },
+            fence: 1,
+        };
+        let copied = [row(1, "photos/", 1), row(2, "photo/", 0)];
+        assert!(met_anything(&copied, &Scope::Prefix("photos/".into())));
+        assert!(!met_anything(&copied, &Scope::Prefix("photo/".into())));
+        assert!(!met_anything(&[], &Scope::Prefix(String::new())));
+        assert!(met_anything(&[row(-1, "", 3)], &Scope::Prefix("photo/".into())));
     }
 }

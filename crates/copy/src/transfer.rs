@@ -171,6 +171,9 @@ impl Carrier {
     pub(crate) async fn gone(&self, key: &Key, failure: Failure, size: u64) -> End {
         if self.spec.beyond.delete && matches!(self.spec.selection, Selection::Keys(_)) {
             // An event said that something happened to this key, and it is not there any more.
+            if self.spec.beyond.dry_run {
+                return End::Outcome(Outcome::Skipped("would be deleted"), 0);
+            }
             let to = key.under(&self.spec.save_prefix);
             return match self.target.delete(&to).await {
                 Ok(()) => End::Outcome(Outcome::Deleted, 0),

@@ -59,6 +59,19 @@ async fn seaweedfs() {
     conformance::all(s3(&endpoint, &bucket).await, "SeaweedFS").await;
 }
 
+/// `a//b` would overwrite `a/b` there.
+#[tokio::test]
+async fn seaweedfs_is_not_trusted_with_empty_segments() {
+    let endpoint = testkit::servers::endpoint("WHIMBREL_TEST_WEED_A");
+    let store = s3(&endpoint, &format!("folds-{}", fastrand::u32(..))).await;
+    for key in ["/lead", "a//b", "a//"] {
+        let key = model::key::Key::from(key);
+        let body = storage::Body::bytes("x");
+        let refused = store.write(&key, &storage::Meta::default(), body).await.unwrap_err();
+        assert_eq!(refused.kind, model::failure::Kind::KeyRefused, "{key}");
+    }
+}
+
 #[tokio::test]
 async fn moto() {
     let endpoint = testkit::servers::endpoint("WHIMBREL_TEST_MOTO");

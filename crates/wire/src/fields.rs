@@ -140,6 +140,11 @@ impl<'a> Fields<'a> {
         self.recorder.is_some() || self.get(field).is_some()
     }
 
+    /// The first field that is there and not among `known`.
+    pub fn unknown(&self, known: &[&str]) -> Option<&'a str> {
+        self.map.keys().map(String::as_str).find(|name| !known.contains(name))
+    }
+
     fn wrong(&self, field: &str, want: &'static str) -> Fault {
         Fault::WrongType(self.name(field), want)
     }

@@ -39,6 +39,9 @@ pub(crate) fn optional(f: &Fields<'_>) -> Result<Keys, Refusal> {
     read(f, "", "", false)
 }
 
+/// An account's shared access signature may stand in place of its key, and is longer than the 100 of oms.md §2.2.
+const SK_MAX: usize = 2048;
+
 fn read(f: &Fields<'_>, pair: &str, other: &str, required: bool) -> Result<Keys, Refusal> {
     let secret = |name: String, max: usize| -> Result<Option<Secret>, Refusal> {
         let text = f.opt_text(&name, max).map_err(fault)?.filter(|t| !t.is_empty());
@@ -48,13 +51,13 @@ fn read(f: &Fields<'_>, pair: &str, other: &str, required: bool) -> Result<Keys,
     let json_auth = secret(format!("{other}json_auth_file"), 65_535)?;
     let (ak, sk) = (format!("{pair}ak"), format!("{pair}sk"));
     let needed = required && connection_string.is_none() && json_auth.is_none();
-    let text = |name: &str| match needed {
-        true => f.filled(name, 100).map_err(fault),
-        false => f.opt_text(name, 100).map_err(fault).map(Option::unwrap_or_default),
+    let text = |name: &str, max: usize| match needed {
+        true => f.filled(name, max).map_err(fault),
+        false => f.opt_text(name, max).map_err(fault).map(Option::unwrap_or_default),
     };
     Ok(Keys {
-        ak: text(&ak)?.to_owned(),
-        sk: Secret::new(text(&sk)?),
+        ak: text(&ak, 100)?.to_owned(),
+        sk: Secret::new(text(&sk, SK_MAX)?),
         token: secret(format!("{pair}security_token"), 16_384)?,
         connection_string,
         json_auth,

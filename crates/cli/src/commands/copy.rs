@@ -95,7 +95,14 @@ pub(crate) async fn run(args: &Copy, printer: &Printer) -> Result<Exit> {
     let mut run = Run { live, failures, took: began.elapsed(), interrupted, deleted: Tally::default() };
     // Only a complete copy says what is superfluous.
     if args.delete && task.state.visible() == Visible::Succeeded {
-        run.deleted = delete(args, &ends, printer).await?;
+        run.deleted = match task.counters.settled().objects {
+            0 => {
+                printer
+                    .note("Nothing was removed: the source has no object here, which looks like a mistake.");
+                Tally::default()
+            }
+            _ => delete(args, &ends, printer).await?,
+        };
     }
     Ok(finish(args, &task, &run, printer))
 }
@@ -491,11 +498,20 @@ async fn dry_run(args: &Copy, ends: &BothEnds, printer: &Printer) -> Result<Exit
             copy::verify::Difference::Differs(key, why) => {
                 say(&format!("replace {} ({why})", printable(key)))
             }
+            copy::verify::Difference::Extra(key) if args.delete => say(&format!("delete {}", printable(key))),
             copy::verify::Difference::Extra(_) => {}
         })
         .await?;
     let _ = std::fs::remove_dir_all(&nothing);
-    printer.note(&format!("{} would be copied, {} differ; nothing was written", found.missing, found.differ));
+    let source = found.missing + found.differ + found.equal + found.equal_size;
+    let removed = if args.delete && source > 0 { found.extra } else { 0 };
+    if args.delete && source == 0 {
+        printer.note("The source has no object here, which looks like a mistake: nothing would be deleted.");
+    }
+    printer.note(&format!(
+        "{} would be copied, {} differ, {removed} would be deleted; nothing was written",
+        found.missing, found.differ
+    ));
     if args.ends.json {
         printer.result(&serde_json::to_string(&found).unwrap_or_default());
     }

@@ -10,6 +10,7 @@ import buckets
 import cdn
 import clouds
 import crash
+import deletions
 import groups
 import identity
 import lists
@@ -38,6 +39,7 @@ SCENARIOS = {
     "versions": beyond.versions,
     "sweeps": beyond.sweeps,
     "crash": crash.crash,
+    "deletions": deletions.deletions,
     "v1": v1.v1,
     "identity": identity.identity,
     "many": objects.many,

@@ -101,6 +101,26 @@ def azure():
         body.body.src_node = wrong
         status, code = code_of(lambda: oms.create_task(body))
         assert status == 400 and code in codes, (code, wrong)
+    region = oms.show_bucket_region(sdk.ShowBucketRegionRequest(body=sdk.ShowBucketRegionReq(bucket_name=box, **who)))
+    assert region.id == "azurite", region
+
+    # Deleting leaves blobs with snapshots alone, and access rules that cannot travel are refused, not forgotten.
+    there.get_blob_client("d0/superfluous").upload_blob(b"old")
+    there.get_blob_client("d0/with a past").upload_blob(b"old")
+    there.get_blob_client("d0/with a past").create_snapshot()
+    plan = {"task_type": "prefix", "whimbrel": {"delete": True},
+            "src_node": {"cloud_type": "AWS", "region": "weed-a", "bucket": src, "ak": STORE_AK, "sk": STORE_SK,
+                         "object_key": ["d0/"]},
+            "dst_node": {"region": "azurite", "bucket": box, "ak": AZURE, "sk": AZURE_KEY}}
+    made = raw("POST", "/v2/%s/tasks" % E["PROJECT"], json.dumps(plan).encode())[1]
+    done = wait(sdk, oms, made["id"], {4})
+    assert done.failed_num == 1, done
+    deleted = raw("GET", "/v2/%s/tasks/%d" % (E["PROJECT"], made["id"]))[1]["whimbrel"]["deleted_num"]
+    assert deleted == 1 and there.get_blob_client("d0/with a past").exists()
+    plan["whimbrel"] = {"acl": True}
+    made = raw("POST", "/v2/%s/tasks" % E["PROJECT"], json.dumps(plan).encode())[1]
+    refused = wait(sdk, oms, made["id"], {4})
+    assert "leave out acl" in refused.error_reason.error_msg, refused
     print("azure: %d blobs there and back" % len(bodies))
 
 

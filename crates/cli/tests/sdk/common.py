@@ -73,14 +73,14 @@ def wait(sdk, oms, task_id, wanted, seconds=240):
     raise AssertionError("task %s did not reach %s" % (task_id, wanted))
 
 
-def until(what, seconds=120):
+def until(what, seconds=120, pause=0.05):
     """Polls until `what` gives something."""
     deadline = time.time() + seconds
     while time.time() < deadline:
         found = what()
         if found:
             return found
-        time.sleep(0.05)
+        time.sleep(pause)
     raise AssertionError("it did not happen")
 
 
@@ -159,3 +159,28 @@ def raw(method, path, body=b"", headers=None, sign=True):
         text = e.read()
         assert e.headers.get("X-Request-Id")
         return e.code, json.loads(text), e.headers
+
+
+def launcher():
+    """Ends the service of this test for good; answers what starts it anew, at one address, as often as it is called."""
+    import os
+    import signal
+    import socket
+    import subprocess
+    os.kill(int(E["SERVICE_PID"]), signal.SIGKILL)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    E["ENDPOINT"] = "http://127.0.0.1:%d" % port
+    log = open(os.path.join(os.path.dirname(E["CONFIG"]), "log"), "a")
+
+    def begin():
+        child = subprocess.Popen([E["WHIMBREL"], "serve", "--config", E["CONFIG"], "--listen", "127.0.0.1:%d" % port],
+                                 stdout=subprocess.DEVNULL, stderr=log)
+        while child.poll() is None:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                return child
+            except OSError:
+                time.sleep(0.02)
+    return lambda: until(begin)

@@ -1,41 +1,21 @@
 """A service that is killed again and again."""
 import hashlib
 import json
-import os
 import time
 
-from common import bucket, client, E, listing, raw, request, s3, serve, STORE_AK, STORE_SK, until, wait
+from common import bucket, client, E, launcher, listing, raw, request, s3, serve, STORE_AK, STORE_SK, until, wait
 
 
 def crash():
     """Lists, groups, events, notices, restores, a domain and histories, while the service is killed again and again."""
     import random
     import signal
-    import socket
-    import subprocess
     dice = random.Random(11)
     heard = []
     hook = serve(lambda request, body: (heard.append(json.loads(body)["about"]), (200, {}, b""))[1])
     with open(E["CONFIG"], "a") as f:
         f.write('\n[[notify]]\ntopic = "ops"\nwebhook = "http://%s/"\n' % hook)
-    os.kill(int(E["SERVICE_PID"]), signal.SIGKILL)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    E["ENDPOINT"] = "http://127.0.0.1:%d" % port
-    log = open(os.path.join(os.path.dirname(E["CONFIG"]), "log"), "a")
-
-    def launch():
-        def begin():
-            child = subprocess.Popen([E["WHIMBREL"], "serve", "--config", E["CONFIG"], "--listen", "127.0.0.1:%d" % port],
-                                     stdout=subprocess.DEVNULL, stderr=log)
-            while child.poll() is None:
-                try:
-                    socket.create_connection(("127.0.0.1", port), 1).close()
-                    return child
-                except OSError:
-                    time.sleep(0.02)
-        return until(begin)
+    launch = launcher()
     service = launch()
     sdk, oms = client()
     a, b = s3(E["WEED_A"]), s3(E["WEED_B"])

@@ -103,7 +103,7 @@ impl Type {
             (2 | 11 | 20, _) => Kind::Set,
             (3 | 5 | 12 | 17, _) => Kind::SortedSet,
             (4 | 9 | 13 | 16, _) => Kind::Hash,
-            (22 | 23 | 24 | 25, Family::Redis) | (22, Family::Valkey) => Kind::Hash,
+            (22..=25, Family::Redis) | (22, Family::Valkey) => Kind::Hash,
             (15 | 19 | 21, _) => Kind::Stream,
             (7, _) => Kind::Module,
             _ => return None,

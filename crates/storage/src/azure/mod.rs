@@ -512,8 +512,7 @@ impl ObjectStore for Azure {
     }
 
     async fn delete(&self, key: &Key) -> Result<()> {
-        let mut call = Call::new("delete", Method::DELETE, Some(key));
-        call.set("x-ms-delete-snapshots", b"include")?;
+        let call = Call::new("delete", Method::DELETE, Some(key));
         match self.send(call).await {
             Ok(_) => Ok(()),
             Err(f) if f.kind == Kind::NotFound => Ok(()),

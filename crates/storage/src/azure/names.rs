@@ -3,6 +3,8 @@
 //! `rename_key_a_b` the name `a-b`. A value that is not ASCII is percent-encoded, and its name is listed in
 //! `whimbrel_encoded`, so that it comes back as it went.
 
+use std::collections::HashSet;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::s3::list::percent_decode;
@@ -11,9 +13,27 @@ const OURS: &str = "x-amz-meta-";
 const THEIRS: &str = "x-ms-meta-";
 const ENCODED: &str = "whimbrel_encoded";
 
+/// What another name may stand in for is renamed too, so that each name comes back as itself.
 fn fits(name: &str) -> bool {
     !name.starts_with(|c: char| c.is_ascii_digit())
+        && !name.starts_with("rename_")
+        && name != ENCODED
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// A name behind `rename_` that no other of this blob has.
+fn stand_in(bare: &str, taken: &mut HashSet<String>) -> String {
+    let mut plain: String = bare.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    if plain.starts_with("key_") {
+        plain.insert(0, 'x');
+    }
+    let first = plain.clone();
+    let mut n = 1;
+    while !taken.insert(plain.clone()) {
+        n += 1;
+        plain = format!("{first}_{n}");
+    }
+    plain
 }
 
 fn encode(value: &[u8]) -> String {
@@ -26,7 +46,7 @@ fn encode(value: &[u8]) -> String {
 
 /// What a write sends.
 pub(super) fn to_azure(headers: &[(HeaderName, HeaderValue)]) -> Vec<(HeaderName, HeaderValue)> {
-    let (mut out, mut encoded) = (Vec::new(), Vec::new());
+    let (mut out, mut encoded, mut taken) = (Vec::new(), Vec::new(), HashSet::new());
     let mut push = |name: &str, value: HeaderValue| {
         if let Ok(name) = HeaderName::try_from(format!("{THEIRS}{name}")) {
             out.push((name, value));
@@ -36,8 +56,7 @@ pub(super) fn to_azure(headers: &[(HeaderName, HeaderValue)]) -> Vec<(HeaderName
         let Some(bare) = name.as_str().strip_prefix(OURS) else { continue };
         let (mut name, mut value) = (bare.to_owned(), value.clone());
         if !fits(bare) {
-            let plain: String =
-                bare.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+            let plain = stand_in(bare, &mut taken);
             if let Ok(original) = HeaderValue::from_str(bare) {
                 push(&format!("rename_key_{plain}"), original);
             }
@@ -66,7 +85,9 @@ pub(super) fn from_azure(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> 
     let mut out = Vec::new();
     for (name, value) in headers {
         let Some(bare) = name.as_str().strip_prefix(THEIRS) else { continue };
-        if bare.starts_with("rename_key_") || bare == ENCODED {
+        let names_another =
+            bare.strip_prefix("rename_key_").is_some_and(|p| theirs(&format!("rename_{p}")).is_some());
+        if names_another || bare == ENCODED {
             continue;
         }
         let renamed = bare.strip_prefix("rename_").and_then(|plain| theirs(&format!("rename_key_{plain}")));
@@ -111,5 +132,33 @@ mod tests {
         let mut back = from_azure(&theirs.into_iter().collect());
         back.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
         assert_eq!(back, [ours[1].clone(), ours[0].clone()]);
+    }
+
+    #[test]
+    fn names_that_look_alike_stay_apart() {
+        let names = [
+            "a-b",
+            "a.b",
+            "a_b",
+            "a-b_2",
+            "rename_a_b",
+            "rename_key_a_b",
+            "key-a-b",
+            "key_a_b",
+            "whimbrel_encoded",
+            "x",
+            "1a",
+        ];
+        let mut ours: Vec<(HeaderName, HeaderValue)> = names
+            .iter()
+            .map(|n| (HeaderName::try_from(format!("{OURS}{n}")).unwrap(), HeaderValue::from_str(n).unwrap()))
+            .collect();
+        let theirs = to_azure(&ours);
+        let distinct: HashSet<&HeaderName> = theirs.iter().map(|(n, _)| n).collect();
+        assert_eq!(distinct.len(), theirs.len());
+        let mut back = from_azure(&theirs.into_iter().collect());
+        ours.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
+        back.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
+        assert_eq!(back, ours);
     }
 }

@@ -72,6 +72,8 @@ pub struct S3 {
     capability: Capability,
     /// Reads are of this version of a key.
     version: Option<String>,
+    /// The server makes one key of `a//b`, `/a/b` and `a/b`.
+    folds: bool,
 }
 
 struct ClockBox(SharedClock);
@@ -116,7 +118,16 @@ impl S3 {
         if let Some(order) = config.order {
             capability.list_order = order;
         }
-        Ok(Self { config, client, host, signer, clock: ClockBox(clock), capability, version: None })
+        Ok(Self {
+            config,
+            client,
+            host,
+            signer,
+            clock: ClockBox(clock),
+            capability,
+            version: None,
+            folds: false,
+        })
     }
 
     /// Opens a bucket: probes it, and learns the server's listing order from its name for itself.
@@ -139,8 +150,9 @@ impl S3 {
     pub async fn learn(mut self) -> Result<(Self, Probe)> {
         let s3 = &mut self;
         let probe = s3.probe().await?;
-        if s3.config.order.is_none() && probe.server.starts_with("SeaweedFS") {
-            // SeaweedFS lists by walking folders; see docs/storage.md.
+        // SeaweedFS keeps keys in folders and lists by walking them; see docs/storage.md.
+        s3.folds = probe.server.starts_with("SeaweedFS");
+        if s3.config.order.is_none() && s3.folds {
             s3.capability.list_order = Order::Segments;
         }
         Ok((self, probe))
@@ -177,6 +189,14 @@ impl S3 {
     }
 
     async fn send(&self, call: Call<'_>) -> Result<Response<ResponseBody>> {
+        if self.folds
+            && let Some(key) = call.key.filter(|k| folded(k.as_bytes()))
+        {
+            let m = format!(
+                "`{key}` has an empty segment, and this server would keep it under another key's name"
+            );
+            return Err(Failure::new(Kind::KeyRefused, call.op, m));
+        }
         let mut path = String::with_capacity(64 + call.key.map_or(0, |k| k.as_bytes().len()));
         path.push('/');
         if self.config.addressing == Addressing::Path && !self.config.bucket.is_empty() {
@@ -270,6 +290,11 @@ impl S3 {
         }
         Ok(headers)
     }
+}
+
+/// True for a key with an empty segment in front of its last.
+fn folded(key: &[u8]) -> bool {
+    key.starts_with(b"/") || key.windows(2).any(|w| w == b"//")
 }
 
 async fn text_of(answer: Response<ResponseBody>) -> Result<bytes::Bytes> {
@@ -658,6 +683,7 @@ impl ObjectStore for S3 {
             clock: ClockBox(self.clock.0.clone()),
             capability: Capability { copy: false, ..self.capability },
             version: Some(version.to_owned()),
+            folds: self.folds,
         }))
     }
 

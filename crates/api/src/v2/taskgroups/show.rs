@@ -60,7 +60,7 @@ pub(crate) fn reply(shown: &ShownGroup, now: i64) -> TaskGroup {
             serde_json::json!({"notify_result": result, "notify_error_message": code, "topic_name": topic})
         }),
         source_cdn: shown_cdn(spec),
-        whimbrel: crate::v2::tasks::beyond::shown(spec),
+        whimbrel: crate::v2::tasks::beyond::of_tasks(spec, members),
         migrate_since: spec.since_ms,
         migrate_speed: sum(|n| n.speed),
         total_time: (ended - group.started_at).max(0),

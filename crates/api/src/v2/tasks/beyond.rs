@@ -8,14 +8,25 @@ use wire::fields::Fields;
 
 use crate::error::fault;
 
+/// All that may be written; what is misspelt must not be taken for granted.
+const FIELDS: [&str; 8] =
+    ["include", "exclude", "versions", "acl", "delete", "dry_run", "reports", "sweep_minutes"];
 /// Globs of one list, and their length.
 const GLOBS: (usize, usize) = (100, 1024);
+/// Notes of a group's tasks that its reply tells.
+const NOTES: usize = 5;
 /// A sweep each minute at most, each month at least.
 const SWEEP_MINUTES: std::ops::RangeInclusive<i64> = 1..=43_200;
 
 /// The object of a request: the rules, then the globs to keep and to drop.
 pub(crate) fn read(f: &Fields<'_>) -> Result<(Beyond, Vec<String>, Vec<String>), Refusal> {
     let Some(own) = f.opt_object("whimbrel").map_err(fault)? else { return Ok(Default::default()) };
+    if let Some(name) = own.unknown(&FIELDS) {
+        return Err(Refusal::Invalid(
+            own.name(name),
+            format!("is not known; there are {}", FIELDS.join(", ")),
+        ));
+    }
     let flag = |name: &str| own.opt_bool(name).map_err(fault).map(Option::unwrap_or_default);
     let globs =
         |name: &str| own.opt_texts(name, GLOBS.0, GLOBS.1).map_err(fault).map(Option::unwrap_or_default);
@@ -53,15 +64,22 @@ pub(crate) fn shown(spec: &TaskSpec) -> Value {
     })
 }
 
-/// The rules of a task, and what its other fields have no place for: removals, proofs, and the note.
-pub(crate) fn of_task(shown_task: &Shown) -> Value {
-    let task = &shown_task.task;
-    let mut out = shown(&task.spec);
-    let c = shown_task.live.as_ref().map_or(task.counters, |l| l.settled);
-    let [digest, etag, crc64, size] = c.proof;
-    out["deleted_num"] = c.deleted.objects.into();
-    out["gone_num"] = c.gone.objects.into();
+/// The rules of a task or group, and what its other fields have no place for: removals, proofs, and the notes.
+pub(crate) fn of_tasks(spec: &TaskSpec, tasks: &[Shown]) -> Value {
+    let mut out = shown(spec);
+    let (mut deleted, mut gone, mut proof) = (0, 0, [0; 4]);
+    for shown in tasks {
+        let c = shown.live.as_ref().map_or(shown.task.counters, |l| l.settled);
+        deleted += c.deleted.objects;
+        gone += c.gone.objects;
+        proof.iter_mut().zip(c.proof).for_each(|(sum, n)| *sum += n);
+    }
+    let [digest, etag, crc64, size] = proof;
+    out["deleted_num"] = deleted.into();
+    out["gone_num"] = gone.into();
     out["proof"] = json!({"digest": digest, "etag": etag, "crc64": crc64, "size": size});
-    out["note"] = Some(task.note.as_str()).filter(|n| !n.is_empty()).into();
+    let notes: Vec<&str> =
+        tasks.iter().map(|s| s.task.note.as_str()).filter(|n| !n.is_empty()).take(NOTES).collect();
+    out["note"] = Some(notes.join("; ")).filter(|n| !n.is_empty()).into();
     out
 }

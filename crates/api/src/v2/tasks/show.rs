@@ -287,6 +287,6 @@ pub(crate) fn reply(shown: &Shown, now: i64) -> Task {
         is_query_over: n.scan_over,
         smn_info: smn_info(shown),
         source_cdn: shown_cdn(spec),
-        whimbrel: beyond::of_task(shown),
+        whimbrel: beyond::of_tasks(spec, std::slice::from_ref(shown)),
     }
 }
