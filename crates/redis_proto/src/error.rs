@@ -21,7 +21,7 @@ impl Error {
     }
 
     /// The same error, in a stream that began so many bytes earlier.
-    pub(crate) fn behind(self, bytes: u64) -> Self {
+    pub fn behind(self, bytes: u64) -> Self {
         Self { offset: self.offset.saturating_add(bytes), ..self }
     }
 }

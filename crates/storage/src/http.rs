@@ -311,7 +311,8 @@ fn http1_settings() -> http1::Builder {
     builder
 }
 
-fn tls_config() -> Arc<rustls::ClientConfig> {
+/// TLS with the certificates of this machine.
+pub fn tls_config() -> Arc<rustls::ClientConfig> {
     static CONFIG: OnceLock<Arc<rustls::ClientConfig>> = OnceLock::new();
     CONFIG
         .get_or_init(|| {

@@ -1,8 +1,9 @@
-//! For tests and measurements only: an S3 server in this process that can be scripted, counted and broken.
+//! For tests and measurements only: an S3 server in this process that can be scripted, counted and broken, and real servers.
 
 pub mod content;
 pub mod faults;
 pub mod keys;
+pub mod redis;
 pub mod s3;
 pub mod servers;
 

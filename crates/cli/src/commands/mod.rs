@@ -5,6 +5,7 @@ mod completions;
 mod copy;
 mod doctor;
 mod init;
+mod redis;
 mod serve;
 mod task;
 mod verify;
@@ -24,6 +25,7 @@ pub(crate) async fn run(command: Command, printer: &Printer) -> Exit {
         Command::Copy(args) => copy::run(&args, printer).await,
         Command::Verify(args) => verify::run(&args, printer).await,
         Command::Assess(args) => assess::run(&args, printer).await,
+        Command::Redis(args) => redis::run(&args, printer).await,
         Command::Task(args) => task::run(&args, printer).await,
         Command::Doctor(args) => doctor::run(&args, printer).await,
         Command::Completions { shell } => Ok(completions::run(shell, printer)),

@@ -142,6 +142,11 @@ impl Parser {
         self.before + self.at as u64
     }
 
+    /// True behind the end of the file.
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, State::Over)
+    }
+
     /// Bytes that wait in the buffer.
     pub fn waiting(&self) -> usize {
         self.buf.len() - self.at

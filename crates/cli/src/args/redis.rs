@@ -1,0 +1,118 @@
+//! `whimbrel redis …` (contract §1.3).
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+/// `whimbrel redis`
+#[derive(Debug, Args)]
+pub(crate) struct Redis {
+    /// What to do
+    #[command(subcommand)]
+    pub command: RedisCommand,
+}
+
+/// The commands of the Redis engine.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RedisCommand {
+    /// Move a live Redis or Valkey to another, and follow its changes; Ctrl-C pauses, the same command resumes
+    Copy(Box<RedisCopy>),
+    /// Compare two servers key by key without writing; exit 1 if they differ
+    Verify(RedisVerify),
+    /// Apply RDB files, append-only files, or a folder of those
+    Import(RedisImport),
+}
+
+/// Which keys travel, and where to.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Routing {
+    /// Databases that get another number at the target: 5=6,7=8
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub db_map: String,
+    /// Only keys that match (as KEYS has it: * ? [a-z]); may be repeated
+    #[arg(long)]
+    pub include_key: Vec<String>,
+    /// No keys that match; may be repeated
+    #[arg(long)]
+    pub exclude_key: Vec<String>,
+    /// Print one JSON object as the last line of stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What happens to keys that the target has.
+#[derive(Clone, Copy, Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct Existing {
+    /// Replace keys that the target has [default]
+    #[arg(long)]
+    pub replace: bool,
+    /// Leave keys alone that the target has
+    #[arg(long)]
+    pub skip_existing: bool,
+    /// End when the target has a key
+    #[arg(long)]
+    pub fail_on_existing: bool,
+}
+
+/// `whimbrel redis copy`
+#[derive(Debug, Args)]
+pub(crate) struct RedisCopy {
+    /// redis://[user@]HOST:PORT[/DB] or rediss://…; the password from WHIMBREL_SOURCE_PASSWORD
+    pub source: String,
+    /// The same of the target; the password from WHIMBREL_TARGET_PASSWORD
+    pub target: String,
+    /// How changes are followed
+    #[arg(long, default_value = "psync", value_parser = ["psync"])]
+    pub mode: String,
+    /// Done when the snapshot is applied
+    #[arg(long, conflicts_with = "until_caught_up")]
+    pub full_only: bool,
+    /// Done when nothing has been behind [default: follow until Ctrl-C]
+    #[arg(long)]
+    pub until_caught_up: bool,
+    /// Keys that the target has
+    #[command(flatten)]
+    pub existing: Existing,
+    /// Which keys
+    #[command(flatten)]
+    pub routing: Routing,
+    /// At most so much per second, e.g. 50MiB/s
+    #[arg(long)]
+    pub bandwidth: Option<String>,
+    /// Compare both sides at the end
+    #[arg(long, default_value = "none", value_parser = ["none", "sample", "full"])]
+    pub verify: String,
+}
+
+/// `whimbrel redis verify`
+#[derive(Debug, Args)]
+pub(crate) struct RedisVerify {
+    /// One side
+    pub source: String,
+    /// The other side
+    pub target: String,
+    /// Which keys
+    #[command(flatten)]
+    pub routing: Routing,
+    /// Some thousand keys instead of all
+    #[arg(long)]
+    pub sample: bool,
+}
+
+/// `whimbrel redis import`
+#[derive(Debug, Args)]
+pub(crate) struct RedisImport {
+    /// Files or folders, applied in this order; then the target
+    #[arg(required = true, num_args = 2.., value_names = ["FILE", "DST"])]
+    pub places: Vec<PathBuf>,
+    /// Keys that the target has
+    #[command(flatten)]
+    pub existing: Existing,
+    /// Which keys
+    #[command(flatten)]
+    pub routing: Routing,
+    /// At most so much per second, e.g. 50MiB/s
+    #[arg(long)]
+    pub bandwidth: Option<String>,
+}

@@ -1,0 +1,69 @@
+//! `whimbrel redis copy SRC DST`.
+
+use std::sync::Arc;
+
+use model::failure::{Result, Side};
+use replica::marker::Names;
+use replica::verify::{Depth, compare};
+use replica::{Mover, Progress, Until};
+use ring::digest;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::RedisCopy;
+use crate::exit::Exit;
+use crate::printer::Printer;
+
+pub(crate) async fn run(args: &RedisCopy, printer: &Printer) -> Result<Exit> {
+    let (source, target) =
+        (super::node(&args.source, Side::Source)?, super::node(&args.target, Side::Target)?);
+    if (&source.addrs, source.tls) == (&target.addrs, target.tls) {
+        return Err(super::usage("source and target are the same server"));
+    }
+    let route = super::route(&args.routing, source.db, target.db)?;
+    let until = match (args.full_only, args.until_caught_up) {
+        (true, _) => Until::Full,
+        (_, true) => Until::CaughtUp,
+        _ => Until::Stopped,
+    };
+    let conflict = super::conflict(args.existing);
+    let names = Names::new(&id(&source.place(), &target.place(), &route));
+    let (progress, stop) = (Arc::new(Progress::default()), CancellationToken::new());
+    let mover = Mover {
+        source: source.clone(),
+        target: target.clone(),
+        options: super::options(route.clone(), conflict, until, args.bandwidth.as_deref())?,
+        clock: pace::clock::system(),
+        progress: progress.clone(),
+        stop: stop.clone(),
+        names: names.clone(),
+    };
+    let summary = super::beside(mover.run(), &progress, &stop, printer).await??;
+    let depth = match args.verify.as_str() {
+        "full" => Some(Depth::Full),
+        "sample" => Some(Depth::Sample),
+        _ => None,
+    };
+    let compared = match depth.filter(|_| summary.done) {
+        Some(depth) => Some(compare(&source, &target, &route, depth).await?),
+        None => None,
+    };
+    if let Some(found) = &compared {
+        super::verify::tell(found, printer);
+    }
+    let exit = super::finish(&summary, &progress, compared.as_ref(), args.routing.json, printer);
+    if exit == Exit::Stopped {
+        printer.note("Paused with the position saved at the target. Run the same command again to resume.");
+    } else if until == Until::CaughtUp {
+        let name = String::from_utf8_lossy(&names.marker).into_owned();
+        printer.note(&format!(
+            "The same command goes on from here; its position is the key {name} at the target."
+        ));
+    }
+    Ok(exit)
+}
+
+/// The same places and keys are the same migration.
+fn id(source: &str, target: &str, route: &replica::route::Route) -> String {
+    let text = format!("{source}\n{target}\n{route:?}");
+    storage::checksum::hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())[..16].to_owned()
+}

@@ -1,0 +1,41 @@
+//! `whimbrel redis import FILE… DST`.
+
+use std::sync::Arc;
+
+use model::failure::{Result, Side};
+use replica::file::Import;
+use replica::{Progress, Until};
+use tokio_util::sync::CancellationToken;
+
+use crate::args::RedisImport;
+use crate::exit::Exit;
+use crate::printer::Printer;
+
+pub(crate) async fn run(args: &RedisImport, printer: &Printer) -> Result<Exit> {
+    let Some((target, files)) = args.places.split_last() else {
+        return Err(super::usage("name the files, and then the target"));
+    };
+    let target = super::node(&target.to_string_lossy(), Side::Target)?;
+    if target.db.is_some() {
+        return Err(super::usage(
+            "a backup holds databases of its own: use --db-map in place of redis://HOST/DB",
+        ));
+    }
+    let (progress, stop) = (Arc::new(Progress::default()), CancellationToken::new());
+    let route = super::route(&args.routing, None, None)?;
+    let conflict = super::conflict(args.existing);
+    let import = Import {
+        files: files.to_vec(),
+        target,
+        options: super::options(route, conflict, Until::Full, args.bandwidth.as_deref())?,
+        clock: pace::clock::system(),
+        progress: progress.clone(),
+        stop: stop.clone(),
+    };
+    let summary = super::beside(import.run(), &progress, &stop, printer).await??;
+    let exit = super::finish(&summary, &progress, None, args.routing.json, printer);
+    if exit == Exit::Stopped {
+        printer.note("Stopped half way. The same command begins anew.");
+    }
+    Ok(exit)
+}

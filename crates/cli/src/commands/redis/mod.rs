@@ -1,0 +1,199 @@
+//! `whimbrel redis …`: the Redis engine in the foreground.
+
+mod copy;
+mod import;
+mod verify;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use model::failure::{Failure, Kind, Result, Side};
+use pace::backoff::Backoff;
+use pace::budget::Bandwidth;
+use replica::restore::Conflict;
+use replica::route::Route;
+use replica::spool::Bounds;
+use replica::{Node, Options, Progress, Summary, Until};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{Existing, Redis, RedisCommand, Routing};
+use crate::exit::Exit;
+use crate::printer::Printer;
+use crate::report;
+
+pub(crate) async fn run(args: &Redis, printer: &Printer) -> Result<Exit> {
+    match &args.command {
+        RedisCommand::Copy(args) => copy::run(args, printer).await,
+        RedisCommand::Verify(args) => verify::run(args, printer).await,
+        RedisCommand::Import(args) => import::run(args, printer).await,
+    }
+}
+
+fn usage(message: impl Into<String>) -> Failure {
+    Failure::new(Kind::Invalid, "usage", message)
+}
+
+/// A server by its place; a password that is not written there comes from the environment.
+fn node(place: &str, side: Side) -> Result<Node> {
+    let mut node = Node::parse(place).map_err(|f| f.at(side))?;
+    if node.addrs.len() > 1 {
+        return Err(usage("several addresses mean a cluster, which is not supported yet"));
+    }
+    if node.password.is_empty() {
+        let word = if side == Side::Source { "SOURCE" } else { "TARGET" };
+        node.password = std::env::var(format!("WHIMBREL_{word}_PASSWORD")).unwrap_or_default();
+    }
+    Ok(node)
+}
+
+/// What travels where; `/DB` of the source means only that one, of the target its new number.
+fn route(routing: &Routing, source: Option<u32>, target: Option<u32>) -> Result<Route> {
+    let mut db_map = Route::parse_map(&routing.db_map)?;
+    if let Some(to) = target {
+        let from = source
+            .ok_or_else(|| usage("a database of the target goes with one of the source: redis://HOST/DB"))?;
+        if db_map.insert(from, to).is_some_and(|other| other != to) {
+            return Err(usage(format!("--db-map and the places say different things of database {from}")));
+        }
+    }
+    let (include, exclude) = (routing.include_key.clone(), routing.exclude_key.clone());
+    Ok(Route { only_db: source, db_map, include, exclude })
+}
+
+fn conflict(existing: Existing) -> Conflict {
+    match existing {
+        Existing { skip_existing: true, .. } => Conflict::Skip,
+        Existing { fail_on_existing: true, .. } => Conflict::Fail,
+        _ => Conflict::Replace,
+    }
+}
+
+fn options(route: Route, conflict: Conflict, until: Until, bandwidth: Option<&str>) -> Result<Options> {
+    let bandwidth = match bandwidth {
+        None => None,
+        Some(text) => {
+            let rate = config::bytes_of(text.trim_end_matches("/s")).filter(|n| *n >= 1024);
+            let rate =
+                rate.ok_or_else(|| usage(format!("--bandwidth: `{text}` is not a size of at least 1KiB/s")))?;
+            Some(Bandwidth::new(rate))
+        }
+    };
+    Ok(Options {
+        route,
+        conflict,
+        until,
+        bandwidth,
+        spool: Bounds::default(),
+        spool_dir: std::env::temp_dir(),
+        backoff: Backoff::default(),
+    })
+}
+
+/// Runs the work beside its progress; Ctrl-C or SIGTERM lets it come to rest.
+async fn beside<T>(
+    work: impl Future<Output = T>,
+    progress: &Arc<Progress>,
+    stop: &CancellationToken,
+    printer: &Printer,
+) -> Result<T> {
+    let mut tick = tokio::time::interval(Duration::from_millis(if printer.draws() { 200 } else { 10_000 }));
+    tick.tick().await;
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .map_err(|e| Failure::new(Kind::Internal, "signal", e.to_string()))?;
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return Ok(done),
+            _ = tokio::signal::ctrl_c() => stop.cancel(),
+            _ = terminate.recv() => stop.cancel(),
+            _ = tick.tick() => {
+                let line = line(progress);
+                if printer.draws() { printer.progress(&line) } else { printer.note(&line) }
+            }
+        }
+    }
+}
+
+fn line(progress: &Progress) -> String {
+    let get = |n: &std::sync::atomic::AtomicU64| n.load(Ordering::Relaxed);
+    match get(&progress.phase) {
+        0 => "connecting".into(),
+        1 => format!(
+            "snapshot  {}/{} keys  {}",
+            get(&progress.keys),
+            get(&progress.keys_expected).max(get(&progress.keys)),
+            report::bytes(get(&progress.full_bytes) as f64)
+        ),
+        _ => format!(
+            "following  {} commands  {}  {} ms ({}) behind",
+            get(&progress.commands),
+            report::bytes(get(&progress.stream_bytes) as f64),
+            get(&progress.lag_ms),
+            report::bytes(get(&progress.lag_bytes) as f64)
+        ),
+    }
+}
+
+/// Says what a migration did, and decides how the command ends.
+fn finish(
+    summary: &Summary,
+    progress: &Progress,
+    compared: Option<&replica::verify::Compared>,
+    json: bool,
+    printer: &Printer,
+) -> Exit {
+    let get = |n: &std::sync::atomic::AtomicU64| n.load(Ordering::Relaxed);
+    for note in &summary.notes {
+        printer.note(&format!("note: {note}"));
+    }
+    for (what, n) in &summary.full.left_out {
+        printer.note(&format!("left out: {n} × {what}"));
+    }
+    for failed in summary.failed.iter().take(5) {
+        printer.note(&format!("  failed {failed}"));
+    }
+    printer.note(&format!(
+        "{}: {} keys in {:.1} s, {} commands behind them{}",
+        if summary.done { "succeeded" } else { "paused" },
+        get(&progress.keys),
+        summary.full_seconds,
+        get(&progress.commands),
+        if summary.left_alone > 0 {
+            format!(", {} keys left alone", summary.left_alone)
+        } else {
+            String::new()
+        }
+    ));
+    let complete = summary.failed.is_empty() && summary.full.left_out.is_empty();
+    let same = compared.is_none_or(replica::verify::Compared::same);
+    if json {
+        let state = match (summary.done, complete && same) {
+            (false, _) => "paused",
+            (true, true) => "succeeded",
+            (true, false) => "failed",
+        };
+        let verify = compared.map(verify::shown);
+        printer.result(
+            &json!({
+                "state": state,
+                "full": {"keys": get(&progress.keys), "bytes": get(&progress.full_bytes), "seconds": summary.full_seconds,
+                    "left_alone": summary.left_alone, "left_out": summary.full.left_out, "functions": summary.full.functions},
+                "incremental": {"commands": get(&progress.commands), "bytes": get(&progress.stream_bytes),
+                    "lag_bytes": get(&progress.lag_bytes), "lag_ms": get(&progress.lag_ms)},
+                "resyncs": {"full": summary.full_syncs, "partial": summary.partial_syncs},
+                "verify": verify,
+                "failed": summary.failed,
+                "notes": summary.notes,
+                "error": null,
+            })
+            .to_string(),
+        );
+    }
+    match (summary.done, complete && same) {
+        (false, _) => Exit::Stopped,
+        (true, true) => Exit::Done,
+        (true, false) => Exit::Differs,
+    }
+}

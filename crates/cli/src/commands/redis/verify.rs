@@ -1,0 +1,43 @@
+//! `whimbrel redis verify SRC DST`: compares without writing.
+
+use model::failure::{Result, Side};
+use replica::verify::{Compared, Depth, compare};
+use serde_json::json;
+
+use crate::args::RedisVerify;
+use crate::exit::Exit;
+use crate::printer::Printer;
+
+pub(crate) async fn run(args: &RedisVerify, printer: &Printer) -> Result<Exit> {
+    let (source, target) =
+        (super::node(&args.source, Side::Source)?, super::node(&args.target, Side::Target)?);
+    let route = super::route(&args.routing, source.db, target.db)?;
+    let depth = if args.sample { Depth::Sample } else { Depth::Full };
+    let found = compare(&source, &target, &route, depth).await?;
+    tell(&found, printer);
+    if args.routing.json {
+        printer.result(&shown(&found).to_string());
+    }
+    Ok(if found.same() { Exit::Done } else { Exit::Differs })
+}
+
+/// The differences on stdout, the numbers for people.
+pub(crate) fn tell(found: &Compared, printer: &Printer) {
+    for named in &found.named {
+        let named = if named.chars().any(char::is_control) {
+            named.escape_debug().to_string()
+        } else {
+            named.clone()
+        };
+        printer.result(&named);
+    }
+    printer.note(&format!(
+        "{} keys compared: {} differ, {} expire at another time, {} missing, {} extra",
+        found.keys, found.differ, found.expiry_differs, found.missing, found.extra
+    ));
+}
+
+pub(crate) fn shown(found: &Compared) -> serde_json::Value {
+    json!({"keys": found.keys, "differ": found.differ, "expiry_differs": found.expiry_differs,
+        "missing": found.missing, "extra": found.extra, "same": found.same()})
+}

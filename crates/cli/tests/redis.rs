@@ -1,0 +1,210 @@
+//! `whimbrel redis …` against real servers.
+
+use std::process::{Child, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use testkit::redis::{Connection, Redis};
+
+use crate::support::{json, whimbrel};
+
+fn redis(args: &[&str]) -> Output {
+    whimbrel().arg("redis").args(args).output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn one_command_moves_a_server_and_the_same_again_goes_on() {
+    let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("VALKEY_9_1", &[]));
+    source.run("DEBUG POPULATE 5000 key 50");
+    source.run("SET dies v PX 5000000");
+    let (from, to) = (source.url(), target.url());
+    let args = ["copy", &from, &to, "--until-caught-up", "--verify", "full", "--json"];
+    let first = redis(&args);
+    assert_eq!(first.status.code(), Some(0), "{}", said(&first));
+    let summary = json(&first);
+    assert_eq!(
+        (&summary["state"], &summary["full"]["keys"]),
+        (&"succeeded".into(), &5001.into()),
+        "{summary}"
+    );
+    assert_eq!(summary["resyncs"], serde_json::json!({"full": 1, "partial": 0}));
+    assert_eq!((&summary["verify"]["same"], &summary["incremental"]["lag_bytes"]), (&true.into(), &0.into()));
+    source.run("INCR counter");
+    source.run("DEL key:7");
+    let second = redis(&args);
+    let summary = json(&second);
+    assert_eq!(summary["resyncs"], serde_json::json!({"full": 0, "partial": 1}), "{}", said(&second));
+    assert_eq!(target.run("GET counter").text(), Some(b"1".as_slice()));
+    target.run("SET counter 5");
+    target.run("PERSIST dies");
+    let compared = redis(&["verify", &from, &to, "--json"]);
+    assert_eq!(compared.status.code(), Some(1));
+    let found = json(&compared);
+    assert_eq!((&found["differ"], &found["expiry_differs"]), (&1.into(), &1.into()), "{found}");
+    assert!(String::from_utf8_lossy(&compared.stdout).contains("0: `counter` differs"));
+}
+
+#[test]
+fn keys_and_databases_go_where_they_are_told() {
+    let (source, target) = (Redis::start("REDIS_6_2", &[]), Redis::start("REDIS_7_0", &[]));
+    for (db, key) in [(0, "user:1"), (0, "tmp:1"), (5, "user:2")] {
+        let mut to = source.connect();
+        to.run(&format!("SELECT {db}"));
+        to.run(&format!("SET {key} new"));
+    }
+    target.run("SET user:1 old");
+    let (from, to) = (source.url(), target.url());
+    let copy = |more: &[&str]| redis(&[&["copy", &from, &to, "--full-only", "--json"], more].concat());
+    let refused = copy(&["--fail-on-existing"]);
+    assert_eq!(refused.status.code(), Some(3), "{}", said(&refused));
+    assert!(said(&refused).contains("user:1"), "{}", said(&refused));
+    // What was under way beside that key has arrived.
+    target.run("DEL tmp:1");
+    let kept = copy(&["--skip-existing", "--exclude-key", "tmp:*", "--db-map", "5=9"]);
+    assert_eq!(kept.status.code(), Some(0), "{}", said(&kept));
+    assert_eq!(json(&kept)["full"]["left_alone"], 1);
+    assert_eq!(target.run("GET user:1").text(), Some(b"old".as_slice()));
+    assert_eq!(target.run("EXISTS tmp:1").number(), Some(0));
+    let mut nine = target.connect();
+    nine.run("SELECT 9");
+    assert_eq!(nine.run("GET user:2").text(), Some(b"new".as_slice()));
+    assert_eq!(target.run("KEYS whimbrel:*").array().map(<[_]>::len), Some(0), "nothing of ours stays");
+    let other = redis(&["copy", &format!("{from}/5"), &format!("{to}/3"), "--full-only", "--replace"]);
+    assert_eq!(other.status.code(), Some(0), "{}", said(&other));
+    let mut three = target.connect();
+    three.run("SELECT 3");
+    assert_eq!(three.run("DBSIZE").number(), Some(1));
+}
+
+#[test]
+fn mistakes_are_named_before_anything_happens() {
+    let server = Redis::start("REDIS_7_0", &["--requirepass", "sesame"]);
+    let open = Redis::start("REDIS_7_0", &[]);
+    let (locked, free) = (server.url(), open.url());
+    for (args, code, word) in [
+        (vec!["copy", &free, &free], 2, "the same server"),
+        (vec!["copy", "redis://", &free], 2, "names no server"),
+        (vec!["copy", &free, "redis://127.0.0.1:1"], 3, "127.0.0.1:1"),
+        (vec!["copy", &locked, &free], 3, "NOAUTH"),
+        (vec!["copy", &free, &locked, "--db-map", "1=2,0=2", "--full-only"], 3, "NOAUTH"),
+        (vec!["copy", &free, &locked, "--db-map", "x"], 2, "FROM=TO"),
+        (vec!["import", "/no/such.rdb", &free], 3, "/no/such.rdb"),
+    ] {
+        let output = redis(&args);
+        assert_eq!(
+            (output.status.code(), said(&output).contains(word)),
+            (Some(code), true),
+            "{args:?}: {}",
+            said(&output)
+        );
+    }
+    let mut command = whimbrel();
+    command.env("WHIMBREL_SOURCE_PASSWORD", "sesame").args(["redis", "copy", &locked, &free, "--full-only"]);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(!said(&output).contains("sesame"));
+}
+
+fn following(from: &str, to: &str) -> Child {
+    let mut command = whimbrel();
+    command.args(["redis", "copy", from, to, "--json"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+/// Ctrl-C rests within a second and says so; SIGKILL says nothing; both go on where they were.
+#[test]
+fn stopped_and_killed_each_change_is_made_once() {
+    let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
+    let (from, to) = (source.url(), target.url());
+    let stop = Arc::new(AtomicBool::new(false));
+    let writing = {
+        let (port, stop) = (source.port, stop.clone());
+        std::thread::spawn(move || {
+            let (mut to, mut n) = (Connection::to(port), 0);
+            while !stop.load(Ordering::Relaxed) {
+                to.run("INCR counter");
+                to.run(&format!("LPUSH list {n}"));
+                n += 1;
+            }
+            n
+        })
+    };
+    let moved = |seen: i64| {
+        let began = std::time::Instant::now();
+        while target.run("LLEN list").number().unwrap() <= seen {
+            assert!(began.elapsed() < Duration::from_secs(30), "nothing moves");
+            std::thread::yield_now();
+        }
+        target.run("LLEN list").number().unwrap()
+    };
+    let mut seen = 0;
+    for round in 0..8 {
+        let mut child = following(&from, &to);
+        seen = moved(seen + 50);
+        if round % 2 == 0 {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            continue;
+        }
+        let asked = std::time::Instant::now();
+        std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130), "{}", said(&output));
+        assert!(asked.elapsed() < Duration::from_secs(5));
+        assert_eq!((&json(&output)["state"], said(&output).contains("resume")), (&"paused".into(), true));
+    }
+    stop.store(true, Ordering::Relaxed);
+    let written: i64 = writing.join().unwrap();
+    let last = redis(&["copy", &from, &to, "--until-caught-up", "--verify", "full", "--json"]);
+    assert_eq!(last.status.code(), Some(0), "{}", said(&last));
+    assert_eq!(json(&last)["resyncs"], serde_json::json!({"full": 0, "partial": 1}));
+    assert_eq!(target.run("GET counter").text(), Some(written.to_string().as_bytes()));
+    assert_eq!(target.run("LLEN list").number(), Some(written));
+}
+
+#[test]
+fn backups_are_applied_and_what_is_broken_is_named_by_its_offset() {
+    let source = Redis::start("REDIS_7_0", &["--appendonly", "yes", "--appendfsync", "always"]);
+    source.run("DEBUG POPULATE 2000 key 100");
+    source.run("BGREWRITEAOF");
+    // What DEBUG wrote is in no log: it comes with the new base.
+    let about = || String::from_utf8_lossy(source.run("INFO persistence").text().unwrap()).into_owned();
+    let began = std::time::Instant::now();
+    while !about().contains("aof_rewrite_in_progress:0\r") || !about().contains("aof_rewrites:1\r") {
+        assert!(began.elapsed() < Duration::from_secs(30), "{}", about());
+        std::thread::yield_now();
+    }
+    source.run("RPUSH list a b c");
+    let mut five = source.connect();
+    five.run("SELECT 5");
+    five.run("MULTI");
+    five.run("INCR n");
+    five.run("INCR n");
+    five.run("EXEC");
+    five.run("SET dies v PX 5000000");
+    source.run("SAVE");
+    let dump = source.dir().join("dump.rdb");
+    let folder = source.dir().join("appendonlydir");
+    for place in [&dump, &folder] {
+        let target = Redis::start("REDIS_7_0", &[]);
+        let output = redis(&["import", place.to_str().unwrap(), &target.url(), "--json"]);
+        assert_eq!(output.status.code(), Some(0), "{}: {}", place.display(), said(&output));
+        assert_eq!(source.run("DEBUG DIGEST"), target.run("DEBUG DIGEST"), "{}", place.display());
+    }
+    let whole = std::fs::read(&dump).unwrap();
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 4;
+    for (bytes, what) in [(&whole[..whole.len() - 20], "ends here"), (&flipped[..], "checksum")] {
+        let broken = source.dir().join("broken.rdb");
+        std::fs::write(&broken, bytes).unwrap();
+        let target = Redis::start("REDIS_7_0", &[]);
+        let output = redis(&["import", broken.to_str().unwrap(), &target.url()]);
+        assert_eq!(output.status.code(), Some(3));
+        assert!(said(&output).contains("at byte"), "{what}: {}", said(&output));
+    }
+}

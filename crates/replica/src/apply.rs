@@ -1,0 +1,515 @@
+//! Pure: the source's stream becomes transactions at the target, each of which also says how far the stream is applied.
+
+use model::failure::{Failure, Kind, Result, Side};
+use redis_proto::command;
+use redis_proto::resp::Command;
+
+use crate::held::{Held, NEAR_MS};
+use crate::marker::{Marker, Names};
+use crate::route::{Route, Routed};
+use crate::source::psync::Position;
+use crate::target::pipeline::About;
+
+/// Commands of one transaction; the source's own transactions are never divided.
+const COMMANDS: u64 = 500;
+/// Bytes of one transaction.
+const BYTES: usize = 256 << 10;
+
+/// What a command of the stream asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// Nothing more.
+    Noted,
+    /// The source wants to know at once how far the stream is applied.
+    AckWanted,
+}
+
+/// A transaction that is being written.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    /// Where it begins in the buffer.
+    began: usize,
+    /// Answers to come before that of its `EXEC`.
+    answers: u64,
+}
+
+/// Turns commands into transactions.
+#[derive(Debug)]
+pub struct Apply {
+    route: Route,
+    /// None: nothing is noted at the target, as for an import.
+    names: Option<Names>,
+    replid: String,
+    /// Where the stream is, and how that is called at the target.
+    db: u32,
+    travels: Option<u32>,
+    /// Where the target's connection is; none: nobody knows.
+    selected: Option<u32>,
+    open: Option<Open>,
+    /// Within a transaction of the source.
+    within: bool,
+    offset: u64,
+    /// Expiries that are near are held back.
+    pub behind: bool,
+    /// Those expiries.
+    pub held: Held,
+    /// Commands that went on.
+    pub commands: u64,
+}
+
+impl Apply {
+    /// Goes on behind a position, in the database in which the stream was there.
+    pub fn new(route: Route, names: Option<Names>, position: &Position, db: u32, held: Held) -> Self {
+        let travels = route.db(db);
+        Self {
+            route,
+            names,
+            replid: position.replid.clone(),
+            db,
+            travels,
+            selected: None,
+            open: None,
+            within: false,
+            offset: position.offset,
+            behind: false,
+            held,
+            commands: 0,
+        }
+    }
+
+    /// Offset behind the last command that was taken.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Whose stream it is.
+    pub fn replid(&self) -> &str {
+        &self.replid
+    }
+
+    /// Something else has used the connection.
+    pub fn forget_selected(&mut self) {
+        self.selected = None;
+    }
+
+    /// Takes back what was written of a transaction that will not end; the source sends it again.
+    pub fn abandon(&mut self, out: &mut Vec<u8>) {
+        if let Some(open) = self.open.take() {
+            out.truncate(open.began);
+            // Nobody knows what it had selected.
+            self.selected = None;
+        }
+        self.within = false;
+    }
+
+    /// True when the transaction should be closed.
+    pub fn is_full(&self, out: &[u8]) -> bool {
+        let full = |open: Open| open.answers >= COMMANDS || out.len().saturating_sub(open.began) >= BYTES;
+        !self.within && self.open.is_some_and(full)
+    }
+
+    /// True when commands wait for the end of their transaction.
+    pub fn is_open(&self) -> bool {
+        self.open.is_some() || self.within
+    }
+
+    /// Takes a command, whose end is at `offset` of the stream; what goes on is appended to `out`.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] for a command that cannot be divided into what travels and what does not.
+    pub fn take(
+        &mut self,
+        command: &Command<'_>,
+        offset: u64,
+        out: &mut Vec<u8>,
+        now_ms: i64,
+    ) -> Result<Taken> {
+        self.offset = offset;
+        let Some(name) = command.arg(0) else { return Ok(Taken::Noted) };
+        let mut upper = [0; 16];
+        let name = match upper.get_mut(..name.len()) {
+            Some(short) => {
+                short.copy_from_slice(name);
+                short.make_ascii_uppercase();
+                &*short
+            }
+            None => name,
+        };
+        match name {
+            b"PING" => {}
+            b"REPLCONF" => {
+                let asked = command.arg(1).is_some_and(|w| w.eq_ignore_ascii_case(b"GETACK"));
+                return Ok(if asked { Taken::AckWanted } else { Taken::Noted });
+            }
+            b"SELECT" => {
+                let db = command.arg(1).and_then(|n| std::str::from_utf8(n).ok()?.parse().ok());
+                self.db = db.ok_or_else(|| self.refused("SELECT", "it names no database"))?;
+                self.travels = self.route.db(self.db);
+            }
+            b"MULTI" => self.within = true,
+            b"EXEC" => self.within = false,
+            b"FLUSHALL" => self.flush_all(command, out)?,
+            b"SWAPDB" | b"MOVE" | b"COPY" if !self.route.keeps_dbs() => self.across(name, command, out)?,
+            _ => {
+                if let Some(db) = self.travels {
+                    self.data(name, command, db, out, now_ms)?;
+                }
+            }
+        }
+        Ok(Taken::Noted)
+    }
+
+    fn refused(&self, name: &str, why: &str) -> Failure {
+        let m = format!("the source did {name}, and {why}; start the migration anew when that is over");
+        Failure::new(Kind::Unsupported, "apply", m).at(Side::Source)
+    }
+
+    fn flush_all(&mut self, command: &Command<'_>, out: &mut Vec<u8>) -> Result<()> {
+        if self.route.has_filter() {
+            return Err(self.refused("FLUSHALL", "only some of its keys travel"));
+        }
+        if self.route.keeps_dbs() {
+            self.held.flushed(None);
+            let db = self.selected.unwrap_or(0);
+            self.write(db, command.raw, out);
+            return Ok(());
+        }
+        match self.route.only_db.and_then(|db| self.route.db(db)) {
+            Some(db) => {
+                self.held.flushed(Some(db));
+                self.write_args(db, &[b"FLUSHDB"], out);
+                Ok(())
+            }
+            None => Err(self.refused("FLUSHALL", "the target holds its databases among others")),
+        }
+    }
+
+    /// Commands that name another database, while databases have other numbers at the target.
+    fn across(&mut self, name: &[u8], command: &Command<'_>, out: &mut Vec<u8>) -> Result<()> {
+        let mut args: Vec<Vec<u8>> = command.args().map(<[u8]>::to_vec).collect();
+        let copy_db = args.iter().skip(3).position(|w| w.eq_ignore_ascii_case(b"DB")).map(|i| i + 4);
+        let places: &[usize] = match name {
+            b"SWAPDB" => &[1, 2],
+            b"MOVE" => &[2],
+            _ => copy_db.as_slice(),
+        };
+        let text = String::from_utf8_lossy(name).into_owned();
+        if !places.is_empty() && (self.route.only_db.is_some() || self.route.has_filter()) {
+            return Err(self.refused(&text, "it reaches beyond what travels"));
+        }
+        for i in places {
+            let to = args.get(*i).and_then(|n| self.route.db(std::str::from_utf8(n).ok()?.parse().ok()?));
+            let to = to.ok_or_else(|| self.refused(&text, "it names no database"))?;
+            args[*i] = to.to_string().into_bytes();
+        }
+        let Some(db) = self.travels else { return Ok(()) };
+        let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+        self.touch(db, &args);
+        self.write_args(db, &args, out);
+        Ok(())
+    }
+
+    fn touch(&mut self, db: u32, args: &[&[u8]]) {
+        if !self.held.is_empty()
+            && let Some(keys) = command::keys(args)
+        {
+            self.held.touched(db, keys.iter().map(|(_, key)| *key));
+        }
+    }
+
+    fn data(
+        &mut self,
+        name: &[u8],
+        command: &Command<'_>,
+        db: u32,
+        out: &mut Vec<u8>,
+        now_ms: i64,
+    ) -> Result<()> {
+        let looks = self.behind || self.route.has_filter() || !self.held.is_empty();
+        if !looks && name != b"FLUSHDB" {
+            self.write(db, command.raw, out);
+            return Ok(());
+        }
+        let args: Vec<&[u8]> = command.args().collect();
+        match self.route.command(&args) {
+            Routed::Whole => {}
+            Routed::Dropped => return Ok(()),
+            Routed::Part(places) => {
+                let part: Vec<&[u8]> = places.iter().filter_map(|i| args.get(*i).copied()).collect();
+                self.touch(db, &part);
+                self.write_args(db, &part, out);
+                return Ok(());
+            }
+            Routed::Mixed => {
+                let name = String::from_utf8_lossy(name).into_owned();
+                return Err(self.refused(&name, "only some of its keys travel"));
+            }
+        }
+        if name == b"FLUSHDB" {
+            if self.route.has_filter() {
+                return Err(self.refused("FLUSHDB", "only some of its keys travel"));
+            }
+            self.held.flushed(Some(db));
+        }
+        if self.behind && self.hold(name, &args, db, out, now_ms) {
+            return Ok(());
+        }
+        self.touch(db, &args);
+        self.write(db, command.raw, out);
+        Ok(())
+    }
+
+    /// A near expiry that a command sets is held back; true when the command is written without it.
+    fn hold(&mut self, name: &[u8], args: &[&[u8]], db: u32, out: &mut Vec<u8>, now_ms: i64) -> bool {
+        let number = |n: &[u8]| std::str::from_utf8(n).ok().and_then(|n| n.parse::<i64>().ok());
+        let at = match (name, args) {
+            (b"PEXPIREAT", [_, _, at, ..]) => number(at),
+            (b"SET", [_, _, _, rest @ ..]) => {
+                let i = rest.iter().position(|w| w.eq_ignore_ascii_case(b"PXAT"));
+                i.and_then(|i| number(rest.get(i + 1)?))
+            }
+            _ => None,
+        };
+        let (Some(at), Some(key)) = (at.filter(|at| *at < now_ms + NEAR_MS), args.get(1)) else {
+            return false;
+        };
+        if !self.held.hold(db, key, at) {
+            return false;
+        }
+        if name == b"PEXPIREAT" {
+            self.write_args(db, &[b"PERSIST", key], out);
+        } else {
+            let drop = args.iter().position(|w| w.eq_ignore_ascii_case(b"PXAT")).unwrap_or(args.len());
+            let kept: Vec<&[u8]> = args
+                .iter()
+                .enumerate()
+                .filter(|(i, _)| *i != drop && *i != drop + 1)
+                .map(|(_, a)| *a)
+                .collect();
+            self.write_args(db, &kept, out);
+        }
+        if let Some(names) = &self.names {
+            let (held, member) = (names.held.clone(), member(db, key));
+            self.write_args(0, &[b"ZADD", &held, at.to_string().as_bytes(), &member], out);
+        }
+        true
+    }
+
+    fn begin(&mut self, out: &mut Vec<u8>) {
+        if self.open.is_none() {
+            self.open = Some(Open { began: out.len(), answers: 1 });
+            out.extend_from_slice(b"*1\r\n$5\r\nMULTI\r\n");
+        }
+    }
+
+    fn one_more(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.answers += 1;
+        }
+    }
+
+    fn select(&mut self, db: u32, out: &mut Vec<u8>) {
+        self.begin(out);
+        if self.selected != Some(db) {
+            redis_proto::resp::command(out, &[b"SELECT", db.to_string().as_bytes()]);
+            self.selected = Some(db);
+            self.one_more();
+        }
+    }
+
+    fn write(&mut self, db: u32, raw: &[u8], out: &mut Vec<u8>) {
+        self.select(db, out);
+        out.extend_from_slice(raw);
+        self.one_more();
+        self.commands += 1;
+    }
+
+    fn write_args(&mut self, db: u32, args: &[&[u8]], out: &mut Vec<u8>) {
+        self.select(db, out);
+        redis_proto::resp::command(out, args);
+        self.one_more();
+        self.commands += 1;
+    }
+
+    /// Ends the transaction, if there is one that may end: what is to be expected of it, and how long it is, bytes.
+    pub fn close(&mut self, out: &mut Vec<u8>) -> Option<(About, usize)> {
+        if self.within || self.open.is_none() {
+            return None;
+        }
+        if let Some(names) = &self.names {
+            let position = Position { replid: self.replid.clone(), offset: self.offset };
+            let (key, text) = (names.marker.clone(), Marker::Applied(position, self.db).text());
+            self.select(0, out);
+            redis_proto::resp::command(out, &[b"SET", &key, text.as_bytes()]);
+            self.one_more();
+        }
+        let open = self.open.take()?;
+        out.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
+        Some((About::Applied { answers: open.answers + 1, offset: self.offset }, out.len() - open.began))
+    }
+
+    /// Writes the expiry of keys that were held back; answers how many answers are to come. Between transactions only.
+    pub fn release<'k>(
+        &mut self,
+        expiries: impl Iterator<Item = (u32, &'k [u8], i64)>,
+        out: &mut Vec<u8>,
+    ) -> usize {
+        let mut answers = 0;
+        let mut gone: Vec<Vec<u8>> = Vec::new();
+        let mut to = |me: &mut Self, db: u32, out: &mut Vec<u8>| {
+            if me.selected != Some(db) {
+                redis_proto::resp::command(out, &[b"SELECT", db.to_string().as_bytes()]);
+                me.selected = Some(db);
+                answers += 1;
+            }
+            answers += 1;
+        };
+        for (db, key, at) in expiries {
+            // 0: it has none, or is gone.
+            if at > 0 {
+                to(self, db, out);
+                redis_proto::resp::command(out, &[b"PEXPIREAT", key, at.to_string().as_bytes()]);
+            }
+            gone.push(member(db, key));
+        }
+        if let Some(names) = self.names.clone() {
+            for some in gone.chunks(500) {
+                to(self, 0, out);
+                let mut args: Vec<&[u8]> = vec![b"ZREM", &names.held];
+                args.extend(some.iter().map(Vec::as_slice));
+                redis_proto::resp::command(out, &args);
+            }
+        }
+        answers
+    }
+}
+
+/// A held key as it stands in the target's list.
+pub fn member(db: u32, key: &[u8]) -> Vec<u8> {
+    [format!("{db}:").as_bytes(), key].concat()
+}
+
+/// The same, read back.
+pub fn place(member: &[u8]) -> Option<(u32, &[u8])> {
+    let at = member.iter().position(|b| *b == b':')?;
+    Some((std::str::from_utf8(&member[..at]).ok()?.parse().ok()?, &member[at + 1..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use redis_proto::resp::Commands;
+
+    use super::*;
+
+    const NOW: i64 = 1_700_000_000_000;
+
+    fn names() -> Names {
+        Names { marker: b"M".to_vec(), held: b"H".to_vec(), writer: b"W".to_vec() }
+    }
+
+    fn applying(route: Route) -> Apply {
+        Apply::new(route, Some(names()), &Position { replid: "r".into(), offset: 0 }, 0, Held::default())
+    }
+
+    fn feed(apply: &mut Apply, lines: &[&str], out: &mut Vec<u8>) -> Result<()> {
+        let mut commands = Commands::at(apply.offset());
+        for line in lines {
+            let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            let mut raw = Vec::new();
+            redis_proto::resp::command(&mut raw, &args);
+            commands.push(&raw);
+            let end = commands.offset() + raw.len() as u64;
+            let command = commands.next_command().unwrap().unwrap();
+            apply.take(&command, end, out, NOW)?;
+        }
+        Ok(())
+    }
+
+    /// What was written, one command a line.
+    fn lines(out: &[u8]) -> Vec<String> {
+        let mut commands = Commands::at(0);
+        commands.push(out);
+        let mut lines = Vec::new();
+        while let Some(command) = commands.next_command().unwrap() {
+            let words: Vec<String> =
+                command.args().map(|a| String::from_utf8_lossy(a).into_owned()).collect();
+            lines.push(words.join(" "));
+        }
+        lines
+    }
+
+    #[test]
+    fn a_transaction_holds_its_commands_and_the_position_behind_them() {
+        let (mut apply, mut out) = (applying(Route::default()), Vec::new());
+        feed(&mut apply, &["SELECT 2", "MULTI", "INCR a", "PING"], &mut out).unwrap();
+        assert!(apply.close(&mut out).is_none(), "the source's own transaction is not divided");
+        feed(&mut apply, &["INCR b", "EXEC"], &mut out).unwrap();
+        let offset = apply.offset();
+        let (about, len) = apply.close(&mut out).unwrap();
+        assert_eq!(len, out.len());
+        let mark = format!("SET M applied r {offset} 2");
+        assert_eq!(lines(&out), ["MULTI", "SELECT 2", "INCR a", "INCR b", "SELECT 0", &mark, "EXEC"]);
+        assert!(matches!(about, About::Applied { answers: 7, offset: o } if o == offset));
+        assert!(apply.close(&mut out).is_none());
+        feed(&mut apply, &["PING"], &mut out).unwrap();
+        assert!(!apply.is_open());
+    }
+
+    #[test]
+    fn near_expiries_are_held_back_while_the_target_is_behind() {
+        let (mut apply, mut out) = (applying(Route::default()), Vec::new());
+        apply.behind = true;
+        let (near, far) = (NOW + 1000, NOW + NEAR_MS + 1);
+        let given = [
+            format!("SET k v PXAT {near}"),
+            format!("PEXPIREAT l {near}"),
+            format!("SET m v PXAT {far}"),
+            "INCR k".to_owned(),
+        ];
+        feed(&mut apply, &given.iter().map(String::as_str).collect::<Vec<_>>(), &mut out).unwrap();
+        let written = lines(&out);
+        assert_eq!(
+            written,
+            [
+                "MULTI",
+                "SELECT 0",
+                "SET k v",
+                &format!("ZADD H {near} 0:k"),
+                "PERSIST l",
+                &format!("ZADD H {near} 0:l"),
+                &given[2],
+                "INCR k"
+            ]
+        );
+        apply.close(&mut out).unwrap();
+        let mut out = Vec::new();
+        let answers = apply.release([(3, b"l".as_slice(), near), (0, b"k", 0)].into_iter(), &mut out);
+        assert_eq!(lines(&out), ["SELECT 3", &format!("PEXPIREAT l {near}"), "SELECT 0", "ZREM H 3:l 0:k"]);
+        assert_eq!(answers, 4);
+        assert_eq!(place(b"3:a:b"), Some((3, b"a:b".as_slice())));
+    }
+
+    #[test]
+    fn databases_are_mapped_and_what_cannot_be_divided_is_refused() {
+        let route = Route { db_map: Route::parse_map("1=5").unwrap(), ..Route::default() };
+        let (mut apply, mut out) = (applying(route), Vec::new());
+        feed(&mut apply, &["SELECT 1", "SET a 1", "MOVE a 1", "COPY a b DB 1", "SWAPDB 0 1"], &mut out)
+            .unwrap();
+        assert_eq!(lines(&out)[1..], ["SELECT 5", "SET a 1", "MOVE a 5", "COPY a b DB 5", "SWAPDB 0 5"]);
+        assert!(feed(&mut apply, &["FLUSHALL"], &mut out).is_err());
+        let route = Route { include: vec!["a*".into()], ..Route::default() };
+        let (mut apply, mut out) = (applying(route), Vec::new());
+        feed(&mut apply, &["SET b 1", "DEL a b", "SET a 1"], &mut out).unwrap();
+        assert_eq!(lines(&out)[1..], ["SELECT 0", "DEL a", "SET a 1"]);
+        for wrong in ["RENAME a b", "FLUSHDB", "FLUSHALL"] {
+            assert_eq!(feed(&mut apply, &[wrong], &mut out).unwrap_err().kind, Kind::Unsupported, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_whole_of_a_flush_goes_on() {
+        let (mut apply, mut out) = (applying(Route::default()), Vec::new());
+        feed(&mut apply, &["FLUSHALL", "SELECT 1", "FLUSHDB"], &mut out).unwrap();
+        assert_eq!(lines(&out), ["MULTI", "SELECT 0", "FLUSHALL", "SELECT 1", "FLUSHDB"]);
+    }
+}

@@ -1,0 +1,190 @@
+//! One connection: commands out, answers in.
+
+use std::time::Duration;
+
+use model::failure::{Failure, Kind, Result};
+use redis_proto::resp::{Replies, Reply, command};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::node::Node;
+
+const CONNECT: Duration = Duration::from_secs(10);
+/// A server that answers nothing for so long is given up.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// The reading half of a connection.
+pub type Incoming = Box<dyn AsyncRead + Send + Sync + Unpin>;
+/// The writing half of a connection.
+pub type Outgoing = Box<dyn AsyncWrite + Send + Sync + Unpin>;
+
+/// A connection that is signed in.
+pub struct Client {
+    incoming: Incoming,
+    outgoing: Outgoing,
+    replies: Replies,
+    place: String,
+    buf: Vec<u8>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Client({})", self.place)
+    }
+}
+
+/// What an error reply means (the servers' error prefixes).
+pub fn failure(place: &str, op: &'static str, text: &str) -> Failure {
+    let kind = match text.split(' ').next().unwrap_or_default() {
+        "NOAUTH" | "WRONGPASS" => Kind::BadCredentials,
+        "NOPERM" => Kind::Forbidden,
+        "LOADING" | "BUSY" | "MASTERDOWN" | "NOMASTERLINK" | "TRYAGAIN" | "CLUSTERDOWN" => Kind::Unavailable,
+        "READONLY" => Kind::ReadOnly,
+        "OOM" => Kind::NoSpace,
+        "MOVED" | "ASK" | "CROSSSLOT" | "BUSYKEY" => Kind::Conflict,
+        "ERR" if text.contains("invalid password") || text.contains("without any password") => {
+            Kind::BadCredentials
+        }
+        "ERR" if text.contains("unknown command") => Kind::Unsupported,
+        _ => Kind::Invalid,
+    };
+    Failure::new(kind, op, format!("{place}: {text}"))
+}
+
+/// Connects, with TLS where asked; no command is sent.
+///
+/// # Errors
+/// [`Kind::Connect`] with the address.
+pub async fn connect(node: &Node) -> Result<(Incoming, Outgoing)> {
+    let place = node.place();
+    let failed = |e: &dyn std::fmt::Display| Failure::new(Kind::Connect, "connect", format!("{place}: {e}"));
+    let Some((host, port)) = node.addrs.first() else { return Err(failed(&"no address")) };
+    let opening = TcpStream::connect((host.as_str(), *port));
+    let stream = match tokio::time::timeout(CONNECT, opening).await {
+        Ok(stream) => stream.map_err(|e| failed(&e))?,
+        Err(_) => return Err(failed(&"no connection within 10 seconds")),
+    };
+    stream.set_nodelay(true).map_err(|e| failed(&e))?;
+    if !node.tls {
+        let (incoming, outgoing) = stream.into_split();
+        return Ok((Box::new(incoming), Box::new(outgoing)));
+    }
+    let name = ServerName::try_from(host.clone()).map_err(|e| failed(&e))?;
+    let tls = TlsConnector::from(storage::http::tls_config()).connect(name, stream).await;
+    let (incoming, outgoing) = tokio::io::split(tls.map_err(|e| failed(&e))?);
+    Ok((Box::new(incoming), Box::new(outgoing)))
+}
+
+impl Client {
+    /// Connects and signs in.
+    ///
+    /// # Errors
+    /// [`Kind::Connect`], [`Kind::BadCredentials`], or what the server answers.
+    pub async fn open(node: &Node) -> Result<Self> {
+        let (incoming, outgoing) = connect(node).await?;
+        let mut client =
+            Self { incoming, outgoing, replies: Replies::default(), place: node.place(), buf: Vec::new() };
+        if !node.password.is_empty() {
+            let (user, password) = (node.user.as_bytes(), node.password.as_bytes());
+            // Servers before 6 know no users.
+            let auth: &[&[u8]] =
+                if user.is_empty() { &[b"AUTH", password] } else { &[b"AUTH", user, password] };
+            client.ok(auth).await?;
+        }
+        if let Some(db) = node.db.filter(|db| *db > 0) {
+            client.ok(&[b"SELECT", db.to_string().as_bytes()]).await?;
+        }
+        Ok(client)
+    }
+
+    /// Where it leads, for messages.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    fn cut(&self, e: &dyn std::fmt::Display) -> Failure {
+        Failure::new(Kind::Connect, "redis", format!("{}: the connection broke: {e}", self.place))
+    }
+
+    /// Sends bytes that are commands already.
+    ///
+    /// # Errors
+    /// [`Kind::Connect`].
+    pub async fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        self.outgoing.write_all(bytes).await.map_err(|e| self.cut(&e))
+    }
+
+    /// The next answer; an error reply is an answer.
+    ///
+    /// # Errors
+    /// [`Kind::Connect`], [`Kind::Timeout`] or [`Kind::Corrupt`].
+    pub async fn answer(&mut self) -> Result<Reply> {
+        loop {
+            let next = self.replies.next_reply();
+            let corrupt = |e| Failure::new(Kind::Corrupt, "redis", format!("{}: {e}", self.place));
+            match next.map_err(corrupt)? {
+                Some(Reply::Push(_)) => {}
+                Some(reply) => return Ok(reply),
+                None => self.fill().await?,
+            }
+        }
+    }
+
+    async fn fill(&mut self) -> Result<()> {
+        self.buf.resize(64 << 10, 0);
+        let read = tokio::time::timeout(ANSWER, self.incoming.read(&mut self.buf)).await;
+        match read {
+            Err(_) => {
+                Err(Failure::new(Kind::Timeout, "redis", format!("{}: no answer for 60 seconds", self.place)))
+            }
+            Ok(Err(e)) => Err(self.cut(&e)),
+            Ok(Ok(0)) => Err(self.cut(&"it was closed")),
+            Ok(Ok(n)) => {
+                self.replies.push(&self.buf[..n]);
+                Ok(())
+            }
+        }
+    }
+
+    /// One command and its answer.
+    ///
+    /// # Errors
+    /// As [`Client::answer`]; an error reply as the kind that it means.
+    pub async fn call(&mut self, args: &[&[u8]]) -> Result<Reply> {
+        let mut out = Vec::new();
+        command(&mut out, args);
+        self.send(&out).await?;
+        match self.answer().await? {
+            Reply::Error(text) => Err(failure(&self.place, "redis", &text)),
+            reply => Ok(reply),
+        }
+    }
+
+    /// One command that must be answered with a word.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn ok(&mut self, args: &[&[u8]]) -> Result<()> {
+        self.call(args).await.map(drop)
+    }
+
+    /// Several commands at once, and their answers in order; error replies are answers.
+    ///
+    /// # Errors
+    /// As [`Client::answer`].
+    pub async fn many(&mut self, commands: &[u8], count: usize) -> Result<Vec<Reply>> {
+        self.send(commands).await?;
+        let mut out = Vec::with_capacity(count);
+        for _ in 0..count {
+            out.push(self.answer().await?);
+        }
+        Ok(out)
+    }
+
+    /// Both halves, and what was received and not read yet.
+    pub fn into_parts(self) -> (Incoming, Outgoing, Vec<u8>) {
+        (self.incoming, self.outgoing, self.replies.into_rest())
+    }
+}

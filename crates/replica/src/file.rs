@@ -1,0 +1,286 @@
+//! Backups as sources: RDB files, append-only files with or without an RDB preamble, and folders of those in several parts.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+use model::failure::{Failure, Kind, Result, Side};
+use redis_proto::aof::{self, Form};
+use redis_proto::rdb::Parser;
+use redis_proto::resp::Commands;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::apply::Apply;
+use crate::client::Client;
+use crate::held::Held;
+use crate::load::{Load, corrupt};
+use crate::mover::{OPEN_ABOVE, Options, Progress, Summary};
+use crate::node::Node;
+use crate::server::Server;
+use crate::source::psync::Position;
+use crate::target::pipeline::Pipeline;
+use pace::clock::SharedClock;
+
+const READ: usize = 256 << 10;
+/// Pieces that wait to be applied.
+const AHEAD: usize = 16;
+const MANIFEST_MAX: u64 = 1 << 20;
+
+/// A backup on its way to a server.
+pub struct Import {
+    /// Files or folders, in the order in which they are applied.
+    pub files: Vec<PathBuf>,
+    /// Where to.
+    pub target: Node,
+    /// Which keys travel where, and what happens to those that are there.
+    pub options: Options,
+    /// Time.
+    pub clock: SharedClock,
+    /// Live numbers.
+    pub progress: Arc<Progress>,
+    /// Cancelled: come to rest. An import begins anew.
+    pub stop: CancellationToken,
+}
+
+impl std::fmt::Debug for Import {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Import({:?} to {})", self.files, self.target.place())
+    }
+}
+
+fn unread(path: &Path, e: &std::io::Error) -> Failure {
+    let kind = match e.kind() {
+        std::io::ErrorKind::NotFound => Kind::NotFound,
+        std::io::ErrorKind::PermissionDenied => Kind::Forbidden,
+        _ => Kind::Invalid,
+    };
+    Failure::new(kind, "read", format!("{}: {e}", path.display())).at(Side::Source)
+}
+
+/// The files that a path stands for: itself, or the parts that the manifest of a folder names.
+///
+/// # Errors
+/// When a folder holds no manifest, or more than one, or one that cannot be read.
+pub fn parts(path: &Path) -> Result<Vec<PathBuf>> {
+    let is_manifest = |p: &Path| p.extension().is_some_and(|e| e == "manifest");
+    let manifest = if path.is_dir() {
+        let entries = std::fs::read_dir(path).map_err(|e| unread(path, &e))?;
+        let mut found: Vec<PathBuf> =
+            entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| is_manifest(p)).collect();
+        match (found.pop(), found.is_empty()) {
+            (Some(one), true) => one,
+            _ => {
+                let m = format!("{}: a folder of append-only files holds one manifest", path.display());
+                return Err(Failure::new(Kind::Invalid, "read", m).at(Side::Source));
+            }
+        }
+    } else if is_manifest(path) {
+        path.to_owned()
+    } else {
+        return Ok(vec![path.to_owned()]);
+    };
+    let mut text = String::new();
+    let file = std::fs::File::open(&manifest).map_err(|e| unread(&manifest, &e))?;
+    file.take(MANIFEST_MAX).read_to_string(&mut text).map_err(|e| unread(&manifest, &e))?;
+    let wrong =
+        |e| Failure::new(Kind::Invalid, "read", format!("{}: {e}", manifest.display())).at(Side::Source);
+    let dir = manifest.parent().unwrap_or(Path::new("."));
+    Ok(aof::manifest(&text).map_err(wrong)?.into_iter().map(|(name, _)| dir.join(name)).collect())
+}
+
+/// The bytes of a file, read by a thread of its own.
+fn pieces(path: &Path) -> Result<mpsc::Receiver<Result<Bytes>>> {
+    let mut file = std::fs::File::open(path).map_err(|e| unread(path, &e))?;
+    let (sender, receiver) = mpsc::channel(AHEAD);
+    let path = path.to_owned();
+    let read = move || loop {
+        let mut piece = vec![0; READ];
+        let piece = match file.read(&mut piece) {
+            Ok(0) => return,
+            Ok(n) => {
+                piece.truncate(n);
+                Ok(Bytes::from(piece))
+            }
+            Err(e) => Err(unread(&path, &e)),
+        };
+        let last = piece.is_err();
+        if sender.blocking_send(piece).is_err() || last {
+            return;
+        }
+    };
+    let started = std::thread::Builder::new().name("backup".into()).spawn(read);
+    started.map_err(|e| Failure::new(Kind::Internal, "read", e.to_string()))?;
+    Ok(receiver)
+}
+
+impl Import {
+    /// Applies the files one after the other.
+    ///
+    /// # Errors
+    /// For a file that cannot be read, with the offset of what is wrong in it; for what the target answers.
+    pub async fn run(&self) -> Result<Summary> {
+        let mut files = Vec::new();
+        for path in &self.files {
+            files.extend(parts(path)?);
+        }
+        let at = |f: Failure| f.at(Side::Target);
+        let node = Node { db: None, ..self.target.clone() };
+        let mut ask = Client::open(&node).await.map_err(at)?;
+        let server = Server::ask(&mut ask).await.map_err(at)?;
+        if server.cluster {
+            let m = "this server is part of a cluster, which is not supported yet";
+            return Err(Failure::new(Kind::Unsupported, "open", m).at(Side::Target));
+        }
+        let client = Client::open(&node).await.map_err(at)?;
+        let mut pipeline = Pipeline::new(client, Arc::new(AtomicU64::new(0)));
+        let mut summary = Summary::default();
+        let began = Instant::now();
+        self.progress.phase.store(1, Ordering::Relaxed);
+        // An append-only file in parts is one stream: its database and transactions go on from part to part.
+        let mut apply =
+            Apply::new(self.options.route.clone(), None, &Position::default(), 0, Held::default());
+        for path in &files {
+            let said = |f: Failure| Failure { message: format!("{}: {}", path.display(), f.message), ..f };
+            let done = self.file(path, &server, &mut ask, &mut pipeline, &mut apply, &mut summary).await;
+            if !done.map_err(said)? {
+                return Ok(summary);
+            }
+        }
+        if apply.is_open() {
+            summary.notes.push("the last transaction has no end and was left out".into());
+            apply.abandon(pipeline.out());
+        }
+        pipeline.settle().await?;
+        self.progress.keys.store(pipeline.shared.keys.load(Ordering::Relaxed), Ordering::Relaxed);
+        summary.failed = pipeline.shared.failed();
+        summary.left_alone = pipeline.shared.left.load(Ordering::Relaxed);
+        summary.full_seconds = began.elapsed().as_secs_f64();
+        summary.done = true;
+        Ok(summary)
+    }
+
+    /// One file; false when a stop came.
+    async fn file(
+        &self,
+        path: &Path,
+        server: &Server,
+        ask: &mut Client,
+        pipeline: &mut Pipeline,
+        apply: &mut Apply,
+        summary: &mut Summary,
+    ) -> Result<bool> {
+        let mut pieces = pieces(path)?;
+        let mut first = Vec::new();
+        let form = loop {
+            match self.next(&mut pieces).await? {
+                Some(piece) => first.extend_from_slice(&piece),
+                None if self.stop.is_cancelled() => return Ok(false),
+                // An empty append-only file is one without commands.
+                None => return Ok(true),
+            }
+            if let Some(form) = aof::form(&first) {
+                break form;
+            }
+        };
+        let mut commands = Commands::at(0);
+        match form {
+            Form::Commands => commands.push(&first),
+            Form::Rdb => {
+                let mut parser = Parser::new(OPEN_ABOVE);
+                parser.push(&first);
+                let (route, conflict) = (&self.options.route, self.options.conflict);
+                let mut load = Load::new(route, server, conflict, pipeline, ask, &self.clock, false);
+                loop {
+                    while let Some(item) = parser.next_item().map_err(|e| corrupt(&e))? {
+                        load.item(item).await?;
+                    }
+                    if parser.is_over() {
+                        break;
+                    }
+                    match self.next(&mut pieces).await? {
+                        Some(piece) => parser.push(&piece),
+                        None if self.stop.is_cancelled() => return Ok(false),
+                        None => {
+                            let m = format!(
+                                "at byte {}: the file ends here, and is not complete",
+                                parser.offset() + parser.waiting() as u64
+                            );
+                            return Err(Failure::new(Kind::Corrupt, "snapshot", m).at(Side::Source));
+                        }
+                    }
+                }
+                let loaded = &mut load.loaded;
+                summary.full.keys += loaded.keys;
+                summary.full.functions += loaded.functions;
+                for (what, n) in std::mem::take(&mut loaded.left_out) {
+                    *summary.full.left_out.entry(what).or_default() += n;
+                }
+                commands = Commands::at(parser.offset());
+                commands.push(parser.rest());
+                apply.forget_selected();
+            }
+        }
+        loop {
+            self.take(&mut commands, pipeline, apply).await?;
+            match self.next(&mut pieces).await? {
+                Some(piece) => commands.push(&piece),
+                None if self.stop.is_cancelled() => return Ok(false),
+                None => break,
+            }
+        }
+        if commands.waiting() > 0 {
+            let at = commands.offset();
+            summary
+                .notes
+                .push(format!("{}: what begins at byte {at} is cut off and was left out", path.display()));
+        }
+        Ok(true)
+    }
+
+    async fn next(&self, pieces: &mut mpsc::Receiver<Result<Bytes>>) -> Result<Option<Bytes>> {
+        let piece = tokio::select! {
+            piece = pieces.recv() => piece.transpose()?,
+            () = self.stop.cancelled() => return Ok(None),
+        };
+        if let Some(piece) = &piece {
+            self.progress.full_bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            if let Some(bandwidth) = &self.options.bandwidth {
+                tokio::time::sleep(bandwidth.take(piece.len() as u64)).await;
+            }
+        }
+        Ok(piece)
+    }
+
+    async fn take(&self, commands: &mut Commands, pipeline: &mut Pipeline, apply: &mut Apply) -> Result<()> {
+        let wrong =
+            |e: redis_proto::Error| Failure::new(Kind::Corrupt, "commands", e.to_string()).at(Side::Source);
+        loop {
+            let begin = commands.offset();
+            let Some(command) = commands.next_command().map_err(wrong)? else { break };
+            // A note of the time, between commands.
+            if command.raw.starts_with(b"#") {
+                continue;
+            }
+            let end = begin + command.raw.len() as u64;
+            apply.take(&command, end, pipeline.out(), self.clock.now_ms())?;
+            if apply.is_full(pipeline.out()) {
+                close(pipeline, apply).await?;
+            }
+        }
+        self.progress.commands.store(apply.commands, Ordering::Relaxed);
+        self.progress.keys.store(pipeline.shared.keys.load(Ordering::Relaxed), Ordering::Relaxed);
+        close(pipeline, apply).await
+    }
+}
+
+async fn close(pipeline: &mut Pipeline, apply: &mut Apply) -> Result<()> {
+    if let Some((about, bytes)) = apply.close(pipeline.out()) {
+        pipeline.expect(about, bytes);
+    }
+    // A transaction that is still open is not sent in parts: its answers are expected as one.
+    if apply.is_open() { Ok(()) } else { pipeline.pace().await }
+}

@@ -1,0 +1,33 @@
+//! The Redis engine: a snapshot and the stream of changes behind it, from one server to another.
+//!
+//! ```text
+//! source ──> spool ──> parse ──> restore / rebuild ──> target
+//!   ^       (memory,   (spans)    (pure, per key)     (one pipeline,
+//!   │        then disk)                                answers counted)
+//!   └────────────── offset acknowledged <── offset stored with the data
+//! ```
+//!
+//! The source is never made to wait for a slow target: what has arrived waits in the [`spool`]. Changes are applied in
+//! transactions that also store the replication offset at the target ([`apply`]), so that whatever is interrupted goes on
+//! from there, exactly once.
+
+pub mod apply;
+pub mod client;
+pub mod file;
+pub mod held;
+pub mod load;
+pub mod marker;
+pub mod mover;
+pub mod node;
+pub mod rebuild;
+pub mod restore;
+pub mod route;
+pub mod server;
+pub mod source;
+pub mod spool;
+mod stream;
+pub mod target;
+pub mod verify;
+
+pub use mover::{Mover, Options, Progress, Summary, Until};
+pub use node::Node;

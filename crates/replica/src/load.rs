@@ -1,0 +1,278 @@
+//! A snapshot's keys on their way to the target: as they are written where the target can take that, taken apart into
+//! commands where it cannot, or where they are too long to be held whole.
+
+use std::collections::BTreeMap;
+
+use model::failure::{Failure, Kind, Result, Side};
+use pace::clock::SharedClock;
+use redis_proto::rdb::{Head, Item, Kind as Value, decode};
+use redis_proto::resp::command;
+
+use crate::client::Client;
+use crate::held::{Held, NEAR_MS};
+use crate::rebuild::Rebuild;
+use crate::restore::{Conflict, restore};
+use crate::route::Route;
+use crate::server::Server;
+use crate::target::pipeline::{About, Pipeline};
+
+/// What a snapshot held, and what became of it.
+#[derive(Clone, Debug, Default)]
+pub struct Loaded {
+    /// Keys that were sent.
+    pub keys: u64,
+    /// Libraries of functions.
+    pub functions: u64,
+    /// What the target has no place for, by its name, and how often that was met.
+    pub left_out: BTreeMap<String, u64>,
+}
+
+/// A key that is being built from elements.
+struct Building {
+    rebuild: Rebuild,
+    key: Vec<u8>,
+    expire_ms: Option<i64>,
+}
+
+/// Brings items to the target.
+pub struct Load<'a> {
+    route: &'a Route,
+    target: &'a Server,
+    conflict: Conflict,
+    pipeline: &'a mut Pipeline,
+    /// A connection of its own, for questions.
+    ask: &'a mut Client,
+    clock: &'a SharedClock,
+    /// Near expiries are held back.
+    hold: bool,
+    /// Those.
+    pub held: Held,
+    /// What has been done.
+    pub loaded: Loaded,
+    db: u32,
+    travels: Option<u32>,
+    selected: Option<u32>,
+    building: Option<Building>,
+    /// The elements that follow belong to a key that does not travel.
+    passing: bool,
+}
+
+impl std::fmt::Debug for Load<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Load({:?})", self.loaded)
+    }
+}
+
+impl<'a> Load<'a> {
+    /// Begins; `hold` where a stream follows that brings renewals.
+    pub fn new(
+        route: &'a Route,
+        target: &'a Server,
+        conflict: Conflict,
+        pipeline: &'a mut Pipeline,
+        ask: &'a mut Client,
+        clock: &'a SharedClock,
+        hold: bool,
+    ) -> Self {
+        Self {
+            route,
+            target,
+            conflict,
+            pipeline,
+            ask,
+            clock,
+            hold,
+            held: Held::default(),
+            loaded: Loaded::default(),
+            db: 0,
+            travels: route.db(0),
+            selected: None,
+            building: None,
+            passing: false,
+        }
+    }
+
+    /// Takes the next item of the snapshot.
+    ///
+    /// # Errors
+    /// What the target answered, or its connection met.
+    pub async fn item(&mut self, item: Item<'_>) -> Result<()> {
+        match item {
+            Item::Db(db) => {
+                let too_great =
+                    |_| Failure::new(Kind::Corrupt, "load", format!("a database {db}")).at(Side::Source);
+                self.db = u32::try_from(db).map_err(too_great)?;
+                self.travels = self.route.db(self.db);
+            }
+            Item::Function(code) => self.function(&code),
+            Item::ModuleAux(..) => self.left_out("what modules keep beside keys"),
+            Item::Value(head, span) => {
+                if let Some(db) = self.travels_to(&head) {
+                    self.value(db, &head, span).await?;
+                }
+            }
+            Item::Open(head) => match self.travels_to(&head) {
+                None => self.passing = true,
+                Some(db) => self.open(db, &head).await?,
+            },
+            Item::Element(element) if !self.passing => {
+                if let Some(building) = &mut self.building {
+                    let before = self.pipeline.out().len();
+                    let n = building.rebuild.add(self.pipeline.out(), element);
+                    self.expect(n, before);
+                }
+            }
+            Item::Piece(bytes) if !self.passing => {
+                if let Some(building) = &mut self.building {
+                    let before = self.pipeline.out().len();
+                    let n = building.rebuild.piece(self.pipeline.out(), bytes);
+                    self.expect(n, before);
+                }
+            }
+            Item::Close if self.passing => self.passing = false,
+            Item::Close => self.close(),
+            _ => {}
+        }
+        self.pipeline.pace().await
+    }
+
+    fn travels_to(&self, head: &Head<'_>) -> Option<u32> {
+        self.travels.filter(|_| !self.route.has_filter() || self.route.keeps(&head.key))
+    }
+
+    fn left_out(&mut self, what: &str) {
+        *self.loaded.left_out.entry(what.to_owned()).or_default() += 1;
+    }
+
+    /// So many answers, none of which may be an error.
+    fn expect(&mut self, answers: usize, before: usize) {
+        let bytes = self.pipeline.out().len() - before;
+        for i in 0..answers {
+            self.pipeline.expect(About::Must("rebuild"), if i == 0 { bytes } else { 0 });
+        }
+    }
+
+    fn select(&mut self, db: u32) {
+        if self.selected != Some(db) {
+            command(self.pipeline.out(), &[b"SELECT", db.to_string().as_bytes()]);
+            self.pipeline.expect(About::Must("select"), 0);
+            self.selected = Some(db);
+        }
+    }
+
+    fn function(&mut self, code: &[u8]) {
+        if !self.target.tells_expiry_time() {
+            return self.left_out("functions (the target is older than 7.0)");
+        }
+        let before = self.pipeline.out().len();
+        command(self.pipeline.out(), &[b"FUNCTION", b"LOAD", b"REPLACE", code]);
+        let bytes = self.pipeline.out().len() - before;
+        self.pipeline.expect(About::Must("function"), bytes);
+        self.loaded.functions += 1;
+    }
+
+    /// The expiry to write; none where there is none, or where it is held back.
+    fn expiry(&mut self, db: u32, key: &[u8], at: Option<i64>) -> Option<i64> {
+        let at = at?;
+        let near = self.hold && at < self.clock.now_ms() + NEAR_MS;
+        if near && self.held.hold(db, key, at) { None } else { Some(at) }
+    }
+
+    async fn value(&mut self, db: u32, head: &Head<'_>, span: &[u8]) -> Result<()> {
+        if self.target.takes(head.kind) {
+            self.select(db);
+            let expire = self.expiry(db, &head.key, head.expire_ms);
+            let before = self.pipeline.out().len();
+            let now = self.clock.now_ms();
+            restore(self.pipeline.out(), head, span, self.target, self.conflict, expire, now);
+            let bytes = self.pipeline.out().len() - before;
+            self.pipeline.expect(
+                About::Key {
+                    key: head.key.as_ref().into(),
+                    may_exist: self.conflict == Conflict::Skip,
+                    // Only the target knows whether it has the module.
+                    may_fail: head.kind.kind() == Some(Value::Module),
+                },
+                bytes,
+            );
+            self.loaded.keys += 1;
+            return Ok(());
+        }
+        self.open(db, head).await?;
+        if self.passing {
+            self.passing = false;
+            return Ok(());
+        }
+        let before = self.pipeline.out().len();
+        let mut answers = 0;
+        if let Some(building) = &mut self.building {
+            let (out, rebuild) = (self.pipeline.out(), &mut building.rebuild);
+            decode::elements(head.kind, span, |element| {
+                answers += rebuild.add(out, element);
+                Ok(())
+            })
+            .map_err(|e| corrupt(&e.behind(head.offset)))?;
+        }
+        self.expect(answers, before);
+        self.close();
+        Ok(())
+    }
+
+    /// Begins a key that is built from elements.
+    async fn open(&mut self, db: u32, head: &Head<'_>) -> Result<()> {
+        let kind = match head.kind.kind() {
+            Some(kind) if kind != Value::Module => kind,
+            _ => {
+                self.left_out(&format!("values of type {} ({:?})", head.kind.number, head.kind.family));
+                self.passing = true;
+                return Ok(());
+            }
+        };
+        if self.conflict != Conflict::Replace && self.exists(db, &head.key).await? {
+            if self.conflict == Conflict::Fail {
+                let m = format!("key `{}` exists at the target", String::from_utf8_lossy(&head.key));
+                return Err(Failure::new(Kind::Conflict, "restore", m).at(Side::Target));
+            }
+            self.pipeline.shared.left.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.passing = true;
+            return Ok(());
+        }
+        self.select(db);
+        if self.conflict == Conflict::Replace {
+            let before = self.pipeline.out().len();
+            command(self.pipeline.out(), &[b"DEL", &head.key]);
+            self.expect(1, before);
+        }
+        let expire_ms = self.expiry(db, &head.key, head.expire_ms);
+        let rebuild = Rebuild::new(&head.key, kind, self.target);
+        self.building = Some(Building { rebuild, key: head.key.to_vec(), expire_ms });
+        Ok(())
+    }
+
+    async fn exists(&mut self, db: u32, key: &[u8]) -> Result<bool> {
+        self.ask.ok(&[b"SELECT", db.to_string().as_bytes()]).await?;
+        let reply = self.ask.call(&[b"EXISTS", key]).await.map_err(|f| f.at(Side::Target))?;
+        Ok(reply.number() == Some(1))
+    }
+
+    fn close(&mut self) {
+        let Some(mut building) = self.building.take() else { return };
+        let before = self.pipeline.out().len();
+        let mut answers = building.rebuild.flush(self.pipeline.out());
+        if let Some(at) = building.expire_ms {
+            command(self.pipeline.out(), &[b"PEXPIREAT", &building.key, at.to_string().as_bytes()]);
+            answers += 1;
+        }
+        self.expect(answers, before);
+        if let Some(what) = building.rebuild.dropped {
+            self.left_out(what);
+        }
+        self.loaded.keys += 1;
+        self.pipeline.shared.keys.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+/// What the bytes of a snapshot are wrong in.
+pub fn corrupt(e: &redis_proto::Error) -> Failure {
+    Failure::new(Kind::Corrupt, "snapshot", e.to_string()).at(Side::Source)
+}

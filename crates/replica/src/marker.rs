@@ -1,0 +1,111 @@
+//! What stands at the target about a migration, beside its data: how far it is. It is written in the transaction that
+//! makes the changes, so that neither can be there without the other.
+
+use model::failure::{Failure, Kind, Result, Side};
+
+use crate::client::Client;
+use crate::source::psync::Position;
+
+/// How far a migration is, by what stands at the target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Marker {
+    /// A snapshot is being applied to a target that was empty: what stands there is part of it, and nothing else.
+    Full,
+    /// Everything up to a position of the source's stream is applied; the stream was in this database.
+    Applied(Position, u32),
+}
+
+/// Names of what is kept at the target, in its database 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// The marker.
+    pub marker: Vec<u8>,
+    /// A sorted set of keys whose expiry is held back.
+    pub held: Vec<u8>,
+    /// The connection that writes is called so.
+    pub writer: Vec<u8>,
+}
+
+/// Keys of ours begin so; they never count as data.
+pub const OURS: &[u8] = b"whimbrel:redis:";
+
+impl Names {
+    /// The names of one migration.
+    pub fn new(id: &str) -> Self {
+        let name = |what: &str| [OURS, what.as_bytes(), b":", id.as_bytes()].concat();
+        Self { marker: name("offset"), held: name("held"), writer: name("writer") }
+    }
+
+    /// Makes sure that no earlier writer of this migration writes any more: what it had sent may still wait in the
+    /// target's buffers, and would be applied behind our back. To be done before the marker is read.
+    ///
+    /// # Errors
+    /// What the connection meets; [`Kind::Forbidden`] where the user may not do that.
+    pub async fn fence(&self, client: &mut Client) -> Result<()> {
+        let at = |f: Failure| f.at(Side::Target);
+        let reply = client.call(&[b"CLIENT", b"LIST"]).await.map_err(at)?;
+        let text = String::from_utf8_lossy(reply.text().unwrap_or_default()).into_owned();
+        let name = format!(" name={} ", String::from_utf8_lossy(&self.writer));
+        for line in text.lines().filter(|l| l.contains(&name)) {
+            let id = line.strip_prefix("id=").and_then(|rest| rest.split(' ').next()).unwrap_or_default();
+            // It may have gone by itself meanwhile.
+            client.call(&[b"CLIENT", b"KILL", b"ID", id.as_bytes()]).await.map_err(at)?;
+        }
+        Ok(())
+    }
+}
+
+impl Marker {
+    /// As it is written.
+    pub fn text(&self) -> String {
+        match self {
+            Marker::Full => "full".into(),
+            Marker::Applied(position, db) => format!("applied {} {} {db}", position.replid, position.offset),
+        }
+    }
+
+    /// Out of what was written.
+    pub fn parse(text: &str) -> Option<Self> {
+        let words: Vec<&str> = text.split(' ').collect();
+        match words[..] {
+            ["full"] => Some(Marker::Full),
+            ["applied", replid, offset, db] => {
+                let position = Position { replid: replid.to_owned(), offset: offset.parse().ok()? };
+                Some(Marker::Applied(position, db.parse().ok()?))
+            }
+            _ => None,
+        }
+    }
+
+    /// Reads it at a target, whose connection is in database 0.
+    ///
+    /// # Errors
+    /// What the connection meets; [`Kind::Conflict`] when something else stands under its name.
+    pub async fn read(client: &mut Client, names: &Names) -> Result<Option<Self>> {
+        let reply = client.call(&[b"GET", &names.marker]).await.map_err(|f| f.at(Side::Target))?;
+        let Some(text) = reply.text() else { return Ok(None) };
+        let text = String::from_utf8_lossy(text).into_owned();
+        let marker = Self::parse(&text).ok_or_else(|| {
+            let name = String::from_utf8_lossy(&names.marker).into_owned();
+            let m = format!(
+                "`{name}` at the target holds `{text}`, which is no mark of a migration: delete that key"
+            );
+            Failure::new(Kind::Conflict, "marker", m).at(Side::Target)
+        })?;
+        Ok(Some(marker))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn markers_come_back() {
+        let applied = Marker::Applied(Position { replid: "ab12".into(), offset: 7 }, 3);
+        for marker in [Marker::Full, applied] {
+            assert_eq!(Marker::parse(&marker.text()), Some(marker));
+        }
+        assert_eq!(Marker::parse("applied x"), None);
+    }
+}

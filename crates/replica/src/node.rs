@@ -1,0 +1,141 @@
+//! Where a Redis is: `redis://[user:password@]host[:port][,host[:port]…][/db]`, `rediss://` for TLS (contract §1.1).
+
+use model::failure::{Failure, Kind, Result};
+
+/// The usual port.
+const PORT: u16 = 6379;
+
+/// A server, or the servers of a cluster, and who asks.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Hosts and ports; several for a cluster.
+    pub addrs: Vec<(String, u16)>,
+    /// User; empty: the default user.
+    pub user: String,
+    /// Password; empty: none.
+    pub password: String,
+    /// Spoken through TLS.
+    pub tls: bool,
+    /// Only this database; none: all.
+    pub db: Option<u32>,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Node({})", self.place())
+    }
+}
+
+fn bad(why: impl Into<String>) -> Failure {
+    Failure::new(Kind::Invalid, "place", why)
+}
+
+/// One `host[:port]`; `[v6]` in brackets.
+fn address(text: &str) -> Result<(String, u16)> {
+    let text = text.trim();
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (host, rest) =
+                rest.split_once(']').ok_or_else(|| bad(format!("`{text}` has no closing bracket")))?;
+            (host, rest.strip_prefix(':'))
+        }
+        None => match text.rsplit_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        },
+    };
+    if host.is_empty() || host.contains(['/', '@', ' ', '?', '#']) {
+        return Err(bad(format!("`{text}` names no host")));
+    }
+    let port = match port {
+        None => PORT,
+        Some(port) => port
+            .parse()
+            .ok()
+            .filter(|p| *p > 0)
+            .ok_or_else(|| bad(format!("`{text}` has no port from 1 to 65535")))?,
+    };
+    Ok((host.to_owned(), port))
+}
+
+/// A list of addresses, with what stands twice left out.
+///
+/// # Errors
+/// [`Kind::Invalid`] naming the address that is none.
+pub fn addresses(text: &str) -> Result<Vec<(String, u16)>> {
+    let mut all = Vec::new();
+    for part in text.split(',').filter(|p| !p.trim().is_empty()) {
+        let one = address(part)?;
+        if !all.contains(&one) {
+            all.push(one);
+        }
+    }
+    if all.is_empty() {
+        return Err(bad(format!("`{text}` names no server")));
+    }
+    Ok(all)
+}
+
+/// Decodes `%XX`, as users and passwords in URLs are written.
+fn decode(text: &str) -> String {
+    String::from_utf8_lossy(&storage::s3::list::percent_decode(text.as_bytes(), false)).into_owned()
+}
+
+impl Node {
+    /// Reads a place.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] saying what is wrong; the message never holds the password.
+    pub fn parse(url: &str) -> Result<Self> {
+        let (tls, rest) = match (url.strip_prefix("redis://"), url.strip_prefix("rediss://")) {
+            (Some(rest), _) => (false, rest),
+            (_, Some(rest)) => (true, rest),
+            _ => return Err(bad("a Redis is written redis://[user:password@]HOST:PORT[/DB]")),
+        };
+        let (who, rest) = rest.rsplit_once('@').map_or(("", rest), |(who, rest)| (who, rest));
+        let (user, password) = match who.split_once(':') {
+            Some((user, password)) => (decode(user), decode(password)),
+            None => (String::new(), decode(who)),
+        };
+        let (hosts, db) = rest.split_once('/').map_or((rest, ""), |(hosts, db)| (hosts, db));
+        let db = match db.trim_end_matches('/') {
+            "" => None,
+            text => Some(text.parse().map_err(|_| bad(format!("`/{text}` is no number of a database")))?),
+        };
+        Ok(Self { addrs: addresses(hosts)?, user, password, tls, db })
+    }
+
+    /// For messages and names: never a secret.
+    pub fn place(&self) -> String {
+        let all: Vec<String> = self.addrs.iter().map(|(host, port)| format!("{host}:{port}")).collect();
+        let db = self.db.map(|db| format!("/{db}")).unwrap_or_default();
+        format!("{}://{}{db}", if self.tls { "rediss" } else { "redis" }, all.join(","))
+    }
+
+    /// The same, at one of its addresses.
+    pub fn at(&self, addr: &(String, u16)) -> Node {
+        Node { addrs: vec![addr.clone()], ..self.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_as_people_write_them() {
+        let node = Node::parse("redis://me:p%40ss@h1:7000,h2,[::1]:7002/5").unwrap();
+        let addrs: Vec<(&str, u16)> = node.addrs.iter().map(|(h, p)| (h.as_str(), *p)).collect();
+        assert_eq!(addrs, [("h1", 7000), ("h2", 6379), ("::1", 7002)]);
+        assert_eq!((node.user.as_str(), node.password.as_str(), node.db), ("me", "p@ss", Some(5)));
+        assert!(!format!("{node:?} {}", node.place()).contains("p@ss"));
+        assert_eq!(Node::parse("rediss://:pw@h").unwrap().password, "pw");
+        assert!(Node::parse("rediss://h").unwrap().tls);
+        for wrong in
+            ["http://h", "redis://", "redis://h:0", "redis://h:x", "redis://h/x", "redis://a:secret@/1"]
+        {
+            let failure = Node::parse(wrong).unwrap_err();
+            assert!(!failure.message.contains("secret"), "{failure}");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Pure: a key with its value's span becomes the bytes of one `RESTORE`.
+
+use redis_proto::rdb::{Head, dump};
+use redis_proto::resp::header;
+
+use crate::server::Server;
+
+/// What is done about a key that the target has already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Conflict {
+    /// It is replaced.
+    #[default]
+    Replace,
+    /// It is left alone.
+    Skip,
+    /// The migration fails.
+    Fail,
+}
+
+fn text(out: &mut Vec<u8>, bytes: &[u8]) {
+    header(out, b'$', bytes.len() as u64);
+    out.extend_from_slice(bytes);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends `RESTORE key ttl payload [REPLACE] [ABSTTL] [IDLETIME|FREQ]`. `expire_ms` is absolute; `now_ms` is only needed
+/// for servers that count from now.
+pub fn restore(
+    out: &mut Vec<u8>,
+    head: &Head<'_>,
+    span: &[u8],
+    target: &Server,
+    conflict: Conflict,
+    expire_ms: Option<i64>,
+    now_ms: i64,
+) {
+    let absolute = target.restores_absolutely();
+    let replace = conflict == Conflict::Replace;
+    let used: Option<(&[u8], u64)> = match (head.freq, head.idle) {
+        _ if !absolute => None,
+        (Some(freq), _) => Some((b"FREQ", u64::from(freq))),
+        (None, Some(idle)) => Some((b"IDLETIME", idle)),
+        (None, None) => None,
+    };
+    let expires = absolute && expire_ms.is_some();
+    let count = 4 + u64::from(replace) + u64::from(expires) + 2 * u64::from(used.is_some());
+    header(out, b'*', count);
+    out.extend_from_slice(b"$7\r\nRESTORE\r\n");
+    text(out, &head.key);
+    let ttl = match expire_ms {
+        None => 0,
+        Some(at) if absolute => at.max(1),
+        // What has expired meanwhile lives a last moment.
+        Some(at) => (at - now_ms).max(1),
+    };
+    text(out, ttl.to_string().as_bytes());
+    header(out, b'$', dump::len(span.len()) as u64);
+    dump::payload(out, head.kind, span, target.payload_version(head.kind));
+    out.extend_from_slice(b"\r\n");
+    if replace {
+        out.extend_from_slice(b"$7\r\nREPLACE\r\n");
+    }
+    if expires {
+        out.extend_from_slice(b"$6\r\nABSTTL\r\n");
+    }
+    if let Some((word, n)) = used {
+        text(out, word);
+        text(out, n.to_string().as_bytes());
+    }
+}

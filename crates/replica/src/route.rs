@@ -1,0 +1,224 @@
+//! Which keys travel, and to which database.
+
+use std::collections::BTreeMap;
+
+use model::failure::{Failure, Kind, Result};
+use redis_proto::command;
+
+/// What travels, and where to.
+#[derive(Clone, Debug, Default)]
+pub struct Route {
+    /// Only this database of the source; none: all.
+    pub only_db: Option<u32>,
+    /// Databases that get another number at the target.
+    pub db_map: BTreeMap<u32, u32>,
+    /// Globs of keys to keep; empty: all.
+    pub include: Vec<String>,
+    /// Globs of keys to leave out.
+    pub exclude: Vec<String>,
+}
+
+/// What becomes of one command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Routed {
+    /// It goes on as it is.
+    Whole,
+    /// None of its keys travel.
+    Dropped,
+    /// Only these arguments go on.
+    Part(Vec<usize>),
+    /// Some of its keys travel and others do not, and it cannot be divided.
+    Mixed,
+}
+
+impl Route {
+    /// Reads `5=6,7=8`.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] naming the pair that is none, or that stands twice.
+    pub fn parse_map(text: &str) -> Result<BTreeMap<u32, u32>> {
+        let mut out = BTreeMap::new();
+        for pair in text.split(',').filter(|p| !p.trim().is_empty()) {
+            let wrong = |why: &str| Failure::new(Kind::Invalid, "usage", format!("--db-map: `{pair}` {why}"));
+            let (from, to) = pair.split_once('=').ok_or_else(|| wrong("is not FROM=TO"))?;
+            let number =
+                |n: &str| n.trim().parse().map_err(|_| wrong("is not FROM=TO with numbers of databases"));
+            if out.insert(number(from)?, number(to)?).is_some() {
+                return Err(wrong("maps a database a second time"));
+            }
+        }
+        Ok(out)
+    }
+
+    /// Two databases that would become one are a mistake: the later key would replace the earlier.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] naming the database that two of `dbs` would become.
+    pub fn check(&self, dbs: &[u32]) -> Result<()> {
+        let mut seen = BTreeMap::new();
+        for (from, to) in dbs.iter().filter_map(|db| Some((*db, self.db(*db)?))) {
+            if let Some(other) = seen.insert(to, from) {
+                let m = format!(
+                    "databases {other} and {from} would both become {to}: give each its own by --db-map"
+                );
+                return Err(Failure::new(Kind::Invalid, "usage", m));
+            }
+        }
+        Ok(())
+    }
+
+    /// The target's number of a database; none when it does not travel.
+    pub fn db(&self, from: u32) -> Option<u32> {
+        let travels = self.only_db.is_none_or(|only| only == from);
+        travels.then(|| self.db_map.get(&from).copied().unwrap_or(from))
+    }
+
+    /// True when all databases travel, each with its own number.
+    pub fn keeps_dbs(&self) -> bool {
+        self.only_db.is_none() && self.db_map.iter().all(|(from, to)| from == to)
+    }
+
+    /// True when keys are looked at.
+    pub fn has_filter(&self) -> bool {
+        !self.include.is_empty() || !self.exclude.is_empty()
+    }
+
+    /// Whether a key travels.
+    pub fn keeps(&self, key: &[u8]) -> bool {
+        let any = |globs: &[String]| globs.iter().any(|g| matches(g.as_bytes(), key));
+        (self.include.is_empty() || any(&self.include)) && !any(&self.exclude)
+    }
+
+    /// What becomes of a command whose database travels.
+    pub fn command(&self, args: &[&[u8]]) -> Routed {
+        if !self.has_filter() {
+            return Routed::Whole;
+        }
+        let Some(keys) = command::keys(args) else { return Routed::Whole };
+        let kept = keys.iter().filter(|(_, key)| self.keeps(key)).count();
+        if kept == keys.len() {
+            return Routed::Whole;
+        }
+        if kept == 0 {
+            return Routed::Dropped;
+        }
+        let name = args[0].to_ascii_uppercase();
+        let behind = match &name[..] {
+            b"DEL" | b"UNLINK" => 1,
+            b"MSET" => 2,
+            _ => return Routed::Mixed,
+        };
+        let kept = keys.iter().filter(|(_, key)| self.keeps(key));
+        Routed::Part(std::iter::once(0).chain(kept.flat_map(|(i, _)| *i..*i + behind)).collect())
+    }
+}
+
+/// Globs as the servers' `KEYS` has them: `*`, `?`, `[a-c]`, `[^x]`, `\` before what is meant literally.
+pub fn matches(glob: &[u8], text: &[u8]) -> bool {
+    let (mut g, mut t) = (0, 0);
+    // Where the last `*` stood, and how much it has taken.
+    let mut star: Option<(usize, usize)> = None;
+    loop {
+        if t == text.len() {
+            return glob[g..].iter().all(|b| *b == b'*');
+        }
+        let here = match glob.get(g) {
+            Some(b'*') => {
+                star = Some((g, t));
+                g += 1;
+                continue;
+            }
+            Some(_) => one(&glob[g..], text[t]),
+            None => None,
+        };
+        match (here, star) {
+            (Some(used), _) => {
+                g += used;
+                t += 1;
+            }
+            (None, Some((at, taken))) => {
+                (g, t) = (at + 1, taken + 1);
+                star = Some((at, taken + 1));
+            }
+            (None, None) => return false,
+        }
+    }
+}
+
+/// Length of the glob's first part when it fits `byte`.
+fn one(glob: &[u8], byte: u8) -> Option<usize> {
+    match glob {
+        [b'?', ..] => Some(1),
+        [b'\\', literal, ..] => (*literal == byte).then_some(2),
+        [b'[', rest @ ..] => {
+            let end = rest.iter().skip(1).position(|b| *b == b']')? + 1;
+            let (inside, negated) = match &rest[..end] {
+                [b'^', inside @ ..] => (inside, true),
+                inside => (inside, false),
+            };
+            let mut found = false;
+            let mut i = 0;
+            while i < inside.len() {
+                match &inside[i..] {
+                    [from, b'-', to, ..] => {
+                        found |= (*from.min(to)..=*from.max(to)).contains(&byte);
+                        i += 3;
+                    }
+                    [b, ..] => {
+                        found |= *b == byte;
+                        i += 1;
+                    }
+                    [] => break,
+                }
+            }
+            (found != negated).then_some(end + 2)
+        }
+        [b, ..] => (*b == byte).then_some(1),
+        [] => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs_as_keys_has_them() {
+        for (glob, text, want) in [
+            ("*", "", true),
+            ("user:*", "user:a/b", true),
+            ("user:*:name", "user:1:2:name", true),
+            ("user:?", "user:12", false),
+            ("h[ae]llo", "hallo", true),
+            ("h[^e]llo", "hello", false),
+            ("[a-c]x", "bx", true),
+            ("a\\*", "a*", true),
+            ("a\\*", "ab", false),
+            ("[abc", "a", false),
+            ("**a**b", "xaxxb", true),
+        ] {
+            assert_eq!(matches(glob.as_bytes(), text.as_bytes()), want, "{glob} {text}");
+        }
+    }
+
+    #[test]
+    fn databases_and_keys_are_routed() {
+        let route = Route {
+            db_map: Route::parse_map("5=6, 0=0").unwrap(),
+            include: vec!["a*".into()],
+            exclude: vec!["ab*".into()],
+            ..Route::default()
+        };
+        assert_eq!((route.db(5), route.db(1), route.keeps_dbs()), (Some(6), Some(1), false));
+        assert!(route.check(&[5, 6]).is_err() && route.check(&[0, 5]).is_ok());
+        let of = |line: &str| route.command(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>());
+        assert_eq!(of("SET aa 1"), Routed::Whole);
+        assert_eq!(of("SET ab 1"), Routed::Dropped);
+        assert_eq!(of("MSET b 1 aa 2 ac 3"), Routed::Part(vec![0, 3, 4, 5, 6]));
+        assert_eq!(of("DEL b aa"), Routed::Part(vec![0, 2]));
+        assert_eq!(of("RENAME b aa"), Routed::Mixed);
+        for wrong in ["5", "5=x", "1=2,1=3"] {
+            assert!(Route::parse_map(wrong).is_err(), "{wrong}");
+        }
+    }
+}

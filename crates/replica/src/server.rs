@@ -1,0 +1,153 @@
+//! What a server is, by its own words.
+
+use model::failure::{Failure, Kind, Result};
+use redis_proto::rdb::{Family, Type};
+
+use crate::client::Client;
+
+/// A server's version and what follows from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Redis, or Valkey.
+    pub family: Family,
+    /// Major and minor version.
+    pub version: (u32, u32),
+    /// As it says itself.
+    pub version_text: String,
+    /// It is part of a cluster.
+    pub cluster: bool,
+    /// Keys, all databases together.
+    pub keys: u64,
+    /// Its databases that hold anything.
+    pub dbs: Vec<u32>,
+    /// Its replication identity.
+    pub replid: String,
+    /// Its offset in the replication stream.
+    pub offset: u64,
+}
+
+impl Server {
+    /// Asks a server.
+    ///
+    /// # Errors
+    /// What the connection meets; [`Kind::Unsupported`] when it is no Redis that says its version.
+    pub async fn ask(client: &mut Client) -> Result<Self> {
+        let reply = client.call(&[b"INFO"]).await?;
+        let text = String::from_utf8_lossy(reply.text().unwrap_or_default()).into_owned();
+        Self::of(&text).ok_or_else(|| {
+            let m = format!("{}: INFO tells no version", client.place());
+            Failure::new(Kind::Unsupported, "info", m)
+        })
+    }
+
+    /// Out of the text of `INFO`.
+    fn of(info: &str) -> Option<Self> {
+        let field =
+            |name: &str| info.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
+        // Valkey tells an old version of Redis there, for old clients.
+        let (family, text) = match field("valkey_version") {
+            Some(version) => (Family::Valkey, version),
+            None => (Family::Redis, field("redis_version")?),
+        };
+        let mut numbers = text.split('.').map(|n| n.parse().unwrap_or(0));
+        let databases: Vec<(u32, u64)> = info
+            .lines()
+            .filter_map(|l| {
+                let (db, rest) = l.strip_prefix("db")?.split_once(":keys=")?;
+                Some((db.parse().ok()?, rest.split(',').next()?.parse().ok()?))
+            })
+            .collect();
+        Some(Self {
+            family,
+            version: (numbers.next()?, numbers.next().unwrap_or(0)),
+            version_text: text.to_owned(),
+            cluster: field("cluster_enabled") == Some("1"),
+            keys: databases.iter().map(|(_, n)| n).sum(),
+            dbs: databases.iter().map(|(db, _)| *db).collect(),
+            replid: field("master_replid").unwrap_or_default().to_owned(),
+            offset: field("master_repl_offset").and_then(|n| n.parse().ok()).unwrap_or(0),
+        })
+    }
+
+    /// The newest version of the format that it can take.
+    pub fn rdb_version(&self) -> u16 {
+        match (self.family, self.version) {
+            (Family::Valkey, (9.., _)) => 80,
+            (Family::Valkey, _) => 11,
+            (Family::Redis, (8.., _) | (7, 4..)) => 12,
+            (Family::Redis, (7, 2..)) => 11,
+            (Family::Redis, (7, _)) => 10,
+            (Family::Redis, (5 | 6, _)) => 9,
+            (Family::Redis, (4, _)) => 8,
+            (Family::Redis, (3, 2..)) => 7,
+            (Family::Redis, _) => 6,
+        }
+    }
+
+    /// The version that payloads for it say. What both families share is written as of before they parted: Valkey
+    /// refuses the numbers that Redis has used since.
+    pub fn payload_version(&self, kind: Type) -> u16 {
+        match (self.family, kind.is_common()) {
+            (Family::Valkey, true) => 11,
+            _ => self.rdb_version(),
+        }
+    }
+
+    /// True when it can take a value as it is written.
+    pub fn takes(&self, kind: Type) -> bool {
+        let same = kind.is_common() || kind.family == self.family;
+        same && kind.since() <= self.rdb_version()
+    }
+
+    /// `RESTORE … ABSTTL`, `IDLETIME` and `FREQ` (since 5.0).
+    pub fn restores_absolutely(&self) -> bool {
+        self.family == Family::Valkey || self.version >= (5, 0)
+    }
+
+    /// Only a source of an import may expire keys there (`import-mode`, Valkey since 8.1).
+    pub fn has_import_mode(&self) -> bool {
+        self.family == Family::Valkey && self.version >= (8, 1)
+    }
+
+    /// `PEXPIRETIME` (since 7.0).
+    pub fn tells_expiry_time(&self) -> bool {
+        self.family == Family::Valkey || self.version >= (7, 0)
+    }
+
+    /// Fields of hashes expire (Redis since 7.4, Valkey since 9.0).
+    pub fn expires_fields(&self) -> bool {
+        match self.family {
+            Family::Redis => self.version >= (7, 4),
+            Family::Valkey => self.version >= (9, 0),
+        }
+    }
+
+    /// For people: `Redis 7.0.15`.
+    pub fn name(&self) -> String {
+        format!("{:?} {}", self.family, self.version_text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_decide_what_is_taken() {
+        let server = |info: &str| Server::of(info).unwrap();
+        let redis7 = server(
+            "redis_version:7.0.15\r\ncluster_enabled:0\r\ndb0:keys=5,expires=1\r\ndb3:keys=2,expires=0\r\n",
+        );
+        assert_eq!((redis7.rdb_version(), redis7.keys, redis7.dbs.clone()), (10, 7, vec![0, 3]));
+        let valkey9 = server("redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:9.1.2\r\n");
+        assert_eq!((valkey9.family, valkey9.version, valkey9.rdb_version()), (Family::Valkey, (9, 1), 80));
+        let kind = |family, number| Type { family, number };
+        assert!(!redis7.takes(kind(Family::Redis, 21)), "streams of 7.2");
+        assert!(redis7.takes(kind(Family::Redis, 19)));
+        assert!(valkey9.takes(kind(Family::Redis, 21)) && !valkey9.takes(kind(Family::Redis, 24)));
+        assert!(valkey9.takes(kind(Family::Valkey, 22)));
+        assert_eq!(valkey9.payload_version(kind(Family::Redis, 21)), 11);
+        assert_eq!(valkey9.payload_version(kind(Family::Valkey, 22)), 80);
+        assert!(Server::of("nonsense").is_none());
+    }
+}

@@ -1,0 +1,3 @@
+//! Where keys and changes come from.
+
+pub mod psync;

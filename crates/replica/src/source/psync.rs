@@ -1,0 +1,290 @@
+//! A link as a replica has it: `PSYNC`, the snapshot, and the stream of commands behind it (replication.c).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::failure::{Failure, Kind, Result, Side};
+use redis_proto::resp::{Reply, command};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::client::{Client, Incoming, Outgoing, failure};
+use crate::node::Node;
+use crate::spool::Spool;
+
+/// One read takes at most this much.
+const READ: usize = 256 << 10;
+/// How often the applied offset is told.
+const ACK: Duration = Duration::from_secs(1);
+/// A source that sends nothing for so long is gone: it sends a `PING` every ten seconds.
+const SILENCE: Duration = Duration::from_secs(60);
+/// A snapshot that is being made sends an empty line each second, at the longest for this long without one.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A position in a stream of replication.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// Whose stream.
+    pub replid: String,
+    /// Bytes of it that are applied.
+    pub offset: u64,
+}
+
+/// How the source answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// A snapshot comes first; the stream behind it begins at this position.
+    Full(Position),
+    /// The stream goes on where it was asked to; its identity may be a new one.
+    Continued(String),
+}
+
+/// How the snapshot is delimited.
+#[derive(Debug)]
+enum Snapshot {
+    /// So many bytes are left.
+    Length(u64),
+    /// Until these forty bytes.
+    Mark([u8; 40]),
+}
+
+/// An open link.
+pub struct Link {
+    incoming: Incoming,
+    outgoing: Outgoing,
+    rest: Vec<u8>,
+    place: String,
+    /// How the source answered.
+    pub begun: Begun,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Link({}, {:?})", self.place, self.begun)
+    }
+}
+
+/// Opens a link; with a position, asks to go on behind it.
+///
+/// # Errors
+/// [`Kind::Unsupported`] where the source refuses replicas; else what the connection meets.
+pub async fn open(node: &Node, from: Option<&Position>) -> Result<Link> {
+    let whole = Node { db: None, ..node.clone() };
+    let mut client = Client::open(&whole).await.map_err(|f| f.at(Side::Source))?;
+    let place = client.place().to_owned();
+    // Each answer is read before the next word: a server refuses PSYNC while it has one to send.
+    for args in [
+        // Port 0 says that nobody can connect here: monitors leave such a replica alone.
+        &[b"REPLCONF".as_slice(), b"listening-port", b"0"][..],
+        &[b"REPLCONF", b"capa", b"eof", b"capa", b"psync2"],
+    ] {
+        client.ok(args).await.map_err(|f| f.at(Side::Source))?;
+    }
+    // Valkey writes for replicas of old unless it is told better; others do not know the word.
+    let _ = client.call(&[b"REPLCONF", b"version", b"9.9.9"]).await;
+    let (replid, offset) = match from {
+        Some(p) => (p.replid.clone(), (p.offset + 1).to_string()),
+        None => ("?".to_owned(), "-1".to_owned()),
+    };
+    let mut out = Vec::new();
+    command(&mut out, &[b"PSYNC", replid.as_bytes(), offset.as_bytes()]);
+    client.send(&out).await.map_err(|f| f.at(Side::Source))?;
+    let answer = client.answer().await.map_err(|f| f.at(Side::Source))?;
+    let begun = match &answer {
+        Reply::Simple(text) => begun(text, from).ok_or_else(|| {
+            Failure::new(Kind::Corrupt, "psync", format!("{place}: `{text}` answers no PSYNC"))
+                .at(Side::Source)
+        })?,
+        Reply::Error(text) if text.contains("unknown command") || text.starts_with("NOPERM") => {
+            let m = format!("{place} refuses replicas ({text}); copy with --mode scan");
+            return Err(Failure::new(Kind::Unsupported, "psync", m).at(Side::Source));
+        }
+        Reply::Error(text) => return Err(failure(&place, "psync", text).at(Side::Source)),
+        _ => {
+            let m = format!("{place}: the answer to PSYNC is no word");
+            return Err(Failure::new(Kind::Corrupt, "psync", m).at(Side::Source));
+        }
+    };
+    let (incoming, outgoing, rest) = client.into_parts();
+    Ok(Link { incoming, outgoing, rest, place, begun })
+}
+
+fn begun(text: &str, from: Option<&Position>) -> Option<Begun> {
+    let mut words = text.split_whitespace();
+    match words.next()? {
+        "FULLRESYNC" => {
+            let replid = words.next()?.to_owned();
+            Some(Begun::Full(Position { replid, offset: words.next()?.parse().ok()? }))
+        }
+        "CONTINUE" => {
+            let same = || from.map(|p| p.replid.clone());
+            Some(Begun::Continued(words.next().map(str::to_owned).or_else(same)?))
+        }
+        _ => None,
+    }
+}
+
+impl Link {
+    fn cut(&self, e: &dyn std::fmt::Display) -> Failure {
+        Failure::new(Kind::Connect, "psync", format!("{}: the link broke: {e}", self.place)).at(Side::Source)
+    }
+
+    async fn more(&mut self, patience: Duration) -> Result<()> {
+        self.rest.reserve(READ);
+        match tokio::time::timeout(patience, self.incoming.read_buf(&mut self.rest)).await {
+            Err(_) => Err(self.cut(&format!("nothing came for {} seconds", patience.as_secs()))),
+            Ok(Err(e)) => Err(self.cut(&e)),
+            Ok(Ok(0)) => Err(self.cut(&"the source closed it")),
+            Ok(Ok(_)) => Ok(()),
+        }
+    }
+
+    /// Waits for the snapshot to begin: `$length`, or `$EOF:` and its mark.
+    async fn header(&mut self) -> Result<Snapshot> {
+        loop {
+            // Empty lines say that the snapshot is being made.
+            let skip = self.rest.iter().take_while(|b| **b == b'\n').count();
+            self.rest.drain(..skip);
+            if let Some(end) = self.rest.windows(2).position(|w| w == b"\r\n") {
+                let line: Vec<u8> = self.rest.drain(..end + 2).take(end).collect();
+                let text = String::from_utf8_lossy(&line).into_owned();
+                if let Some(mark) = text.strip_prefix("$EOF:") {
+                    let mut out = [0; 40];
+                    if mark.len() != out.len() {
+                        return Err(self.cut(&"the mark of the snapshot's end has not 40 bytes"));
+                    }
+                    out.copy_from_slice(mark.as_bytes());
+                    return Ok(Snapshot::Mark(out));
+                }
+                let len = text.strip_prefix('$').and_then(|n| n.parse().ok());
+                return match len {
+                    Some(len) => Ok(Snapshot::Length(len)),
+                    None => Err(self.cut(&format!("`{text}` begins no snapshot"))),
+                };
+            }
+            if self.rest.len() > 4096 {
+                return Err(self.cut(&"no snapshot begins"));
+            }
+            self.more(PATIENCE).await?;
+        }
+    }
+
+    /// Receives the snapshot into `spool`, which ends with it; answers when all of it has come.
+    ///
+    /// # Errors
+    /// [`Kind::Connect`] when the link breaks.
+    pub async fn snapshot(&mut self, spool: &Spool) -> Result<()> {
+        let mut left = self.header().await?;
+        loop {
+            let take = match &mut left {
+                Snapshot::Length(n) => {
+                    let take = usize::try_from(*n).unwrap_or(usize::MAX).min(self.rest.len());
+                    *n -= take as u64;
+                    take
+                }
+                Snapshot::Mark(mark) => match find(&self.rest, mark) {
+                    Some(at) => {
+                        let bytes: Bytes = self.rest.drain(..at).collect::<Vec<u8>>().into();
+                        self.rest.drain(..mark.len());
+                        spool.push(bytes).await?;
+                        return Ok(());
+                    }
+                    // The mark may have begun at the end of what is here.
+                    None => self.rest.len().saturating_sub(mark.len() - 1),
+                },
+            };
+            if take > 0 {
+                let rest = self.rest.split_off(take);
+                let bytes = std::mem::replace(&mut self.rest, rest);
+                spool.push(bytes.into()).await?;
+            }
+            if matches!(left, Snapshot::Length(0)) {
+                return Ok(());
+            }
+            self.more(PATIENCE).await?;
+        }
+    }
+
+    /// Receives the stream into `spool` until the link breaks or the future is dropped. Tells `applied` each second, and
+    /// at once when it is told to.
+    ///
+    /// # Errors
+    /// [`Kind::Connect`] when the link breaks.
+    pub async fn stream(
+        mut self,
+        spool: &Spool,
+        applied: Arc<AtomicU64>,
+        ask: Arc<tokio::sync::Notify>,
+    ) -> Result<()> {
+        let mut tick = tokio::time::interval(ACK);
+        let mut heard = tokio::time::Instant::now();
+        if !self.rest.is_empty() {
+            spool.push(std::mem::take(&mut self.rest).into()).await?;
+        }
+        loop {
+            self.rest.reserve(READ);
+            let tell = tokio::select! {
+                read = self.incoming.read_buf(&mut self.rest) => match read {
+                    Err(e) => return Err(self.cut(&e)),
+                    Ok(0) => return Err(self.cut(&"the source closed it")),
+                    Ok(_) => {
+                        heard = tokio::time::Instant::now();
+                        spool.push(std::mem::take(&mut self.rest).into()).await?;
+                        false
+                    }
+                },
+                _ = tick.tick() => true,
+                () = ask.notified() => true,
+            };
+            if heard.elapsed() > SILENCE {
+                return Err(self.cut(&"nothing came for 60 seconds"));
+            }
+            if tell {
+                let mut out = Vec::new();
+                let offset = applied.load(Ordering::Acquire).to_string();
+                command(&mut out, &[b"REPLCONF", b"ACK", offset.as_bytes()]);
+                self.outgoing.write_all(&out).await.map_err(|e| self.cut(&e))?;
+            }
+        }
+    }
+}
+
+fn find(haystack: &[u8], needle: &[u8; 40]) -> Option<usize> {
+    let first = needle[0];
+    let mut from = 0;
+    while let Some(at) = haystack[from..].iter().position(|b| *b == first).map(|i| from + i) {
+        if haystack.len() - at < needle.len() {
+            return None;
+        }
+        if haystack[at..at + needle.len()] == needle[..] {
+            return Some(at);
+        }
+        from = at + 1;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_to_psync() {
+        let from = Position { replid: "old".into(), offset: 5 };
+        let full = Begun::Full(Position { replid: "abc".into(), offset: 77 });
+        assert_eq!(begun("FULLRESYNC abc 77", None), Some(full));
+        assert_eq!(begun("CONTINUE", Some(&from)), Some(Begun::Continued("old".into())));
+        assert_eq!(begun("CONTINUE new", Some(&from)), Some(Begun::Continued("new".into())));
+        assert_eq!(begun("FULLRESYNC abc", None), None);
+    }
+
+    #[test]
+    fn a_mark_is_found_wherever_it_begins() {
+        let mark = *b"0123456789abcdef0123456789abcdef01234567";
+        let mut bytes = b"0123456789 01".to_vec();
+        bytes.extend_from_slice(&mark);
+        assert_eq!(find(&bytes, &mark), Some(13));
+        assert_eq!(find(&bytes[..bytes.len() - 1], &mark), None);
+    }
+}

@@ -1,0 +1,257 @@
+//! What has arrived from the source and is not applied yet: in memory first, on the disk when the target is slower. The
+//! source is made to wait only when the disk's share is used up too.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use model::failure::{Failure, Kind, Result};
+use storage::checksum::{Hasher, Wanted};
+use tokio::sync::Notify;
+
+/// Length and CRC-64 before each piece on the disk.
+const FRAME: usize = 12;
+/// One piece on the disk is at most so long.
+const PIECE_MAX: usize = 1 << 20;
+
+/// Bounds of a spool, bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// In memory.
+    pub memory: u64,
+    /// On the disk.
+    pub disk: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { memory: 16 << 20, disk: 64 << 30 }
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    memory: VecDeque<Bytes>,
+    held: u64,
+    /// What is on the disk lies between these.
+    read: u64,
+    written: u64,
+    /// Bytes of pieces on the disk, without their frames.
+    spilled: u64,
+    ended: Option<Result<()>>,
+}
+
+/// A queue of bytes between a source and its target.
+#[derive(Debug)]
+pub struct Spool {
+    state: Mutex<State>,
+    file: File,
+    bounds: Bounds,
+    arrived: Notify,
+    left: Notify,
+}
+
+fn crc(bytes: &[u8]) -> u64 {
+    let mut hasher = Hasher::new(Wanted { crc64: true, ..Wanted::default() });
+    hasher.update(bytes);
+    hasher.finish().crc64.unwrap_or_default()
+}
+
+fn failed(e: std::io::Error) -> Failure {
+    Failure::new(Kind::Internal, "spool", e.to_string())
+}
+
+impl Spool {
+    /// A spool whose file lives in `dir`, without a name, so that it goes with the process.
+    ///
+    /// # Errors
+    /// When no file can be made there.
+    pub fn new(dir: &Path, bounds: Bounds) -> Result<Arc<Self>> {
+        let file = tempfile::tempfile_in(dir).map_err(failed)?;
+        let spool =
+            Self { state: Mutex::default(), file, bounds, arrived: Notify::new(), left: Notify::new() };
+        Ok(Arc::new(spool))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Bytes that wait, on the disk and in memory.
+    pub fn waiting(&self) -> u64 {
+        let state = self.state();
+        state.held + state.spilled
+    }
+
+    /// Bytes that wait on the disk.
+    pub fn spilled(&self) -> u64 {
+        self.state().spilled
+    }
+
+    /// Adds bytes; waits only when both bounds are reached.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub async fn push(&self, bytes: Bytes) -> Result<()> {
+        for start in (0..bytes.len()).step_by(PIECE_MAX) {
+            let piece = bytes.slice(start..(start + PIECE_MAX).min(bytes.len()));
+            loop {
+                let room = self.left.notified();
+                if self.try_push(&piece)? {
+                    break;
+                }
+                room.await;
+            }
+            self.arrived.notify_one();
+        }
+        Ok(())
+    }
+
+    fn try_push(&self, piece: &Bytes) -> Result<bool> {
+        let mut state = self.state();
+        let len = piece.len() as u64;
+        // What came later stays behind what is on the disk.
+        if state.spilled == 0 && state.held + len <= self.bounds.memory {
+            state.memory.push_back(piece.clone());
+            state.held += len;
+            return Ok(true);
+        }
+        if state.spilled + len > self.bounds.disk {
+            return Ok(false);
+        }
+        let mut frame = Vec::with_capacity(FRAME + piece.len());
+        frame.extend_from_slice(&u32::try_from(piece.len()).unwrap_or(u32::MAX).to_le_bytes());
+        frame.extend_from_slice(&crc(piece).to_le_bytes());
+        frame.extend_from_slice(piece);
+        self.file.write_all_at(&frame, state.written).map_err(failed)?;
+        state.written += frame.len() as u64;
+        state.spilled += len;
+        Ok(true)
+    }
+
+    /// No more will come; with a failure, that is told behind what has come.
+    pub fn end(&self, result: Result<()>) {
+        self.state().ended = Some(result);
+        self.arrived.notify_one();
+    }
+
+    /// The next bytes; none at the end.
+    ///
+    /// # Errors
+    /// The failure that the source ended with, or the disk's.
+    pub async fn pop(&self) -> Result<Option<Bytes>> {
+        loop {
+            let arrived = self.arrived.notified();
+            if let Some(next) = self.try_pop()? {
+                return Ok(next);
+            }
+            arrived.await;
+        }
+    }
+
+    /// As [`Spool::pop`], without waiting; none when there is nothing now.
+    ///
+    /// # Errors
+    /// As [`Spool::pop`].
+    pub fn try_pop(&self) -> Result<Option<Option<Bytes>>> {
+        let mut state = self.state();
+        if let Some(bytes) = state.memory.pop_front() {
+            state.held -= bytes.len() as u64;
+            self.left.notify_one();
+            return Ok(Some(Some(bytes)));
+        }
+        if state.spilled > 0 {
+            let mut frame = [0; FRAME];
+            self.file.read_exact_at(&mut frame, state.read).map_err(failed)?;
+            let mut len = [0; 4];
+            len.copy_from_slice(&frame[..4]);
+            let mut sum = [0; 8];
+            sum.copy_from_slice(&frame[4..]);
+            let mut piece = vec![0; u32::from_le_bytes(len) as usize];
+            self.file.read_exact_at(&mut piece, state.read + FRAME as u64).map_err(failed)?;
+            if crc(&piece) != u64::from_le_bytes(sum) {
+                let m = "the disk gave back other bytes than were spooled";
+                return Err(Failure::new(Kind::Corrupt, "spool", m));
+            }
+            state.read += (FRAME + piece.len()) as u64;
+            state.spilled -= piece.len() as u64;
+            if state.spilled == 0 {
+                self.file.set_len(0).map_err(failed)?;
+                (state.read, state.written) = (0, 0);
+            }
+            self.left.notify_one();
+            return Ok(Some(Some(piece.into())));
+        }
+        match &state.ended {
+            Some(Ok(())) => Ok(Some(None)),
+            Some(Err(failure)) => Err(failure.clone()),
+            None => Ok(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn bytes_come_out_in_order_through_memory_and_disk() {
+        let dir = std::env::temp_dir();
+        let spool = Spool::new(&dir, Bounds { memory: 100, disk: 1 << 20 }).unwrap();
+        let mut random = fastrand_like(3);
+        let mut sent = Vec::new();
+        let mut got = Vec::new();
+        for round in 0..200 {
+            let bytes: Vec<u8> = (0..random() % 90).map(|i| (i + round) as u8).collect();
+            sent.extend_from_slice(&bytes);
+            spool.push(bytes.into()).await.unwrap();
+            if random().is_multiple_of(3) {
+                while let Some(Some(bytes)) = spool.try_pop().unwrap() {
+                    got.extend_from_slice(&bytes);
+                    if random().is_multiple_of(4) {
+                        break;
+                    }
+                }
+            }
+        }
+        assert!(spool.spilled() > 0 || got.len() < sent.len());
+        spool.end(Ok(()));
+        while let Some(bytes) = spool.pop().await.unwrap() {
+            got.extend_from_slice(&bytes);
+        }
+        assert!(got == sent);
+        assert_eq!(spool.waiting(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_source_waits_when_both_bounds_are_reached() {
+        let spool = Spool::new(&std::env::temp_dir(), Bounds { memory: 10, disk: 10 }).unwrap();
+        spool.push(Bytes::from_static(b"0123456789")).await.unwrap();
+        spool.push(Bytes::from_static(b"abcdefghij")).await.unwrap();
+        let mut third = tokio::spawn({
+            let spool = spool.clone();
+            async move { spool.push(Bytes::from_static(b"x")).await }
+        });
+        tokio::select! {
+            biased;
+            done = &mut third => panic!("there was no room: {done:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+        assert_eq!(&spool.pop().await.unwrap().unwrap()[..], b"0123456789");
+        assert_eq!(&spool.pop().await.unwrap().unwrap()[..], b"abcdefghij");
+        third.await.unwrap().unwrap();
+        assert_eq!(&spool.pop().await.unwrap().unwrap()[..], b"x");
+    }
+
+    /// Small numbers that look random.
+    fn fastrand_like(seed: u64) -> impl FnMut() -> u64 {
+        let mut state = seed;
+        move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state >> 40
+        }
+    }
+}

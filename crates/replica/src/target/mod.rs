@@ -1,0 +1,3 @@
+//! Where keys and changes go.
+
+pub mod pipeline;

@@ -1,0 +1,329 @@
+//! One connection that is kept full: commands go out in large writes, answers are counted by the other half.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use model::failure::{Failure, Kind, Result, Side};
+use redis_proto::resp::{Replies, Reply};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
+
+use crate::client::{Client, Incoming, Outgoing, failure};
+
+/// One write is about this long.
+const WRITE: usize = 256 << 10;
+/// Bytes that may be sent and not answered.
+const UNANSWERED: u64 = 32 << 20;
+/// Keys that failed alone and are named.
+pub const FAILED_MAX: usize = 1000;
+const READ: usize = 64 << 10;
+
+/// What an answer is about.
+#[derive(Debug)]
+pub enum About {
+    /// A key of the snapshot; a key that is there already is no error when it is to be left alone.
+    Key {
+        /// Its name, for messages.
+        key: Box<[u8]>,
+        /// `BUSYKEY` means that it is left alone.
+        may_exist: bool,
+        /// The target may refuse what it holds: it fails alone.
+        may_fail: bool,
+    },
+    /// Something whose error ends the migration.
+    Must(&'static str),
+    /// So many answers of a transaction, the last of which is that of its `EXEC`; then the stream is applied up to here.
+    Applied {
+        /// Answers, those to `MULTI` and `EXEC` included.
+        answers: u64,
+        /// Offset in the source's stream.
+        offset: u64,
+    },
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<(About, u32)>,
+    /// Keys that failed alone, and why; the first of them.
+    failed: Vec<String>,
+    failure: Option<Failure>,
+}
+
+/// What both halves share.
+#[derive(Debug)]
+pub struct Shared {
+    state: Mutex<State>,
+    unanswered: AtomicU64,
+    answered: Notify,
+    /// Keys of the snapshot that are there.
+    pub keys: AtomicU64,
+    /// Keys that were there before and are left alone.
+    pub left: AtomicU64,
+    /// Offset up to which the stream is applied.
+    pub applied: Arc<AtomicU64>,
+    /// Told when that moves.
+    pub moved: Notify,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn fail(&self, failure: Failure) {
+        self.state().failure.get_or_insert(failure);
+        self.answered.notify_waiters();
+        self.answered.notify_one();
+    }
+
+    /// Keys that failed alone, and why: the first [`FAILED_MAX`] of them.
+    pub fn failed(&self) -> Vec<String> {
+        self.state().failed.clone()
+    }
+
+    fn check(&self) -> Result<()> {
+        match &self.state().failure {
+            Some(failure) => Err(failure.clone()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The sending half.
+pub struct Pipeline {
+    out: Vec<u8>,
+    outgoing: Outgoing,
+    place: String,
+    /// What both halves know.
+    pub shared: Arc<Shared>,
+    reader: tokio::task::JoinHandle<()>,
+}
+
+impl std::fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pipeline({})", self.place)
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+impl Pipeline {
+    /// Takes over a connection that is signed in and has no answers to come.
+    pub fn new(client: Client, applied: Arc<AtomicU64>) -> Self {
+        let place = client.place().to_owned();
+        let (incoming, outgoing, _) = client.into_parts();
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            unanswered: AtomicU64::new(0),
+            answered: Notify::new(),
+            keys: AtomicU64::new(0),
+            left: AtomicU64::new(0),
+            applied,
+            moved: Notify::new(),
+        });
+        let reader = tokio::spawn(read(incoming, shared.clone(), place.clone()));
+        Self { out: Vec::with_capacity(2 * WRITE), outgoing, place, shared, reader }
+    }
+
+    /// Where commands are written; each is to be followed by [`Pipeline::expect`].
+    pub fn out(&mut self) -> &mut Vec<u8> {
+        &mut self.out
+    }
+
+    /// Says what the answer to what was written since is about; `bytes` is how long that was.
+    pub fn expect(&self, about: About, bytes: usize) {
+        self.shared.unanswered.fetch_add(bytes as u64, Ordering::AcqRel);
+        self.shared.state().waiting.push_back((about, u32::try_from(bytes).unwrap_or(u32::MAX)));
+    }
+
+    /// Sends what was written when that is enough, and waits while too much is unanswered.
+    ///
+    /// # Errors
+    /// What the target answered, or the connection met.
+    pub async fn pace(&mut self) -> Result<()> {
+        if self.out.len() >= WRITE {
+            self.send().await?;
+        }
+        while self.shared.unanswered.load(Ordering::Acquire) > UNANSWERED {
+            self.send().await?;
+            self.wait_until(|shared| shared.unanswered.load(Ordering::Acquire) <= UNANSWERED / 2).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what was written.
+    ///
+    /// # Errors
+    /// As [`Pipeline::pace`].
+    pub async fn send(&mut self) -> Result<()> {
+        self.shared.check()?;
+        if !self.out.is_empty() {
+            let written = self.outgoing.write_all(&self.out).await;
+            if let Err(e) = written {
+                self.shared.check()?;
+                let m = format!("{}: the connection broke: {e}", self.place);
+                return Err(Failure::new(Kind::Connect, "write", m).at(Side::Target));
+            }
+            self.out.clear();
+            // A command that was very long leaves no buffer behind.
+            if self.out.capacity() > 8 * WRITE {
+                self.out.shrink_to(2 * WRITE);
+            }
+        }
+        Ok(())
+    }
+
+    async fn wait_until(&self, done: impl Fn(&Shared) -> bool) -> Result<()> {
+        loop {
+            let answered = self.shared.answered.notified();
+            self.shared.check()?;
+            if done(&self.shared) {
+                return Ok(());
+            }
+            answered.await;
+        }
+    }
+
+    /// True when everything that was sent is answered.
+    pub fn is_settled(&self) -> bool {
+        self.out.is_empty() && self.shared.state().waiting.is_empty()
+    }
+
+    /// Sends everything and waits for all answers.
+    ///
+    /// # Errors
+    /// As [`Pipeline::pace`].
+    pub async fn settle(&mut self) -> Result<()> {
+        self.send().await?;
+        self.wait_until(|shared| shared.state().waiting.is_empty()).await
+    }
+}
+
+/// The receiving half.
+async fn read(mut incoming: Incoming, shared: Arc<Shared>, place: String) {
+    let mut replies = Replies::default();
+    let mut buf = vec![0; READ];
+    // Answers of the transaction at the head of the queue that have come already.
+    let mut within = 0;
+    loop {
+        match incoming.read(&mut buf).await {
+            Ok(0) => {
+                let m = format!("{place}: the connection broke: it was closed");
+                return shared.fail(Failure::new(Kind::Connect, "read", m).at(Side::Target));
+            }
+            Err(e) => {
+                let m = format!("{place}: the connection broke: {e}");
+                return shared.fail(Failure::new(Kind::Connect, "read", m).at(Side::Target));
+            }
+            Ok(n) => {
+                let mut bytes = &buf[..n];
+                if replies.waiting() == 0 {
+                    bytes = plain(bytes, &shared);
+                }
+                replies.push(bytes);
+            }
+        }
+        loop {
+            let reply = match replies.next_reply() {
+                Ok(Some(reply)) => reply,
+                Ok(None) => break,
+                Err(e) => {
+                    let m = format!("{place}: {e}");
+                    return shared.fail(Failure::new(Kind::Corrupt, "read", m).at(Side::Target));
+                }
+            };
+            if let Err(failure) = take(&shared, &place, reply, &mut within) {
+                return shared.fail(failure.at(Side::Target));
+            }
+        }
+        shared.answered.notify_one();
+    }
+}
+
+/// Passes over the usual answer to keys, many at a time; answers what is left.
+fn plain<'b>(mut bytes: &'b [u8], shared: &Shared) -> &'b [u8] {
+    let mut state = shared.state();
+    let (mut keys, mut answered) = (0, 0);
+    while let Some(rest) = bytes.strip_prefix(b"+OK\r\n") {
+        match state.waiting.front() {
+            Some((About::Key { .. }, len)) => {
+                answered += u64::from(*len);
+                keys += 1;
+                state.waiting.pop_front();
+            }
+            _ => break,
+        }
+        bytes = rest;
+    }
+    shared.keys.fetch_add(keys, Ordering::Relaxed);
+    shared.unanswered.fetch_sub(answered, Ordering::AcqRel);
+    bytes
+}
+
+fn take(shared: &Shared, place: &str, reply: Reply, within: &mut u64) -> Result<()> {
+    let mut state = shared.state();
+    let Some((about, bytes)) = state.waiting.front() else {
+        return Err(Failure::new(Kind::Corrupt, "read", format!("{place}: an answer that nobody asked for")));
+    };
+    let bytes = u64::from(*bytes);
+    match (about, &reply) {
+        (About::Applied { answers, offset }, _) => {
+            *within += 1;
+            if *within < *answers {
+                // MULTI and what is queued: an error here makes EXEC fail, and says why better.
+                if let Reply::Error(text) = &reply {
+                    return Err(failure(place, "apply", text));
+                }
+                return Ok(());
+            }
+            *within = 0;
+            applied(place, &reply)?;
+            shared.applied.store(*offset, Ordering::Release);
+            shared.moved.notify_waiters();
+        }
+        (About::Key { may_exist: true, .. }, Reply::Error(text)) if text.starts_with("BUSYKEY") => {
+            shared.left.fetch_add(1, Ordering::Relaxed);
+        }
+        (About::Key { key, may_fail, .. }, Reply::Error(text)) => {
+            let failure = failure(place, "restore", text);
+            let m = format!("key `{}`: {}", String::from_utf8_lossy(key), failure.message);
+            if !may_fail {
+                return Err(Failure { message: m, ..failure });
+            }
+            if state.failed.len() < FAILED_MAX {
+                state.failed.push(m);
+            }
+        }
+        (About::Key { .. }, _) => {
+            shared.keys.fetch_add(1, Ordering::Relaxed);
+        }
+        (About::Must(op), Reply::Error(text)) => return Err(failure(place, op, text)),
+        (About::Must(_), _) => {}
+    }
+    state.waiting.pop_front();
+    shared.unanswered.fetch_sub(bytes, Ordering::AcqRel);
+    Ok(())
+}
+
+/// The answer to `EXEC`: all of it was done, and nothing of it failed.
+fn applied(place: &str, reply: &Reply) -> Result<()> {
+    let diverged = |text: &str| {
+        let m = format!("{place}: a change that the source made cannot be made at the target: {text}");
+        Failure::new(Kind::Corrupt, "apply", m)
+    };
+    match reply {
+        Reply::Array(all) => {
+            match all.iter().find_map(|r| if let Reply::Error(t) = r { Some(t) } else { None }) {
+                Some(text) => Err(diverged(text)),
+                None => Ok(()),
+            }
+        }
+        Reply::Error(text) => Err(failure(place, "apply", text)),
+        _ => Err(diverged("the transaction was given up")),
+    }
+}

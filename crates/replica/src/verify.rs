@@ -1,0 +1,359 @@
+//! Comparing two servers key by key, by what values are made of, not by how they are written. What expires or changes
+//! meanwhile is looked at again before it counts as different.
+
+use std::time::Duration;
+
+use model::failure::{Failure, Kind, Result, Side};
+use redis_proto::rdb::decode::elements;
+use redis_proto::rdb::{Element, Family, Kind as Value, dump};
+use redis_proto::resp::{Reply, command};
+use ring::digest::{Context, SHA256, digest};
+
+use crate::client::Client;
+use crate::marker::OURS;
+use crate::node::Node;
+use crate::route::Route;
+use crate::server::Server;
+
+/// Keys that are asked about together.
+const TOGETHER: usize = 100;
+/// Keys of a sample, about.
+const SAMPLE: u64 = 10_000;
+/// Looks at what differs, and the pause between them.
+const LOOKS: u32 = 4;
+const PAUSE: Duration = Duration::from_millis(400);
+/// Differences that are looked at again; with more, the sides are different.
+const AGAIN_MAX: usize = 10_000;
+/// Differences that are named.
+const NAMED: usize = 100;
+/// Two servers that tell only the time that is left are asked one after the other, milliseconds.
+const ASKED_APART: i64 = 1500;
+
+/// How much is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Some thousand keys, chosen by their hash.
+    Sample,
+    /// All keys, in both directions.
+    Full,
+}
+
+/// What a comparison found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Compared {
+    /// Keys compared.
+    pub keys: u64,
+    /// Of other content.
+    pub differ: u64,
+    /// Of other expiry.
+    pub expiry_differs: u64,
+    /// Only at the source.
+    pub missing: u64,
+    /// Only at the target.
+    pub extra: u64,
+    /// The first of them, for people.
+    pub named: Vec<String>,
+}
+
+impl Compared {
+    /// True when nothing differs.
+    pub fn same(&self) -> bool {
+        self.differ + self.expiry_differs + self.missing + self.extra == 0
+    }
+
+    fn note(&mut self, db: u32, key: &[u8], how: How) {
+        let (count, word) = match how {
+            How::Same => return,
+            How::Content => (&mut self.differ, "differs"),
+            How::Expiry => (&mut self.expiry_differs, "expires at another time"),
+            How::Missing => (&mut self.missing, "is missing at the target"),
+            How::Extra => (&mut self.extra, "is only at the target"),
+        };
+        *count += 1;
+        if self.named.len() < NAMED {
+            self.named.push(format!("{db}: `{}` {word}", String::from_utf8_lossy(key)));
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    Same,
+    Content,
+    Expiry,
+    Missing,
+    Extra,
+}
+
+/// One key as one side has it.
+struct Held {
+    payload: Vec<u8>,
+    /// Milliseconds since the epoch, or that are left; -1: it does not expire.
+    expiry: i64,
+}
+
+struct Half {
+    client: Client,
+    server: Server,
+    db: u32,
+    side: Side,
+}
+
+impl Half {
+    async fn open(node: &Node, side: Side) -> Result<Self> {
+        let mut client = Client::open(&Node { db: None, ..node.clone() }).await.map_err(|f| f.at(side))?;
+        let server = Server::ask(&mut client).await.map_err(|f| f.at(side))?;
+        Ok(Self { client, server, db: 0, side })
+    }
+
+    async fn select(&mut self, db: u32) -> Result<()> {
+        if self.db != db {
+            self.client.ok(&[b"SELECT", db.to_string().as_bytes()]).await.map_err(|f| f.at(self.side))?;
+            self.db = db;
+        }
+        Ok(())
+    }
+
+    /// One step of a scan: the keys, and the next cursor; none at the end.
+    async fn scan(&mut self, cursor: &[u8]) -> Result<(Vec<Vec<u8>>, Option<Vec<u8>>)> {
+        let reply =
+            self.client.call(&[b"SCAN", cursor, b"COUNT", b"1000"]).await.map_err(|f| f.at(self.side))?;
+        let wrong = || Failure::new(Kind::Corrupt, "scan", "the answer to SCAN is none").at(self.side);
+        let [next, keys] = reply.array().unwrap_or_default() else { return Err(wrong()) };
+        let next = next.text().ok_or_else(wrong)?.to_vec();
+        let keys =
+            keys.array().ok_or_else(wrong)?.iter().filter_map(|k| k.text().map(<[u8]>::to_vec)).collect();
+        Ok((keys, Some(next).filter(|n| n != b"0")))
+    }
+
+    async fn ask(&mut self, keys: &[Vec<u8>], absolute: bool) -> Result<Vec<Option<Held>>> {
+        let mut out = Vec::new();
+        let expiry: &[u8] = if absolute { b"PEXPIRETIME" } else { b"PTTL" };
+        for key in keys {
+            command(&mut out, &[b"DUMP", key]);
+            command(&mut out, &[expiry, key]);
+        }
+        let side = self.side;
+        let answers = self.client.many(&out, keys.len() * 2).await.map_err(|f| f.at(side))?;
+        answers
+            .chunks(2)
+            .map(|pair| match pair {
+                [Reply::Error(text), _] | [_, Reply::Error(text)] => {
+                    Err(crate::client::failure(self.client.place(), "verify", text).at(side))
+                }
+                [Reply::Nil, _] => Ok(None),
+                [Reply::Bulk(payload), at] => {
+                    Ok(Some(Held { payload: payload.clone(), expiry: at.number().unwrap_or(-1) }))
+                }
+                _ => Err(Failure::new(Kind::Corrupt, "verify", "an answer of the wrong kind").at(side)),
+            })
+            .collect()
+    }
+
+    async fn exist(&mut self, keys: &[Vec<u8>]) -> Result<Vec<bool>> {
+        let mut out = Vec::new();
+        keys.iter().for_each(|key| command(&mut out, &[b"EXISTS", key]));
+        let answers = self.client.many(&out, keys.len()).await.map_err(|f| f.at(self.side))?;
+        Ok(answers.iter().map(|a| a.number() == Some(1)).collect())
+    }
+}
+
+/// Compares two servers.
+///
+/// # Errors
+/// What the connections meet.
+pub async fn compare(source: &Node, target: &Node, route: &Route, depth: Depth) -> Result<Compared> {
+    let mut a = Half::open(source, Side::Source).await?;
+    let mut b = Half::open(target, Side::Target).await?;
+    let dbs: Vec<(u32, u32)> = a.server.dbs.iter().filter_map(|db| Some((*db, route.db(*db)?))).collect();
+    let one_of = match depth {
+        Depth::Full => 1,
+        Depth::Sample => (a.server.keys / SAMPLE).max(1),
+    };
+    let mut out = Compared::default();
+    let mut again: Vec<(u32, u32, Vec<u8>)> = Vec::new();
+    for (from, to) in &dbs {
+        a.select(*from).await?;
+        b.select(*to).await?;
+        let mut cursor = Some(b"0".to_vec());
+        while let Some(at) = cursor {
+            let (keys, next) = a.scan(&at).await?;
+            let keys: Vec<Vec<u8>> = keys
+                .into_iter()
+                .filter(|k| !k.starts_with(OURS) && route.keeps(k))
+                .filter(|k| one_of == 1 || dump::crc64(k).is_multiple_of(one_of))
+                .collect();
+            for some in keys.chunks(TOGETHER) {
+                out.keys += some.len() as u64;
+                for (key, how) in some.iter().zip(look(&mut a, &mut b, some).await?) {
+                    again.extend((how != How::Same).then(|| (*from, *to, key.clone())));
+                }
+            }
+            if again.len() > AGAIN_MAX {
+                break;
+            }
+            cursor = next;
+        }
+    }
+    if depth == Depth::Full {
+        extra(&mut a, &mut b, &dbs, route, &mut again).await?;
+    }
+    for look_no in 1..=LOOKS {
+        let last = look_no == LOOKS || again.len() > AGAIN_MAX;
+        let mut left = Vec::new();
+        for (from, to, key) in again {
+            a.select(from).await?;
+            b.select(to).await?;
+            let how = look(&mut a, &mut b, std::slice::from_ref(&key)).await?.first().copied();
+            match how {
+                None | Some(How::Same) => {}
+                Some(how) if last => out.note(from, &key, how),
+                Some(_) => left.push((from, to, key)),
+            }
+        }
+        again = left;
+        if again.is_empty() {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(out)
+}
+
+/// Keys that only the target has, where databases are the same.
+async fn extra(
+    a: &mut Half,
+    b: &mut Half,
+    dbs: &[(u32, u32)],
+    route: &Route,
+    again: &mut Vec<(u32, u32, Vec<u8>)>,
+) -> Result<()> {
+    for (from, to) in dbs {
+        a.select(*from).await?;
+        b.select(*to).await?;
+        let mut cursor = Some(b"0".to_vec());
+        while let Some(at) = cursor.filter(|_| again.len() <= AGAIN_MAX) {
+            let (keys, next) = b.scan(&at).await?;
+            let keys: Vec<Vec<u8>> =
+                keys.into_iter().filter(|k| !k.starts_with(OURS) && route.keeps(k)).collect();
+            if !keys.is_empty() {
+                let there = a.exist(&keys).await?;
+                again.extend(keys.into_iter().zip(there).filter(|(_, t)| !t).map(|(k, _)| (*from, *to, k)));
+            }
+            cursor = next;
+        }
+    }
+    Ok(())
+}
+
+async fn look(a: &mut Half, b: &mut Half, keys: &[Vec<u8>]) -> Result<Vec<How>> {
+    let absolute = a.server.tells_expiry_time() && b.server.tells_expiry_time();
+    // One after the other: what is asked of the target second has had time to arrive.
+    let from = a.ask(keys, absolute).await?;
+    let to = b.ask(keys, absolute).await?;
+    let families = (a.server.family, b.server.family);
+    Ok(from.iter().zip(&to).map(|pair| judge(pair, families, absolute)).collect())
+}
+
+fn judge(pair: (&Option<Held>, &Option<Held>), families: (Family, Family), absolute: bool) -> How {
+    match pair {
+        (None, None) => How::Same,
+        (Some(_), None) => How::Missing,
+        (None, Some(_)) => How::Extra,
+        (Some(from), Some(to)) => {
+            let apart = (from.expiry - to.expiry).abs();
+            let same_expiry = match absolute {
+                true => apart == 0,
+                false => (from.expiry < 0) == (to.expiry < 0) && apart <= ASKED_APART,
+            };
+            match same_content((&from.payload, families.0), (&to.payload, families.1)) {
+                true if same_expiry => How::Same,
+                true => How::Expiry,
+                false => How::Content,
+            }
+        }
+    }
+}
+
+/// True when two payloads build the same value.
+fn same_content(a: (&[u8], Family), b: (&[u8], Family)) -> bool {
+    let value = |payload: &[u8]| payload.len().checked_sub(dump::FOOTER).map(|n| payload[..n].to_vec());
+    if value(a.0).is_some() && value(a.0) == value(b.0) {
+        return true;
+    }
+    match (content(a.1, a.0), content(b.1, b.0)) {
+        (Some(a), Some(b)) => a == b,
+        _ => false,
+    }
+}
+
+/// What a payload holds: its kind, how much, and a digest that does not depend on how it is written. None for what
+/// cannot be taken apart.
+pub fn content(family: Family, payload: &[u8]) -> Option<(Value, u64, [u8; 32])> {
+    let (kind, span) = dump::open(family, payload).ok()?;
+    let value = kind.kind()?;
+    let in_order = matches!(value, Value::String | Value::List | Value::Stream);
+    let (mut ordered, mut sum, mut count) = (Context::new(&SHA256), [0u8; 32], 0);
+    elements(kind, span, |element| {
+        let bytes = told(&element);
+        count += 1;
+        if in_order {
+            ordered.update(&bytes);
+        } else {
+            let one = digest(&SHA256, &bytes);
+            let mut carry = 0u16;
+            for (sum, b) in sum.iter_mut().zip(one.as_ref()) {
+                carry += u16::from(*sum) + u16::from(*b);
+                *sum = carry.to_le_bytes()[0];
+                carry >>= 8;
+            }
+        }
+        Ok(())
+    })
+    .ok()?;
+    if in_order {
+        sum.copy_from_slice(ordered.finish().as_ref());
+    }
+    Some((value, count, sum))
+}
+
+/// An element without what depends on the server: when consumers were seen, and what older servers do not count.
+fn told(element: &Element<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut text = |bytes: &[u8]| {
+        out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        out.extend_from_slice(bytes);
+    };
+    let id = |(ms, sequence): (u64, u64)| format!("{ms}-{sequence}");
+    match element {
+        Element::String(s) | Element::Item(s) | Element::Member(s) => text(s),
+        Element::Scored(member, score) => {
+            text(member);
+            // Both zeros are one score.
+            text(&(score + 0.0).to_bits().to_le_bytes());
+        }
+        Element::Field(field, value, expiry) => {
+            text(field);
+            text(value);
+            text(&expiry.unwrap_or(-1).to_le_bytes());
+        }
+        Element::Entry(at, fields) => {
+            text(id(*at).as_bytes());
+            for (name, value) in fields {
+                text(name);
+                text(value);
+            }
+        }
+        Element::Stream(facts) => text(id(facts.last).as_bytes()),
+        Element::Group { name, last, .. } => {
+            text(name);
+            text(id(*last).as_bytes());
+        }
+        Element::Consumer { name, .. } => text(name),
+        Element::Pending { id: at, count, .. } => {
+            text(id(*at).as_bytes());
+            text(&count.to_le_bytes());
+        }
+    }
+    out
+}

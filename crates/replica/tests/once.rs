@@ -1,0 +1,160 @@
+//! Nothing is lost and nothing is done twice, whatever breaks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use redis_proto::resp::Reply;
+use replica::Until;
+use testkit::redis::Redis;
+
+use crate::support::{Following, mover, same};
+
+/// Counters, lists and streams that grow until told to stop; answers how many rounds were done.
+fn writer(port: u16, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<u64> {
+    std::thread::spawn(move || {
+        let mut to = testkit::redis::Connection::to(port);
+        let mut rounds = 0;
+        while !stop.load(Ordering::Relaxed) {
+            let mut out = Vec::new();
+            let (db, n) = ((rounds % 3).to_string(), rounds.to_string());
+            for args in [
+                &[b"SELECT".as_slice(), db.as_bytes()][..],
+                &[b"INCR", b"counter"],
+                &[b"MULTI"],
+                &[b"LPUSH", b"list", n.as_bytes()],
+                &[b"INCRBY", b"sum", n.as_bytes()],
+                &[b"EXEC"],
+                &[b"XADD", b"stream", b"*", b"n", n.as_bytes()],
+            ] {
+                redis_proto::resp::command(&mut out, args);
+            }
+            for reply in to.many(&out, 7) {
+                assert!(!matches!(reply, Reply::Error(_)), "{reply:?}");
+            }
+            rounds += 1;
+        }
+        rounds
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopped_and_broken_again_and_again_each_change_is_made_once() {
+    let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = writer(source.port, stop.clone());
+    let (mut fulls, mut partials) = (0, 0);
+    for round in 0..8 {
+        let following = Following::start(mover(&source, &target, Until::Stopped));
+        following.streams().await;
+        let seen = following.progress.commands.load(Ordering::Relaxed);
+        following.until(|p| p.commands.load(Ordering::Relaxed) > seen + 500).await;
+        if round % 2 == 0 {
+            // The source hangs up; the mover goes on by itself.
+            source.run("CLIENT KILL TYPE replica");
+            following.until(|p| p.phase.load(Ordering::Relaxed) != 2).await;
+            following.streams().await;
+        }
+        if round % 3 == 1 {
+            // So does the target.
+            target.run("CLIENT KILL TYPE normal SKIPME yes");
+            following.until(|p| p.phase.load(Ordering::Relaxed) != 2).await;
+            following.streams().await;
+        }
+        let summary = following.stop().await;
+        fulls += summary.full_syncs;
+        partials += summary.partial_syncs;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let rounds = writer.join().unwrap();
+    let last = mover(&source, &target, Until::CaughtUp).run().await.unwrap();
+    assert!(last.done);
+    assert_eq!((fulls, last.full_syncs), (1, 0), "one snapshot in all");
+    assert!(partials >= 7 && rounds > 100, "{partials} {rounds}");
+    same(&source, &target).await;
+    let mut total = 0;
+    for db in 0..3 {
+        let mut client = target.connect();
+        client.run(&format!("SELECT {db}"));
+        let value =
+            client.run("GET counter").text().and_then(|t| std::str::from_utf8(t).ok()?.parse::<u64>().ok());
+        total += value.unwrap();
+        assert_eq!(client.run("LLEN list").number(), client.run("XLEN stream").number());
+    }
+    assert_eq!(total, rounds);
+}
+
+/// A mover that ends without a word: what its transactions say at the target is all that is known.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mover_that_dies_loses_and_doubles_nothing() {
+    let (source, target) = (Redis::start("VALKEY_9_1", &[]), Redis::start("VALKEY_9_1", &[]));
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = writer(source.port, stop.clone());
+    let mut random = fastrand::Rng::with_seed(5);
+    for round in 0..8 {
+        let one = mover(&source, &target, Until::Stopped);
+        let progress = one.progress.clone();
+        let task = tokio::spawn(async move { one.run().await });
+        while round == 0 && progress.phase.load(Ordering::Relaxed) < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(random.u64(20..250))).await;
+        task.abort();
+        let _ = task.await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+    let last = mover(&source, &target, Until::CaughtUp).run().await.unwrap();
+    assert_eq!((last.full_syncs, last.partial_syncs), (0, 1));
+    same(&source, &target).await;
+}
+
+/// The target stands still under writes: the source keeps nothing back for us, and nothing is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_target_is_no_burden_to_the_source() {
+    let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
+    let following = Following::start(mover(&source, &target, Until::Stopped));
+    following.streams().await;
+    target.freeze(true);
+    let mut to = source.connect();
+    let value = vec![b'v'; 1000];
+    for i in 0..100_000u32 {
+        let mut out = Vec::new();
+        redis_proto::resp::command(&mut out, &[b"SET", format!("k{i}").as_bytes(), &value]);
+        to.many(&out, 1);
+        if i % 10_000 == 9_999 {
+            let clients = source.run("CLIENT LIST TYPE replica");
+            let text = String::from_utf8_lossy(clients.text().unwrap()).into_owned();
+            let held =
+                text.split(' ').find_map(|w| w.strip_prefix("omem=")).and_then(|n| n.parse::<u64>().ok());
+            assert!(held.unwrap() < 64 << 20, "{text}");
+        }
+    }
+    target.freeze(false);
+    let bytes = following.progress.stream_bytes.load(Ordering::Relaxed);
+    following.level(&source).await;
+    following.stop().await;
+    assert!(bytes < 1 << 30);
+    same(&source, &target).await;
+}
+
+/// A snapshot that broke off leaves nothing behind that the next one would not write.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_half_filled_target_is_filled_anew() {
+    let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
+    source.run("DEBUG POPULATE 100000 key 200");
+    let one = mover(&source, &target, Until::CaughtUp);
+    let task = tokio::spawn(async move { one.run().await });
+    while target.run("DBSIZE").number().unwrap_or(0) < 1000 {
+        assert!(!task.is_finished(), "the snapshot was over too soon");
+        tokio::task::yield_now().await;
+    }
+    task.abort();
+    let _ = task.await;
+    for i in 0..50_000 {
+        source.run(&format!("DEL key:{i}"));
+    }
+    let summary = mover(&source, &target, Until::CaughtUp).run().await.unwrap();
+    assert_eq!(summary.full_syncs, 1);
+    same(&source, &target).await;
+}

@@ -1,0 +1,94 @@
+//! Running a mover within the test.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use model::failure::Result;
+use pace::backoff::Backoff;
+use replica::marker::Names;
+use replica::restore::Conflict;
+use replica::route::Route;
+use replica::spool::Bounds;
+use replica::verify::{Compared, Depth, compare};
+use replica::{Mover, Node, Options, Progress, Summary, Until};
+use testkit::redis::Redis;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) fn node(redis: &Redis) -> Node {
+    Node::parse(&redis.url()).unwrap()
+}
+
+pub(crate) fn mover(source: &Redis, target: &Redis, until: Until) -> Mover {
+    mover_at(node(source), node(target), until)
+}
+
+pub(crate) fn mover_at(source: Node, target: Node, until: Until) -> Mover {
+    Mover {
+        source,
+        target,
+        options: Options {
+            route: Route::default(),
+            conflict: Conflict::Replace,
+            until,
+            bandwidth: None,
+            spool: Bounds::default(),
+            spool_dir: std::env::temp_dir(),
+            backoff: Backoff::default(),
+        },
+        clock: pace::clock::system(),
+        progress: Arc::new(Progress::default()),
+        stop: CancellationToken::new(),
+        names: Names::new("test"),
+    }
+}
+
+/// A mover that follows until it is told to stop.
+pub(crate) struct Following {
+    pub(crate) progress: Arc<Progress>,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<Result<Summary>>,
+}
+
+impl Following {
+    pub(crate) fn start(mover: Mover) -> Self {
+        let (progress, stop) = (mover.progress.clone(), mover.stop.clone());
+        Self { progress, stop, task: tokio::spawn(async move { mover.run().await }) }
+    }
+
+    /// Waits until it follows the stream.
+    pub(crate) async fn streams(&self) {
+        self.until(|p| p.phase.load(Ordering::Relaxed) == 2).await;
+    }
+
+    pub(crate) async fn until(&self, done: impl Fn(&Progress) -> bool) {
+        let began = std::time::Instant::now();
+        while !done(&self.progress) {
+            assert!(!self.task.is_finished(), "the mover ended");
+            assert!(began.elapsed().as_secs() < 60, "it did not happen: {:?}", self.progress);
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Waits until everything that the source has done so far is applied.
+    pub(crate) async fn level(&self, source: &Redis) {
+        let marked = self.progress.applied.load(Ordering::Relaxed);
+        let info = source.run("INFO replication");
+        let text = String::from_utf8_lossy(info.text().unwrap()).into_owned();
+        let offset =
+            text.lines().find_map(|l| l.strip_prefix("master_repl_offset:")?.trim().parse::<u64>().ok());
+        let offset = offset.unwrap();
+        assert!(marked <= offset);
+        self.until(|p| p.applied.load(Ordering::Relaxed) >= offset).await;
+    }
+
+    pub(crate) async fn stop(self) -> Summary {
+        self.stop.cancel();
+        self.task.await.unwrap().unwrap()
+    }
+}
+
+pub(crate) async fn same(source: &Redis, target: &Redis) -> Compared {
+    let found = compare(&node(source), &node(target), &Route::default(), Depth::Full).await.unwrap();
+    assert!(found.same(), "{source:?} and {target:?}: {found:.400?}");
+    found
+}

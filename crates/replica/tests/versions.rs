@@ -1,0 +1,68 @@
+//! Every version to every other: all types, TTLs, functions, streams with groups.
+
+use redis_proto::resp::Reply;
+use replica::Until;
+use testkit::redis::{Redis, VERSIONS};
+
+use crate::fill::fill;
+use crate::support::{mover, same};
+
+/// What the target cannot hold is named; everything else is equal, to the millisecond of each expiry.
+async fn pair(from: &str, to: &str) {
+    let (source, target) = (Redis::start(from, &[]), Redis::start(to, &[]));
+    fill(&source, 7);
+    target.run("SET superfluous stays");
+    target.run("DEL superfluous");
+    let summary = mover(&source, &target, Until::CaughtUp).run().await.unwrap();
+    assert!(summary.done && summary.failed.is_empty(), "{from} to {to}: {summary:?}");
+    let fields_expire = |version: &str| matches!(version, "REDIS_8_2" | "VALKEY_9_1");
+    let left_out: Vec<&str> = summary.full.left_out.keys().map(String::as_str).collect();
+    if fields_expire(from) && !fields_expire(to) {
+        assert!(left_out.contains(&"expiry of fields of a hash"), "{from} to {to}: {left_out:?}");
+        for redis in [&source, &target] {
+            for db in [0, 1, 15] {
+                let mut client = redis.connect();
+                client.run(&format!("SELECT {db}"));
+                client.run("DEL hash:large hash:small");
+            }
+        }
+    }
+    if to == "REDIS_6_2" && from != "REDIS_6_2" {
+        assert!(left_out.iter().any(|what| what.starts_with("functions")), "{from} to {to}: {left_out:?}");
+    } else if from != "REDIS_6_2" {
+        assert_eq!(target.connect().call(&[b"FCALL", b"f", b"0"]), Reply::Int(7), "{from} to {to}");
+    }
+    let compared = same(&source, &target).await;
+    assert!(compared.keys > 600, "{compared:?}");
+    // The counts that groups and streams keep travel where both know them.
+    if from != "REDIS_6_2" && to != "REDIS_6_2" {
+        let about = |redis: &Redis| redis.connect().call(&[b"XINFO", b"STREAM", b"stream"]);
+        let counts = |reply: &Reply| {
+            let all = reply.array().unwrap().to_vec();
+            let value =
+                |name: &[u8]| all.iter().position(|r| r.text() == Some(name)).map(|i| all[i + 1].clone());
+            (value(b"entries-added"), value(b"max-deleted-entry-id"), value(b"length"))
+        };
+        assert_eq!(counts(&about(&source)), counts(&about(&target)), "{from} to {to}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_version_to_every_other() {
+    for from in VERSIONS {
+        for to in VERSIONS {
+            pair(from, to).await;
+        }
+    }
+}
+
+/// Two of one version hold the same to the last byte.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn digests_are_equal_between_servers_of_one_version() {
+    for version in ["REDIS_7_0", "REDIS_8_2", "VALKEY_9_1"] {
+        let (source, target) = (Redis::start(version, &[]), Redis::start(version, &[]));
+        fill(&source, 3);
+        mover(&source, &target, Until::Full).run().await.unwrap();
+        assert_eq!(source.run("DEBUG DIGEST"), target.run("DEBUG DIGEST"), "{version}");
+    }
+}
