@@ -11,7 +11,7 @@ use redis_proto::resp::command;
 use crate::client::Client;
 use crate::held::{Held, NEAR_MS};
 use crate::rebuild::Rebuild;
-use crate::restore::{Conflict, restore};
+use crate::restore::{Conflict, restore, set};
 use crate::route::Route;
 use crate::server::Server;
 use crate::target::pipeline::{About, Pipeline};
@@ -184,7 +184,10 @@ impl<'a> Load<'a> {
             let expire = self.expiry(db, &head.key, head.expire_ms);
             let before = self.pipeline.out().len();
             let now = self.clock.now_ms();
-            restore(self.pipeline.out(), head, span, self.target, self.conflict, expire, now);
+            let out = self.pipeline.out();
+            if self.conflict != Conflict::Replace || !set(out, head, span, self.target, expire) {
+                restore(out, head, span, self.target, self.conflict, expire, now);
+            }
             let bytes = self.pipeline.out().len() - before;
             self.pipeline.expect(
                 About::Key {

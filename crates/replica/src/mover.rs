@@ -33,7 +33,7 @@ use crate::stream::Stream;
 use crate::target::pipeline::Pipeline;
 
 /// Values longer than this are taken apart on their way, bytes.
-pub(crate) const OPEN_ABOVE: u64 = 64 << 20;
+pub(crate) const OPEN_ABOVE: u64 = 16 << 20;
 
 /// When a migration is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! Pure: a key with its value's span becomes the bytes of one `RESTORE`.
 
-use redis_proto::rdb::{Head, dump};
+use redis_proto::rdb::decode::elements;
+use redis_proto::rdb::{Element, Head, Kind, dump};
 use redis_proto::resp::header;
 
 use crate::server::Server;
@@ -21,6 +22,37 @@ fn text(out: &mut Vec<u8>, bytes: &[u8]) {
     header(out, b'$', bytes.len() as u64);
     out.extend_from_slice(bytes);
     out.extend_from_slice(b"\r\n");
+}
+
+/// A string up to this long goes as `SET`, bytes as written: measured with short strings, the target takes a tenth less
+/// time than for payloads. Expanding a compressed one would cost us more than that.
+const SET_MAX: usize = 16 << 10;
+/// How a compressed string begins (rdb.h: `RDB_ENCVAL`, `RDB_ENC_LZF`).
+const COMPRESSED: u8 = 0xC3;
+
+/// Appends `SET key value [PXAT at]` where that makes the same key as a payload would; false where it does not.
+pub fn set(out: &mut Vec<u8>, head: &Head<'_>, span: &[u8], target: &Server, expire_ms: Option<i64>) -> bool {
+    let plain = head.kind.kind() == Some(Kind::String) && head.idle.is_none() && head.freq.is_none();
+    let compressed = span.first() == Some(&COMPRESSED);
+    if !plain || compressed || span.len() > SET_MAX || (expire_ms.is_some() && !target.sets_absolutely()) {
+        return false;
+    }
+    let mut done = false;
+    let read = elements(head.kind, span, |element| {
+        if let Element::String(value) = element {
+            header(out, b'*', if expire_ms.is_some() { 5 } else { 3 });
+            out.extend_from_slice(b"$3\r\nSET\r\n");
+            text(out, &head.key);
+            text(out, &value);
+            done = true;
+        }
+        Ok(())
+    });
+    if let (true, Some(at)) = (done && read.is_ok(), expire_ms) {
+        out.extend_from_slice(b"$4\r\nPXAT\r\n");
+        text(out, at.max(1).to_string().as_bytes());
+    }
+    done
 }
 
 /// Appends `RESTORE key ttl payload [REPLACE] [ABSTTL] [IDLETIME|FREQ]`. `expire_ms` is absolute; `now_ms` is only needed

@@ -104,6 +104,11 @@ impl Server {
         self.family == Family::Valkey || self.version >= (5, 0)
     }
 
+    /// `SET … PXAT` (since 6.2).
+    pub fn sets_absolutely(&self) -> bool {
+        self.family == Family::Valkey || self.version >= (6, 2)
+    }
+
     /// Only a source of an import may expire keys there (`import-mode`, Valkey since 8.1).
     pub fn has_import_mode(&self) -> bool {
         self.family == Family::Valkey && self.version >= (8, 1)

@@ -130,6 +130,13 @@ impl Link {
         Failure::new(Kind::Connect, "psync", format!("{}: the link broke: {e}", self.place)).at(Side::Source)
     }
 
+    /// The first bytes of what was received, without the room behind them.
+    fn taken(&mut self, n: usize) -> Bytes {
+        let bytes = Bytes::copy_from_slice(&self.rest[..n]);
+        self.rest.drain(..n);
+        bytes
+    }
+
     async fn more(&mut self, patience: Duration) -> Result<()> {
         self.rest.reserve(READ);
         match tokio::time::timeout(patience, self.incoming.read_buf(&mut self.rest)).await {
@@ -185,9 +192,8 @@ impl Link {
                 }
                 Snapshot::Mark(mark) => match find(&self.rest, mark) {
                     Some(at) => {
-                        let bytes: Bytes = self.rest.drain(..at).collect::<Vec<u8>>().into();
+                        spool.push(self.taken(at)).await?;
                         self.rest.drain(..mark.len());
-                        spool.push(bytes).await?;
                         return Ok(());
                     }
                     // The mark may have begun at the end of what is here.
@@ -195,9 +201,7 @@ impl Link {
                 },
             };
             if take > 0 {
-                let rest = self.rest.split_off(take);
-                let bytes = std::mem::replace(&mut self.rest, rest);
-                spool.push(bytes.into()).await?;
+                spool.push(self.taken(take)).await?;
             }
             if matches!(left, Snapshot::Length(0)) {
                 return Ok(());
@@ -220,7 +224,7 @@ impl Link {
         let mut tick = tokio::time::interval(ACK);
         let mut heard = tokio::time::Instant::now();
         if !self.rest.is_empty() {
-            spool.push(std::mem::take(&mut self.rest).into()).await?;
+            spool.push(self.taken(self.rest.len())).await?;
         }
         loop {
             self.rest.reserve(READ);
@@ -230,7 +234,7 @@ impl Link {
                     Ok(0) => return Err(self.cut(&"the source closed it")),
                     Ok(_) => {
                         heard = tokio::time::Instant::now();
-                        spool.push(std::mem::take(&mut self.rest).into()).await?;
+                        spool.push(self.taken(self.rest.len())).await?;
                         false
                     }
                 },
