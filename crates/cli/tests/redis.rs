@@ -110,10 +110,25 @@ fn mistakes_are_named_before_anything_happens() {
     assert!(!said(&output).contains("sesame"));
 }
 
-fn following(from: &str, to: &str) -> Child {
+/// Connections of movers, by their numbers.
+fn writers(target: &Redis) -> Vec<String> {
+    let list = String::from_utf8_lossy(target.run("CLIENT LIST").text().unwrap()).into_owned();
+    let ours = list.lines().filter(|l| l.contains("name=whimbrel:redis:writer:"));
+    ours.map(|l| l.split(' ').next().unwrap_or_default().to_owned()).collect()
+}
+
+/// Starts a mover, and waits until it has its connection to the target.
+fn following(from: &str, target: &Redis) -> Child {
+    let before = writers(target);
     let mut command = whimbrel();
-    command.args(["redis", "copy", from, to, "--json"]).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn().unwrap()
+    command.args(["redis", "copy", from, &target.url(), "--json"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let began = std::time::Instant::now();
+    while writers(target).iter().all(|id| before.contains(id)) {
+        assert!(began.elapsed() < Duration::from_secs(30), "it does not begin");
+        std::thread::yield_now();
+    }
+    child
 }
 
 /// Ctrl-C rests within a second and says so; SIGKILL says nothing; both go on where they were.
@@ -144,7 +159,7 @@ fn stopped_and_killed_each_change_is_made_once() {
     };
     let mut seen = 0;
     for round in 0..8 {
-        let mut child = following(&from, &to);
+        let mut child = following(&from, &target);
         seen = moved(seen + 50);
         if round % 2 == 0 {
             child.kill().unwrap();

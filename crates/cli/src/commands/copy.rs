@@ -18,6 +18,7 @@ use runtime::{Engine, engine::Setup, run_to_end};
 use serde_json::json;
 use storage::ObjectStore;
 use store::{FailedObject, NewTask, Store, TaskRow};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Copy;
@@ -284,8 +285,9 @@ async fn follow(
     tick.tick().await;
     let mut interrupted = false;
     let mut live: Option<Arc<Progress>> = None;
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .map_err(|e| Failure::new(Kind::Internal, "signal", e.to_string()))?;
+    // Listened to all the time: what comes while an arm below works is not lost.
+    let heard = |kind| signal(kind).map_err(|e| Failure::new(Kind::Internal, "signal", e.to_string()));
+    let (mut interrupt, mut terminate) = (heard(SignalKind::interrupt())?, heard(SignalKind::terminate())?);
     loop {
         // In a task of its own, so that it goes on while an answer below waits.
         let (engine_too, stop_too) = (engine.clone(), stop.clone());
@@ -293,7 +295,7 @@ async fn follow(
         let ended = loop {
             tokio::select! {
                 ended = &mut running => break ended,
-                _ = tokio::signal::ctrl_c(), if !interrupted => {
+                _ = interrupt.recv(), if !interrupted => {
                     interrupted = true;
                     pause(store, clock).await?;
                     stop.cancel();
@@ -335,7 +337,7 @@ async fn follow(
         }
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            _ = tokio::signal::ctrl_c() => { interrupted = true; pause(store, clock).await?; stop.cancel(); }
+            _ = interrupt.recv() => { interrupted = true; pause(store, clock).await?; stop.cancel(); }
         }
         if interrupted {
             let mut unit = store.write().await?;

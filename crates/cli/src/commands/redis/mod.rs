@@ -16,6 +16,7 @@ use replica::route::Route;
 use replica::spool::Bounds;
 use replica::{Node, Options, Progress, Summary, Until};
 use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{Existing, Redis, RedisCommand, Routing};
@@ -100,13 +101,13 @@ async fn beside<T>(
 ) -> Result<T> {
     let mut tick = tokio::time::interval(Duration::from_millis(if printer.draws() { 200 } else { 10_000 }));
     tick.tick().await;
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .map_err(|e| Failure::new(Kind::Internal, "signal", e.to_string()))?;
+    let heard = |kind| signal(kind).map_err(|e| Failure::new(Kind::Internal, "signal", e.to_string()));
+    let (mut interrupt, mut terminate) = (heard(SignalKind::interrupt())?, heard(SignalKind::terminate())?);
     let mut work = std::pin::pin!(work);
     loop {
         tokio::select! {
             done = &mut work => return Ok(done),
-            _ = tokio::signal::ctrl_c() => stop.cancel(),
+            _ = interrupt.recv() => stop.cancel(),
             _ = terminate.recv() => stop.cancel(),
             _ = tick.tick() => {
                 let line = line(progress);
