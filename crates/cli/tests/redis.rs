@@ -103,6 +103,12 @@ fn mistakes_are_named_before_anything_happens() {
             said(&output)
         );
     }
+    open.run("ACL SETUSER me on >open ~* &* +@all");
+    let mut command = whimbrel();
+    command.env("WHIMBREL_TARGET_PASSWORD", "open").env("WHIMBREL_SOURCE_PASSWORD", "sesame");
+    command.args(["redis", "verify", &locked, &free.replace("//", "//me@")]);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     let mut command = whimbrel();
     command.env("WHIMBREL_SOURCE_PASSWORD", "sesame").args(["redis", "copy", &locked, &free, "--full-only"]);
     let output = command.output().unwrap();
@@ -212,6 +218,13 @@ fn backups_are_applied_and_what_is_broken_is_named_by_its_offset() {
         assert_eq!(source.run("DEBUG DIGEST"), target.run("DEBUG DIGEST"), "{}", place.display());
     }
     let whole = std::fs::read(&dump).unwrap();
+    for (bytes, word) in [(&b""[..], "empty"), (b"hello world\n", "neither"), (b"\0\0\0", "neither")] {
+        let odd = source.dir().join("odd");
+        std::fs::write(&odd, bytes).unwrap();
+        let output = redis(&["import", odd.to_str().unwrap(), &source.url()]);
+        assert_eq!(output.status.code(), Some(3), "{bytes:?}");
+        assert!(said(&output).contains(word), "{}", said(&output));
+    }
     let mut flipped = whole.clone();
     flipped[whole.len() / 2] ^= 4;
     for (bytes, what) in [(&whole[..whole.len() - 20], "ends here"), (&flipped[..], "checksum")] {

@@ -5,7 +5,7 @@ use redis_proto::command;
 use redis_proto::resp::Command;
 
 use crate::held::{Held, NEAR_MS};
-use crate::marker::{Marker, Names};
+use crate::marker::{Marker, Names, OURS};
 use crate::route::{Route, Routed};
 use crate::source::psync::Position;
 use crate::target::pipeline::About;
@@ -150,6 +150,8 @@ impl Apply {
             b"EXEC" => self.within = false,
             b"FLUSHALL" => self.flush_all(command, out)?,
             b"SWAPDB" | b"MOVE" | b"COPY" if !self.route.keeps_dbs() => self.across(name, command, out)?,
+            // Marks of other migrations are no data.
+            _ if command.arg(1).is_some_and(|key| key.starts_with(OURS)) => {}
             _ => {
                 if let Some(db) = self.travels {
                     self.data(name, command, db, out, now_ms)?;
@@ -404,7 +406,7 @@ mod tests {
     const NOW: i64 = 1_700_000_000_000;
 
     fn names() -> Names {
-        Names { marker: b"M".to_vec(), held: b"H".to_vec(), writer: b"W".to_vec() }
+        Names { marker: b"M".to_vec(), held: b"H".to_vec(), writer: b"W".to_vec(), owner: b"O".to_vec() }
     }
 
     fn applying(route: Route) -> Apply {

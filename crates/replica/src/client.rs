@@ -40,7 +40,9 @@ pub fn failure(place: &str, op: &'static str, text: &str) -> Failure {
     let kind = match text.split(' ').next().unwrap_or_default() {
         "NOAUTH" | "WRONGPASS" => Kind::BadCredentials,
         "NOPERM" => Kind::Forbidden,
-        "LOADING" | "BUSY" | "MASTERDOWN" | "NOMASTERLINK" | "TRYAGAIN" | "CLUSTERDOWN" => Kind::Unavailable,
+        "LOADING" | "BUSY" | "NOREPLICAS" | "MASTERDOWN" | "NOMASTERLINK" | "TRYAGAIN" | "CLUSTERDOWN" => {
+            Kind::Unavailable
+        }
         "READONLY" => Kind::ReadOnly,
         "OOM" => Kind::NoSpace,
         "MOVED" | "ASK" | "CROSSSLOT" | "BUSYKEY" => Kind::Conflict,

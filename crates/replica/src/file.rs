@@ -179,7 +179,10 @@ impl Import {
             match self.next(&mut pieces).await? {
                 Some(piece) => first.extend_from_slice(&piece),
                 None if self.stop.is_cancelled() => return Ok(false),
-                // An empty append-only file is one without commands.
+                // A part of an append-only file may hold no command; a backup that is empty is none.
+                None if self.files.iter().any(|f| f == path) => {
+                    return Err(Failure::new(Kind::Corrupt, "read", "the file is empty").at(Side::Source));
+                }
                 None => return Ok(true),
             }
             if let Some(form) = aof::form(&first) {
@@ -234,6 +237,11 @@ impl Import {
         }
         if commands.waiting() > 0 {
             let at = commands.offset();
+            if !commands.begins_command() {
+                let m =
+                    format!("at byte {at}: this is neither a snapshot nor a command of an append-only file");
+                return Err(Failure::new(Kind::Corrupt, "commands", m).at(Side::Source));
+            }
             summary
                 .notes
                 .push(format!("{}: what begins at byte {at} is cut off and was left out", path.display()));
@@ -261,9 +269,16 @@ impl Import {
         loop {
             let begin = commands.offset();
             let Some(command) = commands.next_command().map_err(wrong)? else { break };
-            // A note of the time, between commands.
-            if command.raw.starts_with(b"#") {
-                continue;
+            match command.raw.first() {
+                Some(b'*') => {}
+                // A note of the time, between commands.
+                Some(b'#') => continue,
+                _ => {
+                    let m = format!(
+                        "at byte {begin}: this is neither a snapshot nor a command of an append-only file"
+                    );
+                    return Err(Failure::new(Kind::Corrupt, "commands", m).at(Side::Source));
+                }
             }
             let end = begin + command.raw.len() as u64;
             apply.take(&command, end, pipeline.out(), self.clock.now_ms())?;

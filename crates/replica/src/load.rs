@@ -10,6 +10,7 @@ use redis_proto::resp::command;
 
 use crate::client::Client;
 use crate::held::{Held, NEAR_MS};
+use crate::marker::OURS;
 use crate::rebuild::Rebuild;
 use crate::restore::{Conflict, restore, set};
 use crate::route::Route;
@@ -137,7 +138,8 @@ impl<'a> Load<'a> {
     }
 
     fn travels_to(&self, head: &Head<'_>) -> Option<u32> {
-        self.travels.filter(|_| !self.route.has_filter() || self.route.keeps(&head.key))
+        let ours = head.key.starts_with(OURS);
+        self.travels.filter(|_| !ours && (!self.route.has_filter() || self.route.keeps(&head.key)))
     }
 
     fn left_out(&mut self, what: &str) {

@@ -24,6 +24,8 @@ pub struct Names {
     pub held: Vec<u8>,
     /// The connection that writes is called so.
     pub writer: Vec<u8>,
+    /// Whose turn it is.
+    pub owner: Vec<u8>,
 }
 
 /// Keys of ours begin so; they never count as data.
@@ -33,23 +35,41 @@ impl Names {
     /// The names of one migration.
     pub fn new(id: &str) -> Self {
         let name = |what: &str| [OURS, what.as_bytes(), b":", id.as_bytes()].concat();
-        Self { marker: name("offset"), held: name("held"), writer: name("writer") }
+        Self { marker: name("offset"), held: name("held"), writer: name("writer"), owner: name("owner") }
     }
 
-    /// Makes sure that no earlier writer of this migration writes any more: what it had sent may still wait in the
-    /// target's buffers, and would be applied behind our back. To be done before the marker is read.
+    /// Makes sure that nobody but `token` writes for this migration. What another run had sent may still wait in the
+    /// target's buffers, and would be applied behind our back: its connection is ended. To be done when `writer`, our own
+    /// connection, has its name, and before the marker is read: whoever comes later then sees it and ends it. The run that
+    /// began last has its turn; `first` is true for the first attempt of a run.
     ///
     /// # Errors
-    /// What the connection meets; [`Kind::Forbidden`] where the user may not do that.
-    pub async fn fence(&self, client: &mut Client) -> Result<()> {
+    /// [`Kind::Conflict`] when another run has taken over; what the connection meets; [`Kind::Forbidden`] where the user may
+    /// not do that.
+    pub async fn fence(&self, ask: &mut Client, writer: &mut Client, token: &str, first: bool) -> Result<()> {
         let at = |f: Failure| f.at(Side::Target);
-        let reply = client.call(&[b"CLIENT", b"LIST"]).await.map_err(at)?;
+        writer.ok(&[b"CLIENT", b"SETNAME", &self.writer]).await.map_err(at)?;
+        // Without transactions nothing is exact: better to know that now.
+        writer.ok(&[b"MULTI"]).await.map_err(at)?;
+        writer.ok(&[b"EXEC"]).await.map_err(at)?;
+        if first {
+            ask.ok(&[b"SET", &self.owner, token.as_bytes()]).await.map_err(at)?;
+        }
+        let own = writer.call(&[b"CLIENT", b"ID"]).await.map_err(at)?.number().unwrap_or(0);
+        let owner = ask.call(&[b"GET", &self.owner]).await.map_err(at)?;
+        if owner.text() != Some(token.as_bytes()) {
+            let m = "another run of this migration has taken over at the target; this one ends";
+            return Err(Failure::new(Kind::Conflict, "fence", m).at(Side::Target));
+        }
+        let reply = ask.call(&[b"CLIENT", b"LIST"]).await.map_err(at)?;
         let text = String::from_utf8_lossy(reply.text().unwrap_or_default()).into_owned();
         let name = format!(" name={} ", String::from_utf8_lossy(&self.writer));
         for line in text.lines().filter(|l| l.contains(&name)) {
             let id = line.strip_prefix("id=").and_then(|rest| rest.split(' ').next()).unwrap_or_default();
-            // It may have gone by itself meanwhile.
-            client.call(&[b"CLIENT", b"KILL", b"ID", id.as_bytes()]).await.map_err(at)?;
+            if id != own.to_string() {
+                // It may have gone by itself meanwhile.
+                ask.call(&[b"CLIENT", b"KILL", b"ID", id.as_bytes()]).await.map_err(at)?;
+            }
         }
         Ok(())
     }

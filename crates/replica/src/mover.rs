@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use model::failure::{Failure, Kind, Result, Side};
 use pace::backoff::Backoff;
@@ -30,8 +30,10 @@ use crate::server::Server;
 use crate::source::psync::{self, Begun, Link, Position};
 use crate::spool::{Bounds, Spool};
 use crate::stream::Stream;
-use crate::target::pipeline::Pipeline;
+use crate::target::pipeline::{DIVERGED, Pipeline};
 
+/// How long a last word to the target may take.
+const REST: Duration = Duration::from_millis(500);
 /// Values longer than this are taken apart on their way, bytes.
 pub(crate) const OPEN_ABOVE: u64 = 16 << 20;
 
@@ -160,17 +162,42 @@ impl Mover {
     /// # Errors
     /// What cannot be overcome by trying again, or was tried long enough.
     pub async fn run(&self) -> Result<Summary> {
+        // Unlike that of any other run.
+        let token = format!("{:032x}", fastrand::u128(..));
+        let done = self.attempts(&token).await;
+        if tokio::time::timeout(REST, self.leave(&token)).await.is_err() {
+            tracing::debug!("the target was left without a word");
+        }
+        done
+    }
+
+    /// The turn at the target is given up, unless another run has taken it.
+    async fn leave(&self, token: &str) -> Result<()> {
+        let mut target = Client::open(&Node { db: None, ..self.target.clone() }).await?;
+        let owner = target.call(&[b"GET", &self.names.owner]).await?;
+        if owner.text() == Some(token.as_bytes()) {
+            target.ok(&[b"DEL", &self.names.owner]).await?;
+        }
+        Ok(())
+    }
+
+    async fn attempts(&self, token: &str) -> Result<Summary> {
         let mut summary = Summary::default();
         let (mut attempt, mut began) = (1, Instant::now());
         let mut was_up = false;
+        let mut first = true;
         loop {
             let up_before = self.progress.phase.load(Ordering::Relaxed);
-            let failure = match self.attempt(&mut summary).await {
+            let failure = match self.attempt(&mut summary, token, std::mem::take(&mut first)).await {
                 Ok(ended) => {
                     summary.done = matches!(ended, Ended::Done);
                     return Ok(summary);
                 }
                 Err(f) if f.kind == Kind::Stopped => return Ok(summary),
+                Err(f) if f.op == DIVERGED => {
+                    self.note_divergence(&f).await;
+                    return Err(f);
+                }
                 Err(failure) => failure,
             };
             // What was never reached is looked at by a person; what worked a while begins its patience anew.
@@ -190,13 +217,28 @@ impl Mover {
         }
     }
 
-    async fn attempt(&self, summary: &mut Summary) -> Result<Ended> {
+    /// What follows must not be built on a target that is not what the source was: whoever comes next is told.
+    async fn note_divergence(&self, failure: &Failure) {
+        let noted = async {
+            let mut target = Client::open(&Node { db: None, ..self.target.clone() }).await?;
+            let text = format!("diverged: {}", failure.message);
+            target.ok(&[b"SET", &self.names.marker, text.as_bytes()]).await
+        };
+        if let Err(f) = noted.await {
+            tracing::warn!("the divergence could not be noted at the target: {f}");
+        }
+    }
+
+    async fn attempt(&self, summary: &mut Summary, token: &str, first: bool) -> Result<Ended> {
         let mut source =
             Client::open(&Node { db: None, ..self.source.clone() }).await.map_err(|f| f.at(Side::Source))?;
         let mut target =
             Client::open(&Node { db: None, ..self.target.clone() }).await.map_err(|f| f.at(Side::Target))?;
         let from = Server::ask(&mut source).await.map_err(|f| f.at(Side::Source))?;
-        let server = Server::ask(&mut target).await.map_err(|f| f.at(Side::Target))?;
+        let mut server = Server::ask(&mut target).await.map_err(|f| f.at(Side::Target))?;
+        // What a killed run left of its turn is no data.
+        let left = target.call(&[b"EXISTS", &self.names.owner]).await.map_err(|f| f.at(Side::Target))?;
+        server.keys -= u64::from(left.number() == Some(1)).min(server.keys);
         for (server, side) in [(&from, Side::Source), (&server, Side::Target)] {
             if server.cluster {
                 let m = "this server is part of a cluster, which is not supported yet";
@@ -205,7 +247,13 @@ impl Mover {
         }
         self.options.route.check(&from.dbs)?;
         self.progress.keys_expected.store(from.keys, Ordering::Relaxed);
-        self.names.fence(&mut target).await?;
+        if !from.replid.is_empty() && from.replid == server.replid {
+            let m = "source and target are one server, or replicas of one";
+            return Err(Failure::new(Kind::Invalid, "open", m));
+        }
+        let mut write =
+            Client::open(&Node { db: None, ..self.target.clone() }).await.map_err(|f| f.at(Side::Target))?;
+        self.names.fence(&mut target, &mut write, token, first).await?;
         let marker = Marker::read(&mut target, &self.names).await?;
         let known = match &marker {
             Some(Marker::Applied(position, db)) if self.options.until != Until::Full => {
@@ -214,9 +262,6 @@ impl Mover {
             _ => None,
         };
         let link = psync::open(&self.source, known.as_ref().map(|(position, _)| position)).await?;
-        let mut write =
-            Client::open(&Node { db: None, ..self.target.clone() }).await.map_err(|f| f.at(Side::Target))?;
-        write.ok(&[b"CLIENT", b"SETNAME", &self.names.writer]).await.map_err(|f| f.at(Side::Target))?;
         let applied = Arc::new(AtomicU64::new(0));
         let mut ends = Ends { source, target, from, server, pipeline: Pipeline::new(write, applied) };
         match (link.begun.clone(), known) {
@@ -393,7 +438,7 @@ impl Mover {
     async fn end_full(&self, ends: &mut Ends) -> Result<Ended> {
         ends.target.ok(&[b"SELECT", b"0"]).await?;
         ends.target
-            .ok(&[b"DEL", &self.names.marker, &self.names.held])
+            .ok(&[b"DEL", &self.names.marker, &self.names.held, &self.names.owner])
             .await
             .map_err(|f| f.at(Side::Target))?;
         Ok(Ended::Done)

@@ -95,7 +95,7 @@ impl Node {
         let (who, rest) = rest.rsplit_once('@').map_or(("", rest), |(who, rest)| (who, rest));
         let (user, password) = match who.split_once(':') {
             Some((user, password)) => (decode(user), decode(password)),
-            None => (String::new(), decode(who)),
+            None => (decode(who), String::new()),
         };
         let (hosts, db) = rest.split_once('/').map_or((rest, ""), |(hosts, db)| (hosts, db));
         let db = match db.trim_end_matches('/') {
@@ -129,6 +129,7 @@ mod tests {
         assert_eq!(addrs, [("h1", 7000), ("h2", 6379), ("::1", 7002)]);
         assert_eq!((node.user.as_str(), node.password.as_str(), node.db), ("me", "p@ss", Some(5)));
         assert!(!format!("{node:?} {}", node.place()).contains("p@ss"));
+        assert_eq!(Node::parse("redis://me@h").unwrap().user, "me");
         assert_eq!(Node::parse("rediss://:pw@h").unwrap().password, "pw");
         assert!(Node::parse("rediss://h").unwrap().tls);
         for wrong in

@@ -158,3 +158,70 @@ async fn a_half_filled_target_is_filled_anew() {
     assert_eq!(summary.full_syncs, 1);
     same(&source, &target).await;
 }
+
+/// Two runs of one migration at the same moment: the one that begins last has its turn, and nothing is made twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_movers_at_once_do_not_double_anything() {
+    for _ in 0..3 {
+        let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
+        let stop = Arc::new(AtomicBool::new(false));
+        let writer = writer(source.port, stop.clone());
+        let movers: Vec<_> = (0..2).map(|_| mover(&source, &target, Until::Stopped)).collect();
+        let ends: Vec<_> = movers.iter().map(|m| m.stop.clone()).collect();
+        let mut tasks: Vec<_> =
+            movers.into_iter().map(|m| tokio::spawn(async move { m.run().await })).collect();
+        while tasks.iter().all(|t| !t.is_finished()) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let over = tasks.iter().position(tokio::task::JoinHandle::is_finished).unwrap();
+        let failure = tasks.remove(over).await.unwrap().unwrap_err();
+        assert_eq!(failure.kind, model::failure::Kind::Conflict, "{failure}");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        ends.iter().for_each(tokio_util::sync::CancellationToken::cancel);
+        tasks.remove(0).await.unwrap().unwrap();
+        stop.store(true, Ordering::Relaxed);
+        writer.join().unwrap();
+        mover(&source, &target, Until::CaughtUp).run().await.unwrap();
+        same(&source, &target).await;
+    }
+}
+
+/// A target that somebody else has written to: what cannot be applied ends the migration, for good.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_target_refuses_is_never_passed_over() {
+    let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
+    source.run("SET a 1");
+    mover(&source, &target, Until::CaughtUp).run().await.unwrap();
+    target.run("SET l text");
+    source.run("LPUSH l x");
+    for said in ["WRONGTYPE", "diverged"] {
+        let failure = mover(&source, &target, Until::CaughtUp).run().await.unwrap_err();
+        assert!(failure.message.contains(said), "{failure}");
+    }
+}
+
+/// A server as its authors deliver it lets replicas wait, and sends signs of life meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_makes_replicas_wait_is_waited_for() {
+    let delay = ["--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "2"];
+    let (source, target) = (Redis::start("REDIS_7_0", &delay), Redis::start("REDIS_7_0", &[]));
+    source.run("SET a 1");
+    assert!(mover(&source, &target, Until::CaughtUp).run().await.unwrap().done);
+    same(&source, &target).await;
+}
+
+/// A server must not be copied onto itself, by whatever name, nor onto its own replica.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_server_by_two_names_is_refused() {
+    let (source, replica) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
+    replica.run(&format!("REPLICAOF 127.0.0.1 {}", source.port));
+    while !String::from_utf8_lossy(replica.run("INFO replication").text().unwrap()).contains("link_status:up")
+    {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let named = replica::Node::parse(&format!("redis://localhost:{}", source.port)).unwrap();
+    for from in [named, crate::support::node(&replica)] {
+        let one = crate::support::mover_at(from, crate::support::node(&source), Until::CaughtUp);
+        assert_eq!(one.run().await.unwrap_err().kind, model::failure::Kind::Invalid);
+    }
+}

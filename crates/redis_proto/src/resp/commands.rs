@@ -69,6 +69,11 @@ impl Commands {
         self.buf.len() - self.at
     }
 
+    /// True when what waits begins as an array does.
+    pub fn begins_command(&self) -> bool {
+        self.buf.get(self.at) == Some(&b'*')
+    }
+
     /// Takes further bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.at > 0 {

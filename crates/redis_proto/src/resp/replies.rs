@@ -89,11 +89,15 @@ impl Replies {
         self.buf
     }
 
-    /// The next reply; none when more bytes are needed.
+    /// The next reply; none when more bytes are needed. Empty lines before it are passed over: a server that makes a
+    /// replica wait sends them as signs of life.
     ///
     /// # Errors
     /// [`Error`] with the offset of what is no reply.
     pub fn next_reply(&mut self) -> Result<Option<Reply>> {
+        if self.need == 0 {
+            self.at += self.buf[self.at..].iter().take_while(|b| **b == b'\n').count();
+        }
         if self.waiting() < self.need.max(1) {
             return Ok(None);
         }

@@ -19,6 +19,10 @@ const UNANSWERED: u64 = 32 << 20;
 pub const FAILED_MAX: usize = 1000;
 const READ: usize = 64 << 10;
 
+/// Operation of the failure that says so: the target holds something else than the source, and what follows would be
+/// built on that.
+pub const DIVERGED: &str = "diverged";
+
 /// What an answer is about.
 #[derive(Debug)]
 pub enum About {
@@ -314,7 +318,7 @@ fn take(shared: &Shared, place: &str, reply: Reply, within: &mut u64) -> Result<
 fn applied(place: &str, reply: &Reply) -> Result<()> {
     let diverged = |text: &str| {
         let m = format!("{place}: a change that the source made cannot be made at the target: {text}");
-        Failure::new(Kind::Corrupt, "apply", m)
+        Failure::new(Kind::Conflict, DIVERGED, m)
     };
     match reply {
         Reply::Array(all) => {

@@ -155,9 +155,16 @@ fn finish(
     for failed in summary.failed.iter().take(5) {
         printer.note(&format!("  failed {failed}"));
     }
+    let complete = summary.failed.is_empty() && summary.full.left_out.is_empty();
+    let same = compared.is_none_or(replica::verify::Compared::same);
+    let state = match (summary.done, complete && same) {
+        (false, _) => "paused",
+        (true, true) => "succeeded",
+        (true, false) => "failed",
+    };
     printer.note(&format!(
         "{}: {} keys in {:.1} s, {} commands behind them{}",
-        if summary.done { "succeeded" } else { "paused" },
+        state,
         get(&progress.keys),
         summary.full_seconds,
         get(&progress.commands),
@@ -167,14 +174,7 @@ fn finish(
             String::new()
         }
     ));
-    let complete = summary.failed.is_empty() && summary.full.left_out.is_empty();
-    let same = compared.is_none_or(replica::verify::Compared::same);
     if json {
-        let state = match (summary.done, complete && same) {
-            (false, _) => "paused",
-            (true, true) => "succeeded",
-            (true, false) => "failed",
-        };
         let verify = compared.map(verify::shown);
         printer.result(
             &json!({
