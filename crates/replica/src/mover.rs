@@ -253,6 +253,8 @@ impl Mover {
         }
         let mut write =
             Client::open(&Node { db: None, ..self.target.clone() }).await.map_err(|f| f.at(Side::Target))?;
+        // Both ends are there: what breaks from here on is tried again.
+        self.progress.phase.store(1, Ordering::Relaxed);
         self.names.fence(&mut target, &mut write, token, first).await?;
         let marker = Marker::read(&mut target, &self.names).await?;
         let known = match &marker {
