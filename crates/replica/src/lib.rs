@@ -19,6 +19,7 @@ pub mod load;
 pub mod marker;
 pub mod mover;
 pub mod node;
+mod patience;
 pub mod rebuild;
 pub mod restore;
 pub mod route;

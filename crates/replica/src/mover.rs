@@ -24,6 +24,7 @@ use crate::held::{Expiry, Held};
 use crate::load::{Load, Loaded, corrupt};
 use crate::marker::{Marker, Names};
 use crate::node::Node;
+use crate::patience::Patience;
 use crate::restore::Conflict;
 use crate::route::Route;
 use crate::server::Server;
@@ -183,11 +184,9 @@ impl Mover {
 
     async fn attempts(&self, token: &str) -> Result<Summary> {
         let mut summary = Summary::default();
-        let (mut attempt, mut began) = (1, Instant::now());
-        let mut was_up = false;
+        let (mut patience, began) = (Patience::default(), Instant::now());
         let mut first = true;
         loop {
-            let up_before = self.progress.phase.load(Ordering::Relaxed);
             let failure = match self.attempt(&mut summary, token, std::mem::take(&mut first)).await {
                 Ok(ended) => {
                     summary.done = matches!(ended, Ended::Done);
@@ -200,16 +199,12 @@ impl Mover {
                 }
                 Err(failure) => failure,
             };
-            // What was never reached is looked at by a person; what worked a while begins its patience anew.
             let reached = self.progress.phase.swap(0, Ordering::Relaxed) > 0;
-            if reached || up_before > 0 {
-                (attempt, began) = (1, if was_up && !reached { began } else { Instant::now() });
-            }
-            was_up |= reached;
-            let delay = self.options.backoff.delay(attempt, began.elapsed(), fastrand::f64());
-            let Some(delay) = delay.filter(|_| was_up && failure.is_temporary()) else { return Err(failure) };
+            let applied = self.progress.applied.load(Ordering::Relaxed);
+            let (backoff, now) = (&self.options.backoff, began.elapsed());
+            let delay = patience.after(reached, applied, backoff, now, fastrand::f64());
+            let Some(delay) = delay.filter(|_| failure.is_temporary()) else { return Err(failure) };
             tracing::warn!("{failure}; going on in {delay:?}");
-            attempt += 1;
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
                 () = self.stop.cancelled() => return Ok(summary),

@@ -24,16 +24,10 @@ pub struct Rebuild {
     /// Whether the target can let fields expire, and knows what streams know since 7.0.
     fields_expire: bool,
     streams_know: bool,
-    /// A stream needs its key even when it is empty.
-    stream: Option<Made>,
+    /// Entries of a stream so far: an empty one needs its key too.
+    entries: u64,
     /// What the target has no place for.
     pub dropped: Option<&'static str>,
-}
-
-/// How far a stream is built.
-#[derive(Debug, Default)]
-struct Made {
-    entries: u64,
 }
 
 fn score(score: f64) -> Vec<u8> {
@@ -71,7 +65,7 @@ impl Rebuild {
             consumer: Vec::new(),
             fields_expire: target.expires_fields(),
             streams_know: target.tells_expiry_time(),
-            stream: (kind == Kind::Stream).then(Made::default),
+            entries: 0,
             dropped: None,
         }
     }
@@ -104,9 +98,7 @@ impl Rebuild {
                     args.extend([&**name, &**value]);
                 }
                 command(out, &args);
-                if let Some(made) = &mut self.stream {
-                    made.entries += 1;
-                }
+                self.entries += 1;
                 1
             }
             Element::Stream(facts) => self.facts(out, &facts),
@@ -132,7 +124,7 @@ impl Rebuild {
             }
             Element::Pending { id: at, delivered_ms, count } => {
                 let (at, time, count) = (id(at), delivered_ms.to_string(), count.to_string());
-                let args: [&[u8]; 11] = [
+                let args: [&[u8]; 12] = [
                     b"XCLAIM",
                     &self.key,
                     &self.group,
@@ -144,10 +136,9 @@ impl Rebuild {
                     b"RETRYCOUNT",
                     count.as_bytes(),
                     b"FORCE",
+                    b"JUSTID",
                 ];
-                let mut all: Vec<&[u8]> = args.to_vec();
-                all.push(b"JUSTID");
-                command(out, &all);
+                command(out, &args);
                 1
             }
         }
@@ -156,7 +147,7 @@ impl Rebuild {
     fn facts(&mut self, out: &mut Vec<u8>, facts: &redis_proto::rdb::decode::StreamFacts) -> usize {
         let last = id(facts.last);
         let mut n = 0;
-        if self.stream.as_ref().is_some_and(|s| s.entries == 0) {
+        if self.entries == 0 {
             // An empty stream: an entry that goes at once leaves the stream behind.
             let first = if facts.last == (0, 0) { b"0-1".to_vec() } else { last.clone() };
             command(out, &[b"XADD", &self.key, b"MAXLEN", b"0", &first, b"x", b"y"]);

@@ -2,7 +2,7 @@
 
 use redis_proto::rdb::decode::elements;
 use redis_proto::rdb::{Element, Head, Kind, dump};
-use redis_proto::resp::header;
+use redis_proto::resp::{header, text};
 
 use crate::server::Server;
 
@@ -16,12 +16,6 @@ pub enum Conflict {
     Skip,
     /// The migration fails.
     Fail,
-}
-
-fn text(out: &mut Vec<u8>, bytes: &[u8]) {
-    header(out, b'$', bytes.len() as u64);
-    out.extend_from_slice(bytes);
-    out.extend_from_slice(b"\r\n");
 }
 
 /// A string up to this long goes as `SET`, bytes as written: measured with short strings, the target takes a tenth less

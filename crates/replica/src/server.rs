@@ -12,8 +12,6 @@ pub struct Server {
     pub family: Family,
     /// Major and minor version.
     pub version: (u32, u32),
-    /// As it says itself.
-    pub version_text: String,
     /// It is part of a cluster.
     pub cluster: bool,
     /// Keys, all databases together.
@@ -60,7 +58,6 @@ impl Server {
         Some(Self {
             family,
             version: (numbers.next()?, numbers.next().unwrap_or(0)),
-            version_text: text.to_owned(),
             cluster: field("cluster_enabled") == Some("1"),
             keys: databases.iter().map(|(_, n)| n).sum(),
             dbs: databases.iter().map(|(db, _)| *db).collect(),
@@ -109,11 +106,6 @@ impl Server {
         self.family == Family::Valkey || self.version >= (6, 2)
     }
 
-    /// Only a source of an import may expire keys there (`import-mode`, Valkey since 8.1).
-    pub fn has_import_mode(&self) -> bool {
-        self.family == Family::Valkey && self.version >= (8, 1)
-    }
-
     /// `PEXPIRETIME` (since 7.0).
     pub fn tells_expiry_time(&self) -> bool {
         self.family == Family::Valkey || self.version >= (7, 0)
@@ -125,11 +117,6 @@ impl Server {
             Family::Redis => self.version >= (7, 4),
             Family::Valkey => self.version >= (9, 0),
         }
-    }
-
-    /// For people: `Redis 7.0.15`.
-    pub fn name(&self) -> String {
-        format!("{:?} {}", self.family, self.version_text)
     }
 }
 

@@ -8,15 +8,8 @@ pub fn command(out: &mut Vec<u8>, args: &[&[u8]]) {
     }
 }
 
-/// Appends a command whose arguments come one by one; `count` is how many.
-pub fn command_parts<'a>(out: &mut Vec<u8>, count: usize, args: impl IntoIterator<Item = &'a [u8]>) {
-    header(out, b'*', count as u64);
-    for arg in args {
-        text(out, arg);
-    }
-}
-
-fn text(out: &mut Vec<u8>, bytes: &[u8]) {
+/// Appends one text.
+pub fn text(out: &mut Vec<u8>, bytes: &[u8]) {
     header(out, b'$', bytes.len() as u64);
     out.extend_from_slice(bytes);
     out.extend_from_slice(b"\r\n");

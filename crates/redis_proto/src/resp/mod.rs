@@ -6,7 +6,7 @@ mod encode;
 mod replies;
 
 pub use commands::{Command, Commands};
-pub use encode::{command, command_parts, header};
+pub use encode::{command, header, text};
 pub use replies::{Replies, Reply};
 
 /// Longest line of a header, bytes: a number with its mark, or a short text.

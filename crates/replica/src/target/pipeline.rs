@@ -66,8 +66,6 @@ pub struct Shared {
     pub left: AtomicU64,
     /// Offset up to which the stream is applied.
     pub applied: Arc<AtomicU64>,
-    /// Told when that moves.
-    pub moved: Notify,
 }
 
 impl Shared {
@@ -128,7 +126,6 @@ impl Pipeline {
             keys: AtomicU64::new(0),
             left: AtomicU64::new(0),
             applied,
-            moved: Notify::new(),
         });
         let reader = tokio::spawn(read(incoming, shared.clone(), place.clone()));
         Self { out: Vec::with_capacity(2 * WRITE), outgoing, place, shared, reader }
@@ -288,7 +285,6 @@ fn take(shared: &Shared, place: &str, reply: Reply, within: &mut u64) -> Result<
             *within = 0;
             applied(place, &reply)?;
             shared.applied.store(*offset, Ordering::Release);
-            shared.moved.notify_waiters();
         }
         (About::Key { may_exist: true, .. }, Reply::Error(text)) if text.starts_with("BUSYKEY") => {
             shared.left.fetch_add(1, Ordering::Relaxed);
