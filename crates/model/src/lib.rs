@@ -7,6 +7,7 @@ pub mod failure;
 pub mod group;
 pub mod key;
 pub mod member;
+pub mod migration;
 pub mod policy;
 pub mod selection;
 pub mod spec;

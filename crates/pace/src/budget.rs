@@ -72,6 +72,14 @@ impl Bandwidth {
         b.free = (b.free + refill).min(rate as f64 / 4.0) - bytes as f64;
         if b.free >= 0.0 { Duration::ZERO } else { Duration::from_secs_f64((-b.free / rate as f64).min(1.0)) }
     }
+
+    /// Takes `bytes` and waits until more may move; without a limit it does not wait at all.
+    pub async fn pass(&self, bytes: u64) {
+        let wait = self.take(bytes);
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+    }
 }
 
 #[cfg(test)]

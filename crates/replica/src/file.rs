@@ -256,9 +256,7 @@ impl Import {
         };
         if let Some(piece) = &piece {
             self.progress.full_bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
-            if let Some(bandwidth) = &self.options.bandwidth {
-                tokio::time::sleep(bandwidth.take(piece.len() as u64)).await;
-            }
+            self.options.bandwidth.pass(piece.len() as u64).await;
         }
         Ok(piece)
     }

@@ -18,8 +18,9 @@ pub mod held;
 pub mod load;
 pub mod marker;
 pub mod mover;
+pub mod news;
 pub mod node;
-mod patience;
+pub mod patience;
 pub mod rebuild;
 pub mod restore;
 pub mod route;
@@ -31,4 +32,6 @@ pub mod target;
 pub mod verify;
 
 pub use mover::{Mover, Options, Progress, Summary, Until};
+pub use news::{News, Teller};
 pub use node::Node;
+pub use patience::Reconnect;

@@ -23,8 +23,9 @@ use crate::client::Client;
 use crate::held::{Expiry, Held};
 use crate::load::{Load, Loaded, corrupt};
 use crate::marker::{Marker, Names};
+use crate::news::{News, Teller};
 use crate::node::Node;
-use crate::patience::Patience;
+use crate::patience::{Patience, Reconnect};
 use crate::restore::Conflict;
 use crate::route::Route;
 use crate::server::Server;
@@ -59,14 +60,18 @@ pub struct Options {
     pub conflict: Conflict,
     /// When it is done.
     pub until: Until,
-    /// Bytes per second; none: as fast as it goes.
-    pub bandwidth: Option<Bandwidth>,
+    /// Bytes per second that are read of the source; may change at any time.
+    pub bandwidth: Arc<Bandwidth>,
     /// Bounds of what waits between both ends.
     pub spool: Bounds,
     /// Where that waits on the disk.
     pub spool_dir: std::path::PathBuf,
     /// Pauses between attempts.
     pub backoff: Backoff,
+    /// What follows a lost connection.
+    pub reconnect: Arc<Reconnect>,
+    /// Who is told.
+    pub teller: Teller,
 }
 
 /// What a migration is doing, for whoever looks.
@@ -202,9 +207,11 @@ impl Mover {
             let reached = self.progress.phase.swap(0, Ordering::Relaxed) > 0;
             let applied = self.progress.applied.load(Ordering::Relaxed);
             let (backoff, now) = (&self.options.backoff, began.elapsed());
-            let delay = patience.after(reached, applied, backoff, now, fastrand::f64());
+            let reconnect = &self.options.reconnect;
+            let delay = patience.after(reached, applied, reconnect, backoff, now, fastrand::f64());
             let Some(delay) = delay.filter(|_| failure.is_temporary()) else { return Err(failure) };
             tracing::warn!("{failure}; going on in {delay:?}");
+            self.options.teller.tell(News::Lost { failure, delay });
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
                 () = self.stop.cancelled() => return Ok(summary),
@@ -264,6 +271,7 @@ impl Mover {
         match (link.begun.clone(), known) {
             (Begun::Continued(replid), Some((position, db))) => {
                 summary.partial_syncs += 1;
+                self.options.teller.tell(News::Continued { offset: position.offset });
                 let held = self.remembered(&mut ends.target).await?;
                 let position = Position { replid, ..position };
                 let apply =
@@ -280,6 +288,12 @@ impl Mover {
                                 keys that it deleted meanwhile may remain at the target";
                     summary.notes.push(note.into());
                 }
+                self.options.teller.tell(News::Snapshot {
+                    replid: position.replid.clone(),
+                    offset: position.offset,
+                    keys: ends.from.keys,
+                    again: known.is_some(),
+                });
                 self.begin_full(&mut ends, marker).await?;
                 summary.full_syncs += 1;
                 let route = self.options.route.clone();
@@ -357,7 +371,9 @@ impl Mover {
             self.progress.phase.store(1, Ordering::Relaxed);
             let began = Instant::now();
             apply.held = self.load(&snapshot, &mut ends, summary).await?;
-            summary.full_seconds += began.elapsed().as_secs_f64();
+            let seconds = began.elapsed().as_secs_f64();
+            summary.full_seconds += seconds;
+            self.options.teller.tell(News::Loaded { keys: summary.full.keys, seconds });
             if self.options.until == Until::Full {
                 return self.end_full(&mut ends).await;
             }
@@ -381,9 +397,7 @@ impl Mover {
             };
             let Some(bytes) = bytes else { break };
             self.progress.full_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            if let Some(bandwidth) = &self.options.bandwidth {
-                tokio::time::sleep(bandwidth.take(bytes.len() as u64)).await;
-            }
+            self.options.bandwidth.pass(bytes.len() as u64).await;
             parser.push(&bytes);
             while let Some(item) = parser.next_item().map_err(|e| corrupt(&e))? {
                 load.item(item).await?;

@@ -10,6 +10,7 @@ use redis_proto::resp::Commands;
 use crate::apply::{Apply, Taken};
 use crate::held::{Expiry, Place, SOON_MS};
 use crate::mover::{Ended, Ends, Mover, Until};
+use crate::news::News;
 use crate::server::Server;
 use crate::spool::Spool;
 use crate::target::pipeline::About;
@@ -92,9 +93,7 @@ impl<'a> Stream<'a> {
         while let Some(bytes) = next.take() {
             let progress = &self.mover.progress;
             progress.stream_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            if let Some(bandwidth) = &self.mover.options.bandwidth {
-                tokio::time::sleep(bandwidth.take(bytes.len() as u64)).await;
-            }
+            self.mover.options.bandwidth.pass(bytes.len() as u64).await;
             commands.push(&bytes);
             loop {
                 let begin = commands.offset();
@@ -153,7 +152,9 @@ impl<'a> Stream<'a> {
             }
             progress.lag_ms.store(0, Ordering::Relaxed);
             self.passed_ms = probe.at_ms;
-            self.apply.behind = false;
+            if std::mem::replace(&mut self.apply.behind, false) {
+                self.mover.options.teller.tell(News::CaughtUp);
+            }
             if self.mover.options.until == Until::CaughtUp && !self.apply.is_open() {
                 let all = self.apply.held.take_all();
                 self.release(all, true).await?;

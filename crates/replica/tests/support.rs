@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering;
 
 use model::failure::Result;
 use pace::backoff::Backoff;
+use pace::budget::Bandwidth;
 use replica::marker::Names;
 use replica::restore::Conflict;
 use replica::route::Route;
 use replica::spool::Bounds;
 use replica::verify::{Compared, Depth, compare};
-use replica::{Mover, Node, Options, Progress, Summary, Until};
+use replica::{Mover, Node, Options, Progress, Summary, Teller, Until};
 use testkit::redis::Redis;
 use tokio_util::sync::CancellationToken;
 
@@ -30,10 +31,12 @@ pub(crate) fn mover_at(source: Node, target: Node, until: Until) -> Mover {
             route: Route::default(),
             conflict: Conflict::Replace,
             until,
-            bandwidth: None,
+            bandwidth: Arc::new(Bandwidth::new(0)),
             spool: Bounds::default(),
             spool_dir: std::env::temp_dir(),
             backoff: Backoff::default(),
+            reconnect: Arc::default(),
+            teller: Teller::default(),
         },
         clock: pace::clock::system(),
         progress: Arc::new(Progress::default()),

@@ -14,13 +14,14 @@ use crate::{Backend, Row, Transaction, Value};
 
 const READERS: usize = 2;
 /// Numbered migrations; PostgreSQL will have the same numbers.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("../migrations/sqlite/0001_init.sql"),
     include_str!("../migrations/sqlite/0002_upload_doubt.sql"),
     include_str!("../migrations/sqlite/0003_sync_and_groups.sql"),
     include_str!("../migrations/sqlite/0004_notices.sql"),
     include_str!("../migrations/sqlite/0005_restores.sql"),
     include_str!("../migrations/sqlite/0006_sweeps.sql"),
+    include_str!("../migrations/sqlite/0007_migrations.sql"),
 ];
 
 type Answer<T> = oneshot::Sender<Result<T>>;

@@ -14,7 +14,7 @@ use pace::budget::Bandwidth;
 use replica::restore::Conflict;
 use replica::route::Route;
 use replica::spool::Bounds;
-use replica::{Node, Options, Progress, Summary, Until};
+use replica::{Node, Options, Progress, Summary, Teller, Until};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -72,23 +72,25 @@ fn conflict(existing: Existing) -> Conflict {
 }
 
 fn options(route: Route, conflict: Conflict, until: Until, bandwidth: Option<&str>) -> Result<Options> {
-    let bandwidth = match bandwidth {
-        None => None,
+    let rate = match bandwidth {
+        None => 0,
         Some(text) => {
             let rate = config::bytes_of(text.trim_end_matches("/s")).filter(|n| *n >= 1024);
             let rate =
                 rate.ok_or_else(|| usage(format!("--bandwidth: `{text}` is not a size of at least 1KiB/s")))?;
-            Some(Bandwidth::new(rate))
+            rate
         }
     };
     Ok(Options {
         route,
         conflict,
         until,
-        bandwidth,
+        bandwidth: Arc::new(Bandwidth::new(rate)),
         spool: Bounds::default(),
         spool_dir: std::env::temp_dir(),
         backoff: Backoff::default(),
+        reconnect: Arc::default(),
+        teller: Teller::default(),
     })
 }
 
