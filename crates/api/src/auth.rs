@@ -211,7 +211,8 @@ fn authorise(control: &Control, parts: &Parts, principal: &Principal) -> Result<
     // Some reads are POSTs because they carry credentials: a viewer may make them.
     let reads = parts.method == Method::GET || parts.uri.path().contains("/objectstorage/buckets");
     if principal.role == Role::Viewer && !reads && version != "v3" {
-        return Err(Error::gateway(StatusCode::FORBIDDEN, "OMS.0205", "This key may look but not change."));
+        let code = if crate::dcs::is_dcs(parts.uri.path()) { "DCS.2003" } else { "OMS.0205" };
+        return Err(Error::gateway(StatusCode::FORBIDDEN, code, "This key may look but not change."));
     }
     Ok(())
 }

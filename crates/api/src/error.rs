@@ -167,8 +167,11 @@ impl IntoResponse for Error {
     fn into_response(self) -> Response {
         // `request_id` is added where the id is known: in the outermost layer.
         let message: String = self.message.chars().take(1024).collect();
-        let body = serde_json::json!({"error_code": self.code, "error_msg": message}).to_string();
-        let mut response = (self.status, body).into_response();
+        let mut body = serde_json::json!({"error_code": self.code, "error_msg": message});
+        if self.code.starts_with("DCS.") {
+            body["error_ext_msg"] = serde_json::Value::Null;
+        }
+        let mut response = (self.status, body.to_string()).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response
     }

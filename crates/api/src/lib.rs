@@ -4,6 +4,7 @@
 mod auth;
 mod body;
 pub mod codes;
+mod dcs;
 mod error;
 mod health;
 mod iam;

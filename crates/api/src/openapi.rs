@@ -8,14 +8,15 @@ use model::spec::TaskSpec;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
 use wire::fields::{Asked, Fields, Recorder};
-use wire::{v1 as w1, v2 as w2};
+use wire::{dcs, v1 as w1, v2 as w2};
 
 use crate::router::OPERATIONS;
 use crate::v1;
 use crate::v2::objectstorage::buckets;
-use crate::v2::{sync_tasks, taskgroups, tasks};
+use crate::v2::{instances, migration, migration_task, migration_tasks, sync_tasks, taskgroups, tasks};
 
-type Reader = fn(&Fields<'_>) -> Result<(), Refusal>;
+/// What it makes of a body does not matter here, only what it asks for.
+type Reader = fn(&Fields<'_>);
 /// What some fields hold in one run of a reader.
 type Answers = &'static [(&'static str, &'static str)];
 
@@ -50,6 +51,27 @@ const STARTS: &[Answers] = &[
 ];
 const ACCOUNTS: &[Answers] = &[&[], &[("source_cdn.authentication_type", "NONE")]];
 const ONCE: &[Answers] = &[&[]];
+const ID: &str = "00000000-0000-4000-8000-000000000000";
+const MIGRATIONS: &[Answers] = &[
+    &[
+        ("migration_type", "backupfile_import"),
+        ("target_instance.id", ID),
+        ("backup_files.file_source", "self_build_obs"),
+    ],
+    &[
+        ("migration_type", "backupfile_import"),
+        ("target_instance.id", ID),
+        ("backup_files.file_source", "backup_record"),
+        ("backup_files.backup_id", ID),
+    ],
+    &[
+        ("migration_type", "online_migration"),
+        ("target_instance.id", ID),
+        ("source_instance.addrs", "127.0.0.1:6379"),
+    ],
+];
+const CONFIGURED: &[Answers] =
+    &[&[("bandwidth_limit_mb", "1"), ("source_instance.id", ID), ("target_instance.id", ID)]];
 
 /// A task whose start is described: every credential is asked for.
 fn spec() -> Result<TaskSpec, Refusal> {
@@ -61,31 +83,41 @@ fn spec() -> Result<TaskSpec, Refusal> {
 fn reader(operation: &str) -> Option<(Reader, &'static [Answers])> {
     let all = |answers| answers;
     Some(match operation {
-        "CreateTask" => (|f| tasks::create::read(String::new(), f).map(drop), all(TASKS)),
-        "StartTask" => (|f| tasks::start::asked(f, &spec()?).map(drop), STARTS),
-        "UpdateBandwidthPolicy" | "UpdateTaskGroup" => (|f| tasks::windows(f).map(drop), ONCE),
-        "BatchUpdateTasks" => (|f| tasks::batch_update::read(f).map(drop), ONCE),
-        "CreateTaskGroup" => (|f| taskgroups::create::read(f).map(drop), GROUPS),
-        "StartTaskGroup" => (|f| tasks::start::read(f, &spec()?).map(drop), STARTS),
-        "RetryTaskGroup" => (|f| taskgroups::retry::asked(f, &spec()?).map(drop), STARTS),
-        "CreateSyncTask" => (|f| sync_tasks::create::read(f).map(drop), ONCE),
-        "StartSyncTask" => (|f| sync_tasks::start::read(f, &spec()?).map(drop), ONCE),
-        "CreateSyncEvents" => (|f| sync_tasks::events::keys(f).map(drop), ONCE),
-        "ShowBucketList" => (|f| buckets::account(f).map(drop), ONCE),
-        "ShowBucketObjects" => (|f| buckets::objects::read(f).map(drop), ONCE),
-        "ShowBucketRegion" => (|f| buckets::regions::read(f).map(drop), ONCE),
-        "CheckPrefix" => (|f| buckets::prefix::read(f).map(drop), ONCE),
-        "ShowCdnInfo" => (|f| buckets::cdn_info::read(f).map(drop), ACCOUNTS),
-        "CheckUrlSourceListFileFormat" => (|f| buckets::url_source_list_file::read(f).map(drop), ONCE),
-        "CreateTaskV1" => (|f| v1::create::read(String::new(), f).map(drop), TASKS),
+        "CreateTask" => (|f| drop(tasks::create::read(String::new(), f)), all(TASKS)),
+        "StartTask" => (|f| drop(spec().map(|s| tasks::start::asked(f, &s))), STARTS),
+        "UpdateBandwidthPolicy" | "UpdateTaskGroup" => (|f| drop(tasks::windows(f)), ONCE),
+        "BatchUpdateTasks" => (|f| drop(tasks::batch_update::read(f)), ONCE),
+        "CreateTaskGroup" => (|f| drop(taskgroups::create::read(f)), GROUPS),
+        "StartTaskGroup" => (|f| drop(spec().map(|s| tasks::start::read(f, &s))), STARTS),
+        "RetryTaskGroup" => (|f| drop(spec().map(|s| taskgroups::retry::asked(f, &s))), STARTS),
+        "CreateSyncTask" => (|f| drop(sync_tasks::create::read(f)), ONCE),
+        "StartSyncTask" => (|f| drop(spec().map(|s| sync_tasks::start::read(f, &s))), ONCE),
+        "CreateSyncEvents" => (|f| drop(sync_tasks::events::keys(f)), ONCE),
+        "ShowBucketList" => (|f| drop(buckets::account(f)), ONCE),
+        "ShowBucketObjects" => (|f| drop(buckets::objects::read(f)), ONCE),
+        "ShowBucketRegion" => (|f| drop(buckets::regions::read(f)), ONCE),
+        "CheckPrefix" => (|f| drop(buckets::prefix::read(f)), ONCE),
+        "ShowCdnInfo" => (|f| drop(buckets::cdn_info::read(f)), ACCOUNTS),
+        "CheckUrlSourceListFileFormat" => (|f| drop(buckets::url_source_list_file::read(f)), ONCE),
+        "CreateTaskV1" => (|f| drop(v1::create::read(String::new(), f)), TASKS),
         "OperateTaskV1" => (
             |f| {
-                v1::operate::operation(f)?;
-                v1::operate::start(f, &spec()?)?;
-                tasks::windows(f).map(drop)
+                drop(v1::operate::operation(f));
+                drop(spec().map(|s| v1::operate::start(f, &s)));
+                drop(tasks::windows(f));
             },
             ONCE,
         ),
+        "CreateMigrationTask" => (|f| drop(migration_task::create::read(f)), MIGRATIONS),
+        "UpdateMigrationTask" => (|f| drop(migration_task::update::read(f)), ONCE),
+        "BatchStopMigrationTasks" | "BatchRestartOnlineMigrationTasks" => {
+            (|f| drop(migration_task::batch_stop::ids(f)), ONCE)
+        }
+        "ExchangeInstanceIp" => (|f| drop(migration_task::exchange_ip::read(f)), ONCE),
+        "DeleteMigrationTask" => (|f| drop(migration_tasks::delete::read(f)), ONCE),
+        "CreateOnlineMigrationTask" => (|f| drop(migration::instance::read(f)), ONCE),
+        "SetOnlineMigrationTask" => (|f| drop(migration::task::read(f)), CONFIGURED),
+        "CopyInstance" => (|f| drop(instances::backups::read(f)), ONCE),
         _ => return None,
     })
 }
@@ -117,6 +149,19 @@ fn reply(operation: &str, types: &mut SchemaGenerator) -> Option<Value> {
         "ShowCdnInfo" => of!(w2::CdnInfo),
         "ShowRegionInfo" => of!(Vec<w2::RegionGroup>),
         "ShowTaskV1" => of!(w1::Task),
+        "CreateMigrationTask" | "SetOnlineMigrationTask" => of!(dcs::MigrationStarted),
+        "ListMigrationTask" => of!(dcs::MigrationList),
+        "ShowMigrationTask" | "StopMigrationTask" => of!(dcs::MigrationShown),
+        "DeleteMigrationTask" => of!(dcs::MigrationsDeleted),
+        "BatchStopMigrationTasks" | "BatchRestartOnlineMigrationTasks" => of!(dcs::MigrationResults),
+        "CreateOnlineMigrationTask" => of!(dcs::OnlineMigrationCreated),
+        "ShowMigrationTaskStats" => of!(dcs::MigrationNumbers),
+        "ListMigrationTaskLogs" => of!(dcs::MigrationLogs),
+        "ShowJobInfo" => of!(dcs::Job),
+        "ListInstances" => of!(dcs::InstanceList),
+        "ShowInstance" => of!(dcs::InstanceShown),
+        "CopyInstance" => of!(dcs::BackupBegun),
+        "ListBackupRecords" => of!(dcs::BackupList),
         _ => None,
     }
 }
@@ -143,6 +188,27 @@ fn query(operation: &str) -> &'static [(&'static str, bool, &'static str)] {
         }
         "ShowCloudType" => &[("type", true, "string")],
         "ShowTaskReport" => &[("form", false, "string")],
+        "ListMigrationTask" => {
+            &[("offset", false, "integer"), ("limit", false, "integer"), ("name", false, "string")]
+        }
+        "ListMigrationTaskLogs" => {
+            &[("offset", false, "integer"), ("limit", false, "integer"), ("log_level", false, "string")]
+        }
+        "ListInstances" => &[
+            ("offset", false, "integer"),
+            ("limit", false, "integer"),
+            ("instance_id", false, "string"),
+            ("name", false, "string"),
+            ("name_equal", false, "string"),
+            ("status", false, "string"),
+            ("ip", false, "string"),
+        ],
+        "ListBackupRecords" => &[
+            ("offset", false, "integer"),
+            ("limit", false, "integer"),
+            ("begin_time", false, "string"),
+            ("end_time", false, "string"),
+        ],
         "ListTasksV1" => &[
             ("start", false, "integer"),
             ("limit", false, "integer"),
@@ -153,13 +219,25 @@ fn query(operation: &str) -> &'static [(&'static str, bool, &'static str)] {
     }
 }
 
+/// The status of success.
+fn success(operation: &str) -> &'static str {
+    match operation {
+        "CreateToken" => "201",
+        "StopMigrationTaskSync"
+        | "ExchangeInstanceIp"
+        | "RollbackExchangeInstanceIp"
+        | "DeleteBackupFile" => "204",
+        _ => "200",
+    }
+}
+
 /// Everything that a reader asks for in any of its runs; needed is what every run that met it needed.
 fn asked(reader: Reader, runs: &[Answers]) -> BTreeMap<String, (Asked, bool)> {
     let mut all: BTreeMap<String, (Asked, bool)> = BTreeMap::new();
     for answers in runs {
         let recorder = Recorder::with(answers);
         // A run that ends in a refusal has asked what it asked until then.
-        let _ = reader(&recorder.fields());
+        reader(&recorder.fields());
         for (name, (what, needed)) in recorder.asked() {
             let entry = all.entry(name).or_insert((what, needed));
             entry.1 &= needed;
@@ -232,7 +310,7 @@ pub fn document() -> Value {
             "operationId": operation,
             "parameters": parameters,
             "responses": {
-                if *operation == "CreateToken" { "201" } else { "200" }: ok,
+                success(operation): ok,
                 "default": {"$ref": "#/components/responses/Error"},
             },
         });
@@ -248,7 +326,7 @@ pub fn document() -> Value {
         "info": {
             "title": "Whimbrel",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Compatible with OMS v2 and v1. Made by `cargo x gen` from the routes, the readers of \
+            "description": "Compatible with OMS v2 and v1, and with the migrations of DCS. Made by `cargo x gen` from the routes, the readers of \
                 bodies and the types of replies. A field is listed as required when every way through its reader \
                 requires it.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
@@ -316,9 +394,12 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), OPERATIONS.len());
-        let v2 =
-            OPERATIONS.iter().filter(|(_, path, name)| path.starts_with("/v2/") && *name != "ShowTaskReport");
-        assert_eq!(v2.count() + 2, 35);
+        let v2 = OPERATIONS.iter().filter(|(_, path, _)| path.starts_with("/v2/"));
+        let (dcs, oms): (Vec<_>, Vec<_>) = v2.partition(|(_, path, _)| crate::dcs::is_dcs(path));
+        let ours = oms.iter().any(|(.., name): &&(&str, &str, &str)| *name == "ShowTaskReport");
+        assert_eq!(oms.len() - usize::from(ours) + 2, 35);
+        // dcs-migration.md §2.0: 15 of migrations, jobs, instances, and three of backups.
+        assert_eq!(dcs.len(), 15 + 1 + 2 + 3);
     }
 
     #[test]
@@ -326,8 +407,10 @@ mod tests {
         for (method, path, name) in OPERATIONS {
             let acts =
                 matches!(*method, "post" | "put") && (path.starts_with("/v2/") || path.starts_with("/v1/"));
-            let bodiless = name.starts_with("Stop") || *name == "UpdatePrivacyAgreementRecord";
-            assert_eq!(reader(name).is_some(), acts && !bodiless, "{name}");
+            let bodiless = name.starts_with("Stop")
+                || ["UpdatePrivacyAgreementRecord", "RollbackExchangeInstanceIp"].contains(name);
+            let deletes = *name == "DeleteMigrationTask";
+            assert_eq!(reader(name).is_some(), (acts && !bodiless) || deletes, "{name}");
         }
     }
 }

@@ -7,7 +7,7 @@ use control::Control;
 use http::{Method, StatusCode, Uri};
 
 use crate::error::Error;
-use crate::{auth, health, iam, v1, v2, versions};
+use crate::{auth, dcs, health, iam, v1, v2, versions};
 
 /// Builds the router and the list of its operations out of one table.
 macro_rules! routes {
@@ -70,6 +70,28 @@ routes! {
     get "/v2/{project_id}/objectstorage/cloud-type" "ShowCloudType" => v2::objectstorage::cloud_type::handle;
     get "/v2/{project_id}/objectstorage/data-center" "ShowRegionInfo" => v2::objectstorage::data_center::handle;
     post "/v2/{project_id}/privacy-agreements" "UpdatePrivacyAgreementRecord" => v2::privacy_agreements::handle;
+    // DCS
+    post "/v2/{project_id}/migration-task" "CreateMigrationTask" => v2::migration_task::create::handle;
+    get "/v2/{project_id}/migration-tasks" "ListMigrationTask" => v2::migration_tasks::list::handle;
+    get "/v2/{project_id}/migration-task/{task_id}" "ShowMigrationTask" => v2::migration_task::show::handle;
+    delete "/v2/{project_id}/migration-tasks/delete" "DeleteMigrationTask" => v2::migration_tasks::delete::handle;
+    post "/v2/{project_id}/migration-task/{task_id}/stop" "StopMigrationTask" => v2::migration_task::stop::handle;
+    post "/v2/{project_id}/migration-task/{task_id}/sync-stop" "StopMigrationTaskSync" => v2::migration_task::sync_stop::handle;
+    post "/v2/{project_id}/migration-task/batch-stop" "BatchStopMigrationTasks" => v2::migration_task::batch_stop::handle;
+    post "/v2/{project_id}/migration-tasks/batch-restart" "BatchRestartOnlineMigrationTasks" => v2::migration_tasks::batch_restart::handle;
+    post "/v2/{project_id}/migration/instance" "CreateOnlineMigrationTask" => v2::migration::instance::handle;
+    post "/v2/{project_id}/migration/{task_id}/task" "SetOnlineMigrationTask" => v2::migration::task::handle;
+    put "/v2/{project_id}/migration-task/{task_id}" "UpdateMigrationTask" => v2::migration_task::update::handle;
+    get "/v2/{project_id}/migration-task/{task_id}/stats" "ShowMigrationTaskStats" => v2::migration_task::stats::handle;
+    get "/v2/{project_id}/migration-task/{task_id}/logs" "ListMigrationTaskLogs" => v2::migration_task::logs::handle;
+    post "/v2/{project_id}/migration-task/{task_id}/exchange-ip" "ExchangeInstanceIp" => v2::migration_task::exchange_ip::handle;
+    post "/v2/{project_id}/migration-task/{task_id}/rollback-ip" "RollbackExchangeInstanceIp" => v2::migration_task::rollback_ip::handle;
+    get "/v2/{project_id}/jobs/{job_id}" "ShowJobInfo" => v2::jobs::handle;
+    get "/v2/{project_id}/instances" "ListInstances" => v2::instances::list::handle;
+    get "/v2/{project_id}/instances/{instance_id}" "ShowInstance" => v2::instances::show::handle;
+    post "/v2/{project_id}/instances/{instance_id}/backups" "CopyInstance" => v2::instances::backups::create;
+    get "/v2/{project_id}/instances/{instance_id}/backups" "ListBackupRecords" => v2::instances::backups::list;
+    delete "/v2/{project_id}/instances/{instance_id}/backups/{backup_id}" "DeleteBackupFile" => v2::instances::backups::delete;
     // OMS v1
     get "/v1/{project_id}/objectstorage/version" "ShowVersionV1" => v1::version::handle;
     post "/v1/{project_id}/objectstorage/task" "CreateTaskV1" => v1::create::handle;
@@ -90,11 +112,18 @@ pub fn router(control: Control) -> Router {
 }
 
 async fn unknown(uri: Uri) -> Error {
+    if dcs::is_dcs(uri.path()) {
+        return dcs::error(StatusCode::NOT_FOUND, "DCS.4001", format!("there is no {}", uri.path()));
+    }
     let m = format!("The API does not exist or has not been published in the environment: {}", uri.path());
     Error::gateway(StatusCode::NOT_FOUND, "APIGW.0101", m)
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Error {
-    let code = if uri.path().starts_with("/v1") { "S3M.0005" } else { "OMS.1008" };
+    let code = match uri.path() {
+        path if dcs::is_dcs(path) => "DCS.5001",
+        path if path.starts_with("/v1") => "S3M.0005",
+        _ => "OMS.1008",
+    };
     Error::gateway(StatusCode::METHOD_NOT_ALLOWED, code, format!("{method} is not supported here"))
 }

@@ -3,6 +3,9 @@
 
 /// What a number means; none for numbers without a sentence of their own.
 pub(crate) fn sentence(code: &str) -> Option<&'static str> {
+    if code.starts_with("DCS.") {
+        return None;
+    }
     let number: u16 = code.rsplit('.').next()?.parse().ok()?;
     if code.starts_with("APIGW.") {
         return Some(match number {

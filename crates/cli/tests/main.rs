@@ -5,6 +5,7 @@ mod clouds;
 mod copy;
 mod crash;
 mod messages;
+mod migrations;
 mod redis;
 mod sdk;
 mod service;

@@ -9,7 +9,7 @@ fn scenario(name: &str) {
 }
 
 /// A scenario with further stores, and servers of this process that it is told of.
-fn scenario_with(name: &str, more: &str, told: &[(&str, String)]) {
+pub(crate) fn scenario_with(name: &str, more: &str, told: &[(&str, String)]) {
     let python = std::env::var("PYTHONPATH").expect("run the tests with `cargo x test`");
     let dir = tempfile::tempdir().unwrap();
     let servers = ["WEED_A", "WEED_B", "MOTO", "AZURITE", "GCS"];
@@ -37,6 +37,7 @@ fn scenario_with(name: &str, more: &str, told: &[(&str, String)]) {
         .envs(told.iter().cloned())
         .env("NODE_MODULES", std::env::var("WHIMBREL_TEST_NODE").unwrap_or_default())
         .env("WHIMBREL", env!("CARGO_BIN_EXE_whimbrel"))
+        .env("DATA_DIR", dir.path().join("data"))
         .env("CONFIG", dir.path().join("whimbrel.toml"))
         .env("SERVICE_PID", service.child.id().to_string())
         .env("ENDPOINT", &service.endpoint)

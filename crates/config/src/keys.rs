@@ -8,7 +8,7 @@ use toml::{Table, Value};
 use crate::invalid;
 
 /// Keys of the file's top level and of each section; sections marked `true` are lists.
-const SECTIONS: [(&str, bool, &[&str]); 10] = [
+const SECTIONS: [(&str, bool, &[&str]); 11] = [
     ("", false, &["listen", "data_dir", "database", "time_zone_minutes"]),
     ("tls", false, &["cert", "key"]),
     ("limits", false, &["running_tasks", "memory", "inline_endpoints", "tasks_per_day", "waiting_tasks"]),
@@ -30,8 +30,9 @@ const SECTIONS: [(&str, bool, &[&str]); 10] = [
             "order",
         ],
     ),
-    ("redis", true, &["id", "name", "addrs", "user", "password", "tls"]),
-    ("bucket", true, &["name", "location"]),
+    ("redis", true, &["id", "name", "addrs", "user", "password", "tls", "listen"]),
+    ("bucket", true, &["name", "location", "ak", "sk"]),
+    ("cutover", false, &["hook"]),
     ("notify", true, &["topic", "webhook", "secret"]),
 ];
 

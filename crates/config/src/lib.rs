@@ -12,7 +12,8 @@ use model::failure::{Failure, Kind, Result};
 use seal::Keyring;
 
 pub use sections::{
-    AccessKey, Config, Limits, Notify, Project, RedisInstance, Role, SecretRef, Store, Tls, User,
+    AccessKey, Bucket, Config, Cutover, Limits, Notify, Project, RedisInstance, Role, SecretRef, Store, Tls,
+    User,
 };
 pub use size::bytes_of;
 

@@ -36,7 +36,9 @@ pub struct Config {
     /// Redis instances.
     pub redis: Vec<RedisInstance>,
     /// Buckets for backup imports.
-    pub bucket: Vec<toml::Table>,
+    pub bucket: Vec<Bucket>,
+    /// How clients are led elsewhere.
+    pub cutover: Cutover,
     /// Notification sinks.
     pub notify: Vec<Notify>,
 }
@@ -56,6 +58,7 @@ impl Default for Config {
             store: vec![],
             redis: vec![],
             bucket: vec![],
+            cutover: Cutover::default(),
             notify: vec![],
         }
     }
@@ -247,6 +250,32 @@ pub struct RedisInstance {
     /// TLS.
     #[serde(default)]
     pub tls: bool,
+    /// An address of this service at which clients reach the instance, wherever a cut-over puts it.
+    #[serde(default)]
+    pub listen: Option<String>,
+}
+
+/// A bucket that backups are imported from.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Bucket {
+    /// What clients write.
+    pub name: String,
+    /// `STORE:BUCKET/PREFIX`, or a directory.
+    pub location: String,
+    /// Access key; none: from the environment, as on the command line, or nobody's.
+    #[serde(default)]
+    pub ak: Option<String>,
+    /// Its secret.
+    #[serde(default)]
+    pub sk: Option<SecretRef>,
+}
+
+/// How clients are led elsewhere in a cut-over, beside the registry.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Cutover {
+    /// A program and its arguments; it reads a JSON object and may be called again with the same.
+    pub hook: Vec<String>,
 }
 
 /// Who is told: what an SMN topic URN ends in.
@@ -279,6 +308,51 @@ impl Config {
     pub fn project_id(&self, name: &str) -> Option<&str> {
         let named = |p: &&Project| p.id == name || p.name == name || p.names.iter().any(|n| n == name);
         self.project.iter().find(named).map(|p| p.id.as_str())
+    }
+
+    fn validate_redis(&self) -> Result<()> {
+        let mut ids = BTreeSet::new();
+        for r in &self.redis {
+            let at = |m: String| invalid(format!("[[redis]] `{}`: {m}", r.name));
+            let is_uuid = r.id.len() == 36
+                && r.id.bytes().enumerate().all(|(i, b)| match i {
+                    8 | 13 | 18 | 23 => b == b'-',
+                    _ => matches!(b, b'0'..=b'9' | b'a'..=b'f'),
+                });
+            if !is_uuid {
+                return Err(at(format!("id `{}` is not a UUID in lower case", r.id)));
+            }
+            if !ids.insert(&r.id) {
+                return Err(at(format!("id `{}` is used twice", r.id)));
+            }
+            if r.addrs.trim().is_empty() {
+                return Err(at("`addrs` names no server".into()));
+            }
+            if let Some(listen) = &r.listen
+                && listen.parse::<std::net::SocketAddr>().is_err()
+            {
+                return Err(at(format!("listen `{listen}` is not an address such as 127.0.0.1:6390")));
+            }
+        }
+        let mut names = BTreeSet::new();
+        for b in &self.bucket {
+            let at = |m: String| invalid(format!("[[bucket]] `{}`: {m}", b.name));
+            if b.name.is_empty() || !names.insert(&b.name) {
+                return Err(at("names must be unique and not empty".into()));
+            }
+            if b.ak.is_some() != b.sk.is_some() {
+                return Err(at("`ak` and `sk` go together".into()));
+            }
+            let directory = b.location.starts_with('/') || b.location.starts_with("fs:///");
+            let store = b.location.split_once(':').map(|(s, _)| s);
+            if !directory && !store.is_some_and(|s| self.store.iter().any(|known| known.region == s)) {
+                return Err(at(format!(
+                    "location `{}` is neither a directory nor STORE:BUCKET/PREFIX with a [[store]]",
+                    b.location
+                )));
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn validate(&self) -> Result<()> {
@@ -338,6 +412,7 @@ impl Config {
                 )));
             }
         }
+        self.validate_redis()?;
         let mut ids = BTreeSet::new();
         for p in &self.project {
             if !ids.insert(&p.id) {

@@ -107,10 +107,16 @@ projects = ["lab"]
 # name = "cache-new"
 # addrs = "10.0.0.9:6379"
 # password = {{ env = "REDIS_PW" }}
+# listen = "127.0.0.1:6390"        # clients reach it here, wherever a cut-over puts it
 
-# [[bucket]]
+# [cutover]
+# hook = ["/usr/local/bin/repoint"] # gets a JSON object of both ends; beside the registry
+
+# [[bucket]]                       # what backup imports call an OBS bucket
 # name = "redis-backups"
-# location = "minio-a:backups/redis"
+# location = "minio-a:backups/redis" # or a directory
+# ak = "…"                         # else from the environment, or anonymous
+# sk = {{ env = "BACKUP_SK" }}
 
 # [[notify]]
 # topic = "ops"

@@ -1,18 +1,24 @@
 //! What `region` and `cloud_type` of a request mean (auth.md, appendix B): a store of the configuration, or an
 //! endpoint written inline where the operator allows it.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
 use config::{Config, Notify, Store};
-use model::failure::Side;
-use model::key::Order;
+use model::failure::{Failure, Kind, Result, Side};
+use model::key::{Key, Order};
 use model::spec::Place;
 use pace::clock::SharedClock;
+use replica::Node;
+use runtime::migrations::{Hook, Instance, OpenedBackup};
+use seal::{Keyring, Secret};
+use storage::fs::Fs;
 use storage::s3::Addressing;
 use storage::s3::vendor::{VENDORS, Vendor};
 
 use crate::addresses::lists;
+use crate::secrets::Keys;
 
 /// Where a place really is.
 #[derive(Clone, Debug)]
@@ -48,8 +54,25 @@ pub enum Location {
 /// The stores that may be named.
 pub struct Catalogue {
     inner: RwLock<Arc<Inner>>,
+    registry: RwLock<Arc<Registry>>,
     pub(crate) data_dir: PathBuf,
     pub(crate) clock: SharedClock,
+}
+
+/// A bucket of backups.
+#[derive(Clone, Debug)]
+pub(crate) struct BackupBucket {
+    pub(crate) name: String,
+    pub(crate) location: String,
+    pub(crate) keys: Keys,
+}
+
+/// What the Redis side of the configuration says, with its secrets.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Registry {
+    pub(crate) instances: Vec<Instance>,
+    pub(crate) buckets: Vec<BackupBucket>,
+    pub(crate) hook: Option<Hook>,
 }
 
 pub(crate) struct Inner {
@@ -62,7 +85,8 @@ impl Catalogue {
     /// The stores of a configuration.
     pub fn new(config: &Config, clock: SharedClock) -> Self {
         let inner = RwLock::new(Arc::new(Inner { stores: vec![], inline: vec![], notify: vec![] }));
-        let catalogue = Self { inner, data_dir: config.data_dir.clone().into(), clock };
+        let catalogue =
+            Self { inner, registry: RwLock::default(), data_dir: config.data_dir.clone().into(), clock };
         catalogue.reload(config);
         catalogue
     }
@@ -75,6 +99,72 @@ impl Catalogue {
             notify: config.notify.clone(),
         };
         *self.inner.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(inner);
+    }
+
+    /// Takes over the Redis instances and buckets of backups of a configuration, with their secrets.
+    ///
+    /// # Errors
+    /// When a secret cannot be read, or an address is none.
+    pub fn register(&self, config: &Config, env: &BTreeMap<String, String>, keys: &Keyring) -> Result<()> {
+        let mut registry = Registry::default();
+        for r in &config.redis {
+            let what = format!("[[redis]] `{}`", r.name);
+            let password = match &r.password {
+                Some(secret) => config::reveal(&what, secret, env, keys)?.expose().to_owned(),
+                None => String::new(),
+            };
+            let addrs = replica::node::addresses(&r.addrs)
+                .map_err(|f| Failure { message: format!("{what}: {}", f.message), ..f })?;
+            let node = Node { addrs, user: r.user.clone(), password, tls: r.tls, db: None };
+            registry.instances.push(Instance { id: r.id.clone(), name: r.name.clone(), node });
+        }
+        for b in &config.bucket {
+            let what = format!("[[bucket]] `{}`", b.name);
+            let from = |names: [&str; 2]| names.iter().find_map(|n| env.get(*n)).cloned().unwrap_or_default();
+            let keys = match (&b.ak, &b.sk) {
+                (Some(ak), Some(sk)) => {
+                    Keys { ak: ak.clone(), sk: config::reveal(&what, sk, env, keys)?, ..Keys::default() }
+                }
+                _ => Keys {
+                    ak: from(["WHIMBREL_SOURCE_ACCESS_KEY", "AWS_ACCESS_KEY_ID"]),
+                    sk: Secret::new(from(["WHIMBREL_SOURCE_SECRET_KEY", "AWS_SECRET_ACCESS_KEY"])),
+                    ..Keys::default()
+                },
+            };
+            registry.buckets.push(BackupBucket { name: b.name.clone(), location: b.location.clone(), keys });
+        }
+        registry.hook = (!config.cutover.hook.is_empty()).then(|| Hook(config.cutover.hook.clone()));
+        *self.registry.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(registry);
+        Ok(())
+    }
+
+    pub(crate) fn registry(&self) -> Arc<Registry> {
+        self.registry.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// A file of a bucket of backups.
+    ///
+    /// # Errors
+    /// [`model::failure::Kind::NoBucket`] for a bucket that is not configured; what its store answers.
+    pub(crate) async fn open_backup(&self, bucket: &str, file: &str) -> Result<OpenedBackup> {
+        let registry = self.registry();
+        let unknown = || {
+            Failure::new(Kind::NoBucket, "import", format!("no [[bucket]] is named `{bucket}`"))
+                .at(Side::Source)
+        };
+        let found = registry.buckets.iter().find(|b| b.name == bucket).ok_or_else(unknown)?;
+        let directory = found.location.strip_prefix("fs://").unwrap_or(&found.location);
+        if directory.starts_with('/') {
+            let store = Fs::open(Path::new(directory), false).map_err(|f| f.at(Side::Source))?;
+            return Ok(OpenedBackup { store: Arc::new(store), key: Key::from(file) });
+        }
+        let (region, rest) = found.location.split_once(':').ok_or_else(unknown)?;
+        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let place = Place { region: region.to_owned(), bucket: bucket.to_owned(), ..Place::default() };
+        let opened = self.open(&place, &found.keys, Side::Source, false).await?;
+        let prefix = prefix.trim_end_matches('/');
+        let key = if prefix.is_empty() { file.to_owned() } else { format!("{prefix}/{file}") };
+        Ok(OpenedBackup { store: opened.store, key: Key::from(key.as_str()) })
     }
 
     pub(crate) fn inner(&self) -> Arc<Inner> {

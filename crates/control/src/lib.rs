@@ -7,6 +7,7 @@ pub mod catalogue;
 pub mod create;
 pub mod groups;
 pub mod identity;
+pub mod migrations;
 mod open;
 pub mod precheck;
 pub mod refusal;

@@ -8,6 +8,7 @@ use model::failure::{Failure, Kind, Result, Side};
 use model::key::Key;
 use model::selection::{ListFile, Selection};
 use model::spec::{Place, SourceCdn, TaskSpec};
+use runtime::migrations::{Hook, Instance, OpenedBackup};
 use runtime::{Opened, Places, Webhook};
 use storage::azure::connection::Connection;
 use storage::azure::{Azure, AzureConfig};
@@ -330,6 +331,18 @@ impl Places for Catalogue {
             Side::Source => self.open_source(task, &secrets).await,
             _ => Catalogue::open(self, &spec.target, &secrets.target, side, false).await,
         }
+    }
+
+    fn instance(&self, id: &str) -> Option<Instance> {
+        self.registry().instances.iter().find(|i| i.id == id).cloned()
+    }
+
+    async fn backup(&self, bucket: &str, file: &str) -> Result<OpenedBackup> {
+        self.open_backup(bucket, file).await
+    }
+
+    fn hook(&self) -> Option<Hook> {
+        self.registry().hook.clone()
     }
 
     fn webhook(&self, topic: &str) -> Option<Webhook> {

@@ -149,6 +149,11 @@ impl Apply {
             b"MULTI" => self.within = true,
             b"EXEC" => self.within = false,
             b"FLUSHALL" => self.flush_all(command, out)?,
+            b"FLUSHDB" | b"SWAPDB" if self.route.all_into.is_some() => {
+                return Err(
+                    self.refused(&String::from_utf8_lossy(name), "all its databases are one at the target")
+                );
+            }
             b"SWAPDB" | b"MOVE" | b"COPY" if !self.route.keeps_dbs() => self.across(name, command, out)?,
             // Marks of other migrations are no data.
             _ if command.arg(1).is_some_and(|key| key.starts_with(OURS)) => {}

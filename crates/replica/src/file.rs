@@ -52,7 +52,7 @@ impl std::fmt::Debug for Import {
     }
 }
 
-fn unread(path: &Path, e: &std::io::Error) -> Failure {
+pub(crate) fn unread(path: &Path, e: &std::io::Error) -> Failure {
     let kind = match e.kind() {
         std::io::ErrorKind::NotFound => Kind::NotFound,
         std::io::ErrorKind::PermissionDenied => Kind::Forbidden,
@@ -90,6 +90,71 @@ pub fn parts(path: &Path) -> Result<Vec<PathBuf>> {
         |e| Failure::new(Kind::Invalid, "read", format!("{}: {e}", manifest.display())).at(Side::Source);
     let dir = manifest.parent().unwrap_or(Path::new("."));
     Ok(aof::manifest(&text).map_err(wrong)?.into_iter().map(|(name, _)| dir.join(name)).collect())
+}
+
+/// Reads a whole backup file without applying it: every length, every type and the checksum; answers its keys or commands.
+///
+/// # Errors
+/// [`Kind::Corrupt`] with the byte at which it is wrong or ends.
+pub fn check(path: &Path) -> Result<u64> {
+    let said = |f: Failure| Failure { message: format!("{}: {}", path.display(), f.message), ..f };
+    let wrong = |m: String| said(Failure::new(Kind::Corrupt, "check", m).at(Side::Source));
+    let mut file = std::fs::File::open(path).map_err(|e| unread(path, &e))?;
+    let mut buf = vec![0; READ];
+    let (mut snapshot, mut commands, mut known, mut n): (Option<Parser>, _, bool, u64) =
+        (None, Commands::at(0), false, 0);
+    loop {
+        let read = file.read(&mut buf).map_err(|e| unread(path, &e))?;
+        let mut bytes = &buf[..read];
+        if !known && read > 0 {
+            known = true;
+            // The first piece is long enough to tell.
+            snapshot = (aof::form(bytes) == Some(Form::Rdb)).then(|| Parser::new(OPEN_ABOVE));
+        }
+        if let Some(parser) = &mut snapshot {
+            parser.push(bytes);
+            while let Some(item) = parser.next_item().map_err(|e| said(corrupt(&e)))? {
+                n += u64::from(matches!(
+                    item,
+                    redis_proto::rdb::Item::Value(..) | redis_proto::rdb::Item::Open(_)
+                ));
+            }
+            if !parser.is_over() && read == 0 {
+                let at = parser.offset() + parser.waiting() as u64;
+                return Err(wrong(format!("at byte {at}: the file ends here, and is not complete")));
+            }
+            if !parser.is_over() {
+                continue;
+            }
+            commands = Commands::at(parser.offset());
+            commands.push(parser.rest());
+            snapshot = None;
+            bytes = &[];
+        }
+        commands.push(bytes);
+        let stands = commands.offset();
+        while let Some(command) = commands.next_command().map_err(|e| wrong(e.to_string()))? {
+            if !matches!(command.raw.first(), Some(b'*' | b'#')) {
+                return Err(wrong(format!(
+                    "at byte {stands}: this is neither a snapshot nor an append-only file"
+                )));
+            }
+            n += 1;
+        }
+        if read == 0 {
+            // The last command of an append-only file may be cut off: the server that wrote it was killed.
+            if commands.waiting() > 0 && !commands.begins_command() {
+                let at = commands.offset();
+                return Err(wrong(format!(
+                    "at byte {at}: this is neither a snapshot nor an append-only file"
+                )));
+            }
+            return match known {
+                true => Ok(n),
+                false => Err(wrong("the file is empty".into())),
+            };
+        }
+    }
 }
 
 /// The bytes of a file, read by a thread of its own.

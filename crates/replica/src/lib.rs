@@ -12,6 +12,8 @@
 //! from there, exactly once.
 
 pub mod apply;
+pub mod archive;
+pub mod backup;
 pub mod client;
 pub mod file;
 pub mod held;

@@ -35,7 +35,9 @@ use crate::stream::Stream;
 use crate::target::pipeline::{DIVERGED, Pipeline};
 
 /// How long a last word to the target may take.
-const REST: Duration = Duration::from_millis(500);
+const LEAVE: Duration = Duration::from_millis(300);
+/// Whoever waits for an end that does not answer is let go after so long: what stands at the target is exact all the same.
+const REST: Duration = Duration::from_millis(550);
 /// Values longer than this are taken apart on their way, bytes.
 pub(crate) const OPEN_ABOVE: u64 = 16 << 20;
 
@@ -90,7 +92,7 @@ pub struct Progress {
     /// Bytes of the stream.
     pub stream_bytes: AtomicU64,
     /// Offset of the source's stream up to which the target has confirmed it.
-    pub applied: AtomicU64,
+    pub applied: Arc<AtomicU64>,
     /// How far the target is behind, bytes.
     pub lag_bytes: AtomicU64,
     /// How far the target is behind, milliseconds.
@@ -132,6 +134,8 @@ pub struct Mover {
     pub progress: Arc<Progress>,
     /// Cancelled: come to rest.
     pub stop: CancellationToken,
+    /// Cancelled: be done as soon as nothing is behind, whatever was to follow.
+    pub finish: CancellationToken,
     /// What stands at the target is called so.
     pub names: Names,
 }
@@ -170,8 +174,15 @@ impl Mover {
     pub async fn run(&self) -> Result<Summary> {
         // Unlike that of any other run.
         let token = format!("{:032x}", fastrand::u128(..));
-        let done = self.attempts(&token).await;
-        if tokio::time::timeout(REST, self.leave(&token)).await.is_err() {
+        let stopped = async {
+            self.stop.cancelled().await;
+            tokio::time::sleep(REST).await;
+        };
+        let done = tokio::select! {
+            done = self.attempts(&token) => done,
+            () = stopped => Ok(Summary::default()),
+        };
+        if tokio::time::timeout(LEAVE, self.leave(&token)).await.is_err() {
             tracing::debug!("the target was left without a word");
         }
         done
@@ -207,9 +218,11 @@ impl Mover {
             let reached = self.progress.phase.swap(0, Ordering::Relaxed) > 0;
             let applied = self.progress.applied.load(Ordering::Relaxed);
             let (backoff, now) = (&self.options.backoff, began.elapsed());
-            let reconnect = &self.options.reconnect;
+            // What is wrong with the bytes themselves is not waited out for ever.
+            let patient = Reconnect::default();
+            let reconnect = if failure.kind == Kind::Corrupt { &patient } else { &*self.options.reconnect };
             let delay = patience.after(reached, applied, reconnect, backoff, now, fastrand::f64());
-            let Some(delay) = delay.filter(|_| failure.is_temporary()) else { return Err(failure) };
+            let Some(delay) = delay.filter(|_| passes(&failure, reached)) else { return Err(failure) };
             tracing::warn!("{failure}; going on in {delay:?}");
             self.options.teller.tell(News::Lost { failure, delay });
             tokio::select! {
@@ -266,8 +279,8 @@ impl Mover {
             _ => None,
         };
         let link = psync::open(&self.source, known.as_ref().map(|(position, _)| position)).await?;
-        let applied = Arc::new(AtomicU64::new(0));
-        let mut ends = Ends { source, target, from, server, pipeline: Pipeline::new(write, applied) };
+        let pipeline = Pipeline::new(write, self.progress.applied.clone());
+        let mut ends = Ends { source, target, from, server, pipeline };
         match (link.begun.clone(), known) {
             (Begun::Continued(replid), Some((position, db))) => {
                 summary.partial_syncs += 1;
@@ -454,6 +467,11 @@ impl Mover {
             .map_err(|f| f.at(Side::Target))?;
         Ok(Ended::Done)
     }
+}
+
+/// A target that was written to and may not be any more is failing over: that passes.
+fn passes(failure: &Failure, reached: bool) -> bool {
+    failure.is_temporary() || (reached && failure.kind == Kind::ReadOnly)
 }
 
 fn stopped() -> Failure {

@@ -12,6 +12,8 @@ pub struct Route {
     pub only_db: Option<u32>,
     /// Databases that get another number at the target.
     pub db_map: BTreeMap<u32, u32>,
+    /// All databases become this one; of equal keys the one that comes last stays.
+    pub all_into: Option<u32>,
     /// Globs of keys to keep; empty: all.
     pub include: Vec<String>,
     /// Globs of keys to leave out.
@@ -55,6 +57,9 @@ impl Route {
     /// # Errors
     /// [`Kind::Invalid`] naming the database that two of `dbs` would become.
     pub fn check(&self, dbs: &[u32]) -> Result<()> {
+        if self.all_into.is_some() {
+            return Ok(());
+        }
         let mut seen = BTreeMap::new();
         for (from, to) in dbs.iter().filter_map(|db| Some((*db, self.db(*db)?))) {
             if let Some(other) = seen.insert(to, from) {
@@ -70,12 +75,12 @@ impl Route {
     /// The target's number of a database; none when it does not travel.
     pub fn db(&self, from: u32) -> Option<u32> {
         let travels = self.only_db.is_none_or(|only| only == from);
-        travels.then(|| self.db_map.get(&from).copied().unwrap_or(from))
+        travels.then(|| self.all_into.or(self.db_map.get(&from).copied()).unwrap_or(from))
     }
 
     /// True when all databases travel, each with its own number.
     pub fn keeps_dbs(&self) -> bool {
-        self.only_db.is_none() && self.db_map.iter().all(|(from, to)| from == to)
+        self.only_db.is_none() && self.all_into.is_none() && self.db_map.iter().all(|(from, to)| from == to)
     }
 
     /// True when keys are looked at.

@@ -16,6 +16,16 @@ pub struct Server {
     pub cluster: bool,
     /// Keys, all databases together.
     pub keys: u64,
+    /// Keys that expire, all databases together.
+    pub expires: u64,
+    /// It follows another server, and so may not be written.
+    pub is_replica: bool,
+    /// Identity of this run of the server.
+    pub run_id: String,
+    /// Memory that its data take, bytes.
+    pub used_memory: u64,
+    /// Memory that it may take, bytes; 0: no bound.
+    pub max_memory: u64,
     /// Its databases that hold anything.
     pub dbs: Vec<u32>,
     /// Its replication identity.
@@ -48,21 +58,30 @@ impl Server {
             None => (Family::Redis, field("redis_version")?),
         };
         let mut numbers = text.split('.').map(|n| n.parse().unwrap_or(0));
-        let databases: Vec<(u32, u64)> = info
+        let databases: Vec<(u32, u64, u64)> = info
             .lines()
             .filter_map(|l| {
                 let (db, rest) = l.strip_prefix("db")?.split_once(":keys=")?;
-                Some((db.parse().ok()?, rest.split(',').next()?.parse().ok()?))
+                let mut parts = rest.split(',');
+                let keys = parts.next()?.parse().ok()?;
+                let expires = parts.next().and_then(|p| p.strip_prefix("expires=")?.parse().ok());
+                Some((db.parse().ok()?, keys, expires.unwrap_or(0)))
             })
             .collect();
+        let number = |name: &str| field(name).and_then(|n| n.parse().ok()).unwrap_or(0);
         Some(Self {
             family,
             version: (numbers.next()?, numbers.next().unwrap_or(0)),
             cluster: field("cluster_enabled") == Some("1"),
-            keys: databases.iter().map(|(_, n)| n).sum(),
-            dbs: databases.iter().map(|(db, _)| *db).collect(),
+            keys: databases.iter().map(|(_, n, _)| n).sum(),
+            expires: databases.iter().map(|(.., n)| n).sum(),
+            is_replica: field("role") == Some("slave"),
+            run_id: field("run_id").unwrap_or_default().to_owned(),
+            used_memory: number("used_memory"),
+            max_memory: number("maxmemory"),
+            dbs: databases.iter().map(|(db, ..)| *db).collect(),
             replid: field("master_replid").unwrap_or_default().to_owned(),
-            offset: field("master_repl_offset").and_then(|n| n.parse().ok()).unwrap_or(0),
+            offset: number("master_repl_offset"),
         })
     }
 
@@ -96,19 +115,24 @@ impl Server {
         same && kind.since() <= self.rdb_version()
     }
 
+    /// A Redis of this version or later, or any Valkey.
+    pub fn is_at_least(&self, redis: (u32, u32)) -> bool {
+        self.family == Family::Valkey || self.version >= redis
+    }
+
     /// `RESTORE … ABSTTL`, `IDLETIME` and `FREQ` (since 5.0).
     pub fn restores_absolutely(&self) -> bool {
-        self.family == Family::Valkey || self.version >= (5, 0)
+        self.is_at_least((5, 0))
     }
 
     /// `SET … PXAT` (since 6.2).
     pub fn sets_absolutely(&self) -> bool {
-        self.family == Family::Valkey || self.version >= (6, 2)
+        self.is_at_least((6, 2))
     }
 
     /// `PEXPIRETIME` (since 7.0).
     pub fn tells_expiry_time(&self) -> bool {
-        self.family == Family::Valkey || self.version >= (7, 0)
+        self.is_at_least((7, 0))
     }
 
     /// Fields of hashes expire (Redis since 7.4, Valkey since 9.0).

@@ -17,8 +17,10 @@ use crate::target::pipeline::About;
 
 /// How often the source is asked how far it is.
 const PROBE: Duration = Duration::from_millis(100);
+/// The same when somebody waits for the end.
+const LAST_PROBE: Duration = Duration::from_millis(4);
 /// Answers to a stop are waited for so long.
-const REST: Duration = Duration::from_millis(700);
+const REST: Duration = Duration::from_millis(400);
 /// Pieces of the stream that are taken before the clock is looked at.
 const PIECES: usize = 64;
 
@@ -40,6 +42,8 @@ pub(crate) struct Stream<'a> {
     /// Everything that the source did until then is applied, milliseconds since the epoch.
     passed_ms: i64,
     probe: Option<Probe>,
+    /// Done as soon as nothing is behind.
+    finishing: bool,
     done: bool,
 }
 
@@ -48,18 +52,26 @@ impl<'a> Stream<'a> {
     pub(crate) fn new(mover: &'a Mover, ends: Ends, mut apply: Apply, ack: Arc<tokio::sync::Notify>) -> Self {
         apply.behind = true;
         let commands = Some(Commands::at(apply.offset()));
-        Self { mover, ends, apply, ack, commands, passed_ms: 0, probe: None, done: false }
+        let finishing = mover.options.until == Until::CaughtUp;
+        Self { mover, ends, apply, ack, commands, passed_ms: 0, probe: None, finishing, done: false }
     }
 
     /// Follows until it is done or stopped, or something breaks.
     pub(crate) async fn run(mut self, spool: &Spool) -> Result<Ended> {
         let mut tick = tokio::time::interval(PROBE);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let stop = self.mover.stop.clone();
+        let (stop, finish) = (self.mover.stop.clone(), self.mover.finish.clone());
+        let mut asked = false;
         loop {
             let bytes = tokio::select! {
                 biased;
                 () = stop.cancelled() => return self.rest().await,
+                () = finish.cancelled(), if !asked => {
+                    // What was known of the source before does not count: it may have gone on since.
+                    (asked, self.finishing, self.probe) = (true, true, None);
+                    tick = tokio::time::interval(LAST_PROBE);
+                    None
+                }
                 _ = tick.tick() => None,
                 bytes = spool.pop() => Some(bytes),
             };
@@ -142,7 +154,6 @@ impl<'a> Stream<'a> {
         }
         let applied = self.ends.pipeline.shared.applied.load(Ordering::Acquire);
         let progress = &self.mover.progress;
-        progress.applied.store(applied, Ordering::Relaxed);
         if let Some(probe) = self.probe {
             progress.lag_bytes.store(probe.offset.saturating_sub(applied), Ordering::Relaxed);
             if applied < probe.offset {
@@ -155,7 +166,7 @@ impl<'a> Stream<'a> {
             if std::mem::replace(&mut self.apply.behind, false) {
                 self.mover.options.teller.tell(News::CaughtUp);
             }
-            if self.mover.options.until == Until::CaughtUp && !self.apply.is_open() {
+            if self.finishing && !self.apply.is_open() {
                 let all = self.apply.held.take_all();
                 self.release(all, true).await?;
                 self.done = true;

@@ -41,6 +41,7 @@ pub(crate) fn mover_at(source: Node, target: Node, until: Until) -> Mover {
         clock: pace::clock::system(),
         progress: Arc::new(Progress::default()),
         stop: CancellationToken::new(),
+        finish: CancellationToken::new(),
         names: Names::new("test"),
     }
 }

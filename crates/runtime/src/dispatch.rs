@@ -22,9 +22,10 @@ impl Engine {
     pub async fn serve(self: Arc<Self>, stop: CancellationToken) {
         let mut changes = self.store.changes();
         let mut runs: JoinSet<TaskId> = JoinSet::new();
+        let mut moves: JoinSet<String> = JoinSet::new();
         loop {
             changes.mark_unchanged();
-            if let Err(failure) = self.step(&mut runs).await {
+            if let Err(failure) = self.step(&mut runs, &mut moves).await {
                 tracing::error!("the dispatcher could not work: {failure}");
             }
             tokio::select! {
@@ -32,20 +33,28 @@ impl Engine {
                 _ = changes.changed() => {}
                 () = self.ended.notified() => {}
                 Some(_) = runs.join_next(), if !runs.is_empty() => {}
+                Some(_) = moves.join_next(), if !moves.is_empty() => {}
                 () = tokio::time::sleep(POLL) => {}
             }
         }
         for running in self.running().values() {
             running.stop.cancel();
         }
-        let all = async { while runs.join_next().await.is_some() {} };
+        for moving in self.moving().values() {
+            moving.stop.cancel();
+        }
+        let all = async {
+            while runs.join_next().await.is_some() {}
+            while moves.join_next().await.is_some() {}
+        };
         if tokio::time::timeout(Duration::from_secs(8), all).await.is_err() {
             tracing::warn!("some tasks did not come to rest in time; their ledger is exact all the same");
         }
     }
 
-    async fn step(self: &Arc<Self>, runs: &mut JoinSet<TaskId>) -> Result<()> {
+    async fn step(self: &Arc<Self>, runs: &mut JoinSet<TaskId>, moves: &mut JoinSet<String>) -> Result<()> {
         let now = self.clock.now_ms();
+        self.step_migrations(now, moves).await?;
         self.step_syncs(now).await?;
         self.step_groups(now).await?;
         self.step_notices(now).await?;

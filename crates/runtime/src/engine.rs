@@ -17,8 +17,9 @@ use pace::lanes::Lanes;
 use pace::limit::{Limit, LimitBounds};
 use storage::{Probe, SharedStore};
 use store::{Store, TaskRow};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
+use crate::migrations::{Hook, Instance, Moving, OpenedBackup};
 use crate::notices::Webhook;
 use tokio_util::sync::CancellationToken;
 
@@ -42,6 +43,23 @@ pub trait Places: Send + Sync {
     /// Where notices of a topic go.
     fn webhook(&self, topic: &str) -> Option<Webhook> {
         let _ = topic;
+        None
+    }
+
+    /// A registered Redis instance, where the configuration has it.
+    fn instance(&self, id: &str) -> Option<Instance> {
+        let _ = id;
+        None
+    }
+
+    /// A file of a bucket of backups.
+    async fn backup(&self, bucket: &str, file: &str) -> Result<OpenedBackup> {
+        let _ = file;
+        Err(Failure::new(Kind::NoBucket, "import", format!("no [[bucket]] is named `{bucket}`")))
+    }
+
+    /// What leads clients elsewhere in a cut-over, beside the registry.
+    fn hook(&self) -> Option<Hook> {
         None
     }
 
@@ -73,6 +91,10 @@ pub struct Engine {
     /// Tasks that were lent to runners of this process, from that moment on.
     lent: Mutex<HashSet<TaskId>>,
     limits: Mutex<HashMap<String, Arc<Limit>>>,
+    /// Redis migrations that work here.
+    pub(crate) moving: Mutex<HashMap<String, Moving>>,
+    /// Counts cut-overs, for whoever leads clients.
+    repointed: watch::Sender<u64>,
     /// Groups whose members are being made here.
     making: Mutex<HashSet<String>>,
     /// Told when a task ends here, so that the next is lent without waiting.
@@ -127,6 +149,8 @@ impl Engine {
             running: Mutex::default(),
             lent: Mutex::default(),
             limits: Mutex::default(),
+            moving: Mutex::default(),
+            repointed: watch::Sender::new(0),
             making: Mutex::default(),
             ended: Notify::new(),
         }))
@@ -140,6 +164,37 @@ impl Engine {
     /// Directory of outcome files and spools.
     pub fn data_dir(&self) -> &std::path::Path {
         &self.data_dir
+    }
+
+    /// What opens the ends of tasks.
+    pub fn places(&self) -> &dyn Places {
+        &*self.places
+    }
+
+    /// Where what waits between two ends of a Redis migration is spilled to.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn spool_dir(&self) -> Result<PathBuf> {
+        let dir = self.data_dir.join("spool");
+        std::fs::create_dir_all(&dir)
+            .map_err(|e| Failure::new(Kind::NoSpace, "spool", format!("{}: {e}", dir.display())))?;
+        Ok(dir)
+    }
+
+    /// Where a backup that this service made is kept.
+    pub fn backup_path(&self, id: &str) -> PathBuf {
+        self.data_dir.join("backups").join(format!("{id}.rdb"))
+    }
+
+    /// Instances have changed places.
+    pub(crate) fn repoint(&self) {
+        self.repointed.send_modify(|n| *n += 1);
+    }
+
+    /// Tells whenever instances have changed places.
+    pub fn repointed(&self) -> watch::Receiver<u64> {
+        self.repointed.subscribe()
     }
 
     /// Live numbers of a task, when it runs here.

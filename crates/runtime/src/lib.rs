@@ -3,6 +3,7 @@
 mod dispatch;
 pub mod engine;
 mod groups;
+pub mod migrations;
 pub mod naming;
 mod notices;
 pub mod plan;

@@ -5,6 +5,7 @@
 //! a backend only runs it.
 
 mod audit;
+mod backups;
 mod failures;
 mod groups;
 mod lease;
@@ -27,6 +28,7 @@ use seal::Keyring;
 use tokio::sync::watch;
 
 pub use audit::AuditLine;
+pub use backups::BackupRow;
 pub use failures::FailedObject;
 pub use groups::{GroupRow, MEMBERS_MAX};
 pub use ledger::{Checkpoint, Doubt, NewRange, Pass, RangeRow, Upload};

@@ -238,6 +238,29 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A text that some clients write as a number.
+    ///
+    /// # Errors
+    /// [`Fault`] naming the field.
+    pub fn opt_text_or_number(&self, field: &str, max: usize) -> Read<Option<String>> {
+        if let Some(Value::Number(n)) = self.get(field) {
+            return Ok(Some(n.to_string()));
+        }
+        Ok(self.opt_text(field, max)?.map(str::to_owned))
+    }
+
+    /// True or false, which some clients write as a text.
+    ///
+    /// # Errors
+    /// [`Fault`] naming the field.
+    pub fn opt_bool_or_text(&self, field: &str) -> Read<Option<bool>> {
+        match self.get(field) {
+            Some(Value::String(s)) if s == "true" => Ok(Some(true)),
+            Some(Value::String(s)) if s == "false" => Ok(Some(false)),
+            _ => self.opt_bool(field),
+        }
+    }
+
     /// True or false, which must be there.
     ///
     /// # Errors

@@ -75,6 +75,7 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
     let env: BTreeMap<String, String> = std::env::vars().collect();
     let directory = Arc::new(Directory::new(&config, &env, store.keys())?);
     let catalogue = Arc::new(Catalogue::new(&config, clock.clone()));
+    catalogue.register(&config, &env, store.keys())?;
     let engine = Engine::start(Setup {
         store: store.clone(),
         clock: clock.clone(),
@@ -86,6 +87,7 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
         threads: 0,
         backoff: Backoff::default(),
     })?;
+    engine.take_over_migrations().await?;
     let control = Control {
         engine: engine.clone(),
         catalogue: catalogue.clone(),
@@ -123,6 +125,7 @@ impl Reload {
         let env: BTreeMap<String, String> = std::env::vars().collect();
         let done = config::load(&self.path, &env).and_then(|config| {
             self.directory.reload(&config, &env, self.keys.keys())?;
+            self.catalogue.register(&config, &env, self.keys.keys())?;
             self.catalogue.reload(&config);
             Ok(())
         });

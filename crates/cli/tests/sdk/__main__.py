@@ -14,6 +14,7 @@ import deletions
 import groups
 import identity
 import lists
+import migrations
 import node
 import notices
 import objects
@@ -40,6 +41,9 @@ SCENARIOS = {
     "sweeps": beyond.sweeps,
     "crash": crash.crash,
     "deletions": deletions.deletions,
+    "dcs_life": migrations.dcs_life,
+    "dcs_import": migrations.dcs_import,
+    "dcs_exchange": migrations.dcs_exchange,
     "v1": v1.v1,
     "identity": identity.identity,
     "many": objects.many,

@@ -35,6 +35,7 @@ pub(crate) async fn run(args: &RedisCopy, printer: &Printer) -> Result<Exit> {
         clock: pace::clock::system(),
         progress: progress.clone(),
         stop: stop.clone(),
+        finish: CancellationToken::new(),
         names: names.clone(),
     };
     let summary = super::beside(mover.run(), &progress, &stop, printer).await??;

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use model::failure::{Result, Side};
+use model::failure::{Failure, Kind, Result, Side};
+use replica::archive;
 use replica::file::Import;
 use replica::{Progress, Until};
 use tokio_util::sync::CancellationToken;
@@ -24,8 +25,21 @@ pub(crate) async fn run(args: &RedisImport, printer: &Printer) -> Result<Exit> {
     let (progress, stop) = (Arc::new(Progress::default()), CancellationToken::new());
     let route = super::route(&args.routing, None, None)?;
     let conflict = super::conflict(args.existing);
+    // Unpacked files live as long as the import.
+    let unpacked = tempfile::tempdir().map_err(|e| Failure::new(Kind::NoSpace, "unpack", e.to_string()))?;
+    let mut ready = Vec::new();
+    for (i, file) in files.iter().enumerate() {
+        match archive::is_archive(file)? {
+            true => ready.extend(archive::unpack(
+                file,
+                &unpacked.path().join(i.to_string()),
+                archive::UNPACKED_MAX,
+            )?),
+            false => ready.push(file.clone()),
+        }
+    }
     let import = Import {
-        files: files.to_vec(),
+        files: ready,
         target,
         options: super::options(route, conflict, Until::Full, args.bandwidth.as_deref())?,
         clock: pace::clock::system(),

@@ -60,7 +60,7 @@ fn route(routing: &Routing, source: Option<u32>, target: Option<u32>) -> Result<
         }
     }
     let (include, exclude) = (routing.include_key.clone(), routing.exclude_key.clone());
-    Ok(Route { only_db: source, db_map, include, exclude })
+    Ok(Route { only_db: source, db_map, all_into: None, include, exclude })
 }
 
 fn conflict(existing: Existing) -> Conflict {
@@ -76,9 +76,7 @@ fn options(route: Route, conflict: Conflict, until: Until, bandwidth: Option<&st
         None => 0,
         Some(text) => {
             let rate = config::bytes_of(text.trim_end_matches("/s")).filter(|n| *n >= 1024);
-            let rate =
-                rate.ok_or_else(|| usage(format!("--bandwidth: `{text}` is not a size of at least 1KiB/s")))?;
-            rate
+            rate.ok_or_else(|| usage(format!("--bandwidth: `{text}` is not a size of at least 1KiB/s")))?
         }
     };
     Ok(Options {

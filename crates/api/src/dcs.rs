@@ -1,0 +1,211 @@
+//! What the calls of DCS have in common: their bodies, their codes and their words (dcs-migration.md §1, §3, §5).
+
+use bytes::Bytes;
+use control::migrations::{Denial, why};
+use http::StatusCode;
+use model::migration::{Method, MigrationKind, MigrationState, Phase, ResumeMode, Switch};
+use serde_json::{Map, Value};
+use wire::fields::Fault;
+
+use crate::error::Error;
+
+/// First segments behind the project that belong to DCS.
+const PLACES: [&str; 6] = ["migration", "migration-task", "migration-tasks", "instance", "instances", "jobs"];
+
+/// True for paths of DCS.
+pub(crate) fn is_dcs(path: &str) -> bool {
+    let mut segments = path.split('/').skip(1);
+    segments.next() == Some("v2") && segments.nth(1).is_some_and(|s| PLACES.contains(&s))
+}
+
+/// An answer of DCS.
+pub(crate) fn error(status: StatusCode, code: &str, message: impl Into<String>) -> Error {
+    Error::gateway(status, code, message)
+}
+
+/// The code of a refusal: one table.
+pub(crate) fn denied(denial: Denial) -> Error {
+    let bad = StatusCode::BAD_REQUEST;
+    let (status, code, message) = match denial {
+        Denial::Field(member, why) => (bad, "DCS.4063", format!("Parameter {member} is not valid: {why}")),
+        Denial::Description => (bad, "DCS.4011", "description is longer than 1024 characters".into()),
+        Denial::Network(member) => {
+            let code = match member {
+                "vpc_id" => "DCS.4013",
+                "security_group_id" => "DCS.4014",
+                _ => "DCS.4016",
+            };
+            (bad, code, format!("{member} is missing, empty or longer than 64 characters; any text will do"))
+        }
+        Denial::TaskId(id) => {
+            (bad, "DCS.4070", format!("`{id}` is not a task id: a UUID, or 32 hexadecimal digits"))
+        }
+        Denial::InstanceId(id) => (bad, "DCS.4061", format!("`{id}` is not an instance id, which is a UUID")),
+        // Clients compare this text.
+        Denial::NoTask => (bad, "DCS.4133", "Instance job is not found.".into()),
+        Denial::NoInstance(id) => {
+            let m = format!("instance {id} does not exist: register it as [[redis]], or give addrs");
+            (StatusCode::NOT_FOUND, "DCS.3022", m)
+        }
+        Denial::State(phase, illegal) => {
+            let m =
+                format!("not allowed now: {} (status {})", why(illegal), word(phase, MigrationKind::Online));
+            (bad, "DCS.4957", m)
+        }
+        Denial::Ids(why) => (bad, "DCS.4855", format!("invalid migration task id in the request: {why}")),
+        Denial::Unusable(member, why) => {
+            (bad, "DCS.4800", format!("{member} in the request is not valid: {why}"))
+        }
+        Denial::Password(why) => (bad, "DCS.4080", format!("the password was not accepted: {why}")),
+        Denial::NotOnThisNode(why) => (bad, "DCS.4027", why),
+        Denial::ReadOnly(why) => (bad, "DCS.4026", why),
+        Denial::InUse(why) => (bad, "DCS.4017", why),
+        Denial::NotRunning(why) => (bad, "DCS.4049", format!("the instance does not answer: {why}")),
+        Denial::Backup(why) => (bad, "DCS.4087", why),
+        Denial::Domain => {
+            (bad, "DCS.4840", "instances have no domain names here: leave out is_exchange_domain".into())
+        }
+        Denial::StillStopping => {
+            let m = "the task has not stopped within 60 seconds; it goes on stopping".to_owned();
+            (StatusCode::INTERNAL_SERVER_ERROR, "DCS.4842", m)
+        }
+        Denial::Internal(failure) => {
+            tracing::error!(kind = ?failure.kind, "a request failed: {failure}");
+            let m = "internal error; the log has more under this request id".to_owned();
+            (StatusCode::INTERNAL_SERVER_ERROR, "DCS.5000", m)
+        }
+    };
+    error(status, code, message)
+}
+
+/// A fault of a member.
+pub(crate) fn fault(fault: Fault) -> Denial {
+    match fault {
+        Fault::Missing(member) => Denial::Field(member, "it is required and missing".into()),
+        Fault::WrongType(member, want) => Denial::Field(member, format!("it must be {want}")),
+        Fault::TooLong(member, _) if member == "description" => Denial::Description,
+        Fault::TooLong(member, max) => Denial::Field(member, format!("it is longer than {max}")),
+        Fault::NotAWord(member, why) => Denial::Field(member, why),
+    }
+}
+
+/// The JSON object of a body that must be there.
+pub(crate) fn object(body: &Bytes) -> Result<Map<String, Value>, Error> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Err(error(StatusCode::BAD_REQUEST, "DCS.4004", "the request body is empty"));
+    }
+    object_or_nothing(body)
+}
+
+/// The JSON object of a body that may be missing.
+pub(crate) fn object_or_nothing(body: &Bytes) -> Result<Map<String, Value>, Error> {
+    let not_json = |why: &str| {
+        error(StatusCode::BAD_REQUEST, "DCS.4005", format!("the request body is not a JSON object: {why}"))
+    };
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Map::new());
+    }
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(_) => Err(not_json("it is another JSON value")),
+        Err(e) => Err(not_json(&e.to_string())),
+    }
+}
+
+fn word(phase: Phase, kind: MigrationKind) -> &'static str {
+    match (phase, kind) {
+        (Phase::Created, _) => "RUNNING",
+        (Phase::Loading, MigrationKind::Import) => "MIGRATING",
+        (Phase::Loading, MigrationKind::Online) => "FULLMIGRATING",
+        // The misspelling is the word on the wire.
+        (Phase::Following, _) => "INCRMIGEATING",
+        (Phase::Stopping, _) => "TERMINATING",
+        (Phase::Stopped, _) => "TERMINATED",
+        (Phase::Succeeded, _) => "SUCCESS",
+        (Phase::Failed, _) => "FAILED",
+    }
+}
+
+/// The status of a task (§3.1).
+pub(crate) fn status(state: MigrationState) -> &'static str {
+    word(state.phase, state.kind)
+}
+
+/// Where a cut-over is (§3.4).
+pub(crate) fn task_status(switch: Switch) -> &'static str {
+    match switch {
+        Switch::Exchanging | Switch::Decided | Switch::Returning => "EXCHANGING",
+        Switch::Exchanged => "EXCHANGE_SUCCESS",
+        Switch::ExchangeFailed => "EXCHANGE_FAILED",
+        Switch::Returned => "ROLLBACK_SUCCESS",
+        Switch::ReturnFailed => "ROLLBACK_FAILED",
+    }
+}
+
+/// Words of `migration_method`.
+pub(crate) const METHODS: [&str; 2] = ["full_amount_migration", "incremental_migration"];
+
+pub(crate) fn method(word: &str) -> Method {
+    if word == METHODS[1] { Method::Incremental } else { Method::Full }
+}
+
+pub(crate) fn method_word(method: Method) -> &'static str {
+    METHODS[usize::from(method == Method::Incremental)]
+}
+
+/// Words of `resume_mode`.
+pub(crate) const MODES: [&str; 2] = ["auto", "manual"];
+
+pub(crate) fn mode(word: &str) -> ResumeMode {
+    if word == MODES[1] { ResumeMode::Manual } else { ResumeMode::Auto }
+}
+
+pub(crate) fn mode_word(mode: ResumeMode) -> &'static str {
+    MODES[usize::from(mode == ResumeMode::Manual)]
+}
+
+/// ISO 8601 with milliseconds.
+pub(crate) fn time_text(ms: i64) -> String {
+    // Six digits of fraction, the last three of which are zero.
+    let text = crate::iam::time_text(ms);
+    format!("{}Z", &text[..text.len() - 4])
+}
+
+/// A number of the query within a range.
+pub(crate) fn number(
+    query: &crate::v2::tasks::list::Params,
+    name: &str,
+    default: u64,
+    range: (u64, u64),
+) -> Result<u64, Error> {
+    let Some(text) = query.get(name) else { return Ok(default) };
+    let number = text.parse().ok().filter(|n| (range.0..=range.1).contains(n));
+    number.ok_or_else(|| {
+        denied(Denial::Field(name.into(), format!("it must be a number from {} to {}", range.0, range.1)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_and_times() {
+        assert!(
+            is_dcs("/v2/p/migration-tasks") && is_dcs("/v2/p/migration/x/task") && !is_dcs("/v2/p/nothing")
+        );
+        assert!(!is_dcs("/v2/p/tasks") && !is_dcs("/v1/p/jobs"));
+        assert_eq!(time_text(1_623_823_975_508), "2021-06-16T06:12:55.508Z");
+    }
+
+    /// The words of §3.1, and no other.
+    #[test]
+    fn every_phase_has_its_word() {
+        let words: Vec<&str> = Phase::ALL.iter().map(|p| word(*p, MigrationKind::Online)).collect();
+        assert_eq!(
+            words,
+            ["RUNNING", "FULLMIGRATING", "INCRMIGEATING", "TERMINATING", "TERMINATED", "SUCCESS", "FAILED"]
+        );
+        assert_eq!(word(Phase::Loading, MigrationKind::Import), "MIGRATING");
+    }
+}

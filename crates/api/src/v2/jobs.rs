@@ -1,0 +1,23 @@
+//! `GET /v2/{project_id}/jobs/{job_id}`: creations are done when they are answered (dcs-migration.md §2.16).
+
+use axum::extract::{Path, State};
+use control::Control;
+use wire::dcs::Job;
+
+use crate::body::{Reply, json};
+use crate::dcs::denied;
+
+pub(crate) async fn handle(
+    State(control): State<Control>,
+    Path((project, id)): Path<(String, String)>,
+) -> Reply {
+    let row = control.job(&project, &id).await.map_err(denied)?;
+    json(&Job {
+        job_id: row.job,
+        job_type: "createMigrationInstanceJob".into(),
+        status: "SUCCESS".into(),
+        begin_time: row.created_at.to_string(),
+        end_time: row.created_at.to_string(),
+        fail_reason: None,
+    })
+}

@@ -1,0 +1,58 @@
+//! `POST /v2/{project_id}/migration/{task_id}/task`: configures and starts (dcs-migration.md §2.10).
+
+use axum::extract::{Path, State};
+use bytes::Bytes;
+use control::Control;
+use control::migrations::{Allowed, Denial};
+use model::migration::MigrationSpec;
+use runtime::migrations::EndSecrets;
+use wire::dcs::MigrationStarted;
+use wire::fields::Fields;
+
+use crate::body::{Reply, json};
+use crate::dcs::{METHODS, MODES, denied, fault, method, mode, object, status};
+use crate::v2::migration_task::create::end;
+
+/// Greatest limit, MiB per second.
+const LIMIT_MAX: u32 = 10_240;
+
+pub(crate) async fn handle(
+    State(control): State<Control>,
+    Path((project, id)): Path<(String, String)>,
+    body: Bytes,
+) -> Reply {
+    let map = object(&body)?;
+    let (spec, secrets) = read(&Fields::root(&map)).map_err(denied)?;
+    let row = control.configure_migration(&project, &id, spec, secrets).await.map_err(denied)?;
+    json(&MigrationStarted {
+        id: row.id,
+        name: row.name,
+        status: status(row.state).into(),
+        error: String::new(),
+    })
+}
+
+pub(crate) fn read(f: &Fields<'_>) -> Allowed<(MigrationSpec, EndSecrets)> {
+    let chosen = method(f.word("migration_method", &METHODS).map_err(fault)?);
+    let resume = mode(f.word("resume_mode", &MODES).map_err(fault)?);
+    let limit = f.opt_text_or_number("bandwidth_limit_mb", 20).map_err(fault)?.filter(|t| !t.is_empty());
+    let bandwidth_mb = match limit {
+        None => None,
+        Some(text) => {
+            let mb = text.parse().ok().filter(|mb| (1..=LIMIT_MAX).contains(mb));
+            let why = || format!("`{text}` is not a whole number of MB/s from 1 to {LIMIT_MAX}");
+            Some(mb.ok_or_else(|| Denial::Field(f.name("bandwidth_limit_mb"), why()))?)
+        }
+    };
+    let (source, source_secret) = end(&f.object("source_instance").map_err(fault)?)?;
+    let (target, target_secret) = end(&f.object("target_instance").map_err(fault)?)?;
+    let spec = MigrationSpec {
+        method: Some(chosen),
+        resume,
+        bandwidth_mb,
+        source: Some(source),
+        target: Some(target),
+        ..MigrationSpec::default()
+    };
+    Ok((spec, EndSecrets { source: source_secret, target: target_secret }))
+}

@@ -1,0 +1,146 @@
+//! `POST /v2/{project_id}/migration-task`: creates and starts (dcs-migration.md §2.1).
+
+use axum::extract::{Path, State};
+use bytes::Bytes;
+use control::Control;
+use control::migrations::{Allowed, Denial, Described, canonical};
+use model::migration::{Backup, BackupFile, End, Method, MigrationKind, MigrationSpec, ResumeMode};
+use runtime::migrations::EndSecrets;
+use seal::Secret;
+use wire::dcs::MigrationStarted;
+use wire::fields::Fields;
+
+use crate::body::{Reply, json};
+use crate::dcs::{METHODS, denied, fault, method, object};
+
+/// Characters of a name, of a description, of addresses and of a password.
+const NAME_MAX: usize = 64;
+const DESCRIPTION_MAX: usize = 1024;
+const ADDRS_MAX: usize = 65_535;
+const PASSWORD_MAX: usize = 512;
+/// Files of one import.
+const FILES_MAX: usize = 1000;
+/// The largest database number that any server has room for.
+const DB_MAX: u32 = 65_535;
+
+pub(crate) async fn handle(
+    State(control): State<Control>,
+    Path(project): Path<String>,
+    body: Bytes,
+) -> Reply {
+    let map = object(&body)?;
+    let (kind, described) = read(&Fields::root(&map)).map_err(denied)?;
+    let row = control.create_migration(&project, kind, described).await.map_err(denied)?;
+    json(&MigrationStarted { id: row.id, name: row.name, status: "MIGRATING".into(), error: String::new() })
+}
+
+pub(crate) fn read(f: &Fields<'_>) -> Allowed<(MigrationKind, Described)> {
+    let name = name(f, "task_name")?;
+    let description = description(f)?;
+    let kinds = ["backupfile_import", "online_migration"];
+    let kind = match f.word("migration_type", &kinds).map_err(fault)? {
+        "backupfile_import" => MigrationKind::Import,
+        _ => MigrationKind::Online,
+    };
+    let chosen = method(f.word("migration_method", &METHODS).map_err(fault)?);
+    let network = f.opt_word("network_type", &["vpc", "vpn"]).map_err(fault)?.unwrap_or("vpc").to_owned();
+    let (target, target_secret) = end(&f.object("target_instance").map_err(fault)?)?;
+    let mut secrets = EndSecrets { source: Secret::default(), target: target_secret };
+    let mut spec = MigrationSpec {
+        method: Some(chosen),
+        resume: if chosen == Method::Incremental { ResumeMode::Auto } else { ResumeMode::Manual },
+        network,
+        target: Some(target),
+        ..MigrationSpec::default()
+    };
+    match kind {
+        MigrationKind::Import if chosen == Method::Incremental => {
+            let why = "a backup import is a full_amount_migration";
+            return Err(Denial::Field("migration_method".into(), why.into()));
+        }
+        MigrationKind::Import => spec.backup = Some(backup(&f.object("backup_files").map_err(fault)?)?),
+        MigrationKind::Online => {
+            let (source, secret) = end(&f.object("source_instance").map_err(fault)?)?;
+            (spec.source, secrets.source) = (Some(source), secret);
+        }
+    }
+    Ok((kind, Described { name, description, spec, secrets }))
+}
+
+/// A name: 1 to 64 characters that can be seen.
+pub(crate) fn name(f: &Fields<'_>, field: &str) -> Allowed<String> {
+    let name = f.filled(field, NAME_MAX).map_err(fault)?;
+    if name.chars().any(char::is_control) {
+        return Err(Denial::Field(f.name(field), "it holds a control character".into()));
+    }
+    Ok(name.to_owned())
+}
+
+pub(crate) fn description(f: &Fields<'_>) -> Allowed<String> {
+    Ok(f.opt_text("description", DESCRIPTION_MAX).map_err(fault)?.unwrap_or_default().to_owned())
+}
+
+/// An end with its password; `id` wins over `addrs`, an empty text is as none.
+pub(crate) fn end(f: &Fields<'_>) -> Allowed<(End, Secret)> {
+    let text = |field: &str, max: usize| {
+        f.opt_text(field, max).map_err(fault).map(|t| t.filter(|t| !t.is_empty()).map(str::to_owned))
+    };
+    let (id, mut addrs) = (text("id", 64)?, text("addrs", ADDRS_MAX)?);
+    let (ip, port) = (text("ip", 1024)?, f.opt_text_or_number("port", 5).map_err(fault)?);
+    if let Some(id) = &id {
+        canonical(id).filter(|c| c == id).ok_or_else(|| Denial::InstanceId(id.clone()))?;
+    } else if addrs.is_none() {
+        addrs = ip.map(|ip| port.map_or(ip.clone(), |port| format!("{ip}:{port}")));
+    }
+    if id.is_some() {
+        addrs = None;
+    } else if let Some(addrs) = &addrs {
+        replica::node::addresses(addrs).map_err(|e| Denial::Field(f.name("addrs"), e.message))?;
+    } else {
+        return Err(Denial::Field(f.name("addrs"), "either id or addrs is required".into()));
+    }
+    let db =
+        match f.opt_text_or_number("db", 10).map_err(fault)?.filter(|t| !t.is_empty()) {
+            None => None,
+            Some(text) => {
+                let db = text.parse().ok().filter(|db| *db <= DB_MAX);
+                Some(db.ok_or_else(|| {
+                    Denial::Field(f.name("db"), format!("`{text}` is no number of a database"))
+                })?)
+            }
+        };
+    let end = End {
+        id,
+        addrs,
+        name: text("name", 128)?,
+        db,
+        proxy_multi_db: f.opt_bool_or_text("proxy_multi_db").map_err(fault)?.unwrap_or(false),
+    };
+    Ok((end, Secret::new(text("password", PASSWORD_MAX)?.unwrap_or_default())))
+}
+
+fn backup(f: &Fields<'_>) -> Allowed<Backup> {
+    if f.word("file_source", &["self_build_obs", "backup_record"]).map_err(fault)? == "backup_record" {
+        let id = f.filled("backup_id", 64).map_err(fault)?;
+        let id = canonical(id)
+            .ok_or_else(|| Denial::Backup(format!("backup_files.backup_id: `{id}` is no UUID")))?;
+        return Ok(Backup::Record(id));
+    }
+    let bucket = f.filled("bucket_name", 255).map_err(fault)?.to_owned();
+    let mut files = Vec::new();
+    for file in f.opt_objects("files", FILES_MAX).map_err(fault)?.unwrap_or_default() {
+        let name = file.filled("file_name", 1024).map_err(fault)?.to_owned();
+        if name.split('/').any(|s| s == "..") {
+            return Err(Denial::Field(file.name("file_name"), "it leads out of its bucket".into()));
+        }
+        files.push(BackupFile {
+            name,
+            size: file.opt_text_or_number("size", 64).map_err(fault)?,
+            updated: file.opt_text("update_at", 64).map_err(fault)?.map(str::to_owned),
+        });
+    }
+    if files.is_empty() {
+        return Err(Denial::Field(f.name("files"), "it must name at least one file".into()));
+    }
+    Ok(Backup::Bucket { bucket, files })
+}

@@ -1,0 +1,16 @@
+//! `POST /v2/{project_id}/migration-task/{task_id}/rollback-ip`: leads clients back (dcs-migration.md §2.15).
+
+use axum::extract::{Path, State};
+use control::Control;
+
+use super::no_content;
+use crate::body::Reply;
+use crate::dcs::denied;
+
+pub(crate) async fn handle(
+    State(control): State<Control>,
+    Path((project, id)): Path<(String, String)>,
+) -> Reply {
+    control.rollback(&project, &id).await.map_err(denied)?;
+    Ok(no_content())
+}

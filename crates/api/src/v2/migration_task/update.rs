@@ -1,0 +1,26 @@
+//! `PUT /v2/{project_id}/migration-task/{task_id}`: what follows a lost connection (dcs-migration.md §2.11).
+
+use axum::extract::{Path, State};
+use bytes::Bytes;
+use control::Control;
+use control::migrations::Allowed;
+use model::migration::ResumeMode;
+use wire::fields::Fields;
+
+use crate::body::{Reply, json};
+use crate::dcs::{MODES, denied, fault, mode, object_or_nothing};
+
+pub(crate) async fn handle(
+    State(control): State<Control>,
+    Path((project, id)): Path<(String, String)>,
+    body: Bytes,
+) -> Reply {
+    let map = object_or_nothing(&body)?;
+    let resume = read(&Fields::root(&map)).map_err(denied)?;
+    control.update_migration(&project, &id, resume).await.map_err(denied)?;
+    json(&serde_json::json!({}))
+}
+
+pub(crate) fn read(f: &Fields<'_>) -> Allowed<ResumeMode> {
+    Ok(mode(f.opt_word("resume_mode", &MODES).map_err(fault)?.unwrap_or(MODES[0])))
+}

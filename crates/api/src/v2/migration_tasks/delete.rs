@@ -1,0 +1,30 @@
+//! `DELETE /v2/{project_id}/migration-tasks/delete`, with a body (dcs-migration.md §2.4).
+
+use axum::extract::{Path, State};
+use bytes::Bytes;
+use control::Control;
+use control::migrations::{Allowed, Denial, IDS_MAX};
+use wire::dcs::MigrationsDeleted;
+use wire::fields::Fields;
+
+use crate::body::{Reply, json};
+use crate::dcs::{denied, fault, object};
+
+pub(crate) async fn handle(
+    State(control): State<Control>,
+    Path(project): Path<String>,
+    body: Bytes,
+) -> Reply {
+    let map = object(&body)?;
+    let ids = read(&Fields::root(&map)).map_err(denied)?;
+    control.delete_migrations(&project, &ids).await.map_err(denied)?;
+    json(&MigrationsDeleted { task_id_list: ids })
+}
+
+pub(crate) fn read(f: &Fields<'_>) -> Allowed<Vec<String>> {
+    let ids = f.texts("task_id_list", IDS_MAX, 128).map_err(fault)?;
+    if ids.is_empty() {
+        return Err(Denial::Field(f.name("task_id_list"), "it must name at least one task".into()));
+    }
+    Ok(ids)
+}

@@ -1,0 +1,68 @@
+//! Why a request about a Redis migration is refused, before the face gives it a code (dcs-migration.md §5).
+
+use model::failure::{Failure, Kind, Side};
+use model::migration::{MigrationIllegal, Phase};
+
+/// A refused request.
+#[derive(Clone, Debug)]
+pub enum Denial {
+    /// A member is missing or not acceptable: its dotted name, and why.
+    Field(String, String),
+    /// The description is longer than it may be.
+    Description,
+    /// An id of the network is missing: the member.
+    Network(&'static str),
+    /// An identity that cannot be one of a task.
+    TaskId(String),
+    /// An identity that cannot be one of an instance.
+    InstanceId(String),
+    /// There is no such task, or no such job.
+    NoTask,
+    /// No such instance is registered.
+    NoInstance(String),
+    /// Not in this state.
+    State(Phase, MigrationIllegal),
+    /// The ids of a call for several tasks.
+    Ids(String),
+    /// A well-formed value that cannot be used: its dotted name, and why.
+    Unusable(String, String),
+    /// An end does not take the password.
+    Password(String),
+    /// The source does not replicate, or clients cannot be led elsewhere.
+    NotOnThisNode(String),
+    /// The target may not be written.
+    ReadOnly(String),
+    /// The target is that of another active task.
+    InUse(String),
+    /// A registered instance does not answer.
+    NotRunning(String),
+    /// A backup that cannot be used.
+    Backup(String),
+    /// Domain names do not move here.
+    Domain,
+    /// It has not stopped in time; it goes on stopping.
+    StillStopping,
+    /// Our own trouble.
+    Internal(Failure),
+}
+
+impl From<Failure> for Denial {
+    fn from(failure: Failure) -> Self {
+        Denial::Internal(failure)
+    }
+}
+
+/// Why an end cannot be used; `member` names it as the request does.
+pub(super) fn of_end(member: &str, registered: bool, failure: &Failure) -> Denial {
+    let said = format!("{member}: {}", failure.message);
+    match failure.kind {
+        Kind::BadCredentials => Denial::Password(said),
+        Kind::ReadOnly => Denial::ReadOnly(said),
+        Kind::Connect | Kind::Timeout | Kind::Unavailable if registered => Denial::NotRunning(said),
+        Kind::NotFound if failure.side != Side::Here => Denial::NoInstance(failure.message.clone()),
+        _ => Denial::Unusable(member.to_owned(), failure.message.clone()),
+    }
+}
+
+/// Short for answers of use cases.
+pub type Allowed<T> = Result<T, Denial>;

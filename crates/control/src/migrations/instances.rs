@@ -1,0 +1,173 @@
+//! Registered instances, where they stand now, and their backups (dcs-migration.md §2.18, §2.20).
+
+use std::time::Duration;
+
+use replica::Node;
+use replica::client::Client;
+use replica::server::Server;
+use runtime::migrations::Instance;
+use runtime::naming::uuid;
+use store::BackupRow;
+
+use super::{Allowed, Denial, canonical};
+use crate::Control;
+
+/// An instance that does not answer within this is not running.
+const HEALTH: Duration = Duration::from_secs(3);
+
+/// An instance and what it says of itself.
+#[derive(Clone, Debug)]
+pub struct InstanceSeen {
+    /// Identity.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// Where it stands now.
+    pub node: Node,
+    /// Its own words; none: it does not answer.
+    pub server: Option<Server>,
+}
+
+impl InstanceSeen {
+    /// The status word of DCS.
+    pub fn status(&self) -> &'static str {
+        if self.server.is_some() { "RUNNING" } else { "ERROR" }
+    }
+}
+
+async fn seen(instance: Instance, node: Node) -> InstanceSeen {
+    let asked = async {
+        let mut client = Client::open(&Node { db: None, ..node.clone() }).await.ok()?;
+        Server::ask(&mut client).await.ok()
+    };
+    let server = tokio::time::timeout(HEALTH, asked).await.ok().flatten();
+    InstanceSeen { id: instance.id, name: instance.name, node, server }
+}
+
+fn instance_id(text: &str) -> Allowed<String> {
+    canonical(text).filter(|c| c == text).ok_or_else(|| Denial::InstanceId(text.chars().take(64).collect()))
+}
+
+impl Control {
+    /// All registered instances, as the configuration orders them.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn instances(&self) -> Allowed<Vec<InstanceSeen>> {
+        let moved = self.engine.store().read().await?.moved_instances().await?;
+        let all: Vec<Instance> = self.catalogue.registry().instances.clone();
+        let mut asked = tokio::task::JoinSet::new();
+        for (i, instance) in all.into_iter().enumerate() {
+            let node = self.stands(&instance, &moved);
+            asked.spawn(async move { (i, seen(instance, node).await) });
+        }
+        let mut out = asked.join_all().await;
+        out.sort_by_key(|(i, _)| *i);
+        Ok(out.into_iter().map(|(_, seen)| seen).collect())
+    }
+
+    fn stands(&self, instance: &Instance, moved: &[(String, String)]) -> Node {
+        let at = moved.iter().find(|(i, _)| *i == instance.id).and_then(|(_, s)| self.registered(s));
+        at.map_or_else(|| instance.node.clone(), |i| i.node)
+    }
+
+    /// One instance.
+    ///
+    /// # Errors
+    /// [`Denial::NoInstance`].
+    pub async fn instance(&self, id: &str) -> Allowed<InstanceSeen> {
+        let id = instance_id(id)?;
+        let moved = self.engine.store().read().await?.moved_instances().await?;
+        let instance = self.registered(&id).ok_or(Denial::NoInstance(id))?;
+        let node = self.stands(&instance, &moved);
+        Ok(seen(instance, node).await)
+    }
+
+    /// Begins a backup of an instance; its record says when it is done.
+    ///
+    /// # Errors
+    /// [`Denial::NoInstance`], [`Denial::NotRunning`].
+    pub async fn create_backup(&self, project: &str, instance: &str, remark: String) -> Allowed<String> {
+        let seen = self.instance(instance).await?;
+        if seen.server.is_none() {
+            return Err(Denial::NotRunning(format!("{} ({})", seen.name, seen.node.place())));
+        }
+        let (id, now) = (uuid()?, self.clock.now_ms());
+        let path = self.engine.backup_path(&id);
+        if let Some(dir) = path.parent() {
+            std::fs::create_dir_all(dir).map_err(|e| {
+                let m = format!("{}: {e}", dir.display());
+                model::failure::Failure::new(model::failure::Kind::NoSpace, "backup", m)
+            })?;
+        }
+        let row = BackupRow {
+            id: id.clone(),
+            project: project.to_owned(),
+            instance: seen.id,
+            remark,
+            status: "backuping".into(),
+            size: 0,
+            error: None,
+            created_at: now,
+            updated_at: now,
+        };
+        let mut unit = self.engine.store().write().await?;
+        unit.insert_backup(&row).await?;
+        unit.save().await?;
+        let (engine, clock, node) = (self.engine.clone(), self.clock.clone(), seen.node);
+        tokio::spawn(async move {
+            let taken = async { replica::backup::take(&node, &path, &engine.spool_dir()?).await };
+            let taken = taken.await;
+            let noted = async {
+                let mut unit = engine.store().write().await?;
+                let (size, error) = match &taken {
+                    Ok(size) => (*size, None),
+                    Err(failure) => (0, Some(failure.to_string())),
+                };
+                unit.end_backup(&row.id, size, error.as_deref(), clock.now_ms()).await?;
+                unit.save().await
+            };
+            if let Err(failure) = noted.await {
+                tracing::error!("the end of backup {} could not be noted: {failure}", row.id);
+            }
+        });
+        Ok(id)
+    }
+
+    /// A page of an instance's backups, newest first, and how many there are in all.
+    ///
+    /// # Errors
+    /// [`Denial::NoInstance`].
+    pub async fn list_backups(
+        &self,
+        project: &str,
+        instance: &str,
+        between: (i64, i64),
+        offset: u64,
+        limit: u64,
+    ) -> Allowed<(Vec<BackupRow>, u64)> {
+        let id = instance_id(instance)?;
+        self.registered(&id).ok_or_else(|| Denial::NoInstance(id.clone()))?;
+        let mut unit = self.engine.store().read().await?;
+        Ok(unit.list_backups(project, &id, between, offset, limit).await?)
+    }
+
+    /// Deletes a backup and its file.
+    ///
+    /// # Errors
+    /// [`Denial::Backup`] when there is none of that id, or while it is being made.
+    pub async fn delete_backup(&self, project: &str, instance: &str, id: &str) -> Allowed<()> {
+        let instance = instance_id(instance)?;
+        let unknown = || Denial::Backup(format!("`{id:.64}` is no backup of this instance"));
+        let id = canonical(id).ok_or_else(unknown)?;
+        let mut unit = self.engine.store().write().await?;
+        let found = unit.backup_of(project, &id).await?.filter(|b| b.instance == instance);
+        if found.ok_or_else(unknown)?.status == "backuping" {
+            return Err(Denial::Backup("the backup is being made".into()));
+        }
+        unit.delete_backup(&id).await?;
+        unit.save().await?;
+        let _ = std::fs::remove_file(self.engine.backup_path(&id));
+        Ok(())
+    }
+}

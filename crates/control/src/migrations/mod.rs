@@ -1,0 +1,597 @@
+//! Redis migrations: accepting, configuring, showing, stopping, switching (dcs-migration.md §2 and §3).
+
+mod denial;
+mod instances;
+mod preflight;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use model::failure::Side;
+use model::migration::{
+    Backup, End, Method, MigrationEvent, MigrationIllegal, MigrationKind, MigrationSpec, MigrationState,
+    Phase, ResumeMode, next,
+};
+use replica::Node;
+use runtime::migrations::{EndSecrets, Instance, Word, node_of, note};
+use runtime::naming::uuid;
+use store::{LogLine, MigrationRow, MigrationStats, NewMigration, Unit};
+
+use crate::Control;
+
+pub use denial::{Allowed, Denial};
+pub use instances::InstanceSeen;
+
+/// A synchronous stop is waited for so long (dcs-migration.md §2.6).
+const STOP_MAX: Duration = Duration::from_secs(60);
+/// Ids of one call.
+pub const IDS_MAX: usize = 50;
+
+/// An end as it is shown.
+#[derive(Clone, Debug, Default)]
+pub struct ShownEnd {
+    /// As the request gave it.
+    pub end: End,
+    /// Name of the registered instance.
+    pub name: Option<String>,
+    /// Where it is.
+    pub addrs: Vec<(String, u16)>,
+}
+
+/// A migration as it is shown.
+#[derive(Clone, Debug)]
+pub struct ShownMigration {
+    /// As stored.
+    pub row: MigrationRow,
+    /// Source; none before it is configured, and for imports.
+    pub source: Option<ShownEnd>,
+    /// Target; none before it is configured.
+    pub target: Option<ShownEnd>,
+}
+
+/// What became of one id of a call for several tasks.
+#[derive(Debug)]
+pub struct Item {
+    /// The id as the request had it.
+    pub id: String,
+    /// Why it was refused.
+    pub denied: Option<Denial>,
+}
+
+/// A task as a request describes it.
+#[derive(Debug, Default)]
+pub struct Described {
+    /// Name.
+    pub name: String,
+    /// Free text.
+    pub description: String,
+    /// What to do.
+    pub spec: MigrationSpec,
+    /// Passwords.
+    pub secrets: EndSecrets,
+}
+
+/// An identity in the form in which it is stored: a UUID; 32 hexadecimal digits are one too.
+pub fn canonical(text: &str) -> Option<String> {
+    let hex: String = text.chars().filter(|c| *c != '-').collect();
+    let dashes =
+        text.len() == 36 && text.char_indices().all(|(i, c)| (c == '-') == matches!(i, 8 | 13 | 18 | 23));
+    let plain = text.len() == 32 && !text.contains('-');
+    if !(dashes || plain) || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    let hex = hex.to_ascii_lowercase();
+    Some(format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]))
+}
+
+fn task_id(text: &str) -> Allowed<String> {
+    canonical(text).ok_or_else(|| Denial::TaskId(text.chars().take(64).collect()))
+}
+
+impl Control {
+    async fn migration(&self, unit: &mut Unit, project: &str, id: &str) -> Allowed<MigrationRow> {
+        unit.migration_of(project, &task_id(id)?).await?.ok_or(Denial::NoTask)
+    }
+
+    async fn act(
+        &self,
+        unit: &mut Unit,
+        row: &MigrationRow,
+        event: MigrationEvent,
+    ) -> Allowed<MigrationState> {
+        let applied = unit.apply_migration(&row.id, event, self.clock.now_ms()).await?;
+        applied.map_err(|why| Denial::State(row.state.phase, why))
+    }
+
+    async fn say(&self, unit: &mut Unit, id: &str, word: Word, parts: &[String]) -> Allowed<()> {
+        Ok(note(unit, id, word, self.clock.now_ms(), parts).await?)
+    }
+
+    /// Accepts a migration and starts it (2.1).
+    ///
+    /// # Errors
+    /// What the checks before the start find; nothing was created then.
+    pub async fn create_migration(
+        &self,
+        project: &str,
+        kind: MigrationKind,
+        mut described: Described,
+    ) -> Allowed<MigrationRow> {
+        let warnings = match kind {
+            MigrationKind::Online => self.preflight(&described.spec, &mut described.secrets, None).await?,
+            MigrationKind::Import => {
+                self.preflight_import(project, &described.spec, &mut described.secrets).await?
+            }
+        };
+        let mut unit = self.engine.store().write().await?;
+        self.check_target(&mut unit, &described.spec, &described.secrets, None).await?;
+        let row = self.insert(&mut unit, project, kind, described, Phase::Loading).await?;
+        self.say_configured(&mut unit, &row, &warnings).await?;
+        unit.save().await?;
+        Ok(row)
+    }
+
+    /// Accepts a migration that waits to be configured (2.9).
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn create_online_migration(
+        &self,
+        project: &str,
+        described: Described,
+    ) -> Allowed<MigrationRow> {
+        let mut unit = self.engine.store().write().await?;
+        let row = self.insert(&mut unit, project, MigrationKind::Online, described, Phase::Created).await?;
+        unit.save().await?;
+        Ok(row)
+    }
+
+    async fn insert(
+        &self,
+        unit: &mut Unit,
+        project: &str,
+        kind: MigrationKind,
+        described: Described,
+        phase: Phase,
+    ) -> Allowed<MigrationRow> {
+        let Described { name, description, spec, secrets } = described;
+        let (id, job, now) = (uuid()?, uuid()?, self.clock.now_ms());
+        let (project, secrets) = (project.to_owned(), secrets.to_json());
+        let made =
+            NewMigration { id: id.clone(), project, name, description, kind, spec, secrets, phase, job, now };
+        unit.insert_migration(made).await?;
+        self.say(unit, &id, Word::Created, &[]).await?;
+        unit.migration(&id).await?.ok_or(Denial::NoTask)
+    }
+
+    async fn say_configured(&self, unit: &mut Unit, row: &MigrationRow, warnings: &[String]) -> Allowed<()> {
+        let end = |end: &Option<End>| {
+            let end = end.clone().unwrap_or_default();
+            end.id.or(end.addrs).unwrap_or_else(|| "backup files".to_owned())
+        };
+        let how = match row.spec.method {
+            Some(Method::Incremental) => "full and incremental migration",
+            _ => "full migration",
+        };
+        let parts = [how.to_owned(), end(&row.spec.source), end(&row.spec.target)];
+        self.say(unit, &row.id, Word::Configured, &parts).await?;
+        for warning in warnings {
+            self.say(unit, &row.id, Word::Warned, std::slice::from_ref(warning)).await?;
+        }
+        Ok(())
+    }
+
+    /// Configures a migration and starts it (2.10). While it runs only its limit and its resume mode may differ.
+    ///
+    /// # Errors
+    /// [`Denial::State`] where it is not allowed, and what the checks before the start find.
+    pub async fn configure_migration(
+        &self,
+        project: &str,
+        id: &str,
+        spec: MigrationSpec,
+        mut secrets: EndSecrets,
+    ) -> Allowed<MigrationRow> {
+        let mut unit = self.engine.store().read().await?;
+        let row = self.migration(&mut unit, project, id).await?;
+        let known = unit.migration_secrets(&row.id).await?.unwrap_or_default();
+        drop(unit);
+        // What the creation said stays.
+        let (network, old) = (row.spec.network.clone(), row.spec.clone());
+        let spec = MigrationSpec {
+            network,
+            vpc: old.vpc.clone(),
+            subnet: old.subnet.clone(),
+            security_group: old.security_group.clone(),
+            ..spec
+        };
+        let tuned = MigrationSpec { resume: spec.resume, bandwidth_mb: spec.bandwidth_mb, ..old };
+        let runs = matches!(row.state.phase, Phase::Loading | Phase::Following);
+        if runs && tuned == spec && EndSecrets::from_json(&known) == secrets {
+            next(row.state, MigrationEvent::Update).map_err(|why| Denial::State(row.state.phase, why))?;
+            return self.tune(&row, &spec).await;
+        }
+        next(row.state, MigrationEvent::Configure).map_err(|why| Denial::State(row.state.phase, why))?;
+        let warnings = self.preflight(&spec, &mut secrets, Some(&row.id)).await?;
+        let mut unit = self.engine.store().write().await?;
+        let row = self.migration(&mut unit, project, id).await?;
+        self.check_target(&mut unit, &spec, &secrets, Some(&row.id)).await?;
+        self.act(&mut unit, &row, MigrationEvent::Configure).await?;
+        unit.configure_migration(&row.id, &spec, &secrets.to_json()).await?;
+        let row = unit.migration(&row.id).await?.ok_or(Denial::NoTask)?;
+        self.say_configured(&mut unit, &row, &warnings).await?;
+        unit.save().await?;
+        Ok(row)
+    }
+
+    async fn tune(&self, row: &MigrationRow, spec: &MigrationSpec) -> Allowed<MigrationRow> {
+        let mut unit = self.engine.store().write().await?;
+        self.act(&mut unit, row, MigrationEvent::Update).await?;
+        unit.set_migration_spec(&row.id, spec).await?;
+        let limit = spec.bandwidth_mb.map_or("no limit".to_owned(), |mb| format!("{mb} MB/s"));
+        let mode = if spec.resume == ResumeMode::Auto { "auto" } else { "manual" };
+        self.say(&mut unit, &row.id, Word::Changed, &[format!("{limit}, resume mode {mode}")]).await?;
+        let row = unit.migration(&row.id).await?.ok_or(Denial::NoTask)?;
+        unit.save().await?;
+        Ok(row)
+    }
+
+    /// Changes what follows a lost connection (2.11).
+    ///
+    /// # Errors
+    /// [`Denial::State`] while it comes to rest.
+    pub async fn update_migration(&self, project: &str, id: &str, resume: ResumeMode) -> Allowed<()> {
+        let mut unit = self.engine.store().read().await?;
+        let row = self.migration(&mut unit, project, id).await?;
+        drop(unit);
+        let spec = MigrationSpec { resume, ..row.spec.clone() };
+        self.tune(&row, &spec).await.map(drop)
+    }
+
+    /// One migration.
+    ///
+    /// # Errors
+    /// [`Denial::NoTask`].
+    pub async fn show_migration(&self, project: &str, id: &str) -> Allowed<ShownMigration> {
+        let mut unit = self.engine.store().read().await?;
+        let row = self.migration(&mut unit, project, id).await?;
+        let moved = unit.moved_instances().await?;
+        Ok(self.shown_migration(row, &moved))
+    }
+
+    /// A page of migrations, newest first, and how many match in all (2.2).
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn list_migrations(
+        &self,
+        project: &str,
+        part: &str,
+        offset: u64,
+        limit: u64,
+    ) -> Allowed<(Vec<ShownMigration>, u64)> {
+        let mut unit = self.engine.store().read().await?;
+        let (rows, total) = unit.list_migrations(project, part, offset, limit).await?;
+        let moved = unit.moved_instances().await?;
+        Ok((rows.into_iter().map(|row| self.shown_migration(row, &moved)).collect(), total))
+    }
+
+    fn shown_migration(&self, row: MigrationRow, moved: &[(String, String)]) -> ShownMigration {
+        let end = |end: &Option<End>| {
+            let end = end.clone()?;
+            let node = node_of(&end, &seal::Secret::default(), &*self.catalogue, moved);
+            let name = end.id.as_ref().and_then(|id| self.registered(id)).map(|i| i.name);
+            Some(ShownEnd { end, name, addrs: node.map(|n| n.addrs).unwrap_or_default() })
+        };
+        let (source, target) = (end(&row.spec.source), end(&row.spec.target));
+        ShownMigration { row, source, target }
+    }
+
+    /// Numbers of a migration (2.12), live where it runs here.
+    ///
+    /// # Errors
+    /// [`Denial::NoTask`].
+    pub async fn migration_stats(
+        &self,
+        project: &str,
+        id: &str,
+    ) -> Allowed<(MigrationState, MigrationStats)> {
+        use std::sync::atomic::Ordering::Relaxed;
+        let mut unit = self.engine.store().read().await?;
+        let row = self.migration(&mut unit, project, id).await?;
+        let mut stats = row.stats;
+        if let Some(live) = self.engine.migration_progress(&row.id)
+            && row.state.phase == Phase::Following
+        {
+            (stats.lag_bytes, stats.lag_ms) = (live.lag_bytes.load(Relaxed), live.lag_ms.load(Relaxed));
+        }
+        Ok((row.state, stats))
+    }
+
+    /// A page of a migration's log, newest first, and how many lines match in all (2.13).
+    ///
+    /// # Errors
+    /// [`Denial::NoTask`].
+    pub async fn migration_logs(
+        &self,
+        project: &str,
+        id: &str,
+        level: &str,
+        offset: u64,
+        limit: u64,
+    ) -> Allowed<(Vec<LogLine>, u64)> {
+        let mut unit = self.engine.store().read().await?;
+        let row = self.migration(&mut unit, project, id).await?;
+        Ok(unit.migration_logs(&row.id, level, offset, limit).await?)
+    }
+
+    /// Stops a migration (2.5): its phase says so at once, and that it rests within a second.
+    ///
+    /// # Errors
+    /// [`Denial::State`] when it does not work.
+    pub async fn stop_migration(&self, project: &str, id: &str) -> Allowed<ShownMigration> {
+        let mut unit = self.engine.store().write().await?;
+        let row = self.migration(&mut unit, project, id).await?;
+        self.act(&mut unit, &row, MigrationEvent::Stop).await?;
+        if row.state.phase != Phase::Stopping {
+            self.say(&mut unit, &row.id, Word::StopAsked, &[]).await?;
+        }
+        let moved = unit.moved_instances().await?;
+        let row = unit.migration(&row.id).await?.ok_or(Denial::NoTask)?;
+        unit.save().await?;
+        self.engine.nudge_migration(&row.id);
+        Ok(self.shown_migration(row, &moved))
+    }
+
+    /// Stops a migration and waits until it rests (2.6).
+    ///
+    /// # Errors
+    /// As [`Control::stop_migration`]; [`Denial::StillStopping`] when it has not come to rest in time.
+    pub async fn stop_migration_sync(&self, project: &str, id: &str) -> Allowed<()> {
+        let mut changes = self.engine.store().changes();
+        self.stop_migration(project, id).await?;
+        let rested = async {
+            loop {
+                let mut unit = self.engine.store().read().await?;
+                let row = self.migration(&mut unit, project, id).await?;
+                drop(unit);
+                if row.state.phase != Phase::Stopping {
+                    return Ok(());
+                }
+                let _ = tokio::time::timeout(Duration::from_secs(1), changes.changed()).await;
+            }
+        };
+        tokio::time::timeout(STOP_MAX, rested).await.unwrap_or(Err(Denial::StillStopping))
+    }
+
+    /// Checks the ids of a call for several tasks: well-formed, not too many, and at least one of them known.
+    async fn several(&self, project: &str, ids: &[String]) -> Allowed<Vec<String>> {
+        if ids.is_empty() {
+            return Err(Denial::Ids("`migration_tasks` names no task".into()));
+        }
+        let mut seen = BTreeSet::new();
+        let ids: Vec<String> = ids.iter().filter(|id| seen.insert((*id).clone())).cloned().collect();
+        if ids.len() > IDS_MAX {
+            let why = format!("names {} tasks, at most {IDS_MAX} are taken", ids.len());
+            return Err(Denial::Unusable("migration_tasks".into(), why));
+        }
+        let mut unit = self.engine.store().read().await?;
+        let mut known = false;
+        for id in &ids {
+            let id = canonical(id).ok_or_else(|| Denial::Ids(format!("`{id:.64}` is no task id")))?;
+            known |= unit.migration_of(project, &id).await?.is_some();
+        }
+        if known { Ok(ids) } else { Err(Denial::Ids("none of the tasks exists".into())) }
+    }
+
+    /// Stops several migrations (2.7); each answers for itself.
+    ///
+    /// # Errors
+    /// [`Denial::Ids`] when the list cannot be used at all.
+    pub async fn stop_migrations(&self, project: &str, ids: &[String]) -> Allowed<Vec<Item>> {
+        let mut items = Vec::new();
+        for id in self.several(project, ids).await? {
+            let denied = self.stop_migration(project, &id).await.err();
+            items.push(Item { id, denied });
+        }
+        Ok(items)
+    }
+
+    /// Starts several migrations again with what is stored (2.8).
+    ///
+    /// # Errors
+    /// [`Denial::Ids`] when the list cannot be used at all.
+    pub async fn restart_migrations(&self, project: &str, ids: &[String]) -> Allowed<Vec<Item>> {
+        let mut items = Vec::new();
+        for id in self.several(project, ids).await? {
+            let denied = self.restart_migration(project, &id).await.err();
+            items.push(Item { id, denied });
+        }
+        Ok(items)
+    }
+
+    async fn restart_migration(&self, project: &str, id: &str) -> Allowed<()> {
+        let mut unit = self.engine.store().write().await?;
+        let row = self.migration(&mut unit, project, id).await?;
+        let secrets = EndSecrets::from_json(&unit.migration_secrets(&row.id).await?.unwrap_or_default());
+        self.act(&mut unit, &row, MigrationEvent::Restart).await?;
+        self.check_target(&mut unit, &row.spec, &secrets, Some(&row.id)).await?;
+        self.say(&mut unit, &row.id, Word::Restarted, &[]).await?;
+        Ok(unit.save().await?)
+    }
+
+    /// Deletes migrations that rest, all or none; unknown ones do not matter (2.4).
+    ///
+    /// # Errors
+    /// [`Denial::State`] when one of them works.
+    pub async fn delete_migrations(&self, project: &str, ids: &[String]) -> Allowed<()> {
+        let mut unit = self.engine.store().write().await?;
+        for id in ids {
+            let Some(id) = canonical(id) else { continue };
+            let Some(row) = unit.migration_of(project, &id).await? else { continue };
+            next(row.state, MigrationEvent::Delete).map_err(|why| Denial::State(row.state.phase, why))?;
+            unit.delete_migration(&id).await?;
+        }
+        Ok(unit.save().await?)
+    }
+
+    /// Leads clients to the target (2.14): both ends are registered, or a hook is configured.
+    ///
+    /// # Errors
+    /// [`Denial::State`] unless changes are followed; [`Denial::NotOnThisNode`] when nothing leads clients.
+    pub async fn exchange(&self, project: &str, id: &str, addresses: &[String], domain: bool) -> Allowed<()> {
+        let mut unit = self.engine.store().write().await?;
+        let row = self.migration(&mut unit, project, id).await?;
+        // What is wrong with the state is said first (dcs-migration.md §5, precedence).
+        next(row.state, MigrationEvent::Exchange).map_err(|why| Denial::State(row.state.phase, why))?;
+        let moved = unit.moved_instances().await?;
+        self.check_driver(&row)?;
+        if domain {
+            return Err(Denial::Domain);
+        }
+        let secret = seal::Secret::default();
+        let source = row.spec.source.clone().unwrap_or_default();
+        let node = node_of(&source, &secret, &*self.catalogue, &moved)
+            .map_err(|f| denial::of_end("source_instance", true, &f))?;
+        let strange = addresses.iter().enumerate().find(|(_, a)| {
+            !node.addrs.iter().any(|(host, port)| host == *a || format!("{host}:{port}") == **a)
+        });
+        if let Some((i, address)) = strange {
+            let why = format!("`{address:.64}` is no address of the source");
+            return Err(Denial::Unusable(format!("exchanged_ip[{i}]"), why));
+        }
+        self.act(&mut unit, &row, MigrationEvent::Exchange).await?;
+        unit.set_cutover(&row.id, &serde_json::json!({"exchanged_ip": addresses})).await?;
+        unit.set_migration_error(&row.id, None).await?;
+        self.say(&mut unit, &row.id, Word::Exchange, &["asked for".to_owned()]).await?;
+        Ok(unit.save().await?)
+    }
+
+    /// Leads clients back to the source (2.15).
+    ///
+    /// # Errors
+    /// [`Denial::State`] unless there was a cut-over.
+    pub async fn rollback(&self, project: &str, id: &str) -> Allowed<()> {
+        let mut unit = self.engine.store().write().await?;
+        let row = self.migration(&mut unit, project, id).await?;
+        next(row.state, MigrationEvent::Rollback).map_err(|why| Denial::State(row.state.phase, why))?;
+        self.check_driver(&row)?;
+        self.act(&mut unit, &row, MigrationEvent::Rollback).await?;
+        self.say(&mut unit, &row.id, Word::Exchange, &["the way back was asked for".to_owned()]).await?;
+        Ok(unit.save().await?)
+    }
+
+    fn check_driver(&self, row: &MigrationRow) -> Allowed<()> {
+        let registered = |end: &Option<End>| end.as_ref().is_some_and(|e| e.id.is_some());
+        let both = registered(&row.spec.source) && registered(&row.spec.target);
+        if both || self.catalogue.registry().hook.is_some() {
+            return Ok(());
+        }
+        let why = "nothing leads clients elsewhere: register both ends as [[redis]] and give their ids, or set cutover.hook";
+        Err(Denial::NotOnThisNode(why.into()))
+    }
+
+    /// The job that made a migration (2.16).
+    ///
+    /// # Errors
+    /// [`Denial::NoTask`].
+    pub async fn job(&self, project: &str, job: &str) -> Allowed<MigrationRow> {
+        let job = task_id(job)?;
+        let mut unit = self.engine.store().read().await?;
+        unit.migration_of_job(project, &job).await?.ok_or(Denial::NoTask)
+    }
+
+    pub(crate) fn registered(&self, id: &str) -> Option<Instance> {
+        self.catalogue.registry().instances.iter().find(|i| i.id == id).cloned()
+    }
+
+    /// The target must not be that of another active migration.
+    async fn check_target(
+        &self,
+        unit: &mut Unit,
+        spec: &MigrationSpec,
+        secrets: &EndSecrets,
+        own: Option<&str>,
+    ) -> Allowed<()> {
+        let moved = unit.moved_instances().await?;
+        let target = self.node(spec, secrets, Side::Target, &moved)?;
+        for other in unit.open_migrations().await? {
+            if own == Some(other.id.as_str()) {
+                continue;
+            }
+            let there = self.node(&other.spec, &EndSecrets::default(), Side::Target, &moved);
+            if there.is_ok_and(|n| n.addrs.iter().any(|a| target.addrs.contains(a))) {
+                // Whose it is may be nobody's business here.
+                let why = "target_instance: another active task migrates to it; stop that one first";
+                return Err(Denial::InUse(why.into()));
+            }
+        }
+        Ok(())
+    }
+
+    fn node(
+        &self,
+        spec: &MigrationSpec,
+        secrets: &EndSecrets,
+        side: Side,
+        moved: &[(String, String)],
+    ) -> Allowed<Node> {
+        let (member, end) = match side {
+            Side::Source => ("source_instance", &spec.source),
+            _ => ("target_instance", &spec.target),
+        };
+        let end = end.as_ref().ok_or_else(|| Denial::Field(member.into(), "is required".into()))?;
+        if let Some(id) = &end.id
+            && self.registered(id).is_none()
+        {
+            return Err(Denial::NoInstance(id.clone()));
+        }
+        node_of(end, secrets.of(side), &*self.catalogue, moved)
+            .map_err(|f| Denial::Field(format!("{member}.addrs"), f.message))
+    }
+}
+
+/// What a backup import names must be there.
+pub(crate) fn backup_of(spec: &MigrationSpec) -> Allowed<&Backup> {
+    spec.backup.as_ref().ok_or_else(|| Denial::Field("backup_files".into(), "is required".into()))
+}
+
+/// Illegal events have one sentence each.
+pub fn why(illegal: MigrationIllegal) -> &'static str {
+    use MigrationIllegal as No;
+    match illegal {
+        No::Import => "a backup import is created anew, not configured, restarted or switched",
+        No::Working => "the task is at work; stop it first",
+        No::NotWorking => "the task is not at work",
+        No::NotConfigured => "the task waits to be configured",
+        No::NotFollowing => "only a task that follows changes can lead its clients over",
+        No::NotExchanged => "there is no cut-over to take back",
+        No::Exchanging => "a cut-over is under way",
+        No::SwitchedOver => {
+            "clients work with the target since the cut-over: roll it back, or create a new task"
+        }
+        No::Stopping => "the task is stopping",
+        No::OutOfPlace => "the task is in another state by now",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identities_are_uuids_in_two_forms() {
+        let uuid = "2944a563-6f27-4d5b-9c1e-0a1b2c3d4e5f";
+        assert_eq!(canonical(uuid).as_deref(), Some(uuid));
+        assert_eq!(canonical(&uuid.replace('-', "").to_uppercase()).as_deref(), Some(uuid));
+        for wrong in [
+            "",
+            "x",
+            "2944a563",
+            "2944a563-6f27-4d5b-9c1e-0a1b2c3d4e5g",
+            "2944a5636f274d5b-9c1e-0a1b2c3d4e5f-x",
+        ] {
+            assert_eq!(canonical(wrong), None, "{wrong}");
+        }
+    }
+}

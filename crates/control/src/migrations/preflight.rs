@@ -1,0 +1,244 @@
+//! Checks before a migration is accepted (dcs-migration.md §3.5): what is wrong is said now, with the member and the address,
+//! not in a failed task later.
+
+use std::time::Duration;
+
+use model::failure::{Failure, Kind, Side};
+use model::migration::{Backup, Method, MigrationSpec};
+use replica::Node;
+use replica::client::Client;
+use replica::route::Route;
+use replica::server::Server;
+use runtime::Places;
+use runtime::migrations::{EndSecrets, check_backup};
+
+use super::denial::of_end;
+use super::{Allowed, Denial, backup_of};
+use crate::Control;
+
+/// All checks together may take so long.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// One end may take so long to answer.
+const ONE_END: Duration = Duration::from_secs(6);
+/// A source that gives up a replica earlier than this may do so during the full phase, seconds.
+const REPL_TIMEOUT: u64 = 60;
+
+/// One end that has answered.
+struct Answering {
+    client: Client,
+    server: Server,
+    node: Node,
+}
+
+impl Control {
+    /// Looks at both ends of an online migration; answers what is worth a warning. A password that a server does not want
+    /// is forgotten.
+    pub(super) async fn preflight(
+        &self,
+        spec: &MigrationSpec,
+        secrets: &mut EndSecrets,
+        own: Option<&str>,
+    ) -> Allowed<Vec<String>> {
+        let mut unit = self.engine.store().read().await?;
+        let moved = unit.moved_instances().await?;
+        self.check_target(&mut unit, spec, secrets, own).await?;
+        drop(unit);
+        let source = self.node(spec, secrets, Side::Source, &moved)?;
+        let target = self.node(spec, secrets, Side::Target, &moved)?;
+        if source.addrs.iter().any(|a| target.addrs.contains(a)) {
+            let why = "source and target are the same server";
+            return Err(Denial::Unusable("target_instance.addrs".into(), why.into()));
+        }
+        let looked = async {
+            let mut warnings = Vec::new();
+            let mut source = answering(source, spec, secrets, Side::Source, &mut warnings).await?;
+            let mut target = answering(target, spec, secrets, Side::Target, &mut warnings).await?;
+            check_source(&mut source, &mut warnings).await?;
+            check_both(&source.server, &target.server, &mut warnings)?;
+            let route = runtime::migrations::route(spec);
+            check_dbs(&route, &source.server.dbs, &mut target).await?;
+            if spec.method == Some(Method::Full) {
+                warnings.push(
+                    "full migration: what is written at the source while it runs does not travel".into(),
+                );
+            }
+            Ok(warnings)
+        };
+        in_time(looked).await
+    }
+
+    /// Looks at the target and the files of an import.
+    pub(super) async fn preflight_import(
+        &self,
+        project: &str,
+        spec: &MigrationSpec,
+        secrets: &mut EndSecrets,
+    ) -> Allowed<Vec<String>> {
+        let mut unit = self.engine.store().read().await?;
+        let moved = unit.moved_instances().await?;
+        self.check_target(&mut unit, spec, secrets, None).await?;
+        if let Backup::Record(id) = backup_of(spec)? {
+            let found = unit.backup_of(project, id).await?;
+            if found.is_none_or(|b| b.status != "succeed") || !self.engine.backup_path(id).is_file() {
+                return Err(Denial::Backup(format!(
+                    "backup_files.backup_id: `{id:.64}` is no usable backup"
+                )));
+            }
+        }
+        drop(unit);
+        let target = self.node(spec, secrets, Side::Target, &moved)?;
+        let looked = async {
+            let mut warnings = Vec::new();
+            let mut target = answering(target, spec, secrets, Side::Target, &mut warnings).await?;
+            check_dbs(&runtime::migrations::route(spec), &[], &mut target).await?;
+            if let Backup::Bucket { bucket, files } = backup_of(spec)? {
+                for (i, file) in files.iter().enumerate() {
+                    let member = format!("backup_files.files[{i}].file_name");
+                    let opened = self.catalogue.backup(bucket, &file.name).await;
+                    let opened = opened.map_err(|f| match f.kind {
+                        Kind::NoBucket => Denial::Unusable("backup_files.bucket_name".into(), f.message),
+                        _ => Denial::Unusable(member.clone(), f.message),
+                    })?;
+                    check_backup(&opened).await.map_err(|f| {
+                        Denial::Unusable(member, format!("`{:.200}`: {}", file.name, f.message))
+                    })?;
+                }
+            }
+            Ok(warnings)
+        };
+        in_time(looked).await
+    }
+}
+
+async fn in_time<T>(looked: impl Future<Output = Allowed<T>>) -> Allowed<T> {
+    tokio::time::timeout(PATIENCE, looked).await.unwrap_or_else(|_| {
+        let why = "the checks took longer than 20 seconds";
+        Err(Denial::Unusable("source_instance, target_instance".into(), why.into()))
+    })
+}
+
+/// An end that answers; all its addresses do.
+async fn answering(
+    mut node: Node,
+    spec: &MigrationSpec,
+    secrets: &mut EndSecrets,
+    side: Side,
+    warnings: &mut Vec<String>,
+) -> Allowed<Answering> {
+    let (member, end) = match side {
+        Side::Source => ("source_instance", &spec.source),
+        _ => ("target_instance", &spec.target),
+    };
+    let registered = end.as_ref().is_some_and(|e| e.id.is_some());
+    let denied = |f: &Failure| of_end(member, registered, f);
+    let opened = open(&node).await;
+    let (client, server) = match opened {
+        Err(f) if f.kind == Kind::BadCredentials && !node.password.is_empty() => {
+            // A password that a server does not know of is no reason to stop.
+            let bare = Node { password: String::new(), user: String::new(), ..node.clone() };
+            let opened = open(&bare).await.map_err(|_| denied(&f))?;
+            node = bare;
+            warnings
+                .push(format!("{member}: the server has no password; the one that was given is not used"));
+            match side {
+                Side::Source => secrets.source = seal::Secret::default(),
+                _ => secrets.target = seal::Secret::default(),
+            }
+            opened
+        }
+        opened => opened.map_err(|f| denied(&f))?,
+    };
+    for addr in node.addrs.iter().skip(1) {
+        open(&node.at(addr)).await.map_err(|f| denied(&f))?;
+    }
+    if side == Side::Target && server.is_replica {
+        return Err(Denial::ReadOnly(format!("{member}: {} is a replica; name its master", node.place())));
+    }
+    Ok(Answering { client, server, node })
+}
+
+async fn open(node: &Node) -> Result<(Client, Server), Failure> {
+    let opened = async {
+        let mut client = Client::open(&Node { db: None, ..node.clone() }).await?;
+        let server = Server::ask(&mut client).await?;
+        Ok((client, server))
+    };
+    tokio::time::timeout(ONE_END, opened).await.unwrap_or_else(|_| {
+        Err(Failure::new(Kind::Timeout, "connect", format!("{}: no answer within 6 seconds", node.place())))
+    })
+}
+
+/// The source lets itself be followed, and for long enough.
+async fn check_source(source: &mut Answering, warnings: &mut Vec<String>) -> Allowed<()> {
+    let known = source.client.call(&[b"COMMAND", b"INFO", b"psync"]).await;
+    let known = known.as_ref().map_or(true, |reply| {
+        reply.array().is_none_or(|a| a.first().is_some_and(|c| c.array().is_some_and(|c| !c.is_empty())))
+    });
+    if !known {
+        let why =
+            format!("source_instance: {} has no PSYNC, so only backups can be imported", source.node.place());
+        return Err(Denial::NotOnThisNode(why));
+    }
+    if let Some(seconds) = setting(&mut source.client, "repl-timeout").await
+        && seconds.parse::<u64>().is_ok_and(|s| s < REPL_TIMEOUT)
+    {
+        warnings
+            .push(format!("source_instance: repl-timeout is {seconds} s; 300 s is safer for the full phase"));
+    }
+    if let Some(limits) = setting(&mut source.client, "client-output-buffer-limit").await {
+        let words: Vec<&str> = limits.split_whitespace().collect();
+        let replica = words.chunks(4).find(|w| matches!(w.first(), Some(&"slave" | &"replica")));
+        let hard = replica.and_then(|w| w.get(1)?.parse::<u64>().ok()).unwrap_or(0);
+        if hard > 0 && hard < source.server.used_memory / 5 {
+            warnings.push(format!(
+                "source_instance: client-output-buffer-limit of replicas is {hard} bytes; {} (a fifth of its data) is safer",
+                source.server.used_memory / 5
+            ));
+        }
+    }
+    Ok(())
+}
+
+async fn setting(client: &mut Client, name: &str) -> Option<String> {
+    let reply = client.call(&[b"CONFIG", b"GET", name.as_bytes()]).await.ok()?;
+    let value = reply.array()?.get(1)?.text()?;
+    Some(String::from_utf8_lossy(value).into_owned())
+}
+
+fn check_both(source: &Server, target: &Server, warnings: &mut Vec<String>) -> Allowed<()> {
+    let one = !source.run_id.is_empty() && source.run_id == target.run_id;
+    if one || (!source.replid.is_empty() && source.replid == target.replid) {
+        let why = "source and target are the same server, or replicas of one";
+        return Err(Denial::Unusable("target_instance".into(), why.into()));
+    }
+    if target.rdb_version() < source.rdb_version() {
+        warnings.push(format!(
+            "the target ({}.{}) is older than the source ({}.{}): values are taken apart where it does not know their form",
+            target.version.0, target.version.1, source.version.0, source.version.1
+        ));
+    }
+    if target.max_memory > 0 && target.max_memory < source.used_memory {
+        warnings.push(format!(
+            "the target may use {} bytes, the source's data take {}",
+            target.max_memory, source.used_memory
+        ));
+    }
+    Ok(())
+}
+
+/// Every database that data go to exists at the target.
+async fn check_dbs(route: &Route, dbs: &[u32], target: &mut Answering) -> Allowed<()> {
+    let member = "target_instance.db";
+    route.check(dbs).map_err(|f| Denial::Unusable(member.into(), f.message))?;
+    let mut named: Vec<u32> = dbs.iter().filter_map(|db| route.db(*db)).collect();
+    named.extend(route.all_into.into_iter().chain(route.db_map.values().copied()));
+    named.sort_unstable();
+    named.dedup();
+    for db in named.into_iter().filter(|db| *db > 0) {
+        if target.client.ok(&[b"SELECT", db.to_string().as_bytes()]).await.is_err() {
+            let why = format!("database {db} does not exist at {}", target.node.place());
+            return Err(Denial::Unusable(member.into(), why));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,401 @@
+//! A cut-over (dcs-migration.md §4.12): clients are led from the source to the target, or back.
+//!
+//! ```text
+//! pause writers ─> drain ─> fence the source ─> hook ─> decide ─> let clients go
+//!       └──────────── undone when interrupted ──────┘   │  └── finished when interrupted
+//!                                                       one transaction: state + registry
+//! ```
+//!
+//! The fence makes the source refuse every write (`min-replicas-to-write`), so that nothing can be acknowledged on the side
+//! that is left, whatever happens to us behind the decision.
+
+use std::time::{Duration, Instant};
+
+use model::failure::{Failure, Kind, Result, Side};
+use model::migration::{End, MigrationEvent, MigrationIllegal};
+use replica::client::Client;
+use replica::server::Server;
+use replica::{Node, Summary};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::run::{Held, ask};
+use super::words::Word;
+
+/// Writers are held for at most so long.
+const PAUSE: Duration = Duration::from_secs(60);
+/// What was decided must be decided by then: the pause ends by itself.
+const DECIDE: Duration = Duration::from_secs(45);
+/// A hook that takes longer has failed.
+const HOOK: Duration = Duration::from_secs(20);
+/// More replicas than anybody has.
+const FENCED: &str = "1000000";
+/// Attempts to put a source back that does not answer, and the pause between them.
+const PUT_BACK: u32 = 20;
+const PUT_BACK_PAUSE: Duration = Duration::from_secs(1);
+
+/// A command of the operator that leads clients elsewhere; its standard input is a JSON object, and exit status 0 means that
+/// it is done. It may be called again with the same object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook(pub Vec<String>);
+
+/// What must be known again after a crash.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Cutover {
+    /// Source addresses that the request named.
+    pub(super) exchanged_ip: Vec<String>,
+    /// Where instances stood before.
+    moved: Vec<(String, String)>,
+    /// What the source was set to before it was fenced: replicas to write, and their greatest lag.
+    fence: Option<(String, String)>,
+    /// The hook was called, so it must be called the other way round to undo it.
+    hooked: bool,
+}
+
+impl Cutover {
+    fn of(held: &Held<'_>) -> Self {
+        serde_json::from_value(held.row.cutover.clone()).unwrap_or_default()
+    }
+
+    async fn save(&self, held: &mut Held<'_>) -> Result<()> {
+        held.row.cutover = serde_json::to_value(self).unwrap_or_default();
+        let mut unit = held.engine.store().write().await?;
+        unit.set_cutover(held.id, &held.row.cutover).await?;
+        unit.save().await
+    }
+}
+
+/// How a cut-over ended.
+pub(super) enum Outcome {
+    Exchanged,
+    Undone,
+    Broke(Failure),
+}
+
+/// A cut-over under way.
+pub(super) struct Exchange {
+    cutover: Cutover,
+    finish: CancellationToken,
+    began: Instant,
+}
+
+/// The names of the settings before and since 5.0.
+const SETTINGS: [(&str, &str); 2] =
+    [("min-replicas-to-write", "min-replicas-max-lag"), ("min-slaves-to-write", "min-slaves-max-lag")];
+
+fn settings(server: &Server) -> (&'static str, &'static str) {
+    SETTINGS[usize::from(!server.is_at_least((5, 0)))]
+}
+
+fn pauses_writes(server: &Server) -> bool {
+    server.is_at_least((6, 2))
+}
+
+/// A connection to one end, and what that is.
+async fn open(node: &Node, side: Side) -> Result<(Client, Server)> {
+    let mut client = Client::open(&Node { db: None, ..node.clone() }).await.map_err(|f| f.at(side))?;
+    let server = Server::ask(&mut client).await.map_err(|f| f.at(side))?;
+    Ok((client, server))
+}
+
+async fn read_fence(client: &mut Client, server: &Server) -> Result<(String, String)> {
+    let (write, lag) = settings(server);
+    let mut values = Vec::new();
+    for name in [write, lag] {
+        let reply = client.call(&[b"CONFIG", b"GET", name.as_bytes()]).await?;
+        let value = reply.array().and_then(|a| a.get(1)).and_then(|v| v.text());
+        let value =
+            value.ok_or_else(|| Failure::new(Kind::Unsupported, "fence", format!("no setting {name}")))?;
+        values.push(String::from_utf8_lossy(value).into_owned());
+    }
+    Ok((values[0].clone(), values[1].clone()))
+}
+
+async fn set_fence(client: &mut Client, server: &Server, (write, lag): (&str, &str)) -> Result<()> {
+    let names = settings(server);
+    client.ok(&[b"CONFIG", b"SET", names.1.as_bytes(), lag.as_bytes()]).await?;
+    client.ok(&[b"CONFIG", b"SET", names.0.as_bytes(), write.as_bytes()]).await
+}
+
+async fn pause(client: &mut Client) -> Result<()> {
+    client.ok(&[b"CLIENT", b"PAUSE", PAUSE.as_millis().to_string().as_bytes(), b"WRITE"]).await
+}
+
+/// Lets writers go on; those that are still there are ended first when they are to come back elsewhere.
+async fn let_go(client: &mut Client, server: &Server, end: bool) -> Result<()> {
+    if end {
+        client.call(&[b"CLIENT", b"KILL", b"TYPE", b"normal", b"SKIPME", b"yes"]).await?;
+    }
+    if pauses_writes(server) {
+        client.ok(&[b"CLIENT", b"UNPAUSE"]).await?;
+    }
+    Ok(())
+}
+
+/// Both ends as they stood when the cut-over began.
+fn ends(held: &Held<'_>, cutover: &Cutover) -> Result<(Node, Node)> {
+    let node = |end: &Option<End>, side: Side| {
+        let end = end.clone().unwrap_or_default();
+        super::node_of(&end, held.secrets.of(side), held.engine.places(), &cutover.moved)
+            .map_err(|f| f.at(side))
+    };
+    let spec = &held.row.spec;
+    Ok((node(&spec.source, Side::Source)?, node(&spec.target, Side::Target)?))
+}
+
+/// Both instances, when both are registered.
+fn registered(held: &Held<'_>) -> Option<(String, String)> {
+    let id = |end: &Option<End>| end.as_ref().and_then(|e| e.id.clone());
+    id(&held.row.spec.source).zip(id(&held.row.spec.target))
+}
+
+async fn call_hook(held: &Held<'_>, cutover: &Cutover, back: bool) -> Result<()> {
+    let Some(Hook(command)) = held.engine.places().hook() else { return Ok(()) };
+    let Some((program, args)) = command.split_first() else { return Ok(()) };
+    let (source, target) = ends(held, cutover)?;
+    let side = |end: &Option<End>, node: &Node| {
+        let addrs: Vec<String> = node.addrs.iter().map(|(host, port)| format!("{host}:{port}")).collect();
+        json!({"id": end.as_ref().and_then(|e| e.id.clone()), "addrs": addrs})
+    };
+    let about = json!({
+        "task_id": held.id,
+        "direction": if back { "rollback" } else { "exchange" },
+        "source": side(&held.row.spec.source, &source),
+        "target": side(&held.row.spec.target, &target),
+        "exchanged_ip": cutover.exchanged_ip,
+    });
+    let failed = |why: String| Failure::new(Kind::Unsupported, "hook", format!("the hook `{program}` {why}"));
+    let called = async {
+        let mut child = tokio::process::Command::new(program)
+            .args(args)
+            .stdin(std::process::Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|e| failed(format!("cannot be started: {e}")))?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // A hook that does not read is no failure.
+            let _ = stdin.write_all(about.to_string().as_bytes()).await;
+        }
+        child.wait().await.map_err(|e| failed(format!("was lost: {e}")))
+    };
+    match tokio::time::timeout(HOOK, called).await {
+        Ok(Ok(status)) if status.success() => Ok(()),
+        Ok(Ok(status)) => Err(failed(format!("ended with {status}"))),
+        Ok(Err(failure)) => Err(failure),
+        Err(_) => Err(failed(format!("did not end within {} seconds", HOOK.as_secs()))),
+    }
+}
+
+impl Exchange {
+    pub(super) fn new(held: &Held<'_>, finish: CancellationToken) -> Result<Self> {
+        let mut cutover = Cutover::of(held);
+        cutover.moved = held.moved.clone();
+        Ok(Self { cutover, finish, began: Instant::now() })
+    }
+
+    /// Carries it out, or puts everything back.
+    ///
+    /// # Errors
+    /// When the store fails; then the next start puts everything back.
+    pub(super) async fn run(
+        mut self,
+        held: &mut Held<'_>,
+        mut job: JoinHandle<Result<Summary>>,
+    ) -> Result<Outcome> {
+        match self.decide(held, &mut job).await {
+            Ok(()) => {
+                complete(held).await?;
+                Ok(Outcome::Exchanged)
+            }
+            Err(failure) => {
+                undo(held, &failure.to_string()).await?;
+                // The mover may be on its way to its end; whatever it does, the target says how far it is.
+                if tokio::time::timeout(Duration::from_secs(1), &mut job).await.is_err() {
+                    job.abort();
+                }
+                Ok(if held.is_told_to_stop() {
+                    Outcome::Broke(Failure::new(Kind::Stopped, "exchange", "the service is ending"))
+                } else {
+                    Outcome::Undone
+                })
+            }
+        }
+    }
+
+    /// Everything up to the decision.
+    async fn decide(&mut self, held: &mut Held<'_>, job: &mut JoinHandle<Result<Summary>>) -> Result<()> {
+        let (from, to) = ends(held, &self.cutover)?;
+        let (mut source, server) = open(&from, Side::Source).await?;
+        let before = read_fence(&mut source, &server).await.map_err(|f| {
+            let m = format!(
+                "the source must be made to refuse writes, for which CONFIG is needed: {}",
+                f.message
+            );
+            Failure { message: m, ..f }.at(Side::Source)
+        })?;
+        self.cutover.fence = Some(before);
+        self.cutover.save(held).await?;
+        self.began = Instant::now();
+        if pauses_writes(&server) {
+            pause(&mut source).await.map_err(|f| f.at(Side::Source))?;
+        } else {
+            set_fence(&mut source, &server, (FENCED, "10")).await.map_err(|f| f.at(Side::Source))?;
+        }
+        self.finish.cancel();
+        let drained = tokio::select! {
+            done = job => done.map_err(|e| Failure::new(Kind::Internal, "drain", e.to_string()))??,
+            () = tokio::time::sleep(DECIDE / 2) => {
+                let m = format!("the target was still behind after {} seconds", DECIDE.as_secs() / 2);
+                return Err(Failure::new(Kind::Timeout, "drain", m).at(Side::Target));
+            }
+        };
+        if !drained.done {
+            return Err(Failure::new(Kind::Stopped, "drain", "the service is ending"));
+        }
+        let after = Server::ask(&mut source).await.map_err(|f| f.at(Side::Source))?;
+        let missing =
+            || Failure::new(Kind::Connect, "exchange", "the target does not answer").at(Side::Target);
+        let there = ask(&to).await.ok_or_else(missing)?;
+        // What expires may be gone at either side; the rest must be there.
+        let lasting = after.keys.saturating_sub(after.expires);
+        if super::run::route(&held.row.spec).only_db.is_none() && there.keys < lasting {
+            let m = format!(
+                "the source has {lasting} keys that do not expire, the target has {} in all",
+                there.keys
+            );
+            return Err(Failure::new(Kind::Conflict, "exchange", m).at(Side::Target));
+        }
+        set_fence(&mut source, &server, (FENCED, "10")).await.map_err(|f| f.at(Side::Source))?;
+        if held.engine.places().hook().is_some() {
+            self.cutover.hooked = true;
+            self.cutover.save(held).await?;
+            call_hook(held, &self.cutover, false).await?;
+        }
+        if self.began.elapsed() > DECIDE {
+            return Err(Failure::new(
+                Kind::Timeout,
+                "exchange",
+                "it took too long: writers would have gone on",
+            ));
+        }
+        let (engine, now) = (held.engine, held.engine.clock.now_ms());
+        let mut unit = engine.store().write().await?;
+        let applied = unit.apply_migration(held.id, MigrationEvent::Decided, now).await?;
+        held.row.state = applied.map_err(|_: MigrationIllegal| {
+            Failure::new(Kind::Conflict, "exchange", "the migration is in another state by now")
+        })?;
+        if let Some((a, b)) = registered(held) {
+            unit.swap_instances(&a, &b).await?;
+        }
+        unit.save().await?;
+        engine.repoint();
+        Ok(())
+    }
+}
+
+/// What follows the decision: those who still write to the source are let go. May be done again.
+pub(super) async fn complete(held: &mut Held<'_>) -> Result<()> {
+    let cutover = Cutover::of(held);
+    held.engine.repoint();
+    // The fence stands: a source that does not answer now cannot take a write either.
+    let freed = async {
+        let (from, _) = ends(held, &cutover)?;
+        let (mut source, server) = open(&from, Side::Source).await?;
+        let_go(&mut source, &server, true).await.map_err(|f| f.at(Side::Source))
+    };
+    let freed = tokio::time::timeout(Duration::from_secs(10), freed).await;
+    if let Ok(Err(failure)) = &freed {
+        held.note(Word::Warned, &[format!("clients of the source could not be let go: {failure}")]).await?;
+    }
+    held.apply(MigrationEvent::Exchanged).await?;
+    let said = "clients are led to the target; the source refuses writes (min-replicas-to-write)";
+    held.note(Word::Exchange, &[said.to_owned()]).await
+}
+
+/// Puts everything back as it was before a decision. May be done again.
+pub(super) async fn undo(held: &mut Held<'_>, why: &str) -> Result<()> {
+    let cutover = Cutover::of(held);
+    if cutover.hooked
+        && let Err(failure) = call_hook(held, &cutover, true).await
+    {
+        held.note(Word::Warned, &[format!("the hook could not be undone: {failure}")]).await?;
+    }
+    for attempt in 1..=PUT_BACK {
+        let put_back = async {
+            let (from, _) = ends(held, &cutover)?;
+            let (mut source, server) = open(&from, Side::Source).await?;
+            if let Some((write, lag)) = &cutover.fence {
+                set_fence(&mut source, &server, (write, lag)).await?;
+            }
+            let_go(&mut source, &server, false).await
+        };
+        match put_back.await {
+            Ok(()) => break,
+            Err(failure) if attempt == PUT_BACK => {
+                let m = format!(
+                    "the source could not be put back: {failure}; look at its min-replicas-to-write, which was {}",
+                    cutover.fence.as_ref().map_or("not changed", |(write, _)| write)
+                );
+                held.note(Word::Warned, &[m]).await?;
+            }
+            Err(_) => tokio::time::sleep(PUT_BACK_PAUSE).await,
+        }
+    }
+    held.apply(MigrationEvent::ExchangeFailed).await?;
+    let mut unit = held.engine.store().write().await?;
+    unit.set_migration_error(held.id, Some(&format!("the cut-over was undone: {why}"))).await?;
+    unit.save().await?;
+    held.note(Word::ExchangeFailed, &[why.to_owned()]).await
+}
+
+/// The way back: clients are led to the source again. May be done again.
+pub(super) async fn give_back(held: &mut Held<'_>) -> Result<()> {
+    let cutover = Cutover::of(held);
+    let back = async {
+        let (from, to) = ends(held, &cutover)?;
+        let (mut source, source_is) = open(&from, Side::Source).await?;
+        let (mut target, target_is) = open(&to, Side::Target).await?;
+        if pauses_writes(&target_is) {
+            pause(&mut target).await.map_err(|f| f.at(Side::Target))?;
+        }
+        let returned = async {
+            call_hook(held, &cutover, true).await?;
+            if let Some((write, lag)) = &cutover.fence {
+                set_fence(&mut source, &source_is, (write, lag)).await.map_err(|f| f.at(Side::Source))?;
+            }
+            let mut unit = held.engine.store().write().await?;
+            let now = held.engine.clock.now_ms();
+            let _ = unit.apply_migration(held.id, MigrationEvent::Returned, now).await?;
+            if let Some((a, b)) = registered(held) {
+                unit.swap_instances(&a, &b).await?;
+            }
+            unit.save().await
+        };
+        let done: Result<()> = returned.await;
+        held.engine.repoint();
+        let_go(&mut target, &target_is, done.is_ok()).await.map_err(|f| f.at(Side::Target))?;
+        done
+    };
+    let done: Result<()> = match tokio::time::timeout(PAUSE, back).await {
+        Ok(done) => done,
+        Err(_) => Err(Failure::new(Kind::Timeout, "rollback", "it took too long")),
+    };
+    match done {
+        Ok(()) => {
+            let said =
+                "clients are led to the source again; what they wrote to the target meanwhile stays there";
+            held.note(Word::Exchange, &[said.to_owned()]).await
+        }
+        Err(failure) => {
+            held.apply(MigrationEvent::ReturnFailed).await?;
+            let mut unit = held.engine.store().write().await?;
+            unit.set_migration_error(held.id, Some(&format!("the way back failed: {failure}"))).await?;
+            unit.save().await?;
+            held.note(Word::Warned, &[format!("the way back failed: {failure}")]).await
+        }
+    }
+}

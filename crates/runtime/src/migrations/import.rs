@@ -1,0 +1,165 @@
+//! A backup import: files are fetched, unpacked and read through before the first write, then applied in order.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use model::failure::{Failure, Kind, Result, Side};
+use model::key::Key;
+use model::migration::{Backup, MigrationSpec};
+use pace::budget::Bandwidth;
+use replica::archive;
+use replica::file::{Import, check as check_file};
+use replica::restore::Conflict;
+use replica::spool::Bounds;
+use replica::{Node, Options, Progress, Summary, Teller, Until};
+use storage::{ReadRequest, SharedStore};
+use tokio_util::sync::CancellationToken;
+
+use super::run::route;
+use crate::engine::Engine;
+
+/// A backup file in its store.
+#[derive(Debug)]
+pub struct OpenedBackup {
+    /// The store.
+    pub store: SharedStore,
+    /// Its key there.
+    pub key: Key,
+}
+
+/// An import while it is carried out.
+pub(super) struct Task {
+    pub(super) engine: Arc<Engine>,
+    pub(super) id: String,
+    pub(super) spec: MigrationSpec,
+    pub(super) target: Node,
+    pub(super) bandwidth: Arc<Bandwidth>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) stop: CancellationToken,
+}
+
+impl Task {
+    pub(super) async fn run(self) -> Result<Summary> {
+        tokio::select! {
+            done = self.import() => done,
+            // Nothing of ours must be left in order: an import begins anew.
+            () = self.stop.cancelled() => Ok(Summary::default()),
+        }
+    }
+
+    async fn import(&self) -> Result<Summary> {
+        let spool_dir = self.engine.spool_dir()?;
+        let prefix = format!("import-{}-", self.id);
+        let dir = tempfile::Builder::new().prefix(&prefix).tempdir_in(&spool_dir);
+        let dir =
+            dir.map_err(|e| Failure::new(Kind::NoSpace, "import", format!("{}: {e}", spool_dir.display())))?;
+        let files = match &self.spec.backup {
+            Some(Backup::Record(id)) => vec![self.engine.backup_path(id)],
+            Some(Backup::Bucket { bucket, files }) => {
+                let mut fetched = Vec::new();
+                for (i, file) in files.iter().enumerate() {
+                    let opened = self.engine.places().backup(bucket, &file.name).await?;
+                    let path = dir.path().join(format!("{i:04}"));
+                    self.fetch(&opened, &path).await.map_err(|f| named(&file.name, f))?;
+                    fetched
+                        .extend(ready(path, dir.path().join(format!("{i:04}-in")), file.name.clone()).await?);
+                }
+                fetched
+            }
+            None => return Err(Failure::new(Kind::Invalid, "import", "the migration names no backup")),
+        };
+        let import = Import {
+            files,
+            target: self.target.clone(),
+            options: Options {
+                route: route(&self.spec),
+                conflict: Conflict::Replace,
+                until: Until::Full,
+                bandwidth: self.bandwidth.clone(),
+                spool: Bounds::default(),
+                spool_dir,
+                backoff: self.engine.backoff,
+                reconnect: Arc::default(),
+                teller: Teller::default(),
+            },
+            clock: self.engine.clock.clone(),
+            progress: self.progress.clone(),
+            stop: self.stop.clone(),
+        };
+        import.run().await
+    }
+
+    async fn fetch(&self, from: &OpenedBackup, path: &Path) -> Result<()> {
+        let reading =
+            from.store.read(&from.key, &ReadRequest::default()).await.map_err(|f| f.at(Side::Source))?;
+        let full =
+            |e: std::io::Error| Failure::new(Kind::NoSpace, "import", format!("{}: {e}", path.display()));
+        let mut file = std::fs::File::create(path).map_err(full)?;
+        let mut body = reading.body;
+        while let Some(chunk) = body.chunk().await {
+            let chunk = chunk.map_err(|f| f.at(Side::Source))?;
+            self.bandwidth.pass(chunk.len() as u64).await;
+            file.write_all(&chunk).map_err(full)?;
+        }
+        Ok(())
+    }
+}
+
+fn named(name: &str, failure: Failure) -> Failure {
+    Failure { message: format!("{name}: {}", failure.message), ..failure }
+}
+
+/// Unpacks a file if it is packed, and reads everything through.
+async fn ready(path: PathBuf, into: PathBuf, name: String) -> Result<Vec<PathBuf>> {
+    let work = move || {
+        // Paths of ours say nothing to whoever reads the failure.
+        let said = |f: Failure| {
+            let m = f.message.replace(&path.display().to_string(), &name);
+            Failure { message: m, ..f }
+        };
+        let files = match archive::is_archive(&path)? {
+            true => archive::unpack(&path, &into, archive::UNPACKED_MAX).map_err(said)?,
+            false => vec![path.clone()],
+        };
+        for file in &files {
+            check_file(file).map_err(|f| {
+                let inner = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let m = f.message.replace(&file.display().to_string(), &inner);
+                if files.len() > 1 || *file != path {
+                    named(&name, Failure { message: m, ..f })
+                } else {
+                    said(f)
+                }
+            })?;
+        }
+        Ok(files)
+    };
+    #[expect(clippy::disallowed_methods, reason = "one at a time for each import that runs")]
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|e| Failure::new(Kind::Internal, "import", e.to_string()))?
+}
+
+/// So much of a file tells what it is, bytes.
+const FIRST: u64 = 512;
+
+/// A look at one file before an import is accepted: it is there, and begins as a backup or an archive does.
+///
+/// # Errors
+/// [`Kind::NotFound`] when it is not there, [`Kind::Invalid`] when it is something else.
+pub async fn check(from: &OpenedBackup) -> Result<()> {
+    let at = |f: Failure| f.at(Side::Source);
+    let meta = from.store.head(&from.key, None).await.map_err(at)?;
+    let range = (meta.size > FIRST).then_some(0..FIRST);
+    let reading = from.store.read(&from.key, &ReadRequest { range, if_match: None }).await.map_err(at)?;
+    let first = reading.body.collect(FIRST).await.map_err(at)?;
+    let known = [b"REDIS".as_slice(), b"VALKEY", b"*", b"#", b"PK\x03\x04", &[0x1f, 0x8b]];
+    let is_known = known.iter().any(|k| first.starts_with(k)) || first.get(257..262) == Some(b"ustar");
+    match is_known {
+        true => Ok(()),
+        false => {
+            let m = "this is no RDB file, no append-only file and no archive";
+            Err(Failure::new(Kind::Invalid, "import", m).at(Side::Source))
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Redis migrations in the service: lent under a lease like everything else, moved by the Redis engine.
+//!
+//! ```text
+//! store ──> step (who should run?) ──> run ──> replica::Mover | import
+//!   ^                                   │ news, numbers, stops, changed limits
+//!   └── phase, log, stats ──────────────┘ cut-over, when asked
+//! ```
+
+mod ends;
+mod exchange;
+mod import;
+mod run;
+mod words;
+
+use std::collections::HashMap;
+use std::sync::{Arc, MutexGuard};
+
+use model::failure::Result;
+use model::migration::{MigrationEvent, MigrationState, Phase, ResumeMode};
+use replica::Progress;
+use store::{LogLine, MigrationRow, Unit};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub use ends::{EndSecrets, Instance, node_of};
+pub use exchange::Hook;
+pub use import::{OpenedBackup, check as check_backup};
+pub use run::route;
+pub use words::{Word, line};
+
+use crate::engine::Engine;
+
+/// A migration that works in this process.
+#[derive(Clone)]
+pub(crate) struct Moving {
+    /// Its live numbers.
+    pub(crate) progress: Arc<Progress>,
+    /// Cancelled: come to rest.
+    pub(crate) stop: CancellationToken,
+}
+
+/// What a process does with a migration that it sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Do {
+    /// Lend it to a runner.
+    Run,
+    /// Let it come to rest.
+    Stop,
+    /// Nobody works on it and it should rest: say so.
+    Rest,
+    Nothing,
+}
+
+/// Pure: what to do about one migration.
+fn plan(state: MigrationState, here: bool, leased_elsewhere: bool) -> Do {
+    let switching = state.switch.is_some_and(model::migration::Switch::is_under_way);
+    match (state.phase, here) {
+        (Phase::Stopping, true) => Do::Stop,
+        (_, true) => Do::Nothing,
+        _ if leased_elsewhere => Do::Nothing,
+        (Phase::Stopping, false) => Do::Rest,
+        (phase, false) if phase.is_open() || switching => Do::Run,
+        _ => Do::Nothing,
+    }
+}
+
+impl Engine {
+    /// Lends what should run, and stops what should rest.
+    pub(crate) async fn step_migrations(
+        self: &Arc<Self>,
+        now: i64,
+        runs: &mut JoinSet<String>,
+    ) -> Result<()> {
+        let mut unit = self.store.read().await?;
+        let open = unit.open_migrations().await?;
+        drop(unit);
+        for m in open {
+            let here = self.moving().contains_key(&m.id);
+            let elsewhere = m.owner.as_ref().is_some_and(|o| *o != self.owner) && m.lease_until >= now;
+            match plan(m.state, here, elsewhere) {
+                Do::Run => {
+                    let moving = Moving { progress: Arc::default(), stop: CancellationToken::new() };
+                    self.moving().insert(m.id.clone(), moving.clone());
+                    runs.spawn(run::run(self.clone(), m.id, moving));
+                }
+                Do::Stop => self.nudge_migration(&m.id),
+                Do::Rest => {
+                    let mut unit = self.store.write().await?;
+                    let _ = unit.apply_migration(&m.id, MigrationEvent::Rested, now).await?;
+                    note(&mut unit, &m.id, Word::Stopped, now, &[]).await?;
+                    unit.save().await?;
+                }
+                Do::Nothing => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What an earlier process left when it was killed: what is to be resumed by a person fails, the rest goes on.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn take_over_migrations(&self) -> Result<()> {
+        let now = self.clock.now_ms();
+        let mut unit = self.store.write().await?;
+        let left = unit.end_migration_leases().await?;
+        for m in left.iter().filter(|m| m.spec.resume == ResumeMode::Manual) {
+            let by_person = m.state.kind == model::migration::MigrationKind::Online
+                && !m.state.switch.is_some_and(model::migration::Switch::is_under_way);
+            if by_person && matches!(m.state.phase, Phase::Loading | Phase::Following) {
+                let why =
+                    "the service ended while this migration ran, and its resume mode is manual: restart it";
+                fail(&mut unit, &m.id, why, now).await?;
+            }
+        }
+        unit.fail_open_backups(now).await?;
+        unit.save().await
+    }
+
+    /// Live numbers of a migration that runs here.
+    pub fn migration_progress(&self, id: &str) -> Option<Arc<Progress>> {
+        self.moving().get(id).map(|m| m.progress.clone())
+    }
+
+    /// Lets a migration that runs here come to rest at once.
+    pub fn nudge_migration(&self, id: &str) {
+        if let Some(moving) = self.moving().get(id) {
+            moving.stop.cancel();
+        }
+    }
+
+    pub(crate) fn moving(&self) -> MutexGuard<'_, HashMap<String, Moving>> {
+        self.moving.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// A line for the log of a migration, in an open unit.
+///
+/// # Errors
+/// When the store fails.
+pub async fn note(unit: &mut Unit, id: &str, word: Word, at: i64, parts: &[String]) -> Result<()> {
+    let line: LogLine = line(word, at, parts);
+    unit.log_migration(id, &line).await
+}
+
+/// A migration that cannot go on: its phase, its error and its log say the same.
+async fn fail(unit: &mut Unit, id: &str, why: &str, now: i64) -> Result<()> {
+    if unit.apply_migration(id, MigrationEvent::Broke, now).await?.is_ok_and(|s| s.phase == Phase::Failed) {
+        unit.set_migration_error(id, Some(why)).await?;
+    }
+    note(unit, id, Word::Failed, now, &[why.to_owned()]).await
+}
+
+fn is_stopping(m: Option<&MigrationRow>) -> bool {
+    m.is_none_or(|m| !m.state.phase.is_open()) || m.is_some_and(|m| m.state.phase == Phase::Stopping)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::migration::{MigrationKind, Switch};
+
+    #[test]
+    fn what_should_run_is_lent_and_what_should_rest_rests() {
+        let state = |phase, switch| MigrationState { kind: MigrationKind::Online, phase, switch };
+        assert_eq!(plan(state(Phase::Loading, None), false, false), Do::Run);
+        assert_eq!(plan(state(Phase::Following, None), false, true), Do::Nothing);
+        assert_eq!(plan(state(Phase::Following, None), true, false), Do::Nothing);
+        assert_eq!(plan(state(Phase::Stopping, None), true, false), Do::Stop);
+        assert_eq!(plan(state(Phase::Stopping, None), false, false), Do::Rest);
+        assert_eq!(plan(state(Phase::Succeeded, None), false, false), Do::Nothing);
+        assert_eq!(plan(state(Phase::Succeeded, Some(Switch::Returning)), false, false), Do::Run);
+    }
+}

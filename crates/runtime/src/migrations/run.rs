@@ -1,0 +1,523 @@
+//! One migration from lease to release.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use model::failure::{Failure, Kind, Result, Side};
+use model::migration::{MigrationEvent, MigrationKind, MigrationSpec, Phase, ResumeMode, Switch};
+use pace::budget::Bandwidth;
+use replica::marker::Names;
+use replica::patience::Again;
+use replica::restore::Conflict;
+use replica::route::Route;
+use replica::server::Server;
+use replica::spool::Bounds;
+use replica::verify::{Depth, compare};
+use replica::{Mover, News, Node, Options, Progress, Reconnect, Summary, Teller, Until};
+use store::{MigrationRow, MigrationStats};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::ends::{EndSecrets, node_of};
+use super::exchange::{self, Exchange};
+use super::words::Word;
+use super::{Moving, fail, import, is_stopping, note};
+use crate::engine::Engine;
+
+const LEASE_MS: i64 = 30_000;
+const RENEW: Duration = Duration::from_secs(8);
+/// How often numbers are written down.
+const TICK: Duration = Duration::from_secs(1);
+/// Both ends are asked for their keys at every so many ticks.
+const COUNT_EVERY: u32 = 5;
+/// Counting and comparing for the log may take so long.
+const LOOK: Duration = Duration::from_secs(30);
+const MIB: u64 = 1 << 20;
+
+/// Runs a migration here if its lease can be had; used by the dispatcher.
+pub(crate) async fn run(engine: Arc<Engine>, id: String, moving: Moving) -> String {
+    if let Err(failure) = attempt(&engine, &id, &moving).await {
+        tracing::error!(migration = %id, "migration {id} could not be run: {failure}");
+    }
+    engine.moving().remove(&id);
+    engine.ended.notify_one();
+    id
+}
+
+async fn attempt(engine: &Arc<Engine>, id: &str, moving: &Moving) -> Result<()> {
+    let now = engine.clock.now_ms();
+    let mut unit = engine.store.write().await?;
+    let Some(fence) = unit.claim_migration(id, &engine.owner, now, now + LEASE_MS).await? else {
+        return Ok(());
+    };
+    let Some(row) = unit.migration(id).await? else { return Ok(()) };
+    let secrets = EndSecrets::from_json(&unit.migration_secrets(id).await?.unwrap_or_default());
+    let moved = unit.moved_instances().await?;
+    unit.save().await?;
+    tracing::info!(migration = id, name = %row.name, "migration {id} runs");
+    let mut held = Held { engine, id, fence, moving, row, secrets, moved, renewed: Instant::now() };
+    let ended = held.work().await;
+    held.settle(ended).await
+}
+
+/// How the work on a migration ended.
+pub(super) enum Ended {
+    /// It did what it was to do.
+    Finished,
+    /// It rests, to go on later.
+    Rested,
+    /// It cannot go on.
+    Broke(Failure),
+    /// Somebody else holds it now.
+    Lost,
+}
+
+/// A migration while its lease is held here.
+pub(super) struct Held<'e> {
+    pub(super) engine: &'e Arc<Engine>,
+    pub(super) id: &'e str,
+    fence: i64,
+    moving: &'e Moving,
+    pub(super) row: MigrationRow,
+    pub(super) secrets: EndSecrets,
+    /// Instances that stand elsewhere.
+    pub(super) moved: Vec<(String, String)>,
+    renewed: Instant,
+}
+
+/// What may change while it runs.
+struct Tuning {
+    bandwidth: Arc<Bandwidth>,
+    reconnect: Arc<Reconnect>,
+}
+
+impl Tuning {
+    fn new(spec: &MigrationSpec) -> Self {
+        let tuning = Self { bandwidth: Arc::new(Bandwidth::new(0)), reconnect: Arc::default() };
+        tuning.follow(spec);
+        tuning
+    }
+
+    fn follow(&self, spec: &MigrationSpec) {
+        self.bandwidth.set(u64::from(spec.bandwidth_mb.unwrap_or(0)) * MIB);
+        self.reconnect.set(match spec.resume {
+            ResumeMode::Auto => Again::Always,
+            ResumeMode::Manual => Again::Never,
+        });
+    }
+}
+
+/// Which keys travel where (dcs-migration.md §4.7).
+pub fn route(spec: &MigrationSpec) -> Route {
+    let db = |end: &Option<model::migration::End>| end.as_ref().and_then(|e| e.db);
+    let (from, to) = (db(&spec.source), db(&spec.target));
+    Route {
+        only_db: from,
+        db_map: from.zip(to).into_iter().collect::<BTreeMap<u32, u32>>(),
+        all_into: if from.is_none() { to } else { None },
+        ..Route::default()
+    }
+}
+
+impl Held<'_> {
+    pub(super) fn node(&self, side: Side) -> Result<Node> {
+        let spec = &self.row.spec;
+        let end = if side == Side::Source { &spec.source } else { &spec.target };
+        let missing = || Failure::new(Kind::Invalid, "migration", "the migration is not configured").at(side);
+        let end = end.as_ref().ok_or_else(missing)?;
+        node_of(end, self.secrets.of(side), &*self.engine.places, &self.moved).map_err(|f| f.at(side))
+    }
+
+    /// The service is ending, or the user stops it.
+    pub(super) fn is_told_to_stop(&self) -> bool {
+        self.moving.stop.is_cancelled()
+    }
+
+    pub(super) async fn note(&self, word: Word, parts: &[String]) -> Result<()> {
+        let mut unit = self.engine.store.write().await?;
+        note(&mut unit, self.id, word, self.engine.clock.now_ms(), parts).await?;
+        unit.save().await
+    }
+
+    pub(super) async fn apply(&mut self, event: MigrationEvent) -> Result<()> {
+        let mut unit = self.engine.store.write().await?;
+        if let Ok(state) = unit.apply_migration(self.id, event, self.engine.clock.now_ms()).await? {
+            self.row.state = state;
+        }
+        unit.save().await
+    }
+
+    async fn work(&mut self) -> Ended {
+        let done = match (self.row.state.switch, self.row.state.kind) {
+            (Some(Switch::Returning), _) => exchange::give_back(self).await.map(|()| Ended::Rested),
+            (Some(Switch::Decided), _) => exchange::complete(self).await.map(|()| Ended::Rested),
+            (_, MigrationKind::Import) => self.import().await,
+            (switch, MigrationKind::Online) => {
+                if switch == Some(Switch::Exchanging) {
+                    // Nothing was decided: it is as if it had not been asked for.
+                    let why = "the service ended during the cut-over, before anything was decided";
+                    if let Err(failure) = exchange::undo(self, why).await {
+                        return Ended::Broke(failure);
+                    }
+                }
+                self.online().await
+            }
+        };
+        done.unwrap_or_else(Ended::Broke)
+    }
+
+    async fn online(&mut self) -> Result<Ended> {
+        loop {
+            let tuning = Tuning::new(&self.row.spec);
+            let (teller, mut news) = Teller::channel();
+            let finish = CancellationToken::new();
+            let full = self.row.spec.method == Some(model::migration::Method::Full);
+            let mover = Mover {
+                source: self.node(Side::Source)?,
+                target: self.node(Side::Target)?,
+                options: Options {
+                    route: route(&self.row.spec),
+                    conflict: Conflict::Replace,
+                    until: if full { Until::Full } else { Until::Stopped },
+                    bandwidth: tuning.bandwidth.clone(),
+                    spool: Bounds::default(),
+                    spool_dir: self.engine.spool_dir()?,
+                    backoff: self.engine.backoff,
+                    reconnect: tuning.reconnect.clone(),
+                    teller,
+                },
+                clock: self.engine.clock.clone(),
+                progress: self.moving.progress.clone(),
+                stop: self.moving.stop.clone(),
+                finish: finish.clone(),
+                names: Names::new(self.id),
+            };
+            let job = self.engine.lanes.handle().spawn(async move { mover.run().await });
+            match self.watch(job, &mut news, &tuning, &finish).await? {
+                Watched::Ended(summary) => return self.ended(summary).await,
+                Watched::Broke(failure) => return Ok(Ended::Broke(failure)),
+                Watched::Lost => return Ok(Ended::Lost),
+                // The cut-over has put everything back: it goes on where it was.
+                Watched::Undone => {}
+                Watched::Exchanged => return Ok(Ended::Rested),
+            }
+        }
+    }
+
+    async fn import(&mut self) -> Result<Ended> {
+        let tuning = Tuning::new(&self.row.spec);
+        let (_teller, mut news) = Teller::channel();
+        let finish = CancellationToken::new();
+        let task = import::Task {
+            engine: self.engine.clone(),
+            id: self.id.to_owned(),
+            spec: self.row.spec.clone(),
+            target: self.node(Side::Target)?,
+            bandwidth: tuning.bandwidth.clone(),
+            progress: self.moving.progress.clone(),
+            stop: self.moving.stop.clone(),
+        };
+        let job = self.engine.lanes.handle().spawn(async move { task.run().await });
+        match self.watch(job, &mut news, &tuning, &finish).await? {
+            Watched::Ended(summary) => self.ended(summary).await,
+            Watched::Broke(failure) => Ok(Ended::Broke(failure)),
+            Watched::Lost => Ok(Ended::Lost),
+            Watched::Undone | Watched::Exchanged => Ok(Ended::Rested),
+        }
+    }
+
+    async fn ended(&mut self, summary: Summary) -> Result<Ended> {
+        for (what, n) in &summary.full.left_out {
+            self.note(Word::LeftOut, &[format!("{n} × {what}")]).await?;
+        }
+        for failed in summary.failed.iter().take(20) {
+            self.note(Word::LeftOut, std::slice::from_ref(failed)).await?;
+        }
+        for about in &summary.notes {
+            self.note(Word::Warned, std::slice::from_ref(about)).await?;
+        }
+        if !summary.done {
+            return Ok(Ended::Rested);
+        }
+        if !summary.failed.is_empty() || !summary.full.left_out.is_empty() {
+            let n = summary.failed.len() as u64 + summary.full.left_out.values().sum::<u64>();
+            let m = format!("{n} keys or parts could not be brought to the target; the log names them");
+            return Ok(Ended::Broke(Failure::new(Kind::Unsupported, "migration", m).at(Side::Target)));
+        }
+        self.row.stats.source_keys = self.moving.progress.keys.load(Ordering::Relaxed);
+        let target = self.node(Side::Target)?;
+        if self.row.state.kind == MigrationKind::Online {
+            look(
+                self.engine.clone(),
+                self.id.to_owned(),
+                self.node(Side::Source)?,
+                target.clone(),
+                route(&self.row.spec),
+            )
+            .await;
+        }
+        if let Some(server) = ask(&target).await {
+            self.row.stats.target_keys = server.keys;
+        }
+        Ok(Ended::Finished)
+    }
+}
+
+/// How watching a job ended.
+enum Watched {
+    Ended(Summary),
+    Broke(Failure),
+    Lost,
+    Undone,
+    Exchanged,
+}
+
+/// What an end says of itself, if it can be asked.
+pub(super) async fn ask(node: &Node) -> Option<Server> {
+    let asked = async {
+        let mut client = replica::client::Client::open(&Node { db: None, ..node.clone() }).await.ok()?;
+        Server::ask(&mut client).await.ok()
+    };
+    tokio::time::timeout(Duration::from_secs(4), asked).await.ok().flatten()
+}
+
+/// Counts and compares both ends for the log; what cannot be asked in time is left out.
+async fn look(engine: Arc<Engine>, id: String, source: Node, target: Node, route: Route) {
+    let looked = async {
+        let (Some(a), Some(b)) = tokio::join!(ask(&source), ask(&target)) else { return Ok(()) };
+        let found = compare(&source, &target, &route, Depth::Sample).await?;
+        let now = engine.clock.now_ms();
+        let mut unit = engine.store.write().await?;
+        let parts = [a.keys, a.expires, b.keys, b.expires].map(|n| n.to_string());
+        note(&mut unit, &id, Word::Counted, now, &parts).await?;
+        let keys = found.keys.to_string();
+        if found.same() {
+            note(&mut unit, &id, Word::Compared, now, &[keys]).await?;
+        } else {
+            let differ = found.differ + found.expiry_differs + found.missing + found.extra;
+            let first = found.named.first().cloned().unwrap_or_default();
+            note(&mut unit, &id, Word::Differs, now, &[keys, differ.to_string(), first]).await?;
+        }
+        unit.save().await
+    };
+    let looked: std::result::Result<Result<()>, _> = tokio::time::timeout(LOOK, looked).await;
+    if let Ok(Err(failure)) = looked {
+        tracing::debug!(migration = %id, "both ends could not be compared: {failure}");
+    }
+}
+
+/// Numbers of two moments make rates.
+#[derive(Clone, Copy)]
+struct Before {
+    at: Instant,
+    bytes: u64,
+    commands: u64,
+}
+
+fn before(progress: &Progress) -> Before {
+    let get = |n: &std::sync::atomic::AtomicU64| n.load(Ordering::Relaxed);
+    Before {
+        at: Instant::now(),
+        bytes: get(&progress.full_bytes) + get(&progress.stream_bytes),
+        commands: get(&progress.keys) + get(&progress.commands),
+    }
+}
+
+impl Held<'_> {
+    /// Stays beside a job: renews the lease, writes numbers and news down, carries out what the user asks.
+    async fn watch(
+        &mut self,
+        mut job: JoinHandle<Result<Summary>>,
+        news: &mut mpsc::Receiver<News>,
+        tuning: &Tuning,
+        finish: &CancellationToken,
+    ) -> Result<Watched> {
+        let mut changes = self.engine.store.changes();
+        // What was asked for since the row was read is seen at once.
+        changes.mark_changed();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut ticks, mut last, mut said) = (0u32, before(&self.moving.progress), 0);
+        let (counted, mut counts) = mpsc::channel::<(Option<Server>, Option<Server>)>(1);
+        loop {
+            tokio::select! {
+                done = &mut job => {
+                    while let Ok(one) = news.try_recv() {
+                        self.hear(one).await?;
+                    }
+                    return Ok(match done {
+                        Ok(Ok(summary)) => Watched::Ended(summary),
+                        Ok(Err(failure)) => Watched::Broke(failure),
+                        Err(e) => Watched::Broke(Failure::new(Kind::Internal, "migration", e.to_string())),
+                    });
+                }
+                Some(one) = news.recv() => self.hear(one).await?,
+                Some((source, target)) = counts.recv() => {
+                    let stats = &mut self.row.stats;
+                    stats.source_keys = source.map_or(stats.source_keys, |s| s.keys);
+                    stats.target_keys = target.map_or(stats.target_keys, |s| s.keys);
+                }
+                _ = tick.tick() => {
+                    if self.renewed.elapsed() >= RENEW && !self.renew().await? {
+                        job.abort();
+                        return Ok(Watched::Lost);
+                    }
+                    if ticks.is_multiple_of(COUNT_EVERY) {
+                        let (source, target) = (self.node(Side::Source).ok(), self.node(Side::Target).ok());
+                        let counted = counted.clone();
+                        tokio::spawn(async move {
+                            let at = async |node: Option<Node>| ask(&node?).await;
+                            let both = tokio::join!(at(source), at(target));
+                            let _ = counted.try_send(both);
+                        });
+                    }
+                    ticks += 1;
+                    said = self.numbers(&mut last, said).await?;
+                }
+                _ = changes.changed() => {
+                    let mut unit = self.engine.store.read().await?;
+                    let row = unit.migration(self.id).await?;
+                    drop(unit);
+                    if is_stopping(row.as_ref()) {
+                        self.moving.stop.cancel();
+                    }
+                    let Some(row) = row else { continue };
+                    tuning.follow(&row.spec);
+                    self.row.spec = row.spec;
+                    self.row.cutover = row.cutover;
+                    let asked = row.state.switch == Some(Switch::Exchanging);
+                    self.row.state = row.state;
+                    if asked {
+                        let exchange = Exchange::new(self, finish.clone())?;
+                        return Ok(match exchange.run(self, job).await? {
+                            exchange::Outcome::Exchanged => Watched::Exchanged,
+                            exchange::Outcome::Undone => Watched::Undone,
+                            exchange::Outcome::Broke(failure) => Watched::Broke(failure),
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    async fn renew(&mut self) -> Result<bool> {
+        let until = self.engine.clock.now_ms() + LEASE_MS;
+        let mut unit = self.engine.store.write().await?;
+        let held = unit.renew_migration(self.id, self.fence, until).await?;
+        unit.save().await?;
+        self.renewed = Instant::now();
+        Ok(held)
+    }
+
+    /// One piece of news: a line of the log, and what it means for the phase.
+    async fn hear(&mut self, news: News) -> Result<()> {
+        match news {
+            News::Snapshot { replid, offset, keys, again } => {
+                if again {
+                    self.note(Word::Resync, &[]).await?;
+                }
+                self.row.stats.full_syncs += 1;
+                self.row.stats.percent = 0;
+                self.apply(MigrationEvent::Resync).await?;
+                self.note(Word::Snapshot, &[offset.to_string(), replid, keys.to_string()]).await
+            }
+            News::Loaded { keys, seconds } => {
+                self.row.stats.percent = 100;
+                self.note(Word::Loaded, &[keys.to_string(), format!("{seconds:.1}")]).await?;
+                match self.row.spec.method {
+                    Some(model::migration::Method::Incremental) => self.apply(MigrationEvent::Loaded).await,
+                    _ => Ok(()),
+                }
+            }
+            News::Continued { offset } => {
+                self.row.stats.percent = 100;
+                self.row.stats.partial_syncs += 1;
+                self.apply(MigrationEvent::Loaded).await?;
+                self.note(Word::Continued, &[offset.to_string()]).await
+            }
+            News::CaughtUp => {
+                self.note(Word::CaughtUp, &[]).await?;
+                let (source, target) = (self.node(Side::Source)?, self.node(Side::Target)?);
+                tokio::spawn(look(
+                    self.engine.clone(),
+                    self.id.to_owned(),
+                    source,
+                    target,
+                    route(&self.row.spec),
+                ));
+                Ok(())
+            }
+            News::Lost { failure, delay } => {
+                self.note(Word::Lost, &[failure.to_string(), format!("{:.1}", delay.as_secs_f64())]).await
+            }
+        }
+    }
+
+    /// Writes the numbers of this moment down; a line of the log at each tenth of the snapshot.
+    async fn numbers(&mut self, last: &mut Before, mut said: u64) -> Result<u64> {
+        let progress = &self.moving.progress;
+        let get = |n: &std::sync::atomic::AtomicU64| n.load(Ordering::Relaxed);
+        let now = before(progress);
+        let seconds = (now.at - last.at).as_secs_f64().max(0.001);
+        let rate = |a: u64, b: u64| (a.saturating_sub(b) as f64 / seconds) as u64;
+        let stats = &mut self.row.stats;
+        stats.kib_per_s = rate(now.bytes, last.bytes) / 1024;
+        stats.ops_per_s = rate(now.commands, last.commands);
+        (stats.lag_bytes, stats.lag_ms) = (get(&progress.lag_bytes), get(&progress.lag_ms));
+        let (keys, expected) = (get(&progress.keys), get(&progress.keys_expected));
+        let loading = get(&progress.phase) == 1 && stats.percent < 100;
+        if loading {
+            stats.percent = (keys * 100).checked_div(expected).unwrap_or(0).min(99).max(stats.percent);
+        }
+        let (percent, stats) = (stats.percent, stats.clone());
+        *last = now;
+        let mut unit = self.engine.store.write().await?;
+        if loading && percent / 10 > said {
+            said = percent / 10;
+            let parts = [percent, keys, expected].map(|n| n.to_string());
+            note(&mut unit, self.id, Word::Progress, self.engine.clock.now_ms(), &parts).await?;
+        }
+        unit.set_migration_stats(self.id, &stats).await?;
+        unit.save().await?;
+        Ok(said)
+    }
+
+    /// Writes down how it ended and gives the lease back, in one transaction.
+    async fn settle(&mut self, ended: Ended) -> Result<()> {
+        let (id, now) = (self.id, self.engine.clock.now_ms());
+        let mut unit = self.engine.store.write().await?;
+        if !unit.release_migration(id, self.fence).await? {
+            tracing::warn!(migration = id, "migration {id} is held by another worker now");
+            return Ok(());
+        }
+        let mut stats: MigrationStats = self.row.stats.clone();
+        match ended {
+            Ended::Finished => {
+                tracing::info!(migration = id, "migration {id} is done");
+                (stats.percent, stats.lag_bytes, stats.lag_ms) = (100, 0, 0);
+                let _ = unit.apply_migration(id, MigrationEvent::Finished, now).await?;
+                note(&mut unit, id, Word::Done, now, &[]).await?;
+            }
+            Ended::Rested => {
+                // A shutdown lets it stay as it is, to go on at the next start; a stop lets it rest.
+                let was = unit.migration(id).await?.map(|m| m.state.phase);
+                let _ = unit.apply_migration(id, MigrationEvent::Rested, now).await?;
+                if was == Some(Phase::Stopping) {
+                    tracing::info!(migration = id, "migration {id} has stopped");
+                    note(&mut unit, id, Word::Stopped, now, &[]).await?;
+                }
+            }
+            Ended::Broke(failure) => {
+                tracing::error!(migration = id, "migration {id} failed: {failure}");
+                fail(&mut unit, id, &format!("{failure}; {}", failure.remedy()), now).await?;
+            }
+            Ended::Lost => return Ok(()),
+        }
+        (stats.kib_per_s, stats.ops_per_s) = (0, 0);
+        unit.set_migration_stats(id, &stats).await?;
+        unit.save().await
+    }
+}

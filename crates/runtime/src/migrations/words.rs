@@ -1,0 +1,151 @@
+//! What the log of a migration says: every line has a code, a level and a sentence, in one table.
+
+use store::{Level, LogLine};
+
+/// Something that is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// It was created.
+    Created,
+    /// It was configured and starts.
+    Configured,
+    /// It was started again.
+    Restarted,
+    /// A check before the start found something to know.
+    Warned,
+    /// A snapshot begins.
+    Snapshot,
+    /// So much of it is applied.
+    Progress,
+    /// It is applied.
+    Loaded,
+    /// The stream goes on from where it was.
+    Continued,
+    /// Nothing is behind any more.
+    CaughtUp,
+    /// A connection was lost.
+    Lost,
+    /// The position could not be continued from.
+    Resync,
+    /// What was left out.
+    LeftOut,
+    /// Both sides counted.
+    Counted,
+    /// Both sides compared.
+    Compared,
+    /// They differ.
+    Differs,
+    /// A stop was asked for.
+    StopAsked,
+    /// It has stopped.
+    Stopped,
+    /// It is done.
+    Done,
+    /// It failed.
+    Failed,
+    /// Its bandwidth or resume mode changed.
+    Changed,
+    /// A step of a cut-over.
+    Exchange,
+    /// A cut-over was undone.
+    ExchangeFailed,
+    /// A file of a backup is applied.
+    File,
+}
+
+/// Code, level and sentence of each; `{}` takes the parts in turn.
+pub(crate) const TABLE: [(Word, &str, Level, &str); 23] = [
+    (Word::Created, "WB.0001", Level::Info, "the task was created"),
+    (Word::Configured, "WB.0002", Level::Info, "configured: {} from {} to {}"),
+    (Word::Restarted, "WB.0003", Level::Info, "started again with the stored configuration"),
+    (Word::Warned, "WB.0004", Level::Warn, "{}"),
+    (
+        Word::Snapshot,
+        "WB.0010",
+        Level::Info,
+        "full phase: the copy is the state of the source at offset {} of {} ({} keys)",
+    ),
+    (Word::Progress, "WB.0011", Level::Info, "full phase: {}% ({} of {} keys)"),
+    (Word::Loaded, "WB.0012", Level::Info, "full phase done: {} keys in {} s"),
+    (Word::Continued, "WB.0020", Level::Info, "the stream goes on from offset {}, without a full phase"),
+    (
+        Word::CaughtUp,
+        "WB.0021",
+        Level::Info,
+        "nothing is behind: stop the writers and then this task, or exchange the addresses, when you are ready",
+    ),
+    (Word::Lost, "WB.0022", Level::Warn, "{}; connecting again in {} s"),
+    (
+        Word::Resync,
+        "WB.0023",
+        Level::Warn,
+        "the source no longer holds what came behind the last position: a new full phase begins; keys that it deleted \
+         meanwhile may remain at the target",
+    ),
+    (Word::LeftOut, "WB.0030", Level::Warn, "left out: {}"),
+    (
+        Word::Counted,
+        "WB.0040",
+        Level::Info,
+        "keys at the source: {}, of which {} expire; at the target: {}, of which {} expire",
+    ),
+    (Word::Compared, "WB.0041", Level::Info, "compared by value: {} keys of a sample, all equal"),
+    (
+        Word::Differs,
+        "WB.0042",
+        Level::Warn,
+        "compared by value: {} keys of a sample, {} differ; the first: {}",
+    ),
+    (Word::StopAsked, "WB.0050", Level::Info, "a stop was asked for"),
+    (Word::Stopped, "WB.0051", Level::Info, "stopped"),
+    (Word::Done, "WB.0052", Level::Info, "done"),
+    (Word::Failed, "WB.0053", Level::Error, "failed: {}"),
+    (Word::Changed, "WB.0054", Level::Info, "changed while it runs: {}"),
+    (Word::Exchange, "WB.0060", Level::Info, "cut-over: {}"),
+    (Word::ExchangeFailed, "WB.0061", Level::Error, "the cut-over was undone: {}"),
+    (Word::File, "WB.0070", Level::Info, "file {} applied: {} keys so far"),
+];
+
+/// A line of the log.
+pub fn line(word: Word, at: i64, parts: &[String]) -> LogLine {
+    let found = TABLE.iter().find(|(w, ..)| *w == word);
+    let (code, level, text) = found.map_or(("WB.0000", Level::Info, "{}"), |(_, c, l, t)| (*c, *l, *t));
+    let mut message = String::with_capacity(text.len());
+    let mut rest = parts.iter();
+    for (i, piece) in text.split("{}").enumerate() {
+        if i > 0 {
+            message.push_str(rest.next().map_or("", String::as_str));
+        }
+        message.push_str(piece);
+    }
+    LogLine { at, level, code: code.to_owned(), message, keywords: parts.to_vec() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_parts_find_their_places() {
+        let mut codes: Vec<&str> = TABLE.iter().map(|(_, code, ..)| *code).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), TABLE.len());
+        let said = line(Word::Loaded, 5, &["7".into(), "0.1".into()]);
+        assert_eq!(
+            (said.code.as_str(), said.message.as_str()),
+            ("WB.0012", "full phase done: 7 keys in 0.1 s")
+        );
+        assert_eq!(said.keywords, ["7", "0.1"]);
+    }
+
+    /// The documentation lists every code with its sentence.
+    #[test]
+    fn the_codes_are_documented() {
+        let page =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/redis.md")).unwrap();
+        for (word, code, ..) in TABLE {
+            assert!(page.contains(code), "{code} ({word:?}) is not in docs/redis.md");
+        }
+    }
+}
