@@ -49,6 +49,8 @@ pub struct Apply {
     /// Within a transaction of the source.
     within: bool,
     offset: u64,
+    /// Only the changes are written, not the transactions around them; there is only database 0.
+    bare: bool,
     /// Expiries that are near are held back.
     pub behind: bool,
     /// Those expiries.
@@ -71,10 +73,22 @@ impl Apply {
             open: None,
             within: false,
             offset: position.offset,
+            bare: false,
             behind: false,
             held,
             commands: 0,
         }
+    }
+
+    /// Writes only changes: who takes them makes transactions of them.
+    pub fn bare(mut self) -> Self {
+        self.bare = true;
+        self
+    }
+
+    /// Within a transaction of the source.
+    pub fn is_within(&self) -> bool {
+        self.within
     }
 
     /// Offset behind the last command that was taken.
@@ -159,6 +173,15 @@ impl Apply {
             _ if command.arg(1).is_some_and(|key| key.starts_with(OURS)) => {}
             _ => {
                 if let Some(db) = self.travels {
+                    if self.bare && db != 0 {
+                        let name = String::from_utf8_lossy(name).into_owned();
+                        return Err(self.refused(
+                            &name,
+                            &format!(
+                                "it is in database {db}, of which a cluster has none: use --db-map {db}=0"
+                            ),
+                        ));
+                    }
                     self.data(name, command, db, out, now_ms)?;
                 }
             }
@@ -303,7 +326,7 @@ impl Apply {
     }
 
     fn begin(&mut self, out: &mut Vec<u8>) {
-        if self.open.is_none() {
+        if self.open.is_none() && !self.bare {
             self.open = Some(Open { began: out.len(), answers: 1 });
             out.extend_from_slice(b"*1\r\n$5\r\nMULTI\r\n");
         }
@@ -317,7 +340,7 @@ impl Apply {
 
     fn select(&mut self, db: u32, out: &mut Vec<u8>) {
         self.begin(out);
-        if self.selected != Some(db) {
+        if self.selected != Some(db) && !self.bare {
             redis_proto::resp::command(out, &[b"SELECT", db.to_string().as_bytes()]);
             self.selected = Some(db);
             self.one_more();
@@ -345,7 +368,7 @@ impl Apply {
         }
         if let Some(names) = &self.names {
             let position = Position { replid: self.replid.clone(), offset: self.offset };
-            let (key, text) = (names.marker.clone(), Marker::Applied(position, self.db).text());
+            let (key, text) = (names.marker.clone(), Marker::Applied(position, self.db, None).text());
             self.select(0, out);
             redis_proto::resp::command(out, &[b"SET", &key, text.as_bytes()]);
             self.one_more();
@@ -364,7 +387,7 @@ impl Apply {
         let mut answers = 0;
         let mut gone: Vec<Vec<u8>> = Vec::new();
         let mut to = |me: &mut Self, db: u32, out: &mut Vec<u8>| {
-            if me.selected != Some(db) {
+            if me.selected != Some(db) && !me.bare {
                 redis_proto::resp::command(out, &[b"SELECT", db.to_string().as_bytes()]);
                 me.selected = Some(db);
                 answers += 1;

@@ -45,7 +45,9 @@ pub fn failure(place: &str, op: &'static str, text: &str) -> Failure {
         }
         "READONLY" => Kind::ReadOnly,
         "OOM" => Kind::NoSpace,
-        "MOVED" | "ASK" | "CROSSSLOT" | "BUSYKEY" => Kind::Conflict,
+        // The slot of a key is somewhere else now.
+        "MOVED" | "ASK" => Kind::Changed,
+        "CROSSSLOT" | "BUSYKEY" => Kind::Conflict,
         "ERR" if text.contains("invalid password") || text.contains("without any password") => {
             Kind::BadCredentials
         }

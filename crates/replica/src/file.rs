@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -15,14 +15,18 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::Apply;
+use crate::asker::Asker;
 use crate::client::Client;
 use crate::held::Held;
 use crate::load::{Load, corrupt};
+use crate::marker::Names;
 use crate::mover::{OPEN_ABOVE, Options, Progress, Summary};
 use crate::node::Node;
 use crate::server::Server;
 use crate::source::psync::Position;
-use crate::target::pipeline::Pipeline;
+use crate::target::Writer;
+use crate::target::many::{Fence, Many};
+use crate::target::pipeline::{Pipeline, Shared};
 use pace::clock::SharedClock;
 
 const READ: usize = 256 << 10;
@@ -192,22 +196,29 @@ impl Import {
         for path in &self.files {
             files.extend(parts(path)?);
         }
-        let at = |f: Failure| f.at(Side::Target);
-        let node = Node { db: None, ..self.target.clone() };
-        let mut ask = Client::open(&node).await.map_err(at)?;
-        let server = Server::ask(&mut ask).await.map_err(at)?;
-        if server.cluster {
-            let m = "this server is part of a cluster, which is not supported yet";
-            return Err(Failure::new(Kind::Unsupported, "open", m).at(Side::Target));
-        }
-        let client = Client::open(&node).await.map_err(at)?;
-        let mut pipeline = Pipeline::new(client, Arc::new(AtomicU64::new(0)));
+        let (mut ask, server, topology) = Asker::open(&self.target, Side::Target).await?;
+        let shared = Shared::new(Arc::default());
+        let mut pipeline = match &topology {
+            None => {
+                let node = Node { db: None, ..self.target.clone() };
+                let client = Client::open(&node).await.map_err(|f| f.at(Side::Target))?;
+                Writer::One(Pipeline::new(client, shared.applied.clone()))
+            }
+            Some(topology) => {
+                let token = format!("{:032x}", fastrand::u128(..));
+                let fence = Fence { names: Names::new(&format!("import-{token}")), token };
+                Writer::Many(Box::new(Many::open(self.target.clone(), topology, fence, true, shared).await?))
+            }
+        };
         let mut summary = Summary::default();
         let began = Instant::now();
         self.progress.phase.store(1, Ordering::Relaxed);
         // An append-only file in parts is one stream: its database and transactions go on from part to part.
         let mut apply =
             Apply::new(self.options.route.clone(), None, &Position::default(), 0, Held::default());
+        if pipeline.is_cluster() {
+            apply = apply.bare();
+        }
         for path in &files {
             let said = |f: Failure| Failure { message: format!("{}: {}", path.display(), f.message), ..f };
             let done = self.file(path, &server, &mut ask, &mut pipeline, &mut apply, &mut summary).await;
@@ -217,12 +228,19 @@ impl Import {
         }
         if apply.is_open() {
             summary.notes.push("the last transaction has no end and was left out".into());
-            apply.abandon(pipeline.out());
+            match &mut pipeline {
+                Writer::One(one) => apply.abandon(one.out()),
+                Writer::Many(many) => drop(many.abandon(0)),
+            }
         }
         pipeline.settle().await?;
-        self.progress.keys.store(pipeline.shared.keys.load(Ordering::Relaxed), Ordering::Relaxed);
-        summary.failed = pipeline.shared.failed();
-        summary.left_alone = pipeline.shared.left.load(Ordering::Relaxed);
+        if let Writer::Many(many) = &pipeline {
+            many.leave(&mut ask).await?;
+        }
+        let shared = pipeline.shared();
+        self.progress.keys.store(shared.keys.load(Ordering::Relaxed), Ordering::Relaxed);
+        summary.failed = shared.failed();
+        summary.left_alone = shared.left.load(Ordering::Relaxed);
         summary.full_seconds = began.elapsed().as_secs_f64();
         summary.done = true;
         Ok(summary)
@@ -233,8 +251,8 @@ impl Import {
         &self,
         path: &Path,
         server: &Server,
-        ask: &mut Client,
-        pipeline: &mut Pipeline,
+        ask: &mut Asker,
+        pipeline: &mut Writer,
         apply: &mut Apply,
         summary: &mut Summary,
     ) -> Result<bool> {
@@ -293,7 +311,7 @@ impl Import {
             }
         }
         loop {
-            self.take(&mut commands, pipeline, apply).await?;
+            self.take(&mut commands, pipeline, ask, apply).await?;
             match self.next(&mut pieces).await? {
                 Some(piece) => commands.push(&piece),
                 None if self.stop.is_cancelled() => return Ok(false),
@@ -326,7 +344,14 @@ impl Import {
         Ok(piece)
     }
 
-    async fn take(&self, commands: &mut Commands, pipeline: &mut Pipeline, apply: &mut Apply) -> Result<()> {
+    async fn take(
+        &self,
+        commands: &mut Commands,
+        pipeline: &mut Writer,
+        ask: &mut Asker,
+        apply: &mut Apply,
+    ) -> Result<()> {
+        let mut scratch = Vec::new();
         let wrong =
             |e: redis_proto::Error| Failure::new(Kind::Corrupt, "commands", e.to_string()).at(Side::Source);
         loop {
@@ -344,14 +369,27 @@ impl Import {
                 }
             }
             let end = begin + command.raw.len() as u64;
-            apply.take(&command, end, pipeline.out(), self.clock.now_ms())?;
-            if apply.is_full(pipeline.out()) {
-                close(pipeline, apply).await?;
+            let now = self.clock.now_ms();
+            match pipeline {
+                Writer::One(one) => {
+                    apply.take(&command, end, one.out(), now)?;
+                    if apply.is_full(one.out()) {
+                        close(one, apply).await?;
+                    }
+                }
+                Writer::Many(many) => {
+                    apply.take(&command, end, &mut scratch, now)?;
+                    many.divide(&scratch, None, apply.is_within(), ask).await?;
+                    scratch.clear();
+                }
             }
         }
         self.progress.commands.store(apply.commands, Ordering::Relaxed);
-        self.progress.keys.store(pipeline.shared.keys.load(Ordering::Relaxed), Ordering::Relaxed);
-        close(pipeline, apply).await
+        self.progress.keys.store(pipeline.shared().keys.load(Ordering::Relaxed), Ordering::Relaxed);
+        match pipeline {
+            Writer::One(one) => close(one, apply).await,
+            Writer::Many(many) => many.pace().await,
+        }
     }
 }
 

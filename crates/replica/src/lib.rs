@@ -13,9 +13,11 @@
 
 pub mod apply;
 pub mod archive;
+pub mod asker;
 pub mod backup;
 pub mod client;
 pub mod file;
+mod fleet;
 pub mod held;
 pub mod load;
 pub mod marker;
@@ -26,11 +28,13 @@ pub mod patience;
 pub mod rebuild;
 pub mod restore;
 pub mod route;
+mod scatter;
 pub mod server;
 pub mod source;
 pub mod spool;
 mod stream;
 pub mod target;
+pub mod topology;
 pub mod verify;
 
 pub use mover::{Mover, Options, Progress, Summary, Until};

@@ -8,14 +8,15 @@ use pace::clock::SharedClock;
 use redis_proto::rdb::{Head, Item, Kind as Value, decode};
 use redis_proto::resp::command;
 
-use crate::client::Client;
+use crate::asker::Asker;
 use crate::held::{Held, NEAR_MS};
 use crate::marker::OURS;
 use crate::rebuild::Rebuild;
 use crate::restore::{Conflict, restore, set};
 use crate::route::Route;
 use crate::server::Server;
-use crate::target::pipeline::{About, Pipeline};
+use crate::target::Writer;
+use crate::target::pipeline::About;
 
 /// What a snapshot held, and what became of it.
 #[derive(Clone, Debug, Default)]
@@ -40,9 +41,9 @@ pub struct Load<'a> {
     route: &'a Route,
     target: &'a Server,
     conflict: Conflict,
-    pipeline: &'a mut Pipeline,
-    /// A connection of its own, for questions.
-    ask: &'a mut Client,
+    pipeline: &'a mut Writer,
+    /// Connections of its own, for questions.
+    ask: &'a mut Asker,
     clock: &'a SharedClock,
     /// Near expiries are held back.
     hold: bool,
@@ -70,8 +71,8 @@ impl<'a> Load<'a> {
         route: &'a Route,
         target: &'a Server,
         conflict: Conflict,
-        pipeline: &'a mut Pipeline,
-        ask: &'a mut Client,
+        pipeline: &'a mut Writer,
+        ask: &'a mut Asker,
         clock: &'a SharedClock,
         hold: bool,
     ) -> Self {
@@ -105,7 +106,7 @@ impl<'a> Load<'a> {
                 self.db = u32::try_from(db).map_err(too_great)?;
                 self.travels = self.route.db(self.db);
             }
-            Item::Function(code) => self.function(&code),
+            Item::Function(code) => self.function(&code).await?,
             Item::ModuleAux(..) => self.left_out("what modules keep beside keys"),
             Item::Value(head, span) => {
                 if let Some(db) = self.travels_to(&head) {
@@ -154,23 +155,31 @@ impl<'a> Load<'a> {
         }
     }
 
-    fn select(&mut self, db: u32) {
-        if self.selected != Some(db) {
+    /// The commands that follow are about a key.
+    fn select(&mut self, db: u32, key: &[u8]) {
+        self.pipeline.at(key);
+        // A cluster has one database, and whatever leads to another is refused before.
+        if self.selected != Some(db) && !self.pipeline.is_cluster() {
             command(self.pipeline.out(), &[b"SELECT", db.to_string().as_bytes()]);
             self.pipeline.expect(About::Must("select"), 0);
             self.selected = Some(db);
         }
     }
 
-    fn function(&mut self, code: &[u8]) {
+    async fn function(&mut self, code: &[u8]) -> Result<()> {
         if !self.target.tells_expiry_time() {
-            return self.left_out("functions (the target is older than 7.0)");
+            self.left_out("functions (the target is older than 7.0)");
+            return Ok(());
+        }
+        self.loaded.functions += 1;
+        if self.pipeline.is_cluster() {
+            return self.ask.everywhere(&[b"FUNCTION", b"LOAD", b"REPLACE", code]).await;
         }
         let before = self.pipeline.out().len();
         command(self.pipeline.out(), &[b"FUNCTION", b"LOAD", b"REPLACE", code]);
         let bytes = self.pipeline.out().len() - before;
         self.pipeline.expect(About::Must("function"), bytes);
-        self.loaded.functions += 1;
+        Ok(())
     }
 
     /// The expiry to write; none where there is none, or where it is held back.
@@ -182,7 +191,7 @@ impl<'a> Load<'a> {
 
     async fn value(&mut self, db: u32, head: &Head<'_>, span: &[u8]) -> Result<()> {
         if self.target.takes(head.kind) {
-            self.select(db);
+            self.select(db, &head.key);
             let expire = self.expiry(db, &head.key, head.expire_ms);
             let before = self.pipeline.out().len();
             let now = self.clock.now_ms();
@@ -238,11 +247,11 @@ impl<'a> Load<'a> {
                 let m = format!("key `{}` exists at the target", String::from_utf8_lossy(&head.key));
                 return Err(Failure::new(Kind::Conflict, "restore", m).at(Side::Target));
             }
-            self.pipeline.shared.left.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.pipeline.shared().left.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             self.passing = true;
             return Ok(());
         }
-        self.select(db);
+        self.select(db, &head.key);
         if self.conflict == Conflict::Replace {
             let before = self.pipeline.out().len();
             command(self.pipeline.out(), &[b"DEL", &head.key]);
@@ -255,9 +264,7 @@ impl<'a> Load<'a> {
     }
 
     async fn exists(&mut self, db: u32, key: &[u8]) -> Result<bool> {
-        self.ask.ok(&[b"SELECT", db.to_string().as_bytes()]).await?;
-        let reply = self.ask.call(&[b"EXISTS", key]).await.map_err(|f| f.at(Side::Target))?;
-        Ok(reply.number() == Some(1))
+        Ok(self.ask.call(db, key, &[b"EXISTS", key]).await?.number() == Some(1))
     }
 
     fn close(&mut self) {
@@ -273,7 +280,7 @@ impl<'a> Load<'a> {
             self.left_out(what);
         }
         self.loaded.keys += 1;
-        self.pipeline.shared.keys.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.pipeline.shared().keys.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
 }
 

@@ -3,6 +3,9 @@
 
 use model::failure::{Failure, Kind, Result, Side};
 
+use redis_proto::command::tag;
+
+use crate::asker::Asker;
 use crate::client::Client;
 use crate::source::psync::Position;
 
@@ -11,8 +14,9 @@ use crate::source::psync::Position;
 pub enum Marker {
     /// A snapshot is being applied to a target that was empty: what stands there is part of it, and nothing else.
     Full,
-    /// Everything up to a position of the source's stream is applied; the stream was in this database.
-    Applied(Position, u32),
+    /// Everything up to a position of the source's stream is applied; the stream was in this database. On clusters the
+    /// marks of slots that belong to it begin with the third word.
+    Applied(Position, u32, Option<String>),
 }
 
 /// Names of what is kept at the target, in its database 0.
@@ -38,6 +42,27 @@ impl Names {
         Self { marker: name("offset"), held: name("held"), writer: name("writer"), owner: name("owner") }
     }
 
+    /// The names of one of several links of a migration.
+    pub fn link(&self, n: u16) -> Self {
+        let name = |name: &[u8]| [name, format!(":{n}").as_bytes()].concat();
+        Self {
+            marker: name(&self.marker),
+            held: name(&self.held),
+            writer: name(&self.writer),
+            owner: name(&self.owner),
+        }
+    }
+
+    /// The marker of one slot of a cluster: it changes with the keys of that slot.
+    pub fn marker_at(&self, slot: u16) -> Vec<u8> {
+        [&self.marker[..], b":{", tag(slot).as_bytes(), b"}"].concat()
+    }
+
+    /// The list of keys of one slot whose expiry is held back.
+    pub fn held_at(&self, slot: u16) -> Vec<u8> {
+        [&self.held[..], b":{", tag(slot).as_bytes(), b"}"].concat()
+    }
+
     /// Makes sure that nobody but `token` writes for this migration. What another run had sent may still wait in the
     /// target's buffers, and would be applied behind our back: its connection is ended. To be done when `writer`, our own
     /// connection, has its name, and before the marker is read: whoever comes later then sees it and ends it. The run that
@@ -47,20 +72,37 @@ impl Names {
     /// [`Kind::Conflict`] when another run has taken over; what the connection meets; [`Kind::Forbidden`] where the user may
     /// not do that.
     pub async fn fence(&self, ask: &mut Client, writer: &mut Client, token: &str, first: bool) -> Result<()> {
+        if first {
+            ask.ok(&[b"SET", &self.owner, token.as_bytes()]).await.map_err(|f| f.at(Side::Target))?;
+        }
+        self.shut_out(ask, writer).await?;
+        self.check_turn(ask, token).await
+    }
+
+    /// The run that began last has its turn.
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`] when that is another one.
+    pub async fn check_turn(&self, ask: &mut Client, token: &str) -> Result<()> {
+        let owner = ask.call(&[b"GET", &self.owner]).await.map_err(|f| f.at(Side::Target))?;
+        if owner.text() != Some(token.as_bytes()) {
+            let m = "another run of this migration has taken over at the target; this one ends";
+            return Err(Failure::new(Kind::Conflict, "fence", m).at(Side::Target));
+        }
+        Ok(())
+    }
+
+    /// Names the connection that writes, and ends every other of that name.
+    ///
+    /// # Errors
+    /// What the connection meets; [`Kind::Forbidden`] where the user may not do that.
+    pub async fn shut_out(&self, ask: &mut Client, writer: &mut Client) -> Result<()> {
         let at = |f: Failure| f.at(Side::Target);
         writer.ok(&[b"CLIENT", b"SETNAME", &self.writer]).await.map_err(at)?;
         // Without transactions nothing is exact: better to know that now.
         writer.ok(&[b"MULTI"]).await.map_err(at)?;
         writer.ok(&[b"EXEC"]).await.map_err(at)?;
-        if first {
-            ask.ok(&[b"SET", &self.owner, token.as_bytes()]).await.map_err(at)?;
-        }
         let own = writer.call(&[b"CLIENT", b"ID"]).await.map_err(at)?.number().unwrap_or(0);
-        let owner = ask.call(&[b"GET", &self.owner]).await.map_err(at)?;
-        if owner.text() != Some(token.as_bytes()) {
-            let m = "another run of this migration has taken over at the target; this one ends";
-            return Err(Failure::new(Kind::Conflict, "fence", m).at(Side::Target));
-        }
         let reply = ask.call(&[b"CLIENT", b"LIST"]).await.map_err(at)?;
         let text = String::from_utf8_lossy(reply.text().unwrap_or_default()).into_owned();
         let name = format!(" name={} ", String::from_utf8_lossy(&self.writer));
@@ -80,7 +122,10 @@ impl Marker {
     pub fn text(&self) -> String {
         match self {
             Marker::Full => "full".into(),
-            Marker::Applied(position, db) => format!("applied {} {} {db}", position.replid, position.offset),
+            Marker::Applied(position, db, epoch) => {
+                let epoch = epoch.as_ref().map(|e| format!(" {e}")).unwrap_or_default();
+                format!("applied {} {} {db}{epoch}", position.replid, position.offset)
+            }
         }
     }
 
@@ -89,20 +134,21 @@ impl Marker {
         let words: Vec<&str> = text.split(' ').collect();
         match words[..] {
             ["full"] => Some(Marker::Full),
-            ["applied", replid, offset, db] => {
+            ["applied", replid, offset, db, ref rest @ ..] if rest.len() < 2 => {
                 let position = Position { replid: replid.to_owned(), offset: offset.parse().ok()? };
-                Some(Marker::Applied(position, db.parse().ok()?))
+                let epoch = rest.first().map(|e| (*e).to_owned());
+                Some(Marker::Applied(position, db.parse().ok()?, epoch))
             }
             _ => None,
         }
     }
 
-    /// Reads it at a target, whose connection is in database 0.
+    /// Reads it at a target.
     ///
     /// # Errors
     /// What the connection meets; [`Kind::Conflict`] when something else stands under its name.
-    pub async fn read(client: &mut Client, names: &Names) -> Result<Option<Self>> {
-        let reply = client.call(&[b"GET", &names.marker]).await.map_err(|f| f.at(Side::Target))?;
+    pub async fn read(ask: &mut Asker, names: &Names) -> Result<Option<Self>> {
+        let reply = ask.call(0, &names.marker, &[b"GET", &names.marker]).await?;
         let Some(text) = reply.text() else { return Ok(None) };
         let text = String::from_utf8_lossy(text).into_owned();
         let marker = Self::parse(&text).ok_or_else(|| {
@@ -122,8 +168,8 @@ mod tests {
 
     #[test]
     fn markers_come_back() {
-        let applied = Marker::Applied(Position { replid: "ab12".into(), offset: 7 }, 3);
-        for marker in [Marker::Full, applied] {
+        let applied = |epoch| Marker::Applied(Position { replid: "ab12".into(), offset: 7 }, 3, epoch);
+        for marker in [Marker::Full, applied(None), applied(Some("e1".into()))] {
             assert_eq!(Marker::parse(&marker.text()), Some(marker));
         }
         assert_eq!(Marker::parse("applied x"), None);

@@ -15,11 +15,15 @@ use model::failure::{Failure, Kind, Result, Side};
 use pace::backoff::Backoff;
 use pace::budget::Bandwidth;
 use pace::clock::SharedClock;
+use redis_proto::command::SLOTS;
 use redis_proto::rdb::Parser;
+use redis_proto::resp::{Reply, command};
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::{Apply, place};
+use crate::asker::Asker;
 use crate::client::Client;
+use crate::fleet;
 use crate::held::{Expiry, Held};
 use crate::load::{Load, Loaded, corrupt};
 use crate::marker::{Marker, Names};
@@ -32,7 +36,10 @@ use crate::server::Server;
 use crate::source::psync::{self, Begun, Link, Position};
 use crate::spool::{Bounds, Spool};
 use crate::stream::Stream;
-use crate::target::pipeline::{DIVERGED, Pipeline};
+use crate::target::Writer;
+use crate::target::many::{Fence, Many};
+use crate::target::pipeline::{DIVERGED, Pipeline, Shared};
+use crate::topology::Topology;
 
 /// How long a last word to the target may take.
 const LEAVE: Duration = Duration::from_millis(300);
@@ -54,7 +61,7 @@ pub enum Until {
 }
 
 /// What is to be done.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Which keys travel where.
     pub route: Route,
@@ -138,6 +145,8 @@ pub struct Mover {
     pub finish: CancellationToken,
     /// What stands at the target is called so.
     pub names: Names,
+    /// The source is that server of a cluster which has this slot; others of the migration move the others.
+    pub shard: Option<(Node, u16)>,
 }
 
 impl std::fmt::Debug for Mover {
@@ -157,13 +166,13 @@ pub(crate) struct Ends {
     /// For questions to the source.
     pub(crate) source: Client,
     /// For questions to the target.
-    pub(crate) target: Client,
+    pub(crate) target: Asker,
     /// What the source is.
     pub(crate) from: Server,
     /// What the target is.
     pub(crate) server: Server,
     /// For writing to the target.
-    pub(crate) pipeline: Pipeline,
+    pub(crate) writer: Writer,
 }
 
 impl Mover {
@@ -172,6 +181,20 @@ impl Mover {
     /// # Errors
     /// What cannot be overcome by trying again, or was tried long enough.
     pub async fn run(&self) -> Result<Summary> {
+        let asked = Asker::open(&self.source, Side::Source);
+        let found = tokio::select! {
+            found = asked => found,
+            () = self.stop.cancelled() => return Ok(Summary::default()),
+        };
+        match found {
+            Ok((_, _, Some(topology))) => fleet::run(self, &topology).await,
+            // A source that does not answer now may be waited for.
+            Ok(_) | Err(_) => self.run_link().await,
+        }
+    }
+
+    /// The same for one server of the source.
+    pub(crate) async fn run_link(&self) -> Result<Summary> {
         // Unlike that of any other run.
         let token = format!("{:032x}", fastrand::u128(..));
         let stopped = async {
@@ -190,10 +213,10 @@ impl Mover {
 
     /// The turn at the target is given up, unless another run has taken it.
     async fn leave(&self, token: &str) -> Result<()> {
-        let mut target = Client::open(&Node { db: None, ..self.target.clone() }).await?;
-        let owner = target.call(&[b"GET", &self.names.owner]).await?;
-        if owner.text() == Some(token.as_bytes()) {
-            target.ok(&[b"DEL", &self.names.owner]).await?;
+        let mut target = self.asker().await?.0;
+        let owner = &self.names.owner;
+        if target.call(0, owner, &[b"GET", owner]).await?.text() == Some(token.as_bytes()) {
+            target.ok(owner, &[b"DEL", owner]).await?;
         }
         Ok(())
     }
@@ -235,9 +258,9 @@ impl Mover {
     /// What follows must not be built on a target that is not what the source was: whoever comes next is told.
     async fn note_divergence(&self, failure: &Failure) {
         let noted = async {
-            let mut target = Client::open(&Node { db: None, ..self.target.clone() }).await?;
+            let mut target = self.asker().await?.0;
             let text = format!("diverged: {}", failure.message);
-            target.ok(&[b"SET", &self.names.marker, text.as_bytes()]).await
+            target.ok(&self.names.marker, &[b"SET", &self.names.marker, text.as_bytes()]).await
         };
         if let Err(f) = noted.await {
             tracing::warn!("the divergence could not be noted at the target: {f}");
@@ -245,51 +268,66 @@ impl Mover {
     }
 
     async fn attempt(&self, summary: &mut Summary, token: &str, first: bool) -> Result<Ended> {
-        let mut source =
-            Client::open(&Node { db: None, ..self.source.clone() }).await.map_err(|f| f.at(Side::Source))?;
-        let mut target =
-            Client::open(&Node { db: None, ..self.target.clone() }).await.map_err(|f| f.at(Side::Target))?;
+        let (mut source, source_node) = self.source_client().await.map_err(|f| f.at(Side::Source))?;
         let from = Server::ask(&mut source).await.map_err(|f| f.at(Side::Source))?;
-        let mut server = Server::ask(&mut target).await.map_err(|f| f.at(Side::Target))?;
+        let (mut target, mut server, topology) = self.asker().await?;
         // What a killed run left of its turn is no data.
-        let left = target.call(&[b"EXISTS", &self.names.owner]).await.map_err(|f| f.at(Side::Target))?;
+        let owner = &self.names.owner;
+        let left = target.call(0, owner, &[b"EXISTS", owner]).await?;
         server.keys -= u64::from(left.number() == Some(1)).min(server.keys);
-        for (server, side) in [(&from, Side::Source), (&server, Side::Target)] {
-            if server.cluster {
-                let m = "this server is part of a cluster, which is not supported yet";
-                return Err(Failure::new(Kind::Unsupported, "open", m).at(side));
-            }
-        }
         self.options.route.check(&from.dbs)?;
+        let beyond = from.dbs.iter().find(|db| self.options.route.db(**db).is_some_and(|to| to != 0));
+        if let (Some(db), true) = (beyond, server.cluster) {
+            let m = format!(
+                "the source has keys in database {db}, of which a cluster has none: --db-map {db}=0, or name /0 only"
+            );
+            return Err(Failure::new(Kind::Unsupported, "open", m).at(Side::Target));
+        }
         self.progress.keys_expected.store(from.keys, Ordering::Relaxed);
         if !from.replid.is_empty() && from.replid == server.replid {
             let m = "source and target are one server, or replicas of one";
             return Err(Failure::new(Kind::Invalid, "open", m));
         }
-        let mut write =
-            Client::open(&Node { db: None, ..self.target.clone() }).await.map_err(|f| f.at(Side::Target))?;
         // Both ends are there: what breaks from here on is tried again.
         self.progress.phase.store(1, Ordering::Relaxed);
-        self.names.fence(&mut target, &mut write, token, first).await?;
+        let applied = self.progress.applied.clone();
+        let mut writer = match &topology {
+            None => {
+                let node = Node { db: None, ..self.target.clone() };
+                let mut write = Client::open(&node).await.map_err(|f| f.at(Side::Target))?;
+                self.names.fence(target.of(owner).await?, &mut write, token, first).await?;
+                Writer::One(Pipeline::new(write, applied))
+            }
+            Some(topology) => {
+                let fence = Fence { names: self.names.clone(), token: token.to_owned() };
+                let shared = Shared::new(applied);
+                Writer::Many(Box::new(Many::open(self.target.clone(), topology, fence, first, shared).await?))
+            }
+        };
         let marker = Marker::read(&mut target, &self.names).await?;
         let known = match &marker {
-            Some(Marker::Applied(position, db)) if self.options.until != Until::Full => {
-                Some((position.clone(), *db))
+            Some(Marker::Applied(position, db, epoch)) if self.options.until != Until::Full => {
+                Some((position.clone(), *db, epoch.clone().unwrap_or_default()))
             }
             _ => None,
         };
-        let link = psync::open(&self.source, known.as_ref().map(|(position, _)| position)).await?;
-        let pipeline = Pipeline::new(write, self.progress.applied.clone());
-        let mut ends = Ends { source, target, from, server, pipeline };
+        let link = psync::open(&source_node, known.as_ref().map(|(position, ..)| position)).await?;
+        if let (Writer::Many(many), Begun::Continued(_), Some((.., epoch))) =
+            (&mut writer, &link.begun, &known)
+        {
+            let done = self.slots_done(&mut target, epoch).await?;
+            many.begin_changes(epoch, &done);
+        }
+        let mut ends = Ends { source, target, from, server, writer };
         match (link.begun.clone(), known) {
-            (Begun::Continued(replid), Some((position, db))) => {
+            (Begun::Continued(replid), Some((position, db, epoch))) => {
                 summary.partial_syncs += 1;
                 self.options.teller.tell(News::Continued { offset: position.offset });
-                let held = self.remembered(&mut ends.target).await?;
+                let held = self.remembered(&mut ends).await?;
                 let position = Position { replid, ..position };
                 let apply =
                     Apply::new(self.options.route.clone(), Some(self.names.clone()), &position, db, held);
-                self.follow(link, None, ends, apply, summary).await
+                self.follow(link, None, ends, apply, epoch, summary).await
             }
             (Begun::Continued(_), None) => {
                 Err(Failure::new(Kind::Corrupt, "psync", "the source goes on though nothing was asked for")
@@ -313,40 +351,94 @@ impl Mover {
                 let apply = Apply::new(route, Some(self.names.clone()), &position, 0, Held::default());
                 let dir = &self.options.spool_dir;
                 let snapshot = Spool::new(dir, self.options.spool)?;
-                self.follow(link, Some(snapshot), ends, apply, summary).await
+                let epoch = format!("{:016x}", fastrand::u64(..));
+                self.follow(link, Some(snapshot), ends, apply, epoch, summary).await
             }
         }
     }
 
     /// Keys whose expiry an earlier run held back.
-    async fn remembered(&self, target: &mut Client) -> Result<Held> {
+    async fn remembered(&self, ends: &mut Ends) -> Result<Held> {
+        let lists: Vec<Vec<u8>> = match &ends.writer {
+            Writer::One(_) => vec![self.names.held.clone()],
+            Writer::Many(_) => (0..SLOTS).map(|slot| self.names.held_at(slot)).collect(),
+        };
         let mut held = Held::default();
-        let reply =
-            target.call(&[b"ZRANGE", &self.names.held, b"0", b"-1"]).await.map_err(|f| f.at(Side::Target))?;
-        for one in reply.array().unwrap_or_default() {
-            if let Some((db, key)) = one.text().and_then(place) {
-                held.remember(db, key);
+        for reply in ends.target.each(&lists, &[b"ZRANGE"], &[b"0", b"-1"]).await? {
+            for one in reply.array().unwrap_or_default() {
+                if let Some((db, key)) = one.text().and_then(place) {
+                    held.remember(db, key);
+                }
             }
         }
         Ok(held)
     }
 
+    /// How far each slot of a cluster is, by its own mark.
+    async fn slots_done(&self, target: &mut Asker, epoch: &str) -> Result<Vec<(u16, u64)>> {
+        let marks: Vec<Vec<u8>> = (0..SLOTS).map(|slot| self.names.marker_at(slot)).collect();
+        let found = target.each(&marks, &[b"GET"], &[]).await?;
+        let offset = |reply: &Reply| {
+            let text = String::from_utf8_lossy(reply.text()?).into_owned();
+            text.split_once(' ').filter(|(e, _)| *e == epoch)?.1.parse().ok()
+        };
+        Ok((0..SLOTS).zip(&found).filter_map(|(slot, reply)| Some((slot, offset(reply)?))).collect())
+    }
+
+    /// The source, at the first of its addresses that is no replica; replicas of it are followed by none of ours.
+    async fn source_client(&self) -> Result<(Client, Node)> {
+        let mut addrs = self.source.addrs.clone();
+        if let Some((whole, slot)) = &self.shard
+            && let Ok(topology) = Topology::ask(whole).await
+            && let Some(shard) = topology.of_slot(*slot)
+        {
+            // Who has the slots now: a replica may have taken its master's place.
+            addrs = std::iter::once(&shard.master).chain(&shard.replicas).cloned().collect();
+        }
+        let mut last = Failure::new(Kind::Connect, "connect", "the source has no address");
+        for (i, addr) in addrs.iter().enumerate() {
+            let node = Node { db: None, ..self.source.at(addr) };
+            match Client::open(&node).await {
+                Ok(mut client) => {
+                    let last_one = i + 1 == addrs.len();
+                    if last_one || !Server::ask(&mut client).await?.is_replica {
+                        return Ok((client, node));
+                    }
+                }
+                Err(failure) => last = failure,
+            }
+        }
+        Err(last)
+    }
+
+    async fn asker(&self) -> Result<(Asker, Server, Option<Topology>)> {
+        Asker::open(&self.target, Side::Target).await
+    }
+
     /// Notes that a snapshot begins. What an interrupted snapshot left at a target that was empty before goes first.
     async fn begin_full(&self, ends: &mut Ends, marker: Option<Marker>) -> Result<()> {
-        let at = |f: Failure| f.at(Side::Target);
         let target = &mut ends.target;
         let again = marker == Some(Marker::Full);
         if again {
             // Half of a snapshot: nobody works with that yet.
-            for db in &ends.server.dbs {
-                target.ok(&[b"SELECT", db.to_string().as_bytes()]).await.map_err(at)?;
-                target.ok(&[b"FLUSHDB"]).await.map_err(at)?;
+            if ends.writer.is_cluster() {
+                target.everywhere(&[b"FLUSHALL"]).await?;
+            } else {
+                for db in &ends.server.dbs {
+                    target.call(*db, b"", &[b"FLUSHDB"]).await?;
+                }
             }
-            target.ok(&[b"SELECT", b"0"]).await.map_err(at)?;
+        } else if ends.writer.is_cluster() && marker.is_some() {
+            // Keys that an earlier run held back are none of this one's.
+            let lists: Vec<Vec<u8>> = (0..SLOTS).map(|slot| self.names.held_at(slot)).collect();
+            target.each(&lists, &[b"DEL"], &[]).await?;
         }
-        target.ok(&[b"DEL", &self.names.held, &self.names.marker]).await.map_err(at)?;
-        if again || (marker.is_none() && ends.server.keys == 0) {
-            target.ok(&[b"SET", &self.names.marker, Marker::Full.text().as_bytes()]).await.map_err(at)?;
+        let (held, mark) = (&self.names.held, &self.names.marker);
+        target.ok(held, &[b"DEL", held]).await?;
+        target.ok(mark, &[b"DEL", mark]).await?;
+        // What others of the same migration have brought must not go.
+        if self.shard.is_none() && (again || (marker.is_none() && ends.server.keys == 0)) {
+            target.ok(mark, &[b"SET", mark, Marker::Full.text().as_bytes()]).await?;
         }
         Ok(())
     }
@@ -358,9 +450,13 @@ impl Mover {
         snapshot: Option<Arc<Spool>>,
         mut ends: Ends,
         mut apply: Apply,
+        epoch: String,
         summary: &mut Summary,
     ) -> Result<Ended> {
-        let applied = ends.pipeline.shared.applied.clone();
+        if ends.writer.is_cluster() {
+            apply = apply.bare();
+        }
+        let applied = ends.writer.shared().applied.clone();
         applied.store(apply.offset(), Ordering::Release);
         let stream = Spool::new(&self.options.spool_dir, self.options.spool)?;
         let ack = Arc::new(tokio::sync::Notify::new());
@@ -390,19 +486,19 @@ impl Mover {
             if self.options.until == Until::Full {
                 return self.end_full(&mut ends).await;
             }
-            self.begin_stream(&mut ends, &apply).await?;
+            self.begin_stream(&mut ends, &apply, &epoch).await?;
         }
         self.progress.phase.store(2, Ordering::Relaxed);
-        Stream::new(self, ends, apply, ack).run(&stream).await
+        Stream::new(self, ends, apply, epoch, ack).run(&stream).await
     }
 
     async fn load(&self, snapshot: &Spool, ends: &mut Ends, summary: &mut Summary) -> Result<Held> {
         let mut parser = Parser::new(OPEN_ABOVE);
-        let shared = ends.pipeline.shared.clone();
+        let shared = ends.writer.shared().clone();
         let hold = self.options.until != Until::Full;
         let (route, conflict) = (&self.options.route, self.options.conflict);
         let mut load =
-            Load::new(route, &ends.server, conflict, &mut ends.pipeline, &mut ends.target, &self.clock, hold);
+            Load::new(route, &ends.server, conflict, &mut ends.writer, &mut ends.target, &self.clock, hold);
         loop {
             let bytes = tokio::select! {
                 bytes = snapshot.pop() => bytes?,
@@ -423,7 +519,7 @@ impl Mover {
             );
         }
         let (held, loaded) = (std::mem::take(&mut load.held), std::mem::take(&mut load.loaded));
-        ends.pipeline.settle().await?;
+        ends.writer.settle().await?;
         self.progress.keys.store(shared.keys.load(Ordering::Relaxed), Ordering::Relaxed);
         summary.left_alone = shared.left.load(Ordering::Relaxed);
         summary.failed = shared.failed();
@@ -435,8 +531,7 @@ impl Mover {
     }
 
     /// After the snapshot the held keys are listed at the target, and then the position counts.
-    async fn begin_stream(&self, ends: &mut Ends, apply: &Apply) -> Result<()> {
-        ends.target.ok(&[b"SELECT", b"0"]).await?;
+    async fn begin_stream(&self, ends: &mut Ends, apply: &Apply, epoch: &str) -> Result<()> {
         let all: Vec<(Vec<u8>, i64)> = apply
             .held
             .all()
@@ -451,20 +546,31 @@ impl Mover {
             for ((member, _), score) in some.iter().zip(&scores) {
                 args.extend([score.as_bytes(), member.as_slice()]);
             }
-            ends.target.ok(&args).await.map_err(|f| f.at(Side::Target))?;
+            match &mut ends.writer {
+                Writer::One(_) => ends.target.ok(&self.names.held, &args).await?,
+                Writer::Many(many) => {
+                    let mut out = Vec::new();
+                    command(&mut out, &args);
+                    many.divide(&out, None, false, &mut ends.target).await?;
+                    many.settle().await?;
+                }
+            }
         }
         let position = Position { replid: apply.replid().to_owned(), offset: apply.offset() };
-        let text = Marker::Applied(position, 0).text();
-        ends.target.ok(&[b"SET", &self.names.marker, text.as_bytes()]).await.map_err(|f| f.at(Side::Target))
+        let mut epoch_of_slots = None;
+        if let Writer::Many(many) = &mut ends.writer {
+            many.begin_changes(epoch, &[]);
+            epoch_of_slots = Some(epoch.to_owned());
+        }
+        let text = Marker::Applied(position, 0, epoch_of_slots).text();
+        ends.target.ok(&self.names.marker, &[b"SET", &self.names.marker, text.as_bytes()]).await
     }
 
     /// Only the snapshot was wanted: nothing of ours stays at the target.
     async fn end_full(&self, ends: &mut Ends) -> Result<Ended> {
-        ends.target.ok(&[b"SELECT", b"0"]).await?;
-        ends.target
-            .ok(&[b"DEL", &self.names.marker, &self.names.held, &self.names.owner])
-            .await
-            .map_err(|f| f.at(Side::Target))?;
+        for key in [&self.names.marker, &self.names.held, &self.names.owner] {
+            ends.target.ok(key, &[b"DEL", key]).await?;
+        }
         Ok(Ended::Done)
     }
 }

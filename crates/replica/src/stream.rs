@@ -9,10 +9,14 @@ use redis_proto::resp::Commands;
 
 use crate::apply::{Apply, Taken};
 use crate::held::{Expiry, Place, SOON_MS};
+use crate::marker::Marker;
 use crate::mover::{Ended, Ends, Mover, Until};
 use crate::news::News;
 use crate::server::Server;
+use crate::source::psync::Position;
 use crate::spool::Spool;
+use crate::target::Writer;
+use crate::target::many::Heard;
 use crate::target::pipeline::About;
 
 /// How often the source is asked how far it is.
@@ -37,6 +41,12 @@ pub(crate) struct Stream<'a> {
     mover: &'a Mover,
     ends: Ends,
     apply: Apply,
+    /// Begins the marks of the slots of a cluster.
+    epoch: String,
+    /// What one change becomes, before it is divided among slots.
+    scratch: Vec<u8>,
+    /// The position that is marked for all slots together.
+    marked: u64,
     ack: Arc<tokio::sync::Notify>,
     commands: Option<Commands>,
     /// Everything that the source did until then is applied, milliseconds since the epoch.
@@ -49,11 +59,32 @@ pub(crate) struct Stream<'a> {
 
 impl<'a> Stream<'a> {
     /// Begins behind what `apply` has taken; until it has caught up, near expiries are held back.
-    pub(crate) fn new(mover: &'a Mover, ends: Ends, mut apply: Apply, ack: Arc<tokio::sync::Notify>) -> Self {
+    pub(crate) fn new(
+        mover: &'a Mover,
+        ends: Ends,
+        mut apply: Apply,
+        epoch: String,
+        ack: Arc<tokio::sync::Notify>,
+    ) -> Self {
         apply.behind = true;
         let commands = Some(Commands::at(apply.offset()));
         let finishing = mover.options.until == Until::CaughtUp;
-        Self { mover, ends, apply, ack, commands, passed_ms: 0, probe: None, finishing, done: false }
+        let marked = apply.offset();
+        let scratch = Vec::new();
+        Self {
+            mover,
+            ends,
+            apply,
+            epoch,
+            scratch,
+            marked,
+            ack,
+            commands,
+            passed_ms: 0,
+            probe: None,
+            finishing,
+            done: false,
+        }
     }
 
     /// Follows until it is done or stopped, or something breaks.
@@ -73,6 +104,13 @@ impl<'a> Stream<'a> {
                     None
                 }
                 _ = tick.tick() => None,
+                // What a slot's answers let go on is sent before more is taken.
+                heard = heard(&mut self.ends.writer) => {
+                    if let Writer::Many(many) = &mut self.ends.writer {
+                        many.go_on(heard).await?;
+                    }
+                    continue;
+                }
                 bytes = spool.pop() => Some(bytes),
             };
             match bytes {
@@ -80,7 +118,8 @@ impl<'a> Stream<'a> {
                     self.look().await?;
                     if self.done {
                         self.close(true).await?;
-                        self.ends.pipeline.settle().await?;
+                        self.ends.writer.settle().await?;
+                        self.unmark().await?;
                         return Ok(Ended::Done);
                     }
                 }
@@ -90,8 +129,7 @@ impl<'a> Stream<'a> {
                 }
                 Some(Err(failure)) => {
                     // What has come is applied before the link is opened anew.
-                    self.apply.abandon(self.ends.pipeline.out());
-                    self.ends.pipeline.settle().await?;
+                    self.abandon().await?;
                     return Err(failure);
                 }
             }
@@ -115,11 +153,24 @@ impl<'a> Stream<'a> {
                 let Some(command) = command else { break };
                 let end = begin + command.raw.len() as u64;
                 let now = self.mover.clock.now_ms();
-                let taken = self.apply.take(&command, end, self.ends.pipeline.out(), now)?;
+                let taken = match &mut self.ends.writer {
+                    Writer::One(one) => self.apply.take(&command, end, one.out(), now)?,
+                    Writer::Many(many) => {
+                        let taken = self.apply.take(&command, end, &mut self.scratch, now)?;
+                        let (span, within) = (Some((begin, end)), self.apply.is_within());
+                        if many.divide(&self.scratch, span, within, &mut self.ends.target).await? {
+                            self.marked = 0;
+                        }
+                        self.scratch.clear();
+                        taken
+                    }
+                };
                 if taken == Taken::AckWanted {
                     self.ack.notify_one();
                 }
-                if self.apply.is_full(self.ends.pipeline.out()) {
+                if let Writer::One(one) = &mut self.ends.writer
+                    && self.apply.is_full(one.out())
+                {
                     self.close(false).await?;
                 }
             }
@@ -135,24 +186,70 @@ impl<'a> Stream<'a> {
 
     /// Ends the open transaction; `now`: nothing else waits, so it is sent at once.
     async fn close(&mut self, now: bool) -> Result<()> {
-        if let Some((about, bytes)) = self.apply.close(self.ends.pipeline.out()) {
-            self.ends.pipeline.expect(about, bytes);
+        match &mut self.ends.writer {
+            Writer::One(one) => {
+                if let Some((about, bytes)) = self.apply.close(one.out()) {
+                    one.expect(about, bytes);
+                }
+                // A transaction that is still open is not sent in parts: its answers are expected as one.
+                match self.apply.is_open() {
+                    true => Ok(()),
+                    false if now => one.send().await,
+                    false => one.pace().await,
+                }
+            }
+            Writer::Many(many) if now => many.send().await,
+            Writer::Many(many) => many.pace().await,
         }
-        // A transaction that is still open is not sent in parts: its answers are expected as one.
-        match self.apply.is_open() {
-            true => Ok(()),
-            false if now => self.ends.pipeline.send().await,
-            false => self.ends.pipeline.pace().await,
+    }
+
+    /// Notes at a cluster up to where all slots are.
+    async fn mark(&mut self, low: u64) -> Result<()> {
+        if self.marked == low {
+            return Ok(());
+        }
+        let position = Position { replid: self.apply.replid().to_owned(), offset: low };
+        let (key, text) =
+            (&self.mover.names.marker, Marker::Applied(position, 0, Some(self.epoch.clone())).text());
+        self.ends.target.ok(key, &[b"SET", key, text.as_bytes()]).await?;
+        self.marked = low;
+        Ok(())
+    }
+
+    /// At the end the one mark says it all: those of the slots go.
+    async fn unmark(&mut self) -> Result<()> {
+        let Writer::Many(many) = &self.ends.writer else { return Ok(()) };
+        let marks: Vec<Vec<u8>> = many.marked().into_iter().map(|s| self.mover.names.marker_at(s)).collect();
+        self.mark(self.apply.offset()).await?;
+        self.ends.target.each(&marks, &[b"DEL"], &[]).await.map(drop)
+    }
+
+    /// What is whole is applied and answered, what is not is forgotten: the source sends it again.
+    async fn abandon(&mut self) -> Result<()> {
+        match &mut self.ends.writer {
+            Writer::One(one) => {
+                self.apply.abandon(one.out());
+                one.settle().await
+            }
+            Writer::Many(many) => {
+                let from = many.abandon(self.apply.offset());
+                many.settle().await?;
+                self.mark(from).await
+            }
         }
     }
 
     /// Looks how far both ends are, and releases what was held back.
     async fn look(&mut self) -> Result<()> {
-        if !self.apply.is_open() && self.ends.pipeline.is_settled() {
+        if !self.apply.is_open() && self.ends.writer.is_settled() {
             // Signs of life only: they count as applied.
-            self.ends.pipeline.shared.applied.store(self.apply.offset(), Ordering::Release);
+            self.ends.writer.shared().applied.store(self.apply.offset(), Ordering::Release);
         }
-        let applied = self.ends.pipeline.shared.applied.load(Ordering::Acquire);
+        if let Writer::Many(many) = &self.ends.writer {
+            let low = many.applied(self.apply.offset());
+            self.mark(low).await?;
+        }
+        let applied = self.ends.writer.shared().applied.load(Ordering::Acquire);
         let progress = &self.mover.progress;
         if let Some(probe) = self.probe {
             progress.lag_bytes.store(probe.offset.saturating_sub(applied), Ordering::Relaxed);
@@ -204,14 +301,24 @@ impl<'a> Stream<'a> {
         if expiries.is_empty() {
             return Ok(());
         }
-        let before = self.ends.pipeline.out().len();
         let all = expiries.iter().map(|((db, key), at)| (*db, key.as_slice(), *at));
-        let answers = self.apply.release(all, self.ends.pipeline.out());
-        let bytes = self.ends.pipeline.out().len() - before;
-        for i in 0..answers {
-            self.ends.pipeline.expect(About::Must("expire"), if i == 0 { bytes } else { 0 });
+        match &mut self.ends.writer {
+            Writer::One(one) => {
+                let before = one.out().len();
+                let answers = self.apply.release(all, one.out());
+                let bytes = one.out().len() - before;
+                for i in 0..answers {
+                    one.expect(About::Must("expire"), if i == 0 { bytes } else { 0 });
+                }
+                one.send().await
+            }
+            Writer::Many(many) => {
+                self.apply.release(all, &mut self.scratch);
+                many.divide(&self.scratch, None, false, &mut self.ends.target).await?;
+                self.scratch.clear();
+                many.send().await
+            }
         }
-        self.ends.pipeline.send().await
     }
 
     /// When a key expires at the source, by its name at the target; 0: never, or it is not there.
@@ -234,11 +341,18 @@ impl<'a> Stream<'a> {
 
     /// After a stop: what is under way is answered, so that the position at the target is exact.
     async fn rest(&mut self) -> Result<Ended> {
-        self.apply.abandon(self.ends.pipeline.out());
-        match tokio::time::timeout(REST, self.ends.pipeline.settle()).await {
+        match tokio::time::timeout(REST, self.abandon()).await {
             Ok(settled) => settled?,
             Err(_) => tracing::warn!("the target did not answer in time; its own mark says how far it is"),
         }
         Ok(Ended::Stopped)
+    }
+}
+
+/// The next answer of a cluster, when something is under way; a single server's are counted elsewhere.
+async fn heard(writer: &mut Writer) -> Heard {
+    match writer {
+        Writer::Many(many) if !many.is_settled() => many.heard().await,
+        _ => std::future::pending().await,
     }
 }

@@ -6,14 +6,15 @@ use std::time::Duration;
 use model::failure::{Failure, Kind, Result, Side};
 use redis_proto::rdb::decode::elements;
 use redis_proto::rdb::{Element, Family, Kind as Value, dump};
-use redis_proto::resp::{Reply, command};
+use redis_proto::resp::Reply;
 use ring::digest::{Context, SHA256, digest};
 
-use crate::client::Client;
+use crate::asker::Asker;
 use crate::marker::OURS;
 use crate::node::Node;
 use crate::route::Route;
 use crate::server::Server;
+use crate::topology::Addr;
 
 /// Keys that are asked about together.
 const TOGETHER: usize = 100;
@@ -92,8 +93,9 @@ struct Held {
     expiry: i64,
 }
 
+/// One side.
 struct Half {
-    client: Client,
+    ask: Asker,
     server: Server,
     db: u32,
     side: Side,
@@ -101,23 +103,22 @@ struct Half {
 
 impl Half {
     async fn open(node: &Node, side: Side) -> Result<Self> {
-        let mut client = Client::open(&Node { db: None, ..node.clone() }).await.map_err(|f| f.at(side))?;
-        let server = Server::ask(&mut client).await.map_err(|f| f.at(side))?;
-        Ok(Self { client, server, db: 0, side })
+        let (ask, server, _) = Asker::open(node, side).await?;
+        Ok(Self { ask, server, db: 0, side })
     }
 
     async fn select(&mut self, db: u32) -> Result<()> {
-        if self.db != db {
-            self.client.ok(&[b"SELECT", db.to_string().as_bytes()]).await.map_err(|f| f.at(self.side))?;
+        if self.db != db && !self.server.cluster {
+            self.ask.everywhere(&[b"SELECT", db.to_string().as_bytes()]).await?;
             self.db = db;
         }
         Ok(())
     }
 
-    /// One step of a scan: the keys, and the next cursor; none at the end.
-    async fn scan(&mut self, cursor: &[u8]) -> Result<(Vec<Vec<u8>>, Option<Vec<u8>>)> {
-        let reply =
-            self.client.call(&[b"SCAN", cursor, b"COUNT", b"1000"]).await.map_err(|f| f.at(self.side))?;
+    /// One step of a scan of one server: the keys, and the next cursor; none at the end.
+    async fn scan(&mut self, addr: &Addr, cursor: &[u8]) -> Result<(Vec<Vec<u8>>, Option<Vec<u8>>)> {
+        let client = self.ask.server(addr).await?;
+        let reply = client.call(&[b"SCAN", cursor, b"COUNT", b"1000"]).await.map_err(|f| f.at(self.side))?;
         let wrong = || Failure::new(Kind::Corrupt, "scan", "the answer to SCAN is none").at(self.side);
         let [next, keys] = reply.array().unwrap_or_default() else { return Err(wrong()) };
         let next = next.text().ok_or_else(wrong)?.to_vec();
@@ -127,33 +128,22 @@ impl Half {
     }
 
     async fn ask(&mut self, keys: &[Vec<u8>], absolute: bool) -> Result<Vec<Option<Held>>> {
-        let mut out = Vec::new();
-        let expiry: &[u8] = if absolute { b"PEXPIRETIME" } else { b"PTTL" };
-        for key in keys {
-            command(&mut out, &[b"DUMP", key]);
-            command(&mut out, &[expiry, key]);
-        }
-        let side = self.side;
-        let answers = self.client.many(&out, keys.len() * 2).await.map_err(|f| f.at(side))?;
-        answers
-            .chunks(2)
-            .map(|pair| match pair {
-                [Reply::Error(text), _] | [_, Reply::Error(text)] => {
-                    Err(crate::client::failure(self.client.place(), "verify", text).at(side))
-                }
-                [Reply::Nil, _] => Ok(None),
-                [Reply::Bulk(payload), at] => {
-                    Ok(Some(Held { payload: payload.clone(), expiry: at.number().unwrap_or(-1) }))
-                }
-                _ => Err(Failure::new(Kind::Corrupt, "verify", "an answer of the wrong kind").at(side)),
+        let word: &[u8] = if absolute { b"PEXPIRETIME" } else { b"PTTL" };
+        let payloads = self.ask.each(keys, &[b"DUMP"], &[]).await?;
+        let expiries = self.ask.each(keys, &[word], &[]).await?;
+        let wrong = || Failure::new(Kind::Corrupt, "verify", "an answer of the wrong kind").at(self.side);
+        let pairs = payloads.into_iter().zip(expiries);
+        pairs
+            .map(|(payload, at)| match payload {
+                Reply::Nil => Ok(None),
+                Reply::Bulk(payload) => Ok(Some(Held { payload, expiry: at.number().unwrap_or(-1) })),
+                _ => Err(wrong()),
             })
             .collect()
     }
 
     async fn exist(&mut self, keys: &[Vec<u8>]) -> Result<Vec<bool>> {
-        let mut out = Vec::new();
-        keys.iter().for_each(|key| command(&mut out, &[b"EXISTS", key]));
-        let answers = self.client.many(&out, keys.len()).await.map_err(|f| f.at(self.side))?;
+        let answers = self.ask.each(keys, &[b"EXISTS"], &[]).await?;
         Ok(answers.iter().map(|a| a.number() == Some(1)).collect())
     }
 }
@@ -175,9 +165,11 @@ pub async fn compare(source: &Node, target: &Node, route: &Route, depth: Depth) 
     for (from, to) in &dbs {
         a.select(*from).await?;
         b.select(*to).await?;
-        let mut cursor = Some(b"0".to_vec());
-        while let Some(at) = cursor {
-            let (keys, next) = a.scan(&at).await?;
+        // Servers that are still to be looked through, and where.
+        let mut left: Vec<(Addr, Vec<u8>)> =
+            a.ask.masters().into_iter().map(|m| (m, b"0".to_vec())).collect();
+        while let Some((addr, at)) = left.pop() {
+            let (keys, next) = a.scan(&addr, &at).await?;
             let keys: Vec<Vec<u8>> = keys
                 .into_iter()
                 .filter(|k| !k.starts_with(OURS) && route.keeps(k))
@@ -192,7 +184,7 @@ pub async fn compare(source: &Node, target: &Node, route: &Route, depth: Depth) 
             if again.len() > AGAIN_MAX {
                 break;
             }
-            cursor = next;
+            left.extend(next.map(|next| (addr, next)));
         }
     }
     if depth == Depth::Full {
@@ -231,16 +223,17 @@ async fn extra(
     for (from, to) in dbs {
         a.select(*from).await?;
         b.select(*to).await?;
-        let mut cursor = Some(b"0".to_vec());
-        while let Some(at) = cursor.filter(|_| again.len() <= AGAIN_MAX) {
-            let (keys, next) = b.scan(&at).await?;
+        let mut left: Vec<(Addr, Vec<u8>)> =
+            b.ask.masters().into_iter().map(|m| (m, b"0".to_vec())).collect();
+        while let Some((addr, at)) = left.pop().filter(|_| again.len() <= AGAIN_MAX) {
+            let (keys, next) = b.scan(&addr, &at).await?;
             let keys: Vec<Vec<u8>> =
                 keys.into_iter().filter(|k| !k.starts_with(OURS) && route.keeps(k)).collect();
             if !keys.is_empty() {
                 let there = a.exist(&keys).await?;
                 again.extend(keys.into_iter().zip(there).filter(|(_, t)| !t).map(|(k, _)| (*from, *to, k)));
             }
-            cursor = next;
+            left.extend(next.map(|next| (addr, next)));
         }
     }
     Ok(())

@@ -43,6 +43,7 @@ pub(crate) fn mover_at(source: Node, target: Node, until: Until) -> Mover {
         stop: CancellationToken::new(),
         finish: CancellationToken::new(),
         names: Names::new("test"),
+        shard: None,
     }
 }
 

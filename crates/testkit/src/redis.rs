@@ -65,6 +65,11 @@ impl Redis {
             let free = TcpListener::bind("127.0.0.1:0").unwrap_or_else(|e| panic!("{e}"));
             let port = free.local_addr().map_or(0, |a| a.port());
             drop(free);
+            // Servers of a cluster speak to each other ten thousand ports above.
+            let bus = port.checked_add(10_000).filter(|p| TcpListener::bind(("127.0.0.1", *p)).is_ok());
+            if args.iter().any(|a| a == "--cluster-enabled") && bus.is_none() {
+                continue;
+            }
             let child = launch(version, port, &args);
             let mut redis = Self { child, version: version.to_owned(), args: args.clone(), port };
             // Another test may have been given the same port meanwhile.
@@ -92,6 +97,12 @@ impl Redis {
             assert!(began.elapsed() < Duration::from_secs(20), "{self:?} does not answer");
             std::thread::park_timeout(Duration::from_millis(10));
         }
+    }
+
+    /// Kills it.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 
     /// Kills it and starts it empty on its port.
@@ -193,5 +204,86 @@ impl Connection {
         let reply = self.call(&args);
         assert!(!matches!(reply, Reply::Error(_)), "{line}: {reply:?}");
         reply
+    }
+}
+
+/// A cluster of masters; all are killed when it is dropped.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Its servers: masters by their slots, then replicas in the same order.
+    pub servers: Vec<Redis>,
+}
+
+/// Slots of a cluster.
+const SLOTS: usize = 16_384;
+
+impl Cluster {
+    /// Starts `masters` servers that share the slots evenly, and one replica for each when asked.
+    ///
+    /// # Panics
+    /// When they do not come together.
+    pub fn start(version: &str, masters: usize, replicas: bool, args: &[&str]) -> Self {
+        let mut all = vec!["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
+        all.extend(args);
+        let count = if replicas { masters * 2 } else { masters };
+        let servers: Vec<Redis> = (0..count).map(|_| Redis::start(version, &all)).collect();
+        let first = servers[0].port.to_string();
+        for (i, server) in servers.iter().enumerate() {
+            let mut client = server.connect();
+            if i < masters {
+                let slots: Vec<String> =
+                    (SLOTS * i / masters..SLOTS * (i + 1) / masters).map(|s| s.to_string()).collect();
+                let words: Vec<&[u8]> = [b"CLUSTER".as_slice(), b"ADDSLOTS"]
+                    .into_iter()
+                    .chain(slots.iter().map(String::as_bytes))
+                    .collect();
+                assert!(!matches!(client.call(&words), Reply::Error(_)), "{server:?} takes no slots");
+            }
+            client.run(&format!("CLUSTER SET-CONFIG-EPOCH {}", i + 1));
+            if i > 0 {
+                client.run(&format!("CLUSTER MEET 127.0.0.1 {first}"));
+            }
+        }
+        let cluster = Self { servers };
+        let text = |server: &Redis, words: &str| {
+            String::from_utf8_lossy(server.run(words).text().unwrap_or_default()).into_owned()
+        };
+        let known = format!("cluster_known_nodes:{count}\r");
+        cluster.until(|server| {
+            let info = text(server, "CLUSTER INFO");
+            info.contains("cluster_state:ok") && info.contains(&known)
+        });
+        for i in masters..count {
+            let id = text(&cluster.servers[i - masters], "CLUSTER MYID");
+            cluster.servers[i].run(&format!("CLUSTER REPLICATE {id}"));
+        }
+        let of_replicas = |server: &Redis| text(server, "INFO replication").contains("master_link_status:up");
+        for replica in &cluster.servers[masters..] {
+            let began = Instant::now();
+            while !of_replicas(replica) {
+                assert!(began.elapsed() < Duration::from_secs(30), "{replica:?} follows nobody");
+                std::thread::park_timeout(Duration::from_millis(20));
+            }
+        }
+        cluster
+    }
+
+    fn until(&self, ready: impl Fn(&Redis) -> bool) {
+        let began = Instant::now();
+        while !self.servers.iter().all(&ready) {
+            assert!(began.elapsed() < Duration::from_secs(30), "the cluster does not come together");
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+
+    /// `redis://127.0.0.1:PORT`, of one of its servers: the others are found.
+    pub fn url(&self) -> String {
+        self.servers[0].url()
+    }
+
+    /// A connection to the server of a slot, by the even shares of the beginning.
+    pub fn of_slot(&self, slot: u16, masters: usize) -> Connection {
+        let i = (0..masters).find(|i| usize::from(slot) < SLOTS * (i + 1) / masters).unwrap_or(0);
+        self.servers[i].connect()
     }
 }

@@ -3,7 +3,7 @@
 mod slot;
 mod table;
 
-pub use slot::{SLOTS, slot};
+pub use slot::{SLOTS, slot, tag};
 pub use table::{Keys, Spec, spec};
 
 /// Places of the keys among a command's arguments (0 is the name).

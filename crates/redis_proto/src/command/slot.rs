@@ -1,5 +1,7 @@
 //! Slots of a cluster (Redis Cluster specification, "Key distribution model" and "Hash tags").
 
+use std::sync::LazyLock;
+
 /// How many there are.
 pub const SLOTS: u16 = 16_384;
 
@@ -10,6 +12,27 @@ pub fn slot(key: &[u8]) -> u16 {
         Some(&key[open + 1..open + 1 + len])
     });
     crc16(tag.unwrap_or(key)) % SLOTS
+}
+
+/// For each slot a short text that belongs to it: `{TEXT}` in a key puts it there.
+pub fn tag(slot: u16) -> &'static str {
+    static TAGS: LazyLock<Vec<String>> = LazyLock::new(|| {
+        let mut tags = vec![String::new(); usize::from(SLOTS)];
+        let mut left = tags.len();
+        for n in 0u64.. {
+            let text = n.to_string();
+            let place = &mut tags[usize::from(crc16(text.as_bytes()) % SLOTS)];
+            if place.is_empty() {
+                *place = text;
+                left -= 1;
+            }
+            if left == 0 {
+                break;
+            }
+        }
+        tags
+    });
+    &TAGS[usize::from(slot % SLOTS)]
 }
 
 /// CRC-16 of XMODEM.
@@ -36,5 +59,6 @@ mod tests {
         assert_eq!(slot(b"foo{}{bar}"), crc16(b"foo{}{bar}") % SLOTS);
         assert_eq!(slot(b"foo{{bar}}zap"), slot(b"{bar"));
         assert_eq!(slot(b""), 0);
+        assert!((0..SLOTS).all(|n| slot(format!("x{{{}}}y", tag(n)).as_bytes()) == n));
     }
 }

@@ -69,6 +69,47 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Nothing is counted yet.
+    pub fn new(applied: Arc<AtomicU64>) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::default(),
+            unanswered: AtomicU64::new(0),
+            answered: Notify::new(),
+            keys: AtomicU64::new(0),
+            left: AtomicU64::new(0),
+            applied,
+        })
+    }
+
+    /// Counts what became of a command of a snapshot.
+    ///
+    /// # Errors
+    /// What ends the migration.
+    pub(crate) fn count(&self, place: &str, about: &About, error: Option<&str>) -> Result<()> {
+        match (about, error) {
+            (About::Key { .. }, None) => {
+                self.keys.fetch_add(1, Ordering::Relaxed);
+            }
+            (About::Key { may_exist: true, .. }, Some(text)) if text.starts_with("BUSYKEY") => {
+                self.left.fetch_add(1, Ordering::Relaxed);
+            }
+            (About::Key { key, may_fail, .. }, Some(text)) => {
+                let failure = failure(place, "restore", text);
+                let m = format!("key `{}`: {}", String::from_utf8_lossy(key), failure.message);
+                if !may_fail {
+                    return Err(Failure { message: m, ..failure });
+                }
+                let mut state = self.state();
+                if state.failed.len() < FAILED_MAX {
+                    state.failed.push(m);
+                }
+            }
+            (About::Must(op), Some(text)) => return Err(failure(place, op, text)),
+            _ => {}
+        }
+        Ok(())
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -119,14 +160,7 @@ impl Pipeline {
     pub fn new(client: Client, applied: Arc<AtomicU64>) -> Self {
         let place = client.place().to_owned();
         let (incoming, outgoing, _) = client.into_parts();
-        let shared = Arc::new(Shared {
-            state: Mutex::default(),
-            unanswered: AtomicU64::new(0),
-            answered: Notify::new(),
-            keys: AtomicU64::new(0),
-            left: AtomicU64::new(0),
-            applied,
-        });
+        let shared = Shared::new(applied);
         let reader = tokio::spawn(read(incoming, shared.clone(), place.clone()));
         Self { out: Vec::with_capacity(2 * WRITE), outgoing, place, shared, reader }
     }
@@ -286,24 +320,17 @@ fn take(shared: &Shared, place: &str, reply: Reply, within: &mut u64) -> Result<
             applied(place, &reply)?;
             shared.applied.store(*offset, Ordering::Release);
         }
-        (About::Key { may_exist: true, .. }, Reply::Error(text)) if text.starts_with("BUSYKEY") => {
-            shared.left.fetch_add(1, Ordering::Relaxed);
-        }
-        (About::Key { key, may_fail, .. }, Reply::Error(text)) => {
-            let failure = failure(place, "restore", text);
-            let m = format!("key `{}`: {}", String::from_utf8_lossy(key), failure.message);
-            if !may_fail {
-                return Err(Failure { message: m, ..failure });
+        _ => {
+            let error = if let Reply::Error(text) = &reply { Some(text.as_str()) } else { None };
+            let about = state.waiting.pop_front().map(|(about, _)| about);
+            // Counting looks at the same state.
+            drop(state);
+            if let Some(about) = about {
+                shared.count(place, &about, error)?;
             }
-            if state.failed.len() < FAILED_MAX {
-                state.failed.push(m);
-            }
+            shared.unanswered.fetch_sub(bytes, Ordering::AcqRel);
+            return Ok(());
         }
-        (About::Key { .. }, _) => {
-            shared.keys.fetch_add(1, Ordering::Relaxed);
-        }
-        (About::Must(op), Reply::Error(text)) => return Err(failure(place, op, text)),
-        (About::Must(_), _) => {}
     }
     state.waiting.pop_front();
     shared.unanswered.fetch_sub(bytes, Ordering::AcqRel);

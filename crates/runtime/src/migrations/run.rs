@@ -194,6 +194,7 @@ impl Held<'_> {
                 stop: self.moving.stop.clone(),
                 finish: finish.clone(),
                 names: Names::new(self.id),
+                shard: None,
             };
             let job = self.engine.lanes.handle().spawn(async move { mover.run().await });
             match self.watch(job, &mut news, &tuning, &finish).await? {

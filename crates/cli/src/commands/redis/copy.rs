@@ -37,6 +37,7 @@ pub(crate) async fn run(args: &RedisCopy, printer: &Printer) -> Result<Exit> {
         stop: stop.clone(),
         finish: CancellationToken::new(),
         names: names.clone(),
+        shard: None,
     };
     let summary = super::beside(mover.run(), &progress, &stop, printer).await??;
     let depth = match args.verify.as_str() {

@@ -39,9 +39,6 @@ fn usage(message: impl Into<String>) -> Failure {
 /// A server by its place; a password that is not written there comes from the environment.
 fn node(place: &str, side: Side) -> Result<Node> {
     let mut node = Node::parse(place).map_err(|f| f.at(side))?;
-    if node.addrs.len() > 1 {
-        return Err(usage("several addresses mean a cluster, which is not supported yet"));
-    }
     if node.password.is_empty() {
         let word = if side == Side::Source { "SOURCE" } else { "TARGET" };
         node.password = std::env::var(format!("WHIMBREL_{word}_PASSWORD")).unwrap_or_default();

@@ -1,0 +1,196 @@
+//! Questions to an end, one server or a cluster: each goes to the server that has its key.
+
+use std::collections::HashMap;
+
+use model::failure::{Failure, Kind, Result, Side};
+use redis_proto::command::slot;
+use redis_proto::resp::{Reply, command};
+
+use crate::client::{Client, failure};
+use crate::node::Node;
+use crate::server::Server;
+use crate::topology::{Addr, Topology};
+
+/// Times that a question follows a slot that has moved.
+const FOLLOWED: u32 = 5;
+/// Questions that are asked together.
+const TOGETHER: usize = 1000;
+
+/// Connections for questions, one to each server that was asked.
+#[derive(Debug)]
+pub struct Asker {
+    node: Node,
+    side: Side,
+    /// None: it is no cluster.
+    topology: Option<Topology>,
+    slots: Vec<u16>,
+    clients: HashMap<Addr, Client>,
+}
+
+impl Asker {
+    /// Finds out what an end is: for questions to it, its own words, and who serves which slot, if it is a cluster. Keys of
+    /// a cluster are counted over all of it.
+    ///
+    /// # Errors
+    /// When no address answers, or slots are served by nobody.
+    pub async fn open(node: &Node, side: Side) -> Result<(Self, Server, Option<Topology>)> {
+        let at = |f: Failure| f.at(side);
+        let node = Node { db: None, ..node.clone() };
+        let mut last = Failure::new(Kind::Connect, "connect", "no address is given").at(side);
+        for addr in &node.addrs {
+            let mut client = match Client::open(&node.at(addr)).await {
+                Ok(client) => client,
+                Err(failure) => {
+                    last = at(failure);
+                    continue;
+                }
+            };
+            let mut server = Server::ask(&mut client).await.map_err(at)?;
+            if !server.cluster {
+                let (node, clients) = (node.at(addr), HashMap::from([(addr.clone(), client)]));
+                return Ok((Self { node, side, topology: None, slots: vec![], clients }, server, None));
+            }
+            let topology = Topology::ask(&node).await.map_err(at)?;
+            let (slots, clients) = (topology.slots(), HashMap::new());
+            let mut asker = Self { node, side, topology: Some(topology.clone()), slots, clients };
+            (server.keys, server.expires, server.used_memory) = (0, 0, 0);
+            for addr in asker.masters() {
+                let one = Server::ask(asker.server(&addr).await?).await.map_err(at)?;
+                server.keys += one.keys;
+                server.expires += one.expires;
+                server.used_memory += one.used_memory;
+            }
+            return Ok((asker, server, Some(topology)));
+        }
+        Err(last)
+    }
+
+    /// Every server that may be written.
+    pub fn masters(&self) -> Vec<Addr> {
+        match &self.topology {
+            Some(topology) => topology.shards.iter().map(|s| s.master.clone()).collect(),
+            None => self.node.addrs.first().cloned().into_iter().collect(),
+        }
+    }
+
+    /// The connection to one server.
+    ///
+    /// # Errors
+    /// What the connection meets.
+    pub async fn server(&mut self, addr: &Addr) -> Result<&mut Client> {
+        let side = self.side;
+        if !self.clients.contains_key(addr) {
+            let client =
+                Client::open(&Node { db: None, ..self.node.at(addr) }).await.map_err(|f| f.at(side))?;
+            self.clients.insert(addr.clone(), client);
+        }
+        let gone = || Failure::new(Kind::Internal, "ask", "a connection was lost");
+        self.clients.get_mut(addr).ok_or_else(gone)
+    }
+
+    /// The connection to the server of a key.
+    ///
+    /// # Errors
+    /// What the connection meets.
+    pub async fn of(&mut self, key: &[u8]) -> Result<&mut Client> {
+        let addr = self.addr_of(key);
+        self.server(&addr).await
+    }
+
+    fn addr_of(&self, key: &[u8]) -> Addr {
+        let addr = match &self.topology {
+            Some(topology) => {
+                let shard = self.slots.get(usize::from(slot(key))).copied().unwrap_or(0);
+                topology.shards.get(usize::from(shard)).map(|s| s.master.clone())
+            }
+            None => self.node.addrs.first().cloned(),
+        };
+        addr.unwrap_or_default()
+    }
+
+    /// A question about a key, in database `db` of a server that is no cluster.
+    ///
+    /// # Errors
+    /// What the server answers, or the connection meets.
+    pub async fn call(&mut self, db: u32, key: &[u8], args: &[&[u8]]) -> Result<Reply> {
+        let side = self.side;
+        for _ in 0..FOLLOWED {
+            if self.topology.is_none() {
+                let client = self.of(key).await?;
+                client.ok(&[b"SELECT", db.to_string().as_bytes()]).await.map_err(|f| f.at(side))?;
+                return client.call(args).await.map_err(|f| f.at(side));
+            }
+            match self.of(key).await?.call(args).await.map_err(|f| f.at(side)) {
+                Err(f) if f.kind == Kind::Changed => {
+                    let topology = Topology::ask(&self.node).await.map_err(|f| f.at(side))?;
+                    (self.slots, self.topology) = (topology.slots(), Some(topology));
+                }
+                answered => return answered,
+            }
+        }
+        Err(Failure::new(Kind::Unavailable, "ask", "the slot of a key keeps moving").at(self.side))
+    }
+
+    /// The same words, around each of many keys, asked together; the answers in the order of the keys.
+    ///
+    /// # Errors
+    /// As [`Asker::call`]; an answer that is an error is one.
+    pub async fn each(&mut self, keys: &[Vec<u8>], before: &[&[u8]], behind: &[&[u8]]) -> Result<Vec<Reply>> {
+        let side = self.side;
+        let mut out: Vec<Reply> = vec![Reply::Nil; keys.len()];
+        let mut by_server: HashMap<Addr, Vec<usize>> = HashMap::new();
+        for (i, key) in keys.iter().enumerate() {
+            by_server.entry(self.addr_of(key)).or_default().push(i);
+        }
+        for (addr, places) in by_server {
+            for some in places.chunks(TOGETHER) {
+                let mut bytes = Vec::new();
+                for i in some {
+                    let words: Vec<&[u8]> =
+                        before.iter().copied().chain([&keys[*i][..]]).chain(behind.iter().copied()).collect();
+                    command(&mut bytes, &words);
+                }
+                let client = self.server(&addr).await?;
+                let answers = client.many(&bytes, some.len()).await.map_err(|f| f.at(side))?;
+                let place = client.place().to_owned();
+                for (i, answer) in some.iter().zip(answers) {
+                    out[*i] = match answer {
+                        // Few keys move at any moment: each of those is asked about by itself.
+                        Reply::Error(text) if text.starts_with("MOVED") || text.starts_with("ASK") => {
+                            let words: Vec<&[u8]> = before
+                                .iter()
+                                .copied()
+                                .chain([&keys[*i][..]])
+                                .chain(behind.iter().copied())
+                                .collect();
+                            self.call(0, &keys[*i], &words).await?
+                        }
+                        Reply::Error(text) => return Err(failure(&place, "ask", &text).at(side)),
+                        answer => answer,
+                    };
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    /// The same, where only an error matters.
+    ///
+    /// # Errors
+    /// As [`Asker::call`].
+    pub async fn ok(&mut self, key: &[u8], args: &[&[u8]]) -> Result<()> {
+        self.call(0, key, args).await.map(drop)
+    }
+
+    /// The same words to every server that may be written.
+    ///
+    /// # Errors
+    /// What one of them answers.
+    pub async fn everywhere(&mut self, args: &[&[u8]]) -> Result<()> {
+        let side = self.side;
+        for addr in self.masters() {
+            self.server(&addr).await?.ok(args).await.map_err(|f| f.at(side))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,165 @@
+//! Pure: what is written for one server, divided among the slots of a cluster.
+
+use model::failure::{Failure, Kind, Result, Side};
+use redis_proto::command::{self, slot};
+use redis_proto::resp::{Commands, command as write};
+
+use crate::apply::place;
+use crate::marker::Names;
+
+/// Part of what one command of the source becomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Piece {
+    /// For the server of a slot: bytes, and how many commands they are.
+    Slot(u16, Vec<u8>, u32),
+    /// For every server that may be written, when nothing else is under way: its words.
+    Everywhere(Vec<Vec<u8>>),
+}
+
+fn refused(name: &[u8], why: &str) -> Failure {
+    let m = format!("the source did {}, and {why}", String::from_utf8_lossy(name));
+    Failure::new(Kind::Unsupported, "scatter", m).at(Side::Source)
+}
+
+/// Divides commands; those that name keys of several slots and cannot be divided are refused by name.
+///
+/// # Errors
+/// [`Kind::Unsupported`], with the command.
+pub(crate) fn scatter(bytes: &[u8], names: &Names) -> Result<Vec<Piece>> {
+    let mut commands = Commands::at(0);
+    commands.push(bytes);
+    let mut pieces = Vec::new();
+    let own = |e: redis_proto::Error| Failure::new(Kind::Internal, "scatter", e.to_string());
+    while let Some(command) = commands.next_command().map_err(own)? {
+        let args: Vec<&[u8]> = command.args().collect();
+        one(&args, command.raw, names, &mut pieces)?;
+    }
+    Ok(pieces)
+}
+
+fn one(args: &[&[u8]], raw: &[u8], names: &Names, pieces: &mut Vec<Piece>) -> Result<()> {
+    let Some(name) = args.first().map(|n| n.to_ascii_uppercase()) else { return Ok(()) };
+    if args.get(1).is_some_and(|key| **key == names.held) {
+        return held(&name, args, names, pieces);
+    }
+    match &name[..] {
+        b"FLUSHALL" | b"FLUSHDB" | b"FUNCTION" | b"SCRIPT" => {
+            pieces.push(Piece::Everywhere(args.iter().map(|a| a.to_vec()).collect()));
+            return Ok(());
+        }
+        // Messages are no data.
+        b"PUBLISH" | b"SPUBLISH" => return Ok(()),
+        _ => {}
+    }
+    let keys =
+        command::keys(args).ok_or_else(|| refused(&name, "nobody knows which of its words are keys"))?;
+    let Some((_, first)) = keys.first() else {
+        return Err(refused(&name, "it names no key, so no server of the cluster is the right one"));
+    };
+    let home = slot(first);
+    if keys.iter().all(|(_, key)| slot(key) == home) {
+        pieces.push(Piece::Slot(home, raw.to_vec(), 1));
+        return Ok(());
+    }
+    let width = match &name[..] {
+        b"DEL" | b"UNLINK" => 1,
+        b"MSET" => 2,
+        _ => return Err(refused(&name, "its keys belong to different slots of the target")),
+    };
+    let mut slots: Vec<(u16, Vec<&[u8]>)> = Vec::new();
+    for (i, key) in &keys {
+        let Some(part) = args.get(*i..*i + width) else { return Err(refused(&name, "a value is missing")) };
+        let at = slot(key);
+        match slots.iter_mut().find(|(s, _)| *s == at) {
+            Some((_, all)) => all.extend(part),
+            None => slots.push((at, std::iter::once(args[0]).chain(part.iter().copied()).collect())),
+        }
+    }
+    for (at, args) in slots {
+        let mut out = Vec::new();
+        write(&mut out, &args);
+        pieces.push(Piece::Slot(at, out, 1));
+    }
+    Ok(())
+}
+
+/// Keys whose expiry is held back are listed in their own slots, so that both change together.
+fn held(name: &[u8], args: &[&[u8]], names: &Names, pieces: &mut Vec<Piece>) -> Result<()> {
+    let lost = || refused(name, "a held key has no place");
+    let mut push = |member: &[u8], words: &[&[u8]]| -> Result<()> {
+        let at = slot(place(member).ok_or_else(lost)?.1);
+        let mut out = Vec::new();
+        let list = names.held_at(at);
+        let all: Vec<&[u8]> = [args[0], &list].into_iter().chain(words.iter().copied()).collect();
+        write(&mut out, &all);
+        pieces.push(Piece::Slot(at, out, 1));
+        Ok(())
+    };
+    if name == b"ZADD" {
+        return args[2..].chunks(2).try_for_each(|pair| push(pair.get(1).copied().unwrap_or_default(), pair));
+    }
+    args[2..].iter().try_for_each(|member| push(member, &[member]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn divided(line: &str) -> Result<Vec<String>> {
+        let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        let mut raw = Vec::new();
+        write(&mut raw, &args);
+        let pieces = scatter(&raw, &Names::new("t"))?;
+        Ok(pieces
+            .into_iter()
+            .map(|piece| match piece {
+                Piece::Everywhere(words) => format!("* {}", String::from_utf8_lossy(&words.join(&b' '))),
+                Piece::Slot(at, bytes, _) => {
+                    let mut commands = Commands::at(0);
+                    commands.push(&bytes);
+                    let command = commands.next_command().unwrap().unwrap();
+                    let words: Vec<&[u8]> = command.args().collect();
+                    format!("{at} {}", String::from_utf8_lossy(&words.join(&b' ')))
+                }
+            })
+            .collect())
+    }
+
+    #[test]
+    fn what_can_be_divided_is_divided() {
+        assert_eq!(divided("SET foo 1").unwrap(), ["12182 SET foo 1"]);
+        assert_eq!(divided("MSET foo 1 bar 2").unwrap(), ["12182 MSET foo 1", "5061 MSET bar 2"]);
+        assert_eq!(divided("DEL foo bar {foo}x").unwrap(), ["12182 DEL foo {foo}x", "5061 DEL bar"]);
+        assert_eq!(divided("RENAME {foo}a {foo}b").unwrap(), ["12182 RENAME {foo}a {foo}b"]);
+        assert_eq!(divided("FLUSHALL").unwrap(), ["* FLUSHALL"]);
+        assert_eq!(divided("PUBLISH a b").unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn what_cannot_is_refused_by_name() {
+        for (line, said) in [
+            ("RENAME foo bar", "RENAME, and its keys belong to different slots"),
+            ("SUNIONSTORE d foo bar", "SUNIONSTORE"),
+            ("NO.SUCH foo", "nobody knows"),
+            ("SWAPDB 0 1", "names no key"),
+        ] {
+            let failure = divided(line).unwrap_err();
+            assert!(failure.message.contains(said), "{failure}");
+        }
+    }
+
+    #[test]
+    fn held_keys_are_listed_in_their_own_slots() {
+        let names = Names::new("t");
+        let list = String::from_utf8(names.held.clone()).unwrap();
+        let at = |key: &[u8]| String::from_utf8(names.held_at(slot(key))).unwrap();
+        assert_eq!(
+            divided(&format!("ZADD {list} 5 0:foo")).unwrap(),
+            [format!("12182 ZADD {} 5 0:foo", at(b"foo"))]
+        );
+        assert_eq!(
+            divided(&format!("ZREM {list} 0:foo 0:bar")).unwrap(),
+            [format!("12182 ZREM {} 0:foo", at(b"foo")), format!("5061 ZREM {} 0:bar", at(b"bar"))]
+        );
+    }
+}

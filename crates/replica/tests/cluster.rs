@@ -1,0 +1,265 @@
+//! Clusters at either end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use redis_proto::command::slot;
+use redis_proto::resp::{Reply, command};
+use replica::route::Route;
+use replica::verify::{Depth, compare};
+use replica::{Node, Until};
+use testkit::redis::{Cluster, Connection, Redis};
+
+use crate::fill::fill;
+use crate::support::{Following, mover_at, node};
+
+const MASTERS: usize = 3;
+
+fn place(cluster: &Cluster) -> Node {
+    Node::parse(&cluster.url()).unwrap()
+}
+
+async fn same(a: &Node, b: &Node) -> u64 {
+    let found = compare(a, b, &Route::default(), Depth::Full).await.unwrap();
+    assert!(found.same(), "{a:?} and {b:?}: {found:.400?}");
+    found.keys
+}
+
+/// Counters, lists and streams over many slots, at one server or a cluster, that grow until told to stop.
+fn writer(
+    connect: impl Fn(u16) -> Connection + Send + 'static,
+    stop: Arc<AtomicBool>,
+) -> std::thread::JoinHandle<u64> {
+    std::thread::spawn(move || {
+        let keys: Vec<String> = (0..64).map(|i| format!("{{{i}}}")).collect();
+        let mut to: Vec<Connection> = keys.iter().map(|k| connect(slot(k.as_bytes()))).collect();
+        let mut rounds = 0;
+        while !stop.load(Ordering::Relaxed) {
+            let i = usize::try_from(rounds % 64).unwrap();
+            let name = |what: &str| format!("{what}{}", keys[i]).into_bytes();
+            let n = rounds.to_string();
+            let mut out = Vec::new();
+            for args in [
+                &[b"INCR".as_slice(), &name("counter")][..],
+                &[b"MULTI"],
+                &[b"LPUSH", &name("list"), n.as_bytes()],
+                &[b"INCRBY", &name("sum"), n.as_bytes()],
+                &[b"EXEC"],
+                &[b"XADD", &name("stream"), b"*", b"n", n.as_bytes()],
+            ] {
+                command(&mut out, args);
+            }
+            for reply in to[i].many(&out, 6) {
+                assert!(!matches!(reply, Reply::Error(_)), "{reply:?}");
+            }
+            rounds += 1;
+        }
+        rounds
+    })
+}
+
+fn counted(connect: impl Fn(u16) -> Connection) -> u64 {
+    let mut total = 0;
+    for i in 0..64 {
+        let mut client = connect(slot(format!("{{{i}}}").as_bytes()));
+        let number = |reply: Reply| {
+            reply.text().and_then(|t| std::str::from_utf8(t).ok()?.parse::<u64>().ok()).unwrap_or(0)
+        };
+        let n = number(client.run(&format!("GET counter{{{i}}}")));
+        assert_eq!(client.run(&format!("LLEN list{{{i}}}")).number(), i64::try_from(n).ok());
+        assert_eq!(client.run(&format!("XLEN stream{{{i}}}")).number(), i64::try_from(n).ok());
+        total += n;
+    }
+    total
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_type_into_a_cluster_and_out_of_it() {
+    let (source, middle) = (Redis::start("REDIS_7_0", &[]), Cluster::start("REDIS_7_0", MASTERS, false, &[]));
+    let target = Cluster::start("VALKEY_9_1", MASTERS, false, &[]);
+    fill(&source, 3);
+    let mut client = source.connect();
+    for db in [1, 15] {
+        client.run(&format!("SELECT {db}"));
+        client.run("FLUSHDB");
+    }
+    let there = mover_at(node(&source), place(&middle), Until::CaughtUp).run().await.unwrap();
+    assert!(there.done && there.failed.is_empty() && there.full.left_out.is_empty(), "{there:?}");
+    let keys = same(&node(&source), &place(&middle)).await;
+    let over = mover_at(place(&middle), place(&target), Until::CaughtUp).run().await.unwrap();
+    assert!(over.done && over.full_syncs == 3, "{over:?}");
+    assert_eq!(same(&place(&middle), &place(&target)).await, keys);
+    let back = Redis::start("REDIS_7_0", &[]);
+    mover_at(place(&middle), node(&back), Until::Full).run().await.unwrap();
+    assert_eq!(same(&node(&source), &node(&back)).await, keys);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn databases_that_a_cluster_has_not_are_refused_before_the_first_write() {
+    let (source, target) = (Redis::start("REDIS_7_0", &[]), Cluster::start("REDIS_7_0", MASTERS, false, &[]));
+    let mut client = source.connect();
+    client.run("SET a 1");
+    client.run("SELECT 3");
+    client.run("SET b 2");
+    let refused = mover_at(node(&source), place(&target), Until::Full).run().await.unwrap_err();
+    assert!(refused.message.contains("database 3"), "{refused}");
+    assert!(target.servers.iter().all(|s| s.run("DBSIZE").number() == Some(0)));
+    let mut mapped = mover_at(node(&source), place(&target), Until::Full);
+    mapped.options.route =
+        Route { only_db: Some(3), db_map: Route::parse_map("3=0").unwrap(), ..Route::default() };
+    assert!(mapped.run().await.unwrap().done);
+    assert_eq!(target.of_slot(slot(b"b"), MASTERS).run("GET b").text(), Some(b"2".as_slice()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_change_is_made_once_in_a_cluster_through_stops_cuts_and_kills() {
+    let (source, target) =
+        (Cluster::start("REDIS_7_0", MASTERS, false, &[]), Cluster::start("REDIS_7_0", MASTERS, false, &[]));
+    let stop = Arc::new(AtomicBool::new(false));
+    let ports: Vec<u16> = source.servers.iter().map(|s| s.port).collect();
+    let connect = move |slot: u16| {
+        let i = (0..MASTERS).find(|i| usize::from(slot) < 16_384 * (i + 1) / MASTERS).unwrap();
+        Connection::to(ports[i])
+    };
+    let writer = writer(connect.clone(), stop.clone());
+    let mut fulls = 0;
+    for round in 0..8 {
+        let mover = mover_at(place(&source), place(&target), Until::Stopped);
+        if round % 3 == 2 {
+            // Ends without a word.
+            let progress = mover.progress.clone();
+            let task = tokio::spawn(async move { mover.run().await });
+            while progress.commands.load(Ordering::Relaxed) < 2000 {
+                assert!(!task.is_finished());
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+            task.abort();
+            continue;
+        }
+        let following = Following::start(mover);
+        following.streams().await;
+        following.until(|p| p.commands.load(Ordering::Relaxed) > 2000).await;
+        if round % 2 == 0 {
+            source.servers[1].run("CLIENT KILL TYPE replica");
+        } else {
+            target.servers[round % 3].run("CLIENT KILL TYPE normal SKIPME yes");
+        }
+        let seen = following.progress.commands.load(Ordering::Relaxed);
+        following.until(|p| p.commands.load(Ordering::Relaxed) > seen + 1000).await;
+        fulls += following.stop().await.full_syncs;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let rounds = writer.join().unwrap();
+    let last = mover_at(place(&source), place(&target), Until::CaughtUp).run().await.unwrap();
+    assert!(last.done);
+    assert_eq!(fulls + last.full_syncs, 3, "one snapshot of each master in all");
+    same(&place(&source), &place(&target)).await;
+    let there = |slot| target.of_slot(slot, MASTERS);
+    assert_eq!(counted(there), rounds);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slots_of_the_target_move_while_changes_stream() {
+    let (source, target) = (Redis::start("REDIS_7_0", &[]), Cluster::start("REDIS_7_0", MASTERS, false, &[]));
+    let stop = Arc::new(AtomicBool::new(false));
+    let port = source.port;
+    let writer = writer(move |_| Connection::to(port), stop.clone());
+    let following = Following::start(mover_at(node(&source), place(&target), Until::Stopped));
+    following.streams().await;
+    // 500 slots of the first server go to the second, as `redis-cli --cluster reshard` does it.
+    let id = |i: usize| {
+        let reply = target.servers[i].run("CLUSTER MYID");
+        String::from_utf8_lossy(reply.text().unwrap()).into_owned()
+    };
+    let (from, to) = (id(0), id(1));
+    let (mut a, mut b) = (target.servers[0].connect(), target.servers[1].connect());
+    let moving: Vec<u16> =
+        (0..64).map(|i| slot(format!("{{{i}}}").as_bytes())).filter(|s| *s < 5461).collect();
+    let mut all: Vec<u16> = moving.clone();
+    all.extend((0..5461).filter(|s| !moving.contains(s)).take(500 - moving.len()));
+    for slot in all {
+        b.run(&format!("CLUSTER SETSLOT {slot} IMPORTING {from}"));
+        a.run(&format!("CLUSTER SETSLOT {slot} MIGRATING {to}"));
+        loop {
+            let keys = a.run(&format!("CLUSTER GETKEYSINSLOT {slot} 2"));
+            let keys: Vec<Vec<u8>> =
+                keys.array().unwrap().iter().map(|k| k.text().unwrap().to_vec()).collect();
+            if keys.is_empty() {
+                break;
+            }
+            let port = target.servers[1].port.to_string();
+            let mut words: Vec<&[u8]> =
+                vec![b"MIGRATE", b"127.0.0.1", port.as_bytes(), b"", b"0", b"5000", b"KEYS"];
+            words.extend(keys.iter().map(Vec::as_slice));
+            assert!(!matches!(a.call(&words), Reply::Error(_)));
+        }
+        for client in [&mut b, &mut a] {
+            client.run(&format!("CLUSTER SETSLOT {slot} NODE {to}"));
+        }
+        target.servers[2].run(&format!("CLUSTER SETSLOT {slot} NODE {to}"));
+    }
+    let seen = following.progress.commands.load(Ordering::Relaxed);
+    following.until(|p| p.commands.load(Ordering::Relaxed) > seen + 2000).await;
+    stop.store(true, Ordering::Relaxed);
+    let rounds = writer.join().unwrap();
+    following.level(&source).await;
+    let summary = following.stop().await;
+    assert_eq!(summary.full_syncs, 1, "{summary:?}");
+    same(&node(&source), &place(&target)).await;
+    let total: u64 = (0..64)
+        .map(|i| {
+            let reply = source.run(&format!("GET counter{{{i}}}"));
+            reply.text().and_then(|t| std::str::from_utf8(t).ok()?.parse::<u64>().ok()).unwrap_or(0)
+        })
+        .sum();
+    assert_eq!(total, rounds);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_of_the_source_that_fails_is_followed_by_its_replica() {
+    let (mut source, target) =
+        (Cluster::start("REDIS_7_0", MASTERS, true, &[]), Redis::start("REDIS_7_0", &[]));
+    let set = |source: &Cluster, from: usize, to: usize, servers: &[usize]| {
+        for n in from..to {
+            let key = format!("k{n}");
+            let i = (0..MASTERS)
+                .find(|i| usize::from(slot(key.as_bytes())) < 16_384 * (i + 1) / MASTERS)
+                .unwrap();
+            let reply = source.servers[servers[i]].run(&format!("SET {key} v{n}"));
+            assert!(!matches!(reply, Reply::Error(_)), "{reply:?}");
+        }
+    };
+    set(&source, 0, 300, &[0, 1, 2]);
+    let mut one = mover_at(place(&source), node(&target), Until::Stopped);
+    one.options.reconnect = Arc::new(replica::Reconnect::new(replica::patience::Again::Always));
+    let following = Following::start(one);
+    following.streams().await;
+    // The replica of the second master has everything, and takes its place.
+    let replica = source.servers[MASTERS + 1].connect();
+    source.servers[1].kill();
+    let mut replica = replica;
+    loop {
+        let role = replica.run("ROLE");
+        if role.array().and_then(|r| r.first()?.text()) == Some(b"master") {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let began = std::time::Instant::now();
+    while source.servers[0]
+        .run("CLUSTER INFO")
+        .text()
+        .is_none_or(|t| !String::from_utf8_lossy(t).contains("cluster_state:ok"))
+    {
+        assert!(began.elapsed().as_secs() < 30);
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    set(&source, 300, 600, &[0, MASTERS + 1, 2]);
+    let began = std::time::Instant::now();
+    while target.run("DBSIZE").number().unwrap_or(0) < 600 {
+        assert!(began.elapsed().as_secs() < 60, "the promoted replica is not followed");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let summary = following.stop().await;
+    assert_eq!(summary.full_syncs, 3, "the promoted replica goes on where its master was: {summary:?}");
+}
