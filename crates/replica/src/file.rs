@@ -1,5 +1,6 @@
 //! Backups as sources: RDB files, append-only files with or without an RDB preamble, and folders of those in several parts.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,8 +10,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use model::failure::{Failure, Kind, Result, Side};
 use redis_proto::aof::{self, Form};
-use redis_proto::rdb::Parser;
-use redis_proto::resp::Commands;
+use redis_proto::rdb::{Item, Parser};
+use redis_proto::resp::{Command, Commands};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -96,67 +97,86 @@ pub fn parts(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(aof::manifest(&text).map_err(wrong)?.into_iter().map(|(name, _)| dir.join(name)).collect())
 }
 
-/// Reads a whole backup file without applying it: every length, every type and the checksum; answers its keys or commands.
+/// What a backup file holds, without applying it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Keys of a snapshot, and commands.
+    pub items: u64,
+    /// Databases that are named.
+    pub dbs: BTreeSet<u32>,
+}
+
+impl Checked {
+    fn item(&mut self, item: &Item<'_>) {
+        match item {
+            Item::Value(..) | Item::Open(_) => self.items += 1,
+            Item::Db(db) => drop(self.dbs.insert(u32::try_from(*db).unwrap_or(u32::MAX))),
+            _ => {}
+        }
+    }
+
+    fn command(&mut self, command: &Command<'_>) {
+        self.items += 1;
+        if command.arg(0).is_some_and(|name| name.eq_ignore_ascii_case(b"SELECT")) {
+            let db: Option<u32> = command.arg(1).and_then(|n| std::str::from_utf8(n).ok()?.parse().ok());
+            self.dbs.extend(db);
+        }
+    }
+}
+
+/// Reads a whole backup file without applying it: every length, every type and the checksum.
 ///
 /// # Errors
 /// [`Kind::Corrupt`] with the byte at which it is wrong or ends.
-pub fn check(path: &Path) -> Result<u64> {
+pub fn check(path: &Path) -> Result<Checked> {
     let said = |f: Failure| Failure { message: format!("{}: {}", path.display(), f.message), ..f };
     let wrong = |m: String| said(Failure::new(Kind::Corrupt, "check", m).at(Side::Source));
+    let neither =
+        |at: u64| wrong(format!("at byte {at}: this is neither a snapshot nor an append-only file"));
     let mut file = std::fs::File::open(path).map_err(|e| unread(path, &e))?;
     let mut buf = vec![0; READ];
-    let (mut snapshot, mut commands, mut known, mut n): (Option<Parser>, _, bool, u64) =
-        (None, Commands::at(0), false, 0);
+    let (mut found, mut snapshot, mut commands) = (Checked::default(), None, Commands::at(0));
+    let mut begins = true;
     loop {
         let read = file.read(&mut buf).map_err(|e| unread(path, &e))?;
-        let mut bytes = &buf[..read];
-        if !known && read > 0 {
-            known = true;
+        let bytes = &buf[..read];
+        if std::mem::take(&mut begins) {
             // The first piece is long enough to tell.
-            snapshot = (aof::form(bytes) == Some(Form::Rdb)).then(|| Parser::new(OPEN_ABOVE));
+            match aof::form(bytes) {
+                Some(Form::Rdb) => snapshot = Some(Parser::new(OPEN_ABOVE)),
+                Some(Form::Commands) => {}
+                None => return Err(wrong("the file is empty".into())),
+            }
         }
-        if let Some(parser) = &mut snapshot {
-            parser.push(bytes);
-            while let Some(item) = parser.next_item().map_err(|e| said(corrupt(&e)))? {
-                n += u64::from(matches!(
-                    item,
-                    redis_proto::rdb::Item::Value(..) | redis_proto::rdb::Item::Open(_)
-                ));
+        match &mut snapshot {
+            None => commands.push(bytes),
+            Some(parser) => {
+                parser.push(bytes);
+                while let Some(item) = parser.next_item().map_err(|e| said(corrupt(&e)))? {
+                    found.item(&item);
+                }
+                if parser.is_over() {
+                    commands = Commands::at(parser.offset());
+                    commands.push(parser.rest());
+                    snapshot = None;
+                } else if read == 0 {
+                    let at = parser.offset() + parser.waiting() as u64;
+                    return Err(wrong(format!("at byte {at}: the file ends here, and is not complete")));
+                }
             }
-            if !parser.is_over() && read == 0 {
-                let at = parser.offset() + parser.waiting() as u64;
-                return Err(wrong(format!("at byte {at}: the file ends here, and is not complete")));
-            }
-            if !parser.is_over() {
-                continue;
-            }
-            commands = Commands::at(parser.offset());
-            commands.push(parser.rest());
-            snapshot = None;
-            bytes = &[];
         }
-        commands.push(bytes);
-        let stands = commands.offset();
+        let mut at = commands.offset();
         while let Some(command) = commands.next_command().map_err(|e| wrong(e.to_string()))? {
             if !matches!(command.raw.first(), Some(b'*' | b'#')) {
-                return Err(wrong(format!(
-                    "at byte {stands}: this is neither a snapshot nor an append-only file"
-                )));
+                return Err(neither(at));
             }
-            n += 1;
+            at += command.raw.len() as u64;
+            found.command(&command);
         }
-        if read == 0 {
+        if read == 0 && snapshot.is_none() {
             // The last command of an append-only file may be cut off: the server that wrote it was killed.
-            if commands.waiting() > 0 && !commands.begins_command() {
-                let at = commands.offset();
-                return Err(wrong(format!(
-                    "at byte {at}: this is neither a snapshot nor an append-only file"
-                )));
-            }
-            return match known {
-                true => Ok(n),
-                false => Err(wrong("the file is empty".into())),
-            };
+            let begun = commands.waiting() == 0 || commands.begins_command();
+            return if begun { Ok(found) } else { Err(neither(commands.offset())) };
         }
     }
 }

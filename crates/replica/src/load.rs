@@ -105,6 +105,11 @@ impl<'a> Load<'a> {
                     |_| Failure::new(Kind::Corrupt, "load", format!("a database {db}")).at(Side::Source);
                 self.db = u32::try_from(db).map_err(too_great)?;
                 self.travels = self.route.db(self.db);
+                if let (Some(db), true) = (self.travels.filter(|db| *db != 0), self.pipeline.is_cluster()) {
+                    let m =
+                        format!("the data are in database {db}, of which a cluster has none: map it to 0");
+                    return Err(Failure::new(Kind::Unsupported, "load", m).at(Side::Target));
+                }
             }
             Item::Function(code) => self.function(&code).await?,
             Item::ModuleAux(..) => self.left_out("what modules keep beside keys"),

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use model::failure::Side;
 use replica::Node;
-use replica::client::Client;
+use replica::asker::Asker;
 use replica::server::Server;
 use runtime::migrations::Instance;
 use runtime::naming::uuid;
@@ -36,11 +37,8 @@ impl InstanceSeen {
 }
 
 async fn seen(instance: Instance, node: Node) -> InstanceSeen {
-    let asked = async {
-        let mut client = Client::open(&Node { db: None, ..node.clone() }).await.ok()?;
-        Server::ask(&mut client).await.ok()
-    };
-    let server = tokio::time::timeout(HEALTH, asked).await.ok().flatten();
+    let asked = tokio::time::timeout(HEALTH, Asker::open(&node, Side::Target)).await;
+    let server = asked.ok().and_then(|opened| opened.ok()).map(|(_, server, _)| server);
     InstanceSeen { id: instance.id, name: instance.name, node, server }
 }
 

@@ -151,7 +151,8 @@ async fn answering(
     for addr in node.addrs.iter().skip(1) {
         open(&node.at(addr)).await.map_err(|f| denied(&f))?;
     }
-    if side == Side::Target && server.is_replica {
+    // A cluster is asked for its masters.
+    if side == Side::Target && server.is_replica && !server.cluster {
         return Err(Denial::ReadOnly(format!("{member}: {} is a replica; name its master", node.place())));
     }
     Ok(Answering { client, server, node })
@@ -229,6 +230,13 @@ fn check_both(source: &Server, target: &Server, warnings: &mut Vec<String>) -> A
 /// Every database that data go to exists at the target.
 async fn check_dbs(route: &Route, dbs: &[u32], target: &mut Answering) -> Allowed<()> {
     let member = "target_instance.db";
+    let beyond = dbs.iter().find(|db| route.db(**db).is_some_and(|to| to != 0));
+    if let (Some(db), true) = (beyond, target.server.cluster) {
+        let why = format!(
+            "the source has keys in database {db}; a cluster has only 0: choose source db and target db 0"
+        );
+        return Err(Denial::Unusable(member.into(), why));
+    }
     route.check(dbs).map_err(|f| Denial::Unusable(member.into(), f.message))?;
     let mut named: Vec<u32> = dbs.iter().filter_map(|db| route.db(*db)).collect();
     named.extend(route.all_into.into_iter().chain(route.db_map.values().copied()));

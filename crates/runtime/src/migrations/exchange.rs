@@ -13,8 +13,10 @@ use std::time::{Duration, Instant};
 
 use model::failure::{Failure, Kind, Result, Side};
 use model::migration::{End, MigrationEvent, MigrationIllegal};
+use replica::asker::Asker;
 use replica::client::Client;
 use replica::server::Server;
+use replica::topology::Addr;
 use replica::{Node, Summary};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -50,8 +52,9 @@ pub(super) struct Cutover {
     pub(super) exchanged_ip: Vec<String>,
     /// Where instances stood before.
     moved: Vec<(String, String)>,
-    /// What the source was set to before it was fenced: replicas to write, and their greatest lag.
-    fence: Option<(String, String)>,
+    /// What each master of the source was set to before it was fenced: its address, replicas to write, and their
+    /// greatest lag.
+    fences: Vec<(Addr, String, String)>,
     /// The hook was called, so it must be called the other way round to undo it.
     hooked: bool,
 }
@@ -91,49 +94,103 @@ fn settings(server: &Server) -> (&'static str, &'static str) {
     SETTINGS[usize::from(!server.is_at_least((5, 0)))]
 }
 
-fn pauses_writes(server: &Server) -> bool {
-    server.is_at_least((6, 2))
+/// One server of an end, or every master of a cluster.
+struct Masters {
+    side: Side,
+    servers: Vec<(Addr, Client, Server)>,
 }
 
-/// A connection to one end, and what that is.
-async fn open(node: &Node, side: Side) -> Result<(Client, Server)> {
-    let mut client = Client::open(&Node { db: None, ..node.clone() }).await.map_err(|f| f.at(side))?;
-    let server = Server::ask(&mut client).await.map_err(|f| f.at(side))?;
-    Ok((client, server))
-}
-
-async fn read_fence(client: &mut Client, server: &Server) -> Result<(String, String)> {
-    let (write, lag) = settings(server);
-    let mut values = Vec::new();
-    for name in [write, lag] {
-        let reply = client.call(&[b"CONFIG", b"GET", name.as_bytes()]).await?;
-        let value = reply.array().and_then(|a| a.get(1)).and_then(|v| v.text());
-        let value =
-            value.ok_or_else(|| Failure::new(Kind::Unsupported, "fence", format!("no setting {name}")))?;
-        values.push(String::from_utf8_lossy(value).into_owned());
+impl Masters {
+    async fn open(node: &Node, side: Side) -> Result<Self> {
+        let (asker, _, _) = Asker::open(node, side).await?;
+        let mut servers = Vec::new();
+        for addr in asker.masters() {
+            let client = Client::open(&Node { db: None, ..node.at(&addr) }).await;
+            let mut client = client.map_err(|f| f.at(side))?;
+            let server = Server::ask(&mut client).await.map_err(|f| f.at(side))?;
+            servers.push((addr, client, server));
+        }
+        Ok(Self { side, servers })
     }
-    Ok((values[0].clone(), values[1].clone()))
-}
 
-async fn set_fence(client: &mut Client, server: &Server, (write, lag): (&str, &str)) -> Result<()> {
-    let names = settings(server);
-    client.ok(&[b"CONFIG", b"SET", names.1.as_bytes(), lag.as_bytes()]).await?;
-    client.ok(&[b"CONFIG", b"SET", names.0.as_bytes(), write.as_bytes()]).await
-}
-
-async fn pause(client: &mut Client) -> Result<()> {
-    client.ok(&[b"CLIENT", b"PAUSE", PAUSE.as_millis().to_string().as_bytes(), b"WRITE"]).await
-}
-
-/// Lets writers go on; those that are still there are ended first when they are to come back elsewhere.
-async fn let_go(client: &mut Client, server: &Server, end: bool) -> Result<()> {
-    if end {
-        client.call(&[b"CLIENT", b"KILL", b"TYPE", b"normal", b"SKIPME", b"yes"]).await?;
+    async fn fences(&mut self) -> Result<Vec<(Addr, String, String)>> {
+        let mut all = Vec::new();
+        for (addr, client, server) in &mut self.servers {
+            let (write, lag) = settings(server);
+            let mut values = Vec::new();
+            for name in [write, lag] {
+                let reply = client.call(&[b"CONFIG", b"GET", name.as_bytes()]).await;
+                let reply = reply.map_err(|f| f.at(self.side))?;
+                let value = reply.array().and_then(|a| a.get(1)).and_then(|v| v.text());
+                let none = || Failure::new(Kind::Unsupported, "fence", format!("no setting {name}"));
+                values.push(String::from_utf8_lossy(value.ok_or_else(none)?).into_owned());
+            }
+            let lag = values.pop().unwrap_or_default();
+            all.push((addr.clone(), values.pop().unwrap_or_default(), lag));
+        }
+        Ok(all)
     }
-    if pauses_writes(server) {
-        client.ok(&[b"CLIENT", b"UNPAUSE"]).await?;
+
+    /// Sets the fence of each server; one that is not named is left as it is.
+    async fn set_fences(&mut self, wanted: impl Fn(&Addr) -> Option<(String, String)>) -> Result<()> {
+        for (addr, client, server) in &mut self.servers {
+            let Some((write, lag)) = wanted(addr) else { continue };
+            let names = settings(server);
+            for (name, value) in [(names.1, lag), (names.0, write)] {
+                let set = client.ok(&[b"CONFIG", b"SET", name.as_bytes(), value.as_bytes()]).await;
+                set.map_err(|f| f.at(self.side))?;
+            }
+        }
+        Ok(())
     }
-    Ok(())
+
+    async fn fence(&mut self) -> Result<()> {
+        self.set_fences(|_| Some((FENCED.to_owned(), "10".to_owned()))).await
+    }
+
+    async fn unfence(&mut self, fences: &[(Addr, String, String)]) -> Result<()> {
+        let before = |addr: &Addr| fences.iter().find(|(a, ..)| a == addr);
+        self.set_fences(|addr| before(addr).map(|(_, write, lag)| (write.clone(), lag.clone()))).await
+    }
+
+    /// Writes alone can be paused (since 6.2).
+    fn pause_writes(&self) -> bool {
+        self.servers.iter().all(|(.., server)| server.is_at_least((6, 2)))
+    }
+
+    async fn pause(&mut self) -> Result<()> {
+        let ms = PAUSE.as_millis().to_string();
+        for (_, client, _) in &mut self.servers {
+            let paused = client.ok(&[b"CLIENT", b"PAUSE", ms.as_bytes(), b"WRITE"]).await;
+            paused.map_err(|f| f.at(self.side))?;
+        }
+        Ok(())
+    }
+
+    /// Lets writers go on; those that are still there are ended first when they are to come back elsewhere.
+    async fn let_go(&mut self, end: bool) -> Result<()> {
+        let unpause = self.pause_writes();
+        for (_, client, _) in &mut self.servers {
+            if end {
+                let killed = client.call(&[b"CLIENT", b"KILL", b"TYPE", b"normal", b"SKIPME", b"yes"]).await;
+                killed.map_err(|f| f.at(self.side))?;
+            }
+            if unpause {
+                client.ok(&[b"CLIENT", b"UNPAUSE"]).await.map_err(|f| f.at(self.side))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keys that do not expire.
+    async fn lasting(&mut self) -> Result<u64> {
+        let mut lasting = 0;
+        for (_, client, _) in &mut self.servers {
+            let server = Server::ask(client).await.map_err(|f| f.at(self.side))?;
+            lasting += server.keys.saturating_sub(server.expires);
+        }
+        Ok(lasting)
+    }
 }
 
 /// Both ends as they stood when the cut-over began.
@@ -229,21 +286,19 @@ impl Exchange {
     /// Everything up to the decision.
     async fn decide(&mut self, held: &mut Held<'_>, job: &mut JoinHandle<Result<Summary>>) -> Result<()> {
         let (from, to) = ends(held, &self.cutover)?;
-        let (mut source, server) = open(&from, Side::Source).await?;
-        let before = read_fence(&mut source, &server).await.map_err(|f| {
+        let mut source = Masters::open(&from, Side::Source).await?;
+        self.cutover.fences = source.fences().await.map_err(|f| {
             let m = format!(
                 "the source must be made to refuse writes, for which CONFIG is needed: {}",
                 f.message
             );
-            Failure { message: m, ..f }.at(Side::Source)
+            Failure { message: m, ..f }
         })?;
-        self.cutover.fence = Some(before);
         self.cutover.save(held).await?;
         self.began = Instant::now();
-        if pauses_writes(&server) {
-            pause(&mut source).await.map_err(|f| f.at(Side::Source))?;
-        } else {
-            set_fence(&mut source, &server, (FENCED, "10")).await.map_err(|f| f.at(Side::Source))?;
+        match source.pause_writes() {
+            true => source.pause().await?,
+            false => source.fence().await?,
         }
         self.finish.cancel();
         let drained = tokio::select! {
@@ -256,12 +311,11 @@ impl Exchange {
         if !drained.done {
             return Err(Failure::new(Kind::Stopped, "drain", "the service is ending"));
         }
-        let after = Server::ask(&mut source).await.map_err(|f| f.at(Side::Source))?;
         let missing =
             || Failure::new(Kind::Connect, "exchange", "the target does not answer").at(Side::Target);
         let there = ask(&to).await.ok_or_else(missing)?;
         // What expires may be gone at either side; the rest must be there.
-        let lasting = after.keys.saturating_sub(after.expires);
+        let lasting = source.lasting().await?;
         if super::run::route(&held.row.spec).only_db.is_none() && there.keys < lasting {
             let m = format!(
                 "the source has {lasting} keys that do not expire, the target has {} in all",
@@ -269,7 +323,7 @@ impl Exchange {
             );
             return Err(Failure::new(Kind::Conflict, "exchange", m).at(Side::Target));
         }
-        set_fence(&mut source, &server, (FENCED, "10")).await.map_err(|f| f.at(Side::Source))?;
+        source.fence().await?;
         if held.engine.places().hook().is_some() {
             self.cutover.hooked = true;
             self.cutover.save(held).await?;
@@ -304,8 +358,7 @@ pub(super) async fn complete(held: &mut Held<'_>) -> Result<()> {
     // The fence stands: a source that does not answer now cannot take a write either.
     let freed = async {
         let (from, _) = ends(held, &cutover)?;
-        let (mut source, server) = open(&from, Side::Source).await?;
-        let_go(&mut source, &server, true).await.map_err(|f| f.at(Side::Source))
+        Masters::open(&from, Side::Source).await?.let_go(true).await
     };
     let freed = tokio::time::timeout(Duration::from_secs(10), freed).await;
     if let Ok(Err(failure)) = &freed {
@@ -327,18 +380,16 @@ pub(super) async fn undo(held: &mut Held<'_>, why: &str) -> Result<()> {
     for attempt in 1..=PUT_BACK {
         let put_back = async {
             let (from, _) = ends(held, &cutover)?;
-            let (mut source, server) = open(&from, Side::Source).await?;
-            if let Some((write, lag)) = &cutover.fence {
-                set_fence(&mut source, &server, (write, lag)).await?;
-            }
-            let_go(&mut source, &server, false).await
+            let mut source = Masters::open(&from, Side::Source).await?;
+            source.unfence(&cutover.fences).await?;
+            source.let_go(false).await
         };
         match put_back.await {
             Ok(()) => break,
             Err(failure) if attempt == PUT_BACK => {
                 let m = format!(
                     "the source could not be put back: {failure}; look at its min-replicas-to-write, which was {}",
-                    cutover.fence.as_ref().map_or("not changed", |(write, _)| write)
+                    cutover.fences.first().map_or("not changed", |(_, write, _)| write)
                 );
                 held.note(Word::Warned, &[m]).await?;
             }
@@ -357,16 +408,14 @@ pub(super) async fn give_back(held: &mut Held<'_>) -> Result<()> {
     let cutover = Cutover::of(held);
     let back = async {
         let (from, to) = ends(held, &cutover)?;
-        let (mut source, source_is) = open(&from, Side::Source).await?;
-        let (mut target, target_is) = open(&to, Side::Target).await?;
-        if pauses_writes(&target_is) {
-            pause(&mut target).await.map_err(|f| f.at(Side::Target))?;
+        let mut source = Masters::open(&from, Side::Source).await?;
+        let mut target = Masters::open(&to, Side::Target).await?;
+        if target.pause_writes() {
+            target.pause().await?;
         }
         let returned = async {
             call_hook(held, &cutover, true).await?;
-            if let Some((write, lag)) = &cutover.fence {
-                set_fence(&mut source, &source_is, (write, lag)).await.map_err(|f| f.at(Side::Source))?;
-            }
+            source.unfence(&cutover.fences).await?;
             let mut unit = held.engine.store().write().await?;
             let now = held.engine.clock.now_ms();
             let _ = unit.apply_migration(held.id, MigrationEvent::Returned, now).await?;
@@ -377,7 +426,7 @@ pub(super) async fn give_back(held: &mut Held<'_>) -> Result<()> {
         };
         let done: Result<()> = returned.await;
         held.engine.repoint();
-        let_go(&mut target, &target_is, done.is_ok()).await.map_err(|f| f.at(Side::Target))?;
+        target.let_go(done.is_ok()).await?;
         done
     };
     let done: Result<()> = match tokio::time::timeout(PAUSE, back).await {

@@ -1,5 +1,6 @@
 //! A backup import: files are fetched, unpacked and read through before the first write, then applied in order.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use model::key::Key;
 use model::migration::{Backup, MigrationSpec};
 use pace::budget::Bandwidth;
 use replica::archive;
+use replica::asker::Asker;
 use replica::file::{Import, check as check_file};
 use replica::restore::Conflict;
 use replica::spool::Bounds;
@@ -18,6 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::run::route;
 use crate::engine::Engine;
+
+/// Names of temporary folders begin so.
+pub(super) const TEMPORARY: &str = "import-";
 
 /// A backup file in its store.
 #[derive(Debug)]
@@ -50,30 +55,42 @@ impl Task {
 
     async fn import(&self) -> Result<Summary> {
         let spool_dir = self.engine.spool_dir()?;
-        let prefix = format!("import-{}-", self.id);
+        let prefix = format!("{TEMPORARY}{}-", self.id);
         let dir = tempfile::Builder::new().prefix(&prefix).tempdir_in(&spool_dir);
         let dir =
             dir.map_err(|e| Failure::new(Kind::NoSpace, "import", format!("{}: {e}", spool_dir.display())))?;
+        let mut dbs = BTreeSet::new();
         let files = match &self.spec.backup {
-            Some(Backup::Record(id)) => vec![self.engine.backup_path(id)],
+            Some(Backup::Record(id)) => {
+                ready(self.engine.backup_path(id), dir.path().join("in"), id.clone(), &mut dbs).await?
+            }
             Some(Backup::Bucket { bucket, files }) => {
                 let mut fetched = Vec::new();
                 for (i, file) in files.iter().enumerate() {
                     let opened = self.engine.places().backup(bucket, &file.name).await?;
-                    let path = dir.path().join(format!("{i:04}"));
+                    let (path, into) = (dir.path().join(i.to_string()), dir.path().join(format!("{i}-in")));
                     self.fetch(&opened, &path).await.map_err(|f| named(&file.name, f))?;
-                    fetched
-                        .extend(ready(path, dir.path().join(format!("{i:04}-in")), file.name.clone()).await?);
+                    fetched.extend(ready(path, into, file.name.clone(), &mut dbs).await?);
                 }
                 fetched
             }
             None => return Err(Failure::new(Kind::Invalid, "import", "the migration names no backup")),
         };
+        let route = route(&self.spec);
+        let beyond = dbs.iter().find(|db| route.db(**db).is_some_and(|to| to != 0));
+        if let Some(db) = beyond
+            && Asker::open(&self.target, Side::Target).await?.1.cluster
+        {
+            let m = format!(
+                "the files have data in database {db}; a cluster has only 0: give target_instance.db 0"
+            );
+            return Err(Failure::new(Kind::Unsupported, "import", m).at(Side::Target));
+        }
         let import = Import {
             files,
             target: self.target.clone(),
             options: Options {
-                route: route(&self.spec),
+                route,
                 conflict: Conflict::Replace,
                 until: Until::Full,
                 bandwidth: self.bandwidth.clone(),
@@ -110,8 +127,8 @@ fn named(name: &str, failure: Failure) -> Failure {
     Failure { message: format!("{name}: {}", failure.message), ..failure }
 }
 
-/// Unpacks a file if it is packed, and reads everything through.
-async fn ready(path: PathBuf, into: PathBuf, name: String) -> Result<Vec<PathBuf>> {
+/// Unpacks a file if it is packed, and reads everything through; databases that it names are added to `dbs`.
+async fn ready(path: PathBuf, into: PathBuf, name: String, dbs: &mut BTreeSet<u32>) -> Result<Vec<PathBuf>> {
     let work = move || {
         // Paths of ours say nothing to whoever reads the failure.
         let said = |f: Failure| {
@@ -122,8 +139,9 @@ async fn ready(path: PathBuf, into: PathBuf, name: String) -> Result<Vec<PathBuf
             true => archive::unpack(&path, &into, archive::UNPACKED_MAX).map_err(said)?,
             false => vec![path.clone()],
         };
+        let mut found = BTreeSet::new();
         for file in &files {
-            check_file(file).map_err(|f| {
+            let checked = check_file(file).map_err(|f| {
                 let inner = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 let m = f.message.replace(&file.display().to_string(), &inner);
                 if files.len() > 1 || *file != path {
@@ -132,12 +150,15 @@ async fn ready(path: PathBuf, into: PathBuf, name: String) -> Result<Vec<PathBuf
                     said(f)
                 }
             })?;
+            found.extend(checked.dbs);
         }
-        Ok(files)
+        Ok((files, found))
     };
     #[expect(clippy::disallowed_methods, reason = "one at a time for each import that runs")]
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|e| Failure::new(Kind::Internal, "import", e.to_string()))?
+    let (files, found) = done.map_err(|e| Failure::new(Kind::Internal, "import", e.to_string()))??;
+    dbs.extend(found);
+    Ok(files)
 }
 
 /// So much of a file tells what it is, bytes.

@@ -114,7 +114,12 @@ impl Engine {
             }
         }
         unit.fail_open_backups(now).await?;
-        unit.save().await
+        unit.save().await?;
+        let left = std::fs::read_dir(self.spool_dir()?).into_iter().flatten().flatten();
+        for entry in left.filter(|e| e.file_name().to_string_lossy().starts_with(import::TEMPORARY)) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+        Ok(())
     }
 
     /// Live numbers of a migration that runs here.

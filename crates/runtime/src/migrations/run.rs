@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use model::failure::{Failure, Kind, Result, Side};
 use model::migration::{MigrationEvent, MigrationKind, MigrationSpec, Phase, ResumeMode, Switch};
 use pace::budget::Bandwidth;
+use replica::asker::Asker;
 use replica::marker::Names;
 use replica::patience::Again;
 use replica::restore::Conflict;
@@ -278,11 +279,8 @@ enum Watched {
 
 /// What an end says of itself, if it can be asked.
 pub(super) async fn ask(node: &Node) -> Option<Server> {
-    let asked = async {
-        let mut client = replica::client::Client::open(&Node { db: None, ..node.clone() }).await.ok()?;
-        Server::ask(&mut client).await.ok()
-    };
-    tokio::time::timeout(Duration::from_secs(4), asked).await.ok().flatten()
+    let asked = tokio::time::timeout(Duration::from_secs(4), Asker::open(node, Side::Target)).await;
+    asked.ok()?.ok().map(|(_, server, _)| server)
 }
 
 /// Counts and compares both ends for the log; what cannot be asked in time is left out.
