@@ -81,3 +81,45 @@ fn clients_are_led_over_and_back() {
     let (source, target, told) = ends(&both, &both);
     scenario_with("dcs_exchange", &registered(&source, &target, PASSWORD), &told);
 }
+
+#[test]
+fn what_goes_wrong_is_put_right() {
+    use std::os::unix::fs::PermissionsExt;
+    let (_source, _target, mut told) = ends(&[], &[]);
+    let dir = tempfile::tempdir().unwrap();
+    let (hook, mode) = (dir.path().join("hook"), dir.path().join("mode"));
+    // Ends as the test says, and writes down what it was told.
+    let script = format!("#!/bin/sh\ncat >> {0}.log; echo >> {0}.log; exit $(cat {0})\n", mode.display());
+    std::fs::write(&hook, script).unwrap();
+    std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let commands = |lines: &[&str]| {
+        let mut out = Vec::new();
+        for line in lines {
+            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            redis_proto::resp::command(&mut out, &words);
+        }
+        out
+    };
+    let ruling = [
+        "SELECT 0",
+        "SET x 1",
+        "FLUSHALL",
+        "REPLICAOF 127.0.0.1 1",
+        "CONFIG SET maxmemory 123mb",
+        "SHUTDOWN",
+        "SET y 2",
+    ];
+    // The last command is cut off, as by a server that was killed.
+    let mut bytes = commands(&ruling);
+    bytes.extend_from_slice(&commands(&["SET z 3"])[..10]);
+    std::fs::write(dir.path().join("ruling.aof"), bytes).unwrap();
+    std::fs::write(dir.path().join("beyond.aof"), commands(&["SET pre 1", "SELECT 99", "SET post 1"]))
+        .unwrap();
+    told.push(("HOOK_MODE", mode.display().to_string()));
+    let more = format!(
+        "\n[cutover]\nhook = [\"{}\"]\n\n[[bucket]]\nname = \"dumps\"\nlocation = \"{}\"\n",
+        hook.display(),
+        dir.path().display()
+    );
+    scenario_with("dcs_trouble", &more, &told);
+}

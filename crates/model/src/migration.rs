@@ -99,6 +99,9 @@ pub struct MigrationSpec {
     pub target: Option<End>,
     /// What is imported.
     pub backup: Option<Backup>,
+    /// Identity of the server that was found at the target: it may have several names.
+    #[serde(default)]
+    pub target_runs: Option<String>,
 }
 
 /// Where a migration is. Stored.
@@ -155,11 +158,16 @@ pub enum Switch {
     Returning,
     /// Clients are led to the source again.
     Returned,
-    /// The way back failed.
+    /// The way back failed: clients are still with the target.
     ReturnFailed,
 }
 
 impl Switch {
+    /// Clients work with the target.
+    pub fn stands(self) -> bool {
+        matches!(self, Switch::Exchanged | Switch::ReturnFailed)
+    }
+
     /// Clients are being led elsewhere at this moment.
     pub fn is_under_way(self) -> bool {
         matches!(self, Switch::Exchanging | Switch::Decided | Switch::Returning)
@@ -260,7 +268,7 @@ pub fn next(state: MigrationState, event: MigrationEvent) -> Result<MigrationSta
     }
     match (event, state.phase) {
         (E::Configure | E::Restart | E::Exchange | E::Rollback, _) if !online => Err(No::Import),
-        (E::Configure | E::Restart, _) if state.switch == Some(Switch::Exchanged) => Err(No::SwitchedOver),
+        (E::Configure | E::Restart, _) if state.switch.is_some_and(Switch::stands) => Err(No::SwitchedOver),
         (E::Restart, Phase::Created) => Err(No::NotConfigured),
         (E::Configure | E::Restart, phase) if phase.is_open() => Err(No::Working),
         (E::Configure | E::Restart, _) => Ok(MigrationState { phase: Phase::Loading, switch: None, ..state }),
@@ -270,7 +278,7 @@ pub fn next(state: MigrationState, event: MigrationEvent) -> Result<MigrationSta
         (E::Update, _) => Ok(state),
         (E::Exchange, Phase::Following) => switched(Switch::Exchanging),
         (E::Exchange, _) => Err(No::NotFollowing),
-        (E::Rollback, Phase::Succeeded) if state.switch == Some(Switch::Exchanged) => {
+        (E::Rollback, Phase::Succeeded) if state.switch.is_some_and(Switch::stands) => {
             switched(Switch::Returning)
         }
         (E::Rollback, _) => Err(No::NotExchanged),
@@ -359,6 +367,9 @@ mod tests {
         assert_eq!(next(done, E::Restart), Err(MigrationIllegal::SwitchedOver));
         let back = next(next(done, E::Rollback).unwrap(), E::Returned).unwrap();
         assert_eq!(next(back, E::Restart).unwrap().switch, None);
+        let failed = next(next(done, E::Rollback).unwrap(), E::ReturnFailed).unwrap();
+        assert_eq!(next(failed, E::Configure), Err(MigrationIllegal::SwitchedOver));
+        assert!(next(failed, E::Rollback).is_ok(), "it may be tried again");
         let undone = next(during, E::ExchangeFailed).unwrap();
         assert_eq!((undone.phase, undone.switch), (Phase::Following, Some(Switch::ExchangeFailed)));
         assert!(next(undone, E::Exchange).is_ok());

@@ -1,5 +1,7 @@
 //! Pure: the source's stream becomes transactions at the target, each of which also says how far the stream is applied.
 
+use std::collections::BTreeMap;
+
 use model::failure::{Failure, Kind, Result, Side};
 use redis_proto::command;
 use redis_proto::resp::Command;
@@ -57,6 +59,8 @@ pub struct Apply {
     pub held: Held,
     /// Commands that went on.
     pub commands: u64,
+    /// Commands that are none of a copy's business and were left out, by name.
+    pub passed_over: BTreeMap<String, u64>,
 }
 
 impl Apply {
@@ -77,6 +81,7 @@ impl Apply {
             behind: false,
             held,
             commands: 0,
+            passed_over: BTreeMap::new(),
         }
     }
 
@@ -162,6 +167,9 @@ impl Apply {
             }
             b"MULTI" => self.within = true,
             b"EXEC" => self.within = false,
+            _ if !is_data(name, command.arg(1), self.names.is_some()) => {
+                *self.passed_over.entry(String::from_utf8_lossy(name).into_owned()).or_default() += 1;
+            }
             b"FLUSHALL" => self.flush_all(command, out)?,
             b"FLUSHDB" | b"SWAPDB" if self.route.all_into.is_some() => {
                 return Err(
@@ -414,6 +422,52 @@ impl Apply {
     }
 }
 
+/// Commands that rule a server instead of changing data: whoever sends them, they stop here.
+const RULING: [&[u8]; 26] = [
+    b"ACL",
+    b"ASKING",
+    b"AUTH",
+    b"BGREWRITEAOF",
+    b"BGSAVE",
+    b"CLIENT",
+    b"CLUSTER",
+    b"CONFIG",
+    b"DEBUG",
+    b"FAILOVER",
+    b"HELLO",
+    b"LATENCY",
+    b"MIGRATE",
+    b"MODULE",
+    b"MONITOR",
+    b"PSUBSCRIBE",
+    b"PSYNC",
+    b"QUIT",
+    b"REPLICAOF",
+    b"RESET",
+    b"SAVE",
+    b"SHUTDOWN",
+    b"SLAVEOF",
+    b"SLOWLOG",
+    b"SUBSCRIBE",
+    b"SYNC",
+];
+/// What a backup may not do to what was at the target before.
+const SWEEPING: [&[u8]; 7] = [b"EVAL", b"EVALSHA", b"FCALL", b"FLUSHALL", b"FLUSHDB", b"SCRIPT", b"SWAPDB"];
+
+/// Whether a command (its name in upper case) changes data. A live source is a server of the user's, and its commands are
+/// known to the target too; a backup is a file from anywhere, and only what is known to be harmless is taken from it.
+fn is_data(name: &[u8], first: Option<&[u8]>, live: bool) -> bool {
+    if live {
+        return !RULING.contains(&name);
+    }
+    match name {
+        b"FUNCTION" => first.is_some_and(|word| word.eq_ignore_ascii_case(b"LOAD")),
+        _ if RULING.contains(&name) || SWEEPING.contains(&name) => false,
+        // Names of modules' commands have a dot.
+        _ => command::spec(name).is_some() || name.contains(&b'.'),
+    }
+}
+
 /// A held key as it stands in the target's list.
 pub fn member(db: u32, key: &[u8]) -> Vec<u8> {
     [format!("{db}:").as_bytes(), key].concat()
@@ -483,6 +537,34 @@ mod tests {
         assert!(apply.close(&mut out).is_none());
         feed(&mut apply, &["PING"], &mut out).unwrap();
         assert!(!apply.is_open());
+    }
+
+    #[test]
+    fn commands_that_rule_a_server_stop_here() {
+        let (mut live, mut out) = (applying(Route::default()), Vec::new());
+        feed(&mut live, &["REPLICAOF h 1", "CONFIG SET a b", "FLUSHALL", "SET a 1"], &mut out).unwrap();
+        assert_eq!(lines(&out), ["MULTI", "FLUSHALL", "SELECT 0", "SET a 1"]);
+        assert_eq!(live.passed_over.len(), 2);
+        let mut file = Apply::new(
+            Route::default(),
+            None,
+            &Position { replid: "r".into(), offset: 0 },
+            0,
+            Held::default(),
+        );
+        let mut out = Vec::new();
+        let given = [
+            "FLUSHALL",
+            "SHUTDOWN",
+            "EVAL x 0",
+            "NEWER a",
+            "FUNCTION FLUSH",
+            "BF.ADD a b",
+            "FUNCTION LOAD x",
+            "SET a 1",
+        ];
+        feed(&mut file, &given, &mut out).unwrap();
+        assert_eq!(lines(&out), ["MULTI", "SELECT 0", "BF.ADD a b", "FUNCTION LOAD x", "SET a 1"]);
     }
 
     #[test]

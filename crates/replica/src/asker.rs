@@ -54,9 +54,14 @@ impl Asker {
             let (slots, clients) = (topology.slots(), HashMap::new());
             let mut asker = Self { node, side, topology: Some(topology.clone()), slots, clients };
             (server.keys, server.expires, server.used_memory) = (0, 0, 0);
+            server.by_db.clear();
             for addr in asker.masters() {
                 let one = Server::ask(asker.server(&addr).await?).await.map_err(at)?;
                 server.keys += one.keys;
+                match server.by_db.first_mut() {
+                    Some((_, keys)) => *keys += one.keys,
+                    None => server.by_db.push((0, one.keys)),
+                }
                 server.expires += one.expires;
                 server.used_memory += one.used_memory;
             }

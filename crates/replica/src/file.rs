@@ -257,6 +257,9 @@ impl Import {
         if let Writer::Many(many) = &pipeline {
             many.leave(&mut ask).await?;
         }
+        let left_out =
+            apply.passed_over.iter().map(|(name, n)| format!("left out of the commands: {n} × {name}"));
+        summary.notes.extend(left_out);
         let shared = pipeline.shared();
         self.progress.keys.store(shared.keys.load(Ordering::Relaxed), Ordering::Relaxed);
         summary.failed = shared.failed();
@@ -392,6 +395,10 @@ impl Import {
             let now = self.clock.now_ms();
             match pipeline {
                 Writer::One(one) => {
+                    // What stands before a transaction does not share its fate, should it have no end.
+                    if command.arg(0).is_some_and(|name| name.eq_ignore_ascii_case(b"MULTI")) {
+                        close(one, apply).await?;
+                    }
                     apply.take(&command, end, one.out(), now)?;
                     if apply.is_full(one.out()) {
                         close(one, apply).await?;

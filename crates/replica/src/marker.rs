@@ -3,10 +3,12 @@
 
 use model::failure::{Failure, Kind, Result, Side};
 
-use redis_proto::command::tag;
+use redis_proto::command::{SLOTS, tag};
+use redis_proto::resp::Reply;
 
 use crate::asker::Asker;
 use crate::client::Client;
+use crate::node::Node;
 use crate::source::psync::Position;
 
 /// How far a migration is, by what stands at the target.
@@ -85,6 +87,11 @@ impl Names {
     /// [`Kind::Conflict`] when that is another one.
     pub async fn check_turn(&self, ask: &mut Client, token: &str) -> Result<()> {
         let owner = ask.call(&[b"GET", &self.owner]).await.map_err(|f| f.at(Side::Target))?;
+        if owner == Reply::Nil {
+            // The target has lost everything, and so its memory of whose turn it is: the first who comes has it.
+            ask.ok(&[b"SET", &self.owner, token.as_bytes(), b"NX"]).await.map_err(|f| f.at(Side::Target))?;
+            return Ok(());
+        }
         if owner.text() != Some(token.as_bytes()) {
             let m = "another run of this migration has taken over at the target; this one ends";
             return Err(Failure::new(Kind::Conflict, "fence", m).at(Side::Target));
@@ -115,6 +122,23 @@ impl Names {
         }
         Ok(())
     }
+}
+
+/// Takes away what stands at a target about a migration that will not go on; its data stay. `links` are those of a cluster
+/// as the source.
+///
+/// # Errors
+/// What the connections meet.
+pub async fn forget(target: &Node, names: &Names, links: &[u16]) -> Result<()> {
+    let (mut ask, _, topology) = Asker::open(target, Side::Target).await?;
+    for names in links.iter().map(|n| names.link(*n)).chain([names.clone()]) {
+        let mut keys = vec![names.marker.clone(), names.held.clone(), names.owner.clone()];
+        if topology.is_some() {
+            keys.extend((0..SLOTS).flat_map(|slot| [names.marker_at(slot), names.held_at(slot)]));
+        }
+        ask.each(&keys, &[b"DEL"], &[]).await?;
+    }
+    Ok(())
 }
 
 impl Marker {

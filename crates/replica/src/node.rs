@@ -39,6 +39,9 @@ fn address(text: &str) -> Result<(String, u16)> {
                 rest.split_once(']').ok_or_else(|| bad(format!("`{text}` has no closing bracket")))?;
             (host, rest.strip_prefix(':'))
         }
+        None if text.matches(':').count() > 1 => {
+            return Err(bad(format!("`{text}` has several colons: an IPv6 address stands in brackets")));
+        }
         None => match text.rsplit_once(':') {
             Some((host, port)) => (host, Some(port)),
             None => (text, None),
@@ -132,9 +135,15 @@ mod tests {
         assert_eq!(Node::parse("redis://me@h").unwrap().user, "me");
         assert_eq!(Node::parse("rediss://:pw@h").unwrap().password, "pw");
         assert!(Node::parse("rediss://h").unwrap().tls);
-        for wrong in
-            ["http://h", "redis://", "redis://h:0", "redis://h:x", "redis://h/x", "redis://a:secret@/1"]
-        {
+        for wrong in [
+            "http://h",
+            "redis://::1:6379",
+            "redis://",
+            "redis://h:0",
+            "redis://h:x",
+            "redis://h/x",
+            "redis://a:secret@/1",
+        ] {
             let failure = Node::parse(wrong).unwrap_err();
             assert!(!failure.message.contains("secret"), "{failure}");
         }

@@ -16,6 +16,8 @@ pub struct Server {
     pub cluster: bool,
     /// Keys, all databases together.
     pub keys: u64,
+    /// Keys of each database that holds any.
+    pub by_db: Vec<(u32, u64)>,
     /// Keys that expire, all databases together.
     pub expires: u64,
     /// It follows another server, and so may not be written.
@@ -74,6 +76,7 @@ impl Server {
             version: (numbers.next()?, numbers.next().unwrap_or(0)),
             cluster: field("cluster_enabled") == Some("1"),
             keys: databases.iter().map(|(_, n, _)| n).sum(),
+            by_db: databases.iter().map(|(db, n, _)| (*db, *n)).collect(),
             expires: databases.iter().map(|(.., n)| n).sum(),
             is_replica: field("role") == Some("slave"),
             run_id: field("run_id").unwrap_or_default().to_owned(),

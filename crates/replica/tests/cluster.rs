@@ -230,6 +230,10 @@ async fn a_master_of_the_source_that_fails_is_followed_by_its_replica() {
         }
     };
     set(&source, 0, 300, &[0, 1, 2]);
+    // What the replica has not heard of would be lost with its master.
+    let mut client = source.servers[1].connect();
+    client.run("SET k602 v");
+    assert_eq!(client.run("WAIT 1 10000").number(), Some(1));
     let mut one = mover_at(place(&source), node(&target), Until::Stopped);
     one.options.reconnect = Arc::new(replica::Reconnect::new(replica::patience::Again::Always));
     let following = Following::start(one);
@@ -256,7 +260,7 @@ async fn a_master_of_the_source_that_fails_is_followed_by_its_replica() {
     }
     set(&source, 300, 600, &[0, MASTERS + 1, 2]);
     let began = std::time::Instant::now();
-    while target.run("DBSIZE").number().unwrap_or(0) < 600 {
+    while target.run("DBSIZE").number().unwrap_or(0) < 601 {
         assert!(began.elapsed().as_secs() < 60, "the promoted replica is not followed");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }

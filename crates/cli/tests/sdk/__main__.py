@@ -44,6 +44,7 @@ SCENARIOS = {
     "dcs_life": migrations.dcs_life,
     "dcs_import": migrations.dcs_import,
     "dcs_exchange": migrations.dcs_exchange,
+    "dcs_trouble": migrations.dcs_trouble,
     "v1": v1.v1,
     "identity": identity.identity,
     "many": objects.many,

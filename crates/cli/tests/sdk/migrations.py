@@ -362,3 +362,112 @@ def dcs_exchange():
     until(sdk, client, task, ["ROLLBACK_SUCCESS"], field="task_status")
     assert (place(E["SOURCE_ID"]), place(E["TARGET_ID"])) == (source_port, target_port)
     left("INCR", "acked")
+
+
+def dcs_trouble():
+    """What goes wrong, and what goes on afterwards."""
+    sdk, client = dcs()
+    a, b = Redis(E["SOURCE_PORT"]), Redis(E["TARGET_PORT"])
+    source, target = {"addrs": "127.0.0.1:" + E["SOURCE_PORT"]}, {"addrs": "127.0.0.1:" + E["TARGET_PORT"]}
+    a("SELECT", 7)
+    a("SET", "seven", "7")
+    a("SELECT", 0)
+    a("SET", "zero", "0")
+
+    def mode(text):
+        with open(E["HOOK_MODE"], "w") as f:
+            f.write(text)
+
+    def follows(key, value):
+        a("SET", key, value)
+        deadline = time.monotonic() + 20
+        while b("GET", key) != value.encode():
+            assert time.monotonic() < deadline, "%s does not arrive" % key
+            time.sleep(0.02)
+
+    # Another choice of databases is another migration: its position is not that of the first.
+    body = lambda src, dst: {"migration_method": "incremental_migration", "resume_mode": "auto",
+                             "source_instance": src, "target_instance": dst}
+    task = create(sdk, client, "trouble")
+    url = "/v2/%s/migration/%s/task" % (E["PROJECT"], task)
+    assert raw("POST", url, body({**source, "db": 7}, {**target, "db": "3"}))[0] == 200
+    until(sdk, client, task, ["INCRMIGEATING"])
+    client.stop_migration_task_sync(sdk.StopMigrationTaskSyncRequest(task_id=task))
+    b("SELECT", 3)
+    assert b("GET", "seven") == b"7" and b("GET", "zero") is None
+    b("SELECT", 0)
+    for wrong, code in [(({**source, "db": "99"}, target), "DCS.4800"), ((source, {**target, "db": "99"}), "DCS.4800"),
+                        ((source, {"addrs": "::1:6379"}), "DCS.4063"), ((source, {**target, "db": "x"}), "DCS.4063")]:
+        assert raw("POST", url, body(*wrong))[1]["error_code"] == code, wrong
+    assert raw("POST", url, body(source, target))[0] == 200
+    until(sdk, client, task, ["INCRMIGEATING"])
+    assert b("GET", "zero") == b"0", logs(sdk, client, task)
+    other = create(sdk, client, "by another name")
+    assert code_of(lambda: configure(sdk, client, other, source, {"addrs": "localhost:" + E["TARGET_PORT"]})) == (
+        400, "DCS.4017")
+
+    # A hook that fails: everything is put back, changes are followed on, and it may be tried again.
+    mode("3")
+    exchange = lambda: raw("POST", "/v2/%s/migration-task/%s/exchange-ip" % (E["PROJECT"], task), {})[0]
+    assert exchange() == 204
+    shown = until(sdk, client, task, ["EXCHANGE_FAILED"], field="task_status")
+    assert shown.status == "INCRMIGEATING"
+    follows("after", "a failed exchange")
+    mode("0")
+    assert exchange() == 204
+    until(sdk, client, task, ["EXCHANGE_SUCCESS"], field="task_status")
+    # The way back fails as well, nothing else is allowed, and it may be tried again.
+    mode("3")
+    rollback = lambda: raw("POST", "/v2/%s/migration-task/%s/rollback-ip" % (E["PROJECT"], task))[0]
+    assert rollback() == 204
+    until(sdk, client, task, ["ROLLBACK_FAILED"], field="task_status")
+    assert raw("POST", url, body(source, target))[1]["error_code"] == "DCS.4957"
+    mode("0")
+    assert rollback() == 204
+    until(sdk, client, task, ["ROLLBACK_SUCCESS"], field="task_status")
+    # Clients that were led over and back had to connect again.
+    a, b = Redis(E["SOURCE_PORT"]), Redis(E["TARGET_PORT"])
+    a("SET", "written", "again")
+    with open(E["HOOK_MODE"] + ".log") as f:
+        said = [json.loads(line)["direction"] for line in f]
+    assert said == ["exchange", "rollback", "exchange", "rollback", "rollback"], said
+
+    # A target that comes back empty gets another full phase, and the log says why.
+    assert raw("POST", url, body(source, target))[0] == 200
+    until(sdk, client, task, ["INCRMIGEATING"])
+    b("FLUSHALL")
+    b("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    follows("written", "to an empty target")
+    assert b("GET", "zero") == b"0", logs(sdk, client, task)
+    client.stop_migration_task_sync(sdk.StopMigrationTaskSyncRequest(task_id=task))
+
+    # A target that refuses writes is refused.
+    b("CONFIG", "SET", "min-replicas-to-write", "3")
+    assert code_of(lambda: configure(sdk, client, task, source, target)) == (400, "DCS.4026")
+    b("CONFIG", "SET", "min-replicas-to-write", "0")
+    client.delete_migration_task(sdk.DeleteMigrationTaskRequest(
+        body=sdk.DeleteMigrateTaskRequest(task_id_list=[task, other])))
+    deadline = time.monotonic() + 10
+    while b("KEYS", "whimbrel:*"):
+        assert time.monotonic() < deadline, b("KEYS", "whimbrel:*")
+        time.sleep(0.05)
+
+    # A backup rules no server.
+    b("FLUSHALL")
+    b("SET", "mine", "1")
+    import_body = lambda name: {
+        "task_name": "ruling", "migration_type": "backupfile_import", "migration_method": "full_amount_migration",
+        "backup_files": {"file_source": "self_build_obs", "bucket_name": "dumps", "files": [{"file_name": name}]},
+        "target_instance": target}
+    made = raw("POST", "/v2/%s/migration-task" % E["PROJECT"], import_body("ruling.aof"))[1]
+    shown = until(sdk, client, made["id"], ["SUCCESS", "FAILED"])
+    said = logs(sdk, client, made["id"])
+    assert shown.status == "SUCCESS", said
+    assert (b("GET", "mine"), b("GET", "x"), b("GET", "y")) == (b"1", b"1", b"2"), said
+    assert b"role:master" in b("INFO", "replication") and b("CONFIG", "GET", "maxmemory")[1] == b"0"
+    for name in ("REPLICAOF", "FLUSHALL", "CONFIG", "SHUTDOWN"):
+        assert any("WARN" in line and name in line for line in said), (name, said)
+    assert any("cut off" in line and "ruling.aof" in line for line in said), said
+    made = raw("POST", "/v2/%s/migration-task" % E["PROJECT"], import_body("beyond.aof"))[1]
+    assert until(sdk, client, made["id"], ["SUCCESS", "FAILED"]).status == "FAILED"
+    assert b("GET", "pre") is None

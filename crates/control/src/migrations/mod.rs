@@ -118,7 +118,9 @@ impl Control {
         mut described: Described,
     ) -> Allowed<MigrationRow> {
         let warnings = match kind {
-            MigrationKind::Online => self.preflight(&described.spec, &mut described.secrets, None).await?,
+            MigrationKind::Online => {
+                self.preflight(&mut described.spec, &mut described.secrets, None).await?
+            }
             MigrationKind::Import => {
                 self.preflight_import(project, &described.spec, &mut described.secrets).await?
             }
@@ -198,8 +200,9 @@ impl Control {
         drop(unit);
         // What the creation said stays.
         let (network, old) = (row.spec.network.clone(), row.spec.clone());
-        let spec = MigrationSpec {
+        let mut spec = MigrationSpec {
             network,
+            target_runs: old.target_runs.clone(),
             vpc: old.vpc.clone(),
             subnet: old.subnet.clone(),
             security_group: old.security_group.clone(),
@@ -212,7 +215,7 @@ impl Control {
             return self.tune(&row, &spec).await;
         }
         next(row.state, MigrationEvent::Configure).map_err(|why| Denial::State(row.state.phase, why))?;
-        let warnings = self.preflight(&spec, &mut secrets, Some(&row.id)).await?;
+        let warnings = self.preflight(&mut spec, &mut secrets, Some(&row.id)).await?;
         let mut unit = self.engine.store().write().await?;
         let row = self.migration(&mut unit, project, id).await?;
         self.check_target(&mut unit, &spec, &secrets, Some(&row.id)).await?;
@@ -370,7 +373,8 @@ impl Control {
             return Err(Denial::Ids("`migration_tasks` names no task".into()));
         }
         let mut seen = BTreeSet::new();
-        let ids: Vec<String> = ids.iter().filter(|id| seen.insert((*id).clone())).cloned().collect();
+        let once = |id: &&String| seen.insert(canonical(id).unwrap_or_else(|| (*id).clone()));
+        let ids: Vec<String> = ids.iter().filter(once).cloned().collect();
         if ids.len() > IDS_MAX {
             let why = format!("names {} tasks, at most {IDS_MAX} are taken", ids.len());
             return Err(Denial::Unusable("migration_tasks".into(), why));
@@ -426,13 +430,20 @@ impl Control {
     /// [`Denial::State`] when one of them works.
     pub async fn delete_migrations(&self, project: &str, ids: &[String]) -> Allowed<()> {
         let mut unit = self.engine.store().write().await?;
+        let moved = unit.moved_instances().await?;
+        let mut gone = Vec::new();
         for id in ids {
             let Some(id) = canonical(id) else { continue };
             let Some(row) = unit.migration_of(project, &id).await? else { continue };
             next(row.state, MigrationEvent::Delete).map_err(|why| Denial::State(row.state.phase, why))?;
+            gone.push((row, unit.migration_secrets(&id).await?.unwrap_or_default()));
             unit.delete_migration(&id).await?;
         }
-        Ok(unit.save().await?)
+        unit.save().await?;
+        for (row, secrets) in &gone {
+            self.engine.forget_migration(row, secrets, &moved);
+        }
+        Ok(())
     }
 
     /// Leads clients to the target (2.14): both ends are registered, or a hook is configured.
@@ -519,8 +530,10 @@ impl Control {
             if own == Some(other.id.as_str()) {
                 continue;
             }
+            // One server may have several names.
+            let known = spec.target_runs.is_some() && spec.target_runs == other.spec.target_runs;
             let there = self.node(&other.spec, &EndSecrets::default(), Side::Target, &moved);
-            if there.is_ok_and(|n| n.addrs.iter().any(|a| target.addrs.contains(a))) {
+            if known || there.is_ok_and(|n| n.addrs.iter().any(|a| target.addrs.contains(a))) {
                 // Whose it is may be nobody's business here.
                 let why = "target_instance: another active task migrates to it; stop that one first";
                 return Err(Denial::InUse(why.into()));

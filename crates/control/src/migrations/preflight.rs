@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use model::failure::{Failure, Kind, Side};
 use model::migration::{Backup, Method, MigrationSpec};
+use redis_proto::command::tag;
 use replica::Node;
+use replica::asker::Asker;
 use replica::client::Client;
+use replica::marker::OURS;
 use replica::route::Route;
 use replica::server::Server;
 use runtime::Places;
@@ -35,7 +38,7 @@ impl Control {
     /// is forgotten.
     pub(super) async fn preflight(
         &self,
-        spec: &MigrationSpec,
+        spec: &mut MigrationSpec,
         secrets: &mut EndSecrets,
         own: Option<&str>,
     ) -> Allowed<Vec<String>> {
@@ -53,7 +56,8 @@ impl Control {
             let mut warnings = Vec::new();
             let mut source = answering(source, spec, secrets, Side::Source, &mut warnings).await?;
             let mut target = answering(target, spec, secrets, Side::Target, &mut warnings).await?;
-            check_source(&mut source, &mut warnings).await?;
+            check_source(&mut source, spec, &mut warnings).await?;
+            spec.target_runs = Some(target.server.run_id.clone()).filter(|id| !id.is_empty());
             check_both(&source.server, &target.server, &mut warnings)?;
             let route = runtime::migrations::route(spec);
             check_dbs(&route, &source.server.dbs, &mut target).await?;
@@ -155,7 +159,27 @@ async fn answering(
     if side == Side::Target && server.is_replica && !server.cluster {
         return Err(Denial::ReadOnly(format!("{member}: {} is a replica; name its master", node.place())));
     }
+    if side == Side::Target {
+        check_writes(&node).await.map_err(|f| Denial::ReadOnly(format!("{member}: {}", f.message)))?;
+    }
     Ok(Answering { client, server, node })
+}
+
+/// Writes a key of ours to each server of a target, and takes it away: what refuses that refuses everything.
+async fn check_writes(node: &Node) -> Result<(), Failure> {
+    let (mut ask, _, topology) = Asker::open(node, Side::Target).await?;
+    let slots: Vec<u16> = match &topology {
+        Some(topology) => {
+            topology.shards.iter().filter_map(|s| s.ranges.first().map(|(from, _)| *from)).collect()
+        }
+        None => vec![0],
+    };
+    for slot in slots {
+        let key = [OURS, b"probe:{", tag(slot).as_bytes(), b"}"].concat();
+        ask.ok(&key, &[b"SET", &key, b"1", b"PX", b"1000"]).await?;
+        ask.ok(&key, &[b"DEL", &key]).await?;
+    }
+    Ok(())
 }
 
 async fn open(node: &Node) -> Result<(Client, Server), Failure> {
@@ -170,7 +194,17 @@ async fn open(node: &Node) -> Result<(Client, Server), Failure> {
 }
 
 /// The source lets itself be followed, and for long enough.
-async fn check_source(source: &mut Answering, warnings: &mut Vec<String>) -> Allowed<()> {
+async fn check_source(
+    source: &mut Answering,
+    spec: &MigrationSpec,
+    warnings: &mut Vec<String>,
+) -> Allowed<()> {
+    if let Some(db) = spec.source.as_ref().and_then(|e| e.db).filter(|db| *db > 0)
+        && source.client.ok(&[b"SELECT", db.to_string().as_bytes()]).await.is_err()
+    {
+        let why = format!("database {db} does not exist at {}", source.node.place());
+        return Err(Denial::Unusable("source_instance.db".into(), why));
+    }
     let known = source.client.call(&[b"COMMAND", b"INFO", b"psync"]).await;
     let known = known.as_ref().map_or(true, |reply| {
         reply.array().is_none_or(|a| a.first().is_some_and(|c| c.array().is_some_and(|c| !c.is_empty())))
@@ -178,6 +212,17 @@ async fn check_source(source: &mut Answering, warnings: &mut Vec<String>) -> All
     if !known {
         let why =
             format!("source_instance: {} has no PSYNC, so only backups can be imported", source.node.place());
+        return Err(Denial::NotOnThisNode(why));
+    }
+    if let Ok(who) = source.client.call(&[b"ACL", b"WHOAMI"]).await
+        && let Ok(may) = source
+            .client
+            .call(&[b"ACL", b"DRYRUN", who.text().unwrap_or_default(), b"PSYNC", b"?", b"-1"])
+            .await
+        && may.text() != Some(b"OK")
+    {
+        let why =
+            format!("source_instance: the user may not PSYNC at {}: grant it +psync", source.node.place());
         return Err(Denial::NotOnThisNode(why));
     }
     if let Some(seconds) = setting(&mut source.client, "repl-timeout").await

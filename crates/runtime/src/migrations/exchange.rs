@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::run::{Held, ask};
-use super::words::Word;
+use super::words::{Word, said};
 
 /// Writers are held for at most so long.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -84,6 +84,8 @@ pub(super) struct Exchange {
     cutover: Cutover,
     finish: CancellationToken,
     began: Instant,
+    /// The mover has ended, and said how.
+    ended: bool,
 }
 
 /// The names of the settings before and since 5.0.
@@ -227,12 +229,15 @@ async fn call_hook(held: &Held<'_>, cutover: &Cutover, back: bool) -> Result<()>
     });
     let failed = |why: String| Failure::new(Kind::Unsupported, "hook", format!("the hook `{program}` {why}"));
     let called = async {
+        // With everything that it starts, when it is given up.
         let mut child = tokio::process::Command::new(program)
             .args(args)
             .stdin(std::process::Stdio::piped())
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .map_err(|e| failed(format!("cannot be started: {e}")))?;
+        let _group = Group(child.id());
         if let Some(mut stdin) = child.stdin.take() {
             // A hook that does not read is no failure.
             let _ = stdin.write_all(about.to_string().as_bytes()).await;
@@ -247,11 +252,23 @@ async fn call_hook(held: &Held<'_>, cutover: &Cutover, back: bool) -> Result<()>
     }
 }
 
+/// The processes of a hook; they end with it.
+struct Group(Option<u32>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let pid = self.0.and_then(|id| rustix::process::Pid::from_raw(i32::try_from(id).ok()?));
+        if let Some(pid) = pid {
+            let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
 impl Exchange {
     pub(super) fn new(held: &Held<'_>, finish: CancellationToken) -> Result<Self> {
         let mut cutover = Cutover::of(held);
         cutover.moved = held.moved.clone();
-        Ok(Self { cutover, finish, began: Instant::now() })
+        Ok(Self { cutover, finish, began: Instant::now(), ended: false })
     }
 
     /// Carries it out, or puts everything back.
@@ -269,9 +286,9 @@ impl Exchange {
                 Ok(Outcome::Exchanged)
             }
             Err(failure) => {
-                undo(held, &failure.to_string()).await?;
+                undo(held, &said(&failure)).await?;
                 // The mover may be on its way to its end; whatever it does, the target says how far it is.
-                if tokio::time::timeout(Duration::from_secs(1), &mut job).await.is_err() {
+                if !self.ended && tokio::time::timeout(Duration::from_secs(1), &mut job).await.is_err() {
                     job.abort();
                 }
                 Ok(if held.is_told_to_stop() {
@@ -302,7 +319,10 @@ impl Exchange {
         }
         self.finish.cancel();
         let drained = tokio::select! {
-            done = job => done.map_err(|e| Failure::new(Kind::Internal, "drain", e.to_string()))??,
+            done = job => {
+                self.ended = true;
+                done.map_err(|e| Failure::new(Kind::Internal, "drain", e.to_string()))??
+            }
             () = tokio::time::sleep(DECIDE / 2) => {
                 let m = format!("the target was still behind after {} seconds", DECIDE.as_secs() / 2);
                 return Err(Failure::new(Kind::Timeout, "drain", m).at(Side::Target));
@@ -362,9 +382,13 @@ pub(super) async fn complete(held: &mut Held<'_>) -> Result<()> {
     };
     let freed = tokio::time::timeout(Duration::from_secs(10), freed).await;
     if let Ok(Err(failure)) = &freed {
-        held.note(Word::Warned, &[format!("clients of the source could not be let go: {failure}")]).await?;
+        held.note(Word::Warned, &[format!("clients of the source could not be let go: {}", said(failure))])
+            .await?;
     }
     held.apply(MigrationEvent::Exchanged).await?;
+    if let Ok((from, to)) = ends(held, &cutover) {
+        tokio::spawn(super::run::forget(held.id.to_owned(), from, to, super::run::route(&held.row.spec)));
+    }
     let said = "clients are led to the target; the source refuses writes (min-replicas-to-write)";
     held.note(Word::Exchange, &[said.to_owned()]).await
 }
@@ -375,7 +399,7 @@ pub(super) async fn undo(held: &mut Held<'_>, why: &str) -> Result<()> {
     if cutover.hooked
         && let Err(failure) = call_hook(held, &cutover, true).await
     {
-        held.note(Word::Warned, &[format!("the hook could not be undone: {failure}")]).await?;
+        held.note(Word::Warned, &[format!("the hook could not be undone: {}", said(&failure))]).await?;
     }
     for attempt in 1..=PUT_BACK {
         let put_back = async {
@@ -388,7 +412,8 @@ pub(super) async fn undo(held: &mut Held<'_>, why: &str) -> Result<()> {
             Ok(()) => break,
             Err(failure) if attempt == PUT_BACK => {
                 let m = format!(
-                    "the source could not be put back: {failure}; look at its min-replicas-to-write, which was {}",
+                    "the source could not be put back: {}; look at its min-replicas-to-write, which was {}",
+                    said(&failure),
                     cutover.fences.first().map_or("not changed", |(_, write, _)| write)
                 );
                 held.note(Word::Warned, &[m]).await?;
@@ -442,9 +467,10 @@ pub(super) async fn give_back(held: &mut Held<'_>) -> Result<()> {
         Err(failure) => {
             held.apply(MigrationEvent::ReturnFailed).await?;
             let mut unit = held.engine.store().write().await?;
-            unit.set_migration_error(held.id, Some(&format!("the way back failed: {failure}"))).await?;
+            unit.set_migration_error(held.id, Some(&format!("the way back failed: {}", said(&failure))))
+                .await?;
             unit.save().await?;
-            held.note(Word::Warned, &[format!("the way back failed: {failure}")]).await
+            held.note(Word::Warned, &[format!("the way back failed: {}", said(&failure))]).await
         }
     }
 }

@@ -59,7 +59,7 @@ impl Task {
         let dir = tempfile::Builder::new().prefix(&prefix).tempdir_in(&spool_dir);
         let dir =
             dir.map_err(|e| Failure::new(Kind::NoSpace, "import", format!("{}: {e}", spool_dir.display())))?;
-        let mut dbs = BTreeSet::new();
+        let (mut dbs, mut names) = (BTreeSet::new(), Vec::new());
         let files = match &self.spec.backup {
             Some(Backup::Record(id)) => {
                 ready(self.engine.backup_path(id), dir.path().join("in"), id.clone(), &mut dbs).await?
@@ -70,6 +70,8 @@ impl Task {
                     let opened = self.engine.places().backup(bucket, &file.name).await?;
                     let (path, into) = (dir.path().join(i.to_string()), dir.path().join(format!("{i}-in")));
                     self.fetch(&opened, &path).await.map_err(|f| named(&file.name, f))?;
+                    names.push((format!("{}", into.display()), file.name.clone()));
+                    names.push((format!("{}", path.display()), file.name.clone()));
                     fetched.extend(ready(path, into, file.name.clone(), &mut dbs).await?);
                 }
                 fetched
@@ -77,6 +79,15 @@ impl Task {
             None => return Err(Failure::new(Kind::Invalid, "import", "the migration names no backup")),
         };
         let route = route(&self.spec);
+        let target = &self.target;
+        for db in dbs.iter().filter_map(|db| route.db(*db)) {
+            let (mut ask, server, _) = Asker::open(target, Side::Target).await?;
+            if !server.cluster && ask.call(db, b"", &[b"PING"]).await.is_err() {
+                let m =
+                    format!("the files have data for database {db}, which {} does not have", target.place());
+                return Err(Failure::new(Kind::Unsupported, "import", m).at(Side::Target));
+            }
+        }
         let beyond = dbs.iter().find(|db| route.db(**db).is_some_and(|to| to != 0));
         if let Some(db) = beyond
             && Asker::open(&self.target, Side::Target).await?.1.cluster
@@ -104,7 +115,16 @@ impl Task {
             progress: self.progress.clone(),
             stop: self.stop.clone(),
         };
-        import.run().await
+        // Paths of ours say nothing to whoever reads the log.
+        let named =
+            |text: &str| names.iter().fold(text.to_owned(), |text, (path, name)| text.replace(path, name));
+        match import.run().await {
+            Ok(summary) => {
+                let notes = summary.notes.iter().map(|n| named(n)).collect();
+                Ok(Summary { notes, ..summary })
+            }
+            Err(failure) => Err(Failure { message: named(&failure.message), ..failure }),
+        }
     }
 
     async fn fetch(&self, from: &OpenedBackup, path: &Path) -> Result<()> {

@@ -15,7 +15,7 @@ mod words;
 use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard};
 
-use model::failure::Result;
+use model::failure::{Result, Side};
 use model::migration::{MigrationEvent, MigrationState, Phase, ResumeMode};
 use replica::Progress;
 use store::{LogLine, MigrationRow, Unit};
@@ -120,6 +120,19 @@ impl Engine {
             let _ = std::fs::remove_dir_all(entry.path());
         }
         Ok(())
+    }
+
+    /// A migration is deleted: what stands at its target about it goes too, where that answers. Its data stay.
+    pub fn forget_migration(self: &Arc<Self>, m: &MigrationRow, secrets: &str, moved: &[(String, String)]) {
+        let secrets = EndSecrets::from_json(secrets);
+        let node = |end: &Option<model::migration::End>, side| {
+            node_of(end.as_ref()?, secrets.of(side), &*self.places, moved).ok()
+        };
+        let (source, target) = (node(&m.spec.source, Side::Source), node(&m.spec.target, Side::Target));
+        // After a cut-over the ends stand elsewhere, and the mark is gone already.
+        if let (Some(source), Some(target), None) = (source, target, m.state.switch) {
+            tokio::spawn(run::forget(m.id.clone(), source, target, route(&m.spec)));
+        }
     }
 
     /// Live numbers of a migration that runs here.

@@ -33,7 +33,7 @@ const RENEW: Duration = Duration::from_secs(8);
 /// How often numbers are written down.
 const TICK: Duration = Duration::from_secs(1);
 /// Both ends are asked for their keys at every so many ticks.
-const COUNT_EVERY: u32 = 5;
+const COUNT_EVERY: u32 = 2;
 /// Counting and comparing for the log may take so long.
 const LOOK: Duration = Duration::from_secs(30);
 const MIB: u64 = 1 << 20;
@@ -111,6 +111,33 @@ impl Tuning {
     }
 }
 
+/// What stands at the target is called so. Another source, target or mapping is another migration: its position is not this
+/// one's.
+pub(super) fn names(id: &str, source: &Node, target: &Node, route: &Route) -> Names {
+    let text = format!("{} {} {route:?}", source.place(), target.place());
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    Names::new(&format!("{id}:{}", &storage::checksum::hex(digest.as_ref())[..8]))
+}
+
+/// Takes away what stands at the target about a migration that will not go on, as far as the ends can be reached now.
+pub(super) async fn forget(id: String, source: Node, target: Node, route: Route) {
+    let done = async {
+        let names = names(&id, &source, &target, &route);
+        let topology = Asker::open(&source, Side::Source).await.ok().and_then(|(.., topology)| topology);
+        let links: Vec<u16> = topology
+            .iter()
+            .flat_map(|t| &t.shards)
+            .filter_map(|s| s.ranges.first().map(|(from, _)| *from))
+            .collect();
+        replica::marker::forget(&target, &names, &links).await
+    };
+    match tokio::time::timeout(LOOK, done).await {
+        Ok(Ok(())) => {}
+        Ok(Err(failure)) => tracing::info!(migration = %id, "its mark stays at the target: {failure}"),
+        Err(_) => tracing::info!(migration = %id, "its mark stays at the target, which does not answer"),
+    }
+}
+
 /// Which keys travel where (dcs-migration.md §4.7).
 pub fn route(spec: &MigrationSpec) -> Route {
     let db = |end: &Option<model::migration::End>| end.as_ref().and_then(|e| e.db);
@@ -176,9 +203,10 @@ impl Held<'_> {
             let (teller, mut news) = Teller::channel();
             let finish = CancellationToken::new();
             let full = self.row.spec.method == Some(model::migration::Method::Full);
+            let (source, target) = (self.node(Side::Source)?, self.node(Side::Target)?);
             let mover = Mover {
-                source: self.node(Side::Source)?,
-                target: self.node(Side::Target)?,
+                source: source.clone(),
+                target: target.clone(),
                 options: Options {
                     route: route(&self.row.spec),
                     conflict: Conflict::Replace,
@@ -194,7 +222,7 @@ impl Held<'_> {
                 progress: self.moving.progress.clone(),
                 stop: self.moving.stop.clone(),
                 finish: finish.clone(),
-                names: Names::new(self.id),
+                names: names(self.id, &source, &target, &route(&self.row.spec)),
                 shard: None,
             };
             let job = self.engine.lanes.handle().spawn(async move { mover.run().await });
@@ -261,9 +289,8 @@ impl Held<'_> {
             )
             .await;
         }
-        if let Some(server) = ask(&target).await {
-            self.row.stats.target_keys = server.keys;
-        }
+        let server = ask(&target).await;
+        count(&mut self.row.stats, &route(&self.row.spec), None, server.as_ref());
         Ok(Ended::Finished)
     }
 }
@@ -305,6 +332,20 @@ async fn look(engine: Arc<Engine>, id: String, source: Node, target: Node, route
     let looked: std::result::Result<Result<()>, _> = tokio::time::timeout(LOOK, looked).await;
     if let Ok(Err(failure)) = looked {
         tracing::debug!(migration = %id, "both ends could not be compared: {failure}");
+    }
+}
+
+/// Keys at both ends, of the databases that are migrated.
+fn count(stats: &mut MigrationStats, route: &Route, source: Option<&Server>, target: Option<&Server>) {
+    let of = |server: &Server, wanted: &dyn Fn(u32) -> bool| {
+        server.by_db.iter().filter(|(db, _)| wanted(*db)).map(|(_, keys)| keys).sum()
+    };
+    if let Some(source) = source {
+        stats.source_keys = of(source, &|db| route.db(db).is_some());
+    }
+    if let Some(target) = target {
+        let only = route.all_into.or(route.only_db.and_then(|db| route.db(db)));
+        stats.target_keys = of(target, &|db| only.is_none_or(|only| only == db));
     }
 }
 
@@ -355,9 +396,7 @@ impl Held<'_> {
                 }
                 Some(one) = news.recv() => self.hear(one).await?,
                 Some((source, target)) = counts.recv() => {
-                    let stats = &mut self.row.stats;
-                    stats.source_keys = source.map_or(stats.source_keys, |s| s.keys);
-                    stats.target_keys = target.map_or(stats.target_keys, |s| s.keys);
+                    count(&mut self.row.stats, &route(&self.row.spec), source.as_ref(), target.as_ref());
                 }
                 _ = tick.tick() => {
                     if self.renewed.elapsed() >= RENEW && !self.renew().await? {
@@ -450,7 +489,8 @@ impl Held<'_> {
                 Ok(())
             }
             News::Lost { failure, delay } => {
-                self.note(Word::Lost, &[failure.to_string(), format!("{:.1}", delay.as_secs_f64())]).await
+                self.note(Word::Lost, &[super::words::said(&failure), format!("{:.1}", delay.as_secs_f64())])
+                    .await
             }
         }
     }
@@ -484,9 +524,36 @@ impl Held<'_> {
         Ok(said)
     }
 
+    /// Counts both ends when it rests, beside the answer to whoever stopped it.
+    fn count_once_more(&self) {
+        let (source, target) = (self.node(Side::Source).ok(), self.node(Side::Target).ok());
+        let (engine, id, route) = (self.engine.clone(), self.id.to_owned(), route(&self.row.spec));
+        tokio::spawn(async move {
+            let at = async |node: Option<Node>| ask(&node?).await;
+            let (source, target) = tokio::join!(at(source), at(target));
+            let noted = async {
+                let mut unit = engine.store.write().await?;
+                let Some(row) = unit.migration(&id).await?.filter(|m| !m.state.phase.is_open()) else {
+                    return Ok(());
+                };
+                let mut stats = row.stats;
+                count(&mut stats, &route, source.as_ref(), target.as_ref());
+                unit.set_migration_stats(&id, &stats).await?;
+                unit.save().await
+            };
+            let noted: Result<()> = noted.await;
+            if let Err(failure) = noted {
+                tracing::debug!(migration = %id, "the last count was lost: {failure}");
+            }
+        });
+    }
+
     /// Writes down how it ended and gives the lease back, in one transaction.
     async fn settle(&mut self, ended: Ended) -> Result<()> {
         let (id, now) = (self.id, self.engine.clock.now_ms());
+        if matches!(ended, Ended::Rested) {
+            self.count_once_more();
+        }
         let mut unit = self.engine.store.write().await?;
         if !unit.release_migration(id, self.fence).await? {
             tracing::warn!(migration = id, "migration {id} is held by another worker now");
@@ -511,7 +578,7 @@ impl Held<'_> {
             }
             Ended::Broke(failure) => {
                 tracing::error!(migration = id, "migration {id} failed: {failure}");
-                fail(&mut unit, id, &format!("{failure}; {}", failure.remedy()), now).await?;
+                fail(&mut unit, id, &super::words::said(&failure), now).await?;
             }
             Ended::Lost => return Ok(()),
         }

@@ -1,5 +1,6 @@
 //! What the log of a migration says: every line has a code, a level and a sentence, in one table.
 
+use model::failure::{Failure, Kind, Side};
 use store::{Level, LogLine};
 
 /// Something that is logged.
@@ -105,6 +106,26 @@ pub(crate) const TABLE: [(Word, &str, Level, &str); 23] = [
     (Word::ExchangeFailed, "WB.0061", Level::Error, "the cut-over was undone: {}"),
     (Word::File, "WB.0070", Level::Info, "file {} applied: {} keys so far"),
 ];
+
+/// A failure as it is told; a remedy where one helps beyond the sentence itself.
+pub(super) fn said(failure: &Failure) -> String {
+    let side = match failure.side {
+        Side::Source => "source: ",
+        Side::Target => "target: ",
+        Side::Here => "",
+    };
+    let helps = matches!(
+        failure.kind,
+        Kind::Connect
+            | Kind::Timeout
+            | Kind::BadCredentials
+            | Kind::Forbidden
+            | Kind::NoSpace
+            | Kind::ReadOnly
+    );
+    let remedy = if helps { format!("; {}", failure.remedy()) } else { String::new() };
+    format!("{side}{}{remedy}", failure.message)
+}
 
 /// A line of the log.
 pub fn line(word: Word, at: i64, parts: &[String]) -> LogLine {

@@ -39,7 +39,8 @@ pub(crate) fn read(f: &Fields<'_>) -> Allowed<(MigrationSpec, EndSecrets)> {
     let bandwidth_mb = match limit {
         None => None,
         Some(text) => {
-            let mb = text.parse().ok().filter(|mb| (1..=LIMIT_MAX).contains(mb));
+            let plain = !text.starts_with(['0', '+']);
+            let mb = text.parse().ok().filter(|_| plain).filter(|mb| (1..=LIMIT_MAX).contains(mb));
             let why = || format!("`{text}` is not a whole number of MB/s from 1 to {LIMIT_MAX}");
             Some(mb.ok_or_else(|| Denial::Field(f.name("bandwidth_limit_mb"), why()))?)
         }
