@@ -13,8 +13,8 @@ const USAGE: &str = "usage: cargo x COMMAND
   ci                 the whole gate: format, lints, generated files, tests
   test [FILTER]      install and start the servers that tests need, then run all tests
   servers [stop]     only install and start the servers, and print their variables
-  bench objects      measure beside other movers; writes docs/benchmarks.md
-  soak NAME          long proofs: stop, kill, list, split, memory
+  bench objects|redis  measure beside other movers; writes docs/benchmarks.md
+  soak NAME          long proofs: stop, kill, list, split, memory, storms, frozen, cutover, fuzz
   gen                write generated files again
   fmt | lint         format; lint";
 
@@ -86,17 +86,22 @@ fn test(filter: &[&str]) -> Done {
 }
 
 fn bench(rest: &[&str]) -> Done {
-    servers::install("requirements-bench.txt")?;
+    let mut variables = servers::tools();
+    if rest.first() == Some(&"redis") {
+        variables.extend(servers::redis()?);
+    } else {
+        servers::install("requirements-bench.txt")?;
+    }
     cargo(&["build", "--release", "-p", "whimbrel", "-p", "bench"], &[])?;
     let mut args = vec!["run", "--release", "-q", "-p", "bench", "--"];
     args.extend(if rest.is_empty() { &["objects"] } else { rest });
-    cargo(&args, &servers::tools())
+    cargo(&args, &variables)
 }
 
 fn soak(rest: &[&str]) -> Done {
-    let name = rest.first().ok_or("usage: cargo x soak stop|kill|list|split|memory")?;
+    let name = rest.first().ok_or("usage: cargo x soak NAME; `cargo x` lists the names")?;
     cargo(&["build", "--release", "-p", "whimbrel"], &[])?;
-    let variables = [("WHIMBREL_SOAK".to_owned(), "1".to_owned())];
+    let mut variables = vec![("WHIMBREL_SOAK".to_owned(), "1".to_owned())];
     match *name {
         "split" => cargo(
             &["test", "--release", "-p", "copy", "--lib", "--", "--nocapture", "five_shapes"],
@@ -108,6 +113,19 @@ fn soak(rest: &[&str]) -> Done {
                 ["test", "--release", "-p", "whimbrel", "--test", "main", "--", "--nocapture", &filter];
             cargo(&args, &variables)
         }
-        other => Err(format!("there is no soak `{other}`; there are stop, kill, list, split, memory")),
+        "storms" | "frozen" | "cutover" => {
+            variables.extend(servers::start()?);
+            let filter = format!("redis_soak::redis_{name}");
+            let args =
+                ["test", "--release", "-p", "whimbrel", "--test", "main", "--", "--nocapture", &filter];
+            let done = cargo(&args, &variables);
+            servers::stop();
+            done
+        }
+        "fuzz" => cargo(
+            &["test", "--release", "-p", "redis_proto", "--test", "main", "--", "--nocapture", "fuzz::"],
+            &variables,
+        ),
+        other => Err(format!("there is no soak `{other}`; `cargo x` lists the names")),
     }
 }

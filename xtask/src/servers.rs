@@ -112,7 +112,7 @@ const REDIS: [(&str, &str); 4] = [
 ];
 
 /// The programs that tests start; the machine's own is the one of Debian.
-fn redis() -> Result<Variables, String> {
+pub(crate) fn redis() -> Result<Variables, String> {
     let own = Command::new("redis-server").arg("--version").output();
     own.map_err(|e| format!("redis-server: {e}; install it with `apt-get install redis-server`"))?;
     let mut all = vec![("WHIMBREL_TEST_REDIS_7_0".to_owned(), "redis-server".to_owned())];

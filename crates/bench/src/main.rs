@@ -3,6 +3,8 @@
 
 mod bare;
 mod objects;
+mod page;
+mod redis;
 mod server;
 
 #[global_allocator]
@@ -14,8 +16,11 @@ fn main() {
         Some("server") => server::run(&args[1..]),
         Some("bare") => bare::run(&args[1..]),
         Some("objects") => objects::run(&args[1..]),
+        Some("redis") => redis::run(&args[1..]),
         _ => {
-            eprintln!("usage: bench server PORT | bare copy|list ENDPOINT … | objects [--quick]");
+            eprintln!(
+                "usage: bench server PORT | bare copy|list ENDPOINT … | objects [--quick] | redis [--quick]"
+            );
             std::process::exit(2);
         }
     }

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 const PORT: &str = "19000";
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Cost {
-    wall: f64,
-    cpu: f64,
-    rss_mb: f64,
-    failed: bool,
+pub(crate) struct Cost {
+    pub(crate) wall: f64,
+    pub(crate) cpu: f64,
+    pub(crate) rss_mb: f64,
+    pub(crate) failed: bool,
 }
 
 struct Work {
@@ -35,7 +35,7 @@ fn endpoint() -> String {
     format!("http://127.0.0.1:{PORT}")
 }
 
-fn here(name: &str) -> PathBuf {
+pub(crate) fn here(name: &str) -> PathBuf {
     let mut path = std::env::current_exe().unwrap_or_default();
     path.set_file_name(name);
     path
@@ -46,7 +46,7 @@ fn tool(name: &str) -> PathBuf {
 }
 
 /// Runs a command to its end: CPU from the kernel's accounts of the finished process, memory from its peak.
-fn measure(mut command: Command) -> Cost {
+pub(crate) fn measure(mut command: Command) -> Cost {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let began = Instant::now();
     let Ok(mut child) = command.spawn() else { return Cost { failed: true, ..Cost::default() } };
@@ -169,7 +169,7 @@ fn command(program: &str, work: &Work, scratch: &std::path::Path) -> Option<Comm
     }
 }
 
-fn median(mut costs: Vec<Cost>) -> Cost {
+pub(crate) fn median(mut costs: Vec<Cost>) -> Cost {
     let pick = |costs: &mut Vec<Cost>, by: fn(&Cost) -> f64| {
         costs.sort_by(|a, b| by(a).total_cmp(&by(b)));
         by(&costs[costs.len() / 2])
@@ -210,7 +210,7 @@ pub(crate) fn run(args: &[String]) {
     std::fs::create_dir_all(&scratch).expect("a scratch directory");
     let programs = ["bare hyper client", "Whimbrel", "juicefs sync", "rclone, tuned", "s5cmd (by disk)"];
     let mut text = String::from(
-        "# Benchmarks\n\nWritten by `cargo x bench objects`; do not edit. All programs and the server share one \
+        "All programs and the server share one \
          machine with 2 cores, on loopback, in alternating runs; medians. CPU is that of the measured program only (of \
          s5cmd's two runs, the second). Whimbrel's figures include its ledger, comparison and proof; the bare client is \
          our S3 dialect with nothing around it.\n",
@@ -244,5 +244,5 @@ pub(crate) fn run(args: &[String]) {
         }
     }
     let _ = std::fs::remove_dir_all(&scratch);
-    std::fs::write("docs/benchmarks.md", text).expect("docs/benchmarks.md");
+    crate::page::write("objects", &text);
 }

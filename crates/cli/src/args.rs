@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub(crate) use redis::{Existing, Redis, RedisCommand, RedisCopy, RedisImport, RedisVerify, Routing};
+pub(crate) use redis::{
+    Existing, Redis, RedisCommand, RedisCopy, RedisImport, RedisTask, RedisTaskAction, RedisVerify, Routing,
+};
 
 /// Moves object storage and Redis from anywhere to anywhere, and can be stopped at any moment.
 #[derive(Debug, Parser)]
@@ -63,8 +65,9 @@ impl Command {
                 RedisCommand::Copy(args) => args.routing.json,
                 RedisCommand::Verify(args) => args.routing.json,
                 RedisCommand::Import(args) => args.routing.json,
+                RedisCommand::Task(args) => args.service.json,
             },
-            Command::Task(args) => args.json,
+            Command::Task(args) => args.service.json,
             Command::Doctor(args) => args.json,
             Command::Init(_) | Command::Serve(_) | Command::Completions { .. } => false,
         }
@@ -222,9 +225,9 @@ pub(crate) struct Assess {
     pub ends: Ends,
 }
 
-/// `whimbrel task`
+/// A running service, and who calls it.
 #[derive(Debug, Args)]
-pub(crate) struct Task {
+pub(crate) struct Service {
     /// The service
     #[arg(long, global = true, env = "WHIMBREL_ENDPOINT", default_value = "http://127.0.0.1:8790")]
     pub endpoint: String,
@@ -240,6 +243,14 @@ pub(crate) struct Task {
     /// Print one JSON object as the last line of stdout
     #[arg(long, global = true)]
     pub json: bool,
+}
+
+/// `whimbrel task`
+#[derive(Debug, Args)]
+pub(crate) struct Task {
+    /// Where
+    #[command(flatten)]
+    pub service: Service,
     /// What to do
     #[command(subcommand)]
     pub action: TaskAction,

@@ -9,6 +9,8 @@ use storage::Body;
 use storage::checksum::hex;
 use storage::http::Client as Http;
 
+use crate::args::Service;
+
 /// A service and who calls it.
 pub(crate) struct Client {
     http: Http,
@@ -31,6 +33,14 @@ fn refused(status: u16, body: &Value) -> Failure {
 }
 
 impl Client {
+    /// A client of the service that the arguments name.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub(crate) fn of(service: &Service) -> Result<Self> {
+        Self::new(&service.endpoint, &service.ak, &service.sk, &service.project)
+    }
+
     /// A client of `endpoint`.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ mod crash;
 mod messages;
 mod migrations;
 mod redis;
+mod redis_soak;
 mod sdk;
 mod service;
 mod soak;

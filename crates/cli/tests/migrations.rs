@@ -123,3 +123,16 @@ fn what_goes_wrong_is_put_right() {
     );
     scenario_with("dcs_trouble", &more, &told);
 }
+
+/// Cut-overs under a writer; every second time the service is killed meanwhile.
+pub(crate) fn cutovers(runs: u32) {
+    let both = ["--requirepass", PASSWORD];
+    let (source, target, mut told) = ends(&both, &both);
+    told.push(("RUNS", runs.to_string()));
+    scenario_with("dcs_cutover", &registered(&source, &target, PASSWORD), &told);
+}
+
+#[test]
+fn clients_are_led_over_while_the_service_is_killed() {
+    cutovers(4);
+}

@@ -543,7 +543,7 @@ mod tests {
     fn commands_that_rule_a_server_stop_here() {
         let (mut live, mut out) = (applying(Route::default()), Vec::new());
         feed(&mut live, &["REPLICAOF h 1", "CONFIG SET a b", "FLUSHALL", "SET a 1"], &mut out).unwrap();
-        assert_eq!(lines(&out), ["MULTI", "FLUSHALL", "SELECT 0", "SET a 1"]);
+        assert_eq!(lines(&out), ["MULTI", "SELECT 0", "FLUSHALL", "SET a 1"]);
         assert_eq!(live.passed_over.len(), 2);
         let mut file = Apply::new(
             Route::default(),

@@ -322,6 +322,7 @@ impl Import {
                         }
                     }
                 }
+                load.end().await?;
                 let loaded = &mut load.loaded;
                 summary.full.keys += loaded.keys;
                 summary.full.functions += loaded.functions;

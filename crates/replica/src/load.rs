@@ -12,7 +12,7 @@ use crate::asker::Asker;
 use crate::held::{Held, NEAR_MS};
 use crate::marker::OURS;
 use crate::rebuild::Rebuild;
-use crate::restore::{Conflict, restore, set};
+use crate::restore::{Conflict, Strings, restore, set};
 use crate::route::Route;
 use crate::server::Server;
 use crate::target::Writer;
@@ -57,6 +57,8 @@ pub struct Load<'a> {
     building: Option<Building>,
     /// The elements that follow belong to a key that does not travel.
     passing: bool,
+    /// Strings that wait to be written together, of the database that is selected.
+    strings: Strings,
 }
 
 impl std::fmt::Debug for Load<'_> {
@@ -91,6 +93,25 @@ impl<'a> Load<'a> {
             selected: None,
             building: None,
             passing: false,
+            strings: Strings::default(),
+        }
+    }
+
+    /// What was gathered goes out: nothing follows.
+    ///
+    /// # Errors
+    /// As [`Load::item`].
+    pub async fn end(&mut self) -> Result<()> {
+        self.write_strings();
+        self.pipeline.pace().await
+    }
+
+    fn write_strings(&mut self) {
+        let before = self.pipeline.out().len();
+        let n = self.strings.write(self.pipeline.out());
+        if n > 0 {
+            let bytes = self.pipeline.out().len() - before;
+            self.pipeline.expect(About::Keys(n), bytes);
         }
     }
 
@@ -165,6 +186,7 @@ impl<'a> Load<'a> {
         self.pipeline.at(key);
         // A cluster has one database, and whatever leads to another is refused before.
         if self.selected != Some(db) && !self.pipeline.is_cluster() {
+            self.write_strings();
             command(self.pipeline.out(), &[b"SELECT", db.to_string().as_bytes()]);
             self.pipeline.expect(About::Must("select"), 0);
             self.selected = Some(db);
@@ -198,6 +220,15 @@ impl<'a> Load<'a> {
         if self.target.takes(head.kind) {
             self.select(db, &head.key);
             let expire = self.expiry(db, &head.key, head.expire_ms);
+            let together =
+                expire.is_none() && self.conflict == Conflict::Replace && !self.pipeline.is_cluster();
+            if together && self.strings.add(head, span) {
+                self.loaded.keys += 1;
+                if self.strings.is_full() {
+                    self.write_strings();
+                }
+                return Ok(());
+            }
             let before = self.pipeline.out().len();
             let now = self.clock.now_ms();
             let out = self.pipeline.out();

@@ -46,7 +46,7 @@ const LEAVE: Duration = Duration::from_millis(300);
 /// Whoever waits for an end that does not answer is let go after so long: what stands at the target is exact all the same.
 const REST: Duration = Duration::from_millis(550);
 /// Values longer than this are taken apart on their way, bytes.
-pub(crate) const OPEN_ABOVE: u64 = 16 << 20;
+pub(crate) const OPEN_ABOVE: u64 = 32 << 20;
 
 /// When a migration is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -518,6 +518,7 @@ impl Mover {
                 Failure::new(Kind::Connect, "snapshot", "the snapshot was cut short").at(Side::Source)
             );
         }
+        load.end().await?;
         let (held, loaded) = (std::mem::take(&mut load.held), std::mem::take(&mut load.loaded));
         ends.writer.settle().await?;
         self.progress.keys.store(shared.keys.load(Ordering::Relaxed), Ordering::Relaxed);

@@ -24,11 +24,62 @@ const SET_MAX: usize = 16 << 10;
 /// How a compressed string begins (rdb.h: `RDB_ENCVAL`, `RDB_ENC_LZF`).
 const COMPRESSED: u8 = 0xC3;
 
+/// Strings that are written by one `MSET`: that costs the target half of what as many `SET`s do.
+#[derive(Debug, Default)]
+pub struct Strings {
+    args: Vec<u8>,
+    count: u64,
+}
+
+/// Strings of one command, and bytes.
+const STRINGS: u64 = 64;
+const STRINGS_BYTES: usize = 32 << 10;
+
+impl Strings {
+    /// Takes a string that has no expiry, where `MSET` makes the same key as a payload would; false where it does not.
+    pub fn add(&mut self, head: &Head<'_>, span: &[u8]) -> bool {
+        if !is_plain(head, span) {
+            return false;
+        }
+        let (args, mut done) = (&mut self.args, false);
+        let read = elements(head.kind, span, |element| {
+            if let Element::String(value) = element {
+                text(args, &head.key);
+                text(args, &value);
+                done = true;
+            }
+            Ok(())
+        });
+        self.count += u64::from(done);
+        done && read.is_ok()
+    }
+
+    /// True when they should be written.
+    pub fn is_full(&self) -> bool {
+        self.count >= STRINGS || self.args.len() >= STRINGS_BYTES
+    }
+
+    /// Appends them as one command; answers how many they are.
+    pub fn write(&mut self, out: &mut Vec<u8>) -> u64 {
+        let count = std::mem::take(&mut self.count);
+        if count > 0 {
+            header(out, b'*', 1 + 2 * count);
+            out.extend_from_slice(b"$4\r\nMSET\r\n");
+            out.append(&mut self.args);
+        }
+        count
+    }
+}
+
+/// A short string as it is, about which nothing else is to be told.
+fn is_plain(head: &Head<'_>, span: &[u8]) -> bool {
+    let plain = head.kind.kind() == Some(Kind::String) && head.idle.is_none() && head.freq.is_none();
+    plain && span.first() != Some(&COMPRESSED) && span.len() <= SET_MAX
+}
+
 /// Appends `SET key value [PXAT at]` where that makes the same key as a payload would; false where it does not.
 pub fn set(out: &mut Vec<u8>, head: &Head<'_>, span: &[u8], target: &Server, expire_ms: Option<i64>) -> bool {
-    let plain = head.kind.kind() == Some(Kind::String) && head.idle.is_none() && head.freq.is_none();
-    let compressed = span.first() == Some(&COMPRESSED);
-    if !plain || compressed || span.len() > SET_MAX || (expire_ms.is_some() && !target.sets_absolutely()) {
+    if !is_plain(head, span) || (expire_ms.is_some() && !target.sets_absolutely()) {
         return false;
     }
     let mut done = false;

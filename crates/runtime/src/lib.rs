@@ -7,6 +7,7 @@ pub mod migrations;
 pub mod naming;
 mod notices;
 pub mod plan;
+pub mod proxy;
 mod runner;
 mod sync;
 

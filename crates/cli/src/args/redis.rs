@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::Service;
+
 /// `whimbrel redis`
 #[derive(Debug, Args)]
 pub(crate) struct Redis {
@@ -19,8 +21,88 @@ pub(crate) enum RedisCommand {
     Copy(Box<RedisCopy>),
     /// Compare two servers key by key without writing; exit 1 if they differ
     Verify(RedisVerify),
-    /// Apply RDB files, append-only files, or a folder of those
+    /// Apply RDB files, append-only files, folders of those, or archives
     Import(RedisImport),
+    /// Migrations of a running service
+    Task(Box<RedisTask>),
+}
+
+/// `whimbrel redis task`
+#[derive(Debug, Args)]
+pub(crate) struct RedisTask {
+    /// Where
+    #[command(flatten)]
+    pub service: Service,
+    /// What to do
+    #[command(subcommand)]
+    pub action: RedisTaskAction,
+}
+
+/// Actions on Redis migrations of a service.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RedisTaskAction {
+    /// List migrations, newest first
+    List {
+        /// At most so many
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+    },
+    /// Show one migration with its numbers
+    Show {
+        /// Its id
+        id: String,
+    },
+    /// Print the log of a migration, oldest line first
+    Logs {
+        /// Its id
+        id: String,
+    },
+    /// Follow one migration until it rests or ends
+    Watch {
+        /// Its id
+        id: String,
+    },
+    /// Create and start a migration; passwords come from WHIMBREL_SOURCE_PASSWORD and WHIMBREL_TARGET_PASSWORD
+    Create {
+        /// HOST:PORT[,HOST:PORT…], or the id of an instance
+        source: String,
+        /// The same of the target
+        target: String,
+        /// Its name
+        #[arg(long, default_value = "redis")]
+        name: String,
+        /// Done when the snapshot is applied
+        #[arg(long)]
+        full_only: bool,
+        /// At most so many MB per second
+        #[arg(long)]
+        bandwidth_mb: Option<u32>,
+    },
+    /// Stop a migration; it rests within a second
+    Stop {
+        /// Its id
+        id: String,
+    },
+    /// Start a migration again with what is stored
+    Start {
+        /// Its id
+        id: String,
+    },
+    /// Lead clients to the target
+    Exchange {
+        /// Its id
+        id: String,
+    },
+    /// Lead clients back to the source
+    Rollback {
+        /// Its id
+        id: String,
+    },
+    /// Delete a migration that does not run
+    Delete {
+        /// Its id
+        id: String,
+    },
 }
 
 /// Which keys travel, and where to.

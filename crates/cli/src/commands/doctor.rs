@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use config::Config;
-use model::failure::{Failure, Kind, Result};
+use model::failure::{Failure, Kind, Result, Side};
+use replica::Node;
+use replica::asker::Asker;
 use seal::Keyring;
 use storage::ObjectStore;
 use storage::http::Client;
@@ -45,6 +47,7 @@ pub(crate) async fn run(args: &Doctor, printer: &Printer) -> Result<Exit> {
             for store in &config.store {
                 findings.push(check_store(store).await);
             }
+            instances(&config, &env, &mut findings).await;
         }
     }
     let broken = findings.iter().filter(|f| !f.ok).count();
@@ -115,6 +118,42 @@ fn tls(config: &Config, findings: &mut Vec<Finding>) {
     for file in files.filter(|f| !Path::new(f).is_file()) {
         let failure = Failure::new(Kind::Invalid, "doctor", format!("{file} is no file"));
         findings.push(bad("tls", &failure));
+    }
+}
+
+/// Each Redis instance answers, with its password.
+async fn instances(config: &Config, env: &BTreeMap<String, String>, findings: &mut Vec<Finding>) {
+    if config.redis.is_empty() {
+        return;
+    }
+    let keys = match Keyring::open_or_create(&config::keyring_path(Path::new(&config.data_dir))) {
+        Ok(keys) => keys,
+        Err(failure) => return findings.push(bad("redis", &failure)),
+    };
+    for r in &config.redis {
+        let what = format!("redis {}", r.name);
+        let asked = async {
+            let password = match &r.password {
+                Some(secret) => config::reveal(&what, secret, env, &keys)?.expose().to_owned(),
+                None => String::new(),
+            };
+            let addrs = replica::node::addresses(&r.addrs)?;
+            let node = Node { addrs, user: r.user.clone(), password, tls: r.tls, db: None };
+            Asker::open(&node, Side::Source).await.map(|(_, server, _)| server)
+        };
+        findings.push(match asked.await {
+            Ok(s) => {
+                let kind = if s.cluster { "a cluster" } else { "one server" };
+                good(
+                    what,
+                    format!(
+                        "{} answers: {kind}, version {}.{}, {} keys",
+                        r.addrs, s.version.0, s.version.1, s.keys
+                    ),
+                )
+            }
+            Err(failure) => bad(what, &failure),
+        });
     }
 }
 

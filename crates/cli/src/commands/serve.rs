@@ -103,6 +103,12 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
     printer.note(&format!("Whimbrel serves on {scheme}://{local}"));
 
     let stop = CancellationToken::new();
+    for instance in &config.redis {
+        let Some(listen) = &instance.listen else { continue };
+        let listener = TcpListener::bind(listen).await.map_err(|e| started(listen, &e))?;
+        printer.note(&format!("Instance {} is reached at {listen}", instance.name));
+        tokio::spawn(runtime::proxy::serve(engine.clone(), instance.id.clone(), listener, stop.clone()));
+    }
     let working = tokio::spawn(engine.serve(stop.clone()));
     let serving = tokio::spawn(accept(listener, tls, api::router(control), stop.clone()));
     let reload = Reload { path, catalogue, directory, keys: store };

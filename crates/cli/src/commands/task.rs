@@ -14,12 +14,12 @@ use crate::printer::Printer;
 use crate::report;
 
 pub(crate) async fn run(args: &Task, printer: &Printer) -> Result<Exit> {
-    let client = Client::new(&args.endpoint, &args.ak, &args.sk, &args.project)?;
+    let client = Client::of(&args.service)?;
     match &args.action {
         TaskAction::List { limit } => {
             let found =
                 client.call(Method::GET, &format!("tasks?limit={}", limit.clamp(&1, &100)), None).await?;
-            if args.json {
+            if args.service.json {
                 printer.result(&found.to_string());
             } else {
                 for task in found["tasks"].as_array().into_iter().flatten() {
@@ -30,7 +30,7 @@ pub(crate) async fn run(args: &Task, printer: &Printer) -> Result<Exit> {
         }
         TaskAction::Show { id } => {
             let task = client.call(Method::GET, &format!("tasks/{id}"), None).await?;
-            let text = if args.json {
+            let text = if args.service.json {
                 task.to_string()
             } else {
                 serde_json::to_string_pretty(&task).unwrap_or_default()
@@ -38,11 +38,11 @@ pub(crate) async fn run(args: &Task, printer: &Printer) -> Result<Exit> {
             printer.result(&text);
             Ok(Exit::Done)
         }
-        TaskAction::Watch { id } => watch(&client, *id, args.json, printer).await,
+        TaskAction::Watch { id } => watch(&client, *id, args.service.json, printer).await,
         TaskAction::Create { source, target, cloud_type } => {
             let body = create(source, target, cloud_type)?;
             let made = client.call(Method::POST, "tasks", Some(&body)).await?;
-            printer.result(&if args.json { made.to_string() } else { made["id"].to_string() });
+            printer.result(&if args.service.json { made.to_string() } else { made["id"].to_string() });
             Ok(Exit::Done)
         }
         TaskAction::Stop { id } => act(&client, Method::POST, &format!("tasks/{id}/stop"), None).await,

@@ -45,6 +45,7 @@ SCENARIOS = {
     "dcs_import": migrations.dcs_import,
     "dcs_exchange": migrations.dcs_exchange,
     "dcs_trouble": migrations.dcs_trouble,
+    "dcs_cutover": migrations.dcs_cutover,
     "v1": v1.v1,
     "identity": identity.identity,
     "many": objects.many,

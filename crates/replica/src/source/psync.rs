@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
+use memchr::memmem;
 use model::failure::{Failure, Kind, Result, Side};
 use redis_proto::resp::{Reply, command};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,9 +15,15 @@ use crate::node::Node;
 use crate::spool::Spool;
 
 /// One read takes at most this much.
-const READ: usize = 256 << 10;
+const READ: usize = 64 << 10;
+/// Reads share a block of this length.
+const BLOCK: usize = 512 << 10;
 /// How often the applied offset is told.
 const ACK: Duration = Duration::from_secs(1);
+/// And until the stream has begun: a source holds it back until it is told so behind the end of the snapshot, and what is
+/// told before the source itself has seen that end does not count.
+const FIRST_ACK: Duration = Duration::from_millis(25);
+const FIRST_ACKS: u32 = 200;
 /// A source that sends nothing for so long is gone: it sends a `PING` every ten seconds.
 const SILENCE: Duration = Duration::from_secs(60);
 /// A snapshot that is being made sends an empty line each second, at the longest for this long without one.
@@ -53,7 +60,7 @@ enum Snapshot {
 pub struct Link {
     incoming: Incoming,
     outgoing: Outgoing,
-    rest: Vec<u8>,
+    rest: BytesMut,
     place: String,
     /// How the source answered.
     pub begun: Begun,
@@ -107,6 +114,7 @@ pub async fn open(node: &Node, from: Option<&Position>) -> Result<Link> {
         }
     };
     let (incoming, outgoing, rest) = client.into_parts();
+    let rest = BytesMut::from(&rest[..]);
     Ok(Link { incoming, outgoing, rest, place, begun })
 }
 
@@ -132,13 +140,18 @@ impl Link {
 
     /// The first bytes of what was received, without the room behind them.
     fn taken(&mut self, n: usize) -> Bytes {
-        let bytes = Bytes::copy_from_slice(&self.rest[..n]);
-        self.rest.drain(..n);
-        bytes
+        self.rest.split_to(n).freeze()
+    }
+
+    /// One block for several reads: what is taken of it goes on without being copied.
+    fn make_room(&mut self) {
+        if self.rest.capacity() - self.rest.len() < READ {
+            self.rest.reserve(BLOCK);
+        }
     }
 
     async fn more(&mut self, patience: Duration) -> Result<()> {
-        self.rest.reserve(READ);
+        self.make_room();
         match tokio::time::timeout(patience, self.incoming.read_buf(&mut self.rest)).await {
             Err(_) => Err(self.cut(&format!("nothing came for {} seconds", patience.as_secs()))),
             Ok(Err(e)) => Err(self.cut(&e)),
@@ -152,10 +165,11 @@ impl Link {
         loop {
             // Empty lines say that the snapshot is being made.
             let skip = self.rest.iter().take_while(|b| **b == b'\n').count();
-            self.rest.drain(..skip);
+            self.rest.advance(skip);
             if let Some(end) = self.rest.windows(2).position(|w| w == b"\r\n") {
-                let line: Vec<u8> = self.rest.drain(..end + 2).take(end).collect();
-                let text = String::from_utf8_lossy(&line).into_owned();
+                let line = self.rest.split_to(end + 2);
+                let line = &line[..end];
+                let text = String::from_utf8_lossy(line).into_owned();
                 if let Some(mark) = text.strip_prefix("$EOF:") {
                     let mut out = [0; 40];
                     if mark.len() != out.len() {
@@ -190,10 +204,10 @@ impl Link {
                     *n -= take as u64;
                     take
                 }
-                Snapshot::Mark(mark) => match find(&self.rest, mark) {
+                Snapshot::Mark(mark) => match memmem::find(&self.rest, mark) {
                     Some(at) => {
                         spool.push(self.taken(at)).await?;
-                        self.rest.drain(..mark.len());
+                        self.rest.advance(mark.len());
                         return Ok(());
                     }
                     // The mark may have begun at the end of what is here.
@@ -221,19 +235,22 @@ impl Link {
         applied: Arc<AtomicU64>,
         ask: Arc<tokio::sync::Notify>,
     ) -> Result<()> {
-        let mut tick = tokio::time::interval(ACK);
+        let (mut tick, mut told) = (tokio::time::interval(FIRST_ACK), 0);
         let mut heard = tokio::time::Instant::now();
         if !self.rest.is_empty() {
             spool.push(self.taken(self.rest.len())).await?;
         }
         loop {
-            self.rest.reserve(READ);
+            self.make_room();
             let tell = tokio::select! {
                 read = self.incoming.read_buf(&mut self.rest) => match read {
                     Err(e) => return Err(self.cut(&e)),
                     Ok(0) => return Err(self.cut(&"the source closed it")),
                     Ok(_) => {
                         heard = tokio::time::Instant::now();
+                        if told < FIRST_ACKS {
+                            (tick, told) = (tokio::time::interval(ACK), FIRST_ACKS);
+                        }
                         spool.push(self.taken(self.rest.len())).await?;
                         false
                     }
@@ -245,6 +262,10 @@ impl Link {
                 return Err(self.cut(&"nothing came for 60 seconds"));
             }
             if tell {
+                told += 1;
+                if told == FIRST_ACKS {
+                    tick = tokio::time::interval(ACK);
+                }
                 let mut out = Vec::new();
                 let offset = applied.load(Ordering::Acquire).to_string();
                 command(&mut out, &[b"REPLCONF", b"ACK", offset.as_bytes()]);
@@ -252,21 +273,6 @@ impl Link {
             }
         }
     }
-}
-
-fn find(haystack: &[u8], needle: &[u8; 40]) -> Option<usize> {
-    let first = needle[0];
-    let mut from = 0;
-    while let Some(at) = haystack[from..].iter().position(|b| *b == first).map(|i| from + i) {
-        if haystack.len() - at < needle.len() {
-            return None;
-        }
-        if haystack[at..at + needle.len()] == needle[..] {
-            return Some(at);
-        }
-        from = at + 1;
-    }
-    None
 }
 
 #[cfg(test)]
@@ -288,7 +294,7 @@ mod tests {
         let mark = *b"0123456789abcdef0123456789abcdef01234567";
         let mut bytes = b"0123456789 01".to_vec();
         bytes.extend_from_slice(&mark);
-        assert_eq!(find(&bytes, &mark), Some(13));
-        assert_eq!(find(&bytes[..bytes.len() - 1], &mark), None);
+        assert_eq!(memmem::find(&bytes, &mark), Some(13));
+        assert_eq!(memmem::find(&bytes[..bytes.len() - 1], &mark), None);
     }
 }

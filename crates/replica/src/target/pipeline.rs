@@ -14,7 +14,7 @@ use crate::client::{Client, Incoming, Outgoing, failure};
 /// One write is about this long.
 const WRITE: usize = 256 << 10;
 /// Bytes that may be sent and not answered.
-const UNANSWERED: u64 = 32 << 20;
+const UNANSWERED: u64 = 8 << 20;
 /// Keys that failed alone and are named.
 pub const FAILED_MAX: usize = 1000;
 const READ: usize = 64 << 10;
@@ -35,6 +35,8 @@ pub enum About {
         /// The target may refuse what it holds: it fails alone.
         may_fail: bool,
     },
+    /// So many keys of the snapshot that were written by one command.
+    Keys(u64),
     /// Something whose error ends the migration.
     Must(&'static str),
     /// So many answers of a transaction, the last of which is that of its `EXEC`; then the stream is applied up to here.
@@ -104,6 +106,10 @@ impl Shared {
                     state.failed.push(m);
                 }
             }
+            (About::Keys(n), None) => {
+                self.keys.fetch_add(*n, Ordering::Relaxed);
+            }
+            (About::Keys(_), Some(text)) => return Err(failure(place, "restore", text)),
             (About::Must(op), Some(text)) => return Err(failure(place, op, text)),
             _ => {}
         }
@@ -289,6 +295,11 @@ fn plain<'b>(mut bytes: &'b [u8], shared: &Shared) -> &'b [u8] {
             Some((About::Key { .. }, len)) => {
                 answered += u64::from(*len);
                 keys += 1;
+                state.waiting.pop_front();
+            }
+            Some((About::Keys(n), len)) => {
+                answered += u64::from(*len);
+                keys += n;
                 state.waiting.pop_front();
             }
             _ => break,

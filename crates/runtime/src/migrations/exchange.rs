@@ -328,6 +328,7 @@ impl Exchange {
                 return Err(Failure::new(Kind::Timeout, "drain", m).at(Side::Target));
             }
         };
+        let drained_ms = self.began.elapsed().as_millis();
         if !drained.done {
             return Err(Failure::new(Kind::Stopped, "drain", "the service is ending"));
         }
@@ -367,6 +368,11 @@ impl Exchange {
         }
         unit.save().await?;
         engine.repoint();
+        let held_ms = self.began.elapsed().as_millis();
+        tracing::info!(
+            migration = held.id,
+            "decided: writers were held for {held_ms} ms, {drained_ms} of them to drain"
+        );
         Ok(())
     }
 }

@@ -39,7 +39,9 @@ pub(crate) async fn run(args: &RedisCopy, printer: &Printer) -> Result<Exit> {
         names: names.clone(),
         shard: None,
     };
-    let summary = super::beside(mover.run(), &progress, &stop, printer).await??;
+    let summary =
+        super::beside(super::on_a_lane(async move { mover.run().await }), &progress, &stop, printer)
+            .await??;
     let depth = match args.verify.as_str() {
         "full" => Some(Depth::Full),
         "sample" => Some(Depth::Sample),

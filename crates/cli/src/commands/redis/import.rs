@@ -46,7 +46,9 @@ pub(crate) async fn run(args: &RedisImport, printer: &Printer) -> Result<Exit> {
         progress: progress.clone(),
         stop: stop.clone(),
     };
-    let summary = super::beside(import.run(), &progress, &stop, printer).await??;
+    let summary =
+        super::beside(super::on_a_lane(async move { import.run().await }), &progress, &stop, printer)
+            .await??;
     let exit = super::finish(&summary, &progress, None, args.routing.json, printer);
     if exit == Exit::Stopped {
         printer.note("Stopped half way. The same command begins anew.");

@@ -2,6 +2,7 @@
 
 mod copy;
 mod import;
+mod task;
 mod verify;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use model::failure::{Failure, Kind, Result, Side};
 use pace::backoff::Backoff;
 use pace::budget::Bandwidth;
+use pace::lanes::Lanes;
 use replica::restore::Conflict;
 use replica::route::Route;
 use replica::spool::Bounds;
@@ -29,6 +31,7 @@ pub(crate) async fn run(args: &Redis, printer: &Printer) -> Result<Exit> {
         RedisCommand::Copy(args) => copy::run(args, printer).await,
         RedisCommand::Verify(args) => verify::run(args, printer).await,
         RedisCommand::Import(args) => import::run(args, printer).await,
+        RedisCommand::Task(args) => task::run(args, printer).await,
     }
 }
 
@@ -87,6 +90,14 @@ fn options(route: Route, conflict: Conflict, until: Until, bandwidth: Option<&st
         reconnect: Arc::default(),
         teller: Teller::default(),
     })
+}
+
+/// Runs the work on a thread of its own: what is received, read and sent there need not be handed from one to another.
+async fn on_a_lane<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    let lost = |e: &dyn std::fmt::Display| Failure::new(Kind::Internal, "redis", e.to_string());
+    let lanes = Lanes::start(1).map_err(|e| lost(&e))?;
+    let done = lanes.run(work).await.ok_or_else(|| lost(&"the work ended without a result"))?;
+    done
 }
 
 /// Runs the work beside its progress; Ctrl-C or SIGTERM lets it come to rest.

@@ -1,0 +1,271 @@
+//! Long proofs of the Redis engine: `cargo x soak redis|frozen|cutover`. Their short forms run with all tests.
+
+use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use redis_proto::command::slot;
+use redis_proto::resp::{Reply, command};
+use testkit::redis::{Cluster, Connection, Redis};
+
+use crate::support::whimbrel;
+
+const MASTERS: usize = 3;
+/// Keys of each kind that the writer changes.
+const KEYS: u64 = 300;
+
+fn soaking() -> bool {
+    std::env::var_os("WHIMBREL_SOAK").is_some()
+}
+
+/// One server or a cluster.
+enum Side {
+    One(Redis),
+    Many(Cluster),
+}
+
+impl Side {
+    fn start(cluster: bool) -> Self {
+        match cluster {
+            false => Side::One(Redis::start("REDIS_7_0", &[])),
+            true => Side::Many(Cluster::start("REDIS_7_0", MASTERS, false, &[])),
+        }
+    }
+
+    fn servers(&self) -> Vec<&Redis> {
+        match self {
+            Side::One(one) => vec![one],
+            Side::Many(many) => many.servers.iter().collect(),
+        }
+    }
+
+    fn url(&self) -> String {
+        self.servers()[0].url()
+    }
+
+    fn of(&self, key: &str) -> usize {
+        let masters = self.servers().len();
+        (0..masters).find(|i| usize::from(slot(key.as_bytes())) < 16_384 * (i + 1) / masters).unwrap()
+    }
+
+    fn connections(&self) -> Vec<Connection> {
+        self.servers().iter().map(|s| s.connect()).collect()
+    }
+}
+
+fn name(kind: &str, i: u64) -> String {
+    format!("{kind}:{{{i}}}")
+}
+
+/// Increments, pushes and stream entries at a rate, until told to stop; answers how many of each were made.
+fn writer(side: &Side, per_second: u64, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<u64> {
+    let mut to = side.connections();
+    let homes: Vec<usize> = (0..KEYS).map(|i| side.of(&name("n", i))).collect();
+    std::thread::spawn(move || {
+        let (began, mut rounds) = (Instant::now(), 0u64);
+        while !stop.load(Ordering::Relaxed) {
+            // Three commands a round.
+            let due = began + Duration::from_micros(3_000_000 * rounds / per_second);
+            std::thread::park_timeout(due.saturating_duration_since(Instant::now()));
+            let i = rounds % KEYS;
+            let mut out = Vec::new();
+            let n = rounds.to_string();
+            command(&mut out, &[b"INCR", name("n", i).as_bytes()]);
+            command(&mut out, &[b"LPUSH", name("l", i).as_bytes(), n.as_bytes()]);
+            command(&mut out, &[b"XADD", name("x", i).as_bytes(), b"*", b"n", n.as_bytes()]);
+            for reply in to[homes[usize::try_from(i).unwrap()]].many(&out, 3) {
+                assert!(!matches!(reply, Reply::Error(_)), "{reply:?}");
+            }
+            rounds += 1;
+        }
+        rounds
+    })
+}
+
+/// What stands at a side: increments, list items and stream entries.
+fn counted(side: &Side) -> [u64; 3] {
+    let mut to = side.connections();
+    let mut sums = [0; 3];
+    for i in 0..KEYS {
+        let client = &mut to[side.of(&name("n", i))];
+        let number = |reply: &Reply| match reply {
+            Reply::Int(n) => u64::try_from(*n).unwrap_or(0),
+            other => other.text().and_then(|t| std::str::from_utf8(t).ok()?.parse().ok()).unwrap_or(0),
+        };
+        for (sum, ask) in sums.iter_mut().zip(["GET", "LLEN", "XLEN"].into_iter().zip(["n", "l", "x"])) {
+            *sum += number(&client.run(&format!("{} {}", ask.0, name(ask.1, i))));
+        }
+    }
+    sums
+}
+
+fn full_syncs(side: &Side) -> u64 {
+    let of = |server: &Redis| {
+        let info = server.run("INFO stats");
+        let text = String::from_utf8_lossy(info.text().unwrap()).into_owned();
+        text.lines().find_map(|l| l.strip_prefix("sync_full:")?.trim().parse::<u64>().ok()).unwrap()
+    };
+    side.servers().into_iter().map(of).sum()
+}
+
+fn follow(source: &Side, target: &Side, more: &[&str]) -> Child {
+    let mut command = whimbrel();
+    command.args(["redis", "copy", &source.url(), &target.url(), "--quiet"]).args(more);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().unwrap()
+}
+
+/// A mover that is killed and cut off again and again under a writer: every change arrives once, behind one snapshot.
+pub(crate) fn storm(kills: u32, cuts: u32, per_second: u64, cluster: bool) {
+    let (source, target) = (Side::start(cluster), Side::start(cluster));
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = writer(&source, per_second, stop.clone());
+    let mut random = fastrand::Rng::with_seed(u64::from(kills + cuts));
+    let (mut killed, mut cut) = (0, 0);
+    let mut mover = follow(&source, &target, &[]);
+    // The snapshot is over when a change has arrived; kills before that cost another one, which is not what is proved here.
+    while counted(&target)[0] == 0 {
+        assert!(mover.try_wait().unwrap().is_none(), "the mover ended");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    while killed < kills || cut < cuts {
+        std::thread::park_timeout(Duration::from_millis(random.u64(100..if soaking() { 1500 } else { 400 })));
+        let left = (kills - killed, cuts - cut);
+        if left.1 == 0 || (left.0 > 0 && random.bool()) {
+            mover.kill().unwrap();
+            mover.wait().unwrap();
+            killed += 1;
+            mover = follow(&source, &target, &[]);
+        } else {
+            let (side, words) = match random.bool() {
+                true => (&source, "CLIENT KILL TYPE replica"),
+                false => (&target, "CLIENT KILL TYPE normal SKIPME yes"),
+            };
+            let servers = side.servers();
+            servers[random.usize(..servers.len())].run(words);
+            cut += 1;
+        }
+        assert!(mover.try_wait().unwrap().is_none(), "the mover ended");
+    }
+    stop.store(true, Ordering::Relaxed);
+    let rounds = writer.join().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while counted(&target) != [rounds; 3] && Instant::now() < deadline {
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+    mover.kill().unwrap();
+    mover.wait().unwrap();
+    assert_eq!((counted(&source), counted(&target)), ([rounds; 3], [rounds; 3]), "each change once");
+    let masters = source.servers().len() as u64;
+    assert_eq!(full_syncs(&source), masters, "one snapshot of each master in all");
+    println!(
+        "storm ({}): {killed} SIGKILLs and {cut} cuts at {per_second}/s, {rounds} INCR, LPUSH and XADD each, all there once; \
+         {masters} full syncs",
+        if cluster { "3 masters to 3 masters" } else { "standalone" }
+    );
+}
+
+/// A target that stands still while the source is written to: nothing is held back at the source, and nothing is lost.
+pub(crate) fn frozen(seconds: u64, per_second: u64) {
+    let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
+    let mut command_line = whimbrel();
+    command_line.args(["redis", "copy", &source.url(), &target.url(), "--quiet"]);
+    command_line.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut mover = command_line.spawn().unwrap();
+    source.run("SET ready 1");
+    while target.run("GET ready").text().is_none() {
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let port = source.port;
+    let load = {
+        let (stop, written) = (stop.clone(), written.clone());
+        std::thread::spawn(move || {
+            let (mut to, began) = (Connection::to(port), Instant::now());
+            while !stop.load(Ordering::Relaxed) {
+                let n = written.load(Ordering::Relaxed);
+                let due = began + Duration::from_micros(1_000_000 * n / per_second);
+                std::thread::park_timeout(due.saturating_duration_since(Instant::now()));
+                let mut out = Vec::new();
+                for i in n..n + 100 {
+                    command(&mut out, &[b"SET", format!("k:{}", i % 50_000).as_bytes(), &[b'x'; 1000]]);
+                }
+                to.many(&out, 100);
+                written.fetch_add(100, Ordering::Relaxed);
+            }
+        })
+    };
+    let mut worst = 0u64;
+    target.freeze(true);
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(seconds) {
+        let list = source.run("CLIENT LIST TYPE replica");
+        let text = String::from_utf8_lossy(list.text().unwrap()).into_owned();
+        let held = text.split_whitespace().filter_map(|w| w.strip_prefix("omem=")?.parse::<u64>().ok()).max();
+        worst = worst.max(held.unwrap_or(0));
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    target.freeze(false);
+    stop.store(true, Ordering::Relaxed);
+    load.join().unwrap();
+    source.run("SET last 1");
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while target.run("GET last").text().is_none() {
+        assert!(Instant::now() < deadline && mover.try_wait().unwrap().is_none(), "it does not catch up");
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", mover.id())).unwrap();
+    let peak: u64 = status
+        .lines()
+        .find_map(|l| l.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok())
+        .unwrap();
+    mover.kill().unwrap();
+    mover.wait().unwrap();
+    for key in target.run("KEYS whimbrel:*").array().unwrap_or_default() {
+        target.connect().call(&[b"DEL", key.text().unwrap()]);
+    }
+    assert_eq!(source.run("DEBUG DIGEST"), target.run("DEBUG DIGEST"), "nothing is lost");
+    assert!(worst < 64 << 20, "the source held {worst} bytes back");
+    assert!(peak < 256 << 10, "the mover took {peak} KiB");
+    println!(
+        "frozen: {seconds} s under {per_second} writes/s of 1,000 bytes ({} in all): the source held at most {} KiB for us, \
+         the mover peaked at {} MiB, equal by DEBUG DIGEST",
+        written.load(Ordering::Relaxed),
+        worst >> 10,
+        peak >> 10
+    );
+}
+
+#[test]
+fn short_storms() {
+    storm(3, 3, 3000, false);
+    storm(2, 2, 3000, true);
+}
+
+#[test]
+fn a_short_freeze() {
+    frozen(2, 5000);
+}
+
+#[test]
+fn redis_storms() {
+    if soaking() {
+        storm(20, 20, 5000, false);
+        storm(20, 20, 5000, true);
+    }
+}
+
+#[test]
+fn redis_frozen() {
+    if soaking() {
+        frozen(60, 20_000);
+    }
+}
+
+#[test]
+fn redis_cutover() {
+    if soaking() {
+        crate::migrations::cutovers(20);
+    }
+}

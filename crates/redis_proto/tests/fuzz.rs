@@ -1,0 +1,241 @@
+//! Every reader against damaged and invented input: values or errors, and never a panic, an endless loop or memory without
+//! bound. A second for each in CI; `cargo x soak fuzz` takes ten minutes for each and tells how many inputs that were.
+//!
+//! The corpora are the dumps beside these tests, what is read out of them, and what fuzzing found before.
+
+use std::time::{Duration, Instant};
+
+use redis_proto::rdb::decode::elements;
+use redis_proto::rdb::{Family, Item, Parser, dump};
+use redis_proto::resp::{Commands, Replies, command};
+use redis_proto::{aof, lzf};
+
+use crate::fixtures::dumps;
+
+/// Inputs longer than this are cut: what is longer takes the time of many shorter ones.
+const LONG: usize = 16 << 10;
+
+fn budget() -> Duration {
+    let soaking = std::env::var_os("WHIMBREL_SOAK").is_some();
+    Duration::from_secs(if soaking { 600 } else { 1 })
+}
+
+/// Alters an input: bits, bytes that mean lengths, pieces cut out, doubled, moved or taken from another input.
+fn alter(input: &mut Vec<u8>, other: &[u8], random: &mut fastrand::Rng) {
+    for _ in 0..random.usize(1..6) {
+        let len = input.len();
+        if len == 0 {
+            input.extend_from_slice(&other[..other.len().min(16)]);
+            continue;
+        }
+        let at = random.usize(..len);
+        match random.u32(..8) {
+            0 => input[at] ^= 1 << random.u32(..8),
+            1 => input[at] = random.choice([0, 0x7f, 0x80, 0x81, 0xc0, 0xc3, 0xfe, 0xff]).unwrap_or(0),
+            2 => input.truncate(at),
+            3 => drop(input.drain(at..(at + random.usize(1..40)).min(len))),
+            4 => {
+                let piece = input[at..(at + random.usize(1..40)).min(len)].to_vec();
+                let to = random.usize(..len);
+                input.splice(to..to, piece);
+            }
+            5 if !other.is_empty() => {
+                let from = random.usize(..other.len());
+                let piece = &other[from..(from + random.usize(1..200)).min(other.len())];
+                input.splice(at..at, piece.iter().copied());
+            }
+            6 => {
+                let n = random.u64(..).to_be_bytes();
+                for (byte, n) in input[at..].iter_mut().zip(n) {
+                    *byte = n;
+                }
+            }
+            _ => input[at] = random.u8(..),
+        }
+    }
+    input.truncate(LONG);
+}
+
+/// Runs a target for its time; a panic ends it with the input.
+fn fuzz(
+    name: &str,
+    corpus: &[Vec<u8>],
+    target: impl Fn(&[u8], &mut fastrand::Rng) + std::panic::RefUnwindSafe,
+) {
+    assert!(!corpus.is_empty(), "{name} has no corpus");
+    let mut random = fastrand::Rng::with_seed(0x5eed);
+    let (began, mut executions, mut longest) = (Instant::now(), 0u64, Duration::ZERO);
+    for input in corpus {
+        target(input, &mut random);
+    }
+    while began.elapsed() < budget() {
+        let mut input = corpus[random.usize(..corpus.len())].clone();
+        alter(&mut input, &corpus[random.usize(..corpus.len())], &mut random);
+        let before = Instant::now();
+        let seed = random.get_seed();
+        let done = std::panic::catch_unwind(|| target(&input, &mut fastrand::Rng::with_seed(seed)));
+        longest = longest.max(before.elapsed());
+        executions += 1;
+        assert!(done.is_ok(), "{name} panics with {input:?}");
+        random.u8(..);
+    }
+    println!("fuzz {name}: {executions} executions in {:?}, the longest took {longest:?}", began.elapsed());
+    assert!(executions > 100 && longest < Duration::from_secs(5));
+}
+
+fn files() -> Vec<Vec<u8>> {
+    let read = |path: &std::path::PathBuf| std::fs::read(path).unwrap();
+    dumps().iter().map(read).map(|mut bytes| (bytes.truncate(LONG), bytes).1).collect()
+}
+
+/// Payloads of every value of the dumps.
+fn payloads() -> Vec<(Family, Vec<u8>)> {
+    let mut all = Vec::new();
+    for bytes in files() {
+        let mut parser = Parser::new(u64::MAX);
+        parser.push(&bytes);
+        let (family, version) = (parser.version().0, parser.version().1);
+        while let Ok(Some(item)) = parser.next_item() {
+            if let Item::Value(head, span) = item {
+                let mut payload = Vec::new();
+                dump::payload(&mut payload, head.kind, span, version);
+                all.push((family, payload));
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn rdb_spans_and_open_values() {
+    fuzz("rdb", &files(), |input, random| {
+        let mut parser = Parser::new(if random.bool() { u64::MAX } else { random.u64(..200) });
+        let mut rest = input;
+        while !rest.is_empty() {
+            let (piece, behind) = rest.split_at(random.usize(1..=rest.len().min(4096)));
+            parser.push(piece);
+            rest = behind;
+            loop {
+                match parser.next_item() {
+                    Ok(Some(Item::Value(head, span))) => {
+                        let _ = elements(head.kind, span, |_| Ok(()));
+                    }
+                    Ok(Some(_)) => {}
+                    Ok(None) => break,
+                    Err(error) => {
+                        assert!(error.offset <= input.len() as u64, "{error}");
+                        return;
+                    }
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn payloads_of_restore() {
+    let corpus: Vec<Vec<u8>> = payloads().into_iter().map(|(_, payload)| payload).collect();
+    fuzz("dump", &corpus, |input, random| {
+        let family = if random.bool() { Family::Redis } else { Family::Valkey };
+        // With its checksum made right, so that what is behind it is reached.
+        let mut input = input.to_vec();
+        if input.len() > 8 && random.u8(..4) > 0 {
+            let at = input.len() - 8;
+            let sum = dump::crc64(&input[..at]).to_le_bytes();
+            input[at..].copy_from_slice(&sum);
+        }
+        if let Ok((kind, span)) = dump::open(family, &input) {
+            let mut bytes = 0;
+            let _ = elements(kind, span, |_| {
+                bytes += 1;
+                Ok(())
+            });
+        }
+    });
+}
+
+#[test]
+fn commands_of_a_stream() {
+    let mut corpus = Vec::new();
+    for line in [
+        "SET a 1",
+        "MULTI",
+        "EXEC",
+        "PING",
+        "MSET a 1 b 2 c 3",
+        "EVAL x 2 a b",
+        "XADD s * f v",
+        "ZUNIONSTORE d 2 a b",
+        "REPLCONF GETACK *",
+        "SORT a STORE b",
+    ] {
+        let mut out = Vec::new();
+        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        command(&mut out, &words);
+        command(&mut out, &words);
+        corpus.push(out);
+    }
+    corpus.push(b"\r\n\r\nPING\r\nSET a 1\r\n#TS:1\r\n*1\r\n$4\r\nPING\r\n".to_vec());
+    fuzz("commands", &corpus, |input, random| {
+        let mut commands = Commands::at(0);
+        let mut rest = input;
+        while !rest.is_empty() {
+            let (piece, behind) = rest.split_at(random.usize(1..=rest.len().min(64)));
+            commands.push(piece);
+            rest = behind;
+            loop {
+                match commands.next_command() {
+                    Ok(Some(command)) => {
+                        let args: Vec<&[u8]> = command.args().collect();
+                        let _ = redis_proto::command::keys(&args);
+                    }
+                    Ok(None) => break,
+                    Err(_) => return,
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn answers_of_a_server() {
+    let corpus = [
+        b"+OK\r\n-ERR x\r\n:12\r\n$3\r\nabc\r\n$-1\r\n*2\r\n:1\r\n*0\r\n".to_vec(),
+        b"%1\r\n+a\r\n:1\r\n~2\r\n+a\r\n+b\r\n>1\r\n+x\r\n_\r\n#t\r\n,1.5\r\n(123\r\n=7\r\ntxt:abc\r\n"
+            .to_vec(),
+        b"*3\r\n*2\r\n+a\r\n$0\r\n\r\n*1\r\n*1\r\n*1\r\n:1\r\n-E\r\n".to_vec(),
+    ];
+    fuzz("replies", &corpus, |input, random| {
+        let mut replies = Replies::default();
+        let mut rest = input;
+        while !rest.is_empty() {
+            let (piece, behind) = rest.split_at(random.usize(1..=rest.len().min(64)));
+            replies.push(piece);
+            rest = behind;
+            loop {
+                match replies.next_reply() {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break,
+                    Err(_) => return,
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn manifests_and_compressed_texts() {
+    let corpus = [
+        b"file a.base.rdb seq 1 type b\nfile a.incr.aof seq 2 type i startoffset 5\n# note\n".to_vec(),
+        b"\x00a\xe0\x00\x00\x01bc\x20\x05".to_vec(),
+        vec![0x1f; 300],
+    ];
+    fuzz("manifest and lzf", &corpus, |input, random| {
+        let _ = aof::manifest(&String::from_utf8_lossy(input));
+        let _ = aof::form(input);
+        let len = random.u64(..100_000);
+        if let Ok(text) = lzf::expand(input, len) {
+            assert_eq!(text.len() as u64, len);
+        }
+    });
+}

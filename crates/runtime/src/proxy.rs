@@ -1,0 +1,75 @@
+//! Addresses of this service behind which a registered Redis stands, wherever a cut-over puts it. Bytes pass as they are;
+//! whoever is connected when instances change places is cut off, and finds the other one when it comes back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::Engine;
+
+/// Connections of one instance at once; others wait in the kernel's queue.
+const CONNECTIONS: usize = 10_000;
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Serves an instance until `stop`.
+pub async fn serve(engine: Arc<Engine>, id: String, listener: TcpListener, stop: CancellationToken) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let client = match accepted {
+            Ok((client, _)) => client,
+            Err(e) => {
+                tracing::warn!("a connection for instance {id} could not be accepted: {e}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let (engine, id, stop) = (engine.clone(), id.clone(), stop.clone());
+        tokio::spawn(async move {
+            relay(&engine, &id, client, &stop).await;
+            drop(place);
+        });
+    }
+}
+
+async fn relay(engine: &Engine, id: &str, mut client: TcpStream, stop: &CancellationToken) {
+    // Before it is asked where the instance stands, so that no change falls in between.
+    let mut repointed = engine.repointed();
+    repointed.mark_unchanged();
+    let Some(addr) = stands(engine, id).await else { return };
+    let opening = TcpStream::connect((addr.0.as_str(), addr.1));
+    let Ok(Ok(mut server)) = tokio::time::timeout(CONNECT, opening).await else {
+        tracing::warn!("instance {id} does not answer at {}:{}", addr.0, addr.1);
+        return;
+    };
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    tokio::select! {
+        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+        _ = repointed.changed() => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+/// Where an instance stands now.
+async fn stands(engine: &Engine, id: &str) -> Option<(String, u16)> {
+    let moved = match engine.store().read().await {
+        Ok(mut unit) => unit.moved_instances().await,
+        Err(failure) => Err(failure),
+    };
+    let moved = match moved {
+        Ok(moved) => moved,
+        Err(failure) => {
+            tracing::error!("nobody knows where instance {id} stands: {failure}");
+            return None;
+        }
+    };
+    let at = moved.iter().find(|(i, _)| i == id).map_or(id, |(_, stands)| stands);
+    engine.places().instance(at)?.node.addrs.first().cloned()
+}
