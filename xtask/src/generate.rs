@@ -6,8 +6,22 @@ use std::process::Command;
 const CLI: &str = "docs/generated/cli.md";
 const OPENAPI: &str = "docs/generated/openapi.json";
 const CODES: &str = "docs/generated/error-codes.md";
-const COMMANDS: [&str; 9] =
-    ["", "init", "serve", "copy", "verify", "assess", "task", "doctor", "completions"];
+const COMMANDS: [&str; 14] = [
+    "",
+    "init",
+    "serve",
+    "copy",
+    "verify",
+    "assess",
+    "task",
+    "redis",
+    "redis copy",
+    "redis verify",
+    "redis import",
+    "redis task",
+    "doctor",
+    "completions",
+];
 
 fn cli() -> Result<String, String> {
     let mut text = String::from("# Command line\n\nWritten by `cargo x gen`; do not edit.\n");
@@ -15,7 +29,7 @@ fn cli() -> Result<String, String> {
         let mut run = Command::new("cargo");
         run.args(["run", "-q", "-p", "whimbrel", "--"]);
         if !command.is_empty() {
-            run.arg(command);
+            run.args(command.split(' '));
         }
         let out = run.arg("--help").env_clear().envs(keep()).output().map_err(|e| e.to_string())?;
         if !out.status.success() {

@@ -133,6 +133,10 @@ struct Behind {
 
 /// Pipelined writes at the source, so many a second, while a target follows; both are asked how far they are all the time.
 fn stream(source: &Redis, target: &Redis, writes: u64, per_second: u64) -> Behind {
+    source.run("SET how-far -1");
+    while target.run("GET how-far").text() != Some(b"-1") {
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
     let port = source.port;
     let began = Instant::now();
     let load = std::thread::spawn(move || {

@@ -28,6 +28,7 @@ pub mod patience;
 pub mod rebuild;
 pub mod restore;
 pub mod route;
+pub mod scan;
 mod scatter;
 pub mod server;
 pub mod source;

@@ -97,6 +97,33 @@ impl<'a> Load<'a> {
         }
     }
 
+    /// A key that the source has no more.
+    ///
+    /// # Errors
+    /// As [`Load::item`].
+    pub async fn remove(&mut self, db: u32, key: &[u8]) -> Result<()> {
+        // It may have been gathered a moment ago.
+        self.write_strings();
+        self.select(db, key);
+        let before = self.pipeline.out().len();
+        command(self.pipeline.out(), &[b"DEL", key]);
+        self.expect(1, before);
+        self.pipeline.pace().await
+    }
+
+    /// Keys that the target has confirmed.
+    pub fn keys_done(&self) -> u64 {
+        self.pipeline.shared().keys.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Everything that was sent is answered.
+    ///
+    /// # Errors
+    /// As [`Load::item`].
+    pub async fn settle(&mut self) -> Result<()> {
+        self.pipeline.settle().await
+    }
+
     /// What was gathered goes out: nothing follows.
     ///
     /// # Errors
@@ -232,10 +259,16 @@ impl<'a> Load<'a> {
             let before = self.pipeline.out().len();
             let now = self.clock.now_ms();
             let out = self.pipeline.out();
+            let mut bytes = 0;
             if self.conflict != Conflict::Replace || !set(out, head, span, self.target, expire) {
-                restore(out, head, span, self.target, self.conflict, expire, now);
+                let place = restore(out, head, span, self.target, self.conflict, expire, now);
+                if let Some(at) = place {
+                    bytes += span.len();
+                    self.pipeline.insert(at, span).await?;
+                }
             }
-            let bytes = self.pipeline.out().len() - before;
+            // What was inserted may have gone already, and what was before it with it.
+            bytes += self.pipeline.out().len().saturating_sub(before);
             self.pipeline.expect(
                 About::Key {
                     key: head.key.as_ref().into(),

@@ -100,8 +100,13 @@ pub fn set(out: &mut Vec<u8>, head: &Head<'_>, span: &[u8], target: &Server, exp
     done
 }
 
+/// A value longer than this is not copied on its way, bytes.
+const LONG: usize = 1 << 20;
+
 /// Appends `RESTORE key ttl payload [REPLACE] [ABSTTL] [IDLETIME|FREQ]`. `expire_ms` is absolute; `now_ms` is only needed
 /// for servers that count from now.
+///
+/// A long value is left out of `out`: it is to be sent at the place that is answered.
 pub fn restore(
     out: &mut Vec<u8>,
     head: &Head<'_>,
@@ -110,7 +115,7 @@ pub fn restore(
     conflict: Conflict,
     expire_ms: Option<i64>,
     now_ms: i64,
-) {
+) -> Option<usize> {
     let absolute = target.restores_absolutely();
     let replace = conflict == Conflict::Replace;
     let used: Option<(&[u8], u64)> = match (head.freq, head.idle) {
@@ -132,7 +137,15 @@ pub fn restore(
     };
     text(out, ttl.to_string().as_bytes());
     header(out, b'$', dump::len(span.len()) as u64);
-    dump::payload(out, head.kind, span, target.payload_version(head.kind));
+    let version = target.payload_version(head.kind);
+    let mut left_out = None;
+    if span.len() > LONG {
+        out.push(head.kind.number);
+        left_out = Some(out.len());
+        out.extend_from_slice(&dump::footer(head.kind, span, version));
+    } else {
+        dump::payload(out, head.kind, span, version);
+    }
     out.extend_from_slice(b"\r\n");
     if replace {
         out.extend_from_slice(b"$7\r\nREPLACE\r\n");
@@ -144,4 +157,5 @@ pub fn restore(
         text(out, word);
         text(out, n.to_string().as_bytes());
     }
+    left_out
 }

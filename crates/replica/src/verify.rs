@@ -87,27 +87,27 @@ enum How {
 }
 
 /// One key as one side has it.
-struct Held {
-    payload: Vec<u8>,
+pub(crate) struct Held {
+    pub(crate) payload: Vec<u8>,
     /// Milliseconds since the epoch, or that are left; -1: it does not expire.
-    expiry: i64,
+    pub(crate) expiry: i64,
 }
 
 /// One side.
-struct Half {
-    ask: Asker,
-    server: Server,
+pub(crate) struct Half {
+    pub(crate) ask: Asker,
+    pub(crate) server: Server,
     db: u32,
     side: Side,
 }
 
 impl Half {
-    async fn open(node: &Node, side: Side) -> Result<Self> {
+    pub(crate) async fn open(node: &Node, side: Side) -> Result<Self> {
         let (ask, server, _) = Asker::open(node, side).await?;
         Ok(Self { ask, server, db: 0, side })
     }
 
-    async fn select(&mut self, db: u32) -> Result<()> {
+    pub(crate) async fn select(&mut self, db: u32) -> Result<()> {
         if self.db != db && !self.server.cluster {
             self.ask.everywhere(&[b"SELECT", db.to_string().as_bytes()]).await?;
             self.db = db;
@@ -116,7 +116,11 @@ impl Half {
     }
 
     /// One step of a scan of one server: the keys, and the next cursor; none at the end.
-    async fn scan(&mut self, addr: &Addr, cursor: &[u8]) -> Result<(Vec<Vec<u8>>, Option<Vec<u8>>)> {
+    pub(crate) async fn scan(
+        &mut self,
+        addr: &Addr,
+        cursor: &[u8],
+    ) -> Result<(Vec<Vec<u8>>, Option<Vec<u8>>)> {
         let client = self.ask.server(addr).await?;
         let reply = client.call(&[b"SCAN", cursor, b"COUNT", b"1000"]).await.map_err(|f| f.at(self.side))?;
         let wrong = || Failure::new(Kind::Corrupt, "scan", "the answer to SCAN is none").at(self.side);
@@ -127,7 +131,7 @@ impl Half {
         Ok((keys, Some(next).filter(|n| n != b"0")))
     }
 
-    async fn ask(&mut self, keys: &[Vec<u8>], absolute: bool) -> Result<Vec<Option<Held>>> {
+    pub(crate) async fn ask(&mut self, keys: &[Vec<u8>], absolute: bool) -> Result<Vec<Option<Held>>> {
         let word: &[u8] = if absolute { b"PEXPIRETIME" } else { b"PTTL" };
         let payloads = self.ask.each(keys, &[b"DUMP"], &[]).await?;
         let expiries = self.ask.each(keys, &[word], &[]).await?;

@@ -5,5 +5,6 @@ mod cluster;
 mod expiry;
 mod fill;
 mod once;
+mod scan;
 mod support;
 mod versions;

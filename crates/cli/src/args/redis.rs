@@ -144,8 +144,9 @@ pub(crate) struct RedisCopy {
     pub source: String,
     /// The same of the target; the password from WHIMBREL_TARGET_PASSWORD
     pub target: String,
-    /// How changes are followed
-    #[arg(long, default_value = "psync", value_parser = ["psync"])]
+    /// How changes are followed: as a replica, or, where the source refuses that, by looking through its keys and listening
+    /// to its keyspace events
+    #[arg(long, default_value = "psync", value_parser = ["psync", "scan"])]
     pub mode: String,
     /// Done when the snapshot is applied
     #[arg(long, conflicts_with = "until_caught_up")]

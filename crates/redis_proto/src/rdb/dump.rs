@@ -22,6 +22,18 @@ pub fn payload(out: &mut Vec<u8>, kind: Type, value: &[u8], version: u16) {
     out.extend_from_slice(&crc.to_le_bytes());
 }
 
+/// What stands behind a value in its payload: the version, and the checksum of everything before.
+pub fn footer(kind: Type, value: &[u8], version: u16) -> [u8; FOOTER] {
+    let mut sum = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Redis);
+    sum.update(&[kind.number]);
+    sum.update(value);
+    sum.update(&version.to_le_bytes());
+    let mut out = [0; FOOTER];
+    out[..2].copy_from_slice(&version.to_le_bytes());
+    out[2..].copy_from_slice(&sum.finalize().to_le_bytes());
+    out
+}
+
 /// Length of the payload of a value of so many bytes.
 pub fn len(value: usize) -> usize {
     1 + value + FOOTER

@@ -80,6 +80,9 @@ enum State {
     Over,
 }
 
+/// A buffer of this length is large, bytes.
+const LARGE: usize = 4 << 20;
+
 /// Reads a stream of RDB from bytes as they come.
 #[derive(Debug)]
 pub struct Parser {
@@ -160,6 +163,10 @@ impl Parser {
     /// Takes further bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         self.make_room();
+        // A buffer that is large already grows by little: twice as much would be another value's worth of memory.
+        if self.buf.len() > LARGE && self.buf.capacity() - self.buf.len() < bytes.len() {
+            self.buf.reserve_exact(bytes.len().max(self.buf.len() / 4));
+        }
         self.buf.extend_from_slice(bytes);
     }
 
@@ -185,6 +192,9 @@ impl Parser {
             }
         } else {
             self.buf.drain(..self.at);
+            if self.buf.capacity() > LARGE && self.buf.len() < KEEP {
+                self.buf.shrink_to(KEEP);
+            }
         }
         self.summed = 0;
         self.at = 0;

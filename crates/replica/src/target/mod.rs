@@ -28,6 +28,21 @@ impl Writer {
         }
     }
 
+    /// Puts a long value into what was written, at a place of [`Writer::out`]; a single server is sent all of it at once, so
+    /// that it need not be copied.
+    ///
+    /// # Errors
+    /// What the target answered, or the connection met.
+    pub async fn insert(&mut self, at: usize, value: &[u8]) -> Result<()> {
+        match self {
+            Writer::One(one) => one.insert(at, value).await,
+            Writer::Many(many) => {
+                many.out().splice(at..at, value.iter().copied());
+                Ok(())
+            }
+        }
+    }
+
     /// What follows is about this key.
     pub fn at(&mut self, key: &[u8]) {
         if let Writer::Many(many) = self {

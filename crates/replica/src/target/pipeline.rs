@@ -219,6 +219,23 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Sends what was written up to a place, then a long value, and keeps the rest.
+    ///
+    /// # Errors
+    /// As [`Pipeline::pace`].
+    pub async fn insert(&mut self, at: usize, value: &[u8]) -> Result<()> {
+        let rest = self.out.split_off(at);
+        self.send().await?;
+        let written = self.outgoing.write_all(value).await;
+        if let Err(e) = written {
+            self.shared.check()?;
+            let m = format!("{}: the connection broke: {e}", self.place);
+            return Err(Failure::new(Kind::Connect, "write", m).at(Side::Target));
+        }
+        self.out.extend_from_slice(&rest);
+        Ok(())
+    }
+
     async fn wait_until(&self, done: impl Fn(&Shared) -> bool) -> Result<()> {
         loop {
             let answered = self.shared.answered.notified();

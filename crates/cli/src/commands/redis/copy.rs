@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use model::failure::{Result, Side};
 use replica::marker::Names;
+use replica::scan::Scan;
 use replica::verify::{Depth, compare};
 use replica::{Mover, Progress, Until};
 use ring::digest;
@@ -28,20 +29,34 @@ pub(crate) async fn run(args: &RedisCopy, printer: &Printer) -> Result<Exit> {
     let conflict = super::conflict(args.existing);
     let names = Names::new(&id(&source.place(), &target.place(), &route));
     let (progress, stop) = (Arc::new(Progress::default()), CancellationToken::new());
+    let options = super::options(route.clone(), conflict, until, args.bandwidth.as_deref())?;
+    let (clock, by_looking) = (pace::clock::system(), args.mode == "scan");
+    let scan = Scan {
+        source: source.clone(),
+        target: target.clone(),
+        options: options.clone(),
+        clock: clock.clone(),
+        progress: progress.clone(),
+        stop: stop.clone(),
+    };
     let mover = Mover {
         source: source.clone(),
         target: target.clone(),
-        options: super::options(route.clone(), conflict, until, args.bandwidth.as_deref())?,
-        clock: pace::clock::system(),
+        options,
+        clock,
         progress: progress.clone(),
         stop: stop.clone(),
         finish: CancellationToken::new(),
         names: names.clone(),
         shard: None,
     };
-    let summary =
-        super::beside(super::on_a_lane(async move { mover.run().await }), &progress, &stop, printer)
-            .await??;
+    let summary = super::beside(
+        super::on_a_lane(async move { if by_looking { scan.run().await } else { mover.run().await } }),
+        &progress,
+        &stop,
+        printer,
+    )
+    .await??;
     let depth = match args.verify.as_str() {
         "full" => Some(Depth::Full),
         "sample" => Some(Depth::Sample),
@@ -55,9 +70,11 @@ pub(crate) async fn run(args: &RedisCopy, printer: &Printer) -> Result<Exit> {
         super::verify::tell(found, printer);
     }
     let exit = super::finish(&summary, &progress, compared.as_ref(), args.routing.json, printer);
-    if exit == Exit::Stopped {
+    if exit == Exit::Stopped && by_looking {
+        printer.note("Stopped. The same command looks through all keys again.");
+    } else if exit == Exit::Stopped {
         printer.note("Paused with the position saved at the target. Run the same command again to resume.");
-    } else if until == Until::CaughtUp {
+    } else if until == Until::CaughtUp && !by_looking {
         let name = String::from_utf8_lossy(&names.marker).into_owned();
         printer.note(&format!(
             "The same command goes on from here; its position is the key {name} at the target."

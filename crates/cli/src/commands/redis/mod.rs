@@ -96,8 +96,7 @@ fn options(route: Route, conflict: Conflict, until: Until, bandwidth: Option<&st
 async fn on_a_lane<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
     let lost = |e: &dyn std::fmt::Display| Failure::new(Kind::Internal, "redis", e.to_string());
     let lanes = Lanes::start(1).map_err(|e| lost(&e))?;
-    let done = lanes.run(work).await.ok_or_else(|| lost(&"the work ended without a result"))?;
-    done
+    lanes.run(work).await.ok_or_else(|| lost(&"the work ended without a result"))?
 }
 
 /// Runs the work beside its progress; Ctrl-C or SIGTERM lets it come to rest.

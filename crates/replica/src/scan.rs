@@ -1,0 +1,435 @@
+//! For sources that let nobody follow them: keys are looked through and copied one by one, and those that change are copied
+//! again, by the events that the source tells of (`notify-keyspace-events`).
+//!
+//! ```text
+//! listen to events ─> SCAN ─> DUMP, expiry ─> load ─> target
+//!        └── keys that changed ──┘ (again and again, each as it stands now)
+//! ```
+//!
+//! Only states are copied, never commands: whatever is interrupted begins anew, and does no harm. Between two looks at a key
+//! its history is not seen, and keys that vanish without an event (`FLUSHALL`) stay at the target.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use model::failure::{Failure, Kind, Result, Side};
+use pace::clock::SharedClock;
+use redis_proto::rdb::{Head, Item, dump};
+use redis_proto::resp::{Replies, Reply};
+use tokio::io::AsyncReadExt;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::asker::Asker;
+use crate::client::Client;
+use crate::load::Load;
+use crate::marker::{Names, OURS};
+use crate::mover::{Options, Progress, Summary, Until};
+use crate::node::Node;
+use crate::restore::Conflict;
+use crate::target::Writer;
+use crate::target::many::{Fence, Many};
+use crate::target::pipeline::{Pipeline, Shared};
+use crate::topology::Addr;
+use crate::verify::Half;
+
+/// Keys that are asked about together.
+const TOGETHER: usize = 200;
+/// Keys that have changed and wait to be copied again; beyond that everything is looked through once more.
+const CHANGED_MAX: usize = 2_000_000;
+/// How often it is looked whether something has changed.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A migration by looking.
+pub struct Scan {
+    /// Where from.
+    pub source: Node,
+    /// Where to.
+    pub target: Node,
+    /// How.
+    pub options: Options,
+    /// Time.
+    pub clock: SharedClock,
+    /// Live numbers.
+    pub progress: Arc<Progress>,
+    /// Cancelled: come to rest.
+    pub stop: CancellationToken,
+}
+
+impl std::fmt::Debug for Scan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Scan({} to {})", self.source.place(), self.target.place())
+    }
+}
+
+/// Keys that wait to be looked at again.
+#[derive(Debug, Default)]
+struct Waiting {
+    keys: HashSet<(u32, Vec<u8>)>,
+    /// Since when the oldest of them has waited.
+    since: Option<Instant>,
+}
+
+/// Keys that changed, as the source tells.
+#[derive(Debug, Default)]
+struct Changed {
+    waiting: Mutex<Waiting>,
+    /// There were too many to remember, or some may have been missed.
+    missed: AtomicBool,
+    arrived: Notify,
+    broke: Mutex<Option<Failure>>,
+}
+
+impl Changed {
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, db: u32, key: &[u8]) {
+        let mut waiting = self.waiting();
+        if waiting.keys.len() >= CHANGED_MAX {
+            self.missed.store(true, Ordering::Release);
+            return;
+        }
+        waiting.keys.insert((db, key.to_vec()));
+        waiting.since.get_or_insert_with(Instant::now);
+        drop(waiting);
+        self.arrived.notify_one();
+    }
+
+    /// Everything that waits, by database.
+    fn take(&self) -> BTreeMap<u32, Vec<Vec<u8>>> {
+        let Waiting { keys, .. } = std::mem::take(&mut *self.waiting());
+        let mut by_db: BTreeMap<u32, Vec<Vec<u8>>> = BTreeMap::new();
+        for (db, key) in keys {
+            by_db.entry(db).or_default().push(key);
+        }
+        by_db
+    }
+
+    /// How long the oldest change has waited.
+    fn oldest(&self) -> Option<Duration> {
+        self.waiting().since.map(|at| at.elapsed())
+    }
+
+    fn check(&self) -> Result<()> {
+        match &*self.broke.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(failure) => Err(failure.clone()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Listeners end with the migration.
+struct Ears(Vec<tokio::task::JoinHandle<()>>);
+
+impl Drop for Ears {
+    fn drop(&mut self) {
+        self.0.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+impl Scan {
+    /// Copies everything, and then what changes, until it is done or stopped.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] where the source tells of no events and changes are to be followed; else what the ends answer.
+    pub async fn run(&self) -> Result<Summary> {
+        let route = &self.options.route;
+        let mut source = Half::open(&self.source, Side::Source).await?;
+        let (mut ask, server, topology) = Asker::open(&self.target, Side::Target).await?;
+        if !source.server.replid.is_empty() && source.server.replid == server.replid {
+            let m = "source and target are one server, or replicas of one";
+            return Err(Failure::new(Kind::Invalid, "open", m));
+        }
+        route.check(&source.server.dbs)?;
+        let follows = self.options.until != Until::Full;
+        let changed = Arc::new(Changed::default());
+        let masters = source.ask.masters();
+        let mut ears = Ears(Vec::new());
+        if follows {
+            for addr in &masters {
+                // Before anything is looked at, so that no change falls in between.
+                ears.0.push(listen(&self.source.at(addr), changed.clone()).await?);
+            }
+        }
+        let shared = Shared::new(Arc::default());
+        let mut writer = match &topology {
+            None => {
+                let node = Node { db: None, ..self.target.clone() };
+                let client = Client::open(&node).await.map_err(|f| f.at(Side::Target))?;
+                Writer::One(Pipeline::new(client, shared.applied.clone()))
+            }
+            Some(topology) => {
+                let token = format!("{:032x}", fastrand::u128(..));
+                let fence = Fence { names: Names::new(&format!("scan-{token}")), token };
+                Writer::Many(Box::new(Many::open(self.target.clone(), topology, fence, true, shared).await?))
+            }
+        };
+        let mut summary = Summary::default();
+        self.progress.keys_expected.store(source.server.keys, Ordering::Relaxed);
+        let mut conflict = self.options.conflict;
+        loop {
+            self.progress.phase.store(1, Ordering::Relaxed);
+            let began = Instant::now();
+            let mut load = Load::new(route, &server, conflict, &mut writer, &mut ask, &self.clock, false);
+            let whole = self.everything(&mut source, &masters, &mut load, &changed).await?;
+            load.end().await?;
+            let loaded = std::mem::take(&mut load.loaded);
+            writer.settle().await?;
+            summary.full_seconds += began.elapsed().as_secs_f64();
+            summary.full_syncs += 1;
+            summary.full.keys += loaded.keys;
+            summary.full.functions = loaded.functions;
+            for (what, n) in loaded.left_out {
+                *summary.full.left_out.entry(what).or_default() += n;
+            }
+            if !whole {
+                break;
+            }
+            if !follows {
+                summary.done = true;
+                break;
+            }
+            // What comes now is newer than what we wrote ourselves.
+            conflict = Conflict::Replace;
+            self.progress.phase.store(2, Ordering::Relaxed);
+            let mut load = Load::new(route, &server, conflict, &mut writer, &mut ask, &self.clock, false);
+            if self.changes(&mut source, &mut load, &changed).await? {
+                summary.done = self.options.until == Until::CaughtUp && !self.stop.is_cancelled();
+                writer.settle().await?;
+                break;
+            }
+            summary
+                .notes
+                .push("more keys changed than could be remembered: all were looked through again".into());
+        }
+        drop(ears);
+        if let Writer::Many(many) = &writer {
+            many.leave(&mut ask).await?;
+        }
+        summary.failed = writer.shared().failed();
+        summary.left_alone = writer.shared().left.load(Ordering::Relaxed);
+        self.progress.keys.store(writer.shared().keys.load(Ordering::Relaxed), Ordering::Relaxed);
+        Ok(summary)
+    }
+
+    /// Looks through all keys; false when a stop came.
+    async fn everything(
+        &self,
+        source: &mut Half,
+        masters: &[Addr],
+        load: &mut Load<'_>,
+        changed: &Changed,
+    ) -> Result<bool> {
+        if source.server.tells_expiry_time() {
+            let listed =
+                source.ask.server(&masters[0]).await?.call(&[b"FUNCTION", b"LIST", b"WITHCODE"]).await;
+            for library in listed.map_err(|f| f.at(Side::Source))?.array().unwrap_or_default() {
+                let parts = library.array().unwrap_or_default();
+                let code = parts
+                    .chunks(2)
+                    .find(|p| p[0].text() == Some(b"library_code"))
+                    .and_then(|p| p.get(1)?.text());
+                if let Some(code) = code {
+                    load.item(Item::Function(code.into())).await?;
+                }
+            }
+        }
+        let route = &self.options.route;
+        for db in source.server.dbs.clone().into_iter().filter(|db| route.db(*db).is_some()) {
+            source.select(db).await?;
+            load.item(Item::Db(u64::from(db))).await?;
+            for addr in masters {
+                let mut cursor = Some(b"0".to_vec());
+                while let Some(at) = cursor {
+                    changed.check()?;
+                    let (keys, next) = source.scan(addr, &at).await?;
+                    let keys: Vec<Vec<u8>> =
+                        keys.into_iter().filter(|k| !k.starts_with(OURS) && route.keeps(k)).collect();
+                    for some in keys.chunks(TOGETHER) {
+                        if self.stop.is_cancelled() {
+                            return Ok(false);
+                        }
+                        self.copy(source, load, some, None).await?;
+                    }
+                    cursor = next;
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Copies keys of the database that is selected, as they stand now; a key that is not there any more goes at the target
+    /// too, where that is database `gone`.
+    async fn copy(
+        &self,
+        source: &mut Half,
+        load: &mut Load<'_>,
+        keys: &[Vec<u8>],
+        gone: Option<u32>,
+    ) -> Result<()> {
+        let absolute = source.server.tells_expiry_time();
+        let family = source.server.family;
+        let found = source.ask(keys, absolute).await?;
+        let now = self.clock.now_ms();
+        for (key, held) in keys.iter().zip(found) {
+            let Some(held) = held else {
+                if let Some(db) = gone {
+                    load.remove(db, key).await?;
+                }
+                continue;
+            };
+            let wrong = |e: redis_proto::Error| {
+                let m = format!("key `{}`: {e}", String::from_utf8_lossy(key));
+                Failure::new(Kind::Corrupt, "dump", m).at(Side::Source)
+            };
+            let (kind, span) = dump::open(family, &held.payload).map_err(wrong)?;
+            let expire_ms = match held.expiry {
+                at if at < 0 => None,
+                at if absolute => Some(at),
+                left => Some(now + left),
+            };
+            self.progress.full_bytes.fetch_add(span.len() as u64, Ordering::Relaxed);
+            self.options.bandwidth.pass(span.len() as u64).await;
+            let head =
+                Head { key: key.as_slice().into(), kind, expire_ms, idle: None, freq: None, offset: 0 };
+            load.item(Item::Value(head, span)).await?;
+        }
+        self.progress.keys.store(load.keys_done(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Follows what changes; false when everything is to be looked through again.
+    async fn changes(&self, source: &mut Half, load: &mut Load<'_>, changed: &Changed) -> Result<bool> {
+        let route = &self.options.route;
+        loop {
+            changed.check()?;
+            if changed.missed.swap(false, Ordering::AcqRel) {
+                return Ok(false);
+            }
+            if self.stop.is_cancelled() {
+                return Ok(true);
+            }
+            let waited = changed.oldest().unwrap_or_default();
+            self.progress
+                .lag_ms
+                .store(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            let by_db = changed.take();
+            if by_db.is_empty() {
+                load.end().await?;
+                load.settle().await?;
+                self.progress.lag_ms.store(0, Ordering::Relaxed);
+                if self.options.until == Until::CaughtUp {
+                    return Ok(true);
+                }
+                tokio::select! {
+                    () = changed.arrived.notified() => {}
+                    () = self.stop.cancelled() => {}
+                    () = tokio::time::sleep(LOOK) => {}
+                }
+                continue;
+            }
+            for (db, keys) in by_db {
+                let Some(to) = route.db(db) else { continue };
+                source.select(db).await?;
+                load.item(Item::Db(u64::from(db))).await?;
+                let keys: Vec<Vec<u8>> =
+                    keys.into_iter().filter(|k| !k.starts_with(OURS) && route.keeps(k)).collect();
+                for some in keys.chunks(TOGETHER) {
+                    self.copy(source, load, some, Some(to)).await?;
+                    self.progress.commands.fetch_add(some.len() as u64, Ordering::Relaxed);
+                }
+            }
+            // What is gathered of these keys must not come behind what they are next time.
+            load.end().await?;
+        }
+    }
+}
+
+/// Listens to the events of one server, from the moment that this returns.
+async fn listen(node: &Node, changed: Arc<Changed>) -> Result<tokio::task::JoinHandle<()>> {
+    let at = |f: Failure| f.at(Side::Source);
+    let mut client = Client::open(&Node { db: None, ..node.clone() }).await.map_err(at)?;
+    let told = client.call(&[b"CONFIG", b"GET", b"notify-keyspace-events"]).await;
+    // Where settings cannot be read, the operator is believed.
+    if let Ok(told) = told {
+        let value = told.array().and_then(|a| a.get(1)?.text()).unwrap_or_default().to_vec();
+        let all = value.contains(&b'A') || b"g$lshzxet".iter().all(|c| value.contains(c));
+        if !value.contains(&b'K') || !all {
+            let m = format!(
+                "{} tells of no changes: set notify-keyspace-events to KA there, or copy with --full-only",
+                node.place()
+            );
+            return Err(Failure::new(Kind::Unsupported, "scan", m).at(Side::Source));
+        }
+    }
+    client.call(&[b"PSUBSCRIBE", b"__keyspace@*__:*"]).await.map_err(at)?;
+    let place = node.place();
+    let (mut incoming, outgoing, rest) = client.into_parts();
+    Ok(tokio::spawn(async move {
+        // The connection lives as long as both halves do.
+        let _outgoing = outgoing;
+        let mut replies = Replies::default();
+        replies.push(&rest);
+        let mut buf = vec![0; 64 << 10];
+        let why = loop {
+            loop {
+                match replies.next_reply() {
+                    Ok(Some(Reply::Array(parts) | Reply::Push(parts))) => event(&parts, &changed),
+                    Ok(Some(_)) => {}
+                    Ok(None) => break,
+                    Err(e) => return fail(&changed, &place, &e.to_string()),
+                }
+            }
+            match incoming.read(&mut buf).await {
+                Ok(0) => break "the source closed it".to_owned(),
+                Ok(n) => replies.push(&buf[..n]),
+                Err(e) => break e.to_string(),
+            }
+        };
+        fail(&changed, &place, &why);
+    }))
+}
+
+fn fail(changed: &Changed, place: &str, why: &str) {
+    let m = format!("{place}: events are no longer heard: {why}; the same command begins anew");
+    let failure = Failure::new(Kind::Connect, "scan", m).at(Side::Source);
+    changed.broke.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
+    changed.arrived.notify_one();
+}
+
+/// `pmessage`, pattern, `__keyspace@DB__:KEY`, event: whatever it was, the key is looked at again.
+fn event(parts: &[Reply], changed: &Changed) {
+    let [kind, _, channel, _] = parts else { return };
+    if kind.text() != Some(b"pmessage") {
+        return;
+    }
+    let Some(rest) = channel.text().and_then(|c| c.strip_prefix(b"__keyspace@")) else { return };
+    let Some(end) = rest.windows(3).position(|w| w == b"__:") else { return };
+    if let Some(db) = std::str::from_utf8(&rest[..end]).ok().and_then(|n| n.parse().ok()) {
+        changed.note(db, &rest[end + 3..]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_name_databases_and_keys() {
+        let changed = Changed::default();
+        let text = |t: &str| Reply::Bulk(t.as_bytes().to_vec());
+        for channel in ["__keyspace@3__:a__:b", "__keyspace@0__:x", "__keyevent@0__:set", "__keyspace@y__:k"]
+        {
+            event(&[text("pmessage"), text("p"), text(channel), text("set")], &changed);
+        }
+        assert!(changed.oldest().is_some());
+        let taken = changed.take();
+        assert_eq!(taken[&3], [b"a__:b".to_vec()]);
+        assert_eq!((taken[&0].len(), taken.len()), (1, 2));
+        assert!(changed.oldest().is_none());
+    }
+}

@@ -1,0 +1,93 @@
+//! Sources that let nobody follow them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use redis_proto::resp::Reply;
+use replica::scan::Scan;
+use replica::{Options, Until};
+use testkit::redis::{Cluster, Redis};
+use tokio_util::sync::CancellationToken;
+
+use crate::fill::fill;
+use crate::support::{mover, node, same};
+
+fn scan(source: &Redis, target: &Redis, until: Until) -> Scan {
+    let like = mover(source, target, until);
+    let options = Options { until, ..like.options.clone() };
+    Scan {
+        source: node(source),
+        target: node(target),
+        options,
+        clock: pace::clock::system(),
+        progress: Arc::default(),
+        stop: CancellationToken::new(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_is_copied_and_changes_are_followed() {
+    for (from, to) in [("REDIS_6_2", "VALKEY_9_1"), ("VALKEY_9_1", "REDIS_7_0"), ("REDIS_7_0", "REDIS_7_0")] {
+        let (source, target) = (Redis::start(from, &[]), Redis::start(to, &[]));
+        fill(&source, 5);
+        if from == "VALKEY_9_1" {
+            // Fields that expire have no place in 7.0.
+            for db in [0, 1, 15] {
+                let mut client = source.connect();
+                client.run(&format!("SELECT {db}"));
+                client.run("DEL hash:large hash:small");
+            }
+        }
+        let refused = scan(&source, &target, Until::CaughtUp).run().await.unwrap_err();
+        assert!(refused.message.contains("notify-keyspace-events"), "{refused}");
+        source.run("CONFIG SET notify-keyspace-events KA");
+        let one = scan(&source, &target, Until::Stopped);
+        let (progress, stop) = (one.progress.clone(), one.stop.clone());
+        let task = tokio::spawn(async move { one.run().await });
+        while progress.phase.load(Ordering::Relaxed) != 2 {
+            assert!(!task.is_finished());
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        for line in [
+            "SET new 1",
+            "RENAME number renamed",
+            "MOVE negative 5",
+            "DEL list:small",
+            "EXPIRE empty 1000",
+            "SET dies v PX 50",
+            "INCR new",
+            "LPUSH list:large x",
+            "COPY new copied",
+        ] {
+            assert!(!matches!(source.run(line), Reply::Error(_)), "{line}");
+        }
+        let began = std::time::Instant::now();
+        while target.run("GET copied").text() != Some(b"2") || target.run("EXISTS dies").number() == Some(1) {
+            assert!(began.elapsed().as_secs() < 20, "changes do not arrive");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        stop.cancel();
+        task.await.unwrap().unwrap();
+        same(&source, &target).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn from_a_cluster_that_refuses_replicas() {
+    let (source, target) = (Cluster::start("REDIS_7_0", 3, false, &[]), Redis::start("REDIS_7_0", &[]));
+    for (i, server) in source.servers.iter().enumerate() {
+        server.run("ACL SETUSER default -psync -sync");
+        for n in 0..2000 {
+            let key = format!("k{n}");
+            if usize::from(redis_proto::command::slot(key.as_bytes())) * 3 / 16_384 == i {
+                server.run(&format!("SET {key} {n}"));
+            }
+        }
+    }
+    let mut one = scan(&source.servers[0], &target, Until::Full);
+    one.source = replica::Node::parse(&source.url()).unwrap();
+    let summary = one.run().await.unwrap();
+    let held: i64 = source.servers.iter().filter_map(|s| s.run("DBSIZE").number()).sum();
+    assert!(summary.done && held > 1990, "{held} {summary:?}");
+    assert_eq!(target.run("DBSIZE").number(), Some(held));
+}
