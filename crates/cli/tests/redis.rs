@@ -236,3 +236,121 @@ fn backups_are_applied_and_what_is_broken_is_named_by_its_offset() {
         assert!(said(&output).contains("at byte"), "{what}: {}", said(&output));
     }
 }
+
+/// A certificate of `localhost` that signs itself, and its key.
+fn certificate(dir: &std::path::Path) -> (String, String) {
+    let script = r#"
+import datetime, sys
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+key = ec.generate_private_key(ec.SECP256R1())
+name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+now = datetime.datetime.now(datetime.timezone.utc)
+cert = (x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(1).not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=2))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), False)
+        .sign(key, hashes.SHA256()))
+pem = serialization.Encoding.PEM
+open(sys.argv[1], "wb").write(cert.public_bytes(pem))
+open(sys.argv[2], "wb").write(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+"#;
+    let at = |name: &str| dir.join(name).display().to_string();
+    let (cert, key) = (at("cert.pem"), at("key.pem"));
+    let python = std::env::var("PYTHONPATH").expect("run the tests with `cargo x test`");
+    let made = std::process::Command::new("python3")
+        .args(["-c", script, &cert, &key])
+        .env("PYTHONPATH", python)
+        .status()
+        .unwrap();
+    assert!(made.success());
+    (cert, key)
+}
+
+#[test]
+fn both_ends_may_speak_tls() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cert, key) = certificate(dir.path());
+    let start = || {
+        let free =
+            std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+        let files = ["--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-auth-clients", "no"];
+        let args: Vec<&str> = ["--tls-port", &free].into_iter().chain(files).collect();
+        (Redis::start("REDIS_7_0", &args), format!("rediss://localhost:{free}"))
+    };
+    let ((source, from), (target, to)) = (start(), start());
+    source.run("DEBUG POPULATE 3000 key 50");
+    let copy = |trusted: bool| {
+        let mut command = whimbrel();
+        command.args(["redis", "copy", &from, &to, "--until-caught-up", "--verify", "full", "--json"]);
+        if trusted {
+            command.env("SSL_CERT_FILE", &cert);
+        }
+        command.output().unwrap()
+    };
+    let stranger = copy(false);
+    assert_eq!(stranger.status.code(), Some(3), "{}", said(&stranger));
+    let done = copy(true);
+    assert_eq!(done.status.code(), Some(0), "{}", said(&done));
+    assert_eq!(json(&done)["verify"]["same"], true);
+    assert!(target.run("DBSIZE").number() >= Some(3000));
+}
+
+#[test]
+fn a_service_is_driven_from_the_command_line_and_reached_through_its_own_address() {
+    let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let ids = ["0f3f0ab6-5b2b-4a1e-8a51-1c1f3d9a7f20", "0f3f0ab6-5b2b-4a1e-8a51-1c1f3d9a7f21"];
+    let instance = |id: &str, name: &str, port: u16, more: &str| {
+        format!("\n[[redis]]\nid = \"{id}\"\nname = \"{name}\"\naddrs = \"127.0.0.1:{port}\"\n{more}")
+    };
+    let config = instance(ids[0], "a", source.port, &format!("listen = \"127.0.0.1:{free}\"\n"))
+        + &instance(ids[1], "b", target.port, "");
+    let dir = tempfile::tempdir().unwrap();
+    let service = crate::support::Service::start(dir.path(), &config);
+    let task = |args: &[&str]| {
+        let mut command = whimbrel();
+        command.args(["redis", "task"]).args(args);
+        command.env("WHIMBREL_ENDPOINT", &service.endpoint).env("WHIMBREL_PROJECT", &service.project);
+        command.env("WHIMBREL_AK", &service.ak).env("WHIMBREL_SK", &service.sk);
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).trim().to_owned(), said(&output))
+    };
+    let mut through = Connection::to(free);
+    through.run("SET key 1");
+    let (code, wrong, why) = task(&["create", "127.0.0.1:1", ids[1]]);
+    assert!(code == Some(2) && wrong.is_empty() && why.contains("DCS.4800"), "{code:?} {wrong} {why}");
+    let (code, id, why) = task(&["create", ids[0], ids[1]]);
+    assert_eq!((code, id.len()), (Some(0), 36), "{why}");
+    let until = |word: &str| {
+        let began = std::time::Instant::now();
+        loop {
+            let shown = task(&["show", &id]).1;
+            if shown.contains(word) {
+                return shown;
+            }
+            assert!(began.elapsed().as_secs() < 30, "{shown}");
+        }
+    };
+    until("INCRMIGEATING");
+    through.run("INCR key");
+    assert_eq!(task(&["exchange", &id]).0, Some(0));
+    until("EXCHANGE_SUCCESS");
+    // The same address leads to the other server now.
+    let mut again = Connection::to(free);
+    assert_eq!(again.run("INCR key").number(), Some(3));
+    assert_eq!(target.run("GET key").text(), Some(b"3".as_slice()));
+    assert!(task(&["list"]).1.contains("succeeded"));
+    assert!(task(&["logs", &id]).1.contains("WB.0060"));
+    assert_eq!(task(&["watch", &id]).0, Some(0));
+    assert_eq!(task(&["rollback", &id]).0, Some(0));
+    until("ROLLBACK_SUCCESS");
+    assert_eq!(task(&["start", &id]).0, Some(0));
+    assert_eq!(task(&["stop", &id]).0, Some(0));
+    until("TERMINATED");
+    assert_eq!(task(&["delete", &id]).0, Some(0));
+    let (code, _, why) = task(&["show", &id]);
+    assert!(code == Some(2) && why.contains("DCS.4133"), "{code:?} {why}");
+}
