@@ -41,5 +41,29 @@ pub(crate) async fn metrics(State(control): State<Control>) -> Response {
             text.push_str(&format!("whimbrel_task_objects{{task=\"{}\"}} {objects}\n", task.id));
         }
     }
+    if let Err(failure) = migrations(&control, &mut text).await {
+        tracing::error!("the numbers of migrations are missing: {failure}");
+    }
     ([("content-type", "text/plain; version=0.0.4")], text).into_response()
+}
+
+/// Redis migrations: how far each is behind, and how often it had to begin anew.
+async fn migrations(control: &Control, text: &mut String) -> model::failure::Result<()> {
+    let open = control.engine.store().read().await?.open_migrations().await?;
+    text.push_str(
+        "# TYPE whimbrel_migration_lag_bytes gauge\n# TYPE whimbrel_migration_lag_seconds gauge\n\
+         # TYPE whimbrel_migration_full_syncs counter\n# TYPE whimbrel_migration_keys gauge\n",
+    );
+    for m in &open {
+        let (id, stats) = (&m.id, &m.stats);
+        let seconds = stats.lag_ms as f64 / 1000.0;
+        text.push_str(&format!(
+            "whimbrel_migration_lag_bytes{{migration=\"{id}\"}} {}\n\
+             whimbrel_migration_lag_seconds{{migration=\"{id}\"}} {seconds:.3}\n\
+             whimbrel_migration_full_syncs{{migration=\"{id}\"}} {}\n\
+             whimbrel_migration_keys{{migration=\"{id}\"}} {}\n",
+            stats.lag_bytes, stats.full_syncs, stats.target_keys
+        ));
+    }
+    Ok(())
 }

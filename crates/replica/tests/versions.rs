@@ -80,3 +80,19 @@ async fn digests_are_equal_between_servers_of_one_version() {
         assert_eq!(source.run("DEBUG DIGEST"), target.run("DEBUG DIGEST"), "{version}");
     }
 }
+
+/// Vector sets are a module's: a target without that module is told of by the key's name, and everything else arrives.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn vector_sets_are_named_where_the_target_has_no_place_for_them() {
+    let (source, target) = (Redis::start("REDIS_8_2", &[]), Redis::start("REDIS_7_0", &[]));
+    assert_eq!(source.run("VADD vectors VALUES 3 1 2 3 element").number(), Some(1));
+    source.run("SET beside it");
+    let summary = mover(&source, &target, Until::CaughtUp).run().await.unwrap();
+    let said = format!("{:?} {:?}", summary.failed, summary.full.left_out);
+    assert!(said.contains("vectors"), "{said}");
+    assert_eq!(target.run("GET beside").text(), Some(b"it".as_slice()));
+    let same_kind = Redis::start("REDIS_8_2", &[]);
+    let summary = mover(&source, &same_kind, Until::CaughtUp).run().await.unwrap();
+    assert!(summary.failed.is_empty() && summary.full.left_out.is_empty(), "{summary:?}");
+    assert_eq!(same_kind.run("VCARD vectors").number(), Some(1));
+}

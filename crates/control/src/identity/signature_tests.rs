@@ -19,6 +19,7 @@ fn people() -> People {
     };
     add("GODWITEXAMPLEAK00001", "GodwitExampleSecretKey0123456789abcdEFGH", PROJECT);
     add("AKEXAMPLE", "SKEXAMPLE", "2c0689c860ad4728a497c91ec0844383");
+    add("GODWITEXAMPLEAK", "GodwitExampleSecretKey0123456789", "0123456789abcdef0123456789abcdef");
     add("OTHER", "OtherSecret", "other");
     people
 }
@@ -278,4 +279,67 @@ fn a_refusal_shows_the_canonical_request_but_no_token() {
     let text = case.check().unwrap_err().text;
     assert!(text.starts_with("verify aksk signature fail, canonicalRequest:PUT|/v2/"), "{text}");
     assert_eq!(mask("a\nx-security-token:secret\nb"), "a\nx-security-token:***\nb");
+}
+
+/// The three vectors of dcs-migration.md §1.4, at their time: as the Python SDK signs, and as the Terraform provider does. A
+/// changed byte in any signed part is refused.
+#[test]
+fn vectors_of_dcs() {
+    const AT: i64 = 1_704_164_645_000;
+    const AUTH: &str = "SDK-HMAC-SHA256 Access=GODWITEXAMPLEAK, SignedHeaders=";
+    let project = "0123456789abcdef0123456789abcdef";
+    let base = |method, path: &str, query: &str, body: &str, headers: &[(&'static str, &str)]| Case {
+        method,
+        path: format!("/v2/{project}{path}"),
+        query: query.into(),
+        headers: headers.iter().map(|(n, v)| (*n, (*v).to_owned())).collect(),
+        body: body.into(),
+    };
+    let sdk = "content-type;host;x-project-id;x-sdk-date, Signature=";
+    let first = format!("{AUTH}{sdk}4b3a3226d80efdbb0303d529394087486a05c149842f3c836339f34b6f5f48e9");
+    let second = format!("{AUTH}{sdk}7851a5aafc407ccf485a346b47a206ca59a4bbb39f51f28d06848bf7c6625f06");
+    let third = format!(
+        "{AUTH}accept;user-agent;x-sdk-date, Signature=1d1bf3568df498748e4a6e5bd8db1678e53d0b677f1719fc01cc505f71c3bad0"
+    );
+    let host = ("host", "godwit.example:8635");
+    let (id, date) = (("x-project-id", project), ("x-sdk-date", "20240102T030405Z"));
+    let json = |kind| ("content-type", kind);
+    let cases = [
+        base(
+            "GET",
+            "/migration-tasks",
+            "limit=10&name=a%20b&offset=0",
+            "",
+            &[json("application/json"), host, id, date, ("authorization", &first)],
+        ),
+        base(
+            "POST",
+            "/migration-task/batch-stop",
+            "",
+            "{\"migration_tasks\": [\"2944a563-6f27-4d5b-9c1e-0a1b2c3d4e5f\"]}",
+            &[json("application/json;charset=utf-8"), host, id, date, ("authorization", &second)],
+        ),
+        base(
+            "POST",
+            "/migration-task/2944a563-6f27-4d5b-9c1e-0a1b2c3d4e5f/stop",
+            "",
+            "",
+            &[
+                ("accept", "application/json"),
+                ("user-agent", "godwit-test/1"),
+                date,
+                ("authorization", &third),
+            ],
+        ),
+    ];
+    for (i, case) in cases.iter().enumerate() {
+        let principal = case.check_at(AT).unwrap_or_else(|r| panic!("vector {i}: {}", r.text));
+        assert_eq!(principal.projects, [project]);
+        assert!(case.with(|c| c.path.push('x')).check_at(AT).is_err(), "vector {i}: another path");
+        assert!(case.with(|c| c.body.push(' ')).check_at(AT).is_err(), "vector {i}: another body");
+        assert!(case.with(|c| c.query.push_str("&x=1")).check_at(AT).is_err(), "vector {i}: another query");
+        assert!(case.check_at(AT + 20 * 60 * 1000).is_err(), "vector {i}: too late");
+    }
+    let late = cases[0].with(|c| c.set("x-project-id", "0123456789abcdef0123456789abcdee"));
+    assert!(late.check_at(AT).is_err(), "another signed header");
 }
