@@ -28,7 +28,7 @@ pub struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { memory: 16 << 20, disk: 64 << 30 }
+        Self { memory: 8 << 20, disk: 64 << 30 }
     }
 }
 

@@ -75,6 +75,9 @@ pub(crate) struct Running {
     pub(crate) stop: CancellationToken,
 }
 
+/// What one Redis migration may take at the most: what waits in memory on both sides, and one long value.
+const MIGRATION_MEMORY: u64 = 96 << 20;
+
 /// One process's share of the work.
 pub struct Engine {
     pub(crate) store: Store,
@@ -93,6 +96,10 @@ pub struct Engine {
     limits: Mutex<HashMap<String, Arc<Limit>>>,
     /// Redis migrations that work here.
     pub(crate) moving: Mutex<HashMap<String, Moving>>,
+    /// Redis migrations that may work here at once, by the bound of memory.
+    pub(crate) moving_max: usize,
+    /// Migrations that wait for others, and were told so.
+    pub(crate) waiting: Mutex<HashSet<String>>,
     /// Counts cut-overs, for whoever leads clients.
     repointed: watch::Sender<u64>,
     /// Groups whose members are being made here.
@@ -150,6 +157,8 @@ impl Engine {
             lent: Mutex::default(),
             limits: Mutex::default(),
             moving: Mutex::default(),
+            moving_max: usize::try_from(setup.memory / MIGRATION_MEMORY).unwrap_or(usize::MAX).max(1),
+            waiting: Mutex::default(),
             repointed: watch::Sender::new(0),
             making: Mutex::default(),
             ended: Notify::new(),

@@ -82,6 +82,8 @@ enum State {
 
 /// A buffer of this length is large, bytes.
 const LARGE: usize = 4 << 20;
+/// Room that is given at once, at the most, bytes.
+const LONGEST: usize = 64 << 20;
 
 /// Reads a stream of RDB from bytes as they come.
 #[derive(Debug)]
@@ -163,9 +165,12 @@ impl Parser {
     /// Takes further bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         self.make_room();
-        // A buffer that is large already grows by little: twice as much would be another value's worth of memory.
+        // A buffer that is large already is given room for the longest value at once: to grow by copies would need the memory
+        // of two.
         if self.buf.len() > LARGE && self.buf.capacity() - self.buf.len() < bytes.len() {
-            self.buf.reserve_exact(bytes.len().max(self.buf.len() / 4));
+            let longest = usize::try_from(self.open_above).unwrap_or(usize::MAX).min(LONGEST);
+            let room = longest.saturating_sub(self.buf.len()).max(self.buf.len() / 4);
+            self.buf.reserve_exact(room + bytes.len());
         }
         self.buf.extend_from_slice(bytes);
     }

@@ -78,7 +78,21 @@ impl Engine {
             let here = self.moving().contains_key(&m.id);
             let elsewhere = m.owner.as_ref().is_some_and(|o| *o != self.owner) && m.lease_until >= now;
             match plan(m.state, here, elsewhere) {
+                Do::Run if self.moving().len() >= self.moving_max => {
+                    let first = self
+                        .waiting
+                        .lock()
+                        .unwrap_or_else(std::sync::PoisonError::into_inner)
+                        .insert(m.id.clone());
+                    if first {
+                        let mut unit = self.store.write().await?;
+                        let running = self.moving_max.to_string();
+                        note(&mut unit, &m.id, Word::Waits, now, &[running]).await?;
+                        unit.save().await?;
+                    }
+                }
                 Do::Run => {
+                    self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&m.id);
                     let moving = Moving { progress: Arc::default(), stop: CancellationToken::new() };
                     self.moving().insert(m.id.clone(), moving.clone());
                     runs.spawn(run::run(self.clone(), m.id, moving));

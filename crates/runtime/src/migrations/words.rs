@@ -12,6 +12,8 @@ pub enum Word {
     Configured,
     /// It was started again.
     Restarted,
+    /// It waits for others to end.
+    Waits,
     /// A check before the start found something to know.
     Warned,
     /// A snapshot begins.
@@ -55,10 +57,16 @@ pub enum Word {
 }
 
 /// Code, level and sentence of each; `{}` takes the parts in turn.
-pub(crate) const TABLE: [(Word, &str, Level, &str); 23] = [
+pub(crate) const TABLE: [(Word, &str, Level, &str); 24] = [
     (Word::Created, "WB.0001", Level::Info, "the task was created"),
     (Word::Configured, "WB.0002", Level::Info, "configured: {} from {} to {}"),
     (Word::Restarted, "WB.0003", Level::Info, "started again with the stored configuration"),
+    (
+        Word::Waits,
+        "WB.0005",
+        Level::Warn,
+        "waits: {} migrations work here already, and limits.memory allows no more",
+    ),
     (Word::Warned, "WB.0004", Level::Warn, "{}"),
     (
         Word::Snapshot,
