@@ -100,8 +100,6 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
     let local = listener.local_addr().map_err(|e| started(&config.listen, &e))?;
     let tls = config.tls.as_ref().map(tls).transpose()?;
     let scheme = if tls.is_some() { "https" } else { "http" };
-    printer.note(&format!("Whimbrel serves on {scheme}://{local}"));
-
     let stop = CancellationToken::new();
     for instance in &config.redis {
         let Some(listen) = &instance.listen else { continue };
@@ -109,6 +107,8 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
         printer.note(&format!("Instance {} is reached at {listen}", instance.name));
         tokio::spawn(runtime::proxy::serve(engine.clone(), instance.id.clone(), listener, stop.clone()));
     }
+    printer.note(&format!("Whimbrel serves on {scheme}://{local}"));
+
     let working = tokio::spawn(engine.serve(stop.clone()));
     let serving = tokio::spawn(accept(listener, tls, api::router(control), stop.clone()));
     let reload = Reload { path, catalogue, directory, keys: store };
