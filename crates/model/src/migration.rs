@@ -285,6 +285,10 @@ pub fn next(state: MigrationState, event: MigrationEvent) -> Result<MigrationSta
         (E::Delete, phase) if phase.is_open() => Err(No::Working),
         (E::Delete, _) => Ok(state),
 
+        // Whatever breaks meanwhile, a cut-over is finished or undone first.
+        (E::Finished | E::Broke | E::Rested, _) if state.switch.is_some_and(Switch::is_under_way) => {
+            Ok(state)
+        }
         (E::Loaded, Phase::Loading | Phase::Following) => to(Phase::Following),
         (E::Resync, Phase::Loading | Phase::Following) => to(Phase::Loading),
         (E::Finished, Phase::Loading | Phase::Following) => to(Phase::Succeeded),
@@ -296,10 +300,10 @@ pub fn next(state: MigrationState, event: MigrationEvent) -> Result<MigrationSta
         (E::Decided, Phase::Following) if state.switch == Some(Switch::Exchanging) => {
             switched(Switch::Decided)
         }
-        (E::Exchanged, Phase::Following) if state.switch == Some(Switch::Decided) => {
+        (E::Exchanged, _) if state.switch == Some(Switch::Decided) => {
             Ok(MigrationState { phase: Phase::Succeeded, switch: Some(Switch::Exchanged), ..state })
         }
-        (E::ExchangeFailed, _) if state.switch.is_some_and(Switch::is_under_way) => {
+        (E::ExchangeFailed, _) if state.switch == Some(Switch::Exchanging) => {
             switched(Switch::ExchangeFailed)
         }
         (E::Returned, _) if state.switch == Some(Switch::Returning) => switched(Switch::Returned),
@@ -361,7 +365,10 @@ mod tests {
         for event in [E::Configure, E::Restart, E::Stop, E::Update, E::Exchange, E::Rollback, E::Delete] {
             assert_eq!(next(during, event), Err(MigrationIllegal::Exchanging));
         }
+        assert_eq!(next(during, E::Broke), Ok(during), "it is undone first");
         let decided = next(during, E::Decided).unwrap();
+        assert_eq!(next(decided, E::ExchangeFailed), Err(MigrationIllegal::OutOfPlace));
+        assert_eq!(next(decided, E::Broke), Ok(decided));
         let done = next(decided, E::Exchanged).unwrap();
         assert_eq!((done.phase, done.switch), (Phase::Succeeded, Some(Switch::Exchanged)));
         assert_eq!(next(done, E::Restart), Err(MigrationIllegal::SwitchedOver));

@@ -26,6 +26,18 @@ pub enum Taken {
     AckWanted,
 }
 
+/// Which of the masters of a cluster the source is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// What all of them have alike, functions, is taken from this one.
+    First,
+    /// Any other.
+    Other,
+}
+
+/// What the stream of one master cannot tell of the others: everything is to be looked at anew.
+pub const ANEW: &str = "anew";
+
 /// A transaction that is being written.
 #[derive(Clone, Copy, Debug)]
 struct Open {
@@ -53,6 +65,8 @@ pub struct Apply {
     offset: u64,
     /// Only the changes are written, not the transactions around them; there is only database 0.
     bare: bool,
+    /// The source is one of several servers that are one.
+    part: Option<Part>,
     /// Expiries that are near are held back.
     pub behind: bool,
     /// Those expiries.
@@ -78,6 +92,7 @@ impl Apply {
             within: false,
             offset: position.offset,
             bare: false,
+            part: None,
             behind: false,
             held,
             commands: 0,
@@ -89,6 +104,22 @@ impl Apply {
     pub fn bare(mut self) -> Self {
         self.bare = true;
         self
+    }
+
+    /// The source is one master of a cluster.
+    pub fn part_of_many(mut self, part: Part) -> Self {
+        self.part = Some(part);
+        self
+    }
+
+    /// The database in which the stream is.
+    pub fn db(&self) -> u32 {
+        self.db
+    }
+
+    /// What is changed there goes on.
+    pub fn travels(&self) -> bool {
+        self.travels.is_some()
     }
 
     /// Within a transaction of the source.
@@ -167,6 +198,14 @@ impl Apply {
             }
             b"MULTI" => self.within = true,
             b"EXEC" => self.within = false,
+            _ if self.part.is_some() && self.is_about_others(name, command.arg(1)) => {
+                let m = format!(
+                    "the source did {} at one of its masters, whose streams have no common order",
+                    String::from_utf8_lossy(name)
+                );
+                return Err(Failure::new(Kind::Changed, ANEW, m).at(Side::Source));
+            }
+            b"FUNCTION" if self.part == Some(Part::Other) => {}
             _ if !is_data(name, command.arg(1), self.names.is_some()) => {
                 *self.passed_over.entry(String::from_utf8_lossy(name).into_owned()).or_default() += 1;
             }
@@ -195,6 +234,17 @@ impl Apply {
             }
         }
         Ok(Taken::Noted)
+    }
+
+    /// Slots that come from another master, in each of the ways in which servers tell their replicas so, and what is to
+    /// be done at all masters.
+    fn is_about_others(&self, name: &[u8], first: Option<&[u8]>) -> bool {
+        let is = |word: &[u8]| first.is_some_and(|w| w.eq_ignore_ascii_case(word));
+        match name {
+            b"RESTORE-ASKING" | b"TRIMSLOTS" | b"FLUSHALL" | b"FLUSHDB" => true,
+            b"CLUSTER" => is(b"SYNCSLOTS") || is(b"FLUSHSLOT"),
+            _ => false,
+        }
     }
 
     fn refused(&self, name: &str, why: &str) -> Failure {
@@ -264,6 +314,12 @@ impl Apply {
         now_ms: i64,
     ) -> Result<()> {
         let looks = self.behind || self.route.has_filter() || !self.held.is_empty();
+        if name == b"FUNCTION" && command.arg(1).is_some_and(|w| w.eq_ignore_ascii_case(b"LOAD")) {
+            // The target may have it already, by the snapshot.
+            let code = command.args().last().unwrap_or_default();
+            self.write_args(db, &[b"FUNCTION", b"LOAD", b"REPLACE", code], out);
+            return Ok(());
+        }
         if !looks && name != b"FLUSHDB" {
             self.write(db, command.raw, out);
             return Ok(());
@@ -564,7 +620,21 @@ mod tests {
             "SET a 1",
         ];
         feed(&mut file, &given, &mut out).unwrap();
-        assert_eq!(lines(&out), ["MULTI", "SELECT 0", "BF.ADD a b", "FUNCTION LOAD x", "SET a 1"]);
+        assert_eq!(lines(&out), ["MULTI", "SELECT 0", "BF.ADD a b", "FUNCTION LOAD REPLACE x", "SET a 1"]);
+    }
+
+    #[test]
+    fn a_master_of_a_cluster_cannot_speak_for_the_others() {
+        for line in ["RESTORE-ASKING k 0 x ABSTTL", "CLUSTER SYNCSLOTS FINISH", "flushall", "FLUSHDB"] {
+            let (mut apply, mut out) = (applying(Route::default()).part_of_many(Part::First), Vec::new());
+            assert_eq!(feed(&mut apply, &[line], &mut out).unwrap_err().op, ANEW, "{line}");
+            assert!(out.is_empty());
+        }
+        for (part, written) in [(Part::First, 3), (Part::Other, 0)] {
+            let (mut apply, mut out) = (applying(Route::default()).part_of_many(part), Vec::new());
+            feed(&mut apply, &["FUNCTION LOAD x", "CLUSTER MYID"], &mut out).unwrap();
+            assert_eq!(lines(&out).len(), written);
+        }
     }
 
     #[test]

@@ -102,7 +102,37 @@ impl Asker {
         self.server(&addr).await
     }
 
-    fn addr_of(&self, key: &[u8]) -> Addr {
+    /// True when slots are divided among servers.
+    pub fn is_cluster(&self) -> bool {
+        self.topology.is_some()
+    }
+
+    /// Questions to a single server are about this database from here on; a cluster has only one.
+    ///
+    /// # Errors
+    /// As [`Asker::call`].
+    pub async fn select(&mut self, db: u32) -> Result<()> {
+        if self.topology.is_some() {
+            return Ok(());
+        }
+        let side = self.side;
+        self.of(b"").await?.ok(&[b"SELECT", db.to_string().as_bytes()]).await.map_err(|f| f.at(side))
+    }
+
+    /// Who serves which slot is asked again.
+    ///
+    /// # Errors
+    /// As [`Asker::open`].
+    pub async fn refresh(&mut self) -> Result<()> {
+        if self.topology.is_some() {
+            let topology = Topology::ask(&self.node).await.map_err(|f| f.at(self.side))?;
+            (self.slots, self.topology) = (topology.slots(), Some(topology));
+        }
+        Ok(())
+    }
+
+    /// The server of a key.
+    pub(crate) fn addr_of(&self, key: &[u8]) -> Addr {
         let addr = match &self.topology {
             Some(topology) => {
                 let shard = self.slots.get(usize::from(slot(key))).copied().unwrap_or(0);
@@ -121,15 +151,12 @@ impl Asker {
         let side = self.side;
         for _ in 0..FOLLOWED {
             if self.topology.is_none() {
+                self.select(db).await?;
                 let client = self.of(key).await?;
-                client.ok(&[b"SELECT", db.to_string().as_bytes()]).await.map_err(|f| f.at(side))?;
                 return client.call(args).await.map_err(|f| f.at(side));
             }
             match self.of(key).await?.call(args).await.map_err(|f| f.at(side)) {
-                Err(f) if f.kind == Kind::Changed => {
-                    let topology = Topology::ask(&self.node).await.map_err(|f| f.at(side))?;
-                    (self.slots, self.topology) = (topology.slots(), Some(topology));
-                }
+                Err(f) if f.kind == Kind::Changed => self.refresh().await?,
                 answered => return answered,
             }
         }

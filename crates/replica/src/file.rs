@@ -245,12 +245,15 @@ impl Import {
             if !done.map_err(said)? {
                 return Ok(summary);
             }
+            if !apply.is_open() {
+                pipeline.settle().await?;
+            }
         }
         if apply.is_open() {
             summary.notes.push("the last transaction has no end and was left out".into());
             match &mut pipeline {
                 Writer::One(one) => apply.abandon(one.out()),
-                Writer::Many(many) => drop(many.abandon(0)),
+                Writer::Many(many) => many.abandon(),
             }
         }
         pipeline.settle().await?;
@@ -323,6 +326,8 @@ impl Import {
                     }
                 }
                 load.end().await?;
+                // Keys and commands are answered differently, and do not share a transaction.
+                load.settle().await?;
                 let loaded = &mut load.loaded;
                 summary.full.keys += loaded.keys;
                 summary.full.functions += loaded.functions;
@@ -394,10 +399,11 @@ impl Import {
             }
             let end = begin + command.raw.len() as u64;
             let now = self.clock.now_ms();
+            // What stands before a transaction does not share its fate, should it have no end.
+            let begins = command.arg(0).is_some_and(|name| name.eq_ignore_ascii_case(b"MULTI"));
             match pipeline {
                 Writer::One(one) => {
-                    // What stands before a transaction does not share its fate, should it have no end.
-                    if command.arg(0).is_some_and(|name| name.eq_ignore_ascii_case(b"MULTI")) {
+                    if begins {
                         close(one, apply).await?;
                     }
                     apply.take(&command, end, one.out(), now)?;
@@ -406,9 +412,15 @@ impl Import {
                     }
                 }
                 Writer::Many(many) => {
+                    if begins && !apply.is_within() {
+                        many.settle().await?;
+                    }
                     apply.take(&command, end, &mut scratch, now)?;
-                    many.divide(&scratch, None, apply.is_within(), ask).await?;
+                    let everywhere = many.divide(&scratch, None, apply.is_within()).await?;
                     scratch.clear();
+                    if let Some(words) = everywhere {
+                        many.everywhere(&words, ask, None).await?;
+                    }
                 }
             }
         }

@@ -4,17 +4,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use model::failure::Result;
+use model::failure::{Failure, Kind, Result, Side};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::mover::{Mover, Options, Progress, Summary};
+use crate::apply::ANEW;
+use crate::asker::Asker;
+use crate::mover::{Master, Mover, Options, Progress, Summary, Until};
 use crate::news::{News, Teller};
 use crate::node::Node;
-use crate::topology::Topology;
+use crate::parts::{self, Parts};
+use crate::topology::{Addr, Topology};
 
 /// How often the numbers of the links are put together.
 const TOGETHER: Duration = Duration::from_millis(50);
+
+/// How often it is looked whether slots of the source move, and whether they rest again.
+const REST: Duration = Duration::from_secs(1);
+/// Looks at slots that are on their way, before that is given up.
+const RESTS: u32 = 600;
 
 /// What is known of one link.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,20 +31,97 @@ struct Link {
     level: bool,
 }
 
-/// Moves every shard of a cluster; the first failure ends all.
-pub(crate) async fn run(whole: &Mover, topology: &Topology) -> Result<Summary> {
+/// Moves every master of a cluster. When slots go from one to another, everything begins anew as soon as they rest.
+pub(crate) async fn run(whole: &Mover) -> Result<Summary> {
+    let mut all = Summary::default();
+    let mut anew = false;
+    loop {
+        let Some(topology) = settled(whole, anew).await? else {
+            all.done = false;
+            return Ok(all);
+        };
+        let alone = begin(whole, &topology, anew, &mut all).await?;
+        let failure = match links(whole, &topology, alone, &mut all).await {
+            Err(f) if f.op == ANEW => f,
+            done => {
+                done?;
+                if all.done && whole.options.until == Until::Full {
+                    let (mut ask, ..) = Asker::open(&whole.target, Side::Target).await?;
+                    parts::forget(&mut ask, std::slice::from_ref(&whole.names)).await?;
+                }
+                return Ok(all);
+            }
+        };
+        tracing::warn!("{failure}");
+        let m = format!("{}: all of it is copied anew when the slots rest", failure.message);
+        whole.options.teller.tell(News::Lost { failure: Failure { message: m, ..failure }, delay: REST });
+        whole.progress.phase.store(0, Ordering::Relaxed);
+        anew = true;
+    }
+}
+
+/// Waits until no slot is on its way; `moved`: slots moved a moment ago, and may go on to. None when a stop came.
+async fn settled(whole: &Mover, moved: bool) -> Result<Option<Topology>> {
+    let mut before = None;
+    for _ in 0..RESTS {
+        let topology = Topology::ask(&whole.source).await.map_err(|f| f.at(Side::Source))?;
+        let masters: Vec<Addr> = topology.shards.iter().map(|s| s.master.clone()).collect();
+        let parts = Parts::of(&topology, false);
+        let rests = parts::rest(&whole.source, &masters).await.map_err(|f| f.at(Side::Source))?;
+        if rests && (!moved || before.as_ref() == Some(&parts)) {
+            return Ok(Some(topology));
+        }
+        before = Some(parts);
+        tokio::select! {
+            () = tokio::time::sleep(REST) => {}
+            () = whole.stop.cancelled() => return Ok(None),
+        }
+    }
+    let m = "slots of the source have been on their way for ten minutes: finish or undo that first (`CLUSTER SETSLOT`)";
+    Err(Failure::new(Kind::Unavailable, "fleet", m).at(Side::Source))
+}
+
+/// What stands at the target counts only when the source is divided as it was; `anew`: it does not in any case. Answers
+/// whether the target holds nothing but what this migration has brought.
+async fn begin(whole: &Mover, topology: &Topology, anew: bool, all: &mut Summary) -> Result<bool> {
+    let (mut ask, server, _) = Asker::open(&whole.target, Side::Target).await?;
+    let mut parts = Parts::of(topology, server.keys == 0);
+    if let Some(known) = Parts::read(&mut ask, &whole.names).await? {
+        parts.alone = known.alone;
+        if !anew && known == parts {
+            return Ok(parts.alone);
+        }
+        let links = known.links(&whole.names);
+        parts::shut_out(&whole.target, &mut ask, &links).await?;
+        // Since an earlier run somebody may have begun to work with the target: that is not emptied.
+        parts.alone &= anew;
+        if parts.alone {
+            parts::empty(&mut ask, &server, whole.options.route.db(0)).await?;
+        } else {
+            let note = "slots of the source went from one master to another, and all of it was copied anew; keys that \
+                        it deleted meanwhile may remain at the target";
+            all.notes.push(note.into());
+        }
+        parts::forget(&mut ask, &links).await?;
+    }
+    parts.write(&mut ask, &whole.names).await?;
+    Ok(parts.alone)
+}
+
+/// One link to each master, until all of them are done; the first failure ends all.
+async fn links(whole: &Mover, topology: &Topology, alone: bool, all: &mut Summary) -> Result<()> {
     let stop = whole.stop.child_token();
     let (mut links, mut progress, mut ears) = (JoinSet::new(), Vec::new(), Vec::new());
     // Whoever is left can say who has which slots.
     let mut everybody = Node { db: None, ..whole.source.clone() };
-    for addr in topology.shards.iter().flat_map(|s| std::iter::once(&s.master).chain(&s.replicas)) {
-        if !everybody.addrs.contains(addr) {
-            everybody.addrs.push(addr.clone());
+    for addr in topology.everybody() {
+        if !everybody.addrs.contains(&addr) {
+            everybody.addrs.push(addr);
         }
     }
-    for shard in &topology.shards {
+    let parts = Parts::of(topology, alone);
+    for (shard, names) in topology.shards.iter().zip(parts.links(&whole.names)) {
         let (teller, news) = Teller::channel();
-        let first = shard.ranges.first().map_or(0, |(from, _)| *from);
         // Who follows the master may take its place.
         let addrs = std::iter::once(&shard.master).chain(&shard.replicas).cloned().collect();
         let link = Mover {
@@ -47,29 +132,37 @@ pub(crate) async fn run(whole: &Mover, topology: &Topology) -> Result<Summary> {
             progress: Arc::default(),
             stop: stop.clone(),
             finish: whole.finish.clone(),
-            names: whole.names.link(first),
-            shard: Some((everybody.clone(), first)),
+            names,
+            shard: Some(Master { whole: everybody.clone(), ranges: shard.ranges.clone(), alone }),
         };
         progress.push(link.progress.clone());
         ears.push(news);
         links.spawn(async move { link.run_link().await });
     }
-    let mut all = Summary { done: true, ..Summary::default() };
+    all.done = true;
     let mut known = vec![Link::default(); ears.len()];
     let mut tick = tokio::time::interval(TOGETHER);
     let mut broke = None;
+    let mut moved = std::pin::pin!(moved(&everybody, &parts));
     loop {
         tokio::select! {
             ended = links.join_next() => match ended {
                 None => break,
-                Some(Ok(Ok(one))) => add(&mut all, one),
+                Some(Ok(Ok(one))) => add(all, one),
                 Some(Ok(Err(failure))) => {
                     // The others come to rest first, so that their positions are known.
                     stop.cancel();
                     broke.get_or_insert(failure);
                 }
-                Some(Err(_)) => stop.cancel(),
+                Some(Err(e)) => {
+                    stop.cancel();
+                    broke.get_or_insert(Failure::new(Kind::Internal, "fleet", e.to_string()));
+                }
             },
+            failure = &mut moved, if broke.is_none() => {
+                stop.cancel();
+                broke = Some(failure);
+            }
             _ = tick.tick() => {
                 hear(&whole.options.teller, &mut ears, &mut known);
                 put_together(&whole.progress, &progress);
@@ -78,10 +171,33 @@ pub(crate) async fn run(whole: &Mover, topology: &Topology) -> Result<Summary> {
     }
     hear(&whole.options.teller, &mut ears, &mut known);
     put_together(&whole.progress, &progress);
-    match broke {
-        Some(failure) => Err(failure),
-        None => Ok(all),
+    if let Some(failure) = broke {
+        return Err(failure);
     }
+    // A slot may have gone since the last look, and the end would be none.
+    if all.done
+        && Parts::of(&Topology::ask(&everybody).await.map_err(|f| f.at(Side::Source))?, alone) != parts
+    {
+        return Err(moves());
+    }
+    Ok(())
+}
+
+/// Looks again and again how the source is divided, until that has changed.
+async fn moved(everybody: &Node, parts: &Parts) -> Failure {
+    loop {
+        tokio::time::sleep(REST).await;
+        match Topology::ask(everybody).await {
+            Ok(topology) if Parts::of(&topology, parts.alone) != *parts => return moves(),
+            // While a master fails there is nobody for its slots; its link knows what to do.
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+fn moves() -> Failure {
+    let m = "slots of the source went from one of its masters to another, whose streams have no common order";
+    Failure::new(Kind::Changed, ANEW, m).at(Side::Source)
 }
 
 fn add(all: &mut Summary, one: Summary) {

@@ -3,12 +3,13 @@
 
 use model::failure::{Failure, Kind, Result, Side};
 
-use redis_proto::command::{SLOTS, tag};
+use redis_proto::command::tag;
 use redis_proto::resp::Reply;
 
 use crate::asker::Asker;
 use crate::client::Client;
 use crate::node::Node;
+use crate::parts::{self, Parts};
 use crate::source::psync::Position;
 
 /// How far a migration is, by what stands at the target.
@@ -124,21 +125,17 @@ impl Names {
     }
 }
 
-/// Takes away what stands at a target about a migration that will not go on; its data stay. `links` are those of a cluster
-/// as the source.
+/// Takes away what stands at a target about a migration that will not go on; its data stay.
 ///
 /// # Errors
 /// What the connections meet.
-pub async fn forget(target: &Node, names: &Names, links: &[u16]) -> Result<()> {
-    let (mut ask, _, topology) = Asker::open(target, Side::Target).await?;
-    for names in links.iter().map(|n| names.link(*n)).chain([names.clone()]) {
-        let mut keys = vec![names.marker.clone(), names.held.clone(), names.owner.clone()];
-        if topology.is_some() {
-            keys.extend((0..SLOTS).flat_map(|slot| [names.marker_at(slot), names.held_at(slot)]));
-        }
-        ask.each(&keys, &[b"DEL"], &[]).await?;
-    }
-    Ok(())
+pub async fn forget(target: &Node, names: &Names) -> Result<()> {
+    let (mut ask, ..) = Asker::open(target, Side::Target).await?;
+    // Where the source is a cluster, each of its links has names of its own.
+    let mut all =
+        Parts::read(&mut ask, names).await.ok().flatten().map_or(vec![], |parts| parts.links(names));
+    all.push(names.clone());
+    parts::forget(&mut ask, &all).await
 }
 
 impl Marker {

@@ -16,11 +16,11 @@ use pace::backoff::Backoff;
 use pace::budget::Bandwidth;
 use pace::clock::SharedClock;
 use redis_proto::command::SLOTS;
-use redis_proto::rdb::Parser;
+use redis_proto::rdb::{Item, Parser};
 use redis_proto::resp::{Reply, command};
 use tokio_util::sync::CancellationToken;
 
-use crate::apply::{Apply, place};
+use crate::apply::{ANEW, Apply, Part, place};
 use crate::asker::Asker;
 use crate::client::Client;
 use crate::fleet;
@@ -29,6 +29,7 @@ use crate::load::{Load, Loaded, corrupt};
 use crate::marker::{Marker, Names};
 use crate::news::{News, Teller};
 use crate::node::Node;
+use crate::parts::{self, Ranges};
 use crate::patience::{Patience, Reconnect};
 use crate::restore::Conflict;
 use crate::route::Route;
@@ -47,6 +48,12 @@ const LEAVE: Duration = Duration::from_millis(300);
 const REST: Duration = Duration::from_millis(550);
 /// Values longer than this are taken apart on their way, bytes.
 pub(crate) const OPEN_ABOVE: u64 = 32 << 20;
+
+/// The source turned out to be a cluster.
+const CLUSTER: &str = "cluster source";
+/// How often a source is looked at that turned out to be one and cannot say yet who serves what, and after which time.
+const LOOKS: u32 = 60;
+const LOOK: Duration = Duration::from_secs(1);
 
 /// When a migration is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -127,6 +134,28 @@ pub struct Summary {
     pub notes: Vec<String>,
 }
 
+/// Which master of a cluster a source is.
+#[derive(Clone, Debug)]
+pub struct Master {
+    /// Whoever can say who has which slots.
+    pub whole: Node,
+    /// The slots that it serves.
+    pub ranges: Ranges,
+    /// The target held nothing else when the migration began: what stands there in these slots, we brought.
+    pub alone: bool,
+}
+
+impl Master {
+    /// What all masters have alike is taken from that of the first slot.
+    fn part(&self) -> Part {
+        if self.first() == 0 { Part::First } else { Part::Other }
+    }
+
+    fn first(&self) -> u16 {
+        self.ranges.first().map_or(0, |(from, _)| *from)
+    }
+}
+
 /// One migration.
 pub struct Mover {
     /// Where from.
@@ -145,8 +174,8 @@ pub struct Mover {
     pub finish: CancellationToken,
     /// What stands at the target is called so.
     pub names: Names,
-    /// The source is that server of a cluster which has this slot; others of the migration move the others.
-    pub shard: Option<(Node, u16)>,
+    /// The source is one master of a cluster; others of the migration move the others.
+    pub shard: Option<Master>,
 }
 
 impl std::fmt::Debug for Mover {
@@ -181,15 +210,31 @@ impl Mover {
     /// # Errors
     /// What cannot be overcome by trying again, or was tried long enough.
     pub async fn run(&self) -> Result<Summary> {
-        let asked = Asker::open(&self.source, Side::Source);
-        let found = tokio::select! {
-            found = asked => found,
-            () = self.stop.cancelled() => return Ok(Summary::default()),
-        };
-        match found {
-            Ok((_, _, Some(topology))) => fleet::run(self, &topology).await,
-            // A source that does not answer now may be waited for.
-            Ok(_) | Err(_) => self.run_link().await,
+        let mut looks = 0;
+        loop {
+            let found = tokio::select! {
+                found = Asker::open(&self.source, Side::Source) => found,
+                () = self.stop.cancelled() => return Ok(Summary::default()),
+            };
+            let why = match found {
+                Ok((_, _, Some(_))) => return fleet::run(self).await,
+                Ok((_, _, None)) => None,
+                Err(failure) => Some(failure),
+            };
+            // A source that does not answer now may be waited for, and be a cluster then.
+            let failure = match self.run_link().await {
+                Err(f) if f.op == CLUSTER => why.unwrap_or(f),
+                done => return done,
+            };
+            looks += 1;
+            if looks > LOOKS && !self.options.reconnect.is_always() {
+                return Err(failure);
+            }
+            self.options.teller.tell(News::Lost { failure, delay: LOOK });
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = self.stop.cancelled() => return Ok(Summary::default()),
+            }
         }
     }
 
@@ -232,6 +277,7 @@ impl Mover {
                     return Ok(summary);
                 }
                 Err(f) if f.kind == Kind::Stopped => return Ok(summary),
+                Err(f) if f.op == CLUSTER || f.op == ANEW => return Err(f),
                 Err(f) if f.op == DIVERGED => {
                     self.note_divergence(&f).await;
                     return Err(f);
@@ -270,6 +316,10 @@ impl Mover {
     async fn attempt(&self, summary: &mut Summary, token: &str, first: bool) -> Result<Ended> {
         let (mut source, source_node) = self.source_client().await.map_err(|f| f.at(Side::Source))?;
         let from = Server::ask(&mut source).await.map_err(|f| f.at(Side::Source))?;
+        if from.cluster && self.shard.is_none() {
+            let m = "the source is a cluster: all of its masters are moved together";
+            return Err(Failure::new(Kind::Unavailable, CLUSTER, m).at(Side::Source));
+        }
         let (mut target, mut server, topology) = self.asker().await?;
         // What a killed run left of its turn is no data.
         let owner = &self.names.owner;
@@ -325,8 +375,7 @@ impl Mover {
                 self.options.teller.tell(News::Continued { offset: position.offset });
                 let held = self.remembered(&mut ends).await?;
                 let position = Position { replid, ..position };
-                let apply =
-                    Apply::new(self.options.route.clone(), Some(self.names.clone()), &position, db, held);
+                let apply = self.apply(&position, db, held);
                 self.follow(link, None, ends, apply, epoch, summary).await
             }
             (Begun::Continued(_), None) => {
@@ -347,13 +396,20 @@ impl Mover {
                 });
                 self.begin_full(&mut ends, marker).await?;
                 summary.full_syncs += 1;
-                let route = self.options.route.clone();
-                let apply = Apply::new(route, Some(self.names.clone()), &position, 0, Held::default());
+                let apply = self.apply(&position, 0, Held::default());
                 let dir = &self.options.spool_dir;
                 let snapshot = Spool::new(dir, self.options.spool)?;
                 let epoch = format!("{:016x}", fastrand::u64(..));
                 self.follow(link, Some(snapshot), ends, apply, epoch, summary).await
             }
+        }
+    }
+
+    fn apply(&self, position: &Position, db: u32, held: Held) -> Apply {
+        let apply = Apply::new(self.options.route.clone(), Some(self.names.clone()), position, db, held);
+        match &self.shard {
+            Some(master) => apply.part_of_many(master.part()),
+            None => apply,
         }
     }
 
@@ -388,9 +444,9 @@ impl Mover {
     /// The source, at the first of its addresses that is no replica; replicas of it are followed by none of ours.
     async fn source_client(&self) -> Result<(Client, Node)> {
         let mut addrs = self.source.addrs.clone();
-        if let Some((whole, slot)) = &self.shard
-            && let Ok(topology) = Topology::ask(whole).await
-            && let Some(shard) = topology.of_slot(*slot)
+        if let Some(master) = &self.shard
+            && let Ok(topology) = Topology::ask(&master.whole).await
+            && let Some(shard) = topology.of_slot(master.first())
         {
             // Who has the slots now: a replica may have taken its master's place.
             addrs = std::iter::once(&shard.master).chain(&shard.replicas).cloned().collect();
@@ -421,7 +477,11 @@ impl Mover {
         let again = marker == Some(Marker::Full);
         if again {
             // Half of a snapshot: nobody works with that yet.
-            if ends.writer.is_cluster() {
+            if let Some(master) = &self.shard {
+                if let Some(db) = self.options.route.db(0) {
+                    parts::sweep(target, db, &master.ranges).await?;
+                }
+            } else if ends.writer.is_cluster() {
                 target.everywhere(&[b"FLUSHALL"]).await?;
             } else {
                 for db in &ends.server.dbs {
@@ -436,8 +496,9 @@ impl Mover {
         let (held, mark) = (&self.names.held, &self.names.marker);
         target.ok(held, &[b"DEL", held]).await?;
         target.ok(mark, &[b"DEL", mark]).await?;
-        // What others of the same migration have brought must not go.
-        if self.shard.is_none() && (again || (marker.is_none() && ends.server.keys == 0)) {
+        // What others of the same migration have brought is none of ours.
+        let alone = self.shard.as_ref().map_or(ends.server.keys == 0, |master| master.alone);
+        if again || (marker.is_none() && alone) {
             target.ok(mark, &[b"SET", mark, Marker::Full.text().as_bytes()]).await?;
         }
         Ok(())
@@ -509,7 +570,10 @@ impl Mover {
             self.options.bandwidth.pass(bytes.len() as u64).await;
             parser.push(&bytes);
             while let Some(item) = parser.next_item().map_err(|e| corrupt(&e))? {
-                load.item(item).await?;
+                let alike = matches!(item, Item::Function(_));
+                if !alike || self.shard.as_ref().is_none_or(|master| master.part() == Part::First) {
+                    load.item(item).await?;
+                }
             }
             self.progress.keys.store(shared.keys.load(Ordering::Relaxed), Ordering::Relaxed);
         }
@@ -552,7 +616,7 @@ impl Mover {
                 Writer::Many(many) => {
                     let mut out = Vec::new();
                     command(&mut out, &args);
-                    many.divide(&out, None, false, &mut ends.target).await?;
+                    many.divide(&out, None, false).await?;
                     many.settle().await?;
                 }
             }

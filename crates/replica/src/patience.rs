@@ -34,6 +34,11 @@ impl Reconnect {
         self.0.store(again as u8, Ordering::Relaxed);
     }
 
+    /// It is tried again for as long as it takes.
+    pub fn is_always(&self) -> bool {
+        self.get() == Again::Always
+    }
+
     fn get(&self) -> Again {
         match self.0.load(Ordering::Relaxed) {
             1 => Again::Always,

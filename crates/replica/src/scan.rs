@@ -18,7 +18,7 @@ use model::failure::{Failure, Kind, Result, Side};
 use pace::clock::SharedClock;
 use redis_proto::rdb::{Head, Item, dump};
 use redis_proto::resp::{Replies, Reply};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -41,6 +41,9 @@ const TOGETHER: usize = 200;
 const CHANGED_MAX: usize = 2_000_000;
 /// How often it is looked whether something has changed.
 const LOOK: Duration = Duration::from_millis(20);
+/// How often the source is asked for a sign of life while it tells of nothing, and how long it may give none.
+const SIGN: Duration = Duration::from_secs(10);
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// A migration by looking.
 pub struct Scan {
@@ -202,9 +205,13 @@ impl Scan {
                 writer.settle().await?;
                 break;
             }
-            summary
-                .notes
-                .push("more keys changed than could be remembered: all were looked through again".into());
+            let note = "more keys changed than could be remembered: all were looked through again";
+            if !summary.notes.iter().any(|n| n == note) {
+                summary.notes.push(note.into());
+            }
+            // Whatever waits is seen on the way.
+            changed.take();
+            changed.missed.store(false, Ordering::Release);
         }
         drop(ears);
         if let Writer::Many(many) = &writer {
@@ -307,7 +314,7 @@ impl Scan {
         let route = &self.options.route;
         loop {
             changed.check()?;
-            if changed.missed.swap(false, Ordering::AcqRel) {
+            if changed.missed.load(Ordering::Acquire) {
                 return Ok(false);
             }
             if self.stop.is_cancelled() {
@@ -368,10 +375,10 @@ async fn listen(node: &Node, changed: Arc<Changed>) -> Result<tokio::task::JoinH
     }
     client.call(&[b"PSUBSCRIBE", b"__keyspace@*__:*"]).await.map_err(at)?;
     let place = node.place();
-    let (mut incoming, outgoing, rest) = client.into_parts();
+    let (mut incoming, mut outgoing, rest) = client.into_parts();
     Ok(tokio::spawn(async move {
-        // The connection lives as long as both halves do.
-        let _outgoing = outgoing;
+        let mut heard = Instant::now();
+        let mut tick = tokio::time::interval(SIGN);
         let mut replies = Replies::default();
         replies.push(&rest);
         let mut buf = vec![0; 64 << 10];
@@ -384,10 +391,24 @@ async fn listen(node: &Node, changed: Arc<Changed>) -> Result<tokio::task::JoinH
                     Err(e) => return fail(&changed, &place, &e.to_string()),
                 }
             }
-            match incoming.read(&mut buf).await {
-                Ok(0) => break "the source closed it".to_owned(),
-                Ok(n) => replies.push(&buf[..n]),
-                Err(e) => break e.to_string(),
+            // Who hears nothing cannot tell a quiet source from one that is gone.
+            tokio::select! {
+                read = incoming.read(&mut buf) => match read {
+                    Ok(0) => break "the source closed it".to_owned(),
+                    Ok(n) => {
+                        heard = Instant::now();
+                        replies.push(&buf[..n]);
+                    }
+                    Err(e) => break e.to_string(),
+                },
+                _ = tick.tick() => {
+                    if heard.elapsed() > SILENCE {
+                        break format!("the source has been silent for {} s", SILENCE.as_secs());
+                    }
+                    if let Err(e) = outgoing.write_all(b"*1\r\n$4\r\nPING\r\n").await {
+                        break e.to_string();
+                    }
+                }
             }
         };
         fail(&changed, &place, &why);

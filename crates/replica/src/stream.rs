@@ -10,6 +10,7 @@ use redis_proto::resp::Commands;
 use crate::apply::{Apply, Taken};
 use crate::held::{Expiry, Place, SOON_MS};
 use crate::marker::Marker;
+use crate::marks::Marks;
 use crate::mover::{Ended, Ends, Mover, Until};
 use crate::news::News;
 use crate::server::Server;
@@ -45,8 +46,8 @@ pub(crate) struct Stream<'a> {
     epoch: String,
     /// What one change becomes, before it is divided among slots.
     scratch: Vec<u8>,
-    /// The position that is marked for all slots together.
-    marked: u64,
+    /// Which position is marked for all slots together, and when.
+    marks: Marks,
     ack: Arc<tokio::sync::Notify>,
     commands: Option<Commands>,
     /// Everything that the source did until then is applied, milliseconds since the epoch.
@@ -69,7 +70,7 @@ impl<'a> Stream<'a> {
         apply.behind = true;
         let commands = Some(Commands::at(apply.offset()));
         let finishing = mover.options.until == Until::CaughtUp;
-        let marked = apply.offset();
+        let marks = Marks::new(apply.offset(), apply.db(), apply.travels());
         let scratch = Vec::new();
         Self {
             mover,
@@ -77,7 +78,7 @@ impl<'a> Stream<'a> {
             apply,
             epoch,
             scratch,
-            marked,
+            marks,
             ack,
             commands,
             passed_ms: 0,
@@ -153,18 +154,21 @@ impl<'a> Stream<'a> {
                 let Some(command) = command else { break };
                 let end = begin + command.raw.len() as u64;
                 let now = self.mover.clock.now_ms();
+                let mut everywhere = None;
                 let taken = match &mut self.ends.writer {
                     Writer::One(one) => self.apply.take(&command, end, one.out(), now)?,
                     Writer::Many(many) => {
                         let taken = self.apply.take(&command, end, &mut self.scratch, now)?;
-                        let (span, within) = (Some((begin, end)), self.apply.is_within());
-                        if many.divide(&self.scratch, span, within, &mut self.ends.target).await? {
-                            self.marked = 0;
-                        }
+                        self.marks.at(end, self.apply.db(), self.apply.travels());
+                        everywhere =
+                            many.divide(&self.scratch, Some((begin, end)), self.apply.is_within()).await?;
                         self.scratch.clear();
                         taken
                     }
                 };
+                if let Some(words) = everywhere {
+                    self.everywhere(&words, begin).await?;
+                }
                 if taken == Taken::AckWanted {
                     self.ack.notify_one();
                 }
@@ -203,17 +207,26 @@ impl<'a> Stream<'a> {
         }
     }
 
+    /// What the mark of all slots together says at an offset.
+    fn mark_at(&self, offset: u64) -> String {
+        let position = Position { replid: self.apply.replid().to_owned(), offset };
+        Marker::Applied(position, self.marks.db_at(offset), Some(self.epoch.clone())).text()
+    }
+
     /// Notes at a cluster up to where all slots are.
-    async fn mark(&mut self, low: u64) -> Result<()> {
-        if self.marked == low {
-            return Ok(());
+    async fn mark(&mut self, offset: u64) -> Result<()> {
+        let (key, text) = (&self.mover.names.marker, self.mark_at(offset));
+        self.ends.target.ok(key, &[b"SET", key, text.as_bytes()]).await
+    }
+
+    /// A command that concerns every server of a cluster, and begins at an offset.
+    async fn everywhere(&mut self, words: &[Vec<u8>], begin: u64) -> Result<()> {
+        let text = self.mark_at(begin);
+        let mark = Some((self.mover.names.marker.as_slice(), text.as_bytes()));
+        match &mut self.ends.writer {
+            Writer::Many(many) => many.everywhere(words, &mut self.ends.target, mark).await,
+            Writer::One(_) => Ok(()),
         }
-        let position = Position { replid: self.apply.replid().to_owned(), offset: low };
-        let (key, text) =
-            (&self.mover.names.marker, Marker::Applied(position, 0, Some(self.epoch.clone())).text());
-        self.ends.target.ok(key, &[b"SET", key, text.as_bytes()]).await?;
-        self.marked = low;
-        Ok(())
     }
 
     /// At the end the one mark says it all: those of the slots go.
@@ -232,9 +245,8 @@ impl<'a> Stream<'a> {
                 one.settle().await
             }
             Writer::Many(many) => {
-                let from = many.abandon(self.apply.offset());
-                many.settle().await?;
-                self.mark(from).await
+                many.abandon();
+                many.settle().await
             }
         }
     }
@@ -247,7 +259,9 @@ impl<'a> Stream<'a> {
         }
         if let Writer::Many(many) = &self.ends.writer {
             let low = many.applied(self.apply.offset());
-            self.mark(low).await?;
+            if let Some(offset) = self.marks.due(low, Instant::now()) {
+                self.mark(offset).await?;
+            }
         }
         let applied = self.ends.writer.shared().applied.load(Ordering::Acquire);
         let progress = &self.mover.progress;
@@ -314,7 +328,7 @@ impl<'a> Stream<'a> {
             }
             Writer::Many(many) => {
                 self.apply.release(all, &mut self.scratch);
-                many.divide(&self.scratch, None, false, &mut self.ends.target).await?;
+                many.divide(&self.scratch, None, false).await?;
                 self.scratch.clear();
                 many.send().await
             }

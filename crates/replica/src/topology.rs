@@ -88,6 +88,11 @@ impl Topology {
         Ok(Self { shards })
     }
 
+    /// Everybody who may be asked about it.
+    pub fn everybody(&self) -> Vec<Addr> {
+        self.shards.iter().flat_map(|s| std::iter::once(&s.master).chain(&s.replicas)).cloned().collect()
+    }
+
     /// The shard that serves a slot.
     pub fn of_slot(&self, slot: u16) -> Option<&Shard> {
         self.shards.iter().find(|s| s.ranges.iter().any(|(from, to)| (*from..=*to).contains(&slot)))

@@ -73,6 +73,80 @@ fn counted(connect: impl Fn(u16) -> Connection) -> u64 {
     total
 }
 
+/// 500 slots of the first server go to the second, as `redis-cli --cluster reshard` does it.
+fn reshard(cluster: &Cluster) {
+    let id = |i: usize| {
+        let reply = cluster.servers[i].run("CLUSTER MYID");
+        String::from_utf8_lossy(reply.text().unwrap()).into_owned()
+    };
+    let (from, to) = (id(0), id(1));
+    let (mut a, mut b) = (cluster.servers[0].connect(), cluster.servers[1].connect());
+    let moving: Vec<u16> =
+        (0..64).map(|i| slot(format!("{{{i}}}").as_bytes())).filter(|s| *s < 5461).collect();
+    let mut all: Vec<u16> = moving.clone();
+    all.extend((0..5461).filter(|s| !moving.contains(s)).take(500 - moving.len()));
+    for slot in all {
+        b.run(&format!("CLUSTER SETSLOT {slot} IMPORTING {from}"));
+        a.run(&format!("CLUSTER SETSLOT {slot} MIGRATING {to}"));
+        loop {
+            let keys = a.run(&format!("CLUSTER GETKEYSINSLOT {slot} 2"));
+            let keys: Vec<Vec<u8>> =
+                keys.array().unwrap().iter().map(|k| k.text().unwrap().to_vec()).collect();
+            if keys.is_empty() {
+                break;
+            }
+            let port = cluster.servers[1].port.to_string();
+            let mut words: Vec<&[u8]> =
+                vec![b"MIGRATE", b"127.0.0.1", port.as_bytes(), b"", b"0", b"5000", b"KEYS"];
+            words.extend(keys.iter().map(Vec::as_slice));
+            assert!(!matches!(a.call(&words), Reply::Error(_)));
+        }
+        for client in [&mut b, &mut a] {
+            client.run(&format!("CLUSTER SETSLOT {slot} NODE {to}"));
+        }
+        cluster.servers[2].run(&format!("CLUSTER SETSLOT {slot} NODE {to}"));
+    }
+}
+
+/// The same as one step (Valkey since 9.0).
+fn reshard_at_once(cluster: &Cluster) {
+    let reply = cluster.servers[1].run("CLUSTER MYID");
+    let to = String::from_utf8_lossy(reply.text().unwrap()).into_owned();
+    cluster.servers[0].run(&format!("CLUSTER MIGRATESLOTS SLOTSRANGE 0 499 NODE {to}"));
+    let began = std::time::Instant::now();
+    loop {
+        let told = cluster.servers[0].run("CLUSTER SLOTS");
+        let first =
+            told.array().and_then(|ranges| ranges.first()?.array()?.get(2)?.array()?.get(1)?.number());
+        if first == Some(i64::from(cluster.servers[1].port)) {
+            return;
+        }
+        assert!(began.elapsed().as_secs() < 30, "the slots do not move");
+        std::thread::park_timeout(std::time::Duration::from_millis(10));
+    }
+}
+
+/// Asks a cluster about a key, wherever that is by now.
+fn wander(to: &mut Connection, line: &str) -> Reply {
+    let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+    loop {
+        let text = match to.call(&words) {
+            Reply::Error(text) => text,
+            answer => return answer,
+        };
+        let port: u16 = text.rsplit(':').next().and_then(|p| p.parse().ok()).unwrap_or(0);
+        match text.split(' ').next() {
+            Some("MOVED") => *to = Connection::to(port),
+            Some("ASK") => {
+                let mut there = Connection::to(port);
+                there.run("ASKING");
+                return there.call(&words);
+            }
+            _ => panic!("{line}: {text}"),
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_type_into_a_cluster_and_out_of_it() {
     let (source, middle) = (Redis::start("REDIS_7_0", &[]), Cluster::start("REDIS_7_0", MASTERS, false, &[]));
@@ -166,38 +240,7 @@ async fn slots_of_the_target_move_while_changes_stream() {
     let writer = writer(move |_| Connection::to(port), stop.clone());
     let following = Following::start(mover_at(node(&source), place(&target), Until::Stopped));
     following.streams().await;
-    // 500 slots of the first server go to the second, as `redis-cli --cluster reshard` does it.
-    let id = |i: usize| {
-        let reply = target.servers[i].run("CLUSTER MYID");
-        String::from_utf8_lossy(reply.text().unwrap()).into_owned()
-    };
-    let (from, to) = (id(0), id(1));
-    let (mut a, mut b) = (target.servers[0].connect(), target.servers[1].connect());
-    let moving: Vec<u16> =
-        (0..64).map(|i| slot(format!("{{{i}}}").as_bytes())).filter(|s| *s < 5461).collect();
-    let mut all: Vec<u16> = moving.clone();
-    all.extend((0..5461).filter(|s| !moving.contains(s)).take(500 - moving.len()));
-    for slot in all {
-        b.run(&format!("CLUSTER SETSLOT {slot} IMPORTING {from}"));
-        a.run(&format!("CLUSTER SETSLOT {slot} MIGRATING {to}"));
-        loop {
-            let keys = a.run(&format!("CLUSTER GETKEYSINSLOT {slot} 2"));
-            let keys: Vec<Vec<u8>> =
-                keys.array().unwrap().iter().map(|k| k.text().unwrap().to_vec()).collect();
-            if keys.is_empty() {
-                break;
-            }
-            let port = target.servers[1].port.to_string();
-            let mut words: Vec<&[u8]> =
-                vec![b"MIGRATE", b"127.0.0.1", port.as_bytes(), b"", b"0", b"5000", b"KEYS"];
-            words.extend(keys.iter().map(Vec::as_slice));
-            assert!(!matches!(a.call(&words), Reply::Error(_)));
-        }
-        for client in [&mut b, &mut a] {
-            client.run(&format!("CLUSTER SETSLOT {slot} NODE {to}"));
-        }
-        target.servers[2].run(&format!("CLUSTER SETSLOT {slot} NODE {to}"));
-    }
+    reshard(&target);
     let seen = following.progress.commands.load(Ordering::Relaxed);
     following.until(|p| p.commands.load(Ordering::Relaxed) > seen + 2000).await;
     stop.store(true, Ordering::Relaxed);
@@ -213,6 +256,149 @@ async fn slots_of_the_target_move_while_changes_stream() {
         })
         .sum();
     assert_eq!(total, rounds);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slots_of_the_source_move_while_changes_stream() {
+    for (version, reshard) in [("REDIS_7_0", reshard as fn(&Cluster)), ("VALKEY_9_1", reshard_at_once)] {
+        let (source, target) = (Cluster::start(version, MASTERS, false, &[]), Redis::start(version, &[]));
+        let stop = Arc::new(AtomicBool::new(false));
+        let first = source.servers[0].port;
+        let writer = {
+            let stop = stop.clone();
+            std::thread::spawn(move || {
+                let mut to: Vec<Connection> = (0..64).map(|_| Connection::to(first)).collect();
+                let mut rounds: u64 = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    let i = usize::try_from(rounds % 64).unwrap();
+                    for line in ["INCR counter", "LPUSH list", "XADD stream"] {
+                        let (name, rest) = line.split_once(' ').unwrap();
+                        let behind = match name {
+                            "LPUSH" => " x",
+                            "XADD" => " * n 1",
+                            _ => "",
+                        };
+                        wander(&mut to[i], &format!("{name} {rest}{{{i}}}{behind}"));
+                    }
+                    rounds += 1;
+                }
+                rounds
+            })
+        };
+        let following = Following::start(mover_at(place(&source), node(&target), Until::Stopped));
+        following.streams().await;
+        following.until(|p| p.commands.load(Ordering::Relaxed) > 500).await;
+        reshard(&source);
+        let seen = following.progress.full_bytes.load(Ordering::Relaxed);
+        following.until(|p| p.full_bytes.load(Ordering::Relaxed) != seen).await;
+        following.streams().await;
+        stop.store(true, Ordering::Relaxed);
+        let rounds = writer.join().unwrap();
+        following.stop().await;
+        let last = mover_at(place(&source), node(&target), Until::CaughtUp).run().await.unwrap();
+        assert!(last.done && last.full_syncs == 0, "{last:?}");
+        same(&place(&source), &node(&target)).await;
+        assert_eq!(counted(|_| target.connect()), rounds, "{version}");
+        // Nobody looks while slots move back: what stands at the target is of another division.
+        if version == "REDIS_7_0" {
+            let id = source.servers[0].run("CLUSTER MYID");
+            let id = String::from_utf8_lossy(id.text().unwrap()).into_owned();
+            let empty = (0..5461)
+                .find(|s| source.servers[1].run(&format!("CLUSTER COUNTKEYSINSLOT {s}")).number() == Some(0));
+            let line = format!("CLUSTER SETSLOT {} NODE {id}", empty.unwrap());
+            for server in source.servers.iter().rev() {
+                server.run(&line);
+            }
+            let last = mover_at(place(&source), node(&target), Until::CaughtUp).run().await.unwrap();
+            assert!(last.done && last.full_syncs == 3 && !last.notes.is_empty(), "{last:?}");
+            same(&place(&source), &node(&target)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_all_masters_are_told_is_done_once() {
+    let (source, target) =
+        (Cluster::start("REDIS_7_0", MASTERS, false, &[]), Cluster::start("REDIS_7_0", MASTERS, false, &[]));
+    let set = |from: usize, to: usize| {
+        for n in from..to {
+            let key = format!("k{n}");
+            source.of_slot(slot(key.as_bytes()), MASTERS).run(&format!("SET {key} v{n}"));
+        }
+    };
+    set(0, 100);
+    let following = Following::start(mover_at(place(&source), place(&target), Until::Stopped));
+    following.streams().await;
+    let library = b"#!lua name=l\nredis.register_function('f', function() return 7 end)";
+    for server in &source.servers {
+        let loaded = server.connect().call(&[b"FUNCTION", b"LOAD", library]);
+        assert!(!matches!(loaded, Reply::Error(_)), "{loaded:?}");
+    }
+    set(100, 200);
+    let has = |n: u64| {
+        let keys = target.servers.iter().map(|s| s.run("DBSIZE").number().unwrap());
+        u64::try_from(keys.sum::<i64>()).unwrap() >= n
+    };
+    following.until(|_| has(200)).await;
+    for server in &target.servers {
+        following.until(|_| !matches!(server.connect().call(&[b"FCALL", b"f", b"0"]), Reply::Error(_))).await;
+    }
+    for server in &source.servers {
+        server.run("FLUSHALL");
+    }
+    set(1000, 1300);
+    let gone = || target.of_slot(slot(b"k0"), MASTERS).run("GET k0") == Reply::Nil;
+    following.until(|_| gone() && has(300)).await;
+    let last = source.servers.iter().map(|s| s.connect().call(&[b"FUNCTION", b"DELETE", b"l"]));
+    assert!(last.collect::<Vec<_>>().iter().all(|r| !matches!(r, Reply::Error(_))));
+    following.streams().await;
+    let summary = following.stop().await;
+    assert!(summary.full_syncs >= 3, "a flush begins anew: {summary:?}");
+    let last = mover_at(place(&source), place(&target), Until::CaughtUp).run().await.unwrap();
+    assert!(last.done && last.full_syncs == 0, "{last:?}");
+    assert_eq!(same(&place(&source), &place(&target)).await, 300);
+    for server in &target.servers {
+        let left = server.run("FUNCTION LIST");
+        assert_eq!(left.array().map(<[Reply]>::len), Some(0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flush_of_the_source_reaches_every_master_of_the_target() {
+    let (source, target) = (Redis::start("REDIS_7_0", &[]), Cluster::start("REDIS_7_0", MASTERS, false, &[]));
+    let mut client = source.connect();
+    client.run("SELECT 3");
+    let fill = |client: &mut Connection, what: &str| {
+        for n in 0..200 {
+            client.run(&format!("SET {what}{n} v"));
+        }
+    };
+    fill(&mut client, "a");
+    let mover = || {
+        let mut mover = mover_at(node(&source), place(&target), Until::Stopped);
+        mover.options.route =
+            Route { only_db: Some(3), db_map: Route::parse_map("3=0").unwrap(), ..Route::default() };
+        mover
+    };
+    for round in 0..3 {
+        // The position knows in which database the stream was, though the target has only one.
+        let following = Following::start(mover());
+        following.streams().await;
+        client.run("FLUSHDB");
+        fill(&mut client, &format!("b{round}-"));
+        following.level(&source).await;
+        // Longer than the common mark stays behind.
+        tokio::time::sleep(std::time::Duration::from_millis(2300)).await;
+        let summary = following.stop().await;
+        assert_eq!(summary.full_syncs, u64::from(round == 0), "{summary:?}");
+        client.run("INCR after");
+    }
+    let mut last = mover();
+    last.options.until = Until::CaughtUp;
+    assert!(last.run().await.unwrap().done);
+    let route = Route { only_db: Some(3), db_map: Route::parse_map("3=0").unwrap(), ..Route::default() };
+    let found = compare(&node(&source), &place(&target), &route, Depth::Full).await.unwrap();
+    assert!(found.same() && found.keys == 201, "{found:.400?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

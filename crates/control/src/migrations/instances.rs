@@ -90,6 +90,10 @@ impl Control {
         if seen.server.is_none() {
             return Err(Denial::NotRunning(format!("{} ({})", seen.name, seen.node.place())));
         }
+        if seen.server.as_ref().is_some_and(|s| s.cluster) {
+            let why = "a backup is one snapshot, and a cluster has one for each master: back up what you migrate it to";
+            return Err(Denial::NotOnThisNode(why.into()));
+        }
         let (id, now) = (uuid()?, self.clock.now_ms());
         let path = self.engine.backup_path(&id);
         if let Some(dir) = path.parent() {

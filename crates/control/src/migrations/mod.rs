@@ -212,7 +212,7 @@ impl Control {
         let runs = matches!(row.state.phase, Phase::Loading | Phase::Following);
         if runs && tuned == spec && EndSecrets::from_json(&known) == secrets {
             next(row.state, MigrationEvent::Update).map_err(|why| Denial::State(row.state.phase, why))?;
-            return self.tune(&row, &spec).await;
+            return self.tune(&row, spec.resume, Some(spec.bandwidth_mb)).await;
         }
         next(row.state, MigrationEvent::Configure).map_err(|why| Denial::State(row.state.phase, why))?;
         let warnings = self.preflight(&mut spec, &mut secrets, Some(&row.id)).await?;
@@ -227,10 +227,19 @@ impl Control {
         Ok(row)
     }
 
-    async fn tune(&self, row: &MigrationRow, spec: &MigrationSpec) -> Allowed<MigrationRow> {
+    /// Changes what may change while it runs, of whatever the configuration is by now.
+    async fn tune(
+        &self,
+        row: &MigrationRow,
+        resume: ResumeMode,
+        bandwidth_mb: Option<Option<u32>>,
+    ) -> Allowed<MigrationRow> {
         let mut unit = self.engine.store().write().await?;
-        self.act(&mut unit, row, MigrationEvent::Update).await?;
-        unit.set_migration_spec(&row.id, spec).await?;
+        let row = unit.migration(&row.id).await?.ok_or(Denial::NoTask)?;
+        self.act(&mut unit, &row, MigrationEvent::Update).await?;
+        let mut spec = row.spec.clone();
+        (spec.resume, spec.bandwidth_mb) = (resume, bandwidth_mb.unwrap_or(spec.bandwidth_mb));
+        unit.set_migration_spec(&row.id, &spec).await?;
         let limit = spec.bandwidth_mb.map_or("no limit".to_owned(), |mb| format!("{mb} MB/s"));
         let mode = if spec.resume == ResumeMode::Auto { "auto" } else { "manual" };
         self.say(&mut unit, &row.id, Word::Changed, &[format!("{limit}, resume mode {mode}")]).await?;
@@ -247,8 +256,7 @@ impl Control {
         let mut unit = self.engine.store().read().await?;
         let row = self.migration(&mut unit, project, id).await?;
         drop(unit);
-        let spec = MigrationSpec { resume, ..row.spec.clone() };
-        self.tune(&row, &spec).await.map(drop)
+        self.tune(&row, resume, None).await.map(drop)
     }
 
     /// One migration.
@@ -472,7 +480,11 @@ impl Control {
             return Err(Denial::Unusable(format!("exchanged_ip[{i}]"), why));
         }
         self.act(&mut unit, &row, MigrationEvent::Exchange).await?;
-        unit.set_cutover(&row.id, &serde_json::json!({"exchanged_ip": addresses})).await?;
+        // What an earlier cut-over remembers of the source stays.
+        let mut cutover = row.cutover.clone();
+        cutover["exchanged_ip"] = serde_json::json!(addresses);
+        cutover["hooked"] = false.into();
+        unit.set_cutover(&row.id, &cutover).await?;
         unit.set_migration_error(&row.id, None).await?;
         self.say(&mut unit, &row.id, Word::Exchange, &["asked for".to_owned()]).await?;
         Ok(unit.save().await?)

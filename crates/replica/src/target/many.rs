@@ -137,6 +137,8 @@ pub struct Many {
     at: u16,
     /// Within a transaction of the source nothing is sent: its part of a slot stays whole.
     within: bool,
+    /// It is our turn; whatever server comes later is asked whether it still is.
+    is_open: bool,
     /// What both halves of any writer count.
     pub shared: Arc<Shared>,
 }
@@ -174,6 +176,7 @@ impl Many {
             abouts: Vec::new(),
             at: 0,
             within: false,
+            is_open: false,
             shared,
         };
         // Whose turn it is stands in one place; every server is fenced.
@@ -185,8 +188,8 @@ impl Many {
         for shard in &topology.shards {
             many.server(&shard.master).await?;
         }
-        let mut client = Client::open(&many.node.at(&topology.shards[home].master)).await?;
-        many.fence.names.check_turn(&mut client, &many.fence.token).await?;
+        many.check_turn().await?;
+        many.is_open = true;
         Ok(many)
     }
 
@@ -205,7 +208,18 @@ impl Many {
         let queue: Arc<Mutex<VecDeque<(u16, u32)>>> = Arc::default();
         let reader = tokio::spawn(read(incoming, queue.clone(), self.answered.clone(), place));
         self.servers.push(Server { addr: addr.clone(), out: Vec::new(), outgoing, queue, reader });
+        if self.is_open {
+            self.check_turn().await?;
+        }
         Ok(self.servers.len() - 1)
+    }
+
+    async fn check_turn(&self) -> Result<()> {
+        let home = self.slots[usize::from(slot(&self.fence.names.owner))];
+        let addr = &self.servers[usize::from(home)].addr;
+        let mut client =
+            Client::open(&Node { db: None, ..self.node.at(addr) }).await.map_err(|f| f.at(Side::Target))?;
+        self.fence.names.check_turn(&mut client, &self.fence.token).await
     }
 
     /// Changes from here on are marked so; `done` says how far slots are already.
@@ -398,39 +412,71 @@ impl Many {
     }
 
     /// Changes, as they would be written for one server, go to their slots; `span` is where they stand in the stream, if they
-    /// do. Answers true when everything that was there is gone with them, the marks too.
+    /// do. Answers what is to be done at every server, by [`Many::everywhere`].
     pub(crate) async fn divide(
         &mut self,
         bytes: &[u8],
         span: Option<(u64, u64)>,
         within: bool,
-        ask: &mut Asker,
-    ) -> Result<bool> {
+    ) -> Result<Option<Vec<Vec<u8>>>> {
         self.within = within;
         if bytes.is_empty() {
-            return Ok(false);
+            return Ok(None);
         }
-        let mut flushed = false;
+        let mut everywhere = None;
         for piece in scatter(bytes, &self.fence.names)? {
             match (piece, span) {
                 (Piece::Slot(slot, bytes, n), Some((begin, end))) => self.change(slot, &bytes, n, begin, end),
                 (Piece::Slot(slot, bytes, n), None) => self.add(slot, &bytes, n, vec![], None),
-                (Piece::Everywhere(words), _) => {
-                    // Everything before it is done before, and nothing behind it.
-                    self.within = false;
-                    self.settle().await?;
-                    self.within = within;
-                    let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-                    ask.everywhere(&words).await?;
-                    if words[0].to_ascii_uppercase().starts_with(b"FLUSH") {
-                        self.forget_done();
-                        flushed = true;
-                    }
-                }
+                (Piece::Everywhere(words), _) => everywhere = Some(words),
             }
         }
         self.pace().await?;
-        Ok(flushed)
+        Ok(everywhere)
+    }
+
+    /// Does the same at every server, when everything before it is done. Interrupted, it is done again. `mark`, a key and
+    /// its value, outlives a flush: it stands again in the moment in which the last server is empty.
+    pub(crate) async fn everywhere(
+        &mut self,
+        words: &[Vec<u8>],
+        ask: &mut Asker,
+        mark: Option<(&[u8], &[u8])>,
+    ) -> Result<()> {
+        let within = std::mem::replace(&mut self.within, false);
+        self.settle().await?;
+        self.within = within;
+        if let Some((key, value)) = mark {
+            ask.ok(key, &[b"SET", key, value]).await?;
+        }
+        ask.refresh().await?;
+        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        let flushes = words[0].to_ascii_uppercase().starts_with(b"FLUSH");
+        let home = mark.filter(|_| flushes).map(|(key, _)| ask.addr_of(key));
+        for addr in ask.masters().into_iter().filter(|addr| Some(addr) != home.as_ref()) {
+            match ask.server(&addr).await?.ok(&words).await {
+                // It was done when it was interrupted.
+                Err(f) if words[0].eq_ignore_ascii_case(b"FUNCTION") && f.message.contains("not found") => {}
+                done => done.map_err(|f| f.at(Side::Target))?,
+            }
+        }
+        if let (Some(addr), Some((key, value))) = (home, mark) {
+            let mut all = Vec::new();
+            for args in [&[b"MULTI".as_slice()][..], &words, &[b"SET", key, value], &[b"EXEC"]] {
+                command(&mut all, args);
+            }
+            let client = ask.server(&addr).await?;
+            let place = client.place().to_owned();
+            let answers = client.many(&all, 4).await.map_err(|f| f.at(Side::Target))?;
+            if let Some(Reply::Error(text)) = answers.into_iter().rev().find(|a| matches!(a, Reply::Error(_)))
+            {
+                return Err(failure(&place, "flush", &text).at(Side::Target));
+            }
+        }
+        if flushes {
+            self.forget_done();
+        }
+        Ok(())
     }
 
     /// Sends when enough was gathered, and waits while too much is unanswered.
@@ -459,17 +505,14 @@ impl Many {
         Ok(())
     }
 
-    /// What was gathered and not sent is forgotten: the source sends it again, from the offset that is answered.
-    pub(crate) fn abandon(&mut self, current: u64) -> u64 {
+    /// What was gathered and not sent is forgotten: the source sends it again.
+    pub(crate) fn abandon(&mut self) {
         self.within = false;
         self.ready.clear();
-        let mut from = current;
         for lane in &mut self.lanes {
             let pending = std::mem::take(&mut lane.pending);
             self.held -= pending.bytes.len() as u64;
-            from = from.min(pending.begin.unwrap_or(current));
         }
-        from
     }
 
     async fn take(&mut self, slot: u16, outcome: Outcome) -> Result<()> {

@@ -24,7 +24,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::run::{Held, ask};
+use super::run::{Held, Job, ask};
 use super::words::{Word, said};
 
 /// Writers are held for at most so long.
@@ -76,7 +76,8 @@ impl Cutover {
 pub(super) enum Outcome {
     Exchanged,
     Undone,
-    Broke(Failure),
+    /// The service is ending; everything is put back.
+    Rested,
 }
 
 /// A cut-over under way.
@@ -104,13 +105,21 @@ struct Masters {
 
 impl Masters {
     async fn open(node: &Node, side: Side) -> Result<Self> {
-        let (asker, _, _) = Asker::open(node, side).await?;
+        let (asker, _, topology) = Asker::open(node, side).await?;
         let mut servers = Vec::new();
-        for addr in asker.masters() {
+        // Of single servers that are one and its replicas, whichever is the master now.
+        let addrs = if topology.is_some() { asker.masters() } else { node.addrs.clone() };
+        for addr in addrs {
             let client = Client::open(&Node { db: None, ..node.at(&addr) }).await;
             let mut client = client.map_err(|f| f.at(side))?;
             let server = Server::ask(&mut client).await.map_err(|f| f.at(side))?;
-            servers.push((addr, client, server));
+            if !server.is_replica {
+                servers.push((addr, client, server));
+            }
+        }
+        if servers.is_empty() {
+            let m = format!("{} is a replica: writers cannot be held there; name its master", node.place());
+            return Err(Failure::new(Kind::Unsupported, "exchange", m).at(side));
         }
         Ok(Self { side, servers })
     }
@@ -275,12 +284,8 @@ impl Exchange {
     ///
     /// # Errors
     /// When the store fails; then the next start puts everything back.
-    pub(super) async fn run(
-        mut self,
-        held: &mut Held<'_>,
-        mut job: JoinHandle<Result<Summary>>,
-    ) -> Result<Outcome> {
-        match self.decide(held, &mut job).await {
+    pub(super) async fn run(mut self, held: &mut Held<'_>, mut job: Job) -> Result<Outcome> {
+        match self.decide(held, &mut job.0).await {
             Ok(()) => {
                 complete(held).await?;
                 Ok(Outcome::Exchanged)
@@ -288,14 +293,10 @@ impl Exchange {
             Err(failure) => {
                 undo(held, &said(&failure)).await?;
                 // The mover may be on its way to its end; whatever it does, the target says how far it is.
-                if !self.ended && tokio::time::timeout(Duration::from_secs(1), &mut job).await.is_err() {
-                    job.abort();
+                if !self.ended {
+                    let _ = tokio::time::timeout(Duration::from_secs(1), &mut job.0).await;
                 }
-                Ok(if held.is_told_to_stop() {
-                    Outcome::Broke(Failure::new(Kind::Stopped, "exchange", "the service is ending"))
-                } else {
-                    Outcome::Undone
-                })
+                Ok(if held.is_told_to_stop() { Outcome::Rested } else { Outcome::Undone })
             }
         }
     }
@@ -304,13 +305,19 @@ impl Exchange {
     async fn decide(&mut self, held: &mut Held<'_>, job: &mut JoinHandle<Result<Summary>>) -> Result<()> {
         let (from, to) = ends(held, &self.cutover)?;
         let mut source = Masters::open(&from, Side::Source).await?;
-        self.cutover.fences = source.fences().await.map_err(|f| {
+        let mut fences = source.fences().await.map_err(|f| {
             let m = format!(
                 "the source must be made to refuse writes, for which CONFIG is needed: {}",
                 f.message
             );
             Failure { message: m, ..f }
         })?;
+        for (addr, write, lag) in fences.iter_mut().filter(|(_, write, _)| write == FENCED) {
+            // A fence that still stands from an earlier time is not what the source was set to.
+            let before = self.cutover.fences.iter().find(|(a, w, _)| a == addr && w != FENCED);
+            (*write, *lag) = before.map_or(("0".into(), lag.clone()), |(_, w, l)| (w.clone(), l.clone()));
+        }
+        self.cutover.fences = fences;
         self.cutover.save(held).await?;
         self.began = Instant::now();
         match source.pause_writes() {

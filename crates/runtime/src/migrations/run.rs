@@ -123,13 +123,7 @@ pub(super) fn names(id: &str, source: &Node, target: &Node, route: &Route) -> Na
 pub(super) async fn forget(id: String, source: Node, target: Node, route: Route) {
     let done = async {
         let names = names(&id, &source, &target, &route);
-        let topology = Asker::open(&source, Side::Source).await.ok().and_then(|(.., topology)| topology);
-        let links: Vec<u16> = topology
-            .iter()
-            .flat_map(|t| &t.shards)
-            .filter_map(|s| s.ranges.first().map(|(from, _)| *from))
-            .collect();
-        replica::marker::forget(&target, &names, &links).await
+        replica::marker::forget(&target, &names).await
     };
     match tokio::time::timeout(LOOK, done).await {
         Ok(Ok(())) => {}
@@ -225,7 +219,7 @@ impl Held<'_> {
                 names: names(self.id, &source, &target, &route(&self.row.spec)),
                 shard: None,
             };
-            let job = self.engine.lanes.handle().spawn(async move { mover.run().await });
+            let job = Job(self.engine.lanes.handle().spawn(async move { mover.run().await }));
             match self.watch(job, &mut news, &tuning, &finish).await? {
                 Watched::Ended(summary) => return self.ended(summary).await,
                 Watched::Broke(failure) => return Ok(Ended::Broke(failure)),
@@ -250,7 +244,7 @@ impl Held<'_> {
             progress: self.moving.progress.clone(),
             stop: self.moving.stop.clone(),
         };
-        let job = self.engine.lanes.handle().spawn(async move { task.run().await });
+        let job = Job(self.engine.lanes.handle().spawn(async move { task.run().await }));
         match self.watch(job, &mut news, &tuning, &finish).await? {
             Watched::Ended(summary) => self.ended(summary).await,
             Watched::Broke(failure) => Ok(Ended::Broke(failure)),
@@ -292,6 +286,15 @@ impl Held<'_> {
         let server = ask(&target).await;
         count(&mut self.row.stats, &route(&self.row.spec), None, server.as_ref());
         Ok(Ended::Finished)
+    }
+}
+
+/// Work that ends with whoever watches it: nobody writes to a target unseen.
+pub(super) struct Job(pub(super) JoinHandle<Result<Summary>>);
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -370,7 +373,7 @@ impl Held<'_> {
     /// Stays beside a job: renews the lease, writes numbers and news down, carries out what the user asks.
     async fn watch(
         &mut self,
-        mut job: JoinHandle<Result<Summary>>,
+        mut job: Job,
         news: &mut mpsc::Receiver<News>,
         tuning: &Tuning,
         finish: &CancellationToken,
@@ -384,7 +387,7 @@ impl Held<'_> {
         let (counted, mut counts) = mpsc::channel::<(Option<Server>, Option<Server>)>(1);
         loop {
             tokio::select! {
-                done = &mut job => {
+                done = &mut job.0 => {
                     while let Ok(one) = news.try_recv() {
                         self.hear(one).await?;
                     }
@@ -400,7 +403,6 @@ impl Held<'_> {
                 }
                 _ = tick.tick() => {
                     if self.renewed.elapsed() >= RENEW && !self.renew().await? {
-                        job.abort();
                         return Ok(Watched::Lost);
                     }
                     if ticks.is_multiple_of(COUNT_EVERY) {
@@ -433,7 +435,7 @@ impl Held<'_> {
                         return Ok(match exchange.run(self, job).await? {
                             exchange::Outcome::Exchanged => Watched::Exchanged,
                             exchange::Outcome::Undone => Watched::Undone,
-                            exchange::Outcome::Broke(failure) => Watched::Broke(failure),
+                            exchange::Outcome::Rested => Watched::Ended(Summary::default()),
                         });
                     }
                 }
