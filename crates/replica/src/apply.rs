@@ -47,6 +47,20 @@ struct Open {
     answers: u64,
 }
 
+/// `SET`s of nothing but a key and a value that follow each other: written as one `MSET` they cost the target half.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sets {
+    /// Where the first of their keys begins in the buffer.
+    began: usize,
+    count: u64,
+}
+
+/// How such a command begins; its key and value follow as they stand in an `MSET`.
+const SET: &[u8] = b"*3\r\n$3\r\nSET\r\n";
+/// Commands of one `MSET`, and the length from which on a value goes alone, bytes.
+const SETS: u64 = 64;
+const SET_MAX: usize = 4 << 10;
+
 /// Turns commands into transactions.
 #[derive(Debug)]
 pub struct Apply {
@@ -60,6 +74,7 @@ pub struct Apply {
     /// Where the target's connection is; none: nobody knows.
     selected: Option<u32>,
     open: Option<Open>,
+    sets: Sets,
     /// Within a transaction of the source.
     within: bool,
     offset: u64,
@@ -89,6 +104,7 @@ impl Apply {
             travels,
             selected: None,
             open: None,
+            sets: Sets::default(),
             within: false,
             offset: position.offset,
             bare: false,
@@ -144,6 +160,7 @@ impl Apply {
 
     /// Takes back what was written of a transaction that will not end; the source sends it again.
     pub fn abandon(&mut self, out: &mut Vec<u8>) {
+        self.sets.count = 0;
         if let Some(open) = self.open.take() {
             out.truncate(open.began);
             // Nobody knows what it had selected.
@@ -403,6 +420,9 @@ impl Apply {
     }
 
     fn select(&mut self, db: u32, out: &mut Vec<u8>) {
+        if self.selected != Some(db) || self.open.is_none() {
+            self.end_sets(out);
+        }
         self.begin(out);
         if self.selected != Some(db) && !self.bare {
             redis_proto::resp::command(out, &[b"SELECT", db.to_string().as_bytes()]);
@@ -413,13 +433,44 @@ impl Apply {
 
     fn write(&mut self, db: u32, raw: &[u8], out: &mut Vec<u8>) {
         self.select(db, out);
-        out.extend_from_slice(raw);
-        self.one_more();
         self.commands += 1;
+        let set = raw.split_at_checked(SET.len()).filter(|(head, _)| head.eq_ignore_ascii_case(SET));
+        match set.filter(|(_, pair)| pair.len() <= SET_MAX && !self.bare) {
+            Some((_, pair)) => {
+                if self.sets.count == 0 {
+                    self.sets.began = out.len();
+                    self.one_more();
+                }
+                out.extend_from_slice(pair);
+                self.sets.count += 1;
+                if self.sets.count == SETS {
+                    self.end_sets(out);
+                }
+            }
+            None => {
+                self.end_sets(out);
+                out.extend_from_slice(raw);
+                self.one_more();
+            }
+        }
+    }
+
+    /// What the `SET`s so far become stands before their keys and values.
+    fn end_sets(&mut self, out: &mut Vec<u8>) {
+        let Sets { began, count } = std::mem::take(&mut self.sets);
+        match count {
+            0 => {}
+            1 => drop(out.splice(began..began, SET.iter().copied())),
+            _ => {
+                let head = format!("*{}\r\n$4\r\nMSET\r\n", 1 + 2 * count);
+                drop(out.splice(began..began, head.into_bytes()));
+            }
+        }
     }
 
     fn write_args(&mut self, db: u32, args: &[&[u8]], out: &mut Vec<u8>) {
         self.select(db, out);
+        self.end_sets(out);
         redis_proto::resp::command(out, args);
         self.one_more();
         self.commands += 1;
@@ -430,6 +481,7 @@ impl Apply {
         if self.within || self.open.is_none() {
             return None;
         }
+        self.end_sets(out);
         if let Some(names) = &self.names {
             let position = Position { replid: self.replid.clone(), offset: self.offset };
             let (key, text) = (names.marker.clone(), Marker::Applied(position, self.db, None).text());
@@ -598,8 +650,8 @@ mod tests {
     #[test]
     fn commands_that_rule_a_server_stop_here() {
         let (mut live, mut out) = (applying(Route::default()), Vec::new());
-        feed(&mut live, &["REPLICAOF h 1", "CONFIG SET a b", "FLUSHALL", "SET a 1"], &mut out).unwrap();
-        assert_eq!(lines(&out), ["MULTI", "SELECT 0", "FLUSHALL", "SET a 1"]);
+        feed(&mut live, &["REPLICAOF h 1", "CONFIG SET a b", "FLUSHALL", "INCR a"], &mut out).unwrap();
+        assert_eq!(lines(&out), ["MULTI", "SELECT 0", "FLUSHALL", "INCR a"]);
         assert_eq!(live.passed_over.len(), 2);
         let mut file = Apply::new(
             Route::default(),
@@ -617,10 +669,10 @@ mod tests {
             "FUNCTION FLUSH",
             "BF.ADD a b",
             "FUNCTION LOAD x",
-            "SET a 1",
+            "INCR a",
         ];
         feed(&mut file, &given, &mut out).unwrap();
-        assert_eq!(lines(&out), ["MULTI", "SELECT 0", "BF.ADD a b", "FUNCTION LOAD REPLACE x", "SET a 1"]);
+        assert_eq!(lines(&out), ["MULTI", "SELECT 0", "BF.ADD a b", "FUNCTION LOAD REPLACE x", "INCR a"]);
     }
 
     #[test]
@@ -681,11 +733,60 @@ mod tests {
         assert!(feed(&mut apply, &["FLUSHALL"], &mut out).is_err());
         let route = Route { include: vec!["a*".into()], ..Route::default() };
         let (mut apply, mut out) = (applying(route), Vec::new());
-        feed(&mut apply, &["SET b 1", "DEL a b", "SET a 1"], &mut out).unwrap();
-        assert_eq!(lines(&out)[1..], ["SELECT 0", "DEL a", "SET a 1"]);
+        feed(&mut apply, &["SET b 1", "DEL a b", "INCR a"], &mut out).unwrap();
+        assert_eq!(lines(&out)[1..], ["SELECT 0", "DEL a", "INCR a"]);
         for wrong in ["RENAME a b", "FLUSHDB", "FLUSHALL"] {
             assert_eq!(feed(&mut apply, &[wrong], &mut out).unwrap_err().kind, Kind::Unsupported, "{wrong}");
         }
+    }
+
+    #[test]
+    fn plain_sets_that_follow_each_other_are_one_command() {
+        let (mut apply, mut out) = (applying(Route::default()), Vec::new());
+        let long = format!("SET f {}", "x".repeat(SET_MAX));
+        let given = [
+            "SET a 1",
+            "set b 2",
+            "SET a 3",
+            "SET c 4 PX 9",
+            "SET d 5",
+            "SELECT 1",
+            "SET e 6",
+            &long,
+            "SET g 7",
+        ];
+        feed(&mut apply, &given, &mut out).unwrap();
+        let offset = apply.offset();
+        let (about, len) = apply.close(&mut out).unwrap();
+        assert_eq!(len, out.len());
+        let mark = format!("SET M applied r {offset} 1");
+        let want = [
+            "MULTI",
+            "SELECT 0",
+            "MSET a 1 b 2 a 3",
+            "SET c 4 PX 9",
+            "SET d 5",
+            "SELECT 1",
+            "SET e 6",
+            &long,
+            "SET g 7",
+            "SELECT 0",
+            &mark,
+            "EXEC",
+        ];
+        assert_eq!(lines(&out), want);
+        assert!(matches!(about, About::Applied { answers: 12, .. }), "{about:?}");
+        assert_eq!(apply.commands, 8);
+        let many = vec!["SET k v"; 65];
+        let mut out = Vec::new();
+        feed(&mut apply, &many, &mut out).unwrap();
+        apply.abandon(&mut out);
+        assert!(out.is_empty());
+        feed(&mut apply, &many, &mut out).unwrap();
+        apply.close(&mut out).unwrap();
+        let written = lines(&out);
+        assert_eq!((written.len(), &written[3][..]), (7, "SET k v"));
+        assert_eq!(written[2].split(' ').count(), 129);
     }
 
     #[test]
