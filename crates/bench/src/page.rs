@@ -17,7 +17,7 @@ pub(crate) fn write(part: &str, text: &str) {
         let (begin, end) = marks(name);
         let between = |page: &str| {
             let from = page.find(&begin)? + begin.len();
-            Some(page[from..from + page[from..].find(&end)?].to_owned())
+            Some(format!("{}\n", page[from..from + page[from..].find(&end)?].trim_end()))
         };
         let body = if name == part { Some(format!("\n{text}")) } else { between(&old) };
         if let Some(body) = body {

@@ -1,4 +1,4 @@
-//! Long proofs of the Redis engine: `cargo x soak redis|frozen|cutover`. Their short forms run with all tests.
+//! Long proofs of the Redis engine: `cargo x soak storms|frozen|cutover|great`. Their short forms run with all tests.
 
 use std::process::{Child, Stdio};
 use std::sync::Arc;
@@ -166,6 +166,51 @@ pub(crate) fn storm(kills: u32, cuts: u32, per_second: u64, cluster: bool) {
     );
 }
 
+/// The most memory that a process has had, KiB.
+fn peak_kib(process: &Child) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+    status.lines().find_map(|l| l.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok()).unwrap()
+}
+
+/// A sorted set and a string that are far longer than what the mover may hold.
+fn great(elements: u64, mebibytes: u64) {
+    let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
+    let (mut to, mut random) = (source.connect(), fastrand::Rng::with_seed(7));
+    for from in (0..elements).step_by(1000) {
+        let members: Vec<[String; 2]> =
+            (from..from + 1000).map(|n| [random.f64().to_string(), format!("member-{n:012}")]).collect();
+        let mut args: Vec<&[u8]> = vec![b"ZADD", b"great:set"];
+        args.extend(members.iter().flatten().map(String::as_bytes));
+        assert_eq!(to.call(&args).number(), Some(1000));
+    }
+    for n in 0..mebibytes {
+        let piece: Vec<u8> = (0..1 << 20).map(|_| random.u8(..)).collect();
+        to.call(&[b"SETRANGE", b"great:string", (n << 20).to_string().as_bytes(), &piece]);
+    }
+    let began = Instant::now();
+    let (one, other) = (Side::One(source), Side::One(target));
+    let mut mover = follow(&one, &other, &[]);
+    let (source, target) = (one.servers()[0], other.servers()[0]);
+    source.run("SET last 1");
+    while target.run("GET last").text().is_none() {
+        assert!(began.elapsed() < Duration::from_secs(120) && mover.try_wait().unwrap().is_none());
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    let (seconds, peak) = (began.elapsed().as_secs_f64(), peak_kib(&mover));
+    mover.kill().unwrap();
+    mover.wait().unwrap();
+    for key in target.run("KEYS whimbrel:*").array().unwrap_or_default() {
+        target.connect().call(&[b"DEL", key.text().unwrap()]);
+    }
+    assert_eq!(source.run("DEBUG DIGEST"), target.run("DEBUG DIGEST"));
+    assert!(peak <= 128 << 10, "the mover took {peak} KiB");
+    println!(
+        "great: a sorted set of {elements} and a string of {mebibytes} MiB in {seconds:.1} s, the mover peaked at {} MiB, equal \
+         by DEBUG DIGEST",
+        peak >> 10
+    );
+}
+
 /// A target that stands still while the source is written to: nothing is held back at the source, and nothing is lost.
 pub(crate) fn frozen(seconds: u64, per_second: u64) {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
@@ -215,11 +260,7 @@ pub(crate) fn frozen(seconds: u64, per_second: u64) {
         assert!(Instant::now() < deadline && mover.try_wait().unwrap().is_none(), "it does not catch up");
         std::thread::park_timeout(Duration::from_millis(50));
     }
-    let status = std::fs::read_to_string(format!("/proc/{}/status", mover.id())).unwrap();
-    let peak: u64 = status
-        .lines()
-        .find_map(|l| l.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok())
-        .unwrap();
+    let peak = peak_kib(&mover);
     mover.kill().unwrap();
     mover.wait().unwrap();
     for key in target.run("KEYS whimbrel:*").array().unwrap_or_default() {
@@ -246,6 +287,18 @@ fn short_storms() {
 #[test]
 fn a_short_freeze() {
     frozen(2, 5000);
+}
+
+#[test]
+fn rather_great_values() {
+    great(100_000, 40);
+}
+
+#[test]
+fn redis_great() {
+    if soaking() {
+        great(5_000_000, 512);
+    }
 }
 
 #[test]

@@ -80,6 +80,8 @@ pub struct Apply {
     offset: u64,
     /// Only the changes are written, not the transactions around them; there is only database 0.
     bare: bool,
+    /// The source is a server of the user's, not a file from anywhere.
+    live: bool,
     /// The source is one of several servers that are one.
     part: Option<Part>,
     /// Expiries that are near are held back.
@@ -95,7 +97,7 @@ pub struct Apply {
 impl Apply {
     /// Goes on behind a position, in the database in which the stream was there.
     pub fn new(route: Route, names: Option<Names>, position: &Position, db: u32, held: Held) -> Self {
-        let travels = route.db(db);
+        let (travels, live) = (route.db(db), names.is_some());
         Self {
             route,
             names,
@@ -108,6 +110,7 @@ impl Apply {
             within: false,
             offset: position.offset,
             bare: false,
+            live,
             part: None,
             behind: false,
             held,
@@ -120,6 +123,17 @@ impl Apply {
     pub fn bare(mut self) -> Self {
         self.bare = true;
         self
+    }
+
+    /// Writes only changes, and notes nothing at the target.
+    pub fn unnoted(mut self) -> Self {
+        (self.bare, self.names) = (true, None);
+        self
+    }
+
+    /// Nothing is noted at the target.
+    pub fn is_unnoted(&self) -> bool {
+        self.bare && self.names.is_none()
     }
 
     /// The source is one master of a cluster.
@@ -223,7 +237,7 @@ impl Apply {
                 return Err(Failure::new(Kind::Changed, ANEW, m).at(Side::Source));
             }
             b"FUNCTION" if self.part == Some(Part::Other) => {}
-            _ if !is_data(name, command.arg(1), self.names.is_some()) => {
+            _ if !is_data(name, command.arg(1), self.live) => {
                 *self.passed_over.entry(String::from_utf8_lossy(name).into_owned()).or_default() += 1;
             }
             b"FLUSHALL" => self.flush_all(command, out)?,
@@ -242,7 +256,7 @@ impl Apply {
                         return Err(self.refused(
                             &name,
                             &format!(
-                                "it is in database {db}, of which a cluster has none: use --db-map {db}=0"
+                                "it is in database {db}, of which the target has none: use --db-map {db}=0"
                             ),
                         ));
                     }

@@ -9,6 +9,7 @@ use redis_proto::resp::{Reply, command};
 use crate::client::{Client, failure};
 use crate::node::Node;
 use crate::server::Server;
+use crate::target::lacks::Lacks;
 use crate::topology::{Addr, Topology};
 
 /// Times that a question follows a slot that has moved.
@@ -24,6 +25,7 @@ pub struct Asker {
     /// None: it is no cluster.
     topology: Option<Topology>,
     slots: Vec<u16>,
+    has_databases: bool,
     clients: HashMap<Addr, Client>,
 }
 
@@ -45,14 +47,21 @@ impl Asker {
                     continue;
                 }
             };
-            let mut server = Server::ask(&mut client).await.map_err(at)?;
+            let told = Server::ask(&mut client).await;
+            let told = if side == Side::Target { Lacks::look(&node.at(addr), told).await } else { told };
+            let mut server = told.map_err(at)?;
             if !server.cluster {
-                let (node, clients) = (node.at(addr), HashMap::from([(addr.clone(), client)]));
-                return Ok((Self { node, side, topology: None, slots: vec![], clients }, server, None));
+                // What was not understood may have ended the connection.
+                let alive = server.lacks == Lacks::default();
+                let clients = alive.then(|| (addr.clone(), client)).into_iter().collect();
+                let (node, has_databases) = (node.at(addr), server.has_databases());
+                let asker = Self { node, side, topology: None, slots: vec![], has_databases, clients };
+                return Ok((asker, server, None));
             }
             let topology = Topology::ask(&node).await.map_err(at)?;
             let (slots, clients) = (topology.slots(), HashMap::new());
-            let mut asker = Self { node, side, topology: Some(topology.clone()), slots, clients };
+            let known = Some(topology.clone());
+            let mut asker = Self { node, side, topology: known, slots, has_databases: false, clients };
             (server.keys, server.expires, server.used_memory) = (0, 0, 0);
             server.by_db.clear();
             for addr in asker.masters() {
@@ -112,7 +121,7 @@ impl Asker {
     /// # Errors
     /// As [`Asker::call`].
     pub async fn select(&mut self, db: u32) -> Result<()> {
-        if self.topology.is_some() {
+        if !self.has_databases {
             return Ok(());
         }
         let side = self.side;

@@ -19,13 +19,14 @@ use crate::apply::Apply;
 use crate::asker::Asker;
 use crate::client::Client;
 use crate::held::Held;
-use crate::load::{Load, corrupt};
+use crate::load::{Load, Wanted, corrupt};
 use crate::marker::Names;
 use crate::mover::{OPEN_ABOVE, Options, Progress, Summary};
 use crate::node::Node;
 use crate::server::Server;
 use crate::source::psync::Position;
 use crate::target::Writer;
+use crate::target::lacks::NOTE;
 use crate::target::many::{Fence, Many};
 use crate::target::pipeline::{Pipeline, Shared};
 use pace::clock::SharedClock;
@@ -238,6 +239,9 @@ impl Import {
             Apply::new(self.options.route.clone(), None, &Position::default(), 0, Held::default());
         if pipeline.is_cluster() {
             apply = apply.bare();
+        } else if server.lacks.transactions {
+            apply = apply.unnoted();
+            summary.notes.push(NOTE.into());
         }
         for path in &files {
             let said = |f: Failure| Failure { message: format!("{}: {}", path.display(), f.message), ..f };
@@ -285,7 +289,7 @@ impl Import {
         let mut pieces = pieces(path)?;
         let mut first = Vec::new();
         let form = loop {
-            match self.next(&mut pieces).await? {
+            match self.next(&mut pieces, true).await? {
                 Some(piece) => first.extend_from_slice(&piece),
                 None if self.stop.is_cancelled() => return Ok(false),
                 // A part of an append-only file may hold no command; a backup that is empty is none.
@@ -302,27 +306,16 @@ impl Import {
         match form {
             Form::Commands => commands.push(&first),
             Form::Rdb => {
-                let mut parser = Parser::new(OPEN_ABOVE);
-                parser.push(&first);
                 let (route, conflict) = (&self.options.route, self.options.conflict);
                 let mut load = Load::new(route, server, conflict, pipeline, ask, &self.clock, false);
-                loop {
-                    while let Some(item) = parser.next_item().map_err(|e| corrupt(&e))? {
-                        load.item(item).await?;
-                    }
-                    if parser.is_over() {
-                        break;
-                    }
-                    match self.next(&mut pieces).await? {
-                        Some(piece) => parser.push(&piece),
-                        None if self.stop.is_cancelled() => return Ok(false),
-                        None => {
-                            let m = format!(
-                                "at byte {}: the file ends here, and is not complete",
-                                parser.offset() + parser.waiting() as u64
-                            );
-                            return Err(Failure::new(Kind::Corrupt, "snapshot", m).at(Side::Source));
-                        }
+                let Some(parser) = self.snapshot(first, &mut pieces, &mut load).await? else {
+                    return Ok(false);
+                };
+                if load.passed > 0 {
+                    load.wanted = Wanted::Expiring;
+                    let mut again = self::pieces(path)?;
+                    if self.snapshot(Vec::new(), &mut again, &mut load).await?.is_none() {
+                        return Ok(false);
                     }
                 }
                 load.end().await?;
@@ -341,7 +334,7 @@ impl Import {
         }
         loop {
             self.take(&mut commands, pipeline, ask, apply).await?;
-            match self.next(&mut pieces).await? {
+            match self.next(&mut pieces, true).await? {
                 Some(piece) => commands.push(&piece),
                 None if self.stop.is_cancelled() => return Ok(false),
                 None => break,
@@ -361,13 +354,55 @@ impl Import {
         Ok(true)
     }
 
-    async fn next(&self, pieces: &mut mpsc::Receiver<Result<Bytes>>) -> Result<Option<Bytes>> {
+    /// The snapshot at the beginning of a file, up to its end; none when a stop came. Keys that expire are passed over when
+    /// they are the lesser part: they come when the file is read once more.
+    async fn snapshot(
+        &self,
+        first: Vec<u8>,
+        pieces: &mut mpsc::Receiver<Result<Bytes>>,
+        load: &mut Load<'_>,
+    ) -> Result<Option<Parser>> {
+        let mut parser = Parser::new(OPEN_ABOVE);
+        parser.push(&first);
+        drop(first);
+        // Of equal keys in several databases the last stays.
+        let mut begins = load.wanted == Wanted::All && self.options.route.all_into.is_none();
+        loop {
+            while let Some(item) = parser.next_item().map_err(|e| corrupt(&e))? {
+                if let (Item::Sizes(keys, expire), true) = (&item, begins) {
+                    begins = false;
+                    if *expire > 0 && *expire <= keys / 2 {
+                        load.wanted = Wanted::Lasting;
+                    }
+                }
+                load.item(item).await?;
+            }
+            if parser.is_over() {
+                return Ok(Some(parser));
+            }
+            match self.next(pieces, load.wanted != Wanted::Expiring).await? {
+                Some(piece) => parser.push(&piece),
+                None if self.stop.is_cancelled() => return Ok(None),
+                None => {
+                    let m = format!(
+                        "at byte {}: the file ends here, and is not complete",
+                        parser.offset() + parser.waiting() as u64
+                    );
+                    return Err(Failure::new(Kind::Corrupt, "snapshot", m).at(Side::Source));
+                }
+            }
+        }
+    }
+
+    /// The next piece; `new`: it is read for the first time.
+    async fn next(&self, pieces: &mut mpsc::Receiver<Result<Bytes>>, new: bool) -> Result<Option<Bytes>> {
         let piece = tokio::select! {
             piece = pieces.recv() => piece.transpose()?,
             () = self.stop.cancelled() => return Ok(None),
         };
         if let Some(piece) = &piece {
-            self.progress.full_bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            let length = if new { piece.len() as u64 } else { 0 };
+            self.progress.full_bytes.fetch_add(length, Ordering::Relaxed);
             self.options.bandwidth.pass(piece.len() as u64).await;
         }
         Ok(piece)
@@ -406,7 +441,13 @@ impl Import {
                     if begins {
                         close(one, apply).await?;
                     }
+                    let (before, length) = (apply.commands, one.out().len());
                     apply.take(&command, end, one.out(), now)?;
+                    if apply.is_unnoted() {
+                        let bytes = one.out().len() - length;
+                        one.expect_changes(apply.commands - before, bytes, end);
+                        one.pace().await?;
+                    }
                     if apply.is_full(one.out()) {
                         close(one, apply).await?;
                     }

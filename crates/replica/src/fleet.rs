@@ -212,7 +212,11 @@ fn add(all: &mut Summary, one: Summary) {
     all.full_seconds = all.full_seconds.max(one.full_seconds);
     all.full_syncs += one.full_syncs;
     all.partial_syncs += one.partial_syncs;
-    all.notes.extend(one.notes);
+    for note in one.notes {
+        if !all.notes.contains(&note) {
+            all.notes.push(note);
+        }
+    }
 }
 
 /// Passes on what the links say; that something is reached only when all of them have reached it.
@@ -225,7 +229,7 @@ fn hear(teller: &Teller, ears: &mut [mpsc::Receiver<News>], known: &mut [Link]) 
                 News::Loaded { keys, seconds } => known[i].loaded = Some((*keys, *seconds)),
                 News::Continued { .. } => known[i].loaded = Some((0, 0.0)),
                 News::CaughtUp => known[i].level = true,
-                News::Lost { .. } => {}
+                News::Lost { .. } | News::Note(_) => {}
             }
             let (loaded, level) = (known.iter().all(|l| l.loaded.is_some()), known.iter().all(|l| l.level));
             match news {
@@ -238,6 +242,8 @@ fn hear(teller: &Teller, ears: &mut [mpsc::Receiver<News>], known: &mut [Link]) 
                 News::Loaded { .. } | News::CaughtUp => {}
                 News::Continued { offset } if loaded => teller.tell(News::Continued { offset }),
                 News::Continued { .. } => {}
+                // All of them have the same target.
+                News::Note(_) if i > 0 => {}
                 other => teller.tell(other),
             }
         }

@@ -29,6 +29,19 @@ pub struct Loaded {
     pub left_out: BTreeMap<String, u64>,
 }
 
+/// Which keys of a snapshot are wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wanted {
+    /// All of them, as they come.
+    #[default]
+    All,
+    /// Those that do not expire. A server looks each new key up among those that expire, unless it has none: measured with a
+    /// fifth of the keys expiring, all takes a seventh less time when those come last.
+    Lasting,
+    /// The others.
+    Expiring,
+}
+
 /// A key that is being built from elements.
 struct Building {
     rebuild: Rebuild,
@@ -45,6 +58,10 @@ pub struct Load<'a> {
     /// Connections of its own, for questions.
     ask: &'a mut Asker,
     clock: &'a SharedClock,
+    /// Which keys are loaded now.
+    pub wanted: Wanted,
+    /// Keys that travel and were not wanted.
+    pub passed: u64,
     /// Near expiries are held back.
     hold: bool,
     /// Those.
@@ -85,6 +102,8 @@ impl<'a> Load<'a> {
             pipeline,
             ask,
             clock,
+            wanted: Wanted::All,
+            passed: 0,
             hold,
             held: Held::default(),
             loaded: Loaded::default(),
@@ -153,12 +172,14 @@ impl<'a> Load<'a> {
                     |_| Failure::new(Kind::Corrupt, "load", format!("a database {db}")).at(Side::Source);
                 self.db = u32::try_from(db).map_err(too_great)?;
                 self.travels = self.route.db(self.db);
-                if let (Some(db), true) = (self.travels.filter(|db| *db != 0), self.pipeline.is_cluster()) {
+                if let (Some(db), true) = (self.travels.filter(|db| *db != 0), !self.target.has_databases()) {
                     let m =
-                        format!("the data are in database {db}, of which a cluster has none: map it to 0");
+                        format!("the data are in database {db}, of which the target has none: map it to 0");
                     return Err(Failure::new(Kind::Unsupported, "load", m).at(Side::Target));
                 }
             }
+            // They came with the first keys.
+            Item::Function(_) | Item::ModuleAux(..) if self.wanted == Wanted::Expiring => {}
             Item::Function(code) => self.function(&code).await?,
             Item::ModuleAux(..) => self.left_out("what modules keep beside keys"),
             Item::Value(head, span) => {
@@ -191,9 +212,17 @@ impl<'a> Load<'a> {
         self.pipeline.pace().await
     }
 
-    fn travels_to(&self, head: &Head<'_>) -> Option<u32> {
+    fn travels_to(&mut self, head: &Head<'_>) -> Option<u32> {
         let ours = head.key.starts_with(OURS);
-        self.travels.filter(|_| !ours && (!self.route.has_filter() || self.route.keeps(&head.key)))
+        let db =
+            self.travels.filter(|_| !ours && (!self.route.has_filter() || self.route.keeps(&head.key)))?;
+        let wanted = match self.wanted {
+            Wanted::All => true,
+            Wanted::Lasting => head.expire_ms.is_none(),
+            Wanted::Expiring => head.expire_ms.is_some(),
+        };
+        self.passed += u64::from(!wanted);
+        wanted.then_some(db)
     }
 
     fn left_out(&mut self, what: &str) {
@@ -211,8 +240,8 @@ impl<'a> Load<'a> {
     /// The commands that follow are about a key.
     fn select(&mut self, db: u32, key: &[u8]) {
         self.pipeline.at(key);
-        // A cluster has one database, and whatever leads to another is refused before.
-        if self.selected != Some(db) && !self.pipeline.is_cluster() {
+        // Where there is one database, whatever leads to another is refused before.
+        if self.selected != Some(db) && self.target.has_databases() {
             self.write_strings();
             command(self.pipeline.out(), &[b"SELECT", db.to_string().as_bytes()]);
             self.pipeline.expect(About::Must("select"), 0);
@@ -221,8 +250,8 @@ impl<'a> Load<'a> {
     }
 
     async fn function(&mut self, code: &[u8]) -> Result<()> {
-        if !self.target.tells_expiry_time() {
-            self.left_out("functions (the target is older than 7.0)");
+        if !self.target.has_functions() {
+            self.left_out("functions (the target is older than 7.0, or a proxy)");
             return Ok(());
         }
         self.loaded.functions += 1;
@@ -248,7 +277,7 @@ impl<'a> Load<'a> {
             self.select(db, &head.key);
             let expire = self.expiry(db, &head.key, head.expire_ms);
             let together =
-                expire.is_none() && self.conflict == Conflict::Replace && !self.pipeline.is_cluster();
+                expire.is_none() && self.conflict == Conflict::Replace && self.target.has_databases();
             if together && self.strings.add(head, span) {
                 self.loaded.keys += 1;
                 if self.strings.is_full() {
@@ -257,7 +286,8 @@ impl<'a> Load<'a> {
                 return Ok(());
             }
             let before = self.pipeline.out().len();
-            let now = self.clock.now_ms();
+            // Only servers that count from now are told when that is.
+            let now = if self.target.restores_absolutely() { 0 } else { self.clock.now_ms() };
             let out = self.pipeline.out();
             let mut bytes = 0;
             if self.conflict != Conflict::Replace || !set(out, head, span, self.target, expire) {

@@ -38,6 +38,7 @@ use crate::source::psync::{self, Begun, Link, Position};
 use crate::spool::{Bounds, Spool};
 use crate::stream::Stream;
 use crate::target::Writer;
+use crate::target::lacks::{NOTE, SNAPSHOTS_MAX};
 use crate::target::many::{Fence, Many};
 use crate::target::pipeline::{DIVERGED, Pipeline, Shared};
 use crate::topology::Topology;
@@ -284,6 +285,12 @@ impl Mover {
                 }
                 Err(failure) => failure,
             };
+            let worn = summary.full_syncs >= SNAPSHOTS_MAX && summary.notes.iter().any(|note| note == NOTE);
+            if worn && !self.options.reconnect.is_always() {
+                let m =
+                    format!("{}; a proxy may end a connection upon what it does not know", failure.message);
+                return Err(Failure { message: m, ..failure });
+            }
             let reached = self.progress.phase.swap(0, Ordering::Relaxed) > 0;
             let applied = self.progress.applied.load(Ordering::Relaxed);
             let (backoff, now) = (&self.options.backoff, began.elapsed());
@@ -304,7 +311,10 @@ impl Mover {
     /// What follows must not be built on a target that is not what the source was: whoever comes next is told.
     async fn note_divergence(&self, failure: &Failure) {
         let noted = async {
-            let mut target = self.asker().await?.0;
+            let (mut target, server, _) = self.asker().await?;
+            if server.lacks.transactions {
+                return Ok(());
+            }
             let text = format!("diverged: {}", failure.message);
             target.ok(&self.names.marker, &[b"SET", &self.names.marker, text.as_bytes()]).await
         };
@@ -327,9 +337,9 @@ impl Mover {
         server.keys -= u64::from(left.number() == Some(1)).min(server.keys);
         self.options.route.check(&from.dbs)?;
         let beyond = from.dbs.iter().find(|db| self.options.route.db(**db).is_some_and(|to| to != 0));
-        if let (Some(db), true) = (beyond, server.cluster) {
+        if let (Some(db), true) = (beyond, !server.has_databases()) {
             let m = format!(
-                "the source has keys in database {db}, of which a cluster has none: --db-map {db}=0, or name /0 only"
+                "the source has keys in database {db}, of which the target has none: --db-map {db}=0, or name /0 only"
             );
             return Err(Failure::new(Kind::Unsupported, "open", m).at(Side::Target));
         }
@@ -345,7 +355,11 @@ impl Mover {
             None => {
                 let node = Node { db: None, ..self.target.clone() };
                 let mut write = Client::open(&node).await.map_err(|f| f.at(Side::Target))?;
-                self.names.fence(target.of(owner).await?, &mut write, token, first).await?;
+                if server.lacks.transactions {
+                    self.without_transactions(&mut target, token, first, summary).await?;
+                } else {
+                    self.names.fence(target.of(owner).await?, &mut write, token, first).await?;
+                }
                 Writer::One(Pipeline::new(write, applied))
             }
             Some(topology) => {
@@ -354,7 +368,10 @@ impl Mover {
                 Writer::Many(Box::new(Many::open(self.target.clone(), topology, fence, first, shared).await?))
             }
         };
-        let marker = Marker::read(&mut target, &self.names).await?;
+        let marker = match server.lacks.transactions {
+            true => None,
+            false => Marker::read(&mut target, &self.names).await?,
+        };
         let known = match &marker {
             Some(Marker::Applied(position, db, epoch)) if self.options.until != Until::Full => {
                 Some((position.clone(), *db, epoch.clone().unwrap_or_default()))
@@ -396,7 +413,10 @@ impl Mover {
                 });
                 self.begin_full(&mut ends, marker).await?;
                 summary.full_syncs += 1;
-                let apply = self.apply(&position, 0, Held::default());
+                let mut apply = self.apply(&position, 0, Held::default());
+                if ends.server.lacks.transactions {
+                    apply = apply.unnoted();
+                }
                 let dir = &self.options.spool_dir;
                 let snapshot = Spool::new(dir, self.options.spool)?;
                 let epoch = format!("{:016x}", fastrand::u64(..));
@@ -471,8 +491,28 @@ impl Mover {
         Asker::open(&self.target, Side::Target).await
     }
 
+    /// It is our turn at a target where no other writer can be ended, and the user is told what that means.
+    async fn without_transactions(
+        &self,
+        target: &mut Asker,
+        token: &str,
+        first: bool,
+        summary: &mut Summary,
+    ) -> Result<()> {
+        let owner = &self.names.owner;
+        if first {
+            target.ok(owner, &[b"SET", owner, token.as_bytes()]).await?;
+            self.options.teller.tell(News::Note(NOTE.into()));
+            summary.notes.push(NOTE.into());
+        }
+        self.names.check_turn(target.of(owner).await?, token).await
+    }
+
     /// Notes that a snapshot begins. What an interrupted snapshot left at a target that was empty before goes first.
     async fn begin_full(&self, ends: &mut Ends, marker: Option<Marker>) -> Result<()> {
+        if ends.server.lacks.transactions {
+            return Ok(());
+        }
         let target = &mut ends.target;
         let again = marker == Some(Marker::Full);
         if again {
@@ -597,6 +637,9 @@ impl Mover {
 
     /// After the snapshot the held keys are listed at the target, and then the position counts.
     async fn begin_stream(&self, ends: &mut Ends, apply: &Apply, epoch: &str) -> Result<()> {
+        if ends.server.lacks.transactions {
+            return Ok(());
+        }
         let all: Vec<(Vec<u8>, i64)> = apply
             .held
             .all()

@@ -36,6 +36,8 @@ pub enum News {
     },
     /// Nothing is behind for the first time.
     CaughtUp,
+    /// Something to know.
+    Note(String),
     /// A connection was lost, or something else that passes.
     Lost {
         /// Why.

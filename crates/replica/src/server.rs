@@ -4,6 +4,7 @@ use model::failure::{Failure, Kind, Result};
 use redis_proto::rdb::{Family, Type};
 
 use crate::client::Client;
+use crate::target::lacks::Lacks;
 
 /// A server's version and what follows from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub struct Server {
     pub replid: String,
     /// Its offset in the replication stream.
     pub offset: u64,
+    /// What it cannot do, as a target.
+    pub lacks: Lacks,
 }
 
 impl Server {
@@ -85,6 +88,7 @@ impl Server {
             dbs: databases.iter().map(|(db, ..)| *db).collect(),
             replid: field("master_replid").unwrap_or_default().to_owned(),
             offset: number("master_repl_offset"),
+            lacks: Lacks::default(),
         })
     }
 
@@ -115,7 +119,17 @@ impl Server {
     /// True when it can take a value as it is written.
     pub fn takes(&self, kind: Type) -> bool {
         let same = kind.is_common() || kind.family == self.family;
-        same && kind.since() <= self.rdb_version()
+        same && kind.since() <= self.rdb_version() && !self.lacks.restore
+    }
+
+    /// Databases other than 0 can be written there.
+    pub fn has_databases(&self) -> bool {
+        !self.cluster && !self.lacks.transactions && !self.lacks.databases
+    }
+
+    /// Libraries of functions (since 7.0).
+    pub fn has_functions(&self) -> bool {
+        self.tells_expiry_time() && !self.lacks.transactions
     }
 
     /// A Redis of this version or later, or any Valkey.

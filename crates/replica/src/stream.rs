@@ -156,7 +156,16 @@ impl<'a> Stream<'a> {
                 let now = self.mover.clock.now_ms();
                 let mut everywhere = None;
                 let taken = match &mut self.ends.writer {
-                    Writer::One(one) => self.apply.take(&command, end, one.out(), now)?,
+                    Writer::One(one) => {
+                        let (before, length) = (self.apply.commands, one.out().len());
+                        let taken = self.apply.take(&command, end, one.out(), now)?;
+                        if self.apply.is_unnoted() {
+                            let bytes = one.out().len() - length;
+                            one.expect_changes(self.apply.commands - before, bytes, end);
+                            one.pace().await?;
+                        }
+                        taken
+                    }
                     Writer::Many(many) => {
                         let taken = self.apply.take(&command, end, &mut self.scratch, now)?;
                         self.marks.at(end, self.apply.db(), self.apply.travels());
@@ -196,7 +205,7 @@ impl<'a> Stream<'a> {
                     one.expect(about, bytes);
                 }
                 // A transaction that is still open is not sent in parts: its answers are expected as one.
-                match self.apply.is_open() {
+                match self.apply.is_open() && !self.apply.is_unnoted() {
                     true => Ok(()),
                     false if now => one.send().await,
                     false => one.pace().await,
@@ -241,7 +250,9 @@ impl<'a> Stream<'a> {
     async fn abandon(&mut self) -> Result<()> {
         match &mut self.ends.writer {
             Writer::One(one) => {
-                self.apply.abandon(one.out());
+                if !self.apply.is_unnoted() {
+                    self.apply.abandon(one.out());
+                }
                 one.settle().await
             }
             Writer::Many(many) => {

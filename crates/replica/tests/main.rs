@@ -5,6 +5,7 @@ mod cluster;
 mod expiry;
 mod fill;
 mod once;
+mod proxy;
 mod scan;
 mod support;
 mod versions;

@@ -11,7 +11,7 @@ use redis_proto::resp::{Replies, Reply, command};
 pub const VERSIONS: [&str; 5] = ["REDIS_6_2", "REDIS_7_0", "REDIS_8_2", "VALKEY_8_1", "VALKEY_9_1"];
 
 /// Old versions that data come from; they know no streams, or no functions.
-pub const OLD: [&str; 2] = ["REDIS_3_2", "REDIS_5_0"];
+pub const OLD: [&str; 3] = ["REDIS_3_2", "REDIS_5_0", "REDIS_6_0"];
 
 /// A running server; killed when dropped.
 pub struct Redis {
@@ -146,6 +146,54 @@ impl Redis {
     pub fn freeze(&self, frozen: bool) {
         let signal = if frozen { "-STOP" } else { "-CONT" };
         let _ = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+    }
+}
+
+/// A proxy in front of several servers, which divides keys among them and knows neither transactions nor databases;
+/// killed when dropped.
+#[derive(Debug)]
+pub struct Proxy {
+    child: Child,
+    /// Its port on loopback.
+    pub port: u16,
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Proxy {
+    /// Starts one in front of these servers.
+    ///
+    /// # Panics
+    /// When it is not installed or does not listen.
+    pub fn start(servers: &[&Redis]) -> Self {
+        let program = crate::servers::endpoint("WHIMBREL_TEST_NUTCRACKER");
+        let free = || TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).map_or(0, |a| a.port());
+        let (port, stats) = (free(), free());
+        let mut text = format!(
+            "pool:\n  listen: 127.0.0.1:{port}\n  hash: fnv1a_64\n  distribution: ketama\n  redis: true\n  servers:\n"
+        );
+        for server in servers {
+            text.push_str(&format!("   - 127.0.0.1:{}:1\n", server.port));
+        }
+        let dir = servers.first().map(|s| s.dir()).unwrap_or_default();
+        let conf = dir.join("proxy.yml");
+        std::fs::write(&conf, text).unwrap_or_else(|e| panic!("{}: {e}", conf.display()));
+        let mut command = Command::new(program);
+        command.arg("-c").arg(&conf).args(["-s", &stats.to_string(), "-o"]).arg(dir.join("proxy.log"));
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().unwrap_or_else(|e| panic!("nutcracker: {e}"));
+        let proxy = Self { child, port };
+        let began = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(began.elapsed() < Duration::from_secs(10), "the proxy does not listen");
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        proxy
     }
 }
 

@@ -1,5 +1,6 @@
 //! Where keys and changes go.
 
+pub mod lacks;
 pub(crate) mod many;
 pub mod pipeline;
 

@@ -39,6 +39,11 @@ pub enum About {
     Keys(u64),
     /// Something whose error ends the migration.
     Must(&'static str),
+    /// A change that was sent alone; the stream is applied up to here.
+    Change {
+        /// Offset in the source's stream.
+        offset: u64,
+    },
     /// So many answers of a transaction, the last of which is that of its `EXEC`; then the stream is applied up to here.
     Applied {
         /// Answers, those to `MULTI` and `EXEC` included.
@@ -110,6 +115,12 @@ impl Shared {
                 self.keys.fetch_add(*n, Ordering::Relaxed);
             }
             (About::Keys(_), Some(text)) => return Err(failure(place, "restore", text)),
+            (About::Change { offset }, None) => self.applied.store(*offset, Ordering::Release),
+            (About::Change { .. }, Some(text)) => {
+                let m =
+                    format!("{place}: a change that the source made cannot be made at the target: {text}");
+                return Err(Failure::new(Kind::Conflict, DIVERGED, m));
+            }
             (About::Must(op), Some(text)) => return Err(failure(place, op, text)),
             _ => {}
         }
@@ -180,6 +191,13 @@ impl Pipeline {
     pub fn expect(&self, about: About, bytes: usize) {
         self.shared.unanswered.fetch_add(bytes as u64, Ordering::AcqRel);
         self.shared.state().waiting.push_back((about, u32::try_from(bytes).unwrap_or(u32::MAX)));
+    }
+
+    /// The same of so many changes that were written alone, the last of which ends at an offset of the stream.
+    pub fn expect_changes(&self, count: u64, bytes: usize, offset: u64) {
+        for i in 0..count {
+            self.expect(About::Change { offset }, if i == 0 { bytes } else { 0 });
+        }
     }
 
     /// Sends what was written when that is enough, and waits while too much is unanswered.

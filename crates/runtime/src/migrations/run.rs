@@ -490,6 +490,7 @@ impl Held<'_> {
                 ));
                 Ok(())
             }
+            News::Note(note) => self.note(Word::Warned, &[note]).await,
             News::Lost { failure, delay } => {
                 self.note(Word::Lost, &[super::words::said(&failure), format!("{:.1}", delay.as_secs_f64())])
                     .await

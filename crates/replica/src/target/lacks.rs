@@ -1,0 +1,126 @@
+//! What a target cannot do that a server can: proxies in front of several servers know no transactions, often no databases,
+//! and sometimes no `RESTORE`.
+//!
+//! Without transactions no position can stand beside the data. Changes then go on one by one, in their order; whatever
+//! interrupts that costs another snapshot, which sets every key right that the source has, and leaves those that it deleted
+//! meanwhile.
+
+use model::failure::{Failure, Kind, Result};
+use redis_proto::rdb::{Family, Type, dump};
+
+use crate::client::Client;
+use crate::marker::OURS;
+use crate::node::Node;
+use crate::server::Server;
+
+/// What a user is told of such a target.
+pub(crate) const NOTE: &str = "the target knows no transactions, as a proxy: changes go on one by one, and whatever interrupts that costs \
+                               another snapshot; keys that the source deletes meanwhile may remain at the target";
+/// Snapshots that are taken for a target that breaks again and again.
+pub(crate) const SNAPSHOTS_MAX: u64 = 5;
+
+/// What is missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lacks {
+    /// `MULTI` and `EXEC`.
+    pub transactions: bool,
+    /// `SELECT`.
+    pub databases: bool,
+    /// `RESTORE`.
+    pub restore: bool,
+}
+
+impl Lacks {
+    /// What a server is, by its own words, or a target that has none, by trying: a proxy may close the connection upon what
+    /// it does not know.
+    ///
+    /// # Errors
+    /// What the connections meet.
+    pub(crate) async fn look(node: &Node, told: Result<Server>) -> Result<Server> {
+        let node = Node { db: None, ..node.clone() };
+        match told {
+            Ok(server) if server.cluster || knows(&node, &[b"MULTI"]).await? => Ok(server),
+            Ok(server) => Self::find(&node, server).await,
+            // It answers, and does not say what it is.
+            Err(f) if f.kind != Kind::Forbidden && !knows(&node, &[b"INFO"]).await? => {
+                let m = format!("{}: neither INFO nor PING is answered: {}", node.place(), f.message);
+                let reached = Client::open(&node).await?.ok(&[b"PING"]).await;
+                reached.map_err(|_| Failure { message: m, ..f })?;
+                Self::find(&node, Server::unknown()).await
+            }
+            Err(f) => Err(f),
+        }
+    }
+
+    async fn find(node: &Node, server: Server) -> Result<Server> {
+        let lacks = Self {
+            transactions: !knows(node, &[b"MULTI"]).await?,
+            databases: !knows(node, &[b"SELECT", b"0"]).await?,
+            restore: !knows(node, &[b"RESTORE", &probe(), b"1000", &payload(FORMATS[0].0)]).await?,
+        };
+        let mut server = Server { lacks, ..server };
+        if server.run_id.is_empty() && !lacks.restore {
+            let mut client = Client::open(node).await?;
+            for (format, version) in FORMATS {
+                if client.call(&[b"RESTORE", &probe(), b"1000", &payload(format)]).await.is_ok() {
+                    server.version = version;
+                }
+            }
+        }
+        Ok(server)
+    }
+}
+
+/// Versions of the format, and of the first Redis that takes them; each takes all before it.
+const FORMATS: [(u16, (u32, u32)); 6] =
+    [(6, (3, 0)), (8, (4, 0)), (9, (5, 0)), (10, (7, 0)), (11, (7, 2)), (12, (7, 4))];
+
+/// A key that nobody has, for a second.
+fn probe() -> Vec<u8> {
+    [OURS, format!("probe:{:016x}", fastrand::u64(..)).as_bytes()].concat()
+}
+
+/// A string of one byte.
+fn payload(version: u16) -> Vec<u8> {
+    let mut out = Vec::new();
+    dump::payload(&mut out, Type { family: Family::Redis, number: 0 }, &[1, b'x'], version);
+    out
+}
+
+/// Whether a command is known; a connection that ends upon it says no, if another one is answered.
+async fn knows(node: &Node, args: &[&[u8]]) -> Result<bool> {
+    match Client::open(node).await?.call(args).await {
+        Ok(_) => Ok(true),
+        Err(f) if f.kind == Kind::Connect => {
+            Client::open(node).await?.ok(&[b"PING"]).await?;
+            Ok(false)
+        }
+        Err(f) => {
+            let text = f.message.to_ascii_lowercase();
+            let words = ["unknown command", "unsupported", "not supported", "invalid command"];
+            Ok(!words.iter().any(|word| text.contains(word)))
+        }
+    }
+}
+
+impl Server {
+    /// A target of which nothing is known: what it stands for may be old.
+    fn unknown() -> Self {
+        Self {
+            family: Family::Redis,
+            version: (5, 0),
+            cluster: false,
+            keys: 0,
+            by_db: vec![],
+            expires: 0,
+            is_replica: false,
+            run_id: String::new(),
+            used_memory: 0,
+            max_memory: 0,
+            dbs: vec![],
+            replid: String::new(),
+            offset: 0,
+            lacks: Lacks::default(),
+        }
+    }
+}
