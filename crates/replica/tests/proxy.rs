@@ -83,7 +83,7 @@ async fn a_server_without_transactions_is_told_from_one_that_refuses_them() {
     let user: Vec<&[u8]> = vec![b"ACL", b"SETUSER", b"w", b"on", b">pw", b"~*", b"+@all", b"-multi"];
     assert!(!matches!(to.call(&user), Reply::Error(_)));
     let mut place = node(&target);
-    (place.user, place.password) = ("w".into(), "pw".to_owned().into());
+    (place.user, place.password) = ("w".into(), "pw".to_owned());
     let refused = mover_at(node(&source), place, Until::CaughtUp).run().await.unwrap_err();
     assert_eq!(refused.kind, model::failure::Kind::Forbidden, "{refused}");
 }
