@@ -14,7 +14,7 @@ const USAGE: &str = "usage: cargo x COMMAND
   test [FILTER]      install and start the servers that tests need, then run all tests
   servers [stop]     only install and start the servers, and print their variables
   bench objects|redis  measure beside other movers; writes docs/benchmarks.md
-  soak NAME          long proofs: stop, kill, list, split, memory, storms, frozen, cutover, great, fuzz
+  soak NAME          long proofs: stop, kill, list, split, memory, storms, frozen, cutover, great, versions, fuzz
   gen                write generated files again
   fmt | lint         format; lint";
 
@@ -121,6 +121,21 @@ fn soak(rest: &[&str]) -> Done {
             let done = cargo(&args, &variables);
             servers::stop();
             done
+        }
+        "versions" => {
+            variables.extend(servers::redis()?);
+            let args = [
+                "test",
+                "--release",
+                "-p",
+                "replica",
+                "--test",
+                "main",
+                "--",
+                "--nocapture",
+                "every_type_into",
+            ];
+            cargo(&args, &variables)
         }
         "fuzz" => cargo(
             &["test", "--release", "-p", "redis_proto", "--test", "main", "--", "--nocapture", "fuzz::"],

@@ -82,7 +82,7 @@ impl Asker {
     /// Every server that may be written.
     pub fn masters(&self) -> Vec<Addr> {
         match &self.topology {
-            Some(topology) => topology.shards.iter().map(|s| s.master.clone()).collect(),
+            Some(topology) => topology.masters(),
             None => self.node.addrs.first().cloned().into_iter().collect(),
         }
     }

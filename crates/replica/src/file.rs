@@ -415,7 +415,7 @@ impl Import {
         ask: &mut Asker,
         apply: &mut Apply,
     ) -> Result<()> {
-        let mut scratch = Vec::new();
+        let (mut scratch, now) = (Vec::new(), self.clock.now_ms());
         let wrong =
             |e: redis_proto::Error| Failure::new(Kind::Corrupt, "commands", e.to_string()).at(Side::Source);
         loop {
@@ -433,7 +433,6 @@ impl Import {
                 }
             }
             let end = begin + command.raw.len() as u64;
-            let now = self.clock.now_ms();
             // What stands before a transaction does not share its fate, should it have no end.
             let begins = command.arg(0).is_some_and(|name| name.eq_ignore_ascii_case(b"MULTI"));
             match pipeline {

@@ -14,7 +14,7 @@ use crate::mover::{Master, Mover, Options, Progress, Summary, Until};
 use crate::news::{News, Teller};
 use crate::node::Node;
 use crate::parts::{self, Parts};
-use crate::topology::{Addr, Topology};
+use crate::topology::Topology;
 
 /// How often the numbers of the links are put together.
 const TOGETHER: Duration = Duration::from_millis(50);
@@ -65,9 +65,8 @@ async fn settled(whole: &Mover, moved: bool) -> Result<Option<Topology>> {
     let mut before = None;
     for _ in 0..RESTS {
         let topology = Topology::ask(&whole.source).await.map_err(|f| f.at(Side::Source))?;
-        let masters: Vec<Addr> = topology.shards.iter().map(|s| s.master.clone()).collect();
         let parts = Parts::of(&topology, false);
-        let rests = parts::rest(&whole.source, &masters).await.map_err(|f| f.at(Side::Source))?;
+        let rests = parts::rest(&whole.source, &topology.masters()).await.map_err(|f| f.at(Side::Source))?;
         if rests && (!moved || before.as_ref() == Some(&parts)) {
             return Ok(Some(topology));
         }
@@ -175,28 +174,31 @@ async fn links(whole: &Mover, topology: &Topology, alone: bool, all: &mut Summar
         return Err(failure);
     }
     // A slot may have gone since the last look, and the end would be none.
-    if all.done
-        && Parts::of(&Topology::ask(&everybody).await.map_err(|f| f.at(Side::Source))?, alone) != parts
-    {
+    if all.done && !rests(&everybody, &parts).await.map_err(|f| f.at(Side::Source))? {
         return Err(moves());
     }
     Ok(())
 }
 
-/// Looks again and again how the source is divided, until that has changed.
+/// True while the source is divided as it was, and no slot is on its way.
+async fn rests(everybody: &Node, parts: &Parts) -> Result<bool> {
+    let topology = Topology::ask(everybody).await?;
+    Ok(Parts::of(&topology, parts.alone) == *parts && parts::rest(everybody, &topology.masters()).await?)
+}
+
+/// Looks again and again how the source is divided, until that changes.
 async fn moved(everybody: &Node, parts: &Parts) -> Failure {
     loop {
         tokio::time::sleep(REST).await;
-        match Topology::ask(everybody).await {
-            Ok(topology) if Parts::of(&topology, parts.alone) != *parts => return moves(),
-            // While a master fails there is nobody for its slots; its link knows what to do.
-            Ok(_) | Err(_) => {}
+        // While a master fails there is nobody for its slots; its link knows what to do.
+        if let Ok(false) = rests(everybody, parts).await {
+            return moves();
         }
     }
 }
 
 fn moves() -> Failure {
-    let m = "slots of the source went from one of its masters to another, whose streams have no common order";
+    let m = "slots of the source go from one of its masters to another, whose streams have no common order";
     Failure::new(Kind::Changed, ANEW, m).at(Side::Source)
 }
 

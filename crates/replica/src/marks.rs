@@ -39,6 +39,12 @@ impl Marks {
         self.dbs.iter().rev().find(|(from, ..)| *from <= offset).map_or(0, |(_, db, _)| *db)
     }
 
+    /// This offset is marked, whatever was reached before.
+    pub(crate) fn is_marked(&mut self, offset: u64) {
+        self.marked = offset;
+        self.reached.clear();
+    }
+
     /// All slots are at `low` now; the offset to be marked, when there is a new one.
     pub(crate) fn due(&mut self, low: u64, now: Instant) -> Option<u64> {
         self.reached.push_back((now, low));
@@ -78,5 +84,8 @@ mod tests {
         assert_eq!((marks.db_at(40), marks.dbs.len()), (3, 1));
         assert_eq!(marks.due(50, at(9000)), Some(50));
         assert_eq!(marks.due(50, at(19_000)), None, "it is marked");
+        marks.due(60, at(20_000));
+        marks.is_marked(70);
+        assert_eq!(marks.due(70, at(23_000)), None, "nothing before it is marked any more");
     }
 }

@@ -88,6 +88,11 @@ impl Topology {
         Ok(Self { shards })
     }
 
+    /// Every server that may be written.
+    pub fn masters(&self) -> Vec<Addr> {
+        self.shards.iter().map(|s| s.master.clone()).collect()
+    }
+
     /// Everybody who may be asked about it.
     pub fn everybody(&self) -> Vec<Addr> {
         self.shards.iter().flat_map(|s| std::iter::once(&s.master).chain(&s.replicas)).cloned().collect()

@@ -8,7 +8,7 @@ use redis_proto::resp::{Reply, command};
 use replica::route::Route;
 use replica::verify::{Depth, compare};
 use replica::{Node, Until};
-use testkit::redis::{Cluster, Connection, Redis};
+use testkit::redis::{Cluster, Connection, OLD, Redis, VERSIONS};
 
 use crate::fill::fill;
 use crate::support::{Following, mover_at, node};
@@ -147,25 +147,55 @@ fn wander(to: &mut Connection, line: &str) -> Reply {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_type_into_a_cluster_and_out_of_it() {
-    let (source, middle) = (Redis::start("REDIS_7_0", &[]), Cluster::start("REDIS_7_0", MASTERS, false, &[]));
-    let target = Cluster::start("VALKEY_9_1", MASTERS, false, &[]);
+/// Something of everything, from a server into a cluster of its version, from that to another cluster, and out of it.
+async fn through(from: &str, to: &str, elements: u32) {
+    let (source, middle) = (Redis::start(from, &[]), Cluster::start(from, MASTERS, false, &[]));
+    let target = Cluster::start(to, MASTERS, false, &[]);
     fill(&source, 3);
     let mut client = source.connect();
     for db in [1, 15] {
         client.run(&format!("SELECT {db}"));
         client.run("FLUSHDB");
     }
+    client.run("SELECT 0");
+    let fields_expire = |version: &str| matches!(version, "REDIS_8_2" | "VALKEY_9_1");
+    if fields_expire(from) && !fields_expire(to) {
+        client.run("DEL hash:large hash:small");
+    }
+    for n in (0..elements).step_by(500) {
+        let members: Vec<String> = (n..n + 500).map(|n| n.to_string()).collect();
+        let mut args: Vec<&[u8]> = vec![b"ZADD", b"great"];
+        args.extend(members.iter().flat_map(|m| [m.as_bytes(), m.as_bytes()]));
+        client.call(&args);
+    }
     let there = mover_at(node(&source), place(&middle), Until::CaughtUp).run().await.unwrap();
-    assert!(there.done && there.failed.is_empty() && there.full.left_out.is_empty(), "{there:?}");
+    assert!(there.done && there.failed.is_empty() && there.full.left_out.is_empty(), "{from}: {there:?}");
     let keys = same(&node(&source), &place(&middle)).await;
     let over = mover_at(place(&middle), place(&target), Until::CaughtUp).run().await.unwrap();
-    assert!(over.done && over.full_syncs == 3, "{over:?}");
-    assert_eq!(same(&place(&middle), &place(&target)).await, keys);
-    let back = Redis::start("REDIS_7_0", &[]);
-    mover_at(place(&middle), node(&back), Until::Full).run().await.unwrap();
-    assert_eq!(same(&node(&source), &node(&back)).await, keys);
+    assert!(over.done && over.full_syncs == 3, "{from} to {to}: {over:?}");
+    assert_eq!(same(&place(&middle), &place(&target)).await, keys, "{from} to {to}");
+    let back = Redis::start(to, &[]);
+    let out = mover_at(place(&middle), node(&back), Until::Full).run().await.unwrap();
+    assert!(out.done, "{out:?}");
+    assert_eq!(same(&node(&source), &node(&back)).await, keys, "{from} out of a cluster to {to}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_type_into_a_cluster_and_out_of_it() {
+    if std::env::var_os("WHIMBREL_SOAK").is_none() {
+        return through("REDIS_7_0", "VALKEY_9_1", 0).await;
+    }
+    let targets = ["REDIS_7_0", "REDIS_8_2", "VALKEY_9_1"];
+    let mut pairs: Vec<(&str, &str)> =
+        OLD.into_iter().chain(VERSIONS).flat_map(|from| targets.map(|to| (from, to))).collect();
+    pairs.extend(
+        ["REDIS_7_0", "REDIS_8_2"].into_iter().flat_map(|from| [(from, "REDIS_6_2"), (from, "REDIS_5_0")]),
+    );
+    for (from, to) in &pairs {
+        through(from, to, 1_000_000).await;
+        println!("versions: clusters of {from} to clusters of {to}, and out of them to {to}: equal");
+    }
+    println!("versions: {} pairs of clusters", pairs.len());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

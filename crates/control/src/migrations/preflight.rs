@@ -12,6 +12,7 @@ use replica::client::Client;
 use replica::marker::OURS;
 use replica::route::Route;
 use replica::server::Server;
+use replica::target::lacks::Lacks;
 use runtime::Places;
 use runtime::migrations::{EndSecrets, check_backup};
 
@@ -135,12 +136,12 @@ async fn answering(
     };
     let registered = end.as_ref().is_some_and(|e| e.id.is_some());
     let denied = |f: &Failure| of_end(member, registered, f);
-    let opened = open(&node).await;
+    let opened = open(&node, side).await;
     let (client, server) = match opened {
         Err(f) if f.kind == Kind::BadCredentials && !node.password.is_empty() => {
             // A password that a server does not know of is no reason to stop.
             let bare = Node { password: String::new(), user: String::new(), ..node.clone() };
-            let opened = open(&bare).await.map_err(|_| denied(&f))?;
+            let opened = open(&bare, side).await.map_err(|_| denied(&f))?;
             node = bare;
             warnings
                 .push(format!("{member}: the server has no password; the one that was given is not used"));
@@ -153,7 +154,7 @@ async fn answering(
         opened => opened.map_err(|f| denied(&f))?,
     };
     for addr in node.addrs.iter().skip(1) {
-        open(&node.at(addr)).await.map_err(|f| denied(&f))?;
+        open(&node.at(addr), side).await.map_err(|f| denied(&f))?;
     }
     // A cluster is asked for its masters.
     if side == Side::Target && server.is_replica && !server.cluster {
@@ -182,10 +183,16 @@ async fn check_writes(node: &Node) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn open(node: &Node) -> Result<(Client, Server), Failure> {
+async fn open(node: &Node, side: Side) -> Result<(Client, Server), Failure> {
+    let node = Node { db: None, ..node.clone() };
     let opened = async {
-        let mut client = Client::open(&Node { db: None, ..node.clone() }).await?;
-        let server = Server::ask(&mut client).await?;
+        let mut client = Client::open(&node).await?;
+        let told = Server::ask(&mut client).await;
+        let server = if side == Side::Target { Lacks::look(&node, told).await? } else { told? };
+        if server.lacks != Lacks::default() {
+            // What it does not know may have ended the connection.
+            client = Client::open(&node).await?;
+        }
         Ok((client, server))
     };
     tokio::time::timeout(ONE_END, opened).await.unwrap_or_else(|_| {
@@ -276,9 +283,9 @@ fn check_both(source: &Server, target: &Server, warnings: &mut Vec<String>) -> A
 async fn check_dbs(route: &Route, dbs: &[u32], target: &mut Answering) -> Allowed<()> {
     let member = "target_instance.db";
     let beyond = dbs.iter().find(|db| route.db(**db).is_some_and(|to| to != 0));
-    if let (Some(db), true) = (beyond, target.server.cluster) {
+    if let (Some(db), true) = (beyond, !target.server.has_databases()) {
         let why = format!(
-            "the source has keys in database {db}; a cluster has only 0: choose source db and target db 0"
+            "the source has keys in database {db}; the target has only 0: choose source db and target db 0"
         );
         return Err(Denial::Unusable(member.into(), why));
     }

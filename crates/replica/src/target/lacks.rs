@@ -36,7 +36,7 @@ impl Lacks {
     ///
     /// # Errors
     /// What the connections meet.
-    pub(crate) async fn look(node: &Node, told: Result<Server>) -> Result<Server> {
+    pub async fn look(node: &Node, told: Result<Server>) -> Result<Server> {
         let node = Node { db: None, ..node.clone() };
         match told {
             Ok(server) if server.cluster || knows(&node, &[b"MULTI"]).await? => Ok(server),
