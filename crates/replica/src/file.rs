@@ -17,18 +17,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::apply::Apply;
 use crate::asker::Asker;
-use crate::client::Client;
 use crate::held::Held;
 use crate::load::{Load, Wanted, corrupt};
-use crate::marker::Names;
-use crate::mover::{OPEN_ABOVE, Options, Progress, Summary};
+use crate::mover::{OPEN_ABOVE, Options};
 use crate::node::Node;
+use crate::progress::{Progress, Summary};
 use crate::server::Server;
 use crate::source::psync::Position;
 use crate::target::Writer;
 use crate::target::lacks::NOTE;
-use crate::target::many::{Fence, Many};
-use crate::target::pipeline::{Pipeline, Shared};
+use crate::target::pipeline::Pipeline;
 use pace::clock::SharedClock;
 
 const READ: usize = 256 << 10;
@@ -218,19 +216,7 @@ impl Import {
             files.extend(parts(path)?);
         }
         let (mut ask, server, topology) = Asker::open(&self.target, Side::Target).await?;
-        let shared = Shared::new(Arc::default());
-        let mut pipeline = match &topology {
-            None => {
-                let node = Node { db: None, ..self.target.clone() };
-                let client = Client::open(&node).await.map_err(|f| f.at(Side::Target))?;
-                Writer::One(Pipeline::new(client, shared.applied.clone()))
-            }
-            Some(topology) => {
-                let token = format!("{:032x}", fastrand::u128(..));
-                let fence = Fence { names: Names::new(&format!("import-{token}")), token };
-                Writer::Many(Box::new(Many::open(self.target.clone(), topology, fence, true, shared).await?))
-            }
-        };
+        let mut pipeline = Writer::anew(&self.target, topology.as_ref(), "import").await?;
         let mut summary = Summary::default();
         let began = Instant::now();
         self.progress.phase.store(1, Ordering::Relaxed);

@@ -10,10 +10,11 @@ use tokio::task::JoinSet;
 
 use crate::apply::ANEW;
 use crate::asker::Asker;
-use crate::mover::{Master, Mover, Options, Progress, Summary, Until};
+use crate::mover::{Master, Mover, Options, Until};
 use crate::news::{News, Teller};
 use crate::node::Node;
 use crate::parts::{self, Parts};
+use crate::progress::{Progress, Summary};
 use crate::topology::Topology;
 
 /// How often the numbers of the links are put together.

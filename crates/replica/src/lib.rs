@@ -11,6 +11,7 @@
 //! transactions that also store the replication offset at the target ([`apply`]), so that whatever is interrupted goes on
 //! from there, exactly once.
 
+mod allowed;
 pub mod apply;
 pub mod archive;
 pub mod asker;
@@ -27,6 +28,7 @@ pub mod news;
 pub mod node;
 pub mod parts;
 pub mod patience;
+pub mod progress;
 pub mod rebuild;
 pub mod restore;
 pub mod route;
@@ -40,7 +42,8 @@ pub mod target;
 pub mod topology;
 pub mod verify;
 
-pub use mover::{Mover, Options, Progress, Summary, Until};
+pub use mover::{Mover, Options, Until};
 pub use news::{News, Teller};
 pub use node::Node;
 pub use patience::Reconnect;
+pub use progress::{Progress, Summary};

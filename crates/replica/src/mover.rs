@@ -8,7 +8,7 @@
 //! ```
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use model::failure::{Failure, Kind, Result, Side};
@@ -25,12 +25,13 @@ use crate::asker::Asker;
 use crate::client::Client;
 use crate::fleet;
 use crate::held::{Expiry, Held};
-use crate::load::{Load, Loaded, corrupt};
+use crate::load::{Load, corrupt};
 use crate::marker::{Marker, Names};
 use crate::news::{News, Teller};
 use crate::node::Node;
 use crate::parts::{self, Ranges};
 use crate::patience::{Patience, Reconnect};
+use crate::progress::{Progress, Summary};
 use crate::restore::Conflict;
 use crate::route::Route;
 use crate::server::Server;
@@ -89,50 +90,6 @@ pub struct Options {
     pub reconnect: Arc<Reconnect>,
     /// Who is told.
     pub teller: Teller,
-}
-
-/// What a migration is doing, for whoever looks.
-#[derive(Debug, Default)]
-pub struct Progress {
-    /// 0: connecting; 1: snapshot; 2: stream.
-    pub phase: AtomicU64,
-    /// Keys of the snapshot that the target has confirmed.
-    pub keys: AtomicU64,
-    /// Keys that the source has, by its own words.
-    pub keys_expected: AtomicU64,
-    /// Bytes of the snapshot.
-    pub full_bytes: AtomicU64,
-    /// Commands that went on.
-    pub commands: AtomicU64,
-    /// Bytes of the stream.
-    pub stream_bytes: AtomicU64,
-    /// Offset of the source's stream up to which the target has confirmed it.
-    pub applied: Arc<AtomicU64>,
-    /// How far the target is behind, bytes.
-    pub lag_bytes: AtomicU64,
-    /// How far the target is behind, milliseconds.
-    pub lag_ms: AtomicU64,
-}
-
-/// What a migration did.
-#[derive(Clone, Debug, Default)]
-pub struct Summary {
-    /// It is done; else it was stopped and can go on.
-    pub done: bool,
-    /// Keys of snapshots.
-    pub full: Loaded,
-    /// Keys that the target had and that were left alone.
-    pub left_alone: u64,
-    /// Keys whose module the target does not have.
-    pub failed: Vec<String>,
-    /// How long snapshots took.
-    pub full_seconds: f64,
-    /// Snapshots taken.
-    pub full_syncs: u64,
-    /// Times that the stream went on where it was.
-    pub partial_syncs: u64,
-    /// Something to know.
-    pub notes: Vec<String>,
 }
 
 /// Which master of a cluster a source is.

@@ -25,13 +25,12 @@ use tokio_util::sync::CancellationToken;
 use crate::asker::Asker;
 use crate::client::Client;
 use crate::load::Load;
-use crate::marker::{Names, OURS};
-use crate::mover::{Options, Progress, Summary, Until};
+use crate::marker::OURS;
+use crate::mover::{Options, Until};
 use crate::node::Node;
+use crate::progress::{Progress, Summary};
 use crate::restore::Conflict;
 use crate::target::Writer;
-use crate::target::many::{Fence, Many};
-use crate::target::pipeline::{Pipeline, Shared};
 use crate::topology::Addr;
 use crate::verify::Half;
 
@@ -158,19 +157,7 @@ impl Scan {
                 ears.0.push(listen(&self.source.at(addr), changed.clone()).await?);
             }
         }
-        let shared = Shared::new(Arc::default());
-        let mut writer = match &topology {
-            None => {
-                let node = Node { db: None, ..self.target.clone() };
-                let client = Client::open(&node).await.map_err(|f| f.at(Side::Target))?;
-                Writer::One(Pipeline::new(client, shared.applied.clone()))
-            }
-            Some(topology) => {
-                let token = format!("{:032x}", fastrand::u128(..));
-                let fence = Fence { names: Names::new(&format!("scan-{token}")), token };
-                Writer::Many(Box::new(Many::open(self.target.clone(), topology, fence, true, shared).await?))
-            }
-        };
+        let mut writer = Writer::anew(&self.target, topology.as_ref(), "scan").await?;
         let mut summary = Summary::default();
         self.progress.keys_expected.store(source.server.keys, Ordering::Relaxed);
         let mut conflict = self.options.conflict;

@@ -11,16 +11,17 @@ use std::time::{Duration, Instant};
 
 use model::failure::{Failure, Kind, Result, Side};
 use redis_proto::command::{SLOTS, slot};
-use redis_proto::resp::{Replies, Reply, command};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use redis_proto::resp::{Reply, command};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
 use crate::asker::Asker;
-use crate::client::{Client, Incoming, Outgoing, failure};
+use crate::client::{Client, Outgoing, failure};
 use crate::marker::Names;
 use crate::node::Node;
 use crate::scatter::{Piece, scatter};
 use crate::target::pipeline::{About, DIVERGED, Shared};
+use crate::target::replies::{Outcome, read};
 use crate::topology::{Addr, Topology};
 
 /// One write is about this long.
@@ -29,7 +30,6 @@ const WRITE: usize = 128 << 10;
 const UNANSWERED: u64 = 32 << 20;
 /// A transaction is not made longer than this.
 const LONG: usize = 1 << 20;
-const READ: usize = 64 << 10;
 /// A slot that is on its way answers so after a while; and how often it is asked.
 const AGAIN: Duration = Duration::from_millis(25);
 const AGAIN_MAX: u32 = 2400;
@@ -74,21 +74,6 @@ struct Lane {
     done: u64,
     /// It has a mark at the target.
     marked: bool,
-}
-
-/// How a transaction ended.
-#[derive(Debug)]
-enum Outcome {
-    /// It is done; these of its commands answered with an error.
-    Done(Vec<(usize, String)>),
-    /// It belongs there from now on.
-    Moved(Addr),
-    /// It belongs there this once.
-    Ask(Addr),
-    /// Its slot is on its way.
-    Again(String),
-    /// It cannot be done, and so nothing can.
-    Failed(Failure),
 }
 
 /// What was heard while waiting.
@@ -590,159 +575,5 @@ impl Many {
         let low = self.low_water(current);
         self.shared.applied.store(low, Ordering::Release);
         low
-    }
-}
-
-/// The receiving half of one server's connection.
-async fn read(
-    mut incoming: Incoming,
-    queue: Arc<Mutex<VecDeque<(u16, u32)>>>,
-    answered: mpsc::UnboundedSender<(u16, Outcome)>,
-    place: String,
-) {
-    let mut replies = Replies::default();
-    let mut buf = vec![0; READ];
-    let mut current: Option<Judge> = None;
-    let broke = |m: String| Outcome::Failed(Failure::new(Kind::Connect, "read", m));
-    loop {
-        match incoming.read(&mut buf).await {
-            Ok(0) => {
-                let _ = answered.send((0, broke(format!("{place}: the connection broke: it was closed"))));
-                return;
-            }
-            Err(e) => {
-                let _ = answered.send((0, broke(format!("{place}: the connection broke: {e}"))));
-                return;
-            }
-            Ok(n) => replies.push(&buf[..n]),
-        }
-        loop {
-            let reply = match replies.next_reply() {
-                Ok(Some(Reply::Push(_))) => continue,
-                Ok(Some(reply)) => reply,
-                Ok(None) => break,
-                Err(e) => {
-                    let failure = Failure::new(Kind::Corrupt, "read", format!("{place}: {e}"));
-                    let _ = answered.send((0, Outcome::Failed(failure)));
-                    return;
-                }
-            };
-            let judge = match current.take() {
-                Some(judge) => judge,
-                None => match queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front() {
-                    Some((slot, answers)) => Judge { slot, left: answers, why: None },
-                    None => {
-                        let m = format!("{place}: an answer that nobody asked for");
-                        let failure = Failure::new(Kind::Corrupt, "read", m);
-                        let _ = answered.send((0, Outcome::Failed(failure)));
-                        return;
-                    }
-                },
-            };
-            match judge.hear(&place, reply) {
-                Ok(judge) => current = Some(judge),
-                Err((slot, outcome)) => {
-                    if answered.send((slot, outcome)).is_err() {
-                        return;
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Hears the answers to one transaction.
-struct Judge {
-    slot: u16,
-    left: u32,
-    /// The first refusal.
-    why: Option<String>,
-}
-
-impl Judge {
-    /// Takes an answer; gives the outcome back as an error when it was the last.
-    fn hear(mut self, place: &str, reply: Reply) -> std::result::Result<Self, (u16, Outcome)> {
-        self.left -= 1;
-        if self.left > 0 {
-            if let Reply::Error(text) = reply {
-                self.why.get_or_insert(text);
-            }
-            return Ok(self);
-        }
-        let outcome = match (self.why, reply) {
-            (Some(why), _) | (None, Reply::Error(why)) => refusal(place, &why),
-            (None, Reply::Array(all)) => {
-                let errors = all.into_iter().enumerate().filter_map(|(i, r)| match r {
-                    Reply::Error(text) => Some((i, text)),
-                    _ => None,
-                });
-                Outcome::Done(errors.collect())
-            }
-            (None, _) => {
-                let m = format!("{place}: a transaction was given up");
-                Outcome::Failed(Failure::new(Kind::Conflict, "write", m))
-            }
-        };
-        Err((self.slot, outcome))
-    }
-}
-
-/// What the refusal of a transaction means.
-fn refusal(place: &str, why: &str) -> Outcome {
-    let mut words = why.split(' ');
-    let word = words.next().unwrap_or_default();
-    let addr = || {
-        let (host, port) = words.clone().nth(1)?.rsplit_once(':')?;
-        // A server that does not know its own name leaves it out.
-        let asked = place.rsplit_once("//").map_or(place, |(_, rest)| rest);
-        let asked = asked.rsplit_once(':').map_or(asked, |(host, _)| host);
-        let host = if host.is_empty() { asked } else { host };
-        Some((host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?))
-    };
-    match (word, addr()) {
-        ("MOVED", Some(addr)) => Outcome::Moved(addr),
-        ("ASK", Some(addr)) => Outcome::Ask(addr),
-        ("TRYAGAIN" | "CLUSTERDOWN" | "LOADING", _) => Outcome::Again(why.to_owned()),
-        _ => Outcome::Failed(failure(place, "write", why)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn refusals_say_where_to_go() {
-        let Outcome::Moved(addr) = refusal("redis://10.0.0.1:7000", "MOVED 5 10.0.0.2:7001") else {
-            panic!()
-        };
-        assert_eq!(addr, ("10.0.0.2".to_owned(), 7001));
-        let Outcome::Ask(addr) = refusal("redis://10.0.0.1:7000", "ASK 5 :7001") else { panic!() };
-        assert_eq!(addr, ("10.0.0.1".to_owned(), 7001));
-        assert!(matches!(refusal("p", "TRYAGAIN Multiple keys"), Outcome::Again(_)));
-        assert!(
-            matches!(refusal("p", "OOM command not allowed"), Outcome::Failed(f) if f.kind == Kind::NoSpace)
-        );
-    }
-
-    #[test]
-    fn a_transaction_is_judged_by_its_first_refusal() {
-        let judge = |replies: Vec<Reply>| {
-            let mut judge = Judge { slot: 7, left: u32::try_from(replies.len()).unwrap(), why: None };
-            for reply in replies {
-                judge = match judge.hear("p", reply) {
-                    Ok(judge) => judge,
-                    Err((slot, outcome)) => return (slot, format!("{outcome:?}")),
-                };
-            }
-            panic!("no outcome")
-        };
-        let (ok, queued) = (|| Reply::Simple("OK".into()), || Reply::Simple("QUEUED".into()));
-        let wrong = || Reply::Error("WRONGTYPE x".into());
-        let (slot, said) = judge(vec![ok(), queued(), Reply::Array(vec![wrong()])]);
-        assert!(slot == 7 && said.contains("Done([(0, \"WRONGTYPE x\")])"), "{said}");
-        let moved = Reply::Error("MOVED 7 h:1".into());
-        let (_, said) = judge(vec![ok(), moved, Reply::Error("EXECABORT".into())]);
-        assert!(said.contains("Moved"), "{said}");
     }
 }

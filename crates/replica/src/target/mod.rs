@@ -3,13 +3,18 @@
 pub mod lacks;
 pub(crate) mod many;
 pub mod pipeline;
+mod replies;
 
 use std::sync::Arc;
 
-use model::failure::Result;
+use model::failure::{Result, Side};
 
-use self::many::Many;
+use self::many::{Fence, Many};
 use self::pipeline::{About, Pipeline, Shared};
+use crate::client::Client;
+use crate::marker::Names;
+use crate::node::Node;
+use crate::topology::Topology;
 
 /// One server, or a cluster.
 #[derive(Debug)]
@@ -21,6 +26,27 @@ pub enum Writer {
 }
 
 impl Writer {
+    /// For work that begins anew when it is interrupted: whoever did it before has nothing to go on from, and needs no fence
+    /// but at a cluster, whose writer has one.
+    ///
+    /// # Errors
+    /// What the connections meet.
+    pub(crate) async fn anew(target: &Node, topology: Option<&Topology>, what: &str) -> Result<Self> {
+        let shared = Shared::new(Arc::default());
+        match topology {
+            None => {
+                let node = Node { db: None, ..target.clone() };
+                let client = Client::open(&node).await.map_err(|f| f.at(Side::Target))?;
+                Ok(Writer::One(Pipeline::new(client, shared.applied.clone())))
+            }
+            Some(topology) => {
+                let token = format!("{:032x}", fastrand::u128(..));
+                let fence = Fence { names: Names::new(&format!("{what}-{token}")), token };
+                Ok(Writer::Many(Box::new(Many::open(target.clone(), topology, fence, true, shared).await?)))
+            }
+        }
+    }
+
     /// Where commands of a snapshot are written; each is to be followed by [`Writer::expect`].
     pub fn out(&mut self) -> &mut Vec<u8> {
         match self {

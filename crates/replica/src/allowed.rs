@@ -1,0 +1,60 @@
+//! Pure: which commands of a source are a copy's business.
+
+use redis_proto::command;
+
+/// Commands that rule a server instead of changing data: whoever sends them, they stop here.
+const RULING: [&[u8]; 26] = [
+    b"ACL",
+    b"ASKING",
+    b"AUTH",
+    b"BGREWRITEAOF",
+    b"BGSAVE",
+    b"CLIENT",
+    b"CLUSTER",
+    b"CONFIG",
+    b"DEBUG",
+    b"FAILOVER",
+    b"HELLO",
+    b"LATENCY",
+    b"MIGRATE",
+    b"MODULE",
+    b"MONITOR",
+    b"PSUBSCRIBE",
+    b"PSYNC",
+    b"QUIT",
+    b"REPLICAOF",
+    b"RESET",
+    b"SAVE",
+    b"SHUTDOWN",
+    b"SLAVEOF",
+    b"SLOWLOG",
+    b"SUBSCRIBE",
+    b"SYNC",
+];
+/// What a backup may not do to what was at the target before.
+const SWEEPING: [&[u8]; 7] = [b"EVAL", b"EVALSHA", b"FCALL", b"FLUSHALL", b"FLUSHDB", b"SCRIPT", b"SWAPDB"];
+
+/// Whether a command (its name in upper case) changes data. A live source is a server of the user's, and its commands are
+/// known to the target too; a backup is a file from anywhere, and only what is known to be harmless is taken from it.
+pub(crate) fn is_data(name: &[u8], first: Option<&[u8]>, live: bool) -> bool {
+    if live {
+        return !RULING.contains(&name);
+    }
+    match name {
+        b"FUNCTION" => first.is_some_and(|word| word.eq_ignore_ascii_case(b"LOAD")),
+        _ if RULING.contains(&name) || SWEEPING.contains(&name) => false,
+        // Names of modules' commands have a dot.
+        _ => command::spec(name).is_some() || name.contains(&b'.'),
+    }
+}
+
+/// Slots that come from another master, in each of the ways in which servers tell their replicas so, and what is to
+/// be done at all masters.
+pub(crate) fn is_about_others(name: &[u8], first: Option<&[u8]>) -> bool {
+    let is = |word: &[u8]| first.is_some_and(|w| w.eq_ignore_ascii_case(word));
+    match name {
+        b"RESTORE-ASKING" | b"TRIMSLOTS" | b"FLUSHALL" | b"FLUSHDB" => true,
+        b"CLUSTER" => is(b"SYNCSLOTS") || is(b"FLUSHSLOT"),
+        _ => false,
+    }
+}
