@@ -14,7 +14,7 @@ const USAGE: &str = "usage: cargo x COMMAND
   test [FILTER]      install and start the servers that tests need, then run all tests
   servers [stop]     only install and start the servers, and print their variables
   bench objects|redis  measure beside other movers; writes docs/benchmarks.md
-  soak NAME          long proofs: stop, kill, list, split, memory, storms, frozen, cutover, great, versions, fuzz
+  soak NAME          long proofs: stop, kill, list, split, memory, storms, frozen, cutover, great, rest, versions, fuzz
   gen                write generated files again
   fmt | lint         format; lint";
 
@@ -113,7 +113,7 @@ fn soak(rest: &[&str]) -> Done {
                 ["test", "--release", "-p", "whimbrel", "--test", "main", "--", "--nocapture", &filter];
             cargo(&args, &variables)
         }
-        "storms" | "frozen" | "cutover" | "great" => {
+        "storms" | "frozen" | "cutover" | "great" | "rest" => {
             variables.extend(servers::start()?);
             let filter = format!("redis_soak::redis_{name}");
             let args =

@@ -1,4 +1,4 @@
-//! Long proofs of the Redis engine: `cargo x soak storms|frozen|cutover|great`. Their short forms run with all tests.
+//! Long proofs of the Redis engine: `cargo x soak storms|frozen|cutover|great|rest`. Their short forms run with all tests.
 
 use std::process::{Child, Stdio};
 use std::sync::Arc;
@@ -166,6 +166,67 @@ pub(crate) fn storm(kills: u32, cuts: u32, per_second: u64, cluster: bool) {
     );
 }
 
+/// Tasks of the service that are stopped at random moments of both phases under a writer, and started again.
+fn rests(runs: u32) {
+    let (source, target) = (Side::start(false), Side::start(false));
+    source.servers()[0].run("DEBUG POPULATE 600000 key 200");
+    let dir = tempfile::tempdir().unwrap();
+    let service = crate::support::Service::start(dir.path(), "");
+    let task = |args: &[&str]| {
+        let mut command = whimbrel();
+        command.args(["redis", "task"]).args(args);
+        command.env("WHIMBREL_ENDPOINT", &service.endpoint).env("WHIMBREL_PROJECT", &service.project);
+        command.env("WHIMBREL_AK", &service.ak).env("WHIMBREL_SK", &service.sk);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    let until = |id: &str, word: &str| {
+        let began = Instant::now();
+        while !task(&["show", id]).contains(word) {
+            assert!(began.elapsed() < Duration::from_secs(60), "{}", task(&["show", id]));
+        }
+        began.elapsed()
+    };
+    let place = |side: &Side| side.url().trim_start_matches("redis://").to_owned();
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = writer(&source, 5000, stop.clone());
+    let mut random = fastrand::Rng::with_seed(u64::from(runs));
+    let (mut full, mut following) = (Vec::new(), Vec::new());
+    for _ in 0..runs {
+        target.servers()[0].run("FLUSHALL");
+        let id = task(&["create", &place(&source), &place(&target)]);
+        std::thread::park_timeout(Duration::from_millis(random.u64(0..1500)));
+        let in_full = !task(&["show", &id]).contains("INCRMIGEATING");
+        let began = Instant::now();
+        task(&["stop", &id]);
+        until(&id, "TERMINATED");
+        if in_full {
+            full.push(began.elapsed())
+        } else {
+            following.push(began.elapsed())
+        }
+        task(&["start", &id]);
+        until(&id, "INCRMIGEATING");
+        std::thread::park_timeout(Duration::from_millis(random.u64(0..500)));
+        let began = Instant::now();
+        task(&["stop", &id]);
+        until(&id, "TERMINATED");
+        following.push(began.elapsed());
+        task(&["delete", &id]);
+    }
+    stop.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+    for (name, mut all) in [("full", full), ("incremental", following)] {
+        all.sort();
+        let (n, middle) = (all.len(), all.get(all.len() / 2).copied().unwrap_or_default());
+        let most = all.last().copied().unwrap_or_default();
+        println!(
+            "rest: {n} stops of the {name} phase, from the call to TERMINATED: median {middle:?}, most {most:?}"
+        );
+    }
+}
+
 /// The most memory that a process has had, KiB.
 fn peak_kib(process: &Child) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
@@ -298,6 +359,13 @@ fn rather_great_values() {
 fn redis_great() {
     if soaking() {
         great(5_000_000, 512);
+    }
+}
+
+#[test]
+fn redis_rest() {
+    if soaking() {
+        rests(20);
     }
 }
 
