@@ -113,12 +113,7 @@ async fn links(whole: &Mover, topology: &Topology, alone: bool, all: &mut Summar
     let stop = whole.stop.child_token();
     let (mut links, mut progress, mut ears) = (JoinSet::new(), Vec::new(), Vec::new());
     // Whoever is left can say who has which slots.
-    let mut everybody = Node { db: None, ..whole.source.clone() };
-    for addr in topology.everybody() {
-        if !everybody.addrs.contains(&addr) {
-            everybody.addrs.push(addr);
-        }
-    }
+    let everybody = Node { db: None, ..whole.source.clone() }.with(topology.everybody());
     let parts = Parts::of(topology, alone);
     for (shard, names) in topology.shards.iter().zip(parts.links(&whole.names)) {
         let (teller, news) = Teller::channel();

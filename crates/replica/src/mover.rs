@@ -115,6 +115,7 @@ impl Master {
 }
 
 /// One migration.
+#[derive(Clone)]
 pub struct Mover {
     /// Where from.
     pub source: Node,
@@ -168,6 +169,19 @@ impl Mover {
     /// # Errors
     /// What cannot be overcome by trying again, or was tried long enough.
     pub async fn run(&self) -> Result<Summary> {
+        let found = tokio::select! {
+            found = self.asker() => found,
+            () = self.stop.cancelled() => return Ok(Summary::default()),
+        };
+        let mut this = self.clone();
+        if let Ok((_, _, Some(topology))) = found {
+            // Whoever is left of the target can say who serves what.
+            this.target = this.target.with(topology.everybody());
+        }
+        this.run_anywhere().await
+    }
+
+    async fn run_anywhere(&self) -> Result<Summary> {
         let mut looks = 0;
         loop {
             let found = tokio::select! {

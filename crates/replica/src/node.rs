@@ -115,6 +115,16 @@ impl Node {
         format!("{}://{}{db}", if self.tls { "rediss" } else { "redis" }, all.join(","))
     }
 
+    /// The same, at further addresses.
+    pub fn with(mut self, more: Vec<(String, u16)>) -> Node {
+        for addr in more {
+            if !self.addrs.contains(&addr) {
+                self.addrs.push(addr);
+            }
+        }
+        self
+    }
+
     /// The same, at one of its addresses.
     pub fn at(&self, addr: &(String, u16)) -> Node {
         Node { addrs: vec![addr.clone()], ..self.clone() }

@@ -483,3 +483,44 @@ async fn a_master_of_the_source_that_fails_is_followed_by_its_replica() {
     let summary = following.stop().await;
     assert_eq!(summary.full_syncs, 3, "the promoted replica goes on where its master was: {summary:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_of_the_target_that_fails_costs_nothing() {
+    let (source, mut target) =
+        (Redis::start("REDIS_7_0", &[]), Cluster::start("REDIS_7_0", MASTERS, true, &[]));
+    let stop = Arc::new(AtomicBool::new(false));
+    let port = source.port;
+    let writer = writer(move |_| Connection::to(port), stop.clone());
+    let mut one = mover_at(node(&source), place(&target), Until::Stopped);
+    one.options.reconnect = Arc::new(replica::Reconnect::new(replica::patience::Again::Always));
+    let following = Following::start(one);
+    following.streams().await;
+    // The common mark stays two seconds behind what the slots have.
+    let began = std::time::Instant::now();
+    following.until(|_| began.elapsed().as_millis() > 2500).await;
+    // That whose address was given, in the middle of what it was told.
+    target.servers[0].kill();
+    let mut replica = target.servers[MASTERS].connect();
+    loop {
+        let role = replica.run("ROLE");
+        if role.array().and_then(|r| r.first()?.text()) == Some(b"master") {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let seen = following.progress.commands.load(Ordering::Relaxed);
+    following.until(|p| p.commands.load(Ordering::Relaxed) > seen + 2000).await;
+    stop.store(true, Ordering::Relaxed);
+    let rounds = writer.join().unwrap();
+    following.level(&source).await;
+    let summary = following.stop().await;
+    assert_eq!(summary.full_syncs, 1, "{summary:?}");
+    let left = Node::parse(&target.servers[1].url()).unwrap();
+    same(&node(&source), &left).await;
+    let homes = [MASTERS, 1, 2];
+    let there = |slot: u16| {
+        let i = (0..MASTERS).find(|i| usize::from(slot) < 16_384 * (i + 1) / MASTERS).unwrap();
+        target.servers[homes[i]].connect()
+    };
+    assert_eq!(counted(there), rounds);
+}
