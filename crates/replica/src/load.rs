@@ -286,8 +286,11 @@ impl<'a> Load<'a> {
                 return Ok(());
             }
             let before = self.pipeline.out().len();
-            // Only servers that count from now are told when that is.
-            let now = if self.target.restores_absolutely() { 0 } else { self.clock.now_ms() };
+            let counts = expire.is_some() && !self.target.restores_absolutely();
+            // Servers that count from now are told the moment itself by a command of its own, unless the key may be another's.
+            let later = expire.filter(|_| counts && self.conflict == Conflict::Replace);
+            let (expire, now) =
+                (expire.filter(|_| later.is_none()), if counts { self.clock.now_ms() } else { 0 });
             let out = self.pipeline.out();
             let mut bytes = 0;
             if self.conflict != Conflict::Replace || !set(out, head, span, self.target, expire) {
@@ -308,6 +311,11 @@ impl<'a> Load<'a> {
                 },
                 bytes,
             );
+            if let Some(at) = later {
+                let before = self.pipeline.out().len();
+                command(self.pipeline.out(), &[b"PEXPIREAT", &head.key, at.to_string().as_bytes()]);
+                self.expect(1, before);
+            }
             self.loaded.keys += 1;
             return Ok(());
         }

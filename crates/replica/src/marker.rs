@@ -29,7 +29,7 @@ pub struct Names {
     pub marker: Vec<u8>,
     /// A sorted set of keys whose expiry is held back.
     pub held: Vec<u8>,
-    /// The connection that writes is called so.
+    /// Names of connections that write begin so.
     pub writer: Vec<u8>,
     /// Whose turn it is.
     pub owner: Vec<u8>,
@@ -106,17 +106,19 @@ impl Names {
     /// What the connection meets; [`Kind::Forbidden`] where the user may not do that.
     pub async fn shut_out(&self, ask: &mut Client, writer: &mut Client) -> Result<()> {
         let at = |f: Failure| f.at(Side::Target);
-        writer.ok(&[b"CLIENT", b"SETNAME", &self.writer]).await.map_err(at)?;
+        // Servers before 5.0 know no `CLIENT ID`: it is known by its name.
+        let all = format!("{}/", String::from_utf8_lossy(&self.writer));
+        let own = format!("{all}{:016x}", fastrand::u64(..));
+        writer.ok(&[b"CLIENT", b"SETNAME", own.as_bytes()]).await.map_err(at)?;
         // Without transactions nothing is exact: better to know that now.
         writer.ok(&[b"MULTI"]).await.map_err(at)?;
         writer.ok(&[b"EXEC"]).await.map_err(at)?;
-        let own = writer.call(&[b"CLIENT", b"ID"]).await.map_err(at)?.number().unwrap_or(0);
         let reply = ask.call(&[b"CLIENT", b"LIST"]).await.map_err(at)?;
         let text = String::from_utf8_lossy(reply.text().unwrap_or_default()).into_owned();
-        let name = format!(" name={} ", String::from_utf8_lossy(&self.writer));
-        for line in text.lines().filter(|l| l.contains(&name)) {
-            let id = line.strip_prefix("id=").and_then(|rest| rest.split(' ').next()).unwrap_or_default();
-            if id != own.to_string() {
+        for line in text.lines() {
+            let field = |name: &str| line.split(' ').find_map(|word| word.strip_prefix(name));
+            let (Some(id), Some(name)) = (field("id="), field("name=")) else { continue };
+            if name.starts_with(&all) && name != own {
                 // It may have gone by itself meanwhile.
                 ask.call(&[b"CLIENT", b"KILL", b"ID", id.as_bytes()]).await.map_err(at)?;
             }

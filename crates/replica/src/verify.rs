@@ -1,7 +1,7 @@
 //! Comparing two servers key by key, by what values are made of, not by how they are written. What expires or changes
 //! meanwhile is looked at again before it counts as different.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use model::failure::{Failure, Kind, Result, Side};
 use redis_proto::rdb::decode::elements;
@@ -246,23 +246,25 @@ async fn extra(
 async fn look(a: &mut Half, b: &mut Half, keys: &[Vec<u8>]) -> Result<Vec<How>> {
     let absolute = a.server.tells_expiry_time() && b.server.tells_expiry_time();
     // One after the other: what is asked of the target second has had time to arrive.
+    let began = Instant::now();
     let from = a.ask(keys, absolute).await?;
     let to = b.ask(keys, absolute).await?;
     let families = (a.server.family, b.server.family);
-    Ok(from.iter().zip(&to).map(|pair| judge(pair, families, absolute)).collect())
+    // What is left of a life depends on when that was asked.
+    let took = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
+    let apart = if absolute { 0 } else { ASKED_APART.saturating_add(took) };
+    Ok(from.iter().zip(&to).map(|pair| judge(pair, families, apart)).collect())
 }
 
-fn judge(pair: (&Option<Held>, &Option<Held>), families: (Family, Family), absolute: bool) -> How {
+/// Compares what both hold of a key; expiries may be so far apart, milliseconds.
+fn judge(pair: (&Option<Held>, &Option<Held>), families: (Family, Family), most_apart: i64) -> How {
     match pair {
         (None, None) => How::Same,
         (Some(_), None) => How::Missing,
         (None, Some(_)) => How::Extra,
         (Some(from), Some(to)) => {
             let apart = (from.expiry - to.expiry).abs();
-            let same_expiry = match absolute {
-                true => apart == 0,
-                false => (from.expiry < 0) == (to.expiry < 0) && apart <= ASKED_APART,
-            };
+            let same_expiry = (from.expiry < 0) == (to.expiry < 0) && apart <= most_apart;
             match same_content((&from.payload, families.0), (&to.payload, families.1)) {
                 true if same_expiry => How::Same,
                 true => How::Expiry,
