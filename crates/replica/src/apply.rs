@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 
 use model::failure::{Failure, Kind, Result, Side};
-use redis_proto::command;
 use redis_proto::resp::Command;
 
 use crate::allowed::{is_about_others, is_data};
-use crate::held::{Held, NEAR_MS};
 use crate::marker::{Marker, Names, OURS};
 use crate::route::{Route, Routed};
 use crate::source::psync::Position;
 use crate::target::pipeline::About;
+use crate::watch::{Look, Watch};
 
 /// Commands of one transaction; the source's own transactions are never divided.
 const COMMANDS: u64 = 500;
@@ -85,10 +84,8 @@ pub struct Apply {
     live: bool,
     /// The source is one of several servers that are one.
     part: Option<Part>,
-    /// Expiries that are near are held back.
-    pub behind: bool,
-    /// Those expiries.
-    pub held: Held,
+    /// What the target's own clock may have taken.
+    pub watch: Watch,
     /// Commands that went on.
     pub commands: u64,
     /// Commands that are none of a copy's business and were left out, by name.
@@ -97,7 +94,7 @@ pub struct Apply {
 
 impl Apply {
     /// Goes on behind a position, in the database in which the stream was there.
-    pub fn new(route: Route, names: Option<Names>, position: &Position, db: u32, held: Held) -> Self {
+    pub fn new(route: Route, names: Option<Names>, position: &Position, db: u32) -> Self {
         let (travels, live) = (route.db(db), names.is_some());
         Self {
             route,
@@ -113,8 +110,7 @@ impl Apply {
             bare: false,
             live,
             part: None,
-            behind: false,
-            held,
+            watch: Watch::default(),
             commands: 0,
             passed_over: BTreeMap::new(),
         }
@@ -247,7 +243,9 @@ impl Apply {
                     self.refused(&String::from_utf8_lossy(name), "all its databases are one at the target")
                 );
             }
-            b"SWAPDB" | b"MOVE" | b"COPY" if !self.route.keeps_dbs() => self.across(name, command, out)?,
+            b"SWAPDB" | b"MOVE" | b"COPY" if !self.route.keeps_dbs() => {
+                self.across(name, command, out, now_ms)?
+            }
             // Marks of other migrations are no data.
             _ if command.arg(1).is_some_and(|key| key.starts_with(OURS)) => {}
             _ => {
@@ -278,14 +276,12 @@ impl Apply {
             return Err(self.refused("FLUSHALL", "only some of its keys travel"));
         }
         if self.route.keeps_dbs() {
-            self.held.flushed(None);
             let db = self.selected.unwrap_or(0);
             self.write(db, command.raw, out);
             return Ok(());
         }
         match self.route.only_db.and_then(|db| self.route.db(db)) {
             Some(db) => {
-                self.held.flushed(Some(db));
                 self.write_args(db, &[b"FLUSHDB"], out);
                 Ok(())
             }
@@ -294,8 +290,9 @@ impl Apply {
     }
 
     /// Commands that name another database, while databases have other numbers at the target.
-    fn across(&mut self, name: &[u8], command: &Command<'_>, out: &mut Vec<u8>) -> Result<()> {
-        let mut args: Vec<Vec<u8>> = command.args().map(<[u8]>::to_vec).collect();
+    fn across(&mut self, name: &[u8], command: &Command<'_>, out: &mut Vec<u8>, now_ms: i64) -> Result<()> {
+        let words: Vec<&[u8]> = command.args().collect();
+        let mut args: Vec<Vec<u8>> = words.iter().map(|word| word.to_vec()).collect();
         let copy_db = args.iter().skip(3).position(|w| w.eq_ignore_ascii_case(b"DB")).map(|i| i + 4);
         let places: &[usize] = match name {
             b"SWAPDB" => &[1, 2],
@@ -313,17 +310,23 @@ impl Apply {
         }
         let Some(db) = self.travels else { return Ok(()) };
         let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
-        self.touch(db, &args);
+        // None of them fails upon what is not there, so the look never does it.
+        self.look(name, &words, db, out, now_ms);
         self.write_args(db, &args, out);
         Ok(())
     }
 
-    fn touch(&mut self, db: u32, args: &[&[u8]]) {
-        if !self.held.is_empty()
-            && let Some(keys) = command::keys(args)
-        {
-            self.held.touched(db, keys.iter().map(|(_, key)| *key));
-        }
+    /// Looks at the keys of a change before it, where they are watched; true when that does the change too.
+    fn look(&mut self, name: &[u8], args: &[&[u8]], db: u32, out: &mut Vec<u8>, now_ms: i64) -> bool {
+        let (words, within) = match self.watch.look(name, args, self.db, db, now_ms) {
+            Look::None => return false,
+            Look::Before(words) => (words, false),
+            Look::Within(words) => (words, true),
+        };
+        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        self.write_args(db, &words, out);
+        self.commands -= u64::from(!within);
+        within
     }
 
     fn data(
@@ -334,7 +337,7 @@ impl Apply {
         out: &mut Vec<u8>,
         now_ms: i64,
     ) -> Result<()> {
-        let looks = self.behind || self.route.has_filter() || !self.held.is_empty();
+        let looks = self.watch.is_on() || self.route.has_filter();
         if name == b"FUNCTION" && command.arg(1).is_some_and(|w| w.eq_ignore_ascii_case(b"LOAD")) {
             // The target may have it already, by the snapshot.
             let code = command.args().last().unwrap_or_default();
@@ -351,7 +354,7 @@ impl Apply {
             Routed::Dropped => return Ok(()),
             Routed::Part(places) => {
                 let part: Vec<&[u8]> = places.iter().filter_map(|i| args.get(*i).copied()).collect();
-                self.touch(db, &part);
+                self.look(name, &part, db, out, now_ms);
                 self.write_args(db, &part, out);
                 return Ok(());
             }
@@ -360,54 +363,13 @@ impl Apply {
                 return Err(self.refused(&name, "only some of its keys travel"));
             }
         }
-        if name == b"FLUSHDB" {
-            if self.route.has_filter() {
-                return Err(self.refused("FLUSHDB", "only some of its keys travel"));
-            }
-            self.held.flushed(Some(db));
+        if name == b"FLUSHDB" && self.route.has_filter() {
+            return Err(self.refused("FLUSHDB", "only some of its keys travel"));
         }
-        if self.behind && self.hold(name, &args, db, out, now_ms) {
-            return Ok(());
+        if !self.look(name, &args, db, out, now_ms) {
+            self.write(db, command.raw, out);
         }
-        self.touch(db, &args);
-        self.write(db, command.raw, out);
         Ok(())
-    }
-
-    /// A near expiry that a command sets is held back; true when the command is written without it.
-    fn hold(&mut self, name: &[u8], args: &[&[u8]], db: u32, out: &mut Vec<u8>, now_ms: i64) -> bool {
-        let number = |n: &[u8]| std::str::from_utf8(n).ok().and_then(|n| n.parse::<i64>().ok());
-        let at = match (name, args) {
-            (b"PEXPIREAT", [_, _, at, ..]) => number(at),
-            (b"SET", [_, _, _, rest @ ..]) => {
-                let i = rest.iter().position(|w| w.eq_ignore_ascii_case(b"PXAT"));
-                i.and_then(|i| number(rest.get(i + 1)?))
-            }
-            _ => None,
-        };
-        let (Some(at), Some(key)) = (at.filter(|at| *at < now_ms + NEAR_MS), args.get(1)) else {
-            return false;
-        };
-        if !self.held.hold(db, key, at) {
-            return false;
-        }
-        if name == b"PEXPIREAT" {
-            self.write_args(db, &[b"PERSIST", key], out);
-        } else {
-            let drop = args.iter().position(|w| w.eq_ignore_ascii_case(b"PXAT")).unwrap_or(args.len());
-            let kept: Vec<&[u8]> = args
-                .iter()
-                .enumerate()
-                .filter(|(i, _)| *i != drop && *i != drop + 1)
-                .map(|(_, a)| *a)
-                .collect();
-            self.write_args(db, &kept, out);
-        }
-        if let Some(names) = &self.names {
-            let (held, member) = (names.held.clone(), member(db, key));
-            self.write_args(0, &[b"ZADD", &held, at.to_string().as_bytes(), &member], out);
-        }
-        true
     }
 
     fn begin(&mut self, out: &mut Vec<u8>) {
@@ -497,52 +459,6 @@ impl Apply {
         out.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
         Some((About::Applied { answers: open.answers + 1, offset: self.offset }, out.len() - open.began))
     }
-
-    /// Writes the expiry of keys that were held back; answers how many answers are to come. Between transactions only.
-    pub fn release<'k>(
-        &mut self,
-        expiries: impl Iterator<Item = (u32, &'k [u8], i64)>,
-        out: &mut Vec<u8>,
-    ) -> usize {
-        let mut answers = 0;
-        let mut gone: Vec<Vec<u8>> = Vec::new();
-        let mut to = |me: &mut Self, db: u32, out: &mut Vec<u8>| {
-            if me.selected != Some(db) && !me.bare {
-                redis_proto::resp::command(out, &[b"SELECT", db.to_string().as_bytes()]);
-                me.selected = Some(db);
-                answers += 1;
-            }
-            answers += 1;
-        };
-        for (db, key, at) in expiries {
-            // 0: it has none, or is gone.
-            if at > 0 {
-                to(self, db, out);
-                redis_proto::resp::command(out, &[b"PEXPIREAT", key, at.to_string().as_bytes()]);
-            }
-            gone.push(member(db, key));
-        }
-        if let Some(names) = self.names.clone() {
-            for some in gone.chunks(500) {
-                to(self, 0, out);
-                let mut args: Vec<&[u8]> = vec![b"ZREM", &names.held];
-                args.extend(some.iter().map(Vec::as_slice));
-                redis_proto::resp::command(out, &args);
-            }
-        }
-        answers
-    }
-}
-
-/// A held key as it stands in the target's list.
-pub fn member(db: u32, key: &[u8]) -> Vec<u8> {
-    [format!("{db}:").as_bytes(), key].concat()
-}
-
-/// The same, read back.
-pub fn place(member: &[u8]) -> Option<(u32, &[u8])> {
-    let at = member.iter().position(|b| *b == b':')?;
-    Some((std::str::from_utf8(&member[..at]).ok()?.parse().ok()?, &member[at + 1..]))
 }
 
 #[cfg(test)]
@@ -554,11 +470,11 @@ mod tests {
     const NOW: i64 = 1_700_000_000_000;
 
     fn names() -> Names {
-        Names { marker: b"M".to_vec(), held: b"H".to_vec(), writer: b"W".to_vec(), owner: b"O".to_vec() }
+        Names { marker: b"M".to_vec(), doubted: b"D".to_vec(), writer: b"W".to_vec(), owner: b"O".to_vec() }
     }
 
     fn applying(route: Route) -> Apply {
-        Apply::new(route, Some(names()), &Position { replid: "r".into(), offset: 0 }, 0, Held::default())
+        Apply::new(route, Some(names()), &Position { replid: "r".into(), offset: 0 }, 0)
     }
 
     fn feed(apply: &mut Apply, lines: &[&str], out: &mut Vec<u8>) -> Result<()> {
@@ -611,13 +527,7 @@ mod tests {
         feed(&mut live, &["REPLICAOF h 1", "CONFIG SET a b", "FLUSHALL", "INCR a"], &mut out).unwrap();
         assert_eq!(lines(&out), ["MULTI", "SELECT 0", "FLUSHALL", "INCR a"]);
         assert_eq!(live.passed_over.len(), 2);
-        let mut file = Apply::new(
-            Route::default(),
-            None,
-            &Position { replid: "r".into(), offset: 0 },
-            0,
-            Held::default(),
-        );
+        let mut file = Apply::new(Route::default(), None, &Position { replid: "r".into(), offset: 0 }, 0);
         let mut out = Vec::new();
         let given = [
             "FLUSHALL",
@@ -648,37 +558,25 @@ mod tests {
     }
 
     #[test]
-    fn near_expiries_are_held_back_while_the_target_is_behind() {
-        let (mut apply, mut out) = (applying(Route::default()), Vec::new());
-        apply.behind = true;
-        let (near, far) = (NOW + 1000, NOW + NEAR_MS + 1);
-        let given = [
-            format!("SET k v PXAT {near}"),
-            format!("PEXPIREAT l {near}"),
-            format!("SET m v PXAT {far}"),
-            "INCR k".to_owned(),
+    fn keys_are_looked_at_before_their_changes_while_the_target_is_behind() {
+        let route = Route { db_map: Route::parse_map("1=5").unwrap(), ..Route::default() };
+        let (mut apply, mut out) = (applying(route), Vec::new());
+        apply.watch.behind(Some(b"D".to_vec()));
+        feed(&mut apply, &["SELECT 1", "INCR k", "SET l 1", "MOVE k 1", "RENAME k l"], &mut out).unwrap();
+        let script = String::from_utf8_lossy(crate::watch::SCRIPT).into_owned();
+        let written: Vec<String> = lines(&out).iter().map(|line| line.replace(&script, "*")).collect();
+        let want = [
+            "MULTI",
+            "SELECT 5",
+            "EVAL * 2 D k 5 600000 0 1 1:k",
+            "INCR k",
+            "SET l 1",
+            "EVAL * 2 D k 5 600000 1 2 1:k 1:k",
+            "MOVE k 5",
+            "EVAL * 3 D k l 5 600000 1 2 1:k 1:l RENAME k l",
         ];
-        feed(&mut apply, &given.iter().map(String::as_str).collect::<Vec<_>>(), &mut out).unwrap();
-        let written = lines(&out);
-        assert_eq!(
-            written,
-            [
-                "MULTI",
-                "SELECT 0",
-                "SET k v",
-                &format!("ZADD H {near} 0:k"),
-                "PERSIST l",
-                &format!("ZADD H {near} 0:l"),
-                &given[2],
-                "INCR k"
-            ]
-        );
-        apply.close(&mut out).unwrap();
-        let mut out = Vec::new();
-        let answers = apply.release([(3, b"l".as_slice(), near), (0, b"k", 0)].into_iter(), &mut out);
-        assert_eq!(lines(&out), ["SELECT 3", &format!("PEXPIREAT l {near}"), "SELECT 0", "ZREM H 3:l 0:k"]);
-        assert_eq!(answers, 4);
-        assert_eq!(place(b"3:a:b"), Some((3, b"a:b".as_slice())));
+        assert_eq!(written, want);
+        assert_eq!(apply.commands, 4);
     }
 
     #[test]

@@ -17,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::apply::Apply;
 use crate::asker::Asker;
-use crate::held::Held;
 use crate::load::{Load, Wanted, corrupt};
 use crate::mover::{OPEN_ABOVE, Options};
 use crate::node::Node;
@@ -221,8 +220,7 @@ impl Import {
         let began = Instant::now();
         self.progress.phase.store(1, Ordering::Relaxed);
         // An append-only file in parts is one stream: its database and transactions go on from part to part.
-        let mut apply =
-            Apply::new(self.options.route.clone(), None, &Position::default(), 0, Held::default());
+        let mut apply = Apply::new(self.options.route.clone(), None, &Position::default(), 0);
         if pipeline.is_cluster() {
             apply = apply.bare();
         } else if server.lacks.transactions {
@@ -293,7 +291,7 @@ impl Import {
             Form::Commands => commands.push(&first),
             Form::Rdb => {
                 let (route, conflict) = (&self.options.route, self.options.conflict);
-                let mut load = Load::new(route, server, conflict, pipeline, ask, &self.clock, false);
+                let mut load = Load::new(route, server, conflict, pipeline, ask, &self.clock);
                 let Some(parser) = self.snapshot(first, &mut pieces, &mut load).await? else {
                     return Ok(false);
                 };

@@ -9,7 +9,6 @@ use redis_proto::rdb::{Head, Item, Kind as Value, decode};
 use redis_proto::resp::command;
 
 use crate::asker::Asker;
-use crate::held::{Held, NEAR_MS};
 use crate::marker::OURS;
 use crate::rebuild::Rebuild;
 use crate::restore::{Conflict, Strings, restore, set};
@@ -62,10 +61,6 @@ pub struct Load<'a> {
     pub wanted: Wanted,
     /// Keys that travel and were not wanted.
     pub passed: u64,
-    /// Near expiries are held back.
-    hold: bool,
-    /// Those.
-    pub held: Held,
     /// What has been done.
     pub loaded: Loaded,
     db: u32,
@@ -85,7 +80,7 @@ impl std::fmt::Debug for Load<'_> {
 }
 
 impl<'a> Load<'a> {
-    /// Begins; `hold` where a stream follows that brings renewals.
+    /// Begins.
     pub fn new(
         route: &'a Route,
         target: &'a Server,
@@ -93,7 +88,6 @@ impl<'a> Load<'a> {
         pipeline: &'a mut Writer,
         ask: &'a mut Asker,
         clock: &'a SharedClock,
-        hold: bool,
     ) -> Self {
         Self {
             route,
@@ -104,8 +98,6 @@ impl<'a> Load<'a> {
             clock,
             wanted: Wanted::All,
             passed: 0,
-            hold,
-            held: Held::default(),
             loaded: Loaded::default(),
             db: 0,
             travels: route.db(0),
@@ -265,17 +257,10 @@ impl<'a> Load<'a> {
         Ok(())
     }
 
-    /// The expiry to write; none where there is none, or where it is held back.
-    fn expiry(&mut self, db: u32, key: &[u8], at: Option<i64>) -> Option<i64> {
-        let at = at?;
-        let near = self.hold && at < self.clock.now_ms() + NEAR_MS;
-        if near && self.held.hold(db, key, at) { None } else { Some(at) }
-    }
-
     async fn value(&mut self, db: u32, head: &Head<'_>, span: &[u8]) -> Result<()> {
         if self.target.takes(head.kind) {
             self.select(db, &head.key);
-            let expire = self.expiry(db, &head.key, head.expire_ms);
+            let expire = head.expire_ms;
             let together =
                 expire.is_none() && self.conflict == Conflict::Replace && self.target.has_databases();
             if together && self.strings.add(head, span) {
@@ -364,9 +349,8 @@ impl<'a> Load<'a> {
             command(self.pipeline.out(), &[b"DEL", &head.key]);
             self.expect(1, before);
         }
-        let expire_ms = self.expiry(db, &head.key, head.expire_ms);
         let rebuild = Rebuild::new(&head.key, kind, self.target);
-        self.building = Some(Building { rebuild, key: head.key.to_vec(), expire_ms });
+        self.building = Some(Building { rebuild, key: head.key.to_vec(), expire_ms: head.expire_ms });
         Ok(())
     }
 

@@ -27,8 +27,8 @@ pub enum Marker {
 pub struct Names {
     /// The marker.
     pub marker: Vec<u8>,
-    /// A sorted set of keys whose expiry is held back.
-    pub held: Vec<u8>,
+    /// A sorted set of keys that the target's clock may have taken too early.
+    pub doubted: Vec<u8>,
     /// Names of connections that write begin so.
     pub writer: Vec<u8>,
     /// Whose turn it is.
@@ -42,7 +42,12 @@ impl Names {
     /// The names of one migration.
     pub fn new(id: &str) -> Self {
         let name = |what: &str| [OURS, what.as_bytes(), b":", id.as_bytes()].concat();
-        Self { marker: name("offset"), held: name("held"), writer: name("writer"), owner: name("owner") }
+        Self {
+            marker: name("offset"),
+            doubted: name("doubted"),
+            writer: name("writer"),
+            owner: name("owner"),
+        }
     }
 
     /// The names of one of several links of a migration.
@@ -50,7 +55,7 @@ impl Names {
         let name = |name: &[u8]| [name, format!(":{n}").as_bytes()].concat();
         Self {
             marker: name(&self.marker),
-            held: name(&self.held),
+            doubted: name(&self.doubted),
             writer: name(&self.writer),
             owner: name(&self.owner),
         }
@@ -61,9 +66,9 @@ impl Names {
         [&self.marker[..], b":{", tag(slot).as_bytes(), b"}"].concat()
     }
 
-    /// The list of keys of one slot whose expiry is held back.
-    pub fn held_at(&self, slot: u16) -> Vec<u8> {
-        [&self.held[..], b":{", tag(slot).as_bytes(), b"}"].concat()
+    /// The list of doubted keys of one slot.
+    pub fn doubted_at(&self, slot: u16) -> Vec<u8> {
+        [&self.doubted[..], b":{", tag(slot).as_bytes(), b"}"].concat()
     }
 
     /// Makes sure that nobody but `token` writes for this migration. What another run had sent may still wait in the

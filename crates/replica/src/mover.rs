@@ -17,14 +17,13 @@ use pace::budget::Bandwidth;
 use pace::clock::SharedClock;
 use redis_proto::command::SLOTS;
 use redis_proto::rdb::{Item, Parser};
-use redis_proto::resp::{Reply, command};
+use redis_proto::resp::Reply;
 use tokio_util::sync::CancellationToken;
 
-use crate::apply::{ANEW, Apply, Part, place};
+use crate::apply::{ANEW, Apply, Part};
 use crate::asker::Asker;
 use crate::client::Client;
 use crate::fleet;
-use crate::held::{Expiry, Held};
 use crate::load::{Load, corrupt};
 use crate::marker::{Marker, Names};
 use crate::news::{News, Teller};
@@ -161,6 +160,8 @@ pub(crate) struct Ends {
     pub(crate) server: Server,
     /// For writing to the target.
     pub(crate) writer: Writer,
+    /// The target runs scripts, by which keys are watched there.
+    pub(crate) watches: bool,
 }
 
 impl Mover {
@@ -349,6 +350,7 @@ impl Mover {
             }
             _ => None,
         };
+        let watches = !server.lacks.transactions && self.runs_scripts(&mut target, summary).await?;
         let link = psync::open(&source_node, known.as_ref().map(|(position, ..)| position)).await?;
         if let (Writer::Many(many), Begun::Continued(_), Some((.., epoch))) =
             (&mut writer, &link.begun, &known)
@@ -356,14 +358,13 @@ impl Mover {
             let done = self.slots_done(&mut target, epoch).await?;
             many.begin_changes(epoch, &done);
         }
-        let mut ends = Ends { source, target, from, server, writer };
+        let mut ends = Ends { source, target, from, server, writer, watches };
         match (link.begun.clone(), known) {
             (Begun::Continued(replid), Some((position, db, epoch))) => {
                 summary.partial_syncs += 1;
                 self.options.teller.tell(News::Continued { offset: position.offset });
-                let held = self.remembered(&mut ends).await?;
                 let position = Position { replid, ..position };
-                let apply = self.apply(&position, db, held);
+                let apply = self.apply(&position, db);
                 self.follow(link, None, ends, apply, epoch, summary).await
             }
             (Begun::Continued(_), None) => {
@@ -384,7 +385,7 @@ impl Mover {
                 });
                 self.begin_full(&mut ends, marker).await?;
                 summary.full_syncs += 1;
-                let mut apply = self.apply(&position, 0, Held::default());
+                let mut apply = self.apply(&position, 0);
                 if ends.server.lacks.transactions {
                     apply = apply.unnoted();
                 }
@@ -396,29 +397,33 @@ impl Mover {
         }
     }
 
-    fn apply(&self, position: &Position, db: u32, held: Held) -> Apply {
-        let apply = Apply::new(self.options.route.clone(), Some(self.names.clone()), position, db, held);
+    fn apply(&self, position: &Position, db: u32) -> Apply {
+        let apply = Apply::new(self.options.route.clone(), Some(self.names.clone()), position, db);
         match &self.shard {
             Some(master) => apply.part_of_many(master.part()),
             None => apply,
         }
     }
 
-    /// Keys whose expiry an earlier run held back.
-    async fn remembered(&self, ends: &mut Ends) -> Result<Held> {
-        let lists: Vec<Vec<u8>> = match &ends.writer {
-            Writer::One(_) => vec![self.names.held.clone()],
-            Writer::Many(_) => (0..SLOTS).map(|slot| self.names.held_at(slot)).collect(),
-        };
-        let mut held = Held::default();
-        for reply in ends.target.each(&lists, &[b"ZRANGE"], &[b"0", b"-1"]).await? {
-            for one in reply.array().unwrap_or_default() {
-                if let Some((db, key)) = one.text().and_then(place) {
-                    held.remember(db, key);
+    /// Whether the target runs scripts; the user is told what it means when it does not.
+    async fn runs_scripts(&self, target: &mut Asker, summary: &mut Summary) -> Result<bool> {
+        let owner = &self.names.owner;
+        match target.call(0, owner, &[b"EVAL", b"return 1", b"1", owner]).await {
+            Ok(_) => Ok(true),
+            Err(f) if f.is_temporary() => Err(f),
+            Err(f) => {
+                let note = format!(
+                    "the target lets nobody run scripts (EVAL): keys that expire there while the migration is interrupted, \
+                     and are renewed at the source, may be wrong afterwards; {}",
+                    f.message
+                );
+                if !summary.notes.contains(&note) {
+                    self.options.teller.tell(News::Note(note.clone()));
+                    summary.notes.push(note);
                 }
+                Ok(false)
             }
         }
-        Ok(held)
     }
 
     /// How far each slot of a cluster is, by its own mark.
@@ -500,12 +505,12 @@ impl Mover {
                 }
             }
         } else if ends.writer.is_cluster() && marker.is_some() {
-            // Keys that an earlier run held back are none of this one's.
-            let lists: Vec<Vec<u8>> = (0..SLOTS).map(|slot| self.names.held_at(slot)).collect();
+            // What an earlier run doubted is none of this one's.
+            let lists: Vec<Vec<u8>> = (0..SLOTS).map(|slot| self.names.doubted_at(slot)).collect();
             target.each(&lists, &[b"DEL"], &[]).await?;
         }
-        let (held, mark) = (&self.names.held, &self.names.marker);
-        target.ok(held, &[b"DEL", held]).await?;
+        let (doubted, mark) = (&self.names.doubted, &self.names.marker);
+        target.ok(doubted, &[b"DEL", doubted]).await?;
         target.ok(mark, &[b"DEL", mark]).await?;
         // What others of the same migration have brought is none of ours.
         let alone = self.shard.as_ref().map_or(ends.server.keys == 0, |master| master.alone);
@@ -551,7 +556,7 @@ impl Mover {
         if let Some(snapshot) = snapshot {
             self.progress.phase.store(1, Ordering::Relaxed);
             let began = Instant::now();
-            apply.held = self.load(&snapshot, &mut ends, summary).await?;
+            self.load(&snapshot, &mut ends, summary).await?;
             let seconds = began.elapsed().as_secs_f64();
             summary.full_seconds += seconds;
             self.options.teller.tell(News::Loaded { keys: summary.full.keys, seconds });
@@ -564,13 +569,12 @@ impl Mover {
         Stream::new(self, ends, apply, epoch, ack).run(&stream).await
     }
 
-    async fn load(&self, snapshot: &Spool, ends: &mut Ends, summary: &mut Summary) -> Result<Held> {
+    async fn load(&self, snapshot: &Spool, ends: &mut Ends, summary: &mut Summary) -> Result<()> {
         let mut parser = Parser::new(OPEN_ABOVE);
         let shared = ends.writer.shared().clone();
-        let hold = self.options.until != Until::Full;
         let (route, conflict) = (&self.options.route, self.options.conflict);
         let mut load =
-            Load::new(route, &ends.server, conflict, &mut ends.writer, &mut ends.target, &self.clock, hold);
+            Load::new(route, &ends.server, conflict, &mut ends.writer, &mut ends.target, &self.clock);
         loop {
             let bytes = tokio::select! {
                 bytes = snapshot.pop() => bytes?,
@@ -594,46 +598,19 @@ impl Mover {
             );
         }
         load.end().await?;
-        let (held, loaded) = (std::mem::take(&mut load.held), std::mem::take(&mut load.loaded));
+        let loaded = std::mem::take(&mut load.loaded);
         ends.writer.settle().await?;
         self.progress.keys.store(shared.keys.load(Ordering::Relaxed), Ordering::Relaxed);
         summary.left_alone = shared.left.load(Ordering::Relaxed);
         summary.failed = shared.failed();
-        if held.beyond > 0 {
-            summary.notes.push(format!("{} near expiries found no room to be held back", held.beyond));
-        }
         summary.full = loaded;
-        Ok(held)
+        Ok(())
     }
 
-    /// After the snapshot the held keys are listed at the target, and then the position counts.
+    /// After the snapshot the position counts.
     async fn begin_stream(&self, ends: &mut Ends, apply: &Apply, epoch: &str) -> Result<()> {
         if ends.server.lacks.transactions {
             return Ok(());
-        }
-        let all: Vec<(Vec<u8>, i64)> = apply
-            .held
-            .all()
-            .filter_map(|((db, key), expiry)| match expiry {
-                Expiry::At(at) => Some((crate::apply::member(*db, key), at)),
-                Expiry::Ask => None,
-            })
-            .collect();
-        for some in all.chunks(500) {
-            let scores: Vec<String> = some.iter().map(|(_, at)| at.to_string()).collect();
-            let mut args: Vec<&[u8]> = vec![b"ZADD", &self.names.held];
-            for ((member, _), score) in some.iter().zip(&scores) {
-                args.extend([score.as_bytes(), member.as_slice()]);
-            }
-            match &mut ends.writer {
-                Writer::One(_) => ends.target.ok(&self.names.held, &args).await?,
-                Writer::Many(many) => {
-                    let mut out = Vec::new();
-                    command(&mut out, &args);
-                    many.divide(&out, None, false).await?;
-                    many.settle().await?;
-                }
-            }
         }
         let position = Position { replid: apply.replid().to_owned(), offset: apply.offset() };
         let mut epoch_of_slots = None;
@@ -647,7 +624,7 @@ impl Mover {
 
     /// Only the snapshot was wanted: nothing of ours stays at the target.
     async fn end_full(&self, ends: &mut Ends) -> Result<Ended> {
-        for key in [&self.names.marker, &self.names.held, &self.names.owner] {
+        for key in [&self.names.marker, &self.names.doubted, &self.names.owner] {
             ends.target.ok(key, &[b"DEL", key]).await?;
         }
         Ok(Ended::Done)

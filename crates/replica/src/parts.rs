@@ -111,9 +111,9 @@ pub(crate) async fn shut_out(target: &Node, ask: &mut Asker, links: &[Names]) ->
 /// What the connections meet.
 pub(crate) async fn forget(ask: &mut Asker, links: &[Names]) -> Result<()> {
     for names in links {
-        let mut keys = vec![names.marker.clone(), names.held.clone(), names.owner.clone()];
+        let mut keys = vec![names.marker.clone(), names.doubted.clone(), names.owner.clone()];
         if ask.is_cluster() {
-            keys.extend((0..SLOTS).flat_map(|slot| [names.marker_at(slot), names.held_at(slot)]));
+            keys.extend((0..SLOTS).flat_map(|slot| [names.marker_at(slot), names.doubted_at(slot)]));
         }
         ask.select(0).await?;
         ask.each(&keys, &[b"DEL"], &[]).await?;

@@ -164,7 +164,7 @@ impl Scan {
         loop {
             self.progress.phase.store(1, Ordering::Relaxed);
             let began = Instant::now();
-            let mut load = Load::new(route, &server, conflict, &mut writer, &mut ask, &self.clock, false);
+            let mut load = Load::new(route, &server, conflict, &mut writer, &mut ask, &self.clock);
             let whole = self.everything(&mut source, &masters, &mut load, &changed).await?;
             load.end().await?;
             let loaded = std::mem::take(&mut load.loaded);
@@ -186,7 +186,7 @@ impl Scan {
             // What comes now is newer than what we wrote ourselves.
             conflict = Conflict::Replace;
             self.progress.phase.store(2, Ordering::Relaxed);
-            let mut load = Load::new(route, &server, conflict, &mut writer, &mut ask, &self.clock, false);
+            let mut load = Load::new(route, &server, conflict, &mut writer, &mut ask, &self.clock);
             if self.changes(&mut source, &mut load, &changed).await? {
                 summary.done = self.options.until == Until::CaughtUp && !self.stop.is_cancelled();
                 writer.settle().await?;

@@ -4,8 +4,8 @@ use model::failure::{Failure, Kind, Result, Side};
 use redis_proto::command::{self, slot};
 use redis_proto::resp::{Commands, command as write};
 
-use crate::apply::place;
 use crate::marker::Names;
+use crate::watch::place;
 
 /// Part of what one command of the source becomes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,8 +39,11 @@ pub(crate) fn scatter(bytes: &[u8], names: &Names) -> Result<Vec<Piece>> {
 
 fn one(args: &[&[u8]], raw: &[u8], names: &Names, pieces: &mut Vec<Piece>) -> Result<()> {
     let Some(name) = args.first().map(|n| n.to_ascii_uppercase()) else { return Ok(()) };
-    if args.get(1).is_some_and(|key| **key == names.held) {
-        return held(&name, args, names, pieces);
+    if args.get(1).is_some_and(|key| **key == names.doubted) {
+        return undoubted(args, names, pieces);
+    }
+    if args.get(3).is_some_and(|key| **key == names.doubted) {
+        return look(args, names, pieces);
     }
     match &name[..] {
         b"FLUSHALL" | b"FLUSHDB" | b"FUNCTION" | b"SCRIPT" => {
@@ -83,22 +86,41 @@ fn one(args: &[&[u8]], raw: &[u8], names: &Names, pieces: &mut Vec<Piece>) -> Re
     Ok(())
 }
 
-/// Keys whose expiry is held back are listed in their own slots, so that both change together.
-fn held(name: &[u8], args: &[&[u8]], names: &Names, pieces: &mut Vec<Piece>) -> Result<()> {
-    let lost = || refused(name, "a held key has no place");
-    let mut push = |member: &[u8], words: &[&[u8]]| -> Result<()> {
-        let at = slot(place(member).ok_or_else(lost)?.1);
+/// Doubted keys are listed in their own slots, so that both change together: `ZREM list member…`.
+fn undoubted(args: &[&[u8]], names: &Names, pieces: &mut Vec<Piece>) -> Result<()> {
+    for member in &args[2..] {
+        let key = place(member).ok_or_else(|| refused(args[0], "a doubted key has no place"))?.1;
+        let at = slot(key);
         let mut out = Vec::new();
-        let list = names.held_at(at);
-        let all: Vec<&[u8]> = [args[0], &list].into_iter().chain(words.iter().copied()).collect();
-        write(&mut out, &all);
+        write(&mut out, &[args[0], &names.doubted_at(at), member]);
         pieces.push(Piece::Slot(at, out, 1));
-        Ok(())
-    };
-    if name == b"ZADD" {
-        return args[2..].chunks(2).try_for_each(|pair| push(pair.get(1).copied().unwrap_or_default(), pair));
     }
-    args[2..].iter().try_for_each(|member| push(member, &[member]))
+    Ok(())
+}
+
+/// A look at keys, `EVAL script n list key… …`, goes where they are.
+fn look(args: &[&[u8]], names: &Names, pieces: &mut Vec<Piece>) -> Result<()> {
+    let count: usize = args.get(2).and_then(|n| std::str::from_utf8(n).ok()?.parse().ok()).unwrap_or(0);
+    let keys = args.get(4..3 + count).unwrap_or_default();
+    let Some(at) = keys.first().map(|key| slot(key)) else { return Ok(()) };
+    if keys.iter().any(|key| slot(key) != at) {
+        // The change behind it cannot be made, and says so by its own name; one within it says so here.
+        let places: usize = args
+            .get(3 + count + 3)
+            .and_then(|n| std::str::from_utf8(n).ok()?.parse().ok())
+            .unwrap_or_default();
+        return match args.get(3 + count + 4 + places) {
+            Some(name) => Err(refused(name, "its keys belong to different slots of the target")),
+            None => Ok(()),
+        };
+    }
+    let list = names.doubted_at(at);
+    let mut words = args.to_vec();
+    words[3] = &list;
+    let mut out = Vec::new();
+    write(&mut out, &words);
+    pieces.push(Piece::Slot(at, out, 1));
+    Ok(())
 }
 
 #[cfg(test)]
@@ -149,17 +171,20 @@ mod tests {
     }
 
     #[test]
-    fn held_keys_are_listed_in_their_own_slots() {
+    fn doubted_keys_are_listed_in_their_own_slots() {
         let names = Names::new("t");
-        let list = String::from_utf8(names.held.clone()).unwrap();
-        let at = |key: &[u8]| String::from_utf8(names.held_at(slot(key))).unwrap();
-        assert_eq!(
-            divided(&format!("ZADD {list} 5 0:foo")).unwrap(),
-            [format!("12182 ZADD {} 5 0:foo", at(b"foo"))]
-        );
+        let list = String::from_utf8(names.doubted.clone()).unwrap();
+        let at = |key: &[u8]| String::from_utf8(names.doubted_at(slot(key))).unwrap();
         assert_eq!(
             divided(&format!("ZREM {list} 0:foo 0:bar")).unwrap(),
             [format!("12182 ZREM {} 0:foo", at(b"foo")), format!("5061 ZREM {} 0:bar", at(b"bar"))]
         );
+        assert_eq!(
+            divided(&format!("EVAL x 2 {list} foo 0 9 0 1 0:foo")).unwrap(),
+            [format!("12182 EVAL x 2 {} foo 0 9 0 1 0:foo", at(b"foo"))]
+        );
+        assert_eq!(divided(&format!("EVAL x 3 {list} foo bar 0 9 1 2 0:foo 0:bar")).unwrap(), [""; 0]);
+        let within = format!("EVAL x 3 {list} foo bar 0 9 1 2 0:foo 0:bar RENAME foo bar");
+        assert!(divided(&within).unwrap_err().message.contains("RENAME, and its keys"));
     }
 }

@@ -8,9 +8,9 @@ use model::failure::{Failure, Kind, Result, Side};
 use redis_proto::resp::Commands;
 
 use crate::apply::{Apply, Taken};
-use crate::held::{Expiry, Place, SOON_MS};
 use crate::marker::Marker;
 use crate::marks::Marks;
+use crate::mend::Mend;
 use crate::mover::{Ended, Ends, Mover, Until};
 use crate::news::News;
 use crate::server::Server;
@@ -18,7 +18,6 @@ use crate::source::psync::Position;
 use crate::spool::Spool;
 use crate::target::Writer;
 use crate::target::many::Heard;
-use crate::target::pipeline::About;
 
 /// How often the source is asked how far it is.
 const PROBE: Duration = Duration::from_millis(100);
@@ -26,6 +25,8 @@ const PROBE: Duration = Duration::from_millis(100);
 const LAST_PROBE: Duration = Duration::from_millis(4);
 /// Answers to a stop are waited for so long.
 const REST: Duration = Duration::from_millis(400);
+/// A target that is behind for longer is watched again.
+const BEHIND: Duration = Duration::from_millis(300);
 /// Pieces of the stream that are taken before the clock is looked at.
 const PIECES: usize = 64;
 
@@ -33,7 +34,6 @@ const PIECES: usize = 64;
 #[derive(Clone, Copy, Debug)]
 struct Probe {
     offset: u64,
-    at_ms: i64,
     began: Instant,
 }
 
@@ -50,16 +50,20 @@ pub(crate) struct Stream<'a> {
     marks: Marks,
     ack: Arc<tokio::sync::Notify>,
     commands: Option<Commands>,
-    /// Everything that the source did until then is applied, milliseconds since the epoch.
-    passed_ms: i64,
+    /// What is doubted at the target.
+    mend: Mend,
+    /// Everything that could doubt is applied when the stream is here.
+    watched: u64,
     probe: Option<Probe>,
+    /// It was told that nothing is behind.
+    told: bool,
     /// Done as soon as nothing is behind.
     finishing: bool,
     done: bool,
 }
 
 impl<'a> Stream<'a> {
-    /// Begins behind what `apply` has taken; until it has caught up, near expiries are held back.
+    /// Begins behind what `apply` has taken; until it has caught up, changes are watched.
     pub(crate) fn new(
         mover: &'a Mover,
         ends: Ends,
@@ -67,7 +71,7 @@ impl<'a> Stream<'a> {
         epoch: String,
         ack: Arc<tokio::sync::Notify>,
     ) -> Self {
-        apply.behind = true;
+        apply.watch.behind(ends.watches.then(|| mover.names.doubted.clone()));
         let commands = Some(Commands::at(apply.offset()));
         let finishing = mover.options.until == Until::CaughtUp;
         let marks = Marks::new(apply.offset(), apply.db(), apply.travels());
@@ -81,8 +85,10 @@ impl<'a> Stream<'a> {
             marks,
             ack,
             commands,
-            passed_ms: 0,
+            mend: Mend::default(),
+            watched: u64::MAX,
             probe: None,
+            told: false,
             finishing,
             done: false,
         }
@@ -187,6 +193,7 @@ impl<'a> Stream<'a> {
                 {
                     self.close(false).await?;
                 }
+                self.write_if_due(end).await?;
             }
             progress.commands.store(self.apply.commands, Ordering::Relaxed);
             pieces += 1;
@@ -264,7 +271,7 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Looks how far both ends are, and releases what was held back.
+    /// Looks how far both ends are, and brings in order what is doubted.
     async fn look(&mut self) -> Result<()> {
         if !self.apply.is_open() && self.ends.writer.is_settled() {
             // Signs of life only: they count as applied.
@@ -283,87 +290,92 @@ impl<'a> Stream<'a> {
             if applied < probe.offset {
                 let lag = u64::try_from(probe.began.elapsed().as_millis()).unwrap_or(u64::MAX);
                 progress.lag_ms.store(lag, Ordering::Relaxed);
+                if probe.began.elapsed() > BEHIND && !self.apply.watch.is_behind() {
+                    self.mend = Mend::default();
+                    self.apply.watch.behind(self.ends.watches.then(|| self.mover.names.doubted.clone()));
+                }
                 return Ok(());
             }
             progress.lag_ms.store(0, Ordering::Relaxed);
-            self.passed_ms = probe.at_ms;
-            if std::mem::replace(&mut self.apply.behind, false) {
-                self.mover.options.teller.tell(News::CaughtUp);
+            if self.apply.watch.is_behind() {
+                self.apply.watch.caught_up();
+                self.watched = self.apply.offset();
             }
-            if self.finishing && !self.apply.is_open() {
-                let all = self.apply.held.take_all();
-                self.release(all, true).await?;
+            if self.apply.watch.is_on() && applied >= self.watched && !self.apply.is_open() {
+                self.mend().await?;
+            }
+            if self.finishing && !self.apply.is_open() && !self.apply.watch.is_on() {
                 self.done = true;
                 return Ok(());
             }
-            if !self.apply.held.is_empty() && !self.apply.is_open() {
-                let due = self.apply.held.due(self.passed_ms, self.mover.clock.now_ms());
-                self.release(due, false).await?;
-            }
         }
-        let at_ms = self.mover.clock.now_ms();
         let began = Instant::now();
         let server = Server::ask(&mut self.ends.source).await.map_err(|f| f.at(Side::Source))?;
-        self.probe = Some(Probe { offset: server.offset, at_ms, began });
+        self.probe = Some(Probe { offset: server.offset, began });
         Ok(())
     }
 
-    /// Writes expiries that were held back; `last`: no stream follows that would renew them.
-    async fn release(&mut self, due: Vec<(Place, Expiry)>, last: bool) -> Result<()> {
-        let mut expiries: Vec<(Place, i64)> = Vec::with_capacity(due.len());
-        let mut asked: Option<u32> = None;
-        for (place, expiry) in due {
-            let at = match expiry {
-                Expiry::At(at) => at,
-                Expiry::Ask => self.expiry_at_source(&place, &mut asked).await?,
-            };
-            // The source has told of the future: it waits as any other does.
-            let soon = at > self.passed_ms && at <= self.mover.clock.now_ms() + SOON_MS;
-            if expiry == Expiry::Ask && soon && !last {
-                self.apply.held.again(place, at);
-            } else {
-                expiries.push((place, at));
+    /// Brings what is doubted in order, step by step; to be called again until nothing is.
+    async fn mend(&mut self) -> Result<()> {
+        self.mend.pass(self.apply.offset());
+        if !self.mend.waits() {
+            if !self.mend.list(&mut self.ends, &self.mover.names, &mut self.apply.watch).await? {
+                self.level();
+                return Ok(());
             }
+            self.ask().await?;
         }
-        if expiries.is_empty() {
-            return Ok(());
-        }
-        let all = expiries.iter().map(|((db, key), at)| (*db, key.as_slice(), *at));
-        match &mut self.ends.writer {
-            Writer::One(one) => {
-                let before = one.out().len();
-                let answers = self.apply.release(all, one.out());
-                let bytes = one.out().len() - before;
-                for i in 0..answers {
-                    one.expect(About::Must("expire"), if i == 0 { bytes } else { 0 });
-                }
-                one.send().await
+        self.write_if_due(self.apply.offset()).await
+    }
+
+    async fn ask(&mut self) -> Result<()> {
+        let absolute = self.ends.from.tells_expiry_time();
+        let asked = self.mend.ask(&mut self.ends.source, absolute).await.map_err(|f| f.at(Side::Source));
+        match asked {
+            // It worked until now, and goes on working.
+            Err(f) if matches!(f.kind, Kind::Forbidden | Kind::Unsupported) => {
+                let m =
+                    format!("keys that may have expired too early at the target cannot be asked for: {f}");
+                self.mover.options.teller.tell(News::Note(m));
+                self.level();
+                Ok(())
             }
-            Writer::Many(many) => {
-                self.apply.release(all, &mut self.scratch);
-                many.divide(&self.scratch, None, false).await?;
-                self.scratch.clear();
-                many.send().await
-            }
+            asked => asked,
         }
     }
 
-    /// When a key expires at the source, by its name at the target; 0: never, or it is not there.
-    async fn expiry_at_source(&mut self, (db, key): &Place, asked: &mut Option<u32>) -> Result<i64> {
-        let route = &self.mover.options.route;
-        let from = route.db_map.iter().find(|(_, to)| *to == db).map_or(*db, |(from, _)| *from);
-        let source = &mut self.ends.source;
-        if *asked != Some(from) {
-            source.ok(&[b"SELECT", from.to_string().as_bytes()]).await.map_err(|f| f.at(Side::Source))?;
-            *asked = Some(from);
+    /// Nothing is behind and nothing is doubted.
+    fn level(&mut self) {
+        let mend = std::mem::take(&mut self.mend);
+        if mend.written > 0 {
+            tracing::info!(
+                "{} keys may have expired too early at the target, and were written again",
+                mend.written
+            );
         }
-        if self.ends.from.tells_expiry_time() {
-            let at = source.call(&[b"PEXPIRETIME", key]).await.map_err(|f| f.at(Side::Source))?;
-            return Ok(at.number().unwrap_or(0).max(0));
+        let beyond = self.apply.watch.level();
+        if beyond > 0 {
+            let m = format!(
+                "{beyond} keys may have expired too early at the target and could not be remembered: verify"
+            );
+            self.mover.options.teller.tell(News::Note(m));
         }
-        let now = self.mover.clock.now_ms();
-        let left = source.call(&[b"PTTL", key]).await.map_err(|f| f.at(Side::Source))?.number().unwrap_or(-1);
-        Ok(if left < 0 { 0 } else { now + left })
+        if !std::mem::replace(&mut self.told, true) {
+            self.mover.options.teller.tell(News::CaughtUp);
+        }
+    }
+
+    /// Writes what the source said when the stream is where it said so, and asks for what is left.
+    async fn write_if_due(&mut self, offset: u64) -> Result<()> {
+        while self.mend.is_due(offset) && !self.apply.is_within() {
+            self.close(true).await?;
+            self.ends.writer.settle().await?;
+            let (route, names, clock) = (&self.mover.options.route, &self.mover.names, &self.mover.clock);
+            self.mend.write(&mut self.ends, route, names, clock, &mut self.apply.watch).await?;
+            self.apply.forget_selected();
+            self.ask().await?;
+        }
+        Ok(())
     }
 
     /// After a stop: what is under way is answered, so that the position at the target is exact.

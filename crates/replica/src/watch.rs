@@ -1,0 +1,286 @@
+//! Pure: which keys the target's own clock may have taken too early.
+//!
+//! A key with a short life, renewed at the source again and again, dies at the target when that is behind, and what renews it
+//! finds nothing. So while the target is behind, each change is preceded by a look at its keys, within the same transaction
+//! (`watch.lua`). What is missing there, or would be missing soon, is doubted; when nothing is behind any more, the
+//! source is asked for those keys ([`crate::mend`]).
+
+use std::collections::{HashMap, HashSet};
+
+use redis_proto::command;
+
+/// The script that looks.
+pub(crate) const SCRIPT: &[u8] = include_bytes!("watch.lua");
+/// A life shorter than this is not left to the target's clock, milliseconds.
+const NEAR_MS: i64 = 600_000;
+/// A key that was looked at is not looked at again for so long, milliseconds; and so many are remembered.
+const SEEN_MS: i64 = 60_000;
+const SEEN_MAX: usize = 200_000;
+/// Doubts that are remembered where no script can.
+const DOUBTS_MAX: usize = 1_000_000;
+
+/// A database of the source, and a key there.
+pub type Place = (u32, Vec<u8>);
+
+/// Whether changes are watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    /// Nothing is behind, nothing is doubted.
+    #[default]
+    Level,
+    /// The target is behind: every change is watched.
+    Behind,
+    /// It has caught up; what is doubted waits for the source's word.
+    Doubtful,
+}
+
+/// How a change is written.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// As it is.
+    None,
+    /// Behind the look with these words.
+    Before(Vec<Vec<u8>>),
+    /// By the look itself, with these words.
+    Within(Vec<Vec<u8>>),
+}
+
+/// Watches the changes of a stream.
+#[derive(Debug, Default)]
+pub struct Watch {
+    phase: Phase,
+    /// The target's list; none: the target runs no scripts, and what is touched is doubted here.
+    list: Option<Vec<u8>>,
+    doubts: HashMap<Place, bool>,
+    /// Doubts that found no room.
+    beyond: u64,
+    seen: HashSet<Place>,
+    since_ms: i64,
+    /// Keys that were made to last while the source was asked.
+    lasting: HashSet<Place>,
+}
+
+impl Watch {
+    /// The target is behind; `list` is where it lists what it doubts, if it runs scripts.
+    pub(crate) fn behind(&mut self, list: Option<Vec<u8>>) {
+        self.list = list;
+        self.phase = Phase::Behind;
+        self.lasting.clear();
+    }
+
+    /// It has caught up.
+    pub(crate) fn caught_up(&mut self) {
+        self.phase = Phase::Doubtful;
+        self.seen = HashSet::new();
+    }
+
+    /// Nothing is doubted any more; answers how many doubts found no room.
+    pub(crate) fn level(&mut self) -> u64 {
+        (self.phase, self.lasting) = (Phase::Level, HashSet::new());
+        std::mem::take(&mut self.beyond)
+    }
+
+    /// Every change is looked at.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.phase == Phase::Behind
+    }
+
+    /// Something may be doubted.
+    pub(crate) fn is_on(&self) -> bool {
+        self.phase != Phase::Level
+    }
+
+    /// The target lists what it doubts there.
+    pub(crate) fn list(&self) -> Option<&[u8]> {
+        self.list.as_deref()
+    }
+
+    /// What is doubted and stands in no list; true with a key: whatever the source says of its expiry.
+    pub(crate) fn take(&mut self) -> Vec<(Place, bool)> {
+        self.doubts.drain().collect()
+    }
+
+    /// A key was made to last since it was last asked.
+    pub(crate) fn has_lasted(&mut self, place: &Place) -> bool {
+        self.lasting.remove(place)
+    }
+
+    /// What is to be done about a change, whose keys are in a database of the source, called so at the target.
+    pub(crate) fn look(&mut self, name: &[u8], args: &[&[u8]], from: u32, to: u32, now_ms: i64) -> Look {
+        if self.phase == Phase::Level {
+            return Look::None;
+        }
+        let Some(keys) = command::keys(args).filter(|keys| !keys.is_empty()) else { return Look::None };
+        let mut places: Vec<Place> = keys.iter().map(|(_, key)| (from, key.to_vec())).collect();
+        if writes_whole(name, args) {
+            for place in &places {
+                self.seen.remove(place);
+            }
+            return Look::None;
+        }
+        places.extend(beside(name, args));
+        let (alone, lasts) = (places.len() == 1, name == b"PERSIST");
+        let fails = fails_on_nothing(name);
+        if self.phase == Phase::Doubtful {
+            if lasts {
+                self.lasting.extend(places.iter().cloned());
+            }
+            if alone && !fails {
+                return Look::None;
+            }
+        }
+        if now_ms - self.since_ms >= SEEN_MS || self.seen.len() >= SEEN_MAX {
+            (self.since_ms, self.seen) = (now_ms, HashSet::new());
+        }
+        let settled = alone && !fails && !lasts && !sets_expiry(name);
+        if !settled {
+            for place in &places {
+                self.seen.remove(place);
+            }
+        } else if !self.seen.insert(places[0].clone()) {
+            return Look::None;
+        }
+        let Some(list) = &self.list else {
+            for place in places {
+                self.doubt(place, !alone || lasts);
+            }
+            return Look::None;
+        };
+        let near = if self.phase == Phase::Behind { NEAR_MS } else { 0 };
+        let weight = u8::from(!alone || lasts);
+        let number = |n: &dyn ToString| n.to_string().into_bytes();
+        let mut words = vec![b"EVAL".to_vec(), SCRIPT.to_vec(), number(&(keys.len() + 1)), list.clone()];
+        words.extend(keys.iter().map(|(_, key)| key.to_vec()));
+        words.extend([number(&to), number(&near), number(&weight), number(&places.len())]);
+        words.extend(places.iter().map(|(db, key)| member(*db, key)));
+        if !fails {
+            return Look::Before(words);
+        }
+        words.extend(args.iter().map(|a| a.to_vec()));
+        Look::Within(words)
+    }
+
+    fn doubt(&mut self, place: Place, stands: bool) {
+        if self.doubts.len() >= DOUBTS_MAX && !self.doubts.contains_key(&place) {
+            self.beyond += 1;
+            return;
+        }
+        *self.doubts.entry(place).or_default() |= stands;
+    }
+}
+
+/// What was there before does not matter.
+fn writes_whole(name: &[u8], args: &[&[u8]]) -> bool {
+    match name {
+        b"SET" => !args.iter().skip(3).any(|word| word.eq_ignore_ascii_case(b"KEEPTTL")),
+        b"SETEX" | b"PSETEX" | b"SETNX" | b"MSET" | b"MSETNX" | b"GETSET" | b"DEL" | b"UNLINK"
+        | b"GETDEL" | b"RESTORE" => true,
+        _ => false,
+    }
+}
+
+/// It gives a key another life.
+fn sets_expiry(name: &[u8]) -> bool {
+    matches!(name, b"PEXPIREAT" | b"EXPIREAT" | b"PEXPIRE" | b"EXPIRE" | b"GETEX")
+}
+
+/// It answers with an error when its key is not there, or is not what it was; so do many commands of modules.
+fn fails_on_nothing(name: &[u8]) -> bool {
+    matches!(name, b"RENAME" | b"RENAMENX" | b"LSET" | b"XGROUP" | b"XSETID" | b"XCLAIM")
+        || name.contains(&b'.')
+}
+
+/// Keys of other databases that a command reaches.
+fn beside(name: &[u8], args: &[&[u8]]) -> Option<Place> {
+    let number = |n: &[u8]| std::str::from_utf8(n).ok()?.parse().ok();
+    match name {
+        b"MOVE" => Some((number(args.get(2)?)?, args.get(1)?.to_vec())),
+        b"COPY" => {
+            let at = args.iter().skip(3).position(|word| word.eq_ignore_ascii_case(b"DB"))?;
+            Some((number(args.get(at + 4)?)?, args.get(2)?.to_vec()))
+        }
+        _ => None,
+    }
+}
+
+/// A place as it stands in the target's list.
+pub(crate) fn member(db: u32, key: &[u8]) -> Vec<u8> {
+    [format!("{db}:").as_bytes(), key].concat()
+}
+
+/// The same, read back.
+pub(crate) fn place(member: &[u8]) -> Option<(u32, &[u8])> {
+    let at = member.iter().position(|b| *b == b':')?;
+    Some((std::str::from_utf8(&member[..at]).ok()?.parse().ok()?, &member[at + 1..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_700_000_000_000;
+
+    /// What is looked at before a command, or by what it is done: the words behind the list.
+    fn look(watch: &mut Watch, line: &str) -> String {
+        let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        let told = |words: Vec<Vec<u8>>| String::from_utf8_lossy(&words[4..].join(&b' ')).into_owned();
+        match watch.look(args[0], &args, 3, 5, NOW) {
+            Look::None => String::new(),
+            Look::Before(words) => format!("before {}", told(words)),
+            Look::Within(words) => format!("within {}", told(words)),
+        }
+    }
+
+    #[test]
+    fn every_change_is_watched_while_the_target_is_behind() {
+        let mut watch = Watch::default();
+        assert_eq!(look(&mut watch, "INCR k"), "");
+        watch.behind(Some(b"L".to_vec()));
+        for (line, want) in [
+            ("SET k 1 PXAT 5", ""),
+            ("DEL k l", ""),
+            ("INCR k", "before k 5 600000 0 1 3:k"),
+            ("INCR k", ""),
+            ("SET k 1 PXAT 5", ""),
+            ("INCR k", "before k 5 600000 0 1 3:k"),
+            ("PEXPIREAT k 7", "before k 5 600000 0 1 3:k"),
+            ("HSET k a b", "before k 5 600000 0 1 3:k"),
+            ("SET k 2 KEEPTTL", ""),
+            ("PERSIST k", "before k 5 600000 1 1 3:k"),
+            ("SUNIONSTORE d a", "before d a 5 600000 1 2 3:d 3:a"),
+            ("MOVE k 9", "before k 5 600000 1 2 3:k 9:k"),
+            ("COPY k l DB 9", "before k l 5 600000 1 3 3:k 3:l 9:l"),
+            ("RENAME a b", "within a b 5 600000 1 2 3:a 3:b RENAME a b"),
+            ("XGROUP CREATE s g 0", "within s 5 600000 0 1 3:s XGROUP CREATE s g 0"),
+            ("PUBLISH a b", ""),
+        ] {
+            assert_eq!(look(&mut watch, line), want, "{line}");
+        }
+        watch.caught_up();
+        for (line, want) in [
+            ("INCR k", ""),
+            ("PERSIST k", ""),
+            ("SUNIONSTORE d a", "before d a 5 0 1 2 3:d 3:a"),
+            ("LSET l 0 x", "within l 5 0 0 1 3:l LSET l 0 x"),
+        ] {
+            assert_eq!(look(&mut watch, line), want, "{line}");
+        }
+        assert!(watch.has_lasted(&(3, b"k".to_vec())) && !watch.has_lasted(&(3, b"k".to_vec())));
+        watch.level();
+        assert_eq!(look(&mut watch, "RENAME a b"), "");
+    }
+
+    #[test]
+    fn without_scripts_what_is_touched_is_doubted() {
+        let mut watch = Watch::default();
+        watch.behind(None);
+        for line in ["INCR k", "SET l 1", "RENAME a b", "INCR a"] {
+            assert_eq!(look(&mut watch, line), "");
+        }
+        let mut doubts = watch.take();
+        doubts.sort();
+        let place = |key: &str| (3, key.as_bytes().to_vec());
+        assert_eq!(doubts, [(place("a"), true), (place("b"), true), (place("k"), false)]);
+        assert_eq!(super::place(&member(3, b"a:b")), Some((3, b"a:b".as_slice())));
+    }
+}
