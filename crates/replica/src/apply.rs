@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use model::failure::{Failure, Kind, Result, Side};
+use redis_proto::command;
 use redis_proto::resp::Command;
 
 use crate::allowed::{is_about_others, is_data};
@@ -10,6 +11,7 @@ use crate::marker::{Marker, Names, OURS};
 use crate::route::{Route, Routed};
 use crate::source::psync::Position;
 use crate::target::pipeline::About;
+use crate::tongue::{Said, Tongue};
 use crate::watch::{Look, Watch};
 
 /// Commands of one transaction; the source's own transactions are never divided.
@@ -86,10 +88,14 @@ pub struct Apply {
     part: Option<Part>,
     /// What the target's own clock may have taken.
     pub watch: Watch,
+    /// What the target understands, where that may be less than the source says.
+    pub tongue: Option<Tongue>,
     /// Commands that went on.
     pub commands: u64,
     /// Commands that are none of a copy's business and were left out, by name.
     pub passed_over: BTreeMap<String, u64>,
+    /// What the target has no place for, and how often that was met.
+    pub left_out: BTreeMap<String, u64>,
 }
 
 impl Apply {
@@ -111,8 +117,10 @@ impl Apply {
             live,
             part: None,
             watch: Watch::default(),
+            tongue: None,
             commands: 0,
             passed_over: BTreeMap::new(),
+            left_out: BTreeMap::new(),
         }
     }
 
@@ -310,9 +318,65 @@ impl Apply {
         }
         let Some(db) = self.travels else { return Ok(()) };
         let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+        if self.tongue.as_ref().is_some_and(|tongue| tongue.say(name, &words) == Said::Not) {
+            return self.doubt(name, &words, out);
+        }
         // None of them fails upon what is not there, so the look never does it.
         self.look(name, &words, db, out, now_ms);
         self.write_args(db, &args, out);
+        Ok(())
+    }
+
+    /// A change in words that the target understands; `raw` is how it came, if it goes on whole.
+    fn say(
+        &mut self,
+        name: &[u8],
+        args: &[&[u8]],
+        raw: Option<&[u8]>,
+        db: u32,
+        out: &mut Vec<u8>,
+        now_ms: i64,
+    ) -> Result<()> {
+        match self.tongue.as_ref().map_or(Said::AsItIs, |tongue| tongue.say(name, args)) {
+            Said::AsItIs => {
+                if !self.look(name, args, db, out, now_ms) {
+                    match raw {
+                        Some(raw) => self.write(db, raw, out),
+                        None => self.write_args(db, args, out),
+                    }
+                }
+                Ok(())
+            }
+            Said::InWords(all) => {
+                for words in all {
+                    let words: Vec<&[u8]> = words.iter().map(|word| &**word).collect();
+                    let name = words[0].to_ascii_uppercase();
+                    if !self.look(&name, &words, db, out, now_ms) {
+                        self.write_args(db, &words, out);
+                    }
+                }
+                Ok(())
+            }
+            Said::Nowhere => {
+                let name = String::from_utf8_lossy(name);
+                *self.left_out.entry(format!("{name} (the target has no such command)")).or_default() += 1;
+                Ok(())
+            }
+            Said::Not => self.doubt(name, args, out),
+        }
+    }
+
+    /// A change that the target cannot make: the source is asked what became of its keys.
+    fn doubt(&mut self, name: &[u8], args: &[&[u8]], out: &mut Vec<u8>) -> Result<()> {
+        let unknown = command::keys(args).is_none_or(|keys| keys.is_empty());
+        if unknown || !self.live {
+            return Err(self.refused(&String::from_utf8_lossy(name), "the target knows no such command"));
+        }
+        let words = self.watch.doubt_all(name, args, self.db, self.offset);
+        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        if !words.is_empty() {
+            self.write_args(0, &words, out);
+        }
         Ok(())
     }
 
@@ -337,8 +401,12 @@ impl Apply {
         out: &mut Vec<u8>,
         now_ms: i64,
     ) -> Result<()> {
-        let looks = self.watch.is_on() || self.route.has_filter();
-        if name == b"FUNCTION" && command.arg(1).is_some_and(|w| w.eq_ignore_ascii_case(b"LOAD")) {
+        let newer = self.tongue.is_some() && !(name == b"SET" && command.args().count() == 3);
+        let looks = self.watch.is_on() || self.route.has_filter() || newer;
+        if name == b"FUNCTION"
+            && self.tongue.as_ref().is_none_or(|tongue| tongue.say(name, &[]) == Said::AsItIs)
+            && command.arg(1).is_some_and(|w| w.eq_ignore_ascii_case(b"LOAD"))
+        {
             // The target may have it already, by the snapshot.
             let code = command.args().last().unwrap_or_default();
             self.write_args(db, &[b"FUNCTION", b"LOAD", b"REPLACE", code], out);
@@ -354,9 +422,7 @@ impl Apply {
             Routed::Dropped => return Ok(()),
             Routed::Part(places) => {
                 let part: Vec<&[u8]> = places.iter().filter_map(|i| args.get(*i).copied()).collect();
-                self.look(name, &part, db, out, now_ms);
-                self.write_args(db, &part, out);
-                return Ok(());
+                return self.say(name, &part, None, db, out, now_ms);
             }
             Routed::Mixed => {
                 let name = String::from_utf8_lossy(name).into_owned();
@@ -366,10 +432,7 @@ impl Apply {
         if name == b"FLUSHDB" && self.route.has_filter() {
             return Err(self.refused("FLUSHDB", "only some of its keys travel"));
         }
-        if !self.look(name, &args, db, out, now_ms) {
-            self.write(db, command.raw, out);
-        }
-        Ok(())
+        self.say(name, &args, Some(command.raw), db, out, now_ms)
     }
 
     fn begin(&mut self, out: &mut Vec<u8>) {

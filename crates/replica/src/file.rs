@@ -26,6 +26,7 @@ use crate::source::psync::Position;
 use crate::target::Writer;
 use crate::target::lacks::NOTE;
 use crate::target::pipeline::Pipeline;
+use crate::tongue::Tongue;
 use pace::clock::SharedClock;
 
 const READ: usize = 256 << 10;
@@ -221,6 +222,7 @@ impl Import {
         self.progress.phase.store(1, Ordering::Relaxed);
         // An append-only file in parts is one stream: its database and transactions go on from part to part.
         let mut apply = Apply::new(self.options.route.clone(), None, &Position::default(), 0);
+        apply.tongue = Some(Tongue::ask(&server, &mut ask).await?);
         if pipeline.is_cluster() {
             apply = apply.bare();
         } else if server.lacks.transactions {
@@ -248,8 +250,11 @@ impl Import {
         if let Writer::Many(many) = &pipeline {
             many.leave(&mut ask).await?;
         }
-        let left_out =
-            apply.passed_over.iter().map(|(name, n)| format!("left out of the commands: {n} × {name}"));
+        let left_out = apply
+            .passed_over
+            .iter()
+            .chain(&apply.left_out)
+            .map(|(name, n)| format!("left out of the commands: {n} × {name}"));
         summary.notes.extend(left_out);
         let shared = pipeline.shared();
         self.progress.keys.store(shared.keys.load(Ordering::Relaxed), Ordering::Relaxed);

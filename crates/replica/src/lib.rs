@@ -39,6 +39,7 @@ pub mod source;
 pub mod spool;
 mod stream;
 pub mod target;
+pub mod tongue;
 pub mod topology;
 pub mod verify;
 pub mod watch;

@@ -7,6 +7,8 @@
 //!
 //! Interrupted anywhere, the doubt still stands at the target, and the source is asked again.
 
+use std::collections::BTreeMap;
+
 use model::failure::{Failure, Kind, Result, Side};
 use pace::clock::SharedClock;
 use redis_proto::command::SLOTS;
@@ -40,8 +42,10 @@ struct Doubt {
 /// What the source says of it.
 #[derive(Debug)]
 enum Told {
-    /// Nobody's clock has touched it, or it is gone, which the stream says too.
+    /// Nobody's clock has touched it, or the stream says all of it.
     Right,
+    /// It is not there.
+    Gone,
     /// It is this.
     Whole { payload: Vec<u8>, expire_ms: Option<i64> },
 }
@@ -59,13 +63,21 @@ pub(crate) struct Mend {
     doubts: Vec<Doubt>,
     asked: Option<Asked>,
     together: usize,
+    /// What the target has no place for, and how often that was met.
+    pub(crate) left_out: BTreeMap<String, u64>,
     /// Keys that were written.
     pub(crate) written: u64,
 }
 
 impl Default for Mend {
     fn default() -> Self {
-        Self { doubts: vec![], asked: None, together: *TOGETHER.start(), written: 0 }
+        Self {
+            doubts: vec![],
+            asked: None,
+            together: *TOGETHER.start(),
+            left_out: BTreeMap::new(),
+            written: 0,
+        }
     }
 }
 
@@ -183,14 +195,18 @@ impl Mend {
         let (server, target) = (&ends.server, &mut ends.target);
         let mut load = Load::new(route, server, Conflict::Replace, &mut ends.writer, target, clock);
         for (doubt, told) in asked.told {
-            let has_lasted = watch.has_lasted(&doubt.place);
+            let is_anew = watch.is_anew(&doubt.place);
             match told {
-                // It did expire, until somebody made it last.
-                Told::Right if has_lasted && !doubt.stands => {
+                Told::Right if is_anew && !doubt.stands => {
                     self.doubts.push(Doubt { stands: true, ..doubt });
                     continue;
                 }
                 Told::Right => {}
+                Told::Gone => {
+                    if let Some(to) = route.db(doubt.place.0) {
+                        load.remove(to, &doubt.place.1).await?;
+                    }
+                }
                 Told::Whole { payload, expire_ms } => {
                     load.item(Item::Db(u64::from(doubt.place.0))).await?;
                     load.item(value(family, &doubt.place.1, &payload, expire_ms)?).await?;
@@ -200,6 +216,9 @@ impl Mend {
             done.push(doubt.place);
         }
         load.end().await?;
+        for (what, n) in std::mem::take(&mut load.loaded.left_out) {
+            *self.left_out.entry(what).or_default() += n;
+        }
         ends.writer.settle().await?;
         if watch.list().is_some() {
             undoubt(ends, names, &done).await?;
@@ -244,7 +263,7 @@ fn answer(
             expiry.number().filter(|at| *at >= 0).map(|at| if absolute { at } else { now_ms + at });
         Some(match payload {
             Reply::Bulk(payload) => Told::Whole { payload, expire_ms },
-            _ => Told::Right,
+            _ => Told::Gone,
         })
     });
     Ok((offset, told))

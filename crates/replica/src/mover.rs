@@ -16,7 +16,7 @@ use pace::backoff::Backoff;
 use pace::budget::Bandwidth;
 use pace::clock::SharedClock;
 use redis_proto::command::SLOTS;
-use redis_proto::rdb::{Item, Parser};
+use redis_proto::rdb::{Family, Item, Parser};
 use redis_proto::resp::Reply;
 use tokio_util::sync::CancellationToken;
 
@@ -41,6 +41,7 @@ use crate::target::Writer;
 use crate::target::lacks::{NOTE, SNAPSHOTS_MAX};
 use crate::target::many::{Fence, Many};
 use crate::target::pipeline::{DIVERGED, Pipeline, Shared};
+use crate::tongue::Tongue;
 use crate::topology::Topology;
 
 /// How long a last word to the target may take.
@@ -351,6 +352,7 @@ impl Mover {
             _ => None,
         };
         let watches = !server.lacks.transactions && self.runs_scripts(&mut target, summary).await?;
+        let tongue = tongue(&from, &server, &mut target).await?;
         let link = psync::open(&source_node, known.as_ref().map(|(position, ..)| position)).await?;
         if let (Writer::Many(many), Begun::Continued(_), Some((.., epoch))) =
             (&mut writer, &link.begun, &known)
@@ -364,7 +366,7 @@ impl Mover {
                 summary.partial_syncs += 1;
                 self.options.teller.tell(News::Continued { offset: position.offset });
                 let position = Position { replid, ..position };
-                let apply = self.apply(&position, db);
+                let apply = self.apply(&position, db, tongue);
                 self.follow(link, None, ends, apply, epoch, summary).await
             }
             (Begun::Continued(_), None) => {
@@ -385,7 +387,7 @@ impl Mover {
                 });
                 self.begin_full(&mut ends, marker).await?;
                 summary.full_syncs += 1;
-                let mut apply = self.apply(&position, 0);
+                let mut apply = self.apply(&position, 0, tongue);
                 if ends.server.lacks.transactions {
                     apply = apply.unnoted();
                 }
@@ -397,8 +399,9 @@ impl Mover {
         }
     }
 
-    fn apply(&self, position: &Position, db: u32) -> Apply {
-        let apply = Apply::new(self.options.route.clone(), Some(self.names.clone()), position, db);
+    fn apply(&self, position: &Position, db: u32, tongue: Option<Tongue>) -> Apply {
+        let mut apply = Apply::new(self.options.route.clone(), Some(self.names.clone()), position, db);
+        apply.tongue = tongue;
         match &self.shard {
             Some(master) => apply.part_of_many(master.part()),
             None => apply,
@@ -566,7 +569,7 @@ impl Mover {
             self.begin_stream(&mut ends, &apply, &epoch).await?;
         }
         self.progress.phase.store(2, Ordering::Relaxed);
-        Stream::new(self, ends, apply, epoch, ack).run(&stream).await
+        Stream::new(self, ends, apply, epoch, ack).run(&stream, summary).await
     }
 
     async fn load(&self, snapshot: &Spool, ends: &mut Ends, summary: &mut Summary) -> Result<()> {
@@ -629,6 +632,16 @@ impl Mover {
         }
         Ok(Ended::Done)
     }
+}
+
+/// What the target understands; none where it understands all that the source says.
+async fn tongue(from: &Server, to: &Server, target: &mut Asker) -> Result<Option<Tongue>> {
+    let same = from.family == to.family && from.version <= to.version;
+    // Valkey began as Redis 7.2.
+    if same || (to.family == Family::Valkey && from.family == Family::Redis && from.version <= (7, 2)) {
+        return Ok(None);
+    }
+    Tongue::ask(to, target).await.map(Some)
 }
 
 /// A target that was written to and may not be any more is failing over: that passes.

@@ -24,6 +24,8 @@ pub struct Rebuild {
     /// Whether the target can let fields expire, and knows what streams know since 7.0.
     fields_expire: bool,
     streams_know: bool,
+    /// Consumers of streams can be made (since 6.2).
+    creates_consumers: bool,
     /// Entries of a stream so far: an empty one needs its key too.
     entries: u64,
     /// What the target has no place for.
@@ -65,6 +67,7 @@ impl Rebuild {
             consumer: Vec::new(),
             fields_expire: target.expires_fields(),
             streams_know: target.tells_expiry_time(),
+            creates_consumers: target.is_at_least((6, 2)),
             entries: 0,
             dropped: None,
         }
@@ -115,11 +118,13 @@ impl Rebuild {
             }
             Element::Consumer { name, .. } => {
                 self.consumer = name.into_owned();
-                // Before 6.2 a consumer comes to be with the first entry that it claims.
-                if !self.streams_know {
-                    return 0;
+                let (key, group, name) = (&self.key, &self.group, &self.consumer);
+                if self.creates_consumers {
+                    command(out, &[b"XGROUP", b"CREATECONSUMER", key, group, name]);
+                } else {
+                    // It comes to be when it is first heard of; it has read nothing that it could read again.
+                    command(out, &[b"XREADGROUP", b"GROUP", group, name, b"STREAMS", key, b"0"]);
                 }
-                command(out, &[b"XGROUP", b"CREATECONSUMER", &self.key, &self.group, &self.consumer]);
                 1
             }
             Element::Pending { id: at, delivered_ms, count } => {

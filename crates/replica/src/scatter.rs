@@ -40,7 +40,7 @@ pub(crate) fn scatter(bytes: &[u8], names: &Names) -> Result<Vec<Piece>> {
 fn one(args: &[&[u8]], raw: &[u8], names: &Names, pieces: &mut Vec<Piece>) -> Result<()> {
     let Some(name) = args.first().map(|n| n.to_ascii_uppercase()) else { return Ok(()) };
     if args.get(1).is_some_and(|key| **key == names.doubted) {
-        return undoubted(args, names, pieces);
+        return doubted(args, names, pieces);
     }
     if args.get(3).is_some_and(|key| **key == names.doubted) {
         return look(args, names, pieces);
@@ -86,13 +86,16 @@ fn one(args: &[&[u8]], raw: &[u8], names: &Names, pieces: &mut Vec<Piece>) -> Re
     Ok(())
 }
 
-/// Doubted keys are listed in their own slots, so that both change together: `ZREM list member…`.
-fn undoubted(args: &[&[u8]], names: &Names, pieces: &mut Vec<Piece>) -> Result<()> {
-    for member in &args[2..] {
-        let key = place(member).ok_or_else(|| refused(args[0], "a doubted key has no place"))?.1;
-        let at = slot(key);
+/// Doubted keys are listed in their own slots, so that both change together: `ZREM list member…`, `ZADD list 1 member…`.
+fn doubted(args: &[&[u8]], names: &Names, pieces: &mut Vec<Piece>) -> Result<()> {
+    let width = if args[0] == b"ZADD" { 2 } else { 1 };
+    for words in args[2..].chunks(width) {
+        let found = words.last().and_then(|member| place(member));
+        let at = slot(found.ok_or_else(|| refused(args[0], "a doubted key has no place"))?.1);
+        let list = names.doubted_at(at);
+        let all: Vec<&[u8]> = [args[0], &list].into_iter().chain(words.iter().copied()).collect();
         let mut out = Vec::new();
-        write(&mut out, &[args[0], &names.doubted_at(at), member]);
+        write(&mut out, &all);
         pieces.push(Piece::Slot(at, out, 1));
     }
     Ok(())
@@ -178,6 +181,10 @@ mod tests {
         assert_eq!(
             divided(&format!("ZREM {list} 0:foo 0:bar")).unwrap(),
             [format!("12182 ZREM {} 0:foo", at(b"foo")), format!("5061 ZREM {} 0:bar", at(b"bar"))]
+        );
+        assert_eq!(
+            divided(&format!("ZADD {list} 1 0:foo")).unwrap(),
+            [format!("12182 ZADD {} 1 0:foo", at(b"foo"))]
         );
         assert_eq!(
             divided(&format!("EVAL x 2 {list} foo 0 9 0 1 0:foo")).unwrap(),

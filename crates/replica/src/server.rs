@@ -92,6 +92,12 @@ impl Server {
         })
     }
 
+    /// A server of which only the version is known.
+    #[cfg(test)]
+    pub(crate) fn for_tests(family: Family, version: (u32, u32)) -> Self {
+        Self { family, version, ..Self::unknown() }
+    }
+
     /// The newest version of the format that it can take.
     pub fn rdb_version(&self) -> u16 {
         match (self.family, self.version) {

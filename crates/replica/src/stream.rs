@@ -1,5 +1,6 @@
 //! The stream behind a snapshot while it is followed: applied in transactions, looked at, released, brought to rest.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use crate::marks::Marks;
 use crate::mend::Mend;
 use crate::mover::{Ended, Ends, Mover, Until};
 use crate::news::News;
+use crate::progress::Summary;
 use crate::server::Server;
 use crate::source::psync::Position;
 use crate::spool::Spool;
@@ -52,9 +54,11 @@ pub(crate) struct Stream<'a> {
     commands: Option<Commands>,
     /// What is doubted at the target.
     mend: Mend,
-    /// Everything that could doubt is applied when the stream is here.
-    watched: u64,
+    /// What was watched on the way here is applied when the target is here.
+    caught_up: u64,
     probe: Option<Probe>,
+    /// What the target has no place for, and how often that was met.
+    left_out: BTreeMap<String, u64>,
     /// It was told that nothing is behind.
     told: bool,
     /// Done as soon as nothing is behind.
@@ -86,8 +90,9 @@ impl<'a> Stream<'a> {
             ack,
             commands,
             mend: Mend::default(),
-            watched: u64::MAX,
+            caught_up: 0,
             probe: None,
+            left_out: BTreeMap::new(),
             told: false,
             finishing,
             done: false,
@@ -95,7 +100,17 @@ impl<'a> Stream<'a> {
     }
 
     /// Follows until it is done or stopped, or something breaks.
-    pub(crate) async fn run(mut self, spool: &Spool) -> Result<Ended> {
+    /// What the target has no place for is told with the rest.
+    pub(crate) async fn run(mut self, spool: &Spool, summary: &mut Summary) -> Result<Ended> {
+        let ended = self.steps(spool).await;
+        let mended = std::mem::take(&mut self.mend.left_out);
+        for (what, n) in self.apply.left_out.into_iter().chain(self.left_out).chain(mended) {
+            *summary.full.left_out.entry(what).or_default() += n;
+        }
+        ended
+    }
+
+    async fn steps(&mut self, spool: &Spool) -> Result<Ended> {
         let mut tick = tokio::time::interval(PROBE);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (stop, finish) = (self.mover.stop.clone(), self.mover.finish.clone());
@@ -291,17 +306,16 @@ impl<'a> Stream<'a> {
                 let lag = u64::try_from(probe.began.elapsed().as_millis()).unwrap_or(u64::MAX);
                 progress.lag_ms.store(lag, Ordering::Relaxed);
                 if probe.began.elapsed() > BEHIND && !self.apply.watch.is_behind() {
-                    self.mend = Mend::default();
                     self.apply.watch.behind(self.ends.watches.then(|| self.mover.names.doubted.clone()));
                 }
                 return Ok(());
             }
             progress.lag_ms.store(0, Ordering::Relaxed);
             if self.apply.watch.is_behind() {
-                self.apply.watch.caught_up();
-                self.watched = self.apply.offset();
+                self.apply.watch.caught_up(self.apply.offset());
+                self.caught_up = self.apply.offset();
             }
-            if self.apply.watch.is_on() && applied >= self.watched && !self.apply.is_open() {
+            if self.apply.watch.is_on() && applied >= self.caught_up && !self.apply.is_open() {
                 self.mend().await?;
             }
             if self.finishing && !self.apply.is_open() && !self.apply.watch.is_on() {
@@ -320,7 +334,10 @@ impl<'a> Stream<'a> {
         self.mend.pass(self.apply.offset());
         if !self.mend.waits() {
             if !self.mend.list(&mut self.ends, &self.mover.names, &mut self.apply.watch).await? {
-                self.level();
+                let applied = self.ends.writer.shared().applied.load(Ordering::Acquire);
+                if applied >= self.apply.watch.last() {
+                    self.level();
+                }
                 return Ok(());
             }
             self.ask().await?;
@@ -347,6 +364,9 @@ impl<'a> Stream<'a> {
     /// Nothing is behind and nothing is doubted.
     fn level(&mut self) {
         let mend = std::mem::take(&mut self.mend);
+        for (what, n) in mend.left_out {
+            *self.left_out.entry(what).or_default() += n;
+        }
         if mend.written > 0 {
             tracing::info!(
                 "{} keys may have expired too early at the target, and were written again",

@@ -56,8 +56,10 @@ pub struct Watch {
     beyond: u64,
     seen: HashSet<Place>,
     since_ms: i64,
-    /// Keys that were made to last while the source was asked.
-    lasting: HashSet<Place>,
+    /// Keys of which more was heard while the source was asked.
+    anew: HashSet<Place>,
+    /// Where the stream was when something was doubted last.
+    last: u64,
 }
 
 impl Watch {
@@ -65,18 +67,18 @@ impl Watch {
     pub(crate) fn behind(&mut self, list: Option<Vec<u8>>) {
         self.list = list;
         self.phase = Phase::Behind;
-        self.lasting.clear();
+        self.anew.clear();
     }
 
-    /// It has caught up.
-    pub(crate) fn caught_up(&mut self) {
-        self.phase = Phase::Doubtful;
+    /// It has caught up, when the stream is here.
+    pub(crate) fn caught_up(&mut self, offset: u64) {
+        (self.phase, self.last) = (Phase::Doubtful, offset);
         self.seen = HashSet::new();
     }
 
     /// Nothing is doubted any more; answers how many doubts found no room.
     pub(crate) fn level(&mut self) -> u64 {
-        (self.phase, self.lasting) = (Phase::Level, HashSet::new());
+        (self.phase, self.anew) = (Phase::Level, HashSet::new());
         std::mem::take(&mut self.beyond)
     }
 
@@ -100,9 +102,41 @@ impl Watch {
         self.doubts.drain().collect()
     }
 
-    /// A key was made to last since it was last asked.
-    pub(crate) fn has_lasted(&mut self, place: &Place) -> bool {
-        self.lasting.remove(place)
+    /// Something was heard of a key since the source was asked: its doubt stands.
+    pub(crate) fn is_anew(&mut self, place: &Place) -> bool {
+        self.anew.remove(place)
+    }
+
+    /// Everything that was doubted is applied when the target is here.
+    pub(crate) fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Doubts keys of a change that is not made, at an offset of the stream; answers the words that do it at the target.
+    pub(crate) fn doubt_all(&mut self, name: &[u8], args: &[&[u8]], from: u32, offset: u64) -> Vec<Vec<u8>> {
+        let keys = command::keys(args).unwrap_or_default();
+        let mut places: Vec<Place> = keys.iter().map(|(_, key)| (from, key.to_vec())).collect();
+        places.extend(beside(name, args));
+        if self.phase == Phase::Level {
+            self.phase = Phase::Doubtful;
+        }
+        self.last = offset;
+        self.anew.extend(places.iter().cloned());
+        self.listed(places)
+    }
+
+    /// Doubts keys, whatever is found there: the words that do it at the target, none where it is noted here.
+    fn listed(&mut self, places: Vec<Place>) -> Vec<Vec<u8>> {
+        for place in &places {
+            self.seen.remove(place);
+        }
+        let Some(list) = self.list.clone() else {
+            places.into_iter().for_each(|place| self.doubt(place, true));
+            return vec![];
+        };
+        let mut words = vec![b"ZADD".to_vec(), list];
+        words.extend(places.iter().flat_map(|(db, key)| [b"1".to_vec(), member(*db, key)]));
+        words
     }
 
     /// What is to be done about a change, whose keys are in a database of the source, called so at the target.
@@ -112,6 +146,11 @@ impl Watch {
         }
         let Some(keys) = command::keys(args).filter(|keys| !keys.is_empty()) else { return Look::None };
         let mut places: Vec<Place> = keys.iter().map(|(_, key)| (from, key.to_vec())).collect();
+        if self.phase == Phase::Behind && counts_from_now(name, args) {
+            // The source's now was another one: only it can say when that ends.
+            let words = self.listed(places);
+            return if words.is_empty() { Look::None } else { Look::Before(words) };
+        }
         if writes_whole(name, args) {
             for place in &places {
                 self.seen.remove(place);
@@ -123,7 +162,7 @@ impl Watch {
         let fails = fails_on_nothing(name);
         if self.phase == Phase::Doubtful {
             if lasts {
-                self.lasting.extend(places.iter().cloned());
+                self.anew.extend(places.iter().cloned());
             }
             if alone && !fails {
                 return Look::None;
@@ -179,14 +218,26 @@ fn writes_whole(name: &[u8], args: &[&[u8]]) -> bool {
     }
 }
 
+/// It says how long a key lives from now on, as sources before 7.0 do.
+fn counts_from_now(name: &[u8], args: &[&[u8]]) -> bool {
+    match name {
+        b"EXPIRE" | b"PEXPIRE" | b"SETEX" | b"PSETEX" => true,
+        b"SET" | b"GETEX" => args
+            .iter()
+            .skip(if name == b"SET" { 3 } else { 2 })
+            .any(|word| word.eq_ignore_ascii_case(b"EX") || word.eq_ignore_ascii_case(b"PX")),
+        _ => false,
+    }
+}
+
 /// It gives a key another life.
 fn sets_expiry(name: &[u8]) -> bool {
-    matches!(name, b"PEXPIREAT" | b"EXPIREAT" | b"PEXPIRE" | b"EXPIRE" | b"GETEX")
+    matches!(name, b"PEXPIREAT" | b"EXPIREAT" | b"GETEX")
 }
 
 /// It answers with an error when its key is not there, or is not what it was; so do many commands of modules.
 fn fails_on_nothing(name: &[u8]) -> bool {
-    matches!(name, b"RENAME" | b"RENAMENX" | b"LSET" | b"XGROUP" | b"XSETID" | b"XCLAIM")
+    matches!(name, b"RENAME" | b"RENAMENX" | b"LSET" | b"XGROUP" | b"XSETID" | b"XCLAIM" | b"XREADGROUP")
         || name.contains(&b'.')
 }
 
@@ -246,6 +297,8 @@ mod tests {
             ("PEXPIREAT k 7", "before k 5 600000 0 1 3:k"),
             ("HSET k a b", "before k 5 600000 0 1 3:k"),
             ("SET k 2 KEEPTTL", ""),
+            ("SETEX k 5 v", "before "),
+            ("INCR k", "before k 5 600000 0 1 3:k"),
             ("PERSIST k", "before k 5 600000 1 1 3:k"),
             ("SUNIONSTORE d a", "before d a 5 600000 1 2 3:d 3:a"),
             ("MOVE k 9", "before k 5 600000 1 2 3:k 9:k"),
@@ -256,7 +309,7 @@ mod tests {
         ] {
             assert_eq!(look(&mut watch, line), want, "{line}");
         }
-        watch.caught_up();
+        watch.caught_up(7);
         for (line, want) in [
             ("INCR k", ""),
             ("PERSIST k", ""),
@@ -265,7 +318,7 @@ mod tests {
         ] {
             assert_eq!(look(&mut watch, line), want, "{line}");
         }
-        assert!(watch.has_lasted(&(3, b"k".to_vec())) && !watch.has_lasted(&(3, b"k".to_vec())));
+        assert!(watch.is_anew(&(3, b"k".to_vec())) && !watch.is_anew(&(3, b"k".to_vec())));
         watch.level();
         assert_eq!(look(&mut watch, "RENAME a b"), "");
     }

@@ -144,7 +144,12 @@ async fn mended(source: &Redis, target: replica::Node, at: impl Fn() -> Connecti
     let last = migration(Until::CaughtUp).run().await.unwrap();
     assert_eq!((last.done, last.full_syncs), (true, 0), "{last:?}");
     let found = compare(&node(source), &target, &Route::default(), Depth::Full).await.unwrap();
-    assert!(found.same(), "{found:?}");
+    assert!(
+        found.same(),
+        "{source:?}: {found:?}, {:?} {:?}",
+        source.run("DUMP {x}stream"),
+        at().run("DUMP {x}stream")
+    );
     let lives = at().run("PTTL {x}hash").number();
     assert!(lives.is_some_and(|ms| ms > 3_000_000), "{lives:?}");
 }

@@ -2,10 +2,12 @@
 
 use redis_proto::resp::Reply;
 use replica::Until;
+use replica::route::Route;
+use replica::verify::{Depth, compare};
 use testkit::redis::{OLD, Redis, VERSIONS};
 
 use crate::fill::fill;
-use crate::support::{mover, same};
+use crate::support::{Following, mover, node, same};
 
 /// What the target cannot hold is named; everything else is equal, to the millisecond of each expiry.
 async fn pair(from: &str, to: &str) {
@@ -98,4 +100,105 @@ async fn vector_sets_are_named_where_the_target_has_no_place_for_them() {
     let summary = mover(&source, &same_kind, Until::CaughtUp).run().await.unwrap();
     assert!(summary.failed.is_empty() && summary.full.left_out.is_empty(), "{summary:?}");
     assert_eq!(same_kind.run("VCARD vectors").number(), Some(1));
+}
+
+/// Changes in words that came late: `SINCE: command`.
+const LATE: [&str; 37] = [
+    "6.2: SET a v EX 1000",
+    "6.2: SET a w KEEPTTL",
+    "6.2: SET b v",
+    "6.2: SET b w GET",
+    "6.2: SET c v PX 3600000 NX",
+    "6.2: GETEX c PERSIST",
+    "6.2: RPUSH l 1 2 3 4 5 6 7",
+    "6.2: LPOP l 2",
+    "6.2: RPOP l 2",
+    "6.2: LMOVE l m LEFT RIGHT",
+    "6.2: LMOVE l m RIGHT LEFT",
+    "6.2: COPY m n",
+    "6.2: RPUSH n more",
+    "6.2: ZADD z GT 5 a 6 b",
+    "6.2: ZRANGESTORE y z 0 0",
+    "6.2: ZADD y 9 x",
+    "6.2: GEOADD g 13.36 38.11 p",
+    "6.2: GEOSEARCHSTORE r g FROMMEMBER p BYRADIUS 1 km",
+    "6.2: XADD s 1-1 f v",
+    "6.2: XADD s NOMKSTREAM 2-1 f v",
+    "6.2: XGROUP CREATE s one 0",
+    "6.2: XGROUP CREATE s two 0",
+    "6.2: XREADGROUP GROUP one c COUNT 1 STREAMS s >",
+    "6.2: XREADGROUP GROUP two c NOACK STREAMS s >",
+    // Pending entries of messages that are gone are nothing that a command could make.
+    "6.2: XACK s one 1-1",
+    "6.2: XADD s MINID 2-0 3-1 f v",
+    "7.0: FUNCTION LOAD #!lua~name=late\nredis.register_function('f',function()~return~1~end)",
+    "7.0: XGROUP CREATE s three 0 ENTRIESREAD 1",
+    "7.0: LMPOP 2 l m LEFT COUNT 2",
+    "8.0: HSET h f 1 g 2",
+    "8.0: HPEXPIRE h 3600000 FIELDS 1 f",
+    "8.0: HSETEX h EX 1000 FIELDS 1 g 3",
+    "8.2: XADD s KEEPREF MAXLEN 5 4-1 f v",
+    "8.2: SADD o a",
+    "8.2: SET x abc",
+    "8.2: BITOP DIFF d x b",
+    "8.2: SET d2 v EX 1000",
+];
+
+/// What an older target has no words for arrives all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_are_told_in_the_words_of_the_target() {
+    let number = |version: &str| match version {
+        "REDIS_6_2" => "6.2",
+        "REDIS_7_0" => "7.0",
+        "VALKEY_9_1" => "7.9",
+        _ => "8.2",
+    };
+    for (from, to) in [
+        ("REDIS_7_0", "REDIS_6_2"),
+        ("REDIS_7_0", "REDIS_6_0"),
+        ("REDIS_7_0", "REDIS_5_0"),
+        ("REDIS_8_2", "REDIS_5_0"),
+        ("REDIS_8_2", "REDIS_7_0"),
+        ("REDIS_8_2", "VALKEY_9_1"),
+        ("VALKEY_9_1", "REDIS_7_0"),
+        ("REDIS_6_2", "REDIS_5_0"),
+    ] {
+        let (source, target) = (Redis::start(from, &[]), Redis::start(to, &[]));
+        let following = Following::start(mover(&source, &target, Until::Stopped));
+        following.streams().await;
+        let mut client = source.connect();
+        for line in LATE {
+            let (since, line) = line.split_once(": ").unwrap();
+            if since > number(from) {
+                continue;
+            }
+            let words: Vec<Vec<u8>> =
+                line.split(' ').map(|word| word.replace('~', " ").into_bytes()).collect();
+            let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+            let reply = client.call(&words);
+            assert!(!matches!(reply, Reply::Error(_)), "{from}: {line}: {reply:?}");
+        }
+        following.level(&source).await;
+        following
+            .until(|_| target.run("KEYS whimbrel:redis:doubted:*").array().is_some_and(<[_]>::is_empty))
+            .await;
+        let done = following.stop().await;
+        assert_eq!(done.full_syncs, 1, "{from} to {to}");
+        // Where fields do not expire, that is said.
+        let lives = from == "REDIS_8_2" && (to == "REDIS_7_0" || to == "REDIS_5_0");
+        let said = done.full.left_out.keys().any(|what| what.starts_with("HPEXPIREAT"));
+        assert_eq!(said, lives, "{from} to {to}: {:?}", done.full.left_out);
+        if lives {
+            source.run("HPERSIST h FIELDS 2 f g");
+        }
+        let found = compare(&node(&source), &node(&target), &Route::default(), Depth::Full).await.unwrap();
+        let lives = to == "REDIS_7_0" || to == "REDIS_5_0";
+        assert!(
+            found.differ == 0
+                && found.missing == 0
+                && found.extra == 0
+                && (found.expiry_differs == 0 || lives),
+            "{from} to {to}: {found:?}"
+        );
+    }
 }

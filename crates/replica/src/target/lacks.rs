@@ -105,7 +105,7 @@ async fn knows(node: &Node, args: &[&[u8]]) -> Result<bool> {
 
 impl Server {
     /// A target of which nothing is known: what it stands for may be old.
-    fn unknown() -> Self {
+    pub(crate) fn unknown() -> Self {
         Self {
             family: Family::Redis,
             version: (5, 0),
