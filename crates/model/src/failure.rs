@@ -218,7 +218,24 @@ impl Failure {
     /// The advice of the kind, as it reads for this side and place.
     pub fn remedy(&self) -> &'static str {
         let local = self.message.starts_with("directory ") || self.message.ends_with("(os error 13)");
+        let redis = self.message.contains("redis://") || self.message.contains("rediss://");
         match (self.kind, self.side) {
+            (Kind::BadCredentials, _) if redis => {
+                "correct the password (on the command line: WHIMBREL_SOURCE_PASSWORD, WHIMBREL_TARGET_PASSWORD) and the user"
+            }
+            (Kind::Forbidden, _) if redis => "grant the user the commands that docs/redis.md lists",
+            (Kind::Conflict, _) if self.op == "diverged" => {
+                "somebody else writes there: end that, delete the position key, and start again"
+            }
+            (Kind::Conflict, _) if self.op == "fence" => "nothing to do: the other run goes on",
+            (Kind::Conflict, _) if self.op == "restore" => {
+                "choose what becomes of keys that exist (--skip-existing), or an empty target"
+            }
+            (Kind::Corrupt, Side::Source)
+                if matches!(self.op, "check" | "read" | "commands" | "snapshot") =>
+            {
+                "if it is a file: it is damaged, or no backup; take it again"
+            }
             (Kind::KeyRefused, Side::Source) => "this name cannot be read; shorten or rename it",
             (Kind::Forbidden, _) if local => "give this user the right to read (at the target: to write) it",
             (Kind::NoBucket, _) if local => "make the directory or correct its name",

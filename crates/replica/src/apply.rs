@@ -7,6 +7,7 @@ use redis_proto::command;
 use redis_proto::resp::Command;
 
 use crate::allowed::{is_about_others, is_data};
+use crate::claims;
 use crate::marker::{Marker, Names, OURS};
 use crate::route::{Route, Routed};
 use crate::source::psync::Position;
@@ -324,7 +325,23 @@ impl Apply {
         // None of them fails upon what is not there, so the look never does it.
         self.look(name, &words, db, out, now_ms);
         self.write_args(db, &args, out);
+        if name == b"SWAPDB" {
+            self.bring_back(&args, out);
+        }
         Ok(())
+    }
+
+    /// What stands at the target about migrations stays in its database 0.
+    fn bring_back(&mut self, args: &[&[u8]], out: &mut Vec<u8>) {
+        let number = |i: usize| std::str::from_utf8(args.get(i)?).ok()?.parse::<u32>().ok();
+        let (Some(a), Some(b)) = (number(1), number(2)) else { return };
+        let Some(names) = self.names.clone().filter(|_| a != b && (a == 0 || b == 0)) else { return };
+        for key in [&names.doubted, &names.owner, &claims::list()] {
+            self.write_args(a.max(b), &[b"MOVE", key, b"0"], out);
+            self.commands -= 1;
+        }
+        self.write_args(a.max(b), &[b"DEL", &names.marker], out);
+        self.commands -= 1;
     }
 
     /// A change in words that the target understands; `raw` is how it came, if it goes on whole.
@@ -402,7 +419,7 @@ impl Apply {
         now_ms: i64,
     ) -> Result<()> {
         let newer = self.tongue.is_some() && !(name == b"SET" && command.args().count() == 3);
-        let looks = self.watch.is_on() || self.route.has_filter() || newer;
+        let looks = name == b"SWAPDB" || self.watch.is_on() || self.route.has_filter() || newer;
         if name == b"FUNCTION"
             && self.tongue.as_ref().is_none_or(|tongue| tongue.say(name, &[]) == Said::AsItIs)
             && command.arg(1).is_some_and(|w| w.eq_ignore_ascii_case(b"LOAD"))
@@ -432,7 +449,11 @@ impl Apply {
         if name == b"FLUSHDB" && self.route.has_filter() {
             return Err(self.refused("FLUSHDB", "only some of its keys travel"));
         }
-        self.say(name, &args, Some(command.raw), db, out, now_ms)
+        self.say(name, &args, Some(command.raw), db, out, now_ms)?;
+        if name == b"SWAPDB" {
+            self.bring_back(&args, out);
+        }
+        Ok(())
     }
 
     fn begin(&mut self, out: &mut Vec<u8>) {
@@ -533,7 +554,13 @@ mod tests {
     const NOW: i64 = 1_700_000_000_000;
 
     fn names() -> Names {
-        Names { marker: b"M".to_vec(), doubted: b"D".to_vec(), writer: b"W".to_vec(), owner: b"O".to_vec() }
+        Names {
+            id: "t".into(),
+            marker: b"M".to_vec(),
+            doubted: b"D".to_vec(),
+            writer: b"W".to_vec(),
+            owner: b"O".to_vec(),
+        }
     }
 
     fn applying(route: Route) -> Apply {
@@ -648,7 +675,10 @@ mod tests {
         let (mut apply, mut out) = (applying(route), Vec::new());
         feed(&mut apply, &["SELECT 1", "SET a 1", "MOVE a 1", "COPY a b DB 1", "SWAPDB 0 1"], &mut out)
             .unwrap();
-        assert_eq!(lines(&out)[1..], ["SELECT 5", "SET a 1", "MOVE a 5", "COPY a b DB 5", "SWAPDB 0 5"]);
+        let want = ["SELECT 5", "SET a 1", "MOVE a 5", "COPY a b DB 5", "SWAPDB 0 5"];
+        // What is ours stays where it was.
+        let back = ["MOVE D 0", "MOVE O 0", "MOVE whimbrel:redis:claims 0", "DEL M"];
+        assert_eq!(lines(&out)[1..], [&want[..], &back].concat());
         assert!(feed(&mut apply, &["FLUSHALL"], &mut out).is_err());
         let route = Route { include: vec!["a*".into()], ..Route::default() };
         let (mut apply, mut out) = (applying(route), Vec::new());

@@ -76,7 +76,10 @@ pub async fn connect(node: &Node) -> Result<(Incoming, Outgoing)> {
         return Ok((Box::new(incoming), Box::new(outgoing)));
     }
     let name = ServerName::try_from(host.clone()).map_err(|e| failed(&e))?;
-    let tls = TlsConnector::from(storage::http::tls_config()).connect(name, stream).await;
+    let tls = TlsConnector::from(storage::http::tls_config()).connect(name, stream);
+    let Ok(tls) = tokio::time::timeout(CONNECT, tls).await else {
+        return Err(failed(&"no TLS within 10 seconds; does it speak TLS there? If not, write redis://"));
+    };
     let (incoming, outgoing) = tokio::io::split(tls.map_err(|e| failed(&e))?);
     Ok((Box::new(incoming), Box::new(outgoing)))
 }

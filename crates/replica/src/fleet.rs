@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::apply::ANEW;
 use crate::asker::Asker;
+use crate::claims;
 use crate::mover::{Master, Mover, Options, Until};
 use crate::news::{News, Teller};
 use crate::node::Node;
@@ -85,7 +86,8 @@ async fn settled(whole: &Mover, moved: bool) -> Result<Option<Topology>> {
 /// whether the target holds nothing but what this migration has brought.
 async fn begin(whole: &Mover, topology: &Topology, anew: bool, all: &mut Summary) -> Result<bool> {
     let (mut ask, server, _) = Asker::open(&whole.target, Side::Target).await?;
-    let mut parts = Parts::of(topology, server.keys == 0);
+    let ours = if server.lacks.transactions { 0 } else { claims::keys(&mut ask).await? };
+    let mut parts = Parts::of(topology, server.keys <= ours);
     if let Some(known) = Parts::read(&mut ask, &whole.names).await? {
         parts.alone = known.alone;
         if !anew && known == parts {
@@ -134,7 +136,7 @@ async fn links(whole: &Mover, topology: &Topology, alone: bool, all: &mut Summar
         ears.push(news);
         links.spawn(async move { link.run_link().await });
     }
-    all.done = true;
+    (all.done, all.resumable) = (true, true);
     let mut known = vec![Link::default(); ears.len()];
     let mut tick = tokio::time::interval(TOGETHER);
     let mut broke = None;
@@ -208,6 +210,7 @@ fn add(all: &mut Summary, one: Summary) {
     all.left_alone += one.left_alone;
     all.failed.extend(one.failed);
     all.full_seconds = all.full_seconds.max(one.full_seconds);
+    all.resumable &= one.resumable;
     all.full_syncs += one.full_syncs;
     all.partial_syncs += one.partial_syncs;
     for note in one.notes {

@@ -16,6 +16,7 @@ pub mod apply;
 pub mod archive;
 pub mod asker;
 pub mod backup;
+mod claims;
 pub mod client;
 pub mod file;
 mod fleet;

@@ -25,6 +25,8 @@ pub enum Marker {
 /// Names of what is kept at the target, in its database 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
+    /// Of which migration, or which link of it.
+    pub id: String,
     /// The marker.
     pub marker: Vec<u8>,
     /// A sorted set of keys that the target's clock may have taken too early.
@@ -43,6 +45,7 @@ impl Names {
     pub fn new(id: &str) -> Self {
         let name = |what: &str| [OURS, what.as_bytes(), b":", id.as_bytes()].concat();
         Self {
+            id: id.to_owned(),
             marker: name("offset"),
             doubted: name("doubted"),
             writer: name("writer"),
@@ -52,13 +55,7 @@ impl Names {
 
     /// The names of one of several links of a migration.
     pub fn link(&self, n: u16) -> Self {
-        let name = |name: &[u8]| [name, format!(":{n}").as_bytes()].concat();
-        Self {
-            marker: name(&self.marker),
-            doubted: name(&self.doubted),
-            writer: name(&self.writer),
-            owner: name(&self.owner),
-        }
+        Self::new(&format!("{}:{n}", self.id))
     }
 
     /// The marker of one slot of a cluster: it changes with the keys of that slot.

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::apply::{ANEW, Apply, Part};
 use crate::asker::Asker;
+use crate::claims::{self, Claim};
 use crate::client::Client;
 use crate::fleet;
 use crate::load::{Load, corrupt};
@@ -254,7 +255,12 @@ impl Mover {
                 Err(f) if f.op == CLUSTER || f.op == ANEW => return Err(f),
                 Err(f) if f.op == DIVERGED => {
                     self.note_divergence(&f).await;
-                    return Err(f);
+                    let key = String::from_utf8_lossy(&self.names.marker);
+                    let m = format!(
+                        "{}; its position, which counts no more, is the key `{key}` there",
+                        f.message
+                    );
+                    return Err(Failure { message: m, ..f });
                 }
                 Err(failure) => failure,
             };
@@ -307,7 +313,11 @@ impl Mover {
         // What a killed run left of its turn is no data.
         let owner = &self.names.owner;
         let left = target.call(0, owner, &[b"EXISTS", owner]).await?;
-        server.keys -= u64::from(left.number() == Some(1)).min(server.keys);
+        let mut ours = u64::from(left.number() == Some(1));
+        if !server.lacks.transactions {
+            ours += claims::keys(&mut target).await?;
+        }
+        server.keys = server.keys.saturating_sub(ours);
         self.options.route.check(&from.dbs)?;
         let beyond = from.dbs.iter().find(|db| self.options.route.db(**db).is_some_and(|to| to != 0));
         if let (Some(db), true) = (beyond, !server.has_databases()) {
@@ -315,6 +325,17 @@ impl Mover {
                 "the source has keys in database {db}, of which the target has none: --db-map {db}=0, or name /0 only"
             );
             return Err(Failure::new(Kind::Unsupported, "open", m).at(Side::Target));
+        }
+        if first && server.is_replica && topology.is_none() && !self.options.reconnect.is_always() {
+            let m = format!("{} is a replica, which takes no writes: name its master", self.target.place());
+            return Err(Failure::new(Kind::ReadOnly, "open", m).at(Side::Target));
+        }
+        if let Some(db) = self.options.route.only_db.filter(|db| *db > 0) {
+            source.ok(&[b"SELECT", db.to_string().as_bytes()]).await.map_err(|f| {
+                let m = format!("the source has no database {db}: {}", f.message);
+                Failure::new(if f.is_temporary() { f.kind } else { Kind::Invalid }, "open", m)
+                    .at(Side::Source)
+            })?;
         }
         self.progress.keys_expected.store(from.keys, Ordering::Relaxed);
         if !from.replid.is_empty() && from.replid == server.replid {
@@ -365,6 +386,7 @@ impl Mover {
             (Begun::Continued(replid), Some((position, db, epoch))) => {
                 summary.partial_syncs += 1;
                 self.options.teller.tell(News::Continued { offset: position.offset });
+                Claim::new(&self.options.route, &replid).note(&mut ends.target, &self.names).await?;
                 let position = Position { replid, ..position };
                 let apply = self.apply(&position, db, tongue);
                 self.follow(link, None, ends, apply, epoch, summary).await
@@ -385,7 +407,7 @@ impl Mover {
                     keys: ends.from.keys,
                     again: known.is_some(),
                 });
-                self.begin_full(&mut ends, marker).await?;
+                self.begin_full(&mut ends, marker, &position.replid).await?;
                 summary.full_syncs += 1;
                 let mut apply = self.apply(&position, 0, tongue);
                 if ends.server.lacks.transactions {
@@ -488,11 +510,14 @@ impl Mover {
     }
 
     /// Notes that a snapshot begins. What an interrupted snapshot left at a target that was empty before goes first.
-    async fn begin_full(&self, ends: &mut Ends, marker: Option<Marker>) -> Result<()> {
+    async fn begin_full(&self, ends: &mut Ends, marker: Option<Marker>, replid: &str) -> Result<()> {
         if ends.server.lacks.transactions {
             return Ok(());
         }
         let target = &mut ends.target;
+        let claim = Claim::new(&self.options.route, replid);
+        claim.prevail(target, &self.names, &self.target, &ends.from).await?;
+        claim.note(target, &self.names).await?;
         let again = marker == Some(Marker::Full);
         if again {
             // Half of a snapshot: nobody works with that yet.
@@ -569,6 +594,7 @@ impl Mover {
             self.begin_stream(&mut ends, &apply, &epoch).await?;
         }
         self.progress.phase.store(2, Ordering::Relaxed);
+        summary.resumable = !ends.server.lacks.transactions;
         Stream::new(self, ends, apply, epoch, ack).run(&stream, summary).await
     }
 
@@ -630,13 +656,16 @@ impl Mover {
         for key in [&self.names.marker, &self.names.doubted, &self.names.owner] {
             ends.target.ok(key, &[b"DEL", key]).await?;
         }
+        if !ends.server.lacks.transactions {
+            claims::withdraw(&mut ends.target, &self.names).await?;
+        }
         Ok(Ended::Done)
     }
 }
 
 /// What the target understands; none where it understands all that the source says.
 async fn tongue(from: &Server, to: &Server, target: &mut Asker) -> Result<Option<Tongue>> {
-    let same = from.family == to.family && from.version <= to.version;
+    let same = !to.lacks.transactions && from.family == to.family && from.version <= to.version;
     // Valkey began as Redis 7.2.
     if same || (to.family == Family::Valkey && from.family == Family::Redis && from.version <= (7, 2)) {
         return Ok(None);

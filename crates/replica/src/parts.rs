@@ -6,6 +6,7 @@ use model::failure::{Failure, Kind, Result, Side};
 use redis_proto::command::{SLOTS, slot};
 
 use crate::asker::Asker;
+use crate::claims;
 use crate::client::Client;
 use crate::marker::{Names, OURS};
 use crate::node::Node;
@@ -111,14 +112,24 @@ pub(crate) async fn shut_out(target: &Node, ask: &mut Asker, links: &[Names]) ->
 /// What the connections meet.
 pub(crate) async fn forget(ask: &mut Asker, links: &[Names]) -> Result<()> {
     for names in links {
-        let mut keys = vec![names.marker.clone(), names.doubted.clone(), names.owner.clone()];
-        if ask.is_cluster() {
-            keys.extend((0..SLOTS).flat_map(|slot| [names.marker_at(slot), names.doubted_at(slot)]));
-        }
-        ask.select(0).await?;
-        ask.each(&keys, &[b"DEL"], &[]).await?;
+        void(ask, names).await?;
+        ask.ok(&names.owner, &[b"DEL", &names.owner]).await?;
+        claims::withdraw(ask, names).await?;
     }
     Ok(())
+}
+
+/// No position counts any more; whose turn it is stays.
+///
+/// # Errors
+/// What the connections meet.
+pub(crate) async fn void(ask: &mut Asker, names: &Names) -> Result<()> {
+    let mut keys = vec![names.marker.clone(), names.doubted.clone()];
+    if ask.is_cluster() {
+        keys.extend((0..SLOTS).flat_map(|slot| [names.marker_at(slot), names.doubted_at(slot)]));
+    }
+    ask.select(0).await?;
+    ask.each(&keys, &[b"DEL"], &[]).await.map(drop)
 }
 
 /// Takes away the keys of some slots, in the target's database `db`; what is ours stays.

@@ -33,6 +33,8 @@ pub struct Progress {
 pub struct Summary {
     /// It is done; else it was stopped and can go on.
     pub done: bool,
+    /// Its position stands at the target: the same migration goes on from there.
+    pub resumable: bool,
     /// Keys of snapshots.
     pub full: Loaded,
     /// Keys that the target had and that were left alone.

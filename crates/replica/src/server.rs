@@ -33,6 +33,8 @@ pub struct Server {
     pub dbs: Vec<u32>,
     /// Its replication identity.
     pub replid: String,
+    /// How its stream was called before it took its master's place.
+    pub replid_before: String,
     /// Its offset in the replication stream.
     pub offset: u64,
     /// What it cannot do, as a target.
@@ -87,6 +89,7 @@ impl Server {
             max_memory: number("maxmemory"),
             dbs: databases.iter().map(|(db, ..)| *db).collect(),
             replid: field("master_replid").unwrap_or_default().to_owned(),
+            replid_before: field("master_replid2").unwrap_or_default().to_owned(),
             offset: number("master_repl_offset"),
             lacks: Lacks::default(),
         })

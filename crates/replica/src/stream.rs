@@ -288,6 +288,8 @@ impl<'a> Stream<'a> {
 
     /// Looks how far both ends are, and brings in order what is doubted.
     async fn look(&mut self) -> Result<()> {
+        // Another run that has taken over, or a lost connection, is noticed when nothing is to be written too.
+        self.ends.writer.check().await?;
         if !self.apply.is_open() && self.ends.writer.is_settled() {
             // Signs of life only: they count as applied.
             self.ends.writer.shared().applied.store(self.apply.offset(), Ordering::Release);

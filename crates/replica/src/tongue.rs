@@ -39,6 +39,55 @@ pub struct Tongue {
     before_8_2: bool,
 }
 
+/// Commands about one key that any proxy can be trusted to know; what else changes keys is asked for at the source.
+const PROXIED: [&str; 45] = [
+    "APPEND",
+    "DECR",
+    "DECRBY",
+    "DEL",
+    "EXPIRE",
+    "EXPIREAT",
+    "GETSET",
+    "HDEL",
+    "HINCRBY",
+    "HINCRBYFLOAT",
+    "HMSET",
+    "HSET",
+    "HSETNX",
+    "INCR",
+    "INCRBY",
+    "INCRBYFLOAT",
+    "LINSERT",
+    "LPOP",
+    "LPUSH",
+    "LPUSHX",
+    "LREM",
+    "LSET",
+    "LTRIM",
+    "MSET",
+    "PERSIST",
+    "PEXPIRE",
+    "PEXPIREAT",
+    "PSETEX",
+    "RPOP",
+    "RPUSH",
+    "RPUSHX",
+    "SADD",
+    "SET",
+    "SETBIT",
+    "SETEX",
+    "SETNX",
+    "SETRANGE",
+    "SPOP",
+    "SREM",
+    "ZADD",
+    "ZINCRBY",
+    "ZREM",
+    "ZREMRANGEBYLEX",
+    "ZREMRANGEBYRANK",
+    "ZREMRANGEBYSCORE",
+];
+
 impl Tongue {
     /// That of a target with its answer to `COMMAND`, where it answers.
     fn new(target: &Server, commands: Option<&Reply>) -> Self {
@@ -58,9 +107,12 @@ impl Tongue {
     /// # Errors
     /// What the connection meets.
     pub async fn ask(target: &Server, ask: &mut Asker) -> Result<Self> {
-        // A proxy may end the connection upon the question.
+        // A proxy may end the connection upon the question, and upon every command that it does not know.
         if target.lacks.transactions {
-            return Ok(Self::new(target, None));
+            return Ok(Self {
+                commands: PROXIED.iter().map(|name| name.as_bytes().to_vec()).collect(),
+                ..Self::new(target, None)
+            });
         }
         match ask.call(0, b"", &[b"COMMAND"]).await {
             Ok(told) => Ok(Self::new(target, Some(&told))),

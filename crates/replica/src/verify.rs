@@ -293,8 +293,22 @@ pub fn content(family: Family, payload: &[u8]) -> Option<(Value, u64, [u8; 32])>
     let value = kind.kind()?;
     let in_order = matches!(value, Value::String | Value::List | Value::Stream);
     let (mut ordered, mut sum, mut count) = (Context::new(&SHA256), [0u8; 32], 0);
+    let mut consumer: Option<Vec<u8>> = None;
     elements(kind, span, |element| {
-        let bytes = told(&element);
+        let mut bytes = told(&element);
+        match &element {
+            // Servers do not tell their replicas of one that has nothing pending.
+            Element::Consumer { .. } => {
+                consumer = Some(bytes);
+                return Ok(());
+            }
+            Element::Pending { .. } => {
+                if let Some(name) = consumer.take() {
+                    bytes.splice(0..0, name);
+                }
+            }
+            _ => {}
+        }
         count += 1;
         if in_order {
             ordered.update(&bytes);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use redis_proto::resp::Reply;
 use replica::Until;
+use replica::marker::Names;
 use testkit::redis::Redis;
 
 use crate::support::{Following, mover, same};
@@ -224,4 +225,46 @@ async fn one_server_by_two_names_is_refused() {
         let one = crate::support::mover_at(from, crate::support::node(&source), Until::CaughtUp);
         assert_eq!(one.run().await.unwrap_err().kind, model::failure::Kind::Invalid);
     }
+}
+
+/// Two names of one place are two migrations, but only one of them may go on from a position.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_name_of_a_place_doubles_nothing() {
+    let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
+    let named = |name: &str, until| {
+        let mut one = mover(&source, &target, until);
+        one.names = Names::new(name);
+        one
+    };
+    source.run("SET n 0");
+    assert!(named("a", Until::CaughtUp).run().await.unwrap().done);
+    source.run("INCRBY n 5");
+    source.run("LPUSH l a");
+    assert_eq!(named("b", Until::CaughtUp).run().await.unwrap().full_syncs, 1);
+    source.run("INCR n");
+    let again = named("a", Until::CaughtUp).run().await.unwrap();
+    assert_eq!((again.full_syncs, again.partial_syncs), (1, 0), "its position is void: {again:?}");
+    same(&source, &target).await;
+    // The one that runs ends when the other begins, also while there is nothing to write.
+    let idle = Following::start(named("a", Until::Stopped));
+    idle.streams().await;
+    assert!(named("b", Until::CaughtUp).run().await.unwrap().done);
+    let ended = idle.ended().await.unwrap_err();
+    assert!(ended.message.contains("taken over"), "{ended}");
+    source.run("INCRBY n 7");
+    assert_eq!(named("b", Until::CaughtUp).run().await.unwrap().partial_syncs, 1);
+    same(&source, &target).await;
+    // Other keys of the same source are another's.
+    let mut some = named("c", Until::CaughtUp);
+    some.options.route.include = vec!["l*".into()];
+    assert!(some.run().await.unwrap().done);
+    assert_eq!(named("b", Until::CaughtUp).run().await.unwrap().partial_syncs, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_is_no_target() {
+    let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
+    target.run(&format!("REPLICAOF 127.0.0.1 {}", Redis::start("REDIS_7_0", &[]).port));
+    let refused = mover(&source, &target, Until::CaughtUp).run().await.unwrap_err();
+    assert!(refused.message.contains("is a replica"), "{refused}");
 }

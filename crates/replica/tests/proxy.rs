@@ -31,6 +31,10 @@ fn changes(to: &mut Connection, round: usize) {
         to.run(&format!("HSET hash:{} f{n} {round}", n % 5));
         to.run(&format!("DEL short:{}", n / 2));
     }
+    // What the proxy does not know, and would end the connection upon.
+    to.run(&format!("COPY list:1 copied:{round}"));
+    to.run(&format!("LMOVE list:1 moved:{round} LEFT LEFT"));
+    to.run(&format!("BITFIELD bits:{round} SET u8 0 255"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

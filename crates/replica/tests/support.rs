@@ -86,6 +86,12 @@ impl Following {
         self.until(|p| p.applied.load(Ordering::Relaxed) >= offset).await;
     }
 
+    /// Waits for its end, which nobody asked for.
+    pub(crate) async fn ended(self) -> Result<Summary> {
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(60), self.task).await;
+        ended.expect("it goes on").unwrap()
+    }
+
     pub(crate) async fn stop(self) -> Summary {
         self.stop.cancel();
         self.task.await.unwrap().unwrap()

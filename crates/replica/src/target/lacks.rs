@@ -119,6 +119,7 @@ impl Server {
             max_memory: 0,
             dbs: vec![],
             replid: String::new(),
+            replid_before: String::new(),
             offset: 0,
             lacks: Lacks::default(),
         }

@@ -294,6 +294,14 @@ impl Many {
         self.lanes.iter().filter_map(begins).min().unwrap_or(current).min(current)
     }
 
+    /// Takes what is known of the answers.
+    pub(crate) async fn hear_all(&mut self) -> Result<()> {
+        while let Ok((slot, outcome)) = self.answers.try_recv() {
+            self.take(slot, outcome).await?;
+        }
+        Ok(())
+    }
+
     /// Sends what is ready.
     async fn launch(&mut self) -> Result<()> {
         if self.within {
@@ -359,9 +367,7 @@ impl Many {
     /// Takes what is known of the answers, and sends what may be sent.
     pub(crate) async fn send(&mut self) -> Result<()> {
         self.gather();
-        while let Ok((slot, outcome)) = self.answers.try_recv() {
-            self.take(slot, outcome).await?;
-        }
+        self.hear_all().await?;
         let now = Instant::now();
         while let Some((at, slot)) = self.again.front().copied().filter(|(at, _)| *at <= now) {
             let _ = (at, self.again.pop_front());

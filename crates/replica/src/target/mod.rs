@@ -112,6 +112,17 @@ impl Writer {
         }
     }
 
+    /// Fails when the target has said, or the connection met, what ends the work.
+    ///
+    /// # Errors
+    /// As [`Writer::pace`].
+    pub async fn check(&mut self) -> Result<()> {
+        match self {
+            Writer::One(one) => one.shared.check(),
+            Writer::Many(many) => many.hear_all().await,
+        }
+    }
+
     /// True when everything that was sent is answered.
     pub fn is_settled(&self) -> bool {
         match self {

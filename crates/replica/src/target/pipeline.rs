@@ -142,7 +142,11 @@ impl Shared {
         self.state().failed.clone()
     }
 
-    fn check(&self) -> Result<()> {
+    /// Fails when something has ended the work.
+    ///
+    /// # Errors
+    /// That.
+    pub(crate) fn check(&self) -> Result<()> {
         match &self.state().failure {
             Some(failure) => Err(failure.clone()),
             None => Ok(()),

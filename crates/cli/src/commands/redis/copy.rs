@@ -6,7 +6,7 @@ use model::failure::{Result, Side};
 use replica::marker::Names;
 use replica::scan::Scan;
 use replica::verify::{Depth, compare};
-use replica::{Mover, Progress, Until};
+use replica::{Mover, Progress, Teller, Until};
 use ring::digest;
 use tokio_util::sync::CancellationToken;
 
@@ -29,7 +29,9 @@ pub(crate) async fn run(args: &RedisCopy, printer: &Printer) -> Result<Exit> {
     let conflict = super::conflict(args.existing);
     let names = Names::new(&id(&source.place(), &target.place(), &route));
     let (progress, stop) = (Arc::new(Progress::default()), CancellationToken::new());
-    let options = super::options(route.clone(), conflict, until, args.bandwidth.as_deref())?;
+    let mut options = super::options(route.clone(), conflict, until, args.bandwidth.as_deref())?;
+    let (teller, news) = Teller::channel();
+    options.teller = teller;
     let (clock, by_looking) = (pace::clock::system(), args.mode == "scan");
     let scan = Scan {
         source: source.clone(),
@@ -54,6 +56,7 @@ pub(crate) async fn run(args: &RedisCopy, printer: &Printer) -> Result<Exit> {
         super::on_a_lane(async move { if by_looking { scan.run().await } else { mover.run().await } }),
         &progress,
         &stop,
+        Some(news),
         printer,
     )
     .await??;
@@ -72,6 +75,8 @@ pub(crate) async fn run(args: &RedisCopy, printer: &Printer) -> Result<Exit> {
     let exit = super::finish(&summary, &progress, compared.as_ref(), args.routing.json, printer);
     if exit == Exit::Stopped && by_looking {
         printer.note("Stopped. The same command looks through all keys again.");
+    } else if exit == Exit::Stopped && !summary.resumable {
+        printer.note("Stopped. No position stands at the target: the same command takes a snapshot.");
     } else if exit == Exit::Stopped {
         printer.note("Paused with the position saved at the target. Run the same command again to resume.");
     } else if until == Until::CaughtUp && !by_looking {

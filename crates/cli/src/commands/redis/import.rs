@@ -47,7 +47,7 @@ pub(crate) async fn run(args: &RedisImport, printer: &Printer) -> Result<Exit> {
         stop: stop.clone(),
     };
     let summary =
-        super::beside(super::on_a_lane(async move { import.run().await }), &progress, &stop, printer)
+        super::beside(super::on_a_lane(async move { import.run().await }), &progress, &stop, None, printer)
             .await??;
     let exit = super::finish(&summary, &progress, None, args.routing.json, printer);
     if exit == Exit::Stopped {

@@ -16,9 +16,10 @@ use pace::lanes::Lanes;
 use replica::restore::Conflict;
 use replica::route::Route;
 use replica::spool::Bounds;
-use replica::{Node, Options, Progress, Summary, Teller, Until};
+use replica::{News, Node, Options, Progress, Summary, Teller, Until};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{Existing, Redis, RedisCommand, Routing};
@@ -104,8 +105,10 @@ async fn beside<T>(
     work: impl Future<Output = T>,
     progress: &Arc<Progress>,
     stop: &CancellationToken,
+    mut news: Option<mpsc::Receiver<News>>,
     printer: &Printer,
 ) -> Result<T> {
+    let mut said = String::new();
     let mut tick = tokio::time::interval(Duration::from_millis(if printer.draws() { 200 } else { 10_000 }));
     tick.tick().await;
     let heard = |kind| signal(kind).map_err(|e| Failure::new(Kind::Internal, "signal", e.to_string()));
@@ -116,11 +119,28 @@ async fn beside<T>(
             done = &mut work => return Ok(done),
             _ = interrupt.recv() => stop.cancel(),
             _ = terminate.recv() => stop.cancel(),
+            Some(one) = heard_of(&mut news) => {
+                // What goes on for long is said once.
+                if let News::Lost { failure, delay } = one
+                    && failure.message != said
+                {
+                    printer.note(&format!("waiting: {failure}; trying again in {:.1} s", delay.as_secs_f64()));
+                    said = failure.message;
+                }
+            }
             _ = tick.tick() => {
                 let line = line(progress);
                 if printer.draws() { printer.progress(&line) } else { printer.note(&line) }
             }
         }
+    }
+}
+
+/// The next news, where somebody tells any.
+async fn heard_of(news: &mut Option<mpsc::Receiver<News>>) -> Option<News> {
+    match news {
+        Some(news) => news.recv().await,
+        None => std::future::pending().await,
     }
 }
 
