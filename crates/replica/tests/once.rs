@@ -268,3 +268,40 @@ async fn a_replica_is_no_target() {
     let refused = mover(&source, &target, Until::CaughtUp).run().await.unwrap_err();
     assert!(refused.message.contains("is a replica"), "{refused}");
 }
+
+/// The rights that docs/redis.md lists are enough.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn users_need_what_is_documented() {
+    let text = include_str!("../../../docs/redis.md");
+    let rights = |end: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("ACL SETUSER {end} ")));
+        line.unwrap().replace("PASSWORD", "secret")
+    };
+    let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
+    source.run(&format!("ACL SETUSER source {}", rights("source")));
+    target.run(&format!("ACL SETUSER target {}", rights("target")));
+    crate::fill::fill(&source, 3);
+    source.run("HSET session a 1 b 2");
+    source.run("PEXPIRE session 700");
+    let by = |until| {
+        let mut one = mover(&source, &target, until);
+        (one.source.user, one.source.password) = ("source".into(), "secret".into());
+        (one.target.user, one.target.password) = ("target".into(), "secret".into());
+        one
+    };
+    let first = by(Until::CaughtUp).run().await.unwrap();
+    assert!(first.done && first.notes.is_empty(), "{first:?}");
+    source.run("PERSIST session");
+    while target.run("EXISTS session").number() != Some(0) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    source.run("HSET session a 9");
+    source.run("FLUSHDB");
+    source.run("FUNCTION DELETE lib");
+    source.run("HSET session a 1");
+    let second = by(Until::CaughtUp).run().await.unwrap();
+    assert!(second.done && second.notes.is_empty() && second.partial_syncs == 1, "{second:?}");
+    let (from, to) = (by(Until::Full).source, by(Until::Full).target);
+    let found = replica::verify::compare(&from, &to, &Default::default(), replica::verify::Depth::Full).await;
+    assert!(found.unwrap().same());
+}
