@@ -14,7 +14,7 @@ const USAGE: &str = "usage: cargo x COMMAND
   test [FILTER]      install and start the servers that tests need, then run all tests
   servers [stop]     only install and start the servers, and print their variables
   bench objects|redis  measure beside other movers; writes docs/benchmarks.md
-  soak NAME          long proofs: stop, kill, list, split, memory, storms, frozen, cutover, great, rest, versions, fuzz
+  soak NAME          long proofs: stop, kill, list, split, memory, storms, frozen, cutover, great, rest, versions, gaps, fuzz
   gen                write generated files again
   fmt | lint         format; lint";
 
@@ -122,19 +122,10 @@ fn soak(rest: &[&str]) -> Done {
             servers::stop();
             done
         }
-        "versions" => {
+        "versions" | "gaps" => {
             variables.extend(servers::redis()?);
-            let args = [
-                "test",
-                "--release",
-                "-p",
-                "replica",
-                "--test",
-                "main",
-                "--",
-                "--nocapture",
-                "every_type_into",
-            ];
+            let filter = if *name == "gaps" { "random_lives" } else { "every_type_into" };
+            let args = ["test", "--release", "-p", "replica", "--test", "main", "--", "--nocapture", filter];
             cargo(&args, &variables)
         }
         "fuzz" => cargo(

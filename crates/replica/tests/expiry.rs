@@ -184,3 +184,109 @@ async fn without_scripts_renewed_keys_are_brought_back_too() {
     assert!(summary.notes.iter().any(|note| note.contains("EVAL")), "{summary:?}");
     same(&source, &target).await;
 }
+
+/// One change of many kinds, to one of few keys, many of which have short lives.
+fn any_change(random: &mut fastrand::Rng) -> String {
+    let n = |random: &mut fastrand::Rng| random.u32(..12);
+    let (a, b, c) = (n(random), n(random), n(random));
+    let ms = 200 + random.u32(..2500);
+    let kind = *random.choice(["string", "hash", "list", "set", "zset", "stream"].iter()).unwrap();
+    match random.u32(..30) {
+        0..=3 => format!("PEXPIRE {{x}}{kind}:{a} {ms}"),
+        4 => format!("PEXPIRE {{x}}{kind}:{a} 3600000"),
+        5 => format!("PERSIST {{x}}{kind}:{a}"),
+        6 => format!("RENAME {{x}}{kind}:{a} {{x}}{kind}:{b}"),
+        7 => format!("COPY {{x}}{kind}:{a} {{x}}{kind}:{b} REPLACE"),
+        8 => format!("DEL {{x}}{kind}:{a}"),
+        9 | 10 => format!("INCR {{x}}string:{a}"),
+        11 => format!("SET {{x}}string:{a} {b} PX {ms}"),
+        12 => format!("SET {{x}}string:{a} {b} KEEPTTL"),
+        13 => format!("GETEX {{x}}string:{a} PX {ms}"),
+        14 | 15 => format!("HSET {{x}}hash:{a} f{b} {c}"),
+        16 => format!("HINCRBY {{x}}hash:{a} n {c}"),
+        17 | 18 => format!("RPUSH {{x}}list:{a} {b} {c}"),
+        19 => format!("LSET {{x}}list:{a} -1 x{c}"),
+        20 => format!("LMOVE {{x}}list:{a} {{x}}list:{b} LEFT RIGHT"),
+        21 => format!("LPOP {{x}}list:{a} 2"),
+        22 => format!("SADD {{x}}set:{a} {b} {c}"),
+        23 => format!("SUNIONSTORE {{x}}set:{a} {{x}}set:{b} {{x}}set:{c}"),
+        24 => format!("SMOVE {{x}}set:{a} {{x}}set:{b} {c}"),
+        25 => format!("ZINCRBY {{x}}zset:{a} {b} m{c}"),
+        26 => format!("ZUNIONSTORE {{x}}zset:{a} 2 {{x}}zset:{b} {{x}}zset:{c}"),
+        27 => format!("XADD {{x}}stream:{a} * f {b}"),
+        28 => format!("XGROUP CREATE {{x}}stream:{a} g{b} 0"),
+        _ => format!("XGROUP SETID {{x}}stream:{a} g{b} $"),
+    }
+}
+
+fn words(line: &str) -> Vec<&[u8]> {
+    line.split(' ').map(str::as_bytes).collect()
+}
+
+/// Random changes for a while, in several databases.
+async fn many_changes(to: &mut Connection, random: &mut fastrand::Rng, dbs: u32, ms: u32) {
+    for _ in 0..ms / 5 {
+        if dbs > 1 {
+            to.run(&format!("SELECT {}", random.u32(..dbs)));
+        }
+        for _ in 0..8 {
+            // Many of them fail, which changes nothing.
+            let _ = to.call(&words(&any_change(random)));
+        }
+        if dbs > 1 && random.u32(..4) == 0 {
+            let (kind, a, db) = (["string", "hash"][random.usize(..2)], random.u32(..12), random.u32(..dbs));
+            let _ = to.call(&words(&format!("MOVE {{x}}{kind}:{a} {db}")));
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Movers that stop, die and stay away, while lives end and are renewed.
+async fn through_gaps(source: &Redis, target: replica::Node, dbs: u32, rounds: u64, seed: u64) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut to = source.connect();
+    let mut fulls = 0;
+    for _ in 0..rounds {
+        let one = mover_at(node(source), target.clone(), Until::Stopped);
+        if random.bool() {
+            let following = Following::start(one);
+            many_changes(&mut to, &mut random, dbs, 400).await;
+            following.streams().await;
+            fulls += following.stop().await.full_syncs;
+        } else {
+            let task = tokio::spawn(async move { one.run().await });
+            let ms = random.u32(20..500);
+            many_changes(&mut to, &mut random, dbs, ms).await;
+            assert!(!task.is_finished(), "seed {seed}: {:?}", task.await);
+            task.abort();
+        }
+        let gap = random.u32(..2000);
+        many_changes(&mut to, &mut random, dbs, gap).await;
+    }
+    let last = mover_at(node(source), target.clone(), Until::CaughtUp).run().await.unwrap();
+    assert!(last.done && fulls + last.full_syncs <= 2, "seed {seed}: {last:?}");
+    let found = compare(&node(source), &target, &Route::default(), Depth::Full).await.unwrap();
+    assert!(found.same(), "seed {seed}: {found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_lives_are_right_through_gaps() {
+    let long = std::env::var_os("WHIMBREL_SOAK").is_some();
+    let (rounds, seeds) = if long { (10, 12) } else { (3, 1) };
+    for seed in 0..seeds {
+        for (from, to) in
+            [("REDIS_7_0", "REDIS_7_0"), ("REDIS_6_2", "REDIS_8_2"), ("VALKEY_9_1", "REDIS_6_2")]
+        {
+            let (source, target) = (Redis::start(from, &[]), Redis::start(to, &[]));
+            through_gaps(&source, node(&target), 3, rounds, seed).await;
+            if long {
+                println!("gaps: {from} to {to}, seed {seed}: equal");
+            }
+        }
+        let (source, target) = (Redis::start("REDIS_7_0", &[]), Cluster::start("REDIS_7_0", 3, false, &[]));
+        through_gaps(&source, replica::Node::parse(&target.url()).unwrap(), 1, rounds, seed).await;
+        if long {
+            println!("gaps: REDIS_7_0 to a cluster, seed {seed}: equal");
+        }
+    }
+}
