@@ -6,8 +6,8 @@ use model::failure::{Failure, Kind, Result, Side};
 use redis_proto::rdb::Parser;
 use tokio::io::AsyncWriteExt;
 
+use crate::full::OPEN_ABOVE;
 use crate::load::corrupt;
-use crate::mover::OPEN_ABOVE;
 use crate::node::Node;
 use crate::source::psync;
 use crate::spool::{Bounds, Spool};

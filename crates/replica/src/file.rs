@@ -17,8 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::apply::Apply;
 use crate::asker::Asker;
+use crate::full::OPEN_ABOVE;
 use crate::load::{Load, Wanted, corrupt};
-use crate::mover::{OPEN_ABOVE, Options};
+use crate::mover::Options;
 use crate::node::Node;
 use crate::progress::{Progress, Summary};
 use crate::server::Server;

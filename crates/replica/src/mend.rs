@@ -15,10 +15,10 @@ use redis_proto::command::SLOTS;
 use redis_proto::rdb::{Family, Head, Item, dump};
 use redis_proto::resp::{Reply, command};
 
+use crate::attempt::Ends;
 use crate::client::{Client, failure};
 use crate::load::Load;
 use crate::marker::Names;
-use crate::mover::Ends;
 use crate::restore::Conflict;
 use crate::route::Route;
 use crate::target::Writer;

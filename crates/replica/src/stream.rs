@@ -9,10 +9,11 @@ use model::failure::{Failure, Kind, Result, Side};
 use redis_proto::resp::Commands;
 
 use crate::apply::{Apply, Taken};
+use crate::attempt::{Ended, Ends};
 use crate::marker::Marker;
 use crate::marks::Marks;
 use crate::mend::Mend;
-use crate::mover::{Ended, Ends, Mover, Until};
+use crate::mover::{Mover, Until};
 use crate::news::News;
 use crate::progress::Summary;
 use crate::server::Server;
