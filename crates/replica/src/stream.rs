@@ -28,8 +28,8 @@ const PROBE: Duration = Duration::from_millis(100);
 const LAST_PROBE: Duration = Duration::from_millis(4);
 /// Answers to a stop are waited for so long.
 const REST: Duration = Duration::from_millis(400);
-/// A target that is behind for longer is watched again.
-const BEHIND: Duration = Duration::from_millis(300);
+/// When it is longer ago that nothing was behind, changes are watched again.
+const BEHIND: Duration = Duration::from_millis(200);
 /// Pieces of the stream that are taken before the clock is looked at.
 const PIECES: usize = 64;
 
@@ -55,6 +55,8 @@ pub(crate) struct Stream<'a> {
     commands: Option<Commands>,
     /// What is doubted at the target.
     mend: Mend,
+    /// Everything that the source did until then is applied.
+    level_at: Instant,
     /// What was watched on the way here is applied when the target is here.
     caught_up: u64,
     probe: Option<Probe>,
@@ -91,6 +93,7 @@ impl<'a> Stream<'a> {
             ack,
             commands,
             mend: Mend::default(),
+            level_at: Instant::now(),
             caught_up: 0,
             probe: None,
             left_out: BTreeMap::new(),
@@ -160,6 +163,9 @@ impl<'a> Stream<'a> {
     }
 
     async fn feed(&mut self, bytes: bytes::Bytes, spool: &Spool) -> Result<()> {
+        if !self.apply.watch.is_behind() && self.level_at.elapsed() > BEHIND {
+            self.apply.watch.behind(self.ends.watches.then(|| self.mover.names.doubted.clone()));
+        }
         let Some(mut commands) = self.commands.take() else { return Ok(()) };
         let mut next = Some(bytes);
         let mut pieces = 0;
@@ -308,12 +314,10 @@ impl<'a> Stream<'a> {
             if applied < probe.offset {
                 let lag = u64::try_from(probe.began.elapsed().as_millis()).unwrap_or(u64::MAX);
                 progress.lag_ms.store(lag, Ordering::Relaxed);
-                if probe.began.elapsed() > BEHIND && !self.apply.watch.is_behind() {
-                    self.apply.watch.behind(self.ends.watches.then(|| self.mover.names.doubted.clone()));
-                }
                 return Ok(());
             }
             progress.lag_ms.store(0, Ordering::Relaxed);
+            self.level_at = probe.began;
             if self.apply.watch.is_behind() {
                 self.apply.watch.caught_up(self.apply.offset());
                 self.caught_up = self.apply.offset();
