@@ -224,8 +224,8 @@ impl Failure {
                 "correct the password (on the command line: WHIMBREL_SOURCE_PASSWORD, WHIMBREL_TARGET_PASSWORD) and the user"
             }
             (Kind::Forbidden, _) if redis => "grant the user the commands that docs/redis.md lists",
-            (Kind::Conflict, _) if self.op == "diverged" => {
-                "somebody else writes there: end that, delete the position key, and start again"
+            (Kind::Conflict, _) if self.op == "diverged" || self.op == "halted" => {
+                "if somebody else writes there, end that; then delete the position key, and start again"
             }
             (Kind::Conflict, _) if self.op == "fence" => "nothing to do: the other run goes on",
             (Kind::Conflict, _) if self.op == "restore" => {

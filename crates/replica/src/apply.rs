@@ -12,7 +12,7 @@ use crate::marker::{Marker, Names, OURS};
 use crate::route::{Route, Routed};
 use crate::source::psync::Position;
 use crate::target::pipeline::About;
-use crate::tongue::{Said, Tongue};
+use crate::tongue::{Said, Tongue, unconditional};
 use crate::watch::{Look, Watch};
 
 /// Commands of one transaction; the source's own transactions are never divided.
@@ -89,6 +89,8 @@ pub struct Apply {
     part: Option<Part>,
     /// What the target's own clock may have taken.
     pub watch: Watch,
+    /// Databases of the source that have changed places, until somebody takes note.
+    pub(crate) swapped: Option<(u32, u32)>,
     /// What the target understands, where that may be less than the source says.
     pub tongue: Option<Tongue>,
     /// Commands that went on.
@@ -118,6 +120,7 @@ impl Apply {
             live,
             part: None,
             watch: Watch::default(),
+            swapped: None,
             tongue: None,
             commands: 0,
             passed_over: BTreeMap::new(),
@@ -322,19 +325,21 @@ impl Apply {
         if self.tongue.as_ref().is_some_and(|tongue| tongue.say(name, &words) == Said::Not) {
             return self.doubt(name, &words, out);
         }
-        // None of them fails upon what is not there, so the look never does it.
-        self.look(name, &words, db, out, now_ms);
-        self.write_args(db, &args, out);
+        if !self.look(name, &words, &args, db, out, now_ms) {
+            self.write_args(db, &args, out);
+        }
         if name == b"SWAPDB" {
-            self.bring_back(&args, out);
+            self.bring_back(&args, &words, out);
+            self.doubts_change_places(out);
         }
         Ok(())
     }
 
-    /// What stands at the target about migrations stays in its database 0.
-    fn bring_back(&mut self, args: &[&[u8]], out: &mut Vec<u8>) {
-        let number = |i: usize| std::str::from_utf8(args.get(i)?).ok()?.parse::<u32>().ok();
-        let (Some(a), Some(b)) = (number(1), number(2)) else { return };
+    /// After databases of the target have changed places: what stands there about migrations stays in database 0. `was`: the
+    /// same command as the source gave it.
+    fn bring_back(&mut self, args: &[&[u8]], was: &[&[u8]], out: &mut Vec<u8>) {
+        self.swapped = number_pair(was);
+        let Some((a, b)) = number_pair(args) else { return };
         let Some(names) = self.names.clone().filter(|_| a != b && (a == 0 || b == 0)) else { return };
         for key in [&names.doubted, &names.owner, &claims::list()] {
             self.write_args(a.max(b), &[b"MOVE", key, b"0"], out);
@@ -342,6 +347,17 @@ impl Apply {
         }
         self.write_args(a.max(b), &[b"DEL", &names.marker], out);
         self.commands -= 1;
+    }
+
+    /// What is doubted has other numbers now.
+    fn doubts_change_places(&mut self, out: &mut Vec<u8>) {
+        let Some((a, b)) = self.swapped else { return };
+        let words = self.watch.swap(a, b);
+        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        if !words.is_empty() {
+            self.write_args(0, &words, out);
+            self.commands -= 1;
+        }
     }
 
     /// A change in words that the target understands; `raw` is how it came, if it goes on whole.
@@ -354,9 +370,14 @@ impl Apply {
         out: &mut Vec<u8>,
         now_ms: i64,
     ) -> Result<()> {
+        let words = if name == b"SET" { unconditional(args) } else { None };
+        if let Some(words) = words {
+            let words: Vec<&[u8]> = words.iter().map(|word| &**word).collect();
+            return self.say(name, &words, None, db, out, now_ms);
+        }
         match self.tongue.as_ref().map_or(Said::AsItIs, |tongue| tongue.say(name, args)) {
             Said::AsItIs => {
-                if !self.look(name, args, db, out, now_ms) {
+                if !self.look(name, args, args, db, out, now_ms) {
                     match raw {
                         Some(raw) => self.write(db, raw, out),
                         None => self.write_args(db, args, out),
@@ -368,7 +389,7 @@ impl Apply {
                 for words in all {
                     let words: Vec<&[u8]> = words.iter().map(|word| &**word).collect();
                     let name = words[0].to_ascii_uppercase();
-                    if !self.look(&name, &words, db, out, now_ms) {
+                    if !self.look(&name, &words, &words, db, out, now_ms) {
                         self.write_args(db, &words, out);
                     }
                 }
@@ -398,11 +419,20 @@ impl Apply {
     }
 
     /// Looks at the keys of a change before it, where they are watched; true when that does the change too.
-    fn look(&mut self, name: &[u8], args: &[&[u8]], db: u32, out: &mut Vec<u8>, now_ms: i64) -> bool {
-        let (words, within) = match self.watch.look(name, args, self.db, db, now_ms) {
+    fn look(
+        &mut self,
+        name: &[u8],
+        args: &[&[u8]],
+        told: &[&[u8]],
+        db: u32,
+        out: &mut Vec<u8>,
+        now_ms: i64,
+    ) -> bool {
+        let (words, db, within) = match self.watch.look(name, args, told, (self.db, db), now_ms) {
             Look::None => return false,
-            Look::Before(words) => (words, false),
-            Look::Within(words) => (words, true),
+            Look::Before(words) => (words, db, false),
+            Look::Within(words) => (words, db, true),
+            Look::Doubted(words) => (words, 0, false),
         };
         let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
         self.write_args(db, &words, out);
@@ -418,8 +448,9 @@ impl Apply {
         out: &mut Vec<u8>,
         now_ms: i64,
     ) -> Result<()> {
-        let newer = self.tongue.is_some() && !(name == b"SET" && command.args().count() == 3);
-        let looks = name == b"SWAPDB" || self.watch.is_on() || self.route.has_filter() || newer;
+        let plain = name == b"SET" && command.arg(3).is_none();
+        let looks = self.watch.is_on() || self.route.has_filter() || (self.tongue.is_some() && !plain);
+        let looks = looks || name == b"SWAPDB" || (name == b"SET" && !plain);
         if name == b"FUNCTION"
             && self.tongue.as_ref().is_none_or(|tongue| tongue.say(name, &[]) == Said::AsItIs)
             && command.arg(1).is_some_and(|w| w.eq_ignore_ascii_case(b"LOAD"))
@@ -451,7 +482,8 @@ impl Apply {
         }
         self.say(name, &args, Some(command.raw), db, out, now_ms)?;
         if name == b"SWAPDB" {
-            self.bring_back(&args, out);
+            self.bring_back(&args, &args, out);
+            self.doubts_change_places(out);
         }
         Ok(())
     }
@@ -543,6 +575,12 @@ impl Apply {
         out.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
         Some((About::Applied { answers: open.answers + 1, offset: self.offset }, out.len() - open.began))
     }
+}
+
+/// The two numbers of `SWAPDB a b`.
+fn number_pair(args: &[&[u8]]) -> Option<(u32, u32)> {
+    let number = |i: usize| std::str::from_utf8(args.get(i)?).ok()?.parse::<u32>().ok();
+    Some((number(1)?, number(2)?))
 }
 
 #[cfg(test)]

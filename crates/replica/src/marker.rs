@@ -7,6 +7,7 @@ use redis_proto::command::tag;
 use redis_proto::resp::Reply;
 
 use crate::asker::Asker;
+use crate::claims;
 use crate::client::Client;
 use crate::node::Node;
 use crate::parts::{self, Parts};
@@ -129,6 +130,24 @@ impl Names {
     }
 }
 
+/// Keys that stand at a single server about a migration, beside its data; those at a cluster are not counted.
+///
+/// # Errors
+/// What the connection meets.
+pub async fn standing(ask: &mut Asker, names: &Names) -> Result<u64> {
+    if ask.is_cluster() {
+        return Ok(0);
+    }
+    let mut all = Parts::read(ask, names).await.ok().flatten().map_or(vec![], |parts| parts.links(names));
+    all.push(names.clone());
+    let mut words: Vec<&[u8]> = vec![b"EXISTS"];
+    let claims = claims::list();
+    words.push(&claims);
+    words.extend(all.iter().flat_map(|n| [&n.marker[..], &n.doubted, &n.owner]));
+    let found = ask.call(0, &names.marker, &words).await?;
+    Ok(found.number().and_then(|n| u64::try_from(n).ok()).unwrap_or(0))
+}
+
 /// Takes away what stands at a target about a migration that will not go on; its data stay.
 ///
 /// # Errors
@@ -178,6 +197,10 @@ impl Marker {
         let text = String::from_utf8_lossy(text).into_owned();
         let marker = Self::parse(&text).ok_or_else(|| {
             let name = String::from_utf8_lossy(&names.marker).into_owned();
+            if let Some(why) = text.strip_prefix("diverged: ") {
+                let m = format!("an earlier run has ended: {why}; its position, which counts no more, is the key `{name}` there");
+                return Failure::new(Kind::Conflict, "halted", m).at(Side::Target);
+            }
             let m = format!(
                 "`{name}` at the target holds `{text}`, which is no mark of a migration: delete that key"
             );

@@ -99,6 +99,25 @@ impl Mend {
         }
     }
 
+    /// Two databases of the source have changed places.
+    pub(crate) fn swap(&mut self, a: u32, b: u32, listed: bool) {
+        self.pass(u64::MAX);
+        if listed {
+            // The list at the target says it anew.
+            self.doubts.clear();
+        }
+        for doubt in &mut self.doubts {
+            let db = &mut doubt.place.0;
+            *db = if *db == a {
+                b
+            } else if *db == b {
+                a
+            } else {
+                *db
+            };
+        }
+    }
+
     /// Reads what is doubted, when everything that could doubt is applied; false when that is nothing.
     ///
     /// # Errors
@@ -152,7 +171,8 @@ impl Mend {
         let asks: Vec<bool> = batch
             .iter()
             .zip(&lives)
-            .map(|(doubt, left)| doubt.stands || left.number().is_none_or(|left| left >= 0))
+            // What is gone now may be there again a moment later.
+            .map(|(doubt, left)| doubt.stands || left.number() != Some(-1))
             .collect();
         for (doubt, _) in batch.iter().zip(&asks).filter(|(_, asks)| **asks) {
             command(&mut out, &[b"DUMP", &doubt.place.1]);

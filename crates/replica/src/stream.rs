@@ -204,6 +204,9 @@ impl<'a> Stream<'a> {
                         taken
                     }
                 };
+                if let Some((a, b)) = self.apply.swapped.take() {
+                    self.mend.swap(a, b, self.apply.watch.list().is_some());
+                }
                 if let Some(words) = everywhere {
                     self.everywhere(&words, begin).await?;
                 }

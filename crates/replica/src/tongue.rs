@@ -28,6 +28,28 @@ pub(crate) enum Said<'a> {
     Not,
 }
 
+/// A `SET` that was made under a condition, without that: the source has found it met. None where it has none.
+pub(crate) fn unconditional<'a>(args: &[&'a [u8]]) -> Option<Words<'a>> {
+    let mut words = own(args.get(..3)?);
+    let mut rest = args.iter().skip(3);
+    let mut met = false;
+    while let Some(word) = rest.next() {
+        match &word.to_ascii_uppercase()[..] {
+            b"XX" | b"NX" | b"GET" => met = true,
+            b"IFEQ" | b"IFNE" | b"IFDEQ" | b"IFDNE" => {
+                met = true;
+                rest.next();
+            }
+            b"EX" | b"PX" | b"EXAT" | b"PXAT" => {
+                words.push(Cow::Borrowed(*word));
+                words.extend(rest.next().map(|value| Cow::Borrowed(*value)));
+            }
+            _ => words.push(Cow::Borrowed(*word)),
+        }
+    }
+    met.then_some(words)
+}
+
 /// What a target understands.
 #[derive(Clone, Debug)]
 pub struct Tongue {
@@ -247,6 +269,24 @@ mod tests {
                 let text = |words: &Words<'_>| String::from_utf8_lossy(&words.join(&b' ')).into_owned();
                 all.iter().map(text).collect::<Vec<_>>().join("; ")
             }
+        }
+    }
+
+    #[test]
+    fn conditions_that_were_met_are_none() {
+        let said = |line: &str| {
+            let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            unconditional(&args).map(|words| String::from_utf8_lossy(&words.join(&b' ')).into_owned())
+        };
+        for (line, want) in [
+            ("SET k xx", None),
+            ("SET k v PXAT 5", None),
+            ("SET k v KEEPTTL", None),
+            ("SET k nx XX", Some("SET k nx")),
+            ("SET k v nx PXAT 5 GET", Some("SET k v PXAT 5")),
+            ("SET k v IFEQ XX KEEPTTL", Some("SET k v KEEPTTL")),
+        ] {
+            assert_eq!(said(line).as_deref(), want, "{line}");
         }
     }
 

@@ -11,11 +11,22 @@ use redis_proto::command;
 
 /// The script that looks.
 pub(crate) const SCRIPT: &[u8] = include_bytes!("watch.lua");
+/// Places of the list whose databases change places.
+const SWAP: &[u8] = b"local all = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+redis.call('DEL', KEYS[1])
+for i = 1, #all, 2 do
+  local db, key = string.match(all[i], '^(%d+):(.*)$')
+  if db == ARGV[1] then db = ARGV[2] elseif db == ARGV[2] then db = ARGV[1] end
+  redis.call('ZADD', KEYS[1], all[i + 1], db .. ':' .. key)
+end";
 /// A life shorter than this is not left to the target's clock, milliseconds.
 const NEAR_MS: i64 = 600_000;
 /// A key that was looked at is not looked at again for so long, milliseconds; and so many are remembered.
 const SEEN_MS: i64 = 60_000;
 const SEEN_MAX: usize = 200_000;
+/// Such keys that are remembered, and words of a change that a script can make.
+const SUSPECTS_MAX: usize = 500_000;
+const WORDS_MAX: usize = 4000;
 /// Doubts that are remembered where no script can.
 const DOUBTS_MAX: usize = 1_000_000;
 
@@ -41,6 +52,8 @@ pub(crate) enum Look {
     None,
     /// Behind the look with these words.
     Before(Vec<Vec<u8>>),
+    /// Behind these words, which doubt its keys in any case; they are for the target's database 0.
+    Doubted(Vec<Vec<u8>>),
     /// By the look itself, with these words.
     Within(Vec<Vec<u8>>),
 }
@@ -55,6 +68,8 @@ pub struct Watch {
     /// Doubts that found no room.
     beyond: u64,
     seen: HashSet<Place>,
+    /// Keys that may be of another type than at the source: a change that would have replaced them may not have been made.
+    suspects: HashSet<Place>,
     since_ms: i64,
     /// Keys of which more was heard while the source was asked.
     anew: HashSet<Place>,
@@ -78,7 +93,7 @@ impl Watch {
 
     /// Nothing is doubted any more; answers how many doubts found no room.
     pub(crate) fn level(&mut self) -> u64 {
-        (self.phase, self.anew) = (Phase::Level, HashSet::new());
+        (self.phase, self.anew, self.suspects) = (Phase::Level, HashSet::new(), HashSet::new());
         std::mem::take(&mut self.beyond)
     }
 
@@ -122,6 +137,9 @@ impl Watch {
         }
         self.last = offset;
         self.anew.extend(places.iter().cloned());
+        if self.suspects.len() < SUSPECTS_MAX {
+            self.suspects.extend(places.iter().cloned());
+        }
         self.listed(places)
     }
 
@@ -139,8 +157,16 @@ impl Watch {
         words
     }
 
-    /// What is to be done about a change, whose keys are in a database of the source, called so at the target.
-    pub(crate) fn look(&mut self, name: &[u8], args: &[&[u8]], from: u32, to: u32, now_ms: i64) -> Look {
+    /// What is to be done about a change, whose keys are in a database of the source, called so at the target; `told`: the
+    /// same in the target's numbers.
+    pub(crate) fn look(
+        &mut self,
+        name: &[u8],
+        args: &[&[u8]],
+        told: &[&[u8]],
+        (from, to): (u32, u32),
+        now_ms: i64,
+    ) -> Look {
         if self.phase == Phase::Level {
             return Look::None;
         }
@@ -149,17 +175,22 @@ impl Watch {
         if self.phase == Phase::Behind && counts_from_now(name, args) {
             // The source's now was another one: only it can say when that ends.
             let words = self.listed(places);
-            return if words.is_empty() { Look::None } else { Look::Before(words) };
+            return if words.is_empty() { Look::None } else { Look::Doubted(words) };
         }
         if writes_whole(name, args) {
             for place in &places {
                 self.seen.remove(place);
+                self.suspects.remove(place);
             }
             return Look::None;
         }
         places.extend(beside(name, args));
         let (alone, lasts) = (places.len() == 1, name == b"PERSIST");
-        let fails = fails_on_nothing(name);
+        let suspect = args.len() <= WORDS_MAX && places.iter().any(|place| self.suspects.contains(place));
+        let fails = suspect || fails_on_nothing(name);
+        if !alone && self.suspects.len() < SUSPECTS_MAX {
+            self.suspects.extend(places.iter().cloned());
+        }
         if self.phase == Phase::Doubtful {
             if lasts {
                 self.anew.extend(places.iter().cloned());
@@ -195,8 +226,34 @@ impl Watch {
         if !fails {
             return Look::Before(words);
         }
-        words.extend(args.iter().map(|a| a.to_vec()));
+        words.extend(told.iter().map(|word| word.to_vec()));
         Look::Within(words)
+    }
+
+    /// Two databases of the source change places, and what is doubted with them: the words that do it at the target.
+    pub(crate) fn swap(&mut self, a: u32, b: u32) -> Vec<Vec<u8>> {
+        // Little is lost with what was only remembered.
+        (self.seen, self.anew) = (HashSet::new(), HashSet::new());
+        let other = |db: u32| {
+            if db == a {
+                b
+            } else if db == b {
+                a
+            } else {
+                db
+            }
+        };
+        let all = std::mem::take(&mut self.suspects);
+        self.suspects = all.into_iter().map(|(db, key)| (other(db), key)).collect();
+        let all = std::mem::take(&mut self.doubts);
+        self.doubts = all.into_iter().map(|((db, key), stands)| ((other(db), key), stands)).collect();
+        let number = |n: u32| n.to_string().into_bytes();
+        match self.list.clone().filter(|_| self.is_on()) {
+            Some(list) => {
+                vec![b"EVAL".to_vec(), SWAP.to_vec(), b"1".to_vec(), list, number(a), number(b)]
+            }
+            None => vec![],
+        }
     }
 
     fn doubt(&mut self, place: Place, stands: bool) {
@@ -275,10 +332,11 @@ mod tests {
     fn look(watch: &mut Watch, line: &str) -> String {
         let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
         let told = |words: Vec<Vec<u8>>| String::from_utf8_lossy(&words[4..].join(&b' ')).into_owned();
-        match watch.look(args[0], &args, 3, 5, NOW) {
+        match watch.look(args[0], &args, &args, (3, 5), NOW) {
             Look::None => String::new(),
             Look::Before(words) => format!("before {}", told(words)),
             Look::Within(words) => format!("within {}", told(words)),
+            Look::Doubted(words) => format!("doubted {}", String::from_utf8_lossy(&words[2..].join(&b' '))),
         }
     }
 
@@ -297,12 +355,15 @@ mod tests {
             ("PEXPIREAT k 7", "before k 5 600000 0 1 3:k"),
             ("HSET k a b", "before k 5 600000 0 1 3:k"),
             ("SET k 2 KEEPTTL", ""),
-            ("SETEX k 5 v", "before "),
+            ("SETEX k 5 v", "doubted 1 3:k"),
             ("INCR k", "before k 5 600000 0 1 3:k"),
             ("PERSIST k", "before k 5 600000 1 1 3:k"),
             ("SUNIONSTORE d a", "before d a 5 600000 1 2 3:d 3:a"),
             ("MOVE k 9", "before k 5 600000 1 2 3:k 9:k"),
-            ("COPY k l DB 9", "before k l 5 600000 1 3 3:k 3:l 9:l"),
+            ("COPY k l DB 9", "within k l 5 600000 1 3 3:k 3:l 9:l COPY k l DB 9"),
+            ("APPEND l x", "within l 5 600000 0 1 3:l APPEND l x"),
+            ("SET l x", ""),
+            ("APPEND l x", "before l 5 600000 0 1 3:l"),
             ("RENAME a b", "within a b 5 600000 1 2 3:a 3:b RENAME a b"),
             ("XGROUP CREATE s g 0", "within s 5 600000 0 1 3:s XGROUP CREATE s g 0"),
             ("PUBLISH a b", ""),
@@ -311,9 +372,11 @@ mod tests {
         }
         watch.caught_up(7);
         for (line, want) in [
-            ("INCR k", ""),
-            ("PERSIST k", ""),
-            ("SUNIONSTORE d a", "before d a 5 0 1 2 3:d 3:a"),
+            ("INCR j", ""),
+            ("INCR k", "within k 5 0 0 1 3:k INCR k"),
+            ("PERSIST k", "within k 5 0 1 1 3:k PERSIST k"),
+            ("SUNIONSTORE d a", "within d a 5 0 1 2 3:d 3:a SUNIONSTORE d a"),
+            ("SUNIONSTORE e f", "before e f 5 0 1 2 3:e 3:f"),
             ("LSET l 0 x", "within l 5 0 0 1 3:l LSET l 0 x"),
         ] {
             assert_eq!(look(&mut watch, line), want, "{line}");

@@ -472,11 +472,11 @@ async fn a_master_of_the_source_that_fails_is_followed_by_its_replica() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     let began = std::time::Instant::now();
-    while source.servers[0]
-        .run("CLUSTER INFO")
-        .text()
-        .is_none_or(|t| !String::from_utf8_lossy(t).contains("cluster_state:ok"))
-    {
+    let whole = |i: &usize| {
+        let told = source.servers[*i].run("CLUSTER INFO");
+        told.text().is_some_and(|t| String::from_utf8_lossy(t).contains("cluster_state:ok"))
+    };
+    while ![0, MASTERS + 1, 2].iter().all(whole) {
         assert!(began.elapsed().as_secs() < 30);
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }

@@ -85,7 +85,7 @@ const SHORT: [&str; 13] = [
 ];
 
 /// What happens to them while nobody follows, and the target's clock takes all of them.
-const CHANGES: [&str; 20] = [
+const CHANGES: [&str; 29] = [
     "HSET {x}hash a 9",
     "INCR {x}counter",
     "RPUSH {x}list d",
@@ -106,6 +106,15 @@ const CHANGES: [&str; 20] = [
     "HSET {x}fresh a 1",
     "DEL {x}again",
     "INCR {x}again",
+    "SET {x}born v PXAT 1",
+    "SET {x}late v EX 1000",
+    "SET {x}late w XX",
+    "RPUSH {x}typed 1",
+    "SET {x}short v PX 2000",
+    "RENAME {x}short {x}typed",
+    "APPEND {x}typed x",
+    "BITOP OR {x}bits {x}typed",
+    "PERSIST {x}typed",
 ];
 
 async fn mended(source: &Redis, target: replica::Node, at: impl Fn() -> Connection) {
@@ -131,6 +140,11 @@ async fn mended(source: &Redis, target: replica::Node, at: impl Fn() -> Connecti
     }
     for line in CHANGES {
         run(line);
+    }
+    // What was given a short life only now ends it before the target hears of it.
+    let began = std::time::Instant::now();
+    while began.elapsed() < Duration::from_millis(2100) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     // One run ends without a word somewhere on the way; what it doubted still counts.
     let killed = migration(Until::Stopped);
@@ -191,7 +205,7 @@ fn any_change(random: &mut fastrand::Rng) -> String {
     let (a, b, c) = (n(random), n(random), n(random));
     let ms = 1200 + random.u32(..2500);
     let kind = *random.choice(["string", "hash", "list", "set", "zset", "stream"].iter()).unwrap();
-    match random.u32(..30) {
+    match random.u32(..33) {
         0..=3 => format!("PEXPIRE {{x}}{kind}:{a} {ms}"),
         4 => format!("PEXPIRE {{x}}{kind}:{a} 3600000"),
         5 => format!("PERSIST {{x}}{kind}:{a}"),
@@ -215,7 +229,11 @@ fn any_change(random: &mut fastrand::Rng) -> String {
         26 => format!("ZUNIONSTORE {{x}}zset:{a} 2 {{x}}zset:{b} {{x}}zset:{c}"),
         27 => format!("XADD {{x}}stream:{a} * f {b}"),
         28 => format!("XGROUP CREATE {{x}}stream:{a} g{b} 0"),
-        _ => format!("XGROUP SETID {{x}}stream:{a} g{b} $"),
+        29 => format!("XGROUP SETID {{x}}stream:{a} g{b} $"),
+        30 => format!("SET {{x}}string:{a} {b} XX GET"),
+        // Into another type.
+        31 => format!("RENAME {{x}}{kind}:{a} {{x}}list:{b}"),
+        _ => format!("APPEND {{x}}list:{a} {b}"),
     }
 }
 
@@ -241,6 +259,9 @@ async fn many_changes(to: &mut Connection, random: &mut fastrand::Rng, dbs: u32,
         }
         for _ in 0..8 {
             change(to, &any_change(random));
+        }
+        if dbs > 1 && random.u32(..20) == 0 {
+            change(to, &format!("SWAPDB {} {}", random.u32(..dbs), random.u32(..dbs)));
         }
         if dbs > 1 && random.u32(..4) == 0 {
             let (kind, a, db) = (["string", "hash"][random.usize(..2)], random.u32(..12), random.u32(..dbs));
@@ -297,5 +318,46 @@ async fn random_lives_are_right_through_gaps() {
         if long {
             println!("gaps: REDIS_7_0 to a cluster, seed {seed}: equal");
         }
+    }
+}
+
+/// What is doubted goes with its database.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn databases_change_places_with_what_is_doubted() {
+    for (a, b) in [(0, 1), (1, 0), (1, 2), (2, 2)] {
+        let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
+        let mut to = source.connect();
+        for db in 0..3 {
+            to.run(&format!("SELECT {db}"));
+            for key in ["kept", "dies", "shrinks"] {
+                to.run(&format!("HSET {key} a {db} b 2"));
+                to.run(&format!("PEXPIRE {key} 1500"));
+            }
+        }
+        assert!(mover(&source, &target, Until::CaughtUp).run().await.unwrap().done);
+        for db in 0..3 {
+            to.run(&format!("SELECT {db}"));
+            to.run("PEXPIRE kept 3600000");
+            to.run("PEXPIRE shrinks 2500");
+            to.run("HSET dies b 3");
+        }
+        to.run(&format!("SWAPDB {a} {b}"));
+        for db in 0..3 {
+            to.run(&format!("SELECT {db}"));
+            to.run("HSET kept b 4");
+            to.run("HSET shrinks b 4");
+        }
+        while (0..3).any(|db| {
+            let mut at = target.connect();
+            at.run(&format!("SELECT {db}"));
+            at.run("EXISTS kept").number() != Some(0)
+        }) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let last = mover(&source, &target, Until::CaughtUp).run().await.unwrap();
+        assert_eq!((last.done, last.full_syncs), (true, 0));
+        let found = compare(&node(&source), &node(&target), &Route::default(), Depth::Full).await.unwrap();
+        assert!(found.same(), "{a} {b}: {found:?}");
+        assert!(nothing_is_doubted(&target));
     }
 }

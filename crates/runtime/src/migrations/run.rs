@@ -9,7 +9,7 @@ use model::failure::{Failure, Kind, Result, Side};
 use model::migration::{MigrationEvent, MigrationKind, MigrationSpec, Phase, ResumeMode, Switch};
 use pace::budget::Bandwidth;
 use replica::asker::Asker;
-use replica::marker::Names;
+use replica::marker::{self, Names};
 use replica::patience::Again;
 use replica::restore::Conflict;
 use replica::route::Route;
@@ -313,10 +313,35 @@ pub(super) async fn ask(node: &Node) -> Option<Server> {
     asked.ok()?.ok().map(|(_, server, _)| server)
 }
 
+/// The same of both ends of a migration, where what stands at the target about it is not counted.
+async fn both(
+    id: &str,
+    route: &Route,
+    source: Option<Node>,
+    target: Option<Node>,
+) -> (Option<Server>, Option<Server>) {
+    let names = source.as_ref().zip(target.as_ref()).map(|(source, target)| names(id, source, target, route));
+    let from = async { ask(source.as_ref()?).await };
+    let to = async {
+        let asked = async {
+            let (mut ask, mut server, _) = Asker::open(target.as_ref()?, Side::Target).await.ok()?;
+            let ours = marker::standing(&mut ask, names.as_ref()?).await.unwrap_or(0);
+            server.keys = server.keys.saturating_sub(ours);
+            for (_, keys) in server.by_db.iter_mut().filter(|(db, _)| *db == 0) {
+                *keys = keys.saturating_sub(ours);
+            }
+            Some(server)
+        };
+        tokio::time::timeout(Duration::from_secs(4), asked).await.ok()?
+    };
+    tokio::join!(from, to)
+}
+
 /// Counts and compares both ends for the log; what cannot be asked in time is left out.
 async fn look(engine: Arc<Engine>, id: String, source: Node, target: Node, route: Route) {
     let looked = async {
-        let (Some(a), Some(b)) = tokio::join!(ask(&source), ask(&target)) else { return Ok(()) };
+        let counted = both(&id, &route, Some(source.clone()), Some(target.clone())).await;
+        let (Some(a), Some(b)) = counted else { return Ok(()) };
         let found = compare(&source, &target, &route, Depth::Sample).await?;
         let now = engine.clock.now_ms();
         let mut unit = engine.store.write().await?;
@@ -407,11 +432,9 @@ impl Held<'_> {
                     }
                     if ticks.is_multiple_of(COUNT_EVERY) {
                         let (source, target) = (self.node(Side::Source).ok(), self.node(Side::Target).ok());
-                        let counted = counted.clone();
+                        let (counted, id, route) = (counted.clone(), self.id.to_owned(), route(&self.row.spec));
                         tokio::spawn(async move {
-                            let at = async |node: Option<Node>| ask(&node?).await;
-                            let both = tokio::join!(at(source), at(target));
-                            let _ = counted.try_send(both);
+                            let _ = counted.try_send(both(&id, &route, source, target).await);
                         });
                     }
                     ticks += 1;
@@ -532,8 +555,7 @@ impl Held<'_> {
         let (source, target) = (self.node(Side::Source).ok(), self.node(Side::Target).ok());
         let (engine, id, route) = (self.engine.clone(), self.id.to_owned(), route(&self.row.spec));
         tokio::spawn(async move {
-            let at = async |node: Option<Node>| ask(&node?).await;
-            let (source, target) = tokio::join!(at(source), at(target));
+            let (source, target) = both(&id, &route, source, target).await;
             let noted = async {
                 let mut unit = engine.store.write().await?;
                 let Some(row) = unit.migration(&id).await?.filter(|m| !m.state.phase.is_open()) else {

@@ -79,7 +79,7 @@ pub(crate) async fn run(args: &RedisCopy, printer: &Printer) -> Result<Exit> {
         printer.note("Stopped. No position stands at the target: the same command takes a snapshot.");
     } else if exit == Exit::Stopped {
         printer.note("Paused with the position saved at the target. Run the same command again to resume.");
-    } else if until == Until::CaughtUp && !by_looking {
+    } else if until == Until::CaughtUp && !by_looking && summary.resumable {
         let name = String::from_utf8_lossy(&names.marker).into_owned();
         printer.note(&format!(
             "The same command goes on from here; its position is the key {name} at the target."
