@@ -327,6 +327,11 @@ impl<'a> Load<'a> {
     /// Begins a key that is built from elements.
     async fn open(&mut self, db: u32, head: &Head<'_>) -> Result<()> {
         let kind = match head.kind.kind() {
+            Some(Value::Stream) if self.target.lacks.transactions => {
+                self.left_out("streams (a proxy knows no commands for them)");
+                self.passing = true;
+                return Ok(());
+            }
             Some(kind) if kind != Value::Module => kind,
             _ => {
                 self.left_out(&format!("values of type {} ({:?})", head.kind.number, head.kind.family));
