@@ -404,6 +404,13 @@ impl Apply {
         }
     }
 
+    /// The same of a change whose keys belong to different slots of the target.
+    pub(crate) fn doubt_across(&mut self, words: &[Vec<u8>], out: &mut Vec<u8>) -> Result<()> {
+        let args: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        let name = args.first().map(|name| name.to_ascii_uppercase()).unwrap_or_default();
+        self.doubt(&name, &args, out)
+    }
+
     /// A change that the target cannot make: the source is asked what became of its keys.
     fn doubt(&mut self, name: &[u8], args: &[&[u8]], out: &mut Vec<u8>) -> Result<()> {
         let unknown = command::keys(args).is_none_or(|keys| keys.is_empty());

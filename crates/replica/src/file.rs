@@ -22,6 +22,7 @@ use crate::load::{Load, Wanted, corrupt};
 use crate::mover::Options;
 use crate::node::Node;
 use crate::progress::{Progress, Summary};
+use crate::scatter::across;
 use crate::server::Server;
 use crate::source::psync::Position;
 use crate::target::Writer;
@@ -446,7 +447,11 @@ impl Import {
                         many.settle().await?;
                     }
                     apply.take(&command, end, &mut scratch, now)?;
-                    let everywhere = many.divide(&scratch, None, apply.is_within()).await?;
+                    let apart = many.divide(&scratch, None, apply.is_within()).await?;
+                    if let Some(words) = apart.across.first() {
+                        return Err(across(words));
+                    }
+                    let everywhere = apart.everywhere;
                     scratch.clear();
                     if let Some(words) = everywhere {
                         many.everywhere(&words, ask, None).await?;

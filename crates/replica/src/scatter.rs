@@ -14,6 +14,14 @@ pub(crate) enum Piece {
     Slot(u16, Vec<u8>, u32),
     /// For every server that may be written, when nothing else is under way: its words.
     Everywhere(Vec<Vec<u8>>),
+    /// For nobody: its keys belong to different slots.
+    Across(Vec<Vec<u8>>),
+}
+
+/// A change whose keys belong to different slots cannot be made.
+pub(crate) fn across(words: &[Vec<u8>]) -> Failure {
+    let name = words.first().map(Vec::as_slice).unwrap_or_default();
+    refused(name, "its keys belong to different slots of the target")
 }
 
 fn refused(name: &[u8], why: &str) -> Failure {
@@ -21,10 +29,10 @@ fn refused(name: &[u8], why: &str) -> Failure {
     Failure::new(Kind::Unsupported, "scatter", m).at(Side::Source)
 }
 
-/// Divides commands; those that name keys of several slots and cannot be divided are refused by name.
+/// Divides commands.
 ///
 /// # Errors
-/// [`Kind::Unsupported`], with the command.
+/// [`Kind::Unsupported`], with the command that names no key, or of which nobody knows where they are.
 pub(crate) fn scatter(bytes: &[u8], names: &Names) -> Result<Vec<Piece>> {
     let mut commands = Commands::at(0);
     commands.push(bytes);
@@ -67,7 +75,10 @@ fn one(args: &[&[u8]], raw: &[u8], names: &Names, pieces: &mut Vec<Piece>) -> Re
     let width = match &name[..] {
         b"DEL" | b"UNLINK" => 1,
         b"MSET" => 2,
-        _ => return Err(refused(&name, "its keys belong to different slots of the target")),
+        _ => {
+            pieces.push(Piece::Across(args.iter().map(|word| word.to_vec()).collect()));
+            return Ok(());
+        }
     };
     let mut slots: Vec<(u16, Vec<&[u8]>)> = Vec::new();
     for (i, key) in &keys {
@@ -107,15 +118,16 @@ fn look(args: &[&[u8]], names: &Names, pieces: &mut Vec<Piece>) -> Result<()> {
     let keys = args.get(4..3 + count).unwrap_or_default();
     let Some(at) = keys.first().map(|key| slot(key)) else { return Ok(()) };
     if keys.iter().any(|key| slot(key) != at) {
-        // The change behind it cannot be made, and says so by its own name; one within it says so here.
+        // The change behind it cannot be made; one within it would be forgotten.
         let places: usize = args
             .get(3 + count + 3)
             .and_then(|n| std::str::from_utf8(n).ok()?.parse().ok())
             .unwrap_or_default();
-        return match args.get(3 + count + 4 + places) {
-            Some(name) => Err(refused(name, "its keys belong to different slots of the target")),
-            None => Ok(()),
-        };
+        let within = args.get(3 + count + 4 + places..).unwrap_or_default();
+        if !within.is_empty() {
+            pieces.push(Piece::Across(within.iter().map(|word| word.to_vec()).collect()));
+        }
+        return Ok(());
     }
     let list = names.doubted_at(at);
     let mut words = args.to_vec();
@@ -138,6 +150,7 @@ mod tests {
         Ok(pieces
             .into_iter()
             .map(|piece| match piece {
+                Piece::Across(words) => format!("across {}", String::from_utf8_lossy(&words.join(&b' '))),
                 Piece::Everywhere(words) => format!("* {}", String::from_utf8_lossy(&words.join(&b' '))),
                 Piece::Slot(at, bytes, _) => {
                     let mut commands = Commands::at(0);
@@ -162,12 +175,7 @@ mod tests {
 
     #[test]
     fn what_cannot_is_refused_by_name() {
-        for (line, said) in [
-            ("RENAME foo bar", "RENAME, and its keys belong to different slots"),
-            ("SUNIONSTORE d foo bar", "SUNIONSTORE"),
-            ("NO.SUCH foo", "nobody knows"),
-            ("SWAPDB 0 1", "names no key"),
-        ] {
+        for (line, said) in [("NO.SUCH foo", "nobody knows"), ("SWAPDB 0 1", "names no key")] {
             let failure = divided(line).unwrap_err();
             assert!(failure.message.contains(said), "{failure}");
         }
@@ -192,6 +200,7 @@ mod tests {
         );
         assert_eq!(divided(&format!("EVAL x 3 {list} foo bar 0 9 1 2 0:foo 0:bar")).unwrap(), [""; 0]);
         let within = format!("EVAL x 3 {list} foo bar 0 9 1 2 0:foo 0:bar RENAME foo bar");
-        assert!(divided(&within).unwrap_err().message.contains("RENAME, and its keys"));
+        assert_eq!(divided(&within).unwrap(), ["across RENAME foo bar"]);
+        assert_eq!(divided("SUNIONSTORE d foo bar").unwrap(), ["across SUNIONSTORE d foo bar"]);
     }
 }

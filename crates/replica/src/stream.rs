@@ -198,9 +198,15 @@ impl<'a> Stream<'a> {
                     Writer::Many(many) => {
                         let taken = self.apply.take(&command, end, &mut self.scratch, now)?;
                         self.marks.at(end, self.apply.db(), self.apply.travels());
-                        everywhere =
-                            many.divide(&self.scratch, Some((begin, end)), self.apply.is_within()).await?;
+                        let (span, within) = (Some((begin, end)), self.apply.is_within());
+                        let apart = many.divide(&self.scratch, span, within).await?;
                         self.scratch.clear();
+                        for words in &apart.across {
+                            self.apply.doubt_across(words, &mut self.scratch)?;
+                            many.divide(&self.scratch, span, within).await?;
+                            self.scratch.clear();
+                        }
+                        everywhere = apart.everywhere;
                         taken
                     }
                 };

@@ -530,3 +530,41 @@ async fn a_master_of_the_target_that_fails_costs_nothing() {
     };
     assert_eq!(counted(there), rounds);
 }
+
+/// Changes of a single server that no cluster can make, for their keys are at several of its servers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_reaches_over_slots_is_asked_for() {
+    let (source, target) = (Redis::start("REDIS_7_0", &[]), Cluster::start("REDIS_7_0", MASTERS, false, &[]));
+    let lines = |round: usize| {
+        [
+            format!("SADD one:{round} a b"),
+            format!("SADD two:{round} b c"),
+            format!("SUNIONSTORE both:{round} one:{round} two:{round}"),
+            format!("SADD both:{round} d"),
+            format!("RENAME one:{round} another:{round}"),
+            format!("RPUSH from:{round} 1 2 3"),
+            format!("LMOVE from:{round} to:{round} LEFT RIGHT"),
+            format!("RPUSH to:{round} 4"),
+            format!("SET text:{round} x"),
+            format!("COPY text:{round} from:{round} REPLACE"),
+            format!("APPEND from:{round} y"),
+            format!("RENAME text:{round} gone:{round}"),
+            format!("DEL gone:{round}"),
+        ]
+    };
+    let mut to = source.connect();
+    for round in 0..3 {
+        let following = Following::start(mover_at(node(&source), place(&target), Until::Stopped));
+        following.streams().await;
+        to.run("MULTI");
+        for line in lines(round) {
+            to.run(&line);
+        }
+        to.run("EXEC");
+        following.level(&source).await;
+        let done = following.stop().await;
+        assert_eq!(done.full_syncs, u64::from(round == 0), "{done:?}");
+    }
+    assert!(mover_at(node(&source), place(&target), Until::CaughtUp).run().await.unwrap().done);
+    assert_eq!(same(&node(&source), &place(&target)).await, 15);
+}

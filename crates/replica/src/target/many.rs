@@ -76,6 +76,15 @@ struct Lane {
     marked: bool,
 }
 
+/// What no slot can do by itself.
+#[derive(Debug, Default)]
+pub(crate) struct Apart {
+    /// To be done at every server, by [`Many::everywhere`].
+    pub(crate) everywhere: Option<Vec<Vec<u8>>>,
+    /// Changes whose keys belong to different slots.
+    pub(crate) across: Vec<Vec<Vec<u8>>>,
+}
+
 /// What was heard while waiting.
 #[derive(Debug)]
 pub(crate) struct Heard(Option<(u16, Outcome)>);
@@ -403,27 +412,28 @@ impl Many {
     }
 
     /// Changes, as they would be written for one server, go to their slots; `span` is where they stand in the stream, if they
-    /// do. Answers what is to be done at every server, by [`Many::everywhere`].
+    /// do. Answers what no slot can do by itself.
     pub(crate) async fn divide(
         &mut self,
         bytes: &[u8],
         span: Option<(u64, u64)>,
         within: bool,
-    ) -> Result<Option<Vec<Vec<u8>>>> {
+    ) -> Result<Apart> {
         self.within = within;
+        let mut apart = Apart::default();
         if bytes.is_empty() {
-            return Ok(None);
+            return Ok(apart);
         }
-        let mut everywhere = None;
         for piece in scatter(bytes, &self.fence.names)? {
             match (piece, span) {
                 (Piece::Slot(slot, bytes, n), Some((begin, end))) => self.change(slot, &bytes, n, begin, end),
                 (Piece::Slot(slot, bytes, n), None) => self.add(slot, &bytes, n, vec![], None),
-                (Piece::Everywhere(words), _) => everywhere = Some(words),
+                (Piece::Everywhere(words), _) => apart.everywhere = Some(words),
+                (Piece::Across(words), _) => apart.across.push(words),
             }
         }
         self.pace().await?;
-        Ok(everywhere)
+        Ok(apart)
     }
 
     /// Does the same at every server, when everything before it is done. Interrupted, it is done again. `mark`, a key and
