@@ -39,7 +39,10 @@ impl Mover {
         let target = &mut ends.target;
         let claim = Claim::new(&self.options.route, replid);
         claim.prevail(target, &self.names, &self.target, &ends.from).await?;
-        claim.note(target, &self.names).await?;
+        // Whoever keeps no position claims none.
+        if self.options.until != Until::Full {
+            claim.note(target, &self.names).await?;
+        }
         let again = marker == Some(Marker::Full);
         if again {
             // Half of a snapshot: nobody works with that yet.
