@@ -1,19 +1,19 @@
 //! Pure: the source's stream becomes transactions at the target, each of which also says how far the stream is applied.
 
+mod change;
+
 use std::collections::BTreeMap;
 
 use model::failure::{Failure, Kind, Result, Side};
-use redis_proto::command;
 use redis_proto::resp::Command;
 
 use crate::allowed::{is_about_others, is_data};
-use crate::claims;
 use crate::marker::{Marker, Names, OURS};
-use crate::route::{Route, Routed};
+use crate::route::Route;
 use crate::source::psync::Position;
 use crate::target::pipeline::About;
-use crate::tongue::{Said, Tongue, unconditional};
-use crate::watch::{Look, Watch};
+use crate::tongue::Tongue;
+use crate::watch::Watch;
 
 /// Commands of one transaction; the source's own transactions are never divided.
 const COMMANDS: u64 = 500;
@@ -301,200 +301,6 @@ impl Apply {
         }
     }
 
-    /// Commands that name another database, while databases have other numbers at the target.
-    fn across(&mut self, name: &[u8], command: &Command<'_>, out: &mut Vec<u8>, now_ms: i64) -> Result<()> {
-        let words: Vec<&[u8]> = command.args().collect();
-        let mut args: Vec<Vec<u8>> = words.iter().map(|word| word.to_vec()).collect();
-        let copy_db = args.iter().skip(3).position(|w| w.eq_ignore_ascii_case(b"DB")).map(|i| i + 4);
-        let places: &[usize] = match name {
-            b"SWAPDB" => &[1, 2],
-            b"MOVE" => &[2],
-            _ => copy_db.as_slice(),
-        };
-        let text = String::from_utf8_lossy(name).into_owned();
-        if !places.is_empty() && (self.route.only_db.is_some() || self.route.has_filter()) {
-            return Err(self.refused(&text, "it reaches beyond what travels"));
-        }
-        for i in places {
-            let to = args.get(*i).and_then(|n| self.route.db(std::str::from_utf8(n).ok()?.parse().ok()?));
-            let to = to.ok_or_else(|| self.refused(&text, "it names no database"))?;
-            args[*i] = to.to_string().into_bytes();
-        }
-        let Some(db) = self.travels else { return Ok(()) };
-        let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
-        if self.tongue.as_ref().is_some_and(|tongue| tongue.say(name, &words) == Said::Not) {
-            return self.doubt(name, &words, out);
-        }
-        if !self.look(name, &words, &args, db, out, now_ms) {
-            self.write_args(db, &args, out);
-        }
-        if name == b"SWAPDB" {
-            self.bring_back(&args, &words, out);
-            self.doubts_change_places(out);
-        }
-        Ok(())
-    }
-
-    /// After databases of the target have changed places: what stands there about migrations stays in database 0. `was`: the
-    /// same command as the source gave it.
-    fn bring_back(&mut self, args: &[&[u8]], was: &[&[u8]], out: &mut Vec<u8>) {
-        self.swapped = number_pair(was);
-        let Some((a, b)) = number_pair(args) else { return };
-        let Some(names) = self.names.clone().filter(|_| a != b && (a == 0 || b == 0)) else { return };
-        for key in [&names.doubted, &names.owner, &claims::list()] {
-            self.write_args(a.max(b), &[b"MOVE", key, b"0"], out);
-            self.commands -= 1;
-        }
-        self.write_args(a.max(b), &[b"DEL", &names.marker], out);
-        self.commands -= 1;
-    }
-
-    /// What is doubted has other numbers now.
-    fn doubts_change_places(&mut self, out: &mut Vec<u8>) {
-        let Some((a, b)) = self.swapped else { return };
-        let words = self.watch.swap(a, b);
-        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-        if !words.is_empty() {
-            self.write_args(0, &words, out);
-            self.commands -= 1;
-        }
-    }
-
-    /// A change in words that the target understands; `raw` is how it came, if it goes on whole.
-    fn say(
-        &mut self,
-        name: &[u8],
-        args: &[&[u8]],
-        raw: Option<&[u8]>,
-        db: u32,
-        out: &mut Vec<u8>,
-        now_ms: i64,
-    ) -> Result<()> {
-        let words = if name == b"SET" { unconditional(args) } else { None };
-        if let Some(words) = words {
-            let words: Vec<&[u8]> = words.iter().map(|word| &**word).collect();
-            return self.say(name, &words, None, db, out, now_ms);
-        }
-        match self.tongue.as_ref().map_or(Said::AsItIs, |tongue| tongue.say(name, args)) {
-            Said::AsItIs => {
-                if !self.look(name, args, args, db, out, now_ms) {
-                    match raw {
-                        Some(raw) => self.write(db, raw, out),
-                        None => self.write_args(db, args, out),
-                    }
-                }
-                Ok(())
-            }
-            Said::InWords(all) => {
-                for words in all {
-                    let words: Vec<&[u8]> = words.iter().map(|word| &**word).collect();
-                    let name = words[0].to_ascii_uppercase();
-                    if !self.look(&name, &words, &words, db, out, now_ms) {
-                        self.write_args(db, &words, out);
-                    }
-                }
-                Ok(())
-            }
-            Said::Nowhere => {
-                let name = String::from_utf8_lossy(name);
-                *self.left_out.entry(format!("{name} (the target has no such command)")).or_default() += 1;
-                Ok(())
-            }
-            Said::Not => self.doubt(name, args, out),
-        }
-    }
-
-    /// The same of a change whose keys belong to different slots of the target.
-    pub(crate) fn doubt_across(&mut self, words: &[Vec<u8>], out: &mut Vec<u8>) -> Result<()> {
-        let args: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-        let name = args.first().map(|name| name.to_ascii_uppercase()).unwrap_or_default();
-        self.doubt(&name, &args, out)
-    }
-
-    /// A change that the target cannot make: the source is asked what became of its keys.
-    fn doubt(&mut self, name: &[u8], args: &[&[u8]], out: &mut Vec<u8>) -> Result<()> {
-        let unknown = command::keys(args).is_none_or(|keys| keys.is_empty());
-        if unknown || !self.live {
-            return Err(self.refused(&String::from_utf8_lossy(name), "the target knows no such command"));
-        }
-        let words = self.watch.doubt_all(name, args, self.db, self.offset);
-        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-        if !words.is_empty() {
-            self.write_args(0, &words, out);
-        }
-        Ok(())
-    }
-
-    /// Looks at the keys of a change before it, where they are watched; true when that does the change too.
-    fn look(
-        &mut self,
-        name: &[u8],
-        args: &[&[u8]],
-        told: &[&[u8]],
-        db: u32,
-        out: &mut Vec<u8>,
-        now_ms: i64,
-    ) -> bool {
-        let (words, db, within) = match self.watch.look(name, args, told, (self.db, db), now_ms) {
-            Look::None => return false,
-            Look::Before(words) => (words, db, false),
-            Look::Within(words) => (words, db, true),
-            Look::Doubted(words) => (words, 0, false),
-        };
-        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-        self.write_args(db, &words, out);
-        self.commands -= u64::from(!within);
-        within
-    }
-
-    fn data(
-        &mut self,
-        name: &[u8],
-        command: &Command<'_>,
-        db: u32,
-        out: &mut Vec<u8>,
-        now_ms: i64,
-    ) -> Result<()> {
-        let plain = name == b"SET" && command.arg(3).is_none();
-        let looks = self.watch.is_on() || self.route.has_filter() || (self.tongue.is_some() && !plain);
-        let looks = looks || name == b"SWAPDB" || (name == b"SET" && !plain);
-        if name == b"FUNCTION"
-            && self.tongue.as_ref().is_none_or(|tongue| tongue.say(name, &[]) == Said::AsItIs)
-            && command.arg(1).is_some_and(|w| w.eq_ignore_ascii_case(b"LOAD"))
-        {
-            // The target may have it already, by the snapshot.
-            let code = command.args().last().unwrap_or_default();
-            self.write_args(db, &[b"FUNCTION", b"LOAD", b"REPLACE", code], out);
-            return Ok(());
-        }
-        if !looks && name != b"FLUSHDB" {
-            self.write(db, command.raw, out);
-            return Ok(());
-        }
-        let args: Vec<&[u8]> = command.args().collect();
-        match self.route.command(&args) {
-            Routed::Whole => {}
-            Routed::Dropped => return Ok(()),
-            Routed::Part(places) => {
-                let part: Vec<&[u8]> = places.iter().filter_map(|i| args.get(*i).copied()).collect();
-                return self.say(name, &part, None, db, out, now_ms);
-            }
-            Routed::Mixed => {
-                let name = String::from_utf8_lossy(name).into_owned();
-                return Err(self.refused(&name, "only some of its keys travel"));
-            }
-        }
-        if name == b"FLUSHDB" && self.route.has_filter() {
-            return Err(self.refused("FLUSHDB", "only some of its keys travel"));
-        }
-        self.say(name, &args, Some(command.raw), db, out, now_ms)?;
-        if name == b"SWAPDB" {
-            self.bring_back(&args, &args, out);
-            self.doubts_change_places(out);
-        }
-        Ok(())
-    }
-
     fn begin(&mut self, out: &mut Vec<u8>) {
         if self.open.is_none() && !self.bare {
             self.open = Some(Open { began: out.len(), answers: 1 });
@@ -557,6 +363,14 @@ impl Apply {
         }
     }
 
+    /// The same of what is no change of the source's; nothing where there are no words.
+    fn write_beside(&mut self, db: u32, args: &[&[u8]], out: &mut Vec<u8>) {
+        if !args.is_empty() {
+            self.write_args(db, args, out);
+            self.commands -= 1;
+        }
+    }
+
     fn write_args(&mut self, db: u32, args: &[&[u8]], out: &mut Vec<u8>) {
         self.select(db, out);
         self.end_sets(out);
@@ -582,12 +396,6 @@ impl Apply {
         out.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
         Some((About::Applied { answers: open.answers + 1, offset: self.offset }, out.len() - open.began))
     }
-}
-
-/// The two numbers of `SWAPDB a b`.
-fn number_pair(args: &[&[u8]]) -> Option<(u32, u32)> {
-    let number = |i: usize| std::str::from_utf8(args.get(i)?).ok()?.parse::<u32>().ok();
-    Some((number(1)?, number(2)?))
 }
 
 #[cfg(test)]
@@ -696,7 +504,7 @@ mod tests {
     fn keys_are_looked_at_before_their_changes_while_the_target_is_behind() {
         let route = Route { db_map: Route::parse_map("1=5").unwrap(), ..Route::default() };
         let (mut apply, mut out) = (applying(route), Vec::new());
-        apply.watch.behind(Some(b"D".to_vec()));
+        apply.watch.begin(Some(b"D".to_vec()), true);
         feed(&mut apply, &["SELECT 1", "INCR k", "SET l 1", "MOVE k 1", "RENAME k l"], &mut out).unwrap();
         let script = String::from_utf8_lossy(crate::watch::SCRIPT).into_owned();
         let written: Vec<String> = lines(&out).iter().map(|line| line.replace(&script, "*")).collect();

@@ -51,7 +51,7 @@ pub(crate) struct Ends {
     /// For writing to the target.
     pub(crate) writer: Writer,
     /// The target runs scripts, by which keys are watched there.
-    pub(crate) watches: bool,
+    pub(crate) scripts: bool,
 }
 
 impl Mover {
@@ -88,7 +88,7 @@ impl Mover {
             }
             _ => None,
         };
-        let watches = !server.lacks.transactions && self.runs_scripts(&mut target, summary).await?;
+        let scripts = !server.lacks.transactions && self.runs_scripts(&mut target, summary).await?;
         let tongue = tongue(&from, &server, &mut target).await?;
         let link = psync::open(&source_node, known.as_ref().map(|(position, ..)| position)).await?;
         if let (Writer::Many(many), Begun::Continued(_), Some((.., epoch))) =
@@ -97,7 +97,7 @@ impl Mover {
             let done = self.slots_done(&mut target, epoch).await?;
             many.begin_changes(epoch, &done);
         }
-        let mut ends = Ends { source, target, from, server, writer, watches };
+        let mut ends = Ends { source, target, from, server, writer, scripts };
         match (link.begun.clone(), known) {
             (Begun::Continued(replid), Some((position, db, epoch))) => {
                 summary.partial_syncs += 1;
@@ -215,8 +215,8 @@ impl Mover {
             Err(f) if f.is_temporary() => Err(f),
             Err(f) => {
                 let note = format!(
-                    "the target lets nobody run scripts (EVAL): keys that expire there while the migration is interrupted, \
-                     and are renewed at the source, may be wrong afterwards; {}",
+                    "the target lets nobody run scripts (EVAL): every key that changes while it is behind is asked for again, \
+                     and a change that finds its key expired there may end the migration; {}",
                     f.message
                 );
                 if !summary.notes.contains(&note) {
@@ -285,10 +285,9 @@ impl Mover {
 
 /// What the target understands; none where it understands all that the source says.
 async fn tongue(from: &Server, to: &Server, target: &mut Asker) -> Result<Option<Tongue>> {
-    let same = !to.lacks.transactions && from.family == to.family && from.version <= to.version;
+    let same = from.family == to.family && from.version <= to.version;
     // Valkey began as Redis 7.2.
-    if same || (to.family == Family::Valkey && from.family == Family::Redis && from.version <= (7, 2)) {
-        return Ok(None);
-    }
-    Tongue::ask(to, target).await.map(Some)
+    let heir = to.family == Family::Valkey && from.family == Family::Redis && from.version <= (7, 2);
+    let understands = !to.lacks.transactions && (same || heir);
+    if understands { Ok(None) } else { Tongue::ask(to, target).await.map(Some) }
 }

@@ -22,7 +22,7 @@ use crate::marker::Names;
 use crate::restore::Conflict;
 use crate::route::Route;
 use crate::target::Writer;
-use crate::watch::{Place, Watch, member, place};
+use crate::watch::{Place, Watch, member, place, swapped};
 
 /// Doubts that are read together at a server, and of one slot of a cluster.
 const LISTED: &[u8] = b"9999";
@@ -66,7 +66,7 @@ pub(crate) struct Mend {
     /// What the target has no place for, and how often that was met.
     pub(crate) left_out: BTreeMap<String, u64>,
     /// Keys that were written.
-    pub(crate) written: u64,
+    written: u64,
 }
 
 impl Default for Mend {
@@ -99,22 +99,21 @@ impl Mend {
         }
     }
 
+    /// Nothing is doubted any more; answers how many keys were written. What was left out stays.
+    pub(crate) fn rest(&mut self) -> u64 {
+        let left_out = std::mem::take(&mut self.left_out);
+        std::mem::replace(self, Self { left_out, ..Self::default() }).written
+    }
+
     /// Two databases of the source have changed places.
-    pub(crate) fn swap(&mut self, a: u32, b: u32, listed: bool) {
+    pub(crate) fn swap(&mut self, pair: (u32, u32), listed: bool) {
         self.pass(u64::MAX);
         if listed {
             // The list at the target says it anew.
             self.doubts.clear();
         }
         for doubt in &mut self.doubts {
-            let db = &mut doubt.place.0;
-            *db = if *db == a {
-                b
-            } else if *db == b {
-                a
-            } else {
-                *db
-            };
+            doubt.place.0 = swapped(doubt.place.0, pair);
         }
     }
 

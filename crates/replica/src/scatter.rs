@@ -97,14 +97,21 @@ fn one(args: &[&[u8]], raw: &[u8], names: &Names, pieces: &mut Vec<Piece>) -> Re
     Ok(())
 }
 
-/// Doubted keys are listed in their own slots, so that both change together: `ZREM list member…`, `ZADD list 1 member…`.
+/// Doubted keys are listed in their own slots, so that both change together: `ZREM list member…`, `ZADD list [NX] weight member…`.
 fn doubted(args: &[&[u8]], names: &Names, pieces: &mut Vec<Piece>) -> Result<()> {
-    let width = if args[0] == b"ZADD" { 2 } else { 1 };
-    for words in args[2..].chunks(width) {
+    // Weights stand before members, and `NX` before all.
+    let (width, flag) = match (args[0], args.get(2)) {
+        (b"ZADD", Some(&b"NX")) => (2, 1),
+        (b"ZADD", _) => (2, 0),
+        _ => (1, 0),
+    };
+    let flags = &args[2..2 + flag];
+    for words in args[2 + flag..].chunks(width) {
         let found = words.last().and_then(|member| place(member));
         let at = slot(found.ok_or_else(|| refused(args[0], "a doubted key has no place"))?.1);
         let list = names.doubted_at(at);
-        let all: Vec<&[u8]> = [args[0], &list].into_iter().chain(words.iter().copied()).collect();
+        let words = flags.iter().chain(words).copied();
+        let all: Vec<&[u8]> = [args[0], &list].into_iter().chain(words).collect();
         let mut out = Vec::new();
         write(&mut out, &all);
         pieces.push(Piece::Slot(at, out, 1));
@@ -193,6 +200,10 @@ mod tests {
         assert_eq!(
             divided(&format!("ZADD {list} 1 0:foo")).unwrap(),
             [format!("12182 ZADD {} 1 0:foo", at(b"foo"))]
+        );
+        assert_eq!(
+            divided(&format!("ZADD {list} NX 0 0:foo")).unwrap(),
+            [format!("12182 ZADD {} NX 0 0:foo", at(b"foo"))]
         );
         assert_eq!(
             divided(&format!("EVAL x 2 {list} foo 0 9 0 1 0:foo")).unwrap(),

@@ -1,6 +1,5 @@
 //! The stream behind a snapshot while it is followed: applied in transactions, looked at, released, brought to rest.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -57,11 +56,7 @@ pub(crate) struct Stream<'a> {
     mend: Mend,
     /// Everything that the source did until then is applied.
     level_at: Instant,
-    /// What was watched on the way here is applied when the target is here.
-    caught_up: u64,
     probe: Option<Probe>,
-    /// What the target has no place for, and how often that was met.
-    left_out: BTreeMap<String, u64>,
     /// It was told that nothing is behind.
     told: bool,
     /// Done as soon as nothing is behind.
@@ -78,7 +73,8 @@ impl<'a> Stream<'a> {
         epoch: String,
         ack: Arc<tokio::sync::Notify>,
     ) -> Self {
-        apply.watch.behind(ends.watches.then(|| mover.names.doubted.clone()));
+        let noted = !ends.server.lacks.transactions;
+        apply.watch.begin(noted.then(|| mover.names.doubted.clone()), ends.scripts);
         let commands = Some(Commands::at(apply.offset()));
         let finishing = mover.options.until == Until::CaughtUp;
         let marks = Marks::new(apply.offset(), apply.db(), apply.travels());
@@ -94,21 +90,17 @@ impl<'a> Stream<'a> {
             commands,
             mend: Mend::default(),
             level_at: Instant::now(),
-            caught_up: 0,
             probe: None,
-            left_out: BTreeMap::new(),
             told: false,
             finishing,
             done: false,
         }
     }
 
-    /// Follows until it is done or stopped, or something breaks.
-    /// What the target has no place for is told with the rest.
+    /// Follows until it is done or stopped, or something breaks; what the target has no place for is added to the summary.
     pub(crate) async fn run(mut self, spool: &Spool, summary: &mut Summary) -> Result<Ended> {
         let ended = self.steps(spool).await;
-        let mended = std::mem::take(&mut self.mend.left_out);
-        for (what, n) in self.apply.left_out.into_iter().chain(self.left_out).chain(mended) {
+        for (what, n) in self.apply.left_out.into_iter().chain(self.mend.left_out) {
             *summary.full.left_out.entry(what).or_default() += n;
         }
         ended
@@ -164,7 +156,7 @@ impl<'a> Stream<'a> {
 
     async fn feed(&mut self, bytes: bytes::Bytes, spool: &Spool) -> Result<()> {
         if !self.apply.watch.is_behind() && self.level_at.elapsed() > BEHIND {
-            self.apply.watch.behind(self.ends.watches.then(|| self.mover.names.doubted.clone()));
+            self.apply.watch.behind();
         }
         let Some(mut commands) = self.commands.take() else { return Ok(()) };
         let mut next = Some(bytes);
@@ -210,8 +202,8 @@ impl<'a> Stream<'a> {
                         taken
                     }
                 };
-                if let Some((a, b)) = self.apply.swapped.take() {
-                    self.mend.swap(a, b, self.apply.watch.list().is_some());
+                if let Some(pair) = self.apply.swapped.take() {
+                    self.mend.swap(pair, self.apply.watch.list().is_some());
                 }
                 if let Some(words) = everywhere {
                     self.everywhere(&words, begin).await?;
@@ -329,9 +321,8 @@ impl<'a> Stream<'a> {
             self.level_at = probe.began;
             if self.apply.watch.is_behind() {
                 self.apply.watch.caught_up(self.apply.offset());
-                self.caught_up = self.apply.offset();
             }
-            if self.apply.watch.is_on() && applied >= self.caught_up && !self.apply.is_open() {
+            if self.apply.watch.is_readable(applied) && !self.apply.is_open() {
                 self.mend().await?;
             }
             if self.finishing && !self.apply.is_open() && !self.apply.watch.is_on() {
@@ -379,15 +370,9 @@ impl<'a> Stream<'a> {
 
     /// Nothing is behind and nothing is doubted.
     fn level(&mut self) {
-        let mend = std::mem::take(&mut self.mend);
-        for (what, n) in mend.left_out {
-            *self.left_out.entry(what).or_default() += n;
-        }
-        if mend.written > 0 {
-            tracing::info!(
-                "{} keys may have expired too early at the target, and were written again",
-                mend.written
-            );
+        let written = self.mend.rest();
+        if written > 0 {
+            tracing::info!("{written} keys were asked for at the source, and written again");
         }
         let beyond = self.apply.watch.level();
         if beyond > 0 {

@@ -11,20 +11,14 @@ use redis_proto::command;
 
 /// The script that looks.
 pub(crate) const SCRIPT: &[u8] = include_bytes!("watch.lua");
-/// Places of the list whose databases change places.
-const SWAP: &[u8] = b"local all = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
-redis.call('DEL', KEYS[1])
-for i = 1, #all, 2 do
-  local db, key = string.match(all[i], '^(%d+):(.*)$')
-  if db == ARGV[1] then db = ARGV[2] elseif db == ARGV[2] then db = ARGV[1] end
-  redis.call('ZADD', KEYS[1], all[i + 1], db .. ':' .. key)
-end";
+/// The script that follows databases which change places.
+const SWAP: &[u8] = include_bytes!("swap.lua");
 /// A life shorter than this is not left to the target's clock, milliseconds.
 const NEAR_MS: i64 = 600_000;
 /// A key that was looked at is not looked at again for so long, milliseconds; and so many are remembered.
 const SEEN_MS: i64 = 60_000;
 const SEEN_MAX: usize = 200_000;
-/// Such keys that are remembered, and words of a change that a script can make.
+/// Suspects that are remembered, and words of a change that a script can make.
 const SUSPECTS_MAX: usize = 500_000;
 const WORDS_MAX: usize = 4000;
 /// Doubts that are remembered where no script can.
@@ -41,8 +35,9 @@ enum Phase {
     Level,
     /// The target is behind: every change is watched.
     Behind,
-    /// It has caught up; what is doubted waits for the source's word.
-    Doubtful,
+    /// It has caught up; what is doubted waits for the source's word. Everything that was watched is applied when the target
+    /// is here.
+    Doubtful(u64),
 }
 
 /// How a change is written.
@@ -52,7 +47,7 @@ pub(crate) enum Look {
     None,
     /// Behind the look with these words.
     Before(Vec<Vec<u8>>),
-    /// Behind these words, which doubt its keys in any case; they are for the target's database 0.
+    /// Behind these words, if there are any, which doubt its keys in any case; they are for the target's database 0.
     Doubted(Vec<Vec<u8>>),
     /// By the look itself, with these words.
     Within(Vec<Vec<u8>>),
@@ -62,8 +57,10 @@ pub(crate) enum Look {
 #[derive(Debug, Default)]
 pub struct Watch {
     phase: Phase,
-    /// The target's list; none: the target runs no scripts, and what is touched is doubted here.
+    /// The target's list; none: nothing is noted there, and what is doubted stands here.
     list: Option<Vec<u8>>,
+    /// The target runs scripts; else what is touched is doubted unseen.
+    scripts: bool,
     doubts: HashMap<Place, bool>,
     /// Doubts that found no room.
     beyond: u64,
@@ -78,16 +75,21 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// The target is behind; `list` is where it lists what it doubts, if it runs scripts.
-    pub(crate) fn behind(&mut self, list: Option<Vec<u8>>) {
-        self.list = list;
+    /// What is doubted is listed there, where anything can be noted, and looked at by scripts, where the target runs any.
+    pub(crate) fn begin(&mut self, list: Option<Vec<u8>>, scripts: bool) {
+        (self.list, self.scripts) = (list, scripts);
+        self.behind();
+    }
+
+    /// The target is behind.
+    pub(crate) fn behind(&mut self) {
         self.phase = Phase::Behind;
         self.anew.clear();
     }
 
     /// It has caught up, when the stream is here.
     pub(crate) fn caught_up(&mut self, offset: u64) {
-        (self.phase, self.last) = (Phase::Doubtful, offset);
+        (self.phase, self.last) = (Phase::Doubtful(offset), offset);
         self.seen = HashSet::new();
     }
 
@@ -100,6 +102,11 @@ impl Watch {
     /// Every change is looked at.
     pub(crate) fn is_behind(&self) -> bool {
         self.phase == Phase::Behind
+    }
+
+    /// What is doubted can be read when the target has applied so much.
+    pub(crate) fn is_readable(&self, applied: u64) -> bool {
+        matches!(self.phase, Phase::Doubtful(since) if applied >= since)
     }
 
     /// Something may be doubted.
@@ -133,27 +140,32 @@ impl Watch {
         let mut places: Vec<Place> = keys.iter().map(|(_, key)| (from, key.to_vec())).collect();
         places.extend(beside(name, args));
         if self.phase == Phase::Level {
-            self.phase = Phase::Doubtful;
+            self.phase = Phase::Doubtful(offset);
         }
         self.last = offset;
         self.anew.extend(places.iter().cloned());
+        self.suspect(&places);
+        self.listed(places, true)
+    }
+
+    fn suspect(&mut self, places: &[Place]) {
         if self.suspects.len() < SUSPECTS_MAX {
             self.suspects.extend(places.iter().cloned());
         }
-        self.listed(places)
     }
 
     /// Doubts keys, whatever is found there: the words that do it at the target, none where it is noted here.
-    fn listed(&mut self, places: Vec<Place>) -> Vec<Vec<u8>> {
-        for place in &places {
-            self.seen.remove(place);
-        }
+    fn listed(&mut self, places: Vec<Place>, stands: bool) -> Vec<Vec<u8>> {
         let Some(list) = self.list.clone() else {
-            places.into_iter().for_each(|place| self.doubt(place, true));
+            places.into_iter().for_each(|place| self.doubt(place, stands));
             return vec![];
         };
+        let weight: &[u8] = if stands { b"1" } else { b"0" };
         let mut words = vec![b"ZADD".to_vec(), list];
-        words.extend(places.iter().flat_map(|(db, key)| [b"1".to_vec(), member(*db, key)]));
+        if !stands {
+            words.push(b"NX".to_vec());
+        }
+        words.extend(places.iter().flat_map(|(db, key)| [weight.to_vec(), member(*db, key)]));
         words
     }
 
@@ -174,12 +186,12 @@ impl Watch {
         let mut places: Vec<Place> = keys.iter().map(|(_, key)| (from, key.to_vec())).collect();
         if self.phase == Phase::Behind && counts_from_now(name, args) {
             // The source's now was another one: only it can say when that ends.
-            let words = self.listed(places);
-            return if words.is_empty() { Look::None } else { Look::Doubted(words) };
+            self.forget_seen(&places);
+            return Look::Doubted(self.listed(places, true));
         }
         if writes_whole(name, args) {
+            self.forget_seen(&places);
             for place in &places {
-                self.seen.remove(place);
                 self.suspects.remove(place);
             }
             return Look::None;
@@ -188,10 +200,10 @@ impl Watch {
         let (alone, lasts) = (places.len() == 1, name == b"PERSIST");
         let suspect = args.len() <= WORDS_MAX && places.iter().any(|place| self.suspects.contains(place));
         let fails = suspect || fails_on_nothing(name);
-        if !alone && self.suspects.len() < SUSPECTS_MAX {
-            self.suspects.extend(places.iter().cloned());
+        if !alone {
+            self.suspect(&places);
         }
-        if self.phase == Phase::Doubtful {
+        if self.phase != Phase::Behind {
             if lasts {
                 self.anew.extend(places.iter().cloned());
             }
@@ -204,20 +216,16 @@ impl Watch {
         }
         let settled = alone && !fails && !lasts && !sets_expiry(name);
         if !settled {
-            for place in &places {
-                self.seen.remove(place);
-            }
+            self.forget_seen(&places);
         } else if !self.seen.insert(places[0].clone()) {
             return Look::None;
         }
-        let Some(list) = &self.list else {
-            for place in places {
-                self.doubt(place, !alone || lasts);
-            }
-            return Look::None;
+        let stands = !alone || lasts;
+        let Some(list) = self.list.as_ref().filter(|_| self.scripts) else {
+            return Look::Doubted(self.listed(places, stands));
         };
         let near = if self.phase == Phase::Behind { NEAR_MS } else { 0 };
-        let weight = u8::from(!alone || lasts);
+        let weight = u8::from(stands);
         let number = |n: &dyn ToString| n.to_string().into_bytes();
         let mut words = vec![b"EVAL".to_vec(), SCRIPT.to_vec(), number(&(keys.len() + 1)), list.clone()];
         words.extend(keys.iter().map(|(_, key)| key.to_vec()));
@@ -230,27 +238,25 @@ impl Watch {
         Look::Within(words)
     }
 
+    /// Keys that are to be looked at again.
+    fn forget_seen(&mut self, places: &[Place]) {
+        for place in places {
+            self.seen.remove(place);
+        }
+    }
+
     /// Two databases of the source change places, and what is doubted with them: the words that do it at the target.
-    pub(crate) fn swap(&mut self, a: u32, b: u32) -> Vec<Vec<u8>> {
+    pub(crate) fn swap(&mut self, pair: (u32, u32)) -> Vec<Vec<u8>> {
         // Little is lost with what was only remembered.
         (self.seen, self.anew) = (HashSet::new(), HashSet::new());
-        let other = |db: u32| {
-            if db == a {
-                b
-            } else if db == b {
-                a
-            } else {
-                db
-            }
-        };
         let all = std::mem::take(&mut self.suspects);
-        self.suspects = all.into_iter().map(|(db, key)| (other(db), key)).collect();
+        self.suspects = all.into_iter().map(|(db, key)| (swapped(db, pair), key)).collect();
         let all = std::mem::take(&mut self.doubts);
-        self.doubts = all.into_iter().map(|((db, key), stands)| ((other(db), key), stands)).collect();
+        self.doubts = all.into_iter().map(|((db, key), stands)| ((swapped(db, pair), key), stands)).collect();
         let number = |n: u32| n.to_string().into_bytes();
-        match self.list.clone().filter(|_| self.is_on()) {
+        match self.list.clone().filter(|_| self.scripts && self.is_on()) {
             Some(list) => {
-                vec![b"EVAL".to_vec(), SWAP.to_vec(), b"1".to_vec(), list, number(a), number(b)]
+                vec![b"EVAL".to_vec(), SWAP.to_vec(), b"1".to_vec(), list, number(pair.0), number(pair.1)]
             }
             None => vec![],
         }
@@ -311,6 +317,15 @@ fn beside(name: &[u8], args: &[&[u8]]) -> Option<Place> {
     }
 }
 
+/// The number of a database after two have changed places.
+pub(crate) fn swapped(db: u32, (a, b): (u32, u32)) -> u32 {
+    match db {
+        _ if db == a => b,
+        _ if db == b => a,
+        _ => db,
+    }
+}
+
 /// A place as it stands in the target's list.
 pub(crate) fn member(db: u32, key: &[u8]) -> Vec<u8> {
     [format!("{db}:").as_bytes(), key].concat()
@@ -336,6 +351,7 @@ mod tests {
             Look::None => String::new(),
             Look::Before(words) => format!("before {}", told(words)),
             Look::Within(words) => format!("within {}", told(words)),
+            Look::Doubted(words) if words.is_empty() => String::new(),
             Look::Doubted(words) => format!("doubted {}", String::from_utf8_lossy(&words[2..].join(&b' '))),
         }
     }
@@ -344,7 +360,7 @@ mod tests {
     fn every_change_is_watched_while_the_target_is_behind() {
         let mut watch = Watch::default();
         assert_eq!(look(&mut watch, "INCR k"), "");
-        watch.behind(Some(b"L".to_vec()));
+        watch.begin(Some(b"L".to_vec()), true);
         for (line, want) in [
             ("SET k 1 PXAT 5", ""),
             ("DEL k l", ""),
@@ -389,7 +405,7 @@ mod tests {
     #[test]
     fn without_scripts_what_is_touched_is_doubted() {
         let mut watch = Watch::default();
-        watch.behind(None);
+        watch.begin(None, false);
         for line in ["INCR k", "SET l 1", "RENAME a b", "INCR a"] {
             assert_eq!(look(&mut watch, line), "");
         }
@@ -397,6 +413,13 @@ mod tests {
         doubts.sort();
         let place = |key: &str| (3, key.as_bytes().to_vec());
         assert_eq!(doubts, [(place("a"), true), (place("b"), true), (place("k"), false)]);
+        let mut watch = Watch::default();
+        watch.begin(Some(b"L".to_vec()), false);
+        for (line, want) in
+            [("INCR k", "doubted NX 0 3:k"), ("INCR k", ""), ("RENAME a b", "doubted 1 3:a 1 3:b")]
+        {
+            assert_eq!(look(&mut watch, line), want, "{line}");
+        }
         assert_eq!(super::place(&member(3, b"a:b")), Some((3, b"a:b".as_slice())));
     }
 }

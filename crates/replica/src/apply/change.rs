@@ -1,0 +1,208 @@
+//! One change: which part of it travels, in which words the target is told, what is looked at before, and what is doubted instead.
+
+use model::failure::Result;
+use redis_proto::command;
+use redis_proto::resp::Command;
+
+use super::Apply;
+use crate::claims;
+use crate::route::Routed;
+use crate::tongue::{Said, unconditional};
+use crate::watch::Look;
+
+impl Apply {
+    /// Commands that name another database, while databases have other numbers at the target.
+    pub(super) fn across(
+        &mut self,
+        name: &[u8],
+        command: &Command<'_>,
+        out: &mut Vec<u8>,
+        now_ms: i64,
+    ) -> Result<()> {
+        let words: Vec<&[u8]> = command.args().collect();
+        let mut args: Vec<Vec<u8>> = words.iter().map(|word| word.to_vec()).collect();
+        let copy_db = args.iter().skip(3).position(|w| w.eq_ignore_ascii_case(b"DB")).map(|i| i + 4);
+        let places: &[usize] = match name {
+            b"SWAPDB" => &[1, 2],
+            b"MOVE" => &[2],
+            _ => copy_db.as_slice(),
+        };
+        let text = String::from_utf8_lossy(name).into_owned();
+        if !places.is_empty() && (self.route.only_db.is_some() || self.route.has_filter()) {
+            return Err(self.refused(&text, "it reaches beyond what travels"));
+        }
+        for i in places {
+            let to = args.get(*i).and_then(|n| self.route.db(std::str::from_utf8(n).ok()?.parse().ok()?));
+            let to = to.ok_or_else(|| self.refused(&text, "it names no database"))?;
+            args[*i] = to.to_string().into_bytes();
+        }
+        let Some(db) = self.travels else { return Ok(()) };
+        let args = borrowed(&args);
+        if self.tongue.as_ref().is_some_and(|tongue| tongue.say(name, &words) == Said::Not) {
+            return self.doubt(name, &words, out);
+        }
+        if !self.look(name, &words, &args, db, out, now_ms) {
+            self.write_args(db, &args, out);
+        }
+        if name == b"SWAPDB" {
+            self.swapped(&args, &words, out);
+        }
+        Ok(())
+    }
+
+    /// Databases have changed places: what stands at the target about migrations stays in its database 0, and what is doubted
+    /// goes with its database. `was`: the same command in the source's numbers.
+    fn swapped(&mut self, args: &[&[u8]], was: &[&[u8]], out: &mut Vec<u8>) {
+        let (Some((a, b)), Some(from)) = (number_pair(args), number_pair(was)) else { return };
+        self.swapped = Some(from);
+        if let Some(names) = self.names.clone().filter(|_| a != b && (a == 0 || b == 0)) {
+            for key in [&names.doubted, &names.owner, &claims::list()] {
+                self.write_beside(a.max(b), &[b"MOVE", key, b"0"], out);
+            }
+            self.write_beside(a.max(b), &[b"DEL", &names.marker], out);
+        }
+        let words = self.watch.swap(from);
+        self.write_beside(0, &borrowed(&words), out);
+    }
+
+    /// A change in words that the target understands; `raw` is how it came, if it goes on whole.
+    fn say(
+        &mut self,
+        name: &[u8],
+        args: &[&[u8]],
+        raw: Option<&[u8]>,
+        db: u32,
+        out: &mut Vec<u8>,
+        now_ms: i64,
+    ) -> Result<()> {
+        let words = if name == b"SET" { unconditional(args) } else { None };
+        if let Some(words) = words {
+            let words: Vec<&[u8]> = words.iter().map(|word| &**word).collect();
+            return self.say(name, &words, None, db, out, now_ms);
+        }
+        match self.tongue.as_ref().map_or(Said::AsItIs, |tongue| tongue.say(name, args)) {
+            Said::AsItIs => {
+                if !self.look(name, args, args, db, out, now_ms) {
+                    match raw {
+                        Some(raw) => self.write(db, raw, out),
+                        None => self.write_args(db, args, out),
+                    }
+                }
+                Ok(())
+            }
+            Said::InWords(all) => {
+                for words in all {
+                    let words: Vec<&[u8]> = words.iter().map(|word| &**word).collect();
+                    let name = words[0].to_ascii_uppercase();
+                    if !self.look(&name, &words, &words, db, out, now_ms) {
+                        self.write_args(db, &words, out);
+                    }
+                }
+                Ok(())
+            }
+            Said::Nowhere => {
+                let name = String::from_utf8_lossy(name);
+                *self.left_out.entry(format!("{name} (the target has no such command)")).or_default() += 1;
+                Ok(())
+            }
+            Said::Not => self.doubt(name, args, out),
+        }
+    }
+
+    /// The same of a change whose keys belong to different slots of the target.
+    pub(crate) fn doubt_across(&mut self, words: &[Vec<u8>], out: &mut Vec<u8>) -> Result<()> {
+        let args = borrowed(words);
+        let name = args.first().map(|name| name.to_ascii_uppercase()).unwrap_or_default();
+        self.doubt(&name, &args, out)
+    }
+
+    /// A change that the target cannot make: the source is asked what became of its keys.
+    fn doubt(&mut self, name: &[u8], args: &[&[u8]], out: &mut Vec<u8>) -> Result<()> {
+        let unknown = command::keys(args).is_none_or(|keys| keys.is_empty());
+        if unknown || !self.live {
+            return Err(self.refused(&String::from_utf8_lossy(name), "the target knows no such command"));
+        }
+        let words = self.watch.doubt_all(name, args, self.db, self.offset);
+        self.write_beside(0, &borrowed(&words), out);
+        Ok(())
+    }
+
+    /// Looks at the keys of a change before it, where they are watched; true when that does the change too.
+    fn look(
+        &mut self,
+        name: &[u8],
+        args: &[&[u8]],
+        told: &[&[u8]],
+        db: u32,
+        out: &mut Vec<u8>,
+        now_ms: i64,
+    ) -> bool {
+        match self.watch.look(name, args, told, (self.db, db), now_ms) {
+            Look::None => {}
+            Look::Before(words) => self.write_beside(db, &borrowed(&words), out),
+            Look::Doubted(words) => self.write_beside(0, &borrowed(&words), out),
+            Look::Within(words) => {
+                self.write_args(db, &borrowed(&words), out);
+                return true;
+            }
+        }
+        false
+    }
+
+    pub(super) fn data(
+        &mut self,
+        name: &[u8],
+        command: &Command<'_>,
+        db: u32,
+        out: &mut Vec<u8>,
+        now_ms: i64,
+    ) -> Result<()> {
+        let plain = name == b"SET" && command.arg(3).is_none();
+        let looks = self.watch.is_on() || self.route.has_filter() || (self.tongue.is_some() && !plain);
+        let looks = looks || name == b"SWAPDB" || (name == b"SET" && !plain);
+        if name == b"FUNCTION"
+            && self.tongue.as_ref().is_none_or(|tongue| tongue.say(name, &[]) == Said::AsItIs)
+            && command.arg(1).is_some_and(|w| w.eq_ignore_ascii_case(b"LOAD"))
+        {
+            // The target may have it already, by the snapshot.
+            let code = command.args().last().unwrap_or_default();
+            self.write_args(db, &[b"FUNCTION", b"LOAD", b"REPLACE", code], out);
+            return Ok(());
+        }
+        if !looks && name != b"FLUSHDB" {
+            self.write(db, command.raw, out);
+            return Ok(());
+        }
+        let args: Vec<&[u8]> = command.args().collect();
+        match self.route.command(&args) {
+            Routed::Whole => {}
+            Routed::Dropped => return Ok(()),
+            Routed::Part(places) => {
+                let part: Vec<&[u8]> = places.iter().filter_map(|i| args.get(*i).copied()).collect();
+                return self.say(name, &part, None, db, out, now_ms);
+            }
+            Routed::Mixed => {
+                let name = String::from_utf8_lossy(name).into_owned();
+                return Err(self.refused(&name, "only some of its keys travel"));
+            }
+        }
+        if name == b"FLUSHDB" && self.route.has_filter() {
+            return Err(self.refused("FLUSHDB", "only some of its keys travel"));
+        }
+        self.say(name, &args, Some(command.raw), db, out, now_ms)?;
+        if name == b"SWAPDB" {
+            self.swapped(&args, &args, out);
+        }
+        Ok(())
+    }
+}
+
+fn borrowed(words: &[Vec<u8>]) -> Vec<&[u8]> {
+    words.iter().map(Vec::as_slice).collect()
+}
+
+/// The two numbers of `SWAPDB a b`.
+fn number_pair(args: &[&[u8]]) -> Option<(u32, u32)> {
+    let number = |i: usize| std::str::from_utf8(args.get(i)?).ok()?.parse::<u32>().ok();
+    Some((number(1)?, number(2)?))
+}
