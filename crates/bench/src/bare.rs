@@ -9,7 +9,7 @@ use pace::lanes::Lanes;
 use storage::http::Client;
 use storage::s3::sign::Credentials;
 use storage::s3::{Addressing, S3, S3Config};
-use storage::{ListRequest, Meta, ObjectStore, Part, ReadRequest};
+use storage::{ListRequest, Meta, ObjectStore, Part, Position, ReadRequest};
 
 const PART: u64 = 16 << 20;
 
@@ -48,11 +48,12 @@ async fn list(store: Arc<S3>, lanes: &Lanes) -> u64 {
     let work = async move {
         let (mut after, mut n) = (Key::default(), 0);
         loop {
-            let request = ListRequest { after: after.clone(), max: 1000, ..ListRequest::default() };
+            let request =
+                ListRequest { from: Position::after(after.clone()), max: 1000, ..ListRequest::default() };
             let page = store.list(&request).await.expect("a page");
             n += page.entries.len() as u64;
             match page.entries.last() {
-                Some(last) if page.more => after = last.key.clone(),
+                Some(last) if page.more() => after = last.key.clone(),
                 _ => return n,
             }
         }
@@ -64,11 +65,13 @@ async fn copy(source: Arc<S3>, target: Arc<S3>, lanes: &Lanes, n: usize) -> u64 
     let mut keys = Vec::new();
     let mut after = Key::default();
     loop {
-        let request = ListRequest { after: after.clone(), max: 1000, ..ListRequest::default() };
+        let request =
+            ListRequest { from: Position::after(after.clone()), max: 1000, ..ListRequest::default() };
         let page = source.list(&request).await.expect("a page");
+        let more = page.more();
         keys.extend(page.entries.into_iter().map(|e| (e.key, e.size)));
         match keys.last() {
-            Some((last, _)) if page.more => after = last.clone(),
+            Some((last, _)) if more => after = last.clone(),
             _ => break,
         }
     }
@@ -102,7 +105,7 @@ async fn copy(source: Arc<S3>, target: Arc<S3>, lanes: &Lanes, n: usize) -> u64 
                 let i = next.fetch_add(1, Ordering::Relaxed) as usize;
                 let Some((key, part, size)) = pieces.get(i) else { return moved };
                 let range = part.as_ref().map(|(_, _, at)| *at..(*at + PART).min(*size));
-                let request = ReadRequest { range, if_match: None };
+                let request = ReadRequest { range, ..ReadRequest::default() };
                 let reading = source.read(key, &request).await.expect("a read");
                 moved += reading.body.len();
                 match part {

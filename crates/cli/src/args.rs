@@ -174,6 +174,9 @@ pub(crate) struct Copy {
     /// Do not ask before --delete removes
     #[arg(long, requires = "delete")]
     pub yes: bool,
+    /// Let --delete remove more than half of the target
+    #[arg(long, requires = "delete")]
+    pub delete_most: bool,
     /// Bytes per part of large objects [default: the source's own layout, else 16MiB]
     #[arg(long)]
     pub part_size: Option<String>,

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use control::Catalogue;
 use control::secrets::Keys;
 use model::failure::{Failure, Kind, Result, Side};
+use model::key::Key;
 use model::spec::Place as SpecPlace;
 use pace::clock::SharedClock;
 use runtime::{Opened, Places};
@@ -22,6 +23,7 @@ use storage::listed::{self, Listed, Sorted, Urls};
 use storage::prefixed::Prefixed;
 use storage::s3::vendor::Vendor;
 use storage::s3::{Addressing, S3, S3Config};
+use storage::single::Single;
 use storage::versioned::Versioned;
 use store::TaskRow;
 
@@ -143,6 +145,14 @@ impl Place {
         Ok(Place::Store { region: region.into(), bucket: bucket.into(), prefix: prefix.into() })
     }
 
+    /// The name of the file that a directory's path leads to.
+    fn file(&self) -> Option<&str> {
+        match self {
+            Place::Directory(path) if path.is_file() => path.file_name()?.to_str(),
+            _ => None,
+        }
+    }
+
     /// Keys of this end begin with this.
     pub(crate) fn prefix(&self) -> &str {
         match self {
@@ -247,6 +257,8 @@ pub(crate) struct BothEnds {
     urls: OnceLock<Arc<Sorted>>,
     /// Reads have all versions of a key.
     versions: bool,
+    /// The source was found to name one object.
+    single: OnceLock<()>,
     clock: SharedClock,
 }
 
@@ -272,6 +284,7 @@ impl BothEnds {
             only: OnceLock::new(),
             urls: OnceLock::new(),
             versions: false,
+            single: OnceLock::new(),
             clock,
         })
     }
@@ -347,7 +360,15 @@ impl BothEnds {
 
     async fn open_end(&self, side: Side, make: bool) -> Result<Opened> {
         let opened = self.open_place(side, make).await.map_err(|f| f.at(side))?;
-        let store = Prefixed::wrap(opened.store, self.place(side).prefix());
+        let prefix = self.place(side).prefix();
+        let store = match (side, self.place(side).file()) {
+            (Side::Source, Some(name)) => {
+                let _ = self.single.set(());
+                Arc::new(Single::new(opened.store, Key::from(name)))
+            }
+            (Side::Source, None) => self.source_below(opened.store, prefix).await.map_err(|f| f.at(side))?,
+            _ => Prefixed::wrap(opened.store, prefix),
+        };
         let store = match self.versions && side == Side::Source {
             true => Arc::new(Versioned::new(store)?),
             false => store,
@@ -357,6 +378,54 @@ impl BothEnds {
             None => store,
         };
         Ok(Opened { store, ..opened })
+    }
+
+    /// What a place names: the folder of that name, or the object where there is no such folder.
+    async fn source_below(&self, bucket: SharedStore, prefix: &str) -> Result<SharedStore> {
+        let folder = Prefixed::wrap(bucket.clone(), prefix);
+        if prefix.is_empty() || prefix.ends_with('/') {
+            return Ok(folder);
+        }
+        let is_folder = match copy::verify::peek(&*folder, "").await {
+            Ok(found) => found > 0,
+            // Keys for one object may not list.
+            Err(f) if f.kind == Kind::Forbidden => false,
+            Err(f) => return Err(f),
+        };
+        if is_folder {
+            return Ok(folder);
+        }
+        match bucket.head(&Key::from(prefix), None).await {
+            Ok(_) => {
+                let (parent, name) = prefix.rsplit_once('/').unwrap_or(("", prefix));
+                let _ = self.single.set(());
+                Ok(Arc::new(Single::new(Prefixed::wrap(bucket, parent), Key::from(name))))
+            }
+            Err(f) if matches!(f.kind, Kind::NotFound | Kind::Forbidden | Kind::KeyRefused) => Ok(folder),
+            Err(f) => Err(f),
+        }
+    }
+
+    /// True when the source names one object.
+    pub(crate) fn names_one(&self) -> bool {
+        self.single.get().is_some()
+    }
+
+    /// Fails when the source's prefix names nothing, which is more often a typing error than meant.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`], or what the listing meets.
+    pub(crate) async fn check_selects(&self) -> Result<()> {
+        let prefix = self.source.prefix();
+        if prefix.is_empty() || self.names_one() || self.only.get().is_some() {
+            return Ok(());
+        }
+        let opened = self.look(Side::Source).await?;
+        if copy::verify::peek(&*opened.store, "").await.map_err(|f| f.at(Side::Source))? > 0 {
+            return Ok(());
+        }
+        let m = format!("no object begins with `{prefix}` at {}", opened.store.place());
+        Err(Failure::new(Kind::NotFound, "select", m).at(Side::Source))
     }
 
     /// From now on the source shows only the keys of a list.
@@ -381,15 +450,25 @@ impl BothEnds {
     }
 
     async fn open_place(&self, side: Side, make: bool) -> Result<Opened> {
+        // Keys may be allowed below the prefix only, and with the `/` that a folder's keys have.
+        let below = match self.place(side).prefix() {
+            prefix if prefix.is_empty() || prefix.ends_with('/') => prefix.to_owned(),
+            prefix => format!("{prefix}/"),
+        };
         match self.place(side) {
             Place::Directory(path) => {
-                let store: SharedStore = Arc::new(Fs::open(path, make)?);
-                let probe = store.probe().await?;
+                // A file is one object of its directory.
+                let file = self.place(side).file().is_some() && side == Side::Source;
+                let root = path.parent().filter(|_| file).map_or(path.as_path(), |parent| {
+                    if parent.as_os_str().is_empty() { std::path::Path::new(".") } else { parent }
+                });
+                let store: SharedStore = Arc::new(Fs::open(root, make)?);
+                let probe = store.probe("").await?;
                 Ok(Opened { limit_key: store.place(), store, probe })
             }
             Place::S3 { endpoint, region, addressing, bucket, .. } => {
                 let config = S3Config {
-                    client: Client::new(endpoint, None)?,
+                    client: Client::with_base(endpoint, None)?,
                     bucket: bucket.clone(),
                     addressing: *addressing,
                     region: region.clone(),
@@ -398,14 +477,14 @@ impl BothEnds {
                     requester_pays: false,
                     vendor: &storage::s3::vendor::GENERIC,
                 };
-                let (s3, probe) = S3::open(config, self.clock.clone()).await?;
+                let (s3, probe) = S3::open(config, &below, self.clock.clone()).await?;
                 Ok(Opened { store: Arc::new(s3), probe, limit_key: endpoint.clone() })
             }
             Place::Azure { endpoint, bucket, .. } => {
                 let connection = azure(side, endpoint.as_deref())?;
                 let store: SharedStore =
                     Arc::new(Azure::new(AzureConfig::of(connection, bucket, None)?, self.clock.clone()));
-                let probe = store.probe().await?;
+                let probe = store.probe(&below).await?;
                 Ok(Opened { limit_key: store.place(), store, probe })
             }
             Place::Google { endpoint, bucket, .. } => {
@@ -424,7 +503,7 @@ impl BothEnds {
                         requester_pays: false,
                         vendor,
                     };
-                    let (s3, probe) = S3::open(config, self.clock.clone()).await?;
+                    let (s3, probe) = S3::open(config, &below, self.clock.clone()).await?;
                     return Ok(Opened { store: Arc::new(s3), probe, limit_key: endpoint.clone() });
                 }
                 let config = GoogleConfig {
@@ -435,7 +514,7 @@ impl BothEnds {
                     guard: None,
                 };
                 let store: SharedStore = Arc::new(Google::new(config, self.clock.clone()));
-                let probe = store.probe().await?;
+                let probe = store.probe(&below).await?;
                 Ok(Opened { limit_key: store.place(), store, probe })
             }
             Place::Urls(url) => {
@@ -444,14 +523,14 @@ impl BothEnds {
                 })?;
                 let spool = std::env::temp_dir();
                 let store: SharedStore = Arc::new(Urls::new(list.clone(), Arc::new(|_| true), spool));
-                let probe = store.probe().await?;
+                let probe = store.probe("").await?;
                 Ok(Opened { limit_key: "urls".into(), store, probe })
             }
             Place::Store { region, bucket, .. } => {
                 let place =
                     SpecPlace { region: region.clone(), bucket: bucket.clone(), ..SpecPlace::default() };
                 match &self.catalogue {
-                    Some(catalogue) => catalogue.open(&place, &keys(side), side, false).await,
+                    Some(catalogue) => catalogue.open_below(&place, &below, &keys(side), side, false).await,
                     None => Err(usage(format!("`{region}:` needs a configuration with [[store]]s"))),
                 }
             }

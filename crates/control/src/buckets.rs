@@ -3,12 +3,17 @@
 use model::failure::{Failure, Kind, Policy, Side};
 use model::key::Key;
 use model::spec::{Place, TaskSpec};
-use storage::ListRequest;
 use storage::listed::{self, Form};
+use storage::{ListRequest, Position, SharedStore};
 
 use crate::Control;
 use crate::refusal::{Answer, Refusal};
 use crate::secrets::{Keys, TaskSecrets};
+
+/// Pages without a key that are followed before a prefix counts as empty.
+const EMPTY_PAGES_MAX: usize = 1000;
+/// Pages that one page of a folder level may take: names come in the order of the store, and some may be left out.
+const LEVEL_PAGES_MAX: usize = 1000;
 
 /// Whose buckets, by vendor and credentials.
 #[derive(Debug)]
@@ -96,23 +101,14 @@ impl Control {
         Err(Refusal::BucketRegion(refused.unwrap_or_else(none)))
     }
 
-    async fn page(
-        &self,
-        account: &Account,
-        region: &str,
-        bucket: &str,
-        request: &ListRequest,
-    ) -> Answer<storage::Page> {
+    async fn opened(&self, account: &Account, region: &str, bucket: &str) -> Answer<SharedStore> {
         let side = account.side();
         let place = account.place(region, bucket);
         if self.catalogue.find(&place, side).is_none() {
             return Err(Refusal::SourceRegion(region.to_owned()));
         }
-        let listed = async {
-            let opened = self.catalogue.open(&place, &account.keys, side, false).await?;
-            opened.store.list(request).await
-        };
-        listed.await.map_err(|f| Refusal::Buckets(f.at(side)))
+        let opened = self.catalogue.open(&place, &account.keys, side, false).await;
+        Ok(opened.map_err(|f| Refusal::Buckets(f.at(side)))?.store)
     }
 
     /// True when at least one key begins with `prefix`.
@@ -126,8 +122,17 @@ impl Control {
         bucket: &str,
         prefix: &str,
     ) -> Answer<bool> {
-        let request = ListRequest { prefix: prefix.into(), after: Key::default(), max: 1, delimiter: None };
-        Ok(!self.page(account, region, bucket, &request).await?.entries.is_empty())
+        let store = self.opened(account, region, bucket).await?;
+        let mut from = Position::Start;
+        for _ in 0..EMPTY_PAGES_MAX {
+            let request = ListRequest { prefix: prefix.into(), from, max: 1, delimiter: None };
+            let page = store.list(&request).await.map_err(|f| Refusal::Buckets(f.at(account.side())))?;
+            match page.next {
+                Some(next) if page.entries.is_empty() => from = next,
+                _ => return Ok(!page.entries.is_empty()),
+            }
+        }
+        Ok(false)
     }
 
     /// One page of the level below a folder.
@@ -143,22 +148,36 @@ impl Control {
         after: &str,
         max: u32,
     ) -> Answer<Level> {
+        let store = self.opened(account, region, bucket).await?;
+        let order = store.capability().list_order;
+        let compare = |a: &str, b: &str| order.compare(a.as_bytes(), b.as_bytes());
         // What stands in a folder that was shown already does not show it again.
         let behind = if after.ends_with('/') { format!("{after}{}", char::MAX) } else { after.to_owned() };
-        let request = ListRequest {
-            prefix: folder.into(),
-            after: Key::from(behind),
+        let (mut from, mut more) = (Some(Position::after(Key::from(behind))), false);
+        let mut names: Vec<(String, Option<u64>)> = Vec::new();
+        for _ in 0..LEVEL_PAGES_MAX {
+            let Some(at) = from.take() else { break };
             // The folder's own marker takes a place and is not shown.
-            max: max + 1,
-            delimiter: Some('/'),
-        };
-        let page = self.page(account, region, bucket, &request).await?;
-        let folders = page.folders.into_iter().map(|f| (f, None));
-        let files = page.entries.into_iter().map(|e| (e.key.to_string(), Some(e.size)));
-        let mut names: Vec<(String, Option<u64>)> =
-            folders.chain(files).filter(|(n, _)| n != folder).collect();
-        names.sort();
-        let more = page.more || names.len() > max as usize;
+            let request =
+                ListRequest { prefix: folder.into(), from: at.clone(), max: max + 1, delimiter: Some('/') };
+            let page = store.list(&request).await.map_err(|f| Refusal::Buckets(f.at(account.side())))?;
+            let folders = page.folders.into_iter().map(|f| (f, None));
+            let files = page.entries.into_iter().map(|e| (e.key.to_string(), Some(e.size)));
+            // A server may answer again what it was asked to go on behind.
+            names.extend(
+                folders
+                    .chain(files)
+                    .filter(|(name, _)| name != folder && (after.is_empty() || compare(name, after).is_gt())),
+            );
+            more = page.next.is_some();
+            if names.len() > max as usize {
+                break;
+            }
+            from = page.next.filter(|next| *next != at);
+        }
+        names.sort_by(|(a, _), (b, _)| compare(a, b));
+        names.dedup_by(|a, b| a.0 == b.0);
+        more |= names.len() > max as usize;
         names.truncate(max as usize);
         Ok(Level { names, more })
     }
@@ -191,7 +210,7 @@ impl Control {
         let bucket = opened.map_err(Refusal::Check)?.store;
         let keys: Vec<Key> = if keys.is_empty() {
             let request =
-                ListRequest { prefix: String::new(), after: Key::default(), max: 5, delimiter: None };
+                ListRequest { prefix: String::new(), from: Position::Start, max: 5, delimiter: None };
             let page = bucket.list(&request).await.map_err(|f| Refusal::Check(f.at(Side::Source)))?;
             page.entries.into_iter().map(|e| e.key).collect()
         } else {

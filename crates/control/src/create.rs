@@ -110,6 +110,9 @@ pub(crate) fn check_beyond(spec: &TaskSpec) -> Answer<()> {
         () if beyond.versions && spec.cdn.is_some() => {
             refused("versions", "a domain in front serves the newest version only; leave out source_cdn")
         }
+        () if beyond.delete_most && !beyond.delete => {
+            refused("delete_most", "it allows what delete would refuse; set delete as well")
+        }
         () if beyond.delete && lists => {
             refused("delete", "a list says what to copy, not what is superfluous; select by prefix or object")
         }

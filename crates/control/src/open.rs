@@ -99,7 +99,7 @@ impl Catalogue {
                     bucket.push_str(&suffix);
                 }
                 let config = S3Config {
-                    client: Client::new(&endpoint, inline.then(|| self.guard()))?,
+                    client: Client::with_base(&endpoint, inline.then(|| self.guard()))?,
                     bucket,
                     addressing,
                     region: signing_region,
@@ -163,6 +163,40 @@ impl Catalogue {
     /// # Errors
     /// [`Kind::Invalid`] for an unknown region; else what the probe meets.
     pub async fn open(&self, place: &Place, keys: &Keys, side: Side, requester_pays: bool) -> Result<Opened> {
+        self.open_listable(place, "", keys, side, requester_pays).await
+    }
+
+    /// As [`Self::open_below`]; keys that may not list there are refused.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_listable(
+        &self,
+        place: &Place,
+        prefix: &str,
+        keys: &Keys,
+        side: Side,
+        requester_pays: bool,
+    ) -> Result<Opened> {
+        let mut opened = self.open_below(place, prefix, keys, side, requester_pays).await?;
+        match opened.probe.list_refused.take() {
+            Some(refused) => Err(refused.at(side)),
+            None => Ok(opened),
+        }
+    }
+
+    /// As [`Self::open`], for keys that may be allowed below a prefix only; whether they may list, the probe tells.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_below(
+        &self,
+        place: &Place,
+        prefix: &str,
+        keys: &Keys,
+        side: Side,
+        requester_pays: bool,
+    ) -> Result<Opened> {
         let location = self.find(place, side).ok_or_else(|| self.unknown(place, side))?;
         match location {
             Location::Directory(root) => {
@@ -180,12 +214,12 @@ impl Catalogue {
                     return Err(Failure::new(Kind::Forbidden, "open", m).at(side));
                 }
                 let store: SharedStore = Arc::new(Fs::open(&path, false).map_err(|f| f.at(side))?);
-                let probe = store.probe().await.map_err(|f| f.at(side))?;
+                let probe = store.probe(prefix).await.map_err(|f| f.at(side))?;
                 Ok(Opened { store, probe, limit_key: root.display().to_string() })
             }
             location => {
                 let bucket = self.bucket(location, place, keys, requester_pays).map_err(|f| f.at(side))?;
-                bucket.open().await.map_err(|f| f.at(side))
+                bucket.open(prefix).await.map_err(|f| f.at(side))
             }
         }
     }
@@ -207,20 +241,20 @@ impl Bucket {
         }
     }
 
-    async fn open(self) -> Result<Opened> {
+    async fn open(self, prefix: &str) -> Result<Opened> {
         let limit_key = self.store().place();
         match self {
             Bucket::S3(s3) => {
                 let limit_key = s3.authority().to_owned();
-                let (s3, probe) = s3.learn().await?;
+                let (s3, probe) = s3.probed(prefix).await?;
                 Ok(Opened { store: Arc::new(s3), probe, limit_key })
             }
             Bucket::Azure(azure) => {
-                let probe = azure.probe().await?;
+                let probe = azure.probe(prefix).await?;
                 Ok(Opened { store: Arc::new(azure), probe, limit_key })
             }
             Bucket::Google(google) => {
-                let probe = google.probe().await?;
+                let probe = google.probe(prefix).await?;
                 Ok(Opened { store: Arc::new(google), probe, limit_key })
             }
         }
@@ -272,7 +306,7 @@ impl Catalogue {
             let list = listed::sorted(&files, &key, Form::Urls, &path).await.map_err(|f| f.at(Side::Here))?;
             let spool = self.data_dir.join("spool");
             let store: SharedStore = Arc::new(Urls::new(list, self.public_guard(), spool));
-            let probe = store.probe().await?;
+            let probe = store.probe("").await?;
             return Ok(Opened { store, probe, limit_key: "urls".into() });
         }
         let bucket = self.open_bucket(spec, secrets).await?;
@@ -282,7 +316,9 @@ impl Catalogue {
 
     /// The source's bucket, and the domain in front of it.
     pub(crate) async fn open_bucket(&self, spec: &TaskSpec, secrets: &TaskSecrets) -> Result<Opened> {
-        let mut opened = self.open(&spec.source, &secrets.source, Side::Source, spec.requester_pays).await?;
+        let prefix = spec.selection.entries().first().map_or("", String::as_str);
+        let (place, keys) = (&spec.source, &secrets.source);
+        let mut opened = self.open_below(place, prefix, keys, Side::Source, spec.requester_pays).await?;
         if spec.beyond.versions {
             opened.store = Arc::new(Versioned::new(opened.store).map_err(|f| f.at(Side::Source))?);
         }
@@ -329,7 +365,11 @@ impl Places for Catalogue {
         let spec = &task.spec;
         match side {
             Side::Source => self.open_source(task, &secrets).await,
-            _ => Catalogue::open(self, &spec.target, &secrets.target, side, false).await,
+            _ => {
+                let below = spec.selection.entries().first().map_or("", String::as_str);
+                let prefix = format!("{}{below}", spec.save_prefix);
+                self.open_below(&spec.target, &prefix, &secrets.target, side, false).await
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use model::failure::{Failure, Kind, Side};
 use model::key::Key;
+use model::policy::Overwrite;
 use model::selection::{Scope, Selection};
 use model::spec::{Place, TaskSpec};
 use runtime::Opened;
@@ -29,8 +30,18 @@ impl Control {
     }
 
     pub(crate) async fn precheck(&self, spec: &TaskSpec, secrets: &TaskSecrets) -> Answer<()> {
-        let target = self.catalogue.open(&spec.target, &secrets.target, Side::Target, false);
-        self.probe(target).await?;
+        let below = spec.selection.entries().first().map_or("", String::as_str);
+        let prefix = format!("{}{below}", spec.save_prefix);
+        if spec.overwrite == Overwrite::Always {
+            // Nobody asks what stands there: keys that may only write are good enough.
+            let target =
+                self.catalogue.open_below(&spec.target, &prefix, &secrets.target, Side::Target, false);
+            self.probe(target).await?;
+        } else {
+            let target =
+                self.catalogue.open_listable(&spec.target, &prefix, &secrets.target, Side::Target, false);
+            self.probe(target).await?;
+        }
         if let Some(file) = spec.selection.list_file() {
             let place = Place { bucket: file.bucket.clone(), ..spec.target.clone() };
             let files = self.catalogue.open(&place, &secrets.target, Side::Target, false);
@@ -47,7 +58,8 @@ impl Control {
         if matches!(spec.selection, Selection::UrlList(_)) {
             return Ok(());
         }
-        let source = self.catalogue.open(&spec.source, &secrets.source, Side::Source, spec.requester_pays);
+        let (place, keys) = (&spec.source, &secrets.source);
+        let source = self.catalogue.open_listable(place, below, keys, Side::Source, spec.requester_pays);
         let Some(source) = self.probe(source).await? else { return Ok(()) };
         if let Some(cdn) = &spec.cdn {
             let wrong = |f: Failure| Refusal::CdnDomain(format!("{}: {}", cdn.domain, f.message));

@@ -129,6 +129,9 @@ pub(crate) async fn restart(
     let applied = unit.apply(id, Event::Start, now).await?;
     applied.map_err(|why| Refusal::Illegal(Event::Start, why))?;
     if failed_only {
+        if !task.spec.record_failures {
+            return Err(Refusal::NoFailedList);
+        }
         let have = unit.count_failures(id).await?;
         if have == 0 {
             return Err(Refusal::NoFailedList);
@@ -137,7 +140,8 @@ pub(crate) async fn restart(
             return Err(Refusal::FailedListIncomplete);
         }
     }
-    let resumes = was == Visible::Paused && task.failed_only == failed_only;
+    let mended = was == Visible::Failed && task.error.as_ref().is_some_and(|e| e.kind.can_go_on());
+    let resumes = (was == Visible::Paused || mended) && task.failed_only == failed_only;
     unit.reset_task(id, failed_only, resumes).await?;
     if !resumes && !failed_only {
         unit.drop_failures(id).await?;

@@ -6,17 +6,17 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use model::count::Tally;
-use model::failure::{Result, Side};
+use model::failure::{Kind, Result, Side};
 use model::key::Key;
 use model::selection::Scope;
 use pace::lanes::Lanes;
-use storage::{Entry, ObjectStore, SharedStore};
+use storage::{Entry, SharedStore};
 use store::{NewRange, Pass, RangeRow};
 use tokio_util::sync::CancellationToken;
 
-use crate::feed::fetch;
-use crate::field::{Field, SplitLog};
+use crate::field::{Field, Opened, SplitLog, Taken};
 use crate::glob::Filter;
+use crate::lister::{Lister, distrust};
 
 /// Folders remembered while listing; the rest is counted together.
 const FOLDERS: usize = 10_000;
@@ -65,11 +65,20 @@ impl SplitLog for Forgetful {
     }
 }
 
-/// Lists everything, `width` ranges at once.
+/// Lists everything, `width` ranges at once; serially where the source lists in an order of its own.
 ///
 /// # Errors
 /// When the source cannot be listed.
 pub async fn assess(source: SharedStore, lanes: &Lanes, filter: Filter, width: usize) -> Result<Assessment> {
+    loop {
+        match walk(source.clone(), lanes, filter.clone(), width).await {
+            Err(f) if f.kind == Kind::Disorder && distrust(&*source, &f) => {}
+            done => return done,
+        }
+    }
+}
+
+async fn walk(source: SharedStore, lanes: &Lanes, filter: Filter, width: usize) -> Result<Assessment> {
     let field = Field::new(Pass::Survey, width, source.clone());
     let row = RangeRow {
         id: 1,
@@ -96,22 +105,29 @@ pub async fn assess(source: SharedStore, lanes: &Lanes, filter: Filter, width: u
                 let (field, source, sums, filter) =
                     (walked.clone(), source.clone(), all.clone(), filter.clone());
                 Box::pin(async move {
-                    let (mut at, mut first) = (row.cursor, first);
+                    let (mut first, mut lister) = match first {
+                        Some(Opened { page, lister }) => (Some(page), lister),
+                        None => (None, Lister::behind(source, "", row.cursor, Side::Source)),
+                    };
                     loop {
                         let page = match first.take() {
-                            Some(page) => page,
-                            None => fetch(&*source as &dyn ObjectStore, "", &at, Side::Source).await?,
+                            Some(page) => Some(page),
+                            None => lister.next().await?.map(|l| l.page),
                         };
-                        let (entries, over) = field.take(&extent, page);
-                        if let Some(last) = entries.last() {
-                            at = last.key.clone();
+                        let Some(page) = page else {
+                            return field.prove_end(field.ended(&extent)).await;
+                        };
+                        let Taken { entries, over, unmet } = field.take(&extent, page);
+                        {
+                            let mut sums = sums.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                            sums.out.pages += 1;
+                            entries
+                                .iter()
+                                .filter(|e| filter.keeps(e.key.as_bytes()))
+                                .for_each(|e| sums.add(e));
                         }
-                        let mut sums = sums.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                        sums.out.pages += 1;
-                        entries.iter().filter(|e| filter.keeps(e.key.as_bytes())).for_each(|e| sums.add(e));
-                        drop(sums);
                         if over {
-                            return Ok(());
+                            return field.prove_end(unmet).await;
                         }
                     }
                 })

@@ -13,6 +13,18 @@ pub enum Action {
     Skip(&'static str),
     /// This very task wrote it before it was interrupted: count it as copied with this proof.
     Adopt(Proof),
+    /// The ETags of the listings contradict each other, and only the objects' own answers tell whether both are
+    /// digests: ask, then decide again.
+    Ask,
+}
+
+/// Where what is known of the two objects comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// From listings, which do not tell whether an ETag is a digest.
+    Listed,
+    /// From each object's own answer.
+    Asked,
 }
 
 /// The rules of one task that decide about single keys.
@@ -26,37 +38,59 @@ pub struct Rule {
     pub own_since_ms: i64,
     /// Equal length is proof enough (a check of `size` or `none`).
     pub size_proves: bool,
+    /// Both sides keep the modification time that they are given: equal objects have equal times.
+    pub mtime_kept: bool,
 }
 
 impl Rule {
     /// Decides. `resumed` is true for the few keys whose outcome an interruption may have swallowed.
-    pub fn decide(&self, source: &Entry, target: Option<&Entry>, resumed: bool) -> Action {
-        if self.since_ms > 0 && source.modified_ms <= self.since_ms {
+    pub fn decide(&self, source: &Entry, target: Option<&Entry>, resumed: bool, known: Known) -> Action {
+        if self.leaves_out(source) {
             return Action::Skip("not modified since");
         }
         let Some(target) = target else { return Action::Copy };
         // Stores tell times in whole seconds at worst.
         let ours = resumed && source.size == target.size && target.written_ms + 999 >= self.own_since_ms;
-        match source.etag.proves(&target.etag) {
+        let proved = source.etag.proves(&target.etag);
+        match proved {
             Some(true) if ours => return Action::Adopt(Proof::Etag),
             None if ours && self.size_proves => return Action::Adopt(Proof::Size),
             // Nobody can tell what an interrupted write left: it is written again, whatever the mode.
             None if ours => return Action::Copy,
             _ => {}
         }
-        let newer = source.modified_ms > target.modified_ms;
         match self.overwrite {
             Overwrite::Always => Action::Copy,
             Overwrite::Never => Action::Skip("exists"),
-            Overwrite::Newer if source.size != target.size || newer => Action::Copy,
-            Overwrite::Newer => Action::Skip("same size and not newer"),
-            Overwrite::Checksum => match source.etag.proves(&target.etag) {
-                _ if source.size != target.size => Action::Copy,
-                Some(true) => Action::Skip("same checksum"),
-                Some(false) => Action::Copy,
-                // What cannot be compared is not left alone.
-                None => Action::Copy,
-            },
+            _ if source.size != target.size => Action::Copy,
+            Overwrite::Newer => self.newer(source, target, proved, known),
+            Overwrite::Checksum | Overwrite::Crc64 if proved == Some(true) => Action::Skip("same checksum"),
+            Overwrite::Checksum | Overwrite::Crc64 if proved == Some(false) && known == Known::Listed => {
+                Action::Ask
+            }
+            // What cannot be compared is not left alone.
+            Overwrite::Checksum => Action::Copy,
+            // Where either side has no checksum, size and time decide (OMS §4.5).
+            Overwrite::Crc64 => self.newer(source, target, proved, known),
+        }
+    }
+
+    /// True for an object that is too old to be copied, whatever stands at the target.
+    pub fn leaves_out(&self, source: &Entry) -> bool {
+        self.since_ms > 0 && source.modified_ms <= self.since_ms
+    }
+
+    /// The rule of size and time, for objects of equal length.
+    fn newer(&self, source: &Entry, target: &Entry, proved: Option<bool>, known: Known) -> Action {
+        if source.modified_ms > target.modified_ms {
+            return Action::Copy;
+        }
+        match proved {
+            Some(false) if known == Known::Listed => Action::Ask,
+            // An update of equal length, brought when the target's copy was younger than it.
+            Some(false) => Action::Copy,
+            None if self.mtime_kept && source.modified_ms != target.modified_ms => Action::Copy,
+            _ => Action::Skip("same size and not newer"),
         }
     }
 
@@ -77,53 +111,87 @@ mod tests {
         Entry { key: Key::from("k"), size, modified_ms: at, written_ms: at, etag, class: None }
     }
 
+    const RULE: Rule = Rule {
+        overwrite: Overwrite::Newer,
+        since_ms: 0,
+        own_since_ms: i64::MAX,
+        size_proves: false,
+        mtime_kept: false,
+    };
     const A: &str = "d41d8cd98f00b204e9800998ecf8427e";
     const B: &str = "25f9e794323b453885f5181f1b624d0b";
 
     #[test]
     fn the_four_overwrite_modes() {
         use Overwrite::*;
-        let rule = |overwrite| Rule { overwrite, since_ms: 0, own_since_ms: i64::MAX, size_proves: false };
-        let copies = |o, s: &Entry, t: &Entry| rule(o).decide(s, Some(t), false) == Action::Copy;
+        let rule = |overwrite| Rule { overwrite, ..RULE };
+        let copies =
+            |o, s: &Entry, t: &Entry| rule(o).decide(s, Some(t), false, Known::Asked) == Action::Copy;
         let old = entry(5, 10_000, A);
         for (mode, same, newer, resized, rewritten) in [
             (Never, false, false, false, false),
-            (Newer, false, true, true, false),
+            (Newer, false, true, true, true),
             (Checksum, false, false, true, true),
+            (Crc64, false, false, true, true),
             (Always, true, true, true, true),
         ] {
             assert_eq!(copies(mode, &entry(5, 10_000, A), &old), same, "{mode:?} same");
             assert_eq!(copies(mode, &entry(5, 20_000, A), &old), newer, "{mode:?} newer");
             assert_eq!(copies(mode, &entry(6, 10_000, A), &old), resized, "{mode:?} resized");
             assert_eq!(copies(mode, &entry(5, 10_000, B), &old), rewritten, "{mode:?} rewritten");
-            assert_eq!(rule(mode).decide(&old, None, false), Action::Copy, "{mode:?} absent");
+            assert_eq!(rule(mode).decide(&old, None, false, Known::Listed), Action::Copy, "{mode:?} absent");
         }
     }
 
     #[test]
     fn older_than_since_is_skipped_even_when_absent() {
-        let rule = Rule {
-            overwrite: Overwrite::Always,
-            since_ms: 10_000,
-            own_since_ms: i64::MAX,
-            size_proves: false,
-        };
-        assert!(matches!(rule.decide(&entry(1, 10_000, A), None, false), Action::Skip(_)));
-        assert_eq!(rule.decide(&entry(1, 10_001, A), None, false), Action::Copy);
+        let rule = Rule { overwrite: Overwrite::Always, since_ms: 10_000, ..RULE };
+        assert!(matches!(rule.decide(&entry(1, 10_000, A), None, false, Known::Listed), Action::Skip(_)));
+        assert_eq!(rule.decide(&entry(1, 10_001, A), None, false, Known::Listed), Action::Copy);
     }
 
     #[test]
     fn only_a_resumed_key_written_by_this_task_is_adopted() {
-        let rule =
-            Rule { overwrite: Overwrite::Newer, since_ms: 0, own_since_ms: 50_000, size_proves: false };
+        let rule = Rule { own_since_ms: 50_000, ..RULE };
+        let decide =
+            |rule: &Rule, s: &Entry, t: &Entry, resumed| rule.decide(s, Some(t), resumed, Known::Listed);
         let (s, ours, theirs) = (entry(1, 10_000, A), entry(1, 60_000, A), entry(1, 20_000, A));
-        assert_eq!(rule.decide(&s, Some(&ours), true), Action::Adopt(Proof::Etag));
-        assert!(matches!(rule.decide(&s, Some(&ours), false), Action::Skip(_)));
-        assert!(matches!(rule.decide(&s, Some(&theirs), true), Action::Skip(_)));
+        assert_eq!(decide(&rule, &s, &ours, true), Action::Adopt(Proof::Etag));
+        assert!(matches!(decide(&rule, &s, &ours, false), Action::Skip(_)));
+        assert!(matches!(decide(&rule, &s, &theirs, true), Action::Skip(_)));
         // Without a common digest, only a check of size takes an interrupted write for done.
         let ours = entry(1, 60_000, "opaque");
-        assert_eq!(rule.decide(&s, Some(&ours), true), Action::Copy);
+        assert_eq!(decide(&rule, &s, &ours, true), Action::Copy);
         let weak = Rule { size_proves: true, ..rule };
-        assert_eq!(weak.decide(&s, Some(&ours), true), Action::Adopt(Proof::Size));
+        assert_eq!(decide(&weak, &s, &ours, true), Action::Adopt(Proof::Size));
+    }
+
+    #[test]
+    fn obj_06_equal_length_with_other_etags_is_a_difference_once_both_are_known_to_be_digests() {
+        let (source, target) = (entry(5, 10_000, A), entry(5, 60_000, B));
+        assert_eq!(RULE.decide(&source, Some(&target), false, Known::Listed), Action::Ask);
+        assert_eq!(RULE.decide(&source, Some(&target), false, Known::Asked), Action::Copy);
+        let encrypted = Entry { etag: target.etag.clone().opaque(), ..target };
+        assert!(matches!(RULE.decide(&source, Some(&encrypted), false, Known::Asked), Action::Skip(_)));
+    }
+
+    #[test]
+    fn obj_06_between_directories_any_other_time_is_a_difference() {
+        let rule = Rule { mtime_kept: true, ..RULE };
+        let file = |at| entry(5, at, "inode");
+        assert_eq!(rule.decide(&file(-5_000), Some(&file(0)), false, Known::Listed), Action::Copy);
+        assert!(matches!(
+            rule.decide(&file(-5_000), Some(&file(-5_000)), false, Known::Listed),
+            Action::Skip(_)
+        ));
+        assert!(matches!(RULE.decide(&file(-5_000), Some(&file(0)), false, Known::Listed), Action::Skip(_)));
+    }
+
+    #[test]
+    fn c3_without_a_checksum_on_either_side_size_and_time_decide() {
+        let rule = Rule { overwrite: Overwrite::Crc64, ..RULE };
+        let (old, new) = (entry(5, 10_000, "x"), entry(5, 60_000, "y"));
+        assert!(matches!(rule.decide(&old, Some(&new), false, Known::Asked), Action::Skip(_)));
+        assert_eq!(rule.decide(&new, Some(&old), false, Known::Asked), Action::Copy);
     }
 }

@@ -4,19 +4,19 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use model::failure::{Failure, Kind, Result, Side};
+use model::failure::{Kind, Result, Side};
 use model::key::{Key, Order};
 use model::selection::Scope;
-use storage::{Entry, ListRequest, Meta, ObjectStore, Page};
+use storage::{Entry, ListRequest, Meta, ObjectStore, Page, Position};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-pub(crate) const PAGE: u32 = 1000;
+use crate::lister::{Listed, Lister, PAGE};
 
 /// Pages of one range, in order.
 #[derive(Debug)]
 pub(crate) struct Feed {
-    pages: mpsc::Receiver<Result<Page>>,
+    pages: mpsc::Receiver<Result<Listed>>,
     task: AbortHandle,
     /// Where the consumer wants to be: a listing that lags behind jumps.
     wanted: Arc<Mutex<Key>>,
@@ -28,122 +28,70 @@ impl Drop for Feed {
     }
 }
 
-/// Checks that a page keeps the store's promise: keys rise from `after`.
-pub(crate) fn check_order(order: Order, after: &Key, page: &Page) -> Result<()> {
-    if page.more && page.entries.last().is_none_or(|e| e.key == *after) {
-        return Err(Failure::new(
-            Kind::Disorder,
-            "list",
-            "a page claims that more keys follow, and leads no further",
-        ));
-    }
-    let mut last = after;
-    for entry in &page.entries {
-        if order == Order::Unknown {
-            break;
-        }
-        if order.compare(entry.key.as_bytes(), last.as_bytes()).is_le()
-            && !(last.is_empty() && entry.key.is_empty())
-        {
-            let m = format!("`{}` was listed after `{last}`, against the order `{order:?}`", entry.key);
-            return Err(Failure::new(Kind::Disorder, "list", m));
-        }
-        last = &entry.key;
-    }
-    Ok(())
-}
-
-/// One page after `after`, with its order checked.
-pub(crate) async fn fetch(store: &dyn ObjectStore, prefix: &str, after: &Key, side: Side) -> Result<Page> {
-    fetch_in(store.capability().list_order, store, prefix, after, side).await
-}
-
-async fn fetch_in(
-    order: Order,
-    store: &dyn ObjectStore,
-    prefix: &str,
-    after: &Key,
-    side: Side,
-) -> Result<Page> {
-    let request = ListRequest { prefix: prefix.to_owned(), after: after.clone(), max: PAGE, delimiter: None };
-    let page = store.list(&request).await?;
-    check_order(order, after, &page).map_err(|f| f.at(side))?;
-    Ok(page)
-}
-
 /// The first-level folders below a prefix: at most one page of them.
 pub(crate) async fn folders(store: &dyn ObjectStore, prefix: &str) -> Result<Page> {
     let delimiter = Some('/');
-    store.list(&ListRequest { prefix: prefix.to_owned(), after: Key::default(), max: PAGE, delimiter }).await
+    store.list(&ListRequest { prefix: prefix.to_owned(), from: Position::Start, max: PAGE, delimiter }).await
 }
 
 impl Feed {
-    /// Lists a scope after a key; a key scope is asked for directly.
-    pub(crate) fn list(
-        store: Arc<dyn ObjectStore>,
-        scope: &Scope,
-        prefix: &str,
-        after: Key,
-        side: Side,
-    ) -> Feed {
-        let order = store.capability().list_order;
-        Feed::in_order(store, order, scope, prefix, after, side)
-    }
-
-    /// The same, for whom no order matters.
-    pub(crate) fn as_it_comes(store: Arc<dyn ObjectStore>, scope: &Scope, prefix: &str, after: Key) -> Feed {
-        Feed::in_order(store, Order::Unknown, scope, prefix, after, Side::Target)
-    }
-
-    fn in_order(
-        store: Arc<dyn ObjectStore>,
-        order: Order,
-        scope: &Scope,
-        prefix: &str,
-        after: Key,
-        side: Side,
-    ) -> Feed {
+    /// Lists on from where a lister stands, a page ahead of its consumer.
+    pub(crate) fn list(lister: Lister) -> Feed {
         let (tx, pages) = mpsc::channel(1);
         let wanted = Arc::new(Mutex::new(Key::default()));
         let hint = wanted.clone();
-        let single = match scope {
-            Scope::Key(_) => Some(Key::from(prefix)),
-            Scope::Prefix(_) => None,
-        };
-        let prefix = prefix.to_owned();
+        let mut lister = lister;
         let task = tokio::spawn(async move {
-            if let Some(key) = single {
-                if after.is_empty() {
-                    let _ = tx.send(one(&*store, key).await).await;
-                }
-                return;
-            }
-            let mut after = after;
             loop {
-                let page = fetch_in(order, &*store, &prefix, &after, side).await;
-                let more = page.as_ref().is_ok_and(|p| p.more);
-                if let Some(last) = page.as_ref().ok().and_then(|p| p.entries.last()) {
-                    after = last.key.clone();
-                }
-                if tx.send(page).await.is_err() || !more {
+                let page = lister.next().await.transpose();
+                let Some(page) = page else { return };
+                let failed = page.is_err();
+                if tx.send(page).await.is_err() || failed {
                     return;
                 }
-                // Jump ahead when the consumer is already past this page: list from just before its key.
-                let jump = hint.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-                if order == Order::Bytes
-                    && let Some(text) = jump.as_str()
-                    && let Some((cut, _)) = text.char_indices().next_back()
-                    && text.as_bytes()[..cut] > *after.as_bytes()
-                {
-                    after = Key::from(&text[..cut]);
+                // The consumer may be past the next pages already.
+                let wanted = hint.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+                if let Err(failure) = lister.jump(&wanted).await {
+                    let _ = tx.send(Err(failure)).await;
+                    return;
                 }
             }
         });
         Feed { pages, task: task.abort_handle(), wanted }
     }
 
+    /// A scope after a key; a key scope is asked for directly.
+    pub(crate) fn scope(
+        store: Arc<dyn ObjectStore>,
+        scope: &Scope,
+        prefix: &str,
+        after: Key,
+        side: Side,
+    ) -> Feed {
+        match scope {
+            Scope::Prefix(_) => Feed::list(Lister::behind(store, prefix, after, side)),
+            Scope::Key(_) if !after.is_empty() => Feed::empty(),
+            Scope::Key(_) => Feed::one(store, Key::from(prefix)),
+        }
+    }
+
+    /// A single key.
+    pub(crate) fn one(store: Arc<dyn ObjectStore>, key: Key) -> Feed {
+        let (tx, pages) = mpsc::channel(1);
+        let task = tokio::spawn(async move {
+            let page = one(&*store, key).await.map(|page| Listed { page, from: Position::Start });
+            let _ = tx.send(page).await;
+        });
+        Feed::of(pages, task.abort_handle())
+    }
+
+    /// No page.
+    pub(crate) fn empty() -> Feed {
+        Feed::of(mpsc::channel(1).1, tokio::spawn(async {}).abort_handle())
+    }
+
     /// The next page; none when there are no more.
-    pub(crate) async fn next(&mut self) -> Option<Result<Page>> {
+    pub(crate) async fn next(&mut self) -> Option<Result<Listed>> {
         self.pages.recv().await
     }
 
@@ -152,7 +100,7 @@ impl Feed {
     }
 
     /// A feed of prepared entries: the failed objects of an earlier run.
-    pub(crate) fn of(pages: mpsc::Receiver<Result<Page>>, task: AbortHandle) -> Feed {
+    pub(crate) fn of(pages: mpsc::Receiver<Result<Listed>>, task: AbortHandle) -> Feed {
         Feed { pages, task, wanted: Arc::default() }
     }
 }
@@ -162,8 +110,8 @@ pub(crate) fn entry_of(key: Key, meta: Meta) -> Entry {
     Entry {
         key,
         size: meta.size,
-        modified_ms: meta.modified_ms,
-        written_ms: meta.modified_ms,
+        modified_ms: meta.modified_ms.unwrap_or(0),
+        written_ms: if meta.written_ms > 0 { meta.written_ms } else { meta.modified_ms.unwrap_or(0) },
         etag: meta.etag,
         class: meta.class.map(Into::into),
     }
@@ -227,8 +175,8 @@ impl TargetSide {
             match feed.next().await {
                 None => *over = true,
                 Some(page) => {
-                    let page = page?;
-                    *over = !page.more;
+                    let Listed { page, .. } = page?;
+                    *over = !page.more();
                     held.extend(page.entries);
                 }
             }

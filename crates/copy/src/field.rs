@@ -12,13 +12,14 @@ use model::failure::{Failure, Kind, Result, Side};
 use model::key::{Key, Order};
 use model::selection::Scope;
 use pace::lanes::Lanes;
-use storage::{Entry, Page, SharedStore};
+use storage::{Entry, Fact, Page, SharedStore, StartAfter};
 use store::{NewRange, Pass, RangeRow};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::feed::{PAGE, fetch, folders};
+use crate::feed::folders;
+use crate::lister::{Lister, PAGE};
 use crate::sketch::{Sketch, shared};
 
 mod questions;
@@ -71,6 +72,13 @@ impl Extent {
         self.id > 0
     }
 
+    /// Ends the range for good, so that nothing is split off it any more; answers its last key.
+    pub(crate) fn end(&self) -> Option<Key> {
+        let mut r = self.reach();
+        r.over = true;
+        r.upto.clone()
+    }
+
     fn bounds(&self) -> (Key, Option<Key>) {
         let r = self.reach();
         (r.start.clone(), r.upto.clone())
@@ -108,6 +116,23 @@ impl SplitLog for crate::ledger::Ledger {
     }
 }
 
+/// The first page of a range that was split off, and the walk that goes on behind it.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) page: Page,
+    pub(crate) lister: Lister,
+}
+
+/// What of a page belongs to a range.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) entries: Vec<Entry>,
+    /// The range is over.
+    pub(crate) over: bool,
+    /// It is over and its last key did not come: unless that key is gone, keys were left out.
+    pub(crate) unmet: Option<Key>,
+}
+
 /// All ranges of a pass.
 pub(crate) struct Field {
     pass: Pass,
@@ -122,6 +147,12 @@ pub(crate) struct Field {
     /// Questions under way: a range is treated as cut there already.
     asked: Mutex<Vec<(Scope, Key)>>,
     moved: Notify,
+}
+
+/// What the source answered a question.
+enum Answer {
+    Folders(Page),
+    Page(Box<Opened>),
 }
 
 type Running = std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send>>;
@@ -146,8 +177,8 @@ impl Field {
         self.extents.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Cuts a page to what belongs to the range now, and moves its position; true when the range is over.
-    pub(crate) fn take(&self, extent: &Extent, page: Page) -> (Vec<Entry>, bool) {
+    /// Cuts a page to what belongs to the range now, and moves its position.
+    pub(crate) fn take(&self, extent: &Extent, page: Page) -> Taken {
         // Locks are always taken in this order: sketches, questions, extents, one extent's reach.
         let mut sketches = self.sketches.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut r = extent.reach();
@@ -170,12 +201,40 @@ impl Field {
             let step = (entries.len() / 24).max(1);
             sketch.observe(entries.iter().step_by(step).chain(Some(last)).map(|e| &e.key));
         }
-        r.over = !page.more || entries.len() < whole || r.upto.as_ref().is_some_and(|u| *u == r.at);
+        let met = r.upto.as_ref().is_some_and(|u| *u == r.at);
+        r.over = page.next.is_none() || entries.len() < whole || met;
         let over = r.over;
+        let unmet = r.upto.clone().filter(|_| over && !met && self.proves_ends());
         drop(r);
         drop(sketches);
         self.moved.notify_one();
-        (entries, over)
+        Taken { entries, over, unmet }
+    }
+
+    /// The listing of a range has ended without a page that said so; the key that should have come at its end.
+    pub(crate) fn ended(&self, extent: &Extent) -> Option<Key> {
+        let mut r = extent.reach();
+        r.over = true;
+        let unmet = r.upto.clone().filter(|u| *u != r.at && self.proves_ends());
+        drop(r);
+        self.moved.notify_one();
+        unmet
+    }
+
+    /// A range ends with a key that was seen. In a server's order, that key's absence means that others lie behind it
+    /// in a way that nobody told; in our own order it is only gone.
+    fn proves_ends(&self) -> bool {
+        self.order != Order::Unknown && self.source.capability().list_start_after != StartAfter::Exact
+    }
+
+    /// Fails when the key that ended a range is there and was not listed.
+    pub(crate) async fn prove_end(&self, unmet: Option<Key>) -> Result<()> {
+        let Some(upto) = unmet else { return Ok(()) };
+        if !crate::lister::there(&*self.source, &upto).await.map_err(|f| f.at(Side::Source))? {
+            return Ok(());
+        }
+        let m = format!("`{upto}` is there and was not listed where it was listed before");
+        Err(Failure::new(Kind::Disorder, "list", m).at(Side::Source))
     }
 
     /// Walks all ranges with `run`, splitting while `idle` says that more could be done. Ends when nothing is
@@ -188,12 +247,12 @@ impl Field {
         log: &dyn SplitLog,
         stop: &CancellationToken,
         idle: impl Fn() -> bool,
-        run: impl Fn(Arc<Extent>, RangeRow, Option<Page>) -> Running,
+        run: impl Fn(Arc<Extent>, RangeRow, Option<Opened>) -> Running,
     ) -> Result<()> {
         let mut next_id = rows.iter().map(|r| r.id).max().unwrap_or(0) + 1;
         let mut queue: VecDeque<RangeRow> = rows.into_iter().filter(|r| !r.done).collect();
         let mut runners: JoinSet<Result<()>> = JoinSet::new();
-        let mut questions: JoinSet<(Scope, Question, Result<Page>)> = JoinSet::new();
+        let mut questions: JoinSet<(Scope, Question, Result<Answer>)> = JoinSet::new();
         let mut broken: Option<Failure> = None;
         let mut again = tokio::time::interval(std::time::Duration::from_millis(100));
         loop {
@@ -215,17 +274,24 @@ impl Field {
                 self.extents().push(extent.clone());
                 runners.spawn_on(run(extent, row, None), lanes.handle());
             }
-            if queue.is_empty() && self.width > 1 && !stop.is_cancelled() && idle() {
+            let asks = self.source.capability().list_start_after != StartAfter::Broken;
+            if queue.is_empty() && asks && self.width > 1 && !stop.is_cancelled() && idle() {
                 let free = self.width.saturating_sub(runners.len() + questions.len());
                 for (scope, question) in self.questions(free) {
                     let (source, prefix) = (self.source.clone(), scope.prefix().to_owned());
                     questions.spawn_on(
                         async move {
-                            let page = match &question {
-                                Question::Folders => folders(&*source, &prefix).await,
-                                Question::Page(guess) => fetch(&*source, &prefix, guess, Side::Source).await,
+                            let answer = match &question {
+                                Question::Folders => folders(&*source, &prefix).await.map(Answer::Folders),
+                                Question::Page(guess) => {
+                                    let mut lister = Lister::guess(source, &prefix, guess, Side::Source);
+                                    lister.next().await.map(|listed| {
+                                        let page = listed.map(|l| l.page).unwrap_or_default();
+                                        Answer::Page(Box::new(Opened { page, lister }))
+                                    })
+                                }
                             };
-                            (scope, question, page)
+                            (scope, question, answer)
                         },
                         lanes.handle(),
                     );
@@ -249,25 +315,39 @@ impl Field {
                 Some(answer) = questions.join_next(), if !questions.is_empty() => {
                     let mut answers = vec![answer];
                     answers.extend(std::iter::from_fn(|| questions.try_join_next()));
-                    for (scope, question, page) in answers.into_iter().flatten() {
+                    for (scope, question, answer) in answers.into_iter().flatten() {
                         if let Question::Page(guess) = &question {
                             self.asked().retain(|(s, g)| !(*s == scope && g == guess));
                         }
                         // A question that failed is only a lost guess; the range itself meets the same trouble.
-                        let Question::Page(guess) = question else {
-                            let known = page.map(|p| Landmarks::of(p, self.order)).unwrap_or_default();
-                            self.landmarks().insert(scope, Some(known));
+                        let (guess, opened) = match (question, answer) {
+                            (Question::Folders, Ok(Answer::Folders(page))) => {
+                                self.landmarks().insert(scope, Some(Landmarks::of(page, self.order)));
+                                continue;
+                            }
+                            (Question::Folders, _) => {
+                                self.landmarks().insert(scope, Some(Landmarks::default()));
+                                continue;
+                            }
+                            (Question::Page(guess), Ok(Answer::Page(opened))) => (guess, opened),
+                            (Question::Page(_), failed) => {
+                                // A server that does not begin where it is asked to is not asked again.
+                                if failed.is_err_and(|f| f.kind == Kind::Disorder) {
+                                    self.source.learn(Fact::StartAfter(StartAfter::Broken));
+                                }
+                                continue;
+                            }
+                        };
+                        if stop.is_cancelled() { continue }
+                        let Some((lower, upper, opened)) = self.settle(&scope, &guess, *opened, next_id) else {
                             continue;
                         };
-                        let Ok(page) = page else { continue };
-                        if stop.is_cancelled() { continue }
-                        let Some((lower, upper, page)) = self.settle(&scope, &guess, page, next_id) else { continue };
                         next_id += 1;
                         let (after, upto) = upper.bounds();
                         let new = NewRange { id: upper.id, pass: self.pass, scope, after: after.clone(), upto };
                         let row = fresh_row(&new);
                         log.split(lower, after, new).await?;
-                        runners.spawn_on(run(upper, row, Some(page)), lanes.handle());
+                        runners.spawn_on(run(upper, row, Some(opened)), lanes.handle());
                     }
                 }
                 () = self.moved.notified() => {}
@@ -289,9 +369,10 @@ impl Field {
         &self,
         scope: &Scope,
         guess: &Key,
-        mut page: Page,
+        mut opened: Opened,
         id: i64,
-    ) -> Option<(i64, Arc<Extent>, Page)> {
+    ) -> Option<(i64, Arc<Extent>, Opened)> {
+        let page = &mut opened.page;
         let mut sketches = self.sketches.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut extents = self.extents();
         let asked = |e: &&Arc<Extent>| {
@@ -358,7 +439,7 @@ impl Field {
         page.entries.remove(0);
         let upper = Arc::new(upper);
         extents.push(upper.clone());
-        Some((lower, upper, page))
+        Some((lower, upper, opened))
     }
 }
 

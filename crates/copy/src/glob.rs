@@ -6,16 +6,34 @@
 pub struct Filter {
     include: Vec<String>,
     exclude: Vec<String>,
+    /// Stands before each key that is asked about.
+    prefix: Vec<u8>,
 }
 
 impl Filter {
     /// Keeps keys that match any of `include` (or all, when empty) and none of `exclude`.
     pub fn new(include: &[String], exclude: &[String]) -> Self {
-        Self { include: include.to_vec(), exclude: exclude.to_vec() }
+        Self { include: include.to_vec(), exclude: exclude.to_vec(), prefix: Vec::new() }
+    }
+
+    /// The same, for keys from which `prefix` was taken off.
+    #[must_use]
+    pub fn within(&self, prefix: &str) -> Self {
+        Self { prefix: prefix.as_bytes().to_vec(), ..self.clone() }
     }
 
     /// True when the key is kept.
     pub fn keeps(&self, key: &[u8]) -> bool {
+        if self.include.is_empty() && self.exclude.is_empty() {
+            return true;
+        }
+        let whole;
+        let key = if self.prefix.is_empty() {
+            key
+        } else {
+            whole = [&self.prefix, key].concat();
+            &whole
+        };
         let any = |globs: &[String]| globs.iter().any(|g| matches(g, key));
         (self.include.is_empty() || any(&self.include)) && !any(&self.exclude)
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use model::count::Proof;
 use model::failure::{Failure, Kind, Result};
 use model::key::Key;
-use storage::{Entry, ListRequest, ObjectStore, Version};
+use storage::{Entry, ListRequest, ObjectStore, Position, Version};
 
 use crate::outcome::Outcome;
 use crate::plan::{Plan, plan};
@@ -31,9 +31,9 @@ async fn versions(store: &dyn ObjectStore, key: &Key) -> Result<Vec<Version>> {
         return Err(Failure::new(Kind::KeyRefused, "list_versions", m));
     };
     // The key itself sorts before everything that it is a prefix of.
-    let request = ListRequest { prefix: text.to_owned(), after: Key::default(), max: 1000, delimiter: None };
+    let request = ListRequest { prefix: text.to_owned(), from: Position::Start, max: 1000, delimiter: None };
     let page = store.list_versions(&request).await?;
-    Ok(page.keys.into_iter().find(|(k, _)| k == key).map(|(_, v)| v).unwrap_or_default())
+    page.keys.into_iter().find(|(k, _)| k == key).map_or(Ok(Vec::new()), |(_, versions)| versions)
 }
 
 /// The weaker of two proofs.

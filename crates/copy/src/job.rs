@@ -14,8 +14,8 @@ use pace::budget::Memory;
 use pace::clock::SharedClock;
 use pace::lanes::Lanes;
 use storage::guard::Guarded;
-use storage::{ObjectStore, Page};
-use store::{NewRange, Pass, RangeRow, Store, TaskRow};
+use storage::{Fact, ObjectStore, Page, Position};
+use store::{NewRange, Pass, RangeRow, Store, TaskRow, Unit};
 use tokio_util::sync::CancellationToken;
 
 use crate::compare::Rule;
@@ -23,6 +23,7 @@ use crate::feed::{Feed, one};
 use crate::field::Field;
 use crate::glob::Filter;
 use crate::ledger::{Ledger, LedgerTask};
+use crate::lister::{Listed, distrust};
 use crate::outcome;
 use crate::progress::Progress;
 use crate::range::Ranges;
@@ -37,6 +38,8 @@ pub const RANGES: usize = 16;
 const SURVEY_RANGES: usize = 4;
 /// The survey begins only when copying has not finished listing by then.
 const SURVEY_AFTER: std::time::Duration = std::time::Duration::from_millis(1500);
+/// Walks of one run before a listing that keeps no promise ends the task.
+const WALKS_MAX: i64 = 5;
 /// Large objects under way at once.
 const LARGE: usize = 8;
 const LEASE_MS: i64 = 30_000;
@@ -111,6 +114,7 @@ impl Job {
         let uploads = unit.uploads(task.id).await?;
         drop(unit);
         let resumed = !rows.is_empty();
+        self.note_listing().await?;
         self.check_beyond().await?;
         if !resumed {
             rows = self.begin(Pass::Copy, 1).await?;
@@ -185,6 +189,24 @@ impl Job {
         self.finish(clock).await
     }
 
+    /// A unit that counts only while this worker holds the task.
+    pub(crate) async fn write(&self) -> Result<Unit> {
+        let mut unit = self.store.write().await?;
+        unit.hold_task(self.task.id, self.fence).await?;
+        Ok(unit)
+    }
+
+    /// A target that may not be listed is said: each key is asked for.
+    async fn note_listing(&self) -> Result<()> {
+        if self.target.capability().list_allowed {
+            return Ok(());
+        }
+        let note = format!("the credentials may not list {}: each key is asked for", self.target.place());
+        let mut unit = self.write().await?;
+        unit.set_note(self.task.id, &note).await?;
+        unit.save().await
+    }
+
     /// What the stores at the two ends cannot do is refused, not left out in silence.
     async fn check_beyond(&self) -> Result<()> {
         let beyond = &self.task.spec.beyond;
@@ -215,7 +237,7 @@ impl Job {
             return Ok(());
         }
         ledger.flush().await?;
-        let mut unit = self.store.write().await?;
+        let mut unit = self.write().await?;
         let pruning = !unit.ranges(self.task.id, Pass::Prune).await?.is_empty();
         let failed = unit.task(self.task.id).await?.map_or(0, |t| t.counters.failed.objects);
         let note = match failed {
@@ -259,7 +281,7 @@ impl Job {
             .zip(first_id..)
             .map(|(scope, id)| NewRange { id, pass, scope, after: Key::default(), upto: None })
             .collect();
-        let mut unit = self.store.write().await?;
+        let mut unit = self.write().await?;
         unit.insert_ranges(task.id, &new, &self.owner, 0, self.fence).await?;
         let rows = unit.ranges(task.id, pass).await?;
         unit.save().await?;
@@ -274,36 +296,52 @@ impl Job {
         clock: &SharedClock,
     ) -> Result<()> {
         let (mut rows, mut carrier) = (rows, carrier);
-        loop {
-            let walked = self.walk(&carrier, rows, resumed, clock).await;
+        let mut doubts_all = resumed && self.found_orders().await? != [None, None];
+        for run in 1.. {
+            let walked = self.walk(&carrier, rows, resumed, doubts_all, clock).await;
             match walked {
-                Err(f)
-                    if f.kind == Kind::Disorder && self.source.capability().list_order != Order::Unknown =>
-                {
-                    self.distrust(&carrier, &f).await?;
-                    rows = self.begin(Pass::Copy, 1_000_000).await?;
+                Err(f) if f.kind == Kind::Disorder && run < WALKS_MAX && self.distrusts(&f) => {
+                    self.begin_again(&carrier, &f).await?;
+                    rows = self.begin(Pass::Copy, 1_000_000 * run).await?;
                     carrier = Arc::new(carrier.again(self.stop.child_token()));
+                    doubts_all = true;
                 }
                 other => {
                     other?;
-                    return self.copy_restored(&carrier, clock).await;
+                    break;
                 }
             }
         }
+        self.copy_restored(&carrier, clock).await
     }
 
-    /// A listing broke its promise: begin again, serially and asking for each key, and say so.
-    async fn distrust(&self, carrier: &Arc<Carrier>, failure: &Failure) -> Result<()> {
-        let note = format!("listing serially, with a request per key: {failure}");
+    /// What earlier runs found out about the order of listings, which the ends are told.
+    async fn found_orders(&self) -> Result<[Option<Order>; 2]> {
+        let orders = self.store.read().await?.list_orders(self.task.id).await?;
+        for (end, order) in [&self.source, &self.target].into_iter().zip(orders) {
+            if let Some(order) = order {
+                end.learn(Fact::ListOrder(order));
+            }
+        }
+        Ok(orders)
+    }
+
+    /// A listing broke its promise. True when there is a weaker one to go by: another order, at last none; or, where
+    /// there was none already, when a token did not lead on and the walk begins again.
+    fn distrusts(&self, failure: &Failure) -> bool {
+        let end = if failure.side == Side::Target { &self.target } else { &self.source };
+        distrust(&**end, failure) || failure.side != Side::Target
+    }
+
+    /// Begins the copy again from nothing, and says so.
+    async fn begin_again(&self, carrier: &Arc<Carrier>, failure: &Failure) -> Result<()> {
+        let orders = [self.source.capability().list_order, self.target.capability().list_order];
+        let note = match orders.contains(&Order::Unknown) {
+            true => format!("listed serially, with a request per key: {}", failure.message),
+            false => format!("listed again in the order of folders: {}", failure.message),
+        };
         tracing::warn!(task = self.task.id, "{note}");
-        self.source.distrust_order();
-        self.target.distrust_order();
-        carrier.ledger.flush().await?;
-        let mut unit = self.store.write().await?;
-        unit.set_note(self.task.id, &note).await?;
-        unit.drop_ranges(self.task.id, Pass::Copy).await?;
-        unit.drop_failures(self.task.id).await?;
-        unit.save().await?;
+        carrier.ledger.begin_again(note, orders).await?;
         self.progress.forget_settled();
         Ok(())
     }
@@ -313,6 +351,7 @@ impl Job {
         carrier: &Arc<Carrier>,
         rows: Vec<RangeRow>,
         resumed: bool,
+        doubts_all: bool,
         clock: &SharedClock,
     ) -> Result<()> {
         let spec = &self.task.spec;
@@ -325,12 +364,13 @@ impl Job {
                 since_ms: spec.since_ms,
                 own_since_ms: self.task.created_at + self.target_skew_ms,
                 size_proves: matches!(spec.check, Check::Size | Check::None),
+                mtime_kept: self.source.capability().mtime_kept && self.target.capability().mtime_kept,
             },
             filter: Filter::new(&spec.include, &spec.exclude),
             clock: clock.clone(),
             fence: self.fence,
-            // After a disorder the ledger began anew, but objects of this task stand at the target.
-            resumed: resumed || self.source.capability().list_order == Order::Unknown,
+            resumed: resumed || doubts_all,
+            doubts_all,
             record: spec.record_outcomes,
         });
         let idle = || carrier.idle();
@@ -388,7 +428,7 @@ impl Job {
             .await?;
         if !stop.is_cancelled() {
             self.progress.survey_ended();
-            let mut unit = self.store.write().await?;
+            let mut unit = self.write().await?;
             unit.set_scan_over(self.task.id).await?;
             unit.save().await?;
         }
@@ -417,14 +457,14 @@ impl Job {
         }
         let some = ignored.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
         let note = format!("{} source entries are no regular files and were left out: {some}", ignored.len());
-        let mut unit = self.store.write().await?;
+        let mut unit = self.write().await?;
         unit.set_note(self.task.id, &note).await?;
         unit.save().await
     }
 
     async fn finish(&self, clock: &SharedClock) -> Result<Ended> {
         let task = &self.task;
-        let mut unit = self.store.write().await?;
+        let mut unit = self.write().await?;
         if task.failed_only {
             unit.drop_failures_before(task.id, task.started_at.unwrap_or(0)).await?;
         }
@@ -467,7 +507,7 @@ impl Job {
             };
             let json = serde_json::to_value(&written)
                 .map_err(|e| Failure::new(Kind::Internal, "records", e.to_string()))?;
-            let mut unit = self.store.write().await?;
+            let mut unit = self.write().await?;
             unit.set_records(task.id, &json).await?;
             unit.save().await?;
         }
@@ -489,7 +529,8 @@ fn failed_feed(store: Store, task: i64, after: Key, source: Arc<Guarded>) -> Fee
                     return;
                 }
             };
-            let mut page = Page { more: rows.len() == 200, ..Page::default() };
+            let more = rows.len() == 200;
+            let mut page = Page::default();
             for row in rows {
                 after = row.key.clone();
                 match one(&*source, row.key).await {
@@ -500,8 +541,8 @@ fn failed_feed(store: Store, task: i64, after: Key, source: Arc<Guarded>) -> Fee
                     }
                 }
             }
-            let more = page.more;
-            if tx.send(Ok(page)).await.is_err() || !more {
+            page.next = more.then(|| Position::After(after.clone()));
+            if tx.send(Ok(Listed { page, from: Position::Start })).await.is_err() || !more {
                 return;
             }
         }

@@ -2,26 +2,31 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use model::count::Proof;
-use model::failure::{Failure, Kind, Result, Side};
+use model::failure::{Failure, Kind, Policy, Result, Side};
 use model::key::Key;
 use storage::capability::PartProof;
-use storage::checksum::{Wanted, md5_of_parts};
+use storage::checksum::Wanted;
 use storage::{Entry, Etag, Meta, ObjectStore, Part};
 use store::{Doubt, Upload};
 use tokio::task::JoinSet;
 
 use crate::outcome::Outcome;
 use crate::plan::{Plan, part_count, part_range, plan, wants_layout};
-use crate::transfer::{Carrier, End, PartJob};
+use crate::proof::{Claim, Verdict, etag_of_parts, parts_compared};
+use crate::transfer::{Carrier, End, MISMATCHES, PartJob};
 
 /// Parts in flight of all large objects of a task; the endpoints' limits bound them too. Measured: more cost memory
 /// and gain nothing.
 const PARTS_IN_FLIGHT: usize = 16;
 /// Parts in flight of one object: its share of all, within these bounds.
 const PARTS_OF_ONE: std::ops::RangeInclusive<usize> = 2..=16;
+/// How long parts on their way may take once another has ended the task.
+const LAST_PARTS: Duration = Duration::from_secs(10);
+/// Parts of a source that are asked for their length before a layout counts as known.
+const LAYOUT_SAMPLES: usize = 16;
 /// An object that changes under us is begun anew so many times.
 const RESTARTS: u32 = 3;
 
@@ -31,7 +36,7 @@ impl Carrier {
         let Ok(_slot) = self.large.acquire().await else {
             return End::Broke(Failure::new(Kind::Stopped, "copy", "the task is stopping"));
         };
-        let (mut attempt, mut restarts, began) = (1, 0, Instant::now());
+        let (mut attempt, mut restarts, mut mismatches, began) = (1, 0, 0, Instant::now());
         let mut digest = false;
         loop {
             let failure = match self.clone().large_once(&entry, digest).await {
@@ -55,11 +60,17 @@ impl Carrier {
                     restarts += 1;
                     continue;
                 }
-                Kind::Corrupt if !digest => {
-                    self.abandon(&entry.key).await;
-                    digest = true;
-                    continue;
+                // Confirmed by one more attempt, with a digest of every part in flight.
+                Kind::Mismatch => {
+                    mismatches += 1;
+                    if mismatches < MISMATCHES {
+                        self.abandon(&entry.key).await;
+                        digest = true;
+                        continue;
+                    }
                 }
+                // What a person must mend first: the upload stays open and is gone on with.
+                kind if kind.policy() == Policy::StopTask => return End::Broke(failure),
                 _ => {}
             }
             match self.pause_before_retry(&failure, attempt, began).await {
@@ -138,7 +149,6 @@ impl Carrier {
         if resumes && own_layout && !digest {
             self.adopt_parts(entry, &meta, &upload, &mut done).await?;
         }
-        let resumed = !done.is_empty();
         let mut wanted = self.digests_for(&meta.etag);
         let md5_parts = capability.etag_is_md5 && capability.part_proof == PartProof::Md5;
         // With the source's own layout the parts' ETags prove the whole; otherwise each part needs a digest.
@@ -150,9 +160,10 @@ impl Carrier {
         let to = entry.key.under(&self.spec.save_prefix);
         let by_parts = etag_of_parts(&parts);
         let proved = by_parts.as_ref().and_then(|etag| etag.proves(&meta.etag));
-        if proved == Some(false) && !wanted.md5 && !resumed_with_digest(resumed, digest) {
-            let m = format!("the parts make {by_parts:?}, the source says {}", meta.etag);
-            return Err(Failure::new(Kind::Corrupt, "verify", m).at(Side::Target));
+        if proved == Some(false) && (!digest || self.has_layout(entry, part_size, &parts).await?) {
+            let made = by_parts.as_ref().map(Etag::to_string).unwrap_or_default();
+            let m = format!("the parts make {made}, the source has {}", meta.etag);
+            return Err(Failure::new(Kind::Mismatch, "verify", m).at(Side::Target));
         }
         let written = match self.target.complete_upload(&to, &upload.upload, &parts).await {
             Ok(written) => written,
@@ -162,23 +173,40 @@ impl Carrier {
             Err(f) => return Err(f),
         };
         self.ledger.completed(&upload);
-        let crc = meta.ecma.is_some() && meta.ecma == written.ecma;
-        if !crc && meta.ecma.is_some() && written.ecma.is_some() {
-            let m = format!("`{to}`: the CRC-64 of both sides differ");
-            return Err(Failure::new(Kind::Corrupt, "verify", m).at(Side::Target));
+        // The parts' own tags are judged above: a layout that only looks like the source's contradicts nothing.
+        let (mut source, mut stored) = (Claim::from(&meta), Claim::from(&written));
+        if source.etag.parts().is_some() && proved != Some(true) {
+            (source.etag, stored.etag) = (Etag::None, Etag::None);
         }
-        let proof = match written.etag.proves(&meta.etag) {
-            Some(true) => Proof::Etag,
-            _ if crc => Proof::Crc64,
+        let proof = match self.verdict(&to, meta.size, &source, None, &stored).await? {
+            Verdict::Proved(proof) => proof,
             _ if proved == Some(true) => Proof::Etag,
-            _ if wanted.md5 || wanted.crc64 => Proof::Digest,
-            _ => Proof::Size,
+            Verdict::Unproved if parts_compared(&parts, wanted) => Proof::Digest,
+            Verdict::Unproved => Proof::Size,
+            Verdict::NeedDigest => return Err(differs(&to, "the checksums of both sides differ")),
+            Verdict::Differs(why) => return Err(differs(&to, &why)),
         };
         Ok((meta.size, proof))
     }
 
-    fn checks(&self) -> bool {
-        !matches!(self.spec.check, model::policy::Check::None | model::policy::Check::Size)
+    /// Whether the source's parts are known to be cut as ours are. The layout may have been guessed from the number of
+    /// parts, and parts need not be of one length.
+    async fn has_layout(&self, entry: &Entry, part_size: u64, parts: &[Part]) -> Result<bool> {
+        if !self.source.capability().head_part {
+            return Ok(false);
+        }
+        let step = (parts.len() / LAYOUT_SAMPLES).max(1);
+        for part in parts.iter().step_by(step).chain(parts.last()) {
+            let there = match self.source.head(&entry.key, Some(part.number)).await {
+                Ok(there) => there,
+                Err(f) if f.kind.policy() == Policy::GiveUp => return Ok(false),
+                Err(f) => return Err(f),
+            };
+            if there.size != part.size || part_size == 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The answer to a completion may have been lost: the object is there, and is ours by its ETag.
@@ -262,10 +290,11 @@ impl Carrier {
         let count = part_count(meta.size, upload.part_size);
         let mut left = (1..=count).filter(|n| !done.contains_key(n)).collect::<Vec<_>>().into_iter();
         let mut flights = JoinSet::new();
+        let mut broke: Option<Failure> = None;
         loop {
             let objects = (self.large_max - self.large.available_permits()).max(1);
             let share = (PARTS_IN_FLIGHT / objects).clamp(*PARTS_OF_ONE.start(), *PARTS_OF_ONE.end());
-            while flights.len() < share && !self.stop.is_cancelled() {
+            while flights.len() < share && broke.is_none() && !self.stop.is_cancelled() {
                 let Some(number) = left.next() else { break };
                 let job = PartJob {
                     from: entry.key.clone(),
@@ -278,14 +307,25 @@ impl Carrier {
                 };
                 flights.spawn_on(self.clone().part(job), self.lanes.handle());
             }
-            match flights.join_next().await {
+            let ended = match &broke {
+                None => flights.join_next().await,
+                // The others that are on their way are worth having when the upload is gone on with.
+                Some(failure) if failure.kind.policy() == Policy::StopTask => {
+                    tokio::time::timeout(LAST_PARTS, flights.join_next()).await.unwrap_or(None)
+                }
+                Some(_) => None,
+            };
+            match ended {
+                None if broke.is_some() => return Err(broke.unwrap_or_else(|| unreachable!("just seen"))),
                 None if done.len() == count as usize => return Ok(()),
                 None => return Err(Failure::new(Kind::Stopped, "copy", "the task is stopping")),
                 Some(Err(e)) => {
                     return Err(Failure::new(Kind::Internal, "copy", format!("a part ended: {e}")));
                 }
-                Some(Ok(result)) => {
-                    let (part, _) = result?;
+                Some(Ok(Err(failure))) => {
+                    broke.get_or_insert(failure);
+                }
+                Some(Ok(Ok((part, _)))) => {
                     done.insert(part.number, part);
                     let parts: Vec<&Part> = done.values().collect();
                     let text = serde_json::to_string(&parts).unwrap_or_else(|_| "[]".into());
@@ -296,20 +336,6 @@ impl Carrier {
     }
 }
 
-/// A resumed upload has parts without digests in hand; each was compared when it was written.
-fn resumed_with_digest(resumed: bool, digest: bool) -> bool {
-    resumed && digest
-}
-
-/// The ETag that an upload of these parts will have, when all their ETags are MD5s.
-fn etag_of_parts(parts: &[Part]) -> Option<Etag> {
-    let mut digests = Vec::with_capacity(parts.len());
-    for part in parts {
-        match Etag::parse(&part.etag) {
-            Etag::Md5(md5) => digests.push(md5),
-            _ => return None,
-        }
-    }
-    let count = u32::try_from(digests.len()).ok()?;
-    Some(Etag::Parts(md5_of_parts(digests), count))
+fn differs(to: &Key, why: &str) -> Failure {
+    Failure::new(Kind::Mismatch, "verify", format!("`{to}`: {why}")).at(Side::Target)
 }

@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use model::failure::{Failure, Kind, Result};
-use model::key::Key;
+use model::key::{Key, Order};
 use model::task::TaskId;
 use storage::SharedStore;
-use store::{Checkpoint, Doubt, FailedObject, NewRange, Restore, Store, Upload};
+use store::{Checkpoint, Doubt, FailedObject, NewRange, Pass, Restore, Store, Upload};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::outcome::OutcomeFile;
@@ -40,8 +40,19 @@ impl Report {
 
 pub(crate) enum Message {
     Report(Box<Report>),
-    Split { lower: i64, upto: Key, upper: NewRange, done: oneshot::Sender<Result<()>> },
+    Split {
+        lower: i64,
+        upto: Key,
+        upper: NewRange,
+        done: oneshot::Sender<Result<()>>,
+    },
     Flush(oneshot::Sender<Result<()>>),
+    /// The copy begins again from nothing; a sentence says why.
+    BeginAgain {
+        why: String,
+        orders: [Order; 2],
+        done: oneshot::Sender<Result<()>>,
+    },
 }
 
 /// Open uploads by key; none: finished since the last commit, to be forgotten.
@@ -96,6 +107,14 @@ impl Ledger {
         answer.await.map_err(|_| lost())?
     }
 
+    /// Forgets what the copy pass has reached, counted and written down: it begins again in another order of listing.
+    pub(crate) async fn begin_again(&self, why: String, orders: [Order; 2]) -> Result<()> {
+        let (done, answer) = oneshot::channel();
+        let message = Message::BeginAgain { why, orders, done };
+        self.messages.send(message).await.map_err(|_| lost())?;
+        answer.await.map_err(|_| lost())?
+    }
+
     /// Waits until everything reported so far is durable.
     pub(crate) async fn flush(&self) -> Result<()> {
         let (done, answer) = oneshot::channel();
@@ -132,7 +151,9 @@ impl Ledger {
     }
 
     pub(crate) fn forget_upload(&self, key: &Key) {
-        if self.open_uploads().remove(key).is_some() {
+        let mut open = self.open_uploads();
+        if open.remove(key).is_some() {
+            // Under the lock of both, so that one commit sees both or neither.
             self.forgotten.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(key.clone());
         }
     }
@@ -146,6 +167,10 @@ impl LedgerTask {
         forgotten: Arc<Mutex<Vec<Key>>>,
     ) -> Result<()> {
         let mut file = OutcomeFile::open(&self.outcome, self.outcome_len)?;
+        if file.lost() > 0 {
+            self.tell_lost(&file).await?;
+        }
+        let mut early: HashMap<i64, Checkpoint> = HashMap::new();
         let mut tick = tokio::time::interval(GATHER);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut batch, mut waiting): (Vec<Report>, Vec<oneshot::Sender<Result<()>>>) = (vec![], vec![]);
@@ -164,6 +189,17 @@ impl LedgerTask {
                         let fatal = result.clone().err();
                         let _ = done.send(result);
                         if let Some(failure) = fatal { return Err(failure); }
+                        // The lower range was done already, up to this very end.
+                        batch.extend(early.remove(&lower).map(Report::only));
+                        false
+                    }
+                    Some(Message::BeginAgain { why, orders, done }) => {
+                        batch.clear();
+                        early.clear();
+                        let result = self.begin_again(&mut file, &why, orders).await;
+                        let fatal = result.clone().err();
+                        let _ = done.send(result);
+                        if let Some(failure) = fatal { return Err(failure); }
                         false
                     }
                 },
@@ -172,22 +208,21 @@ impl LedgerTask {
             if !due {
                 continue;
             }
-            let dirty: Vec<Upload> = {
+            let (dirty, dropped): (Vec<Upload>, Vec<Key>) = {
                 let mut open = uploads.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                open.values_mut()
-                    .filter(|(_, d)| *d)
-                    .map(|(u, d)| {
-                        *d = false;
-                        u.clone()
-                    })
-                    .collect()
+                let dirty = open.values_mut().filter(|(_, d)| *d).map(|(u, d)| {
+                    *d = false;
+                    u.clone()
+                });
+                let dirty = dirty.collect();
+                let mut forgotten = forgotten.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                (dirty, std::mem::take(&mut *forgotten))
             };
-            let dropped: Vec<Key> =
-                std::mem::take(&mut *forgotten.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
             let result = if batch.is_empty() && dirty.is_empty() && dropped.is_empty() {
                 Ok(())
             } else {
-                self.commit(&mut file, std::mem::take(&mut batch), &dirty, &dropped).await
+                let committed = self.commit(&mut file, std::mem::take(&mut batch), &dirty, &dropped).await;
+                committed.map(|done| early.extend(done.into_iter().map(|c| (c.id, c))))
             };
             for done in waiting.drain(..) {
                 let _ = done.send(result.clone());
@@ -201,19 +236,47 @@ impl LedgerTask {
 
     async fn split(&self, lower: i64, upto: &Key, upper: &NewRange) -> Result<()> {
         let mut unit = self.store.write().await?;
+        unit.hold_task(self.task, self.fence).await?;
         unit.lower_end(self.task, lower, self.fence, upto).await?;
         let new = std::slice::from_ref(upper);
         unit.insert_ranges(self.task, new, &self.owner, self.lease_until, self.fence).await?;
         unit.save().await
     }
 
+    /// What was in the outcome file and is lost with it is said in the task's note and in the file.
+    async fn tell_lost(&self, file: &OutcomeFile) -> Result<()> {
+        let note = format!(
+            "{} bytes of per-object outcomes were lost: lists and reports are incomplete",
+            file.lost()
+        );
+        tracing::error!(task = self.task, "{note}");
+        let mut unit = self.store.write().await?;
+        unit.hold_task(self.task, self.fence).await?;
+        unit.set_note(self.task, &note).await?;
+        unit.set_outcome_len(self.task, file.len()).await?;
+        unit.save().await
+    }
+
+    async fn begin_again(&self, file: &mut OutcomeFile, why: &str, orders: [Order; 2]) -> Result<()> {
+        let mut unit = self.store.write().await?;
+        unit.hold_task(self.task, self.fence).await?;
+        unit.set_note(self.task, why).await?;
+        unit.drop_ranges(self.task, Pass::Copy).await?;
+        unit.drop_failures(self.task).await?;
+        unit.set_outcome_len(self.task, 0).await?;
+        unit.set_list_orders(self.task, orders[0], orders[1]).await?;
+        unit.save().await?;
+        file.clear()
+    }
+
+    /// Answers the ranges that are done up to an end that is not stored yet.
     async fn commit(
         &self,
         file: &mut OutcomeFile,
         batch: Vec<Report>,
         dirty: &[Upload],
         dropped: &[Key],
-    ) -> Result<()> {
+    ) -> Result<Vec<Checkpoint>> {
         self.target.settle().await?;
         let mut lines = String::new();
         // Of several reports of one range only the last matters; its lines and failures all do.
@@ -228,19 +291,25 @@ impl LedgerTask {
         }
         let len = file.append(&lines)?;
         let mut unit = self.store.write().await?;
-        for checkpoint in last.values() {
-            unit.checkpoint(self.task, checkpoint).await?;
+        unit.hold_task(self.task, self.fence).await?;
+        let mut early = Vec::new();
+        for checkpoint in last.into_values() {
+            if !unit.checkpoint(self.task, &checkpoint).await? {
+                early.push(checkpoint);
+            }
         }
         unit.put_failures(self.task, &failed).await?;
         unit.put_restores(self.task, &waiting).await?;
         unit.drop_restores(self.task, &restored).await?;
-        for upload in dirty {
-            unit.put_upload(self.task, upload).await?;
-        }
+        // An upload that was forgotten and begun again since the last commit is known again.
         for key in dropped {
             unit.drop_upload(self.task, key).await?;
         }
+        for upload in dirty {
+            unit.put_upload(self.task, upload).await?;
+        }
         unit.set_outcome_len(self.task, len).await?;
-        unit.save().await
+        unit.save().await?;
+        Ok(early)
     }
 }

@@ -1,12 +1,12 @@
 //! The outcome file: one line per settled object, appended before its checkpoint counts.
 //!
 //! `mark TAB url-encoded key TAB size TAB modified-ms TAB method TAB result`, where the mark is `C` copied,
-//! `S` skipped, `F` failed, `G` gone, `D` deleted. Lines beyond the length in the ledger do not count and are
+//! `S` skipped, `F` failed, `G` gone, `D` deleted; `L` stands where earlier lines were lost. Lines beyond the length in the ledger do not count and are
 //! cut off on resume.
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use model::count::Proof;
@@ -75,6 +75,7 @@ pub struct OutcomeFile {
     file: File,
     path: PathBuf,
     len: u64,
+    lost: u64,
 }
 
 impl OutcomeFile {
@@ -90,10 +91,37 @@ impl OutcomeFile {
         let file =
             OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path).map_err(at)?;
         let have = file.metadata().map_err(at)?.len();
-        // A shorter file than the ledger knows has lost lines with the machine's power; it goes on from there.
-        let len = len.min(have);
-        file.set_len(len).map_err(at)?;
-        Ok(Self { file, path: path.to_owned(), len })
+        // A shorter file than the ledger knows has lost lines, and says so itself from there on.
+        let kept = if have < len { whole_lines(&file, have).map_err(at)? } else { len };
+        file.set_len(kept).map_err(at)?;
+        let lost = len.saturating_sub(kept);
+        let mut opened = Self { file, path: path.to_owned(), len: kept, lost };
+        if lost > 0 {
+            opened
+                .append(&format!("L\t\t{lost}\t0\toutcome\t{lost} bytes of earlier outcomes were lost\n"))?;
+        }
+        Ok(opened)
+    }
+
+    /// Bytes that the ledger knows of and that were not there any more.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Length that belongs to the ledger, bytes.
+    #[expect(clippy::len_without_is_empty, reason = "a position, not a collection")]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Forgets all lines.
+    ///
+    /// # Errors
+    /// As [`OutcomeFile::open`].
+    pub fn clear(&mut self) -> Result<()> {
+        self.file.set_len(0).map_err(|e| failed(&self.path, &e))?;
+        self.len = 0;
+        Ok(())
     }
 
     /// Appends lines and makes them durable; answers the new length.
@@ -114,6 +142,37 @@ impl OutcomeFile {
     }
 }
 
+/// The end of the last whole line within the first `have` bytes.
+fn whole_lines(file: &File, have: u64) -> std::io::Result<u64> {
+    use std::os::unix::fs::FileExt;
+    let mut end = have;
+    let mut chunk = vec![0; 64 << 10];
+    while end > 0 {
+        let start = end.saturating_sub(chunk.len() as u64);
+        let part = &mut chunk[..usize::try_from(end - start).unwrap_or(0)];
+        file.read_exact_at(part, start)?;
+        if let Some(at) = part.iter().rposition(|b| *b == b'\n') {
+            return Ok(start + at as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
+}
+
+/// The first `len` bytes of an outcome file.
+///
+/// # Errors
+/// [`Kind::Internal`] when it is missing or shorter than the ledger says.
+pub fn reader(path: &Path, len: u64) -> Result<std::io::BufReader<std::io::Take<File>>> {
+    let file = File::open(path).map_err(|e| failed(path, &e))?;
+    let have = file.metadata().map_err(|e| failed(path, &e))?.len();
+    if have < len {
+        let m = format!("{}: {have} of {len} bytes of outcomes are there", path.display());
+        return Err(Failure::new(Kind::Internal, "outcome", m));
+    }
+    Ok(std::io::BufReader::new(file.take(len)))
+}
+
 fn failed(path: &Path, e: &std::io::Error) -> Failure {
     let kind = match e.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Kind::NoSpace,
@@ -131,6 +190,25 @@ pub fn path_in(data_dir: &Path, task: i64) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn f14_lost_lines_are_said_in_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("o.tsv");
+        let mut file = OutcomeFile::open(&path, 0).unwrap();
+        let len = file.append("C\ta\t1\t0\tetag\tequal\nC\tb\t1\t0\tetag\tequal\n").unwrap();
+        drop(file);
+        File::options().write(true).open(&path).unwrap().set_len(len - 5).unwrap();
+        assert!(reader(&path, len).is_err());
+        let file = OutcomeFile::open(&path, len).unwrap();
+        assert!(file.lost() > 0);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("C\ta\t") && text.lines().count() == 2 && text.contains("\nL\t"), "{text}");
+        drop(file);
+        std::fs::remove_file(&path).unwrap();
+        let file = OutcomeFile::open(&path, len).unwrap();
+        assert_eq!((file.lost(), std::fs::read_to_string(&path).unwrap().lines().count()), (len, 1));
+    }
 
     #[test]
     fn a_line_stays_one_line_whatever_the_key_holds() {

@@ -11,6 +11,8 @@ pub const WHOLE_MAX: u64 = 16 * MIB;
 /// An object written in one piece keeps its MD5 as ETag; up to this size that is worth one long request.
 const WHOLE_MD5_MAX: u64 = 32 * MIB;
 const PART: u64 = 16 * MIB;
+/// The largest part that is held in memory for its checksum.
+const HELD_PART_MAX: u64 = 64 * MIB;
 
 /// Part sizes that uploaders use, for a source that does not tell its own.
 const USUAL: [u64; 14] = [8, 5, 16, 15, 10, 32, 64, 100, 128, 50, 25, 256, 512, 1024];
@@ -39,7 +41,12 @@ pub fn wants_layout(size: u64, etag: &Etag, target: &Capability) -> bool {
 pub fn plan(size: u64, etag: &Etag, first_part: Option<u64>, wanted: u64, target: &Capability) -> Plan {
     let fits = |p: u64| {
         let count = size.div_ceil(p.max(1));
-        p > 0 && count <= u64::from(target.part_max_count) && (count <= 1 || p >= target.part_min_bytes)
+        // A part whose checksum must be known before it is sent is held in memory.
+        let held = !target.write_checksum || p <= HELD_PART_MAX;
+        p > 0
+            && held
+            && count <= u64::from(target.part_max_count)
+            && (count <= 1 || p >= target.part_min_bytes)
     };
     if !target.multipart || size == 0 {
         return Plan::Whole;

@@ -4,11 +4,12 @@
 //! What a page condemns is in the ledger before the first of it is removed: whatever interrupts a removal, the
 //! counts are exact, and each key that went has its line.
 
+use std::io::{Read, Seek, Write};
 use std::sync::Arc;
 
 use model::count::{Counters, Tally};
 use model::failure::{Failure, Kind, Policy, Result, Side};
-use model::key::Key;
+use model::key::{Key, Order};
 use model::selection::Scope;
 use pace::clock::SharedClock;
 use storage::{Entry, ObjectStore};
@@ -20,11 +21,15 @@ use crate::feed::Feed;
 use crate::glob::Filter;
 use crate::job::Job;
 use crate::ledger::{Ledger, Report};
+use crate::lister::{Lister, is_listed};
 use crate::outcome::{self, Outcome};
 use crate::records;
+use crate::verify::{Comparison, Depth, Difference};
 
 /// Questions or removals at once.
 const AT_ONCE: usize = 32;
+/// Removals between two looks at whether the source is there.
+const BATCH: usize = 100;
 
 /// The ends of a removal, and which keys it may touch.
 struct Pruning {
@@ -33,6 +38,8 @@ struct Pruning {
     filter: Filter,
     /// Keys at the target begin with this, keys at the source do not.
     save_prefix: String,
+    /// Keys that the source has listed in this run.
+    witnesses: Vec<Key>,
 }
 
 /// A key at the source's name that only the target has, and its size there, bytes.
@@ -42,31 +49,168 @@ struct Superfluous {
     size: u64,
 }
 
-/// Lists the target and finds what the source does not have; `remove` also removes it. Answers how much that is.
+/// What a removal would take, found by listing both sides.
+#[derive(Debug)]
+pub struct Found {
+    /// Objects and bytes that only the target has.
+    pub superfluous: Tally,
+    /// Objects at the target, those included.
+    pub at_target: u64,
+    /// Some keys that the source listed.
+    witnesses: Vec<Key>,
+    /// Their keys.
+    keys: Spool,
+}
+
+impl Found {
+    /// True when more than half of the target would go: that is more often a mistake than meant.
+    pub fn is_most(&self) -> bool {
+        self.superfluous.objects * 2 > self.at_target
+    }
+
+    /// True when the source has no object at all.
+    pub fn source_is_empty(&self) -> bool {
+        self.witnesses.is_empty()
+    }
+
+    /// The first of the keys that would go.
+    ///
+    /// # Errors
+    /// When they cannot be read back from the disk.
+    pub fn some(&mut self, n: usize) -> Result<Vec<Key>> {
+        self.keys.rewind()?;
+        Ok(self.keys.next(n)?.into_iter().map(|one| one.key).collect())
+    }
+}
+
+/// Finds what of the target the source does not have.
 ///
 /// # Errors
-/// When a side cannot be listed or asked, or a removal fails.
-pub async fn prune(
+/// When a side cannot be listed or asked.
+pub async fn find(ends: Ends) -> Result<Found> {
+    let mut keys = Spool::new()?;
+    let (mut superfluous, mut broke) = (Tally::default(), None);
+    let comparison = Comparison {
+        source: ends.source,
+        target: ends.target,
+        from: ends.from,
+        to: ends.to,
+        filter: ends.filter,
+        depth: Depth::Presence,
+    };
+    let found = comparison.run(|difference| {
+        if let Difference::Extra(key, size) = difference {
+            superfluous += Tally::one(*size);
+            if let Err(failure) = keys.push(&Superfluous { key: key.clone(), size: *size }) {
+                broke.get_or_insert(failure);
+            }
+        }
+    });
+    let found = found.await?;
+    match broke {
+        Some(failure) => Err(failure),
+        None => Ok(Found { superfluous, at_target: found.at_target, witnesses: found.witnesses, keys }),
+    }
+}
+
+/// The two ends of a removal.
+pub struct Ends {
+    /// Where from.
+    pub source: Arc<dyn ObjectStore>,
+    /// Where to.
+    pub target: Arc<dyn ObjectStore>,
+    /// Keys at the source begin with this.
+    pub from: String,
+    /// Keys at the target begin with this.
+    pub to: String,
+    /// Keys that may be removed.
+    pub filter: Filter,
+}
+
+/// Removes what was found and nothing else: each key only after the source has said twice more that it does not have
+/// it.
+///
+/// # Errors
+/// When a side cannot be asked, the source is not there any more, or a removal fails.
+pub async fn remove(
     source: Arc<dyn ObjectStore>,
     target: Arc<dyn ObjectStore>,
-    filter: Filter,
-    remove: bool,
+    mut found: Found,
 ) -> Result<Tally> {
-    let pruning = Arc::new(Pruning { source, target, filter, save_prefix: String::new() });
-    let mut pages =
-        Feed::as_it_comes(pruning.target.clone(), &Scope::Prefix(String::new()), "", Key::default());
-    let mut pruned = Tally::default();
-    while let Some(page) = pages.next().await {
-        let mut found = pruning.superfluous(page.map_err(|f| f.at(Side::Target))?.entries).await?;
-        if remove {
-            let removed = pruning.remove(&found, &CancellationToken::new()).await?;
-            found = removed.into_iter().map(|(one, went)| went.map(|()| one)).collect::<Result<_>>()?;
+    let witnesses = std::mem::take(&mut found.witnesses);
+    let pruning = Arc::new(Pruning {
+        source,
+        target,
+        filter: Filter::default(),
+        save_prefix: String::new(),
+        witnesses,
+    });
+    let mut removed = Tally::default();
+    found.keys.rewind()?;
+    loop {
+        let batch = found.keys.next(BATCH)?;
+        if batch.is_empty() {
+            return Ok(removed);
         }
-        for one in found {
-            pruned += Tally::one(one.size);
+        let still = pruning.still_superfluous(batch).await?;
+        for (one, went) in pruning.remove(&still, &CancellationToken::new()).await? {
+            went?;
+            removed += Tally::one(one.size);
         }
     }
-    Ok(pruned)
+}
+
+/// Keys on the disk, in the order in which they were found.
+#[derive(Debug)]
+struct Spool {
+    file: std::io::BufWriter<std::fs::File>,
+    reader: Option<std::io::BufReader<std::fs::File>>,
+}
+
+impl Spool {
+    fn new() -> Result<Self> {
+        let file = tempfile::tempfile().map_err(|e| spool_failed(&e))?;
+        Ok(Self { file: std::io::BufWriter::new(file), reader: None })
+    }
+
+    fn push(&mut self, one: &Superfluous) -> Result<()> {
+        let text = one.to_ledger();
+        let len = u32::try_from(text.as_bytes().len()).unwrap_or(u32::MAX);
+        let written =
+            self.file.write_all(&len.to_le_bytes()).and_then(|()| self.file.write_all(text.as_bytes()));
+        written.map_err(|e| spool_failed(&e))
+    }
+
+    fn rewind(&mut self) -> Result<()> {
+        let mut open = || {
+            self.file.flush()?;
+            let mut file = self.file.get_ref().try_clone()?;
+            file.rewind()?;
+            Ok(std::io::BufReader::new(file))
+        };
+        self.reader = Some(open().map_err(|e: std::io::Error| spool_failed(&e))?);
+        Ok(())
+    }
+
+    fn next(&mut self, n: usize) -> Result<Vec<Superfluous>> {
+        let Some(reader) = &mut self.reader else { return Ok(Vec::new()) };
+        let mut out = Vec::new();
+        let mut len = [0; 4];
+        while out.len() < n {
+            match reader.read_exact(&mut len) {
+                Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => break,
+                read => read.map_err(|e| spool_failed(&e))?,
+            }
+            let mut text = vec![0; u32::from_le_bytes(len) as usize];
+            reader.read_exact(&mut text).map_err(|e| spool_failed(&e))?;
+            out.extend(Superfluous::from_ledger(&Key::new(text)));
+        }
+        Ok(out)
+    }
+}
+
+fn spool_failed(e: &std::io::Error) -> Failure {
+    Failure::new(Kind::NoSpace, "delete", format!("the list of keys to delete: {e}"))
 }
 
 impl Pruning {
@@ -90,6 +234,39 @@ impl Pruning {
             }
         });
         found.await?.into_iter().filter_map(Result::transpose).collect()
+    }
+
+    /// The source is there and still lists something that this run has seen. An answer of "not found" says nothing about
+    /// a key when the whole bucket is gone, or a disk is not mounted.
+    async fn prove_source(&self) -> Result<()> {
+        for witness in &self.witnesses {
+            if is_listed(self.source.clone(), witness, Side::Source).await? {
+                return Ok(());
+            }
+        }
+        let m = format!("{} lists none of the objects any more that it had in this run", self.source.place());
+        Err(Failure::new(Kind::NoBucket, "delete", m).at(Side::Source))
+    }
+
+    /// What of a batch the source still does not have, by its own answer and by its listing.
+    async fn still_superfluous(self: &Arc<Self>, batch: Vec<Superfluous>) -> Result<Vec<Superfluous>> {
+        self.prove_source().await?;
+        let never = CancellationToken::new();
+        let looked = at_once(batch.into_iter(), &never, |one| {
+            let source = self.source.clone();
+            async move {
+                match source.head(&one.key, None).await {
+                    Ok(_) => return Ok(None),
+                    // A name that the source could never hold is not there either.
+                    Err(f) if f.kind == Kind::KeyRefused => return Ok(Some(one)),
+                    Err(f) if f.kind == Kind::NotFound => {}
+                    Err(f) => return Err(f.at(Side::Source)),
+                }
+                let listed = is_listed(source, &one.key, Side::Source).await?;
+                Ok((!listed).then_some(one))
+            }
+        });
+        looked.await?.into_iter().filter_map(Result::transpose).collect()
     }
 
     /// Removes what was found; what a stop came before is not among the answers.
@@ -199,6 +376,7 @@ impl Strip<'_> {
             cursor: self.row.cursor.clone(),
             ahead,
             done,
+            upto: self.row.upto.clone(),
             counters: self.row.counters,
         };
         let (lines, failed) = (std::mem::take(&mut self.lines), std::mem::take(&mut self.failed));
@@ -214,18 +392,27 @@ impl Strip<'_> {
         self.report(vec![], false).await?;
         let prefix = format!("{save}{}", self.row.scope.prefix());
         let after = if self.row.cursor.is_empty() { Key::default() } else { self.row.cursor.under(save) };
-        let mut pages = Feed::as_it_comes(pruning.target.clone(), &self.row.scope, &prefix, after);
+        let mut pages = match (&self.row.scope, after.is_empty()) {
+            // Its order does not matter: the walk begins again where no order tells where it was.
+            (Scope::Prefix(_), _) if pruning.target.capability().list_order == Order::Unknown => {
+                Feed::list(Lister::unordered(pruning.target.clone(), &prefix, Side::Target))
+            }
+            (scope, _) => Feed::scope(pruning.target.clone(), scope, &prefix, after, Side::Target),
+        };
         loop {
             let page = tokio::select! {
                 page = pages.next() => page,
                 () = self.job.stop.cancelled() => return Err(stopped()),
             };
             let Some(page) = page else { return self.report(vec![], true).await };
-            let entries = page.map_err(|f| f.at(Side::Target))?.entries;
+            let entries = page?.page.entries;
             let last = entries.last().map(|e| Key::new(&e.key.as_bytes()[save.len()..]));
             let found = pruning.superfluous(entries).await?;
             if remove {
-                self.remove(pruning, &found).await?;
+                for batch in found.chunks(BATCH) {
+                    let batch = pruning.still_superfluous(batch.to_vec()).await?;
+                    self.remove(pruning, &batch).await?;
+                }
             } else {
                 found.iter().for_each(|one| self.settled(one, &Outcome::Skipped("would be deleted")));
             }
@@ -281,25 +468,66 @@ impl Job {
         if rows.is_empty() {
             rows = self.begin(Pass::Prune, 2_000_000_000).await?;
         }
-        let pruning = Arc::new(Pruning {
-            source: self.source.clone(),
-            target: self.target.clone(),
-            filter: Filter::new(&task.spec.include, &task.spec.exclude),
-            save_prefix: task.spec.save_prefix.clone(),
-        });
         let (rows, empty): (Vec<_>, Vec<_>) = rows.into_iter().partition(|r| met_anything(&copied, &r.scope));
         if !empty.is_empty() {
             let some: Vec<_> = empty.iter().take(5).map(|r| format!("`{}`", r.scope.prefix())).collect();
             let m = format!("nothing was deleted under {}: the source has no object there", some.join(", "));
-            let mut unit = self.store.write().await?;
+            let mut unit = self.write().await?;
             unit.set_note(task.id, &m).await?;
             unit.save().await?;
         }
+        let filter = Filter::new(&task.spec.include, &task.spec.exclude);
+        let (witnesses, most) = self.extent_of_removal(&rows, &filter).await?;
+        if most && !task.spec.beyond.delete_most && !task.spec.beyond.dry_run {
+            return self.refuse_removal().await;
+        }
+        let pruning = Arc::new(Pruning {
+            source: self.source.clone(),
+            target: self.target.clone(),
+            filter,
+            save_prefix: task.spec.save_prefix.clone(),
+            witnesses,
+        });
         for row in rows.into_iter().filter(|r| !r.done) {
             let strip = Strip { job: self, ledger, clock, row, lines: String::new(), failed: vec![] };
             strip.walk(&pruning, !task.spec.beyond.dry_run).await?;
         }
         Ok(())
+    }
+}
+
+impl Job {
+    /// Keys that the source lists now, and whether more than half of the target would go.
+    async fn extent_of_removal(&self, rows: &[RangeRow], filter: &Filter) -> Result<(Vec<Key>, bool)> {
+        let (mut witnesses, mut going, mut at_target) = (Vec::new(), 0, 0);
+        for row in rows {
+            let Scope::Prefix(prefix) = &row.scope else { continue };
+            let found = find(Ends {
+                source: self.source.clone(),
+                target: self.target.clone(),
+                from: prefix.clone(),
+                to: format!("{}{prefix}", self.task.spec.save_prefix),
+                filter: filter.within(prefix),
+            });
+            let found = tokio::select! {
+                found = found => found?,
+                () = self.stop.cancelled() => return Err(stopped()),
+            };
+            witnesses.extend(found.witnesses.iter().map(|key| key.under(prefix)));
+            going += found.superfluous.objects;
+            at_target += found.at_target;
+        }
+        let removed = rows.iter().map(|r| r.counters.deleted.objects).sum::<u64>();
+        Ok((witnesses, (going + removed) * 2 > at_target + removed))
+    }
+
+    /// A removal of most of the target is refused, and the task says so.
+    async fn refuse_removal(&self) -> Result<()> {
+        let note = "nothing was deleted at the target, because more than half of its objects would go: \
+                    allow it with delete_most";
+        let mut unit = self.write().await?;
+        unit.set_note(self.task.id, note).await?;
+        unit.save().await
     }
 }
 

@@ -8,21 +8,23 @@ use model::count::Counters;
 use model::failure::{Failure, Kind, Result, Side};
 use model::key::{Key, Order};
 use model::policy::Overwrite;
+use model::selection::Scope;
 use pace::clock::SharedClock;
-use storage::{Entry, ObjectStore, Page};
+use storage::{Entry, ObjectStore, Page, Position};
 use store::{Checkpoint, FailedObject, RangeRow, Restore};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
-use crate::compare::{Action, Rule};
+use crate::compare::{Action, Known, Rule};
 use crate::feed::{Feed, Stands, TargetSide, entry_of};
-use crate::field::{Extent, Field};
+use crate::field::{Extent, Field, Opened};
 use crate::glob::Filter;
 use crate::ledger::Report;
+use crate::lister::{Listed, Lister};
 use crate::outcome::{self, Outcome};
 use crate::plan::{Plan, plan};
 use crate::transfer::{Carrier, End, Places};
-use crate::window::Window;
+use crate::window::{Window, position_of};
 
 /// How long transfers in flight may go on after a stop.
 pub(crate) const GRACE: Duration = Duration::from_millis(300);
@@ -37,6 +39,8 @@ pub(crate) struct Ranges {
     pub(crate) fence: i64,
     /// The task went on after an interruption: some keys' outcome may be unknown.
     pub(crate) resumed: bool,
+    /// The ledger began again: whatever stands at the target may be this task's own.
+    pub(crate) doubts_all: bool,
     pub(crate) record: bool,
 }
 
@@ -55,6 +59,14 @@ struct Runner {
     in_doubt: bool,
     /// What stands at the target is asked for key by key.
     asks: bool,
+    /// The first pending key is decided about and waits for places.
+    ready: Option<Ready>,
+}
+
+/// A key that is to be copied, or asked about first.
+#[derive(Clone, Copy)]
+struct Ready {
+    asks: bool,
 }
 
 impl Ranges {
@@ -63,28 +75,37 @@ impl Ranges {
         self: Arc<Self>,
         extent: Arc<Extent>,
         row: RangeRow,
-        first: Option<Page>,
+        opened: Option<Opened>,
         failed_only: Option<Feed>,
     ) -> Result<()> {
         let carrier = self.carrier.clone();
         let prefix = extent.scope.prefix().to_owned();
+        let listed = matches!(extent.scope, Scope::Prefix(_)) && failed_only.is_none();
+        let unordered = listed && carrier.source.capability().list_order == Order::Unknown;
+        let (cursor, ahead) = (row.cursor.clone(), row.ahead.clone());
         // A range that begins with a page in hand goes on behind that page.
-        let (mut exhausted, mut after) = (false, row.cursor.clone());
-        if let Some(page) = &first {
-            exhausted = !page.more;
-            after = page.entries.last().map_or(after, |e| e.key.clone());
-        }
-        let feed = match failed_only {
-            Some(feed) => feed,
-            None if exhausted => {
-                Feed::of(tokio::sync::mpsc::channel(1).1, tokio::spawn(async {}).abort_handle())
+        let (feed, first) = match (failed_only, opened) {
+            (Some(feed), _) => (feed, None),
+            (None, Some(Opened { page, lister })) => (Feed::list(lister), Some(page)),
+            (None, None) if unordered => {
+                let from = position_of(&cursor).ok_or_else(|| {
+                    let m = "the ledger holds a key where a walk without an order had got to a page";
+                    Failure::new(Kind::Disorder, "list", m).at(Side::Source)
+                })?;
+                let lister = Lister::at(carrier.source.clone(), &prefix, from, Side::Source);
+                (Feed::list(lister), None)
             }
-            None => Feed::list(carrier.source.clone(), &extent.scope, &prefix, after, Side::Source),
+            (None, None) => {
+                let feed =
+                    Feed::scope(carrier.source.clone(), &extent.scope, &prefix, cursor.clone(), Side::Source);
+                (feed, None)
+            }
         };
         let mut target = self.target_side(&extent, &row);
         let in_doubt = self.resumed && row.id > 0;
+        let window = if unordered { Window::unordered(cursor, ahead) } else { Window::new(cursor, ahead) };
         let mut runner = Runner {
-            window: Window::new(row.cursor.clone(), row.ahead.clone()),
+            window,
             counters: row.counters,
             shared: self.clone(),
             row,
@@ -97,9 +118,10 @@ impl Ranges {
             flights: JoinSet::new(),
             in_doubt,
             asks: matches!(target, TargetSide::Head),
+            ready: None,
         };
         match runner.drive(&extent, feed, first, &mut target).await {
-            Ok(Drive::Over) => runner.report(true).await,
+            Ok(Drive::Over) => runner.report(Some(extent.end())).await,
             Ok(Drive::Stopped) => runner.come_to_rest().await,
             // Whoever lost the lease writes nothing any more.
             Err(failure) if failure.kind == Kind::LeaseLost => Err(failure),
@@ -111,13 +133,16 @@ impl Ranges {
     }
 
     /// Decides about one key, whatever stands at the target.
-    fn decide(&self, entry: &Entry, stands: Option<&Entry>, in_doubt: bool) -> Action {
+    fn decide(&self, entry: &Entry, stands: Option<&Entry>, in_doubt: bool, known: Known) -> Action {
         if self.carrier.spec.beyond.versions {
             // What stands at the target is compared version by version, when the key's turn comes.
-            let old = self.rule.since_ms > 0 && entry.modified_ms <= self.rule.since_ms;
-            return if old { Action::Skip("not modified since") } else { Action::Copy };
+            return if self.rule.leaves_out(entry) {
+                Action::Skip("not modified since")
+            } else {
+                Action::Copy
+            };
         }
-        let action = self.rule.decide(entry, stands, in_doubt);
+        let action = self.rule.decide(entry, stands, in_doubt, known);
         // An unfinished upload of ours goes on, whatever stands at the target.
         match action {
             Action::Skip(_) if self.carrier.ledger.upload_of(&entry.key).is_some() => Action::Copy,
@@ -143,41 +168,48 @@ impl Ranges {
                 }
             },
         };
-        let to = entry.key.under(&carrier.spec.save_prefix);
-        let mut crc = None;
-        let stands = match self.asks_target() {
-            false => None,
-            true => match carrier.target.head(&to, None).await {
-                Ok(meta) => {
-                    crc = meta.ecma;
-                    Some(Entry {
-                        key: to,
-                        size: meta.size,
-                        modified_ms: meta.modified_ms,
-                        written_ms: if meta.written_ms > 0 { meta.written_ms } else { meta.modified_ms },
-                        etag: meta.etag,
-                        class: None,
-                    })
-                }
+        let (mut entry, mut stands) = (entry, None);
+        if self.asks_target() {
+            let to = entry.key.under(&carrier.spec.save_prefix);
+            match carrier.target.head(&to, None).await {
+                Ok(meta) => stands = Some((meta.sums, entry_of(to, meta))),
                 // A key that the target cannot even be asked about fails when it is written, with that reason.
-                Err(f) if matches!(f.kind, Kind::NotFound | Kind::KeyRefused | Kind::Invalid) => None,
+                Err(f) if matches!(f.kind, Kind::NotFound | Kind::KeyRefused | Kind::Invalid) => {}
                 Err(f) => {
                     let end = carrier.ended(f, entry.size);
                     return (entry, end);
                 }
-            },
-        };
-        let end = match self.decide(&entry, stands.as_ref(), in_doubt) {
-            Action::Copy
-                if self.asks_crc()
-                    && stands
-                        .as_ref()
-                        .is_some_and(|s| s.size == entry.size && entry.etag.proves(&s.etag).is_none())
-                    && self.same_crc(&entry, crc).await =>
-            {
-                End::Outcome(Outcome::Skipped("same CRC-64"), entry.size)
             }
-            Action::Copy => fly(carrier.clone(), entry.clone(), places).await,
+        }
+        let there = stands.as_ref().map(|(_, there)| there);
+        let mut action = self.decide(&entry, there, in_doubt, Known::Listed);
+        let comparable = |t: &Entry| t.size == entry.size && entry.etag.proves(&t.etag).is_none();
+        let crc_decides = self.asks_crc() && !self.rule.leaves_out(&entry) && there.is_some_and(comparable);
+        if action == Action::Ask || crc_decides {
+            // Only the object's own answer tells whether its ETag is a digest, and which checksums it has.
+            match carrier.source.head(&entry.key, None).await {
+                Ok(meta) => {
+                    let equal = stands.as_ref().and_then(|(sums, _)| meta.sums.agree(sums));
+                    let class = entry.class.take();
+                    entry = Entry { class, ..entry_of(entry.key, meta) };
+                    action = match equal {
+                        Some(true) if !in_doubt => Action::Skip("same checksum"),
+                        Some(false) if self.rule.overwrite != Overwrite::Never => Action::Copy,
+                        _ => self.decide(&entry, there, in_doubt, Known::Asked),
+                    };
+                }
+                Err(f) if f.kind == Kind::NotFound => {
+                    let end = carrier.gone(&entry.key, f, entry.size).await;
+                    return (entry, end);
+                }
+                Err(f) => {
+                    let end = carrier.ended(f, entry.size);
+                    return (entry, end);
+                }
+            }
+        }
+        let end = match action {
+            Action::Copy | Action::Ask => fly(carrier.clone(), entry.clone(), places).await,
             Action::Skip(why) => End::Outcome(Outcome::Skipped(why), entry.size),
             Action::Adopt(proof) => End::Outcome(Outcome::Copied(proof), entry.size),
         };
@@ -192,14 +224,7 @@ impl Ranges {
     /// True when the rule may compare the CRC-64 that both stores keep, which only a HEAD tells.
     fn asks_crc(&self) -> bool {
         let (source, target) = (self.carrier.source.capability(), self.carrier.target.capability());
-        self.rule.overwrite == Overwrite::Checksum && source.ecma && target.ecma
-    }
-
-    /// Whether both stores have the same CRC-64 of a key whose ETags tell nothing.
-    async fn same_crc(&self, entry: &Entry, there: Option<u64>) -> bool {
-        let Some(there) = there else { return false };
-        let here = self.carrier.source.head(&entry.key, None).await;
-        here.is_ok_and(|meta| meta.ecma == Some(there))
+        matches!(self.rule.overwrite, Overwrite::Checksum | Overwrite::Crc64) && source.ecma && target.ecma
     }
 
     fn target_side(&self, extent: &Extent, row: &RangeRow) -> TargetSide {
@@ -210,15 +235,18 @@ impl Ranges {
         if !self.asks_target() {
             return TargetSide::Unasked;
         }
-        let single = matches!(extent.scope, model::selection::Scope::Key(_)) || row.id <= 0;
-        if source.list_order != target.list_order || source.list_order == Order::Unknown || single {
+        let single = matches!(extent.scope, Scope::Key(_)) || row.id <= 0;
+        if !target.list_allowed
+            || source.list_order != target.list_order
+            || source.list_order == Order::Unknown
+            || single
+        {
             return TargetSide::Head;
         }
         let save = &self.carrier.spec.save_prefix;
         let prefix = format!("{save}{}", extent.scope.prefix());
         let after = if row.cursor.is_empty() { row.cursor.clone() } else { row.cursor.under(save) };
-        let store = self.carrier.target.clone();
-        let feed = Feed::list(store, &extent.scope, &prefix, after, Side::Target);
+        let feed = Feed::list(Lister::behind(self.carrier.target.clone(), &prefix, after, Side::Target));
         TargetSide::Merge { feed, held: VecDeque::new(), over: false, order: target.list_order }
     }
 }
@@ -253,17 +281,17 @@ impl Runner {
         let (carrier, field) = (&shared.carrier, &shared.field);
         let mut tick = tokio::time::interval(Duration::from_millis(500));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut over = false;
+        let (mut over, mut unmet) = (false, None);
         let stop = carrier.stop.clone();
         loop {
             let need = self.advance(target)?;
             if over && self.pending.is_empty() && self.window.is_empty() {
+                field.prove_end(unmet).await?;
                 return Ok(Drive::Over);
             }
             if first.is_some() && self.pending.is_empty() {
-                let (entries, ends) = field.take(extent, first.take().unwrap_or_default());
-                self.pending.extend(entries);
-                over = ends;
+                let page = Listed { page: first.take().unwrap_or_default(), from: Position::Start };
+                (over, unmet) = self.take(field, extent, page);
                 continue;
             }
             let wants_page = self.pending.is_empty() && !over;
@@ -271,19 +299,23 @@ impl Runner {
                 biased;
                 () = stop.cancelled() => return Ok(Drive::Stopped),
                 Some(done) = self.flights.join_next(), if !self.flights.is_empty() => self.landed(done)?,
-                _ = tick.tick() => self.report(false).await?,
+                _ = tick.tick() => self.report(None).await?,
                 places = carrier.places(), if need == Need::Places => self.dispatch(places),
                 more = target.more(), if need == Need::TargetPage => more?,
                 page = feed.next(), if wants_page => match page {
-                    None => over = true,
-                    Some(page) => {
-                        let (entries, ends) = field.take(extent, page?);
-                        self.pending.extend(entries);
-                        over = ends;
-                    }
+                    None => (over, unmet) = (true, field.ended(extent)),
+                    Some(page) => (over, unmet) = self.take(field, extent, page?),
                 },
             }
         }
+    }
+
+    /// Takes what of a page belongs to the range.
+    fn take(&mut self, field: &Field, extent: &Extent, listed: Listed) -> (bool, Option<Key>) {
+        self.window.page(listed.from);
+        let taken = field.take(extent, listed.page);
+        self.pending.extend(taken.entries);
+        (taken.over, taken.unmet)
     }
 
     /// Goes through pending keys as far as no waiting is needed.
@@ -293,6 +325,13 @@ impl Runner {
         while let Some(entry) = self.pending.front() {
             if !self.window.has_room() {
                 return Ok(Need::Nothing);
+            }
+            if self.ready.is_some() {
+                match carrier.try_places() {
+                    Some(places) => self.dispatch(places),
+                    None => return Ok(Need::Places),
+                }
+                continue;
             }
             if !shared.filter.keeps(entry.key.as_bytes()) {
                 let entry = self.pending.pop_front().unwrap_or_else(|| unreachable!("just seen"));
@@ -309,10 +348,7 @@ impl Runner {
             };
             let action = stands.map_or(Action::Copy, |stands| self.decide(entry, stands.as_ref()));
             match action {
-                Action::Copy => match carrier.try_places() {
-                    Some(places) => self.dispatch(places),
-                    None => return Ok(Need::Places),
-                },
+                Action::Copy | Action::Ask => self.ready = Some(Ready { asks: action == Action::Ask }),
                 action => self.settle_now(action),
             }
         }
@@ -320,14 +356,20 @@ impl Runner {
     }
 
     fn decide(&self, entry: &Entry, stands: Option<&Entry>) -> Action {
-        self.shared.decide(entry, stands, self.in_doubt && self.window.in_doubt())
+        self.shared.decide(entry, stands, self.doubts(), Known::Listed)
+    }
+
+    /// True while an interruption may have swallowed a key's outcome.
+    fn doubts(&self) -> bool {
+        self.shared.doubts_all || self.in_doubt && self.window.in_doubt()
     }
 
     fn dispatch(&mut self, places: Places) {
+        let Some(ready) = self.ready.take() else { return };
         let Some(entry) = self.pending.pop_front() else { return };
         let Some(place) = self.window.take(entry.key.clone()) else { return };
         let shared = self.shared.clone();
-        let ask = self.asks.then(|| self.in_doubt && self.window.in_doubt());
+        let ask = (ready.asks || self.asks).then(|| self.doubts());
         self.flights.spawn(async move {
             let (entry, end) = match ask {
                 Some(in_doubt) => shared.ask_then_fly(entry, places, in_doubt).await,
@@ -346,7 +388,7 @@ impl Runner {
         let outcome = match action {
             Action::Adopt(proof) => Outcome::Copied(proof),
             Action::Skip(why) => Outcome::Skipped(why),
-            Action::Copy => return,
+            Action::Copy | Action::Ask => return,
         };
         self.settled(place, &entry, &outcome, entry.size);
     }
@@ -397,8 +439,9 @@ impl Runner {
         self.changed = true;
     }
 
-    /// Tells the ledger what has been reached.
-    async fn report(&mut self, done: bool) -> Result<()> {
+    /// Tells the ledger what has been reached; `end` is the last key of a range that is done.
+    async fn report(&mut self, end: Option<Option<Key>>) -> Result<()> {
+        let (done, upto) = (end.is_some(), end.flatten());
         if !self.changed && !done {
             return Ok(());
         }
@@ -409,6 +452,7 @@ impl Runner {
             cursor: self.window.cursor().clone(),
             ahead: self.window.ahead(),
             done,
+            upto,
             counters: self.counters,
         };
         let report = Report {
@@ -431,7 +475,7 @@ impl Runner {
         }
         self.flights.shutdown().await;
         self.changed = true;
-        self.report(false).await
+        self.report(None).await
     }
 }
 

@@ -8,11 +8,12 @@ use model::key::Key;
 use model::selection::Scope;
 use pace::clock::SharedClock;
 use storage::guard::Guarded;
-use storage::{Meta, ObjectStore, Page};
+use storage::{Meta, ObjectStore, Page, Position};
 use store::{NewRange, Pass, Store};
 
 use crate::feed::{Feed, entry_of};
 use crate::job::Job;
+use crate::lister::Listed;
 use crate::transfer::Carrier;
 
 /// Archived objects are waited for so long, milliseconds.
@@ -25,7 +26,7 @@ impl Job {
             return Ok(());
         }
         carrier.ledger.flush().await?;
-        let mut unit = self.store.write().await?;
+        let mut unit = self.write().await?;
         let Some(since) = unit.waits_since(self.task.id).await? else { return Ok(()) };
         // What has not come in all this time is not asked for again: it fails.
         let late = clock.now_ms() - since > WAIT_MAX_MS;
@@ -38,7 +39,7 @@ impl Job {
         let rows = unit.ranges(self.task.id, Pass::Copy).await?;
         unit.save().await?;
         let row = rows.into_iter().filter(|r| r.id == first - 1).collect();
-        self.walk(&carrier, row, false, clock).await
+        self.walk(&carrier, row, false, false, clock).await
     }
 }
 
@@ -51,7 +52,8 @@ pub(crate) fn restored_feed(store: Store, task: i64, after: Key, source: Arc<Gua
         loop {
             let page = async {
                 let rows = store.read().await?.restores(task, &after, 200).await?;
-                let mut page = Page { more: rows.len() == 200, ..Page::default() };
+                let more = rows.len() == 200;
+                let mut page = Page::default();
                 for row in rows {
                     after = row.key.clone();
                     let meta = match source.head(&row.key, None).await {
@@ -64,10 +66,11 @@ pub(crate) fn restored_feed(store: Store, task: i64, after: Key, source: Arc<Gua
                         page.entries.push(entry_of(row.key, meta));
                     }
                 }
-                Ok::<_, Failure>(page)
+                page.next = more.then(|| Position::After(after.clone()));
+                Ok::<_, Failure>(Listed { page, from: Position::Start })
             };
             let page = page.await.map_err(|f| f.at(Side::Source));
-            let more = page.as_ref().is_ok_and(|p| p.more);
+            let more = page.as_ref().is_ok_and(|p| p.page.more());
             if tx.send(page).await.is_err() || !more {
                 return;
             }

@@ -5,15 +5,17 @@ use std::time::{Duration, Instant};
 
 use model::count::{Counters, Tally};
 use model::failure::{Result, Side};
-use model::key::Key;
-use storage::{Page, SharedStore};
+use model::key::{Key, Order};
+use model::selection::Scope;
+use storage::SharedStore;
 use store::{Checkpoint, RangeRow};
 use tokio_util::sync::CancellationToken;
 
-use crate::feed::{fetch, one};
-use crate::field::{Extent, Field};
+use crate::feed::one;
+use crate::field::{Extent, Field, Opened, Taken};
 use crate::glob::Filter;
 use crate::ledger::{Ledger, Report};
+use crate::lister::Lister;
 use crate::progress::Progress;
 
 pub(crate) struct Survey {
@@ -32,34 +34,34 @@ impl Survey {
         self: Arc<Self>,
         extent: Arc<Extent>,
         row: RangeRow,
-        first: Option<Page>,
+        opened: Option<Opened>,
     ) -> Result<()> {
         let prefix = extent.scope.prefix().to_owned();
         let mut at = row.cursor.clone();
-        let mut counted = row.counters.copied;
-        let mut first = first;
+        let resumes = self.source.capability().list_order != Order::Unknown;
+        let mut counted = if resumes { row.counters.copied } else { Tally::default() };
+        let (mut first, mut lister) = match (opened, &extent.scope) {
+            (Some(Opened { page, lister }), _) => (Some(page), lister),
+            (None, Scope::Prefix(_)) => (None, self.lister(&prefix, &row)),
+            (None, Scope::Key(key)) => {
+                let page = one(&*self.source, Key::from(key.as_str())).await?;
+                (Some(page), Lister::new(self.source.clone(), &prefix, Side::Source))
+            }
+        };
         let mut told = Instant::now();
         loop {
             let page = match first.take() {
-                Some(page) => page,
-                None => {
-                    let next = async {
-                        match &extent.scope {
-                            model::selection::Scope::Key(k) => {
-                                one(&*self.source, Key::from(k.as_str())).await
-                            }
-                            model::selection::Scope::Prefix(_) => {
-                                fetch(&*self.source, &prefix, &at, Side::Source).await
-                            }
-                        }
-                    };
-                    tokio::select! {
-                        () = self.stop.cancelled() => return self.tell(&row, at, counted, false).await,
-                        page = next => page?,
-                    }
-                }
+                Some(page) => Some(page),
+                None => tokio::select! {
+                    () = self.stop.cancelled() => return self.tell(&row, at, counted, None).await,
+                    listed = lister.next() => listed?.map(|l| l.page),
+                },
             };
-            let (entries, over) = self.field.take(&extent, page);
+            let Some(page) = page else {
+                self.field.prove_end(self.field.ended(&extent)).await?;
+                return self.tell(&row, at, counted, Some(extent.end())).await;
+            };
+            let Taken { entries, over, unmet } = self.field.take(&extent, page);
             let mut more = Tally::default();
             for entry in entries.iter().filter(|e| self.filter.keeps(e.key.as_bytes())) {
                 more += Tally::one(entry.size);
@@ -70,18 +72,35 @@ impl Survey {
             counted += more;
             self.progress.counted(more);
             if over {
-                return self.tell(&row, at, counted, true).await;
+                self.field.prove_end(unmet).await?;
+                return self.tell(&row, at, counted, Some(extent.end())).await;
             }
             if told.elapsed() >= Duration::from_secs(1) {
                 told = Instant::now();
-                self.tell(&row, at.clone(), counted, false).await?;
+                self.tell(&row, at.clone(), counted, None).await?;
             }
         }
     }
 
-    async fn tell(&self, row: &RangeRow, cursor: Key, counted: Tally, done: bool) -> Result<()> {
+    /// Where a range goes on; without an order it is counted again from its first key.
+    fn lister(&self, prefix: &str, row: &RangeRow) -> Lister {
+        match self.source.capability().list_order {
+            Order::Unknown => Lister::new(self.source.clone(), prefix, Side::Source),
+            _ => Lister::behind(self.source.clone(), prefix, row.cursor.clone(), Side::Source),
+        }
+    }
+
+    async fn tell(
+        &self,
+        row: &RangeRow,
+        cursor: Key,
+        counted: Tally,
+        end: Option<Option<Key>>,
+    ) -> Result<()> {
+        let (done, upto) = (end.is_some(), end.flatten());
         let counters = Counters { copied: counted, ..Counters::default() };
-        let checkpoint = Checkpoint { id: row.id, fence: self.fence, cursor, ahead: vec![], done, counters };
+        let checkpoint =
+            Checkpoint { id: row.id, fence: self.fence, cursor, ahead: vec![], done, upto, counters };
         self.ledger.report(Report::only(checkpoint)).await
     }
 }

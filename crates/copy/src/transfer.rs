@@ -1,4 +1,7 @@
-//! Moving one object or one part, and proving it.
+//! Moving one object or one part, and proving it (`proof.rs` says what proves).
+//!
+//! A mismatch is confirmed by one more attempt, then the object has failed; what passes (a lost connection, a busy
+//! store) is tried again within the bounds of the back-off.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,15 +19,23 @@ use pace::limit::Permit;
 use storage::body::{Seen, Tap};
 use storage::checksum::{Digests, Wanted};
 use storage::guard::Guarded;
-use storage::{Entry, Etag, Meta, ObjectStore, ReadRequest, Written};
+use storage::{Body, Entry, Etag, Fact, Meta, ObjectStore, ReadRequest};
 use tokio_util::sync::CancellationToken;
 
 use crate::ledger::Ledger;
+use crate::lister::is_listed;
 use crate::outcome::Outcome;
 use crate::progress::Progress;
+use crate::proof::{Claim, Verdict, judge, part_differs};
 
 /// Buffers that one transfer may hold: the connection's read buffer and a chunk on its way.
 const BUFFER: u64 = 512 << 10;
+
+/// A source sends about as much before anybody reads: the buffers of a connection.
+const PREPAID: u64 = 256 << 10;
+
+/// Attempts that end in a mismatch before an object has failed.
+pub(crate) const MISMATCHES: u32 = 2;
 
 /// A restored object stays readable for so many days (OMS §4.6).
 const RESTORED_DAYS: u32 = 3;
@@ -66,13 +77,6 @@ impl Places {
 pub(crate) enum End {
     Outcome(Outcome, u64),
     Broke(Failure),
-}
-
-/// A copied object that could not be proved by ETag may be proved by a digest on a second attempt.
-enum Verdict {
-    Proved(Proof),
-    NeedDigest,
-    Differs(String),
 }
 
 impl Carrier {
@@ -132,26 +136,40 @@ impl Carrier {
         let mut places = Some(first);
         let mut wanted = self.digests_for(&entry.etag);
         let mut if_match = Some(entry.etag.clone());
-        let (mut attempt, began) = (1, Instant::now());
+        let (mut attempt, mut mismatches, began) = (1, 0, Instant::now());
         loop {
             let held = match places.take() {
                 Some(places) => places,
                 None => self.places().await,
             };
+            let checked = self.target.capability().write_checksum;
             let failure = match self.whole_once(&entry, if_match.clone(), wanted).await {
                 Ok((size, Verdict::Proved(proof))) => {
                     held.succeeded();
                     return End::Outcome(Outcome::Copied(proof), size);
                 }
-                Ok((_, Verdict::NeedDigest)) => {
-                    wanted.md5 = true;
-                    continue;
+                Ok((size, Verdict::Unproved)) => {
+                    held.succeeded();
+                    return End::Outcome(Outcome::Copied(Proof::Size), size);
                 }
-                Ok((_, Verdict::Differs(why))) => Failure::new(Kind::Corrupt, "verify", why).at(Side::Target),
+                Ok((_, Verdict::NeedDigest)) => mismatch("the ETags of both sides differ".into()),
+                Ok((_, Verdict::Differs(why))) => mismatch(why),
                 Err(failure) => failure,
             };
             drop(held);
             match failure.kind {
+                Kind::Mismatch => {
+                    mismatches += 1;
+                    if mismatches < MISMATCHES {
+                        tracing::debug!(key = %entry.key, "tried once more: {failure}");
+                        wanted.md5 = true;
+                        continue;
+                    }
+                }
+                Kind::ChecksumRequired if !checked => {
+                    self.target.learn(Fact::WriteChecksum);
+                    continue;
+                }
                 Kind::NotFound if failure.side == Side::Source => {
                     return self.gone(&entry.key, failure, entry.size).await;
                 }
@@ -167,8 +185,19 @@ impl Carrier {
         }
     }
 
-    /// An object that is not at the source any more. One that a list names is missing.
+    /// An object that a read did not find. It is gone only when the source does not list it any more: an index may
+    /// show objects whose data is lost. One that a list names is missing.
     pub(crate) async fn gone(&self, key: &Key, failure: Failure, size: u64) -> End {
+        if !self.spec.selection.names_keys() && !self.source.capability().list_bare {
+            match is_listed(self.source.clone(), key, Side::Source).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    let message = format!("{}: it is still listed", failure.message);
+                    return End::Outcome(Outcome::Failed(Failure { message, ..failure }), size);
+                }
+                Err(failure) => return self.ended(failure, size),
+            }
+        }
         if self.spec.beyond.delete && matches!(self.spec.selection, Selection::Keys(_)) {
             // An event said that something happened to this key, and it is not there any more.
             if self.spec.beyond.dry_run {
@@ -240,21 +269,98 @@ impl Carrier {
             let bucket = self.source.bucket().to_owned();
             let etag = if_match.clone().unwrap_or_default();
             let written = self.target.copy_from(&bucket, &entry.key, &to, &etag).await?;
-            let source = Meta { etag: entry.etag.clone(), ..Meta::default() };
-            return Ok((entry.size, verdict(&source, None, &written, wanted)));
+            let source = Claim { etag: entry.etag.clone(), ..Claim::default() };
+            return Ok((
+                entry.size,
+                self.verdict(&to, entry.size, &source, None, &Claim::from(&written)).await?,
+            ));
         }
-        let _memory = self.memory.hold(entry.size.min(BUFFER) + 8192).await;
-        let request = ReadRequest { range: None, if_match };
+        let _memory = self.memory.hold(self.buffer(entry.size)).await;
+        self.progress.bandwidth.pass(prepaid(entry.size)).await;
+        let same = if_match.is_some();
+        let request = ReadRequest { size: Some(entry.size), range: None, if_match };
         let reading = self.source.read(&entry.key, &request).await?;
-        let meta = self.target_meta(&entry.key, &reading.meta).await?;
         let size = reading.body.len();
-        let (body, seen) = reading.body.tapped(&self.tap(wanted));
-        let written = blame(&seen, self.target.write(&to, &meta, body).await)?;
-        Ok((size, verdict(&reading.meta, seen.digests(), &written, wanted)))
+        if same && size != entry.size && !entry.etag.is_none() && reading.meta.etag.same_text(&entry.etag) {
+            let m = format!("`{}` has {} bytes by its listing, {size} were sent", entry.key, entry.size);
+            return Err(Failure::new(Kind::Mismatch, "read", m).at(Side::Source));
+        }
+        let meta = self.target_meta(&entry.key, &reading.meta).await?;
+        let source = Claim::from(&reading.meta);
+        let tap = Tap { prepaid: prepaid(entry.size), ..self.tap(self.wanted(wanted, &source)) };
+        let (body, seen) = reading.body.tapped(&tap);
+        let written = match self.with_md5(body, source.etag.md5().copied()).await {
+            Ok(body) => self.target.write(&to, &meta, body).await,
+            Err(failure) => Err(failure),
+        };
+        let written = blame(&seen, written)?;
+        let verdict = self.verdict(&to, size, &source, seen.digests(), &Claim::from(&written)).await?;
+        Ok((size, verdict))
+    }
+
+    /// Memory that a transfer of `size` bytes in one write may take.
+    fn buffer(&self, size: u64) -> u64 {
+        match self.target.capability().write_checksum {
+            true => size + BUFFER,
+            false => size.min(BUFFER) + 8192,
+        }
+    }
+
+    /// The digests to compute, with those that the source's own checksums can be compared to.
+    fn wanted(&self, wanted: Wanted, source: &Claim) -> Wanted {
+        match self.checks() {
+            true => wanted.and(source.sums.kinds()),
+            false => wanted,
+        }
+    }
+
+    /// The body with its MD5, where that is known before it is sent, or where the store refuses bodies without.
+    async fn with_md5(&self, body: Body, known: Option<[u8; 16]>) -> Result<Body> {
+        match (known, self.target.capability().write_checksum) {
+            (Some(md5), _) => Ok(body.with_md5(md5)),
+            (None, false) => Ok(body),
+            (None, true) => {
+                let whole = Body::bytes(body.collect(u64::MAX).await?);
+                Ok(match whole.md5_in_memory() {
+                    Some(md5) => whole.with_md5(md5),
+                    None => whole,
+                })
+            }
+        }
+    }
+
+    /// The verdict on a written object; where the answer to the write proves nothing, the object itself is asked.
+    pub(crate) async fn verdict(
+        &self,
+        to: &Key,
+        size: u64,
+        source: &Claim,
+        seen: Option<Digests>,
+        stored: &Claim,
+    ) -> Result<Verdict> {
+        let verdict = judge(source, seen, stored);
+        if verdict != Verdict::Unproved || !self.checks() {
+            return Ok(verdict);
+        }
+        let there = self.target.head(to, None).await?;
+        if there.size != size {
+            return Ok(Verdict::Differs(format!("the target stored {} bytes, {size} were sent", there.size)));
+        }
+        Ok(judge(source, seen, &Claim::from(&there)))
+    }
+
+    /// Whether more than equal length is asked for.
+    pub(crate) fn checks(&self) -> bool {
+        !matches!(self.spec.check, Check::None | Check::Size)
     }
 
     pub(crate) fn tap(&self, wanted: Wanted) -> Tap {
-        Tap { wanted, bandwidth: Some(self.progress.bandwidth.clone()), moved: self.progress.moved.clone() }
+        Tap {
+            wanted,
+            bandwidth: Some(self.progress.bandwidth.clone()),
+            prepaid: 0,
+            moved: self.progress.moved.clone(),
+        }
     }
 
     /// Which digests must be computed in flight, because no ETag will prove the copy for free.
@@ -266,7 +372,7 @@ impl Carrier {
         let source_md5 = source.md5().is_some() || source.parts().is_some();
         // The store keeps this CRC of whatever is written: it proves what MD5s cannot.
         let ecma = self.target.capability().ecma && (!source_md5 || self.spec.check == Check::Crc64);
-        Wanted { md5: target_md5 != source_md5, crc64: !target_md5, ecma }
+        Wanted { md5: target_md5 != source_md5, crc64: !target_md5, ecma, ..Wanted::default() }
     }
 
     /// What the object's metadata is to be at the target.
@@ -302,9 +408,10 @@ impl Carrier {
 
     /// Moves one part, with retries; the digests are those of its bytes in flight.
     pub(crate) async fn part(self: Arc<Self>, job: PartJob) -> Result<(storage::Part, Option<Digests>)> {
-        let (mut attempt, began) = (1, Instant::now());
+        let (mut attempt, mut mismatches, began) = (1, 0, Instant::now());
         loop {
             let held = self.places().await;
+            let checked = self.target.capability().write_checksum;
             let failure = match self.part_once(&job).await {
                 Ok(done) => {
                     held.succeeded();
@@ -313,6 +420,19 @@ impl Carrier {
                 Err(failure) => failure,
             };
             drop(held);
+            match failure.kind {
+                Kind::Mismatch => {
+                    mismatches += 1;
+                    if mismatches < MISMATCHES {
+                        continue;
+                    }
+                }
+                Kind::ChecksumRequired if !checked => {
+                    self.target.learn(Fact::WriteChecksum);
+                    continue;
+                }
+                _ => {}
+            }
             if failure.kind == Kind::Changed || failure.kind == Kind::NotFound {
                 return Err(failure);
             }
@@ -324,19 +444,26 @@ impl Carrier {
     }
 
     async fn part_once(&self, job: &PartJob) -> Result<(storage::Part, Option<Digests>)> {
-        let _memory = self.memory.hold(BUFFER).await;
-        let request = ReadRequest { range: Some(job.range.clone()), if_match: Some(job.etag.clone()) };
+        let len = job.range.end - job.range.start;
+        let _memory = self.memory.hold(self.buffer(len).max(BUFFER)).await;
+        self.progress.bandwidth.pass(prepaid(len)).await;
+        let request =
+            ReadRequest { size: None, range: Some(job.range.clone()), if_match: Some(job.etag.clone()) };
         let reading = self.source.read(&job.from, &request).await?;
-        if reading.body.len() != job.range.end - job.range.start {
-            let m = format!("`{}`: the range came with another length", job.from);
-            return Err(Failure::new(Kind::Corrupt, "read", m).at(Side::Source));
+        if reading.body.len() != len {
+            let m = format!("`{}`: {} bytes came of a range of {len}", job.from, reading.body.len());
+            return Err(Failure::new(Kind::Mismatch, "read", m).at(Side::Source));
         }
-        let (body, seen) = reading.body.tapped(&self.tap(job.wanted));
-        let written = self.target.write_part(&job.to, &job.upload, job.number, job.range.start, body).await;
+        let tap = Tap { prepaid: prepaid(len), ..self.tap(job.wanted) };
+        let (body, seen) = reading.body.tapped(&tap);
+        let written = match self.with_md5(body, None).await {
+            Ok(body) => self.target.write_part(&job.to, &job.upload, job.number, job.range.start, body).await,
+            Err(failure) => Err(failure),
+        };
         let part = blame(&seen, written)?;
         let digests = seen.digests();
         if let Some(why) = part_differs(&part, digests) {
-            return Err(Failure::new(Kind::Corrupt, "write_part", why).at(Side::Target));
+            return Err(Failure::new(Kind::Mismatch, "write_part", why).at(Side::Target));
         }
         Ok((part, digests))
     }
@@ -354,60 +481,18 @@ pub(crate) struct PartJob {
     pub(crate) wanted: Wanted,
 }
 
+/// Bytes that are paid for before a read begins: as much as comes with its answer, whoever waits.
+fn prepaid(size: u64) -> u64 {
+    size.min(PREPAID)
+}
+
+fn mismatch(why: String) -> Failure {
+    Failure::new(Kind::Mismatch, "verify", why).at(Side::Target)
+}
+
 /// A write that failed because its source broke is the source's failure.
 fn blame<T>(seen: &Seen, written: Result<T>) -> Result<T> {
     written.map_err(|failure| seen.failure().map_or(failure, |f| f.at(Side::Source)))
-}
-
-/// A part whose stored digest differs from the one in flight.
-fn part_differs(part: &storage::Part, digests: Option<Digests>) -> Option<String> {
-    let digests = digests?;
-    let md5 = digests.md5.map(|m| storage::checksum::hex(&m));
-    let crc64 = digests.crc64.map(|c| storage::checksum::hex(&c.to_be_bytes()));
-    let stored = part.etag.to_ascii_lowercase();
-    // An ETag that is no digest of a known form (encrypted targets) cannot be compared.
-    let same = match stored.len() {
-        32 => md5.as_ref().is_none_or(|m| *m == stored),
-        16 => crc64.as_ref().is_none_or(|c| *c == stored),
-        _ => true,
-    };
-    (!same).then(|| format!("part {}: stored {stored}, sent {md5:?} {crc64:?}", part.number))
-}
-
-fn verdict(source: &Meta, digests: Option<Digests>, written: &Written, wanted: Wanted) -> Verdict {
-    let digests = digests.unwrap_or_default();
-    let equal = |a: Option<u64>, b: Option<u64>| Some(a? == b?);
-    // What was read must be what the source says it has.
-    let read = match (source.etag.md5(), digests.md5) {
-        (Some(s), Some(d)) => Some(*s == d),
-        _ => None,
-    };
-    // What was stored must be what was read.
-    let stored = match (written.etag.md5(), digests.md5) {
-        (Some(w), Some(d)) => Some(*w == d),
-        _ => equal(written.crc64, digests.crc64).or(equal(written.ecma, digests.ecma)),
-    };
-    // Both stores keep the same kind of CRC.
-    let crc = equal(source.ecma, written.ecma).or(equal(source.crc64, written.crc64));
-    let source = &source.etag;
-    match (source.proves(&written.etag), read, stored) {
-        _ if crc == Some(false) => Verdict::Differs("the CRC-64 of both sides differ".into()),
-        (Some(true), ..) => Verdict::Proved(Proof::Etag),
-        _ if crc == Some(true) => Verdict::Proved(Proof::Crc64),
-        // Unequal ETags may only mean that one side's is no MD5 (encryption): a digest in flight tells.
-        (Some(false), _, Some(true)) => Verdict::Proved(Proof::Digest),
-        (Some(false), _, None) if !wanted.md5 => Verdict::NeedDigest,
-        (_, Some(false), _) => Verdict::Differs("the bytes read do not have the source's MD5".into()),
-        (_, _, Some(true)) => Verdict::Proved(Proof::Digest),
-        (_, _, Some(false)) => {
-            Verdict::Differs(format!("the target stored {}, sent other bytes", written.etag))
-        }
-        (Some(false), ..) => {
-            Verdict::Differs(format!("ETag {} at the target, {source} at the source", written.etag))
-        }
-        (None, Some(true), None) => Verdict::Proved(Proof::Digest),
-        (None, None, None) => Verdict::Proved(Proof::Size),
-    }
 }
 
 /// The target's storage class (OMS §4.9), in S3's words.

@@ -1,15 +1,17 @@
 //! Comparing two sides without writing: lock-step where both list in one order, a HEAD per key otherwise.
 
+use std::collections::HashSet;
+use std::hash::{Hash, Hasher as _};
 use std::sync::Arc;
 
 use model::failure::{Failure, Kind, Result, Side};
 use model::key::{Key, Order};
-use model::selection::Scope;
 use storage::checksum::{Hasher, Wanted};
-use storage::{Entry, Etag, ListRequest, ObjectStore, ReadRequest};
+use storage::{Entry, Etag, ListRequest, ObjectStore, Position, ReadRequest};
 
 use crate::feed::Feed;
 use crate::glob::Filter;
+use crate::lister::{Listed, Lister, distrust};
 
 /// What two sides have in common, and what not.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -26,9 +28,28 @@ pub struct Compared {
     pub extra: u64,
     /// Only at the target, and written there by migrations to tell what they did.
     pub records: u64,
+    /// Keys at the target that the filter keeps, without records.
+    #[serde(skip)]
+    pub at_target: u64,
+    /// Some keys that the source listed, whatever the filter.
+    #[serde(skip)]
+    pub witnesses: Vec<Key>,
+    #[serde(skip)]
+    listed_at_source: u64,
 }
 
 impl Compared {
+    /// Notes a key of the source: the witnesses are spread over the whole listing.
+    fn at_source(&mut self, key: &Key) {
+        self.listed_at_source += 1;
+        if self.witnesses.len() < WITNESSES {
+            self.witnesses.push(key.clone());
+        } else if self.listed_at_source.is_power_of_two() {
+            self.witnesses.remove(1);
+            self.witnesses.push(key.clone());
+        }
+    }
+
     /// True when nothing differs.
     pub fn same(&self) -> bool {
         self.differ + self.missing + self.extra == 0
@@ -36,12 +57,12 @@ impl Compared {
 }
 
 /// One difference, for the user's eyes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub enum Difference {
     /// Only at the source.
     Missing(Key),
-    /// Only at the target.
-    Extra(Key),
+    /// Only at the target, with its bytes there.
+    Extra(Key, u64),
     /// On both sides; the text says how they differ.
     Differs(Key, String),
 }
@@ -58,23 +79,62 @@ pub struct Comparison {
     pub to: String,
     /// Keys to compare.
     pub filter: Filter,
-    /// Read objects whose ETags cannot be compared.
-    pub digest: bool,
+    /// How closely.
+    pub depth: Depth,
 }
 
+/// How closely two sides are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Which keys there are.
+    Presence,
+    /// Lengths, ETags and checksums.
+    Tags,
+    /// The bytes of objects that nothing else compares.
+    Bytes,
+}
+
+/// Differences that are remembered, so that none is told twice.
+const TOLD_MAX: usize = 1 << 20;
+/// Keys of the source that are remembered as witnesses.
+const WITNESSES: usize = 8;
+
 impl Comparison {
-    /// Compares everything; `tell` hears of each difference.
+    /// Compares everything; `tell` hears of each difference once.
     ///
     /// # Errors
     /// When a side cannot be listed or read.
     pub async fn run(&self, mut tell: impl FnMut(&Difference)) -> Result<Compared> {
+        let mut told = HashSet::new();
+        let mut once = |difference: &Difference| {
+            let mut hasher = std::hash::DefaultHasher::new();
+            difference.hash(&mut hasher);
+            // After a listing broke its promise everything is looked at again.
+            if told.len() >= TOLD_MAX || told.insert(hasher.finish()) {
+                tell(difference);
+            }
+        };
+        loop {
+            match self.walk(&mut once).await {
+                Err(f) if f.kind == Kind::Disorder && self.distrusts(&f) => {}
+                done => return done,
+            }
+        }
+    }
+
+    fn distrusts(&self, failure: &Failure) -> bool {
+        let store = if failure.side == Side::Target { &self.target } else { &self.source };
+        distrust(&**store, failure)
+    }
+
+    async fn walk(&self, tell: &mut impl FnMut(&Difference)) -> Result<Compared> {
         let order = self.source.capability().list_order;
         let common = order == self.target.capability().list_order && order != Order::Unknown;
         let mut out = Compared::default();
         let mut source = Listing::new(&self.source, &self.from, Side::Source);
         let mut target = Listing::new(&self.target, &self.to, Side::Target);
         if !common {
-            return self.by_head(source, target, out, &mut tell).await;
+            return self.by_head(source, target, out, tell).await;
         }
         loop {
             let (a, b) = (source.peek().await?, target.peek().await?);
@@ -87,25 +147,61 @@ impl Comparison {
             match (which, a, b) {
                 (std::cmp::Ordering::Less, Some(a), _) => {
                     source.pop();
+                    out.at_source(&a.key);
                     if self.filter.keeps(a.key.as_bytes()) {
-                        out.missing += 1;
-                        tell(&Difference::Missing(a.key));
+                        self.look_at_target(&a, &mut out, tell).await?;
                     }
                 }
                 (std::cmp::Ordering::Greater, _, Some(b)) => {
                     target.pop();
                     if self.filter.keeps(b.key.as_bytes()) {
-                        extra(b.key, &mut out, &mut tell);
+                        out.at_target += 1;
+                        self.look_at_source(b, &mut out, tell).await?;
                     }
                 }
                 (_, Some(a), Some(b)) => {
                     source.pop();
                     target.pop();
+                    out.at_source(&a.key);
                     if self.filter.keeps(a.key.as_bytes()) {
-                        self.judge(&a, &b, &mut out, &mut tell).await?;
+                        out.at_target += 1;
+                        self.judge(&a, &b, &mut out, tell).await?;
                     }
                 }
                 _ => return Ok(out),
+            }
+        }
+    }
+
+    /// A key that only the source lists: the target is asked before it is called missing.
+    async fn look_at_target(
+        &self,
+        a: &Entry,
+        out: &mut Compared,
+        tell: &mut impl FnMut(&Difference),
+    ) -> Result<()> {
+        match stat(&*self.target, &a.key.under(&self.to)).await.map_err(|f| f.at(Side::Target))? {
+            Some(b) => self.judge(a, &b, out, tell).await,
+            None => {
+                out.missing += 1;
+                tell(&Difference::Missing(a.key.clone()));
+                Ok(())
+            }
+        }
+    }
+
+    /// A key that only the target lists: the source is asked before it is called extra.
+    async fn look_at_source(
+        &self,
+        b: Entry,
+        out: &mut Compared,
+        tell: &mut impl FnMut(&Difference),
+    ) -> Result<()> {
+        match stat(&*self.source, &b.key.under(&self.from)).await.map_err(|f| f.at(Side::Source))? {
+            Some(a) => self.judge(&Entry { key: b.key.clone(), ..a }, &b, out, tell).await,
+            None => {
+                extra(b, out, tell);
+                Ok(())
             }
         }
     }
@@ -118,22 +214,20 @@ impl Comparison {
         tell: &mut impl FnMut(&Difference),
     ) -> Result<Compared> {
         while let Some(a) = source.take().await? {
-            if !self.filter.keeps(a.key.as_bytes()) {
-                continue;
-            }
-            match stat(&*self.target, &a.key.under(&self.to)).await? {
-                Some(b) => self.judge(&a, &b, &mut out, tell).await?,
-                None => {
-                    out.missing += 1;
-                    tell(&Difference::Missing(a.key));
-                }
+            out.at_source(&a.key);
+            if self.filter.keeps(a.key.as_bytes()) {
+                self.look_at_target(&a, &mut out, tell).await?;
             }
         }
         while let Some(b) = target.take().await? {
-            if self.filter.keeps(b.key.as_bytes())
-                && stat(&*self.source, &b.key.under(&self.from)).await?.is_none()
-            {
-                extra(b.key, &mut out, tell);
+            if !self.filter.keeps(b.key.as_bytes()) {
+                continue;
+            }
+            out.at_target += 1;
+            let there =
+                stat(&*self.source, &b.key.under(&self.from)).await.map_err(|f| f.at(Side::Source))?;
+            if there.is_none() {
+                extra(b, &mut out, tell);
             }
         }
         Ok(out)
@@ -146,23 +240,23 @@ impl Comparison {
         out: &mut Compared,
         tell: &mut impl FnMut(&Difference),
     ) -> Result<()> {
+        if self.depth == Depth::Presence {
+            return Ok(());
+        }
         if a.size != b.size {
             out.differ += 1;
             tell(&Difference::Differs(a.key.clone(), format!("{} bytes and {} bytes", a.size, b.size)));
             return Ok(());
         }
-        let mut proved = a.etag.proves(&b.etag);
-        if proved.is_none() && self.digest {
-            proved = match self.by_digest(a, b).await {
-                // One object that cannot be read does not end the comparison of all others.
-                Err(f) if f.kind.policy() == model::failure::Policy::GiveUp => {
-                    out.differ += 1;
-                    tell(&Difference::Differs(a.key.clone(), f.message));
-                    return Ok(());
-                }
-                proved => proved?,
-            };
-        }
+        let proved = match self.equal(a, b).await {
+            // One object that cannot be read does not end the comparison of all others.
+            Err(f) if f.kind.policy() == model::failure::Policy::GiveUp => {
+                out.differ += 1;
+                tell(&Difference::Differs(a.key.clone(), f.message));
+                return Ok(());
+            }
+            proved => proved?,
+        };
         match proved {
             Some(true) => out.equal += 1,
             None => out.equal_size += 1,
@@ -174,28 +268,54 @@ impl Comparison {
         Ok(())
     }
 
-    async fn by_digest(&self, a: &Entry, b: &Entry) -> Result<Option<bool>> {
+    /// Whether two objects of equal length are equal; none when nobody can tell.
+    async fn equal(&self, a: &Entry, b: &Entry) -> Result<Option<bool>> {
+        if a.etag.proves(&b.etag) == Some(true) {
+            return Ok(Some(true));
+        }
         let (from, to) = (a.key.under(&self.from), a.key.under(&self.to));
-        let md5 = |etag: &Etag| etag.md5().copied();
-        let side = |known: Option<[u8; 16]>, store: Arc<dyn ObjectStore>, key: Key, side: Side| async move {
-            match known {
-                Some(md5) => Ok(md5),
-                None => digest(&*store, &key).await.map_err(|f| f.at(side)),
+        let mut tags = (a.etag.clone(), b.etag.clone());
+        // A listing does not tell whether an ETag is a digest: the objects do.
+        if tags.0.proves(&tags.1) == Some(false) {
+            let source = self.source.head(&from, None).await.map_err(|f| f.at(Side::Source))?;
+            let target = self.target.head(&to, None).await.map_err(|f| f.at(Side::Target))?;
+            let proved = source.etag.proves(&target.etag).or(source.sums.agree(&target.sums));
+            if proved.is_some() || self.depth == Depth::Tags {
+                return Ok(proved);
             }
-        };
-        let x = side(md5(&a.etag), self.source.clone(), from, Side::Source).await?;
-        let y = side(md5(&b.etag), self.target.clone(), to, Side::Target).await?;
+            tags = (source.etag, target.etag);
+        }
+        if self.depth == Depth::Tags {
+            return Ok(None);
+        }
+        let x = self.md5(&self.source, &from, &tags.0, Side::Source).await?;
+        let y = self.md5(&self.target, &to, &tags.1, Side::Target).await?;
         Ok(Some(x == y))
+    }
+
+    /// The MD5 of an object: told by a tag that is known to be one, else by reading it.
+    async fn md5(&self, store: &Arc<dyn ObjectStore>, key: &Key, tag: &Etag, side: Side) -> Result<[u8; 16]> {
+        let read = async {
+            if tag.md5().is_some() {
+                let meta = store.head(key, None).await?;
+                if let Some(md5) = meta.etag.md5() {
+                    return Ok(*md5);
+                }
+            }
+            digest(&**store, key).await
+        };
+        read.await.map_err(|f: Failure| f.at(side))
     }
 }
 
 /// Counts what stands at the target only.
-fn extra(key: Key, out: &mut Compared, tell: &mut impl FnMut(&Difference)) {
-    if crate::records::is_record(key.as_bytes()) {
+fn extra(entry: Entry, out: &mut Compared, tell: &mut impl FnMut(&Difference)) {
+    if crate::records::is_record(entry.key.as_bytes()) {
         out.records += 1;
+        out.at_target -= 1;
     } else {
         out.extra += 1;
-        tell(&Difference::Extra(key));
+        tell(&Difference::Extra(entry.key, entry.size));
     }
 }
 
@@ -226,8 +346,7 @@ struct Listing {
 
 impl Listing {
     fn new(store: &Arc<dyn ObjectStore>, prefix: &str, side: Side) -> Self {
-        let scope = Scope::Prefix(prefix.to_owned());
-        let feed = Feed::list(store.clone(), &scope, prefix, Key::default(), side);
+        let feed = Feed::list(Lister::new(store.clone(), prefix, side));
         Self { feed, strip: prefix.len(), held: Default::default(), over: false }
     }
 
@@ -236,8 +355,8 @@ impl Listing {
             match self.feed.next().await {
                 None => self.over = true,
                 Some(page) => {
-                    let page = page?;
-                    self.over = !page.more;
+                    let Listed { page, .. } = page?;
+                    self.over = !page.more();
                     let strip = self.strip;
                     self.held.extend(page.entries.into_iter().map(|mut e| {
                         e.key = Key::new(&e.key.as_bytes()[strip.min(e.key.as_bytes().len())..]);
@@ -265,6 +384,6 @@ impl Listing {
 /// # Errors
 /// When the store cannot be listed.
 pub async fn peek(store: &dyn ObjectStore, prefix: &str) -> Result<usize> {
-    let request = ListRequest { prefix: prefix.to_owned(), after: Key::default(), max: 1, delimiter: None };
+    let request = ListRequest { prefix: prefix.to_owned(), from: Position::Start, max: 1, delimiter: None };
     Ok(store.list(&request).await?.entries.len())
 }

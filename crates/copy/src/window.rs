@@ -2,10 +2,14 @@
 //!
 //! The cursor is the last key of the settled front; keys settled behind an unsettled one are "ahead". Both
 //! together are what a checkpoint stores, so out-of-order completion costs nothing on resume.
+//!
+//! A walk without an order cannot begin after a key. Its cursor is the position of the page that holds the first
+//! unsettled key, and everything settled from that page on is "ahead".
 
 use std::collections::{HashSet, VecDeque};
 
 use model::key::Key;
+use storage::Position;
 
 /// Keys in flight at most; also the bound on keys ahead.
 pub(crate) const SLOTS: usize = 2048;
@@ -21,12 +25,69 @@ pub(crate) struct Window {
     before: HashSet<Key>,
     /// Keys seen since the window was opened on a resumed range.
     seen: usize,
+    /// The pages that hold unsettled keys, of a walk without an order.
+    pages: Option<Pages>,
+}
+
+/// Pages by where they were asked for, with the place of each one's first key.
+#[derive(Debug)]
+struct Pages {
+    begun: VecDeque<(Position, u64)>,
+    /// Keys from the first page on that the front has passed.
+    passed: VecDeque<Key>,
+}
+
+/// A position as it stands in the ledger's cursor.
+fn to_cursor(position: &Position) -> Key {
+    match position {
+        Position::Start => Key::default(),
+        Position::After(key) => Key::new([b"k", key.as_bytes()].concat()),
+        Position::Token(token) => Key::new([b"t", token.as_bytes()].concat()),
+    }
+}
+
+/// The position that a cursor of a walk without an order stands for; none when it is not one.
+pub(crate) fn position_of(cursor: &Key) -> Option<Position> {
+    match cursor.as_bytes().split_first() {
+        None => Some(Position::Start),
+        Some((b'k', key)) => Some(Position::After(Key::new(key))),
+        Some((b't', token)) => Some(Position::Token(std::str::from_utf8(token).ok()?.into())),
+        Some(_) => None,
+    }
 }
 
 impl Window {
     pub(crate) fn new(cursor: Key, ahead: Vec<Key>) -> Self {
         let before = ahead.into_iter().collect();
-        Self { slots: VecDeque::new(), first: 0, bytes: 0, cursor, before, seen: 0 }
+        Self { slots: VecDeque::new(), first: 0, bytes: 0, cursor, before, seen: 0, pages: None }
+    }
+
+    /// For a walk without an order.
+    pub(crate) fn unordered(cursor: Key, ahead: Vec<Key>) -> Self {
+        let pages = Some(Pages { begun: VecDeque::new(), passed: VecDeque::new() });
+        Self { pages, ..Self::new(cursor, ahead) }
+    }
+
+    /// The keys that follow are of the page that was asked for at `from`.
+    pub(crate) fn page(&mut self, from: Position) {
+        let place = self.first + self.slots.len() as u64;
+        if let Some(pages) = &mut self.pages {
+            pages.begun.push_back((from, place));
+        }
+        self.leave_pages();
+    }
+
+    /// Forgets pages of which every key is settled.
+    fn leave_pages(&mut self) {
+        let Some(pages) = &mut self.pages else { return };
+        while pages.begun.len() > 1 && pages.begun[1].1 <= self.first {
+            let keys = pages.begun[1].1 - pages.begun[0].1;
+            pages.passed.drain(..usize::try_from(keys).unwrap_or(usize::MAX).min(pages.passed.len()));
+            pages.begun.pop_front();
+        }
+        if let Some((from, _)) = pages.begun.front() {
+            self.cursor = to_cursor(from);
+        }
     }
 
     pub(crate) fn has_room(&self) -> bool {
@@ -68,9 +129,13 @@ impl Window {
             if let Some((key, _)) = self.slots.pop_front() {
                 self.first += 1;
                 self.bytes -= key.as_bytes().len();
-                self.cursor = key;
+                match &mut self.pages {
+                    Some(pages) => pages.passed.push_back(key),
+                    None => self.cursor = key,
+                }
             }
         }
+        self.leave_pages();
     }
 
     pub(crate) fn cursor(&self) -> &Key {
@@ -80,7 +145,8 @@ impl Window {
     /// Keys after the cursor that are settled.
     pub(crate) fn ahead(&self) -> Vec<Key> {
         let settled = self.slots.iter().filter(|(_, s)| *s).map(|(k, _)| k);
-        settled.chain(&self.before).cloned().collect()
+        let passed = self.pages.iter().flat_map(|p| &p.passed);
+        passed.chain(settled).chain(&self.before).cloned().collect()
     }
 }
 
@@ -99,6 +165,42 @@ mod tests {
         w.settle(places[1]);
         assert_eq!((w.cursor().as_str(), w.ahead().len()), (Some("c"), 0));
         assert!(w.is_empty());
+    }
+
+    #[test]
+    fn obj_04_without_an_order_any_cut_resumes_at_a_page_with_every_key_once() {
+        let mut random = fastrand::Rng::with_seed(12);
+        for _ in 0..500 {
+            let mut keys: Vec<Key> = (0..60).map(|i| Key::from(format!("k{i:02}"))).collect();
+            random.shuffle(&mut keys);
+            let pages: Vec<&[Key]> = keys.chunks(7).collect();
+            let token = |i: usize| match i {
+                0 => Position::Start,
+                i => Position::Token(i.to_string().into()),
+            };
+            let mut done: HashSet<Key> = HashSet::new();
+            let (mut cursor, mut ahead) = (Key::default(), vec![]);
+            while done.len() < keys.len() {
+                let from = match position_of(&cursor).unwrap() {
+                    Position::Token(token) => token.parse().unwrap(),
+                    _ => 0usize,
+                };
+                let mut w = Window::unordered(cursor.clone(), ahead.clone());
+                let mut open = Vec::new();
+                for (i, page) in pages.iter().enumerate().skip(from).take(random.usize(1..4)) {
+                    w.page(token(i));
+                    open.extend(page.iter().filter_map(|k| Some((k.clone(), w.take(k.clone())?))));
+                }
+                random.shuffle(&mut open);
+                let cut = random.usize(0..=open.len());
+                for (key, place) in open.into_iter().take(cut) {
+                    assert!(done.insert(key), "a key was settled twice");
+                    w.settle(place);
+                }
+                (cursor, ahead) = (w.cursor().clone(), w.ahead());
+                assert!(ahead.len() <= 7 * 4);
+            }
+        }
     }
 
     /// Whatever the order of settling and wherever it is cut, resuming sees each key exactly once.

@@ -31,8 +31,16 @@ pub enum Kind {
     Connect,
     /// The object changed while it was read (412).
     Changed,
-    /// Bytes arrived that are not what was promised: length, checksum, ETag.
+    /// Bytes arrived that are not what was promised: a body cut short, an answer that cannot be read.
     Corrupt,
+    /// Bytes, lengths or checksums were compared and differ.
+    Mismatch,
+    /// The bucket is served by another region or endpoint.
+    WrongRegion,
+    /// The store refuses writes without a checksum of their body.
+    ChecksumRequired,
+    /// A removal would take more than half of the target.
+    DeletesMost,
     /// A listing broke its promise: page out of order or not advancing.
     Disorder,
     /// The target cannot hold this key under its own name.
@@ -73,7 +81,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 29] = [
+    pub const ALL: [Kind; 33] = [
         Kind::NotFound,
         Kind::NoBucket,
         Kind::BadCredentials,
@@ -85,6 +93,10 @@ impl Kind {
         Kind::Connect,
         Kind::Changed,
         Kind::Corrupt,
+        Kind::Mismatch,
+        Kind::WrongRegion,
+        Kind::ChecksumRequired,
+        Kind::DeletesMost,
         Kind::Disorder,
         Kind::KeyRefused,
         Kind::TooLarge,
@@ -126,9 +138,12 @@ impl Kind {
         match self {
             Kind::Throttled | Kind::Unavailable | Kind::Timeout => Policy::Retry { throttle: true },
             Kind::Connect | Kind::Changed | Kind::Corrupt => Policy::Retry { throttle: false },
-            Kind::NoBucket | Kind::BadCredentials | Kind::ClockSkew | Kind::NoSpace | Kind::ReadOnly => {
-                Policy::StopTask
-            }
+            Kind::NoBucket
+            | Kind::WrongRegion
+            | Kind::BadCredentials
+            | Kind::ClockSkew
+            | Kind::NoSpace
+            | Kind::ReadOnly => Policy::StopTask,
             Kind::LeaseLost | Kind::Stopped => Policy::StopTask,
             Kind::ListMissing
             | Kind::ListTooLarge
@@ -138,6 +153,25 @@ impl Kind {
             | Kind::ListMetadata => Policy::StopTask,
             _ => Policy::GiveUp,
         }
+    }
+
+    /// True when a task that this ended has an exact ledger: it goes on where it was once a person has acted or the
+    /// trouble has passed.
+    pub fn can_go_on(self) -> bool {
+        matches!(
+            self,
+            Kind::BadCredentials
+                | Kind::Forbidden
+                | Kind::ClockSkew
+                | Kind::NoSpace
+                | Kind::ReadOnly
+                | Kind::NoBucket
+                | Kind::WrongRegion
+                | Kind::Throttled
+                | Kind::Unavailable
+                | Kind::Timeout
+                | Kind::Connect
+        )
     }
 
     /// The advice shown to the person who must act.
@@ -153,7 +187,11 @@ impl Kind {
             Kind::Timeout => "the endpoint did not answer in time; check the network between here and it",
             Kind::Connect => "check the endpoint's address, port and TLS",
             Kind::Changed => "the object changes while it is copied; copy it when writers pause",
-            Kind::Corrupt => "bytes differ between source and target; check the network and the stores",
+            Kind::Corrupt => "the answer was damaged or cut short; check the network and the store",
+            Kind::Mismatch => "check the network, proxies and caches between here and the store",
+            Kind::WrongRegion => "set the region that the bucket is in",
+            Kind::DeletesMost => "if that is meant, allow it with --delete-most",
+            Kind::ChecksumRequired => "the store refuses this write without a checksum; report it",
             Kind::Disorder => "the store lists out of order; set the store's order to `unknown`",
             Kind::KeyRefused => "the target cannot hold this key; rename it or choose another target",
             Kind::TooLarge => "raise the part size or choose a target with a larger limit",
@@ -236,6 +274,8 @@ impl Failure {
             {
                 "if it is a file: it is damaged, or no backup; take it again"
             }
+            (Kind::WrongRegion, Side::Source) => "set --source-region, or `signing_region` of the store",
+            (Kind::WrongRegion, Side::Target) => "set --target-region, or `signing_region` of the store",
             (Kind::KeyRefused, Side::Source) => "this name cannot be read; shorten or rename it",
             (Kind::Forbidden, _) if local => "give this user the right to read (at the target: to write) it",
             (Kind::NoBucket, _) if local => "make the directory or correct its name",

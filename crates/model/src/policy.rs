@@ -11,8 +11,10 @@ pub enum Overwrite {
     /// When sizes differ or the source is newer.
     #[default]
     Newer,
-    /// When checksums differ; falls back to `Newer` where either side has none.
+    /// When checksums differ, or cannot be compared.
     Checksum,
+    /// When checksums differ; where either side has none, as `Newer` (OMS §4.5).
+    Crc64,
     /// Always.
     Always,
 }

@@ -87,6 +87,8 @@ pub struct Beyond {
     pub acl: bool,
     /// What the source does not have is removed from the target, below the selection.
     pub delete: bool,
+    /// Removals are carried out even when they are more than half of what the target holds there.
+    pub delete_most: bool,
     /// Nothing is written: only what would be is found out.
     pub dry_run: bool,
     /// Per-object reports beside the record lists at the target.

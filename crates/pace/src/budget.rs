@@ -30,26 +30,59 @@ impl Memory {
 }
 
 /// A limit in bytes per second that may change at any time; zero means none.
+///
+/// Whoever moves bytes takes a ticket: its place in the row of all bytes ever taken. A ticket is paid once the rate has
+/// released as many bytes, so the limit is exact however many wait at once.
 #[derive(Debug)]
 pub struct Bandwidth {
     rate: AtomicU64,
-    bucket: Mutex<Bucket>,
+    row: Mutex<Row>,
 }
 
+/// Bytes taken, and bytes released by the rate, both since the beginning.
 #[derive(Debug)]
-struct Bucket {
-    free: f64,
+struct Row {
+    taken: f64,
+    released: f64,
     at: Instant,
+}
+
+/// A place in the row of bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Ticket(f64);
+
+/// Nobody sleeps longer before looking again, so that a changed limit is felt at once.
+const STEP: Duration = Duration::from_millis(200);
+/// What the rate may release ahead of the bytes taken, seconds of it.
+const BURST_SECONDS: f64 = 0.05;
+
+impl Row {
+    fn release(&mut self, now: Instant, rate: u64) {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.at = now;
+        let rate = rate as f64;
+        self.released = match rate {
+            0.0 => self.taken,
+            rate => (self.released + passed * rate).min(self.taken + rate * BURST_SECONDS),
+        };
+    }
 }
 
 impl Bandwidth {
     /// A limit of `rate` bytes per second.
     pub fn new(rate: u64) -> Self {
-        Self { rate: AtomicU64::new(rate), bucket: Mutex::new(Bucket { free: 0.0, at: Instant::now() }) }
+        let row = Row { taken: 0.0, released: 0.0, at: Instant::now() };
+        Self { rate: AtomicU64::new(rate), row: Mutex::new(row) }
     }
 
-    /// Changes the limit; in force with the next chunk.
+    fn row(&self) -> std::sync::MutexGuard<'_, Row> {
+        self.row.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Changes the limit; whoever waits feels it within a fifth of a second.
     pub fn set(&self, rate: u64) {
+        let mut row = self.row();
+        row.release(Instant::now(), self.rate());
         self.rate.store(rate, Ordering::Relaxed);
     }
 
@@ -58,25 +91,36 @@ impl Bandwidth {
         self.rate.load(Ordering::Relaxed)
     }
 
-    /// Takes `bytes` and says how long the taker has to wait before it moves more; never over a second, so
-    /// that a changed limit is felt at once. A quarter second's worth may go in a burst.
-    pub fn take(&self, bytes: u64) -> Duration {
-        let rate = self.rate();
-        if rate == 0 {
-            return Duration::ZERO;
+    /// Takes `bytes`: they may move once the ticket is paid. None when there is nothing to pay.
+    pub fn take(&self, bytes: u64) -> Option<Ticket> {
+        if self.rate() == 0 || bytes == 0 {
+            return None;
         }
-        let mut b = self.bucket.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let now = Instant::now();
-        let refill = now.duration_since(b.at).as_secs_f64() * rate as f64;
-        b.at = now;
-        b.free = (b.free + refill).min(rate as f64 / 4.0) - bytes as f64;
-        if b.free >= 0.0 { Duration::ZERO } else { Duration::from_secs_f64((-b.free / rate as f64).min(1.0)) }
+        let mut row = self.row();
+        row.taken += bytes as f64;
+        Some(Ticket(row.taken))
     }
 
-    /// Takes `bytes` and waits until more may move; without a limit it does not wait at all.
+    /// How long to sleep before looking at a ticket again; none when it is paid.
+    pub fn due(&self, ticket: Ticket) -> Option<Duration> {
+        self.due_at(ticket, Instant::now())
+    }
+
+    fn due_at(&self, ticket: Ticket, now: Instant) -> Option<Duration> {
+        let rate = self.rate();
+        let mut row = self.row();
+        row.release(now, rate);
+        let missing = ticket.0 - row.released;
+        if rate == 0 || missing <= 0.0 {
+            return None;
+        }
+        Some(Duration::from_secs_f64(missing / rate as f64).clamp(Duration::from_millis(1), STEP))
+    }
+
+    /// Takes `bytes` and waits until they may move; without a limit it does not wait at all.
     pub async fn pass(&self, bytes: u64) {
-        let wait = self.take(bytes);
-        if !wait.is_zero() {
+        let Some(ticket) = self.take(bytes) else { return };
+        while let Some(wait) = self.due(ticket) {
             tokio::time::sleep(wait).await;
         }
     }
@@ -96,10 +140,60 @@ mod tests {
     }
 
     #[test]
-    fn no_rate_means_no_wait_and_a_low_rate_means_a_wait() {
+    fn no_rate_means_no_ticket_and_a_low_rate_means_a_wait() {
         let b = Bandwidth::new(0);
-        assert_eq!(b.take(1 << 40), Duration::ZERO);
+        assert!(b.take(1 << 40).is_none());
         b.set(1000);
-        assert!(b.take(10_000) > Duration::from_millis(500));
+        let ticket = b.take(10_000).expect("a ticket");
+        assert!(b.due(ticket).is_some());
+    }
+
+    /// However many take at once and however large their pieces are, no stretch of time releases more than the rate.
+    #[test]
+    fn c1_the_rate_is_exact_at_any_concurrency() {
+        for (lanes, piece) in [(1, 1000), (64, 4096), (512, 65_536), (16, 1 << 20)] {
+            let rate = 4 << 20;
+            let b = Bandwidth::new(rate);
+            let began = b.row().at;
+            let mut open: Vec<Ticket> = (0..lanes).filter_map(|_| b.take(piece)).collect();
+            let mut moved = Vec::new();
+            for ms in 0..20_000u64 {
+                let now = began + Duration::from_millis(ms);
+                for ticket in &mut open {
+                    while b.due_at(*ticket, now).is_none() {
+                        moved.push((ms, piece));
+                        *ticket = b.take(piece).expect("a ticket");
+                    }
+                }
+            }
+            for window in [5_000, 10_000, 20_000u64] {
+                for from in (0..=20_000 - window).step_by(500) {
+                    let sum: u64 = moved
+                        .iter()
+                        .filter(|(ms, _)| (from..from + window).contains(ms))
+                        .map(|(_, n)| n)
+                        .sum();
+                    let ideal = rate * window / 1000;
+                    let slack = ideal / 20 + piece;
+                    assert!(
+                        sum.abs_diff(ideal) <= slack,
+                        "{lanes} × {piece}: {sum} of {ideal} in {window} ms"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn c1_a_changed_limit_is_felt_by_whoever_waits() {
+        let b = Bandwidth::new(1000);
+        let began = b.row().at;
+        let ticket = b.take(1_000_000).expect("a ticket");
+        assert!(b.due_at(ticket, began + Duration::from_secs(1)).expect("a wait") <= STEP);
+        b.rate.store(1_000_000, Ordering::Relaxed);
+        assert!(b.due_at(ticket, began + Duration::from_secs(3)).is_none());
+        let ticket = b.take(1 << 40).expect("a ticket");
+        b.set(0);
+        assert!(b.due(ticket).is_none());
     }
 }

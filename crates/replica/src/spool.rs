@@ -57,7 +57,7 @@ pub struct Spool {
 fn crc(bytes: &[u8]) -> u64 {
     let mut hasher = Hasher::new(Wanted { crc64: true, ..Wanted::default() });
     hasher.update(bytes);
-    hasher.finish().crc64.unwrap_or_default()
+    hasher.finish().sums.crc64.unwrap_or_default()
 }
 
 fn failed(e: std::io::Error) -> Failure {

@@ -8,6 +8,7 @@ use model::failure::{Failure, Kind, Result, Side};
 use model::task::{Event, TaskId, Visible};
 use pace::limit::LimitBounds;
 use storage::guard::Guarded;
+use storage::{Fact, ObjectStore};
 use store::TaskRow;
 use tokio_util::sync::CancellationToken;
 
@@ -123,7 +124,15 @@ async fn work(
         let opened = engine.places.open(task, secrets, side).await.map_err(|f| f.at(side))?;
         let limit = engine.limit(&opened.limit_key, bounds);
         let skew = opened.probe.skew_ms.unwrap_or(0);
-        Ok::<_, Failure>((Arc::new(Guarded::new(opened.store, side, limit, engine.backoff)), skew))
+        let guarded = Guarded::new(opened.store, side, limit, engine.backoff);
+        if let Some(refused) = opened.probe.list_refused {
+            // A source must be listed, but for one that is a list itself; of a target each key can be asked for.
+            if side == Side::Source && !guarded.capability().list_bare {
+                return Err(refused.at(side));
+            }
+            guarded.learn(Fact::ListRefused);
+        }
+        Ok::<_, Failure>((Arc::new(guarded), skew))
     };
     let both = async { Ok::<_, Failure>((open(Side::Source).await?, open(Side::Target).await?)) };
     let ((source, _), (target, target_skew_ms)) = tokio::select! {
@@ -195,7 +204,8 @@ async fn settle(
             // A shutdown lets the task stay as it is, to go on at the next start; a stop pauses it.
             let _ = unit.apply(id, Event::Drained, now).await?;
         }
-        Ended::Broke(failure) if failure.kind == Kind::LeaseLost => return Ok(()),
+        // It was held until now, whatever the ledger's writer met: the lease goes back.
+        Ended::Broke(failure) if failure.kind == Kind::LeaseLost => {}
         Ended::Broke(failure) => {
             let passing = failure.is_temporary() && task.attempts < ATTEMPTS && !stop.is_cancelled();
             if passing {
@@ -205,7 +215,9 @@ async fn settle(
                 let _ = unit.apply(id, Event::Postpone, now).await?;
             } else {
                 tracing::error!(task = id, "task {id} failed: {failure}");
-                engine.forget_list(id);
+                if !failure.kind.can_go_on() {
+                    engine.forget_list(id);
+                }
                 unit.set_error(id, &failure, 0).await?;
                 if unit.apply(id, Event::Break, now).await?.is_ok_and(|s| s.visible() != Visible::Paused) {
                     of_task(&mut unit, task, false, task.counters.copied.bytes, now).await?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use model::failure::{Failure, Kind, Result};
-use pace::budget::Bandwidth;
+use pace::budget::{Bandwidth, Ticket};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
@@ -26,6 +26,8 @@ pub struct Body {
     source: Source,
     len: u64,
     left: u64,
+    /// MD5 that the bytes are to have, for stores that check it.
+    md5: Option<[u8; 16]>,
     tap: Option<Box<Tapped>>,
     idle: Option<Pin<Box<Sleep>>>,
 }
@@ -46,6 +48,8 @@ pub struct Tap {
     pub wanted: Wanted,
     /// Slows the stream down.
     pub bandwidth: Option<Arc<Bandwidth>>,
+    /// Bytes that were paid for before the stream began.
+    pub prepaid: u64,
     /// Counts every byte that passes, for progress and for noticing stalls.
     pub moved: Arc<AtomicU64>,
 }
@@ -76,14 +80,65 @@ impl Seen {
 struct Tapped {
     hasher: Hasher,
     bandwidth: Option<Arc<Bandwidth>>,
+    prepaid: u64,
     moved: Arc<AtomicU64>,
     seen: Seen,
-    pause: Option<Pin<Box<Sleep>>>,
+    unpaid: Option<Unpaid>,
+}
+
+/// A chunk that waits until it may be handed on.
+#[derive(Debug)]
+struct Unpaid {
+    chunk: Bytes,
+    ticket: Ticket,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Tapped {
+    /// The chunk that waits, once it is paid for.
+    fn poll_unpaid(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let Some(unpaid) = &mut self.unpaid else { return Poll::Ready(None) };
+        loop {
+            ready!(unpaid.sleep.as_mut().poll(cx));
+            let due = self.bandwidth.as_ref().and_then(|b| b.due(unpaid.ticket));
+            let Some(wait) = due else { break };
+            unpaid.sleep.as_mut().reset(Instant::now() + wait);
+        }
+        Poll::Ready(self.unpaid.take().map(|u| u.chunk))
+    }
+
+    /// What is to be paid for a chunk of `n` bytes before it is handed on.
+    fn charge(&mut self, n: u64) -> Option<Ticket> {
+        let paid = n.min(self.prepaid);
+        self.prepaid -= paid;
+        let bandwidth = self.bandwidth.as_ref()?;
+        let ticket = bandwidth.take(n - paid)?;
+        bandwidth.due(ticket).map(|_| ticket)
+    }
 }
 
 impl Body {
     fn of(source: Source, len: u64) -> Self {
-        Self { source, len, left: len, tap: None, idle: None }
+        Self { source, len, left: len, md5: None, tap: None, idle: None }
+    }
+
+    /// The same bytes, with the MD5 that they are to have: a store that checks it refuses others.
+    #[must_use]
+    pub fn with_md5(self, md5: [u8; 16]) -> Self {
+        Self { md5: Some(md5), ..self }
+    }
+
+    /// The MD5 that the bytes are to have, where it is known before they are sent.
+    pub fn md5(&self) -> Option<[u8; 16]> {
+        self.md5
+    }
+
+    /// The MD5 of bytes that are in memory.
+    pub fn md5_in_memory(&self) -> Option<[u8; 16]> {
+        let Source::Memory(bytes) = &self.source else { return None };
+        let mut hasher = Hasher::new(Wanted { md5: true, ..Wanted::default() });
+        hasher.update(bytes);
+        hasher.finish().md5
     }
 
     /// Bytes in memory.
@@ -127,9 +182,10 @@ impl Body {
         let tapped = Tapped {
             hasher: Hasher::new(tap.wanted),
             bandwidth: tap.bandwidth.clone(),
+            prepaid: tap.prepaid,
             moved: tap.moved.clone(),
             seen: seen.clone(),
-            pause: None,
+            unpaid: None,
         };
         let mut body = if self.tap.is_some() { Body::of(Source::Body(Box::new(self)), len) } else { self };
         if len == 0 {
@@ -151,10 +207,9 @@ impl Body {
     /// The next chunk; none at the end. A stream shorter or longer than promised is [`Kind::Corrupt`].
     pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
         if let Some(tap) = &mut self.tap
-            && let Some(pause) = &mut tap.pause
+            && let Some(chunk) = ready!(tap.poll_unpaid(cx))
         {
-            ready!(pause.as_mut().poll(cx));
-            tap.pause = None;
+            return Poll::Ready(Some(Ok(chunk)));
         }
         let polled = match &mut self.source {
             Source::Memory(bytes) if bytes.is_empty() => Poll::Ready(None),
@@ -195,12 +250,13 @@ impl Body {
                 if let Some(tap) = &mut self.tap {
                     tap.hasher.update(&chunk);
                     tap.moved.fetch_add(n, Ordering::Relaxed);
-                    let wait = tap.bandwidth.as_ref().map_or(Duration::ZERO, |b| b.take(n));
-                    if !wait.is_zero() {
-                        tap.pause = Some(Box::pin(tokio::time::sleep(wait)));
-                    }
                     if self.left == 0 {
                         tap.seen.set(Some(tap.hasher.finish()), None);
+                    }
+                    if let Some(ticket) = tap.charge(n) {
+                        let sleep = Box::pin(tokio::time::sleep(Duration::ZERO));
+                        tap.unpaid = Some(Unpaid { chunk, ticket, sleep });
+                        return self.poll_chunk(cx);
                     }
                 }
                 Poll::Ready(Some(Ok(chunk)))
@@ -212,6 +268,10 @@ impl Body {
             }
             None => Poll::Ready(None),
         }
+    }
+
+    fn unpaid_len(&self) -> u64 {
+        self.tap.as_ref().and_then(|t| t.unpaid.as_ref()).map_or(0, |u| u.chunk.len() as u64)
     }
 
     fn failed(&mut self, failure: Failure) -> Failure {
@@ -253,11 +313,11 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left == 0
+        self.left == 0 && self.unpaid_len() == 0
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
+        SizeHint::with_exact(self.left + self.unpaid_len())
     }
 }
 

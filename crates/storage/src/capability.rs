@@ -13,13 +13,34 @@ pub enum PartProof {
     Crc64,
 }
 
+/// How a listing begins after a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartAfter {
+    /// Exactly after the key: the order and the walk are our own.
+    Exact,
+    /// As documented, but not seen yet.
+    Unproved,
+    /// As documented, and seen to be so.
+    Proved,
+    /// Not at all, or in a way of its own: a walk begins at the first key.
+    Broken,
+}
+
 /// Abilities and limits of one opened store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capability {
     /// The order that listings keep.
     pub list_order: Order,
+    /// How listings begin after a key.
+    pub list_start_after: StartAfter,
+    /// The credentials may list.
+    pub list_allowed: bool,
     /// Listings tell keys only; each must be asked about.
     pub list_bare: bool,
+    /// Objects keep the modification time that they are written with.
+    pub mtime_kept: bool,
+    /// Writes are refused without a checksum of their body.
+    pub write_checksum: bool,
     /// ETags of whole writes are the MD5 of the bytes.
     pub etag_is_md5: bool,
     /// What the store tells of a written part.
@@ -60,7 +81,11 @@ impl Capability {
     /// Amazon S3 and whatever speaks its language fully.
     pub const S3: Capability = Capability {
         list_order: Order::Bytes,
+        list_start_after: StartAfter::Unproved,
+        list_allowed: true,
         list_bare: false,
+        mtime_kept: false,
+        write_checksum: false,
         etag_is_md5: true,
         part_proof: PartProof::Md5,
         ecma: false,
@@ -83,7 +108,11 @@ impl Capability {
     /// A directory of the local machine.
     pub const FS: Capability = Capability {
         list_order: Order::Bytes,
+        list_start_after: StartAfter::Exact,
+        list_allowed: true,
         list_bare: false,
+        mtime_kept: true,
+        write_checksum: false,
         etag_is_md5: false,
         part_proof: PartProof::Crc64,
         ecma: false,

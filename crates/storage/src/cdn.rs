@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 use base64::Engine as _;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, header};
 use md5::{Digest, Md5};
 use model::failure::{Failure, Kind, Result};
 use model::key::Key;
@@ -254,8 +254,8 @@ impl ObjectStore for Fronted {
     fn place(&self) -> String {
         format!("{} through {}", self.inner.place(), self.client.authority())
     }
-    async fn probe(&self) -> Result<Probe> {
-        self.inner.probe().await
+    async fn probe(&self, prefix: &str) -> Result<Probe> {
+        self.inner.probe(prefix).await
     }
     async fn list(&self, request: &ListRequest) -> Result<Page> {
         self.inner.list(request).await
@@ -287,10 +287,7 @@ impl ObjectStore for Fronted {
             None => meta.size,
         };
         let answer = self.send("read", Method::GET, key, headers).await?;
-        if request.range.is_some() && answer.status() != StatusCode::PARTIAL_CONTENT {
-            let m = format!("`{key}`: the domain ignored the range that was asked for");
-            return Err(Failure::new(Kind::Unsupported, "read", m));
-        }
+        crate::http::check_range(&answer, request.range.as_ref(), key)?;
         let etag = answer.headers().get(header::ETAG).and_then(|v| v.to_str().ok()).map(Etag::parse);
         if etag.is_some_and(|e| e.proves(&meta.etag) == Some(false)) {
             return Err(Failure::new(

@@ -68,6 +68,20 @@ impl Etag {
         }
     }
 
+    /// The same text, whatever it is known to prove: the object is unchanged.
+    pub fn same_text(&self, other: &Etag) -> bool {
+        self == other || self.to_string().eq_ignore_ascii_case(&other.to_string())
+    }
+
+    /// The same tag, known to be no digest: an object that is encrypted with a key service or a customer's key has
+    /// an ETag that looks like an MD5 and is none (AWS "Checking object integrity": ETags).
+    pub fn opaque(self) -> Self {
+        match self {
+            Etag::None => Etag::None,
+            tag => Etag::Other(tag.to_string().into()),
+        }
+    }
+
     /// True for [`Etag::None`].
     pub fn is_none(&self) -> bool {
         matches!(self, Etag::None)

@@ -72,8 +72,8 @@ impl ObjectStore for Faulty {
     fn place(&self) -> String {
         self.inner.place()
     }
-    async fn probe(&self) -> Result<Probe> {
-        self.inner.probe().await
+    async fn probe(&self, prefix: &str) -> Result<Probe> {
+        self.inner.probe(prefix).await
     }
     async fn list(&self, request: &ListRequest) -> Result<Page> {
         self.call("list", self.inner.list(request)).await

@@ -6,7 +6,7 @@
 //! another.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -16,12 +16,19 @@ use pace::backoff::Backoff;
 use pace::limit::Limit;
 
 use crate::body::Body;
-use crate::capability::Capability;
+use crate::capability::{Capability, StartAfter};
 use crate::etag::Etag;
 use crate::meta::Meta;
 use crate::{
-    ListRequest, ObjectStore, Page, Part, Probe, ReadRequest, Reading, SharedStore, VersionPage, Written,
+    Fact, ListRequest, ObjectStore, Page, Part, Probe, ReadRequest, Reading, SharedStore, VersionPage,
+    Written,
 };
+
+/// What can be learned about a store by using it; all combinations are prepared, since a capability is lent.
+const ORDERS: [Order; 3] = [Order::Bytes, Order::Segments, Order::Unknown];
+const STARTS: [StartAfter; 4] =
+    [StartAfter::Exact, StartAfter::Unproved, StartAfter::Proved, StartAfter::Broken];
+const BOTH: [bool; 2] = [false, true];
 
 /// Requests made, by kind; also retries.
 #[derive(Debug, Default)]
@@ -48,20 +55,70 @@ pub struct Guarded {
     limit: Arc<Limit>,
     backoff: Backoff,
     requests: Arc<Requests>,
-    unordered: Capability,
-    distrusted: AtomicBool,
+    known: Arc<Known>,
+}
+
+/// The capability as it is known now.
+#[derive(Debug)]
+struct Known {
+    all: Vec<Capability>,
+    now: AtomicUsize,
+}
+
+impl Known {
+    fn new(base: Capability) -> Self {
+        let mut all = Vec::with_capacity(48);
+        for list_order in ORDERS {
+            for list_start_after in STARTS {
+                for (write_checksum, list_allowed) in BOTH.into_iter().flat_map(|a| BOTH.map(|b| (a, b))) {
+                    all.push(Capability {
+                        list_order,
+                        list_start_after,
+                        write_checksum,
+                        list_allowed,
+                        ..base
+                    });
+                }
+            }
+        }
+        let now = all.iter().position(|c| *c == base).unwrap_or(0);
+        Self { all, now: AtomicUsize::new(now) }
+    }
+
+    fn get(&self) -> &Capability {
+        &self.all[self.now.load(Ordering::Relaxed)]
+    }
+
+    fn learn(&self, fact: Fact) {
+        let learned = |mut capability: Capability| {
+            match fact {
+                Fact::ListOrder(order) => capability.list_order = order,
+                Fact::StartAfter(start) => capability.list_start_after = start,
+                Fact::WriteChecksum => capability.write_checksum = true,
+                Fact::ListRefused => capability.list_allowed = false,
+            }
+            self.all.iter().position(|c| *c == capability)
+        };
+        let _ = self.now.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| learned(self.all[now]));
+    }
 }
 
 impl Guarded {
     /// Wraps `inner`; failures will say `side`.
     pub fn new(inner: SharedStore, side: Side, limit: Arc<Limit>, backoff: Backoff) -> Self {
-        let unordered = Capability { list_order: Order::Unknown, ..*inner.capability() };
-        Self { inner, side, limit, backoff, requests: Arc::default(), unordered, distrusted: false.into() }
+        let known = Arc::new(Known::new(*inner.capability()));
+        Self { inner, side, limit, backoff, requests: Arc::default(), known }
     }
 
-    /// From now on no order of listing is assumed: a page broke the promise.
-    pub fn distrust_order(&self) {
-        self.distrusted.store(true, Ordering::Relaxed);
+    /// A store for commands that look at it in the foreground, with retries and a limit of its own.
+    pub fn alone(inner: SharedStore, side: Side, backoff: Backoff) -> Arc<Self> {
+        let limit = Arc::new(Limit::new(pace::limit::LimitBounds::ADAPTIVE));
+        Arc::new(Self::new(inner, side, limit, backoff))
+    }
+
+    /// Which end this is.
+    pub fn side(&self) -> Side {
+        self.side
     }
 
     /// The same end, whose reads are of one version; none where there are no versions.
@@ -72,8 +129,7 @@ impl Guarded {
             limit: self.limit.clone(),
             backoff: self.backoff,
             requests: self.requests.clone(),
-            unordered: self.unordered,
-            distrusted: AtomicBool::new(self.distrusted.load(Ordering::Relaxed)),
+            known: self.known.clone(),
         })
     }
 
@@ -85,6 +141,17 @@ impl Guarded {
     /// The adaptive limit of this endpoint.
     pub fn limit(&self) -> &Arc<Limit> {
         &self.limit
+    }
+
+    /// A body that is in memory gets the checksum that the store demands.
+    fn checked(&self, body: Body) -> Body {
+        match self.capability().write_checksum && body.md5().is_none() {
+            true => match body.md5_in_memory() {
+                Some(md5) => body.with_md5(md5),
+                None => body,
+            },
+            false => body,
+        }
     }
 
     async fn once<T>(&self, count: &AtomicU64, call: impl Future<Output = Result<T>>) -> Result<T> {
@@ -131,7 +198,11 @@ impl Guarded {
 #[async_trait]
 impl ObjectStore for Guarded {
     fn capability(&self) -> &Capability {
-        if self.distrusted.load(Ordering::Relaxed) { &self.unordered } else { self.inner.capability() }
+        self.known.get()
+    }
+
+    fn learn(&self, fact: Fact) {
+        self.known.learn(fact);
     }
 
     fn service(&self) -> Option<String> {
@@ -146,8 +217,8 @@ impl ObjectStore for Guarded {
         self.inner.place()
     }
 
-    async fn probe(&self) -> Result<Probe> {
-        self.retried(&self.requests.head, || self.inner.probe()).await
+    async fn probe(&self, prefix: &str) -> Result<Probe> {
+        self.retried(&self.requests.head, || self.inner.probe(prefix)).await
     }
 
     async fn list(&self, request: &ListRequest) -> Result<Page> {
@@ -163,7 +234,7 @@ impl ObjectStore for Guarded {
     }
 
     async fn write(&self, key: &Key, meta: &Meta, body: Body) -> Result<Written> {
-        self.once(&self.requests.put, self.inner.write(key, meta, body)).await
+        self.once(&self.requests.put, self.inner.write(key, meta, self.checked(body))).await
     }
 
     async fn delete(&self, key: &Key) -> Result<()> {

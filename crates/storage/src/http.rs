@@ -35,6 +35,8 @@ pub struct Client {
     host: String,
     port: u16,
     authority: String,
+    /// What the path of each request begins with; empty, or `/` and more without a `/` at its end.
+    base: String,
     guard: Option<AddressGuard>,
 }
 
@@ -110,6 +112,19 @@ impl Client {
     /// # Errors
     /// [`Kind::Invalid`] naming what is wrong with the text.
     pub fn new(endpoint: &str, guard: Option<AddressGuard>) -> Result<Self> {
+        let client = Self::with_base(endpoint, guard)?;
+        if client.base.is_empty() {
+            return Ok(client);
+        }
+        let m = format!("endpoint `{endpoint}` must have no path");
+        Err(Failure::new(Kind::Invalid, "endpoint", m))
+    }
+
+    /// As [`Client::new`], with a path that each request's path begins with.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn with_base(endpoint: &str, guard: Option<AddressGuard>) -> Result<Self> {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         // A password in it is not repeated.
         let shown = endpoint.rsplit_once('@').map_or(endpoint, |(_, host)| host);
@@ -120,9 +135,10 @@ impl Client {
             Some("http") => false,
             _ => return Err(bad("must begin with http:// or https://")),
         };
-        if uri.path().len() > 1 || uri.query().is_some() {
-            return Err(bad("must have no path and no query"));
+        if uri.query().is_some() {
+            return Err(bad("must have no query"));
         }
+        let base = uri.path().trim_end_matches('/').to_owned();
         let authority = uri.authority().ok_or_else(|| bad("names no host"))?;
         if authority.as_str().contains('@') {
             return Err(bad("must not carry a user or password"));
@@ -133,10 +149,16 @@ impl Client {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             https,
             authority: authority.as_str().to_owned(),
+            base,
             host,
             port,
             guard,
         })
+    }
+
+    /// What the path of each request begins with: empty, or as in `/storage/v1/s3`.
+    pub fn base(&self) -> &str {
+        &self.base
     }
 
     /// `host[:port]` as written.
@@ -147,7 +169,7 @@ impl Client {
     /// The same endpoint under a host name with a label in front, as virtual-hosted buckets need.
     pub fn with_label(&self, label: &str) -> Result<Self> {
         let scheme = if self.https { "https" } else { "http" };
-        Self::new(&format!("{scheme}://{label}.{}", self.authority), self.guard.clone())
+        Self::with_base(&format!("{scheme}://{label}.{}{}", self.authority, self.base), self.guard.clone())
     }
 
     /// True for TLS.
@@ -263,6 +285,36 @@ pub(crate) fn length(headers: &http::HeaderMap) -> Option<u64> {
     headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
+/// Refuses an answer that is not of exactly the range that was asked for: a server may ignore it, and a cache or proxy
+/// may send another of the same length.
+pub(crate) fn check_range<T>(
+    answer: &Response<T>,
+    range: Option<&std::ops::Range<u64>>,
+    key: &model::key::Key,
+) -> Result<()> {
+    let Some(range) = range else { return Ok(()) };
+    if answer.status() != http::StatusCode::PARTIAL_CONTENT {
+        let m = format!("`{key}`: the server ignored the range that was asked for");
+        return Err(Failure::new(Kind::Unsupported, "read", m));
+    }
+    if is_range(answer.headers(), range) {
+        return Ok(());
+    }
+    let told =
+        answer.headers().get(http::header::CONTENT_RANGE).and_then(|v| v.to_str().ok()).unwrap_or("none");
+    let m = format!("`{key}`: bytes {range:?} were asked for, the answer is of {told}");
+    Err(Failure::new(Kind::Mismatch, "read", m))
+}
+
+fn is_range(headers: &http::HeaderMap, range: &std::ops::Range<u64>) -> bool {
+    let told = headers.get(http::header::CONTENT_RANGE).and_then(|v| v.to_str().ok());
+    let Some(span) = told.and_then(|t| t.trim().strip_prefix("bytes ")) else { return false };
+    let span = span.split('/').next().unwrap_or_default();
+    let Some((first, last)) = span.split_once('-') else { return false };
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    number(first) == Some(range.start) && number(last).and_then(|l| l.checked_add(1)) == Some(range.end)
+}
+
 /// All of a small answer, with or without a promised length, refused beyond `max` bytes.
 ///
 /// # Errors
@@ -339,9 +391,26 @@ mod tests {
     fn endpoints_are_scheme_host_and_port_only() {
         assert!(Client::new("http://127.0.0.1:9000", None).is_ok());
         assert!(Client::new("https://s3.example.com/", None).is_ok());
+        let with_path = Client::with_base("https://h/storage/v1/s3/", None).unwrap();
+        assert_eq!((with_path.base(), with_path.authority()), ("/storage/v1/s3", "h"));
         for bad in ["ftp://h", "127.0.0.1:9000", "http://h/p", "http://u:p@h", "http://h?x"] {
             assert!(Client::new(bad, None).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn sec_f02_an_answer_to_a_range_is_of_that_range() {
+        let is = |text: &'static str| {
+            let headers = [(http::header::CONTENT_RANGE, http::HeaderValue::from_static(text))];
+            is_range(&headers.into_iter().collect(), &(10..20))
+        };
+        assert!(is("bytes 10-19/100") && is("bytes 10-19/*"));
+        for other in
+            ["bytes 0-9/100", "bytes 10-20/100", "bytes */100", "10-19", "bytes 10-18446744073709551615/1"]
+        {
+            assert!(!is(other), "{other}");
+        }
+        assert!(!is_range(&http::HeaderMap::new(), &(0..1)));
     }
 
     #[tokio::test]

@@ -19,6 +19,7 @@ pub mod listed;
 pub mod meta;
 pub mod prefixed;
 pub mod s3;
+pub mod single;
 pub mod versioned;
 pub mod xml;
 
@@ -30,7 +31,8 @@ use model::failure::{Failure, Kind, Result};
 use model::key::Key;
 
 pub use body::Body;
-pub use capability::Capability;
+pub use capability::{Capability, StartAfter};
+use checksum::Sums;
 pub use etag::Etag;
 pub use meta::Meta;
 
@@ -52,13 +54,41 @@ pub struct Entry {
     pub class: Option<Box<str>>,
 }
 
+/// Where in a listing a page begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Position {
+    /// At the first key.
+    #[default]
+    Start,
+    /// At the first key that sorts after this one in the store's order. It only begins a walk; a server may
+    /// understand it in its own way (see [`capability::StartAfter`]).
+    After(Key),
+    /// Where the page before ended, in the store's own words. Only the store that gave it can read it.
+    Token(Box<str>),
+}
+
+impl Position {
+    /// After a key, or at the first key when it is empty.
+    pub fn after(key: Key) -> Self {
+        if key.is_empty() { Position::Start } else { Position::After(key) }
+    }
+
+    /// The key of [`Position::After`]; empty otherwise.
+    pub fn after_key(&self) -> Key {
+        match self {
+            Position::After(key) => key.clone(),
+            _ => Key::default(),
+        }
+    }
+}
+
 /// What to list.
 #[derive(Clone, Debug, Default)]
 pub struct ListRequest {
     /// Only keys that begin with this.
     pub prefix: String,
-    /// Only keys that sort after this in the store's order; empty: from the beginning.
-    pub after: Key,
+    /// Where the page begins.
+    pub from: Position,
     /// At most so many keys, 1 to 1000.
     pub max: u32,
     /// Group keys below this character, as for one level of a folder tree.
@@ -72,17 +102,41 @@ pub struct Page {
     pub entries: Vec<Entry>,
     /// Common prefixes, when a delimiter was asked for.
     pub folders: Vec<String>,
+    /// Where the next page begins; none when no key follows. A page may have no keys and still be followed.
+    pub next: Option<Position>,
+}
+
+impl Page {
     /// True when more keys follow.
-    pub more: bool,
+    pub fn more(&self) -> bool {
+        self.next.is_some()
+    }
 }
 
 /// What to read of an object.
 #[derive(Clone, Debug, Default)]
 pub struct ReadRequest {
+    /// Length of the whole object as it was listed, bytes: used where an answer does not tell its length.
+    pub size: Option<u64>,
     /// A byte range; none reads everything.
     pub range: Option<Range<u64>>,
     /// Refuse with [`model::failure::Kind::Changed`] unless the ETag is this one.
     pub if_match: Option<Etag>,
+}
+
+impl ReadRequest {
+    /// How many bytes the answer must have, where that is known before.
+    pub fn expected_len(&self) -> Option<u64> {
+        match &self.range {
+            Some(range) => Some(range.end - range.start),
+            None => self.size,
+        }
+    }
+}
+
+/// The failure of an answer whose length neither it nor the listing tells.
+pub(crate) fn no_length(what: &str) -> Failure {
+    Failure::new(Kind::Corrupt, "read", format!("{what}: the answer has no Content-Length"))
 }
 
 /// An opened object: its metadata and its bytes.
@@ -99,10 +153,8 @@ pub struct Reading {
 pub struct Written {
     /// The new object's ETag, or [`Etag::None`] when the store does not say.
     pub etag: Etag,
-    /// CRC-64/NVME of the new object when the store says so.
-    pub crc64: Option<u64>,
-    /// CRC-64/ECMA of the new object when the store says so.
-    pub ecma: Option<u64>,
+    /// Checksums of the new object, as far as the store tells them.
+    pub sums: Sums,
 }
 
 /// One finished part of a multipart upload.
@@ -114,6 +166,9 @@ pub struct Part {
     pub etag: String,
     /// Its length in bytes.
     pub size: u64,
+    /// The store said that its ETag is no digest (encryption with a key service).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub opaque: bool,
 }
 
 /// One version of a key, or the mark that it was deleted.
@@ -132,19 +187,34 @@ pub struct Version {
 /// A page of keys with all their versions, in the order of keys.
 #[derive(Clone, Debug, Default)]
 pub struct VersionPage {
-    /// Each key with its versions, oldest first, complete.
-    pub keys: Vec<(Key, Vec<Version>)>,
-    /// True when more keys follow.
-    pub more: bool,
+    /// Each key with its versions, oldest first, complete; or why they cannot be had.
+    pub keys: Vec<(Key, Result<Vec<Version>>)>,
+    /// Where the next page begins; none when no key follows.
+    pub next: Option<Position>,
 }
 
 /// What was found out about a bucket before any work starts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Probe {
     /// The server's own name for itself, for notes and logs.
     pub server: String,
     /// Difference of the server's clock to ours, milliseconds, when it told its time.
     pub skew_ms: Option<i64>,
+    /// Why the credentials may not list the bucket, which is there.
+    pub list_refused: Option<Failure>,
+}
+
+/// What the use of a store teaches about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// Listings keep this order.
+    ListOrder(model::key::Order),
+    /// How listings begin after a key.
+    StartAfter(StartAfter),
+    /// Writes must carry a checksum of their body.
+    WriteChecksum,
+    /// The credentials may not list.
+    ListRefused,
 }
 
 fn read_only<T>(op: &'static str) -> Result<T> {
@@ -171,8 +241,13 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
     /// Where this is, for messages: never a secret.
     fn place(&self) -> String;
 
-    /// Checks that the bucket exists and may be listed, without changing anything.
-    async fn probe(&self) -> Result<Probe>;
+    /// Remembers what was learned by using the store; connectors themselves learn nothing.
+    fn learn(&self, fact: Fact) {
+        let _ = fact;
+    }
+
+    /// Checks that the bucket exists and may be listed below `prefix`, without changing anything.
+    async fn probe(&self, prefix: &str) -> Result<Probe>;
 
     /// One page of keys.
     async fn list(&self, request: &ListRequest) -> Result<Page>;

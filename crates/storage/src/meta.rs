@@ -2,6 +2,7 @@
 
 use http::{HeaderName, HeaderValue};
 
+use crate::checksum::Sums;
 use crate::etag::Etag;
 
 /// Standard headers that describe the content and travel with it.
@@ -19,8 +20,8 @@ pub const CONTENT_HEADERS: [&str; 6] = [
 pub struct Meta {
     /// Length of the whole object in bytes (not of a range of it).
     pub size: u64,
-    /// Last modification, milliseconds since the epoch.
-    pub modified_ms: i64,
+    /// Last modification, milliseconds since the epoch (negative before 1970); none when nobody told.
+    pub modified_ms: Option<i64>,
     /// When it was put where it is, milliseconds; 0 when that is the modification time.
     pub written_ms: i64,
     /// ETag.
@@ -35,10 +36,8 @@ pub struct Meta {
     pub tags: Vec<(String, String)>,
     /// Number of parts, when the store tells.
     pub parts: Option<u32>,
-    /// CRC-64/NVME of the whole object, when the store tells.
-    pub crc64: Option<u64>,
-    /// CRC-64/ECMA of the whole object, when the store tells.
-    pub ecma: Option<u64>,
+    /// Checksums of the whole object, as far as the store tells them.
+    pub sums: Sums,
     /// Server-side encryption as the store names it (`AES256`, `aws:kms`).
     pub encryption: Option<String>,
     /// Canned access rule (`public-read`), when access travels.
@@ -60,5 +59,45 @@ impl Meta {
     /// True for a header that travels: content headers and user metadata.
     pub fn carries(name: &HeaderName) -> bool {
         name.as_str().starts_with("x-amz-meta-") || CONTENT_HEADERS.contains(&name.as_str())
+    }
+
+    /// The value of a header that is copied; none when it describes only the transfer. `aws-chunked` names the
+    /// framing of an upload (AWS "Signature calculations … chunked upload") and is never a property of the object.
+    pub fn carried(name: &HeaderName, value: &HeaderValue) -> Option<HeaderValue> {
+        if !Self::carries(name) {
+            return None;
+        }
+        let text = match value.to_str() {
+            Ok(text) if name == http::header::CONTENT_ENCODING => text,
+            _ => return Some(value.clone()),
+        };
+        let is_framing = |token: &&str| token.eq_ignore_ascii_case("aws-chunked");
+        let tokens: Vec<&str> = text.split(',').map(str::trim).filter(|t| !t.is_empty()).collect();
+        if !tokens.iter().any(is_framing) {
+            return Some(value.clone());
+        }
+        let kept: Vec<&str> = tokens.into_iter().filter(|t| !is_framing(t)).collect();
+        if kept.is_empty() { None } else { HeaderValue::from_str(&kept.join(",")).ok() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn obj_10_the_framing_of_an_upload_is_not_copied() {
+        let carried = |value: &'static str| {
+            let value = HeaderValue::from_static(value);
+            Meta::carried(&http::header::CONTENT_ENCODING, &value).map(|v| v.to_str().unwrap().to_owned())
+        };
+        assert_eq!(carried("aws-chunked"), None);
+        assert_eq!(carried("AWS-Chunked"), None);
+        assert_eq!(carried("gzip,aws-chunked").as_deref(), Some("gzip"));
+        assert_eq!(carried("aws-chunked, gzip , br").as_deref(), Some("gzip,br"));
+        assert_eq!(carried("gzip").as_deref(), Some("gzip"));
+        assert_eq!(carried("").as_deref(), Some(""));
+        let other = HeaderName::from_static("x-request-id");
+        assert_eq!(Meta::carried(&other, &HeaderValue::from_static("1")), None);
     }
 }

@@ -2,7 +2,7 @@
 //! way in.
 
 use async_trait::async_trait;
-use model::failure::Result;
+use model::failure::{Failure, Kind, Result};
 use model::key::Key;
 
 use crate::body::Body;
@@ -10,7 +10,8 @@ use crate::capability::Capability;
 use crate::etag::Etag;
 use crate::meta::Meta;
 use crate::{
-    ListRequest, ObjectStore, Page, Part, Probe, ReadRequest, Reading, SharedStore, VersionPage, Written,
+    Fact, ListRequest, ObjectStore, Page, Part, Position, Probe, ReadRequest, Reading, SharedStore,
+    VersionPage, Written,
 };
 
 /// The view of one folder.
@@ -35,8 +36,29 @@ impl Prefixed {
     }
 
     fn below(&self, request: &ListRequest) -> ListRequest {
-        let after = if request.after.is_empty() { Key::default() } else { self.full(&request.after) };
-        ListRequest { prefix: format!("{}{}", self.prefix, request.prefix), after, ..request.clone() }
+        let from = match &request.from {
+            Position::After(key) => Position::After(self.full(key)),
+            from => from.clone(),
+        };
+        ListRequest { prefix: format!("{}{}", self.prefix, request.prefix), from, ..request.clone() }
+    }
+
+    fn next(&self, next: Option<Position>) -> Option<Position> {
+        next.map(|next| match next {
+            Position::After(key) => Position::after(self.bare(&key)),
+            next => next,
+        })
+    }
+
+    /// The key within the folder. A server may list what it was not asked for.
+    fn listed(&self, key: &Key) -> Result<Key> {
+        match key.as_bytes().strip_prefix(self.prefix.as_bytes()) {
+            Some(bare) => Ok(Key::new(bare)),
+            None => {
+                let m = format!("`{key}` was listed, which does not begin with `{}`", self.prefix);
+                Err(Failure::new(Kind::Corrupt, "list", m))
+            }
+        }
     }
 
     fn bare(&self, key: &Key) -> Key {
@@ -52,14 +74,18 @@ impl ObjectStore for Prefixed {
     fn place(&self) -> String {
         format!("{} {}", self.inner.place(), self.prefix)
     }
-    async fn probe(&self) -> Result<Probe> {
-        self.inner.probe().await
+    fn learn(&self, fact: Fact) {
+        self.inner.learn(fact);
+    }
+    async fn probe(&self, prefix: &str) -> Result<Probe> {
+        self.inner.probe(&format!("{}{prefix}", self.prefix)).await
     }
     async fn list(&self, request: &ListRequest) -> Result<Page> {
         let mut page = self.inner.list(&self.below(request)).await?;
         for entry in &mut page.entries {
-            entry.key = self.bare(&entry.key);
+            entry.key = self.listed(&entry.key)?;
         }
+        page.next = self.next(page.next);
         // The marker of the folder itself is no object of the folder.
         page.entries.retain(|e| !e.key.is_empty());
         Ok(page)
@@ -117,8 +143,9 @@ impl ObjectStore for Prefixed {
     async fn list_versions(&self, request: &ListRequest) -> Result<VersionPage> {
         let mut page = self.inner.list_versions(&self.below(request)).await?;
         for (key, _) in &mut page.keys {
-            *key = self.bare(key);
+            *key = self.listed(key)?;
         }
+        page.next = self.next(page.next);
         page.keys.retain(|(k, _)| !k.is_empty());
         Ok(page)
     }

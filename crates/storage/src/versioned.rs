@@ -52,13 +52,15 @@ impl ObjectStore for Versioned {
     fn place(&self) -> String {
         self.inner.place()
     }
-    async fn probe(&self) -> Result<Probe> {
-        self.inner.probe().await
+    async fn probe(&self, prefix: &str) -> Result<Probe> {
+        self.inner.probe(prefix).await
     }
     async fn list(&self, request: &ListRequest) -> Result<Page> {
         let page = self.inner.list_versions(request).await?;
-        let entries = page.keys.into_iter().map(|(key, versions)| entry(key, &versions)).collect();
-        Ok(Page { entries, folders: Vec::new(), more: page.more })
+        // A key whose versions cannot be had is listed too: it fails by name when its turn comes.
+        let entries =
+            page.keys.into_iter().map(|(key, versions)| entry(key, &versions.unwrap_or_default())).collect();
+        Ok(Page { entries, folders: Vec::new(), next: page.next })
     }
     async fn head(&self, key: &Key, part: Option<u32>) -> Result<Meta> {
         self.inner.head(key, part).await

@@ -23,7 +23,7 @@ async fn s3(endpoint: &str, bucket: &str) -> SharedStore {
     let config = config(endpoint, bucket);
     let clock = pace::clock::system();
     S3::new(config.clone(), clock.clone()).unwrap().create_bucket().await.unwrap();
-    Arc::new(S3::open(config, clock).await.unwrap().0)
+    Arc::new(S3::open(config, "", clock).await.unwrap().0)
 }
 
 fn config(endpoint: &str, bucket: &str) -> S3Config {
@@ -86,7 +86,7 @@ async fn azurite() {
     let connection = Connection::at(&format!("{endpoint}/{account}"), account, key).unwrap();
     let config = AzureConfig::of(connection, &format!("conformance-{}", fastrand::u32(..)), None).unwrap();
     let azure = Azure::new(config, pace::clock::system());
-    assert_eq!(azure.probe().await.unwrap_err().kind, model::failure::Kind::NoBucket);
+    assert_eq!(azure.probe("").await.unwrap_err().kind, model::failure::Kind::NoBucket);
     azure.create_container().await.unwrap();
     conformance::all(Arc::new(azure), "Azurite").await;
 }
@@ -102,7 +102,7 @@ async fn fake_gcs() {
         guard: None,
     };
     let google = Google::new(config, pace::clock::system());
-    assert_eq!(google.probe().await.unwrap_err().kind, model::failure::Kind::NoBucket);
+    assert_eq!(google.probe("").await.unwrap_err().kind, model::failure::Kind::NoBucket);
     google.create_bucket("lab").await.unwrap();
     conformance::all(Arc::new(google), "fake-gcs-server").await;
 }

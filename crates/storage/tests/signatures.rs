@@ -16,7 +16,7 @@ async fn wrong_keys_and_missing_buckets_have_their_own_kinds() {
         let credentials = Credentials { access_key: ak.into(), secret_key: sk.into(), session_token: None };
         let mut config = config(&endpoint, bucket);
         config.credentials = Some(credentials);
-        S3::open(config, pace::clock::system()).await.map(|_| ()).map_err(|f| f.kind)
+        S3::open(config, "", pace::clock::system()).await.map(|_| ()).map_err(|f| f.kind)
     };
     let (ak, sk) = testkit::servers::KEYS;
     assert_eq!(open(ak, sk, "signed").await, Ok(()));

@@ -34,6 +34,16 @@ impl Unit {
         Ok(!self.tx.query(sql, args![id, owner, now]).await?.is_empty())
     }
 
+    /// Makes the rest of this unit count only while the lease is held: the first statement of whatever a worker
+    /// writes.
+    ///
+    /// # Errors
+    /// [`model::failure::Kind::LeaseLost`] when another worker holds the task.
+    pub async fn hold_task(&mut self, id: TaskId, fence: i64) -> Result<()> {
+        let sql = "UPDATE tasks SET fence = fence WHERE id = $1 AND fence = $2 AND owner IS NOT NULL";
+        crate::ledger::held(self.tx.execute(sql, args![id, fence]).await?, id)
+    }
+
     /// Extends a lease; false when it was lost.
     ///
     /// # Errors

@@ -73,6 +73,8 @@ pub struct Checkpoint {
     pub ahead: Vec<Key>,
     /// Nothing is left to do.
     pub done: bool,
+    /// The last key that belonged to the range when it was done; none: the end of the scope.
+    pub upto: Option<Key>,
     /// Settled in it, in all.
     pub counters: Counters,
 }
@@ -220,12 +222,14 @@ impl Unit {
         held(n, task)
     }
 
-    /// Stores what a range has reached.
+    /// Stores what a range has reached. False when it is done up to an end that is not stored yet: a split of it is on
+    /// its way, and the range counts as done only behind that.
     ///
     /// # Errors
     /// [`Kind::LeaseLost`] when the fence is old: somebody else works on it now.
-    pub async fn checkpoint(&mut self, task: TaskId, c: &Checkpoint) -> Result<()> {
-        let sql = "UPDATE ranges SET cursor = $4, ahead = $5, done = $6, \
+    pub async fn checkpoint(&mut self, task: TaskId, c: &Checkpoint) -> Result<bool> {
+        let sql = "UPDATE ranges SET cursor = $4, ahead = $5, \
+            done = CASE WHEN $6 = 1 AND (upto = $21 OR (upto IS NULL AND $21 IS NULL)) THEN 1 ELSE 0 END, \
             copied = $7, copied_bytes = $8, skipped = $9, skipped_bytes = $10, failed = $11, failed_bytes = $12, \
             gone = $13, gone_bytes = $14, deleted = $15, deleted_bytes = $16, \
             proof_digest = $17, proof_etag = $18, proof_crc64 = $19, proof_size = $20 \
@@ -256,10 +260,17 @@ impl Unit {
                     t.proof[1],
                     t.proof[2],
                     t.proof[3],
+                    c.upto.as_ref().map(Key::as_bytes),
                 ],
             )
             .await?;
-        held(n, task)
+        held(n, task)?;
+        if !c.done {
+            return Ok(true);
+        }
+        let sql = "SELECT done FROM ranges WHERE task_id = $1 AND id = $2";
+        let rows = self.tx.query(sql, args![task, c.id]).await?;
+        rows.first().map_or(Ok(false), |r| Ok(r.int(0)? != 0))
     }
 
     /// Removes all ranges of a pass, to begin it again.
@@ -334,7 +345,7 @@ impl Unit {
     }
 }
 
-fn held(changed: u64, task: TaskId) -> Result<()> {
+pub(crate) fn held(changed: u64, task: TaskId) -> Result<()> {
     if changed == 1 {
         return Ok(());
     }

@@ -14,7 +14,7 @@ use crate::{Backend, Row, Transaction, Value};
 
 const READERS: usize = 2;
 /// Numbered migrations; PostgreSQL will have the same numbers.
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     include_str!("../migrations/sqlite/0001_init.sql"),
     include_str!("../migrations/sqlite/0002_upload_doubt.sql"),
     include_str!("../migrations/sqlite/0003_sync_and_groups.sql"),
@@ -22,6 +22,7 @@ const MIGRATIONS: [&str; 7] = [
     include_str!("../migrations/sqlite/0005_restores.sql"),
     include_str!("../migrations/sqlite/0006_sweeps.sql"),
     include_str!("../migrations/sqlite/0007_migrations.sql"),
+    include_str!("../migrations/sqlite/0008_list_order.sql"),
 ];
 
 type Answer<T> = oneshot::Sender<Result<T>>;

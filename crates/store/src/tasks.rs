@@ -2,6 +2,7 @@
 
 use model::count::{Counters, Tally};
 use model::failure::{Failure, Kind, Result, Side};
+use model::key::Order;
 use model::member::Member;
 use model::spec::TaskSpec;
 use model::task::{Desired, Event, Illegal, Lifecycle, Observed, Priority, TaskId, next};
@@ -371,7 +372,8 @@ impl Unit {
             self.tx.execute("DELETE FROM restores WHERE task_id = $1", args![id]).await?;
             self.tx
                 .execute(
-                    "UPDATE tasks SET scan_over = 0, note = '', outcome_len = 0 WHERE id = $1",
+                    "UPDATE tasks SET scan_over = 0, note = '', outcome_len = 0, source_order = '', \
+                     target_order = '' WHERE id = $1",
                     args![id],
                 )
                 .await?;
@@ -445,6 +447,28 @@ impl Unit {
     /// When the database fails.
     pub async fn set_scan_over(&mut self, id: TaskId) -> Result<()> {
         self.tx.execute("UPDATE tasks SET scan_over = 1 WHERE id = $1", args![id]).await?;
+        Ok(())
+    }
+
+    /// The orders that listings of the two ends were found to keep, source first; none where the declared one holds.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn list_orders(&mut self, id: TaskId) -> Result<[Option<Order>; 2]> {
+        let sql = "SELECT source_order, target_order FROM tasks WHERE id = $1";
+        let rows = self.tx.query(sql, args![id]).await?;
+        let Some(r) = rows.first() else { return Ok([None, None]) };
+        let read = |text: &str| if text.is_empty() { Ok(None) } else { unword(text).map(Some) };
+        Ok([read(r.text(0)?)?, read(r.text(1)?)?])
+    }
+
+    /// Stores the orders that listings were found to keep.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn set_list_orders(&mut self, id: TaskId, source: Order, target: Order) -> Result<()> {
+        let sql = "UPDATE tasks SET source_order = $2, target_order = $3 WHERE id = $1";
+        self.tx.execute(sql, args![id, word(source), word(target)]).await?;
         Ok(())
     }
 

@@ -265,7 +265,7 @@ fn kept(options: &Options, mut object: Object) -> Object {
     let Some(prefix) = options.vendor else { return object };
     let mut hasher = Hasher::new(Wanted { ecma: true, ..Wanted::default() });
     hasher.update(&object.content.bytes(0..object.content.len()));
-    let crc = hasher.finish().ecma.unwrap_or_default();
+    let crc = hasher.finish().sums.ecma.unwrap_or_default();
     object.etag = format!("opaque-{crc:x}");
     object.headers.retain(|(n, _)| !n.ends_with("hash-crc64ecma"));
     object.headers.push((format!("{prefix}hash-crc64ecma"), crc.to_string().into_bytes()));
@@ -565,17 +565,26 @@ fn iso(ms: i64) -> String {
     )
 }
 
+/// The bytes of a token.
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: Vec<u32> = text.chars().filter_map(|c| c.to_digit(16)).collect();
+    digits.chunks_exact(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect()
+}
+
 fn list(state: &Arc<State>, asked: &Asked) -> Response<Answer> {
     let buckets = lock(&state.buckets);
     let Some(keys) = buckets.get(&asked.bucket) else { return error(StatusCode::NOT_FOUND, "NoSuchBucket") };
     let max = asked.value("max-keys").and_then(|m| m.parse().ok()).unwrap_or(1000usize).min(1000);
-    let after = ["continuation-token", "marker", "start-after"].into_iter().find_map(|n| asked.value(n));
-    let (after, prefix) = (after.unwrap_or_default(), asked.value("prefix").unwrap_or_default());
+    let second = asked.value("list-type").as_deref() == Some("2");
+    let token = asked.value("continuation-token").map(|t| unhex(&t));
+    let key = ["marker", "start-after"].into_iter().find_map(|n| asked.value(n)).map(String::into_bytes);
+    let after = token.or(key).unwrap_or_default();
+    let prefix = asked.value("prefix").unwrap_or_default();
     let mut xml: Vec<u8> = Vec::with_capacity(max * 260 + 400);
     let mut n = 0;
     let mut when = (0, String::new());
     let mut last = Vec::new();
-    let more = keys.walk(state.options.order, after.as_bytes(), prefix.as_bytes(), |key, object| {
+    let more = keys.walk(state.options.order, &after, prefix.as_bytes(), |key, object| {
         if n == max {
             return false;
         }
@@ -606,11 +615,14 @@ fn list(state: &Arc<State>, asked: &Asked) -> Response<Answer> {
     out.extend_from_slice(b"<?xml version=\"1.0\" encoding=\"UTF-8\"?><ListBucketResult><EncodingType>url</EncodingType><IsTruncated>");
     out.extend_from_slice(if more { b"true" } else { b"false" });
     out.extend_from_slice(b"</IsTruncated>");
-    if more {
-        // A page names where the next begins, for clients that follow tokens or markers.
-        let next = encoded(&last);
-        out.extend_from_slice(format!("<NextContinuationToken>{next}</NextContinuationToken>").as_bytes());
-        out.extend_from_slice(format!("<NextMarker>{next}</NextMarker>").as_bytes());
+    if second {
+        out.extend_from_slice(format!("<KeyCount>{n}</KeyCount>").as_bytes());
+    }
+    if more && second {
+        let token = hex(&last);
+        out.extend_from_slice(format!("<NextContinuationToken>{token}</NextContinuationToken>").as_bytes());
+    } else if more {
+        out.extend_from_slice(format!("<NextMarker>{}</NextMarker>", encoded(&last)).as_bytes());
     }
     out.extend_from_slice(&xml);
     out.extend_from_slice(b"</ListBucketResult>");

@@ -4,8 +4,10 @@ use std::time::Instant;
 
 use copy::glob::Filter;
 use model::failure::{Failure, Kind, Result, Side};
+use pace::backoff::Backoff;
 use pace::lanes::Lanes;
 use serde_json::json;
+use storage::guard::Guarded;
 
 use crate::args::Assess;
 use crate::exit::Exit;
@@ -20,7 +22,8 @@ pub(crate) async fn run(args: &Assess, printer: &Printer) -> Result<Exit> {
     let lanes = Lanes::start(cores).map_err(|e| Failure::new(Kind::Internal, "assess", e.to_string()))?;
     let filter = Filter::new(&args.ends.include, &args.ends.exclude);
     let began = Instant::now();
-    let found = copy::assess::assess(source.store, &lanes, filter, copy::job::RANGES).await?;
+    let source = Guarded::alone(source.store, Side::Source, Backoff::default());
+    let found = copy::assess::assess(source, &lanes, filter, copy::job::RANGES).await?;
     let took = began.elapsed();
     // Dropping the threads waits for them, which must not happen on a thread of the runtime.
     std::thread::spawn(move || drop(lanes));

@@ -17,6 +17,7 @@ use ring::digest;
 use runtime::{Engine, engine::Setup, run_to_end};
 use serde_json::json;
 use storage::ObjectStore;
+use storage::guard::Guarded;
 use store::{FailedObject, NewTask, Store, TaskRow};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,8 @@ use crate::report;
 const TASK: TaskId = 1;
 /// Failed objects named in the summary; all of them are in the report.
 const SHOWN: u64 = 20;
+/// Keys named in the question before a removal.
+const ASKED_ABOUT: usize = 20;
 
 /// What the summary tells beside the task itself.
 struct Run {
@@ -94,18 +97,20 @@ pub(crate) async fn run(args: &Copy, printer: &Printer) -> Result<Exit> {
     }
     let failures = store.read().await?.failures(TASK, &model::key::Key::default(), SHOWN).await?;
     let mut run = Run { live, failures, took: began.elapsed(), interrupted, deleted: Tally::default() };
-    // Only a complete copy says what is superfluous.
-    if args.delete && task.state.visible() == Visible::Succeeded {
-        run.deleted = match task.counters.settled().objects {
-            0 => {
-                printer
-                    .note("Nothing was removed: the source has no object here, which looks like a mistake.");
-                Tally::default()
-            }
-            _ => delete(args, &ends, printer).await?,
-        };
+    let succeeded = task.state.visible() == Visible::Succeeded;
+    if succeeded && task.counters.settled().objects == 0 {
+        ends.check_selects().await?;
     }
-    Ok(finish(args, &task, &run, printer))
+    // Only a complete copy says what is superfluous.
+    let mut refused = None;
+    if args.delete && succeeded {
+        match delete(args, &ends, printer).await {
+            Ok(deleted) => run.deleted = deleted,
+            Err(failure) => refused = Some(failure),
+        }
+    }
+    let exit = finish(args, &task, &run, printer);
+    refused.map_or(Ok(exit), Err)
 }
 
 /// Values that would be accepted and then hurt.
@@ -236,6 +241,7 @@ async fn prepare(store: &Store, spec: &TaskSpec, clock: &dyn Clock) -> Result<bo
     let mut unit = store.write().await?;
     unit.end_all_leases().await?;
     let there = unit.task(TASK).await?;
+    let error = there.as_ref().and_then(|t| t.error.clone());
     let resumed = match there.map(|t| t.state.visible()) {
         Some(Visible::Paused) => {
             unit.must(TASK, Event::Start, now).await?;
@@ -248,6 +254,12 @@ async fn prepare(store: &Store, spec: &TaskSpec, clock: &dyn Clock) -> Result<bo
             true
         }
         Some(Visible::Waiting | Visible::Running | Visible::Retrying) => true,
+        // The ledger is exact: what a person has mended goes on where it was.
+        Some(Visible::Failed) if error.is_some_and(|e| e.kind.can_go_on()) => {
+            unit.must(TASK, Event::Start, now).await?;
+            unit.reset_task(TASK, false, true).await?;
+            true
+        }
         Some(Visible::Failed | Visible::Succeeded) => {
             unit.delete_task(TASK).await?;
             false
@@ -382,11 +394,12 @@ fn finish(args: &Copy, task: &TaskRow, run: &Run, printer: &Printer) -> Exit {
     let speed =
         live.map_or(0, |l| l.moved.load(std::sync::atomic::Ordering::Relaxed)) as f64 / took.as_secs_f64();
     printer.note(&format!(
-        "{state}: {} copied ({}), {} skipped, {} failed of {} found; {}; {}/s",
+        "{state}: {} copied ({}), {} skipped, {} failed{} of {} found; {}; {}/s",
         c.copied.objects,
         report::bytes(c.copied.bytes as f64),
         c.skipped.objects,
         c.failed.objects,
+        if c.gone.objects > 0 { format!(", {} gone", c.gone.objects) } else { String::new() },
         total.objects,
         report::duration(took.as_secs_f64()),
         report::bytes(speed),
@@ -437,7 +450,7 @@ fn summary(task: &TaskRow, c: &Counters, state: &str, run: &Run) -> serde_json::
     json!({
         "state": state,
         "objects": {"found": c.settled().objects, "copied": c.copied.objects, "skipped": c.skipped.objects,
-            "failed": c.failed.objects, "deleted": run.deleted.objects},
+            "failed": c.failed.objects, "gone": c.gone.objects, "deleted": run.deleted.objects},
         "bytes": {"found": c.settled().bytes, "copied": c.copied.bytes},
         "requests": {"list": list, "head": head, "get": get, "put": put},
         "seconds": took.as_secs_f64(),
@@ -447,22 +460,56 @@ fn summary(task: &TaskRow, c: &Counters, state: &str, run: &Run) -> serde_json::
     })
 }
 
-/// Removes from the target what the source does not have, after a question.
+/// Removes from the target what the source does not have, after a question. What is removed is what was found before
+/// the question, and nothing else.
 async fn delete(args: &Copy, ends: &BothEnds, printer: &Printer) -> Result<Tally> {
     let (source, target) = (ends.look(Side::Source).await?.store, ends.look(Side::Target).await?.store);
-    let filter = copy::glob::Filter::new(&args.ends.include, &args.ends.exclude);
+    if ends.names_one() {
+        let m = "--delete: the source names one object, so everything else at the target would go";
+        return Err(Failure::new(Kind::Invalid, "usage", m));
+    }
+    let source = Guarded::alone(source, Side::Source, Backoff::default());
+    let target = Guarded::alone(target, Side::Target, Backoff::default());
+    let mut found = copy::prune::find(copy::prune::Ends {
+        source: source.clone(),
+        target: target.clone(),
+        from: String::new(),
+        to: String::new(),
+        filter: copy::glob::Filter::new(&args.ends.include, &args.ends.exclude),
+    })
+    .await?;
+    let objects = found.superfluous.objects;
+    if found.source_is_empty() {
+        printer.note("Nothing was removed: the source has no object here, which looks like a mistake.");
+        return Ok(Tally::default());
+    }
+    if objects == 0 {
+        return Ok(Tally::default());
+    }
+    if found.is_most() && !args.delete_most {
+        let m = format!(
+            "{objects} of {} objects at the target would be removed, which is more than half: nothing was removed",
+            found.at_target
+        );
+        return Err(Failure::new(Kind::DeletesMost, "delete", m).at(Side::Target));
+    }
     if !args.yes {
-        let found = copy::prune::prune(source.clone(), target.clone(), filter.clone(), false).await?;
-        if found.objects == 0 {
-            return Ok(found);
+        for key in found.some(ASKED_ABOUT)? {
+            printer.note(&format!("  remove {}", printable(&key)));
         }
-        let ask = format!("Remove {} objects from the target that the source does not have?", found.objects);
+        if objects > ASKED_ABOUT as u64 {
+            printer.note(&format!(
+                "  … and {} more; --dry-run --delete names all",
+                objects - ASKED_ABOUT as u64
+            ));
+        }
+        let ask = format!("Remove {objects} objects from the target that the source does not have?");
         if !printer.confirms(&ask) {
             printer.note("Nothing was removed; --yes removes without asking.");
             return Ok(Tally::default());
         }
     }
-    let removed = copy::prune::prune(source, target, filter, true).await?;
+    let removed = copy::prune::remove(source, target, found).await?;
     printer.note(&format!("{} objects removed from the target", removed.objects));
     Ok(removed)
 }
@@ -485,13 +532,14 @@ async fn dry_run(args: &Copy, ends: &BothEnds, printer: &Printer) -> Result<Exit
     // An empty directory stands for a target that is still to be made.
     let nothing = tempdir()?;
     let empty: storage::SharedStore = Arc::new(storage::fs::Fs::open(&nothing, true)?);
+    let alone = |store, side| Guarded::alone(store, side, Backoff::default()) as Arc<dyn ObjectStore>;
     let comparison = copy::verify::Comparison {
-        source: source.store as Arc<dyn ObjectStore>,
-        target: target.unwrap_or(empty),
+        source: alone(source.store, Side::Source),
+        target: alone(target.unwrap_or(empty), Side::Target),
         from: String::new(),
         to: String::new(),
         filter: copy::glob::Filter::new(&args.ends.include, &args.ends.exclude),
-        digest: false,
+        depth: copy::verify::Depth::Tags,
     };
     let say = |line: &str| printer.result(line);
     let found = comparison
@@ -500,11 +548,16 @@ async fn dry_run(args: &Copy, ends: &BothEnds, printer: &Printer) -> Result<Exit
             copy::verify::Difference::Differs(key, why) => {
                 say(&format!("replace {} ({why})", printable(key)))
             }
-            copy::verify::Difference::Extra(key) if args.delete => say(&format!("delete {}", printable(key))),
-            copy::verify::Difference::Extra(_) => {}
+            copy::verify::Difference::Extra(key, _) if args.delete => {
+                say(&format!("delete {}", printable(key)))
+            }
+            copy::verify::Difference::Extra(..) => {}
         })
         .await?;
     let _ = std::fs::remove_dir_all(&nothing);
+    if found.witnesses.is_empty() {
+        ends.check_selects().await?;
+    }
     let source = found.missing + found.differ + found.equal + found.equal_size;
     let removed = if args.delete && source > 0 { found.extra } else { 0 };
     if args.delete && source == 0 {

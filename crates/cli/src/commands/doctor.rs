@@ -171,7 +171,7 @@ async fn check_store(store: &config::Store) -> Finding {
     }
     let open = async {
         let config = S3Config {
-            client: Client::new(&store.endpoint, None)?,
+            client: Client::with_base(&store.endpoint, None)?,
             bucket: String::new(),
             addressing: Addressing::Path,
             region: store.signing_region.clone(),
@@ -180,9 +180,11 @@ async fn check_store(store: &config::Store) -> Finding {
             requester_pays: false,
             vendor: &storage::s3::vendor::GENERIC,
         };
-        S3::new(config, pace::clock::system())?.probe().await
+        S3::new(config, pace::clock::system())?.probe("").await
     };
     match open.await {
+        // It answered that it does not know us: that is an answer.
+        Ok(probe) if probe.list_refused.is_some() => good(what, format!("{} answers", store.endpoint)),
         Ok(probe) => match probe.skew_ms {
             Some(ms) if ms.abs() > 5 * 60_000 => {
                 let m = format!("{} answers, but its clock differs by {} s", store.endpoint, ms / 1000);

@@ -1,8 +1,11 @@
 //! `whimbrel verify SRC DST`: compares without writing.
 
 use copy::glob::Filter;
-use copy::verify::{Comparison, Difference};
+use copy::verify::{Comparison, Depth, Difference};
 use model::failure::{Result, Side};
+use pace::backoff::Backoff;
+use storage::ObjectStore;
+use storage::guard::Guarded;
 
 use crate::args::Verify;
 use crate::exit::Exit;
@@ -11,26 +14,29 @@ use crate::printer::{Printer, printable};
 
 pub(crate) async fn run(args: &Verify, printer: &Printer) -> Result<Exit> {
     let ends = BothEnds::new(&args.source, &args.target, &args.ends, pace::clock::system())?;
-    let source = ends.look(Side::Source).await?;
-    let target = ends.look(Side::Target).await?;
-    let (left, right) = (source.store.clone(), target.store.clone());
+    let source = Guarded::alone(ends.look(Side::Source).await?.store, Side::Source, Backoff::default());
+    let target = Guarded::alone(ends.look(Side::Target).await?.store, Side::Target, Backoff::default());
+    let (left, right) = (source.clone(), target.clone());
     let comparison = Comparison {
-        source: source.store,
-        target: target.store,
+        source,
+        target,
         from: String::new(),
         to: String::new(),
         filter: Filter::new(&args.ends.include, &args.ends.exclude),
-        digest: args.check == "digest",
+        depth: if args.check == "digest" { Depth::Bytes } else { Depth::Tags },
     };
     let found = comparison
         .run(|difference| {
             printer.result(&match difference {
                 Difference::Missing(key) => format!("missing {}", printable(key)),
-                Difference::Extra(key) => format!("extra {}", printable(key)),
+                Difference::Extra(key, _) => format!("extra {}", printable(key)),
                 Difference::Differs(key, why) => format!("differs {}: {why}", printable(key)),
             });
         })
         .await?;
+    if found.witnesses.is_empty() {
+        ends.check_selects().await?;
+    }
     printer.note(&format!(
         "{} equal, {} equal in size only, {} differ, {} missing, {} extra",
         found.equal, found.equal_size, found.differ, found.missing, found.extra

@@ -5,7 +5,7 @@ use model::selection::Scope;
 use storage::Page;
 
 use super::{Extent, Field, Reach};
-use crate::feed::PAGE;
+use crate::lister::PAGE;
 use crate::sketch::Form;
 
 /// What the idle lanes ask while the first page of a prefix is on its way: nothing is known yet, but keys begin
@@ -25,10 +25,11 @@ impl Landmarks {
     pub(super) fn of(page: Page, order: Order) -> Self {
         let mut folders: Vec<Key> = page.folders.into_iter().map(Key::from).collect();
         folders.sort_by(|a, b| order.compare(a.as_bytes(), b.as_bytes()));
+        let complete = page.next.is_none();
         let behind = folders.last().map(|f| Key::from(format!("{f}{}", char::MAX)));
         let keys = page.entries.into_iter().map(|e| e.key);
         let last = keys.chain(behind).max_by(|a, b| order.compare(a.as_bytes(), b.as_bytes()));
-        Self { folders, end: last.filter(|_| !page.more) }
+        Self { folders, end: last.filter(|_| complete) }
     }
 }
 

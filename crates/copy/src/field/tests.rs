@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use storage::{Capability, Etag, ListRequest, Meta, ObjectStore, Probe, ReadRequest, Reading};
+use storage::{Capability, Etag, ListRequest, Meta, ObjectStore, Position, Probe, ReadRequest, Reading};
 
 use super::*;
 
@@ -45,7 +45,7 @@ impl Listed {
                 None => page.entries.push(entry(key)),
             }
             if page.folders.len() + page.entries.len() >= max {
-                page.more = true;
+                page.next = Some(Position::Token("more".into()));
                 break;
             }
         }
@@ -64,8 +64,9 @@ impl ObjectStore for Listed {
     async fn list(&self, request: &ListRequest) -> Result<Page> {
         tokio::time::sleep(self.delay).await;
         let order = self.capability.list_order;
-        let from =
-            self.keys.partition_point(|k| order.compare(k.as_bytes(), request.after.as_bytes()).is_le());
+        let from = self
+            .keys
+            .partition_point(|k| order.compare(k.as_bytes(), request.from.after_key().as_bytes()).is_le());
         if let Some(delimiter) = request.delimiter {
             return Ok(self.folders(&request.prefix, delimiter, request.max as usize));
         }
@@ -74,13 +75,17 @@ impl ObjectStore for Listed {
             self.keys[from..].iter().filter(inside).take(request.max as usize + 1).collect();
         let more = found.len() > request.max as usize;
         found.truncate(request.max as usize);
-        Ok(Page { entries: found.into_iter().map(entry).collect(), folders: vec![], more })
+        let entries: Vec<Entry> = found.into_iter().map(entry).collect();
+        let next = entries.last().filter(|_| more).map(|last| Position::After(last.key.clone()));
+        Ok(Page { entries, folders: vec![], next })
     }
-    async fn probe(&self) -> Result<Probe> {
+    async fn probe(&self, _: &str) -> Result<Probe> {
         unreachable!("only lists")
     }
-    async fn head(&self, _: &Key, _: Option<u32>) -> Result<Meta> {
-        unreachable!("only lists")
+    async fn head(&self, key: &Key, _: Option<u32>) -> Result<Meta> {
+        let there =
+            self.keys.binary_search_by(|k| self.capability.list_order.compare(k.as_bytes(), key.as_bytes()));
+        there.map(|_| Meta::default()).map_err(|_| Failure::new(Kind::NotFound, "head", "no such key"))
     }
     async fn read(&self, _: &Key, _: &ReadRequest) -> Result<Reading> {
         unreachable!("only lists")
@@ -121,22 +126,24 @@ async fn walk(store: Arc<Listed>, prefix: &str) -> (Vec<Key>, Duration) {
     let began = tokio::time::Instant::now();
     let runner = {
         let (field, met) = (field.clone(), met.clone());
-        move |extent: Arc<Extent>, row: RangeRow, first: Option<Page>| -> Running {
+        move |extent: Arc<Extent>, row: RangeRow, first: Option<Opened>| -> Running {
             let (field, met, store) = (field.clone(), met.clone(), store.clone());
             Box::pin(async move {
-                let (mut at, mut first) = (row.cursor, first);
+                let prefix = extent.scope.prefix();
+                let (mut first, mut lister) = match first {
+                    Some(Opened { page, lister }) => (Some(page), lister),
+                    None => (None, Lister::behind(store, prefix, row.cursor, Side::Source)),
+                };
                 loop {
                     let page = match first.take() {
-                        Some(page) => page,
-                        None => fetch(&*store, extent.scope.prefix(), &at, Side::Source).await?,
+                        Some(page) => Some(page),
+                        None => lister.next().await?.map(|l| l.page),
                     };
-                    let (entries, over) = field.take(&extent, page);
-                    if let Some(last) = entries.last() {
-                        at = last.key.clone();
-                    }
+                    let Some(page) = page else { return field.prove_end(field.ended(&extent)).await };
+                    let Taken { entries, over, unmet } = field.take(&extent, page);
                     met.lock().unwrap().extend(entries.into_iter().map(|e| e.key));
                     if over {
-                        return Ok(());
+                        return field.prove_end(unmet).await;
                     }
                 }
             })

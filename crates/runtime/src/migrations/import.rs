@@ -192,7 +192,8 @@ pub async fn check(from: &OpenedBackup) -> Result<()> {
     let at = |f: Failure| f.at(Side::Source);
     let meta = from.store.head(&from.key, None).await.map_err(at)?;
     let range = (meta.size > FIRST).then_some(0..FIRST);
-    let reading = from.store.read(&from.key, &ReadRequest { range, if_match: None }).await.map_err(at)?;
+    let reading =
+        from.store.read(&from.key, &ReadRequest { range, ..ReadRequest::default() }).await.map_err(at)?;
     let first = reading.body.collect(FIRST).await.map_err(at)?;
     let known = [b"REDIS".as_slice(), b"VALKEY", b"*", b"#", b"PK\x03\x04", &[0x1f, 0x8b]];
     let is_known = known.iter().any(|k| first.starts_with(k)) || first.get(257..262) == Some(b"ustar");

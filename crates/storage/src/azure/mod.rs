@@ -22,11 +22,14 @@ use crate::body::Body;
 use crate::capability::{Capability, PartProof};
 use crate::checksum::hex;
 use crate::etag::Etag;
-use crate::http::{AddressGuard, Client, ResponseBody, collect, date, length};
+use crate::http::{AddressGuard, Client, ResponseBody, check_range, collect, date, length};
 use crate::meta::Meta;
 use crate::s3::sign::encode;
 use crate::xml::{self, blocks, escape};
-use crate::{Entry, ListRequest, ObjectStore, Page, Part, Probe, ReadRequest, Reading, Written};
+use crate::{
+    Entry, ListRequest, ObjectStore, Page, Part, Position, Probe, ReadRequest, Reading, StartAfter, Written,
+    no_length,
+};
 
 use connection::Connection;
 pub use sign::Access;
@@ -89,7 +92,11 @@ impl Capability {
     /// Block blobs (Azure "Scalability and performance targets for Blob Storage").
     pub const AZURE: Capability = Capability {
         list_order: Order::Bytes,
+        list_start_after: StartAfter::Unproved,
+        list_allowed: true,
         list_bare: false,
+        mtime_kept: false,
+        write_checksum: false,
         etag_is_md5: true,
         part_proof: PartProof::Crc64,
         ecma: false,
@@ -304,8 +311,10 @@ fn failure(op: &'static str, what: &str, status: StatusCode, code: Option<String
 fn meta_of(headers: &HeaderMap) -> Meta {
     let mut meta = Meta { size: length(headers).unwrap_or(0), ..Meta::default() };
     for (name, value) in headers {
-        if crate::meta::CONTENT_HEADERS.contains(&name.as_str()) {
-            meta.headers.push((name.clone(), value.clone()));
+        if crate::meta::CONTENT_HEADERS.contains(&name.as_str())
+            && let Some(value) = Meta::carried(name, value)
+        {
+            meta.headers.push((name.clone(), value));
         }
     }
     meta.headers.extend(names::from_azure(headers));
@@ -318,7 +327,7 @@ fn meta_of(headers: &HeaderMap) -> Meta {
         None => text(headers, "content-md5"),
     };
     meta.etag = Etag::tagged(text(headers, "etag").unwrap_or_default(), md5_of(md5));
-    meta.modified_ms = text(headers, "last-modified").and_then(date).unwrap_or(0);
+    meta.modified_ms = text(headers, "last-modified").and_then(date);
     meta.class = text(headers, "x-ms-access-tier").and_then(class).map(str::to_owned);
     meta.archived = text(headers, "x-ms-access-tier") == Some("Archive");
     meta.tag_count = text(headers, "x-ms-tag-count").and_then(|n| n.parse().ok()).unwrap_or(0);
@@ -405,31 +414,47 @@ impl ObjectStore for Azure {
         &self.config.container
     }
 
-    async fn probe(&self) -> Result<Probe> {
+    async fn probe(&self, prefix: &str) -> Result<Probe> {
         let mut call = Call::new("probe", Method::GET, None);
         for (name, value) in [("restype", "container"), ("comp", "list"), ("maxresults", "1")] {
             call.query.push((name, value.into()));
         }
-        let answer = self.send(call).await?;
+        if !prefix.is_empty() {
+            call.query.push(("prefix", prefix.to_owned()));
+        }
+        let answer = match self.send(call).await {
+            Err(f) if f.kind == Kind::Forbidden => {
+                return Ok(Probe { list_refused: Some(f), ..Probe::default() });
+            }
+            answer => answer?,
+        };
         let server = text(answer.headers(), "server").unwrap_or_default().to_owned();
         let skew_ms = text(answer.headers(), "date").and_then(date).map(|t| t - self.clock.0.now_ms());
         collect(answer, ANSWER_MAX).await?;
-        Ok(Probe { server, skew_ms })
+        Ok(Probe { server, skew_ms, list_refused: None })
     }
 
     async fn list(&self, request: &ListRequest) -> Result<Page> {
         let max = request.max.clamp(1, 1000);
         let mut call = Call::new("list", Method::GET, None);
         call.query.extend([("restype", "container".into()), ("comp", "list".into())]);
-        // One more, since the answer begins with the key itself.
-        call.query.push(("maxresults", (max + 1).to_string()));
+        call.query.push(("maxresults", max.to_string()));
         call.query.push(("prefix", request.prefix.clone()));
         if let Some(delimiter) = request.delimiter {
             call.query.push(("delimiter", delimiter.into()));
         }
-        if !request.after.is_empty() {
-            call.query.push(("startFrom", String::from_utf8_lossy(request.after.as_bytes()).into_owned()));
-        }
+        // The answer begins with the key that `startFrom` names (Azure "List Blobs").
+        let begins_after = match &request.from {
+            Position::Start => None,
+            Position::After(key) => {
+                call.query.push(("startFrom", String::from_utf8_lossy(key.as_bytes()).into_owned()));
+                Some(key)
+            }
+            Position::Token(marker) => {
+                call.query.push(("marker", marker.to_string()));
+                None
+            }
+        };
         let xml = collect(self.send(call).await?, ANSWER_MAX).await?;
         let encoded = encoded_names(&xml);
         let fields = [
@@ -448,7 +473,7 @@ impl ObjectStore for Azure {
                 true => Key::new(crate::s3::list::percent_decode(name.as_bytes(), false)),
                 false => Key::from(name),
             };
-            if !request.after.is_empty() && key <= request.after {
+            if begins_after == Some(&key) {
                 continue;
             }
             // An account with folders lists them beside what is in them.
@@ -470,8 +495,7 @@ impl ObjectStore for Azure {
         }
         page.folders = blocks(&xml, "BlobPrefix", ["Name"])?.into_iter().map(|[name]| name).collect();
         let [next] = xml::texts(&xml, ["NextMarker"])?;
-        page.more = next.is_some_and(|n| !n.is_empty()) || page.entries.len() > max as usize;
-        page.entries.truncate(max as usize);
+        page.next = next.filter(|n| !n.is_empty()).map(|n| Position::Token(n.into()));
         Ok(page)
     }
 
@@ -490,13 +514,9 @@ impl ObjectStore for Azure {
         }
         let answer = self.send(call).await?;
         let what = self.what(Some(key));
-        if request.range.is_some() && answer.status() != StatusCode::PARTIAL_CONTENT {
-            let m = format!("{what}: the service ignored the range that was asked for");
-            return Err(Failure::new(Kind::Unsupported, "read", m));
-        }
+        check_range(&answer, request.range.as_ref(), key)?;
         let meta = meta_of(answer.headers());
-        let len = length(answer.headers())
-            .ok_or_else(|| Failure::new(Kind::Corrupt, "read", format!("{what}: no Content-Length")))?;
+        let len = length(answer.headers()).or(request.expected_len()).ok_or_else(|| no_length(&what))?;
         Ok(Reading { meta, body: Body::wire(answer.into_body(), len) })
     }
 
@@ -538,7 +558,7 @@ impl ObjectStore for Azure {
         let answer = self.send(call).await?;
         let etag = part_tag(answer.headers());
         collect(answer, ANSWER_MAX).await?;
-        Ok(Part { number, etag, size })
+        Ok(Part { number, etag, size, opaque: false })
     }
 
     async fn complete_upload(&self, key: &Key, upload: &str, parts: &[Part]) -> Result<Written> {

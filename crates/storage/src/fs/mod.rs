@@ -23,7 +23,7 @@ use tokio::sync::{Semaphore, mpsc};
 use self::root::{Root, etag_of, io_failure, path_of, std_failure};
 use crate::body::Body;
 use crate::capability::Capability;
-use crate::checksum::{Hasher, Wanted, hex};
+use crate::checksum::{Hasher, Sums, Wanted, hex};
 use crate::etag::Etag;
 use crate::meta::Meta;
 use crate::{ListRequest, ObjectStore, Page, Part, Probe, ReadRequest, Reading, Written};
@@ -152,7 +152,7 @@ fn write_checked(
         let m = format!("`{what}`: the bytes read back differ from the bytes written");
         return Err(Failure::new(Kind::Corrupt, "write", m));
     }
-    Ok((sent.bytes, sent.crc64.unwrap_or(0)))
+    Ok((sent.bytes, sent.sums.crc64.unwrap_or(0)))
 }
 
 const RW_NEW: OFlags = OFlags::RDWR.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::CLOEXEC);
@@ -167,11 +167,11 @@ impl ObjectStore for Fs {
         format!("fs://{}", self.inner.path.display())
     }
 
-    async fn probe(&self) -> Result<Probe> {
+    async fn probe(&self, _prefix: &str) -> Result<Probe> {
         self.blocking(|root| {
             let found = root.dir(Path::new("."));
             found.map_err(|e| io_failure("probe", &root.path.display(), e))?;
-            Ok(Probe { server: "fs".into(), skew_ms: None })
+            Ok(Probe { server: "fs".into(), ..Probe::default() })
         })
         .await
     }
@@ -242,7 +242,7 @@ impl ObjectStore for Fs {
                     let failed = |e| io_failure("write", &key, e);
                     let dir = root.make_dir(path_of(&key)?, &meta.modes).map_err(failed)?;
                     sidecar::write_marker(root, &key, &File::from(dir), &meta)?;
-                    Ok(Written { crc64: Some(0), ..Written::default() })
+                    Ok(Written { sums: Sums { crc64: Some(0), ..Sums::default() }, ..Written::default() })
                 })
                 .await;
         }
@@ -254,8 +254,8 @@ impl ObjectStore for Fs {
             let fd = rustix::fs::openat(dir, &temp, RW_NEW, Mode::from_raw_mode(0o666)).map_err(failed)?;
             let mut file = File::from(fd);
             let done = write_checked(&key, &mut file, 0, len, next).and_then(|(_, crc64)| {
-                let written = root.publish(&key, dir, &temp, &file, &meta)?;
-                Ok(Written { crc64: Some(crc64), ..written })
+                let published = root.publish(&key, dir, &temp, &file, &meta)?;
+                Ok(Written { sums: Sums { crc64: Some(crc64), ..Sums::default() }, ..published })
             });
             if done.is_err() {
                 let _ = rustix::fs::unlinkat(dir, &temp, AtFlags::empty());
@@ -316,7 +316,7 @@ impl ObjectStore for Fs {
         self.feed(body, move |root, next| {
             let mut file = upload_file(root, &key, &upload)?;
             let (size, crc64) = write_checked(&key, &mut file, offset, len, next)?;
-            Ok(Part { number, etag: hex(&crc64.to_be_bytes()), size })
+            Ok(Part { number, etag: hex(&crc64.to_be_bytes()), size, opaque: false })
         })
         .await
     }
@@ -341,9 +341,9 @@ impl ObjectStore for Fs {
                     File::from(fd).take(1 << 20).read_to_string(&mut text).map_err(failed)?;
                     Ok(text)
                 })?;
-            let written = root.publish(&key, &dir, &upload, &file, &sidecar::decode(&text))?;
+            let published = root.publish(&key, &dir, &upload, &file, &sidecar::decode(&text))?;
             let _ = rustix::fs::unlinkat(&dir, &side, AtFlags::empty());
-            Ok(written)
+            Ok(published)
         })
         .await
     }

@@ -207,7 +207,7 @@ impl Root {
     pub(super) fn meta(&self, key: &Key, file: &File, stat: &std::fs::Metadata) -> Meta {
         let mut meta = sidecar::read(self, key, file).unwrap_or_default();
         meta.size = if stat.is_dir() { 0 } else { stat.len() };
-        meta.modified_ms = modified_ms(stat);
+        meta.modified_ms = Some(modified_ms(stat));
         meta.written_ms = stat.ctime() * 1000 + stat.ctime_nsec() / 1_000_000;
         meta.etag = etag_of(stat);
         meta.modes = self.modes(key, stat);
@@ -243,10 +243,10 @@ impl Root {
         let failed = |e: Errno| io_failure("write", key, e);
         let path = path_of(key)?;
         sidecar::write(self, key, file, meta)?;
-        if meta.modified_ms > 0 {
+        if let Some(modified_ms) = meta.modified_ms {
             let at = rustix::fs::Timespec {
-                tv_sec: meta.modified_ms.div_euclid(1000),
-                tv_nsec: meta.modified_ms.rem_euclid(1000) * 1_000_000,
+                tv_sec: modified_ms.div_euclid(1000),
+                tv_nsec: modified_ms.rem_euclid(1000) * 1_000_000,
             };
             let times = rustix::fs::Timestamps { last_access: at, last_modification: at };
             rustix::fs::futimens(file, &times).map_err(failed)?;

@@ -29,7 +29,7 @@ struct Stored {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     modes: Vec<u32>,
     #[serde(default)]
-    modified_ms: i64,
+    modified_ms: Option<i64>,
     #[serde(default)]
     marker: bool,
 }

@@ -15,7 +15,7 @@ use rustix::fs::FileType;
 
 use super::root::{Root, etag_of, io_failure, modified_ms, std_failure};
 use super::{OWN_DIR, sidecar};
-use crate::{Entry, Etag, ListRequest, Page};
+use crate::{Entry, Etag, ListRequest, Page, Position};
 
 const SPAN: usize = 100_000;
 /// A path has at most 4,096 bytes, so no deeper one can be opened.
@@ -62,12 +62,21 @@ pub(super) fn page(root: &Root, request: &ListRequest) -> Result<Page> {
     let mut out = Page::default();
     let max = request.max.clamp(1, 1000) as usize;
     // One more than asked for tells whether more follow.
-    let mut walk = Walk { root, request, max: max + 1, out: &mut out };
+    let after = request.from.after_key();
+    let mut walk = Walk { root, request, after: after.as_bytes(), max: max + 1, out: &mut out };
     walk.dir(b"", 0)?;
-    let delimited = request.delimiter.is_some();
-    if out.entries.len() > max || (delimited && out.entries.len() + out.folders.len() > max) {
-        out.entries.truncate(max);
-        out.more = true;
+    if out.entries.len() + out.folders.len() > max {
+        // Names come in order: the one too many is the last of either.
+        let last_folder = out.folders.last().map(|f| f.as_bytes().to_vec());
+        let last_entry = out.entries.last().map(|e| e.key.as_bytes().to_vec());
+        if last_folder > last_entry {
+            out.folders.pop();
+        } else {
+            out.entries.pop();
+        }
+        // What stands in a folder that was shown already does not show it again.
+        let folder = out.folders.last().map(|f| Key::from(format!("{f}{}", char::MAX)));
+        out.next = out.entries.last().map(|e| e.key.clone()).max(folder).map(Position::After);
     }
     Ok(out)
 }
@@ -75,6 +84,7 @@ pub(super) fn page(root: &Root, request: &ListRequest) -> Result<Page> {
 struct Walk<'a> {
     root: &'a Root,
     request: &'a ListRequest,
+    after: &'a [u8],
     max: usize,
     out: &'a mut Page,
 }
@@ -90,7 +100,7 @@ impl Walk<'_> {
             let m = format!("`{}` is nested too deep", String::from_utf8_lossy(base));
             return Err(Failure::new(Kind::Unsupported, "list", m));
         }
-        let (after, prefix) = (self.request.after.as_bytes(), self.request.prefix.as_bytes());
+        let (after, prefix) = (self.after, self.request.prefix.as_bytes());
         // Where in this directory the page begins: the name that leads towards `after` or the prefix.
         let mut from: Vec<u8> = Vec::new();
         for bound in [after, prefix] {
@@ -134,7 +144,7 @@ impl Walk<'_> {
     }
 
     fn name(&mut self, key: Vec<u8>, depth: usize) -> Result<()> {
-        let (after, prefix) = (self.request.after.as_bytes(), self.request.prefix.as_bytes());
+        let (after, prefix) = (self.after, self.request.prefix.as_bytes());
         if key.last() != Some(&b'/') {
             if key.as_slice() > after && key.starts_with(prefix) {
                 self.file(key)?;

@@ -27,7 +27,10 @@ use crate::http::{AddressGuard, Client, ResponseBody, collect, date, length};
 use crate::meta::Meta;
 use crate::s3::list::instant;
 use crate::s3::sign::encode;
-use crate::{Entry, ListRequest, ObjectStore, Page, Part, Probe, ReadRequest, Reading, Written};
+use crate::{
+    Entry, ListRequest, ObjectStore, Page, Part, Position, Probe, ReadRequest, Reading, StartAfter, Written,
+    no_length,
+};
 use token::ServiceAccount;
 
 /// Where parts of unfinished uploads stand.
@@ -84,7 +87,11 @@ impl Capability {
     /// Google Cloud Storage (Google "Quotas and limits").
     pub const GOOGLE: Capability = Capability {
         list_order: Order::Bytes,
+        list_start_after: StartAfter::Unproved,
+        list_allowed: true,
         list_bare: false,
+        mtime_kept: false,
+        write_checksum: false,
         etag_is_md5: true,
         part_proof: PartProof::Md5,
         ecma: false,
@@ -155,7 +162,7 @@ impl Object {
         });
         Meta {
             size: self.size.parse().unwrap_or(0),
-            modified_ms: instant(self.updated.as_bytes()).unwrap_or(0),
+            modified_ms: instant(self.updated.as_bytes()),
             etag: self.etag(),
             headers: content.chain(own).collect(),
             class: self.storage_class.as_deref().and_then(class).map(str::to_owned),
@@ -373,11 +380,15 @@ impl Google {
         &self,
         prefix: &str,
         start: &str,
+        token: &str,
         max: u32,
         delimiter: Option<char>,
     ) -> Result<Listing> {
         let mut call = self.call("list", Method::GET, self.objects(""), None);
         call.query.extend([("prefix", prefix.to_owned()), ("maxResults", max.to_string())]);
+        if !token.is_empty() {
+            call.query.push(("pageToken", token.to_owned()));
+        }
         if !start.is_empty() {
             call.query.push(("startOffset", start.to_owned()));
         }
@@ -389,15 +400,14 @@ impl Google {
 
     /// Everything that an upload has written so far.
     async fn parts_of(&self, below: &str) -> Result<Vec<Object>> {
-        let (mut all, mut start) = (Vec::new(), String::new());
+        let (mut all, mut token) = (Vec::new(), String::new());
         // 10,000 parts and what is composed of them, in pages of 1,000.
         for _ in 0..12 {
-            let mut page = self.raw_list(below, &start, 1000, None).await?;
-            page.items.retain(|o| o.name != start);
-            start = page.items.last().map_or(start, |o| o.name.clone());
+            let mut page = self.raw_list(below, "", &token, 1000, None).await?;
             all.append(&mut page.items);
-            if page.next_page_token.is_none() {
-                break;
+            match page.next_page_token.filter(|t| !t.is_empty()) {
+                Some(next) if next != token => token = next,
+                _ => break,
             }
         }
         Ok(all)
@@ -456,49 +466,68 @@ impl ObjectStore for Google {
         &self.config.bucket
     }
 
-    async fn probe(&self) -> Result<Probe> {
+    async fn probe(&self, prefix: &str) -> Result<Probe> {
         let mut call = self.call("probe", Method::GET, self.objects(""), None);
         call.query.push(("maxResults", "1".into()));
-        let answer = self.send(call).await?;
+        if !prefix.is_empty() {
+            call.query.push(("prefix", prefix.to_owned()));
+        }
+        let answer = match self.send(call).await {
+            Err(f) if f.kind == Kind::Forbidden => {
+                return Ok(Probe { list_refused: Some(f), ..Probe::default() });
+            }
+            answer => answer?,
+        };
         let text =
             |h: &HeaderMap, n: &str| h.get(n).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
         let server = text(answer.headers(), "server");
         let skew_ms = date(&text(answer.headers(), "date")).map(|t| t - self.clock.now_ms());
         collect(answer, ANSWER_MAX).await?;
-        Ok(Probe { server, skew_ms })
+        Ok(Probe { server, skew_ms, list_refused: None })
     }
 
     async fn list(&self, request: &ListRequest) -> Result<Page> {
         let max = request.max.clamp(1, 1000);
-        let after = String::from_utf8_lossy(request.after.as_bytes()).into_owned();
-        let mut start = after.clone();
-        loop {
-            // One more, since the offset itself is answered too.
-            let listing = self.raw_list(&request.prefix, &start, max + 1, request.delimiter).await?;
-            let more = listing.next_page_token.is_some();
-            let hidden = listing.items.iter().any(|o| o.name.starts_with(PARTS));
-            let shown = listing.items.iter().filter(|o| !o.name.starts_with(PARTS) && o.name > after);
-            let mut page = Page { more, ..Page::default() };
-            for object in shown {
-                let meta = object.meta();
-                page.entries.push(Entry {
-                    key: Key::from(object.name.as_str()),
-                    size: meta.size,
-                    modified_ms: meta.modified_ms,
-                    written_ms: meta.modified_ms,
-                    etag: meta.etag,
-                    class: meta.class.map(Into::into),
-                });
+        // The offset is answered too, and must be asked for again beside a token.
+        let (start, token) = match &request.from {
+            Position::Start => (String::new(), ""),
+            Position::After(key) => (String::from_utf8_lossy(key.as_bytes()).into_owned(), ""),
+            Position::Token(text) => match text.split_once('\n') {
+                Some((token, start)) => (start.to_owned(), token),
+                None => (String::new(), &**text),
+            },
+        };
+        let listing = self.raw_list(&request.prefix, &start, token, max, request.delimiter).await?;
+        let hidden = listing.items.iter().any(|o| o.name.starts_with(PARTS));
+        let begins_after = matches!(request.from, Position::After(_)).then_some(&start);
+        let shown =
+            listing.items.iter().filter(|o| !o.name.starts_with(PARTS) && begins_after != Some(&o.name));
+        let mut page = Page::default();
+        for object in shown {
+            if object.size.parse::<u64>().is_err() {
+                let m = format!("`{}` is listed without its size", object.name);
+                return Err(Failure::new(Kind::Corrupt, "list", m));
             }
-            page.folders = listing.prefixes.into_iter().filter(|f| f != ".whimbrel/").collect();
-            if page.entries.is_empty() && page.folders.is_empty() && more && hidden {
-                start = BEHIND_PARTS.to_owned();
-                continue;
-            }
-            page.more |= page.entries.len() > max as usize;
-            page.entries.truncate(max as usize);
-            return Ok(page);
+            let meta = object.meta();
+            let modified_ms = meta.modified_ms.unwrap_or(0);
+            page.entries.push(Entry {
+                key: Key::from(object.name.as_str()),
+                size: meta.size,
+                modified_ms,
+                written_ms: modified_ms,
+                etag: meta.etag,
+                class: meta.class.map(Into::into),
+            });
         }
+        page.folders = listing.prefixes.into_iter().filter(|f| f != ".whimbrel/").collect();
+        page.next = listing.next_page_token.filter(|t| !t.is_empty()).map(|next| {
+            // Nothing but parts of open uploads: go on behind all of them.
+            if page.entries.is_empty() && page.folders.is_empty() && hidden {
+                return Position::After(Key::from(BEHIND_PARTS));
+            }
+            Position::Token(format!("{next}\n{start}").into())
+        });
+        Ok(page)
     }
 
     async fn head(&self, key: &Key, _part: Option<u32>) -> Result<Meta> {
@@ -531,18 +560,15 @@ impl ObjectStore for Google {
         }
         let answer = self.send(call).await?;
         let headers = answer.headers();
-        if request.range.is_some() && answer.status() != StatusCode::PARTIAL_CONTENT {
-            let m = format!("`{key}`: the service ignored the range that was asked for");
-            return Err(Failure::new(Kind::Unsupported, "read", m));
-        }
+        crate::http::check_range(&answer, request.range.as_ref(), key)?;
         let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
         let generation = text("x-goog-generation").unwrap_or_default();
         if let Some(wanted) = wanted.filter(|w| !generation.is_empty() && w.to_string() != generation) {
             tracing::debug!(%key, %wanted, generation, "the object changed");
             return Err(changed(generation));
         }
-        let len = length(headers)
-            .ok_or_else(|| Failure::new(Kind::Corrupt, "read", format!("`{key}`: no Content-Length")))?;
+        let expected = request.expected_len().or(known.as_ref().map(|meta| meta.size));
+        let len = length(headers).or(expected).ok_or_else(|| no_length(&format!("`{key}`")))?;
         let meta = known.unwrap_or_else(|| {
             let total = text("content-range").and_then(|r| r.rsplit('/').next()?.parse().ok());
             Meta { size: total.unwrap_or(len), etag: Etag::tagged(generation, None), ..Meta::default() }
@@ -579,7 +605,7 @@ impl ObjectStore for Google {
         let name = format!("{}{number:05}", folder(key, upload));
         let object = self.put("write_part", &name, &Meta::default(), body).await?;
         let etag = object.etag().md5().map(|m| hex(m)).unwrap_or_default();
-        Ok(Part { number, etag, size })
+        Ok(Part { number, etag, size, opaque: false })
     }
 
     async fn complete_upload(&self, key: &Key, upload: &str, parts: &[Part]) -> Result<Written> {
@@ -615,7 +641,7 @@ impl ObjectStore for Google {
         let folder = folder(key, upload);
         let part = |o: &Object| {
             let number = o.name.strip_prefix(&folder)?.parse().ok()?;
-            Some(Part { number, etag: hex(o.etag().md5()?), size: o.size.parse().ok()? })
+            Some(Part { number, etag: hex(o.etag().md5()?), size: o.size.parse().ok()?, opaque: false })
         };
         Ok(self.parts_of(&folder).await?.iter().filter_map(part).collect())
     }

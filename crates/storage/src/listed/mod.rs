@@ -19,7 +19,9 @@ pub use urls::Urls;
 use crate::capability::Capability;
 use crate::etag::Etag;
 use crate::meta::Meta;
-use crate::{Entry, ListRequest, ObjectStore, Page, Probe, ReadRequest, Reading, SharedStore};
+use crate::{
+    Entry, ListRequest, ObjectStore, Page, Position, Probe, ReadRequest, Reading, SharedStore, StartAfter,
+};
 
 /// Largest list file, bytes (oms.md §4.3).
 pub const FILE_MAX: u64 = 1 << 30;
@@ -74,7 +76,7 @@ pub async fn lines(
     mut each: impl FnMut(line::Line) -> Result<()>,
 ) -> Result<u64> {
     let meta = check(files, key).await?;
-    let request = ReadRequest { range: None, if_match: Some(meta.etag) };
+    let request = ReadRequest { size: Some(meta.size), range: None, if_match: Some(meta.etag) };
     let mut body = files.read(key, &request).await?.body;
     let (mut rest, mut number, mut named) = (Vec::new(), 0, 0);
     let mut take = |text: &[u8]| -> Result<()> {
@@ -173,17 +175,20 @@ pub fn sorted_keys(keys: &[String], path: &Path) -> Result<Arc<Sorted>> {
 /// When the folder cannot be listed.
 pub async fn in_folder(files: &SharedStore, folder: &str) -> Result<Vec<String>> {
     let mut keys = Vec::new();
-    let mut after = Key::default();
+    let mut from = Position::Start;
     loop {
         let request =
-            ListRequest { prefix: folder.to_owned(), after: after.clone(), max: 1000, delimiter: Some('/') };
+            ListRequest { prefix: folder.to_owned(), from: from.clone(), max: 1000, delimiter: Some('/') };
         let page = files.list(&request).await?;
-        let last = page.entries.last().map(|e| e.key.clone());
         let names = page.entries.iter().filter_map(|e| e.key.as_str()).filter(|k| k.ends_with(".txt"));
         keys.extend(names.map(str::to_owned));
-        match last {
-            Some(last) if page.more && last > after => after = last,
-            _ => return Ok(keys),
+        match page.next {
+            Some(next) if next == from => {
+                let m = format!("the listing of `{folder}` goes on where it began");
+                return Err(Failure::new(Kind::Disorder, "list", m));
+            }
+            Some(next) => from = next,
+            None => return Ok(keys),
         }
     }
 }
@@ -212,7 +217,12 @@ pub struct Listed {
 impl Listed {
     /// `list` over `inner`.
     pub fn new(inner: SharedStore, list: Arc<Sorted>) -> Self {
-        let capability = Capability { list_order: Order::Bytes, list_bare: true, ..*inner.capability() };
+        let capability = Capability {
+            list_order: Order::Bytes,
+            list_start_after: StartAfter::Exact,
+            list_bare: true,
+            ..*inner.capability()
+        };
         Self { inner, list, capability }
     }
 }
@@ -220,7 +230,8 @@ impl Listed {
 /// One page of a list: keys, and nothing about them.
 fn page(list: &Sorted, request: &ListRequest) -> Result<Page> {
     let max = request.max as usize;
-    let mut lines = list.after(request.after.as_bytes(), request.prefix.as_bytes(), max + 1)?;
+    let after = request.from.after_key();
+    let mut lines = list.after(after.as_bytes(), request.prefix.as_bytes(), max + 1)?;
     let more = lines.len() > max;
     lines.truncate(max);
     let bare = |line: line::Line| Entry {
@@ -231,7 +242,9 @@ fn page(list: &Sorted, request: &ListRequest) -> Result<Page> {
         etag: Etag::None,
         class: None,
     };
-    Ok(Page { entries: lines.into_iter().map(bare).collect(), folders: vec![], more })
+    let entries: Vec<Entry> = lines.into_iter().map(bare).collect();
+    let next = entries.last().filter(|_| more).map(|last| Position::After(last.key.clone()));
+    Ok(Page { entries, folders: vec![], next })
 }
 
 #[async_trait]
@@ -248,8 +261,8 @@ impl ObjectStore for Listed {
     fn place(&self) -> String {
         self.inner.place()
     }
-    async fn probe(&self) -> Result<Probe> {
-        self.inner.probe().await
+    async fn probe(&self, prefix: &str) -> Result<Probe> {
+        self.inner.probe(prefix).await
     }
     async fn list(&self, request: &ListRequest) -> Result<Page> {
         page(&self.list, request)

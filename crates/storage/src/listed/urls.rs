@@ -15,7 +15,7 @@ use crate::capability::Capability;
 use crate::etag::Etag;
 use crate::http::{AddressGuard, Client, ResponseBody, length};
 use crate::meta::Meta;
-use crate::{ListRequest, ObjectStore, Page, Probe, ReadRequest, Reading};
+use crate::{ListRequest, ObjectStore, Page, Probe, ReadRequest, Reading, StartAfter};
 
 /// Redirects followed for one URL (oms.md §4.4).
 const REDIRECTS: usize = 5;
@@ -46,6 +46,7 @@ impl Urls {
     pub fn new(list: Arc<Sorted>, guard: AddressGuard, spool: PathBuf) -> Self {
         let capability = Capability {
             list_order: Order::Bytes,
+            list_start_after: StartAfter::Exact,
             list_bare: true,
             etag_is_md5: false,
             head_part: false,
@@ -197,11 +198,10 @@ fn meta_of(headers: &HeaderMap) -> Meta {
     if let Some(total) = text(header::CONTENT_RANGE).and_then(|r| r.rsplit('/').next()?.parse().ok()) {
         meta.size = total;
     }
-    meta.headers =
-        headers.iter().filter(|(n, _)| Meta::carries(n)).map(|(n, v)| (n.clone(), v.clone())).collect();
+    meta.headers = headers.iter().filter_map(|(n, v)| Some((n.clone(), Meta::carried(n, v)?))).collect();
     // Whatever it looks like, nobody promised that it is a digest.
     meta.etag = text(header::ETAG).map_or(Etag::None, |e| Etag::Other(e.into()));
-    meta.modified_ms = text(header::LAST_MODIFIED).and_then(crate::http::date).unwrap_or(0);
+    meta.modified_ms = text(header::LAST_MODIFIED).and_then(crate::http::date);
     meta.whole_only = text(header::ACCEPT_RANGES).is_none_or(|r| r.trim() != "bytes");
     meta
 }
@@ -214,8 +214,8 @@ impl ObjectStore for Urls {
     fn place(&self) -> String {
         "a list of URLs".into()
     }
-    async fn probe(&self) -> Result<Probe> {
-        Ok(Probe { server: "urls".into(), skew_ms: None })
+    async fn probe(&self, _prefix: &str) -> Result<Probe> {
+        Ok(Probe { server: "urls".into(), ..Probe::default() })
     }
     async fn list(&self, request: &ListRequest) -> Result<Page> {
         page(&self.0.list, request)
@@ -249,10 +249,7 @@ impl ObjectStore for Urls {
             headers.insert(header::RANGE, value);
         }
         let answer = self.ask("read", Method::GET, key, &headers).await?;
-        if request.range.is_some() && answer.status() != StatusCode::PARTIAL_CONTENT {
-            let m = format!("`{key}`: the server ignored the range that was asked for");
-            return Err(Failure::new(Kind::Unsupported, "read", m));
-        }
+        crate::http::check_range(&answer, request.range.as_ref(), key)?;
         let mut meta = meta_of(answer.headers());
         if request.if_match.as_ref().is_some_and(|e| !e.is_none() && !meta.etag.is_none() && *e != meta.etag)
         {

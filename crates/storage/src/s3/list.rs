@@ -1,4 +1,4 @@
-//! `ListObjectsV2` answers, scanned in place: XML is the cost of listing.
+//! Answers of `ListObjectsV2` and `ListObjects`, scanned in place: XML is the cost of listing.
 
 use model::failure::{Failure, Kind, Result};
 use model::key::Key;
@@ -7,15 +7,35 @@ use crate::etag::Etag;
 use crate::xml::{Scanner, Token, unescape};
 use crate::{Entry, Page};
 
+/// The longest token or marker that is accepted, bytes.
+const TOKEN_MAX: usize = 8 << 10;
+
+/// One answer, before it is known how the listing goes on.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// The objects and folders; its `next` is not set.
+    pub page: Page,
+    /// More keys follow.
+    pub truncated: bool,
+    /// `NextContinuationToken` (V2).
+    pub token: Option<String>,
+    /// `NextMarker` (V1).
+    pub marker: Option<Key>,
+    /// The answer has a `KeyCount`, which only V2 has.
+    pub counted: bool,
+}
+
 /// Reads one page. Keys are decoded from `encoding-type=url` when the answer says so: `%XX` once, and `+`
 /// as a space.
 ///
 /// # Errors
 /// [`Kind::Corrupt`] when the document is cut short or a size is no number.
-pub fn parse(xml: &[u8]) -> Result<Page> {
+pub fn parse(xml: &[u8]) -> Result<Listing> {
     // Look for the mark once instead of decoding twice: it stands before or after the contents.
     let encoded = contains(xml, b"<EncodingType>url</EncodingType>");
-    let mut page = Page { entries: Vec::with_capacity(1000), ..Page::default() };
+    let mut listing = Listing::default();
+    let page = &mut listing.page;
+    page.entries.reserve(1000);
     let mut scanner = Scanner::new(xml);
     let (mut key, mut size, mut etag, mut modified, mut class) = (None, None, Etag::None, 0, None);
     let (mut field, mut depth, mut complete): (&[u8], _, _) = (b"", 0u32, false);
@@ -47,7 +67,16 @@ pub fn parse(xml: &[u8]) -> Result<Page> {
             Token::Text(text) if in_folder && field == b"Prefix" => {
                 page.folders.push(String::from_utf8_lossy(&decode(text, encoded)).into_owned());
             }
-            Token::Text(text) if field == b"IsTruncated" => page.more = text == b"true",
+            Token::Text(text) if !in_folder => match field {
+                b"IsTruncated" => listing.truncated = text.trim_ascii() == b"true",
+                b"NextContinuationToken" => {
+                    let token = unescape(bounded(text)?);
+                    listing.token = Some(String::from_utf8_lossy(&token).into_owned());
+                }
+                b"NextMarker" => listing.marker = Some(Key::new(decode(bounded(text)?, encoded))),
+                b"KeyCount" => listing.counted = true,
+                _ => {}
+            },
             Token::Text(_) => {}
             Token::Close(name) => {
                 depth = depth.saturating_sub(1);
@@ -79,7 +108,14 @@ pub fn parse(xml: &[u8]) -> Result<Page> {
     if !complete {
         return Err(Failure::new(Kind::Corrupt, "list", "the listing is cut short or is no listing"));
     }
-    Ok(page)
+    Ok(listing)
+}
+
+fn bounded(text: &[u8]) -> Result<&[u8]> {
+    if text.len() <= TOKEN_MAX {
+        return Ok(text);
+    }
+    Err(Failure::new(Kind::Corrupt, "list", format!("the listing's token has {} bytes", text.len())))
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
@@ -156,8 +192,8 @@ mod tests {
             <ETag>&quot;d41d8cd98f00b204e9800998ecf8427e&quot;</ETag><Size>7</Size>
             <StorageClass>GLACIER</StorageClass><Owner><ID>x</ID></Owner></Contents>
             <CommonPrefixes><Prefix>d%2Fe/</Prefix></CommonPrefixes></ListBucketResult>"#;
-        let page = parse(xml).unwrap();
-        assert!(page.more);
+        let Listing { page, truncated, .. } = parse(xml).unwrap();
+        assert!(truncated);
         assert_eq!(page.folders, ["d/e/"]);
         let e = &page.entries[0];
         assert_eq!((e.key.as_str(), e.size), (Some("a b+c%41"), 7));
@@ -169,7 +205,7 @@ mod tests {
     #[test]
     fn a_cut_page_is_an_error_not_a_short_page() {
         let whole = b"<ListBucketResult><Contents><Key>a</Key><Size>1</Size></Contents></ListBucketResult>";
-        assert_eq!(parse(whole).unwrap().entries.len(), 1);
+        assert_eq!(parse(whole).unwrap().page.entries.len(), 1);
         for cut in 1..whole.len() {
             assert!(parse(&whole[..cut]).is_err(), "cut at {cut}");
         }

@@ -8,6 +8,7 @@ mod versions;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use async_trait::async_trait;
 use base64::Engine as _;
@@ -18,18 +19,38 @@ use pace::clock::SharedClock;
 
 use crate::body::Body;
 use crate::capability::Capability;
+use crate::checksum::Sums;
 use crate::etag::Etag;
-use crate::http::{Client, ResponseBody, collect, length};
+use crate::http::{Client, ResponseBody, check_range, collect, length};
 use crate::meta::Meta;
 use crate::xml::{self, blocks, escape};
 use crate::{
-    ListRequest, ObjectStore, Page, Part, Probe, ReadRequest, Reading, SharedStore, VersionPage, Written,
+    ListRequest, ObjectStore, Page, Part, Position, Probe, ReadRequest, Reading, SharedStore, VersionPage,
+    Written, no_length,
 };
 use sign::{Credentials, Signer, encode, stamp};
 use vendor::Vendor;
 
 /// No listing, error or upload answer is larger: 1000 keys of 1,024 bytes, percent-encoded, with room.
 const ANSWER_MAX: u64 = 16 << 20;
+
+/// So many signatures refused in a row end the task; fewer among good ones are those objects' own trouble.
+const SIGNATURES_REFUSED_MAX: u32 = 16;
+
+/// Which listing the server speaks, learned from its answers.
+const DIALECT_UNKNOWN: u32 = 0;
+const DIALECT_V1: u32 = 1;
+const DIALECT_V2: u32 = 2;
+
+/// What a bucket's answers have taught, shared by all views of it.
+#[derive(Debug, Default)]
+struct Learned {
+    dialect: AtomicU32,
+    /// Requests that were signed and accepted; counted no further than one.
+    accepted: AtomicU32,
+    /// Signatures refused since the last that was accepted.
+    refused: AtomicU32,
+}
 
 /// How a bucket is named in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +95,7 @@ pub struct S3 {
     version: Option<String>,
     /// The server makes one key of `a//b`, `/a/b` and `a/b`.
     folds: bool,
+    learned: Arc<Learned>,
 }
 
 struct ClockBox(SharedClock);
@@ -127,15 +149,16 @@ impl S3 {
             capability,
             version: None,
             folds: false,
+            learned: Arc::default(),
         })
     }
 
-    /// Opens a bucket: probes it, and learns the server's listing order from its name for itself.
+    /// Opens a bucket: probes it below a prefix, and learns the server's listing order from its name for itself.
     ///
     /// # Errors
     /// Whatever the probe meets: no bucket, wrong credentials, no connection.
-    pub async fn open(config: S3Config, clock: SharedClock) -> Result<(Self, Probe)> {
-        Self::new(config, clock)?.learn().await
+    pub async fn open(config: S3Config, prefix: &str, clock: SharedClock) -> Result<(Self, Probe)> {
+        Self::new(config, clock)?.probed(prefix).await
     }
 
     /// `host[:port]` of the endpoint, without the bucket.
@@ -147,9 +170,9 @@ impl S3 {
     ///
     /// # Errors
     /// As [`S3::open`].
-    pub async fn learn(mut self) -> Result<(Self, Probe)> {
+    pub async fn probed(mut self, prefix: &str) -> Result<(Self, Probe)> {
         let s3 = &mut self;
-        let probe = s3.probe().await?;
+        let probe = s3.probe(prefix).await?;
         // SeaweedFS keeps keys in folders and lists by walking them; see docs/storage.md.
         s3.folds = probe.server.starts_with("SeaweedFS");
         if s3.config.order.is_none() && s3.folds {
@@ -198,6 +221,7 @@ impl S3 {
             return Err(Failure::new(Kind::KeyRefused, call.op, m));
         }
         let mut path = String::with_capacity(64 + call.key.map_or(0, |k| k.as_bytes().len()));
+        path.push_str(self.client.base());
         path.push('/');
         if self.config.addressing == Addressing::Path && !self.config.bucket.is_empty() {
             encode(&mut path, self.config.bucket.as_bytes(), false);
@@ -236,24 +260,37 @@ impl S3 {
                 Failure::new(Kind::KeyRefused, call.op, format!("{}: {e}", self.what(call.key)))
             })?;
         *request.headers_mut() = headers;
+        let bodiless = request.method() == Method::HEAD;
         let answer = self.client.send(request).await.map_err(|f| Failure { op: call.op, ..f })?;
         if answer.status().is_success() {
+            if self.learned.accepted.load(Relaxed) == 0 {
+                self.learned.accepted.store(1, Relaxed);
+            }
+            if self.learned.refused.load(Relaxed) > 0 {
+                self.learned.refused.store(0, Relaxed);
+            }
             return Ok(answer);
         }
-        let status = answer.status();
-        let body = if status.is_redirection() || call.op == "head" || call.op == "probe" {
-            Default::default()
-        } else {
-            text_of(answer).await.unwrap_or_default()
-        };
-        if status.is_redirection() {
-            let m = format!(
-                "{}: the bucket is served by another region or endpoint (HTTP {status})",
-                self.what(call.key)
-            );
-            return Err(Failure::new(Kind::Invalid, call.op, m));
-        }
-        Err(error::failure(call.op, &self.what(call.key), status, &body))
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let body = if bodiless { Default::default() } else { text_of(answer).await.unwrap_or_default() };
+        let elsewhere = error::region_in(&headers, &body).filter(|r| *r != self.config.region);
+        // A refused key may come with the region too: only these answers are about it.
+        let elsewhere =
+            elsewhere.filter(|_| status.is_redirection() || status == http::StatusCode::BAD_REQUEST);
+        let failure = error::failure(call.op, &self.what(call.key), status, &body, elsewhere.as_deref());
+        Err(self.judge_signature(call.key, &body, failure))
+    }
+
+    /// One signature that is refused while others pass is that object's trouble, not the credentials'.
+    fn judge_signature(&self, key: Option<&Key>, body: &[u8], failure: Failure) -> Failure {
+        let refused = failure.kind == Kind::BadCredentials
+            && xml::texts(body, ["Code"])
+                .is_ok_and(|[code]| code.as_deref() == Some("SignatureDoesNotMatch"));
+        let alone = refused
+            && key.is_some()
+            && self.learned.accepted.load(Relaxed) > 0
+            && self.learned.refused.fetch_add(1, Relaxed) < SIGNATURES_REFUSED_MAX;
+        if alone { Failure { kind: Kind::Invalid, ..failure } } else { failure }
     }
 
     fn write_headers(&self, meta: &Meta) -> Result<HeaderMap> {
@@ -305,16 +342,41 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name).and_then(|v| v.to_str().ok())
 }
 
-fn crc64_of(headers: &HeaderMap) -> Option<u64> {
-    let raw =
-        base64::engine::general_purpose::STANDARD.decode(text(headers, "x-amz-checksum-crc64nvme")?).ok()?;
-    Some(u64::from_be_bytes(raw.try_into().ok()?))
+/// A checksum of `N` bytes that an answer tells of the whole object. Checksums of checksums of parts are left out
+/// (AWS "Checking object integrity": composite checksums end in `-` and the number of parts).
+fn checksum<const N: usize>(headers: &HeaderMap, algorithm: &str) -> Option<[u8; N]> {
+    if text(headers, "x-amz-checksum-type").is_some_and(|t| t.eq_ignore_ascii_case("COMPOSITE")) {
+        return None;
+    }
+    let value = text(headers, &format!("x-amz-checksum-{algorithm}"))?;
+    base64::engine::general_purpose::STANDARD.decode(value).ok()?.try_into().ok()
 }
 
 impl S3 {
-    /// What a write's answer tells.
+    /// What a write's answer tells; `etag` is of its headers or of its body.
     fn written(&self, headers: &HeaderMap, etag: Etag) -> Written {
-        Written { etag, crc64: crc64_of(headers), ecma: self.ecma_of(headers) }
+        let etag = if self.encrypts(headers) { etag.opaque() } else { etag };
+        Written { etag, sums: self.sums_of(headers) }
+    }
+
+    fn sums_of(&self, headers: &HeaderMap) -> Sums {
+        Sums {
+            crc64: checksum(headers, "crc64nvme").map(u64::from_be_bytes),
+            crc32c: checksum(headers, "crc32c").map(u32::from_be_bytes),
+            sha256: checksum(headers, "sha256"),
+            ecma: self.ecma_of(headers),
+        }
+    }
+
+    /// How the answer says that the object is encrypted, where its ETag is therefore no digest: with a key service
+    /// or with a customer's key. Encryption with the store's own keys (`AES256`) keeps the MD5.
+    fn encrypts(&self, headers: &HeaderMap) -> bool {
+        let vendor = self.config.vendor;
+        let named = |rest: &str| {
+            text(headers, &format!("x-amz-{rest}")).or_else(|| text(headers, &vendor.header(rest)))
+        };
+        named("server-side-encryption").is_some_and(|e| !e.eq_ignore_ascii_case("AES256"))
+            || named("server-side-encryption-customer-algorithm").is_some()
     }
 
     /// CRC-64/ECMA, a decimal number in the vendor's own header.
@@ -332,8 +394,8 @@ impl S3 {
         let mut meta = Meta { size: length(headers).unwrap_or(0), ..Meta::default() };
         let own_meta = vendor.header("meta-");
         for (name, value) in headers {
-            if Meta::carries(name) {
-                meta.headers.push((name.clone(), value.clone()));
+            if let Some(value) = Meta::carried(name, value) {
+                meta.headers.push((name.clone(), value));
             } else if let Some(rest) = name.as_str().strip_prefix(&own_meta)
                 && let Ok(name) = HeaderName::try_from(format!("x-amz-meta-{rest}"))
             {
@@ -344,12 +406,15 @@ impl S3 {
             meta.size = total;
         }
         meta.etag = text(headers, "etag").map_or(Etag::None, Etag::parse);
-        meta.modified_ms = text(headers, "last-modified").and_then(crate::http::date).unwrap_or(0);
+        if self.encrypts(headers) {
+            meta.etag = meta.etag.opaque();
+        }
+        meta.modified_ms = text(headers, "last-modified").and_then(crate::http::date);
         meta.class = either("storage-class").map(str::to_owned);
         meta.tag_count = either("tagging-count").and_then(|n| n.parse().ok()).unwrap_or(0);
         meta.parts = text(headers, "x-amz-mp-parts-count").and_then(|n| n.parse().ok());
         meta.encryption = either("server-side-encryption").map(str::to_owned);
-        (meta.crc64, meta.ecma) = (crc64_of(headers), self.ecma_of(headers));
+        meta.sums = self.sums_of(headers);
         let restored = either("restore").is_some_and(|r| r.contains("ongoing-request=\"false\""));
         meta.archived = !restored && meta.class.as_deref().is_some_and(vendor::is_archive);
         meta
@@ -375,7 +440,7 @@ impl ObjectStore for S3 {
         &self.config.bucket
     }
 
-    async fn probe(&self) -> Result<Probe> {
+    async fn probe(&self, prefix: &str) -> Result<Probe> {
         let call = Call::new("probe", Method::HEAD, None);
         let answer = self.send(call).await.map_err(|f| match f.kind {
             Kind::NotFound => Failure {
@@ -387,47 +452,48 @@ impl ObjectStore for S3 {
                 ),
                 ..f
             },
-            // A HEAD has no body to tell a wrong key from a forbidden action: ask with one that has.
-            Kind::Forbidden => f,
             _ => f,
         });
         let answer = match answer {
+            // A HEAD has no body that tells wrong keys from a forbidden action, and keys for one prefix may not HEAD
+            // the bucket: ask for what will be needed.
             Err(f) if matches!(f.kind, Kind::Forbidden | Kind::Invalid | Kind::Unsupported) => {
-                let query = [("list-type", "2"), ("max-keys", "1")];
-                self.send(Call { query: &query, ..Call::new("list", Method::GET, None) }).await?
+                let query = [("list-type", "2"), ("max-keys", "1"), ("prefix", prefix)];
+                match self.send(Call { query: &query, ..Call::new("list", Method::GET, None) }).await {
+                    Err(f) if f.kind == Kind::Forbidden => {
+                        return Ok(Probe { list_refused: Some(f), ..Probe::default() });
+                    }
+                    answer => answer?,
+                }
             }
             other => other?,
         };
         let server = text(answer.headers(), "server").unwrap_or_default().to_owned();
         let now = self.clock.0.now_ms();
         let skew_ms = text(answer.headers(), "date").and_then(crate::http::date).map(|t| t - now);
-        Ok(Probe { server, skew_ms })
+        Ok(Probe { server, skew_ms, list_refused: None })
     }
 
     async fn list(&self, request: &ListRequest) -> Result<Page> {
-        let max = request.max.clamp(1, 1000).to_string();
-        let delimiter = request.delimiter.map(String::from).unwrap_or_default();
-        let mut after = String::from_utf8_lossy(request.after.as_bytes()).into_owned();
-        let walks_folders = self.capability.list_order == Order::Segments;
-        if walks_folders && !after.is_empty() && !after.ends_with('/') {
-            // A folder walk that resumes at `a` would skip what lies below it, `a/b`.
-            after.push('/');
+        match self.list_in(request, self.learned.dialect.load(Relaxed)).await {
+            // A server that refuses the second version of the listing may know the first.
+            Err(f)
+                if matches!(f.kind, Kind::Invalid | Kind::Unsupported)
+                    && self.learned.dialect.load(Relaxed) == DIALECT_UNKNOWN
+                    && request.from == Position::Start =>
+            {
+                let first = self.list_in(request, DIALECT_V1).await;
+                first.map_err(|_| f)
+            }
+            // Directory buckets refuse `start-after` (AWS "ListObjectsV2": directory buckets).
+            Err(f)
+                if matches!(f.kind, Kind::Invalid | Kind::Unsupported)
+                    && matches!(request.from, Position::After(_)) =>
+            {
+                Err(Failure { kind: Kind::Disorder, ..f })
+            }
+            page => page,
         }
-        let mut query: Vec<(&str, &str)> = Vec::with_capacity(6);
-        if !delimiter.is_empty() {
-            query.push(("delimiter", &delimiter));
-        }
-        query.extend([("encoding-type", "url"), ("list-type", "2"), ("max-keys", &max)]);
-        query.push(("prefix", &request.prefix));
-        if !request.after.is_empty() {
-            query.push(("start-after", &after));
-        }
-        let answer = self.send(Call { query: &query, ..Call::new("list", Method::GET, None) }).await?;
-        let xml = text_of(answer).await.map_err(|f| Failure { op: "list", ..f })?;
-        let mut page = list::parse(&xml)?;
-        // For the same reason a full page of such a server is never trusted to be the last.
-        page.more |= walks_folders && page.entries.len() >= request.max as usize;
-        Ok(page)
     }
 
     async fn head(&self, key: &Key, part: Option<u32>) -> Result<Meta> {
@@ -436,7 +502,10 @@ impl ObjectStore for S3 {
         query.extend(self.version_query());
         let mut call = Call { query: &query, ..Call::new("head", Method::HEAD, Some(key)) };
         call.headers.insert("x-amz-checksum-mode", HeaderValue::from_static("ENABLED"));
-        let answer = self.send(call).await?;
+        let answer = match self.send(call).await {
+            Err(f) if f.kind == Kind::Invalid => return Err(self.explained(key, &query, f).await),
+            answer => answer?,
+        };
         let mut meta = self.meta_of(answer.headers());
         if part.is_some() {
             meta.size = length(answer.headers()).unwrap_or(0);
@@ -450,33 +519,40 @@ impl ObjectStore for S3 {
         let value = |text: String| {
             HeaderValue::from_str(&text).map_err(|_| Failure::new(Kind::Invalid, "read", "bad header value"))
         };
-        if let Some(r) = &request.range {
-            call.headers.insert(http::header::RANGE, value(format!("bytes={}-{}", r.start, r.end - 1))?);
+        match &request.range {
+            Some(r) => {
+                call.headers.insert(http::header::RANGE, value(format!("bytes={}-{}", r.start, r.end - 1))?);
+            }
+            // The checksums of the whole object come with the whole.
+            None => {
+                call.headers.insert("x-amz-checksum-mode", HeaderValue::from_static("ENABLED"));
+            }
         }
         if let Some(etag) = request.if_match.as_ref().filter(|e| !e.is_none()) {
             call.headers.insert(http::header::IF_MATCH, value(format!("\"{etag}\""))?);
         }
         let answer = self.send(call).await?;
-        if request.range.is_some() && answer.status() != http::StatusCode::PARTIAL_CONTENT {
-            let m = format!("{}: the store ignored the range that was asked for", self.what(Some(key)));
-            return Err(Failure::new(Kind::Unsupported, "read", m));
-        }
+        check_range(&answer, request.range.as_ref(), key)?;
         let meta = self.meta_of(answer.headers());
         if let Some(wanted) = request.if_match.as_ref().filter(|e| !e.is_none())
             && !meta.etag.is_none()
-            && meta.etag != *wanted
+            && !meta.etag.same_text(wanted)
         {
             let m = format!("{}: ETag is {} now, was {wanted}", self.what(Some(key)), meta.etag);
             return Err(Failure::new(Kind::Changed, "read", m));
         }
-        let len = length(answer.headers()).ok_or_else(|| {
-            Failure::new(Kind::Corrupt, "read", format!("{}: no Content-Length", self.what(Some(key))))
-        })?;
+        let told = length(answer.headers());
+        let len = told.or(request.expected_len()).ok_or_else(|| no_length(&self.what(Some(key))))?;
+        let meta = match (told, &request.range) {
+            (None, None) => Meta { size: len, ..meta },
+            _ => meta,
+        };
         Ok(Reading { meta, body: Body::wire(answer.into_body(), len) })
     }
 
     async fn write(&self, key: &Key, meta: &Meta, body: Body) -> Result<Written> {
-        let headers = self.write_headers(meta)?;
+        let mut headers = self.write_headers(meta)?;
+        add_md5(&mut headers, &body);
         let call = Call { headers, body, ..Call::new("write", Method::PUT, Some(key)) };
         let answer = self.send(call).await?;
         let etag = text(answer.headers(), "etag").map_or(Etag::None, Etag::parse);
@@ -516,14 +592,17 @@ impl ObjectStore for S3 {
         let size = body.len();
         let n = number.to_string();
         let query = [("partNumber", n.as_str()), ("uploadId", upload)];
-        let call = Call { query: &query, body, ..Call::new("write_part", Method::PUT, Some(key)) };
+        let mut call = Call { query: &query, ..Call::new("write_part", Method::PUT, Some(key)) };
+        add_md5(&mut call.headers, &body);
+        call.body = body;
         let answer = self.send(call).await?;
         let etag = text(answer.headers(), "etag").unwrap_or_default().trim_matches('"').to_owned();
+        let opaque = self.encrypts(answer.headers());
         drain(answer).await;
         if etag.is_empty() {
             return Err(Failure::new(Kind::Corrupt, "write_part", "the answer has no ETag"));
         }
-        Ok(Part { number, etag, size })
+        Ok(Part { number, etag, size, opaque })
     }
 
     async fn complete_upload(&self, key: &Key, upload: &str, parts: &[Part]) -> Result<Written> {
@@ -550,7 +629,7 @@ impl ObjectStore for S3 {
         let [etag, code] = xml::texts(&xml, ["ETag", "Code"])?;
         if code.is_some() {
             let status = if status.is_success() { http::StatusCode::INTERNAL_SERVER_ERROR } else { status };
-            return Err(error::failure("complete_upload", &self.what(Some(key)), status, &xml));
+            return Err(error::failure("complete_upload", &self.what(Some(key)), status, &xml, None));
         }
         Ok(self.written(&headers, etag.map_or(Etag::None, |e| Etag::parse(&e))))
     }
@@ -583,6 +662,7 @@ impl ObjectStore for S3 {
                     number: number.parse().unwrap_or(0),
                     etag: etag.trim_matches('"').to_owned(),
                     size: size.parse().unwrap_or(0),
+                    opaque: false,
                 };
                 parts.push(part);
             }
@@ -616,13 +696,14 @@ impl ObjectStore for S3 {
             call.headers.insert("x-amz-copy-source-if-match", etag);
         }
         let answer = self.send(call).await?;
+        let headers = answer.headers().clone();
         let xml = text_of(answer).await?;
         let [etag, code] = xml::texts(&xml, ["ETag", "Code"])?;
         if code.is_some() {
             let status = http::StatusCode::INTERNAL_SERVER_ERROR;
-            return Err(error::failure("copy", &self.what(Some(to)), status, &xml));
+            return Err(error::failure("copy", &self.what(Some(to)), status, &xml, None));
         }
-        Ok(Written { etag: etag.map_or(Etag::None, |e| Etag::parse(&e)), ..Written::default() })
+        Ok(self.written(&headers, etag.map_or(Etag::None, |e| Etag::parse(&e))))
     }
 
     async fn restore(&self, key: &Key, days: u32) -> Result<()> {
@@ -684,6 +765,7 @@ impl ObjectStore for S3 {
             capability: Capability { copy: false, ..self.capability },
             version: Some(version.to_owned()),
             folds: self.folds,
+            learned: self.learned.clone(),
         }))
     }
 
@@ -696,6 +778,109 @@ impl ObjectStore for S3 {
         let account = S3::new(account, self.clock.0.clone())?;
         let xml = text_of(account.send(Call::new("buckets", Method::GET, None)).await?).await?;
         Ok(blocks(&xml, "Bucket", ["Name"])?.into_iter().map(|[name]| name).collect())
+    }
+}
+
+/// The MD5 of a body that is known before it is sent: a store that gets other bytes refuses them.
+fn add_md5(headers: &mut HeaderMap, body: &Body) {
+    let Some(md5) = body.md5() else { return };
+    let text = base64::engine::general_purpose::STANDARD.encode(md5);
+    if let Ok(value) = HeaderValue::from_str(&text) {
+        headers.insert("content-md5", value);
+    }
+}
+
+impl S3 {
+    /// Why a HEAD was refused: its answer has no body, so the first byte is read instead (AWS "HeadObject").
+    async fn explained(&self, key: &Key, query: &[(&str, &str)], refused: Failure) -> Failure {
+        let mut call = Call { query, ..Call::new("head", Method::GET, Some(key)) };
+        call.headers.insert(http::header::RANGE, HeaderValue::from_static("bytes=0-0"));
+        self.send(call).await.err().unwrap_or(refused)
+    }
+
+    /// One page in one version of the listing.
+    async fn list_in(&self, request: &ListRequest, dialect: u32) -> Result<Page> {
+        let max = request.max.clamp(1, 1000);
+        let (shown, delimiter) = (max.to_string(), request.delimiter.map(String::from).unwrap_or_default());
+        let walks_folders = self.capability.list_order == Order::Segments;
+        let mut from = String::new();
+        let first = match &request.from {
+            Position::Token(token) => match token.split_once(':') {
+                Some(("1", marker)) => {
+                    from = marker.to_owned();
+                    true
+                }
+                _ => false,
+            },
+            Position::After(key) => {
+                from = String::from_utf8_lossy(key.as_bytes()).into_owned();
+                if walks_folders && !from.ends_with('/') {
+                    // A folder walk that begins after `a` would skip what lies below it, `a/b`.
+                    from.push('/');
+                }
+                dialect == DIALECT_V1
+            }
+            Position::Start => dialect == DIALECT_V1,
+        };
+        let mut query: Vec<(&str, &str)> = Vec::with_capacity(7);
+        if let Position::Token(token) = &request.from
+            && let Some(("2", token)) = token.split_once(':')
+        {
+            query.push(("continuation-token", token));
+        }
+        if !delimiter.is_empty() {
+            query.push(("delimiter", &delimiter));
+        }
+        query.push(("encoding-type", "url"));
+        if first {
+            if !from.is_empty() {
+                query.push(("marker", &from));
+            }
+            query.extend([("max-keys", &*shown), ("prefix", &request.prefix)]);
+        } else {
+            query.extend([("list-type", "2"), ("max-keys", &*shown), ("prefix", &request.prefix)]);
+            if !from.is_empty() {
+                query.push(("start-after", &from));
+            }
+        }
+        let answer = self.send(Call { query: &query, ..Call::new("list", Method::GET, None) }).await?;
+        let xml = text_of(answer).await.map_err(|f| Failure { op: "list", ..f })?;
+        let listing = list::parse(&xml)?;
+        if listing.counted || listing.token.is_some() {
+            self.learned.dialect.store(DIALECT_V2, Relaxed);
+        } else if first {
+            self.learned.dialect.store(DIALECT_V1, Relaxed);
+        }
+        self.page_of(listing, max, walks_folders)
+    }
+
+    /// How the listing goes on: by the token of the second version, else by the marker of the first, which is the
+    /// last name shown where the server tells none (AWS "ListObjects": NextMarker).
+    fn page_of(&self, listing: list::Listing, max: u32, walks_folders: bool) -> Result<Page> {
+        let list::Listing { mut page, truncated, token, marker, counted } = listing;
+        let last = || {
+            let folder = page.folders.last().map(|f| Key::from(f.as_str()));
+            page.entries.last().map(|e| e.key.clone()).max(folder)
+        };
+        page.next = match (truncated, token) {
+            (true, Some(token)) => Some(Position::Token(format!("2:{token}").into())),
+            (true, None) => match marker.or_else(last) {
+                // It counts as the second version does, and tells no token: only the key can lead on.
+                Some(key) if counted => Some(Position::After(key)),
+                Some(key) => {
+                    self.learned.dialect.store(DIALECT_V1, Relaxed);
+                    Some(Position::Token(format!("1:{key}").into()))
+                }
+                None => {
+                    let m = "a page claims that more keys follow, and tells neither a key nor a token";
+                    return Err(Failure::new(Kind::Disorder, "list", m));
+                }
+            },
+            // A full page of a folder walk is not trusted to be the last.
+            (false, _) if walks_folders && page.entries.len() >= max as usize => last().map(Position::After),
+            (false, _) => None,
+        };
+        Ok(page)
     }
 }
 

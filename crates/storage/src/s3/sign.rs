@@ -89,7 +89,7 @@ impl Signer {
         for (name, value) in &signed {
             canonical.extend_from_slice(name.as_bytes());
             canonical.push(b':');
-            canonical.extend_from_slice(value.as_bytes().trim_ascii());
+            extend_folded(&mut canonical, value.as_bytes());
             canonical.push(b'\n');
             if !names.is_empty() {
                 names.push(';');
@@ -114,6 +114,20 @@ impl Signer {
             value.set_sensitive(true);
             headers.insert(http::header::AUTHORIZATION, value);
         }
+    }
+}
+
+/// A header's value as it is signed: without blanks at its ends, and with one for each run of blanks inside (AWS
+/// "Create a canonical request": Trim).
+fn extend_folded(out: &mut Vec<u8>, value: &[u8]) {
+    let blank = |b: &u8| matches!(b, b' ' | b'\t');
+    let mut words = value.split(blank).filter(|word| !word.is_empty());
+    if let Some(first) = words.next() {
+        out.extend_from_slice(first);
+    }
+    for word in words {
+        out.push(b' ');
+        out.extend_from_slice(word);
     }
 }
 

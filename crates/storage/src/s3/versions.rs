@@ -10,10 +10,11 @@ use super::{Call, S3, text_of};
 use crate::etag::Etag;
 use crate::s3::list::{instant, percent_decode};
 use crate::xml::{Scanner, Token, unescape};
-use crate::{Entry, ListRequest, Version, VersionPage};
+use crate::{Entry, ListRequest, Position, Version, VersionPage};
 
-/// Answers of one page at most: a key with more versions than ten pages hold is refused, not cut.
-const PAGES: usize = 10;
+/// Answers that one key's versions may take: a key with more is refused by name, not cut. All versions of a key are
+/// held at once, about 200 bytes each.
+const PAGES: usize = 200;
 
 /// One answer: versions as listed, newest first within a key.
 #[derive(Default)]
@@ -27,7 +28,8 @@ impl S3 {
     /// Whole keys only: when an answer ends within a key, further answers complete it.
     pub(super) async fn versions_page(&self, request: &ListRequest) -> Result<VersionPage> {
         let max = request.max.clamp(1, 1000).to_string();
-        let mut marker = (String::from_utf8_lossy(request.after.as_bytes()).into_owned(), String::new());
+        let after = request.from.after_key();
+        let mut marker = (String::from_utf8_lossy(after.as_bytes()).into_owned(), String::new());
         let mut found: Vec<(Key, Version)> = Vec::new();
         for _ in 0..PAGES {
             let mut query = vec![("encoding-type", "url")];
@@ -44,25 +46,35 @@ impl S3 {
             let answer = parse(&xml)?;
             found.extend(answer.versions);
             if !answer.more {
-                return Ok(VersionPage { keys: by_key(found), more: false });
+                return Ok(VersionPage { keys: by_key(found), next: None });
             }
             // The last key may go on in the next answer: it is left for the page after, unless it is alone.
-            let last = found.last().map(|(k, _)| k.clone()).unwrap_or_default();
-            if found.iter().any(|(k, _)| *k != last) {
+            if let Some((last, _)) = found.last().cloned()
+                && let Some(before) = found.iter().rev().map(|(k, _)| k).find(|k| **k != last).cloned()
+            {
                 found.retain(|(k, _)| *k != last);
-                return Ok(VersionPage { keys: by_key(found), more: true });
+                return Ok(VersionPage { keys: by_key(found), next: Some(Position::After(before)) });
+            }
+            if answer.next == marker || answer.next.0.is_empty() {
+                let m = "a page of versions claims that more follow, and leads no further";
+                return Err(Failure::new(Kind::Disorder, "list_versions", m));
             }
             marker = answer.next;
         }
-        let m = format!("a key below `{}` has more than {} versions", request.prefix, PAGES * 1000);
-        Err(Failure::new(Kind::TooLarge, "list_versions", m))
+        let Some((key, _)) = found.pop() else {
+            let m = format!("{PAGES} pages of versions below `{}` have no key", request.prefix);
+            return Err(Failure::new(Kind::Disorder, "list_versions", m));
+        };
+        let m = format!("`{key}` has more than {} versions", PAGES * 1000);
+        let failed = Err(Failure::new(Kind::TooLarge, "list_versions", m));
+        Ok(VersionPage { keys: vec![(key.clone(), failed)], next: Some(Position::After(key)) })
     }
 }
 
 /// Groups what belongs to one key, oldest first. Servers list a key's versions newest first, and some list its
 /// deletions apart: time decides, and for equal times which is the newest,
 /// then the order of the listing.
-fn by_key(found: Vec<(Key, Version)>) -> Vec<(Key, Vec<Version>)> {
+fn by_key(found: Vec<(Key, Version)>) -> Vec<(Key, Result<Vec<Version>>)> {
     let mut keys: BTreeMap<Key, Vec<Version>> = BTreeMap::new();
     for (key, version) in found.into_iter().rev() {
         keys.entry(key).or_default().push(version);
@@ -70,7 +82,7 @@ fn by_key(found: Vec<(Key, Version)>) -> Vec<(Key, Vec<Version>)> {
     for versions in keys.values_mut() {
         versions.sort_by_key(|v| (v.at_ms, v.latest));
     }
-    keys.into_iter().collect()
+    keys.into_iter().map(|(key, versions)| (key, Ok(versions))).collect()
 }
 
 fn parse(xml: &[u8]) -> Result<Answer> {

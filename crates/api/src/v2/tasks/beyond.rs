@@ -9,8 +9,8 @@ use wire::fields::Fields;
 use crate::error::fault;
 
 /// All that may be written; what is misspelt must not be taken for granted.
-const FIELDS: [&str; 8] =
-    ["include", "exclude", "versions", "acl", "delete", "dry_run", "reports", "sweep_minutes"];
+const FIELDS: [&str; 9] =
+    ["include", "exclude", "versions", "acl", "delete", "delete_most", "dry_run", "reports", "sweep_minutes"];
 /// Globs of one list, and their length.
 const GLOBS: (usize, usize) = (100, 1024);
 /// Notes of a group's tasks that its reply tells.
@@ -48,6 +48,7 @@ pub(crate) fn read(f: &Fields<'_>) -> Result<(Beyond, Vec<String>, Vec<String>),
         versions: flag("versions")?,
         acl: flag("acl")?,
         delete: flag("delete")?,
+        delete_most: flag("delete_most")?,
         dry_run: flag("dry_run")?,
         reports: forms.iter().map(form).collect::<Result<_, _>>()?,
         sweep_minutes: u32::try_from(sweep.unwrap_or(0)).unwrap_or(0),
@@ -60,7 +61,7 @@ pub(crate) fn shown(spec: &TaskSpec) -> Value {
     let b = &spec.beyond;
     json!({
         "include": spec.include, "exclude": spec.exclude, "versions": b.versions, "acl": b.acl,
-        "delete": b.delete, "dry_run": b.dry_run, "reports": b.reports, "sweep_minutes": b.sweep_minutes,
+        "delete": b.delete, "delete_most": b.delete_most, "dry_run": b.dry_run, "reports": b.reports, "sweep_minutes": b.sweep_minutes,
     })
 }
 

@@ -181,7 +181,7 @@ pub(crate) fn destination(dst: &Fields<'_>) -> Result<(Place, Keys, String), Ref
 pub(crate) fn overwrite_of(word: &str) -> Overwrite {
     match word {
         "NO_OVERWRITE" => Overwrite::Never,
-        "CRC64_COMPARISON_OVERWRITE" => Overwrite::Checksum,
+        "CRC64_COMPARISON_OVERWRITE" => Overwrite::Crc64,
         "FULL_OVERWRITE" => Overwrite::Always,
         _ => Overwrite::Newer,
     }

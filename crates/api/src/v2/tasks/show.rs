@@ -185,7 +185,7 @@ pub(crate) fn overwrite_word(spec: &TaskSpec) -> &'static str {
     match spec.overwrite {
         Overwrite::Newer => OVERWRITE[0],
         Overwrite::Never => OVERWRITE[1],
-        Overwrite::Checksum => OVERWRITE[2],
+        Overwrite::Checksum | Overwrite::Crc64 => OVERWRITE[2],
         Overwrite::Always => OVERWRITE[3],
     }
 }

@@ -1,0 +1,391 @@
+//! Walking one listing from its beginning to its end, for every kind of store.
+//!
+//! ```text
+//! begin ──page──> follow the token of the page ──page──> … ──page without a token──> over
+//!   │
+//!   └ after a key: ask a little before it, and see that the key comes (or is gone); else begin at the first key
+//! ```
+//!
+//! Pages are followed by the server's own token. A key only begins a walk, and only as far as the server is seen to
+//! understand that. The declared order is checked on every page and across pages: whoever finds
+//! [`Kind::Disorder`] walks again without an order (`job.rs`, `distrust`).
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use model::failure::{Failure, Kind, Result, Side};
+use model::key::{Key, Order};
+use storage::{Fact, ListRequest, ObjectStore, Page, Position, StartAfter};
+
+/// Keys of one page at most.
+pub(crate) const PAGE: u32 = 1000;
+
+/// Pages whose keys are remembered where no order tells a key that comes twice.
+const REMEMBERED_PAGES: usize = 16;
+
+/// One page, and where it was asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Listed {
+    pub(crate) page: Page,
+    pub(crate) from: Position,
+}
+
+/// A walk through one listing.
+#[derive(Debug)]
+pub(crate) struct Lister {
+    store: Arc<dyn ObjectStore>,
+    prefix: String,
+    side: Side,
+    /// The order that pages are held to; [`Order::Unknown`]: none.
+    order: Order,
+    /// Where the next page begins; none: the walk is over.
+    next: Option<Position>,
+    /// Keys must come after this.
+    last: Key,
+    /// The walk begins after this key, which has not been met yet.
+    unmet: Option<Key>,
+    /// The walk was begun after a key, not at the first.
+    begun_after: bool,
+    /// The last token was refused, and the walk began again behind the last key.
+    went_back: bool,
+    /// Notices tokens that lead in a circle.
+    circle: Circle,
+    recent: Recent,
+}
+
+impl Lister {
+    /// From the first key, in the order that the store declares.
+    pub(crate) fn new(store: Arc<dyn ObjectStore>, prefix: &str, side: Side) -> Self {
+        let order = store.capability().list_order;
+        Self {
+            store,
+            prefix: prefix.to_owned(),
+            side,
+            order,
+            next: Some(Position::Start),
+            last: Key::default(),
+            unmet: None,
+            begun_after: false,
+            went_back: false,
+            circle: Circle::default(),
+            recent: Recent::default(),
+        }
+    }
+
+    /// From the first key, for whom no order matters.
+    pub(crate) fn unordered(store: Arc<dyn ObjectStore>, prefix: &str, side: Side) -> Self {
+        Self { order: Order::Unknown, ..Self::new(store, prefix, side) }
+    }
+
+    /// After a key that was listed before; the store must have an order.
+    pub(crate) fn behind(store: Arc<dyn ObjectStore>, prefix: &str, after: Key, side: Side) -> Self {
+        let mut lister = Self::new(store, prefix, side);
+        if after.is_empty() {
+            return lister;
+        }
+        match lister.store.capability().list_start_after {
+            StartAfter::Exact => lister.begin_at(after),
+            StartAfter::Broken => lister.unmet = Some(after),
+            StartAfter::Unproved | StartAfter::Proved => {
+                lister.begin_at(just_before(&after));
+                lister.unmet = Some(after);
+            }
+        }
+        lister
+    }
+
+    /// After a key that nobody has seen: a guess.
+    pub(crate) fn guess(store: Arc<dyn ObjectStore>, prefix: &str, guess: &Key, side: Side) -> Self {
+        let mut lister = Self::new(store, prefix, side);
+        lister.begin_at(guess.clone());
+        lister
+    }
+
+    /// Where an earlier walk without an order had got to.
+    pub(crate) fn at(store: Arc<dyn ObjectStore>, prefix: &str, from: Position, side: Side) -> Self {
+        Self { next: Some(from), ..Self::new(store, prefix, side) }
+    }
+
+    /// Begins again behind the last key that was listed.
+    fn go_back(&mut self) {
+        let at = self.unmet.clone().unwrap_or_else(|| self.last.clone());
+        let again = Self::behind(self.store.clone(), &self.prefix, at, self.side);
+        *self = Self { order: self.order, went_back: true, ..again };
+    }
+
+    fn begin_at(&mut self, key: Key) {
+        self.next = Some(Position::after(key.clone()));
+        self.begun_after = !key.is_empty();
+        self.last = key;
+    }
+
+    /// The next page that has keys; none when there are no more. Safe to abandon: the page is asked for again.
+    pub(crate) async fn next(&mut self) -> Result<Option<Listed>> {
+        self.advance().await.map_err(|f| f.at(self.side))
+    }
+
+    async fn advance(&mut self) -> Result<Option<Listed>> {
+        while let Some(from) = self.next.clone() {
+            let prefix = self.prefix.clone();
+            let request = ListRequest { prefix, from: from.clone(), max: PAGE, delimiter: None };
+            let mut page = match self.store.list(&request).await {
+                // It does not begin at a key at all.
+                Err(f)
+                    if f.kind == Kind::Disorder
+                        && matches!(from, Position::After(_))
+                        && self.unmet.is_some() =>
+                {
+                    self.begin_at_first();
+                    continue;
+                }
+                // Tokens may expire: the walk goes on behind the last key, where there is an order.
+                Err(f) if matches!(from, Position::Token(_)) && refuses_token(f.kind) && !self.went_back => {
+                    if self.order == Order::Unknown {
+                        return Err(disorder(format!(
+                            "the listing does not go on by its token: {}",
+                            f.message
+                        )));
+                    }
+                    self.go_back();
+                    continue;
+                }
+                page => page?,
+            };
+            self.went_back = false;
+            if page.next.as_ref() == Some(&from) {
+                return Err(disorder("a page leads to where it began".into()));
+            }
+            self.circle.walk(page.next.as_ref())?;
+            if let Some(other) =
+                page.entries.iter().find(|e| !e.key.as_bytes().starts_with(self.prefix.as_bytes()))
+            {
+                let m = format!("`{}` was listed below the prefix `{}`", other.key, self.prefix);
+                return Err(Failure::new(Kind::Corrupt, "list", m));
+            }
+            if !self.begins_well(&page).await? {
+                continue;
+            }
+            self.check_order(&page)?;
+            if let Some(last) = page.entries.last() {
+                self.last = last.key.clone();
+            }
+            self.leave_out_behind(&mut page);
+            if self.order == Order::Unknown {
+                self.recent.leave_out_doubled(&mut page);
+            }
+            self.next.clone_from(&page.next);
+            if !page.entries.is_empty() {
+                return Ok(Some(Listed { page, from }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the first page after a key begins there. If not, the walk begins at the first key instead.
+    async fn begins_well(&mut self, page: &Page) -> Result<bool> {
+        let Some(after) = self.unmet.clone() else { return Ok(true) };
+        let compare = |key: &Key, with: &Key| self.order.compare(key.as_bytes(), with.as_bytes());
+        let (Some(first), Some(last)) = (page.entries.first(), page.entries.last()) else {
+            return Ok(page.next.is_some() || !self.begins_late(&after).await?);
+        };
+        if self.begun_after && compare(&first.key, &self.last).is_le() {
+            self.begin_at_first();
+            return Ok(false);
+        }
+        let met = page.entries.iter().any(|e| e.key == after);
+        let passed = compare(&last.key, &after).is_gt();
+        Ok(met || !passed || !self.begins_late(&after).await?)
+    }
+
+    /// The key that the walk begins after did not come: it is gone, or the server left keys out.
+    async fn begins_late(&mut self, after: &Key) -> Result<bool> {
+        if !there(&*self.store, after).await? {
+            return Ok(false);
+        }
+        if self.begun_after {
+            self.begin_at_first();
+            return Ok(true);
+        }
+        Err(disorder(format!("`{after}` is there and was not listed")))
+    }
+
+    /// The server does not begin at a key: from now on nobody asks it to.
+    fn begin_at_first(&mut self) {
+        tracing::debug!(
+            prefix = self.prefix,
+            "the listing does not begin at a key and is walked from its first"
+        );
+        self.store.learn(Fact::StartAfter(StartAfter::Broken));
+        self.next = Some(Position::Start);
+        self.last = Key::default();
+        self.begun_after = false;
+        self.circle = Circle::default();
+    }
+
+    fn check_order(&self, page: &Page) -> Result<()> {
+        if self.order == Order::Unknown {
+            return Ok(());
+        }
+        let mut last = &self.last;
+        for entry in &page.entries {
+            let rises = self.order.compare(entry.key.as_bytes(), last.as_bytes()).is_gt();
+            let first_of_all = last.is_empty() && entry.key.is_empty();
+            if !rises && !first_of_all {
+                let m = format!(
+                    "`{}` was listed after `{last}`, against the order `{:?}`",
+                    entry.key, self.order
+                );
+                return Err(disorder(m));
+            }
+            last = &entry.key;
+        }
+        Ok(())
+    }
+
+    /// Leaves out the keys up to the one that the walk begins after.
+    fn leave_out_behind(&mut self, page: &mut Page) {
+        let Some(after) = &self.unmet else { return };
+        let passed = |key: &Key| self.order.compare(key.as_bytes(), after.as_bytes()).is_gt();
+        let at = page.entries.partition_point(|e| !passed(&e.key));
+        let met = at > 0 && page.entries[at - 1].key == *after;
+        page.entries.drain(..at);
+        if met || !page.entries.is_empty() {
+            if met && self.store.capability().list_start_after == StartAfter::Unproved {
+                self.store.learn(Fact::StartAfter(StartAfter::Proved));
+            }
+            self.unmet = None;
+        }
+    }
+
+    /// Goes on a little before `key`, when that is further than the walk has come and the server is known to begin at
+    /// keys: for a listing that lags behind another.
+    pub(crate) async fn jump(&mut self, key: &Key) -> Result<()> {
+        let to = just_before(key);
+        let ahead =
+            self.order == Order::Bytes && self.next.is_some() && self.unmet.is_none() && to > self.last;
+        if ahead && self.begins_at_keys().await? {
+            self.begin_at(to);
+        }
+        Ok(())
+    }
+
+    /// Whether the server begins at keys, asked once with a key that was just listed.
+    async fn begins_at_keys(&self) -> Result<bool> {
+        match self.store.capability().list_start_after {
+            StartAfter::Exact | StartAfter::Proved => return Ok(true),
+            StartAfter::Broken => return Ok(false),
+            StartAfter::Unproved if self.last.is_empty() => return Ok(false),
+            StartAfter::Unproved => {}
+        }
+        let from = Position::after(just_before(&self.last));
+        let request = ListRequest { prefix: self.prefix.clone(), from, max: 1, delimiter: None };
+        let begins = match self.store.list(&request).await {
+            Ok(page) => page.entries.first().is_some_and(|e| e.key == self.last),
+            Err(f) if f.kind == Kind::Disorder => false,
+            Err(f) => return Err(f.at(self.side)),
+        };
+        let start = if begins { StartAfter::Proved } else { StartAfter::Broken };
+        self.store.learn(Fact::StartAfter(start));
+        Ok(begins)
+    }
+}
+
+/// A listing broke its promise: the next weaker one is assumed from now on. False when there is none weaker.
+pub(crate) fn distrust(store: &dyn ObjectStore, failure: &Failure) -> bool {
+    let weaker = match store.capability().list_order {
+        Order::Bytes => Order::Segments,
+        Order::Segments => Order::Unknown,
+        Order::Unknown => return false,
+    };
+    tracing::info!(place = store.place(), ?weaker, "the listing is walked again in another order: {failure}");
+    store.learn(Fact::ListOrder(weaker));
+    store.capability().list_order == weaker
+}
+
+fn refuses_token(kind: Kind) -> bool {
+    matches!(kind, Kind::Invalid | Kind::NotFound | Kind::Unsupported | Kind::Changed)
+}
+
+fn disorder(message: String) -> Failure {
+    Failure::new(Kind::Disorder, "list", message)
+}
+
+/// Whether a key is there by its own answer.
+pub(crate) async fn there(store: &dyn ObjectStore, key: &Key) -> Result<bool> {
+    match store.head(key, None).await {
+        Ok(_) => Ok(true),
+        Err(f) if f.kind == Kind::NotFound => Ok(false),
+        Err(f) => Err(f),
+    }
+}
+
+/// Whether the listing shows a key. It is asked for by name, and followed as far as keys begin with that name.
+pub(crate) async fn is_listed(store: Arc<dyn ObjectStore>, key: &Key, side: Side) -> Result<bool> {
+    let Some(prefix) = key.as_str() else { return there(&*store, key).await };
+    let mut lister = Lister::unordered(store.clone(), prefix, side);
+    // In an order of its own the key may stand behind all that begin with it.
+    let first_comes_first = store.capability().list_order != Order::Unknown;
+    while let Some(Listed { page, .. }) = lister.next().await? {
+        if page.entries.iter().any(|e| e.key == *key) {
+            return Ok(true);
+        }
+        if first_comes_first {
+            return Ok(false);
+        }
+    }
+    Ok(false)
+}
+
+/// A key that sorts before `key` in every order, with little between the two.
+fn just_before(key: &Key) -> Key {
+    let text = key.as_str().unwrap_or_default().trim_end_matches('/');
+    let Some((cut, last)) = text.char_indices().next_back() else { return Key::default() };
+    // `/` before `0` is right in both orders: what stands in a folder sorts before its longer siblings.
+    let before = Some(last).filter(|l| *l > ' ').and_then(|l| char::from_u32(u32::from(l) - 1));
+    match before {
+        Some(before) => Key::from(format!("{}{before}~", &text[..cut])),
+        None => Key::from(&text[..cut]),
+    }
+}
+
+/// Notices a circle of tokens with one token in hand (Brent's algorithm).
+#[derive(Debug, Default)]
+struct Circle {
+    kept: Option<Position>,
+    steps: u64,
+}
+
+impl Circle {
+    fn walk(&mut self, next: Option<&Position>) -> Result<()> {
+        if next.is_some() && next == self.kept.as_ref() {
+            return Err(disorder("the pages of the listing lead in a circle".into()));
+        }
+        self.steps += 1;
+        if self.steps.is_power_of_two() {
+            self.kept = next.cloned();
+        }
+        Ok(())
+    }
+}
+
+/// The keys of the last pages.
+#[derive(Debug, Default)]
+struct Recent {
+    pages: VecDeque<Vec<Key>>,
+    keys: HashSet<Key>,
+}
+
+impl Recent {
+    fn leave_out_doubled(&mut self, page: &mut Page) {
+        page.entries.retain(|e| self.keys.insert(e.key.clone()));
+        self.pages.push_back(page.entries.iter().map(|e| e.key.clone()).collect());
+        if self.pages.len() > REMEMBERED_PAGES {
+            for key in self.pages.pop_front().unwrap_or_default() {
+                self.keys.remove(&key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+//! Pure: what proves that an object or a part was copied. This is the only place that decides it.
+//!
+//! Each side may say something of the whole object: its ETag, which is an MD5, an MD5 of MD5s, or a text that proves
+//! nothing (`Etag::Other`, which connectors also use for objects that are encrypted with a key), and checksums that it
+//! keeps. Digests of the bytes in flight stand between the two.
+//!
+//! | read (source × flight) | kept (target × flight) | across (source × target) | verdict |
+//! |---|---|---|---|
+//! | differs | | | differs: the source sent other bytes than it says it has |
+//! | | differs | | differs: the target stored other bytes than were sent |
+//! | | | differs | without an MD5 in flight: once more with one; else differs |
+//! | | | equal | proved by ETag or checksum |
+//! | equal or unknown | equal | unknown | proved by digest |
+//! | any | unknown | unknown | not proved: only the length is known |
+//!
+//! Unknown is never equal. Where two kinds can be compared, the stronger decides.
+
+use model::count::Proof;
+use storage::checksum::{Digests, Sums, Wanted, hex};
+use storage::{Etag, Meta, Part, Written};
+
+/// What one side says of a whole object.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Claim {
+    pub(crate) etag: Etag,
+    pub(crate) sums: Sums,
+}
+
+impl From<&Meta> for Claim {
+    fn from(meta: &Meta) -> Self {
+        Self { etag: meta.etag.clone(), sums: meta.sums }
+    }
+}
+
+impl From<&Written> for Claim {
+    fn from(written: &Written) -> Self {
+        Self { etag: written.etag.clone(), sums: written.sums }
+    }
+}
+
+impl Claim {
+    /// Whether the bytes in flight are those of the claim; none when nothing can be compared.
+    fn of(&self, seen: &Digests) -> Option<bool> {
+        let strong = same(self.sums.sha256, seen.sums.sha256).or(same(self.etag.md5().copied(), seen.md5));
+        strong.or_else(|| self.sums.agree(&seen.sums))
+    }
+
+    /// Whether two claims are of the same bytes, and by what that is known.
+    fn across(&self, other: &Claim) -> Option<(bool, Proof)> {
+        let sha256 = same(self.sums.sha256, other.sums.sha256).map(|equal| (equal, Proof::Digest));
+        let etag = || self.etag.proves(&other.etag).map(|equal| (equal, Proof::Etag));
+        let sums = || self.sums.agree(&other.sums).map(|equal| (equal, Proof::Crc64));
+        sha256.or_else(etag).or_else(sums)
+    }
+}
+
+fn same<T: PartialEq>(a: Option<T>, b: Option<T>) -> Option<bool> {
+    Some(a? == b?)
+}
+
+/// What is known of a copy.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Verdict {
+    Proved(Proof),
+    /// Nothing but the length can be compared.
+    Unproved,
+    /// The two sides contradict each other; an MD5 in flight tells which of them is wrong.
+    NeedDigest,
+    Differs(String),
+}
+
+/// Judges a whole object that was read once and written once.
+pub(crate) fn judge(source: &Claim, seen: Option<Digests>, stored: &Claim) -> Verdict {
+    let seen = seen.unwrap_or_default();
+    if source.of(&seen) == Some(false) {
+        return Verdict::Differs(format!(
+            "the bytes read are not those that the source lists ({})",
+            source.etag
+        ));
+    }
+    let kept = stored.of(&seen);
+    if kept == Some(false) {
+        return Verdict::Differs(format!("the target stored {}, other bytes were sent", stored.etag));
+    }
+    match (source.across(stored), kept) {
+        (Some((true, proof)), _) => Verdict::Proved(proof),
+        (Some((false, _)), _) if seen.md5.is_none() => Verdict::NeedDigest,
+        (Some((false, _)), _) => {
+            Verdict::Differs(format!("{} at the source, {} at the target", source.etag, stored.etag))
+        }
+        (None, Some(true)) => Verdict::Proved(Proof::Digest),
+        (None, _) => Verdict::Unproved,
+    }
+}
+
+/// Judges one part against the digests of its bytes in flight: some sentence when it differs.
+pub(crate) fn part_differs(part: &Part, seen: Option<Digests>) -> Option<String> {
+    let seen = seen?;
+    let equal = match part_kind(part) {
+        PartKind::Md5 => same(Some(part.etag.to_ascii_lowercase()), seen.md5.map(|m| hex(&m))),
+        PartKind::Crc64 => {
+            same(Some(part.etag.to_ascii_lowercase()), seen.sums.crc64.map(|c| hex(&c.to_be_bytes())))
+        }
+        PartKind::Opaque => None,
+    };
+    (equal == Some(false))
+        .then(|| format!("part {}: the target stored {}, other bytes were sent", part.number, part.etag))
+}
+
+enum PartKind {
+    Md5,
+    Crc64,
+    Opaque,
+}
+
+fn part_kind(part: &Part) -> PartKind {
+    match part.etag.len() {
+        32 if !part.opaque => PartKind::Md5,
+        16 if !part.opaque => PartKind::Crc64,
+        _ => PartKind::Opaque,
+    }
+}
+
+/// True when each part was compared with the digest of its bytes in flight.
+pub(crate) fn parts_compared(parts: &[Part], wanted: Wanted) -> bool {
+    parts.iter().all(|part| match part_kind(part) {
+        PartKind::Md5 => wanted.md5,
+        PartKind::Crc64 => wanted.crc64,
+        PartKind::Opaque => false,
+    })
+}
+
+/// The ETag that an upload of these parts will have, when all their ETags are MD5s.
+pub(crate) fn etag_of_parts(parts: &[Part]) -> Option<Etag> {
+    let digests: Option<Vec<[u8; 16]>> = parts
+        .iter()
+        .map(|part| match (part.opaque, Etag::parse(&part.etag)) {
+            (false, Etag::Md5(md5)) => Some(md5),
+            _ => None,
+        })
+        .collect();
+    let digests = digests?;
+    let count = u32::try_from(digests.len()).ok()?;
+    Some(Etag::Parts(storage::checksum::md5_of_parts(digests), count))
+}
+
+#[cfg(test)]
+mod tests;

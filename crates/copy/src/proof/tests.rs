@@ -1,0 +1,104 @@
+//! The table as a full matrix: whatever each side keeps and whatever is computed in flight, no verdict contradicts the
+//! truth.
+
+use storage::checksum::Hasher;
+
+use super::*;
+
+const BYTES: [&[u8]; 2] = [b"the object", b"the 0bject"];
+
+/// The forms of ETag that an object of some bytes can have.
+fn etags(content: usize) -> [Etag; 4] {
+    let md5 = digests(content).md5.unwrap();
+    [Etag::Md5(md5), Etag::Parts(md5, 2), Etag::Md5(md5).opaque(), Etag::None]
+}
+
+fn digests(content: usize) -> Digests {
+    let all = Wanted { md5: true, crc64: true, crc32c: true, sha256: true, ecma: true };
+    let mut hasher = Hasher::new(all);
+    hasher.update(BYTES[content]);
+    hasher.finish()
+}
+
+/// The checksums that a side may keep or a transfer compute: none, each alone, all.
+fn sums(content: usize) -> [Sums; 6] {
+    let all = digests(content).sums;
+    let none = Sums::default();
+    [
+        none,
+        Sums { crc64: all.crc64, ..none },
+        Sums { crc32c: all.crc32c, ..none },
+        Sums { sha256: all.sha256, ..none },
+        Sums { ecma: all.ecma, ..none },
+        all,
+    ]
+}
+
+/// Every claim about some bytes.
+fn claims(content: usize) -> Vec<Claim> {
+    let pair = |etag: Etag| sums(content).map(|sums| Claim { etag: etag.clone(), sums });
+    etags(content).into_iter().flat_map(pair).collect()
+}
+
+/// Every set of digests in flight.
+fn flights(content: usize) -> Vec<Option<Digests>> {
+    let all = digests(content);
+    let with = |md5| sums(content).map(|sums| Some(Digests { md5, sums, bytes: all.bytes }));
+    [None].into_iter().chain(with(None)).chain(with(all.md5)).collect()
+}
+
+#[test]
+fn sec_f02_obj_03_no_verdict_contradicts_the_truth() {
+    let mut verdicts = 0;
+    for (has, read, kept) in (0..8).map(|bits| (bits & 1, bits >> 1 & 1, bits >> 2 & 1)) {
+        for source in claims(has) {
+            for stored in claims(kept) {
+                for seen in flights(read) {
+                    verdicts += 1;
+                    let verdict = judge(&source, seen, &stored);
+                    let told = seen.unwrap_or_default();
+                    let case = format!(
+                        "has {has}, read {read}, kept {kept}: {source:?} {seen:?} {stored:?}: {verdict:?}"
+                    );
+                    match &verdict {
+                        // Whoever says something of the bytes agrees with all others that do.
+                        Verdict::Proved(_) => {
+                            assert_ne!(source.of(&told), Some(false), "{case}");
+                            assert_ne!(stored.of(&told), Some(false), "{case}");
+                            let connected = source.across(&stored).is_some();
+                            assert!(if connected { has == kept } else { read == kept }, "{case}");
+                        }
+                        Verdict::Differs(_) => assert!(has != read || read != kept || has != kept, "{case}"),
+                        Verdict::NeedDigest => assert!(has != kept && told.md5.is_none(), "{case}"),
+                        Verdict::Unproved => {
+                            assert!(source.across(&stored).is_none() && stored.of(&told).is_none(), "{case}");
+                        }
+                    }
+                    // What can be seen to differ is never taken for equal.
+                    if source.of(&told) == Some(false) || stored.of(&told) == Some(false) {
+                        assert!(matches!(verdict, Verdict::Differs(_)), "{case}");
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!(verdicts, 8 * 24 * 24 * 13);
+}
+
+#[test]
+fn sec_f02_bytes_that_are_not_the_sources_are_not_proved_by_what_was_stored() {
+    let source = Claim { etag: etags(0)[0].clone(), sums: Sums::default() };
+    let stored = Claim { etag: etags(1)[0].clone(), sums: Sums::default() };
+    assert_eq!(judge(&source, None, &stored), Verdict::NeedDigest);
+    assert!(matches!(judge(&source, Some(digests(1)), &stored), Verdict::Differs(_)));
+}
+
+#[test]
+fn obj_03_a_part_with_an_opaque_tag_is_neither_wrong_nor_compared() {
+    let part = |opaque| Part { number: 1, etag: "0".repeat(32), size: 1, opaque };
+    let wanted = Wanted { md5: true, ..Wanted::default() };
+    assert!(part_differs(&part(false), Some(digests(0))).is_some());
+    assert!(part_differs(&part(true), Some(digests(0))).is_none());
+    assert!(parts_compared(&[part(false)], wanted) && !parts_compared(&[part(true)], wanted));
+    assert_eq!(etag_of_parts(&[part(true)]), None);
+}
