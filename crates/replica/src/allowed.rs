@@ -2,8 +2,8 @@
 
 use redis_proto::command;
 
-/// Commands that rule a server instead of changing data: whoever sends them, they stop here.
-const RULING: [&[u8]; 26] = [
+/// Commands that rule a server or a connection instead of changing data: whoever sends them, they stop here.
+const RULING: [&[u8]; 38] = [
     b"ACL",
     b"ASKING",
     b"AUTH",
@@ -13,6 +13,7 @@ const RULING: [&[u8]; 26] = [
     b"CLUSTER",
     b"CONFIG",
     b"DEBUG",
+    b"DISCARD",
     b"FAILOVER",
     b"HELLO",
     b"LATENCY",
@@ -21,15 +22,26 @@ const RULING: [&[u8]; 26] = [
     b"MONITOR",
     b"PSUBSCRIBE",
     b"PSYNC",
+    b"PUNSUBSCRIBE",
     b"QUIT",
+    b"READONLY",
+    b"READWRITE",
     b"REPLICAOF",
     b"RESET",
     b"SAVE",
+    b"SENTINEL",
     b"SHUTDOWN",
     b"SLAVEOF",
     b"SLOWLOG",
+    b"SSUBSCRIBE",
     b"SUBSCRIBE",
+    b"SUNSUBSCRIBE",
     b"SYNC",
+    b"UNSUBSCRIBE",
+    b"UNWATCH",
+    b"WAIT",
+    b"WAITAOF",
+    b"WATCH",
 ];
 /// What a backup may not do to what was at the target before.
 const SWEEPING: [&[u8]; 7] = [b"EVAL", b"EVALSHA", b"FCALL", b"FLUSHALL", b"FLUSHDB", b"SCRIPT", b"SWAPDB"];

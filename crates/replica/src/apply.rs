@@ -2,7 +2,7 @@
 
 mod change;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::failure::{Failure, Kind, Result, Side};
 use redis_proto::resp::Command;
@@ -76,6 +76,10 @@ pub struct Apply {
     travels: Option<u32>,
     /// Where the target's connection is; none: nobody knows.
     selected: Option<u32>,
+    /// Databases of the target that are known to be there.
+    proven: BTreeSet<u32>,
+    /// Databases that what was written last needs beside them: to be proven before it is sent.
+    pub(crate) to_prove: Vec<u32>,
     open: Option<Open>,
     sets: Sets,
     /// Within a transaction of the source.
@@ -112,6 +116,8 @@ impl Apply {
             db,
             travels,
             selected: None,
+            proven: BTreeSet::from([0]),
+            to_prove: Vec::new(),
             open: None,
             sets: Sets::default(),
             within: false,
@@ -226,7 +232,8 @@ impl Apply {
             None => name,
         };
         match name {
-            b"PING" => {}
+            // Messages are no data: what a Sentinel says to its master would make the target that master's replica.
+            b"PING" | b"PUBLISH" | b"SPUBLISH" | b"OPINFO" => {}
             b"REPLCONF" => {
                 let asked = command.arg(1).is_some_and(|w| w.eq_ignore_ascii_case(b"GETACK"));
                 return Ok(if asked { Taken::AckWanted } else { Taken::Noted });
@@ -256,6 +263,7 @@ impl Apply {
                 );
             }
             b"SWAPDB" | b"MOVE" | b"COPY" if !self.route.keeps_dbs() => {
+                self.needs_named(name, command);
                 self.across(name, command, out, now_ms)?
             }
             // Marks of other migrations are no data.
@@ -270,6 +278,9 @@ impl Apply {
                                 "it is in database {db}, of which the target has none: use --db-map {db}=0"
                             ),
                         ));
+                    }
+                    if matches!(name, b"SWAPDB" | b"MOVE" | b"COPY") {
+                        self.needs_named(name, command);
                     }
                     self.data(name, command, db, out, now_ms)?;
                 }
@@ -308,6 +319,30 @@ impl Apply {
         }
     }
 
+    /// A server checks the number of a database only when the transaction is executed, and then goes on in the one
+    /// before: no database is used that nobody has seen.
+    fn needs(&mut self, db: u32) {
+        if !self.bare && !self.proven.contains(&db) && !self.to_prove.contains(&db) {
+            self.to_prove.push(db);
+        }
+    }
+
+    /// The databases that a command names are needed too.
+    fn needs_named(&mut self, name: &[u8], command: &Command<'_>) {
+        let words: Vec<&[u8]> = command.args().collect();
+        for place in change::database_places(name, &words) {
+            let number = words.get(place).and_then(|w| std::str::from_utf8(w).ok()?.parse().ok());
+            if let Some(to) = number.and_then(|db: u32| self.route.db(db)) {
+                self.needs(to);
+            }
+        }
+    }
+
+    /// What was to be proven is there.
+    pub(crate) fn prove(&mut self) {
+        self.proven.extend(self.to_prove.drain(..));
+    }
+
     fn one_more(&mut self) {
         if let Some(open) = &mut self.open {
             open.answers += 1;
@@ -320,6 +355,7 @@ impl Apply {
         }
         self.begin(out);
         if self.selected != Some(db) && !self.bare {
+            self.needs(db);
             redis_proto::resp::command(out, &[b"SELECT", db.to_string().as_bytes()]);
             self.selected = Some(db);
             self.one_more();

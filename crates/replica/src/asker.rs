@@ -9,6 +9,7 @@ use redis_proto::resp::{Reply, command};
 use crate::client::{Client, failure};
 use crate::node::Node;
 use crate::server::Server;
+use crate::target::ALIVE;
 use crate::target::lacks::Lacks;
 use crate::topology::{Addr, Topology};
 
@@ -26,6 +27,8 @@ pub struct Asker {
     topology: Option<Topology>,
     slots: Vec<u16>,
     has_databases: bool,
+    /// The database that questions are about now.
+    selected: u32,
     clients: HashMap<Addr, Client>,
 }
 
@@ -55,15 +58,19 @@ impl Asker {
                 let alive = server.lacks == Lacks::default();
                 let clients = alive.then(|| (addr.clone(), client)).into_iter().collect();
                 let (node, has_databases) = (node.at(addr), server.has_databases());
-                let asker = Self { node, side, topology: None, slots: vec![], has_databases, clients };
+                let asker =
+                    Self { node, side, topology: None, slots: vec![], has_databases, selected: 0, clients };
                 return Ok((asker, server, None));
             }
             let topology = Topology::ask(&node).await.map_err(at)?;
             let (slots, clients) = (topology.slots(), HashMap::new());
             let known = Some(topology.clone());
-            let mut asker = Self { node, side, topology: known, slots, has_databases: false, clients };
+            let mut asker =
+                Self { node, side, topology: known, slots, has_databases: false, selected: 0, clients };
             (server.keys, server.expires, server.used_memory) = (0, 0, 0);
             server.by_db.clear();
+            // A cluster has one database, whoever of it was asked and whatever that one holds.
+            server.dbs = vec![0];
             for addr in asker.masters() {
                 let one = Server::ask(asker.server(&addr).await?).await.map_err(at)?;
                 server.keys += one.keys;
@@ -93,9 +100,22 @@ impl Asker {
     /// What the connection meets.
     pub async fn server(&mut self, addr: &Addr) -> Result<&mut Client> {
         let side = self.side;
+        // One that was idle may have been closed by the server: it is asked before it is used.
+        if let Some(client) = self.clients.get_mut(addr)
+            && client.used.elapsed() > ALIVE
+            && client.ok(&[b"PING"]).await.is_err_and(|f| f.kind == Kind::Connect)
+        {
+            self.clients.remove(addr);
+        }
         if !self.clients.contains_key(addr) {
-            let client =
-                Client::open(&Node { db: None, ..self.node.at(addr) }).await.map_err(|f| f.at(side))?;
+            let node = Node { db: None, ..self.node.at(addr) };
+            let mut client = Client::open(&node).await.map_err(|f| f.at(side))?;
+            if self.selected != 0 {
+                client
+                    .ok(&[b"SELECT", self.selected.to_string().as_bytes()])
+                    .await
+                    .map_err(|f| f.at(side))?;
+            }
             self.clients.insert(addr.clone(), client);
         }
         let gone = || Failure::new(Kind::Internal, "ask", "a connection was lost");
@@ -121,11 +141,31 @@ impl Asker {
     /// # Errors
     /// As [`Asker::call`].
     pub async fn select(&mut self, db: u32) -> Result<()> {
-        if !self.has_databases {
+        if !self.has_databases || self.selected == db {
             return Ok(());
         }
         let side = self.side;
-        self.of(b"").await?.ok(&[b"SELECT", db.to_string().as_bytes()]).await.map_err(|f| f.at(side))
+        self.of(b"").await?.ok(&[b"SELECT", db.to_string().as_bytes()]).await.map_err(|f| f.at(side))?;
+        self.selected = db;
+        Ok(())
+    }
+
+    /// Sees that databases which are to be written are there and may be selected: a refused `SELECT` would leave what
+    /// follows it to the database before.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] or [`Kind::Forbidden`] naming the database; else what the connection meets.
+    pub async fn prove(&mut self, dbs: impl IntoIterator<Item = u32>) -> Result<()> {
+        for db in dbs {
+            let Err(f) = self.select(db).await else { continue };
+            if f.is_temporary() {
+                return Err(f);
+            }
+            let kind = if f.kind == Kind::Forbidden { f.kind } else { Kind::Unsupported };
+            let m = format!("database {db} cannot be written: {}", f.message);
+            return Err(Failure::new(kind, "databases", m).at(self.side));
+        }
+        self.select(0).await
     }
 
     /// Who serves which slot is asked again.

@@ -17,7 +17,7 @@ use crate::apply::Apply;
 use crate::asker::Asker;
 use crate::claims::{self, Claim};
 use crate::client::Client;
-use crate::marker::Marker;
+use crate::marker::{Marker, OURS};
 use crate::mover::{CLUSTER, Mover, Until};
 use crate::news::News;
 use crate::node::Node;
@@ -25,10 +25,10 @@ use crate::progress::Summary;
 use crate::server::Server;
 use crate::source::psync::{self, Begun, Position};
 use crate::spool::Spool;
-use crate::target::Writer;
 use crate::target::lacks::NOTE;
 use crate::target::many::{Fence, Many};
 use crate::target::pipeline::{Pipeline, Shared};
+use crate::target::{ALIVE, Writer};
 use crate::tongue::Tongue;
 use crate::topology::Topology;
 
@@ -52,6 +52,20 @@ pub(crate) struct Ends {
     pub(crate) writer: Writer,
     /// The target runs scripts, by which keys are watched there.
     pub(crate) scripts: bool,
+    /// Where the source is asked.
+    pub(crate) source_node: Node,
+}
+
+impl Ends {
+    /// The connection for questions to the source was idle while the snapshot was loaded: it is opened again if the source
+    /// has closed it.
+    pub(crate) async fn wake_source(&mut self) -> Result<()> {
+        let idle = self.source.used.elapsed() > ALIVE;
+        if idle && self.source.ok(&[b"PING"]).await.is_err_and(|f| f.kind == Kind::Connect) {
+            self.source = Client::open(&self.source_node).await.map_err(|f| f.at(Side::Source))?;
+        }
+        Ok(())
+    }
 }
 
 impl Mover {
@@ -73,6 +87,9 @@ impl Mover {
         }
         server.keys = server.keys.saturating_sub(ours);
         self.check(&mut source, &from, &server, first && topology.is_none()).await?;
+        if server.has_databases() {
+            target.prove(self.options.route.targets(&from.dbs)).await?;
+        }
         // Both ends are there: what breaks from here on is tried again.
         self.progress.phase.store(1, Ordering::Relaxed);
         let mut writer = self
@@ -90,14 +107,21 @@ impl Mover {
         };
         let scripts = !server.lacks.transactions && self.runs_scripts(&mut target, summary).await?;
         let tongue = tongue(&from, &server, &mut target).await?;
-        let link = psync::open(&source_node, known.as_ref().map(|(position, ..)| position)).await?;
+        // No snapshot is asked for while the target takes nothing.
+        if !server.lacks.transactions {
+            let probe = [OURS, b"probe:", self.names.id.as_bytes()].concat();
+            target.ok(&probe, &[b"SET", &probe, b"1", b"PX", b"1000"]).await?;
+            target.ok(&probe, &[b"DEL", &probe]).await?;
+        }
+        let position = known.as_ref().map(|(position, ..)| position);
+        let link = writer.alive_while(psync::open(&source_node, position)).await??;
         if let (Writer::Many(many), Begun::Continued(_), Some((.., epoch))) =
             (&mut writer, &link.begun, &known)
         {
             let done = self.slots_done(&mut target, epoch).await?;
             many.begin_changes(epoch, &done);
         }
-        let mut ends = Ends { source, target, from, server, writer, scripts };
+        let mut ends = Ends { source, target, from, server, writer, scripts, source_node };
         match (link.begun.clone(), known) {
             (Begun::Continued(replid), Some((position, db, epoch))) => {
                 summary.partial_syncs += 1;

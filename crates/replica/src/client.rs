@@ -1,6 +1,6 @@
 //! One connection: commands out, answers in.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use model::failure::{Failure, Kind, Result};
 use redis_proto::resp::{Replies, Reply, command};
@@ -27,6 +27,8 @@ pub struct Client {
     replies: Replies,
     place: String,
     buf: Vec<u8>,
+    /// When an answer last came.
+    pub(crate) used: Instant,
 }
 
 impl std::fmt::Debug for Client {
@@ -37,12 +39,14 @@ impl std::fmt::Debug for Client {
 
 /// What an error reply means (the servers' error prefixes).
 pub fn failure(place: &str, op: &'static str, text: &str) -> Failure {
-    let kind = match text.split(' ').next().unwrap_or_default() {
+    // What refuses a transaction at its end stands behind these words.
+    let why = text.strip_prefix("EXECABORT Transaction discarded because of: ").unwrap_or(text);
+    let kind = match why.split(' ').next().unwrap_or_default() {
         "NOAUTH" | "WRONGPASS" => Kind::BadCredentials,
         "NOPERM" => Kind::Forbidden,
-        "LOADING" | "BUSY" | "NOREPLICAS" | "MASTERDOWN" | "NOMASTERLINK" | "TRYAGAIN" | "CLUSTERDOWN" => {
-            Kind::Unavailable
-        }
+        "LOADING" | "BUSY" | "NOREPLICAS" | "MASTERDOWN" | "NOMASTERLINK" | "TRYAGAIN" | "CLUSTERDOWN"
+        | "MISCONF" => Kind::Unavailable,
+        "ERR" if why.contains("max number of clients") => Kind::Unavailable,
         "READONLY" => Kind::ReadOnly,
         "OOM" => Kind::NoSpace,
         // The slot of a key is somewhere else now.
@@ -52,9 +56,15 @@ pub fn failure(place: &str, op: &'static str, text: &str) -> Failure {
             Kind::BadCredentials
         }
         "ERR" if text.contains("unknown command") => Kind::Unsupported,
+        "ERR" if text.contains("DB index is out of range") => Kind::Unsupported,
         _ => Kind::Invalid,
     };
     Failure::new(kind, op, format!("{place}: {text}"))
+}
+
+/// Time may cure it, and what was refused so was done nowhere.
+pub(crate) fn passes(failure: &Failure) -> bool {
+    matches!(failure.kind, Kind::Unavailable | Kind::NoSpace)
 }
 
 /// Connects, with TLS where asked; no command is sent.
@@ -91,9 +101,16 @@ impl Client {
     /// [`Kind::Connect`], [`Kind::BadCredentials`], or what the server answers.
     pub async fn open(node: &Node) -> Result<Self> {
         let (incoming, outgoing) = connect(node).await?;
-        let mut client =
-            Self { incoming, outgoing, replies: Replies::default(), place: node.place(), buf: Vec::new() };
-        if !node.password.is_empty() {
+        let mut client = Self {
+            incoming,
+            outgoing,
+            replies: Replies::default(),
+            place: node.place(),
+            buf: Vec::new(),
+            used: Instant::now(),
+        };
+        // A user may have no password (`nopass`), and any is right then.
+        if !node.password.is_empty() || !node.user.is_empty() {
             let (user, password) = (node.user.as_bytes(), node.password.as_bytes());
             // Servers before 6 know no users.
             let auth: &[&[u8]] =
@@ -149,6 +166,7 @@ impl Client {
             Ok(Err(e)) => Err(self.cut(&e)),
             Ok(Ok(0)) => Err(self.cut(&"it was closed")),
             Ok(Ok(n)) => {
+                self.used = Instant::now();
                 self.replies.push(&self.buf[..n]);
                 Ok(())
             }

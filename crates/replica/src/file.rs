@@ -218,6 +218,10 @@ impl Import {
             files.extend(parts(path)?);
         }
         let (mut ask, server, topology) = Asker::open(&self.target, Side::Target).await?;
+        if server.has_databases() {
+            let dbs = self.databases(&files).await?;
+            ask.prove(self.options.route.targets(&dbs.into_iter().collect::<Vec<_>>())).await?;
+        }
         let mut pipeline = Writer::anew(&self.target, topology.as_ref(), "import").await?;
         let mut summary = Summary::default();
         let began = Instant::now();
@@ -265,6 +269,21 @@ impl Import {
         summary.full_seconds = began.elapsed().as_secs_f64();
         summary.done = true;
         Ok(summary)
+    }
+
+    /// Reads all files through, so that what is damaged is said before anything is written; answers their databases.
+    async fn databases(&self, files: &[PathBuf]) -> Result<BTreeSet<u32>> {
+        let files = files.to_vec();
+        let read = move || {
+            let mut dbs = BTreeSet::from([0]);
+            for path in files.iter().filter(|f| f.metadata().is_ok_and(|m| m.len() > 0)) {
+                dbs.extend(check(path)?.dbs);
+            }
+            Ok(dbs)
+        };
+        #[expect(clippy::disallowed_methods, reason = "once per import")]
+        let done = tokio::task::spawn_blocking(read).await;
+        done.unwrap_or_else(|e| Err(Failure::new(Kind::Internal, "check", e.to_string())))
     }
 
     /// One file; false when a stop came.
@@ -325,7 +344,10 @@ impl Import {
         }
         loop {
             self.take(&mut commands, pipeline, ask, apply).await?;
-            match self.next(&mut pieces, true).await? {
+            let next = self.next(&mut pieces, true);
+            // Within a transaction nothing may be sent between.
+            let next = if apply.is_open() { next.await } else { pipeline.alive_while(next).await? };
+            match next? {
                 Some(piece) => commands.push(&piece),
                 None if self.stop.is_cancelled() => return Ok(false),
                 None => break,
@@ -371,7 +393,8 @@ impl Import {
             if parser.is_over() {
                 return Ok(Some(parser));
             }
-            match self.next(pieces, load.wanted != Wanted::Expiring).await? {
+            let new = load.wanted != Wanted::Expiring;
+            match load.alive_while(self.next(pieces, new)).await?? {
                 Some(piece) => parser.push(&piece),
                 None if self.stop.is_cancelled() => return Ok(None),
                 None => {
@@ -433,6 +456,10 @@ impl Import {
                     }
                     let (before, length) = (apply.commands, one.out().len());
                     apply.take(&command, end, one.out(), now)?;
+                    if !apply.to_prove.is_empty() {
+                        ask.prove(apply.to_prove.clone()).await?;
+                        apply.prove();
+                    }
                     if apply.is_unnoted() {
                         let bytes = one.out().len() - length;
                         one.expect_changes(apply.commands - before, bytes, end);

@@ -117,6 +117,7 @@ impl Mover {
                 return self.end_full(&mut ends).await;
             }
             self.begin_stream(&mut ends, &apply, &epoch).await?;
+            ends.wake_source().await?;
         }
         self.progress.phase.store(2, Ordering::Relaxed);
         summary.resumable = !ends.server.lacks.transactions;
@@ -130,13 +131,18 @@ impl Mover {
         let mut load =
             Load::new(route, &ends.server, conflict, &mut ends.writer, &mut ends.target, &self.clock);
         loop {
+            let next = async {
+                let bytes = snapshot.pop().await?;
+                let length = bytes.as_ref().map_or(0, |b| b.len() as u64);
+                self.options.bandwidth.pass(length).await;
+                Ok::<_, Failure>(bytes)
+            };
             let bytes = tokio::select! {
-                bytes = snapshot.pop() => bytes?,
+                bytes = load.alive_while(next) => bytes??,
                 () = self.stop.cancelled() => return Err(stopped()),
             };
             let Some(bytes) = bytes else { break };
             self.progress.full_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            self.options.bandwidth.pass(bytes.len() as u64).await;
             parser.push(&bytes);
             while let Some(item) = parser.next_item().map_err(|e| corrupt(&e))? {
                 let alike = matches!(item, Item::Function(_));

@@ -115,11 +115,19 @@ impl<'a> Load<'a> {
     pub async fn remove(&mut self, db: u32, key: &[u8]) -> Result<()> {
         // It may have been gathered a moment ago.
         self.write_strings();
-        self.select(db, key);
+        self.select(db, key).await?;
         let before = self.pipeline.out().len();
         command(self.pipeline.out(), &[b"DEL", key]);
         self.expect(1, before);
         self.pipeline.pace().await
+    }
+
+    /// Waits for other work, with signs of life to the target.
+    ///
+    /// # Errors
+    /// As [`Load::item`].
+    pub async fn alive_while<T>(&mut self, work: impl Future<Output = T>) -> Result<T> {
+        self.pipeline.alive_while(work).await
     }
 
     /// Keys that the target has confirmed.
@@ -230,15 +238,19 @@ impl<'a> Load<'a> {
     }
 
     /// The commands that follow are about a key.
-    fn select(&mut self, db: u32, key: &[u8]) {
+    async fn select(&mut self, db: u32, key: &[u8]) -> Result<()> {
         self.pipeline.at(key);
         // Where there is one database, whatever leads to another is refused before.
         if self.selected != Some(db) && self.target.has_databases() {
             self.write_strings();
+            // What came before is answered in its own database, and nothing follows a refusal.
+            self.pipeline.settle().await?;
             command(self.pipeline.out(), &[b"SELECT", db.to_string().as_bytes()]);
             self.pipeline.expect(About::Must("select"), 0);
+            self.pipeline.settle().await?;
             self.selected = Some(db);
         }
+        Ok(())
     }
 
     async fn function(&mut self, code: &[u8]) -> Result<()> {
@@ -259,7 +271,7 @@ impl<'a> Load<'a> {
 
     async fn value(&mut self, db: u32, head: &Head<'_>, span: &[u8]) -> Result<()> {
         if self.target.takes(head.kind) {
-            self.select(db, &head.key);
+            self.select(db, &head.key).await?;
             let expire = head.expire_ms;
             let together =
                 expire.is_none() && self.conflict == Conflict::Replace && self.target.has_databases();
@@ -348,7 +360,7 @@ impl<'a> Load<'a> {
             self.passing = true;
             return Ok(());
         }
-        self.select(db, &head.key);
+        self.select(db, &head.key).await?;
         if self.conflict == Conflict::Replace {
             let before = self.pipeline.out().len();
             command(self.pipeline.out(), &[b"DEL", &head.key]);

@@ -235,7 +235,9 @@ impl Mover {
             // What is wrong with the bytes themselves is not waited out for ever.
             let patient = Reconnect::default();
             let reconnect = if failure.kind == Kind::Corrupt { &patient } else { &*self.options.reconnect };
-            let delay = patience.after(reached, applied, reconnect, backoff, now, fastrand::f64());
+            // Somebody is there and says that it passes.
+            let lasts = matches!(failure.kind, Kind::Unavailable | Kind::NoSpace);
+            let delay = patience.after(reached, applied, lasts, reconnect, backoff, now, fastrand::f64());
             let Some(delay) = delay.filter(|_| passes(&failure, reached)) else { return Err(failure) };
             tracing::warn!("{failure}; going on in {delay:?}");
             self.options.teller.tell(News::Lost { failure, delay });
@@ -268,5 +270,5 @@ impl Mover {
 
 /// A target that was written to and may not be any more is failing over: that passes.
 fn passes(failure: &Failure, reached: bool) -> bool {
-    failure.is_temporary() || (reached && failure.kind == Kind::ReadOnly)
+    failure.is_temporary() || (reached && matches!(failure.kind, Kind::ReadOnly | Kind::NoSpace))
 }

@@ -65,11 +65,13 @@ pub(crate) struct Patience {
 
 impl Patience {
     /// The pause behind an attempt that failed; none when it was the last. `applied`: how far the stream is; an attempt
-    /// that got further begins the patience anew, one that only connected does not. `now` is the time since the beginning.
+    /// that got further begins the patience anew, one that only connected does not. `lasts`: the server answers that it
+    /// cannot for now, which is waited out. `now` is the time since the beginning.
     pub(crate) fn after(
         &mut self,
         reached: bool,
         applied: u64,
+        lasts: bool,
         reconnect: &Reconnect,
         backoff: &Backoff,
         now: Duration,
@@ -80,7 +82,11 @@ impl Patience {
             (self.applied, self.failed, self.since) = (applied, 0, now);
         }
         self.failed += 1;
-        match reconnect.get() {
+        let again = match reconnect.get() {
+            Again::Patiently if lasts && self.reached => Again::Always,
+            again => again,
+        };
+        match again {
             Again::Never => None,
             Again::Always => {
                 let doubled = Duration::from_secs(1 << (self.failed - 1).min(5)).min(PAUSE_MAX);
@@ -102,8 +108,9 @@ mod tests {
     fn only_progress_renews_patience() {
         let (mut patience, backoff) = (Patience::default(), Backoff::default());
         let reconnect = Reconnect::default();
-        let mut after =
-            |reached, applied| patience.after(reached, applied, &reconnect, &backoff, Duration::ZERO, 1.0);
+        let mut after = |reached, applied| {
+            patience.after(reached, applied, false, &reconnect, &backoff, Duration::ZERO, 1.0)
+        };
         assert_eq!(after(false, 0), None, "what was never reached is not waited for");
         let first = after(true, 5).unwrap();
         let waited = (0..100).take_while(|_| after(true, 5).is_some()).count();

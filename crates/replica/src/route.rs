@@ -1,6 +1,6 @@
 //! Which keys travel, and to which database.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::failure::{Failure, Kind, Result};
 use redis_proto::command;
@@ -76,6 +76,13 @@ impl Route {
     pub fn db(&self, from: u32) -> Option<u32> {
         let travels = self.only_db.is_none_or(|only| only == from);
         travels.then(|| self.all_into.or(self.db_map.get(&from).copied()).unwrap_or(from))
+    }
+
+    /// Databases of the target that a copy of these databases writes, and those that the mapping names: a typing error
+    /// is said before anything is written.
+    pub fn targets(&self, from: &[u32]) -> BTreeSet<u32> {
+        let from = from.iter().copied().chain(self.only_db).chain(self.db_map.keys().copied());
+        from.filter_map(|db| self.db(db)).chain(self.all_into).collect()
     }
 
     /// True when all databases travel, each with its own number.

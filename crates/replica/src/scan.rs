@@ -147,6 +147,9 @@ impl Scan {
             return Err(Failure::new(Kind::Invalid, "open", m));
         }
         route.check(&source.server.dbs)?;
+        if server.has_databases() {
+            ask.prove(route.targets(&source.server.dbs)).await?;
+        }
         let follows = self.options.until != Until::Full;
         let changed = Arc::new(Changed::default());
         let masters = source.ask.masters();
@@ -234,13 +237,15 @@ impl Scan {
         }
         let route = &self.options.route;
         for db in source.server.dbs.clone().into_iter().filter(|db| route.db(*db).is_some()) {
-            source.select(db).await?;
+            if !source.select(db).await? {
+                continue;
+            }
             load.item(Item::Db(u64::from(db))).await?;
             for addr in masters {
                 let mut cursor = Some(b"0".to_vec());
                 while let Some(at) = cursor {
                     changed.check()?;
-                    let (keys, next) = source.scan(addr, &at).await?;
+                    let (keys, next) = load.alive_while(source.scan(addr, &at)).await??;
                     let keys: Vec<Vec<u8>> =
                         keys.into_iter().filter(|k| !k.starts_with(OURS) && route.keeps(k)).collect();
                     for some in keys.chunks(TOGETHER) {
@@ -319,6 +324,7 @@ impl Scan {
                 if self.options.until == Until::CaughtUp {
                     return Ok(true);
                 }
+                load.alive_while(std::future::ready(())).await?;
                 tokio::select! {
                     () = changed.arrived.notified() => {}
                     () = self.stop.cancelled() => {}
@@ -328,7 +334,9 @@ impl Scan {
             }
             for (db, keys) in by_db {
                 let Some(to) = route.db(db) else { continue };
-                source.select(db).await?;
+                if !source.select(db).await? {
+                    continue;
+                }
                 load.item(Item::Db(u64::from(db))).await?;
                 let keys: Vec<Vec<u8>> =
                     keys.into_iter().filter(|k| !k.starts_with(OURS) && route.keeps(k)).collect();

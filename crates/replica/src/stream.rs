@@ -202,6 +202,11 @@ impl<'a> Stream<'a> {
                         taken
                     }
                 };
+                if !self.apply.to_prove.is_empty() {
+                    // The open transaction has not been sent: when this fails, nothing was done.
+                    self.ends.target.prove(self.apply.to_prove.clone()).await?;
+                    self.apply.prove();
+                }
                 if let Some(pair) = self.apply.swapped.take() {
                     self.mend.swap(pair, self.apply.watch.list().is_some());
                 }
@@ -298,6 +303,9 @@ impl<'a> Stream<'a> {
     async fn look(&mut self) -> Result<()> {
         // Another run that has taken over, or a lost connection, is noticed when nothing is to be written too.
         self.ends.writer.check().await?;
+        if !self.apply.is_open() {
+            self.ends.writer.keep_alive().await?;
+        }
         if !self.apply.is_open() && self.ends.writer.is_settled() {
             // Signs of life only: they count as applied.
             self.ends.writer.shared().applied.store(self.apply.offset(), Ordering::Release);

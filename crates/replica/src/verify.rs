@@ -1,6 +1,7 @@
 //! Comparing two servers key by key, by what values are made of, not by how they are written. What expires or changes
 //! meanwhile is looked at again before it counts as different.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use model::failure::{Failure, Kind, Result, Side};
@@ -97,22 +98,24 @@ pub(crate) struct Held {
 pub(crate) struct Half {
     pub(crate) ask: Asker,
     pub(crate) server: Server,
-    db: u32,
     side: Side,
 }
 
 impl Half {
     pub(crate) async fn open(node: &Node, side: Side) -> Result<Self> {
         let (ask, server, _) = Asker::open(node, side).await?;
-        Ok(Self { ask, server, db: 0, side })
+        Ok(Self { ask, server, side })
     }
 
-    pub(crate) async fn select(&mut self, db: u32) -> Result<()> {
-        if self.db != db && !self.server.cluster {
-            self.ask.everywhere(&[b"SELECT", db.to_string().as_bytes()]).await?;
-            self.db = db;
+    /// Looks at a database from here on; false when this side has no such database, and nothing is to be asked.
+    pub(crate) async fn select(&mut self, db: u32) -> Result<bool> {
+        if self.server.cluster {
+            return Ok(db == 0);
         }
-        Ok(())
+        match self.ask.select(db).await {
+            Err(f) if f.kind == Kind::Unsupported => Ok(false),
+            selected => selected.map(|()| true),
+        }
     }
 
     /// One step of a scan of one server: the keys, and the next cursor; none at the end.
@@ -159,16 +162,18 @@ impl Half {
 pub async fn compare(source: &Node, target: &Node, route: &Route, depth: Depth) -> Result<Compared> {
     let mut a = Half::open(source, Side::Source).await?;
     let mut b = Half::open(target, Side::Target).await?;
-    let dbs: Vec<(u32, u32)> = a.server.dbs.iter().filter_map(|db| Some((*db, route.db(*db)?))).collect();
+    let dbs = pairs(&a.server, &b.server, route);
     let one_of = match depth {
         Depth::Full => 1,
-        Depth::Sample => (a.server.keys / SAMPLE).max(1),
+        Depth::Sample => (a.server.keys.max(b.server.keys) / SAMPLE).max(1),
     };
     let mut out = Compared::default();
     let mut again: Vec<(u32, u32, Vec<u8>)> = Vec::new();
     for (from, to) in &dbs {
-        a.select(*from).await?;
-        b.select(*to).await?;
+        if !a.select(*from).await? {
+            continue;
+        }
+        let b_has = b.select(*to).await?;
         // Servers that are still to be looked through, and where.
         let mut left: Vec<(Addr, Vec<u8>)> =
             a.ask.masters().into_iter().map(|m| (m, b"0".to_vec())).collect();
@@ -181,7 +186,7 @@ pub async fn compare(source: &Node, target: &Node, route: &Route, depth: Depth) 
                 .collect();
             for some in keys.chunks(TOGETHER) {
                 out.keys += some.len() as u64;
-                for (key, how) in some.iter().zip(look(&mut a, &mut b, some).await?) {
+                for (key, how) in some.iter().zip(look(&mut a, &mut b, some, (true, b_has)).await?) {
                     again.extend((how != How::Same).then(|| (*from, *to, key.clone())));
                 }
             }
@@ -191,16 +196,13 @@ pub async fn compare(source: &Node, target: &Node, route: &Route, depth: Depth) 
             left.extend(next.map(|next| (addr, next)));
         }
     }
-    if depth == Depth::Full {
-        extra(&mut a, &mut b, &dbs, route, &mut again).await?;
-    }
+    extra(&mut a, &mut b, &dbs, route, one_of, &mut again).await?;
     for look_no in 1..=LOOKS {
         let last = look_no == LOOKS || again.len() > AGAIN_MAX;
         let mut left = Vec::new();
         for (from, to, key) in again {
-            a.select(from).await?;
-            b.select(to).await?;
-            let how = look(&mut a, &mut b, std::slice::from_ref(&key)).await?.first().copied();
+            let have = (a.select(from).await?, b.select(to).await?);
+            let how = look(&mut a, &mut b, std::slice::from_ref(&key), have).await?.first().copied();
             match how {
                 None | Some(How::Same) => {}
                 Some(how) if last => out.note(from, &key, how),
@@ -216,39 +218,66 @@ pub async fn compare(source: &Node, target: &Node, route: &Route, depth: Depth) 
     Ok(out)
 }
 
-/// Keys that only the target has, where databases are the same.
+/// Databases that are compared: each that either side uses, with the one that the route makes of it.
+fn pairs(a: &Server, b: &Server, route: &Route) -> Vec<(u32, u32)> {
+    let mut from: BTreeSet<u32> = a.dbs.iter().copied().collect();
+    for to in &b.dbs {
+        let named = route.db_map.iter().filter(|(_, t)| *t == to).map(|(f, _)| *f);
+        let all = route.all_into.filter(|all| all == to).map(|_| a.dbs.first().copied().unwrap_or(0));
+        let may_be = named.chain([*to]).chain(route.only_db).chain(all);
+        from.extend(may_be.filter(|f| route.db(*f) == Some(*to)));
+    }
+    from.into_iter().filter_map(|f| Some((f, route.db(f)?))).collect()
+}
+
+/// Keys that only the target has: none of the databases that become one there has them.
 async fn extra(
     a: &mut Half,
     b: &mut Half,
     dbs: &[(u32, u32)],
     route: &Route,
+    one_of: u64,
     again: &mut Vec<(u32, u32, Vec<u8>)>,
 ) -> Result<()> {
+    let mut by_target: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for (from, to) in dbs {
-        a.select(*from).await?;
-        b.select(*to).await?;
+        by_target.entry(*to).or_default().push(*from);
+    }
+    for (to, from) in &by_target {
+        if !b.select(*to).await? {
+            continue;
+        }
         let mut left: Vec<(Addr, Vec<u8>)> =
             b.ask.masters().into_iter().map(|m| (m, b"0".to_vec())).collect();
         while let Some((addr, at)) = left.pop().filter(|_| again.len() <= AGAIN_MAX) {
             let (keys, next) = b.scan(&addr, &at).await?;
-            let keys: Vec<Vec<u8>> =
-                keys.into_iter().filter(|k| !k.starts_with(OURS) && route.keeps(k)).collect();
-            if !keys.is_empty() {
-                let there = a.exist(&keys).await?;
-                again.extend(keys.into_iter().zip(there).filter(|(_, t)| !t).map(|(k, _)| (*from, *to, k)));
+            let keys: Vec<Vec<u8>> = keys
+                .into_iter()
+                .filter(|k| !k.starts_with(OURS) && route.keeps(k))
+                .filter(|k| one_of == 1 || dump::crc64(k).is_multiple_of(one_of))
+                .collect();
+            let mut there = vec![false; keys.len()];
+            for db in from {
+                if !keys.is_empty() && a.select(*db).await? {
+                    there.iter_mut().zip(a.exist(&keys).await?).for_each(|(t, exists)| *t |= exists);
+                }
             }
+            let first = from.first().copied().unwrap_or(0);
+            again.extend(keys.into_iter().zip(there).filter(|(_, t)| !t).map(|(k, _)| (first, *to, k)));
             left.extend(next.map(|next| (addr, next)));
         }
     }
     Ok(())
 }
 
-async fn look(a: &mut Half, b: &mut Half, keys: &[Vec<u8>]) -> Result<Vec<How>> {
+/// Looks at some keys in the databases that are selected; `have`: whether each side has its database.
+async fn look(a: &mut Half, b: &mut Half, keys: &[Vec<u8>], have: (bool, bool)) -> Result<Vec<How>> {
     let absolute = a.server.tells_expiry_time() && b.server.tells_expiry_time();
     // One after the other: what is asked of the target second has had time to arrive.
     let began = Instant::now();
-    let from = a.ask(keys, absolute).await?;
-    let to = b.ask(keys, absolute).await?;
+    let nothing = || (0..keys.len()).map(|_| None).collect();
+    let from = if have.0 { a.ask(keys, absolute).await? } else { nothing() };
+    let to = if have.1 { b.ask(keys, absolute).await? } else { nothing() };
     let families = (a.server.family, b.server.family);
     // What is left of a life depends on when that was asked.
     let took = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);

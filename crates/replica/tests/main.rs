@@ -1,6 +1,7 @@
 //! The Redis engine against real servers of several versions, which each test starts for itself.
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
 
+mod cases;
 mod cluster;
 mod expiry;
 mod fill;

@@ -10,6 +10,21 @@ use crate::route::Routed;
 use crate::tongue::{Said, unconditional};
 use crate::watch::Look;
 
+/// Where the words of a command name databases.
+pub(super) fn database_places(name: &[u8], words: &[&[u8]]) -> Vec<usize> {
+    match name {
+        b"SWAPDB" => vec![1, 2],
+        b"MOVE" => vec![2],
+        _ => words
+            .iter()
+            .skip(3)
+            .position(|w| w.eq_ignore_ascii_case(b"DB"))
+            .map(|i| i + 4)
+            .into_iter()
+            .collect(),
+    }
+}
+
 impl Apply {
     /// Commands that name another database, while databases have other numbers at the target.
     pub(super) fn across(
@@ -21,17 +36,12 @@ impl Apply {
     ) -> Result<()> {
         let words: Vec<&[u8]> = command.args().collect();
         let mut args: Vec<Vec<u8>> = words.iter().map(|word| word.to_vec()).collect();
-        let copy_db = args.iter().skip(3).position(|w| w.eq_ignore_ascii_case(b"DB")).map(|i| i + 4);
-        let places: &[usize] = match name {
-            b"SWAPDB" => &[1, 2],
-            b"MOVE" => &[2],
-            _ => copy_db.as_slice(),
-        };
+        let places = database_places(name, &words);
         let text = String::from_utf8_lossy(name).into_owned();
         if !places.is_empty() && (self.route.only_db.is_some() || self.route.has_filter()) {
             return Err(self.refused(&text, "it reaches beyond what travels"));
         }
-        for i in places {
+        for i in &places {
             let to = args.get(*i).and_then(|n| self.route.db(std::str::from_utf8(n).ok()?.parse().ok()?));
             let to = to.ok_or_else(|| self.refused(&text, "it names no database"))?;
             args[*i] = to.to_string().into_bytes();

@@ -15,12 +15,13 @@ use redis_proto::resp::{Reply, command};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
+use super::ALIVE;
 use crate::asker::Asker;
 use crate::client::{Client, Outgoing, failure};
 use crate::marker::Names;
 use crate::node::Node;
 use crate::scatter::{Piece, scatter};
-use crate::target::pipeline::{About, DIVERGED, Shared};
+use crate::target::pipeline::{About, Shared, diverged};
 use crate::target::replies::{Outcome, read};
 use crate::topology::{Addr, Topology};
 
@@ -32,7 +33,10 @@ const UNANSWERED: u64 = 32 << 20;
 const LONG: usize = 1 << 20;
 /// A slot that is on its way answers so after a while; and how often it is asked.
 const AGAIN: Duration = Duration::from_millis(25);
-const AGAIN_MAX: u32 = 2400;
+const AGAIN_LONGEST: Duration = Duration::from_secs(1);
+const AGAIN_MAX: Duration = Duration::from_secs(600);
+/// Stands for no slot: the answer to a sign of life.
+const SIGN_OF_LIFE: u16 = SLOTS;
 
 /// Who fences the connections of this migration.
 #[derive(Clone, Debug)]
@@ -64,6 +68,8 @@ struct Flight {
     begin: Option<u64>,
     end: u64,
     tries: u32,
+    /// Since when it is tried.
+    since: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -96,6 +102,8 @@ struct Server {
     outgoing: Outgoing,
     /// Slots whose answers are to come, and how many.
     queue: Arc<Mutex<VecDeque<(u16, u32)>>>,
+    /// When something was last sent.
+    wrote: Instant,
     reader: tokio::task::JoinHandle<()>,
 }
 
@@ -201,7 +209,14 @@ impl Many {
         let (incoming, outgoing, _) = client.into_parts();
         let queue: Arc<Mutex<VecDeque<(u16, u32)>>> = Arc::default();
         let reader = tokio::spawn(read(incoming, queue.clone(), self.answered.clone(), place));
-        self.servers.push(Server { addr: addr.clone(), out: Vec::new(), outgoing, queue, reader });
+        self.servers.push(Server {
+            addr: addr.clone(),
+            out: Vec::new(),
+            outgoing,
+            queue,
+            wrote: Instant::now(),
+            reader,
+        });
         if self.is_open {
             self.check_turn().await?;
         }
@@ -335,7 +350,7 @@ impl Many {
             bytes.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
             self.held = self.held - batch.bytes.len() as u64 + bytes.len() as u64;
             let (abouts, begin, end) = (batch.abouts, batch.begin, batch.end);
-            lane.flying = Some(Flight { bytes, answers, abouts, begin, end, tries: 0 });
+            lane.flying = Some(Flight { bytes, answers, abouts, begin, end, tries: 0, since: None });
             self.flying += 1;
             self.dispatch(slot, None).await?;
         }
@@ -363,6 +378,7 @@ impl Many {
             return Ok(());
         }
         let written = to.outgoing.write_all(&to.out).await;
+        to.wrote = Instant::now();
         to.out.clear();
         if to.out.capacity() > 8 * WRITE {
             to.out.shrink_to(2 * WRITE);
@@ -385,6 +401,23 @@ impl Many {
         self.launch().await?;
         for server in 0..self.servers.len() {
             self.write(server).await?;
+        }
+        Ok(())
+    }
+
+    /// A sign of life to each server that nothing was sent to for a while.
+    pub(crate) async fn keep_alive(&mut self) -> Result<()> {
+        if self.within {
+            return Ok(());
+        }
+        self.send().await?;
+        for i in 0..self.servers.len() {
+            let to = &mut self.servers[i];
+            if to.wrote.elapsed() >= ALIVE {
+                command(&mut to.out, &[b"PING"]);
+                to.queue.lock().unwrap_or_else(PoisonError::into_inner).push_back((SIGN_OF_LIFE, 1));
+                self.write(i).await?;
+            }
         }
         Ok(())
     }
@@ -531,23 +564,28 @@ impl Many {
                 self.once_more(slot, "its slot keeps moving")?;
                 self.dispatch(slot, Some(server)).await
             }
+            Outcome::Alive => Ok(()),
             Outcome::Again(why) => {
-                self.once_more(slot, &why)?;
-                self.again.push_back((Instant::now() + AGAIN, slot));
+                let pause = self.once_more(slot, &why)?;
+                // Kept by time: some wait longer than others.
+                let at = Instant::now() + pause;
+                let place = self.again.partition_point(|(other, _)| *other <= at);
+                self.again.insert(place, (at, slot));
                 Ok(())
             }
         }
     }
 
-    fn once_more(&mut self, slot: u16, why: &str) -> Result<()> {
-        if let Some(flight) = &mut self.lanes[usize::from(slot)].flying {
-            flight.tries += 1;
-            if flight.tries > AGAIN_MAX {
-                let m = format!("{}: slot {slot} takes nothing: {why}", self.node.place());
-                return Err(Failure::new(Kind::Unavailable, "write", m).at(Side::Target));
-            }
+    /// Counts another try of a slot's transaction; answers the pause before it.
+    fn once_more(&mut self, slot: u16, why: &str) -> Result<Duration> {
+        let Some(flight) = &mut self.lanes[usize::from(slot)].flying else { return Ok(AGAIN) };
+        flight.tries += 1;
+        let since = *flight.since.get_or_insert_with(Instant::now);
+        if since.elapsed() > AGAIN_MAX {
+            let m = format!("{}: slot {slot} takes nothing: {why}", self.node.place());
+            return Err(Failure { message: m, ..failure("", "write", why) }.at(Side::Target));
         }
-        Ok(())
+        Ok(AGAIN.saturating_mul(1 << flight.tries.saturating_sub(40).min(6)).min(AGAIN_LONGEST))
     }
 
     fn done(&mut self, slot: u16, errors: Vec<(usize, String)>) -> Result<()> {
@@ -565,12 +603,7 @@ impl Many {
         if flight.abouts.is_empty() {
             return match errors.first() {
                 None => Ok(()),
-                Some((_, text)) => {
-                    let m = format!(
-                        "{place}: a change that the source made cannot be made at the target: {text}"
-                    );
-                    Err(Failure::new(Kind::Conflict, DIVERGED, m).at(Side::Target))
-                }
+                Some((_, text)) => Err(diverged(&place, text).at(Side::Target)),
             };
         }
         for (i, about) in flight.abouts.iter().enumerate() {

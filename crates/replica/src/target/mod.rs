@@ -6,6 +6,7 @@ pub mod pipeline;
 mod replies;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::failure::{Result, Side};
 
@@ -15,6 +16,9 @@ use crate::client::Client;
 use crate::marker::Names;
 use crate::node::Node;
 use crate::topology::Topology;
+
+/// A connection that is used less often is given a sign of life: servers and proxies close idle ones, some after a second.
+pub(crate) const ALIVE: Duration = Duration::from_millis(400);
 
 /// One server, or a cluster.
 #[derive(Debug)]
@@ -98,6 +102,33 @@ impl Writer {
         match self {
             Writer::One(one) => one.pace().await,
             Writer::Many(many) => many.pace().await,
+        }
+    }
+
+    /// A sign of life while nothing is to be written. Not while a transaction of the stream is open.
+    ///
+    /// # Errors
+    /// As [`Writer::pace`].
+    pub async fn keep_alive(&mut self) -> Result<()> {
+        match self {
+            Writer::One(one) => one.keep_alive().await,
+            Writer::Many(many) => many.keep_alive().await,
+        }
+    }
+
+    /// Waits for other work, with signs of life to the target.
+    ///
+    /// # Errors
+    /// As [`Writer::pace`].
+    pub(crate) async fn alive_while<T>(&mut self, work: impl Future<Output = T>) -> Result<T> {
+        let mut work = std::pin::pin!(work);
+        let mut tick = tokio::time::interval(ALIVE);
+        loop {
+            tokio::select! {
+                biased;
+                _ = tick.tick() => self.keep_alive().await?,
+                done = &mut work => return Ok(done),
+            }
         }
     }
 

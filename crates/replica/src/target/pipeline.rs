@@ -3,13 +3,15 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
 
 use model::failure::{Failure, Kind, Result, Side};
 use redis_proto::resp::{Replies, Reply};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
-use crate::client::{Client, Incoming, Outgoing, failure};
+use super::ALIVE;
+use crate::client::{Client, Incoming, Outgoing, failure, passes};
 
 /// One write is about this long.
 const WRITE: usize = 256 << 10;
@@ -117,9 +119,8 @@ impl Shared {
             (About::Keys(_), Some(text)) => return Err(failure(place, "restore", text)),
             (About::Change { offset }, None) => self.applied.store(*offset, Ordering::Release),
             (About::Change { .. }, Some(text)) => {
-                let m =
-                    format!("{place}: a change that the source made cannot be made at the target: {text}");
-                return Err(Failure::new(Kind::Conflict, DIVERGED, m));
+                let failure = failure(place, "apply", text);
+                return Err(if passes(&failure) { failure } else { diverged(place, text) });
             }
             (About::Must(op), Some(text)) => return Err(failure(place, op, text)),
             _ => {}
@@ -159,6 +160,8 @@ pub struct Pipeline {
     out: Vec<u8>,
     outgoing: Outgoing,
     place: String,
+    /// When something was last sent.
+    wrote: Instant,
     /// What both halves know.
     pub shared: Arc<Shared>,
     reader: tokio::task::JoinHandle<()>,
@@ -183,7 +186,7 @@ impl Pipeline {
         let (incoming, outgoing, _) = client.into_parts();
         let shared = Shared::new(applied);
         let reader = tokio::spawn(read(incoming, shared.clone(), place.clone()));
-        Self { out: Vec::with_capacity(2 * WRITE), outgoing, place, shared, reader }
+        Self { out: Vec::with_capacity(2 * WRITE), outgoing, place, wrote: Instant::now(), shared, reader }
     }
 
     /// Where commands are written; each is to be followed by [`Pipeline::expect`].
@@ -232,6 +235,7 @@ impl Pipeline {
                 let m = format!("{}: the connection broke: {e}", self.place);
                 return Err(Failure::new(Kind::Connect, "write", m).at(Side::Target));
             }
+            self.wrote = Instant::now();
             self.out.clear();
             // A command that was very long leaves no buffer behind.
             if self.out.capacity() > 8 * WRITE {
@@ -239,6 +243,23 @@ impl Pipeline {
             }
         }
         Ok(())
+    }
+
+    /// A sign of life while nothing is to be written, so that the target does not close the connection. Not while a
+    /// transaction of the stream is open.
+    ///
+    /// # Errors
+    /// As [`Pipeline::pace`].
+    pub async fn keep_alive(&mut self) -> Result<()> {
+        self.shared.check()?;
+        if self.wrote.elapsed() < ALIVE {
+            return Ok(());
+        }
+        if self.out.is_empty() {
+            redis_proto::resp::command(&mut self.out, &[b"PING"]);
+            self.expect(About::Must("ping"), 0);
+        }
+        self.send().await
     }
 
     /// Sends what was written up to a place, then a long value, and keeps the rest.
@@ -289,7 +310,7 @@ async fn read(mut incoming: Incoming, shared: Arc<Shared>, place: String) {
     let mut replies = Replies::default();
     let mut buf = vec![0; READ];
     // Answers of the transaction at the head of the queue that have come already.
-    let mut within = 0;
+    let mut within = Within::default();
     loop {
         match incoming.read(&mut buf).await {
             Ok(0) => {
@@ -350,7 +371,7 @@ fn plain<'b>(mut bytes: &'b [u8], shared: &Shared) -> &'b [u8] {
     bytes
 }
 
-fn take(shared: &Shared, place: &str, reply: Reply, within: &mut u64) -> Result<()> {
+fn take(shared: &Shared, place: &str, reply: Reply, within: &mut Within) -> Result<()> {
     let mut state = shared.state();
     let Some((about, bytes)) = state.waiting.front() else {
         return Err(Failure::new(Kind::Corrupt, "read", format!("{place}: an answer that nobody asked for")));
@@ -358,16 +379,16 @@ fn take(shared: &Shared, place: &str, reply: Reply, within: &mut u64) -> Result<
     let bytes = u64::from(*bytes);
     match (about, &reply) {
         (About::Applied { answers, offset }, _) => {
-            *within += 1;
-            if *within < *answers {
+            within.answers += 1;
+            if within.answers < *answers {
                 // MULTI and what is queued: an error here makes EXEC fail, and says why better.
-                if let Reply::Error(text) = &reply {
-                    return Err(failure(place, "apply", text));
+                if let Reply::Error(text) = reply {
+                    within.refused.get_or_insert(text);
                 }
                 return Ok(());
             }
-            *within = 0;
-            applied(place, &reply)?;
+            let refused = std::mem::take(within).refused;
+            applied(place, refused.as_deref(), &reply)?;
             shared.applied.store(*offset, Ordering::Release);
         }
         _ => {
@@ -387,20 +408,53 @@ fn take(shared: &Shared, place: &str, reply: Reply, within: &mut u64) -> Result<
     Ok(())
 }
 
-/// The answer to `EXEC`: all of it was done, and nothing of it failed.
-fn applied(place: &str, reply: &Reply) -> Result<()> {
-    let diverged = |text: &str| {
-        let m = format!("{place}: a change that the source made cannot be made at the target: {text}");
-        Failure::new(Kind::Conflict, DIVERGED, m)
-    };
+/// The answers to one transaction so far.
+#[derive(Debug, Default)]
+struct Within {
+    answers: u64,
+    /// The first refusal before `EXEC`.
+    refused: Option<String>,
+}
+
+/// The target is not what the source was from here on.
+pub(crate) fn diverged(place: &str, text: &str) -> Failure {
+    let m = format!("{place}: a change that the source made cannot be made at the target: {text}");
+    Failure::new(Kind::Conflict, DIVERGED, m)
+}
+
+/// The answer to `EXEC`: all of it was done, and nothing of it failed; `refused`: why it was refused before.
+fn applied(place: &str, refused: Option<&str>, reply: &Reply) -> Result<()> {
     match reply {
         Reply::Array(all) => {
-            match all.iter().find_map(|r| if let Reply::Error(t) = r { Some(t) } else { None }) {
-                Some(text) => Err(diverged(text)),
-                None => Ok(()),
-            }
+            let error =
+                all.iter().find_map(|r| if let Reply::Error(t) = r { Some(t.as_str()) } else { None });
+            // It was executed: what was refused of it is missing.
+            error.or(refused).map_or(Ok(()), |text| Err(diverged(place, text)))
         }
-        Reply::Error(text) => Err(failure(place, "apply", text)),
-        _ => Err(diverged("the transaction was given up")),
+        // MULTI itself was refused: what followed was done alone, without the position.
+        Reply::Error(text) if text.contains("without MULTI") => Err(diverged(place, refused.unwrap_or(text))),
+        Reply::Error(text) => Err(failure(place, "apply", refused.unwrap_or(text))),
+        _ => Err(diverged(place, "the transaction was given up")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn red_07_a_transaction_is_judged_by_its_end() {
+        let error = |text: &str| Reply::Error(text.into());
+        let of =
+            |refused: Option<&str>, reply: Reply| applied("p", refused, &reply).err().map(|f| (f.kind, f.op));
+        assert_eq!(of(None, Reply::Array(vec![Reply::Simple("OK".into())])), None);
+        assert_eq!(of(None, Reply::Array(vec![error("WRONGTYPE x")])), Some((Kind::Conflict, DIVERGED)));
+        let aborted = || error("EXECABORT Transaction discarded because of previous errors.");
+        assert_eq!(of(Some("OOM command not allowed"), aborted()), Some((Kind::NoSpace, "apply")));
+        assert_eq!(of(Some("MISCONF Redis is configured"), aborted()), Some((Kind::Unavailable, "apply")));
+        let late = error("EXECABORT Transaction discarded because of: NOREPLICAS Not enough good replicas");
+        assert_eq!(of(None, late), Some((Kind::Unavailable, "apply")));
+        // RED-01: without MULTI each command was done alone.
+        assert_eq!(of(Some("NOPERM no"), error("ERR EXEC without MULTI")), Some((Kind::Conflict, DIVERGED)));
     }
 }

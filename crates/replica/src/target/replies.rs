@@ -4,11 +4,13 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use model::failure::{Failure, Kind};
+use redis_proto::command::SLOTS;
 use redis_proto::resp::{Replies, Reply};
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 
-use crate::client::{Incoming, failure};
+use crate::client::{Incoming, failure, passes};
+use crate::target::pipeline::diverged;
 use crate::topology::Addr;
 
 const READ: usize = 64 << 10;
@@ -24,6 +26,8 @@ pub(crate) enum Outcome {
     Ask(Addr),
     /// Its slot is on its way.
     Again(String),
+    /// A sign of life was answered.
+    Alive,
     /// It cannot be done, and so nothing can.
     Failed(Failure),
 }
@@ -97,6 +101,10 @@ struct Judge {
 impl Judge {
     /// Takes an answer; gives the outcome back as an error when it was the last.
     fn hear(mut self, place: &str, reply: Reply) -> std::result::Result<Self, (u16, Outcome)> {
+        if self.slot == SLOTS {
+            // Whatever the answer, somebody is there.
+            return Err((self.slot, Outcome::Alive));
+        }
         self.left -= 1;
         if self.left > 0 {
             if let Reply::Error(text) = reply {
@@ -105,6 +113,10 @@ impl Judge {
             return Ok(self);
         }
         let outcome = match (self.why, reply) {
+            // MULTI itself was refused: what followed was done alone.
+            (Some(why), Reply::Error(text)) if text.contains("without MULTI") => {
+                Outcome::Failed(diverged(place, &why))
+            }
             (Some(why), _) | (None, Reply::Error(why)) => refusal(place, &why),
             (None, Reply::Array(all)) => {
                 let errors = all.into_iter().enumerate().filter_map(|(i, r)| match r {
@@ -137,8 +149,10 @@ fn refusal(place: &str, why: &str) -> Outcome {
     match (word, addr()) {
         ("MOVED", Some(addr)) => Outcome::Moved(addr),
         ("ASK", Some(addr)) => Outcome::Ask(addr),
-        ("TRYAGAIN" | "CLUSTERDOWN" | "LOADING", _) => Outcome::Again(why.to_owned()),
-        _ => Outcome::Failed(failure(place, "write", why)),
+        _ => match failure(place, "write", why) {
+            refused if passes(&refused) => Outcome::Again(why.to_owned()),
+            refused => Outcome::Failed(refused),
+        },
     }
 }
 
@@ -155,9 +169,13 @@ mod tests {
         let Outcome::Ask(addr) = refusal("redis://10.0.0.1:7000", "ASK 5 :7001") else { panic!() };
         assert_eq!(addr, ("10.0.0.1".to_owned(), 7001));
         assert!(matches!(refusal("p", "TRYAGAIN Multiple keys"), Outcome::Again(_)));
-        assert!(
-            matches!(refusal("p", "OOM command not allowed"), Outcome::Failed(f) if f.kind == Kind::NoSpace)
-        );
+        // RED-07: what passes is waited out.
+        for passing in
+            ["OOM command not allowed", "MISCONF no disk", "NOREPLICAS x", "BUSY script", "MASTERDOWN x"]
+        {
+            assert!(matches!(refusal("p", passing), Outcome::Again(_)), "{passing}");
+        }
+        assert!(matches!(refusal("p", "NOPERM x"), Outcome::Failed(f) if f.kind == Kind::Forbidden));
     }
 
     #[test]
