@@ -262,6 +262,33 @@ impl Failure {
                 "correct the password (on the command line: WHIMBREL_SOURCE_PASSWORD, WHIMBREL_TARGET_PASSWORD) and the user"
             }
             (Kind::Forbidden, _) if redis => "grant the user the commands that docs/redis.md lists",
+            (_, _) if self.op == "databases" => {
+                "map it to another number (--db-map), leave it out, or raise `databases` at the target, and start again"
+            }
+            (_, _) if self.op == "loop" => "stop one of the two migrations",
+            (Kind::Unsupported, Side::Source) if self.op == "format" => {
+                "it is not damaged: a newer or another server wrote it; copy from the running server (--mode scan), or use a newer \
+                 release of whimbrel"
+            }
+            (Kind::Unsupported, Side::Source) if self.op == "import" => {
+                "empty the target and leave databases and keys as they are, or leave these commands out \
+                 (whimbrel redis import --leave-out-commands)"
+            }
+            (Kind::Conflict, _) if self.op == "diverged" && self.message.contains("NOSCRIPT") => {
+                "load the script at the target (SCRIPT LOAD), delete the position key, and start again"
+            }
+            (Kind::Conflict, _) if self.op == "diverged" && self.message.contains("DUMP payload version") => {
+                "the target is older than that value: choose a newer one, delete the position key, and start again"
+            }
+            (Kind::Connect, _) if redis && self.op != "connect" => {
+                "nothing to do when it comes back; if it happens again and again, look at the server's log, `timeout`, \
+                 `maxclients` and output buffer limits"
+            }
+            (Kind::NoSpace, _) if redis => "raise maxmemory or free memory there: it goes on by itself",
+            (Kind::Unavailable, _) if self.message.contains("MISCONF") => {
+                "the target cannot save to its disk: make room there, and it goes on by itself"
+            }
+            (Kind::Unavailable, _) if redis => "nothing to do: it goes on when the server lets it",
             (Kind::Conflict, _) if self.op == "diverged" || self.op == "halted" => {
                 "if somebody else writes there, end that; then delete the position key, and start again"
             }

@@ -40,30 +40,30 @@ pub fn form(first: &[u8]) -> Option<Form> {
 ///
 /// # Errors
 /// [`Error`] with the offset of the line that cannot be read, or whose file would lie elsewhere.
-pub fn manifest(text: &str) -> Result<Vec<(String, Part)>> {
+pub fn manifest(text: &[u8]) -> Result<Vec<(Vec<u8>, Part)>> {
     let (mut parts, mut offset) = (Vec::new(), 0u64);
-    for line in text.split_inclusive('\n') {
+    for line in text.split_inclusive(|b| *b == b'\n') {
         let begin = offset;
         offset += line.len() as u64;
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
+        let line = line.trim_ascii();
+        if line.is_empty() || line.starts_with(b"#") {
             continue;
         }
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let value = |name: &str| words.chunks(2).find(|w| w[0] == name).and_then(|w| w.get(1).copied());
         let wrong = |what: &str| Error::new(begin, what);
-        let file =
-            value("file").ok_or_else(|| wrong("a line of the manifest names no file"))?.trim_matches('"');
-        if file.contains('/') || file.starts_with('.') {
+        let words = words(line).ok_or_else(|| wrong("a line of the manifest has a quote without an end"))?;
+        let value =
+            |name: &[u8]| words.chunks(2).find(|w| w[0] == name).and_then(|w| Some(w.get(1)?.as_slice()));
+        let file = value(b"file").ok_or_else(|| wrong("a line of the manifest names no file"))?;
+        if file.is_empty() || file.contains(&b'/') || file.contains(&0) || file == b"." || file == b".." {
             return Err(wrong("a file of the manifest lies outside of its folder"));
         }
-        let sequence: u64 = value("seq")
-            .and_then(|n| n.parse().ok())
+        let sequence: u64 = value(b"seq")
+            .and_then(|n| std::str::from_utf8(n).ok()?.parse().ok())
             .ok_or_else(|| wrong("a line of the manifest has no sequence number"))?;
-        let part = match value("type") {
-            Some("b") => Part::Base,
-            Some("i") => Part::Incr,
-            Some("h") => Part::History,
+        let part = match value(b"type") {
+            Some(b"b") => Part::Base,
+            Some(b"i") => Part::Incr,
+            Some(b"h") => Part::History,
             _ => return Err(wrong("a line of the manifest has no known type")),
         };
         parts.push((sequence, file.to_owned(), part));
@@ -76,19 +76,94 @@ pub fn manifest(text: &str) -> Result<Vec<(String, Part)>> {
     Ok(parts.into_iter().map(|(_, file, part)| (file, part)).collect())
 }
 
+/// The words of a line as a server divides it (sds.c, sdssplitargs): words may stand in quotes, where they have blanks,
+/// quotes or bytes that are no text. None when a quote has no end, or something follows it at once.
+fn words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let (mut all, mut rest) = (Vec::new(), line.trim_ascii_start());
+    while let Some(first) = rest.first() {
+        let mut word = Vec::new();
+        match first {
+            quote @ (b'"' | b'\'') => {
+                let (quote, mut at) = (*quote, 1);
+                loop {
+                    let byte = *rest.get(at)?;
+                    at += 1;
+                    match byte {
+                        b if b == quote => break,
+                        b'\\' if quote == b'"' => at += escaped(&rest[at..], &mut word)?,
+                        b'\\' if rest.get(at) == Some(&b'\'') => {
+                            word.push(b'\'');
+                            at += 1;
+                        }
+                        b => word.push(b),
+                    }
+                }
+                rest = &rest[at..];
+                if rest.first().is_some_and(|b| !b.is_ascii_whitespace()) {
+                    return None;
+                }
+            }
+            _ => {
+                let end = rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len());
+                word.extend_from_slice(&rest[..end]);
+                rest = &rest[end..];
+            }
+        }
+        all.push(word);
+        rest = rest.trim_ascii_start();
+    }
+    Some(all)
+}
+
+/// The byte that stands behind a backslash; answers how many bytes of the text it took.
+fn escaped(text: &[u8], word: &mut Vec<u8>) -> Option<usize> {
+    let hex =
+        || std::str::from_utf8(text.get(1..3)?).ok().filter(|h| h.bytes().all(|b| b.is_ascii_hexdigit()));
+    let byte = match *text.first()? {
+        b'x' if hex().is_some() => {
+            word.push(u8::from_str_radix(hex()?, 16).ok()?);
+            return Some(3);
+        }
+        b'n' => b'\n',
+        b'r' => b'\r',
+        b't' => b'\t',
+        b'b' => 8,
+        b'a' => 7,
+        other => other,
+    };
+    word.push(byte);
+    Some(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_manifest_gives_the_base_first() {
-        let text = "file a.1.incr.aof seq 1 type i\nfile a.1.base.rdb seq 1 type b\nfile a.0.aof seq 0 type h\n\
+        let text =
+            b"file a.1.incr.aof seq 1 type i\nfile a.1.base.rdb seq 1 type b\nfile a.0.aof seq 0 type h\n\
                     file a.2.incr.aof seq 2 type i\n";
         let parts = manifest(text).unwrap();
-        let names: Vec<&str> = parts.iter().map(|(f, _)| f.as_str()).collect();
-        assert_eq!(names, ["a.1.base.rdb", "a.1.incr.aof", "a.2.incr.aof"]);
+        let names: Vec<&[u8]> = parts.iter().map(|(f, _)| f.as_slice()).collect();
+        assert_eq!(names, [&b"a.1.base.rdb"[..], b"a.1.incr.aof", b"a.2.incr.aof"]);
         for bad in ["file ../x seq 1 type b", "file x type b", "seq 1 type b", "file x seq 1 type z"] {
-            assert!(manifest(bad).is_err(), "{bad}");
+            assert!(manifest(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn red_11_names_may_stand_in_quotes() {
+        let text = b"file \"my aof.1.base.rdb\" seq 1 type b\nfile \"we\\\"ird\\t\\xc3\\xa4.aof\" seq 2 type i\nfile .x seq 3 type i\n";
+        let names: Vec<Vec<u8>> = manifest(text).unwrap().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, [&b"my aof.1.base.rdb"[..], "we\"ird\tä.aof".as_bytes(), b".x"]);
+        for bad in [
+            "file \"x seq 1 type b",
+            "file \"a\"b seq 1 type b",
+            "file \"../x\" seq 1 type b",
+            "file '..' seq 1 type b",
+        ] {
+            assert!(manifest(bad.as_bytes()).is_err(), "{bad}");
         }
     }
 

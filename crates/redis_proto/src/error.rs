@@ -9,6 +9,8 @@ pub struct Error {
     pub offset: u64,
     /// What is wrong, in one sentence.
     pub what: String,
+    /// The bytes are not damaged: a newer or another server wrote them.
+    pub newer: bool,
 }
 
 /// Short for what readers answer.
@@ -17,7 +19,12 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error at an offset.
     pub fn new(offset: u64, what: impl Into<String>) -> Self {
-        Self { offset, what: what.into() }
+        Self { offset, what: what.into(), newer: false }
+    }
+
+    /// The same error, of bytes that a newer or another server wrote.
+    pub fn newer(self) -> Self {
+        Self { newer: true, ..self }
     }
 
     /// The same error, in a stream that began so many bytes earlier.

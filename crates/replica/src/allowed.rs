@@ -43,13 +43,14 @@ const RULING: [&[u8]; 38] = [
     b"WAITAOF",
     b"WATCH",
 ];
-/// What a backup may not do to what was at the target before.
+/// What a backup may not do to what was at the target before: it reaches beyond single keys.
 const SWEEPING: [&[u8]; 7] = [b"EVAL", b"EVALSHA", b"FCALL", b"FLUSHALL", b"FLUSHDB", b"SCRIPT", b"SWAPDB"];
 
-/// Whether a command (its name in upper case) changes data. A live source is a server of the user's, and its commands are
-/// known to the target too; a backup is a file from anywhere, and only what is known to be harmless is taken from it.
-pub(crate) fn is_data(name: &[u8], first: Option<&[u8]>, live: bool) -> bool {
-    if live {
+/// Whether a command (its name in upper case) changes data; `all`: of a source whose commands may do whatever they do, be it a
+/// server of the user's or a backup that is all that its target will hold. From any other backup only what is known to be
+/// harmless is taken.
+pub(crate) fn is_data(name: &[u8], first: Option<&[u8]>, all: bool) -> bool {
+    if all {
         return !RULING.contains(&name);
     }
     match name {
@@ -58,6 +59,15 @@ pub(crate) fn is_data(name: &[u8], first: Option<&[u8]>, live: bool) -> bool {
         // Names of modules' commands have a dot.
         _ => command::spec(name).is_some() || name.contains(&b'.'),
     }
+}
+
+/// Commands of a backup that are data, and may be applied only where nothing else is.
+pub(crate) fn reaches_beyond(name: &[u8], first: Option<&[u8]>) -> bool {
+    const CONTROL: [&[u8]; 7] = [b"SELECT", b"MULTI", b"EXEC", b"PING", b"PUBLISH", b"SPUBLISH", b"OPINFO"];
+    !CONTROL.contains(&name)
+        && name != b"REPLCONF"
+        && is_data(name, first, true)
+        && !is_data(name, first, false)
 }
 
 /// Slots that come from another master, in each of the ways in which servers tell their replicas so, and what is to

@@ -89,6 +89,8 @@ pub struct Apply {
     bare: bool,
     /// The source is a server of the user's, not a file from anywhere.
     live: bool,
+    /// Whatever its commands do is wanted.
+    all: bool,
     /// The source is one of several servers that are one.
     part: Option<Part>,
     /// What the target's own clock may have taken.
@@ -124,6 +126,7 @@ impl Apply {
             offset: position.offset,
             bare: false,
             live,
+            all: live,
             part: None,
             watch: Watch::default(),
             swapped: None,
@@ -143,6 +146,12 @@ impl Apply {
     /// Writes only changes, and notes nothing at the target.
     pub fn unnoted(mut self) -> Self {
         (self.bare, self.names) = (true, None);
+        self
+    }
+
+    /// A file whose target holds nothing else: commands that reach beyond single keys are applied too.
+    pub fn taking_all(mut self) -> Self {
+        self.all = true;
         self
     }
 
@@ -253,7 +262,7 @@ impl Apply {
                 return Err(Failure::new(Kind::Changed, ANEW, m).at(Side::Source));
             }
             b"FUNCTION" if self.part == Some(Part::Other) => {}
-            _ if !is_data(name, command.arg(1), self.live) => {
+            _ if !is_data(name, command.arg(1), self.all) => {
                 *self.passed_over.entry(String::from_utf8_lossy(name).into_owned()).or_default() += 1;
             }
             b"FLUSHALL" => self.flush_all(command, out)?,
@@ -290,7 +299,10 @@ impl Apply {
     }
 
     fn refused(&self, name: &str, why: &str) -> Failure {
-        let m = format!("the source did {name}, and {why}; start the migration anew when that is over");
+        let m = match self.live {
+            true => format!("the source did {name}, and {why}; start the migration anew when that is over"),
+            false => format!("the file does {name}, and {why}"),
+        };
         Failure::new(Kind::Unsupported, "apply", m).at(Side::Source)
     }
 
@@ -520,6 +532,22 @@ mod tests {
         ];
         feed(&mut file, &given, &mut out).unwrap();
         assert_eq!(lines(&out), ["MULTI", "SELECT 0", "BF.ADD a b", "FUNCTION LOAD REPLACE x", "INCR a"]);
+        let anywhere = Position { replid: "r".into(), offset: 0 };
+        let mut file = Apply::new(Route::default(), None, &anywhere, 0).taking_all();
+        let mut out = Vec::new();
+        feed(&mut file, &given, &mut out).unwrap();
+        let want = [
+            "MULTI",
+            "SELECT 0",
+            "FLUSHALL",
+            "EVAL x 0",
+            "NEWER a",
+            "FUNCTION FLUSH",
+            "BF.ADD a b",
+            "FUNCTION LOAD REPLACE x",
+            "INCR a",
+        ];
+        assert_eq!(lines(&out), want);
     }
 
     #[test]

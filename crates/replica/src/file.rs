@@ -1,6 +1,13 @@
 //! Backups as sources: RDB files, append-only files with or without an RDB preamble, and folders of those in several parts.
+//!
+//! Everything is read through once before anything is written ([`check`]), with the commands as they will be applied: what is
+//! damaged, what the target does not know and what reaches beyond single keys is refused then. Commands that the target
+//! refuses later are counted and named, as by a server that loads the file.
 
-use std::collections::BTreeSet;
+mod check;
+mod parts;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +18,7 @@ use bytes::Bytes;
 use model::failure::{Failure, Kind, Result, Side};
 use redis_proto::aof::{self, Form};
 use redis_proto::rdb::{Item, Parser};
-use redis_proto::resp::{Command, Commands};
+use redis_proto::resp::Commands;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -19,22 +26,29 @@ use crate::apply::Apply;
 use crate::asker::Asker;
 use crate::full::OPEN_ABOVE;
 use crate::load::{Load, Wanted, corrupt};
+use crate::marker::{Names, OURS};
 use crate::mover::Options;
 use crate::node::Node;
 use crate::progress::{Progress, Summary};
-use crate::scatter::across;
+use crate::scatter::{Piece, across, scatter};
 use crate::server::Server;
 use crate::source::psync::Position;
 use crate::target::Writer;
 use crate::target::lacks::NOTE;
-use crate::target::pipeline::Pipeline;
+use crate::target::pipeline::{About, Pipeline};
 use crate::tongue::Tongue;
 use pace::clock::SharedClock;
+
+pub use check::{Checked, check};
+pub use parts::parts;
+pub(crate) use parts::unread;
+
+use check::read_through;
+use parts::{end_of, push};
 
 const READ: usize = 256 << 10;
 /// Pieces that wait to be applied.
 const AHEAD: usize = 16;
-const MANIFEST_MAX: u64 = 1 << 20;
 
 /// A backup on its way to a server.
 pub struct Import {
@@ -44,6 +58,8 @@ pub struct Import {
     pub target: Node,
     /// Which keys travel where, and what happens to those that are there.
     pub options: Options,
+    /// Commands that reach beyond single keys are left out where they cannot be applied, instead of refusing the files.
+    pub leave_out: bool,
     /// Time.
     pub clock: SharedClock,
     /// Live numbers.
@@ -55,130 +71,6 @@ pub struct Import {
 impl std::fmt::Debug for Import {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Import({:?} to {})", self.files, self.target.place())
-    }
-}
-
-pub(crate) fn unread(path: &Path, e: &std::io::Error) -> Failure {
-    let kind = match e.kind() {
-        std::io::ErrorKind::NotFound => Kind::NotFound,
-        std::io::ErrorKind::PermissionDenied => Kind::Forbidden,
-        _ => Kind::Invalid,
-    };
-    Failure::new(kind, "read", format!("{}: {e}", path.display())).at(Side::Source)
-}
-
-/// The files that a path stands for: itself, or the parts that the manifest of a folder names.
-///
-/// # Errors
-/// When a folder holds no manifest, or more than one, or one that cannot be read.
-pub fn parts(path: &Path) -> Result<Vec<PathBuf>> {
-    let is_manifest = |p: &Path| p.extension().is_some_and(|e| e == "manifest");
-    let manifest = if path.is_dir() {
-        let entries = std::fs::read_dir(path).map_err(|e| unread(path, &e))?;
-        let mut found: Vec<PathBuf> =
-            entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| is_manifest(p)).collect();
-        match (found.pop(), found.is_empty()) {
-            (Some(one), true) => one,
-            _ => {
-                let m = format!("{}: a folder of append-only files holds one manifest", path.display());
-                return Err(Failure::new(Kind::Invalid, "read", m).at(Side::Source));
-            }
-        }
-    } else if is_manifest(path) {
-        path.to_owned()
-    } else {
-        return Ok(vec![path.to_owned()]);
-    };
-    let mut text = String::new();
-    let file = std::fs::File::open(&manifest).map_err(|e| unread(&manifest, &e))?;
-    file.take(MANIFEST_MAX).read_to_string(&mut text).map_err(|e| unread(&manifest, &e))?;
-    let wrong =
-        |e| Failure::new(Kind::Invalid, "read", format!("{}: {e}", manifest.display())).at(Side::Source);
-    let dir = manifest.parent().unwrap_or(Path::new("."));
-    Ok(aof::manifest(&text).map_err(wrong)?.into_iter().map(|(name, _)| dir.join(name)).collect())
-}
-
-/// What a backup file holds, without applying it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Checked {
-    /// Keys of a snapshot, and commands.
-    pub items: u64,
-    /// Databases that are named.
-    pub dbs: BTreeSet<u32>,
-}
-
-impl Checked {
-    fn item(&mut self, item: &Item<'_>) {
-        match item {
-            Item::Value(..) | Item::Open(_) => self.items += 1,
-            Item::Db(db) => drop(self.dbs.insert(u32::try_from(*db).unwrap_or(u32::MAX))),
-            _ => {}
-        }
-    }
-
-    fn command(&mut self, command: &Command<'_>) {
-        self.items += 1;
-        if command.arg(0).is_some_and(|name| name.eq_ignore_ascii_case(b"SELECT")) {
-            let db: Option<u32> = command.arg(1).and_then(|n| std::str::from_utf8(n).ok()?.parse().ok());
-            self.dbs.extend(db);
-        }
-    }
-}
-
-/// Reads a whole backup file without applying it: every length, every type and the checksum.
-///
-/// # Errors
-/// [`Kind::Corrupt`] with the byte at which it is wrong or ends.
-pub fn check(path: &Path) -> Result<Checked> {
-    let said = |f: Failure| Failure { message: format!("{}: {}", path.display(), f.message), ..f };
-    let wrong = |m: String| said(Failure::new(Kind::Corrupt, "check", m).at(Side::Source));
-    let neither =
-        |at: u64| wrong(format!("at byte {at}: this is neither a snapshot nor an append-only file"));
-    let mut file = std::fs::File::open(path).map_err(|e| unread(path, &e))?;
-    let mut buf = vec![0; READ];
-    let (mut found, mut snapshot, mut commands) = (Checked::default(), None, Commands::at(0));
-    let mut begins = true;
-    loop {
-        let read = file.read(&mut buf).map_err(|e| unread(path, &e))?;
-        let bytes = &buf[..read];
-        if std::mem::take(&mut begins) {
-            // The first piece is long enough to tell.
-            match aof::form(bytes) {
-                Some(Form::Rdb) => snapshot = Some(Parser::new(OPEN_ABOVE)),
-                Some(Form::Commands) => {}
-                None => return Err(wrong("the file is empty".into())),
-            }
-        }
-        match &mut snapshot {
-            None => commands.push(bytes),
-            Some(parser) => {
-                parser.push(bytes);
-                while let Some(item) = parser.next_item().map_err(|e| said(corrupt(&e)))? {
-                    found.item(&item);
-                }
-                if parser.is_over() {
-                    commands = Commands::at(parser.offset());
-                    commands.push(parser.rest());
-                    snapshot = None;
-                } else if read == 0 {
-                    let at = parser.offset() + parser.waiting() as u64;
-                    return Err(wrong(format!("at byte {at}: the file ends here, and is not complete")));
-                }
-            }
-        }
-        let mut at = commands.offset();
-        while let Some(command) = commands.next_command().map_err(|e| wrong(e.to_string()))? {
-            if !matches!(command.raw.first(), Some(b'*' | b'#')) {
-                return Err(neither(at));
-            }
-            at += command.raw.len() as u64;
-            found.command(&command);
-        }
-        if read == 0 && snapshot.is_none() {
-            // The last command of an append-only file may be cut off: the server that wrote it was killed.
-            let begun = commands.waiting() == 0 || commands.begins_command();
-            return if begun { Ok(found) } else { Err(neither(commands.offset())) };
-        }
     }
 }
 
@@ -215,31 +107,67 @@ impl Import {
     pub async fn run(&self) -> Result<Summary> {
         let mut files = Vec::new();
         for path in &self.files {
-            files.extend(parts(path)?);
+            let parts = parts(path)?;
+            let last = parts.len().saturating_sub(1);
+            files.extend(parts.into_iter().enumerate().map(|(i, part)| (part, i == last)));
         }
         let (mut ask, server, topology) = Asker::open(&self.target, Side::Target).await?;
+        let alone = self.is_alone(&mut ask, &server).await?;
+        let tongue = Tongue::ask(&server, &mut ask).await?;
+        let mut summary = Summary::default();
+        // An append-only file in parts is one stream: its database and transactions go on from part to part.
+        let applying = || {
+            let mut apply = Apply::new(self.options.route.clone(), None, &Position::default(), 0);
+            apply.tongue = Some(tongue.clone());
+            match (topology.is_some(), server.lacks.transactions, alone) {
+                (true, ..) => apply.bare(),
+                (_, true, _) => apply.unnoted(),
+                (.., true) => apply.taking_all(),
+                _ => apply,
+            }
+        };
+        let found = self.rehearse(&files, applying(), topology.is_some()).await?;
+        if !alone && !self.leave_out && !found.beyond.is_empty() {
+            return Err(beyond(&found.beyond));
+        }
         if server.has_databases() {
-            let dbs = self.databases(&files).await?;
-            ask.prove(self.options.route.targets(&dbs.into_iter().collect::<Vec<_>>())).await?;
+            ask.prove(self.options.route.targets(&found.dbs.into_iter().collect::<Vec<_>>())).await?;
         }
         let mut pipeline = Writer::anew(&self.target, topology.as_ref(), "import").await?;
-        let mut summary = Summary::default();
-        let began = Instant::now();
-        self.progress.phase.store(1, Ordering::Relaxed);
-        // An append-only file in parts is one stream: its database and transactions go on from part to part.
-        let mut apply = Apply::new(self.options.route.clone(), None, &Position::default(), 0);
-        apply.tongue = Some(Tongue::ask(&server, &mut ask).await?);
-        if pipeline.is_cluster() {
-            apply = apply.bare();
-        } else if server.lacks.transactions {
-            apply = apply.unnoted();
+        if server.lacks.transactions {
             summary.notes.push(NOTE.into());
         }
-        for path in &files {
+        let done = self.work(&files, &server, &mut ask, &mut pipeline, applying(), &mut summary).await;
+        if let Writer::Many(many) = &pipeline {
+            // Our turn is given up whatever became of it.
+            let left = many.leave(&mut ask).await;
+            done?;
+            left?;
+        } else {
+            done?;
+        }
+        Ok(summary)
+    }
+
+    /// Applies the files; whether it came to its end stands in the summary.
+    async fn work(
+        &self,
+        files: &[(PathBuf, bool)],
+        server: &Server,
+        ask: &mut Asker,
+        pipeline: &mut Writer,
+        mut apply: Apply,
+        summary: &mut Summary,
+    ) -> Result<()> {
+        let began = Instant::now();
+        self.progress.phase.store(1, Ordering::Relaxed);
+        if let Writer::Many(many) = pipeline {
+            many.from_file = true;
+        }
+        for (path, _) in files {
             let said = |f: Failure| Failure { message: format!("{}: {}", path.display(), f.message), ..f };
-            let done = self.file(path, &server, &mut ask, &mut pipeline, &mut apply, &mut summary).await;
-            if !done.map_err(said)? {
-                return Ok(summary);
+            if !self.file(path, server, ask, pipeline, &mut apply, summary).await.map_err(said)? {
+                return Ok(());
             }
             if !apply.is_open() {
                 pipeline.settle().await?;
@@ -247,15 +175,12 @@ impl Import {
         }
         if apply.is_open() {
             summary.notes.push("the last transaction has no end and was left out".into());
-            match &mut pipeline {
+            match pipeline {
                 Writer::One(one) => apply.abandon(one.out()),
                 Writer::Many(many) => many.abandon(),
             }
         }
         pipeline.settle().await?;
-        if let Writer::Many(many) = &pipeline {
-            many.leave(&mut ask).await?;
-        }
         let left_out = apply
             .passed_over
             .iter()
@@ -266,20 +191,71 @@ impl Import {
         self.progress.keys.store(shared.keys.load(Ordering::Relaxed), Ordering::Relaxed);
         summary.failed = shared.failed();
         summary.left_alone = shared.left.load(Ordering::Relaxed);
+        summary.refused = shared.refused.load(Ordering::Relaxed);
         summary.full_seconds = began.elapsed().as_secs_f64();
         summary.done = true;
-        Ok(summary)
+        Ok(())
     }
 
-    /// Reads all files through, so that what is damaged is said before anything is written; answers their databases.
-    async fn databases(&self, files: &[PathBuf]) -> Result<BTreeSet<u32>> {
-        let files = files.to_vec();
-        let read = move || {
-            let mut dbs = BTreeSet::from([0]);
-            for path in files.iter().filter(|f| f.metadata().is_ok_and(|m| m.len() > 0)) {
-                dbs.extend(check(path)?.dbs);
+    /// The files are all that the target will hold: their commands may do whatever they do.
+    async fn is_alone(&self, ask: &mut Asker, server: &Server) -> Result<bool> {
+        let route = &self.options.route;
+        if server.cluster || server.lacks.transactions || !route.keeps_dbs() || route.has_filter() {
+            return Ok(false);
+        }
+        for db in server.dbs.iter().filter(|_| server.keys > 0) {
+            let mut cursor = b"0".to_vec();
+            loop {
+                let reply = ask.call(*db, b"", &[b"SCAN", &cursor, b"COUNT", b"1000"]).await?;
+                let words = reply.array().unwrap_or_default();
+                let (Some(next), Some(keys)) =
+                    (words.first().and_then(|n| n.text()), words.get(1).and_then(|k| k.array()))
+                else {
+                    let m = format!("{}: the answer to SCAN is none", self.target.place());
+                    return Err(Failure::new(Kind::Corrupt, "import", m).at(Side::Target));
+                };
+                if keys.iter().filter_map(|k| k.text()).any(|k| !k.starts_with(OURS)) {
+                    return Ok(false);
+                }
+                if next == b"0" {
+                    break;
+                }
+                cursor = next.to_vec();
             }
-            Ok(dbs)
+        }
+        Ok(true)
+    }
+
+    /// Reads all files through, with their commands as they will be applied, and writes nothing.
+    async fn rehearse(&self, files: &[(PathBuf, bool)], mut apply: Apply, cluster: bool) -> Result<Checked> {
+        let (files, now) = (files.to_vec(), self.clock.now_ms());
+        let whole: BTreeSet<PathBuf> = self.files.iter().cloned().collect();
+        let read = move || {
+            let mut found = Checked { dbs: BTreeSet::from([0]), ..Checked::default() };
+            let (mut scratch, names) = (Vec::new(), Names::new("import"));
+            for (path, last) in files {
+                // A part of an append-only file may hold no command; a backup that is empty is none.
+                if !whole.contains(&path) && path.metadata().is_ok_and(|m| m.len() == 0) {
+                    continue;
+                }
+                read_through(&path, last, &mut found, &mut |command, end| {
+                    apply.take(command, end, &mut scratch, now)?;
+                    if cluster {
+                        for piece in scatter(&scratch, &names)? {
+                            if let Piece::Across(words) = piece {
+                                return Err(across(&words));
+                            }
+                        }
+                    }
+                    apply.close(&mut scratch);
+                    if !apply.is_open() || cluster {
+                        scratch.clear();
+                    }
+                    Ok(())
+                })?;
+                apply.forget_selected();
+            }
+            Ok(found)
         };
         #[expect(clippy::disallowed_methods, reason = "once per import")]
         let done = tokio::task::spawn_blocking(read).await;
@@ -297,6 +273,7 @@ impl Import {
         summary: &mut Summary,
     ) -> Result<bool> {
         let mut pieces = pieces(path)?;
+        let (end, length) = end_of(path)?;
         let mut first = Vec::new();
         let form = loop {
             match self.next(&mut pieces, true).await? {
@@ -312,9 +289,9 @@ impl Import {
                 break form;
             }
         };
-        let mut commands = Commands::at(0);
+        let (mut commands, mut snapshot_end) = (Commands::at(0), 0);
         match form {
-            Form::Commands => commands.push(&first),
+            Form::Commands => push(&mut commands, &first, end),
             Form::Rdb => {
                 let (route, conflict) = (&self.options.route, self.options.conflict);
                 let mut load = Load::new(route, server, conflict, pipeline, ask, &self.clock);
@@ -334,12 +311,14 @@ impl Import {
                 let loaded = &mut load.loaded;
                 summary.full.keys += loaded.keys;
                 summary.full.functions += loaded.functions;
+                summary.full.empty += loaded.empty;
                 for (what, n) in std::mem::take(&mut loaded.left_out) {
                     *summary.full.left_out.entry(what).or_default() += n;
                 }
                 commands = Commands::at(parser.offset());
-                commands.push(parser.rest());
+                push(&mut commands, parser.rest(), end);
                 apply.forget_selected();
+                snapshot_end = parser.offset();
             }
         }
         loop {
@@ -348,7 +327,7 @@ impl Import {
             // Within a transaction nothing may be sent between.
             let next = if apply.is_open() { next.await } else { pipeline.alive_while(next).await? };
             match next? {
-                Some(piece) => commands.push(&piece),
+                Some(piece) => push(&mut commands, &piece, end),
                 None if self.stop.is_cancelled() => return Ok(false),
                 None => break,
             }
@@ -363,6 +342,14 @@ impl Import {
             summary
                 .notes
                 .push(format!("{}: what begins at byte {at} is cut off and was left out", path.display()));
+        }
+        let end = end.max(snapshot_end);
+        if length > end {
+            let n = length - end;
+            summary.notes.push(format!(
+                "{}: {n} NUL bytes from byte {end} on, as a loss of power leaves them, were left out",
+                path.display()
+            ));
         }
         Ok(true)
     }
@@ -497,8 +484,26 @@ impl Import {
 
 async fn close(pipeline: &mut Pipeline, apply: &mut Apply) -> Result<()> {
     if let Some((about, bytes)) = apply.close(pipeline.out()) {
+        let about = match about {
+            // What is open is not sent in parts: all of it is still there.
+            About::Applied { answers, .. } => {
+                let out = pipeline.out();
+                About::Loaded { answers, sent: out[out.len().saturating_sub(bytes)..].into() }
+            }
+            other => other,
+        };
         pipeline.expect(about, bytes);
     }
-    // A transaction that is still open is not sent in parts: its answers are expected as one.
     if apply.is_open() { Ok(()) } else { pipeline.pace().await }
+}
+
+/// Commands that cannot be applied beside what the target holds.
+fn beyond(commands: &BTreeMap<String, u64>) -> Failure {
+    let named: Vec<String> = commands.iter().take(8).map(|(name, n)| format!("{n} × {name}")).collect();
+    let m = format!(
+        "the files hold {}, which reach beyond single keys: they are applied only when everything of the files goes into an \
+         empty target",
+        named.join(", ")
+    );
+    Failure::new(Kind::Unsupported, "import", m).at(Side::Source)
 }

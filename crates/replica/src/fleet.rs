@@ -203,6 +203,7 @@ fn moves() -> Failure {
 fn add(all: &mut Summary, one: Summary) {
     all.done &= one.done;
     all.full.keys += one.full.keys;
+    all.full.empty += one.full.empty;
     all.full.functions = all.full.functions.max(one.full.functions);
     for (what, n) in one.full.left_out {
         *all.full.left_out.entry(what).or_default() += n;

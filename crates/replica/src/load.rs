@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use model::failure::{Failure, Kind, Result, Side};
 use pace::clock::SharedClock;
-use redis_proto::rdb::{Head, Item, Kind as Value, decode};
+use redis_proto::rdb::{Head, Item, Kind as Value, decode, is_empty};
 use redis_proto::resp::command;
 
 use crate::asker::Asker;
@@ -24,6 +24,8 @@ pub struct Loaded {
     pub keys: u64,
     /// Libraries of functions.
     pub functions: u64,
+    /// Keys that held nothing: servers pass over them too.
+    pub empty: u64,
     /// What the target has no place for, by its name, and how often that was met.
     pub left_out: BTreeMap<String, u64>,
 }
@@ -270,6 +272,10 @@ impl<'a> Load<'a> {
     }
 
     async fn value(&mut self, db: u32, head: &Head<'_>, span: &[u8]) -> Result<()> {
+        if is_empty(head.kind, span) {
+            self.loaded.empty += 1;
+            return Ok(());
+        }
         if self.target.takes(head.kind) {
             self.select(db, &head.key).await?;
             let expire = head.expire_ms;
@@ -392,7 +398,11 @@ impl<'a> Load<'a> {
     }
 }
 
+/// Operation of the failure that says so: a newer or another server wrote the bytes.
+pub const FORMAT: &str = "format";
+
 /// What the bytes of a snapshot are wrong in.
 pub fn corrupt(e: &redis_proto::Error) -> Failure {
-    Failure::new(Kind::Corrupt, "snapshot", e.to_string()).at(Side::Source)
+    let (kind, op) = if e.newer { (Kind::Unsupported, FORMAT) } else { (Kind::Corrupt, "snapshot") };
+    Failure::new(kind, op, e.to_string()).at(Side::Source)
 }

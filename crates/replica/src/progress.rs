@@ -41,6 +41,8 @@ pub struct Summary {
     pub left_alone: u64,
     /// Keys whose module the target does not have.
     pub failed: Vec<String>,
+    /// Commands of a file that the target refused; the first of them are named among what failed.
+    pub refused: u64,
     /// How long snapshots took.
     pub full_seconds: f64,
     /// Snapshots taken.

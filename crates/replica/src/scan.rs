@@ -176,6 +176,7 @@ impl Scan {
             summary.full_syncs += 1;
             summary.full.keys += loaded.keys;
             summary.full.functions = loaded.functions;
+            summary.full.empty += loaded.empty;
             for (what, n) in loaded.left_out {
                 *summary.full.left_out.entry(what).or_default() += n;
             }

@@ -192,6 +192,10 @@ pub(crate) struct RedisImport {
     /// Keys that the target has
     #[command(flatten)]
     pub existing: Existing,
+    /// Leave out commands that reach beyond single keys (EVAL, FLUSHALL, SWAPDB …) where they cannot be applied, instead of
+    /// refusing the file
+    #[arg(long)]
+    pub leave_out_commands: bool,
     /// Which keys
     #[command(flatten)]
     pub routing: Routing,

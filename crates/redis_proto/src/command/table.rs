@@ -121,6 +121,8 @@ static TABLE: &[(&str, Keys)] = &[
     ("PEXPIRE", ONE),
     ("PEXPIREAT", ONE),
     ("PFADD", ONE),
+    // It notes the count in the key, and is said to replicas.
+    ("PFCOUNT", ALL),
     ("PFMERGE", ALL),
     ("PING", Keys::None),
     ("PSETEX", ONE),

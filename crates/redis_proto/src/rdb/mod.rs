@@ -1,4 +1,5 @@
-//! RDB: the snapshot format, versions 1 to 12 of Redis and 80 of Valkey (rdb.h, rdb.c of the servers).
+//! RDB: the snapshot format, versions 1 to 12 of Redis and 80 of Valkey, and of newer ones whatever has a type of these (rdb.h,
+//! rdb.c of the servers).
 //!
 //! [`Parser`] takes bytes as they come and gives keys with the spans of their values, without decoding them. What
 //! cannot be passed on as it is goes through [`decode`]. A value beyond a bound is never held whole: it comes open,
@@ -13,4 +14,4 @@ mod value;
 
 pub use decode::Element;
 pub use parser::{Head, Item, Parser};
-pub use shape::{Family, Kind, Type};
+pub use shape::{Family, Kind, Type, is_empty};

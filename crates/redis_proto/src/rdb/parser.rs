@@ -10,7 +10,8 @@ use crate::rdb::decode::{Decoder, Element, Next};
 use crate::rdb::shape::{Family, Kind, Type, Walk};
 
 /// The newest versions that can be read.
-const NEWEST: [(Family, u16); 2] = [(Family::Redis, 12), (Family::Valkey, 80)];
+/// Of newer versions everything is read whose type is known. Valkey begins at 80, and what lies between is Redis'.
+const NEWEST: [(Family, u16); 2] = [(Family::Redis, 79), (Family::Valkey, 999)];
 /// A buffer that has grown for a large value is given back when it is empty and larger than this.
 const KEEP: usize = 1 << 20;
 /// Keys, names and values of what stands beside keys are at most this long.
@@ -279,7 +280,7 @@ impl Parser {
                 let newest = NEWEST.iter().find(|(f, _)| *f == family).map_or(0, |(_, v)| *v);
                 if version < 1 || version > newest {
                     let m = format!("version {version} of the format is not known (1 to {newest} are)");
-                    return Err(Stop::Wrong(Error::new(0, m)));
+                    return Err(Stop::Wrong(Error::new(0, m).newer()));
                 }
                 self.version = (family, version);
                 // Versions before 5 have no checksum (rdb.c, rdbLoadRio).
@@ -401,9 +402,14 @@ impl Parser {
                 cursor.at = 0;
                 let prefix = prefix(&mut cursor, family)?;
                 let Some(walk) = Walk::new(prefix.kind) else {
-                    cursor.at = prefix.type_at;
-                    let m = format!("type {} of {family:?} is not known", prefix.kind.number);
-                    return cursor.wrong(m);
+                    let number = prefix.kind.number;
+                    let m = match number {
+                        100.. => {
+                            format!("type {number} is none of Redis or Valkey: Redis Enterprise writes such")
+                        }
+                        _ => format!("type {number} of {family:?} is not known"),
+                    };
+                    return Err(Stop::Wrong(Error::new(prefix.type_at as u64, m).newer()));
                 };
                 self.state = State::Value(cursor.at, walk);
                 return self.find();
@@ -414,13 +420,7 @@ impl Parser {
 
     /// Strings beside keys are not waited for without a bound.
     fn bounded(&self, cursor: &Cursor<'_>) -> Read<()> {
-        let mut ahead = cursor.clone();
-        if let Length::Plain(n) = ahead.length()?
-            && n > SMALL_MAX
-        {
-            return cursor.wrong(format!("a text of {n} bytes where names stand"));
-        }
-        Ok(())
+        beside(&mut cursor.clone()).or_else(|stop| if let Stop::Short = stop { Ok(()) } else { Err(stop) })
     }
 
     fn head_at(&self, from: usize, base: u64) -> Result<Head<'_>> {
@@ -502,9 +502,23 @@ fn prefix<'b>(cursor: &mut Cursor<'b>, family: Family) -> Read<Prefix<'b>> {
             0xfc => expire_ms = Some(cursor.i64_le()?),
             0xf9 => freq = Some(cursor.byte()?),
             0xf8 => idle = Some(cursor.number()?),
+            // Servers read on past these with what they know of the key; KeyDB writes names and values there.
+            0xfa => {
+                beside(cursor)?;
+                beside(cursor)?;
+            }
+            0xfb => {
+                cursor.number()?;
+                cursor.number()?;
+            }
+            0xf4 => {
+                cursor.number()?;
+                cursor.number()?;
+                cursor.number()?;
+            }
             other if other >= 0xf0 => {
-                cursor.at = type_at;
-                return cursor.wrong(format!("opcode {other:#04x} between an expiry and its key"));
+                let m = format!("opcode {other:#04x} between an expiry and its key is not known");
+                return Err(Stop::Wrong(Error::new(type_at as u64, m).newer()));
             }
             number => {
                 let kind = Type { family, number };
@@ -518,6 +532,16 @@ fn prefix<'b>(cursor: &mut Cursor<'b>, family: Family) -> Read<Prefix<'b>> {
             }
         }
     }
+}
+
+/// Passes over a string that stands beside a key.
+fn beside(cursor: &mut Cursor<'_>) -> Read<()> {
+    if let Length::Plain(n) = cursor.clone().length()?
+        && n > SMALL_MAX
+    {
+        return cursor.wrong(format!("a text of {n} bytes where names stand"));
+    }
+    cursor.string_span().map(drop)
 }
 
 fn behind(stop: Stop, bytes: usize) -> Stop {

@@ -155,6 +155,75 @@ impl Type {
     }
 }
 
+/// True for a collection that holds nothing: old servers wrote such, and servers pass over them when they load a file.
+/// Nothing is expanded for it.
+pub fn is_empty(kind: Type, span: &[u8]) -> bool {
+    holds_nothing(kind, &mut Cursor::new(span)).unwrap_or(false)
+}
+
+/// Lengths of encoded collections without entries, bytes (ziplist.c, intset.c, listpack.c, zipmap.c).
+const ZIPLIST: u64 = 11;
+const INTSET: u64 = 8;
+const LISTPACK: u64 = 7;
+const ZIPMAP: u64 = 2;
+
+fn holds_nothing(kind: Type, cursor: &mut Cursor<'_>) -> Read<bool> {
+    Ok(match (kind.number, kind.family) {
+        (1..=5, _) | (22, _) => cursor.number()? == 0,
+        (24, Family::Redis) => {
+            cursor.take(8)?;
+            cursor.number()? == 0
+        }
+        (9, _) => expanded(cursor)? <= ZIPMAP,
+        (11, _) => expanded(cursor)? <= INTSET,
+        (10 | 12 | 13, _) => expanded(cursor)? <= ZIPLIST,
+        (16 | 17 | 20, _) | (23, Family::Redis) => expanded(cursor)? <= LISTPACK,
+        (25, Family::Redis) => {
+            cursor.take(8)?;
+            expanded(cursor)? <= LISTPACK
+        }
+        (14, _) => {
+            for _ in 0..cursor.number()? {
+                if expanded(cursor)? > ZIPLIST {
+                    return Ok(false);
+                }
+            }
+            true
+        }
+        (18, _) => {
+            const PACKED: u64 = 2;
+            for _ in 0..cursor.number()? {
+                if cursor.number()? != PACKED || expanded(cursor)? > LISTPACK {
+                    return Ok(false);
+                }
+            }
+            true
+        }
+        // A string and a stream without entries are values; of modules nobody knows.
+        _ => false,
+    })
+}
+
+/// Passes over a string; answers how long it is when it is expanded.
+fn expanded(cursor: &mut Cursor<'_>) -> Read<u64> {
+    Ok(match cursor.length()? {
+        Length::Plain(n) => {
+            cursor.take(usize::try_from(n).map_err(|_| Stop::Short)?)?;
+            n
+        }
+        // No encoded collection is a number.
+        Length::Int(width) => {
+            cursor.take(usize::from(width))?;
+            u64::MAX
+        }
+        Length::Lzf => {
+            let (packed, n) = (cursor.number()?, cursor.number()?);
+            cursor.take(usize::try_from(packed).map_err(|_| Stop::Short)?)?;
+            n
+        }
+    })
+}
+
 /// A walk through the bytes of one value, as far as they are there; it never goes over a byte twice.
 #[derive(Debug)]
 pub(crate) struct Walk {
@@ -287,5 +356,52 @@ impl Cursor<'_> {
             self.take(usize::try_from(n).map_err(|_| Stop::Short)?)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn red_09_collections_without_entries_are_known() {
+        let text = |s: &[u8]| [&[u8::try_from(s.len()).unwrap()][..], s].concat();
+        let ziplist = text(b"\x0b\0\0\0\x0a\0\0\0\0\0\xff");
+        let listpack = text(b"\x07\0\0\0\0\0\xff");
+        let full = text(b"\x09\0\0\0\x01\0\x01\x01\xff");
+        let intset = text(b"\x02\0\0\0\0\0\0\0");
+        let (zero, some) = (vec![0], vec![1]);
+        let redis = |number| Type { family: Family::Redis, number };
+        for (number, span, want) in [
+            (1, zero.clone(), true),
+            (2, zero.clone(), true),
+            (3, zero.clone(), true),
+            (4, zero.clone(), true),
+            (5, zero.clone(), true),
+            (4, [&some[..], b"\x01f\x01v"].concat(), false),
+            (10, ziplist.clone(), true),
+            (12, ziplist.clone(), true),
+            (13, ziplist.clone(), true),
+            (11, intset, true),
+            (16, listpack.clone(), true),
+            (17, listpack.clone(), true),
+            (20, listpack.clone(), true),
+            (16, full.clone(), false),
+            (14, zero.clone(), true),
+            (14, [&[2][..], &ziplist, &ziplist].concat(), true),
+            (14, [&[2][..], &ziplist, &text(&[0; 20])].concat(), false),
+            (18, zero.clone(), true),
+            (18, [&[1, 2][..], &listpack].concat(), true),
+            (18, [&[1, 1][..], &listpack].concat(), false),
+            (24, [&[0; 8][..], &zero].concat(), true),
+            (25, [&[0; 8][..], &listpack].concat(), true),
+            (25, [&[0; 8][..], &full].concat(), false),
+            // What is shorter than it says, a string and a stream are never empty.
+            (10, vec![], false),
+            (0, zero.clone(), false),
+            (21, zero, false),
+        ] {
+            assert_eq!(is_empty(redis(number), &span), want, "{number} {span:?}");
+        }
     }
 }

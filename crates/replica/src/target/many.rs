@@ -141,6 +141,8 @@ pub struct Many {
     within: bool,
     /// It is our turn; whatever server comes later is asked whether it still is.
     is_open: bool,
+    /// Changes come from a file: one that is refused is counted, as a server does that loads it.
+    pub(crate) from_file: bool,
     /// What both halves of any writer count.
     pub shared: Arc<Shared>,
 }
@@ -179,6 +181,7 @@ impl Many {
             at: 0,
             within: false,
             is_open: false,
+            from_file: false,
             shared,
         };
         // Whose turn it is stands in one place; every server is fenced.
@@ -603,6 +606,11 @@ impl Many {
         if flight.abouts.is_empty() {
             return match errors.first() {
                 None => Ok(()),
+                Some(_) if self.from_file => {
+                    // What was queued is counted behind MULTI.
+                    let errors: Vec<_> = errors.into_iter().map(|(i, text)| (i + 1, text)).collect();
+                    self.shared.refused(&place, &flight.bytes, &errors).map_err(|f| f.at(Side::Target))
+                }
                 Some((_, text)) => Err(diverged(&place, text).at(Side::Target)),
             };
         }

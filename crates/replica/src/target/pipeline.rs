@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use model::failure::{Failure, Kind, Result, Side};
-use redis_proto::resp::{Replies, Reply};
+use redis_proto::resp::{Commands, Replies, Reply};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
@@ -46,6 +46,14 @@ pub enum About {
         /// Offset in the source's stream.
         offset: u64,
     },
+    /// So many answers of commands of a file, sent as one transaction. One that is refused is counted, as a server does that
+    /// loads the file.
+    Loaded {
+        /// Answers, those to `MULTI` and `EXEC` included.
+        answers: u64,
+        /// As it was sent.
+        sent: Box<[u8]>,
+    },
     /// So many answers of a transaction, the last of which is that of its `EXEC`; then the stream is applied up to here.
     Applied {
         /// Answers, those to `MULTI` and `EXEC` included.
@@ -73,6 +81,8 @@ pub struct Shared {
     pub keys: AtomicU64,
     /// Keys that were there before and are left alone.
     pub left: AtomicU64,
+    /// Commands of a file that the target refused.
+    pub refused: AtomicU64,
     /// Offset up to which the stream is applied.
     pub applied: Arc<AtomicU64>,
 }
@@ -86,6 +96,7 @@ impl Shared {
             answered: Notify::new(),
             keys: AtomicU64::new(0),
             left: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             applied,
         })
     }
@@ -108,10 +119,7 @@ impl Shared {
                 if !may_fail {
                     return Err(Failure { message: m, ..failure });
                 }
-                let mut state = self.state();
-                if state.failed.len() < FAILED_MAX {
-                    state.failed.push(m);
-                }
+                self.name(m);
             }
             (About::Keys(n), None) => {
                 self.keys.fetch_add(*n, Ordering::Relaxed);
@@ -126,6 +134,42 @@ impl Shared {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Counts commands of a file, sent as one transaction, that the target refused (place in it, `MULTI` being 0, and why).
+    ///
+    /// # Errors
+    /// For a refusal that has to do with the target and not with the command: others would be refused too.
+    pub(crate) fn refused(&self, place: &str, sent: &[u8], errors: &[(usize, String)]) -> Result<()> {
+        let mut commands = Commands::at(0);
+        commands.push(sent);
+        let mut at = 0;
+        let mut errors = errors.iter().peekable();
+        while let (Some((i, text)), Ok(Some(command))) = (errors.peek(), commands.next_command()) {
+            if at == *i {
+                let failure = failure(place, "import", text);
+                let word =
+                    |n: usize| String::from_utf8_lossy(command.arg(n).unwrap_or_default()).into_owned();
+                let m = format!("`{} {}`: {}", word(0), word(1), failure.message);
+                let alone = matches!(failure.kind, Kind::Invalid | Kind::Unsupported | Kind::Conflict);
+                if !alone || word(0) == "SELECT" {
+                    return Err(Failure { message: m, ..failure });
+                }
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                self.name(m);
+                errors.next();
+            }
+            at += 1;
+        }
+        Ok(())
+    }
+
+    /// Names what failed alone.
+    fn name(&self, what: String) {
+        let mut state = self.state();
+        if state.failed.len() < FAILED_MAX {
+            state.failed.push(what);
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -373,37 +417,37 @@ fn plain<'b>(mut bytes: &'b [u8], shared: &Shared) -> &'b [u8] {
 
 fn take(shared: &Shared, place: &str, reply: Reply, within: &mut Within) -> Result<()> {
     let mut state = shared.state();
-    let Some((about, bytes)) = state.waiting.front() else {
+    let Some((about, bytes)) = state.waiting.front_mut() else {
         return Err(Failure::new(Kind::Corrupt, "read", format!("{place}: an answer that nobody asked for")));
     };
     let bytes = u64::from(*bytes);
-    match (about, &reply) {
-        (About::Applied { answers, offset }, _) => {
-            within.answers += 1;
-            if within.answers < *answers {
-                // MULTI and what is queued: an error here makes EXEC fail, and says why better.
-                if let Reply::Error(text) = reply {
-                    within.refused.get_or_insert(text);
-                }
-                return Ok(());
+    if let About::Applied { answers, .. } | About::Loaded { answers, .. } = about {
+        within.answers += 1;
+        if within.answers < *answers {
+            // MULTI and what is queued: an error here makes EXEC fail, and says why better.
+            if let Reply::Error(text) = reply {
+                within.refused.get_or_insert(text);
             }
-            let refused = std::mem::take(within).refused;
-            applied(place, refused.as_deref(), &reply)?;
-            shared.applied.store(*offset, Ordering::Release);
-        }
-        _ => {
-            let error = if let Reply::Error(text) = &reply { Some(text.as_str()) } else { None };
-            let about = state.waiting.pop_front().map(|(about, _)| about);
-            // Counting looks at the same state.
-            drop(state);
-            if let Some(about) = about {
-                shared.count(place, &about, error)?;
-            }
-            shared.unanswered.fetch_sub(bytes, Ordering::AcqRel);
             return Ok(());
         }
     }
-    state.waiting.pop_front();
+    // Judging looks at the same state. The place in the queue is kept until it is done: whoever waits for the queue to be
+    // empty must not miss a failure.
+    let about = std::mem::replace(about, About::Must("answered"));
+    drop(state);
+    let refused = std::mem::take(within).refused;
+    match about {
+        About::Applied { offset, .. } => {
+            applied(place, refused.as_deref(), &reply)?;
+            shared.applied.store(offset, Ordering::Release);
+        }
+        About::Loaded { sent, .. } => loaded(shared, place, refused.as_deref(), &reply, &sent)?,
+        about => {
+            let error = if let Reply::Error(text) = &reply { Some(text.as_str()) } else { None };
+            shared.count(place, &about, error)?;
+        }
+    }
+    shared.state().waiting.pop_front();
     shared.unanswered.fetch_sub(bytes, Ordering::AcqRel);
     Ok(())
 }
@@ -435,6 +479,21 @@ fn applied(place: &str, refused: Option<&str>, reply: &Reply) -> Result<()> {
         Reply::Error(text) if text.contains("without MULTI") => Err(diverged(place, refused.unwrap_or(text))),
         Reply::Error(text) => Err(failure(place, "apply", refused.unwrap_or(text))),
         _ => Err(diverged(place, "the transaction was given up")),
+    }
+}
+
+/// The answer to `EXEC` behind commands of a file.
+fn loaded(shared: &Shared, place: &str, refused: Option<&str>, reply: &Reply, sent: &[u8]) -> Result<()> {
+    match (reply, refused) {
+        (Reply::Array(all), None) => {
+            let error = |(i, r): (usize, &Reply)| {
+                if let Reply::Error(t) = r { Some((i + 1, t.clone())) } else { None }
+            };
+            shared.refused(place, sent, &all.iter().enumerate().filter_map(error).collect::<Vec<_>>())
+        }
+        // None of it was done.
+        (Reply::Error(text), _) => Err(failure(place, "import", refused.unwrap_or(text))),
+        _ => Err(failure(place, "import", refused.unwrap_or("the transaction was given up"))),
     }
 }
 

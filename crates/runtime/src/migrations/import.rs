@@ -111,6 +111,7 @@ impl Task {
                 reconnect: Arc::default(),
                 teller: Teller::default(),
             },
+            leave_out: false,
             clock: self.engine.clock.clone(),
             progress: self.progress.clone(),
             stop: self.stop.clone(),

@@ -260,6 +260,10 @@ impl Held<'_> {
         for failed in summary.failed.iter().take(20) {
             self.note(Word::LeftOut, std::slice::from_ref(failed)).await?;
         }
+        if summary.full.empty > 0 {
+            let m = format!("{} empty keys were passed over, as a server does", summary.full.empty);
+            self.note(Word::Warned, &[m]).await?;
+        }
         for about in &summary.notes {
             self.note(Word::Warned, std::slice::from_ref(about)).await?;
         }

@@ -42,6 +42,7 @@ pub(crate) async fn run(args: &RedisImport, printer: &Printer) -> Result<Exit> {
         files: ready,
         target,
         options: super::options(route, conflict, Until::Full, args.bandwidth.as_deref())?,
+        leave_out: args.leave_out_commands,
         clock: pace::clock::system(),
         progress: progress.clone(),
         stop: stop.clone(),

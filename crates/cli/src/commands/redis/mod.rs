@@ -176,6 +176,15 @@ fn finish(
     for note in &summary.notes {
         printer.note(&format!("note: {note}"));
     }
+    if summary.full.empty > 0 {
+        printer.note(&format!("note: {} empty keys were passed over, as a server does", summary.full.empty));
+    }
+    if summary.refused > 0 {
+        printer.note(&format!(
+            "{} commands were refused by the target, and the others applied",
+            summary.refused
+        ));
+    }
     for (what, n) in &summary.full.left_out {
         printer.note(&format!("left out: {n} × {what}"));
     }
@@ -207,11 +216,12 @@ fn finish(
             &json!({
                 "state": state,
                 "full": {"keys": get(&progress.keys), "bytes": get(&progress.full_bytes), "seconds": summary.full_seconds,
-                    "left_alone": summary.left_alone, "left_out": summary.full.left_out, "functions": summary.full.functions},
+                    "left_alone": summary.left_alone, "left_out": summary.full.left_out, "empty": summary.full.empty, "functions": summary.full.functions},
                 "incremental": {"commands": get(&progress.commands), "bytes": get(&progress.stream_bytes),
                     "lag_bytes": get(&progress.lag_bytes), "lag_ms": get(&progress.lag_ms)},
                 "resyncs": {"full": summary.full_syncs, "partial": summary.partial_syncs},
                 "verify": verify,
+                "refused": summary.refused,
                 "failed": summary.failed,
                 "notes": summary.notes,
                 "error": null,
