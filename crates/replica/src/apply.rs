@@ -1,6 +1,7 @@
 //! Pure: the source's stream becomes transactions at the target, each of which also says how far the stream is applied.
 
 mod change;
+mod restore;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +11,7 @@ use redis_proto::resp::Command;
 use crate::allowed::{is_about_others, is_data};
 use crate::marker::{Marker, Names, OURS};
 use crate::route::Route;
+use crate::scripts::Scripts;
 use crate::source::psync::Position;
 use crate::target::pipeline::About;
 use crate::tongue::Tongue;
@@ -93,6 +95,10 @@ pub struct Apply {
     all: bool,
     /// The source is one of several servers that are one.
     part: Option<Part>,
+    /// The source's scripts.
+    pub(crate) scripts: Scripts,
+    /// Replication identities of the target: what bears one of them has come from there.
+    pub(crate) comes_from: Vec<String>,
     /// What the target's own clock may have taken.
     pub watch: Watch,
     /// Databases of the source that have changed places, until somebody takes note.
@@ -128,6 +134,8 @@ impl Apply {
             live,
             all: live,
             part: None,
+            scripts: Scripts::default(),
+            comes_from: Vec::new(),
             watch: Watch::default(),
             swapped: None,
             tongue: None,
@@ -240,6 +248,14 @@ impl Apply {
             }
             None => name,
         };
+        // A script may be said in a database that does not travel, and be called in one that does.
+        match name {
+            b"EVAL" => self.learn(command.arg(1), out),
+            b"SCRIPT" if command.arg(1).is_some_and(|w| w.eq_ignore_ascii_case(b"LOAD")) => {
+                self.learn(command.arg(2), out);
+            }
+            _ => {}
+        }
         match name {
             // Messages are no data: what a Sentinel says to its master would make the target that master's replica.
             b"PING" | b"PUBLISH" | b"SPUBLISH" | b"OPINFO" => {}
@@ -276,7 +292,7 @@ impl Apply {
                 self.across(name, command, out, now_ms)?
             }
             // Marks of other migrations are no data.
-            _ if command.arg(1).is_some_and(|key| key.starts_with(OURS)) => {}
+            _ if command.arg(1).is_some_and(|key| key.starts_with(OURS)) => self.is_no_loop(command)?,
             _ => {
                 if let Some(db) = self.travels {
                     if self.bare && db != 0 {
@@ -306,6 +322,35 @@ impl Apply {
         Failure::new(Kind::Unsupported, "apply", m).at(Side::Source)
     }
 
+    /// Keeps a script's text, here and beside the position.
+    fn learn(&mut self, text: Option<&[u8]>, out: &mut Vec<u8>) {
+        let Some(digest) = text.and_then(|text| self.scripts.learn(text)) else { return };
+        self.keep_scripts(Some(&digest), out);
+    }
+
+    fn keep_scripts(&mut self, only: Option<&[u8]>, out: &mut Vec<u8>) {
+        if let Some(names) = &self.names {
+            let key = names.scripts.clone();
+            let words: Vec<Vec<u8>> = self.scripts.keep(&key, only).into_iter().map(<[u8]>::to_vec).collect();
+            let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+            self.write_beside(0, &words, out);
+        }
+    }
+
+    /// A mark of another migration that applies changes of our target to our source: each change would go round for ever.
+    fn is_no_loop(&self, command: &Command<'_>) -> Result<()> {
+        let words = |i: usize| String::from_utf8_lossy(command.arg(i).unwrap_or_default()).into_owned();
+        // `SET offset:ID "applied REPLID …"`, `HSET claims ID "WHAT REPLID"`.
+        let (told, id) = match command.arg(0) {
+            Some(name) if name.eq_ignore_ascii_case(b"HSET") => (words(3), words(2)),
+            _ => (words(2), words(1)),
+        };
+        match told.split(' ').nth(1).filter(|replid| self.comes_from.iter().any(|one| one == replid)) {
+            Some(_) => Err(going_round(&id)),
+            None => Ok(()),
+        }
+    }
+
     fn flush_all(&mut self, command: &Command<'_>, out: &mut Vec<u8>) -> Result<()> {
         if self.route.has_filter() {
             return Err(self.refused("FLUSHALL", "only some of its keys travel"));
@@ -313,11 +358,13 @@ impl Apply {
         if self.route.keeps_dbs() {
             let db = self.selected.unwrap_or(0);
             self.write(db, command.raw, out);
+            self.keep_scripts(None, out);
             return Ok(());
         }
         match self.route.only_db.and_then(|db| self.route.db(db)) {
             Some(db) => {
                 self.write_args(db, &[b"FLUSHDB"], out);
+                self.keep_scripts(None, out);
                 Ok(())
             }
             None => Err(self.refused("FLUSHALL", "the target holds its databases among others")),
@@ -427,6 +474,20 @@ impl Apply {
         self.commands += 1;
     }
 
+    /// Commands that stand in bytes already.
+    fn write_built(&mut self, db: u32, bytes: &[u8], count: u64, out: &mut Vec<u8>) {
+        if count == 0 {
+            return;
+        }
+        self.select(db, out);
+        self.end_sets(out);
+        out.extend_from_slice(bytes);
+        for _ in 0..count {
+            self.one_more();
+        }
+        self.commands += count;
+    }
+
     /// Ends the transaction, if there is one that may end: what is to be expected of it, and how long it is, bytes.
     pub fn close(&mut self, out: &mut Vec<u8>) -> Option<(About, usize)> {
         if self.within || self.open.is_none() {
@@ -446,6 +507,14 @@ impl Apply {
     }
 }
 
+/// The source takes changes from the target.
+pub(crate) fn going_round(id: &str) -> Failure {
+    let m = format!(
+        "the source takes changes from the target, by the migration that is marked `{id}` there: each change would go round for ever"
+    );
+    Failure::new(Kind::Conflict, "loop", m).at(Side::Source)
+}
+
 #[cfg(test)]
 mod tests {
     use redis_proto::resp::Commands;
@@ -459,6 +528,7 @@ mod tests {
             id: "t".into(),
             marker: b"M".to_vec(),
             doubted: b"D".to_vec(),
+            scripts: b"S".to_vec(),
             writer: b"W".to_vec(),
             owner: b"O".to_vec(),
         }
@@ -594,7 +664,7 @@ mod tests {
             .unwrap();
         let want = ["SELECT 5", "SET a 1", "MOVE a 5", "COPY a b DB 5", "SWAPDB 0 5"];
         // What is ours stays where it was.
-        let back = ["MOVE D 0", "MOVE O 0", "MOVE whimbrel:redis:claims 0", "DEL M"];
+        let back = ["MOVE D 0", "MOVE S 0", "MOVE O 0", "MOVE whimbrel:redis:claims 0", "DEL M"];
         assert_eq!(lines(&out)[1..], [&want[..], &back].concat());
         assert!(feed(&mut apply, &["FLUSHALL"], &mut out).is_err());
         let route = Route { include: vec!["a*".into()], ..Route::default() };

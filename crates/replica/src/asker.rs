@@ -74,6 +74,7 @@ impl Asker {
             for addr in asker.masters() {
                 let one = Server::ask(asker.server(&addr).await?).await.map_err(at)?;
                 server.keys += one.keys;
+                server.masters.push(one.replid);
                 match server.by_db.first_mut() {
                     Some((_, keys)) => *keys += one.keys,
                     None => server.by_db.push((0, one.keys)),

@@ -13,7 +13,7 @@ use redis_proto::command::SLOTS;
 use redis_proto::rdb::Family;
 use redis_proto::resp::Reply;
 
-use crate::apply::Apply;
+use crate::apply::{Apply, going_round};
 use crate::asker::Asker;
 use crate::claims::{self, Claim};
 use crate::client::Client;
@@ -95,6 +95,9 @@ impl Mover {
         let mut writer = self
             .writer(&mut target, server.lacks.transactions, topology.as_ref(), token, first, summary)
             .await?;
+        if let Some(id) = claims::coming_from(&mut source, &identities(&server)).await {
+            return Err(going_round(&id));
+        }
         let marker = match server.lacks.transactions {
             true => None,
             false => Marker::read(&mut target, &self.names).await?,
@@ -128,7 +131,13 @@ impl Mover {
                 self.options.teller.tell(News::Continued { offset: position.offset });
                 Claim::new(&self.options.route, &replid).note(&mut ends.target, &self.names).await?;
                 let position = Position { replid, ..position };
-                let apply = self.apply(&position, db, tongue);
+                let mut apply = self.apply(&position, db, tongue);
+                let key = &self.names.scripts;
+                let kept = ends.target.call(0, key, &[b"HVALS", key]).await?;
+                for text in kept.array().unwrap_or_default().iter().filter_map(Reply::text) {
+                    apply.scripts.learn(text);
+                }
+                apply.comes_from = identities(&ends.server);
                 self.follow(link, None, ends, apply, epoch, summary).await
             }
             (Begun::Continued(_), None) => {
@@ -150,6 +159,7 @@ impl Mover {
                 self.begin_full(&mut ends, marker, &position.replid).await?;
                 summary.full_syncs += 1;
                 let mut apply = self.apply(&position, 0, tongue);
+                apply.comes_from = identities(&ends.server);
                 if ends.server.lacks.transactions {
                     apply = apply.unnoted();
                 }
@@ -305,6 +315,12 @@ impl Mover {
         }
         self.names.check_turn(target.of(owner).await?, token).await
     }
+}
+
+/// How a server's stream is called, and was before.
+fn identities(server: &Server) -> Vec<String> {
+    let all = server.masters.iter().chain([&server.replid, &server.replid_before]);
+    all.filter(|id| id.bytes().any(|b| b != b'0')).cloned().collect()
 }
 
 /// What the target understands; none where it understands all that the source says.

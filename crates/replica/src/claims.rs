@@ -9,6 +9,7 @@ use model::failure::Result;
 use redis_proto::resp::Reply;
 
 use crate::asker::Asker;
+use crate::client::Client;
 use crate::marker::{Names, OURS};
 use crate::node::Node;
 use crate::parts;
@@ -87,6 +88,24 @@ impl Claim {
         }
         Ok(())
     }
+}
+
+/// A migration that brings changes of a stream with one of these names to `source`, and runs: its connection is there. Where
+/// nobody may look, there is none.
+pub(crate) async fn coming_from(source: &mut Client, streams: &[String]) -> Option<String> {
+    let all = source.call(&[b"HGETALL", &list()]).await.ok()?;
+    let clients = source.call(&[b"CLIENT", b"LIST"]).await.ok()?;
+    let clients = String::from_utf8_lossy(clients.text()?).into_owned();
+    all.array()?.chunks(2).find_map(|pair| {
+        let text = |reply: &Reply| Some(String::from_utf8_lossy(reply.text()?).into_owned());
+        let (id, claim) = (text(pair.first()?)?, Claim::parse(&text(pair.get(1)?)?)?);
+        let writer = String::from_utf8_lossy(&Names::new(&id).writer).into_owned();
+        let runs = clients.split(' ').any(|word| {
+            word.strip_prefix("name=")
+                .is_some_and(|n| n.strip_prefix(&writer).is_some_and(|n| n.starts_with('/')))
+        });
+        (runs && streams.contains(&claim.replid)).then_some(id)
+    })
 }
 
 /// It claims nothing any more.

@@ -109,7 +109,7 @@ impl Mover {
         if let Some(snapshot) = snapshot {
             self.progress.phase.store(1, Ordering::Relaxed);
             let began = Instant::now();
-            self.load(&snapshot, &mut ends, summary).await?;
+            self.load(&snapshot, &mut ends, &mut apply, summary).await?;
             let seconds = began.elapsed().as_secs_f64();
             summary.full_seconds += seconds;
             self.options.teller.tell(News::Loaded { keys: summary.full.keys, seconds });
@@ -124,7 +124,13 @@ impl Mover {
         Stream::new(self, ends, apply, epoch, ack).run(&stream, summary).await
     }
 
-    async fn load(&self, snapshot: &Spool, ends: &mut Ends, summary: &mut Summary) -> Result<()> {
+    async fn load(
+        &self,
+        snapshot: &Spool,
+        ends: &mut Ends,
+        apply: &mut Apply,
+        summary: &mut Summary,
+    ) -> Result<()> {
         let mut parser = Parser::new(OPEN_ABOVE);
         let shared = ends.writer.shared().clone();
         let (route, conflict) = (&self.options.route, self.options.conflict);
@@ -145,6 +151,11 @@ impl Mover {
             self.progress.full_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             parser.push(&bytes);
             while let Some(item) = parser.next_item().map_err(|e| corrupt(&e))? {
+                if let Item::Aux(name, text) = &item
+                    && **name == b"lua"[..]
+                {
+                    apply.scripts.learn(text);
+                }
                 let alike = matches!(item, Item::Function(_));
                 if !alike || self.shard.as_ref().is_none_or(|master| master.part() == Part::First) {
                     load.item(item).await?;
@@ -173,6 +184,10 @@ impl Mover {
             return Ok(());
         }
         let position = Position { replid: apply.replid().to_owned(), offset: apply.offset() };
+        let scripts = apply.scripts.keep(&self.names.scripts, None);
+        if !scripts.is_empty() {
+            ends.target.ok(&self.names.scripts, &scripts).await?;
+        }
         let mut epoch_of_slots = None;
         if let Writer::Many(many) = &mut ends.writer {
             many.begin_changes(epoch, &[]);

@@ -37,6 +37,7 @@ pub mod restore;
 pub mod route;
 pub mod scan;
 mod scatter;
+mod scripts;
 pub mod server;
 pub mod source;
 pub mod spool;

@@ -32,6 +32,8 @@ pub struct Names {
     pub marker: Vec<u8>,
     /// A sorted set of keys that the target's clock may have taken too early.
     pub doubted: Vec<u8>,
+    /// A hash of the source's scripts.
+    pub scripts: Vec<u8>,
     /// Names of connections that write begin so.
     pub writer: Vec<u8>,
     /// Whose turn it is.
@@ -49,6 +51,7 @@ impl Names {
             id: id.to_owned(),
             marker: name("offset"),
             doubted: name("doubted"),
+            scripts: name("scripts"),
             writer: name("writer"),
             owner: name("owner"),
         }
@@ -143,7 +146,7 @@ pub async fn standing(ask: &mut Asker, names: &Names) -> Result<u64> {
     let mut words: Vec<&[u8]> = vec![b"EXISTS"];
     let claims = claims::list();
     words.push(&claims);
-    words.extend(all.iter().flat_map(|n| [&n.marker[..], &n.doubted, &n.owner]));
+    words.extend(all.iter().flat_map(|n| [&n.marker[..], &n.doubted, &n.scripts, &n.owner]));
     let found = ask.call(0, &names.marker, &words).await?;
     Ok(found.number().and_then(|n| u64::try_from(n).ok()).unwrap_or(0))
 }

@@ -124,7 +124,7 @@ pub(crate) async fn forget(ask: &mut Asker, links: &[Names]) -> Result<()> {
 /// # Errors
 /// What the connections meet.
 pub(crate) async fn void(ask: &mut Asker, names: &Names) -> Result<()> {
-    let mut keys = vec![names.marker.clone(), names.doubted.clone()];
+    let mut keys = vec![names.marker.clone(), names.doubted.clone(), names.scripts.clone()];
     if ask.is_cluster() {
         keys.extend((0..SLOTS).flat_map(|slot| [names.marker_at(slot), names.doubted_at(slot)]));
     }

@@ -35,6 +35,8 @@ pub struct Server {
     pub replid: String,
     /// How its stream was called before it took its master's place.
     pub replid_before: String,
+    /// The same of each master, for a cluster that was asked as a whole.
+    pub masters: Vec<String>,
     /// Its offset in the replication stream.
     pub offset: u64,
     /// What it cannot do, as a target.
@@ -90,6 +92,7 @@ impl Server {
             dbs: databases.iter().map(|(db, ..)| *db).collect(),
             replid: field("master_replid").unwrap_or_default().to_owned(),
             replid_before: field("master_replid2").unwrap_or_default().to_owned(),
+            masters: Vec::new(),
             offset: number("master_repl_offset"),
             lacks: Lacks::default(),
         })

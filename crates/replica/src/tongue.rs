@@ -55,6 +55,8 @@ pub(crate) fn unconditional<'a>(args: &[&'a [u8]]) -> Option<Words<'a>> {
 pub struct Tongue {
     /// Names of its commands, upper case; empty: it does not say.
     commands: HashSet<Vec<u8>>,
+    /// What the target is.
+    pub(crate) to: Server,
     before_6_0: bool,
     before_6_2: bool,
     before_7_0: bool,
@@ -117,6 +119,7 @@ impl Tongue {
         let all = commands.and_then(Reply::array).unwrap_or_default();
         Self {
             commands: all.iter().filter_map(name).collect(),
+            to: target.clone(),
             before_6_0: !target.is_at_least((6, 0)),
             before_6_2: !target.is_at_least((6, 2)),
             before_7_0: !target.is_at_least((7, 0)),

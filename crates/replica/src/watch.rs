@@ -198,7 +198,10 @@ impl Watch {
         }
         places.extend(beside(name, args));
         let (alone, lasts) = (places.len() == 1, name == b"PERSIST");
-        let suspect = args.len() <= WORDS_MAX && places.iter().any(|place| self.suspects.contains(place));
+        // A script cannot be called by another.
+        let suspect = args.len() <= WORDS_MAX
+            && !is_script(name)
+            && places.iter().any(|place| self.suspects.contains(place));
         let fails = suspect || fails_on_nothing(name);
         if !alone {
             self.suspect(&places);
@@ -285,6 +288,10 @@ fn writes_whole(name: &[u8], args: &[&[u8]]) -> bool {
 fn counts_from_now(name: &[u8], args: &[&[u8]]) -> bool {
     match name {
         b"EXPIRE" | b"PEXPIRE" | b"SETEX" | b"PSETEX" => true,
+        b"RESTORE" => {
+            let absolute = args.iter().skip(4).any(|word| word.eq_ignore_ascii_case(b"ABSTTL"));
+            !absolute && args.get(2).is_some_and(|ttl| **ttl != *b"0")
+        }
         b"SET" | b"GETEX" => args
             .iter()
             .skip(if name == b"SET" { 3 } else { 2 })
@@ -302,6 +309,10 @@ fn sets_expiry(name: &[u8]) -> bool {
 fn fails_on_nothing(name: &[u8]) -> bool {
     matches!(name, b"RENAME" | b"RENAMENX" | b"LSET" | b"XGROUP" | b"XSETID" | b"XCLAIM" | b"XREADGROUP")
         || name.contains(&b'.')
+}
+
+fn is_script(name: &[u8]) -> bool {
+    matches!(name, b"EVAL" | b"EVALSHA" | b"FCALL")
 }
 
 /// Keys of other databases that a command reaches.

@@ -532,3 +532,121 @@ async fn c17_commands_that_the_target_refuses_are_counted_and_named() {
         cluster.servers.iter().map(|s| s.run("KEYS whimbrel:redis:owner:*").array().unwrap().len()).sum();
     assert_eq!(left, 0);
 }
+
+/// Runs words that may hold anything.
+fn call(redis: &Redis, words: &[&[u8]]) -> Reply {
+    let reply = redis.connect().call(words);
+    assert!(!matches!(reply, Reply::Error(_)), "{reply:?}");
+    reply
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn red_05_scripts_are_said_by_their_text() {
+    let source = Redis::start("REDIS_6_2", &["--lua-replicate-commands", "no"]);
+    let text = b"redis.call('incr',KEYS[1]); return redis.call('rpush',KEYS[2],ARGV[1])";
+    let digest = call(&source, &[b"SCRIPT", b"LOAD", text]).text().unwrap().to_vec();
+    let call_it = |n: usize| {
+        for i in 0..n {
+            call(&source, &[b"EVALSHA", &digest, b"2", b"{t}n", b"{t}l", i.to_string().as_bytes()]);
+        }
+    };
+    call_it(3);
+    let target = Redis::start("REDIS_7_0", &[]);
+    let following = Following::start(mover(&source, &target, Until::Stopped));
+    following.streams().await;
+    call_it(20);
+    // What the target has cached is not relied upon.
+    target.run("SCRIPT FLUSH");
+    call_it(20);
+    following.level(&source).await;
+    same(&source, &target).await;
+    assert!(!following.stop().await.done);
+
+    // Nor is what we remember: the texts stand beside the position.
+    target.run("SCRIPT FLUSH");
+    call_it(5);
+    let went_on = mover(&source, &target, Until::CaughtUp).run().await.unwrap();
+    assert_eq!((went_on.partial_syncs, went_on.full_syncs), (1, 0));
+    same(&source, &target).await;
+
+    // A flushed target keeps what is ours.
+    let following = Following::start(mover(&source, &target, Until::Stopped));
+    following.streams().await;
+    source.run("FLUSHALL");
+    following.level(&source).await;
+    following.stop().await;
+    call_it(2);
+    mover(&source, &target, Until::CaughtUp).run().await.unwrap();
+    same(&source, &target).await;
+
+    let cluster = Cluster::start("REDIS_7_0", 3, false, &[]);
+    let to_cluster = Following::start(mover(&source, &cluster.servers[0], Until::Stopped));
+    to_cluster.streams().await;
+    call_it(7);
+    to_cluster.level(&source).await;
+    same(&source, &cluster.servers[0]).await;
+    to_cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn red_06_restored_payloads_are_said_in_a_form_that_the_target_takes() {
+    for (from, to) in [
+        ("REDIS_8_2", "REDIS_6_2"),
+        ("REDIS_8_2", "VALKEY_9_1"),
+        ("VALKEY_9_1", "REDIS_6_2"),
+        ("REDIS_7_0", "REDIS_6_2"),
+    ] {
+        let (source, target) = (Redis::start(from, &[]), Redis::start(to, &[]));
+        let following = Following::start(mover(&source, &target, Until::Stopped));
+        following.streams().await;
+        let long = vec![b'x'; 3000];
+        call(&source, &[b"RPUSH", b"l", b"a", &long, b"b"]);
+        call(&source, &[b"HSET", b"h", b"f", b"1", b"g", b"2"]);
+        call(&source, &[b"SADD", b"s", b"a", b"b"]);
+        call(&source, &[b"ZADD", b"z", b"1", b"a", b"2", b"b"]);
+        call(&source, &[b"SET", b"k", b"v"]);
+        call(&source, &[b"XADD", b"x", b"1-1", b"f", b"v"]);
+        for key in ["l", "h", "s", "z", "k", "x"] {
+            let payload = call(&source, &[b"DUMP", key.as_bytes()]).text().unwrap().to_vec();
+            let copy = format!("copy:{key}");
+            call(&source, &[b"RESTORE", copy.as_bytes(), b"0", &payload, b"REPLACE"]);
+            let dying = format!("dying:{key}");
+            call(&source, &[b"RESTORE", dying.as_bytes(), b"5000000", &payload]);
+        }
+        following.level(&source).await;
+        same(&source, &target).await;
+        assert_eq!(target.run("LLEN copy:l").number(), Some(3), "{from} to {to}");
+        let summary = following.stop().await;
+        assert_eq!(summary.full_syncs, 1, "{from} to {to}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn red_18_changes_do_not_go_round() {
+    let (a, b) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
+    a.run("SET n 0");
+    let there = Following::start(mover(&a, &b, Until::Stopped));
+    there.streams().await;
+    // The way back, begun while the way there runs, is refused before anything is written.
+    let back = mover(&b, &a, Until::Stopped).run().await;
+    let failure = refused(back);
+    assert_eq!((failure.kind, failure.op), (Kind::Conflict, "loop"), "{failure}");
+    a.run("INCR n");
+    there.level(&a).await;
+    assert_eq!((get(&a, "n").as_deref(), get(&b, "n").as_deref()), (Some("1"), Some("1")));
+    there.stop().await;
+
+    // After it was stopped the way back is free: that is how one rolls back.
+    let back = Following::start(mover(&b, &a, Until::Stopped));
+    back.streams().await;
+    b.run("INCR n");
+    back.level(&b).await;
+    assert_eq!(get(&a, "n").as_deref(), Some("2"));
+    // What goes on from before it would do all of that again.
+    let again = refused(mover(&a, &b, Until::Stopped).run().await);
+    assert_eq!(again.op, "loop", "{again}");
+    back.stop().await;
+    let again = refused(mover(&a, &b, Until::Stopped).run().await);
+    assert_eq!(again.op, "loop", "{again}");
+    assert_eq!(get(&b, "n").as_deref(), Some("2"));
+}

@@ -66,7 +66,7 @@ impl Apply {
         let (Some((a, b)), Some(from)) = (number_pair(args), number_pair(was)) else { return };
         self.swapped = Some(from);
         if let Some(names) = self.names.clone().filter(|_| a != b && (a == 0 || b == 0)) {
-            for key in [&names.doubted, &names.owner, &claims::list()] {
+            for key in [&names.doubted, &names.scripts, &names.owner, &claims::list()] {
                 self.write_beside(a.max(b), &[b"MOVE", key, b"0"], out);
             }
             self.write_beside(a.max(b), &[b"DEL", &names.marker], out);
@@ -127,7 +127,7 @@ impl Apply {
     }
 
     /// A change that the target cannot make: the source is asked what became of its keys.
-    fn doubt(&mut self, name: &[u8], args: &[&[u8]], out: &mut Vec<u8>) -> Result<()> {
+    pub(super) fn doubt(&mut self, name: &[u8], args: &[&[u8]], out: &mut Vec<u8>) -> Result<()> {
         let unknown = command::keys(args).is_none_or(|keys| keys.is_empty());
         if unknown || !self.live {
             return Err(self.refused(&String::from_utf8_lossy(name), "the target knows no such command"));
@@ -137,8 +137,22 @@ impl Apply {
         Ok(())
     }
 
+    /// The text of the script that an `EVALSHA` calls.
+    fn text_of(&self, name: &[u8], args: &[&[u8]]) -> Result<Option<Vec<u8>>> {
+        let Some(digest) = args.get(1).filter(|_| name == b"EVALSHA") else { return Ok(None) };
+        match self.scripts.text(digest) {
+            Some(text) => Ok(Some(text.to_vec())),
+            // A file that does not say it is for a server that has it, as its loader would find.
+            None if !self.live => Ok(None),
+            None => {
+                let m = format!("EVALSHA {}", String::from_utf8_lossy(digest));
+                Err(self.refused(&m, "the text of that script is not known here"))
+            }
+        }
+    }
+
     /// Looks at the keys of a change before it, where they are watched; true when that does the change too.
-    fn look(
+    pub(super) fn look(
         &mut self,
         name: &[u8],
         args: &[&[u8]],
@@ -169,7 +183,7 @@ impl Apply {
     ) -> Result<()> {
         let plain = name == b"SET" && command.arg(3).is_none();
         let looks = self.watch.is_on() || self.route.has_filter() || (self.tongue.is_some() && !plain);
-        let looks = looks || name == b"SWAPDB" || (name == b"SET" && !plain);
+        let looks = looks || matches!(name, b"SWAPDB" | b"EVALSHA") || (name == b"SET" && !plain);
         if name == b"FUNCTION"
             && self.tongue.as_ref().is_none_or(|tongue| tongue.say(name, &[]) == Said::AsItIs)
             && command.arg(1).is_some_and(|w| w.eq_ignore_ascii_case(b"LOAD"))
@@ -183,7 +197,11 @@ impl Apply {
             self.write(db, command.raw, out);
             return Ok(());
         }
-        let args: Vec<&[u8]> = command.args().collect();
+        let mut args: Vec<&[u8]> = command.args().collect();
+        let (text, mut raw, mut name) = (self.text_of(name, &args)?, Some(command.raw), name);
+        if let Some(text) = &text {
+            (args[0], args[1], raw, name) = (b"EVAL", text, None, b"EVAL");
+        }
         match self.route.command(&args) {
             Routed::Whole => {}
             Routed::Dropped => return Ok(()),
@@ -196,10 +214,16 @@ impl Apply {
                 return Err(self.refused(&name, "only some of its keys travel"));
             }
         }
+        if matches!(name, b"RESTORE" | b"RESTORE-ASKING") && self.tongue.is_some() {
+            return self.restore(&args, db, out, now_ms);
+        }
         if name == b"FLUSHDB" && self.route.has_filter() {
             return Err(self.refused("FLUSHDB", "only some of its keys travel"));
         }
-        self.say(name, &args, Some(command.raw), db, out, now_ms)?;
+        self.say(name, &args, raw, db, out, now_ms)?;
+        if name == b"FLUSHDB" && db == 0 {
+            self.keep_scripts(None, out);
+        }
         if name == b"SWAPDB" {
             self.swapped(&args, &args, out);
         }

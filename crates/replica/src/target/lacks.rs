@@ -120,6 +120,7 @@ impl Server {
             dbs: vec![],
             replid: String::new(),
             replid_before: String::new(),
+            masters: vec![],
             offset: 0,
             lacks: Lacks::default(),
         }
