@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use redis::{
-    Existing, Redis, RedisCommand, RedisCopy, RedisImport, RedisTask, RedisTaskAction, RedisVerify, Routing,
+    Existing, Redis, RedisClean, RedisCommand, RedisCopy, RedisImport, RedisTask, RedisTaskAction,
+    RedisVerify, Routing,
 };
 
 /// Moves object storage and Redis from anywhere to anywhere, and can be stopped at any moment.
@@ -65,6 +66,7 @@ impl Command {
                 RedisCommand::Copy(args) => args.routing.json,
                 RedisCommand::Verify(args) => args.routing.json,
                 RedisCommand::Import(args) => args.routing.json,
+                RedisCommand::Clean(args) => args.json,
                 RedisCommand::Task(args) => args.service.json,
             },
             Command::Task(args) => args.service.json,

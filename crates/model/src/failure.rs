@@ -265,6 +265,7 @@ impl Failure {
             (_, _) if self.op == "databases" => {
                 "map it to another number (--db-map), leave it out, or raise `databases` at the target, and start again"
             }
+            (Kind::Conflict, _) if self.op == "clean" => "stop it first, or use --force",
             (_, _) if self.op == "loop" => "stop one of the two migrations",
             (Kind::Unsupported, Side::Source) if self.op == "format" => {
                 "it is not damaged: a newer or another server wrote it; copy from the running server (--mode scan), or use a newer \

@@ -331,6 +331,10 @@ impl<'a> Load<'a> {
         let mut answers = 0;
         if let Some(building) = &mut self.building {
             let (out, rebuild) = (self.pipeline.out(), &mut building.rebuild);
+            if head.kind.kind() == Some(Value::Stream) {
+                let missing = decode::pending_of_deleted(head.kind, span);
+                rebuild.missing = missing.map_err(|e| corrupt(&e.behind(head.offset)))?.into();
+            }
             decode::elements(head.kind, span, |element| {
                 answers += rebuild.add(out, element);
                 Ok(())
@@ -384,7 +388,7 @@ impl<'a> Load<'a> {
     fn close(&mut self) {
         let Some(mut building) = self.building.take() else { return };
         let before = self.pipeline.out().len();
-        let mut answers = building.rebuild.flush(self.pipeline.out());
+        let mut answers = building.rebuild.end(self.pipeline.out());
         if let Some(at) = building.expire_ms {
             command(self.pipeline.out(), &[b"PEXPIREAT", &building.key, at.to_string().as_bytes()]);
             answers += 1;

@@ -164,6 +164,50 @@ pub async fn forget(target: &Node, names: &Names) -> Result<()> {
     parts::forget(&mut ask, &all).await
 }
 
+/// Takes away every key of ours at a target, whichever migration left it; the data stay. Answers how many there were.
+///
+/// # Errors
+/// [`Kind::Conflict`] while a migration writes there, unless `anyway`; what the connections meet.
+pub async fn clean(target: &Node, anyway: bool) -> Result<u64> {
+    let (mut ask, server, _) = Asker::open(target, Side::Target).await?;
+    let writers = String::from_utf8_lossy(&[OURS, b"writer:"].concat()).into_owned();
+    let masters = ask.masters();
+    for addr in masters.iter().filter(|_| !anyway) {
+        let reply =
+            ask.server(addr).await?.call(&[b"CLIENT", b"LIST"]).await.map_err(|f| f.at(Side::Target))?;
+        let text = String::from_utf8_lossy(reply.text().unwrap_or_default()).into_owned();
+        if text.split(' ').any(|word| word.strip_prefix("name=").is_some_and(|n| n.starts_with(&writers))) {
+            let m = format!("{}: a migration writes there now", target.place());
+            return Err(Failure::new(Kind::Conflict, "clean", m).at(Side::Target));
+        }
+    }
+    let mut dbs = server.dbs.clone();
+    if server.has_databases() && !dbs.contains(&0) {
+        dbs.push(0);
+    }
+    let (pattern, mut gone) = ([OURS, b"*"].concat(), 0);
+    for db in dbs {
+        ask.select(db).await?;
+        for addr in &masters {
+            let mut cursor = b"0".to_vec();
+            loop {
+                let words: [&[u8]; 6] = [b"SCAN", &cursor, b"MATCH", &pattern, b"COUNT", b"1000"];
+                let page = ask.server(addr).await?.call(&words).await.map_err(|f| f.at(Side::Target))?;
+                let Some([next, keys]) = page.array() else { break };
+                let keys = keys.array().unwrap_or_default().iter().filter_map(Reply::text);
+                let keys: Vec<Vec<u8>> = keys.filter(|k| k.starts_with(OURS)).map(<[u8]>::to_vec).collect();
+                cursor = next.text().unwrap_or(b"0").to_vec();
+                let done = ask.each(&keys, &[b"DEL"], &[]).await?;
+                gone += done.iter().filter(|reply| reply.number() == Some(1)).count() as u64;
+                if cursor == b"0" {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(gone)
+}
+
 impl Marker {
     /// As it is written.
     pub fn text(&self) -> String {

@@ -1,6 +1,9 @@
 //! Pure: the elements of a value become commands that build it again, some thousand elements at a time. For targets
 //! that cannot take a value as it is written, and for values that are too long to be held whole.
 
+use std::collections::VecDeque;
+
+use redis_proto::rdb::decode::{StreamFacts, StreamId};
 use redis_proto::rdb::{Element, Kind};
 use redis_proto::resp::command;
 
@@ -28,6 +31,11 @@ pub struct Rebuild {
     creates_consumers: bool,
     /// Entries of a stream so far: an empty one needs its key too.
     entries: u64,
+    /// Entries of a stream that are pending and deleted: each is written, claimed, and deleted again.
+    pub missing: VecDeque<StreamId>,
+    placed: Vec<StreamId>,
+    facts: Option<StreamFacts>,
+    first: Option<StreamId>,
     /// What the target has no place for.
     pub dropped: Option<&'static str>,
 }
@@ -69,6 +77,10 @@ impl Rebuild {
             streams_know: target.tells_expiry_time(),
             creates_consumers: target.is_at_least((6, 2)),
             entries: 0,
+            missing: VecDeque::new(),
+            placed: Vec::new(),
+            facts: None,
+            first: None,
             dropped: None,
         }
     }
@@ -95,6 +107,8 @@ impl Rebuild {
                 n + 1
             }
             Element::Entry(at, fields) => {
+                let placed = self.place(out, Some(at));
+                self.first.get_or_insert(at);
                 let at = id(at);
                 let mut args: Vec<&[u8]> = vec![b"XADD", &self.key, &at];
                 for (name, value) in &fields {
@@ -102,7 +116,7 @@ impl Rebuild {
                 }
                 command(out, &args);
                 self.entries += 1;
-                1
+                placed + 1
             }
             Element::Stream(facts) => self.facts(out, &facts),
             Element::Group { name, last, read } => {
@@ -149,23 +163,68 @@ impl Rebuild {
         }
     }
 
-    fn facts(&mut self, out: &mut Vec<u8>, facts: &redis_proto::rdb::decode::StreamFacts) -> usize {
-        let last = id(facts.last);
+    /// Writes entries that are missing before another one.
+    fn place(&mut self, out: &mut Vec<u8>, before: Option<StreamId>) -> usize {
         let mut n = 0;
-        if self.entries == 0 {
+        while let Some(at) = self.missing.front().copied().filter(|at| before.is_none_or(|b| *at < b)) {
+            self.missing.pop_front();
+            // No stream has an entry of this name.
+            if at != (0, 0) {
+                command(out, &[b"XADD", &self.key, &id(at), b"x", b"y"]);
+                self.placed.push(at);
+                n += 1;
+            }
+        }
+        n
+    }
+
+    /// The last commands of the key; answers how many they are.
+    pub fn end(&mut self, out: &mut Vec<u8>) -> usize {
+        let mut n = self.flush(out);
+        let (placed, facts) = (std::mem::take(&mut self.placed), self.facts);
+        let Some(facts) = facts.filter(|_| !placed.is_empty()) else { return n };
+        // What was deleted goes by its name, and counts for the greatest name that was; what was trimmed must not.
+        let deleted = |at: &&StreamId| !self.streams_know || facts.max_deleted.is_none_or(|max| **at <= max);
+        let all: Vec<Vec<u8>> = placed.iter().filter(deleted).map(|at| id(*at)).collect();
+        for some in all.chunks(ELEMENTS) {
+            let words = [&b"XDEL"[..], &self.key].into_iter().chain(some.iter().map(Vec::as_slice));
+            command(out, &words.collect::<Vec<_>>());
+            n += 1;
+        }
+        if all.len() < placed.len() {
+            match self.first {
+                Some(first) => command(out, &[b"XTRIM", &self.key, b"MINID", &id(first)]),
+                None => command(out, &[b"XTRIM", &self.key, b"MAXLEN", b"0"]),
+            }
+            n += 1;
+        }
+        n + self.set_facts(out, &facts, 0)
+    }
+
+    fn facts(&mut self, out: &mut Vec<u8>, facts: &StreamFacts) -> usize {
+        let last = id(facts.last);
+        let mut n = self.place(out, None);
+        self.facts = Some(*facts);
+        if self.entries == 0 && self.placed.is_empty() {
             // An empty stream: an entry that goes at once leaves the stream behind.
             let first = if facts.last == (0, 0) { b"0-1".to_vec() } else { last.clone() };
             command(out, &[b"XADD", &self.key, b"MAXLEN", b"0", &first, b"x", b"y"]);
             n += 1;
         }
-        let (added, deleted) =
-            (facts.added.unwrap_or(facts.length).to_string(), id(facts.max_deleted.unwrap_or_default()));
+        n + self.set_facts(out, facts, self.placed.len() as u64)
+    }
+
+    /// `more`: so many entries are there that will go.
+    fn set_facts(&self, out: &mut Vec<u8>, facts: &StreamFacts, more: u64) -> usize {
+        let last = id(facts.last);
+        let added = facts.added.unwrap_or(facts.length).max(if more > 0 { facts.length + more } else { 0 });
+        let (added, deleted) = (added.to_string(), id(facts.max_deleted.unwrap_or_default()));
         let mut args: Vec<&[u8]> = vec![b"XSETID", &self.key, &last];
         if self.streams_know && facts.added.is_some() {
             args.extend([b"ENTRIESADDED", added.as_bytes(), b"MAXDELETEDID", deleted.as_slice()]);
         }
         command(out, &args);
-        n + 1
+        1
     }
 
     fn gather<const N: usize>(&mut self, out: &mut Vec<u8>, args: [Vec<u8>; N]) -> usize {
@@ -198,6 +257,45 @@ impl Rebuild {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn red_20_c19_pending_entries_of_deleted_messages_are_written_claimed_and_deleted() {
+        let target = Server::for_tests(redis_proto::rdb::Family::Redis, (6, 2));
+        let mut rebuild = Rebuild::new(b"s", Kind::Stream, &target);
+        rebuild.missing = VecDeque::from([(2, 0)]);
+        let (mut out, mut n) = (Vec::new(), 0);
+        let field = || vec![(b"f"[..].into(), b"v"[..].into())];
+        let facts = StreamFacts { length: 2, last: (3, 0), ..StreamFacts::default() };
+        for element in [
+            Element::Entry((1, 0), field()),
+            Element::Entry((3, 0), field()),
+            Element::Stream(facts),
+            Element::Group { name: b"g"[..].into(), last: (3, 0), read: None },
+            Element::Consumer { name: b"c"[..].into(), seen_ms: 0, active_ms: None },
+            Element::Pending { id: (2, 0), delivered_ms: 5, count: 1 },
+        ] {
+            n += rebuild.add(&mut out, element);
+        }
+        n += rebuild.end(&mut out);
+        let mut commands = redis_proto::resp::Commands::at(0);
+        commands.push(&out);
+        let mut lines = Vec::new();
+        while let Some(command) = commands.next_command().unwrap() {
+            lines.push(command.args().map(String::from_utf8_lossy).collect::<Vec<_>>().join(" "));
+        }
+        let want = [
+            "XADD s 1-0 f v",
+            "XADD s 2-0 x y",
+            "XADD s 3-0 f v",
+            "XSETID s 3-0",
+            "XGROUP CREATE s g 3-0 MKSTREAM",
+            "XGROUP CREATECONSUMER s g c",
+            "XCLAIM s g c 0 2-0 TIME 5 RETRYCOUNT 1 FORCE JUSTID",
+            "XDEL s 2-0",
+            "XSETID s 3-0",
+        ];
+        assert_eq!((lines.len(), lines), (n, want.map(String::from).to_vec()));
+    }
 
     #[test]
     fn scores_are_written_exactly() {

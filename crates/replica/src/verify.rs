@@ -309,22 +309,25 @@ fn same_content(a: (&[u8], Family), b: (&[u8], Family)) -> bool {
     if value(a.0).is_some() && value(a.0) == value(b.0) {
         return true;
     }
-    match (content(a.1, a.0), content(b.1, b.0)) {
+    // Types of streams whose servers count what was added and read (rdb.h).
+    let counts = |payload: &[u8]| matches!(payload.first(), Some(19 | 21));
+    let counts = counts(a.0) && counts(b.0);
+    match (content(a.1, a.0, counts), content(b.1, b.0, counts)) {
         (Some(a), Some(b)) => a == b,
         _ => false,
     }
 }
 
-/// What a payload holds: its kind, how much, and a digest that does not depend on how it is written. None for what
-/// cannot be taken apart.
-pub fn content(family: Family, payload: &[u8]) -> Option<(Value, u64, [u8; 32])> {
+/// What a payload holds: its kind, how much, and a digest that does not depend on how it is written; `counts`: with
+/// what streams and their groups count. None for what cannot be taken apart.
+pub fn content(family: Family, payload: &[u8], counts: bool) -> Option<(Value, u64, [u8; 32])> {
     let (kind, span) = dump::open(family, payload).ok()?;
     let value = kind.kind()?;
     let in_order = matches!(value, Value::String | Value::List | Value::Stream);
     let (mut ordered, mut sum, mut count) = (Context::new(&SHA256), [0u8; 32], 0);
     let mut consumer: Option<Vec<u8>> = None;
     elements(kind, span, |element| {
-        let mut bytes = told(&element);
+        let mut bytes = told(&element, counts);
         match &element {
             // Servers do not tell their replicas of one that has nothing pending.
             Element::Consumer { .. } => {
@@ -359,8 +362,9 @@ pub fn content(family: Family, payload: &[u8]) -> Option<(Value, u64, [u8; 32])>
     Some((value, count, sum))
 }
 
-/// An element without what depends on the server: when consumers were seen, and what older servers do not count.
-fn told(element: &Element<'_>) -> Vec<u8> {
+/// An element without what depends on the server: when consumers were seen, and, unless both sides keep `counts`, what older
+/// servers do not count.
+fn told(element: &Element<'_>, counts: bool) -> Vec<u8> {
     let mut out = Vec::new();
     let mut text = |bytes: &[u8]| {
         out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
@@ -386,10 +390,19 @@ fn told(element: &Element<'_>) -> Vec<u8> {
                 text(value);
             }
         }
-        Element::Stream(facts) => text(id(facts.last).as_bytes()),
-        Element::Group { name, last, .. } => {
+        Element::Stream(facts) => {
+            text(id(facts.last).as_bytes());
+            if counts {
+                text(&facts.added.unwrap_or_default().to_le_bytes());
+                text(id(facts.max_deleted.unwrap_or_default()).as_bytes());
+            }
+        }
+        Element::Group { name, last, read } => {
             text(name);
             text(id(*last).as_bytes());
+            if counts {
+                text(&read.unwrap_or(-1).to_le_bytes());
+            }
         }
         Element::Consumer { name, .. } => text(name),
         Element::Pending { id: at, count, .. } => {

@@ -650,3 +650,99 @@ async fn red_18_changes_do_not_go_round() {
     assert_eq!(again.op, "loop", "{again}");
     assert_eq!(get(&b, "n").as_deref(), Some("2"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn red_20_c19_groups_of_streams_are_whole() {
+    for (from, to) in [
+        ("REDIS_7_0", "REDIS_6_2"),
+        ("VALKEY_9_1", "REDIS_7_0"),
+        ("REDIS_8_2", "REDIS_7_0"),
+        ("REDIS_7_0", "REDIS_7_0"),
+    ] {
+        let (source, target) = (Redis::start(from, &[]), Redis::start(to, &[]));
+        let mut lines: Vec<String> = (1..=20).map(|i| format!("XADD s {i}-0 f {i}")).collect();
+        lines.extend(
+            [
+                "XGROUP CREATE s g 0",
+                "XREADGROUP GROUP g c COUNT 10 STREAMS s >",
+                "XDEL s 3-0",
+                "XDEL s 10-0",
+                "XTRIM s MAXLEN 15",
+                "XADD e 1-0 f 1",
+                "XADD e 2-0 f 1",
+                "XGROUP CREATE e g 0",
+                "XREADGROUP GROUP g c STREAMS e >",
+                "XDEL e 1-0 2-0",
+                "XADD t 1-0 f 1",
+                "XADD t 2-0 f 1",
+                "XGROUP CREATE t g 0",
+                "XREADGROUP GROUP g c STREAMS t >",
+                "XTRIM t MAXLEN 0",
+            ]
+            .map(String::from),
+        );
+        run(&source, &lines.iter().map(String::as_str).collect::<Vec<_>>());
+        let done = mover(&source, &target, Until::Full).run().await.unwrap();
+        assert!(done.failed.is_empty() && done.full.left_out.is_empty(), "{from} to {to}: {done:?}");
+        for key in ["s", "e", "t"] {
+            // 6.2 does not count what groups have read.
+            let lines = [format!("XRANGE {key} - +"), format!("XINFO GROUPS {key}")];
+            for line in &lines[..if to == "REDIS_6_2" { 1 } else { 2 }] {
+                assert_eq!(source.run(line), target.run(line), "{from} to {to}: {line}");
+            }
+            let pending = |r: &Redis| {
+                let reply = r.run(&format!("XPENDING {key} g - + 100"));
+                let rows = reply.array().unwrap().iter();
+                rows.map(|row| {
+                    format!(
+                        "{:?} {:?} {:?}",
+                        row.array().unwrap()[0],
+                        row.array().unwrap()[1],
+                        row.array().unwrap()[3]
+                    )
+                })
+                .collect::<Vec<_>>()
+            };
+            assert!(!pending(&source).is_empty());
+            assert_eq!(pending(&source), pending(&target), "{from} to {to}: {key}");
+        }
+        same(&source, &target).await;
+    }
+
+    // What groups have read counts where both sides count it.
+    let (a, b) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
+    for server in [&a, &b] {
+        run(server, &["XADD s 1-0 f 1", "XADD s 2-0 f 1", "XGROUP CREATE s g 0"]);
+    }
+    a.run("XGROUP SETID s g 2-0 ENTRIESREAD 2");
+    b.run("XGROUP SETID s g 2-0 ENTRIESREAD 1");
+    let found = compare(&node(&a), &node(&b), &replica::route::Route::default(), Depth::Full).await.unwrap();
+    assert_eq!(found.differ, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn red_22_what_migrations_leave_can_be_removed() {
+    use replica::marker::clean;
+    let (source, cluster) = (Redis::start("REDIS_7_0", &[]), Cluster::start("REDIS_7_0", 3, false, &[]));
+    for i in 0..50 {
+        source.run(&format!("SET k{i} {i}"));
+    }
+    let target = node(&cluster.servers[0]);
+    let left = |cluster: &Cluster| -> usize {
+        cluster.servers.iter().map(|s| s.run("KEYS whimbrel:*").array().unwrap().len()).sum()
+    };
+    let following = Following::start(mover(&source, &cluster.servers[0], Until::Stopped));
+    following.streams().await;
+    for i in 0..50 {
+        source.run(&format!("INCR k{i}"));
+    }
+    following.level(&source).await;
+    let busy = clean(&target, false).await.unwrap_err();
+    assert_eq!((busy.kind, busy.op), (Kind::Conflict, "clean"));
+    following.stop().await;
+    let before = left(&cluster);
+    assert!(before > 0);
+    assert_eq!(clean(&target, false).await.unwrap(), before as u64);
+    assert_eq!(left(&cluster), 0);
+    same(&source, &cluster.servers[0]).await;
+}

@@ -23,6 +23,8 @@ pub(crate) enum RedisCommand {
     Verify(RedisVerify),
     /// Apply RDB files, append-only files, folders of those, or archives
     Import(RedisImport),
+    /// Remove what migrations left at a target beside its data; they cannot go on afterwards
+    Clean(RedisClean),
     /// Migrations of a running service
     Task(Box<RedisTask>),
 }
@@ -181,6 +183,19 @@ pub(crate) struct RedisVerify {
     /// Some thousand keys instead of all
     #[arg(long)]
     pub sample: bool,
+}
+
+/// `whimbrel redis clean`
+#[derive(Debug, Args)]
+pub(crate) struct RedisClean {
+    /// redis://[user@]HOST:PORT or rediss://…; the password from WHIMBREL_TARGET_PASSWORD
+    pub target: String,
+    /// Even while a migration writes there
+    #[arg(long)]
+    pub force: bool,
+    /// Print one JSON object as the last line of stdout
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `whimbrel redis import`

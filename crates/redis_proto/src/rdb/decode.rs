@@ -77,6 +77,29 @@ pub struct StreamFacts {
     pub added: Option<u64>,
 }
 
+/// Entries of a stream that are pending and deleted, in order: a claim makes an entry pending only where it is.
+///
+/// # Errors
+/// As [`elements`].
+pub fn pending_of_deleted(kind: Type, span: &[u8]) -> Result<Vec<StreamId>> {
+    let mut pending = std::collections::BTreeSet::new();
+    elements(kind, span, |element| {
+        if let Element::Pending { id, .. } = element {
+            pending.insert(id);
+        }
+        Ok(())
+    })?;
+    if !pending.is_empty() {
+        elements(kind, span, |element| {
+            if let Element::Entry(id, _) = element {
+                pending.remove(&id);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(pending.into_iter().collect())
+}
+
 /// How far a value is decoded.
 #[derive(Debug)]
 enum Stage {

@@ -123,12 +123,15 @@ fn build(
     out: &mut Vec<u8>,
 ) -> Option<(u64, Option<&'static str>)> {
     let mut rebuild = Rebuild::new(words.key, kind, to);
+    if kind == Kind::Stream {
+        rebuild.missing = decode::pending_of_deleted(words.kind, words.span).ok()?.into();
+    }
     let mut count = 0;
     let read = decode::elements(words.kind, words.span, |element| {
         count += rebuild.add(out, element);
         Ok(())
     });
     read.ok()?;
-    count += rebuild.flush(out);
+    count += rebuild.end(out);
     Some((count as u64, rebuild.dropped))
 }

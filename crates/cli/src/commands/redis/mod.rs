@@ -1,5 +1,6 @@
 //! `whimbrel redis …`: the Redis engine in the foreground.
 
+mod clean;
 mod copy;
 mod import;
 mod task;
@@ -32,6 +33,7 @@ pub(crate) async fn run(args: &Redis, printer: &Printer) -> Result<Exit> {
         RedisCommand::Copy(args) => copy::run(args, printer).await,
         RedisCommand::Verify(args) => verify::run(args, printer).await,
         RedisCommand::Import(args) => import::run(args, printer).await,
+        RedisCommand::Clean(args) => clean::run(args, printer).await,
         RedisCommand::Task(args) => task::run(args, printer).await,
     }
 }

@@ -1,0 +1,18 @@
+//! `whimbrel redis clean DST`: takes away what migrations have left beside the data.
+
+use model::failure::{Result, Side};
+use replica::marker::clean;
+use serde_json::json;
+
+use crate::args::RedisClean;
+use crate::exit::Exit;
+use crate::printer::Printer;
+
+pub(crate) async fn run(args: &RedisClean, printer: &Printer) -> Result<Exit> {
+    let removed = clean(&super::node(&args.target, Side::Target)?, args.force).await?;
+    printer.note(&format!("removed {removed} keys of migrations; data are left as they were"));
+    if args.json {
+        printer.result(&json!({"removed": removed}).to_string());
+    }
+    Ok(Exit::Done)
+}
