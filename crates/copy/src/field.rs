@@ -12,7 +12,7 @@ use model::failure::{Failure, Kind, Result, Side};
 use model::key::{Key, Order};
 use model::selection::Scope;
 use pace::lanes::Lanes;
-use storage::{Entry, Fact, Page, SharedStore, StartAfter};
+use storage::{Entry, Fact, ListRequest, Page, Position, SharedStore, StartAfter};
 use store::{NewRange, Pass, RangeRow};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -37,8 +37,11 @@ pub(crate) struct Extent {
 #[derive(Debug)]
 struct Reach {
     start: Key,
+    /// The furthest key that is known to be this range's: the last that was listed, or one that an earlier run has settled.
     at: Key,
     upto: Option<Key>,
+    /// The last key of the range was listed.
+    met: bool,
     /// Nothing lies behind this, as a fruitless question has shown.
     known_end: Option<Key>,
     listed: u64,
@@ -54,6 +57,7 @@ struct Reach {
 impl Extent {
     fn new(id: i64, scope: Scope, start: Key, upto: Option<Key>, expected: f64) -> Self {
         let reach = Reach {
+            met: upto.as_ref() == Some(&start),
             at: start.clone(),
             start,
             upto,
@@ -129,8 +133,17 @@ pub(crate) struct Taken {
     pub(crate) entries: Vec<Entry>,
     /// The range is over.
     pub(crate) over: bool,
-    /// It is over and its last key did not come: unless that key is gone, keys were left out.
-    pub(crate) unmet: Option<Key>,
+    /// It is over and its last key did not come.
+    pub(crate) unmet: Option<Unmet>,
+}
+
+/// The key that a range ends with, which did not come: unless it is gone, keys were left out.
+#[derive(Debug)]
+pub(crate) struct Unmet {
+    prefix: String,
+    upto: Key,
+    /// What came behind the range instead; none when nothing did.
+    beyond: Option<Key>,
 }
 
 /// All ranges of a pass.
@@ -183,9 +196,10 @@ impl Field {
         let mut sketches = self.sketches.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut r = extent.reach();
         let mut entries = page.entries;
-        let whole = entries.len();
+        let (whole, mut beyond) = (entries.len(), None);
         if self.order != Order::Unknown {
             let inside = entries.partition_point(|e| self.order.within(e.key.as_bytes(), r.upto.as_ref()));
+            beyond = entries.get(inside).map(|e| e.key.clone());
             entries.truncate(inside);
         }
         if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
@@ -201,10 +215,13 @@ impl Field {
             let step = (entries.len() / 24).max(1);
             sketch.observe(entries.iter().step_by(step).chain(Some(last)).map(|e| &e.key));
         }
-        let met = r.upto.as_ref().is_some_and(|u| *u == r.at);
+        // Not by the furthest key, which an earlier run may have settled before those in front of it.
+        r.met |= entries.last().is_some_and(|last| Some(&last.key) == r.upto.as_ref());
+        let met = r.met;
         r.over = page.next.is_none() || entries.len() < whole || met;
         let over = r.over;
         let unmet = r.upto.clone().filter(|_| over && !met && self.proves_ends());
+        let unmet = unmet.map(|upto| Unmet { prefix: extent.scope.prefix().to_owned(), upto, beyond });
         drop(r);
         drop(sketches);
         self.moved.notify_one();
@@ -212,10 +229,11 @@ impl Field {
     }
 
     /// The listing of a range has ended without a page that said so; the key that should have come at its end.
-    pub(crate) fn ended(&self, extent: &Extent) -> Option<Key> {
+    pub(crate) fn ended(&self, extent: &Extent) -> Option<Unmet> {
         let mut r = extent.reach();
         r.over = true;
-        let unmet = r.upto.clone().filter(|u| *u != r.at && self.proves_ends());
+        let unmet = r.upto.clone().filter(|_| !r.met && self.proves_ends());
+        let unmet = unmet.map(|upto| Unmet { prefix: extent.scope.prefix().to_owned(), upto, beyond: None });
         drop(r);
         self.moved.notify_one();
         unmet
@@ -227,14 +245,32 @@ impl Field {
         self.order != Order::Unknown && self.source.capability().list_start_after != StartAfter::Exact
     }
 
-    /// Fails when the key that ended a range is there and was not listed.
-    pub(crate) async fn prove_end(&self, unmet: Option<Key>) -> Result<()> {
-        let Some(upto) = unmet else { return Ok(()) };
-        if !crate::lister::there(&*self.source, &upto).await.map_err(|f| f.at(Side::Source))? {
+    /// Fails when the key that ended a range is there, by its own answer or in a listing, and did not come; and when the
+    /// server, asked for what lies behind it, says something else than what came.
+    pub(crate) async fn prove_end(&self, unmet: Option<Unmet>) -> Result<()> {
+        let Some(Unmet { prefix, upto, beyond }) = unmet else { return Ok(()) };
+        let at = |f: Failure| f.at(Side::Source);
+        let there = crate::lister::there(&*self.source, &upto).await.map_err(at)?
+            || crate::lister::is_listed(self.source.clone(), &upto, Side::Source).await.map_err(at)?;
+        if !there && self.first_behind(&prefix, &upto).await.map_err(at)? == beyond {
             return Ok(());
         }
         let m = format!("`{upto}` is there and was not listed where it was listed before");
         Err(Failure::new(Kind::Disorder, "list", m).at(Side::Source))
+    }
+
+    /// The first key behind another, where a walk begins there.
+    async fn first_behind(&self, prefix: &str, key: &Key) -> Result<Option<Key>> {
+        let mut from = Position::after(key.clone());
+        loop {
+            let request = ListRequest { prefix: prefix.to_owned(), from, max: 2, delimiter: None };
+            let page = self.source.list(&request).await?;
+            let first = page.entries.into_iter().map(|e| e.key).find(|k| k != key);
+            match (first, page.next) {
+                (None, Some(next)) => from = next,
+                (first, _) => return Ok(first),
+            }
+        }
     }
 
     /// Walks all ranges with `run`, splitting while `idle` says that more could be done. Ends when nothing is
@@ -433,7 +469,7 @@ impl Field {
             u.common = page.entries.last().map_or(0, |last| shared(&first, &last.key));
         }
         r.upto = Some(first);
-        r.known_end = None;
+        (r.met, r.known_end) = (false, None);
         let lower = holder.id;
         drop(r);
         page.entries.remove(0);

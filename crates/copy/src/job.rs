@@ -23,7 +23,7 @@ use crate::feed::{Feed, one};
 use crate::field::Field;
 use crate::glob::Filter;
 use crate::ledger::{Ledger, LedgerTask};
-use crate::lister::{Listed, distrust};
+use crate::lister::{Listed, Lister, distrust};
 use crate::outcome;
 use crate::progress::Progress;
 use crate::range::Ranges;
@@ -297,6 +297,7 @@ impl Job {
     ) -> Result<()> {
         let (mut rows, mut carrier) = (rows, carrier);
         let mut doubts_all = resumed && self.found_orders().await? != [None, None];
+        self.look_at_target().await;
         for run in 1.. {
             let walked = self.walk(&carrier, rows, resumed, doubts_all, clock).await;
             match walked {
@@ -324,6 +325,20 @@ impl Job {
             }
         }
         Ok(orders)
+    }
+
+    /// Ranges begin anywhere in the target's listing, and what it does not show there is written: its order is looked at from its
+    /// beginning first.
+    async fn look_at_target(&self) {
+        let save = &self.task.spec.save_prefix;
+        while self.target.capability().list_allowed && self.target.capability().list_order != Order::Unknown {
+            let mut lister = Lister::new(self.target.clone(), save, Side::Target).sure();
+            match lister.next().await {
+                Err(f) if f.kind == Kind::Disorder && distrust(&*self.target, &f) => {}
+                // Whatever else is wrong with it is met, and told, by the copy itself.
+                _ => return,
+            }
+        }
     }
 
     /// A listing broke its promise. True when there is a weaker one to go by: another order, at last none; or, where

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use crate::outcome::Outcome;
 use crate::plan::{Plan, part_count, part_range, plan, wants_layout};
 use crate::proof::{Claim, Verdict, etag_of_parts, parts_compared};
-use crate::transfer::{Carrier, End, MISMATCHES, PartJob};
+use crate::transfer::{Carrier, End, MISMATCHES, PartJob, identity};
 
 /// Parts in flight of all large objects of a task; the endpoints' limits bound them too. Measured: more cost memory
 /// and gain nothing.
@@ -252,8 +252,7 @@ impl Carrier {
             if open.upload.is_empty() || open.doubt == Doubt::Beside {
                 doubt = Doubt::Beside;
             }
-            let same =
-                open.etag == meta.etag.to_string() && open.size == meta.size && open.part_size == part_size;
+            let same = open.etag == identity(meta) && open.size == meta.size && open.part_size == part_size;
             if same && !open.upload.is_empty() {
                 return Ok((open, true));
             }
@@ -263,7 +262,7 @@ impl Carrier {
         let wanted = self.target_meta(key, meta).await?;
         let mut upload = Upload {
             key: key.clone(),
-            etag: meta.etag.to_string(),
+            etag: identity(meta),
             upload: String::new(),
             part_size,
             size: meta.size,
@@ -303,6 +302,7 @@ impl Carrier {
                     number,
                     range: part_range(meta.size, upload.part_size, number),
                     etag: meta.etag.clone(),
+                    identity: identity(meta),
                     wanted,
                 };
                 flights.spawn_on(self.clone().part(job), self.lanes.handle());

@@ -20,6 +20,9 @@ use storage::{Fact, ListRequest, ObjectStore, Page, Position, StartAfter};
 /// Keys of one page at most.
 pub(crate) const PAGE: u32 = 1000;
 
+/// Keys in which a wrong order shows: a page of most stores has more.
+const SURE: usize = 64;
+
 /// Pages whose keys are remembered where no order tells a key that comes twice.
 const REMEMBERED_PAGES: usize = 16;
 
@@ -51,6 +54,10 @@ pub(crate) struct Lister {
     /// Notices tokens that lead in a circle.
     circle: Circle,
     recent: Recent,
+    /// Keys that are still to be seen in order before the first page is given out.
+    unsure: usize,
+    /// Pages that were listed to be sure, and are given out first.
+    ahead: VecDeque<Listed>,
 }
 
 impl Lister {
@@ -69,7 +76,15 @@ impl Lister {
             went_back: false,
             circle: Circle::default(),
             recent: Recent::default(),
+            unsure: 0,
+            ahead: VecDeque::new(),
         }
+    }
+
+    /// The same walk, whose order is seen in [`SURE`] keys before anybody concludes from it that a key is not there: what is
+    /// written then cannot be taken back.
+    pub(crate) fn sure(self) -> Self {
+        Self { unsure: if self.order == Order::Unknown { 0 } else { SURE }, ..self }
     }
 
     /// From the first key, for whom no order matters.
@@ -110,7 +125,8 @@ impl Lister {
     fn go_back(&mut self) {
         let at = self.unmet.clone().unwrap_or_else(|| self.last.clone());
         let again = Self::behind(self.store.clone(), &self.prefix, at, self.side);
-        *self = Self { order: self.order, went_back: true, ..again };
+        let ahead = std::mem::take(&mut self.ahead);
+        *self = Self { order: self.order, went_back: true, unsure: self.unsure, ahead, ..again };
     }
 
     fn begin_at(&mut self, key: Key) {
@@ -121,7 +137,19 @@ impl Lister {
 
     /// The next page that has keys; none when there are no more. Safe to abandon: the page is asked for again.
     pub(crate) async fn next(&mut self) -> Result<Option<Listed>> {
-        self.advance().await.map_err(|f| f.at(self.side))
+        while self.unsure > 0 {
+            match self.advance().await.map_err(|f| f.at(self.side))? {
+                Some(listed) => {
+                    self.unsure = self.unsure.saturating_sub(listed.page.entries.len());
+                    self.ahead.push_back(listed);
+                }
+                None => self.unsure = 0,
+            }
+        }
+        match self.ahead.pop_front() {
+            Some(listed) => Ok(Some(listed)),
+            None => self.advance().await.map_err(|f| f.at(self.side)),
+        }
     }
 
     async fn advance(&mut self) -> Result<Option<Listed>> {
@@ -261,8 +289,11 @@ impl Lister {
     /// keys: for a listing that lags behind another.
     pub(crate) async fn jump(&mut self, key: &Key) -> Result<()> {
         let to = just_before(key);
-        let ahead =
-            self.order == Order::Bytes && self.next.is_some() && self.unmet.is_none() && to > self.last;
+        let ahead = self.order == Order::Bytes
+            && self.ahead.is_empty()
+            && self.next.is_some()
+            && self.unmet.is_none()
+            && to > self.last;
         if ahead && self.begins_at_keys().await? {
             self.begin_at(to);
         }
@@ -310,11 +341,14 @@ fn disorder(message: String) -> Failure {
     Failure::new(Kind::Disorder, "list", message)
 }
 
-/// Whether a key is there by its own answer.
+/// Whether a key is there by its own answer. One that may not be asked about is taken to be there, which is the side of caution for
+/// all that ask: they walk once more.
 pub(crate) async fn there(store: &dyn ObjectStore, key: &Key) -> Result<bool> {
     match store.head(key, None).await {
         Ok(_) => Ok(true),
-        Err(f) if f.kind == Kind::NotFound => Ok(false),
+        // A store has no key that it cannot hold.
+        Err(f) if matches!(f.kind, Kind::NotFound | Kind::KeyRefused | Kind::Invalid) => Ok(false),
+        Err(f) if f.kind == Kind::Forbidden => Ok(true),
         Err(f) => Err(f),
     }
 }

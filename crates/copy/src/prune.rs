@@ -229,6 +229,13 @@ impl Pruning {
                     Ok(_) => Ok(None),
                     // A name that the source could never hold is not there either.
                     Err(f) if matches!(f.kind, Kind::NotFound | Kind::KeyRefused) => Ok(Some(one)),
+                    // One that may not be asked about is there when it is listed.
+                    Err(f) if f.kind == Kind::Forbidden => {
+                        match is_listed(source, &one.key, Side::Source).await? {
+                            true => Ok(None),
+                            false => Err(f.at(Side::Source)),
+                        }
+                    }
                     Err(f) => Err(f.at(Side::Source)),
                 }
             }
@@ -256,14 +263,18 @@ impl Pruning {
             let source = self.source.clone();
             async move {
                 match source.head(&one.key, None).await {
-                    Ok(_) => return Ok(None),
+                    Ok(_) => Ok(None),
                     // A name that the source could never hold is not there either.
-                    Err(f) if f.kind == Kind::KeyRefused => return Ok(Some(one)),
-                    Err(f) if f.kind == Kind::NotFound => {}
-                    Err(f) => return Err(f.at(Side::Source)),
+                    Err(f) if f.kind == Kind::KeyRefused => Ok(Some(one)),
+                    Err(f) if matches!(f.kind, Kind::NotFound | Kind::Forbidden) => {
+                        let listed = is_listed(source, &one.key, Side::Source).await?;
+                        match f.kind {
+                            Kind::Forbidden if !listed => Err(f.at(Side::Source)),
+                            _ => Ok((!listed).then_some(one)),
+                        }
+                    }
+                    Err(f) => Err(f.at(Side::Source)),
                 }
-                let listed = is_listed(source, &one.key, Side::Source).await?;
-                Ok((!listed).then_some(one))
             }
         });
         looked.await?.into_iter().filter_map(Result::transpose).collect()
@@ -293,9 +304,10 @@ impl Pruning {
             let this = self.clone();
             async move {
                 match this.target.head(&one.key.under(&this.save_prefix), None).await {
-                    Ok(_) => Ok(None),
                     Err(f) if f.kind == Kind::NotFound => Ok(Some(one)),
-                    Err(f) => Err(f.at(Side::Target)),
+                    // One that may not be asked about is taken to be there: it is counted when it is removed.
+                    Err(f) if f.kind.policy() != Policy::GiveUp => Err(f.at(Side::Target)),
+                    _ => Ok(None),
                 }
             }
         });

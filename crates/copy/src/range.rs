@@ -17,7 +17,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::compare::{Action, Known, Rule};
 use crate::feed::{Feed, Stands, TargetSide, entry_of};
-use crate::field::{Extent, Field, Opened};
+use crate::field::{Extent, Field, Opened, Unmet};
 use crate::glob::Filter;
 use crate::ledger::Report;
 use crate::lister::{Listed, Lister};
@@ -246,7 +246,8 @@ impl Ranges {
         let save = &self.carrier.spec.save_prefix;
         let prefix = format!("{save}{}", extent.scope.prefix());
         let after = if row.cursor.is_empty() { row.cursor.clone() } else { row.cursor.under(save) };
-        let feed = Feed::list(Lister::behind(self.carrier.target.clone(), &prefix, after, Side::Target));
+        let feed =
+            Feed::list(Lister::behind(self.carrier.target.clone(), &prefix, after, Side::Target).sure());
         TargetSide::Merge { feed, held: VecDeque::new(), over: false, order: target.list_order }
     }
 }
@@ -311,7 +312,7 @@ impl Runner {
     }
 
     /// Takes what of a page belongs to the range.
-    fn take(&mut self, field: &Field, extent: &Extent, listed: Listed) -> (bool, Option<Key>) {
+    fn take(&mut self, field: &Field, extent: &Extent, listed: Listed) -> (bool, Option<Unmet>) {
         self.window.page(listed.from);
         let taken = field.take(extent, listed.page);
         self.pending.extend(taken.entries);

@@ -277,13 +277,13 @@ impl Carrier {
         }
         let _memory = self.memory.hold(self.buffer(entry.size)).await;
         self.progress.bandwidth.pass(prepaid(entry.size)).await;
-        let same = if_match.is_some();
         let request = ReadRequest { size: Some(entry.size), range: None, if_match };
         let reading = self.source.read(&entry.key, &request).await?;
         let size = reading.body.len();
-        if same && size != entry.size && !entry.etag.is_none() && reading.meta.etag.same_text(&entry.etag) {
-            let m = format!("`{}` has {} bytes by its listing, {size} were sent", entry.key, entry.size);
-            return Err(Failure::new(Kind::Mismatch, "read", m).at(Side::Source));
+        let told = !entry.etag.is_none() && !reading.meta.etag.is_none();
+        let same = told && reading.meta.etag.same_text(&entry.etag);
+        if size != entry.size || (told && !same) {
+            self.prove_length(entry, &reading.meta, same, size).await?;
         }
         let meta = self.target_meta(&entry.key, &reading.meta).await?;
         let source = Claim::from(&reading.meta);
@@ -296,6 +296,17 @@ impl Carrier {
         let written = blame(&seen, written)?;
         let verdict = self.verdict(&to, size, &source, seen.digests(), &Claim::from(&written)).await?;
         Ok((size, verdict))
+    }
+
+    /// An answer is not what the listing says: another length, or another object. Only a look at the object tells whether the
+    /// answer is all of it; of the `same` object the listing told.
+    async fn prove_length(&self, entry: &Entry, meta: &Meta, same: bool, size: u64) -> Result<()> {
+        // Servers that unpack on the way tell the length before.
+        if meta.whole_only || (!same && self.source.head(&entry.key, None).await?.size == size) {
+            return Ok(());
+        }
+        let m = format!("`{}` has {} bytes by its listing, {size} were sent", entry.key, entry.size);
+        Err(Failure::new(Kind::Mismatch, "read", m).at(Side::Source))
     }
 
     /// Memory that a transfer of `size` bytes in one write may take.
@@ -450,6 +461,10 @@ impl Carrier {
         let request =
             ReadRequest { size: None, range: Some(job.range.clone()), if_match: Some(job.etag.clone()) };
         let reading = self.source.read(&job.from, &request).await?;
+        if job.etag.is_none() && identity(&reading.meta) != job.identity {
+            let m = format!("`{}` is not what it was when its first part was read", job.from);
+            return Err(Failure::new(Kind::Changed, "read", m).at(Side::Source));
+        }
         if reading.body.len() != len {
             let m = format!("`{}`: {} bytes came of a range of {len}", job.from, reading.body.len());
             return Err(Failure::new(Kind::Mismatch, "read", m).at(Side::Source));
@@ -478,7 +493,17 @@ pub(crate) struct PartJob {
     pub(crate) number: u32,
     pub(crate) range: std::ops::Range<u64>,
     pub(crate) etag: Etag,
+    /// [`identity`] of the object that it is a part of.
+    pub(crate) identity: String,
     pub(crate) wanted: Wanted,
+}
+
+/// What tells an object from what it was before: its ETag, or where there is none its length and time.
+pub(crate) fn identity(meta: &Meta) -> String {
+    match meta.etag.is_none() {
+        true => format!("{} bytes of {}", meta.size, meta.modified_ms.unwrap_or_default()),
+        false => meta.etag.to_string(),
+    }
 }
 
 /// Bytes that are paid for before a read begins: as much as comes with its answer, whoever waits.

@@ -11,7 +11,7 @@ use storage::{Entry, Etag, ListRequest, ObjectStore, Position, ReadRequest};
 
 use crate::feed::Feed;
 use crate::glob::Filter;
-use crate::lister::{Listed, Lister, distrust};
+use crate::lister::{Listed, Lister, distrust, is_listed};
 
 /// What two sides have in common, and what not.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -180,9 +180,10 @@ impl Comparison {
         out: &mut Compared,
         tell: &mut impl FnMut(&Difference),
     ) -> Result<()> {
-        match stat(&*self.target, &a.key.under(&self.to)).await.map_err(|f| f.at(Side::Target))? {
-            Some(b) => self.judge(a, &b, out, tell).await,
-            None => {
+        match self.asked(&self.target, &a.key.under(&self.to), &a.key, Side::Target, out, tell).await? {
+            Asked::There(b) => self.judge(a, &b, out, tell).await,
+            Asked::Told => Ok(()),
+            Asked::Missing => {
                 out.missing += 1;
                 tell(&Difference::Missing(a.key.clone()));
                 Ok(())
@@ -197,12 +198,37 @@ impl Comparison {
         out: &mut Compared,
         tell: &mut impl FnMut(&Difference),
     ) -> Result<()> {
-        match stat(&*self.source, &b.key.under(&self.from)).await.map_err(|f| f.at(Side::Source))? {
-            Some(a) => self.judge(&Entry { key: b.key.clone(), ..a }, &b, out, tell).await,
-            None => {
+        match self.asked(&self.source, &b.key.under(&self.from), &b.key, Side::Source, out, tell).await? {
+            Asked::There(a) => self.judge(&Entry { key: b.key.clone(), ..*a }, &b, out, tell).await,
+            Asked::Told => Ok(()),
+            Asked::Missing => {
                 extra(b, out, tell);
                 Ok(())
             }
+        }
+    }
+
+    /// Asks one side about a key. One that may not be asked about does not end the comparison of all others.
+    async fn asked(
+        &self,
+        store: &Arc<dyn ObjectStore>,
+        key: &Key,
+        name: &Key,
+        side: Side,
+        out: &mut Compared,
+        tell: &mut impl FnMut(&Difference),
+    ) -> Result<Asked> {
+        match stat(&**store, key).await {
+            Ok(Some(entry)) => Ok(Asked::There(Box::new(entry))),
+            Ok(None) => Ok(Asked::Missing),
+            Err(f) if f.kind == Kind::Forbidden && is_listed(store.clone(), key, side).await? => {
+                if self.depth != Depth::Presence {
+                    out.differ += 1;
+                    tell(&Difference::Differs(name.clone(), f.message));
+                }
+                Ok(Asked::Told)
+            }
+            Err(f) => Err(f.at(side)),
         }
     }
 
@@ -224,10 +250,17 @@ impl Comparison {
                 continue;
             }
             out.at_target += 1;
-            let there =
-                stat(&*self.source, &b.key.under(&self.from)).await.map_err(|f| f.at(Side::Source))?;
-            if there.is_none() {
-                extra(b, &mut out, tell);
+            let from = b.key.under(&self.from);
+            match stat(&*self.source, &from).await {
+                Ok(Some(_)) => {}
+                Ok(None) => extra(b, &mut out, tell),
+                // It was told when its own turn came, if it is listed.
+                Err(f) if f.kind == Kind::Forbidden => {
+                    if !is_listed(self.source.clone(), &from, Side::Source).await? {
+                        return Err(f.at(Side::Source));
+                    }
+                }
+                Err(f) => return Err(f.at(Side::Source)),
             }
         }
         Ok(out)
@@ -306,6 +339,14 @@ impl Comparison {
         };
         read.await.map_err(|f: Failure| f.at(side))
     }
+}
+
+/// What one side says about a key.
+enum Asked {
+    There(Box<Entry>),
+    Missing,
+    /// Nothing, which was told.
+    Told,
 }
 
 /// Counts what stands at the target only.

@@ -64,7 +64,9 @@ impl Drop for Lanes {
                 let _ = stop.send(());
             }
         }
-        for thread in self.threads.drain(..) {
+        // The last that holds the lanes may be work on one of them, which cannot wait for itself.
+        let own = std::thread::current().id();
+        for thread in self.threads.drain(..).filter(|thread| thread.thread().id() != own) {
             let _ = thread.join();
         }
     }
@@ -73,6 +75,21 @@ impl Drop for Lanes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn lanes_may_be_dropped_by_work_on_one_of_them() {
+        let lanes = std::sync::Arc::new(Lanes::start(1).expect("threads"));
+        let (held, (dropped, seen)) = (lanes.clone(), oneshot::channel());
+        let (go, gone) = oneshot::channel::<()>();
+        lanes.handle().spawn(async move {
+            let _ = gone.await;
+            drop(held);
+            let _ = dropped.send(());
+        });
+        drop(lanes);
+        let _ = go.send(());
+        seen.await.expect("it went on behind the drop");
+    }
 
     #[tokio::test]
     async fn work_runs_on_lane_threads_in_turn() {

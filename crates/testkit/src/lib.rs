@@ -3,6 +3,7 @@
 pub mod content;
 pub mod faults;
 pub mod keys;
+pub mod model;
 pub mod redis;
 pub mod s3;
 pub mod servers;

@@ -1,0 +1,79 @@
+//! Runs the real engine between two model stores that misbehave, with stops and kills, and compares what became of each key
+//! with a reference of a few lines.
+//!
+//! A run is drawn from a seed ([`scenario`]) and prints it when it fails: `WHIMBREL_SIM_SEED=N cargo test -p runtime --test sim`
+//! repeats it. `cargo x soak sim --seeds N` runs many. Threads are real, so a seed fixes what is drawn and not how
+//! requests of several objects interleave.
+
+mod broken;
+mod process;
+mod reference;
+mod scenario;
+mod service;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use broken::Planted;
+use scenario::Scenario;
+
+/// Seeds of the short form.
+const SEEDS: u64 = 2000;
+/// Seeds within which a planted fault must be found.
+const PLANTED_SEEDS: u64 = 1000;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// Runs one seed; the complaint, if there is one.
+fn run(seed: u64, planted: Option<Planted>) -> Option<String> {
+    let scenario = Scenario::draw(seed);
+    let done = service::carry_out(&scenario, planted);
+    reference::judge(&scenario, &done).map(|what| format!("seed {seed}: {what}\n{scenario}\n{done}"))
+}
+
+/// Runs seeds on all cores until one has a complaint; how many were run, and the first complaint.
+fn run_all(first: u64, count: u64, planted: Option<Planted>) -> (u64, Option<String>) {
+    let (next, done) = (AtomicU64::new(first), AtomicU64::new(0));
+    let found = std::sync::Mutex::new(None);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + count || found.lock().unwrap().is_some() {
+                        return;
+                    }
+                    if let Some(complaint) = run(seed, planted) {
+                        found.lock().unwrap().get_or_insert(complaint);
+                    }
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    (done.into_inner(), found.into_inner().unwrap())
+}
+
+#[test]
+fn every_key_is_right_whatever_the_stores_do() {
+    let (first, count) = match number("WHIMBREL_SIM_SEED") {
+        Some(seed) => (seed, 1),
+        None => (number("WHIMBREL_SIM_FIRST").unwrap_or(0), number("WHIMBREL_SIM_SEEDS").unwrap_or(SEEDS)),
+    };
+    let began = Instant::now();
+    let (done, complaint) = run_all(first, count, None);
+    println!("{done} seeds from {first} on in {:.1} s", began.elapsed().as_secs_f64());
+    assert!(complaint.is_none(), "{}", complaint.unwrap_or_default());
+}
+
+#[test]
+fn planted_faults_are_found() {
+    for planted in Planted::ALL {
+        let (done, complaint) = run_all(0, PLANTED_SEEDS, Some(planted));
+        let complaint = complaint.unwrap_or_else(|| panic!("{planted:?} was not found in {done} seeds"));
+        println!("{planted:?}: found within {done} seeds: {}", complaint.lines().next().unwrap_or_default());
+    }
+}

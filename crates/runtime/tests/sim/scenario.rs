@@ -1,0 +1,188 @@
+//! What is drawn from a seed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use model::failure::Kind;
+use model::key::Key;
+use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy};
+use model::selection::Selection;
+use model::spec::{Beyond, Face, Place, TaskSpec};
+use testkit::model::{Behaviour, EtagKind, Fault};
+
+/// The time at which everything begins, milliseconds.
+pub(crate) const BEGAN_MS: i64 = 1_700_000_000_000;
+/// Objects longer than this go in parts, where parts are wanted, bytes.
+pub(crate) const PART: u64 = 700;
+
+/// How a run of the task is interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Interruption {
+    /// It is asked to rest.
+    Stop,
+    /// The process is gone.
+    Kill,
+}
+
+/// An object as it is at the beginning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Given {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) modified_ms: i64,
+}
+
+/// Everything that a run begins with.
+pub(crate) struct Scenario {
+    pub(crate) seed: u64,
+    pub(crate) source: Behaviour,
+    pub(crate) target: Behaviour,
+    pub(crate) at_source: BTreeMap<Key, Given>,
+    pub(crate) at_target: BTreeMap<Key, Given>,
+    pub(crate) spec: TaskSpec,
+    /// Requests of both sides together after which a run is interrupted, one for each run.
+    pub(crate) interruptions: Vec<(u64, Interruption)>,
+}
+
+const NAMES: [&str; 24] = [
+    "a", "a!", "a/", "a/b", "a/b/c", "a/c", "a0", "a.txt", "b/1", "b/2", "b/10", "b-1", "c", "d/e/f/g", "é",
+    "ü/ö", "z", "z/z", "%41", "a b", "a+b", "k~", "_", "0",
+];
+
+fn bytes(random: &mut fastrand::Rng, size: usize) -> Vec<u8> {
+    (0..size).map(|_| random.u8(..)).collect()
+}
+
+fn keys(random: &mut fastrand::Rng) -> Vec<Key> {
+    let mut all: Vec<Key> = NAMES.iter().filter(|_| random.bool()).map(|name| Key::from(*name)).collect();
+    for i in 0..random.u32(0..30) {
+        all.push(Key::from(format!("{}{i:03}", random.choice(&["n/", "many-", "b/"]).unwrap_or(&""))));
+    }
+    all
+}
+
+impl Scenario {
+    pub(crate) fn draw(seed: u64) -> Self {
+        let random = &mut fastrand::Rng::with_seed(seed);
+        let (mut source, mut target) = (Behaviour::draw(random), Behaviour::draw(random));
+        let keys = keys(random);
+        let mut at_source = BTreeMap::new();
+        for key in &keys {
+            let size = *random.choice(&[0, 1, 9, 100, 699, 700, 701, 1400, 2500]).unwrap_or(&1);
+            let modified_ms = BEGAN_MS - random.i64(1..1_000_000);
+            at_source.insert(key.clone(), Given { bytes: bytes(random, size), modified_ms });
+        }
+        let mut at_target = BTreeMap::new();
+        for (key, given) in &at_source {
+            let one = match random.u32(0..10) {
+                0 => given.clone(),
+                1 => Given { bytes: [&given.bytes[..], b"longer"].concat(), ..given.clone() },
+                // Of equal length, and older than the source's.
+                2 => Given {
+                    bytes: bytes(random, given.bytes.len()),
+                    modified_ms: given.modified_ms - 50_000_000,
+                },
+                _ => continue,
+            };
+            at_target.insert(key.clone(), one);
+        }
+        for i in 0..random.u32(0..8) {
+            let key = Key::from(format!("{}extra{i}", random.choice(&["", "a/", "z"]).unwrap_or(&"")));
+            at_target.insert(key, Given { bytes: bytes(random, 5), modified_ms: BEGAN_MS - 5 });
+        }
+        let mut some = |n: u32| -> Vec<Key> {
+            if random.u32(0..3) > 0 {
+                return vec![];
+            }
+            keys.iter().filter(|_| random.u32(0..n) == 0).cloned().collect()
+        };
+        (source.vanishing, source.hidden, source.changing) = (some(6), some(8), some(6));
+        let (broken_there, broken_here) = (some(10), some(10));
+        source.broken = broken_here.into_iter().map(|key| (key, Kind::Forbidden)).collect();
+        target.broken = broken_there.into_iter().map(|key| (key, Kind::KeyRefused)).collect();
+        // A changed byte can be known only by what the source says of its bytes.
+        let proves = source.etag == EtagKind::Md5 && source.listed_etags;
+        source.faults.retain(|(_, fault)| *fault != Fault::Changed || proves);
+        let parts = random.bool();
+        if parts {
+            source.faults.retain(|(_, fault)| *fault != Fault::Changed);
+        }
+        let ends = random.u32(0..12);
+        if ends == 0 {
+            source.ends_at = Some(random.u64(5..120));
+        }
+        let delete = random.u32(0..3) == 0;
+        let spec = TaskSpec {
+            face: Face::Cli,
+            selection: Selection::Prefix(vec![
+                random.choice(&["", "", "", "a", "b/"]).unwrap_or(&"").to_string(),
+            ]),
+            source: Place::default(),
+            target: Place::default(),
+            save_prefix: String::new(),
+            description: String::new(),
+            overwrite: *random
+                .choice(&[
+                    Overwrite::Newer,
+                    Overwrite::Newer,
+                    Overwrite::Checksum,
+                    Overwrite::Always,
+                    Overwrite::Never,
+                ])
+                .unwrap_or(&Overwrite::Newer),
+            check: Check::Digest,
+            metadata: MetadataRule::All,
+            storage: StoragePolicy::Standard,
+            since_ms: 0,
+            windows: vec![],
+            record_failures: false,
+            record_outcomes: random.bool(),
+            requester_pays: false,
+            kms: false,
+            restore: false,
+            cdn: None,
+            notify: None,
+            include: vec![],
+            exclude: if random.u32(0..5) == 0 { vec!["many-*".into()] } else { vec![] },
+            part_size: if parts { PART } else { 0 },
+            concurrency: 0,
+            bandwidth: 0,
+            beyond: Beyond { delete, delete_most: random.bool(), ..Beyond::default() },
+            echo: serde_json::Map::new(),
+        };
+        let mut interruptions: Vec<(u64, Interruption)> = Vec::new();
+        for _ in 0..random.u32(0..4) {
+            let how = if random.bool() { Interruption::Stop } else { Interruption::Kill };
+            interruptions.push((random.u64(1..150), how));
+        }
+        Self { seed, source, target, at_source, at_target, spec, interruptions }
+    }
+
+    /// Keys of the source that the task is about.
+    pub(crate) fn selected(&self, key: &Key) -> bool {
+        let Selection::Prefix(prefixes) = &self.spec.selection else { return false };
+        let left_out = !self.spec.exclude.is_empty() && key.as_bytes().starts_with(b"many-");
+        prefixes.iter().any(|p| key.as_bytes().starts_with(p.as_bytes())) && !left_out
+    }
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let given = |all: &BTreeMap<Key, Given>| {
+            all.iter().map(|(k, g)| format!("{k}:{}", g.bytes.len())).collect::<Vec<_>>().join(" ")
+        };
+        writeln!(f, "from {:?}\nto {:?}", self.source, self.target)?;
+        let spec = &self.spec;
+        writeln!(
+            f,
+            "task {:?} {:?} without {:?}, parts {}, delete {} {}, {:?}",
+            spec.selection,
+            spec.overwrite,
+            spec.exclude,
+            spec.part_size,
+            spec.beyond.delete,
+            spec.beyond.delete_most,
+            self.interruptions
+        )?;
+        write!(f, "at the source: {}\nat the target: {}", given(&self.at_source), given(&self.at_target))
+    }
+}

@@ -1,0 +1,266 @@
+//! Carries a scenario out with the engine of the service, from run to run, as a foreground copy does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use model::count::Counters;
+use model::failure::{Failure, Result, Side};
+use model::key::Key;
+use model::task::{Event, Priority, TaskId, Visible};
+use pace::backoff::Backoff;
+use pace::clock::{Clock, MockClock};
+use runtime::engine::{Opened, Places, Setup};
+use runtime::{Engine, run_to_end};
+use storage::{Probe, SharedStore};
+use store::{NewTask, Store, TaskRow};
+use testkit::model::{Model, Object};
+use tokio_util::sync::CancellationToken;
+
+use crate::broken::Planted;
+use crate::process::{Mortal, Process};
+use crate::scenario::{BEGAN_MS, Interruption, Scenario};
+
+/// Runs after which a task that has not ended never will.
+const RUNS_MAX: usize = 40;
+/// A run that takes longer is stuck.
+const STUCK: Duration = Duration::from_secs(60);
+
+/// What became of it.
+pub(crate) struct Outcome {
+    pub(crate) state: Option<Visible>,
+    pub(crate) error: Option<store::ErrorNote>,
+    pub(crate) note: String,
+    pub(crate) counters: Counters,
+    pub(crate) failures: BTreeMap<Key, Failure>,
+    pub(crate) source: BTreeMap<Key, Object>,
+    pub(crate) target: BTreeMap<Key, Object>,
+    pub(crate) removed: BTreeSet<Key>,
+    pub(crate) uploads: usize,
+    /// Numbers of a second task of the same kind, where one was run.
+    pub(crate) again: Option<(Counters, String)>,
+    pub(crate) runs: usize,
+    pub(crate) stuck: bool,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = |keys: &BTreeMap<Key, Object>| {
+            keys.iter().map(|(k, o)| format!("{k}:{}", o.bytes.len())).collect::<Vec<_>>().join(" ")
+        };
+        write!(
+            f,
+            "after {} runs: {:?} {:?} {:?}\n{:?}\nfailed: {:?}\nsource: {}\ntarget: {}\nremoved: {:?}\nagain: {:?}",
+            self.runs,
+            self.state,
+            self.error,
+            self.note,
+            self.counters,
+            self.failures.iter().map(|(k, f)| format!("{k}: {:?} {}", f.kind, f.message)).collect::<Vec<_>>(),
+            names(&self.source),
+            names(&self.target),
+            self.removed,
+            self.again
+        )
+    }
+}
+
+struct Both {
+    source: SharedStore,
+    target: SharedStore,
+    process: Arc<Process>,
+}
+
+#[async_trait]
+impl Places for Both {
+    async fn open(&self, _: &TaskRow, _: &str, side: Side) -> Result<Opened> {
+        let store = if side == Side::Source { self.source.clone() } else { self.target.clone() };
+        let store = Arc::new(Mortal { inner: store, process: self.process.clone() });
+        Ok(Opened { store, probe: Probe::default(), limit_key: format!("{side:?}") })
+    }
+}
+
+struct Bench<'a> {
+    scenario: &'a Scenario,
+    dir: tempfile::TempDir,
+    /// One for all runs: a ledger is held by its process, and what was killed here still has it in its hands.
+    store: Store,
+    runtime: tokio::runtime::Runtime,
+    clock: MockClock,
+    source: Arc<Model>,
+    target: Arc<Model>,
+    ends: (SharedStore, SharedStore),
+}
+
+pub(crate) fn carry_out(scenario: &Scenario, planted: Option<Planted>) -> Outcome {
+    let source = Model::new(scenario.source.clone(), scenario.seed ^ 1, BEGAN_MS);
+    let target = Model::new(scenario.target.clone(), scenario.seed ^ 2, BEGAN_MS);
+    for (model, given) in [(&source, &scenario.at_source), (&target, &scenario.at_target)] {
+        for (key, one) in given {
+            model.put(key, one.bytes.clone(), one.modified_ms);
+        }
+    }
+    let around = |model: &Arc<Model>, side| -> SharedStore {
+        match planted {
+            Some(planted) => planted.around(model.clone(), side),
+            None => model.clone(),
+        }
+    };
+    let ends = (around(&source, Side::Source), around(&target, Side::Target));
+    let base =
+        if std::path::Path::new("/dev/shm").is_dir() { "/dev/shm".into() } else { std::env::temp_dir() };
+    let dir = tempfile::tempdir_in(base).expect("a directory");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let store = runtime.block_on(Store::embedded(dir.path())).expect("a ledger");
+    let bench = Bench { scenario, runtime, store, dir, clock: MockClock::at(BEGAN_MS), source, target, ends };
+    bench.all()
+}
+
+impl Bench<'_> {
+    fn all(&self) -> Outcome {
+        let mut interruptions = self.scenario.interruptions.iter();
+        let (mut runs, mut stuck, mut ended) = (0, false, false);
+        while runs < RUNS_MAX && !stuck && !ended {
+            runs += 1;
+            (ended, stuck) = self.one_run(1, interruptions.next().copied());
+        }
+        let mut outcome = self.look(1, runs, stuck);
+        if outcome.state == Some(Visible::Succeeded) {
+            self.source.heal();
+            self.target.heal();
+            (_, outcome.stuck) = self.one_run(2, None);
+            let again = self.look(2, 1, false);
+            outcome.again = Some((again.counters, again.note));
+        }
+        outcome
+    }
+
+    /// One run of a task in a process of its own; whether the task has ended, and whether the run was stuck.
+    fn one_run(&self, task: TaskId, interruption: Option<(u64, Interruption)>) -> (bool, bool) {
+        // Whatever else there is: time goes on, and retries of a task are due.
+        self.clock.advance_ms(3_600_000);
+        self.source.set_now(self.clock.now_ms());
+        self.target.set_now(self.clock.now_ms());
+        let done =
+            self.runtime.block_on(async { tokio::time::timeout(STUCK, self.run(task, interruption)).await });
+        match done {
+            Ok(done) => (done.expect("the ledger"), false),
+            Err(_) => (false, true),
+        }
+    }
+
+    async fn run(&self, id: TaskId, interruption: Option<(u64, Interruption)>) -> Result<bool> {
+        let store = self.store.clone();
+        self.prepare(&store, id).await?;
+        let process = Arc::new(Process::default());
+        let engine = Engine::start(Setup {
+            store: store.clone(),
+            clock: Arc::new(self.clock.clone()),
+            places: Arc::new(Both {
+                source: self.ends.0.clone(),
+                target: self.ends.1.clone(),
+                process: process.clone(),
+            }),
+            data_dir: self.dir.path().to_owned(),
+            memory: 64 << 20,
+            running_tasks: 1,
+            zone_minutes: 0,
+            threads: 1,
+            backoff: Backoff {
+                base: Duration::from_micros(50),
+                cap: Duration::from_micros(500),
+                attempts: 25,
+                patience: Duration::from_secs(30),
+            },
+        })?;
+        let (stop, kill) = (CancellationToken::new(), process.killed.clone());
+        if let Some((n, how)) = interruption {
+            let token = if how == Interruption::Kill { kill.clone() } else { stop.clone() };
+            for model in [&self.source, &self.target] {
+                let token = token.clone();
+                model.at_request(model.requests() + n, move || token.cancel());
+            }
+        }
+        let asked = async {
+            stop.cancelled().await;
+            let mut unit = store.write().await?;
+            let _ = unit.apply(id, Event::Stop, self.clock.now_ms()).await?;
+            unit.save().await?;
+            std::future::pending::<Result<()>>().await
+        };
+        tokio::select! {
+            biased;
+            () = kill.cancelled() => {}
+            done = asked => done?,
+            done = run_to_end(&engine, id, stop.clone()) => drop(done?),
+        }
+        if kill.is_cancelled() {
+            // Its lease ends before what still runs of it may notice anything.
+            let mut unit = store.write().await?;
+            unit.end_all_leases().await?;
+            unit.save().await?;
+            process.buried.cancel();
+            return Ok(false);
+        }
+        let task = store.read().await?.task(id).await?;
+        Ok(task.is_some_and(|t| matches!(t.state.visible(), Visible::Succeeded | Visible::Failed)))
+    }
+
+    async fn prepare(&self, store: &Store, id: TaskId) -> Result<()> {
+        let now = self.clock.now_ms();
+        let mut unit = store.write().await?;
+        unit.end_all_leases().await?;
+        match unit.task(id).await?.map(|t| t.state.visible()) {
+            None => {
+                unit.insert_task(NewTask {
+                    id,
+                    project: "sim".into(),
+                    name: format!("sim {id}"),
+                    spec: self.scenario.spec.clone(),
+                    secrets: "{}".into(),
+                    priority: Priority::Medium,
+                    member: model::member::Member::Nobody,
+                    now,
+                })
+                .await?;
+            }
+            Some(Visible::Paused) => {
+                unit.must(id, Event::Start, now).await?;
+                unit.reset_task(id, false, true).await?;
+            }
+            Some(Visible::Pausing) => {
+                unit.must(id, Event::Drained, now).await?;
+                unit.must(id, Event::Start, now).await?;
+            }
+            Some(_) => {}
+        }
+        unit.save().await
+    }
+
+    fn look(&self, id: TaskId, runs: usize, stuck: bool) -> Outcome {
+        let (task, failures) = self
+            .runtime
+            .block_on(async {
+                let mut unit = self.store.read().await?;
+                let failures = unit.failures(id, &Key::default(), 100_000).await?;
+                Ok::<_, Failure>((unit.task(id).await?, failures))
+            })
+            .expect("the ledger");
+        Outcome {
+            state: task.as_ref().map(|t| t.state.visible()),
+            error: task.as_ref().and_then(|t| t.error.clone()),
+            note: task.as_ref().map(|t| t.note.clone()).unwrap_or_default(),
+            counters: task.map(|t| t.counters).unwrap_or_default(),
+            failures: failures.into_iter().map(|f| (f.key, f.failure)).collect(),
+            source: self.source.objects(),
+            target: self.target.objects(),
+            removed: self.target.removed().into_iter().collect(),
+            uploads: self.target.uploads(),
+            again: None,
+            runs,
+            stuck,
+        }
+    }
+}

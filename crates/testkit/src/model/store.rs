@@ -1,0 +1,533 @@
+//! The store itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use model::failure::{Failure, Kind, Result};
+use model::key::Key;
+use storage::checksum::{Hasher, Sums, Wanted, hex, md5_of_parts};
+use storage::{
+    Body, Capability, Entry, Etag, ListRequest, Meta, ObjectStore, Page, Part, Position, Probe, ReadRequest,
+    Reading, Written,
+};
+
+use super::behaviour::{Behaviour, EtagKind, Fault, Start};
+
+/// An object as it stands in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// Last modification, milliseconds.
+    pub modified_ms: i64,
+    md5: [u8; 16],
+    /// Parts that it was made of; 0: none.
+    parts: u32,
+    serial: u64,
+}
+
+#[derive(Debug, Default)]
+struct Upload {
+    key: Key,
+    parts: BTreeMap<u32, Bytes>,
+}
+
+#[derive(Debug)]
+struct State {
+    behaviour: Behaviour,
+    objects: BTreeMap<Key, Object>,
+    uploads: BTreeMap<String, Upload>,
+    random: fastrand::Rng,
+    requests: u64,
+    serial: u64,
+    now_ms: i64,
+    /// Keys at which what happens once has happened.
+    happened: BTreeSet<Key>,
+    removed: Vec<Key>,
+}
+
+type Alarm = (u64, Box<dyn Fn() + Send + Sync>);
+
+/// A store in memory.
+pub struct Model {
+    capability: Capability,
+    state: Mutex<State>,
+    alarm: Mutex<Option<Alarm>>,
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Model({} objects)", self.state().objects.len())
+    }
+}
+
+fn md5(bytes: &[u8]) -> [u8; 16] {
+    let mut hasher = Hasher::new(Wanted { md5: true, ..Wanted::default() });
+    hasher.update(bytes);
+    hasher.finish().md5.unwrap_or_default()
+}
+
+impl Model {
+    /// An empty store; what happens in it by chance follows from `seed`.
+    pub fn new(behaviour: Behaviour, seed: u64, now_ms: i64) -> Arc<Self> {
+        let capability = behaviour.capability;
+        let state = State {
+            behaviour,
+            objects: BTreeMap::new(),
+            uploads: BTreeMap::new(),
+            random: fastrand::Rng::with_seed(seed),
+            requests: 0,
+            serial: 0,
+            now_ms,
+            happened: BTreeSet::new(),
+            removed: Vec::new(),
+        };
+        Arc::new(Self { capability, state: Mutex::new(state), alarm: Mutex::default() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Puts an object there.
+    pub fn put(&self, key: &Key, bytes: impl Into<Bytes>, modified_ms: i64) {
+        let mut state = self.state();
+        let object = state.made(bytes.into(), 0, None, modified_ms);
+        state.objects.insert(key.clone(), object);
+    }
+
+    /// What is there.
+    pub fn objects(&self) -> BTreeMap<Key, Object> {
+        self.state().objects.clone()
+    }
+
+    /// Keys that were removed, in order.
+    pub fn removed(&self) -> Vec<Key> {
+        self.state().removed.clone()
+    }
+
+    /// Uploads that were begun and neither completed nor given up.
+    pub fn uploads(&self) -> usize {
+        self.state().uploads.len()
+    }
+
+    /// The time of what is written from here on, milliseconds.
+    pub fn set_now(&self, now_ms: i64) {
+        self.state().now_ms = now_ms;
+    }
+
+    /// Requests that were made.
+    pub fn requests(&self) -> u64 {
+        self.state().requests
+    }
+
+    /// Nothing goes wrong by chance from here on.
+    pub fn heal(&self) {
+        let mut state = self.state();
+        state.behaviour.faults.clear();
+        state.behaviour.ends_at = None;
+    }
+
+    /// Calls something at a request to come.
+    pub fn at_request(&self, n: u64, call: impl Fn() + Send + Sync + 'static) {
+        *self.alarm.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some((n, Box::new(call)));
+    }
+
+    /// One request begins: whether it may, and what goes wrong with it.
+    async fn begin(
+        &self,
+        op: &'static str,
+        key: Option<&Key>,
+        can: &[fn(&Fault) -> bool],
+    ) -> Result<Option<Fault>> {
+        let (n, turns, done) = {
+            let mut state = self.state();
+            state.requests += 1;
+            let turns = state.random.u32(0..3);
+            (state.requests, turns, state.decide(op, key, can))
+        };
+        let alarm = {
+            let mut alarm = self.alarm.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            alarm.take_if(|(at, _)| n >= *at)
+        };
+        if let Some((_, call)) = alarm {
+            call();
+        }
+        for _ in 0..turns {
+            tokio::task::yield_now().await;
+        }
+        done
+    }
+}
+
+fn is_refused(fault: &Fault) -> bool {
+    matches!(fault, Fault::Refused(_))
+}
+fn is_lost(fault: &Fault) -> bool {
+    *fault == Fault::Lost
+}
+fn is_of_body(fault: &Fault) -> bool {
+    matches!(fault, Fault::Short | Fault::Cut | Fault::Changed)
+}
+
+fn refused<T>(kind: Kind, op: &'static str) -> Result<T> {
+    Err(Failure::new(kind, op, format!("the model answers {kind:?}")))
+}
+
+/// Loses the answer, if that is what happens.
+fn answered<T>(fault: Option<Fault>, op: &'static str, value: T) -> Result<T> {
+    match fault {
+        Some(Fault::Lost) => refused(Kind::Connect, op),
+        _ => Ok(value),
+    }
+}
+
+impl State {
+    fn decide(
+        &mut self,
+        op: &'static str,
+        key: Option<&Key>,
+        can: &[fn(&Fault) -> bool],
+    ) -> Result<Option<Fault>> {
+        if self.behaviour.ends_at.is_some_and(|at| self.requests >= at) {
+            return refused(Kind::NoBucket, op);
+        }
+        if let Some((_, kind)) =
+            key.and_then(|key| self.behaviour.broken.iter().find(|(broken, _)| broken == key))
+        {
+            return refused(*kind, op);
+        }
+        for (per_mille, fault) in self.behaviour.faults.clone() {
+            if can.iter().any(|is| is(&fault)) && self.random.u32(0..1000) < per_mille {
+                return match fault {
+                    Fault::Refused(kind) => refused(kind, op),
+                    fault => Ok(Some(fault)),
+                };
+            }
+        }
+        Ok(None)
+    }
+
+    fn made(&mut self, bytes: Bytes, parts: u32, md5_of: Option<[u8; 16]>, modified_ms: i64) -> Object {
+        self.serial += 1;
+        Object { md5: md5_of.unwrap_or_else(|| md5(&bytes)), bytes, modified_ms, parts, serial: self.serial }
+    }
+
+    fn etag(&self, object: &Object) -> Etag {
+        match self.behaviour.etag {
+            EtagKind::Md5 if object.parts > 0 => Etag::Parts(object.md5, object.parts),
+            EtagKind::Md5 => Etag::Md5(object.md5),
+            EtagKind::Opaque => Etag::Md5(md5(&object.serial.to_le_bytes())).opaque(),
+            EtagKind::None => Etag::None,
+        }
+    }
+
+    fn sums(&self, bytes: &[u8]) -> Sums {
+        let keeps = self.behaviour.keeps;
+        let mut hasher =
+            Hasher::new(Wanted { crc64: keeps.crc64, crc32c: keeps.crc32c, ..Wanted::default() });
+        hasher.update(bytes);
+        hasher.finish().sums
+    }
+
+    fn meta(&self, object: &Object) -> Meta {
+        Meta {
+            size: object.bytes.len() as u64,
+            modified_ms: Some(object.modified_ms),
+            etag: self.etag(object),
+            parts: (object.parts > 0).then_some(object.parts),
+            sums: self.sums(&object.bytes),
+            ..Meta::default()
+        }
+    }
+
+    /// An object that is asked for: what happens once happens now.
+    fn find(&mut self, op: &'static str, key: &Key, reads: bool) -> Result<Object> {
+        if reads && self.happened.insert(key.clone()) {
+            if self.behaviour.vanishing.contains(key) {
+                self.objects.remove(key);
+            }
+            if self.behaviour.changing.contains(key)
+                && let Some(old) = self.objects.get(key)
+            {
+                let bytes: Vec<u8> = old.bytes.iter().map(|b| b ^ 0x55).chain(*b"new").collect();
+                let at = self.now_ms;
+                let object = self.made(bytes.into(), 0, None, at);
+                self.objects.insert(key.clone(), object);
+            }
+        }
+        match self.objects.get(key) {
+            Some(object) if !self.behaviour.hidden.contains(key) => Ok(object.clone()),
+            _ => refused(Kind::NotFound, op),
+        }
+    }
+
+    fn written(&self, object: &Object) -> Written {
+        Written { etag: self.etag(object), sums: self.sums(&object.bytes) }
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Model {
+    fn capability(&self) -> &Capability {
+        &self.capability
+    }
+
+    fn place(&self) -> String {
+        "the model".into()
+    }
+
+    async fn probe(&self, _: &str) -> Result<Probe> {
+        self.begin("probe", None, &[is_refused]).await.map(|_| Probe::default())
+    }
+
+    async fn list(&self, request: &ListRequest) -> Result<Page> {
+        self.begin("list", None, &[is_refused, is_lost]).await.and_then(|f| answered(f, "list", ()))?;
+        let mut state = self.state();
+        let mut keys: Vec<(Key, (u64, Vec<u8>))> = state
+            .objects
+            .keys()
+            .filter(|k| k.as_bytes().starts_with(request.prefix.as_bytes()))
+            .map(|k| (k.clone(), state.behaviour.rank(k)))
+            .collect();
+        keys.sort_by(|(_, a), (_, b)| a.cmp(b));
+        let behind = |key: &Key, also: bool| {
+            let rank = state.behaviour.rank(key);
+            keys.iter().position(|(_, r)| *r > rank || (also && *r == rank)).unwrap_or(keys.len())
+        };
+        let (at, mut empties) = match (&request.from, state.behaviour.start) {
+            (Position::Start, _) => (0, 0u32),
+            (Position::After(_), Start::Refused) => return refused(Kind::Disorder, "list"),
+            (Position::After(_), Start::Ignored) => (0, 0),
+            (Position::After(key), start) => (behind(key, start == Start::Inclusive), 0),
+            (Position::Token(token), _) => {
+                let (empties, last) = token.split_once(' ').unwrap_or_default();
+                let key = Key::from(last.to_owned());
+                (if key.is_empty() { 0 } else { behind(&key, false) }, empties.parse().unwrap_or(0))
+            }
+        };
+        let last = match (at, &request.from) {
+            (0, _) => Key::default(),
+            (at, _) => keys[at - 1].0.clone(),
+        };
+        if empties < 2 && state.random.u32(0..100) < state.behaviour.empty_pages {
+            empties += 1;
+            let next = Some(Position::Token(format!("{empties} {last}").into()));
+            return Ok(Page { next, ..Page::default() });
+        }
+        if let Some(delimiter) = request.delimiter {
+            return Ok(state.folders(&request.prefix, delimiter, keys.into_iter().map(|(k, _)| k)));
+        }
+        let end = (at + state.behaviour.page.min(request.max as usize).max(1)).min(keys.len());
+        let entries: Vec<Entry> = keys[at..end].iter().filter_map(|(key, _)| state.entry(key)).collect();
+        let next = (end < keys.len()).then(|| Position::Token(format!("0 {}", keys[end - 1].0).into()));
+        Ok(Page { entries, next, ..Page::default() })
+    }
+
+    async fn head(&self, key: &Key, part: Option<u32>) -> Result<Meta> {
+        let fault = self.begin("head", Some(key), &[is_refused, is_lost]).await?;
+        let meta = {
+            let mut state = self.state();
+            let object = state.find("head", key, false)?;
+            if part.is_some() {
+                return refused(Kind::Unsupported, "head");
+            }
+            state.meta(&object)
+        };
+        answered(fault, "head", meta)
+    }
+
+    async fn read(&self, key: &Key, request: &ReadRequest) -> Result<Reading> {
+        let fault = self.begin("read", Some(key), &[is_refused, is_of_body]).await?;
+        let (mut meta, mut bytes) = {
+            let mut state = self.state();
+            let object = state.find("read", key, true)?;
+            let meta = state.meta(&object);
+            if request.if_match.as_ref().is_some_and(|tag| !tag.is_none() && !tag.same_text(&meta.etag)) {
+                return refused(Kind::Changed, "read");
+            }
+            let bytes = match &request.range {
+                Some(range) => {
+                    let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).min(object.bytes.len());
+                    object.bytes.slice(at(range.start)..at(range.end))
+                }
+                None => object.bytes.clone(),
+            };
+            (meta, bytes)
+        };
+        if bytes.is_empty() {
+            return Ok(Reading { meta, body: Body::bytes(bytes) });
+        }
+        if fault == Some(Fault::Short) && request.range.is_none() {
+            meta.size -= 1;
+        }
+        let body = match fault {
+            Some(Fault::Short) => Body::bytes(bytes.slice(..bytes.len() - 1)),
+            Some(Fault::Cut) => {
+                let (sender, receiver) = tokio::sync::mpsc::channel(1);
+                let _ = sender.send(Ok(bytes.slice(..bytes.len() / 2))).await;
+                Body::channel(receiver, bytes.len() as u64)
+            }
+            Some(Fault::Changed) => {
+                let mut wrong = bytes.to_vec();
+                wrong[0] ^= 1;
+                bytes = wrong.into();
+                Body::bytes(bytes)
+            }
+            _ => Body::bytes(bytes),
+        };
+        Ok(Reading { meta, body })
+    }
+
+    async fn write(&self, key: &Key, meta: &Meta, body: Body) -> Result<Written> {
+        let _ = meta;
+        let fault = self.begin("write", Some(key), &[is_refused, is_lost]).await?;
+        let told = body.md5();
+        let bytes = body.collect(u64::MAX).await?;
+        // AWS "PutObject": Content-MD5.
+        if told.is_some_and(|told| told != md5(&bytes)) {
+            return refused(Kind::Corrupt, "write");
+        }
+        let written = {
+            let mut state = self.state();
+            let now = state.now_ms;
+            let object = state.made(bytes, 0, None, now);
+            let written = state.written(&object);
+            state.objects.insert(key.clone(), object);
+            written
+        };
+        answered(fault, "write", written)
+    }
+
+    async fn delete(&self, key: &Key) -> Result<()> {
+        let fault = self.begin("delete", Some(key), &[is_refused, is_lost]).await?;
+        {
+            let mut state = self.state();
+            if state.objects.remove(key).is_some() {
+                state.removed.push(key.clone());
+            }
+        }
+        answered(fault, "delete", ())
+    }
+
+    async fn begin_upload(&self, key: &Key, _: &Meta) -> Result<String> {
+        let fault = self.begin("begin_upload", Some(key), &[is_refused, is_lost]).await?;
+        let id = {
+            let mut state = self.state();
+            state.serial += 1;
+            let id = format!("upload-{}", state.serial);
+            state.uploads.insert(id.clone(), Upload { key: key.clone(), parts: BTreeMap::new() });
+            id
+        };
+        answered(fault, "begin_upload", id)
+    }
+
+    async fn write_part(&self, key: &Key, upload: &str, number: u32, _: u64, body: Body) -> Result<Part> {
+        let fault = self.begin("write_part", Some(key), &[is_refused, is_lost]).await?;
+        let bytes = body.collect(u64::MAX).await?;
+        let part = {
+            let mut state = self.state();
+            let (digest, kind) = (md5(&bytes), state.behaviour.etag);
+            state.serial += 1;
+            let serial = state.serial;
+            let Some(open) = state.uploads.get_mut(upload) else {
+                return refused(Kind::NotFound, "write_part");
+            };
+            let size = bytes.len() as u64;
+            open.parts.insert(number, bytes);
+            match kind {
+                EtagKind::Md5 => Part { number, etag: hex(&digest), size, opaque: false },
+                _ => Part { number, etag: hex(&md5(&serial.to_le_bytes())), size, opaque: true },
+            }
+        };
+        answered(fault, "write_part", part)
+    }
+
+    async fn complete_upload(&self, key: &Key, upload: &str, parts: &[Part]) -> Result<Written> {
+        let fault = self.begin("complete_upload", Some(key), &[is_refused, is_lost]).await?;
+        let written = {
+            let mut state = self.state();
+            let Some(open) = state.uploads.remove(upload) else {
+                return refused(Kind::NotFound, "complete_upload");
+            };
+            let all: Option<Vec<Bytes>> = parts.iter().map(|p| open.parts.get(&p.number).cloned()).collect();
+            let Some(all) = all else { return refused(Kind::Invalid, "complete_upload") };
+            let tag = md5_of_parts(all.iter().map(|p| md5(p)));
+            let (count, now) = (u32::try_from(all.len()).unwrap_or(u32::MAX), state.now_ms);
+            let object = state.made(all.concat().into(), count, Some(tag), now);
+            let written = state.written(&object);
+            state.objects.insert(key.clone(), object);
+            written
+        };
+        answered(fault, "complete_upload", written)
+    }
+
+    async fn abort_upload(&self, _: &Key, upload: &str) -> Result<()> {
+        self.begin("abort_upload", None, &[is_refused]).await?;
+        self.state().uploads.remove(upload);
+        Ok(())
+    }
+
+    async fn list_parts(&self, _: &Key, upload: &str) -> Result<Vec<Part>> {
+        self.begin("list_parts", None, &[is_refused]).await?;
+        let state = self.state();
+        let Some(open) = state.uploads.get(upload) else { return refused(Kind::NotFound, "list_parts") };
+        let opaque = state.behaviour.etag != EtagKind::Md5;
+        let part = |(number, bytes): (&u32, &Bytes)| Part {
+            number: *number,
+            etag: hex(&md5(bytes)),
+            size: bytes.len() as u64,
+            opaque,
+        };
+        Ok(open.parts.iter().map(part).collect())
+    }
+
+    async fn list_uploads(&self, prefix: &str) -> Result<Vec<(Key, String)>> {
+        self.begin("list_uploads", None, &[is_refused]).await?;
+        let state = self.state();
+        let of = state.uploads.iter().filter(|(_, u)| u.key.as_bytes().starts_with(prefix.as_bytes()));
+        Ok(of.map(|(id, u)| (u.key.clone(), id.clone())).collect())
+    }
+
+    async fn tags(&self, _: &Key) -> Result<Vec<(String, String)>> {
+        Ok(vec![])
+    }
+
+    async fn buckets(&self) -> Result<Vec<String>> {
+        refused(Kind::Unsupported, "buckets")
+    }
+}
+
+impl State {
+    fn entry(&self, key: &Key) -> Option<Entry> {
+        let object = self.objects.get(key)?;
+        Some(Entry {
+            key: key.clone(),
+            size: object.bytes.len() as u64,
+            modified_ms: object.modified_ms,
+            written_ms: object.modified_ms,
+            etag: if self.behaviour.listed_etags { self.etag(object) } else { Etag::None },
+            class: None,
+        })
+    }
+
+    /// One level of a folder tree, all on one page.
+    fn folders(&self, prefix: &str, delimiter: char, keys: impl Iterator<Item = Key>) -> Page {
+        let mut page = Page::default();
+        for key in keys {
+            let text = key.to_string();
+            match text.get(prefix.len()..).and_then(|rest| rest.find(delimiter)) {
+                Some(at) => {
+                    let folder = text[..prefix.len() + at + 1].to_owned();
+                    if !page.folders.contains(&folder) {
+                        page.folders.push(folder);
+                    }
+                }
+                None => page.entries.extend(self.entry(&key)),
+            }
+        }
+        page
+    }
+}
