@@ -14,7 +14,7 @@ const USAGE: &str = "usage: cargo x COMMAND
   test [FILTER]      install and start the servers that tests need, then run all tests
   servers [stop]     only install and start the servers, and print their variables
   bench objects|redis  measure beside other movers; writes docs/benchmarks.md
-  soak NAME          long proofs: stop, kill, list, split, memory, storms, frozen, cutover, great, rest, versions, gaps, fuzz
+  soak NAME          long proofs: sim [--seeds N], stop, kill, list, split, memory, storms, frozen, cutover, great, rest, versions, gaps, fuzz
   gen                write generated files again
   fmt | lint         format; lint";
 
@@ -100,9 +100,20 @@ fn bench(rest: &[&str]) -> Done {
 
 fn soak(rest: &[&str]) -> Done {
     let name = rest.first().ok_or("usage: cargo x soak NAME; `cargo x` lists the names")?;
-    cargo(&["build", "--release", "-p", "whimbrel"], &[])?;
+    if *name != "sim" {
+        cargo(&["build", "--release", "-p", "whimbrel"], &[])?;
+    }
     let mut variables = vec![("WHIMBREL_SOAK".to_owned(), "1".to_owned())];
     match *name {
+        "sim" => {
+            let seeds = match rest {
+                [_] => "100000",
+                [_, "--seeds", seeds] => seeds,
+                _ => return Err("usage: cargo x soak sim [--seeds N]".into()),
+            };
+            variables.push(("WHIMBREL_SIM_SEEDS".to_owned(), seeds.to_string()));
+            cargo(&["test", "--release", "-p", "runtime", "--test", "sim", "--", "--nocapture"], &variables)
+        }
         "split" => cargo(
             &["test", "--release", "-p", "copy", "--lib", "--", "--nocapture", "five_shapes"],
             &variables,

@@ -12,7 +12,7 @@ use model::failure::{Failure, Kind, Result, Side};
 use model::key::{Key, Order};
 use model::selection::Scope;
 use pace::lanes::Lanes;
-use storage::{Entry, Fact, ListRequest, Page, Position, SharedStore, StartAfter};
+use storage::{Entry, Fact, Page, SharedStore, StartAfter};
 use store::{NewRange, Pass, RangeRow};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -252,25 +252,11 @@ impl Field {
         let at = |f: Failure| f.at(Side::Source);
         let there = crate::lister::there(&*self.source, &upto).await.map_err(at)?
             || crate::lister::is_listed(self.source.clone(), &upto, Side::Source).await.map_err(at)?;
-        if !there && self.first_behind(&prefix, &upto).await.map_err(at)? == beyond {
+        if !there && crate::lister::first_behind(&*self.source, &prefix, &upto).await.map_err(at)? == beyond {
             return Ok(());
         }
         let m = format!("`{upto}` is there and was not listed where it was listed before");
         Err(Failure::new(Kind::Disorder, "list", m).at(Side::Source))
-    }
-
-    /// The first key behind another, where a walk begins there.
-    async fn first_behind(&self, prefix: &str, key: &Key) -> Result<Option<Key>> {
-        let mut from = Position::after(key.clone());
-        loop {
-            let request = ListRequest { prefix: prefix.to_owned(), from, max: 2, delimiter: None };
-            let page = self.source.list(&request).await?;
-            let first = page.entries.into_iter().map(|e| e.key).find(|k| k != key);
-            match (first, page.next) {
-                (None, Some(next)) => from = next,
-                (first, _) => return Ok(first),
-            }
-        }
     }
 
     /// Walks all ranges with `run`, splitting while `idle` says that more could be done. Ends when nothing is

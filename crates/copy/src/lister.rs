@@ -214,7 +214,7 @@ impl Lister {
         let Some(after) = self.unmet.clone() else { return Ok(true) };
         let compare = |key: &Key, with: &Key| self.order.compare(key.as_bytes(), with.as_bytes());
         let (Some(first), Some(last)) = (page.entries.first(), page.entries.last()) else {
-            return Ok(page.next.is_some() || !self.begins_late(&after).await?);
+            return Ok(page.next.is_some() || !self.begins_late(&after, None).await?);
         };
         if self.begun_after && compare(&first.key, &self.last).is_le() {
             self.begin_at_first();
@@ -222,12 +222,17 @@ impl Lister {
         }
         let met = page.entries.iter().any(|e| e.key == after);
         let passed = compare(&last.key, &after).is_gt();
-        Ok(met || !passed || !self.begins_late(&after).await?)
+        let behind = page.entries.iter().map(|e| &e.key).find(|key| compare(key, &after).is_gt()).cloned();
+        Ok(met || !passed || !self.begins_late(&after, behind).await?)
     }
 
-    /// The key that the walk begins after did not come: it is gone, or the server left keys out.
-    async fn begins_late(&mut self, after: &Key) -> Result<bool> {
-        if !there(&*self.store, after).await? {
+    /// The key that the walk begins after did not come: it is gone, or the server left keys out. What came `behind` it is what the
+    /// server says to a question for the key itself, where both are put in one order.
+    async fn begins_late(&mut self, after: &Key, behind: Option<Key>) -> Result<bool> {
+        // It may be listed and not be found.
+        let gone = !there(&*self.store, after).await?
+            && !Box::pin(is_listed(self.store.clone(), after, self.side)).await?;
+        if gone && (!self.begun_after || first_behind(&*self.store, &self.prefix, after).await? == behind) {
             return Ok(false);
         }
         if self.begun_after {
@@ -339,6 +344,23 @@ fn refuses_token(kind: Kind) -> bool {
 
 fn disorder(message: String) -> Failure {
     Failure::new(Kind::Disorder, "list", message)
+}
+
+/// The first key behind another, where a walk begins there.
+pub(crate) async fn first_behind(store: &dyn ObjectStore, prefix: &str, key: &Key) -> Result<Option<Key>> {
+    let mut from = Position::after(key.clone());
+    loop {
+        let request = ListRequest { prefix: prefix.to_owned(), from, max: 2, delimiter: None };
+        let page = match store.list(&request).await {
+            Err(f) if f.kind == Kind::Disorder => return Ok(None),
+            page => page?,
+        };
+        let first = page.entries.into_iter().map(|e| e.key).find(|k| k != key);
+        match (first, page.next) {
+            (None, Some(next)) => from = next,
+            (first, _) => return Ok(first),
+        }
+    }
 }
 
 /// Whether a key is there by its own answer. One that may not be asked about is taken to be there, which is the side of caution for

@@ -490,6 +490,12 @@ impl Job {
         }
         let filter = Filter::new(&task.spec.include, &task.spec.exclude);
         let (witnesses, most) = self.extent_of_removal(&rows, &filter).await?;
+        if witnesses.is_empty() && !rows.is_empty() {
+            let note = "nothing was deleted at the target: the source has no object there any more";
+            let mut unit = self.write().await?;
+            unit.set_note(task.id, note).await?;
+            return unit.save().await;
+        }
         if most && !task.spec.beyond.delete_most && !task.spec.beyond.dry_run {
             return self.refuse_removal().await;
         }

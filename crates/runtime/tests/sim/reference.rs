@@ -134,7 +134,9 @@ fn deletions(scenario: &Scenario, done: &Outcome) -> Option<String> {
 
 /// The source was lost in the middle.
 fn nothing_touched_beside(scenario: &Scenario, done: &Outcome) -> Option<String> {
-    if let Some(key) = done.removed.iter().find(|key| scenario.at_source.contains_key(key)) {
+    if let Some(key) =
+        done.removed.iter().find(|key| scenario.at_source.contains_key(key) && done.source.contains_key(key))
+    {
         return Some(format!("`{key}` was removed after the source had vanished"));
     }
     let touched = scenario.at_target.iter().find(|(key, given)| {
