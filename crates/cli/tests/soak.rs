@@ -166,6 +166,30 @@ pub(crate) fn stop_storm(stops: u32, small: usize, large: usize, seed: u64) {
     assert!(p99 <= Duration::from_secs(1) || !soaking(), "{p99:?}");
 }
 
+/// C6: what a server has read completely is stored, whoever waits for its answer.
+#[test]
+fn c6_nothing_arrives_once_a_stop_is_over() {
+    let options = Options { delay: Duration::from_millis(700), ..Options::default() };
+    let server = S3Server::start(options);
+    server.bucket("to");
+    for i in 0..200 {
+        server.bucket("from").put(&format!("k{i:03}"), format!("content {i}"));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::start(dir.path(), "");
+    let at = server.endpoint();
+    let id = create(&service, &at);
+    wait_until_running(&service, id);
+    while server.bucket("to").len() < 5 {
+        spin(Duration::from_millis(5));
+    }
+    assert!(service.task(&["stop", &id.to_string()]).status.success());
+    while service.show(id)["status"] == 7 {}
+    let stored = server.bucket("to").len();
+    spin(Duration::from_millis(1500));
+    assert_eq!(server.bucket("to").len(), stored);
+}
+
 /// Waits until the server has worked off what was on its way: no request under way and no byte counted for
 /// 300 ms, within 10 s.
 fn quiet(server: &S3Server) -> (u64, u64) {

@@ -17,6 +17,7 @@ use storage::guard::Guarded;
 use storage::{Fact, ObjectStore, Page, Position};
 use store::{NewRange, Pass, RangeRow, Store, TaskRow, Unit};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::compare::Rule;
 use crate::feed::{Feed, one};
@@ -43,6 +44,8 @@ const WALKS_MAX: i64 = 5;
 /// Large objects under way at once.
 const LARGE: usize = 8;
 const LEASE_MS: i64 = 30_000;
+/// Answers to writes that cannot be called back are waited for so long at a stop.
+const ANSWERS: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// A task lent to this process, with everything that it needs.
 #[derive(Debug)]
@@ -145,6 +148,7 @@ impl Job {
             server_side: self.server_side(),
             large: tokio::sync::Semaphore::new(LARGE),
             large_max: LARGE,
+            sent: TaskTracker::new(),
         });
         let counting = self.stop.child_token();
         let survey = self.survey(&ledger, survey_rows, counting.clone());
@@ -169,6 +173,11 @@ impl Job {
             Ok(()) if !self.stop.is_cancelled() => self.propagate(&ledger, clock).await,
             walked => walked,
         };
+        if self.stop.is_cancelled() {
+            // What cannot be called back arrives before the task says that it rests.
+            carrier.sent.close();
+            let _ = tokio::time::timeout(ANSWERS, carrier.sent.wait()).await;
+        }
         let flushed = ledger.flush().await;
         let finished = walked.is_ok() && !self.stop.is_cancelled();
         if finished {

@@ -165,7 +165,7 @@ impl Carrier {
             let m = format!("the parts make {made}, the source has {}", meta.etag);
             return Err(Failure::new(Kind::Mismatch, "verify", m).at(Side::Target));
         }
-        let written = match self.target.complete_upload(&to, &upload.upload, &parts).await {
+        let written = match self.complete(&to, &upload.upload, &parts).await {
             Ok(written) => written,
             Err(f) if f.kind == Kind::NotFound => {
                 self.completed_before(&to, &meta, by_parts.as_ref(), f).await?

@@ -223,7 +223,9 @@ impl Lister {
         let met = page.entries.iter().any(|e| e.key == after);
         let passed = compare(&last.key, &after).is_gt();
         let behind = page.entries.iter().map(|e| &e.key).find(|key| compare(key, &after).is_gt()).cloned();
-        Ok(met || !passed || !self.begins_late(&after, behind).await?)
+        // A listing that ends before the key came has left it out too.
+        let decided = passed || page.next.is_none();
+        Ok(met || !decided || !self.begins_late(&after, behind).await?)
     }
 
     /// The key that the walk begins after did not come: it is gone, or the server left keys out. What came `behind` it is what the

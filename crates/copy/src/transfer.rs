@@ -19,8 +19,10 @@ use pace::limit::Permit;
 use storage::body::{Seen, Tap};
 use storage::checksum::{Digests, Wanted};
 use storage::guard::Guarded;
-use storage::{Body, Entry, Etag, Fact, Meta, ObjectStore, ReadRequest};
+use storage::{Body, Entry, Etag, Fact, Meta, ObjectStore, Part, ReadRequest, Written};
+use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::ledger::Ledger;
 use crate::lister::is_listed;
@@ -56,6 +58,8 @@ pub(crate) struct Carrier {
     /// Large objects under way at once.
     pub(crate) large: tokio::sync::Semaphore,
     pub(crate) large_max: usize,
+    /// Writes that cannot be called back.
+    pub(crate) sent: TaskTracker,
 }
 
 /// The right to move one thing: a place at each end.
@@ -95,7 +99,27 @@ impl Carrier {
             server_side: self.server_side,
             large: tokio::sync::Semaphore::new(self.large_max),
             large_max: self.large_max,
+            sent: self.sent.clone(),
         }
+    }
+
+    /// A write whose last byte has left cannot be called back: it goes on when whoever waits for it is stopped, and the job waits
+    /// for it before it says that nothing moves any more. `left`: its last byte has left.
+    async fn past_recall<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+        left: impl Fn() -> bool,
+    ) -> Result<T> {
+        let task = self.sent.spawn(work);
+        let _recall = Recall(task.abort_handle(), left);
+        task.await.map_err(|e| Failure::new(Kind::Internal, "copy", e.to_string()))?
+    }
+
+    /// The object of an upload, which nobody calls back once it is asked for.
+    pub(crate) async fn complete(&self, to: &Key, upload: &str, parts: &[Part]) -> Result<Written> {
+        let (target, to) = (self.target.clone(), to.clone());
+        let (upload, parts) = (upload.to_owned(), parts.to_vec());
+        self.past_recall(async move { target.complete_upload(&to, &upload, &parts).await }, || true).await
     }
 
     fn ends(&self) -> (&Arc<pace::limit::Limit>, &Arc<pace::limit::Limit>) {
@@ -268,7 +292,9 @@ impl Carrier {
         if self.server_side && entry.etag.md5().is_some() {
             let bucket = self.source.bucket().to_owned();
             let etag = if_match.clone().unwrap_or_default();
-            let written = self.target.copy_from(&bucket, &entry.key, &to, &etag).await?;
+            let (target, from, at) = (self.target.clone(), entry.key.clone(), to.clone());
+            let copy = async move { target.copy_from(&bucket, &from, &at, &etag).await };
+            let written = self.past_recall(copy, || true).await?;
             let source = Claim { etag: entry.etag.clone(), ..Claim::default() };
             return Ok((
                 entry.size,
@@ -290,7 +316,11 @@ impl Carrier {
         let tap = Tap { prepaid: prepaid(entry.size), ..self.tap(self.wanted(wanted, &source)) };
         let (body, seen) = reading.body.tapped(&tap);
         let written = match self.with_md5(body, source.etag.md5().copied()).await {
-            Ok(body) => self.target.write(&to, &meta, body).await,
+            Ok(body) => {
+                let (target, at) = (self.target.clone(), to.clone());
+                let write = async move { target.write(&at, &meta, body).await };
+                self.past_recall(write, || seen.digests().is_some()).await
+            }
             Err(failure) => Err(failure),
         };
         let written = blame(&seen, written)?;
@@ -481,6 +511,17 @@ impl Carrier {
             return Err(Failure::new(Kind::Mismatch, "write_part", why).at(Side::Target));
         }
         Ok((part, digests))
+    }
+}
+
+/// Calls work back when it is dropped, unless its last byte has left.
+struct Recall<F: Fn() -> bool>(AbortHandle, F);
+
+impl<F: Fn() -> bool> Drop for Recall<F> {
+    fn drop(&mut self) {
+        if !(self.1)() {
+            self.0.abort();
+        }
     }
 }
 

@@ -94,10 +94,9 @@ impl Engine {
                     let late =
                         Failure::new(Kind::Timeout, "wait", "the task waited for 30 days and was given up");
                     let mut unit = self.store.write().await?;
-                    let _ = unit.apply(id, Event::Expire, now).await?;
-                    unit.set_error(id, &late, 0).await?;
-                    unit.erase_secrets(id).await?;
-                    unit.save().await?;
+                    if unit.expire(id, &late, now).await? {
+                        unit.save().await?;
+                    }
                 }
             }
         }

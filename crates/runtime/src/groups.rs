@@ -159,25 +159,22 @@ impl Engine {
     }
 
     async fn rest_members(&self, group: &GroupRow, now: i64) -> Result<()> {
-        let members = self.store.read().await?.members(&group.id).await?;
+        // Asked before the members are read, in the unit that decides: a maker commits what it has made, and then leaves.
+        let making = self.making().contains(&group.id);
+        let mut unit = self.store.write().await?;
+        let members = unit.members(&group.id).await?;
         let moves = |v: Visible| {
             matches!(v, Visible::Waiting | Visible::Running | Visible::Retrying | Visible::Pausing)
         };
-        // Its maker says itself when it has come to rest.
-        if self.making().contains(&group.id) || members.iter().any(|m| moves(m.state.visible())) {
-            return self.hold_members(group, now).await;
+        // Members that were made or lent while the stop was on its way are stopped too. Its maker says itself when it has come
+        // to rest.
+        if making || members.iter().any(|m| moves(m.state.visible())) {
+            for id in unit.hold_members(&group.id, now).await? {
+                self.nudge(id);
+            }
+            return unit.save().await;
         }
-        let mut unit = self.store.write().await?;
         let _ = unit.apply_group(&group.id, GroupEvent::Rested, now).await?;
-        unit.save().await
-    }
-
-    /// Members that were made or lent while the stop was on its way are stopped too.
-    async fn hold_members(&self, group: &GroupRow, now: i64) -> Result<()> {
-        let mut unit = self.store.write().await?;
-        for id in unit.hold_members(&group.id, now).await? {
-            self.nudge(id);
-        }
         unit.save().await
     }
 

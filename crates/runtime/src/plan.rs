@@ -63,7 +63,9 @@ pub fn plan(tasks: &[Seen<'_>], here: &HashSet<TaskId>, now: i64, per_project: u
             {
                 steps.push(Step::Run(task.id));
             }
-            (_, Observed::Waiting) if now - task.queued_at > WAIT_MAX_MS => steps.push(Step::Expire(task.id)),
+            (_, Observed::Waiting) if !works_here && now - task.queued_at > WAIT_MAX_MS => {
+                steps.push(Step::Expire(task.id))
+            }
             // Batches of sync tasks are small and somebody waits for them: no long task keeps them out.
             (_, Observed::Waiting) if !works_here && matches!(task.member, Member::Sync(_)) => {
                 steps.push(Step::Run(task.id));
@@ -148,5 +150,7 @@ mod tests {
         assert_eq!(steps(&tasks[..1], &[], 49), []);
         assert_eq!(steps(&tasks[..1], &[], 50), [Step::Run(1)]);
         assert_eq!(steps(&tasks[1..], &[], WAIT_MAX_MS + 1), [Step::Expire(2)]);
+        // One that is lent here is about to run.
+        assert_eq!(steps(&tasks[1..], &[2], WAIT_MAX_MS + 1), []);
     }
 }

@@ -402,6 +402,19 @@ impl Unit {
         Ok(())
     }
 
+    /// Gives up a task that waited too long; false when it does not wait any more, and nothing was changed.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn expire(&mut self, id: TaskId, late: &Failure, now: i64) -> Result<bool> {
+        if self.apply(id, Event::Expire, now).await?.is_err() {
+            return Ok(false);
+        }
+        self.set_error(id, late, 0).await?;
+        self.erase_secrets(id).await?;
+        Ok(true)
+    }
+
     /// Lets a task wait until `retry_at`, milliseconds; that is no attempt that failed.
     ///
     /// # Errors

@@ -385,6 +385,7 @@ fn error(status: StatusCode, code: &str) -> Response<Answer> {
     )
 }
 
+#[derive(Clone)]
 struct Asked {
     method: Method,
     bucket: String,
@@ -471,10 +472,18 @@ async fn answer(
     }
     let taken = take_in(state, asked, body).await?;
     let delay = if asked.key.is_empty() { state.options.list_delay } else { state.options.delay };
-    if !delay.is_zero() {
-        tokio::time::sleep(delay).await;
-    }
-    let done = route(state, asked, taken);
+    let done = match delay.is_zero() {
+        true => route(state, asked, taken),
+        // What has been read is done, as at any server, whether or not somebody still waits for the answer.
+        false => {
+            let (state, asked) = (state.clone(), asked.clone());
+            let work = async move {
+                tokio::time::sleep(delay).await;
+                route(&state, &asked, taken)
+            };
+            tokio::spawn(work).await.ok()?
+        }
+    };
     if fault == Some(Fault::LoseAnswer) { None } else { Some(done) }
 }
 
