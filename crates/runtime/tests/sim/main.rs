@@ -5,6 +5,8 @@
 //! repeats it. `cargo x soak sim --seeds N` runs many. Threads are real, so a seed fixes what is drawn and not how
 //! requests of several objects interleave.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test says what went wrong by panicking")]
+
 mod broken;
 mod process;
 mod reference;
