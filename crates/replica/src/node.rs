@@ -93,6 +93,11 @@ impl Node {
         let (tls, rest) = match (url.strip_prefix("redis://"), url.strip_prefix("rediss://")) {
             (Some(rest), _) => (false, rest),
             (_, Some(rest)) => (true, rest),
+            _ if url.starts_with("unix:") || url.starts_with("redis+socket:") => {
+                return Err(bad(
+                    "unix sockets are not offered: name the server's TCP address, which may be 127.0.0.1",
+                ));
+            }
             _ => return Err(bad("a Redis is written redis://[user:password@]HOST:PORT[/DB]")),
         };
         let (who, rest) = rest.rsplit_once('@').map_or(("", rest), |(who, rest)| (who, rest));
@@ -100,10 +105,22 @@ impl Node {
             Some((user, password)) => (decode(user), decode(password)),
             None => (decode(who), String::new()),
         };
+        let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
         let (hosts, db) = rest.split_once('/').map_or((rest, ""), |(hosts, db)| (hosts, db));
         let db = match db.trim_end_matches('/') {
             "" => None,
             text => Some(text.parse().map_err(|_| bad(format!("`/{text}` is no number of a database")))?),
+        };
+        let told = query.map(|query| query.strip_prefix("db=").and_then(|n| n.parse().ok()).ok_or(query));
+        let db = match (db, told) {
+            (db, None) => db,
+            (None, Some(Ok(told))) => Some(told),
+            (Some(_), Some(Ok(_))) => return Err(bad("two databases are named: /DB and ?db=")),
+            (_, Some(Err(query))) => {
+                return Err(bad(format!(
+                    "`?{query}` is not known; a database is written redis://HOST:PORT/DB"
+                )));
+            }
         };
         Ok(Self { addrs: addresses(hosts)?, user, password, tls, db })
     }
@@ -133,6 +150,16 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn red_23_places_as_other_tools_write_them() {
+        assert_eq!(super::Node::parse("redis://h:1?db=3").unwrap().db, Some(3));
+        assert_eq!(super::Node::parse("redis://me:p?w@h:1").unwrap().password, "p?w");
+        let wrong = |place: &str| super::Node::parse(place).unwrap_err().message;
+        assert!(wrong("unix:///run/redis.sock").contains("unix sockets"));
+        assert!(wrong("redis://h:1?timeout=3").contains("`?timeout=3` is not known"));
+        assert!(wrong("redis://h:1/2?db=3").contains("two databases"));
+    }
+
     use super::*;
 
     #[test]
