@@ -103,8 +103,8 @@ impl Carrier {
         }
     }
 
-    /// A write whose last byte has left cannot be called back: it goes on when whoever waits for it is stopped, and the job waits
-    /// for it before it says that nothing moves any more. `left`: its last byte has left.
+    /// A write cannot be cancelled once its last byte is sent: the server stores it. It continues when its caller is stopped, and the
+    /// job waits for it before the task is paused. `left`: the last byte is sent.
     async fn past_recall<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T>> + Send + 'static,

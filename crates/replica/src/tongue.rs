@@ -171,8 +171,6 @@ impl Tongue {
                 b"HPEXPIREAT" | b"HEXPIREAT" | b"HPEXPIRE" | b"HEXPIRE" | b"HPERSIST" | b"FUNCTION" => {
                     Said::Nowhere
                 }
-                // Messages are no data.
-                b"PUBLISH" | b"SPUBLISH" => Said::InWords(vec![]),
                 _ => Said::Not,
             };
         }
