@@ -16,6 +16,7 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::acknowledge::{AtOnce, Stream};
 use crate::body::Body;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,6 +39,7 @@ pub struct Client {
     /// What the path of each request begins with; empty, or `/` and more without a `/` at its end.
     base: String,
     guard: Option<AddressGuard>,
+    acknowledge: AtOnce,
 }
 
 impl std::fmt::Debug for Client {
@@ -153,6 +155,7 @@ impl Client {
             host,
             port,
             guard,
+            acknowledge: AtOnce::default(),
         })
     }
 
@@ -221,6 +224,7 @@ impl Client {
             Failure::new(Kind::Connect, "connect", format!("{}: {e}", self.authority))
         };
         stream.set_nodelay(true).map_err(|e| failed(&e))?;
+        let stream = Stream::new(stream, self.acknowledge.clone());
         if !self.https {
             let (sender, driver) =
                 http1_settings().handshake(TokioIo::new(stream)).await.map_err(|e| failed(&e))?;

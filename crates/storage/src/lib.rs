@@ -4,6 +4,7 @@
 //! ([`Capability`]); one conformance suite judges all of them. [`guard::Guarded`] adds timeouts, retries,
 //! the adaptive limit and request counts around any connector.
 
+mod acknowledge;
 pub mod azure;
 pub mod body;
 pub mod capability;
