@@ -14,7 +14,7 @@ const USAGE: &str = "usage: cargo x COMMAND
   test [FILTER]      install and start the servers that tests need, then run all tests
   servers [stop]     only install and start the servers, and print their variables
   bench objects|redis  measure beside other movers; writes docs/benchmarks.md
-  soak NAME          long proofs: sim [--seeds N], stop, kill, list, split, memory, storms, frozen, cutover, great, rest, versions, gaps, fuzz
+  soak NAME          long proofs: sim [--seeds N], history [--runs N], stop, kill, list, split, memory, storms, frozen, cutover, great, rest, versions, gaps, fuzz
   gen                write generated files again
   fmt | lint         format; lint";
 
@@ -100,7 +100,7 @@ fn bench(rest: &[&str]) -> Done {
 
 fn soak(rest: &[&str]) -> Done {
     let name = rest.first().ok_or("usage: cargo x soak NAME; `cargo x` lists the names")?;
-    if *name != "sim" {
+    if !matches!(*name, "sim" | "history") {
         cargo(&["build", "--release", "-p", "whimbrel"], &[])?;
     }
     let mut variables = vec![("WHIMBREL_SOAK".to_owned(), "1".to_owned())];
@@ -113,6 +113,19 @@ fn soak(rest: &[&str]) -> Done {
             };
             variables.push(("WHIMBREL_SIM_SEEDS".to_owned(), seeds.to_string()));
             cargo(&["test", "--release", "-p", "runtime", "--test", "sim", "--", "--nocapture"], &variables)
+        }
+        "history" => {
+            let runs = match rest {
+                [_] => "1000",
+                [_, "--runs", runs] => runs,
+                _ => return Err("usage: cargo x soak history [--runs N]".into()),
+            };
+            variables.extend(servers::redis()?);
+            variables.push(("WHIMBREL_HISTORY_RUNS".to_owned(), runs.to_string()));
+            cargo(
+                &["test", "--release", "-p", "replica", "--test", "history", "--", "--nocapture"],
+                &variables,
+            )
         }
         "split" => cargo(
             &["test", "--release", "-p", "copy", "--lib", "--", "--nocapture", "five_shapes"],

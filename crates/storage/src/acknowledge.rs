@@ -104,6 +104,7 @@ mod tests {
         let addr = listener.local_addr().unwrap();
         tokio::spawn(async move {
             let (mut peer, _) = listener.accept().await.unwrap();
+            peer.set_nodelay(true).unwrap();
             while peer.read_u8().await.is_ok() {
                 peer.write_all(b"head").await.unwrap();
                 tokio::time::sleep(pause).await;

@@ -210,9 +210,17 @@ impl Connection {
     /// # Panics
     /// When nothing listens.
     pub fn to(port: u16) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap_or_else(|e| panic!("{port}: {e}"));
+        Self::try_to(port).unwrap_or_else(|e| panic!("{port}: {e}"))
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// When nothing listens.
+    pub fn try_to(port: u16) -> std::io::Result<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
         let _ = stream.set_nodelay(true);
-        Self { stream, replies: Replies::default() }
+        Ok(Self { stream, replies: Replies::default() })
     }
 
     /// One command.
@@ -230,20 +238,33 @@ impl Connection {
     /// # Panics
     /// When the connection breaks.
     pub fn many(&mut self, commands: &[u8], count: usize) -> Vec<Reply> {
-        self.stream.write_all(commands).unwrap_or_else(|e| panic!("write: {e}"));
+        self.try_many(commands, count).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    ///
+    /// # Panics
+    /// For an answer that is none.
+    pub fn try_many(&mut self, commands: &[u8], count: usize) -> std::io::Result<Vec<Reply>> {
+        self.stream.write_all(commands)?;
         let mut out = Vec::with_capacity(count);
         let mut buf = vec![0; 64 << 10];
         while out.len() < count {
             match self.replies.next_reply().unwrap_or_else(|e| panic!("{e}")) {
                 Some(reply) => out.push(reply),
                 None => {
-                    let n = self.stream.read(&mut buf).unwrap_or_else(|e| panic!("read: {e}"));
-                    assert!(n > 0, "the server closed the connection");
+                    let n = self.stream.read(&mut buf)?;
+                    if n == 0 {
+                        return Err(std::io::ErrorKind::UnexpectedEof.into());
+                    }
                     self.replies.push(&buf[..n]);
                 }
             }
         }
-        out
+        Ok(out)
     }
 
     /// One command; words are divided by spaces.

@@ -308,9 +308,11 @@ impl ObjectStore for Model {
                 (if key.is_empty() { 0 } else { behind(&key, false) }, empties.parse().unwrap_or(0))
             }
         };
-        let last = match (at, &request.from) {
-            (0, _) => Key::default(),
-            (at, _) => keys[at - 1].0.clone(),
+        // A token names the last key that was given out, also when that is gone: else one could come twice.
+        let last = match (&request.from, at) {
+            (Position::Token(token), _) => Key::from(token.split_once(' ').unwrap_or_default().1.to_owned()),
+            (_, 0) => Key::default(),
+            (_, at) => keys[at - 1].0.clone(),
         };
         if empties < 2 && state.random.u32(0..100) < state.behaviour.empty_pages {
             empties += 1;

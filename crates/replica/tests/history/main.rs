@@ -1,0 +1,77 @@
+//! The target's history is the source's: a writer whose every step leads to a state of its own, a mover that is killed, cut
+//! off, held up, doubled and led to other servers, and a reader that sees one state of the target after another.
+//!
+//! Every state that the reader sees while the stream is followed must be one that the source had, no earlier than the one
+//! before it, with the expiries that keys had then; the end must be equal. While a snapshot is applied, the target's marker
+//! says so, and states are not compared.
+//!
+//! `WHIMBREL_HISTORY_SEED=N cargo test -p replica --test history` repeats what is drawn for one run; when things happen is
+//! not repeated. `cargo x soak history` makes 1,000 runs.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a test says what went wrong by panicking; its writer and reader are threads of their own, and pauses are faults"
+)]
+
+mod ends;
+mod link;
+mod model;
+mod planted;
+mod run;
+
+use std::time::Instant;
+
+use planted::Planted;
+
+/// Runs of the short form.
+const RUNS: u64 = 12;
+/// Runs within which a planted fault must be found.
+const PLANTED_RUNS: u64 = 50;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn target_shows_only_states_that_the_source_had() {
+    let (first, count) = match number("WHIMBREL_HISTORY_SEED") {
+        Some(seed) => (seed, 1),
+        None => {
+            (number("WHIMBREL_HISTORY_FIRST").unwrap_or(0), number("WHIMBREL_HISTORY_RUNS").unwrap_or(RUNS))
+        }
+    };
+    let (began, mut compared, mut steps, mut troubles) = (Instant::now(), 0, 0, 0);
+    for seed in first..first + count {
+        let (report, done) = run::run(seed, None).await;
+        assert!(done.is_ok(), "seed {seed}: {}\n{report:?}", done.unwrap_err());
+        assert!(report.compared > 10, "seed {seed} compared nothing: {report:?}");
+        compared += report.compared;
+        steps += report.steps;
+        troubles += report.troubles.len();
+        if (seed - first) % 50 == 49 {
+            println!("{} runs, {compared} states compared", seed - first + 1);
+        }
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    println!(
+        "{count} runs from {first} on in {seconds:.1} s: {steps} steps, {troubles} faults, {compared} states compared, no anomaly"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn planted_faults_are_found() {
+    for planted in Planted::ALL {
+        let mut found = None;
+        for seed in 0..PLANTED_RUNS {
+            if let (_, Err(what)) = run::run(seed, Some(planted)).await {
+                found = Some((seed + 1, what));
+                break;
+            }
+        }
+        let (runs, what) =
+            found.unwrap_or_else(|| panic!("{planted:?} was not found in {PLANTED_RUNS} runs"));
+        println!("{planted:?}: found in run {runs}: {what:.200}");
+    }
+}

@@ -1,0 +1,224 @@
+//! What the source has done so far, and which of its states a state of the target is.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Instant;
+
+use redis_proto::resp::command;
+
+/// Databases that are written to.
+pub(crate) const DATABASES: u32 = 3;
+/// Groups of keys: all keys of a group are in one slot, and its states are compared together.
+pub(crate) const GROUPS: [&str; 2] = ["a", "b"];
+
+/// One key of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Name {
+    List,
+    Count,
+    Text,
+    /// The three that only transactions change.
+    FirstOfThree,
+    SecondOfThree,
+    ThirdOfThree,
+    /// The one that expires.
+    Session,
+}
+
+impl Name {
+    /// All that last, in the order in which they are read.
+    pub(crate) const LASTING: [Self; 6] =
+        [Self::List, Self::Count, Self::Text, Self::FirstOfThree, Self::SecondOfThree, Self::ThirdOfThree];
+
+    pub(crate) fn is_list(self) -> bool {
+        matches!(self, Self::List | Self::FirstOfThree)
+    }
+}
+
+/// A key in a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) db: u32,
+    pub(crate) group: usize,
+    pub(crate) name: Name,
+}
+
+impl Place {
+    pub(crate) fn key(self) -> String {
+        format!("{{{}}}{:?}", GROUPS[self.group], self.name)
+    }
+}
+
+/// What the target shows of a key that expires.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Session {
+    pub(crate) value: String,
+    /// Milliseconds that it still has; -1: it lasts.
+    pub(crate) left: i64,
+}
+
+/// What a step does to the key that expires.
+#[derive(Clone, Debug)]
+struct Life {
+    step: u64,
+    /// None: it is deleted.
+    value: Option<String>,
+    /// It expires no earlier than this long after that.
+    expires: Option<(Instant, i64)>,
+}
+
+type State = BTreeMap<Place, Vec<String>>;
+
+/// Everything that the source was told, in its order.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    state: State,
+    steps: u64,
+    /// Which step leads to a state, by the digest of all keys that last.
+    steps_by_digest: HashMap<u64, u64>,
+    lives: HashMap<Place, Vec<Life>>,
+}
+
+fn digest(state: &State) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    state.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl History {
+    pub(crate) fn new() -> Self {
+        let mut history = Self::default();
+        history.steps_by_digest.insert(digest(&State::new()), 0);
+        history
+    }
+
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Draws the next step, takes it over, and writes its commands; answers how many they are.
+    pub(crate) fn next(&mut self, random: &mut fastrand::Rng, out: &mut Vec<u8>) -> usize {
+        self.steps += 1;
+        let n = self.steps.to_string();
+        let (db, group) = (random.u32(0..DATABASES), random.usize(0..GROUPS.len()));
+        let place = |name| Place { db, group, name };
+        let key = |name| place(name).key();
+        let mut count = 0;
+        let mut say = |words: &[&str]| {
+            let words: Vec<&[u8]> = words.iter().map(|w| w.as_bytes()).collect();
+            command(out, &words);
+            count += 1;
+        };
+        say(&["SELECT", &db.to_string()]);
+        match random.u32(0..20) {
+            0..6 => {
+                say(&["RPUSH", &key(Name::List), &n]);
+                self.state.entry(place(Name::List)).or_default().push(n);
+            }
+            6..9 => {
+                say(&["INCR", &key(Name::Count)]);
+                self.add(place(Name::Count), 1);
+            }
+            9..12 => {
+                say(&["SET", &key(Name::Text), &n]);
+                self.state.insert(place(Name::Text), vec![n]);
+            }
+            12..16 => {
+                say(&["MULTI"]);
+                say(&["RPUSH", &key(Name::FirstOfThree), &n]);
+                say(&["INCRBY", &key(Name::SecondOfThree), &n]);
+                say(&["SET", &key(Name::ThirdOfThree), &n]);
+                say(&["EXEC"]);
+                self.add(place(Name::SecondOfThree), self.steps);
+                self.state.entry(place(Name::FirstOfThree)).or_default().push(n.clone());
+                self.state.insert(place(Name::ThirdOfThree), vec![n]);
+            }
+            16 => {
+                say(&["MULTI"]);
+                say(&["DEL", &key(Name::Text), &key(Name::List)]);
+                say(&["INCR", &key(Name::Count)]);
+                say(&["EXEC"]);
+                self.state.remove(&place(Name::Text));
+                self.state.remove(&place(Name::List));
+                self.add(place(Name::Count), 1);
+            }
+            _ => {
+                // A step of its own in the history of what lasts, so that a state says which life the key has.
+                let left = random.i64(30..3000);
+                let (value, expires) = match random.u32(0..6) {
+                    0 => (None, None),
+                    1 => (Some(n.clone()), None),
+                    _ => (Some(n.clone()), Some((Instant::now(), left))),
+                };
+                say(&["MULTI"]);
+                match (&value, expires) {
+                    (None, _) => say(&["DEL", &key(Name::Session)]),
+                    (Some(v), None) => say(&["SET", &key(Name::Session), v]),
+                    (Some(v), Some((_, ms))) if random.bool() => {
+                        say(&["SET", &key(Name::Session), v, "PX", &ms.to_string()]);
+                    }
+                    (Some(v), Some((_, ms))) => {
+                        say(&["SET", &key(Name::Session), v]);
+                        say(&["PEXPIRE", &key(Name::Session), &ms.to_string()]);
+                    }
+                }
+                say(&["INCR", &key(Name::Count)]);
+                say(&["EXEC"]);
+                self.add(place(Name::Count), 1);
+                let life = Life { step: self.steps, value, expires };
+                self.lives.entry(place(Name::Session)).or_default().push(life);
+            }
+        }
+        let before = self.steps_by_digest.insert(digest(&self.state), self.steps);
+        assert_eq!(before, None, "two steps lead to one state");
+        count
+    }
+
+    fn add(&mut self, place: Place, n: u64) {
+        let old = self.state.get(&place).map_or(0, |v| v[0].parse::<u64>().unwrap());
+        self.state.insert(place, vec![(old + n).to_string()]);
+    }
+
+    /// The step whose state this is.
+    ///
+    /// # Errors
+    /// How it differs from the state that comes nearest, when it is none.
+    pub(crate) fn step_of(&self, shown: &BTreeMap<Place, Vec<String>>) -> Result<u64, String> {
+        self.steps_by_digest.get(&digest(shown)).copied().ok_or_else(|| {
+            let differs = |place: &&Place| shown.get(place) != self.state.get(place);
+            let places: Vec<&Place> = self.state.keys().chain(shown.keys()).filter(differs).collect();
+            format!("a state that the source never had; beside its last one, other values at {places:?}")
+        })
+    }
+
+    /// Checks what was shown, between two moments, of a key that expires, in the state behind `step`.
+    pub(crate) fn check_session(
+        &self,
+        place: Place,
+        step: u64,
+        shown: Option<&Session>,
+        until: Instant,
+    ) -> Result<(), String> {
+        let life = self.lives.get(&place).and_then(|lives| lives.iter().rev().find(|l| l.step <= step));
+        let wrong = |what: &str| Err(format!("{what}: {place:?} is {shown:?} behind step {step}, {life:?}"));
+        let (value, expires) = match life {
+            None => (None, None),
+            Some(life) => (life.value.as_ref(), life.expires),
+        };
+        match (value, shown) {
+            (None, None) => Ok(()),
+            (None, Some(_)) => wrong("a key that is deleted"),
+            (Some(_), None) => match expires {
+                Some((from, ms)) if until.duration_since(from).as_millis() as i64 >= ms => Ok(()),
+                _ => wrong("a key that has not expired yet is missing"),
+            },
+            (Some(value), Some(shown)) if *value != shown.value => wrong("an old value"),
+            (Some(_), Some(shown)) => match expires {
+                None if shown.left != -1 => wrong("a key that lasts expires"),
+                Some(_) if shown.left < 0 => wrong("an expiry is lost"),
+                Some((_, ms)) if shown.left > ms => wrong("an expiry is later"),
+                _ => Ok(()),
+            },
+        }
+    }
+}

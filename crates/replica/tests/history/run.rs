@@ -1,0 +1,391 @@
+//! One run: a writer, a mover that is disturbed, a reader.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use model::failure::{Kind, Result as Done};
+use pace::backoff::Backoff;
+use pace::budget::Bandwidth;
+use replica::marker::Names;
+use replica::patience::{Again, Reconnect};
+use replica::restore::Conflict;
+use replica::route::Route;
+use replica::spool::Bounds;
+use replica::verify::{Depth, compare};
+use replica::{Mover, Node, Options, Progress, Summary, Teller, Until};
+use testkit::redis::Redis;
+use tokio_util::sync::CancellationToken;
+
+use crate::ends::{self, Shared};
+use crate::link::{Change, Link};
+use crate::model::History;
+use crate::planted::{Fault, Planted};
+
+/// What disturbs a mover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    CutSource,
+    CutTarget,
+    CutTargetWithin(usize),
+    HoldSource(u64),
+    HoldTarget(u64),
+    FreezeSource(u64),
+    FreezeTarget(u64),
+    HangUpSource,
+    HangUpTarget,
+    KillMover,
+    StopMover,
+    SecondMover,
+    RestartTarget,
+    FailOverSource,
+    FailOverTarget,
+    IdleTarget,
+}
+
+impl Trouble {
+    fn draw(random: &mut fastrand::Rng) -> Self {
+        let ms = random.u64(20..250);
+        match random.u32(0..30) {
+            0..2 => Self::CutSource,
+            2..4 => Self::CutTarget,
+            4..9 => Self::CutTargetWithin(random.usize(0..3000)),
+            9..11 => Self::HoldSource(ms),
+            11..13 => Self::HoldTarget(ms),
+            13 => Self::FreezeSource(ms),
+            14..16 => Self::FreezeTarget(ms),
+            16 => Self::HangUpSource,
+            17..19 => Self::HangUpTarget,
+            19..22 => Self::KillMover,
+            22..24 => Self::StopMover,
+            24..26 => Self::SecondMover,
+            26 => Self::RestartTarget,
+            27 => Self::FailOverSource,
+            28 => Self::FailOverTarget,
+            _ => Self::IdleTarget,
+        }
+    }
+}
+
+/// A server with a replica that can take its place.
+struct Pair {
+    servers: [Redis; 2],
+    master: usize,
+}
+
+impl Pair {
+    fn start() -> Self {
+        let servers = [Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[])];
+        Self { servers, master: 0 }
+    }
+
+    fn master(&self) -> &Redis {
+        &self.servers[self.master]
+    }
+
+    fn wait(&self, of: usize, says: &str) -> Result<(), String> {
+        let began = Instant::now();
+        loop {
+            let info = self.servers[of].run("INFO replication");
+            if String::from_utf8_lossy(info.text().unwrap_or_default()).contains(says) {
+                return Ok(());
+            }
+            if began.elapsed() > Duration::from_secs(20) {
+                return Err(format!("the servers do not come to `{says}`"));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The replica takes the master's place, and nothing is lost by that.
+    fn fail_over(&mut self) -> Result<(), String> {
+        let other = 1 - self.master;
+        self.servers[other].run(&format!("REPLICAOF 127.0.0.1 {}", self.master().port));
+        self.wait(other, "master_link_status:up")?;
+        self.wait(self.master, &format!(",port={},state=online", self.servers[other].port))?;
+        self.master().run(&format!("FAILOVER TO 127.0.0.1 {} TIMEOUT 10000", self.servers[other].port));
+        self.wait(other, "role:master")?;
+        self.wait(self.master, "role:slave")?;
+        self.master = other;
+        Ok(())
+    }
+}
+
+/// A mover that runs.
+struct Running {
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<Done<Summary>>,
+}
+
+struct Run {
+    shared: Arc<Shared>,
+    source: Pair,
+    target: Pair,
+    to_source: Link,
+    to_target: Link,
+    movers: Vec<Running>,
+    random: fastrand::Rng,
+    summary: Report,
+}
+
+/// What a run was.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) troubles: Vec<Trouble>,
+    pub(crate) steps: u64,
+    pub(crate) compared: u64,
+}
+
+fn mover(source: u16, target: u16, until: Until) -> Mover {
+    let node = |port| Node::parse(&format!("redis://127.0.0.1:{port}")).unwrap();
+    let backoff = Backoff {
+        base: Duration::from_millis(5),
+        cap: Duration::from_millis(50),
+        attempts: 1000,
+        patience: Duration::from_secs(60),
+    };
+    Mover {
+        source: node(source),
+        target: node(target),
+        options: Options {
+            route: Route::default(),
+            conflict: Conflict::Replace,
+            until,
+            bandwidth: Arc::new(Bandwidth::new(0)),
+            spool: Bounds::default(),
+            spool_dir: std::env::temp_dir(),
+            backoff,
+            reconnect: Arc::new(Reconnect::new(Again::Patiently)),
+            teller: Teller::default(),
+        },
+        clock: pace::clock::system(),
+        progress: Arc::new(Progress::default()),
+        stop: CancellationToken::new(),
+        finish: CancellationToken::new(),
+        names: Names::new("test"),
+        shard: None,
+    }
+}
+
+impl Run {
+    fn start_mover(&mut self) {
+        let one = mover(self.to_source.port, self.to_target.port, Until::Stopped);
+        let stop = one.stop.clone();
+        self.movers.push(Running { stop, task: tokio::spawn(async move { one.run().await }) });
+    }
+
+    /// Takes away what has ended; a mover ends by itself only when another has taken over.
+    async fn look_at_movers(&mut self) -> Result<(), String> {
+        let mut i = 0;
+        while i < self.movers.len() {
+            if !self.movers[i].task.is_finished() {
+                i += 1;
+                continue;
+            }
+            let ended = self.movers.remove(i).task.await;
+            match ended {
+                Ok(Err(failure)) if failure.kind == Kind::Conflict && failure.op == "fence" => {}
+                // What a mover does not reach at its beginning, it does not wait for; whoever began it tries again.
+                Ok(Err(failure)) if failure.kind == Kind::Connect => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    self.start_mover();
+                }
+                other => return Err(format!("a mover ended: {other:?}")),
+            }
+        }
+        if self.movers.is_empty() {
+            return Err("all movers have ended".into());
+        }
+        Ok(())
+    }
+
+    async fn disturb(&mut self, trouble: Trouble) -> Result<(), String> {
+        let pause = Duration::from_millis;
+        match trouble {
+            Trouble::CutSource => self.to_source.cut(),
+            Trouble::CutTarget => self.to_target.cut(),
+            Trouble::CutTargetWithin(bytes) => self.to_target.cut_behind(bytes),
+            Trouble::HoldSource(ms) => self.to_source.hold(pause(ms)).await,
+            Trouble::HoldTarget(ms) => self.to_target.hold(pause(ms)).await,
+            Trouble::FreezeSource(ms) => {
+                self.source.master().freeze(true);
+                tokio::time::sleep(pause(ms)).await;
+                self.source.master().freeze(false);
+            }
+            Trouble::FreezeTarget(ms) => {
+                self.target.master().freeze(true);
+                tokio::time::sleep(pause(ms)).await;
+                self.target.master().freeze(false);
+            }
+            Trouble::HangUpSource => _ = self.source.master().run("CLIENT KILL TYPE replica"),
+            Trouble::HangUpTarget => _ = self.target.master().run("CLIENT KILL TYPE normal SKIPME yes"),
+            Trouble::KillMover => {
+                for running in self.movers.drain(..) {
+                    running.task.abort();
+                    let _ = running.task.await;
+                }
+                self.start_mover();
+            }
+            Trouble::StopMover => {
+                for running in self.movers.drain(..) {
+                    running.stop.cancel();
+                    match running.task.await {
+                        Ok(Ok(_)) => {}
+                        // Two were running.
+                        Ok(Err(failure)) if failure.op == "fence" => {}
+                        other => return Err(format!("a mover that was stopped: {other:?}")),
+                    }
+                }
+                self.start_mover();
+            }
+            Trouble::SecondMover => self.start_mover(),
+            Trouble::RestartTarget => {
+                let master = self.target.master;
+                self.target.servers[master].restart();
+            }
+            Trouble::FailOverSource => {
+                let shared = self.shared.clone();
+                let mut port = shared.source.lock().unwrap();
+                self.source.fail_over()?;
+                *port = self.source.master().port;
+                self.to_source.lead_to(*port);
+            }
+            Trouble::FailOverTarget => {
+                self.target.fail_over()?;
+                let port = self.target.master().port;
+                self.shared.target.store(port, Ordering::SeqCst);
+                self.to_target.lead_to(port);
+            }
+            Trouble::IdleTarget => {
+                let shared = self.shared.clone();
+                let _writer = shared.source.lock().unwrap();
+                self.target.master().run("CONFIG SET timeout 1");
+                // A server looks for idle clients about once a second.
+                std::thread::sleep(pause(2200));
+                self.target.master().run("CONFIG SET timeout 0");
+            }
+        }
+        Ok(())
+    }
+
+    async fn until_compared(&mut self, more: u64) -> Result<(), String> {
+        let (began, before) = (Instant::now(), self.shared.compared.load(Ordering::SeqCst));
+        while self.shared.compared.load(Ordering::SeqCst) < before + more {
+            self.look_at_movers().await?;
+            if self.shared.wrong.lock().unwrap().is_some() {
+                return Ok(());
+            }
+            if began.elapsed() > Duration::from_secs(30) {
+                return Err("the target shows no state that can be compared".into());
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        Ok(())
+    }
+
+    async fn all(&mut self, planted: bool) -> Result<(), String> {
+        self.start_mover();
+        self.until_compared(5).await?;
+        if planted {
+            self.to_target.begin_to_change();
+        }
+        for _ in 0..self.random.u32(2..6) {
+            let trouble = Trouble::draw(&mut self.random);
+            self.summary.troubles.push(trouble);
+            self.disturb(trouble).await?;
+            tokio::time::sleep(Duration::from_millis(self.random.u64(0..120))).await;
+            if self.random.bool() {
+                self.until_compared(3).await?;
+            }
+            if let Some(wrong) = self.shared.wrong.lock().unwrap().clone() {
+                return Err(wrong);
+            }
+        }
+        self.until_compared(5).await?;
+        self.shared.written.store(true, Ordering::SeqCst);
+        for running in self.movers.drain(..) {
+            running.stop.cancel();
+            let _ = running.task.await;
+        }
+        Ok(())
+    }
+
+    async fn last(&mut self) -> Result<(), String> {
+        let last = mover(self.to_source.port, self.to_target.port, Until::CaughtUp);
+        let done = tokio::time::timeout(Duration::from_secs(60), last.run()).await;
+        let done = done.map_err(|_| "the last mover does not come to its end")?;
+        if !done.as_ref().is_ok_and(|summary| summary.done) {
+            return Err(format!("the last mover: {done:?}"));
+        }
+        let steps = self.shared.history.lock().unwrap().steps();
+        let step = ends::last_step(&self.shared)?;
+        if step != steps {
+            return Err(format!("the source has done {steps} steps, the target shows {step}"));
+        }
+        let node = |redis: &Redis| Node::parse(&redis.url()).unwrap();
+        let (source, target) = (node(self.source.master()), node(self.target.master()));
+        let found = compare(&source, &target, &Route::default(), Depth::Full).await;
+        match found {
+            Ok(found) if found.same() => Ok(()),
+            other => Err(format!("the ends differ: {other:.600?}")),
+        }
+    }
+}
+
+/// Runs a seed.
+///
+/// # Errors
+/// What was wrong.
+pub(crate) async fn run(seed: u64, planted: Option<Planted>) -> (Report, Result<(), String>) {
+    let (source, target) = (Pair::start(), Pair::start());
+    let shared = Arc::new(Shared {
+        history: Mutex::new(History::new()),
+        source: Mutex::new(source.master().port),
+        target: target.master().port.into(),
+        compared: AtomicU64::new(0),
+        written: AtomicBool::new(false),
+        over: AtomicBool::new(false),
+        wrong: Mutex::new(None),
+    });
+    let change = planted.map(|planted| {
+        let change: Arc<dyn Change> = Arc::new(Fault::new(planted, target.master().port, seed));
+        change
+    });
+    let to_source = Link::to(source.master().port, None).await;
+    let to_target = Link::to(target.master().port, change).await;
+    let writer = ends::write(shared.clone(), seed);
+    let reader = ends::read(shared.clone());
+    let mut one = Run {
+        shared: shared.clone(),
+        source,
+        target,
+        to_source,
+        to_target,
+        movers: vec![],
+        random: fastrand::Rng::with_seed(seed),
+        summary: Report::default(),
+    };
+    let mut done = one.all(planted.is_some()).await;
+    shared.written.store(true, Ordering::SeqCst);
+    let wrote = tokio::task::spawn_blocking(|| writer.join()).await.unwrap();
+    if wrote.is_err() {
+        done = done.and(Err("the writer broke off".into()));
+    }
+    if done.is_ok() {
+        done = one.last().await;
+    }
+    shared.over.store(true, Ordering::SeqCst);
+    let _ = tokio::task::spawn_blocking(|| reader.join()).await;
+    // What the reader saw comes first: what follows may be its consequence.
+    if let Some(wrong) = shared.wrong.lock().unwrap().take() {
+        done = Err(wrong);
+    }
+    for running in one.movers.drain(..) {
+        running.task.abort();
+    }
+    let mut report = one.summary;
+    report.steps = shared.history.lock().unwrap().steps();
+    report.compared = shared.compared.load(Ordering::SeqCst);
+    (report, done)
+}
