@@ -35,7 +35,7 @@ pub(crate) static REQUESTS: &[(u16, Code)] = &[
     (56, Never("there are no user ids in the API")),
     (57, Answered("the source's parameters do not fit, or its keys are wrong")),
     (58, Answered("the destination's keys are wrong or lack a permission")),
-    (59, Never("`thread_num` out of range is 0064, which names the field")),
+    (59, Answered("v1: `thread_num` is out of range")),
     (60, Never("every region of the catalogue can be a destination; others are 0080")),
     (61, Answered("v1: a field has another type, or is too long")),
     (62, Never("a task that cannot be saved is 1001")),

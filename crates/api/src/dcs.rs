@@ -62,6 +62,9 @@ pub(crate) fn denied(denial: Denial) -> Error {
         Denial::InUse(why) => (bad, "DCS.4017", why),
         Denial::NotRunning(why) => (bad, "DCS.4049", format!("the instance does not answer: {why}")),
         Denial::Backup(why) => (bad, "DCS.4087", why),
+        // Terraform takes this code for "gone" and goes on, and the next one for "try again" (clients.md F5).
+        Denial::NoBackup(why) => (bad, "DCS.4031", why),
+        Denial::BackupRuns(why) => (bad, "DCS.4096", why),
         Denial::Domain => {
             (bad, "DCS.4840", "instances have no domain names here: leave out is_exchange_domain".into())
         }
@@ -178,7 +181,7 @@ pub(crate) fn number(
     default: u64,
     range: (u64, u64),
 ) -> Result<u64, Error> {
-    let Some(text) = query.get(name) else { return Ok(default) };
+    let Some(text) = crate::v2::tasks::list::given(query, name) else { return Ok(default) };
     let number = text.parse().ok().filter(|n| (range.0..=range.1).contains(n));
     number.ok_or_else(|| {
         denied(Denial::Field(name.into(), format!("it must be a number from {} to {}", range.0, range.1)))
@@ -207,5 +210,13 @@ mod tests {
             ["RUNNING", "FULLMIGRATING", "INCRMIGEATING", "TERMINATING", "TERMINATED", "SUCCESS", "FAILED"]
         );
         assert_eq!(word(Phase::Loading, MigrationKind::Import), "MIGRATING");
+    }
+
+    #[test]
+    fn cl_f05_a_backup_that_is_gone_and_one_that_is_being_made() {
+        let code = |denial| denied(denial).code;
+        assert_eq!(code(Denial::NoBackup("x".into())), "DCS.4031");
+        assert_eq!(code(Denial::BackupRuns("x".into())), "DCS.4096");
+        assert_eq!(code(Denial::Backup("x".into())), "DCS.4087", "an import names one that cannot be used");
     }
 }

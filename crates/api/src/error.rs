@@ -34,7 +34,8 @@ fn number(refusal: &Refusal) -> (u16, String) {
         Refusal::WrongType(field, want) => (1002, format!("`{field}` must be {want}")),
         Refusal::TooLong(field, max) => (1003, format!("`{field}` is longer than {max}")),
         Refusal::Invalid(field, why) => (64, format!("`{field}`: {why}")),
-        Refusal::Description => (78, "`description` must not contain any of ^ < > & \" '".to_owned()),
+        Refusal::Description(which) => (78, format!("`description` must not contain any of {which}")),
+        Refusal::Threads => task(59, "`thread_num` must lie between 0 and 50"),
         Refusal::Source(why) => (57, format!("`src_node`: {why}")),
         Refusal::Target(why) => (58, format!("`dst_node`: {why}")),
         Refusal::SourceRegion(region) => {
@@ -194,7 +195,8 @@ pub(crate) fn every_refusal() -> Vec<Refusal> {
         Refusal::WrongType("a".into(), "b"),
         Refusal::TooLong("a".into(), 1),
         Refusal::Invalid("a".into(), "b".into()),
-        Refusal::Description,
+        Refusal::Description("a"),
+        Refusal::Threads,
         Refusal::Source("a".into()),
         Refusal::Target("a".into()),
         Refusal::SourceRegion("a".into()),
@@ -331,5 +333,11 @@ mod tests {
                 assert!(crate::zh::sentence(&code).is_some(), "{code} for {refusal:?}");
             }
         }
+    }
+
+    #[test]
+    fn c08_threads_have_a_number_of_their_own() {
+        let error = Error::of(Face::V1, &Refusal::Threads);
+        assert_eq!((error.code.as_str(), error.status), ("S3M.0059", StatusCode::BAD_REQUEST));
     }
 }

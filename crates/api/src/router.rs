@@ -1,6 +1,7 @@
 //! Every route, in one list, each with the name of its operation.
 
 use axum::Router;
+use axum::extract::Request;
 use axum::middleware;
 use axum::routing::{delete, get, post, put};
 use control::Control;
@@ -104,11 +105,45 @@ routes! {
 
 /// The whole surface.
 pub fn router(control: Control) -> Router {
-    routes()
+    let surface: Router = routes()
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(control.clone(), auth::layer))
-        .with_state(control)
+        .with_state(control);
+    // Layers of a router run behind its routing, so this one stands around the whole.
+    Router::new().fallback_service(surface).layer(middleware::map_request(shorten))
+}
+
+/// One slash at the end of a path means nothing (dcs-migration.md §1.1). Signatures are the same with and without it.
+async fn shorten(mut request: Request) -> Request {
+    if let Some(uri) = without_slash(request.uri()) {
+        *request.uri_mut() = uri;
+    }
+    request
+}
+
+fn without_slash(uri: &Uri) -> Option<Uri> {
+    let path = uri.path().strip_suffix('/').filter(|p| !p.is_empty() && !p.ends_with('/'))?;
+    let shorter = uri.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(shorter.parse().ok()?);
+    Uri::from_parts(parts).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cl_f10_one_slash_at_the_end_is_as_none() {
+        let of = |text: &str| without_slash(&text.parse().unwrap()).map(|uri| uri.to_string());
+        assert_eq!(of("/v2/p/tasks/").as_deref(), Some("/v2/p/tasks"));
+        assert_eq!(of("/v2/p/tasks/?limit=1").as_deref(), Some("/v2/p/tasks?limit=1"));
+        assert_eq!(of("http://h:1/v3/").as_deref(), Some("http://h:1/v3"));
+        for same in ["/", "/v2/p/tasks", "/v2/p/tasks//", "//", "/v2/p/tasks?prefix=a/"] {
+            assert_eq!(of(same), None, "{same}");
+        }
+    }
 }
 
 async fn unknown(uri: Uri) -> Error {

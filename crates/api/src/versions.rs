@@ -20,7 +20,22 @@ pub(crate) async fn list(headers: HeaderMap) -> Reply {
     json(&serde_json::json!({"versions": versions(&headers)}))
 }
 
+/// What clients of Keystone ask for before they sign in; it stands in no list, because those are of OMS.
+fn keystone(headers: &HeaderMap) -> serde_json::Value {
+    let host = headers.get("host").and_then(|h| h.to_str().ok()).unwrap_or("localhost");
+    serde_json::json!({"version": {
+        "id": "v3.0", "status": "stable", "updated": "2013-03-06T00:00:00Z",
+        "links": [{"rel": "self", "href": format!("http://{host}/v3/")}],
+        "media-types": [
+            {"base": "application/json", "type": "application/vnd.openstack.identity-v3+json"}
+        ]
+    }})
+}
+
 pub(crate) async fn show(Path(version): Path<String>, headers: HeaderMap) -> Reply {
+    if version == "v3" {
+        return json(&keystone(&headers));
+    }
     match versions(&headers).into_iter().find(|v| v.id == version) {
         Some(found) => json(&found),
         None => {

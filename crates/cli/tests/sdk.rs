@@ -188,3 +188,8 @@ fn many_objects_between_two_seaweedfs() {
 fn hostile_keys_on_moto() {
     scenario("hostile");
 }
+
+#[test]
+fn c11_tasks_are_listed_newest_first() {
+    scenario("order");
+}

@@ -60,3 +60,32 @@ fn nothing_answers_without_authentication() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("APIGW.0302"));
     service.project = project;
 }
+
+/// What scripts look for with grep, and what Keystone's clients ask first.
+#[test]
+fn cl_f07_names_of_headers_and_discovery() {
+    use std::io::{Read, Write};
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::start(dir.path(), "");
+    let at = service.endpoint.trim_start_matches("http://").to_owned();
+    let ask = |head: String, body: &str| {
+        let mut stream = std::net::TcpStream::connect(&at).unwrap();
+        let length = body.len();
+        write!(stream, "{head}\r\nHost: {at}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}")
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let (ak, sk) = (&service.ak, &service.sk);
+    let body = serde_json::json!({"auth": {
+        "identity": {"methods": ["hw_ak_sk"], "hw_ak_sk": {"access": {"key": ak}, "secret": {"key": sk}}},
+        "scope": {"project": {"id": service.project}}
+    }});
+    let answer = ask("POST /v3/auth/tokens HTTP/1.1".to_owned(), &body.to_string());
+    assert!(answer.starts_with("HTTP/1.1 201") && answer.contains("\r\nX-Subject-Token: "), "{answer}");
+    for path in ["/v3", "/v3/"] {
+        let answer = ask(format!("GET {path} HTTP/1.1"), "");
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"v3.0\""), "{path}: {answer}");
+    }
+}

@@ -36,8 +36,24 @@ pub struct Accepted {
     pub name: String,
 }
 
-/// Characters that a description may not have (OMS §2.3).
-const FORBIDDEN: [char; 6] = ['^', '<', '>', '&', '"', '\''];
+/// Characters that a description of a task or group may not have (OMS §2.3).
+const FORBIDDEN: &str = "^ < > & \" '";
+/// The same of sync tasks (OMS §2.5) and of v1 (OMS §6.2).
+const FORBIDDEN_OLDER: &str = "< > ( ) \" ' &";
+
+/// Looks at a description; the characters of `which` stand with spaces between them.
+fn check_description(text: &str, which: &'static str) -> Answer<()> {
+    match text.chars().any(|c| c != ' ' && which.contains(c)) {
+        true => Err(Refusal::Description(which)),
+        false => Ok(()),
+    }
+}
+
+/// What can be said of a sync task without asking anybody.
+pub(crate) fn check_sync(spec: &TaskSpec) -> Answer<()> {
+    check_description(&spec.description, FORBIDDEN_OLDER)?;
+    check_beyond(spec)
+}
 
 impl Control {
     /// Accepts a task, which then starts by itself.
@@ -58,6 +74,9 @@ impl Control {
         }
         self.precheck(&spec, &secrets).await?;
 
+        let mut unit = self.engine.store().write().await?;
+        // Checks take their time: what is accepted later is newer, whenever it was asked for.
+        let now = self.clock.now_ms();
         let (id, name) = name_task(&spec, now, self.zone_minutes)?;
         let task = NewTask {
             id,
@@ -69,7 +88,6 @@ impl Control {
             member: Member::Nobody,
             now,
         };
-        let mut unit = self.engine.store().write().await?;
         unit.insert_task(task).await?;
         unit.save().await?;
         Ok(Accepted { id, name })
@@ -79,10 +97,9 @@ impl Control {
 impl Control {
     /// What can be said of a request without asking anybody.
     pub(crate) fn check_request(&self, spec: &TaskSpec) -> Answer<()> {
-        if spec.description.chars().any(|c| FORBIDDEN.contains(&c)) {
-            return Err(Refusal::Description);
-        }
-        let range = if spec.face == model::spec::Face::V1 { RANGE_V1 } else { RANGE_V2 };
+        let old = spec.face == model::spec::Face::V1;
+        check_description(&spec.description, if old { FORBIDDEN_OLDER } else { FORBIDDEN })?;
+        let range = if old { RANGE_V1 } else { RANGE_V2 };
         check_windows(&spec.windows, range).map_err(Refusal::Windows)?;
         if let Some(notify) = &spec.notify
             && self.catalogue.webhook(notify.topic()).is_none()
@@ -137,4 +154,24 @@ fn check_selection(selection: &Selection) -> Answer<()> {
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c09_descriptions() {
+        for (text, task, older) in [
+            ("nightly run 1", true, true),
+            ("a (b)", true, false),
+            ("a^b", false, true),
+            ("a<b", false, false),
+            ("it's", false, false),
+            ("", true, true),
+        ] {
+            assert_eq!(check_description(text, FORBIDDEN).is_ok(), task, "{text}");
+            assert_eq!(check_description(text, FORBIDDEN_OLDER).is_ok(), older, "{text}");
+        }
+    }
 }

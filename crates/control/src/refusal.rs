@@ -18,8 +18,10 @@ pub enum Refusal {
     TooLong(String, usize),
     /// A field's value is not acceptable; the second text says why and what is.
     Invalid(String, String),
-    /// The description has forbidden characters.
-    Description,
+    /// The description has forbidden characters: these.
+    Description(&'static str),
+    /// `thread_num` of v1 is out of range.
+    Threads,
     /// The source's fields do not fit together.
     Source(String),
     /// The destination's fields do not fit together.

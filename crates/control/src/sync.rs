@@ -43,7 +43,7 @@ impl Control {
     /// # Errors
     /// As [`Control::create`]; [`Refusal::Quota`] when too many run.
     pub async fn create_sync(&self, project: &str, spec: &TaskSpec, secrets: &TaskSecrets) -> Answer<String> {
-        crate::create::check_beyond(spec)?;
+        crate::create::check_sync(spec)?;
         self.check_places(spec)?;
         self.check_sync_quota(project).await?;
         self.precheck(spec, secrets).await?;

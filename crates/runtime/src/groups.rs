@@ -57,8 +57,8 @@ impl Engine {
     async fn make_members(&self, group: &GroupRow) -> Result<()> {
         let secrets = self.store.read().await?.group_secrets(&group.id).await?.unwrap_or_default();
         let selections = self.selections(group, &secrets).await;
-        let now = self.clock.now_ms();
         let mut unit = self.store.write().await?;
+        let now = self.clock.now_ms();
         match selections {
             Ok(selections) => {
                 if unit.apply_group(&group.id, GroupEvent::Made, now).await?.is_err() {

@@ -181,17 +181,12 @@ impl Fronted {
         Self { inner, client, signer, clock, capability }
     }
 
-    /// Asks the domain for anything: whatever it answers, it is there.
+    /// Asks the domain for its root, signed like every request: whatever it answers, it is there.
     ///
     /// # Errors
     /// [`Kind::Connect`] when nothing answers, [`Kind::Forbidden`] when its address is not allowed.
     pub async fn reach(&self) -> Result<()> {
-        let host = HeaderValue::from_str(self.client.authority());
-        let host = host.map_err(|e| Failure::new(Kind::Invalid, "cdn", e.to_string()))?;
-        let request = Request::builder().method(Method::HEAD).uri("/").header(header::HOST, host);
-        let request =
-            request.body(Body::bytes("")).map_err(|e| Failure::new(Kind::Invalid, "cdn", e.to_string()))?;
-        self.client.send(request).await.map(drop)
+        self.signed("cdn", Method::HEAD, &Key::from(""), HeaderMap::new()).await.map(drop)
     }
 
     /// The head of what the domain answers for one key.
@@ -207,7 +202,8 @@ impl Fronted {
         Ok(meta)
     }
 
-    async fn send(
+    /// The one way to the domain: each request has a signature of its own.
+    async fn signed(
         &self,
         op: &'static str,
         method: Method,
@@ -225,7 +221,17 @@ impl Fronted {
         let mut request =
             Request::builder().method(method).uri(target).body(Body::bytes("")).map_err(|e| bad(&e))?;
         *request.headers_mut() = headers;
-        let answer = self.client.send(request).await.map_err(|f| Failure { op, ..f })?;
+        self.client.send(request).await.map_err(|f| Failure { op, ..f })
+    }
+
+    async fn send(
+        &self,
+        op: &'static str,
+        method: Method,
+        key: &Key,
+        headers: HeaderMap,
+    ) -> Result<http::Response<crate::http::ResponseBody>> {
+        let answer = self.signed(op, method, key, headers).await?;
         let status = answer.status();
         if status.is_success() {
             return Ok(answer);

@@ -72,3 +72,47 @@ async fn a_cut_body_is_an_error_never_a_short_object() {
         assert!(whole.await.unwrap_err().is_temporary());
     }
 }
+
+/// A domain that writes down what it is asked for and refuses everything.
+#[tokio::test]
+async fn c10_every_request_through_a_domain_is_signed() {
+    use std::io::{Read, Write};
+    use storage::cdn::{Auth, Fronted, Signer};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = format!("http://{}", listener.local_addr().unwrap());
+    let (tx, asked) = std::sync::mpsc::channel::<String>();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let (mut head, mut byte) = (Vec::new(), [0]);
+            while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap_or(0) == 1 {
+                head.push(byte[0]);
+            }
+            let text = String::from_utf8_lossy(&head).into_owned();
+            let _ = tx.send(text.lines().next().unwrap_or_default().to_owned());
+            let _ =
+                stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+    });
+    let server = S3Server::start(Options::default());
+    let inner = s3(&server.endpoint(), "fronted").await;
+    server.bucket("fronted").put("k", "body");
+    for (auth, mark) in [
+        (Auth::AliyunA, "?auth_key="),
+        (Auth::TencentA, "?sign="),
+        (Auth::TencentD, "?sign="),
+        (Auth::QiniuPrivate, "?e="),
+        (Auth::KsyunPrivate, "?KSSAccessKeyId="),
+        (Auth::AzureSas, "?secret"),
+    ] {
+        let signer = Signer { auth, key: "secret".into(), access_key: "AK".into(), secret_key: "SK".into() };
+        let client = storage::http::Client::new(&at, None).unwrap();
+        let front = Fronted::new(inner.clone(), client, signer, pace::clock::system());
+        front.reach().await.unwrap();
+        let _ = front.ask(&Key::from("k")).await;
+        let _ = front.read(&Key::from("k"), &ReadRequest::default()).await;
+        let lines: Vec<String> = (0..3).map(|_| asked.recv().unwrap()).collect();
+        let other = lines.iter().find(|line| !line.contains(mark));
+        assert!(other.is_none(), "{auth:?}: {lines:?}");
+    }
+}

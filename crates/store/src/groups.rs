@@ -126,7 +126,7 @@ impl Unit {
         let total = self.tx.query(sql, args![project, phase.as_str()]).await?;
         let total = total.first().map_or(Ok(0), |r| r.count(0))?;
         let sql = select!(
-            "WHERE project = $1 AND ($2 = '' OR phase = $2) ORDER BY created_at DESC, id LIMIT $3 OFFSET $4"
+            "WHERE project = $1 AND ($2 = '' OR phase = $2) ORDER BY created_at DESC, id DESC LIMIT $3 OFFSET $4"
         );
         let rows = self.tx.query(sql, args![project, phase.as_str(), limit, offset]).await?;
         Ok((rows.iter().map(row).collect::<Result<_>>()?, total))

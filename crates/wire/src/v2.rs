@@ -95,6 +95,8 @@ pub struct Task {
     pub total_num: u64,
     pub successful_num: u64,
     pub failed_num: u64,
+    /// The same once more, as Terraform reads it.
+    pub fail_num: u64,
     pub skipped_num: u64,
     pub total_size: u64,
     pub complete_size: u64,

@@ -28,12 +28,12 @@ pub(crate) async fn list(
 ) -> Reply {
     let people = control.directory.people();
     let domain = id_of("domain", &people.domain());
-    let wanted = query.get("name");
+    let wanted = crate::v2::tasks::list::given(&query, "name");
     let mut found = Vec::new();
     for project in people.projects.iter().filter(|p| caller.projects.contains(&p.id)) {
         match wanted {
             None => found.push(entry(project, &project.name, &domain)),
-            Some(name) if *name == project.name || project.names.contains(name) => {
+            Some(name) if name == project.name || project.names.iter().any(|n| n == name) => {
                 found.push(entry(project, name, &domain));
             }
             Some(_) => {}

@@ -37,7 +37,11 @@ pub(crate) fn read(project: String, f: &Fields<'_>) -> Result<Request, Refusal> 
     let kms = f.bool("enableKMS").map_err(fault)?;
     let threads = f.int("thread_num").map_err(fault)?;
     if !(0..=50).contains(&threads) {
-        return Err(Refusal::Invalid("thread_num".into(), "must lie between 0 and 50".into()));
+        return Err(Refusal::Threads);
+    }
+    let since = f.opt_int("migrate_since").map_err(fault)?.unwrap_or(0);
+    if since < 0 {
+        return Err(Refusal::Invalid("migrate_since".into(), "must not be negative".into()));
     }
     let task_type = word(f, "task_type", &["object", "prefix", "list", "url_list"])?.unwrap_or("object");
     let keys = |node: &Fields<'_>| -> Result<Keys, Refusal> {
@@ -77,7 +81,7 @@ pub(crate) fn read(project: String, f: &Fields<'_>) -> Result<Request, Refusal> 
         check: Check::Digest,
         metadata: MetadataRule::ContentType,
         storage: StoragePolicy::Standard,
-        since_ms: since_ms(f.opt_int("migrate_since").map_err(fault)?.unwrap_or(0)),
+        since_ms: since_ms(since),
         windows: windows(f)?,
         record_failures: f.opt_bool("enable_failed_object_recording").map_err(fault)?.unwrap_or(true),
         record_outcomes: true,
@@ -126,13 +130,11 @@ fn selection(task_type: &str, src: &Fields<'_>) -> Result<Selection, Refusal> {
         return crate::v2::tasks::create::selection(task_type, src);
     }
     let entries = match src.opt_object("object_key") {
-        Ok(None) => return Err(Refusal::Missing(src.name("object_key"))),
+        Ok(None) => return Err(Refusal::Source("object_key is required for this task type".into())),
         Ok(Some(keys)) => {
             let path = keys.opt_text("path", 1024).map_err(fault)?.unwrap_or_default();
-            if !path.is_empty() {
-                return Err(Refusal::Invalid(keys.name("path"), "must be empty".into()));
-            }
-            keys.opt_texts("keys", 500, 1024).map_err(fault)?.unwrap_or_default()
+            let listed = keys.opt_texts("keys", 500, 1024).map_err(fault)?.unwrap_or_default();
+            below(path, listed)
         }
         Err(_) => vec![src.text("object_key", 1024).map_err(fault)?.to_owned()],
     };
@@ -141,4 +143,31 @@ fn selection(task_type: &str, src: &Fields<'_>) -> Result<Selection, Refusal> {
         entries.push(String::new());
     }
     Ok(if task_type == "prefix" { Selection::Prefix(entries) } else { Selection::Object(entries) })
+}
+
+/// Scripts name a folder and the keys in it; `/` is the bucket itself (clients.md F7).
+fn below(path: &str, keys: Vec<String>) -> Vec<String> {
+    let folder = path.trim_matches('/');
+    if folder.is_empty() {
+        return keys;
+    }
+    if keys.is_empty() {
+        return vec![format!("{folder}/")];
+    }
+    keys.iter().map(|key| format!("{folder}/{}", key.trim_start_matches('/'))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cl_f07_a_folder_in_front_of_the_keys() {
+        let of = |path: &str, keys: &[&str]| below(path, keys.iter().map(|k| (*k).to_owned()).collect());
+        assert_eq!(of("", &["a"]), ["a"]);
+        assert_eq!(of("/", &["/a", "b/"]), ["/a", "b/"]);
+        assert_eq!(of("xxx/", &["a", "/b/"]), ["xxx/a", "xxx/b/"]);
+        assert_eq!(of("/xxx", &[]), ["xxx/"]);
+        assert!(of("/", &[]).is_empty());
+    }
 }

@@ -11,7 +11,7 @@ use store::TaskFilter;
 use super::show::reply;
 use crate::body::{Reply, json};
 use crate::error::{Error, Face};
-use crate::v2::tasks::list::number;
+use crate::v2::tasks::list::{given, number};
 
 pub(crate) async fn handle(
     State(control): State<Control>,
@@ -20,8 +20,8 @@ pub(crate) async fn handle(
 ) -> Reply {
     let refused = |r: Refusal| Error::of(Face::V1, &r);
     let mut filter = TaskFilter { project, ..TaskFilter::default() };
-    if let Some(text) = query.get("state") {
-        filter.states = match text.as_str() {
+    if let Some(text) = given(&query, "state") {
+        filter.states = match text {
             "0" => vec![],
             "1" => vec![(None, Observed::Waiting)],
             "2" => vec![(None, Observed::Running), (None, Observed::Retrying)],

@@ -10,7 +10,7 @@ use wire::v1::Task;
 use crate::body::{Reply, json};
 use crate::error::{Error, Face};
 use crate::v2::tasks::extras::{delivery, shown_cdn};
-use crate::v2::tasks::show::{error_reason, list_file, numbers, policies, task_type};
+use crate::v2::tasks::show::{error_reason, list_file, numbers, policies, since, task_type};
 use crate::v2::tasks::task_id;
 
 pub(crate) async fn handle(
@@ -44,7 +44,7 @@ pub(crate) fn reply(shown: &Shown, now: i64) -> Task {
         .map_or_else(|| format!("/{}", spec.save_prefix), str::to_owned);
     let error = error_reason(shown)
         .map_or(value!(""), |e| value!({"error_code": e.error_code, "error_msg": e.error_msg}));
-    let list = list_file(&spec.selection).unwrap_or_else(|| value!(""));
+    let list = list_file(spec).unwrap_or_else(|| value!(""));
     let record = value!({
         "result": records.failed_complete, "list_file_key": records.failed_key, "errorCode": records.failed_error
     });
@@ -66,7 +66,7 @@ pub(crate) fn reply(shown: &Shown, now: i64) -> Task {
         smnInfo: delivery(shown.notice.as_ref()).map(|(result, code, topic)| {
             value!({"notifyResult": result, "notifyErrorMessage": code.replace("OMS", "S3M"), "topicName": topic})
         }),
-        migrate_since: spec.since_ms / 1000,
+        migrate_since: since(spec),
         enable_failed_object_recording: spec.record_failures,
         progress: n.progress,
         migrate_speed: n.speed,

@@ -14,10 +14,10 @@ pub(crate) async fn handle(headers: HeaderMap, Query(query): Query<HashMap<Strin
         ("v1.0", "v1", "SUPPORTED", "2016-12-09T00:00:00Z"),
         ("v2.0", "v2", "CURRENT", "2020-01-01T12:00:00Z"),
     ];
-    let wanted = query.get("version");
+    let wanted = crate::v2::tasks::list::given(&query, "version");
     let versions: Vec<_> = all
         .into_iter()
-        .filter(|(id, path, ..)| wanted.is_none_or(|w| w == id || w == path))
+        .filter(|(id, path, ..)| wanted.is_none_or(|w| w == *id || w == *path))
         .map(|(id, path, status, updated)| {
             value!({"id": id, "links": [{"href": format!("http://{host}/{path}/"), "rel": "self"}],
                 "min_version": "", "status": status, "updated": updated, "version": ""})

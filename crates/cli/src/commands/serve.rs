@@ -205,6 +205,8 @@ where
     let service = TowerToHyperService::new(router);
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(30));
+    // Names of headers have no case, but scripts look for `X-Subject-Token` with grep.
+    builder.title_case_headers(true);
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         _ = connection.as_mut() => {}

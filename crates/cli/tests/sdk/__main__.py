@@ -25,6 +25,7 @@ import v1
 SCENARIOS = {
     "v2": tasks.v2,
     "bad_input": tasks.bad_input,
+    "order": tasks.order,
     "lists": lists.lists,
     "buckets": buckets.buckets,
     "groups": groups.groups,

@@ -14,12 +14,14 @@ def cdn():
     bodies = {"a b/\u65e5": b"one", "plain": b"two" * 1000, "big": os.urandom(20 << 20)}
     for key, body in bodies.items():
         moto.put_object(Bucket=src, Key=key, Body=body, ContentType="text/odd")
-    served, stale = [], []
+    served, stale, unsigned = [], [], []
 
     def domain(request, _):
         path, _, query = request.path.partition("?")
         stamp, nonce, uid, digest = dict(urllib.parse.parse_qsl(query)).get("auth_key", "0-0-0-0").split("-")
         if hashlib.md5(("%s-%s-%s-%s-cdnkey" % (path, stamp, nonce, uid)).encode()).hexdigest() != digest:
+            if "auth_key=" not in query:
+                unsigned.append(request.path)
             return 403, {}, b""
         key = urllib.parse.unquote(path[1:])
         if key not in bodies:
@@ -54,6 +56,7 @@ def cdn():
         got = moto.get_object(Bucket=dst, Key=key)
         assert got["Body"].read() == body and got["ContentType"] == "text/odd", key
     assert set(served) == set(bodies), served
+    assert not unsigned, unsigned  # c10
     for domain in ("127.0.0.1:9", "10.0.0.1", "169.254.169.254"):
         nowhere = sdk.SourceCdnReq(domain=domain, protocol="http", authentication_type="NONE")
         bad = request(sdk, (E["MOTO"], src), (E["MOTO"], dst), source_cdn=nowhere)

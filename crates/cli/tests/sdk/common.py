@@ -142,7 +142,7 @@ def raw(method, path, body=b"", headers=None, sign=True):
         headers["X-Sdk-Date"] = stamp
         target, _, query = path.partition("?")
         decoded = urllib.request.unquote(target)
-        canonical_path = urllib.request.quote(decoded, safe="/-_.~") + "/"
+        canonical_path = urllib.request.quote(decoded, safe="/-_.~").rstrip("/") + "/"
         pairs = sorted(p if "=" in p else p + "=" for p in query.split("&") if p)
         canonical = "\n".join([method, canonical_path, "&".join(pairs), "x-sdk-date:" + stamp, "", "x-sdk-date",
                                hashlib.sha256(body).hexdigest()])

@@ -11,6 +11,11 @@ def identity():
     assert status == 200 and [p["id"] for p in found["projects"]] == [E["PROJECT"]]
     assert raw("GET", "/v3/projects?name=other")[1]["projects"] == []
     assert len(raw("GET", "/v3/auth/domains")[1]["domains"]) == 1
+    # cl_f01: added after signing. It may name the project of the path, and no other.
+    tasks = "/v2/%s/tasks" % E["PROJECT"]
+    assert raw("GET", tasks, headers={"X-Project-Id": E["PROJECT"], "X-Domain-Id": "d"})[0] == 200
+    status, refused, _ = raw("GET", tasks, headers={"X-Project-Id": "0" * 32})
+    assert (status, refused["error_code"]) == (403, "APIGW.0302"), refused
     ask = {"auth": {"identity": {"methods": ["hw_ak_sk"], "hw_ak_sk": {
         "access": {"key": E["AK"]}, "secret": {"key": E["SK"]}}}, "scope": {"project": {"name": "lab"}}}}
     status, token, headers = raw("POST", "/v3/auth/tokens", json.dumps(ask).encode(), sign=False)

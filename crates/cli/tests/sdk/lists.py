@@ -49,6 +49,10 @@ def lists():
                                    ("gz.txt", "a\n", {"ContentEncoding": "gzip"}, "OMS.0057")):
         file = put_list(name, text, **meta)
         assert code_of(lambda: create("list", of_keys(file))) == (400, code), name
+    # cl_f04: uploaders that name no type, or one that says nothing.
+    for name, kind in (("octets.txt", "binary/octet-stream"), ("app.txt", "application/octet-stream")):
+        made = create("list", of_keys(put_list(name, "plain.txt\n", ContentType=kind)))
+        assert wait(sdk, oms, made.id, {5}).total_num == 1, name
     assert code_of(lambda: create("list", of_keys(sdk.ListFile(list_file_key="no.txt", obs_bucket=dst))))[1] == "OMS.0057"
     empty = create("list", of_keys(put_list("empty.txt", "\n\n")))
     assert wait(sdk, oms, empty.id, {4}).error_reason.error_code == "TRF.0017"

@@ -100,6 +100,9 @@ def dcs_life():
     shown = client.show_migration_task(sdk.ShowMigrationTaskRequest(task_id=task))
     assert shown.status in ("FULLMIGRATING", "INCRMIGEATING")
     shown = until(sdk, client, task, ["INCRMIGEATING"])
+    # cl_f09: the first numbers that are seen with a phase are those of the phase.
+    stats = client.show_migration_task_stats(sdk.ShowMigrationTaskStatsRequest(task_id=task))
+    assert (stats.full_migration_progress, stats.source_dbsize, stats.target_dbsize) == ("100", "3001", "3001"), stats
     assert shown.source_instance.addrs == source["addrs"] and shown.source_instance.id is None
     assert shown.target_instance.ip == "127.0.0.1" and shown.target_instance.port == E["TARGET_PORT"]
     assert shown.bandwidth_limit_mb == "100" and shown.updated_at and shown.source_instance.password is None
@@ -117,7 +120,8 @@ def dcs_life():
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         stats = client.show_migration_task_stats(sdk.ShowMigrationTaskStatsRequest(task_id=task))
-        if stats.target_dbsize not in (None, "0") and stats.offset == "0":
+        caught_up = any("WB.0021" in line for line in logs(sdk, client, task))
+        if caught_up and stats.target_dbsize not in (None, "0") and stats.offset == "0":
             break
         time.sleep(0.1)
     assert stats.is_migrating is True and stats.full_migration_progress == "100" and stats.offset == "0", stats
@@ -289,6 +293,10 @@ def dcs_import():
     assert reply["backup_files"]["backup_record"]["backup_id"] == backup == reply["backup_files"]["backup_id"]
     client.delete_backup_file(sdk.DeleteBackupFileRequest(instance_id=E["SOURCE_ID"], backup_id=backup))
     assert listed().status_code == 204
+    # cl_f05: gone already, and never there.
+    for gone in (backup, UNKNOWN, "x"):
+        delete = sdk.DeleteBackupFileRequest(instance_id=E["SOURCE_ID"], backup_id=gone)
+        assert code_of(lambda: client.delete_backup_file(delete)) == (400, "DCS.4031"), gone
 
 
 def dcs_exchange():

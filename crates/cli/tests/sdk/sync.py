@@ -16,6 +16,11 @@ def sync():
     one = dict(sync_task_id=made.sync_task_id)
     now = int(time.time() * 1000)
 
+    # c09
+    odd = sdk.CreateSyncTaskReq(src_cloud_type="AWS", src_region="weed-a", src_bucket=src, dst_region="weed-b",
+                                dst_bucket=dst, description="a (b)", **keys)
+    assert code_of(lambda: oms.create_sync_task(sdk.CreateSyncTaskRequest(body=odd))) == (400, "OMS.0078")
+
     def month():
         return oms.show_sync_task(sdk.ShowSyncTaskRequest(query_time=now, **one))
     assert month().status == "SYNCHRONIZING" and month().object_overwrite_mode == "SIZE_LAST_MODIFIED_COMPARISON_OVERWRITE"

@@ -28,7 +28,7 @@ def v2():
     assert isinstance(made.id, int) and made.id < 2**53 and made.task_name.startswith("%s-%s-" % (src, dst))
     wait(sdk, oms, made.id, {2})
     shown = oms.show_task(sdk.ShowTaskRequest(task_id=made.id))
-    assert shown.migrate_since == 123456789000 and shown.description == "\u4e2d\u6587"
+    assert shown.migrate_since == 123456789 and shown.description == "\u4e2d\u6587"
     assert shown.group_type == "NORMAL_TASK" and shown.obs_system == "BUCKET" and shown.task_priority == "MEDIUM"
     assert code_of(lambda: oms.delete_task(sdk.DeleteTaskRequest(task_id=made.id))) == (400, "OMS.0063")
     assert code_of(lambda: oms.start_task(start(sdk, made.id))) == (400, "OMS.0065")
@@ -85,6 +85,11 @@ def bad_input():
     a, b = s3(E["WEED_A"]), s3(E["WEED_B"])
     src, dst = bucket(a, "bad-from"), bucket(b, "bad-to")
     a.put_object(Bucket=src, Key="k", Body=b"x")
+    # cl_f10
+    assert raw("GET", "/v2/%s/tasks/?limit=1" % E["PROJECT"])[0] == 200
+    for path in ("tasks?status=&limit=&offset=", "taskgroups?status=&limit=", "sync-tasks?status=&limit=",
+                 "migration-tasks?limit=&name="):
+        assert raw("GET", "/v2/%s/%s" % (E["PROJECT"], path))[0] == 200, path
 
     def refused(src_node=None, dst_node=None, **fields):
         body = request(sdk, ("weed-a", src), ("weed-b", dst), **fields)
@@ -139,3 +144,40 @@ def bad_input():
     assert (status, body["error_code"]) == (405, "OMS.1008")
     status, body, _ = raw("GET", "/v2/%7Bproject_id%7D/tasks")
     assert status == 400 and "project_id is missing" in body["error_msg"], body
+
+
+def order():
+    """c11: what is accepted later is listed first, however long its checks took."""
+    import threading
+    import time
+    from common import serve, until
+    sdk, oms = client()
+    a, b = s3(E["WEED_A"]), s3(E["WEED_B"])
+    src, dst = bucket(a, "order-from"), bucket(b, "order-to")
+    a.put_object(Bucket=src, Key="k", Body=b"x")
+    asked, made = threading.Event(), []
+
+    def slow(_request, _body):
+        asked.set()
+        time.sleep(2)
+        return 503, {}, b""
+    at = "http://" + serve(slow)
+    late = threading.Thread(target=lambda: made.append(oms.create_task(request(sdk, (at, src), ("weed-b", dst))).id))
+    late.start()
+    assert asked.wait(20)
+    early = [oms.create_task(request(sdk, ("weed-a", src), ("weed-b", dst))).id for _ in range(3)]
+    late.join()
+    wanted = made + early[::-1]
+    assert [t.id for t in oms.list_tasks(sdk.ListTasksRequest(limit=100)).tasks] == wanted
+    listed = raw("GET", "/v1/%s/objectstorage/task?start=0&limit=10" % E["PROJECT"])[1]
+    assert [t["id"] for t in listed] == wanted
+    for task in early:
+        wait(sdk, oms, task, {5})
+
+    def stopped():
+        try:
+            oms.stop_task(sdk.StopTaskRequest(task_id=made[0]))
+        except Exception as e:
+            assert e.error_code == "OMS.0066", e
+        return oms.show_task(sdk.ShowTaskRequest(task_id=made[0])).status in (3, 4)
+    until(stopped)

@@ -17,6 +17,9 @@ def v1():
         "dst_node": {"region": "weed-b", "ak": STORE_AK, "sk": STORE_SK, "bucket": dst, "object_key": "/"},
         "enableKMS": False, "thread_num": 20,
         "bandwidth_policy": [{"start": "00:00", "end": "23:59", "max_bandwidth": 5 << 20}]}
+    # c08, c09
+    for wrong, code in (({"thread_num": 51}, "S3M.0059"), ({"thread_num": -1}, "S3M.0059"), ({"description": "a (b)"}, "S3M.0078")):
+        assert raw("POST", base, json.dumps(dict(body, **wrong)).encode())[1]["error_code"] == code, wrong
     status, made, _ = raw("POST", base, json.dumps(body).encode())
     assert status == 200, made
     task = "%s/%d" % (base, made["id"])

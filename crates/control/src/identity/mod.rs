@@ -72,8 +72,10 @@ pub struct Principal {
 /// Everyone known, from the configuration.
 pub struct Directory {
     inner: RwLock<Arc<People>>,
-    /// Failures in a row, to lock out guessing.
+    /// Failures in a row, to make guessing slow.
     pub failures: FailureCount,
+    /// Said once: a client signs its requests without their bodies.
+    pub unprotected: std::sync::Once,
 }
 
 /// What [`Directory`] holds at one time.
@@ -100,7 +102,11 @@ impl Directory {
     /// When a secret cannot be found or opened.
     pub fn new(config: &Config, env: &BTreeMap<String, String>, keys: &Keyring) -> Result<Self> {
         let people = People::read(config, env, keys)?;
-        Ok(Self { inner: RwLock::new(Arc::new(people)), failures: FailureCount::default() })
+        Ok(Self {
+            inner: RwLock::new(Arc::new(people)),
+            failures: FailureCount::default(),
+            unprotected: std::sync::Once::new(),
+        })
     }
 
     /// Takes over a changed configuration; on error everything stays as it was.

@@ -8,6 +8,8 @@ use subtle::ConstantTimeEq;
 use super::{People, Principal};
 
 const SKEW_MS: i64 = 15 * 60 * 1000;
+/// Stands in place of the hash of a body that the signature does not cover.
+pub const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 
 /// A request as received: nothing normalised, nothing decoded.
 #[derive(Debug)]
@@ -109,7 +111,9 @@ pub fn verify(raw: &Raw<'_>, people: &People, now: i64) -> Result<Principal, Ref
         );
         return Err(refused(Some(ak), text));
     }
-    for name in ["x-security-token", "x-project-id", "x-domain-id", "x-sdk-content-sha256"] {
+    // The Terraform provider adds `x-project-id` and `x-domain-id` after it has signed: the first only narrows what the key may
+    // do, the second decides nothing. Of these two the values are used, so they must be the signer's.
+    for name in ["x-security-token", "x-sdk-content-sha256"] {
         if !all(name).is_empty() && !is_signed(name) {
             return Err(refused(Some(ak), format!("{name} is present but not signed")));
         }
@@ -117,18 +121,22 @@ pub fn verify(raw: &Raw<'_>, people: &People, now: i64) -> Result<Principal, Ref
     if one("x-security-token")?.is_some() {
         return Err(refused(Some(ak), "this access key is permanent and has no security token"));
     }
-    let hash = hex(digest::digest(&digest::SHA256, raw.body).as_ref());
-    if let Some(claimed) = one("x-sdk-content-sha256")?
-        && !raw.body.is_empty()
-        && claimed != hash
-    {
-        return Err(refused(Some(ak), "x-sdk-content-sha256 is not the hash of the body"));
-    }
+    let own = hex(digest::digest(&digest::SHA256, raw.body).as_ref());
+    // The header is signed when it is there (see above). The PHP SDK puts this word there for all its JSON, also without a body,
+    // where Python takes the hash of nothing all the same (auth.md §2.3 step 5).
+    let payloads = match one("x-sdk-content-sha256")? {
+        Some(UNSIGNED) if raw.body.is_empty() => vec![UNSIGNED, own.as_str()],
+        Some(UNSIGNED) => vec![UNSIGNED],
+        Some(claimed) if !raw.body.is_empty() && claimed != own => {
+            return Err(refused(Some(ak), "x-sdk-content-sha256 is not the hash of the body"));
+        }
+        _ => vec![own.as_str()],
+    };
     let Some(headers) = canonical_headers(&claim.signed, &raw.headers) else {
         return Err(refused(Some(ak), "a signed header is missing from the request"));
     };
     let names = claim.signed.join(";");
-    let canonical = |query: &str| {
+    let canonical = |query: &str, payload: &str| {
         let mut text = Vec::with_capacity(512);
         for piece in
             [raw.method.as_bytes(), &canonical_path(raw.path), query.as_bytes(), &headers, names.as_bytes()]
@@ -136,7 +144,7 @@ pub fn verify(raw: &Raw<'_>, people: &People, now: i64) -> Result<Principal, Ref
             text.extend_from_slice(piece);
             text.push(b'\n');
         }
-        text.extend_from_slice(hash.as_bytes());
+        text.extend_from_slice(payload.as_bytes());
         text
     };
     let secret = key.secret.expose();
@@ -153,10 +161,11 @@ pub fn verify(raw: &Raw<'_>, people: &People, now: i64) -> Result<Principal, Ref
         bool::from(signature.as_bytes().ct_eq(claim.signature.as_bytes()))
     };
     let dated = claim.scope.is_none_or(|s| s.split('/').next() == stamp.get(..8));
-    let first = canonical(&canonical_query(raw.query, true));
     // Clients disagree on the order of values of a repeated name (auth.md §2.3 step 3).
-    let fine = dated && (good(&first) || good(&canonical(&canonical_query(raw.query, false))));
+    let queries = [canonical_query(raw.query, true), canonical_query(raw.query, false)];
+    let fine = dated && queries.iter().any(|q| payloads.iter().any(|p| good(&canonical(q, p))));
     if !fine {
+        let first = canonical(&queries[0], payloads[0]);
         let shown = mask(&String::from_utf8_lossy(&first)).replace('\n', "|");
         return Err(refused(Some(ak), format!("verify aksk signature fail, canonicalRequest:{shown}")));
     }

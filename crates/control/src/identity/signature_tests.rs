@@ -329,6 +329,9 @@ fn vectors_of_dcs() {
                 ("user-agent", "godwit-test/1"),
                 date,
                 ("authorization", &third),
+                // Added after signing.
+                id,
+                ("x-domain-id", "0123456789abcdef0123456789abcdef"),
             ],
         ),
     ];
@@ -342,4 +345,326 @@ fn vectors_of_dcs() {
     }
     let late = cases[0].with(|c| c.set("x-project-id", "0123456789abcdef0123456789abcdee"));
     assert!(late.check_at(AT).is_err(), "another signed header");
+}
+
+#[test]
+fn cl_f01_headers_that_are_added_after_signing() {
+    let base = &vectors()[3];
+    for (name, fine) in [
+        ("x-project-id", true),
+        ("x-domain-id", true),
+        ("x-language", true),
+        ("x-security-token", false),
+        ("x-sdk-content-sha256", false),
+    ] {
+        let case = base.with(|c| c.headers.push((name, PROJECT.into())));
+        assert_eq!(case.check().is_ok(), fine, "{name}");
+    }
+    // A signed one is still part of the signature.
+    let signed = vectors()[0].with(|c| c.set("x-project-id", "other"));
+    assert!(signed.check().is_err());
+}
+
+#[test]
+fn cl_f02_a_body_that_is_not_signed_needs_a_signed_header_that_says_so() {
+    let php = nine_clients().into_iter().filter(|s| s.client == "PHP");
+    for sent in php {
+        let case = sent.case();
+        assert!(case.check().is_ok(), "{}", sent.method);
+        assert!(case.with(|c| c.body.push('x')).check().is_ok(), "{}: the price", sent.method);
+        let list = |c: &mut Case| {
+            let auth = c.headers.iter().find(|(n, _)| *n == "authorization").unwrap().1.clone();
+            c.set("authorization", &auth.replace(";x-sdk-content-sha256", ""));
+        };
+        assert!(case.with(list).check().is_err(), "{}: not among the signed", sent.method);
+        let other = case.with(|c| c.set("x-sdk-content-sha256", "unsigned-payload"));
+        assert!(other.check().is_err(), "{}: another word", sent.method);
+        let gone = case.with(|c| c.headers.retain(|(n, _)| *n != "x-sdk-content-sha256"));
+        assert!(gone.check().is_err(), "{}: signed and missing", sent.method);
+    }
+}
+
+type Headers = &'static [(&'static str, &'static str)];
+
+/// A request as one client sends it. What the client signs is written out as its own code makes it, so that nothing of the
+/// verifier decides here what is right.
+struct Sent {
+    client: &'static str,
+    method: &'static str,
+    /// Path and query on the wire, and the two as the client signs them.
+    target: String,
+    path: String,
+    query: &'static str,
+    /// In the order of their names.
+    signed: Headers,
+    unsigned: Headers,
+    body: &'static str,
+    /// What is signed in place of the hash of the body; empty: that hash.
+    payload: &'static str,
+    /// Between the parts of `Authorization`.
+    comma: &'static str,
+}
+
+impl Sent {
+    fn case(&self) -> Case {
+        let names: Vec<&str> = self.signed.iter().map(|(n, _)| *n).collect();
+        let names = names.join(";");
+        let lines: String = self.signed.iter().map(|(n, v)| format!("{n}:{}\n", v.trim())).collect();
+        let sha = |bytes: &[u8]| hex(digest::digest(&digest::SHA256, bytes).as_ref());
+        let payload =
+            if self.payload.is_empty() { sha(self.body.as_bytes()) } else { self.payload.to_owned() };
+        let canonical =
+            format!("{}\n{}\n{}\n{lines}\n{names}\n{payload}", self.method, self.path, self.query);
+        let text = format!("SDK-HMAC-SHA256\n{STAMP}\n{}", sha(canonical.as_bytes()));
+        let key = hmac::Key::new(hmac::HMAC_SHA256, b"GodwitExampleSecretKey0123456789abcdEFGH");
+        let signature = hex(hmac::sign(&key, text.as_bytes()).as_ref());
+        let comma = self.comma;
+        let auth = format!(
+            "SDK-HMAC-SHA256 Access=GODWITEXAMPLEAK00001{comma}SignedHeaders={names}{comma}Signature={signature}"
+        );
+        let sent = self.signed.iter().chain(self.unsigned).map(|(n, v)| (*n, (*v).to_owned()));
+        let headers = sent.chain([("authorization", auth)]).collect();
+        let (path, query) = self.target.split_once('?').unwrap_or((&self.target, ""));
+        Case { method: self.method, path: path.into(), query: query.into(), headers, body: self.body.into() }
+    }
+}
+
+const DATE: (&str, &str) = ("x-sdk-date", STAMP);
+const HOST: (&str, &str) = ("host", "127.0.0.1:8080");
+const ACCEPT: (&str, &str) = ("accept", "application/json");
+const PHP_AGENT: (&str, &str) = ("user-agent", "huaweicloud-usdk-php/3.0");
+const PHP_PAYLOAD: (&str, &str) = ("x-sdk-content-sha256", "UNSIGNED-PAYLOAD");
+const TERRAFORM: (&str, &str) = ("user-agent", "terraform-provider-iac golangsdk/2.0.0");
+const GO_AGENT: (&str, &str) = ("user-agent", "huaweicloud-usdk-go/3.0");
+
+fn nine_clients() -> Vec<Sent> {
+    let at = |tail: &str| format!("/v2/{PROJECT}/{tail}");
+    // Most clients: no query, the hash of the body, a comma and a space.
+    let plain = |client: &'static str,
+                 method: &'static str,
+                 tail: &str,
+                 signed: Headers,
+                 unsigned: Headers,
+                 body: &'static str| Sent {
+        client,
+        method,
+        target: at(tail),
+        path: format!("{}/", at(tail)),
+        query: "",
+        signed,
+        unsigned,
+        body,
+        payload: "",
+        comma: ", ",
+    };
+    let listed = |sent: Sent, wire: &str, query: &'static str| Sent {
+        target: format!("{}?{wire}", sent.target),
+        query,
+        ..sent
+    };
+    vec![
+        // Terraform signs what is set by then, and sets the ids afterwards; Host and the rest are its HTTP library's.
+        plain(
+            "Terraform",
+            "POST",
+            "tasks",
+            &[ACCEPT, JSON, TERRAFORM, DATE],
+            &[HOST, IN_PROJECT, ("x-domain-id", "d"), ("accept-encoding", "gzip")],
+            "{\"task_type\":\"prefix\"}",
+        ),
+        plain("Terraform", "POST", "tasks/1/stop", &[ACCEPT, TERRAFORM, DATE], &[HOST, IN_PROJECT], ""),
+        // Go signs neither host nor content-type; its JSON ends in a line feed, an empty value has no `=` on the wire.
+        plain(
+            "Go",
+            "POST",
+            "tasks",
+            &[GO_AGENT, IN_PROJECT, DATE],
+            &[HOST, JSON],
+            "{\"description\":\"中文\"}\n",
+        ),
+        listed(
+            plain("Go", "GET", "taskgroups", &[GO_AGENT, IN_PROJECT, DATE], &[HOST, JSON], ""),
+            "limit=10&offset=0&status",
+            "limit=10&offset=0&status=",
+        ),
+        // Java's query keeps its order on the wire and is signed sorted; its HTTP library completes the content type.
+        listed(
+            plain(
+                "Java",
+                "GET",
+                "tasks",
+                &[HOST, ("user-agent", "huaweicloud-usdk-java/3.0"), IN_PROJECT, DATE],
+                &[("content-type", "application/json; charset=utf-8"), ("accept-encoding", "gzip")],
+                "",
+            ),
+            "offset=0&limit=10&task_name=a%20b",
+            "limit=10&offset=0&task_name=a%20b",
+        ),
+        // Values of a repeated name in the order in which they are sent.
+        listed(
+            plain(
+                "Java",
+                "GET",
+                "tasks",
+                &[HOST, ("user-agent", "huaweicloud-usdk-java/3.0"), IN_PROJECT, DATE],
+                &[],
+                "",
+            ),
+            "status=9&status=10",
+            "status=9&status=10",
+        ),
+        // Node signs no user-agent, writes JSON without spaces and its query in no order.
+        listed(
+            plain(
+                "Node",
+                "GET",
+                "tasks",
+                &[JSON, HOST, IN_PROJECT, DATE],
+                &[
+                    ("user-agent", "huaweicloud-usdk-node-js/3.0"),
+                    ("accept", "application/json, text/plain, */*"),
+                ],
+                "",
+            ),
+            "task_name=x%2By&offset=0&limit=10",
+            "limit=10&offset=0&task_name=x%2By",
+        ),
+        plain("Node", "POST", "tasks", &[JSON, HOST, IN_PROJECT, DATE], &[], "{\"description\":\"é\"}"),
+        // PHP signs no host, and a word in place of the hash: of all its JSON, and of requests without a body too.
+        Sent {
+            payload: "UNSIGNED-PAYLOAD",
+            ..listed(
+                plain(
+                    "PHP",
+                    "GET",
+                    "tasks",
+                    &[ACCEPT, JSON, PHP_AGENT, IN_PROJECT, PHP_PAYLOAD, DATE],
+                    &[HOST],
+                    "",
+                ),
+                "limit=1",
+                "limit=1",
+            )
+        },
+        Sent {
+            payload: "UNSIGNED-PAYLOAD",
+            ..plain(
+                "PHP",
+                "POST",
+                "objectstorage/buckets",
+                &[ACCEPT, JSON_UTF8, PHP_AGENT, IN_PROJECT, PHP_PAYLOAD, DATE],
+                &[HOST],
+                "{\"cloud_type\":\"AWS\"}",
+            )
+        },
+        // Python signs all that it sets; what is in a path is signed decoded, with a slash as a slash.
+        plain(
+            "Python",
+            "POST",
+            "tasks",
+            &[JSON_UTF8, HOST, ("user-agent", AGENT), IN_PROJECT, DATE],
+            &[("accept-encoding", "gzip, deflate"), ("accept", "*/*"), ("connection", "keep-alive")],
+            "{\"description\": \"\\u4e2d\"}",
+        ),
+        Sent {
+            path: at("tasks/a/b%20c/"),
+            ..plain(
+                "Python",
+                "GET",
+                "tasks/a%2Fb%20c",
+                &[JSON, HOST, ("user-agent", AGENT), IN_PROJECT, DATE],
+                &[],
+                "",
+            )
+        },
+        plain(
+            "Python 3.0.60",
+            "POST",
+            "tasks",
+            &[
+                ("content-type", "application/json;charset=UTF-8"),
+                HOST,
+                ("user-agent", AGENT),
+                IN_PROJECT,
+                DATE,
+            ],
+            &[("accept", "*/*")],
+            "{\"src_node\": {}}",
+        ),
+        // .NET leaves the port out of Host, where it signs it and where it sends it, and says JSON on GETs.
+        listed(
+            plain(
+                ".NET",
+                "GET",
+                "tasks",
+                &[("host", "127.0.0.1"), ("user-agent", "huaweicloud-usdk-net/3.0"), IN_PROJECT, DATE],
+                &[JSON, ("content-length", "0")],
+                "",
+            ),
+            "limit=10&offset=0",
+            "limit=10&offset=0",
+        ),
+        plain(
+            ".NET",
+            "POST",
+            "tasks",
+            &[("host", "127.0.0.1"), ("user-agent", "huaweicloud-usdk-net/3.0"), IN_PROJECT, DATE],
+            &[JSON],
+            "{\"task_type\":\"prefix\"}",
+        ),
+        // Scripts sign the least, put no space behind commas, and leave curl its own content type.
+        Sent {
+            comma: ",",
+            target: format!("/v1/{PROJECT}/objectstorage/task"),
+            path: format!("/v1/{PROJECT}/objectstorage/task/"),
+            ..plain(
+                "curl",
+                "POST",
+                "",
+                &[HOST, DATE],
+                &[
+                    ("user-agent", "curl/8.5.0"),
+                    ("accept", "*/*"),
+                    ("content-type", "application/x-www-form-urlencoded"),
+                ],
+                "{\"thread_num\": 5}",
+            )
+        },
+    ]
+}
+
+/// Each client's own header set and quirks pass; whatever it signs cannot be changed, whatever it does not sign can.
+#[test]
+fn issue_11_nine_clients_as_they_sign() {
+    let all = nine_clients();
+    let clients: std::collections::BTreeSet<&str> = all.iter().map(|s| s.client).collect();
+    assert_eq!(clients.len(), 9, "{clients:?}");
+    for sent in &all {
+        let what = format!("{} {} {}", sent.client, sent.method, sent.target);
+        let case = sent.case();
+        let found = case.check().unwrap_or_else(|r| panic!("{what}: {}", r.text));
+        assert_eq!(found.projects, [PROJECT], "{what}");
+        assert!(case.with(|c| c.headers.reverse()).check().is_ok(), "{what}: another order");
+        assert!(case.with(|c| c.path.push('x')).check().is_err(), "{what}: another path");
+        assert!(case.with(|c| c.query.push_str("&x=1")).check().is_err(), "{what}: another query");
+        assert!(case.with(|c| c.method = "PATCH").check().is_err(), "{what}: another method");
+        let covered = sent.payload.is_empty();
+        assert_eq!(case.with(|c| c.body.push('x')).check().is_err(), covered, "{what}: another body");
+        for &(name, value) in sent.signed {
+            let other = case.with(|c| c.set(name, &format!("{value}x")));
+            assert!(other.check().is_err(), "{what}: another {name}");
+            let gone = case.with(|c| c.headers.retain(|(n, _)| *n != name));
+            assert!(gone.check().is_err(), "{what}: without {name}");
+        }
+        for &(name, value) in sent.unsigned {
+            let other = case.with(|c| c.set(name, &format!("{value}x")));
+            assert!(other.check().is_ok(), "{what}: {name} is not signed");
+        }
+        let padded = case.with(|c| {
+            for (_, value) in c.headers.iter_mut().filter(|(n, _)| *n != "authorization") {
+                *value = format!(" {value} ");
+            }
+        });
+        assert!(padded.check().is_ok(), "{what}: blanks around values");
+    }
 }

@@ -38,6 +38,10 @@ pub enum Denial {
     NotRunning(String),
     /// A backup that cannot be used.
     Backup(String),
+    /// There is no such backup (any more).
+    NoBackup(String),
+    /// A backup that is being made.
+    BackupRuns(String),
     /// Domain names do not move here.
     Domain,
     /// It has not stopped in time; it goes on stopping.

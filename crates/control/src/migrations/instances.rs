@@ -157,15 +157,15 @@ impl Control {
     /// Deletes a backup and its file.
     ///
     /// # Errors
-    /// [`Denial::Backup`] when there is none of that id, or while it is being made.
+    /// [`Denial::NoBackup`] when there is none of that id, [`Denial::BackupRuns`] while it is being made.
     pub async fn delete_backup(&self, project: &str, instance: &str, id: &str) -> Allowed<()> {
         let instance = instance_id(instance)?;
-        let unknown = || Denial::Backup(format!("`{id:.64}` is no backup of this instance"));
+        let unknown = || Denial::NoBackup(format!("`{id:.64}` is no backup of this instance"));
         let id = canonical(id).ok_or_else(unknown)?;
         let mut unit = self.engine.store().write().await?;
         let found = unit.backup_of(project, &id).await?.filter(|b| b.instance == instance);
         if found.ok_or_else(unknown)?.status == "backuping" {
-            return Err(Denial::Backup("the backup is being made".into()));
+            return Err(Denial::BackupRuns("the backup is being made; try again when it is over".into()));
         }
         unit.delete_backup(&id).await?;
         unit.save().await?;

@@ -34,6 +34,8 @@ const RENEW: Duration = Duration::from_secs(8);
 const TICK: Duration = Duration::from_secs(1);
 /// Both ends are asked for their keys at every so many ticks.
 const COUNT_EVERY: u32 = 2;
+/// A change of phase waits so long for the number of keys.
+const COUNT_NOW: Duration = Duration::from_millis(500);
 /// Counting and comparing for the log may take so long.
 const LOOK: Duration = Duration::from_secs(30);
 const MIB: u64 = 1 << 20;
@@ -168,6 +170,8 @@ impl Held<'_> {
         let mut unit = self.engine.store.write().await?;
         if let Ok(state) = unit.apply_migration(self.id, event, self.engine.clock.now_ms()).await? {
             self.row.state = state;
+            // Whoever sees the phase sees the numbers that belong to it.
+            unit.set_migration_stats(self.id, &self.row.stats).await?;
         }
         unit.save().await
     }
@@ -493,6 +497,7 @@ impl Held<'_> {
             }
             News::Loaded { keys, seconds } => {
                 self.row.stats.percent = 100;
+                self.count_now().await;
                 self.note(Word::Loaded, &[keys.to_string(), format!("{seconds:.1}")]).await?;
                 match self.row.spec.method {
                     Some(model::migration::Method::Incremental) => self.apply(MigrationEvent::Loaded).await,
@@ -502,6 +507,7 @@ impl Held<'_> {
             News::Continued { offset } => {
                 self.row.stats.percent = 100;
                 self.row.stats.partial_syncs += 1;
+                self.count_now().await;
                 self.apply(MigrationEvent::Loaded).await?;
                 self.note(Word::Continued, &[offset.to_string()]).await
             }
@@ -522,6 +528,16 @@ impl Held<'_> {
                 self.note(Word::Lost, &[super::words::said(&failure), format!("{:.1}", delay.as_secs_f64())])
                     .await
             }
+        }
+    }
+
+    /// Counts both ends for the phase that begins now; ends that take their time are counted by the next tick.
+    async fn count_now(&mut self) {
+        let route = route(&self.row.spec);
+        let (source, target) = (self.node(Side::Source).ok(), self.node(Side::Target).ok());
+        let counted = tokio::time::timeout(COUNT_NOW, both(self.id, &route, source, target)).await;
+        if let Ok((source, target)) = counted {
+            count(&mut self.row.stats, &route, source.as_ref(), target.as_ref());
         }
     }
 

@@ -56,13 +56,21 @@ pub async fn check(files: &SharedStore, key: &Key) -> Result<Meta> {
     }
     let text = |name: &str| meta.header(name).and_then(|v| v.to_str().ok()).unwrap_or_default().trim();
     let kind = text("content-type").split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    if kind != "text/plain" {
+    if !may_be_text(&kind) {
         return Err(refused(Kind::ListMetadata, format!("Content-Type must be text/plain, not `{kind}`")));
     }
-    if !text("content-encoding").is_empty() {
+    if !matches!(text("content-encoding").to_ascii_lowercase().as_str(), "" | "identity") {
         return Err(refused(Kind::ListMetadata, "Content-Encoding must not be set".into()));
     }
     Ok(meta)
+}
+
+/// Many uploaders name no type, or one that says nothing (Terraform's acceptance tests: `binary/octet-stream`); each line is
+/// checked anyway. A type that says something else is believed.
+fn may_be_text(kind: &str) -> bool {
+    const SAYS_NOTHING: [&str; 4] =
+        ["", "binary/octet-stream", "application/octet-stream", "application/x-www-form-urlencoded"];
+    kind.starts_with("text/") || SAYS_NOTHING.contains(&kind)
 }
 
 /// Reads a list file line by line.
@@ -284,5 +292,19 @@ impl ObjectStore for Listed {
     }
     async fn buckets(&self) -> Result<Vec<String>> {
         self.inner.buckets().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cl_f04_types_that_a_list_may_have() {
+        let fine = ["text/plain", "text/csv", "", "binary/octet-stream", "application/octet-stream"];
+        assert!(fine.iter().all(|kind| may_be_text(kind)));
+        for kind in ["image/png", "application/gzip", "application/json", "application/x-tar"] {
+            assert!(!may_be_text(kind), "{kind}");
+        }
     }
 }

@@ -26,6 +26,7 @@ pub(crate) async fn handle(
             && asked("name").is_none_or(named)
             && asked("status").is_none_or(|status| i.status() == status)
             && asked("ip").is_none_or(at)
+            && asked("capacity").is_none_or(|size| listed(i).capacity.to_string() == size)
             // No instance has tags here.
             && asked("tags").is_none()
     });

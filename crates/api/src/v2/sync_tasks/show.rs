@@ -18,7 +18,8 @@ pub(crate) async fn handle(
     Query(query): Query<Params>,
 ) -> Reply {
     let show = async {
-        let text = query.get("query_time").ok_or_else(|| Refusal::MissingQuery("query_time".into()))?;
+        let text = crate::v2::tasks::list::given(&query, "query_time")
+            .ok_or_else(|| Refusal::MissingQuery("query_time".into()))?;
         let at = text
             .parse()
             .map_err(|_| Refusal::Range(format!("`query_time`: `{text}` is no time in milliseconds")))?;

@@ -7,7 +7,7 @@ use wire::v2::{StatisticData, StatisticPoint, SyncStatistic};
 
 use crate::body::{Reply, json};
 use crate::error::{Error, Face};
-use crate::v2::tasks::list::Params;
+use crate::v2::tasks::list::{Params, given};
 
 pub(crate) async fn handle(
     State(control): State<Control>,
@@ -15,7 +15,7 @@ pub(crate) async fn handle(
     Query(query): Query<Params>,
 ) -> Reply {
     let ask = async {
-        let text = |name: &str| query.get(name).ok_or_else(|| Refusal::MissingQuery(name.to_owned()));
+        let text = |name: &str| given(&query, name).ok_or_else(|| Refusal::MissingQuery(name.to_owned()));
         let time = |name: &str| {
             let text = text(name)?;
             text.parse::<i64>()

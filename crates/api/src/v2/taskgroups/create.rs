@@ -11,7 +11,7 @@ use wire::v2::GroupCreated;
 
 use crate::body::{Reply, json, object};
 use crate::error::{Error, Face, fault};
-use crate::v2::tasks::create::{destination, rules, selection, source};
+use crate::v2::tasks::create::{destination, echo, rules, selection, source};
 use crate::v2::tasks::extras::cdn_key;
 use crate::v2::tasks::word;
 
@@ -41,6 +41,7 @@ pub(crate) fn read(f: &Fields<'_>) -> Result<(GroupKind, TaskSpec, TaskSecrets),
     let rules = rules(f)?;
     let (source, source_keys) = source(&src, kind == GroupKind::UrlList)?;
     let (target, target_keys, save_prefix) = destination(&dst)?;
-    let spec = TaskSpec { selection: selection(task_type, &src)?, source, target, save_prefix, ..rules };
+    let (selection, echo) = (selection(task_type, &src)?, echo(task_type, &src)?);
+    let spec = TaskSpec { selection, source, target, save_prefix, echo, ..rules };
     Ok((kind, spec, TaskSecrets { source: source_keys, target: target_keys, cdn: cdn_key(f)? }))
 }

@@ -8,7 +8,7 @@ use wire::v2::TaskGroupList;
 use super::show::reply;
 use crate::body::{Reply, json};
 use crate::error::{Error, Face};
-use crate::v2::tasks::list::{Params, number};
+use crate::v2::tasks::list::{Params, given, number};
 
 pub(crate) async fn handle(
     State(control): State<Control>,
@@ -18,7 +18,7 @@ pub(crate) async fn handle(
     let list = async {
         let limit = number(&query, "limit", 10, (1, 100))?;
         let offset = number(&query, "offset", 0, (0, 2_147_483_647))?;
-        let phase = match query.get("status") {
+        let phase = match given(&query, "status") {
             None => None,
             Some(text) => {
                 let code = text.parse::<usize>().ok().filter(|n| *n <= 9);

@@ -12,7 +12,7 @@ use crate::body::{Reply, json};
 use crate::error::{Error, Face};
 use crate::v2::tasks::extras::{delivery, shown_cdn};
 use crate::v2::tasks::show::{
-    check_word, dst_node, numbers, overwrite_word, policies, policy_word, src_node, trf,
+    check_word, dst_node, numbers, overwrite_word, policies, policy_word, since, src_node, trf,
 };
 
 pub(crate) async fn handle(
@@ -61,7 +61,7 @@ pub(crate) fn reply(shown: &ShownGroup, now: i64) -> TaskGroup {
         }),
         source_cdn: shown_cdn(spec),
         whimbrel: crate::v2::tasks::beyond::of_tasks(spec, members),
-        migrate_since: spec.since_ms,
+        migrate_since: since(spec),
         migrate_speed: sum(|n| n.speed),
         total_time: (ended - group.started_at).max(0),
         start_time: group.started_at,

@@ -54,11 +54,26 @@ pub(crate) fn read(project: String, f: &Fields<'_>) -> Result<Request, Refusal> 
         source,
         target,
         save_prefix,
-        echo: serde_json::Map::from_iter([("task_type".to_owned(), task_type.into())]),
+        echo: echo(task_type, &src)?,
         ..rules
     };
     let secrets = TaskSecrets { source: source_keys, target: target_keys, cdn: cdn_key(f)? };
     Ok(Request { project, spec, secrets, priority: priority_of(priority) })
+}
+
+/// What replies repeat and nothing else needs.
+pub(crate) fn echo(
+    task_type: &str,
+    src: &Fields<'_>,
+) -> Result<serde_json::Map<String, serde_json::Value>, Refusal> {
+    let mut echo = serde_json::Map::from_iter([("task_type".to_owned(), task_type.into())]);
+    if matches!(task_type, "list" | "url_list")
+        && let Some(file) = src.opt_object("list_file").map_err(fault)?
+        && let Some(num) = file.opt_text_or_number("list_file_num", 255).map_err(fault)?
+    {
+        echo.insert("list_file_num".to_owned(), num.into());
+    }
+    Ok(echo)
 }
 
 /// The rules that tasks and groups have in common; the nodes and the selection are still empty.
@@ -113,15 +128,19 @@ pub(crate) fn since_ms(since: i64) -> i64 {
 
 /// What the source node selects, by task type.
 pub(crate) fn selection(task_type: &str, src: &Fields<'_>) -> Result<Selection, Refusal> {
+    // The node does not fit the type (oms.md §4.1): another answer than for a field that every request needs.
+    let unfit = |field: &str| Refusal::Source(format!("{field} is required for the task type {task_type}"));
     if matches!(task_type, "list" | "url_list") {
-        let file = src.object("list_file").map_err(fault)?;
+        let file = src.opt_object("list_file").map_err(fault)?;
+        let file = file.ok_or_else(|| unfit("list_file"))?;
         let file = ListFile {
             bucket: file.filled("obs_bucket", 1024).map_err(fault)?.to_owned(),
             key: file.filled("list_file_key", 1024).map_err(fault)?.to_owned(),
         };
         return Ok(if task_type == "list" { Selection::List(file) } else { Selection::UrlList(file) });
     }
-    let entries = src.texts("object_key", 500, 1024).map_err(fault)?;
+    let entries = src.opt_texts("object_key", 500, 1024).map_err(fault)?;
+    let entries = entries.ok_or_else(|| unfit("object_key"))?;
     if let Some(i) = entries.iter().position(|e| e.contains('\0')) {
         return Err(Refusal::Invalid(
             format!("{}[{i}]", src.name("object_key")),
@@ -210,5 +229,41 @@ pub(crate) fn priority_of(word: &str) -> Priority {
         "HIGH" => Priority::High,
         "LOW" => Priority::Low,
         _ => Priority::Medium,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn c07_a_node_that_does_not_fit_its_type() {
+        let code = |task_type: &str, more: serde_json::Value| {
+            let keys = json!({"ak": "AK", "sk": "SK", "region": "r", "bucket": "b"});
+            let (mut src, dst) = (keys.clone(), keys);
+            src["cloud_type"] = "AWS".into();
+            for (name, value) in more.as_object().unwrap() {
+                src[name.as_str()] = value.clone();
+            }
+            let body = json!({"task_type": task_type, "src_node": src, "dst_node": dst});
+            let map = body.as_object().unwrap().clone();
+            read("p".into(), &Fields::root(&map)).err().map(|r| Error::of(Face::V2, &r).code)
+        };
+        let (file, keys) =
+            (json!({"obs_bucket": "b", "list_file_key": "k.txt"}), json!({"object_key": ["a"]}));
+        let file = json!({"list_file": file});
+        for (task_type, node, want) in [
+            ("list", &keys, Some("OMS.0057")),
+            ("list", &json!({"list_file": null}), Some("OMS.0057")),
+            ("list", &json!({"list_file": {"obs_bucket": "b"}}), Some("OMS.1004")),
+            ("list", &file, None),
+            ("prefix", &file, Some("OMS.0057")),
+            ("object", &json!({"object_key": null}), Some("OMS.0057")),
+            ("prefix", &keys, None),
+        ] {
+            assert_eq!(code(task_type, node.clone()).as_deref(), want, "{task_type} {node}");
+        }
     }
 }

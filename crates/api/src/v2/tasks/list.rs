@@ -14,9 +14,14 @@ use crate::error::{Error, Face};
 
 pub(crate) type Params = HashMap<String, String>;
 
+/// A parameter of the query; one without a value is as none.
+pub(crate) fn given<'q>(query: &'q Params, name: &str) -> Option<&'q str> {
+    query.get(name).map(String::as_str).filter(|text| !text.is_empty())
+}
+
 /// A number of the query within a range.
 pub(crate) fn number(query: &Params, name: &str, default: u64, range: (u64, u64)) -> Result<u64, Refusal> {
-    let Some(text) = query.get(name) else { return Ok(default) };
+    let Some(text) = given(query, name) else { return Ok(default) };
     text.parse()
         .ok()
         .filter(|n| (range.0..=range.1).contains(n))
@@ -48,7 +53,7 @@ pub(crate) async fn handle(
     let limit = number(&query, "limit", 10, (1, 100)).map_err(refused)?;
     let offset = number(&query, "offset", 0, (0, 2_147_483_647)).map_err(refused)?;
     let mut filter = TaskFilter { project, ..TaskFilter::default() };
-    if let Some(text) = query.get("status") {
+    if let Some(text) = given(&query, "status") {
         let code = text.parse().ok().and_then(states);
         filter.states =
             code.ok_or_else(|| refused(Refusal::State(format!("status `{text}` is not 1 to 7"))))?;
@@ -61,4 +66,19 @@ pub(crate) async fn handle(
     let (tasks, count) = control.list(&filter, offset, limit).await.map_err(refused)?;
     let now = control.clock.now_ms();
     json(&TaskList { tasks: tasks.iter().map(|t| reply(t, now)).collect(), count })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cl_f10_a_parameter_without_a_value_is_as_none() {
+        let query =
+            Params::from([("limit".to_owned(), String::new()), ("offset".to_owned(), "7".to_owned())]);
+        assert_eq!(given(&query, "limit"), None);
+        assert!(matches!(number(&query, "limit", 10, (1, 100)), Ok(10)));
+        assert!(matches!(number(&query, "offset", 0, (0, 9)), Ok(7)));
+        assert!(number(&query, "offset", 0, (0, 6)).is_err());
+    }
 }

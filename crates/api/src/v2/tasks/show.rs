@@ -175,9 +175,13 @@ pub(crate) fn task_type(selection: &Selection) -> &'static str {
 }
 
 /// The list file as both versions show it.
-pub(crate) fn list_file(selection: &Selection) -> Option<serde_json::Value> {
-    let file = selection.list_file()?;
-    Some(serde_json::json!({"obs_bucket": file.bucket, "list_file_key": file.key}))
+pub(crate) fn list_file(spec: &TaskSpec) -> Option<serde_json::Value> {
+    let file = spec.selection.list_file()?;
+    let mut shown = serde_json::json!({"obs_bucket": file.bucket, "list_file_key": file.key});
+    if let Some(num) = spec.echo.get("list_file_num") {
+        shown["list_file_num"] = num.clone();
+    }
+    Some(shown)
 }
 
 /// Rules in OMS's words.
@@ -208,6 +212,11 @@ pub(crate) fn policy_word(spec: &TaskSpec) -> &'static str {
     }
 }
 
+/// The time to copy from, in seconds as requests give it (clients.md F3): Terraform compares the two.
+pub(crate) fn since(spec: &TaskSpec) -> i64 {
+    spec.since_ms / 1000
+}
+
 /// The nodes as every reply shows them.
 pub(crate) fn src_node(spec: &TaskSpec) -> SrcNode {
     SrcNode {
@@ -216,7 +225,7 @@ pub(crate) fn src_node(spec: &TaskSpec) -> SrcNode {
         region: spec.source.region.clone(),
         app_id: spec.source.app_id.clone(),
         object_key: spec.selection.list_file().is_none().then(|| spec.selection.entries().to_vec()),
-        list_file: list_file(&spec.selection),
+        list_file: list_file(spec),
     }
 }
 
@@ -263,7 +272,7 @@ pub(crate) fn reply(shown: &Shown, now: i64) -> Task {
             Priority::Low => "LOW",
         }
         .to_owned(),
-        migrate_since: spec.since_ms,
+        migrate_since: since(spec),
         error_reason: error_reason(shown),
         failed_object_record: FailedObjectRecord {
             result: records.failed_complete,
@@ -275,6 +284,7 @@ pub(crate) fn reply(shown: &Shown, now: i64) -> Task {
         total_num: n.total_num,
         successful_num: n.successful,
         failed_num: n.failed,
+        fail_num: n.failed,
         skipped_num: n.skipped,
         total_size: n.total_size,
         complete_size: n.complete_size,
@@ -288,5 +298,94 @@ pub(crate) fn reply(shown: &Shown, now: i64) -> Task {
         smn_info: smn_info(shown),
         source_cdn: shown_cdn(spec),
         whimbrel: beyond::of_tasks(spec, std::slice::from_ref(shown)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::count::{Counters, Tally};
+    use model::task::{Lifecycle, TaskId};
+    use serde_json::{Value, json};
+    use store::TaskRow;
+    use wire::fields::Fields;
+
+    use super::*;
+
+    /// A task as `POST …/tasks` would have made it, as its reply shows it.
+    fn shown(body: Value, counters: Counters) -> Value {
+        let Value::Object(map) = body else { panic!("an object") };
+        let request = crate::v2::tasks::create::read("p".into(), &Fields::root(&map)).unwrap();
+        let id: TaskId = 260_111_968_184_000;
+        let task = TaskRow {
+            id,
+            project: request.project,
+            name: "a-b-1".into(),
+            spec: request.spec,
+            priority: request.priority,
+            state: Lifecycle::NEW,
+            created_at: 1,
+            queued_at: 1,
+            started_at: None,
+            ended_at: None,
+            running_ms: 0,
+            failed_only: false,
+            scan_over: false,
+            attempts: 0,
+            error: None,
+            note: String::new(),
+            records: json!({}),
+            counters,
+            surveyed: Tally::default(),
+            member: Member::Nobody,
+            fence: 0,
+            outcome_len: 0,
+        };
+        let records = serde_json::from_value(json!({})).unwrap();
+        let shown = Shown { task, live: None, records, first_failure: None, notice: None };
+        serde_json::to_value(reply(&shown, 2)).unwrap()
+    }
+
+    fn body(src: Value, more: &[(&str, Value)]) -> Value {
+        let keys = json!({"ak": "AK", "sk": "SK", "region": "r", "bucket": "b"});
+        let (mut src_node, dst_node) = (keys.clone(), keys);
+        src_node["cloud_type"] = "AWS".into();
+        for (name, value) in src.as_object().unwrap() {
+            src_node[name.as_str()] = value.clone();
+        }
+        let mut body = json!({"src_node": src_node, "dst_node": dst_node});
+        for (name, value) in more {
+            body[*name] = value.clone();
+        }
+        body
+    }
+
+    #[test]
+    fn cl_f03_the_time_to_copy_from_comes_back_as_it_was_given() {
+        let of = |since: i64| {
+            let body = body(json!({"object_key": [""]}), &[("migrate_since", since.into())]);
+            shown(body, Counters::default())["migrate_since"].as_i64().unwrap()
+        };
+        assert_eq!(of(1_672_671_845), 1_672_671_845);
+        assert_eq!(of(0), 0);
+        assert_eq!(of(1_672_671_845_000), 1_672_671_845, "milliseconds are understood");
+    }
+
+    #[test]
+    fn cl_f07_fields_that_terraform_reads() {
+        let failed = Tally { objects: 3, ..Tally::default() };
+        let counters = Counters { failed, ..Counters::default() };
+        let body_of = |num: Value| {
+            let file = json!({"obs_bucket": "b", "list_file_key": "k.txt", "list_file_num": num});
+            body(json!({"list_file": file}), &[("task_type", "list".into())])
+        };
+        let task = shown(body_of("2".into()), counters);
+        assert_eq!((&task["failed_num"], &task["fail_num"]), (&json!(3), &json!(3)));
+        assert_eq!(
+            task["src_node"]["list_file"],
+            json!({"obs_bucket": "b", "list_file_key": "k.txt", "list_file_num": "2"})
+        );
+        // Some write a number; who says nothing reads nothing.
+        let of = |num: Value| shown(body_of(num), counters)["src_node"]["list_file"]["list_file_num"].clone();
+        assert_eq!((of(2.into()), of(Value::Null)), (json!("2"), Value::Null));
     }
 }
