@@ -1,26 +1,25 @@
-//! The layer in front of routing: collects the body, recognises the caller on raw bytes, numbers the request,
-//! writes the audit line.
+//! The layer in front of routing: checks what the headers prove, then reads the body under bounds, recognises the caller
+//! on raw bytes, numbers the request, writes the audit line.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use config::Role;
 use control::Control;
 use control::identity::Principal;
-use control::identity::signature::{Raw, verify};
+use control::identity::signature::{Raw, Refused, check_head, verify};
 use control::identity::token::TokenProblem;
 use http::{HeaderName, HeaderValue, Method, StatusCode, request::Parts};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use store::AuditLine;
 
+use crate::bodies::{self, Bodies, Held};
 use crate::error::Error;
 
-/// Largest request body (auth.md §2.5).
-const BODY_MAX: usize = 12 << 20;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 fn unauthorised(text: &str) -> Error {
@@ -28,12 +27,37 @@ fn unauthorised(text: &str) -> Error {
     Error::gateway(StatusCode::UNAUTHORIZED, "APIGW.0301", m)
 }
 
+/// Told, by a request's extensions, when the caller of the request is known.
+#[derive(Clone)]
+pub struct Recognised(Arc<dyn Fn() + Send + Sync>);
+
+impl Recognised {
+    /// `tell` is called at most once for a request.
+    pub fn new(tell: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Arc::new(tell))
+    }
+}
+
+/// What the layer works with.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    control: Control,
+    bodies: Bodies,
+}
+
+impl Gate {
+    pub(crate) fn new(control: Control) -> Self {
+        Self { control, bodies: Bodies::default() }
+    }
+}
+
 /// Paths that answer without authentication: version discovery, health, and asking for a token.
 fn is_open(method: &Method, path: &str) -> bool {
+    let looks = method == Method::GET || method == Method::HEAD;
     match path {
-        "/" | "/v1" | "/v2" | "/healthz" | "/readyz" => method == Method::GET,
+        "/" | "/v1" | "/v2" | "/healthz" | "/readyz" => looks,
         "/v3/auth/tokens" => method == Method::POST,
-        _ => method == Method::GET && is_version(path),
+        _ => looks && is_version(path),
     }
 }
 
@@ -43,52 +67,108 @@ fn is_version(path: &str) -> bool {
     (1..=4).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit() || b == b'.')
 }
 
-/// Metrics are open to this machine only (contract §3); through a proxy, every caller is somebody else.
+/// Whoever asks for metrics on this machine without saying who it is reads sums (contract §3).
 fn scrapes_locally(parts: &Parts) -> bool {
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|c| c.0.ip());
-    let forwarded = ["x-forwarded-for", "forwarded"].iter().any(|h| parts.headers.contains_key(*h));
-    parts.uri.path() == "/metrics" && peer.is_some_and(|ip| ip.to_canonical().is_loopback()) && !forwarded
+    let says_who = ["x-forwarded-for", "forwarded", "authorization", "x-auth-token"];
+    let says_who = says_who.iter().any(|h| parts.headers.contains_key(*h));
+    parts.uri.path() == "/metrics" && peer.is_some_and(|ip| ip.to_canonical().is_loopback()) && !says_who
 }
 
 /// The layer.
-pub(crate) async fn layer(State(control): State<Control>, request: Request, next: Next) -> Response {
+pub(crate) async fn layer(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    let control = &gate.control;
     let id = seal::random::<16>().map_or_else(|_| "0".repeat(32), |b| storage::checksum::hex(&b));
     let (parts, body) = request.into_parts();
+    let from = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|c| c.0.ip());
+    let signed = key_of(&parts);
     let audited = parts.method != Method::GET && parts.method != Method::HEAD;
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
     let chinese =
         parts.headers.get("x-language").is_some_and(|l| l.as_bytes().eq_ignore_ascii_case(b"zh-cn"));
-    let (response, principal) = match admit(&control, &parts, body).await {
+    let (response, principal) = match admit(&gate, &parts, body).await {
         Err(error) => (error.into_response(), None),
-        Ok((bytes, principal)) => {
-            let name = principal.as_ref().map(|p| p.name.clone());
-            let mut request = Request::from_parts(parts, Body::from(bytes));
+        Ok((held, principal)) => {
+            let name = principal.as_ref().map(|p| (p.name.clone(), p.role));
+            let mut request = Request::from_parts(parts, Body::from(held.bytes.clone()));
             if let Some(principal) = principal {
+                if let Some(recognised) = request.extensions().get::<Recognised>() {
+                    (recognised.0)();
+                }
                 request.extensions_mut().insert(principal);
             }
-            (next.run(request).await, name)
+            let response = next.run(request).await;
+            // The body has its part of the budget until it is answered.
+            drop(held);
+            (response, name)
         }
     };
-    let response = finish(response, &id, chinese).await;
+    let response = finish(response, &id, &path, chinese).await;
     let status = response.status();
-    let who = principal.unwrap_or_else(|| "-".to_owned());
+    let asks = response.extensions().get::<Claimed>().map(|c| c.0.clone());
+    let changes = audited && principal.is_some();
+    let (who, role) = match principal {
+        Some((name, role)) => (name, word(role)),
+        None => (asks.clone().or(signed).unwrap_or_else(|| "-".to_owned()), ""),
+    };
     tracing::info!(request_id = %id, %method, %path, status = status.as_u16(), principal = %who, "request");
-    if audited && who != "-" {
-        let project = path.split('/').nth(2).unwrap_or_default().to_owned();
+    let now = control.clock.now_ms();
+    let left_out = match (changes || (asks.is_some() && status.is_success()), status.as_u16()) {
+        (true, _) => Some(0),
+        (false, 401 | 403 | 429) => control.directory.noted.take(from, now),
+        _ => None,
+    };
+    if let Some(left_out) = left_out {
+        // A project that does not exist is nobody's, whatever the path says.
+        let named = path.split('/').nth(2).filter(|_| path.starts_with("/v1/") || path.starts_with("/v2/"));
+        let known = named.filter(|p| control.directory.people().project(p).is_some());
+        let mut target: String = path.chars().take(512).collect();
+        if left_out > 0 {
+            target.push_str(&format!(" ({left_out} refusals before this one are not written down)"));
+        }
         let line = AuditLine {
-            at: control.clock.now_ms(),
+            at: now,
             request_id: id,
-            project,
+            project: known.unwrap_or_default().to_owned(),
             principal: who,
             action: method.to_string(),
-            target: path,
+            target,
             status: status.as_u16(),
+            address: from.map(|ip| ip.to_canonical().to_string()).unwrap_or_default(),
+            role: role.to_owned(),
         };
-        if let Err(failure) = audit(&control, &line).await {
+        if let Err(failure) = audit(control, &line).await {
             tracing::error!("an audit line was lost: {failure}");
         }
     }
     response
+}
+
+/// Who asks for a token, as a reply carries it to the audit trail.
+#[derive(Clone, Debug)]
+pub(crate) struct Claimed(pub(crate) String);
+
+/// The longest name that is written down of somebody who was not recognised, characters.
+const CLAIMED_MAX: usize = 64;
+
+/// A name as somebody claims it: short, and one line.
+pub(crate) fn short(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(CLAIMED_MAX).collect()
+}
+
+/// The access key that a request says it is signed with.
+fn key_of(parts: &Parts) -> Option<String> {
+    let text = parts.headers.get("authorization")?.to_str().ok()?;
+    let at = text.find("Access=").map(|at| at + 7).or_else(|| text.find("Credential=").map(|at| at + 11))?;
+    text[at..].split([',', '/', ' ']).next().map(short)
+}
+
+fn word(role: Role) -> &'static str {
+    match role {
+        Role::Viewer => "viewer",
+        Role::Operator => "operator",
+        Role::Admin => "admin",
+    }
 }
 
 async fn audit(control: &Control, line: &AuditLine) -> model::failure::Result<()> {
@@ -97,63 +177,91 @@ async fn audit(control: &Control, line: &AuditLine) -> model::failure::Result<()
     unit.save().await
 }
 
-async fn admit(control: &Control, parts: &Parts, body: Body) -> Result<(Bytes, Option<Principal>), Error> {
-    let too_large =
-        || Error::gateway(StatusCode::PAYLOAD_TOO_LARGE, "APIGW.0201", "Request entity too large.");
-    let body = Limited::new(body, BODY_MAX).collect().await.map_err(|_| too_large())?.to_bytes();
-    let path = parts.uri.path();
+/// Who asks, as far as the headers tell.
+enum Head {
+    /// Known, and permitted what the path says.
+    Known(Principal),
+    /// The headers are in order; the signature is about the body too.
+    Signed,
+}
+
+fn peer(parts: &Parts) -> IpAddr {
+    let from = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|c| c.0.ip());
+    from.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED))
+}
+
+async fn admit(gate: &Gate, parts: &Parts, body: Body) -> Result<(Held, Option<Principal>), Error> {
+    let (control, path, from) = (&gate.control, parts.uri.path(), peer(parts));
+    let max = bodies::max_of(&parts.method, path);
     if is_open(&parts.method, path) || scrapes_locally(parts) {
-        return Ok((body, None));
+        // Who only looks has nothing to say.
+        if parts.method != Method::POST {
+            return Ok((Held::default(), None));
+        }
+        return Ok((gate.bodies.read(from, &parts.headers, max, body).await?, None));
     }
+    let head = match recognise(control, parts, from).await {
+        Ok(head) => head,
+        Err(refused) => {
+            bodies::discard(body);
+            return Err(refused);
+        }
+    };
+    let held = gate.bodies.read(from, &parts.headers, max, body).await?;
+    let principal = match head {
+        Head::Known(principal) => principal,
+        Head::Signed => {
+            let verified =
+                verify(&raw(parts, &held.bytes), &control.directory.people(), control.clock.now_ms());
+            let principal = verified.map_err(|refused| unproved(control, &refused, from))?;
+            control.directory.failures.succeeded(&signing(&principal.name), Some(from));
+            let unsigned = parts.headers.get("x-sdk-content-sha256").map(HeaderValue::as_bytes);
+            if unsigned == Some(control::identity::signature::UNSIGNED.as_bytes()) && !held.bytes.is_empty() {
+                control.directory.unprotected.call_once(|| {
+                    tracing::warn!(
+                        "{} does not sign the bodies of its requests, as the PHP SDK does: only TLS protects them on the way",
+                        principal.name
+                    );
+                });
+            }
+            authorise(control, parts, &principal)?;
+            principal
+        }
+    };
+    Ok((held, Some(principal)))
+}
+
+/// What can be said of the caller before the body is read.
+async fn recognise(control: &Control, parts: &Parts, from: IpAddr) -> Result<Head, Error> {
+    let path = parts.uri.path();
     if path.to_ascii_lowercase().contains("%7bproject_id%7d") {
         let m = "project_id is missing in the client's credentials";
         return Err(Error::gateway(StatusCode::BAD_REQUEST, "OMS.0064", m));
     }
-    let principal = recognise(control, parts, &body).await?;
-    authorise(control, parts, &principal)?;
-    Ok((body, Some(principal)))
-}
-
-async fn recognise(control: &Control, parts: &Parts, body: &[u8]) -> Result<Principal, Error> {
-    let from = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|c| c.0.ip());
-    let now = control.clock.now_ms();
     let signed = parts.headers.get_all("authorization").iter().any(|v| !v.as_bytes().trim_ascii().is_empty());
     if signed {
-        return by_signature(control, parts, body, from, now);
+        let checked = check_head(&raw(parts, b""), &control.directory.people(), control.clock.now_ms());
+        return checked.map(|()| Head::Signed).map_err(|refused| unproved(control, &refused, from));
     }
     let token = parts.headers.get("x-auth-token").and_then(|v| v.to_str().ok()).filter(|t| !t.is_empty());
     let token = token.ok_or_else(|| unauthorised("x-auth-token not found"))?;
-    if control.directory.failures.is_locked("token", from, now) {
-        return Err(throttled());
-    }
     let checked = control.check_token(token).await.map_err(|f| {
         tracing::error!("a token could not be checked: {f}");
         Error::gateway(StatusCode::INTERNAL_SERVER_ERROR, "APIGW.0601", "Internal server error.")
     })?;
-    match checked {
-        Ok((principal, _)) => {
-            control.directory.failures.succeeded("token", from);
-            Ok(principal)
+    // 256 random bits are not guessed: bad tokens lock nobody out, least of all those with good ones from the same address.
+    let (principal, _) = checked.map_err(|problem| match problem {
+        TokenProblem::Unknown => unauthorised("decrypt token fail"),
+        TokenProblem::Expired(at) => {
+            unauthorised(&format!("token expires, expires_at: {}", crate::iam::time_text(at)))
         }
-        Err(problem) => {
-            control.directory.failures.failed("token", from, now);
-            Err(match problem {
-                TokenProblem::Unknown => unauthorised("decrypt token fail"),
-                TokenProblem::Expired(at) => {
-                    unauthorised(&format!("token expires, expires_at: {}", crate::iam::time_text(at)))
-                }
-            })
-        }
-    }
+    })?;
+    authorise(control, parts, &principal)?;
+    Ok(Head::Known(principal))
 }
 
-fn by_signature(
-    control: &Control,
-    parts: &Parts,
-    body: &[u8],
-    from: Option<IpAddr>,
-    now: i64,
-) -> Result<Principal, Error> {
+/// The request as its signature sees it.
+fn raw<'a>(parts: &'a Parts, body: &'a [u8]) -> Raw<'a> {
     // An empty Authorization beside a real one does not count (auth.md §2.2).
     let headers = parts
         .headers
@@ -161,27 +269,33 @@ fn by_signature(
         .filter(|(n, v)| *n != "authorization" || !v.as_bytes().trim_ascii().is_empty())
         .map(|(n, v)| (n.as_str(), v.as_bytes()))
         .collect();
-    let raw = Raw {
+    Raw {
         method: parts.method.as_str(),
         path: parts.uri.path(),
         query: parts.uri.query().unwrap_or_default(),
         headers,
         body,
-    };
-    let failures = &control.directory.failures;
-    match verify(&raw, &control.directory.people(), now) {
-        Ok(principal) if failures.is_locked(&principal.name, from, now) => Err(throttled()),
-        Ok(principal) => {
-            failures.succeeded(&principal.name, from);
-            Ok(principal)
-        }
-        Err(refused) => {
-            if let Some(ak) = &refused.access_key {
-                failures.failed(ak, from, now);
-            }
-            Err(unauthorised(&refused.text))
+    }
+}
+
+/// What failed signatures of an access key are counted under.
+fn signing(ak: &str) -> String {
+    format!("signature {ak}")
+}
+
+/// The answer to a signature that proves nothing. A right one always passes, whatever failed before it (auth.md §2.5); who
+/// fails again and again with a known key is no longer told why.
+fn unproved(control: &Control, refused: &Refused, from: IpAddr) -> Error {
+    let known = refused.access_key.as_deref().filter(|ak| control.directory.people().keys.contains_key(*ak));
+    if let Some(ak) = known {
+        let (failures, now, account) = (&control.directory.failures, control.clock.now_ms(), signing(ak));
+        let locked = failures.is_locked(&account, Some(from), now);
+        failures.failed(&account, Some(from), now);
+        if locked {
+            return throttled();
         }
     }
+    unauthorised(&refused.text)
 }
 
 fn throttled() -> Error {
@@ -217,8 +331,26 @@ fn authorise(control: &Control, parts: &Parts, principal: &Principal) -> Result<
     Ok(())
 }
 
+/// An error that was made before any handler of ours: a path or query that cannot be read.
+fn shaped(path: &str, status: StatusCode, text: &str) -> serde_json::Map<String, serde_json::Value> {
+    let code = match status {
+        StatusCode::NOT_FOUND => "APIGW.0101",
+        StatusCode::PAYLOAD_TOO_LARGE => "APIGW.0201",
+        status if status.is_server_error() => "APIGW.0601",
+        _ if crate::dcs::is_dcs(path) => "DCS.4063",
+        _ if path.starts_with("/v1/") => "S3M.0064",
+        _ => "OMS.0064",
+    };
+    let text = if text.is_empty() { status.canonical_reason().unwrap_or("Error") } else { text };
+    let text: String = text.chars().take(1024).collect();
+    serde_json::Map::from_iter([
+        ("error_code".to_owned(), code.into()),
+        ("error_msg".to_owned(), text.into()),
+    ])
+}
+
 /// Adds the request id to headers and to error bodies, and the sentence in the caller's language.
-async fn finish(response: Response, id: &str, chinese: bool) -> Response {
+async fn finish(response: Response, id: &str, path: &str, chinese: bool) -> Response {
     let (mut parts, body) = response.into_parts();
     if let Ok(value) = HeaderValue::from_str(id) {
         parts.headers.insert(REQUEST_ID, value);
@@ -227,8 +359,12 @@ async fn finish(response: Response, id: &str, chinese: bool) -> Response {
         return Response::from_parts(parts, body);
     }
     let bytes = body.collect().await.map(|b| b.to_bytes()).unwrap_or_default();
-    let Ok(serde_json::Value::Object(mut map)) = serde_json::from_slice(&bytes) else {
-        return Response::from_parts(parts, Body::from(bytes));
+    let mut map = match serde_json::from_slice(&bytes) {
+        Ok(serde_json::Value::Object(map)) => map,
+        _ => {
+            parts.headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            shaped(path, parts.status, &String::from_utf8_lossy(&bytes))
+        }
     };
     if map.contains_key("error_code") {
         map.insert("request_id".into(), id.into());
@@ -251,6 +387,10 @@ mod tests {
     fn only_the_promised_paths_are_open() {
         for (method, path, open) in [
             (Method::GET, "/", true),
+            (Method::HEAD, "/healthz", true),
+            (Method::HEAD, "/v2/p/tasks", false),
+            (Method::POST, "/healthz", false),
+            (Method::GET, "/v3", true),
             (Method::GET, "/v2", true),
             (Method::GET, "/v9", true),
             (Method::GET, "/healthz", true),
@@ -262,6 +402,27 @@ mod tests {
             (Method::GET, "/metrics", false),
         ] {
             assert_eq!(is_open(&method, path), open, "{method} {path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn sec_f35_every_error_has_one_shape() {
+        for (path, status, code) in [
+            ("/v2/p/tasks/%ff", StatusCode::BAD_REQUEST, "OMS.0064"),
+            ("/v1/p/objectstorage/task/%ff", StatusCode::BAD_REQUEST, "S3M.0064"),
+            ("/v2/p/instances/%ff", StatusCode::BAD_REQUEST, "DCS.4063"),
+            ("/v2/p/tasks", StatusCode::PAYLOAD_TOO_LARGE, "APIGW.0201"),
+        ] {
+            let plain = (status, "Invalid UTF-8 in `id`").into_response();
+            let (parts, body) = finish(plain, "0123", path, false).await.into_parts();
+            let body = body.collect().await.unwrap().to_bytes();
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(
+                (body["error_code"].as_str(), body["request_id"].as_str()),
+                (Some(code), Some("0123")),
+                "{path}"
+            );
+            assert_eq!(parts.headers["content-type"], "application/json");
         }
     }
 }

@@ -62,6 +62,7 @@ pub(crate) fn denied(denial: Denial) -> Error {
         Denial::InUse(why) => (bad, "DCS.4017", why),
         Denial::NotRunning(why) => (bad, "DCS.4049", format!("the instance does not answer: {why}")),
         Denial::Backup(why) => (bad, "DCS.4087", why),
+        Denial::Quota(why) => (bad, "DCS.4039", format!("the quota is reached: {why}")),
         // Terraform takes this code for "gone" and goes on, and the next one for "try again" (clients.md F5).
         Denial::NoBackup(why) => (bad, "DCS.4031", why),
         Denial::BackupRuns(why) => (bad, "DCS.4096", why),

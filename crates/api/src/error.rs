@@ -92,8 +92,17 @@ fn number(refusal: &Refusal) -> (u16, String) {
         Refusal::Check(failure) => (check_number(failure), failure.to_string()),
         Refusal::Buckets(failure) => (153, failure.to_string()),
         Refusal::BucketRegion(failure) => (155, failure.to_string()),
+        Refusal::Internal(f) if is_full(f) => task(
+            1001,
+            "nothing can be written: the disk of the service is full or read-only; try again later",
+        ),
         Refusal::Internal(_) => task(1001, "internal error; the log has more under this request id"),
     }
+}
+
+/// The service has no room for what it was asked.
+fn is_full(failure: &Failure) -> bool {
+    matches!(failure.kind, Kind::NoSpace | Kind::ReadOnly)
 }
 
 fn check_number(failure: &Failure) -> u16 {
@@ -127,6 +136,7 @@ impl Error {
             tracing::error!(kind = ?failure.kind, "a request failed: {failure}");
         }
         let status = match refusal {
+            Refusal::Internal(f) if is_full(f) => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Refusal::NoSuchGroup(_) | Refusal::NoSuchSync(_) => StatusCode::NOT_FOUND,
             _ => StatusCode::BAD_REQUEST,

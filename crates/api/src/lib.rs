@@ -2,6 +2,7 @@
 //! All routes stand in [`router`]; each endpoint has its own file.
 
 mod auth;
+mod bodies;
 mod body;
 pub mod codes;
 mod dcs;
@@ -15,4 +16,5 @@ mod v2;
 mod versions;
 mod zh;
 
-pub use router::router;
+pub use auth::Recognised;
+pub use router::{health_only, metrics, router};

@@ -1,7 +1,7 @@
 //! Every route, in one list, each with the name of its operation.
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware;
 use axum::routing::{delete, get, post, put};
 use control::Control;
@@ -32,6 +32,7 @@ routes! {
     // identity
     post "/v3/auth/tokens" "CreateToken" => iam::tokens::create;
     get "/v3/auth/tokens" "ShowToken" => iam::tokens::show;
+    delete "/v3/auth/tokens" "DeleteToken" => iam::tokens::revoke;
     get "/v3/projects" "ListProjects" => iam::projects::list;
     get "/v3/auth/projects" "ListMyProjects" => iam::projects::mine;
     get "/v3/auth/domains" "ListDomains" => iam::domains::list;
@@ -71,6 +72,7 @@ routes! {
     get "/v2/{project_id}/objectstorage/cloud-type" "ShowCloudType" => v2::objectstorage::cloud_type::handle;
     get "/v2/{project_id}/objectstorage/data-center" "ShowRegionInfo" => v2::objectstorage::data_center::handle;
     post "/v2/{project_id}/privacy-agreements" "UpdatePrivacyAgreementRecord" => v2::privacy_agreements::handle;
+    get "/v2/{project_id}/audit" "ListAudit" => v2::audit::handle;
     // DCS
     post "/v2/{project_id}/migration-task" "CreateMigrationTask" => v2::migration_task::create::handle;
     get "/v2/{project_id}/migration-tasks" "ListMigrationTask" => v2::migration_tasks::list::handle;
@@ -103,12 +105,19 @@ routes! {
     get "/v1/{project_id}/objectstorage/quotas" "ShowQuotasV1" => v1::quotas::handle;
 }
 
+/// Numbers of the whole service for whoever reaches the address, and nothing else.
+pub fn metrics(control: Control) -> Router {
+    Router::new().route("/metrics", get(health::all_metrics)).with_state(control)
+}
+
 /// The whole surface.
 pub fn router(control: Control) -> Router {
     let surface: Router = routes()
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
-        .layer(middleware::from_fn_with_state(control.clone(), auth::layer))
+        // The layer around it has read the body under bounds of its own.
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn_with_state(auth::Gate::new(control.clone()), auth::layer))
         .with_state(control);
     // Layers of a router run behind its routing, so this one stands around the whole.
     Router::new().fallback_service(surface).layer(middleware::map_request(shorten))
@@ -130,20 +139,17 @@ fn without_slash(uri: &Uri) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cl_f10_one_slash_at_the_end_is_as_none() {
-        let of = |text: &str| without_slash(&text.parse().unwrap()).map(|uri| uri.to_string());
-        assert_eq!(of("/v2/p/tasks/").as_deref(), Some("/v2/p/tasks"));
-        assert_eq!(of("/v2/p/tasks/?limit=1").as_deref(), Some("/v2/p/tasks?limit=1"));
-        assert_eq!(of("http://h:1/v3/").as_deref(), Some("http://h:1/v3"));
-        for same in ["/", "/v2/p/tasks", "/v2/p/tasks//", "//", "/v2/p/tasks?prefix=a/"] {
-            assert_eq!(of(same), None, "{same}");
-        }
-    }
+/// Health alone, for connections beyond the places that there are; everything else is told to come again.
+pub fn health_only(control: Control) -> Router {
+    let busy = || async {
+        let m = "Too many connections; hint: close some, or try again in a moment.";
+        Error::gateway(StatusCode::SERVICE_UNAVAILABLE, "APIGW.0308", m)
+    };
+    Router::new()
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .fallback(busy)
+        .with_state(control)
 }
 
 async fn unknown(uri: Uri) -> Error {
@@ -161,4 +167,20 @@ async fn wrong_method(method: Method, uri: Uri) -> Error {
         _ => "OMS.1008",
     };
     Error::gateway(StatusCode::METHOD_NOT_ALLOWED, code, format!("{method} is not supported here"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cl_f10_one_slash_at_the_end_is_as_none() {
+        let of = |text: &str| without_slash(&text.parse().unwrap()).map(|uri| uri.to_string());
+        assert_eq!(of("/v2/p/tasks/").as_deref(), Some("/v2/p/tasks"));
+        assert_eq!(of("/v2/p/tasks/?limit=1").as_deref(), Some("/v2/p/tasks?limit=1"));
+        assert_eq!(of("http://h:1/v3/").as_deref(), Some("http://h:1/v3"));
+        for same in ["/", "/v2/p/tasks", "/v2/p/tasks//", "//", "/v2/p/tasks?prefix=a/"] {
+            assert_eq!(of(same), None, "{same}");
+        }
+    }
 }

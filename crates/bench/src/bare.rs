@@ -17,7 +17,7 @@ fn open(endpoint: &str, bucket: &str) -> Arc<S3> {
     let credentials =
         Credentials { access_key: "bench".into(), secret_key: "bench-secret".into(), session_token: None };
     let config = S3Config {
-        client: Client::new(endpoint, None).expect("an endpoint"),
+        client: Client::new(endpoint, storage::egress::Egress::anywhere()).expect("an endpoint"),
         bucket: bucket.into(),
         addressing: Addressing::Path,
         region: "us-east-1".into(),

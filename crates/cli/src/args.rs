@@ -308,6 +308,12 @@ pub(crate) enum TaskAction {
         /// Its id
         id: i64,
     },
+    /// Print who did what, and who was refused, oldest line first
+    Audit {
+        /// At most so many lines
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+    },
 }
 
 /// `whimbrel doctor`

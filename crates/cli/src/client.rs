@@ -52,7 +52,7 @@ impl Client {
                 return Err(Failure::new(Kind::Invalid, "client", m));
             }
         }
-        let http = Http::new(endpoint, None)?;
+        let http = Http::new(endpoint, storage::egress::Egress::anywhere())?;
         Ok(Self { http, ak: ak.into(), sk: sk.into(), project: project.into() })
     }
 

@@ -15,6 +15,7 @@ use seal::Secret;
 use storage::SharedStore;
 use storage::azure::connection::Connection;
 use storage::azure::{Azure, AzureConfig};
+use storage::egress::Egress;
 use storage::fs::Fs;
 use storage::google::token::ServiceAccount;
 use storage::google::{Google, GoogleConfig};
@@ -468,7 +469,7 @@ impl BothEnds {
             }
             Place::S3 { endpoint, region, addressing, bucket, .. } => {
                 let config = S3Config {
-                    client: Client::with_base(endpoint, None)?,
+                    client: Client::with_base(endpoint, Egress::anywhere())?,
                     bucket: bucket.clone(),
                     addressing: *addressing,
                     region: region.clone(),
@@ -482,8 +483,10 @@ impl BothEnds {
             }
             Place::Azure { endpoint, bucket, .. } => {
                 let connection = azure(side, endpoint.as_deref())?;
-                let store: SharedStore =
-                    Arc::new(Azure::new(AzureConfig::of(connection, bucket, None)?, self.clock.clone()));
+                let store: SharedStore = Arc::new(Azure::new(
+                    AzureConfig::of(connection, bucket, Egress::anywhere())?,
+                    self.clock.clone(),
+                ));
                 let probe = store.probe(&below).await?;
                 Ok(Opened { limit_key: store.place(), store, probe })
             }
@@ -494,7 +497,7 @@ impl BothEnds {
                     // HMAC keys speak the S3 dialect.
                     let vendor = Vendor::named("Google");
                     let config = S3Config {
-                        client: Client::new(endpoint, None)?,
+                        client: Client::new(endpoint, Egress::anywhere())?,
                         bucket: bucket.clone(),
                         addressing: vendor.addressing,
                         region: "auto".into(),
@@ -507,11 +510,11 @@ impl BothEnds {
                     return Ok(Opened { store: Arc::new(s3), probe, limit_key: endpoint.clone() });
                 }
                 let config = GoogleConfig {
-                    client: Client::new(endpoint, None)?,
+                    client: Client::new(endpoint, Egress::anywhere())?,
                     account,
                     bucket: bucket.clone(),
                     requester_pays: false,
-                    guard: None,
+                    egress: Egress::anywhere(),
                 };
                 let store: SharedStore = Arc::new(Google::new(config, self.clock.clone()));
                 let probe = store.probe(&below).await?;
@@ -522,7 +525,7 @@ impl BothEnds {
                     usage(format!("`{url}` is a list of URLs; only `whimbrel copy` reads one"))
                 })?;
                 let spool = std::env::temp_dir();
-                let store: SharedStore = Arc::new(Urls::new(list.clone(), Arc::new(|_| true), spool));
+                let store: SharedStore = Arc::new(Urls::new(list.clone(), Egress::anywhere(), spool));
                 let probe = store.probe("").await?;
                 Ok(Opened { limit_key: "urls".into(), store, probe })
             }

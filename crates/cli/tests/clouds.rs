@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 
 use storage::azure::connection::Connection;
 use storage::azure::{Azure, AzureConfig};
+use storage::egress::Egress;
 use storage::google::{Google, GoogleConfig};
 use storage::http::Client;
 
@@ -16,14 +17,14 @@ async fn make(azurite: &str, gcs: &str, name: &str) {
     let clock = pace::clock::system();
     let (account, key) = testkit::servers::AZURE;
     let connection = Connection::at(&format!("{azurite}/{account}"), account, key).unwrap();
-    let azure = Azure::new(AzureConfig::of(connection, name, None).unwrap(), clock.clone());
+    let azure = Azure::new(AzureConfig::of(connection, name, Egress::anywhere()).unwrap(), clock.clone());
     azure.create_container().await.unwrap();
     let config = GoogleConfig {
-        client: Client::new(gcs, None).unwrap(),
+        client: Client::new(gcs, Egress::anywhere()).unwrap(),
         account: None,
         bucket: name.into(),
         requester_pays: false,
-        guard: None,
+        egress: Egress::anywhere(),
     };
     Google::new(config, clock).create_bucket("lab").await.unwrap();
 }

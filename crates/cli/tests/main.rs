@@ -9,6 +9,7 @@ mod migrations;
 mod redis;
 mod redis_soak;
 mod sdk;
+mod security;
 mod service;
 mod soak;
 mod support;

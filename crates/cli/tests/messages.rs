@@ -61,3 +61,16 @@ fn completions_and_version_work_without_anything() {
     assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("_whimbrel"));
     assert!(whimbrel().arg("--version").output().unwrap().status.success());
 }
+
+#[test]
+fn sec_f33_init_with_force_leaves_no_open_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("w.toml");
+    std::fs::write(&config, "").unwrap();
+    std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let mut command = whimbrel();
+    command.args(["init", "--force", "--config"]).arg(&config).arg("--data-dir").arg(dir.path().join("d"));
+    assert!(command.output().unwrap().status.success());
+    assert_eq!(std::fs::metadata(&config).unwrap().permissions().mode() & 0o777, 0o600);
+}

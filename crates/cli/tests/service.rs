@@ -47,6 +47,86 @@ fn a_killed_service_goes_on_by_itself() {
 }
 
 #[test]
+fn sec_f23_numbers_need_a_caller_or_an_address_of_their_own() {
+    use std::io::{Read, Write};
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    // Keys of the top level stand before the first section.
+    drop(Service::start(dir.path(), ""));
+    let path = dir.path().join("whimbrel.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("metrics_listen = \"{free}\"\n{text}")).unwrap();
+    let service = Service::start(dir.path(), "");
+    let with = |at: &str, path: &str, more: &str| {
+        let mut stream = std::net::TcpStream::connect(at).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: h\r\n{more}Connection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let get = |at: &str, path: &str| with(at, path, "");
+    let api = service.endpoint.trim_start_matches("http://");
+    // This machine reads sums, through whatever proxy, and what says that it comes from elsewhere must say who it is.
+    let sums = get(api, "/metrics");
+    assert!(
+        sums.starts_with("HTTP/1.1 200") && !sums.contains(&service.project) && !sums.contains("task="),
+        "{sums}"
+    );
+    assert!(with(api, "/metrics", "X-Forwarded-For: 192.0.2.1\r\n").starts_with("HTTP/1.1 401"));
+    let own = get(&free.to_string(), "/metrics");
+    assert!(own.starts_with("HTTP/1.1 200") && own.contains("whimbrel_open_tasks 0"), "{own}");
+    assert!(get(&free.to_string(), "/healthz").starts_with("HTTP/1.1 404"));
+}
+
+#[test]
+fn sec_f25_limits_are_taken_over_while_it_runs() {
+    let server = S3Server::start(Options::default());
+    server.bucket("from").put("k", "x");
+    server.bucket("to");
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::start(dir.path(), "");
+    let at = server.endpoint();
+    service.create((&at, "from"), (&at, "to"));
+    let path = dir.path().join("whimbrel.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("running_tasks = 5", "tasks_per_day = 1\nrunning_tasks = 5")).unwrap();
+    let hup = std::process::Command::new("kill").args(["-HUP", &service.child.id().to_string()]).status();
+    assert!(hup.unwrap().success());
+    let (from, to) = (format!("{at}:from"), format!("{at}:to"));
+    let began = std::time::Instant::now();
+    loop {
+        let refused = service.task(&["create", &from, &to]);
+        if String::from_utf8_lossy(&refused.stderr).contains("OMS.0077") {
+            break;
+        }
+        assert!(began.elapsed().as_secs() < 20, "the limit was not taken over");
+    }
+}
+
+#[test]
+fn sec_f26_refusals_are_in_the_audit_trail() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut service = Service::start(dir.path(), "");
+    let right = std::mem::replace(&mut service.sk, "wrong".into());
+    assert!(!service.task(&["list"]).status.success());
+    service.sk = right;
+    let refused = service.task(&["delete", "1"]);
+    assert!(!refused.status.success());
+    let lines = crate::support::json(&service.task(&["audit"]));
+    let lines = lines["lines"].as_array().unwrap();
+    let found = |status: u64, role: &str| {
+        let mine = |l: &&serde_json::Value| {
+            l["status"] == status && l["role"] == role && l["principal"] == service.ak.as_str()
+        };
+        lines.iter().find(mine).unwrap_or_else(|| panic!("{status} {role}: {lines:?}"))
+    };
+    let bad = found(401, "");
+    assert!(bad["address"] == "127.0.0.1" && bad["action"] == "GET", "{bad}");
+    let deleted = found(400, "operator");
+    assert!(deleted["action"] == "DELETE" && deleted["project_id"] == service.project.as_str(), "{deleted}");
+}
+
+#[test]
 fn nothing_answers_without_authentication() {
     let dir = tempfile::tempdir().unwrap();
     let mut service = Service::start(dir.path(), "");
@@ -88,4 +168,29 @@ fn cl_f07_names_of_headers_and_discovery() {
         let answer = ask(format!("GET {path} HTTP/1.1"), "");
         assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"v3.0\""), "{path}: {answer}");
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a signal has no answer to wait for")]
+#[test]
+fn sec_f24_what_is_being_answered_at_the_end_is_answered() {
+    use std::io::{Read, Write};
+    let dir = tempfile::tempdir().unwrap();
+    let mut service = Service::start(dir.path(), "");
+    let at = service.endpoint.strip_prefix("http://").unwrap().to_owned();
+    let body = r#"{"auth":{"identity":{"methods":["password"],"password":{"user":{"name":"admin","password":"wrong"}}}}}"#;
+    let head =
+        format!("POST /v3/auth/tokens HTTP/1.1\r\nhost: {at}\r\ncontent-length: {}\r\n\r\n", body.len());
+    let mut stream = std::net::TcpStream::connect(&at).unwrap();
+    // Half of a request is under way when the end is asked for.
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(&body.as_bytes()[..10]).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let stopped = std::process::Command::new("kill").arg(service.child.id().to_string()).status().unwrap();
+    assert!(stopped.success());
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    stream.write_all(&body.as_bytes()[10..]).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    assert!(service.child.wait().unwrap().success());
 }

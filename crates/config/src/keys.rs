@@ -9,9 +9,24 @@ use crate::invalid;
 
 /// Keys of the file's top level and of each section; sections marked `true` are lists.
 const SECTIONS: [(&str, bool, &[&str]); 11] = [
-    ("", false, &["listen", "data_dir", "database", "time_zone_minutes"]),
+    ("", false, &["listen", "metrics_listen", "data_dir", "database", "time_zone_minutes"]),
     ("tls", false, &["cert", "key"]),
-    ("limits", false, &["running_tasks", "memory", "inline_endpoints", "tasks_per_day", "waiting_tasks"]),
+    (
+        "limits",
+        false,
+        &[
+            "running_tasks",
+            "memory",
+            "inline_endpoints",
+            "redis_endpoints",
+            "tasks_per_day",
+            "waiting_tasks",
+            "open_migrations",
+            "running_backups",
+            "kept_backups",
+            "open_groups",
+        ],
+    ),
     ("project", true, &["id", "name", "names"]),
     ("access_key", true, &["ak", "sk", "project", "role", "enabled"]),
     ("user", true, &["name", "domain", "password_hash", "password", "role", "projects", "enabled"]),
@@ -28,10 +43,11 @@ const SECTIONS: [(&str, bool, &[&str]); 11] = [
             "use",
             "default",
             "order",
+            "projects",
         ],
     ),
-    ("redis", true, &["id", "name", "addrs", "user", "password", "tls", "listen"]),
-    ("bucket", true, &["name", "location", "ak", "sk"]),
+    ("redis", true, &["id", "name", "addrs", "user", "password", "tls", "listen", "projects"]),
+    ("bucket", true, &["name", "location", "ak", "sk", "projects"]),
     ("cutover", false, &["hook"]),
     ("notify", true, &["topic", "webhook", "secret"]),
 ];

@@ -38,23 +38,15 @@ pub fn parse(text: &str, env: &BTreeMap<String, String>) -> Result<Config> {
 /// Reads a configuration file.
 ///
 /// # Errors
-/// As [`parse`]; also when the file cannot be read, or holds a password and others may read it.
+/// As [`parse`]; also when the file cannot be read, or holds a secret in clear and others may read it.
 pub fn load(path: &Path, env: &BTreeMap<String, String>) -> Result<Config> {
     let text = std::fs::read_to_string(path).map_err(|e| invalid(format!("{}: {e}", path.display())))?;
     let config = parse(&text, env)
         .map_err(|f| Failure { message: format!("{}: {}", path.display(), f.message), ..f })?;
-    let plain = config.user.iter().any(|u| u.password.is_some());
-    if plain && others_may_read(path) {
-        let m =
-            format!("{} holds a password and may be read by others; run `chmod 600` on it", path.display());
-        return Err(invalid(m));
+    if config.has_plain_secrets() {
+        seal::check_private(path)?;
     }
     Ok(config)
-}
-
-fn others_may_read(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::metadata(path).is_ok_and(|m| m.permissions().mode() & 0o044 != 0)
 }
 
 /// The value of a secret, wherever it is kept.
@@ -76,6 +68,7 @@ pub fn reveal(
         }
         SecretRef::File { file } => {
             let text = std::fs::read_to_string(file).map_err(|e| invalid(format!("{what}: {file}: {e}")))?;
+            seal::check_private(Path::new(file))?;
             Ok(seal::Secret::new(text.trim_end_matches(['\n', '\r'])))
         }
         SecretRef::Sealed { sealed } => {
@@ -87,7 +80,7 @@ pub fn reveal(
 
 /// Where the keyring of a data directory lives.
 pub fn keyring_path(data_dir: &Path) -> PathBuf {
-    data_dir.join("seal.key")
+    data_dir.join(seal::FILE)
 }
 
 #[cfg(test)]
@@ -129,6 +122,36 @@ mod tests {
     }
 
     #[test]
+    fn sec_f5_sections_say_whose_they_are() {
+        let projects = "[[project]]\nid=\"a\"\nname=\"one\"\n[[project]]\nid=\"b\"\nname=\"two\"\n";
+        let uuid = "0f3f0ab6-5b2b-4a1e-8a51-1c1f3d9a7f10";
+        let sections = [
+            ("store", "region=\"s\"\nendpoint=\"http://h\"\n".to_owned()),
+            ("redis", format!("id=\"{uuid}\"\nname=\"r\"\naddrs=\"h:1\"\n")),
+            ("bucket", "name=\"k\"\nlocation=\"/srv\"\n".to_owned()),
+        ];
+        for (section, keys) in sections {
+            let text = |more: &str| format!("{projects}[[{section}]]\n{keys}{more}");
+            assert!(err(&text("")).contains("several projects"), "{section}");
+            assert!(
+                err(&text("projects=[\"three\"]")).contains("no [[project]] is named `three`"),
+                "{section}"
+            );
+            for named in ["one", "a", "*"] {
+                parse(&text(&format!("projects=[\"{named}\"]")), &BTreeMap::new()).unwrap();
+            }
+            // One project has everything.
+            let alone = format!("[[project]]\nid=\"a\"\nname=\"one\"\n[[{section}]]\n{keys}");
+            parse(&alone, &BTreeMap::new()).unwrap();
+        }
+        let apart = format!(
+            "{projects}[[store]]\nregion=\"s\"\nendpoint=\"http://h\"\nprojects=[\"one\"]\n\
+             [[bucket]]\nname=\"k\"\nlocation=\"s:b/p\"\nprojects=[\"two\"]\n"
+        );
+        assert!(err(&apart).contains("its [[store]] `s` is not"), "{}", err(&apart));
+    }
+
+    #[test]
     fn the_template_is_valid_and_complete() {
         let dir = tempfile::tempdir().unwrap();
         let made = template::init(dir.path(), "127.0.0.1:8790").unwrap();
@@ -138,5 +161,51 @@ mod tests {
         let sk = reveal("sk", &config.access_key[0].sk, &BTreeMap::new(), &keys).unwrap();
         assert_eq!(sk.expose(), made.secret_key);
         assert!(!made.text.contains(&made.secret_key) && !made.text.contains(&made.password));
+    }
+
+    #[test]
+    fn sec_f03_a_user_is_a_name_in_a_domain() {
+        let user = |domain: &str| {
+            format!("[[user]]\nname = \"alice\"\ndomain = \"{domain}\"\npassword_hash = \"$argon2id$x\"\n")
+        };
+        assert!(parse(&(user("da") + &user("db")), &BTreeMap::new()).is_ok());
+        assert!(err(&(user("da") + &user("da"))).contains("`alice` is listed twice in domain `da`"));
+    }
+
+    #[test]
+    fn sec_f32_a_plain_password_has_one_hash() {
+        let (a, b) = ("0123456789abcdef0123456789abcdef", "f123456789abcdef0123456789abcdef");
+        let hash = |id: &str, password: &str| template::hash_password_for(id, password).unwrap();
+        assert_eq!(hash(a, "secret"), hash(a, "secret"));
+        assert_ne!(hash(a, "secret"), hash(b, "secret"));
+        assert_ne!(hash(a, "secret"), hash(a, "other"));
+    }
+
+    #[test]
+    fn sec_f29_a_file_with_a_secret_in_clear_is_its_owners() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("w.toml");
+        let project = "[[project]]\nid=\"p\"\nname=\"p\"\n";
+        let redis = "[[redis]]\nid=\"0f3f0ab6-5b2b-4a1e-8a51-1c1f3d9a7f10\"\nname=\"r\"\naddrs=\"h:1\"\n";
+        let user = "[[user]]\nname=\"u\"\ndomain=\"d\"\n";
+        for (text, secret) in [
+            (format!("{project}[[access_key]]\nak=\"A\"\nproject=\"p\"\nsk=\"x\"\n"), true),
+            (format!("{project}[[access_key]]\nak=\"A\"\nproject=\"p\"\nsk={{env=\"X\"}}\n"), false),
+            (format!("{redis}password=\"x\"\n"), true),
+            (redis.to_owned(), false),
+            (format!("{user}password=\"x\"\n"), true),
+            (format!("{user}password={{env=\"X\"}}\n"), false),
+            ("[[bucket]]\nname=\"b\"\nlocation=\"/b\"\nak=\"A\"\nsk=\"x\"\n".to_owned(), true),
+            ("[[notify]]\ntopic=\"t\"\nwebhook=\"http://h\"\nsecret=\"x\"\n".to_owned(), true),
+        ] {
+            std::fs::write(&path, &text).unwrap();
+            for mode in [0o644, 0o640, 0o604] {
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+                assert_eq!(load(&path, &BTreeMap::new()).is_err(), secret, "{mode:o} {text}");
+            }
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            load(&path, &BTreeMap::new()).unwrap();
+        }
     }
 }

@@ -15,6 +15,8 @@ use crate::size::bytes_of;
 pub struct Config {
     /// Address to listen on.
     pub listen: String,
+    /// Address at which numbers are told to everybody; none: they need a caller.
+    pub metrics_listen: Option<String>,
     /// Directory for SQLite, ledgers and the sealing key.
     pub data_dir: String,
     /// `sqlite`, or a PostgreSQL URL.
@@ -47,6 +49,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:8790".into(),
+            metrics_listen: None,
             data_dir: "./whimbrel-data".into(),
             database: "sqlite".into(),
             time_zone_minutes: 0,
@@ -83,10 +86,20 @@ pub struct Limits {
     pub memory: String,
     /// Hosts or CIDRs that `region = "http://…"` may name; empty: refused.
     pub inline_endpoints: Vec<String>,
+    /// Hosts or CIDRs that `addrs` of a migration may name beside public addresses and `inline_endpoints`.
+    pub redis_endpoints: Vec<String>,
     /// Tasks that a project may create in 24 hours.
     pub tasks_per_day: u64,
     /// Tasks of a project that may wait.
     pub waiting_tasks: u64,
+    /// Redis migrations of a project that have not ended.
+    pub open_migrations: u64,
+    /// Backups of a project that are being made at once.
+    pub running_backups: u64,
+    /// Backups of a project that are kept.
+    pub kept_backups: u64,
+    /// Task groups of a project that have not ended.
+    pub open_groups: u64,
 }
 
 impl Default for Limits {
@@ -95,8 +108,13 @@ impl Default for Limits {
             running_tasks: 5,
             memory: "512MiB".into(),
             inline_endpoints: vec![],
+            redis_endpoints: vec![],
             tasks_per_day: 5000,
             waiting_tasks: 1500,
+            open_migrations: 100,
+            running_backups: 2,
+            kept_backups: 100,
+            open_groups: 100,
         }
     }
 }
@@ -230,6 +248,9 @@ pub struct Store {
     /// Listing order, when detection is wrong.
     #[serde(default)]
     pub order: Option<Order>,
+    /// Names or ids of the projects that may use it, or `*`.
+    #[serde(default)]
+    pub projects: Vec<String>,
 }
 
 /// One Redis instance.
@@ -253,6 +274,9 @@ pub struct RedisInstance {
     /// An address of this service at which clients reach the instance, wherever a cut-over puts it.
     #[serde(default)]
     pub listen: Option<String>,
+    /// Names or ids of the projects that may use it, or `*`.
+    #[serde(default)]
+    pub projects: Vec<String>,
 }
 
 /// A bucket that backups are imported from.
@@ -268,6 +292,9 @@ pub struct Bucket {
     /// Its secret.
     #[serde(default)]
     pub sk: Option<SecretRef>,
+    /// Names or ids of the projects that may use it, or `*`.
+    #[serde(default)]
+    pub projects: Vec<String>,
 }
 
 /// How clients are led elsewhere in a cut-over, beside the registry.
@@ -290,6 +317,9 @@ pub struct Notify {
     pub secret: seal::Secret,
 }
 
+/// Stands for every project.
+const EVERYBODY: &str = "*";
+
 fn yes() -> bool {
     true
 }
@@ -308,6 +338,56 @@ impl Config {
     pub fn project_id(&self, name: &str) -> Option<&str> {
         let named = |p: &&Project| p.id == name || p.name == name || p.names.iter().any(|n| n == name);
         self.project.iter().find(named).map(|p| p.id.as_str())
+    }
+
+    /// True when the file itself holds a secret that is neither sealed nor kept elsewhere.
+    pub(crate) fn has_plain_secrets(&self) -> bool {
+        let plain = |secret: &Option<SecretRef>| matches!(secret, Some(SecretRef::Plain(_)));
+        self.access_key.iter().any(|k| matches!(k.sk, SecretRef::Plain(_)))
+            || self.user.iter().any(|u| plain(&u.password))
+            || self.redis.iter().any(|r| plain(&r.password))
+            || self.bucket.iter().any(|b| plain(&b.sk))
+            || self.notify.iter().any(|n| !n.secret.is_empty())
+    }
+
+    /// Ids of the projects that a section is for: of all, where it names none or `*`.
+    pub fn owners(&self, projects: &[String]) -> Vec<String> {
+        if projects.is_empty() || projects.iter().any(|p| p == EVERYBODY) {
+            return self.project.iter().map(|p| p.id.clone()).collect();
+        }
+        projects.iter().filter_map(|p| self.project_id(p)).map(str::to_owned).collect()
+    }
+
+    /// As soon as there are several projects, each section says whose it is.
+    fn validate_owners(&self) -> Result<()> {
+        let stores = self.store.iter().map(|s| ("store", &s.region, &s.projects));
+        let instances = self.redis.iter().map(|r| ("redis", &r.name, &r.projects));
+        let buckets = self.bucket.iter().map(|b| ("bucket", &b.name, &b.projects));
+        for (section, name, projects) in stores.chain(instances).chain(buckets) {
+            let at = |m: String| invalid(format!("[[{section}]] `{name}`: {m}"));
+            if let ([first, _, ..], true) = (self.project.as_slice(), projects.is_empty()) {
+                return Err(at(format!(
+                    "there are several projects and it names none; hint: add projects = [\"{}\"], or [\"*\"] for all of them",
+                    first.name
+                )));
+            }
+            let strange = projects.iter().find(|p| *p != EVERYBODY && self.project_id(p).is_none());
+            if let Some(p) = strange {
+                return Err(at(format!("no [[project]] is named `{p}`")));
+            }
+        }
+        for b in &self.bucket {
+            let region = b.location.split_once(':').map_or("", |(region, _)| region);
+            let Some(store) = self.store.iter().find(|s| s.region == region) else { continue };
+            let may = self.owners(&store.projects);
+            if let Some(id) = self.owners(&b.projects).iter().find(|id| !may.contains(id)) {
+                return Err(invalid(format!(
+                    "[[bucket]] `{}` is for project `{id}`, its [[store]] `{region}` is not; hint: add the project there",
+                    b.name
+                )));
+            }
+        }
+        Ok(())
     }
 
     fn validate_redis(&self) -> Result<()> {
@@ -359,6 +439,11 @@ impl Config {
         self.listen.parse::<std::net::SocketAddr>().map_err(|_| {
             invalid(format!("listen: `{}` is not an address such as 127.0.0.1:8790", self.listen))
         })?;
+        if let Some(at) = &self.metrics_listen
+            && at.parse::<std::net::SocketAddr>().is_err()
+        {
+            return Err(invalid(format!("metrics_listen: `{at}` is not an address such as 127.0.0.1:8791")));
+        }
         let sqlite = self.database == "sqlite";
         if !sqlite && !self.database.starts_with("postgres://") && !self.database.starts_with("postgresql://")
         {
@@ -419,6 +504,7 @@ impl Config {
                 return Err(invalid(format!("[[project]] id `{}` is used twice", p.id)));
             }
         }
+        self.validate_owners()?;
         let mut aks = BTreeSet::new();
         for k in &self.access_key {
             if !aks.insert(&k.ak) {
@@ -428,7 +514,14 @@ impl Config {
                 invalid(format!("[[access_key]] `{}`: no [[project]] is named `{}`", k.ak, k.project))
             })?;
         }
+        let mut users = BTreeSet::new();
         for u in &self.user {
+            if !users.insert((&u.domain, &u.name)) {
+                return Err(invalid(format!(
+                    "[[user]] `{}` is listed twice in domain `{}`",
+                    u.name, u.domain
+                )));
+            }
             for p in &u.projects {
                 self.project_id(p).ok_or_else(|| {
                     invalid(format!("[[user]] `{}`: no [[project]] is named `{p}`", u.name))

@@ -31,8 +31,21 @@ fn letters<const N: usize>(alphabet: &[u8]) -> Result<String> {
 /// # Errors
 /// When the system has no random bytes.
 pub fn hash_password(password: &str) -> Result<String> {
+    hash_with(SaltString::encode_b64(&random::<16>()?), password)
+}
+
+/// As [`hash_password`], and the same each time for one user and password, so that tokens end when the password changes
+/// and not when the service starts again. For hashes that are stored nowhere; `id` is the user's, hexadecimal.
+///
+/// # Errors
+/// When `id` cannot be a salt.
+pub fn hash_password_for(id: &str, password: &str) -> Result<String> {
+    hash_with(SaltString::from_b64(id), password)
+}
+
+fn hash_with(salt: argon2::password_hash::Result<SaltString>, password: &str) -> Result<String> {
     let failed = |e: argon2::password_hash::Error| Failure::new(Kind::Internal, "password", e.to_string());
-    let salt = SaltString::encode_b64(&random::<16>()?).map_err(failed)?;
+    let salt = salt.map_err(failed)?;
     let hash = argon2::Argon2::default().hash_password(password.as_bytes(), &salt).map_err(failed)?;
     Ok(hash.to_string())
 }
@@ -49,7 +62,7 @@ pub fn init(data_dir: &Path, listen: &str) -> Result<Made> {
     std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700)
         .create(data_dir)
         .map_err(|e| Failure::new(Kind::ReadOnly, "init", format!("{}: {e}", data_dir.display())))?;
-    let keys = Keyring::open_or_create(&crate::keyring_path(data_dir))?;
+    let keys = Keyring::of(data_dir)?;
     let project = letters::<32>(HEX)?;
     let access_key = format!("WB{}", letters::<18>(UPPER)?);
     let secret_key = letters::<40>(MIXED)?;
@@ -62,11 +75,13 @@ pub fn init(data_dir: &Path, listen: &str) -> Result<Made> {
 listen   = "{listen}"
 data_dir = "{dir}"
 database = "sqlite"                # embedded, in data_dir
+# metrics_listen = "127.0.0.1:8791" # /metrics of all projects for whoever reaches it; else /metrics needs a caller
 
 [limits]
 running_tasks = 5                  # per project; others wait
 memory = "512MiB"                  # bound of all engine buffers together
 inline_endpoints = []              # hosts or CIDRs that `region = "http://…"` may name; empty: refused
+redis_endpoints = []               # hosts or CIDRs that `addrs` of a migration may name beside those and public ones
 
 [[project]]
 id   = "{project}"
@@ -97,6 +112,8 @@ projects = ["lab"]
 # addressing = "path"              # or "virtual"
 # use = ["source", "destination"]
 # default = true
+# projects = ["lab"]               # who may use it; "*" is everybody. Needed here, in [[redis]] and in [[bucket]]
+#                                  # as soon as there is a second [[project]]
 
 # [[store]]
 # region = "archive"               # a directory; its subdirectories are the buckets

@@ -13,11 +13,11 @@ use pace::clock::SharedClock;
 use replica::Node;
 use runtime::migrations::{Hook, Instance, OpenedBackup};
 use seal::{Keyring, Secret};
+use storage::egress::{Egress, host_of};
 use storage::fs::Fs;
 use storage::s3::Addressing;
 use storage::s3::vendor::{VENDORS, Vendor};
 
-use crate::addresses::lists;
 use crate::secrets::Keys;
 
 /// Where a place really is.
@@ -33,19 +33,24 @@ pub enum Location {
         addressing: Addressing,
         /// Listing order, when the operator fixed it.
         order: Option<Order>,
-        /// The address must be checked against the list of inline endpoints.
-        inline: bool,
+        /// Where the endpoint may lead.
+        egress: Egress,
         /// Whose dialect is spoken.
         vendor: &'static Vendor,
     },
-    /// Azure Blob Storage; none: at the account's usual host, or where its connection string says.
-    Azure(Option<String>),
+    /// Azure Blob Storage.
+    Azure {
+        /// The endpoint; none: the account's usual host, or where its connection string says.
+        endpoint: Option<String>,
+        /// Where the endpoint may lead.
+        egress: Egress,
+    },
     /// Google Cloud Storage; for HMAC keys the S3 dialect is spoken there.
     Google {
         /// The endpoint.
         endpoint: String,
-        /// The address must be checked against the list of inline endpoints.
-        inline: bool,
+        /// Where the endpoint may lead.
+        egress: Egress,
     },
     /// A directory whose subdirectories are buckets.
     Directory(PathBuf),
@@ -65,6 +70,8 @@ pub(crate) struct BackupBucket {
     pub(crate) name: String,
     pub(crate) location: String,
     pub(crate) keys: Keys,
+    /// Ids of the projects that may use it.
+    pub(crate) projects: Vec<String>,
 }
 
 /// What the Redis side of the configuration says, with its secrets.
@@ -78,13 +85,15 @@ pub(crate) struct Registry {
 pub(crate) struct Inner {
     pub(crate) stores: Vec<Store>,
     pub(crate) inline: Vec<String>,
+    pub(crate) redis: Vec<String>,
     pub(crate) notify: Vec<Notify>,
 }
 
 impl Catalogue {
     /// The stores of a configuration.
     pub fn new(config: &Config, clock: SharedClock) -> Self {
-        let inner = RwLock::new(Arc::new(Inner { stores: vec![], inline: vec![], notify: vec![] }));
+        let inner =
+            RwLock::new(Arc::new(Inner { stores: vec![], inline: vec![], redis: vec![], notify: vec![] }));
         let catalogue =
             Self { inner, registry: RwLock::default(), data_dir: config.data_dir.clone().into(), clock };
         catalogue.reload(config);
@@ -93,12 +102,41 @@ impl Catalogue {
 
     /// Takes over a changed configuration; what is open stays open.
     pub fn reload(&self, config: &Config) {
+        let mut stores = config.store.clone();
+        for store in &mut stores {
+            store.projects = config.owners(&store.projects);
+        }
         let inner = Inner {
-            stores: config.store.clone(),
+            stores,
             inline: config.limits.inline_endpoints.clone(),
+            redis: [&config.limits.inline_endpoints[..], &config.limits.redis_endpoints].concat(),
             notify: config.notify.clone(),
         };
         *self.inner.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(inner);
+    }
+
+    /// The catalogue as a project sees it: what the operator gave to others only is not there.
+    #[must_use]
+    pub fn of(&self, project: &str) -> Self {
+        let (inner, registry) = (self.inner(), self.registry());
+        let mine = |projects: &[String]| projects.iter().any(|p| p == project);
+        let inner = Inner {
+            stores: inner.stores.iter().filter(|s| mine(&s.projects)).cloned().collect(),
+            inline: inner.inline.clone(),
+            redis: inner.redis.clone(),
+            notify: inner.notify.clone(),
+        };
+        let registry = Registry {
+            instances: registry.instances.iter().filter(|i| mine(&i.projects)).cloned().collect(),
+            buckets: registry.buckets.iter().filter(|b| mine(&b.projects)).cloned().collect(),
+            hook: registry.hook.clone(),
+        };
+        Self {
+            inner: RwLock::new(Arc::new(inner)),
+            registry: RwLock::new(Arc::new(registry)),
+            data_dir: self.data_dir.clone(),
+            clock: self.clock.clone(),
+        }
     }
 
     /// Takes over the Redis instances and buckets of backups of a configuration, with their secrets.
@@ -115,8 +153,12 @@ impl Catalogue {
             };
             let addrs = replica::node::addresses(&r.addrs)
                 .map_err(|f| Failure { message: format!("{what}: {}", f.message), ..f })?;
-            let node = Node { addrs, user: r.user.clone(), password, tls: r.tls, db: None };
-            registry.instances.push(Instance { id: r.id.clone(), name: r.name.clone(), node });
+            // What a cluster of the operator's announces is the operator's, but never a metadata service.
+            let own = Egress::operators(&config.limits.redis_endpoints);
+            let egress = addrs.iter().fold(own, |egress, (host, _)| egress.with_host(host));
+            let node = Node { addrs, user: r.user.clone(), password, tls: r.tls, db: None, egress };
+            let projects = config.owners(&r.projects);
+            registry.instances.push(Instance { id: r.id.clone(), name: r.name.clone(), node, projects });
         }
         for b in &config.bucket {
             let what = format!("[[bucket]] `{}`", b.name);
@@ -131,7 +173,9 @@ impl Catalogue {
                     ..Keys::default()
                 },
             };
-            registry.buckets.push(BackupBucket { name: b.name.clone(), location: b.location.clone(), keys });
+            let projects = config.owners(&b.projects);
+            let (name, location) = (b.name.clone(), b.location.clone());
+            registry.buckets.push(BackupBucket { name, location, keys, projects });
         }
         registry.hook = (!config.cutover.hook.is_empty()).then(|| Hook(config.cutover.hook.clone()));
         *self.registry.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(registry);
@@ -204,9 +248,9 @@ impl Catalogue {
         };
         let named = |s: &&Store| if place.region.is_empty() { s.default } else { s.region == place.region };
         if let Some(s) = inner.stores.iter().filter(used).filter(of_vendor).find(named) {
-            return Some(of_store(s, &place.cloud_type));
+            return Some(of_store(s, &place.cloud_type, &inner.inline));
         }
-        inline(place, &inner.inline).or_else(|| built_in(place, side))
+        inline(place, &inner.inline).or_else(|| built_in(place, side, &inner.inline))
     }
 
     /// Regions of the stores that a vendor's buckets may be in, the default first. A store that names no vendor may be
@@ -235,45 +279,47 @@ impl Catalogue {
 }
 
 /// What a store of the configuration is, for a source of some vendor; for others its own vendor decides.
-fn of_store(store: &Store, cloud_type: &str) -> Location {
+fn of_store(store: &Store, cloud_type: &str, allowed: &[String]) -> Location {
     if !store.path.is_empty() {
         return Location::Directory(store.path.clone().into());
     }
+    let egress = Egress::operators(allowed).with_url(&store.endpoint);
     let own = match store.cloud_type.as_slice() {
         [one] => one.as_str(),
         _ => "",
     };
     let vendor = if cloud_type.is_empty() { own } else { cloud_type };
     if vendor.eq_ignore_ascii_case("Azure") {
-        return Location::Azure(Some(store.endpoint.clone()));
+        return Location::Azure { endpoint: Some(store.endpoint.clone()), egress };
     }
     if vendor.eq_ignore_ascii_case("Google") {
-        return Location::Google { endpoint: store.endpoint.clone(), inline: false };
+        return Location::Google { endpoint: store.endpoint.clone(), egress };
     }
     Location::S3 {
         endpoint: store.endpoint.clone(),
         signing_region: store.signing_region.clone(),
         addressing: if store.addressing == "virtual" { Addressing::Virtual } else { Addressing::Path },
         order: store.order,
-        inline: false,
+        egress,
         vendor: Vendor::named(vendor),
     }
 }
 
 /// Where a vendor serves a region itself. A destination that names no store is the product's own, which is OBS.
-fn built_in(place: &Place, side: Side) -> Option<Location> {
+fn built_in(place: &Place, side: Side, allowed: &[String]) -> Option<Location> {
+    let egress = Egress::public(allowed);
     let name =
         if place.cloud_type.is_empty() && side != Side::Source { "HuaweiCloud" } else { &place.cloud_type };
     if name.eq_ignore_ascii_case("Azure") {
-        return Some(Location::Azure(None));
+        return Some(Location::Azure { endpoint: None, egress });
     }
     let vendor = Vendor::named(name);
     let (endpoint, signing_region) = vendor.serves(&place.region)?;
     if vendor.name == "Google" {
-        return Some(Location::Google { endpoint, inline: false });
+        return Some(Location::Google { endpoint, egress });
     }
     let addressing = vendor.addressing;
-    Some(Location::S3 { endpoint, signing_region, addressing, order: None, inline: false, vendor })
+    Some(Location::S3 { endpoint, signing_region, addressing, order: None, egress, vendor })
 }
 
 /// `[signing-region@]http(s)://host[:port]`, when its host is on the list.
@@ -287,26 +333,22 @@ fn inline(place: &Place, allowed: &[String]) -> Option<Location> {
     if rest.contains(['/', '?', '#', '@']) {
         return None;
     }
-    let host = match rest.rsplit_once(':') {
-        Some((host, port)) if port.parse::<u16>().is_ok() => host,
-        _ => rest,
-    };
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    if !lists(allowed, host) {
+    let egress = Egress::listed(allowed);
+    if !egress.may_lead_to(&host_of(endpoint)?) {
         return None;
     }
     if place.cloud_type.eq_ignore_ascii_case("Azure") {
-        return Some(Location::Azure(Some(endpoint.to_owned())));
+        return Some(Location::Azure { endpoint: Some(endpoint.to_owned()), egress });
     }
     if place.cloud_type.eq_ignore_ascii_case("Google") {
-        return Some(Location::Google { endpoint: endpoint.to_owned(), inline: true });
+        return Some(Location::Google { endpoint: endpoint.to_owned(), egress });
     }
     Some(Location::S3 {
         endpoint: endpoint.to_owned(),
         signing_region: signing_region.to_owned(),
         addressing: Addressing::Path,
         order: None,
-        inline: true,
+        egress,
         vendor: Vendor::named(&place.cloud_type),
     })
 }
@@ -317,6 +359,43 @@ mod tests {
 
     fn place(region: &str) -> Place {
         Place { region: region.into(), ..Place::default() }
+    }
+
+    #[test]
+    fn sec_f5_a_project_sees_what_it_was_given() {
+        let uuid = |n: u32| format!("0f3f0ab6-5b2b-4a1e-8a51-1c1f3d9a7f1{n}");
+        let mut text =
+            "[[project]]\nid=\"a\"\nname=\"one\"\n[[project]]\nid=\"b\"\nname=\"two\"\n".to_owned();
+        for (n, owner) in ["one", "b", "*"].into_iter().enumerate() {
+            let id = uuid(n as u32);
+            text.push_str(&format!(
+                "[[store]]\nregion=\"s{n}\"\nendpoint=\"http://h{n}\"\nprojects=[\"{owner}\"]\n\
+                 [[store]]\nregion=\"d{n}\"\npath=\"/srv/{n}\"\ncloud_type=[\"AWS\"]\nprojects=[\"{owner}\"]\n\
+                 [[redis]]\nid=\"{id}\"\nname=\"r{n}\"\naddrs=\"h:1\"\nprojects=[\"{owner}\"]\n\
+                 [[bucket]]\nname=\"k{n}\"\nlocation=\"/srv/{n}\"\nprojects=[\"{owner}\"]\n"
+            ));
+        }
+        let config = config::parse(&text, &BTreeMap::new()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let keys = Keyring::open_or_create(&dir.path().join("seal.key")).unwrap();
+        let whole = Catalogue::new(&config, pace::clock::system());
+        whole.register(&config, &BTreeMap::new(), &keys).unwrap();
+        let seen = |c: &Catalogue| {
+            let by_region = |r: &str| c.find(&place(r), Side::Target).is_some();
+            let regions: Vec<usize> =
+                (0..3).filter(|n| by_region(&format!("s{n}")) && by_region(&format!("d{n}"))).collect();
+            let listed = c.source_regions().into_iter().filter(|(.., at)| at.starts_with("http://h")).count();
+            let registry = c.registry();
+            let ids: Vec<String> = registry.instances.iter().map(|i| i.name.clone()).collect();
+            let buckets: Vec<String> = registry.buckets.iter().map(|b| b.name.clone()).collect();
+            assert_eq!((listed, ids.len(), buckets.len()), (regions.len(), regions.len(), regions.len()));
+            assert_eq!(c.regions_of("AWS", Side::Source).len(), 2 * regions.len());
+            regions
+        };
+        assert_eq!(seen(&whole), [0, 1, 2]);
+        assert_eq!(seen(&whole.of("a")), [0, 2]);
+        assert_eq!(seen(&whole.of("b")), [1, 2]);
+        assert!(whole.of("strange").find(&place("s0"), Side::Target).is_none());
     }
 
     #[test]
@@ -335,5 +414,30 @@ mod tests {
             assert_eq!(inline(&place(region), &allowed).is_some(), want, "{region}");
         }
         assert!(inline(&place("http://127.0.0.1"), &[]).is_none());
+    }
+
+    #[test]
+    fn sec_f04_f09_each_location_has_the_guard_of_who_named_it() {
+        let allowed = ["10.99.0.0/16".to_owned(), "minio.lab".to_owned()];
+        let at = |region: &str, cloud_type: &str| {
+            let place = Place { cloud_type: cloud_type.into(), ..place(region) };
+            match inline(&place, &allowed).or_else(|| built_in(&place, Side::Source, &allowed)) {
+                Some(
+                    Location::S3 { egress, .. }
+                    | Location::Azure { egress, .. }
+                    | Location::Google { egress, .. },
+                ) => egress,
+                _ => Egress::default(),
+            }
+        };
+        let loopback = "127.0.0.1".parse().unwrap();
+        for vendor in ["AWS", "Azure", "Google"] {
+            for region in ["http://localhost:1", "http://2130706433:1", "http://127.1:1"] {
+                assert!(!at(region, vendor).allows("localhost", loopback), "{vendor} {region}");
+            }
+            assert!(at("http://minio.lab:1", vendor).allows("minio.lab", loopback), "{vendor}");
+        }
+        assert!(!at("us-east-1", "AWS").allows("s3.us-east-1.amazonaws.com", loopback));
+        assert!(!at("", "Azure").allows("x.blob.core.windows.net", loopback));
     }
 }

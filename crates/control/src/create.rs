@@ -7,7 +7,7 @@ use model::spec::TaskSpec;
 use model::task::{Priority, TaskId};
 use runtime::Places;
 use runtime::naming::name_task;
-use store::NewTask;
+use store::{NewTask, Unit};
 
 use crate::Control;
 use crate::bandwidth::{RANGE_V1, RANGE_V2};
@@ -62,17 +62,11 @@ impl Control {
     /// The refusal that the first failing check gives; nothing was created then.
     pub async fn create(&self, request: Request) -> Answer<Accepted> {
         let Request { project, spec, secrets, priority } = request;
+        let own = self.of(&project);
         self.check_request(&spec)?;
-        self.check_places(&spec)?;
-        let now = self.clock.now_ms();
-        let quota = self.engine.store().read().await?.task_quota(&project, now - 86_400_000).await?;
-        if quota.0 >= self.limits.tasks_per_day {
-            return Err(Refusal::Quota(format!("{} tasks were created within 24 hours", quota.0)));
-        }
-        if quota.1 >= self.limits.waiting_tasks {
-            return Err(Refusal::Quota(format!("{} tasks are waiting", quota.1)));
-        }
-        self.precheck(&spec, &secrets).await?;
+        own.check_places(&spec)?;
+        self.check_quota(&mut self.engine.store().read().await?, &project).await?;
+        own.precheck(&spec, &secrets).await?;
 
         let mut unit = self.engine.store().write().await?;
         // Checks take their time: what is accepted later is newer, whenever it was asked for.
@@ -88,9 +82,24 @@ impl Control {
             member: Member::Nobody,
             now,
         };
+        // Others may have been accepted while the ends were asked.
+        self.check_quota(&mut unit, &task.project).await?;
         unit.insert_task(task).await?;
         unit.save().await?;
         Ok(Accepted { id, name })
+    }
+
+    /// A project's tasks of a day, and those that wait.
+    pub(crate) async fn check_quota(&self, unit: &mut Unit, project: &str) -> Answer<()> {
+        let (made, waiting) = unit.task_quota(project, self.clock.now_ms() - 86_400_000).await?;
+        let limits = self.limits.now();
+        if made >= limits.tasks_per_day {
+            return Err(Refusal::Quota(format!("{made} tasks were created within 24 hours")));
+        }
+        if waiting >= limits.waiting_tasks {
+            return Err(Refusal::Quota(format!("{waiting} tasks are waiting")));
+        }
+        Ok(())
     }
 }
 

@@ -36,11 +36,17 @@ impl Control {
         spec: &TaskSpec,
         secrets: &TaskSecrets,
     ) -> Answer<String> {
+        let own = self.of(project);
         self.check_request(spec)?;
-        self.check_places(spec)?;
-        self.precheck_group(spec, secrets).await?;
+        own.check_places(spec)?;
+        own.precheck_group(spec, secrets).await?;
         let id = uuid()?;
         let mut unit = self.engine.store().write().await?;
+        self.check_quota(&mut unit, project).await?;
+        let open = unit.open_groups(project).await?;
+        if open >= self.limits.now().open_groups {
+            return Err(Refusal::Quota(format!("{open} task groups have not ended")));
+        }
         unit.insert_group(&id, project, kind, spec, &secrets.to_json(), self.clock.now_ms()).await?;
         unit.save().await?;
         Ok(id)

@@ -1,9 +1,9 @@
 //! Use cases: validate, check, write down, wake. Called by every face; no face has logic of its own.
 
-mod addresses;
 pub mod bandwidth;
 pub mod buckets;
 pub mod catalogue;
+pub mod checks;
 pub mod create;
 pub mod groups;
 pub mod identity;
@@ -16,7 +16,7 @@ pub mod secrets;
 pub mod sync;
 pub mod tasks;
 
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 use config::Limits;
 use pace::clock::SharedClock;
@@ -25,6 +25,27 @@ use runtime::Engine;
 pub use catalogue::Catalogue;
 pub use identity::Directory;
 pub use refusal::Refusal;
+
+/// Limits as they are now.
+#[derive(Debug, Default)]
+pub struct Limited(RwLock<Arc<Limits>>);
+
+impl Limited {
+    /// Begins with these.
+    pub fn new(limits: Limits) -> Self {
+        Self(RwLock::new(Arc::new(limits)))
+    }
+
+    /// As they are now.
+    pub fn now(&self) -> Arc<Limits> {
+        self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Others from here on.
+    pub fn take(&self, limits: Limits) {
+        *self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(limits);
+    }
+}
 
 /// What the faces call.
 #[derive(Clone)]
@@ -38,7 +59,17 @@ pub struct Control {
     /// Time.
     pub clock: SharedClock,
     /// Limits.
-    pub limits: Arc<Limits>,
+    pub limits: Arc<Limited>,
     /// Zone of stamps and windows, minutes east of UTC.
     pub zone_minutes: i32,
+    /// Checks of Redis servers that are under way.
+    pub checks: Arc<checks::Checks>,
+}
+
+impl Control {
+    /// The same for one project: stores, instances and buckets that the operator gave to others only are not there.
+    #[must_use]
+    pub fn of(&self, project: &str) -> Self {
+        Self { catalogue: Arc::new(self.catalogue.of(project)), ..self.clone() }
+    }
 }

@@ -13,10 +13,11 @@ use runtime::{Opened, Places, Webhook};
 use storage::azure::connection::Connection;
 use storage::azure::{Azure, AzureConfig};
 use storage::cdn::{Auth, Fronted, Signer};
+use storage::egress::{Egress, host_of};
 use storage::fs::Fs;
 use storage::google::token::ServiceAccount;
-use storage::google::{Google, GoogleConfig, Guard};
-use storage::http::{AddressGuard, Client};
+use storage::google::{Google, GoogleConfig};
+use storage::http::Client;
 use storage::listed::{self, Form, Listed, Urls};
 use storage::s3::vendor::Vendor;
 use storage::s3::{S3, S3Config};
@@ -24,7 +25,6 @@ use storage::versioned::Versioned;
 use storage::{ObjectStore, SharedStore};
 use store::TaskRow;
 
-use crate::addresses;
 use crate::catalogue::{Catalogue, Location};
 use crate::secrets::{Keys, TaskSecrets};
 
@@ -54,31 +54,33 @@ impl Catalogue {
             Location::Directory(_) => {
                 Err(Failure::new(Kind::Unsupported, "open", "a directory has no account and no keys"))
             }
-            Location::Azure(endpoint) => {
-                let connection = self.connection(endpoint.as_deref(), keys)?;
-                let guard = endpoint.is_none().then(|| self.public_guard());
-                let config = AzureConfig::of(connection, &place.bucket, guard)?;
+            Location::Azure { endpoint, egress } => {
+                let (connection, egress) = self.connection(endpoint.as_deref(), egress, keys)?;
+                let config = AzureConfig::of(connection, &place.bucket, egress)?;
                 Ok(Bucket::Azure(Azure::new(config, clock)))
             }
-            Location::Google { endpoint, inline } if keys.json_auth.is_some() || keys.ak.is_empty() => {
-                let account = match &keys.json_auth {
-                    Some(json) => Some(Arc::new(self.service_account(json.expose())?)),
-                    None => None,
+            Location::Google { endpoint, egress } if keys.json_auth.is_some() || keys.ak.is_empty() => {
+                let (account, tokens) = match &keys.json_auth {
+                    Some(json) => {
+                        let (account, tokens) = self.service_account(json.expose())?;
+                        (Some(Arc::new(account)), tokens)
+                    }
+                    None => (None, Egress::default()),
                 };
                 Ok(Bucket::Google(Google::new(
                     GoogleConfig {
-                        client: Client::new(&endpoint, inline.then(|| self.guard()))?,
+                        client: Client::new(&endpoint, egress)?,
                         account,
                         bucket: place.bucket.clone(),
                         requester_pays,
-                        guard: Some(Guard(self.public_guard())),
+                        egress: tokens,
                     },
                     clock,
                 )))
             }
-            Location::Google { endpoint, inline } => {
+            Location::Google { endpoint, egress } => {
                 let vendor = Vendor::named("Google");
-                let client = Client::new(&endpoint, inline.then(|| self.guard()))?;
+                let client = Client::new(&endpoint, egress)?;
                 let config = S3Config {
                     client,
                     bucket: place.bucket.clone(),
@@ -91,7 +93,7 @@ impl Catalogue {
                 };
                 Ok(Bucket::S3(Box::new(S3::new(config, clock)?)))
             }
-            Location::S3 { endpoint, signing_region, addressing, order, inline, vendor } => {
+            Location::S3 { endpoint, signing_region, addressing, order, egress, vendor } => {
                 let mut bucket = place.bucket.clone();
                 let suffix = format!("-{}", place.app_id);
                 let tencent = vendor.name == "Tencent" && !place.app_id.is_empty();
@@ -99,7 +101,7 @@ impl Catalogue {
                     bucket.push_str(&suffix);
                 }
                 let config = S3Config {
-                    client: Client::with_base(&endpoint, inline.then(|| self.guard()))?,
+                    client: Client::with_base(&endpoint, egress)?,
                     bucket,
                     addressing,
                     region: signing_region,
@@ -113,49 +115,56 @@ impl Catalogue {
         }
     }
 
-    /// Where an Azure account is. A connection string may lead to Microsoft's own hosts, to the endpoint that the
-    /// operator configured, and to what the operator lists; to nothing else.
-    fn connection(&self, endpoint: Option<&str>, keys: &Keys) -> Result<Connection> {
+    /// Where an Azure account is, and where that may lead. A connection string may name Microsoft's own hosts, the
+    /// endpoint that was chosen (with the guard that it has), and what the operator lists; nothing else.
+    fn connection(
+        &self,
+        endpoint: Option<&str>,
+        egress: Egress,
+        keys: &Keys,
+    ) -> Result<(Connection, Egress)> {
         let Some(text) = &keys.connection_string else {
-            return match endpoint {
-                None => Connection::of_account(&keys.ak, keys.sk.expose()),
-                Some(endpoint) => Connection::at(&on_host(endpoint, &keys.ak), &keys.ak, keys.sk.expose()),
+            let connection = match endpoint {
+                None => Connection::of_account(&keys.ak, keys.sk.expose())?,
+                Some(endpoint) => Connection::at(&on_host(endpoint, &keys.ak), &keys.ak, keys.sk.expose())?,
             };
+            return Ok((connection, egress));
         };
         let connection = Connection::parse(text.expose())?;
-        let host = connection.endpoint.split("://").nth(1).unwrap_or_default();
-        let bare = host.rsplit_once(':').map_or(host, |(host, _)| host);
-        let known = connection.is_microsofts()
-            || endpoint == Some(connection.endpoint.as_str())
-            || addresses::lists(&self.inner().inline, bare);
-        if known {
-            return Ok(connection);
+        if endpoint == Some(connection.endpoint.as_str()) {
+            return Ok((connection, egress));
         }
+        if connection.is_microsofts() {
+            return Ok((connection, self.public()));
+        }
+        let listed = Egress::listed(&self.inner().inline);
+        if host_of(&connection.endpoint).is_some_and(|host| listed.may_lead_to(&host)) {
+            return Ok((connection, listed));
+        }
+        let host = connection.endpoint.split("://").nth(1).unwrap_or_default();
         let m = format!(
             "the connection string leads to `{host}`, which is neither Azure nor in limits.inline_endpoints"
         );
         Err(Failure::new(Kind::Invalid, "connection_string", m))
     }
 
-    /// A key file's token endpoint is Google's, or one that the operator lists.
-    fn service_account(&self, json: &str) -> Result<ServiceAccount> {
+    /// A key file, and where its tokens are asked for: at Google, or at what the operator lists.
+    fn service_account(&self, json: &str) -> Result<(ServiceAccount, Egress)> {
         let account = ServiceAccount::parse(json)?;
-        let host = account.exchange.split("://").nth(1).unwrap_or_default();
-        let host = host.split(['/', '?']).next().unwrap_or_default();
-        let bare = host.rsplit_once(':').map_or(host, |(host, _)| host);
+        let host = host_of(&account.exchange).unwrap_or_default();
         let googles = account.exchange.starts_with("https://")
             && (host.ends_with(".googleapis.com") || host == "accounts.google.com");
-        if googles || addresses::lists(&self.inner().inline, bare) {
-            return Ok(account);
+        if googles {
+            return Ok((account, self.public()));
+        }
+        let listed = Egress::listed(&self.inner().inline);
+        if !host.is_empty() && listed.may_lead_to(&host) {
+            return Ok((account, listed));
         }
         let m = format!(
             "its token_uri leads to `{host}`, which is neither Google nor in limits.inline_endpoints"
         );
         Err(Failure::new(Kind::Invalid, "json_auth_file", m))
-    }
-
-    fn guard(&self) -> AddressGuard {
-        addresses::listed(self.inner().inline.clone())
     }
 
     /// Opens a bucket.
@@ -305,7 +314,7 @@ impl Catalogue {
         if let Selection::UrlList(_) = spec.selection {
             let list = listed::sorted(&files, &key, Form::Urls, &path).await.map_err(|f| f.at(Side::Here))?;
             let spool = self.data_dir.join("spool");
-            let store: SharedStore = Arc::new(Urls::new(list, self.public_guard(), spool));
+            let store: SharedStore = Arc::new(Urls::new(list, self.public(), spool));
             let probe = store.probe("").await?;
             return Ok(Opened { store, probe, limit_key: "urls".into() });
         }
@@ -342,7 +351,7 @@ impl Catalogue {
         cdn: &SourceCdn,
         secrets: &TaskSecrets,
     ) -> Result<Fronted> {
-        let client = Client::new(&format!("{}://{}", cdn.protocol, cdn.domain), Some(self.public_guard()))?;
+        let client = Client::new(&format!("{}://{}", cdn.protocol, cdn.domain), self.public())?;
         let signer = Signer {
             auth: Auth::named(&cdn.authentication_type).unwrap_or(Auth::None),
             key: secrets.cdn.expose().to_owned(),
@@ -353,8 +362,8 @@ impl Catalogue {
     }
 
     /// Anybody's URLs lead to public addresses only, unless the operator lists more.
-    fn public_guard(&self) -> AddressGuard {
-        addresses::public(self.inner().inline.clone())
+    fn public(&self) -> Egress {
+        Egress::public(&self.inner().inline)
     }
 }
 
@@ -362,15 +371,19 @@ impl Catalogue {
 impl Places for Catalogue {
     async fn open(&self, task: &TaskRow, secrets: &str, side: Side) -> Result<Opened> {
         let secrets = TaskSecrets::from_json(secrets);
-        let spec = &task.spec;
+        let (spec, own) = (&task.spec, self.of(&task.project));
         match side {
-            Side::Source => self.open_source(task, &secrets).await,
+            Side::Source => own.open_source(task, &secrets).await,
             _ => {
                 let below = spec.selection.entries().first().map_or("", String::as_str);
                 let prefix = format!("{}{below}", spec.save_prefix);
-                self.open_below(&spec.target, &prefix, &secrets.target, side, false).await
+                own.open_below(&spec.target, &prefix, &secrets.target, side, false).await
             }
         }
+    }
+
+    fn egress(&self) -> Egress {
+        Egress::public(&self.inner().redis)
     }
 
     fn instance(&self, id: &str) -> Option<Instance> {
@@ -388,7 +401,8 @@ impl Places for Catalogue {
     fn webhook(&self, topic: &str) -> Option<Webhook> {
         let inner = self.inner();
         let found = inner.notify.iter().find(|n| n.topic == topic)?;
-        Some(Webhook { url: found.webhook.clone(), secret: found.secret.clone() })
+        let egress = Egress::operators(&inner.inline).with_url(&found.webhook);
+        Some(Webhook { url: found.webhook.clone(), secret: found.secret.clone(), egress })
     }
 
     async fn lists(&self, spec: &TaskSpec, secrets: &str, folder: &ListFile) -> Result<Vec<String>> {

@@ -21,7 +21,7 @@ impl Control {
         #[expect(clippy::disallowed_methods, reason = "one per request, and requests are few")]
         let made = tokio::task::spawn_blocking(move || {
             let failed = |e: std::io::Error| Failure::new(Kind::Internal, "report", e.to_string());
-            std::fs::create_dir_all(&spool).map_err(failed)?;
+            seal::private_dir(&spool).map_err(failed)?;
             let temp = tempfile::NamedTempFile::new_in(&spool).map_err(failed)?;
             match form {
                 Some(form) => copy::report::write(&outcome, temp.path(), form)?,

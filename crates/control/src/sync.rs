@@ -44,9 +44,10 @@ impl Control {
     /// As [`Control::create`]; [`Refusal::Quota`] when too many run.
     pub async fn create_sync(&self, project: &str, spec: &TaskSpec, secrets: &TaskSecrets) -> Answer<String> {
         crate::create::check_sync(spec)?;
-        self.check_places(spec)?;
+        let own = self.of(project);
+        own.check_places(spec)?;
         self.check_sync_quota(project).await?;
-        self.precheck(spec, secrets).await?;
+        own.precheck(spec, secrets).await?;
         let id = uuid()?;
         let mut unit = self.engine.store().write().await?;
         unit.insert_sync(&id, project, spec, &secrets.to_json(), self.clock.now_ms()).await?;

@@ -48,43 +48,66 @@ pub fn matches(glob: &str, key: &[u8]) -> bool {
     walk(glob.as_bytes(), name.rsplit(|&b| b == b'/').next().unwrap_or(name))
 }
 
-/// Backtracks only to the last star, so time is bounded by the product of the lengths.
+fn is_wild(b: u8) -> bool {
+    matches!(b, b'*' | b'?')
+}
+
+/// The glob is followed once from its beginning to its end, with one row that says which beginnings of the text it matches so
+/// far: time is bounded by the product of the lengths, whatever the glob is.
 fn walk(glob: &[u8], text: &[u8]) -> bool {
-    let (mut g, mut t) = (0, 0);
-    let mut back: Option<(usize, usize, bool)> = None;
-    while t < text.len() || g < glob.len() {
-        let here = match glob.get(g) {
-            Some(b'*') => {
-                let deep = glob.get(g + 1) == Some(&b'*');
-                g += if deep { 2 } else { 1 };
-                if deep && glob.get(g) == Some(&b'/') && (t == 0 || text.get(t - 1) == Some(&b'/')) {
-                    // `**/` also stands for no directory at all.
-                    if walk(&glob[g + 1..], &text[t..]) {
-                        return true;
-                    }
-                }
-                back = Some((g, t, deep));
-                continue;
+    let Some(first) = glob.iter().position(|b| is_wild(*b)) else { return glob == text };
+    let last = glob.iter().rposition(|b| is_wild(*b)).unwrap_or(first);
+    // Most keys differ in what stands before the first wildcard or behind the last one.
+    let tail = &glob[last + 1..];
+    let tail = tail.strip_prefix(b"/").unwrap_or(tail);
+    if !text.starts_with(&glob[..first]) || !text.ends_with(tail) {
+        return false;
+    }
+    // `reach[t]`: the glob so far matches the first `t` bytes.
+    let mut reach = vec![false; text.len() + 1];
+    reach[first] = true;
+    let mut rest = &glob[first..];
+    while let Some((&b, behind)) = rest.split_first() {
+        if let Some(mut behind) = rest.strip_prefix(b"**/") {
+            // Once more of the same changes nothing.
+            while let Some(more) = behind.strip_prefix(b"**/") {
+                behind = more;
             }
-            Some(b'?') => text.get(t).is_some_and(|&c| c != b'/'),
-            Some(c) => text.get(t) == Some(c),
-            None => false,
-        };
-        if here {
-            g += 1;
-            t += 1;
-            continue;
+            rest = behind;
+            // Any folders, or none: what follows begins where a segment begins.
+            let mut seen = false;
+            for (t, r) in reach.iter_mut().enumerate() {
+                let here = *r;
+                *r = (t == 0 || text[t - 1] == b'/') && (here || seen);
+                seen |= here;
+            }
+        } else if let Some(behind) = rest.strip_prefix(b"**") {
+            rest = behind;
+            let mut seen = false;
+            for r in &mut reach {
+                seen |= *r;
+                *r = seen;
+            }
+        } else if b == b'*' {
+            rest = behind;
+            let mut before = reach[0];
+            for (r, c) in reach[1..].iter_mut().zip(text) {
+                *r |= before && *c != b'/';
+                before = *r;
+            }
+        } else {
+            rest = behind;
+            let mut before = std::mem::take(&mut reach[0]);
+            for (r, c) in reach[1..].iter_mut().zip(text) {
+                let fits = if b == b'?' { *c != b'/' } else { *c == b };
+                before = std::mem::replace(r, before && fits);
+            }
         }
-        match back {
-            Some((star, from, deep)) if from < text.len() && (deep || text[from] != b'/') => {
-                back = Some((star, from + 1, deep));
-                g = star;
-                t = from + 1;
-            }
-            _ => return false,
+        if !reach.contains(&true) {
+            return false;
         }
     }
-    true
+    reach[text.len()]
 }
 
 #[cfg(test)]
@@ -106,6 +129,34 @@ mod tests {
             ("*", "", true),
             ("a*b*c", "aXbYc", true),
             ("a*b*c", "aXbY", false),
+        ] {
+            assert_eq!(matches(glob, key.as_bytes()), want, "{glob} {key}");
+        }
+    }
+
+    #[test]
+    fn sec_f15_no_glob_takes_more_than_the_product_of_the_lengths() {
+        // Tried one way after the other, these would be 2^40 ways.
+        let deep = "a/".repeat(60);
+        assert!(!matches(&format!("{}z", "**/".repeat(40)), format!("{deep}y").as_bytes()));
+        assert!(matches(&format!("{}z", "**/".repeat(40)), format!("{deep}z").as_bytes()));
+        assert!(!matches(&format!("{}b/", "*a".repeat(200)), "a".repeat(1000).as_bytes()));
+        assert!(!matches(&format!("/{}b", "**a".repeat(200)), "a".repeat(1000).as_bytes()));
+        for (glob, key, want) in [
+            // An earlier star is tried again too.
+            ("**/tmp/*", "x/tmp/y/tmp/z", true),
+            ("**/**/z", "z", true),
+            ("**/**/z", "a/b/z", true),
+            ("**/**/z", "a/bz", false),
+            ("a**/b", "a/b", true),
+            ("a**/b", "ax/y/b", true),
+            ("a**/b", "ab", false),
+            ("a/**/b", "a/b", true),
+            ("a/**/b", "a//b", true),
+            ("a/***", "a/b/c", true),
+            ("a/?/b", "a///b", false),
+            ("a/b", "a/b", true),
+            ("a/b*", "a", false),
         ] {
             assert_eq!(matches(glob, key.as_bytes()), want, "{glob} {key}");
         }

@@ -28,6 +28,8 @@ use crate::verify::{Comparison, Depth, Difference};
 
 /// Questions or removals at once.
 const AT_ONCE: usize = 32;
+/// Refused removals that a walk without an order keeps until its end.
+const HELD_MAX: usize = 10_000;
 /// Removals between two looks at whether the source is there.
 const BATCH: usize = 100;
 
@@ -361,6 +363,9 @@ struct Strip<'a> {
     row: RangeRow,
     lines: String,
     failed: Vec<FailedObject>,
+    /// Removals that were refused on a walk that begins again at its first key after an interruption: they are counted at
+    /// its end, else they would be counted by each walk. None: such a walk goes on where it was.
+    held: Option<Vec<(Superfluous, Failure)>>,
 }
 
 impl Strip<'_> {
@@ -404,9 +409,19 @@ impl Strip<'_> {
         self.report(vec![], false).await?;
         let prefix = format!("{save}{}", self.row.scope.prefix());
         let after = if self.row.cursor.is_empty() { Key::default() } else { self.row.cursor.under(save) };
+        let unordered = pruning.target.capability().list_order == Order::Unknown;
+        if unordered && !remove {
+            // What would be deleted is found again from the first key on.
+            let before = std::mem::take(&mut self.row.counters).skipped;
+            self.job.progress.settled(|c| {
+                c.skipped.objects = c.skipped.objects.saturating_sub(before.objects);
+                c.skipped.bytes = c.skipped.bytes.saturating_sub(before.bytes);
+            });
+        }
         let mut pages = match (&self.row.scope, after.is_empty()) {
             // Its order does not matter: the walk begins again where no order tells where it was.
-            (Scope::Prefix(_), _) if pruning.target.capability().list_order == Order::Unknown => {
+            (Scope::Prefix(_), _) if unordered => {
+                self.held = Some(Vec::new());
                 Feed::list(Lister::unordered(pruning.target.clone(), &prefix, Side::Target))
             }
             (scope, _) => Feed::scope(pruning.target.clone(), scope, &prefix, after, Side::Target),
@@ -416,7 +431,12 @@ impl Strip<'_> {
                 page = pages.next() => page,
                 () = self.job.stop.cancelled() => return Err(stopped()),
             };
-            let Some(page) = page else { return self.report(vec![], true).await };
+            let Some(page) = page else {
+                for (one, failure) in self.held.take().unwrap_or_default() {
+                    self.settled(&one, &Outcome::Failed(failure));
+                }
+                return self.report(vec![], true).await;
+            };
             let entries = page?.page.entries;
             let last = entries.last().map(|e| Key::new(&e.key.as_bytes()[save.len()..]));
             let found = pruning.superfluous(entries).await?;
@@ -458,7 +478,12 @@ impl Strip<'_> {
             return Err(failure);
         }
         for (one, failure) in refused {
-            self.settled(&one, &Outcome::Failed(failure));
+            match &mut self.held {
+                // So many refusals are the task's failure.
+                Some(held) if held.len() >= HELD_MAX => return Err(failure),
+                Some(held) => held.push((one, failure)),
+                None => self.settled(&one, &Outcome::Failed(failure)),
+            }
         }
         Ok(())
     }
@@ -507,7 +532,8 @@ impl Job {
             witnesses,
         });
         for row in rows.into_iter().filter(|r| !r.done) {
-            let strip = Strip { job: self, ledger, clock, row, lines: String::new(), failed: vec![] };
+            let strip =
+                Strip { job: self, ledger, clock, row, lines: String::new(), failed: vec![], held: None };
             strip.walk(&pruning, !task.spec.beyond.dry_run).await?;
         }
         Ok(())

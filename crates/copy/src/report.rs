@@ -109,12 +109,21 @@ fn csv(source: impl BufRead, mut out: impl Write) -> Done {
     for line in source.lines() {
         let line = line?;
         let Some(r) = row(&line) else { continue };
-        let quoted = |text: &str| match text.contains([',', '"', '\n', '\r']) {
-            true => format!("\"{}\"", text.replace('"', "\"\"")),
-            false => text.to_owned(),
+        let quoted = |text: &str| {
+            // A spreadsheet would compute what begins so.
+            let mark = if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) { "'" } else { "" };
+            match text.contains([',', '"', '\n', '\r']) {
+                true => format!("\"{mark}{}\"", text.replace('"', "\"\"")),
+                false => format!("{mark}{text}"),
+            }
         };
         let (key, result) = (quoted(&r.key), quoted(r.result));
         let Row { outcome, encoded_key, size, method, .. } = r;
+        // All other characters that begin a formula are encoded already.
+        let encoded_key = match encoded_key.strip_prefix('-') {
+            Some(rest) => format!("%2D{rest}"),
+            None => encoded_key.to_owned(),
+        };
         let modified = instant(r.modified_ms);
         writeln!(out, "{outcome},{key},{encoded_key},{size},{modified},{method},{result}\r")?;
     }
@@ -222,6 +231,28 @@ mod tests {
              copied,\"a,b\n\"\"\",a%2Cb%0A%22,5,2026-01-15T08:30:00.123Z,etag,equal\r\n\
              deleted,gone,gone,7,,delete,deleted\r\n"
         );
+    }
+
+    #[test]
+    fn sec_f34_no_cell_is_a_formula() {
+        let lines = ["=1+1", "+1", "-1+cmd", "@SUM(A1)", "\tx", "=a,b", "a=b"].map(|key| {
+            let mut line = String::from("F\t");
+            storage::s3::sign::encode(&mut line, key.as_bytes(), true);
+            line + "\t5\t0\tread\t=HYPERLINK(1)\n"
+        });
+        let mut out = Vec::new();
+        csv(lines.concat().as_bytes(), &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let rows: Vec<&str> = text.lines().skip(1).collect();
+        assert!(rows[0].starts_with("failed,'=1+1,%3D1%2B1,5,,read,'=HYPERLINK(1)"), "{}", rows[0]);
+        assert!(rows[2].starts_with("failed,'-1+cmd,%2D1%2Bcmd,"), "{}", rows[2]);
+        assert!(rows[5].starts_with("failed,\"'=a,b\","), "{}", rows[5]);
+        assert!(rows[6].starts_with("failed,a=b,a%3Db,"), "{}", rows[6]);
+        for row in rows {
+            let cells = row.split(',').map(|cell| cell.trim_start_matches('"'));
+            assert!(cells.into_iter().all(|c| !c.starts_with(['=', '+', '-', '@', '\t'])), "{row}");
+        }
+        assert_eq!(percent_decode(b"%2D1%2Bcmd", false), b"-1+cmd");
     }
 
     #[test]

@@ -261,7 +261,15 @@ impl Failure {
             (Kind::BadCredentials, _) if redis => {
                 "correct the password (on the command line: WHIMBREL_SOURCE_PASSWORD, WHIMBREL_TARGET_PASSWORD) and the user"
             }
+            (Kind::Forbidden, _) if self.message.contains("may not connect to") => {
+                "let the operator list the host or network in limits.inline_endpoints (for Redis: limits.redis_endpoints)"
+            }
             (Kind::Forbidden, _) if redis => "grant the user the commands that docs/redis.md lists",
+            (_, _) if self.op == "keyring" => {
+                "put back the seal.key that belongs to this database (from a backup); without it, move the database away and start anew"
+            }
+            (_, _) if self.op == "mode" => "run `chmod 600` on it",
+
             (_, _) if self.op == "databases" => {
                 "map it to another number (--db-map), leave it out, or raise `databases` at the target, and start again"
             }

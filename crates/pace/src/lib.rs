@@ -5,3 +5,4 @@ pub mod budget;
 pub mod clock;
 pub mod lanes;
 pub mod limit;
+pub mod shares;

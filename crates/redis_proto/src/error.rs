@@ -11,6 +11,8 @@ pub struct Error {
     pub what: String,
     /// The bytes are not damaged: a newer or another server wrote them.
     pub newer: bool,
+    /// The bytes are not damaged: there are more of them than are taken.
+    pub long: bool,
 }
 
 /// Short for what readers answer.
@@ -19,7 +21,13 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error at an offset.
     pub fn new(offset: u64, what: impl Into<String>) -> Self {
-        Self { offset, what: what.into(), newer: false }
+        Self { offset, what: what.into(), newer: false, long: false }
+    }
+
+    /// The same, for what is only too long.
+    #[must_use]
+    pub fn long(self) -> Self {
+        Self { long: true, ..self }
     }
 
     /// The same error, of bytes that a newer or another server wrote.

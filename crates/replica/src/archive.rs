@@ -1,18 +1,32 @@
 //! Backups that come packed: zip, tar, gzip and tar.gz, recognised by their content, unpacked under a ceiling.
 
+mod tape;
+mod zipped;
+
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, Write};
+use std::io::{BufReader, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use model::failure::{Failure, Kind, Result, Side};
+use storage::room;
 
+use self::tape::Tape;
+use self::zipped::Zipped;
 use crate::file::{parts, unread};
 
 /// Bytes that one archive may unpack to, unless the caller says otherwise: what is larger is a bomb or belongs unpacked.
 pub const UNPACKED_MAX: u64 = 1 << 40;
-/// Files of one archive.
+/// An archive may always unpack to so much, bytes.
+const UNPACKED_MIN: u64 = 1 << 30;
+/// And beyond that to so many times its own length: dumps become a tenth or a twentieth.
+const RATIO: u64 = 200;
+/// Files of one archive, those included that are archives themselves.
 const FILES_MAX: usize = 10_000;
+/// Longest name within an archive, bytes: the folders are remembered.
+const NAME_MAX: usize = 4096;
 /// Archives within archives.
 const DEPTH_MAX: u32 = 2;
 /// Where a tar says that it is one.
@@ -57,19 +71,26 @@ pub fn is_archive(path: &Path) -> Result<bool> {
 struct Unpacking<'d> {
     dir: &'d Path,
     left: u64,
+    /// Bytes that were written since the disk was looked at.
+    unseen: u64,
+    /// Files that were written.
+    written: usize,
     /// A folder for each folder of the archive, so that no name of it becomes a path of ours.
     folders: BTreeMap<PathBuf, usize>,
     files: Vec<PathBuf>,
 }
 
 /// Unpacks an archive into `dir` and answers the backup files in it, in its own order. Parts of an append-only file are named
-/// by their manifest; what is no backup is left out. `ceiling` bounds the unpacked bytes.
+/// by their manifest; what is no backup is left out. `ceiling` bounds the unpacked bytes, and so does the archive's own length.
 ///
 /// # Errors
-/// [`Kind::Corrupt`] for an archive that is damaged, [`Kind::TooLarge`] above the ceiling, [`Kind::Invalid`] when it holds no
-/// backup.
+/// [`Kind::Corrupt`] for an archive that is damaged, [`Kind::TooLarge`] above a bound, [`Kind::NoSpace`] when only the reserve
+/// of the disk is left, [`Kind::Invalid`] when it holds no backup.
 pub fn unpack(path: &Path, dir: &Path, ceiling: u64) -> Result<Vec<PathBuf>> {
-    let mut into = Unpacking { dir, left: ceiling, folders: BTreeMap::new(), files: Vec::new() };
+    let len = std::fs::metadata(path).map_err(|e| unread(path, &e))?.len();
+    let left = ceiling.min(len.saturating_mul(RATIO).max(UNPACKED_MIN));
+    let mut into =
+        Unpacking { dir, left, unseen: 0, written: 0, folders: BTreeMap::new(), files: Vec::new() };
     into.archive(path, 0)?;
     let manifests: Vec<&PathBuf> =
         into.files.iter().filter(|f| f.extension().is_some_and(|e| e == "manifest")).collect();
@@ -106,6 +127,19 @@ fn damaged(path: &Path, e: &dyn std::fmt::Display) -> Failure {
         .at(Side::Source)
 }
 
+/// What a reader of an archive met: more than is taken, or nonsense.
+fn broken(path: &Path, e: &std::io::Error) -> Failure {
+    match e.kind() {
+        std::io::ErrorKind::FileTooLarge => too_large(path, &e.to_string()),
+        _ => damaged(path, e),
+    }
+}
+
+fn too_large(path: &Path, why: &str) -> Failure {
+    let m = format!("{}: {why}; hint: unpack it, and import the files", path.display());
+    Failure::new(Kind::TooLarge, "unpack", m).at(Side::Source)
+}
+
 impl Unpacking<'_> {
     fn archive(&mut self, path: &Path, depth: u32) -> Result<()> {
         let packed = form(path)?;
@@ -119,7 +153,7 @@ impl Unpacking<'_> {
                 self.files.push(path.to_owned());
                 Ok(())
             }
-            Packed::Zip => self.zip(path, open()?, depth),
+            Packed::Zip => self.zip(path, depth),
             Packed::Tar => self.tar(path, open()?, depth),
             Packed::Gzip => {
                 let name = path.file_stem().unwrap_or_default().to_os_string();
@@ -130,13 +164,12 @@ impl Unpacking<'_> {
         }
     }
 
-    fn zip<R: Read + Seek>(&mut self, path: &Path, from: R, depth: u32) -> Result<()> {
-        let mut zip = zip::ZipArchive::new(from).map_err(|e| damaged(path, &e))?;
-        for i in 0..zip.len() {
-            let mut entry = zip.by_index(i).map_err(|e| damaged(path, &e))?;
-            if entry.is_file() {
-                let name = PathBuf::from(entry.name());
-                let inner = self.write(&name, &mut entry, path)?;
+    fn zip(&mut self, path: &Path, depth: u32) -> Result<()> {
+        let mut zip = Zipped::open(path).map_err(|e| broken(path, &e))?;
+        while let Some(entry) = zip.next_entry().map_err(|e| broken(path, &e))? {
+            if entry.is_file {
+                let mut content = zip.content(&entry).map_err(|e| broken(path, &e))?;
+                let inner = self.write(Path::new(OsStr::from_bytes(&entry.name)), &mut content, path)?;
                 self.archive(&inner, depth + 1)?;
             }
         }
@@ -144,12 +177,10 @@ impl Unpacking<'_> {
     }
 
     fn tar(&mut self, path: &Path, from: impl Read, depth: u32) -> Result<()> {
-        let mut tar = tar::Archive::new(from);
-        for entry in tar.entries().map_err(|e| damaged(path, &e))? {
-            let mut entry = entry.map_err(|e| damaged(path, &e))?;
-            if entry.header().entry_type().is_file() {
-                let name = entry.path().map_err(|e| damaged(path, &e))?.into_owned();
-                let inner = self.write(&name, &mut entry, path)?;
+        let mut tape = Tape::new(from);
+        while let Some(entry) = tape.next_entry().map_err(|e| broken(path, &e))? {
+            if entry.is_file {
+                let inner = self.write(&entry.name, &mut tape, path)?;
                 self.archive(&inner, depth + 1)?;
             }
         }
@@ -158,6 +189,13 @@ impl Unpacking<'_> {
 
     /// Writes a file of an archive, under a path that is ours but for its last name.
     fn write(&mut self, name: &Path, from: &mut dyn Read, archive: &Path) -> Result<PathBuf> {
+        if name.as_os_str().len() > NAME_MAX {
+            return Err(too_large(archive, "a name in the archive is longer than 4096 bytes"));
+        }
+        self.written += 1;
+        if self.written > FILES_MAX {
+            return Err(too_large(archive, &format!("the archive holds more than {FILES_MAX} files")));
+        }
         let next = self.folders.len();
         let folder = archive.join(name.parent().unwrap_or(Path::new("")));
         let folder = self.dir.join(format!("{:04}", self.folders.entry(folder).or_insert(next)));
@@ -167,10 +205,6 @@ impl Unpacking<'_> {
         if path.exists() {
             path = folder.join(format!("{}-{}", self.files.len(), last.to_string_lossy()));
         }
-        if self.files.len() >= FILES_MAX {
-            let m = format!("{}: the archive holds more than {FILES_MAX} files", archive.display());
-            return Err(Failure::new(Kind::TooLarge, "unpack", m).at(Side::Source));
-        }
         let mut to = File::create(&path).map_err(|e| unread(&path, &e))?;
         let mut buf = vec![0; 256 << 10];
         loop {
@@ -178,10 +212,14 @@ impl Unpacking<'_> {
             if n == 0 {
                 return Ok(path);
             }
-            self.left = self.left.checked_sub(n as u64).ok_or_else(|| {
-                let m = format!("{}: the archive unpacks to more than is allowed", archive.display());
-                Failure::new(Kind::TooLarge, "unpack", m).at(Side::Source)
-            })?;
+            let left = self.left.checked_sub(n as u64);
+            self.left =
+                left.ok_or_else(|| too_large(archive, "the archive unpacks to more than is allowed"))?;
+            self.unseen += n as u64;
+            if self.unseen >= room::EVERY {
+                room::check(self.dir)?;
+                self.unseen = 0;
+            }
             to.write_all(&buf[..n]).map_err(|e| unread(&path, &e))?;
         }
     }
@@ -239,6 +277,85 @@ mod tests {
             ("d/a.manifest", manifest),
         ]);
         assert_eq!(unpacked(&packed, 1 << 20).unwrap(), ["a.base.rdb", "a.incr.aof"]);
+    }
+
+    /// A tar of extension headers, as their kinds say, each of which claims to be so long; zeros are its bytes.
+    fn extended(kinds: &[u8], size: u64) -> Vec<u8> {
+        let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        for kind in kinds {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::new(*kind));
+            header.set_size(size);
+            header.set_cksum();
+            out.write_all(header.as_bytes()).unwrap();
+            let zeros = vec![0; 1 << 20];
+            for at in (0..size.next_multiple_of(512)).step_by(zeros.len()) {
+                let n = (size.next_multiple_of(512) - at).min(zeros.len() as u64);
+                out.write_all(&zeros[..n as usize]).unwrap();
+            }
+        }
+        out.finish().unwrap()
+    }
+
+    #[test]
+    fn sec_f13_what_an_archive_claims_takes_no_memory() {
+        for kind in *b"Lx" {
+            let refused = unpacked(&extended(&[kind], 8 << 20), 1 << 30).unwrap_err();
+            assert!(
+                refused.kind == Kind::TooLarge && refused.message.contains("extension header"),
+                "{refused}"
+            );
+            assert!(unpacked(&extended(&[kind], 300), 1 << 30).is_err());
+        }
+        // Links and what concerns the whole archive are passed over, however long.
+        let refused = unpacked(&extended(b"Kg", 8 << 20), 1 << 30).unwrap_err();
+        assert_eq!(refused.kind, Kind::Invalid, "{refused}");
+        // A name is bounded by itself, because its folder is remembered.
+        let long = format!("{}/x.rdb", "d".repeat(5000));
+        assert_eq!(unpacked(&tar_gz_of(&long), 1 << 30).unwrap_err().kind, Kind::TooLarge);
+        assert_eq!(unpacked(&tar_gz_of(&format!("{}/x.rdb", "d".repeat(300))), 1 << 30).unwrap(), ["x.rdb"]);
+        // A directory that claims four thousand million entries, none of which is there.
+        let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        zip.start_file("x.rdb", zip::write::SimpleFileOptions::default()).unwrap();
+        zip.write_all(DUMP).unwrap();
+        let mut zip = zip.finish().unwrap().into_inner();
+        assert_eq!(unpacked(&zip, 1 << 20).unwrap(), ["x.rdb"]);
+        let end = zip.len() - 22;
+        let (size, from) = (zip[end + 12..end + 16].to_vec(), zip[end + 16..end + 20].to_vec());
+        let mut record = b"PK\x06\x06".to_vec();
+        record.extend_from_slice(&44u64.to_le_bytes());
+        record.extend_from_slice(&[0; 12]);
+        record.extend_from_slice(&[0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0].repeat(2));
+        for number in [size, from] {
+            record.extend_from_slice(&number);
+            record.extend_from_slice(&[0; 4]);
+        }
+        record.extend_from_slice(b"PK\x06\x07\0\0\0\0");
+        record.extend_from_slice(&(end as u64).to_le_bytes());
+        record.extend_from_slice(&1u32.to_le_bytes());
+        zip[end + 10..end + 12].fill(0xff);
+        drop(zip.splice(end..end, record));
+        assert_eq!(unpacked(&zip, 1 << 20).unwrap_err().kind, Kind::Corrupt);
+        // A byte of the content is another one than its sum says.
+        let mut stored = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        let plain =
+            zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+        stored.start_file("x.rdb", plain).unwrap();
+        stored.write_all(DUMP).unwrap();
+        let mut stored = stored.finish().unwrap().into_inner();
+        let at = stored.windows(5).position(|w| w == b"REDIS").unwrap();
+        stored[at + 10] ^= 1;
+        assert_eq!(unpacked(&stored, 1 << 20).unwrap_err().kind, Kind::Corrupt);
+    }
+
+    /// One dump under a name that needs an extension header.
+    fn tar_gz_of(name: &str) -> Vec<u8> {
+        let mut tar =
+            tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+        let mut header = tar::Header::new_gnu();
+        header.set_size(DUMP.len() as u64);
+        tar.append_data(&mut header, name, DUMP).unwrap();
+        tar.into_inner().unwrap().finish().unwrap()
     }
 
     #[test]

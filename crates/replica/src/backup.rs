@@ -32,10 +32,15 @@ pub async fn take(node: &Node, path: &Path, spool_dir: &Path) -> Result<u64> {
     let written = async {
         let mut file = tokio::fs::File::create(&part).await.map_err(disk)?;
         let mut parser = Parser::new(OPEN_ABOVE);
-        let mut len = 0;
+        let (mut len, mut unseen) = (0, 0);
         while let Some(bytes) = spool.pop().await? {
             parser.push(&bytes);
             while parser.next_item().map_err(|e| corrupt(&e))?.is_some() {}
+            unseen += bytes.len() as u64;
+            if unseen >= storage::room::EVERY {
+                storage::room::check(spool_dir)?;
+                unseen = 0;
+            }
             file.write_all(&bytes).await.map_err(disk)?;
             len += bytes.len() as u64;
         }

@@ -6,7 +6,6 @@ use model::failure::{Failure, Kind, Result};
 use redis_proto::resp::{Replies, Reply, command};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::node::Node;
@@ -14,6 +13,21 @@ use crate::node::Node;
 const CONNECT: Duration = Duration::from_secs(10);
 /// A server that answers nothing for so long is given up.
 const ANSWER: Duration = Duration::from_secs(60);
+/// Longest answer to an ordinary question, bytes: a page of keys, who is connected, who serves what.
+const ANSWER_MAX: usize = 16 << 20;
+/// What a server tells of itself.
+const INFO_MAX: usize = 1 << 20;
+/// Longest answer that holds a value: the servers' own bound for a text, unless somebody raised it.
+pub(crate) const VALUE_MAX: usize = 512 << 20;
+
+/// How long the answer to a command may be.
+fn bound(args: &[&[u8]]) -> usize {
+    match args.first().copied() {
+        Some(b"INFO") => INFO_MAX,
+        Some(b"DUMP") => VALUE_MAX,
+        _ => ANSWER_MAX,
+    }
+}
 
 /// The reading half of a connection.
 pub type Incoming = Box<dyn AsyncRead + Send + Sync + Unpin>;
@@ -75,9 +89,10 @@ pub async fn connect(node: &Node) -> Result<(Incoming, Outgoing)> {
     let place = node.place();
     let failed = |e: &dyn std::fmt::Display| Failure::new(Kind::Connect, "connect", format!("{place}: {e}"));
     let Some((host, port)) = node.addrs.first() else { return Err(failed(&"no address")) };
-    let opening = TcpStream::connect((host.as_str(), *port));
+    let opening = node.egress.connect(host, host, *port);
     let stream = match tokio::time::timeout(CONNECT, opening).await {
-        Ok(stream) => stream.map_err(|e| failed(&e))?,
+        Ok(Ok(stream)) => stream,
+        Ok(Err(f)) => return Err(Failure { message: format!("{place}: {}", f.message), ..f }),
         Err(_) => return Err(failed(&"no connection within 10 seconds")),
     };
     stream.set_nodelay(true).map_err(|e| failed(&e))?;
@@ -104,7 +119,7 @@ impl Client {
         let mut client = Self {
             incoming,
             outgoing,
-            replies: Replies::default(),
+            replies: Replies::at_most(ANSWER_MAX),
             place: node.place(),
             buf: Vec::new(),
             used: Instant::now(),
@@ -180,6 +195,7 @@ impl Client {
     pub async fn call(&mut self, args: &[&[u8]]) -> Result<Reply> {
         let mut out = Vec::new();
         command(&mut out, args);
+        self.replies.bound(bound(args));
         self.send(&out).await?;
         match self.answer().await? {
             Reply::Error(text) => Err(failure(&self.place, "redis", &text)),
@@ -200,6 +216,7 @@ impl Client {
     /// # Errors
     /// As [`Client::answer`].
     pub async fn many(&mut self, commands: &[u8], count: usize) -> Result<Vec<Reply>> {
+        self.replies.bound(VALUE_MAX);
         self.send(commands).await?;
         let mut out = Vec::with_capacity(count);
         for _ in 0..count {

@@ -289,7 +289,8 @@ impl Import {
                 break form;
             }
         };
-        let (mut commands, mut snapshot_end) = (Commands::at(0), 0);
+        let longest = self.options.spool.command;
+        let (mut commands, mut snapshot_end) = (Commands::at(0).at_most(longest), 0);
         match form {
             Form::Commands => push(&mut commands, &first, end),
             Form::Rdb => {
@@ -315,7 +316,7 @@ impl Import {
                 for (what, n) in std::mem::take(&mut loaded.left_out) {
                     *summary.full.left_out.entry(what).or_default() += n;
                 }
-                commands = Commands::at(parser.offset());
+                commands = Commands::at(parser.offset()).at_most(longest);
                 push(&mut commands, parser.rest(), end);
                 apply.forget_selected();
                 snapshot_end = parser.offset();

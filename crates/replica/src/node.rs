@@ -1,6 +1,7 @@
 //! Where a Redis is: `redis://[user:password@]host[:port][,host[:port]…][/db]`, `rediss://` for TLS (contract §1.1).
 
 use model::failure::{Failure, Kind, Result};
+use storage::egress::Egress;
 
 /// The usual port.
 const PORT: u16 = 6379;
@@ -18,6 +19,8 @@ pub struct Node {
     pub tls: bool,
     /// Only this database; none: all.
     pub db: Option<u32>,
+    /// Where its addresses may lead, those included that a cluster announces; the default is nowhere.
+    pub egress: Egress,
 }
 
 impl std::fmt::Debug for Node {
@@ -122,7 +125,8 @@ impl Node {
                 )));
             }
         };
-        Ok(Self { addrs: addresses(hosts)?, user, password, tls, db })
+        // Whoever writes such a place is the user of this machine.
+        Ok(Self { addrs: addresses(hosts)?, user, password, tls, db, egress: Egress::anywhere() })
     }
 
     /// For messages and names: never a secret.

@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::asker::Asker;
-use crate::client::Client;
+use crate::client::{Client, VALUE_MAX};
 use crate::load::Load;
 use crate::marker::OURS;
 use crate::mover::{Options, Until};
@@ -375,7 +375,7 @@ async fn listen(node: &Node, changed: Arc<Changed>) -> Result<tokio::task::JoinH
     Ok(tokio::spawn(async move {
         let mut heard = Instant::now();
         let mut tick = tokio::time::interval(SIGN);
-        let mut replies = Replies::default();
+        let mut replies = Replies::at_most(VALUE_MAX);
         replies.push(&rest);
         let mut buf = vec![0; 64 << 10];
         let why = loop {

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -17,18 +17,23 @@ const FRAME: usize = 12;
 /// One piece on the disk is at most so long.
 const PIECE_MAX: usize = 1 << 20;
 
-/// Bounds of a spool, bytes.
+/// Longest command unless something else is said: a text of the servers' own bound, and what stands around it.
+pub const COMMAND_MAX: usize = 513 << 20;
+
+/// Bounds of what waits between both ends, bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// In memory.
     pub memory: u64,
     /// On the disk.
     pub disk: u64,
+    /// One command of the stream: it is taken as a whole.
+    pub command: usize,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { memory: 8 << 20, disk: 64 << 30 }
+        Self { memory: 8 << 20, disk: 64 << 30, command: COMMAND_MAX }
     }
 }
 
@@ -41,6 +46,8 @@ struct State {
     written: u64,
     /// Bytes of pieces on the disk, without their frames.
     spilled: u64,
+    /// Bytes that were written since the disk was looked at.
+    unseen: u64,
     ended: Option<Result<()>>,
 }
 
@@ -49,6 +56,7 @@ struct State {
 pub struct Spool {
     state: Mutex<State>,
     file: File,
+    dir: PathBuf,
     bounds: Bounds,
     arrived: Notify,
     left: Notify,
@@ -71,9 +79,8 @@ impl Spool {
     /// When no file can be made there.
     pub fn new(dir: &Path, bounds: Bounds) -> Result<Arc<Self>> {
         let file = tempfile::tempfile_in(dir).map_err(failed)?;
-        let spool =
-            Self { state: Mutex::default(), file, bounds, arrived: Notify::new(), left: Notify::new() };
-        Ok(Arc::new(spool))
+        let (state, dir) = (Mutex::default(), dir.to_owned());
+        Ok(Arc::new(Self { state, file, dir, bounds, arrived: Notify::new(), left: Notify::new() }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -121,6 +128,12 @@ impl Spool {
         }
         if state.spilled + len > self.bounds.disk {
             return Ok(false);
+        }
+        state.unseen += len;
+        if state.unseen >= storage::room::EVERY {
+            // Nothing is lost: the source goes on from the target's mark when there is room again.
+            storage::room::check(&self.dir)?;
+            state.unseen = 0;
         }
         let mut frame = Vec::with_capacity(FRAME + piece.len());
         frame.extend_from_slice(&u32::try_from(piece.len()).unwrap_or(u32::MAX).to_le_bytes());
@@ -200,7 +213,8 @@ mod tests {
     #[tokio::test]
     async fn bytes_come_out_in_order_through_memory_and_disk() {
         let dir = std::env::temp_dir();
-        let spool = Spool::new(&dir, Bounds { memory: 100, disk: 1 << 20 }).unwrap();
+        let bounds = Bounds { memory: 100, disk: 1 << 20, ..Bounds::default() };
+        let spool = Spool::new(&dir, bounds).unwrap();
         let mut random = fastrand_like(3);
         let mut sent = Vec::new();
         let mut got = Vec::new();
@@ -228,7 +242,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_source_waits_when_both_bounds_are_reached() {
-        let spool = Spool::new(&std::env::temp_dir(), Bounds { memory: 10, disk: 10 }).unwrap();
+        let bounds = Bounds { memory: 10, disk: 10, ..Bounds::default() };
+        let spool = Spool::new(&std::env::temp_dir(), bounds).unwrap();
         spool.push(Bytes::from_static(b"0123456789")).await.unwrap();
         spool.push(Bytes::from_static(b"abcdefghij")).await.unwrap();
         let mut third = tokio::spawn({

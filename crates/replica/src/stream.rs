@@ -75,7 +75,7 @@ impl<'a> Stream<'a> {
     ) -> Self {
         let noted = !ends.server.lacks.transactions;
         apply.watch.begin(noted.then(|| mover.names.doubted.clone()), ends.scripts);
-        let commands = Some(Commands::at(apply.offset()));
+        let commands = Some(Commands::at(apply.offset()).at_most(mover.options.spool.command));
         let finishing = mover.options.until == Until::CaughtUp;
         let marks = Marks::new(apply.offset(), apply.db(), apply.travels());
         let scratch = Vec::new();
@@ -170,9 +170,16 @@ impl<'a> Stream<'a> {
             let now = self.mover.clock.now_ms();
             loop {
                 let begin = commands.offset();
-                let command = commands
-                    .next_command()
-                    .map_err(|e| Failure::new(Kind::Corrupt, "stream", e.to_string()).at(Side::Source))?;
+                let command = commands.next_command().map_err(|e| match e.long {
+                    // Asking again would bring the same.
+                    true => {
+                        let m = format!(
+                            "{e}; hint: raise limits.memory, of which one command may take a quarter"
+                        );
+                        Failure::new(Kind::TooLarge, "stream", m).at(Side::Source)
+                    }
+                    false => Failure::new(Kind::Corrupt, "stream", e.to_string()).at(Side::Source),
+                })?;
                 let Some(command) = command else { break };
                 let end = begin + command.raw.len() as u64;
                 let mut everywhere = None;

@@ -78,7 +78,8 @@ impl Engine {
         for task in &tasks {
             self.set_bandwidth(task, now, sharing.get(task.member.of()).copied().unwrap_or(1));
         }
-        for step in plan(&seen, &here, now, self.running_tasks) {
+        let running = self.running_tasks.load(std::sync::atomic::Ordering::Relaxed);
+        for step in plan(&seen, &here, now, running) {
             match step {
                 Step::Run(id) => {
                     self.lent().insert(id);

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
@@ -15,6 +16,7 @@ use pace::budget::Memory;
 use pace::clock::SharedClock;
 use pace::lanes::Lanes;
 use pace::limit::{Limit, LimitBounds};
+use replica::spool::COMMAND_MAX;
 use storage::{Probe, SharedStore};
 use store::{Store, TaskRow};
 use tokio::sync::{Notify, watch};
@@ -44,6 +46,11 @@ pub trait Places: Send + Sync {
     fn webhook(&self, topic: &str) -> Option<Webhook> {
         let _ = topic;
         None
+    }
+
+    /// Where Redis addresses that users write may lead; nowhere unless this says so.
+    fn egress(&self) -> storage::egress::Egress {
+        storage::egress::Egress::default()
     }
 
     /// A registered Redis instance, where the configuration has it.
@@ -88,7 +95,7 @@ pub struct Engine {
     pub(crate) data_dir: PathBuf,
     pub(crate) owner: String,
     pub(crate) backoff: Backoff,
-    pub(crate) running_tasks: u32,
+    pub(crate) running_tasks: AtomicU32,
     pub(crate) zone_minutes: i32,
     running: Mutex<HashMap<TaskId, Running>>,
     /// Tasks that were lent to runners of this process, from that moment on.
@@ -98,8 +105,12 @@ pub struct Engine {
     pub(crate) moving: Mutex<HashMap<String, Moving>>,
     /// Redis migrations that may work here at once, by the bound of memory.
     pub(crate) moving_max: usize,
+    /// Bytes that one command of a stream may have, by the same bound.
+    pub(crate) command_max: usize,
     /// Migrations that wait for others, and were told so.
     pub(crate) waiting: Mutex<HashSet<String>>,
+    /// Projects that share the places of migrations.
+    pub(crate) projects: AtomicUsize,
     /// Counts cut-overs, for whoever leads clients.
     repointed: watch::Sender<u64>,
     /// Groups whose members are being made here.
@@ -151,18 +162,28 @@ impl Engine {
             data_dir: setup.data_dir,
             owner: format!("{:016x}", fastrand_u64()?),
             backoff: setup.backoff,
-            running_tasks: setup.running_tasks,
+            running_tasks: AtomicU32::new(setup.running_tasks),
             zone_minutes: setup.zone_minutes,
             running: Mutex::default(),
             lent: Mutex::default(),
             limits: Mutex::default(),
             moving: Mutex::default(),
             moving_max: usize::try_from(setup.memory / MIGRATION_MEMORY).unwrap_or(usize::MAX).max(1),
+            command_max: usize::try_from(setup.memory / 4)
+                .unwrap_or(COMMAND_MAX)
+                .clamp(64 << 20, COMMAND_MAX),
             waiting: Mutex::default(),
+            projects: AtomicUsize::new(1),
             repointed: watch::Sender::new(0),
             making: Mutex::default(),
             ended: Notify::new(),
         }))
+    }
+
+    /// So many tasks of each project run at once from here on.
+    pub fn run_at_once(&self, tasks: u32) {
+        self.running_tasks.store(tasks.max(1), Ordering::Relaxed);
+        self.ended.notify_one();
     }
 
     /// The store.
@@ -186,7 +207,7 @@ impl Engine {
     /// When it cannot be made.
     pub fn spool_dir(&self) -> Result<PathBuf> {
         let dir = self.data_dir.join("spool");
-        std::fs::create_dir_all(&dir)
+        seal::private_dir(&dir)
             .map_err(|e| Failure::new(Kind::NoSpace, "spool", format!("{}: {e}", dir.display())))?;
         Ok(dir)
     }

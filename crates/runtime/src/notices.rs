@@ -11,6 +11,7 @@ use ring::hmac;
 use seal::Secret;
 use storage::Body;
 use storage::checksum::hex;
+use storage::egress::Egress;
 use storage::http::{Client, collect};
 use store::{Delivery, Notice, TaskRow, Unit};
 
@@ -29,6 +30,8 @@ pub struct Webhook {
     pub url: String,
     /// Signs the body; empty: unsigned.
     pub secret: Secret,
+    /// Where the URL may lead.
+    pub egress: Egress,
 }
 
 /// What ended, for the notice about it.
@@ -177,7 +180,7 @@ async fn post(webhook: &Webhook, body: &str) -> Result<()> {
     let uri: http::Uri = webhook.url.parse().map_err(|e: http::uri::InvalidUri| bad(&e))?;
     let (scheme, authority) =
         (uri.scheme_str().unwrap_or("http"), uri.authority().map_or("", |a| a.as_str()));
-    let client = Client::new(&format!("{scheme}://{authority}"), None)?;
+    let client = Client::new(&format!("{scheme}://{authority}"), webhook.egress.clone())?;
     let path = uri.path_and_query().map_or("/", |p| p.as_str());
     let mut request = Request::builder()
         .method(Method::POST)

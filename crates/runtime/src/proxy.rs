@@ -43,10 +43,11 @@ async fn relay(engine: &Engine, id: &str, mut client: TcpStream, stop: &Cancella
     // Before it is asked where the instance stands, so that no change falls in between.
     let mut repointed = engine.repointed();
     repointed.mark_unchanged();
-    let Some(addr) = stands(engine, id).await else { return };
-    let opening = TcpStream::connect((addr.0.as_str(), addr.1));
+    let Some(node) = stands(engine, id).await else { return };
+    let Some((host, port)) = node.addrs.first() else { return };
+    let opening = node.egress.connect(host, host, *port);
     let Ok(Ok(mut server)) = tokio::time::timeout(CONNECT, opening).await else {
-        tracing::warn!("instance {id} does not answer at {}:{}", addr.0, addr.1);
+        tracing::warn!("instance {id} does not answer at {host}:{port}");
         return;
     };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
@@ -58,7 +59,7 @@ async fn relay(engine: &Engine, id: &str, mut client: TcpStream, stop: &Cancella
 }
 
 /// Where an instance stands now.
-async fn stands(engine: &Engine, id: &str) -> Option<(String, u16)> {
+async fn stands(engine: &Engine, id: &str) -> Option<replica::Node> {
     let moved = match engine.store().read().await {
         Ok(mut unit) => unit.moved_instances().await,
         Err(failure) => Err(failure),
@@ -71,5 +72,5 @@ async fn stands(engine: &Engine, id: &str) -> Option<(String, u16)> {
         }
     };
     let at = moved.iter().find(|(i, _)| i == id).map_or(id, |(_, stands)| stands);
-    engine.places().instance(at)?.node.addrs.first().cloned()
+    engine.places().instance(at).map(|instance| instance.node)
 }

@@ -19,6 +19,8 @@ const LEASE_MS: i64 = 30_000;
 const RENEW: Duration = Duration::from_secs(8);
 const RESTORE_MIN_MS: i64 = 5_000;
 const RESTORE_MAX_MS: i64 = 900_000;
+/// Between two attempts to begin a task when the store fails.
+const PAUSE: Duration = Duration::from_secs(2);
 /// Task-level attempts before a passing error fails the task.
 const ATTEMPTS: u32 = 5;
 
@@ -27,6 +29,8 @@ pub(crate) async fn run(engine: Arc<Engine>, id: TaskId) -> TaskId {
     let stop = CancellationToken::new();
     if let Err(failure) = attempt(&engine, id, stop).await {
         tracing::error!(task = id, "task {id} could not be run: {failure}");
+        // It stays lent for this long, so that the dispatcher does not try again at once.
+        tokio::time::sleep(PAUSE).await;
     }
     engine.running().remove(&id);
     engine.lent().remove(&id);
@@ -60,7 +64,11 @@ async fn attempt(engine: &Arc<Engine>, id: TaskId, stop: CancellationToken) -> R
         unit.mark_started(id, now).await?;
     }
     let Some(task) = unit.task(id).await? else { return Ok(()) };
-    let secrets = unit.task_secrets(id).await?.unwrap_or_default();
+    let secrets = match unit.task_secrets(id).await {
+        // What cannot be opened now cannot be opened later: the task ends and says why.
+        Err(failure) if failure.op == "unseal" => Err(failure),
+        secrets => Ok(secrets?.unwrap_or_default()),
+    };
     let progress = Arc::new(Progress::new(task.counters, task.surveyed, task.scan_over, task.spec.bandwidth));
     engine.running().insert(id, Running { progress: progress.clone(), stop: stop.clone() });
     unit.save().await?;
@@ -69,7 +77,10 @@ async fn attempt(engine: &Arc<Engine>, id: TaskId, stop: CancellationToken) -> R
 
     // In a task of its own: it must go on while the work below waits, and the work while it waits.
     let keeper = tokio::spawn(keep(engine.clone(), id, fence, stop.clone()));
-    let ended = work(engine, &task, &secrets, fence, progress, stop.clone()).await;
+    let ended = match secrets {
+        Ok(secrets) => work(engine, &task, &secrets, fence, progress, stop.clone()).await,
+        Err(failure) => Ended::Broke(failure),
+    };
     keeper.abort();
     settle(engine, &task, fence, ended, &stop).await
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use base64::Engine as _;
@@ -38,6 +38,35 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
+}
+
+/// The keyring's name in a data directory.
+pub const FILE: &str = "seal.key";
+
+/// A file that holds secrets is its owner's alone.
+///
+/// # Errors
+/// [`Kind::Invalid`] when its mode lets anybody else in.
+pub fn check_private(path: &Path) -> Result<()> {
+    let mode = std::fs::metadata(path).map_or(0, |m| m.permissions().mode());
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    let m = format!(
+        "{} holds secrets and has mode {:03o}: others may read or change it",
+        path.display(),
+        mode & 0o777
+    );
+    Err(Failure::new(Kind::Invalid, "mode", m))
+}
+
+/// Makes a directory that is its owner's alone, and one that is there already so.
+///
+/// # Errors
+/// From the file system.
+pub fn private_dir(path: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
 }
 
 /// Random bytes from the operating system.
@@ -85,20 +114,50 @@ impl Keyring {
         Ok(Self { keys })
     }
 
+    /// The keyring of a data directory. A fresh one is made only where there is no database yet: beside one, it would
+    /// open nothing that the database holds.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] when it is missing beside a database, or may be read by others; when it cannot be read or made.
+    pub fn of(data_dir: &Path) -> Result<Self> {
+        let path = data_dir.join(FILE);
+        if !path.exists() && data_dir.join("whimbrel.db").exists() {
+            let m = format!(
+                "{} is missing, and without it no secret in {} can be opened",
+                path.display(),
+                data_dir.join("whimbrel.db").display()
+            );
+            return Err(Failure::new(Kind::Invalid, "keyring", m));
+        }
+        Self::open_or_create(&path)
+    }
+
     /// Opens the keyring file, or makes one with a fresh key, readable by its owner only.
     ///
     /// # Errors
-    /// When the file cannot be read, made or understood.
+    /// When the file cannot be read, made or understood, or may be read by others.
     pub fn open_or_create(path: &Path) -> Result<Self> {
         let failed =
             |e: std::io::Error| Failure::new(Kind::Internal, "keyring", format!("{}: {e}", path.display()));
         match std::fs::read_to_string(path) {
-            Ok(text) => Self::parse(&text),
+            Ok(text) => {
+                check_private(path)?;
+                Self::parse(&text)
+            }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 let text = format!("k1 {}\n", B64.encode(random::<32>()?));
+                // Whole or not at all: a file that was cut short would be a key that is lost.
+                let new = path.with_extension(format!("key.{}", std::process::id()));
+                let _ = std::fs::remove_file(&new);
                 let mut options = std::fs::OpenOptions::new();
-                let mut file = options.write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
-                file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+                let mut file = options.write(true).create_new(true).mode(0o600).open(&new).map_err(failed)?;
+                let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+                let linked = written.and_then(|()| std::fs::hard_link(&new, path));
+                let _ = std::fs::remove_file(&new);
+                linked.map_err(failed)?;
+                if let Some(dir) = path.parent() {
+                    std::fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
+                }
                 Self::parse(&text)
             }
             Err(e) => Err(failed(e)),
@@ -177,5 +236,28 @@ mod tests {
     #[test]
     fn a_secret_does_not_print() {
         assert_eq!(format!("{:?}", Secret::new("hidden")), "***");
+    }
+
+    #[test]
+    fn sec_f17_no_key_is_made_beside_a_database() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = Keyring::of(dir.path()).unwrap().seal("c", b"x").unwrap();
+        std::fs::write(dir.path().join("whimbrel.db"), b"").unwrap();
+        assert_eq!(Keyring::of(dir.path()).unwrap().open("c", &made).unwrap(), b"x");
+        std::fs::remove_file(dir.path().join(FILE)).unwrap();
+        let refused = Keyring::of(dir.path()).unwrap_err();
+        assert!(refused.kind == Kind::Invalid && refused.message.contains("is missing"), "{refused}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing was left there");
+    }
+
+    #[test]
+    fn sec_f33_a_key_that_others_may_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        Keyring::open_or_create(&path).unwrap();
+        for (mode, fine) in [(0o644, false), (0o640, false), (0o660, false), (0o600, true), (0o400, true)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(Keyring::open_or_create(&path).is_ok(), fine, "{mode:o}");
+        }
     }
 }

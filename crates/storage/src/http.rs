@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -18,15 +17,13 @@ use tokio_rustls::TlsConnector;
 
 use crate::acknowledge::{AtOnce, Stream};
 use crate::body::Body;
+use crate::egress::{Egress, host_of};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// No progress for this long, neither sent nor answered, and a request fails as timed out.
 const STALL: Duration = Duration::from_secs(60);
 const IDLE_MAX_AGE: Duration = Duration::from_secs(25);
 const IDLE_MAX_PER_THREAD: usize = 512;
-
-/// Decides whether an address may be connected to; asked after name resolution, for every address.
-pub type AddressGuard = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
 
 /// One endpoint: scheme, host and port.
 #[derive(Clone)]
@@ -38,7 +35,9 @@ pub struct Client {
     authority: String,
     /// What the path of each request begins with; empty, or `/` and more without a `/` at its end.
     base: String,
-    guard: Option<AddressGuard>,
+    egress: Egress,
+    /// The host as the operator's list would name it: without the bucket in front.
+    named: String,
     acknowledge: AtOnce,
 }
 
@@ -113,8 +112,8 @@ impl Client {
     ///
     /// # Errors
     /// [`Kind::Invalid`] naming what is wrong with the text.
-    pub fn new(endpoint: &str, guard: Option<AddressGuard>) -> Result<Self> {
-        let client = Self::with_base(endpoint, guard)?;
+    pub fn new(endpoint: &str, egress: Egress) -> Result<Self> {
+        let client = Self::with_base(endpoint, egress)?;
         if client.base.is_empty() {
             return Ok(client);
         }
@@ -126,7 +125,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::new`].
-    pub fn with_base(endpoint: &str, guard: Option<AddressGuard>) -> Result<Self> {
+    pub fn with_base(endpoint: &str, egress: Egress) -> Result<Self> {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         // A password in it is not repeated.
         let shown = endpoint.rsplit_once('@').map_or(endpoint, |(_, host)| host);
@@ -140,21 +139,26 @@ impl Client {
         if uri.query().is_some() {
             return Err(bad("must have no query"));
         }
+        if endpoint.contains('#') {
+            return Err(bad("must have no fragment (#)"));
+        }
         let base = uri.path().trim_end_matches('/').to_owned();
         let authority = uri.authority().ok_or_else(|| bad("names no host"))?;
         if authority.as_str().contains('@') {
             return Err(bad("must not carry a user or password"));
         }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        // What was understood is what was written, or the text leads elsewhere than it seems to.
+        let host = host_of(endpoint).ok_or_else(|| bad("names another host than it seems to"))?;
         let port = authority.port_u16().unwrap_or(if https { 443 } else { 80 });
         Ok(Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             https,
             authority: authority.as_str().to_owned(),
             base,
+            named: host.clone(),
             host,
             port,
-            guard,
+            egress,
             acknowledge: AtOnce::default(),
         })
     }
@@ -172,7 +176,13 @@ impl Client {
     /// The same endpoint under a host name with a label in front, as virtual-hosted buckets need.
     pub fn with_label(&self, label: &str) -> Result<Self> {
         let scheme = if self.https { "https" } else { "http" };
-        Self::with_base(&format!("{scheme}://{label}.{}{}", self.authority, self.base), self.guard.clone())
+        let endpoint = format!("{scheme}://{label}.{}{}", self.authority, self.base);
+        let client = Self::with_base(&endpoint, self.egress.clone())?;
+        if client.authority != format!("{label}.{}", self.authority) || client.base != self.base {
+            let m = format!("`{label}` cannot stand in front of a host's name");
+            return Err(Failure::new(Kind::Invalid, "endpoint", m));
+        }
+        Ok(Self { named: self.named.clone(), ..client })
     }
 
     /// True for TLS.
@@ -194,21 +204,14 @@ impl Client {
 
     async fn connect(&self) -> Result<Sender> {
         let connecting = async {
-            let failed = |e: std::io::Error| {
-                Failure::new(Kind::Connect, "connect", format!("cannot connect to {}: {e}", self.authority))
-            };
-            let mut last = None;
-            for addr in tokio::net::lookup_host((self.host.as_str(), self.port)).await.map_err(failed)? {
-                if self.guard.as_ref().is_some_and(|allows| !allows(addr.ip())) {
-                    let m = format!("{} resolves to {}, which is not allowed", self.host, addr.ip());
-                    return Err(Failure::new(Kind::Forbidden, "connect", m));
+            match self.egress.connect(&self.named, &self.host, self.port).await {
+                Ok(stream) => self.handshake(stream).await,
+                Err(f) if f.kind == Kind::Connect => {
+                    let message = format!("cannot connect to {}: {}", self.authority, f.message);
+                    Err(Failure { message, ..f })
                 }
-                match TcpStream::connect(addr).await {
-                    Ok(stream) => return self.handshake(stream).await,
-                    Err(e) => last = Some(e),
-                }
+                Err(f) => Err(f),
             }
-            Err(failed(last.unwrap_or_else(|| std::io::Error::other("the name has no address"))))
         };
         match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(result) => result,
@@ -393,12 +396,13 @@ mod tests {
 
     #[test]
     fn endpoints_are_scheme_host_and_port_only() {
-        assert!(Client::new("http://127.0.0.1:9000", None).is_ok());
-        assert!(Client::new("https://s3.example.com/", None).is_ok());
-        let with_path = Client::with_base("https://h/storage/v1/s3/", None).unwrap();
+        let new = |endpoint: &str| Client::new(endpoint, Egress::anywhere());
+        assert!(new("http://127.0.0.1:9000").is_ok());
+        assert!(new("https://s3.example.com/").is_ok());
+        let with_path = Client::with_base("https://h/storage/v1/s3/", Egress::anywhere()).unwrap();
         assert_eq!((with_path.base(), with_path.authority()), ("/storage/v1/s3", "h"));
         for bad in ["ftp://h", "127.0.0.1:9000", "http://h/p", "http://u:p@h", "http://h?x"] {
-            assert!(Client::new(bad, None).is_err(), "{bad}");
+            assert!(new(bad).is_err(), "{bad}");
         }
     }
 
@@ -419,7 +423,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_guard_is_asked_after_resolution() {
-        let client = Client::new("http://localhost:9", Some(Arc::new(|_| false))).unwrap();
+        let client = Client::new("http://localhost:9", Egress::default()).unwrap();
         assert_eq!(client.connect().await.unwrap_err().kind, Kind::Forbidden);
+    }
+
+    #[test]
+    fn sec_f08_nothing_in_front_of_a_host_leads_elsewhere() {
+        for bad in ["http://127.0.0.1:1#.h", "http://a@h", "http://h?.x", "http://h#"] {
+            assert!(Client::new(bad, Egress::anywhere()).is_err(), "{bad}");
+        }
+        let client = Client::new("http://s3.lab:9000", Egress::listed(&["s3.lab".to_owned()])).unwrap();
+        for bad in ["127.0.0.1:1#", "127.0.0.1:1/", "127.0.0.1:1?", "a@127.0.0.1#"] {
+            assert!(client.with_label(bad).is_err(), "{bad}");
+        }
+        let labelled = client.with_label("bucket").unwrap();
+        assert_eq!((labelled.authority(), labelled.named.as_str()), ("bucket.s3.lab:9000", "s3.lab"));
     }
 }

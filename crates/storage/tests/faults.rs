@@ -106,7 +106,7 @@ async fn c10_every_request_through_a_domain_is_signed() {
         (Auth::AzureSas, "?secret"),
     ] {
         let signer = Signer { auth, key: "secret".into(), access_key: "AK".into(), secret_key: "SK".into() };
-        let client = storage::http::Client::new(&at, None).unwrap();
+        let client = storage::http::Client::new(&at, storage::egress::Egress::anywhere()).unwrap();
         let front = Fronted::new(inner.clone(), client, signer, pace::clock::system());
         front.reach().await.unwrap();
         let _ = front.ask(&Key::from("k")).await;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use storage::azure::connection::Connection;
 use storage::azure::{Azure, AzureConfig};
+use storage::egress::Egress;
 use storage::fs::Fs;
 use storage::google::{Google, GoogleConfig};
 use storage::http::Client;
@@ -29,7 +30,7 @@ async fn s3(endpoint: &str, bucket: &str) -> SharedStore {
 fn config(endpoint: &str, bucket: &str) -> S3Config {
     let (ak, sk) = testkit::servers::KEYS;
     S3Config {
-        client: Client::new(endpoint, None).unwrap(),
+        client: Client::new(endpoint, Egress::anywhere()).unwrap(),
         bucket: bucket.into(),
         addressing: Addressing::Path,
         region: "us-east-1".into(),
@@ -84,7 +85,9 @@ async fn azurite() {
     let endpoint = testkit::servers::endpoint("WHIMBREL_TEST_AZURITE");
     let (account, key) = testkit::servers::AZURE;
     let connection = Connection::at(&format!("{endpoint}/{account}"), account, key).unwrap();
-    let config = AzureConfig::of(connection, &format!("conformance-{}", fastrand::u32(..)), None).unwrap();
+    let config =
+        AzureConfig::of(connection, &format!("conformance-{}", fastrand::u32(..)), Egress::anywhere())
+            .unwrap();
     let azure = Azure::new(config, pace::clock::system());
     assert_eq!(azure.probe("").await.unwrap_err().kind, model::failure::Kind::NoBucket);
     azure.create_container().await.unwrap();
@@ -95,14 +98,30 @@ async fn azurite() {
 async fn fake_gcs() {
     let endpoint = testkit::servers::endpoint("WHIMBREL_TEST_GCS");
     let config = GoogleConfig {
-        client: Client::new(&endpoint, None).unwrap(),
+        client: Client::new(&endpoint, Egress::anywhere()).unwrap(),
         account: None,
         bucket: format!("conformance-{}", fastrand::u32(..)),
         requester_pays: false,
-        guard: None,
+        egress: Egress::anywhere(),
     };
     let google = Google::new(config, pace::clock::system());
     assert_eq!(google.probe("").await.unwrap_err().kind, model::failure::Kind::NoBucket);
     google.create_bucket("lab").await.unwrap();
     conformance::all(Arc::new(google), "fake-gcs-server").await;
+}
+
+#[test]
+fn sec_f08_a_bucket_in_a_host_is_written_like_one() {
+    let open = |bucket: &str, addressing: Addressing| {
+        let config = S3Config { addressing, ..config("http://s3.lab:9000", bucket) };
+        S3::new(config, pace::clock::system()).map(drop).map_err(|f| f.kind)
+    };
+    for bucket in
+        ["127.0.0.1:1#", "a@b", "x/y", "Upper", "ab", "-abc", "abc.", "a..b", "a_b", &"a".repeat(64)]
+    {
+        assert_eq!(open(bucket, Addressing::Virtual), Err(model::failure::Kind::Invalid), "{bucket}");
+    }
+    assert_eq!(open("my.bucket-1", Addressing::Virtual), Ok(()));
+    assert_eq!(open("Upper_1", Addressing::Path), Ok(()));
+    assert_eq!(open("..", Addressing::Path), Err(model::failure::Kind::Invalid));
 }

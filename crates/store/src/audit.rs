@@ -1,4 +1,4 @@
-//! One line for each changing call: who did what to which, and what came of it.
+//! One line for each changing call, sign-in and refusal: who did what to which, from where, and what came of it.
 
 use model::failure::Result;
 
@@ -24,6 +24,10 @@ pub struct AuditLine {
     pub target: String,
     /// HTTP status of the answer.
     pub status: u16,
+    /// Address of the caller; empty where it is not known.
+    pub address: String,
+    /// What the caller was recognised as; empty: not at all.
+    pub role: String,
 }
 
 impl Unit {
@@ -32,8 +36,8 @@ impl Unit {
     /// # Errors
     /// When the database fails.
     pub async fn audit(&mut self, line: &AuditLine) -> Result<()> {
-        let sql = "INSERT INTO audit (at, request_id, project, principal, action, target, status) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7)";
+        let sql = "INSERT INTO audit (at, request_id, project, principal, action, target, status, address, role) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
         let args = args![
             line.at,
             line.request_id.as_str(),
@@ -42,20 +46,28 @@ impl Unit {
             line.action.as_str(),
             line.target.as_str(),
             i64::from(line.status),
+            line.address.as_str(),
+            line.role.as_str(),
         ];
         self.tx.execute(sql, args).await?;
         self.tx.execute("DELETE FROM audit WHERE at < $1", args![line.at - KEEP_MS]).await?;
         Ok(())
     }
 
-    /// The newest lines.
+    /// The newest lines of a project before an instant; with `all`, also those that belong to no project.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn audit_lines(&mut self, limit: u64) -> Result<Vec<AuditLine>> {
-        let sql = "SELECT at, request_id, project, principal, action, target, status FROM audit \
-                   ORDER BY at DESC LIMIT $1";
-        let rows = self.tx.query(sql, args![limit]).await?;
+    pub async fn audit_lines(
+        &mut self,
+        project: &str,
+        all: bool,
+        before: i64,
+        limit: u64,
+    ) -> Result<Vec<AuditLine>> {
+        let sql = "SELECT at, request_id, project, principal, action, target, status, address, role FROM audit \
+                   WHERE (project = $1 OR ($2 = 1 AND project = '')) AND at < $3 ORDER BY at DESC LIMIT $4";
+        let rows = self.tx.query(sql, args![project, all, before, limit]).await?;
         rows.iter()
             .map(|r| {
                 Ok(AuditLine {
@@ -66,6 +78,8 @@ impl Unit {
                     action: r.text(4)?.to_owned(),
                     target: r.text(5)?.to_owned(),
                     status: u16::try_from(r.int(6)?).unwrap_or(0),
+                    address: r.text(7)?.to_owned(),
+                    role: r.text(8)?.to_owned(),
                 })
             })
             .collect()

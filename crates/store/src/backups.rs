@@ -64,6 +64,17 @@ impl Unit {
         Ok(())
     }
 
+    /// How many backups of a project are being made, and how many there are in all.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn count_backups(&mut self, project: &str) -> Result<(u64, u64)> {
+        let sql = "SELECT COALESCE(SUM(CASE WHEN status = 'backuping' THEN 1 ELSE 0 END), 0), COUNT(*) \
+                   FROM backups WHERE project = $1";
+        let rows = self.tx.query(sql, args![project]).await?;
+        rows.first().map_or(Ok((0, 0)), |r| Ok((r.count(0)?, r.count(1)?)))
+    }
+
     /// Notes how a backup ended.
     ///
     /// # Errors
@@ -127,5 +138,80 @@ impl Unit {
     pub async fn delete_backup(&mut self, id: &str) -> Result<()> {
         self.tx.execute("DELETE FROM backups WHERE id = $1", args![id]).await?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::group::{GroupEvent, GroupKind};
+    use model::migration::{MigrationEvent, MigrationKind, MigrationSpec, Phase};
+    use model::spec::TaskSpec;
+
+    use super::*;
+    use crate::{NewMigration, Store};
+
+    #[tokio::test]
+    async fn sec_f30_a_write_is_tried_now_and_then() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::embedded(dir.path()).await.unwrap();
+        store.prove(1_000).await.unwrap();
+        let at = async |store: &Store| {
+            let mut unit = store.read().await.unwrap();
+            unit.tx.query("SELECT at FROM pulse", vec![]).await.unwrap()[0].int(0).unwrap()
+        };
+        store.prove(5_999).await.unwrap();
+        assert_eq!(at(&store).await, 1_000);
+        store.prove(6_000).await.unwrap();
+        assert_eq!(at(&store).await, 6_000);
+    }
+
+    #[tokio::test]
+    async fn sec_f27_what_a_project_has_is_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::embedded(dir.path()).await.unwrap();
+        let mut unit = store.write().await.unwrap();
+        let spec = r#"{"face":"v2","selection":{"kind":"prefix","entries":[""]},"source":{"region":"r"},"target":{"region":"r"}}"#;
+        let spec: TaskSpec = serde_json::from_str(spec).unwrap();
+        for (i, project) in ["a", "a", "b"].into_iter().enumerate() {
+            let (id, project) = (format!("id{i}"), project.to_owned());
+            unit.insert_group(&id, &project, GroupKind::Prefix, &spec, "{}", 1).await.unwrap();
+            let made = NewMigration {
+                id: id.clone(),
+                project: project.clone(),
+                name: String::new(),
+                description: String::new(),
+                kind: MigrationKind::Online,
+                spec: MigrationSpec::default(),
+                secrets: "{}".into(),
+                phase: Phase::Loading,
+                job: format!("job{i}"),
+                now: 1,
+            };
+            unit.insert_migration(made).await.unwrap();
+            let backup = BackupRow {
+                id,
+                project,
+                instance: "i".into(),
+                remark: String::new(),
+                status: "backuping".into(),
+                size: 0,
+                error: None,
+                created_at: 1,
+                updated_at: 1,
+            };
+            unit.insert_backup(&backup).await.unwrap();
+        }
+        assert_eq!(unit.open_groups("a").await.unwrap(), 2);
+        assert_eq!(unit.unended_migrations("a").await.unwrap(), 2);
+        assert_eq!(unit.count_backups("a").await.unwrap(), (2, 2));
+        unit.end_backup("id0", 5, None, 2).await.unwrap();
+        unit.apply_migration("id0", MigrationEvent::Broke, 2).await.unwrap().unwrap();
+        for event in [GroupEvent::Begin, GroupEvent::Break] {
+            unit.apply_group("id0", event, 2).await.unwrap().unwrap();
+        }
+        assert_eq!(unit.open_groups("a").await.unwrap(), 1);
+        assert_eq!(unit.unended_migrations("a").await.unwrap(), 1);
+        assert_eq!(unit.count_backups("a").await.unwrap(), (1, 2));
+        assert_eq!(unit.count_backups("c").await.unwrap(), (0, 0));
     }
 }

@@ -132,6 +132,17 @@ impl Unit {
         Ok((rows.iter().map(row).collect::<Result<_>>()?, total))
     }
 
+    /// How many groups of a project have not ended.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn open_groups(&mut self, project: &str) -> Result<u64> {
+        let sql = "SELECT COUNT(*) FROM task_groups WHERE project = $1 \
+                   AND phase IN ('waiting', 'creating', 'monitoring', 'pausing', 'paused', 'deleting')";
+        let rows = self.tx.query(sql, args![project]).await?;
+        rows.first().map_or(Ok(0), |r| r.count(0))
+    }
+
     /// Groups that the runtime has to look after.
     ///
     /// # Errors

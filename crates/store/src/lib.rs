@@ -23,9 +23,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use model::failure::Result;
+use model::failure::{Failure, Kind, Result};
 use seal::Keyring;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 pub use audit::AuditLine;
 pub use backups::BackupRow;
@@ -65,7 +65,15 @@ pub struct Store {
     backend: Arc<dyn Backend>,
     keys: Arc<Keyring>,
     changed: Arc<watch::Sender<u64>>,
+    /// When it was last tried to write, and what came of it.
+    proved: Arc<Mutex<Option<Proved>>>,
 }
+
+/// When writing was tried, milliseconds, and what came of it.
+type Proved = (i64, Result<()>);
+
+/// It is tried again after so long, milliseconds.
+const PROVED_MS: i64 = 5_000;
 
 /// One transaction.
 pub struct Unit {
@@ -78,17 +86,68 @@ pub struct Unit {
 impl Store {
     /// A store over any backend.
     pub fn new(backend: Arc<dyn Backend>, keys: Arc<Keyring>) -> Self {
-        Self { backend, keys, changed: Arc::new(watch::Sender::new(0)) }
+        Self { backend, keys, changed: Arc::new(watch::Sender::new(0)), proved: Arc::default() }
+    }
+
+    /// Whether the database can be written now: tried at most once in five seconds.
+    ///
+    /// # Errors
+    /// What the write meets.
+    pub async fn prove(&self, now: i64) -> Result<()> {
+        let mut proved = self.proved.lock().await;
+        if let Some((at, found)) = &*proved
+            && (0..PROVED_MS).contains(&(now - at))
+        {
+            return found.clone();
+        }
+        let write = async {
+            let mut unit = self.write().await?;
+            let sql = "INSERT INTO pulse (id, at) VALUES (1, $1) ON CONFLICT (id) DO UPDATE SET at = $1";
+            unit.tx.execute(sql, args![now]).await?;
+            unit.save().await
+        };
+        let found = write.await;
+        *proved = Some((now, found.clone()));
+        found
     }
 
     /// The embedded store in `data_dir`: SQLite and a keyring, made when missing. One process at a time.
     ///
     /// # Errors
-    /// [`model::failure::Kind::Conflict`] when another process has it open.
+    /// [`Kind::Conflict`] when another process has it open; [`Kind::Invalid`] when the keyring is missing beside a
+    /// database, or is another one's.
     pub async fn embedded(data_dir: &Path) -> Result<Self> {
-        let backend = Sqlite::open(data_dir).await?;
-        let keys = Keyring::open_or_create(&data_dir.join("seal.key"))?;
-        Ok(Self::new(Arc::new(backend), Arc::new(keys)))
+        sqlite::make_dir(data_dir)?;
+        // The key first: a database without one could be of no use to anybody.
+        let keys = Keyring::of(data_dir)?;
+        let store = Self::new(Arc::new(Sqlite::open(data_dir).await?), Arc::new(keys));
+        store.prove_keys().await?;
+        Ok(store)
+    }
+
+    /// The keyring is the one that sealed what is here.
+    async fn prove_keys(&self) -> Result<()> {
+        let foreign = |f: Failure| match f.op {
+            "unseal" => {
+                let m = format!("the keyring is not the one that sealed this database: {}", f.message);
+                Failure::new(Kind::Invalid, "keyring", m)
+            }
+            _ => f,
+        };
+        let mut unit = self.write().await?;
+        let rows = unit.tx.query("SELECT proof FROM sealing WHERE id = 1", crate::args![]).await?;
+        if let Some(row) = rows.first() {
+            return self.keys.open("sealing", row.text(0)?).map(drop).map_err(foreign);
+        }
+        // A database from before there was a proof: any secret in it is one.
+        let sql = "SELECT id FROM tasks WHERE secrets IS NOT NULL LIMIT 1";
+        let rows = unit.tx.query(sql, crate::args![]).await?;
+        if let Some(row) = rows.first() {
+            unit.task_secrets(row.int(0)?).await.map_err(foreign)?;
+        }
+        let proof = self.keys.seal("sealing", b"whimbrel")?;
+        unit.tx.execute("INSERT INTO sealing (id, proof) VALUES (1, $1)", crate::args![proof]).await?;
+        unit.save().await
     }
 
     /// Begins a transaction that writes.
@@ -134,5 +193,40 @@ impl Unit {
             self.changed.send_modify(|n| *n += 1);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn sec_f17_a_foreign_key_does_not_open_a_database() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Store::embedded(dir.path()).await.unwrap());
+        let other = tempfile::tempdir().unwrap();
+        drop(Keyring::of(other.path()).unwrap());
+        let key = dir.path().join(seal::FILE);
+        std::fs::rename(&key, dir.path().join("kept")).unwrap();
+        let missing = Store::embedded(dir.path()).await.unwrap_err();
+        assert!(missing.message.contains("is missing"), "{missing}");
+        std::fs::copy(other.path().join(seal::FILE), &key).unwrap();
+        let foreign = again(dir.path()).await.unwrap_err();
+        assert!(foreign.message.contains("not the one that sealed"), "{foreign}");
+        std::fs::rename(dir.path().join("kept"), &key).unwrap();
+        again(dir.path()).await.unwrap();
+    }
+
+    /// The thread that held the database may take a moment to let it go.
+    async fn again(dir: &Path) -> Result<Store> {
+        for _ in 0..100 {
+            match Store::embedded(dir).await {
+                Err(f) if f.kind == Kind::Conflict => {
+                    tokio::time::sleep(std::time::Duration::from_millis(10)).await
+                }
+                done => return done,
+            }
+        }
+        Store::embedded(dir).await
     }
 }

@@ -252,6 +252,17 @@ impl Unit {
         self.tx.query(sql, vec![]).await?.iter().map(row).collect()
     }
 
+    /// How many migrations of a project have not ended.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn unended_migrations(&mut self, project: &str) -> Result<u64> {
+        let sql = "SELECT COUNT(*) FROM migrations WHERE project = $1 \
+                   AND phase IN ('created', 'loading', 'following', 'stopping')";
+        let rows = self.tx.query(sql, args![project]).await?;
+        rows.first().map_or(Ok(0), |r| r.count(0))
+    }
+
     /// Credentials of a migration, in clear.
     ///
     /// # Errors

@@ -1,8 +1,9 @@
-//! The embedded backend: SQLite in WAL mode, one thread that writes and two that read.
+//! The embedded backend: SQLite in WAL mode, one thread that writes and four that read.
 //!
 //! A transaction is a conversation with one thread; whoever drops its end without commit is rolled back.
 
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use async_trait::async_trait;
@@ -12,9 +13,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{Backend, Row, Transaction, Value};
 
-const READERS: usize = 2;
+const READERS: usize = 4;
 /// Numbered migrations; PostgreSQL will have the same numbers.
-const MIGRATIONS: [&str; 8] = [
+const MIGRATIONS: [&str; 11] = [
     include_str!("../migrations/sqlite/0001_init.sql"),
     include_str!("../migrations/sqlite/0002_upload_doubt.sql"),
     include_str!("../migrations/sqlite/0003_sync_and_groups.sql"),
@@ -23,6 +24,9 @@ const MIGRATIONS: [&str; 8] = [
     include_str!("../migrations/sqlite/0006_sweeps.sql"),
     include_str!("../migrations/sqlite/0007_migrations.sql"),
     include_str!("../migrations/sqlite/0008_list_order.sql"),
+    include_str!("../migrations/sqlite/0009_sealing.sql"),
+    include_str!("../migrations/sqlite/0010_list_index.sql"),
+    include_str!("../migrations/sqlite/0011_audit.sql"),
 ];
 
 type Answer<T> = oneshot::Sender<Result<T>>;
@@ -64,21 +68,10 @@ impl Sqlite {
     /// # Errors
     /// [`Kind::Conflict`] when another process has it open; [`Kind::Invalid`] for a newer schema.
     pub async fn open(data_dir: &Path) -> Result<Self> {
-        let at = |e: std::io::Error| {
-            let kind = match e.kind() {
-                std::io::ErrorKind::StorageFull => Kind::NoSpace,
-                std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => {
-                    Kind::ReadOnly
-                }
-                _ => Kind::Internal,
-            };
-            Failure::new(kind, "store", format!("{}: {e}", data_dir.display()))
-        };
-        // Object names are nobody else's business.
-        std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700)
-            .create(data_dir)
-            .map_err(at)?;
-        let lock = File::create(data_dir.join("lock")).map_err(at)?;
+        make_dir(data_dir)?;
+        let lock =
+            File::options().write(true).create(true).truncate(true).mode(0o600).open(data_dir.join("lock"));
+        let lock = lock.map_err(|e| at(data_dir, &e))?;
         lock.try_lock().map_err(|_| {
             let m = format!(
                 "{} is in use by another whimbrel; stop it or choose another directory",
@@ -101,6 +94,22 @@ impl Sqlite {
         }
         Ok(Self { writer: serve(writer, "BEGIN IMMEDIATE")?, readers, turn: 0.into(), _lock: lock })
     }
+}
+
+fn at(data_dir: &Path, e: &std::io::Error) -> Failure {
+    let kind = match e.kind() {
+        std::io::ErrorKind::StorageFull => Kind::NoSpace,
+        std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => Kind::ReadOnly,
+        _ => Kind::Internal,
+    };
+    Failure::new(kind, "store", format!("{}: {e}", data_dir.display()))
+}
+
+/// The data directory. Object names are nobody else's business.
+pub(crate) fn make_dir(data_dir: &Path) -> Result<()> {
+    std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700)
+        .create(data_dir)
+        .map_err(|e| at(data_dir, &e))
 }
 
 fn restrict(path: &Path) {

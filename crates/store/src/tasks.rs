@@ -179,6 +179,27 @@ macro_rules! select {
     }};
 }
 
+/// Which tasks a list shows; all of it stands in the index.
+const MATCHING: &str = "WHERE t.project = $1 AND ($3 = '%%' OR t.name LIKE $3 ESCAPE '\\') AND ($4 = '' OR t.member_of = $4) \
+    AND ($2 = '' OR $2 LIKE '%|' || t.desired || ':' || t.observed || '|%' OR $2 LIKE '%|*:' || t.observed || '|%')";
+
+fn count_sql() -> &'static str {
+    static SQL: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    SQL.get_or_init(|| format!("SELECT COUNT(*) FROM tasks t {MATCHING}"))
+}
+
+/// The page is chosen first; the ledger is added up for its tasks only.
+fn list_sql() -> &'static str {
+    static SQL: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    SQL.get_or_init(|| {
+        format!(
+            "SELECT {COLUMNS}, {SUMS} FROM tasks t LEFT JOIN ranges r ON r.task_id = t.id WHERE t.id IN \
+             (SELECT t.id FROM tasks t {MATCHING} ORDER BY t.created_at DESC, t.id DESC LIMIT $5 OFFSET $6) \
+             GROUP BY t.id ORDER BY t.created_at DESC, t.id DESC"
+        )
+    })
+}
+
 impl Unit {
     /// Accepts a task: the row, its sealed secrets, and the wake-up.
     ///
@@ -271,20 +292,9 @@ impl Unit {
             limit,
             offset
         ];
-        let matching = "WHERE t.project = $1 AND t.name LIKE $3 ESCAPE '\\' AND ($4 = '' OR t.member_of = $4) AND ($2 = '' \
-            OR $2 LIKE '%|' || t.desired || ':' || t.observed || '|%' OR $2 LIKE '%|*:' || t.observed || '|%')";
-        static COUNT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
-        static LIST: std::sync::OnceLock<String> = std::sync::OnceLock::new();
-        let count: &'static str = COUNT.get_or_init(|| format!("SELECT COUNT(*) FROM tasks t {matching}"));
-        let list: &'static str = LIST.get_or_init(|| {
-            format!(
-                "SELECT {COLUMNS}, {SUMS} FROM tasks t LEFT JOIN ranges r ON r.task_id = t.id {matching} \
-                 GROUP BY t.id ORDER BY t.created_at DESC, t.id DESC LIMIT $5 OFFSET $6"
-            )
-        });
-        let total = self.tx.query(count, args[..4].to_vec()).await?;
+        let total = self.tx.query(count_sql(), args[..4].to_vec()).await?;
         let total = total.first().map_or(Ok(0), |r| r.count(0))?;
-        let rows = self.tx.query(list, args).await?;
+        let rows = self.tx.query(list_sql(), args).await?;
         Ok((rows.iter().map(row).collect::<Result<_>>()?, total))
     }
 
@@ -549,5 +559,49 @@ impl Unit {
                    FROM tasks WHERE project = $1 AND (created_at >= $2 OR observed = 'waiting')";
         let rows = self.tx.query(sql, args![project, since]).await?;
         rows.first().map_or(Ok((0, 0)), |r| Ok((r.count(0)?, r.count(1)?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Store;
+
+    #[tokio::test]
+    async fn sec_f18_a_page_of_tasks_does_not_read_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::embedded(dir.path()).await.unwrap();
+        let mut unit = store.write().await.unwrap();
+        let spec = r#"{"face":"v2","selection":{"kind":"prefix","entries":[""]},"source":{"region":"r"},"target":{"region":"r"}}"#;
+        for id in 0..300i64 {
+            let project = if id % 3 == 0 { "other" } else { "mine" };
+            let sql = "INSERT INTO tasks (id, project, name, spec, priority, desired, observed, created_at, queued_at) \
+                       VALUES ($1, $2, $3, $4, 1, 'run', 'succeeded', $1, $1)";
+            unit.tx.execute(sql, args![id, project, format!("task%{id}"), spec]).await.unwrap();
+            let sql = "INSERT INTO ranges (task_id, id, pass, scope, cursor, ahead, copied, copied_bytes) \
+                       VALUES ($1, $2, 'copy', '', $3, $3, 2, 10)";
+            for range in 0..2i64 {
+                unit.tx.execute(sql, args![id, range, Vec::<u8>::new()]).await.unwrap();
+            }
+        }
+        let filter = TaskFilter { project: "mine".into(), ..TaskFilter::default() };
+        let (page, total) = unit.list_tasks(&filter, 10, 5).await.unwrap();
+        assert_eq!(total, 200);
+        assert_eq!(page.iter().map(|t| t.id).collect::<Vec<_>>(), [284, 283, 281, 280, 278]);
+        assert!(page.iter().all(|t| t.counters.copied == Tally { objects: 4, bytes: 20 }));
+        let named = TaskFilter { name_part: "%29".into(), ..filter };
+        assert_eq!(
+            unit.list_tasks(&named, 0, 50).await.unwrap().1,
+            8,
+            "29 and 290 to 299, two thirds of them"
+        );
+        // Nothing is looked through from end to end.
+        for sql in [list_sql(), count_sql()] {
+            let plan: &'static str = Box::leak(format!("EXPLAIN QUERY PLAN {sql}").into_boxed_str());
+            let rows = unit.tx.query(plan, args!["mine", "", "%%", "", 5u64, 0u64]).await.unwrap();
+            let steps: Vec<String> = rows.iter().map(|r| r.text(3).unwrap().to_owned()).collect();
+            assert!(!steps.is_empty() && steps.iter().all(|s| !s.starts_with("SCAN")), "{steps:?}");
+            assert!(steps.iter().any(|s| s.contains("COVERING INDEX tasks_by_project")), "{steps:?}");
+        }
     }
 }

@@ -2,14 +2,14 @@
 
 use model::failure::Result;
 
-use crate::{Unit, args};
+use crate::{Row, Unit, args};
 
 /// One token; the token itself is never stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRow {
     /// SHA-256 of the token, hex.
     pub hash: String,
-    /// Who got it.
+    /// Who got it: a user's id, or `ak:` and an access key id.
     pub user: String,
     /// Project it is for; none: the domain.
     pub project: Option<String>,
@@ -19,6 +19,20 @@ pub struct TokenRow {
     pub issued_at: i64,
     /// Ends, milliseconds.
     pub expires_at: i64,
+}
+
+/// Tokens of one user at once.
+const TOKENS_MAX: u64 = 100;
+
+fn row(r: &Row) -> Result<TokenRow> {
+    Ok(TokenRow {
+        hash: r.text(0)?.to_owned(),
+        user: r.text(1)?.to_owned(),
+        project: r.opt_text(2)?.map(str::to_owned),
+        stamp: r.text(3)?.to_owned(),
+        issued_at: r.int(4)?,
+        expires_at: r.int(5)?,
+    })
 }
 
 impl Unit {
@@ -39,7 +53,30 @@ impl Unit {
             t.expires_at
         ];
         self.tx.execute(sql, args).await?;
+        // The oldest go: whoever asks for ever has a bound number of rows.
+        let sql = "DELETE FROM tokens WHERE user_name = $1 AND hash NOT IN \
+                   (SELECT hash FROM tokens WHERE user_name = $1 ORDER BY issued_at DESC, hash LIMIT $2)";
+        self.tx.execute(sql, crate::args![t.user.as_str(), TOKENS_MAX]).await?;
         Ok(())
+    }
+
+    /// Tokens that have not ended, the newest first; of one user, or of all.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn live_tokens(&mut self, user: Option<&str>, now: i64) -> Result<Vec<TokenRow>> {
+        let sql = "SELECT hash, user_name, project, stamp, issued_at, expires_at FROM tokens \
+                   WHERE ($1 = '' OR user_name = $1) AND expires_at > $2 ORDER BY issued_at DESC, hash LIMIT 1000";
+        let rows = self.tx.query(sql, args![user.unwrap_or_default(), now]).await?;
+        rows.iter().map(row).collect()
+    }
+
+    /// Forgets a token; false when there was none.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn delete_token(&mut self, hash: &str) -> Result<bool> {
+        Ok(self.tx.execute("DELETE FROM tokens WHERE hash = $1", args![hash]).await? > 0)
     }
 
     /// Finds a token by its hash, ended or not.
@@ -49,14 +86,38 @@ impl Unit {
     pub async fn token(&mut self, hash: &str) -> Result<Option<TokenRow>> {
         let sql = "SELECT hash, user_name, project, stamp, issued_at, expires_at FROM tokens WHERE hash = $1";
         let rows = self.tx.query(sql, args![hash]).await?;
-        let Some(r) = rows.first() else { return Ok(None) };
-        Ok(Some(TokenRow {
-            hash: r.text(0)?.to_owned(),
-            user: r.text(1)?.to_owned(),
-            project: r.opt_text(2)?.map(str::to_owned),
-            stamp: r.text(3)?.to_owned(),
-            issued_at: r.int(4)?,
-            expires_at: r.int(5)?,
-        }))
+        rows.first().map(row).transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Store;
+
+    #[tokio::test]
+    async fn sec_f22_tokens_are_bounded_listed_and_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::embedded(dir.path()).await.unwrap();
+        let mut unit = store.write().await.unwrap();
+        let token = |user: &str, i: i64| TokenRow {
+            hash: format!("{user}{i:04}"),
+            user: user.into(),
+            project: None,
+            stamp: String::new(),
+            issued_at: i,
+            expires_at: 10_000,
+        };
+        unit.insert_token(&token("bob", 0)).await.unwrap();
+        for i in 0..150 {
+            unit.insert_token(&token("alice", i)).await.unwrap();
+        }
+        let mine = unit.live_tokens(Some("alice"), 200).await.unwrap();
+        assert_eq!((mine.len(), mine[0].issued_at, mine[99].issued_at), (100, 149, 50));
+        assert_eq!(unit.live_tokens(None, 200).await.unwrap().len(), 101);
+        assert!(unit.delete_token("alice0149").await.unwrap());
+        assert!(!unit.delete_token("alice0149").await.unwrap());
+        assert!(unit.token("alice0149").await.unwrap().is_none());
+        assert!(unit.live_tokens(None, 10_000).await.unwrap().is_empty());
     }
 }

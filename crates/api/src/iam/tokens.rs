@@ -1,29 +1,103 @@
-//! `POST /v3/auth/tokens`: a token for a password or an access key; `GET` validates one.
+//! `POST /v3/auth/tokens`: a token for a password, an access key or another token; `GET` validates one.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use axum::extract::{ConnectInfo, State};
+use axum::Extension;
+use axum::extract::{ConnectInfo, Query, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use config::Role;
 use control::Control;
-use control::identity::token::{Subject, principal};
-use control::identity::{People, User, id_of, password};
+use control::identity::token::{Subject, principal, token_id};
+use control::identity::{NAME_MAX, People, Principal, User, id_of, same, user_id};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
+use store::TokenRow;
 use wire::iam::{InDomain, Named, Token};
 
 use super::{keystone, time_text};
+use crate::auth::{Claimed, short};
 use crate::body::with_status;
 
+/// Keystone's sentence for who is not known (auth.md §3.7).
+const STRANGER: &str = "The request you have made requires authentication.";
 const WRONG: &str = "The username or password is wrong.";
+const LOCKED: &str = "The account is locked for five minutes.";
+const BUSY: &str = "Too many sign-ins at once; hint: try again in a moment.";
+
+/// A sign-in as it was asked for.
+struct Claim {
+    /// What failures are counted under: the one identity of an account, however it was written, whether it exists or not.
+    account: String,
+    /// Who it would be.
+    subject: String,
+    proof: Proof,
+}
 
 enum Proof {
-    Good(Subject),
-    Wrong,
+    Password { given: String, hash: Option<String> },
+    Key { good: bool },
 }
 
 fn text<'v>(value: &'v Value, path: &[&str]) -> Option<&'v str> {
     path.iter().try_fold(value, |v, key| v.get(key))?.as_str()
+}
+
+/// Reads a claim; none when the body has none, or names that nobody can have.
+fn claim(people: &People, auth: &Value, method: &str) -> Option<Claim> {
+    match method {
+        "password" => by_password(people, auth.pointer("/identity/password/user")?),
+        "hw_ak_sk" => by_key(people, auth),
+        _ => None,
+    }
+}
+
+fn by_password(people: &People, user: &Value) -> Option<Claim> {
+    let (id, name) = (text(user, &["id"]), text(user, &["name"]));
+    let (domain, domain_id) = (text(user, &["domain", "name"]), text(user, &["domain", "id"]));
+    let mut all = [id, name, domain, domain_id].into_iter().flatten();
+    if all.any(|t| t.len() > NAME_MAX) || (id.is_none() && name.is_none()) {
+        return None;
+    }
+    let is_meant = |u: &&User| match id {
+        Some(id) => u.id == id,
+        None => {
+            name == Some(u.name.as_str())
+                && domain.is_none_or(|d| d == u.domain)
+                && domain_id.is_none_or(|d| d == id_of("domain", &u.domain))
+        }
+    };
+    // A name that several domains have is nobody's without its domain.
+    let mut found = people.users.iter().filter(|u| u.enabled).filter(is_meant);
+    let found = match (found.next(), found.next()) {
+        (Some(user), None) => Some(user),
+        _ => None,
+    };
+    let account = match (found, id) {
+        (Some(user), _) => user.id.clone(),
+        (None, Some(id)) => id.to_owned(),
+        (None, None) => {
+            let of = domain.or(domain_id).map_or_else(|| people.domain(), str::to_owned);
+            user_id(&of, name.unwrap_or_default())
+        }
+    };
+    let given = text(user, &["password"]).unwrap_or_default().to_owned();
+    let proof = Proof::Password { given, hash: found.map(|u| u.hash.clone()) };
+    Some(Claim { subject: account.clone(), account, proof })
+}
+
+fn by_key(people: &People, auth: &Value) -> Option<Claim> {
+    let ak = text(auth, &["identity", "hw_ak_sk", "access", "key"])?;
+    let sk = text(auth, &["identity", "hw_ak_sk", "secret", "key"])?;
+    if ak.len() > NAME_MAX {
+        return None;
+    }
+    let key = people.keys.get(ak);
+    let good = key.is_some_and(|k| k.enabled && same(k.secret.expose(), sk));
+    // Keys that nobody has are one account: there is nothing to guess at them.
+    let account = key.map_or_else(|| "key".to_owned(), |_| format!("key {ak}"));
+    Some(Claim { account, subject: format!("ak:{ak}"), proof: Proof::Key { good } })
 }
 
 pub(crate) async fn create(
@@ -31,37 +105,46 @@ pub(crate) async fn create(
     ConnectInfo(from): ConnectInfo<SocketAddr>,
     body: Bytes,
 ) -> Response {
+    let asks = serde_json::from_slice::<Value>(&body).unwrap_or_default();
+    let names = [
+        "/auth/identity/password/user/name",
+        "/auth/identity/password/user/id",
+        "/auth/identity/hw_ak_sk/access/key",
+    ];
+    let name = names.iter().find_map(|at| asks.pointer(at)?.as_str()).unwrap_or("-");
+    let name = Claimed(short(name));
+    let mut response = issue(&control, from, asks).await;
+    response.extensions_mut().insert(name);
+    response
+}
+
+async fn issue(control: &Control, from: SocketAddr, body: Value) -> Response {
     let bad = || keystone(StatusCode::BAD_REQUEST, "The request body is invalid");
-    let Ok(body) = serde_json::from_slice::<Value>(&body) else { return bad() };
     let Some(auth) = body.get("auth") else { return bad() };
     let methods: Vec<String> = match auth.pointer("/identity/methods").and_then(Value::as_array) {
         Some(methods) => methods.iter().filter_map(|m| m.as_str().map(str::to_owned)).collect(),
         None => return bad(),
     };
     let people = control.directory.people();
-    let claimed = match methods.as_slice() {
-        [m] if m == "password" => text(auth, &["identity", "password", "user", "name"])
-            .or_else(|| text(auth, &["identity", "password", "user", "id"])),
-        [m] if m == "hw_ak_sk" => text(auth, &["identity", "hw_ak_sk", "access", "key"]),
-        _ => None,
+    let [method] = methods.as_slice() else { return bad() };
+    let proved = match method.as_str() {
+        "token" => by_token(control, auth).await,
+        method => match claim(&people, auth, method) {
+            Some(claim) => prove(control, claim, from).await,
+            None => return bad(),
+        },
     };
-    // Counted apart from signatures, so that a guessed password does not lock out a signing client.
-    let Some(claimed) = claimed.map(|name| format!("sign-in {name}")) else { return bad() };
-    let now = control.clock.now_ms();
-    let failures = &control.directory.failures;
-    if failures.is_locked(&claimed, Some(from.ip()), now) {
-        return keystone(StatusCode::UNAUTHORIZED, "The account is locked for five minutes.");
+    let (mut subject, not_after) = match proved {
+        Ok(proved) => proved,
+        Err(refused) => return refused,
+    };
+    let scope = |name: &str| auth.get("scope").and_then(|s| s.get(name)).filter(|v| !v.is_null());
+    if scope("domain").is_some() {
+        subject.project = None;
     }
-    let proof =
-        if methods[0] == "password" { by_password(&people, auth).await } else { by_key(&people, auth) };
-    let Proof::Good(mut subject) = proof else {
-        failures.failed(&claimed, Some(from.ip()), now);
-        return keystone(StatusCode::UNAUTHORIZED, WRONG);
-    };
-    failures.succeeded(&claimed, Some(from.ip()));
-    let scope = auth.get("scope").and_then(|s| s.get("project"));
-    if let Some(wanted) = scope {
-        let may = principal(&people, &subject.name).map(|p| p.projects).unwrap_or_default();
+    // Of both, the project wins (auth.md §3.1).
+    if let Some(wanted) = scope("project") {
+        let may = principal(&people, &subject.id).map(|p| p.projects).unwrap_or_default();
         let named = |key: &str| wanted.get(key).and_then(Value::as_str);
         let found = people.projects.iter().filter(|p| may.contains(&p.id)).find(|p| {
             match (named("id"), named("name")) {
@@ -75,7 +158,7 @@ pub(crate) async fn create(
             None => return keystone(StatusCode::UNAUTHORIZED, "The project does not exist or is not yours."),
         }
     }
-    match control.issue_token(&subject).await {
+    match control.issue_token(&subject, not_after).await {
         Ok((token, issued, expires)) => {
             reply(&people, &subject, methods, issued, expires, &token, StatusCode::CREATED)
         }
@@ -86,47 +169,106 @@ pub(crate) async fn create(
     }
 }
 
-/// Argon2 costs tens of milliseconds by design, so it runs on a blocking thread.
-async fn by_password(people: &People, auth: &Value) -> Proof {
-    let user = auth.pointer("/identity/password/user").cloned().unwrap_or_default();
-    let domain = text(&user, &["domain", "name"]);
-    let found: Option<&User> =
-        people.users.iter().filter(|u| u.enabled).find(|u| match text(&user, &["id"]) {
-            Some(id) => u.id == id,
-            None => {
-                let by_id = text(&user, &["domain", "id"]).is_none_or(|id| id == id_of("domain", &u.domain));
-                text(&user, &["name"]) == Some(&u.name) && domain.is_none_or(|d| d == u.domain) && by_id
-            }
-        });
-    let hash = found.map(|u| u.hash.clone());
-    let given = text(&user, &["password"]).unwrap_or_default().to_owned();
-    #[expect(clippy::disallowed_methods, reason = "bounded by the lock-out of failing callers")]
-    let good = tokio::task::spawn_blocking(move || password::matches(&given, hash.as_deref())).await;
-    match found {
-        Some(user) if good.unwrap_or(false) => {
-            Proof::Good(Subject { name: user.name.clone(), project: None })
+/// A token proves its holder. What it is exchanged for ends when it ends, and is for any project of the holder; without a
+/// scope it is for the same.
+async fn by_token(control: &Control, auth: &Value) -> Result<(Subject, i64), Response> {
+    let Some(token) = text(auth, &["identity", "token", "id"]) else {
+        return Err(keystone(StatusCode::BAD_REQUEST, "The request body is invalid"));
+    };
+    match control.check_token(token).await {
+        Ok(Ok((_, row))) => Ok((Subject { id: row.user, project: row.project }, row.expires_at)),
+        Ok(Err(_)) => Err(keystone(StatusCode::UNAUTHORIZED, STRANGER)),
+        Err(failure) => {
+            tracing::error!("a token could not be checked: {failure}");
+            Err(keystone(StatusCode::INTERNAL_SERVER_ERROR, "No token could be issued."))
         }
-        _ => Proof::Wrong,
     }
 }
 
-fn by_key(people: &People, auth: &Value) -> Proof {
-    let (Some(ak), Some(sk)) = (
-        text(auth, &["identity", "hw_ak_sk", "access", "key"]),
-        text(auth, &["identity", "hw_ak_sk", "secret", "key"]),
-    ) else {
-        return Proof::Wrong;
+/// Checks a proof and counts it; who it is, and until when a token for it is valid at most. Passwords can be guessed, so an account whose passwords fail is closed for a while; a right
+/// key always passes, since none can be guessed. Counted apart from signatures.
+async fn prove(control: &Control, claim: Claim, from: SocketAddr) -> Result<(Subject, i64), Response> {
+    let Claim { account, subject, proof } = claim;
+    let account = account.as_str();
+    let failures = &control.directory.failures;
+    let ip = Some(from.ip());
+    let now = || control.clock.now_ms();
+    let locked = || keystone(StatusCode::UNAUTHORIZED, LOCKED);
+    let good = match proof {
+        Proof::Key { good } => good,
+        Proof::Password { given, hash } => {
+            if failures.is_locked(account, ip, now()) {
+                return Err(locked());
+            }
+            let turn = control.directory.passwords.turn(from.ip()).await;
+            let turn = turn.ok_or_else(|| keystone(StatusCode::TOO_MANY_REQUESTS, BUSY))?;
+            // Others may have failed while this one waited for its turn.
+            if failures.is_locked(account, ip, now()) {
+                return Err(locked());
+            }
+            turn.matches(given, hash).await
+        }
     };
-    let good =
-        people.keys.get(ak).is_some_and(|k| k.enabled && control::identity::same(k.secret.expose(), sk));
-    if good { Proof::Good(Subject { name: format!("ak:{ak}"), project: None }) } else { Proof::Wrong }
+    if good {
+        failures.succeeded(account, ip);
+        return Ok((Subject { id: subject, project: None }, i64::MAX));
+    }
+    let was_locked = failures.is_locked(account, ip, now());
+    failures.failed(account, ip, now());
+    Err(if was_locked { locked() } else { keystone(StatusCode::UNAUTHORIZED, WRONG) })
 }
 
-pub(crate) async fn show(State(control): State<Control>, headers: HeaderMap) -> Response {
+/// `DELETE`: ends the token of `X-Subject-Token`, or the one with an id of the list.
+pub(crate) async fn revoke(
+    State(control): State<Control>,
+    Extension(caller): Extension<Principal>,
+    Query(query): Query<BTreeMap<String, String>>,
+    headers: HeaderMap,
+) -> Response {
     let subject = headers.get("x-subject-token").and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let id = query.get("id").map(String::as_str).unwrap_or_default();
+    if subject.is_empty() && id.is_empty() {
+        return keystone(StatusCode::BAD_REQUEST, "Give X-Subject-Token, or ?id= of the list.");
+    }
+    match control.revoke_token(&caller, subject, id).await {
+        Ok(true) => StatusCode::NO_CONTENT.into_response(),
+        Ok(false) => keystone(StatusCode::NOT_FOUND, "The token does not exist or is not yours."),
+        Err(failure) => {
+            tracing::error!("a token could not be revoked: {failure}");
+            keystone(StatusCode::INTERNAL_SERVER_ERROR, "The token could not be revoked.")
+        }
+    }
+}
+
+async fn list(control: &Control, caller: &Principal) -> Response {
+    let shown = |t: &TokenRow| {
+        json!({"id": token_id(t), "user": t.user, "project_id": t.project,
+            "issued_at": time_text(t.issued_at), "expires_at": time_text(t.expires_at)})
+    };
+    match control.tokens(caller).await {
+        Ok(all) => {
+            let all: Vec<Value> = all.iter().map(shown).collect();
+            with_status(StatusCode::OK, &json!({"tokens": all})).unwrap_or_else(IntoResponse::into_response)
+        }
+        Err(failure) => {
+            tracing::error!("tokens could not be listed: {failure}");
+            keystone(StatusCode::INTERNAL_SERVER_ERROR, "The tokens could not be listed.")
+        }
+    }
+}
+
+pub(crate) async fn show(
+    State(control): State<Control>,
+    Extension(caller): Extension<Principal>,
+    headers: HeaderMap,
+) -> Response {
+    let subject = headers.get("x-subject-token").and_then(|v| v.to_str().ok()).unwrap_or_default();
+    if subject.is_empty() {
+        return list(&control, &caller).await;
+    }
     match control.check_token(subject).await {
         Ok(Ok((_, row))) => {
-            let subject_of = Subject { name: row.user.clone(), project: row.project.clone() };
+            let subject_of = Subject { id: row.user.clone(), project: row.project.clone() };
             let people = control.directory.people();
             let methods = vec!["password".to_owned()];
             reply(&people, &subject_of, methods, row.issued_at, row.expires_at, subject, StatusCode::OK)
@@ -144,7 +286,7 @@ fn reply(
     token: &str,
     status: StatusCode,
 ) -> Response {
-    let user = people.users.iter().find(|u| u.name == subject.name);
+    let user = people.user(&subject.id);
     let domain_name = user.map_or_else(|| people.domain(), |u| u.domain.clone());
     let domain = Named { id: id_of("domain", &domain_name), name: domain_name };
     let in_domain = |id: String, name: String, expires: Option<String>| InDomain {
@@ -154,7 +296,11 @@ fn reply(
         password_expires_at: expires,
     };
     let project = subject.project.as_ref().and_then(|id| people.project(id));
-    let user_id = user.map_or_else(|| id_of("user", &subject.name), |u| u.id.clone());
+    let (id, name) = match user {
+        Some(user) => (user.id.clone(), user.name.clone()),
+        None => (id_of("user", &subject.id), subject.id.clone()),
+    };
+    let role = principal(people, &subject.id).map_or(Role::Viewer, |p| p.role);
     let body = Token {
         catalog: vec![],
         expires_at: time_text(expires),
@@ -162,8 +308,8 @@ fn reply(
         methods,
         project: project.map(|p| in_domain(p.id.clone(), p.name.clone(), None)),
         domain: project.is_none().then(|| domain.clone()),
-        roles: vec![Named { id: "0".into(), name: "te_admin".into() }],
-        user: in_domain(user_id, subject.name.clone(), Some(String::new())),
+        roles: vec![Named { id: "0".into(), name: word(role).into() }],
+        user: in_domain(id, name, Some(String::new())),
     };
     let mut response =
         with_status(status, &serde_json::json!({"token": body})).unwrap_or_else(IntoResponse::into_response);
@@ -172,4 +318,91 @@ fn reply(
         response.headers_mut().insert("x-subject-token", value);
     }
     response
+}
+
+/// A role as a token says it: the vendor's word for who may do everything, ours for the others.
+fn word(role: Role) -> &'static str {
+    match role {
+        Role::Admin => "te_admin",
+        Role::Operator => "operator",
+        Role::Viewer => "viewer",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn people() -> People {
+        let mut people = People::default();
+        for domain in ["da", "db"] {
+            for name in ["alice", "bob"] {
+                let only_there = name == "bob" && domain == "db";
+                people.users.push(User {
+                    name: name.into(),
+                    id: user_id(domain, name),
+                    domain: domain.into(),
+                    hash: "x".into(),
+                    role: Role::Viewer,
+                    projects: vec![],
+                    enabled: !only_there,
+                });
+            }
+        }
+        people
+    }
+
+    fn of(user: Value) -> Option<Claim> {
+        let auth = serde_json::json!({"identity": {"password": {"user": user}}});
+        claim(&people(), &auth, "password")
+    }
+
+    #[test]
+    fn sec_f10_an_account_has_one_name_for_the_lock_out() {
+        let bob = user_id("da", "bob");
+        for user in [
+            serde_json::json!({"name": "bob"}),
+            serde_json::json!({"name": "bob", "domain": {"name": "da"}}),
+            serde_json::json!({"name": "bob", "domain": {"id": id_of("domain", "da")}}),
+            serde_json::json!({"id": bob}),
+            serde_json::json!({"id": bob, "name": "invented-17", "domain": {"name": "x"}}),
+        ] {
+            let claim = of(user.clone()).unwrap();
+            assert_eq!(
+                (claim.account.as_str(), claim.subject.as_str()),
+                (bob.as_str(), bob.as_str()),
+                "{user}"
+            );
+            assert!(matches!(claim.proof, Proof::Password { hash: Some(_), .. }), "{user}");
+        }
+        // Who is not there, or is locked, has one name as well, so that an answer does not tell.
+        let nobody = of(serde_json::json!({"name": "eve", "domain": {"name": "da"}})).unwrap();
+        let same = of(serde_json::json!({"id": user_id("da", "eve")})).unwrap();
+        assert_eq!(nobody.account, same.account);
+        assert!(matches!(nobody.proof, Proof::Password { hash: None, .. }));
+    }
+
+    #[test]
+    fn sec_f03_a_name_in_two_domains_needs_its_domain() {
+        let claim = of(serde_json::json!({"name": "alice"})).unwrap();
+        assert!(matches!(claim.proof, Proof::Password { hash: None, .. }));
+        let claim = of(serde_json::json!({"name": "alice", "domain": {"name": "db"}})).unwrap();
+        assert_eq!(claim.subject, user_id("db", "alice"));
+    }
+
+    #[test]
+    fn sec_f01_no_account_has_a_name_without_end() {
+        assert!(of(serde_json::json!({"name": "n".repeat(256)})).is_none());
+        assert!(of(serde_json::json!({"id": "n".repeat(256)})).is_none());
+        assert!(of(serde_json::json!({"name": "n".repeat(255)})).is_some());
+        assert!(of(serde_json::json!({})).is_none());
+    }
+
+    #[test]
+    fn sec_f32_a_role_is_told_as_it_is() {
+        assert_eq!(
+            [word(Role::Admin), word(Role::Operator), word(Role::Viewer)],
+            ["te_admin", "operator", "viewer"]
+        );
+    }
 }

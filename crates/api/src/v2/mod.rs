@@ -1,5 +1,6 @@
 //! OMS v2, and the migrations of DCS.
 
+pub(crate) mod audit;
 pub(crate) mod credentials;
 pub(crate) mod instances;
 pub(crate) mod jobs;

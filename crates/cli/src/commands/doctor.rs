@@ -9,6 +9,7 @@ use replica::Node;
 use replica::asker::Asker;
 use seal::Keyring;
 use storage::ObjectStore;
+use storage::egress::Egress;
 use storage::http::Client;
 use storage::s3::{Addressing, S3, S3Config};
 
@@ -63,10 +64,11 @@ pub(crate) async fn run(args: &Doctor, printer: &Printer) -> Result<Exit> {
 
 fn secrets(config: &Config, env: &BTreeMap<String, String>, findings: &mut Vec<Finding>) {
     let path = config::keyring_path(Path::new(&config.data_dir));
-    if !path.exists() {
+    let data_dir = Path::new(&config.data_dir);
+    if !path.exists() && !data_dir.join("whimbrel.db").exists() {
         return findings.push(good("keyring", format!("{} will be made at the first start", path.display())));
     }
-    let keys = match Keyring::open_or_create(&path) {
+    let keys = match Keyring::of(data_dir) {
         Ok(keys) => keys,
         Err(failure) => return findings.push(bad("keyring", &failure)),
     };
@@ -126,7 +128,7 @@ async fn instances(config: &Config, env: &BTreeMap<String, String>, findings: &m
     if config.redis.is_empty() {
         return;
     }
-    let keys = match Keyring::open_or_create(&config::keyring_path(Path::new(&config.data_dir))) {
+    let keys = match Keyring::of(Path::new(&config.data_dir)) {
         Ok(keys) => keys,
         Err(failure) => return findings.push(bad("redis", &failure)),
     };
@@ -138,7 +140,8 @@ async fn instances(config: &Config, env: &BTreeMap<String, String>, findings: &m
                 None => String::new(),
             };
             let addrs = replica::node::addresses(&r.addrs)?;
-            let node = Node { addrs, user: r.user.clone(), password, tls: r.tls, db: None };
+            let egress = Egress::anywhere();
+            let node = Node { addrs, user: r.user.clone(), password, tls: r.tls, db: None, egress };
             Asker::open(&node, Side::Source).await.map(|(_, server, _)| server)
         };
         findings.push(match asked.await {
@@ -171,7 +174,7 @@ async fn check_store(store: &config::Store) -> Finding {
     }
     let open = async {
         let config = S3Config {
-            client: Client::with_base(&store.endpoint, None)?,
+            client: Client::with_base(&store.endpoint, Egress::anywhere())?,
             bucket: String::new(),
             addressing: Addressing::Path,
             region: store.signing_region.clone(),

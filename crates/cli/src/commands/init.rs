@@ -1,7 +1,7 @@
 //! `whimbrel init`: the first configuration.
 
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use config::template::{Made, init};
@@ -28,6 +28,7 @@ pub(crate) fn write(path: &Path, data_dir: &Path, listen: &str, force: bool) -> 
     let failed = |e: std::io::Error| Failure::new(Kind::ReadOnly, "init", format!("{}: {e}", path.display()));
     let mut options = std::fs::OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path).map_err(failed)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
     file.write_all(made.text.as_bytes()).map_err(failed)?;
     Ok(made)
 }

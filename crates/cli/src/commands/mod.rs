@@ -2,6 +2,7 @@
 
 mod assess;
 mod completions;
+mod connections;
 mod copy;
 mod doctor;
 mod init;

@@ -1,16 +1,12 @@
 //! `whimbrel serve`: API, scheduler and workers in one process.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::ConnectInfo;
 use config::Config;
-use control::{Catalogue, Control, Directory};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use control::{Catalogue, Control, Directory, Limited};
 use model::failure::{Failure, Kind, Result};
 use pace::backoff::Backoff;
 use runtime::Engine;
@@ -18,17 +14,15 @@ use runtime::engine::Setup;
 use store::Store;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Semaphore;
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Serve;
+use crate::commands::connections::{self, Faces};
 use crate::commands::init;
 use crate::exit::Exit;
 use crate::printer::Printer;
-
-/// Connections at once; others wait in the kernel's queue.
-const CONNECTIONS: usize = 1024;
 
 fn started(what: &str, e: &dyn std::fmt::Display) -> Failure {
     Failure::new(Kind::Connect, "serve", format!("{what}: {e}"))
@@ -56,7 +50,23 @@ fn configure(args: &Serve, printer: &Printer) -> Result<(Config, PathBuf)> {
     Ok((config::load(&path, &env)?, path))
 }
 
+/// Secrets are in this memory: nobody else may read it, and no core is written.
+fn keep_to_ourselves() {
+    #[cfg(target_os = "linux")]
+    if let Err(e) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
+        tracing::warn!("core dumps of this process could not be switched off: {e}");
+    }
+}
+
+/// Whoever came by TLS comes by TLS again.
+async fn remember_tls(mut response: axum::response::Response) -> axum::response::Response {
+    let year = http::HeaderValue::from_static("max-age=31536000");
+    response.headers_mut().insert(http::header::STRICT_TRANSPORT_SECURITY, year);
+    response
+}
+
 pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
+    keep_to_ourselves();
     let (config, path) = configure(args, printer)?;
     if config.database != "sqlite" {
         let m = "database: only `sqlite` is supported by this version";
@@ -87,14 +97,16 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
         threads: 0,
         backoff: Backoff::default(),
     })?;
+    engine.share_between(config.project.len());
     engine.take_over_migrations().await?;
     let control = Control {
         engine: engine.clone(),
         catalogue: catalogue.clone(),
         directory: directory.clone(),
         clock,
-        limits: Arc::new(config.limits.clone()),
+        limits: Arc::new(Limited::new(config.limits.clone())),
         zone_minutes: config.time_zone_minutes,
+        checks: Arc::default(),
     };
     let listener = TcpListener::bind(&config.listen).await.map_err(|e| started(&config.listen, &e))?;
     let local = listener.local_addr().map_err(|e| started(&config.listen, &e))?;
@@ -107,11 +119,28 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
         printer.note(&format!("Instance {} is reached at {listen}", instance.name));
         tokio::spawn(runtime::proxy::serve(engine.clone(), instance.id.clone(), listener, stop.clone()));
     }
+    if let Some(at) = &config.metrics_listen {
+        let listener = TcpListener::bind(at).await.map_err(|e| started(at, &e))?;
+        let local = listener.local_addr().map_err(|e| started(at, &e))?;
+        printer.note(&format!("Numbers are told on http://{local}/metrics"));
+        let (_, plain) = watch::channel(None);
+        let numbers = api::metrics(control.clone());
+        let faces = Faces { all: numbers.clone(), health: numbers };
+        tokio::spawn(connections::serve(listener, plain, faces, stop.clone()));
+    }
     printer.note(&format!("Whimbrel serves on {scheme}://{local}"));
 
-    let working = tokio::spawn(engine.serve(stop.clone()));
-    let serving = tokio::spawn(accept(listener, tls, api::router(control), stop.clone()));
-    let reload = Reload { path, catalogue, directory, keys: store };
+    let (certificates, tls) = watch::channel(tls);
+    let working = tokio::spawn(engine.clone().serve(stop.clone()));
+    let limits = control.limits.clone();
+    let (all, health) = (api::router(control.clone()), api::health_only(control));
+    let all = match config.tls {
+        Some(_) => all.layer(axum::middleware::map_response(remember_tls)),
+        None => all,
+    };
+    let serving = tokio::spawn(connections::serve(listener, tls, Faces { all, health }, stop.clone()));
+    let reload =
+        Reload { path, catalogue, directory, keys: store, engine, limits, certificates, began: config };
     signals(&reload, printer).await.map_err(|e| started("signals", &e))?;
     stop.cancel();
     // Two more signals are not needed: everything is in the ledger already.
@@ -124,19 +153,44 @@ struct Reload {
     catalogue: Arc<Catalogue>,
     directory: Arc<Directory>,
     keys: Store,
+    engine: Arc<Engine>,
+    limits: Arc<Limited>,
+    certificates: watch::Sender<Option<TlsAcceptor>>,
+    /// As the process began.
+    began: Config,
 }
 
 impl Reload {
     fn run(&self) {
         let env: BTreeMap<String, String> = std::env::vars().collect();
         let done = config::load(&self.path, &env).and_then(|config| {
+            let tls = config.tls.as_ref().map(tls).transpose()?;
+            // All or nothing: what cannot be taken over is found before anything is.
+            Directory::new(&config, &env, self.keys.keys())?;
+            Catalogue::new(&config, pace::clock::system()).register(&config, &env, self.keys.keys())?;
             self.directory.reload(&config, &env, self.keys.keys())?;
             self.catalogue.register(&config, &env, self.keys.keys())?;
             self.catalogue.reload(&config);
+            self.engine.run_at_once(config.limits.running_tasks);
+            self.engine.share_between(config.project.len());
+            // What was begun with TLS goes on with it, and the other way round.
+            if tls.is_some() == self.began.tls.is_some() {
+                self.certificates.send_replace(tls);
+            }
+            let same = config.limits.memory_bytes() == self.began.limits.memory_bytes()
+                && config.data_dir == self.began.data_dir
+                && config.database == self.began.database
+                && config.tls.is_some() == self.began.tls.is_some();
+            if !same {
+                tracing::warn!(
+                    "limits.memory, data_dir, database and whether there is TLS change at the next start"
+                );
+            }
+            self.limits.take(config.limits);
             Ok(())
         });
         match done {
-            Ok(()) => tracing::info!("stores, keys and users were read again"),
+            Ok(()) => tracing::info!("stores, keys, users, limits and certificates were read again"),
             Err(failure) => tracing::error!("the configuration stays as it was: {failure}"),
         }
     }
@@ -157,67 +211,8 @@ async fn signals(reload: &Reload, printer: &Printer) -> std::io::Result<()> {
     Ok(())
 }
 
-async fn accept(
-    listener: TcpListener,
-    tls: Option<TlsAcceptor>,
-    router: axum::Router,
-    stop: CancellationToken,
-) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let place = tokio::select! {
-            () = stop.cancelled() => return,
-            place = places.clone().acquire_owned() => place,
-        };
-        let (stream, peer) = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = listener.accept() => match accepted {
-                Ok(accepted) => accepted,
-                Err(e) => {
-                    tracing::warn!("a connection could not be accepted: {e}");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            },
-        };
-        let (router, tls, stop) = (router.clone(), tls.clone(), stop.clone());
-        tokio::spawn(async move {
-            let _place = place;
-            let _ = stream.set_nodelay(true);
-            match tls {
-                None => connection(stream, peer, router, stop).await,
-                Some(tls) => {
-                    let handshake = tokio::time::timeout(Duration::from_secs(10), tls.accept(stream)).await;
-                    if let Ok(Ok(stream)) = handshake {
-                        connection(stream, peer, router, stop).await;
-                    }
-                }
-            }
-        });
-    }
-}
-
-async fn connection<S>(stream: S, peer: SocketAddr, router: axum::Router, stop: CancellationToken)
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
-    let router = router.layer(axum::Extension(ConnectInfo(peer)));
-    let service = TowerToHyperService::new(router);
-    let mut builder = hyper::server::conn::http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(30));
-    // Names of headers have no case, but scripts look for `X-Subject-Token` with grep.
-    builder.title_case_headers(true);
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
-    tokio::select! {
-        _ = connection.as_mut() => {}
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            let _ = tokio::time::timeout(Duration::from_secs(5), connection).await;
-        }
-    }
-}
-
 fn tls(config: &config::Tls) -> Result<TlsAcceptor> {
+    seal::check_private(Path::new(&config.key))?;
     let at = |path: &str, why: String| Failure::new(Kind::Invalid, "tls", format!("{path}: {why}"));
     let open = |path: &str| {
         let file = std::fs::File::open(Path::new(path)).map_err(|e| at(path, e.to_string()))?;
@@ -236,4 +231,23 @@ fn tls(config: &config::Tls) -> Result<TlsAcceptor> {
         .with_single_cert(certs, key)
         .map_err(|e| at(&config.cert, e.to_string()))?;
     Ok(TlsAcceptor::from(Arc::new(server)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn sec_f36_what_came_by_tls_comes_so_again() {
+        let response = remember_tls(axum::response::Response::default()).await;
+        assert_eq!(response.headers()["strict-transport-security"], "max-age=31536000");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn sec_f36_no_core_is_written() {
+        keep_to_ourselves();
+        let now = rustix::process::dumpable_behavior().unwrap();
+        assert_eq!(now, rustix::process::DumpableBehavior::NotDumpable);
+    }
 }

@@ -53,6 +53,31 @@ pub(crate) async fn run(args: &Task, printer: &Printer) -> Result<Exit> {
             act(&client, Method::POST, &format!("tasks/{id}/start"), Some(&body)).await
         }
         TaskAction::Delete { id } => act(&client, Method::DELETE, &format!("tasks/{id}"), None).await,
+        TaskAction::Audit { limit } => {
+            let tail = format!("audit?limit={}", limit.clamp(&1, &1000));
+            let found = client.call(Method::GET, &tail, None).await?;
+            if args.service.json {
+                printer.result(&found.to_string());
+                return Ok(Exit::Done);
+            }
+            for one in found["lines"].as_array().into_iter().flatten().rev() {
+                let text = |key: &str| match one[key].as_str() {
+                    Some("") | None => "-",
+                    Some(text) => text,
+                };
+                printer.result(&format!(
+                    "{} {} {} {} {} {} {}",
+                    one["at"],
+                    one["status"],
+                    text("address"),
+                    text("role"),
+                    text("principal"),
+                    text("action"),
+                    text("target")
+                ));
+            }
+            Ok(Exit::Done)
+        }
     }
 }
 

@@ -70,7 +70,7 @@ impl Service {
             assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
             std::fs::write(&keys, &made.stdout).unwrap();
             let text = std::fs::read_to_string(&config).unwrap();
-            let text = text.replace("inline_endpoints = []", "inline_endpoints = [\"127.0.0.0/8\"]");
+            let text = text.replace("_endpoints = []", "_endpoints = [\"127.0.0.0/8\"]");
             std::fs::write(&config, text + extra).unwrap();
         }
         let text = std::fs::read_to_string(&keys).unwrap();

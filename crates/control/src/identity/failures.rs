@@ -1,52 +1,98 @@
-//! Failures in a row by caller: after six, five minutes of silence, so that secrets cannot be guessed.
+//! Failures in a row by caller: after six, five minutes of silence, so that passwords cannot be guessed.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Mutex;
 
+use pace::shares::party;
+use ring::digest;
+
 const ALLOWED: u32 = 6;
 const LOCK_MS: i64 = 5 * 60 * 1000;
-/// Callers remembered; beyond that the oldest are forgotten.
+/// Callers remembered, about 60 bytes each; beyond that the oldest that is not locked is forgotten.
 const REMEMBERED: usize = 10_000;
+/// Longest name or id of a user or access key; longer ones are nobody's and are refused before anything else.
+pub const NAME_MAX: usize = 255;
 
-/// A name and the address it was used from.
-type Caller = (String, Option<IpAddr>);
+/// A hash of the account and the address it was used from.
+type Caller = ([u8; 16], Option<IpAddr>);
 
-/// Counts by (name, address), so that nobody can lock out somebody else.
+fn caller(account: &str, from: Option<IpAddr>) -> Caller {
+    let hash = digest::digest(&digest::SHA256, account.as_bytes());
+    let mut short = [0; 16];
+    short.copy_from_slice(&hash.as_ref()[..16]);
+    (short, from.map(party))
+}
+
+/// Counts by (account, address), so that nobody can lock out somebody else. An account has one name here, however its
+/// user writes it.
 #[derive(Debug, Default)]
 pub struct FailureCount {
-    seen: Mutex<HashMap<Caller, (u32, i64)>>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    by: HashMap<Caller, Failures>,
+    /// When those that time has ended were last taken out, milliseconds.
+    swept: i64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Failures {
+    count: u32,
+    at: i64,
+}
+
+impl Failures {
+    /// A clock that is set back does not prolong it.
+    fn is_over(self, now: i64) -> bool {
+        !(0..LOCK_MS).contains(&(now - self.at))
+    }
+}
+
+impl Seen {
+    /// Makes room for one more, so that there are never more than [`REMEMBERED`].
+    fn make_room(&mut self, now: i64) {
+        if self.by.len() >= REMEMBERED || !(0..LOCK_MS).contains(&(now - self.swept)) {
+            self.by.retain(|_, failures| !failures.is_over(now));
+            self.swept = now;
+        }
+        if self.by.len() >= REMEMBERED {
+            // Whoever is locked stays so: a flood of other names must not free it.
+            let oldest = self.by.iter().min_by_key(|(_, f)| (f.count >= ALLOWED, f.at)).map(|(who, _)| *who);
+            if let Some(oldest) = oldest {
+                self.by.remove(&oldest);
+            }
+        }
+    }
 }
 
 impl FailureCount {
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     /// True while this caller has to wait.
-    pub fn is_locked(&self, name: &str, from: Option<IpAddr>, now: i64) -> bool {
-        let seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        seen.get(&(name.to_owned(), from)).is_some_and(|(n, at)| *n >= ALLOWED && now - at < LOCK_MS)
+    pub fn is_locked(&self, account: &str, from: Option<IpAddr>, now: i64) -> bool {
+        let found = self.seen().by.get(&caller(account, from)).copied();
+        found.is_some_and(|f| f.count >= ALLOWED && !f.is_over(now))
     }
 
     /// Notes a failure.
-    pub fn failed(&self, name: &str, from: Option<IpAddr>, now: i64) {
-        let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if seen.len() >= REMEMBERED {
-            seen.retain(|_, (_, at)| now - *at < LOCK_MS);
-            if seen.len() >= REMEMBERED {
-                seen.clear();
-            }
+    pub fn failed(&self, account: &str, from: Option<IpAddr>, now: i64) {
+        let who = caller(account, from);
+        let mut seen = self.seen();
+        let before = seen.by.get(&who).filter(|f| !f.is_over(now)).map_or(0, |f| f.count);
+        if !seen.by.contains_key(&who) {
+            seen.make_room(now);
         }
-        let entry = seen.entry((name.to_owned(), from)).or_insert((0, now));
-        if now - entry.1 >= LOCK_MS {
-            entry.0 = 0;
-        }
-        *entry = (entry.0 + 1, now);
+        seen.by.insert(who, Failures { count: before.saturating_add(1), at: now });
     }
 
     /// Notes a success: the row is broken.
-    pub fn succeeded(&self, name: &str, from: Option<IpAddr>) {
-        let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if !seen.is_empty() {
-            seen.remove(&(name.to_owned(), from));
-        }
+    pub fn succeeded(&self, account: &str, from: Option<IpAddr>) {
+        self.seen().by.remove(&caller(account, from));
     }
 }
 
@@ -66,5 +112,32 @@ mod tests {
         assert!(!count.is_locked("AK", a, LOCK_MS));
         count.succeeded("AK", a);
         assert!(!count.is_locked("AK", a, 1));
+    }
+
+    #[test]
+    fn sec_f01_names_are_kept_as_hashes_and_end_by_time() {
+        let count = FailureCount::default();
+        let long = "n".repeat(1 << 20);
+        count.failed(&long, None, 0);
+        assert!(size_of::<(Caller, Failures)>() <= 64, "no name is kept");
+        for i in 0..100 {
+            count.failed(&format!("{i}{long}"), None, 0);
+        }
+        assert_eq!(count.seen().by.len(), 101);
+        count.failed("other", None, LOCK_MS);
+        assert_eq!(count.seen().by.len(), 1, "the others have ended");
+    }
+
+    #[test]
+    fn sec_f01_a_flood_of_names_frees_nobody() {
+        let count = FailureCount::default();
+        for _ in 0..ALLOWED {
+            count.failed("bob", None, 0);
+        }
+        for i in 0..REMEMBERED + 100 {
+            count.failed(&i.to_string(), None, 1);
+        }
+        assert!(count.is_locked("bob", None, 2));
+        assert_eq!(count.seen().by.len(), REMEMBERED);
     }
 }

@@ -1,6 +1,7 @@
 //! Who calls: access keys, users, projects, tokens (auth.md).
 
 mod failures;
+mod noted;
 pub mod password;
 pub mod signature;
 pub mod token;
@@ -13,7 +14,8 @@ use model::failure::Result;
 use ring::digest;
 use seal::{Keyring, Secret};
 
-pub use failures::FailureCount;
+pub use failures::{FailureCount, NAME_MAX};
+pub use noted::Noted;
 
 /// A project.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +76,10 @@ pub struct Directory {
     inner: RwLock<Arc<People>>,
     /// Failures in a row, to make guessing slow.
     pub failures: FailureCount,
+    /// Refusals that are written down.
+    pub noted: Noted,
+    /// Where passwords are checked.
+    pub passwords: password::Checks,
     /// Said once: a client signs its requests without their bodies.
     pub unprotected: std::sync::Once,
 }
@@ -95,6 +101,11 @@ pub fn id_of(kind: &str, name: &str) -> String {
     storage::checksum::hex(&hash.as_ref()[..16])
 }
 
+/// The identity of a user: a name is one user's within a domain only.
+pub fn user_id(domain: &str, name: &str) -> String {
+    id_of("user", &format!("{domain}\0{name}"))
+}
+
 impl Directory {
     /// Reads everyone from a configuration.
     ///
@@ -105,6 +116,8 @@ impl Directory {
         Ok(Self {
             inner: RwLock::new(Arc::new(people)),
             failures: FailureCount::default(),
+            noted: Noted::default(),
+            passwords: password::Checks::default(),
             unprotected: std::sync::Once::new(),
         })
     }
@@ -138,17 +151,18 @@ impl People {
             people.keys.insert(k.ak.clone(), key);
         }
         for u in &config.user {
+            let id = user_id(&u.domain, &u.name);
             let hash = match (&u.password_hash, &u.password) {
                 (Some(hash), _) => hash.clone(),
                 (None, Some(plain)) => {
                     let plain = config::reveal(&format!("user {}", u.name), plain, env, keyring)?;
-                    config::template::hash_password(plain.expose())?
+                    config::template::hash_password_for(&id, plain.expose())?
                 }
                 (None, None) => String::new(),
             };
             people.users.push(User {
                 name: u.name.clone(),
-                id: id_of("user", &format!("{}\0{}", u.domain, u.name)),
+                id,
                 domain: u.domain.clone(),
                 hash,
                 role: u.role,
@@ -157,6 +171,11 @@ impl People {
             });
         }
         Ok(people)
+    }
+
+    /// A user by id.
+    pub fn user(&self, id: &str) -> Option<&User> {
+        self.users.iter().find(|u| u.id == id)
     }
 
     /// A project by id.

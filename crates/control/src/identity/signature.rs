@@ -75,33 +75,52 @@ fn parse(header: &str) -> Option<Claim<'_>> {
     };
     let is_hex = signature.len() == 64 && signature.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-    if !is_hex || access_key.is_empty() || !access_key.bytes().all(known) {
+    let fits = (1..=super::NAME_MAX).contains(&access_key.len());
+    if !is_hex || !fits || !access_key.bytes().all(known) {
         return None;
     }
     Some(Claim { access_key, signed: names?.split(';').collect(), signature, scope })
 }
 
-/// Recognises the caller of a signed request, at `now` milliseconds.
-///
-/// # Errors
-/// The first check that fails, in the order of auth.md §2.5.
-pub fn verify(raw: &Raw<'_>, people: &People, now: i64) -> Result<Principal, Refused> {
-    let unsupported = || refused(None, "unsupported authorization");
-    let all =
-        |name: &str| raw.headers.iter().filter(move |(n, _)| *n == name).map(|(_, v)| *v).collect::<Vec<_>>();
-    let one = |name: &str| match all(name).as_slice() {
+fn unsupported() -> Refused {
+    refused(None, "unsupported authorization")
+}
+
+fn all<'a>(raw: &Raw<'a>, name: &str) -> Vec<&'a [u8]> {
+    raw.headers.iter().filter(|(n, _)| *n == name).map(|(_, v)| *v).collect()
+}
+
+fn one<'a>(raw: &Raw<'a>, name: &str) -> Result<Option<&'a str>, Refused> {
+    match all(raw, name)[..] {
         [] => Ok(None),
         [value] => std::str::from_utf8(value).map(|v| Some(v.trim())).map_err(|_| unsupported()),
         _ => Err(unsupported()),
-    };
-    let claim = one("authorization")?.and_then(parse).ok_or_else(unsupported)?;
+    }
+}
+
+/// Checks what can be said without the body: who signed, when, and that what must be signed is. The body of a request
+/// that fails here is not waited for.
+///
+/// # Errors
+/// As [`verify`].
+pub fn check_head(raw: &Raw<'_>, people: &People, now: i64) -> Result<(), Refused> {
+    head(raw, people, now).map(drop)
+}
+
+/// The claim, the key that it names, and the instant that it was signed at.
+fn head<'a, 'p>(
+    raw: &Raw<'a>,
+    people: &'p People,
+    now: i64,
+) -> Result<(Claim<'a>, &'p super::Key, &'a str), Refused> {
+    let claim = one(raw, "authorization")?.and_then(parse).ok_or_else(unsupported)?;
     let ak = claim.access_key;
     let key = people.keys.get(ak).ok_or_else(|| refused(Some(ak), format!("ak {ak} not exist")))?;
     if !key.enabled {
         return Err(refused(Some(ak), format!("ak {ak} is disabled")));
     }
     let is_signed = |name: &str| claim.signed.contains(&name);
-    let stamp = one("x-sdk-date")?.filter(|_| is_signed("x-sdk-date"));
+    let stamp = one(raw, "x-sdk-date")?.filter(|_| is_signed("x-sdk-date"));
     let stamp = stamp.ok_or_else(|| refused(Some(ak), "x-sdk-date must be present and signed"))?;
     let at = instant(stamp).ok_or_else(|| refused(Some(ak), "x-sdk-date is not YYYYMMDDTHHMMSSZ"))?;
     if (now - at).abs() > SKEW_MS {
@@ -114,17 +133,30 @@ pub fn verify(raw: &Raw<'_>, people: &People, now: i64) -> Result<Principal, Ref
     // The Terraform provider adds `x-project-id` and `x-domain-id` after it has signed: the first only narrows what the key may
     // do, the second decides nothing. Of these two the values are used, so they must be the signer's.
     for name in ["x-security-token", "x-sdk-content-sha256"] {
-        if !all(name).is_empty() && !is_signed(name) {
+        if !all(raw, name).is_empty() && !is_signed(name) {
             return Err(refused(Some(ak), format!("{name} is present but not signed")));
         }
     }
-    if one("x-security-token")?.is_some() {
+    if one(raw, "x-security-token")?.is_some() {
         return Err(refused(Some(ak), "this access key is permanent and has no security token"));
     }
+    if claim.signed.iter().any(|name| all(raw, name).is_empty()) {
+        return Err(refused(Some(ak), "a signed header is missing from the request"));
+    }
+    Ok((claim, key, stamp))
+}
+
+/// Recognises the caller of a signed request, at `now` milliseconds.
+///
+/// # Errors
+/// The first check that fails, in the order of auth.md §2.5.
+pub fn verify(raw: &Raw<'_>, people: &People, now: i64) -> Result<Principal, Refused> {
+    let (claim, key, stamp) = head(raw, people, now)?;
+    let ak = claim.access_key;
     let own = hex(digest::digest(&digest::SHA256, raw.body).as_ref());
     // The header is signed when it is there (see above). The PHP SDK puts this word there for all its JSON, also without a body,
     // where Python takes the hash of nothing all the same (auth.md §2.3 step 5).
-    let payloads = match one("x-sdk-content-sha256")? {
+    let payloads = match one(raw, "x-sdk-content-sha256")? {
         Some(UNSIGNED) if raw.body.is_empty() => vec![UNSIGNED, own.as_str()],
         Some(UNSIGNED) => vec![UNSIGNED],
         Some(claimed) if !raw.body.is_empty() && claimed != own => {

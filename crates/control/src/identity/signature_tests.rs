@@ -668,3 +668,31 @@ fn issue_11_nine_clients_as_they_sign() {
         assert!(padded.check().is_ok(), "{what}: blanks around values");
     }
 }
+
+#[test]
+fn sec_f31_headers_alone_refuse_a_stranger() {
+    let head = |authorization: &str, date: &str| {
+        let raw = Raw {
+            method: "POST",
+            path: "/v2/p/tasks",
+            query: "",
+            headers: vec![
+                ("authorization", authorization.as_bytes()),
+                ("x-sdk-date", date.as_bytes()),
+                ("host", b"h".as_slice()),
+            ],
+            body: b"",
+        };
+        check_head(&raw, &people(), NOW).map_err(|refused| refused.text)
+    };
+    let claim = |ak: &str| {
+        format!("SDK-HMAC-SHA256 Access={ak}, SignedHeaders=host;x-sdk-date, Signature={}", "0".repeat(64))
+    };
+    assert_eq!(head(&claim("GODWITEXAMPLEAK00001"), STAMP), Ok(()), "the signature needs the body");
+    assert_eq!(head(&claim("NOBODY"), STAMP).unwrap_err(), "ak NOBODY not exist");
+    assert!(
+        head(&claim("GODWITEXAMPLEAK00001"), "20250115T083000Z").unwrap_err().contains("signature expired")
+    );
+    assert_eq!(head(&claim(&"A".repeat(300)), STAMP).unwrap_err(), "unsupported authorization");
+    assert!(head("Basic eA==", STAMP).is_err());
+}

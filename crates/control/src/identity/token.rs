@@ -3,6 +3,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use config::Role;
 use model::failure::Result;
 use ring::digest;
 use store::TokenRow;
@@ -16,8 +17,8 @@ pub const VALID_MS: i64 = 24 * 3600 * 1000;
 /// What a token is asked for.
 #[derive(Clone, Debug)]
 pub struct Subject {
-    /// User name, or `ak:` and an access key id.
-    pub name: String,
+    /// A user's id, or `ak:` and an access key id. Names are not enough: two domains may have the same.
+    pub id: String,
     /// Project id; none: the domain.
     pub project: Option<String>,
 }
@@ -35,50 +36,92 @@ fn hash(token: &str) -> String {
     storage::checksum::hex(digest::digest(&digest::SHA256, token.as_bytes()).as_ref())
 }
 
+/// 32 bytes in base64url; anything else was never issued.
+fn is_token(text: &str) -> bool {
+    text.len() == 43 && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+}
+
+/// What a token is called in lists: nobody gets the token out of it.
+pub fn token_id(row: &TokenRow) -> &str {
+    row.hash.get(..16).unwrap_or_default()
+}
+
 /// A fingerprint of what the subject proves itself with: it changes when that does.
-fn stamp(people: &People, name: &str) -> Option<String> {
-    let proof = match name.strip_prefix("ak:") {
+fn stamp(people: &People, id: &str) -> Option<String> {
+    let proof = match id.strip_prefix("ak:") {
         Some(ak) => people.keys.get(ak).filter(|k| k.enabled).map(|k| k.secret.expose().to_owned()),
-        None => people.users.iter().find(|u| u.name == name && u.enabled).map(|u| u.hash.clone()),
+        None => people.user(id).filter(|u| u.enabled).map(|u| u.hash.clone()),
     };
     Some(hash(&format!("stamp\0{}", proof?))[..32].to_owned())
 }
 
 /// What a subject may do.
-pub fn principal(people: &People, name: &str) -> Option<Principal> {
-    match name.strip_prefix("ak:") {
+pub fn principal(people: &People, id: &str) -> Option<Principal> {
+    match id.strip_prefix("ak:") {
         Some(ak) => {
             let key = people.keys.get(ak)?;
             Some(Principal { name: ak.to_owned(), role: key.role, projects: vec![key.project.clone()] })
         }
         None => {
-            let user = people.users.iter().find(|u| u.name == name)?;
-            Some(Principal { name: name.to_owned(), role: user.role, projects: user.projects.clone() })
+            let user = people.user(id)?;
+            Some(Principal { name: user.name.clone(), role: user.role, projects: user.projects.clone() })
         }
     }
 }
 
 impl Control {
-    /// Issues a token; the token and the instants of issue and end.
+    /// Issues a token, valid for a day but not beyond `not_after`; the token and the instants of issue and end.
     ///
     /// # Errors
     /// When the store or the system's randomness fails.
-    pub async fn issue_token(&self, subject: &Subject) -> Result<(String, i64, i64)> {
+    pub async fn issue_token(&self, subject: &Subject, not_after: i64) -> Result<(String, i64, i64)> {
         let token = URL_SAFE_NO_PAD.encode(seal::random::<32>()?);
         let now = self.clock.now_ms();
-        let stamp = stamp(&self.directory.people(), &subject.name).unwrap_or_default();
+        let stamp = stamp(&self.directory.people(), &subject.id).unwrap_or_default();
         let row = TokenRow {
             hash: hash(&token),
-            user: subject.name.clone(),
+            user: subject.id.clone(),
             project: subject.project.clone(),
             stamp,
             issued_at: now,
-            expires_at: now + VALID_MS,
+            expires_at: not_after.min(now + VALID_MS),
         };
         let mut unit = self.engine.store().write().await?;
         unit.insert_token(&row).await?;
         unit.save().await?;
         Ok((token, now, row.expires_at))
+    }
+
+    /// Tokens that have not ended: the caller's own, or all for an admin.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn tokens(&self, caller: &Principal) -> Result<Vec<TokenRow>> {
+        let (mut unit, now) = (self.engine.store().read().await?, self.clock.now_ms());
+        if caller.role == Role::Admin {
+            return unit.live_tokens(None, now).await;
+        }
+        // As a user, and as an access key.
+        let mut all = unit.live_tokens(Some(&caller.name), now).await?;
+        all.extend(unit.live_tokens(Some(&format!("ak:{}", caller.name)), now).await?);
+        Ok(all)
+    }
+
+    /// Ends a token, given as it is or by its id in the list; false when the caller has none such.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn revoke_token(&self, caller: &Principal, token: &str, id: &str) -> Result<bool> {
+        let wanted = hash(token);
+        let named = |t: &TokenRow| match token.is_empty() {
+            true => token_id(t) == id,
+            false => t.hash == wanted,
+        };
+        let Some(found) = self.tokens(caller).await?.into_iter().find(named) else { return Ok(false) };
+        let mut unit = self.engine.store().write().await?;
+        let gone = unit.delete_token(&found.hash).await?;
+        unit.save().await?;
+        Ok(gone)
     }
 
     /// Who holds a token, and its row.
@@ -89,6 +132,9 @@ impl Control {
         &self,
         token: &str,
     ) -> Result<std::result::Result<(Principal, TokenRow), TokenProblem>> {
+        if !is_token(token) {
+            return Ok(Err(TokenProblem::Unknown));
+        }
         let Some(row) = self.engine.store().read().await?.token(&hash(token)).await? else {
             return Ok(Err(TokenProblem::Unknown));
         };
@@ -104,5 +150,40 @@ impl Control {
         };
         principal.projects.retain(|p| row.project.as_ref() == Some(p));
         Ok(Ok((principal, row)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use config::Role;
+
+    use super::super::{User, user_id};
+    use super::*;
+
+    #[test]
+    fn sec_f03_a_token_is_of_one_user_of_a_name() {
+        let mut people = People::default();
+        for (domain, project) in [("da", "pa"), ("db", "pb")] {
+            people.users.push(User {
+                name: "alice".into(),
+                id: user_id(domain, "alice"),
+                domain: domain.into(),
+                hash: format!("hash of {domain}"),
+                role: Role::Operator,
+                projects: vec![project.into()],
+                enabled: true,
+            });
+        }
+        let (a, b) = (user_id("da", "alice"), user_id("db", "alice"));
+        assert_eq!(principal(&people, &a).unwrap().projects, ["pa"]);
+        assert_eq!(principal(&people, &b).unwrap().projects, ["pb"]);
+        assert_ne!(stamp(&people, &a), stamp(&people, &b));
+        assert!(principal(&people, "alice").is_none() && stamp(&people, "alice").is_none());
+    }
+
+    #[test]
+    fn sec_f21_what_can_be_no_token_is_not_looked_up() {
+        assert!(is_token(&URL_SAFE_NO_PAD.encode([255; 32])));
+        assert!(!is_token("") && !is_token(&"x".repeat(44)) && !is_token(&"/".repeat(43)));
     }
 }

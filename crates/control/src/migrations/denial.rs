@@ -42,6 +42,8 @@ pub enum Denial {
     NoBackup(String),
     /// A backup that is being made.
     BackupRuns(String),
+    /// A bound of the project is reached.
+    Quota(String),
     /// Domain names do not move here.
     Domain,
     /// It has not stopped in time; it goes on stopping.

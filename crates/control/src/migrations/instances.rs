@@ -47,13 +47,13 @@ fn instance_id(text: &str) -> Allowed<String> {
 }
 
 impl Control {
-    /// All registered instances, as the configuration orders them.
+    /// A project's registered instances, as the configuration orders them.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn instances(&self) -> Allowed<Vec<InstanceSeen>> {
+    pub async fn instances(&self, project: &str) -> Allowed<Vec<InstanceSeen>> {
         let moved = self.engine.store().read().await?.moved_instances().await?;
-        let all: Vec<Instance> = self.catalogue.registry().instances.clone();
+        let all: Vec<Instance> = self.catalogue.of(project).registry().instances.clone();
         let mut asked = tokio::task::JoinSet::new();
         for (i, instance) in all.into_iter().enumerate() {
             let node = self.stands(&instance, &moved);
@@ -73,10 +73,10 @@ impl Control {
     ///
     /// # Errors
     /// [`Denial::NoInstance`].
-    pub async fn instance(&self, id: &str) -> Allowed<InstanceSeen> {
+    pub async fn instance(&self, project: &str, id: &str) -> Allowed<InstanceSeen> {
         let id = instance_id(id)?;
         let moved = self.engine.store().read().await?.moved_instances().await?;
-        let instance = self.registered(&id).ok_or(Denial::NoInstance(id))?;
+        let instance = self.of(project).registered(&id).ok_or(Denial::NoInstance(id))?;
         let node = self.stands(&instance, &moved);
         Ok(seen(instance, node).await)
     }
@@ -86,7 +86,7 @@ impl Control {
     /// # Errors
     /// [`Denial::NoInstance`], [`Denial::NotRunning`].
     pub async fn create_backup(&self, project: &str, instance: &str, remark: String) -> Allowed<String> {
-        let seen = self.instance(instance).await?;
+        let seen = self.instance(project, instance).await?;
         if seen.server.is_none() {
             return Err(Denial::NotRunning(format!("{} ({})", seen.name, seen.node.place())));
         }
@@ -97,7 +97,7 @@ impl Control {
         let (id, now) = (uuid()?, self.clock.now_ms());
         let path = self.engine.backup_path(&id);
         if let Some(dir) = path.parent() {
-            std::fs::create_dir_all(dir).map_err(|e| {
+            seal::private_dir(dir).map_err(|e| {
                 let m = format!("{}: {e}", dir.display());
                 model::failure::Failure::new(model::failure::Kind::NoSpace, "backup", m)
             })?;
@@ -114,6 +114,16 @@ impl Control {
             updated_at: now,
         };
         let mut unit = self.engine.store().write().await?;
+        let (running, kept) = unit.count_backups(project).await?;
+        let limits = self.limits.now();
+        if running >= limits.running_backups {
+            return Err(Denial::Quota(format!(
+                "{running} backups are being made; hint: wait for one of them"
+            )));
+        }
+        if kept >= limits.kept_backups {
+            return Err(Denial::Quota(format!("{kept} backups are kept; hint: delete some")));
+        }
         unit.insert_backup(&row).await?;
         unit.save().await?;
         let (engine, clock, node) = (self.engine.clone(), self.clock.clone(), seen.node);
@@ -149,7 +159,7 @@ impl Control {
         limit: u64,
     ) -> Allowed<(Vec<BackupRow>, u64)> {
         let id = instance_id(instance)?;
-        self.registered(&id).ok_or_else(|| Denial::NoInstance(id.clone()))?;
+        self.of(project).registered(&id).ok_or_else(|| Denial::NoInstance(id.clone()))?;
         let mut unit = self.engine.store().read().await?;
         Ok(unit.list_backups(project, &id, between, offset, limit).await?)
     }

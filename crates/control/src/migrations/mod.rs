@@ -117,12 +117,11 @@ impl Control {
         kind: MigrationKind,
         mut described: Described,
     ) -> Allowed<MigrationRow> {
+        let (own, _check) = (self.of(project), self.begin_check(project)?);
         let warnings = match kind {
-            MigrationKind::Online => {
-                self.preflight(&mut described.spec, &mut described.secrets, None).await?
-            }
+            MigrationKind::Online => own.preflight(&mut described.spec, &mut described.secrets, None).await?,
             MigrationKind::Import => {
-                self.preflight_import(project, &described.spec, &mut described.secrets).await?
+                own.preflight_import(project, &described.spec, &mut described.secrets).await?
             }
         };
         let mut unit = self.engine.store().write().await?;
@@ -156,6 +155,11 @@ impl Control {
         described: Described,
         phase: Phase,
     ) -> Allowed<MigrationRow> {
+        let open = unit.unended_migrations(project).await?;
+        if open >= self.limits.now().open_migrations {
+            let why = format!("{open} migrations of this project have not ended; hint: stop or delete some");
+            return Err(Denial::Quota(why));
+        }
         let Described { name, description, spec, secrets } = described;
         let (id, job, now) = (uuid()?, uuid()?, self.clock.now_ms());
         let (project, secrets) = (project.to_owned(), secrets.to_json());
@@ -215,7 +219,8 @@ impl Control {
             return self.tune(&row, spec.resume, Some(spec.bandwidth_mb)).await;
         }
         next(row.state, MigrationEvent::Configure).map_err(|why| Denial::State(row.state.phase, why))?;
-        let warnings = self.preflight(&mut spec, &mut secrets, Some(&row.id)).await?;
+        let _check = self.begin_check(project)?;
+        let warnings = self.of(project).preflight(&mut spec, &mut secrets, Some(&row.id)).await?;
         let mut unit = self.engine.store().write().await?;
         let row = self.migration(&mut unit, project, id).await?;
         self.check_target(&mut unit, &spec, &secrets, Some(&row.id)).await?;
@@ -427,6 +432,7 @@ impl Control {
         let row = self.migration(&mut unit, project, id).await?;
         let secrets = EndSecrets::from_json(&unit.migration_secrets(&row.id).await?.unwrap_or_default());
         self.act(&mut unit, &row, MigrationEvent::Restart).await?;
+        self.check_ends(project, &row.spec)?;
         self.check_target(&mut unit, &row.spec, &secrets, Some(&row.id)).await?;
         self.say(&mut unit, &row.id, Word::Restarted, &[]).await?;
         Ok(unit.save().await?)
@@ -464,6 +470,7 @@ impl Control {
         // What is wrong with the state is said first (dcs-migration.md §5, precedence).
         next(row.state, MigrationEvent::Exchange).map_err(|why| Denial::State(row.state.phase, why))?;
         let moved = unit.moved_instances().await?;
+        self.check_ends(project, &row.spec)?;
         self.check_driver(&row)?;
         if domain {
             return Err(Denial::Domain);
@@ -522,6 +529,26 @@ impl Control {
         let job = task_id(job)?;
         let mut unit = self.engine.store().read().await?;
         unit.migration_of_job(project, &job).await?.ok_or(Denial::NoTask)
+    }
+
+    fn begin_check(&self, project: &str) -> Allowed<crate::checks::Check> {
+        self.checks.begin(project).ok_or_else(|| {
+            let why = format!(
+                "{} other tasks of this project are being checked; hint: try again in 20 seconds",
+                crate::checks::CHECKS_MAX
+            );
+            Denial::Unusable("source_instance, target_instance".into(), why)
+        })
+    }
+
+    /// Instances that a migration names are still its project's.
+    fn check_ends(&self, project: &str, spec: &MigrationSpec) -> Allowed<()> {
+        let own = self.of(project);
+        let mut ids = [&spec.source, &spec.target].into_iter().flatten().filter_map(|e| e.id.as_ref());
+        match ids.find(|id| own.registered(id).is_none()) {
+            Some(id) => Err(Denial::NoInstance(id.clone())),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn registered(&self, id: &str) -> Option<Instance> {

@@ -40,9 +40,11 @@ impl<'b> Command<'b> {
 }
 
 /// Reads commands out of a stream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Commands {
     buf: Vec<u8>,
+    /// Bytes that one command may have.
+    max: usize,
     /// The command that comes next begins here.
     at: usize,
     /// Bytes of the stream before the buffer.
@@ -53,10 +55,30 @@ pub struct Commands {
     args: Vec<(usize, usize)>,
 }
 
+impl Default for Commands {
+    fn default() -> Self {
+        Self::at(0)
+    }
+}
+
 impl Commands {
     /// A reader whose stream begins at an offset.
     pub fn at(offset: u64) -> Self {
-        Self { before: offset, ..Self::default() }
+        Self {
+            buf: Vec::new(),
+            max: usize::MAX,
+            at: 0,
+            before: offset,
+            expected: None,
+            seen: 0,
+            args: Vec::new(),
+        }
+    }
+
+    /// The same, of commands that have at most so many bytes each.
+    #[must_use]
+    pub fn at_most(self, max: usize) -> Self {
+        Self { max, ..self }
     }
 
     /// Offset behind the last command that was given out.
@@ -141,6 +163,10 @@ impl Commands {
             let begin = end + 2;
             let to = usize::try_from(len).ok().and_then(|n| begin.checked_add(n));
             let to = to.ok_or_else(|| wrong("an argument too long for this machine"))?;
+            // Known from its header, before it is kept. What is understood of the arguments takes memory too.
+            if to.saturating_add(self.args.len() * size_of::<(usize, usize)>()) > self.max {
+                return Err(wrong(&format!("a command of more than {} bytes", self.max)).long());
+            }
             match buf.get(to..to + 2) {
                 None => return Ok(false),
                 Some(b"\r\n") => {}
@@ -218,6 +244,22 @@ mod tests {
         for chunk in 1..STREAM.len() {
             assert_eq!(all(chunk), whole, "{chunk} bytes at a time");
         }
+    }
+
+    #[test]
+    fn sec_f14_a_command_has_a_bound() {
+        let read = |bytes: &[u8]| {
+            let mut commands = Commands::at(7).at_most(1 << 20);
+            commands.push(bytes);
+            commands.next_command().map(|c| c.is_some())
+        };
+        let refused = read(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$4294967295\r\n").unwrap_err();
+        assert!(refused.offset == 27 && refused.to_string().contains("more than 1048576 bytes"), "{refused}");
+        // Places of arguments count as well as their bytes.
+        let many = [&b"*1000000\r\n"[..], &b"$1\r\nx\r\n".repeat(60_000)].concat();
+        assert!(read(&many).is_err());
+        assert!(!read(b"*2\r\n$3\r\nGET\r\n$1000000\r\nab").unwrap());
+        assert!(read(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n").unwrap());
     }
 
     #[test]

@@ -55,16 +55,34 @@ impl Reply {
 }
 
 /// Reads replies out of a stream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Replies {
     buf: Vec<u8>,
     at: usize,
     before: u64,
     /// Bytes that the reply that comes next needs at least, so that a long one is not looked at over and over.
     need: usize,
+    /// Bytes that one reply may have.
+    max: usize,
+}
+
+impl Default for Replies {
+    fn default() -> Self {
+        Self::at_most(usize::MAX)
+    }
 }
 
 impl Replies {
+    /// A reader of replies that have at most so many bytes each.
+    pub fn at_most(max: usize) -> Self {
+        Self { buf: Vec::new(), at: 0, before: 0, need: 0, max }
+    }
+
+    /// The replies that come next have at most so many bytes each.
+    pub fn bound(&mut self, max: usize) {
+        self.max = max;
+    }
+
     /// Takes further bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.at > 0 {
@@ -108,6 +126,10 @@ impl Replies {
                 self.at += scan.at;
                 self.need = 0;
                 Ok(Some(reply))
+            }
+            // It is known to be longer before more of it is kept.
+            None if scan.need.max(self.buf.len() - self.at) > self.max => {
+                Err(Error::new(base, format!("a reply of more than {} bytes", self.max)).long())
             }
             None => {
                 self.need = scan.need;
@@ -250,6 +272,25 @@ mod tests {
             }
             assert_eq!(found, want, "{chunk}");
         }
+    }
+
+    #[test]
+    fn sec_f14_a_reply_has_a_bound() {
+        let read = |max: usize, bytes: &[u8]| {
+            let mut replies = Replies::at_most(max);
+            replies.push(bytes);
+            replies.next_reply()
+        };
+        // Its header is enough, at whatever depth it stands.
+        for bytes in [&b"$1073741824\r\n"[..], b"*2\r\n:1\r\n$1073741824\r\nab", b"!1048600\r\n"] {
+            let refused = read(1 << 20, bytes).unwrap_err();
+            assert!(refused.to_string().contains("more than 1048576 bytes"), "{refused}");
+        }
+        // Many small ones are one reply too.
+        let many = [&b"*1000000\r\n"[..], &b":1\r\n".repeat(300_000)].concat();
+        assert!(read(1 << 20, &many).is_err());
+        assert_eq!(read(1 << 20, b"$3\r\nab").unwrap(), None);
+        assert_eq!(read(9, b"$3\r\nabc\r\n").unwrap(), Some(Reply::Bulk(b"abc".to_vec())));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::parts::{end_of, push, unread};
 use super::{OPEN_ABOVE, READ};
 use crate::allowed::reaches_beyond;
 use crate::load::corrupt;
+use crate::spool::COMMAND_MAX;
 
 /// What a backup file holds, without applying it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,7 +83,7 @@ pub(super) fn read_through(
     }
     let mut file = std::fs::File::open(path).map_err(|e| unread(path, &e))?;
     let mut buf = vec![0; READ];
-    let (mut snapshot, mut commands) = (None, Commands::at(0));
+    let (mut snapshot, mut commands) = (None, Commands::at(0).at_most(COMMAND_MAX));
     let mut begins = true;
     loop {
         let read = file.read(&mut buf).map_err(|e| unread(path, &e))?;
@@ -103,7 +104,7 @@ pub(super) fn read_through(
                     found.item(&item);
                 }
                 if parser.is_over() {
-                    commands = Commands::at(parser.offset());
+                    commands = Commands::at(parser.offset()).at_most(COMMAND_MAX);
                     push(&mut commands, parser.rest(), end);
                     snapshot = None;
                 } else if read == 0 {

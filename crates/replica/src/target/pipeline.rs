@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
 use super::ALIVE;
-use crate::client::{Client, Incoming, Outgoing, failure, passes};
+use crate::client::{Client, Incoming, Outgoing, VALUE_MAX, failure, passes};
 
 /// One write is about this long.
 const WRITE: usize = 256 << 10;
@@ -351,7 +351,7 @@ impl Pipeline {
 
 /// The receiving half.
 async fn read(mut incoming: Incoming, shared: Arc<Shared>, place: String) {
-    let mut replies = Replies::default();
+    let mut replies = Replies::at_most(VALUE_MAX);
     let mut buf = vec![0; READ];
     // Answers of the transaction at the head of the queue that have come already.
     let mut within = Within::default();

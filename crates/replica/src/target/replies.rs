@@ -9,7 +9,7 @@ use redis_proto::resp::{Replies, Reply};
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 
-use crate::client::{Incoming, failure, passes};
+use crate::client::{Incoming, VALUE_MAX, failure, passes};
 use crate::target::pipeline::diverged;
 use crate::topology::Addr;
 
@@ -39,7 +39,7 @@ pub(crate) async fn read(
     answered: mpsc::UnboundedSender<(u16, Outcome)>,
     place: String,
 ) {
-    let mut replies = Replies::default();
+    let mut replies = Replies::at_most(VALUE_MAX);
     let mut buf = vec![0; READ];
     let mut current: Option<Judge> = None;
     let broke = |m: String| Outcome::Failed(Failure::new(Kind::Connect, "read", m));

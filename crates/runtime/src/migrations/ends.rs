@@ -17,6 +17,8 @@ pub struct Instance {
     pub name: String,
     /// Where it is, and who asks there.
     pub node: Node,
+    /// Ids of the projects that may use it.
+    pub projects: Vec<String>,
 }
 
 /// Passwords of a migration, as they are sealed with it.
@@ -63,7 +65,9 @@ pub fn node_of(
                 || Failure::new(Kind::NotFound, "instance", format!("no instance {stands} is registered"));
             places.instance(stands).ok_or_else(gone)?.node
         }
-        (None, Some(addrs)) => Node { addrs: replica::node::addresses(addrs)?, ..Node::default() },
+        (None, Some(addrs)) => {
+            Node { addrs: replica::node::addresses(addrs)?, egress: places.egress(), ..Node::default() }
+        }
         (None, None) => {
             return Err(Failure::new(Kind::Invalid, "instance", "neither `id` nor `addrs` is given"));
         }
@@ -72,4 +76,40 @@ pub fn node_of(
         node.password = password.expose().to_owned();
     }
     Ok(node)
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use storage::egress::Egress;
+    use store::TaskRow;
+
+    use super::*;
+    use crate::engine::Opened;
+
+    struct Public;
+
+    #[async_trait]
+    impl Places for Public {
+        async fn open(&self, _: &TaskRow, _: &str, _: Side) -> Result<Opened> {
+            Err(Failure::new(Kind::Unsupported, "open", "nothing is opened here"))
+        }
+
+        fn egress(&self) -> Egress {
+            Egress::public(&["10.1.0.0/16".to_owned()])
+        }
+    }
+
+    #[tokio::test]
+    async fn sec_f07_addresses_of_requests_lead_where_the_operator_allows() {
+        let end = End { addrs: Some("127.0.0.1:1".into()), ..End::default() };
+        let node = node_of(&end, &Secret::default(), &Public, &[]).unwrap();
+        let refused = replica::client::connect(&node).await.map(drop).unwrap_err();
+        assert_eq!(refused.kind, Kind::Forbidden, "{refused}");
+        // What a cluster announces has the guard of the node that announced it.
+        let announced = node.at(&("169.254.169.254".to_owned(), 80));
+        let refused = replica::client::connect(&announced).await.map(drop).unwrap_err();
+        assert_eq!(refused.kind, Kind::Forbidden, "{refused}");
+        assert!(node.egress.allows("x", "10.1.2.3".parse().unwrap()));
+    }
 }

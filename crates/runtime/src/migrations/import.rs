@@ -15,7 +15,7 @@ use replica::file::{Import, check as check_file};
 use replica::restore::Conflict;
 use replica::spool::Bounds;
 use replica::{Node, Options, Progress, Summary, Teller, Until};
-use storage::{ReadRequest, SharedStore};
+use storage::{ReadRequest, SharedStore, room};
 use tokio_util::sync::CancellationToken;
 
 use super::run::route;
@@ -134,9 +134,14 @@ impl Task {
         let full =
             |e: std::io::Error| Failure::new(Kind::NoSpace, "import", format!("{}: {e}", path.display()));
         let mut file = std::fs::File::create(path).map_err(full)?;
-        let mut body = reading.body;
+        let (mut body, mut unseen) = (reading.body, 0);
         while let Some(chunk) = body.chunk().await {
             let chunk = chunk.map_err(|f| f.at(Side::Source))?;
+            unseen += chunk.len() as u64;
+            if unseen >= room::EVERY {
+                room::check(path.parent().unwrap_or(path))?;
+                unseen = 0;
+            }
             self.bandwidth.pass(chunk.len() as u64).await;
             file.write_all(&chunk).map_err(full)?;
         }

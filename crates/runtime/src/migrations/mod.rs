@@ -33,6 +33,8 @@ use crate::engine::Engine;
 /// A migration that works in this process.
 #[derive(Clone)]
 pub(crate) struct Moving {
+    /// Whose it is.
+    pub(crate) project: String,
     /// Its live numbers.
     pub(crate) progress: Arc<Progress>,
     /// Cancelled: come to rest.
@@ -64,7 +66,18 @@ fn plan(state: MigrationState, here: bool, leased_elsewhere: bool) -> Do {
     }
 }
 
+/// Pure: whether a project that holds some places may have another. As long as others may come, one that holds many leaves
+/// at least as many to them as it holds.
+fn may_begin(held: usize, free: usize, alone: bool) -> bool {
+    free > 0 && (alone || held < free)
+}
+
 impl Engine {
+    /// So many projects share the places of migrations.
+    pub fn share_between(&self, projects: usize) {
+        self.projects.store(projects, std::sync::atomic::Ordering::Relaxed);
+    }
+
     /// Lends what should run, and stops what should rest.
     pub(crate) async fn step_migrations(
         self: &Arc<Self>,
@@ -77,23 +90,36 @@ impl Engine {
         for m in open {
             let here = self.moving().contains_key(&m.id);
             let elsewhere = m.owner.as_ref().is_some_and(|o| *o != self.owner) && m.lease_until >= now;
+            let alone = self.projects.load(std::sync::atomic::Ordering::Relaxed) <= 1;
+            let (held, free) = {
+                let moving = self.moving();
+                let held = moving.values().filter(|other| other.project == m.project).count();
+                (held, self.moving_max.saturating_sub(moving.len()))
+            };
             match plan(m.state, here, elsewhere) {
-                Do::Run if self.moving().len() >= self.moving_max => {
+                Do::Run if !may_begin(held, free, alone) => {
                     let first = self
                         .waiting
                         .lock()
                         .unwrap_or_else(std::sync::PoisonError::into_inner)
                         .insert(m.id.clone());
                     if first {
+                        let (word, running) = match free {
+                            0 => (Word::Waits, self.moving_max),
+                            _ => (Word::WaitsForOthers, held),
+                        };
                         let mut unit = self.store.write().await?;
-                        let running = self.moving_max.to_string();
-                        note(&mut unit, &m.id, Word::Waits, now, &[running]).await?;
+                        note(&mut unit, &m.id, word, now, &[running.to_string()]).await?;
                         unit.save().await?;
                     }
                 }
                 Do::Run => {
                     self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&m.id);
-                    let moving = Moving { progress: Arc::default(), stop: CancellationToken::new() };
+                    let moving = Moving {
+                        project: m.project.clone(),
+                        progress: Arc::default(),
+                        stop: CancellationToken::new(),
+                    };
                     self.moving().insert(m.id.clone(), moving.clone());
                     runs.spawn(run::run(self.clone(), m.id, moving));
                 }
@@ -191,6 +217,23 @@ fn is_stopping(m: Option<&MigrationRow>) -> bool {
 mod tests {
     use super::*;
     use model::migration::{MigrationKind, Switch};
+
+    #[test]
+    fn sec_f16_no_project_takes_all_places() {
+        for places in 1..=20usize {
+            // A comes first and wants everything; B and then C come when A has what it gets.
+            let mut held = [0usize; 3];
+            for who in [0, 1, 2] {
+                while may_begin(held[who], places - held.iter().sum::<usize>(), false) {
+                    held[who] += 1;
+                }
+            }
+            assert!(held[0] <= places.div_ceil(2), "{places}: {held:?}");
+            assert!(places < 2 || held[1] >= 1, "{places}: {held:?}");
+            assert!(places < 4 || held[2] >= 1, "{places}: {held:?}");
+        }
+        assert!(may_begin(4, 1, true) && !may_begin(4, 0, true), "one project alone has them all");
+    }
 
     #[test]
     fn what_should_run_is_lent_and_what_should_rest_rests() {

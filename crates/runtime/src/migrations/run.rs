@@ -210,7 +210,7 @@ impl Held<'_> {
                     conflict: Conflict::Replace,
                     until: if full { Until::Full } else { Until::Stopped },
                     bandwidth: tuning.bandwidth.clone(),
-                    spool: Bounds::default(),
+                    spool: Bounds { command: self.engine.command_max, ..Bounds::default() },
                     spool_dir: self.engine.spool_dir()?,
                     backoff: self.engine.backoff,
                     reconnect: tuning.reconnect.clone(),

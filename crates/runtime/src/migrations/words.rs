@@ -14,6 +14,8 @@ pub enum Word {
     Restarted,
     /// It waits for others to end.
     Waits,
+    /// It waits for others of its project to end.
+    WaitsForOthers,
     /// A check before the start found something to know.
     Warned,
     /// A snapshot begins.
@@ -57,7 +59,7 @@ pub enum Word {
 }
 
 /// Code, level and sentence of each; `{}` takes the parts in turn.
-pub(crate) const TABLE: [(Word, &str, Level, &str); 24] = [
+pub(crate) const TABLE: [(Word, &str, Level, &str); 25] = [
     (Word::Created, "WB.0001", Level::Info, "the task was created"),
     (Word::Configured, "WB.0002", Level::Info, "configured: {} from {} to {}"),
     (Word::Restarted, "WB.0003", Level::Info, "started again with the stored configuration"),
@@ -66,6 +68,12 @@ pub(crate) const TABLE: [(Word, &str, Level, &str); 24] = [
         "WB.0005",
         Level::Warn,
         "waits: {} migrations work here already, and limits.memory allows no more",
+    ),
+    (
+        Word::WaitsForOthers,
+        "WB.0006",
+        Level::Warn,
+        "waits: {} migrations of this project work here already, and the other places are kept for other projects",
     ),
     (Word::Warned, "WB.0004", Level::Warn, "{}"),
     (

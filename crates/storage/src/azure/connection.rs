@@ -44,6 +44,7 @@ impl Connection {
                 check_account(account)?;
                 let scheme = field("defaultendpointsprotocol").unwrap_or("https");
                 let suffix = field("endpointsuffix").unwrap_or("core.windows.net");
+                check_host(suffix)?;
                 (format!("{scheme}://{account}.blob.{suffix}"), String::new())
             }
             (None, None) => return Err(bad("has neither BlobEndpoint nor AccountName")),
@@ -73,6 +74,10 @@ impl Connection {
     /// As [`Connection::of_account`].
     pub fn at(endpoint: &str, account: &str, key: &str) -> Result<Self> {
         let (endpoint, base) = split(endpoint)?;
+        if account.contains(['/', '?', '#', '@', '\\', '%']) {
+            let m = format!("`{account}` is no storage account: letters, digits and `-`");
+            return Err(Failure::new(Kind::Invalid, "account", m));
+        }
         let access = match key {
             "" => Access::Anonymous,
             sas if sas.contains("sig=") => Access::Sas(sas.to_owned()),
@@ -101,6 +106,17 @@ fn check_account(account: &str) -> Result<()> {
     })
 }
 
+/// A host and perhaps a port, with nothing in it that a URL understands otherwise.
+fn check_host(host: &str) -> Result<()> {
+    let fits = host
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']'));
+    if fits && !host.is_empty() {
+        return Ok(());
+    }
+    Err(bad("names a host with other characters than letters, digits, `.` and `-`"))
+}
+
 /// Scheme and host apart from the path in front.
 fn split(endpoint: &str) -> Result<(String, String)> {
     let (scheme, rest) =
@@ -110,6 +126,7 @@ fn split(endpoint: &str) -> Result<(String, String)> {
     if path.contains(['/', '?', '#']) {
         return Err(bad("has a BlobEndpoint with more than an account in its path"));
     }
+    check_host(host)?;
     let base = if path.is_empty() { String::new() } else { format!("/{path}") };
     Ok((format!("{scheme}://{host}"), base))
 }
@@ -147,5 +164,17 @@ mod tests {
         let evil =
             "AccountName=a;AccountKey=c2VjcmV0;BlobEndpoint=https://evil.example/?.blob.core.windows.net";
         assert!(Connection::parse(evil).is_err());
+    }
+
+    #[test]
+    fn sec_f09_nothing_hides_behind_a_host() {
+        for text in [
+            "AccountKey=c2VjcmV0;BlobEndpoint=https://127.0.0.1:1#.core.windows.net",
+            "AccountKey=c2VjcmV0;BlobEndpoint=https://127.0.0.1:1?.core.windows.net",
+            "AccountKey=c2VjcmV0;BlobEndpoint=https://x@127.0.0.1/a",
+            "AccountName=abc;AccountKey=c2VjcmV0;EndpointSuffix=h#.core.windows.net",
+        ] {
+            assert_eq!(Connection::parse(text).unwrap_err().kind, Kind::Invalid, "{text}");
+        }
     }
 }

@@ -21,8 +21,9 @@ use pace::clock::SharedClock;
 use crate::body::Body;
 use crate::capability::{Capability, PartProof};
 use crate::checksum::hex;
+use crate::egress::Egress;
 use crate::etag::Etag;
-use crate::http::{AddressGuard, Client, ResponseBody, check_range, collect, date, length};
+use crate::http::{Client, ResponseBody, check_range, collect, date, length};
 use crate::meta::Meta;
 use crate::s3::sign::encode;
 use crate::xml::{self, blocks, escape};
@@ -61,9 +62,9 @@ impl AzureConfig {
     ///
     /// # Errors
     /// [`Kind::Invalid`] when the account's endpoint is no endpoint.
-    pub fn of(connection: Connection, container: &str, guard: Option<AddressGuard>) -> Result<Self> {
+    pub fn of(connection: Connection, container: &str, egress: Egress) -> Result<Self> {
         Ok(Self {
-            client: Client::new(&connection.endpoint, guard)?,
+            client: Client::new(&connection.endpoint, egress)?,
             base: connection.base,
             account: connection.account,
             access: connection.access,

@@ -22,8 +22,9 @@ use serde_json::{Map, Value, json};
 use crate::body::Body;
 use crate::capability::{Capability, PartProof};
 use crate::checksum::hex;
+use crate::egress::Egress;
 use crate::etag::Etag;
-use crate::http::{AddressGuard, Client, ResponseBody, collect, date, length};
+use crate::http::{Client, ResponseBody, collect, date, length};
 use crate::meta::Meta;
 use crate::s3::list::instant;
 use crate::s3::sign::encode;
@@ -56,18 +57,8 @@ pub struct GoogleConfig {
     pub bucket: String,
     /// The account's project pays for what is read.
     pub requester_pays: bool,
-    /// Addresses that tokens may be asked at.
-    pub guard: Option<Guard>,
-}
-
-/// A guard that can be shown.
-#[derive(Clone)]
-pub struct Guard(pub AddressGuard);
-
-impl std::fmt::Debug for Guard {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Guard")
-    }
+    /// Where tokens may be asked for.
+    pub egress: Egress,
 }
 
 /// One bucket.
@@ -306,9 +297,8 @@ impl Google {
             request = request.header(name, value);
         }
         if let Some(account) = &self.config.account {
-            let guard = self.config.guard.as_ref().map(|g| &g.0);
-            request =
-                request.header(header::AUTHORIZATION, account.bearer(self.clock.now_ms(), guard).await?);
+            let bearer = account.bearer(self.clock.now_ms(), &self.config.egress).await?;
+            request = request.header(header::AUTHORIZATION, bearer);
         }
         let request = request
             .body(call.body)

@@ -9,7 +9,8 @@ use ring::{rand, rsa, signature};
 use serde::Deserialize;
 
 use crate::body::Body;
-use crate::http::{AddressGuard, Client, collect};
+use crate::egress::Egress;
+use crate::http::{Client, collect};
 use crate::s3::sign::encode;
 
 const SCOPE: &str = "https://www.googleapis.com/auth/devstorage.read_write";
@@ -113,7 +114,7 @@ impl ServiceAccount {
     ///
     /// # Errors
     /// [`Kind::BadCredentials`] when Google does not know the account or its key.
-    pub(super) async fn bearer(&self, now_ms: i64, guard: Option<&AddressGuard>) -> Result<HeaderValue> {
+    pub(super) async fn bearer(&self, now_ms: i64, egress: &Egress) -> Result<HeaderValue> {
         let mut held = self.token.lock().await;
         if let Some((value, until)) = held.as_ref()
             && now_ms + SPARE_MS < *until
@@ -123,7 +124,7 @@ impl ServiceAccount {
         let rest =
             self.exchange.find("://").and_then(|i| self.exchange[i + 3..].find('/').map(|j| i + 3 + j));
         let (endpoint, path) = self.exchange.split_at(rest.unwrap_or(self.exchange.len()));
-        let client = Client::new(endpoint, guard.cloned())?;
+        let client = Client::new(endpoint, egress.clone())?;
         let mut form =
             String::from("grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=");
         encode(&mut form, self.assertion(now_ms)?.as_bytes(), false);

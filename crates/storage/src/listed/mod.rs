@@ -17,6 +17,7 @@ pub use sorted::Sorted;
 pub use urls::Urls;
 
 use crate::capability::Capability;
+use crate::egress::Egress;
 use crate::etag::Etag;
 use crate::meta::Meta;
 use crate::{
@@ -25,6 +26,10 @@ use crate::{
 
 /// Largest list file, bytes (oms.md §4.3).
 pub const FILE_MAX: u64 = 1 << 30;
+/// List files of one folder, one more than a group may have, so that it is told from a full one.
+pub const FOLDER_MAX: usize = 2001;
+/// Pages of one folder: whatever stands between its list files is passed over.
+const PAGES_MAX: usize = 1000;
 
 /// Where the sorted list of a task lies under the data directory.
 pub fn path_in(data_dir: &Path, task: i64) -> PathBuf {
@@ -161,7 +166,7 @@ pub async fn sorted_from_url(url: &str, path: &Path) -> Result<Arc<Sorted>> {
     let mut one = sorted::Sorter::new(&path.with_extension("url"))?;
     one.push(line::Line { key: key.as_bytes().to_vec(), url: url.to_owned() })?;
     let spool = path.parent().unwrap_or(Path::new(".")).to_owned();
-    let web: SharedStore = Arc::new(Urls::new(Arc::new(one.finish()?), Arc::new(|_| true), spool));
+    let web: SharedStore = Arc::new(Urls::new(Arc::new(one.finish()?), Egress::anywhere(), spool));
     sorted(&web, &key, Form::Urls, path).await
 }
 
@@ -177,19 +182,22 @@ pub fn sorted_keys(keys: &[String], path: &Path) -> Result<Arc<Sorted>> {
     Ok(Arc::new(sorter.finish()?))
 }
 
-/// The list files that stand directly in a folder: every key ending in `.txt` (oms.md §4.4).
+/// The list files that stand directly in a folder: every key ending in `.txt` (oms.md §4.4); at most [`FOLDER_MAX`].
 ///
 /// # Errors
-/// When the folder cannot be listed.
+/// When the folder cannot be listed; [`Kind::ListTooLarge`] when its listing does not come to an end.
 pub async fn in_folder(files: &SharedStore, folder: &str) -> Result<Vec<String>> {
     let mut keys = Vec::new();
     let mut from = Position::Start;
-    loop {
+    for _ in 0..PAGES_MAX {
         let request =
             ListRequest { prefix: folder.to_owned(), from: from.clone(), max: 1000, delimiter: Some('/') };
         let page = files.list(&request).await?;
         let names = page.entries.iter().filter_map(|e| e.key.as_str()).filter(|k| k.ends_with(".txt"));
-        keys.extend(names.map(str::to_owned));
+        keys.extend(names.map(str::to_owned).take(FOLDER_MAX - keys.len()));
+        if keys.len() == FOLDER_MAX {
+            return Ok(keys);
+        }
         match page.next {
             Some(next) if next == from => {
                 let m = format!("the listing of `{folder}` goes on where it began");
@@ -199,6 +207,10 @@ pub async fn in_folder(files: &SharedStore, folder: &str) -> Result<Vec<String>>
             None => return Ok(keys),
         }
     }
+    let m = format!(
+        "the listing of `{folder}` has more than {PAGES_MAX} pages; hint: put the list files into a folder of their own"
+    );
+    Err(Failure::new(Kind::ListTooLarge, "list", m))
 }
 
 /// The sorted list of a task: the one on the disk, or made now from the list file.
@@ -292,6 +304,68 @@ impl ObjectStore for Listed {
     }
     async fn buckets(&self) -> Result<Vec<String>> {
         self.inner.buckets().await
+    }
+}
+
+#[cfg(test)]
+mod folders {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Its listing has no end; names end so.
+    #[derive(Debug)]
+    struct Endless(&'static str, AtomicUsize);
+
+    #[async_trait]
+    impl ObjectStore for Endless {
+        fn capability(&self) -> &Capability {
+            &Capability::S3
+        }
+        fn place(&self) -> String {
+            "nowhere".into()
+        }
+        async fn probe(&self, _: &str) -> Result<Probe> {
+            Ok(Probe::default())
+        }
+        async fn list(&self, _: &ListRequest) -> Result<Page> {
+            let page = self.1.fetch_add(1, Ordering::SeqCst);
+            let entry = |i: usize| Entry {
+                key: Key::from(format!("f/{page:06}-{i:03}{}", self.0)),
+                size: 0,
+                modified_ms: 0,
+                written_ms: 0,
+                etag: Etag::None,
+                class: None,
+            };
+            let entries: Vec<Entry> = (0..100).map(entry).collect();
+            let next = entries.last().map(|e| Position::After(e.key.clone()));
+            Ok(Page { entries, folders: vec![], next })
+        }
+        async fn head(&self, _: &Key, _: Option<u32>) -> Result<Meta> {
+            Err(Failure::new(Kind::Unsupported, "head", "nothing is here"))
+        }
+        async fn read(&self, _: &Key, _: &ReadRequest) -> Result<Reading> {
+            Err(Failure::new(Kind::Unsupported, "read", "nothing is here"))
+        }
+        async fn tags(&self, _: &Key) -> Result<Vec<(String, String)>> {
+            Ok(vec![])
+        }
+        async fn buckets(&self) -> Result<Vec<String>> {
+            Ok(vec![])
+        }
+    }
+
+    #[tokio::test]
+    async fn sec_f28_a_folder_without_an_end_is_given_up() {
+        let lists = Arc::new(Endless(".txt", AtomicUsize::new(0)));
+        let files: SharedStore = lists.clone();
+        assert_eq!(in_folder(&files, "f/").await.unwrap().len(), FOLDER_MAX);
+        assert_eq!(lists.1.load(Ordering::SeqCst), FOLDER_MAX.div_ceil(100));
+        let others = Arc::new(Endless(".csv", AtomicUsize::new(0)));
+        let files: SharedStore = others.clone();
+        assert_eq!(in_folder(&files, "f/").await.unwrap_err().kind, Kind::ListTooLarge);
+        assert_eq!(others.1.load(Ordering::SeqCst), PAGES_MAX);
     }
 }
 

@@ -12,15 +12,18 @@ use model::key::{Key, Order};
 use super::{Sorted, page};
 use crate::body::Body;
 use crate::capability::Capability;
+use crate::egress::Egress;
 use crate::etag::Etag;
-use crate::http::{AddressGuard, Client, ResponseBody, length};
+use crate::http::{Client, ResponseBody, length};
 use crate::meta::Meta;
-use crate::{ListRequest, ObjectStore, Page, Probe, ReadRequest, Reading, StartAfter};
+use crate::{ListRequest, ObjectStore, Page, Probe, ReadRequest, Reading, StartAfter, room};
 
 /// Redirects followed for one URL (oms.md §4.4).
 const REDIRECTS: usize = 5;
 /// Hosts whose connections are kept.
 const HOSTS: usize = 256;
+/// Longest answer that does not say its length, bytes.
+const SPOOLED_MAX: u64 = 64 << 30;
 
 /// The URLs of a list as a store of their own.
 #[derive(Clone)]
@@ -29,9 +32,11 @@ pub struct Urls(Arc<Inner>);
 struct Inner {
     list: Arc<Sorted>,
     clients: Mutex<HashMap<String, Client>>,
-    guard: AddressGuard,
+    egress: Egress,
     /// Where answers of unknown length are kept until their length is known.
     spool: PathBuf,
+    /// How long such an answer may be, bytes.
+    spooled_max: u64,
     capability: Capability,
 }
 
@@ -42,8 +47,8 @@ impl std::fmt::Debug for Urls {
 }
 
 impl Urls {
-    /// `list` names the URLs; `guard` is asked about every address before it is connected to.
-    pub fn new(list: Arc<Sorted>, guard: AddressGuard, spool: PathBuf) -> Self {
+    /// `list` names the URLs; `egress` is asked about every address before it is connected to, redirects included.
+    pub fn new(list: Arc<Sorted>, egress: Egress, spool: PathBuf) -> Self {
         let capability = Capability {
             list_order: Order::Bytes,
             list_start_after: StartAfter::Exact,
@@ -54,7 +59,8 @@ impl Urls {
             copy: false,
             ..Capability::S3
         };
-        Self(Arc::new(Inner { list, clients: Mutex::default(), guard, spool, capability }))
+        let (clients, spooled_max) = (Mutex::default(), SPOOLED_MAX);
+        Self(Arc::new(Inner { list, clients, egress, spool, spooled_max, capability }))
     }
 
     fn url_of(&self, key: &Key) -> Result<String> {
@@ -71,7 +77,7 @@ impl Urls {
         if clients.len() >= HOSTS {
             clients.clear();
         }
-        let client = Client::new(origin, Some(self.0.guard.clone()))?;
+        let client = Client::new(origin, self.0.egress.clone())?;
         clients.insert(origin.to_owned(), client.clone());
         Ok(client)
     }
@@ -157,10 +163,22 @@ impl Urls {
         // Without a name it goes away by itself, however this ends.
         std::fs::remove_file(&path).map_err(failed)?;
         let mut body = answer.into_body();
-        let mut len = 0;
+        let (mut len, mut unseen) = (0, 0);
         while let Some(chunk) = body.next_chunk().await? {
-            tokio::io::AsyncWriteExt::write_all(&mut file, &chunk).await.map_err(failed)?;
             len += chunk.len() as u64;
+            unseen += chunk.len() as u64;
+            if len > self.0.spooled_max {
+                let m = format!(
+                    "`{key}`: the answer does not say its length and has more than {} bytes; hint: serve it with a Content-Length",
+                    self.0.spooled_max
+                );
+                return Err(Failure::new(Kind::TooLarge, "read", m));
+            }
+            if unseen >= room::EVERY {
+                room::check(&self.0.spool)?;
+                unseen = 0;
+            }
+            tokio::io::AsyncWriteExt::write_all(&mut file, &chunk).await.map_err(failed)?;
         }
         tokio::io::AsyncSeekExt::rewind(&mut file).await.map_err(failed)?;
         let (tx, rx) = tokio::sync::mpsc::channel(2);
@@ -270,5 +288,38 @@ impl ObjectStore for Urls {
     }
     async fn buckets(&self) -> Result<Vec<String>> {
         Err(Failure::new(Kind::Unsupported, "buckets", "URLs have no buckets"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+    use crate::listed::{line, sorted};
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn sec_f19_an_answer_without_a_length_has_a_bound() {
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = server.local_addr().unwrap();
+        // Answers for as long as somebody listens.
+        std::thread::spawn(move || {
+            for mut client in server.incoming().map_while(std::result::Result::ok) {
+                let _ = client.read(&mut [0; 4096]);
+                let _ = client.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
+                while client.write_all(&[b'x'; 4096]).is_ok() {}
+            }
+        });
+        let dir = tempfile::tempdir().unwrap();
+        let mut list = sorted::Sorter::new(&dir.path().join("list")).unwrap();
+        list.push(line::Line { key: b"k".to_vec(), url: format!("http://{at}/k") }).unwrap();
+        let list = Arc::new(list.finish().unwrap());
+        let urls = Urls::new(list, Egress::anywhere(), dir.path().join("spool"));
+        let Ok(mut inner) = Arc::try_unwrap(urls.0) else { panic!("it was lent already") };
+        inner.spooled_max = 1 << 20;
+        let refused = Urls(Arc::new(inner)).read(&Key::from("k"), &ReadRequest::default()).await;
+        let refused = refused.unwrap_err();
+        assert!(refused.kind == Kind::TooLarge && refused.message.contains("Content-Length"), "{refused}");
+        assert_eq!(std::fs::read_dir(dir.path().join("spool")).unwrap().count(), 0);
     }
 }

@@ -123,6 +123,29 @@ impl<'a> Call<'a> {
     }
 }
 
+/// A bucket that becomes part of a host's name is written like one.
+fn check_label(bucket: &str) -> Result<()> {
+    let fits = (3..=63).contains(&bucket.len())
+        && bucket.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-'))
+        && !bucket.starts_with(['.', '-'])
+        && !bucket.ends_with(['.', '-'])
+        && !bucket.contains("..");
+    fits.then_some(()).ok_or_else(|| {
+        let m = format!(
+            "bucket `{bucket}` cannot stand in a host's name: 3 to 63 lower-case letters, digits, `.` and `-`"
+        );
+        Failure::new(Kind::Invalid, "open", m)
+    })
+}
+
+/// A bucket in a path is a segment of its own there.
+fn check_segment(bucket: &str) -> Result<()> {
+    if bucket == "." || bucket == ".." || bucket.bytes().any(|b| b.is_ascii_control()) {
+        return Err(Failure::new(Kind::Invalid, "open", format!("`{}` is no bucket", bucket.escape_debug())));
+    }
+    Ok(())
+}
+
 impl S3 {
     /// Prepares a bucket; no request is made.
     ///
@@ -130,8 +153,14 @@ impl S3 {
     /// [`Kind::Invalid`] when the bucket's name cannot be part of a host name or URL.
     pub fn new(config: S3Config, clock: SharedClock) -> Result<Self> {
         let client = match config.addressing {
-            Addressing::Virtual if !config.bucket.is_empty() => config.client.with_label(&config.bucket)?,
-            _ => config.client.clone(),
+            Addressing::Virtual if !config.bucket.is_empty() => {
+                check_label(&config.bucket)?;
+                config.client.with_label(&config.bucket)?
+            }
+            _ => {
+                check_segment(&config.bucket)?;
+                config.client.clone()
+            }
         };
         let host = HeaderValue::from_str(client.authority())
             .map_err(|_| Failure::new(Kind::Invalid, "open", "the endpoint's host is not a host name"))?;

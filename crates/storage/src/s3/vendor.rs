@@ -265,7 +265,7 @@ mod tests {
         for vendor in &VENDORS {
             for region in vendor.regions {
                 let (endpoint, _) = vendor.serves(region).unwrap();
-                crate::http::Client::new(&endpoint, None).unwrap();
+                crate::http::Client::new(&endpoint, crate::egress::Egress::anywhere()).unwrap();
             }
         }
     }

@@ -11,14 +11,14 @@ use crate::v2::tasks::list::Params;
 
 pub(crate) async fn handle(
     State(control): State<Control>,
-    Path(_project): Path<String>,
+    Path(project): Path<String>,
     Query(query): Query<Params>,
 ) -> Reply {
     let offset = number(&query, "offset", 0, (0, 2_147_483_647))?;
     let limit = number(&query, "limit", 10, (1, 1000))?;
     let asked = |name: &str| query.get(name).map(String::as_str).filter(|t| !t.is_empty());
     let exact = asked("name_equal") == Some("true");
-    let mut seen = control.instances().await.map_err(crate::dcs::denied)?;
+    let mut seen = control.instances(&project).await.map_err(crate::dcs::denied)?;
     seen.retain(|i| {
         let named = |name: &str| if exact { i.name == name } else { i.name.contains(name) };
         let at = |ip: &str| i.node.addrs.iter().any(|(host, _)| host.contains(ip));

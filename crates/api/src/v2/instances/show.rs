@@ -10,9 +10,9 @@ use crate::dcs::denied;
 
 pub(crate) async fn handle(
     State(control): State<Control>,
-    Path((_project, id)): Path<(String, String)>,
+    Path((project, id)): Path<(String, String)>,
 ) -> Reply {
-    let seen = control.instance(&id).await.map_err(denied)?;
+    let seen = control.instance(&project, &id).await.map_err(denied)?;
     let cluster = seen.server.as_ref().is_some_and(|s| s.cluster);
     json(&InstanceShown {
         listed: listed(&seen),

@@ -13,6 +13,8 @@ const FIELDS: [&str; 9] =
     ["include", "exclude", "versions", "acl", "delete", "delete_most", "dry_run", "reports", "sweep_minutes"];
 /// Globs of one list, and their length.
 const GLOBS: (usize, usize) = (100, 1024);
+/// Length of all globs of a task together, bytes: each key is held against all of them.
+const GLOBS_LENGTH: usize = 16 << 10;
 /// Notes of a group's tasks that its reply tells.
 const NOTES: usize = 5;
 /// A sweep each minute at most, each month at least.
@@ -53,7 +55,13 @@ pub(crate) fn read(f: &Fields<'_>) -> Result<(Beyond, Vec<String>, Vec<String>),
         reports: forms.iter().map(form).collect::<Result<_, _>>()?,
         sweep_minutes: u32::try_from(sweep.unwrap_or(0)).unwrap_or(0),
     };
-    Ok((beyond, globs("include")?, globs("exclude")?))
+    let (include, exclude) = (globs("include")?, globs("exclude")?);
+    let length: usize = include.iter().chain(&exclude).map(String::len).sum();
+    if length > GLOBS_LENGTH {
+        let why = format!("all globs together have {length} bytes, at most {GLOBS_LENGTH} are taken");
+        return Err(Refusal::Invalid(own.name("include"), why));
+    }
+    Ok((beyond, include, exclude))
 }
 
 /// The rules of a reply.

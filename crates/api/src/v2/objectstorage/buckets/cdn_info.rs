@@ -1,6 +1,6 @@
 //! `POST /v2/{project_id}/objectstorage/buckets/cdn-info`: does a domain serve what its bucket holds?
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 use bytes::Bytes;
 use control::secrets::TaskSecrets;
 use control::{Control, Refusal};
@@ -14,7 +14,12 @@ use crate::error::{Error, Face, fault};
 use crate::v2::tasks::create::rules;
 use crate::v2::tasks::extras::{cdn, cdn_key};
 
-pub(crate) async fn handle(State(control): State<Control>, body: Bytes) -> Reply {
+pub(crate) async fn handle(
+    State(control): State<Control>,
+    Path(project): Path<String>,
+    body: Bytes,
+) -> Reply {
+    let control = control.of(&project);
     let map = object(Face::V2, &body)?;
     let f = Fields::root(&map);
     let ask = async {

@@ -1,6 +1,6 @@
 //! `POST /v2/{project_id}/objectstorage/buckets`: a bare array of names.
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 use bytes::Bytes;
 use control::Control;
 use wire::fields::Fields;
@@ -9,7 +9,12 @@ use super::account;
 use crate::body::{Reply, json, object};
 use crate::error::{Error, Face};
 
-pub(crate) async fn handle(State(control): State<Control>, body: Bytes) -> Reply {
+pub(crate) async fn handle(
+    State(control): State<Control>,
+    Path(project): Path<String>,
+    body: Bytes,
+) -> Reply {
+    let control = control.of(&project);
     let map = object(Face::V2, &body)?;
     let answer = async { control.buckets(&account(&Fields::root(&map))?).await };
     json(&answer.await.map_err(|r| Error::of(Face::V2, &r))?)

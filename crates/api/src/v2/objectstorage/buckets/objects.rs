@@ -1,6 +1,6 @@
 //! `POST /v2/{project_id}/objectstorage/buckets/objects`: one level of a bucket, page by page.
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 use bytes::Bytes;
 use control::buckets::Account;
 use control::{Control, Refusal};
@@ -11,7 +11,12 @@ use super::account;
 use crate::body::{Reply, json, object};
 use crate::error::{Error, Face, fault};
 
-pub(crate) async fn handle(State(control): State<Control>, body: Bytes) -> Reply {
+pub(crate) async fn handle(
+    State(control): State<Control>,
+    Path(project): Path<String>,
+    body: Bytes,
+) -> Reply {
+    let control = control.of(&project);
     let map = object(Face::V2, &body)?;
     let f = Fields::root(&map);
     let answer = async {

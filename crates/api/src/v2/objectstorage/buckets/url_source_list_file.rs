@@ -1,6 +1,6 @@
 //! `POST /v2/{project_id}/objectstorage/buckets/url-source-list-file`: nothing when every line can be read.
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 use bytes::Bytes;
 use control::secrets::Keys;
 use control::{Control, Refusal};
@@ -10,7 +10,12 @@ use crate::body::{Reply, empty, object};
 use crate::error::{Error, Face, fault};
 use crate::v2::credentials;
 
-pub(crate) async fn handle(State(control): State<Control>, body: Bytes) -> Reply {
+pub(crate) async fn handle(
+    State(control): State<Control>,
+    Path(project): Path<String>,
+    body: Bytes,
+) -> Reply {
+    let control = control.of(&project);
     let map = object(Face::V2, &body)?;
     let f = Fields::root(&map);
     let check = async {

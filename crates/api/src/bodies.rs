@@ -1,0 +1,195 @@
+//! Reading request bodies: how large one may be, how long it may take, and how much memory all of them have.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use axum::body::{Body, HttpBody};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Method, StatusCode, header};
+use http_body_util::BodyExt;
+use pace::shares::{Share, Shares, party};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::error::Error;
+
+/// Largest body of a call that carries a list (auth.md §2.5).
+const LIST_MAX: usize = 12 << 20;
+/// Largest body of any other call.
+const SHORT_MAX: usize = 64 << 10;
+/// Largest body of a sign-in.
+const SIGN_IN_MAX: usize = 16 << 10;
+/// All bodies together, and those from one address: two of the largest.
+const BUDGET: u64 = 64 << 20;
+const BUDGET_EACH: u64 = 24 << 20;
+/// A body has so long, and longer for what has come already, at this rate a second.
+const PATIENCE: Duration = Duration::from_secs(10);
+const RATE: u64 = 64 << 10;
+/// A refused caller that is still sending is listened to for so long, so that it reads its answer.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// The memory that bodies have.
+#[derive(Clone, Debug)]
+pub(crate) struct Bodies(Shares<IpAddr>);
+
+/// A body, and its part of the budget until it is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    pub(crate) bytes: Bytes,
+    _share: Option<Share<IpAddr>>,
+}
+
+impl Default for Bodies {
+    fn default() -> Self {
+        Self(Shares::new(BUDGET, BUDGET_EACH))
+    }
+}
+
+/// The largest body of a call. Keys, events and ids come in lists; nothing else needs more than a few kilobytes.
+pub(crate) fn max_of(method: &Method, path: &str) -> usize {
+    let carries = *method == Method::POST || *method == Method::PUT || *method == Method::DELETE;
+    match path.rsplit('/').next().unwrap_or_default() {
+        "tokens" => SIGN_IN_MAX,
+        "task" | "tasks" | "taskgroups" | "sync-tasks" | "events" | "cdn-info" | "batch-update"
+        | "batch-stop" | "batch-restart" | "delete" | "retry"
+            if carries =>
+        {
+            LIST_MAX
+        }
+        _ => SHORT_MAX,
+    }
+}
+
+fn too_large() -> Error {
+    Error::gateway(StatusCode::PAYLOAD_TOO_LARGE, "APIGW.0201", "Request entity too large.")
+}
+
+fn busy() -> Error {
+    let m = "The throttling threshold has been reached: too many large requests at once; hint: send it again in a moment.";
+    Error::gateway(StatusCode::TOO_MANY_REQUESTS, "APIGW.0308", m)
+}
+
+fn late() -> Error {
+    let m = "The request's body did not arrive in time; hint: check the network between here and the client.";
+    Error::gateway(StatusCode::REQUEST_TIMEOUT, "APIGW.0308", m)
+}
+
+fn broken() -> Error {
+    Error::gateway(
+        StatusCode::BAD_REQUEST,
+        "APIGW.0308",
+        "The request's body broke off; hint: send it again.",
+    )
+}
+
+impl Bodies {
+    /// The whole body, of at most `max` bytes. What is too large by its own words is refused before it is read.
+    pub(crate) async fn read(
+        &self,
+        from: IpAddr,
+        headers: &HeaderMap,
+        max: usize,
+        mut body: Body,
+    ) -> Result<Held, Error> {
+        let promised = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+        if promised.is_some_and(|length| length > max as u64) {
+            discard(body);
+            return Err(too_large());
+        }
+        let mut share = self.0.take(party(from), 0).ok_or_else(busy)?;
+        let mut bytes = BytesMut::new();
+        let began = Instant::now();
+        loop {
+            let until = began + PATIENCE + Duration::from_secs(bytes.len() as u64 / RATE);
+            let frame = match timeout_at(until, body.frame()).await {
+                Err(_) => return Err(late()),
+                Ok(None) => return Ok(Held { bytes: bytes.freeze(), _share: Some(share) }),
+                Ok(Some(Err(_))) => return Err(broken()),
+                Ok(Some(Ok(frame))) => frame,
+            };
+            let Ok(data) = frame.into_data() else { continue };
+            let refused = match () {
+                () if bytes.len() + data.len() > max => too_large(),
+                () if !share.grow(data.len() as u64) => busy(),
+                () => {
+                    bytes.extend_from_slice(&data);
+                    continue;
+                }
+            };
+            discard(body);
+            return Err(refused);
+        }
+    }
+}
+
+/// Reads away, for a short while and keeping nothing, what a refused caller is still sending: who sends before it reads
+/// would not see the answer.
+pub(crate) fn discard(mut body: Body) {
+    if body.is_end_stream() {
+        return;
+    }
+    tokio::spawn(async move {
+        let _ = timeout(LINGER, async { while let Some(Ok(_)) = body.frame().await {} }).await;
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn status(read: Result<Held, Error>) -> u16 {
+        read.map_or_else(|e| e.status.as_u16(), |_| 200)
+    }
+
+    #[test]
+    fn sec_f12_only_lists_are_large() {
+        let max = |path: &str| max_of(&Method::POST, path);
+        assert_eq!(max("/v2/p/tasks"), LIST_MAX);
+        assert_eq!(max("/v2/p/sync-tasks/1/events"), LIST_MAX);
+        assert_eq!(max("/v2/p/tasks/1/start"), SHORT_MAX);
+        assert_eq!(max("/v3/auth/tokens"), SIGN_IN_MAX);
+        assert_eq!(max_of(&Method::GET, "/v2/p/tasks"), SHORT_MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sec_f12_bodies_are_bounded_in_size_time_and_memory() {
+        let bodies = Bodies::default();
+        let none = HeaderMap::new();
+        let sent = |n: usize| Body::from(vec![b'x'; n]);
+        assert_eq!(status(bodies.read(FROM, &none, 10, sent(10)).await), 200);
+        assert_eq!(status(bodies.read(FROM, &none, 10, sent(11)).await), 413);
+        let huge = HeaderMap::from_iter([(
+            header::CONTENT_LENGTH,
+            http::HeaderValue::from_static("100000000000000"),
+        )]);
+        assert_eq!(status(bodies.read(FROM, &huge, LIST_MAX, Body::empty()).await), 413, "refused unread");
+        // Two of the largest are all that one address has.
+        let first = bodies.read(FROM, &none, LIST_MAX, sent(LIST_MAX)).await;
+        let second = bodies.read(FROM, &none, LIST_MAX, sent(LIST_MAX)).await;
+        assert_eq!(status(bodies.read(FROM, &none, LIST_MAX, sent(1)).await), 429);
+        let other: IpAddr = "192.0.2.1".parse().unwrap();
+        assert_eq!(status(bodies.read(other, &none, LIST_MAX, sent(1)).await), 200);
+        drop((first, second));
+        assert_eq!(status(bodies.read(FROM, &none, LIST_MAX, sent(1)).await), 200);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sec_f06_a_body_that_never_comes_is_not_waited_for() {
+        struct Never;
+        impl http_body::Body for Never {
+            type Data = Bytes;
+            type Error = std::convert::Infallible;
+            fn poll_frame(
+                self: std::pin::Pin<&mut Self>,
+                _: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+                std::task::Poll::Pending
+            }
+        }
+        let began = Instant::now();
+        let read = Bodies::default().read(FROM, &HeaderMap::new(), 10, Body::new(Never)).await;
+        assert_eq!(status(read), 408);
+        assert!((PATIENCE..PATIENCE * 2).contains(&began.elapsed()));
+    }
+}

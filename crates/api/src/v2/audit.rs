@@ -1,0 +1,39 @@
+//! `GET /v2/{project_id}/audit`: who did what, newest first. Not part of the vendor's API.
+
+use axum::Extension;
+use axum::extract::{Path, Query, State};
+use config::Role;
+use control::identity::Principal;
+use control::{Control, Refusal};
+use http::StatusCode;
+use serde_json::json as value;
+
+use crate::body::{Reply, json};
+use crate::dcs::number;
+use crate::error::{Error, Face};
+use crate::v2::tasks::list::Params;
+
+pub(crate) async fn handle(
+    State(control): State<Control>,
+    Extension(caller): Extension<Principal>,
+    Path(project): Path<String>,
+    Query(query): Query<Params>,
+) -> Reply {
+    if caller.role == Role::Viewer {
+        let m = "A viewer may not read the audit trail.";
+        return Err(Error::gateway(StatusCode::FORBIDDEN, "APIGW.0302", m));
+    }
+    let limit = number(&query, "limit", 100, (1, 1000))?;
+    let before = number(&query, "before", i64::MAX as u64, (0, i64::MAX as u64))?;
+    let read = async {
+        let mut unit = control.engine.store().read().await?;
+        let before = i64::try_from(before).unwrap_or(i64::MAX);
+        unit.audit_lines(&project, caller.role == Role::Admin, before, limit).await
+    };
+    let lines = read.await.map_err(|f| Error::of(Face::V2, &Refusal::Internal(f)))?;
+    let shown = |l: &store::AuditLine| {
+        value!({"at": l.at, "request_id": l.request_id, "project_id": l.project, "principal": l.principal, "role": l.role,
+            "address": l.address, "action": l.action, "target": l.target, "status": l.status})
+    };
+    json(&value!({"lines": lines.iter().map(shown).collect::<Vec<_>>()}))
+}

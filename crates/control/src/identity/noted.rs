@@ -1,0 +1,61 @@
+//! How many refusals are written into the audit trail: anybody can cause them, and each is a write.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Mutex;
+
+/// In a minute, of one address.
+const OF_ONE: u32 = 60;
+/// In a minute, of all addresses.
+const OF_ALL: u32 = 600;
+const MINUTE_MS: i64 = 60_000;
+
+#[derive(Debug, Default)]
+struct Minute {
+    began: i64,
+    all: u32,
+    by: HashMap<Option<IpAddr>, u32>,
+    left_out: u64,
+}
+
+/// Counts of this minute.
+#[derive(Debug, Default)]
+pub struct Noted(Mutex<Minute>);
+
+impl Noted {
+    /// Whether this one is written down; if so, how many before it were not.
+    pub fn take(&self, from: Option<IpAddr>, now: i64) -> Option<u64> {
+        let mut minute = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !(0..MINUTE_MS).contains(&(now - minute.began)) {
+            *minute = Minute { began: now, left_out: minute.left_out, ..Minute::default() };
+        }
+        // An address is remembered only while there is room for its line.
+        if minute.all >= OF_ALL || minute.by.get(&from).is_some_and(|n| *n >= OF_ONE) {
+            minute.left_out += 1;
+            return None;
+        }
+        minute.all += 1;
+        *minute.by.entry(from).or_default() += 1;
+        Some(std::mem::take(&mut minute.left_out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sec_f26_refusals_are_written_up_to_a_bound_and_the_rest_is_counted() {
+        let noted = Noted::default();
+        let (a, b) = ("10.0.0.1".parse().ok(), "10.0.0.2".parse().ok());
+        let written = (0..100).filter(|_| noted.take(a, 5).is_some()).count();
+        assert_eq!(written, OF_ONE as usize);
+        assert_eq!(noted.take(b, 6), Some(40));
+        assert_eq!(noted.take(b, 7), Some(0));
+        assert_eq!(noted.take(a, 5 + MINUTE_MS), Some(0));
+        for n in 0..1000u32 {
+            noted.take(Some(IpAddr::from(n.to_be_bytes())), 6 + MINUTE_MS);
+        }
+        assert_eq!(noted.0.lock().unwrap().all, OF_ALL);
+    }
+}

@@ -1,0 +1,369 @@
+//! Where connections may lead: the one guard of everything that leaves this process.
+//!
+//! Whatever connects is given an [`Egress`] and connects through it. It is asked about each address that a name resolves
+//! to, at each connection, so also behind a redirect, at a reconnect, and for addresses that a server announces.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use model::failure::{Failure, Kind, Result};
+use tokio::net::TcpStream;
+
+/// Who may be connected to. The default is nobody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Egress {
+    rule: Rule,
+    listed: Arc<[Listed]>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rule {
+    Anywhere,
+    Operators,
+    Public,
+    Listed,
+}
+
+/// An entry of an operator's list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Listed {
+    /// A name: whatever it resolves to.
+    Host(String),
+    /// An address, or a network of them.
+    Network(IpAddr, u8),
+}
+
+const fn v4(a: u8, b: u8, c: u8, d: u8, bits: u8) -> (IpAddr, u8) {
+    (IpAddr::V4(Ipv4Addr::new(a, b, c, d)), bits)
+}
+
+const fn v6(a: u16, b: u16, g: u16, h: u16, bits: u8) -> (IpAddr, u8) {
+    (IpAddr::V6(Ipv6Addr::new(a, b, 0, 0, 0, 0, g, h)), bits)
+}
+
+/// Link-local networks and the metadata services of clouds: they hand out the machine's own credentials.
+const NEVER: [(IpAddr, u8); 7] = [
+    v4(169, 254, 0, 0, 16),
+    v4(100, 100, 100, 200, 32),
+    v4(168, 63, 129, 16, 32),
+    v4(192, 0, 0, 192, 32),
+    v6(0xfe80, 0, 0, 0, 10),
+    v6(0xfd00, 0xec2, 0, 0x254, 128),
+    v6(0xfd20, 0xce, 0, 0x254, 128),
+];
+
+/// Networks that are not of the open internet.
+const CLOSED: [(IpAddr, u8); 19] = [
+    v4(0, 0, 0, 0, 8),
+    v4(10, 0, 0, 0, 8),
+    v4(100, 64, 0, 0, 10),
+    v4(127, 0, 0, 0, 8),
+    v4(169, 254, 0, 0, 16),
+    v4(172, 16, 0, 0, 12),
+    v4(192, 0, 0, 0, 24),
+    v4(192, 88, 99, 0, 24),
+    v4(192, 168, 0, 0, 16),
+    v4(198, 18, 0, 0, 15),
+    v4(224, 0, 0, 0, 3),
+    // Unspecified, loopback and addresses that hold an IPv4 address.
+    v6(0, 0, 0, 0, 96),
+    v6(0x64, 0xff9b, 0, 0, 96),
+    v6(0x64, 0xff9b, 0, 0, 32),
+    v6(0x2002, 0, 0, 0, 16),
+    v6(0xfc00, 0, 0, 0, 7),
+    v6(0xfe80, 0, 0, 0, 10),
+    v6(0xfec0, 0, 0, 0, 10),
+    v6(0xff00, 0, 0, 0, 8),
+];
+
+fn contains(net: IpAddr, bits: u8, ip: IpAddr) -> bool {
+    let prefix =
+        |value: u128, width: u32| value.checked_shr(width.saturating_sub(u32::from(bits))).unwrap_or(0);
+    match (net, ip) {
+        (IpAddr::V4(n), IpAddr::V4(i)) => {
+            prefix(u128::from(u32::from(n)), 32) == prefix(u128::from(u32::from(i)), 32)
+        }
+        (IpAddr::V6(n), IpAddr::V6(i)) => prefix(u128::from(n), 128) == prefix(u128::from(i), 128),
+        _ => false,
+    }
+}
+
+fn within(nets: &[(IpAddr, u8)], ip: IpAddr) -> bool {
+    nets.iter().any(|(net, bits)| contains(*net, *bits, ip))
+}
+
+/// The IPv4 address that a translated IPv6 address leads to (mapped, compatible, NAT64, 6to4); else the address.
+fn meant(ip: IpAddr) -> IpAddr {
+    let IpAddr::V6(v6) = ip.to_canonical() else { return ip.to_canonical() };
+    let v4 = |high: u16, low: u16| IpAddr::V4(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));
+    match v6.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => v4(high, low),
+        [0x2002, high, low, ..] => v4(high, low),
+        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => v4(high, low),
+        _ => IpAddr::V6(v6),
+    }
+}
+
+/// An address of the open internet.
+pub fn is_public(ip: IpAddr) -> bool {
+    !within(&CLOSED, ip.to_canonical())
+}
+
+fn network(text: &str) -> Option<(IpAddr, u8)> {
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    match bare.split_once('/') {
+        Some((ip, bits)) => {
+            let ip: IpAddr = ip.parse().ok()?;
+            let bits: u8 = bits.parse().ok()?;
+            (bits <= if ip.is_ipv4() { 32 } else { 128 }).then_some((ip, bits))
+        }
+        None => bare.parse().ok().map(|ip: IpAddr| (ip, if ip.is_ipv4() { 32 } else { 128 })),
+    }
+}
+
+fn listed(list: &[String]) -> Arc<[Listed]> {
+    list.iter().map(|text| entry(text)).collect()
+}
+
+fn entry(text: &str) -> Listed {
+    match network(text) {
+        Some((ip, bits)) => Listed::Network(ip, bits),
+        None => Listed::Host(plain(text).to_ascii_lowercase()),
+    }
+}
+
+/// A name without the dot that may end it.
+fn plain(host: &str) -> &str {
+    host.trim_end_matches('.')
+}
+
+/// The host of a URL; none when the URL leads elsewhere than it seems to (`#`, `@`), or names no host.
+pub fn host_of(url: &str) -> Option<String> {
+    let uri: http::Uri = url.parse().ok()?;
+    let authority = uri.authority()?;
+    let (_, rest) = url.split_once("://")?;
+    let written = rest.split(['/', '?', '#', '\\']).next()?;
+    let same = authority.as_str() == written && !written.contains('@') && !url.contains('#');
+    same.then(|| authority.host().trim_start_matches('[').trim_end_matches(']').to_owned())
+}
+
+impl Default for Egress {
+    fn default() -> Self {
+        Self { rule: Rule::Listed, listed: Arc::from([]) }
+    }
+}
+
+impl Egress {
+    /// Wherever this machine can connect to: for commands, whose user can do so without them.
+    pub fn anywhere() -> Self {
+        Self { rule: Rule::Anywhere, ..Self::default() }
+    }
+
+    /// For what the operator has configured: everything but metadata services and link-local addresses.
+    pub fn operators(list: &[String]) -> Self {
+        Self { rule: Rule::Operators, listed: listed(list) }
+    }
+
+    /// Public addresses, and what the list names beside them.
+    pub fn public(list: &[String]) -> Self {
+        Self { rule: Rule::Public, listed: listed(list) }
+    }
+
+    /// Only what the list names.
+    pub fn listed(list: &[String]) -> Self {
+        Self { rule: Rule::Listed, listed: listed(list) }
+    }
+
+    /// The same, and the host that the operator wrote into a URL or address.
+    #[must_use]
+    pub fn with_host(mut self, host: &str) -> Self {
+        self.listed = self.listed.iter().cloned().chain([entry(host)]).collect();
+        self
+    }
+
+    /// As [`Egress::with_host`], by a URL.
+    #[must_use]
+    pub fn with_url(self, url: &str) -> Self {
+        match host_of(url) {
+            Some(host) => self.with_host(&host),
+            None => self,
+        }
+    }
+
+    fn names(&self, host: &str) -> bool {
+        let host = plain(host);
+        self.listed.iter().any(|l| matches!(l, Listed::Host(h) if h.eq_ignore_ascii_case(host)))
+    }
+
+    /// True when `ip`, to which `host` resolves, may be connected to.
+    pub fn allows(&self, host: &str, ip: IpAddr) -> bool {
+        if self.rule == Rule::Anywhere {
+            return true;
+        }
+        let (ip, meant) = (ip.to_canonical(), meant(ip));
+        if within(&NEVER, ip) || within(&NEVER, meant) {
+            let width = if ip.is_ipv4() { 32 } else { 128 };
+            return self
+                .listed
+                .iter()
+                .any(|l| matches!(l, Listed::Network(n, bits) if *n == ip && *bits == width));
+        }
+        let by_address =
+            self.listed.iter().any(|l| matches!(l, Listed::Network(n, bits) if contains(*n, *bits, ip)));
+        by_address
+            || self.names(host)
+            || match self.rule {
+                Rule::Anywhere | Rule::Operators => true,
+                Rule::Public => is_public(ip),
+                Rule::Listed => false,
+            }
+    }
+
+    /// True when `host` may turn out to be permitted; once it is resolved, its addresses decide.
+    pub fn may_lead_to(&self, host: &str) -> bool {
+        match host.trim_start_matches('[').trim_end_matches(']').parse() {
+            Ok(ip) => self.allows(host, ip),
+            Err(_) if self.rule == Rule::Listed => {
+                self.names(host) || self.listed.iter().any(|l| matches!(l, Listed::Network(..)))
+            }
+            Err(_) => true,
+        }
+    }
+
+    /// Connects to `host`; `named` is the host that the operator's list would name, which differs where a bucket's
+    /// name stands in front. The caller bounds the time.
+    ///
+    /// # Errors
+    /// [`Kind::Forbidden`] when no address is permitted; [`Kind::Connect`] with the reason alone.
+    pub async fn connect(&self, named: &str, host: &str, port: u16) -> Result<TcpStream> {
+        let failed = |e: std::io::Error| Failure::new(Kind::Connect, "connect", e.to_string());
+        let mut last = None;
+        let mut refused = None;
+        for addr in tokio::net::lookup_host((host, port)).await.map_err(failed)? {
+            if !self.allows(named, addr.ip()) {
+                refused = Some(addr.ip());
+                continue;
+            }
+            match TcpStream::connect(addr).await {
+                Ok(stream) => return Ok(stream),
+                Err(e) => last = Some(e),
+            }
+        }
+        match (last, refused) {
+            (Some(e), _) => Err(failed(e)),
+            (None, Some(ip)) => {
+                let m = format!("{host} resolves to {ip}, where this service may not connect to");
+                Err(Failure::new(Kind::Forbidden, "connect", m))
+            }
+            (None, None) => Err(failed(std::io::Error::other("the name has no address"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn only_public_addresses_are_public() {
+        for (text, public) in [
+            ("8.8.8.8", true),
+            ("127.0.0.1", false),
+            ("10.0.0.1", false),
+            ("169.254.169.254", false),
+            ("100.64.0.1", false),
+            ("100.128.0.1", true),
+            ("0.0.0.0", false),
+            ("192.0.0.8", false),
+            ("198.19.255.255", false),
+            ("198.20.0.1", true),
+            ("224.0.0.1", false),
+            ("255.255.255.255", false),
+            ("::", false),
+            ("::1", false),
+            ("::10.0.0.1", false),
+            ("fd00::1", false),
+            ("fe80::1", false),
+            ("fec0::1", false),
+            ("ff02::1", false),
+            ("64:ff9b::10.0.0.1", false),
+            ("64:ff9b:1::1", false),
+            ("2002:a00:1::1", false),
+            ("::ffff:10.0.0.1", false),
+            ("::ffff:8.8.8.8", true),
+            ("2606:4700::1", true),
+        ] {
+            assert_eq!(is_public(ip(text)), public, "{text}");
+        }
+    }
+
+    #[test]
+    fn sec_f04_a_name_and_a_network_each_permit_only_themselves() {
+        let egress = Egress::listed(&["10.99.0.0/16".to_owned(), "minio.lab.example".to_owned()]);
+        for (host, at, allowed) in [
+            ("localhost", "127.0.0.1", false),
+            ("2130706433", "127.0.0.1", false),
+            ("other.example", "10.99.3.4", true),
+            ("other.example", "10.98.3.4", false),
+            ("minio.lab.example", "192.168.1.2", true),
+            ("MINIO.lab.example.", "127.0.0.1", true),
+            ("x.minio.lab.example", "127.0.0.1", false),
+            ("minio.lab.example", "169.254.169.254", false),
+            ("minio.lab.example", "::ffff:169.254.169.254", false),
+            ("minio.lab.example", "64:ff9b::169.254.169.254", false),
+            ("minio.lab.example", "fe80::1", false),
+        ] {
+            assert_eq!(egress.allows(host, ip(at)), allowed, "{host} at {at}");
+        }
+        assert!(!Egress::default().allows("minio.lab.example", ip("8.8.8.8")), "the default is nobody");
+        assert!(egress.may_lead_to("localhost") && !egress.may_lead_to("127.0.0.1"));
+        assert!(!Egress::listed(&["minio.lab.example".to_owned()]).may_lead_to("localhost"));
+    }
+
+    #[test]
+    fn sec_f04_metadata_needs_its_own_address_in_the_list() {
+        let metadata = ip("169.254.169.254");
+        for list in ["169.254.0.0/16", "0.0.0.0/0", "metadata.example"] {
+            let list = [list.to_owned()];
+            for egress in [Egress::operators(&list), Egress::public(&list), Egress::listed(&list)] {
+                assert!(!egress.allows("metadata.example", metadata), "{list:?}");
+            }
+        }
+        assert!(Egress::listed(&["169.254.169.254".to_owned()]).allows("x", metadata));
+        assert!(Egress::operators(&[]).with_url("http://169.254.10.1:9000").allows("x", ip("169.254.10.1")));
+        assert!(Egress::operators(&[]).allows("x", ip("10.0.0.1")));
+        assert!(
+            Egress::public(&[]).allows("x", ip("8.8.8.8"))
+                && !Egress::public(&[]).allows("x", ip("10.0.0.1"))
+        );
+    }
+
+    #[test]
+    fn sec_f09_a_url_leads_where_it_seems_to() {
+        assert_eq!(host_of("https://a.core.windows.net/x?y").as_deref(), Some("a.core.windows.net"));
+        assert_eq!(host_of("http://[::1]:9000").as_deref(), Some("::1"));
+        for url in [
+            "https://127.0.0.1:1#.core.windows.net",
+            "https://a.googleapis.com@127.0.0.1/t",
+            "127.0.0.1:1",
+            "",
+        ] {
+            assert_eq!(host_of(url), None, "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn sec_f04_each_address_of_a_name_is_asked_about() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let closed = Egress::listed(&["10.99.0.0/16".to_owned()]);
+        let refused = closed.connect("localhost", "localhost", port).await.unwrap_err();
+        assert_eq!(refused.kind, Kind::Forbidden, "{refused}");
+        let open = Egress::listed(&["127.0.0.0/8".to_owned()]);
+        assert!(open.connect("localhost", "localhost", port).await.is_ok());
+    }
+}

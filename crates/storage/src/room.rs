@@ -1,0 +1,47 @@
+//! What stays free on a disk that others fill through this service, so that its own records can still be written there.
+
+use std::path::Path;
+
+use model::failure::{Failure, Kind, Result};
+
+/// One part in so many of the disk stays free.
+const SHARE: u64 = 20;
+/// At most so much stays free, bytes.
+const MOST: u64 = 1 << 30;
+
+/// Bytes that may be written between two looks.
+pub const EVERY: u64 = 16 << 20;
+
+fn is_enough(free: u64, whole: u64) -> bool {
+    free >= (whole / SHARE).min(MOST)
+}
+
+/// Looks whether more may be written on the disk that holds `dir`; a disk that does not say is written.
+///
+/// # Errors
+/// [`Kind::NoSpace`] when only the reserve is left.
+pub fn check(dir: &Path) -> Result<()> {
+    let Ok(disk) = rustix::fs::statvfs(dir) else { return Ok(()) };
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if is_enough(free, disk.f_blocks.saturating_mul(disk.f_frsize)) {
+        return Ok(());
+    }
+    let m = format!(
+        "{}: {} MiB are free, and the rest is kept for this service's own records; hint: free space on this disk",
+        dir.display(),
+        free >> 20
+    );
+    Err(Failure::new(Kind::NoSpace, "spool", m))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sec_f19_a_part_of_the_disk_stays_free() {
+        assert!(is_enough(10 << 20, 200 << 20) && !is_enough(9 << 20, 200 << 20));
+        assert!(is_enough(1 << 30, 1 << 50) && !is_enough((1 << 30) - 1, 1 << 50));
+        assert!(check(Path::new("/nowhere/at/all")).is_ok());
+    }
+}

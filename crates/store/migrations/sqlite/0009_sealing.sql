@@ -1,0 +1,5 @@
+-- What proves that the keyring is the one that sealed this database's secrets.
+CREATE TABLE sealing (
+  id    BIGINT PRIMARY KEY,
+  proof TEXT NOT NULL
+);
