@@ -6,7 +6,7 @@ use std::process::Command;
 const CLI: &str = "docs/generated/cli.md";
 const OPENAPI: &str = "docs/generated/openapi.json";
 const CODES: &str = "docs/generated/error-codes.md";
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "",
     "init",
     "serve",
@@ -19,6 +19,7 @@ const COMMANDS: [&str; 14] = [
     "redis verify",
     "redis import",
     "redis task",
+    "keys",
     "doctor",
     "completions",
 ];

@@ -14,7 +14,8 @@ const USAGE: &str = "usage: cargo x COMMAND
   test [FILTER]      install and start the servers that tests need, then run all tests
   servers [stop]     only install and start the servers, and print their variables
   bench objects|redis  measure beside other movers; writes docs/benchmarks.md
-  soak NAME          long proofs: sim [--seeds N], history [--runs N], stop, kill, list, split, memory, storms, frozen, cutover, great, rest, versions, gaps, fuzz
+  soak NAME          long proofs: sim [--seeds N], history [--runs N], doors, stop, kill, list, split, memory, storms, frozen, cutover, great, rest, versions, gaps, fuzz
+  deny [CHECK…]      licences, sources and versions of dependencies; `deny advisories` needs the network
   gen                write generated files again
   fmt | lint         format; lint";
 
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         }),
         Some("bench") => bench(&rest),
         Some("soak") => soak(&rest),
+        Some("deny") => deny(&rest),
         Some("gen") => generate::write(),
         Some("fmt") => cargo(&["fmt", "--all"], &[]),
         Some("lint") => lint(),
@@ -62,6 +64,27 @@ fn cargo(args: &[&str], variables: &[(String, String)]) -> Done {
     }
     let status = command.status().map_err(|e| format!("cargo: {e}"))?;
     if status.success() { Ok(()) } else { Err(format!("failed: cargo {}", args.join(" "))) }
+}
+
+/// The version that `deny.toml` is written for.
+const CARGO_DENY: &str = "0.20.2";
+
+/// Checks the dependencies. Advisories come from the network, so they are checked only when asked for.
+fn deny(rest: &[&str]) -> Done {
+    let root = format!(".servers/cargo-deny-{CARGO_DENY}");
+    let program = format!("{root}/bin/cargo-deny");
+    let version = format!("cargo-deny@{CARGO_DENY}");
+    if !std::path::Path::new(&program).exists()
+        && let Err(why) = cargo(&["install", &version, "--locked", "--root", &root], &[])
+    {
+        // The rest of the gate does not depend on a tool that some registry may not have.
+        eprintln!("the dependencies are not checked: {version} could not be installed ({why})");
+        return Ok(());
+    }
+    let asked: &[&str] = if rest.is_empty() { &["licenses", "bans", "sources"] } else { rest };
+    let status = Command::new(&program).args(["check", "--hide-inclusion-graph"]).args(asked).status();
+    let status = status.map_err(|e| format!("{program}: {e}"))?;
+    if status.success() { Ok(()) } else { Err(format!("failed: cargo deny check {}", asked.join(" "))) }
 }
 
 fn lint() -> Done {
@@ -131,8 +154,8 @@ fn soak(rest: &[&str]) -> Done {
             &["test", "--release", "-p", "copy", "--lib", "--", "--nocapture", "five_shapes"],
             &variables,
         ),
-        "stop" | "kill" | "list" | "memory" => {
-            let filter = format!("soak::{name}");
+        "stop" | "kill" | "list" | "memory" | "doors" => {
+            let filter = if *name == "doors" { "doors::".to_owned() } else { format!("soak::{name}") };
             let args =
                 ["test", "--release", "-p", "whimbrel", "--test", "main", "--", "--nocapture", &filter];
             cargo(&args, &variables)

@@ -48,6 +48,8 @@ pub(crate) enum Command {
     Task(Task),
     /// Check configuration, database, stores and clock
     Doctor(Doctor),
+    /// Show or replace the keys that seal secrets
+    Keys(Keys),
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -71,6 +73,7 @@ impl Command {
             },
             Command::Task(args) => args.service.json,
             Command::Doctor(args) => args.json,
+            Command::Keys(args) => args.json,
             Command::Init(_) | Command::Serve(_) | Command::Completions { .. } => false,
         }
     }
@@ -314,6 +317,32 @@ pub(crate) enum TaskAction {
         #[arg(long, default_value_t = 100)]
         limit: u32,
     },
+}
+
+/// `whimbrel keys`
+#[derive(Debug, Args)]
+pub(crate) struct Keys {
+    /// Configuration file of the service
+    #[arg(long, global = true, default_value = "whimbrel.toml")]
+    pub config: PathBuf,
+    /// Data directory, over the file's
+    #[arg(long, global = true)]
+    pub data_dir: Option<PathBuf>,
+    /// Print one JSON object as the last line of stdout
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do
+    #[command(subcommand)]
+    pub action: KeysAction,
+}
+
+/// Actions on keys.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(crate) enum KeysAction {
+    /// List the keys and how many secrets each of them seals
+    List,
+    /// Add a new key, seal every secret again with it and remove the older keys; the service may run
+    Rotate,
 }
 
 /// `whimbrel doctor`

@@ -4,6 +4,8 @@
 mod clouds;
 mod copy;
 mod crash;
+mod doors;
+mod keys;
 mod messages;
 mod migrations;
 mod redis;
@@ -13,3 +15,4 @@ mod security;
 mod service;
 mod soak;
 mod support;
+mod two_projects;

@@ -1,6 +1,7 @@
 //! The configuration file: one TOML file, every key known, every value overridable by the environment.
 
 mod keys;
+pub mod sealed;
 mod sections;
 mod size;
 pub mod template;
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn sec_f5_sections_say_whose_they_are() {
+    fn sec_f05_sections_say_whose_they_are() {
         let projects = "[[project]]\nid=\"a\"\nname=\"one\"\n[[project]]\nid=\"b\"\nname=\"two\"\n";
         let uuid = "0f3f0ab6-5b2b-4a1e-8a51-1c1f3d9a7f10";
         let sections = [

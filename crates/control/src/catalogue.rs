@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn sec_f5_a_project_sees_what_it_was_given() {
+    fn sec_f05_a_project_sees_what_it_was_given() {
         let uuid = |n: u32| format!("0f3f0ab6-5b2b-4a1e-8a51-1c1f3d9a7f1{n}");
         let mut text =
             "[[project]]\nid=\"a\"\nname=\"one\"\n[[project]]\nid=\"b\"\nname=\"two\"\n".to_owned();

@@ -269,6 +269,15 @@ impl Failure {
                 "put back the seal.key that belongs to this database (from a backup); without it, move the database away and start anew"
             }
             (_, _) if self.op == "mode" => "run `chmod 600` on it",
+            (Kind::Conflict, _) if self.op == "rotate" => {
+                "wait until the other command has ended, then run `whimbrel keys rotate` again"
+            }
+            (Kind::Timeout, _) if self.op == "rotate" => {
+                "look at the log of the service and restart it, then run `whimbrel keys rotate` again"
+            }
+            (Kind::ReadOnly, _) if self.op == "rotate" => {
+                "run the command as the owner of the data directory"
+            }
 
             (_, _) if self.op == "databases" => {
                 "map it to another number (--db-map), leave it out, or raise `databases` at the target, and start again"

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
+use crate::panics::caught;
 use crate::plan::{Seen, Step, plan};
 use crate::runner::run;
 
@@ -25,7 +26,7 @@ impl Engine {
         let mut moves: JoinSet<String> = JoinSet::new();
         loop {
             changes.mark_unchanged();
-            if let Err(failure) = self.step(&mut runs, &mut moves).await {
+            if let Err(failure) = caught(self.step(&mut runs, &mut moves)).await.flatten() {
                 tracing::error!("the dispatcher could not work: {failure}");
             }
             tokio::select! {

@@ -6,6 +6,7 @@ mod groups;
 pub mod migrations;
 pub mod naming;
 mod notices;
+mod panics;
 pub mod plan;
 pub mod proxy;
 mod runner;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::{Engine, Running};
 use crate::notices::of_task;
+use crate::panics::caught;
 
 const LEASE_MS: i64 = 30_000;
 const RENEW: Duration = Duration::from_secs(8);
@@ -27,7 +28,8 @@ const ATTEMPTS: u32 = 5;
 /// Runs a task here if its lease can be had; used by the dispatcher.
 pub(crate) async fn run(engine: Arc<Engine>, id: TaskId) -> TaskId {
     let stop = CancellationToken::new();
-    if let Err(failure) = attempt(&engine, id, stop).await {
+    // Whatever comes of it, the task is nobody's afterwards.
+    if let Err(failure) = caught(attempt(&engine, id, stop)).await.flatten() {
         tracing::error!(task = id, "task {id} could not be run: {failure}");
         // It stays lent for this long, so that the dispatcher does not try again at once.
         tokio::time::sleep(PAUSE).await;
@@ -78,10 +80,11 @@ async fn attempt(engine: &Arc<Engine>, id: TaskId, stop: CancellationToken) -> R
     // In a task of its own: it must go on while the work below waits, and the work while it waits.
     let keeper = tokio::spawn(keep(engine.clone(), id, fence, stop.clone()));
     let ended = match secrets {
-        Ok(secrets) => work(engine, &task, &secrets, fence, progress, stop.clone()).await,
-        Err(failure) => Ended::Broke(failure),
+        Ok(secrets) => caught(work(engine, &task, &secrets, fence, progress, stop.clone())).await,
+        Err(failure) => Err(failure),
     };
     keeper.abort();
+    let ended = ended.unwrap_or_else(Ended::Broke);
     settle(engine, &task, fence, ended, &stop).await
 }
 

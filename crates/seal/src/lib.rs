@@ -1,5 +1,7 @@
 //! Secrets: a type that cannot be printed, and a keyring that seals them at rest with AES-256-GCM.
 
+mod rotation;
+
 use std::fmt;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -11,6 +13,8 @@ use model::failure::{Failure, Kind, Result};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
+
+pub use rotation::{KeyFile, replace_file, sync_file};
 
 /// Text that must not be seen: it prints as `***` and leaves only by [`Secret::expose`].
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +84,17 @@ pub fn random<const N: usize>() -> Result<[u8; N]> {
     Ok(bytes)
 }
 
+/// Name of the key that sealed a text; none: the text is not a sealed secret.
+pub fn key_of(sealed: &str) -> Option<&str> {
+    let (name, _) = sealed.strip_prefix("v1:")?.split_once(':')?;
+    Some(name)
+}
+
+/// The first characters of every text that the key `name` sealed.
+pub fn mark(name: &str) -> String {
+    format!("v1:{name}:")
+}
+
 /// Keys by name: the first seals, any opens, so that a key can be changed without losing what it sealed.
 pub struct Keyring {
     keys: Vec<(String, LessSafeKey)>,
@@ -112,6 +127,35 @@ impl Keyring {
             return Err(Failure::new(Kind::Invalid, "keyring", "the keyring has no key"));
         }
         Ok(Self { keys })
+    }
+
+    /// Reads a keyring file; answers its text too.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] when the file cannot be read or understood, or may be read by others.
+    pub fn read(path: &Path) -> Result<(Secret, Self)> {
+        let text = std::fs::read_to_string(path);
+        let text = text.map_err(|e| {
+            Failure::new(Kind::Invalid, "keyring", format!("{} cannot be read: {e}", path.display()))
+        })?;
+        check_private(path)?;
+        let keys = Self::parse(&text)?;
+        Ok((Secret::new(text), keys))
+    }
+
+    /// Names of the keys, the newest first.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Name of the key that seals.
+    pub fn newest(&self) -> &str {
+        &self.keys[0].0
+    }
+
+    /// True when the key that sealed a text is in the ring.
+    pub fn holds(&self, sealed: &str) -> bool {
+        key_of(sealed).is_some_and(|name| self.names().any(|n| n == name))
     }
 
     /// The keyring of a data directory. A fresh one is made only where there is no database yet: beside one, it would
@@ -169,7 +213,19 @@ impl Keyring {
     /// # Errors
     /// When the system has no random bytes.
     pub fn seal(&self, context: &str, plain: &[u8]) -> Result<String> {
-        let (id, key) = &self.keys[0];
+        self.seal_with(0, context, plain)
+    }
+
+    /// As [`Keyring::seal`], with the oldest key: for the proof of a database whose rows may be of any key.
+    ///
+    /// # Errors
+    /// When the system has no random bytes.
+    pub fn seal_oldest(&self, context: &str, plain: &[u8]) -> Result<String> {
+        self.seal_with(self.keys.len() - 1, context, plain)
+    }
+
+    fn seal_with(&self, at: usize, context: &str, plain: &[u8]) -> Result<String> {
+        let (id, key) = &self.keys[at];
         let nonce = random::<NONCE_LEN>()?;
         let mut data = plain.to_vec();
         let sealed = key.seal_in_place_append_tag(

@@ -13,6 +13,7 @@ mod ledger;
 mod migrations;
 mod notices;
 mod restores;
+mod sealing;
 mod sqlite;
 mod sync;
 mod tasks;
@@ -35,6 +36,7 @@ pub use ledger::{Checkpoint, Doubt, NewRange, Pass, RangeRow, Upload};
 pub use migrations::{Level, LogLine, MigrationRow, MigrationStats, NewMigration};
 pub use notices::{Delivery, Notice};
 pub use restores::Restore;
+pub use sealing::{Resealed, SealedRows, check_keyring, proof_key, sealed_rows};
 pub use sqlite::Sqlite;
 pub use sync::{PENDING_MAX, SLOT_MS, SyncRow};
 pub use tasks::{ErrorNote, NewTask, TaskFilter, TaskRow};
@@ -63,7 +65,7 @@ pub trait Transaction: Send {
 #[derive(Clone, Debug)]
 pub struct Store {
     backend: Arc<dyn Backend>,
-    keys: Arc<Keyring>,
+    keys: Arc<sealing::Ring>,
     changed: Arc<watch::Sender<u64>>,
     /// When it was last tried to write, and what came of it.
     proved: Arc<Mutex<Option<Proved>>>,
@@ -78,7 +80,7 @@ const PROVED_MS: i64 = 5_000;
 /// One transaction.
 pub struct Unit {
     tx: Box<dyn Transaction>,
-    keys: Arc<Keyring>,
+    keys: sealing::UnitKeys,
     changed: Arc<watch::Sender<u64>>,
     wakes: bool,
 }
@@ -86,7 +88,12 @@ pub struct Unit {
 impl Store {
     /// A store over any backend.
     pub fn new(backend: Arc<dyn Backend>, keys: Arc<Keyring>) -> Self {
-        Self { backend, keys, changed: Arc::new(watch::Sender::new(0)), proved: Arc::default() }
+        Self::over(backend, sealing::Ring::fixed(keys))
+    }
+
+    fn over(backend: Arc<dyn Backend>, ring: sealing::Ring) -> Self {
+        let changed = Arc::new(watch::Sender::new(0));
+        Self { backend, keys: Arc::new(ring), changed, proved: Arc::default() }
     }
 
     /// Whether the database can be written now: tried at most once in five seconds.
@@ -119,25 +126,17 @@ impl Store {
     pub async fn embedded(data_dir: &Path) -> Result<Self> {
         sqlite::make_dir(data_dir)?;
         // The key first: a database without one could be of no use to anybody.
-        let keys = Keyring::of(data_dir)?;
-        let store = Self::new(Arc::new(Sqlite::open(data_dir).await?), Arc::new(keys));
+        let ring = sealing::Ring::of(data_dir)?;
+        let store = Self::over(Arc::new(Sqlite::open(data_dir).await?), ring);
         store.prove_keys().await?;
         Ok(store)
     }
 
     /// The keyring is the one that sealed what is here.
     async fn prove_keys(&self) -> Result<()> {
-        let foreign = |f: Failure| match f.op {
-            "unseal" => {
-                let m = format!("the keyring is not the one that sealed this database: {}", f.message);
-                Failure::new(Kind::Invalid, "keyring", m)
-            }
-            _ => f,
-        };
         let mut unit = self.write().await?;
-        let rows = unit.tx.query("SELECT proof FROM sealing WHERE id = 1", crate::args![]).await?;
-        if let Some(row) = rows.first() {
-            return self.keys.open("sealing", row.text(0)?).map(drop).map_err(foreign);
+        if let Some(proof) = unit.proof().await? {
+            return unit.keys.open(sealing::PROOF, &proof).map(drop).map_err(foreign);
         }
         // A database from before there was a proof: any secret in it is one.
         let sql = "SELECT id FROM tasks WHERE secrets IS NOT NULL LIMIT 1";
@@ -145,7 +144,8 @@ impl Store {
         if let Some(row) = rows.first() {
             unit.task_secrets(row.int(0)?).await.map_err(foreign)?;
         }
-        let proof = self.keys.seal("sealing", b"whimbrel")?;
+        // Rows may be of any key of the ring: a proof of the newest would say that they are all of that one.
+        let proof = self.keys.now().seal_oldest(sealing::PROOF, b"whimbrel")?;
         unit.tx.execute("INSERT INTO sealing (id, proof) VALUES (1, $1)", crate::args![proof]).await?;
         unit.save().await
     }
@@ -168,17 +168,30 @@ impl Store {
 
     async fn unit(&self, write: bool) -> Result<Unit> {
         let tx = self.backend.begin(write).await?;
-        Ok(Unit { tx, keys: self.keys.clone(), changed: self.changed.clone(), wakes: false })
+        // The ring is read when the transaction has its place in the queue: `sealing` relies on that.
+        let keys = sealing::UnitKeys::of(&self.keys);
+        Ok(Unit { tx, keys, changed: self.changed.clone(), wakes: false })
     }
 
-    /// The keyring of this store.
-    pub fn keys(&self) -> &Keyring {
-        &self.keys
+    /// The keyring of this store as it is now.
+    pub fn keys(&self) -> Arc<Keyring> {
+        self.keys.now()
     }
 
     /// Tells of changes. Subscribe before asking the store, so that no change falls in between.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+}
+
+/// Says of a secret that cannot be opened that the keyring is wrong.
+fn foreign(f: Failure) -> Failure {
+    match f.op {
+        "unseal" => {
+            let m = format!("the keyring is not the one that sealed this database: {}", f.message);
+            Failure::new(Kind::Invalid, "keyring", m)
+        }
+        _ => f,
     }
 }
 

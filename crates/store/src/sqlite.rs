@@ -96,6 +96,14 @@ impl Sqlite {
     }
 }
 
+/// Asks the database of a data directory one question; another process may have it open.
+pub(crate) fn ask(data_dir: &Path, sql: &str, args: &[Value]) -> Result<Vec<Row>> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(data_dir.join("whimbrel.db"), flags).map_err(failed)?;
+    db.execute_batch("PRAGMA busy_timeout=5000;").map_err(failed)?;
+    query(&db, sql, args)
+}
+
 fn at(data_dir: &Path, e: &std::io::Error) -> Failure {
     let kind = match e.kind() {
         std::io::ErrorKind::StorageFull => Kind::NoSpace,

@@ -6,6 +6,7 @@ mod connections;
 mod copy;
 mod doctor;
 mod init;
+mod keys;
 mod redis;
 mod serve;
 mod task;
@@ -29,6 +30,7 @@ pub(crate) async fn run(command: Command, printer: &Printer) -> Exit {
         Command::Redis(args) => redis::run(&args, printer).await,
         Command::Task(args) => task::run(&args, printer).await,
         Command::Doctor(args) => doctor::run(&args, printer).await,
+        Command::Keys(args) => keys::run(&args, printer).await,
         Command::Completions { shell } => Ok(completions::run(shell, printer)),
     };
     done.unwrap_or_else(|failure| {

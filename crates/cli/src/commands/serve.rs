@@ -11,6 +11,8 @@ use model::failure::{Failure, Kind, Result};
 use pace::backoff::Backoff;
 use runtime::Engine;
 use runtime::engine::Setup;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use store::Store;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::Serve;
 use crate::commands::connections::{self, Faces};
 use crate::commands::init;
+use crate::commands::keys;
 use crate::exit::Exit;
 use crate::printer::Printer;
 
@@ -83,9 +86,9 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
         tracing::info!("{ended} tasks go on where an earlier process left them");
     }
     let env: BTreeMap<String, String> = std::env::vars().collect();
-    let directory = Arc::new(Directory::new(&config, &env, store.keys())?);
+    let directory = Arc::new(Directory::new(&config, &env, &store.keys())?);
     let catalogue = Arc::new(Catalogue::new(&config, clock.clone()));
-    catalogue.register(&config, &env, store.keys())?;
+    catalogue.register(&config, &env, &store.keys())?;
     let engine = Engine::start(Setup {
         store: store.clone(),
         clock: clock.clone(),
@@ -130,6 +133,7 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
     }
     printer.note(&format!("Whimbrel serves on {scheme}://{local}"));
 
+    tokio::spawn(keys::follow(store.clone(), stop.clone()));
     let (certificates, tls) = watch::channel(tls);
     let working = tokio::spawn(engine.clone().serve(stop.clone()));
     let limits = control.limits.clone();
@@ -141,8 +145,14 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
     let serving = tokio::spawn(connections::serve(listener, tls, Faces { all, health }, stop.clone()));
     let reload =
         Reload { path, catalogue, directory, keys: store, engine, limits, certificates, began: config };
-    signals(&reload, printer).await.map_err(|e| started("signals", &e))?;
+    let mut working = working;
+    let ended = tokio::select! {
+        asked = signals(&reload, printer) => asked.map_err(|e| started("signals", &e)),
+        // Without it nothing would run any more: whoever watches the process starts it again.
+        _ = &mut working => Err(Failure::new(Kind::Internal, "serve", "the dispatcher has ended")),
+    };
     stop.cancel();
+    ended?;
     // Two more signals are not needed: everything is in the ledger already.
     let _ = tokio::time::timeout(Duration::from_secs(10), async { tokio::join!(working, serving) }).await;
     Ok(Exit::Done)
@@ -164,12 +174,15 @@ impl Reload {
     fn run(&self) {
         let env: BTreeMap<String, String> = std::env::vars().collect();
         let done = config::load(&self.path, &env).and_then(|config| {
+            // Its values may be sealed with a key that was added a moment ago.
+            self.keys.reload_keys()?;
+            let keys = self.keys.keys();
             let tls = config.tls.as_ref().map(tls).transpose()?;
             // All or nothing: what cannot be taken over is found before anything is.
-            Directory::new(&config, &env, self.keys.keys())?;
-            Catalogue::new(&config, pace::clock::system()).register(&config, &env, self.keys.keys())?;
-            self.directory.reload(&config, &env, self.keys.keys())?;
-            self.catalogue.register(&config, &env, self.keys.keys())?;
+            Directory::new(&config, &env, &keys)?;
+            Catalogue::new(&config, pace::clock::system()).register(&config, &env, &keys)?;
+            self.directory.reload(&config, &env, &keys)?;
+            self.catalogue.register(&config, &env, &keys)?;
             self.catalogue.reload(&config);
             self.engine.run_at_once(config.limits.running_tasks);
             self.engine.share_between(config.project.len());
@@ -214,15 +227,10 @@ async fn signals(reload: &Reload, printer: &Printer) -> std::io::Result<()> {
 fn tls(config: &config::Tls) -> Result<TlsAcceptor> {
     seal::check_private(Path::new(&config.key))?;
     let at = |path: &str, why: String| Failure::new(Kind::Invalid, "tls", format!("{path}: {why}"));
-    let open = |path: &str| {
-        let file = std::fs::File::open(Path::new(path)).map_err(|e| at(path, e.to_string()))?;
-        Ok::<_, Failure>(std::io::BufReader::new(file))
-    };
-    let certs = rustls_pemfile::certs(&mut open(&config.cert)?).collect::<std::result::Result<Vec<_>, _>>();
+    let certs = CertificateDer::pem_file_iter(&config.cert)
+        .and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>);
     let certs = certs.map_err(|e| at(&config.cert, e.to_string()))?;
-    let key =
-        rustls_pemfile::private_key(&mut open(&config.key)?).map_err(|e| at(&config.key, e.to_string()))?;
-    let key = key.ok_or_else(|| at(&config.key, "holds no private key".into()))?;
+    let key = PrivateKeyDer::from_pem_file(&config.key).map_err(|e| at(&config.key, e.to_string()))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let server = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -63,6 +63,8 @@ pub struct User {
 /// Who was recognised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
+    /// A user's id, or `ak:` and an access key id, as tokens are issued to it.
+    pub subject: String,
     /// Access key or user name, for the audit trail.
     pub name: String,
     /// What it may do.

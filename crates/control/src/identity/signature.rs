@@ -201,7 +201,12 @@ pub fn verify(raw: &Raw<'_>, people: &People, now: i64) -> Result<Principal, Ref
         let shown = mask(&String::from_utf8_lossy(&first)).replace('\n', "|");
         return Err(refused(Some(ak), format!("verify aksk signature fail, canonicalRequest:{shown}")));
     }
-    Ok(Principal { name: ak.to_owned(), role: key.role, projects: vec![key.project.clone()] })
+    Ok(Principal {
+        subject: format!("ak:{ak}"),
+        name: ak.to_owned(),
+        role: key.role,
+        projects: vec![key.project.clone()],
+    })
 }
 
 /// The 64 characters that sign in V11 (auth.md §2.6).

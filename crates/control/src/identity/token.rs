@@ -60,11 +60,21 @@ pub fn principal(people: &People, id: &str) -> Option<Principal> {
     match id.strip_prefix("ak:") {
         Some(ak) => {
             let key = people.keys.get(ak)?;
-            Some(Principal { name: ak.to_owned(), role: key.role, projects: vec![key.project.clone()] })
+            Some(Principal {
+                subject: id.to_owned(),
+                name: ak.to_owned(),
+                role: key.role,
+                projects: vec![key.project.clone()],
+            })
         }
         None => {
             let user = people.user(id)?;
-            Some(Principal { name: user.name.clone(), role: user.role, projects: user.projects.clone() })
+            Some(Principal {
+                subject: id.to_owned(),
+                name: user.name.clone(),
+                role: user.role,
+                projects: user.projects.clone(),
+            })
         }
     }
 }
@@ -101,10 +111,7 @@ impl Control {
         if caller.role == Role::Admin {
             return unit.live_tokens(None, now).await;
         }
-        // As a user, and as an access key.
-        let mut all = unit.live_tokens(Some(&caller.name), now).await?;
-        all.extend(unit.live_tokens(Some(&format!("ak:{}", caller.name)), now).await?);
-        Ok(all)
+        unit.live_tokens(Some(&caller.subject), now).await
     }
 
     /// Ends a token, given as it is or by its id in the list; false when the caller has none such.

@@ -27,6 +27,7 @@ use super::exchange::{self, Exchange};
 use super::words::Word;
 use super::{Moving, fail, import, is_stopping, note};
 use crate::engine::Engine;
+use crate::panics::caught;
 
 const LEASE_MS: i64 = 30_000;
 const RENEW: Duration = Duration::from_secs(8);
@@ -42,7 +43,7 @@ const MIB: u64 = 1 << 20;
 
 /// Runs a migration here if its lease can be had; used by the dispatcher.
 pub(crate) async fn run(engine: Arc<Engine>, id: String, moving: Moving) -> String {
-    if let Err(failure) = attempt(&engine, &id, &moving).await {
+    if let Err(failure) = caught(attempt(&engine, &id, &moving)).await.flatten() {
         tracing::error!(migration = %id, "migration {id} could not be run: {failure}");
     }
     engine.moving().remove(&id);
@@ -62,7 +63,7 @@ async fn attempt(engine: &Arc<Engine>, id: &str, moving: &Moving) -> Result<()> 
     unit.save().await?;
     tracing::info!(migration = id, name = %row.name, "migration {id} runs");
     let mut held = Held { engine, id, fence, moving, row, secrets, moved, renewed: Instant::now() };
-    let ended = held.work().await;
+    let ended = caught(held.work()).await.unwrap_or_else(Ended::Broke);
     held.settle(ended).await
 }
 

@@ -6,6 +6,8 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::{HeaderValue, Method, Request, header};
 use model::failure::{Failure, Kind, Result};
 use ring::{rand, rsa, signature};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::pki_types::pem::PemObject;
 use serde::Deserialize;
 
 use crate::body::Body;
@@ -77,11 +79,8 @@ impl ServiceAccount {
         if file.kind != "service_account" {
             return Err(bad("is not of type service_account"));
         }
-        let pem = file.private_key.as_bytes();
-        let der = rustls_pemfile::pkcs8_private_keys(&mut &*pem)
-            .next()
-            .and_then(std::result::Result::ok)
-            .ok_or_else(|| bad("has a private_key that is no PKCS#8 PEM"))?;
+        let der = PrivatePkcs8KeyDer::from_pem_slice(file.private_key.as_bytes())
+            .map_err(|_| bad("has a private_key that is no PKCS#8 PEM"))?;
         let key = rsa::KeyPair::from_pkcs8(der.secret_pkcs8_der())
             .map_err(|_| bad("has a private_key that is no RSA key"))?;
         let exchange = if file.token_uri.is_empty() { EXCHANGE.to_owned() } else { file.token_uri };

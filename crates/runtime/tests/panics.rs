@@ -1,0 +1,113 @@
+//! A defect in the middle of a task fails that task, visibly, and the dispatcher goes on with others.
+
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use model::failure::{Failure, Kind, Result, Side};
+use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy};
+use model::selection::Selection;
+use model::spec::{Beyond, Face, Place, TaskSpec};
+use model::task::{Priority, Visible};
+use pace::backoff::Backoff;
+use runtime::Engine;
+use runtime::engine::{Opened, Places, Setup};
+use store::{NewTask, Store, TaskRow};
+use tokio_util::sync::CancellationToken;
+
+fn spec() -> TaskSpec {
+    TaskSpec {
+        face: Face::Cli,
+        selection: Selection::Prefix(vec![String::new()]),
+        source: Place::default(),
+        target: Place::default(),
+        save_prefix: String::new(),
+        description: String::new(),
+        overwrite: Overwrite::Newer,
+        check: Check::Digest,
+        metadata: MetadataRule::All,
+        storage: StoragePolicy::Standard,
+        since_ms: 0,
+        windows: vec![],
+        record_failures: false,
+        record_outcomes: false,
+        requester_pays: false,
+        kms: false,
+        restore: false,
+        cdn: None,
+        notify: None,
+        include: vec![],
+        exclude: vec![],
+        part_size: 0,
+        concurrency: 0,
+        bandwidth: 0,
+        beyond: Beyond::default(),
+        echo: serde_json::Map::new(),
+    }
+}
+
+struct Broken;
+
+#[async_trait]
+impl Places for Broken {
+    async fn open(&self, task: &TaskRow, _: &str, _: Side) -> Result<Opened> {
+        assert!(task.id != 1, "an assumption that does not hold");
+        Err(Failure::new(Kind::Invalid, "open", "there is no such place"))
+    }
+}
+
+#[tokio::test]
+async fn task_that_panics_fails_and_the_next_one_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, clock) = (Store::embedded(dir.path()).await.unwrap(), pace::clock::system());
+    let engine = Engine::start(Setup {
+        store: store.clone(),
+        clock: clock.clone(),
+        places: Arc::new(Broken),
+        data_dir: dir.path().to_owned(),
+        memory: 64 << 20,
+        running_tasks: 1,
+        zone_minutes: 0,
+        threads: 1,
+        backoff: Backoff { attempts: 1, ..Backoff::default() },
+    })
+    .unwrap();
+    let mut unit = store.write().await.unwrap();
+    for id in [1, 2] {
+        let task = NewTask {
+            id,
+            project: "p".into(),
+            name: format!("t{id}"),
+            spec: spec(),
+            secrets: "{}".into(),
+            priority: Priority::Medium,
+            member: model::member::Member::Nobody,
+            now: clock.now_ms(),
+        };
+        unit.insert_task(task).await.unwrap();
+    }
+    unit.save().await.unwrap();
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(engine.serve(stop.clone()));
+    let mut changes = store.changes();
+    let ended = async {
+        loop {
+            let mut unit = store.read().await.unwrap();
+            let one = unit.task(1).await.unwrap().unwrap();
+            let two = unit.task(2).await.unwrap().unwrap();
+            drop(unit);
+            if [&one, &two].iter().all(|t| t.state.visible() == Visible::Failed) {
+                return (one, two);
+            }
+            let _ = tokio::time::timeout(Duration::from_secs(1), changes.changed()).await;
+        }
+    };
+    let (one, two) = tokio::time::timeout(Duration::from_secs(30), ended).await.expect("both end");
+    let said = one.error.unwrap().message;
+    assert!(said.contains("an assumption that does not hold"), "{said}");
+    assert!(two.error.unwrap().message.contains("no such place"));
+    stop.cancel();
+    serving.await.unwrap();
+}

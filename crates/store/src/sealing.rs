@@ -1,0 +1,565 @@
+//! Secrets of the database when the keyring changes while the store is open.
+//!
+//! The row `sealing.proof` is sealed last. A proof that the newest key sealed therefore says: every secret in the
+//! database is sealed with this key, and every later one will be. [`Store::reseal`] makes it so:
+//!
+//! 1. The ring in memory already has the new key first ([`Store::reload_keys`]); its file is durable.
+//! 2. One write transaction is waited for. Writes run one at a time in the order of their begin, so every transaction
+//!    that sealed with an older key has ended by then.
+//! 3. Rows of older keys are read in pages and replaced in small transactions. A row that changed in between is left:
+//!    whoever changed it sealed it with the new key.
+//! 4. When a whole pass finds no such row, the proof is sealed with the new key.
+//!
+//! A stop at any point leaves rows of both keys and a proof of the old one; the next call begins with step 2. Older
+//! keys leave the ring only when the proof is sealed with the newest key.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use model::failure::{Failure, Kind, Result};
+use seal::{Keyring, Secret, key_of, mark};
+
+use crate::{Row, Store, Unit, Value, args, foreign, sqlite};
+
+/// Rows that are sealed again in one transaction.
+const BATCH_ROWS: u64 = 100;
+/// Context of the proof.
+pub(crate) const PROOF: &str = "sealing";
+const SELECT_PROOF: &str = "SELECT proof FROM sealing WHERE id = 1";
+
+/// A table with a sealed column.
+struct Table {
+    /// First word of the context; the id follows.
+    context: &'static str,
+    /// Less than every id.
+    first: Value,
+    page: &'static str,
+    replace: &'static str,
+}
+
+macro_rules! table {
+    ($name:literal, $context:literal, $first:expr) => {
+        Table {
+            context: $context,
+            first: $first,
+            page: concat!(
+                "SELECT id, secrets FROM ",
+                $name,
+                " WHERE id > $1 AND secrets IS NOT NULL AND SUBSTR(secrets, 1, LENGTH($2)) <> $2 ORDER BY id LIMIT $3"
+            ),
+            replace: concat!("UPDATE ", $name, " SET secrets = $3 WHERE id = $1 AND secrets = $2"),
+        }
+    };
+}
+
+static TABLES: [Table; 4] = [
+    table!("tasks", "task", Value::Int(i64::MIN)),
+    table!("sync_tasks", "sync", Value::Text(String::new())),
+    table!("task_groups", "group", Value::Text(String::new())),
+    table!("migrations", "migration", Value::Text(String::new())),
+];
+
+macro_rules! count {
+    ($name:literal, $column:literal) => {
+        concat!(
+            "SELECT COUNT(*), COALESCE(SUM(CASE WHEN SUBSTR(",
+            $column,
+            ", 1, LENGTH($1)) = $1 THEN 1 ELSE 0 END), 0) FROM ",
+            $name,
+            " WHERE ",
+            $column,
+            " IS NOT NULL"
+        )
+    };
+}
+
+/// All sealed rows, and those of one key.
+const COUNTS: [&str; 5] = [
+    count!("tasks", "secrets"),
+    count!("sync_tasks", "secrets"),
+    count!("task_groups", "secrets"),
+    count!("migrations", "secrets"),
+    count!("sealing", "proof"),
+];
+
+impl Table {
+    fn context(&self, row: &Row) -> Result<String> {
+        match &row.0[0] {
+            Value::Int(id) => Ok(format!("{} {id}", self.context)),
+            _ => Ok(format!("{} {}", self.context, row.text(0)?)),
+        }
+    }
+}
+
+/// The keyring of an open store; it changes when its file does.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    /// Its file; none: it does not change.
+    path: Option<PathBuf>,
+    state: Mutex<State>,
+    /// One re-sealing at a time.
+    turn: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Content of the file.
+    text: Secret,
+    keys: Arc<Keyring>,
+    /// The proof is known to be sealed with the newest key.
+    settled: bool,
+}
+
+impl Ring {
+    /// A ring that does not change.
+    pub(crate) fn fixed(keys: Arc<Keyring>) -> Self {
+        let state = Mutex::new(State { text: Secret::default(), keys, settled: false });
+        Self { path: None, state, turn: tokio::sync::Mutex::default() }
+    }
+
+    /// The ring of a data directory, made when there is neither one nor a database.
+    pub(crate) fn of(data_dir: &Path) -> Result<Self> {
+        drop(Keyring::of(data_dir)?);
+        let path = data_dir.join(seal::FILE);
+        let (text, keys) = Keyring::read(&path)?;
+        make_durable(&path)?;
+        let state = Mutex::new(State { text, keys: Arc::new(keys), settled: false });
+        Ok(Self { path: Some(path), state, turn: tokio::sync::Mutex::default() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The keys now.
+    pub(crate) fn now(&self) -> Arc<Keyring> {
+        self.state().keys.clone()
+    }
+
+    /// Reads the file again; true when it was taken over.
+    fn reload(&self) -> Result<bool> {
+        let Some(path) = &self.path else { return Ok(false) };
+        let (text, keys) = Keyring::read(path)?;
+        if self.state().text == text {
+            return Ok(false);
+        }
+        make_durable(path)?;
+        let mut state = self.state();
+        let refused = |why: String| {
+            Failure::new(Kind::Invalid, "keyring", format!("{} was not read again: {why}", path.display()))
+        };
+        // The key that seals now must be in it, the same and not only of the same name.
+        let sample = state.keys.seal("ring", b"")?;
+        if keys.open("ring", &sample).is_err() {
+            return Err(refused(format!("it has no key {} or another one", state.keys.newest())));
+        }
+        let gone = state.keys.names().find(|old| keys.names().all(|name| name != *old));
+        if let Some(gone) = gone
+            && !state.settled
+        {
+            return Err(refused(format!("it has no key {gone}, and rows of the database need that key")));
+        }
+        state.settled = state.settled && keys.newest() == state.keys.newest();
+        state.text = text;
+        state.keys = Arc::new(keys);
+        Ok(true)
+    }
+
+    fn settle(&self, newest: &str) {
+        let mut state = self.state();
+        state.settled = state.keys.newest() == newest;
+    }
+}
+
+/// A sealed text must not outlive the line of its key: the file is durable before the key is used.
+fn make_durable(path: &Path) -> Result<()> {
+    seal::sync_file(path).map_err(|e| {
+        Failure::new(Kind::Internal, "keyring", format!("{} cannot be synced: {e}", path.display()))
+    })
+}
+
+/// The keys of one transaction.
+pub(crate) struct UnitKeys {
+    /// When the transaction began: what it reads may be older than the last change of the ring.
+    began: Arc<Keyring>,
+    ring: Arc<Ring>,
+}
+
+impl UnitKeys {
+    pub(crate) fn of(ring: &Arc<Ring>) -> Self {
+        Self { began: ring.now(), ring: ring.clone() }
+    }
+
+    /// As [`Keyring::seal`], with the newest key now.
+    pub(crate) fn seal(&self, context: &str, plain: &[u8]) -> Result<String> {
+        self.ring.now().seal(context, plain)
+    }
+
+    /// As [`Keyring::open`].
+    pub(crate) fn open(&self, context: &str, sealed: &str) -> Result<Vec<u8>> {
+        if self.began.holds(sealed) {
+            return self.began.open(context, sealed);
+        }
+        self.ring.now().open(context, sealed)
+    }
+}
+
+impl Unit {
+    /// The proof as it is stored.
+    pub(crate) async fn proof(&mut self) -> Result<Option<String>> {
+        let rows = self.tx.query(SELECT_PROOF, args![]).await?;
+        rows.first().map(|r| r.text(0).map(str::to_owned)).transpose()
+    }
+}
+
+/// What [`Store::reseal`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resealed {
+    /// The key that now seals every secret of the database.
+    pub key: String,
+    /// Rows that were sealed again.
+    pub rows: u64,
+    /// Rows that no key of the ring opens; they are as they were.
+    pub unreadable: u64,
+}
+
+impl Store {
+    /// Reads the keyring file again when it has changed; true when it was taken over.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] when the file cannot be read or misses a key that is needed; the ring stays as it was.
+    pub fn reload_keys(&self) -> Result<bool> {
+        self.keys.reload()
+    }
+
+    /// Seals every secret of the database with the newest key; nothing to answer when that is so already.
+    ///
+    /// # Errors
+    /// When the database fails. Every secret can be read then, and the next call goes on.
+    pub async fn reseal(&self) -> Result<Option<Resealed>> {
+        let _turn = self.keys.turn.lock().await;
+        let keys = {
+            let state = self.keys.state();
+            if state.settled {
+                return Ok(None);
+            }
+            state.keys.clone()
+        };
+        // Every transaction that sealed with an older key has ended when this one is answered.
+        let mut unit = self.write().await?;
+        let proof = unit.proof().await?;
+        drop(unit);
+        if proof.as_deref().and_then(key_of) == Some(keys.newest()) {
+            self.keys.settle(keys.newest());
+            return Ok(None);
+        }
+        let mut done = Resealed { key: keys.newest().to_owned(), ..Resealed::default() };
+        loop {
+            let (rows, unreadable) = self.reseal_pass(&keys).await?;
+            done.rows += rows;
+            done.unreadable = unreadable;
+            if rows == 0 {
+                break;
+            }
+        }
+        let proof = keys.seal(PROOF, b"whimbrel")?;
+        let mut unit = self.write().await?;
+        unit.tx.execute("UPDATE sealing SET proof = $1 WHERE id = 1", args![proof]).await?;
+        unit.save().await?;
+        self.keys.settle(keys.newest());
+        Ok(Some(done))
+    }
+
+    /// One pass over all tables: rows of older keys, and those of them that no key opens.
+    async fn reseal_pass(&self, keys: &Keyring) -> Result<(u64, u64)> {
+        let newest = mark(keys.newest());
+        let (mut resealed, mut unreadable) = (0, 0);
+        for table in &TABLES {
+            let mut after = table.first.clone();
+            loop {
+                let mut unit = self.read().await?;
+                let rows = unit.tx.query(table.page, args![after, newest.as_str(), BATCH_ROWS]).await?;
+                drop(unit);
+                let Some(last) = rows.last() else { break };
+                after = last.0[0].clone();
+                let mut changes = Vec::new();
+                for row in &rows {
+                    let (context, old) = (table.context(row)?, row.text(1)?);
+                    match keys.open(&context, old) {
+                        Ok(plain) => {
+                            changes.push((row.0[0].clone(), old.to_owned(), keys.seal(&context, &plain)?));
+                        }
+                        Err(_) => unreadable += 1,
+                    }
+                }
+                if changes.is_empty() {
+                    continue;
+                }
+                let mut unit = self.write().await?;
+                for (id, old, new) in changes {
+                    unit.tx.execute(table.replace, args![id, old, new]).await?;
+                    resealed += 1;
+                }
+                unit.save().await?;
+            }
+        }
+        Ok((resealed, unreadable))
+    }
+}
+
+/// How many rows of a database each key seals, the proof among them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SealedRows {
+    /// Names of the keys in the order of the ring, with their rows.
+    pub by_key: Vec<(String, u64)>,
+    /// Rows of keys that are not in the ring.
+    pub unknown: u64,
+}
+
+/// Counts sealed rows of a data directory, which another process may have open.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn sealed_rows(data_dir: &Path, keys: &Keyring) -> Result<SealedRows> {
+    let mut by_key: Vec<(String, u64)> = keys.names().map(|name| (name.to_owned(), 0)).collect();
+    let mut all = 0;
+    if data_dir.join("whimbrel.db").exists() {
+        for sql in COUNTS {
+            let mut total = 0;
+            for (name, rows) in &mut by_key {
+                let found = sqlite::ask(data_dir, sql, &[mark(name).into()])?;
+                if let Some(row) = found.first() {
+                    total = row.count(0)?;
+                    *rows += row.count(1)?;
+                }
+            }
+            all += total;
+        }
+    }
+    let known: u64 = by_key.iter().map(|(_, rows)| rows).sum();
+    Ok(SealedRows { by_key, unknown: all.saturating_sub(known) })
+}
+
+/// Name of the key that seals every secret of a database, which another process may have open; none: no proof yet.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn proof_key(data_dir: &Path) -> Result<Option<String>> {
+    let rows = sqlite::ask(data_dir, SELECT_PROOF, &[])?;
+    Ok(rows.first().map(|r| r.text(0)).transpose()?.and_then(key_of).map(str::to_owned))
+}
+
+/// Checks that a keyring is the one of a database, which another process may have open.
+///
+/// # Errors
+/// [`Kind::Invalid`] when it is not; when the database cannot be read.
+pub fn check_keyring(data_dir: &Path, keys: &Keyring) -> Result<()> {
+    let rows = sqlite::ask(data_dir, SELECT_PROOF, &[])?;
+    match rows.first() {
+        Some(row) => keys.open(PROOF, row.text(0)?).map(drop).map_err(foreign),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::group::GroupKind;
+    use model::member::Member;
+    use model::migration::{MigrationKind, MigrationSpec, Phase};
+    use model::spec::TaskSpec;
+    use model::task::Priority;
+    use seal::KeyFile;
+
+    use super::*;
+    use crate::{NewMigration, NewTask};
+
+    fn spec() -> TaskSpec {
+        let spec = r#"{"face":"v2","selection":{"kind":"prefix","entries":[""]},"source":{"region":"r"},"target":{"region":"r"}}"#;
+        serde_json::from_str(spec).unwrap()
+    }
+
+    fn task(id: i64) -> NewTask {
+        NewTask {
+            id,
+            project: "p".into(),
+            name: format!("t{id}"),
+            spec: spec(),
+            secrets: format!("secret {id}"),
+            priority: Priority::Medium,
+            member: Member::from_words("", ""),
+            now: id,
+        }
+    }
+
+    /// A store with `tasks` tasks and one row in each other table.
+    async fn filled(dir: &Path, tasks: i64) -> Store {
+        let store = Store::embedded(dir).await.unwrap();
+        let mut unit = store.write().await.unwrap();
+        for id in 0..tasks {
+            unit.insert_task(task(id)).await.unwrap();
+        }
+        unit.insert_group("g", "p", GroupKind::Prefix, &spec(), "secret g", 1).await.unwrap();
+        unit.insert_sync("s", "p", &spec(), "secret s", 1).await.unwrap();
+        let migration = NewMigration {
+            id: "m".into(),
+            project: "p".into(),
+            name: String::new(),
+            description: String::new(),
+            kind: MigrationKind::Online,
+            spec: MigrationSpec::default(),
+            secrets: "secret m".into(),
+            phase: Phase::Loading,
+            job: "j".into(),
+            now: 1,
+        };
+        unit.insert_migration(migration).await.unwrap();
+        unit.save().await.unwrap();
+        store
+    }
+
+    async fn all_open(store: &Store, tasks: i64) {
+        let mut unit = store.read().await.unwrap();
+        for id in 0..tasks {
+            assert_eq!(unit.task_secrets(id).await.unwrap(), Some(format!("secret {id}")));
+        }
+        assert_eq!(unit.group_secrets("g").await.unwrap().as_deref(), Some("secret g"));
+        assert_eq!(unit.sync_secrets("s").await.unwrap(), "secret s");
+        assert_eq!(unit.migration_secrets("m").await.unwrap().as_deref(), Some("secret m"));
+    }
+
+    fn rows(dir: &Path) -> (Vec<(String, u64)>, u64) {
+        let keys = KeyFile::lock(dir).unwrap().keyring().unwrap();
+        let found = sealed_rows(dir, &keys).unwrap();
+        (found.by_key, found.unknown)
+    }
+
+    fn counts(of: &[(&str, u64)]) -> Vec<(String, u64)> {
+        of.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect()
+    }
+
+    /// The thread that held the database may take a moment to release it.
+    async fn reopened(dir: &Path) -> Store {
+        for _ in 0..500 {
+            match Store::embedded(dir).await {
+                Err(f) if f.kind == Kind::Conflict => {
+                    tokio::time::sleep(std::time::Duration::from_millis(10)).await
+                }
+                done => return done.unwrap(),
+            }
+        }
+        panic!("the store is still open")
+    }
+
+    #[tokio::test]
+    async fn sec_f17_every_table_is_sealed_with_the_new_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = filled(dir.path(), 250).await;
+        assert_eq!(store.reseal().await.unwrap(), None, "there is one key only");
+        assert!(!store.reload_keys().unwrap());
+        let file = KeyFile::lock(dir.path()).unwrap();
+        file.add().unwrap();
+        assert!(store.reload_keys().unwrap());
+        assert_eq!(proof_key(dir.path()).unwrap().as_deref(), Some("k1"));
+        let done = store.reseal().await.unwrap();
+        assert_eq!(done, Some(Resealed { key: "k2".into(), rows: 253, unreadable: 0 }));
+        assert_eq!(store.reseal().await.unwrap(), None);
+        assert_eq!(proof_key(dir.path()).unwrap().as_deref(), Some("k2"));
+        all_open(&store, 250).await;
+        assert_eq!(file.retain(|_| false).unwrap(), ["k1"]);
+        drop(file);
+        assert!(store.reload_keys().unwrap());
+        all_open(&store, 250).await;
+        assert_eq!(rows(dir.path()), (counts(&[("k2", 254)]), 0));
+        drop(store);
+        let store = reopened(dir.path()).await;
+        all_open(&store, 250).await;
+        assert_eq!(store.reseal().await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn sec_f17_a_transaction_begun_before_the_change_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = filled(dir.path(), 1).await;
+        let mut early = store.write().await.unwrap();
+        early.insert_task(task(1)).await.unwrap();
+        // A read that began with the old ring.
+        let mut reader = store.read().await.unwrap();
+        KeyFile::lock(dir.path()).unwrap().add().unwrap();
+        assert!(store.reload_keys().unwrap());
+        let working = tokio::spawn({
+            let store = store.clone();
+            async move { store.reseal().await }
+        });
+        tokio::task::yield_now().await;
+        early.save().await.unwrap();
+        let mut unit = store.write().await.unwrap();
+        unit.set_secrets(0, "secret 0").await.unwrap();
+        unit.save().await.unwrap();
+        assert_eq!(reader.task_secrets(0).await.unwrap().as_deref(), Some("secret 0"));
+        drop(reader);
+        working.await.unwrap().unwrap().unwrap();
+        assert_eq!(rows(dir.path()), (counts(&[("k2", 6), ("k1", 0)]), 0));
+        all_open(&store, 2).await;
+    }
+
+    #[tokio::test]
+    async fn sec_f17_every_step_of_a_rotation_may_be_the_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = filled(dir.path(), 3).await;
+        // The key was added, and nothing was sealed with it.
+        KeyFile::lock(dir.path()).unwrap().add().unwrap();
+        drop(store);
+        let store = reopened(dir.path()).await;
+        all_open(&store, 3).await;
+        // Some rows were sealed again.
+        let mut unit = store.write().await.unwrap();
+        unit.set_secrets(1, "secret 1").await.unwrap();
+        unit.save().await.unwrap();
+        drop(store);
+        let store = reopened(dir.path()).await;
+        all_open(&store, 3).await;
+        assert_eq!(rows(dir.path()), (counts(&[("k2", 1), ("k1", 6)]), 0));
+        // All rows were sealed again, and the proof was not.
+        assert_eq!(store.reseal_pass(&store.keys()).await.unwrap(), (5, 0));
+        drop(store);
+        let store = reopened(dir.path()).await;
+        all_open(&store, 3).await;
+        let done = store.reseal().await.unwrap();
+        assert_eq!(done, Some(Resealed { key: "k2".into(), rows: 0, unreadable: 0 }));
+        assert_eq!(rows(dir.path()), (counts(&[("k2", 7), ("k1", 0)]), 0));
+    }
+
+    #[tokio::test]
+    async fn sec_f17_a_ring_that_lacks_a_needed_key_is_not_taken_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = filled(dir.path(), 1).await;
+        let path = dir.path().join(seal::FILE);
+        let before = std::fs::read_to_string(&path).unwrap();
+        // Another key of the same name.
+        std::fs::write(&path, format!("k1 {}\n", "A".repeat(43))).unwrap();
+        let refused = store.reload_keys().unwrap_err();
+        assert!(refused.message.contains("no key k1 or another one"), "{refused}");
+        // The old key is removed before its rows are sealed again.
+        std::fs::write(&path, &before).unwrap();
+        KeyFile::lock(dir.path()).unwrap().add().unwrap();
+        assert!(store.reload_keys().unwrap());
+        KeyFile::lock(dir.path()).unwrap().retain(|_| false).unwrap();
+        let refused = store.reload_keys().unwrap_err();
+        assert!(refused.message.contains("no key k1, and rows"), "{refused}");
+        all_open(&store, 1).await;
+    }
+
+    #[tokio::test]
+    async fn sec_f17_a_damaged_row_does_not_stop_a_rotation() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = filled(dir.path(), 2).await;
+        let mut unit = store.write().await.unwrap();
+        unit.tx.execute("UPDATE tasks SET secrets = 'v1:k9:AA:AA' WHERE id = 1", args![]).await.unwrap();
+        unit.save().await.unwrap();
+        KeyFile::lock(dir.path()).unwrap().add().unwrap();
+        assert!(store.reload_keys().unwrap());
+        let done = store.reseal().await.unwrap();
+        assert_eq!(done, Some(Resealed { key: "k2".into(), rows: 4, unreadable: 1 }));
+        assert_eq!(rows(dir.path()), (counts(&[("k2", 5), ("k1", 0)]), 1));
+    }
+}
