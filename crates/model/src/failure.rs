@@ -288,6 +288,10 @@ impl Failure {
                 "it is not damaged: a newer or another server wrote it; copy from the running server (--mode scan), or use a newer \
                  release of whimbrel"
             }
+            (_, _) if self.op == "sentinel" => "name the master's own address",
+            (_, _) if redis && self.message.contains("unknown command") => {
+                "leave the command out (--skip-command NAME), or choose a target that knows it"
+            }
             (Kind::Unsupported, Side::Source) if self.op == "import" => {
                 "empty the target and leave databases and keys as they are, or leave these commands out \
                  (whimbrel redis import --leave-out-commands)"

@@ -4,6 +4,7 @@ mod change;
 mod restore;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use model::failure::{Failure, Kind, Result, Side};
 use redis_proto::resp::Command;
@@ -111,6 +112,8 @@ pub struct Apply {
     pub passed_over: BTreeMap<String, u64>,
     /// What the target has no place for, and how often that was met.
     pub left_out: BTreeMap<String, u64>,
+    /// Names of commands that are left out, in upper case.
+    skipped: Arc<BTreeSet<String>>,
 }
 
 impl Apply {
@@ -142,7 +145,14 @@ impl Apply {
             commands: 0,
             passed_over: BTreeMap::new(),
             left_out: BTreeMap::new(),
+            skipped: Arc::default(),
         }
+    }
+
+    /// Leaves out commands of these names, in upper case.
+    pub fn without(mut self, names: Arc<BTreeSet<String>>) -> Self {
+        self.skipped = names;
+        self
     }
 
     /// Writes only changes: who takes them makes transactions of them.
@@ -248,6 +258,13 @@ impl Apply {
             }
             None => name,
         };
+        if !self.skipped.is_empty() {
+            let name = String::from_utf8_lossy(name).to_ascii_uppercase();
+            if self.skipped.contains(&name) {
+                *self.left_out.entry(format!("{name} (left out by --skip-command)")).or_default() += 1;
+                return Ok(Taken::Noted);
+            }
+        }
         // A script may be said in a database that does not travel, and be called in one that does.
         match name {
             b"EVAL" => self.learn(command.arg(1), out),

@@ -32,6 +32,13 @@ pub struct Asker {
     clients: HashMap<Addr, Client>,
 }
 
+/// The longest argument that a server takes, where it says so.
+async fn argument_max(client: &mut Client) -> u64 {
+    let reply = client.call(&[b"CONFIG", b"GET", b"proto-max-bulk-len"]).await.ok();
+    let told = reply.as_ref().and_then(|reply| reply.array()?.get(1)?.text());
+    told.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok()).unwrap_or(0)
+}
+
 impl Asker {
     /// Finds out what an end is: for questions to it, its own words, and who serves which slot, if it is a cluster. Keys of
     /// a cluster are counted over all of it.
@@ -53,6 +60,9 @@ impl Asker {
             let told = Server::ask(&mut client).await;
             let told = if side == Side::Target { Lacks::look(&node.at(addr), told).await } else { told };
             let mut server = told.map_err(at)?;
+            if side == Side::Target && server.lacks == Lacks::default() {
+                server.argument_max = argument_max(&mut client).await;
+            }
             if !server.cluster {
                 // What was not understood may have ended the connection.
                 let alive = server.lacks == Lacks::default();

@@ -233,7 +233,8 @@ impl Mover {
     }
 
     fn apply(&self, position: &Position, db: u32, tongue: Option<Tongue>) -> Apply {
-        let mut apply = Apply::new(self.options.route.clone(), Some(self.names.clone()), position, db);
+        let mut apply = Apply::new(self.options.route.clone(), Some(self.names.clone()), position, db)
+            .without(self.options.skip.clone());
         apply.tongue = tongue;
         match &self.shard {
             Some(master) => apply.part_of_many(master.part()),

@@ -117,7 +117,8 @@ impl Import {
         let mut summary = Summary::default();
         // An append-only file in parts is one stream: its database and transactions go on from part to part.
         let applying = || {
-            let mut apply = Apply::new(self.options.route.clone(), None, &Position::default(), 0);
+            let mut apply = Apply::new(self.options.route.clone(), None, &Position::default(), 0)
+                .without(self.options.skip.clone());
             apply.tongue = Some(tongue.clone());
             match (topology.is_some(), server.lacks.transactions, alone) {
                 (true, ..) => apply.bare(),

@@ -64,13 +64,22 @@ pub(crate) async fn run(whole: &Mover) -> Result<Summary> {
 
 /// Waits until no slot is on its way; `moved`: slots moved a moment ago, and may go on to. None when a stop came.
 async fn settled(whole: &Mover, moved: bool) -> Result<Option<Topology>> {
-    let mut before = None;
+    let (mut before, mut said) = (None, None);
     for _ in 0..RESTS {
         let topology = Topology::ask(&whole.source).await.map_err(|f| f.at(Side::Source))?;
         let parts = Parts::of(&topology, false);
-        let rests = parts::rest(&whole.source, &topology.masters()).await.map_err(|f| f.at(Side::Source))?;
-        if rests && (!moved || before.as_ref() == Some(&parts)) {
+        let masters = topology.masters();
+        let way = parts::on_the_way(&whole.source, &masters).await.map_err(|f| f.at(Side::Source))?;
+        if way.is_none() && (!moved || before.as_ref() == Some(&parts)) {
             return Ok(Some(topology));
+        }
+        if let Some(way) = way.filter(|way| said.as_ref() != Some(way)) {
+            let m = format!(
+                "{way}; that is waited for (`CLUSTER SETSLOT … STABLE` or `redis-cli --cluster fix` ends it)"
+            );
+            let failure = Failure::new(Kind::Unavailable, "fleet", m).at(Side::Source);
+            whole.options.teller.tell(News::Lost { failure, delay: REST });
+            said = Some(way);
         }
         before = Some(parts);
         tokio::select! {
@@ -78,7 +87,8 @@ async fn settled(whole: &Mover, moved: bool) -> Result<Option<Topology>> {
             () = whole.stop.cancelled() => return Ok(None),
         }
     }
-    let m = "slots of the source have been on their way for ten minutes: finish or undo that first (`CLUSTER SETSLOT`)";
+    let way = said.unwrap_or_else(|| "slots of the source are on their way".into());
+    let m = format!("{way}, since ten minutes: finish or undo that first (`CLUSTER SETSLOT`)");
     Err(Failure::new(Kind::Unavailable, "fleet", m).at(Side::Source))
 }
 
@@ -181,7 +191,8 @@ async fn links(whole: &Mover, topology: &Topology, alone: bool, all: &mut Summar
 /// True while the source is divided as it was, and no slot is on its way.
 async fn rests(everybody: &Node, parts: &Parts) -> Result<bool> {
     let topology = Topology::ask(everybody).await?;
-    Ok(Parts::of(&topology, parts.alone) == *parts && parts::rest(everybody, &topology.masters()).await?)
+    Ok(Parts::of(&topology, parts.alone) == *parts
+        && parts::on_the_way(everybody, &topology.masters()).await?.is_none())
 }
 
 /// Looks again and again how the source is divided, until that changes.

@@ -25,6 +25,18 @@ use crate::target::Writer;
 /// Values longer than this are taken apart on their way, bytes.
 pub(crate) const OPEN_ABOVE: u64 = 32 << 20;
 
+/// What cannot be overcome says how much of the snapshot stands at the target.
+pub(crate) fn how_far(failure: Failure, keys: u64) -> Failure {
+    if failure.is_temporary() || failure.kind == Kind::Stopped || keys == 0 {
+        return failure;
+    }
+    let m = format!(
+        "{}; {keys} keys of the snapshot are written already, and the same command writes them again",
+        failure.message
+    );
+    Failure { message: m, ..failure }
+}
+
 impl Mover {
     /// Notes that a snapshot begins. What an interrupted snapshot left at a target that was empty before goes first.
     pub(crate) async fn begin_full(
@@ -109,7 +121,10 @@ impl Mover {
         if let Some(snapshot) = snapshot {
             self.progress.phase.store(1, Ordering::Relaxed);
             let began = Instant::now();
-            self.load(&snapshot, &mut ends, &mut apply, summary).await?;
+            let shared = ends.writer.shared().clone();
+            self.load(&snapshot, &mut ends, &mut apply, summary)
+                .await
+                .map_err(|f| how_far(f, shared.keys.load(Ordering::Relaxed)))?;
             let seconds = began.elapsed().as_secs_f64();
             summary.full_seconds += seconds;
             self.options.teller.tell(News::Loaded { keys: summary.full.keys, seconds });

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use model::failure::{Failure, Kind, Result, Side};
 use pace::clock::SharedClock;
-use redis_proto::rdb::{Head, Item, Kind as Value, decode, is_empty};
+use redis_proto::rdb::{Head, Item, Kind as Value, decode, dump, is_empty};
 use redis_proto::resp::command;
 
 use crate::asker::Asker;
@@ -276,7 +276,9 @@ impl<'a> Load<'a> {
             self.loaded.empty += 1;
             return Ok(());
         }
-        if self.target.takes(head.kind) {
+        let max = self.target.argument_max;
+        let fits = max == 0 || dump::len(span.len()) as u64 <= max;
+        if self.target.takes(head.kind) && (fits || head.kind.kind() == Some(Value::Module)) {
             self.select(db, &head.key).await?;
             let expire = head.expire_ms;
             let together =

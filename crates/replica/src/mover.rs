@@ -72,6 +72,8 @@ pub struct Options {
     pub reconnect: Arc<Reconnect>,
     /// Who is told.
     pub teller: Teller,
+    /// Names of commands of the stream that are left out, in upper case; those that rule transactions and databases cannot be.
+    pub skip: Arc<std::collections::BTreeSet<String>>,
 }
 
 /// Which master of a cluster a source is.
@@ -153,6 +155,8 @@ impl Mover {
             let why = match found {
                 Ok((_, _, Some(_))) => return fleet::run(self).await,
                 Ok((_, _, None)) => None,
+                // What it says of itself does not change with another question.
+                Err(failure) if failure.op == "sentinel" => return Err(failure),
                 Err(failure) => Some(failure),
             };
             // A source that does not answer now may be waited for, and be a cluster then.

@@ -174,21 +174,26 @@ pub(crate) async fn empty(ask: &mut Asker, server: &Server, db: Option<u32>) -> 
     }
 }
 
-/// True when no slot is on its way from one of these masters to another.
+/// A slot that is on its way from one of these masters to another, as a sentence; none when all rest.
 ///
 /// # Errors
 /// What the connections meet.
-pub(crate) async fn rest(source: &Node, masters: &[Addr]) -> Result<bool> {
+pub(crate) async fn on_the_way(source: &Node, masters: &[Addr]) -> Result<Option<String>> {
     for addr in masters {
         let mut client = Client::open(&Node { db: None, ..source.at(addr) }).await?;
         let nodes = client.call(&[b"CLUSTER", b"NODES"]).await?;
         let text = String::from_utf8_lossy(nodes.text().unwrap_or_default()).into_owned();
         // `[93-<-ID]`, `[93->-ID]`: only a server's own line tells of them.
-        if text.lines().any(|line| line.contains("myself") && line.contains(" [")) {
-            return Ok(false);
+        let own = text.lines().find(|line| line.contains("myself"));
+        let slot = own.and_then(|line| line.split(" [").nth(1)?.split(['-', ']']).next());
+        if let Some(slot) = slot {
+            return Ok(Some(format!(
+                "slot {slot} of {}:{} is open: it comes from or goes to another master",
+                addr.0, addr.1
+            )));
         }
     }
-    Ok(true)
+    Ok(None)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use model::failure::{Failure, Kind, Result};
 use redis_proto::rdb::{Family, Type};
+use redis_proto::resp::Reply;
 
 use crate::client::Client;
 use crate::target::lacks::Lacks;
@@ -41,6 +42,31 @@ pub struct Server {
     pub offset: u64,
     /// What it cannot do, as a target.
     pub lacks: Lacks,
+    /// The longest argument that it takes, as a target, bytes; 0: not known.
+    pub argument_max: u64,
+}
+
+/// The refusal of a Sentinel, with the masters that it watches.
+async fn sentinel(client: &mut Client) -> Failure {
+    let known = client.call(&[b"SENTINEL", b"MASTERS"]).await.ok();
+    let masters = known.as_ref().and_then(Reply::array).unwrap_or_default();
+    let named: Vec<String> = masters
+        .iter()
+        .filter_map(|master| {
+            let words: Vec<String> = master
+                .array()?
+                .iter()
+                .filter_map(|word| Some(String::from_utf8_lossy(word.text()?).into_owned()))
+                .collect();
+            let field =
+                |name: &str| words.chunks(2).find(|pair| pair[0] == name).and_then(|pair| pair.get(1));
+            Some(format!("`{}` at redis://{}:{}", field("name")?, field("ip")?, field("port")?))
+        })
+        .take(5)
+        .collect();
+    let watched = if named.is_empty() { "no master that it names".to_owned() } else { named.join(", ") };
+    let m = format!("{} is a Sentinel, which holds no data; it watches {watched}", client.place());
+    Failure::new(Kind::Unsupported, "sentinel", m)
 }
 
 impl Server {
@@ -51,6 +77,9 @@ impl Server {
     pub async fn ask(client: &mut Client) -> Result<Self> {
         let reply = client.call(&[b"INFO"]).await?;
         let text = String::from_utf8_lossy(reply.text().unwrap_or_default()).into_owned();
+        if text.lines().any(|line| line.trim() == "redis_mode:sentinel") {
+            return Err(sentinel(client).await);
+        }
         Self::of(&text).ok_or_else(|| {
             let m = format!("{}: INFO tells no version", client.place());
             Failure::new(Kind::Unsupported, "info", m)
@@ -95,6 +124,7 @@ impl Server {
             masters: Vec::new(),
             offset: number("master_repl_offset"),
             lacks: Lacks::default(),
+            argument_max: 0,
         })
     }
 

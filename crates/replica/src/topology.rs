@@ -79,7 +79,12 @@ impl Topology {
             }
         }
         if served != u32::from(SLOTS) {
-            return Err(format!("only {served} of {SLOTS} slots are served; mend the cluster first"));
+            let hole = (0..SLOTS).find(|slot| {
+                !shards.iter().any(|s| s.ranges.iter().any(|(from, to)| (from..=to).contains(&slot)))
+            });
+            let first =
+                hole.map_or_else(String::new, |slot| format!(" (slot {slot} is the first that is not)"));
+            return Err(format!("only {served} of {SLOTS} slots are served{first}; mend the cluster first"));
         }
         for shard in &mut shards {
             shard.ranges.sort_unstable();
@@ -151,7 +156,8 @@ mod tests {
     #[test]
     fn a_hole_is_named() {
         let reply = Reply::Array(vec![range(0, 100, vec![node("h", 1)])]);
-        assert!(Topology::of(&reply, "h").unwrap_err().contains("101 of 16384"));
+        let said = Topology::of(&reply, "h").unwrap_err();
+        assert!(said.contains("101 of 16384") && said.contains("slot 101 "), "{said}");
         assert!(Topology::of(&Reply::Nil, "h").is_err());
     }
 }

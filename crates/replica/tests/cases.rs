@@ -746,3 +746,122 @@ async fn red_22_what_migrations_leave_can_be_removed() {
     assert_eq!(left(&cluster), 0);
     same(&source, &cluster.servers[0]).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn red_12_values_beyond_the_longest_argument_are_built_from_elements() {
+    let source = Redis::start("REDIS_7_0", &[]);
+    let target = Redis::start("REDIS_7_0", &["--proto-max-bulk-len", "1mb"]);
+    let element = "e".repeat(700);
+    for i in 0..4000 {
+        let n = format!("{i}{element}");
+        call(&source, &[b"RPUSH", b"list", n.as_bytes()]);
+        call(&source, &[b"HSET", b"hash", i.to_string().as_bytes(), n.as_bytes()]);
+    }
+    let done = mover(&source, &target, Until::Full).run().await.unwrap();
+    assert!(done.done, "{done:?}");
+    same(&source, &target).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn red_14_commands_are_left_out_by_name() {
+    let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
+    let following = |skip: &[&str]| {
+        let mut one = mover(&source, &target, Until::Stopped);
+        one.options.skip = Arc::new(skip.iter().map(|name| (*name).to_owned()).collect());
+        one
+    };
+    let first = Following::start(following(&[]));
+    first.streams().await;
+    // What a fork says in its stream.
+    run(&source, &["DEBUG REPLICATE EXPIREMEMBER key member 10"]);
+    let refused = first.ended().await.unwrap_err();
+    assert!(
+        refused.message.contains("EXPIREMEMBER") || refused.message.contains("unknown command"),
+        "{refused}"
+    );
+    assert!(refused.remedy().contains("--skip-command"), "{refused}");
+    let second = Following::start(following(&["EXPIREMEMBER"]));
+    second.streams().await;
+    run(&source, &["SET a 1"]);
+    second.level(&source).await;
+    let summary = second.stop().await;
+    let left_out = &summary.full.left_out;
+    assert!(left_out.keys().any(|what| what.starts_with("EXPIREMEMBER")), "{left_out:?}");
+    same(&source, &target).await;
+}
+
+/// A Sentinel that watches a server.
+fn sentinel(of: &Redis) -> (std::process::Child, u16, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let file = dir.path().join("sentinel.conf");
+    let text =
+        format!("port {port}\ndir {}\nsentinel monitor main 127.0.0.1 {} 1\n", dir.path().display(), of.port);
+    std::fs::write(&file, text).unwrap();
+    let program = testkit::servers::endpoint("WHIMBREL_TEST_REDIS_7_0");
+    let mut command = std::process::Command::new(program);
+    command.arg(&file).arg("--sentinel").stdout(std::process::Stdio::null());
+    (command.spawn().unwrap(), port, dir)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn red_17_a_sentinel_names_the_master_that_it_watches() {
+    let (master, other) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
+    let (mut child, port, _dir) = sentinel(&master);
+    let at = replica::Node::parse(&format!("redis://127.0.0.1:{port}")).unwrap();
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let named = format!("`main` at redis://127.0.0.1:{}", master.port);
+    for (source, target) in [(at.clone(), node(&other)), (node(&other), at)] {
+        let failure = refused(mover_at(source, target, Until::CaughtUp).run().await);
+        assert!(failure.message.contains("is a Sentinel") && failure.message.contains(&named), "{failure}");
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn red_19_an_open_slot_is_named_while_it_is_waited_for() {
+    let source = Cluster::start("REDIS_7_0", 3, false, &[]);
+    let target = Redis::start("REDIS_7_0", &[]);
+    let id =
+        |i: usize| String::from_utf8(source.servers[i].run("CLUSTER MYID").text().unwrap().to_vec()).unwrap();
+    source.servers[0].run(&format!("CLUSTER SETSLOT 100 MIGRATING {}", id(1)));
+    let (teller, mut news) = replica::Teller::channel();
+    let mut one = mover_at(node(&source.servers[0]), node(&target), Until::CaughtUp);
+    one.options.teller = teller;
+    let work = tokio::spawn(async move { one.run().await });
+    let named = async {
+        loop {
+            if let Some(replica::News::Lost { failure, .. }) = news.recv().await
+                && failure.message.contains("slot 100 ")
+            {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), named).await.expect("the slot is named");
+    source.servers[0].run("CLUSTER SETSLOT 100 STABLE");
+    let done = tokio::time::timeout(Duration::from_secs(60), work).await.expect("it goes on").unwrap();
+    assert!(done.unwrap().done);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn red_21_a_refused_value_says_how_much_is_written() {
+    let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
+    for i in 0..2000 {
+        source.run(&format!("SET k{i} v"));
+    }
+    // The target may take everything but one type.
+    source.run("ZADD ranked 1 a");
+    run(&target, &["ACL SETUSER some on nopass ~* &* +@all -restore -zadd -rpush"]);
+    let mut at = node(&target);
+    (at.user, at.password) = ("some".into(), "any".into());
+    let failure = refused(mover_at(node(&source), at, Until::CaughtUp).run().await);
+    assert!(
+        failure.message.contains("ranked") || failure.message.contains("keys of the snapshot"),
+        "{failure}"
+    );
+    assert!(target.run("DBSIZE").number().unwrap_or(0) > 0, "{failure}");
+}

@@ -37,6 +37,7 @@ pub(crate) fn mover_at(source: Node, target: Node, until: Until) -> Mover {
             backoff: Backoff::default(),
             reconnect: Arc::default(),
             teller: Teller::default(),
+            skip: Arc::default(),
         },
         clock: pace::clock::system(),
         progress: Arc::new(Progress::default()),

@@ -165,6 +165,9 @@ pub(crate) struct RedisCopy {
     /// At most so much per second, e.g. 50MiB/s
     #[arg(long)]
     pub bandwidth: Option<String>,
+    /// Leave out commands of this name, such as those of a fork or module that the target does not know; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub skip_command: Vec<String>,
     /// Compare both sides at the end
     #[arg(long, default_value = "none", value_parser = ["none", "sample", "full"])]
     pub verify: String,
@@ -211,6 +214,9 @@ pub(crate) struct RedisImport {
     /// refusing the file
     #[arg(long)]
     pub leave_out_commands: bool,
+    /// Leave out commands of this name; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub skip_command: Vec<String>,
     /// Which keys
     #[command(flatten)]
     pub routing: Routing,

@@ -122,6 +122,7 @@ impl Server {
             replid_before: String::new(),
             masters: vec![],
             offset: 0,
+            argument_max: 0,
             lacks: Lacks::default(),
         }
     }

@@ -158,6 +158,7 @@ fn mover(source: u16, target: u16, until: Until) -> Mover {
             backoff,
             reconnect: Arc::new(Reconnect::new(Again::Patiently)),
             teller: Teller::default(),
+            skip: Arc::default(),
         },
         clock: pace::clock::system(),
         progress: Arc::new(Progress::default()),

@@ -110,6 +110,7 @@ impl Task {
                 backoff: self.engine.backoff,
                 reconnect: Arc::default(),
                 teller: Teller::default(),
+                skip: Arc::default(),
             },
             leave_out: false,
             clock: self.engine.clock.clone(),

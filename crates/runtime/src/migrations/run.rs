@@ -216,6 +216,7 @@ impl Held<'_> {
                     backoff: self.engine.backoff,
                     reconnect: tuning.reconnect.clone(),
                     teller,
+                    skip: Arc::default(),
                 },
                 clock: self.engine.clock.clone(),
                 progress: self.moving.progress.clone(),

@@ -32,6 +32,7 @@ pub(crate) async fn run(args: &RedisCopy, printer: &Printer) -> Result<Exit> {
     let mut options = super::options(route.clone(), conflict, until, args.bandwidth.as_deref())?;
     let (teller, news) = Teller::channel();
     options.teller = teller;
+    options.skip = super::skipped(&args.skip_command)?;
     let (clock, by_looking) = (pace::clock::system(), args.mode == "scan");
     let scan = Scan {
         source: source.clone(),

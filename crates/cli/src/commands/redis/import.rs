@@ -38,10 +38,12 @@ pub(crate) async fn run(args: &RedisImport, printer: &Printer) -> Result<Exit> {
             false => ready.push(file.clone()),
         }
     }
+    let mut options = super::options(route, conflict, Until::Full, args.bandwidth.as_deref())?;
+    options.skip = super::skipped(&args.skip_command)?;
     let import = Import {
         files: ready,
         target,
-        options: super::options(route, conflict, Until::Full, args.bandwidth.as_deref())?,
+        options,
         leave_out: args.leave_out_commands,
         clock: pace::clock::system(),
         progress: progress.clone(),

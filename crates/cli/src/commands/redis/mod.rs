@@ -74,6 +74,15 @@ fn conflict(existing: Existing) -> Conflict {
     }
 }
 
+/// Names of commands to leave out. What divides a stream into transactions and databases cannot be left out.
+fn skipped(names: &[String]) -> Result<Arc<BTreeSet<String>>> {
+    let names: BTreeSet<String> = names.iter().map(|name| name.to_ascii_uppercase()).collect();
+    match ["SELECT", "MULTI", "EXEC", "PING", "REPLCONF"].iter().find(|name| names.contains(**name)) {
+        Some(name) => Err(usage(format!("--skip-command: {name} cannot be left out"))),
+        None => Ok(Arc::new(names)),
+    }
+}
+
 fn options(route: Route, conflict: Conflict, until: Until, bandwidth: Option<&str>) -> Result<Options> {
     let rate = match bandwidth {
         None => 0,
@@ -92,6 +101,7 @@ fn options(route: Route, conflict: Conflict, until: Until, bandwidth: Option<&st
         backoff: Backoff::default(),
         reconnect: Arc::default(),
         teller: Teller::default(),
+        skip: Arc::default(),
     })
 }
 
