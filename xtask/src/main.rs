@@ -175,10 +175,17 @@ fn soak(rest: &[&str]) -> Done {
             let args = ["test", "--release", "-p", "replica", "--test", "main", "--", "--nocapture", filter];
             cargo(&args, &variables)
         }
-        "fuzz" => cargo(
-            &["test", "--release", "-p", "redis_proto", "--test", "main", "--", "--nocapture", "fuzz::"],
-            &variables,
-        ),
+        "fuzz" => {
+            let of = |package: &'static str, target: &[&'static str], filter: &'static str| {
+                let mut args = vec!["test", "--release", "-p", package];
+                args.extend(target);
+                args.extend(["--", "--nocapture", filter]);
+                cargo(&args, &variables)
+            };
+            of("redis_proto", &["--test", "main"], "fuzz::")?;
+            of("storage", &["--lib"], "fuzz_")?;
+            of("replica", &["--lib"], "fuzz_")
+        }
         other => Err(format!("there is no soak `{other}`; `cargo x` lists the names")),
     }
 }

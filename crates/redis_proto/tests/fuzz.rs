@@ -3,85 +3,14 @@
 //!
 //! The corpora are the dumps beside these tests, what is read out of them, and what fuzzing found before.
 
-use std::time::{Duration, Instant};
-
 use redis_proto::rdb::decode::elements;
 use redis_proto::rdb::{Family, Item, Parser, dump};
 use redis_proto::resp::{Commands, Replies, command};
 use redis_proto::{aof, lzf};
 
+use testkit::fuzz::{LONG, fuzz};
+
 use crate::fixtures::dumps;
-
-/// Inputs longer than this are cut: what is longer takes the time of many shorter ones.
-const LONG: usize = 16 << 10;
-
-fn budget() -> Duration {
-    let soaking = std::env::var_os("WHIMBREL_SOAK").is_some();
-    Duration::from_secs(if soaking { 600 } else { 1 })
-}
-
-/// Alters an input: bits, bytes that mean lengths, pieces cut out, doubled, moved or taken from another input.
-fn alter(input: &mut Vec<u8>, other: &[u8], random: &mut fastrand::Rng) {
-    for _ in 0..random.usize(1..6) {
-        let len = input.len();
-        if len == 0 {
-            input.extend_from_slice(&other[..other.len().min(16)]);
-            continue;
-        }
-        let at = random.usize(..len);
-        match random.u32(..8) {
-            0 => input[at] ^= 1 << random.u32(..8),
-            1 => input[at] = random.choice([0, 0x7f, 0x80, 0x81, 0xc0, 0xc3, 0xfe, 0xff]).unwrap_or(0),
-            2 => input.truncate(at),
-            3 => drop(input.drain(at..(at + random.usize(1..40)).min(len))),
-            4 => {
-                let piece = input[at..(at + random.usize(1..40)).min(len)].to_vec();
-                let to = random.usize(..len);
-                input.splice(to..to, piece);
-            }
-            5 if !other.is_empty() => {
-                let from = random.usize(..other.len());
-                let piece = &other[from..(from + random.usize(1..200)).min(other.len())];
-                input.splice(at..at, piece.iter().copied());
-            }
-            6 => {
-                let n = random.u64(..).to_be_bytes();
-                for (byte, n) in input[at..].iter_mut().zip(n) {
-                    *byte = n;
-                }
-            }
-            _ => input[at] = random.u8(..),
-        }
-    }
-    input.truncate(LONG);
-}
-
-/// Runs a target for its time; a panic ends it with the input.
-fn fuzz(
-    name: &str,
-    corpus: &[Vec<u8>],
-    target: impl Fn(&[u8], &mut fastrand::Rng) + std::panic::RefUnwindSafe,
-) {
-    assert!(!corpus.is_empty(), "{name} has no corpus");
-    let mut random = fastrand::Rng::with_seed(0x5eed);
-    let (began, mut executions, mut longest) = (Instant::now(), 0u64, Duration::ZERO);
-    for input in corpus {
-        target(input, &mut random);
-    }
-    while began.elapsed() < budget() {
-        let mut input = corpus[random.usize(..corpus.len())].clone();
-        alter(&mut input, &corpus[random.usize(..corpus.len())], &mut random);
-        let before = Instant::now();
-        let seed = random.get_seed();
-        let done = std::panic::catch_unwind(|| target(&input, &mut fastrand::Rng::with_seed(seed)));
-        longest = longest.max(before.elapsed());
-        executions += 1;
-        assert!(done.is_ok(), "{name} panics with {input:?}");
-        random.u8(..);
-    }
-    println!("fuzz {name}: {executions} executions in {:?}, the longest took {longest:?}", began.elapsed());
-    assert!(executions > 100 && longest < Duration::from_secs(5));
-}
 
 fn files() -> Vec<Vec<u8>> {
     let read = |path: &std::path::PathBuf| std::fs::read(path).unwrap();

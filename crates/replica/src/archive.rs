@@ -364,4 +364,18 @@ mod tests {
         assert!(packed.len() < 64 << 10);
         assert_eq!(unpacked(&packed, 1 << 20).unwrap_err().kind, Kind::TooLarge);
     }
+
+    #[test]
+    fn fuzz_archives() {
+        let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        zip.start_file("a/x.rdb", zip::write::SimpleFileOptions::default()).unwrap();
+        zip.write_all(DUMP).unwrap();
+        let zip = zip.finish().unwrap().into_inner();
+        let packed = tar_gz(&[("readme.txt", b"hello"), ("a/b/shard-0.rdb", DUMP)]);
+        let mut plain = Vec::new();
+        std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&packed[..]), &mut plain).unwrap();
+        testkit::fuzz::fuzz("archives", &[packed, plain, zip, extended(b"x", 300)], |input, _| {
+            let _ = unpacked(input, 1 << 20);
+        });
+    }
 }

@@ -2,6 +2,7 @@
 
 pub mod content;
 pub mod faults;
+pub mod fuzz;
 pub mod keys;
 pub mod model;
 pub mod redis;

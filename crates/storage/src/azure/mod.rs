@@ -613,3 +613,27 @@ impl ObjectStore for Azure {
         Ok(blocks(&xml, "Container", ["Name"])?.into_iter().map(|[name]| name).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fuzz_azure_answers() {
+        let listing = b"<?xml version='1.0'?><EnumerationResults><Blobs><Blob><Name Encoded='true'>a%2Fb</Name><Properties><Content-Length>1</Content-Length>\
+            <Content-MD5>DMF1ucDxtqgxw5niaXcmYQ==</Content-MD5><Last-Modified>Mon, 01 Jan 2024 00:00:00 GMT</Last-Modified></Properties></Blob>\
+            <BlobPrefix><Name>p/</Name></BlobPrefix></Blobs><NextMarker>m</NextMarker></EnumerationResults>";
+        let error =
+            b"<Error><Code>BlobNotFound</Code><Message>The specified blob does not exist.</Message></Error>";
+        testkit::fuzz::fuzz("azure", &[listing.to_vec(), error.to_vec()], |input, _| {
+            let _ = xml::blocks(input, "Blob", ["Name", "Content-Length", "Content-MD5", "Last-Modified"]);
+            let _ = xml::texts(input, ["NextMarker", "Code", "Message"]);
+            let _ = encoded_names(input);
+            let _ = failure("list", "b", StatusCode::CONFLICT, None, input);
+            if let Ok(text) = std::str::from_utf8(input) {
+                let _ = upload_meta(text);
+                let _ = md5_of(Some(text));
+            }
+        });
+    }
+}

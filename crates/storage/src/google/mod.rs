@@ -663,3 +663,21 @@ impl ObjectStore for Google {
         Ok(listing.items.into_iter().map(|b| b.name).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fuzz_google_json() {
+        let listing = br#"{"kind":"storage#objects","nextPageToken":"t","prefixes":["p/"],"items":[{"name":"a/\u00e9","size":"1","updated":"2024-01-01T00:00:00.000Z",
+            "generation":"1","md5Hash":"DMF1ucDxtqgxw5niaXcmYQ==","crc32c":"AAAAAA==","storageClass":"NEARLINE","metadata":{"k":"v"},"contentType":"x/y"}]}"#;
+        let error = br#"{"error":{"code":404,"message":"No such object","errors":[{"reason":"notFound"}]}}"#;
+        testkit::fuzz::fuzz("google json", &[listing.to_vec(), error.to_vec()], |input, _| {
+            for object in serde_json::from_slice::<Listing>(input).unwrap_or_default().items {
+                let _ = (object.etag(), object.meta());
+            }
+            let _ = failure("list", "b", StatusCode::NOT_FOUND, input);
+        });
+    }
+}

@@ -115,4 +115,22 @@ mod tests {
         }
         assert_eq!(read(Form::Keys, &vec![b'x'; 65_536], 1).unwrap_err().kind, Kind::ListLineTooLong);
     }
+
+    #[test]
+    fn fuzz_list_lines() {
+        let lines = [
+            &b"a%20b+c/%E6%97%A5"[..],
+            b"http://h/a?b=c\tname/x",
+            b"%zz\xff",
+            b"\xef\xbb\xbfk",
+            b"https://[::1]:9/x \t y",
+        ];
+        testkit::fuzz::fuzz("list files", &lines.map(<[u8]>::to_vec), |input, _| {
+            for form in [Form::Keys, Form::Urls] {
+                for (number, line) in (1..).zip(input.split(|b| *b == b'\n')) {
+                    let _ = read(form, line, number);
+                }
+            }
+        });
+    }
 }

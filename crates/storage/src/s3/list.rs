@@ -218,4 +218,18 @@ mod tests {
         }
         assert_eq!(instant(b"yesterday"), None);
     }
+
+    #[test]
+    fn fuzz_listing_xml() {
+        let whole = br#"<?xml version="1.0"?><ListBucketResult><Name>b</Name><Prefix></Prefix><KeyCount>1</KeyCount><MaxKeys>1000</MaxKeys>
+            <EncodingType>url</EncodingType><IsTruncated>true</IsTruncated><NextContinuationToken>t&amp;t</NextContinuationToken><NextMarker>k</NextMarker>
+            <Contents><Key>a%20b&lt;</Key><LastModified>2024-01-01T00:00:00.000Z</LastModified><ETag>&quot;0cc175b9c0f1b6a831c399e269772661&quot;</ETag>
+            <Size>1</Size><StorageClass>STANDARD</StorageClass><Owner><ID>x</ID></Owner></Contents><!-- c --><CommonPrefixes><Prefix>p/</Prefix></CommonPrefixes>
+            <Contents><Key><![CDATA[x]]></Key><Size>18446744073709551615</Size></Contents></ListBucketResult>"#;
+        testkit::fuzz::fuzz("listing xml", &[whole.to_vec()], |input, _| {
+            let _ = parse(input);
+            let _ = instant(input);
+            let _ = percent_decode(input, true);
+        });
+    }
 }

@@ -178,3 +178,22 @@ pub(super) fn canned(xml: &[u8]) -> Result<Option<&'static str>> {
         _ => None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fuzz_versions_xml() {
+        let whole = b"<ListVersionsResult><IsTruncated>true</IsTruncated><NextKeyMarker>k</NextKeyMarker><NextVersionIdMarker>v</NextVersionIdMarker>\
+            <Version><Key>k</Key><VersionId>v</VersionId><IsLatest>true</IsLatest><LastModified>2024-01-01T00:00:00.000Z</LastModified>\
+            <ETag>&quot;x&quot;</ETag><Size>1</Size></Version><DeleteMarker><Key>k</Key><VersionId>w</VersionId><IsLatest>false</IsLatest>\
+            <LastModified>2024-01-01T00:00:00.000Z</LastModified></DeleteMarker></ListVersionsResult>";
+        let acl = b"<AccessControlPolicy><AccessControlList><Grant><Grantee><URI>http://acs.amazonaws.com/groups/global/AllUsers</URI></Grantee>\
+            <Permission>READ</Permission></Grant></AccessControlList></AccessControlPolicy>";
+        testkit::fuzz::fuzz("versions xml", &[whole.to_vec(), acl.to_vec()], |input, _| {
+            let _ = parse(input).map(|_| ());
+            let _ = canned(input);
+        });
+    }
+}
