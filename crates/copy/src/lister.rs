@@ -234,12 +234,27 @@ impl Lister {
         // It may be listed and not be found.
         let gone = !there(&*self.store, after).await?
             && !Box::pin(is_listed(self.store.clone(), after, self.side)).await?;
-        if gone && (!self.begun_after || first_behind(&*self.store, &self.prefix, after).await? == behind) {
-            return Ok(false);
-        }
         if self.begun_after {
+            let shown = first_behind(&*self.store, &self.prefix, after).await?;
+            if gone && shown == behind {
+                return Ok(false);
+            }
+            // A key that the order puts before the other, from a server that does begin at keys, shows another order.
+            let before = |key: &Key| self.order.compare(key.as_bytes(), after.as_bytes()).is_lt();
+            if let (Some(key), Some(far)) = (shown.filter(before), &behind)
+                && first_behind(&*self.store, &self.prefix, far).await?.as_ref() != Some(&key)
+            {
+                return Err(disorder(format!(
+                    "`{key}` is listed behind `{after}`, against the order `{:?}`",
+                    self.order
+                )));
+            }
             self.begin_at_first();
             return Ok(true);
+        }
+        if gone {
+            // What an earlier walk listed before it is known by the order alone, which nothing shows any more.
+            return Err(disorder(format!("`{after}`, after which the listing goes on, is gone")));
         }
         Err(disorder(format!("`{after}` is there and was not listed")))
     }

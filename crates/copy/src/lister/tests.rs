@@ -36,6 +36,8 @@ enum Tokens {
 struct Server {
     keys: Vec<Key>,
     page: usize,
+    /// The order that it has, whatever it declares.
+    order: Order,
     starts: Starts,
     tokens: Tokens,
     /// So many empty pages stand before each page.
@@ -52,6 +54,7 @@ impl Server {
             keys,
             page: 3,
             starts: Starts::Honoured,
+            order: declared,
             tokens: Tokens::Good,
             empty: 0,
             capability: Mutex::new(shown),
@@ -61,7 +64,7 @@ impl Server {
     }
 
     fn first_after(&self, key: &Key) -> usize {
-        let order = self.shown.list_order;
+        let order = self.order;
         let after = |k: &Key| order.compare(k.as_bytes(), key.as_bytes());
         match self.starts {
             Starts::Ignored => 0,
@@ -202,8 +205,33 @@ async fn obj_04_a_key_that_is_gone_is_gone_on_behind() {
         let store = Arc::new(Server { starts, ..Server::new(keys(Order::Bytes), Order::Bytes) });
         let after = Key::from("k2gone");
         let want: Vec<Key> = store.keys.iter().filter(|k| **k > after).cloned().collect();
-        let met = walk(Lister::behind(store, "", after, Side::Source)).await.unwrap();
-        assert_eq!(met, want, "{starts:?}");
+        let met = walk(Lister::behind(store, "", after, Side::Source)).await;
+        match starts {
+            // Nothing shows any more what was listed before it.
+            Starts::Ignored | Starts::Refused => {
+                assert_eq!(met.unwrap_err().kind, Kind::Disorder, "{starts:?}");
+            }
+            _ => assert_eq!(met.unwrap(), want, "{starts:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn obj_04_a_key_that_is_gone_does_not_hide_another_order() {
+    // Listed folder by folder, declared by bytes: `a/` was listed, and `a.txt` was not, when the walk was interrupted.
+    let by_folders = |names: &[&str]| {
+        let mut keys: Vec<Key> = names.iter().map(|name| Key::from(*name)).collect();
+        keys.sort_by(|a, b| Order::Segments.compare(a.as_bytes(), b.as_bytes()));
+        keys
+    };
+    for starts in [Starts::Honoured, Starts::Inclusive] {
+        let store = Server {
+            starts,
+            order: Order::Segments,
+            ..Server::new(by_folders(&["0", "a.txt", "a0", "b", "c"]), Order::Bytes)
+        };
+        let met = walk(Lister::behind(Arc::new(store), "", Key::from("a/"), Side::Source)).await;
+        assert_eq!(met.unwrap_err().kind, Kind::Disorder, "{starts:?}");
     }
 }
 
