@@ -352,3 +352,47 @@ fn resident(pid: u32) -> u64 {
     let line = text.lines().find_map(|l| l.strip_prefix("VmRSS:"));
     line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
 }
+
+/// C13: a task of large objects is stopped again and again; what was under way then is read again, and little of it.
+pub(crate) fn stops_of_large(stops: u32, objects: usize, size: u64) -> f64 {
+    let server = S3Server::start(Options { threads: 1, discard: false, ..Options::default() });
+    let source = server.bucket("from");
+    for i in 0..objects {
+        source.put_with(&format!("large/{i}"), Content::Pattern(size + i as u64), Some(16 * MIB), &[]);
+    }
+    server.bucket("to");
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::start(dir.path(), "");
+    let at = server.endpoint();
+    let id = create(&service, &at);
+    let mut random = fastrand::Rng::with_seed(13);
+    let (mut done, mut slowest) = (0, Duration::ZERO);
+    while done < stops {
+        wait_until_running(&service, id);
+        spin(Duration::from_millis(random.u64(100..500)));
+        let began = Instant::now();
+        if !service.task(&["stop", &id.to_string()]).status.success() {
+            break;
+        }
+        while service.show(id)["status"].as_i64() == Some(7) {}
+        slowest = slowest.max(began.elapsed());
+        done += 1;
+        start(&service, id);
+    }
+    let ended = service.watch(id);
+    assert_eq!(ended["status"], 5, "{ended}");
+    let total: u64 = (0..objects).map(|i| size + i as u64).sum();
+    let more = server.moved().1 as f64 / total as f64 - 1.0;
+    println!(
+        "stop of large objects: {done} stops of {} MiB, {:.1} % more bytes read than the objects have, slowest stop {slowest:?}",
+        total >> 20,
+        more * 100.0
+    );
+    more
+}
+
+#[test]
+fn c13_a_stop_of_large_objects_reads_little_again() {
+    let more = if soaking() { stops_of_large(20, 8, 512 * MIB) } else { stops_of_large(3, 4, 96 * MIB) };
+    assert!(more <= 0.05 || !soaking(), "{more}");
+}

@@ -6,6 +6,7 @@ mod import;
 mod task;
 mod verify;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
