@@ -198,7 +198,7 @@ async fn admit(gate: &Gate, parts: &Parts, body: Body) -> Result<(Held, Option<P
         if parts.method != Method::POST {
             return Ok((Held::default(), None));
         }
-        return Ok((gate.bodies.read(from, &parts.headers, max, body).await?, None));
+        return Ok((gate.bodies.read(from, true, &parts.headers, max, body).await?, None));
     }
     let head = match recognise(control, parts, from).await {
         Ok(head) => head,
@@ -207,7 +207,8 @@ async fn admit(gate: &Gate, parts: &Parts, body: Body) -> Result<(Held, Option<P
             return Err(refused);
         }
     };
-    let held = gate.bodies.read(from, &parts.headers, max, body).await?;
+    let known = matches!(head, Head::Known(_));
+    let held = gate.bodies.read(from, known, &parts.headers, max, body).await?;
     let principal = match head {
         Head::Known(principal) => principal,
         Head::Signed => {
@@ -323,7 +324,8 @@ fn authorise(control: &Control, parts: &Parts, principal: &Principal) -> Result<
         return Err(forbidden("X-Project-Id is not the project of the path."));
     }
     // Some reads are POSTs because they carry credentials: a viewer may make them.
-    let reads = parts.method == Method::GET || parts.uri.path().contains("/objectstorage/buckets");
+    let looks = parts.method == Method::GET || parts.method == Method::HEAD;
+    let reads = looks || parts.uri.path().contains("/objectstorage/buckets");
     if principal.role == Role::Viewer && !reads && version != "v3" {
         let code = if crate::dcs::is_dcs(parts.uri.path()) { "DCS.2003" } else { "OMS.0205" };
         return Err(Error::gateway(StatusCode::FORBIDDEN, code, "This key may look but not change."));

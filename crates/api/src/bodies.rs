@@ -18,18 +18,25 @@ const LIST_MAX: usize = 12 << 20;
 const SHORT_MAX: usize = 64 << 10;
 /// Largest body of a sign-in.
 const SIGN_IN_MAX: usize = 16 << 10;
-/// All bodies together, and those from one address: two of the largest.
-const BUDGET: u64 = 64 << 20;
-const BUDGET_EACH: u64 = 24 << 20;
+/// Short bodies together, and those from one address.
+const SHORT: (u64, u64) = (16 << 20, 4 << 20);
+/// Long bodies of callers that are known, and those from one address: two of the largest.
+const LONG: (u64, u64) = (40 << 20, 24 << 20);
+/// Long bodies whose signature is about the body, so that their caller is not known yet: one of the largest for an address.
+const UNPROVED: (u64, u64) = (24 << 20, 12 << 20);
 /// A body has so long, and longer for what has come already, at this rate a second.
 const PATIENCE: Duration = Duration::from_secs(10);
-const RATE: u64 = 64 << 10;
+const RATE: u64 = 256 << 10;
 /// A refused caller that is still sending is listened to for so long, so that it reads its answer.
 const LINGER: Duration = Duration::from_secs(5);
 
 /// The memory that bodies have.
 #[derive(Clone, Debug)]
-pub(crate) struct Bodies(Shares<IpAddr>);
+pub(crate) struct Bodies {
+    short: Shares<IpAddr>,
+    long: Shares<IpAddr>,
+    unproved: Shares<IpAddr>,
+}
 
 /// A body, and its part of the budget until it is dropped.
 #[derive(Debug, Default)]
@@ -40,7 +47,8 @@ pub(crate) struct Held {
 
 impl Default for Bodies {
     fn default() -> Self {
-        Self(Shares::new(BUDGET, BUDGET_EACH))
+        let shares = |(all, each)| Shares::new(all, each);
+        Self { short: shares(SHORT), long: shares(LONG), unproved: shares(UNPROVED) }
     }
 }
 
@@ -86,6 +94,7 @@ impl Bodies {
     pub(crate) async fn read(
         &self,
         from: IpAddr,
+        known: bool,
         headers: &HeaderMap,
         max: usize,
         mut body: Body,
@@ -95,7 +104,14 @@ impl Bodies {
             discard(body);
             return Err(too_large());
         }
-        let mut share = self.0.take(party(from), 0).ok_or_else(busy)?;
+        // Long bodies leave room for short ones, and those that nothing proves leave room for others.
+        let is_short = promised.map_or(max <= SHORT_MAX, |length| length <= SHORT_MAX as u64);
+        let shares = match (is_short, known) {
+            (true, _) => &self.short,
+            (false, true) => &self.long,
+            (false, false) => &self.unproved,
+        };
+        let mut share = shares.take(party(from), 0).ok_or_else(busy)?;
         let mut bytes = BytesMut::new();
         let began = Instant::now();
         loop {
@@ -157,21 +173,25 @@ mod tests {
         let bodies = Bodies::default();
         let none = HeaderMap::new();
         let sent = |n: usize| Body::from(vec![b'x'; n]);
-        assert_eq!(status(bodies.read(FROM, &none, 10, sent(10)).await), 200);
-        assert_eq!(status(bodies.read(FROM, &none, 10, sent(11)).await), 413);
+        assert_eq!(status(bodies.read(FROM, true, &none, 10, sent(10)).await), 200);
+        assert_eq!(status(bodies.read(FROM, true, &none, 10, sent(11)).await), 413);
         let huge = HeaderMap::from_iter([(
             header::CONTENT_LENGTH,
             http::HeaderValue::from_static("100000000000000"),
         )]);
-        assert_eq!(status(bodies.read(FROM, &huge, LIST_MAX, Body::empty()).await), 413, "refused unread");
+        assert_eq!(
+            status(bodies.read(FROM, true, &huge, LIST_MAX, Body::empty()).await),
+            413,
+            "refused unread"
+        );
         // Two of the largest are all that one address has.
-        let first = bodies.read(FROM, &none, LIST_MAX, sent(LIST_MAX)).await;
-        let second = bodies.read(FROM, &none, LIST_MAX, sent(LIST_MAX)).await;
-        assert_eq!(status(bodies.read(FROM, &none, LIST_MAX, sent(1)).await), 429);
+        let first = bodies.read(FROM, true, &none, LIST_MAX, sent(LIST_MAX)).await;
+        let second = bodies.read(FROM, true, &none, LIST_MAX, sent(LIST_MAX)).await;
+        assert_eq!(status(bodies.read(FROM, true, &none, LIST_MAX, sent(1)).await), 429);
         let other: IpAddr = "192.0.2.1".parse().unwrap();
-        assert_eq!(status(bodies.read(other, &none, LIST_MAX, sent(1)).await), 200);
+        assert_eq!(status(bodies.read(other, true, &none, LIST_MAX, sent(1)).await), 200);
         drop((first, second));
-        assert_eq!(status(bodies.read(FROM, &none, LIST_MAX, sent(1)).await), 200);
+        assert_eq!(status(bodies.read(FROM, true, &none, LIST_MAX, sent(1)).await), 200);
     }
 
     #[tokio::test(start_paused = true)]
@@ -188,7 +208,7 @@ mod tests {
             }
         }
         let began = Instant::now();
-        let read = Bodies::default().read(FROM, &HeaderMap::new(), 10, Body::new(Never)).await;
+        let read = Bodies::default().read(FROM, true, &HeaderMap::new(), 10, Body::new(Never)).await;
         assert_eq!(status(read), 408);
         assert!((PATIENCE..PATIENCE * 2).contains(&began.elapsed()));
     }

@@ -22,7 +22,7 @@ pub struct TokenRow {
 }
 
 /// Tokens of one user at once.
-const TOKENS_MAX: u64 = 100;
+const TOKENS_MAX: u64 = 1000;
 
 fn row(r: &Row) -> Result<TokenRow> {
     Ok(TokenRow {
@@ -109,15 +109,15 @@ mod tests {
             expires_at: 10_000,
         };
         unit.insert_token(&token("bob", 0)).await.unwrap();
-        for i in 0..150 {
+        for i in 0..1050 {
             unit.insert_token(&token("alice", i)).await.unwrap();
         }
         let mine = unit.live_tokens(Some("alice"), 200).await.unwrap();
-        assert_eq!((mine.len(), mine[0].issued_at, mine[99].issued_at), (100, 149, 50));
-        assert_eq!(unit.live_tokens(None, 200).await.unwrap().len(), 101);
-        assert!(unit.delete_token("alice0149").await.unwrap());
-        assert!(!unit.delete_token("alice0149").await.unwrap());
-        assert!(unit.token("alice0149").await.unwrap().is_none());
+        assert_eq!((mine.len(), mine[0].issued_at, mine[999].issued_at), (1000, 1049, 50));
+        assert_eq!(unit.live_tokens(Some("bob"), 200).await.unwrap().len(), 1);
+        assert!(unit.delete_token("alice1049").await.unwrap());
+        assert!(!unit.delete_token("alice1049").await.unwrap());
+        assert!(unit.token("alice1049").await.unwrap().is_none());
         assert!(unit.live_tokens(None, 10_000).await.unwrap().is_empty());
     }
 }

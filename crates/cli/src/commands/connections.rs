@@ -31,6 +31,8 @@ const HEAD_MAX: usize = 64 << 10;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// So long the service waits, at its end, for requests that are being answered.
 const GRACE: Duration = Duration::from_secs(5);
+/// So long an answer may still be read by somebody who gives way.
+const LEAVE: Duration = Duration::from_millis(500);
 /// So long a new connection waits for one that gives way.
 const GIVE_WAY: Duration = Duration::from_millis(50);
 
@@ -177,18 +179,18 @@ pub(crate) async fn serve(
                 }
             },
         };
-        let who = party(peer.ip());
-        let visit = match place(&places, &spare, who).await {
-            Some(share) => {
-                Visit { router: faces.all.clone(), seat: Some(Seat::new(&spare, who)), _share: share }
-            }
-            None => match reserve.take(who, 1) {
-                Some(share) => Visit { router: faces.health.clone(), seat: None, _share: share },
-                None => continue,
-            },
-        };
-        let (tls, stop) = (tls.borrow().clone(), stop.clone());
+        let (places, reserve, spare) = (places.clone(), reserve.clone(), spare.clone());
+        let (faces, tls, stop) = (faces.clone(), tls.borrow().clone(), stop.clone());
+        // Waiting for a place holds nobody else up.
         open.spawn(async move {
+            let who = party(peer.ip());
+            let visit = match place(&places, &spare, who).await {
+                Some(share) => Visit { router: faces.all, seat: Some(Seat::new(&spare, who)), _share: share },
+                None => match reserve.take(who, 1) {
+                    Some(share) => Visit { router: faces.health, seat: None, _share: share },
+                    None => return,
+                },
+            };
             let time = if visit.seat.is_some() { Duration::MAX } else { RESERVE_TIME };
             let _ = tokio::time::timeout(time, visit.stay(stream, peer, tls, stop)).await;
         });
@@ -235,8 +237,10 @@ impl Visit {
     ) {
         let _ = stream.set_nodelay(true);
         let Some(tls) = tls else { return self.speak(stream, peer, stop).await };
+        let leave = self.seat.as_ref().map(|seat| seat.leave.clone()).unwrap_or_default();
         let handshake = tokio::select! {
             () = stop.cancelled() => return,
+            () = leave.cancelled() => return,
             done = tokio::time::timeout(HANDSHAKE, tls.accept(stream)) => done,
         };
         if let Ok(Ok(stream)) = handshake {
@@ -269,7 +273,7 @@ impl Visit {
         builder.title_case_headers(true);
         builder.keep_alive(self.seat.is_some());
         let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), answer));
-        let asked_to_leave = async {
+        let asked_to_leave = || async {
             match &self.seat {
                 Some(seat) => seat.leave.cancelled().await,
                 None => std::future::pending().await,
@@ -278,7 +282,7 @@ impl Visit {
         tokio::select! {
             _ = connection.as_mut() => return,
             () = stop.cancelled() => {}
-            () = asked_to_leave => {
+            () = asked_to_leave() => {
                 // Of a stranger nothing is waited for.
                 if self.seat.as_ref().is_some_and(|seat| !seat.is_known()) {
                     return;
@@ -289,6 +293,8 @@ impl Visit {
         tokio::select! {
             _ = connection => {}
             () = async { stop.cancelled().await; tokio::time::sleep(GRACE).await } => {}
+            // Whoever does not read its answer does not keep its place.
+            () = async { asked_to_leave().await; tokio::time::sleep(LEAVE).await } => {}
         }
     }
 }

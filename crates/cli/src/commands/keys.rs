@@ -167,7 +167,11 @@ pub(crate) async fn follow(store: Store, stop: CancellationToken) {
     loop {
         let done = match store.reload_keys() {
             Ok(_) => store.reseal().await,
-            Err(f) => Err(f),
+            // What the ring here still seals may be what keeps the file from being taken over.
+            Err(f) => match store.reseal().await {
+                Ok(None) if store.reload_keys().is_err() => Err(f),
+                done => done,
+            },
         };
         match done {
             Ok(Some(done)) => {
