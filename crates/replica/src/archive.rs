@@ -375,7 +375,14 @@ mod tests {
         let mut plain = Vec::new();
         std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&packed[..]), &mut plain).unwrap();
         testkit::fuzz::fuzz("archives", &[packed, plain, zip, extended(b"x", 300)], |input, _| {
-            let _ = unpacked(input, 1 << 20);
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("backup");
+            std::fs::write(&path, input).unwrap();
+            if is_archive(&path).unwrap_or(false) {
+                let into = dir.path().join("into");
+                let found = unpack(&path, &into, 1 << 20).unwrap_or_default();
+                assert!(found.iter().all(|file| file.starts_with(&into)), "{found:?}");
+            }
         });
     }
 }

@@ -43,7 +43,6 @@ struct Server {
     /// So many empty pages stand before each page.
     empty: usize,
     capability: Mutex<Capability>,
-    shown: Capability,
     asked: Mutex<Vec<Position>>,
 }
 
@@ -58,7 +57,6 @@ impl Server {
             tokens: Tokens::Good,
             empty: 0,
             capability: Mutex::new(shown),
-            shown,
             asked: Mutex::default(),
         }
     }
