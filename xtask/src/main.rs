@@ -14,7 +14,7 @@ const USAGE: &str = "usage: cargo x COMMAND
   test [FILTER]      install and start the servers that tests need, then run all tests
   servers [stop]     only install and start the servers, and print their variables
   bench objects|redis  measure beside other movers; writes docs/benchmarks.md
-  soak NAME          long proofs: sim [--seeds N], history [--runs N], doors, stop, kill, list, split, memory, storms, frozen, cutover, great, rest, versions, gaps, fuzz
+  soak NAME          long proofs: sim [--seeds N], history [--runs N], doors, stop, kill, list, split, memory, storms, frozen, cutover, great, rest, versions, gaps, fuzz, bare
   deny [CHECK…]      licences, sources and versions of dependencies; `deny advisories` needs the network
   gen                write generated files again
   fmt | lint         format; lint";
@@ -123,7 +123,7 @@ fn bench(rest: &[&str]) -> Done {
 
 fn soak(rest: &[&str]) -> Done {
     let name = rest.first().ok_or("usage: cargo x soak NAME; `cargo x` lists the names")?;
-    if !matches!(*name, "sim" | "history") {
+    if !matches!(*name, "sim" | "history" | "bare" | "fuzz") {
         cargo(&["build", "--release", "-p", "whimbrel"], &[])?;
     }
     let mut variables = vec![("WHIMBREL_SOAK".to_owned(), "1".to_owned())];
@@ -174,6 +174,11 @@ fn soak(rest: &[&str]) -> Done {
             let filter = if *name == "gaps" { "random_lives" } else { "every_type_into" };
             let args = ["test", "--release", "-p", "replica", "--test", "main", "--", "--nocapture", filter];
             cargo(&args, &variables)
+        }
+        "bare" => {
+            let status =
+                Command::new("bash").arg("tests/bare.sh").status().map_err(|e| format!("bash: {e}"))?;
+            if status.success() { Ok(()) } else { Err("failed: tests/bare.sh".into()) }
         }
         "fuzz" => {
             let of = |package: &'static str, target: &[&'static str], filter: &'static str| {

@@ -265,7 +265,9 @@ pub(crate) fn stop() {
     for (_, port, ..) in servers() {
         let file = root().join(format!("{port}.pid"));
         if let Ok(pid) = fs::read_to_string(&file) {
-            let _ = Command::new("kill").args(["-9", pid.trim()]).status();
+            if let Err(e) = Command::new("kill").args(["-9", pid.trim()]).status() {
+                eprintln!("kill (of procps): {e}; the server on {port} goes on");
+            }
             let _ = fs::remove_file(file);
         }
     }

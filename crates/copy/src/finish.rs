@@ -15,6 +15,9 @@ use tokio_util::sync::CancellationToken;
 /// Between two looks at how far parts are.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// Before this nothing is dropped.
+const SURE: Duration = Duration::from_millis(150);
+
 /// Parts that are under way.
 #[derive(Debug, Default)]
 pub(crate) struct UnderWay {
@@ -68,7 +71,7 @@ impl UnderWay {
     /// After a stop: drops what cannot end by `deadline`, until nothing is left.
     pub(crate) async fn finish(&self, deadline: Instant) {
         let mut before: HashMap<u64, u64> = self.left().into_iter().collect();
-        let mut at = Instant::now();
+        let (began, mut moved_in_all) = (Instant::now(), 0u64);
         while !before.is_empty() && Instant::now() < deadline {
             tokio::time::sleep(LOOK).await;
             let (now, left) = (Instant::now(), self.left());
@@ -76,14 +79,18 @@ impl UnderWay {
             let ended: u64 =
                 before.iter().filter(|(id, _)| left.iter().all(|(l, _)| l != *id)).map(|(_, n)| n).sum();
             let moved: u64 = left.iter().map(|(id, n)| before.get(id).unwrap_or(n).saturating_sub(*n)).sum();
-            let rate = (ended + moved) as f64 / (now - at).as_secs_f64();
+            moved_in_all += ended + moved;
+            let rate = moved_in_all as f64 / (now - began).as_secs_f64();
             let budget = rate * deadline.saturating_duration_since(now).as_secs_f64();
-            for id in too_far(left.clone(), budget) {
-                if let Some(part) = self.parts().get(&id) {
-                    part.dropped.cancel();
+            // A short time says little about the rate.
+            if now - began >= SURE {
+                for id in too_far(left.clone(), budget).into_iter().skip(usize::from(moved_in_all == 0)) {
+                    if let Some(part) = self.parts().get(&id) {
+                        part.dropped.cancel();
+                    }
                 }
             }
-            (before, at) = (left.into_iter().collect(), now);
+            before = left.into_iter().collect();
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::feed::Feed;
 use crate::glob::Filter;
 use crate::job::Job;
 use crate::ledger::{Ledger, Report};
-use crate::lister::{Lister, is_listed};
+use crate::lister::{Lister, distrust, is_listed};
 use crate::outcome::{self, Outcome};
 use crate::records;
 use crate::verify::{Comparison, Depth, Difference};
@@ -532,15 +532,37 @@ impl Job {
             witnesses,
         });
         for row in rows.into_iter().filter(|r| !r.done) {
-            let strip =
-                Strip { job: self, ledger, clock, row, lines: String::new(), failed: vec![], held: None };
-            strip.walk(&pruning, !task.spec.beyond.dry_run).await?;
+            self.prune_range(row, &pruning, ledger, clock).await?;
         }
         Ok(())
     }
 }
 
 impl Job {
+    /// Walks one range, and again in a weaker order when the target's listing keeps no promise: at last without any.
+    async fn prune_range(
+        &self,
+        mut row: RangeRow,
+        pruning: &Arc<Pruning>,
+        ledger: &Ledger,
+        clock: &SharedClock,
+    ) -> Result<()> {
+        loop {
+            let id = row.id;
+            let strip =
+                Strip { job: self, ledger, clock, row, lines: String::new(), failed: vec![], held: None };
+            match strip.walk(pruning, !self.task.spec.beyond.dry_run).await {
+                Err(f) if f.kind == Kind::Disorder && distrust(&*self.target, &f) => {}
+                done => return done,
+            }
+            // What was removed and counted so far is in the ledger.
+            ledger.flush().await?;
+            let rows = self.store.read().await?.ranges(self.task.id, Pass::Prune).await?;
+            let again = rows.into_iter().find(|r| r.id == id);
+            row = again.ok_or_else(|| Failure::new(Kind::Internal, "delete", "a range has vanished"))?;
+        }
+    }
+
     /// Keys that the source lists now, and whether more than half of the target would go.
     async fn extent_of_removal(&self, rows: &[RangeRow], filter: &Filter) -> Result<(Vec<Key>, bool)> {
         let (mut witnesses, mut going, mut at_target) = (Vec::new(), 0, 0);

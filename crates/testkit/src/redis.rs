@@ -143,9 +143,13 @@ impl Redis {
     }
 
     /// Stops or continues the process (SIGSTOP, SIGCONT).
+    ///
+    /// # Panics
+    /// When there is no `kill`, or it is refused.
     pub fn freeze(&self, frozen: bool) {
         let signal = if frozen { "-STOP" } else { "-CONT" };
-        let _ = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(sent.as_ref().is_ok_and(std::process::ExitStatus::success), "kill (of procps): {sent:?}");
     }
 }
 
