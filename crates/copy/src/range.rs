@@ -27,7 +27,7 @@ use crate::transfer::{Carrier, End, Places};
 use crate::window::{Window, position_of};
 
 /// How long transfers in flight may go on after a stop.
-pub(crate) const GRACE: Duration = Duration::from_millis(500);
+pub(crate) const GRACE: Duration = Duration::from_millis(300);
 
 /// What all ranges of a job share.
 pub(crate) struct Ranges {
