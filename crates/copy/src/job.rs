@@ -27,7 +27,7 @@ use crate::ledger::{Ledger, LedgerTask};
 use crate::lister::{Listed, Lister, distrust};
 use crate::outcome;
 use crate::progress::Progress;
-use crate::range::{GRACE, Ranges};
+use crate::range::Ranges;
 use crate::records;
 use crate::restored::restored_feed;
 use crate::survey::Survey;
@@ -149,28 +149,16 @@ impl Job {
             large: tokio::sync::Semaphore::new(LARGE),
             large_max: LARGE,
             sent: TaskTracker::new(),
-            under_way: Arc::default(),
         });
-        let finishing = {
-            let (halt, under_way) = (halt.clone(), carrier.under_way.clone());
-            async move {
-                halt.cancelled().await;
-                // What has passed is answered in what is left of the grace.
-                under_way.finish(tokio::time::Instant::now() + GRACE * 9 / 10).await;
-                std::future::pending::<()>().await;
-            }
-        };
         let counting = self.stop.child_token();
         let survey = self.survey(&ledger, survey_rows, counting.clone());
         let copying = self.copy(carrier.clone(), rows, resumed, clock);
         let walked = {
             let (mut survey, mut copying) = (std::pin::pin!(survey), std::pin::pin!(copying));
-            let mut finishing = std::pin::pin!(finishing);
             let mut surveying = !self.dry_run;
             loop {
                 tokio::select! {
                     done = &mut copying => break done,
-                    () = &mut finishing => {}
                     counted = &mut survey, if surveying => {
                         surveying = false;
                         if let Err(failure) = counted {

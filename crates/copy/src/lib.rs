@@ -13,7 +13,6 @@ pub mod assess;
 pub mod compare;
 mod feed;
 mod field;
-mod finish;
 pub mod glob;
 pub mod history;
 pub mod job;

@@ -4,7 +4,6 @@
 //! store) is tried again within the bounds of the back-off.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use model::count::Proof;
@@ -25,7 +24,6 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::finish::UnderWay;
 use crate::ledger::Ledger;
 use crate::lister::is_listed;
 use crate::outcome::Outcome;
@@ -62,8 +60,6 @@ pub(crate) struct Carrier {
     pub(crate) large_max: usize,
     /// Writes that cannot be called back.
     pub(crate) sent: TaskTracker,
-    /// Parts that are under way.
-    pub(crate) under_way: Arc<UnderWay>,
 }
 
 /// The right to move one thing: a place at each end.
@@ -104,7 +100,6 @@ impl Carrier {
             large: tokio::sync::Semaphore::new(self.large_max),
             large_max: self.large_max,
             sent: self.sent.clone(),
-            under_way: self.under_way.clone(),
         }
     }
 
@@ -406,7 +401,6 @@ impl Carrier {
             bandwidth: Some(self.progress.bandwidth.clone()),
             prepaid: 0,
             moved: self.progress.moved.clone(),
-            own: None,
         }
     }
 
@@ -493,23 +487,6 @@ impl Carrier {
     async fn part_once(&self, job: &PartJob) -> Result<(storage::Part, Option<Digests>)> {
         let len = job.range.end - job.range.start;
         let _memory = self.memory.hold(self.buffer(len).max(BUFFER)).await;
-        if self.stop.is_cancelled() {
-            return Err(Failure::new(Kind::Stopped, "copy", "the task is stopping"));
-        }
-        let place = self.under_way.begin(len);
-        let moving = self.move_part(job, len, place.passed.clone());
-        tokio::select! {
-            moved = moving => moved,
-            () = place.dropped.cancelled() => Err(Failure::new(Kind::Stopped, "copy", "the task is stopping")),
-        }
-    }
-
-    async fn move_part(
-        &self,
-        job: &PartJob,
-        len: u64,
-        passed: Arc<AtomicU64>,
-    ) -> Result<(storage::Part, Option<Digests>)> {
         self.progress.bandwidth.pass(prepaid(len)).await;
         let request =
             ReadRequest { size: None, range: Some(job.range.clone()), if_match: Some(job.etag.clone()) };
@@ -522,7 +499,7 @@ impl Carrier {
             let m = format!("`{}`: {} bytes came of a range of {len}", job.from, reading.body.len());
             return Err(Failure::new(Kind::Mismatch, "read", m).at(Side::Source));
         }
-        let tap = Tap { prepaid: prepaid(len), own: Some(passed), ..self.tap(job.wanted) };
+        let tap = Tap { prepaid: prepaid(len), ..self.tap(job.wanted) };
         let (body, seen) = reading.body.tapped(&tap);
         let written = match self.with_md5(body, None).await {
             Ok(body) => self.target.write_part(&job.to, &job.upload, job.number, job.range.start, body).await,

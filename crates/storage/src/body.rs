@@ -52,8 +52,6 @@ pub struct Tap {
     pub prepaid: u64,
     /// Counts every byte that passes, for progress and for noticing stalls.
     pub moved: Arc<AtomicU64>,
-    /// Counts the bytes of this body alone.
-    pub own: Option<Arc<AtomicU64>>,
 }
 
 /// What the tap saw, readable once the stream has ended or failed.
@@ -84,7 +82,6 @@ struct Tapped {
     bandwidth: Option<Arc<Bandwidth>>,
     prepaid: u64,
     moved: Arc<AtomicU64>,
-    own: Option<Arc<AtomicU64>>,
     seen: Seen,
     unpaid: Option<Unpaid>,
 }
@@ -187,7 +184,6 @@ impl Body {
             bandwidth: tap.bandwidth.clone(),
             prepaid: tap.prepaid,
             moved: tap.moved.clone(),
-            own: tap.own.clone(),
             seen: seen.clone(),
             unpaid: None,
         };
@@ -254,9 +250,6 @@ impl Body {
                 if let Some(tap) = &mut self.tap {
                     tap.hasher.update(&chunk);
                     tap.moved.fetch_add(n, Ordering::Relaxed);
-                    if let Some(own) = &tap.own {
-                        own.fetch_add(n, Ordering::Relaxed);
-                    }
                     if self.left == 0 {
                         tap.seen.set(Some(tap.hasher.finish()), None);
                     }
