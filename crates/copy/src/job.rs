@@ -26,6 +26,7 @@ use crate::glob::Filter;
 use crate::ledger::{Ledger, LedgerTask};
 use crate::lister::{Listed, Lister, distrust};
 use crate::outcome;
+use crate::parts_limit::PartsLimit;
 use crate::progress::Progress;
 use crate::range::Ranges;
 use crate::records;
@@ -148,6 +149,7 @@ impl Job {
             server_side: self.server_side(),
             large: tokio::sync::Semaphore::new(LARGE),
             large_max: LARGE,
+            parts: PartsLimit::new(tokio::time::Instant::now()),
             sent: TaskTracker::new(),
         });
         let counting = self.stop.child_token();

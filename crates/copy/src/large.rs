@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use model::count::Proof;
@@ -18,11 +19,6 @@ use crate::plan::{Plan, part_count, part_range, plan, wants_layout};
 use crate::proof::{Claim, Verdict, etag_of_parts, parts_compared};
 use crate::transfer::{Carrier, End, MISMATCHES, PartJob, identity};
 
-/// Parts in flight of all large objects of a task; the endpoints' limits bound them too. Measured: more cost memory
-/// and gain nothing.
-const PARTS_IN_FLIGHT: usize = 16;
-/// Parts in flight of one object: its share of all, within these bounds.
-const PARTS_OF_ONE: std::ops::RangeInclusive<usize> = 2..=16;
 /// How long parts on their way may take once another has ended the task.
 const LAST_PARTS: Duration = Duration::from_secs(10);
 /// Parts of a source that are asked for their length before a layout counts as known.
@@ -291,9 +287,8 @@ impl Carrier {
         let mut flights = JoinSet::new();
         let mut broke: Option<Failure> = None;
         loop {
-            let objects = (self.large_max - self.large.available_permits()).max(1);
-            let share = (PARTS_IN_FLIGHT / objects).clamp(*PARTS_OF_ONE.start(), *PARTS_OF_ONE.end());
-            while flights.len() < share && broke.is_none() && !self.stop.is_cancelled() {
+            while left.len() > 0 && broke.is_none() && !self.stop.is_cancelled() {
+                let Some(permit) = self.parts.try_acquire() else { break };
                 let Some(number) = left.next() else { break };
                 let job = PartJob {
                     from: entry.key.clone(),
@@ -305,9 +300,21 @@ impl Carrier {
                     identity: identity(meta),
                     wanted,
                 };
-                flights.spawn_on(self.clone().part(job), self.lanes.handle());
+                let part = self.clone().part(job);
+                let counted = async move {
+                    let done = part.await;
+                    drop(permit);
+                    done
+                };
+                flights.spawn_on(counted, self.lanes.handle());
             }
+            self.parts.observe(tokio::time::Instant::now(), self.progress.moved.load(Ordering::Relaxed));
+            let waits = left.len() > 0 && broke.is_none() && !self.stop.is_cancelled();
             let ended = match &broke {
+                None if waits => tokio::select! {
+                    Some(ended) = flights.join_next() => Some(ended),
+                    () = self.parts.freed() => continue,
+                },
                 None => flights.join_next().await,
                 // The others that are on their way are worth having when the upload is gone on with.
                 Some(failure) if failure.kind.policy() == Policy::StopTask => {

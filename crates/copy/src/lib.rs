@@ -20,6 +20,7 @@ mod large;
 mod ledger;
 mod lister;
 pub mod outcome;
+mod parts_limit;
 pub mod plan;
 pub mod progress;
 mod proof;

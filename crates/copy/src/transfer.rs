@@ -27,6 +27,7 @@ use tokio_util::task::TaskTracker;
 use crate::ledger::Ledger;
 use crate::lister::is_listed;
 use crate::outcome::Outcome;
+use crate::parts_limit::PartsLimit;
 use crate::progress::Progress;
 use crate::proof::{Claim, Verdict, judge, part_differs};
 
@@ -58,6 +59,8 @@ pub(crate) struct Carrier {
     /// Large objects under way at once.
     pub(crate) large: tokio::sync::Semaphore,
     pub(crate) large_max: usize,
+    /// Parts of large objects in flight.
+    pub(crate) parts: Arc<PartsLimit>,
     /// Writes that cannot be called back.
     pub(crate) sent: TaskTracker,
 }
@@ -99,6 +102,7 @@ impl Carrier {
             server_side: self.server_side,
             large: tokio::sync::Semaphore::new(self.large_max),
             large_max: self.large_max,
+            parts: self.parts.clone(),
             sent: self.sent.clone(),
         }
     }
