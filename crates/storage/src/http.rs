@@ -1,10 +1,8 @@
 //! HTTP/1.1 to one endpoint: connections stay on the thread that opened them and are used again there.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
@@ -18,17 +16,16 @@ use tokio_rustls::TlsConnector;
 use crate::acknowledge::{AtOnce, Stream};
 use crate::body::Body;
 use crate::egress::{Egress, host_of};
+use crate::idle::IdlePool;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// No progress for this long, neither sent nor answered, and a request fails as timed out.
 const STALL: Duration = Duration::from_secs(60);
-const IDLE_MAX_AGE: Duration = Duration::from_secs(25);
-const IDLE_MAX_PER_THREAD: usize = 512;
 
 /// One endpoint: scheme, host and port.
 #[derive(Clone)]
 pub struct Client {
-    id: usize,
+    idle: Arc<IdlePool<Sender>>,
     https: bool,
     host: String,
     port: u16,
@@ -49,15 +46,11 @@ impl std::fmt::Debug for Client {
 
 type Sender = SendRequest<Body>;
 
-thread_local! {
-    static IDLE: RefCell<HashMap<usize, Vec<(Sender, Instant)>>> = RefCell::new(HashMap::new());
-}
-
 /// A response body that gives its connection back when it ends.
 #[derive(Debug)]
 pub struct ResponseBody {
     incoming: Incoming,
-    sender: Option<(usize, Sender)>,
+    sender: Option<(Arc<IdlePool<Sender>>, Sender)>,
 }
 
 impl ResponseBody {
@@ -90,13 +83,8 @@ impl ResponseBody {
 
     /// Called at the end of the body: the connection is free for the next request.
     pub(crate) fn release(&mut self) {
-        if let Some((id, sender)) = self.sender.take() {
-            IDLE.with_borrow_mut(|idle| {
-                let list = idle.entry(id).or_default();
-                if list.len() < IDLE_MAX_PER_THREAD {
-                    list.push((sender, Instant::now()));
-                }
-            });
+        if let Some((idle, sender)) = self.sender.take() {
+            idle.put(sender);
         }
     }
 
@@ -126,7 +114,6 @@ impl Client {
     /// # Errors
     /// As [`Client::new`].
     pub fn with_base(endpoint: &str, egress: Egress) -> Result<Self> {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
         // A password in it is not repeated.
         let shown = endpoint.rsplit_once('@').map_or(endpoint, |(_, host)| host);
         let bad = |why: &str| Failure::new(Kind::Invalid, "endpoint", format!("endpoint `{shown}` {why}"));
@@ -151,7 +138,7 @@ impl Client {
         let host = host_of(endpoint).ok_or_else(|| bad("names another host than it seems to"))?;
         let port = authority.port_u16().unwrap_or(if https { 443 } else { 80 });
         Ok(Self {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            idle: Arc::default(),
             https,
             authority: authority.as_str().to_owned(),
             base,
@@ -188,18 +175,6 @@ impl Client {
     /// True for TLS.
     pub fn is_https(&self) -> bool {
         self.https
-    }
-
-    fn idle_sender(&self) -> Option<Sender> {
-        IDLE.with_borrow_mut(|idle| {
-            let list = idle.get_mut(&self.id)?;
-            while let Some((sender, since)) = list.pop() {
-                if !sender.is_closed() && since.elapsed() < IDLE_MAX_AGE {
-                    return Some(sender);
-                }
-            }
-            None
-        })
     }
 
     async fn connect(&self) -> Result<Sender> {
@@ -246,7 +221,7 @@ impl Client {
     /// # Errors
     /// [`Kind::Connect`], [`Kind::Timeout`], or the failure of the body's own source.
     pub async fn send(&self, request: Request<Body>) -> Result<Response<ResponseBody>> {
-        let mut sender = match self.idle_sender() {
+        let mut sender = match self.idle.take(|sender| !sender.is_closed()) {
             Some(mut sender) => match sender.ready().await {
                 Ok(()) => sender,
                 Err(_) => self.connect().await?,
@@ -256,7 +231,7 @@ impl Client {
         let progress = request.body().progress();
         let answer = self.watch(sender.send_request(request), progress).await?;
         let (head, incoming) = answer.into_parts();
-        let mut body = ResponseBody { incoming, sender: Some((self.id, sender)) };
+        let mut body = ResponseBody { incoming, sender: Some((self.idle.clone(), sender)) };
         body.release_if_ended();
         Ok(Response::from_parts(head, body))
     }

@@ -17,6 +17,7 @@ pub mod fs;
 pub mod google;
 pub mod guard;
 pub mod http;
+mod idle;
 pub mod listed;
 pub mod meta;
 pub mod prefixed;
