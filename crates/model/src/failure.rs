@@ -289,6 +289,12 @@ impl Failure {
                  release of whimbrel"
             }
             (_, _) if self.op == "sentinel" => "name the master's own address",
+            (Kind::Unsupported, Side::Source) if self.op == "psync" => {
+                "copy with --mode scan, or let the provider of the source enable replication"
+            }
+            (_, Side::Source) if redis && self.message.contains("unknown command") => {
+                "ask the provider of the source to offer this command, or import a backup (whimbrel redis import)"
+            }
             (_, _) if redis && self.message.contains("unknown command") => {
                 "leave the command out (--skip-command NAME), or choose a target that knows it"
             }
@@ -362,6 +368,31 @@ mod tests {
         }
         for kind in [Kind::NotFound, Kind::Forbidden, Kind::Invalid, Kind::KeyRefused] {
             assert_eq!(kind.policy(), Policy::GiveUp, "{kind:?}");
+        }
+    }
+
+    /// Causes that once had one hint together: each has an action of its own.
+    #[test]
+    fn red_24_each_cause_at_a_redis_has_its_own_hint() {
+        let hint = |kind, side, op, text: &str| {
+            Failure::new(kind, op, format!("redis://h:1: {text}")).at(side).remedy()
+        };
+        let target = Side::Target;
+        let hints = [
+            (hint(Kind::Conflict, target, "diverged", "NOSCRIPT No matching script"), "SCRIPT LOAD"),
+            (hint(Kind::Conflict, target, "diverged", "DUMP payload version or checksum"), "newer"),
+            (hint(Kind::Conflict, target, "diverged", "WRONGTYPE Operation"), "position key"),
+            (hint(Kind::Unsupported, target, "apply", "ERR unknown command 'OPINFO'"), "--skip-command"),
+            (hint(Kind::Unsupported, Side::Source, "redis", "ERR unknown command 'INFO'"), "import"),
+            (hint(Kind::Unsupported, Side::Source, "psync", "ERR unknown command 'PSYNC'"), "--mode scan"),
+            (hint(Kind::Connect, target, "read", "it was closed"), "timeout"),
+            (hint(Kind::NoSpace, target, "apply", "OOM command not allowed"), "maxmemory"),
+            (hint(Kind::Unavailable, target, "apply", "MISCONF Redis is configured"), "disk"),
+            (hint(Kind::Forbidden, target, "redis", "NOPERM this user"), "grant"),
+        ];
+        for (i, (hint, word)) in hints.iter().enumerate() {
+            assert!(hint.contains(word), "`{hint}` does not say `{word}`");
+            assert!(hints[..i].iter().all(|(other, _)| other != hint), "two causes have the hint `{hint}`");
         }
     }
 

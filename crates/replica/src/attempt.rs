@@ -329,6 +329,6 @@ async fn tongue(from: &Server, to: &Server, target: &mut Asker) -> Result<Option
     let same = from.family == to.family && from.version <= to.version;
     // Valkey began as Redis 7.2.
     let heir = to.family == Family::Valkey && from.family == Family::Redis && from.version <= (7, 2);
-    let understands = !to.lacks.transactions && (same || heir);
+    let understands = !to.lacks.transactions && !to.lacks.restore && (same || heir);
     if understands { Ok(None) } else { Tongue::ask(to, target).await.map(Some) }
 }

@@ -15,7 +15,7 @@ use crate::restore::{Conflict, Strings, restore, set};
 use crate::route::Route;
 use crate::server::Server;
 use crate::target::Writer;
-use crate::target::pipeline::About;
+use crate::target::pipeline::{About, is_taken_function};
 
 /// What a snapshot held, and what became of it.
 #[derive(Clone, Debug, Default)]
@@ -262,7 +262,13 @@ impl<'a> Load<'a> {
         }
         self.loaded.functions += 1;
         if self.pipeline.is_cluster() {
-            return self.ask.everywhere(&[b"FUNCTION", b"LOAD", b"REPLACE", code]).await;
+            return match self.ask.everywhere(&[b"FUNCTION", b"LOAD", b"REPLACE", code]).await {
+                Err(f) if is_taken_function(&f.message) => {
+                    self.left_out("libraries of functions whose names another library of the target has");
+                    Ok(())
+                }
+                done => done,
+            };
         }
         let before = self.pipeline.out().len();
         command(self.pipeline.out(), &[b"FUNCTION", b"LOAD", b"REPLACE", code]);

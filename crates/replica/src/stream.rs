@@ -99,7 +99,10 @@ impl<'a> Stream<'a> {
 
     /// Follows until it is done or stopped, or something breaks; what the target has no place for is added to the summary.
     pub(crate) async fn run(mut self, spool: &Spool, summary: &mut Summary) -> Result<Ended> {
+        let before = summary.failed.clone();
         let ended = self.steps(spool).await;
+        let failed = self.ends.writer.shared().failed();
+        summary.failed.extend(failed.into_iter().filter(|one| !before.contains(one)));
         for (what, n) in self.apply.left_out.into_iter().chain(self.mend.left_out) {
             *summary.full.left_out.entry(what).or_default() += n;
         }

@@ -86,7 +86,7 @@ pub async fn open(node: &Node, from: Option<&Position>) -> Result<Link> {
         &[b"REPLCONF".as_slice(), b"listening-port", b"0"][..],
         &[b"REPLCONF", b"capa", b"eof", b"capa", b"psync2"],
     ] {
-        client.ok(args).await.map_err(|f| f.at(Side::Source))?;
+        client.ok(args).await.map_err(|f| no_replication(&place, f).at(Side::Source))?;
     }
     // Valkey writes for replicas of old unless it is told better; others do not know the word.
     let _ = client.call(&[b"REPLCONF", b"version", b"9.9.9"]).await;
@@ -116,6 +116,17 @@ pub async fn open(node: &Node, from: Option<&Position>) -> Result<Link> {
     let (incoming, outgoing, rest) = client.into_parts();
     let rest = BytesMut::from(&rest[..]);
     Ok(Link { incoming, outgoing, rest, place, begun })
+}
+
+/// What a source means that does not know a command of replication: only a scan can copy it.
+fn no_replication(place: &str, failure: Failure) -> Failure {
+    match failure.kind {
+        Kind::Unsupported => {
+            let m = format!("{place} refuses replicas ({}); copy with --mode scan", failure.message);
+            Failure::new(Kind::Unsupported, "psync", m)
+        }
+        _ => failure,
+    }
 }
 
 fn begun(text: &str, from: Option<&Position>) -> Option<Begun> {

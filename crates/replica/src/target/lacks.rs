@@ -7,6 +7,7 @@
 
 use model::failure::{Failure, Kind, Result};
 use redis_proto::rdb::{Family, Type, dump};
+use redis_proto::resp::Reply;
 
 use crate::client::Client;
 use crate::marker::OURS;
@@ -14,7 +15,7 @@ use crate::node::Node;
 use crate::server::Server;
 
 /// What a user is told of such a target.
-pub(crate) const NOTE: &str = "the target knows no transactions, as a proxy: changes go on one by one, and whatever interrupts that costs \
+pub(crate) const NOTE: &str = "the target knows no transactions or no CLIENT, as a proxy: changes go on one by one, and whatever interrupts that costs \
                                another snapshot; keys that the source deletes meanwhile may remain at the target";
 /// Snapshots that are taken for a target that breaks again and again.
 pub(crate) const SNAPSHOTS_MAX: u64 = 5;
@@ -39,8 +40,11 @@ impl Lacks {
     pub async fn look(node: &Node, told: Result<Server>) -> Result<Server> {
         let node = Node { db: None, ..node.clone() };
         match told {
-            Ok(server) if server.cluster || knows(&node, &[b"MULTI"]).await? => Ok(server),
-            Ok(server) => Self::find(&node, server).await,
+            Ok(server) if server.cluster => Ok(server),
+            Ok(server) => match Self::transactional(&node).await? {
+                Some(lacks) => Ok(Server { lacks, ..server }),
+                None => Self::find(&node, server).await,
+            },
             // It answers, and does not say what it is.
             Err(f) if f.kind != Kind::Forbidden && !knows(&node, &[b"INFO"]).await? => {
                 let m = format!("{}: neither INFO nor PING is answered: {}", node.place(), f.message);
@@ -52,9 +56,24 @@ impl Lacks {
         }
     }
 
+    /// What a server with transactions lacks, asked on one connection; none of one without, or that ends the connection.
+    async fn transactional(node: &Node) -> Result<Option<Self>> {
+        let mut client = Client::open(node).await?;
+        // Without `CLIENT` no other writer can be disconnected, so no position can stand beside the data.
+        if known(&client.call(&[b"CLIENT", b"GETNAME"]).await) != Some(true) {
+            return Ok(None);
+        }
+        // The payload is not valid, so nothing is written.
+        let answer = client.call(&[b"RESTORE", &probe(), b"0", b"x"]).await;
+        let forbidden = matches!(&answer, Err(f) if f.kind == Kind::Forbidden);
+        let Some(restore) = known(&answer) else { return Ok(None) };
+        let transactions = known(&client.call(&[b"MULTI"]).await) == Some(true);
+        Ok(transactions.then(|| Self { restore: forbidden || !restore, ..Self::default() }))
+    }
+
     async fn find(node: &Node, server: Server) -> Result<Server> {
         let lacks = Self {
-            transactions: !knows(node, &[b"MULTI"]).await?,
+            transactions: !knows_transactions(node).await?,
             databases: !knows(node, &[b"SELECT", b"0"]).await?,
             restore: !knows(node, &[b"RESTORE", &probe(), b"1000", &payload(FORMATS[0].0)]).await?,
         };
@@ -87,18 +106,31 @@ fn payload(version: u16) -> Vec<u8> {
     out
 }
 
+/// Whether a position can stand beside the data: without `CLIENT` no other writer can be disconnected.
+async fn knows_transactions(node: &Node) -> Result<bool> {
+    Ok(knows(node, &[b"MULTI"]).await? && knows(node, &[b"CLIENT", b"GETNAME"]).await?)
+}
+
 /// Whether a command is known; a connection that ends upon it says no, if another one is answered.
 async fn knows(node: &Node, args: &[&[u8]]) -> Result<bool> {
-    match Client::open(node).await?.call(args).await {
-        Ok(_) => Ok(true),
-        Err(f) if f.kind == Kind::Connect => {
+    match known(&Client::open(node).await?.call(args).await) {
+        Some(known) => Ok(known),
+        None => {
             Client::open(node).await?.ok(&[b"PING"]).await?;
             Ok(false)
         }
+    }
+}
+
+/// Whether a command is known, by the answer to it; none when the connection has ended.
+fn known(answer: &Result<Reply>) -> Option<bool> {
+    match answer {
+        Ok(_) => Some(true),
+        Err(f) if f.kind == Kind::Connect => None,
         Err(f) => {
             let text = f.message.to_ascii_lowercase();
             let words = ["unknown command", "unsupported", "not supported", "invalid command"];
-            Ok(!words.iter().any(|word| text.contains(word)))
+            Some(!words.iter().any(|word| text.contains(word)))
         }
     }
 }

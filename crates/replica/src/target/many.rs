@@ -21,7 +21,7 @@ use crate::client::{Client, Outgoing, failure};
 use crate::marker::Names;
 use crate::node::Node;
 use crate::scatter::{Piece, scatter};
-use crate::target::pipeline::{About, Shared, diverged};
+use crate::target::pipeline::{About, Shared, diverged, is_taken_function};
 use crate::target::replies::{Outcome, read};
 use crate::topology::{Addr, Topology};
 
@@ -494,6 +494,9 @@ impl Many {
             match ask.server(&addr).await?.ok(&words).await {
                 // It was done when it was interrupted.
                 Err(f) if words[0].eq_ignore_ascii_case(b"FUNCTION") && f.message.contains("not found") => {}
+                Err(f) if words[0].eq_ignore_ascii_case(b"FUNCTION") && is_taken_function(&f.message) => {
+                    self.shared.name_function(&format!("{}:{}", addr.0, addr.1), &f.message);
+                }
                 done => done.map_err(|f| f.at(Side::Target))?,
             }
         }

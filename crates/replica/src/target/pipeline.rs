@@ -130,6 +130,9 @@ impl Shared {
                 let failure = failure(place, "apply", text);
                 return Err(if passes(&failure) { failure } else { diverged(place, text) });
             }
+            (About::Must("function"), Some(text)) if is_taken_function(text) => {
+                self.name_function(place, text);
+            }
             (About::Must(op), Some(text)) => return Err(failure(place, op, text)),
             _ => {}
         }
@@ -162,6 +165,22 @@ impl Shared {
             at += 1;
         }
         Ok(())
+    }
+
+    /// Names a library that was left out, because another library of the target has one of its functions.
+    pub(crate) fn name_function(&self, place: &str, text: &str) {
+        self.name(format!("functions: {place}: {text}: the library of the source was left out"));
+    }
+
+    /// Names the libraries that a transaction of the stream could not load.
+    fn name_functions(&self, place: &str, reply: &Reply) {
+        for one in reply.array().unwrap_or_default() {
+            if let Reply::Error(text) = one
+                && is_taken_function(text)
+            {
+                self.name_function(place, text);
+            }
+        }
     }
 
     /// Names what failed alone.
@@ -439,6 +458,7 @@ fn take(shared: &Shared, place: &str, reply: Reply, within: &mut Within) -> Resu
     match about {
         About::Applied { offset, .. } => {
             applied(place, refused.as_deref(), &reply)?;
+            shared.name_functions(place, &reply);
             shared.applied.store(offset, Ordering::Release);
         }
         About::Loaded { sent, .. } => loaded(shared, place, refused.as_deref(), &reply, &sent)?,
@@ -460,6 +480,11 @@ struct Within {
     refused: Option<String>,
 }
 
+/// True for the answer to `FUNCTION LOAD` when another library has a function of that name (Redis "FUNCTION LOAD").
+pub(crate) fn is_taken_function(text: &str) -> bool {
+    text.contains("Function ") && text.contains("already exists")
+}
+
 /// The target is not what the source was from here on.
 pub(crate) fn diverged(place: &str, text: &str) -> Failure {
     let m = format!("{place}: a change that the source made cannot be made at the target: {text}");
@@ -470,8 +495,11 @@ pub(crate) fn diverged(place: &str, text: &str) -> Failure {
 fn applied(place: &str, refused: Option<&str>, reply: &Reply) -> Result<()> {
     match reply {
         Reply::Array(all) => {
-            let error =
-                all.iter().find_map(|r| if let Reply::Error(t) = r { Some(t.as_str()) } else { None });
+            // Data do not depend on a library that was left out.
+            let error = all.iter().find_map(|r| match r {
+                Reply::Error(text) if !is_taken_function(text) => Some(text.as_str()),
+                _ => None,
+            });
             // It was executed: what was refused of it is missing.
             error.or(refused).map_or(Ok(()), |text| Err(diverged(place, text)))
         }
@@ -508,6 +536,11 @@ mod tests {
             |refused: Option<&str>, reply: Reply| applied("p", refused, &reply).err().map(|f| (f.kind, f.op));
         assert_eq!(of(None, Reply::Array(vec![Reply::Simple("OK".into())])), None);
         assert_eq!(of(None, Reply::Array(vec![error("WRONGTYPE x")])), Some((Kind::Conflict, DIVERGED)));
+        // RED-13: no data depend on a library whose function another library has.
+        let taken = || error("ERR Function f already exists");
+        assert_eq!(of(None, Reply::Array(vec![taken(), Reply::Simple("OK".into())])), None);
+        let both = Reply::Array(vec![taken(), error("WRONGTYPE x")]);
+        assert_eq!(of(None, both), Some((Kind::Conflict, DIVERGED)));
         let aborted = || error("EXECABORT Transaction discarded because of previous errors.");
         assert_eq!(of(Some("OOM command not allowed"), aborted()), Some((Kind::NoSpace, "apply")));
         assert_eq!(of(Some("MISCONF Redis is configured"), aborted()), Some((Kind::Unavailable, "apply")));
