@@ -275,7 +275,7 @@ mod tests {
 
     /// oms.md §3.1, state by state: waiting, executing, stopped, failed, succeeded, retrying, pausing.
     #[test]
-    fn tasks_every_action_in_every_state() {
+    fn cl_f08_tasks_answer_every_action_in_every_state() {
         use model::task::{Desired, Lifecycle, Observed, next};
         let states = [
             (Desired::Run, Observed::Waiting),

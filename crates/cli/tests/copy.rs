@@ -84,7 +84,7 @@ fn permissions_are_kept_and_never_widened() {
 }
 
 #[test]
-fn what_cannot_be_compared_is_written_again_and_what_is_left_out_is_said() {
+fn obj_21_what_cannot_be_compared_is_written_again_and_what_is_left_out_is_said() {
     let dir = tempfile::tempdir().unwrap();
     let (from, to) = (dir.path().join("from"), dir.path().join("to"));
     std::fs::create_dir_all(from.join(".whimbrel")).unwrap();
@@ -106,7 +106,7 @@ fn what_cannot_be_compared_is_written_again_and_what_is_left_out_is_said() {
 }
 
 #[test]
-fn an_unreadable_directory_fails_alone_with_its_reason() {
+fn obj_22_an_unreadable_directory_fails_alone_with_its_reason() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     let from = dir.path().join("from");
@@ -204,7 +204,7 @@ fn a_list_file_names_what_is_copied_and_deletions_follow_when_asked() {
 
 /// Everything odd at once: layouts, sizes, keys, metadata, tags; twice, with and without faults.
 #[test]
-fn odd_objects_arrive_exactly_even_in_a_storm_of_faults() {
+fn obj_19_odd_objects_arrive_exactly_even_in_a_storm_of_faults() {
     let kinds = [Fault::SlowDown, Fault::InternalError, Fault::Reset, Fault::LoseAnswer, Fault::Truncate];
     for share in [0, 60] {
         let server = S3Server::start(Options { faults: Faults::new(0, &kinds, 9), ..Options::default() });

@@ -3,7 +3,7 @@
 use crate::soak;
 
 #[test]
-fn killed_a_few_times_it_ends_as_if_undisturbed() {
+fn c12_a_copy_that_is_killed_leaves_no_upload_and_exact_counters() {
     soak::kill_storm(6, 3_000, 2, 1);
 }
 

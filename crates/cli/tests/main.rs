@@ -1,6 +1,7 @@
 //! The program as its users run it: real processes, real servers, the official SDK.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test says what went wrong by panicking")]
 
+mod cases;
 mod clouds;
 mod copy;
 mod crash;

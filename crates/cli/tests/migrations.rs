@@ -35,7 +35,7 @@ fn registered(source: &Redis, target: &Redis, target_password: &str) -> String {
 }
 
 #[test]
-fn the_fifteen_calls_of_dcs() {
+fn cl_f09_the_fifteen_calls_of_dcs_with_stats_that_agree_with_the_state() {
     let (_source, _target, told) = ends(&["--requirepass", PASSWORD], &[]);
     scenario_with("dcs_life", "", &told);
 }

@@ -100,7 +100,7 @@ fn nothing_is_lost_while_the_service_is_killed() {
 }
 
 #[test]
-fn deletions_travel_and_never_by_mistake() {
+fn obj_07_deletions_are_propagated_and_never_by_mistake() {
     scenario("deletions");
 }
 
@@ -175,7 +175,7 @@ fn v1_life_of_a_task() {
 }
 
 #[test]
-fn identity() {
+fn c02_cl_f06_sec_f21_f22_right_keys_pass_and_tokens_are_exchanged_and_revoked() {
     scenario("identity");
 }
 
@@ -187,6 +187,16 @@ fn many_objects_between_two_seaweedfs() {
 #[test]
 fn hostile_keys_on_moto() {
     scenario("hostile");
+}
+
+#[test]
+fn c04_failed_objects_that_are_not_recorded_are_not_retried() {
+    scenario("unrecorded");
+}
+
+#[test]
+fn c05_each_name_of_a_level_is_shown_once() {
+    scenario("levels");
 }
 
 #[test]

@@ -104,6 +104,32 @@ fn sec_f25_limits_are_taken_over_while_it_runs() {
 }
 
 #[test]
+fn sec_f27_a_project_at_its_quota_is_refused() {
+    let server = S3Server::start(Options::default());
+    server.bucket("from").put("k", "x");
+    server.bucket("to");
+    let dir = tempfile::tempdir().unwrap();
+    drop(Service::start(dir.path(), ""));
+    let path = dir.path().join("whimbrel.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let none = "open_migrations = 0\ntasks_per_day = 0\nrunning_tasks = 5";
+    std::fs::write(&path, text.replace("running_tasks = 5", none)).unwrap();
+    let service = Service::start(dir.path(), "");
+    let mut command = crate::support::whimbrel();
+    command.args(["redis", "task", "create", "127.0.0.1:1", "127.0.0.1:2"]);
+    command.env("WHIMBREL_ENDPOINT", &service.endpoint).env("WHIMBREL_PROJECT", &service.project);
+    command.env("WHIMBREL_AK", &service.ak).env("WHIMBREL_SK", &service.sk);
+    let migration = command.output().unwrap();
+    let at = server.endpoint();
+    let task = service.task(&["create", &format!("{at}:from"), &format!("{at}:to")]);
+    for (refused, code) in [(migration, "DCS.4039"), (task, "OMS.0077")] {
+        assert!(!refused.status.success(), "{code}");
+        let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(text.contains(code), "{code} is missing in {text}");
+    }
+}
+
+#[test]
 fn sec_f26_refusals_are_in_the_audit_trail() {
     let dir = tempfile::tempdir().unwrap();
     let mut service = Service::start(dir.path(), "");

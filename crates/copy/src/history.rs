@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use model::count::Proof;
-use model::failure::{Failure, Kind, Result};
+use model::failure::{Failure, Kind, Result, Side};
 use model::key::Key;
 use storage::{Entry, ListRequest, ObjectStore, Position, Version};
 
@@ -58,7 +58,8 @@ impl Carrier {
             Err(failure) => return self.ended(failure, entry.size),
         };
         if source.is_empty() {
-            return End::Outcome(Outcome::Gone, entry.size);
+            let failure = Failure::new(Kind::NotFound, "list_versions", "it has no versions");
+            return self.gone(&entry.key, failure.at(Side::Source), entry.size).await;
         }
         let done = there_already(&source, &target);
         if done == source.len() {

@@ -26,6 +26,21 @@ async fn wrong_keys_and_missing_buckets_have_their_own_kinds() {
 }
 
 #[tokio::test]
+async fn obj_01_metadata_with_runs_of_blanks_is_signed() {
+    let endpoint = testkit::servers::endpoint("WHIMBREL_TEST_WEED_A");
+    let store = s3(&endpoint, &format!("blanks-{}", fastrand::u32(..))).await;
+    for value in ["Annual  report", "a   b    c", "a\tb", " x  y ", "plain"] {
+        let header = (
+            http::HeaderName::from_static("x-amz-meta-title"),
+            http::HeaderValue::from_bytes(value.as_bytes()).unwrap(),
+        );
+        let meta = storage::Meta { headers: vec![header], ..storage::Meta::default() };
+        let written = store.write(&Key::from("k"), &meta, storage::Body::bytes("x")).await;
+        assert!(written.is_ok(), "{value:?}: {written:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_skewed_clock_is_named() {
     let endpoint = testkit::servers::endpoint("WHIMBREL_TEST_WEED_A");
     s3(&endpoint, "skewed").await;

@@ -7,6 +7,8 @@ pub mod keys;
 pub mod model;
 pub mod redis;
 pub mod s3;
+pub mod script;
 pub mod servers;
 
 pub use s3::{Bucket, Options, S3Server};
+pub use script::{Call, Script, Step};

@@ -24,6 +24,7 @@ use tokio::net::TcpListener;
 use crate::content::Content;
 use crate::faults::{Fault, Faults};
 use crate::keys::{Keys, Object, Sorted};
+use crate::script::{Call, Script, Step};
 
 /// How the server behaves.
 #[derive(Debug)]
@@ -41,6 +42,8 @@ pub struct Options {
     /// Answer like a vendor whose own headers begin so (`x-obs-`): with opaque ETags and the CRC-64/ECMA of each
     /// object, to requesters who pay.
     pub vendor: Option<&'static str>,
+    /// What single requests are answered in place of the server.
+    pub script: Option<Script>,
     /// Keep a log of requests.
     pub log: bool,
     /// Threads.
@@ -56,6 +59,7 @@ impl Default for Options {
             faults: Faults::none(),
             discard: false,
             vendor: None,
+            script: None,
             log: true,
             threads: 1,
         }
@@ -336,6 +340,8 @@ struct Answer {
     at: u64,
     end: u64,
     promised: u64,
+    /// The length is told before the body.
+    sized: bool,
     state: Option<Arc<State>>,
 }
 
@@ -366,14 +372,17 @@ impl http_body::Body for Answer {
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.promised - self.at)
+        match self.sized {
+            true => SizeHint::with_exact(self.promised - self.at),
+            false => SizeHint::default(),
+        }
     }
 }
 
 fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Answer> {
     let content = Content::Given(text.into());
     let end = content.len();
-    let mut response = Response::new(Answer { content, at: 0, end, promised: end, state: None });
+    let mut response = Response::new(Answer { content, at: 0, end, promised: end, sized: true, state: None });
     *response.status_mut() = status;
     response
 }
@@ -471,6 +480,14 @@ async fn answer(
         return Some(error(StatusCode::FORBIDDEN, "AccessDenied"));
     }
     let taken = take_in(state, asked, body).await?;
+    let step = step(state, asked);
+    match &step {
+        Step::Refuse(code, name) => return Some(error(status(*code), name)),
+        Step::Answer(code, headers, body) => return Some(told(status(*code), headers, body)),
+        Step::Vanish => forget(state, asked, true),
+        Step::DropBucket => forget(state, asked, false),
+        Step::Serve | Step::Unsized | Step::Encrypted => {}
+    }
     let delay = if asked.key.is_empty() { state.options.list_delay } else { state.options.delay };
     let done = match delay.is_zero() {
         true => route(state, asked, taken),
@@ -484,7 +501,67 @@ async fn answer(
             tokio::spawn(work).await.ok()?
         }
     };
+    let done = match step {
+        Step::Unsized => without_length(done),
+        Step::Encrypted => encrypted(done),
+        _ => done,
+    };
     if fault == Some(Fault::LoseAnswer) { None } else { Some(done) }
+}
+
+/// What the script says of a request.
+fn step(state: &State, asked: &Asked) -> Step {
+    let Some(script) = &state.options.script else { return Step::Serve };
+    script.decide(&Call {
+        method: asked.method.as_str(),
+        bucket: &asked.bucket,
+        key: &String::from_utf8_lossy(&asked.key),
+        query: &asked.query,
+        headers: &asked.headers,
+    })
+}
+
+fn status(code: u16) -> StatusCode {
+    StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// An answer that a script gives whole.
+fn told(status: StatusCode, headers: &[(&'static str, String)], body: &[u8]) -> Response<Answer> {
+    let mut response = text(status, body.to_vec());
+    for (name, value) in headers {
+        if let Ok(value) = http::HeaderValue::from_str(value) {
+            response.headers_mut().insert(*name, value);
+        }
+    }
+    response
+}
+
+/// Removes the key of a request, or its bucket.
+fn forget(state: &State, asked: &Asked, key_only: bool) {
+    let mut buckets = lock(&state.buckets);
+    if !key_only {
+        buckets.remove(&asked.bucket);
+    } else if let Some(Keys::Kept(map)) = buckets.get_mut(&asked.bucket) {
+        map.remove(&Sorted(state.options.order, asked.key.clone()));
+    }
+}
+
+fn without_length(mut response: Response<Answer>) -> Response<Answer> {
+    response.headers_mut().remove(http::header::CONTENT_LENGTH);
+    response.body_mut().sized = false;
+    response
+}
+
+/// The answer of a bucket that is encrypted with a key service.
+fn encrypted(mut response: Response<Answer>) -> Response<Answer> {
+    let headers = response.headers_mut();
+    let Some(etag) = headers.get("etag").cloned() else { return response };
+    let opaque: [u8; 16] = Md5::digest([etag.as_bytes(), b"key"].concat()).into();
+    if let Ok(value) = http::HeaderValue::from_str(&format!("\"{}\"", hex(&opaque))) {
+        headers.insert("etag", value);
+    }
+    headers.insert("x-amz-server-side-encryption", http::HeaderValue::from_static("aws:kms"));
+    response
 }
 
 /// The body of a request: kept, or only counted.
@@ -666,6 +743,7 @@ fn get(state: &Arc<State>, asked: &Asked) -> Response<Answer> {
         at: span.start,
         end: span.end,
         promised: span.end,
+        sized: true,
         state: Some(state.clone()),
     };
     let mut builder = Response::builder().status(status).header("etag", format!("\"{}\"", object.etag));

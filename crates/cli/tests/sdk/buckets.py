@@ -3,6 +3,29 @@
 from common import bucket, client, code_of, E, s3, STORE_AK, STORE_SK
 
 
+def levels():
+    """c05: pages of every size show each name of a level once, in the order of each store."""
+    sdk, oms = client()
+    keys = ["d%d/%s" % (i, name) for i in range(5) for name in "xyz"]
+    keys += ["d%d-f" % i for i in range(5)] + ["d%d.txt" % i for i in range(5)]
+    wanted = sorted({key.split("/")[0] + "/" if "/" in key else key for key in keys})
+    for region, store in (("weed-a", s3(E["WEED_A"])), (E["MOTO"], s3(E["MOTO"]))):
+        name = bucket(store, "levels")
+        for key in keys:
+            store.put_object(Bucket=name, Key=key, Body=b"x")
+        for size in (1, 2, 3, 4, 15):
+            shown, behind = [], ""
+            for _ in range(20):
+                page = oms.show_bucket_objects(sdk.ShowBucketObjectsRequest(body=sdk.ShowBucketReq(
+                    cloud_type="AWS", ak=STORE_AK, sk=STORE_SK, bucket_name=name, data_center=region, file_path="",
+                    page_size=size, behind_filename=behind)))
+                shown += [record.name for record in page.records]
+                if not page.next_page:
+                    break
+                behind = page.next_marker
+            assert sorted(shown) == wanted, (region, size, shown)
+
+
 def buckets():
     """Looking at buckets before a task is created."""
     sdk, oms = client()

@@ -64,6 +64,13 @@ def identity():
         assert seen == (200 if field == "project" else 403), scope
     assert exchange(first, {"project": {"name": "other"}})[0] == 401
     assert exchange("x")[0] == 401 and exchange(5)[0] == 400
+    # sec_f22: a token that was revoked opens nothing, and the one that revoked it still does.
+    second = exchange(first)[2]["X-Subject-Token"]
+    held = {"X-Auth-Token": second, "Authorization": ""}
+    assert raw("GET", tasks, headers=held, sign=False)[0] == 200
+    assert raw("DELETE", "/v3/auth/tokens", headers=dict(mine, **{"X-Subject-Token": second}), sign=False)[0] == 204
+    assert raw("GET", tasks, headers=held, sign=False)[0] == 401
+    assert raw("GET", tasks, headers=mine, sign=False)[0] == 200
     # A client that knows only its region finds its project by itself.
     from huaweicloudsdkcore.auth.credentials import BasicCredentials
     from huaweicloudsdkcore.region.region import Region

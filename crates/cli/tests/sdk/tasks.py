@@ -146,6 +146,25 @@ def bad_input():
     assert status == 400 and "project_id is missing" in body["error_msg"], body
 
 
+def unrecorded():
+    """c04: failed objects that were not recorded cannot be retried; recorded ones can."""
+    sdk, oms = client()
+    moto, b = s3(E["MOTO"]), s3(E["WEED_B"])
+    src, dst = bucket(moto, "unrecorded-from"), bucket(b, "unrecorded-to")
+    # The target would keep `x//y` under another name, so it fails.
+    for key in ("good", "x//y"):
+        moto.put_object(Bucket=src, Key=key, Body=b"x")
+    for recorded in (False, True):
+        made = oms.create_task(request(sdk, (E["MOTO"], src), ("weed-b", dst), enable_failed_object_recording=recorded))
+        assert wait(sdk, oms, made.id, {4}).failed_num == 1
+        again = start(sdk, made.id, migrate_failed_object=True)
+        if recorded:
+            oms.start_task(again)
+            wait(sdk, oms, made.id, {4})
+        else:
+            assert code_of(lambda: oms.start_task(again)) == (400, "OMS.0167")
+
+
 def order():
     """c11: what is accepted later is listed first, however long its checks took."""
     import threading
