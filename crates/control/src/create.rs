@@ -6,7 +6,7 @@ use model::selection::Selection;
 use model::spec::TaskSpec;
 use model::task::{Priority, TaskId};
 use runtime::Places;
-use runtime::naming::name_task;
+use runtime::naming::free_name;
 use store::{NewTask, Unit};
 
 use crate::Control;
@@ -71,7 +71,7 @@ impl Control {
         let mut unit = self.engine.store().write().await?;
         // Checks take their time: what is accepted later is newer, whenever it was asked for.
         let now = self.clock.now_ms();
-        let (id, name) = name_task(&spec, now, self.zone_minutes)?;
+        let (id, name) = free_name(&mut unit, &spec, now, self.zone_minutes).await?;
         let task = NewTask {
             id,
             project,

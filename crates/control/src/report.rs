@@ -1,6 +1,7 @@
 //! What became of each object of a task, as a file to hand out.
 
 use std::fs::File;
+use std::io::Write;
 
 use model::failure::{Failure, Kind};
 use model::spec::ReportForm;
@@ -10,23 +11,26 @@ use crate::Control;
 use crate::refusal::{Answer, Refusal};
 
 impl Control {
-    /// The outcomes so far in a form, or as they are kept. The file has no name any more and goes with its reader.
+    /// The outcomes so far in a form, or as they are kept; where some were lost, the file says so. It has no name any more and goes
+    /// with its reader.
     ///
     /// # Errors
     /// [`Refusal::NotFound`] when the project has no such task; when the disk fails.
     pub async fn report(&self, project: &str, id: TaskId, form: Option<ReportForm>) -> Answer<File> {
-        self.engine.store().read().await?.task_of(project, id).await?;
+        let len = self.engine.store().read().await?.task_of(project, id).await?.outcome_len;
         let outcome = copy::outcome::path_in(self.engine.data_dir(), id);
         let spool = self.engine.data_dir().join("spool");
         #[expect(clippy::disallowed_methods, reason = "one per request, and requests are few")]
         let made = tokio::task::spawn_blocking(move || {
             let failed = |e: std::io::Error| Failure::new(Kind::Internal, "report", e.to_string());
             seal::private_dir(&spool).map_err(failed)?;
-            let temp = tempfile::NamedTempFile::new_in(&spool).map_err(failed)?;
+            let mut temp = tempfile::NamedTempFile::new_in(&spool).map_err(failed)?;
             match form {
-                Some(form) => copy::report::write(&outcome, temp.path(), form)?,
-                None if outcome.exists() => drop(std::fs::copy(&outcome, temp.path()).map_err(failed)?),
-                None => {}
+                Some(form) => copy::report::write(&outcome, len, temp.path(), form)?,
+                None => {
+                    let mut lines = copy::outcome::lines(&outcome, len)?;
+                    std::io::copy(&mut lines, &mut temp).and_then(|_| temp.flush()).map_err(failed)?;
+                }
             }
             File::open(temp.path()).map_err(failed)
         });

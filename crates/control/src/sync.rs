@@ -3,7 +3,7 @@
 use model::failure::Side;
 use model::spec::TaskSpec;
 use runtime::naming::uuid;
-use store::{PENDING_MAX, SLOT_MS, SyncRow};
+use store::{PENDING_MAX, SLOT_MS, SyncRow, Unit};
 
 use crate::Control;
 use crate::refusal::{Answer, Refusal};
@@ -46,21 +46,15 @@ impl Control {
         crate::create::check_sync(spec)?;
         let own = self.of(project);
         own.check_places(spec)?;
-        self.check_sync_quota(project).await?;
+        check_sync_quota(&mut self.engine.store().read().await?, project).await?;
         own.precheck(spec, secrets).await?;
         let id = uuid()?;
         let mut unit = self.engine.store().write().await?;
+        // Others may have been accepted while the ends were asked.
+        check_sync_quota(&mut unit, project).await?;
         unit.insert_sync(&id, project, spec, &secrets.to_json(), self.clock.now_ms()).await?;
         unit.save().await?;
         Ok(id)
-    }
-
-    async fn check_sync_quota(&self, project: &str) -> Answer<()> {
-        let (_, running) = self.engine.store().read().await?.list_syncs(project, Some(true), 0, 1).await?;
-        if running >= RUNNING_MAX {
-            return Err(Refusal::Quota(format!("{running} sync tasks are synchronising")));
-        }
-        Ok(())
     }
 
     /// A page of sync tasks, newest first, and how many match.
@@ -99,8 +93,8 @@ impl Control {
     /// # Errors
     /// [`Refusal::SyncStarted`] when it runs.
     pub async fn start_sync(&self, project: &str, id: &str, secrets: &TaskSecrets) -> Answer<()> {
-        self.check_sync_quota(project).await?;
         let mut unit = self.engine.store().write().await?;
+        check_sync_quota(&mut unit, project).await?;
         if unit.sync_of(project, id).await?.running {
             return Err(Refusal::SyncStarted);
         }
@@ -204,6 +198,15 @@ impl Control {
     }
 }
 
+/// Whether a project may have another sync task that accepts events; asked in the unit that adds it.
+async fn check_sync_quota(unit: &mut Unit, project: &str) -> Answer<()> {
+    let (_, running) = unit.list_syncs(project, Some(true), 0, 1).await?;
+    if running >= RUNNING_MAX {
+        return Err(Refusal::Quota(format!("{running} sync tasks are synchronising")));
+    }
+    Ok(())
+}
+
 /// The month that holds an instant, as milliseconds from and until, by the service's zone.
 fn month_of(at: i64, zone_minutes: i32) -> (i64, i64) {
     let zone = i64::from(zone_minutes) * 60_000;
@@ -223,7 +226,73 @@ fn month_of(at: i64, zone_minutes: i32) -> (i64, i64) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use pace::backoff::Backoff;
+    use pace::clock::MockClock;
+    use runtime::Engine;
+    use runtime::engine::Setup;
+    use store::Store;
+
     use super::*;
+    use crate::{Catalogue, Directory, Limited};
+
+    async fn control(dir: &std::path::Path) -> Control {
+        let config =
+            config::Config { data_dir: dir.to_string_lossy().into_owned(), ..config::Config::default() };
+        let clock = Arc::new(MockClock::at(1_000_000));
+        let store = Store::embedded(dir).await.unwrap();
+        let catalogue = Arc::new(Catalogue::new(&config, clock.clone()));
+        let directory = Arc::new(Directory::new(&config, &BTreeMap::new(), &store.keys()).unwrap());
+        let engine = Engine::start(Setup {
+            store,
+            clock: clock.clone(),
+            places: catalogue.clone(),
+            data_dir: dir.to_owned(),
+            memory: 64 << 20,
+            running_tasks: 1,
+            zone_minutes: 0,
+            threads: 1,
+            backoff: Backoff::default(),
+        })
+        .unwrap();
+        Control {
+            engine,
+            catalogue,
+            directory,
+            clock,
+            limits: Arc::new(Limited::default()),
+            zone_minutes: 0,
+            checks: Arc::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn f20_no_more_sync_tasks_run_than_may_however_they_are_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let control = control(dir.path()).await;
+        let spec = r#"{"face":"v2","selection":{"kind":"prefix","entries":[""]},"source":{"region":"r"},"target":{"region":"r"}}"#;
+        let spec: TaskSpec = serde_json::from_str(spec).unwrap();
+        let mut unit = control.engine.store().write().await.unwrap();
+        for i in 0..=RUNNING_MAX {
+            unit.insert_sync(&format!("s{i}"), "p", &spec, "{}", 1).await.unwrap();
+        }
+        unit.stop_sync("s0").await.unwrap();
+        unit.stop_sync("s1").await.unwrap();
+        unit.save().await.unwrap();
+        // Somebody else holds the ledger while one is started, and starts another one first.
+        let mut unit = control.engine.store().write().await.unwrap();
+        let late = control.clone();
+        let late = tokio::spawn(async move { late.start_sync("p", "s0", &TaskSecrets::default()).await });
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        unit.start_sync("s1", "{}", 2).await.unwrap();
+        unit.save().await.unwrap();
+        assert!(matches!(late.await.unwrap(), Err(Refusal::Quota(_))));
+        let mut unit = control.engine.store().read().await.unwrap();
+        assert_eq!(unit.list_syncs("p", Some(true), 0, 1).await.unwrap().1, RUNNING_MAX);
+    }
 
     #[test]
     fn months_begin_at_local_midnight() {

@@ -40,6 +40,17 @@ pub struct Rule {
     pub size_proves: bool,
     /// Both sides keep the modification time that they are given: equal objects have equal times.
     pub mtime_kept: bool,
+    /// How far the clock that dates the target's objects is ahead of the source's, milliseconds.
+    pub ahead_ms: i64,
+}
+
+/// Clocks that differ by less are taken to be equal: dates are told in whole seconds, and answers take their time.
+const SKEW_MIN_MS: i64 = 5_000;
+
+/// How far one clock is ahead of another, by their differences to ours, milliseconds; 0 where that is not sure.
+pub fn ahead_ms(target_skew_ms: i64, source_skew_ms: i64) -> i64 {
+    let ahead = target_skew_ms.saturating_sub(source_skew_ms);
+    if ahead.saturating_abs() < SKEW_MIN_MS { 0 } else { ahead }
 }
 
 impl Rule {
@@ -82,7 +93,8 @@ impl Rule {
 
     /// The rule of size and time, for objects of equal length.
     fn newer(&self, source: &Entry, target: &Entry, proved: Option<bool>, known: Known) -> Action {
-        if source.modified_ms > target.modified_ms {
+        // A clock that is ahead makes the target's copy look younger than a later change at the source.
+        if source.modified_ms > target.modified_ms.saturating_sub(self.ahead_ms) {
             return Action::Copy;
         }
         match proved {
@@ -117,6 +129,7 @@ mod tests {
         own_since_ms: i64::MAX,
         size_proves: false,
         mtime_kept: false,
+        ahead_ms: 0,
     };
     const A: &str = "d41d8cd98f00b204e9800998ecf8427e";
     const B: &str = "25f9e794323b453885f5181f1b624d0b";
@@ -141,6 +154,22 @@ mod tests {
             assert_eq!(copies(mode, &entry(5, 10_000, B), &old), rewritten, "{mode:?} rewritten");
             assert_eq!(rule(mode).decide(&old, None, false, Known::Listed), Action::Copy, "{mode:?} absent");
         }
+    }
+
+    #[test]
+    fn a_clock_that_is_wrong_makes_no_object_newer_or_older() {
+        let decide = |ahead_ms, source_at, target_at| {
+            let rule = Rule { ahead_ms, ..RULE };
+            let (source, target) = (entry(5, source_at, "x"), entry(5, target_at, "y"));
+            rule.decide(&source, Some(&target), false, Known::Asked)
+        };
+        // The target's copy is of 400 s by our clock, and the source was written again at 700 s.
+        assert_eq!(decide(600_000, 700_000, 1_000_000), Action::Copy);
+        assert!(matches!(decide(0, 700_000, 1_000_000), Action::Skip(_)));
+        // The target's copy is of 800 s, and its clock is 600 s behind.
+        assert!(matches!(decide(-600_000, 700_000, 200_000), Action::Skip(_)));
+        // What the clocks of two answers differ by is no skew.
+        assert_eq!([ahead_ms(900, -900), ahead_ms(600_000, 0), ahead_ms(0, 600_000)], [0, 600_000, -600_000]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use store::{NewRange, Pass, RangeRow, Store, TaskRow, Unit};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::compare::Rule;
+use crate::compare::{Rule, ahead_ms};
 use crate::feed::{Feed, one};
 use crate::field::Field;
 use crate::glob::Filter;
@@ -40,8 +40,9 @@ pub const RANGES: usize = 16;
 const SURVEY_RANGES: usize = 4;
 /// The survey begins only when copying has not finished listing by then.
 const SURVEY_AFTER: std::time::Duration = std::time::Duration::from_millis(1500);
-/// Walks of one run before a listing that keeps no promise ends the task.
-const WALKS_MAX: i64 = 5;
+/// Walks of one run before a listing that keeps no promise ends the task: two weaker orders at each end, and tokens that were
+/// refused.
+pub(crate) const WALKS_MAX: i64 = 9;
 /// Large objects under way at once.
 const LARGE: usize = 8;
 const LEASE_MS: i64 = 30_000;
@@ -73,6 +74,8 @@ pub struct Job {
     pub fence: i64,
     /// Directory for outcome files.
     pub data_dir: PathBuf,
+    /// Difference of the source's clock to ours, milliseconds.
+    pub source_skew_ms: i64,
     /// Difference of the target's clock to ours, milliseconds.
     pub target_skew_ms: i64,
     /// Only count.
@@ -359,6 +362,15 @@ impl Job {
         distrust(&**end, failure) || failure.side != Side::Target
     }
 
+    /// How far the clock that dates the target's objects is ahead of the source's. A target that keeps the times that it is given
+    /// does not date them.
+    fn ahead_ms(&self) -> i64 {
+        match self.target.capability().mtime_kept {
+            true => 0,
+            false => ahead_ms(self.target_skew_ms, self.source_skew_ms),
+        }
+    }
+
     /// Begins the copy again from nothing, and says so.
     async fn begin_again(&self, carrier: &Arc<Carrier>, failure: &Failure) -> Result<()> {
         let orders = [self.source.capability().list_order, self.target.capability().list_order];
@@ -391,6 +403,7 @@ impl Job {
                 own_since_ms: self.task.created_at + self.target_skew_ms,
                 size_proves: matches!(spec.check, Check::Size | Check::None),
                 mtime_kept: self.source.capability().mtime_kept && self.target.capability().mtime_kept,
+                ahead_ms: self.ahead_ms(),
             },
             filter: Filter::new(&spec.include, &spec.exclude),
             clock: clock.clone(),
@@ -501,8 +514,8 @@ impl Job {
         if let Some(since) = waits {
             return Ok(Ended::Waits { since });
         }
-        let (failed, found) =
-            now.map_or((0, 1), |t| (t.counters.failed.objects, t.counters.settled().objects));
+        let (failed, found, outcome_len) = now
+            .map_or((0, 1, 0), |t| (t.counters.failed.objects, t.counters.settled().objects, t.outcome_len));
         let whole = task.spec.selection.entries().iter().any(String::is_empty);
         let alone = matches!(task.member, Member::Nobody) && task.spec.face != Face::Cli;
         // An empty bucket is complete; a prefix or key that selects nothing is a mistake (OMS §4.1).
@@ -520,6 +533,7 @@ impl Job {
                 name: task.name.clone(),
                 member: task.member.clone(),
                 outcome: outcome::path_in(&self.data_dir, task.id),
+                outcome_len,
                 outcomes: spec.record_outcomes,
                 failures: spec.record_failures,
                 reports: spec.beyond.reports.clone(),

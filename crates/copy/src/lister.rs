@@ -23,6 +23,9 @@ pub(crate) const PAGE: u32 = 1000;
 /// Keys in which a wrong order shows: a page of most stores has more.
 const SURE: usize = 64;
 
+/// Refused tokens behind one and the same key, and walks of one question, before a listing that refuses its own tokens is given up.
+const REFUSED_MAX: u32 = 8;
+
 /// Pages whose keys are remembered where no order tells a key that comes twice.
 const REMEMBERED_PAGES: usize = 16;
 
@@ -51,6 +54,8 @@ pub(crate) struct Lister {
     begun_after: bool,
     /// The last token was refused, and the walk began again behind the last key.
     went_back: bool,
+    /// The key that the walk went back to last, and how often in a row.
+    back: (Key, u32),
     /// Notices tokens that lead in a circle.
     circle: Circle,
     recent: Recent,
@@ -74,6 +79,7 @@ impl Lister {
             unmet: None,
             begun_after: false,
             went_back: false,
+            back: (Key::default(), 0),
             circle: Circle::default(),
             recent: Recent::default(),
             unsure: 0,
@@ -121,12 +127,20 @@ impl Lister {
         Self { next: Some(from), ..Self::new(store, prefix, side) }
     }
 
-    /// Begins again behind the last key that was listed.
-    fn go_back(&mut self) {
+    /// Begins again behind the last key that was listed. A server that refuses each of its tokens, and does not begin at keys either,
+    /// never gets beyond that key.
+    fn go_back(&mut self, failure: &Failure) -> Result<()> {
         let at = self.unmet.clone().unwrap_or_else(|| self.last.clone());
+        let times = if self.back.0 == at { self.back.1 + 1 } else { 1 };
+        if times > REFUSED_MAX {
+            let m = format!("the listing does not go on behind `{at}`: {}", failure.message);
+            return Err(disorder(m));
+        }
+        let back = (at.clone(), times);
         let again = Self::behind(self.store.clone(), &self.prefix, at, self.side);
         let ahead = std::mem::take(&mut self.ahead);
-        *self = Self { order: self.order, went_back: true, unsure: self.unsure, ahead, ..again };
+        *self = Self { order: self.order, went_back: true, back, unsure: self.unsure, ahead, ..again };
+        Ok(())
     }
 
     fn begin_at(&mut self, key: Key) {
@@ -174,7 +188,7 @@ impl Lister {
                             f.message
                         )));
                     }
-                    self.go_back();
+                    self.go_back(&f)?;
                     continue;
                 }
                 page => page?,
@@ -366,10 +380,21 @@ fn disorder(message: String) -> Failure {
 /// The first key behind another, where a walk begins there.
 pub(crate) async fn first_behind(store: &dyn ObjectStore, prefix: &str, key: &Key) -> Result<Option<Key>> {
     let mut from = Position::after(key.clone());
+    let mut refused = 0;
     loop {
         let request = ListRequest { prefix: prefix.to_owned(), from, max: 2, delimiter: None };
         let page = match store.list(&request).await {
             Err(f) if f.kind == Kind::Disorder => return Ok(None),
+            // Its token has expired: the question is asked again.
+            Err(f)
+                if refuses_token(f.kind)
+                    && matches!(request.from, Position::Token(_))
+                    && refused < REFUSED_MAX =>
+            {
+                refused += 1;
+                from = Position::after(key.clone());
+                continue;
+            }
             page => page?,
         };
         let first = page.entries.into_iter().map(|e| e.key).find(|k| k != key);
@@ -394,6 +419,17 @@ pub(crate) async fn there(store: &dyn ObjectStore, key: &Key) -> Result<bool> {
 
 /// Whether the listing shows a key. It is asked for by name, and followed as far as keys begin with that name.
 pub(crate) async fn is_listed(store: Arc<dyn ObjectStore>, key: &Key, side: Side) -> Result<bool> {
+    let mut refused = 0;
+    loop {
+        match shows(store.clone(), key, side).await {
+            // A token of it was refused: the question is asked again.
+            Err(f) if f.kind == Kind::Disorder && refused < REFUSED_MAX => refused += 1,
+            done => return done,
+        }
+    }
+}
+
+async fn shows(store: Arc<dyn ObjectStore>, key: &Key, side: Side) -> Result<bool> {
     let Some(prefix) = key.as_str() else { return there(&*store, key).await };
     let mut lister = Lister::unordered(store.clone(), prefix, side);
     // In an order of its own the key may stand behind all that begin with it.

@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use model::count::Proof;
@@ -97,8 +97,7 @@ impl OutcomeFile {
         let lost = len.saturating_sub(kept);
         let mut opened = Self { file, path: path.to_owned(), len: kept, lost };
         if lost > 0 {
-            opened
-                .append(&format!("L\t\t{lost}\t0\toutcome\t{lost} bytes of earlier outcomes were lost\n"))?;
+            opened.append(&lost_line(lost))?;
         }
         Ok(opened)
     }
@@ -142,6 +141,11 @@ impl OutcomeFile {
     }
 }
 
+/// The line that stands where earlier lines were lost.
+fn lost_line(lost: u64) -> String {
+    format!("L\t\t{lost}\t0\toutcome\t{lost} bytes of earlier outcomes were lost\n")
+}
+
 /// The end of the last whole line within the first `have` bytes.
 fn whole_lines(file: &File, have: u64) -> std::io::Result<u64> {
     use std::os::unix::fs::FileExt;
@@ -159,18 +163,30 @@ fn whole_lines(file: &File, have: u64) -> std::io::Result<u64> {
     Ok(0)
 }
 
-/// The first `len` bytes of an outcome file.
+/// The lines that belong to the ledger: the first `len` bytes of an outcome file. Where the file is missing or shorter, the
+/// whole lines that are there, and one line with the mark `L` that says how many bytes were lost.
 ///
 /// # Errors
-/// [`Kind::Internal`] when it is missing or shorter than the ledger says.
-pub fn reader(path: &Path, len: u64) -> Result<std::io::BufReader<std::io::Take<File>>> {
-    let file = File::open(path).map_err(|e| failed(path, &e))?;
-    let have = file.metadata().map_err(|e| failed(path, &e))?.len();
-    if have < len {
-        let m = format!("{}: {have} of {len} bytes of outcomes are there", path.display());
-        return Err(Failure::new(Kind::Internal, "outcome", m));
+/// [`Kind::Internal`] when the file cannot be read.
+pub fn lines(path: &Path, len: u64) -> Result<Box<dyn BufRead + Send>> {
+    let at = |e| failed(path, &e);
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && len == 0 => {
+            return Ok(Box::new(std::io::empty()));
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(Box::new(std::io::Cursor::new(lost_line(len))));
+        }
+        Err(e) => return Err(at(e)),
+    };
+    let have = file.metadata().map_err(at)?.len();
+    if have >= len {
+        return Ok(Box::new(BufReader::new(file.take(len))));
     }
-    Ok(std::io::BufReader::new(file.take(len)))
+    let kept = whole_lines(&file, have).map_err(at)?;
+    let lost = std::io::Cursor::new(lost_line(len - kept));
+    Ok(Box::new(BufReader::new(file.take(kept)).chain(lost)))
 }
 
 fn failed(path: &Path, e: &std::io::Error) -> Failure {
@@ -199,13 +215,21 @@ mod tests {
         let len = file.append("C\ta\t1\t0\tetag\tequal\nC\tb\t1\t0\tetag\tequal\n").unwrap();
         drop(file);
         File::options().write(true).open(&path).unwrap().set_len(len - 5).unwrap();
-        assert!(reader(&path, len).is_err());
+        let read = |len| {
+            let mut text = String::new();
+            lines(&path, len).unwrap().read_to_string(&mut text).unwrap();
+            text
+        };
+        let text = read(len);
+        assert!(text.starts_with("C\ta\t") && text.lines().count() == 2 && text.contains("\nL\t"), "{text}");
+        assert_eq!(read(len / 2).lines().count(), 1, "what the ledger does not know does not count");
         let file = OutcomeFile::open(&path, len).unwrap();
         assert!(file.lost() > 0);
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("C\ta\t") && text.lines().count() == 2 && text.contains("\nL\t"), "{text}");
         drop(file);
         std::fs::remove_file(&path).unwrap();
+        assert!(read(len).starts_with("L\t\t") && read(0).is_empty());
         let file = OutcomeFile::open(&path, len).unwrap();
         assert_eq!((file.lost(), std::fs::read_to_string(&path).unwrap().lines().count()), (len, 1));
     }

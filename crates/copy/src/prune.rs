@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::feed::Feed;
 use crate::glob::Filter;
-use crate::job::Job;
+use crate::job::{Job, WALKS_MAX};
 use crate::ledger::{Ledger, Report};
 use crate::lister::{Lister, distrust, is_listed};
 use crate::outcome::{self, Outcome};
@@ -547,12 +547,15 @@ impl Job {
         ledger: &Ledger,
         clock: &SharedClock,
     ) -> Result<()> {
-        loop {
+        for walk in 1.. {
             let id = row.id;
             let strip =
                 Strip { job: self, ledger, clock, row, lines: String::new(), failed: vec![], held: None };
             match strip.walk(pruning, !self.task.spec.beyond.dry_run).await {
-                Err(f) if f.kind == Kind::Disorder && distrust(&*self.target, &f) => {}
+                // Without an order a token was refused: the walk begins again at the first key.
+                Err(f)
+                    if f.kind == Kind::Disorder
+                        && (distrust(&*self.target, &f) || f.side == Side::Target && walk < WALKS_MAX) => {}
                 done => return done,
             }
             // What was removed and counted so far is in the ledger.
@@ -561,6 +564,7 @@ impl Job {
             let again = rows.into_iter().find(|r| r.id == id);
             row = again.ok_or_else(|| Failure::new(Kind::Internal, "delete", "a range has vanished"))?;
         }
+        Ok(())
     }
 
     /// Keys that the source lists now, and whether more than half of the target would go.

@@ -1,7 +1,7 @@
 //! Record files in the destination bucket: success, skip and failed lists (OMS §4.7), made from the outcome
 //! file and the failure rows once a task has ended.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use model::task::TaskId;
 use storage::{Body, Meta, SharedStore};
 use store::{FailedObject, Store};
 
-use crate::report;
+use crate::{outcome, report};
 
 /// True for a record file of ours at a target (OMS §4.7).
 pub fn is_record(key: &[u8]) -> bool {
@@ -85,6 +85,8 @@ pub struct Plan {
     pub member: Member,
     /// The outcome file.
     pub outcome: PathBuf,
+    /// How much of it belongs to the ledger, bytes.
+    pub outcome_len: u64,
     /// Write success and skip lists.
     pub outcomes: bool,
     /// Write the failed list.
@@ -114,11 +116,17 @@ pub async fn write(plan: &Plan, store: &Store, target: &SharedStore) -> Records 
     let stamp = stamp(plan.now);
     if plan.outcomes {
         for (mark, kind) in [('C', "success"), ('S', "skip")] {
-            let done = one_list(plan, target, mark, kind, &stamp).await;
-            let error = done.err().map(|f| {
-                tracing::warn!(task = plan.task, "the {kind} list could not be written: {f}");
-                "OMS.0304".to_owned()
-            });
+            let error = match one_list(plan, target, mark, kind, &stamp).await {
+                Ok(true) => None,
+                Ok(false) => {
+                    tracing::warn!(task = plan.task, "the {kind} list is incomplete: outcomes were lost");
+                    Some("OMS.0308".to_owned())
+                }
+                Err(f) => {
+                    tracing::warn!(task = plan.task, "the {kind} list could not be written: {f}");
+                    Some("OMS.0304".to_owned())
+                }
+            };
             match mark {
                 'C' => records.success_error = error,
                 _ => records.skip_error = error,
@@ -150,9 +158,9 @@ pub async fn write(plan: &Plan, store: &Store, target: &SharedStore) -> Records 
 /// The whole outcome file in another form, as one object.
 async fn report_file(plan: &Plan, target: &SharedStore, form: ReportForm, stamp: &str) -> Result<()> {
     let (from, temp) = (plan.outcome.clone(), plan.outcome.with_extension(report::extension(form)));
-    let (to, kind) = (temp.clone(), report::content_type(form));
+    let (len, to, kind) = (plan.outcome_len, temp.clone(), report::content_type(form));
     #[expect(clippy::disallowed_methods, reason = "one at a time per ended task")]
-    let made = tokio::task::spawn_blocking(move || report::write(&from, &to, form)).await;
+    let made = tokio::task::spawn_blocking(move || report::write(&from, len, &to, form)).await;
     made.map_err(|e| Failure::new(Kind::Internal, "report", e.to_string()))??;
     let here = |e: std::io::Error| Failure::new(Kind::Internal, "report", e.to_string());
     let size = std::fs::metadata(&temp).map_err(here)?.len();
@@ -165,14 +173,16 @@ async fn report_file(plan: &Plan, target: &SharedStore, form: ReportForm, stamp:
     written.map(drop)
 }
 
-async fn one_list(plan: &Plan, target: &SharedStore, mark: char, kind: &str, stamp: &str) -> Result<()> {
+/// Writes one list; false when it is incomplete, because outcomes were lost.
+async fn one_list(plan: &Plan, target: &SharedStore, mark: char, kind: &str, stamp: &str) -> Result<bool> {
     let here = |e: std::io::Error| Failure::new(Kind::Internal, "records", e.to_string());
     let temp = plan.outcome.with_extension(kind);
-    let (from, to) = (plan.outcome.clone(), temp.clone());
+    let (from, len, to) = (plan.outcome.clone(), plan.outcome_len, temp.clone());
     #[expect(clippy::disallowed_methods, reason = "one at a time per ended task")]
-    let filtered = tokio::task::spawn_blocking(move || filter(&from, &to, mark)).await;
-    let sizes =
-        filtered.map_err(|e| Failure::new(Kind::Internal, "records", e.to_string()))?.map_err(here)?;
+    let filtered =
+        tokio::task::spawn_blocking(move || filter(outcome::lines(&from, len)?, &to, mark).map_err(here));
+    let filtered = filtered.await.map_err(|e| Failure::new(Kind::Internal, "records", e.to_string()))?;
+    let (sizes, complete) = filtered?;
     let mut at = 0;
     for (i, size) in sizes.into_iter().enumerate() {
         let suffix = if i == 0 { String::new() } else { format!("_{}", i + 1) };
@@ -181,26 +191,22 @@ async fn one_list(plan: &Plan, target: &SharedStore, mark: char, kind: &str, sta
         at += size;
     }
     let _ = std::fs::remove_file(&temp);
-    Ok(())
+    Ok(complete)
 }
 
-/// Copies the lines with a mark, without it; answers the sizes of the pieces, none above [`FILE_MAX`].
-fn filter(from: &Path, to: &Path, mark: char) -> std::io::Result<Vec<u64>> {
+/// Copies the lines with a mark, without it; answers the sizes of the pieces, none above [`FILE_MAX`], and whether no line was
+/// lost.
+fn filter(mut reader: impl BufRead, to: &Path, mark: char) -> std::io::Result<(Vec<u64>, bool)> {
     let mut out = std::io::BufWriter::new(std::fs::File::create(to)?);
-    let mut pieces = Vec::new();
+    let (mut pieces, mut complete) = (Vec::new(), true);
     let mut size = 0;
-    let file = match std::fs::File::open(from) {
-        Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(pieces),
-        Err(e) => return Err(e),
-    };
-    let mut reader = BufReader::new(file);
     let mut line = Vec::new();
     loop {
         line.clear();
         if reader.read_until(b'\n', &mut line)? == 0 {
             break;
         }
+        complete &= line.first() != Some(&b'L');
         if line.first() == Some(&(mark as u8)) && line.len() > 2 {
             let text = &line[2..];
             if size + text.len() as u64 > FILE_MAX {
@@ -215,7 +221,7 @@ fn filter(from: &Path, to: &Path, mark: char) -> std::io::Result<Vec<u64>> {
     if size > 0 {
         pieces.push(size);
     }
-    Ok(pieces)
+    Ok((pieces, complete))
 }
 
 fn file_body(path: &Path, from: u64, len: u64) -> std::io::Result<Body> {
@@ -302,6 +308,28 @@ mod tests {
         let columns: Vec<&str> = out.trim_end().split('\t').collect();
         assert_eq!(columns.len(), 5);
         assert_eq!(&columns[..4], ["GET_SRC_OBJ_FAILURE", "1970-01-01 00:00:00", "k%09e%20y", "k e y"]);
+    }
+
+    #[test]
+    fn f14_a_list_whose_outcomes_are_missing_or_short_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("o.tsv"), dir.path().join("list"));
+        let text = "C\ta\t1\t0\tetag\tequal\nS\tb\t1\t0\tcompare\texists\nC\tc\t1\t0\tetag\tequal\n";
+        std::fs::write(&from, text).unwrap();
+        let len = text.len() as u64;
+        let listed = |len| {
+            let (sizes, complete) = filter(outcome::lines(&from, len).unwrap(), &to, 'C').unwrap();
+            (sizes.len(), complete, std::fs::read_to_string(&to).unwrap().lines().count())
+        };
+        assert_eq!(listed(len), (1, true, 2));
+        std::fs::write(&from, &text[..text.len() - 3]).unwrap();
+        assert_eq!(listed(len), (1, false, 1));
+        // What was appended behind the last commit is none of it.
+        std::fs::write(&from, format!("{text}C\td\t1\t0\tetag\tequal\n")).unwrap();
+        assert_eq!(listed(len), (1, true, 2));
+        std::fs::remove_file(&from).unwrap();
+        assert_eq!(listed(len), (0, false, 0));
+        assert_eq!(listed(0), (0, true, 0));
     }
 
     #[test]

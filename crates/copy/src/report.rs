@@ -1,7 +1,7 @@
 //! The outcome file in forms that spreadsheets and query engines read: one row per settled object.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::io::{BufRead, BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,6 +12,8 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use storage::s3::list::percent_decode;
+
+use crate::outcome;
 
 /// Rows that are held before they are written: the bound of memory.
 const ROWS: usize = 20_000;
@@ -66,6 +68,7 @@ fn row(line: &str) -> Option<Row<'_>> {
         "F" => "failed",
         "G" => "gone",
         "D" => "deleted",
+        "L" => "lost",
         _ => return None,
     };
     let encoded_key = columns.next()?;
@@ -80,19 +83,16 @@ fn row(line: &str) -> Option<Row<'_>> {
     })
 }
 
-/// Writes the outcome file `from` as `to`; a missing outcome file makes a report without rows.
+/// Writes the first `len` bytes of the outcome file `from` as `to`. Where outcomes were lost, a row `lost` says so; its size is how
+/// many bytes of the outcome file were lost.
 ///
 /// # Errors
 /// When either file fails; the message has its path.
-pub fn write(from: &Path, to: &Path, form: ReportForm) -> Result<()> {
+pub fn write(from: &Path, len: u64, to: &Path, form: ReportForm) -> Result<()> {
     let failed = |path: &Path, e: &dyn std::fmt::Display| {
         Failure::new(Kind::Internal, "report", format!("{}: {e}", path.display()))
     };
-    let source: Box<dyn BufRead> = match File::open(from) {
-        Ok(file) => Box::new(BufReader::new(file)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Box::new(std::io::empty()),
-        Err(e) => return Err(failed(from, &e)),
-    };
+    let source = outcome::lines(from, len)?;
     let file = File::create(to).map_err(|e| failed(to, &e))?;
     let done = match form {
         ReportForm::Csv => csv(source, BufWriter::new(file)),
@@ -218,8 +218,23 @@ mod tests {
         let dir = tempfile::tempdir().unwrap().keep();
         std::fs::write(dir.join("in.tsv"), OUTCOMES).unwrap();
         let to = dir.join(extension(form));
-        write(&dir.join("in.tsv"), &to, form).unwrap();
+        write(&dir.join("in.tsv"), OUTCOMES.len() as u64, &to, form).unwrap();
         to
+    }
+
+    #[test]
+    fn f14_a_report_says_what_was_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("in.tsv"), dir.path().join("out.csv"));
+        let report = || {
+            write(&from, OUTCOMES.len() as u64, &to, ReportForm::Csv).unwrap();
+            std::fs::read_to_string(&to).unwrap()
+        };
+        let missing = report();
+        assert!(missing.lines().nth(1).is_some_and(|line| line.starts_with("lost,,,")), "{missing}");
+        std::fs::write(&from, &OUTCOMES[..OUTCOMES.len() - 1]).unwrap();
+        let short = report();
+        assert!(short.contains("\r\ncopied,") && short.contains("\r\nlost,,,"), "{short}");
     }
 
     #[test]

@@ -96,6 +96,8 @@ pub enum Depth {
 
 /// Differences that are remembered, so that none is told twice.
 const TOLD_MAX: usize = 1 << 20;
+/// Walks of one comparison before a listing that keeps no promise ends it.
+const WALKS_MAX: u32 = 9;
 /// Keys of the source that are remembered as witnesses.
 const WITNESSES: usize = 8;
 
@@ -114,9 +116,11 @@ impl Comparison {
                 tell(difference);
             }
         };
+        let mut walks = 1;
         loop {
             match self.walk(&mut once).await {
-                Err(f) if f.kind == Kind::Disorder && self.distrusts(&f) => {}
+                // Where there is no weaker order, a token was refused: the same walk begins again.
+                Err(f) if f.kind == Kind::Disorder && (self.distrusts(&f) || walks < WALKS_MAX) => walks += 1,
                 done => return done,
             }
         }

@@ -10,7 +10,7 @@ use model::member::Member;
 use model::selection::{ListFile, Scope, Selection};
 use model::spec::TaskSpec;
 use model::task::{Priority, Visible};
-use store::{GroupRow, MEMBERS_MAX, NewTask};
+use store::{GroupRow, MEMBERS_MAX, NewTask, TaskRow};
 
 use crate::engine::Engine;
 use crate::naming::name_members;
@@ -64,6 +64,9 @@ impl Engine {
                 if unit.apply_group(&group.id, GroupEvent::Made, now).await?.is_err() {
                     return Ok(());
                 }
+                // Its bandwidth and its credentials may have changed while lists were read.
+                let group = unit.group_of(&group.project, &group.id).await?;
+                let secrets = unit.group_secrets(&group.id).await?.unwrap_or_default();
                 // The group tells of its end, not each of its members.
                 let common = TaskSpec { notify: None, ..group.spec.clone() };
                 let specs: Vec<TaskSpec> = selections
@@ -131,13 +134,19 @@ impl Engine {
     }
 
     async fn watch_members(&self, group: &GroupRow, now: i64) -> Result<()> {
-        let members = self.store.read().await?.members(&group.id).await?;
-        let ended = |v: Visible| matches!(v, Visible::Succeeded | Visible::Failed);
-        if !members.iter().all(|m| ended(m.state.visible())) {
+        let any_works = |members: &[TaskRow]| {
+            members.iter().any(|m| !matches!(m.state.visible(), Visible::Succeeded | Visible::Failed))
+        };
+        if any_works(&self.store.read().await?.members(&group.id).await?) {
+            return Ok(());
+        }
+        // Looked at again in the unit that decides: a member may have been started since.
+        let mut unit = self.store.write().await?;
+        let members = unit.members(&group.id).await?;
+        if any_works(&members) {
             return Ok(());
         }
         let failed = members.iter().any(|m| m.state.visible() == Visible::Failed);
-        let mut unit = self.store.write().await?;
         if unit.apply_group(&group.id, GroupEvent::Ended { failed }, now).await?.is_ok() {
             let records = format!("oms/task_group/{}/", group.id);
             let end = End {
@@ -190,5 +199,97 @@ impl Engine {
             self.forget(member.id);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use model::failure::Side;
+    use model::policy::Window;
+    use model::task::Event;
+    use pace::backoff::Backoff;
+    use store::Store;
+
+    use super::*;
+    use crate::engine::{Opened, Places, Setup};
+
+    struct Nowhere;
+
+    #[async_trait]
+    impl Places for Nowhere {
+        async fn open(&self, _: &TaskRow, _: &str, _: Side) -> Result<Opened> {
+            Err(Failure::new(Kind::Invalid, "open", "there is no such place"))
+        }
+    }
+
+    /// An engine whose ledger holds a group of two prefixes that is making its members.
+    async fn creating(dir: &std::path::Path) -> (Arc<Engine>, GroupRow) {
+        let setup = Setup {
+            store: Store::embedded(dir).await.unwrap(),
+            clock: Arc::new(pace::clock::MockClock::at(1_000_000)),
+            places: Arc::new(Nowhere),
+            data_dir: dir.to_owned(),
+            memory: 64 << 20,
+            running_tasks: 1,
+            zone_minutes: 0,
+            threads: 1,
+            backoff: Backoff::default(),
+        };
+        let engine = Engine::start(setup).unwrap();
+        let spec = r#"{"face":"v2","selection":{"kind":"prefix","entries":["a","b"]},"source":{"region":"r"},"target":{"region":"r"}}"#;
+        let spec: TaskSpec = serde_json::from_str(spec).unwrap();
+        let mut unit = engine.store.write().await.unwrap();
+        unit.insert_group("g", "p", GroupKind::Prefix, &spec, "old", 1).await.unwrap();
+        unit.apply_group("g", GroupEvent::Begin, 1).await.unwrap().unwrap();
+        let group = unit.group_of("p", "g").await.unwrap();
+        unit.save().await.unwrap();
+        (engine, group)
+    }
+
+    #[tokio::test]
+    async fn f20_members_have_the_windows_and_credentials_that_their_group_has_by_then() {
+        let dir = tempfile::tempdir().unwrap();
+        let (engine, mut group) = creating(dir.path()).await;
+        let mut unit = engine.store.write().await.unwrap();
+        let (maker, seen) = (engine.clone(), group.clone());
+        let making = tokio::spawn(async move { maker.make_members(&seen).await });
+        // It has read the group, and waits for the ledger.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        group.spec.windows = vec![Window { start: 0, end: 1439, max_bandwidth: 1 << 20 }];
+        unit.set_group_spec("g", &group.spec).await.unwrap();
+        unit.set_group_secrets("g", "new").await.unwrap();
+        unit.save().await.unwrap();
+        making.await.unwrap().unwrap();
+        let mut unit = engine.store.read().await.unwrap();
+        let members = unit.members("g").await.unwrap();
+        assert_eq!(members.len(), 2);
+        for member in members {
+            assert_eq!(member.spec.windows, group.spec.windows);
+            assert_eq!(unit.task_secrets(member.id).await.unwrap().as_deref(), Some("new"));
+        }
+    }
+
+    #[tokio::test]
+    async fn f20_a_group_has_not_ended_while_a_member_starts_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (engine, group) = creating(dir.path()).await;
+        engine.make_members(&group).await.unwrap();
+        let mut unit = engine.store.write().await.unwrap();
+        let members = unit.members("g").await.unwrap();
+        for member in &members {
+            unit.must(member.id, Event::Claim, 2).await.unwrap();
+            unit.must(member.id, Event::Break, 3).await.unwrap();
+        }
+        unit.save().await.unwrap();
+        let mut unit = engine.store.write().await.unwrap();
+        let (watcher, seen) = (engine.clone(), group.clone());
+        let watching = tokio::spawn(async move { watcher.watch_members(&seen, 4).await });
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        unit.must(members[0].id, Event::Start, 4).await.unwrap();
+        unit.save().await.unwrap();
+        watching.await.unwrap().unwrap();
+        let phase = engine.store.read().await.unwrap().group_of("p", "g").await.unwrap().phase;
+        assert_eq!(phase, Phase::Monitoring);
     }
 }

@@ -1,9 +1,13 @@
 //! Identities and names of tasks (OMS §1.5).
 
 use copy::records::stamp;
-use model::failure::Result;
+use model::failure::{Failure, Kind, Result};
 use model::spec::TaskSpec;
 use model::task::TaskId;
+use store::Unit;
+
+/// Milliseconds after now whose stamps are tried for a name that is free.
+const TRIED_MS: i64 = 20;
 
 /// A 15-digit identity: two digits of the year, two of the month, eleven random.
 pub fn task_id(now_ms: i64, random: u64) -> TaskId {
@@ -21,6 +25,27 @@ pub fn name_task(spec: &TaskSpec, now_ms: i64, zone_minutes: i32) -> Result<(Tas
     let random = u64::from_le_bytes(seal::random::<8>()?);
     let name = name(spec, now_ms, zone_minutes, random / 100_000_000_000);
     Ok((task_id(now_ms, random), name))
+}
+
+/// As [`name_task`], for the unit that inserts the task: an identity and a name that no task has. A name holds a millisecond and
+/// three digits, and two tasks may draw the same.
+///
+/// # Errors
+/// [`Kind::Conflict`] when there is none; when the database fails.
+pub async fn free_name(
+    unit: &mut Unit,
+    spec: &TaskSpec,
+    now_ms: i64,
+    zone_minutes: i32,
+) -> Result<(TaskId, String)> {
+    for later in 0..TRIED_MS {
+        let (id, name) = name_task(spec, now_ms + later, zone_minutes)?;
+        if !unit.is_task(id, &name).await? {
+            return Ok((id, name));
+        }
+    }
+    let m = "no name is free for the task; hint: try again in a second";
+    Err(Failure::new(Kind::Conflict, "task", m))
 }
 
 /// Identities and names of the members of a group, all different: the three digits count, and every thousand members the
@@ -61,6 +86,33 @@ pub fn uuid() -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn f20_a_name_that_is_taken_is_not_given_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store::Store::embedded(dir.path()).await.unwrap();
+        let spec = r#"{"face":"v2","selection":{"kind":"prefix","entries":[""]},"source":{"region":"r"},"target":{"region":"r"}}"#;
+        let spec: TaskSpec = serde_json::from_str(spec).unwrap();
+        let now = 1_768_465_800_000;
+        let mut unit = store.write().await.unwrap();
+        // All thousand names of one millisecond.
+        for digits in 0..1000u64 {
+            let task = store::NewTask {
+                id: i64::try_from(digits).unwrap(),
+                project: "p".into(),
+                name: name(&spec, now, 0, digits),
+                spec: spec.clone(),
+                secrets: "{}".into(),
+                priority: model::task::Priority::Medium,
+                member: model::member::Member::Nobody,
+                now,
+            };
+            unit.insert_task(task).await.unwrap();
+        }
+        let (id, free) = free_name(&mut unit, &spec, now, 0).await.unwrap();
+        assert!(free.contains(&stamp(now + 1)), "{free}");
+        assert!(!unit.is_task(id, &free).await.unwrap());
+    }
 
     #[test]
     fn identities_have_fifteen_digits_and_fit_a_double() {

@@ -151,13 +151,13 @@ impl Engine {
         let now = self.clock.now_ms();
         let mut unit = self.store.write().await?;
         match posted {
-            Ok(()) => unit.tried_notice(&notice.about, Delivery::Delivered, "", now).await?,
+            Ok(()) => unit.tried_notice(notice, Delivery::Delivered, "", now).await?,
             Err(failure) => {
                 tracing::warn!(about = %notice.about, attempt = notice.attempts + 1, "a notice was not delivered: {failure}");
                 let last = notice.attempts + 1 >= ATTEMPTS;
                 let state = if last { Delivery::GivenUp } else { Delivery::Due };
                 let delay = 15_000i64 << notice.attempts.min(8);
-                unit.tried_notice(&notice.about, state, code(failure.kind), now + delay).await?;
+                unit.tried_notice(notice, state, code(failure.kind), now + delay).await?;
             }
         }
         unit.save().await

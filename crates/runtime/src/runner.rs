@@ -149,7 +149,7 @@ async fn work(
         Ok::<_, Failure>((Arc::new(guarded), skew))
     };
     let both = async { Ok::<_, Failure>((open(Side::Source).await?, open(Side::Target).await?)) };
-    let ((source, _), (target, target_skew_ms)) = tokio::select! {
+    let ((source, source_skew_ms), (target, target_skew_ms)) = tokio::select! {
         opened = both => match opened {
             Ok(opened) => opened,
             Err(failure) => return Ended::Broke(failure),
@@ -172,6 +172,7 @@ async fn work(
         owner: engine.owner.clone(),
         fence,
         data_dir: engine.data_dir.clone(),
+        source_skew_ms,
         target_skew_ms,
         dry_run: false,
         backoff: engine.backoff,

@@ -2,15 +2,15 @@
 //! everything that tasks have. When it has ended its outcome is counted and its events are forgotten, in one
 //! transaction; whoever is killed in between finds the batch as it is.
 
-use model::failure::Result;
+use model::failure::{Kind, Result};
 use model::member::Member;
 use model::selection::Selection;
 use model::spec::TaskSpec;
-use model::task::{Priority, Visible};
-use store::{NewTask, SyncRow, TaskRow};
+use model::task::{Priority, TaskId, Visible};
+use store::{NewTask, SyncRow, Unit};
 
 use crate::engine::Engine;
-use crate::naming::name_task;
+use crate::naming::free_name;
 
 /// Keys of one batch.
 const BATCH: u64 = 500;
@@ -25,16 +25,17 @@ impl Engine {
         drop(unit);
         for task in orphans.into_iter().filter(|t| !self.lent().contains(t)).collect::<Vec<_>>() {
             let mut unit = self.store.write().await?;
+            // It may have been claimed since it was found.
+            if !unit.orphan_batches().await?.contains(&task) {
+                continue;
+            }
             unit.delete_task(task).await?;
             unit.save().await?;
             self.forget(task);
         }
         for sync in busy {
             match sync.batch_task {
-                Some(task) => {
-                    let task = self.store.read().await?.task(task).await?;
-                    self.settle_batch(&sync, task, now).await?;
-                }
+                Some(task) => self.settle_batch(&sync, task, now).await?,
                 None if sync.retry_at <= now => self.begin_batch(&sync, now).await?,
                 None => {}
             }
@@ -42,8 +43,9 @@ impl Engine {
         Ok(())
     }
 
-    async fn begin_batch(&self, sync: &SyncRow, now: i64) -> Result<()> {
+    async fn begin_batch(&self, seen: &SyncRow, now: i64) -> Result<()> {
         let mut unit = self.store.write().await?;
+        let Some(sync) = as_it_is(&mut unit, seen).await? else { return Ok(()) };
         let (keys, upto) = unit.next_events(&sync.id, BATCH).await?;
         let sweep = sync.running && sync.sweep_at > 0 && sync.sweep_at <= now;
         // Events first: a sweep finds their keys too, but later.
@@ -54,7 +56,7 @@ impl Engine {
         };
         let sweep = matches!(selection, Selection::Prefix(_));
         let spec = TaskSpec { selection, ..sync.spec.clone() };
-        let (id, name) = name_task(&spec, now, self.zone_minutes)?;
+        let (id, name) = free_name(&mut unit, &spec, now, self.zone_minutes).await?;
         let task = NewTask {
             id,
             project: sync.project.clone(),
@@ -74,13 +76,14 @@ impl Engine {
     }
 
     /// Counts what a batch did, once it has ended.
-    async fn settle_batch(&self, sync: &SyncRow, task: Option<TaskRow>, now: i64) -> Result<()> {
+    async fn settle_batch(&self, seen: &SyncRow, task: TaskId, now: i64) -> Result<()> {
         let mut unit = self.store.write().await?;
+        let Some(sync) = as_it_is(&mut unit, seen).await? else { return Ok(()) };
         let every = i64::from(sync.spec.beyond.sweep_minutes) * 60_000;
-        let Some(task) = task else {
+        let Some(task) = unit.task(task).await? else {
             match sync.sweeping {
                 true => unit.end_sweep(&sync.id, now + AGAIN_MS).await?,
-                false => unit.end_batch(sync, false, now).await?,
+                false => unit.end_batch(&sync, false, now).await?,
             }
             return unit.save().await;
         };
@@ -102,11 +105,111 @@ impl Engine {
         }
         match sync.sweeping {
             true => unit.end_sweep(&sync.id, now + if done { every } else { AGAIN_MS }).await?,
-            false => unit.end_batch(sync, done, if done { 0 } else { now + AGAIN_MS }).await?,
+            false => unit.end_batch(&sync, done, if done { 0 } else { now + AGAIN_MS }).await?,
         }
         unit.delete_task(task.id).await?;
         unit.save().await?;
         self.forget(task.id);
         Ok(())
+    }
+}
+
+/// A sync task as it is in the unit that changes it; none when it is gone, or its batch is another by now.
+async fn as_it_is(unit: &mut Unit, seen: &SyncRow) -> Result<Option<SyncRow>> {
+    match unit.sync_of(&seen.project, &seen.id).await {
+        Ok(now) => Ok((now.batch_task == seen.batch_task).then_some(now)),
+        Err(failure) if failure.kind == Kind::NotFound => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+    use model::failure::{Failure, Side};
+    use model::task::Event;
+    use pace::backoff::Backoff;
+    use store::{Store, TaskRow};
+
+    use super::*;
+    use crate::engine::{Opened, Places, Setup};
+
+    struct Nowhere;
+
+    #[async_trait]
+    impl Places for Nowhere {
+        async fn open(&self, _: &TaskRow, _: &str, _: Side) -> Result<Opened> {
+            Err(Failure::new(Kind::Invalid, "open", "there is no such place"))
+        }
+    }
+
+    /// An engine whose ledger holds a sync task that sweeps, with one event.
+    async fn engine(dir: &std::path::Path) -> Arc<Engine> {
+        let setup = Setup {
+            store: Store::embedded(dir).await.unwrap(),
+            clock: Arc::new(pace::clock::MockClock::at(1_000_000)),
+            places: Arc::new(Nowhere),
+            data_dir: dir.to_owned(),
+            memory: 64 << 20,
+            running_tasks: 1,
+            zone_minutes: 0,
+            threads: 1,
+            backoff: Backoff::default(),
+        };
+        let engine = Engine::start(setup).unwrap();
+        let spec = r#"{"face":"v2","selection":{"kind":"prefix","entries":[""]},"source":{"region":"r"},"target":{"region":"r"}}"#;
+        let mut spec: TaskSpec = serde_json::from_str(spec).unwrap();
+        spec.beyond.sweep_minutes = 1;
+        let mut unit = engine.store.write().await.unwrap();
+        unit.insert_sync("s", "p", &spec, "{}", 1).await.unwrap();
+        unit.put_events("s", &["k".to_owned()], 2).await.unwrap();
+        unit.save().await.unwrap();
+        engine
+    }
+
+    async fn seen(engine: &Engine) -> SyncRow {
+        engine.store.read().await.unwrap().sync_of("p", "s").await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn f20_a_batch_is_made_and_counted_once_whoever_saw_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = engine(dir.path()).await;
+        let before = seen(&engine).await;
+        engine.begin_batch(&before, 10).await.unwrap();
+        engine.begin_batch(&before, 11).await.unwrap();
+        assert_eq!(engine.store.read().await.unwrap().open_tasks().await.unwrap().len(), 1);
+        let under_way = seen(&engine).await;
+        let task = under_way.batch_task.unwrap();
+        let mut unit = engine.store.write().await.unwrap();
+        unit.must(task, Event::Claim, 12).await.unwrap();
+        unit.must(task, Event::Finish { failed: 0 }, 13).await.unwrap();
+        unit.save().await.unwrap();
+        engine.settle_batch(&under_way, task, 14).await.unwrap();
+        // Another event has come, and its batch is not the one that was settled.
+        let mut unit = engine.store.write().await.unwrap();
+        unit.put_events("s", &["l".to_owned()], 15).await.unwrap();
+        unit.save().await.unwrap();
+        engine.begin_batch(&seen(&engine).await, 16).await.unwrap();
+        engine.settle_batch(&under_way, task, 17).await.unwrap();
+        assert!(seen(&engine).await.batch_task.is_some(), "the batch under way is forgotten");
+    }
+
+    #[tokio::test]
+    async fn f20_a_sync_task_that_was_stopped_does_not_sweep() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = engine(dir.path()).await;
+        let mut unit = engine.store.write().await.unwrap();
+        let sync = unit.sync_of("p", "s").await.unwrap();
+        unit.end_batch(&SyncRow { batch_upto: i64::MAX, ..sync }, true, 0).await.unwrap();
+        unit.save().await.unwrap();
+        let before = seen(&engine).await;
+        let mut unit = engine.store.write().await.unwrap();
+        unit.stop_sync("s").await.unwrap();
+        unit.save().await.unwrap();
+        engine.begin_batch(&before, 10).await.unwrap();
+        assert!(engine.store.read().await.unwrap().open_tasks().await.unwrap().is_empty());
     }
 }

@@ -75,13 +75,14 @@ impl Unit {
         rows.first().map_or(Ok((0, 0)), |r| Ok((r.count(0)?, r.count(1)?)))
     }
 
-    /// Notes how a backup ended.
+    /// Notes how a backup ended; one that is not being made any more stays as it is.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn end_backup(&mut self, id: &str, size: u64, error: Option<&str>, now: i64) -> Result<()> {
         let status = if error.is_some() { "failed" } else { "succeed" };
-        let sql = "UPDATE backups SET status = $2, size = $3, error = $4, updated_at = $5 WHERE id = $1";
+        let sql = "UPDATE backups SET status = $2, size = $3, error = $4, updated_at = $5 \
+                   WHERE id = $1 AND status = 'backuping'";
         self.tx.execute(sql, args![id, status, size, error, now]).await?;
         Ok(())
     }
@@ -149,6 +150,29 @@ mod tests {
 
     use super::*;
     use crate::{NewMigration, Store};
+
+    #[tokio::test]
+    async fn f4_a_backup_that_was_given_up_does_not_succeed_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::embedded(dir.path()).await.unwrap();
+        let mut unit = store.write().await.unwrap();
+        let backup = BackupRow {
+            id: "b".into(),
+            project: "p".into(),
+            instance: "i".into(),
+            remark: String::new(),
+            status: "backuping".into(),
+            size: 0,
+            error: None,
+            created_at: 1,
+            updated_at: 1,
+        };
+        unit.insert_backup(&backup).await.unwrap();
+        unit.fail_open_backups(2).await.unwrap();
+        unit.end_backup("b", 5, None, 3).await.unwrap();
+        let now = unit.backup_of("p", "b").await.unwrap().unwrap();
+        assert_eq!((now.status.as_str(), now.size, now.updated_at), ("failed", 0, 2));
+    }
 
     #[tokio::test]
     async fn sec_f30_a_write_is_tried_now_and_then() {

@@ -58,7 +58,8 @@ impl Unit {
     /// # Errors
     /// When the database fails.
     pub async fn release_task(&mut self, id: TaskId, fence: i64) -> Result<bool> {
-        let sql = "UPDATE tasks SET owner = NULL, lease_until = 0 WHERE id = $1 AND fence = $2";
+        let sql = "UPDATE tasks SET owner = NULL, lease_until = 0 \
+                   WHERE id = $1 AND fence = $2 AND owner IS NOT NULL";
         Ok(self.tx.execute(sql, args![id, fence]).await? == 1)
     }
 

@@ -396,6 +396,20 @@ impl Unit {
         rows.first().map_or(Ok(None), |r| r.int(0).map(Some))
     }
 
+    /// Makes the rest of this unit count only while the lease is held: the first statement of whatever a worker
+    /// writes about a migration.
+    ///
+    /// # Errors
+    /// [`Kind::LeaseLost`] when another worker holds the migration, or nobody does.
+    pub async fn hold_migration(&mut self, id: &str, fence: i64) -> Result<()> {
+        let sql = "UPDATE migrations SET fence = fence WHERE id = $1 AND fence = $2 AND owner IS NOT NULL";
+        if self.tx.execute(sql, args![id, fence]).await? == 1 {
+            return Ok(());
+        }
+        let m = format!("another worker holds migration {id} now");
+        Err(Failure::new(Kind::LeaseLost, "migration", m))
+    }
+
     /// Extends a lease; false when it was lost.
     ///
     /// # Errors
@@ -410,7 +424,8 @@ impl Unit {
     /// # Errors
     /// When the database fails.
     pub async fn release_migration(&mut self, id: &str, fence: i64) -> Result<bool> {
-        let sql = "UPDATE migrations SET owner = NULL, lease_until = 0 WHERE id = $1 AND fence = $2";
+        let sql = "UPDATE migrations SET owner = NULL, lease_until = 0 \
+                   WHERE id = $1 AND fence = $2 AND owner IS NOT NULL";
         Ok(self.tx.execute(sql, args![id, fence]).await? == 1)
     }
 
@@ -508,5 +523,43 @@ impl Unit {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Store;
+
+    #[tokio::test]
+    async fn f4_a_lost_lease_of_a_migration_holds_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::embedded(dir.path()).await.unwrap();
+        let mut unit = store.write().await.unwrap();
+        let made = NewMigration {
+            id: "m".into(),
+            project: "p".into(),
+            name: String::new(),
+            description: String::new(),
+            kind: MigrationKind::Online,
+            spec: MigrationSpec::default(),
+            secrets: "{}".into(),
+            phase: Phase::Loading,
+            job: "j".into(),
+            now: 1,
+        };
+        unit.insert_migration(made).await.unwrap();
+        let first = unit.claim_migration("m", "one", 1, 10).await.unwrap().unwrap();
+        unit.hold_migration("m", first).await.unwrap();
+        // The first worker is late, and another one claims the migration.
+        let second = unit.claim_migration("m", "two", 11, 20).await.unwrap().unwrap();
+        let lost = unit.hold_migration("m", first).await.unwrap_err();
+        assert_eq!(lost.kind, Kind::LeaseLost);
+        assert!(!unit.release_migration("m", first).await.unwrap());
+        unit.hold_migration("m", second).await.unwrap();
+        // A lease that was ended for a worker is not given back by it.
+        unit.end_migration_leases().await.unwrap();
+        assert_eq!(unit.hold_migration("m", second).await.unwrap_err().kind, Kind::LeaseLost);
+        assert!(!unit.release_migration("m", second).await.unwrap());
     }
 }

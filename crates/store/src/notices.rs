@@ -87,19 +87,55 @@ impl Unit {
         self.tx.query(sql, args![word(Delivery::Due), now, max]).await?.iter().map(row).collect()
     }
 
-    /// Notes how an attempt went; a due notice is tried again at `next_at`.
+    /// Notes how an attempt to post `tried` went; a due notice is tried again at `next_at`. One about a later end of the same
+    /// task, which has taken its place since, is not touched.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn tried_notice(
         &mut self,
-        about: &str,
+        tried: &Notice,
         state: Delivery,
         code: &str,
         next_at: i64,
     ) -> Result<()> {
-        let sql = "UPDATE notices SET attempts = attempts + 1, state = $2, code = $3, next_at = $4 WHERE about = $1";
-        self.tx.execute(sql, args![about, word(state), code, next_at]).await?;
+        let sql = "UPDATE notices SET attempts = attempts + 1, state = $2, code = $3, next_at = $4 \
+                   WHERE about = $1 AND body = $5 AND attempts = $6 AND state = $7";
+        let args = args![
+            tried.about.as_str(),
+            word(state),
+            code,
+            next_at,
+            tried.body.as_str(),
+            tried.attempts,
+            word(Delivery::Due)
+        ];
+        self.tx.execute(sql, args).await?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Store;
+
+    #[tokio::test]
+    async fn f18_a_notice_that_arrived_says_nothing_about_a_later_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::embedded(dir.path()).await.unwrap();
+        let mut unit = store.write().await.unwrap();
+        unit.put_notice("1", "topic", "the first end", 1).await.unwrap();
+        let first = unit.due_notices(1, 10).await.unwrap().remove(0);
+        // While it is posted the task starts again and ends again.
+        unit.put_notice("1", "topic", "the second end", 2).await.unwrap();
+        unit.tried_notice(&first, Delivery::Delivered, "", 3).await.unwrap();
+        let second = unit.due_notices(3, 10).await.unwrap().remove(0);
+        assert_eq!((second.body.as_str(), second.attempts), ("the second end", 0));
+        unit.tried_notice(&second, Delivery::Due, "OMS.0161", 4).await.unwrap();
+        let again = unit.due_notices(4, 10).await.unwrap().remove(0);
+        assert_eq!(again.attempts, 1);
+        unit.tried_notice(&again, Delivery::Delivered, "", 5).await.unwrap();
+        assert!(unit.due_notices(5, 10).await.unwrap().is_empty());
     }
 }

@@ -237,6 +237,15 @@ impl Unit {
         rows.first().map(row).transpose()
     }
 
+    /// True when a task has this identity or this name.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn is_task(&mut self, id: TaskId, name: &str) -> Result<bool> {
+        let sql = "SELECT 1 FROM tasks WHERE id = $1 OR name = $2 LIMIT 1";
+        Ok(!self.tx.query(sql, args![id, name]).await?.is_empty())
+    }
+
     /// One task of a project.
     ///
     /// # Errors

@@ -93,7 +93,7 @@ pub(crate) async fn run(args: &Copy, printer: &Printer) -> Result<Exit> {
     let task = store.read().await?.task(TASK).await?;
     let task = task.ok_or_else(|| Failure::new(Kind::Internal, "copy", "the ledger lost its task"))?;
     if let Some(report) = &args.report {
-        save_report(&dir, report, &args.report_format)?;
+        save_report(&dir, task.outcome_len, report, &args.report_format)?;
     }
     let failures = store.read().await?.failures(TASK, &model::key::Key::default(), SHOWN).await?;
     let mut run = Run { live, failures, took: began.elapsed(), interrupted, deleted: Tally::default() };
@@ -366,7 +366,8 @@ async fn pause(store: &Store, clock: &SharedClock) -> Result<()> {
     unit.save().await
 }
 
-fn save_report(dir: &Path, report: &Path, form: &str) -> Result<()> {
+/// Saves the outcomes that the ledger knows of: `len` bytes of them.
+fn save_report(dir: &Path, len: u64, report: &Path, form: &str) -> Result<()> {
     let failed =
         |e: std::io::Error| Failure::new(Kind::ReadOnly, "report", format!("{}: {e}", report.display()));
     std::fs::create_dir_all(report).map_err(failed)?;
@@ -374,13 +375,15 @@ fn save_report(dir: &Path, report: &Path, form: &str) -> Result<()> {
     let form = match form {
         "csv" => ReportForm::Csv,
         "parquet" => ReportForm::Parquet,
-        _ if from.exists() => {
-            return std::fs::copy(from, report.join("outcomes.tsv")).map(drop).map_err(failed);
+        _ => {
+            let mut lines = copy::outcome::lines(&from, len)?;
+            let saved = std::fs::File::create(report.join("outcomes.tsv"))
+                .and_then(|mut to| std::io::copy(&mut lines, &mut to));
+            return saved.map(drop).map_err(failed);
         }
-        _ => return Ok(()),
     };
     let to = report.join(format!("outcomes.{}", copy::report::extension(form)));
-    copy::report::write(&from, &to, form)
+    copy::report::write(&from, len, &to, form)
 }
 
 fn finish(args: &Copy, task: &TaskRow, run: &Run, printer: &Printer) -> Exit {

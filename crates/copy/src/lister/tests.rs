@@ -26,6 +26,10 @@ enum Tokens {
     Good,
     /// Each is good once more at most; the one in the middle of the walk is refused.
     Expire,
+    /// None is ever good.
+    Refused,
+    /// The first two that are sent are refused.
+    RefusedTwice,
     /// The second page leads to itself.
     Stuck,
     /// The third page leads to the first.
@@ -111,6 +115,19 @@ impl ObjectStore for Server {
             }
         };
         let is_token = matches!(request.from, Position::Token(_));
+        let sent = {
+            let asked = self.asked.lock().unwrap();
+            assert!(asked.len() < 10_000, "the walk has no end");
+            asked.iter().filter(|from| matches!(from, Position::Token(_))).count()
+        };
+        let refused = match self.tokens {
+            Tokens::Refused => true,
+            Tokens::RefusedTwice => sent <= 2,
+            _ => false,
+        };
+        if is_token && refused {
+            return Err(Failure::new(Kind::Invalid, "list", "the token has expired"));
+        }
         if self.tokens == Tokens::Expire && is_token && at == self.page * 2 {
             return Err(Failure::new(Kind::Invalid, "list", "the token has expired"));
         }
@@ -260,6 +277,37 @@ async fn obj_04_a_token_that_expires_costs_no_key_where_there_is_an_order() {
     let store =
         Arc::new(Server { tokens: Tokens::Expire, ..Server::new(keys(Order::Bytes), Order::Unknown) });
     assert_eq!(walk(Lister::new(store, "", Side::Source)).await.unwrap_err().kind, Kind::Disorder);
+}
+
+#[tokio::test]
+async fn obj_13_a_listing_that_refuses_every_token_ends() {
+    for starts in STARTS {
+        let store =
+            Server { starts, tokens: Tokens::Refused, ..Server::new(keys(Order::Bytes), Order::Bytes) };
+        let store = Arc::new(store);
+        let met = walk(Lister::new(store.clone(), "", Side::Source)).await;
+        match starts {
+            // Nothing leads beyond its first page.
+            Starts::Ignored | Starts::Refused => {
+                assert_eq!(met.unwrap_err().kind, Kind::Disorder, "{starts:?}");
+            }
+            Starts::Honoured | Starts::Inclusive => assert_eq!(met.unwrap(), store.keys, "{starts:?}"),
+            Starts::SkipsBelow => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn obj_13_a_question_is_asked_again_when_its_token_is_refused() {
+    for order in [Order::Bytes, Order::Unknown] {
+        let server = || {
+            let server = Server::new(keys(Order::Bytes), order);
+            Arc::new(Server { empty: 2, page: 100, tokens: Tokens::RefusedTwice, ..server })
+        };
+        assert!(is_listed(server(), &Key::from("m"), Side::Source).await.unwrap(), "{order:?}");
+        let behind = first_behind(&*server(), "", &Key::from("m")).await.unwrap();
+        assert_eq!(behind, Some(Key::from("m/inside")), "{order:?}");
+    }
 }
 
 #[tokio::test]

@@ -66,7 +66,7 @@ impl Cutover {
 
     async fn save(&self, held: &mut Held<'_>) -> Result<()> {
         held.row.cutover = serde_json::to_value(self).unwrap_or_default();
-        let mut unit = held.engine.store().write().await?;
+        let mut unit = held.write().await?;
         unit.set_cutover(held.id, &held.row.cutover).await?;
         unit.save().await
     }
@@ -290,6 +290,8 @@ impl Exchange {
                 complete(held).await?;
                 Ok(Outcome::Exchanged)
             }
+            // Another worker holds it: what stands at the ends is not this one's to put back.
+            Err(failure) if failure.kind == Kind::LeaseLost => Err(failure),
             Err(failure) => {
                 undo(held, &said(&failure)).await?;
                 // The mover may be on its way to its end; whatever it does, the target says how far it is.
@@ -365,7 +367,7 @@ impl Exchange {
             ));
         }
         let (engine, now) = (held.engine, held.engine.clock.now_ms());
-        let mut unit = engine.store().write().await?;
+        let mut unit = held.write().await?;
         let applied = unit.apply_migration(held.id, MigrationEvent::Decided, now).await?;
         held.row.state = applied.map_err(|_: MigrationIllegal| {
             Failure::new(Kind::Conflict, "exchange", "the migration is in another state by now")
@@ -386,6 +388,7 @@ impl Exchange {
 
 /// What follows the decision: those who still write to the source are let go. May be done again.
 pub(super) async fn complete(held: &mut Held<'_>) -> Result<()> {
+    held.check_held().await?;
     let cutover = Cutover::of(held);
     held.engine.repoint();
     // The fence stands: a source that does not answer now cannot take a write either.
@@ -408,6 +411,7 @@ pub(super) async fn complete(held: &mut Held<'_>) -> Result<()> {
 
 /// Puts everything back as it was before a decision. May be done again.
 pub(super) async fn undo(held: &mut Held<'_>, why: &str) -> Result<()> {
+    held.check_held().await?;
     let cutover = Cutover::of(held);
     if cutover.hooked
         && let Err(failure) = call_hook(held, &cutover, true).await
@@ -435,7 +439,7 @@ pub(super) async fn undo(held: &mut Held<'_>, why: &str) -> Result<()> {
         }
     }
     held.apply(MigrationEvent::ExchangeFailed).await?;
-    let mut unit = held.engine.store().write().await?;
+    let mut unit = held.write().await?;
     unit.set_migration_error(held.id, Some(&format!("the cut-over was undone: {why}"))).await?;
     unit.save().await?;
     held.note(Word::ExchangeFailed, &[why.to_owned()]).await
@@ -443,6 +447,7 @@ pub(super) async fn undo(held: &mut Held<'_>, why: &str) -> Result<()> {
 
 /// The way back: clients are led to the source again. May be done again.
 pub(super) async fn give_back(held: &mut Held<'_>) -> Result<()> {
+    held.check_held().await?;
     let cutover = Cutover::of(held);
     let back = async {
         let (from, to) = ends(held, &cutover)?;
@@ -454,7 +459,7 @@ pub(super) async fn give_back(held: &mut Held<'_>) -> Result<()> {
         let returned = async {
             call_hook(held, &cutover, true).await?;
             source.unfence(&cutover.fences).await?;
-            let mut unit = held.engine.store().write().await?;
+            let mut unit = held.write().await?;
             let now = held.engine.clock.now_ms();
             let _ = unit.apply_migration(held.id, MigrationEvent::Returned, now).await?;
             if let Some((a, b)) = registered(held) {
@@ -479,7 +484,7 @@ pub(super) async fn give_back(held: &mut Held<'_>) -> Result<()> {
         }
         Err(failure) => {
             held.apply(MigrationEvent::ReturnFailed).await?;
-            let mut unit = held.engine.store().write().await?;
+            let mut unit = held.write().await?;
             unit.set_migration_error(held.id, Some(&format!("the way back failed: {}", said(&failure))))
                 .await?;
             unit.save().await?;

@@ -126,9 +126,9 @@ impl Engine {
                 Do::Stop => self.nudge_migration(&m.id),
                 Do::Rest => {
                     let mut unit = self.store.write().await?;
-                    let _ = unit.apply_migration(&m.id, MigrationEvent::Rested, now).await?;
-                    note(&mut unit, &m.id, Word::Stopped, now, &[]).await?;
-                    unit.save().await?;
+                    if rests(&mut unit, &m, now).await? {
+                        unit.save().await?;
+                    }
                 }
                 Do::Nothing => {}
             }
@@ -201,6 +201,17 @@ pub async fn note(unit: &mut Unit, id: &str, word: Word, at: i64, parts: &[Strin
     unit.log_migration(id, &line).await
 }
 
+/// Lets a migration rest on which nobody works; false, and nothing is to be saved, when it is another's or in another phase by now.
+async fn rests(unit: &mut Unit, seen: &MigrationRow, now: i64) -> Result<bool> {
+    let is_as_seen = |m: &MigrationRow| m.fence == seen.fence && m.state.phase == Phase::Stopping;
+    if !unit.migration(&seen.id).await?.is_some_and(|m| is_as_seen(&m)) {
+        return Ok(false);
+    }
+    let _ = unit.apply_migration(&seen.id, MigrationEvent::Rested, now).await?;
+    note(unit, &seen.id, Word::Stopped, now, &[]).await?;
+    Ok(true)
+}
+
 /// A migration that cannot go on: its phase, its error and its log say the same.
 async fn fail(unit: &mut Unit, id: &str, why: &str, now: i64) -> Result<()> {
     if unit.apply_migration(id, MigrationEvent::Broke, now).await?.is_ok_and(|s| s.phase == Phase::Failed) {
@@ -216,7 +227,38 @@ fn is_stopping(m: Option<&MigrationRow>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::migration::{MigrationKind, Switch};
+    use model::migration::{MigrationKind, MigrationSpec, Switch};
+    use store::{NewMigration, Store};
+
+    #[tokio::test]
+    async fn f4_a_migration_that_was_claimed_meanwhile_is_not_put_to_rest() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::embedded(dir.path()).await.unwrap();
+        let mut unit = store.write().await.unwrap();
+        let made = NewMigration {
+            id: "m".into(),
+            project: "p".into(),
+            name: String::new(),
+            description: String::new(),
+            kind: MigrationKind::Online,
+            spec: MigrationSpec::default(),
+            secrets: "{}".into(),
+            phase: Phase::Loading,
+            job: "j".into(),
+            now: 1,
+        };
+        unit.insert_migration(made).await.unwrap();
+        unit.apply_migration("m", MigrationEvent::Stop, 2).await.unwrap().unwrap();
+        let seen = unit.migration("m").await.unwrap().unwrap();
+        unit.claim_migration("m", "another", 3, 4).await.unwrap().unwrap();
+        assert!(!rests(&mut unit, &seen, 3).await.unwrap());
+        let seen = unit.migration("m").await.unwrap().unwrap();
+        assert!(rests(&mut unit, &seen, 5).await.unwrap());
+        // It rests once, and its log says so once.
+        assert!(!rests(&mut unit, &seen, 6).await.unwrap());
+        assert_eq!(unit.migration("m").await.unwrap().unwrap().state.phase, Phase::Stopped);
+        assert_eq!(unit.migration_logs("m", "", 0, 10).await.unwrap().1, 1);
+    }
 
     #[test]
     fn sec_f16_no_project_takes_all_places() {

@@ -17,7 +17,7 @@ use replica::server::Server;
 use replica::spool::Bounds;
 use replica::verify::{Depth, compare};
 use replica::{Mover, News, Node, Options, Progress, Reconnect, Summary, Teller, Until};
-use store::{MigrationRow, MigrationStats};
+use store::{MigrationRow, MigrationStats, Unit};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -161,14 +161,32 @@ impl Held<'_> {
         self.moving.stop.is_cancelled()
     }
 
-    pub(super) async fn note(&self, word: Word, parts: &[String]) -> Result<()> {
+    /// A unit that counts only while this worker holds the migration.
+    ///
+    /// # Errors
+    /// [`Kind::LeaseLost`] when another worker holds it.
+    pub(super) async fn write(&self) -> Result<Unit> {
         let mut unit = self.engine.store.write().await?;
+        unit.hold_migration(self.id, self.fence).await?;
+        Ok(unit)
+    }
+
+    /// Asked before anything at either end is changed that another worker may have set.
+    ///
+    /// # Errors
+    /// As [`Held::write`].
+    pub(super) async fn check_held(&self) -> Result<()> {
+        self.write().await.map(drop)
+    }
+
+    pub(super) async fn note(&self, word: Word, parts: &[String]) -> Result<()> {
+        let mut unit = self.write().await?;
         note(&mut unit, self.id, word, self.engine.clock.now_ms(), parts).await?;
         unit.save().await
     }
 
     pub(super) async fn apply(&mut self, event: MigrationEvent) -> Result<()> {
-        let mut unit = self.engine.store.write().await?;
+        let mut unit = self.write().await?;
         if let Ok(state) = unit.apply_migration(self.id, event, self.engine.clock.now_ms()).await? {
             self.row.state = state;
             // Whoever sees the phase sees the numbers that belong to it.
@@ -286,7 +304,7 @@ impl Held<'_> {
         if self.row.state.kind == MigrationKind::Online {
             look(
                 self.engine.clone(),
-                self.id.to_owned(),
+                (self.id.to_owned(), self.fence),
                 self.node(Side::Source)?,
                 target.clone(),
                 route(&self.row.spec),
@@ -347,14 +365,16 @@ async fn both(
     tokio::join!(from, to)
 }
 
-/// Counts and compares both ends for the log; what cannot be asked in time is left out.
-async fn look(engine: Arc<Engine>, id: String, source: Node, target: Node, route: Route) {
+/// Counts and compares both ends for the log of a migration that is held under a fence; what cannot be asked in time is left
+/// out.
+async fn look(engine: Arc<Engine>, (id, fence): (String, i64), source: Node, target: Node, route: Route) {
     let looked = async {
         let counted = both(&id, &route, Some(source.clone()), Some(target.clone())).await;
         let (Some(a), Some(b)) = counted else { return Ok(()) };
         let found = compare(&source, &target, &route, Depth::Sample).await?;
         let now = engine.clock.now_ms();
         let mut unit = engine.store.write().await?;
+        unit.hold_migration(&id, fence).await?;
         let parts = [a.keys, a.expires, b.keys, b.expires].map(|n| n.to_string());
         note(&mut unit, &id, Word::Counted, now, &parts).await?;
         let keys = found.keys.to_string();
@@ -518,7 +538,7 @@ impl Held<'_> {
                 let (source, target) = (self.node(Side::Source)?, self.node(Side::Target)?);
                 tokio::spawn(look(
                     self.engine.clone(),
-                    self.id.to_owned(),
+                    (self.id.to_owned(), self.fence),
                     source,
                     target,
                     route(&self.row.spec),
@@ -561,7 +581,7 @@ impl Held<'_> {
         }
         let (percent, stats) = (stats.percent, stats.clone());
         *last = now;
-        let mut unit = self.engine.store.write().await?;
+        let mut unit = self.write().await?;
         if loading && percent / 10 > said {
             said = percent / 10;
             let parts = [percent, keys, expected].map(|n| n.to_string());
@@ -580,9 +600,9 @@ impl Held<'_> {
             let (source, target) = both(&id, &route, source, target).await;
             let noted = async {
                 let mut unit = engine.store.write().await?;
-                let Some(row) = unit.migration(&id).await?.filter(|m| !m.state.phase.is_open()) else {
-                    return Ok(());
-                };
+                // Whoever has claimed it since counts for itself.
+                let rests = |m: &MigrationRow| !m.state.phase.is_open() && m.owner.is_none();
+                let Some(row) = unit.migration(&id).await?.filter(rests) else { return Ok(()) };
                 let mut stats = row.stats;
                 count(&mut stats, &route, source.as_ref(), target.as_ref());
                 unit.set_migration_stats(&id, &stats).await?;
@@ -632,5 +652,96 @@ impl Held<'_> {
         (stats.kib_per_s, stats.ops_per_s) = (0, 0);
         unit.set_migration_stats(id, &stats).await?;
         unit.save().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use pace::backoff::Backoff;
+    use store::{NewMigration, Store, TaskRow};
+
+    use super::*;
+    use crate::engine::{Opened, Places, Setup};
+
+    struct Nowhere;
+
+    #[async_trait]
+    impl Places for Nowhere {
+        async fn open(&self, _: &TaskRow, _: &str, _: Side) -> Result<Opened> {
+            Err(Failure::new(Kind::Invalid, "open", "there is no such place"))
+        }
+    }
+
+    async fn engine(dir: &std::path::Path) -> Arc<Engine> {
+        let setup = Setup {
+            store: Store::embedded(dir).await.unwrap(),
+            clock: Arc::new(pace::clock::MockClock::at(1_000_000)),
+            places: Arc::new(Nowhere),
+            data_dir: dir.to_owned(),
+            memory: 64 << 20,
+            running_tasks: 1,
+            zone_minutes: 0,
+            threads: 1,
+            backoff: Backoff::default(),
+        };
+        let engine = Engine::start(setup).unwrap();
+        let made = NewMigration {
+            id: "m".into(),
+            project: "p".into(),
+            name: String::new(),
+            description: String::new(),
+            kind: MigrationKind::Online,
+            spec: MigrationSpec::default(),
+            secrets: "{}".into(),
+            phase: Phase::Loading,
+            job: "j".into(),
+            now: 1,
+        };
+        let mut unit = engine.store.write().await.unwrap();
+        unit.insert_migration(made).await.unwrap();
+        unit.save().await.unwrap();
+        engine
+    }
+
+    async fn claim(engine: &Arc<Engine>, owner: &str, now: i64) -> (i64, MigrationRow) {
+        let mut unit = engine.store.write().await.unwrap();
+        let fence = unit.claim_migration("m", owner, now, now + 10).await.unwrap().unwrap();
+        let row = unit.migration("m").await.unwrap().unwrap();
+        unit.save().await.unwrap();
+        (fence, row)
+    }
+
+    #[tokio::test]
+    async fn f4_a_worker_that_lost_its_lease_writes_nothing_about_a_migration() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = engine(dir.path()).await;
+        let (fence, row) = claim(&engine, "one", 1).await;
+        let moving = Moving { project: "p".into(), progress: Arc::default(), stop: CancellationToken::new() };
+        let mut late = Held {
+            engine: &engine,
+            id: "m",
+            fence,
+            moving: &moving,
+            row,
+            secrets: EndSecrets::default(),
+            moved: vec![],
+            renewed: Instant::now(),
+        };
+        late.note(Word::CaughtUp, &[]).await.unwrap();
+        claim(&engine, "two", 12).await;
+        let lost = |done: Result<()>| assert_eq!(done.unwrap_err().kind, Kind::LeaseLost);
+        lost(late.note(Word::CaughtUp, &[]).await);
+        lost(late.apply(MigrationEvent::Finished).await);
+        let mut last = before(&moving.progress);
+        lost(late.numbers(&mut last, 0).await.map(drop));
+        // Neither end is touched by a cut-over that is another worker's now.
+        lost(exchange::undo(&mut late, "it is too late").await);
+        lost(exchange::complete(&mut late).await);
+        lost(exchange::give_back(&mut late).await);
+        let mut unit = engine.store.read().await.unwrap();
+        let row = unit.migration("m").await.unwrap().unwrap();
+        assert_eq!((row.state.phase, row.error), (Phase::Loading, None));
+        assert_eq!(unit.migration_logs("m", "", 0, 10).await.unwrap().1, 1);
     }
 }

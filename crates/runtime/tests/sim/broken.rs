@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use model::failure::{Kind, Result, Side};
+use model::failure::{Failure, Kind, Result, Side};
 use model::key::Key;
 use storage::{
     Body, Capability, Etag, ListRequest, Meta, ObjectStore, Page, Part, Probe, ReadRequest, Reading,
@@ -25,16 +25,22 @@ pub(crate) enum Planted {
     WriteForgotten,
     /// A removal takes another key with it.
     RemovesMore,
+    /// A key that the source does not list is removed without asking the source for it.
+    LooksOnce,
+    /// Bytes move faster than the limit (planted where the task is made, see `service.rs`).
+    PassesLimit,
 }
 
 impl Planted {
-    pub(crate) const ALL: [Planted; 6] = [
+    pub(crate) const ALL: [Planted; 8] = [
         Planted::TokenIgnored,
         Planted::OpaqueTrusted,
         Planted::ShortAccepted,
         Planted::GoneBelieved,
         Planted::WriteForgotten,
         Planted::RemovesMore,
+        Planted::LooksOnce,
+        Planted::PassesLimit,
     ];
 
     /// The same store behind the broken connector.
@@ -64,6 +70,21 @@ struct Broken {
 impl Broken {
     fn nth(&self, every: u64) -> bool {
         self.n.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % every == every - 1
+    }
+
+    /// Whether the listing shows a key.
+    async fn lists(&self, key: &Key) -> Result<bool> {
+        let mut request = ListRequest { prefix: key.to_string(), max: 1000, ..ListRequest::default() };
+        loop {
+            let page = self.inner.list(&request).await?;
+            if page.entries.iter().any(|e| e.key == *key) {
+                return Ok(true);
+            }
+            match page.next {
+                Some(next) => request.from = next,
+                None => return Ok(false),
+            }
+        }
     }
 
     /// The digest that a tag would be, if it were one.
@@ -99,6 +120,9 @@ impl ObjectStore for Broken {
         Ok(page)
     }
     async fn head(&self, key: &Key, part: Option<u32>) -> Result<Meta> {
+        if self.planted == Planted::LooksOnce && self.side == Side::Source && !self.lists(key).await? {
+            return Err(Failure::new(Kind::NotFound, "head", "it is not listed"));
+        }
         let mut meta = self.inner.head(key, part).await?;
         meta.etag = self.trusted(meta.etag);
         Ok(meta)

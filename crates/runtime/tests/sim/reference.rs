@@ -1,20 +1,27 @@
 //! What must be true of each key in the end.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use model::failure::Kind;
 use model::key::Key;
 use model::policy::Overwrite;
 use model::task::Visible;
-use testkit::model::{EtagKind, Fault};
+use testkit::model::{EtagKind, Fault, headers_len};
 
 use crate::scenario::Scenario;
 use crate::service::Outcome;
+
+/// What may arrive beside a limit, bytes: an object that a killed run had on its way.
+const BURST_BYTES: f64 = 4096.0;
 
 /// The first thing that is not as it must be.
 pub(crate) fn judge(scenario: &Scenario, done: &Outcome) -> Option<String> {
     if done.stuck {
         return Some("a run did not end".into());
+    }
+    if let Some(wrong) = &done.over_limit {
+        return Some(wrong.clone());
     }
     if scenario.source.ends_at.is_some() && done.state != Some(Visible::Succeeded) {
         return nothing_touched_beside(scenario, done);
@@ -32,7 +39,12 @@ pub(crate) fn judge(scenario: &Scenario, done: &Outcome) -> Option<String> {
             return Some(format!("key `{key}`: {wrong}"));
         }
     }
-    counters(scenario, done, selected().count() as u64)
+    let missing = scenario.missing();
+    if let Some(key) = missing.iter().find(|key| !done.failures.contains_key(key)) {
+        return Some(format!("`{key}` is named by the list and missing, and nobody says so"));
+    }
+    let listed = selected().filter(|key| scenario.listed(key)).count() + missing.len();
+    counters(scenario, done, listed as u64)
         .or_else(|| deletions(scenario, done))
         .or_else(|| (done.uploads > 0).then(|| format!("{} uploads are left open", done.uploads)))
         .or_else(|| nothing_to_do_again(scenario, done))
@@ -45,7 +57,13 @@ fn one(scenario: &Scenario, done: &Outcome, key: &Key) -> Option<String> {
     let before = scenario.at_target.get(key);
     let failed = done.failures.get(key);
     let stays = there.map(|o| &o.bytes[..]) == before.map(|o| &o.bytes[..]);
+    if source.unlisted.contains(key) {
+        // Nobody knows of it, so nobody may touch what has its name.
+        return (!stays).then(|| "it is not listed, and was touched at the target".into());
+    }
     let broken = source.broken.iter().chain(&target.broken).any(|(k, _)| k == key);
+    let broken = broken || target.locked.contains(key);
+    let broken = broken || headers_len(&scenario.headers(key)) > target.headers_max;
     if (broken || source.hidden.contains(key)) && !(source.vanishing.contains(key) && now.is_none()) {
         // It is refused, or left alone by the rule.
         return match (failed, stays, before) {
@@ -69,6 +87,9 @@ fn one(scenario: &Scenario, done: &Outcome, key: &Key) -> Option<String> {
         return (!(equals(&given.bytes) || stays || removed))
             .then(|| "it is neither as it was here nor as it was there".into());
     }
+    if there.is_some_and(|o| o.written && o.headers != scenario.headers(key)) {
+        return Some(format!("its headers are {:?}", there.map(|o| &o.headers)));
+    }
     let is_now = now.is_some_and(|o| equals(&o.bytes));
     let was = source.changing.contains(key) && equals(&given.bytes);
     (!(is_now || was || left_alone)).then(|| match there {
@@ -87,10 +108,32 @@ fn may_be_left_alone(scenario: &Scenario, key: &Key) -> bool {
         Overwrite::Never => true,
         Overwrite::Newer => {
             let known = proves(&scenario.source) && proves(&scenario.target);
-            here.bytes.len() == there.bytes.len() && here.modified_ms <= there.modified_ms && !known
+            // By one clock: less than five seconds are no skew.
+            let ahead = scenario.target.skew_ms - scenario.source.skew_ms;
+            let ahead = if ahead.abs() < 5_000 { 0 } else { ahead };
+            here.bytes.len() == there.bytes.len() && here.modified_ms <= there.modified_ms - ahead && !known
         }
         _ => false,
     }
+}
+
+/// Whether bytes came faster than a limit: since the beginning of a run never more than it has released. The windows all begin with
+/// the run: what a busy machine delays comes later, and cannot make them wrong.
+pub(crate) fn over_limit(rate: u64, began: Instant, arrived: &[(Instant, u64)]) -> Option<String> {
+    if rate == 0 {
+        return None;
+    }
+    let mut sum = 0;
+    for (at, bytes) in arrived {
+        sum += bytes;
+        let passed = at.saturating_duration_since(began).as_secs_f64();
+        let most = rate as f64 * passed + BURST_BYTES;
+        if sum as f64 > most {
+            let ms = passed * 1000.0;
+            return Some(format!("{sum} bytes have arrived within {ms:.1} ms at a limit of {rate} bytes/s"));
+        }
+    }
+    None
 }
 
 fn counters(scenario: &Scenario, done: &Outcome, selected: u64) -> Option<String> {
@@ -126,8 +169,12 @@ fn deletions(scenario: &Scenario, done: &Outcome) -> Option<String> {
         return Some("something was removed though objects have failed".into());
     }
     let left = extra().filter(|key| scenario.selected(key) && done.target.contains_key(key)).count();
-    let empty = !scenario.at_source.keys().any(|k| scenario.selected(k) && done.source.contains_key(k));
-    let broken = |key: &Key| scenario.target.broken.iter().any(|(k, _)| k == key);
+    let empty = !scenario.at_source.keys().any(|k| scenario.listed(k) && done.source.contains_key(k));
+    let target = &scenario.target;
+    let broken = |key: &Key| target.broken.iter().any(|(k, _)| k == key) || target.locked.contains(key);
+    if let Some(key) = done.removed.iter().find(|key| target.locked.contains(key)) {
+        return Some(format!("`{key}` is locked, and was removed"));
+    }
     (complete && !empty && left > 0 && !extra().any(broken) && done.note.is_empty())
         .then(|| format!("{left} keys that the source does not have are left"))
 }

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use http::{HeaderName, HeaderValue, header};
 use model::failure::Kind;
-use model::key::Key;
+use model::key::{Key, Order};
 use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy};
 use model::selection::Selection;
 use model::spec::{Beyond, Face, Place, TaskSpec};
-use testkit::model::{Behaviour, EtagKind, Fault};
+use testkit::model::{Behaviour, EtagKind, Fault, Headers, Listing};
 
 /// The time at which everything begins, milliseconds.
 pub(crate) const BEGAN_MS: i64 = 1_700_000_000_000;
@@ -29,6 +30,7 @@ pub(crate) enum Interruption {
 pub(crate) struct Given {
     pub(crate) bytes: Vec<u8>,
     pub(crate) modified_ms: i64,
+    pub(crate) headers: Headers,
 }
 
 /// Everything that a run begins with.
@@ -60,6 +62,25 @@ fn keys(random: &mut fastrand::Rng) -> Vec<Key> {
     all
 }
 
+/// Headers of an object, some with runs of blanks and bytes beyond ASCII.
+fn headers(random: &mut fastrand::Rng) -> Headers {
+    let mut all = Vec::new();
+    if random.bool() {
+        let kind = *random.choice(&["text/plain; charset=utf-8", "image/jpeg"]).unwrap_or(&"");
+        all.push((header::CONTENT_TYPE, HeaderValue::from_static(kind)));
+    }
+    if random.u32(0..4) == 0 {
+        all.push((header::CONTENT_ENCODING, HeaderValue::from_static("gzip")));
+    }
+    for name in ["x-amz-meta-a", "x-amz-meta-long-name"] {
+        let value = *random.choice(&["", "1", "two  blanks", "gr\u{fc}n"]).unwrap_or(&"");
+        if let (true, Ok(value)) = (random.u32(0..3) == 0, HeaderValue::from_bytes(value.as_bytes())) {
+            all.push((HeaderName::from_static(name), value));
+        }
+    }
+    all
+}
+
 impl Scenario {
     pub(crate) fn draw(seed: u64) -> Self {
         let random = &mut fastrand::Rng::with_seed(seed);
@@ -69,7 +90,7 @@ impl Scenario {
         for key in &keys {
             let size = *random.choice(&[0, 1, 9, 100, 699, 700, 701, 1400, 2500]).unwrap_or(&1);
             let modified_ms = BEGAN_MS - random.i64(1..1_000_000);
-            at_source.insert(key.clone(), Given { bytes: bytes(random, size), modified_ms });
+            at_source.insert(key.clone(), Given { bytes: bytes(random, size), modified_ms, headers: vec![] });
         }
         let mut at_target = BTreeMap::new();
         for (key, given) in &at_source {
@@ -80,6 +101,7 @@ impl Scenario {
                 2 => Given {
                     bytes: bytes(random, given.bytes.len()),
                     modified_ms: given.modified_ms - 50_000_000,
+                    headers: vec![],
                 },
                 _ => continue,
             };
@@ -87,7 +109,8 @@ impl Scenario {
         }
         for i in 0..random.u32(0..8) {
             let key = Key::from(format!("{}extra{i}", random.choice(&["", "a/", "z"]).unwrap_or(&"")));
-            at_target.insert(key, Given { bytes: bytes(random, 5), modified_ms: BEGAN_MS - 5 });
+            let one = Given { bytes: bytes(random, 5), modified_ms: BEGAN_MS - 5, headers: vec![] };
+            at_target.insert(key, one);
         }
         let mut some = |n: u32| -> Vec<Key> {
             if random.u32(0..3) > 0 {
@@ -154,14 +177,101 @@ impl Scenario {
             let how = if random.bool() { Interruption::Stop } else { Interruption::Kill };
             interruptions.push((random.u64(1..150), how));
         }
-        Self { seed, source, target, at_source, at_target, spec, interruptions }
+        Self { seed, source, target, at_source, at_target, spec, interruptions }.more()
+    }
+
+    /// What is drawn beside the rest, so that seeds keep what they had before.
+    fn more(mut self) -> Self {
+        let more = &mut fastrand::Rng::with_seed(self.seed ^ 0x006d_6f72_6500);
+        if more.u32(0..3) == 0 {
+            let source = &self.source;
+            let is_special = |key: &Key| {
+                [&source.vanishing, &source.hidden, &source.changing].iter().any(|keys| keys.contains(key))
+                    || source.broken.iter().any(|(broken, _)| broken == key)
+            };
+            let lag = |key: &&Key| more.u32(0..6) == 0 && !is_special(key);
+            self.source.unlisted = self.at_source.keys().filter(lag).cloned().collect();
+        }
+        if more.u32(0..6) == 0 {
+            self.source.faults.push((more.u32(20..200), Fault::Slow));
+        }
+        for behaviour in [&mut self.source, &mut self.target] {
+            behaviour.tokens_expire = if more.u32(0..4) == 0 { more.u32(1..3) } else { 0 };
+            if more.u32(0..12) == 0 {
+                // Such a store is told to have no order: a few keys may come in any by chance.
+                (behaviour.listing, behaviour.capability.list_order) = (Listing::Unstable, Order::Unknown);
+            }
+        }
+        if more.u32(0..4) == 0 {
+            // More than a quarter of an hour would be refused by the signature.
+            self.source.skew_ms = more.i64(-60..61) * 10_000;
+            self.target.skew_ms = more.i64(-60..61) * 10_000;
+        }
+        for given in self.at_source.values_mut() {
+            given.headers = headers(more);
+        }
+        if more.u32(0..10) == 0 {
+            self.target.headers_max = more.usize(0..60);
+        }
+        if more.u32(0..4) == 0 {
+            self.spec.metadata = MetadataRule::ContentType;
+        }
+        if more.u32(0..5) == 0 {
+            self.target.locked = self.at_target.keys().filter(|_| more.u32(0..4) == 0).cloned().collect();
+        }
+        if more.u32(0..8) == 0 {
+            // A list names some keys, and now and then one that is not there.
+            let named = self.at_source.keys().filter(|_| more.u32(0..3) > 0);
+            let mut named: Vec<String> = named.map(Key::to_string).collect();
+            if named.is_empty() || more.bool() {
+                named.push("b/missing".into());
+            }
+            self.spec.selection = Selection::Keys(named);
+            // With it the keys would be those of events, which remove; and a list knows of keys that no listing shows.
+            self.spec.beyond.delete = false;
+            self.source.unlisted.clear();
+        }
+        // Small enough to be seen with a few thousand bytes, and seldom: these runs take their time.
+        if more.u32(0..64) == 0 {
+            self.spec.bandwidth = more.u64(96..192) << 10;
+        }
+        self
+    }
+
+    /// Keys of the source that the task is about and that a listing shows.
+    pub(crate) fn listed(&self, key: &Key) -> bool {
+        self.selected(key) && !self.source.unlisted.contains(key)
+    }
+
+    /// The headers that a copy of a key has.
+    pub(crate) fn headers(&self, key: &Key) -> Headers {
+        let all = self.at_source.get(key).map(|given| given.headers.clone()).unwrap_or_default();
+        let travels = |name: &HeaderName| {
+            self.spec.metadata == MetadataRule::All
+                || [header::CONTENT_TYPE, header::CONTENT_ENCODING].contains(name)
+        };
+        all.into_iter().filter(|(name, _)| travels(name)).collect()
     }
 
     /// Keys of the source that the task is about.
     pub(crate) fn selected(&self, key: &Key) -> bool {
-        let Selection::Prefix(prefixes) = &self.spec.selection else { return false };
         let left_out = !self.spec.exclude.is_empty() && key.as_bytes().starts_with(b"many-");
-        prefixes.iter().any(|p| key.as_bytes().starts_with(p.as_bytes())) && !left_out
+        let names = |n: &String| n.as_bytes() == key.as_bytes();
+        !left_out
+            && match &self.spec.selection {
+                Selection::Prefix(prefixes) => {
+                    prefixes.iter().any(|p| key.as_bytes().starts_with(p.as_bytes()))
+                }
+                Selection::Keys(named) => named.iter().any(names),
+                _ => false,
+            }
+    }
+
+    /// Keys that a list names and that the source never had.
+    pub(crate) fn missing(&self) -> Vec<Key> {
+        let Selection::Keys(named) = &self.spec.selection else { return vec![] };
+        let keys = named.iter().map(|name| Key::from(name.as_str()));
+        keys.filter(|key| !self.at_source.contains_key(key)).collect()
     }
 }
 
@@ -174,11 +284,12 @@ impl fmt::Display for Scenario {
         let spec = &self.spec;
         writeln!(
             f,
-            "task {:?} {:?} without {:?}, parts {}, delete {} {}, {:?}",
+            "task {:?} {:?} without {:?}, parts {}, {} bytes/s, delete {} {}, {:?}",
             spec.selection,
             spec.overwrite,
             spec.exclude,
             spec.part_size,
+            spec.bandwidth,
             spec.beyond.delete,
             spec.beyond.delete_most,
             self.interruptions

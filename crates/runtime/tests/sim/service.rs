@@ -3,17 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use model::count::Counters;
 use model::failure::{Failure, Result, Side};
 use model::key::Key;
+use model::selection::Selection;
+use model::spec::TaskSpec;
 use model::task::{Event, Priority, TaskId, Visible};
 use pace::backoff::Backoff;
 use pace::clock::{Clock, MockClock};
 use runtime::engine::{Opened, Places, Setup};
 use runtime::{Engine, run_to_end};
+use storage::listed::{self, Listed};
 use storage::{Probe, SharedStore};
 use store::{NewTask, Store, TaskRow};
 use testkit::model::{Model, Object};
@@ -21,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broken::Planted;
 use crate::process::{Mortal, Process};
+use crate::reference;
 use crate::scenario::{BEGAN_MS, Interruption, Scenario};
 
 /// Runs after which a task that has not ended never will.
@@ -43,6 +47,8 @@ pub(crate) struct Outcome {
     pub(crate) again: Option<(Counters, String)>,
     pub(crate) runs: usize,
     pub(crate) stuck: bool,
+    /// A run in which bytes came faster than the task's limit.
+    pub(crate) over_limit: Option<String>,
 }
 
 impl fmt::Display for Outcome {
@@ -70,15 +76,30 @@ impl fmt::Display for Outcome {
 struct Both {
     source: SharedStore,
     target: SharedStore,
+    /// Of the two clocks, milliseconds, as a probe tells it.
+    skews: (i64, i64),
+    data_dir: std::path::PathBuf,
     process: Arc<Process>,
 }
 
 #[async_trait]
 impl Places for Both {
-    async fn open(&self, _: &TaskRow, _: &str, side: Side) -> Result<Opened> {
-        let store = if side == Side::Source { self.source.clone() } else { self.target.clone() };
-        let store = Arc::new(Mortal { inner: store, process: self.process.clone() });
-        Ok(Opened { store, probe: Probe::default(), limit_key: format!("{side:?}") })
+    async fn open(&self, task: &TaskRow, _: &str, side: Side) -> Result<Opened> {
+        let (store, skew) = match side {
+            Side::Source => (self.source.clone(), self.skews.0),
+            _ => (self.target.clone(), self.skews.1),
+        };
+        let probe = Probe { skew_ms: Some(skew), ..Probe::default() };
+        let store: SharedStore = Arc::new(Mortal { inner: store, process: self.process.clone() });
+        let store: SharedStore = match (&task.spec.selection, side) {
+            // As the catalogue of the service does it.
+            (Selection::Keys(keys), Side::Source) => {
+                let list = listed::sorted_keys(keys, &listed::path_in(&self.data_dir, task.id))?;
+                Arc::new(Listed::new(store, list))
+            }
+            _ => store,
+        };
+        Ok(Opened { store, probe, limit_key: format!("{side:?}") })
     }
 }
 
@@ -92,6 +113,10 @@ struct Bench<'a> {
     source: Arc<Model>,
     target: Arc<Model>,
     ends: (SharedStore, SharedStore),
+    /// The limit that the task is given, bytes per second; the scenario's, unless that is what is wrong.
+    bandwidth: u64,
+    /// What was found wrong with the speed of a run.
+    over_limit: std::cell::RefCell<Option<String>>,
 }
 
 pub(crate) fn carry_out(scenario: &Scenario, planted: Option<Planted>) -> Outcome {
@@ -99,7 +124,7 @@ pub(crate) fn carry_out(scenario: &Scenario, planted: Option<Planted>) -> Outcom
     let target = Model::new(scenario.target.clone(), scenario.seed ^ 2, BEGAN_MS);
     for (model, given) in [(&source, &scenario.at_source), (&target, &scenario.at_target)] {
         for (key, one) in given {
-            model.put(key, one.bytes.clone(), one.modified_ms);
+            model.put(key, one.bytes.clone(), one.modified_ms, one.headers.clone());
         }
     }
     let around = |model: &Arc<Model>, side| -> SharedStore {
@@ -114,7 +139,19 @@ pub(crate) fn carry_out(scenario: &Scenario, planted: Option<Planted>) -> Outcom
     let dir = tempfile::tempdir_in(base).expect("a directory");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let store = runtime.block_on(Store::embedded(dir.path())).expect("a ledger");
-    let bench = Bench { scenario, runtime, store, dir, clock: MockClock::at(BEGAN_MS), source, target, ends };
+    let faster = if planted == Some(Planted::PassesLimit) { 16 } else { 1 };
+    let bench = Bench {
+        scenario,
+        runtime,
+        store,
+        dir,
+        clock: MockClock::at(BEGAN_MS),
+        source,
+        target,
+        ends,
+        bandwidth: scenario.spec.bandwidth * faster,
+        over_limit: Default::default(),
+    };
     bench.all()
 }
 
@@ -143,8 +180,14 @@ impl Bench<'_> {
         self.clock.advance_ms(3_600_000);
         self.source.set_now(self.clock.now_ms());
         self.target.set_now(self.clock.now_ms());
+        self.target.take_arrived();
+        let began = Instant::now();
         let done =
             self.runtime.block_on(async { tokio::time::timeout(STUCK, self.run(task, interruption)).await });
+        let (rate, arrived) = (self.scenario.spec.bandwidth, self.target.take_arrived());
+        if let Some(wrong) = reference::over_limit(rate, began, &arrived) {
+            self.over_limit.borrow_mut().get_or_insert(wrong);
+        }
         match done {
             Ok(done) => (done.expect("the ledger"), false),
             Err(_) => (false, true),
@@ -161,6 +204,8 @@ impl Bench<'_> {
             places: Arc::new(Both {
                 source: self.ends.0.clone(),
                 target: self.ends.1.clone(),
+                data_dir: self.dir.path().to_owned(),
+                skews: (self.scenario.source.skew_ms, self.scenario.target.skew_ms),
                 process: process.clone(),
             }),
             data_dir: self.dir.path().to_owned(),
@@ -218,7 +263,7 @@ impl Bench<'_> {
                     id,
                     project: "sim".into(),
                     name: format!("sim {id}"),
-                    spec: self.scenario.spec.clone(),
+                    spec: TaskSpec { bandwidth: self.bandwidth, ..self.scenario.spec.clone() },
                     secrets: "{}".into(),
                     priority: Priority::Medium,
                     member: model::member::Member::Nobody,
@@ -261,6 +306,7 @@ impl Bench<'_> {
             again: None,
             runs,
             stuck,
+            over_limit: self.over_limit.borrow().clone(),
         }
     }
 }

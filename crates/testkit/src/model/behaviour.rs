@@ -15,6 +15,8 @@ pub enum Listing {
     FoldersFirst,
     /// By a hash of the key, as directory buckets do (AWS "ListObjectsV2": directory buckets).
     Hash,
+    /// Each walk has an order of its own, which its tokens keep.
+    Unstable,
 }
 
 /// How a listing begins after a key.
@@ -63,6 +65,8 @@ pub enum Fault {
     Cut,
     /// One byte of the body is another.
     Changed,
+    /// The body comes in four pieces, a millisecond apart.
+    Slow,
 }
 
 /// The behaviour of one store.
@@ -78,22 +82,32 @@ pub struct Behaviour {
     pub page: usize,
     /// Of 100 pages so many come empty first, with a token.
     pub empty_pages: u32,
+    /// So many tokens are refused when they are sent, one in six: they have expired.
+    pub tokens_expire: u32,
     /// What ETags are.
     pub etag: EtagKind,
     /// Listings tell ETags.
     pub listed_etags: bool,
     /// What is kept of objects.
     pub keeps: Keeps,
+    /// Bytes that the headers of an object may have; more are refused (AWS: 2 KB of user metadata).
+    pub headers_max: usize,
     /// What goes wrong in so many of 1000 requests.
     pub faults: Vec<(u32, Fault)>,
     /// Reads and writes of these keys are always refused so.
     pub broken: Vec<(Key, Kind)>,
+    /// These may be neither written over nor removed: they are locked, and the store keeps no versions.
+    pub locked: Vec<Key>,
     /// These are gone when they are first read.
     pub vanishing: Vec<Key>,
     /// These are listed, and never found.
     pub hidden: Vec<Key>,
+    /// These are found, and never listed: a listing lags behind.
+    pub unlisted: Vec<Key>,
     /// These are written anew when they are first read.
     pub changing: Vec<Key>,
+    /// How far its clock is ahead of ours, milliseconds: what is written is dated by it.
+    pub skew_ms: i64,
     /// From this request on the container is gone.
     pub ends_at: Option<u64>,
 }
@@ -114,14 +128,19 @@ impl Behaviour {
             start: Start::Honoured,
             page: 1000,
             empty_pages: 0,
+            tokens_expire: 0,
             etag: EtagKind::Md5,
             listed_etags: true,
             keeps: Keeps::default(),
+            headers_max: usize::MAX,
             faults: Vec::new(),
             broken: Vec::new(),
+            locked: Vec::new(),
             vanishing: Vec::new(),
             hidden: Vec::new(),
+            unlisted: Vec::new(),
             changing: Vec::new(),
+            skew_ms: 0,
             ends_at: None,
         }
     }
@@ -175,20 +194,18 @@ impl Behaviour {
         drawn
     }
 
-    /// What listings sort by.
-    pub(super) fn rank(&self, key: &Key) -> (u64, Vec<u8>) {
+    /// What a walk through the listing sorts by.
+    pub(super) fn rank(&self, key: &Key, walk: u64) -> (u64, Vec<u8>) {
         let bytes = key.as_bytes();
+        let hash =
+            |seed: u64| bytes.iter().fold(seed, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3));
         match self.listing {
             Listing::Bytes => (0, bytes.to_vec()),
             // `/` sorts below every other byte.
             Listing::Segments => (0, bytes.iter().map(|b| if *b == b'/' { 0 } else { *b }).collect()),
             Listing::FoldersFirst => (u64::from(!bytes.contains(&b'/')), bytes.to_vec()),
-            Listing::Hash => (
-                bytes
-                    .iter()
-                    .fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)),
-                bytes.to_vec(),
-            ),
+            Listing::Hash => (hash(0xcbf2_9ce4_8422_2325), bytes.to_vec()),
+            Listing::Unstable => (hash(walk.wrapping_mul(0x9e37_79b9_7f4a_7c15)), bytes.to_vec()),
         }
     }
 }

@@ -7,4 +7,4 @@ mod behaviour;
 mod store;
 
 pub use behaviour::{Behaviour, EtagKind, Fault, Keeps, Listing, Start};
-pub use store::{Model, Object};
+pub use store::{Headers, Model, Object, headers_len};

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
 use model::failure::{Failure, Kind, Result};
 use model::key::Key;
 use storage::checksum::{Hasher, Sums, Wanted, hex, md5_of_parts};
@@ -22,15 +24,28 @@ pub struct Object {
     pub bytes: Bytes,
     /// Last modification, milliseconds.
     pub modified_ms: i64,
+    /// Standard headers and user metadata.
+    pub headers: Headers,
+    /// It was written by a request, not put there.
+    pub written: bool,
     md5: [u8; 16],
     /// Parts that it was made of; 0: none.
     parts: u32,
     serial: u64,
 }
 
+/// Headers that are kept with an object.
+pub type Headers = Vec<(HeaderName, HeaderValue)>;
+
+/// Bytes that headers count for where they are limited: names and values of user metadata.
+pub fn headers_len(headers: &Headers) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
+}
+
 #[derive(Debug, Default)]
 struct Upload {
     key: Key,
+    headers: Headers,
     parts: BTreeMap<u32, Bytes>,
 }
 
@@ -41,11 +56,15 @@ struct State {
     uploads: BTreeMap<String, Upload>,
     random: fastrand::Rng,
     requests: u64,
+    /// Walks through a listing that were begun.
+    walks: u64,
     serial: u64,
     now_ms: i64,
     /// Keys at which what happens once has happened.
     happened: BTreeSet<Key>,
     removed: Vec<Key>,
+    /// When bytes of writes and parts arrived, and how many; in order.
+    arrived: Vec<(Instant, u64)>,
 }
 
 type Alarm = (u64, Box<dyn Fn() + Send + Sync>);
@@ -73,16 +92,19 @@ impl Model {
     /// An empty store; what happens in it by chance follows from `seed`.
     pub fn new(behaviour: Behaviour, seed: u64, now_ms: i64) -> Arc<Self> {
         let capability = behaviour.capability;
+        let now_ms = now_ms + behaviour.skew_ms;
         let state = State {
             behaviour,
             objects: BTreeMap::new(),
             uploads: BTreeMap::new(),
             random: fastrand::Rng::with_seed(seed),
             requests: 0,
+            walks: 0,
             serial: 0,
             now_ms,
             happened: BTreeSet::new(),
             removed: Vec::new(),
+            arrived: Vec::new(),
         };
         Arc::new(Self { capability, state: Mutex::new(state), alarm: Mutex::default() })
     }
@@ -92,10 +114,10 @@ impl Model {
     }
 
     /// Puts an object there.
-    pub fn put(&self, key: &Key, bytes: impl Into<Bytes>, modified_ms: i64) {
+    pub fn put(&self, key: &Key, bytes: impl Into<Bytes>, modified_ms: i64, headers: Headers) {
         let mut state = self.state();
-        let object = state.made(bytes.into(), 0, None, modified_ms);
-        state.objects.insert(key.clone(), object);
+        let made = state.made(bytes.into(), 0, None, modified_ms);
+        state.objects.insert(key.clone(), Object { headers, written: false, ..made });
     }
 
     /// What is there.
@@ -108,14 +130,20 @@ impl Model {
         self.state().removed.clone()
     }
 
+    /// When bytes of writes and parts have arrived since this was asked last, and how many; in order.
+    pub fn take_arrived(&self) -> Vec<(Instant, u64)> {
+        std::mem::take(&mut self.state().arrived)
+    }
+
     /// Uploads that were begun and neither completed nor given up.
     pub fn uploads(&self) -> usize {
         self.state().uploads.len()
     }
 
-    /// The time of what is written from here on, milliseconds.
+    /// The time by our clock of what is written from here on, milliseconds.
     pub fn set_now(&self, now_ms: i64) {
-        self.state().now_ms = now_ms;
+        let mut state = self.state();
+        state.now_ms = now_ms + state.behaviour.skew_ms;
     }
 
     /// Requests that were made.
@@ -127,6 +155,7 @@ impl Model {
     pub fn heal(&self) {
         let mut state = self.state();
         state.behaviour.faults.clear();
+        state.behaviour.tokens_expire = 0;
         state.behaviour.ends_at = None;
     }
 
@@ -169,7 +198,23 @@ fn is_lost(fault: &Fault) -> bool {
     *fault == Fault::Lost
 }
 fn is_of_body(fault: &Fault) -> bool {
-    matches!(fault, Fault::Short | Fault::Cut | Fault::Changed)
+    matches!(fault, Fault::Short | Fault::Cut | Fault::Changed | Fault::Slow)
+}
+
+/// A body whose pieces keep whoever reads waiting.
+fn slow(bytes: Bytes) -> Body {
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    let (len, piece) = (bytes.len() as u64, bytes.len().div_ceil(4).max(1));
+    tokio::spawn(async move {
+        let mut left = bytes;
+        while !left.is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            if sender.send(Ok(left.split_to(piece.min(left.len())))).await.is_err() {
+                return;
+            }
+        }
+    });
+    Body::channel(receiver, len)
 }
 
 fn refused<T>(kind: Kind, op: &'static str) -> Result<T> {
@@ -212,7 +257,15 @@ impl State {
 
     fn made(&mut self, bytes: Bytes, parts: u32, md5_of: Option<[u8; 16]>, modified_ms: i64) -> Object {
         self.serial += 1;
-        Object { md5: md5_of.unwrap_or_else(|| md5(&bytes)), bytes, modified_ms, parts, serial: self.serial }
+        Object {
+            md5: md5_of.unwrap_or_else(|| md5(&bytes)),
+            bytes,
+            modified_ms,
+            headers: Vec::new(),
+            written: true,
+            parts,
+            serial: self.serial,
+        }
     }
 
     fn etag(&self, object: &Object) -> Etag {
@@ -236,6 +289,7 @@ impl State {
         Meta {
             size: object.bytes.len() as u64,
             modified_ms: Some(object.modified_ms),
+            headers: object.headers.clone(),
             etag: self.etag(object),
             parts: (object.parts > 0).then_some(object.parts),
             sums: self.sums(&object.bytes),
@@ -253,14 +307,31 @@ impl State {
                 && let Some(old) = self.objects.get(key)
             {
                 let bytes: Vec<u8> = old.bytes.iter().map(|b| b ^ 0x55).chain(*b"new").collect();
-                let at = self.now_ms;
+                let (at, headers) = (self.now_ms, old.headers.clone());
                 let object = self.made(bytes.into(), 0, None, at);
-                self.objects.insert(key.clone(), object);
+                self.objects.insert(key.clone(), Object { headers, ..object });
             }
         }
         match self.objects.get(key) {
             Some(object) if !self.behaviour.hidden.contains(key) => Ok(object.clone()),
             _ => refused(Kind::NotFound, op),
+        }
+    }
+
+    /// Refuses to change what is locked.
+    fn unlocked(&self, key: &Key, op: &'static str) -> Result<()> {
+        match self.objects.contains_key(key) && self.behaviour.locked.contains(key) {
+            true => refused(Kind::Forbidden, op),
+            false => Ok(()),
+        }
+    }
+
+    /// Refuses headers that are too long.
+    fn takes(&self, headers: &Headers, op: &'static str) -> Result<()> {
+        match headers_len(headers) > self.behaviour.headers_max {
+            // AWS "Error responses": MetadataTooLarge.
+            true => refused(Kind::Invalid, op),
+            false => Ok(()),
         }
     }
 
@@ -280,21 +351,42 @@ impl ObjectStore for Model {
     }
 
     async fn probe(&self, _: &str) -> Result<Probe> {
-        self.begin("probe", None, &[is_refused]).await.map(|_| Probe::default())
+        self.begin("probe", None, &[is_refused]).await?;
+        Ok(Probe { skew_ms: Some(self.state().behaviour.skew_ms), ..Probe::default() })
     }
 
     async fn list(&self, request: &ListRequest) -> Result<Page> {
         self.begin("list", None, &[is_refused, is_lost]).await.and_then(|f| answered(f, "list", ()))?;
         let mut state = self.state();
+        let is_token = matches!(request.from, Position::Token(_));
+        if is_token && state.behaviour.tokens_expire > 0 && state.random.u32(0..6) == 0 {
+            state.behaviour.tokens_expire -= 1;
+            // AWS "ListObjectsV2": the continuation token provided is incorrect.
+            return refused(Kind::Invalid, "list");
+        }
+        // A token names the walk, the empty pages behind its last key, and that key.
+        let parts: Vec<String> = match &request.from {
+            Position::Token(token) => token.splitn(3, ' ').map(str::to_owned).collect(),
+            _ => vec![],
+        };
+        let part = |i: usize| parts.get(i).map_or("", String::as_str);
+        let walk = match is_token {
+            true => part(0).parse().unwrap_or(0),
+            false => {
+                state.walks += 1;
+                state.walks
+            }
+        };
         let mut keys: Vec<(Key, (u64, Vec<u8>))> = state
             .objects
             .keys()
             .filter(|k| k.as_bytes().starts_with(request.prefix.as_bytes()))
-            .map(|k| (k.clone(), state.behaviour.rank(k)))
+            .filter(|k| !state.behaviour.unlisted.contains(k))
+            .map(|k| (k.clone(), state.behaviour.rank(k, walk)))
             .collect();
         keys.sort_by(|(_, a), (_, b)| a.cmp(b));
         let behind = |key: &Key, also: bool| {
-            let rank = state.behaviour.rank(key);
+            let rank = state.behaviour.rank(key, walk);
             keys.iter().position(|(_, r)| *r > rank || (also && *r == rank)).unwrap_or(keys.len())
         };
         let (at, mut empties) = match (&request.from, state.behaviour.start) {
@@ -302,21 +394,20 @@ impl ObjectStore for Model {
             (Position::After(_), Start::Refused) => return refused(Kind::Disorder, "list"),
             (Position::After(_), Start::Ignored) => (0, 0),
             (Position::After(key), start) => (behind(key, start == Start::Inclusive), 0),
-            (Position::Token(token), _) => {
-                let (empties, last) = token.split_once(' ').unwrap_or_default();
-                let key = Key::from(last.to_owned());
-                (if key.is_empty() { 0 } else { behind(&key, false) }, empties.parse().unwrap_or(0))
+            (Position::Token(_), _) => {
+                let key = Key::from(part(2).to_owned());
+                (if key.is_empty() { 0 } else { behind(&key, false) }, part(1).parse().unwrap_or(0))
             }
         };
         // A token names the last key that was given out, also when that is gone: else one could come twice.
         let last = match (&request.from, at) {
-            (Position::Token(token), _) => Key::from(token.split_once(' ').unwrap_or_default().1.to_owned()),
+            (Position::Token(_), _) => Key::from(part(2).to_owned()),
             (_, 0) => Key::default(),
             (_, at) => keys[at - 1].0.clone(),
         };
         if empties < 2 && state.random.u32(0..100) < state.behaviour.empty_pages {
             empties += 1;
-            let next = Some(Position::Token(format!("{empties} {last}").into()));
+            let next = Some(Position::Token(format!("{walk} {empties} {last}").into()));
             return Ok(Page { next, ..Page::default() });
         }
         if let Some(delimiter) = request.delimiter {
@@ -324,7 +415,8 @@ impl ObjectStore for Model {
         }
         let end = (at + state.behaviour.page.min(request.max as usize).max(1)).min(keys.len());
         let entries: Vec<Entry> = keys[at..end].iter().filter_map(|(key, _)| state.entry(key)).collect();
-        let next = (end < keys.len()).then(|| Position::Token(format!("0 {}", keys[end - 1].0).into()));
+        let next =
+            (end < keys.len()).then(|| Position::Token(format!("{walk} 0 {}", keys[end - 1].0).into()));
         Ok(Page { entries, next, ..Page::default() })
     }
 
@@ -372,6 +464,7 @@ impl ObjectStore for Model {
                 let _ = sender.send(Ok(bytes.slice(..bytes.len() / 2))).await;
                 Body::channel(receiver, bytes.len() as u64)
             }
+            Some(Fault::Slow) => slow(bytes),
             Some(Fault::Changed) => {
                 let mut wrong = bytes.to_vec();
                 wrong[0] ^= 1;
@@ -384,8 +477,9 @@ impl ObjectStore for Model {
     }
 
     async fn write(&self, key: &Key, meta: &Meta, body: Body) -> Result<Written> {
-        let _ = meta;
         let fault = self.begin("write", Some(key), &[is_refused, is_lost]).await?;
+        self.state().takes(&meta.headers, "write")?;
+        self.state().unlocked(key, "write")?;
         let told = body.md5();
         let bytes = body.collect(u64::MAX).await?;
         // AWS "PutObject": Content-MD5.
@@ -394,8 +488,9 @@ impl ObjectStore for Model {
         }
         let written = {
             let mut state = self.state();
+            state.arrived.push((Instant::now(), bytes.len() as u64));
             let now = state.now_ms;
-            let object = state.made(bytes, 0, None, now);
+            let object = Object { headers: meta.headers.clone(), ..state.made(bytes, 0, None, now) };
             let written = state.written(&object);
             state.objects.insert(key.clone(), object);
             written
@@ -407,6 +502,7 @@ impl ObjectStore for Model {
         let fault = self.begin("delete", Some(key), &[is_refused, is_lost]).await?;
         {
             let mut state = self.state();
+            state.unlocked(key, "delete")?;
             if state.objects.remove(key).is_some() {
                 state.removed.push(key.clone());
             }
@@ -414,13 +510,15 @@ impl ObjectStore for Model {
         answered(fault, "delete", ())
     }
 
-    async fn begin_upload(&self, key: &Key, _: &Meta) -> Result<String> {
+    async fn begin_upload(&self, key: &Key, meta: &Meta) -> Result<String> {
         let fault = self.begin("begin_upload", Some(key), &[is_refused, is_lost]).await?;
         let id = {
             let mut state = self.state();
+            state.takes(&meta.headers, "begin_upload")?;
             state.serial += 1;
             let id = format!("upload-{}", state.serial);
-            state.uploads.insert(id.clone(), Upload { key: key.clone(), parts: BTreeMap::new() });
+            let headers = meta.headers.clone();
+            state.uploads.insert(id.clone(), Upload { key: key.clone(), headers, parts: BTreeMap::new() });
             id
         };
         answered(fault, "begin_upload", id)
@@ -431,6 +529,7 @@ impl ObjectStore for Model {
         let bytes = body.collect(u64::MAX).await?;
         let part = {
             let mut state = self.state();
+            state.arrived.push((Instant::now(), bytes.len() as u64));
             let (digest, kind) = (md5(&bytes), state.behaviour.etag);
             state.serial += 1;
             let serial = state.serial;
@@ -451,6 +550,7 @@ impl ObjectStore for Model {
         let fault = self.begin("complete_upload", Some(key), &[is_refused, is_lost]).await?;
         let written = {
             let mut state = self.state();
+            state.unlocked(key, "complete_upload")?;
             let Some(open) = state.uploads.remove(upload) else {
                 return refused(Kind::NotFound, "complete_upload");
             };
@@ -458,7 +558,8 @@ impl ObjectStore for Model {
             let Some(all) = all else { return refused(Kind::Invalid, "complete_upload") };
             let tag = md5_of_parts(all.iter().map(|p| md5(p)));
             let (count, now) = (u32::try_from(all.len()).unwrap_or(u32::MAX), state.now_ms);
-            let object = state.made(all.concat().into(), count, Some(tag), now);
+            let made = state.made(all.concat().into(), count, Some(tag), now);
+            let object = Object { headers: open.headers, ..made };
             let written = state.written(&object);
             state.objects.insert(key.clone(), object);
             written
