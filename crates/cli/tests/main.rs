@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test says what went wrong by panicking")]
 
 mod cases;
+mod checksums;
 mod clouds;
 mod copy;
 mod crash;

@@ -154,6 +154,7 @@ impl Job {
             large_max: LARGE,
             parts: PartsLimit::new(tokio::time::Instant::now()),
             sent: TaskTracker::new(),
+            crc_proofs: Arc::default(),
         });
         let counting = self.stop.child_token();
         let survey = self.survey(&ledger, survey_rows, counting.clone());

@@ -10,13 +10,13 @@ use model::failure::{Failure, Kind, Policy, Result, Side};
 use model::key::Key;
 use storage::capability::PartProof;
 use storage::checksum::Wanted;
-use storage::{Entry, Etag, Meta, ObjectStore, Part};
+use storage::{Entry, Etag, Meta, ObjectStore, Part, WriteCrc};
 use store::{Doubt, Upload};
 use tokio::task::JoinSet;
 
 use crate::outcome::Outcome;
 use crate::plan::{Plan, part_count, part_range, plan, wants_layout};
-use crate::proof::{Claim, Verdict, etag_of_parts, parts_compared};
+use crate::proof::{Claim, Verdict, etag_of_parts, of_parts, parts_compared, whole_of};
 use crate::transfer::{Carrier, End, MISMATCHES, PartJob, identity};
 
 /// How long parts on their way may take once another has ended the task.
@@ -56,8 +56,9 @@ impl Carrier {
                     restarts += 1;
                     continue;
                 }
-                // Confirmed by one more attempt, with a digest of every part in flight.
-                Kind::Mismatch => {
+                // Confirmed by one more attempt, with a digest of every part in flight. What one part met was confirmed
+                // by its own second attempt.
+                Kind::Mismatch if !matches!(failure.op, "read" | "write_part") => {
                     mismatches += 1;
                     if mismatches < MISMATCHES {
                         self.abandon(&entry.key).await;
@@ -136,6 +137,7 @@ impl Carrier {
                 End::Outcome(..) => Err(Failure::new(Kind::NotFound, "read", "gone").at(Side::Source)),
             };
         };
+        self.learn_write_crc(&entry.key).await?;
         let (upload, resumes) = self.resume_or_begin(&entry.key, &meta, part_size).await?;
         let mut done: BTreeMap<u32, Part> = serde_json::from_str::<Vec<Part>>(&upload.parts)
             .unwrap_or_default()
@@ -149,40 +151,64 @@ impl Carrier {
         let md5_parts = capability.etag_is_md5 && capability.part_proof == PartProof::Md5;
         // With the source's own layout the parts' ETags prove the whole; otherwise each part needs a digest.
         wanted.md5 = digest || (wanted.md5 && md5_parts) || (!own_layout && md5_parts && self.checks());
-        wanted.crc64 |= capability.part_proof == PartProof::Crc64 && self.checks();
+        wanted.crc64 |=
+            self.checks() && (capability.part_proof == PartProof::Crc64 || meta.sums.crc64.is_some());
         self.move_parts(entry, &meta, &upload, &mut done, wanted).await?;
 
         let parts: Vec<Part> = done.into_values().collect();
+        let proof = self.made_of_parts(entry, &meta, &upload, &parts, wanted, digest).await?;
+        Ok((meta.size, proof))
+    }
+
+    /// Makes the object of its parts, which are all there, and judges it.
+    async fn made_of_parts(
+        &self,
+        entry: &Entry,
+        meta: &Meta,
+        upload: &Upload,
+        parts: &[Part],
+        wanted: Wanted,
+        digest: bool,
+    ) -> Result<Proof> {
         let to = entry.key.under(&self.spec.save_prefix);
-        let by_parts = etag_of_parts(&parts);
+        let by_parts = etag_of_parts(parts);
         let proved = by_parts.as_ref().and_then(|etag| etag.proves(&meta.etag));
-        if proved == Some(false) && (!digest || self.has_layout(entry, part_size, &parts).await?) {
+        if proved == Some(false) && (!digest || self.has_layout(entry, upload.part_size, parts).await?) {
             let made = by_parts.as_ref().map(Etag::to_string).unwrap_or_default();
             let m = format!("the parts make {made}, the source has {}", meta.etag);
             return Err(Failure::new(Kind::Mismatch, "verify", m).at(Side::Target));
         }
-        let written = match self.complete(&to, &upload.upload, &parts).await {
+        let seen = whole_of(parts);
+        if self.checks() && Claim::from(meta).of(&seen) == Some(false) {
+            let m = format!(
+                "`{}`: the bytes read are not those of the checksum that the source keeps",
+                entry.key
+            );
+            return Err(Failure::new(Kind::Mismatch, "verify", m).at(Side::Source));
+        }
+        let written = match self.complete(&to, &upload.upload, parts).await {
             Ok(written) => written,
             Err(f) if f.kind == Kind::NotFound => {
-                self.completed_before(&to, &meta, by_parts.as_ref(), f).await?
+                self.completed_before(&to, meta, by_parts.as_ref(), f).await?
             }
             Err(f) => return Err(f),
         };
-        self.ledger.completed(&upload);
+        self.ledger.completed(upload);
         // The parts' own tags are judged above: a layout that only looks like the source's contradicts nothing.
-        let (mut source, mut stored) = (Claim::from(&meta), Claim::from(&written));
+        let (mut source, mut stored) = (Claim::from(meta), Claim::from(&written));
         if source.etag.parts().is_some() && proved != Some(true) {
             (source.etag, stored.etag) = (Etag::None, Etag::None);
         }
-        let proof = match self.verdict(&to, meta.size, &source, None, &stored).await? {
+        let proof = match self.verdict(&to, meta.size, &source, Some(seen), &stored).await? {
+            Verdict::Proved(proof) if proved != Some(true) => of_parts(proof, &source, &seen),
             Verdict::Proved(proof) => proof,
             _ if proved == Some(true) => Proof::Etag,
-            Verdict::Unproved if parts_compared(&parts, wanted) => Proof::Digest,
+            Verdict::Unproved if parts_compared(parts, wanted) => of_parts(Proof::Digest, &source, &seen),
             Verdict::Unproved => Proof::Size,
             Verdict::NeedDigest => return Err(differs(&to, "the checksums of both sides differ")),
             Verdict::Differs(why) => return Err(differs(&to, &why)),
         };
-        Ok((meta.size, proof))
+        Ok(proof)
     }
 
     /// Whether the source's parts are known to be cut as ours are. The layout may have been guessed from the number of
@@ -255,7 +281,8 @@ impl Carrier {
             self.abandon(key).await;
         }
         let to = key.under(&self.spec.save_prefix);
-        let wanted = self.target_meta(key, meta).await?;
+        let part_crc = self.target.capability().write_crc == WriteCrc::Trailer;
+        let wanted = Meta { part_crc, ..self.target_meta(key, meta).await? };
         let mut upload = Upload {
             key: key.clone(),
             etag: identity(meta),
@@ -332,8 +359,9 @@ impl Carrier {
                 Some(Ok(Err(failure))) => {
                     broke.get_or_insert(failure);
                 }
-                Some(Ok(Ok((part, _)))) => {
-                    done.insert(part.number, part);
+                Some(Ok(Ok((part, digests)))) => {
+                    let crc64 = digests.and_then(|d| d.sums.crc64);
+                    done.insert(part.number, Part { crc64, ..part });
                     let parts: Vec<&Part> = done.values().collect();
                     let text = serde_json::to_string(&parts).unwrap_or_else(|_| "[]".into());
                     self.ledger.put_upload(Upload { parts: text, ..upload.clone() });

@@ -15,6 +15,7 @@ mod feed;
 mod field;
 pub mod glob;
 pub mod history;
+mod integrity;
 pub mod job;
 mod large;
 mod ledger;

@@ -13,6 +13,10 @@
 //! | equal or unknown | equal | unknown | proved by digest |
 //! | any | unknown | unknown | not proved: only the length is known |
 //!
+//! An object that is moved in parts is read in parallel, so the MD5 of its whole is not computed. The CRC-64 of its parts
+//! are put together: a source that keeps that of the whole is compared with it. A source that says an MD5 and no CRC-64
+//! is proved by length only ([`of_parts`]), although each part is known to be stored as it was read.
+//!
 //! Unknown is never equal. Where two kinds can be compared, the stronger decides.
 
 use model::count::Proof;
@@ -40,7 +44,7 @@ impl From<&Written> for Claim {
 
 impl Claim {
     /// Whether the bytes in flight are those of the claim; none when nothing can be compared.
-    fn of(&self, seen: &Digests) -> Option<bool> {
+    pub(crate) fn of(&self, seen: &Digests) -> Option<bool> {
         let strong = same(self.sums.sha256, seen.sums.sha256).or(same(self.etag.md5().copied(), seen.md5));
         strong.or_else(|| self.sums.agree(&seen.sums))
     }
@@ -90,6 +94,24 @@ pub(crate) fn judge(source: &Claim, seen: Option<Digests>, stored: &Claim) -> Ve
         }
         (None, Some(true)) => Verdict::Proved(Proof::Digest),
         (None, _) => Verdict::Unproved,
+    }
+}
+
+/// What the bytes of all parts in flight are known to be together, where each part has its CRC-64.
+pub(crate) fn whole_of(parts: &[Part]) -> Digests {
+    let pieces: Option<Vec<(u64, u64)>> = parts.iter().map(|p| Some((p.crc64?, p.size))).collect();
+    let crc64 = pieces.map(storage::checksum::crc64_of_pieces);
+    let bytes = parts.iter().map(|p| p.size).sum();
+    Digests { md5: None, sums: Sums { crc64, ..Sums::default() }, bytes }
+}
+
+/// The proof of an object that was moved in parts. Digests in flight tell what was stored; where the source says a
+/// digest of the whole that they were not compared with, only the length of what was read is known.
+pub(crate) fn of_parts(proof: Proof, source: &Claim, seen: &Digests) -> Proof {
+    let says = source.etag.md5().is_some() || source.sums != Sums::default();
+    match proof {
+        Proof::Digest if says && source.of(seen).is_none() => Proof::Size,
+        proof => proof,
     }
 }
 

@@ -63,6 +63,8 @@ pub(crate) struct Carrier {
     pub(crate) parts: Arc<PartsLimit>,
     /// Writes that cannot be called back.
     pub(crate) sent: TaskTracker,
+    /// Attempts to find out how the target verifies checksums; one at a time.
+    pub(crate) crc_proofs: Arc<tokio::sync::Mutex<u32>>,
 }
 
 /// The right to move one thing: a place at each end.
@@ -104,6 +106,7 @@ impl Carrier {
             large_max: self.large_max,
             parts: self.parts.clone(),
             sent: self.sent.clone(),
+            crc_proofs: self.crc_proofs.clone(),
         }
     }
 
@@ -304,6 +307,9 @@ impl Carrier {
                 entry.size,
                 self.verdict(&to, entry.size, &source, None, &Claim::from(&written)).await?,
             ));
+        }
+        if entry.etag.md5().is_none() && entry.size > 0 {
+            self.learn_write_crc(&entry.key).await?;
         }
         let _memory = self.memory.hold(self.buffer(entry.size)).await;
         self.progress.bandwidth.pass(prepaid(entry.size)).await;

@@ -14,7 +14,9 @@ use pace::budget::{Bandwidth, Ticket};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
-use crate::checksum::{Digests, Hasher, Wanted};
+use crate::capability::WriteCrc;
+use crate::checksum::{Digests, Hasher, Wanted, crc64_of};
+use crate::framed::Framed;
 use crate::http::ResponseBody;
 
 /// No chunk for this long, and the read fails as timed out.
@@ -28,6 +30,8 @@ pub struct Body {
     left: u64,
     /// MD5 that the bytes are to have, for stores that check it.
     md5: Option<[u8; 16]>,
+    /// How the CRC-64/NVME of the bytes can be sent with them.
+    write_crc: WriteCrc,
     tap: Option<Box<Tapped>>,
     idle: Option<Pin<Box<Sleep>>>,
 }
@@ -39,6 +43,7 @@ enum Source {
     Channel(mpsc::Receiver<Result<Bytes>>),
     Body(Box<Body>),
     Chain(VecDeque<Body>),
+    Framed(Box<Framed>),
 }
 
 /// What watches the bytes of one transfer.
@@ -119,7 +124,7 @@ impl Tapped {
 
 impl Body {
     fn of(source: Source, len: u64) -> Self {
-        Self { source, len, left: len, md5: None, tap: None, idle: None }
+        Self { source, len, left: len, md5: None, write_crc: WriteCrc::None, tap: None, idle: None }
     }
 
     /// The same bytes, with the MD5 that they are to have: a store that checks it refuses others.
@@ -131,6 +136,42 @@ impl Body {
     /// The MD5 that the bytes are to have, where it is known before they are sent.
     pub fn md5(&self) -> Option<[u8; 16]> {
         self.md5
+    }
+
+    /// The same bytes, to be sent with a CRC-64/NVME as the store verifies it.
+    #[must_use]
+    pub fn with_write_crc(self, write_crc: WriteCrc) -> Self {
+        Self { write_crc, ..self }
+    }
+
+    /// How the CRC-64/NVME of the bytes can be sent with them.
+    pub fn write_crc(&self) -> WriteCrc {
+        self.write_crc
+    }
+
+    /// The CRC-64/NVME of bytes that are in memory.
+    pub(crate) fn crc64_in_memory(&self) -> Option<u64> {
+        let Source::Memory(bytes) = &self.source else { return None };
+        Some(crc64_of(bytes))
+    }
+
+    /// The bytes in `aws-chunked` framing, with their CRC-64/NVME behind them. The tap that watches the bytes computes
+    /// it in the same pass.
+    pub(crate) fn framed(mut self) -> Body {
+        let seen = match &mut self.tap {
+            Some(tap) => {
+                tap.hasher.want_crc64();
+                tap.seen.clone()
+            }
+            None => {
+                let tap = Tap { wanted: Wanted { crc64: true, ..Wanted::default() }, ..Tap::default() };
+                let seen;
+                (self, seen) = self.tapped(&tap);
+                seen
+            }
+        };
+        let len = Framed::len_of(self.len);
+        Self::of(Source::Framed(Box::new(Framed::new(self, seen))), len)
     }
 
     /// The MD5 of bytes that are in memory.
@@ -200,6 +241,7 @@ impl Body {
         match (&self.tap, &self.source) {
             (Some(tap), _) => Some(tap.moved.clone()),
             (None, Source::Chain(bodies)) => bodies.iter().find_map(Body::progress),
+            (None, Source::Framed(framed)) => framed.body().progress(),
             _ => None,
         }
     }
@@ -217,6 +259,7 @@ impl Body {
             Source::Wire(body) => body.poll_chunk(cx),
             Source::Channel(receiver) => receiver.poll_recv(cx),
             Source::Body(body) => body.poll_chunk(cx),
+            Source::Framed(framed) => framed.poll_chunk(cx),
             Source::Chain(bodies) => loop {
                 let Some(first) = bodies.front_mut() else { break Poll::Ready(None) };
                 match ready!(first.poll_chunk(cx)) {

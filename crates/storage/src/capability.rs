@@ -26,6 +26,20 @@ pub enum StartAfter {
     Broken,
 }
 
+/// How a write can carry the CRC-64/NVME of its body, so that the store refuses other bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WriteCrc {
+    /// The store was not asked yet.
+    Unproved,
+    /// The store has not refused a wrong one: none is sent.
+    #[default]
+    None,
+    /// In a header, for bodies that are in memory.
+    Header,
+    /// In a header, and behind the body in its `aws-chunked` framing.
+    Trailer,
+}
+
 /// Abilities and limits of one opened store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capability {
@@ -41,6 +55,8 @@ pub struct Capability {
     pub mtime_kept: bool,
     /// Writes are refused without a checksum of their body.
     pub write_checksum: bool,
+    /// How a CRC-64/NVME is sent with a write: as the store was seen to verify it.
+    pub write_crc: WriteCrc,
     /// ETags of whole writes are the MD5 of the bytes.
     pub etag_is_md5: bool,
     /// What the store tells of a written part.
@@ -86,6 +102,7 @@ impl Capability {
         list_bare: false,
         mtime_kept: false,
         write_checksum: false,
+        write_crc: WriteCrc::Unproved,
         etag_is_md5: true,
         part_proof: PartProof::Md5,
         ecma: false,
@@ -113,6 +130,7 @@ impl Capability {
         list_bare: false,
         mtime_kept: true,
         write_checksum: false,
+        write_crc: WriteCrc::None,
         etag_is_md5: false,
         part_proof: PartProof::Crc64,
         ecma: false,

@@ -125,6 +125,12 @@ impl Hasher {
         }
     }
 
+    /// Computes the CRC-64/NVME too; before the first chunk.
+    pub(crate) fn want_crc64(&mut self) {
+        debug_assert_eq!(self.bytes, 0, "the bytes that passed are missing in the checksum");
+        self.crc64.get_or_insert_with(|| Crc::new(CrcAlgorithm::Crc64Nvme));
+    }
+
     /// Adds a chunk.
     pub fn update(&mut self, chunk: &[u8]) {
         self.bytes += chunk.len() as u64;
@@ -154,6 +160,17 @@ impl Hasher {
     }
 }
 
+/// CRC-64/NVME of bytes in memory.
+pub fn crc64_of(bytes: &[u8]) -> u64 {
+    crc_fast::checksum(CrcAlgorithm::Crc64Nvme, bytes)
+}
+
+/// CRC-64/NVME of bytes out of those of their pieces, each with its length in bytes.
+pub fn crc64_of_pieces(pieces: impl IntoIterator<Item = (u64, u64)>) -> u64 {
+    let whole = |a, (b, len)| crc_fast::checksum_combine(CrcAlgorithm::Crc64Nvme, a, b, len);
+    pieces.into_iter().fold(crc64_of(b""), whole)
+}
+
 /// MD5 of a multipart object: the MD5 of its parts' MD5s.
 pub fn md5_of_parts(parts: impl IntoIterator<Item = [u8; 16]>) -> [u8; 16] {
     let mut md5 = Md5::new();
@@ -180,6 +197,14 @@ mod tests {
         let sha256 = "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225";
         assert_eq!(d.sums.sha256.map(|s| hex(&s)).as_deref(), Some(sha256));
         assert_eq!(d.bytes, 9);
+    }
+
+    #[test]
+    fn crc_of_the_whole_is_that_of_its_pieces() {
+        let pieces: [&[u8]; 4] = [b"12", b"", b"345678", b"9"];
+        let whole = crc64_of_pieces(pieces.map(|p| (crc64_of(p), p.len() as u64)));
+        assert_eq!(whole, 0xae8b_1486_0a79_9888);
+        assert_eq!(crc64_of_pieces([]), crc64_of(b""));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use model::failure::{Failure, Kind, Result};
 use model::key::Key;
 
 use crate::body::Body;
-use crate::capability::Capability;
+use crate::capability::{Capability, WriteCrc};
 use crate::etag::Etag;
 use crate::meta::Meta;
 use crate::{ListRequest, ObjectStore, Page, Part, Probe, ReadRequest, Reading, SharedStore, Written};
@@ -102,6 +102,9 @@ impl ObjectStore for Faulty {
         body: Body,
     ) -> Result<Part> {
         self.call("write_part", self.inner.write_part(key, upload, number, offset, body)).await
+    }
+    async fn prove_write_crc(&self, key: &Key, upload: &str) -> Result<WriteCrc> {
+        self.inner.prove_write_crc(key, upload).await
     }
     async fn complete_upload(&self, key: &Key, upload: &str, parts: &[Part]) -> Result<Written> {
         self.call("complete_upload", self.inner.complete_upload(key, upload, parts)).await

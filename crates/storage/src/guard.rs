@@ -16,7 +16,7 @@ use pace::backoff::Backoff;
 use pace::limit::Limit;
 
 use crate::body::Body;
-use crate::capability::{Capability, StartAfter};
+use crate::capability::{Capability, StartAfter, WriteCrc};
 use crate::etag::Etag;
 use crate::meta::Meta;
 use crate::{
@@ -28,6 +28,7 @@ use crate::{
 const ORDERS: [Order; 3] = [Order::Bytes, Order::Segments, Order::Unknown];
 const STARTS: [StartAfter; 4] =
     [StartAfter::Exact, StartAfter::Unproved, StartAfter::Proved, StartAfter::Broken];
+const CRCS: [WriteCrc; 4] = [WriteCrc::Unproved, WriteCrc::None, WriteCrc::Header, WriteCrc::Trailer];
 const BOTH: [bool; 2] = [false, true];
 
 /// Requests made, by kind; also retries.
@@ -67,20 +68,13 @@ struct Known {
 
 impl Known {
     fn new(base: Capability) -> Self {
-        let mut all = Vec::with_capacity(48);
-        for list_order in ORDERS {
-            for list_start_after in STARTS {
-                for (write_checksum, list_allowed) in BOTH.into_iter().flat_map(|a| BOTH.map(|b| (a, b))) {
-                    all.push(Capability {
-                        list_order,
-                        list_start_after,
-                        write_checksum,
-                        list_allowed,
-                        ..base
-                    });
-                }
-            }
-        }
+        let with_orders = |c: Capability| ORDERS.map(|list_order| Capability { list_order, ..c });
+        let with_starts = |c: Capability| STARTS.map(|list_start_after| Capability { list_start_after, ..c });
+        let with_crcs = |c: Capability| CRCS.map(|write_crc| Capability { write_crc, ..c });
+        let with_demand = |c: Capability| BOTH.map(|write_checksum| Capability { write_checksum, ..c });
+        let with_list = |c: Capability| BOTH.map(|list_allowed| Capability { list_allowed, ..c });
+        let orders = with_orders(base).into_iter().flat_map(with_starts).flat_map(with_crcs);
+        let all: Vec<Capability> = orders.flat_map(with_demand).flat_map(with_list).collect();
         let now = all.iter().position(|c| *c == base).unwrap_or(0);
         Self { all, now: AtomicUsize::new(now) }
     }
@@ -95,6 +89,7 @@ impl Known {
                 Fact::ListOrder(order) => capability.list_order = order,
                 Fact::StartAfter(start) => capability.list_start_after = start,
                 Fact::WriteChecksum => capability.write_checksum = true,
+                Fact::WriteCrc(crc) => capability.write_crc = crc,
                 Fact::ListRefused => capability.list_allowed = false,
             }
             self.all.iter().position(|c| *c == capability)
@@ -143,8 +138,9 @@ impl Guarded {
         &self.limit
     }
 
-    /// A body that is in memory gets the checksum that the store demands.
+    /// The body carries the checksum that the store verifies; one that is in memory, also the one that it demands.
     fn checked(&self, body: Body) -> Body {
+        let body = body.with_write_crc(self.capability().write_crc);
         match self.capability().write_checksum && body.md5().is_none() {
             true => match body.md5_in_memory() {
                 Some(md5) => body.with_md5(md5),
@@ -254,6 +250,10 @@ impl ObjectStore for Guarded {
         body: Body,
     ) -> Result<Part> {
         self.once(&self.requests.put, self.inner.write_part(key, upload, number, offset, body)).await
+    }
+
+    async fn prove_write_crc(&self, key: &Key, upload: &str) -> Result<WriteCrc> {
+        self.once(&self.requests.put, self.inner.prove_write_crc(key, upload)).await
     }
 
     async fn settle(&self) -> Result<()> {

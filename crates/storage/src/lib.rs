@@ -13,6 +13,7 @@ pub mod checksum;
 pub mod egress;
 pub mod etag;
 pub mod fault;
+mod framed;
 pub mod fs;
 pub mod google;
 pub mod guard;
@@ -35,7 +36,7 @@ use model::failure::{Failure, Kind, Result};
 use model::key::Key;
 
 pub use body::Body;
-pub use capability::{Capability, StartAfter};
+pub use capability::{Capability, StartAfter, WriteCrc};
 use checksum::Sums;
 pub use etag::Etag;
 pub use meta::Meta;
@@ -173,6 +174,9 @@ pub struct Part {
     /// The store said that its ETag is no digest (encryption with a key service).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub opaque: bool,
+    /// CRC-64/NVME of its bytes in flight, where it was computed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crc64: Option<u64>,
 }
 
 /// One version of a key, or the mark that it was deleted.
@@ -217,6 +221,8 @@ pub enum Fact {
     StartAfter(StartAfter),
     /// Writes must carry a checksum of their body.
     WriteChecksum,
+    /// How writes can carry a CRC-64/NVME.
+    WriteCrc(WriteCrc),
     /// The credentials may not list.
     ListRefused,
 }
@@ -291,6 +297,13 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
     ) -> Result<Part> {
         let _ = (key, upload, number, offset, body);
         read_only("write_part")
+    }
+
+    /// Finds out how writes can carry a CRC-64/NVME: small parts of `upload`, which becomes no object, are sent with a
+    /// wrong one and with the right one.
+    async fn prove_write_crc(&self, key: &Key, upload: &str) -> Result<WriteCrc> {
+        let _ = (key, upload);
+        Ok(WriteCrc::None)
     }
 
     /// Makes the object out of its parts, given in order.

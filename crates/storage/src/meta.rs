@@ -44,6 +44,8 @@ pub struct Meta {
     pub acl: Option<&'static str>,
     /// Where both sides are directories: permissions of each directory on the way, then of the file.
     pub modes: Vec<u32>,
+    /// The parts of an upload will carry a CRC-64/NVME, so the store is told of it when the upload begins.
+    pub part_crc: bool,
     /// True when the server gives the object only as a whole.
     pub whole_only: bool,
     /// True when the object is archived and not readable now.

@@ -6,7 +6,7 @@ use model::failure::{Failure, Kind, Result};
 use model::key::Key;
 
 use crate::body::Body;
-use crate::capability::Capability;
+use crate::capability::{Capability, WriteCrc};
 use crate::etag::Etag;
 use crate::meta::Meta;
 use crate::{
@@ -114,6 +114,9 @@ impl ObjectStore for Prefixed {
         body: Body,
     ) -> Result<Part> {
         self.inner.write_part(&self.full(key), upload, number, offset, body).await
+    }
+    async fn prove_write_crc(&self, key: &Key, upload: &str) -> Result<WriteCrc> {
+        self.inner.prove_write_crc(&self.full(key), upload).await
     }
     async fn complete_upload(&self, key: &Key, upload: &str, parts: &[Part]) -> Result<Written> {
         self.inner.complete_upload(&self.full(key), upload, parts).await

@@ -2,6 +2,7 @@
 //! real servers that `cargo x test` starts.
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
 
+mod checksums;
 mod conformance;
 mod faults;
 mod fs;

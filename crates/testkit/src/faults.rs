@@ -16,6 +16,8 @@ pub enum Fault {
     LoseAnswer,
     /// The body of an answer is cut in the middle.
     Truncate,
+    /// One byte of the body of a request is another when it arrives.
+    Flip,
 }
 
 /// A share of requests that fail.

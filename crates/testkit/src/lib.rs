@@ -10,5 +10,5 @@ pub mod s3;
 pub mod script;
 pub mod servers;
 
-pub use s3::{Bucket, Options, S3Server};
+pub use s3::{Bucket, Checksums, Options, S3Server};
 pub use script::{Call, Script, Step};

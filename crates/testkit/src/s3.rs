@@ -26,6 +26,30 @@ use crate::faults::{Fault, Faults};
 use crate::keys::{Keys, Object, Sorted};
 use crate::script::{Call, Script, Step};
 
+/// What the server does with the checksum of a body that is sent with it. MD5s are verified wherever checksums are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Checksums {
+    /// It knows none: headers are ignored, and frames with their trailer become bytes of the object.
+    #[default]
+    Unknown,
+    /// Headers and trailers that name one are refused.
+    Refused,
+    /// Headers are repeated unread.
+    Repeated,
+    /// Headers are verified, frames become bytes of the object.
+    Headers,
+    /// Headers and trailers are verified.
+    Verified,
+    /// As that, but `aws-chunked` stays the Content-Encoding of objects.
+    EncodingKept,
+}
+
+impl Checksums {
+    fn verifies(self) -> bool {
+        matches!(self, Checksums::Headers | Checksums::Verified | Checksums::EncodingKept)
+    }
+}
+
 /// How the server behaves.
 #[derive(Debug)]
 pub struct Options {
@@ -42,6 +66,10 @@ pub struct Options {
     /// Answer like a vendor whose own headers begin so (`x-obs-`): with opaque ETags and the CRC-64/ECMA of each
     /// object, to requesters who pay.
     pub vendor: Option<&'static str>,
+    /// What is done with checksums that are sent.
+    pub checksums: Checksums,
+    /// As a bucket with Object Lock, refuse objects and parts that come without a checksum.
+    pub checksum_demanded: bool,
     /// What single requests are answered in place of the server.
     pub script: Option<Script>,
     /// Keep a log of requests.
@@ -59,6 +87,8 @@ impl Default for Options {
             faults: Faults::none(),
             discard: false,
             vendor: None,
+            checksums: Checksums::Unknown,
+            checksum_demanded: false,
             script: None,
             log: true,
             threads: 1,
@@ -102,6 +132,8 @@ struct State {
     log: Mutex<Vec<Logged>>,
     next: AtomicU64,
     received: AtomicU64,
+    /// Bodies whose CRC-64 was verified and right.
+    crc_verified: AtomicU64,
     sent: AtomicU64,
     last_byte_ms: AtomicU64,
     /// Requests being worked on.
@@ -187,6 +219,7 @@ impl S3Server {
             log: Mutex::default(),
             next: AtomicU64::new(1),
             received: AtomicU64::new(0),
+            crc_verified: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             last_byte_ms: AtomicU64::new(0),
             busy: AtomicU64::new(0),
@@ -252,6 +285,11 @@ impl S3Server {
     /// Requests being worked on, bodies of answers aside.
     pub fn busy(&self) -> u64 {
         self.state.busy.load(Ordering::SeqCst)
+    }
+
+    /// Bodies that came with the right CRC-64, which was verified.
+    pub fn crc_verified(&self) -> u64 {
+        self.state.crc_verified.load(Ordering::SeqCst)
     }
 
     /// Open uploads.
@@ -479,7 +517,16 @@ async fn answer(
     {
         return Some(error(StatusCode::FORBIDDEN, "AccessDenied"));
     }
-    let taken = take_in(state, asked, body).await?;
+    let mut taken = take_in(state, asked, body).await?;
+    if let (Some(Fault::Flip), Taken::Kept(bytes)) = (fault, &mut taken)
+        && let Some(byte) = bytes.iter_mut().rev().nth(100)
+    {
+        *byte ^= 1;
+    }
+    let taken = match unpacked(state, asked, taken) {
+        Ok(taken) => taken,
+        Err(refused) => return Some(*refused),
+    };
     let step = step(state, asked);
     match &step {
         Step::Refuse(code, name) => return Some(error(status(*code), name)),
@@ -583,6 +630,85 @@ async fn take_in(state: &Arc<State>, asked: &Asked, mut body: Incoming) -> Optio
         }
     }
     Some(if keep { Taken::Kept(kept) } else { Taken::Counted(counted) })
+}
+
+const CRC64: &str = "x-amz-checksum-crc64nvme";
+
+/// The body as it is kept, once its checksums are verified.
+fn unpacked(state: &State, asked: &Asked, taken: Taken) -> Result<Taken, Box<Response<Answer>>> {
+    let Taken::Kept(bytes) = taken else { return Ok(taken) };
+    let header = |name: &str| asked.headers.get(name).and_then(|v| v.to_str().ok());
+    let checksums = state.options.checksums;
+    let refused = |status, code| Err(Box::new(error(status, code)));
+    let names_one = header(CRC64).is_some() || header("x-amz-trailer").is_some();
+    if checksums == Checksums::Refused && (names_one || header("x-amz-checksum-algorithm").is_some()) {
+        return refused(StatusCode::NOT_IMPLEMENTED, "NotImplemented");
+    }
+    let is_write = asked.method == Method::PUT && !asked.key.is_empty();
+    let without = !names_one && header("content-md5").is_none() && header("x-amz-copy-source").is_none();
+    if state.options.checksum_demanded && is_write && without {
+        return refused(StatusCode::BAD_REQUEST, "MissingContentMD5");
+    }
+    let framed = header("x-amz-content-sha256").is_some_and(|v| v.starts_with("STREAMING-"));
+    let decodes = matches!(checksums, Checksums::Verified | Checksums::EncodingKept);
+    let (bytes, trailer) = match framed && decodes {
+        true => match unframed(&bytes) {
+            Some(found) => found,
+            None => return refused(StatusCode::BAD_REQUEST, "IncompleteBody"),
+        },
+        false => (bytes, None),
+    };
+    if !checksums.verifies() {
+        return Ok(Taken::Kept(bytes));
+    }
+    let crc = storage::checksum::crc64_of(&bytes).to_be_bytes();
+    let told = header(CRC64).map(str::to_owned).or(trailer);
+    if told.as_ref().is_some_and(|told| *told != base64_of(&crc)) {
+        return refused(StatusCode::BAD_REQUEST, "BadDigest");
+    }
+    if header("content-md5").is_some_and(|told| told != base64_of(&Md5::digest(&bytes))) {
+        return refused(StatusCode::BAD_REQUEST, "BadDigest");
+    }
+    if told.is_some() {
+        state.crc_verified.fetch_add(1, Ordering::SeqCst);
+    }
+    Ok(Taken::Kept(bytes))
+}
+
+/// Base64, as checksums are written in headers.
+pub fn base64_of(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// The bytes inside of the frames of `aws-chunked`, and the checksum behind them.
+fn unframed(mut text: &[u8]) -> Option<(Vec<u8>, Option<String>)> {
+    let mut all = Vec::with_capacity(text.len());
+    loop {
+        let end = text.windows(2).position(|w| w == b"\r\n")?;
+        let n = usize::from_str_radix(std::str::from_utf8(text.get(..end)?).ok()?, 16).ok()?;
+        text = text.get(end + 2..)?;
+        if n == 0 {
+            let told = std::str::from_utf8(text).ok()?.trim_end().strip_prefix(CRC64)?.strip_prefix(':')?;
+            return Some((all, Some(told.to_owned())));
+        }
+        all.extend_from_slice(text.get(..n)?);
+        text = text.get(n..)?.strip_prefix(b"\r\n")?;
+    }
+}
+
+/// The headers that are kept with an object.
+fn kept_headers(options: &Options, headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
+    let mut kept = carried(headers);
+    if options.checksums == Checksums::Verified {
+        for (_, value) in kept.iter_mut().filter(|(name, _)| name == "content-encoding") {
+            let text = String::from_utf8_lossy(value).into_owned();
+            let words = text.split(',').map(str::trim).filter(|word| *word != "aws-chunked");
+            *value = words.collect::<Vec<_>>().join(",").into_bytes();
+        }
+        kept.retain(|(name, value)| name != "content-encoding" || !value.is_empty());
+    }
+    kept
 }
 
 fn carried(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
@@ -826,9 +952,19 @@ fn put(state: &Arc<State>, asked: &Asked, taken: Taken) -> Response<Answer> {
             );
         }
     };
-    let made = kept(&state.options, object(content, None, carried(&asked.headers)));
+    let made = kept(&state.options, object(content, None, kept_headers(&state.options, &asked.headers)));
     let answer = with_crc(with_etag(&made.etag), &made);
     store(state, asked, made);
+    repeated(state, asked, answer)
+}
+
+/// The answer with the checksum of the request, where the server repeats it unread.
+fn repeated(state: &State, asked: &Asked, mut answer: Response<Answer>) -> Response<Answer> {
+    if state.options.checksums == Checksums::Repeated
+        && let Some(told) = asked.headers.get(CRC64)
+    {
+        answer.headers_mut().insert(CRC64, told.clone());
+    }
     answer
 }
 
@@ -869,7 +1005,7 @@ fn put_part(state: &Arc<State>, asked: &Asked, taken: Taken) -> Response<Answer>
         None => error(StatusCode::NOT_FOUND, "NoSuchUpload"),
         Some(upload) => {
             upload.parts.insert(number, (content, md5));
-            with_etag(&hex(&md5))
+            repeated(state, asked, with_etag(&hex(&md5)))
         }
     }
 }

@@ -95,10 +95,38 @@ fn sec_f02_bytes_that_are_not_the_sources_are_not_proved_by_what_was_stored() {
 
 #[test]
 fn obj_03_a_part_with_an_opaque_tag_is_neither_wrong_nor_compared() {
-    let part = |opaque| Part { number: 1, etag: "0".repeat(32), size: 1, opaque };
+    let part = |opaque| Part { number: 1, etag: "0".repeat(32), size: 1, opaque, crc64: None };
     let wanted = Wanted { md5: true, ..Wanted::default() };
     assert!(part_differs(&part(false), Some(digests(0))).is_some());
     assert!(part_differs(&part(true), Some(digests(0))).is_none());
     assert!(parts_compared(&[part(false)], wanted) && !parts_compared(&[part(true)], wanted));
     assert_eq!(etag_of_parts(&[part(true)]), None);
+}
+
+#[test]
+fn parts_prove_a_whole_only_where_the_source_was_compared() {
+    let piece = |bytes: &[u8]| Part {
+        number: 1,
+        etag: String::new(),
+        size: bytes.len() as u64,
+        opaque: true,
+        crc64: Some(storage::checksum::crc64_of(bytes)),
+    };
+    let parts = [piece(&BYTES[0][..4]), piece(&BYTES[0][4..])];
+    let seen = whole_of(&parts);
+    assert_eq!(seen.sums.crc64, digests(0).sums.crc64);
+    let [md5, _, opaque, _] = etags(0);
+    let with_crc = |etag: &Etag, content| Claim {
+        etag: etag.clone(),
+        sums: Sums { crc64: digests(content).sums.crc64, ..Sums::default() },
+    };
+    let alone = |etag: &Etag| Claim { etag: etag.clone(), sums: Sums::default() };
+    assert_eq!(with_crc(&md5, 0).of(&seen), Some(true));
+    assert_eq!(with_crc(&md5, 1).of(&seen), Some(false));
+    assert_eq!(of_parts(Proof::Digest, &with_crc(&md5, 0), &seen), Proof::Digest);
+    assert_eq!(of_parts(Proof::Digest, &alone(&md5), &seen), Proof::Size);
+    assert_eq!(of_parts(Proof::Digest, &alone(&opaque), &seen), Proof::Digest);
+    assert_eq!(of_parts(Proof::Etag, &alone(&md5), &seen), Proof::Etag);
+    let unknown = [parts[0].clone(), Part { crc64: None, ..parts[1].clone() }];
+    assert_eq!(whole_of(&unknown).sums, Sums::default());
 }

@@ -98,6 +98,7 @@ impl Capability {
         list_bare: false,
         mtime_kept: false,
         write_checksum: false,
+        write_crc: crate::capability::WriteCrc::None,
         etag_is_md5: true,
         part_proof: PartProof::Crc64,
         ecma: false,
@@ -559,7 +560,7 @@ impl ObjectStore for Azure {
         let answer = self.send(call).await?;
         let etag = part_tag(answer.headers());
         collect(answer, ANSWER_MAX).await?;
-        Ok(Part { number, etag, size, opaque: false })
+        Ok(Part { number, etag, size, opaque: false, crc64: None })
     }
 
     async fn complete_upload(&self, key: &Key, upload: &str, parts: &[Part]) -> Result<Written> {

@@ -316,7 +316,7 @@ impl ObjectStore for Fs {
         self.feed(body, move |root, next| {
             let mut file = upload_file(root, &key, &upload)?;
             let (size, crc64) = write_checked(&key, &mut file, offset, len, next)?;
-            Ok(Part { number, etag: hex(&crc64.to_be_bytes()), size, opaque: false })
+            Ok(Part { number, etag: hex(&crc64.to_be_bytes()), size, opaque: false, crc64: None })
         })
         .await
     }

@@ -83,6 +83,7 @@ impl Capability {
         list_bare: false,
         mtime_kept: false,
         write_checksum: false,
+        write_crc: crate::capability::WriteCrc::None,
         etag_is_md5: true,
         part_proof: PartProof::Md5,
         ecma: false,
@@ -595,7 +596,7 @@ impl ObjectStore for Google {
         let name = format!("{}{number:05}", folder(key, upload));
         let object = self.put("write_part", &name, &Meta::default(), body).await?;
         let etag = object.etag().md5().map(|m| hex(m)).unwrap_or_default();
-        Ok(Part { number, etag, size, opaque: false })
+        Ok(Part { number, etag, size, opaque: false, crc64: None })
     }
 
     async fn complete_upload(&self, key: &Key, upload: &str, parts: &[Part]) -> Result<Written> {
@@ -631,7 +632,13 @@ impl ObjectStore for Google {
         let folder = folder(key, upload);
         let part = |o: &Object| {
             let number = o.name.strip_prefix(&folder)?.parse().ok()?;
-            Some(Part { number, etag: hex(o.etag().md5()?), size: o.size.parse().ok()?, opaque: false })
+            Some(Part {
+                number,
+                etag: hex(o.etag().md5()?),
+                size: o.size.parse().ok()?,
+                opaque: false,
+                crc64: None,
+            })
         };
         Ok(self.parts_of(&folder).await?.iter().filter_map(part).collect())
     }

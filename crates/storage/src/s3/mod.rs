@@ -1,6 +1,7 @@
 //! The S3 dialect, directly on hyper: what AWS documents, in the words every S3 server understands.
 
 mod error;
+mod integrity;
 pub mod list;
 pub mod sign;
 pub mod vendor;
@@ -18,7 +19,7 @@ use model::key::{Key, Order};
 use pace::clock::SharedClock;
 
 use crate::body::Body;
-use crate::capability::Capability;
+use crate::capability::{Capability, WriteCrc};
 use crate::checksum::Sums;
 use crate::etag::Etag;
 use crate::http::{Client, ResponseBody, check_range, collect, length};
@@ -50,6 +51,8 @@ struct Learned {
     accepted: AtomicU32,
     /// Signatures refused since the last that was accepted.
     refused: AtomicU32,
+    /// Whether objects that were written in frames are kept without a trace of them.
+    whole_framed: integrity::WholeFramed,
 }
 
 /// How a bucket is named in a request.
@@ -381,6 +384,12 @@ fn checksum<const N: usize>(headers: &HeaderMap, algorithm: &str) -> Option<[u8;
     base64::engine::general_purpose::STANDARD.decode(value).ok()?.try_into().ok()
 }
 
+/// A CRC-64 as headers and answers write it.
+fn crc64_in(text: &str) -> Option<u64> {
+    let bytes = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
+    Some(u64::from_be_bytes(bytes.try_into().ok()?))
+}
+
 impl S3 {
     /// What a write's answer tells; `etag` is of its headers or of its body.
     fn written(&self, headers: &HeaderMap, etag: Etag) -> Written {
@@ -581,12 +590,15 @@ impl ObjectStore for S3 {
 
     async fn write(&self, key: &Key, meta: &Meta, body: Body) -> Result<Written> {
         let mut headers = self.write_headers(meta)?;
-        add_md5(&mut headers, &body);
+        let (body, proving) = self.with_checksum(&mut headers, body).await?;
         let call = Call { headers, body, ..Call::new("write", Method::PUT, Some(key)) };
         let answer = self.send(call).await?;
         let etag = text(answer.headers(), "etag").map_or(Etag::None, Etag::parse);
         let written = self.written(answer.headers(), etag);
         drain(answer).await;
+        if let Some(proving) = proving {
+            self.prove_whole_framed(key, proving).await?;
+        }
         Ok(written)
     }
 
@@ -602,12 +614,17 @@ impl ObjectStore for S3 {
     }
 
     async fn begin_upload(&self, key: &Key, meta: &Meta) -> Result<String> {
-        let headers = self.write_headers(meta)?;
+        let mut headers = self.write_headers(meta)?;
+        if meta.part_crc {
+            integrity::announce(&mut headers);
+        }
         let query = [("uploads", "")];
         let call = Call { query: &query, headers, ..Call::new("begin_upload", Method::POST, Some(key)) };
         let xml = text_of(self.send(call).await?).await?;
         let [id] = xml::texts(&xml, ["UploadId"])?;
-        id.ok_or_else(|| Failure::new(Kind::Corrupt, "begin_upload", "the answer has no UploadId"))
+        let id =
+            id.ok_or_else(|| Failure::new(Kind::Corrupt, "begin_upload", "the answer has no UploadId"))?;
+        Ok(if meta.part_crc { integrity::marked(&id) } else { id })
     }
 
     async fn write_part(
@@ -620,10 +637,11 @@ impl ObjectStore for S3 {
     ) -> Result<Part> {
         let size = body.len();
         let n = number.to_string();
-        let query = [("partNumber", n.as_str()), ("uploadId", upload)];
+        let (id, with_crc) = integrity::unmarked(upload);
+        let query = [("partNumber", n.as_str()), ("uploadId", id)];
         let mut call = Call { query: &query, ..Call::new("write_part", Method::PUT, Some(key)) };
         add_md5(&mut call.headers, &body);
-        call.body = body;
+        call.body = if with_crc { integrity::add_crc(&mut call.headers, body) } else { body };
         let answer = self.send(call).await?;
         let etag = text(answer.headers(), "etag").unwrap_or_default().trim_matches('"').to_owned();
         let opaque = self.encrypts(answer.headers());
@@ -631,7 +649,11 @@ impl ObjectStore for S3 {
         if etag.is_empty() {
             return Err(Failure::new(Kind::Corrupt, "write_part", "the answer has no ETag"));
         }
-        Ok(Part { number, etag, size, opaque })
+        Ok(Part { number, etag, size, opaque, crc64: None })
+    }
+
+    async fn prove_write_crc(&self, key: &Key, upload: &str) -> Result<WriteCrc> {
+        self.write_crc_of(key, upload).await
     }
 
     async fn complete_upload(&self, key: &Key, upload: &str, parts: &[Part]) -> Result<Written> {
@@ -646,7 +668,7 @@ impl ObjectStore for S3 {
             );
         }
         xml.push_str("</CompleteMultipartUpload>");
-        let query = [("uploadId", upload)];
+        let query = [("uploadId", integrity::unmarked(upload).0)];
         let mut call = Call::new("complete_upload", Method::POST, Some(key));
         call.query = &query;
         call.headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
@@ -655,16 +677,19 @@ impl ObjectStore for S3 {
         let (status, headers) = (answer.status(), answer.headers().clone());
         let xml = text_of(answer).await?;
         // Completion may fail after its 200 was sent: the body tells (AWS CompleteMultipartUpload).
-        let [etag, code] = xml::texts(&xml, ["ETag", "Code"])?;
+        let [etag, code, crc64] = xml::texts(&xml, ["ETag", "Code", "ChecksumCRC64NVME"])?;
         if code.is_some() {
             let status = if status.is_success() { http::StatusCode::INTERNAL_SERVER_ERROR } else { status };
             return Err(error::failure("complete_upload", &self.what(Some(key)), status, &xml, None));
         }
-        Ok(self.written(&headers, etag.map_or(Etag::None, |e| Etag::parse(&e))))
+        let mut written = self.written(&headers, etag.map_or(Etag::None, |e| Etag::parse(&e)));
+        // It is always of the whole object (AWS "Checking object integrity": full object checksums).
+        written.sums.crc64 = written.sums.crc64.or(crc64.and_then(|c| crc64_in(&c)));
+        Ok(written)
     }
 
     async fn abort_upload(&self, key: &Key, upload: &str) -> Result<()> {
-        let query = [("uploadId", upload)];
+        let query = [("uploadId", integrity::unmarked(upload).0)];
         let call = Call { query: &query, ..Call::new("abort_upload", Method::DELETE, Some(key)) };
         match self.send(call).await {
             Ok(answer) => {
@@ -679,10 +704,10 @@ impl ObjectStore for S3 {
     async fn list_parts(&self, key: &Key, upload: &str) -> Result<Vec<Part>> {
         let mut parts = Vec::new();
         let mut marker = String::from("0");
+        let (id, _) = integrity::unmarked(upload);
         // 10,000 parts in pages of 1,000.
         for _ in 0..11 {
-            let query =
-                [("max-parts", "1000"), ("part-number-marker", marker.as_str()), ("uploadId", upload)];
+            let query = [("max-parts", "1000"), ("part-number-marker", marker.as_str()), ("uploadId", id)];
             let call = Call { query: &query, ..Call::new("list_parts", Method::GET, Some(key)) };
             let xml = text_of(self.send(call).await?).await?;
             let found = blocks(&xml, "Part", ["PartNumber", "ETag", "Size"])?;
@@ -692,6 +717,7 @@ impl ObjectStore for S3 {
                     etag: etag.trim_matches('"').to_owned(),
                     size: size.parse().unwrap_or(0),
                     opaque: false,
+                    crc64: None,
                 };
                 parts.push(part);
             }

@@ -60,11 +60,12 @@ impl Signer {
         key
     }
 
-    /// Adds `x-amz-date`, `x-amz-content-sha256`, the session token and `authorization` to `headers`.
+    /// Adds `x-amz-date`, `x-amz-content-sha256` where it is not set, the session token and `authorization` to `headers`.
     /// `path` and `query` are as sent: percent-encoded, the query sorted by name. `stamp` is
     /// `YYYYMMDDTHHMMSSZ`.
     pub fn sign(&self, method: &str, path: &str, query: &str, headers: &mut HeaderMap, stamp: &str) {
-        headers.insert("x-amz-content-sha256", HeaderValue::from_static(UNSIGNED));
+        let payload =
+            headers.entry("x-amz-content-sha256").or_insert(HeaderValue::from_static(UNSIGNED)).clone();
         if let Ok(value) = HeaderValue::from_str(stamp) {
             headers.insert("x-amz-date", value);
         }
@@ -99,7 +100,7 @@ impl Signer {
         canonical.push(b'\n');
         canonical.extend_from_slice(names.as_bytes());
         canonical.push(b'\n');
-        canonical.extend_from_slice(UNSIGNED.as_bytes());
+        canonical.extend_from_slice(payload.as_bytes());
 
         let day = stamp.get(..8).unwrap_or(stamp);
         let scope = format!("{day}/{}/s3/aws4_request", self.region);

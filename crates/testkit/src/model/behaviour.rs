@@ -122,6 +122,7 @@ impl Behaviour {
                 versions: false,
                 copy: false,
                 tags: false,
+                write_crc: storage::WriteCrc::None,
                 ..Capability::S3
             },
             listing: Listing::Bytes,

@@ -539,8 +539,8 @@ impl ObjectStore for Model {
             let size = bytes.len() as u64;
             open.parts.insert(number, bytes);
             match kind {
-                EtagKind::Md5 => Part { number, etag: hex(&digest), size, opaque: false },
-                _ => Part { number, etag: hex(&md5(&serial.to_le_bytes())), size, opaque: true },
+                EtagKind::Md5 => Part { number, etag: hex(&digest), size, opaque: false, crc64: None },
+                _ => Part { number, etag: hex(&md5(&serial.to_le_bytes())), size, opaque: true, crc64: None },
             }
         };
         answered(fault, "write_part", part)
@@ -583,6 +583,7 @@ impl ObjectStore for Model {
             etag: hex(&md5(bytes)),
             size: bytes.len() as u64,
             opaque,
+            crc64: None,
         };
         Ok(open.parts.iter().map(part).collect())
     }
