@@ -299,6 +299,35 @@ fn both_ends_may_speak_tls() {
 }
 
 #[test]
+fn red_23_an_end_may_ask_for_a_certificate() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cert, key) = certificate(dir.path());
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let args = ["--tls-port", &free, "--tls-cert-file", &cert, "--tls-key-file", &key];
+    let more = ["--tls-auth-clients", "yes", "--tls-ca-cert-file", &cert];
+    let target = Redis::start("REDIS_7_0", &[&args[..], &more].concat());
+    let source = Redis::start("REDIS_7_0", &[]);
+    source.run("DEBUG POPULATE 300 key 50");
+    let (from, to) = (source.url(), format!("rediss://localhost:{free}"));
+    let copy = |more: &[&str]| redis(&[&["copy", &from, &to, "--until-caught-up"], more].concat());
+    let stranger = copy(&[]);
+    assert_eq!(stranger.status.code(), Some(3), "{}", said(&stranger));
+    assert!(said(&stranger).contains("--target-ca"), "{}", said(&stranger));
+    let nobody = copy(&["--target-ca", &cert]);
+    assert_eq!(nobody.status.code(), Some(3), "{}", said(&nobody));
+    assert!(said(&nobody).contains("--target-cert"), "{}", said(&nobody));
+    let files = ["--target-ca", &cert, "--target-cert", &cert, "--target-key", &key];
+    let done = copy(&[&files[..], &["--verify", "full"]].concat());
+    assert_eq!(done.status.code(), Some(0), "{}", said(&done));
+    assert!(target.run("DBSIZE").number() >= Some(300));
+    let cleaned = redis(&[&["clean", &to], &files[..]].concat());
+    assert_eq!(cleaned.status.code(), Some(0), "{}", said(&cleaned));
+    // Files for an end without TLS are a mistake.
+    let plain = redis(&["copy", &from, &to, "--source-ca", &cert]);
+    assert_eq!(plain.status.code(), Some(2), "{}", said(&plain));
+}
+
+#[test]
 fn a_service_is_driven_from_the_command_line_and_reached_through_its_own_address() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

@@ -1,6 +1,7 @@
 //! The sections of the file, each with its own checks.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use model::failure::Result;
 use model::key::Order;
@@ -271,6 +272,24 @@ pub struct RedisInstance {
     /// TLS.
     #[serde(default)]
     pub tls: bool,
+    /// Authorities that are trusted there instead of the system's, a PEM file.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+    /// Names of commands that migrations from or to it leave out.
+    #[serde(default)]
+    pub skip_commands: Vec<String>,
+    /// Imports into it leave out commands that reach beyond single keys, where they cannot be applied.
+    #[serde(default)]
+    pub leave_out_commands: bool,
+    /// What happens to libraries of functions that it refuses as a target.
+    #[serde(default)]
+    pub functions: model::migration::Libraries,
+    /// Certificate that is shown there, a PEM file.
+    #[serde(default)]
+    pub cert: Option<PathBuf>,
+    /// Its key.
+    #[serde(default)]
+    pub key: Option<PathBuf>,
     /// An address of this service at which clients reach the instance, wherever a cut-over puts it.
     #[serde(default)]
     pub listen: Option<String>,
@@ -407,6 +426,18 @@ impl Config {
             }
             if r.addrs.trim().is_empty() {
                 return Err(at("`addrs` names no server".into()));
+            }
+            let kept = |name: &&String| {
+                model::migration::KEPT_COMMANDS.iter().any(|kept| name.eq_ignore_ascii_case(kept))
+            };
+            if let Some(name) = r.skip_commands.iter().find(kept) {
+                return Err(at(format!("skip_commands: `{name}` cannot be left out")));
+            }
+            if r.cert.is_some() != r.key.is_some() {
+                return Err(at("`cert` and `key` go together".into()));
+            }
+            if !r.tls && (r.ca.is_some() || r.cert.is_some()) {
+                return Err(at("`ca`, `cert` and `key` need `tls = true`".into()));
             }
             if let Some(listen) = &r.listen
                 && listen.parse::<std::net::SocketAddr>().is_err()

@@ -124,6 +124,12 @@ projects = ["lab"]
 # name = "cache-new"
 # addrs = "10.0.0.9:6379"
 # password = {{ env = "REDIS_PW" }}
+# tls = true
+# ca = "/path/ca.pem"              # instead of the authorities of this machine
+# cert = "/path/client.pem"        # where clients show a certificate, with its key
+# key = "/path/client.key"
+# skip_commands = ["OPINFO"]       # that migrations from or to it leave out
+# functions = "stop"               # or "replace", "skip": libraries that it refuses as a target
 # listen = "127.0.0.1:6390"        # clients reach it here, wherever a cut-over puts it
 
 # [cutover]

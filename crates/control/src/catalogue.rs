@@ -8,9 +8,11 @@ use std::sync::{Arc, RwLock};
 use config::{Config, Notify, Store};
 use model::failure::{Failure, Kind, Result, Side};
 use model::key::{Key, Order};
+use model::migration::Own;
 use model::spec::Place;
 use pace::clock::SharedClock;
 use replica::Node;
+use replica::node::TlsFiles;
 use runtime::migrations::{Hook, Instance, OpenedBackup};
 use seal::{Keyring, Secret};
 use storage::egress::{Egress, host_of};
@@ -156,9 +158,17 @@ impl Catalogue {
             // What a cluster of the operator's announces is the operator's, but never a metadata service.
             let own = Egress::operators(&config.limits.redis_endpoints);
             let egress = addrs.iter().fold(own, |egress, (host, _)| egress.with_host(host));
-            let node = Node { addrs, user: r.user.clone(), password, tls: r.tls, db: None, egress };
+            let user = r.user.clone();
+            let tls_files = TlsFiles { ca: r.ca.clone(), cert: r.cert.clone(), key: r.key.clone() };
+            let node = Node { addrs, user, password, tls: r.tls, tls_files, egress, ..Node::default() };
             let projects = config.owners(&r.projects);
-            registry.instances.push(Instance { id: r.id.clone(), name: r.name.clone(), node, projects });
+            let own = Own {
+                skip_commands: r.skip_commands.iter().map(|name| name.to_ascii_uppercase()).collect(),
+                leave_out_commands: r.leave_out_commands,
+                functions: r.functions,
+            };
+            let (id, name) = (r.id.clone(), r.name.clone());
+            registry.instances.push(Instance { id, name, node, own, projects });
         }
         for b in &config.bucket {
             let what = format!("[[bucket]] `{}`", b.name);

@@ -76,6 +76,46 @@ pub enum Backup {
     Record(String),
 }
 
+/// What happens when the target refuses a library of functions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Libraries {
+    /// The migration ends.
+    #[default]
+    Stop,
+    /// Libraries of the target that have the same functions are deleted.
+    Replace,
+    /// The library is left out and counted.
+    Skip,
+}
+
+/// Commands that cannot be left out: they divide a stream into transactions and databases.
+pub const KEPT_COMMANDS: [&str; 5] = ["SELECT", "MULTI", "EXEC", "PING", "REPLCONF"];
+
+/// What goes beyond the compatible API.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Own {
+    /// Names of commands that are left out, in upper case.
+    pub skip_commands: Vec<String>,
+    /// Commands of a backup that reach beyond single keys are left out where they cannot be applied.
+    pub leave_out_commands: bool,
+    /// Libraries that the target refuses.
+    pub functions: Libraries,
+}
+
+impl Own {
+    /// What the user asked for, with what the operator has set for the source and the target.
+    pub fn with(mut self, source: &Own, target: &Own) -> Own {
+        self.skip_commands.extend(source.skip_commands.iter().chain(&target.skip_commands).cloned());
+        self.leave_out_commands |= target.leave_out_commands;
+        if self.functions == Libraries::Stop {
+            self.functions = target.functions;
+        }
+        self
+    }
+}
+
 /// What a migration is to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MigrationSpec {
@@ -99,6 +139,9 @@ pub struct MigrationSpec {
     pub target: Option<End>,
     /// What is imported.
     pub backup: Option<Backup>,
+    /// What goes beyond the compatible API.
+    #[serde(default)]
+    pub own: Own,
     /// Identity of the server that was found at the target: it may have several names.
     #[serde(default)]
     pub target_runs: Option<String>,

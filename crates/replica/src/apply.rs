@@ -10,6 +10,7 @@ use model::failure::{Failure, Kind, Result, Side};
 use redis_proto::resp::Command;
 
 use crate::allowed::{is_about_others, is_data};
+use crate::functions::{self, Libraries};
 use crate::marker::{Marker, Names, OURS};
 use crate::route::Route;
 use crate::scripts::Scripts;
@@ -112,6 +113,12 @@ pub struct Apply {
     pub passed_over: BTreeMap<String, u64>,
     /// What the target has no place for, and how often that was met.
     pub left_out: BTreeMap<String, u64>,
+    /// Commands about libraries of functions are carried out apart from transactions.
+    pub(crate) functions_apart: bool,
+    /// Such a command, until somebody has carried it out: what came before it is applied first.
+    pub(crate) library: Option<Vec<Vec<u8>>>,
+    /// Something to know.
+    pub(crate) notes: Vec<String>,
     /// Names of commands that are left out, in upper case.
     skipped: Arc<BTreeSet<String>>,
 }
@@ -145,6 +152,9 @@ impl Apply {
             commands: 0,
             passed_over: BTreeMap::new(),
             left_out: BTreeMap::new(),
+            functions_apart: false,
+            library: None,
+            notes: Vec::new(),
             skipped: Arc::default(),
         }
     }
@@ -204,14 +214,32 @@ impl Apply {
         self.offset
     }
 
+    /// What begins at the offset so far and ends at this one is applied.
+    pub(crate) fn pass(&mut self, offset: u64) {
+        self.offset = offset;
+    }
+
+    /// Keeps what became of a command about libraries.
+    pub(crate) fn told(&mut self, done: &Libraries) {
+        self.notes.extend(done.notes());
+        if done.skipped {
+            *self.left_out.entry(functions::LEFT_OUT.into()).or_default() += 1;
+        }
+    }
+
     /// Whose stream it is.
     pub fn replid(&self) -> &str {
         &self.replid
     }
 
-    /// Something else has used the connection.
-    pub fn forget_selected(&mut self) {
-        self.selected = None;
+    /// Something else has used the connection, which is in this database; none: nobody knows.
+    pub fn set_selected(&mut self, db: Option<u32>) {
+        self.selected = db;
+    }
+
+    /// Where the connection is behind the last transaction.
+    pub(crate) fn selected(&self) -> Option<u32> {
+        self.selected
     }
 
     /// Takes back what was written of a transaction that will not end; the source sends it again.
@@ -219,7 +247,7 @@ impl Apply {
         self.sets.count = 0;
         if let Some(open) = self.open.take() {
             out.truncate(open.began);
-            // Nobody knows what it had selected.
+            // Until somebody says where the connection is, what it had selected is not known.
             self.selected = None;
         }
         self.within = false;
@@ -298,6 +326,8 @@ impl Apply {
             _ if !is_data(name, command.arg(1), self.all) => {
                 *self.passed_over.entry(String::from_utf8_lossy(name).into_owned()).or_default() += 1;
             }
+            // Functions belong to no database.
+            b"FUNCTION" => self.function(command, out),
             b"FLUSHALL" => self.flush_all(command, out)?,
             b"FLUSHDB" | b"SWAPDB" if self.route.all_into.is_some() => {
                 return Err(

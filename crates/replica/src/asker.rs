@@ -97,6 +97,11 @@ impl Asker {
         Err(last)
     }
 
+    /// What a cluster does not serve, as it is counted; none where it serves everything.
+    pub fn not_served(&self) -> Option<(String, u64)> {
+        self.topology.as_ref().and_then(Topology::not_served)
+    }
+
     /// Every server that may be written.
     pub fn masters(&self) -> Vec<Addr> {
         match &self.topology {
@@ -256,6 +261,13 @@ impl Asker {
                                 .chain(behind.iter().copied())
                                 .collect();
                             self.call(0, &keys[*i], &words).await?
+                        }
+                        // Nobody has what it asks for.
+                        Reply::Error(text)
+                            if self.node.allow_uncovered
+                                && text.starts_with("CLUSTERDOWN Hash slot not served") =>
+                        {
+                            Reply::Nil
                         }
                         Reply::Error(text) => return Err(failure(&place, "ask", &text).at(side)),
                         answer => answer,

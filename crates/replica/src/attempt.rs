@@ -17,7 +17,7 @@ use crate::apply::{Apply, going_round};
 use crate::asker::Asker;
 use crate::claims::{self, Claim};
 use crate::client::Client;
-use crate::marker::{Marker, OURS};
+use crate::marker::{Marker, OURS, UNFENCED};
 use crate::mover::{CLUSTER, Mover, Until};
 use crate::news::News;
 use crate::node::Node;
@@ -25,7 +25,7 @@ use crate::progress::Summary;
 use crate::server::Server;
 use crate::source::psync::{self, Begun, Position};
 use crate::spool::Spool;
-use crate::target::lacks::NOTE;
+use crate::target::lacks::{BUILT, NOTE};
 use crate::target::many::{Fence, Many};
 use crate::target::pipeline::{Pipeline, Shared};
 use crate::target::{ALIVE, Writer};
@@ -54,6 +54,8 @@ pub(crate) struct Ends {
     pub(crate) scripts: bool,
     /// Where the source is asked.
     pub(crate) source_node: Node,
+    /// Whose turn it is, where an earlier run cannot be disconnected: it is looked at again and again.
+    pub(crate) turn: Option<String>,
 }
 
 impl Ends {
@@ -92,9 +94,11 @@ impl Mover {
         }
         // Both ends are there: what breaks from here on is tried again.
         self.progress.phase.store(1, Ordering::Relaxed);
-        let mut writer = self
+        let (mut writer, fenced) = self
             .writer(&mut target, server.lacks.transactions, topology.as_ref(), token, first, summary)
             .await?;
+        let turn = (!fenced).then(|| token.to_owned());
+        self.say_lacks(turn.is_some(), &server, summary);
         if let Some(id) = claims::coming_from(&mut source, &identities(&server)).await {
             return Err(going_round(&id));
         }
@@ -124,7 +128,7 @@ impl Mover {
             let done = self.slots_done(&mut target, epoch).await?;
             many.begin_changes(epoch, &done);
         }
-        let mut ends = Ends { source, target, from, server, writer, scripts, source_node };
+        let mut ends = Ends { source, target, from, server, writer, scripts, source_node, turn };
         match (link.begun.clone(), known) {
             (Begun::Continued(replid), Some((position, db, epoch))) => {
                 summary.partial_syncs += 1;
@@ -186,7 +190,7 @@ impl Mover {
             return Err(Failure::new(Kind::ReadOnly, "open", m).at(Side::Target));
         }
         if let Some(db) = self.options.route.only_db.filter(|db| *db > 0) {
-            source.ok(&[b"SELECT", db.to_string().as_bytes()]).await.map_err(|f| {
+            source.select(db).await.map_err(|f| {
                 let m = format!("the source has no database {db}: {}", f.message);
                 Failure::new(if f.is_temporary() { f.kind } else { Kind::Invalid }, "open", m)
                     .at(Side::Source)
@@ -200,7 +204,18 @@ impl Mover {
         Ok(())
     }
 
-    /// The writer, when it is our turn at the target.
+    /// What the target refuses and can be done without is told once.
+    fn say_lacks(&self, unfenced: bool, server: &Server, summary: &mut Summary) {
+        let built = server.lacks.restore && !server.lacks.transactions;
+        for (_, note) in [(unfenced, UNFENCED), (built, BUILT)].into_iter().filter(|(is, _)| *is) {
+            if !summary.notes.iter().any(|known| known == note) {
+                self.options.teller.tell(News::Note(note.into()));
+                summary.notes.push(note.into());
+            }
+        }
+    }
+
+    /// The writer, when it is our turn at the target; false where earlier runs could not be disconnected.
     async fn writer(
         &self,
         target: &mut Asker,
@@ -209,25 +224,28 @@ impl Mover {
         token: &str,
         first: bool,
         summary: &mut Summary,
-    ) -> Result<Writer> {
+    ) -> Result<(Writer, bool)> {
         let applied = self.progress.applied.clone();
         match topology {
             None => {
                 let node = Node { db: None, ..self.target.clone() };
                 let mut write = Client::open(&node).await.map_err(|f| f.at(Side::Target))?;
+                let mut fenced = true;
                 if lacks_transactions {
                     self.without_transactions(target, token, first, summary).await?;
                 } else {
-                    self.names.fence(target.of(&self.names.owner).await?, &mut write, token, first).await?;
+                    let ask = target.of(&self.names.owner).await?;
+                    fenced = self.names.fence(ask, &mut write, token, first).await?;
                 }
-                Ok(Writer::One(Pipeline::new(write, applied)))
+                Ok((Writer::One(Pipeline::new(write, applied)), fenced))
             }
             Some(topology) => {
                 let fence = Fence { names: self.names.clone(), token: token.to_owned() };
                 let shared = Shared::new(applied);
-                Ok(Writer::Many(Box::new(
-                    Many::open(self.target.clone(), topology, fence, first, shared).await?,
-                )))
+                let mut many = Many::open(self.target.clone(), topology, fence, first, shared).await?;
+                many.functions = self.options.functions;
+                let fenced = many.fenced;
+                Ok((Writer::Many(Box::new(many)), fenced))
             }
         }
     }
@@ -236,6 +254,7 @@ impl Mover {
         let mut apply = Apply::new(self.options.route.clone(), Some(self.names.clone()), position, db)
             .without(self.options.skip.clone());
         apply.tongue = tongue;
+        apply.functions_apart = true;
         match &self.shard {
             Some(master) => apply.part_of_many(master.part()),
             None => apply,

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use model::failure::{Failure, Kind, Result};
-use redis_proto::resp::{Replies, Reply, command};
+use redis_proto::resp::{Commands, Replies, Reply, command};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
@@ -43,6 +43,10 @@ pub struct Client {
     buf: Vec<u8>,
     /// When an answer last came.
     pub(crate) used: Instant,
+    /// The database that commands are about.
+    db: u32,
+    /// Commands that have other names there.
+    renamed: Vec<(String, String)>,
 }
 
 impl std::fmt::Debug for Client {
@@ -76,6 +80,24 @@ pub fn failure(place: &str, op: &'static str, text: &str) -> Failure {
     Failure::new(kind, op, format!("{place}: {text}"))
 }
 
+/// Commands under the names that a server has for them.
+fn renamed(bytes: &[u8], names: &[(String, String)]) -> Vec<u8> {
+    let mut commands = Commands::at(0);
+    commands.push(bytes);
+    let mut out = Vec::with_capacity(bytes.len());
+    while let Ok(Some(one)) = commands.next_command() {
+        let name = one.arg(0).unwrap_or_default();
+        match names.iter().find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes())) {
+            Some((_, theirs)) => {
+                let args: Vec<&[u8]> = std::iter::once(theirs.as_bytes()).chain(one.args().skip(1)).collect();
+                command(&mut out, &args);
+            }
+            None => out.extend_from_slice(one.raw),
+        }
+    }
+    out
+}
+
 /// Time may cure it, and what was refused so was done nowhere.
 pub(crate) fn passes(failure: &Failure) -> bool {
     matches!(failure.kind, Kind::Unavailable | Kind::NoSpace)
@@ -101,7 +123,7 @@ pub async fn connect(node: &Node) -> Result<(Incoming, Outgoing)> {
         return Ok((Box::new(incoming), Box::new(outgoing)));
     }
     let name = ServerName::try_from(host.clone()).map_err(|e| failed(&e))?;
-    let tls = TlsConnector::from(storage::http::tls_config()).connect(name, stream);
+    let tls = TlsConnector::from(node.tls_files.config()?).connect(name, stream);
     let Ok(tls) = tokio::time::timeout(CONNECT, tls).await else {
         return Err(failed(&"no TLS within 10 seconds; does it speak TLS there? If not, write redis://"));
     };
@@ -123,6 +145,8 @@ impl Client {
             place: node.place(),
             buf: Vec::new(),
             used: Instant::now(),
+            db: 0,
+            renamed: node.renamed.clone(),
         };
         // A user may have no password (`nopass`), and any is right then.
         if !node.password.is_empty() || !node.user.is_empty() {
@@ -132,10 +156,20 @@ impl Client {
                 if user.is_empty() { &[b"AUTH", password] } else { &[b"AUTH", user, password] };
             client.ok(auth).await?;
         }
-        if let Some(db) = node.db.filter(|db| *db > 0) {
-            client.ok(&[b"SELECT", db.to_string().as_bytes()]).await?;
-        }
+        client.select(node.db.unwrap_or(0)).await?;
         Ok(client)
+    }
+
+    /// Commands are about this database from here on; a user of database 0 only needs no right to `SELECT`.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn select(&mut self, db: u32) -> Result<()> {
+        if self.db != db {
+            self.ok(&[b"SELECT", db.to_string().as_bytes()]).await?;
+            self.db = db;
+        }
+        Ok(())
     }
 
     /// Where it leads, for messages.
@@ -152,7 +186,8 @@ impl Client {
     /// # Errors
     /// [`Kind::Connect`].
     pub async fn send(&mut self, bytes: &[u8]) -> Result<()> {
-        self.outgoing.write_all(bytes).await.map_err(|e| self.cut(&e))
+        let told = (!self.renamed.is_empty()).then(|| renamed(bytes, &self.renamed));
+        self.outgoing.write_all(told.as_deref().unwrap_or(bytes)).await.map_err(|e| self.cut(&e))
     }
 
     /// The next answer; an error reply is an answer.
@@ -196,7 +231,10 @@ impl Client {
         let mut out = Vec::new();
         command(&mut out, args);
         self.replies.bound(bound(args));
-        self.send(&out).await?;
+        if let Err(broke) = self.send(&out).await {
+            // Why the other side has closed it may stand there still, as a refusal of TLS.
+            return Err(self.answer().await.err().filter(|f| f.message.contains("alert")).unwrap_or(broke));
+        }
         match self.answer().await? {
             Reply::Error(text) => Err(failure(&self.place, "redis", &text)),
             reply => Ok(reply),
@@ -228,5 +266,24 @@ impl Client {
     /// Both halves, and what was received and not read yet.
     pub fn into_parts(self) -> (Incoming, Outgoing, Vec<u8>) {
         (self.incoming, self.outgoing, self.replies.into_rest())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn red_16_commands_are_sent_by_the_names_that_they_have_there() {
+        let names = [("PSYNC".to_owned(), "secret-psync".to_owned())];
+        let (mut given, mut want) = (Vec::new(), Vec::new());
+        for (args, told) in [
+            (&[b"psync".as_slice(), b"?", b"-1"], b"secret-psync".as_slice()),
+            (&[b"SET", b"PSYNC", b""], b"SET"),
+        ] {
+            command(&mut given, args);
+            command(&mut want, &[told, args[1], args[2]]);
+        }
+        assert_eq!(renamed(&given, &names), want);
     }
 }

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::apply::Apply;
 use crate::asker::Asker;
 use crate::full::OPEN_ABOVE;
+use crate::functions::{self, Functions};
 use crate::load::{Load, Wanted, corrupt};
 use crate::marker::{Names, OURS};
 use crate::mover::Options;
@@ -120,6 +121,7 @@ impl Import {
             let mut apply = Apply::new(self.options.route.clone(), None, &Position::default(), 0)
                 .without(self.options.skip.clone());
             apply.tongue = Some(tongue.clone());
+            apply.functions_apart = self.options.functions != Functions::Stop;
             match (topology.is_some(), server.lacks.transactions, alone) {
                 (true, ..) => apply.bare(),
                 (_, true, _) => apply.unnoted(),
@@ -164,6 +166,7 @@ impl Import {
         self.progress.phase.store(1, Ordering::Relaxed);
         if let Writer::Many(many) = pipeline {
             many.from_file = true;
+            many.functions = self.options.functions;
         }
         for (path, _) in files {
             let said = |f: Failure| Failure { message: format!("{}: {}", path.display(), f.message), ..f };
@@ -182,12 +185,13 @@ impl Import {
             }
         }
         pipeline.settle().await?;
-        let left_out = apply
-            .passed_over
-            .iter()
-            .chain(&apply.left_out)
-            .map(|(name, n)| format!("left out of the commands: {n} × {name}"));
-        summary.notes.extend(left_out);
+        let passed_over = apply.passed_over.iter();
+        summary.notes.extend(passed_over.map(|(name, n)| format!("left out of the commands: {n} × {name}")));
+        summary.notes.append(&mut apply.notes);
+        // What the files hold and the target has no place for: the import is not complete.
+        for (what, n) in std::mem::take(&mut apply.left_out) {
+            *summary.full.left_out.entry(what).or_default() += n;
+        }
         let shared = pipeline.shared();
         self.progress.keys.store(shared.keys.load(Ordering::Relaxed), Ordering::Relaxed);
         summary.failed = shared.failed();
@@ -254,7 +258,7 @@ impl Import {
                     }
                     Ok(())
                 })?;
-                apply.forget_selected();
+                apply.set_selected(None);
             }
             Ok(found)
         };
@@ -273,6 +277,9 @@ impl Import {
         apply: &mut Apply,
         summary: &mut Summary,
     ) -> Result<bool> {
+        if !apply.is_open() {
+            apply.set_selected(pipeline.db());
+        }
         let mut pieces = pieces(path)?;
         let (end, length) = end_of(path)?;
         let mut first = Vec::new();
@@ -297,6 +304,7 @@ impl Import {
             Form::Rdb => {
                 let (route, conflict) = (&self.options.route, self.options.conflict);
                 let mut load = Load::new(route, server, conflict, pipeline, ask, &self.clock);
+                load.policy = self.options.functions;
                 let Some(parser) = self.snapshot(first, &mut pieces, &mut load).await? else {
                     return Ok(false);
                 };
@@ -310,6 +318,7 @@ impl Import {
                 load.end().await?;
                 // Keys and commands are answered differently, and do not share a transaction.
                 load.settle().await?;
+                summary.notes.append(&mut load.notes);
                 let loaded = &mut load.loaded;
                 summary.full.keys += loaded.keys;
                 summary.full.functions += loaded.functions;
@@ -319,7 +328,7 @@ impl Import {
                 }
                 commands = Commands::at(parser.offset()).at_most(longest);
                 push(&mut commands, parser.rest(), end);
-                apply.forget_selected();
+                apply.set_selected(pipeline.db());
                 snapshot_end = parser.offset();
             }
         }
@@ -454,6 +463,14 @@ impl Import {
                         one.expect_changes(apply.commands - before, bytes, end);
                         one.pace().await?;
                     }
+                    if let Some(words) = apply.library.take() {
+                        close(one, apply).await?;
+                        one.settle().await?;
+                        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+                        let done = functions::everywhere(ask, &words, self.options.functions).await?;
+                        apply.told(&done);
+                        apply.pass(end);
+                    }
                     if apply.is_full(one.out()) {
                         close(one, apply).await?;
                     }
@@ -470,7 +487,7 @@ impl Import {
                     let everywhere = apart.everywhere;
                     scratch.clear();
                     if let Some(words) = everywhere {
-                        many.everywhere(&words, ask, None).await?;
+                        apply.told(&many.everywhere(&words, ask, None).await?);
                     }
                 }
             }
@@ -495,6 +512,7 @@ async fn close(pipeline: &mut Pipeline, apply: &mut Apply) -> Result<()> {
             other => other,
         };
         pipeline.expect(about, bytes);
+        pipeline.db = apply.selected();
     }
     if apply.is_open() { Ok(()) } else { pipeline.pace().await }
 }

@@ -42,6 +42,9 @@ pub(crate) async fn run(whole: &Mover) -> Result<Summary> {
             all.done = false;
             return Ok(all);
         };
+        if let Some((what, slots)) = topology.not_served() {
+            all.full.left_out.insert(what, slots);
+        }
         let alone = begin(whole, &topology, anew, &mut all).await?;
         let failure = match links(whole, &topology, alone, &mut all).await {
             Err(f) if f.op == ANEW => f,
@@ -127,7 +130,7 @@ async fn links(whole: &Mover, topology: &Topology, alone: bool, all: &mut Summar
     // Whoever is left can say who has which slots.
     let everybody = Node { db: None, ..whole.source.clone() }.with(topology.everybody());
     let parts = Parts::of(topology, alone);
-    for (shard, names) in topology.shards.iter().zip(parts.links(&whole.names)) {
+    for (i, (shard, names)) in topology.shards.iter().zip(parts.links(&whole.names)).enumerate() {
         let (teller, news) = Teller::channel();
         // Who follows the master may take its place.
         let addrs = std::iter::once(&shard.master).chain(&shard.replicas).cloned().collect();
@@ -140,7 +143,12 @@ async fn links(whole: &Mover, topology: &Topology, alone: bool, all: &mut Summar
             stop: stop.clone(),
             finish: whole.finish.clone(),
             names,
-            shard: Some(Master { whole: everybody.clone(), ranges: shard.ranges.clone(), alone }),
+            shard: Some(Master {
+                whole: everybody.clone(),
+                ranges: shard.ranges.clone(),
+                alone,
+                leads: i == 0,
+            }),
         };
         progress.push(link.progress.clone());
         ears.push(news);

@@ -12,7 +12,7 @@ use crate::apply::{Apply, Part};
 use crate::attempt::{Ended, Ends};
 use crate::claims::{self, Claim};
 use crate::load::{Load, corrupt};
-use crate::marker::Marker;
+use crate::marker::{Marker, TURN};
 use crate::mover::{Mover, Until};
 use crate::news::News;
 use crate::parts;
@@ -151,7 +151,13 @@ impl Mover {
         let (route, conflict) = (&self.options.route, self.options.conflict);
         let mut load =
             Load::new(route, &ends.server, conflict, &mut ends.writer, &mut ends.target, &self.clock);
+        load.policy = self.options.functions;
+        let mut turn_at = Instant::now();
         loop {
+            if let Some(token) = ends.turn.as_ref().filter(|_| turn_at.elapsed() > TURN) {
+                load.check_turn(&self.names, token).await?;
+                turn_at = Instant::now();
+            }
             let next = async {
                 let bytes = snapshot.pop().await?;
                 let length = bytes.as_ref().map_or(0, |b| b.len() as u64);
@@ -184,7 +190,8 @@ impl Mover {
             );
         }
         load.end().await?;
-        let loaded = std::mem::take(&mut load.loaded);
+        let (loaded, notes) = (std::mem::take(&mut load.loaded), std::mem::take(&mut load.notes));
+        summary.notes.extend(notes);
         ends.writer.settle().await?;
         self.progress.keys.store(shared.keys.load(Ordering::Relaxed), Ordering::Relaxed);
         summary.left_alone = shared.left.load(Ordering::Relaxed);

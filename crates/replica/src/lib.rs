@@ -22,6 +22,7 @@ pub mod client;
 pub mod file;
 mod fleet;
 mod full;
+pub mod functions;
 pub mod load;
 pub mod marker;
 mod marks;
@@ -48,6 +49,7 @@ pub mod topology;
 pub mod verify;
 pub mod watch;
 
+pub use functions::Functions;
 pub use mover::{Mover, Options, Until};
 pub use news::{News, Teller};
 pub use node::Node;

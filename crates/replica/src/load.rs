@@ -2,6 +2,7 @@
 //! commands where it cannot, or where they are too long to be held whole.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use model::failure::{Failure, Kind, Result, Side};
 use pace::clock::SharedClock;
@@ -9,13 +10,14 @@ use redis_proto::rdb::{Head, Item, Kind as Value, decode, dump, is_empty};
 use redis_proto::resp::command;
 
 use crate::asker::Asker;
-use crate::marker::OURS;
+use crate::functions::{self, Functions};
+use crate::marker::{Names, OURS};
 use crate::rebuild::Rebuild;
 use crate::restore::{Conflict, Strings, restore, set};
 use crate::route::Route;
 use crate::server::Server;
 use crate::target::Writer;
-use crate::target::pipeline::{About, is_taken_function};
+use crate::target::pipeline::About;
 
 /// What a snapshot held, and what became of it.
 #[derive(Clone, Debug, Default)]
@@ -61,6 +63,10 @@ pub struct Load<'a> {
     clock: &'a SharedClock,
     /// Which keys are loaded now.
     pub wanted: Wanted,
+    /// What happens when the target refuses a library of functions.
+    pub policy: Functions,
+    /// Something to know.
+    pub notes: Vec<String>,
     /// Keys that travel and were not wanted.
     pub passed: u64,
     /// What has been done.
@@ -91,6 +97,7 @@ impl<'a> Load<'a> {
         ask: &'a mut Asker,
         clock: &'a SharedClock,
     ) -> Self {
+        let selected = pipeline.db();
         Self {
             route,
             target,
@@ -99,11 +106,13 @@ impl<'a> Load<'a> {
             ask,
             clock,
             wanted: Wanted::All,
+            policy: Functions::default(),
+            notes: Vec::new(),
             passed: 0,
             loaded: Loaded::default(),
             db: 0,
             travels: route.db(0),
-            selected: None,
+            selected,
             building: None,
             passing: false,
             strings: Strings::default(),
@@ -120,7 +129,7 @@ impl<'a> Load<'a> {
         self.select(db, key).await?;
         let before = self.pipeline.out().len();
         command(self.pipeline.out(), &[b"DEL", key]);
-        self.expect(1, before);
+        self.expect(key, 1, before);
         self.pipeline.pace().await
     }
 
@@ -130,6 +139,14 @@ impl<'a> Load<'a> {
     /// As [`Load::item`].
     pub async fn alive_while<T>(&mut self, work: impl Future<Output = T>) -> Result<T> {
         self.pipeline.alive_while(work).await
+    }
+
+    /// The run that began last has its turn.
+    ///
+    /// # Errors
+    /// As [`Names::check_turn`].
+    pub async fn check_turn(&mut self, names: &Names, token: &str) -> Result<()> {
+        names.check_turn(self.ask.of(&names.owner).await?, token).await
     }
 
     /// Keys that the target has confirmed.
@@ -197,14 +214,14 @@ impl<'a> Load<'a> {
                 if let Some(building) = &mut self.building {
                     let before = self.pipeline.out().len();
                     let n = building.rebuild.add(self.pipeline.out(), element);
-                    self.expect(n, before);
+                    self.expect_built(n, before);
                 }
             }
             Item::Piece(bytes) if !self.passing => {
                 if let Some(building) = &mut self.building {
                     let before = self.pipeline.out().len();
                     let n = building.rebuild.piece(self.pipeline.out(), bytes);
-                    self.expect(n, before);
+                    self.expect_built(n, before);
                 }
             }
             Item::Close if self.passing => self.passing = false,
@@ -231,11 +248,20 @@ impl<'a> Load<'a> {
         *self.loaded.left_out.entry(what.to_owned()).or_default() += 1;
     }
 
-    /// So many answers, none of which may be an error.
-    fn expect(&mut self, answers: usize, before: usize) {
+    /// So many answers about one key, none of which may be an error.
+    fn expect(&mut self, key: &[u8], answers: usize, before: usize) {
         let bytes = self.pipeline.out().len() - before;
+        let key: Arc<[u8]> = key.into();
         for i in 0..answers {
-            self.pipeline.expect(About::Must("rebuild"), if i == 0 { bytes } else { 0 });
+            self.pipeline.expect(About::Part { key: key.clone() }, if i == 0 { bytes } else { 0 });
+        }
+    }
+
+    /// The same about the key that is being built.
+    fn expect_built(&mut self, answers: usize, before: usize) {
+        if answers > 0 {
+            let key = self.building.as_ref().map(|building| building.key.clone()).unwrap_or_default();
+            self.expect(&key, answers, before);
         }
     }
 
@@ -251,6 +277,9 @@ impl<'a> Load<'a> {
             self.pipeline.expect(About::Must("select"), 0);
             self.pipeline.settle().await?;
             self.selected = Some(db);
+            if let Writer::One(one) = &mut self.pipeline {
+                one.db = self.selected;
+            }
         }
         Ok(())
     }
@@ -260,20 +289,14 @@ impl<'a> Load<'a> {
             self.left_out("functions (the target is older than 7.0, or a proxy)");
             return Ok(());
         }
-        self.loaded.functions += 1;
-        if self.pipeline.is_cluster() {
-            return match self.ask.everywhere(&[b"FUNCTION", b"LOAD", b"REPLACE", code]).await {
-                Err(f) if is_taken_function(&f.message) => {
-                    self.left_out("libraries of functions whose names another library of the target has");
-                    Ok(())
-                }
-                done => done,
-            };
+        // They stand before the keys: a refusal that ends the migration is met before the first of them.
+        let words: [&[u8]; 4] = [b"FUNCTION", b"LOAD", b"REPLACE", code];
+        let done = functions::everywhere(self.ask, &words, self.policy).await?;
+        self.notes.extend(done.notes());
+        match done.skipped {
+            true => self.left_out(functions::LEFT_OUT),
+            false => self.loaded.functions += 1,
         }
-        let before = self.pipeline.out().len();
-        command(self.pipeline.out(), &[b"FUNCTION", b"LOAD", b"REPLACE", code]);
-        let bytes = self.pipeline.out().len() - before;
-        self.pipeline.expect(About::Must("function"), bytes);
         Ok(())
     }
 
@@ -325,7 +348,7 @@ impl<'a> Load<'a> {
             if let Some(at) = later {
                 let before = self.pipeline.out().len();
                 command(self.pipeline.out(), &[b"PEXPIREAT", &head.key, at.to_string().as_bytes()]);
-                self.expect(1, before);
+                self.expect(&head.key, 1, before);
             }
             self.loaded.keys += 1;
             return Ok(());
@@ -349,7 +372,7 @@ impl<'a> Load<'a> {
             })
             .map_err(|e| corrupt(&e.behind(head.offset)))?;
         }
-        self.expect(answers, before);
+        self.expect_built(answers, before);
         self.close();
         Ok(())
     }
@@ -382,7 +405,7 @@ impl<'a> Load<'a> {
         if self.conflict == Conflict::Replace {
             let before = self.pipeline.out().len();
             command(self.pipeline.out(), &[b"DEL", &head.key]);
-            self.expect(1, before);
+            self.expect(&head.key, 1, before);
         }
         let rebuild = Rebuild::new(&head.key, kind, self.target);
         self.building = Some(Building { rebuild, key: head.key.to_vec(), expire_ms: head.expire_ms });
@@ -401,7 +424,7 @@ impl<'a> Load<'a> {
             command(self.pipeline.out(), &[b"PEXPIREAT", &building.key, at.to_string().as_bytes()]);
             answers += 1;
         }
-        self.expect(answers, before);
+        self.expect(&building.key, answers, before);
         if let Some(what) = building.rebuild.dropped {
             self.left_out(what);
         }

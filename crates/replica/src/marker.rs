@@ -1,6 +1,8 @@
 //! What stands at the target about a migration, beside its data: how far it is. It is written in the transaction that
 //! makes the changes, so that neither can be there without the other.
 
+use std::time::Duration;
+
 use model::failure::{Failure, Kind, Result, Side};
 
 use redis_proto::command::tag;
@@ -40,6 +42,14 @@ pub struct Names {
     pub owner: Vec<u8>,
 }
 
+/// What a user is told where the target refuses `CLIENT`.
+pub(crate) const UNFENCED: &str = "the target refuses CLIENT, so that an earlier run of this migration cannot be disconnected: it is given \
+                                   time to end by itself, and one that was frozen may still write what it had read";
+/// An earlier run looks so often whether it is still its turn, where nobody can disconnect it.
+pub(crate) const TURN: Duration = Duration::from_secs(1);
+/// So long it is waited for.
+const TURN_OVER: Duration = Duration::from_millis(2500);
+
 /// Keys of ours begin so; they never count as data.
 pub const OURS: &[u8] = b"whimbrel:redis:";
 
@@ -75,17 +85,27 @@ impl Names {
     /// Makes sure that nobody but `token` writes for this migration. What another run had sent may still wait in the
     /// target's buffers, and would be applied behind our back: its connection is ended. To be done when `writer`, our own
     /// connection, has its name, and before the marker is read: whoever comes later then sees it and ends it. The run that
-    /// began last has its turn; `first` is true for the first attempt of a run.
+    /// began last has its turn; `first` is true for the first attempt of a run. False where the target refuses `CLIENT`: an
+    /// earlier run was then given time to notice, and this one is to look at its turn ([`Names::check_turn`]).
     ///
     /// # Errors
-    /// [`Kind::Conflict`] when another run has taken over; what the connection meets; [`Kind::Forbidden`] where the user may
-    /// not do that.
-    pub async fn fence(&self, ask: &mut Client, writer: &mut Client, token: &str, first: bool) -> Result<()> {
+    /// [`Kind::Conflict`] when another run has taken over; what the connection meets.
+    pub async fn fence(
+        &self,
+        ask: &mut Client,
+        writer: &mut Client,
+        token: &str,
+        first: bool,
+    ) -> Result<bool> {
         if first {
             ask.ok(&[b"SET", &self.owner, token.as_bytes()]).await.map_err(|f| f.at(Side::Target))?;
         }
-        self.shut_out(ask, writer).await?;
-        self.check_turn(ask, token).await
+        let fenced = self.shut_out(ask, writer).await?;
+        if !fenced {
+            turn_over().await;
+        }
+        self.check_turn(ask, token).await?;
+        Ok(fenced)
     }
 
     /// The run that began last has its turn.
@@ -106,31 +126,43 @@ impl Names {
         Ok(())
     }
 
-    /// Names the connection that writes, and ends every other of that name.
+    /// Names the connection that writes, and ends every other of that name; false where the target refuses `CLIENT`.
     ///
     /// # Errors
-    /// What the connection meets; [`Kind::Forbidden`] where the user may not do that.
-    pub async fn shut_out(&self, ask: &mut Client, writer: &mut Client) -> Result<()> {
+    /// What the connection meets.
+    pub async fn shut_out(&self, ask: &mut Client, writer: &mut Client) -> Result<bool> {
         let at = |f: Failure| f.at(Side::Target);
-        // Servers before 5.0 know no `CLIENT ID`: it is known by its name.
-        let all = format!("{}/", String::from_utf8_lossy(&self.writer));
-        let own = format!("{all}{:016x}", fastrand::u64(..));
-        writer.ok(&[b"CLIENT", b"SETNAME", own.as_bytes()]).await.map_err(at)?;
         // Without transactions nothing is exact: better to know that now.
         writer.ok(&[b"MULTI"]).await.map_err(at)?;
         writer.ok(&[b"EXEC"]).await.map_err(at)?;
-        let reply = ask.call(&[b"CLIENT", b"LIST"]).await.map_err(at)?;
+        match self.end_others(ask, writer).await.map_err(at) {
+            Err(f) if matches!(f.kind, Kind::Forbidden | Kind::Unsupported) => Ok(false),
+            done => done.map(|()| true),
+        }
+    }
+
+    async fn end_others(&self, ask: &mut Client, writer: &mut Client) -> Result<()> {
+        // Servers before 5.0 know no `CLIENT ID`: it is known by its name.
+        let all = format!("{}/", String::from_utf8_lossy(&self.writer));
+        let own = format!("{all}{:016x}", fastrand::u64(..));
+        writer.ok(&[b"CLIENT", b"SETNAME", own.as_bytes()]).await?;
+        let reply = ask.call(&[b"CLIENT", b"LIST"]).await?;
         let text = String::from_utf8_lossy(reply.text().unwrap_or_default()).into_owned();
         for line in text.lines() {
             let field = |name: &str| line.split(' ').find_map(|word| word.strip_prefix(name));
             let (Some(id), Some(name)) = (field("id="), field("name=")) else { continue };
             if name.starts_with(&all) && name != own {
                 // It may have gone by itself meanwhile.
-                ask.call(&[b"CLIENT", b"KILL", b"ID", id.as_bytes()]).await.map_err(at)?;
+                ask.call(&[b"CLIENT", b"KILL", b"ID", id.as_bytes()]).await?;
             }
         }
         Ok(())
     }
+}
+
+/// Waits until an earlier run has noticed that its turn is over.
+pub(crate) async fn turn_over() {
+    tokio::time::sleep(TURN_OVER).await;
 }
 
 /// Keys that stand at a single server about a migration, beside its data; those at a cluster are not counted.
@@ -173,8 +205,17 @@ pub async fn clean(target: &Node, anyway: bool) -> Result<u64> {
     let writers = String::from_utf8_lossy(&[OURS, b"writer:"].concat()).into_owned();
     let masters = ask.masters();
     for addr in masters.iter().filter(|_| !anyway) {
-        let reply =
-            ask.server(addr).await?.call(&[b"CLIENT", b"LIST"]).await.map_err(|f| f.at(Side::Target))?;
+        let reply = match ask.server(addr).await?.call(&[b"CLIENT", b"LIST"]).await {
+            Err(f) if matches!(f.kind, Kind::Forbidden | Kind::Unsupported) => {
+                let m = format!(
+                    "{}: whether a migration writes there cannot be seen: {}",
+                    target.place(),
+                    f.message
+                );
+                return Err(Failure::new(Kind::Conflict, "clean", m).at(Side::Target));
+            }
+            reply => reply.map_err(|f| f.at(Side::Target))?,
+        };
         let text = String::from_utf8_lossy(reply.text().unwrap_or_default()).into_owned();
         if text.split(' ').any(|word| word.strip_prefix("name=").is_some_and(|n| n.starts_with(&writers))) {
             let m = format!("{}: a migration writes there now", target.place());

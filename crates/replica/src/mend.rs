@@ -159,7 +159,7 @@ impl Mend {
         {
             batch.push(doubt);
         }
-        source.ok(&[b"SELECT", db.to_string().as_bytes()]).await?;
+        source.select(db).await?;
         let mut out = Vec::new();
         for doubt in &batch {
             command(&mut out, &[b"PTTL", &doubt.place.1]);

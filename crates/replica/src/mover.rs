@@ -14,6 +14,7 @@ use crate::apply::{ANEW, Part};
 use crate::asker::Asker;
 use crate::attempt::Ended;
 use crate::fleet;
+use crate::functions::Functions;
 use crate::marker::Names;
 use crate::news::{News, Teller};
 use crate::node::Node;
@@ -74,6 +75,8 @@ pub struct Options {
     pub teller: Teller,
     /// Names of commands of the stream that are left out, in upper case; those that rule transactions and databases cannot be.
     pub skip: Arc<std::collections::BTreeSet<String>>,
+    /// What happens when the target refuses a library of functions.
+    pub functions: Functions,
 }
 
 /// Which master of a cluster a source is.
@@ -85,12 +88,14 @@ pub struct Master {
     pub ranges: Ranges,
     /// The target held nothing else when the migration began: what stands there in these slots, we brought.
     pub alone: bool,
+    /// It is the first of them: what all masters have alike is taken from it.
+    pub leads: bool,
 }
 
 impl Master {
-    /// What all masters have alike is taken from that of the first slot.
+    /// What all masters have alike is taken from one of them; slot 0 may be served by nobody.
     pub(crate) fn part(&self) -> Part {
-        if self.first() == 0 { Part::First } else { Part::Other }
+        if self.leads { Part::First } else { Part::Other }
     }
 
     pub(crate) fn first(&self) -> u16 {
@@ -207,7 +212,7 @@ impl Mover {
     async fn attempts(&self, token: &str) -> Result<Summary> {
         let mut summary = Summary::default();
         let (mut patience, began) = (Patience::default(), Instant::now());
-        let mut first = true;
+        let (mut first, mut tried) = (true, 0u32);
         loop {
             let failure = match self.attempt(&mut summary, token, std::mem::take(&mut first)).await {
                 Ok(ended) => {
@@ -242,8 +247,12 @@ impl Mover {
             // Somebody is there and says that it passes.
             let lasts = matches!(failure.kind, Kind::Unavailable | Kind::NoSpace);
             let delay = patience.after(reached, applied, lasts, reconnect, backoff, now, fastrand::f64());
-            let Some(delay) = delay.filter(|_| passes(&failure, reached)) else { return Err(failure) };
-            tracing::warn!("{failure}; going on in {delay:?}");
+            let Some(delay) = delay.filter(|_| passes(&failure, reached)) else {
+                return Err(given_up(failure, tried, began.elapsed()));
+            };
+            tried += 1;
+            // Whoever listens to the news says it to people.
+            tracing::debug!("{failure}; going on in {delay:?}");
             self.options.teller.tell(News::Lost { failure, delay });
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
@@ -272,7 +281,31 @@ impl Mover {
     }
 }
 
+/// What was told before each pause is not told again as if it were new.
+fn given_up(failure: Failure, tried: u32, after: Duration) -> Failure {
+    if tried == 0 {
+        return failure;
+    }
+    let m = format!("given up after {tried} more attempts in {} s: {}", after.as_secs(), failure.message);
+    Failure { message: m, ..failure }
+}
+
 /// A target that was written to and may not be any more is failing over: that passes.
 fn passes(failure: &Failure, reached: bool) -> bool {
     failure.is_temporary() || (reached && matches!(failure.kind, Kind::ReadOnly | Kind::NoSpace))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn red_24_an_error_that_was_told_is_not_told_twice() {
+        let failure =
+            || Failure::new(Kind::Connect, "read", "redis://h:1: the connection broke: it was closed");
+        assert_eq!(given_up(failure(), 0, Duration::ZERO).message, failure().message);
+        let said = given_up(failure(), 3, Duration::from_secs(7));
+        assert!(said.message.starts_with("given up after 3 more attempts in 7 s: redis://h:1"), "{said}");
+        assert!(said.remedy().contains("`timeout`"), "{said}");
+    }
 }

@@ -1,10 +1,41 @@
 //! Where a Redis is: `redis://[user:password@]host[:port][,host[:port]…][/db]`, `rediss://` for TLS (contract §1.1).
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use model::failure::{Failure, Kind, Result};
 use storage::egress::Egress;
 
 /// The usual port.
 const PORT: u16 = 6379;
+
+/// Files of TLS at one end, in PEM form.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Authorities that are trusted there, and no others; none: those of this machine.
+    pub ca: Option<PathBuf>,
+    /// Our certificate.
+    pub cert: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<PathBuf>,
+}
+
+impl TlsFiles {
+    /// TLS with these files, which are read anew each time.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] naming a file that cannot be used, or a certificate without its key.
+    pub fn config(&self) -> Result<Arc<rustls::ClientConfig>> {
+        match (&self.ca, &self.cert, &self.key) {
+            (None, None, None) => Ok(storage::http::tls_config()),
+            (ca, Some(cert), Some(key)) => {
+                storage::http::tls_config_of(ca.as_deref(), Some((cert.as_path(), key.as_path())))
+            }
+            (ca, None, None) => storage::http::tls_config_of(ca.as_deref(), None),
+            _ => Err(bad("a certificate of the client and its key go together")),
+        }
+    }
+}
 
 /// A server, or the servers of a cluster, and who asks.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -17,8 +48,14 @@ pub struct Node {
     pub password: String,
     /// Spoken through TLS.
     pub tls: bool,
+    /// With these files.
+    pub tls_files: TlsFiles,
     /// Only this database; none: all.
     pub db: Option<u32>,
+    /// Commands that have other names there (`rename-command`): the usual name, in upper case, and the one there.
+    pub renamed: Vec<(String, String)>,
+    /// A cluster is taken although some of its slots are served by nobody.
+    pub allow_uncovered: bool,
     /// Where its addresses may lead, those included that a cluster announces; the default is nowhere.
     pub egress: Egress,
 }
@@ -126,7 +163,51 @@ impl Node {
             }
         };
         // Whoever writes such a place is the user of this machine.
-        Ok(Self { addrs: addresses(hosts)?, user, password, tls, db, egress: Egress::anywhere() })
+        Ok(Self {
+            addrs: addresses(hosts)?,
+            user,
+            password,
+            tls,
+            db,
+            egress: Egress::anywhere(),
+            ..Self::default()
+        })
+    }
+
+    /// Reads `NAME=THEIRS`, the names that commands have at a server.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] naming the text that is none. `PSYNC` cannot have another name: a server answers any other with the
+    /// protocol of `SYNC`, which gives no position (`syncCommand` in Redis compares the word that was sent).
+    pub fn names(texts: &[String]) -> Result<Vec<(String, String)>> {
+        let word = |text: &str| !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c == '=');
+        let one = |text: &String| match text.split_once('=') {
+            Some((name, _)) if name.eq_ignore_ascii_case("PSYNC") => Err(bad(
+                "a server with a renamed PSYNC gives no position to go on from: copy with --mode scan",
+            )),
+            Some((name, theirs)) if word(name) && word(theirs) => {
+                Ok((name.to_ascii_uppercase(), theirs.to_owned()))
+            }
+            _ => Err(bad(format!("`{text}` is not NAME=NAME_THERE"))),
+        };
+        texts.iter().map(one).collect()
+    }
+
+    /// The same, with files of TLS.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] for files that cannot be used, or that an end without TLS does not need.
+    pub fn with_tls(self, files: TlsFiles) -> Result<Self> {
+        if files != TlsFiles::default() && !self.tls {
+            return Err(bad(format!("{} is not spoken to through TLS: write rediss://", self.place())));
+        }
+        files.config()?;
+        Ok(Self { tls_files: files, ..self })
+    }
+
+    /// The name of a command there.
+    pub(crate) fn word<'a>(&'a self, name: &'a str) -> &'a str {
+        self.renamed.iter().find(|(known, _)| known == name).map_or(name, |(_, theirs)| theirs)
     }
 
     /// For messages and names: never a secret.

@@ -8,7 +8,7 @@ use redis_proto::command::{SLOTS, slot};
 use crate::asker::Asker;
 use crate::claims;
 use crate::client::Client;
-use crate::marker::{Names, OURS};
+use crate::marker::{self, Names, OURS};
 use crate::node::Node;
 use crate::server::Server;
 use crate::topology::{Addr, Topology};
@@ -95,13 +95,17 @@ impl Parts {
 /// # Errors
 /// What the connections meet.
 pub(crate) async fn shut_out(target: &Node, ask: &mut Asker, links: &[Names]) -> Result<()> {
+    let mut fenced = true;
     for names in links {
         let token = format!("{:032x}", fastrand::u128(..));
         ask.ok(&names.owner, &[b"SET", &names.owner, token.as_bytes()]).await?;
         for addr in ask.masters() {
             let mut writer = Client::open(&Node { db: None, ..target.at(&addr) }).await?;
-            names.shut_out(ask.server(&addr).await?, &mut writer).await?;
+            fenced &= names.shut_out(ask.server(&addr).await?, &mut writer).await?;
         }
+    }
+    if !fenced {
+        marker::turn_over().await;
     }
     Ok(())
 }

@@ -162,15 +162,18 @@ impl Scan {
         }
         let mut writer = Writer::anew(&self.target, topology.as_ref(), "scan").await?;
         let mut summary = Summary::default();
+        summary.full.left_out.extend(source.ask.not_served());
         self.progress.keys_expected.store(source.server.keys, Ordering::Relaxed);
         let mut conflict = self.options.conflict;
         loop {
             self.progress.phase.store(1, Ordering::Relaxed);
             let began = Instant::now();
             let mut load = Load::new(route, &server, conflict, &mut writer, &mut ask, &self.clock);
+            load.policy = self.options.functions;
             let whole = self.everything(&mut source, &masters, &mut load, &changed).await?;
             load.end().await?;
-            let loaded = std::mem::take(&mut load.loaded);
+            let (loaded, notes) = (std::mem::take(&mut load.loaded), std::mem::take(&mut load.notes));
+            summary.notes.extend(notes);
             writer.settle().await?;
             summary.full_seconds += began.elapsed().as_secs_f64();
             summary.full_syncs += 1;

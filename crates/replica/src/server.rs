@@ -75,7 +75,10 @@ impl Server {
     /// # Errors
     /// What the connection meets; [`Kind::Unsupported`] when it is no Redis that says its version.
     pub async fn ask(client: &mut Client) -> Result<Self> {
-        let reply = client.call(&[b"INFO"]).await?;
+        let reply = client.call(&[b"INFO"]).await.map_err(|f| match f.kind {
+            Kind::Unsupported => Failure { op: "info", ..f },
+            _ => f,
+        })?;
         let text = String::from_utf8_lossy(reply.text().unwrap_or_default()).into_owned();
         if text.lines().any(|line| line.trim() == "redis_mode:sentinel") {
             return Err(sentinel(client).await);

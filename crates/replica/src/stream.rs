@@ -9,7 +9,8 @@ use redis_proto::resp::Commands;
 
 use crate::apply::{Apply, Taken};
 use crate::attempt::{Ended, Ends};
-use crate::marker::Marker;
+use crate::functions;
+use crate::marker::{Marker, TURN};
 use crate::marks::Marks;
 use crate::mend::Mend;
 use crate::mover::{Mover, Until};
@@ -54,6 +55,8 @@ pub(crate) struct Stream<'a> {
     commands: Option<Commands>,
     /// What is doubted at the target.
     mend: Mend,
+    /// When it was last looked whether it is our turn.
+    turn_at: Instant,
     /// Everything that the source did until then is applied.
     level_at: Instant,
     probe: Option<Probe>,
@@ -74,6 +77,7 @@ impl<'a> Stream<'a> {
         ack: Arc<tokio::sync::Notify>,
     ) -> Self {
         let noted = !ends.server.lacks.transactions;
+        apply.set_selected(ends.writer.db());
         apply.watch.begin(noted.then(|| mover.names.doubted.clone()), ends.scripts);
         let commands = Some(Commands::at(apply.offset()).at_most(mover.options.spool.command));
         let finishing = mover.options.until == Until::CaughtUp;
@@ -89,6 +93,7 @@ impl<'a> Stream<'a> {
             ack,
             commands,
             mend: Mend::default(),
+            turn_at: Instant::now(),
             level_at: Instant::now(),
             probe: None,
             told: false,
@@ -99,10 +104,8 @@ impl<'a> Stream<'a> {
 
     /// Follows until it is done or stopped, or something breaks; what the target has no place for is added to the summary.
     pub(crate) async fn run(mut self, spool: &Spool, summary: &mut Summary) -> Result<Ended> {
-        let before = summary.failed.clone();
         let ended = self.steps(spool).await;
-        let failed = self.ends.writer.shared().failed();
-        summary.failed.extend(failed.into_iter().filter(|one| !before.contains(one)));
+        summary.notes.append(&mut self.apply.notes);
         for (what, n) in self.apply.left_out.into_iter().chain(self.mend.left_out) {
             *summary.full.left_out.entry(what).or_default() += n;
         }
@@ -223,6 +226,9 @@ impl<'a> Stream<'a> {
                 if let Some(words) = everywhere {
                     self.everywhere(&words, begin).await?;
                 }
+                if let Some(words) = self.apply.library.take() {
+                    self.library(&words, end).await?;
+                }
                 if taken == Taken::AckWanted {
                     self.ack.notify_one();
                 }
@@ -234,6 +240,7 @@ impl<'a> Stream<'a> {
                 self.write_if_due(end).await?;
             }
             progress.commands.store(self.apply.commands, Ordering::Relaxed);
+            self.check_turn().await?;
             pieces += 1;
             if pieces < PIECES {
                 next = spool.try_pop().ok().flatten().flatten();
@@ -249,6 +256,7 @@ impl<'a> Stream<'a> {
             Writer::One(one) => {
                 if let Some((about, bytes)) = self.apply.close(one.out()) {
                     one.expect(about, bytes);
+                    one.db = self.apply.selected();
                 }
                 // A transaction that is still open is not sent in parts: its answers are expected as one.
                 match self.apply.is_open() && !self.apply.is_unnoted() {
@@ -280,9 +288,28 @@ impl<'a> Stream<'a> {
         self.marks.is_marked(begin);
         let mark = Some((self.mover.names.marker.as_slice(), text.as_bytes()));
         match &mut self.ends.writer {
-            Writer::Many(many) => many.everywhere(words, &mut self.ends.target, mark).await,
+            Writer::Many(many) => {
+                self.apply.told(&many.everywhere(words, &mut self.ends.target, mark).await?);
+                Ok(())
+            }
             Writer::One(_) => Ok(()),
         }
+    }
+
+    /// A command about libraries of functions that ends at an offset: everything before it is applied, and it is no part of a
+    /// transaction, whose other changes its refusal would undo.
+    async fn library(&mut self, words: &[Vec<u8>], end: u64) -> Result<()> {
+        self.close(true).await?;
+        self.ends.writer.settle().await?;
+        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        let policy = self.mover.options.functions;
+        let done = functions::everywhere(&mut self.ends.target, &words, policy).await?;
+        for note in done.notes() {
+            self.mover.options.teller.tell(News::Note(note));
+        }
+        self.apply.told(&done);
+        self.apply.pass(end);
+        Ok(())
     }
 
     /// At the end the one mark says it all: those of the slots go.
@@ -311,6 +338,7 @@ impl<'a> Stream<'a> {
 
     /// Looks how far both ends are, and brings in order what is doubted.
     async fn look(&mut self) -> Result<()> {
+        self.check_turn().await?;
         // Another run that has taken over, or a lost connection, is noticed when nothing is to be written too.
         self.ends.writer.check().await?;
         if !self.apply.is_open() {
@@ -351,6 +379,17 @@ impl<'a> Stream<'a> {
         let began = Instant::now();
         let server = Server::ask(&mut self.ends.source).await.map_err(|f| f.at(Side::Source))?;
         self.probe = Some(Probe { offset: server.offset, began });
+        Ok(())
+    }
+
+    /// An earlier run ends by itself where nobody can disconnect it.
+    async fn check_turn(&mut self) -> Result<()> {
+        let Some(token) = self.ends.turn.clone().filter(|_| self.turn_at.elapsed() > TURN) else {
+            return Ok(());
+        };
+        let names = &self.mover.names;
+        names.check_turn(self.ends.target.of(&names.owner).await?, &token).await?;
+        self.turn_at = Instant::now();
         Ok(())
     }
 
@@ -411,7 +450,7 @@ impl<'a> Stream<'a> {
             self.ends.writer.settle().await?;
             let (route, names, clock) = (&self.mover.options.route, &self.mover.names, &self.mover.clock);
             self.mend.write(&mut self.ends, route, names, clock, &mut self.apply.watch).await?;
-            self.apply.forget_selected();
+            self.apply.set_selected(self.ends.writer.db());
             self.ask().await?;
         }
         Ok(())

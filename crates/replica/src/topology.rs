@@ -26,6 +26,8 @@ pub struct Shard {
 pub struct Topology {
     /// Its shards, by their first slots.
     pub shards: Vec<Shard>,
+    /// Slots that are served by nobody, first and last of each range; some only where that is allowed.
+    pub uncovered: Vec<(u16, u16)>,
 }
 
 impl Topology {
@@ -40,7 +42,7 @@ impl Topology {
             let asked = async {
                 let mut client = Client::open(&Node { db: None, ..node.at(addr) }).await?;
                 let reply = client.call(&[b"CLUSTER", b"SLOTS"]).await?;
-                Self::of(&reply, &addr.0).map_err(|m| {
+                Self::of(&reply, &addr.0, node.allow_uncovered).map_err(|m| {
                     Failure::new(Kind::Unavailable, "cluster", format!("{}: {m}", client.place()))
                 })
             };
@@ -53,7 +55,7 @@ impl Topology {
     }
 
     /// Out of the answer to `CLUSTER SLOTS`; a host that is left out is the one that was asked.
-    fn of(reply: &Reply, asked: &str) -> std::result::Result<Self, String> {
+    fn of(reply: &Reply, asked: &str, allow_uncovered: bool) -> std::result::Result<Self, String> {
         let wrong = || "the answer to CLUSTER SLOTS is none".to_owned();
         let addr = |node: &Reply| {
             let parts = node.array()?;
@@ -78,19 +80,29 @@ impl Topology {
                 }),
             }
         }
-        if served != u32::from(SLOTS) {
-            let hole = (0..SLOTS).find(|slot| {
-                !shards.iter().any(|s| s.ranges.iter().any(|(from, to)| (from..=to).contains(&slot)))
-            });
+        let uncovered = holes(&shards);
+        if served != u32::from(SLOTS) && (!allow_uncovered || shards.is_empty()) {
+            let hole = uncovered.first();
             let first =
-                hole.map_or_else(String::new, |slot| format!(" (slot {slot} is the first that is not)"));
+                hole.map_or_else(String::new, |(slot, _)| format!(" (slot {slot} is the first that is not)"));
             return Err(format!("only {served} of {SLOTS} slots are served{first}; mend the cluster first"));
         }
         for shard in &mut shards {
             shard.ranges.sort_unstable();
         }
         shards.sort_by_key(|s| s.ranges.first().copied());
-        Ok(Self { shards })
+        Ok(Self { shards, uncovered })
+    }
+
+    /// What a copy of the cluster cannot hold, as it is counted, and how many slots that are.
+    pub fn not_served(&self) -> Option<(String, u64)> {
+        const NAMED: usize = 5;
+        let count = self.uncovered.iter().map(|(from, to)| u64::from(to - from) + 1).sum();
+        let ranges: Vec<String> =
+            self.uncovered.iter().take(NAMED).map(|(from, to)| format!("{from}-{to}")).collect();
+        let more = if self.uncovered.len() > NAMED { ", …" } else { "" };
+        let what = format!("slots of the source that nobody serves ({}{more})", ranges.join(", "));
+        (count > 0).then_some((what, count))
     }
 
     /// Every server that may be written.
@@ -120,6 +132,23 @@ impl Topology {
     }
 }
 
+/// Ranges of slots that no shard has.
+fn holes(shards: &[Shard]) -> Vec<(u16, u16)> {
+    let mut served: Vec<(u16, u16)> = shards.iter().flat_map(|s| s.ranges.iter().copied()).collect();
+    served.sort_unstable();
+    let (mut holes, mut next) = (Vec::new(), 0);
+    for (from, to) in served {
+        if from > next {
+            holes.push((next, from - 1));
+        }
+        next = next.max(to + 1);
+    }
+    if next < SLOTS {
+        holes.push((next, SLOTS - 1));
+    }
+    holes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,7 +173,7 @@ mod tests {
             range(0, 100, vec![node("10.0.0.1", 7000), node("10.0.0.2", 7005)]),
             range(101, 5460, vec![node("10.0.0.1", 7000), node("10.0.0.2", 7005)]),
         ]);
-        let topology = Topology::of(&reply, "asked").unwrap();
+        let topology = Topology::of(&reply, "asked", false).unwrap();
         assert_eq!(topology.shards.len(), 2);
         assert_eq!(topology.shards[0].ranges, [(0, 100), (101, 5460)]);
         assert_eq!(topology.shards[0].replicas, [("10.0.0.2".to_owned(), 7005)]);
@@ -156,8 +185,18 @@ mod tests {
     #[test]
     fn a_hole_is_named() {
         let reply = Reply::Array(vec![range(0, 100, vec![node("h", 1)])]);
-        let said = Topology::of(&reply, "h").unwrap_err();
+        let said = Topology::of(&reply, "h", false).unwrap_err();
         assert!(said.contains("101 of 16384") && said.contains("slot 101 "), "{said}");
-        assert!(Topology::of(&Reply::Nil, "h").is_err());
+        assert!(Topology::of(&Reply::Nil, "h", true).is_err());
+        assert!(Topology::of(&Reply::Array(vec![]), "h", true).is_err());
+    }
+
+    #[test]
+    fn red_19_what_is_served_beside_a_hole() {
+        let ranges = [(1, 100), (102, 16_382)].map(|(from, to)| range(from, to, vec![node("h", 1)]));
+        let topology = Topology::of(&Reply::Array(ranges.to_vec()), "h", true).unwrap();
+        assert_eq!(topology.uncovered, [(0, 0), (101, 101), (16_383, 16_383)]);
+        let (what, count) = topology.not_served().unwrap();
+        assert!(count == 3 && what.ends_with("(0-0, 101-101, 16383-16383)"), "{what}");
     }
 }

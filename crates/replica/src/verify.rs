@@ -63,7 +63,15 @@ impl Compared {
         self.differ + self.expiry_differs + self.missing + self.extra == 0
     }
 
+    fn note_library(&mut self, name: &[u8], how: How) {
+        self.note_as(format!("library `{}`", String::from_utf8_lossy(name)), how);
+    }
+
     fn note(&mut self, db: u32, key: &[u8], how: How) {
+        self.note_as(format!("{db}: `{}`", String::from_utf8_lossy(key)), how);
+    }
+
+    fn note_as(&mut self, what: String, how: How) {
         let (count, word) = match how {
             How::Same => return,
             How::Content => (&mut self.differ, "differs"),
@@ -73,7 +81,7 @@ impl Compared {
         };
         *count += 1;
         if self.named.len() < NAMED {
-            self.named.push(format!("{db}: `{}` {word}", String::from_utf8_lossy(key)));
+            self.named.push(format!("{what} {word}"));
         }
     }
 }
@@ -149,6 +157,23 @@ impl Half {
             .collect()
     }
 
+    /// Its libraries of functions and their code; none where the user may not list them.
+    async fn libraries(&mut self) -> Result<Option<BTreeMap<Vec<u8>, Vec<u8>>>> {
+        let Some(addr) = self.ask.masters().first().cloned() else { return Ok(None) };
+        let list = match self.ask.server(&addr).await?.call(&[b"FUNCTION", b"LIST", b"WITHCODE"]).await {
+            Err(f) if matches!(f.kind, Kind::Forbidden | Kind::Unsupported) => return Ok(None),
+            list => list.map_err(|f| f.at(self.side))?,
+        };
+        let text = |parts: &[Reply], name: &[u8]| {
+            let pair = parts.chunks(2).find(|pair| pair[0].text() == Some(name))?;
+            Some(pair.get(1)?.text()?.to_vec())
+        };
+        let libraries = list.array().unwrap_or_default().iter().filter_map(Reply::array);
+        let named =
+            libraries.filter_map(|one| Some((text(one, b"library_name")?, text(one, b"library_code")?)));
+        Ok(Some(named.collect()))
+    }
+
     async fn exist(&mut self, keys: &[Vec<u8>]) -> Result<Vec<bool>> {
         let answers = self.ask.each(keys, &[b"EXISTS"], &[]).await?;
         Ok(answers.iter().map(|a| a.number() == Some(1)).collect())
@@ -215,7 +240,27 @@ pub async fn compare(source: &Node, target: &Node, route: &Route, depth: Depth) 
         }
         tokio::time::sleep(PAUSE).await;
     }
+    if depth == Depth::Full {
+        libraries(&mut a, &mut b, &mut out).await?;
+    }
     Ok(out)
+}
+
+/// Compares libraries of functions, where both sides have them and let them be listed.
+async fn libraries(a: &mut Half, b: &mut Half, out: &mut Compared) -> Result<()> {
+    if !a.server.has_functions() || !b.server.has_functions() {
+        return Ok(());
+    }
+    let (Some(from), Some(to)) = (a.libraries().await?, b.libraries().await?) else { return Ok(()) };
+    for (name, code) in &from {
+        match to.get(name) {
+            None => out.note_library(name, How::Missing),
+            Some(other) if other != code => out.note_library(name, How::Content),
+            Some(_) => {}
+        }
+    }
+    to.keys().filter(|name| !from.contains_key(*name)).for_each(|name| out.note_library(name, How::Extra));
+    Ok(())
 }
 
 /// Databases that are compared: each that either side uses, with the one that the route makes of it.

@@ -38,6 +38,7 @@ pub(crate) fn mover_at(source: Node, target: Node, until: Until) -> Mover {
             reconnect: Arc::default(),
             teller: Teller::default(),
             skip: Arc::default(),
+            functions: replica::Functions::default(),
         },
         clock: pace::clock::system(),
         progress: Arc::new(Progress::default()),

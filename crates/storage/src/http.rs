@@ -9,7 +9,8 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use model::failure::{Failure, Kind, Result};
-use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -348,21 +349,70 @@ fn http1_settings() -> http1::Builder {
 /// TLS with the certificates of this machine.
 pub fn tls_config() -> Arc<rustls::ClientConfig> {
     static CONFIG: OnceLock<Arc<rustls::ClientConfig>> = OnceLock::new();
-    CONFIG
-        .get_or_init(|| {
+    CONFIG.get_or_init(|| Arc::new(trusting(system_roots()).with_no_client_auth())).clone()
+}
+
+/// TLS that trusts only the authorities of a file, where one is given, and shows a certificate with its key, where they are.
+///
+/// # Errors
+/// [`Kind::Invalid`] naming the file that cannot be read or used.
+pub fn tls_config_of(
+    ca: Option<&std::path::Path>,
+    client: Option<(&std::path::Path, &std::path::Path)>,
+) -> Result<Arc<rustls::ClientConfig>> {
+    let roots = match ca {
+        None => system_roots(),
+        Some(ca) => {
             let mut roots = rustls::RootCertStore::empty();
-            let found = rustls_native_certs::load_native_certs();
-            for error in &found.errors {
-                tracing::warn!(%error, "a system certificate could not be read");
+            for one in certificates(ca)? {
+                roots.add(one).map_err(|e| unusable(ca, &e))?;
             }
-            roots.add_parsable_certificates(found.certs);
-            let provider = Arc::new(rustls::crypto::ring::default_provider());
-            let builder = rustls::ClientConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()
-                .unwrap_or_else(|e| unreachable!("ring supports the default TLS versions: {e}"));
-            Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
-        })
-        .clone()
+            roots
+        }
+    };
+    let builder = trusting(roots);
+    Ok(Arc::new(match client {
+        None => builder.with_no_client_auth(),
+        Some((cert, key)) => {
+            let secret = PrivateKeyDer::from_pem_file(key).map_err(|e| unusable(key, &e))?;
+            builder.with_client_auth_cert(certificates(cert)?, secret).map_err(|e| unusable(cert, &e))?
+        }
+    }))
+}
+
+fn unusable(path: &std::path::Path, e: &dyn std::fmt::Display) -> Failure {
+    Failure::new(Kind::Invalid, "tls", format!("{}: {e}", path.display()))
+}
+
+/// The certificates of a PEM file, at least one.
+fn certificates(path: &std::path::Path) -> Result<Vec<CertificateDer<'static>>> {
+    let all = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>)
+        .map_err(|e| unusable(path, &e))?;
+    if all.is_empty() {
+        return Err(unusable(path, &"it holds no certificate in PEM form"));
+    }
+    Ok(all)
+}
+
+fn system_roots() -> rustls::RootCertStore {
+    let mut roots = rustls::RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        tracing::warn!(%error, "a system certificate could not be read");
+    }
+    roots.add_parsable_certificates(found.certs);
+    roots
+}
+
+fn trusting(
+    roots: rustls::RootCertStore,
+) -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap_or_else(|e| unreachable!("ring supports the default TLS versions: {e}"))
+        .with_root_certificates(roots)
 }
 
 #[cfg(test)]

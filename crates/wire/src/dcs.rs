@@ -197,6 +197,9 @@ pub struct MigrationShown {
     pub task_status: Option<String>,
     /// Why it failed.
     pub error_message: Option<String>,
+    /// What goes beyond the compatible API, where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub whimbrel: Option<serde_json::Value>,
 }
 
 /// Ids that were handled.

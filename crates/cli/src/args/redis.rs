@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use replica::node::TlsFiles;
 
 use super::Service;
 
@@ -124,6 +125,46 @@ pub(crate) struct Routing {
     pub json: bool,
 }
 
+/// Files of TLS at the source.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SourceTls {
+    /// Trust these authorities at the source instead of the system's (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub source_ca: Option<PathBuf>,
+    /// Show this certificate to the source (PEM)
+    #[arg(long, value_name = "FILE", requires = "source_key")]
+    pub source_cert: Option<PathBuf>,
+    /// The key of that certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "source_cert")]
+    pub source_key: Option<PathBuf>,
+}
+
+impl SourceTls {
+    pub(crate) fn files(&self) -> TlsFiles {
+        TlsFiles { ca: self.source_ca.clone(), cert: self.source_cert.clone(), key: self.source_key.clone() }
+    }
+}
+
+/// Files of TLS at the target.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TargetTls {
+    /// Trust these authorities at the target instead of the system's (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub target_ca: Option<PathBuf>,
+    /// Show this certificate to the target (PEM)
+    #[arg(long, value_name = "FILE", requires = "target_key")]
+    pub target_cert: Option<PathBuf>,
+    /// The key of that certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "target_cert")]
+    pub target_key: Option<PathBuf>,
+}
+
+impl TargetTls {
+    pub(crate) fn files(&self) -> TlsFiles {
+        TlsFiles { ca: self.target_ca.clone(), cert: self.target_cert.clone(), key: self.target_key.clone() }
+    }
+}
+
 /// What happens to keys that the target has.
 #[derive(Clone, Copy, Debug, Args)]
 #[group(multiple = false)]
@@ -146,6 +187,18 @@ pub(crate) struct RedisCopy {
     pub source: String,
     /// The same of the target; the password from WHIMBREL_TARGET_PASSWORD
     pub target: String,
+    /// What a command is called at the source, where it was renamed: DUMP=NAME; may be repeated
+    #[arg(long, value_name = "NAME=THERE")]
+    pub source_command: Vec<String>,
+    /// Take a source cluster although some of its slots are served by nobody; they are counted as left out
+    #[arg(long)]
+    pub allow_uncovered_slots: bool,
+    /// TLS at the source
+    #[command(flatten)]
+    pub source_tls: SourceTls,
+    /// TLS at the target
+    #[command(flatten)]
+    pub target_tls: TargetTls,
     /// How changes are followed: as a replica, or, where the source refuses that, by looking through its keys and listening
     /// to its keyspace events
     #[arg(long, default_value = "psync", value_parser = ["psync", "scan"])]
@@ -168,6 +221,10 @@ pub(crate) struct RedisCopy {
     /// Leave out commands of this name, such as those of a fork or module that the target does not know; may be repeated
     #[arg(long, value_name = "NAME")]
     pub skip_command: Vec<String>,
+    /// What happens when the target refuses a library of functions, such as one whose functions it has in another library: end,
+    /// delete the library of the target, or leave out the library of the source
+    #[arg(long, default_value = "stop", value_parser = ["stop", "replace", "skip"])]
+    pub functions: String,
     /// Compare both sides at the end
     #[arg(long, default_value = "none", value_parser = ["none", "sample", "full"])]
     pub verify: String,
@@ -183,6 +240,18 @@ pub(crate) struct RedisVerify {
     /// Which keys
     #[command(flatten)]
     pub routing: Routing,
+    /// What a command is called at the source, where it was renamed: DUMP=NAME; may be repeated
+    #[arg(long, value_name = "NAME=THERE")]
+    pub source_command: Vec<String>,
+    /// Take a source cluster although some of its slots are served by nobody
+    #[arg(long)]
+    pub allow_uncovered_slots: bool,
+    /// TLS at the source
+    #[command(flatten)]
+    pub source_tls: SourceTls,
+    /// TLS at the target
+    #[command(flatten)]
+    pub target_tls: TargetTls,
     /// Some thousand keys instead of all
     #[arg(long)]
     pub sample: bool,
@@ -193,6 +262,9 @@ pub(crate) struct RedisVerify {
 pub(crate) struct RedisClean {
     /// redis://[user@]HOST:PORT or rediss://…; the password from WHIMBREL_TARGET_PASSWORD
     pub target: String,
+    /// TLS at the target
+    #[command(flatten)]
+    pub target_tls: TargetTls,
     /// Even while a migration writes there
     #[arg(long)]
     pub force: bool,
@@ -210,6 +282,9 @@ pub(crate) struct RedisImport {
     /// Keys that the target has
     #[command(flatten)]
     pub existing: Existing,
+    /// TLS at the target
+    #[command(flatten)]
+    pub target_tls: TargetTls,
     /// Leave out commands that reach beyond single keys (EVAL, FLUSHALL, SWAPDB …) where they cannot be applied, instead of
     /// refusing the file
     #[arg(long)]
@@ -217,6 +292,10 @@ pub(crate) struct RedisImport {
     /// Leave out commands of this name; may be repeated
     #[arg(long, value_name = "NAME")]
     pub skip_command: Vec<String>,
+    /// What happens when the target refuses a library of functions, such as one whose functions it has in another library: end,
+    /// delete the library of the target, or leave out the library of the source
+    #[arg(long, default_value = "stop", value_parser = ["stop", "replace", "skip"])]
+    pub functions: String,
     /// Which keys
     #[command(flatten)]
     pub routing: Routing,

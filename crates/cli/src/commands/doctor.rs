@@ -7,6 +7,7 @@ use config::Config;
 use model::failure::{Failure, Kind, Result, Side};
 use replica::Node;
 use replica::asker::Asker;
+use replica::node::TlsFiles;
 use seal::Keyring;
 use storage::ObjectStore;
 use storage::egress::Egress;
@@ -141,7 +142,9 @@ async fn instances(config: &Config, env: &BTreeMap<String, String>, findings: &m
             };
             let addrs = replica::node::addresses(&r.addrs)?;
             let egress = Egress::anywhere();
-            let node = Node { addrs, user: r.user.clone(), password, tls: r.tls, db: None, egress };
+            let user = r.user.clone();
+            let tls_files = TlsFiles { ca: r.ca.clone(), cert: r.cert.clone(), key: r.key.clone() };
+            let node = Node { addrs, user, password, tls: r.tls, tls_files, egress, ..Node::default() };
             Asker::open(&node, Side::Source).await.map(|(_, server, _)| server)
         };
         findings.push(match asked.await {

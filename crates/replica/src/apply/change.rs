@@ -6,6 +6,7 @@ use redis_proto::resp::Command;
 
 use super::Apply;
 use crate::claims;
+use crate::functions::repeatable;
 use crate::route::Routed;
 use crate::tongue::{Said, unconditional};
 use crate::watch::Look;
@@ -173,6 +174,25 @@ impl Apply {
         false
     }
 
+    /// A command about libraries of functions. Carried out apart, it counts as applied when that is done ([`Apply::pass`]).
+    pub(super) fn function(&mut self, command: &Command<'_>, out: &mut Vec<u8>) {
+        if self.tongue.as_ref().is_some_and(|tongue| tongue.say(b"FUNCTION", &[]) != Said::AsItIs) {
+            *self.left_out.entry("FUNCTION (the target has no such command)".into()).or_default() += 1;
+            return;
+        }
+        let words: Vec<Vec<u8>> = command.args().map(<[u8]>::to_vec).collect();
+        // The target may have it already, by the snapshot.
+        let words = repeatable(&words);
+        if self.functions_apart && !self.bare && !self.within {
+            self.commands += 1;
+            self.offset = self.offset.saturating_sub(command.raw.len() as u64);
+            self.library = Some(words);
+            return;
+        }
+        let db = self.travels.or(self.selected).unwrap_or(0);
+        self.write_args(db, &borrowed(&words), out);
+    }
+
     pub(super) fn data(
         &mut self,
         name: &[u8],
@@ -184,15 +204,6 @@ impl Apply {
         let plain = name == b"SET" && command.arg(3).is_none();
         let looks = self.watch.is_on() || self.route.has_filter() || (self.tongue.is_some() && !plain);
         let looks = looks || matches!(name, b"SWAPDB" | b"EVALSHA") || (name == b"SET" && !plain);
-        if name == b"FUNCTION"
-            && self.tongue.as_ref().is_none_or(|tongue| tongue.say(name, &[]) == Said::AsItIs)
-            && command.arg(1).is_some_and(|w| w.eq_ignore_ascii_case(b"LOAD"))
-        {
-            // The target may have it already, by the snapshot.
-            let code = command.args().last().unwrap_or_default();
-            self.write_args(db, &[b"FUNCTION", b"LOAD", b"REPLACE", code], out);
-            return Ok(());
-        }
         if !looks && name != b"FLUSHDB" {
             self.write(db, command.raw, out);
             return Ok(());

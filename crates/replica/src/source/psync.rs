@@ -62,6 +62,8 @@ pub struct Link {
     outgoing: Outgoing,
     rest: BytesMut,
     place: String,
+    /// What the source calls `REPLCONF`.
+    replconf: String,
     /// How the source answered.
     pub begun: Begun,
 }
@@ -86,7 +88,10 @@ pub async fn open(node: &Node, from: Option<&Position>) -> Result<Link> {
         &[b"REPLCONF".as_slice(), b"listening-port", b"0"][..],
         &[b"REPLCONF", b"capa", b"eof", b"capa", b"psync2"],
     ] {
-        client.ok(args).await.map_err(|f| no_replication(&place, f).at(Side::Source))?;
+        client.ok(args).await.map_err(|f| match f.kind {
+            Kind::Unsupported | Kind::Forbidden => refuses(&f.message),
+            _ => f.at(Side::Source),
+        })?;
     }
     // Valkey writes for replicas of old unless it is told better; others do not know the word.
     let _ = client.call(&[b"REPLCONF", b"version", b"9.9.9"]).await;
@@ -104,8 +109,7 @@ pub async fn open(node: &Node, from: Option<&Position>) -> Result<Link> {
                 .at(Side::Source)
         })?,
         Reply::Error(text) if text.contains("unknown command") || text.starts_with("NOPERM") => {
-            let m = format!("{place} refuses replicas ({text}); copy with --mode scan");
-            return Err(Failure::new(Kind::Unsupported, "psync", m).at(Side::Source));
+            return Err(refuses(&format!("{place}: {text}")));
         }
         Reply::Error(text) => return Err(failure(&place, "psync", text).at(Side::Source)),
         _ => {
@@ -115,18 +119,14 @@ pub async fn open(node: &Node, from: Option<&Position>) -> Result<Link> {
     };
     let (incoming, outgoing, rest) = client.into_parts();
     let rest = BytesMut::from(&rest[..]);
-    Ok(Link { incoming, outgoing, rest, place, begun })
+    let replconf = node.word("REPLCONF").to_owned();
+    Ok(Link { incoming, outgoing, rest, place, replconf, begun })
 }
 
-/// What a source means that does not know a command of replication: only a scan can copy it.
-fn no_replication(place: &str, failure: Failure) -> Failure {
-    match failure.kind {
-        Kind::Unsupported => {
-            let m = format!("{place} refuses replicas ({}); copy with --mode scan", failure.message);
-            Failure::new(Kind::Unsupported, "psync", m)
-        }
-        _ => failure,
-    }
+/// The source lets nobody follow it as a replica.
+fn refuses(why: &str) -> Failure {
+    let m = format!("the source refuses replicas: {why}; copy with --mode scan");
+    Failure::new(Kind::Unsupported, "psync", m).at(Side::Source)
 }
 
 fn begun(text: &str, from: Option<&Position>) -> Option<Begun> {
@@ -279,7 +279,7 @@ impl Link {
                 }
                 let mut out = Vec::new();
                 let offset = applied.load(Ordering::Acquire).to_string();
-                command(&mut out, &[b"REPLCONF", b"ACK", offset.as_bytes()]);
+                command(&mut out, &[self.replconf.as_bytes(), b"ACK", offset.as_bytes()]);
                 self.outgoing.write_all(&out).await.map_err(|e| self.cut(&e))?;
             }
         }

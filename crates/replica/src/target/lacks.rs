@@ -15,8 +15,11 @@ use crate::node::Node;
 use crate::server::Server;
 
 /// What a user is told of such a target.
-pub(crate) const NOTE: &str = "the target knows no transactions or no CLIENT, as a proxy: changes go on one by one, and whatever interrupts that costs \
+pub(crate) const NOTE: &str = "the target knows no transactions, as a proxy: changes go on one by one, and whatever interrupts that costs \
                                another snapshot; keys that the source deletes meanwhile may remain at the target";
+/// What a user is told of a server without `RESTORE`.
+pub(crate) const BUILT: &str = "the target refuses RESTORE: values are built from their elements, without what its memory policy knows of \
+                                them (LRU, LFU), and values of modules are left out";
 /// Snapshots that are taken for a target that breaks again and again.
 pub(crate) const SNAPSHOTS_MAX: u64 = 5;
 
@@ -40,8 +43,7 @@ impl Lacks {
     pub async fn look(node: &Node, told: Result<Server>) -> Result<Server> {
         let node = Node { db: None, ..node.clone() };
         match told {
-            Ok(server) if server.cluster => Ok(server),
-            Ok(server) => match Self::transactional(&node).await? {
+            Ok(server) => match Self::transactional(&node, server.cluster).await? {
                 Some(lacks) => Ok(Server { lacks, ..server }),
                 None => Self::find(&node, server).await,
             },
@@ -57,23 +59,25 @@ impl Lacks {
     }
 
     /// What a server with transactions lacks, asked on one connection; none of one without, or that ends the connection.
-    async fn transactional(node: &Node) -> Result<Option<Self>> {
+    async fn transactional(node: &Node, cluster: bool) -> Result<Option<Self>> {
         let mut client = Client::open(node).await?;
-        // Without `CLIENT` no other writer can be disconnected, so no position can stand beside the data.
-        if known(&client.call(&[b"CLIENT", b"GETNAME"]).await) != Some(true) {
-            return Ok(None);
-        }
-        // The payload is not valid, so nothing is written.
+        // No server takes this payload, so nothing is written.
         let answer = client.call(&[b"RESTORE", &probe(), b"0", b"x"]).await;
-        let forbidden = matches!(&answer, Err(f) if f.kind == Kind::Forbidden);
-        let Some(restore) = known(&answer) else { return Ok(None) };
-        let transactions = known(&client.call(&[b"MULTI"]).await) == Some(true);
-        Ok(transactions.then(|| Self { restore: forbidden || !restore, ..Self::default() }))
+        let restore = match &answer {
+            Err(f) if matches!(f.kind, Kind::Forbidden | Kind::Unsupported) => true,
+            Err(f) if f.kind == Kind::Timeout => return Err(f.clone()),
+            answer => match known(answer) {
+                Some(known) => !known,
+                None => return Ok(None),
+            },
+        };
+        let transactions = cluster || known(&client.call(&[b"MULTI"]).await) == Some(true);
+        Ok(transactions.then(|| Self { restore, ..Self::default() }))
     }
 
     async fn find(node: &Node, server: Server) -> Result<Server> {
         let lacks = Self {
-            transactions: !knows_transactions(node).await?,
+            transactions: !knows(node, &[b"MULTI"]).await?,
             databases: !knows(node, &[b"SELECT", b"0"]).await?,
             restore: !knows(node, &[b"RESTORE", &probe(), b"1000", &payload(FORMATS[0].0)]).await?,
         };
@@ -104,11 +108,6 @@ fn payload(version: u16) -> Vec<u8> {
     let mut out = Vec::new();
     dump::payload(&mut out, Type { family: Family::Redis, number: 0 }, &[1, b'x'], version);
     out
-}
-
-/// Whether a position can stand beside the data: without `CLIENT` no other writer can be disconnected.
-async fn knows_transactions(node: &Node) -> Result<bool> {
-    Ok(knows(node, &[b"MULTI"]).await? && knows(node, &[b"CLIENT", b"GETNAME"]).await?)
 }
 
 /// Whether a command is known; a connection that ends upon it says no, if another one is answered.

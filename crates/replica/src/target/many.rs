@@ -18,10 +18,11 @@ use tokio::sync::mpsc;
 use super::ALIVE;
 use crate::asker::Asker;
 use crate::client::{Client, Outgoing, failure};
-use crate::marker::Names;
+use crate::functions::{self, Functions, Libraries};
+use crate::marker::{self, Names};
 use crate::node::Node;
 use crate::scatter::{Piece, scatter};
-use crate::target::pipeline::{About, Shared, diverged, is_taken_function};
+use crate::target::pipeline::{About, Shared, diverged};
 use crate::target::replies::{Outcome, read};
 use crate::topology::{Addr, Topology};
 
@@ -139,10 +140,14 @@ pub struct Many {
     at: u16,
     /// Within a transaction of the source nothing is sent: its part of a slot stays whole.
     within: bool,
+    /// Every server lets earlier runs be disconnected.
+    pub(crate) fenced: bool,
     /// It is our turn; whatever server comes later is asked whether it still is.
     is_open: bool,
     /// Changes come from a file: one that is refused is counted, as a server does that loads it.
     pub(crate) from_file: bool,
+    /// What happens when the target refuses a library of functions.
+    pub(crate) functions: Functions,
     /// What both halves of any writer count.
     pub shared: Arc<Shared>,
 }
@@ -180,8 +185,10 @@ impl Many {
             abouts: Vec::new(),
             at: 0,
             within: false,
+            fenced: true,
             is_open: false,
             from_file: false,
+            functions: Functions::default(),
             shared,
         };
         // Whose turn it is stands in one place; every server is fenced.
@@ -192,6 +199,9 @@ impl Many {
         }
         for shard in &topology.shards {
             many.server(&shard.master).await?;
+        }
+        if !many.fenced {
+            marker::turn_over().await;
         }
         many.check_turn().await?;
         many.is_open = true;
@@ -207,7 +217,7 @@ impl Many {
         let node = Node { db: None, ..self.node.at(addr) };
         let mut client = Client::open(&node).await.map_err(at)?;
         let mut ask = Client::open(&node).await.map_err(at)?;
-        self.fence.names.shut_out(&mut ask, &mut client).await?;
+        self.fenced &= self.fence.names.shut_out(&mut ask, &mut client).await?;
         let place = client.place().to_owned();
         let (incoming, outgoing, _) = client.into_parts();
         let queue: Arc<Mutex<VecDeque<(u16, u32)>>> = Arc::default();
@@ -479,7 +489,7 @@ impl Many {
         words: &[Vec<u8>],
         ask: &mut Asker,
         mark: Option<(&[u8], &[u8])>,
-    ) -> Result<()> {
+    ) -> Result<Libraries> {
         let within = std::mem::replace(&mut self.within, false);
         self.settle().await?;
         self.within = within;
@@ -488,17 +498,13 @@ impl Many {
         }
         ask.refresh().await?;
         let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        if words[0].eq_ignore_ascii_case(b"FUNCTION") {
+            return functions::everywhere(ask, &words, self.functions).await;
+        }
         let flushes = words[0].to_ascii_uppercase().starts_with(b"FLUSH");
         let home = mark.filter(|_| flushes).map(|(key, _)| ask.addr_of(key));
         for addr in ask.masters().into_iter().filter(|addr| Some(addr) != home.as_ref()) {
-            match ask.server(&addr).await?.ok(&words).await {
-                // It was done when it was interrupted.
-                Err(f) if words[0].eq_ignore_ascii_case(b"FUNCTION") && f.message.contains("not found") => {}
-                Err(f) if words[0].eq_ignore_ascii_case(b"FUNCTION") && is_taken_function(&f.message) => {
-                    self.shared.name_function(&format!("{}:{}", addr.0, addr.1), &f.message);
-                }
-                done => done.map_err(|f| f.at(Side::Target))?,
-            }
+            ask.server(&addr).await?.ok(&words).await.map_err(|f| f.at(Side::Target))?;
         }
         if let (Some(addr), Some((key, value))) = (home, mark) {
             let mut all = Vec::new();
@@ -516,7 +522,7 @@ impl Many {
         if flushes {
             self.forget_done();
         }
-        Ok(())
+        Ok(Libraries::default())
     }
 
     /// Sends when enough was gathered, and waits while too much is unanswered.

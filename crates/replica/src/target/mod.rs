@@ -81,6 +81,14 @@ impl Writer {
         }
     }
 
+    /// The database that the next command is about; none: not known.
+    pub(crate) fn db(&self) -> Option<u32> {
+        match self {
+            Writer::One(one) => one.db,
+            Writer::Many(_) => Some(0),
+        }
+    }
+
     /// True when there is only database 0.
     pub fn is_cluster(&self) -> bool {
         matches!(self, Writer::Many(_))

@@ -39,6 +39,11 @@ pub enum About {
     },
     /// So many keys of the snapshot that were written by one command.
     Keys(u64),
+    /// A command of several that make one key of the snapshot.
+    Part {
+        /// Its name, for messages.
+        key: Arc<[u8]>,
+    },
     /// Something whose error ends the migration.
     Must(&'static str),
     /// A change that was sent alone; the stream is applied up to here.
@@ -130,8 +135,10 @@ impl Shared {
                 let failure = failure(place, "apply", text);
                 return Err(if passes(&failure) { failure } else { diverged(place, text) });
             }
-            (About::Must("function"), Some(text)) if is_taken_function(text) => {
-                self.name_function(place, text);
+            (About::Part { key }, Some(text)) => {
+                let failure = failure(place, "rebuild", text);
+                let m = format!("key `{}`: {}", String::from_utf8_lossy(key), failure.message);
+                return Err(Failure { message: m, ..failure });
             }
             (About::Must(op), Some(text)) => return Err(failure(place, op, text)),
             _ => {}
@@ -165,22 +172,6 @@ impl Shared {
             at += 1;
         }
         Ok(())
-    }
-
-    /// Names a library that was left out, because another library of the target has one of its functions.
-    pub(crate) fn name_function(&self, place: &str, text: &str) {
-        self.name(format!("functions: {place}: {text}: the library of the source was left out"));
-    }
-
-    /// Names the libraries that a transaction of the stream could not load.
-    fn name_functions(&self, place: &str, reply: &Reply) {
-        for one in reply.array().unwrap_or_default() {
-            if let Reply::Error(text) = one
-                && is_taken_function(text)
-            {
-                self.name_function(place, text);
-            }
-        }
     }
 
     /// Names what failed alone.
@@ -225,6 +216,8 @@ pub struct Pipeline {
     place: String,
     /// When something was last sent.
     wrote: Instant,
+    /// The database that the next command is about; none: not known.
+    pub(crate) db: Option<u32>,
     /// What both halves know.
     pub shared: Arc<Shared>,
     reader: tokio::task::JoinHandle<()>,
@@ -249,7 +242,15 @@ impl Pipeline {
         let (incoming, outgoing, _) = client.into_parts();
         let shared = Shared::new(applied);
         let reader = tokio::spawn(read(incoming, shared.clone(), place.clone()));
-        Self { out: Vec::with_capacity(2 * WRITE), outgoing, place, wrote: Instant::now(), shared, reader }
+        Self {
+            out: Vec::with_capacity(2 * WRITE),
+            outgoing,
+            place,
+            wrote: Instant::now(),
+            db: Some(0),
+            shared,
+            reader,
+        }
     }
 
     /// Where commands are written; each is to be followed by [`Pipeline::expect`].
@@ -458,7 +459,6 @@ fn take(shared: &Shared, place: &str, reply: Reply, within: &mut Within) -> Resu
     match about {
         About::Applied { offset, .. } => {
             applied(place, refused.as_deref(), &reply)?;
-            shared.name_functions(place, &reply);
             shared.applied.store(offset, Ordering::Release);
         }
         About::Loaded { sent, .. } => loaded(shared, place, refused.as_deref(), &reply, &sent)?,
@@ -480,11 +480,6 @@ struct Within {
     refused: Option<String>,
 }
 
-/// True for the answer to `FUNCTION LOAD` when another library has a function of that name (Redis "FUNCTION LOAD").
-pub(crate) fn is_taken_function(text: &str) -> bool {
-    text.contains("Function ") && text.contains("already exists")
-}
-
 /// The target is not what the source was from here on.
 pub(crate) fn diverged(place: &str, text: &str) -> Failure {
     let m = format!("{place}: a change that the source made cannot be made at the target: {text}");
@@ -495,11 +490,8 @@ pub(crate) fn diverged(place: &str, text: &str) -> Failure {
 fn applied(place: &str, refused: Option<&str>, reply: &Reply) -> Result<()> {
     match reply {
         Reply::Array(all) => {
-            // Data do not depend on a library that was left out.
-            let error = all.iter().find_map(|r| match r {
-                Reply::Error(text) if !is_taken_function(text) => Some(text.as_str()),
-                _ => None,
-            });
+            let error =
+                all.iter().find_map(|r| if let Reply::Error(t) = r { Some(t.as_str()) } else { None });
             // It was executed: what was refused of it is missing.
             error.or(refused).map_or(Ok(()), |text| Err(diverged(place, text)))
         }
@@ -536,11 +528,6 @@ mod tests {
             |refused: Option<&str>, reply: Reply| applied("p", refused, &reply).err().map(|f| (f.kind, f.op));
         assert_eq!(of(None, Reply::Array(vec![Reply::Simple("OK".into())])), None);
         assert_eq!(of(None, Reply::Array(vec![error("WRONGTYPE x")])), Some((Kind::Conflict, DIVERGED)));
-        // RED-13: no data depend on a library whose function another library has.
-        let taken = || error("ERR Function f already exists");
-        assert_eq!(of(None, Reply::Array(vec![taken(), Reply::Simple("OK".into())])), None);
-        let both = Reply::Array(vec![taken(), error("WRONGTYPE x")]);
-        assert_eq!(of(None, both), Some((Kind::Conflict, DIVERGED)));
         let aborted = || error("EXECABORT Transaction discarded because of previous errors.");
         assert_eq!(of(Some("OOM command not allowed"), aborted()), Some((Kind::NoSpace, "apply")));
         assert_eq!(of(Some("MISCONF Redis is configured"), aborted()), Some((Kind::Unavailable, "apply")));

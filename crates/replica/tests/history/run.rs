@@ -159,6 +159,7 @@ fn mover(source: u16, target: u16, until: Until) -> Mover {
             reconnect: Arc::new(Reconnect::new(Again::Patiently)),
             teller: Teller::default(),
             skip: Arc::default(),
+            functions: replica::Functions::default(),
         },
         clock: pace::clock::system(),
         progress: Arc::new(Progress::default()),

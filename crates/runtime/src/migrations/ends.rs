@@ -1,7 +1,7 @@
 //! Where the ends of a migration are: a registered instance, after whatever cut-over moved it, or plain addresses.
 
 use model::failure::{Failure, Kind, Result, Side};
-use model::migration::End;
+use model::migration::{End, Own};
 use replica::Node;
 use seal::Secret;
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,8 @@ pub struct Instance {
     pub name: String,
     /// Where it is, and who asks there.
     pub node: Node,
+    /// What the operator has set for migrations from it or to it.
+    pub own: Own,
     /// Ids of the projects that may use it.
     pub projects: Vec<String>,
 }

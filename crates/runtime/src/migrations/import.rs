@@ -18,7 +18,7 @@ use replica::{Node, Options, Progress, Summary, Teller, Until};
 use storage::{ReadRequest, SharedStore, room};
 use tokio_util::sync::CancellationToken;
 
-use super::run::route;
+use super::run::{functions, route};
 use crate::engine::Engine;
 
 /// Names of temporary folders begin so.
@@ -110,9 +110,10 @@ impl Task {
                 backoff: self.engine.backoff,
                 reconnect: Arc::default(),
                 teller: Teller::default(),
-                skip: Arc::default(),
+                skip: Arc::new(self.spec.own.skip_commands.iter().cloned().collect()),
+                functions: functions(&self.spec.own),
             },
-            leave_out: false,
+            leave_out: self.spec.own.leave_out_commands,
             clock: self.engine.clock.clone(),
             progress: self.progress.clone(),
             stop: self.stop.clone(),

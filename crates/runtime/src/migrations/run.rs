@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use model::failure::{Failure, Kind, Result, Side};
-use model::migration::{MigrationEvent, MigrationKind, MigrationSpec, Phase, ResumeMode, Switch};
+use model::migration::{
+    Libraries, MigrationEvent, MigrationKind, MigrationSpec, Own, Phase, ResumeMode, Switch,
+};
 use pace::budget::Bandwidth;
 use replica::asker::Asker;
 use replica::marker::{self, Names};
@@ -16,7 +18,7 @@ use replica::route::Route;
 use replica::server::Server;
 use replica::spool::Bounds;
 use replica::verify::{Depth, compare};
-use replica::{Mover, News, Node, Options, Progress, Reconnect, Summary, Teller, Until};
+use replica::{Functions, Mover, News, Node, Options, Progress, Reconnect, Summary, Teller, Until};
 use store::{MigrationRow, MigrationStats, Unit};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -135,6 +137,15 @@ pub(super) async fn forget(id: String, source: Node, target: Node, route: Route)
     }
 }
 
+/// What happens to libraries that the target refuses, in the words of the engine.
+pub(super) fn functions(own: &Own) -> Functions {
+    match own.functions {
+        Libraries::Stop => Functions::Stop,
+        Libraries::Replace => Functions::Replace,
+        Libraries::Skip => Functions::Skip,
+    }
+}
+
 /// Which keys travel where (dcs-migration.md §4.7).
 pub fn route(spec: &MigrationSpec) -> Route {
     let db = |end: &Option<model::migration::End>| end.as_ref().and_then(|e| e.db);
@@ -154,6 +165,17 @@ impl Held<'_> {
         let missing = || Failure::new(Kind::Invalid, "migration", "the migration is not configured").at(side);
         let end = end.as_ref().ok_or_else(missing)?;
         node_of(end, self.secrets.of(side), &*self.engine.places, &self.moved).map_err(|f| f.at(side))
+    }
+
+    /// What goes beyond the compatible API, of the request and of registered ends.
+    fn own(&self) -> Own {
+        let spec = &self.row.spec;
+        let of = |end: &Option<model::migration::End>| {
+            let id = end.as_ref().and_then(|end| end.id.as_ref())?;
+            self.engine.places().instance(id).map(|instance| instance.own)
+        };
+        let (source, target) = (of(&spec.source).unwrap_or_default(), of(&spec.target).unwrap_or_default());
+        spec.own.clone().with(&source, &target)
     }
 
     /// The service is ending, or the user stops it.
@@ -219,6 +241,7 @@ impl Held<'_> {
             let tuning = Tuning::new(&self.row.spec);
             let (teller, mut news) = Teller::channel();
             let finish = CancellationToken::new();
+            let own = self.own();
             let full = self.row.spec.method == Some(model::migration::Method::Full);
             let (source, target) = (self.node(Side::Source)?, self.node(Side::Target)?);
             let mover = Mover {
@@ -234,7 +257,8 @@ impl Held<'_> {
                     backoff: self.engine.backoff,
                     reconnect: tuning.reconnect.clone(),
                     teller,
-                    skip: Arc::default(),
+                    skip: Arc::new(own.skip_commands.iter().cloned().collect()),
+                    functions: functions(&own),
                 },
                 clock: self.engine.clock.clone(),
                 progress: self.moving.progress.clone(),
@@ -262,7 +286,7 @@ impl Held<'_> {
         let task = import::Task {
             engine: self.engine.clone(),
             id: self.id.to_owned(),
-            spec: self.row.spec.clone(),
+            spec: MigrationSpec { own: self.own(), ..self.row.spec.clone() },
             target: self.node(Side::Target)?,
             bandwidth: tuning.bandwidth.clone(),
             progress: self.moving.progress.clone(),

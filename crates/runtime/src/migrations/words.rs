@@ -138,6 +138,9 @@ pub(super) fn said(failure: &Failure) -> String {
             | Kind::Forbidden
             | Kind::NoSpace
             | Kind::ReadOnly
+            | Kind::Conflict
+            | Kind::Unsupported
+            | Kind::Unavailable
     );
     let remedy = if helps { format!("; {}", failure.remedy()) } else { String::new() };
     format!("{side}{}{remedy}", failure.message)

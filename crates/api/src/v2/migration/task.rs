@@ -12,6 +12,7 @@ use wire::fields::Fields;
 use crate::body::{Reply, json};
 use crate::dcs::{METHODS, MODES, denied, fault, method, mode, object, status};
 use crate::v2::migration_task::create::end;
+use crate::v2::migration_task::own;
 
 /// Greatest limit, MiB per second.
 const LIMIT_MAX: u32 = 10_240;
@@ -53,6 +54,7 @@ pub(crate) fn read(f: &Fields<'_>) -> Allowed<(MigrationSpec, EndSecrets)> {
         bandwidth_mb,
         source: Some(source),
         target: Some(target),
+        own: own::read(f)?,
         ..MigrationSpec::default()
     };
     Ok((spec, EndSecrets { source: source_secret, target: target_secret }))

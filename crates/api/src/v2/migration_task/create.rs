@@ -51,6 +51,7 @@ pub(crate) fn read(f: &Fields<'_>) -> Allowed<(MigrationKind, Described)> {
         resume: if chosen == Method::Incremental { ResumeMode::Auto } else { ResumeMode::Manual },
         network,
         target: Some(target),
+        own: super::own::read(f)?,
         ..MigrationSpec::default()
     };
     match kind {

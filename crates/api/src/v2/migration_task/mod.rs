@@ -4,6 +4,7 @@ pub(crate) mod batch_stop;
 pub(crate) mod create;
 pub(crate) mod exchange_ip;
 pub(crate) mod logs;
+pub(crate) mod own;
 pub(crate) mod rollback_ip;
 pub(crate) mod show;
 pub(crate) mod stats;

@@ -121,5 +121,6 @@ pub(crate) fn reply(shown: &ShownMigration) -> MigrationShown {
         bandwidth_limit_mb: spec.bandwidth_mb.map(|mb| mb.to_string()),
         task_status: row.state.switch.map(|s| task_status(s).into()),
         error_message: row.error.clone(),
+        whimbrel: super::own::shown(&spec.own),
     }
 }

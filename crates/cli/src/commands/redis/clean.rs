@@ -9,7 +9,8 @@ use crate::exit::Exit;
 use crate::printer::Printer;
 
 pub(crate) async fn run(args: &RedisClean, printer: &Printer) -> Result<Exit> {
-    let removed = clean(&super::node(&args.target, Side::Target)?, args.force).await?;
+    let target = super::node(&args.target, Side::Target)?.with_tls(args.target_tls.files())?;
+    let removed = clean(&target, args.force).await?;
     printer.note(&format!("removed {removed} keys of migrations; data are left as they were"));
     if args.json {
         printer.result(&json!({"removed": removed}).to_string());

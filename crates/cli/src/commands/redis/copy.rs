@@ -17,6 +17,10 @@ use crate::printer::Printer;
 pub(crate) async fn run(args: &RedisCopy, printer: &Printer) -> Result<Exit> {
     let (source, target) =
         (super::node(&args.source, Side::Source)?, super::node(&args.target, Side::Target)?);
+    let (mut source, target) =
+        (source.with_tls(args.source_tls.files())?, target.with_tls(args.target_tls.files())?);
+    source.renamed = replica::Node::names(&args.source_command)?;
+    source.allow_uncovered = args.allow_uncovered_slots;
     if (&source.addrs, source.tls) == (&target.addrs, target.tls) {
         return Err(super::usage("source and target are the same server"));
     }
@@ -33,6 +37,7 @@ pub(crate) async fn run(args: &RedisCopy, printer: &Printer) -> Result<Exit> {
     let (teller, news) = Teller::channel();
     options.teller = teller;
     options.skip = super::skipped(&args.skip_command)?;
+    options.functions = super::functions(&args.functions)?;
     let (clock, by_looking) = (pace::clock::system(), args.mode == "scan");
     let scan = Scan {
         source: source.clone(),

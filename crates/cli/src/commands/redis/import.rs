@@ -16,7 +16,7 @@ pub(crate) async fn run(args: &RedisImport, printer: &Printer) -> Result<Exit> {
     let Some((target, files)) = args.places.split_last() else {
         return Err(super::usage("name the files, and then the target"));
     };
-    let target = super::node(&target.to_string_lossy(), Side::Target)?;
+    let target = super::node(&target.to_string_lossy(), Side::Target)?.with_tls(args.target_tls.files())?;
     if target.db.is_some() {
         return Err(super::usage(
             "a backup holds databases of its own: use --db-map in place of redis://HOST/DB",
@@ -40,6 +40,7 @@ pub(crate) async fn run(args: &RedisImport, printer: &Printer) -> Result<Exit> {
     }
     let mut options = super::options(route, conflict, Until::Full, args.bandwidth.as_deref())?;
     options.skip = super::skipped(&args.skip_command)?;
+    options.functions = super::functions(&args.functions)?;
     let import = Import {
         files: ready,
         target,

@@ -18,7 +18,7 @@ use pace::lanes::Lanes;
 use replica::restore::Conflict;
 use replica::route::Route;
 use replica::spool::Bounds;
-use replica::{News, Node, Options, Progress, Summary, Teller, Until};
+use replica::{Functions, News, Node, Options, Progress, Summary, Teller, Until};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -78,10 +78,15 @@ fn conflict(existing: Existing) -> Conflict {
 /// Names of commands to leave out. What divides a stream into transactions and databases cannot be left out.
 fn skipped(names: &[String]) -> Result<Arc<BTreeSet<String>>> {
     let names: BTreeSet<String> = names.iter().map(|name| name.to_ascii_uppercase()).collect();
-    match ["SELECT", "MULTI", "EXEC", "PING", "REPLCONF"].iter().find(|name| names.contains(**name)) {
+    match model::migration::KEPT_COMMANDS.iter().find(|name| names.contains(**name)) {
         Some(name) => Err(usage(format!("--skip-command: {name} cannot be left out"))),
         None => Ok(Arc::new(names)),
     }
+}
+
+/// What happens to libraries that the target refuses.
+fn functions(word: &str) -> Result<Functions> {
+    Functions::parse(word).ok_or_else(|| usage(format!("--functions: `{word}` is not stop, replace or skip")))
 }
 
 fn options(route: Route, conflict: Conflict, until: Until, bandwidth: Option<&str>) -> Result<Options> {
@@ -103,6 +108,7 @@ fn options(route: Route, conflict: Conflict, until: Until, bandwidth: Option<&st
         reconnect: Arc::default(),
         teller: Teller::default(),
         skip: Arc::default(),
+        functions: Functions::default(),
     })
 }
 
