@@ -14,7 +14,7 @@ const USAGE: &str = "usage: cargo x COMMAND
   test [FILTER]      install and start the servers that tests need, then run all tests
   servers [stop]     only install and start the servers, and print their variables
   bench objects|redis  measure beside other movers; writes docs/benchmarks.md
-  soak NAME          long proofs: sim [--seeds N], history [--runs N], doors, stop, kill, list, split, memory, storms, frozen, cutover, great, rest, versions, gaps, fuzz, bare
+  soak NAME          long proofs: sim [--seeds N], history [--runs N], doors, stop, kill, list, split, memory, requests, storms, frozen, cutover, great, rest, versions, gaps, fuzz, bare
   deny [CHECK…]      licences, sources and versions of dependencies; `deny advisories` needs the network
   gen                write generated files again
   fmt | lint         format; lint";
@@ -154,8 +154,12 @@ fn soak(rest: &[&str]) -> Done {
             &["test", "--release", "-p", "copy", "--lib", "--", "--nocapture", "five_shapes"],
             &variables,
         ),
-        "stop" | "kill" | "list" | "memory" | "doors" => {
-            let filter = if *name == "doors" { "doors::".to_owned() } else { format!("soak::{name}") };
+        "stop" | "kill" | "list" | "memory" | "doors" | "requests" => {
+            let filter = match *name {
+                "doors" => "doors::".to_owned(),
+                "requests" => "fuzzed::".to_owned(),
+                name => format!("soak::{name}"),
+            };
             let args =
                 ["test", "--release", "-p", "whimbrel", "--test", "main", "--", "--nocapture", &filter];
             cargo(&args, &variables)
@@ -189,7 +193,10 @@ fn soak(rest: &[&str]) -> Done {
             };
             of("redis_proto", &["--test", "main"], "fuzz::")?;
             of("storage", &["--lib"], "fuzz_")?;
-            of("replica", &["--lib"], "fuzz_")
+            for package in ["replica", "control", "api", "copy", "config"] {
+                of(package, &["--lib"], "fuzz_")?;
+            }
+            of("whimbrel", &["--bin", "whimbrel"], "fuzz_")
         }
         other => Err(format!("there is no soak `{other}`; `cargo x` lists the names")),
     }

@@ -1,5 +1,6 @@
 //! Real servers for tests, on loopback, installed by pip and npm below `.servers`: two SeaweedFS, moto, Azurite and
 //! fake-gcs-server run; of Redis and Valkey only the programs are there, since each test starts its own.
+#![allow(clippy::disallowed_methods, reason = "tests connect to the servers that they start")]
 
 use std::fs;
 use std::io::{Read, Write};
@@ -29,6 +30,7 @@ fn target(list: &str) -> PathBuf {
     match list {
         "requirements.txt" => python(),
         "requirements-redis.txt" => root().join("redis"),
+        "requirements-old-sdk.txt" => root().join("old-sdk"),
         _ => root().join("bench"),
     }
 }
@@ -100,6 +102,8 @@ fn variables() -> Variables {
     all.push(("WHIMBREL_TEST_GCS".into(), url(GCS)));
     all.push(("WHIMBREL_TEST_NODE".into(), node().join("node_modules").display().to_string()));
     all.push(("PYTHONPATH".into(), python().display().to_string()));
+    let old = target("requirements-old-sdk.txt").display().to_string();
+    all.push(("WHIMBREL_TEST_OLD_SDK".into(), old));
     all
 }
 
@@ -165,6 +169,7 @@ fn servers() -> [(&'static str, u16, &'static str, Start); 5] {
 /// Installs what is missing and starts what does not run; answers the variables that tests read.
 pub(crate) fn start() -> Result<Variables, String> {
     install("requirements.txt")?;
+    install("requirements-old-sdk.txt")?;
     install_node()?;
     let mut started: Vec<(&str, u16, &str, Child)> = Vec::new();
     for (name, port, path, start) in servers() {

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -84,10 +84,11 @@ pub(crate) async fn layer(State(gate): State<Gate>, request: Request, next: Next
     let signed = key_of(&parts);
     let audited = parts.method != Method::GET && parts.method != Method::HEAD;
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+    let waits = bodies::waits_for_continue(&parts.headers);
     let chinese =
         parts.headers.get("x-language").is_some_and(|l| l.as_bytes().eq_ignore_ascii_case(b"zh-cn"));
     let (response, principal) = match admit(&gate, &parts, body).await {
-        Err(error) => (error.into_response(), None),
+        Err(error) => (refusal(error, waits), None),
         Ok((held, principal)) => {
             let name = principal.as_ref().map(|p| (p.name.clone(), p.role));
             let mut request = Request::from_parts(parts, Body::from(held.bytes.clone()));
@@ -137,9 +138,17 @@ pub(crate) async fn layer(State(gate): State<Gate>, request: Request, next: Next
             address: from.map(|ip| ip.to_canonical().to_string()).unwrap_or_default(),
             role: role.to_owned(),
         };
-        if let Err(failure) = audit(control, &line).await {
-            tracing::error!("an audit line was lost: {failure}");
-        }
+        audit(control, &line).await;
+    }
+    response
+}
+
+/// The answer to a refused request; `waits`: its body is sent only after `100 Continue`, which it is not told.
+fn refusal(error: Error, waits: bool) -> Response {
+    let mut response = error.into_response();
+    // A body that is not sent cannot be told from the next request.
+    if waits {
+        response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
@@ -171,10 +180,19 @@ fn word(role: Role) -> &'static str {
     }
 }
 
-async fn audit(control: &Control, line: &AuditLine) -> model::failure::Result<()> {
-    let mut unit = control.engine.store().write().await?;
-    unit.audit(line).await?;
-    unit.save().await
+/// Writes a line into the database and where `[audit]` says.
+async fn audit(control: &Control, line: &AuditLine) {
+    let stored = async {
+        let mut unit = control.engine.store().write().await?;
+        unit.audit(line).await?;
+        unit.save().await
+    };
+    if let Err(failure) = stored.await {
+        tracing::error!("an audit line was lost: {failure}");
+    }
+    if let Err(failure) = control.trail.write(line).await {
+        tracing::error!(request_id = %line.request_id, "an audit line was not shipped: {failure}");
+    }
 }
 
 /// Who asks, as far as the headers tell.
@@ -194,8 +212,8 @@ async fn admit(gate: &Gate, parts: &Parts, body: Body) -> Result<(Held, Option<P
     let (control, path, from) = (&gate.control, parts.uri.path(), peer(parts));
     let max = bodies::max_of(&parts.method, path);
     if is_open(&parts.method, path) || scrapes_locally(parts) {
-        // Who only looks has nothing to say.
-        if parts.method != Method::POST {
+        // A body has no meaning here, but one that is left unread would end the connection.
+        if parts.method != Method::POST && body.is_end_stream() {
             return Ok((Held::default(), None));
         }
         return Ok((gate.bodies.read(from, true, &parts.headers, max, body).await?, None));
@@ -203,7 +221,7 @@ async fn admit(gate: &Gate, parts: &Parts, body: Body) -> Result<(Held, Option<P
     let head = match recognise(control, parts, from).await {
         Ok(head) => head,
         Err(refused) => {
-            bodies::discard(body);
+            bodies::refuse(&parts.headers, body);
             return Err(refused);
         }
     };
@@ -405,6 +423,24 @@ mod tests {
         ] {
             assert_eq!(is_open(&method, path), open, "{method} {path}");
         }
+    }
+
+    /// What a header claims is written down as one short line.
+    #[test]
+    fn fuzz_authorization() {
+        let corpus = [
+            &b"SDK-HMAC-SHA256 Access=AK, SignedHeaders=host;x-sdk-date, Signature=00"[..],
+            b"V11-HMAC-SHA256 Credential=AK/20260115/cn-north-1/oms, SignedHeaders=host, Signature=00",
+            "Access=\u{e9}\u{4e2d}".as_bytes(),
+        ];
+        testkit::fuzz::fuzz("authorization", &corpus.map(<[u8]>::to_vec), |input, _| {
+            let Ok(value) = HeaderValue::from_bytes(input) else { return };
+            let mut request = Request::new(Body::empty());
+            request.headers_mut().insert("authorization", value);
+            if let Some(name) = key_of(&request.into_parts().0) {
+                assert!(name.chars().count() <= CLAIMED_MAX && !name.chars().any(char::is_control), "{name}");
+            }
+        });
     }
 
     #[tokio::test]

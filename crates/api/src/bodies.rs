@@ -101,7 +101,7 @@ impl Bodies {
     ) -> Result<Held, Error> {
         let promised = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
         if promised.is_some_and(|length| length > max as u64) {
-            discard(body);
+            refuse(headers, body);
             return Err(too_large());
         }
         // Long bodies leave room for short ones, and those that nothing proves leave room for others.
@@ -137,9 +137,21 @@ impl Bodies {
     }
 }
 
+/// True when the caller sends the body only after it was told `100 Continue`.
+pub(crate) fn waits_for_continue(headers: &HeaderMap) -> bool {
+    headers.get(header::EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// Ends a request whose body was not read so far. Reading it would send `100 Continue` to a caller that waits for that.
+pub(crate) fn refuse(headers: &HeaderMap, body: Body) {
+    if !waits_for_continue(headers) {
+        discard(body);
+    }
+}
+
 /// Reads away, for a short while and keeping nothing, what a refused caller is still sending: who sends before it reads
 /// would not see the answer.
-pub(crate) fn discard(mut body: Body) {
+fn discard(mut body: Body) {
     if body.is_end_stream() {
         return;
     }

@@ -1,5 +1,6 @@
 //! `bench objects [--quick]`: whole programs on the same work against the in-process server, alternating; wall,
 //! CPU seconds and peak memory of each, as medians, into docs/benchmarks.md.
+#![allow(clippy::disallowed_methods, reason = "a benchmark connects to the server that it starts")]
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};

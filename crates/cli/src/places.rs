@@ -562,6 +562,30 @@ mod tests {
     }
 
     #[test]
+    fn fuzz_places() {
+        let corpus = [
+            "s3://b/p/q",
+            "az://c/x",
+            "gs://b",
+            "fs:///a/b",
+            "minio-a:b/p",
+            "https://h/list.txt",
+            "./x",
+            "ftp://x/y",
+        ];
+        let ends = ends();
+        testkit::fuzz::fuzz("places", &corpus.map(|text| text.as_bytes().to_vec()), |input, _| {
+            let text = String::from_utf8_lossy(input);
+            for side in [Side::Source, Side::Target] {
+                match Place::parse(&text, &ends, side) {
+                    Ok(place) => assert!(text.contains(place.prefix()) || place.prefix().is_empty()),
+                    Err(failure) => assert_eq!(failure.kind, Kind::Invalid),
+                }
+            }
+        });
+    }
+
+    #[test]
     fn places_as_the_contract_writes_them() {
         let parse = |text: &str| Place::parse(text, &ends(), Side::Source);
         assert!(matches!(parse("/a/b"), Ok(Place::Directory(_))));

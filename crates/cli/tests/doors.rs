@@ -2,6 +2,7 @@
 //!
 //! `cargo x soak doors` prints the figures of the long form: 2,000 connections that are idle, or send a head or a body
 //! without an end, and 600 sign-ins at once.
+#![allow(clippy::disallowed_methods, reason = "a test is a client of the service")]
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -17,7 +18,8 @@ const UNENDING: [&str; 3] = [
     "POST /v3/auth/tokens HTTP/1.1\r\nhost: h\r\ncontent-length: 1000\r\n\r\n{",
 ];
 
-fn memory_mib(service: &Service) -> u64 {
+/// The most memory that the service has had, MiB.
+pub(crate) fn memory_mib(service: &Service) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{}/status", service.child.id())).unwrap();
     let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap();
     line.trim().split(' ').next().unwrap().parse::<u64>().unwrap() / 1024
@@ -40,7 +42,7 @@ fn ask(stream: &mut TcpStream, text: &str) -> Option<u16> {
     }
 }
 
-fn token(service: &Service, at: &str) -> String {
+pub(crate) fn token(service: &Service, at: &str) -> String {
     let body = serde_json::json!({"auth": {
         "identity": {"methods": ["hw_ak_sk"], "hw_ak_sk": {"access": {"key": service.ak}, "secret": {"key": service.sk}}},
         "scope": {"project": {"id": service.project}}

@@ -7,6 +7,7 @@ mod clouds;
 mod copy;
 mod crash;
 mod doors;
+mod fuzzed;
 mod keys;
 mod messages;
 mod migrations;

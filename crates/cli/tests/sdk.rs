@@ -140,6 +140,16 @@ fn core_operations_by_the_node_sdk() {
 }
 
 #[test]
+fn cl_v1_by_the_sdk_of_2018() {
+    scenario("old_maas");
+}
+
+#[test]
+fn cl_tasks_by_the_python_sdk_3_0_60() {
+    scenario("old_oms");
+}
+
+#[test]
 fn azure_there_and_back() {
     scenario("azure");
 }

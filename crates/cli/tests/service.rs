@@ -1,4 +1,5 @@
 //! A running service: killed and started again, it goes on by itself.
+#![allow(clippy::disallowed_methods, reason = "a test is a client of the service")]
 
 use testkit::content::Content;
 use testkit::{Options, S3Server};
@@ -130,6 +131,36 @@ fn sec_f27_a_project_at_its_quota_is_refused() {
 }
 
 #[test]
+fn sec_f26_audit_lines_are_shipped_and_rotated() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("audit.jsonl");
+    let mut service = Service::start(dir.path(), &format!("\n[audit]\nfile = \"{}\"\n", file.display()));
+    service.sk = "wrong".into();
+    let lines = |file: &std::path::Path| -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(file).unwrap();
+        text.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+    };
+    assert!(!service.task(&["list"]).status.success());
+    let shipped = lines(&file);
+    assert!(!shipped.is_empty() && shipped.iter().all(|l| l["status"] == 401), "{shipped:?}");
+    let old = dir.path().join("audit.jsonl.1");
+    std::fs::rename(&file, &old).unwrap();
+    let hup = std::process::Command::new("kill").args(["-HUP", &service.child.id().to_string()]).status();
+    assert!(hup.unwrap().success());
+    let began = std::time::Instant::now();
+    while !file.exists() {
+        assert!(began.elapsed().as_secs() < 20, "the file was not opened again");
+        std::thread::park_timeout(std::time::Duration::from_millis(20));
+    }
+    std::thread::park_timeout(std::time::Duration::from_millis(200));
+    assert!(!service.task(&["list"]).status.success());
+    assert!(
+        lines(&old).len() == shipped.len() && !lines(&file).is_empty(),
+        "the new lines are in the new file"
+    );
+}
+
+#[test]
 fn sec_f26_refusals_are_in_the_audit_trail() {
     let dir = tempfile::tempdir().unwrap();
     let mut service = Service::start(dir.path(), "");
@@ -150,6 +181,39 @@ fn sec_f26_refusals_are_in_the_audit_trail() {
     assert!(bad["address"] == "127.0.0.1" && bad["action"] == "GET", "{bad}");
     let deleted = found(400, "operator");
     assert!(deleted["action"] == "DELETE" && deleted["project_id"] == service.project.as_str(), "{deleted}");
+}
+
+#[test]
+fn sec_f26_a_sign_in_by_token_is_written_down_with_its_user() {
+    use std::io::{Read, Write};
+    let dir = tempfile::tempdir().unwrap();
+    drop(Service::start(dir.path(), ""));
+    // An administrator reads lines that belong to no project, such as sign-ins.
+    let config = dir.path().join("whimbrel.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("role = \"operator\"", "role = \"admin\"")).unwrap();
+    let service = Service::start(dir.path(), "");
+    let at = service.endpoint.trim_start_matches("http://").to_owned();
+    let sign_in = |identity: serde_json::Value| {
+        let scope = serde_json::json!({"project": {"id": service.project}});
+        let body = serde_json::json!({"auth": {"identity": identity, "scope": scope}}).to_string();
+        let mut stream = std::net::TcpStream::connect(&at).unwrap();
+        let length = body.len();
+        write!(stream, "POST /v3/auth/tokens HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}")
+            .unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let token = text.lines().find_map(|l| l.strip_prefix("X-Subject-Token: "));
+        token.unwrap_or_else(|| panic!("{text}")).to_owned()
+    };
+    let key = serde_json::json!({"access": {"key": service.ak}, "secret": {"key": service.sk}});
+    let token = sign_in(serde_json::json!({"methods": ["hw_ak_sk"], "hw_ak_sk": key}));
+    sign_in(serde_json::json!({"methods": ["token"], "token": {"id": token}}));
+    let lines = crate::support::json(&service.task(&["audit"]));
+    let signed_in = |l: &&serde_json::Value| l["target"] == "/v3/auth/tokens" && l["status"] == 201;
+    let who: Vec<_> =
+        lines["lines"].as_array().unwrap().iter().filter(signed_in).map(|l| &l["principal"]).collect();
+    assert_eq!(who, [service.ak.as_str(), service.ak.as_str()], "{lines}");
 }
 
 #[test]

@@ -13,8 +13,8 @@ use model::failure::{Failure, Kind, Result};
 use seal::Keyring;
 
 pub use sections::{
-    AccessKey, Bucket, Config, Cutover, Limits, Notify, Project, RedisInstance, Role, SecretRef, Store, Tls,
-    User,
+    AccessKey, Audit, Bucket, Config, Cutover, Limits, Notify, Project, RedisInstance, Role, SecretRef,
+    Store, Tls, User,
 };
 pub use size::bytes_of;
 
@@ -102,6 +102,30 @@ mod tests {
         assert!(err("[[store]]\nregion = \"a\"\nendpont = \"b\"").contains("did you mean `endpoint`?"));
     }
 
+    /// A file that is not valid is refused with words, whatever it holds.
+    #[test]
+    fn fuzz_configuration() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = template::init(&dir.path().join("data"), "127.0.0.1:8790").unwrap();
+        let every: String = made.text.lines().map(|l| format!("{}\n", l.trim_start_matches("# "))).collect();
+        let corpus = [
+            made.text.clone(),
+            every,
+            "[[store]]\nregion=\"a\"\nendpoint=\"http://h\"\nuse=[\"source\"]\n".into(),
+        ];
+        testkit::fuzz::fuzz("configuration", &corpus.map(String::into_bytes), |input, random| {
+            let text = String::from_utf8_lossy(input);
+            let value = text.chars().skip(random.usize(..text.len().max(1))).take(20).collect();
+            let env = BTreeMap::from([("WHIMBREL_LIMITS__MEMORY".to_owned(), value)]);
+            for env in [BTreeMap::new(), env] {
+                match parse(&text, &env) {
+                    Ok(config) => assert!(config.limits.memory_bytes() >= 16 << 20),
+                    Err(failure) => assert!(!failure.message.is_empty()),
+                }
+            }
+        });
+    }
+
     #[test]
     fn the_environment_overrides() {
         let env = BTreeMap::from([
@@ -115,6 +139,8 @@ mod tests {
     #[test]
     fn values_are_checked_with_their_names() {
         assert!(err("[limits]\nmemory = \"lots\"").contains("limits.memory"));
+        assert!(err("[audit]\nfile = \"\"").contains("audit.file"));
+        assert!(err("[audit]\nfiles = \"x\"").contains("did you mean `file`?"));
         let twice =
             "[[store]]\nregion=\"a\"\nendpoint=\"http://h\"\n[[store]]\nregion=\"a\"\nendpoint=\"http://h\"";
         assert!(err(twice).contains("region `a` is used twice"));

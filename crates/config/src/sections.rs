@@ -26,6 +26,8 @@ pub struct Config {
     pub time_zone_minutes: i32,
     /// TLS; none: plain HTTP.
     pub tls: Option<Tls>,
+    /// Where audit lines are written beside the database.
+    pub audit: Audit,
     /// Limits.
     pub limits: Limits,
     /// Projects.
@@ -55,6 +57,7 @@ impl Default for Config {
             database: "sqlite".into(),
             time_zone_minutes: 0,
             tls: None,
+            audit: Audit::default(),
             limits: Limits::default(),
             project: vec![],
             access_key: vec![],
@@ -75,6 +78,16 @@ pub struct Tls {
     pub cert: String,
     /// Private key.
     pub key: String,
+}
+
+/// Audit lines as JSON lines, for whatever ships logs. They are kept in the database as well.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Audit {
+    /// A file that lines are appended to; it is opened again at each SIGHUP, so that it can be rotated.
+    pub file: Option<String>,
+    /// True writes them to the standard output of the service.
+    pub stdout: bool,
 }
 
 /// Limits of the whole service.
@@ -474,6 +487,9 @@ impl Config {
             && at.parse::<std::net::SocketAddr>().is_err()
         {
             return Err(invalid(format!("metrics_listen: `{at}` is not an address such as 127.0.0.1:8791")));
+        }
+        if self.audit.file.as_deref().is_some_and(str::is_empty) {
+            return Err(invalid("audit.file: must name a file"));
         }
         let sqlite = self.database == "sqlite";
         if !sqlite && !self.database.starts_with("postgres://") && !self.database.starts_with("postgresql://")

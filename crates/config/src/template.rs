@@ -104,6 +104,10 @@ projects = ["lab"]
 # cert = "/path/cert.pem"
 # key  = "/path/key.pem"
 
+# [audit]                          # audit lines as JSON lines, beside the database
+# file = "/var/log/whimbrel/audit.jsonl" # appended to; opened again at SIGHUP
+# stdout = false
+
 # [[store]]                        # what (cloud_type, region) of a task means
 # region = "minio-a"               # unique; what clients write
 # cloud_type = ["AWS", "HuaweiCloud"]

@@ -209,7 +209,9 @@ impl Catalogue {
         let found = registry.buckets.iter().find(|b| b.name == bucket).ok_or_else(unknown)?;
         let directory = found.location.strip_prefix("fs://").unwrap_or(&found.location);
         if directory.starts_with('/') {
-            let store = Fs::open(Path::new(directory), false).map_err(|f| f.at(Side::Source))?;
+            let path = Path::new(directory);
+            let opened = Fs::open(path, false);
+            let store = opened.map_err(|f| crate::open::without_path(f, path, bucket).at(Side::Source))?;
             return Ok(OpenedBackup { store: Arc::new(store), key: Key::from(file) });
         }
         let (region, rest) = found.location.split_once(':').ok_or_else(unknown)?;
@@ -369,6 +371,34 @@ mod tests {
 
     fn place(region: &str) -> Place {
         Place { region: region.into(), ..Place::default() }
+    }
+
+    /// A region that is a URL leads to a host that the operator lists, or is not found.
+    #[test]
+    fn fuzz_regions() {
+        let text = "[limits]\ninline_endpoints = [\"10.1.0.0/16\", \"ok.example\"]\n";
+        let config = config::parse(text, &BTreeMap::new()).unwrap();
+        let catalogue = std::panic::AssertUnwindSafe(Catalogue::new(&config, pace::clock::system()));
+        let corpus = [
+            &b"http://10.1.2.3:9000"[..],
+            b"https://ok.example",
+            b"http://10.2.0.1",
+            b"cn-north-1",
+            b"http://ok.example@h",
+        ];
+        let listed = ["10.1.0.0/16", "ok.example"].map(str::to_owned);
+        testkit::fuzz::fuzz("regions", &corpus.map(<[u8]>::to_vec), |input, _| {
+            let region = String::from_utf8_lossy(input).into_owned();
+            let inline = region.starts_with("http://") || region.starts_with("https://");
+            for side in [Side::Source, Side::Target] {
+                if let Some(Location::S3 { endpoint, .. }) = catalogue.find(&place(&region), side)
+                    && inline
+                {
+                    let host = host_of(&endpoint).unwrap_or_default();
+                    assert!(Egress::listed(&listed).may_lead_to(&host), "{region:?} leads to {endpoint}");
+                }
+            }
+        });
     }
 
     #[test]

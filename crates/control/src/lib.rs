@@ -15,6 +15,7 @@ mod report;
 pub mod secrets;
 pub mod sync;
 pub mod tasks;
+pub mod trail;
 
 use std::sync::{Arc, RwLock};
 
@@ -64,6 +65,8 @@ pub struct Control {
     pub zone_minutes: i32,
     /// Checks of Redis servers that are under way.
     pub checks: Arc<checks::Checks>,
+    /// Audit lines beside those in the database.
+    pub trail: Arc<trail::Trail>,
 }
 
 impl Control {

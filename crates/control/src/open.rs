@@ -222,7 +222,9 @@ impl Catalogue {
                     );
                     return Err(Failure::new(Kind::Forbidden, "open", m).at(side));
                 }
-                let store: SharedStore = Arc::new(Fs::open(&path, false).map_err(|f| f.at(side))?);
+                let opened =
+                    Fs::open(&path, false).map_err(|f| without_path(f, &path, &place.bucket).at(side));
+                let store: SharedStore = Arc::new(opened?);
                 let probe = store.probe(prefix).await.map_err(|f| f.at(side))?;
                 Ok(Opened { store, probe, limit_key: root.display().to_string() })
             }
@@ -232,6 +234,13 @@ impl Catalogue {
             }
         }
     }
+}
+
+/// A failure to open a directory as a project reads it: the bucket's name stands where the operator's path stood.
+pub(crate) fn without_path(failure: Failure, path: &Path, bucket: &str) -> Failure {
+    tracing::info!(path = %path.display(), "a directory could not be opened: {failure}");
+    let message = failure.message.replace(&path.display().to_string(), bucket);
+    Failure { message, ..failure }
 }
 
 /// A bucket before its first request.
@@ -410,5 +419,20 @@ impl Places for Catalogue {
         let place = Place { bucket: folder.bucket.clone(), ..spec.target.clone() };
         let files = self.open(&place, &secrets.target, Side::Target, false).await?.store;
         listed::in_folder(&files, &folder.key).await.map_err(|f| f.at(Side::Target))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sec_f22_a_directory_is_told_by_the_name_of_its_bucket() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("photos");
+        let failure = Fs::open(&path, false).unwrap_err();
+        assert!(failure.message.contains(&*path.to_string_lossy()), "what the operator reads: {failure}");
+        let told = without_path(failure, &path, "photos");
+        assert!(told.message.starts_with("directory `photos`: "), "{told}");
     }
 }

@@ -266,6 +266,7 @@ mod tests {
             limits: Arc::new(Limited::default()),
             zone_minutes: 0,
             checks: Arc::default(),
+            trail: Arc::new(crate::trail::Trail::start(Default::default()).unwrap()),
         }
     }
 

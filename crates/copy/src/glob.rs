@@ -161,4 +161,46 @@ mod tests {
             assert_eq!(matches(glob, key.as_bytes()), want, "{glob} {key}");
         }
     }
+
+    /// The same as [`walk`] in the words of the module's head; it tries one way after the other.
+    fn slowly(glob: &[u8], text: &[u8], at: usize) -> bool {
+        if let Some(behind) = glob.strip_prefix(b"**/") {
+            return (at..=text.len()).any(|t| (t == 0 || text[t - 1] == b'/') && slowly(behind, text, t));
+        }
+        if let Some(behind) = glob.strip_prefix(b"**") {
+            return (at..=text.len()).any(|t| slowly(behind, text, t));
+        }
+        let Some((&b, behind)) = glob.split_first() else { return at == text.len() };
+        if b == b'*' {
+            let segment = text[at..].iter().position(|c| *c == b'/').unwrap_or(text.len() - at);
+            return (at..=at + segment).any(|t| slowly(behind, text, t));
+        }
+        let fits = |c: u8| if b == b'?' { c != b'/' } else { c == b };
+        text.get(at).is_some_and(|c| fits(*c)) && slowly(behind, text, at + 1)
+    }
+
+    #[test]
+    fn fuzz_globs() {
+        let corpus = [
+            "a/**/b*\na/x/bc",
+            "**/tmp/*\nx/tmp/y/tmp/z",
+            "*.log\na/b.log",
+            "x?z\nxyz",
+            "a/***\na/b",
+            "**/**/z\na/z",
+        ];
+        testkit::fuzz::fuzz("globs", &corpus.map(|text| text.as_bytes().to_vec()), |input, _| {
+            let at = input.iter().position(|b| *b == b'\n').unwrap_or(input.len());
+            let glob = String::from_utf8_lossy(&input[..at]).into_owned();
+            let text = input.get(at + 1..).unwrap_or_default();
+            let found = matches(&glob, text);
+            let _ = Filter::new(std::slice::from_ref(&glob), &[]).within("a/").keeps(text);
+            // The slow way has a bound of its own.
+            let wild = glob.bytes().filter(|b| is_wild(*b)).count();
+            if glob.contains('/') && wild <= 6 && text.len() <= 16 {
+                let whole = glob.trim_start_matches('/').as_bytes();
+                assert_eq!(found, slowly(whole, text, 0), "{glob:?} {:?}", String::from_utf8_lossy(text));
+            }
+        });
+    }
 }

@@ -7,6 +7,7 @@
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use model::count::Proof;
@@ -86,10 +87,11 @@ impl OutcomeFile {
     pub fn open(path: &Path, len: u64) -> Result<Self> {
         let at = |e| failed(path, &e);
         if let Some(dir) = path.parent() {
-            std::fs::create_dir_all(dir).map_err(at)?;
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(at)?;
         }
-        let file =
-            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path).map_err(at)?;
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).read(true).write(true).mode(0o600);
+        let file = options.open(path).map_err(at)?;
         let have = file.metadata().map_err(at)?.len();
         // A shorter file than the ledger knows has lost lines, and says so itself from there on.
         let kept = if have < len { whole_lines(&file, have).map_err(at)? } else { len };
@@ -232,6 +234,16 @@ mod tests {
         assert!(read(len).starts_with("L\t\t") && read(0).is_empty());
         let file = OutcomeFile::open(&path, len).unwrap();
         assert_eq!((file.lost(), std::fs::read_to_string(&path).unwrap().lines().count()), (len, 1));
+    }
+
+    #[test]
+    fn sec_f33_outcomes_are_their_owners_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("outcomes").join("1.tsv");
+        drop(OutcomeFile::open(&path, 0).unwrap());
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(path.parent().unwrap()), mode(&path)), (0o700, 0o600));
     }
 
     #[test]

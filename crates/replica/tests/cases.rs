@@ -1,4 +1,5 @@
 //! One test for each case that public bug reports of other tools led to; each carries the id of its case.
+#![allow(clippy::disallowed_methods, reason = "a test connects to the server that it starts")]
 
 use std::path::PathBuf;
 use std::sync::Arc;

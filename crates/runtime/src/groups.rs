@@ -150,6 +150,7 @@ impl Engine {
         if unit.apply_group(&group.id, GroupEvent::Ended { failed }, now).await?.is_ok() {
             let records = format!("oms/task_group/{}/", group.id);
             let end = End {
+                project: &group.project,
                 about: &group.id,
                 name: &group.id,
                 spec: &group.spec,

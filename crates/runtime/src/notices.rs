@@ -20,8 +20,9 @@ use crate::engine::Engine;
 /// Attempts before a notice is given up: about an hour.
 const ATTEMPTS: u32 = 8;
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Notices posted at once.
-const AT_ONCE: u64 = 4;
+/// Notices posted at once, and those of one project: a webhook that does not answer holds a place for 10 seconds.
+const AT_ONCE: u64 = 32;
+const AT_ONCE_EACH: u64 = 2;
 
 /// Where notices of a topic go.
 #[derive(Clone, Debug)]
@@ -36,6 +37,7 @@ pub struct Webhook {
 
 /// What ended, for the notice about it.
 pub(crate) struct End<'a> {
+    pub(crate) project: &'a str,
     pub(crate) about: &'a str,
     pub(crate) name: &'a str,
     pub(crate) spec: &'a TaskSpec,
@@ -51,7 +53,8 @@ impl End<'_> {
     pub(crate) async fn notice(&self, unit: &mut Unit) -> Result<()> {
         let Some(notify) = &self.spec.notify else { return Ok(()) };
         if self.succeeded && notify.success || !self.succeeded && notify.failure {
-            unit.put_notice(self.about, notify.topic(), &self.body(notify).to_string(), self.now).await?;
+            let body = self.body(notify).to_string();
+            unit.put_notice(self.project, self.about, notify.topic(), &body, self.now).await?;
         }
         Ok(())
     }
@@ -110,6 +113,7 @@ pub(crate) async fn of_task(
 ) -> Result<()> {
     let (before, after) = task.member.records_at(&task.name);
     let end = End {
+        project: &task.project,
         about: &task.id.to_string(),
         name: &task.name,
         spec: &task.spec,
@@ -125,7 +129,7 @@ pub(crate) async fn of_task(
 impl Engine {
     /// Posts what is due, beside the dispatcher.
     pub(crate) async fn step_notices(self: &Arc<Self>, now: i64) -> Result<()> {
-        let due = self.store.read().await?.due_notices(now, AT_ONCE).await?;
+        let due = self.store.read().await?.due_notices(now, AT_ONCE, AT_ONCE_EACH).await?;
         for notice in due {
             let key = format!("notice {}", notice.about);
             if self.making().insert(key.clone()) {

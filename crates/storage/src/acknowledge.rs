@@ -99,6 +99,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     /// Answers each request of one byte in two packets, the second `pause` behind the first.
+    #[expect(clippy::disallowed_methods, reason = "a test connects to the server that it starts")]
     async fn answers(pause: Duration) -> Stream {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();

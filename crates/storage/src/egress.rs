@@ -144,7 +144,8 @@ pub fn host_of(url: &str) -> Option<String> {
     let (_, rest) = url.split_once("://")?;
     let written = rest.split(['/', '?', '#', '\\']).next()?;
     let same = authority.as_str() == written && !written.contains('@') && !url.contains('#');
-    same.then(|| authority.host().trim_start_matches('[').trim_end_matches(']').to_owned())
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    (same && !host.is_empty()).then(|| host.to_owned())
 }
 
 impl Default for Egress {
@@ -235,6 +236,7 @@ impl Egress {
     ///
     /// # Errors
     /// [`Kind::Forbidden`] when no address is permitted; [`Kind::Connect`] with the reason alone.
+    #[expect(clippy::disallowed_methods, reason = "the one place that connects")]
     pub async fn connect(&self, named: &str, host: &str, port: u16) -> Result<TcpStream> {
         let failed = |e: std::io::Error| Failure::new(Kind::Connect, "connect", e.to_string());
         let mut last = None;
@@ -252,7 +254,9 @@ impl Egress {
         match (last, refused) {
             (Some(e), _) => Err(failed(e)),
             (None, Some(ip)) => {
-                let m = format!("{host} resolves to {ip}, where this service may not connect to");
+                // The address is for the operator: an error that held it would be an internal DNS for tenants.
+                tracing::info!(host, address = %ip, "connection refused by the egress guard");
+                let m = format!("this service may not connect to {host}");
                 Err(Failure::new(Kind::Forbidden, "connect", m))
             }
             (None, None) => Err(failed(std::io::Error::other("the name has no address"))),
@@ -356,6 +360,43 @@ mod tests {
         }
     }
 
+    /// A URL that is understood names one host, and no URL opens the way to metadata or to closed networks.
+    #[test]
+    fn fuzz_urls() {
+        let corpus = [
+            &b"https://a.core.windows.net:443/x?y"[..],
+            b"http://[::1]:9000",
+            b"http://169.254.169.254/latest",
+            b"https://127.0.0.1:1#.core.windows.net",
+            b"https://a.googleapis.com@127.0.0.1/t",
+            b"http://10.0.0.5:9000/base/",
+            b"DefaultEndpointsProtocol=https;AccountName=a;AccountKey=YQ==;BlobEndpoint=http://h/a",
+        ];
+        testkit::fuzz::fuzz("urls", &corpus.map(<[u8]>::to_vec), |input, random| {
+            let text = String::from_utf8_lossy(input);
+            if let Some(host) = host_of(&text) {
+                let strange = |c: char| c.is_whitespace() || c.is_control() || "/?#@\\".contains(c);
+                assert!(!host.is_empty() && !host.contains(strange), "{host:?} of {text:?}");
+            }
+            if let Ok(client) = crate::http::Client::with_base(&text, Egress::default()) {
+                assert!(text.contains(client.authority()), "{text:?}");
+            }
+            let _ = crate::azure::connection::Connection::parse(&text);
+            let open = Egress::public(&[text.clone().into_owned()]);
+            let any = IpAddr::V4(Ipv4Addr::from(random.u32(..)));
+            let named = open.names("metadata.example")
+                || open.listed.iter().any(|l| matches!(l, Listed::Network(..)));
+            if !named {
+                assert!(!open.allows("metadata.example", ip("169.254.169.254")), "{text:?}");
+                assert_eq!(
+                    open.allows("metadata.example", any),
+                    is_public(any) && !within(&NEVER, any),
+                    "{any} {text:?}"
+                );
+            }
+        });
+    }
+
     #[tokio::test]
     async fn sec_f04_each_address_of_a_name_is_asked_about() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -363,6 +404,7 @@ mod tests {
         let closed = Egress::listed(&["10.99.0.0/16".to_owned()]);
         let refused = closed.connect("localhost", "localhost", port).await.unwrap_err();
         assert_eq!(refused.kind, Kind::Forbidden, "{refused}");
+        assert_eq!(refused.message, "this service may not connect to localhost", "the address is not told");
         let open = Egress::listed(&["127.0.0.0/8".to_owned()]);
         assert!(open.connect("localhost", "localhost", port).await.is_ok());
     }

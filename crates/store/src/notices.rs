@@ -51,10 +51,17 @@ impl Unit {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn put_notice(&mut self, about: &str, topic: &str, body: &str, now: i64) -> Result<()> {
+    pub async fn put_notice(
+        &mut self,
+        project: &str,
+        about: &str,
+        topic: &str,
+        body: &str,
+        now: i64,
+    ) -> Result<()> {
         self.drop_notice(about).await?;
-        let sql = "INSERT INTO notices (about, topic, body, next_at, state) VALUES ($1, $2, $3, $4, $5)";
-        self.tx.execute(sql, args![about, topic, body, now, word(Delivery::Due)]).await?;
+        let sql = "INSERT INTO notices (about, topic, body, next_at, state, project) VALUES ($1, $2, $3, $4, $5, $6)";
+        self.tx.execute(sql, args![about, topic, body, now, word(Delivery::Due), project]).await?;
         self.wakes = true;
         Ok(())
     }
@@ -77,14 +84,18 @@ impl Unit {
         self.tx.query(sql, args![about]).await?.first().map(row).transpose()
     }
 
-    /// Notices that are due, the longest waiting first.
+    /// Notices that are due: at most `each` of one project, the longest waiting first. The first of each project comes
+    /// before the second of any. A notice that is being posted stays due, so it counts for its project.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn due_notices(&mut self, now: i64, max: u64) -> Result<Vec<Notice>> {
-        let sql = "SELECT about, topic, body, attempts, state, code FROM notices \
-                   WHERE state = $1 AND next_at <= $2 ORDER BY next_at LIMIT $3";
-        self.tx.query(sql, args![word(Delivery::Due), now, max]).await?.iter().map(row).collect()
+    pub async fn due_notices(&mut self, now: i64, max: u64, each: u64) -> Result<Vec<Notice>> {
+        let sql = "SELECT about, topic, body, attempts, state, code FROM ( \
+                     SELECT about, topic, body, attempts, state, code, next_at, \
+                       ROW_NUMBER() OVER (PARTITION BY project ORDER BY next_at, about) AS turn \
+                     FROM notices WHERE state = $1 AND next_at <= $2 \
+                   ) AS due WHERE turn <= $4 ORDER BY turn, next_at, about LIMIT $3";
+        self.tx.query(sql, args![word(Delivery::Due), now, max, each]).await?.iter().map(row).collect()
     }
 
     /// Notes how an attempt to post `tried` went; a due notice is tried again at `next_at`. One about a later end of the same
@@ -111,6 +122,8 @@ impl Unit {
             word(Delivery::Due)
         ];
         self.tx.execute(sql, args).await?;
+        // Its place is for the next notice of the project.
+        self.wakes = true;
         Ok(())
     }
 }
@@ -125,17 +138,42 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::embedded(dir.path()).await.unwrap();
         let mut unit = store.write().await.unwrap();
-        unit.put_notice("1", "topic", "the first end", 1).await.unwrap();
-        let first = unit.due_notices(1, 10).await.unwrap().remove(0);
+        unit.put_notice("p", "1", "topic", "the first end", 1).await.unwrap();
+        let first = unit.due_notices(1, 10, 10).await.unwrap().remove(0);
         // While it is posted the task starts again and ends again.
-        unit.put_notice("1", "topic", "the second end", 2).await.unwrap();
+        unit.put_notice("p", "1", "topic", "the second end", 2).await.unwrap();
         unit.tried_notice(&first, Delivery::Delivered, "", 3).await.unwrap();
-        let second = unit.due_notices(3, 10).await.unwrap().remove(0);
+        let second = unit.due_notices(3, 10, 10).await.unwrap().remove(0);
         assert_eq!((second.body.as_str(), second.attempts), ("the second end", 0));
         unit.tried_notice(&second, Delivery::Due, "OMS.0161", 4).await.unwrap();
-        let again = unit.due_notices(4, 10).await.unwrap().remove(0);
+        let again = unit.due_notices(4, 10, 10).await.unwrap().remove(0);
         assert_eq!(again.attempts, 1);
         unit.tried_notice(&again, Delivery::Delivered, "", 5).await.unwrap();
-        assert!(unit.due_notices(5, 10).await.unwrap().is_empty());
+        assert!(unit.due_notices(5, 10, 10).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn sec_f18_notices_of_one_project_do_not_delay_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::embedded(dir.path()).await.unwrap();
+        let mut unit = store.write().await.unwrap();
+        for i in 0..50 {
+            unit.put_notice("loud", &format!("loud-{i:02}"), "t", "{}", i).await.unwrap();
+        }
+        unit.put_notice("quiet", "quiet-1", "t", "{}", 60).await.unwrap();
+        unit.put_notice("quiet", "quiet-2", "t", "{}", 61).await.unwrap();
+        unit.save().await.unwrap();
+        let due = async || {
+            let due = store.read().await.unwrap().due_notices(100, 3, 2).await.unwrap();
+            due.into_iter().map(|n| n.about).collect::<Vec<_>>()
+        };
+        assert_eq!(due().await, ["loud-00", "quiet-1", "loud-01"]);
+        assert_eq!(store.read().await.unwrap().due_notices(100, 99, 2).await.unwrap().len(), 4);
+        let mut unit = store.write().await.unwrap();
+        let posted = unit.due_notices(100, 2, 2).await.unwrap();
+        unit.tried_notice(&posted[0], Delivery::Due, "OMS.0161", 1000).await.unwrap();
+        unit.tried_notice(&posted[1], Delivery::Delivered, "", 100).await.unwrap();
+        unit.save().await.unwrap();
+        assert_eq!(due().await, ["loud-01", "quiet-2", "loud-02"]);
     }
 }

@@ -15,7 +15,7 @@ use crate::{Backend, Row, Transaction, Value};
 
 const READERS: usize = 4;
 /// Numbered migrations; PostgreSQL will have the same numbers.
-const MIGRATIONS: [&str; 11] = [
+const MIGRATIONS: [&str; 12] = [
     include_str!("../migrations/sqlite/0001_init.sql"),
     include_str!("../migrations/sqlite/0002_upload_doubt.sql"),
     include_str!("../migrations/sqlite/0003_sync_and_groups.sql"),
@@ -27,6 +27,7 @@ const MIGRATIONS: [&str; 11] = [
     include_str!("../migrations/sqlite/0009_sealing.sql"),
     include_str!("../migrations/sqlite/0010_list_index.sql"),
     include_str!("../migrations/sqlite/0011_audit.sql"),
+    include_str!("../migrations/sqlite/0012_notices_by_project.sql"),
 ];
 
 type Answer<T> = oneshot::Sender<Result<T>>;

@@ -1,4 +1,5 @@
 //! Real Redis and Valkey servers, each started by the test that needs it, and a plain client.
+#![allow(clippy::disallowed_methods, reason = "a test connects to the server that it starts")]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -114,7 +114,10 @@ pub(crate) async fn create(
     let name = names.iter().find_map(|at| asks.pointer(at)?.as_str()).unwrap_or("-");
     let name = Claimed(short(name));
     let mut response = issue(&control, from, asks).await;
-    response.extensions_mut().insert(name);
+    // Whoever was recognised is written down by that name, also where a token stood for it.
+    if response.extensions().get::<Claimed>().is_none() {
+        response.extensions_mut().insert(name);
+    }
     response
 }
 
@@ -160,7 +163,11 @@ async fn issue(control: &Control, from: SocketAddr, body: Value) -> Response {
     }
     match control.issue_token(&subject, not_after).await {
         Ok((token, issued, expires)) => {
-            reply(&people, &subject, methods, issued, expires, &token, StatusCode::CREATED)
+            let mut made = reply(&people, &subject, methods, issued, expires, &token, StatusCode::CREATED);
+            if let Some(known) = principal(&people, &subject.id) {
+                made.extensions_mut().insert(Claimed(short(&known.name)));
+            }
+            made
         }
         Err(failure) => {
             tracing::error!("no token could be issued: {failure}");
@@ -192,6 +199,7 @@ async fn prove(control: &Control, claim: Claim, from: SocketAddr) -> Result<(Sub
     let account = account.as_str();
     let failures = &control.directory.failures;
     let ip = Some(from.ip());
+    let by_password = matches!(proof, Proof::Password { .. });
     let now = || control.clock.now_ms();
     let locked = || keystone(StatusCode::UNAUTHORIZED, LOCKED);
     let good = match proof {
@@ -200,7 +208,7 @@ async fn prove(control: &Control, claim: Claim, from: SocketAddr) -> Result<(Sub
             if failures.is_locked(account, ip, now()) {
                 return Err(locked());
             }
-            let turn = control.directory.passwords.turn(from.ip()).await;
+            let turn = control.directory.passwords.turn(account, from.ip()).await;
             let turn = turn.ok_or_else(|| keystone(StatusCode::TOO_MANY_REQUESTS, BUSY))?;
             // Others may have failed while this one waited for its turn.
             if failures.is_locked(account, ip, now()) {
@@ -211,6 +219,9 @@ async fn prove(control: &Control, claim: Claim, from: SocketAddr) -> Result<(Sub
     };
     if good {
         failures.succeeded(account, ip);
+        if by_password {
+            control.directory.passwords.signed_in(account, from.ip());
+        }
         return Ok((Subject { id: subject, project: None }, i64::MAX));
     }
     let was_locked = failures.is_locked(account, ip, now());
@@ -388,6 +399,29 @@ mod tests {
         assert!(matches!(claim.proof, Proof::Password { hash: None, .. }));
         let claim = of(serde_json::json!({"name": "alice", "domain": {"name": "db"}})).unwrap();
         assert_eq!(claim.subject, user_id("db", "alice"));
+    }
+
+    /// Bodies of sign-ins: what they are counted under is bounded, whatever they hold.
+    #[test]
+    fn fuzz_sign_ins() {
+        let corpus = [
+            json!({"auth": {"identity": {"methods": ["password"], "password": {"user": {"name": "alice",
+                "password": "x", "domain": {"name": "da"}}}}, "scope": {"project": {"name": "p"}}}}),
+            json!({"auth": {"identity": {"methods": ["hw_ak_sk"],
+                "hw_ak_sk": {"access": {"key": "AK"}, "secret": {"key": "SK"}}}}}),
+            json!({"auth": {"identity": {"methods": ["password"], "password": {"user": {"id": user_id("da", "bob")}}}}}),
+        ];
+        let people = people();
+        testkit::fuzz::fuzz("sign-ins", &corpus.map(|v| v.to_string().into_bytes()), |input, _| {
+            let Ok(body) = serde_json::from_slice::<Value>(input) else { return };
+            let Some(auth) = body.get("auth") else { return };
+            for method in ["password", "hw_ak_sk", "token", ""] {
+                if let Some(claim) = claim(&people, auth, method) {
+                    let longest = NAME_MAX + "key ".len();
+                    assert!(claim.account.len() <= longest && claim.subject.len() <= longest);
+                }
+            }
+        });
     }
 
     #[test]

@@ -17,6 +17,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::commands::worded::Worded;
+
 /// Connections at once, and those of one address.
 const PLACES: u64 = 1024;
 const PLACES_EACH: u64 = 512;
@@ -272,7 +274,8 @@ impl Visit {
         // Names of headers have no case, but scripts look for `X-Subject-Token` with grep.
         builder.title_case_headers(true);
         builder.keep_alive(self.seat.is_some());
-        let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), answer));
+        let mut connection =
+            std::pin::pin!(builder.serve_connection(TokioIo::new(Worded::new(stream)), answer));
         let asked_to_leave = || async {
             match &self.seat {
                 Some(seat) => seat.leave.cancelled().await,

@@ -11,6 +11,7 @@ mod redis;
 mod serve;
 mod task;
 mod verify;
+mod worded;
 
 use model::failure::{Failure, Kind};
 

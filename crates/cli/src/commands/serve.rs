@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::Config;
+use control::trail::{Outputs, Trail};
 use control::{Catalogue, Control, Directory, Limited};
 use model::failure::{Failure, Kind, Result};
 use pace::backoff::Backoff;
@@ -32,7 +33,8 @@ fn started(what: &str, e: &dyn std::fmt::Display) -> Failure {
 }
 
 /// The configuration with flags over it; written first when there is none.
-fn configure(args: &Serve, printer: &Printer) -> Result<(Config, PathBuf)> {
+/// Also the environment with the flags in it, so that a reload reads the same.
+fn configure(args: &Serve, printer: &Printer) -> Result<(Config, PathBuf, BTreeMap<String, String>)> {
     let path = args.config.clone().unwrap_or_else(|| PathBuf::from("whimbrel.toml"));
     let data_dir = args.data_dir.clone().unwrap_or_else(|| PathBuf::from("./whimbrel-data"));
     if args.config.is_none() && !path.exists() {
@@ -50,7 +52,7 @@ fn configure(args: &Serve, printer: &Printer) -> Result<(Config, PathBuf)> {
     if let Some(database) = &args.database {
         env.insert("WHIMBREL_DATABASE".into(), database.clone());
     }
-    Ok((config::load(&path, &env)?, path))
+    Ok((config::load(&path, &env)?, path, env))
 }
 
 /// Secrets are in this memory: nobody else may read it, and no core is written.
@@ -70,7 +72,7 @@ async fn remember_tls(mut response: axum::response::Response) -> axum::response:
 
 pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
     keep_to_ourselves();
-    let (config, path) = configure(args, printer)?;
+    let (config, path, env) = configure(args, printer)?;
     if config.database != "sqlite" {
         let m = "database: only `sqlite` is supported by this version";
         return Err(Failure::new(Kind::Invalid, "configuration", m));
@@ -85,7 +87,6 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
     if ended > 0 {
         tracing::info!("{ended} tasks go on where an earlier process left them");
     }
-    let env: BTreeMap<String, String> = std::env::vars().collect();
     let directory = Arc::new(Directory::new(&config, &env, &store.keys())?);
     let catalogue = Arc::new(Catalogue::new(&config, clock.clone()));
     catalogue.register(&config, &env, &store.keys())?;
@@ -110,6 +111,7 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
         limits: Arc::new(Limited::new(config.limits.clone())),
         zone_minutes: config.time_zone_minutes,
         checks: Arc::default(),
+        trail: Arc::new(Trail::start(Outputs::open(&config.audit)?)?),
     };
     let listener = TcpListener::bind(&config.listen).await.map_err(|e| started(&config.listen, &e))?;
     let local = listener.local_addr().map_err(|e| started(&config.listen, &e))?;
@@ -136,15 +138,25 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
     tokio::spawn(keys::follow(store.clone(), stop.clone()));
     let (certificates, tls) = watch::channel(tls);
     let working = tokio::spawn(engine.clone().serve(stop.clone()));
-    let limits = control.limits.clone();
+    let (limits, trail) = (control.limits.clone(), control.trail.clone());
     let (all, health) = (api::router(control.clone()), api::health_only(control));
     let all = match config.tls {
         Some(_) => all.layer(axum::middleware::map_response(remember_tls)),
         None => all,
     };
     let serving = tokio::spawn(connections::serve(listener, tls, Faces { all, health }, stop.clone()));
-    let reload =
-        Reload { path, catalogue, directory, keys: store, engine, limits, certificates, began: config };
+    let reload = Reload {
+        path,
+        env,
+        catalogue,
+        directory,
+        keys: store,
+        engine,
+        limits,
+        trail,
+        certificates,
+        began: config,
+    };
     let mut working = working;
     let ended = tokio::select! {
         asked = signals(&reload, printer) => asked.map_err(|e| started("signals", &e)),
@@ -160,11 +172,14 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
 
 struct Reload {
     path: PathBuf,
+    /// The environment, with the flags in it.
+    env: BTreeMap<String, String>,
     catalogue: Arc<Catalogue>,
     directory: Arc<Directory>,
     keys: Store,
     engine: Arc<Engine>,
     limits: Arc<Limited>,
+    trail: Arc<Trail>,
     certificates: watch::Sender<Option<TlsAcceptor>>,
     /// As the process began.
     began: Config,
@@ -172,32 +187,29 @@ struct Reload {
 
 impl Reload {
     fn run(&self) {
-        let env: BTreeMap<String, String> = std::env::vars().collect();
-        let done = config::load(&self.path, &env).and_then(|config| {
+        let env = &self.env;
+        let done = config::load(&self.path, env).and_then(|config| {
             // Its values may be sealed with a key that was added a moment ago.
             self.keys.reload_keys()?;
             let keys = self.keys.keys();
             let tls = config.tls.as_ref().map(tls).transpose()?;
             // All or nothing: what cannot be taken over is found before anything is.
-            Directory::new(&config, &env, &keys)?;
-            Catalogue::new(&config, pace::clock::system()).register(&config, &env, &keys)?;
-            self.directory.reload(&config, &env, &keys)?;
-            self.catalogue.register(&config, &env, &keys)?;
+            let outputs = Outputs::open(&config.audit)?;
+            Directory::new(&config, env, &keys)?;
+            Catalogue::new(&config, pace::clock::system()).register(&config, env, &keys)?;
+            self.directory.reload(&config, env, &keys)?;
+            self.catalogue.register(&config, env, &keys)?;
             self.catalogue.reload(&config);
+            self.trail.take(outputs);
             self.engine.run_at_once(config.limits.running_tasks);
             self.engine.share_between(config.project.len());
             // What was begun with TLS goes on with it, and the other way round.
             if tls.is_some() == self.began.tls.is_some() {
                 self.certificates.send_replace(tls);
             }
-            let same = config.limits.memory_bytes() == self.began.limits.memory_bytes()
-                && config.data_dir == self.began.data_dir
-                && config.database == self.began.database
-                && config.tls.is_some() == self.began.tls.is_some();
-            if !same {
-                tracing::warn!(
-                    "limits.memory, data_dir, database and whether there is TLS change at the next start"
-                );
+            let left = left_for_the_next_start(&self.began, &config);
+            if !left.is_empty() {
+                tracing::warn!(settings = %left.join(", "), "changed settings apply after a restart only");
             }
             self.limits.take(config.limits);
             Ok(())
@@ -207,6 +219,33 @@ impl Reload {
             Err(failure) => tracing::error!("the configuration stays as it was: {failure}"),
         }
     }
+}
+
+/// Settings that differ and that a running service does not take over: the names of their keys.
+fn left_for_the_next_start(began: &Config, now: &Config) -> Vec<String> {
+    let listens =
+        |config: &Config, id: &str| config.redis.iter().find(|r| r.id == id).and_then(|r| r.listen.clone());
+    let settings = [
+        ("listen", began.listen != now.listen),
+        ("metrics_listen", began.metrics_listen != now.metrics_listen),
+        ("data_dir", began.data_dir != now.data_dir),
+        ("database", began.database != now.database),
+        ("time_zone_minutes", began.time_zone_minutes != now.time_zone_minutes),
+        ("limits.memory", began.limits.memory_bytes() != now.limits.memory_bytes()),
+        ("[tls] added or removed", began.tls.is_some() != now.tls.is_some()),
+    ];
+    let mut left: Vec<String> =
+        settings.iter().filter(|(_, differs)| *differs).map(|(name, _)| (*name).to_owned()).collect();
+    let mut instances: Vec<(&str, &str)> =
+        began.redis.iter().chain(&now.redis).map(|r| (r.id.as_str(), r.name.as_str())).collect();
+    instances.sort_unstable();
+    instances.dedup_by_key(|(id, _)| *id);
+    for (id, name) in instances {
+        if listens(began, id) != listens(now, id) {
+            left.push(format!("listen of [[redis]] `{name}`"));
+        }
+    }
+    left
 }
 
 /// Returns when the process is asked to end; SIGHUP reads stores and keys again.
@@ -244,6 +283,38 @@ fn tls(config: &config::Tls) -> Result<TlsAcceptor> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sec_f24_a_reload_names_what_waits_for_the_next_start() {
+        let read = |text: &str| config::parse(text, &BTreeMap::new()).unwrap();
+        let redis = |name: &str, more: &str| {
+            format!(
+                "[[redis]]\nid=\"0f3f0ab6-5b2b-4a1e-8a51-1c1f3d9a7f10\"\nname=\"{name}\"\naddrs=\"h:1\"\n{more}"
+            )
+        };
+        let listens = "listen=\"127.0.0.1:6390\"\n";
+        for (began, now, left) in [
+            (String::new(), String::new(), ""),
+            (String::new(), "[limits]\nrunning_tasks = 9\n".to_owned(), ""),
+            (String::new(), "listen = \"127.0.0.1:1\"\n".to_owned(), "listen"),
+            (
+                String::new(),
+                "metrics_listen = \"127.0.0.1:1\"\ntime_zone_minutes = 60\n".to_owned(),
+                "metrics_listen, time_zone_minutes",
+            ),
+            (String::new(), redis("r", ""), ""),
+            (redis("r", ""), redis("s", ""), ""),
+            (String::new(), redis("r", listens), "listen of [[redis]] `r`"),
+            (redis("r", listens), redis("r", ""), "listen of [[redis]] `r`"),
+            (redis("r", listens), String::new(), "listen of [[redis]] `r`"),
+        ] {
+            assert_eq!(
+                left_for_the_next_start(&read(&began), &read(&now)).join(", "),
+                left,
+                "{began} -> {now}"
+            );
+        }
+    }
 
     #[tokio::test]
     async fn sec_f36_what_came_by_tls_comes_so_again() {

@@ -18,6 +18,7 @@ import migrations
 import node
 import notices
 import objects
+import old_sdks
 import sync
 import tasks
 import v1
@@ -37,6 +38,8 @@ SCENARIOS = {
     "restore": archive.restore,
     "vendor": clouds.vendor,
     "node": node.node,
+    "old_maas": old_sdks.maas,
+    "old_oms": old_sdks.oms,
     "azure": clouds.azure,
     "google": clouds.google,
     "filters": beyond.filters,

@@ -15,9 +15,9 @@ const REMEMBERED: usize = 10_000;
 pub const NAME_MAX: usize = 255;
 
 /// A hash of the account and the address it was used from.
-type Caller = ([u8; 16], Option<IpAddr>);
+pub(super) type Caller = ([u8; 16], Option<IpAddr>);
 
-fn caller(account: &str, from: Option<IpAddr>) -> Caller {
+pub(super) fn caller(account: &str, from: Option<IpAddr>) -> Caller {
     let hash = digest::digest(&digest::SHA256, account.as_bytes());
     let mut short = [0; 16];
     short.copy_from_slice(&hash.as_ref()[..16]);

@@ -5,6 +5,7 @@ mod noted;
 pub mod password;
 pub mod signature;
 pub mod token;
+mod turns;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, RwLock};

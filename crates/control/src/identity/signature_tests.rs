@@ -696,3 +696,46 @@ fn sec_f31_headers_alone_refuse_a_stranger() {
     assert_eq!(head(&claim(&"A".repeat(300)), STAMP).unwrap_err(), "unsupported authorization");
     assert!(head("Basic eA==", STAMP).is_err());
 }
+
+/// A request as one text: its first line, its headers, an empty line, its body.
+fn as_text(case: &Case) -> Vec<u8> {
+    let mut text = format!("{} {}?{}\n", case.method, case.path, case.query);
+    for (name, value) in &case.headers {
+        text.push_str(&format!("{name}:{value}\n"));
+    }
+    text.push('\n');
+    text.push_str(&case.body);
+    text.into_bytes()
+}
+
+/// An accepted signature is of a known key and of no other method; a refusal never shows a secret.
+#[test]
+fn fuzz_signatures() {
+    let mut corpus: Vec<Vec<u8>> = vectors().iter().map(as_text).collect();
+    corpus.extend(nine_clients().iter().map(|sent| as_text(&sent.case())));
+    let people = people();
+    testkit::fuzz::fuzz("signatures", &corpus, |input, _| {
+        let (head, body) = match input.windows(2).position(|w| w == b"\n\n") {
+            Some(at) => (&input[..at], &input[at + 2..]),
+            None => (input, &b""[..]),
+        };
+        let head = String::from_utf8_lossy(head);
+        let (first, lines) = head.split_once('\n').unwrap_or((&head, ""));
+        let (method, target) = first.split_once(' ').unwrap_or((first, ""));
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let headers: Vec<(&str, &[u8])> =
+            lines.lines().filter_map(|l| l.split_once(':')).map(|(n, v)| (n, v.as_bytes())).collect();
+        let raw = |method| Raw { method, path, query, headers: headers.clone(), body };
+        match verify(&raw(method), &people, NOW) {
+            Ok(principal) => {
+                assert!(people.keys.contains_key(&principal.name));
+                assert!(check_head(&raw(method), &people, NOW).is_ok());
+                assert!(verify(&raw("OTHER"), &people, NOW).is_err(), "signed for {method}");
+            }
+            Err(refused) => {
+                let shown = people.keys.values().any(|key| refused.text.contains(key.secret.expose()));
+                assert!(!shown, "{}", refused.text);
+            }
+        }
+    });
+}

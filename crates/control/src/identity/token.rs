@@ -188,6 +188,21 @@ mod tests {
         assert!(principal(&people, "alice").is_none() && stamp(&people, "alice").is_none());
     }
 
+    /// Whatever is looked up has the shape of a token: bounded, and of letters that need no escaping anywhere.
+    #[test]
+    fn fuzz_tokens() {
+        let corpus =
+            [URL_SAFE_NO_PAD.encode([255; 32]), URL_SAFE_NO_PAD.encode([0; 32]), "gAAAAAB-x_y".into()];
+        testkit::fuzz::fuzz("tokens", &corpus.map(String::into_bytes), |input, _| {
+            let text = String::from_utf8_lossy(input);
+            if is_token(&text) {
+                let is_letter = |b: u8| URL_SAFE_NO_PAD.decode([b'A', b'A', b'A', b]).is_ok();
+                assert!(text.len() == 43 && text.bytes().all(is_letter), "{text}");
+            }
+            assert_eq!(hash(&text).len(), 64);
+        });
+    }
+
     #[test]
     fn sec_f21_what_can_be_no_token_is_not_looked_up() {
         assert!(is_token(&URL_SAFE_NO_PAD.encode([255; 32])));

@@ -1,4 +1,5 @@
 //! The connections between a mover and a server, which can be cut, held up, led elsewhere, and changed on their way.
+#![allow(clippy::disallowed_methods, reason = "a test connects to the server that it starts")]
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};

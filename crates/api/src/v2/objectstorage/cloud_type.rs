@@ -25,13 +25,34 @@ pub(crate) const VENDORS: [&str; 11] = [
 ];
 
 pub(crate) async fn handle(State(_): State<Control>, Query(query): Query<HashMap<String, String>>) -> Reply {
-    match query.get("type").map(String::as_str) {
-        Some("src") => json(&VENDORS.iter().copied().chain([URLS]).collect::<Vec<_>>()),
-        Some("dst") => json(&["HEC"]),
+    let vendors = vendors(query.get("type").map(String::as_str));
+    json(&vendors.map_err(|refusal| Error::of(Face::V2, &refusal))?)
+}
+
+/// What an end may be; a parameter without a value is as none (api-compat.md).
+fn vendors(end: Option<&str>) -> Result<Vec<&'static str>, Refusal> {
+    match end.filter(|end| !end.is_empty()) {
+        Some("src") => Ok(VENDORS.iter().copied().chain([URLS]).collect()),
+        Some("dst") => Ok(vec!["HEC"]),
         Some(other) => {
             let why = format!("`{other}` is neither `src` nor `dst`");
-            Err(Error::of(Face::V2, &Refusal::Invalid("type".into(), why)))
+            Err(Refusal::Invalid("type".into(), why))
         }
-        None => Err(Error::of(Face::V2, &Refusal::Missing("type".into()))),
+        None => Err(Refusal::Missing("type".into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sec_l9_a_type_without_a_value_is_as_none() {
+        assert_eq!(vendors(Some("src")).unwrap().len(), VENDORS.len() + 1);
+        assert_eq!(vendors(Some("dst")).unwrap(), ["HEC"]);
+        for none in [None, Some("")] {
+            assert!(matches!(vendors(none), Err(Refusal::Missing(field)) if field == "type"), "{none:?}");
+        }
+        assert!(matches!(vendors(Some("x")), Err(Refusal::Invalid(..))));
     }
 }
