@@ -78,7 +78,7 @@ pub(crate) fn write() -> super::Done {
 pub(crate) fn check() -> super::Done {
     for (path, text) in all()? {
         if std::fs::read_to_string(Path::new(path)).unwrap_or_default() != text {
-            return Err(format!("{path} is out of date: run `cargo x gen`"));
+            return Err(format!("{path} is out of date; hint: run `cargo x gen`"));
         }
     }
     Ok(())

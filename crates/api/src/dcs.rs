@@ -28,54 +28,53 @@ pub(crate) fn denied(denial: Denial) -> Error {
     let bad = StatusCode::BAD_REQUEST;
     let (status, code, message) = match denial {
         Denial::Field(member, why) => (bad, "DCS.4063", format!("Parameter {member} is not valid: {why}")),
-        Denial::Description => (bad, "DCS.4011", "description is longer than 1024 characters".into()),
+        Denial::Description => (bad, "DCS.4011", "`description` is longer than 1024 characters".into()),
         Denial::Network(member) => {
             let code = match member {
                 "vpc_id" => "DCS.4013",
                 "security_group_id" => "DCS.4014",
                 _ => "DCS.4016",
             };
-            (bad, code, format!("{member} is missing, empty or longer than 64 characters; any text will do"))
+            (bad, code, format!("`{member}` must have 1 to 64 characters"))
         }
         Denial::TaskId(id) => {
-            (bad, "DCS.4070", format!("`{id}` is not a task id: a UUID, or 32 hexadecimal digits"))
+            (bad, "DCS.4070", format!("`{id}` is not a task id (a UUID, or 32 hexadecimal digits)"))
         }
-        Denial::InstanceId(id) => (bad, "DCS.4061", format!("`{id}` is not an instance id, which is a UUID")),
+        Denial::InstanceId(id) => (bad, "DCS.4061", format!("`{id}` is not an instance id (a UUID)")),
         // Clients compare this text.
         Denial::NoTask => (bad, "DCS.4133", "Instance job is not found.".into()),
         Denial::NoInstance(id) => {
-            let m = format!("instance {id} does not exist: register it as [[redis]], or give addrs");
+            let m = format!("Instance {id} does not exist; hint: register it under [[redis]], or use addrs");
             (StatusCode::NOT_FOUND, "DCS.3022", m)
         }
         Denial::State(phase, illegal) => {
-            let m =
-                format!("not allowed now: {} (status {})", why(illegal), word(phase, MigrationKind::Online));
+            let m = format!(
+                "The operation is not allowed: {} (status {})",
+                why(illegal),
+                word(phase, MigrationKind::Online)
+            );
             (bad, "DCS.4957", m)
         }
-        Denial::Ids(why) => (bad, "DCS.4855", format!("invalid migration task id in the request: {why}")),
-        Denial::Unusable(member, why) => {
-            (bad, "DCS.4800", format!("{member} in the request is not valid: {why}"))
-        }
-        Denial::Password(why) => (bad, "DCS.4080", format!("the password was not accepted: {why}")),
+        Denial::Ids(why) => (bad, "DCS.4855", format!("Invalid migration task id in the request: {why}")),
+        Denial::Unusable(member, why) => (bad, "DCS.4800", format!("Parameter {member} is not valid: {why}")),
+        Denial::Password(why) => (bad, "DCS.4080", format!("The password was not accepted: {why}")),
         Denial::NotOnThisNode(why) => (bad, "DCS.4027", why),
         Denial::ReadOnly(why) => (bad, "DCS.4026", why),
         Denial::InUse(why) => (bad, "DCS.4017", why),
-        Denial::NotRunning(why) => (bad, "DCS.4049", format!("the instance does not answer: {why}")),
+        Denial::NotRunning(why) => (bad, "DCS.4049", format!("The instance does not answer: {why}")),
         Denial::Backup(why) => (bad, "DCS.4087", why),
-        Denial::Quota(why) => (bad, "DCS.4039", format!("the quota is reached: {why}")),
+        Denial::Quota(why) => (bad, "DCS.4039", format!("The quota is exceeded: {why}")),
         // Terraform takes this code for "gone" and goes on, and the next one for "try again" (clients.md F5).
         Denial::NoBackup(why) => (bad, "DCS.4031", why),
         Denial::BackupRuns(why) => (bad, "DCS.4096", why),
-        Denial::Domain => {
-            (bad, "DCS.4840", "instances have no domain names here: leave out is_exchange_domain".into())
-        }
+        Denial::Domain => (bad, "DCS.4840", "`is_exchange_domain` is not supported".into()),
         Denial::StillStopping => {
-            let m = "the task has not stopped within 60 seconds; it goes on stopping".to_owned();
+            let m = "The task has not stopped within 60 s; stopping continues.".to_owned();
             (StatusCode::INTERNAL_SERVER_ERROR, "DCS.4842", m)
         }
         Denial::Internal(failure) => {
-            tracing::error!(kind = ?failure.kind, "a request failed: {failure}");
-            let m = "internal error; the log has more under this request id".to_owned();
+            tracing::error!(kind = ?failure.kind, "request failed: {failure}");
+            let m = "Internal error; the service log has details under this request id.".to_owned();
             (StatusCode::INTERNAL_SERVER_ERROR, "DCS.5000", m)
         }
     };
@@ -85,7 +84,7 @@ pub(crate) fn denied(denial: Denial) -> Error {
 /// A fault of a member.
 pub(crate) fn fault(fault: Fault) -> Denial {
     match fault {
-        Fault::Missing(member) => Denial::Field(member, "it is required and missing".into()),
+        Fault::Missing(member) => Denial::Field(member, "it is required".into()),
         Fault::WrongType(member, want) => Denial::Field(member, format!("it must be {want}")),
         Fault::TooLong(member, _) if member == "description" => Denial::Description,
         Fault::TooLong(member, max) => Denial::Field(member, format!("it is longer than {max}")),
@@ -96,7 +95,7 @@ pub(crate) fn fault(fault: Fault) -> Denial {
 /// The JSON object of a body that must be there.
 pub(crate) fn object(body: &Bytes) -> Result<Map<String, Value>, Error> {
     if body.iter().all(u8::is_ascii_whitespace) {
-        return Err(error(StatusCode::BAD_REQUEST, "DCS.4004", "the request body is empty"));
+        return Err(error(StatusCode::BAD_REQUEST, "DCS.4004", "The request body is empty."));
     }
     object_or_nothing(body)
 }
@@ -104,14 +103,14 @@ pub(crate) fn object(body: &Bytes) -> Result<Map<String, Value>, Error> {
 /// The JSON object of a body that may be missing.
 pub(crate) fn object_or_nothing(body: &Bytes) -> Result<Map<String, Value>, Error> {
     let not_json = |why: &str| {
-        error(StatusCode::BAD_REQUEST, "DCS.4005", format!("the request body is not a JSON object: {why}"))
+        error(StatusCode::BAD_REQUEST, "DCS.4005", format!("The request body is not a JSON object: {why}"))
     };
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(Map::new());
     }
     match serde_json::from_slice(body) {
         Ok(Value::Object(map)) => Ok(map),
-        Ok(_) => Err(not_json("it is another JSON value")),
+        Ok(_) => Err(not_json("not a JSON object")),
         Err(e) => Err(not_json(&e.to_string())),
     }
 }

@@ -29,29 +29,29 @@ pub(crate) struct Error {
 fn number(refusal: &Refusal) -> (u16, String) {
     let task = |no: u16, text: &str| (no, text.to_owned());
     match refusal {
-        Refusal::Missing(field) => (1004, format!("`{field}` is required and missing")),
-        Refusal::MissingQuery(name) => (1007, format!("`{name}` is required in the query and missing")),
+        Refusal::Missing(field) => (1004, format!("`{field}` is required")),
+        Refusal::MissingQuery(name) => (1007, format!("query parameter `{name}` is required")),
         Refusal::WrongType(field, want) => (1002, format!("`{field}` must be {want}")),
         Refusal::TooLong(field, max) => (1003, format!("`{field}` is longer than {max}")),
         Refusal::Invalid(field, why) => (64, format!("`{field}`: {why}")),
         Refusal::Description(which) => (78, format!("`description` must not contain any of {which}")),
-        Refusal::Threads => task(59, "`thread_num` must lie between 0 and 50"),
+        Refusal::Threads => task(59, "`thread_num` must be from 0 to 50"),
         Refusal::Source(why) => (57, format!("`src_node`: {why}")),
         Refusal::Target(why) => (58, format!("`dst_node`: {why}")),
         Refusal::SourceRegion(region) => {
             let region = unsecret(region);
-            (79, format!("source region `{region}` is not served here; list the regions or ask the operator"))
+            (79, format!("Source region `{region}` is not supported; hint: list the supported regions"))
         }
         Refusal::TargetRegion(region) => (
             80,
             format!(
-                "destination region `{}` is not served here; list the regions or ask the operator",
+                "Destination region `{}` is not supported; hint: list the supported regions",
                 unsecret(region)
             ),
         ),
         Refusal::Windows(WindowError::TooMany) => task(83, "`bandwidth_policy` has more than 5 windows"),
         Refusal::Windows(WindowError::OutOfRange) => task(84, "`max_bandwidth` is out of range"),
-        Refusal::Windows(WindowError::Overlap) => task(85, "windows of `bandwidth_policy` overlap"),
+        Refusal::Windows(WindowError::Overlap) => task(85, "`bandwidth_policy` has overlapping windows"),
         Refusal::Windows(WindowError::BadTime) => {
             task(87, "`start` and `end` must be hh:mm, and `start` before `end`")
         }
@@ -59,44 +59,45 @@ fn number(refusal: &Refusal) -> (u16, String) {
         Refusal::State(why) => (52, why.clone()),
         Refusal::TaskId(id) => (54, format!("task id `{id}` is not a number")),
         Refusal::NotFound(what) => (1009, what.clone()),
-        Refusal::Illegal(_, Illegal::Complete) => task(70, "the task is complete"),
-        Refusal::Illegal(Event::Start, _) => task(65, "the task is already started"),
-        Refusal::Illegal(Event::Stop, _) => task(66, "the task is not in progress"),
-        Refusal::Illegal(Event::Delete, _) => task(63, "the task is in progress; stop it first"),
-        Refusal::Illegal(..) => task(64, "the task's state does not allow this"),
+        Refusal::Illegal(_, Illegal::Complete) => task(70, "The task is complete."),
+        Refusal::Illegal(Event::Start, _) => task(65, "The task is already started."),
+        Refusal::Illegal(Event::Stop, _) => task(66, "The task is not in progress."),
+        Refusal::Illegal(Event::Delete, _) => task(63, "The task is in progress; hint: stop it first"),
+        Refusal::Illegal(..) => task(64, "The state of the task does not allow this operation."),
         Refusal::Topic(topic) => (157, format!("no [[notify]] is configured for topic `{topic}`")),
         Refusal::CdnDomain(domain) => (81, format!("`source_cdn.domain` cannot be used: {domain}")),
-        Refusal::CdnKey => task(1032, "the authentication key of the source CDN is missing"),
-        Refusal::Member => task(1036, "the task is part of a group: delete the group"),
+        Refusal::CdnKey => task(1032, "`source_cdn.authentication_key` is missing"),
+        Refusal::Member => task(1036, "The task is part of a task group; hint: delete the group"),
         Refusal::GroupIllegal(why) => match why {
             GroupIllegal::NotRunning => {
-                task(1038, "only a group that is creating or monitoring can be paused")
+                task(1038, "Only a task group that is creating or monitoring can be paused.")
             }
-            GroupIllegal::Over => task(66, "the group has ended"),
-            GroupIllegal::NotPaused => task(1039, "only a paused group can be resumed"),
-            GroupIllegal::NotFailed => task(1040, "only a group that failed can be run again"),
-            GroupIllegal::InProgress => task(63, "the group is in progress; stop it first"),
+            GroupIllegal::Over => task(66, "The task group has ended."),
+            GroupIllegal::NotPaused => task(1039, "Only a paused task group can be resumed."),
+            GroupIllegal::NotFailed => task(1040, "Only a failed task group can be retried."),
+            GroupIllegal::InProgress => task(63, "The task group is in progress; hint: stop it first"),
             GroupIllegal::Closed | GroupIllegal::OutOfPlace => {
-                task(1036, "the group's state does not permit this")
+                task(1036, "The state of the task group does not allow this operation.")
             }
         },
         Refusal::NoSuchGroup(what) | Refusal::NoSuchSync(what) => (1009, what.clone()),
-        Refusal::SyncStarted => task(65, "the sync task is already started"),
-        Refusal::SyncStopped => task(66, "the sync task is stopped"),
-        Refusal::SyncRunning => task(63, "the sync task is synchronising; stop it first"),
-        Refusal::BandwidthClosed => task(86, "the task is complete; its bandwidth cannot change"),
-        Refusal::NoFailedList => task(167, "there is no list of failed objects to retry"),
-        Refusal::FailedListIncomplete => task(308, "the list of failed objects is incomplete"),
-        Refusal::Quota(why) => (77, format!("{why}; try again later")),
-        Refusal::NoSuchObject(key) => (89, format!("object `{key}` does not exist at the source")),
+        Refusal::SyncStarted => task(65, "The sync task is already started."),
+        Refusal::SyncStopped => task(66, "The sync task is stopped."),
+        Refusal::SyncRunning => task(63, "The sync task is running; hint: stop it first"),
+        Refusal::BandwidthClosed => task(86, "The task is complete; its bandwidth cannot be changed."),
+        Refusal::NoFailedList => task(167, "The task has no list of failed objects to retry."),
+        Refusal::FailedListIncomplete => task(308, "The list of failed objects is incomplete."),
+        Refusal::Quota(why) => (77, format!("{why}; hint: retry later")),
+        Refusal::NoSuchObject(key) => (89, format!("Object `{key}` does not exist at the source.")),
         Refusal::Check(failure) => (check_number(failure), failure.to_string()),
         Refusal::Buckets(failure) => (153, failure.to_string()),
         Refusal::BucketRegion(failure) => (155, failure.to_string()),
-        Refusal::Internal(f) if is_full(f) => task(
-            1001,
-            "nothing can be written: the disk of the service is full or read-only; try again later",
-        ),
-        Refusal::Internal(_) => task(1001, "internal error; the log has more under this request id"),
+        Refusal::Internal(f) if is_full(f) => {
+            task(1001, "The service cannot write: its disk is full or read-only; hint: retry later")
+        }
+        Refusal::Internal(_) => {
+            task(1001, "Internal error; the service log has details under this request id.")
+        }
     }
 }
 
@@ -133,7 +134,7 @@ impl Error {
     pub(crate) fn of(face: Face, refusal: &Refusal) -> Self {
         let (no, message) = number(refusal);
         if let Refusal::Internal(failure) = refusal {
-            tracing::error!(kind = ?failure.kind, "a request failed: {failure}");
+            tracing::error!(kind = ?failure.kind, "request failed: {failure}");
         }
         let status = match refusal {
             Refusal::Internal(f) if is_full(f) => StatusCode::SERVICE_UNAVAILABLE,
@@ -159,7 +160,7 @@ impl Error {
         Self {
             status: StatusCode::BAD_REQUEST,
             code: format!("{prefix}.0067"),
-            message: format!("the body is not a JSON object: {why}"),
+            message: format!("The request body is not a JSON object: {why}"),
         }
     }
 }

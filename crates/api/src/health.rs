@@ -25,7 +25,7 @@ pub(crate) async fn readyz(State(control): State<Control>) -> Reply {
         Err(failure) => {
             tracing::error!("not ready: {failure}");
             let m = match failure.kind {
-                Kind::NoSpace | Kind::ReadOnly => "nothing can be written: the disk is full or read-only",
+                Kind::NoSpace | Kind::ReadOnly => "the service cannot write: the disk is full or read-only",
                 _ => "the database does not answer",
             };
             Err(Error::gateway(StatusCode::SERVICE_UNAVAILABLE, "OMS.2004", m))
@@ -95,7 +95,7 @@ async fn told(control: &Control, shown: Shown<'_>) -> Response {
          # TYPE whimbrel_task_bytes_per_second gauge\n# TYPE whimbrel_task_objects counter\n{each}"
     ));
     if let Err(failure) = migrations(control, &shown, &mut text).await {
-        tracing::error!("the numbers of migrations are missing: {failure}");
+        tracing::error!("cannot read the metrics of migrations: {failure}");
     }
     ([("content-type", "text/plain; version=0.0.4")], text).into_response()
 }

@@ -142,7 +142,7 @@ fn without_slash(uri: &Uri) -> Option<Uri> {
 /// Health alone, for connections beyond the places that there are; everything else is told to come again.
 pub fn health_only(control: Control) -> Router {
     let busy = || async {
-        let m = "Too many connections; hint: close some, or try again in a moment.";
+        let m = "Too many connections; hint: close idle connections, or retry in a few seconds.";
         Error::gateway(StatusCode::SERVICE_UNAVAILABLE, "APIGW.0308", m)
     };
     Router::new()
@@ -154,7 +154,11 @@ pub fn health_only(control: Control) -> Router {
 
 async fn unknown(uri: Uri) -> Error {
     if dcs::is_dcs(uri.path()) {
-        return dcs::error(StatusCode::NOT_FOUND, "DCS.4001", format!("there is no {}", uri.path()));
+        return dcs::error(
+            StatusCode::NOT_FOUND,
+            "DCS.4001",
+            format!("the path does not exist: {}", uri.path()),
+        );
     }
     let m = format!("The API does not exist or has not been published in the environment: {}", uri.path());
     Error::gateway(StatusCode::NOT_FOUND, "APIGW.0101", m)
@@ -166,7 +170,11 @@ async fn wrong_method(method: Method, uri: Uri) -> Error {
         path if path.starts_with("/v1") => "S3M.0005",
         _ => "OMS.1008",
     };
-    Error::gateway(StatusCode::METHOD_NOT_ALLOWED, code, format!("{method} is not supported here"))
+    Error::gateway(
+        StatusCode::METHOD_NOT_ALLOWED,
+        code,
+        format!("method {method} is not supported for this path"),
+    )
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ pub(crate) async fn show(Path(version): Path<String>, headers: HeaderMap) -> Rep
     match versions(&headers).into_iter().find(|v| v.id == version) {
         Some(found) => json(&found),
         None => {
-            let m = format!("there is no API version `{version}`; there are v1 and v2");
+            let m = format!("API version `{version}` does not exist; supported versions are v1 and v2");
             Err(Error::gateway(StatusCode::NOT_FOUND, "S3M.0256", m))
         }
     }

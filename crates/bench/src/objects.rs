@@ -211,10 +211,9 @@ pub(crate) fn run(args: &[String]) {
     std::fs::create_dir_all(&scratch).expect("a scratch directory");
     let programs = ["bare hyper client", "Whimbrel", "juicefs sync", "rclone, tuned", "s5cmd (by disk)"];
     let mut text = String::from(
-        "All programs and the server share one \
-         machine with 2 cores, on loopback, in alternating runs; medians. CPU is that of the measured program only (of \
-         s5cmd's two runs, the second). Whimbrel's figures include its ledger, comparison and proof; the bare client is \
-         our S3 dialect with nothing around it.\n",
+        "All programs and the server share one machine with 2 cores, on loopback, in alternating runs; medians. CPU \
+         is that of the measured program only (of s5cmd's two runs, the second). Whimbrel's figures include its \
+         ledger, comparison and proof; the bare client is our S3 client without ledger, comparison and proof.\n",
     );
     for work in &WORK {
         let server = serve();

@@ -207,15 +207,15 @@ pub(crate) fn run(args: &[String]) {
         whole.push(ours(&["copy", &from, &to, "--full-only"]));
     }
     let mut text = format!(
-        "## Redis: full phase, {keys} mixed keys ({used:.2} GB in memory, {size:.0} MB of RDB), 7.0 to 7.0\n\n\
-         Alternating runs on one machine with 2 cores, on loopback; medians. The servers' own replication is diskless at both \
-         ends.\n\n| | wall s | CPU s of the tool | peak MiB |\n|---|---|---|---|\n"
+        "## Redis: full sync, {keys} mixed keys ({used:.2} GB in memory, {size:.0} MB of RDB), 7.0 to \
+         7.0\n\nAlternating runs on one machine with 2 cores, on loopback; medians. The servers' own replication is \
+         diskless at both ends.\n\n| | wall s | CPU s of the tool | peak MiB |\n|---|---|---|---|\n"
     );
     let (own, whole) = (median(own), median(whole));
     text.push_str(&row("native REPLICAOF", own, true));
     text.push_str(&row("Whimbrel", whole, false));
     text.push_str(SHAKE);
-    text.push_str(&format!("\nWhimbrel to native: {:.2}.\n", whole.wall / own.wall));
+    text.push_str(&format!("\nWhimbrel relative to native: {:.2}.\n", whole.wall / own.wall));
     eprintln!("{text}");
 
     let writes = if quick { 100_000 } else { 1_000_000 };
@@ -246,9 +246,9 @@ pub(crate) fn run(args: &[String]) {
     let _ = follower.kill();
     let _ = follower.wait();
     let mut streams = format!(
-        "\n## Redis: the stream behind it, {writes} pipelined SETs\n\nThe source, the target, the load and the mover share two cores; \
-         without a pace the load alone takes more than one of them.\n\n| | pace, writes/s | load s | most behind, ms | behind \
-         the end of the load, ms |\n|---|---|---|---|---|\n"
+        "\n## Redis: replication of {writes} pipelined SETs\n\nThe source, the target, the load generator and the \
+         tool share two cores; without a rate limit the load generator alone uses more than one of them.\n\n| | \
+         rate, writes/s | load s | maximum lag, ms | lag at the end of the load, ms |\n|---|---|---|---|---|\n"
     );
     for (i, pace) in ["100,000", "none"].into_iter().enumerate() {
         for (name, b) in [("native REPLICAOF", &native_streams[i]), ("Whimbrel", &our_streams[i])] {
@@ -284,18 +284,18 @@ pub(crate) fn run(args: &[String]) {
     }
     let (reload, load, import) = (median(reloads), median(loads), median(imports));
     let mut last = format!(
-        "\n## Redis: importing the same RDB ({size:.0} MB)\n\nInto a server that was started a moment ago.\n\n\
-         | | wall s | CPU s of the tool | peak MiB |\n|---|---|---|---|\n"
+        "\n## Redis: importing the same RDB ({size:.0} MB)\n\nInto a freshly started server.\n\n| | wall s | CPU s \
+         of the tool | peak MiB |\n|---|---|---|---|\n"
     );
-    last.push_str(&row("a server starts with it", load, true));
-    last.push_str(&row("a server reloads it into memory that it had before", reload, true));
+    last.push_str(&row("server start with the file", load, true));
+    last.push_str(&row("DEBUG RELOAD in a running server", reload, true));
     last.push_str(&row("Whimbrel", import, false));
     last.push_str(SHAKE_IMPORT);
-    last.push_str(&format!("\nWhimbrel to a server that starts with it: {:.2}.\n", import.wall / load.wall));
+    last.push_str(&format!("\nWhimbrel relative to a server start: {:.2}.\n", import.wall / load.wall));
     last.push_str(
-        "\nRedisShake's figures were measured on another machine with 2 cores on 22 November 2026, with 3,000,000 mixed keys of \
-         1.35 GB (693 MB of RDB), where the native full phase took 13.8 s; they are put here for orientation, not measured in the \
-         same run.\n",
+        "\nRedisShake's figures were measured on another machine with 2 cores on 22 November 2026, with 3,000,000 \
+         mixed keys of 1.35 GB (693 MB of RDB), where the native full sync took 13.8 s; they are given for \
+         orientation and were not measured in the same run.\n",
     );
     eprintln!("{last}");
     page::write("redis", &(text + &streams + &last));

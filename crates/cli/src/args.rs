@@ -11,20 +11,20 @@ pub(crate) use redis::{
     RedisVerify, Routing,
 };
 
-/// Moves object storage and Redis from anywhere to anywhere, and can be stopped at any moment.
+/// Migrates object storage and Redis; a migration can be stopped and resumed at any time.
 #[derive(Debug, Parser)]
 #[command(name = "whimbrel", version, about, max_term_width = 100)]
 pub(crate) struct Cli {
-    /// Print nothing but results and errors
+    /// Print only results and errors
     #[arg(short, long, global = true)]
     pub quiet: bool,
-    /// Say more; twice for each retry
+    /// Verbose output (-vv also logs retries)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// How the log on stderr looks
+    /// Format of the log on stderr
     #[arg(long, global = true, default_value = "text", value_parser = ["text", "json"])]
     pub log_format: String,
-    /// What to do
+    /// Command to run
     #[command(subcommand)]
     pub command: Command,
 }
@@ -36,23 +36,23 @@ pub(crate) enum Command {
     Init(Init),
     /// Run the service: API, scheduler and workers in one process
     Serve(Serve),
-    /// Copy in the foreground; Ctrl-C pauses, the same command resumes
+    /// Copy objects in the foreground; Ctrl-C pauses, the same command resumes
     Copy(Box<Copy>),
-    /// Compare two sides without writing; exit 1 if they differ
+    /// Compare source and target without writing; exit 1 if they differ
     Verify(Verify),
-    /// List a source: counts, bytes, sizes, largest folders
+    /// Report counts, sizes and largest folders of a source
     Assess(Assess),
-    /// Move a Redis or Valkey, compare two of them, or apply a backup
+    /// Migrate, compare or import Redis and Valkey data
     Redis(Redis),
-    /// Talk to a running service
+    /// Manage object migrations of a running service
     Task(Task),
     /// Check configuration, database, stores and clock
     Doctor(Doctor),
-    /// Show or replace the keys that seal secrets
+    /// List or rotate the keys that seal secrets
     Keys(Keys),
-    /// Print completions for a shell
+    /// Print shell completions
     Completions {
-        /// The shell
+        /// Shell
         shell: clap_complete::Shell,
     },
 }
@@ -82,13 +82,13 @@ impl Command {
 /// `whimbrel init`
 #[derive(Debug, Args)]
 pub(crate) struct Init {
-    /// Where SQLite, ledgers and the sealing key live
+    /// Data directory (database, ledgers, sealing key)
     #[arg(long, default_value = "./whimbrel-data")]
     pub data_dir: PathBuf,
-    /// The file to write
+    /// Configuration file to write
     #[arg(long, default_value = "whimbrel.toml")]
     pub config: PathBuf,
-    /// Overwrite the file
+    /// Overwrite an existing configuration file
     #[arg(long)]
     pub force: bool,
 }
@@ -96,16 +96,16 @@ pub(crate) struct Init {
 /// `whimbrel serve`
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// Configuration file [default: whimbrel.toml, written when missing]
+    /// Configuration file [default: whimbrel.toml, created if missing]
     #[arg(long)]
     pub config: Option<PathBuf>,
-    /// Address to listen on, over the file's
+    /// Listen address (overrides the configuration file)
     #[arg(long)]
     pub listen: Option<String>,
-    /// Data directory, over the file's
+    /// Data directory (overrides the configuration file)
     #[arg(long)]
     pub data_dir: Option<PathBuf>,
-    /// Database, over the file's
+    /// Database (overrides the configuration file)
     #[arg(long)]
     pub database: Option<String>,
 }
@@ -113,25 +113,25 @@ pub(crate) struct Serve {
 /// Where both ends are.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Ends {
-    /// Endpoint of the source, e.g. http://10.0.0.5:9000
+    /// Source endpoint, e.g. http://10.0.0.5:9000
     #[arg(long)]
     pub source_endpoint: Option<String>,
-    /// Endpoint of the target
+    /// Target endpoint, e.g. http://10.0.0.6:9000
     #[arg(long)]
     pub target_endpoint: Option<String>,
-    /// Region to sign for at the source
+    /// Signing region of the source
     #[arg(long)]
     pub source_region: Option<String>,
-    /// Region to sign for at the target
+    /// Signing region of the target
     #[arg(long)]
     pub target_region: Option<String>,
-    /// Configuration file with [[store]]s, for STORE:BUCKET/PREFIX
+    /// Configuration file with [[store]] sections, for STORE:BUCKET/PREFIX
     #[arg(long)]
     pub config: Option<PathBuf>,
-    /// Only keys that match; may be repeated
+    /// Include only keys that match this pattern (repeatable)
     #[arg(long)]
     pub include: Vec<String>,
-    /// No keys that match; may be repeated
+    /// Exclude keys that match this pattern (repeatable)
     #[arg(long)]
     pub exclude: Vec<String>,
     /// Print one JSON object as the last line of stdout
@@ -142,68 +142,69 @@ pub(crate) struct Ends {
 /// `whimbrel copy`
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Copy {
-    /// s3://, az:// or gs://BUCKET/PREFIX, a directory, STORE:BUCKET/PREFIX, or https://HOST/list.txt of URLs
+    /// Source: s3://, az:// or gs://BUCKET/PREFIX, a directory, STORE:BUCKET/PREFIX, or
+    /// https://HOST/list.txt (list of URLs)
     pub source: String,
-    /// s3://, az:// or gs://BUCKET/PREFIX, a directory, or STORE:BUCKET/PREFIX
+    /// Target: s3://, az:// or gs://BUCKET/PREFIX, a directory, or STORE:BUCKET/PREFIX
     pub target: String,
     /// Both ends
     #[command(flatten)]
     pub ends: Ends,
-    /// Requests in flight [default: adaptive]
+    /// Maximum number of requests in flight [default: adaptive]
     #[arg(long)]
     pub concurrency: Option<u32>,
-    /// Bytes per second, e.g. 50MiB/s
+    /// Maximum bytes per second, e.g. 50MiB/s
     #[arg(long)]
     pub bandwidth: Option<String>,
-    /// When to replace what stands at the target
+    /// When to overwrite objects that exist at the target
     #[arg(long, default_value = "newer", value_parser = ["never", "newer", "checksum", "always"])]
     pub overwrite: String,
-    /// The weakest proof that counts as copied
+    /// Weakest proof of equality that is accepted for a copied object
     #[arg(long, default_value = "digest", value_parser = ["size", "digest", "none"])]
     pub check: String,
-    /// Which metadata travels
+    /// Metadata to copy
     #[arg(long, default_value = "all", value_parser = ["all", "content-type"])]
     pub metadata: String,
-    /// Only objects modified after this, YYYY-MM-DDTHH:MM:SSZ or seconds since 1970
+    /// Copy only objects modified after this time (YYYY-MM-DDTHH:MM:SSZ or seconds since 1970)
     #[arg(long)]
     pub since: Option<String>,
-    /// Say what would be copied and deleted, and write nothing
+    /// Print what would be copied and deleted, without writing
     #[arg(long)]
     pub dry_run: bool,
-    /// Only the keys in this file: one URL-encoded key per line
+    /// Copy only the keys in this file (one URL-encoded key per line)
     #[arg(long)]
     pub list_file: Option<PathBuf>,
-    /// After a complete copy, remove from the target what the source does not have; asks first
+    /// After a complete copy, delete objects at the target that the source does not have (asks first)
     #[arg(long, conflicts_with_all = ["list_file", "since"])]
     pub delete: bool,
-    /// Do not ask before --delete removes
+    /// Do not ask before --delete deletes objects
     #[arg(long, requires = "delete")]
     pub yes: bool,
-    /// Let --delete remove more than half of the target
+    /// Permit --delete to delete more than half of the target
     #[arg(long, requires = "delete")]
     pub delete_most: bool,
-    /// Bytes per part of large objects [default: the source's own layout, else 16MiB]
+    /// Part size of large objects [default: part layout of the source, else 16MiB]
     #[arg(long)]
     pub part_size: Option<String>,
     /// Directory for per-object outcome files
     #[arg(long, conflicts_with = "dry_run")]
     pub report: Option<PathBuf>,
-    /// Form of those files
+    /// Format of the --report files
     #[arg(long, default_value = "tsv", value_parser = ["tsv", "csv", "parquet"], requires = "report")]
     pub report_format: String,
-    /// Every version of each key, oldest first, deletions included; both sides must keep versions
+    /// Copy all versions and delete markers of each key, oldest first; both buckets must have versioning enabled
     #[arg(long, conflicts_with = "list_file")]
     pub all_versions: bool,
-    /// Access rules of objects too, as the canned rule that comes nearest
+    /// Copy object ACLs, as the nearest canned ACL
     #[arg(long)]
     pub acl: bool,
-    /// Where the ledger lives [default: ~/.local/state/whimbrel]
+    /// Directory of the ledger [default: ~/.local/state/whimbrel]
     #[arg(long)]
     pub state_dir: Option<PathBuf>,
-    /// Forget an earlier, unfinished run of the same command
+    /// Discard an unfinished run of the same command and start from the beginning
     #[arg(long)]
     pub no_resume: bool,
-    /// Memory of all buffers together
+    /// Memory limit of all buffers together
     #[arg(long, default_value = "512MiB")]
     pub memory: String,
 }
@@ -211,14 +212,14 @@ pub(crate) struct Copy {
 /// `whimbrel verify`
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
-    /// One side
+    /// Source location
     pub source: String,
-    /// The other side
+    /// Target location
     pub target: String,
     /// Both ends
     #[command(flatten)]
     pub ends: Ends,
-    /// How to compare objects whose ETags say nothing
+    /// How to compare objects whose ETags are not comparable
     #[arg(long, default_value = "digest", value_parser = ["size", "digest"])]
     pub check: String,
 }
@@ -226,7 +227,7 @@ pub(crate) struct Verify {
 /// `whimbrel assess`
 #[derive(Debug, Args)]
 pub(crate) struct Assess {
-    /// s3://BUCKET/PREFIX, a directory, or STORE:BUCKET/PREFIX
+    /// Source: s3://BUCKET/PREFIX, a directory, or STORE:BUCKET/PREFIX
     pub source: String,
     /// Where it is
     #[command(flatten)]
@@ -236,13 +237,13 @@ pub(crate) struct Assess {
 /// A running service, and who calls it.
 #[derive(Debug, Args)]
 pub(crate) struct Service {
-    /// The service
+    /// Endpoint of the service
     #[arg(long, global = true, env = "WHIMBREL_ENDPOINT", default_value = "http://127.0.0.1:8790")]
     pub endpoint: String,
     /// Access key
     #[arg(long, global = true, env = "WHIMBREL_AK", default_value = "")]
     pub ak: String,
-    /// Secret key; better by the environment
+    /// Secret key (preferably set by the environment)
     #[arg(long, global = true, env = "WHIMBREL_SK", default_value = "", hide_env_values = true)]
     pub sk: String,
     /// Project id
@@ -259,7 +260,7 @@ pub(crate) struct Task {
     /// Where
     #[command(flatten)]
     pub service: Service,
-    /// What to do
+    /// Command to run
     #[command(subcommand)]
     pub action: TaskAction,
 }
@@ -269,51 +270,51 @@ pub(crate) struct Task {
 pub(crate) enum TaskAction {
     /// List tasks, newest first
     List {
-        /// At most so many
+        /// Maximum number of results
         #[arg(long, default_value_t = 20)]
         limit: u32,
     },
     /// Show one task
     Show {
-        /// Its id
+        /// Task id
         id: i64,
     },
-    /// Follow one task until it rests or ends
+    /// Follow a task until it is paused or finished
     Watch {
-        /// Its id
+        /// Task id
         id: i64,
     },
-    /// Create a task; keys come from WHIMBREL_SOURCE_… and WHIMBREL_TARGET_…
+    /// Create a task; credentials are read from WHIMBREL_SOURCE_… and WHIMBREL_TARGET_…
     Create {
-        /// REGION:BUCKET/PREFIX
+        /// Source, as REGION:BUCKET/PREFIX
         source: String,
-        /// REGION:BUCKET/PREFIX
+        /// Target, as REGION:BUCKET/PREFIX
         target: String,
-        /// Vendor of the source
+        /// cloud_type of the source
         #[arg(long, default_value = "AWS")]
         cloud_type: String,
     },
-    /// Stop a task; it rests within a second
+    /// Stop a task (paused within 1 s)
     Stop {
-        /// Its id
+        /// Task id
         id: i64,
     },
-    /// Start a stopped or failed task; keys as for create
+    /// Start a paused or failed task; credentials as for `create`
     Start {
-        /// Its id
+        /// Task id
         id: i64,
-        /// Only objects that failed
+        /// Copy only objects that failed
         #[arg(long)]
         failed_only: bool,
     },
-    /// Delete a task that does not run
+    /// Delete a task that is not running
     Delete {
-        /// Its id
+        /// Task id
         id: i64,
     },
-    /// Print who did what, and who was refused, oldest line first
+    /// Print the audit trail, oldest line first
     Audit {
-        /// At most so many lines
+        /// Maximum number of lines
         #[arg(long, default_value_t = 100)]
         limit: u32,
     },
@@ -325,13 +326,13 @@ pub(crate) struct Keys {
     /// Configuration file of the service
     #[arg(long, global = true, default_value = "whimbrel.toml")]
     pub config: PathBuf,
-    /// Data directory, over the file's
+    /// Data directory (overrides the configuration file)
     #[arg(long, global = true)]
     pub data_dir: Option<PathBuf>,
     /// Print one JSON object as the last line of stdout
     #[arg(long, global = true)]
     pub json: bool,
-    /// What to do
+    /// Command to run
     #[command(subcommand)]
     pub action: KeysAction,
 }
@@ -339,9 +340,9 @@ pub(crate) struct Keys {
 /// Actions on keys.
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub(crate) enum KeysAction {
-    /// List the keys and how many secrets each of them seals
+    /// List the keys and the number of secrets that each key seals
     List,
-    /// Add a new key, seal every secret again with it and remove the older keys; the service may run
+    /// Add a new key, seal all secrets with it and remove older keys; the service may be running
     Rotate,
 }
 

@@ -48,7 +48,10 @@ impl Client {
     pub(crate) fn new(endpoint: &str, ak: &str, sk: &str, project: &str) -> Result<Self> {
         for (value, name) in [(ak, "WHIMBREL_AK"), (sk, "WHIMBREL_SK"), (project, "WHIMBREL_PROJECT")] {
             if value.is_empty() {
-                let m = format!("{name} is not set; `whimbrel serve` printed it at its first start");
+                let m = format!(
+                    "{name} is not set; hint: use the value that `whimbrel init` or the first `whimbrel \
+                     serve` printed"
+                );
                 return Err(Failure::new(Kind::Invalid, "client", m));
             }
         }

@@ -33,7 +33,7 @@ fn main() -> std::process::ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => {
-            printer.error(&format!("no threads: {e}"), None);
+            printer.error(&format!("cannot start the runtime: {e}"), None);
             return Exit::NotStarted.into();
         }
     };

@@ -101,7 +101,7 @@ impl Place {
             let Some(rest) = text.strip_prefix(scheme) else { return Ok(None) };
             let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
             if bucket.is_empty() {
-                return Err(usage(format!("`{text}` names no bucket: write {scheme}BUCKET/PREFIX")));
+                return Err(usage(format!("`{text}` has no bucket; hint: use {scheme}BUCKET/PREFIX")));
             }
             Ok(Some((bucket.to_owned(), prefix.to_owned())))
         };
@@ -132,7 +132,7 @@ impl Place {
         }
         if let Some((scheme, _)) = text.split_once("://") {
             let m = format!(
-                "`{scheme}://` is no place; there are s3://, az://, gs://, fs://, https:// (a list of URLs) and \
+                "`{scheme}://` is not supported; hint: use s3://, az://, gs://, fs://, https:// (a list of URLs) or \
                  STORE:BUCKET/PREFIX"
             );
             return Err(usage(m));
@@ -218,7 +218,8 @@ fn azure(side: Side, endpoint: Option<&str>) -> Result<Connection> {
     }
     let account = or("ACCESS_KEY", "AZURE_STORAGE_ACCOUNT").ok_or_else(|| {
         usage(format!(
-            "no account for az://: set WHIMBREL_{word}_CONNECTION_STRING, or WHIMBREL_{word}_ACCESS_KEY to its name"
+            "no storage account for az://; hint: set WHIMBREL_{word}_CONNECTION_STRING, or \
+             WHIMBREL_{word}_ACCESS_KEY to the account name"
         ))
     })?;
     let key = or("SECRET_KEY", "AZURE_STORAGE_KEY").unwrap_or_default();
@@ -244,7 +245,9 @@ fn checked_keys(side: Side) -> Result<Keys> {
     }
     let word = word(side);
     let missing = if keys.ak.is_empty() { "ACCESS_KEY" } else { "SECRET_KEY" };
-    Err(usage(format!("WHIMBREL_{word}_{missing} is not set, but the other half of the pair is")))
+    Err(usage(format!(
+        "WHIMBREL_{word}_{missing} is not set, but access key and secret key must be set together"
+    )))
 }
 
 /// Both ends of a command.
@@ -338,7 +341,9 @@ impl BothEnds {
             _ => false,
         };
         if overlap {
-            return Err(usage("source and target overlap: choose a target outside of the source".to_owned()));
+            return Err(usage(
+                "source and target overlap; hint: choose a target outside of the source".to_owned(),
+            ));
         }
         Ok(())
     }
@@ -425,7 +430,7 @@ impl BothEnds {
         if copy::verify::peek(&*opened.store, "").await.map_err(|f| f.at(Side::Source))? > 0 {
             return Ok(());
         }
-        let m = format!("no object begins with `{prefix}` at {}", opened.store.place());
+        let m = format!("no object at prefix `{prefix}` of {}", opened.store.place());
         Err(Failure::new(Kind::NotFound, "select", m).at(Side::Source))
     }
 
@@ -522,7 +527,7 @@ impl BothEnds {
             }
             Place::Urls(url) => {
                 let list = self.urls.get().ok_or_else(|| {
-                    usage(format!("`{url}` is a list of URLs; only `whimbrel copy` reads one"))
+                    usage(format!("`{url}` is a list of URLs, which only `whimbrel copy` supports"))
                 })?;
                 let spool = std::env::temp_dir();
                 let store: SharedStore = Arc::new(Urls::new(list.clone(), Egress::anywhere(), spool));
@@ -534,7 +539,10 @@ impl BothEnds {
                     SpecPlace { region: region.clone(), bucket: bucket.clone(), ..SpecPlace::default() };
                 match &self.catalogue {
                     Some(catalogue) => catalogue.open_below(&place, &below, &keys(side), side, false).await,
-                    None => Err(usage(format!("`{region}:` needs a configuration with [[store]]s"))),
+                    None => Err(usage(format!(
+                        "`{region}:` requires a configuration with a [[store]]; hint: use \
+                         --config"
+                    ))),
                 }
             }
         }

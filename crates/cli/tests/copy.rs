@@ -327,7 +327,7 @@ fn a_folder_ordered_source_loses_nothing() {
     // The server does not say that it walks folders: the engine notices, begins again, and says so.
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(contents(&server, "from") == contents(&server, "to"));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("in the order of folders"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("in folder order"));
 }
 
 #[test]

@@ -88,7 +88,7 @@ fn mistakes_are_named_before_anything_happens() {
     let (locked, free) = (server.url(), open.url());
     for (args, code, word) in [
         (vec!["copy", &free, &free], 2, "the same server"),
-        (vec!["copy", "redis://", &free], 2, "names no server"),
+        (vec!["copy", "redis://", &free], 2, "does not name a server"),
         (vec!["copy", &free, "redis://127.0.0.1:1"], 3, "127.0.0.1:1"),
         (vec!["copy", &locked, &free], 3, "NOAUTH"),
         (vec!["copy", &free, &locked, "--db-map", "1=2,0=2", "--full-only"], 3, "NOAUTH"),
@@ -227,7 +227,7 @@ fn backups_are_applied_and_what_is_broken_is_named_by_its_offset() {
     }
     let mut flipped = whole.clone();
     flipped[whole.len() / 2] ^= 4;
-    for (bytes, what) in [(&whole[..whole.len() - 20], "ends here"), (&flipped[..], "checksum")] {
+    for (bytes, what) in [(&whole[..whole.len() - 20], "unexpected end"), (&flipped[..], "checksum")] {
         let broken = source.dir().join("broken.rdb");
         std::fs::write(&broken, bytes).unwrap();
         let target = Redis::start("REDIS_7_0", &[]);

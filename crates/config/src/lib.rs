@@ -145,7 +145,7 @@ mod tests {
             "[[store]]\nregion=\"a\"\nendpoint=\"http://h\"\n[[store]]\nregion=\"a\"\nendpoint=\"http://h\"";
         assert!(err(twice).contains("region `a` is used twice"));
         let lost = "[[access_key]]\nak=\"AK\"\nsk=\"x\"\nproject=\"nope\"";
-        assert!(err(lost).contains("no [[project]] is named `nope`"));
+        assert!(err(lost).contains("there is no [[project]] with the name `nope`"));
     }
 
     #[test]
@@ -161,7 +161,7 @@ mod tests {
             let text = |more: &str| format!("{projects}[[{section}]]\n{keys}{more}");
             assert!(err(&text("")).contains("several projects"), "{section}");
             assert!(
-                err(&text("projects=[\"three\"]")).contains("no [[project]] is named `three`"),
+                err(&text("projects=[\"three\"]")).contains("there is no [[project]] with the name `three`"),
                 "{section}"
             );
             for named in ["one", "a", "*"] {

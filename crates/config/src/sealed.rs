@@ -36,8 +36,7 @@ fn read(path: &Path) -> Result<(String, Vec<String>)> {
 }
 
 fn open(path: &Path, keys: &Keyring, sealed: &str) -> Result<Vec<u8>> {
-    let bad =
-        |f: Failure| invalid(format!("{}: a sealed value cannot be opened: {}", path.display(), f.message));
+    let bad = |f: Failure| invalid(format!("{}: cannot open a sealed value: {}", path.display(), f.message));
     keys.open(CONTEXT, sealed).map_err(bad)
 }
 
@@ -79,11 +78,7 @@ pub fn reseal(path: &Path, keys: &Keyring) -> Result<u64> {
     }
     if changed > 0 {
         let failed = |e: std::io::Error| {
-            Failure::new(
-                Kind::ReadOnly,
-                "configuration",
-                format!("{} cannot be replaced: {e}", path.display()),
-            )
+            Failure::new(Kind::ReadOnly, "configuration", format!("cannot replace {}: {e}", path.display()))
         };
         seal::replace_file(path, text.as_bytes()).map_err(failed)?;
     }
@@ -151,6 +146,6 @@ mod tests {
         // A keyring that does not open the values is refused before anything is changed.
         let other = tempfile::tempdir().unwrap();
         let foreign = Keyring::of(other.path()).unwrap();
-        assert!(check(&path, &foreign).unwrap_err().message.contains("cannot be opened"));
+        assert!(check(&path, &foreign).unwrap_err().message.contains("cannot open a sealed value"));
     }
 }

@@ -399,13 +399,14 @@ impl Config {
             let at = |m: String| invalid(format!("[[{section}]] `{name}`: {m}"));
             if let ([first, _, ..], true) = (self.project.as_slice(), projects.is_empty()) {
                 return Err(at(format!(
-                    "there are several projects and it names none; hint: add projects = [\"{}\"], or [\"*\"] for all of them",
+                    "`projects` is required when there are several projects; hint: add projects = [\"{}\"], or \
+                     [\"*\"] for all of them",
                     first.name
                 )));
             }
             let strange = projects.iter().find(|p| *p != EVERYBODY && self.project_id(p).is_none());
             if let Some(p) = strange {
-                return Err(at(format!("no [[project]] is named `{p}`")));
+                return Err(at(format!("there is no [[project]] with the name `{p}`")));
             }
         }
         for b in &self.bucket {
@@ -414,7 +415,8 @@ impl Config {
             let may = self.owners(&store.projects);
             if let Some(id) = self.owners(&b.projects).iter().find(|id| !may.contains(id)) {
                 return Err(invalid(format!(
-                    "[[bucket]] `{}` is for project `{id}`, its [[store]] `{region}` is not; hint: add the project there",
+                    "[[bucket]] `{}` is for project `{id}`, but its [[store]] `{region}` is not; hint: add the \
+                     project to the store",
                     b.name
                 )));
             }
@@ -438,7 +440,7 @@ impl Config {
                 return Err(at(format!("id `{}` is used twice", r.id)));
             }
             if r.addrs.trim().is_empty() {
-                return Err(at("`addrs` names no server".into()));
+                return Err(at("`addrs` is empty".into()));
             }
             let kept = |name: &&String| {
                 model::migration::KEPT_COMMANDS.iter().any(|kept| name.eq_ignore_ascii_case(kept))
@@ -465,7 +467,7 @@ impl Config {
                 return Err(at("names must be unique and not empty".into()));
             }
             if b.ak.is_some() != b.sk.is_some() {
-                return Err(at("`ak` and `sk` go together".into()));
+                return Err(at("`ak` and `sk` must be set together".into()));
             }
             let directory = b.location.starts_with('/') || b.location.starts_with("fs:///");
             let store = b.location.split_once(':').map(|(s, _)| s);
@@ -500,7 +502,7 @@ impl Config {
             )));
         }
         if !(-14 * 60..=14 * 60).contains(&self.time_zone_minutes) {
-            return Err(invalid("time_zone_minutes: must lie between -840 and 840"));
+            return Err(invalid("time_zone_minutes: must be from -840 to 840"));
         }
         if bytes_of(&self.limits.memory).is_none_or(|b| b < 16 << 20) {
             return Err(invalid(format!(
@@ -558,7 +560,10 @@ impl Config {
                 return Err(invalid(format!("[[access_key]] `{}` is listed twice", k.ak)));
             }
             self.project_id(&k.project).ok_or_else(|| {
-                invalid(format!("[[access_key]] `{}`: no [[project]] is named `{}`", k.ak, k.project))
+                invalid(format!(
+                    "[[access_key]] `{}`: there is no [[project]] with the name `{}`",
+                    k.ak, k.project
+                ))
             })?;
         }
         let mut users = BTreeSet::new();
@@ -571,7 +576,7 @@ impl Config {
             }
             for p in &u.projects {
                 self.project_id(p).ok_or_else(|| {
-                    invalid(format!("[[user]] `{}`: no [[project]] is named `{p}`", u.name))
+                    invalid(format!("[[user]] `{}`: there is no [[project]] with the name `{p}`", u.name))
                 })?;
             }
             if u.password.is_some() == u.password_hash.is_some() {

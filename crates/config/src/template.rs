@@ -75,13 +75,13 @@ pub fn init(data_dir: &Path, listen: &str) -> Result<Made> {
 listen   = "{listen}"
 data_dir = "{dir}"
 database = "sqlite"                # embedded, in data_dir
-# metrics_listen = "127.0.0.1:8791" # /metrics of all projects for whoever reaches it; else /metrics needs a caller
+# metrics_listen = "127.0.0.1:8791" # /metrics of all projects, without authentication
 
 [limits]
-running_tasks = 5                  # per project; others wait
-memory = "512MiB"                  # bound of all engine buffers together
-inline_endpoints = []              # hosts or CIDRs that `region = "http://…"` may name; empty: refused
-redis_endpoints = []               # hosts or CIDRs that `addrs` of a migration may name beside those and public ones
+running_tasks = 5                  # per project; more tasks are queued
+memory = "512MiB"                  # limit of all engine buffers together
+inline_endpoints = []              # hosts or CIDRs that requests may use as `region = "http://…"`
+redis_endpoints = []               # private hosts or CIDRs that `addrs` of a migration may use
 
 [[project]]
 id   = "{project}"
@@ -108,16 +108,16 @@ projects = ["lab"]
 # file = "/var/log/whimbrel/audit.jsonl" # appended to; opened again at SIGHUP
 # stdout = false
 
-# [[store]]                        # what (cloud_type, region) of a task means
-# region = "minio-a"               # unique; what clients write
+# [[store]]                        # endpoint for the (cloud_type, region) of a task
+# region = "minio-a"               # unique; clients use it as `region`
 # cloud_type = ["AWS", "HuaweiCloud"]
 # endpoint = "http://10.0.0.5:9000"
 # signing_region = "us-east-1"
 # addressing = "path"              # or "virtual"
 # use = ["source", "destination"]
 # default = true
-# projects = ["lab"]               # who may use it; "*" is everybody. Needed here, in [[redis]] and in [[bucket]]
-#                                  # as soon as there is a second [[project]]
+# projects = ["lab"]               # projects that may use it; "*" for all. Required here, in [[redis]] and [[bucket]]
+#                                  # when there are several [[project]] sections
 
 # [[store]]
 # region = "archive"               # a directory; its subdirectories are the buckets
@@ -134,15 +134,15 @@ projects = ["lab"]
 # key = "/path/client.key"
 # skip_commands = ["OPINFO"]       # that migrations from or to it leave out
 # functions = "stop"               # or "replace", "skip": libraries that it refuses as a target
-# listen = "127.0.0.1:6390"        # clients reach it here, wherever a cut-over puts it
+# listen = "127.0.0.1:6390"        # the service forwards connections to the instance, also after a cut-over
 
 # [cutover]
-# hook = ["/usr/local/bin/repoint"] # gets a JSON object of both ends; beside the registry
+# hook = ["/usr/local/bin/repoint"] # receives a JSON object with both ends
 
-# [[bucket]]                       # what backup imports call an OBS bucket
+# [[bucket]]                       # where backups are imported from
 # name = "redis-backups"
 # location = "minio-a:backups/redis" # or a directory
-# ak = "…"                         # else from the environment, or anonymous
+# ak = "…"                         # default: from the environment, or anonymous
 # sk = {{ env = "BACKUP_SK" }}
 
 # [[notify]]

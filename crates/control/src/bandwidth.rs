@@ -56,7 +56,7 @@ impl Control {
             }
             if let Some(priority) = priority {
                 if !matches!(state, Visible::Waiting | Visible::Paused | Visible::Failed) {
-                    let why = format!("task {id} is neither waiting, paused nor failed");
+                    let why = format!("task {id} is not waiting, paused or failed");
                     return Err(Refusal::Invalid("task_priority".into(), why));
                 }
                 unit.set_priority(*id, priority).await?;

@@ -66,7 +66,8 @@ impl Control {
             }
         }
         if !answered {
-            let none = || Failure::new(Kind::NotFound, "buckets", "no store of this vendor is configured");
+            let none =
+                || Failure::new(Kind::NotFound, "buckets", "no store of this cloud_type is configured");
             return Err(Refusal::Buckets(refused.unwrap_or_else(none)));
         }
         all.sort();
@@ -97,7 +98,7 @@ impl Control {
                 }
             }
         }
-        let none = || Failure::new(Kind::NotFound, "buckets", "no store of this vendor is configured");
+        let none = || Failure::new(Kind::NotFound, "buckets", "no store of this cloud_type is configured");
         Err(Refusal::BucketRegion(refused.unwrap_or_else(none)))
     }
 

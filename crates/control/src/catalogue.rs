@@ -203,8 +203,12 @@ impl Catalogue {
     pub(crate) async fn open_backup(&self, bucket: &str, file: &str) -> Result<OpenedBackup> {
         let registry = self.registry();
         let unknown = || {
-            Failure::new(Kind::NoBucket, "import", format!("no [[bucket]] is named `{bucket}`"))
-                .at(Side::Source)
+            Failure::new(
+                Kind::NoBucket,
+                "import",
+                format!("no [[bucket]] is configured with the name `{bucket}`"),
+            )
+            .at(Side::Source)
         };
         let found = registry.buckets.iter().find(|b| b.name == bucket).ok_or_else(unknown)?;
         let directory = found.location.strip_prefix("fs://").unwrap_or(&found.location);

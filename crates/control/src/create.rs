@@ -117,7 +117,7 @@ impl Control {
         }
         check_beyond(spec)?;
         if spec.beyond.sweep_minutes > 0 {
-            let why = "a task looks once; create a sync task for sweeps";
+            let why = "only sync tasks support sweep_minutes";
             return Err(Refusal::Invalid("whimbrel.sweep_minutes".into(), why.into()));
         }
         check_selection(&spec.selection)
@@ -130,20 +130,20 @@ pub(crate) fn check_beyond(spec: &TaskSpec) -> Answer<()> {
     let refused = |field: &str, why: &str| Err(Refusal::Invalid(format!("whimbrel.{field}"), why.into()));
     let lists = spec.selection.list_file().is_some();
     match () {
-        () if beyond.versions && (lists || spec.selection.names_keys()) => {
-            refused("versions", "lists and events name keys, not versions; select by prefix or object")
-        }
+        () if beyond.versions && (lists || spec.selection.names_keys()) => refused(
+            "versions",
+            "list files and events cannot select versions; hint: select by prefix or object",
+        ),
         () if beyond.versions && spec.cdn.is_some() => {
-            refused("versions", "a domain in front serves the newest version only; leave out source_cdn")
+            refused("versions", "a CDN serves only the newest version; hint: remove source_cdn")
         }
-        () if beyond.delete_most && !beyond.delete => {
-            refused("delete_most", "it allows what delete would refuse; set delete as well")
-        }
-        () if beyond.delete && lists => {
-            refused("delete", "a list says what to copy, not what is superfluous; select by prefix or object")
-        }
+        () if beyond.delete_most && !beyond.delete => refused("delete_most", "it requires `delete`"),
+        () if beyond.delete && lists => refused(
+            "delete",
+            "a list file does not show which objects to delete; hint: select by prefix or object",
+        ),
         () if beyond.delete && spec.since_ms > 0 => {
-            refused("delete", "with migrate_since the target holds what the source has and was not compared")
+            refused("delete", "it cannot be combined with migrate_since")
         }
         () => Ok(()),
     }

@@ -45,7 +45,7 @@ impl Control {
         self.check_quota(&mut unit, project).await?;
         let open = unit.open_groups(project).await?;
         if open >= self.limits.now().open_groups {
-            return Err(Refusal::Quota(format!("{open} task groups have not ended")));
+            return Err(Refusal::Quota(format!("{open} task groups are active")));
         }
         unit.insert_group(&id, project, kind, spec, &secrets.to_json(), self.clock.now_ms()).await?;
         unit.save().await?;

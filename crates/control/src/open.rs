@@ -44,7 +44,8 @@ impl Catalogue {
     }
 
     fn unknown(&self, place: &Place, side: Side) -> Failure {
-        Failure::new(Kind::Invalid, "open", format!("no store is named `{}`", place.region)).at(side)
+        Failure::new(Kind::Invalid, "open", format!("no store is configured for region `{}`", place.region))
+            .at(side)
     }
 
     /// A bucket that is not asked for anything yet.
@@ -52,7 +53,7 @@ impl Catalogue {
         let clock = self.clock.clone();
         match location {
             Location::Directory(_) => {
-                Err(Failure::new(Kind::Unsupported, "open", "a directory has no account and no keys"))
+                Err(Failure::new(Kind::Unsupported, "open", "directories do not use account or keys"))
             }
             Location::Azure { endpoint, egress } => {
                 let (connection, egress) = self.connection(endpoint.as_deref(), egress, keys)?;
@@ -143,7 +144,7 @@ impl Catalogue {
         }
         let host = connection.endpoint.split("://").nth(1).unwrap_or_default();
         let m = format!(
-            "the connection string leads to `{host}`, which is neither Azure nor in limits.inline_endpoints"
+            "the connection string names host `{host}`, which is neither an Azure host nor in limits.inline_endpoints"
         );
         Err(Failure::new(Kind::Invalid, "connection_string", m))
     }
@@ -162,7 +163,7 @@ impl Catalogue {
             return Ok((account, listed));
         }
         let m = format!(
-            "its token_uri leads to `{host}`, which is neither Google nor in limits.inline_endpoints"
+            "token_uri names host `{host}`, which is neither a Google host nor in limits.inline_endpoints"
         );
         Err(Failure::new(Kind::Invalid, "json_auth_file", m))
     }
@@ -210,14 +211,14 @@ impl Catalogue {
         match location {
             Location::Directory(root) => {
                 if place.bucket.is_empty() || place.bucket.contains('/') || place.bucket.starts_with('.') {
-                    let m = format!("`{}` cannot be a bucket of a directory store", place.bucket);
+                    let m = format!("`{}` is not a valid bucket name of a directory store", place.bucket);
                     return Err(Failure::new(Kind::NoBucket, "open", m).at(side));
                 }
                 let path = root.join(&place.bucket);
                 // A link could lead anywhere on this machine.
                 if path.symlink_metadata().is_ok_and(|m| m.is_symlink()) {
                     let m = format!(
-                        "bucket `{}` is a link, and no link is followed out of the store",
+                        "bucket `{}` is a symbolic link; links out of the store are not followed",
                         place.bucket
                     );
                     return Err(Failure::new(Kind::Forbidden, "open", m).at(side));

@@ -162,7 +162,7 @@ impl Control {
         until: i64,
     ) -> Answer<Statistic> {
         if until < from || until - from > 31 * DAY_MS {
-            return Err(Refusal::Range("`end_time` must lie behind `start_time`, at most 31 days".into()));
+            return Err(Refusal::Range("`end_time` must be after `start_time`, by at most 31 days".into()));
         }
         let hourly = until - from > DAY_MS;
         let width = if hourly { HOUR_MS } else { SLOT_MS };
@@ -202,7 +202,7 @@ impl Control {
 async fn check_sync_quota(unit: &mut Unit, project: &str) -> Answer<()> {
     let (_, running) = unit.list_syncs(project, Some(true), 0, 1).await?;
     if running >= RUNNING_MAX {
-        return Err(Refusal::Quota(format!("{running} sync tasks are synchronising")));
+        return Err(Refusal::Quota(format!("{running} sync tasks are running")));
     }
     Ok(())
 }

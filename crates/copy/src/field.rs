@@ -255,7 +255,7 @@ impl Field {
         if !there && crate::lister::first_behind(&*self.source, &prefix, &upto).await.map_err(at)? == beyond {
             return Ok(());
         }
-        let m = format!("`{upto}` is there and was not listed where it was listed before");
+        let m = format!("`{upto}` exists but was not listed at its previous position");
         Err(Failure::new(Kind::Disorder, "list", m).at(Side::Source))
     }
 
@@ -326,7 +326,7 @@ impl Field {
                 biased;
                 Some(ended) = runners.join_next() => {
                     let ended = ended.unwrap_or_else(|e| {
-                        Err(Failure::new(Kind::Internal, "copy", format!("a range ended: {e}")))
+                        Err(Failure::new(Kind::Internal, "copy", format!("a range worker ended unexpectedly: {e}")))
                     });
                     if let Err(failure) = ended {
                         broken.get_or_insert(failure);

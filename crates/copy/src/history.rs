@@ -27,7 +27,7 @@ pub fn there_already(source: &[Version], target: &[Version]) -> usize {
 
 async fn versions(store: &dyn ObjectStore, key: &Key) -> Result<Vec<Version>> {
     let Some(text) = key.as_str() else {
-        let m = format!("`{key}` is no UTF-8: its versions cannot be asked for");
+        let m = format!("`{key}` is not valid UTF-8: its versions cannot be listed");
         return Err(Failure::new(Kind::KeyRefused, "list_versions", m));
     };
     // The key itself sorts before everything that it is a prefix of.
@@ -68,7 +68,7 @@ impl Carrier {
         let mut proof = Proof::Digest;
         for version in &source[done..] {
             if self.stop.is_cancelled() {
-                return End::Broke(Failure::new(Kind::Stopped, "copy", "the task is stopping"));
+                return End::Broke(Failure::new(Kind::Stopped, "copy", "the task was stopped"));
             }
             match self.clone().one_version(&entry.key, &to, version).await {
                 End::Outcome(Outcome::Copied(with), _) => proof = weaker(proof, with),
@@ -90,7 +90,12 @@ impl Carrier {
             };
         };
         let Some(source) = self.source.version(&version.id) else {
-            let failure = Failure::new(Kind::Unsupported, "list_versions", "the source keeps no versions");
+            let failure = Failure::new(
+                Kind::Unsupported,
+                "list_versions",
+                "versioning is not enabled for the \
+                 source",
+            );
             return End::Outcome(Outcome::Failed(failure), entry.size);
         };
         let entry = Entry { key: key.clone(), ..entry.clone() };

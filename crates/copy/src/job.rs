@@ -168,7 +168,7 @@ impl Job {
                     counted = &mut survey, if surveying => {
                         surveying = false;
                         if let Err(failure) = counted {
-                            tracing::info!(task = task.id, "the survey was given up: {failure}");
+                            tracing::info!(task = task.id, "counting the source was abandoned: {failure}");
                         }
                     }
                 }
@@ -216,7 +216,10 @@ impl Job {
         if self.target.capability().list_allowed {
             return Ok(());
         }
-        let note = format!("the credentials may not list {}: each key is asked for", self.target.place());
+        let note = format!(
+            "the credentials do not permit listing {}: each key is requested separately",
+            self.target.place()
+        );
         let mut unit = self.write().await?;
         unit.set_note(self.task.id, &note).await?;
         unit.save().await
@@ -228,18 +231,21 @@ impl Job {
         let refused = |m: &str, side| Err(Failure::new(Kind::Invalid, "open", m).at(side));
         for (store, side) in [(&self.source, Side::Source), (&self.target, Side::Target)] {
             if beyond.acl && !store.capability().acl {
-                return refused("objects have no access rules of their own there: leave out acl", side);
+                return refused("this store has no per-object ACLs; hint: remove `acl` (--acl)", side);
             }
         }
         if !beyond.versions || beyond.dry_run {
             return Ok(());
         }
         if !self.target.capability().versions {
-            return refused("this kind of store takes no versions: leave out versions", Side::Target);
+            return refused(
+                "this kind of store does not support versions; hint: remove `versions` \
+                 (--all-versions)",
+                Side::Target,
+            );
         }
         if !self.target.keeps_versions().await? {
-            let m = "versioning is not enabled for the target bucket, so all but the newest versions would be lost: \
-                     enable it first";
+            let m = "versioning is not enabled for the target bucket; hint: enable it first";
             return refused(m, Side::Target);
         }
         Ok(())
@@ -257,11 +263,10 @@ impl Job {
         let failed = unit.task(self.task.id).await?.map_or(0, |t| t.counters.failed.objects);
         let note = match failed {
             _ if self.task.failed_only => {
-                "nothing was deleted at the target, because only failed objects were \
-                                           tried again: start the whole task for that"
+                "nothing was deleted at the target: this run only retried failed objects; hint: start the whole task"
                     .to_owned()
             }
-            1.. if !pruning => format!("nothing was deleted at the target, because {failed} objects failed"),
+            1.. if !pruning => format!("nothing was deleted at the target: {failed} objects failed"),
             _ => {
                 drop(unit);
                 return self.prune(ledger, clock).await;
@@ -376,8 +381,8 @@ impl Job {
     async fn begin_again(&self, carrier: &Arc<Carrier>, failure: &Failure) -> Result<()> {
         let orders = [self.source.capability().list_order, self.target.capability().list_order];
         let note = match orders.contains(&Order::Unknown) {
-            true => format!("listed serially, with a request per key: {}", failure.message),
-            false => format!("listed again in the order of folders: {}", failure.message),
+            true => format!("fell back to a serial listing with one request per key: {}", failure.message),
+            false => format!("fell back to a listing in folder order: {}", failure.message),
         };
         tracing::warn!(task = self.task.id, "{note}");
         carrier.ledger.begin_again(note, orders).await?;
@@ -496,7 +501,7 @@ impl Job {
             return Ok(());
         }
         let some = ignored.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
-        let note = format!("{} source entries are no regular files and were left out: {some}", ignored.len());
+        let note = format!("{} source entries are not regular files and were skipped: {some}", ignored.len());
         let mut unit = self.write().await?;
         unit.set_note(self.task.id, &note).await?;
         unit.save().await
@@ -521,7 +526,7 @@ impl Job {
         let alone = matches!(task.member, Member::Nobody) && task.spec.face != Face::Cli;
         // An empty bucket is complete; a prefix or key that selects nothing is a mistake (OMS §4.1).
         if found == 0 && !whole && alone && !task.failed_only && !task.spec.selection.names_keys() {
-            let m = "the selection matches no object of the source";
+            let m = "the selection does not match any object of the source";
             return Err(Failure::new(Kind::NotFound, "select", m));
         }
         let spec = &task.spec;

@@ -30,7 +30,7 @@ impl Carrier {
     /// Moves one large object, with retries and restarts.
     pub(crate) async fn large(self: Arc<Self>, entry: Entry) -> End {
         let Ok(_slot) = self.large.acquire().await else {
-            return End::Broke(Failure::new(Kind::Stopped, "copy", "the task is stopping"));
+            return End::Broke(Failure::new(Kind::Stopped, "copy", "the task was stopped"));
         };
         let (mut attempt, mut restarts, mut mismatches, began) = (1, 0, 0, Instant::now());
         let mut digest = false;
@@ -86,7 +86,7 @@ impl Carrier {
             let to = key.under(&self.spec.save_prefix);
             match self.abort(&to, &open).await {
                 Ok(()) => self.ledger.forget_upload(key),
-                Err(f) => tracing::warn!(%key, "an unfinished upload was left behind: {f}"),
+                Err(f) => tracing::warn!(%key, "cannot abort an unfinished upload: {f}"),
             }
         }
     }
@@ -132,7 +132,7 @@ impl Carrier {
                 End::Outcome(Outcome::Copied(proof), size) => Ok((size, proof)),
                 End::Outcome(Outcome::Failed(f), _) | End::Broke(f) => Err(f),
                 End::Outcome(Outcome::Waiting, _) => {
-                    Err(Failure::new(Kind::Archived, "read", "it is archived").at(Side::Source))
+                    Err(Failure::new(Kind::Archived, "read", "the object is archived").at(Side::Source))
                 }
                 End::Outcome(..) => Err(Failure::new(Kind::NotFound, "read", "gone").at(Side::Source)),
             };
@@ -175,7 +175,7 @@ impl Carrier {
         let proved = by_parts.as_ref().and_then(|etag| etag.proves(&meta.etag));
         if proved == Some(false) && (!digest || self.has_layout(entry, upload.part_size, parts).await?) {
             let made = by_parts.as_ref().map(Etag::to_string).unwrap_or_default();
-            let m = format!("the parts make {made}, the source has {}", meta.etag);
+            let m = format!("the parts add up to {made}, the source has {}", meta.etag);
             return Err(Failure::new(Kind::Mismatch, "verify", m).at(Side::Target));
         }
         let seen = whole_of(parts);
@@ -205,7 +205,7 @@ impl Carrier {
             _ if proved == Some(true) => Proof::Etag,
             Verdict::Unproved if parts_compared(parts, wanted) => of_parts(Proof::Digest, &source, &seen),
             Verdict::Unproved => Proof::Size,
-            Verdict::NeedDigest => return Err(differs(&to, "the checksums of both sides differ")),
+            Verdict::NeedDigest => return Err(differs(&to, "checksums of source and target differ")),
             Verdict::Differs(why) => return Err(differs(&to, &why)),
         };
         Ok(proof)
@@ -350,11 +350,18 @@ impl Carrier {
                 Some(_) => None,
             };
             match ended {
-                None if broke.is_some() => return Err(broke.unwrap_or_else(|| unreachable!("just seen"))),
+                None if broke.is_some() => return Err(broke.unwrap_or_else(|| unreachable!("just read"))),
                 None if done.len() == count as usize => return Ok(()),
-                None => return Err(Failure::new(Kind::Stopped, "copy", "the task is stopping")),
+                None => return Err(Failure::new(Kind::Stopped, "copy", "the task was stopped")),
                 Some(Err(e)) => {
-                    return Err(Failure::new(Kind::Internal, "copy", format!("a part ended: {e}")));
+                    return Err(Failure::new(
+                        Kind::Internal,
+                        "copy",
+                        format!(
+                            "a part worker ended unexpectedly: \
+                         {e}"
+                        ),
+                    ));
                 }
                 Some(Ok(Err(failure))) => {
                     broke.get_or_insert(failure);

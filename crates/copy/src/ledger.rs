@@ -78,7 +78,7 @@ pub(crate) struct LedgerTask {
 }
 
 fn lost() -> Failure {
-    Failure::new(Kind::LeaseLost, "ledger", "the ledger writer has ended")
+    Failure::new(Kind::LeaseLost, "ledger", "the ledger writer has stopped")
 }
 
 impl Ledger {
@@ -246,7 +246,7 @@ impl LedgerTask {
     /// What was in the outcome file and is lost with it is said in the task's note and in the file.
     async fn tell_lost(&self, file: &OutcomeFile) -> Result<()> {
         let note = format!(
-            "{} bytes of per-object outcomes were lost: lists and reports are incomplete",
+            "{} bytes of per-object results were lost: lists and reports are incomplete",
             file.lost()
         );
         tracing::error!(task = self.task, "{note}");

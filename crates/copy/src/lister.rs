@@ -184,7 +184,7 @@ impl Lister {
                 Err(f) if matches!(from, Position::Token(_)) && refuses_token(f.kind) && !self.went_back => {
                     if self.order == Order::Unknown {
                         return Err(disorder(format!(
-                            "the listing does not go on by its token: {}",
+                            "the server rejected its own continuation token: {}",
                             f.message
                         )));
                     }
@@ -195,13 +195,17 @@ impl Lister {
             };
             self.went_back = false;
             if page.next.as_ref() == Some(&from) {
-                return Err(disorder("a page leads to where it began".into()));
+                return Err(disorder("the continuation token of the listing did not advance".into()));
             }
             self.circle.walk(page.next.as_ref())?;
             if let Some(other) =
                 page.entries.iter().find(|e| !e.key.as_bytes().starts_with(self.prefix.as_bytes()))
             {
-                let m = format!("`{}` was listed below the prefix `{}`", other.key, self.prefix);
+                let m = format!(
+                    "the listing of another prefix was returned: `{}` does not begin with \
+                     `{}`",
+                    other.key, self.prefix
+                );
                 return Err(Failure::new(Kind::Corrupt, "list", m));
             }
             if !self.begins_well(&page).await? {
@@ -259,7 +263,7 @@ impl Lister {
                 && first_behind(&*self.store, &self.prefix, far).await?.as_ref() != Some(&key)
             {
                 return Err(disorder(format!(
-                    "`{key}` is listed behind `{after}`, against the order `{:?}`",
+                    "the listing is out of order: `{key}` is listed after `{after}` (declared order `{:?}`)",
                     self.order
                 )));
             }
@@ -268,17 +272,14 @@ impl Lister {
         }
         if gone {
             // What an earlier walk listed before it is known by the order alone, which nothing shows any more.
-            return Err(disorder(format!("`{after}`, after which the listing goes on, is gone")));
+            return Err(disorder(format!("`{after}`, where the listing resumes, no longer exists")));
         }
-        Err(disorder(format!("`{after}` is there and was not listed")))
+        Err(disorder(format!("`{after}` exists but was not listed")))
     }
 
     /// The server does not begin at a key: from now on nobody asks it to.
     fn begin_at_first(&mut self) {
-        tracing::debug!(
-            prefix = self.prefix,
-            "the listing does not begin at a key and is walked from its first"
-        );
+        tracing::debug!(prefix = self.prefix, "the server ignores start-after; listing from the first key");
         self.store.learn(Fact::StartAfter(StartAfter::Broken));
         self.next = Some(Position::Start);
         self.last = Key::default();
@@ -296,7 +297,7 @@ impl Lister {
             let first_of_all = last.is_empty() && entry.key.is_empty();
             if !rises && !first_of_all {
                 let m = format!(
-                    "`{}` was listed after `{last}`, against the order `{:?}`",
+                    "the listing is out of order: `{}` is listed after `{last}` (declared order `{:?}`)",
                     entry.key, self.order
                 );
                 return Err(disorder(m));
@@ -364,7 +365,7 @@ pub(crate) fn distrust(store: &dyn ObjectStore, failure: &Failure) -> bool {
         Order::Segments => Order::Unknown,
         Order::Unknown => return false,
     };
-    tracing::info!(place = store.place(), ?weaker, "the listing is walked again in another order: {failure}");
+    tracing::info!(place = store.place(), ?weaker, "listing again in a weaker order: {failure}");
     store.learn(Fact::ListOrder(weaker));
     store.capability().list_order == weaker
 }
@@ -467,7 +468,7 @@ struct Circle {
 impl Circle {
     fn walk(&mut self, next: Option<&Position>) -> Result<()> {
         if next.is_some() && next == self.kept.as_ref() {
-            return Err(disorder("the pages of the listing lead in a circle".into()));
+            return Err(disorder("the continuation tokens of the listing repeat".into()));
         }
         self.steps += 1;
         if self.steps.is_power_of_two() {

@@ -78,13 +78,16 @@ pub(crate) fn judge(source: &Claim, seen: Option<Digests>, stored: &Claim) -> Ve
     let seen = seen.unwrap_or_default();
     if source.of(&seen) == Some(false) {
         return Verdict::Differs(format!(
-            "the bytes read are not those that the source lists ({})",
+            "the bytes read do not match the ETag that the source lists ({})",
             source.etag
         ));
     }
     let kept = stored.of(&seen);
     if kept == Some(false) {
-        return Verdict::Differs(format!("the target stored {}, other bytes were sent", stored.etag));
+        return Verdict::Differs(format!(
+            "the target stored {}, which differs from the bytes sent",
+            stored.etag
+        ));
     }
     match (source.across(stored), kept) {
         (Some((true, proof)), _) => Verdict::Proved(proof),
@@ -125,8 +128,9 @@ pub(crate) fn part_differs(part: &Part, seen: Option<Digests>) -> Option<String>
         }
         PartKind::Opaque => None,
     };
-    (equal == Some(false))
-        .then(|| format!("part {}: the target stored {}, other bytes were sent", part.number, part.etag))
+    (equal == Some(false)).then(|| {
+        format!("part {}: the target stored {}, which differs from the bytes sent", part.number, part.etag)
+    })
 }
 
 enum PartKind {

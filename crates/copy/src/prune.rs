@@ -212,7 +212,7 @@ impl Spool {
 }
 
 fn spool_failed(e: &std::io::Error) -> Failure {
-    Failure::new(Kind::NoSpace, "delete", format!("the list of keys to delete: {e}"))
+    Failure::new(Kind::NoSpace, "delete", format!("cannot write the list of keys to delete: {e}"))
 }
 
 impl Pruning {
@@ -253,7 +253,8 @@ impl Pruning {
                 return Ok(());
             }
         }
-        let m = format!("{} lists none of the objects any more that it had in this run", self.source.place());
+        let m =
+            format!("{} no longer lists any of the objects that it listed in this run", self.source.place());
         Err(Failure::new(Kind::NoBucket, "delete", m).at(Side::Source))
     }
 
@@ -490,7 +491,7 @@ impl Strip<'_> {
 }
 
 fn stopped() -> Failure {
-    Failure::new(Kind::Stopped, "delete", "the task is stopping")
+    Failure::new(Kind::Stopped, "delete", "the task was stopped")
 }
 
 impl Job {
@@ -516,7 +517,7 @@ impl Job {
         let filter = Filter::new(&task.spec.include, &task.spec.exclude);
         let (witnesses, most) = self.extent_of_removal(&rows, &filter).await?;
         if witnesses.is_empty() && !rows.is_empty() {
-            let note = "nothing was deleted at the target: the source has no object there any more";
+            let note = "nothing was deleted at the target: the source no longer has any object there";
             let mut unit = self.write().await?;
             unit.set_note(task.id, note).await?;
             return unit.save().await;
@@ -562,7 +563,9 @@ impl Job {
             ledger.flush().await?;
             let rows = self.store.read().await?.ranges(self.task.id, Pass::Prune).await?;
             let again = rows.into_iter().find(|r| r.id == id);
-            row = again.ok_or_else(|| Failure::new(Kind::Internal, "delete", "a range has vanished"))?;
+            row = again.ok_or_else(|| {
+                Failure::new(Kind::Internal, "delete", "a range is missing from the ledger")
+            })?;
         }
         Ok(())
     }
@@ -593,8 +596,8 @@ impl Job {
 
     /// A removal of most of the target is refused, and the task says so.
     async fn refuse_removal(&self) -> Result<()> {
-        let note = "nothing was deleted at the target, because more than half of its objects would go: \
-                    allow it with delete_most";
+        let note = "nothing was deleted at the target: more than half of its objects would be deleted; hint: use \
+             delete_most (--delete-most)";
         let mut unit = self.write().await?;
         unit.set_note(self.task.id, note).await?;
         unit.save().await

@@ -89,7 +89,7 @@ impl Ranges {
             (None, Some(Opened { page, lister })) => (Feed::list(lister), Some(page)),
             (None, None) if unordered => {
                 let from = position_of(&cursor).ok_or_else(|| {
-                    let m = "the ledger holds a key where a walk without an order had got to a page";
+                    let m = "the ledger has a key where an unordered listing needs a page token";
                     Failure::new(Kind::Disorder, "list", m).at(Side::Source)
                 })?;
                 let lister = Lister::at(carrier.source.clone(), &prefix, from, Side::Source);
@@ -335,7 +335,7 @@ impl Runner {
                 continue;
             }
             if !shared.filter.keeps(entry.key.as_bytes()) {
-                let entry = self.pending.pop_front().unwrap_or_else(|| unreachable!("just seen"));
+                let entry = self.pending.pop_front().unwrap_or_else(|| unreachable!("just read"));
                 if let Some(place) = self.window.take(entry.key) {
                     self.window.settle(place);
                 }
@@ -395,8 +395,16 @@ impl Runner {
     }
 
     fn landed(&mut self, done: std::result::Result<(u64, Entry, End), tokio::task::JoinError>) -> Result<()> {
-        let (place, entry, end) =
-            done.map_err(|e| Failure::new(Kind::Internal, "copy", format!("a transfer ended: {e}")))?;
+        let (place, entry, end) = done.map_err(|e| {
+            Failure::new(
+                Kind::Internal,
+                "copy",
+                format!(
+                    "a transfer worker ended unexpectedly: \
+                 {e}"
+                ),
+            )
+        })?;
         match end {
             // Stopped in the middle: unsettled, and resumed from its finished parts.
             End::Broke(f) if f.kind == Kind::Stopped => Ok(()),

@@ -123,7 +123,7 @@ pub async fn write(plan: &Plan, store: &Store, target: &SharedStore) -> Records 
                     Some("OMS.0308".to_owned())
                 }
                 Err(f) => {
-                    tracing::warn!(task = plan.task, "the {kind} list could not be written: {f}");
+                    tracing::warn!(task = plan.task, "cannot write the {kind} list: {f}");
                     Some("OMS.0304".to_owned())
                 }
             };
@@ -135,7 +135,7 @@ pub async fn write(plan: &Plan, store: &Store, target: &SharedStore) -> Records 
     }
     for form in &plan.reports {
         if let Err(f) = report_file(plan, target, *form, &stamp).await {
-            tracing::warn!(task = plan.task, "the report could not be written: {f}");
+            tracing::warn!(task = plan.task, "cannot write the report: {f}");
         }
     }
     if plan.failures && plan.failed > 0 {
@@ -146,7 +146,7 @@ pub async fn write(plan: &Plan, store: &Store, target: &SharedStore) -> Records 
                 records.failed_error = (!complete).then(|| "OMS.0305".to_owned());
             }
             Err(f) => {
-                tracing::warn!(task = plan.task, "the failed list could not be written: {f}");
+                tracing::warn!(task = plan.task, "cannot write the list of failed objects: {f}");
                 records.failed_complete = Some(false);
                 records.failed_error = Some("OMS.0304".to_owned());
             }
@@ -241,7 +241,7 @@ fn file_body(path: &Path, from: u64, len: u64) -> std::io::Result<Body> {
                     left -= n as u64;
                     Ok(Bytes::from(chunk))
                 }
-                _ => Err(Failure::new(Kind::Internal, "records", "the list file was cut short")),
+                _ => Err(Failure::new(Kind::Internal, "records", "the list file is truncated")),
             };
             let end = chunk.is_err();
             if tx.blocking_send(chunk).is_err() || end {

@@ -183,7 +183,7 @@ impl Carrier {
                     held.succeeded();
                     return End::Outcome(Outcome::Copied(Proof::Size), size);
                 }
-                Ok((_, Verdict::NeedDigest)) => mismatch("the ETags of both sides differ".into()),
+                Ok((_, Verdict::NeedDigest)) => mismatch("ETags of source and target differ".into()),
                 Ok((_, Verdict::Differs(why))) => mismatch(why),
                 Err(failure) => failure,
             };
@@ -192,7 +192,7 @@ impl Carrier {
                 Kind::Mismatch => {
                     mismatches += 1;
                     if mismatches < MISMATCHES {
-                        tracing::debug!(key = %entry.key, "tried once more: {failure}");
+                        tracing::debug!(key = %entry.key, "retrying once: {failure}");
                         wanted.md5 = true;
                         continue;
                     }
@@ -223,7 +223,7 @@ impl Carrier {
             match is_listed(self.source.clone(), key, Side::Source).await {
                 Ok(false) => {}
                 Ok(true) => {
-                    let message = format!("{}: it is still listed", failure.message);
+                    let message = format!("{}: the object is still listed", failure.message);
                     return End::Outcome(Outcome::Failed(Failure { message, ..failure }), size);
                 }
                 Err(failure) => return self.ended(failure, size),
@@ -345,7 +345,8 @@ impl Carrier {
         if meta.whole_only || (!same && self.source.head(&entry.key, None).await?.size == size) {
             return Ok(());
         }
-        let m = format!("`{}` has {} bytes by its listing, {size} were sent", entry.key, entry.size);
+        let m =
+            format!("`{}` has {} bytes in the listing, but {size} bytes were sent", entry.key, entry.size);
         Err(Failure::new(Kind::Mismatch, "read", m).at(Side::Source))
     }
 
@@ -395,7 +396,10 @@ impl Carrier {
         }
         let there = self.target.head(to, None).await?;
         if there.size != size {
-            return Ok(Verdict::Differs(format!("the target stored {} bytes, {size} were sent", there.size)));
+            return Ok(Verdict::Differs(format!(
+                "the target stored {} bytes, but {size} bytes were sent",
+                there.size
+            )));
         }
         Ok(judge(source, seen, &Claim::from(&there)))
     }
@@ -502,11 +506,11 @@ impl Carrier {
             ReadRequest { size: None, range: Some(job.range.clone()), if_match: Some(job.etag.clone()) };
         let reading = self.source.read(&job.from, &request).await?;
         if job.etag.is_none() && identity(&reading.meta) != job.identity {
-            let m = format!("`{}` is not what it was when its first part was read", job.from);
+            let m = format!("`{}` has changed since its first part was read", job.from);
             return Err(Failure::new(Kind::Changed, "read", m).at(Side::Source));
         }
         if reading.body.len() != len {
-            let m = format!("`{}`: {} bytes came of a range of {len}", job.from, reading.body.len());
+            let m = format!("`{}`: received {} bytes of a range of {len}", job.from, reading.body.len());
             return Err(Failure::new(Kind::Mismatch, "read", m).at(Side::Source));
         }
         let tap = Tap { prepaid: prepaid(len), ..self.tap(job.wanted) };

@@ -299,7 +299,7 @@ impl Comparison {
             None => out.equal_size += 1,
             Some(false) => {
                 out.differ += 1;
-                tell(&Difference::Differs(a.key.clone(), "equal length, other bytes".into()));
+                tell(&Difference::Differs(a.key.clone(), "equal length, different content".into()));
             }
         }
         Ok(())

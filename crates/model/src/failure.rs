@@ -177,38 +177,40 @@ impl Kind {
     /// The advice shown to the person who must act.
     pub fn remedy(self) -> &'static str {
         match self {
-            Kind::NotFound => "check the name; it may have been deleted meanwhile",
+            Kind::NotFound => "check the name",
             Kind::NoBucket => "create the bucket or correct its name",
             Kind::BadCredentials => "check the access key and secret key",
-            Kind::Forbidden => "grant the key list, read and (at the target) write permission",
-            Kind::ClockSkew => "set this machine's clock; signatures allow 15 minutes",
-            Kind::Throttled => "the endpoint limits requests; lower --concurrency or wait",
-            Kind::Unavailable => "the endpoint fails for now; start the task again when it is healthy",
-            Kind::Timeout => "the endpoint did not answer in time; check the network between here and it",
-            Kind::Connect => "check the endpoint's address, port and TLS",
-            Kind::Changed => "the object changes while it is copied; copy it when writers pause",
-            Kind::Corrupt => "the answer was damaged or cut short; check the network and the store",
-            Kind::Mismatch => "check the network, proxies and caches between here and the store",
-            Kind::WrongRegion => "set the region that the bucket is in",
-            Kind::DeletesMost => "if that is meant, allow it with --delete-most",
-            Kind::ChecksumRequired => "the store refuses this write without a checksum; report it",
-            Kind::Disorder => "the store lists out of order; set the store's order to `unknown`",
-            Kind::KeyRefused => "the target cannot hold this key; rename it or choose another target",
-            Kind::TooLarge => "raise the part size or choose a target with a larger limit",
+            Kind::Forbidden => {
+                "grant this access key permission to list and read (at the target also to write)"
+            }
+            Kind::ClockSkew => "synchronise the clock of this machine; signatures are valid for 15 minutes",
+            Kind::Throttled => "lower --concurrency, or wait",
+            Kind::Unavailable => "start the task again when the endpoint works",
+            Kind::Timeout => "check the network between this machine and the endpoint",
+            Kind::Connect => "check the address, port and TLS setting of the endpoint",
+            Kind::Changed => "copy the object again while nothing writes to it",
+            Kind::Corrupt => "check the network and the store",
+            Kind::Mismatch => "check the network, proxies and caches between this machine and the store",
+            Kind::WrongRegion => "set the region of the bucket",
+            Kind::DeletesMost => "if this is intended, use --delete-most",
+            Kind::ChecksumRequired => "report this message as a defect of whimbrel",
+            Kind::Disorder => "set `order` of the store to `unknown`",
+            Kind::KeyRefused => "rename the object or choose another target",
+            Kind::TooLarge => "raise the part size, or choose a target with a larger limit",
             Kind::NoSpace => "free space at the target, then start the task again",
-            Kind::ReadOnly => "make it writable, then start again",
-            Kind::Archived => "restore the object first",
+            Kind::ReadOnly => "make the file system writable, then start again",
+            Kind::Archived => "restore the object from its archive tier first",
             Kind::Unsupported => "choose an option that this store supports",
-            Kind::Invalid => "correct what is named here",
-            Kind::Conflict => "wait until the state allows it",
-            Kind::LeaseLost => "nothing to do: another worker goes on",
-            Kind::Stopped => "start the task again to go on",
-            Kind::ListMissing => "put the list file where the task looks for it",
-            Kind::ListTooLarge => "split the list into .txt files of at most 1 GiB",
-            Kind::ListMalformed | Kind::ListLineTooLong => "correct that line and upload the list again",
-            Kind::ListEmpty => "write at least one line",
-            Kind::ListMetadata => "upload the list as text/plain without Content-Encoding",
-            Kind::Internal => "look at the log and report it",
+            Kind::Invalid => "correct the value and try again",
+            Kind::Conflict => "wait until the current operation has finished",
+            Kind::LeaseLost => "no action needed; another worker has taken over",
+            Kind::Stopped => "start the task again to resume it",
+            Kind::ListMissing => "upload the list file to the configured bucket and key",
+            Kind::ListTooLarge => "split the list into `.txt` files of at most 1 GiB",
+            Kind::ListMalformed | Kind::ListLineTooLong => "correct the line and upload the list again",
+            Kind::ListEmpty => "add at least one line to the list file",
+            Kind::ListMetadata => "upload the list with Content-Type text/plain and without Content-Encoding",
+            Kind::Internal => "report this message with the log",
         }
     }
 }
@@ -259,39 +261,42 @@ impl Failure {
         let redis = self.message.contains("redis://") || self.message.contains("rediss://");
         match (self.kind, self.side) {
             (Kind::BadCredentials, _) if redis => {
-                "correct the password (on the command line: WHIMBREL_SOURCE_PASSWORD, WHIMBREL_TARGET_PASSWORD) and the user"
+                "check the user and the password (on the command line: WHIMBREL_SOURCE_PASSWORD, \
+                 WHIMBREL_TARGET_PASSWORD)"
             }
             (Kind::Forbidden, _) if self.message.contains("may not connect to") => {
-                "let the operator list the host or network in limits.inline_endpoints (for Redis: limits.redis_endpoints)"
+                "ask the operator to add the host or network to limits.inline_endpoints (for Redis: \
+                 limits.redis_endpoints)"
             }
             (Kind::Forbidden, _) if redis => "grant the user the commands that docs/redis.md lists",
             (_, _) if self.op == "keyring" => {
-                "put back the seal.key that belongs to this database (from a backup); without it, move the database away and start anew"
+                "restore the `seal.key` of this database from a backup; without it, move the database away and \
+                 configure the service again"
             }
-            (_, _) if self.op == "mode" => "run `chmod 600` on it",
+            (_, _) if self.op == "mode" => "run `chmod 600` on the file",
             (Kind::Conflict, _) if self.op == "rotate" => {
-                "wait until the other command has ended, then run `whimbrel keys rotate` again"
+                "run `whimbrel keys rotate` again when the other command has finished"
             }
             (Kind::Timeout, _) if self.op == "rotate" => {
-                "look at the log of the service and restart it, then run `whimbrel keys rotate` again"
+                "check the log of the service, restart the service, then run `whimbrel keys rotate` again"
             }
             (Kind::ReadOnly, _) if self.op == "rotate" => {
                 "run the command as the owner of the data directory"
             }
 
             (_, _) if self.op == "databases" => {
-                "map it to another number (--db-map), leave it out, or raise `databases` at the target, and start again"
+                "map the database to another number (--db-map), exclude it, or raise `databases` at the target"
             }
-            (Kind::Conflict, _) if self.op == "clean" => "stop it first, or use --force",
+            (Kind::Conflict, _) if self.op == "clean" => "stop the migration first, or use --force",
             (_, _) if self.op == "loop" => "stop one of the two migrations",
             (Kind::Conflict, _) if self.op == "function" => {
                 "delete that library at the target, or choose what becomes of it (--functions replace or skip)"
             }
             (Kind::Unsupported, Side::Source) if self.op == "format" => {
-                "it is not damaged: a newer or another server wrote it; copy from the running server (--mode scan), or use a newer \
-                 release of whimbrel"
+                "the file was written by a newer or different server: copy from the running server (--mode scan), or \
+                 update whimbrel"
             }
-            (_, _) if self.op == "sentinel" => "name the master's own address",
+            (_, _) if self.op == "sentinel" => "use the address of the master",
             (Kind::Unsupported, Side::Source) if self.op == "psync" => {
                 "copy with --mode scan, or say what REPLCONF is called there (--source-command REPLCONF=NAME)"
             }
@@ -302,17 +307,17 @@ impl Failure {
                 "say what the command is called there (--source-command NAME=NAME_THERE), or import a backup"
             }
             (_, _) if redis && self.message.contains("unknown command") => {
-                "leave the command out (--skip-command NAME), or choose a target that knows it"
+                "exclude the command (--skip-command NAME), or choose a target that supports it"
             }
             (Kind::Unsupported, Side::Source) if self.op == "import" => {
-                "empty the target and leave databases and keys as they are, or leave these commands out \
-                 (whimbrel redis import --leave-out-commands)"
+                "import into an empty target without key or database filters, or exclude these commands \
+                 (--leave-out-commands)"
             }
             (Kind::Conflict, _) if self.op == "diverged" && self.message.contains("NOSCRIPT") => {
-                "load the script at the target (SCRIPT LOAD), delete the position key, and start again"
+                "load the script at the target (SCRIPT LOAD), delete the checkpoint key, then start again"
             }
             (Kind::Conflict, _) if self.op == "diverged" && self.message.contains("DUMP payload version") => {
-                "the target is older than that value: choose a newer one, delete the position key, and start again"
+                "choose a target of a newer version, delete the checkpoint key, then start again"
             }
             (Kind::Conflict, _) if self.op == "diverged" && self.message.contains("Bad data format") => {
                 "the target does not take that value: choose a newer one, delete the position key, and start again"
@@ -328,34 +333,42 @@ impl Failure {
                 "name its authorities (--source-ca, --target-ca, `ca` of [[redis]], or SSL_CERT_FILE)"
             }
             (Kind::Connect, _) if redis && self.op != "connect" => {
-                "nothing to do when it comes back; if it happens again and again, look at the server's log, `timeout`, \
-                 `maxclients` and output buffer limits"
+                "no action needed if the server is reachable again; if this repeats, check the server log, \
+                 `timeout`, `maxclients` and output buffer limits"
             }
-            (Kind::NoSpace, _) if redis => "raise maxmemory or free memory there: it goes on by itself",
+            (Kind::NoSpace, _) if redis => {
+                "raise `maxmemory` or free memory at the target; the migration then \
+                 resumes by itself"
+            }
             (Kind::Unavailable, _) if self.message.contains("MISCONF") => {
-                "the target cannot save to its disk: make room there, and it goes on by itself"
+                "free disk space at the target; the migration then resumes by itself"
             }
             (Kind::Unavailable, Side::Source) if self.op == "cluster" => {
                 "give these slots to a master (redis-cli --cluster fix), or copy what is served (--allow-uncovered-slots)"
             }
-            (Kind::Unavailable, _) if redis => "nothing to do: it goes on when the server lets it",
-            (Kind::Conflict, _) if self.op == "diverged" || self.op == "halted" => {
-                "if somebody else writes there, end that; then delete the position key, and start again"
+            (Kind::Unavailable, _) if redis => {
+                "no action needed; the migration resumes when the server accepts \
+                 writes"
             }
-            (Kind::Conflict, _) if self.op == "fence" => "nothing to do: the other run goes on",
+            (Kind::Conflict, _) if self.op == "diverged" || self.op == "halted" => {
+                "stop other writers at the target, delete the checkpoint key, then start again"
+            }
+            (Kind::Conflict, _) if self.op == "fence" => "no action needed; the other run continues",
             (Kind::Conflict, _) if self.op == "restore" => {
-                "choose what becomes of keys that exist (--skip-existing), or an empty target"
+                "use --replace or --skip-existing, or choose an empty target"
             }
             (Kind::Corrupt, Side::Source)
                 if matches!(self.op, "check" | "read" | "commands" | "snapshot") =>
             {
-                "if it is a file: it is damaged, or no backup; take it again"
+                "the file is corrupt or not an RDB/AOF backup; obtain it again"
             }
             (Kind::WrongRegion, Side::Source) => "set --source-region, or `signing_region` of the store",
             (Kind::WrongRegion, Side::Target) => "set --target-region, or `signing_region` of the store",
-            (Kind::KeyRefused, Side::Source) => "this name cannot be read; shorten or rename it",
-            (Kind::Forbidden, _) if local => "give this user the right to read (at the target: to write) it",
-            (Kind::NoBucket, _) if local => "make the directory or correct its name",
+            (Kind::KeyRefused, Side::Source) => "shorten or rename the file",
+            (Kind::Forbidden, _) if local => {
+                "grant this user read permission (at the target also write permission)"
+            }
+            (Kind::NoBucket, _) if local => "create the directory or correct its name",
             _ => self.kind.remedy(),
         }
     }

@@ -50,27 +50,27 @@ pub fn manifest(text: &[u8]) -> Result<Vec<(Vec<u8>, Part)>> {
             continue;
         }
         let wrong = |what: &str| Error::new(begin, what);
-        let words = words(line).ok_or_else(|| wrong("a line of the manifest has a quote without an end"))?;
+        let words = words(line).ok_or_else(|| wrong("unterminated quote in the manifest"))?;
         let value =
             |name: &[u8]| words.chunks(2).find(|w| w[0] == name).and_then(|w| Some(w.get(1)?.as_slice()));
-        let file = value(b"file").ok_or_else(|| wrong("a line of the manifest names no file"))?;
+        let file = value(b"file").ok_or_else(|| wrong("a manifest line has no file name"))?;
         if file.is_empty() || file.contains(&b'/') || file.contains(&0) || file == b"." || file == b".." {
-            return Err(wrong("a file of the manifest lies outside of its folder"));
+            return Err(wrong("a manifest line names a file outside of the folder"));
         }
         let sequence: u64 = value(b"seq")
             .and_then(|n| std::str::from_utf8(n).ok()?.parse().ok())
-            .ok_or_else(|| wrong("a line of the manifest has no sequence number"))?;
+            .ok_or_else(|| wrong("a manifest line has no sequence number"))?;
         let part = match value(b"type") {
             Some(b"b") => Part::Base,
             Some(b"i") => Part::Incr,
             Some(b"h") => Part::History,
-            _ => return Err(wrong("a line of the manifest has no known type")),
+            _ => return Err(wrong("a manifest line has an unknown file type")),
         };
         parts.push((sequence, file.to_owned(), part));
     }
     parts.retain(|(_, _, part)| *part != Part::History);
     if parts.iter().filter(|(_, _, part)| *part == Part::Base).count() > 1 {
-        return Err(Error::new(0, "the manifest names more than one base"));
+        return Err(Error::new(0, "the manifest has more than one base file"));
     }
     parts.sort_by_key(|(sequence, _, part)| (*part != Part::Base, *sequence));
     Ok(parts.into_iter().map(|(_, file, part)| (file, part)).collect())

@@ -15,9 +15,9 @@ const RATIO_MAX: u64 = 132;
 pub fn expand(input: &[u8], len: u64) -> Result<Vec<u8>> {
     // A length that the input cannot have would only be an excuse to allocate.
     if len > EXPANDED_MAX || len > (input.len() as u64).saturating_mul(RATIO_MAX) {
-        return Err(Error::new(0, format!("{} compressed bytes cannot expand to {len}", input.len())));
+        return Err(Error::new(0, format!("LZF: {} compressed bytes cannot expand to {len}", input.len())));
     }
-    let len = usize::try_from(len).map_err(|_| Error::new(0, "a text too long for this machine"))?;
+    let len = usize::try_from(len).map_err(|_| Error::new(0, "string too long for this platform"))?;
     let mut out = Vec::with_capacity(len);
     let mut at = 0;
     while let Some(&control) = input.get(at) {
@@ -27,12 +27,12 @@ pub fn expand(input: &[u8], len: u64) -> Result<Vec<u8>> {
         if control < 32 {
             let run = input
                 .get(at..at + control + 1)
-                .ok_or_else(|| Error::new(begin, "a literal run of compressed text is cut short"))?;
+                .ok_or_else(|| Error::new(begin, "LZF: truncated literal run"))?;
             out.extend_from_slice(run);
             at += control + 1;
             continue;
         }
-        let cut = || Error::new(begin, "a reference of compressed text is cut short");
+        let cut = || Error::new(begin, "LZF: truncated back reference");
         let mut count = control >> 5;
         if count == 7 {
             count += usize::from(*input.get(at).ok_or_else(cut)?);
@@ -45,9 +45,9 @@ pub fn expand(input: &[u8], len: u64) -> Result<Vec<u8>> {
         let from = out
             .len()
             .checked_sub(back)
-            .ok_or_else(|| Error::new(begin, "compressed text refers to before its beginning"))?;
+            .ok_or_else(|| Error::new(begin, "LZF: back reference before the start of the output"))?;
         if out.len() + count > len {
-            return Err(Error::new(begin, "compressed text is longer than it says"));
+            return Err(Error::new(begin, "LZF: output exceeds the declared length"));
         }
         // A reference may overlap what it makes.
         for i in from..from + count {
@@ -55,7 +55,10 @@ pub fn expand(input: &[u8], len: u64) -> Result<Vec<u8>> {
         }
     }
     if out.len() != len {
-        return Err(Error::new(at as u64, format!("compressed text makes {} bytes, not {len}", out.len())));
+        return Err(Error::new(
+            at as u64,
+            format!("LZF: decompressed to {} bytes, expected {len}", out.len()),
+        ));
     }
     Ok(out)
 }

@@ -289,7 +289,7 @@ impl Apply {
         if !self.skipped.is_empty() {
             let name = String::from_utf8_lossy(name).to_ascii_uppercase();
             if self.skipped.contains(&name) {
-                *self.left_out.entry(format!("{name} (left out by --skip-command)")).or_default() += 1;
+                *self.left_out.entry(format!("{name} (excluded by --skip-command)")).or_default() += 1;
                 return Ok(Taken::Noted);
             }
         }
@@ -310,14 +310,15 @@ impl Apply {
             }
             b"SELECT" => {
                 let db = command.arg(1).and_then(|n| std::str::from_utf8(n).ok()?.parse().ok());
-                self.db = db.ok_or_else(|| self.refused("SELECT", "it names no database"))?;
+                self.db = db.ok_or_else(|| self.refused("SELECT", "it does not name a valid database"))?;
                 self.travels = self.route.db(self.db);
             }
             b"MULTI" => self.within = true,
             b"EXEC" => self.within = false,
             _ if self.part.is_some() && is_about_others(name, command.arg(1)) => {
                 let m = format!(
-                    "the source did {} at one of its masters, whose streams have no common order",
+                    "{} was executed at one master of the source; the replication streams of several masters cannot \
+                     be ordered",
                     String::from_utf8_lossy(name)
                 );
                 return Err(Failure::new(Kind::Changed, ANEW, m).at(Side::Source));
@@ -330,9 +331,7 @@ impl Apply {
             b"FUNCTION" => self.function(command, out),
             b"FLUSHALL" => self.flush_all(command, out)?,
             b"FLUSHDB" | b"SWAPDB" if self.route.all_into.is_some() => {
-                return Err(
-                    self.refused(&String::from_utf8_lossy(name), "all its databases are one at the target")
-                );
+                return Err(self.refused(&String::from_utf8_lossy(name), "the target has a single database"));
             }
             b"SWAPDB" | b"MOVE" | b"COPY" if !self.route.keeps_dbs() => {
                 self.needs_named(name, command);
@@ -347,7 +346,7 @@ impl Apply {
                         return Err(self.refused(
                             &name,
                             &format!(
-                                "it is in database {db}, of which the target has none: use --db-map {db}=0"
+                                "it uses database {db}, which the target does not have; hint: use --db-map {db}=0"
                             ),
                         ));
                     }
@@ -363,8 +362,11 @@ impl Apply {
 
     fn refused(&self, name: &str, why: &str) -> Failure {
         let m = match self.live {
-            true => format!("the source did {name}, and {why}; start the migration anew when that is over"),
-            false => format!("the file does {name}, and {why}"),
+            true => format!(
+                "cannot replicate {name}: {why}; hint: start the migration again when the source no \
+                 longer sends it"
+            ),
+            false => format!("cannot apply {name}: {why}"),
         };
         Failure::new(Kind::Unsupported, "apply", m).at(Side::Source)
     }
@@ -400,7 +402,7 @@ impl Apply {
 
     fn flush_all(&mut self, command: &Command<'_>, out: &mut Vec<u8>) -> Result<()> {
         if self.route.has_filter() {
-            return Err(self.refused("FLUSHALL", "only some of its keys travel"));
+            return Err(self.refused("FLUSHALL", "the key filter excludes some of its keys"));
         }
         if self.route.keeps_dbs() {
             let db = self.selected.unwrap_or(0);
@@ -414,7 +416,7 @@ impl Apply {
                 self.keep_scripts(None, out);
                 Ok(())
             }
-            None => Err(self.refused("FLUSHALL", "the target holds its databases among others")),
+            None => Err(self.refused("FLUSHALL", "the mapped databases are shared with other data")),
         }
     }
 
@@ -557,7 +559,7 @@ impl Apply {
 /// The source takes changes from the target.
 pub(crate) fn going_round(id: &str) -> Failure {
     let m = format!(
-        "the source takes changes from the target, by the migration that is marked `{id}` there: each change would go round for ever"
+        "migration `{id}` already replicates from the target to the source; each change would be replicated in a loop"
     );
     Failure::new(Kind::Conflict, "loop", m).at(Side::Source)
 }

@@ -108,7 +108,8 @@ pub fn unpack(path: &Path, dir: &Path, ceiling: u64) -> Result<Vec<PathBuf>> {
         }
     }
     if found.is_empty() {
-        let m = format!("{}: the archive holds no RDB file and no append-only file", path.display());
+        let m =
+            format!("{}: the archive does not contain an RDB file or an append-only file", path.display());
         return Err(Failure::new(Kind::Invalid, "unpack", m).at(Side::Source));
     }
     Ok(found)
@@ -144,7 +145,7 @@ impl Unpacking<'_> {
     fn archive(&mut self, path: &Path, depth: u32) -> Result<()> {
         let packed = form(path)?;
         if packed != Packed::Not && depth > DEPTH_MAX {
-            let m = format!("{}: archives within archives within archives", path.display());
+            let m = format!("{}: archives are nested more than two levels deep", path.display());
             return Err(Failure::new(Kind::Invalid, "unpack", m).at(Side::Source));
         }
         let open = || File::open(path).map(BufReader::new).map_err(|e| unread(path, &e));
@@ -190,11 +191,11 @@ impl Unpacking<'_> {
     /// Writes a file of an archive, under a path that is ours but for its last name.
     fn write(&mut self, name: &Path, from: &mut dyn Read, archive: &Path) -> Result<PathBuf> {
         if name.as_os_str().len() > NAME_MAX {
-            return Err(too_large(archive, "a name in the archive is longer than 4096 bytes"));
+            return Err(too_large(archive, "a file name in the archive is longer than 4096 bytes"));
         }
         self.written += 1;
         if self.written > FILES_MAX {
-            return Err(too_large(archive, &format!("the archive holds more than {FILES_MAX} files")));
+            return Err(too_large(archive, &format!("the archive contains more than {FILES_MAX} files")));
         }
         let next = self.folders.len();
         let folder = archive.join(name.parent().unwrap_or(Path::new("")));
@@ -214,7 +215,7 @@ impl Unpacking<'_> {
             }
             let left = self.left.checked_sub(n as u64);
             self.left =
-                left.ok_or_else(|| too_large(archive, "the archive unpacks to more than is allowed"))?;
+                left.ok_or_else(|| too_large(archive, "the unpacked size of the archive exceeds the limit"))?;
             self.unseen += n as u64;
             if self.unseen >= room::EVERY {
                 room::check(self.dir)?;

@@ -48,7 +48,7 @@ impl Asker {
     pub async fn open(node: &Node, side: Side) -> Result<(Self, Server, Option<Topology>)> {
         let at = |f: Failure| f.at(side);
         let node = Node { db: None, ..node.clone() };
-        let mut last = Failure::new(Kind::Connect, "connect", "no address is given").at(side);
+        let mut last = Failure::new(Kind::Connect, "connect", "no address was given").at(side);
         for addr in &node.addrs {
             let mut client = match Client::open(&node.at(addr)).await {
                 Ok(client) => client,
@@ -178,7 +178,7 @@ impl Asker {
                 return Err(f);
             }
             let kind = if f.kind == Kind::Forbidden { f.kind } else { Kind::Unsupported };
-            let m = format!("database {db} cannot be written: {}", f.message);
+            let m = format!("cannot select database {db}: {}", f.message);
             return Err(Failure::new(kind, "databases", m).at(self.side));
         }
         self.select(0).await
@@ -225,7 +225,7 @@ impl Asker {
                 answered => return answered,
             }
         }
-        Err(Failure::new(Kind::Unavailable, "ask", "the slot of a key keeps moving").at(self.side))
+        Err(Failure::new(Kind::Unavailable, "ask", "too many redirections for one slot").at(self.side))
     }
 
     /// The same words, around each of many keys, asked together; the answers in the order of the keys.

@@ -76,7 +76,7 @@ impl Mover {
         let (mut source, source_node) = self.source_client().await.map_err(|f| f.at(Side::Source))?;
         let from = Server::ask(&mut source).await.map_err(|f| f.at(Side::Source))?;
         if from.cluster && self.shard.is_none() {
-            let m = "the source is a cluster: all of its masters are moved together";
+            let m = "the source is a cluster: all of its masters are migrated together";
             return Err(Failure::new(Kind::Unavailable, CLUSTER, m).at(Side::Source));
         }
         let (mut target, mut server, topology) = self.asker().await?;
@@ -144,14 +144,16 @@ impl Mover {
                 apply.comes_from = identities(&ends.server);
                 self.follow(link, None, ends, apply, epoch, summary).await
             }
-            (Begun::Continued(_), None) => {
-                Err(Failure::new(Kind::Corrupt, "psync", "the source goes on though nothing was asked for")
-                    .at(Side::Source))
-            }
+            (Begun::Continued(_), None) => Err(Failure::new(
+                Kind::Corrupt,
+                "psync",
+                "the source replied +CONTINUE to a full-sync request",
+            )
+            .at(Side::Source)),
             (Begun::Full(position), known) => {
                 if known.is_some() {
-                    let note = "the source no longer holds what came behind the last position: a new snapshot was taken; \
-                                keys that it deleted meanwhile may remain at the target";
+                    let note = "the replication backlog no longer covers the checkpoint; a new full sync was made. \
+                         Keys that the source deleted in between may remain at the target";
                     summary.notes.push(note.into());
                 }
                 self.options.teller.tell(News::Snapshot {
@@ -181,24 +183,28 @@ impl Mover {
         let beyond = from.dbs.iter().find(|db| self.options.route.db(**db).is_some_and(|to| to != 0));
         if let (Some(db), true) = (beyond, !server.has_databases()) {
             let m = format!(
-                "the source has keys in database {db}, of which the target has none: --db-map {db}=0, or name /0 only"
+                "the source has keys in database {db}, which the target does not have; hint: use --db-map {db}=0, or \
+                 migrate database 0 only (/0)"
             );
             return Err(Failure::new(Kind::Unsupported, "open", m).at(Side::Target));
         }
         if alone && server.is_replica && !self.options.reconnect.is_always() {
-            let m = format!("{} is a replica, which takes no writes: name its master", self.target.place());
+            let m = format!(
+                "{} is a read-only replica; hint: use the address of its master",
+                self.target.place()
+            );
             return Err(Failure::new(Kind::ReadOnly, "open", m).at(Side::Target));
         }
         if let Some(db) = self.options.route.only_db.filter(|db| *db > 0) {
             source.select(db).await.map_err(|f| {
-                let m = format!("the source has no database {db}: {}", f.message);
+                let m = format!("database {db} does not exist at the source: {}", f.message);
                 Failure::new(if f.is_temporary() { f.kind } else { Kind::Invalid }, "open", m)
                     .at(Side::Source)
             })?;
         }
         self.progress.keys_expected.store(from.keys, Ordering::Relaxed);
         if !from.replid.is_empty() && from.replid == server.replid {
-            let m = "source and target are one server, or replicas of one";
+            let m = "source and target are the same server, or replicas of the same master";
             return Err(Failure::new(Kind::Invalid, "open", m));
         }
         Ok(())
@@ -269,8 +275,8 @@ impl Mover {
             Err(f) if f.is_temporary() => Err(f),
             Err(f) => {
                 let note = format!(
-                    "the target lets nobody run scripts (EVAL): every key that changes while it is behind is asked for again, \
-                     and a change that finds its key expired there may end the migration; {}",
+                    "scripting (EVAL) is not permitted at the target: every key that changes before the target has \
+                     caught up is read again, and a write to an expired key may end the migration; {}",
                     f.message
                 );
                 if !summary.notes.contains(&note) {

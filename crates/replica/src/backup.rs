@@ -45,7 +45,7 @@ pub async fn take(node: &Node, path: &Path, spool_dir: &Path) -> Result<u64> {
             len += bytes.len() as u64;
         }
         if !parser.is_over() {
-            return Err(Failure::new(Kind::Connect, "backup", "the snapshot was cut short").at(Side::Source));
+            return Err(Failure::new(Kind::Connect, "backup", "the snapshot is truncated").at(Side::Source));
         }
         file.sync_all().await.map_err(disk)?;
         tokio::fs::rename(&part, path).await.map_err(disk)?;

@@ -84,7 +84,9 @@ impl Claim {
             parts::shut_out(target, ask, std::slice::from_ref(&other)).await?;
             parts::void(ask, &other).await?;
             withdraw(ask, &other).await?;
-            tracing::info!("migration {id} wrote the same keys of this source: its position is void");
+            tracing::info!(
+                "migration {id} wrote the same keys from this source: its checkpoint is now invalid"
+            );
         }
         Ok(())
     }

@@ -110,12 +110,12 @@ pub(crate) fn passes(failure: &Failure) -> bool {
 pub async fn connect(node: &Node) -> Result<(Incoming, Outgoing)> {
     let place = node.place();
     let failed = |e: &dyn std::fmt::Display| Failure::new(Kind::Connect, "connect", format!("{place}: {e}"));
-    let Some((host, port)) = node.addrs.first() else { return Err(failed(&"no address")) };
+    let Some((host, port)) = node.addrs.first() else { return Err(failed(&"no address was given")) };
     let opening = node.egress.connect(host, host, *port);
     let stream = match tokio::time::timeout(CONNECT, opening).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(f)) => return Err(Failure { message: format!("{place}: {}", f.message), ..f }),
-        Err(_) => return Err(failed(&"no connection within 10 seconds")),
+        Err(_) => return Err(failed(&"connection timed out after 10 s")),
     };
     stream.set_nodelay(true).map_err(|e| failed(&e))?;
     if !node.tls {
@@ -125,7 +125,10 @@ pub async fn connect(node: &Node) -> Result<(Incoming, Outgoing)> {
     let name = ServerName::try_from(host.clone()).map_err(|e| failed(&e))?;
     let tls = TlsConnector::from(node.tls_files.config()?).connect(name, stream);
     let Ok(tls) = tokio::time::timeout(CONNECT, tls).await else {
-        return Err(failed(&"no TLS within 10 seconds; does it speak TLS there? If not, write redis://"));
+        return Err(failed(
+            &"the TLS handshake timed out after 10 s; hint: use redis:// if the server does not use \
+             TLS",
+        ));
     };
     let (incoming, outgoing) = tokio::io::split(tls.map_err(|e| failed(&e))?);
     Ok((Box::new(incoming), Box::new(outgoing)))
@@ -178,7 +181,7 @@ impl Client {
     }
 
     fn cut(&self, e: &dyn std::fmt::Display) -> Failure {
-        Failure::new(Kind::Connect, "redis", format!("{}: the connection broke: {e}", self.place))
+        Failure::new(Kind::Connect, "redis", format!("{}: connection lost: {e}", self.place))
     }
 
     /// Sends bytes that are commands already.
@@ -211,10 +214,10 @@ impl Client {
         let read = tokio::time::timeout(ANSWER, self.incoming.read(&mut self.buf)).await;
         match read {
             Err(_) => {
-                Err(Failure::new(Kind::Timeout, "redis", format!("{}: no answer for 60 seconds", self.place)))
+                Err(Failure::new(Kind::Timeout, "redis", format!("{}: no reply within 60 s", self.place)))
             }
             Ok(Err(e)) => Err(self.cut(&e)),
-            Ok(Ok(0)) => Err(self.cut(&"it was closed")),
+            Ok(Ok(0)) => Err(self.cut(&"closed by the server")),
             Ok(Ok(n)) => {
                 self.used = Instant::now();
                 self.replies.push(&self.buf[..n]);

@@ -178,7 +178,7 @@ impl Import {
             }
         }
         if apply.is_open() {
-            summary.notes.push("the last transaction has no end and was left out".into());
+            summary.notes.push("the last transaction is incomplete and was skipped".into());
             match pipeline {
                 Writer::One(one) => apply.abandon(one.out()),
                 Writer::Many(many) => many.abandon(),
@@ -186,7 +186,7 @@ impl Import {
         }
         pipeline.settle().await?;
         let passed_over = apply.passed_over.iter();
-        summary.notes.extend(passed_over.map(|(name, n)| format!("left out of the commands: {n} × {name}")));
+        summary.notes.extend(passed_over.map(|(name, n)| format!("commands not applied: {n} × {name}")));
         summary.notes.append(&mut apply.notes);
         // What the files hold and the target has no place for: the import is not complete.
         for (what, n) in std::mem::take(&mut apply.left_out) {
@@ -216,7 +216,7 @@ impl Import {
                 let (Some(next), Some(keys)) =
                     (words.first().and_then(|n| n.text()), words.get(1).and_then(|k| k.array()))
                 else {
-                    let m = format!("{}: the answer to SCAN is none", self.target.place());
+                    let m = format!("{}: invalid reply to SCAN", self.target.place());
                     return Err(Failure::new(Kind::Corrupt, "import", m).at(Side::Target));
                 };
                 if keys.iter().filter_map(|k| k.text()).any(|k| !k.starts_with(OURS)) {
@@ -346,19 +346,18 @@ impl Import {
         if commands.waiting() > 0 {
             let at = commands.offset();
             if !commands.begins_command() {
-                let m =
-                    format!("at byte {at}: this is neither a snapshot nor a command of an append-only file");
+                let m = format!("at byte {at}: neither a snapshot nor a command of an append-only file");
                 return Err(Failure::new(Kind::Corrupt, "commands", m).at(Side::Source));
             }
             summary
                 .notes
-                .push(format!("{}: what begins at byte {at} is cut off and was left out", path.display()));
+                .push(format!("{}: truncated at byte {at}; the incomplete tail was skipped", path.display()));
         }
         let end = end.max(snapshot_end);
         if length > end {
             let n = length - end;
             summary.notes.push(format!(
-                "{}: {n} NUL bytes from byte {end} on, as a loss of power leaves them, were left out",
+                "{}: {n} NUL bytes from byte {end} were skipped (a power failure can leave them)",
                 path.display()
             ));
         }
@@ -397,7 +396,7 @@ impl Import {
                 None if self.stop.is_cancelled() => return Ok(None),
                 None => {
                     let m = format!(
-                        "at byte {}: the file ends here, and is not complete",
+                        "at byte {}: unexpected end of file",
                         parser.offset() + parser.waiting() as u64
                     );
                     return Err(Failure::new(Kind::Corrupt, "snapshot", m).at(Side::Source));
@@ -438,9 +437,8 @@ impl Import {
                 // A note of the time, between commands.
                 Some(b'#') => continue,
                 _ => {
-                    let m = format!(
-                        "at byte {begin}: this is neither a snapshot nor a command of an append-only file"
-                    );
+                    let m =
+                        format!("at byte {begin}: neither a snapshot nor a command of an append-only file");
                     return Err(Failure::new(Kind::Corrupt, "commands", m).at(Side::Source));
                 }
             }
@@ -521,8 +519,8 @@ async fn close(pipeline: &mut Pipeline, apply: &mut Apply) -> Result<()> {
 fn beyond(commands: &BTreeMap<String, u64>) -> Failure {
     let named: Vec<String> = commands.iter().take(8).map(|(name, n)| format!("{n} × {name}")).collect();
     let m = format!(
-        "the files hold {}, which reach beyond single keys: they are applied only when everything of the files goes into an \
-         empty target",
+        "the files contain {}, which affect more than single keys: they are applied only when complete files are \
+         imported into an empty target",
         named.join(", ")
     );
     Failure::new(Kind::Unsupported, "import", m).at(Side::Source)

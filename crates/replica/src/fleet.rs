@@ -58,7 +58,7 @@ pub(crate) async fn run(whole: &Mover) -> Result<Summary> {
             }
         };
         tracing::warn!("{failure}");
-        let m = format!("{}: all of it is copied anew when the slots rest", failure.message);
+        let m = format!("{}: a full sync will start when slot migration has finished", failure.message);
         whole.options.teller.tell(News::Lost { failure: Failure { message: m, ..failure }, delay: REST });
         whole.progress.phase.store(0, Ordering::Relaxed);
         anew = true;
@@ -78,7 +78,8 @@ async fn settled(whole: &Mover, moved: bool) -> Result<Option<Topology>> {
         }
         if let Some(way) = way.filter(|way| said.as_ref() != Some(way)) {
             let m = format!(
-                "{way}; that is waited for (`CLUSTER SETSLOT … STABLE` or `redis-cli --cluster fix` ends it)"
+                "{way}; waiting for slot migration to finish; hint: `CLUSTER SETSLOT … STABLE` or `redis-cli \
+                 --cluster fix` ends it"
             );
             let failure = Failure::new(Kind::Unavailable, "fleet", m).at(Side::Source);
             whole.options.teller.tell(News::Lost { failure, delay: REST });
@@ -90,8 +91,9 @@ async fn settled(whole: &Mover, moved: bool) -> Result<Option<Topology>> {
             () = whole.stop.cancelled() => return Ok(None),
         }
     }
-    let way = said.unwrap_or_else(|| "slots of the source are on their way".into());
-    let m = format!("{way}, since ten minutes: finish or undo that first (`CLUSTER SETSLOT`)");
+    let way = said.unwrap_or_else(|| "slots of the source are migrating".into());
+    let m =
+        format!("{way} for 10 minutes; hint: finish or cancel the slot migration first (`CLUSTER SETSLOT`)");
     Err(Failure::new(Kind::Unavailable, "fleet", m).at(Side::Source))
 }
 
@@ -113,8 +115,8 @@ async fn begin(whole: &Mover, topology: &Topology, anew: bool, all: &mut Summary
         if parts.alone {
             parts::empty(&mut ask, &server, whole.options.route.db(0)).await?;
         } else {
-            let note = "slots of the source went from one master to another, and all of it was copied anew; keys that \
-                        it deleted meanwhile may remain at the target";
+            let note = "slots moved between masters of the source, so a new full sync was made. Keys that the source \
+                 deleted in between may remain at the target";
             all.notes.push(note.into());
         }
         parts::forget(&mut ask, &links).await?;
@@ -215,7 +217,7 @@ async fn moved(everybody: &Node, parts: &Parts) -> Failure {
 }
 
 fn moves() -> Failure {
-    let m = "slots of the source go from one of its masters to another, whose streams have no common order";
+    let m = "a slot moved between masters of the source; their replication streams cannot be ordered";
     Failure::new(Kind::Changed, ANEW, m).at(Side::Source)
 }
 

@@ -31,7 +31,7 @@ pub(crate) fn how_far(failure: Failure, keys: u64) -> Failure {
         return failure;
     }
     let m = format!(
-        "{}; {keys} keys of the snapshot are written already, and the same command writes them again",
+        "{}; {keys} keys of the snapshot were written; running the same command again writes them again",
         failure.message
     );
     Failure { message: m, ..failure }
@@ -185,9 +185,7 @@ impl Mover {
             self.progress.keys.store(shared.keys.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         if !parser.is_over() {
-            return Err(
-                Failure::new(Kind::Connect, "snapshot", "the snapshot was cut short").at(Side::Source)
-            );
+            return Err(Failure::new(Kind::Connect, "snapshot", "the snapshot is truncated").at(Side::Source));
         }
         load.end().await?;
         let (loaded, notes) = (std::mem::take(&mut load.loaded), std::mem::take(&mut load.notes));
@@ -232,7 +230,7 @@ impl Mover {
 }
 
 fn stopped() -> Failure {
-    Failure::new(Kind::Stopped, "redis", "the migration is stopping")
+    Failure::new(Kind::Stopped, "redis", "the migration was stopped")
 }
 
 /// A task that ends with its owner.

@@ -192,15 +192,17 @@ impl<'a> Load<'a> {
                 self.db = u32::try_from(db).map_err(too_great)?;
                 self.travels = self.route.db(self.db);
                 if let (Some(db), true) = (self.travels.filter(|db| *db != 0), !self.target.has_databases()) {
-                    let m =
-                        format!("the data are in database {db}, of which the target has none: map it to 0");
+                    let m = format!(
+                        "the data are in database {db}, which the target does not have; hint: map the \
+                             database to 0"
+                    );
                     return Err(Failure::new(Kind::Unsupported, "load", m).at(Side::Target));
                 }
             }
             // They came with the first keys.
             Item::Function(_) | Item::ModuleAux(..) if self.wanted == Wanted::Expiring => {}
             Item::Function(code) => self.function(&code).await?,
-            Item::ModuleAux(..) => self.left_out("what modules keep beside keys"),
+            Item::ModuleAux(..) => self.left_out("module data outside of keys"),
             Item::Value(head, span) => {
                 if let Some(db) = self.travels_to(&head) {
                     self.value(db, &head, span).await?;
@@ -286,7 +288,7 @@ impl<'a> Load<'a> {
 
     async fn function(&mut self, code: &[u8]) -> Result<()> {
         if !self.target.has_functions() {
-            self.left_out("functions (the target is older than 7.0, or a proxy)");
+            self.left_out("functions (not supported by the target: older than 7.0, or a proxy)");
             return Ok(());
         }
         // They stand before the keys: a refusal that ends the migration is met before the first of them.
@@ -381,7 +383,7 @@ impl<'a> Load<'a> {
     async fn open(&mut self, db: u32, head: &Head<'_>) -> Result<()> {
         let kind = match head.kind.kind() {
             Some(Value::Stream) if self.target.lacks.transactions => {
-                self.left_out("streams (a proxy knows no commands for them)");
+                self.left_out("streams (a proxy does not support their commands)");
                 self.passing = true;
                 return Ok(());
             }
@@ -394,7 +396,7 @@ impl<'a> Load<'a> {
         };
         if self.conflict != Conflict::Replace && self.exists(db, &head.key).await? {
             if self.conflict == Conflict::Fail {
-                let m = format!("key `{}` exists at the target", String::from_utf8_lossy(&head.key));
+                let m = format!("key `{}` already exists at the target", String::from_utf8_lossy(&head.key));
                 return Err(Failure::new(Kind::Conflict, "restore", m).at(Side::Target));
             }
             self.pipeline.shared().left.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

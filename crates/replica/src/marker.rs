@@ -120,7 +120,7 @@ impl Names {
             return Ok(());
         }
         if owner.text() != Some(token.as_bytes()) {
-            let m = "another run of this migration has taken over at the target; this one ends";
+            let m = "another run of this migration has taken over at the target";
             return Err(Failure::new(Kind::Conflict, "fence", m).at(Side::Target));
         }
         Ok(())
@@ -218,7 +218,7 @@ pub async fn clean(target: &Node, anyway: bool) -> Result<u64> {
         };
         let text = String::from_utf8_lossy(reply.text().unwrap_or_default()).into_owned();
         if text.split(' ').any(|word| word.strip_prefix("name=").is_some_and(|n| n.starts_with(&writers))) {
-            let m = format!("{}: a migration writes there now", target.place());
+            let m = format!("{}: a migration is writing to this target", target.place());
             return Err(Failure::new(Kind::Conflict, "clean", m).at(Side::Target));
         }
     }
@@ -286,12 +286,14 @@ impl Marker {
         let marker = Self::parse(&text).ok_or_else(|| {
             let name = String::from_utf8_lossy(&names.marker).into_owned();
             if let Some(why) = text.strip_prefix("diverged: ") {
-                let m = format!("an earlier run has ended: {why}; its position, which counts no more, is the key `{name}` there");
+                let m = format!(
+                    "an earlier run failed: {why}; its checkpoint key `{name}` at the target is no \
+                     longer valid"
+                );
                 return Failure::new(Kind::Conflict, "halted", m).at(Side::Target);
             }
-            let m = format!(
-                "`{name}` at the target holds `{text}`, which is no mark of a migration: delete that key"
-            );
+            let m =
+                format!("`{name}` at the target is not a valid checkpoint (`{text}`); hint: delete the key");
             Failure::new(Kind::Conflict, "marker", m).at(Side::Target)
         })?;
         Ok(Some(marker))

@@ -258,7 +258,7 @@ fn answer(
         return Err(failure(place, "mend", text));
     }
     let Some(Reply::Array(mut said)) = answers.into_iter().last() else {
-        return Err(wrong("EXEC answers no list"));
+        return Err(wrong("the reply to EXEC is not an array"));
     };
     let info = said.pop().and_then(|reply| Some(String::from_utf8_lossy(reply.text()?).into_owned()));
     let offset = info
@@ -266,14 +266,14 @@ fn answer(
         .unwrap_or_default()
         .lines()
         .find_map(|line| line.strip_prefix("master_repl_offset:")?.trim().parse().ok())
-        .ok_or_else(|| wrong("INFO tells no offset"))?;
-    let time = said.pop().ok_or_else(|| wrong("EXEC answers too little"))?;
+        .ok_or_else(|| wrong("the reply to INFO has no replication offset"))?;
+    let time = said.pop().ok_or_else(|| wrong("the reply to EXEC is too short"))?;
     let number = |reply: &Reply| std::str::from_utf8(reply.text()?).ok()?.parse::<i64>().ok();
     let now_ms = match time.array().unwrap_or_default() {
         [seconds, micros] => {
             number(seconds).unwrap_or_default() * 1000 + number(micros).unwrap_or_default() / 1000
         }
-        _ => return Err(wrong("TIME answers no time")),
+        _ => return Err(wrong("invalid reply to TIME")),
     };
     let mut said = said.into_iter();
     let told = std::iter::from_fn(move || {

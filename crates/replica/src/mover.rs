@@ -194,7 +194,7 @@ impl Mover {
             () = stopped => Ok(Summary::default()),
         };
         if tokio::time::timeout(LEAVE, self.leave(&token)).await.is_err() {
-            tracing::debug!("the target was left without a word");
+            tracing::debug!("disconnected from the target without releasing the lock (timeout)");
         }
         done
     }
@@ -224,10 +224,8 @@ impl Mover {
                 Err(f) if f.op == DIVERGED => {
                     self.note_divergence(&f).await;
                     let key = String::from_utf8_lossy(&self.names.marker);
-                    let m = format!(
-                        "{}; its position, which counts no more, is the key `{key}` there",
-                        f.message
-                    );
+                    let m =
+                        format!("{}; its checkpoint key `{key}` at the target is no longer valid", f.message);
                     return Err(Failure { message: m, ..f });
                 }
                 Err(failure) => failure,
@@ -235,7 +233,7 @@ impl Mover {
             let worn = summary.full_syncs >= SNAPSHOTS_MAX && summary.notes.iter().any(|note| note == NOTE);
             if worn && !self.options.reconnect.is_always() {
                 let m =
-                    format!("{}; a proxy may end a connection upon what it does not know", failure.message);
+                    format!("{}; some proxies close the connection on an unknown command", failure.message);
                 return Err(Failure { message: m, ..failure });
             }
             let reached = self.progress.phase.swap(0, Ordering::Relaxed) > 0;
@@ -252,7 +250,7 @@ impl Mover {
             };
             tried += 1;
             // Whoever listens to the news says it to people.
-            tracing::debug!("{failure}; going on in {delay:?}");
+            tracing::debug!("{failure}; retrying in {delay:?}");
             self.options.teller.tell(News::Lost { failure, delay });
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
@@ -276,7 +274,7 @@ impl Mover {
             target.ok(&self.names.marker, &[b"SET", &self.names.marker, text.as_bytes()]).await
         };
         if let Err(f) = noted.await {
-            tracing::warn!("the divergence could not be noted at the target: {f}");
+            tracing::warn!("cannot record at the target that it diverged: {f}");
         }
     }
 }

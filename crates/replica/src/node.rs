@@ -80,7 +80,7 @@ fn address(text: &str) -> Result<(String, u16)> {
             (host, rest.strip_prefix(':'))
         }
         None if text.matches(':').count() > 1 => {
-            return Err(bad(format!("`{text}` has several colons: an IPv6 address stands in brackets")));
+            return Err(bad(format!("`{text}` has several colons; hint: write an IPv6 address in brackets")));
         }
         None => match text.rsplit_once(':') {
             Some((host, port)) => (host, Some(port)),
@@ -88,7 +88,7 @@ fn address(text: &str) -> Result<(String, u16)> {
         },
     };
     if host.is_empty() || host.contains(['/', '@', ' ', '?', '#']) {
-        return Err(bad(format!("`{text}` names no host")));
+        return Err(bad(format!("`{text}` has no host name")));
     }
     let port = match port {
         None => PORT,
@@ -96,7 +96,7 @@ fn address(text: &str) -> Result<(String, u16)> {
             .parse()
             .ok()
             .filter(|p| *p > 0)
-            .ok_or_else(|| bad(format!("`{text}` has no port from 1 to 65535")))?,
+            .ok_or_else(|| bad(format!("`{text}` has no valid port (1 to 65535)")))?,
     };
     Ok((host.to_owned(), port))
 }
@@ -114,7 +114,7 @@ pub fn addresses(text: &str) -> Result<Vec<(String, u16)>> {
         }
     }
     if all.is_empty() {
-        return Err(bad(format!("`{text}` names no server")));
+        return Err(bad(format!("`{text}` does not name a server")));
     }
     Ok(all)
 }
@@ -135,10 +135,10 @@ impl Node {
             (_, Some(rest)) => (true, rest),
             _ if url.starts_with("unix:") || url.starts_with("redis+socket:") => {
                 return Err(bad(
-                    "unix sockets are not offered: name the server's TCP address, which may be 127.0.0.1",
+                    "unix sockets are not supported; hint: use the TCP address of the server, such as 127.0.0.1:6379",
                 ));
             }
-            _ => return Err(bad("a Redis is written redis://[user:password@]HOST:PORT[/DB]")),
+            _ => return Err(bad("expected redis://[user:password@]HOST:PORT[/DB]")),
         };
         let (who, rest) = rest.rsplit_once('@').map_or(("", rest), |(who, rest)| (who, rest));
         let (user, password) = match who.split_once(':') {
@@ -149,16 +149,16 @@ impl Node {
         let (hosts, db) = rest.split_once('/').map_or((rest, ""), |(hosts, db)| (hosts, db));
         let db = match db.trim_end_matches('/') {
             "" => None,
-            text => Some(text.parse().map_err(|_| bad(format!("`/{text}` is no number of a database")))?),
+            text => Some(text.parse().map_err(|_| bad(format!("`/{text}` is not a database number")))?),
         };
         let told = query.map(|query| query.strip_prefix("db=").and_then(|n| n.parse().ok()).ok_or(query));
         let db = match (db, told) {
             (db, None) => db,
             (None, Some(Ok(told))) => Some(told),
-            (Some(_), Some(Ok(_))) => return Err(bad("two databases are named: /DB and ?db=")),
+            (Some(_), Some(Ok(_))) => return Err(bad("the URL names two databases: /DB and ?db=")),
             (_, Some(Err(query))) => {
                 return Err(bad(format!(
-                    "`?{query}` is not known; a database is written redis://HOST:PORT/DB"
+                    "`?{query}` is not supported; hint: write the database as redis://HOST:PORT/DB"
                 )));
             }
         };

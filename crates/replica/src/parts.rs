@@ -69,7 +69,7 @@ impl Parts {
         let parts = Self::parse(&text).ok_or_else(|| {
             let name = String::from_utf8_lossy(&names.marker).into_owned();
             let m = format!(
-                "`{name}` at the target holds `{text:.80}`, which is no mark of a cluster: delete it"
+                "`{name}` at the target is not a valid slot layout (`{text:.80}`); hint: delete the key"
             );
             Failure::new(Kind::Conflict, "parts", m).at(Side::Target)
         })?;
@@ -191,10 +191,7 @@ pub(crate) async fn on_the_way(source: &Node, masters: &[Addr]) -> Result<Option
         let own = text.lines().find(|line| line.contains("myself"));
         let slot = own.and_then(|line| line.split(" [").nth(1)?.split(['-', ']']).next());
         if let Some(slot) = slot {
-            return Ok(Some(format!(
-                "slot {slot} of {}:{} is open: it comes from or goes to another master",
-                addr.0, addr.1
-            )));
+            return Ok(Some(format!("slot {slot} of {}:{} is migrating or importing", addr.0, addr.1)));
         }
     }
     Ok(None)

@@ -44,9 +44,9 @@ impl Route {
             let wrong = |why: &str| Failure::new(Kind::Invalid, "usage", format!("--db-map: `{pair}` {why}"));
             let (from, to) = pair.split_once('=').ok_or_else(|| wrong("is not FROM=TO"))?;
             let number =
-                |n: &str| n.trim().parse().map_err(|_| wrong("is not FROM=TO with numbers of databases"));
+                |n: &str| n.trim().parse().map_err(|_| wrong("is not FROM=TO with database numbers"));
             if out.insert(number(from)?, number(to)?).is_some() {
-                return Err(wrong("maps a database a second time"));
+                return Err(wrong("maps a database twice"));
             }
         }
         Ok(out)
@@ -64,7 +64,8 @@ impl Route {
         for (from, to) in dbs.iter().filter_map(|db| Some((*db, self.db(*db)?))) {
             if let Some(other) = seen.insert(to, from) {
                 let m = format!(
-                    "databases {other} and {from} would both become {to}: give each its own by --db-map"
+                    "databases {other} and {from} would both become {to}; hint: map each to its own number with \
+                     --db-map"
                 );
                 return Err(Failure::new(Kind::Invalid, "usage", m));
             }

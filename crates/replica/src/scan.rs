@@ -143,7 +143,7 @@ impl Scan {
         let mut source = Half::open(&self.source, Side::Source).await?;
         let (mut ask, server, topology) = Asker::open(&self.target, Side::Target).await?;
         if !source.server.replid.is_empty() && source.server.replid == server.replid {
-            let m = "source and target are one server, or replicas of one";
+            let m = "source and target are the same server, or replicas of the same master";
             return Err(Failure::new(Kind::Invalid, "open", m));
         }
         route.check(&source.server.dbs)?;
@@ -199,7 +199,7 @@ impl Scan {
                 writer.settle().await?;
                 break;
             }
-            let note = "more keys changed than could be remembered: all were looked through again";
+            let note = "the change buffer overflowed; a complete rescan was made";
             if !summary.notes.iter().any(|n| n == note) {
                 summary.notes.push(note.into());
             }
@@ -366,7 +366,8 @@ async fn listen(node: &Node, changed: Arc<Changed>) -> Result<tokio::task::JoinH
         let all = value.contains(&b'A') || b"g$lshzxet".iter().all(|c| value.contains(c));
         if !value.contains(&b'K') || !all {
             let m = format!(
-                "{} tells of no changes: set notify-keyspace-events to KA there, or copy with --full-only",
+                "keyspace notifications are off at {}; hint: set notify-keyspace-events to KA there, or use \
+                 --full-only",
                 node.place()
             );
             return Err(Failure::new(Kind::Unsupported, "scan", m).at(Side::Source));
@@ -393,7 +394,7 @@ async fn listen(node: &Node, changed: Arc<Changed>) -> Result<tokio::task::JoinH
             // Who hears nothing cannot tell a quiet source from one that is gone.
             tokio::select! {
                 read = incoming.read(&mut buf) => match read {
-                    Ok(0) => break "the source closed it".to_owned(),
+                    Ok(0) => break "closed by the source".to_owned(),
                     Ok(n) => {
                         heard = Instant::now();
                         replies.push(&buf[..n]);
@@ -402,7 +403,7 @@ async fn listen(node: &Node, changed: Arc<Changed>) -> Result<tokio::task::JoinH
                 },
                 _ = tick.tick() => {
                     if heard.elapsed() > SILENCE {
-                        break format!("the source has been silent for {} s", SILENCE.as_secs());
+                        break format!("no reply from the source for {} s", SILENCE.as_secs());
                     }
                     if let Err(e) = outgoing.write_all(b"*1\r\n$4\r\nPING\r\n").await {
                         break e.to_string();
@@ -415,7 +416,10 @@ async fn listen(node: &Node, changed: Arc<Changed>) -> Result<tokio::task::JoinH
 }
 
 fn fail(changed: &Changed, place: &str, why: &str) {
-    let m = format!("{place}: events are no longer heard: {why}; the same command begins anew");
+    let m = format!(
+        "{place}: the keyspace-notification connection was lost: {why}; hint: run the same command again \
+         to start from the beginning"
+    );
     let failure = Failure::new(Kind::Connect, "scan", m).at(Side::Source);
     changed.broke.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
     changed.arrived.notify_one();

@@ -21,11 +21,11 @@ pub(crate) enum Piece {
 /// A change whose keys belong to different slots cannot be made.
 pub(crate) fn across(words: &[Vec<u8>]) -> Failure {
     let name = words.first().map(Vec::as_slice).unwrap_or_default();
-    refused(name, "its keys belong to different slots of the target")
+    refused(name, "its keys map to different slots of the target")
 }
 
 fn refused(name: &[u8], why: &str) -> Failure {
-    let m = format!("the source did {}, and {why}", String::from_utf8_lossy(name));
+    let m = format!("cannot replicate {}: {why}", String::from_utf8_lossy(name));
     Failure::new(Kind::Unsupported, "scatter", m).at(Side::Source)
 }
 
@@ -62,10 +62,9 @@ fn one(args: &[&[u8]], raw: &[u8], names: &Names, pieces: &mut Vec<Piece>) -> Re
         b"PUBLISH" | b"SPUBLISH" => return Ok(()),
         _ => {}
     }
-    let keys =
-        command::keys(args).ok_or_else(|| refused(&name, "nobody knows which of its words are keys"))?;
+    let keys = command::keys(args).ok_or_else(|| refused(&name, "its keys cannot be determined"))?;
     let Some((_, first)) = keys.first() else {
-        return Err(refused(&name, "it names no key, so no server of the cluster is the right one"));
+        return Err(refused(&name, "it has no key and cannot be routed in a cluster"));
     };
     let home = slot(first);
     if keys.iter().all(|(_, key)| slot(key) == home) {
@@ -108,7 +107,7 @@ fn doubted(args: &[&[u8]], names: &Names, pieces: &mut Vec<Piece>) -> Result<()>
     let flags = &args[2..2 + flag];
     for words in args[2 + flag..].chunks(width) {
         let found = words.last().and_then(|member| place(member));
-        let at = slot(found.ok_or_else(|| refused(args[0], "a doubted key has no place"))?.1);
+        let at = slot(found.ok_or_else(|| refused(args[0], "a suspect key has no database"))?.1);
         let list = names.doubted_at(at);
         let words = flags.iter().chain(words).copied();
         let all: Vec<&[u8]> = [args[0], &list].into_iter().chain(words).collect();
@@ -182,7 +181,7 @@ mod tests {
 
     #[test]
     fn what_cannot_is_refused_by_name() {
-        for (line, said) in [("NO.SUCH foo", "nobody knows"), ("SWAPDB 0 1", "names no key")] {
+        for (line, said) in [("NO.SUCH foo", "cannot be determined"), ("SWAPDB 0 1", "has no key")] {
             let failure = divided(line).unwrap_err();
             assert!(failure.message.contains(said), "{failure}");
         }

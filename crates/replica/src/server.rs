@@ -64,8 +64,9 @@ async fn sentinel(client: &mut Client) -> Failure {
         })
         .take(5)
         .collect();
-    let watched = if named.is_empty() { "no master that it names".to_owned() } else { named.join(", ") };
-    let m = format!("{} is a Sentinel, which holds no data; it watches {watched}", client.place());
+    let watched = if named.is_empty() { "none".to_owned() } else { named.join(", ") };
+    let m =
+        format!("{} is a Sentinel, not a data server; masters that it monitors: {watched}", client.place());
     Failure::new(Kind::Unsupported, "sentinel", m)
 }
 
@@ -84,7 +85,7 @@ impl Server {
             return Err(sentinel(client).await);
         }
         Self::of(&text).ok_or_else(|| {
-            let m = format!("{}: INFO tells no version", client.place());
+            let m = format!("{}: the reply to INFO has no server version", client.place());
             Failure::new(Kind::Unsupported, "info", m)
         })
     }

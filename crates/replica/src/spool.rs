@@ -186,7 +186,7 @@ impl Spool {
             let mut piece = vec![0; u32::from_le_bytes(len) as usize];
             self.file.read_exact_at(&mut piece, state.read + FRAME as u64).map_err(failed)?;
             if crc(&piece) != u64::from_le_bytes(sum) {
-                let m = "the disk gave back other bytes than were spooled";
+                let m = "the bytes read from the spool file differ from the bytes written";
                 return Err(Failure::new(Kind::Corrupt, "spool", m));
             }
             state.read += (FRAME + piece.len()) as u64;

@@ -149,7 +149,9 @@ impl<'a> Stream<'a> {
                 }
                 Some(Ok(Some(bytes))) => self.feed(bytes, spool).await?,
                 Some(Ok(None)) => {
-                    return Err(Failure::new(Kind::Connect, "psync", "the stream ended").at(Side::Source));
+                    return Err(
+                        Failure::new(Kind::Connect, "psync", "the replication stream ended").at(Side::Source)
+                    );
                 }
                 Some(Err(failure)) => {
                     // What has come is applied before the link is opened anew.
@@ -179,9 +181,8 @@ impl<'a> Stream<'a> {
                 let command = commands.next_command().map_err(|e| match e.long {
                     // Asking again would bring the same.
                     true => {
-                        let m = format!(
-                            "{e}; hint: raise limits.memory, of which one command may take a quarter"
-                        );
+                        let m =
+                            format!("{e}; hint: raise limits.memory (one command may use a quarter of it)");
                         Failure::new(Kind::TooLarge, "stream", m).at(Side::Source)
                     }
                     false => Failure::new(Kind::Corrupt, "stream", e.to_string()).at(Side::Source),
@@ -415,8 +416,7 @@ impl<'a> Stream<'a> {
         match asked {
             // It worked until now, and goes on working.
             Err(f) if matches!(f.kind, Kind::Forbidden | Kind::Unsupported) => {
-                let m =
-                    format!("keys that may have expired too early at the target cannot be asked for: {f}");
+                let m = format!("cannot read keys again that may have expired early at the target: {f}");
                 self.mover.options.teller.tell(News::Note(m));
                 self.level();
                 Ok(())
@@ -429,12 +429,13 @@ impl<'a> Stream<'a> {
     fn level(&mut self) {
         let written = self.mend.rest();
         if written > 0 {
-            tracing::info!("{written} keys were asked for at the source, and written again");
+            tracing::info!("{written} keys were read again from the source and rewritten");
         }
         let beyond = self.apply.watch.level();
         if beyond > 0 {
             let m = format!(
-                "{beyond} keys may have expired too early at the target and could not be remembered: verify"
+                "{beyond} keys may have expired early at the target and exceeded the tracking limit; hint: run \
+                 `whimbrel redis verify`"
             );
             self.mover.options.teller.tell(News::Note(m));
         }
@@ -460,7 +461,10 @@ impl<'a> Stream<'a> {
     async fn rest(&mut self) -> Result<Ended> {
         match tokio::time::timeout(REST, self.abandon()).await {
             Ok(settled) => settled?,
-            Err(_) => tracing::warn!("the target did not answer in time; its own mark says how far it is"),
+            Err(_) => tracing::warn!(
+                "the target did not acknowledge before shutdown; the stored checkpoint is \
+                 authoritative"
+            ),
         }
         Ok(Ended::Stopped)
     }

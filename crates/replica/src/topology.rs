@@ -36,8 +36,11 @@ impl Topology {
     /// # Errors
     /// When none of them answers, or slots are served by nobody.
     pub async fn ask(node: &Node) -> Result<Self> {
-        let mut last =
-            Failure::new(Kind::Connect, "cluster", format!("{}: no address answers", node.place()));
+        let mut last = Failure::new(
+            Kind::Connect,
+            "cluster",
+            format!("{}: none of the addresses can be reached", node.place()),
+        );
         for addr in &node.addrs {
             let asked = async {
                 let mut client = Client::open(&Node { db: None, ..node.at(addr) }).await?;
@@ -56,7 +59,7 @@ impl Topology {
 
     /// Out of the answer to `CLUSTER SLOTS`; a host that is left out is the one that was asked.
     fn of(reply: &Reply, asked: &str, allow_uncovered: bool) -> std::result::Result<Self, String> {
-        let wrong = || "the answer to CLUSTER SLOTS is none".to_owned();
+        let wrong = || "invalid reply to CLUSTER SLOTS".to_owned();
         let addr = |node: &Reply| {
             let parts = node.array()?;
             let host = parts.first()?.text().map(|t| String::from_utf8_lossy(t).into_owned());
@@ -83,9 +86,15 @@ impl Topology {
         let uncovered = holes(&shards);
         if served != u32::from(SLOTS) && (!allow_uncovered || shards.is_empty()) {
             let hole = uncovered.first();
-            let first =
-                hole.map_or_else(String::new, |(slot, _)| format!(" (slot {slot} is the first that is not)"));
-            return Err(format!("only {served} of {SLOTS} slots are served{first}; mend the cluster first"));
+            let first = hole.map_or_else(String::new, |(slot, _)| {
+                format!(
+                    " (slot {slot} is the first one without a \
+                     master)"
+                )
+            });
+            return Err(format!(
+                "only {served} of {SLOTS} slots are served{first}; hint: repair the cluster first"
+            ));
         }
         for shard in &mut shards {
             shard.ranges.sort_unstable();

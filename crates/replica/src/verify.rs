@@ -75,9 +75,9 @@ impl Compared {
         let (count, word) = match how {
             How::Same => return,
             How::Content => (&mut self.differ, "differs"),
-            How::Expiry => (&mut self.expiry_differs, "expires at another time"),
+            How::Expiry => (&mut self.expiry_differs, "has a different expiry"),
             How::Missing => (&mut self.missing, "is missing at the target"),
-            How::Extra => (&mut self.extra, "is only at the target"),
+            How::Extra => (&mut self.extra, "exists only at the target"),
         };
         *count += 1;
         if self.named.len() < NAMED {
@@ -134,7 +134,7 @@ impl Half {
     ) -> Result<(Vec<Vec<u8>>, Option<Vec<u8>>)> {
         let client = self.ask.server(addr).await?;
         let reply = client.call(&[b"SCAN", cursor, b"COUNT", b"1000"]).await.map_err(|f| f.at(self.side))?;
-        let wrong = || Failure::new(Kind::Corrupt, "scan", "the answer to SCAN is none").at(self.side);
+        let wrong = || Failure::new(Kind::Corrupt, "scan", "invalid reply to SCAN").at(self.side);
         let [next, keys] = reply.array().unwrap_or_default() else { return Err(wrong()) };
         let next = next.text().ok_or_else(wrong)?.to_vec();
         let keys =
@@ -146,7 +146,7 @@ impl Half {
         let word: &[u8] = if absolute { b"PEXPIRETIME" } else { b"PTTL" };
         let payloads = self.ask.each(keys, &[b"DUMP"], &[]).await?;
         let expiries = self.ask.each(keys, &[word], &[]).await?;
-        let wrong = || Failure::new(Kind::Corrupt, "verify", "an answer of the wrong kind").at(self.side);
+        let wrong = || Failure::new(Kind::Corrupt, "verify", "unexpected reply type").at(self.side);
         let pairs = payloads.into_iter().zip(expiries);
         pairs
             .map(|(payload, at)| match payload {

@@ -428,7 +428,14 @@ async fn red_08_red_28_files_of_other_servers() {
     let foreign = [&b"\xfe\0\x00"[..], &text(b"a"), &text(b"1"), b"\x6b", &text(b"k"), &text(b"v")].concat();
     let failure = refused(import_bytes(&rdb("REDIS0011", &foreign), &target).await);
     assert_eq!(failure.kind, Kind::Unsupported);
-    assert!(failure.message.contains("type 107") && failure.to_string().contains("not damaged"), "{failure}");
+    assert!(
+        failure.message.contains("type 107")
+            && failure.to_string().contains(
+                "newer or different \
+         server"
+            ),
+        "{failure}"
+    );
     assert_eq!(target.run("DBSIZE").number(), Some(0));
 }
 

@@ -195,7 +195,7 @@ async fn what_the_target_refuses_is_never_passed_over() {
     mover(&source, &target, Until::CaughtUp).run().await.unwrap();
     target.run("SET l text");
     source.run("LPUSH l x");
-    for said in ["WRONGTYPE", "an earlier run has ended"] {
+    for said in ["WRONGTYPE", "an earlier run failed"] {
         let failure = mover(&source, &target, Until::CaughtUp).run().await.unwrap_err();
         assert!(failure.message.contains(said), "{failure}");
     }

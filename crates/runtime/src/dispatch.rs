@@ -27,7 +27,7 @@ impl Engine {
         loop {
             changes.mark_unchanged();
             if let Err(failure) = caught(self.step(&mut runs, &mut moves)).await.flatten() {
-                tracing::error!("the dispatcher could not work: {failure}");
+                tracing::error!("dispatcher step failed: {failure}");
             }
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -49,7 +49,7 @@ impl Engine {
             while moves.join_next().await.is_some() {}
         };
         if tokio::time::timeout(Duration::from_secs(8), all).await.is_err() {
-            tracing::warn!("some tasks did not come to rest in time; their ledger is exact all the same");
+            tracing::warn!("some tasks did not stop in time; no progress is lost");
         }
     }
 
@@ -94,7 +94,7 @@ impl Engine {
                 }
                 Step::Expire(id) => {
                     let late =
-                        Failure::new(Kind::Timeout, "wait", "the task waited for 30 days and was given up");
+                        Failure::new(Kind::Timeout, "wait", "the task was not scheduled within 30 days");
                     let mut unit = self.store.write().await?;
                     if unit.expire(id, &late, now).await? {
                         unit.save().await?;

@@ -62,7 +62,11 @@ pub trait Places: Send + Sync {
     /// A file of a bucket of backups.
     async fn backup(&self, bucket: &str, file: &str) -> Result<OpenedBackup> {
         let _ = file;
-        Err(Failure::new(Kind::NoBucket, "import", format!("no [[bucket]] is named `{bucket}`")))
+        Err(Failure::new(
+            Kind::NoBucket,
+            "import",
+            format!("no [[bucket]] is configured with the name `{bucket}`"),
+        ))
     }
 
     /// What leads clients elsewhere in a cut-over, beside the registry.
@@ -73,7 +77,7 @@ pub trait Places: Send + Sync {
     /// The list files of a folder, for a task group.
     async fn lists(&self, spec: &TaskSpec, secrets: &str, folder: &ListFile) -> Result<Vec<String>> {
         let _ = (spec, secrets, folder);
-        Err(Failure::new(Kind::Unsupported, "task_group", "there are no task groups here"))
+        Err(Failure::new(Kind::Unsupported, "task_group", "task groups are not supported here"))
     }
 }
 

@@ -36,7 +36,7 @@ impl Engine {
                         let engine = self.clone();
                         tokio::spawn(async move {
                             if let Err(failure) = engine.make_members(&group).await {
-                                tracing::error!(group = %group.id, "the members could not be stored: {failure}");
+                                tracing::error!(group = %group.id, "cannot store the tasks of the group: {failure}");
                                 tokio::time::sleep(AGAIN).await;
                             }
                             engine.making().remove(&group.id);
@@ -89,7 +89,7 @@ impl Engine {
                 }
             }
             Err(failure) => {
-                tracing::warn!(group = %group.id, "the members could not be made: {failure}");
+                tracing::warn!(group = %group.id, "cannot create the tasks of the group: {failure}");
                 if unit.apply_group(&group.id, GroupEvent::Break, now).await?.is_ok() {
                     unit.set_group_error(&group.id, Some(&failure)).await?;
                 } else {
@@ -116,11 +116,11 @@ impl Engine {
             false => vec![folder.key.clone()],
         };
         if keys.is_empty() {
-            let m = format!("no .txt file stands in `{}` of bucket `{}`", folder.key, folder.bucket);
+            let m = format!("no .txt file found under `{}` of bucket `{}`", folder.key, folder.bucket);
             return Err(Failure::new(Kind::ListMissing, "task_group", m));
         }
         if keys.len() as u64 > MEMBERS_MAX {
-            let m = format!("`{}` holds more than {MEMBERS_MAX} list files", folder.key);
+            let m = format!("`{}` contains more than {MEMBERS_MAX} list files", folder.key);
             return Err(Failure::new(Kind::ListTooLarge, "task_group", m));
         }
         let file = |key: String| ListFile { bucket: folder.bucket.clone(), key };

@@ -136,7 +136,8 @@ impl Engine {
                 let engine = self.clone();
                 tokio::spawn(async move {
                     if let Err(failure) = engine.deliver(&notice).await {
-                        tracing::error!(about = %notice.about, "a notice could not be noted: {failure}");
+                        tracing::error!(about = %notice.about, "cannot record the delivery of a notification: \
+                             {failure}");
                     }
                     engine.making().remove(&key);
                 });
@@ -148,16 +149,23 @@ impl Engine {
     async fn deliver(&self, notice: &Notice) -> Result<()> {
         let posted = match self.places.webhook(&notice.topic) {
             Some(webhook) => post(&webhook, &notice.body).await,
-            None => {
-                Err(Failure::new(Kind::NotFound, "notify", format!("no webhook is named `{}`", notice.topic)))
-            }
+            None => Err(Failure::new(
+                Kind::NotFound,
+                "notify",
+                format!(
+                    "no webhook is configured for topic \
+                     `{}`",
+                    notice.topic
+                ),
+            )),
         };
         let now = self.clock.now_ms();
         let mut unit = self.store.write().await?;
         match posted {
             Ok(()) => unit.tried_notice(notice, Delivery::Delivered, "", now).await?,
             Err(failure) => {
-                tracing::warn!(about = %notice.about, attempt = notice.attempts + 1, "a notice was not delivered: {failure}");
+                tracing::warn!(about = %notice.about, attempt = notice.attempts + 1, "notification not delivered: \
+                     {failure}");
                 let last = notice.attempts + 1 >= ATTEMPTS;
                 let state = if last { Delivery::GivenUp } else { Delivery::Due };
                 let delay = 15_000i64 << notice.attempts.min(8);
@@ -179,8 +187,9 @@ fn code(kind: Kind) -> &'static str {
 }
 
 async fn post(webhook: &Webhook, body: &str) -> Result<()> {
-    let bad =
-        |e: &dyn std::fmt::Display| Failure::new(Kind::Invalid, "notify", format!("the webhook's URL: {e}"));
+    let bad = |e: &dyn std::fmt::Display| {
+        Failure::new(Kind::Invalid, "notify", format!("invalid webhook URL: {e}"))
+    };
     let uri: http::Uri = webhook.url.parse().map_err(|e: http::uri::InvalidUri| bad(&e))?;
     let (scheme, authority) =
         (uri.scheme_str().unwrap_or("http"), uri.authority().map_or("", |a| a.as_str()));
@@ -199,7 +208,7 @@ async fn post(webhook: &Webhook, body: &str) -> Result<()> {
         let signature = hex(hmac::sign(&key, body.as_bytes()).as_ref());
         headers.insert("x-whimbrel-signature", HeaderValue::from_str(&signature).map_err(|e| bad(&e))?);
     }
-    let late = || Failure::new(Kind::Timeout, "notify", "the webhook did not answer within 10 seconds");
+    let late = || Failure::new(Kind::Timeout, "notify", "the webhook did not answer within 10 s");
     let answer = tokio::time::timeout(PATIENCE, client.send(request)).await.map_err(|_| late())??;
     let status = answer.status();
     let _ = tokio::time::timeout(PATIENCE, collect(answer, 64 << 10)).await;
@@ -209,5 +218,5 @@ async fn post(webhook: &Webhook, body: &str) -> Result<()> {
         404 | 410 => Kind::NotFound,
         _ => Kind::Unavailable,
     };
-    Err(Failure::new(kind, "notify", format!("the webhook answers HTTP {status}")))
+    Err(Failure::new(kind, "notify", format!("the webhook answered HTTP {status}")))
 }

@@ -22,8 +22,8 @@ pub(crate) async fn caught<T>(work: impl Future<Output = T>) -> Result<T> {
 
 fn failure(panic: &(dyn Any + Send)) -> Failure {
     let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text");
-    Failure::new(Kind::Internal, "panic", format!("a defect of this program: {text:.500}"))
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
+    Failure::new(Kind::Internal, "panic", format!("internal error (panic): {text:.500}"))
 }
 
 #[cfg(test)]

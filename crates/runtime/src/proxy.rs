@@ -26,7 +26,7 @@ pub async fn serve(engine: Arc<Engine>, id: String, listener: TcpListener, stop:
         let client = match accepted {
             Ok((client, _)) => client,
             Err(e) => {
-                tracing::warn!("a connection for instance {id} could not be accepted: {e}");
+                tracing::warn!("cannot accept a connection for instance {id}: {e}");
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
@@ -47,7 +47,7 @@ async fn relay(engine: &Engine, id: &str, mut client: TcpStream, stop: &Cancella
     let Some((host, port)) = node.addrs.first() else { return };
     let opening = node.egress.connect(host, host, *port);
     let Ok(Ok(mut server)) = tokio::time::timeout(CONNECT, opening).await else {
-        tracing::warn!("instance {id} does not answer at {host}:{port}");
+        tracing::warn!("cannot connect to instance {id} at {host}:{port}");
         return;
     };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
@@ -67,7 +67,7 @@ async fn stands(engine: &Engine, id: &str) -> Option<replica::Node> {
     let moved = match moved {
         Ok(moved) => moved,
         Err(failure) => {
-            tracing::error!("nobody knows where instance {id} stands: {failure}");
+            tracing::error!("cannot look up the address of instance {id}: {failure}");
             return None;
         }
     };

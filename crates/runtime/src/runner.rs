@@ -30,7 +30,7 @@ pub(crate) async fn run(engine: Arc<Engine>, id: TaskId) -> TaskId {
     let stop = CancellationToken::new();
     // Whatever comes of it, the task is nobody's afterwards.
     if let Err(failure) = caught(attempt(&engine, id, stop)).await.flatten() {
-        tracing::error!(task = id, "task {id} could not be run: {failure}");
+        tracing::error!(task = id, "cannot run task {id}: {failure}");
         // It stays lent for this long, so that the dispatcher does not try again at once.
         tokio::time::sleep(PAUSE).await;
     }
@@ -75,7 +75,7 @@ async fn attempt(engine: &Arc<Engine>, id: TaskId, stop: CancellationToken) -> R
     engine.running().insert(id, Running { progress: progress.clone(), stop: stop.clone() });
     unit.save().await?;
     engine.set_bandwidth(&task, now, 1);
-    tracing::info!(task = id, name = %task.name, "task {id} runs");
+    tracing::info!(task = id, name = %task.name, "task {id} started");
 
     // In a task of its own: it must go on while the work below waits, and the work while it waits.
     let keeper = tokio::spawn(keep(engine.clone(), id, fence, stop.clone()));
@@ -96,7 +96,7 @@ async fn keep(engine: Arc<Engine>, id: TaskId, fence: i64, stop: CancellationTok
         let rests = tokio::select! {
             _ = changes.changed() => wants_rest(&engine, id).await,
             _ = renew.tick() => !renewed(&engine, id, fence).await.unwrap_or_else(|failure| {
-                tracing::warn!(task = id, "the lease of task {id} could not be renewed: {failure}");
+                tracing::warn!(task = id, "cannot renew the lease of task {id}: {failure}");
                 true
             }),
         };
@@ -191,7 +191,7 @@ async fn settle(
     let (id, now) = (task.id, engine.clock.now_ms());
     let mut unit = engine.store.write().await?;
     if !unit.release_task(id, fence).await? {
-        tracing::warn!(task = id, "task {id} is held by another worker now");
+        tracing::warn!(task = id, "task {id}: the lease was taken over by another worker");
         return Ok(());
     }
     match ended {
@@ -211,7 +211,7 @@ async fn settle(
         Ended::Waits { since } => {
             // Soon at first, then by half of the time that was waited, at most every quarter of an hour.
             let delay = ((now - since) / 2).clamp(RESTORE_MIN_MS, RESTORE_MAX_MS);
-            tracing::info!(task = id, "task {id} waits for archived objects and looks again in {delay} ms");
+            tracing::info!(task = id, "task {id} waits for archived objects; next check in {delay} ms");
             unit.wait_until(id, now + delay).await?;
             let _ = unit.apply(id, Event::Postpone, now).await?;
         }
@@ -225,7 +225,7 @@ async fn settle(
             let passing = failure.is_temporary() && task.attempts < ATTEMPTS && !stop.is_cancelled();
             if passing {
                 let delay = 5_000i64 << task.attempts.min(6);
-                tracing::warn!(task = id, "task {id} is tried again in {delay} ms: {failure}");
+                tracing::warn!(task = id, "task {id} will be retried in {delay} ms: {failure}");
                 unit.set_error(id, &failure, now + delay).await?;
                 let _ = unit.apply(id, Event::Postpone, now).await?;
             } else {

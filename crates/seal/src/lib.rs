@@ -57,7 +57,7 @@ pub fn check_private(path: &Path) -> Result<()> {
         return Ok(());
     }
     let m = format!(
-        "{} holds secrets and has mode {:03o}: others may read or change it",
+        "{} contains secrets and has mode {:03o}, which permits access by others",
         path.display(),
         mode & 0o777
     );
@@ -80,7 +80,8 @@ pub fn private_dir(path: &Path) -> std::io::Result<()> {
 pub fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
     let filled = SystemRandom::new().fill(&mut bytes);
-    filled.map_err(|_| Failure::new(Kind::Internal, "random", "the system gives no random bytes"))?;
+    filled
+        .map_err(|_| Failure::new(Kind::Internal, "random", "the system random number generator failed"))?;
     Ok(bytes)
 }
 
@@ -124,7 +125,7 @@ impl Keyring {
             keys.push((id.to_owned(), LessSafeKey::new(key)));
         }
         if keys.is_empty() {
-            return Err(Failure::new(Kind::Invalid, "keyring", "the keyring has no key"));
+            return Err(Failure::new(Kind::Invalid, "keyring", "the keyring is empty"));
         }
         Ok(Self { keys })
     }
@@ -136,7 +137,7 @@ impl Keyring {
     pub fn read(path: &Path) -> Result<(Secret, Self)> {
         let text = std::fs::read_to_string(path);
         let text = text.map_err(|e| {
-            Failure::new(Kind::Invalid, "keyring", format!("{} cannot be read: {e}", path.display()))
+            Failure::new(Kind::Invalid, "keyring", format!("cannot read {}: {e}", path.display()))
         })?;
         check_private(path)?;
         let keys = Self::parse(&text)?;
@@ -167,7 +168,7 @@ impl Keyring {
         let path = data_dir.join(FILE);
         if !path.exists() && data_dir.join("whimbrel.db").exists() {
             let m = format!(
-                "{} is missing, and without it no secret in {} can be opened",
+                "{} is missing; it is required to open the secrets in {}",
                 path.display(),
                 data_dir.join("whimbrel.db").display()
             );
@@ -233,7 +234,7 @@ impl Keyring {
             Aad::from(context.as_bytes()),
             &mut data,
         );
-        sealed.map_err(|_| Failure::new(Kind::Internal, "seal", "sealing failed"))?;
+        sealed.map_err(|_| Failure::new(Kind::Internal, "seal", "cannot seal the secret"))?;
         Ok(format!("v1:{id}:{}:{}", B64.encode(nonce), B64.encode(data)))
     }
 
@@ -247,16 +248,18 @@ impl Keyring {
         let (Some("v1"), Some(id), Some(nonce), Some(data), None) =
             (fields.next(), fields.next(), fields.next(), fields.next(), fields.next())
         else {
-            return Err(bad("this is not a sealed secret"));
+            return Err(bad("not a sealed secret"));
         };
         let key = self.keys.iter().find(|(k, _)| k == id);
-        let (_, key) = key.ok_or_else(|| bad("the key that sealed this secret is not in the keyring"))?;
+        let (_, key) = key.ok_or_else(|| bad("the key of this sealed secret is not in the keyring"))?;
         let nonce = B64.decode(nonce).ok().and_then(|n| n.try_into().ok());
-        let nonce: [u8; NONCE_LEN] = nonce.ok_or_else(|| bad("the sealed secret is damaged"))?;
-        let mut data = B64.decode(data).map_err(|_| bad("the sealed secret is damaged"))?;
+        let nonce: [u8; NONCE_LEN] = nonce.ok_or_else(|| bad("the sealed secret is corrupt"))?;
+        let mut data = B64.decode(data).map_err(|_| bad("the sealed secret is corrupt"))?;
         let nonce = Nonce::assume_unique_for_key(nonce);
         let plain = key.open_in_place(nonce, Aad::from(context.as_bytes()), &mut data);
-        plain.map(|p| p.to_vec()).map_err(|_| bad("the sealed secret was altered or belongs elsewhere"))
+        plain
+            .map(|p| p.to_vec())
+            .map_err(|_| bad("the sealed secret was modified or belongs to another record"))
     }
 }
 

@@ -26,7 +26,7 @@ fn failed(path: &Path, e: &std::io::Error) -> Failure {
         ErrorKind::NotFound => Kind::Invalid,
         _ => Kind::Internal,
     };
-    Failure::new(kind, "rotate", format!("{} cannot be changed: {e}", path.display()))
+    Failure::new(kind, "rotate", format!("cannot change {}: {e}", path.display()))
 }
 
 impl KeyFile {
@@ -39,7 +39,7 @@ impl KeyFile {
         match lock.try_lock() {
             Ok(()) => Ok(Self { path: data_dir.join(FILE), _lock: lock }),
             Err(TryLockError::WouldBlock) => {
-                let m = format!("another `whimbrel keys rotate` works on {}", data_dir.display());
+                let m = format!("another `whimbrel keys rotate` is running on {}", data_dir.display());
                 Err(Failure::new(Kind::Conflict, "rotate", m))
             }
             Err(TryLockError::Error(e)) => Err(failed(data_dir, &e)),

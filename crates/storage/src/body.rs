@@ -273,7 +273,7 @@ impl Body {
             Poll::Pending => {
                 let idle = self.idle.get_or_insert_with(|| Box::pin(tokio::time::sleep(IDLE)));
                 if idle.as_mut().poll(cx).is_ready() {
-                    let late = Failure::new(Kind::Timeout, "read", "no bytes arrived for 60 seconds");
+                    let late = Failure::new(Kind::Timeout, "read", "no data received for 60 s");
                     return Poll::Ready(Some(Err(self.failed(late))));
                 }
                 return Poll::Pending;
@@ -286,7 +286,7 @@ impl Body {
             Some(Ok(chunk)) => {
                 let n = chunk.len() as u64;
                 if n > self.left {
-                    let long = format!("more than the promised {} bytes arrived", self.len);
+                    let long = format!("received more than the expected {} bytes", self.len);
                     return Poll::Ready(Some(Err(self.failed(Failure::new(Kind::Corrupt, "read", long)))));
                 }
                 self.left -= n;
@@ -306,7 +306,7 @@ impl Body {
             }
             Some(Err(failure)) => Poll::Ready(Some(Err(self.failed(failure)))),
             None if self.left > 0 => {
-                let short = format!("the body ended {} bytes short of its {} bytes", self.left, self.len);
+                let short = format!("the body ended {} bytes early (expected {} bytes)", self.left, self.len);
                 Poll::Ready(Some(Err(self.failed(Failure::new(Kind::Corrupt, "read", short)))))
             }
             None => Poll::Ready(None),
@@ -332,7 +332,7 @@ impl Body {
     /// All bytes, refused when there are more than `max`.
     pub async fn collect(mut self, max: u64) -> Result<Bytes> {
         if self.len > max {
-            let m = format!("{} bytes where at most {max} are accepted", self.len);
+            let m = format!("{} bytes exceed the maximum of {max}", self.len);
             return Err(Failure::new(Kind::TooLarge, "read", m));
         }
         let mut all = Vec::with_capacity(usize::try_from(self.len).unwrap_or(0));
@@ -378,7 +378,7 @@ impl ResponseBody {
                     Err(_trailers) => continue,
                 },
                 Some(Err(e)) => {
-                    Some(Err(Failure::new(Kind::Connect, "read", format!("the connection broke: {e}"))))
+                    Some(Err(Failure::new(Kind::Connect, "read", format!("connection lost: {e}"))))
                 }
                 None => {
                     self.release();

@@ -277,7 +277,7 @@ impl ObjectStore for Fronted {
             return Err(Failure::new(
                 Kind::Changed,
                 "read",
-                format!("`{key}` was changed since it was listed"),
+                format!("`{key}` has changed since it was listed"),
             ));
         }
         let mut headers = HeaderMap::new();
@@ -299,14 +299,15 @@ impl ObjectStore for Fronted {
             return Err(Failure::new(
                 Kind::Changed,
                 "read",
-                format!("`{key}`: the domain serves another version"),
+                format!("`{key}`: the CDN serves a different version"),
             ));
         }
         match length(answer.headers()) {
             Some(len) if len == wanted => Ok(Reading { meta, body: Body::wire(answer.into_body(), len) }),
             other => {
                 let m = format!(
-                    "`{key}`: the domain answers with {other:?} bytes where the object has {wanted}; is compression on?"
+                    "`{key}`: the CDN returned {other:?} bytes, but the object has {wanted}; hint: disable \
+                     compression at the CDN"
                 );
                 Err(Failure::new(Kind::Corrupt, "read", m))
             }

@@ -259,7 +259,7 @@ impl Egress {
                 let m = format!("this service may not connect to {host}");
                 Err(Failure::new(Kind::Forbidden, "connect", m))
             }
-            (None, None) => Err(failed(std::io::Error::other("the name has no address"))),
+            (None, None) => Err(failed(std::io::Error::other("the host name has no address"))),
         }
     }
 }

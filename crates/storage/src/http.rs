@@ -67,7 +67,7 @@ impl ResponseBody {
                 http_body::Body::poll_frame(std::pin::Pin::new(&mut *incoming), cx)
             });
             match tokio::time::timeout(STALL, frame).await {
-                Err(_) => return Err(Failure::new(Kind::Timeout, "read", "the answer stopped coming")),
+                Err(_) => return Err(Failure::new(Kind::Timeout, "read", "the response stalled")),
                 Ok(None) => {
                     self.release();
                     return Ok(None);
@@ -136,7 +136,7 @@ impl Client {
             return Err(bad("must not carry a user or password"));
         }
         // What was understood is what was written, or the text leads elsewhere than it seems to.
-        let host = host_of(endpoint).ok_or_else(|| bad("names another host than it seems to"))?;
+        let host = host_of(endpoint).ok_or_else(|| bad("has a misleading host part"))?;
         let port = authority.port_u16().unwrap_or(if https { 443 } else { 80 });
         Ok(Self {
             idle: Arc::default(),
@@ -167,7 +167,7 @@ impl Client {
         let endpoint = format!("{scheme}://{label}.{}{}", self.authority, self.base);
         let client = Self::with_base(&endpoint, self.egress.clone())?;
         if client.authority != format!("{label}.{}", self.authority) || client.base != self.base {
-            let m = format!("`{label}` cannot stand in front of a host's name");
+            let m = format!("`{label}` is not a valid host name label");
             return Err(Failure::new(Kind::Invalid, "endpoint", m));
         }
         Ok(Self { named: self.named.clone(), ..client })
@@ -192,7 +192,7 @@ impl Client {
         match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(result) => result,
             Err(_) => {
-                let m = format!("no connection to {} within 10 seconds", self.authority);
+                let m = format!("connection to {} timed out after 10 s", self.authority);
                 Err(Failure::new(Kind::Connect, "connect", m))
             }
         }
@@ -253,7 +253,7 @@ impl Client {
                 Err(_) => {
                     let now = moved();
                     if now == before {
-                        let m = format!("{} neither took nor sent bytes for 60 seconds", self.authority);
+                        let m = format!("no data was exchanged with {} for 60 s", self.authority);
                         return Err(Failure::new(Kind::Timeout, "send", m));
                     }
                     before = now;
@@ -277,7 +277,7 @@ pub(crate) fn check_range<T>(
 ) -> Result<()> {
     let Some(range) = range else { return Ok(()) };
     if answer.status() != http::StatusCode::PARTIAL_CONTENT {
-        let m = format!("`{key}`: the server ignored the range that was asked for");
+        let m = format!("`{key}`: the server ignored the requested range");
         return Err(Failure::new(Kind::Unsupported, "read", m));
     }
     if is_range(answer.headers(), range) {
@@ -285,7 +285,7 @@ pub(crate) fn check_range<T>(
     }
     let told =
         answer.headers().get(http::header::CONTENT_RANGE).and_then(|v| v.to_str().ok()).unwrap_or("none");
-    let m = format!("`{key}`: bytes {range:?} were asked for, the answer is of {told}");
+    let m = format!("`{key}`: requested bytes {range:?}, received {told}");
     Err(Failure::new(Kind::Mismatch, "read", m))
 }
 
@@ -312,7 +312,7 @@ pub async fn collect(answer: Response<ResponseBody>, max: u64) -> Result<bytes::
     while let Some(data) = body.next_chunk().await? {
         all.extend_from_slice(&data);
         if all.len() as u64 > max {
-            return Err(Failure::new(Kind::TooLarge, "read", format!("the answer is over {max} bytes")));
+            return Err(Failure::new(Kind::TooLarge, "read", format!("the response exceeds {max} bytes")));
         }
     }
     Ok(all.into())
@@ -332,7 +332,7 @@ fn send_failure(authority: &str, e: &hyper::Error) -> Failure {
         }
         cause = c.source();
     }
-    Failure::new(Kind::Connect, "send", format!("{authority}: the connection broke: {e}"))
+    Failure::new(Kind::Connect, "send", format!("{authority}: connection lost: {e}"))
 }
 
 /// One read takes at most this much from a connection. Measured: less costs CPU at 1 MiB objects, more costs memory at
@@ -399,7 +399,7 @@ fn system_roots() -> rustls::RootCertStore {
     let mut roots = rustls::RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
-        tracing::warn!(%error, "a system certificate could not be read");
+        tracing::warn!(%error, "cannot read a system certificate");
     }
     roots.add_parsable_certificates(found.certs);
     roots

@@ -94,7 +94,7 @@ pub struct ListRequest {
     pub prefix: String,
     /// Where the page begins.
     pub from: Position,
-    /// At most so many keys, 1 to 1000.
+    /// Maximum number of keys, 1 to 1000.
     pub max: u32,
     /// Group keys below this character, as for one level of a folder tree.
     pub delimiter: Option<char>,
@@ -141,7 +141,7 @@ impl ReadRequest {
 
 /// The failure of an answer whose length neither it nor the listing tells.
 pub(crate) fn no_length(what: &str) -> Failure {
-    Failure::new(Kind::Corrupt, "read", format!("{what}: the answer has no Content-Length"))
+    Failure::new(Kind::Corrupt, "read", format!("{what}: the response has no Content-Length"))
 }
 
 /// An opened object: its metadata and its bytes.
@@ -228,7 +228,7 @@ pub enum Fact {
 }
 
 fn read_only<T>(op: &'static str) -> Result<T> {
-    Err(Failure::new(Kind::Unsupported, op, "this source is only read"))
+    Err(Failure::new(Kind::Unsupported, op, "this source is read-only"))
 }
 
 /// One bucket, directory or list, opened with its credentials. Sources that are only read leave out what writes.
@@ -339,7 +339,7 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
     /// Asks for an archived object to be readable for some days; it is no error if that was asked already.
     async fn restore(&self, key: &Key, days: u32) -> Result<()> {
         let _ = (key, days);
-        Err(Failure::new(Kind::Unsupported, "restore", "this store restores nothing"))
+        Err(Failure::new(Kind::Unsupported, "restore", "this store does not support restores"))
     }
 
     /// Tags of an object.
@@ -348,13 +348,13 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
     /// The canned access rule that comes nearest to an object's own; none: only its owner has access.
     async fn acl(&self, key: &Key) -> Result<Option<&'static str>> {
         let _ = key;
-        Err(Failure::new(Kind::Unsupported, "acl", "objects of this store have no access rules of their own"))
+        Err(Failure::new(Kind::Unsupported, "acl", "this store has no per-object ACLs"))
     }
 
     /// One page of keys with all their versions.
     async fn list_versions(&self, request: &ListRequest) -> Result<VersionPage> {
         let _ = request;
-        Err(Failure::new(Kind::Unsupported, "list_versions", "this store keeps no versions"))
+        Err(Failure::new(Kind::Unsupported, "list_versions", "this store does not support versioning"))
     }
 
     /// True when an overwritten object stays readable as an older version.

@@ -55,7 +55,7 @@ impl Prefixed {
         match key.as_bytes().strip_prefix(self.prefix.as_bytes()) {
             Some(bare) => Ok(Key::new(bare)),
             None => {
-                let m = format!("`{key}` was listed, which does not begin with `{}`", self.prefix);
+                let m = format!("the listing contains `{key}`, which does not begin with `{}`", self.prefix);
                 Err(Failure::new(Kind::Corrupt, "list", m))
             }
         }

@@ -27,7 +27,7 @@ pub fn check(dir: &Path) -> Result<()> {
         return Ok(());
     }
     let m = format!(
-        "{}: {} MiB are free, and the rest is kept for this service's own records; hint: free space on this disk",
+        "{}: only {} MiB are free, and a reserve is kept for the records of the service; hint: free disk space",
         dir.display(),
         free >> 20
     );

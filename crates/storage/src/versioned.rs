@@ -27,7 +27,7 @@ impl Versioned {
         if inner.capability().versions {
             return Ok(Self { inner });
         }
-        let m = format!("{} keeps no versions", inner.place());
+        let m = format!("versioning is not enabled for {}", inner.place());
         Err(Failure::new(Kind::Unsupported, "open", m))
     }
 }

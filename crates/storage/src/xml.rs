@@ -51,7 +51,7 @@ impl<'a> Scanner<'a> {
     }
 
     fn tag(&mut self, rest: &'a [u8]) -> Result<Option<Token<'a>>> {
-        let end = find(rest, b'>').ok_or_else(|| bad("the answer's XML is cut short"))?;
+        let end = find(rest, b'>').ok_or_else(|| bad("the response XML is truncated"))?;
         let start = self.at;
         self.at += end + 1;
         let inner = &rest[1..end];
@@ -60,10 +60,11 @@ impl<'a> Scanner<'a> {
             Some(b'!') if inner.starts_with(b"!--") => {
                 let from = start + 4;
                 let close = self.input.get(from..).unwrap_or_default().windows(3).position(|w| w == b"-->");
-                self.at = from + close.ok_or_else(|| bad("an XML comment has no end"))? + 3;
+                self.at =
+                    from + close.ok_or_else(|| bad("the response XML has an unterminated comment"))? + 3;
                 self.next_token()
             }
-            Some(b'!') => Err(bad("the answer's XML has a document type, which is refused")),
+            Some(b'!') => Err(bad("the response XML has a DOCTYPE, which is not accepted")),
             Some(b'/') => Ok(Some(Token::Close(local(&inner[1..])))),
             _ => {
                 let closed = inner.last() == Some(&b'/');

@@ -56,5 +56,5 @@ async fn nobody_listens() {
     let store = S3::new(config("http://127.0.0.1:9", "x"), pace::clock::system()).unwrap();
     let failure = store.read(&Key::from("k"), &ReadRequest::default()).await.unwrap_err();
     assert_eq!(failure.kind, Kind::Connect);
-    assert!(failure.to_string().contains("check the endpoint's address"), "{failure}");
+    assert!(failure.to_string().contains("check the address"), "{failure}");
 }

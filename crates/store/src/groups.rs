@@ -106,8 +106,9 @@ impl Unit {
     pub async fn group_of(&mut self, project: &str, id: &str) -> Result<GroupRow> {
         let rows = self.tx.query(select!("WHERE id = $1 AND project = $2"), args![id, project]).await?;
         let found = rows.first().map(row).transpose()?;
-        found
-            .ok_or_else(|| Failure::new(Kind::NotFound, "task_group", format!("there is no task group {id}")))
+        found.ok_or_else(|| {
+            Failure::new(Kind::NotFound, "task_group", format!("task group {id} does not exist"))
+        })
     }
 
     /// A page of groups, newest first, and how many match; `phase` picks one.
@@ -166,7 +167,11 @@ impl Unit {
     ) -> Result<std::result::Result<Phase, GroupIllegal>> {
         let rows = self.tx.query("SELECT phase, made FROM task_groups WHERE id = $1", args![id]).await?;
         let Some(r) = rows.first() else {
-            return Err(Failure::new(Kind::NotFound, "task_group", format!("there is no task group {id}")));
+            return Err(Failure::new(
+                Kind::NotFound,
+                "task_group",
+                format!("task group {id} does not exist"),
+            ));
         };
         let made = r.int(1)? != 0 || event == GroupEvent::Made;
         let phase = match next(unword(r.text(0)?)?, event, made) {

@@ -141,7 +141,7 @@ fn pack(keys: &[Key]) -> Vec<u8> {
 }
 
 fn unpack(mut bytes: &[u8]) -> Result<Vec<Key>> {
-    let bad = || Failure::new(Kind::Internal, "store", "the keys ahead of a cursor are damaged");
+    let bad = || Failure::new(Kind::Internal, "store", "the settled keys after a cursor are corrupt");
     let mut keys = Vec::new();
     while !bytes.is_empty() {
         let (len, rest) = bytes.split_first_chunk::<4>().ok_or_else(bad)?;
@@ -349,7 +349,14 @@ pub(crate) fn held(changed: u64, task: TaskId) -> Result<()> {
     if changed == 1 {
         return Ok(());
     }
-    Err(Failure::new(Kind::LeaseLost, "checkpoint", format!("another worker holds task {task} now")))
+    Err(Failure::new(
+        Kind::LeaseLost,
+        "checkpoint",
+        format!(
+            "the lease of task {task} was taken over by another \
+         worker"
+        ),
+    ))
 }
 
 #[cfg(test)]

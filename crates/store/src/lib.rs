@@ -188,7 +188,7 @@ impl Store {
 fn foreign(f: Failure) -> Failure {
     match f.op {
         "unseal" => {
-            let m = format!("the keyring is not the one that sealed this database: {}", f.message);
+            let m = format!("the keyring does not match this database: {}", f.message);
             Failure::new(Kind::Invalid, "keyring", m)
         }
         _ => f,
@@ -225,7 +225,7 @@ mod tests {
         assert!(missing.message.contains("is missing"), "{missing}");
         std::fs::copy(other.path().join(seal::FILE), &key).unwrap();
         let foreign = again(dir.path()).await.unwrap_err();
-        assert!(foreign.message.contains("not the one that sealed"), "{foreign}");
+        assert!(foreign.message.contains("does not match this database"), "{foreign}");
         std::fs::rename(dir.path().join("kept"), &key).unwrap();
         again(dir.path()).await.unwrap();
     }

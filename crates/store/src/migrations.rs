@@ -309,7 +309,7 @@ impl Unit {
         now: i64,
     ) -> Result<std::result::Result<MigrationState, MigrationIllegal>> {
         let Some(m) = self.migration(id).await? else {
-            return Err(Failure::new(Kind::NotFound, "migration", format!("there is no migration {id}")));
+            return Err(Failure::new(Kind::NotFound, "migration", format!("migration {id} does not exist")));
         };
         let after = match next(m.state, event) {
             Ok(after) => after,

@@ -146,18 +146,18 @@ impl Ring {
         make_durable(path)?;
         let mut state = self.state();
         let refused = |why: String| {
-            Failure::new(Kind::Invalid, "keyring", format!("{} was not read again: {why}", path.display()))
+            Failure::new(Kind::Invalid, "keyring", format!("{} was not reloaded: {why}", path.display()))
         };
         // The key that seals now must be in it, the same and not only of the same name.
         let sample = state.keys.seal("ring", b"")?;
         if keys.open("ring", &sample).is_err() {
-            return Err(refused(format!("it has no key {} or another one", state.keys.newest())));
+            return Err(refused(format!("key {} is missing or different", state.keys.newest())));
         }
         let gone = state.keys.names().find(|old| keys.names().all(|name| name != *old));
         if let Some(gone) = gone
             && !state.settled
         {
-            return Err(refused(format!("it has no key {gone}, and rows of the database need that key")));
+            return Err(refused(format!("key {gone} is missing, but rows of the database need it")));
         }
         state.settled = state.settled && keys.newest() == state.keys.newest();
         state.text = text;
@@ -173,9 +173,8 @@ impl Ring {
 
 /// A sealed text must not outlive the line of its key: the file is durable before the key is used.
 fn make_durable(path: &Path) -> Result<()> {
-    seal::sync_file(path).map_err(|e| {
-        Failure::new(Kind::Internal, "keyring", format!("{} cannot be synced: {e}", path.display()))
-    })
+    seal::sync_file(path)
+        .map_err(|e| Failure::new(Kind::Internal, "keyring", format!("cannot sync {}: {e}", path.display())))
 }
 
 /// The keys of one transaction.
@@ -538,14 +537,14 @@ mod tests {
         // Another key of the same name.
         std::fs::write(&path, format!("k1 {}\n", "A".repeat(43))).unwrap();
         let refused = store.reload_keys().unwrap_err();
-        assert!(refused.message.contains("no key k1 or another one"), "{refused}");
+        assert!(refused.message.contains("key k1 is missing or different"), "{refused}");
         // The old key is removed before its rows are sealed again.
         std::fs::write(&path, &before).unwrap();
         KeyFile::lock(dir.path()).unwrap().add().unwrap();
         assert!(store.reload_keys().unwrap());
         KeyFile::lock(dir.path()).unwrap().retain(|_| false).unwrap();
         let refused = store.reload_keys().unwrap_err();
-        assert!(refused.message.contains("no key k1, and rows"), "{refused}");
+        assert!(refused.message.contains("key k1 is missing, but rows"), "{refused}");
         all_open(&store, 1).await;
     }
 

@@ -60,7 +60,7 @@ fn failed(e: rusqlite::Error) -> Failure {
 }
 
 fn gone() -> Failure {
-    Failure::new(Kind::Internal, "store", "the database thread has ended")
+    Failure::new(Kind::Internal, "store", "the database thread has stopped")
 }
 
 impl Sqlite {
@@ -75,7 +75,7 @@ impl Sqlite {
         let lock = lock.map_err(|e| at(data_dir, &e))?;
         lock.try_lock().map_err(|_| {
             let m = format!(
-                "{} is in use by another whimbrel; stop it or choose another directory",
+                "{} is in use by another whimbrel process; hint: stop it or choose another directory",
                 data_dir.display()
             );
             Failure::new(Kind::Conflict, "store", m)
@@ -130,7 +130,7 @@ fn migrate(db: &mut Connection) -> Result<()> {
     let have: usize = db.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(failed)?;
     if have > MIGRATIONS.len() {
         let m = format!(
-            "the database has schema {have}, this program knows {}; use a newer one",
+            "the database has schema version {have}, this program supports up to {}; hint: use a newer program",
             MIGRATIONS.len()
         );
         return Err(Failure::new(Kind::Invalid, "store", m));

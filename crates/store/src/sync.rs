@@ -100,7 +100,9 @@ impl Unit {
     pub async fn sync_of(&mut self, project: &str, id: &str) -> Result<SyncRow> {
         let rows = self.tx.query(select!("WHERE id = $1 AND project = $2"), args![id, project]).await?;
         let found = rows.first().map(row).transpose()?;
-        found.ok_or_else(|| Failure::new(Kind::NotFound, "sync_task", format!("there is no sync task {id}")))
+        found.ok_or_else(|| {
+            Failure::new(Kind::NotFound, "sync_task", format!("sync task {id} does not exist"))
+        })
     }
 
     /// A page of sync tasks, newest first, and how many there are in all; `running` picks one state.

@@ -163,7 +163,7 @@ fn illegal(id: TaskId, why: Illegal) -> Failure {
         Illegal::NotRunning => "is not running",
         Illegal::Complete => "is complete",
         Illegal::InProgress => "is in progress; stop it first",
-        Illegal::OutOfPlace => "is in another state by now",
+        Illegal::OutOfPlace => "has changed its state",
     };
     Failure::new(Kind::Conflict, "task", format!("task {id} {text}"))
 }
@@ -252,7 +252,7 @@ impl Unit {
     /// [`Kind::NotFound`] when the project has no such task.
     pub async fn task_of(&mut self, project: &str, id: TaskId) -> Result<TaskRow> {
         let found = self.task(id).await?.filter(|t| t.project == project);
-        found.ok_or_else(|| Failure::new(Kind::NotFound, "task", format!("there is no task {id}")))
+        found.ok_or_else(|| Failure::new(Kind::NotFound, "task", format!("task {id} does not exist")))
     }
 
     /// The credentials of a task, as JSON; none when they were erased.
@@ -341,7 +341,7 @@ impl Unit {
     ) -> Result<std::result::Result<Lifecycle, Illegal>> {
         let rows = self.tx.query("SELECT desired, observed FROM tasks WHERE id = $1", args![id]).await?;
         let Some(r) = rows.first() else {
-            return Err(Failure::new(Kind::NotFound, "task", format!("there is no task {id}")));
+            return Err(Failure::new(Kind::NotFound, "task", format!("task {id} does not exist")));
         };
         let state = Lifecycle { desired: unword(r.text(0)?)?, observed: unword(r.text(1)?)? };
         let after = match next(state, event) {

@@ -314,7 +314,10 @@ impl Cluster {
                     .into_iter()
                     .chain(slots.iter().map(String::as_bytes))
                     .collect();
-                assert!(!matches!(client.call(&words), Reply::Error(_)), "{server:?} takes no slots");
+                assert!(
+                    !matches!(client.call(&words), Reply::Error(_)),
+                    "{server:?} rejects CLUSTER ADDSLOTS"
+                );
             }
             client.run(&format!("CLUSTER SET-CONFIG-EPOCH {}", i + 1));
             if i > 0 {
@@ -338,7 +341,10 @@ impl Cluster {
         for replica in &cluster.servers[masters..] {
             let began = Instant::now();
             while !of_replicas(replica) {
-                assert!(began.elapsed() < Duration::from_secs(30), "{replica:?} follows nobody");
+                assert!(
+                    began.elapsed() < Duration::from_secs(30),
+                    "{replica:?} does not replicate from its master"
+                );
                 std::thread::park_timeout(Duration::from_millis(20));
             }
         }
@@ -348,7 +354,7 @@ impl Cluster {
     fn until(&self, ready: impl Fn(&Redis) -> bool) {
         let began = Instant::now();
         while !self.servers.iter().all(&ready) {
-            assert!(began.elapsed() < Duration::from_secs(30), "the cluster does not come together");
+            assert!(began.elapsed() < Duration::from_secs(30), "the cluster does not reach cluster_state:ok");
             std::thread::park_timeout(Duration::from_millis(20));
         }
     }

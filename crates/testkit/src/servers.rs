@@ -7,7 +7,9 @@
 pub fn endpoint(variable: &str) -> String {
     match std::env::var(variable) {
         Ok(url) if !url.is_empty() => url,
-        _ => panic!("{variable} is not set: run the tests with `cargo x test`, which starts the servers"),
+        _ => {
+            panic!("{variable} is not set; hint: run the tests with `cargo x test`, which starts the servers")
+        }
     }
 }
 

@@ -282,8 +282,8 @@ impl<'a> Fields<'a> {
         }
         match self.get(field) {
             None => Ok(None),
-            Some(Value::Number(n)) => whole(n).map(Some).ok_or_else(|| self.wrong(field, "a whole number")),
-            Some(_) => Err(self.wrong(field, "a whole number")),
+            Some(Value::Number(n)) => whole(n).map(Some).ok_or_else(|| self.wrong(field, "an integer")),
+            Some(_) => Err(self.wrong(field, "an integer")),
         }
     }
 

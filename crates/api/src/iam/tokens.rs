@@ -24,7 +24,7 @@ use crate::body::with_status;
 const STRANGER: &str = "The request you have made requires authentication.";
 const WRONG: &str = "The username or password is wrong.";
 const LOCKED: &str = "The account is locked for five minutes.";
-const BUSY: &str = "Too many sign-ins at once; hint: try again in a moment.";
+const BUSY: &str = "Too many sign-ins at once; hint: retry in a few seconds.";
 
 /// A sign-in as it was asked for.
 struct Claim {
@@ -158,7 +158,9 @@ async fn issue(control: &Control, from: SocketAddr, body: Value) -> Response {
         });
         match found {
             Some(project) => subject.project = Some(project.id.clone()),
-            None => return keystone(StatusCode::UNAUTHORIZED, "The project does not exist or is not yours."),
+            None => {
+                return keystone(StatusCode::UNAUTHORIZED, "The project does not exist or is not accessible.");
+            }
         }
     }
     match control.issue_token(&subject, not_after).await {
@@ -170,8 +172,8 @@ async fn issue(control: &Control, from: SocketAddr, body: Value) -> Response {
             made
         }
         Err(failure) => {
-            tracing::error!("no token could be issued: {failure}");
-            keystone(StatusCode::INTERNAL_SERVER_ERROR, "No token could be issued.")
+            tracing::error!("cannot issue a token: {failure}");
+            keystone(StatusCode::INTERNAL_SERVER_ERROR, "The token could not be issued.")
         }
     }
 }
@@ -186,8 +188,8 @@ async fn by_token(control: &Control, auth: &Value) -> Result<(Subject, i64), Res
         Ok(Ok((_, row))) => Ok((Subject { id: row.user, project: row.project }, row.expires_at)),
         Ok(Err(_)) => Err(keystone(StatusCode::UNAUTHORIZED, STRANGER)),
         Err(failure) => {
-            tracing::error!("a token could not be checked: {failure}");
-            Err(keystone(StatusCode::INTERNAL_SERVER_ERROR, "No token could be issued."))
+            tracing::error!("cannot check a token: {failure}");
+            Err(keystone(StatusCode::INTERNAL_SERVER_ERROR, "The token could not be issued."))
         }
     }
 }
@@ -239,13 +241,13 @@ pub(crate) async fn revoke(
     let subject = headers.get("x-subject-token").and_then(|v| v.to_str().ok()).unwrap_or_default();
     let id = query.get("id").map(String::as_str).unwrap_or_default();
     if subject.is_empty() && id.is_empty() {
-        return keystone(StatusCode::BAD_REQUEST, "Give X-Subject-Token, or ?id= of the list.");
+        return keystone(StatusCode::BAD_REQUEST, "X-Subject-Token or the query parameter `id` is required.");
     }
     match control.revoke_token(&caller, subject, id).await {
         Ok(true) => StatusCode::NO_CONTENT.into_response(),
-        Ok(false) => keystone(StatusCode::NOT_FOUND, "The token does not exist or is not yours."),
+        Ok(false) => keystone(StatusCode::NOT_FOUND, "The token does not exist or is not accessible."),
         Err(failure) => {
-            tracing::error!("a token could not be revoked: {failure}");
+            tracing::error!("cannot revoke a token: {failure}");
             keystone(StatusCode::INTERNAL_SERVER_ERROR, "The token could not be revoked.")
         }
     }
@@ -262,7 +264,7 @@ async fn list(control: &Control, caller: &Principal) -> Response {
             with_status(StatusCode::OK, &json!({"tokens": all})).unwrap_or_else(IntoResponse::into_response)
         }
         Err(failure) => {
-            tracing::error!("tokens could not be listed: {failure}");
+            tracing::error!("cannot list tokens: {failure}");
             keystone(StatusCode::INTERNAL_SERVER_ERROR, "The tokens could not be listed.")
         }
     }

@@ -65,7 +65,7 @@ pub(crate) fn read(project: String, f: &Fields<'_>) -> Result<Request, Refusal> 
     let known: Vec<&str> = VENDORS.iter().copied().filter(|v| !young.contains(v)).chain([URLS]).collect();
     let cloud_type = word(&src, "cloud_type", &known)?.unwrap_or(if urls { URLS } else { "Aliyun" });
     if urls != (cloud_type == URLS) {
-        return Err(Refusal::Source(format!("{URLS} belongs to the task type url_list, and only to it")));
+        return Err(Refusal::Source(format!("{URLS} and the task type url_list require each other")));
     }
     let from =
         if urls { Place { cloud_type: URLS.into(), ..Place::default() } } else { place(&src, cloud_type)? };

@@ -20,7 +20,7 @@ pub(crate) async fn handle(
     Query(query): Query<Params>,
 ) -> Reply {
     if caller.role == Role::Viewer {
-        let m = "A viewer may not read the audit trail.";
+        let m = "The role viewer cannot read the audit trail.";
         return Err(Error::gateway(StatusCode::FORBIDDEN, "APIGW.0302", m));
     }
     let limit = number(&query, "limit", 100, (1, 1000))?;

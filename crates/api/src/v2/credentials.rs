@@ -14,7 +14,7 @@ pub(crate) fn no_kms(node: &Fields<'_>, field: &str) -> Result<(), Refusal> {
     match word(node, field, &["DEFAULT", "KMS"])? {
         Some("KMS") => Err(Refusal::Invalid(
             node.name(field),
-            "no key service is configured; send the keys as they are".into(),
+            "no key management service is configured; hint: send the keys in plain text".into(),
         )),
         _ => Ok(()),
     }

@@ -10,7 +10,7 @@ use super::Service;
 /// `whimbrel redis`
 #[derive(Debug, Args)]
 pub(crate) struct Redis {
-    /// What to do
+    /// Command to run
     #[command(subcommand)]
     pub command: RedisCommand,
 }
@@ -18,15 +18,15 @@ pub(crate) struct Redis {
 /// The commands of the Redis engine.
 #[derive(Debug, Subcommand)]
 pub(crate) enum RedisCommand {
-    /// Move a live Redis or Valkey to another, and follow its changes; Ctrl-C pauses, the same command resumes
+    /// Migrate a running Redis or Valkey and replicate its changes; Ctrl-C pauses, the same command resumes
     Copy(Box<RedisCopy>),
     /// Compare two servers key by key without writing; exit 1 if they differ
     Verify(RedisVerify),
-    /// Apply RDB files, append-only files, folders of those, or archives
+    /// Import RDB files, append-only files, folders of these, or archives
     Import(RedisImport),
-    /// Remove what migrations left at a target beside its data; they cannot go on afterwards
+    /// Remove checkpoint keys and other keys of migrations from a target; the migrations can no longer resume
     Clean(RedisClean),
-    /// Migrations of a running service
+    /// Manage Redis migrations of a running service
     Task(Box<RedisTask>),
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct RedisTask {
     /// Where
     #[command(flatten)]
     pub service: Service,
-    /// What to do
+    /// Command to run
     #[command(subcommand)]
     pub action: RedisTaskAction,
 }
@@ -46,64 +46,64 @@ pub(crate) struct RedisTask {
 pub(crate) enum RedisTaskAction {
     /// List migrations, newest first
     List {
-        /// At most so many
+        /// Maximum number of results
         #[arg(long, default_value_t = 20)]
         limit: u32,
     },
-    /// Show one migration with its numbers
+    /// Show one migration and its statistics
     Show {
-        /// Its id
+        /// Migration id
         id: String,
     },
     /// Print the log of a migration, oldest line first
     Logs {
-        /// Its id
+        /// Migration id
         id: String,
     },
-    /// Follow one migration until it rests or ends
+    /// Follow a migration until it is stopped or finished
     Watch {
-        /// Its id
+        /// Migration id
         id: String,
     },
     /// Create and start a migration; passwords come from WHIMBREL_SOURCE_PASSWORD and WHIMBREL_TARGET_PASSWORD
     Create {
-        /// HOST:PORT[,HOST:PORT…], or the id of an instance
+        /// Source: HOST:PORT[,HOST:PORT…], or the id of an instance
         source: String,
-        /// The same of the target
+        /// Target: HOST:PORT[,HOST:PORT…], or the id of an instance
         target: String,
-        /// Its name
+        /// Name of the migration
         #[arg(long, default_value = "redis")]
         name: String,
-        /// Done when the snapshot is applied
+        /// Finish when the full sync is applied
         #[arg(long)]
         full_only: bool,
-        /// At most so many MB per second
+        /// Maximum MB per second
         #[arg(long)]
         bandwidth_mb: Option<u32>,
     },
-    /// Stop a migration; it rests within a second
+    /// Stop a migration (stopped within 1 s)
     Stop {
-        /// Its id
+        /// Migration id
         id: String,
     },
-    /// Start a migration again with what is stored
+    /// Restart a migration with its stored configuration
     Start {
-        /// Its id
+        /// Migration id
         id: String,
     },
-    /// Lead clients to the target
+    /// Cut over: redirect clients to the target
     Exchange {
-        /// Its id
+        /// Migration id
         id: String,
     },
-    /// Lead clients back to the source
+    /// Roll back a cut-over: redirect clients to the source
     Rollback {
-        /// Its id
+        /// Migration id
         id: String,
     },
-    /// Delete a migration that does not run
+    /// Delete a migration that is not running
     Delete {
-        /// Its id
+        /// Migration id
         id: String,
     },
 }
@@ -111,13 +111,13 @@ pub(crate) enum RedisTaskAction {
 /// Which keys travel, and where to.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Routing {
-    /// Databases that get another number at the target: 5=6,7=8
+    /// Map database numbers, source to target: 5=6,7=8
     #[arg(long, default_value = "", hide_default_value = true)]
     pub db_map: String,
-    /// Only keys that match (as KEYS has it: * ? [a-z]); may be repeated
+    /// Include only keys that match this pattern, as in KEYS: * ? [a-z] (repeatable)
     #[arg(long)]
     pub include_key: Vec<String>,
-    /// No keys that match; may be repeated
+    /// Exclude keys that match this pattern (repeatable)
     #[arg(long)]
     pub exclude_key: Vec<String>,
     /// Print one JSON object as the last line of stdout
@@ -169,13 +169,13 @@ impl TargetTls {
 #[derive(Clone, Copy, Debug, Args)]
 #[group(multiple = false)]
 pub(crate) struct Existing {
-    /// Replace keys that the target has [default]
+    /// Replace existing keys at the target [default]
     #[arg(long)]
     pub replace: bool,
-    /// Leave keys alone that the target has
+    /// Skip keys that exist at the target
     #[arg(long)]
     pub skip_existing: bool,
-    /// End when the target has a key
+    /// Fail when a key exists at the target
     #[arg(long)]
     pub fail_on_existing: bool,
 }
@@ -183,9 +183,9 @@ pub(crate) struct Existing {
 /// `whimbrel redis copy`
 #[derive(Debug, Args)]
 pub(crate) struct RedisCopy {
-    /// redis://[user@]HOST:PORT[/DB] or rediss://…; the password from WHIMBREL_SOURCE_PASSWORD
+    /// Source: redis://[user@]HOST:PORT[/DB] or rediss://…; password from WHIMBREL_SOURCE_PASSWORD
     pub source: String,
-    /// The same of the target; the password from WHIMBREL_TARGET_PASSWORD
+    /// Target: redis://[user@]HOST:PORT[/DB] or rediss://…; password from WHIMBREL_TARGET_PASSWORD
     pub target: String,
     /// What a command is called at the source, where it was renamed: DUMP=NAME; may be repeated
     #[arg(long, value_name = "NAME=THERE")]
@@ -199,14 +199,14 @@ pub(crate) struct RedisCopy {
     /// TLS at the target
     #[command(flatten)]
     pub target_tls: TargetTls,
-    /// How changes are followed: as a replica, or, where the source refuses that, by looking through its keys and listening
-    /// to its keyspace events
+    /// psync: replicate from the source as a replica; scan: for sources that refuse PSYNC, scan all keys
+    /// and follow keyspace notifications
     #[arg(long, default_value = "psync", value_parser = ["psync", "scan"])]
     pub mode: String,
-    /// Done when the snapshot is applied
+    /// Finish when the full sync is applied
     #[arg(long, conflicts_with = "until_caught_up")]
     pub full_only: bool,
-    /// Done when nothing has been behind [default: follow until Ctrl-C]
+    /// Exit once caught up [default: keep replicating until Ctrl-C]
     #[arg(long)]
     pub until_caught_up: bool,
     /// Keys that the target has
@@ -215,17 +215,17 @@ pub(crate) struct RedisCopy {
     /// Which keys
     #[command(flatten)]
     pub routing: Routing,
-    /// At most so much per second, e.g. 50MiB/s
+    /// Maximum bytes per second, e.g. 50MiB/s
     #[arg(long)]
     pub bandwidth: Option<String>,
-    /// Leave out commands of this name, such as those of a fork or module that the target does not know; may be repeated
+    /// Exclude commands with this name, e.g. commands of a module that the target does not support (repeatable)
     #[arg(long, value_name = "NAME")]
     pub skip_command: Vec<String>,
     /// What happens when the target refuses a library of functions, such as one whose functions it has in another library: end,
     /// delete the library of the target, or leave out the library of the source
     #[arg(long, default_value = "stop", value_parser = ["stop", "replace", "skip"])]
     pub functions: String,
-    /// Compare both sides at the end
+    /// Compare source and target at the end
     #[arg(long, default_value = "none", value_parser = ["none", "sample", "full"])]
     pub verify: String,
 }
@@ -233,9 +233,9 @@ pub(crate) struct RedisCopy {
 /// `whimbrel redis verify`
 #[derive(Debug, Args)]
 pub(crate) struct RedisVerify {
-    /// One side
+    /// Source location
     pub source: String,
-    /// The other side
+    /// Target location
     pub target: String,
     /// Which keys
     #[command(flatten)]
@@ -252,7 +252,7 @@ pub(crate) struct RedisVerify {
     /// TLS at the target
     #[command(flatten)]
     pub target_tls: TargetTls,
-    /// Some thousand keys instead of all
+    /// Compare a sample of a few thousand keys
     #[arg(long)]
     pub sample: bool,
 }
@@ -260,12 +260,12 @@ pub(crate) struct RedisVerify {
 /// `whimbrel redis clean`
 #[derive(Debug, Args)]
 pub(crate) struct RedisClean {
-    /// redis://[user@]HOST:PORT or rediss://…; the password from WHIMBREL_TARGET_PASSWORD
+    /// Target: redis://[user@]HOST:PORT or rediss://…; password from WHIMBREL_TARGET_PASSWORD
     pub target: String,
     /// TLS at the target
     #[command(flatten)]
     pub target_tls: TargetTls,
-    /// Even while a migration writes there
+    /// Remove the keys even while a migration is writing to the target
     #[arg(long)]
     pub force: bool,
     /// Print one JSON object as the last line of stdout
@@ -276,7 +276,7 @@ pub(crate) struct RedisClean {
 /// `whimbrel redis import`
 #[derive(Debug, Args)]
 pub(crate) struct RedisImport {
-    /// Files or folders, applied in this order; then the target
+    /// Files or folders, imported in this order; the last argument is the target
     #[arg(required = true, num_args = 2.., value_names = ["FILE", "DST"])]
     pub places: Vec<PathBuf>,
     /// Keys that the target has
@@ -285,11 +285,11 @@ pub(crate) struct RedisImport {
     /// TLS at the target
     #[command(flatten)]
     pub target_tls: TargetTls,
-    /// Leave out commands that reach beyond single keys (EVAL, FLUSHALL, SWAPDB …) where they cannot be applied, instead of
-    /// refusing the file
+    /// Exclude commands that affect more than single keys (EVAL, FLUSHALL, SWAPDB …) where they cannot be applied,
+    /// instead of refusing the file
     #[arg(long)]
     pub leave_out_commands: bool,
-    /// Leave out commands of this name; may be repeated
+    /// Exclude commands with this name (repeatable)
     #[arg(long, value_name = "NAME")]
     pub skip_command: Vec<String>,
     /// What happens when the target refuses a library of functions, such as one whose functions it has in another library: end,
@@ -299,7 +299,7 @@ pub(crate) struct RedisImport {
     /// Which keys
     #[command(flatten)]
     pub routing: Routing,
-    /// At most so much per second, e.g. 50MiB/s
+    /// Maximum bytes per second, e.g. 50MiB/s
     #[arg(long)]
     pub bandwidth: Option<String>,
 }

@@ -91,7 +91,8 @@ pub(crate) async fn run(args: &Copy, printer: &Printer) -> Result<Exit> {
     let stop = CancellationToken::new();
     let (interrupted, live) = follow(&engine, &store, &clock, stop, printer).await?;
     let task = store.read().await?.task(TASK).await?;
-    let task = task.ok_or_else(|| Failure::new(Kind::Internal, "copy", "the ledger lost its task"))?;
+    let task =
+        task.ok_or_else(|| Failure::new(Kind::Internal, "copy", "the task is missing from the ledger"))?;
     if let Some(report) = &args.report {
         save_report(&dir, task.outcome_len, report, &args.report_format)?;
     }
@@ -120,11 +121,11 @@ fn check(args: &Copy, memory: u64) -> Result<()> {
         return wrong(format!("--memory: {} is less than 16MiB", args.memory));
     }
     if args.concurrency == Some(0) {
-        return wrong("--concurrency: 0 requests move nothing; leave it out to adapt".into());
+        return wrong("--concurrency: must be at least 1; hint: omit it for automatic tuning".into());
     }
     if let Some(text) = args.part_size.as_deref().filter(|t| config::bytes_of(t).is_some_and(|n| n < 5 << 20))
     {
-        return wrong(format!("--part-size: {text} is less than the 5MiB that S3 asks for"));
+        return wrong(format!("--part-size: {text} is less than 5MiB, the minimum of S3"));
     }
     if let Some(text) = args.bandwidth.as_deref().filter(|t| size("", t).is_ok_and(|n| n < 1024)) {
         return wrong(format!("--bandwidth: {text} is less than 1KiB/s"));
@@ -154,7 +155,7 @@ fn since(text: &str) -> Result<i64> {
     let seconds = text.parse::<i64>().ok().map(|s| s * 1000);
     let instant = || storage::s3::list::instant(text.as_bytes());
     seconds.or_else(instant).ok_or_else(|| {
-        let m = format!("--since: `{text}` is neither YYYY-MM-DDTHH:MM:SSZ nor seconds since 1970");
+        let m = format!("--since: `{text}` is not YYYY-MM-DDTHH:MM:SSZ or seconds since 1970");
         Failure::new(Kind::Invalid, "usage", m)
     })
 }
@@ -217,7 +218,7 @@ fn ledger_dir(args: &Copy, ends: &BothEnds, spec: &TaskSpec) -> Result<PathBuf> 
                 Failure::new(
                     Kind::Invalid,
                     "state",
-                    "neither --state-dir nor HOME says where the ledger may live",
+                    "no directory for the ledger; hint: set --state-dir or HOME",
                 )
             })?;
             state.join("whimbrel")
@@ -341,11 +342,7 @@ async fn follow(
         let due = store.read().await?.retry_at(TASK).await?;
         let wait = Duration::from_millis(u64::try_from(due - clock.now_ms()).unwrap_or(0));
         if let Some(error) = task.and_then(|t| t.error) {
-            printer.note(&format!(
-                "{}; trying again in {}",
-                error.message,
-                report::duration(wait.as_secs_f64())
-            ));
+            printer.note(&format!("{}; retrying in {}", error.message, report::duration(wait.as_secs_f64())));
         }
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -414,10 +411,10 @@ fn finish(args: &Copy, task: &TaskRow, run: &Run, printer: &Printer) -> Exit {
         printer.note(&format!("  failed {}: {}", printable(&object.key), object.failure));
     }
     if c.failed.objects > 5 && !run.failures.is_empty() {
-        printer.note("  … all of them with --report DIR, the first twenty with --json");
+        printer.note("  … --report DIR lists all of them, --json the first 20");
     }
     if c.proof[3] > 0 && args.check == "digest" {
-        printer.note(&format!("note: {} objects could be proved by their size only", c.proof[3]));
+        printer.note(&format!("note: {} objects were verified by size only", c.proof[3]));
     }
     if !task.note.is_empty() {
         printer.note(&format!("note: {}", task.note));
@@ -430,7 +427,7 @@ fn finish(args: &Copy, task: &TaskRow, run: &Run, printer: &Printer) -> Exit {
         Visible::Failed if task.error.is_some() => Exit::NotStarted,
         Visible::Failed => Exit::Differs,
         _ if run.interrupted => {
-            printer.note("Paused with the state saved. Run the same command again to resume.");
+            printer.note("Paused; the state is saved. Run the same command again to resume.");
             Exit::Stopped
         }
         _ => Exit::NotStarted,
@@ -468,7 +465,8 @@ fn summary(task: &TaskRow, c: &Counters, state: &str, run: &Run) -> serde_json::
 async fn delete(args: &Copy, ends: &BothEnds, printer: &Printer) -> Result<Tally> {
     let (source, target) = (ends.look(Side::Source).await?.store, ends.look(Side::Target).await?.store);
     if ends.names_one() {
-        let m = "--delete: the source names one object, so everything else at the target would go";
+        let m =
+            "--delete: the source is a single object, so every other object at the target would be deleted";
         return Err(Failure::new(Kind::Invalid, "usage", m));
     }
     let source = Guarded::alone(source, Side::Source, Backoff::default());
@@ -483,7 +481,7 @@ async fn delete(args: &Copy, ends: &BothEnds, printer: &Printer) -> Result<Tally
     .await?;
     let objects = found.superfluous.objects;
     if found.source_is_empty() {
-        printer.note("Nothing was removed: the source has no object here, which looks like a mistake.");
+        printer.note("Nothing was deleted: the source is empty. Check the source path.");
         return Ok(Tally::default());
     }
     if objects == 0 {
@@ -491,29 +489,29 @@ async fn delete(args: &Copy, ends: &BothEnds, printer: &Printer) -> Result<Tally
     }
     if found.is_most() && !args.delete_most {
         let m = format!(
-            "{objects} of {} objects at the target would be removed, which is more than half: nothing was removed",
+            "nothing was deleted: {objects} of {} objects at the target would be deleted, which is more than half",
             found.at_target
         );
         return Err(Failure::new(Kind::DeletesMost, "delete", m).at(Side::Target));
     }
     if !args.yes {
         for key in found.some(ASKED_ABOUT)? {
-            printer.note(&format!("  remove {}", printable(&key)));
+            printer.note(&format!("  delete {}", printable(&key)));
         }
         if objects > ASKED_ABOUT as u64 {
             printer.note(&format!(
-                "  … and {} more; --dry-run --delete names all",
+                "  … and {} more; --dry-run --delete lists all",
                 objects - ASKED_ABOUT as u64
             ));
         }
-        let ask = format!("Remove {objects} objects from the target that the source does not have?");
+        let ask = format!("Delete {objects} objects at the target that the source does not have?");
         if !printer.confirms(&ask) {
-            printer.note("Nothing was removed; --yes removes without asking.");
+            printer.note("Nothing was deleted. --yes deletes without asking.");
             return Ok(Tally::default());
         }
     }
     let removed = copy::prune::remove(source, target, found).await?;
-    printer.note(&format!("{} objects removed from the target", removed.objects));
+    printer.note(&format!("{} objects deleted at the target", removed.objects));
     Ok(removed)
 }
 
@@ -564,7 +562,7 @@ async fn dry_run(args: &Copy, ends: &BothEnds, printer: &Printer) -> Result<Exit
     let source = found.missing + found.differ + found.equal + found.equal_size;
     let removed = if args.delete && source > 0 { found.extra } else { 0 };
     if args.delete && source == 0 {
-        printer.note("The source has no object here, which looks like a mistake: nothing would be deleted.");
+        printer.note("Nothing would be deleted: the source is empty. Check the source path.");
     }
     printer.note(&format!(
         "{} would be copied, {} differ, {removed} would be deleted; nothing was written",

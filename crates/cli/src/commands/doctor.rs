@@ -67,7 +67,8 @@ fn secrets(config: &Config, env: &BTreeMap<String, String>, findings: &mut Vec<F
     let path = config::keyring_path(Path::new(&config.data_dir));
     let data_dir = Path::new(&config.data_dir);
     if !path.exists() && !data_dir.join("whimbrel.db").exists() {
-        return findings.push(good("keyring", format!("{} will be made at the first start", path.display())));
+        return findings
+            .push(good("keyring", format!("{} will be created at the first start", path.display())));
     }
     let keys = match Keyring::of(data_dir) {
         Ok(keys) => keys,
@@ -76,7 +77,7 @@ fn secrets(config: &Config, env: &BTreeMap<String, String>, findings: &mut Vec<F
     for key in &config.access_key {
         let what = format!("access key {}", key.ak);
         findings.push(match config::reveal(&what, &key.sk, env, &keys) {
-            Ok(_) => good(what, "its secret can be read"),
+            Ok(_) => good(what, "the secret key can be read"),
             Err(failure) => bad(what, &failure),
         });
     }
@@ -88,7 +89,7 @@ fn data_dir(config: &Config, findings: &mut Vec<Finding>) {
     let written = std::fs::create_dir_all(dir).and_then(|()| std::fs::write(&probe, b"x"));
     let _ = std::fs::remove_file(&probe);
     findings.push(match written {
-        Ok(()) => good("data directory", format!("{} can be written", dir.display())),
+        Ok(()) => good("data directory", format!("{} is writable", dir.display())),
         Err(e) => {
             let f = Failure::new(Kind::ReadOnly, "doctor", format!("{}: {e}", dir.display()));
             bad("data directory", &f)
@@ -100,7 +101,7 @@ fn database(config: &Config) -> Finding {
     if config.database.is_empty() || config.database == "sqlite" {
         return good("database", "embedded SQLite in the data directory");
     }
-    let m = format!("`{}`: this version has the embedded `sqlite` only", config.database);
+    let m = format!("`{}`: only the embedded `sqlite` is supported by this version", config.database);
     bad("database", &Failure::new(Kind::Invalid, "doctor", m))
 }
 
@@ -113,15 +114,17 @@ async fn listen(config: &Config) -> Finding {
     #[expect(clippy::disallowed_methods, reason = "the address of this service itself")]
     let found = tokio::net::TcpStream::connect(&config.listen).await;
     match found {
-        Ok(_) => good(what, "is in use: stop that program first, unless it is this service"),
-        Err(e) => bad(what, &Failure::new(Kind::Invalid, "doctor", format!("cannot be listened on: {e}"))),
+        Ok(_) => good(what, "is in use; hint: stop the other program, unless it is this service"),
+        Err(e) => {
+            bad(what, &Failure::new(Kind::Invalid, "doctor", format!("cannot listen on this address: {e}")))
+        }
     }
 }
 
 fn tls(config: &Config, findings: &mut Vec<Finding>) {
     let files = config.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
     for file in files.filter(|f| !Path::new(f).is_file()) {
-        let failure = Failure::new(Kind::Invalid, "doctor", format!("{file} is no file"));
+        let failure = Failure::new(Kind::Invalid, "doctor", format!("{file} is not a file"));
         findings.push(bad("tls", &failure));
     }
 }
@@ -172,7 +175,7 @@ async fn check_store(store: &config::Store) -> Finding {
         return match Path::new(&store.path).is_dir() {
             true => good(what, format!("{} is a directory", store.path)),
             false => {
-                let m = format!("{} is no directory", store.path);
+                let m = format!("{} is not a directory", store.path);
                 bad(what, &Failure::new(Kind::NoBucket, "doctor", m))
             }
         };

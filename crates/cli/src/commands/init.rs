@@ -35,9 +35,9 @@ pub(crate) fn write(path: &Path, data_dir: &Path, listen: &str, force: bool) -> 
 
 /// Shows keys and password: the only time.
 pub(crate) fn show(path: &Path, made: &Made, printer: &Printer) {
-    printer.note(&format!("Wrote {}. These are shown once:", path.display()));
+    printer.note(&format!("Wrote {}. The following values are shown only once:", path.display()));
     printer.result(&format!("export WHIMBREL_PROJECT={}", made.project));
     printer.result(&format!("export WHIMBREL_AK={}", made.access_key));
     printer.result(&format!("export WHIMBREL_SK={}", made.secret_key));
-    printer.result(&format!("# console user: admin   password: {}", made.password));
+    printer.result(&format!("# user `admin` (for IAM tokens), password: {}", made.password));
 }

@@ -92,9 +92,9 @@ async fn rotate(args: &Keys, config: &Config, printer: &Printer) -> Result<Exit>
         Err(f) => return Err(f),
     };
     let keys = file.add()?;
-    printer.note(&format!("Key {} is in {}.", keys.newest(), file.path().display()));
+    printer.note(&format!("Added key {} to {}.", keys.newest(), file.path().display()));
     if let Err(f) = config::sealed::reseal(&args.config, &keys) {
-        printer.note(&format!("The configuration keeps its sealed values: {}.", f.message));
+        printer.note(&format!("The sealed values of the configuration were not changed: {}.", f.message));
     }
     match &own {
         Some(store) => {
@@ -102,7 +102,7 @@ async fn rotate(args: &Keys, config: &Config, printer: &Printer) -> Result<Exit>
             store.reseal().await?;
         }
         None => {
-            printer.note("The running service seals its secrets again.");
+            printer.note("Waiting for the running service to seal its secrets with the new key.");
             wait(data_dir, &keys).await?;
         }
     }
@@ -114,13 +114,13 @@ async fn rotate(args: &Keys, config: &Config, printer: &Printer) -> Result<Exit>
         let done = serde_json::json!({"key": keys.newest(), "removed": removed, "kept": kept});
         printer.result(&done.to_string());
     } else {
-        printer.result(&format!("Every secret of {} is sealed with {}.", data_dir.display(), keys.newest()));
+        printer.result(&format!("All secrets of {} are sealed with {}.", data_dir.display(), keys.newest()));
         if !removed.is_empty() {
             printer.result(&format!("Removed: {}.", removed.join(", ")));
         }
         if !kept.is_empty() {
             let path = args.config.display();
-            printer.result(&format!("Kept, because {path} needs it: {}.", kept.join(", ")));
+            printer.result(&format!("Kept, because {path} still needs it: {}.", kept.join(", ")));
         }
     }
     Ok(if kept.is_empty() { Exit::Done } else { Exit::Differs })
@@ -152,7 +152,8 @@ async fn wait(data_dir: &Path, keys: &Keyring) -> Result<()> {
         Ok(store) => store.reseal().await.map(drop),
         Err(f) if f.kind == Kind::Conflict => {
             let m = format!(
-                "the running service did not re-seal its secrets with {}: no progress in 60 s; both keys stay in seal.key",
+                "the running service did not seal its secrets with {}: no progress for 60 s; both keys stay in \
+                 seal.key",
                 keys.newest()
             );
             Err(Failure::new(Kind::Timeout, "rotate", m))
@@ -186,7 +187,7 @@ pub(crate) async fn follow(store: Store, stop: CancellationToken) {
             Ok(None) => logged.clear(),
             Err(f) if f.message == logged => {}
             Err(f) => {
-                tracing::error!("secrets not re-sealed: {f}");
+                tracing::error!("cannot seal the secrets with the new key: {f}");
                 logged = f.message;
             }
         }

@@ -59,7 +59,7 @@ fn configure(args: &Serve, printer: &Printer) -> Result<(Config, PathBuf, BTreeM
 fn keep_to_ourselves() {
     #[cfg(target_os = "linux")]
     if let Err(e) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
-        tracing::warn!("core dumps of this process could not be switched off: {e}");
+        tracing::warn!("cannot disable core dumps of this process: {e}");
     }
 }
 
@@ -85,7 +85,7 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
     let ended = unit.end_all_leases().await?;
     unit.save().await?;
     if ended > 0 {
-        tracing::info!("{ended} tasks go on where an earlier process left them");
+        tracing::info!("resumed {ended} tasks of a previous process");
     }
     let directory = Arc::new(Directory::new(&config, &env, &store.keys())?);
     let catalogue = Arc::new(Catalogue::new(&config, clock.clone()));
@@ -121,13 +121,13 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
     for instance in &config.redis {
         let Some(listen) = &instance.listen else { continue };
         let listener = TcpListener::bind(listen).await.map_err(|e| started(listen, &e))?;
-        printer.note(&format!("Instance {} is reached at {listen}", instance.name));
+        printer.note(&format!("Forwarding connections to instance {} on {listen}", instance.name));
         tokio::spawn(runtime::proxy::serve(engine.clone(), instance.id.clone(), listener, stop.clone()));
     }
     if let Some(at) = &config.metrics_listen {
         let listener = TcpListener::bind(at).await.map_err(|e| started(at, &e))?;
         let local = listener.local_addr().map_err(|e| started(at, &e))?;
-        printer.note(&format!("Numbers are told on http://{local}/metrics"));
+        printer.note(&format!("Metrics on http://{local}/metrics"));
         let (_, plain) = watch::channel(None);
         let numbers = api::metrics(control.clone());
         let faces = Faces { all: numbers.clone(), health: numbers };
@@ -161,7 +161,7 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
     let ended = tokio::select! {
         asked = signals(&reload, printer) => asked.map_err(|e| started("signals", &e)),
         // Without it nothing would run any more: whoever watches the process starts it again.
-        _ = &mut working => Err(Failure::new(Kind::Internal, "serve", "the dispatcher has ended")),
+        _ = &mut working => Err(Failure::new(Kind::Internal, "serve", "the dispatcher has stopped")),
     };
     stop.cancel();
     ended?;
@@ -215,8 +215,11 @@ impl Reload {
             Ok(())
         });
         match done {
-            Ok(()) => tracing::info!("stores, keys, users, limits and certificates were read again"),
-            Err(failure) => tracing::error!("the configuration stays as it was: {failure}"),
+            Ok(()) => tracing::info!("configuration reloaded"),
+            Err(failure) => tracing::error!(
+                "configuration reload failed, the previous configuration stays active: \
+                 {failure}"
+            ),
         }
     }
 }
@@ -259,7 +262,7 @@ async fn signals(reload: &Reload, printer: &Printer) -> std::io::Result<()> {
             _ = hup.recv() => reload.run(),
         }
     }
-    printer.note("Stopping; running tasks go on at the next start.");
+    printer.note("Stopping. Running tasks resume at the next start.");
     Ok(())
 }
 

@@ -42,10 +42,10 @@ pub(crate) async fn run(args: &Verify, printer: &Printer) -> Result<Exit> {
         found.equal, found.equal_size, found.differ, found.missing, found.extra
     ));
     if found.records > 0 {
-        printer.note(&format!("{} record files of migrations stand at the target", found.records));
+        printer.note(&format!("note: the target has {} record files of migrations", found.records));
     }
     for ignored in left.ignored().iter().chain(&right.ignored()) {
-        printer.note(&format!("left out: {ignored}"));
+        printer.note(&format!("skipped: {ignored}"));
     }
     if args.ends.json {
         printer.result(&serde_json::to_string(&found).unwrap_or_default());

@@ -120,7 +120,7 @@ def azure():
     plan["whimbrel"] = {"acl": True}
     made = raw("POST", "/v2/%s/tasks" % E["PROJECT"], json.dumps(plan).encode())[1]
     refused = wait(sdk, oms, made["id"], {4})
-    assert "leave out acl" in refused.error_reason.error_msg, refused
+    assert "remove `acl`" in refused.error_reason.error_msg, refused
     print("azure: %d blobs there and back" % len(bodies))
 
 

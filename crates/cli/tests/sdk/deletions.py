@@ -85,7 +85,7 @@ def deletions():
     oms.start_task(sdk.StartTaskRequest(task_id=made["id"], body=sdk.StartTaskReq(
         src_ak=STORE_AK, src_sk=STORE_SK, dst_ak=STORE_AK, dst_sk=STORE_SK, migrate_failed_object=True)))
     wait(sdk, oms, made["id"], {5})
-    assert "only failed objects" in shown(made["id"])["whimbrel"]["note"] and "precious" in plain(b, odd_to)
+    assert "only retried failed objects" in shown(made["id"])["whimbrel"]["note"] and "precious" in plain(b, odd_to)
 
     # What cannot work, and what is misspelt, is refused.
     for rules, field in (({"Delete": True}, "Delete"), ({"sweep_minutes": 5}, "sweep_minutes")):

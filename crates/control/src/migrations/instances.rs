@@ -91,7 +91,7 @@ impl Control {
             return Err(Denial::NotRunning(format!("{} ({})", seen.name, seen.node.place())));
         }
         if seen.server.as_ref().is_some_and(|s| s.cluster) {
-            let why = "a backup is one snapshot, and a cluster has one for each master: back up what you migrate it to";
+            let why = "backups of a cluster are not supported; hint: back up a standalone target";
             return Err(Denial::NotOnThisNode(why.into()));
         }
         let (id, now) = (uuid()?, self.clock.now_ms());
@@ -118,11 +118,11 @@ impl Control {
         let limits = self.limits.now();
         if running >= limits.running_backups {
             return Err(Denial::Quota(format!(
-                "{running} backups are being made; hint: wait for one of them"
+                "{running} backups are running; hint: wait until one has finished"
             )));
         }
         if kept >= limits.kept_backups {
-            return Err(Denial::Quota(format!("{kept} backups are kept; hint: delete some")));
+            return Err(Denial::Quota(format!("{kept} backups exist; hint: delete some")));
         }
         unit.insert_backup(&row).await?;
         unit.save().await?;
@@ -140,7 +140,7 @@ impl Control {
                 unit.save().await
             };
             if let Err(failure) = noted.await {
-                tracing::error!("the end of backup {} could not be noted: {failure}", row.id);
+                tracing::error!("cannot record the result of backup {}: {failure}", row.id);
             }
         });
         Ok(id)
@@ -170,12 +170,12 @@ impl Control {
     /// [`Denial::NoBackup`] when there is none of that id, [`Denial::BackupRuns`] while it is being made.
     pub async fn delete_backup(&self, project: &str, instance: &str, id: &str) -> Allowed<()> {
         let instance = instance_id(instance)?;
-        let unknown = || Denial::NoBackup(format!("`{id:.64}` is no backup of this instance"));
+        let unknown = || Denial::NoBackup(format!("`{id:.64}` is not a backup of this instance"));
         let id = canonical(id).ok_or_else(unknown)?;
         let mut unit = self.engine.store().write().await?;
         let found = unit.backup_of(project, &id).await?.filter(|b| b.instance == instance);
         if found.ok_or_else(unknown)?.status == "backuping" {
-            return Err(Denial::BackupRuns("the backup is being made; try again when it is over".into()));
+            return Err(Denial::BackupRuns("the backup is running; hint: retry when it has finished".into()));
         }
         unit.delete_backup(&id).await?;
         unit.save().await?;

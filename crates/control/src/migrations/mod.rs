@@ -157,7 +157,7 @@ impl Control {
     ) -> Allowed<MigrationRow> {
         let open = unit.unended_migrations(project).await?;
         if open >= self.limits.now().open_migrations {
-            let why = format!("{open} migrations of this project have not ended; hint: stop or delete some");
+            let why = format!("{open} migrations of this project are active; hint: stop or delete some");
             return Err(Denial::Quota(why));
         }
         let Described { name, description, spec, secrets } = described;
@@ -383,19 +383,19 @@ impl Control {
     /// Checks the ids of a call for several tasks: well-formed, not too many, and at least one of them known.
     async fn several(&self, project: &str, ids: &[String]) -> Allowed<Vec<String>> {
         if ids.is_empty() {
-            return Err(Denial::Ids("`migration_tasks` names no task".into()));
+            return Err(Denial::Ids("`migration_tasks` is empty".into()));
         }
         let mut seen = BTreeSet::new();
         let once = |id: &&String| seen.insert(canonical(id).unwrap_or_else(|| (*id).clone()));
         let ids: Vec<String> = ids.iter().filter(once).cloned().collect();
         if ids.len() > IDS_MAX {
-            let why = format!("names {} tasks, at most {IDS_MAX} are taken", ids.len());
+            let why = format!("contains {} tasks; the maximum is {IDS_MAX}", ids.len());
             return Err(Denial::Unusable("migration_tasks".into(), why));
         }
         let mut unit = self.engine.store().read().await?;
         let mut known = false;
         for id in &ids {
-            let id = canonical(id).ok_or_else(|| Denial::Ids(format!("`{id:.64}` is no task id")))?;
+            let id = canonical(id).ok_or_else(|| Denial::Ids(format!("`{id:.64}` is not a task id")))?;
             known |= unit.migration_of(project, &id).await?.is_some();
         }
         if known { Ok(ids) } else { Err(Denial::Ids("none of the tasks exists".into())) }
@@ -483,7 +483,7 @@ impl Control {
             !node.addrs.iter().any(|(host, port)| host == *a || format!("{host}:{port}") == **a)
         });
         if let Some((i, address)) = strange {
-            let why = format!("`{address:.64}` is no address of the source");
+            let why = format!("`{address:.64}` is not an address of the source");
             return Err(Denial::Unusable(format!("exchanged_ip[{i}]"), why));
         }
         self.act(&mut unit, &row, MigrationEvent::Exchange).await?;
@@ -493,7 +493,7 @@ impl Control {
         cutover["hooked"] = false.into();
         unit.set_cutover(&row.id, &cutover).await?;
         unit.set_migration_error(&row.id, None).await?;
-        self.say(&mut unit, &row.id, Word::Exchange, &["asked for".to_owned()]).await?;
+        self.say(&mut unit, &row.id, Word::Exchange, &["requested".to_owned()]).await?;
         Ok(unit.save().await?)
     }
 
@@ -507,7 +507,7 @@ impl Control {
         next(row.state, MigrationEvent::Rollback).map_err(|why| Denial::State(row.state.phase, why))?;
         self.check_driver(&row)?;
         self.act(&mut unit, &row, MigrationEvent::Rollback).await?;
-        self.say(&mut unit, &row.id, Word::Exchange, &["the way back was asked for".to_owned()]).await?;
+        self.say(&mut unit, &row.id, Word::Exchange, &["rollback requested".to_owned()]).await?;
         Ok(unit.save().await?)
     }
 
@@ -517,7 +517,8 @@ impl Control {
         if both || self.catalogue.registry().hook.is_some() {
             return Ok(());
         }
-        let why = "nothing leads clients elsewhere: register both ends as [[redis]] and give their ids, or set cutover.hook";
+        let why = "No cut-over mechanism is configured; hint: register both instances under [[redis]] and use their \
+             ids, or set cutover.hook";
         Err(Denial::NotOnThisNode(why.into()))
     }
 
@@ -534,7 +535,7 @@ impl Control {
     fn begin_check(&self, project: &str) -> Allowed<crate::checks::Check> {
         self.checks.begin(project).ok_or_else(|| {
             let why = format!(
-                "{} other tasks of this project are being checked; hint: try again in 20 seconds",
+                "{} other tasks of this project are being checked; hint: retry in 20 s",
                 crate::checks::CHECKS_MAX
             );
             Denial::Unusable("source_instance, target_instance".into(), why)
@@ -574,7 +575,8 @@ impl Control {
             let there = self.node(&other.spec, &EndSecrets::default(), Side::Target, &moved);
             if known || there.is_ok_and(|n| n.addrs.iter().any(|a| target.addrs.contains(a))) {
                 // Whose it is may be nobody's business here.
-                let why = "target_instance: another active task migrates to it; stop that one first";
+                let why = "target_instance: another active task migrates to this instance; hint: stop that task \
+                     first";
                 return Err(Denial::InUse(why.into()));
             }
         }
@@ -612,18 +614,18 @@ pub(crate) fn backup_of(spec: &MigrationSpec) -> Allowed<&Backup> {
 pub fn why(illegal: MigrationIllegal) -> &'static str {
     use MigrationIllegal as No;
     match illegal {
-        No::Import => "a backup import is created anew, not configured, restarted or switched",
-        No::Working => "the task is at work; stop it first",
-        No::NotWorking => "the task is not at work",
-        No::NotConfigured => "the task waits to be configured",
-        No::NotFollowing => "only a task that follows changes can lead its clients over",
-        No::NotExchanged => "there is no cut-over to take back",
-        No::Exchanging => "a cut-over is under way",
+        No::Import => "a backup import cannot be configured, restarted or cut over; hint: create a new task",
+        No::Working => "the task is running; hint: stop it first",
+        No::NotWorking => "the task is not running",
+        No::NotConfigured => "the task is not configured yet",
+        No::NotFollowing => "a cut-over requires a task in incremental migration",
+        No::NotExchanged => "there is no cut-over to roll back",
+        No::Exchanging => "a cut-over is in progress",
         No::SwitchedOver => {
-            "clients work with the target since the cut-over: roll it back, or create a new task"
+            "clients use the target since the cut-over; hint: roll back, or create a new task"
         }
-        No::Stopping => "the task is stopping",
-        No::OutOfPlace => "the task is in another state by now",
+        No::Stopping => "the task was stopped",
+        No::OutOfPlace => "the state of the task has changed",
     }
 }
 

@@ -64,7 +64,7 @@ impl Control {
             check_dbs(&route, &source.server.dbs, &mut target).await?;
             if spec.method == Some(Method::Full) {
                 warnings.push(
-                    "full migration: what is written at the source while it runs does not travel".into(),
+                    "full migration: writes to the source during the migration are not migrated".into(),
                 );
             }
             Ok(warnings)
@@ -86,7 +86,7 @@ impl Control {
             let found = unit.backup_of(project, id).await?;
             if found.is_none_or(|b| b.status != "succeed") || !self.engine.backup_path(id).is_file() {
                 return Err(Denial::Backup(format!(
-                    "backup_files.backup_id: `{id:.64}` is no usable backup"
+                    "backup_files.backup_id: `{id:.64}` is not a usable backup"
                 )));
             }
         }
@@ -117,7 +117,7 @@ impl Control {
 
 async fn in_time<T>(looked: impl Future<Output = Allowed<T>>) -> Allowed<T> {
     tokio::time::timeout(PATIENCE, looked).await.unwrap_or_else(|_| {
-        let why = "the checks took longer than 20 seconds";
+        let why = "the checks did not finish within 20 s";
         Err(Denial::Unusable("source_instance, target_instance".into(), why.into()))
     })
 }
@@ -143,8 +143,9 @@ async fn answering(
             let bare = Node { password: String::new(), user: String::new(), ..node.clone() };
             let opened = open(&bare, side).await.map_err(|_| denied(&f))?;
             node = bare;
-            warnings
-                .push(format!("{member}: the server has no password; the one that was given is not used"));
+            warnings.push(format!(
+                "{member}: the server has no password; the password of the request is not used"
+            ));
             match side {
                 Side::Source => secrets.source = seal::Secret::default(),
                 _ => secrets.target = seal::Secret::default(),
@@ -158,7 +159,11 @@ async fn answering(
     }
     // A cluster is asked for its masters.
     if side == Side::Target && server.is_replica && !server.cluster {
-        return Err(Denial::ReadOnly(format!("{member}: {} is a replica; name its master", node.place())));
+        return Err(Denial::ReadOnly(format!(
+            "{member}: {} is a replica; hint: use the address of its \
+             master",
+            node.place()
+        )));
     }
     if side == Side::Target {
         check_writes(&node).await.map_err(|f| Denial::ReadOnly(format!("{member}: {}", f.message)))?;
@@ -196,7 +201,7 @@ async fn open(node: &Node, side: Side) -> Result<(Client, Server), Failure> {
         Ok((client, server))
     };
     tokio::time::timeout(ONE_END, opened).await.unwrap_or_else(|_| {
-        Err(Failure::new(Kind::Timeout, "connect", format!("{}: no answer within 6 seconds", node.place())))
+        Err(Failure::new(Kind::Timeout, "connect", format!("{}: no reply within 6 s", node.place())))
     })
 }
 
@@ -218,7 +223,7 @@ async fn check_source(
     });
     if !known {
         let why =
-            format!("source_instance: {} has no PSYNC, so only backups can be imported", source.node.place());
+            format!("source_instance: {} does not support PSYNC; hint: import a backup", source.node.place());
         return Err(Denial::NotOnThisNode(why));
     }
     if let Ok(who) = source.client.call(&[b"ACL", b"WHOAMI"]).await
@@ -228,15 +233,18 @@ async fn check_source(
             .await
         && may.text() != Some(b"OK")
     {
-        let why =
-            format!("source_instance: the user may not PSYNC at {}: grant it +psync", source.node.place());
+        let why = format!(
+            "source_instance: the user has no permission for PSYNC at {}; hint: grant +psync",
+            source.node.place()
+        );
         return Err(Denial::NotOnThisNode(why));
     }
     if let Some(seconds) = setting(&mut source.client, "repl-timeout").await
         && seconds.parse::<u64>().is_ok_and(|s| s < REPL_TIMEOUT)
     {
-        warnings
-            .push(format!("source_instance: repl-timeout is {seconds} s; 300 s is safer for the full phase"));
+        warnings.push(format!(
+            "source_instance: repl-timeout is {seconds} s; hint: set it to 300 s for the full sync"
+        ));
     }
     if let Some(limits) = setting(&mut source.client, "client-output-buffer-limit").await {
         let words: Vec<&str> = limits.split_whitespace().collect();
@@ -244,7 +252,8 @@ async fn check_source(
         let hard = replica.and_then(|w| w.get(1)?.parse::<u64>().ok()).unwrap_or(0);
         if hard > 0 && hard < source.server.used_memory / 5 {
             warnings.push(format!(
-                "source_instance: client-output-buffer-limit of replicas is {hard} bytes; {} (a fifth of its data) is safer",
+                "source_instance: client-output-buffer-limit of replicas is {hard} bytes; hint: raise it to {} bytes \
+                 (a fifth of the data)",
                 source.server.used_memory / 5
             ));
         }
@@ -261,18 +270,19 @@ async fn setting(client: &mut Client, name: &str) -> Option<String> {
 fn check_both(source: &Server, target: &Server, warnings: &mut Vec<String>) -> Allowed<()> {
     let one = !source.run_id.is_empty() && source.run_id == target.run_id;
     if one || (!source.replid.is_empty() && source.replid == target.replid) {
-        let why = "source and target are the same server, or replicas of one";
+        let why = "source and target are the same server, or replicas of the same master";
         return Err(Denial::Unusable("target_instance".into(), why.into()));
     }
     if target.rdb_version() < source.rdb_version() {
         warnings.push(format!(
-            "the target ({}.{}) is older than the source ({}.{}): values are taken apart where it does not know their form",
+            "the target ({}.{}) is older than the source ({}.{}): values in unsupported formats are rebuilt from \
+             commands",
             target.version.0, target.version.1, source.version.0, source.version.1
         ));
     }
     if target.max_memory > 0 && target.max_memory < source.used_memory {
         warnings.push(format!(
-            "the target may use {} bytes, the source's data take {}",
+            "maxmemory of the target ({} bytes) is below the used memory of the source ({} bytes)",
             target.max_memory, source.used_memory
         ));
     }
@@ -285,7 +295,8 @@ async fn check_dbs(route: &Route, dbs: &[u32], target: &mut Answering) -> Allowe
     let beyond = dbs.iter().find(|db| route.db(**db).is_some_and(|to| to != 0));
     if let (Some(db), true) = (beyond, !target.server.has_databases()) {
         let why = format!(
-            "the source has keys in database {db}; the target has only 0: choose source db and target db 0"
+            "the source has keys in database {db}, but the target has only database 0; hint: set the source db and \
+             target db 0"
         );
         return Err(Denial::Unusable(member.into(), why));
     }

@@ -97,7 +97,7 @@ impl<'b> Cursor<'b> {
             3 if first & 0x3f == 3 => Length::Lzf,
             _ => {
                 self.at = begin;
-                return self.wrong(format!("{first:#04x} begins no length"));
+                return self.wrong(format!("{first:#04x} is not a length encoding"));
             }
         };
         Ok(length)
@@ -110,7 +110,7 @@ impl<'b> Cursor<'b> {
             Length::Plain(n) => Ok(n),
             _ => {
                 self.at = begin;
-                self.wrong("a string where a number must be")
+                self.wrong("expected a number, found a string")
             }
         }
     }
@@ -155,7 +155,7 @@ impl<'b> Cursor<'b> {
             Some(number) => Ok(number),
             None => {
                 self.at = begin;
-                self.wrong("a score that is no number")
+                self.wrong("the score is not a number")
             }
         }
     }
@@ -164,7 +164,7 @@ impl<'b> Cursor<'b> {
 /// A text that must be complete: to end too early is an error at its end.
 pub(crate) fn complete<T>(read: Read<T>, len: usize) -> Result<T> {
     read.map_err(|stop| match stop {
-        Stop::Short => Error::new(len as u64, "it is cut short"),
+        Stop::Short => Error::new(len as u64, "unexpected end of data"),
         Stop::Wrong(error) => error,
     })
 }

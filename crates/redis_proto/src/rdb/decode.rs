@@ -228,7 +228,7 @@ impl Decoder {
                 let id = id_of(cursor.take(16)?);
                 let (at, count) = (cursor.i64_le()?, cursor.number()?);
                 if self.pending.len() as u64 >= PENDING_MAX {
-                    return cursor.wrong("a group with too many pending entries");
+                    return cursor.wrong("stream group with too many pending entries");
                 }
                 self.pending.insert(id, (at, count));
                 self.stage = Stage::GroupPending(left - 1, groups);
@@ -251,7 +251,7 @@ impl Decoder {
             Stage::ConsumerPending(left, consumers, groups) => {
                 let id = id_of(cursor.take(16)?);
                 let Some((delivered_ms, count)) = self.pending.get(&id).copied() else {
-                    return cursor.wrong("a consumer's pending entry that its group does not have");
+                    return cursor.wrong("the group does not have a pending entry of its consumer");
                 };
                 self.stage = Stage::ConsumerPending(left - 1, consumers, groups);
                 Ok(Some(Element::Pending { id, delivered_ms, count }))
@@ -360,7 +360,7 @@ impl Decoder {
                     }
                     other => {
                         ahead.at = begin;
-                        return ahead.wrong(format!("a node of a list in container {other}"));
+                        return ahead.wrong(format!("unknown list container {other}"));
                     }
                 }
             }
@@ -369,7 +369,7 @@ impl Decoder {
                 let key = ahead.string()?;
                 if key.len() != 16 {
                     ahead.at = begin;
-                    return ahead.wrong(format!("a node of a stream whose name has {} bytes", key.len()));
+                    return ahead.wrong(format!("stream node ID with {} bytes", key.len()));
                 }
                 let master = id_of(&key);
                 let begin = ahead.at;
@@ -392,7 +392,7 @@ impl Decoder {
                 };
                 Some(Element::Field(field, value, moment))
             }
-            (other, _) => return ahead.wrong(format!("type {other} has no pieces")),
+            (other, _) => return ahead.wrong(format!("type {other} is not a collection")),
         };
         cursor.at = ahead.at;
         Ok(element)
@@ -408,14 +408,14 @@ impl Decoder {
         let (count, deleted, fields) = (pack.number()?, pack.number()?, pack.number()?);
         let all = count.checked_add(deleted).filter(|n| *n >= 0 && count >= 0 && fields >= 0);
         let Some(all) = all.filter(|n| *n <= node.len() as i64 && fields <= node.len() as i64) else {
-            return pack.wrong("a node of a stream with impossible counts");
+            return pack.wrong("stream node with invalid counts");
         };
         let mut names = Vec::new();
         for _ in 0..fields {
             names.push(pack.must()?);
         }
         if pack.number()? != 0 {
-            return pack.wrong("a node of a stream whose first entry has no end");
+            return pack.wrong("the master entry of a stream node is not terminated");
         }
         for _ in 0..all {
             let flags = pack.number()?;
@@ -424,7 +424,7 @@ impl Decoder {
             // Flag 2: the fields are those of the first entry.
             let named = if flags & 2 == 0 { pack.number()? } else { fields };
             if named < 0 || named > node.len() as i64 {
-                return pack.wrong("an entry of a stream with an impossible number of fields");
+                return pack.wrong("stream entry with an invalid number of fields");
             }
             let mut pairs = Vec::new();
             for i in 0..named as usize {
@@ -443,7 +443,7 @@ impl Decoder {
         }
         match pack.entry()? {
             None => Ok(()),
-            Some(_) => pack.wrong(format!("entries behind the last one of a node, at {}", pack.at())),
+            Some(_) => pack.wrong(format!("trailing data in a stream node, at {}", pack.at())),
         }
     }
 
@@ -480,11 +480,11 @@ impl Decoder {
 }
 
 fn odd(offset: usize) -> Stop {
-    Stop::Wrong(Error::new(offset as u64, "a value of pairs has an odd number of entries"))
+    Stop::Wrong(Error::new(offset as u64, "odd number of entries in a list of pairs"))
 }
 
 fn bad_score(offset: usize) -> Stop {
-    Stop::Wrong(Error::new(offset as u64, "an entry that is no number where one must be"))
+    Stop::Wrong(Error::new(offset as u64, "expected a number"))
 }
 
 /// What is wrong within a string that is there completely: cut short is wrong too. The string may have been
@@ -492,7 +492,7 @@ fn bad_score(offset: usize) -> Stop {
 fn within<T>(read: Read<T>, begin: usize) -> Read<T> {
     let at = |what: String| Stop::Wrong(Error::new(begin as u64, what));
     read.map_err(|stop| match stop {
-        Stop::Short => at("a compact value ends within an entry".into()),
+        Stop::Short => at("truncated entry in a compact value".into()),
         Stop::Wrong(error) => at(format!("{}, at byte {} of a compact value", error.what, error.offset)),
     })
 }
@@ -506,8 +506,9 @@ pub fn elements<'b>(
     bytes: &'b [u8],
     mut each: impl FnMut(Element<'b>) -> Result<()>,
 ) -> Result<()> {
-    let mut decoder = Decoder::new(kind)
-        .ok_or_else(|| Error::new(0, format!("values of type {} cannot be taken apart", kind.number)))?;
+    let mut decoder = Decoder::new(kind).ok_or_else(|| {
+        Error::new(0, format!("values of type {} cannot be rebuilt from commands", kind.number))
+    })?;
     let mut at = 0;
     loop {
         let (used, next) =
@@ -516,8 +517,8 @@ pub fn elements<'b>(
         match next {
             Next::Element(element) => each(element)?,
             Next::End if at == bytes.len() => return Ok(()),
-            Next::End => return Err(Error::new(at as u64, "bytes behind the end of a value")),
-            Next::Short => return Err(Error::new(bytes.len() as u64, "the value is cut short")),
+            Next::End => return Err(Error::new(at as u64, "trailing bytes after a value")),
+            Next::Short => return Err(Error::new(bytes.len() as u64, "truncated value")),
         }
     }
 }

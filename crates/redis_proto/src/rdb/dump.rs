@@ -45,20 +45,23 @@ pub fn len(value: usize) -> usize {
 /// When the checksum is wrong, or the value is not all of it.
 pub fn open(family: Family, payload: &[u8]) -> Result<(Type, &[u8])> {
     let Some(body) = payload.len().checked_sub(FOOTER).filter(|n| *n > 0) else {
-        return Err(Error::new(0, "a payload of no value"));
+        return Err(Error::new(0, "not a DUMP payload"));
     };
     let mut stored = [0; 8];
     stored.copy_from_slice(&payload[body + 2..]);
     if u64::from_le_bytes(stored) != crc64(&payload[..body + 2]) {
-        return Err(Error::new(body as u64, "the payload's checksum is wrong"));
+        return Err(Error::new(body as u64, "invalid checksum of the DUMP payload"));
     }
     let kind = Type { family, number: payload[0] };
     let value = &payload[1..body];
     let mut walk =
-        Walk::new(kind).ok_or_else(|| Error::new(0, format!("type {} is not known", kind.number)))?;
+        Walk::new(kind).ok_or_else(|| Error::new(0, format!("unknown value type {}", kind.number)))?;
     let whole = super::cursor::complete(walk.go(value), value.len()).map_err(|e| e.behind(1))?;
     if !whole || walk.at != value.len() as u64 {
-        return Err(Error::new(walk.at.saturating_add(1), "the value is not all of the payload"));
+        return Err(Error::new(
+            walk.at.saturating_add(1),
+            "trailing bytes after the value of the DUMP payload",
+        ));
     }
     Ok((kind, value))
 }

@@ -279,7 +279,7 @@ impl Parser {
                 let (family, version, len) = magic(rest)?;
                 let newest = NEWEST.iter().find(|(f, _)| *f == family).map_or(0, |(_, v)| *v);
                 if version < 1 || version > newest {
-                    let m = format!("version {version} of the format is not known (1 to {newest} are)");
+                    let m = format!("unsupported RDB version {version} (1 to {newest} are supported)");
                     return Err(Stop::Wrong(Error::new(0, m).newer()));
                 }
                 self.version = (family, version);
@@ -405,9 +405,12 @@ impl Parser {
                     let number = prefix.kind.number;
                     let m = match number {
                         100.. => {
-                            format!("type {number} is none of Redis or Valkey: Redis Enterprise writes such")
+                            format!(
+                                "value type {number} is not a type of Redis or Valkey (Redis Enterprise writes \
+                                 such types)"
+                            )
                         }
-                        _ => format!("type {number} of {family:?} is not known"),
+                        _ => format!("unknown value type {number} of {family:?}"),
                     };
                     return Err(Stop::Wrong(Error::new(prefix.type_at as u64, m).newer()));
                 };
@@ -448,7 +451,7 @@ impl Parser {
                 let (stored, sum) = (u64::from_le_bytes(stored), self.sum.finalize());
                 // A server that is told not to compute checksums writes zero.
                 if stored != 0 && stored != sum {
-                    let m = format!("the checksum is {stored:016x}, the bytes make {sum:016x}");
+                    let m = format!("checksum mismatch: stored {stored:016x}, computed {sum:016x}");
                     return Err(Error::new(self.before + end as u64, m));
                 }
             }
@@ -517,7 +520,7 @@ fn prefix<'b>(cursor: &mut Cursor<'b>, family: Family) -> Read<Prefix<'b>> {
                 cursor.number()?;
             }
             other if other >= 0xf0 => {
-                let m = format!("opcode {other:#04x} between an expiry and its key is not known");
+                let m = format!("unknown opcode {other:#04x} between an expiry and its key");
                 return Err(Stop::Wrong(Error::new(type_at as u64, m).newer()));
             }
             number => {
@@ -526,7 +529,7 @@ fn prefix<'b>(cursor: &mut Cursor<'b>, family: Family) -> Read<Prefix<'b>> {
                 if let Length::Plain(n) = ahead.length()?
                     && n > SMALL_MAX
                 {
-                    return cursor.wrong(format!("a key of {n} bytes"));
+                    return cursor.wrong(format!("key of {n} bytes exceeds the limit"));
                 }
                 return Ok(Prefix { key: cursor.string()?, kind, expire_ms, idle, freq, type_at });
             }
@@ -539,7 +542,7 @@ fn beside(cursor: &mut Cursor<'_>) -> Read<()> {
     if let Length::Plain(n) = cursor.clone().length()?
         && n > SMALL_MAX
     {
-        return cursor.wrong(format!("a text of {n} bytes where names stand"));
+        return cursor.wrong(format!("name of {n} bytes exceeds the limit"));
     }
     cursor.string_span().map(drop)
 }
@@ -553,7 +556,7 @@ fn behind(stop: Stop, bytes: usize) -> Stop {
 
 /// `REDISnnnn` or `VALKEYnnn`.
 fn magic(buf: &[u8]) -> Read<(Family, u16, usize)> {
-    let wrong = || Stop::Wrong(Error::new(0, "this is no RDB file: it begins with neither REDIS nor VALKEY"));
+    let wrong = || Stop::Wrong(Error::new(0, "not an RDB file: it does not begin with REDIS or VALKEY"));
     for (word, family) in [(&b"REDIS"[..], Family::Redis), (b"VALKEY", Family::Valkey)] {
         let n = word.len().min(buf.len());
         if buf[..n] != word[..n] {

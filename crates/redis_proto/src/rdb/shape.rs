@@ -279,7 +279,7 @@ impl Walk {
                     let at = self.at.checked_add(n);
                     self.at = match at {
                         Some(at) => at,
-                        None => return cursor.wrong("a length that no text can have"),
+                        None => return cursor.wrong("invalid string length"),
                     };
                 }
                 Ahead::Repeat(inner, n) => self.left.push((inner, 0, n)),
@@ -327,7 +327,7 @@ fn step(op: Op, cursor: &mut Cursor<'_>) -> Read<Ahead> {
                 cursor.string_span()?;
                 Ahead::Nothing
             }
-            other => return cursor.wrong(format!("{other} is no opcode of a module")),
+            other => return cursor.wrong(format!("{other} is not a module opcode")),
         },
     })
 }

@@ -145,7 +145,7 @@ impl Commands {
                 }
                 let n = decimal(&buf[1..end]).and_then(|n| u64::try_from(n.max(0)).ok());
                 let n = n.filter(|n| *n <= COUNT_MAX);
-                let n = n.ok_or_else(|| Error::new(0, "a command with an impossible number of arguments"))?;
+                let n = n.ok_or_else(|| Error::new(0, "invalid number of arguments"))?;
                 (self.expected, self.seen) = (Some(n), end + 2);
                 n
             }
@@ -155,22 +155,22 @@ impl Commands {
             let Some(end) = line(buf, from)? else { return Ok(false) };
             let wrong = |what: &str| Error::new(from as u64, what);
             if buf[from] != b'$' {
-                return Err(wrong("an argument that does not begin with its length"));
+                return Err(wrong("expected the length of an argument"));
             }
             let len =
                 decimal(&buf[from + 1..end]).and_then(|n| u64::try_from(n).ok()).filter(|n| *n <= TEXT_MAX);
-            let len = len.ok_or_else(|| wrong("an argument of an impossible length"))?;
+            let len = len.ok_or_else(|| wrong("invalid argument length"))?;
             let begin = end + 2;
             let to = usize::try_from(len).ok().and_then(|n| begin.checked_add(n));
-            let to = to.ok_or_else(|| wrong("an argument too long for this machine"))?;
+            let to = to.ok_or_else(|| wrong("argument too long for this platform"))?;
             // Known from its header, before it is kept. What is understood of the arguments takes memory too.
             if to.saturating_add(self.args.len() * size_of::<(usize, usize)>()) > self.max {
-                return Err(wrong(&format!("a command of more than {} bytes", self.max)).long());
+                return Err(wrong(&format!("the command has more than {} bytes", self.max)).long());
             }
             match buf.get(to..to + 2) {
                 None => return Ok(false),
                 Some(b"\r\n") => {}
-                Some(_) => return Err(Error::new(to as u64, "an argument that is longer than it says")),
+                Some(_) => return Err(Error::new(to as u64, "the argument exceeds its declared length")),
             }
             self.args.push((begin, to));
             self.seen = to + 2;
@@ -188,7 +188,7 @@ fn line(buf: &[u8], from: usize) -> Result<Option<usize>> {
     match line_end(buf, from) {
         Some(end) if end - from <= LINE_MAX => Ok(Some(end)),
         None if buf.len().saturating_sub(from) <= LINE_MAX => Ok(None),
-        _ => Err(Error::new(from as u64, "a line without an end")),
+        _ => Err(Error::new(from as u64, "unterminated line")),
     }
 }
 

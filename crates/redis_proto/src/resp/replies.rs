@@ -129,7 +129,7 @@ impl Replies {
             }
             // It is known to be longer before more of it is kept.
             None if scan.need.max(self.buf.len() - self.at) > self.max => {
-                Err(Error::new(base, format!("a reply of more than {} bytes", self.max)).long())
+                Err(Error::new(base, format!("the reply has more than {} bytes", self.max)).long())
             }
             None => {
                 self.need = scan.need;
@@ -158,7 +158,7 @@ impl Scan<'_> {
                 self.at = end + 2;
                 Ok(Some(range))
             }
-            None if self.buf.len() - self.at > LINE_MAX => self.wrong("a line without an end"),
+            None if self.buf.len() - self.at > LINE_MAX => self.wrong("unterminated line"),
             None => {
                 self.need = self.buf.len() + 1;
                 Ok(None)
@@ -170,35 +170,35 @@ impl Scan<'_> {
         match decimal(text) {
             Some(-1) => Ok(None),
             Some(n) if n >= 0 && n as u64 <= COUNT_MAX => Ok(Some(n as u64)),
-            _ => self.wrong("a reply of an impossible length"),
+            _ => self.wrong("invalid reply length"),
         }
     }
 
     fn reply(&mut self, depth: usize) -> Result<Option<Reply>> {
         self.elements += 1;
         if depth > DEPTH_MAX || self.elements > ELEMENTS_MAX {
-            return self.wrong("a reply that is nested too deep or has too many elements");
+            return self.wrong("the reply is nested too deeply or has too many elements");
         }
         let begin = self.at;
         let Some(line) = self.line()? else { return Ok(None) };
-        let Some((mark, text)) = self.buf[line].split_first() else { return self.wrong("an empty reply") };
+        let Some((mark, text)) = self.buf[line].split_first() else { return self.wrong("empty reply") };
         let string = || String::from_utf8_lossy(text).into_owned();
         Ok(Some(match mark {
             b'+' | b',' | b'(' => Reply::Simple(string()),
             b'-' => Reply::Error(string()),
             b':' => match decimal(text) {
                 Some(n) => Reply::Int(n),
-                None => return self.wrong("a number that is none"),
+                None => return self.wrong("invalid number"),
             },
             b'#' => Reply::Int(i64::from(text == b"t")),
             b'_' => Reply::Nil,
             b'$' | b'=' | b'!' => {
                 let Some(len) = self.count(text)? else { return Ok(Some(Reply::Nil)) };
                 if len > TEXT_MAX {
-                    return self.wrong("a text of an impossible length");
+                    return self.wrong("invalid string length");
                 }
                 let end = usize::try_from(len).ok().and_then(|n| self.at.checked_add(n));
-                let Some(end) = end else { return self.wrong("a text too long for this machine") };
+                let Some(end) = end else { return self.wrong("string too long for this platform") };
                 let Some(bytes) = self.buf.get(self.at..end) else {
                     self.need = end + 2;
                     return Ok(None);
@@ -209,7 +209,7 @@ impl Scan<'_> {
                         return Ok(None);
                     }
                     Some(b"\r\n") => {}
-                    Some(_) => return self.wrong("a text that is longer than it says"),
+                    Some(_) => return self.wrong("the string exceeds its declared length"),
                 }
                 self.at = end + 2;
                 match mark {
@@ -237,7 +237,7 @@ impl Scan<'_> {
             }
             other => {
                 self.at = begin;
-                return self.wrong(format!("{other:#04x} begins no reply"));
+                return self.wrong(format!("{other:#04x} is not a reply type"));
             }
         }))
     }

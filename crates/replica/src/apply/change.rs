@@ -40,11 +40,11 @@ impl Apply {
         let places = database_places(name, &words);
         let text = String::from_utf8_lossy(name).into_owned();
         if !places.is_empty() && (self.route.only_db.is_some() || self.route.has_filter()) {
-            return Err(self.refused(&text, "it reaches beyond what travels"));
+            return Err(self.refused(&text, "it affects databases or keys that are not migrated"));
         }
         for i in &places {
             let to = args.get(*i).and_then(|n| self.route.db(std::str::from_utf8(n).ok()?.parse().ok()?));
-            let to = to.ok_or_else(|| self.refused(&text, "it names no database"))?;
+            let to = to.ok_or_else(|| self.refused(&text, "it does not name a valid database"))?;
             args[*i] = to.to_string().into_bytes();
         }
         let Some(db) = self.travels else { return Ok(()) };
@@ -113,7 +113,7 @@ impl Apply {
             }
             Said::Nowhere => {
                 let name = String::from_utf8_lossy(name);
-                *self.left_out.entry(format!("{name} (the target has no such command)")).or_default() += 1;
+                *self.left_out.entry(format!("{name} (not supported by the target)")).or_default() += 1;
                 Ok(())
             }
             Said::Not => self.doubt(name, args, out),
@@ -131,7 +131,9 @@ impl Apply {
     pub(super) fn doubt(&mut self, name: &[u8], args: &[&[u8]], out: &mut Vec<u8>) -> Result<()> {
         let unknown = command::keys(args).is_none_or(|keys| keys.is_empty());
         if unknown || !self.live {
-            return Err(self.refused(&String::from_utf8_lossy(name), "the target knows no such command"));
+            return Err(
+                self.refused(&String::from_utf8_lossy(name), "the target does not support this command")
+            );
         }
         let words = self.watch.doubt_all(name, args, self.db, self.offset);
         self.write_beside(0, &borrowed(&words), out);
@@ -147,7 +149,7 @@ impl Apply {
             None if !self.live => Ok(None),
             None => {
                 let m = format!("EVALSHA {}", String::from_utf8_lossy(digest));
-                Err(self.refused(&m, "the text of that script is not known here"))
+                Err(self.refused(&m, "the text of the script is not known"))
             }
         }
     }
@@ -222,14 +224,14 @@ impl Apply {
             }
             Routed::Mixed => {
                 let name = String::from_utf8_lossy(name).into_owned();
-                return Err(self.refused(&name, "only some of its keys travel"));
+                return Err(self.refused(&name, "the key filter excludes some of its keys"));
             }
         }
         if matches!(name, b"RESTORE" | b"RESTORE-ASKING") && self.tongue.is_some() {
             return self.restore(&args, db, out, now_ms);
         }
         if name == b"FLUSHDB" && self.route.has_filter() {
-            return Err(self.refused("FLUSHDB", "only some of its keys travel"));
+            return Err(self.refused("FLUSHDB", "the key filter excludes some of its keys"));
         }
         self.say(name, &args, raw, db, out, now_ms)?;
         if name == b"FLUSHDB" && db == 0 {

@@ -109,7 +109,10 @@ impl Apply {
         if self.live {
             return self.doubt(b"RESTORE", args, out);
         }
-        *self.left_out.entry("values of RESTORE that the target does not take".into()).or_default() += 1;
+        *self
+            .left_out
+            .entry("RESTORE values in a format that the target does not support".into())
+            .or_default() += 1;
         Ok(())
     }
 }

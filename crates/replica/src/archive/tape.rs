@@ -97,13 +97,13 @@ impl<R: Read> Tape<R> {
         let sum: u32 = block.iter().enumerate().map(plain).sum();
         match Header::from_byte_slice(&block).cksum()? == sum {
             true => Ok(Some(block)),
-            false => Err(Error::other("the checksum of a header is wrong")),
+            false => Err(Error::other("invalid header checksum")),
         }
     }
 
     fn extension(&mut self) -> Result<Vec<u8>> {
         if self.left > EXTENSION_MAX {
-            let m = format!("an extension header of {} bytes, at most {EXTENSION_MAX} are read", self.left);
+            let m = format!("the extension header has {} bytes; the maximum is {EXTENSION_MAX}", self.left);
             return Err(Error::new(ErrorKind::FileTooLarge, m));
         }
         let mut text = Vec::new();
@@ -131,12 +131,12 @@ impl<R: Read> Read for Tape<R> {
 
 fn number(text: &[u8]) -> Result<u64> {
     let text = std::str::from_utf8(text).ok().and_then(|n| n.parse().ok());
-    text.ok_or_else(|| Error::other("an extension header with a number that is none"))
+    text.ok_or_else(|| Error::other("invalid number in an extension header"))
 }
 
 /// Keys and values: `LENGTH KEY=VALUE\n`, where the length is that of all of it.
 fn records(mut text: &[u8]) -> Result<Vec<(&[u8], &[u8])>> {
-    let wrong = || Error::other("an extension header that is none");
+    let wrong = || Error::other("invalid extension header");
     let mut all = Vec::new();
     while !text.is_empty() {
         let begin = text.iter().position(|b| *b == b' ').ok_or_else(wrong)? + 1;

@@ -54,7 +54,12 @@ impl Zipped {
                 && record.starts_with(b"PK\x05\x06")
                 && 22 + number(record, 20, 2) <= record.len() as u64
         };
-        let Some(end) = (0..tail.len()).rev().find(is_end) else { return wrong("it has no directory") };
+        let Some(end) = (0..tail.len()).rev().find(is_end) else {
+            return wrong(
+                "the ZIP central directory is \
+             missing",
+            );
+        };
         let (mut left, mut size, mut from) =
             (number(&tail, end + 10, 2), number(&tail, end + 12, 4), number(&tail, end + 16, 4));
         let is_large = left == 0xffff || size == ELSEWHERE || from == ELSEWHERE;
@@ -63,7 +68,7 @@ impl Zipped {
             let mut record = [0; 56];
             file.read_exact(&mut record)?;
             if !record.starts_with(b"PK\x06\x06") {
-                return wrong("its directory is not where it says");
+                return wrong("the offset of the ZIP central directory is wrong");
             }
             (left, size, from) = (number(&record, 32, 8), number(&record, 40, 8), number(&record, 48, 8));
         }
@@ -80,7 +85,7 @@ impl Zipped {
         let mut head = [0; 46];
         self.directory.read_exact(&mut head)?;
         if !head.starts_with(b"PK\x01\x02") {
-            return wrong("an entry of its directory is none");
+            return wrong("invalid entry in the ZIP central directory");
         }
         let name = self.bytes(number(&head, 28, 2))?;
         let extra = self.bytes(number(&head, 30, 2))?;
@@ -89,7 +94,7 @@ impl Zipped {
         let mut length = |at: usize| match number(&head, at, 4) {
             ELSEWHERE => {
                 let Some((first, rest)) = wide.split_at_checked(8) else {
-                    return wrong("a length is missing");
+                    return wrong("a ZIP64 length is missing");
                 };
                 wide = rest;
                 Ok(number(first, 0, 8))
@@ -123,14 +128,14 @@ impl Zipped {
     /// The bytes of a file; an error at their end when they are not those that the directory speaks of.
     pub(super) fn content(&self, entry: &Entry) -> Result<Content> {
         if entry.is_encrypted {
-            return wrong("a file is encrypted");
+            return wrong("encrypted files are not supported");
         }
         let mut file = File::open(&self.path)?;
         file.seek(SeekFrom::Start(entry.at))?;
         let mut head = [0; 30];
         file.read_exact(&mut head)?;
         if !head.starts_with(b"PK\x03\x04") {
-            return wrong("a file is not where its directory says");
+            return wrong("the offset of a file in the ZIP archive is wrong");
         }
         let begin = entry.at.saturating_add(30 + number(&head, 26, 2) + number(&head, 28, 2));
         file.seek(SeekFrom::Start(begin))?;
@@ -138,7 +143,7 @@ impl Zipped {
         let from: Box<dyn Read> = match entry.method {
             0 => Box::new(packed),
             8 => Box::new(DeflateDecoder::new(packed)),
-            _ => return wrong("a file is packed by another method than deflate"),
+            _ => return wrong("unsupported compression method (only deflate is supported)"),
         };
         Ok(Content { from, crc: Crc::new(), read: 0, size: entry.size, sum: entry.sum })
     }
@@ -172,7 +177,7 @@ impl Read for Content {
         self.crc.update(&buf[..n]);
         self.read += n as u64;
         if n == 0 && !buf.is_empty() && (self.read, u64::from(self.crc.sum())) != (self.size, self.sum) {
-            return wrong("a file is not the one that its directory speaks of");
+            return wrong("a local file header does not match the ZIP central directory");
         }
         Ok(n)
     }

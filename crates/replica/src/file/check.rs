@@ -75,8 +75,7 @@ pub(super) fn read_through(
 ) -> Result<()> {
     let said = |f: Failure| Failure { message: format!("{}: {}", path.display(), f.message), ..f };
     let wrong = |m: String| said(Failure::new(Kind::Corrupt, "check", m).at(Side::Source));
-    let neither =
-        |at: u64| wrong(format!("at byte {at}: this is neither a snapshot nor an append-only file"));
+    let neither = |at: u64| wrong(format!("at byte {at}: neither a snapshot nor an append-only file"));
     let (end, length) = end_of(path)?;
     if end == 0 && length > 0 {
         return Err(neither(0));
@@ -109,7 +108,7 @@ pub(super) fn read_through(
                     snapshot = None;
                 } else if read == 0 {
                     let at = parser.offset() + parser.waiting() as u64;
-                    return Err(wrong(format!("at byte {at}: the file ends here, and is not complete")));
+                    return Err(wrong(format!("at byte {at}: unexpected end of file")));
                 }
             }
         }
@@ -135,7 +134,7 @@ pub(super) fn read_through(
                 _ if !commands.begins_command() => Err(neither(at)),
                 // The last command may be cut off: the server that wrote it was killed.
                 _ if last => Ok(()),
-                _ => Err(wrong(format!("at byte {at}: the file is cut off, and is not the last part"))),
+                _ => Err(wrong(format!("at byte {at}: the file is truncated and is not the last part"))),
             };
         }
     }

@@ -35,7 +35,10 @@ pub fn parts(path: &Path) -> Result<Vec<PathBuf>> {
         match (found.pop(), found.is_empty()) {
             (Some(one), true) => one,
             _ => {
-                let m = format!("{}: a folder of append-only files holds one manifest", path.display());
+                let m = format!(
+                    "{}: a folder of append-only files must contain exactly one manifest",
+                    path.display()
+                );
                 return Err(Failure::new(Kind::Invalid, "read", m).at(Side::Source));
             }
         }

@@ -105,7 +105,7 @@ pub async fn open(node: &Node, from: Option<&Position>) -> Result<Link> {
     let answer = client.answer().await.map_err(|f| f.at(Side::Source))?;
     let begun = match &answer {
         Reply::Simple(text) => begun(text, from).ok_or_else(|| {
-            Failure::new(Kind::Corrupt, "psync", format!("{place}: `{text}` answers no PSYNC"))
+            Failure::new(Kind::Corrupt, "psync", format!("{place}: unexpected reply to PSYNC: `{text}`"))
                 .at(Side::Source)
         })?,
         Reply::Error(text) if text.contains("unknown command") || text.starts_with("NOPERM") => {
@@ -113,7 +113,7 @@ pub async fn open(node: &Node, from: Option<&Position>) -> Result<Link> {
         }
         Reply::Error(text) => return Err(failure(&place, "psync", text).at(Side::Source)),
         _ => {
-            let m = format!("{place}: the answer to PSYNC is no word");
+            let m = format!("{place}: the reply to PSYNC is not a string");
             return Err(Failure::new(Kind::Corrupt, "psync", m).at(Side::Source));
         }
     };
@@ -146,7 +146,8 @@ fn begun(text: &str, from: Option<&Position>) -> Option<Begun> {
 
 impl Link {
     fn cut(&self, e: &dyn std::fmt::Display) -> Failure {
-        Failure::new(Kind::Connect, "psync", format!("{}: the link broke: {e}", self.place)).at(Side::Source)
+        Failure::new(Kind::Connect, "psync", format!("{}: replication link lost: {e}", self.place))
+            .at(Side::Source)
     }
 
     /// The first bytes of what was received, without the room behind them.
@@ -164,9 +165,9 @@ impl Link {
     async fn more(&mut self, patience: Duration) -> Result<()> {
         self.make_room();
         match tokio::time::timeout(patience, self.incoming.read_buf(&mut self.rest)).await {
-            Err(_) => Err(self.cut(&format!("nothing came for {} seconds", patience.as_secs()))),
+            Err(_) => Err(self.cut(&format!("no data for {} s", patience.as_secs()))),
             Ok(Err(e)) => Err(self.cut(&e)),
-            Ok(Ok(0)) => Err(self.cut(&"the source closed it")),
+            Ok(Ok(0)) => Err(self.cut(&"closed by the source")),
             Ok(Ok(_)) => Ok(()),
         }
     }
@@ -184,7 +185,7 @@ impl Link {
                 if let Some(mark) = text.strip_prefix("$EOF:") {
                     let mut out = [0; 40];
                     if mark.len() != out.len() {
-                        return Err(self.cut(&"the mark of the snapshot's end has not 40 bytes"));
+                        return Err(self.cut(&"the end marker of the snapshot does not have 40 bytes"));
                     }
                     out.copy_from_slice(mark.as_bytes());
                     return Ok(Snapshot::Mark(out));
@@ -192,11 +193,11 @@ impl Link {
                 let len = text.strip_prefix('$').and_then(|n| n.parse().ok());
                 return match len {
                     Some(len) => Ok(Snapshot::Length(len)),
-                    None => Err(self.cut(&format!("`{text}` begins no snapshot"))),
+                    None => Err(self.cut(&format!("expected a snapshot, received `{text}`"))),
                 };
             }
             if self.rest.len() > 4096 {
-                return Err(self.cut(&"no snapshot begins"));
+                return Err(self.cut(&"expected a snapshot"));
             }
             self.more(PATIENCE).await?;
         }
@@ -256,7 +257,7 @@ impl Link {
             let tell = tokio::select! {
                 read = self.incoming.read_buf(&mut self.rest) => match read {
                     Err(e) => return Err(self.cut(&e)),
-                    Ok(0) => return Err(self.cut(&"the source closed it")),
+                    Ok(0) => return Err(self.cut(&"closed by the source")),
                     Ok(_) => {
                         heard = tokio::time::Instant::now();
                         if told < FIRST_ACKS {
@@ -270,7 +271,7 @@ impl Link {
                 () = ask.notified() => true,
             };
             if heard.elapsed() > SILENCE {
-                return Err(self.cut(&"nothing came for 60 seconds"));
+                return Err(self.cut(&"no data for 60 s"));
             }
             if tell {
                 told += 1;

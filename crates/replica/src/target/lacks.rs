@@ -15,8 +15,8 @@ use crate::node::Node;
 use crate::server::Server;
 
 /// What a user is told of such a target.
-pub(crate) const NOTE: &str = "the target knows no transactions, as a proxy: changes go on one by one, and whatever interrupts that costs \
-                               another snapshot; keys that the source deletes meanwhile may remain at the target";
+pub(crate) const NOTE: &str = "the target (a proxy) does not support MULTI/EXEC: changes are applied one at a time, \
+     and any interruption forces a new full sync; keys that the source deletes in between may remain at the target";
 /// What a user is told of a server without `RESTORE`.
 pub(crate) const BUILT: &str = "the target refuses RESTORE: values are built from their elements, without what its memory policy knows of \
                                 them (LRU, LFU), and values of modules are left out";
@@ -49,7 +49,7 @@ impl Lacks {
             },
             // It answers, and does not say what it is.
             Err(f) if f.kind != Kind::Forbidden && !knows(&node, &[b"INFO"]).await? => {
-                let m = format!("{}: neither INFO nor PING is answered: {}", node.place(), f.message);
+                let m = format!("{}: no reply to INFO or PING: {}", node.place(), f.message);
                 let reached = Client::open(&node).await?.ok(&[b"PING"]).await;
                 reached.map_err(|_| Failure { message: m, ..f })?;
                 Self::find(&node, Server::unknown()).await

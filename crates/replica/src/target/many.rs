@@ -397,7 +397,7 @@ impl Many {
             to.out.shrink_to(2 * WRITE);
         }
         written.map_err(|e| {
-            let m = format!("{}:{}: the connection broke: {e}", to.addr.0, to.addr.1);
+            let m = format!("{}:{}: connection lost: {e}", to.addr.0, to.addr.1);
             Failure::new(Kind::Connect, "write", m).at(Side::Target)
         })
     }
@@ -568,12 +568,12 @@ impl Many {
             Outcome::Moved(addr) => {
                 let server = self.server(&addr).await?;
                 self.slots[usize::from(slot)] = u16::try_from(server).unwrap_or(0);
-                self.once_more(slot, "its slot keeps moving")?;
+                self.once_more(slot, "too many redirections for its slot")?;
                 self.dispatch(slot, None).await
             }
             Outcome::Ask(addr) => {
                 let server = self.server(&addr).await?;
-                self.once_more(slot, "its slot keeps moving")?;
+                self.once_more(slot, "too many redirections for its slot")?;
                 self.dispatch(slot, Some(server)).await
             }
             Outcome::Alive => Ok(()),
@@ -594,7 +594,7 @@ impl Many {
         flight.tries += 1;
         let since = *flight.since.get_or_insert_with(Instant::now);
         if since.elapsed() > AGAIN_MAX {
-            let m = format!("{}: slot {slot} takes nothing: {why}", self.node.place());
+            let m = format!("{}: slot {slot} rejects writes: {why}", self.node.place());
             return Err(Failure { message: m, ..failure("", "write", why) }.at(Side::Target));
         }
         Ok(AGAIN.saturating_mul(1 << flight.tries.saturating_sub(40).min(6)).min(AGAIN_LONGEST))

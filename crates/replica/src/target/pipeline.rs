@@ -296,7 +296,7 @@ impl Pipeline {
             let written = self.outgoing.write_all(&self.out).await;
             if let Err(e) = written {
                 self.shared.check()?;
-                let m = format!("{}: the connection broke: {e}", self.place);
+                let m = format!("{}: connection lost: {e}", self.place);
                 return Err(Failure::new(Kind::Connect, "write", m).at(Side::Target));
             }
             self.wrote = Instant::now();
@@ -336,7 +336,7 @@ impl Pipeline {
         let written = self.outgoing.write_all(value).await;
         if let Err(e) = written {
             self.shared.check()?;
-            let m = format!("{}: the connection broke: {e}", self.place);
+            let m = format!("{}: connection lost: {e}", self.place);
             return Err(Failure::new(Kind::Connect, "write", m).at(Side::Target));
         }
         self.out.extend_from_slice(&rest);
@@ -378,11 +378,11 @@ async fn read(mut incoming: Incoming, shared: Arc<Shared>, place: String) {
     loop {
         match incoming.read(&mut buf).await {
             Ok(0) => {
-                let m = format!("{place}: the connection broke: it was closed");
+                let m = format!("{place}: connection lost: closed by the server");
                 return shared.fail(Failure::new(Kind::Connect, "read", m).at(Side::Target));
             }
             Err(e) => {
-                let m = format!("{place}: the connection broke: {e}");
+                let m = format!("{place}: connection lost: {e}");
                 return shared.fail(Failure::new(Kind::Connect, "read", m).at(Side::Target));
             }
             Ok(n) => {
@@ -438,7 +438,11 @@ fn plain<'b>(mut bytes: &'b [u8], shared: &Shared) -> &'b [u8] {
 fn take(shared: &Shared, place: &str, reply: Reply, within: &mut Within) -> Result<()> {
     let mut state = shared.state();
     let Some((about, bytes)) = state.waiting.front_mut() else {
-        return Err(Failure::new(Kind::Corrupt, "read", format!("{place}: an answer that nobody asked for")));
+        return Err(Failure::new(
+            Kind::Corrupt,
+            "read",
+            format!("{place}: unexpected reply (no request pending)"),
+        ));
     };
     let bytes = u64::from(*bytes);
     if let About::Applied { answers, .. } | About::Loaded { answers, .. } = about {
@@ -482,7 +486,7 @@ struct Within {
 
 /// The target is not what the source was from here on.
 pub(crate) fn diverged(place: &str, text: &str) -> Failure {
-    let m = format!("{place}: a change that the source made cannot be made at the target: {text}");
+    let m = format!("{place}: the target rejected a replicated command: {text}");
     Failure::new(Kind::Conflict, DIVERGED, m)
 }
 
@@ -498,7 +502,7 @@ fn applied(place: &str, refused: Option<&str>, reply: &Reply) -> Result<()> {
         // MULTI itself was refused: what followed was done alone, without the position.
         Reply::Error(text) if text.contains("without MULTI") => Err(diverged(place, refused.unwrap_or(text))),
         Reply::Error(text) => Err(failure(place, "apply", refused.unwrap_or(text))),
-        _ => Err(diverged(place, "the transaction was given up")),
+        _ => Err(diverged(place, "EXEC was aborted")),
     }
 }
 
@@ -513,7 +517,7 @@ fn loaded(shared: &Shared, place: &str, refused: Option<&str>, reply: &Reply, se
         }
         // None of it was done.
         (Reply::Error(text), _) => Err(failure(place, "import", refused.unwrap_or(text))),
-        _ => Err(failure(place, "import", refused.unwrap_or("the transaction was given up"))),
+        _ => Err(failure(place, "import", refused.unwrap_or("EXEC was aborted"))),
     }
 }
 

@@ -46,11 +46,11 @@ pub(crate) async fn read(
     loop {
         match incoming.read(&mut buf).await {
             Ok(0) => {
-                let _ = answered.send((0, broke(format!("{place}: the connection broke: it was closed"))));
+                let _ = answered.send((0, broke(format!("{place}: connection lost: closed by the server"))));
                 return;
             }
             Err(e) => {
-                let _ = answered.send((0, broke(format!("{place}: the connection broke: {e}"))));
+                let _ = answered.send((0, broke(format!("{place}: connection lost: {e}"))));
                 return;
             }
             Ok(n) => replies.push(&buf[..n]),
@@ -71,7 +71,7 @@ pub(crate) async fn read(
                 None => match queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front() {
                     Some((slot, answers)) => Judge { slot, left: answers, why: None },
                     None => {
-                        let m = format!("{place}: an answer that nobody asked for");
+                        let m = format!("{place}: unexpected reply (no request pending)");
                         let failure = Failure::new(Kind::Corrupt, "read", m);
                         let _ = answered.send((0, Outcome::Failed(failure)));
                         return;
@@ -126,7 +126,7 @@ impl Judge {
                 Outcome::Done(errors.collect())
             }
             (None, _) => {
-                let m = format!("{place}: a transaction was given up");
+                let m = format!("{place}: EXEC was aborted");
                 Outcome::Failed(Failure::new(Kind::Conflict, "write", m))
             }
         };

@@ -64,14 +64,14 @@ pub fn node_of(
         (Some(id), _) => {
             let stands = moved.iter().find(|(i, _)| i == id).map_or(id, |(_, s)| s);
             let gone =
-                || Failure::new(Kind::NotFound, "instance", format!("no instance {stands} is registered"));
+                || Failure::new(Kind::NotFound, "instance", format!("instance {stands} is not registered"));
             places.instance(stands).ok_or_else(gone)?.node
         }
         (None, Some(addrs)) => {
             Node { addrs: replica::node::addresses(addrs)?, egress: places.egress(), ..Node::default() }
         }
         (None, None) => {
-            return Err(Failure::new(Kind::Invalid, "instance", "neither `id` nor `addrs` is given"));
+            return Err(Failure::new(Kind::Invalid, "instance", "either `id` or `addrs` is required"));
         }
     };
     if !password.is_empty() {

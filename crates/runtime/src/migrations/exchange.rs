@@ -118,7 +118,11 @@ impl Masters {
             }
         }
         if servers.is_empty() {
-            let m = format!("{} is a replica: writers cannot be held there; name its master", node.place());
+            let m = format!(
+                "{} is a replica, where writes cannot be paused; hint: use the address of its \
+                 master",
+                node.place()
+            );
             return Err(Failure::new(Kind::Unsupported, "exchange", m).at(side));
         }
         Ok(Self { side, servers })
@@ -133,7 +137,8 @@ impl Masters {
                 let reply = client.call(&[b"CONFIG", b"GET", name.as_bytes()]).await;
                 let reply = reply.map_err(|f| f.at(self.side))?;
                 let value = reply.array().and_then(|a| a.get(1)).and_then(|v| v.text());
-                let none = || Failure::new(Kind::Unsupported, "fence", format!("no setting {name}"));
+                let none =
+                    || Failure::new(Kind::Unsupported, "fence", format!("the server has no setting {name}"));
                 values.push(String::from_utf8_lossy(value.ok_or_else(none)?).into_owned());
             }
             let lag = values.pop().unwrap_or_default();
@@ -245,19 +250,19 @@ async fn call_hook(held: &Held<'_>, cutover: &Cutover, back: bool) -> Result<()>
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .map_err(|e| failed(format!("cannot be started: {e}")))?;
+            .map_err(|e| failed(format!("could not be started: {e}")))?;
         let _group = Group(child.id());
         if let Some(mut stdin) = child.stdin.take() {
             // A hook that does not read is no failure.
             let _ = stdin.write_all(about.to_string().as_bytes()).await;
         }
-        child.wait().await.map_err(|e| failed(format!("was lost: {e}")))
+        child.wait().await.map_err(|e| failed(format!("could not be waited for: {e}")))
     };
     match tokio::time::timeout(HOOK, called).await {
         Ok(Ok(status)) if status.success() => Ok(()),
-        Ok(Ok(status)) => Err(failed(format!("ended with {status}"))),
+        Ok(Ok(status)) => Err(failed(format!("failed with {status}"))),
         Ok(Err(failure)) => Err(failure),
-        Err(_) => Err(failed(format!("did not end within {} seconds", HOOK.as_secs()))),
+        Err(_) => Err(failed(format!("did not finish within {} s", HOOK.as_secs()))),
     }
 }
 
@@ -308,10 +313,8 @@ impl Exchange {
         let (from, to) = ends(held, &self.cutover)?;
         let mut source = Masters::open(&from, Side::Source).await?;
         let mut fences = source.fences().await.map_err(|f| {
-            let m = format!(
-                "the source must be made to refuse writes, for which CONFIG is needed: {}",
-                f.message
-            );
+            let m =
+                format!("cannot make the source read-only (CONFIG SET min-replicas-to-write): {}", f.message);
             Failure { message: m, ..f }
         })?;
         for (addr, write, lag) in fences.iter_mut().filter(|(_, write, _)| write == FENCED) {
@@ -333,13 +336,13 @@ impl Exchange {
                 done.map_err(|e| Failure::new(Kind::Internal, "drain", e.to_string()))??
             }
             () = tokio::time::sleep(DECIDE / 2) => {
-                let m = format!("the target was still behind after {} seconds", DECIDE.as_secs() / 2);
+                let m = format!("the target had not caught up after {} s", DECIDE.as_secs() / 2);
                 return Err(Failure::new(Kind::Timeout, "drain", m).at(Side::Target));
             }
         };
         let drained_ms = self.began.elapsed().as_millis();
         if !drained.done {
-            return Err(Failure::new(Kind::Stopped, "drain", "the service is ending"));
+            return Err(Failure::new(Kind::Stopped, "drain", "the service is stopping"));
         }
         let missing =
             || Failure::new(Kind::Connect, "exchange", "the target does not answer").at(Side::Target);
@@ -348,7 +351,7 @@ impl Exchange {
         let lasting = source.lasting().await?;
         if super::run::route(&held.row.spec).only_db.is_none() && there.keys < lasting {
             let m = format!(
-                "the source has {lasting} keys that do not expire, the target has {} in all",
+                "the source has {lasting} keys without expiry, but the target has only {} keys",
                 there.keys
             );
             return Err(Failure::new(Kind::Conflict, "exchange", m).at(Side::Target));
@@ -363,14 +366,14 @@ impl Exchange {
             return Err(Failure::new(
                 Kind::Timeout,
                 "exchange",
-                "it took too long: writers would have gone on",
+                "the cut-over exceeded the pause limit and was rolled back",
             ));
         }
         let (engine, now) = (held.engine, held.engine.clock.now_ms());
         let mut unit = held.write().await?;
         let applied = unit.apply_migration(held.id, MigrationEvent::Decided, now).await?;
         held.row.state = applied.map_err(|_: MigrationIllegal| {
-            Failure::new(Kind::Conflict, "exchange", "the migration is in another state by now")
+            Failure::new(Kind::Conflict, "exchange", "the state of the migration has changed")
         })?;
         if let Some((a, b)) = registered(held) {
             unit.swap_instances(&a, &b).await?;
@@ -380,7 +383,7 @@ impl Exchange {
         let held_ms = self.began.elapsed().as_millis();
         tracing::info!(
             migration = held.id,
-            "decided: writers were held for {held_ms} ms, {drained_ms} of them to drain"
+            "cut-over committed: writes were paused for {held_ms} ms, {drained_ms} ms of them to catch up"
         );
         Ok(())
     }
@@ -398,14 +401,14 @@ pub(super) async fn complete(held: &mut Held<'_>) -> Result<()> {
     };
     let freed = tokio::time::timeout(Duration::from_secs(10), freed).await;
     if let Ok(Err(failure)) = &freed {
-        held.note(Word::Warned, &[format!("clients of the source could not be let go: {}", said(failure))])
+        held.note(Word::Warned, &[format!("cannot unpause clients of the source: {}", said(failure))])
             .await?;
     }
     held.apply(MigrationEvent::Exchanged).await?;
     if let Ok((from, to)) = ends(held, &cutover) {
         tokio::spawn(super::run::forget(held.id.to_owned(), from, to, super::run::route(&held.row.spec)));
     }
-    let said = "clients are led to the target; the source refuses writes (min-replicas-to-write)";
+    let said = "clients are redirected to the target; the source refuses writes (min-replicas-to-write)";
     held.note(Word::Exchange, &[said.to_owned()]).await
 }
 
@@ -416,7 +419,8 @@ pub(super) async fn undo(held: &mut Held<'_>, why: &str) -> Result<()> {
     if cutover.hooked
         && let Err(failure) = call_hook(held, &cutover, true).await
     {
-        held.note(Word::Warned, &[format!("the hook could not be undone: {}", said(&failure))]).await?;
+        held.note(Word::Warned, &[format!("the cut-over hook could not be rolled back: {}", said(&failure))])
+            .await?;
     }
     for attempt in 1..=PUT_BACK {
         let put_back = async {
@@ -429,7 +433,8 @@ pub(super) async fn undo(held: &mut Held<'_>, why: &str) -> Result<()> {
             Ok(()) => break,
             Err(failure) if attempt == PUT_BACK => {
                 let m = format!(
-                    "the source could not be put back: {}; look at its min-replicas-to-write, which was {}",
+                    "cannot restore the settings of the source: {}; hint: check its min-replicas-to-write (previous \
+                     value: {})",
                     said(&failure),
                     cutover.fences.first().map_or("not changed", |(_, write, _)| write)
                 );
@@ -440,7 +445,7 @@ pub(super) async fn undo(held: &mut Held<'_>, why: &str) -> Result<()> {
     }
     held.apply(MigrationEvent::ExchangeFailed).await?;
     let mut unit = held.write().await?;
-    unit.set_migration_error(held.id, Some(&format!("the cut-over was undone: {why}"))).await?;
+    unit.set_migration_error(held.id, Some(&format!("the cut-over was rolled back: {why}"))).await?;
     unit.save().await?;
     held.note(Word::ExchangeFailed, &[why.to_owned()]).await
 }
@@ -474,21 +479,20 @@ pub(super) async fn give_back(held: &mut Held<'_>) -> Result<()> {
     };
     let done: Result<()> = match tokio::time::timeout(PAUSE, back).await {
         Ok(done) => done,
-        Err(_) => Err(Failure::new(Kind::Timeout, "rollback", "it took too long")),
+        Err(_) => Err(Failure::new(Kind::Timeout, "rollback", "the rollback exceeded its time limit")),
     };
     match done {
         Ok(()) => {
-            let said =
-                "clients are led to the source again; what they wrote to the target meanwhile stays there";
+            let said = "clients are redirected to the source; data written to the target since the cut-over stay there";
             held.note(Word::Exchange, &[said.to_owned()]).await
         }
         Err(failure) => {
             held.apply(MigrationEvent::ReturnFailed).await?;
             let mut unit = held.write().await?;
-            unit.set_migration_error(held.id, Some(&format!("the way back failed: {}", said(&failure))))
+            unit.set_migration_error(held.id, Some(&format!("the rollback failed: {}", said(&failure))))
                 .await?;
             unit.save().await?;
-            held.note(Word::Warned, &[format!("the way back failed: {}", said(&failure))]).await
+            held.note(Word::Warned, &[format!("the rollback failed: {}", said(&failure))]).await
         }
     }
 }

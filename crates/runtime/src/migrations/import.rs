@@ -76,15 +76,19 @@ impl Task {
                 }
                 fetched
             }
-            None => return Err(Failure::new(Kind::Invalid, "import", "the migration names no backup")),
+            None => {
+                return Err(Failure::new(Kind::Invalid, "import", "the migration does not name a backup"));
+            }
         };
         let route = route(&self.spec);
         let target = &self.target;
         for db in dbs.iter().filter_map(|db| route.db(*db)) {
             let (mut ask, server, _) = Asker::open(target, Side::Target).await?;
             if !server.cluster && ask.call(db, b"", &[b"PING"]).await.is_err() {
-                let m =
-                    format!("the files have data for database {db}, which {} does not have", target.place());
+                let m = format!(
+                    "the files contain data for database {db}, which does not exist at {}",
+                    target.place()
+                );
                 return Err(Failure::new(Kind::Unsupported, "import", m).at(Side::Target));
             }
         }
@@ -93,7 +97,8 @@ impl Task {
             && Asker::open(&self.target, Side::Target).await?.1.cluster
         {
             let m = format!(
-                "the files have data in database {db}; a cluster has only 0: give target_instance.db 0"
+                "the files contain data in database {db}, but a cluster has only database 0; hint: set \
+                 target_instance.db to 0"
             );
             return Err(Failure::new(Kind::Unsupported, "import", m).at(Side::Target));
         }
@@ -208,7 +213,7 @@ pub async fn check(from: &OpenedBackup) -> Result<()> {
     match is_known {
         true => Ok(()),
         false => {
-            let m = "this is no RDB file, no append-only file and no archive";
+            let m = "the file is not an RDB file, an append-only file or an archive";
             Err(Failure::new(Kind::Invalid, "import", m).at(Side::Source))
         }
     }

@@ -148,8 +148,8 @@ impl Engine {
             let by_person = m.state.kind == model::migration::MigrationKind::Online
                 && !m.state.switch.is_some_and(model::migration::Switch::is_under_way);
             if by_person && matches!(m.state.phase, Phase::Loading | Phase::Following) {
-                let why =
-                    "the service ended while this migration ran, and its resume mode is manual: restart it";
+                let why = "the service stopped while the migration was running and its resume mode is manual; hint: \
+                     restart the migration";
                 fail(&mut unit, &m.id, why, now).await?;
             }
         }

@@ -46,7 +46,7 @@ const MIB: u64 = 1 << 20;
 /// Runs a migration here if its lease can be had; used by the dispatcher.
 pub(crate) async fn run(engine: Arc<Engine>, id: String, moving: Moving) -> String {
     if let Err(failure) = caught(attempt(&engine, &id, &moving)).await.flatten() {
-        tracing::error!(migration = %id, "migration {id} could not be run: {failure}");
+        tracing::error!(migration = %id, "cannot run migration {id}: {failure}");
     }
     engine.moving().remove(&id);
     engine.ended.notify_one();
@@ -63,7 +63,7 @@ async fn attempt(engine: &Arc<Engine>, id: &str, moving: &Moving) -> Result<()> 
     let secrets = EndSecrets::from_json(&unit.migration_secrets(id).await?.unwrap_or_default());
     let moved = unit.moved_instances().await?;
     unit.save().await?;
-    tracing::info!(migration = id, name = %row.name, "migration {id} runs");
+    tracing::info!(migration = id, name = %row.name, "migration {id} started");
     let mut held = Held { engine, id, fence, moving, row, secrets, moved, renewed: Instant::now() };
     let ended = caught(held.work()).await.unwrap_or_else(Ended::Broke);
     held.settle(ended).await
@@ -132,8 +132,10 @@ pub(super) async fn forget(id: String, source: Node, target: Node, route: Route)
     };
     match tokio::time::timeout(LOOK, done).await {
         Ok(Ok(())) => {}
-        Ok(Err(failure)) => tracing::info!(migration = %id, "its mark stays at the target: {failure}"),
-        Err(_) => tracing::info!(migration = %id, "its mark stays at the target, which does not answer"),
+        Ok(Err(failure)) => tracing::info!(migration = %id, "the checkpoint stays at the target: {failure}"),
+        Err(_) => {
+            tracing::info!(migration = %id, "the checkpoint stays at the target, which does not answer")
+        }
     }
 }
 
@@ -225,7 +227,7 @@ impl Held<'_> {
             (switch, MigrationKind::Online) => {
                 if switch == Some(Switch::Exchanging) {
                     // Nothing was decided: it is as if it had not been asked for.
-                    let why = "the service ended during the cut-over, before anything was decided";
+                    let why = "the service stopped before the cut-over was committed";
                     if let Err(failure) = exchange::undo(self, why).await {
                         return Ended::Broke(failure);
                     }
@@ -309,7 +311,10 @@ impl Held<'_> {
             self.note(Word::LeftOut, std::slice::from_ref(failed)).await?;
         }
         if summary.full.empty > 0 {
-            let m = format!("{} empty keys were passed over, as a server does", summary.full.empty);
+            let m = format!(
+                "{} empty collections were skipped, as a server does when it loads a file",
+                summary.full.empty
+            );
             self.note(Word::Warned, &[m]).await?;
         }
         for about in &summary.notes {
@@ -320,7 +325,7 @@ impl Held<'_> {
         }
         if !summary.failed.is_empty() || !summary.full.left_out.is_empty() {
             let n = summary.failed.len() as u64 + summary.full.left_out.values().sum::<u64>();
-            let m = format!("{n} keys or parts could not be brought to the target; the log names them");
+            let m = format!("{n} keys or parts could not be migrated; the log lists them");
             return Ok(Ended::Broke(Failure::new(Kind::Unsupported, "migration", m).at(Side::Target)));
         }
         self.row.stats.source_keys = self.moving.progress.keys.load(Ordering::Relaxed);
@@ -413,7 +418,7 @@ async fn look(engine: Arc<Engine>, (id, fence): (String, i64), source: Node, tar
     };
     let looked: std::result::Result<Result<()>, _> = tokio::time::timeout(LOOK, looked).await;
     if let Ok(Err(failure)) = looked {
-        tracing::debug!(migration = %id, "both ends could not be compared: {failure}");
+        tracing::debug!(migration = %id, "cannot compare source and target: {failure}");
     }
 }
 
@@ -634,7 +639,7 @@ impl Held<'_> {
             };
             let noted: Result<()> = noted.await;
             if let Err(failure) = noted {
-                tracing::debug!(migration = %id, "the last count was lost: {failure}");
+                tracing::debug!(migration = %id, "cannot save the final statistics: {failure}");
             }
         });
     }
@@ -647,13 +652,13 @@ impl Held<'_> {
         }
         let mut unit = self.engine.store.write().await?;
         if !unit.release_migration(id, self.fence).await? {
-            tracing::warn!(migration = id, "migration {id} is held by another worker now");
+            tracing::warn!(migration = id, "migration {id}: the lease was taken over by another worker");
             return Ok(());
         }
         let mut stats: MigrationStats = self.row.stats.clone();
         match ended {
             Ended::Finished => {
-                tracing::info!(migration = id, "migration {id} is done");
+                tracing::info!(migration = id, "migration {id} finished");
                 (stats.percent, stats.lag_bytes, stats.lag_ms) = (100, 0, 0);
                 let _ = unit.apply_migration(id, MigrationEvent::Finished, now).await?;
                 note(&mut unit, id, Word::Done, now, &[]).await?;
@@ -663,7 +668,7 @@ impl Held<'_> {
                 let was = unit.migration(id).await?.map(|m| m.state.phase);
                 let _ = unit.apply_migration(id, MigrationEvent::Rested, now).await?;
                 if was == Some(Phase::Stopping) {
-                    tracing::info!(migration = id, "migration {id} has stopped");
+                    tracing::info!(migration = id, "migration {id} stopped");
                     note(&mut unit, id, Word::Stopped, now, &[]).await?;
                 }
             }

@@ -67,60 +67,60 @@ pub(crate) const TABLE: [(Word, &str, Level, &str); 25] = [
         Word::Waits,
         "WB.0005",
         Level::Warn,
-        "waits: {} migrations work here already, and limits.memory allows no more",
+        "queued: {} migrations are running, the maximum that limits.memory allows",
     ),
     (
         Word::WaitsForOthers,
         "WB.0006",
         Level::Warn,
-        "waits: {} migrations of this project work here already, and the other places are kept for other projects",
+        "queued: {} migrations of this project are running; the remaining slots are reserved for other projects",
     ),
     (Word::Warned, "WB.0004", Level::Warn, "{}"),
     (
         Word::Snapshot,
         "WB.0010",
         Level::Info,
-        "full phase: the copy is the state of the source at offset {} of {} ({} keys)",
+        "full sync started: snapshot at offset {} of replication ID {} ({} keys)",
     ),
-    (Word::Progress, "WB.0011", Level::Info, "full phase: {}% ({} of {} keys)"),
-    (Word::Loaded, "WB.0012", Level::Info, "full phase done: {} keys in {} s"),
-    (Word::Continued, "WB.0020", Level::Info, "the stream goes on from offset {}, without a full phase"),
+    (Word::Progress, "WB.0011", Level::Info, "full sync: {}% ({} of {} keys)"),
+    (Word::Loaded, "WB.0012", Level::Info, "full sync finished: {} keys in {} s"),
+    (Word::Continued, "WB.0020", Level::Info, "resumed from offset {}; no full sync needed"),
     (
         Word::CaughtUp,
         "WB.0021",
         Level::Info,
-        "nothing is behind: stop the writers and then this task, or exchange the addresses, when you are ready",
+        "the target has caught up: stop the writers, then stop this task, or run the cut-over",
     ),
-    (Word::Lost, "WB.0022", Level::Warn, "{}; connecting again in {} s"),
+    (Word::Lost, "WB.0022", Level::Warn, "{}; reconnecting in {} s"),
     (
         Word::Resync,
         "WB.0023",
         Level::Warn,
-        "the source no longer holds what came behind the last position: a new full phase begins; keys that it deleted \
-         meanwhile may remain at the target",
+        "the replication backlog no longer covers the checkpoint; a new full sync starts. Keys that the source \
+         deleted in between may remain at the target",
     ),
-    (Word::LeftOut, "WB.0030", Level::Warn, "left out: {}"),
+    (Word::LeftOut, "WB.0030", Level::Warn, "not migrated: {}"),
     (
         Word::Counted,
         "WB.0040",
         Level::Info,
-        "keys at the source: {}, of which {} expire; at the target: {}, of which {} expire",
+        "keys at the source: {} ({} with expiry); at the target: {} ({} with expiry)",
     ),
-    (Word::Compared, "WB.0041", Level::Info, "compared by value: {} keys of a sample, all equal"),
+    (Word::Compared, "WB.0041", Level::Info, "compared a sample of {} keys by value: all equal"),
     (
         Word::Differs,
         "WB.0042",
         Level::Warn,
-        "compared by value: {} keys of a sample, {} differ; the first: {}",
+        "compared a sample of {} keys by value: {} differ; the first is {}",
     ),
-    (Word::StopAsked, "WB.0050", Level::Info, "a stop was asked for"),
+    (Word::StopAsked, "WB.0050", Level::Info, "stop requested"),
     (Word::Stopped, "WB.0051", Level::Info, "stopped"),
-    (Word::Done, "WB.0052", Level::Info, "done"),
+    (Word::Done, "WB.0052", Level::Info, "finished"),
     (Word::Failed, "WB.0053", Level::Error, "failed: {}"),
-    (Word::Changed, "WB.0054", Level::Info, "changed while it runs: {}"),
+    (Word::Changed, "WB.0054", Level::Info, "settings changed while running: {}"),
     (Word::Exchange, "WB.0060", Level::Info, "cut-over: {}"),
-    (Word::ExchangeFailed, "WB.0061", Level::Error, "the cut-over was undone: {}"),
-    (Word::File, "WB.0070", Level::Info, "file {} applied: {} keys so far"),
+    (Word::ExchangeFailed, "WB.0061", Level::Error, "the cut-over was rolled back: {}"),
+    (Word::File, "WB.0070", Level::Info, "file {} imported: {} keys in total"),
 ];
 
 /// A failure as it is told; a remedy where one helps beyond the sentence itself.
@@ -174,7 +174,7 @@ mod tests {
         let said = line(Word::Loaded, 5, &["7".into(), "0.1".into()]);
         assert_eq!(
             (said.code.as_str(), said.message.as_str()),
-            ("WB.0012", "full phase done: 7 keys in 0.1 s")
+            ("WB.0012", "full sync finished: 7 keys in 0.1 s")
         );
         assert_eq!(said.keywords, ["7", "0.1"]);
     }

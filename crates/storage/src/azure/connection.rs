@@ -34,7 +34,7 @@ impl Connection {
         }
         let field = |name: &str| fields.get(name).copied().filter(|v| !v.is_empty());
         let access = match (field("accountkey"), field("sharedaccesssignature")) {
-            (Some(key), _) => Access::key(key).ok_or_else(|| bad("has an AccountKey that is no base64"))?,
+            (Some(key), _) => Access::key(key).ok_or_else(|| bad("has an AccountKey that is not base64"))?,
             (None, Some(token)) => Access::Sas(token.to_owned()),
             (None, None) => return Err(bad("has neither AccountKey nor SharedAccessSignature")),
         };
@@ -75,14 +75,14 @@ impl Connection {
     pub fn at(endpoint: &str, account: &str, key: &str) -> Result<Self> {
         let (endpoint, base) = split(endpoint)?;
         if account.contains(['/', '?', '#', '@', '\\', '%']) {
-            let m = format!("`{account}` is no storage account: letters, digits and `-`");
+            let m = format!("`{account}` is not a valid storage account name (letters, digits and `-`)");
             return Err(Failure::new(Kind::Invalid, "account", m));
         }
         let access = match key {
             "" => Access::Anonymous,
             sas if sas.contains("sig=") => Access::Sas(sas.to_owned()),
             key => Access::key(key).ok_or_else(|| {
-                Failure::new(Kind::Invalid, "keys", "the account's key is no base64, and no SAS token either")
+                Failure::new(Kind::Invalid, "keys", "the account key is neither base64 nor a SAS token")
             })?,
         };
         Ok(Self { endpoint, base, account: account.to_owned(), access })
@@ -101,7 +101,9 @@ fn check_account(account: &str) -> Result<()> {
     let fits = (3..=24).contains(&account.len())
         && account.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     fits.then_some(()).ok_or_else(|| {
-        let m = format!("`{account}` is no storage account: 3 to 24 lower-case letters and digits");
+        let m = format!(
+            "`{account}` is not a valid storage account name (3 to 24 lower-case letters and digits)"
+        );
         Failure::new(Kind::Invalid, "account", m)
     })
 }
@@ -114,17 +116,17 @@ fn check_host(host: &str) -> Result<()> {
     if fits && !host.is_empty() {
         return Ok(());
     }
-    Err(bad("names a host with other characters than letters, digits, `.` and `-`"))
+    Err(bad("has a host with characters other than letters, digits, `.` and `-`"))
 }
 
 /// Scheme and host apart from the path in front.
 fn split(endpoint: &str) -> Result<(String, String)> {
     let (scheme, rest) =
-        endpoint.split_once("://").ok_or_else(|| bad("has a BlobEndpoint that is no URL"))?;
+        endpoint.split_once("://").ok_or_else(|| bad("has a BlobEndpoint that is not a URL"))?;
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let path = path.trim_end_matches('/');
     if path.contains(['/', '?', '#']) {
-        return Err(bad("has a BlobEndpoint with more than an account in its path"));
+        return Err(bad("has a BlobEndpoint whose path is more than an account name"));
     }
     check_host(host)?;
     let base = if path.is_empty() { String::new() } else { format!("/{path}") };

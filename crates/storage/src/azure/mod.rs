@@ -135,7 +135,7 @@ impl<'a> Call<'a> {
     }
 
     fn set(&mut self, name: &'static str, value: &[u8]) -> Result<()> {
-        let refused = |_| Failure::new(Kind::Invalid, "write", format!("`{name}` cannot be a header"));
+        let refused = |_| Failure::new(Kind::Invalid, "write", format!("`{name}` is not a valid header"));
         self.headers.insert(HeaderName::from_static(name), HeaderValue::from_bytes(value).map_err(refused)?);
         Ok(())
     }
@@ -188,8 +188,9 @@ impl Azure {
             encode(&mut path, key.as_bytes(), true);
         }
         let mut headers = call.headers;
-        let host = HeaderValue::from_str(self.config.client.authority())
-            .map_err(|_| Failure::new(Kind::Invalid, "open", "the endpoint's host is not a host name"))?;
+        let host = HeaderValue::from_str(self.config.client.authority()).map_err(|_| {
+            Failure::new(Kind::Invalid, "open", "the host of the endpoint is not a valid host name")
+        })?;
         headers.insert(header::HOST, host);
         headers.insert("x-ms-version", HeaderValue::from_static(VERSION));
         let seconds = u64::try_from(self.clock.0.now_ms() / 1000).unwrap_or(0);
@@ -484,7 +485,7 @@ impl ObjectStore for Azure {
             }
             let modified_ms = date(&modified).unwrap_or(0);
             let size = size.parse().map_err(|_| {
-                Failure::new(Kind::Corrupt, "list", format!("`{key}` is listed without its size ({kind})"))
+                Failure::new(Kind::Corrupt, "list", format!("the listing has no size for `{key}` ({kind})"))
             })?;
             page.entries.push(Entry {
                 key,
@@ -585,7 +586,7 @@ impl ObjectStore for Azure {
     }
 
     async fn list_parts(&self, _key: &Key, _upload: &str) -> Result<Vec<Part>> {
-        let m = "the service tells no digest of blocks that it holds";
+        let m = "Azure does not return digests of uncommitted blocks";
         Err(Failure::new(Kind::Unsupported, "list_parts", m))
     }
 
@@ -594,7 +595,7 @@ impl ObjectStore for Azure {
     }
 
     async fn restore(&self, _key: &Key, _days: u32) -> Result<()> {
-        let m = "rehydrating would change the source's blob itself: set its tier to Hot or Cool first";
+        let m = "rehydrating would change the source blob; hint: set its tier to Hot or Cool first";
         Err(Failure::new(Kind::Unsupported, "restore", m))
     }
 

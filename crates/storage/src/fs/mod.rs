@@ -85,7 +85,16 @@ impl Fs {
             work(&root)
         })
         .await;
-        done.unwrap_or_else(|e| Err(Failure::new(Kind::Internal, "fs", format!("a file task ended: {e}"))))
+        done.unwrap_or_else(|e| {
+            Err(Failure::new(
+                Kind::Internal,
+                "fs",
+                format!(
+                    "a file worker ended unexpectedly: \
+             {e}"
+                ),
+            ))
+        })
     }
 
     /// Feeds `body` to `write` on a blocking thread, chunk by chunk.
@@ -132,7 +141,7 @@ fn write_checked(
     let sent = hasher.finish();
     if sent.bytes != len {
         // Whoever fed the bytes went away in the middle: a stop, or a lost connection.
-        let m = format!("`{what}`: {} of {len} bytes came before the writer was left alone", sent.bytes);
+        let m = format!("`{what}`: only {} of {len} bytes were received", sent.bytes);
         return Err(Failure::new(Kind::Stopped, "write", m));
     }
     let mut back = Hasher::new(Wanted { crc64: true, ..Wanted::default() });
@@ -183,7 +192,7 @@ impl ObjectStore for Fs {
 
     async fn head(&self, key: &Key, part: Option<u32>) -> Result<Meta> {
         if part.is_some() {
-            return Err(Failure::new(Kind::Unsupported, "head", "files have no parts"));
+            return Err(Failure::new(Kind::Unsupported, "head", "files do not have parts"));
         }
         let key = key.clone();
         self.blocking(move |root| {
@@ -200,7 +209,7 @@ impl ObjectStore for Fs {
             let (mut file, stat) = root.stat(&key)?;
             let meta = root.meta(&key, &file, &stat);
             if request.if_match.as_ref().is_some_and(|e| !e.is_none() && *e != meta.etag) {
-                let m = format!("`{key}` was changed since it was listed");
+                let m = format!("`{key}` has changed since it was listed");
                 return Err(Failure::new(Kind::Changed, "read", m));
             }
             let range = request.range.unwrap_or(0..meta.size);
@@ -208,9 +217,11 @@ impl ObjectStore for Fs {
             if len <= SMALL {
                 let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
                 let failed = |e: std::io::Error| match e.kind() {
-                    std::io::ErrorKind::UnexpectedEof => {
-                        Failure::new(Kind::Changed, "read", format!("`{key}` shrank while it was read"))
-                    }
+                    std::io::ErrorKind::UnexpectedEof => Failure::new(
+                        Kind::Changed,
+                        "read",
+                        format!("`{key}` became shorter while it was read"),
+                    ),
                     _ => std_failure("read", &key, &e),
                 };
                 file.read_exact_at(&mut bytes, range.start).map_err(failed)?;
@@ -234,7 +245,7 @@ impl ObjectStore for Fs {
         path_of(&key)?;
         if key.is_folder() {
             if !body.is_empty() {
-                let m = format!("`{key}`: a directory cannot hold bytes");
+                let m = format!("`{key}`: a directory cannot have content");
                 return Err(Failure::new(Kind::KeyRefused, "write", m));
             }
             return self
@@ -328,7 +339,7 @@ impl ObjectStore for Fs {
             let file = upload_file(root, &key, &upload)?;
             let failed = |e: std::io::Error| std_failure("complete_upload", &key, &e);
             if file.metadata().map_err(failed)?.len() != total {
-                let m = format!("`{key}`: the parts do not make {total} bytes");
+                let m = format!("`{key}`: the parts do not add up to {total} bytes");
                 return Err(Failure::new(Kind::Corrupt, "complete_upload", m));
             }
             let (dir, path) = root.own("uploads")?;
@@ -364,7 +375,7 @@ impl ObjectStore for Fs {
     }
 
     async fn list_parts(&self, _key: &Key, _upload: &str) -> Result<Vec<Part>> {
-        Err(Failure::new(Kind::Unsupported, "list_parts", "a file does not tell which parts it has"))
+        Err(Failure::new(Kind::Unsupported, "list_parts", "files do not have part information"))
     }
 
     async fn list_uploads(&self, _prefix: &str) -> Result<Vec<(Key, String)>> {
@@ -387,7 +398,7 @@ impl ObjectStore for Fs {
     }
 
     async fn copy_from(&self, _bucket: &str, _from: &Key, _to: &Key, _if_match: &Etag) -> Result<Written> {
-        Err(Failure::new(Kind::Unsupported, "copy", "directories have no server that could copy"))
+        Err(Failure::new(Kind::Unsupported, "copy", "directories do not support server-side copy"))
     }
 
     async fn tags(&self, key: &Key) -> Result<Vec<(String, String)>> {
@@ -411,13 +422,13 @@ impl ObjectStore for Fs {
     }
 
     async fn buckets(&self) -> Result<Vec<String>> {
-        Err(Failure::new(Kind::Unsupported, "buckets", "a directory has no buckets"))
+        Err(Failure::new(Kind::Unsupported, "buckets", "a directory does not have buckets"))
     }
 }
 
 fn upload_file(root: &Root, key: &Key, upload: &str) -> Result<File> {
     if !upload.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-') {
-        return Err(Failure::new(Kind::NotFound, "write_part", "no such upload"));
+        return Err(Failure::new(Kind::NotFound, "write_part", "the upload does not exist"));
     }
     let path = Path::new(OWN_DIR).join("uploads").join(upload);
     let fd = root.open(&path, OFlags::RDWR).map_err(|e| io_failure("write_part", key, e))?;
@@ -442,7 +453,9 @@ fn read_ahead(
     while left > 0 {
         let mut chunk = vec![0; CHUNK.min(usize::try_from(left).unwrap_or(CHUNK))];
         let result = match file.read(&mut chunk) {
-            Ok(0) => Err(Failure::new(Kind::Changed, "read", format!("`{key}` shrank while it was read"))),
+            Ok(0) => {
+                Err(Failure::new(Kind::Changed, "read", format!("`{key}` became shorter while it was read")))
+            }
             Ok(n) => {
                 left -= n as u64;
                 chunk.truncate(n);

@@ -56,9 +56,9 @@ pub(super) fn io_failure(op: &'static str, what: &dyn std::fmt::Display, e: Errn
     };
     let why = match e {
         Errno::ISDIR | Errno::NOTDIR | Errno::EXIST | Errno::NOTEMPTY => {
-            "a file and a directory of one name cannot stand side by side".to_owned()
+            "a file and a directory with the same name cannot both exist".to_owned()
         }
-        Errno::XDEV => "a link leads out of the root".to_owned(),
+        Errno::XDEV => "a symbolic link points outside of the root".to_owned(),
         e => std::io::Error::from(e).to_string(),
     };
     Failure::new(kind, op, format!("`{what}`: {why}"))
@@ -79,19 +79,23 @@ pub(super) fn path_of(key: &Key) -> Result<&Path> {
     let bytes = key.as_bytes();
     let bare = bytes.strip_suffix(b"/").unwrap_or(bytes);
     if bare.is_empty() {
-        return Err(refused("a file needs a name"));
+        return Err(refused("the file name is empty"));
     }
     for segment in bare.split(|&b| b == b'/') {
         match segment {
-            b"" => return Err(refused("a directory cannot hold an empty name (`//` or a leading `/`)")),
-            b"." | b".." => return Err(refused("`.` and `..` are not names")),
+            b"" => {
+                return Err(refused(
+                    "empty path segments (`//` or a leading `/`) are not possible in a directory",
+                ));
+            }
+            b"." | b".." => return Err(refused("`.` and `..` are not valid file names")),
             s if s.len() > 255 => return Err(refused("a name is longer than 255 bytes")),
             s if s.contains(&0) => return Err(refused("a name contains a NUL byte")),
             _ => {}
         }
     }
     if bare.split(|&b| b == b'/').next() == Some(OWN_DIR.as_bytes()) {
-        return Err(refused("this directory is the mover's own"));
+        return Err(refused("this directory is reserved for whimbrel"));
     }
     Ok(Path::new(std::ffi::OsStr::from_bytes(bare)))
 }
@@ -134,7 +138,7 @@ impl Root {
         let dir = self.make_dir(&path, &[]).map_err(|e| match e {
             // Where this cannot be made, nothing can be written at all.
             Errno::ACCESS | Errno::PERM | Errno::ROFS => {
-                let m = format!("directory `{}` cannot be written: {e}", self.path.display());
+                let m = format!("directory `{}` is not writable: {e}", self.path.display());
                 Failure::new(Kind::ReadOnly, "write", m)
             }
             e => io_failure("write", &self.path.display(), e),

@@ -97,7 +97,7 @@ impl Walk<'_> {
     /// Walks the directory whose keys begin with `base` (empty, or ending in `/`).
     fn dir(&mut self, base: &[u8], depth: usize) -> Result<()> {
         if depth > DEPTH_MAX {
-            let m = format!("`{}` is nested too deep", String::from_utf8_lossy(base));
+            let m = format!("`{}` is nested too deeply", String::from_utf8_lossy(base));
             return Err(Failure::new(Kind::Unsupported, "list", m));
         }
         let (after, prefix) = (self.after, self.request.prefix.as_bytes());
@@ -186,14 +186,14 @@ impl Walk<'_> {
         let opened = rustix::fs::openat2(&self.root.fd, path, flags, mode, resolve);
         match opened.map(|fd| std::fs::File::from(fd).metadata()) {
             Ok(Ok(stat)) if stat.is_file() => self.out.entries.push(entry(Key::new(key), stat.len(), &stat)),
-            Ok(Ok(stat)) if stat.is_dir() => self.root.ignored.add(&key, "a link to a directory"),
-            Ok(_) => self.root.ignored.add(&key, "no regular file"),
-            Err(rustix::io::Errno::XDEV) => self.root.ignored.add(&key, "a link that leads out of the root"),
+            Ok(Ok(stat)) if stat.is_dir() => self.root.ignored.add(&key, "symbolic link to a directory"),
+            Ok(_) => self.root.ignored.add(&key, "not a regular file"),
+            Err(rustix::io::Errno::XDEV) => self.root.ignored.add(&key, "symbolic link out of the root"),
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::LOOP) => {
                 let here = rustix::fs::statat(&self.root.fd, path, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
                 // Else it vanished meanwhile.
                 if here.is_ok() {
-                    self.root.ignored.add(&key, "a link to nowhere");
+                    self.root.ignored.add(&key, "broken symbolic link");
                 }
             }
             Err(_) => self.out.entries.push(unreadable(Key::new(key))),
@@ -210,7 +210,7 @@ impl Walk<'_> {
         });
         let own: [&[u8]; 5] = [b".", b"..", b"tmp", b"uploads", b"meta"];
         if names.map_or(true, |names| names.iter().any(|n| !own.contains(&n.as_slice()))) {
-            self.root.ignored.add(name, "the mover's own name");
+            self.root.ignored.add(name, "reserved for whimbrel");
         }
     }
 
@@ -261,7 +261,7 @@ impl Walk<'_> {
                         .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Directory)
                 }
                 _ => {
-                    self.root.ignored.add(&[base, &name].concat(), "a pipe, socket or device");
+                    self.root.ignored.add(&[base, &name].concat(), "pipe, socket or device");
                     continue;
                 }
             };

@@ -317,7 +317,7 @@ impl Google {
         let op = call.op;
         let body = collect(self.send(call).await?, ANSWER_MAX).await?;
         serde_json::from_slice(&body)
-            .map_err(|e| Failure::new(Kind::Corrupt, op, format!("the answer cannot be read: {e}")))
+            .map_err(|e| Failure::new(Kind::Corrupt, op, format!("cannot parse the response: {e}")))
     }
 
     async fn stat(&self, key: &Key) -> Result<Object> {
@@ -496,7 +496,7 @@ impl ObjectStore for Google {
         let mut page = Page::default();
         for object in shown {
             if object.size.parse::<u64>().is_err() {
-                let m = format!("`{}` is listed without its size", object.name);
+                let m = format!("the listing has no size for `{}`", object.name);
                 return Err(Failure::new(Kind::Corrupt, "list", m));
             }
             let meta = object.meta();
@@ -533,7 +533,7 @@ impl ObjectStore for Google {
             Some(_) => None,
         };
         let changed = |now: &str| {
-            let m = format!("`{}/{key}`: it is generation {now} now", self.config.bucket);
+            let m = format!("`{}/{key}` has changed (generation is now {now})", self.config.bucket);
             Failure::new(Kind::Changed, "read", m)
         };
         if let (Some(meta), Some(wanted)) = (&known, wanted)
@@ -555,7 +555,7 @@ impl ObjectStore for Google {
         let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
         let generation = text("x-goog-generation").unwrap_or_default();
         if let Some(wanted) = wanted.filter(|w| !generation.is_empty() && w.to_string() != generation) {
-            tracing::debug!(%key, %wanted, generation, "the object changed");
+            tracing::debug!(%key, %wanted, generation, "the object has changed");
             return Err(changed(generation));
         }
         let expected = request.expected_len().or(known.as_ref().map(|meta| meta.size));
@@ -569,7 +569,7 @@ impl ObjectStore for Google {
 
     async fn write(&self, key: &Key, meta: &Meta, body: Body) -> Result<Written> {
         let Some(name) = key.as_str() else {
-            let m = format!("`{key}` is no UTF-8, which names have to be at this store");
+            let m = format!("`{key}` is not valid UTF-8, which this store requires");
             return Err(Failure::new(Kind::KeyRefused, "write", m));
         };
         let object = self.put("write", name, meta, body).await?;
@@ -601,7 +601,11 @@ impl ObjectStore for Google {
 
     async fn complete_upload(&self, key: &Key, upload: &str, parts: &[Part]) -> Result<Written> {
         let (Some(name), folder) = (key.as_str(), folder(key, upload)) else {
-            return Err(Failure::new(Kind::KeyRefused, "complete_upload", format!("`{key}` is no UTF-8")));
+            return Err(Failure::new(
+                Kind::KeyRefused,
+                "complete_upload",
+                format!("`{key}` is not valid UTF-8"),
+            ));
         };
         let mut names: Vec<String> = parts.iter().map(|p| format!("{folder}{:05}", p.number)).collect();
         let mut level = 0;

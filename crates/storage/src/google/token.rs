@@ -62,7 +62,7 @@ struct Answer {
 }
 
 fn bad(why: &str) -> Failure {
-    Failure::new(Kind::Invalid, "json_auth_file", format!("the service account's key file {why}"))
+    Failure::new(Kind::Invalid, "json_auth_file", format!("the service account key file {why}"))
 }
 
 impl ServiceAccount {
@@ -75,14 +75,14 @@ impl ServiceAccount {
         let decoded = if text.starts_with('{') { None } else { STANDARD.decode(text).ok() };
         let json = decoded.as_deref().unwrap_or(text.as_bytes());
         let file: KeyFile = serde_json::from_slice(json)
-            .map_err(|_| bad("must be JSON (or base64 of it) with type, client_email and private_key"))?;
+            .map_err(|_| bad("must be JSON (or its base64) with type, client_email and private_key"))?;
         if file.kind != "service_account" {
             return Err(bad("is not of type service_account"));
         }
         let der = PrivatePkcs8KeyDer::from_pem_slice(file.private_key.as_bytes())
-            .map_err(|_| bad("has a private_key that is no PKCS#8 PEM"))?;
+            .map_err(|_| bad("has a private_key that is not PKCS#8 PEM"))?;
         let key = rsa::KeyPair::from_pkcs8(der.secret_pkcs8_der())
-            .map_err(|_| bad("has a private_key that is no RSA key"))?;
+            .map_err(|_| bad("has a private_key that is not an RSA key"))?;
         let exchange = if file.token_uri.is_empty() { EXCHANGE.to_owned() } else { file.token_uri };
         Ok(Self {
             email: file.client_email,
@@ -105,7 +105,7 @@ impl ServiceAccount {
         let mut signed = vec![0; self.key.public().modulus_len()];
         self.key
             .sign(&signature::RSA_PKCS1_SHA256, &rand::SystemRandom::new(), text.as_bytes(), &mut signed)
-            .map_err(|_| Failure::new(Kind::Internal, "token", "the assertion could not be signed"))?;
+            .map_err(|_| Failure::new(Kind::Internal, "token", "cannot sign the token request"))?;
         Ok(format!("{text}.{}", URL_SAFE_NO_PAD.encode(signed)))
     }
 
@@ -133,14 +133,14 @@ impl ServiceAccount {
             .header(header::HOST, client.authority())
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(Body::bytes(form))
-            .map_err(|e| bad(&format!("has a token_uri that cannot be asked: {e}")))?;
+            .map_err(|e| bad(&format!("has an invalid token_uri: {e}")))?;
         let answer = client.send(request).await?;
         let status = answer.status();
         let body = collect(answer, ANSWER_MAX).await?;
         if !status.is_success() {
             let kind = if status.is_server_error() { Kind::Unavailable } else { Kind::BadCredentials };
             let m = format!(
-                "{}: no access token for `{}`: HTTP {}",
+                "{}: cannot get an access token for `{}`: HTTP {}",
                 client.authority(),
                 self.email,
                 status.as_u16()
@@ -148,9 +148,10 @@ impl ServiceAccount {
             return Err(Failure::new(kind, "token", m));
         }
         let answer: Answer = serde_json::from_slice(&body)
-            .map_err(|_| Failure::new(Kind::Corrupt, "token", "the token's answer cannot be read"))?;
-        let mut value = HeaderValue::from_str(&format!("Bearer {}", answer.access_token))
-            .map_err(|_| Failure::new(Kind::Corrupt, "token", "the token cannot be a header"))?;
+            .map_err(|_| Failure::new(Kind::Corrupt, "token", "cannot parse the token response"))?;
+        let mut value = HeaderValue::from_str(&format!("Bearer {}", answer.access_token)).map_err(|_| {
+            Failure::new(Kind::Corrupt, "token", "the access token is not a valid header value")
+        })?;
         value.set_sensitive(true);
         *held = Some((value.clone(), now_ms + answer.expires_in.clamp(0, 86_400) * 1000));
         Ok(value)

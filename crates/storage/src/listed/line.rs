@@ -46,7 +46,7 @@ pub(super) fn read(form: Form, line: &[u8], number: u64) -> Result<Option<Line>>
     }
     let mut columns = line.split(|&b| b == b'\t');
     let (Some(url), Some(key), None) = (columns.next(), columns.next(), columns.next()) else {
-        return Err(malformed("needs a URL, one TAB and a destination key"));
+        return Err(malformed("must have a URL, one TAB and a destination key"));
     };
     let url = std::str::from_utf8(url).map_err(|_| malformed("the URL is not UTF-8"))?;
     if !url.starts_with("http://") && !url.starts_with("https://") {
@@ -58,17 +58,17 @@ pub(super) fn read(form: Form, line: &[u8], number: u64) -> Result<Option<Line>>
         ));
     }
     // What is wrong is said without the URL itself, which may hold a password.
-    let uri: http::Uri = url.parse().map_err(|_| malformed("the URL cannot be read"))?;
-    let authority = uri.authority().ok_or_else(|| malformed("the URL names no host"))?;
+    let uri: http::Uri = url.parse().map_err(|_| malformed("the URL is not valid"))?;
+    let authority = uri.authority().ok_or_else(|| malformed("the URL has no host"))?;
     if authority.host().is_empty() {
-        return Err(malformed("the URL names no host"));
+        return Err(malformed("the URL has no host"));
     }
     if authority.as_str().contains('@') {
         return Err(malformed("the URL must not carry a user or password"));
     }
     let whole = |at: usize| key.get(at + 1..at + 3).is_some_and(|h| h.iter().all(u8::is_ascii_hexdigit));
     if !key.iter().enumerate().filter(|(_, b)| **b == b'%').all(|(at, _)| whole(at)) {
-        return Err(malformed("the key holds a `%` that no two hex digits follow"));
+        return Err(malformed("the key has a `%` that is not followed by two hex digits"));
     }
     let key = percent_decode(key, false);
     if key.is_empty() || key.len() > 1024 {

@@ -50,10 +50,10 @@ pub async fn check(files: &SharedStore, key: &Key) -> Result<Meta> {
         _ => f,
     })?;
     if meta.size > FILE_MAX {
-        return Err(refused(Kind::ListTooLarge, format!("{} bytes are more than 1 GiB", meta.size)));
+        return Err(refused(Kind::ListTooLarge, format!("{} bytes exceed 1 GiB", meta.size)));
     }
     if meta.archived {
-        return Err(refused(Kind::Archived, "is archived; restore it first".into()));
+        return Err(refused(Kind::Archived, "is archived; hint: restore it first".into()));
     }
     if !files.capability().metadata || files.service().is_none() {
         // A directory knows no content types.
@@ -120,7 +120,7 @@ pub async fn lines(
     }
     take(&rest)?;
     if named == 0 {
-        return Err(Failure::new(Kind::ListEmpty, "list_file", format!("`{key}` names nothing")));
+        return Err(Failure::new(Kind::ListEmpty, "list_file", format!("the list `{key}` is empty")));
     }
     Ok(named)
 }
@@ -200,7 +200,7 @@ pub async fn in_folder(files: &SharedStore, folder: &str) -> Result<Vec<String>>
         }
         match page.next {
             Some(next) if next == from => {
-                let m = format!("the listing of `{folder}` goes on where it began");
+                let m = format!("the continuation token of the listing of `{folder}` did not advance");
                 return Err(Failure::new(Kind::Disorder, "list", m));
             }
             Some(next) => from = next,
@@ -208,7 +208,7 @@ pub async fn in_folder(files: &SharedStore, folder: &str) -> Result<Vec<String>>
         }
     }
     let m = format!(
-        "the listing of `{folder}` has more than {PAGES_MAX} pages; hint: put the list files into a folder of their own"
+        "the listing of `{folder}` has more than {PAGES_MAX} pages; hint: put the list files into a separate folder"
     );
     Err(Failure::new(Kind::ListTooLarge, "list", m))
 }

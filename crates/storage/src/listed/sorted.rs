@@ -123,7 +123,7 @@ impl Sorter {
             self.spill()?;
         }
         if self.pieces.is_empty() {
-            return Err(Failure::new(Kind::ListEmpty, "list_file", "the list file names nothing"));
+            return Err(Failure::new(Kind::ListEmpty, "list_file", "the list file is empty"));
         }
         let temp = self.path.with_extension("merging");
         let merged = || -> std::io::Result<()> {

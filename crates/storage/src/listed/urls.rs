@@ -94,9 +94,9 @@ impl Urls {
         for _ in 0..=REDIRECTS {
             let bad =
                 |why: String| Failure::new(Kind::Invalid, op, format!("`{key}` from {}: {why}", bare(&url)));
-            let uri: Uri = url.parse().map_err(|e| bad(format!("is no URL: {e}")))?;
+            let uri: Uri = url.parse().map_err(|e| bad(format!("is not a URL: {e}")))?;
             let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-                return Err(bad("is no absolute URL".into()));
+                return Err(bad("is not an absolute URL".into()));
             };
             let client = self.client(&format!("{scheme}://{authority}"))?;
             let path = uri.path_and_query().map_or("/", |p| p.as_str());
@@ -121,7 +121,7 @@ impl Urls {
                 } else if to.starts_with('/') && !to.starts_with("//") {
                     format!("{scheme}://{authority}{to}")
                 } else {
-                    return Err(bad("redirects to what is no http(s) URL".into()));
+                    return Err(bad("redirects to a URL that is not http or https".into()));
                 };
                 continue;
             }
@@ -150,7 +150,7 @@ impl Urls {
     /// Keeps an answer of unknown length on the disk, to learn its length.
     async fn spooled(&self, key: &Key, answer: Response<ResponseBody>) -> Result<Body> {
         let failed =
-            |e: std::io::Error| Failure::new(Kind::NoSpace, "read", format!("`{key}`: the spool: {e}"));
+            |e: std::io::Error| Failure::new(Kind::NoSpace, "read", format!("`{key}`: spool file: {e}"));
         std::fs::create_dir_all(&self.0.spool).map_err(failed)?;
         let path = self.0.spool.join(format!("{:016x}.spool", fastrand::u64(..)));
         let mut file = tokio::fs::File::options()
@@ -169,7 +169,8 @@ impl Urls {
             unseen += chunk.len() as u64;
             if len > self.0.spooled_max {
                 let m = format!(
-                    "`{key}`: the answer does not say its length and has more than {} bytes; hint: serve it with a Content-Length",
+                    "`{key}`: the response has no Content-Length and more than {} bytes; hint: serve the object with \
+                     a Content-Length",
                     self.0.spooled_max
                 );
                 return Err(Failure::new(Kind::TooLarge, "read", m));
@@ -193,7 +194,7 @@ impl Urls {
                         chunk.truncate(n);
                         Ok(chunk.into())
                     }
-                    Err(e) => Err(Failure::new(Kind::Internal, "read", format!("`{what}`: the spool: {e}"))),
+                    Err(e) => Err(Failure::new(Kind::Internal, "read", format!("`{what}`: spool file: {e}"))),
                 };
                 let end = chunk.is_err();
                 if tx.send(chunk).await.is_err() || end {
@@ -241,7 +242,7 @@ impl ObjectStore for Urls {
 
     async fn head(&self, key: &Key, part: Option<u32>) -> Result<Meta> {
         if part.is_some() {
-            return Err(Failure::new(Kind::Unsupported, "head", "URLs have no parts"));
+            return Err(Failure::new(Kind::Unsupported, "head", "URLs do not have parts"));
         }
         match self.ask("head", Method::HEAD, key, &HeaderMap::new()).await {
             Ok(answer) => Ok(meta_of(answer.headers())),
@@ -271,7 +272,7 @@ impl ObjectStore for Urls {
         let mut meta = meta_of(answer.headers());
         if request.if_match.as_ref().is_some_and(|e| !e.is_none() && !meta.etag.is_none() && *e != meta.etag)
         {
-            return Err(Failure::new(Kind::Changed, "read", format!("`{key}`: its ETag changed")));
+            return Err(Failure::new(Kind::Changed, "read", format!("`{key}`: the ETag has changed")));
         }
         match length(answer.headers()) {
             Some(len) => Ok(Reading { meta, body: Body::wire(answer.into_body(), len) }),
@@ -287,7 +288,7 @@ impl ObjectStore for Urls {
         Ok(Vec::new())
     }
     async fn buckets(&self) -> Result<Vec<String>> {
-        Err(Failure::new(Kind::Unsupported, "buckets", "URLs have no buckets"))
+        Err(Failure::new(Kind::Unsupported, "buckets", "URLs do not have buckets"))
     }
 }
 

@@ -51,7 +51,11 @@ pub fn parse(xml: &[u8]) -> Result<Listing> {
                     _ => {}
                 }
                 if depth > 16 {
-                    return Err(Failure::new(Kind::Corrupt, "list", "the listing's XML nests too deep"));
+                    return Err(Failure::new(
+                        Kind::Corrupt,
+                        "list",
+                        "the XML of the listing is nested too deeply",
+                    ));
                 }
             }
             Token::Text(text) if in_entry => match field {
@@ -106,7 +110,7 @@ pub fn parse(xml: &[u8]) -> Result<Listing> {
         }
     }
     if !complete {
-        return Err(Failure::new(Kind::Corrupt, "list", "the listing is cut short or is no listing"));
+        return Err(Failure::new(Kind::Corrupt, "list", "the response is truncated or not a bucket listing"));
     }
     Ok(listing)
 }
@@ -115,7 +119,11 @@ fn bounded(text: &[u8]) -> Result<&[u8]> {
     if text.len() <= TOKEN_MAX {
         return Ok(text);
     }
-    Err(Failure::new(Kind::Corrupt, "list", format!("the listing's token has {} bytes", text.len())))
+    Err(Failure::new(
+        Kind::Corrupt,
+        "list",
+        format!("the continuation token of the listing has {} bytes", text.len()),
+    ))
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {

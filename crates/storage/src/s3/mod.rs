@@ -135,7 +135,7 @@ fn check_label(bucket: &str) -> Result<()> {
         && !bucket.contains("..");
     fits.then_some(()).ok_or_else(|| {
         let m = format!(
-            "bucket `{bucket}` cannot stand in a host's name: 3 to 63 lower-case letters, digits, `.` and `-`"
+            "bucket `{bucket}` cannot be part of a host name (3 to 63 lower-case letters, digits, `.` and `-`)"
         );
         Failure::new(Kind::Invalid, "open", m)
     })
@@ -144,7 +144,11 @@ fn check_label(bucket: &str) -> Result<()> {
 /// A bucket in a path is a segment of its own there.
 fn check_segment(bucket: &str) -> Result<()> {
     if bucket == "." || bucket == ".." || bucket.bytes().any(|b| b.is_ascii_control()) {
-        return Err(Failure::new(Kind::Invalid, "open", format!("`{}` is no bucket", bucket.escape_debug())));
+        return Err(Failure::new(
+            Kind::Invalid,
+            "open",
+            format!("`{}` is not a valid bucket name", bucket.escape_debug()),
+        ));
     }
     Ok(())
 }
@@ -165,8 +169,9 @@ impl S3 {
                 config.client.clone()
             }
         };
-        let host = HeaderValue::from_str(client.authority())
-            .map_err(|_| Failure::new(Kind::Invalid, "open", "the endpoint's host is not a host name"))?;
+        let host = HeaderValue::from_str(client.authority()).map_err(|_| {
+            Failure::new(Kind::Invalid, "open", "the host of the endpoint is not a valid host name")
+        })?;
         let signer = config.credentials.clone().map(|c| Signer::new(c, &config.region));
         let mut capability = Capability { ecma: config.vendor.ecma, ..Capability::S3 };
         if let Some(order) = config.order {
@@ -247,9 +252,8 @@ impl S3 {
         if self.folds
             && let Some(key) = call.key.filter(|k| folded(k.as_bytes()))
         {
-            let m = format!(
-                "`{key}` has an empty segment, and this server would keep it under another key's name"
-            );
+            let m =
+                format!("`{key}` has an empty path segment, which this server would store under another key");
             return Err(Failure::new(Kind::KeyRefused, call.op, m));
         }
         let mut path = String::with_capacity(64 + call.key.map_or(0, |k| k.as_bytes().len()));
@@ -331,8 +335,9 @@ impl S3 {
             headers.append(name.clone(), value.clone());
         }
         let mut set = |name: &'static str, value: &str| -> Result<()> {
-            let value = HeaderValue::from_bytes(value.as_bytes())
-                .map_err(|_| Failure::new(Kind::Invalid, "write", format!("`{name}` cannot be a header")))?;
+            let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| {
+                Failure::new(Kind::Invalid, "write", format!("`{name}` is not a valid header"))
+            })?;
             headers.insert(HeaderName::from_static(name), value);
             Ok(())
         };
@@ -576,7 +581,7 @@ impl ObjectStore for S3 {
             && !meta.etag.is_none()
             && !meta.etag.same_text(wanted)
         {
-            let m = format!("{}: ETag is {} now, was {wanted}", self.what(Some(key)), meta.etag);
+            let m = format!("{}: the ETag is now {}, expected {wanted}", self.what(Some(key)), meta.etag);
             return Err(Failure::new(Kind::Changed, "read", m));
         }
         let told = length(answer.headers());
@@ -623,7 +628,7 @@ impl ObjectStore for S3 {
         let xml = text_of(self.send(call).await?).await?;
         let [id] = xml::texts(&xml, ["UploadId"])?;
         let id =
-            id.ok_or_else(|| Failure::new(Kind::Corrupt, "begin_upload", "the answer has no UploadId"))?;
+            id.ok_or_else(|| Failure::new(Kind::Corrupt, "begin_upload", "the response has no UploadId"))?;
         Ok(if meta.part_crc { integrity::marked(&id) } else { id })
     }
 
@@ -647,7 +652,7 @@ impl ObjectStore for S3 {
         let opaque = self.encrypts(answer.headers());
         drain(answer).await;
         if etag.is_empty() {
-            return Err(Failure::new(Kind::Corrupt, "write_part", "the answer has no ETag"));
+            return Err(Failure::new(Kind::Corrupt, "write_part", "the response has no ETag"));
         }
         Ok(Part { number, etag, size, opaque, crc64: None })
     }
@@ -744,7 +749,7 @@ impl ObjectStore for S3 {
         source.push('/');
         encode(&mut source, from.as_bytes(), true);
         let mut call = Call::new("copy", Method::PUT, Some(to));
-        let bad = |_| Failure::new(Kind::KeyRefused, "copy", "the source key cannot be a header");
+        let bad = |_| Failure::new(Kind::KeyRefused, "copy", "the source key is not a valid header value");
         call.headers.insert("x-amz-copy-source", HeaderValue::from_str(&source).map_err(bad)?);
         if !if_match.is_none() {
             let etag = HeaderValue::from_str(&format!("\"{if_match}\"")).map_err(bad)?;
@@ -763,7 +768,7 @@ impl ObjectStore for S3 {
 
     async fn restore(&self, key: &Key, days: u32) -> Result<()> {
         if !self.config.vendor.restores {
-            let m = format!("{} restores nothing by request", self.config.vendor.name);
+            let m = format!("{} does not support restore requests", self.config.vendor.name);
             return Err(Failure::new(Kind::Unsupported, "restore", m));
         }
         let body = format!(
@@ -927,7 +932,7 @@ impl S3 {
                     Some(Position::Token(format!("1:{key}").into()))
                 }
                 None => {
-                    let m = "a page claims that more keys follow, and tells neither a key nor a token";
+                    let m = "the listing says it is truncated but has no key and no continuation token";
                     return Err(Failure::new(Kind::Disorder, "list", m));
                 }
             },

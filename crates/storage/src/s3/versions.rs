@@ -56,13 +56,13 @@ impl S3 {
                 return Ok(VersionPage { keys: by_key(found), next: Some(Position::After(before)) });
             }
             if answer.next == marker || answer.next.0.is_empty() {
-                let m = "a page of versions claims that more follow, and leads no further";
+                let m = "the version listing says it is truncated but its markers did not advance";
                 return Err(Failure::new(Kind::Disorder, "list_versions", m));
             }
             marker = answer.next;
         }
         let Some((key, _)) = found.pop() else {
-            let m = format!("{PAGES} pages of versions below `{}` have no key", request.prefix);
+            let m = format!("{PAGES} pages of the version listing below `{}` have no key", request.prefix);
             return Err(Failure::new(Kind::Disorder, "list_versions", m));
         };
         let m = format!("`{key}` has more than {} versions", PAGES * 1000);
@@ -145,7 +145,7 @@ fn parse(xml: &[u8]) -> Result<Answer> {
         }
     }
     if !complete {
-        let m = "the listing of versions is cut short or is no listing";
+        let m = "the response is truncated or not a version listing";
         return Err(Failure::new(Kind::Corrupt, "list_versions", m));
     }
     Ok(answer)

@@ -32,7 +32,7 @@ pub(crate) fn read(f: &Fields<'_>) -> Allowed<String> {
     let remark = f.opt_text("remark", REMARK_MAX).map_err(fault)?.unwrap_or_default().to_owned();
     match f.opt_word("backup_format", &["rdb", "aof"]).map_err(fault)? {
         Some("aof") => {
-            let why = "backups are made over the replication link, which gives rdb";
+            let why = "only rdb is supported";
             Err(Denial::Field("backup_format".into(), why.into()))
         }
         _ => Ok(remark),

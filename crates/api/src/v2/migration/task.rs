@@ -42,7 +42,7 @@ pub(crate) fn read(f: &Fields<'_>) -> Allowed<(MigrationSpec, EndSecrets)> {
         Some(text) => {
             let plain = !text.starts_with(['0', '+']);
             let mb = text.parse().ok().filter(|_| plain).filter(|mb| (1..=LIMIT_MAX).contains(mb));
-            let why = || format!("`{text}` is not a whole number of MB/s from 1 to {LIMIT_MAX}");
+            let why = || format!("`{text}` is not an integer from 1 to {LIMIT_MAX} (MB/s)");
             Some(mb.ok_or_else(|| Denial::Field(f.name("bandwidth_limit_mb"), why()))?)
         }
     };

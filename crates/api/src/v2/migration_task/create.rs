@@ -100,16 +100,13 @@ pub(crate) fn end(f: &Fields<'_>) -> Allowed<(End, Secret)> {
     } else {
         return Err(Denial::Field(f.name("addrs"), "either id or addrs is required".into()));
     }
-    let db =
-        match f.opt_text_or_number("db", 10).map_err(fault)?.filter(|t| !t.is_empty()) {
-            None => None,
-            Some(text) => {
-                let db = text.parse().ok().filter(|db| *db <= DB_MAX);
-                Some(db.ok_or_else(|| {
-                    Denial::Field(f.name("db"), format!("`{text}` is no number of a database"))
-                })?)
-            }
-        };
+    let db = match f.opt_text_or_number("db", 10).map_err(fault)?.filter(|t| !t.is_empty()) {
+        None => None,
+        Some(text) => {
+            let db = text.parse().ok().filter(|db| *db <= DB_MAX);
+            Some(db.ok_or_else(|| Denial::Field(f.name("db"), format!("`{text}` is not a database number")))?)
+        }
+    };
     let end = End {
         id,
         addrs,
@@ -124,7 +121,7 @@ fn backup(f: &Fields<'_>) -> Allowed<Backup> {
     if f.word("file_source", &["self_build_obs", "backup_record"]).map_err(fault)? == "backup_record" {
         let id = f.filled("backup_id", 64).map_err(fault)?;
         let id = canonical(id)
-            .ok_or_else(|| Denial::Backup(format!("backup_files.backup_id: `{id}` is no UUID")))?;
+            .ok_or_else(|| Denial::Backup(format!("backup_files.backup_id: `{id}` is not a UUID")))?;
         return Ok(Backup::Record(id));
     }
     let bucket = f.filled("bucket_name", 255).map_err(fault)?.to_owned();
@@ -132,7 +129,7 @@ fn backup(f: &Fields<'_>) -> Allowed<Backup> {
     for file in f.opt_objects("files", FILES_MAX).map_err(fault)?.unwrap_or_default() {
         let name = file.filled("file_name", 1024).map_err(fault)?.to_owned();
         if name.split('/').any(|s| s == "..") {
-            return Err(Denial::Field(file.name("file_name"), "it leads out of its bucket".into()));
+            return Err(Denial::Field(file.name("file_name"), "it points outside of the bucket".into()));
         }
         files.push(BackupFile {
             name,
@@ -141,7 +138,7 @@ fn backup(f: &Fields<'_>) -> Allowed<Backup> {
         });
     }
     if files.is_empty() {
-        return Err(Denial::Field(f.name("files"), "it must name at least one file".into()));
+        return Err(Denial::Field(f.name("files"), "it must contain at least one file".into()));
     }
     Ok(Backup::Bucket { bucket, files })
 }

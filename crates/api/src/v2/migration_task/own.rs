@@ -17,7 +17,7 @@ const WORDS: [&str; 3] = ["stop", "replace", "skip"];
 pub(crate) fn read(f: &Fields<'_>) -> Allowed<Own> {
     let Some(own) = f.opt_object("whimbrel").map_err(fault)? else { return Ok(Own::default()) };
     if let Some(name) = own.unknown(&FIELDS) {
-        let why = format!("is not known; there are {}", FIELDS.join(", "));
+        let why = format!("unknown field; supported fields are {}", FIELDS.join(", "));
         return Err(Denial::Field(own.name(name), why));
     }
     let names = own.opt_texts("skip_commands", NAMES.0, NAMES.1).map_err(fault)?.unwrap_or_default();

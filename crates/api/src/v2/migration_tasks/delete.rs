@@ -24,7 +24,7 @@ pub(crate) async fn handle(
 pub(crate) fn read(f: &Fields<'_>) -> Allowed<Vec<String>> {
     let ids = f.texts("task_id_list", IDS_MAX, 128).map_err(fault)?;
     if ids.is_empty() {
-        return Err(Denial::Field(f.name("task_id_list"), "it must name at least one task".into()));
+        return Err(Denial::Field(f.name("task_id_list"), "it must contain at least one task id".into()));
     }
     Ok(ids)
 }

@@ -27,7 +27,7 @@ pub(crate) fn keys(f: &Fields<'_>) -> Result<Vec<String>, Refusal> {
     let wrong = |field: String, why: &str| Refusal::Invalid(field, why.to_owned());
     let texts = f.texts("object_keys", 100_000, 4096).map_err(fault)?;
     if texts.is_empty() || texts.len() > EVENT_MAX {
-        return Err(wrong("object_keys".into(), "must hold one to ten keys"));
+        return Err(wrong("object_keys".into(), "must contain 1 to 10 keys"));
     }
     let key = |(i, text): (usize, &String)| {
         let field = format!("object_keys[{i}]");
@@ -38,7 +38,7 @@ pub(crate) fn keys(f: &Fields<'_>) -> Result<Vec<String>, Refusal> {
         let key = String::from_utf8(percent_decode(bytes, true))
             .ok()
             .filter(|k| whole && !k.is_empty() && k.len() <= 1024);
-        key.ok_or_else(|| wrong(field, "is no URL-encoded key of 1 to 1,024 bytes"))
+        key.ok_or_else(|| wrong(field, "is not a URL-encoded key of 1 to 1,024 bytes"))
     };
     texts.iter().enumerate().map(key).collect()
 }

@@ -22,7 +22,7 @@ pub(crate) async fn handle(
             .ok_or_else(|| Refusal::MissingQuery("query_time".into()))?;
         let at = text
             .parse()
-            .map_err(|_| Refusal::Range(format!("`query_time`: `{text}` is no time in milliseconds")))?;
+            .map_err(|_| Refusal::Range(format!("`query_time`: `{text}` is not a time in milliseconds")))?;
         control.show_sync(&project, &id, at).await
     };
     let shown = show.await.map_err(|r| Error::of(Face::V2, &r))?;

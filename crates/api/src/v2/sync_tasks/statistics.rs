@@ -19,7 +19,7 @@ pub(crate) async fn handle(
         let time = |name: &str| {
             let text = text(name)?;
             text.parse::<i64>()
-                .map_err(|_| Refusal::Range(format!("`{name}`: `{text}` is no time in milliseconds")))
+                .map_err(|_| Refusal::Range(format!("`{name}`: `{text}` is not a time in milliseconds")))
         };
         let kinds = text("data_type")?
             .split(',')

@@ -62,10 +62,10 @@ fn ids(fields: &Fields<'_>) -> Result<Targets, Refusal> {
         (Some(group), None) => Ok(Targets::Group(group.to_owned())),
         (None, Some(list)) if !list.is_empty() => {
             let id = |v: &serde_json::Value| {
-                v.as_i64().ok_or(Refusal::WrongType("ids".into(), "a list of numbers"))
+                v.as_i64().ok_or(Refusal::WrongType("ids".into(), "an array of numbers"))
             };
             list.iter().map(id).collect::<Result<_, _>>().map(Targets::Tasks)
         }
-        _ => Err(Refusal::Invalid("ids".into(), "exactly one of `ids` and `group_id` is needed".into())),
+        _ => Err(Refusal::Invalid("ids".into(), "exactly one of `ids` and `group_id` is required".into())),
     }
 }

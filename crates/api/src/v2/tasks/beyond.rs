@@ -26,7 +26,7 @@ pub(crate) fn read(f: &Fields<'_>) -> Result<(Beyond, Vec<String>, Vec<String>),
     if let Some(name) = own.unknown(&FIELDS) {
         return Err(Refusal::Invalid(
             own.name(name),
-            format!("is not known; there are {}", FIELDS.join(", ")),
+            format!("unknown field; supported fields are {}", FIELDS.join(", ")),
         ));
     }
     let flag = |name: &str| own.opt_bool(name).map_err(fault).map(Option::unwrap_or_default);
@@ -43,7 +43,7 @@ pub(crate) fn read(f: &Fields<'_>) -> Result<(Beyond, Vec<String>, Vec<String>),
     };
     let sweep = own.opt_int("sweep_minutes").map_err(fault)?;
     if let Some(minutes) = sweep.filter(|m| !SWEEP_MINUTES.contains(m)) {
-        let why = format!("{minutes} does not lie between 1 and 43200");
+        let why = format!("{minutes} is not in 1 to 43200");
         return Err(Refusal::Invalid(own.name("sweep_minutes"), why));
     }
     let beyond = Beyond {
@@ -58,7 +58,7 @@ pub(crate) fn read(f: &Fields<'_>) -> Result<(Beyond, Vec<String>, Vec<String>),
     let (include, exclude) = (globs("include")?, globs("exclude")?);
     let length: usize = include.iter().chain(&exclude).map(String::len).sum();
     if length > GLOBS_LENGTH {
-        let why = format!("all globs together have {length} bytes, at most {GLOBS_LENGTH} are taken");
+        let why = format!("the patterns have {length} bytes in total; the maximum is {GLOBS_LENGTH}");
         return Err(Refusal::Invalid(own.name("include"), why));
     }
     Ok((beyond, include, exclude))

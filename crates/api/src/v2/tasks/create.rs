@@ -156,7 +156,7 @@ pub(crate) fn source(src: &Fields<'_>, urls: bool) -> Result<(Place, Keys), Refu
     let cloud_type = word(src, "cloud_type", &known)?.unwrap_or(if urls { URLS } else { "Aliyun" });
     if urls != (cloud_type == URLS) {
         let why =
-            format!("cloud_type is `{cloud_type}`: {URLS} belongs to the task type url_list, and only to it");
+            format!("cloud_type is `{cloud_type}`: {URLS} and the task type url_list require each other");
         return Err(Refusal::Source(why));
     }
     if urls {

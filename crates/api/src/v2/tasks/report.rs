@@ -24,7 +24,7 @@ pub(crate) async fn handle(
         "parquet" => (Some(ReportForm::Parquet), copy::report::content_type(ReportForm::Parquet)),
         "tsv" => (None, "text/tab-separated-values; charset=utf-8"),
         other => {
-            let why = format!("`{other}` is none of csv, parquet, tsv");
+            let why = format!("`{other}` is not one of csv, parquet, tsv");
             return Err(Error::of(Face::V2, &Refusal::Invalid("form".into(), why)));
         }
     };

@@ -145,9 +145,12 @@ pub(crate) fn error_reason(shown: &Shown) -> Option<ErrorReason> {
         Some(error) => (trf(error.kind, error.side), error.message.clone()),
         None => {
             let failed = shown.task.counters.failed.objects;
-            let mut text = format!("{failed} objects failed; see the failed-object list, then start again");
+            let mut text = format!(
+                "{failed} objects failed; hint: see the failed-object list, then start the task \
+                 again"
+            );
             if let Some(first) = &shown.first_failure {
-                text.push_str(&format!("; the first is `{}`: {}", first.key, first.failure));
+                text.push_str(&format!("; the first one is `{}`: {}", first.key, first.failure));
             }
             ("TRF.0062", text)
         }

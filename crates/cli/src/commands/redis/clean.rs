@@ -11,7 +11,7 @@ use crate::printer::Printer;
 pub(crate) async fn run(args: &RedisClean, printer: &Printer) -> Result<Exit> {
     let target = super::node(&args.target, Side::Target)?.with_tls(args.target_tls.files())?;
     let removed = clean(&target, args.force).await?;
-    printer.note(&format!("removed {removed} keys of migrations; data are left as they were"));
+    printer.note(&format!("removed {removed} keys of migrations; user data were not changed"));
     if args.json {
         printer.result(&json!({"removed": removed}).to_string());
     }

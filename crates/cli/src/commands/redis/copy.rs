@@ -80,15 +80,17 @@ pub(crate) async fn run(args: &RedisCopy, printer: &Printer) -> Result<Exit> {
     }
     let exit = super::finish(&summary, &progress, compared.as_ref(), args.routing.json, printer);
     if exit == Exit::Stopped && by_looking {
-        printer.note("Stopped. The same command looks through all keys again.");
+        printer.note("Stopped. Running the same command again rescans all keys.");
     } else if exit == Exit::Stopped && !summary.resumable {
-        printer.note("Stopped. No position stands at the target: the same command takes a snapshot.");
+        printer.note(
+            "Stopped. The target has no checkpoint: running the same command again starts a full sync.",
+        );
     } else if exit == Exit::Stopped {
-        printer.note("Paused with the position saved at the target. Run the same command again to resume.");
+        printer.note("Paused; the checkpoint is saved at the target. Run the same command again to resume.");
     } else if until == Until::CaughtUp && !by_looking && summary.resumable {
         let name = String::from_utf8_lossy(&names.marker).into_owned();
         printer.note(&format!(
-            "The same command goes on from here; its position is the key {name} at the target."
+            "Run the same command again to continue from here (checkpoint key at the target: {name})."
         ));
     }
     Ok(exit)

@@ -14,12 +14,12 @@ use crate::printer::Printer;
 
 pub(crate) async fn run(args: &RedisImport, printer: &Printer) -> Result<Exit> {
     let Some((target, files)) = args.places.split_last() else {
-        return Err(super::usage("name the files, and then the target"));
+        return Err(super::usage("usage: whimbrel redis import FILE… DST"));
     };
     let target = super::node(&target.to_string_lossy(), Side::Target)?.with_tls(args.target_tls.files())?;
     if target.db.is_some() {
         return Err(super::usage(
-            "a backup holds databases of its own: use --db-map in place of redis://HOST/DB",
+            "a database in the target URL is not supported for imports; hint: use --db-map",
         ));
     }
     let (progress, stop) = (Arc::new(Progress::default()), CancellationToken::new());
@@ -55,7 +55,7 @@ pub(crate) async fn run(args: &RedisImport, printer: &Printer) -> Result<Exit> {
             .await??;
     let exit = super::finish(&summary, &progress, None, args.routing.json, printer);
     if exit == Exit::Stopped {
-        printer.note("Stopped half way. The same command begins anew.");
+        printer.note("Interrupted. Running the same command again starts from the beginning.");
     }
     Ok(exit)
 }

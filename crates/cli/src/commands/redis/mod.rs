@@ -57,10 +57,14 @@ fn node(place: &str, side: Side) -> Result<Node> {
 fn route(routing: &Routing, source: Option<u32>, target: Option<u32>) -> Result<Route> {
     let mut db_map = Route::parse_map(&routing.db_map)?;
     if let Some(to) = target {
-        let from = source
-            .ok_or_else(|| usage("a database of the target goes with one of the source: redis://HOST/DB"))?;
+        let from = source.ok_or_else(|| {
+            usage(
+                "a database in the target URL requires a database in the source URL \
+                 (redis://HOST:PORT/DB)",
+            )
+        })?;
         if db_map.insert(from, to).is_some_and(|other| other != to) {
-            return Err(usage(format!("--db-map and the places say different things of database {from}")));
+            return Err(usage(format!("--db-map conflicts with the database in the URL ({from})")));
         }
     }
     let (include, exclude) = (routing.include_key.clone(), routing.exclude_key.clone());
@@ -79,7 +83,7 @@ fn conflict(existing: Existing) -> Conflict {
 fn skipped(names: &[String]) -> Result<Arc<BTreeSet<String>>> {
     let names: BTreeSet<String> = names.iter().map(|name| name.to_ascii_uppercase()).collect();
     match model::migration::KEPT_COMMANDS.iter().find(|name| names.contains(**name)) {
-        Some(name) => Err(usage(format!("--skip-command: {name} cannot be left out"))),
+        Some(name) => Err(usage(format!("--skip-command: {name} cannot be excluded"))),
         None => Ok(Arc::new(names)),
     }
 }
@@ -116,7 +120,7 @@ fn options(route: Route, conflict: Conflict, until: Until, bandwidth: Option<&st
 async fn on_a_lane<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
     let lost = |e: &dyn std::fmt::Display| Failure::new(Kind::Internal, "redis", e.to_string());
     let lanes = Lanes::start(1).map_err(|e| lost(&e))?;
-    lanes.run(work).await.ok_or_else(|| lost(&"the work ended without a result"))?
+    lanes.run(work).await.ok_or_else(|| lost(&"the worker ended without a result"))?
 }
 
 /// Runs the work beside its progress; Ctrl-C or SIGTERM lets it come to rest.
@@ -143,7 +147,7 @@ async fn beside<T>(
                 if let News::Lost { failure, delay } = one
                     && failure.message != said
                 {
-                    printer.note(&format!("waiting: {failure}; trying again in {:.1} s", delay.as_secs_f64()));
+                    printer.note(&format!("{failure}; retrying in {:.1} s", delay.as_secs_f64()));
                     said = failure.message;
                 }
             }
@@ -168,13 +172,13 @@ fn line(progress: &Progress) -> String {
     match get(&progress.phase) {
         0 => "connecting".into(),
         1 => format!(
-            "snapshot  {}/{} keys  {}",
+            "full sync  {}/{} keys  {}",
             get(&progress.keys),
             get(&progress.keys_expected).max(get(&progress.keys)),
             report::bytes(get(&progress.full_bytes) as f64)
         ),
         _ => format!(
-            "following  {} commands  {}  {} ms ({}) behind",
+            "replicating  {} commands  {}  lag {} ms ({})",
             get(&progress.commands),
             report::bytes(get(&progress.stream_bytes) as f64),
             get(&progress.lag_ms),
@@ -196,16 +200,20 @@ fn finish(
         printer.note(&format!("note: {note}"));
     }
     if summary.full.empty > 0 {
-        printer.note(&format!("note: {} empty keys were passed over, as a server does", summary.full.empty));
+        printer.note(&format!(
+            "note: {} empty collections were skipped, as a server does when it loads a \
+             file",
+            summary.full.empty
+        ));
     }
     if summary.refused > 0 {
         printer.note(&format!(
-            "{} commands were refused by the target, and the others applied",
+            "the target refused {} commands; all other commands were applied",
             summary.refused
         ));
     }
     for (what, n) in &summary.full.left_out {
-        printer.note(&format!("left out: {n} × {what}"));
+        printer.note(&format!("not migrated: {n} × {what}"));
     }
     for failed in summary.failed.iter().take(5) {
         printer.note(&format!("  failed {failed}"));
@@ -218,13 +226,13 @@ fn finish(
         (true, false) => "failed",
     };
     printer.note(&format!(
-        "{}: {} keys in {:.1} s, {} commands behind them{}",
+        "{}: {} keys in {:.1} s, then {} commands{}",
         state,
         get(&progress.keys),
         summary.full_seconds,
         get(&progress.commands),
         if summary.left_alone > 0 {
-            format!(", {} keys left alone", summary.left_alone)
+            format!(", {} existing keys skipped", summary.left_alone)
         } else {
             String::new()
         }

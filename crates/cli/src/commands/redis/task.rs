@@ -132,7 +132,7 @@ fn line(task: &Value, stats: &Value) -> String {
     let mut out = format!("{}  {:9}  {}", text("task_id"), status(text("status")), text("task_name"));
     if !stats.is_null() {
         out.push_str(&format!(
-            "  {}%  {} of {} keys  {} bytes behind  {} KiB/s",
+            "  {}%  {} of {} keys  lag {} bytes  {} KiB/s",
             number("full_migration_progress"),
             number("target_dbsize"),
             number("source_dbsize"),

@@ -36,7 +36,7 @@ pub(crate) fn tell(found: &Compared, printer: &Printer) {
         printer.result(&named);
     }
     printer.note(&format!(
-        "{} keys compared: {} differ, {} expire at another time, {} missing, {} extra",
+        "{} keys compared: {} differ, {} with a different expiry, {} missing, {} extra",
         found.keys, found.differ, found.expiry_differs, found.missing, found.extra
     ));
 }

@@ -10,11 +10,11 @@ pub(crate) fn read<'b>(blob: &'b [u8]) -> Read<Vec<Cow<'b, [u8]>>> {
     let (width, count) = (cursor.u32_le()?, cursor.u32_le()?);
     if !matches!(width, 2 | 4 | 8) {
         cursor.at = 0;
-        return cursor.wrong(format!("an intset of numbers of {width} bytes"));
+        return cursor.wrong(format!("intset with an invalid encoding of {width} bytes"));
     }
     if cursor.left() as u64 != u64::from(count) * u64::from(width) {
         cursor.at = 4;
-        return cursor.wrong(format!("an intset of {count} numbers in {} bytes", cursor.left()));
+        return cursor.wrong(format!("intset of {count} numbers in {} bytes", cursor.left()));
     }
     let mut out = Vec::with_capacity(count as usize);
     for _ in 0..count {

@@ -19,7 +19,7 @@ impl<'b> Listpack<'b> {
         cursor.u16_le()?;
         if total as usize != blob.len() {
             cursor.at = 0;
-            return cursor.wrong(format!("a listpack of {total} bytes in {}", blob.len()));
+            return cursor.wrong(format!("listpack of {total} bytes in {} bytes", blob.len()));
         }
         Ok(Self { cursor })
     }
@@ -32,7 +32,7 @@ impl<'b> Listpack<'b> {
         let entry = match first {
             0xff => {
                 if cursor.left() > 0 {
-                    return cursor.wrong("bytes behind the end of a listpack");
+                    return cursor.wrong("trailing bytes after a listpack");
                 }
                 return Ok(None);
             }
@@ -56,7 +56,7 @@ impl<'b> Listpack<'b> {
             }
             other => {
                 cursor.at = begin;
-                return cursor.wrong(format!("{other:#04x} begins no entry of a listpack"));
+                return cursor.wrong(format!("{other:#04x} is not a listpack entry encoding"));
             }
         };
         // The length backwards is as long as the entry needs (listpack.c, lpEncodeBacklen).
@@ -76,7 +76,7 @@ impl<'b> Listpack<'b> {
     pub(crate) fn must(&mut self) -> Read<Cow<'b, [u8]>> {
         match self.entry()? {
             Some(entry) => Ok(entry),
-            None => self.cursor.wrong("a listpack ends where an entry must be"),
+            None => self.cursor.wrong("unexpected end of a listpack"),
         }
     }
 
@@ -88,7 +88,7 @@ impl<'b> Listpack<'b> {
             Some(number) => Ok(number),
             None => {
                 self.cursor.at = begin;
-                self.cursor.wrong("an entry that is no number where one must be")
+                self.cursor.wrong("expected a number")
             }
         }
     }

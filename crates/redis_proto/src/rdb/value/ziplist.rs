@@ -12,7 +12,7 @@ pub(crate) fn read(blob: &[u8]) -> Read<Vec<Cow<'_, [u8]>>> {
     let (total, _tail, count) = (cursor.u32_le()?, cursor.u32_le()?, cursor.u16_le()?);
     if total as usize != blob.len() {
         cursor.at = 0;
-        return cursor.wrong(format!("a ziplist of {total} bytes in {}", blob.len()));
+        return cursor.wrong(format!("ziplist of {total} bytes in {} bytes", blob.len()));
     }
     let mut out = Vec::new();
     loop {
@@ -21,10 +21,10 @@ pub(crate) fn read(blob: &[u8]) -> Read<Vec<Cow<'_, [u8]>>> {
         if before == 0xff {
             // A count of 65,535 means: go and see.
             if count != u16::MAX && usize::from(count) != out.len() {
-                return cursor.wrong(format!("a ziplist of {count} entries holds {}", out.len()));
+                return cursor.wrong(format!("ziplist declares {count} entries, found {}", out.len()));
             }
             if cursor.left() > 0 {
-                return cursor.wrong("bytes behind the end of a ziplist");
+                return cursor.wrong("trailing bytes after a ziplist");
             }
             return Ok(out);
         }
@@ -51,7 +51,7 @@ pub(crate) fn read(blob: &[u8]) -> Read<Vec<Cow<'_, [u8]>>> {
             0xf1..=0xfd => text(i64::from(first & 0x0f) - 1),
             other => {
                 cursor.at = begin;
-                return cursor.wrong(format!("{other:#04x} begins no entry of a ziplist"));
+                return cursor.wrong(format!("{other:#04x} is not a ziplist entry encoding"));
             }
         });
     }

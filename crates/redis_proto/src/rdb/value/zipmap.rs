@@ -13,13 +13,13 @@ pub(crate) fn read(blob: &[u8]) -> Read<Vec<Cow<'_, [u8]>>> {
     loop {
         let Some(len) = length(&mut cursor)? else {
             if cursor.left() > 0 {
-                return cursor.wrong("bytes behind the end of a zipmap");
+                return cursor.wrong("trailing bytes after a zipmap");
             }
             return Ok(out);
         };
         out.push(Cow::Borrowed(cursor.take(len)?));
         let Some(len) = length(&mut cursor)? else {
-            return cursor.wrong("a zipmap ends behind a field without its value");
+            return cursor.wrong("zipmap field without a value");
         };
         let free = usize::from(cursor.byte()?);
         out.push(Cow::Borrowed(cursor.take(len)?));
