@@ -31,7 +31,7 @@ pub(crate) struct Claim {
 impl Claim {
     /// The claim of a migration that applies this stream.
     pub(crate) fn new(route: &Route, replid: &str) -> Self {
-        let digest = ring::digest::digest(&ring::digest::SHA256, format!("{route:?}").as_bytes());
+        let digest = ring::digest::digest(&ring::digest::SHA256, route.identity().as_bytes());
         let what = storage::checksum::hex(digest.as_ref())[..16].to_owned();
         Self { what, replid: replid.to_owned() }
     }
@@ -146,5 +146,13 @@ mod tests {
         }
         let some = Route { only_db: Some(3), ..Route::default() };
         assert!(!all.meets(&Claim::new(&some, "new"), &source));
+    }
+
+    #[test]
+    fn identity_of_a_claim_never_changes() {
+        let claim = Claim::new(&Route::default(), "r");
+        assert_eq!(claim.text(), "ad8f9f99c7b5e2c3 r");
+        let some = Route { only_db: Some(3), ..Route::default() };
+        assert_eq!(Claim::new(&some, "r").text(), "6d1244b4cb1199d2 r");
     }
 }

@@ -34,6 +34,23 @@ pub enum Routed {
 }
 
 impl Route {
+    /// The text that identities are hashed from. Checkpoints and locks that stand at targets are found by it, so it never
+    /// changes, whatever its fields are called: it is what `Debug` said when it was fixed.
+    pub fn identity(&self) -> String {
+        let Self { only_db, db_map, all_into, include, exclude } = self;
+        let number = |n: &Option<u32>| n.map_or("None".to_owned(), |n| format!("Some({n})"));
+        let globs = |all: &[String]| all.iter().map(|g| format!("{g:?}")).collect::<Vec<_>>().join(", ");
+        let map: Vec<String> = db_map.iter().map(|(from, to)| format!("{from}: {to}")).collect();
+        format!(
+            "Route {{ only_db: {}, db_map: {{{}}}, all_into: {}, include: [{}], exclude: [{}] }}",
+            number(only_db),
+            map.join(", "),
+            number(all_into),
+            globs(include),
+            globs(exclude)
+        )
+    }
+
     /// Reads `5=6,7=8`.
     ///
     /// # Errors
@@ -233,5 +250,22 @@ mod tests {
         for wrong in ["5", "5=x", "1=2,1=3"] {
             assert!(Route::parse_map(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn identity_of_a_route_never_changes() {
+        assert_eq!(
+            Route::default().identity(),
+            "Route { only_db: None, db_map: {}, all_into: None, include: [], exclude: [] }"
+        );
+        let all = Route {
+            only_db: Some(3),
+            db_map: BTreeMap::from([(5, 6), (0, 1)]),
+            all_into: Some(2),
+            include: vec!["a*".into(), "\"q\\\n\u{e9}".into()],
+            exclude: vec!["x".into()],
+        };
+        let fixed = r#"Route { only_db: Some(3), db_map: {0: 1, 5: 6}, all_into: Some(2), include: ["a*", "\"q\\\né"], exclude: ["x"] }"#;
+        assert_eq!(all.identity(), fixed);
     }
 }

@@ -159,7 +159,10 @@ async fn issue(control: &Control, from: SocketAddr, body: Value) -> Response {
         match found {
             Some(project) => subject.project = Some(project.id.clone()),
             None => {
-                return keystone(StatusCode::UNAUTHORIZED, "The project does not exist or is not accessible.");
+                return keystone(
+                    StatusCode::UNAUTHORIZED,
+                    "The project does not exist or is not accessible.",
+                );
             }
         }
     }

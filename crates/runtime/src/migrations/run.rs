@@ -119,7 +119,7 @@ impl Tuning {
 /// What stands at the target is called so. Another source, target or mapping is another migration: its position is not this
 /// one's.
 pub(super) fn names(id: &str, source: &Node, target: &Node, route: &Route) -> Names {
-    let text = format!("{} {} {route:?}", source.place(), target.place());
+    let text = format!("{} {} {}", source.place(), target.place(), route.identity());
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
     Names::new(&format!("{id}:{}", &storage::checksum::hex(digest.as_ref())[..8]))
 }
@@ -772,5 +772,14 @@ mod tests {
         let row = unit.migration("m").await.unwrap().unwrap();
         assert_eq!((row.state.phase, row.error), (Phase::Loading, None));
         assert_eq!(unit.migration_logs("m", "", 0, 10).await.unwrap().1, 1);
+    }
+
+    #[test]
+    fn identity_of_a_migration_never_changes() {
+        let (source, target) =
+            (Node::parse("redis://a:1/3").unwrap(), Node::parse("rediss://b:2,c:3").unwrap());
+        let route = Route { only_db: Some(3), db_map: BTreeMap::from([(3, 4)]), ..Route::default() };
+        assert_eq!(names("id", &source, &target, &route).id, "id:a5700046");
+        assert_eq!(names("id", &target, &source, &Route::default()).id, "id:323be3ba");
     }
 }

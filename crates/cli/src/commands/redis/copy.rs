@@ -98,6 +98,23 @@ pub(crate) async fn run(args: &RedisCopy, printer: &Printer) -> Result<Exit> {
 
 /// The same places and keys are the same migration.
 fn id(source: &str, target: &str, route: &replica::route::Route) -> String {
-    let text = format!("{source}\n{target}\n{route:?}");
+    let text = format!("{source}\n{target}\n{}", route.identity());
     storage::checksum::hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())[..16].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identity_of_a_copy_never_changes() {
+        let (a, b) = ("redis://a:1/3", "redis://b:2");
+        assert_eq!(id(a, b, &Default::default()), "95d01783ce742dba");
+        let some = redis_route(Some(3));
+        assert_eq!(id(a, b, &some), "0263c6d82e6686f1");
+    }
+
+    fn redis_route(only_db: Option<u32>) -> replica::route::Route {
+        replica::route::Route { only_db, include: vec!["a*".into()], ..Default::default() }
+    }
 }
