@@ -146,7 +146,7 @@ fn soak(rest: &[&str]) -> Done {
             variables.extend(servers::redis()?);
             variables.push(("WHIMBREL_HISTORY_RUNS".to_owned(), runs.to_string()));
             cargo(
-                &["test", "--release", "-p", "replica", "--test", "history", "--", "--nocapture"],
+                &["test", "--release", "-p", "redis_migration", "--test", "history", "--", "--nocapture"],
                 &variables,
             )
         }
@@ -176,7 +176,8 @@ fn soak(rest: &[&str]) -> Done {
         "versions" | "gaps" => {
             variables.extend(servers::redis()?);
             let filter = if *name == "gaps" { "random_lives" } else { "every_type_into" };
-            let args = ["test", "--release", "-p", "replica", "--test", "main", "--", "--nocapture", filter];
+            let args =
+                ["test", "--release", "-p", "redis_migration", "--test", "main", "--", "--nocapture", filter];
             cargo(&args, &variables)
         }
         "bare" => {

@@ -59,7 +59,7 @@ async fn relay(engine: &Engine, id: &str, mut client: TcpStream, stop: &Cancella
 }
 
 /// Where an instance stands now.
-async fn stands(engine: &Engine, id: &str) -> Option<replica::Node> {
+async fn stands(engine: &Engine, id: &str) -> Option<redis_migration::Node> {
     let moved = match engine.store().read().await {
         Ok(mut unit) => unit.moved_instances().await,
         Err(failure) => Err(failure),

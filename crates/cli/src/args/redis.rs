@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use replica::node::TlsFiles;
+use redis_migration::node::TlsFiles;
 
 use super::Service;
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use model::failure::Side;
-use replica::Node;
-use replica::asker::Asker;
-use replica::server::Server;
+use redis_migration::Node;
+use redis_migration::asker::Asker;
+use redis_migration::server::Server;
 use runtime::migrations::Instance;
 use runtime::naming::uuid;
 use store::BackupRow;
@@ -128,7 +128,7 @@ impl Control {
         unit.save().await?;
         let (engine, clock, node) = (self.engine.clone(), self.clock.clone(), seen.node);
         tokio::spawn(async move {
-            let taken = async { replica::backup::take(&node, &path, &engine.spool_dir()?).await };
+            let taken = async { redis_migration::backup::take(&node, &path, &engine.spool_dir()?).await };
             let taken = taken.await;
             let noted = async {
                 let mut unit = engine.store().write().await?;

@@ -12,7 +12,7 @@ use model::migration::{
     Backup, End, Method, MigrationEvent, MigrationIllegal, MigrationKind, MigrationSpec, MigrationState,
     Phase, ResumeMode, next,
 };
-use replica::Node;
+use redis_migration::Node;
 use runtime::migrations::{EndSecrets, Instance, Word, node_of, note};
 use runtime::naming::uuid;
 use store::{LogLine, MigrationRow, MigrationStats, NewMigration, Unit};

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use model::failure::{Failure, Kind, Side};
 use model::migration::{Backup, Method, MigrationSpec};
+use redis_migration::Node;
+use redis_migration::asker::Asker;
+use redis_migration::client::Client;
+use redis_migration::marker::OURS;
+use redis_migration::route::Route;
+use redis_migration::server::Server;
+use redis_migration::target::lacks::Lacks;
 use redis_proto::command::tag;
-use replica::Node;
-use replica::asker::Asker;
-use replica::client::Client;
-use replica::marker::OURS;
-use replica::route::Route;
-use replica::server::Server;
-use replica::target::lacks::Lacks;
 use runtime::Places;
 use runtime::migrations::{EndSecrets, check_backup};
 

@@ -2,7 +2,7 @@
 
 use model::failure::{Failure, Kind, Result, Side};
 use model::migration::{End, Own};
-use replica::Node;
+use redis_migration::Node;
 use seal::Secret;
 use serde::{Deserialize, Serialize};
 
@@ -67,9 +67,11 @@ pub fn node_of(
                 || Failure::new(Kind::NotFound, "instance", format!("instance {stands} is not registered"));
             places.instance(stands).ok_or_else(gone)?.node
         }
-        (None, Some(addrs)) => {
-            Node { addrs: replica::node::addresses(addrs)?, egress: places.egress(), ..Node::default() }
-        }
+        (None, Some(addrs)) => Node {
+            addrs: redis_migration::node::addresses(addrs)?,
+            egress: places.egress(),
+            ..Node::default()
+        },
         (None, None) => {
             return Err(Failure::new(Kind::Invalid, "instance", "either `id` or `addrs` is required"));
         }
@@ -106,11 +108,11 @@ mod tests {
     async fn sec_f07_addresses_of_requests_lead_where_the_operator_allows() {
         let end = End { addrs: Some("127.0.0.1:1".into()), ..End::default() };
         let node = node_of(&end, &Secret::default(), &Public, &[]).unwrap();
-        let refused = replica::client::connect(&node).await.map(drop).unwrap_err();
+        let refused = redis_migration::client::connect(&node).await.map(drop).unwrap_err();
         assert_eq!(refused.kind, Kind::Forbidden, "{refused}");
         // What a cluster announces has the guard of the node that announced it.
         let announced = node.at(&("169.254.169.254".to_owned(), 80));
-        let refused = replica::client::connect(&announced).await.map(drop).unwrap_err();
+        let refused = redis_migration::client::connect(&announced).await.map(drop).unwrap_err();
         assert_eq!(refused.kind, Kind::Forbidden, "{refused}");
         assert!(node.egress.allows("x", "10.1.2.3".parse().unwrap()));
     }

@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 
 use model::failure::{Failure, Kind, Result, Side};
 use model::migration::{End, MigrationEvent, MigrationIllegal};
-use replica::asker::Asker;
-use replica::client::Client;
-use replica::server::Server;
-use replica::topology::Addr;
-use replica::{Node, Summary};
+use redis_migration::asker::Asker;
+use redis_migration::client::Client;
+use redis_migration::server::Server;
+use redis_migration::topology::Addr;
+use redis_migration::{Node, Summary};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;

@@ -9,12 +9,12 @@ use model::failure::{Failure, Kind, Result, Side};
 use model::key::Key;
 use model::migration::{Backup, MigrationSpec};
 use pace::budget::Bandwidth;
-use replica::archive;
-use replica::asker::Asker;
-use replica::file::{Import, check as check_file};
-use replica::restore::Conflict;
-use replica::spool::Bounds;
-use replica::{Node, Options, Progress, Summary, Teller, Until};
+use redis_migration::archive;
+use redis_migration::asker::Asker;
+use redis_migration::file::{Import, check as check_file};
+use redis_migration::restore::Conflict;
+use redis_migration::spool::Bounds;
+use redis_migration::{Node, Options, Progress, Summary, Teller, Until};
 use storage::{ReadRequest, SharedStore, room};
 use tokio_util::sync::CancellationToken;
 

@@ -1,7 +1,7 @@
 //! Redis migrations in the service: lent under a lease like everything else, moved by the Redis engine.
 //!
 //! ```text
-//! store ──> step (who should run?) ──> run ──> replica::Mover | import
+//! store ──> step (who should run?) ──> run ──> redis_migration::Mover | import
 //!   ^                                   │ news, numbers, stops, changed limits
 //!   └── phase, log, stats ──────────────┘ cut-over, when asked
 //! ```
@@ -17,7 +17,7 @@ use std::sync::{Arc, MutexGuard};
 
 use model::failure::{Result, Side};
 use model::migration::{MigrationEvent, MigrationState, Phase, ResumeMode};
-use replica::Progress;
+use redis_migration::Progress;
 use store::{LogLine, MigrationRow, Unit};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;

@@ -10,15 +10,15 @@ use model::migration::{
     Libraries, MigrationEvent, MigrationKind, MigrationSpec, Own, Phase, ResumeMode, Switch,
 };
 use pace::budget::Bandwidth;
-use replica::asker::Asker;
-use replica::marker::{self, Names};
-use replica::patience::Again;
-use replica::restore::Conflict;
-use replica::route::Route;
-use replica::server::Server;
-use replica::spool::Bounds;
-use replica::verify::{Depth, compare};
-use replica::{Functions, Mover, News, Node, Options, Progress, Reconnect, Summary, Teller, Until};
+use redis_migration::asker::Asker;
+use redis_migration::marker::{self, Names};
+use redis_migration::patience::Again;
+use redis_migration::restore::Conflict;
+use redis_migration::route::Route;
+use redis_migration::server::Server;
+use redis_migration::spool::Bounds;
+use redis_migration::verify::{Depth, compare};
+use redis_migration::{Functions, Mover, News, Node, Options, Progress, Reconnect, Summary, Teller, Until};
 use store::{MigrationRow, MigrationStats, Unit};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -128,7 +128,7 @@ pub(super) fn names(id: &str, source: &Node, target: &Node, route: &Route) -> Na
 pub(super) async fn forget(id: String, source: Node, target: Node, route: Route) {
     let done = async {
         let names = names(&id, &source, &target, &route);
-        replica::marker::forget(&target, &names).await
+        redis_migration::marker::forget(&target, &names).await
     };
     match tokio::time::timeout(LOOK, done).await {
         Ok(Ok(())) => {}

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use model::failure::{Result, Side};
-use replica::marker::Names;
-use replica::scan::Scan;
-use replica::verify::{Depth, compare};
-use replica::{Mover, Progress, Teller, Until};
+use redis_migration::marker::Names;
+use redis_migration::scan::Scan;
+use redis_migration::verify::{Depth, compare};
+use redis_migration::{Mover, Progress, Teller, Until};
 use ring::digest;
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +19,7 @@ pub(crate) async fn run(args: &RedisCopy, printer: &Printer) -> Result<Exit> {
         (super::node(&args.source, Side::Source)?, super::node(&args.target, Side::Target)?);
     let (mut source, target) =
         (source.with_tls(args.source_tls.files())?, target.with_tls(args.target_tls.files())?);
-    source.renamed = replica::Node::names(&args.source_command)?;
+    source.renamed = redis_migration::Node::names(&args.source_command)?;
     source.allow_uncovered = args.allow_uncovered_slots;
     if (&source.addrs, source.tls) == (&target.addrs, target.tls) {
         return Err(super::usage("source and target are the same server"));
@@ -97,7 +97,7 @@ pub(crate) async fn run(args: &RedisCopy, printer: &Printer) -> Result<Exit> {
 }
 
 /// The same places and keys are the same migration.
-fn id(source: &str, target: &str, route: &replica::route::Route) -> String {
+fn id(source: &str, target: &str, route: &redis_migration::route::Route) -> String {
     let text = format!("{source}\n{target}\n{}", route.identity());
     storage::checksum::hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())[..16].to_owned()
 }
@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(id(a, b, &some), "0263c6d82e6686f1");
     }
 
-    fn redis_route(only_db: Option<u32>) -> replica::route::Route {
-        replica::route::Route { only_db, include: vec!["a*".into()], ..Default::default() }
+    fn redis_route(only_db: Option<u32>) -> redis_migration::route::Route {
+        redis_migration::route::Route { only_db, include: vec!["a*".into()], ..Default::default() }
     }
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use model::failure::{Failure, Kind, Result, Side};
-use replica::archive;
-use replica::file::Import;
-use replica::{Progress, Until};
+use redis_migration::archive;
+use redis_migration::file::Import;
+use redis_migration::{Progress, Until};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::RedisImport;

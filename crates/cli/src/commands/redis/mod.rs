@@ -15,10 +15,10 @@ use model::failure::{Failure, Kind, Result, Side};
 use pace::backoff::Backoff;
 use pace::budget::Bandwidth;
 use pace::lanes::Lanes;
-use replica::restore::Conflict;
-use replica::route::Route;
-use replica::spool::Bounds;
-use replica::{Functions, News, Node, Options, Progress, Summary, Teller, Until};
+use redis_migration::restore::Conflict;
+use redis_migration::route::Route;
+use redis_migration::spool::Bounds;
+use redis_migration::{Functions, News, Node, Options, Progress, Summary, Teller, Until};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -191,7 +191,7 @@ fn line(progress: &Progress) -> String {
 fn finish(
     summary: &Summary,
     progress: &Progress,
-    compared: Option<&replica::verify::Compared>,
+    compared: Option<&redis_migration::verify::Compared>,
     json: bool,
     printer: &Printer,
 ) -> Exit {
@@ -219,7 +219,7 @@ fn finish(
         printer.note(&format!("  failed {failed}"));
     }
     let complete = summary.failed.is_empty() && summary.full.left_out.is_empty();
-    let same = compared.is_none_or(replica::verify::Compared::same);
+    let same = compared.is_none_or(redis_migration::verify::Compared::same);
     let state = match (summary.done, complete && same) {
         (false, _) => "paused",
         (true, true) => "succeeded",

@@ -1,7 +1,7 @@
 //! `whimbrel redis verify SRC DST`: compares without writing.
 
 use model::failure::{Result, Side};
-use replica::verify::{Compared, Depth, compare};
+use redis_migration::verify::{Compared, Depth, compare};
 use serde_json::json;
 
 use crate::args::RedisVerify;
@@ -13,7 +13,7 @@ pub(crate) async fn run(args: &RedisVerify, printer: &Printer) -> Result<Exit> {
         (super::node(&args.source, Side::Source)?, super::node(&args.target, Side::Target)?);
     let (mut source, target) =
         (source.with_tls(args.source_tls.files())?, target.with_tls(args.target_tls.files())?);
-    source.renamed = replica::Node::names(&args.source_command)?;
+    source.renamed = redis_migration::Node::names(&args.source_command)?;
     source.allow_uncovered = args.allow_uncovered_slots;
     let route = super::route(&args.routing, source.db, target.db)?;
     let depth = if args.sample { Depth::Sample } else { Depth::Full };

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use model::failure::{Kind, Result as Done};
 use pace::backoff::Backoff;
 use pace::budget::Bandwidth;
-use replica::marker::Names;
-use replica::patience::{Again, Reconnect};
-use replica::restore::Conflict;
-use replica::route::Route;
-use replica::spool::Bounds;
-use replica::verify::{Depth, compare};
-use replica::{Mover, Node, Options, Progress, Summary, Teller, Until};
+use redis_migration::marker::Names;
+use redis_migration::patience::{Again, Reconnect};
+use redis_migration::restore::Conflict;
+use redis_migration::route::Route;
+use redis_migration::spool::Bounds;
+use redis_migration::verify::{Depth, compare};
+use redis_migration::{Mover, Node, Options, Progress, Summary, Teller, Until};
 use testkit::redis::Redis;
 use tokio_util::sync::CancellationToken;
 
@@ -159,7 +159,7 @@ fn mover(source: u16, target: u16, until: Until) -> Mover {
             reconnect: Arc::new(Reconnect::new(Again::Patiently)),
             teller: Teller::default(),
             skip: Arc::default(),
-            functions: replica::Functions::default(),
+            functions: redis_migration::Functions::default(),
         },
         clock: pace::clock::system(),
         progress: Arc::new(Progress::default()),

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::failure::{Failure, Kind, Result};
+use redis_migration::file::Import;
+use redis_migration::scan::Scan;
+use redis_migration::verify::{Depth, compare};
+use redis_migration::{Mover, Options, Summary, Until};
 use redis_proto::resp::Reply;
-use replica::file::Import;
-use replica::scan::Scan;
-use replica::verify::{Depth, compare};
-use replica::{Mover, Options, Summary, Until};
 use testkit::redis::{Cluster, Redis};
 use tokio_util::sync::CancellationToken;
 
@@ -180,7 +180,7 @@ async fn red_03_what_only_the_target_has_is_extra_in_every_database() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &WIDE));
     let extra = async |depth, map: &[(u32, u32)]| {
         let db_map = map.iter().copied().collect();
-        let route = replica::route::Route { db_map, ..Default::default() };
+        let route = redis_migration::route::Route { db_map, ..Default::default() };
         compare(&node(&source), &node(&target), &route, depth).await.unwrap().extra
     };
     run(&target, &["SET x 1"]);
@@ -724,13 +724,14 @@ async fn red_20_c19_groups_of_streams_are_whole() {
     }
     a.run("XGROUP SETID s g 2-0 ENTRIESREAD 2");
     b.run("XGROUP SETID s g 2-0 ENTRIESREAD 1");
-    let found = compare(&node(&a), &node(&b), &replica::route::Route::default(), Depth::Full).await.unwrap();
+    let found =
+        compare(&node(&a), &node(&b), &redis_migration::route::Route::default(), Depth::Full).await.unwrap();
     assert_eq!(found.differ, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn red_22_what_migrations_leave_can_be_removed() {
-    use replica::marker::clean;
+    use redis_migration::marker::clean;
     let (source, cluster) = (Redis::start("REDIS_7_0", &[]), Cluster::start("REDIS_7_0", 3, false, &[]));
     for i in 0..50 {
         source.run(&format!("SET k{i} {i}"));
@@ -812,7 +813,7 @@ fn called(redis: &Redis) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn red_13_functions_of_the_snapshot_meet_another_library() {
-    use replica::Functions;
+    use redis_migration::Functions;
     for (policy, says) in [(Functions::Stop, "old"), (Functions::Skip, "old"), (Functions::Replace, "new")] {
         let source = Redis::start("REDIS_7_0", &["--notify-keyspace-events", "KA"]);
         for by_scan in [false, true] {
@@ -849,7 +850,7 @@ async fn red_13_functions_of_the_snapshot_meet_another_library() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn red_13_functions_of_the_stream_meet_another_library() {
-    use replica::Functions;
+    use redis_migration::Functions;
     for policy in [Functions::Stop, Functions::Skip, Functions::Replace] {
         let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
         let mut one = mover(&source, &target, Until::Stopped);
@@ -994,7 +995,7 @@ async fn red_16_a_source_with_renamed_commands() {
     run(&source, &["SET a 1", "RPUSH l 1 2"]);
     let names: Vec<String> = renamed.iter().map(|n| format!("{n}=x-{n}")).collect();
     let mut at = node(&source);
-    at.renamed = replica::Node::names(&names).unwrap();
+    at.renamed = redis_migration::Node::names(&names).unwrap();
     let following = Following::start(mover_at(at.clone(), node(&target), Until::Stopped));
     following.streams().await;
     run(&source, &["INCR a"]);
@@ -1002,8 +1003,8 @@ async fn red_16_a_source_with_renamed_commands() {
     following.stop().await;
     let found = compare(&at, &node(&target), &Default::default(), Depth::Full).await.unwrap();
     assert!(found.same() && found.keys == 2, "{found:?}");
-    assert!(replica::Node::names(&["DUMP".into()]).is_err());
-    let refused = replica::Node::names(&["psync=x".into()]).unwrap_err();
+    assert!(redis_migration::Node::names(&["DUMP".into()]).is_err());
+    let refused = redis_migration::Node::names(&["psync=x".into()]).unwrap_err();
     assert!(refused.message.contains("--mode scan"), "{refused}");
 }
 
@@ -1025,7 +1026,7 @@ fn sentinel(of: &Redis) -> (std::process::Child, u16, tempfile::TempDir) {
 async fn red_17_a_sentinel_names_the_master_that_it_watches() {
     let (master, other) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
     let (mut child, port, _dir) = sentinel(&master);
-    let at = replica::Node::parse(&format!("redis://127.0.0.1:{port}")).unwrap();
+    let at = redis_migration::Node::parse(&format!("redis://127.0.0.1:{port}")).unwrap();
     while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -1045,13 +1046,13 @@ async fn red_19_an_open_slot_is_named_while_it_is_waited_for() {
     let id =
         |i: usize| String::from_utf8(source.servers[i].run("CLUSTER MYID").text().unwrap().to_vec()).unwrap();
     source.servers[0].run(&format!("CLUSTER SETSLOT 100 MIGRATING {}", id(1)));
-    let (teller, mut news) = replica::Teller::channel();
+    let (teller, mut news) = redis_migration::Teller::channel();
     let mut one = mover_at(node(&source.servers[0]), node(&target), Until::CaughtUp);
     one.options.teller = teller;
     let work = tokio::spawn(async move { one.run().await });
     let named = async {
         loop {
-            if let Some(replica::News::Lost { failure, .. }) = news.recv().await
+            if let Some(redis_migration::News::Lost { failure, .. }) = news.recv().await
                 && failure.message.contains("slot 100 ")
             {
                 return;

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use redis_migration::Until;
+use redis_migration::route::Route;
+use redis_migration::verify::{Depth, compare};
 use redis_proto::command::slot;
 use redis_proto::resp::Reply;
-use replica::Until;
-use replica::route::Route;
-use replica::verify::{Depth, compare};
 use testkit::redis::{Cluster, Connection, Redis};
 
 use crate::support::{Following, mover, mover_at, node, same};
@@ -117,7 +117,7 @@ const CHANGES: [&str; 29] = [
     "PERSIST {x}typed",
 ];
 
-async fn mended(source: &Redis, target: replica::Node, at: impl Fn() -> Connection) {
+async fn mended(source: &Redis, target: redis_migration::Node, at: impl Fn() -> Connection) {
     let run = |line: &str| {
         let reply = source.run(line);
         assert!(!matches!(reply, Reply::Error(_)), "{line}: {reply:?}");
@@ -176,7 +176,7 @@ async fn what_the_targets_clock_took_while_nobody_followed_is_brought_back() {
         assert!(nothing_is_doubted(&target));
     }
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Cluster::start("REDIS_7_0", 3, false, &[]));
-    let place = replica::Node::parse(&target.url()).unwrap();
+    let place = redis_migration::Node::parse(&target.url()).unwrap();
     mended(&source, place, || target.of_slot(slot(b"{x}"), 3)).await;
     assert!(target.servers.iter().all(nothing_is_doubted));
 }
@@ -281,7 +281,7 @@ async fn many_changes(to: &mut Connection, random: &mut fastrand::Rng, dbs: u32,
 }
 
 /// Movers that stop, die and stay away, while lives end and are renewed.
-async fn through_gaps(source: &Redis, target: replica::Node, dbs: u32, rounds: u64, seed: u64) {
+async fn through_gaps(source: &Redis, target: redis_migration::Node, dbs: u32, rounds: u64, seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut to = source.connect();
     let mut fulls = 0;
@@ -323,7 +323,7 @@ async fn random_lives_are_right_through_gaps() {
             }
         }
         let (source, target) = (Redis::start("REDIS_7_0", &[]), Cluster::start("REDIS_7_0", 3, false, &[]));
-        through_gaps(&source, replica::Node::parse(&target.url()).unwrap(), 1, rounds, seed).await;
+        through_gaps(&source, redis_migration::Node::parse(&target.url()).unwrap(), 1, rounds, seed).await;
         if long {
             println!("gaps: REDIS_7_0 to a cluster, seed {seed}: equal");
         }

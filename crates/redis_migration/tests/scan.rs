@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use redis_migration::scan::Scan;
+use redis_migration::{Options, Until};
 use redis_proto::resp::Reply;
-use replica::scan::Scan;
-use replica::{Options, Until};
 use testkit::redis::{Cluster, Redis};
 use tokio_util::sync::CancellationToken;
 
@@ -85,7 +85,7 @@ async fn from_a_cluster_that_refuses_replicas() {
         }
     }
     let mut one = scan(&source.servers[0], &target, Until::Full);
-    one.source = replica::Node::parse(&source.url()).unwrap();
+    one.source = redis_migration::Node::parse(&source.url()).unwrap();
     let summary = one.run().await.unwrap();
     let held: i64 = source.servers.iter().filter_map(|s| s.run("DBSIZE").number()).sum();
     assert!(summary.done && held > 1990, "{held} {summary:?}");

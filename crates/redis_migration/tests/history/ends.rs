@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use redis_migration::marker::{Marker, Names};
 use redis_proto::resp::{Reply, command};
-use replica::marker::{Marker, Names};
 use testkit::redis::Connection;
 
 use crate::model::{DATABASES, GROUPS, History, Name, Place, Session};

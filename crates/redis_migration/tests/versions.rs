@@ -1,9 +1,9 @@
 //! Every version to every other: all types, TTLs, functions, streams with groups.
 
+use redis_migration::Until;
+use redis_migration::route::Route;
+use redis_migration::verify::{Depth, compare};
 use redis_proto::resp::Reply;
-use replica::Until;
-use replica::route::Route;
-use replica::verify::{Depth, compare};
 use testkit::redis::{OLD, Redis, VERSIONS};
 
 use crate::fill::fill;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use redis_migration::route::Route;
+use redis_migration::verify::{Depth, compare};
+use redis_migration::{Node, Until};
 use redis_proto::command::slot;
 use redis_proto::resp::{Reply, command};
-use replica::route::Route;
-use replica::verify::{Depth, compare};
-use replica::{Node, Until};
 use testkit::redis::{Cluster, Connection, OLD, Redis, VERSIONS};
 
 use crate::fill::fill;
@@ -457,7 +457,8 @@ async fn a_master_of_the_source_that_fails_is_followed_by_its_replica() {
     client.run("SET k602 v");
     assert_eq!(client.run("WAIT 1 10000").number(), Some(1));
     let mut one = mover_at(place(&source), node(&target), Until::Stopped);
-    one.options.reconnect = Arc::new(replica::Reconnect::new(replica::patience::Again::Always));
+    one.options.reconnect =
+        Arc::new(redis_migration::Reconnect::new(redis_migration::patience::Again::Always));
     let following = Following::start(one);
     following.streams().await;
     // The replica of the second master has everything, and takes its place.
@@ -498,7 +499,8 @@ async fn a_master_of_the_target_that_fails_costs_nothing() {
     let port = source.port;
     let writer = writer(move |_| Connection::to(port), stop.clone());
     let mut one = mover_at(node(&source), place(&target), Until::Stopped);
-    one.options.reconnect = Arc::new(replica::Reconnect::new(replica::patience::Again::Always));
+    one.options.reconnect =
+        Arc::new(redis_migration::Reconnect::new(redis_migration::patience::Again::Always));
     let following = Following::start(one);
     following.streams().await;
     // The common mark stays two seconds behind what the slots have.

@@ -1,7 +1,7 @@
 //! Targets that know no transactions: a proxy in front of two servers.
 
+use redis_migration::{Node, Until};
 use redis_proto::resp::Reply;
-use replica::{Node, Until};
 use testkit::redis::{Connection, Proxy, Redis};
 
 use crate::fill::fill;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use redis_migration::Until;
+use redis_migration::marker::Names;
 use redis_proto::resp::Reply;
-use replica::Until;
-use replica::marker::Names;
 use testkit::redis::Redis;
 
 use crate::support::{Following, mover, same};
@@ -220,7 +220,7 @@ async fn one_server_by_two_names_is_refused() {
     {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let named = replica::Node::parse(&format!("redis://localhost:{}", source.port)).unwrap();
+    let named = redis_migration::Node::parse(&format!("redis://localhost:{}", source.port)).unwrap();
     for from in [named, crate::support::node(&replica)] {
         let one = crate::support::mover_at(from, crate::support::node(&source), Until::CaughtUp);
         assert_eq!(one.run().await.unwrap_err().kind, model::failure::Kind::Invalid);
@@ -306,8 +306,8 @@ async fn users_need_what_is_documented() {
     source.run("CONFIG SET notify-keyspace-events KA");
     source.run("SET looked at");
     let looking = by(Until::CaughtUp);
-    let scan = replica::scan::Scan {
-        source: replica::Node { user: "scanned".into(), ..looking.source },
+    let scan = redis_migration::scan::Scan {
+        source: redis_migration::Node { user: "scanned".into(), ..looking.source },
         target: looking.target,
         options: looking.options,
         clock: looking.clock,
@@ -315,6 +315,12 @@ async fn users_need_what_is_documented() {
         stop: looking.stop,
     };
     assert!(scan.run().await.unwrap().done);
-    let found = replica::verify::compare(&from, &to, &Default::default(), replica::verify::Depth::Full).await;
+    let found = redis_migration::verify::compare(
+        &from,
+        &to,
+        &Default::default(),
+        redis_migration::verify::Depth::Full,
+    )
+    .await;
     assert!(found.unwrap().same());
 }

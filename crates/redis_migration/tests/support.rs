@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering;
 use model::failure::Result;
 use pace::backoff::Backoff;
 use pace::budget::Bandwidth;
-use replica::marker::Names;
-use replica::restore::Conflict;
-use replica::route::Route;
-use replica::spool::Bounds;
-use replica::verify::{Compared, Depth, compare};
-use replica::{Mover, Node, Options, Progress, Summary, Teller, Until};
+use redis_migration::marker::Names;
+use redis_migration::restore::Conflict;
+use redis_migration::route::Route;
+use redis_migration::spool::Bounds;
+use redis_migration::verify::{Compared, Depth, compare};
+use redis_migration::{Mover, Node, Options, Progress, Summary, Teller, Until};
 use testkit::redis::Redis;
 use tokio_util::sync::CancellationToken;
 
@@ -38,7 +38,7 @@ pub(crate) fn mover_at(source: Node, target: Node, until: Until) -> Mover {
             reconnect: Arc::default(),
             teller: Teller::default(),
             skip: Arc::default(),
-            functions: replica::Functions::default(),
+            functions: redis_migration::Functions::default(),
         },
         clock: pace::clock::system(),
         progress: Arc::new(Progress::default()),

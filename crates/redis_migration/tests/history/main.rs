@@ -5,7 +5,7 @@
 //! before it, with the expiries that keys had then; the end must be equal. While a snapshot is applied, the target's marker
 //! says so, and states are not compared.
 //!
-//! `WHIMBREL_HISTORY_SEED=N cargo test -p replica --test history` repeats what is drawn for one run; when things happen is
+//! `WHIMBREL_HISTORY_SEED=N cargo test -p redis_migration --test history` repeats what is drawn for one run; when things happen is
 //! not repeated. `cargo x soak history` makes 1,000 runs.
 
 #![allow(
