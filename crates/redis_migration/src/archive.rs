@@ -1,7 +1,7 @@
 //! Backups that come packed: zip, tar, gzip and tar.gz, recognised by their content, unpacked under a ceiling.
 
-mod tape;
-mod zipped;
+mod tar_reader;
+mod zip_reader;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -13,16 +13,16 @@ use std::path::{Path, PathBuf};
 use model::failure::{Failure, Kind, Result, Side};
 use storage::room;
 
-use self::tape::Tape;
-use self::zipped::Zipped;
-use crate::file::{parts, unread};
+use self::tar_reader::TarReader;
+use self::zip_reader::ZipReader;
+use crate::import::{backup_files, read_failure};
 
 /// Bytes that one archive may unpack to, unless the caller says otherwise: what is larger is a bomb or belongs unpacked.
 pub const UNPACKED_MAX: u64 = 1 << 40;
 /// An archive may always unpack to so much, bytes.
 const UNPACKED_MIN: u64 = 1 << 30;
 /// And beyond that to so many times its own length: dumps become a tenth or a twentieth.
-const RATIO: u64 = 200;
+const UNPACK_RATIO_MAX: u64 = 200;
 /// Files of one archive, those included that are archives themselves.
 const FILES_MAX: usize = 10_000;
 /// Longest name within an archive, bytes: the folders are remembered.
@@ -33,29 +33,29 @@ const DEPTH_MAX: u32 = 2;
 const TAR_MAGIC: std::ops::Range<usize> = 257..262;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Packed {
+enum ArchiveFormat {
     Zip,
     Gzip,
     Tar,
-    Not,
+    NotAnArchive,
 }
 
-fn form(path: &Path) -> Result<Packed> {
+fn detect_format(path: &Path) -> Result<ArchiveFormat> {
     let mut first = [0; 512];
-    let mut file = File::open(path).map_err(|e| unread(path, &e))?;
+    let mut file = File::open(path).map_err(|e| read_failure(path, &e))?;
     let mut n = 0;
     while n < first.len() {
-        match file.read(&mut first[n..]).map_err(|e| unread(path, &e))? {
+        match file.read(&mut first[n..]).map_err(|e| read_failure(path, &e))? {
             0 => break,
             more => n += more,
         }
     }
     let first = &first[..n];
     Ok(match first {
-        _ if first.starts_with(b"PK\x03\x04") => Packed::Zip,
-        _ if first.starts_with(&[0x1f, 0x8b]) => Packed::Gzip,
-        _ if first.get(TAR_MAGIC) == Some(b"ustar") => Packed::Tar,
-        _ => Packed::Not,
+        _ if first.starts_with(b"PK\x03\x04") => ArchiveFormat::Zip,
+        _ if first.starts_with(&[0x1f, 0x8b]) => ArchiveFormat::Gzip,
+        _ if first.get(TAR_MAGIC) == Some(b"ustar") => ArchiveFormat::Tar,
+        _ => ArchiveFormat::NotAnArchive,
     })
 }
 
@@ -64,15 +64,15 @@ fn form(path: &Path) -> Result<Packed> {
 /// # Errors
 /// When it cannot be read.
 pub fn is_archive(path: &Path) -> Result<bool> {
-    Ok(path.is_file() && form(path)? != Packed::Not)
+    Ok(path.is_file() && detect_format(path)? != ArchiveFormat::NotAnArchive)
 }
 
 /// What an archive unpacks into.
-struct Unpacking<'d> {
+struct Unpacker<'d> {
     dir: &'d Path,
     left: u64,
     /// Bytes that were written since the disk was looked at.
-    unseen: u64,
+    bytes_since_check: u64,
     /// Files that were written.
     written: usize,
     /// A folder for each folder of the archive, so that no name of it becomes a path of ours.
@@ -87,17 +87,17 @@ struct Unpacking<'d> {
 /// [`Kind::Corrupt`] for an archive that is damaged, [`Kind::TooLarge`] above a bound, [`Kind::NoSpace`] when only the reserve
 /// of the disk is left, [`Kind::Invalid`] when it holds no backup.
 pub fn unpack(path: &Path, dir: &Path, ceiling: u64) -> Result<Vec<PathBuf>> {
-    let len = std::fs::metadata(path).map_err(|e| unread(path, &e))?.len();
-    let left = ceiling.min(len.saturating_mul(RATIO).max(UNPACKED_MIN));
+    let len = std::fs::metadata(path).map_err(|e| read_failure(path, &e))?.len();
+    let left = ceiling.min(len.saturating_mul(UNPACK_RATIO_MAX).max(UNPACKED_MIN));
     let mut into =
-        Unpacking { dir, left, unseen: 0, written: 0, folders: BTreeMap::new(), files: Vec::new() };
+        Unpacker { dir, left, bytes_since_check: 0, written: 0, folders: BTreeMap::new(), files: Vec::new() };
     into.archive(path, 0)?;
     let manifests: Vec<&PathBuf> =
         into.files.iter().filter(|f| f.extension().is_some_and(|e| e == "manifest")).collect();
     if !manifests.is_empty() {
         let mut all = Vec::new();
         for manifest in manifests {
-            all.extend(parts(manifest)?);
+            all.extend(backup_files(manifest)?);
         }
         return Ok(all);
     }
@@ -118,8 +118,8 @@ pub fn unpack(path: &Path, dir: &Path, ceiling: u64) -> Result<Vec<PathBuf>> {
 /// Begins as a snapshot or an append-only file does.
 fn is_backup(path: &Path) -> Result<bool> {
     let mut first = Vec::new();
-    let file = File::open(path).map_err(|e| unread(path, &e))?;
-    file.take(9).read_to_end(&mut first).map_err(|e| unread(path, &e))?;
+    let file = File::open(path).map_err(|e| read_failure(path, &e))?;
+    file.take(9).read_to_end(&mut first).map_err(|e| read_failure(path, &e))?;
     Ok(first.starts_with(b"REDIS") || first.starts_with(b"VALKEY") || matches!(first[..], [b'*' | b'#', ..]))
 }
 
@@ -141,22 +141,22 @@ fn too_large(path: &Path, why: &str) -> Failure {
     Failure::new(Kind::TooLarge, "unpack", m).at(Side::Source)
 }
 
-impl Unpacking<'_> {
+impl Unpacker<'_> {
     fn archive(&mut self, path: &Path, depth: u32) -> Result<()> {
-        let packed = form(path)?;
-        if packed != Packed::Not && depth > DEPTH_MAX {
+        let packed = detect_format(path)?;
+        if packed != ArchiveFormat::NotAnArchive && depth > DEPTH_MAX {
             let m = format!("{}: archives are nested more than two levels deep", path.display());
             return Err(Failure::new(Kind::Invalid, "unpack", m).at(Side::Source));
         }
-        let open = || File::open(path).map(BufReader::new).map_err(|e| unread(path, &e));
+        let open = || File::open(path).map(BufReader::new).map_err(|e| read_failure(path, &e));
         match packed {
-            Packed::Not => {
+            ArchiveFormat::NotAnArchive => {
                 self.files.push(path.to_owned());
                 Ok(())
             }
-            Packed::Zip => self.zip(path, depth),
-            Packed::Tar => self.tar(path, open()?, depth),
-            Packed::Gzip => {
+            ArchiveFormat::Zip => self.zip(path, depth),
+            ArchiveFormat::Tar => self.tar(path, open()?, depth),
+            ArchiveFormat::Gzip => {
                 let name = path.file_stem().unwrap_or_default().to_os_string();
                 let inner =
                     self.write(Path::new(&name), &mut flate2::bufread::MultiGzDecoder::new(open()?), path)?;
@@ -166,7 +166,7 @@ impl Unpacking<'_> {
     }
 
     fn zip(&mut self, path: &Path, depth: u32) -> Result<()> {
-        let mut zip = Zipped::open(path).map_err(|e| broken(path, &e))?;
+        let mut zip = ZipReader::open(path).map_err(|e| broken(path, &e))?;
         while let Some(entry) = zip.next_entry().map_err(|e| broken(path, &e))? {
             if entry.is_file {
                 let mut content = zip.content(&entry).map_err(|e| broken(path, &e))?;
@@ -178,10 +178,10 @@ impl Unpacking<'_> {
     }
 
     fn tar(&mut self, path: &Path, from: impl Read, depth: u32) -> Result<()> {
-        let mut tape = Tape::new(from);
-        while let Some(entry) = tape.next_entry().map_err(|e| broken(path, &e))? {
+        let mut reader = TarReader::new(from);
+        while let Some(entry) = reader.next_entry().map_err(|e| broken(path, &e))? {
             if entry.is_file {
-                let inner = self.write(&entry.name, &mut tape, path)?;
+                let inner = self.write(&entry.name, &mut reader, path)?;
                 self.archive(&inner, depth + 1)?;
             }
         }
@@ -200,13 +200,13 @@ impl Unpacking<'_> {
         let next = self.folders.len();
         let folder = archive.join(name.parent().unwrap_or(Path::new("")));
         let folder = self.dir.join(format!("{:04}", self.folders.entry(folder).or_insert(next)));
-        std::fs::create_dir_all(&folder).map_err(|e| unread(&folder, &e))?;
+        std::fs::create_dir_all(&folder).map_err(|e| read_failure(&folder, &e))?;
         let last = name.file_name().unwrap_or("file".as_ref());
         let mut path = folder.join(last);
         if path.exists() {
             path = folder.join(format!("{}-{}", self.files.len(), last.to_string_lossy()));
         }
-        let mut to = File::create(&path).map_err(|e| unread(&path, &e))?;
+        let mut to = File::create(&path).map_err(|e| read_failure(&path, &e))?;
         let mut buf = vec![0; 256 << 10];
         loop {
             let n = from.read(&mut buf).map_err(|e| damaged(archive, &e))?;
@@ -216,12 +216,12 @@ impl Unpacking<'_> {
             let left = self.left.checked_sub(n as u64);
             self.left =
                 left.ok_or_else(|| too_large(archive, "the unpacked size of the archive exceeds the limit"))?;
-            self.unseen += n as u64;
-            if self.unseen >= room::EVERY {
+            self.bytes_since_check += n as u64;
+            if self.bytes_since_check >= room::EVERY {
                 room::check(self.dir)?;
-                self.unseen = 0;
+                self.bytes_since_check = 0;
             }
-            to.write_all(&buf[..n]).map_err(|e| unread(&path, &e))?;
+            to.write_all(&buf[..n]).map_err(|e| read_failure(&path, &e))?;
         }
     }
 }

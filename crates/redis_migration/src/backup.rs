@@ -6,21 +6,21 @@ use model::failure::{Failure, Kind, Result, Side};
 use redis_proto::rdb::Parser;
 use tokio::io::AsyncWriteExt;
 
-use crate::full::OPEN_ABOVE;
+use crate::full_sync::SPLIT_VALUES_ABOVE;
 use crate::load::corrupt;
 use crate::node::Node;
 use crate::source::psync;
-use crate::spool::{Bounds, Spool};
+use crate::spool::{Spool, SpoolLimits};
 
 /// Writes the snapshot of `node` to `path`, which is there completely or not at all; answers its length, bytes. What waits to
 /// be written is spilled to `spool_dir`.
 ///
 /// # Errors
 /// What the link meets, or the disk.
-pub async fn take(node: &Node, path: &Path, spool_dir: &Path) -> Result<u64> {
+pub async fn save(node: &Node, path: &Path, spool_dir: &Path) -> Result<u64> {
     let disk = |e: std::io::Error| Failure::new(Kind::NoSpace, "backup", format!("{}: {e}", path.display()));
     let mut link = psync::open(&Node { db: None, ..node.clone() }, None).await?;
-    let spool = Spool::new(spool_dir, Bounds::default())?;
+    let spool = Spool::new(spool_dir, SpoolLimits::default())?;
     let receiving = {
         let spool = spool.clone();
         tokio::spawn(async move {
@@ -31,15 +31,15 @@ pub async fn take(node: &Node, path: &Path, spool_dir: &Path) -> Result<u64> {
     let part = path.with_extension("part");
     let written = async {
         let mut file = tokio::fs::File::create(&part).await.map_err(disk)?;
-        let mut parser = Parser::new(OPEN_ABOVE);
-        let (mut len, mut unseen) = (0, 0);
+        let mut parser = Parser::new(SPLIT_VALUES_ABOVE);
+        let (mut len, mut bytes_since_check) = (0, 0);
         while let Some(bytes) = spool.pop().await? {
             parser.push(&bytes);
             while parser.next_item().map_err(|e| corrupt(&e))?.is_some() {}
-            unseen += bytes.len() as u64;
-            if unseen >= storage::room::EVERY {
+            bytes_since_check += bytes.len() as u64;
+            if bytes_since_check >= storage::room::EVERY {
                 storage::room::check(spool_dir)?;
-                unseen = 0;
+                bytes_since_check = 0;
             }
             file.write_all(&bytes).await.map_err(disk)?;
             len += bytes.len() as u64;

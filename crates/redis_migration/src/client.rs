@@ -10,22 +10,22 @@ use tokio_rustls::TlsConnector;
 
 use crate::node::Node;
 
-const CONNECT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server that answers nothing for so long is given up.
-const ANSWER: Duration = Duration::from_secs(60);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest answer to an ordinary question, bytes: a page of keys, who is connected, who serves what.
-const ANSWER_MAX: usize = 16 << 20;
+const REPLY_MAX: usize = 16 << 20;
 /// What a server tells of itself.
 const INFO_MAX: usize = 1 << 20;
 /// Longest answer that holds a value: the servers' own bound for a text, unless somebody raised it.
 pub(crate) const VALUE_MAX: usize = 512 << 20;
 
 /// How long the answer to a command may be.
-fn bound(args: &[&[u8]]) -> usize {
+fn reply_max(args: &[&[u8]]) -> usize {
     match args.first().copied() {
         Some(b"INFO") => INFO_MAX,
         Some(b"DUMP") => VALUE_MAX,
-        _ => ANSWER_MAX,
+        _ => REPLY_MAX,
     }
 }
 
@@ -39,10 +39,10 @@ pub struct Client {
     incoming: Incoming,
     outgoing: Outgoing,
     replies: Replies,
-    place: String,
+    url: String,
     buf: Vec<u8>,
     /// When an answer last came.
-    pub(crate) used: Instant,
+    pub(crate) last_reply_at: Instant,
     /// The database that commands are about.
     db: u32,
     /// Commands that have other names there.
@@ -51,12 +51,12 @@ pub struct Client {
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Client({})", self.place)
+        write!(f, "Client({})", self.url)
     }
 }
 
 /// What an error reply means (the servers' error prefixes).
-pub fn failure(place: &str, op: &'static str, text: &str) -> Failure {
+pub fn reply_failure(url: &str, op: &'static str, text: &str) -> Failure {
     // What refuses a transaction at its end stands behind these words.
     let why = text.strip_prefix("EXECABORT Transaction discarded because of: ").unwrap_or(text);
     let kind = match why.split(' ').next().unwrap_or_default() {
@@ -77,12 +77,12 @@ pub fn failure(place: &str, op: &'static str, text: &str) -> Failure {
         "ERR" if text.contains("DB index is out of range") => Kind::Unsupported,
         _ => Kind::Invalid,
     };
-    Failure::new(kind, op, format!("{place}: {text}"))
+    Failure::new(kind, op, format!("{url}: {text}"))
 }
 
 /// Commands under the names that a server has for them.
 fn renamed(bytes: &[u8], names: &[(String, String)]) -> Vec<u8> {
-    let mut commands = Commands::at(0);
+    let mut commands = Commands::starting_at(0);
     commands.push(bytes);
     let mut out = Vec::with_capacity(bytes.len());
     while let Ok(Some(one)) = commands.next_command() {
@@ -99,7 +99,7 @@ fn renamed(bytes: &[u8], names: &[(String, String)]) -> Vec<u8> {
 }
 
 /// Time may cure it, and what was refused so was done nowhere.
-pub(crate) fn passes(failure: &Failure) -> bool {
+pub(crate) fn is_transient(failure: &Failure) -> bool {
     matches!(failure.kind, Kind::Unavailable | Kind::NoSpace)
 }
 
@@ -108,13 +108,13 @@ pub(crate) fn passes(failure: &Failure) -> bool {
 /// # Errors
 /// [`Kind::Connect`] with the address.
 pub async fn connect(node: &Node) -> Result<(Incoming, Outgoing)> {
-    let place = node.place();
-    let failed = |e: &dyn std::fmt::Display| Failure::new(Kind::Connect, "connect", format!("{place}: {e}"));
+    let url = node.display_url();
+    let failed = |e: &dyn std::fmt::Display| Failure::new(Kind::Connect, "connect", format!("{url}: {e}"));
     let Some((host, port)) = node.addrs.first() else { return Err(failed(&"no address was given")) };
     let opening = node.egress.connect(host, host, *port);
-    let stream = match tokio::time::timeout(CONNECT, opening).await {
+    let stream = match tokio::time::timeout(CONNECT_TIMEOUT, opening).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(f)) => return Err(Failure { message: format!("{place}: {}", f.message), ..f }),
+        Ok(Err(f)) => return Err(Failure { message: format!("{url}: {}", f.message), ..f }),
         Err(_) => return Err(failed(&"connection timed out after 10 s")),
     };
     stream.set_nodelay(true).map_err(|e| failed(&e))?;
@@ -124,7 +124,7 @@ pub async fn connect(node: &Node) -> Result<(Incoming, Outgoing)> {
     }
     let name = ServerName::try_from(host.clone()).map_err(|e| failed(&e))?;
     let tls = TlsConnector::from(node.tls_files.config()?).connect(name, stream);
-    let Ok(tls) = tokio::time::timeout(CONNECT, tls).await else {
+    let Ok(tls) = tokio::time::timeout(CONNECT_TIMEOUT, tls).await else {
         return Err(failed(
             &"the TLS handshake timed out after 10 s; hint: use redis:// if the server does not use \
              TLS",
@@ -144,10 +144,10 @@ impl Client {
         let mut client = Self {
             incoming,
             outgoing,
-            replies: Replies::at_most(ANSWER_MAX),
-            place: node.place(),
+            replies: Replies::with_limit(REPLY_MAX),
+            url: node.display_url(),
             buf: Vec::new(),
-            used: Instant::now(),
+            last_reply_at: Instant::now(),
             db: 0,
             renamed: node.renamed.clone(),
         };
@@ -157,7 +157,7 @@ impl Client {
             // Servers before 6 know no users.
             let auth: &[&[u8]] =
                 if user.is_empty() { &[b"AUTH", password] } else { &[b"AUTH", user, password] };
-            client.ok(auth).await?;
+            client.execute(auth).await?;
         }
         client.select(node.db.unwrap_or(0)).await?;
         Ok(client)
@@ -169,19 +169,19 @@ impl Client {
     /// As [`Client::call`].
     pub async fn select(&mut self, db: u32) -> Result<()> {
         if self.db != db {
-            self.ok(&[b"SELECT", db.to_string().as_bytes()]).await?;
+            self.execute(&[b"SELECT", db.to_string().as_bytes()]).await?;
             self.db = db;
         }
         Ok(())
     }
 
     /// Where it leads, for messages.
-    pub fn place(&self) -> &str {
-        &self.place
+    pub fn display_url(&self) -> &str {
+        &self.url
     }
 
-    fn cut(&self, e: &dyn std::fmt::Display) -> Failure {
-        Failure::new(Kind::Connect, "redis", format!("{}: connection lost: {e}", self.place))
+    fn connection_lost(&self, e: &dyn std::fmt::Display) -> Failure {
+        Failure::new(Kind::Connect, "redis", format!("{}: connection lost: {e}", self.url))
     }
 
     /// Sends bytes that are commands already.
@@ -190,17 +190,17 @@ impl Client {
     /// [`Kind::Connect`].
     pub async fn send(&mut self, bytes: &[u8]) -> Result<()> {
         let told = (!self.renamed.is_empty()).then(|| renamed(bytes, &self.renamed));
-        self.outgoing.write_all(told.as_deref().unwrap_or(bytes)).await.map_err(|e| self.cut(&e))
+        self.outgoing.write_all(told.as_deref().unwrap_or(bytes)).await.map_err(|e| self.connection_lost(&e))
     }
 
     /// The next answer; an error reply is an answer.
     ///
     /// # Errors
     /// [`Kind::Connect`], [`Kind::Timeout`] or [`Kind::Corrupt`].
-    pub async fn answer(&mut self) -> Result<Reply> {
+    pub async fn next_reply(&mut self) -> Result<Reply> {
         loop {
             let next = self.replies.next_reply();
-            let corrupt = |e| Failure::new(Kind::Corrupt, "redis", format!("{}: {e}", self.place));
+            let corrupt = |e| Failure::new(Kind::Corrupt, "redis", format!("{}: {e}", self.url));
             match next.map_err(corrupt)? {
                 Some(Reply::Push(_)) => {}
                 Some(reply) => return Ok(reply),
@@ -211,15 +211,15 @@ impl Client {
 
     async fn fill(&mut self) -> Result<()> {
         self.buf.resize(64 << 10, 0);
-        let read = tokio::time::timeout(ANSWER, self.incoming.read(&mut self.buf)).await;
+        let read = tokio::time::timeout(REPLY_TIMEOUT, self.incoming.read(&mut self.buf)).await;
         match read {
             Err(_) => {
-                Err(Failure::new(Kind::Timeout, "redis", format!("{}: no reply within 60 s", self.place)))
+                Err(Failure::new(Kind::Timeout, "redis", format!("{}: no reply within 60 s", self.url)))
             }
-            Ok(Err(e)) => Err(self.cut(&e)),
-            Ok(Ok(0)) => Err(self.cut(&"closed by the server")),
+            Ok(Err(e)) => Err(self.connection_lost(&e)),
+            Ok(Ok(0)) => Err(self.connection_lost(&"closed by the server")),
             Ok(Ok(n)) => {
-                self.used = Instant::now();
+                self.last_reply_at = Instant::now();
                 self.replies.push(&self.buf[..n]);
                 Ok(())
             }
@@ -229,39 +229,44 @@ impl Client {
     /// One command and its answer.
     ///
     /// # Errors
-    /// As [`Client::answer`]; an error reply as the kind that it means.
+    /// As [`Client::next_reply`]; an error reply as the kind that it means.
     pub async fn call(&mut self, args: &[&[u8]]) -> Result<Reply> {
         let mut out = Vec::new();
         command(&mut out, args);
-        self.replies.bound(bound(args));
+        self.replies.bound(reply_max(args));
         if let Err(broke) = self.send(&out).await {
             // Why the other side has closed it may stand there still, as a refusal of TLS.
-            return Err(self.answer().await.err().filter(|f| f.message.contains("alert")).unwrap_or(broke));
+            return Err(self
+                .next_reply()
+                .await
+                .err()
+                .filter(|f| f.message.contains("alert"))
+                .unwrap_or(broke));
         }
-        match self.answer().await? {
-            Reply::Error(text) => Err(failure(&self.place, "redis", &text)),
+        match self.next_reply().await? {
+            Reply::Error(text) => Err(reply_failure(&self.url, "redis", &text)),
             reply => Ok(reply),
         }
     }
 
-    /// One command that must be answered with a word.
+    /// One command whose reply matters only when it is an error.
     ///
     /// # Errors
     /// As [`Client::call`].
-    pub async fn ok(&mut self, args: &[&[u8]]) -> Result<()> {
+    pub async fn execute(&mut self, args: &[&[u8]]) -> Result<()> {
         self.call(args).await.map(drop)
     }
 
     /// Several commands at once, and their answers in order; error replies are answers.
     ///
     /// # Errors
-    /// As [`Client::answer`].
-    pub async fn many(&mut self, commands: &[u8], count: usize) -> Result<Vec<Reply>> {
+    /// As [`Client::next_reply`].
+    pub async fn pipeline(&mut self, commands: &[u8], count: usize) -> Result<Vec<Reply>> {
         self.replies.bound(VALUE_MAX);
         self.send(commands).await?;
         let mut out = Vec::with_capacity(count);
         for _ in 0..count {
-            out.push(self.answer().await?);
+            out.push(self.next_reply().await?);
         }
         Ok(out)
     }

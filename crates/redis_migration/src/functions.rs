@@ -9,20 +9,20 @@ use std::collections::BTreeSet;
 use model::failure::{Failure, Kind, Result, Side};
 use redis_proto::resp::Reply;
 
-use crate::asker::Asker;
 use crate::client::Client;
+use crate::query_client::QueryClient;
 
 /// Libraries of the target that one library may meet.
-const ROUNDS: usize = 64;
+const LIBRARIES_MAX: usize = 64;
 /// Operation of the failure that names a library which the target refuses.
 pub const FUNCTION: &str = "function";
 /// Name of what is left out.
-pub(crate) const LEFT_OUT: &str =
+pub(crate) const SKIPPED_LIBRARIES: &str =
     "libraries of functions that the target refuses (left out by --functions skip)";
 
 /// What happens when the target refuses a library.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Functions {
+pub enum FunctionPolicy {
     /// The migration ends.
     #[default]
     Stop,
@@ -32,13 +32,13 @@ pub enum Functions {
     Skip,
 }
 
-impl Functions {
+impl FunctionPolicy {
     /// Out of the word that users write.
     pub fn parse(word: &str) -> Option<Self> {
         match word {
-            "stop" => Some(Functions::Stop),
-            "replace" => Some(Functions::Replace),
-            "skip" => Some(Functions::Skip),
+            "stop" => Some(FunctionPolicy::Stop),
+            "replace" => Some(FunctionPolicy::Replace),
+            "skip" => Some(FunctionPolicy::Skip),
             _ => None,
         }
     }
@@ -46,14 +46,14 @@ impl Functions {
 
 /// What became of a command about libraries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Libraries {
+pub(crate) struct LibraryOutcome {
     /// The target refused it, and it was left out.
     pub(crate) skipped: bool,
     /// Libraries of the target that were deleted.
     pub(crate) deleted: BTreeSet<String>,
 }
 
-impl Libraries {
+impl LibraryOutcome {
     /// What a user is told of libraries that were deleted.
     pub(crate) fn notes(&self) -> impl Iterator<Item = String> + '_ {
         self.deleted.iter().map(|name| {
@@ -65,7 +65,7 @@ impl Libraries {
 }
 
 /// The function that another library of the target has (functions.c: `Function NAME already exists`).
-fn taken(message: &str) -> Option<&str> {
+fn conflicting_function(message: &str) -> Option<&str> {
     let (_, rest) = message.split_once("Function ")?;
     let (name, _) = rest.split_once(" already exists")?;
     Some(name.trim_matches(['\'', '"', '`']))
@@ -106,14 +106,14 @@ pub(crate) fn repeatable(words: &[Vec<u8>]) -> Vec<Vec<u8>> {
 ///
 /// # Errors
 /// [`Kind::Conflict`] with the operation [`FUNCTION`] when the policy says so; what the connection meets.
-pub(crate) async fn at(
+pub(crate) async fn run_at(
     client: &mut Client,
     words: &[&[u8]],
-    policy: Functions,
-    out: &mut Libraries,
+    policy: FunctionPolicy,
+    out: &mut LibraryOutcome,
 ) -> Result<()> {
-    for _ in 0..ROUNDS {
-        let Err(f) = client.ok(words).await else { return Ok(()) };
+    for _ in 0..LIBRARIES_MAX {
+        let Err(f) = client.execute(words).await else { return Ok(()) };
         let deletes = words.get(1).is_some_and(|w| w.eq_ignore_ascii_case(b"DELETE"));
         // It was deleted when this was interrupted, or had been left out.
         if deletes && f.message.contains("not found") {
@@ -122,21 +122,24 @@ pub(crate) async fn at(
         if !matches!(f.kind, Kind::Invalid | Kind::Unsupported | Kind::Conflict) {
             return Err(f);
         }
-        match (policy, taken(&f.message)) {
-            (Functions::Skip, _) => {
+        match (policy, conflicting_function(&f.message)) {
+            (FunctionPolicy::Skip, _) => {
                 out.skipped = true;
                 return Ok(());
             }
-            (Functions::Replace, Some(name)) => {
+            (FunctionPolicy::Replace, Some(name)) => {
                 let list = client.call(&[b"FUNCTION", b"LIST"]).await?;
                 let Some(library) = library_of(&list, name.as_bytes()) else { return Err(refused(&f)) };
-                client.ok(&[b"FUNCTION", b"DELETE", &library]).await?;
+                client.execute(&[b"FUNCTION", b"DELETE", &library]).await?;
                 out.deleted.insert(String::from_utf8_lossy(&library).into_owned());
             }
             _ => return Err(refused(&f)),
         }
     }
-    let m = format!("{}: a library meets more than {ROUNDS} libraries of the target", client.place());
+    let m = format!(
+        "{}: a library meets more than {LIBRARIES_MAX} libraries of the target",
+        client.display_url()
+    );
     Err(Failure::new(Kind::Conflict, FUNCTION, m))
 }
 
@@ -148,11 +151,17 @@ fn refused(f: &Failure) -> Failure {
 /// Carries out a `FUNCTION` command at every server that may be written.
 ///
 /// # Errors
-/// As [`at`].
-pub(crate) async fn everywhere(ask: &mut Asker, words: &[&[u8]], policy: Functions) -> Result<Libraries> {
-    let mut out = Libraries::default();
-    for addr in ask.masters() {
-        at(ask.server(&addr).await?, words, policy, &mut out).await.map_err(|f| f.at(Side::Target))?;
+/// As [`run_at`].
+pub(crate) async fn run_at_masters(
+    query: &mut QueryClient,
+    words: &[&[u8]],
+    policy: FunctionPolicy,
+) -> Result<LibraryOutcome> {
+    let mut out = LibraryOutcome::default();
+    for addr in query.masters() {
+        run_at(query.client_at(&addr).await?, words, policy, &mut out)
+            .await
+            .map_err(|f| f.at(Side::Target))?;
     }
     Ok(out)
 }
@@ -179,8 +188,8 @@ mod tests {
         let list = Reply::Array(vec![library("one", &["a", "b"]), library("two", &["c"])]);
         assert_eq!(library_of(&list, b"c").as_deref(), Some(b"two".as_slice()));
         assert_eq!(library_of(&list, b"d"), None);
-        assert_eq!(taken("redis://h:1: ERR Function f already exists"), Some("f"));
-        assert_eq!(taken("redis://h:1: ERR Library 'x' already exists"), None);
+        assert_eq!(conflicting_function("redis://h:1: ERR Function f already exists"), Some("f"));
+        assert_eq!(conflicting_function("redis://h:1: ERR Library 'x' already exists"), None);
     }
 
     #[test]

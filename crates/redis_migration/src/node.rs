@@ -32,7 +32,7 @@ impl TlsFiles {
                 storage::http::tls_config_of(ca.as_deref(), Some((cert.as_path(), key.as_path())))
             }
             (ca, None, None) => storage::http::tls_config_of(ca.as_deref(), None),
-            _ => Err(bad("a certificate of the client and its key go together")),
+            _ => Err(invalid("a certificate of the client and its key go together")),
         }
     }
 }
@@ -62,11 +62,11 @@ pub struct Node {
 
 impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Node({})", self.place())
+        write!(f, "Node({})", self.display_url())
     }
 }
 
-fn bad(why: impl Into<String>) -> Failure {
+fn invalid(why: impl Into<String>) -> Failure {
     Failure::new(Kind::Invalid, "place", why)
 }
 
@@ -76,11 +76,13 @@ fn address(text: &str) -> Result<(String, u16)> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (host, rest) =
-                rest.split_once(']').ok_or_else(|| bad(format!("`{text}` has no closing bracket")))?;
+                rest.split_once(']').ok_or_else(|| invalid(format!("`{text}` has no closing bracket")))?;
             (host, rest.strip_prefix(':'))
         }
         None if text.matches(':').count() > 1 => {
-            return Err(bad(format!("`{text}` has several colons; hint: write an IPv6 address in brackets")));
+            return Err(invalid(format!(
+                "`{text}` has several colons; hint: write an IPv6 address in brackets"
+            )));
         }
         None => match text.rsplit_once(':') {
             Some((host, port)) => (host, Some(port)),
@@ -88,7 +90,7 @@ fn address(text: &str) -> Result<(String, u16)> {
         },
     };
     if host.is_empty() || host.contains(['/', '@', ' ', '?', '#']) {
-        return Err(bad(format!("`{text}` has no host name")));
+        return Err(invalid(format!("`{text}` has no host name")));
     }
     let port = match port {
         None => PORT,
@@ -96,7 +98,7 @@ fn address(text: &str) -> Result<(String, u16)> {
             .parse()
             .ok()
             .filter(|p| *p > 0)
-            .ok_or_else(|| bad(format!("`{text}` has no valid port (1 to 65535)")))?,
+            .ok_or_else(|| invalid(format!("`{text}` has no valid port (1 to 65535)")))?,
     };
     Ok((host.to_owned(), port))
 }
@@ -114,7 +116,7 @@ pub fn addresses(text: &str) -> Result<Vec<(String, u16)>> {
         }
     }
     if all.is_empty() {
-        return Err(bad(format!("`{text}` does not name a server")));
+        return Err(invalid(format!("`{text}` does not name a server")));
     }
     Ok(all)
 }
@@ -134,11 +136,11 @@ impl Node {
             (Some(rest), _) => (false, rest),
             (_, Some(rest)) => (true, rest),
             _ if url.starts_with("unix:") || url.starts_with("redis+socket:") => {
-                return Err(bad(
+                return Err(invalid(
                     "unix sockets are not supported; hint: use the TCP address of the server, such as 127.0.0.1:6379",
                 ));
             }
-            _ => return Err(bad("expected redis://[user:password@]HOST:PORT[/DB]")),
+            _ => return Err(invalid("expected redis://[user:password@]HOST:PORT[/DB]")),
         };
         let (who, rest) = rest.rsplit_once('@').map_or(("", rest), |(who, rest)| (who, rest));
         let (user, password) = match who.split_once(':') {
@@ -149,15 +151,15 @@ impl Node {
         let (hosts, db) = rest.split_once('/').map_or((rest, ""), |(hosts, db)| (hosts, db));
         let db = match db.trim_end_matches('/') {
             "" => None,
-            text => Some(text.parse().map_err(|_| bad(format!("`/{text}` is not a database number")))?),
+            text => Some(text.parse().map_err(|_| invalid(format!("`/{text}` is not a database number")))?),
         };
         let told = query.map(|query| query.strip_prefix("db=").and_then(|n| n.parse().ok()).ok_or(query));
         let db = match (db, told) {
             (db, None) => db,
             (None, Some(Ok(told))) => Some(told),
-            (Some(_), Some(Ok(_))) => return Err(bad("the URL names two databases: /DB and ?db=")),
+            (Some(_), Some(Ok(_))) => return Err(invalid("the URL names two databases: /DB and ?db=")),
             (_, Some(Err(query))) => {
-                return Err(bad(format!(
+                return Err(invalid(format!(
                     "`?{query}` is not supported; hint: write the database as redis://HOST:PORT/DB"
                 )));
             }
@@ -179,16 +181,16 @@ impl Node {
     /// # Errors
     /// [`Kind::Invalid`] naming the text that is none. `PSYNC` cannot have another name: a server answers any other with the
     /// protocol of `SYNC`, which gives no position (`syncCommand` in Redis compares the word that was sent).
-    pub fn names(texts: &[String]) -> Result<Vec<(String, String)>> {
+    pub fn parse_renamed(texts: &[String]) -> Result<Vec<(String, String)>> {
         let word = |text: &str| !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c == '=');
         let one = |text: &String| match text.split_once('=') {
-            Some((name, _)) if name.eq_ignore_ascii_case("PSYNC") => Err(bad(
+            Some((name, _)) if name.eq_ignore_ascii_case("PSYNC") => Err(invalid(
                 "a server with a renamed PSYNC gives no position to go on from: copy with --mode scan",
             )),
             Some((name, theirs)) if word(name) && word(theirs) => {
                 Ok((name.to_ascii_uppercase(), theirs.to_owned()))
             }
-            _ => Err(bad(format!("`{text}` is not NAME=NAME_THERE"))),
+            _ => Err(invalid(format!("`{text}` is not NAME=NAME_THERE"))),
         };
         texts.iter().map(one).collect()
     }
@@ -199,26 +201,29 @@ impl Node {
     /// [`Kind::Invalid`] for files that cannot be used, or that an end without TLS does not need.
     pub fn with_tls(self, files: TlsFiles) -> Result<Self> {
         if files != TlsFiles::default() && !self.tls {
-            return Err(bad(format!("{} is not spoken to through TLS: write rediss://", self.place())));
+            return Err(invalid(format!(
+                "{} is not spoken to through TLS: write rediss://",
+                self.display_url()
+            )));
         }
         files.config()?;
         Ok(Self { tls_files: files, ..self })
     }
 
     /// The name of a command there.
-    pub(crate) fn word<'a>(&'a self, name: &'a str) -> &'a str {
+    pub(crate) fn command_name<'a>(&'a self, name: &'a str) -> &'a str {
         self.renamed.iter().find(|(known, _)| known == name).map_or(name, |(_, theirs)| theirs)
     }
 
     /// For messages and names: never a secret.
-    pub fn place(&self) -> String {
+    pub fn display_url(&self) -> String {
         let all: Vec<String> = self.addrs.iter().map(|(host, port)| format!("{host}:{port}")).collect();
         let db = self.db.map(|db| format!("/{db}")).unwrap_or_default();
         format!("{}://{}{db}", if self.tls { "rediss" } else { "redis" }, all.join(","))
     }
 
     /// The same, at further addresses.
-    pub fn with(mut self, more: Vec<(String, u16)>) -> Node {
+    pub fn with_addrs(mut self, more: Vec<(String, u16)>) -> Node {
         for addr in more {
             if !self.addrs.contains(&addr) {
                 self.addrs.push(addr);
@@ -228,7 +233,7 @@ impl Node {
     }
 
     /// The same, at one of its addresses.
-    pub fn at(&self, addr: &(String, u16)) -> Node {
+    pub fn at_addr(&self, addr: &(String, u16)) -> Node {
         Node { addrs: vec![addr.clone()], ..self.clone() }
     }
 }
@@ -239,7 +244,7 @@ mod tests {
     fn red_23_places_as_other_tools_write_them() {
         assert_eq!(super::Node::parse("redis://h:1?db=3").unwrap().db, Some(3));
         assert_eq!(super::Node::parse("redis://me:p?w@h:1").unwrap().password, "p?w");
-        let wrong = |place: &str| super::Node::parse(place).unwrap_err().message;
+        let wrong = |url: &str| super::Node::parse(url).unwrap_err().message;
         assert!(wrong("unix:///run/redis.sock").contains("unix sockets"));
         assert!(wrong("redis://h:1?timeout=3").contains("`?timeout=3` is not known"));
         assert!(wrong("redis://h:1/2?db=3").contains("two databases"));
@@ -253,7 +258,7 @@ mod tests {
         let addrs: Vec<(&str, u16)> = node.addrs.iter().map(|(h, p)| (h.as_str(), *p)).collect();
         assert_eq!(addrs, [("h1", 7000), ("h2", 6379), ("::1", 7002)]);
         assert_eq!((node.user.as_str(), node.password.as_str(), node.db), ("me", "p@ss", Some(5)));
-        assert!(!format!("{node:?} {}", node.place()).contains("p@ss"));
+        assert!(!format!("{node:?} {}", node.display_url()).contains("p@ss"));
         assert_eq!(Node::parse("redis://me@h").unwrap().user, "me");
         assert_eq!(Node::parse("rediss://:pw@h").unwrap().password, "pw");
         assert!(Node::parse("rediss://h").unwrap().tls);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use crate::load::Loaded;
+use crate::load::LoadStats;
 
 /// What a migration is doing, for whoever looks.
 #[derive(Debug, Default)]
@@ -36,9 +36,9 @@ pub struct Summary {
     /// Its position stands at the target: the same migration goes on from there.
     pub resumable: bool,
     /// Keys of snapshots.
-    pub full: Loaded,
+    pub full: LoadStats,
     /// Keys that the target had and that were left alone.
-    pub left_alone: u64,
+    pub skipped_existing: u64,
     /// Keys whose module the target does not have.
     pub failed: Vec<String>,
     /// Commands of a file that the target refused; the first of them are named among what failed.

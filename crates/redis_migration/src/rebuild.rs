@@ -7,12 +7,12 @@ use redis_proto::rdb::decode::{StreamFacts, StreamId};
 use redis_proto::rdb::{Element, Kind};
 use redis_proto::resp::command;
 
-use crate::server::Server;
+use crate::server::ServerInfo;
 
 /// Elements of one command.
-const ELEMENTS: usize = 1000;
+const COMMAND_ELEMENTS: usize = 1000;
 /// Bytes of one command, roughly.
-const BYTES: usize = 256 << 10;
+const COMMAND_BYTES: usize = 256 << 10;
 
 /// Gathers elements of one key into commands.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ fn id((ms, sequence): (u64, u64)) -> Vec<u8> {
 
 impl Rebuild {
     /// Begins a key of a kind.
-    pub fn new(key: &[u8], kind: Kind, target: &Server) -> Self {
+    pub fn new(key: &[u8], kind: Kind, target: &ServerInfo) -> Self {
         let name: &[u8] = match kind {
             Kind::String => b"APPEND",
             Kind::List => b"RPUSH",
@@ -186,7 +186,7 @@ impl Rebuild {
         // What was deleted goes by its name, and counts for the greatest name that was; what was trimmed must not.
         let deleted = |at: &&StreamId| !self.streams_know || facts.max_deleted.is_none_or(|max| **at <= max);
         let all: Vec<Vec<u8>> = placed.iter().filter(deleted).map(|at| id(*at)).collect();
-        for some in all.chunks(ELEMENTS) {
+        for some in all.chunks(COMMAND_ELEMENTS) {
             let words = [&b"XDEL"[..], &self.key].into_iter().chain(some.iter().map(Vec::as_slice));
             command(out, &words.collect::<Vec<_>>());
             n += 1;
@@ -231,7 +231,7 @@ impl Rebuild {
         self.bytes += args.iter().map(Vec::len).sum::<usize>();
         self.args.extend(args);
         self.elements += 1;
-        if self.elements >= ELEMENTS || self.bytes >= BYTES { self.flush(out) } else { 0 }
+        if self.elements >= COMMAND_ELEMENTS || self.bytes >= COMMAND_BYTES { self.flush(out) } else { 0 }
     }
 
     /// A piece of a string that comes in pieces.
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn red_20_c19_pending_entries_of_deleted_messages_are_written_claimed_and_deleted() {
-        let target = Server::for_tests(redis_proto::rdb::Family::Redis, (6, 2));
+        let target = ServerInfo::for_tests(redis_proto::rdb::Family::Redis, (6, 2));
         let mut rebuild = Rebuild::new(b"s", Kind::Stream, &target);
         rebuild.missing = VecDeque::from([(2, 0)]);
         let (mut out, mut n) = (Vec::new(), 0);
@@ -277,7 +277,7 @@ mod tests {
             n += rebuild.add(&mut out, element);
         }
         n += rebuild.end(&mut out);
-        let mut commands = redis_proto::resp::Commands::at(0);
+        let mut commands = redis_proto::resp::Commands::starting_at(0);
         commands.push(&out);
         let mut lines = Vec::new();
         while let Some(command) = commands.next_command().unwrap() {

@@ -1,10 +1,10 @@
 //! Pure: a key with its value's span becomes the bytes of one `RESTORE`.
 
 use redis_proto::rdb::decode::elements;
-use redis_proto::rdb::{Element, Head, Kind, dump};
+use redis_proto::rdb::{Element, KeyHeader, Kind, dump};
 use redis_proto::resp::{header, text};
 
-use crate::server::Server;
+use crate::server::ServerInfo;
 
 /// What is done about a key that the target has already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,29 +20,29 @@ pub enum Conflict {
 
 /// A string up to this long goes as `SET`, bytes as written: measured with short strings, the target takes a tenth less
 /// time than for payloads. Expanding a compressed one would cost us more than that.
-const SET_MAX: usize = 16 << 10;
+const SET_VALUE_MAX: usize = 16 << 10;
 /// How a compressed string begins (rdb.h: `RDB_ENCVAL`, `RDB_ENC_LZF`).
 const COMPRESSED: u8 = 0xC3;
 
 /// Strings that are written by one `MSET`: that costs the target half of what as many `SET`s do.
 #[derive(Debug, Default)]
-pub struct Strings {
+pub struct StringBatch {
     args: Vec<u8>,
     count: u64,
 }
 
 /// Strings of one command, and bytes.
-const STRINGS: u64 = 64;
-const STRINGS_BYTES: usize = 32 << 10;
+const BATCH_STRINGS: u64 = 64;
+const BATCH_BYTES: usize = 32 << 10;
 
-impl Strings {
+impl StringBatch {
     /// Takes a string that has no expiry, where `MSET` makes the same key as a payload would; false where it does not.
-    pub fn add(&mut self, head: &Head<'_>, span: &[u8]) -> bool {
-        if !is_plain(head, span) {
+    pub fn add(&mut self, head: &KeyHeader<'_>, raw: &[u8]) -> bool {
+        if !is_plain(head, raw) {
             return false;
         }
         let (args, mut done) = (&mut self.args, false);
-        let read = elements(head.kind, span, |element| {
+        let read = elements(head.kind, raw, |element| {
             if let Element::String(value) = element {
                 text(args, &head.key);
                 text(args, &value);
@@ -56,7 +56,7 @@ impl Strings {
 
     /// True when they should be written.
     pub fn is_full(&self) -> bool {
-        self.count >= STRINGS || self.args.len() >= STRINGS_BYTES
+        self.count >= BATCH_STRINGS || self.args.len() >= BATCH_BYTES
     }
 
     /// Appends them as one command; answers how many they are.
@@ -72,18 +72,24 @@ impl Strings {
 }
 
 /// A short string as it is, about which nothing else is to be told.
-fn is_plain(head: &Head<'_>, span: &[u8]) -> bool {
+fn is_plain(head: &KeyHeader<'_>, raw: &[u8]) -> bool {
     let plain = head.kind.kind() == Some(Kind::String) && head.idle.is_none() && head.freq.is_none();
-    plain && span.first() != Some(&COMPRESSED) && span.len() <= SET_MAX
+    plain && raw.first() != Some(&COMPRESSED) && raw.len() <= SET_VALUE_MAX
 }
 
 /// Appends `SET key value [PXAT at]` where that makes the same key as a payload would; false where it does not.
-pub fn set(out: &mut Vec<u8>, head: &Head<'_>, span: &[u8], target: &Server, expire_ms: Option<i64>) -> bool {
-    if !is_plain(head, span) || (expire_ms.is_some() && !target.sets_absolutely()) {
+pub fn append_set(
+    out: &mut Vec<u8>,
+    head: &KeyHeader<'_>,
+    raw: &[u8],
+    target: &ServerInfo,
+    expire_ms: Option<i64>,
+) -> bool {
+    if !is_plain(head, raw) || (expire_ms.is_some() && !target.sets_absolutely()) {
         return false;
     }
     let mut done = false;
-    let read = elements(head.kind, span, |element| {
+    let read = elements(head.kind, raw, |element| {
         if let Element::String(value) = element {
             header(out, b'*', if expire_ms.is_some() { 5 } else { 3 });
             out.extend_from_slice(b"$3\r\nSET\r\n");
@@ -101,17 +107,17 @@ pub fn set(out: &mut Vec<u8>, head: &Head<'_>, span: &[u8], target: &Server, exp
 }
 
 /// A value longer than this is not copied on its way, bytes.
-const LONG: usize = 1 << 20;
+const INLINE_MAX: usize = 1 << 20;
 
 /// Appends `RESTORE key ttl payload [REPLACE] [ABSTTL] [IDLETIME|FREQ]`. `expire_ms` is absolute; `now_ms` is only needed
 /// for servers that count from now.
 ///
 /// A long value is left out of `out`: it is to be sent at the place that is answered.
-pub fn restore(
+pub fn append_restore(
     out: &mut Vec<u8>,
-    head: &Head<'_>,
-    span: &[u8],
-    target: &Server,
+    head: &KeyHeader<'_>,
+    raw: &[u8],
+    target: &ServerInfo,
     conflict: Conflict,
     expire_ms: Option<i64>,
     now_ms: i64,
@@ -136,15 +142,15 @@ pub fn restore(
         Some(at) => (at - now_ms).max(1),
     };
     text(out, ttl.to_string().as_bytes());
-    header(out, b'$', dump::len(span.len()) as u64);
+    header(out, b'$', dump::len(raw.len()) as u64);
     let version = target.payload_version(head.kind);
-    let mut left_out = None;
-    if span.len() > LONG {
+    let mut insert_at = None;
+    if raw.len() > INLINE_MAX {
         out.push(head.kind.number);
-        left_out = Some(out.len());
-        out.extend_from_slice(&dump::footer(head.kind, span, version));
+        insert_at = Some(out.len());
+        out.extend_from_slice(&dump::footer(head.kind, raw, version));
     } else {
-        dump::payload(out, head.kind, span, version);
+        dump::payload(out, head.kind, raw, version);
     }
     out.extend_from_slice(b"\r\n");
     if replace {
@@ -157,5 +163,5 @@ pub fn restore(
         text(out, word);
         text(out, n.to_string().as_bytes());
     }
-    left_out
+    insert_at
 }

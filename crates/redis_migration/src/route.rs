@@ -1,11 +1,11 @@
-//! Which keys travel, and to which database.
+//! Which keys are migrated, and to which database.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::failure::{Failure, Kind, Result};
 use redis_proto::command;
 
-/// What travels, and where to.
+/// What is migrated, and where to.
 #[derive(Clone, Debug, Default)]
 pub struct Route {
     /// Only this database of the source; none: all.
@@ -25,11 +25,11 @@ pub struct Route {
 pub enum Routed {
     /// It goes on as it is.
     Whole,
-    /// None of its keys travel.
+    /// None of its keys are migrated.
     Dropped,
     /// Only these arguments go on.
-    Part(Vec<usize>),
-    /// Some of its keys travel and others do not, and it cannot be divided.
+    Partial(Vec<usize>),
+    /// Some of its keys are migrated and others are not, and it cannot be divided.
     Mixed,
 }
 
@@ -90,10 +90,10 @@ impl Route {
         Ok(())
     }
 
-    /// The target's number of a database; none when it does not travel.
+    /// The target's number of a database; none when it is not migrated.
     pub fn db(&self, from: u32) -> Option<u32> {
-        let travels = self.only_db.is_none_or(|only| only == from);
-        travels.then(|| self.all_into.or(self.db_map.get(&from).copied()).unwrap_or(from))
+        let is_migrated = self.only_db.is_none_or(|only| only == from);
+        is_migrated.then(|| self.all_into.or(self.db_map.get(&from).copied()).unwrap_or(from))
     }
 
     /// Databases of the target that a copy of these databases writes, and those that the mapping names: a typing error
@@ -103,7 +103,7 @@ impl Route {
         from.filter_map(|db| self.db(db)).chain(self.all_into).collect()
     }
 
-    /// True when all databases travel, each with its own number.
+    /// True when all databases are migrated, each with its own number.
     pub fn keeps_dbs(&self) -> bool {
         self.only_db.is_none() && self.all_into.is_none() && self.db_map.iter().all(|(from, to)| from == to)
     }
@@ -113,19 +113,19 @@ impl Route {
         !self.include.is_empty() || !self.exclude.is_empty()
     }
 
-    /// Whether a key travels.
-    pub fn keeps(&self, key: &[u8]) -> bool {
-        let any = |globs: &[String]| globs.iter().any(|g| matches(g.as_bytes(), key));
+    /// Whether a key is migrated.
+    pub fn includes(&self, key: &[u8]) -> bool {
+        let any = |globs: &[String]| globs.iter().any(|g| glob_matches(g.as_bytes(), key));
         (self.include.is_empty() || any(&self.include)) && !any(&self.exclude)
     }
 
-    /// What becomes of a command whose database travels.
-    pub fn command(&self, args: &[&[u8]]) -> Routed {
+    /// What becomes of a command whose database is migrated.
+    pub fn route_command(&self, args: &[&[u8]]) -> Routed {
         if !self.has_filter() {
             return Routed::Whole;
         }
         let Some(keys) = command::keys(args) else { return Routed::Whole };
-        let kept = keys.iter().filter(|(_, key)| self.keeps(key)).count();
+        let kept = keys.iter().filter(|(_, key)| self.includes(key)).count();
         if kept == keys.len() {
             return Routed::Whole;
         }
@@ -138,13 +138,13 @@ impl Route {
             b"MSET" => 2,
             _ => return Routed::Mixed,
         };
-        let kept = keys.iter().filter(|(_, key)| self.keeps(key));
-        Routed::Part(std::iter::once(0).chain(kept.flat_map(|(i, _)| *i..*i + behind)).collect())
+        let kept = keys.iter().filter(|(_, key)| self.includes(key));
+        Routed::Partial(std::iter::once(0).chain(kept.flat_map(|(i, _)| *i..*i + behind)).collect())
     }
 }
 
 /// Globs as the servers' `KEYS` has them: `*`, `?`, `[a-c]`, `[^x]`, `\` before what is meant literally.
-pub fn matches(glob: &[u8], text: &[u8]) -> bool {
+pub fn glob_matches(glob: &[u8], text: &[u8]) -> bool {
     let (mut g, mut t) = (0, 0);
     // Where the last `*` stood, and how much it has taken.
     let mut star: Option<(usize, usize)> = None;
@@ -158,7 +158,7 @@ pub fn matches(glob: &[u8], text: &[u8]) -> bool {
                 g += 1;
                 continue;
             }
-            Some(_) => one(&glob[g..], text[t]),
+            Some(_) => match_one(&glob[g..], text[t]),
             None => None,
         };
         match (here, star) {
@@ -176,7 +176,7 @@ pub fn matches(glob: &[u8], text: &[u8]) -> bool {
 }
 
 /// Length of the glob's first part when it fits `byte`.
-fn one(glob: &[u8], byte: u8) -> Option<usize> {
+fn match_one(glob: &[u8], byte: u8) -> Option<usize> {
     match glob {
         [b'?', ..] => Some(1),
         [b'\\', literal, ..] => (*literal == byte).then_some(2),
@@ -227,7 +227,7 @@ mod tests {
             ("[abc", "a", false),
             ("**a**b", "xaxxb", true),
         ] {
-            assert_eq!(matches(glob.as_bytes(), text.as_bytes()), want, "{glob} {text}");
+            assert_eq!(glob_matches(glob.as_bytes(), text.as_bytes()), want, "{glob} {text}");
         }
     }
 
@@ -241,11 +241,11 @@ mod tests {
         };
         assert_eq!((route.db(5), route.db(1), route.keeps_dbs()), (Some(6), Some(1), false));
         assert!(route.check(&[5, 6]).is_err() && route.check(&[0, 5]).is_ok());
-        let of = |line: &str| route.command(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>());
+        let of = |line: &str| route.route_command(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>());
         assert_eq!(of("SET aa 1"), Routed::Whole);
         assert_eq!(of("SET ab 1"), Routed::Dropped);
-        assert_eq!(of("MSET b 1 aa 2 ac 3"), Routed::Part(vec![0, 3, 4, 5, 6]));
-        assert_eq!(of("DEL b aa"), Routed::Part(vec![0, 2]));
+        assert_eq!(of("MSET b 1 aa 2 ac 3"), Routed::Partial(vec![0, 3, 4, 5, 6]));
+        assert_eq!(of("DEL b aa"), Routed::Partial(vec![0, 2]));
         assert_eq!(of("RENAME b aa"), Routed::Mixed);
         for wrong in ["5", "5=x", "1=2,1=3"] {
             assert!(Route::parse_map(wrong).is_err(), "{wrong}");

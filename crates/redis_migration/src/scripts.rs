@@ -13,14 +13,14 @@ const BYTES_MAX: usize = 64 << 20;
 
 /// Texts by their digests.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Scripts {
+pub(crate) struct ScriptCache {
     texts: BTreeMap<Vec<u8>, Vec<u8>>,
     bytes: usize,
 }
 
-impl Scripts {
+impl ScriptCache {
     /// Keeps a text; answers its digest when it is new.
-    pub(crate) fn learn(&mut self, text: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn insert(&mut self, text: &[u8]) -> Option<Vec<u8>> {
         let digest = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, text);
         let digest = storage::checksum::hex(digest.as_ref()).into_bytes();
         let full = self.texts.len() >= COUNT_MAX || self.bytes + text.len() > BYTES_MAX;
@@ -38,7 +38,7 @@ impl Scripts {
     }
 
     /// The words that keep some of them, or all, under a key.
-    pub(crate) fn keep<'a>(&'a self, key: &'a [u8], only: Option<&'a [u8]>) -> Vec<&'a [u8]> {
+    pub(crate) fn store_command<'a>(&'a self, key: &'a [u8], only: Option<&'a [u8]>) -> Vec<&'a [u8]> {
         let wanted = self.texts.iter().filter(|(digest, _)| only.is_none_or(|one| one == digest.as_slice()));
         let pairs: Vec<&[u8]> = wanted.flat_map(|(digest, text)| [digest.as_slice(), text]).collect();
         match pairs.is_empty() {
@@ -54,14 +54,15 @@ mod tests {
 
     #[test]
     fn red_05_texts_are_known_by_their_digests() {
-        let mut scripts = Scripts::default();
-        let digest = scripts.learn(b"return 1").unwrap();
+        let mut scripts = ScriptCache::default();
+        let digest = scripts.insert(b"return 1").unwrap();
         assert_eq!(digest, b"e0e1f9fabfc9d4800c877a703b823ac0578ff8db");
-        assert_eq!(scripts.learn(b"return 1"), None);
+        assert_eq!(scripts.insert(b"return 1"), None);
         assert_eq!(scripts.text(&digest.to_ascii_uppercase()), Some(&b"return 1"[..]));
-        assert_eq!(scripts.keep(b"k", None), [&b"HSET"[..], b"k", &digest, b"return 1"]);
+        assert_eq!(scripts.store_command(b"k", None), [&b"HSET"[..], b"k", &digest, b"return 1"]);
         assert!(
-            scripts.keep(b"k", Some(b"other")).is_empty() && Scripts::default().keep(b"k", None).is_empty()
+            scripts.store_command(b"k", Some(b"other")).is_empty()
+                && ScriptCache::default().store_command(b"k", None).is_empty()
         );
     }
 }

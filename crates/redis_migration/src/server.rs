@@ -5,11 +5,11 @@ use redis_proto::rdb::{Family, Type};
 use redis_proto::resp::Reply;
 
 use crate::client::Client;
-use crate::target::lacks::Lacks;
+use crate::target::capabilities::MissingFeatures;
 
 /// A server's version and what follows from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Server {
+pub struct ServerInfo {
     /// Redis, or Valkey.
     pub family: Family,
     /// Major and minor version.
@@ -41,9 +41,9 @@ pub struct Server {
     /// Its offset in the replication stream.
     pub offset: u64,
     /// What it cannot do, as a target.
-    pub lacks: Lacks,
+    pub missing: MissingFeatures,
     /// The longest argument that it takes, as a target, bytes; 0: not known.
-    pub argument_max: u64,
+    pub bulk_len_max: u64,
 }
 
 /// The refusal of a Sentinel, with the masters that it watches.
@@ -65,17 +65,19 @@ async fn sentinel(client: &mut Client) -> Failure {
         .take(5)
         .collect();
     let watched = if named.is_empty() { "none".to_owned() } else { named.join(", ") };
-    let m =
-        format!("{} is a Sentinel, not a data server; masters that it monitors: {watched}", client.place());
+    let m = format!(
+        "{} is a Sentinel, not a data server; masters that it monitors: {watched}",
+        client.display_url()
+    );
     Failure::new(Kind::Unsupported, "sentinel", m)
 }
 
-impl Server {
+impl ServerInfo {
     /// Asks a server.
     ///
     /// # Errors
     /// What the connection meets; [`Kind::Unsupported`] when it is no Redis that says its version.
-    pub async fn ask(client: &mut Client) -> Result<Self> {
+    pub async fn query(client: &mut Client) -> Result<Self> {
         let reply = client.call(&[b"INFO"]).await.map_err(|f| match f.kind {
             Kind::Unsupported => Failure { op: "info", ..f },
             _ => f,
@@ -84,14 +86,14 @@ impl Server {
         if text.lines().any(|line| line.trim() == "redis_mode:sentinel") {
             return Err(sentinel(client).await);
         }
-        Self::of(&text).ok_or_else(|| {
-            let m = format!("{}: the reply to INFO has no server version", client.place());
+        Self::parse(&text).ok_or_else(|| {
+            let m = format!("{}: the reply to INFO has no server version", client.display_url());
             Failure::new(Kind::Unsupported, "info", m)
         })
     }
 
     /// Out of the text of `INFO`.
-    fn of(info: &str) -> Option<Self> {
+    fn parse(info: &str) -> Option<Self> {
         let field =
             |name: &str| info.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
         // Valkey tells an old version of Redis there, for old clients.
@@ -127,8 +129,8 @@ impl Server {
             replid_before: field("master_replid2").unwrap_or_default().to_owned(),
             masters: Vec::new(),
             offset: number("master_repl_offset"),
-            lacks: Lacks::default(),
-            argument_max: 0,
+            missing: MissingFeatures::default(),
+            bulk_len_max: 0,
         })
     }
 
@@ -163,19 +165,19 @@ impl Server {
     }
 
     /// True when it can take a value as it is written.
-    pub fn takes(&self, kind: Type) -> bool {
+    pub fn accepts(&self, kind: Type) -> bool {
         let same = kind.is_common() || kind.family == self.family;
-        same && kind.since() <= self.rdb_version() && !self.lacks.restore
+        same && kind.since() <= self.rdb_version() && !self.missing.restore
     }
 
     /// Databases other than 0 can be written there.
     pub fn has_databases(&self) -> bool {
-        !self.cluster && !self.lacks.transactions && !self.lacks.databases
+        !self.cluster && !self.missing.transactions && !self.missing.databases
     }
 
     /// Libraries of functions (since 7.0).
     pub fn has_functions(&self) -> bool {
-        self.tells_expiry_time() && !self.lacks.transactions
+        self.tells_expiry_time() && !self.missing.transactions
     }
 
     /// A Redis of this version or later, or any Valkey.
@@ -213,7 +215,7 @@ mod tests {
 
     #[test]
     fn versions_decide_what_is_taken() {
-        let server = |info: &str| Server::of(info).unwrap();
+        let server = |info: &str| ServerInfo::parse(info).unwrap();
         let redis7 = server(
             "redis_version:7.0.15\r\ncluster_enabled:0\r\ndb0:keys=5,expires=1\r\ndb3:keys=2,expires=0\r\n",
         );
@@ -221,12 +223,12 @@ mod tests {
         let valkey9 = server("redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:9.1.2\r\n");
         assert_eq!((valkey9.family, valkey9.version, valkey9.rdb_version()), (Family::Valkey, (9, 1), 80));
         let kind = |family, number| Type { family, number };
-        assert!(!redis7.takes(kind(Family::Redis, 21)), "streams of 7.2");
-        assert!(redis7.takes(kind(Family::Redis, 19)));
-        assert!(valkey9.takes(kind(Family::Redis, 21)) && !valkey9.takes(kind(Family::Redis, 24)));
-        assert!(valkey9.takes(kind(Family::Valkey, 22)));
+        assert!(!redis7.accepts(kind(Family::Redis, 21)), "streams of 7.2");
+        assert!(redis7.accepts(kind(Family::Redis, 19)));
+        assert!(valkey9.accepts(kind(Family::Redis, 21)) && !valkey9.accepts(kind(Family::Redis, 24)));
+        assert!(valkey9.accepts(kind(Family::Valkey, 22)));
         assert_eq!(valkey9.payload_version(kind(Family::Redis, 21)), 11);
         assert_eq!(valkey9.payload_version(kind(Family::Valkey, 22)), 80);
-        assert!(Server::of("nonsense").is_none());
+        assert!(ServerInfo::parse("nonsense").is_none());
     }
 }

@@ -13,16 +13,16 @@ use storage::checksum::{Hasher, Wanted};
 use tokio::sync::Notify;
 
 /// Length and CRC-64 before each piece on the disk.
-const FRAME: usize = 12;
+const FRAME_BYTES: usize = 12;
 /// One piece on the disk is at most so long.
-const PIECE_MAX: usize = 1 << 20;
+const CHUNK_MAX: usize = 1 << 20;
 
 /// Longest command unless something else is said: a text of the servers' own bound, and what stands around it.
 pub const COMMAND_MAX: usize = 513 << 20;
 
 /// Bounds of what waits between both ends, bytes.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
+pub struct SpoolLimits {
     /// In memory.
     pub memory: u64,
     /// On the disk.
@@ -31,7 +31,7 @@ pub struct Bounds {
     pub command: usize,
 }
 
-impl Default for Bounds {
+impl Default for SpoolLimits {
     fn default() -> Self {
         Self { memory: 8 << 20, disk: 64 << 30, command: COMMAND_MAX }
     }
@@ -40,14 +40,14 @@ impl Default for Bounds {
 #[derive(Debug, Default)]
 struct State {
     memory: VecDeque<Bytes>,
-    held: u64,
+    memory_bytes: u64,
     /// What is on the disk lies between these.
     read: u64,
     written: u64,
     /// Bytes of pieces on the disk, without their frames.
-    spilled: u64,
+    disk_bytes: u64,
     /// Bytes that were written since the disk was looked at.
-    unseen: u64,
+    bytes_since_check: u64,
     ended: Option<Result<()>>,
 }
 
@@ -57,9 +57,9 @@ pub struct Spool {
     state: Mutex<State>,
     file: File,
     dir: PathBuf,
-    bounds: Bounds,
+    bounds: SpoolLimits,
     arrived: Notify,
-    left: Notify,
+    room: Notify,
 }
 
 fn crc(bytes: &[u8]) -> u64 {
@@ -77,10 +77,10 @@ impl Spool {
     ///
     /// # Errors
     /// When no file can be made there.
-    pub fn new(dir: &Path, bounds: Bounds) -> Result<Arc<Self>> {
+    pub fn new(dir: &Path, bounds: SpoolLimits) -> Result<Arc<Self>> {
         let file = tempfile::tempfile_in(dir).map_err(failed)?;
         let (state, dir) = (Mutex::default(), dir.to_owned());
-        Ok(Arc::new(Self { state, file, dir, bounds, arrived: Notify::new(), left: Notify::new() }))
+        Ok(Arc::new(Self { state, file, dir, bounds, arrived: Notify::new(), room: Notify::new() }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -88,14 +88,14 @@ impl Spool {
     }
 
     /// Bytes that wait, on the disk and in memory.
-    pub fn waiting(&self) -> u64 {
+    pub fn queued_bytes(&self) -> u64 {
         let state = self.state();
-        state.held + state.spilled
+        state.memory_bytes + state.disk_bytes
     }
 
     /// Bytes that wait on the disk.
-    pub fn spilled(&self) -> u64 {
-        self.state().spilled
+    pub fn disk_bytes(&self) -> u64 {
+        self.state().disk_bytes
     }
 
     /// Adds bytes; waits only when both bounds are reached.
@@ -103,11 +103,11 @@ impl Spool {
     /// # Errors
     /// When the disk fails.
     pub async fn push(&self, bytes: Bytes) -> Result<()> {
-        for start in (0..bytes.len()).step_by(PIECE_MAX) {
-            let piece = bytes.slice(start..(start + PIECE_MAX).min(bytes.len()));
+        for start in (0..bytes.len()).step_by(CHUNK_MAX) {
+            let chunk = bytes.slice(start..(start + CHUNK_MAX).min(bytes.len()));
             loop {
-                let room = self.left.notified();
-                if self.try_push(&piece)? {
+                let room = self.room.notified();
+                if self.try_push(&chunk)? {
                     break;
                 }
                 room.await;
@@ -117,31 +117,31 @@ impl Spool {
         Ok(())
     }
 
-    fn try_push(&self, piece: &Bytes) -> Result<bool> {
+    fn try_push(&self, chunk: &Bytes) -> Result<bool> {
         let mut state = self.state();
-        let len = piece.len() as u64;
+        let len = chunk.len() as u64;
         // What came later stays behind what is on the disk.
-        if state.spilled == 0 && state.held + len <= self.bounds.memory {
-            state.memory.push_back(piece.clone());
-            state.held += len;
+        if state.disk_bytes == 0 && state.memory_bytes + len <= self.bounds.memory {
+            state.memory.push_back(chunk.clone());
+            state.memory_bytes += len;
             return Ok(true);
         }
-        if state.spilled + len > self.bounds.disk {
+        if state.disk_bytes + len > self.bounds.disk {
             return Ok(false);
         }
-        state.unseen += len;
-        if state.unseen >= storage::room::EVERY {
-            // Nothing is lost: the source goes on from the target's mark when there is room again.
+        state.bytes_since_check += len;
+        if state.bytes_since_check >= storage::room::EVERY {
+            // Nothing is lost: the source continues from the checkpoint when there is room again.
             storage::room::check(&self.dir)?;
-            state.unseen = 0;
+            state.bytes_since_check = 0;
         }
-        let mut frame = Vec::with_capacity(FRAME + piece.len());
-        frame.extend_from_slice(&u32::try_from(piece.len()).unwrap_or(u32::MAX).to_le_bytes());
-        frame.extend_from_slice(&crc(piece).to_le_bytes());
-        frame.extend_from_slice(piece);
+        let mut frame = Vec::with_capacity(FRAME_BYTES + chunk.len());
+        frame.extend_from_slice(&u32::try_from(chunk.len()).unwrap_or(u32::MAX).to_le_bytes());
+        frame.extend_from_slice(&crc(chunk).to_le_bytes());
+        frame.extend_from_slice(chunk);
         self.file.write_all_at(&frame, state.written).map_err(failed)?;
         state.written += frame.len() as u64;
-        state.spilled += len;
+        state.disk_bytes += len;
         Ok(true)
     }
 
@@ -172,31 +172,31 @@ impl Spool {
     pub fn try_pop(&self) -> Result<Option<Option<Bytes>>> {
         let mut state = self.state();
         if let Some(bytes) = state.memory.pop_front() {
-            state.held -= bytes.len() as u64;
-            self.left.notify_one();
+            state.memory_bytes -= bytes.len() as u64;
+            self.room.notify_one();
             return Ok(Some(Some(bytes)));
         }
-        if state.spilled > 0 {
-            let mut frame = [0; FRAME];
+        if state.disk_bytes > 0 {
+            let mut frame = [0; FRAME_BYTES];
             self.file.read_exact_at(&mut frame, state.read).map_err(failed)?;
             let mut len = [0; 4];
             len.copy_from_slice(&frame[..4]);
             let mut sum = [0; 8];
             sum.copy_from_slice(&frame[4..]);
-            let mut piece = vec![0; u32::from_le_bytes(len) as usize];
-            self.file.read_exact_at(&mut piece, state.read + FRAME as u64).map_err(failed)?;
-            if crc(&piece) != u64::from_le_bytes(sum) {
+            let mut chunk = vec![0; u32::from_le_bytes(len) as usize];
+            self.file.read_exact_at(&mut chunk, state.read + FRAME_BYTES as u64).map_err(failed)?;
+            if crc(&chunk) != u64::from_le_bytes(sum) {
                 let m = "the bytes read from the spool file differ from the bytes written";
                 return Err(Failure::new(Kind::Corrupt, "spool", m));
             }
-            state.read += (FRAME + piece.len()) as u64;
-            state.spilled -= piece.len() as u64;
-            if state.spilled == 0 {
+            state.read += (FRAME_BYTES + chunk.len()) as u64;
+            state.disk_bytes -= chunk.len() as u64;
+            if state.disk_bytes == 0 {
                 self.file.set_len(0).map_err(failed)?;
                 (state.read, state.written) = (0, 0);
             }
-            self.left.notify_one();
-            return Ok(Some(Some(piece.into())));
+            self.room.notify_one();
+            return Ok(Some(Some(chunk.into())));
         }
         match &state.ended {
             Some(Ok(())) => Ok(Some(None)),
@@ -213,7 +213,7 @@ mod tests {
     #[tokio::test]
     async fn bytes_come_out_in_order_through_memory_and_disk() {
         let dir = std::env::temp_dir();
-        let bounds = Bounds { memory: 100, disk: 1 << 20, ..Bounds::default() };
+        let bounds = SpoolLimits { memory: 100, disk: 1 << 20, ..SpoolLimits::default() };
         let spool = Spool::new(&dir, bounds).unwrap();
         let mut random = fastrand_like(3);
         let mut sent = Vec::new();
@@ -231,18 +231,18 @@ mod tests {
                 }
             }
         }
-        assert!(spool.spilled() > 0 || got.len() < sent.len());
+        assert!(spool.disk_bytes() > 0 || got.len() < sent.len());
         spool.end(Ok(()));
         while let Some(bytes) = spool.pop().await.unwrap() {
             got.extend_from_slice(&bytes);
         }
         assert!(got == sent);
-        assert_eq!(spool.waiting(), 0);
+        assert_eq!(spool.queued_bytes(), 0);
     }
 
     #[tokio::test]
     async fn the_source_waits_when_both_bounds_are_reached() {
-        let bounds = Bounds { memory: 10, disk: 10, ..Bounds::default() };
+        let bounds = SpoolLimits { memory: 10, disk: 10, ..SpoolLimits::default() };
         let spool = Spool::new(&std::env::temp_dir(), bounds).unwrap();
         spool.push(Bytes::from_static(b"0123456789")).await.unwrap();
         spool.push(Bytes::from_static(b"abcdefghij")).await.unwrap();

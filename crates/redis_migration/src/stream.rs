@@ -7,31 +7,31 @@ use std::time::{Duration, Instant};
 use model::failure::{Failure, Kind, Result, Side};
 use redis_proto::resp::Commands;
 
-use crate::apply::{Apply, Taken};
-use crate::attempt::{Ended, Ends};
+use crate::apply::{Applier, CommandOutcome};
+use crate::checkpoint::{Checkpoint, TOKEN_CHECK_INTERVAL};
+use crate::events::Event;
 use crate::functions;
-use crate::marker::{Marker, TURN};
-use crate::marks::Marks;
-use crate::mend::Mend;
-use crate::mover::{Mover, Until};
-use crate::news::News;
+use crate::key_repair::KeyRepair;
+use crate::migration::{Migration, Until};
 use crate::progress::Summary;
-use crate::server::Server;
+use crate::server::ServerInfo;
+use crate::session::{Connections, SessionEnd};
 use crate::source::psync::Position;
 use crate::spool::Spool;
 use crate::target::Writer;
-use crate::target::many::Heard;
+use crate::target::cluster::Received;
+use crate::watermarks::Watermarks;
 
 /// How often the source is asked how far it is.
-const PROBE: Duration = Duration::from_millis(100);
+const PROBE_INTERVAL: Duration = Duration::from_millis(100);
 /// The same when somebody waits for the end.
-const LAST_PROBE: Duration = Duration::from_millis(4);
+const FINISHING_PROBE_INTERVAL: Duration = Duration::from_millis(4);
 /// Answers to a stop are waited for so long.
-const REST: Duration = Duration::from_millis(400);
+const STOP_TIMEOUT: Duration = Duration::from_millis(400);
 /// When it is longer ago that nothing was behind, changes are watched again.
-const BEHIND: Duration = Duration::from_millis(200);
+const LAG_MAX: Duration = Duration::from_millis(200);
 /// Pieces of the stream that are taken before the clock is looked at.
-const PIECES: usize = 64;
+const CHUNKS_PER_PASS: usize = 64;
 
 /// What the source was asked, and when.
 #[derive(Clone, Copy, Debug)]
@@ -41,97 +41,100 @@ struct Probe {
 }
 
 /// The stream while it is followed.
-pub(crate) struct Stream<'a> {
-    mover: &'a Mover,
-    ends: Ends,
-    apply: Apply,
-    /// Begins the marks of the slots of a cluster.
+pub(crate) struct Follower<'a> {
+    migration: &'a Migration,
+    connections: Connections,
+    applier: Applier,
+    /// Begins the checkpoints of the slots of a cluster.
     epoch: String,
     /// What one change becomes, before it is divided among slots.
     scratch: Vec<u8>,
-    /// Which position is marked for all slots together, and when.
-    marks: Marks,
+    /// Which offset is the checkpoint of all slots together, and since when.
+    watermarks: Watermarks,
     ack: Arc<tokio::sync::Notify>,
     commands: Option<Commands>,
-    /// What is doubted at the target.
-    mend: Mend,
+    /// Suspect keys at the target.
+    repair: KeyRepair,
     /// When it was last looked whether it is our turn.
-    turn_at: Instant,
+    token_verified_at: Instant,
     /// Everything that the source did until then is applied.
-    level_at: Instant,
+    caught_up_at: Instant,
     probe: Option<Probe>,
     /// It was told that nothing is behind.
-    told: bool,
+    reported_caught_up: bool,
     /// Done as soon as nothing is behind.
     finishing: bool,
     done: bool,
 }
 
-impl<'a> Stream<'a> {
+impl<'a> Follower<'a> {
     /// Begins behind what `apply` has taken; until it has caught up, changes are watched.
     pub(crate) fn new(
-        mover: &'a Mover,
-        ends: Ends,
-        mut apply: Apply,
+        migration: &'a Migration,
+        connections: Connections,
+        mut applier: Applier,
         epoch: String,
         ack: Arc<tokio::sync::Notify>,
     ) -> Self {
-        let noted = !ends.server.lacks.transactions;
-        apply.set_selected(ends.writer.db());
-        apply.watch.begin(noted.then(|| mover.names.doubted.clone()), ends.scripts);
-        let commands = Some(Commands::at(apply.offset()).at_most(mover.options.spool.command));
-        let finishing = mover.options.until == Until::CaughtUp;
-        let marks = Marks::new(apply.offset(), apply.db(), apply.travels());
+        let keeps_checkpoint = !connections.target_info.missing.transactions;
+        applier.set_selected(connections.writer.db());
+        applier
+            .expiry_guard
+            .start(keeps_checkpoint.then(|| migration.names.suspects.clone()), connections.can_run_scripts);
+        let commands =
+            Some(Commands::starting_at(applier.offset()).with_limit(migration.options.spool.command));
+        let finishing = migration.options.until == Until::CaughtUp;
+        let watermarks = Watermarks::new(applier.offset(), applier.db(), applier.is_migrated());
         let scratch = Vec::new();
         Self {
-            mover,
-            ends,
-            apply,
+            migration,
+            connections,
+            applier,
             epoch,
             scratch,
-            marks,
+            watermarks,
             ack,
             commands,
-            mend: Mend::default(),
-            turn_at: Instant::now(),
-            level_at: Instant::now(),
+            repair: KeyRepair::default(),
+            token_verified_at: Instant::now(),
+            caught_up_at: Instant::now(),
             probe: None,
-            told: false,
+            reported_caught_up: false,
             finishing,
             done: false,
         }
     }
 
     /// Follows until it is done or stopped, or something breaks; what the target has no place for is added to the summary.
-    pub(crate) async fn run(mut self, spool: &Spool, summary: &mut Summary) -> Result<Ended> {
-        let ended = self.steps(spool).await;
-        summary.notes.append(&mut self.apply.notes);
-        for (what, n) in self.apply.left_out.into_iter().chain(self.mend.left_out) {
-            *summary.full.left_out.entry(what).or_default() += n;
+    pub(crate) async fn run(mut self, spool: &Spool, summary: &mut Summary) -> Result<SessionEnd> {
+        let ended = self.follow(spool).await;
+        summary.notes.append(&mut self.applier.notes);
+        for (what, n) in self.applier.unsupported.into_iter().chain(self.repair.unsupported) {
+            *summary.full.unsupported.entry(what).or_default() += n;
         }
         ended
     }
 
-    async fn steps(&mut self, spool: &Spool) -> Result<Ended> {
-        let mut tick = tokio::time::interval(PROBE);
+    async fn follow(&mut self, spool: &Spool) -> Result<SessionEnd> {
+        let mut tick = tokio::time::interval(PROBE_INTERVAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (stop, finish) = (self.mover.stop.clone(), self.mover.finish.clone());
-        let mut asked = false;
+        let (stop, finish) = (self.migration.stop.clone(), self.migration.finish.clone());
+        let mut finish_requested = false;
         loop {
             let bytes = tokio::select! {
                 biased;
-                () = stop.cancelled() => return self.rest().await,
-                () = finish.cancelled(), if !asked => {
+                () = stop.cancelled() => return self.stop().await,
+                () = finish.cancelled(), if !finish_requested => {
                     // What was known of the source before does not count: it may have gone on since.
-                    (asked, self.finishing, self.probe) = (true, true, None);
-                    tick = tokio::time::interval(LAST_PROBE);
+                    (finish_requested, self.finishing, self.probe) = (true, true, None);
+                    tick = tokio::time::interval(FINISHING_PROBE_INTERVAL);
                     None
                 }
                 _ = tick.tick() => None,
                 // What a slot's answers let go on is sent before more is taken.
-                heard = heard(&mut self.ends.writer) => {
-                    if let Writer::Many(many) = &mut self.ends.writer {
-                        many.go_on(heard).await?;
+                received = next_reply(&mut self.connections.writer) => {
+                    if let Writer::Cluster(cluster) = &mut self.connections.writer {
+                        cluster.handle_reply(received).await?;
                     }
                     continue;
                 }
@@ -139,22 +142,22 @@ impl<'a> Stream<'a> {
             };
             match bytes {
                 None => {
-                    self.look().await?;
+                    self.poll().await?;
                     if self.done {
                         self.close(true).await?;
-                        self.ends.writer.settle().await?;
-                        self.unmark().await?;
-                        return Ok(Ended::Done);
+                        self.connections.writer.flush().await?;
+                        self.finish_checkpoints().await?;
+                        return Ok(SessionEnd::Done);
                     }
                 }
-                Some(Ok(Some(bytes))) => self.feed(bytes, spool).await?,
+                Some(Ok(Some(bytes))) => self.apply_chunk(bytes, spool).await?,
                 Some(Ok(None)) => {
                     return Err(
                         Failure::new(Kind::Connect, "psync", "the replication stream ended").at(Side::Source)
                     );
                 }
                 Some(Err(failure)) => {
-                    // What has come is applied before the link is opened anew.
+                    // What has come is applied before the link is opened again.
                     self.abandon().await?;
                     return Err(failure);
                 }
@@ -162,20 +165,20 @@ impl<'a> Stream<'a> {
         }
     }
 
-    async fn feed(&mut self, bytes: bytes::Bytes, spool: &Spool) -> Result<()> {
-        if !self.apply.watch.is_behind() && self.level_at.elapsed() > BEHIND {
-            self.apply.watch.behind();
+    async fn apply_chunk(&mut self, bytes: bytes::Bytes, spool: &Spool) -> Result<()> {
+        if !self.applier.expiry_guard.is_lagging() && self.caught_up_at.elapsed() > LAG_MAX {
+            self.applier.expiry_guard.set_lagging();
         }
         let Some(mut commands) = self.commands.take() else { return Ok(()) };
         let mut next = Some(bytes);
-        let mut pieces = 0;
+        let mut chunks = 0;
         while let Some(bytes) = next.take() {
-            let progress = &self.mover.progress;
+            let progress = &self.migration.progress;
             progress.stream_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            self.mover.options.bandwidth.pass(bytes.len() as u64).await;
+            self.migration.options.bandwidth.pass(bytes.len() as u64).await;
             commands.push(&bytes);
             // Once for all of them: asking the time would take a fifth of ours.
-            let now = self.mover.clock.now_ms();
+            let now = self.migration.clock.now_ms();
             loop {
                 let begin = commands.offset();
                 let command = commands.next_command().map_err(|e| match e.long {
@@ -189,61 +192,62 @@ impl<'a> Stream<'a> {
                 })?;
                 let Some(command) = command else { break };
                 let end = begin + command.raw.len() as u64;
-                let mut everywhere = None;
-                let taken = match &mut self.ends.writer {
-                    Writer::One(one) => {
-                        let (before, length) = (self.apply.commands, one.out().len());
-                        let taken = self.apply.take(&command, end, one.out(), now)?;
-                        if self.apply.is_unnoted() {
+                let mut broadcast = None;
+                let taken = match &mut self.connections.writer {
+                    Writer::Standalone(one) => {
+                        let (before, length) = (self.applier.commands, one.out().len());
+                        let taken = self.applier.apply(&command, end, one.out(), now)?;
+                        if self.applier.is_without_checkpoint() {
                             let bytes = one.out().len() - length;
-                            one.expect_changes(self.apply.commands - before, bytes, end);
-                            one.pace().await?;
+                            one.push_pending_changes(self.applier.commands - before, bytes, end);
+                            one.apply_backpressure().await?;
                         }
                         taken
                     }
-                    Writer::Many(many) => {
-                        let taken = self.apply.take(&command, end, &mut self.scratch, now)?;
-                        self.marks.at(end, self.apply.db(), self.apply.travels());
-                        let (span, within) = (Some((begin, end)), self.apply.is_within());
-                        let apart = many.divide(&self.scratch, span, within).await?;
+                    Writer::Cluster(cluster) => {
+                        let taken = self.applier.apply(&command, end, &mut self.scratch, now)?;
+                        self.watermarks.record_db(end, self.applier.db(), self.applier.is_migrated());
+                        let (span, in_source_transaction) =
+                            (Some((begin, end)), self.applier.is_in_source_transaction());
+                        let split = cluster.split(&self.scratch, span, in_source_transaction).await?;
                         self.scratch.clear();
-                        for words in &apart.across {
-                            self.apply.doubt_across(words, &mut self.scratch)?;
-                            many.divide(&self.scratch, span, within).await?;
+                        for words in &split.cross_slot {
+                            self.applier.suspect_cross_slot(words, &mut self.scratch)?;
+                            cluster.split(&self.scratch, span, in_source_transaction).await?;
                             self.scratch.clear();
                         }
-                        everywhere = apart.everywhere;
+                        broadcast = split.broadcast;
                         taken
                     }
                 };
-                if !self.apply.to_prove.is_empty() {
+                if !self.applier.dbs_to_verify.is_empty() {
                     // The open transaction has not been sent: when this fails, nothing was done.
-                    self.ends.target.prove(self.apply.to_prove.clone()).await?;
-                    self.apply.prove();
+                    self.connections.target.verify_dbs(self.applier.dbs_to_verify.clone()).await?;
+                    self.applier.confirm_dbs();
                 }
-                if let Some(pair) = self.apply.swapped.take() {
-                    self.mend.swap(pair, self.apply.watch.list().is_some());
+                if let Some(pair) = self.applier.swapped_dbs.take() {
+                    self.repair.swap_dbs(pair, self.applier.expiry_guard.suspects_key().is_some());
                 }
-                if let Some(words) = everywhere {
-                    self.everywhere(&words, begin).await?;
+                if let Some(words) = broadcast {
+                    self.broadcast(&words, begin).await?;
                 }
-                if let Some(words) = self.apply.library.take() {
+                if let Some(words) = self.applier.library.take() {
                     self.library(&words, end).await?;
                 }
-                if taken == Taken::AckWanted {
+                if taken == CommandOutcome::AckRequested {
                     self.ack.notify_one();
                 }
-                if let Writer::One(one) = &mut self.ends.writer
-                    && self.apply.is_full(one.out())
+                if let Writer::Standalone(one) = &mut self.connections.writer
+                    && self.applier.is_full(one.out())
                 {
                     self.close(false).await?;
                 }
                 self.write_if_due(end).await?;
             }
-            progress.commands.store(self.apply.commands, Ordering::Relaxed);
-            self.check_turn().await?;
-            pieces += 1;
-            if pieces < PIECES {
+            progress.commands.store(self.applier.commands, Ordering::Relaxed);
+            self.verify_token().await?;
+            chunks += 1;
+            if chunks < CHUNKS_PER_PASS {
                 next = spool.try_pop().ok().flatten().flatten();
             }
         }
@@ -253,47 +257,49 @@ impl<'a> Stream<'a> {
 
     /// Ends the open transaction; `now`: nothing else waits, so it is sent at once.
     async fn close(&mut self, now: bool) -> Result<()> {
-        match &mut self.ends.writer {
-            Writer::One(one) => {
-                if let Some((about, bytes)) = self.apply.close(one.out()) {
-                    one.expect(about, bytes);
-                    one.db = self.apply.selected();
+        match &mut self.connections.writer {
+            Writer::Standalone(one) => {
+                if let Some((pending, bytes)) = self.applier.close(one.out()) {
+                    one.push_pending(pending, bytes);
+                    one.db = self.applier.selected();
                 }
                 // A transaction that is still open is not sent in parts: its answers are expected as one.
-                match self.apply.is_open() && !self.apply.is_unnoted() {
+                match self.applier.is_open() && !self.applier.is_without_checkpoint() {
                     true => Ok(()),
                     false if now => one.send().await,
-                    false => one.pace().await,
+                    false => one.apply_backpressure().await,
                 }
             }
-            Writer::Many(many) if now => many.send().await,
-            Writer::Many(many) => many.pace().await,
+            Writer::Cluster(cluster) if now => cluster.send().await,
+            Writer::Cluster(cluster) => cluster.apply_backpressure().await,
         }
     }
 
-    /// What the mark of all slots together says at an offset.
-    fn mark_at(&self, offset: u64) -> String {
-        let position = Position { replid: self.apply.replid().to_owned(), offset };
-        Marker::Applied(position, self.marks.db_at(offset), Some(self.epoch.clone())).text()
+    /// The checkpoint of all slots together at an offset.
+    fn checkpoint_at(&self, offset: u64) -> String {
+        let position = Position { replid: self.applier.replid().to_owned(), offset };
+        Checkpoint::Applied(position, self.watermarks.db_at(offset), Some(self.epoch.clone())).text()
     }
 
     /// Notes at a cluster up to where all slots are.
-    async fn mark(&mut self, offset: u64) -> Result<()> {
-        let (key, text) = (&self.mover.names.marker, self.mark_at(offset));
-        self.ends.target.ok(key, &[b"SET", key, text.as_bytes()]).await
+    async fn write_checkpoint(&mut self, offset: u64) -> Result<()> {
+        let (key, text) = (&self.migration.names.checkpoint, self.checkpoint_at(offset));
+        self.connections.target.execute(key, &[b"SET", key, text.as_bytes()]).await
     }
 
     /// A command that concerns every server of a cluster, and begins at an offset.
-    async fn everywhere(&mut self, words: &[Vec<u8>], begin: u64) -> Result<()> {
-        let text = self.mark_at(begin);
-        self.marks.is_marked(begin);
-        let mark = Some((self.mover.names.marker.as_slice(), text.as_bytes()));
-        match &mut self.ends.writer {
-            Writer::Many(many) => {
-                self.apply.told(&many.everywhere(words, &mut self.ends.target, mark).await?);
+    async fn broadcast(&mut self, words: &[Vec<u8>], begin: u64) -> Result<()> {
+        let text = self.checkpoint_at(begin);
+        self.watermarks.set_checkpointed(begin);
+        let checkpoint = Some((self.migration.names.checkpoint.as_slice(), text.as_bytes()));
+        match &mut self.connections.writer {
+            Writer::Cluster(cluster) => {
+                self.applier.record_libraries(
+                    &cluster.broadcast(words, &mut self.connections.target, checkpoint).await?,
+                );
                 Ok(())
             }
-            Writer::One(_) => Ok(()),
+            Writer::Standalone(_) => Ok(()),
         }
     }
 
@@ -301,62 +307,66 @@ impl<'a> Stream<'a> {
     /// transaction, whose other changes its refusal would undo.
     async fn library(&mut self, words: &[Vec<u8>], end: u64) -> Result<()> {
         self.close(true).await?;
-        self.ends.writer.settle().await?;
+        self.connections.writer.flush().await?;
         let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-        let policy = self.mover.options.functions;
-        let done = functions::everywhere(&mut self.ends.target, &words, policy).await?;
+        let policy = self.migration.options.functions;
+        let done = functions::run_at_masters(&mut self.connections.target, &words, policy).await?;
         for note in done.notes() {
-            self.mover.options.teller.tell(News::Note(note));
+            self.migration.options.event_sender.send(Event::Note(note));
         }
-        self.apply.told(&done);
-        self.apply.pass(end);
+        self.applier.record_libraries(&done);
+        self.applier.skip_to(end);
         Ok(())
     }
 
-    /// At the end the one mark says it all: those of the slots go.
-    async fn unmark(&mut self) -> Result<()> {
-        let Writer::Many(many) = &self.ends.writer else { return Ok(()) };
-        let marks: Vec<Vec<u8>> = many.marked().into_iter().map(|s| self.mover.names.marker_at(s)).collect();
-        self.mark(self.apply.offset()).await?;
-        self.ends.target.each(&marks, &[b"DEL"], &[]).await.map(drop)
+    /// At the end the one checkpoint is enough: those of the slots are removed.
+    async fn finish_checkpoints(&mut self) -> Result<()> {
+        let Writer::Cluster(cluster) = &self.connections.writer else { return Ok(()) };
+        let keys: Vec<Vec<u8>> = cluster
+            .slots_with_checkpoint()
+            .into_iter()
+            .map(|s| self.migration.names.slot_checkpoint(s))
+            .collect();
+        self.write_checkpoint(self.applier.offset()).await?;
+        self.connections.target.call_each(&keys, &[b"DEL"], &[]).await.map(drop)
     }
 
     /// What is whole is applied and answered, what is not is forgotten: the source sends it again.
     async fn abandon(&mut self) -> Result<()> {
-        match &mut self.ends.writer {
-            Writer::One(one) => {
-                if !self.apply.is_unnoted() {
-                    self.apply.abandon(one.out());
+        match &mut self.connections.writer {
+            Writer::Standalone(one) => {
+                if !self.applier.is_without_checkpoint() {
+                    self.applier.abandon(one.out());
                 }
-                one.settle().await
+                one.flush().await
             }
-            Writer::Many(many) => {
-                many.abandon();
-                many.settle().await
+            Writer::Cluster(cluster) => {
+                cluster.abandon();
+                cluster.flush().await
             }
         }
     }
 
-    /// Looks how far both ends are, and brings in order what is doubted.
-    async fn look(&mut self) -> Result<()> {
-        self.check_turn().await?;
+    /// Polls how far both ends are, and repairs suspect keys.
+    async fn poll(&mut self) -> Result<()> {
+        self.verify_token().await?;
         // Another run that has taken over, or a lost connection, is noticed when nothing is to be written too.
-        self.ends.writer.check().await?;
-        if !self.apply.is_open() {
-            self.ends.writer.keep_alive().await?;
+        self.connections.writer.check().await?;
+        if !self.applier.is_open() {
+            self.connections.writer.keep_alive().await?;
         }
-        if !self.apply.is_open() && self.ends.writer.is_settled() {
+        if !self.applier.is_open() && self.connections.writer.is_idle() {
             // Signs of life only: they count as applied.
-            self.ends.writer.shared().applied.store(self.apply.offset(), Ordering::Release);
+            self.connections.writer.shared().applied.store(self.applier.offset(), Ordering::Release);
         }
-        if let Writer::Many(many) = &self.ends.writer {
-            let low = many.applied(self.apply.offset());
-            if let Some(offset) = self.marks.due(low, Instant::now()) {
-                self.mark(offset).await?;
+        if let Writer::Cluster(cluster) = &self.connections.writer {
+            let low = cluster.publish_applied(self.applier.offset());
+            if let Some(offset) = self.watermarks.due(low, Instant::now()) {
+                self.write_checkpoint(offset).await?;
             }
         }
-        let applied = self.ends.writer.shared().applied.load(Ordering::Acquire);
-        let progress = &self.mover.progress;
+        let applied = self.connections.writer.shared().applied.load(Ordering::Acquire);
+        let progress = &self.migration.progress;
         if let Some(probe) = self.probe {
             progress.lag_bytes.store(probe.offset.saturating_sub(applied), Ordering::Relaxed);
             if applied < probe.offset {
@@ -365,115 +375,130 @@ impl<'a> Stream<'a> {
                 return Ok(());
             }
             progress.lag_ms.store(0, Ordering::Relaxed);
-            self.level_at = probe.began;
-            if self.apply.watch.is_behind() {
-                self.apply.watch.caught_up(self.apply.offset());
+            self.caught_up_at = probe.began;
+            if self.applier.expiry_guard.is_lagging() {
+                self.applier.expiry_guard.set_caught_up(self.applier.offset());
             }
-            if self.apply.watch.is_readable(applied) && !self.apply.is_open() {
-                self.mend().await?;
+            if self.applier.expiry_guard.is_readable(applied) && !self.applier.is_open() {
+                self.repair_suspects().await?;
             }
-            if self.finishing && !self.apply.is_open() && !self.apply.watch.is_on() {
+            if self.finishing && !self.applier.is_open() && !self.applier.expiry_guard.is_active() {
                 self.done = true;
                 return Ok(());
             }
         }
         let began = Instant::now();
-        let server = Server::ask(&mut self.ends.source).await.map_err(|f| f.at(Side::Source))?;
+        let server = ServerInfo::query(&mut self.connections.source).await.map_err(|f| f.at(Side::Source))?;
         self.probe = Some(Probe { offset: server.offset, began });
         Ok(())
     }
 
     /// An earlier run ends by itself where nobody can disconnect it.
-    async fn check_turn(&mut self) -> Result<()> {
-        let Some(token) = self.ends.turn.clone().filter(|_| self.turn_at.elapsed() > TURN) else {
+    async fn verify_token(&mut self) -> Result<()> {
+        let Some(token) = self
+            .connections
+            .token_to_verify
+            .clone()
+            .filter(|_| self.token_verified_at.elapsed() > TOKEN_CHECK_INTERVAL)
+        else {
             return Ok(());
         };
-        let names = &self.mover.names;
-        names.check_turn(self.ends.target.of(&names.owner).await?, &token).await?;
-        self.turn_at = Instant::now();
+        let names = &self.migration.names;
+        names
+            .verify_token(self.connections.target.client_of_key(&names.fencing_token).await?, &token)
+            .await?;
+        self.token_verified_at = Instant::now();
         Ok(())
     }
 
-    /// Brings what is doubted in order, step by step; to be called again until nothing is.
-    async fn mend(&mut self) -> Result<()> {
-        self.mend.pass(self.apply.offset());
-        if !self.mend.waits() {
-            if !self.mend.list(&mut self.ends, &self.mover.names, &mut self.apply.watch).await? {
-                let applied = self.ends.writer.shared().applied.load(Ordering::Acquire);
-                if applied >= self.apply.watch.last() {
-                    self.level();
+    /// Repairs suspect keys, step by step; to be called again until there are none.
+    async fn repair_suspects(&mut self) -> Result<()> {
+        self.repair.advance_to(self.applier.offset());
+        if !self.repair.is_pending() {
+            if !self
+                .repair
+                .load_suspects(&mut self.connections, &self.migration.names, &mut self.applier.expiry_guard)
+                .await?
+            {
+                let applied = self.connections.writer.shared().applied.load(Ordering::Acquire);
+                if applied >= self.applier.expiry_guard.last_offset() {
+                    self.report_caught_up();
                 }
                 return Ok(());
             }
-            self.ask().await?;
+            self.refetch().await?;
         }
-        self.write_if_due(self.apply.offset()).await
+        self.write_if_due(self.applier.offset()).await
     }
 
-    async fn ask(&mut self) -> Result<()> {
-        let absolute = self.ends.from.tells_expiry_time();
-        let asked = self.mend.ask(&mut self.ends.source, absolute).await.map_err(|f| f.at(Side::Source));
-        match asked {
+    async fn refetch(&mut self) -> Result<()> {
+        let absolute = self.connections.source_info.tells_expiry_time();
+        let refetched =
+            self.repair.refetch(&mut self.connections.source, absolute).await.map_err(|f| f.at(Side::Source));
+        match refetched {
             // It worked until now, and goes on working.
             Err(f) if matches!(f.kind, Kind::Forbidden | Kind::Unsupported) => {
                 let m = format!("cannot read keys again that may have expired early at the target: {f}");
-                self.mover.options.teller.tell(News::Note(m));
-                self.level();
+                self.migration.options.event_sender.send(Event::Note(m));
+                self.report_caught_up();
                 Ok(())
             }
-            asked => asked,
+            refetched => refetched,
         }
     }
 
-    /// Nothing is behind and nothing is doubted.
-    fn level(&mut self) {
-        let written = self.mend.rest();
+    /// The target has caught up and no key is suspect.
+    fn report_caught_up(&mut self) {
+        let written = self.repair.reset();
         if written > 0 {
             tracing::info!("{written} keys were read again from the source and rewritten");
         }
-        let beyond = self.apply.watch.level();
-        if beyond > 0 {
+        let forgotten = self.applier.expiry_guard.finish();
+        if forgotten > 0 {
             let m = format!(
-                "{beyond} keys may have expired early at the target and exceeded the tracking limit; hint: run \
+                "{forgotten} keys may have expired early at the target and exceeded the tracking limit; hint: run \
                  `whimbrel redis verify`"
             );
-            self.mover.options.teller.tell(News::Note(m));
+            self.migration.options.event_sender.send(Event::Note(m));
         }
-        if !std::mem::replace(&mut self.told, true) {
-            self.mover.options.teller.tell(News::CaughtUp);
+        if !std::mem::replace(&mut self.reported_caught_up, true) {
+            self.migration.options.event_sender.send(Event::CaughtUp);
         }
     }
 
     /// Writes what the source said when the stream is where it said so, and asks for what is left.
     async fn write_if_due(&mut self, offset: u64) -> Result<()> {
-        while self.mend.is_due(offset) && !self.apply.is_within() {
+        while self.repair.is_due(offset) && !self.applier.is_in_source_transaction() {
             self.close(true).await?;
-            self.ends.writer.settle().await?;
-            let (route, names, clock) = (&self.mover.options.route, &self.mover.names, &self.mover.clock);
-            self.mend.write(&mut self.ends, route, names, clock, &mut self.apply.watch).await?;
-            self.apply.set_selected(self.ends.writer.db());
-            self.ask().await?;
+            self.connections.writer.flush().await?;
+            let (route, names, clock) =
+                (&self.migration.options.route, &self.migration.names, &self.migration.clock);
+            self.repair
+                .write_pending(&mut self.connections, route, names, clock, &mut self.applier.expiry_guard)
+                .await?;
+            self.applier.set_selected(self.connections.writer.db());
+            self.refetch().await?;
         }
         Ok(())
     }
 
     /// After a stop: what is under way is answered, so that the position at the target is exact.
-    async fn rest(&mut self) -> Result<Ended> {
-        match tokio::time::timeout(REST, self.abandon()).await {
+    async fn stop(&mut self) -> Result<SessionEnd> {
+        match tokio::time::timeout(STOP_TIMEOUT, self.abandon()).await {
             Ok(settled) => settled?,
             Err(_) => tracing::warn!(
                 "the target did not acknowledge before shutdown; the stored checkpoint is \
                  authoritative"
             ),
         }
-        Ok(Ended::Stopped)
+        Ok(SessionEnd::Stopped)
     }
 }
 
-/// The next answer of a cluster, when something is under way; a single server's are counted elsewhere.
-async fn heard(writer: &mut Writer) -> Heard {
+/// The next reply of a cluster, when something is in flight; a single server's are counted elsewhere.
+async fn next_reply(writer: &mut Writer) -> Received {
     match writer {
-        Writer::Many(many) if !many.is_settled() => many.heard().await,
+        Writer::Cluster(cluster) if !cluster.is_idle() => cluster.next_reply().await,
         _ => std::future::pending().await,
     }
 }

@@ -35,18 +35,18 @@ impl Topology {
     ///
     /// # Errors
     /// When none of them answers, or slots are served by nobody.
-    pub async fn ask(node: &Node) -> Result<Self> {
+    pub async fn query(node: &Node) -> Result<Self> {
         let mut last = Failure::new(
             Kind::Connect,
             "cluster",
-            format!("{}: none of the addresses can be reached", node.place()),
+            format!("{}: none of the addresses can be reached", node.display_url()),
         );
         for addr in &node.addrs {
             let asked = async {
-                let mut client = Client::open(&Node { db: None, ..node.at(addr) }).await?;
+                let mut client = Client::open(&Node { db: None, ..node.at_addr(addr) }).await?;
                 let reply = client.call(&[b"CLUSTER", b"SLOTS"]).await?;
-                Self::of(&reply, &addr.0, node.allow_uncovered).map_err(|m| {
-                    Failure::new(Kind::Unavailable, "cluster", format!("{}: {m}", client.place()))
+                Self::parse(&reply, &addr.0, node.allow_uncovered).map_err(|m| {
+                    Failure::new(Kind::Unavailable, "cluster", format!("{}: {m}", client.display_url()))
                 })
             };
             match asked.await {
@@ -58,7 +58,7 @@ impl Topology {
     }
 
     /// Out of the answer to `CLUSTER SLOTS`; a host that is left out is the one that was asked.
-    fn of(reply: &Reply, asked: &str, allow_uncovered: bool) -> std::result::Result<Self, String> {
+    fn parse(reply: &Reply, asked: &str, allow_uncovered: bool) -> std::result::Result<Self, String> {
         let wrong = || "invalid reply to CLUSTER SLOTS".to_owned();
         let addr = |node: &Reply| {
             let parts = node.array()?;
@@ -83,10 +83,10 @@ impl Topology {
                 }),
             }
         }
-        let uncovered = holes(&shards);
+        let uncovered = uncovered_ranges(&shards);
         if served != u32::from(SLOTS) && (!allow_uncovered || shards.is_empty()) {
-            let hole = uncovered.first();
-            let first = hole.map_or_else(String::new, |(slot, _)| {
+            let unserved = uncovered.first();
+            let first = unserved.map_or_else(String::new, |(slot, _)| {
                 format!(
                     " (slot {slot} is the first one without a \
                      master)"
@@ -104,12 +104,12 @@ impl Topology {
     }
 
     /// What a copy of the cluster cannot hold, as it is counted, and how many slots that are.
-    pub fn not_served(&self) -> Option<(String, u64)> {
-        const NAMED: usize = 5;
+    pub fn uncovered_slots(&self) -> Option<(String, u64)> {
+        const NAMED_MAX: usize = 5;
         let count = self.uncovered.iter().map(|(from, to)| u64::from(to - from) + 1).sum();
         let ranges: Vec<String> =
-            self.uncovered.iter().take(NAMED).map(|(from, to)| format!("{from}-{to}")).collect();
-        let more = if self.uncovered.len() > NAMED { ", …" } else { "" };
+            self.uncovered.iter().take(NAMED_MAX).map(|(from, to)| format!("{from}-{to}")).collect();
+        let more = if self.uncovered.len() > NAMED_MAX { ", …" } else { "" };
         let what = format!("slots of the source that nobody serves ({}{more})", ranges.join(", "));
         (count > 0).then_some((what, count))
     }
@@ -120,12 +120,12 @@ impl Topology {
     }
 
     /// Everybody who may be asked about it.
-    pub fn everybody(&self) -> Vec<Addr> {
+    pub fn all_addrs(&self) -> Vec<Addr> {
         self.shards.iter().flat_map(|s| std::iter::once(&s.master).chain(&s.replicas)).cloned().collect()
     }
 
     /// The shard that serves a slot.
-    pub fn of_slot(&self, slot: u16) -> Option<&Shard> {
+    pub fn shard_of_slot(&self, slot: u16) -> Option<&Shard> {
         self.shards.iter().find(|s| s.ranges.iter().any(|(from, to)| (*from..=*to).contains(&slot)))
     }
 
@@ -142,7 +142,7 @@ impl Topology {
 }
 
 /// Ranges of slots that no shard has.
-fn holes(shards: &[Shard]) -> Vec<(u16, u16)> {
+fn uncovered_ranges(shards: &[Shard]) -> Vec<(u16, u16)> {
     let mut served: Vec<(u16, u16)> = shards.iter().flat_map(|s| s.ranges.iter().copied()).collect();
     served.sort_unstable();
     let (mut holes, mut next) = (Vec::new(), 0);
@@ -182,7 +182,7 @@ mod tests {
             range(0, 100, vec![node("10.0.0.1", 7000), node("10.0.0.2", 7005)]),
             range(101, 5460, vec![node("10.0.0.1", 7000), node("10.0.0.2", 7005)]),
         ]);
-        let topology = Topology::of(&reply, "asked", false).unwrap();
+        let topology = Topology::parse(&reply, "asked", false).unwrap();
         assert_eq!(topology.shards.len(), 2);
         assert_eq!(topology.shards[0].ranges, [(0, 100), (101, 5460)]);
         assert_eq!(topology.shards[0].replicas, [("10.0.0.2".to_owned(), 7005)]);
@@ -194,18 +194,18 @@ mod tests {
     #[test]
     fn a_hole_is_named() {
         let reply = Reply::Array(vec![range(0, 100, vec![node("h", 1)])]);
-        let said = Topology::of(&reply, "h", false).unwrap_err();
+        let said = Topology::parse(&reply, "h", false).unwrap_err();
         assert!(said.contains("101 of 16384") && said.contains("slot 101 "), "{said}");
-        assert!(Topology::of(&Reply::Nil, "h", true).is_err());
-        assert!(Topology::of(&Reply::Array(vec![]), "h", true).is_err());
+        assert!(Topology::parse(&Reply::Nil, "h", true).is_err());
+        assert!(Topology::parse(&Reply::Array(vec![]), "h", true).is_err());
     }
 
     #[test]
     fn red_19_what_is_served_beside_a_hole() {
         let ranges = [(1, 100), (102, 16_382)].map(|(from, to)| range(from, to, vec![node("h", 1)]));
-        let topology = Topology::of(&Reply::Array(ranges.to_vec()), "h", true).unwrap();
+        let topology = Topology::parse(&Reply::Array(ranges.to_vec()), "h", true).unwrap();
         assert_eq!(topology.uncovered, [(0, 0), (101, 101), (16_383, 16_383)]);
-        let (what, count) = topology.not_served().unwrap();
+        let (what, count) = topology.uncovered_slots().unwrap();
         assert!(count == 3 && what.ends_with("(0-0, 101-101, 16383-16383)"), "{what}");
     }
 }

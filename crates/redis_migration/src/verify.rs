@@ -10,26 +10,26 @@ use redis_proto::rdb::{Element, Family, Kind as Value, dump};
 use redis_proto::resp::Reply;
 use ring::digest::{Context, SHA256, digest};
 
-use crate::asker::Asker;
-use crate::marker::OURS;
+use crate::checkpoint::RESERVED_PREFIX;
 use crate::node::Node;
+use crate::query_client::QueryClient;
 use crate::route::Route;
-use crate::server::Server;
+use crate::server::ServerInfo;
 use crate::topology::Addr;
 
 /// Keys that are asked about together.
-const TOGETHER: usize = 100;
+const BATCH_KEYS: usize = 100;
 /// Keys of a sample, about.
 const SAMPLE: u64 = 10_000;
 /// Looks at what differs, and the pause between them.
-const LOOKS: u32 = 4;
-const PAUSE: Duration = Duration::from_millis(400);
+const PASSES: u32 = 4;
+const PASS_INTERVAL: Duration = Duration::from_millis(400);
 /// Differences that are looked at again; with more, the sides are different.
-const AGAIN_MAX: usize = 10_000;
+const DIFFERENCES_MAX: usize = 10_000;
 /// Differences that are named.
-const NAMED: usize = 100;
+const NAMED_MAX: usize = 100;
 /// Two servers that tell only the time that is left are asked one after the other, milliseconds.
-const ASKED_APART: i64 = 1500;
+const TTL_SKEW_MS: i64 = 1500;
 
 /// How much is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub enum Depth {
 
 /// What a comparison found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Compared {
+pub struct Comparison {
     /// Keys compared.
     pub keys: u64,
     /// Of other content.
@@ -54,40 +54,40 @@ pub struct Compared {
     /// Only at the target.
     pub extra: u64,
     /// The first of them, for people.
-    pub named: Vec<String>,
+    pub examples: Vec<String>,
 }
 
-impl Compared {
+impl Comparison {
     /// True when nothing differs.
-    pub fn same(&self) -> bool {
+    pub fn is_same(&self) -> bool {
         self.differ + self.expiry_differs + self.missing + self.extra == 0
     }
 
-    fn note_library(&mut self, name: &[u8], how: How) {
-        self.note_as(format!("library `{}`", String::from_utf8_lossy(name)), how);
+    fn record_library(&mut self, name: &[u8], difference: Difference) {
+        self.record_as(format!("library `{}`", String::from_utf8_lossy(name)), difference);
     }
 
-    fn note(&mut self, db: u32, key: &[u8], how: How) {
-        self.note_as(format!("{db}: `{}`", String::from_utf8_lossy(key)), how);
+    fn record(&mut self, db: u32, key: &[u8], difference: Difference) {
+        self.record_as(format!("{db}: `{}`", String::from_utf8_lossy(key)), difference);
     }
 
-    fn note_as(&mut self, what: String, how: How) {
-        let (count, word) = match how {
-            How::Same => return,
-            How::Content => (&mut self.differ, "differs"),
-            How::Expiry => (&mut self.expiry_differs, "has a different expiry"),
-            How::Missing => (&mut self.missing, "is missing at the target"),
-            How::Extra => (&mut self.extra, "exists only at the target"),
+    fn record_as(&mut self, what: String, difference: Difference) {
+        let (count, word) = match difference {
+            Difference::Same => return,
+            Difference::Content => (&mut self.differ, "differs"),
+            Difference::Expiry => (&mut self.expiry_differs, "has a different expiry"),
+            Difference::Missing => (&mut self.missing, "is missing at the target"),
+            Difference::Extra => (&mut self.extra, "exists only at the target"),
         };
         *count += 1;
-        if self.named.len() < NAMED {
-            self.named.push(format!("{what} {word}"));
+        if self.examples.len() < NAMED_MAX {
+            self.examples.push(format!("{what} {word}"));
         }
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum How {
+enum Difference {
     Same,
     Content,
     Expiry,
@@ -96,23 +96,23 @@ enum How {
 }
 
 /// One key as one side has it.
-pub(crate) struct Held {
+pub(crate) struct KeyState {
     pub(crate) payload: Vec<u8>,
     /// Milliseconds since the epoch, or that are left; -1: it does not expire.
     pub(crate) expiry: i64,
 }
 
 /// One side.
-pub(crate) struct Half {
-    pub(crate) ask: Asker,
-    pub(crate) server: Server,
+pub(crate) struct Endpoint {
+    pub(crate) query: QueryClient,
+    pub(crate) server: ServerInfo,
     side: Side,
 }
 
-impl Half {
+impl Endpoint {
     pub(crate) async fn open(node: &Node, side: Side) -> Result<Self> {
-        let (ask, server, _) = Asker::open(node, side).await?;
-        Ok(Self { ask, server, side })
+        let (query, server, _) = QueryClient::open(node, side).await?;
+        Ok(Self { query, server, side })
     }
 
     /// Looks at a database from here on; false when this side has no such database, and nothing is to be asked.
@@ -120,7 +120,7 @@ impl Half {
         if self.server.cluster {
             return Ok(db == 0);
         }
-        match self.ask.select(db).await {
+        match self.query.select(db).await {
             Err(f) if f.kind == Kind::Unsupported => Ok(false),
             selected => selected.map(|()| true),
         }
@@ -132,7 +132,7 @@ impl Half {
         addr: &Addr,
         cursor: &[u8],
     ) -> Result<(Vec<Vec<u8>>, Option<Vec<u8>>)> {
-        let client = self.ask.server(addr).await?;
+        let client = self.query.client_at(addr).await?;
         let reply = client.call(&[b"SCAN", cursor, b"COUNT", b"1000"]).await.map_err(|f| f.at(self.side))?;
         let wrong = || Failure::new(Kind::Corrupt, "scan", "invalid reply to SCAN").at(self.side);
         let [next, keys] = reply.array().unwrap_or_default() else { return Err(wrong()) };
@@ -142,16 +142,20 @@ impl Half {
         Ok((keys, Some(next).filter(|n| n != b"0")))
     }
 
-    pub(crate) async fn ask(&mut self, keys: &[Vec<u8>], absolute: bool) -> Result<Vec<Option<Held>>> {
+    pub(crate) async fn read_keys(
+        &mut self,
+        keys: &[Vec<u8>],
+        absolute: bool,
+    ) -> Result<Vec<Option<KeyState>>> {
         let word: &[u8] = if absolute { b"PEXPIRETIME" } else { b"PTTL" };
-        let payloads = self.ask.each(keys, &[b"DUMP"], &[]).await?;
-        let expiries = self.ask.each(keys, &[word], &[]).await?;
+        let payloads = self.query.call_each(keys, &[b"DUMP"], &[]).await?;
+        let expiries = self.query.call_each(keys, &[word], &[]).await?;
         let wrong = || Failure::new(Kind::Corrupt, "verify", "unexpected reply type").at(self.side);
         let pairs = payloads.into_iter().zip(expiries);
         pairs
             .map(|(payload, at)| match payload {
                 Reply::Nil => Ok(None),
-                Reply::Bulk(payload) => Ok(Some(Held { payload, expiry: at.number().unwrap_or(-1) })),
+                Reply::Bulk(payload) => Ok(Some(KeyState { payload, expiry: at.number().unwrap_or(-1) })),
                 _ => Err(wrong()),
             })
             .collect()
@@ -159,8 +163,8 @@ impl Half {
 
     /// Its libraries of functions and their code; none where the user may not list them.
     async fn libraries(&mut self) -> Result<Option<BTreeMap<Vec<u8>, Vec<u8>>>> {
-        let Some(addr) = self.ask.masters().first().cloned() else { return Ok(None) };
-        let list = match self.ask.server(&addr).await?.call(&[b"FUNCTION", b"LIST", b"WITHCODE"]).await {
+        let Some(addr) = self.query.masters().first().cloned() else { return Ok(None) };
+        let list = match self.query.client_at(&addr).await?.call(&[b"FUNCTION", b"LIST", b"WITHCODE"]).await {
             Err(f) if matches!(f.kind, Kind::Forbidden | Kind::Unsupported) => return Ok(None),
             list => list.map_err(|f| f.at(self.side))?,
         };
@@ -169,13 +173,13 @@ impl Half {
             Some(pair.get(1)?.text()?.to_vec())
         };
         let libraries = list.array().unwrap_or_default().iter().filter_map(Reply::array);
-        let named =
+        let examples =
             libraries.filter_map(|one| Some((text(one, b"library_name")?, text(one, b"library_code")?)));
-        Ok(Some(named.collect()))
+        Ok(Some(examples.collect()))
     }
 
     async fn exist(&mut self, keys: &[Vec<u8>]) -> Result<Vec<bool>> {
-        let answers = self.ask.each(keys, &[b"EXISTS"], &[]).await?;
+        let answers = self.query.call_each(keys, &[b"EXISTS"], &[]).await?;
         Ok(answers.iter().map(|a| a.number() == Some(1)).collect())
     }
 }
@@ -184,16 +188,16 @@ impl Half {
 ///
 /// # Errors
 /// What the connections meet.
-pub async fn compare(source: &Node, target: &Node, route: &Route, depth: Depth) -> Result<Compared> {
-    let mut a = Half::open(source, Side::Source).await?;
-    let mut b = Half::open(target, Side::Target).await?;
+pub async fn compare(source: &Node, target: &Node, route: &Route, depth: Depth) -> Result<Comparison> {
+    let mut a = Endpoint::open(source, Side::Source).await?;
+    let mut b = Endpoint::open(target, Side::Target).await?;
     let dbs = pairs(&a.server, &b.server, route);
-    let one_of = match depth {
+    let sample_every = match depth {
         Depth::Full => 1,
         Depth::Sample => (a.server.keys.max(b.server.keys) / SAMPLE).max(1),
     };
-    let mut out = Compared::default();
-    let mut again: Vec<(u32, u32, Vec<u8>)> = Vec::new();
+    let mut out = Comparison::default();
+    let mut differing: Vec<(u32, u32, Vec<u8>)> = Vec::new();
     for (from, to) in &dbs {
         if !a.select(*from).await? {
             continue;
@@ -201,44 +205,47 @@ pub async fn compare(source: &Node, target: &Node, route: &Route, depth: Depth) 
         let b_has = b.select(*to).await?;
         // Servers that are still to be looked through, and where.
         let mut left: Vec<(Addr, Vec<u8>)> =
-            a.ask.masters().into_iter().map(|m| (m, b"0".to_vec())).collect();
+            a.query.masters().into_iter().map(|m| (m, b"0".to_vec())).collect();
         while let Some((addr, at)) = left.pop() {
             let (keys, next) = a.scan(&addr, &at).await?;
             let keys: Vec<Vec<u8>> = keys
                 .into_iter()
-                .filter(|k| !k.starts_with(OURS) && route.keeps(k))
-                .filter(|k| one_of == 1 || dump::crc64(k).is_multiple_of(one_of))
+                .filter(|k| !k.starts_with(RESERVED_PREFIX) && route.includes(k))
+                .filter(|k| sample_every == 1 || dump::crc64(k).is_multiple_of(sample_every))
                 .collect();
-            for some in keys.chunks(TOGETHER) {
+            for some in keys.chunks(BATCH_KEYS) {
                 out.keys += some.len() as u64;
-                for (key, how) in some.iter().zip(look(&mut a, &mut b, some, (true, b_has)).await?) {
-                    again.extend((how != How::Same).then(|| (*from, *to, key.clone())));
+                for (key, difference) in
+                    some.iter().zip(compare_keys(&mut a, &mut b, some, (true, b_has)).await?)
+                {
+                    differing.extend((difference != Difference::Same).then(|| (*from, *to, key.clone())));
                 }
             }
-            if again.len() > AGAIN_MAX {
+            if differing.len() > DIFFERENCES_MAX {
                 break;
             }
             left.extend(next.map(|next| (addr, next)));
         }
     }
-    extra(&mut a, &mut b, &dbs, route, one_of, &mut again).await?;
-    for look_no in 1..=LOOKS {
-        let last = look_no == LOOKS || again.len() > AGAIN_MAX;
+    extra(&mut a, &mut b, &dbs, route, sample_every, &mut differing).await?;
+    for pass in 1..=PASSES {
+        let last = pass == PASSES || differing.len() > DIFFERENCES_MAX;
         let mut left = Vec::new();
-        for (from, to, key) in again {
+        for (from, to, key) in differing {
             let have = (a.select(from).await?, b.select(to).await?);
-            let how = look(&mut a, &mut b, std::slice::from_ref(&key), have).await?.first().copied();
-            match how {
-                None | Some(How::Same) => {}
-                Some(how) if last => out.note(from, &key, how),
+            let difference =
+                compare_keys(&mut a, &mut b, std::slice::from_ref(&key), have).await?.first().copied();
+            match difference {
+                None | Some(Difference::Same) => {}
+                Some(difference) if last => out.record(from, &key, difference),
                 Some(_) => left.push((from, to, key)),
             }
         }
-        again = left;
-        if again.is_empty() {
+        differing = left;
+        if differing.is_empty() {
             break;
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(PASS_INTERVAL).await;
     }
     if depth == Depth::Full {
         libraries(&mut a, &mut b, &mut out).await?;
@@ -247,29 +254,31 @@ pub async fn compare(source: &Node, target: &Node, route: &Route, depth: Depth) 
 }
 
 /// Compares libraries of functions, where both sides have them and let them be listed.
-async fn libraries(a: &mut Half, b: &mut Half, out: &mut Compared) -> Result<()> {
+async fn libraries(a: &mut Endpoint, b: &mut Endpoint, out: &mut Comparison) -> Result<()> {
     if !a.server.has_functions() || !b.server.has_functions() {
         return Ok(());
     }
     let (Some(from), Some(to)) = (a.libraries().await?, b.libraries().await?) else { return Ok(()) };
     for (name, code) in &from {
         match to.get(name) {
-            None => out.note_library(name, How::Missing),
-            Some(other) if other != code => out.note_library(name, How::Content),
+            None => out.record_library(name, Difference::Missing),
+            Some(other) if other != code => out.record_library(name, Difference::Content),
             Some(_) => {}
         }
     }
-    to.keys().filter(|name| !from.contains_key(*name)).for_each(|name| out.note_library(name, How::Extra));
+    to.keys()
+        .filter(|name| !from.contains_key(*name))
+        .for_each(|name| out.record_library(name, Difference::Extra));
     Ok(())
 }
 
 /// Databases that are compared: each that either side uses, with the one that the route makes of it.
-fn pairs(a: &Server, b: &Server, route: &Route) -> Vec<(u32, u32)> {
+fn pairs(a: &ServerInfo, b: &ServerInfo, route: &Route) -> Vec<(u32, u32)> {
     let mut from: BTreeSet<u32> = a.dbs.iter().copied().collect();
     for to in &b.dbs {
-        let named = route.db_map.iter().filter(|(_, t)| *t == to).map(|(f, _)| *f);
+        let examples = route.db_map.iter().filter(|(_, t)| *t == to).map(|(f, _)| *f);
         let all = route.all_into.filter(|all| all == to).map(|_| a.dbs.first().copied().unwrap_or(0));
-        let may_be = named.chain([*to]).chain(route.only_db).chain(all);
+        let may_be = examples.chain([*to]).chain(route.only_db).chain(all);
         from.extend(may_be.filter(|f| route.db(*f) == Some(*to)));
     }
     from.into_iter().filter_map(|f| Some((f, route.db(f)?))).collect()
@@ -277,12 +286,12 @@ fn pairs(a: &Server, b: &Server, route: &Route) -> Vec<(u32, u32)> {
 
 /// Keys that only the target has: none of the databases that become one there has them.
 async fn extra(
-    a: &mut Half,
-    b: &mut Half,
+    a: &mut Endpoint,
+    b: &mut Endpoint,
     dbs: &[(u32, u32)],
     route: &Route,
-    one_of: u64,
-    again: &mut Vec<(u32, u32, Vec<u8>)>,
+    sample_every: u64,
+    differing: &mut Vec<(u32, u32, Vec<u8>)>,
 ) -> Result<()> {
     let mut by_target: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for (from, to) in dbs {
@@ -293,13 +302,13 @@ async fn extra(
             continue;
         }
         let mut left: Vec<(Addr, Vec<u8>)> =
-            b.ask.masters().into_iter().map(|m| (m, b"0".to_vec())).collect();
-        while let Some((addr, at)) = left.pop().filter(|_| again.len() <= AGAIN_MAX) {
+            b.query.masters().into_iter().map(|m| (m, b"0".to_vec())).collect();
+        while let Some((addr, at)) = left.pop().filter(|_| differing.len() <= DIFFERENCES_MAX) {
             let (keys, next) = b.scan(&addr, &at).await?;
             let keys: Vec<Vec<u8>> = keys
                 .into_iter()
-                .filter(|k| !k.starts_with(OURS) && route.keeps(k))
-                .filter(|k| one_of == 1 || dump::crc64(k).is_multiple_of(one_of))
+                .filter(|k| !k.starts_with(RESERVED_PREFIX) && route.includes(k))
+                .filter(|k| sample_every == 1 || dump::crc64(k).is_multiple_of(sample_every))
                 .collect();
             let mut there = vec![false; keys.len()];
             for db in from {
@@ -308,7 +317,7 @@ async fn extra(
                 }
             }
             let first = from.first().copied().unwrap_or(0);
-            again.extend(keys.into_iter().zip(there).filter(|(_, t)| !t).map(|(k, _)| (first, *to, k)));
+            differing.extend(keys.into_iter().zip(there).filter(|(_, t)| !t).map(|(k, _)| (first, *to, k)));
             left.extend(next.map(|next| (addr, next)));
         }
     }
@@ -316,33 +325,42 @@ async fn extra(
 }
 
 /// Looks at some keys in the databases that are selected; `have`: whether each side has its database.
-async fn look(a: &mut Half, b: &mut Half, keys: &[Vec<u8>], have: (bool, bool)) -> Result<Vec<How>> {
+async fn compare_keys(
+    a: &mut Endpoint,
+    b: &mut Endpoint,
+    keys: &[Vec<u8>],
+    have: (bool, bool),
+) -> Result<Vec<Difference>> {
     let absolute = a.server.tells_expiry_time() && b.server.tells_expiry_time();
     // One after the other: what is asked of the target second has had time to arrive.
     let began = Instant::now();
     let nothing = || (0..keys.len()).map(|_| None).collect();
-    let from = if have.0 { a.ask(keys, absolute).await? } else { nothing() };
-    let to = if have.1 { b.ask(keys, absolute).await? } else { nothing() };
+    let from = if have.0 { a.read_keys(keys, absolute).await? } else { nothing() };
+    let to = if have.1 { b.read_keys(keys, absolute).await? } else { nothing() };
     let families = (a.server.family, b.server.family);
     // What is left of a life depends on when that was asked.
     let took = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
-    let apart = if absolute { 0 } else { ASKED_APART.saturating_add(took) };
-    Ok(from.iter().zip(&to).map(|pair| judge(pair, families, apart)).collect())
+    let apart = if absolute { 0 } else { TTL_SKEW_MS.saturating_add(took) };
+    Ok(from.iter().zip(&to).map(|pair| classify(pair, families, apart)).collect())
 }
 
 /// Compares what both hold of a key; expiries may be so far apart, milliseconds.
-fn judge(pair: (&Option<Held>, &Option<Held>), families: (Family, Family), most_apart: i64) -> How {
+fn classify(
+    pair: (&Option<KeyState>, &Option<KeyState>),
+    families: (Family, Family),
+    most_apart: i64,
+) -> Difference {
     match pair {
-        (None, None) => How::Same,
-        (Some(_), None) => How::Missing,
-        (None, Some(_)) => How::Extra,
+        (None, None) => Difference::Same,
+        (Some(_), None) => Difference::Missing,
+        (None, Some(_)) => Difference::Extra,
         (Some(from), Some(to)) => {
             let apart = (from.expiry - to.expiry).abs();
             let same_expiry = (from.expiry < 0) == (to.expiry < 0) && apart <= most_apart;
             match same_content((&from.payload, families.0), (&to.payload, families.1)) {
-                true if same_expiry => How::Same,
-                true => How::Expiry,
-                false => How::Content,
+                true if same_expiry => Difference::Same,
+                true => Difference::Expiry,
+                false => Difference::Content,
             }
         }
     }
@@ -366,13 +384,13 @@ fn same_content(a: (&[u8], Family), b: (&[u8], Family)) -> bool {
 /// What a payload holds: its kind, how much, and a digest that does not depend on how it is written; `counts`: with
 /// what streams and their groups count. None for what cannot be taken apart.
 pub fn content(family: Family, payload: &[u8], counts: bool) -> Option<(Value, u64, [u8; 32])> {
-    let (kind, span) = dump::open(family, payload).ok()?;
+    let (kind, raw) = dump::open(family, payload).ok()?;
     let value = kind.kind()?;
     let in_order = matches!(value, Value::String | Value::List | Value::Stream);
     let (mut ordered, mut sum, mut count) = (Context::new(&SHA256), [0u8; 32], 0);
     let mut consumer: Option<Vec<u8>> = None;
-    elements(kind, span, |element| {
-        let mut bytes = told(&element, counts);
+    elements(kind, raw, |element| {
+        let mut bytes = canonical_bytes(&element, counts);
         match &element {
             // Servers do not tell their replicas of one that has nothing pending.
             Element::Consumer { .. } => {
@@ -409,7 +427,7 @@ pub fn content(family: Family, payload: &[u8], counts: bool) -> Option<(Value, u
 
 /// An element without what depends on the server: when consumers were seen, and, unless both sides keep `counts`, what older
 /// servers do not count.
-fn told(element: &Element<'_>, counts: bool) -> Vec<u8> {
+fn canonical_bytes(element: &Element<'_>, counts: bool) -> Vec<u8> {
     let mut out = Vec::new();
     let mut text = |bytes: &[u8]| {
         out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());

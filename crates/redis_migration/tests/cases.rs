@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::failure::{Failure, Kind, Result};
-use redis_migration::file::Import;
-use redis_migration::scan::Scan;
+use redis_migration::import::Import;
+use redis_migration::scan::ScanMigration;
 use redis_migration::verify::{Depth, compare};
-use redis_migration::{Mover, Options, Summary, Until};
+use redis_migration::{Migration, Options, Summary, Until};
 use redis_proto::resp::Reply;
 use testkit::redis::{Cluster, Redis};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Following, mover, mover_at, node, same};
+use crate::support::{Following, migration, migration_at, node, same};
 
 const WIDE: [&str; 2] = ["--databases", "64"];
 
@@ -37,11 +37,11 @@ fn info(redis: &Redis, section: &str, name: &str) -> Option<i64> {
     text.lines().find_map(|l| l.strip_prefix(&format!("{name}:"))?.trim().parse().ok())
 }
 
-fn scan(source: &Redis, target: &Redis) -> Scan {
-    Scan {
+fn scan(source: &Redis, target: &Redis) -> ScanMigration {
+    ScanMigration {
         source: node(source),
         target: node(target),
-        options: Options { until: Until::CaughtUp, ..mover(source, target, Until::Full).options.clone() },
+        options: Options { until: Until::CaughtUp, ..migration(source, target, Until::Full).options.clone() },
         clock: pace::clock::system(),
         progress: Arc::default(),
         stop: CancellationToken::new(),
@@ -50,15 +50,15 @@ fn scan(source: &Redis, target: &Redis) -> Scan {
 
 /// Imports files.
 pub(crate) async fn import(files: Vec<PathBuf>, target: &Redis) -> Result<Summary> {
-    import_with(files, target, mover(target, target, Until::Full)).await
+    import_with(files, target, migration(target, target, Until::Full)).await
 }
 
-async fn import_with(files: Vec<PathBuf>, target: &Redis, like: Mover) -> Result<Summary> {
+async fn import_with(files: Vec<PathBuf>, target: &Redis, like: Migration) -> Result<Summary> {
     let import = Import {
         files,
         target: node(target),
         options: like.options,
-        leave_out: false,
+        skip_unsafe_commands: false,
         clock: pace::clock::system(),
         progress: Arc::default(),
         stop: CancellationToken::new(),
@@ -81,19 +81,19 @@ async fn red_01_a_database_that_the_target_does_not_have_changes_no_other() {
     let source = Redis::start("REDIS_7_0", &[&WIDE[..], &["--notify-keyspace-events", "KA"]].concat());
     let target = Redis::start("REDIS_7_0", &[]);
     run(&source, &["SET a right", "SELECT 40", "SET a WRONG", "HSET h f v", "SET ttl x EX 1000"]);
-    let failed = refused(mover(&source, &target, Until::CaughtUp).run().await);
+    let failed = refused(migration(&source, &target, Until::CaughtUp).run().await);
     assert_eq!((failed.kind, failed.op), (Kind::Unsupported, "databases"), "{failed}");
     let failed = refused(scan(&source, &target).run().await);
     assert_eq!((failed.kind, failed.op), (Kind::Unsupported, "databases"), "{failed}");
     let failed = refused(import(vec![dump(&source)], &target).await);
     assert_eq!((failed.kind, failed.op), (Kind::Unsupported, "databases"), "{failed}");
     // A typing error in a mapping.
-    let mut wrong = mover(&source, &target, Until::CaughtUp);
+    let mut wrong = migration(&source, &target, Until::CaughtUp);
     wrong.options.route.db_map = [(0, 20)].into();
     assert_eq!(refused(wrong.run().await).op, "databases");
     assert_eq!(target.run("DBSIZE"), Reply::Int(0), "nothing was written");
     // Mapped, everything is copied.
-    let mut mapped = mover(&source, &target, Until::CaughtUp);
+    let mut mapped = migration(&source, &target, Until::CaughtUp);
     mapped.options.route.db_map = [(40, 3)].into();
     assert!(mapped.run().await.unwrap().done);
     assert_eq!(get(&target, "a").as_deref(), Some("right"));
@@ -110,7 +110,7 @@ async fn red_01_red_26_a_database_that_comes_late_changes_no_other() {
     ] {
         let (source, target) = (Redis::start("REDIS_7_0", &WIDE), Redis::start("REDIS_7_0", &[]));
         run(&source, &["SET acct 100"]);
-        let following = Following::start(mover(&source, &target, Until::Stopped));
+        let following = Following::start(migration(&source, &target, Until::Stopped));
         following.streams().await;
         run(&source, lines);
         let failed = refused(following.ended().await);
@@ -126,7 +126,7 @@ async fn red_01_red_15_a_user_that_may_not_select_writes_into_no_other_database(
     run(&source, &["SET a right", "SELECT 1", "SET a WRONG"]);
     let mut at = node(&target);
     (at.user, at.password) = ("mover".into(), "pw".into());
-    let failed = refused(mover_at(node(&source), at.clone(), Until::CaughtUp).run().await);
+    let failed = refused(migration_at(node(&source), at.clone(), Until::CaughtUp).run().await);
     assert_eq!((failed.kind, failed.op), (Kind::Forbidden, "databases"), "{failed}");
     assert_eq!(target.run("DBSIZE"), Reply::Int(0));
 }
@@ -134,13 +134,13 @@ async fn red_01_red_15_a_user_that_may_not_select_writes_into_no_other_database(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn red_25_messages_never_reach_the_target() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
-    let following = Following::start(mover(&source, &target, Until::Stopped));
+    let following = Following::start(migration(&source, &target, Until::Stopped));
     following.streams().await;
     run(
         &source,
         &["PUBLISH __sentinel__:hello x", "SPUBLISH channel x", "MULTI", "PUBLISH a b", "INCR n", "EXEC"],
     );
-    following.level(&source).await;
+    following.wait_caught_up(&source).await;
     following.stop().await;
     assert_eq!(get(&target, "n").as_deref(), Some("1"));
     let stats = target.run("INFO commandstats");
@@ -169,7 +169,7 @@ async fn red_02_a_cluster_is_looked_at_whole_whoever_names_it() {
     assert_eq!(target.run("DBSIZE"), Reply::Int(held));
     let route = Default::default();
     let compared = compare(&named, &node(&target), &route, Depth::Full).await.unwrap();
-    assert!(compared.same() && i64::try_from(compared.keys).unwrap() == held, "{compared:?}");
+    assert!(compared.is_same() && i64::try_from(compared.keys).unwrap() == held, "{compared:?}");
     target.run("FLUSHALL");
     let compared = compare(&named, &node(&target), &route, Depth::Full).await.unwrap();
     assert_eq!(i64::try_from(compared.missing).unwrap(), held, "{compared:?}");
@@ -200,14 +200,14 @@ async fn red_04_idle_connections_cost_no_snapshot() {
     let source = Redis::start("REDIS_7_0", &slow);
     let target = Redis::start("REDIS_7_0", &["--timeout", "1"]);
     run(&source, &["SET a 1"]);
-    let following = Following::start(mover(&source, &target, Until::Stopped));
+    let following = Following::start(migration(&source, &target, Until::Stopped));
     following.streams().await;
     let before = info(&target, "stats", "total_connections_received").unwrap();
     // Nothing is written for longer than the target waits.
     let idle = tokio::time::Instant::now();
     following.until(|_| idle.elapsed() > Duration::from_secs(4)).await;
     run(&source, &["INCR a"]);
-    following.level(&source).await;
+    following.wait_caught_up(&source).await;
     let summary = following.stop().await;
     assert_eq!((summary.full_syncs, summary.partial_syncs), (1, 0), "{summary:?}");
     assert_eq!(get(&target, "a").as_deref(), Some("2"));
@@ -220,7 +220,7 @@ async fn red_04_idle_connections_cost_no_snapshot() {
 async fn red_07_what_passes_is_waited_out() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
     run(&source, &["SET a 1"]);
-    let following = Following::start(mover(&source, &target, Until::Stopped));
+    let following = Following::start(migration(&source, &target, Until::Stopped));
     following.streams().await;
     let used = info(&target, "memory", "used_memory").unwrap();
     for (refuse, allow) in [
@@ -231,11 +231,11 @@ async fn red_07_what_passes_is_waited_out() {
         for i in 0..20 {
             run(&source, &[&format!("SET big{i} {}", "x".repeat(1000)), "INCR n"]);
         }
-        // It is refused at least once, and the mover is still there.
+        // It is refused at least once, and the migration is still there.
         following.until(|p| p.phase.load(std::sync::atomic::Ordering::Relaxed) != 2).await;
         target.run(allow);
         following.streams().await;
-        following.level(&source).await;
+        following.wait_caught_up(&source).await;
     }
     let summary = following.stop().await;
     assert_eq!(summary.full_syncs, 1, "{summary:?}");
@@ -253,7 +253,7 @@ async fn red_27_a_user_without_a_password_is_the_user_that_was_named() {
     let named = |user: &str| {
         let mut at = node(&source);
         at.user = user.into();
-        mover_at(at, node(&target), Until::CaughtUp)
+        migration_at(at, node(&target), Until::CaughtUp)
     };
     assert_eq!(refused(named("weak").run().await).kind, Kind::Forbidden);
     assert!(named("free").run().await.unwrap().done);
@@ -332,7 +332,7 @@ async fn red_09_c18_empty_collections_are_passed_over() {
             let done = import_bytes(&rdb("REDIS0010", &body), &target).await.unwrap();
             assert_eq!(keys(&target), ["after", "before"], "type {kind} to {version}");
             assert_eq!(
-                (done.full.empty, done.failed.len(), done.full.left_out.len()),
+                (done.full.empty, done.failed.len(), done.full.unsupported.len()),
                 (1, 0, 0),
                 "type {kind}"
             );
@@ -483,7 +483,7 @@ async fn c15_c16_commands_beyond_keys_are_applied_or_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("f.aof");
     std::fs::write(&path, &file).unwrap();
-    let mut like = mover(&shared, &shared, Until::Full);
+    let mut like = migration(&shared, &shared, Until::Full);
     let left = import_leaving_out(vec![path.clone()], &shared, like.options.clone()).await.unwrap();
     assert_eq!(keys(&shared), ["a", "b", "hll", "own", "swept"]);
     assert!(left.notes.iter().any(|n| n.contains("EVAL")), "{:?}", left.notes);
@@ -499,7 +499,7 @@ async fn import_leaving_out(files: Vec<PathBuf>, target: &Redis, options: Option
         files,
         target: node(target),
         options,
-        leave_out: true,
+        skip_unsafe_commands: true,
         clock: pace::clock::system(),
         progress: Arc::default(),
         stop: CancellationToken::new(),
@@ -535,7 +535,7 @@ async fn c17_commands_that_the_target_refuses_are_counted_and_named() {
     std::fs::write(&path, aof(&["SET s 1", "LPUSH s 1", "SET z 1"])).unwrap();
     let done = import(vec![path], &cluster.servers[0]).await.unwrap();
     assert_eq!((done.refused, done.failed.len()), (1, 1), "{:?}", done.failed);
-    // RED-22: the turn is given up.
+    // RED-22: the token is removed.
     let left: usize =
         cluster.servers.iter().map(|s| s.run("KEYS whimbrel:redis:owner:*").array().unwrap().len()).sum();
     assert_eq!(left, 0);
@@ -560,38 +560,38 @@ async fn red_05_scripts_are_said_by_their_text() {
     };
     call_it(3);
     let target = Redis::start("REDIS_7_0", &[]);
-    let following = Following::start(mover(&source, &target, Until::Stopped));
+    let following = Following::start(migration(&source, &target, Until::Stopped));
     following.streams().await;
     call_it(20);
     // What the target has cached is not relied upon.
     target.run("SCRIPT FLUSH");
     call_it(20);
-    following.level(&source).await;
+    following.wait_caught_up(&source).await;
     same(&source, &target).await;
     assert!(!following.stop().await.done);
 
     // Nor is what we remember: the texts stand beside the position.
     target.run("SCRIPT FLUSH");
     call_it(5);
-    let went_on = mover(&source, &target, Until::CaughtUp).run().await.unwrap();
+    let went_on = migration(&source, &target, Until::CaughtUp).run().await.unwrap();
     assert_eq!((went_on.partial_syncs, went_on.full_syncs), (1, 0));
     same(&source, &target).await;
 
     // A flushed target keeps what is ours.
-    let following = Following::start(mover(&source, &target, Until::Stopped));
+    let following = Following::start(migration(&source, &target, Until::Stopped));
     following.streams().await;
     source.run("FLUSHALL");
-    following.level(&source).await;
+    following.wait_caught_up(&source).await;
     following.stop().await;
     call_it(2);
-    mover(&source, &target, Until::CaughtUp).run().await.unwrap();
+    migration(&source, &target, Until::CaughtUp).run().await.unwrap();
     same(&source, &target).await;
 
     let cluster = Cluster::start("REDIS_7_0", 3, false, &[]);
-    let to_cluster = Following::start(mover(&source, &cluster.servers[0], Until::Stopped));
+    let to_cluster = Following::start(migration(&source, &cluster.servers[0], Until::Stopped));
     to_cluster.streams().await;
     call_it(7);
-    to_cluster.level(&source).await;
+    to_cluster.wait_caught_up(&source).await;
     same(&source, &cluster.servers[0]).await;
     to_cluster.stop().await;
 }
@@ -605,7 +605,7 @@ async fn red_06_restored_payloads_are_said_in_a_form_that_the_target_takes() {
         ("REDIS_7_0", "REDIS_6_2"),
     ] {
         let (source, target) = (Redis::start(from, &[]), Redis::start(to, &[]));
-        let following = Following::start(mover(&source, &target, Until::Stopped));
+        let following = Following::start(migration(&source, &target, Until::Stopped));
         following.streams().await;
         let long = vec![b'x'; 3000];
         call(&source, &[b"RPUSH", b"l", b"a", &long, b"b"]);
@@ -621,7 +621,7 @@ async fn red_06_restored_payloads_are_said_in_a_form_that_the_target_takes() {
             let dying = format!("dying:{key}");
             call(&source, &[b"RESTORE", dying.as_bytes(), b"5000000", &payload]);
         }
-        following.level(&source).await;
+        following.wait_caught_up(&source).await;
         same(&source, &target).await;
         assert_eq!(target.run("LLEN copy:l").number(), Some(3), "{from} to {to}");
         let summary = following.stop().await;
@@ -633,28 +633,28 @@ async fn red_06_restored_payloads_are_said_in_a_form_that_the_target_takes() {
 async fn red_18_changes_do_not_go_round() {
     let (a, b) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
     a.run("SET n 0");
-    let there = Following::start(mover(&a, &b, Until::Stopped));
+    let there = Following::start(migration(&a, &b, Until::Stopped));
     there.streams().await;
     // The way back, begun while the way there runs, is refused before anything is written.
-    let back = mover(&b, &a, Until::Stopped).run().await;
+    let back = migration(&b, &a, Until::Stopped).run().await;
     let failure = refused(back);
     assert_eq!((failure.kind, failure.op), (Kind::Conflict, "loop"), "{failure}");
     a.run("INCR n");
-    there.level(&a).await;
+    there.wait_caught_up(&a).await;
     assert_eq!((get(&a, "n").as_deref(), get(&b, "n").as_deref()), (Some("1"), Some("1")));
     there.stop().await;
 
     // After it was stopped the way back is free: that is how one rolls back.
-    let back = Following::start(mover(&b, &a, Until::Stopped));
+    let back = Following::start(migration(&b, &a, Until::Stopped));
     back.streams().await;
     b.run("INCR n");
-    back.level(&b).await;
+    back.wait_caught_up(&b).await;
     assert_eq!(get(&a, "n").as_deref(), Some("2"));
     // What goes on from before it would do all of that again.
-    let again = refused(mover(&a, &b, Until::Stopped).run().await);
+    let again = refused(migration(&a, &b, Until::Stopped).run().await);
     assert_eq!(again.op, "loop", "{again}");
     back.stop().await;
-    let again = refused(mover(&a, &b, Until::Stopped).run().await);
+    let again = refused(migration(&a, &b, Until::Stopped).run().await);
     assert_eq!(again.op, "loop", "{again}");
     assert_eq!(get(&b, "n").as_deref(), Some("2"));
 }
@@ -690,8 +690,8 @@ async fn red_20_c19_groups_of_streams_are_whole() {
             .map(String::from),
         );
         run(&source, &lines.iter().map(String::as_str).collect::<Vec<_>>());
-        let done = mover(&source, &target, Until::Full).run().await.unwrap();
-        assert!(done.failed.is_empty() && done.full.left_out.is_empty(), "{from} to {to}: {done:?}");
+        let done = migration(&source, &target, Until::Full).run().await.unwrap();
+        assert!(done.failed.is_empty() && done.full.unsupported.is_empty(), "{from} to {to}: {done:?}");
         for key in ["s", "e", "t"] {
             // 6.2 does not count what groups have read.
             let lines = [format!("XRANGE {key} - +"), format!("XINFO GROUPS {key}")];
@@ -731,7 +731,7 @@ async fn red_20_c19_groups_of_streams_are_whole() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn red_22_what_migrations_leave_can_be_removed() {
-    use redis_migration::marker::clean;
+    use redis_migration::checkpoint::clean;
     let (source, cluster) = (Redis::start("REDIS_7_0", &[]), Cluster::start("REDIS_7_0", 3, false, &[]));
     for i in 0..50 {
         source.run(&format!("SET k{i} {i}"));
@@ -740,12 +740,12 @@ async fn red_22_what_migrations_leave_can_be_removed() {
     let left = |cluster: &Cluster| -> usize {
         cluster.servers.iter().map(|s| s.run("KEYS whimbrel:*").array().unwrap().len()).sum()
     };
-    let following = Following::start(mover(&source, &cluster.servers[0], Until::Stopped));
+    let following = Following::start(migration(&source, &cluster.servers[0], Until::Stopped));
     following.streams().await;
     for i in 0..50 {
         source.run(&format!("INCR k{i}"));
     }
-    following.level(&source).await;
+    following.wait_caught_up(&source).await;
     let busy = clean(&target, false).await.unwrap_err();
     assert_eq!((busy.kind, busy.op), (Kind::Conflict, "clean"));
     following.stop().await;
@@ -766,7 +766,7 @@ async fn red_12_values_beyond_the_longest_argument_are_built_from_elements() {
         call(&source, &[b"RPUSH", b"list", n.as_bytes()]);
         call(&source, &[b"HSET", b"hash", i.to_string().as_bytes(), n.as_bytes()]);
     }
-    let done = mover(&source, &target, Until::Full).run().await.unwrap();
+    let done = migration(&source, &target, Until::Full).run().await.unwrap();
     assert!(done.done, "{done:?}");
     same(&source, &target).await;
 }
@@ -775,8 +775,8 @@ async fn red_12_values_beyond_the_longest_argument_are_built_from_elements() {
 async fn red_14_commands_are_left_out_by_name() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
     let following = |skip: &[&str]| {
-        let mut one = mover(&source, &target, Until::Stopped);
-        one.options.skip = Arc::new(skip.iter().map(|name| (*name).to_owned()).collect());
+        let mut one = migration(&source, &target, Until::Stopped);
+        one.options.skip_commands = Arc::new(skip.iter().map(|name| (*name).to_owned()).collect());
         one
     };
     let first = Following::start(following(&[]));
@@ -792,9 +792,9 @@ async fn red_14_commands_are_left_out_by_name() {
     let second = Following::start(following(&["EXPIREMEMBER"]));
     second.streams().await;
     run(&source, &["SET a 1"]);
-    second.level(&source).await;
+    second.wait_caught_up(&source).await;
     let summary = second.stop().await;
-    let left_out = &summary.full.left_out;
+    let left_out = &summary.full.unsupported;
     assert!(left_out.keys().any(|what| what.starts_with("EXPIREMEMBER")), "{left_out:?}");
     same(&source, &target).await;
 }
@@ -813,8 +813,10 @@ fn called(redis: &Redis) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn red_13_functions_of_the_snapshot_meet_another_library() {
-    use redis_migration::Functions;
-    for (policy, says) in [(Functions::Stop, "old"), (Functions::Skip, "old"), (Functions::Replace, "new")] {
+    use redis_migration::FunctionPolicy;
+    for (policy, says) in
+        [(FunctionPolicy::Stop, "old"), (FunctionPolicy::Skip, "old"), (FunctionPolicy::Replace, "new")]
+    {
         let source = Redis::start("REDIS_7_0", &["--notify-keyspace-events", "KA"]);
         for by_scan in [false, true] {
             let target = Redis::start("REDIS_7_0", &[]);
@@ -822,14 +824,14 @@ async fn red_13_functions_of_the_snapshot_meet_another_library() {
             source.run("SET a 1");
             load(&source, ONE);
             load(&target, OTHER);
-            let mut one = mover(&source, &target, Until::CaughtUp);
+            let mut one = migration(&source, &target, Until::CaughtUp);
             one.options.functions = policy;
             let mut looking = scan(&source, &target);
             looking.options.functions = policy;
             let done = if by_scan { looking.run().await } else { one.run().await };
             assert_eq!(called(&target), says, "{policy:?}");
             match (policy, done) {
-                (Functions::Stop, done) => {
+                (FunctionPolicy::Stop, done) => {
                     let failure = refused(done);
                     assert_eq!((failure.kind, failure.op), (Kind::Conflict, "function"), "{failure}");
                     assert!(failure.remedy().contains("--functions"), "{}", failure.remedy());
@@ -837,10 +839,10 @@ async fn red_13_functions_of_the_snapshot_meet_another_library() {
                 }
                 (_, done) => {
                     let summary = done.unwrap();
-                    let left_out = summary.full.left_out.keys().any(|what| what.starts_with("libraries"));
-                    assert!(summary.done && left_out == (policy == Functions::Skip), "{summary:?}");
+                    let left_out = summary.full.unsupported.keys().any(|what| what.starts_with("libraries"));
+                    assert!(summary.done && left_out == (policy == FunctionPolicy::Skip), "{summary:?}");
                     let told = summary.notes.iter().any(|note| note.contains("`tlib`"));
-                    assert_eq!(told, policy == Functions::Replace, "{summary:?}");
+                    assert_eq!(told, policy == FunctionPolicy::Replace, "{summary:?}");
                     assert_eq!(get(&target, "a").as_deref(), Some("1"));
                 }
             }
@@ -850,37 +852,37 @@ async fn red_13_functions_of_the_snapshot_meet_another_library() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn red_13_functions_of_the_stream_meet_another_library() {
-    use redis_migration::Functions;
-    for policy in [Functions::Stop, Functions::Skip, Functions::Replace] {
+    use redis_migration::FunctionPolicy;
+    for policy in [FunctionPolicy::Stop, FunctionPolicy::Skip, FunctionPolicy::Replace] {
         let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
-        let mut one = mover(&source, &target, Until::Stopped);
+        let mut one = migration(&source, &target, Until::Stopped);
         one.options.functions = policy;
         let following = Following::start(one);
         following.streams().await;
         load(&target, OTHER);
         run(&source, &["INCR n"]);
         load(&source, ONE);
-        if policy == Functions::Stop {
+        if policy == FunctionPolicy::Stop {
             let failure = refused(following.ended().await);
             assert_eq!((failure.kind, failure.op), (Kind::Conflict, "function"), "{failure}");
             // The position stands before the library: the same migration goes on when the conflict is over.
             target.run("FUNCTION DELETE tlib");
             run(&source, &["INCR n"]);
-            let again = mover(&source, &target, Until::CaughtUp).run().await.unwrap();
+            let again = migration(&source, &target, Until::CaughtUp).run().await.unwrap();
             assert!(again.done && again.full_syncs == 0, "{again:?}");
             assert_eq!((called(&target).as_str(), get(&target, "n").as_deref()), ("new", Some("2")));
             continue;
         }
         run(&source, &["INCR n"]);
-        following.level(&source).await;
-        assert_eq!(called(&target), if policy == Functions::Skip { "old" } else { "new" });
+        following.wait_caught_up(&source).await;
+        assert_eq!(called(&target), if policy == FunctionPolicy::Skip { "old" } else { "new" });
         // What was left out may be deleted at the source.
         source.run("FUNCTION DELETE slib");
         run(&source, &["INCR n"]);
-        following.level(&source).await;
+        following.wait_caught_up(&source).await;
         let summary = following.stop().await;
-        let left_out = summary.full.left_out.keys().any(|what| what.starts_with("libraries"));
-        assert_eq!(left_out, policy == Functions::Skip, "{summary:?}");
+        let left_out = summary.full.unsupported.keys().any(|what| what.starts_with("libraries"));
+        assert_eq!(left_out, policy == FunctionPolicy::Skip, "{summary:?}");
         assert_eq!(get(&target, "n").as_deref(), Some("3"));
     }
 }
@@ -906,7 +908,7 @@ async fn red_13_libraries_are_compared() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn red_13_functions_travel_whichever_database_is_selected() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
-    let mut one = mover(&source, &target, Until::Stopped);
+    let mut one = migration(&source, &target, Until::Stopped);
     one.options.route.only_db = Some(1);
     let following = Following::start(one);
     following.streams().await;
@@ -914,7 +916,7 @@ async fn red_13_functions_travel_whichever_database_is_selected() {
     let payload = call(&source, &[b"FUNCTION", b"DUMP"]).text().unwrap().to_vec();
     call(&source, &[b"FUNCTION", b"RESTORE", &payload, b"REPLACE"]);
     run(&source, &["SELECT 1", "SET a 1"]);
-    following.level(&source).await;
+    following.wait_caught_up(&source).await;
     following.stop().await;
     assert_eq!(called(&target), "new");
 }
@@ -931,13 +933,13 @@ async fn red_15_a_user_of_database_0_selects_none() {
         (at.user, at.password) = ("zero".into(), "pw".into());
         at
     };
-    let following = Following::start(mover_at(by(&source), by(&target), Until::Stopped));
+    let following = Following::start(migration_at(by(&source), by(&target), Until::Stopped));
     following.streams().await;
     run(&source, &["INCR a", "SET dies w PX 900000", "MULTI", "INCR a", "INCR b", "EXEC"]);
-    following.level(&source).await;
+    following.wait_caught_up(&source).await;
     following.stop().await;
     run(&source, &["INCR a"]);
-    let done = mover_at(by(&source), by(&target), Until::CaughtUp).run().await.unwrap();
+    let done = migration_at(by(&source), by(&target), Until::CaughtUp).run().await.unwrap();
     assert!(done.done && done.full_syncs == 0, "{done:?}");
     same(&source, &target).await;
 }
@@ -947,11 +949,11 @@ async fn red_15_a_target_without_client_is_fenced_by_turns() {
     let source = Redis::start("REDIS_7_0", &[]);
     let target = Redis::start("REDIS_7_0", &["--rename-command", "CLIENT", ""]);
     run(&source, &["SET a 1", "RPUSH l 1 2"]);
-    let first = Following::start(mover(&source, &target, Until::Stopped));
+    let first = Following::start(migration(&source, &target, Until::Stopped));
     first.streams().await;
     run(&source, &["INCR n"]);
-    first.level(&source).await;
-    let second = mover(&source, &target, Until::CaughtUp).run().await.unwrap();
+    first.wait_caught_up(&source).await;
+    let second = migration(&source, &target, Until::CaughtUp).run().await.unwrap();
     assert!(second.done && second.full_syncs == 0, "{second:?}");
     assert!(second.notes.iter().any(|note| note.contains("CLIENT")), "{second:?}");
     let ended = refused(first.ended().await);
@@ -965,15 +967,15 @@ async fn red_15_a_target_without_restore_is_given_elements() {
     let source = Redis::start("REDIS_7_0", &[]);
     let target = Redis::start("REDIS_7_0", &["--rename-command", "RESTORE", ""]);
     crate::fill::fill(&source, 15);
-    let following = Following::start(mover(&source, &target, Until::Stopped));
+    let following = Following::start(migration(&source, &target, Until::Stopped));
     following.streams().await;
     run(&source, &["RPUSH list:again 1 2 3"]);
     let payload = call(&source, &[b"DUMP", b"list:again"]).text().unwrap().to_vec();
     call(&source, &[b"RESTORE", b"list:restored", b"900000", &payload]);
-    following.level(&source).await;
+    following.wait_caught_up(&source).await;
     let summary = following.stop().await;
     assert!(summary.notes.iter().any(|note| note.contains("RESTORE")), "{summary:?}");
-    assert!(summary.full.left_out.is_empty() && summary.failed.is_empty(), "{summary:?}");
+    assert!(summary.full.unsupported.is_empty() && summary.failed.is_empty(), "{summary:?}");
     same(&source, &target).await;
 }
 
@@ -982,7 +984,7 @@ async fn red_16_a_source_with_renamed_commands() {
     let target = Redis::start("REDIS_7_0", &[]);
     for name in ["PSYNC", "REPLCONF"] {
         let source = Redis::start("REDIS_7_0", &["--rename-command", name, ""]);
-        let refused = refused(mover(&source, &target, Until::CaughtUp).run().await);
+        let refused = refused(migration(&source, &target, Until::CaughtUp).run().await);
         assert_eq!((refused.kind, refused.op), (Kind::Unsupported, "psync"), "{refused}");
         assert!(refused.message.contains("--mode scan") && refused.remedy().contains("--source-command"));
     }
@@ -995,16 +997,16 @@ async fn red_16_a_source_with_renamed_commands() {
     run(&source, &["SET a 1", "RPUSH l 1 2"]);
     let names: Vec<String> = renamed.iter().map(|n| format!("{n}=x-{n}")).collect();
     let mut at = node(&source);
-    at.renamed = redis_migration::Node::names(&names).unwrap();
-    let following = Following::start(mover_at(at.clone(), node(&target), Until::Stopped));
+    at.renamed = redis_migration::Node::parse_renamed(&names).unwrap();
+    let following = Following::start(migration_at(at.clone(), node(&target), Until::Stopped));
     following.streams().await;
     run(&source, &["INCR a"]);
-    following.level(&source).await;
+    following.wait_caught_up(&source).await;
     following.stop().await;
     let found = compare(&at, &node(&target), &Default::default(), Depth::Full).await.unwrap();
-    assert!(found.same() && found.keys == 2, "{found:?}");
-    assert!(redis_migration::Node::names(&["DUMP".into()]).is_err());
-    let refused = redis_migration::Node::names(&["psync=x".into()]).unwrap_err();
+    assert!(found.is_same() && found.keys == 2, "{found:?}");
+    assert!(redis_migration::Node::parse_renamed(&["DUMP".into()]).is_err());
+    let refused = redis_migration::Node::parse_renamed(&["psync=x".into()]).unwrap_err();
     assert!(refused.message.contains("--mode scan"), "{refused}");
 }
 
@@ -1032,7 +1034,7 @@ async fn red_17_a_sentinel_names_the_master_that_it_watches() {
     }
     let named = format!("`main` at redis://127.0.0.1:{}", master.port);
     for (source, target) in [(at.clone(), node(&other)), (node(&other), at)] {
-        let failure = refused(mover_at(source, target, Until::CaughtUp).run().await);
+        let failure = refused(migration_at(source, target, Until::CaughtUp).run().await);
         assert!(failure.message.contains("is a Sentinel") && failure.message.contains(&named), "{failure}");
     }
     let _ = child.kill();
@@ -1046,13 +1048,13 @@ async fn red_19_an_open_slot_is_named_while_it_is_waited_for() {
     let id =
         |i: usize| String::from_utf8(source.servers[i].run("CLUSTER MYID").text().unwrap().to_vec()).unwrap();
     source.servers[0].run(&format!("CLUSTER SETSLOT 100 MIGRATING {}", id(1)));
-    let (teller, mut news) = redis_migration::Teller::channel();
-    let mut one = mover_at(node(&source.servers[0]), node(&target), Until::CaughtUp);
-    one.options.teller = teller;
+    let (event_sender, mut events) = redis_migration::EventSender::channel();
+    let mut one = migration_at(node(&source.servers[0]), node(&target), Until::CaughtUp);
+    one.options.event_sender = event_sender;
     let work = tokio::spawn(async move { one.run().await });
     let named = async {
         loop {
-            if let Some(redis_migration::News::Lost { failure, .. }) = news.recv().await
+            if let Some(redis_migration::Event::Disconnected { failure, .. }) = events.recv().await
                 && failure.message.contains("slot 100 ")
             {
                 return;
@@ -1082,7 +1084,7 @@ async fn red_19_what_is_served_beside_a_hole_is_copied_where_that_is_allowed() {
     for allowed in [false, true] {
         from.allow_uncovered = allowed;
         let target = Redis::start("REDIS_7_0", &[]);
-        let one = mover_at(from.clone(), node(&target), Until::CaughtUp);
+        let one = migration_at(from.clone(), node(&target), Until::CaughtUp);
         if !allowed {
             let failure = compare(&from, &node(&target), &Default::default(), Depth::Full).await.unwrap_err();
             assert!(failure.message.contains("slot 0 "), "{failure}");
@@ -1091,11 +1093,11 @@ async fn red_19_what_is_served_beside_a_hole_is_copied_where_that_is_allowed() {
         }
         let done = one.run().await.unwrap();
         assert!(done.done, "{done:?}");
-        let left_out: Vec<_> = done.full.left_out.iter().collect();
+        let left_out: Vec<_> = done.full.unsupported.iter().collect();
         assert!(left_out.iter().any(|(what, n)| what.contains("(0-0)") && **n == 1), "{left_out:?}");
         assert_eq!(called(&target), "new", "functions come from whoever is first");
         let found = compare(&from, &node(&target), &Default::default(), Depth::Full).await.unwrap();
-        assert!(found.same() && found.keys == 60, "{found:?}");
+        assert!(found.is_same() && found.keys == 60, "{found:?}");
     }
 }
 
@@ -1110,7 +1112,7 @@ async fn red_21_a_refused_value_says_how_much_is_written() {
     run(&target, &["ACL SETUSER some on nopass ~* &* +@all -restore -zadd -rpush"]);
     let mut at = node(&target);
     (at.user, at.password) = ("some".into(), "any".into());
-    let failure = refused(mover_at(node(&source), at, Until::CaughtUp).run().await);
+    let failure = refused(migration_at(node(&source), at, Until::CaughtUp).run().await);
     assert!(
         failure.message.contains("ranked") || failure.message.contains("keys of the snapshot"),
         "{failure}"

@@ -11,7 +11,7 @@ use redis_proto::resp::{Reply, command};
 use testkit::redis::{Cluster, Connection, OLD, Redis, VERSIONS};
 
 use crate::fill::fill;
-use crate::support::{Following, mover_at, node};
+use crate::support::{Following, migration_at, node};
 
 const MASTERS: usize = 3;
 
@@ -21,7 +21,7 @@ fn place(cluster: &Cluster) -> Node {
 
 async fn same(a: &Node, b: &Node) -> u64 {
     let found = compare(a, b, &Route::default(), Depth::Full).await.unwrap();
-    assert!(found.same(), "{a:?} and {b:?}: {found:.400?}");
+    assert!(found.is_same(), "{a:?} and {b:?}: {found:.400?}");
     found.keys
 }
 
@@ -170,14 +170,14 @@ async fn through(from: &str, to: &str, elements: u32) {
         args.extend(members.iter().flat_map(|m| [m.as_bytes(), m.as_bytes()]));
         client.call(&args);
     }
-    let there = mover_at(node(&source), place(&middle), Until::CaughtUp).run().await.unwrap();
-    assert!(there.done && there.failed.is_empty() && there.full.left_out.is_empty(), "{from}: {there:?}");
+    let there = migration_at(node(&source), place(&middle), Until::CaughtUp).run().await.unwrap();
+    assert!(there.done && there.failed.is_empty() && there.full.unsupported.is_empty(), "{from}: {there:?}");
     let keys = same(&node(&source), &place(&middle)).await;
-    let over = mover_at(place(&middle), place(&target), Until::CaughtUp).run().await.unwrap();
+    let over = migration_at(place(&middle), place(&target), Until::CaughtUp).run().await.unwrap();
     assert!(over.done && over.full_syncs == 3, "{from} to {to}: {over:?}");
     assert_eq!(same(&place(&middle), &place(&target)).await, keys, "{from} to {to}");
     let back = Redis::start(to, &[]);
-    let out = mover_at(place(&middle), node(&back), Until::Full).run().await.unwrap();
+    let out = migration_at(place(&middle), node(&back), Until::Full).run().await.unwrap();
     assert!(out.done, "{out:?}");
     assert_eq!(same(&node(&source), &node(&back)).await, keys, "{from} out of a cluster to {to}");
 }
@@ -211,10 +211,10 @@ async fn databases_that_a_cluster_has_not_are_refused_before_the_first_write() {
     client.run("SET a 1");
     client.run("SELECT 3");
     client.run("SET b 2");
-    let refused = mover_at(node(&source), place(&target), Until::Full).run().await.unwrap_err();
+    let refused = migration_at(node(&source), place(&target), Until::Full).run().await.unwrap_err();
     assert!(refused.message.contains("database 3"), "{refused}");
     assert!(target.servers.iter().all(|s| s.run("DBSIZE").number() == Some(0)));
-    let mut mapped = mover_at(node(&source), place(&target), Until::Full);
+    let mut mapped = migration_at(node(&source), place(&target), Until::Full);
     mapped.options.route =
         Route { only_db: Some(3), db_map: Route::parse_map("3=0").unwrap(), ..Route::default() };
     assert!(mapped.run().await.unwrap().done);
@@ -234,11 +234,11 @@ async fn each_change_is_made_once_in_a_cluster_through_stops_cuts_and_kills() {
     let writer = writer(connect.clone(), stop.clone());
     let mut fulls = 0;
     for round in 0..8 {
-        let mover = mover_at(place(&source), place(&target), Until::Stopped);
+        let migration = migration_at(place(&source), place(&target), Until::Stopped);
         if round % 3 == 2 {
             // Ends without a word.
-            let progress = mover.progress.clone();
-            let task = tokio::spawn(async move { mover.run().await });
+            let progress = migration.progress.clone();
+            let task = tokio::spawn(async move { migration.run().await });
             while progress.commands.load(Ordering::Relaxed) < 2000 {
                 assert!(!task.is_finished());
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -246,7 +246,7 @@ async fn each_change_is_made_once_in_a_cluster_through_stops_cuts_and_kills() {
             task.abort();
             continue;
         }
-        let following = Following::start(mover);
+        let following = Following::start(migration);
         following.streams().await;
         following.until(|p| p.commands.load(Ordering::Relaxed) > 2000).await;
         if round % 2 == 0 {
@@ -260,7 +260,7 @@ async fn each_change_is_made_once_in_a_cluster_through_stops_cuts_and_kills() {
     }
     stop.store(true, Ordering::Relaxed);
     let rounds = writer.join().unwrap();
-    let last = mover_at(place(&source), place(&target), Until::CaughtUp).run().await.unwrap();
+    let last = migration_at(place(&source), place(&target), Until::CaughtUp).run().await.unwrap();
     assert!(last.done);
     assert_eq!(fulls + last.full_syncs, 3, "one snapshot of each master in all");
     same(&place(&source), &place(&target)).await;
@@ -274,14 +274,14 @@ async fn slots_of_the_target_move_while_changes_stream() {
     let stop = Arc::new(AtomicBool::new(false));
     let port = source.port;
     let writer = writer(move |_| Connection::to(port), stop.clone());
-    let following = Following::start(mover_at(node(&source), place(&target), Until::Stopped));
+    let following = Following::start(migration_at(node(&source), place(&target), Until::Stopped));
     following.streams().await;
     reshard(&target);
     let seen = following.progress.commands.load(Ordering::Relaxed);
     following.until(|p| p.commands.load(Ordering::Relaxed) > seen + 2000).await;
     stop.store(true, Ordering::Relaxed);
     let rounds = writer.join().unwrap();
-    following.level(&source).await;
+    following.wait_caught_up(&source).await;
     let summary = following.stop().await;
     assert_eq!(summary.full_syncs, 1, "{summary:?}");
     same(&node(&source), &place(&target)).await;
@@ -321,7 +321,7 @@ async fn slots_of_the_source_move_while_changes_stream() {
                 rounds
             })
         };
-        let following = Following::start(mover_at(place(&source), node(&target), Until::Stopped));
+        let following = Following::start(migration_at(place(&source), node(&target), Until::Stopped));
         following.streams().await;
         following.until(|p| p.commands.load(Ordering::Relaxed) > 500).await;
         reshard(&source);
@@ -331,7 +331,7 @@ async fn slots_of_the_source_move_while_changes_stream() {
         stop.store(true, Ordering::Relaxed);
         let rounds = writer.join().unwrap();
         following.stop().await;
-        let last = mover_at(place(&source), node(&target), Until::CaughtUp).run().await.unwrap();
+        let last = migration_at(place(&source), node(&target), Until::CaughtUp).run().await.unwrap();
         assert!(last.done && last.full_syncs == 0, "{last:?}");
         same(&place(&source), &node(&target)).await;
         assert_eq!(counted(|_| target.connect()), rounds, "{version}");
@@ -345,7 +345,7 @@ async fn slots_of_the_source_move_while_changes_stream() {
             for server in source.servers.iter().rev() {
                 server.run(&line);
             }
-            let last = mover_at(place(&source), node(&target), Until::CaughtUp).run().await.unwrap();
+            let last = migration_at(place(&source), node(&target), Until::CaughtUp).run().await.unwrap();
             assert!(last.done && last.full_syncs == 3 && !last.notes.is_empty(), "{last:?}");
             same(&place(&source), &node(&target)).await;
         }
@@ -363,7 +363,7 @@ async fn what_all_masters_are_told_is_done_once() {
         }
     };
     set(0, 100);
-    let following = Following::start(mover_at(place(&source), place(&target), Until::Stopped));
+    let following = Following::start(migration_at(place(&source), place(&target), Until::Stopped));
     following.streams().await;
     let library = b"#!lua name=l\nredis.register_function('f', function() return 7 end)";
     for server in &source.servers {
@@ -390,7 +390,7 @@ async fn what_all_masters_are_told_is_done_once() {
     following.streams().await;
     let summary = following.stop().await;
     assert!(summary.full_syncs >= 3, "a flush begins anew: {summary:?}");
-    let last = mover_at(place(&source), place(&target), Until::CaughtUp).run().await.unwrap();
+    let last = migration_at(place(&source), place(&target), Until::CaughtUp).run().await.unwrap();
     assert!(last.done && last.full_syncs == 0, "{last:?}");
     assert_eq!(same(&place(&source), &place(&target)).await, 300);
     for server in &target.servers {
@@ -410,31 +410,31 @@ async fn a_flush_of_the_source_reaches_every_master_of_the_target() {
         }
     };
     fill(&mut client, "a");
-    let mover = || {
-        let mut mover = mover_at(node(&source), place(&target), Until::Stopped);
-        mover.options.route =
+    let migration = || {
+        let mut migration = migration_at(node(&source), place(&target), Until::Stopped);
+        migration.options.route =
             Route { only_db: Some(3), db_map: Route::parse_map("3=0").unwrap(), ..Route::default() };
-        mover
+        migration
     };
     for round in 0..3 {
         // The position knows in which database the stream was, though the target has only one.
-        let following = Following::start(mover());
+        let following = Following::start(migration());
         following.streams().await;
         client.run("FLUSHDB");
         fill(&mut client, &format!("b{round}-"));
-        following.level(&source).await;
-        // Longer than the common mark stays behind.
+        following.wait_caught_up(&source).await;
+        // Longer than the common checkpoint stays behind.
         tokio::time::sleep(std::time::Duration::from_millis(2300)).await;
         let summary = following.stop().await;
         assert_eq!(summary.full_syncs, u64::from(round == 0), "{summary:?}");
         client.run("INCR after");
     }
-    let mut last = mover();
+    let mut last = migration();
     last.options.until = Until::CaughtUp;
     assert!(last.run().await.unwrap().done);
     let route = Route { only_db: Some(3), db_map: Route::parse_map("3=0").unwrap(), ..Route::default() };
     let found = compare(&node(&source), &place(&target), &route, Depth::Full).await.unwrap();
-    assert!(found.same() && found.keys == 201, "{found:.400?}");
+    assert!(found.is_same() && found.keys == 201, "{found:.400?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -456,9 +456,9 @@ async fn a_master_of_the_source_that_fails_is_followed_by_its_replica() {
     let mut client = source.servers[1].connect();
     client.run("SET k602 v");
     assert_eq!(client.run("WAIT 1 10000").number(), Some(1));
-    let mut one = mover_at(place(&source), node(&target), Until::Stopped);
+    let mut one = migration_at(place(&source), node(&target), Until::Stopped);
     one.options.reconnect =
-        Arc::new(redis_migration::Reconnect::new(redis_migration::patience::Again::Always));
+        Arc::new(redis_migration::Reconnect::new(redis_migration::reconnect::ReconnectPolicy::Always));
     let following = Following::start(one);
     following.streams().await;
     // The replica of the second master has everything, and takes its place.
@@ -498,12 +498,12 @@ async fn a_master_of_the_target_that_fails_costs_nothing() {
     let stop = Arc::new(AtomicBool::new(false));
     let port = source.port;
     let writer = writer(move |_| Connection::to(port), stop.clone());
-    let mut one = mover_at(node(&source), place(&target), Until::Stopped);
+    let mut one = migration_at(node(&source), place(&target), Until::Stopped);
     one.options.reconnect =
-        Arc::new(redis_migration::Reconnect::new(redis_migration::patience::Again::Always));
+        Arc::new(redis_migration::Reconnect::new(redis_migration::reconnect::ReconnectPolicy::Always));
     let following = Following::start(one);
     following.streams().await;
-    // The common mark stays two seconds behind what the slots have.
+    // The common checkpoint stays two seconds behind what the slots have.
     let began = std::time::Instant::now();
     following.until(|_| began.elapsed().as_millis() > 2500).await;
     // That whose address was given, in the middle of what it was told.
@@ -520,7 +520,7 @@ async fn a_master_of_the_target_that_fails_costs_nothing() {
     following.until(|p| p.commands.load(Ordering::Relaxed) > seen + 2000).await;
     stop.store(true, Ordering::Relaxed);
     let rounds = writer.join().unwrap();
-    following.level(&source).await;
+    following.wait_caught_up(&source).await;
     let summary = following.stop().await;
     assert_eq!(summary.full_syncs, 1, "{summary:?}");
     let left = Node::parse(&target.servers[1].url()).unwrap();
@@ -556,17 +556,17 @@ async fn what_reaches_over_slots_is_asked_for() {
     };
     let mut to = source.connect();
     for round in 0..3 {
-        let following = Following::start(mover_at(node(&source), place(&target), Until::Stopped));
+        let following = Following::start(migration_at(node(&source), place(&target), Until::Stopped));
         following.streams().await;
         to.run("MULTI");
         for line in lines(round) {
             to.run(&line);
         }
         to.run("EXEC");
-        following.level(&source).await;
+        following.wait_caught_up(&source).await;
         let done = following.stop().await;
         assert_eq!(done.full_syncs, u64::from(round == 0), "{done:?}");
     }
-    assert!(mover_at(node(&source), place(&target), Until::CaughtUp).run().await.unwrap().done);
+    assert!(migration_at(node(&source), place(&target), Until::CaughtUp).run().await.unwrap().done);
     assert_eq!(same(&node(&source), &place(&target)).await, 15);
 }

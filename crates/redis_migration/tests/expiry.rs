@@ -11,7 +11,7 @@ use redis_proto::command::slot;
 use redis_proto::resp::Reply;
 use testkit::redis::{Cluster, Connection, Redis};
 
-use crate::support::{Following, mover, mover_at, node, same};
+use crate::support::{Following, migration, migration_at, node, same};
 
 fn nothing_is_doubted(server: &Redis) -> bool {
     server.run("KEYS whimbrel:redis:doubted:*").array().is_some_and(<[_]>::is_empty)
@@ -43,7 +43,7 @@ async fn keys_that_are_renewed_live_on() {
             })
         };
         // Slow enough that every life ends while the snapshot is on its way.
-        let mut one = mover(&source, &target, Until::Stopped);
+        let mut one = migration(&source, &target, Until::Stopped);
         one.options.bandwidth = Arc::new(pace::budget::Bandwidth::new(256 << 10));
         let following = Following::start(one);
         following.streams().await;
@@ -52,7 +52,7 @@ async fn keys_that_are_renewed_live_on() {
         for i in 0..20 {
             source.run(&format!("PERSIST renewed:{i}"));
         }
-        following.level(&source).await;
+        following.wait_caught_up(&source).await;
         following.until(|_| nothing_is_doubted(&target)).await;
         let summary = following.stop().await;
         assert!(summary.full_seconds > 1.5, "{summary:?}");
@@ -117,7 +117,7 @@ const CHANGES: [&str; 29] = [
     "PERSIST {x}typed",
 ];
 
-async fn mended(source: &Redis, target: redis_migration::Node, at: impl Fn() -> Connection) {
+async fn repaired(source: &Redis, target: redis_migration::Node, at: impl Fn() -> Connection) {
     let run = |line: &str| {
         let reply = source.run(line);
         assert!(!matches!(reply, Reply::Error(_)), "{line}: {reply:?}");
@@ -127,7 +127,7 @@ async fn mended(source: &Redis, target: redis_migration::Node, at: impl Fn() -> 
         run(line);
         run(&format!("PEXPIRE {} 2500", key(line)));
     }
-    let migration = |until| mover_at(node(source), target.clone(), until);
+    let migration = |until| migration_at(node(source), target.clone(), until);
     let first = migration(Until::CaughtUp).run().await.unwrap();
     assert_eq!((first.done, first.full_syncs), (true, 1));
     for line in SHORT.iter().filter(|line| !line.contains("dying")) {
@@ -146,7 +146,7 @@ async fn mended(source: &Redis, target: redis_migration::Node, at: impl Fn() -> 
     while source.run("EXISTS {x}last").number() == Some(1) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    // One run ends without a word somewhere on the way; what it doubted still counts.
+    // One run ends without a word somewhere on the way; its suspects still count.
     let killed = migration(Until::Stopped);
     let progress = killed.progress.clone();
     let task = tokio::spawn(async move { killed.run().await });
@@ -159,7 +159,7 @@ async fn mended(source: &Redis, target: redis_migration::Node, at: impl Fn() -> 
     assert_eq!((last.done, last.full_syncs), (true, 0), "{last:?}");
     let found = compare(&node(source), &target, &Route::default(), Depth::Full).await.unwrap();
     assert!(
-        found.same(),
+        found.is_same(),
         "{source:?}: {found:?}, {:?} {:?}",
         source.run("DUMP {x}stream"),
         at().run("DUMP {x}stream")
@@ -172,12 +172,12 @@ async fn mended(source: &Redis, target: redis_migration::Node, at: impl Fn() -> 
 async fn what_the_targets_clock_took_while_nobody_followed_is_brought_back() {
     for (from, to) in [("REDIS_7_0", "REDIS_7_0"), ("REDIS_6_2", "VALKEY_9_1"), ("REDIS_7_0", "REDIS_6_2")] {
         let (source, target) = (Redis::start(from, &[]), Redis::start(to, &[]));
-        mended(&source, node(&target), || target.connect()).await;
+        repaired(&source, node(&target), || target.connect()).await;
         assert!(nothing_is_doubted(&target));
     }
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Cluster::start("REDIS_7_0", 3, false, &[]));
     let place = redis_migration::Node::parse(&target.url()).unwrap();
-    mended(&source, place, || target.of_slot(slot(b"{x}"), 3)).await;
+    repaired(&source, place, || target.of_slot(slot(b"{x}"), 3)).await;
     assert!(target.servers.iter().all(nothing_is_doubted));
 }
 
@@ -188,14 +188,14 @@ async fn without_scripts_renewed_keys_are_brought_back_too() {
     let target = Redis::start("REDIS_7_0", &["--rename-command", "EVAL", ""]);
     source.run("HSET session a 1 b 2");
     source.run("PEXPIRE session 1500");
-    assert!(mover(&source, &target, Until::CaughtUp).run().await.unwrap().done);
+    assert!(migration(&source, &target, Until::CaughtUp).run().await.unwrap().done);
     source.run("PERSIST session");
     while target.run("EXISTS session").number() != Some(0) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     source.run("HSET session a 9");
     // What was listed outlives who listed it.
-    let killed = mover(&source, &target, Until::Stopped);
+    let killed = migration(&source, &target, Until::Stopped);
     let progress = killed.progress.clone();
     let task = tokio::spawn(async move { killed.run().await });
     while progress.commands.load(Ordering::Relaxed) == 0 {
@@ -203,7 +203,7 @@ async fn without_scripts_renewed_keys_are_brought_back_too() {
         tokio::task::yield_now().await;
     }
     task.abort();
-    let summary = mover(&source, &target, Until::CaughtUp).run().await.unwrap();
+    let summary = migration(&source, &target, Until::CaughtUp).run().await.unwrap();
     assert!(summary.notes.iter().any(|note| note.contains("EVAL")), "{summary:?}");
     same(&source, &target).await;
 }
@@ -286,7 +286,7 @@ async fn through_gaps(source: &Redis, target: redis_migration::Node, dbs: u32, r
     let mut to = source.connect();
     let mut fulls = 0;
     for _ in 0..rounds {
-        let one = mover_at(node(source), target.clone(), Until::Stopped);
+        let one = migration_at(node(source), target.clone(), Until::Stopped);
         if random.bool() {
             let following = Following::start(one);
             many_changes(&mut to, &mut random, dbs, 400).await;
@@ -302,10 +302,10 @@ async fn through_gaps(source: &Redis, target: redis_migration::Node, dbs: u32, r
         let gap = random.u32(..3500);
         many_changes(&mut to, &mut random, dbs, gap).await;
     }
-    let last = mover_at(node(source), target.clone(), Until::CaughtUp).run().await.unwrap();
+    let last = migration_at(node(source), target.clone(), Until::CaughtUp).run().await.unwrap();
     assert!(last.done && fulls + last.full_syncs <= 2, "seed {seed}: {last:?}");
     let found = compare(&node(source), &target, &Route::default(), Depth::Full).await.unwrap();
-    assert!(found.same(), "seed {seed}: {found:?}");
+    assert!(found.is_same(), "seed {seed}: {found:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -330,7 +330,7 @@ async fn random_lives_are_right_through_gaps() {
     }
 }
 
-/// What is doubted goes with its database.
+/// A suspect key goes with its database.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn databases_change_places_with_what_is_doubted() {
     for (a, b) in [(0, 1), (1, 0), (1, 2), (2, 2)] {
@@ -343,7 +343,7 @@ async fn databases_change_places_with_what_is_doubted() {
                 to.run(&format!("PEXPIRE {key} 1500"));
             }
         }
-        assert!(mover(&source, &target, Until::CaughtUp).run().await.unwrap().done);
+        assert!(migration(&source, &target, Until::CaughtUp).run().await.unwrap().done);
         for db in 0..3 {
             to.run(&format!("SELECT {db}"));
             to.run("PEXPIRE kept 3600000");
@@ -363,10 +363,10 @@ async fn databases_change_places_with_what_is_doubted() {
         }) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let last = mover(&source, &target, Until::CaughtUp).run().await.unwrap();
+        let last = migration(&source, &target, Until::CaughtUp).run().await.unwrap();
         assert_eq!((last.done, last.full_syncs), (true, 0));
         let found = compare(&node(&source), &node(&target), &Route::default(), Depth::Full).await.unwrap();
-        assert!(found.same(), "{a} {b}: {found:?}");
+        assert!(found.is_same(), "{a} {b}: {found:?}");
         assert!(nothing_is_doubted(&target));
     }
 }

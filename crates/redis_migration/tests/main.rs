@@ -3,9 +3,9 @@
 
 mod cases;
 mod cluster;
+mod exactly_once;
 mod expiry;
 mod fill;
-mod once;
 mod proxy;
 mod scan;
 mod support;

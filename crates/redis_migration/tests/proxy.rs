@@ -5,7 +5,7 @@ use redis_proto::resp::Reply;
 use testkit::redis::{Connection, Proxy, Redis};
 
 use crate::fill::fill;
-use crate::support::{Following, mover_at, node};
+use crate::support::{Following, migration_at, node};
 
 /// Every key of the source is at one of the servers behind the proxy, and equal; answers how many there are.
 fn equal(source: &Redis, behind: &[Redis]) -> usize {
@@ -46,7 +46,7 @@ async fn a_proxy_takes_changes_one_by_one() {
         let proxy = Proxy::start(&[&behind[0], &behind[1]]);
         let target = Node::parse(&format!("redis://127.0.0.1:{}", proxy.port)).unwrap();
         fill(&source, 3);
-        let refused = mover_at(node(&source), target.clone(), Until::Full).run().await.unwrap_err();
+        let refused = migration_at(node(&source), target.clone(), Until::Full).run().await.unwrap_err();
         assert!(refused.message.contains("database"), "{refused}");
         let mut to = source.connect();
         for db in [15, 1] {
@@ -56,20 +56,20 @@ async fn a_proxy_takes_changes_one_by_one() {
         to.run("SELECT 0");
         if !lacks.is_empty() {
             // This proxy knows streams only as payloads.
-            let said = mover_at(node(&source), target.clone(), Until::Full).run().await.unwrap();
-            assert!(said.full.left_out.keys().any(|what| what.starts_with("streams")), "{said:?}");
+            let said = migration_at(node(&source), target.clone(), Until::Full).run().await.unwrap();
+            assert!(said.full.unsupported.keys().any(|what| what.starts_with("streams")), "{said:?}");
             to.run("DEL stream bare");
         }
         for round in 0..2 {
-            let following = Following::start(mover_at(node(&source), target.clone(), Until::Stopped));
+            let following = Following::start(migration_at(node(&source), target.clone(), Until::Stopped));
             following.streams().await;
             changes(&mut to, round);
-            following.level(&source).await;
+            following.wait_caught_up(&source).await;
             let summary = following.stop().await;
             assert_eq!((summary.full_syncs, summary.notes.len()), (1, 1), "{summary:?}");
             assert!(summary.notes[0].contains("MULTI/EXEC"), "{summary:?}");
         }
-        let last = mover_at(node(&source), target, Until::CaughtUp).run().await.unwrap();
+        let last = migration_at(node(&source), target, Until::CaughtUp).run().await.unwrap();
         assert!(last.done && last.failed.is_empty(), "{last:?}");
         assert!(equal(&source, &behind) > 200);
     }
@@ -81,7 +81,7 @@ async fn a_server_without_transactions_is_told_from_one_that_refuses_them() {
     let source = Redis::start("REDIS_7_0", &[]);
     source.run("SET a 1");
     let target = Redis::start("REDIS_7_0", &["--rename-command", "MULTI", ""]);
-    let summary = mover_at(node(&source), node(&target), Until::CaughtUp).run().await.unwrap();
+    let summary = migration_at(node(&source), node(&target), Until::CaughtUp).run().await.unwrap();
     assert!(summary.done && summary.notes.iter().any(|n| n.contains("MULTI/EXEC")), "{summary:?}");
     assert_eq!(target.run("GET a").text(), Some(b"1".as_slice()));
     let target = Redis::start("REDIS_7_0", &[]);
@@ -90,6 +90,6 @@ async fn a_server_without_transactions_is_told_from_one_that_refuses_them() {
     assert!(!matches!(to.call(&user), Reply::Error(_)));
     let mut place = node(&target);
     (place.user, place.password) = ("w".into(), "pw".to_owned());
-    let refused = mover_at(node(&source), place, Until::CaughtUp).run().await.unwrap_err();
+    let refused = migration_at(node(&source), place, Until::CaughtUp).run().await.unwrap_err();
     assert_eq!(refused.kind, model::failure::Kind::Forbidden, "{refused}");
 }

@@ -3,19 +3,19 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use redis_migration::scan::Scan;
+use redis_migration::scan::ScanMigration;
 use redis_migration::{Options, Until};
 use redis_proto::resp::Reply;
 use testkit::redis::{Cluster, Redis};
 use tokio_util::sync::CancellationToken;
 
 use crate::fill::fill;
-use crate::support::{mover, node, same};
+use crate::support::{migration, node, same};
 
-fn scan(source: &Redis, target: &Redis, until: Until) -> Scan {
-    let like = mover(source, target, until);
+fn scan(source: &Redis, target: &Redis, until: Until) -> ScanMigration {
+    let like = migration(source, target, until);
     let options = Options { until, ..like.options.clone() };
-    Scan {
+    ScanMigration {
         source: node(source),
         target: node(target),
         options,

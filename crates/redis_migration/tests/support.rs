@@ -1,4 +1,4 @@
-//! Running a mover within the test.
+//! Running a migration within the test.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering;
 use model::failure::Result;
 use pace::backoff::Backoff;
 use pace::budget::Bandwidth;
-use redis_migration::marker::Names;
+use redis_migration::checkpoint::KeyNames;
 use redis_migration::restore::Conflict;
 use redis_migration::route::Route;
-use redis_migration::spool::Bounds;
-use redis_migration::verify::{Compared, Depth, compare};
-use redis_migration::{Mover, Node, Options, Progress, Summary, Teller, Until};
+use redis_migration::spool::SpoolLimits;
+use redis_migration::verify::{Comparison, Depth, compare};
+use redis_migration::{EventSender, Migration, Node, Options, Progress, Summary, Until};
 use testkit::redis::Redis;
 use tokio_util::sync::CancellationToken;
 
@@ -19,12 +19,12 @@ pub(crate) fn node(redis: &Redis) -> Node {
     Node::parse(&redis.url()).unwrap()
 }
 
-pub(crate) fn mover(source: &Redis, target: &Redis, until: Until) -> Mover {
-    mover_at(node(source), node(target), until)
+pub(crate) fn migration(source: &Redis, target: &Redis, until: Until) -> Migration {
+    migration_at(node(source), node(target), until)
 }
 
-pub(crate) fn mover_at(source: Node, target: Node, until: Until) -> Mover {
-    Mover {
+pub(crate) fn migration_at(source: Node, target: Node, until: Until) -> Migration {
+    Migration {
         source,
         target,
         options: Options {
@@ -32,24 +32,24 @@ pub(crate) fn mover_at(source: Node, target: Node, until: Until) -> Mover {
             conflict: Conflict::Replace,
             until,
             bandwidth: Arc::new(Bandwidth::new(0)),
-            spool: Bounds::default(),
+            spool: SpoolLimits::default(),
             spool_dir: std::env::temp_dir(),
             backoff: Backoff::default(),
             reconnect: Arc::default(),
-            teller: Teller::default(),
-            skip: Arc::default(),
-            functions: redis_migration::Functions::default(),
+            event_sender: EventSender::default(),
+            skip_commands: Arc::default(),
+            functions: redis_migration::FunctionPolicy::default(),
         },
         clock: pace::clock::system(),
         progress: Arc::new(Progress::default()),
         stop: CancellationToken::new(),
         finish: CancellationToken::new(),
-        names: Names::new("test"),
+        names: KeyNames::new("test"),
         shard: None,
     }
 }
 
-/// A mover that follows until it is told to stop.
+/// A migration that follows until it is told to stop.
 pub(crate) struct Following {
     pub(crate) progress: Arc<Progress>,
     stop: CancellationToken,
@@ -57,9 +57,9 @@ pub(crate) struct Following {
 }
 
 impl Following {
-    pub(crate) fn start(mover: Mover) -> Self {
-        let (progress, stop) = (mover.progress.clone(), mover.stop.clone());
-        Self { progress, stop, task: tokio::spawn(async move { mover.run().await }) }
+    pub(crate) fn start(migration: Migration) -> Self {
+        let (progress, stop) = (migration.progress.clone(), migration.stop.clone());
+        Self { progress, stop, task: tokio::spawn(async move { migration.run().await }) }
     }
 
     /// Waits until it follows the stream.
@@ -77,7 +77,7 @@ impl Following {
     }
 
     /// Waits until everything that the source has done so far is applied.
-    pub(crate) async fn level(&self, source: &Redis) {
+    pub(crate) async fn wait_caught_up(&self, source: &Redis) {
         let marked = self.progress.applied.load(Ordering::Relaxed);
         let info = source.run("INFO replication");
         let text = String::from_utf8_lossy(info.text().unwrap()).into_owned();
@@ -100,8 +100,8 @@ impl Following {
     }
 }
 
-pub(crate) async fn same(source: &Redis, target: &Redis) -> Compared {
+pub(crate) async fn same(source: &Redis, target: &Redis) -> Comparison {
     let found = compare(&node(source), &node(target), &Route::default(), Depth::Full).await.unwrap();
-    assert!(found.same(), "{source:?} and {target:?}: {found:.400?}");
+    assert!(found.is_same(), "{source:?} and {target:?}: {found:.400?}");
     found
 }

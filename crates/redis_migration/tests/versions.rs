@@ -7,7 +7,7 @@ use redis_proto::resp::Reply;
 use testkit::redis::{OLD, Redis, VERSIONS};
 
 use crate::fill::fill;
-use crate::support::{Following, mover, node, same};
+use crate::support::{Following, migration, node, same};
 
 /// What the target cannot hold is named; everything else is equal, to the millisecond of each expiry.
 async fn pair(from: &str, to: &str) {
@@ -15,10 +15,10 @@ async fn pair(from: &str, to: &str) {
     fill(&source, 7);
     target.run("SET superfluous stays");
     target.run("DEL superfluous");
-    let summary = mover(&source, &target, Until::CaughtUp).run().await.unwrap();
+    let summary = migration(&source, &target, Until::CaughtUp).run().await.unwrap();
     assert!(summary.done && summary.failed.is_empty(), "{from} to {to}: {summary:?}");
     let fields_expire = |version: &str| matches!(version, "REDIS_8_2" | "VALKEY_9_1");
-    let left_out: Vec<&str> = summary.full.left_out.keys().map(String::as_str).collect();
+    let left_out: Vec<&str> = summary.full.unsupported.keys().map(String::as_str).collect();
     if fields_expire(from) && !fields_expire(to) {
         assert!(left_out.contains(&"expiry of fields of a hash"), "{from} to {to}: {left_out:?}");
         for redis in [&source, &target] {
@@ -81,7 +81,7 @@ async fn digests_are_equal_between_servers_of_one_version() {
     for version in ["REDIS_7_0", "REDIS_8_2", "VALKEY_9_1"] {
         let (source, target) = (Redis::start(version, &[]), Redis::start(version, &[]));
         fill(&source, 3);
-        mover(&source, &target, Until::Full).run().await.unwrap();
+        migration(&source, &target, Until::Full).run().await.unwrap();
         assert_eq!(source.run("DEBUG DIGEST"), target.run("DEBUG DIGEST"), "{version}");
     }
 }
@@ -92,13 +92,13 @@ async fn vector_sets_are_named_where_the_target_has_no_place_for_them() {
     let (source, target) = (Redis::start("REDIS_8_2", &[]), Redis::start("REDIS_7_0", &[]));
     assert_eq!(source.run("VADD vectors VALUES 3 1 2 3 element").number(), Some(1));
     source.run("SET beside it");
-    let summary = mover(&source, &target, Until::CaughtUp).run().await.unwrap();
-    let said = format!("{:?} {:?}", summary.failed, summary.full.left_out);
+    let summary = migration(&source, &target, Until::CaughtUp).run().await.unwrap();
+    let said = format!("{:?} {:?}", summary.failed, summary.full.unsupported);
     assert!(said.contains("vectors"), "{said}");
     assert_eq!(target.run("GET beside").text(), Some(b"it".as_slice()));
     let same_kind = Redis::start("REDIS_8_2", &[]);
-    let summary = mover(&source, &same_kind, Until::CaughtUp).run().await.unwrap();
-    assert!(summary.failed.is_empty() && summary.full.left_out.is_empty(), "{summary:?}");
+    let summary = migration(&source, &same_kind, Until::CaughtUp).run().await.unwrap();
+    assert!(summary.failed.is_empty() && summary.full.unsupported.is_empty(), "{summary:?}");
     assert_eq!(same_kind.run("VCARD vectors").number(), Some(1));
 }
 
@@ -164,7 +164,7 @@ async fn changes_are_told_in_the_words_of_the_target() {
         ("REDIS_6_2", "REDIS_5_0"),
     ] {
         let (source, target) = (Redis::start(from, &[]), Redis::start(to, &[]));
-        let following = Following::start(mover(&source, &target, Until::Stopped));
+        let following = Following::start(migration(&source, &target, Until::Stopped));
         following.streams().await;
         let mut client = source.connect();
         for line in LATE {
@@ -178,7 +178,7 @@ async fn changes_are_told_in_the_words_of_the_target() {
             let reply = client.call(&words);
             assert!(!matches!(reply, Reply::Error(_)), "{from}: {line}: {reply:?}");
         }
-        following.level(&source).await;
+        following.wait_caught_up(&source).await;
         following
             .until(|_| target.run("KEYS whimbrel:redis:doubted:*").array().is_some_and(<[_]>::is_empty))
             .await;
@@ -186,8 +186,8 @@ async fn changes_are_told_in_the_words_of_the_target() {
         assert_eq!(done.full_syncs, 1, "{from} to {to}");
         // Where fields do not expire, that is said.
         let lives = from == "REDIS_8_2" && (to == "REDIS_7_0" || to == "REDIS_5_0");
-        let said = done.full.left_out.keys().any(|what| what.starts_with("HPEXPIREAT"));
-        assert_eq!(said, lives, "{from} to {to}: {:?}", done.full.left_out);
+        let said = done.full.unsupported.keys().any(|what| what.starts_with("HPEXPIREAT"));
+        assert_eq!(said, lives, "{from} to {to}: {:?}", done.full.unsupported);
         if lives {
             source.run("HPERSIST h FIELDS 2 f g");
         }

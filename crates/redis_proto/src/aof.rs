@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 
 /// What a part of an append-only file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum AofFileKind {
     /// The whole as of some moment.
     Base,
     /// Commands since then.
@@ -40,7 +40,7 @@ pub fn form(first: &[u8]) -> Option<Form> {
 ///
 /// # Errors
 /// [`Error`] with the offset of the line that cannot be read, or whose file would lie elsewhere.
-pub fn manifest(text: &[u8]) -> Result<Vec<(Vec<u8>, Part)>> {
+pub fn manifest(text: &[u8]) -> Result<Vec<(Vec<u8>, AofFileKind)>> {
     let (mut parts, mut offset) = (Vec::new(), 0u64);
     for line in text.split_inclusive(|b| *b == b'\n') {
         let begin = offset;
@@ -61,18 +61,18 @@ pub fn manifest(text: &[u8]) -> Result<Vec<(Vec<u8>, Part)>> {
             .and_then(|n| std::str::from_utf8(n).ok()?.parse().ok())
             .ok_or_else(|| wrong("a manifest line has no sequence number"))?;
         let part = match value(b"type") {
-            Some(b"b") => Part::Base,
-            Some(b"i") => Part::Incr,
-            Some(b"h") => Part::History,
+            Some(b"b") => AofFileKind::Base,
+            Some(b"i") => AofFileKind::Incr,
+            Some(b"h") => AofFileKind::History,
             _ => return Err(wrong("a manifest line has an unknown file type")),
         };
         parts.push((sequence, file.to_owned(), part));
     }
-    parts.retain(|(_, _, part)| *part != Part::History);
-    if parts.iter().filter(|(_, _, part)| *part == Part::Base).count() > 1 {
+    parts.retain(|(_, _, part)| *part != AofFileKind::History);
+    if parts.iter().filter(|(_, _, part)| *part == AofFileKind::Base).count() > 1 {
         return Err(Error::new(0, "the manifest has more than one base file"));
     }
-    parts.sort_by_key(|(sequence, _, part)| (*part != Part::Base, *sequence));
+    parts.sort_by_key(|(sequence, _, part)| (*part != AofFileKind::Base, *sequence));
     Ok(parts.into_iter().map(|(_, file, part)| (file, part)).collect())
 }
 

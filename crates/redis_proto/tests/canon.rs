@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use redis_proto::Result;
 use redis_proto::rdb::decode::{StreamId, elements};
-use redis_proto::rdb::{Element, Head, Kind, dump};
+use redis_proto::rdb::{Element, KeyHeader, Kind, dump};
 use serde_json::{Value, json};
 
 /// The day on which the canon files were made: what had expired by then is not in them.
@@ -84,15 +84,15 @@ pub(crate) fn sorted(mut all: Vec<Value>) -> Value {
 }
 
 /// A whole value.
-pub(crate) fn value(head: &Head<'_>, span: &[u8]) -> Result<Value> {
+pub(crate) fn value(head: &KeyHeader<'_>, raw: &[u8]) -> Result<Value> {
     let kind = head.kind.kind().unwrap();
     if kind == Kind::Module {
         let mut payload = Vec::new();
-        dump::payload(&mut payload, head.kind, span, 12);
+        dump::payload(&mut payload, head.kind, raw, 12);
         return Ok(json!({"dump": text(&payload)}));
     }
     let mut built = Built::default();
-    elements(head.kind, span, |element| {
+    elements(head.kind, raw, |element| {
         built.add(element);
         Ok(())
     })

@@ -55,13 +55,13 @@ pub(crate) fn load_to_end(bytes: &[u8], chunk: usize, open_above: u64) -> Result
             match item {
                 Item::Db(n) => db = n,
                 Item::Function(code) => functions.push(json!({"function": text(&code)})),
-                Item::Value(head, span) => {
+                Item::Value(head, raw) => {
                     if head.expire_ms.is_some_and(|at| at < LOADED_MS) {
                         continue;
                     }
                     let kind = head.kind.kind().unwrap();
                     let mut made = line(db, &head.key, kind, head.expire_ms);
-                    made["value"] = value(&head, span)?;
+                    made["value"] = value(&head, raw)?;
                     out.push(made);
                 }
                 Item::Open(head) => {

@@ -25,9 +25,9 @@ fn payloads() -> Vec<(Family, Vec<u8>)> {
         parser.push(&bytes);
         let (family, version) = (parser.version().0, parser.version().1);
         while let Ok(Some(item)) = parser.next_item() {
-            if let Item::Value(head, span) = item {
+            if let Item::Value(head, raw) = item {
                 let mut payload = Vec::new();
-                dump::payload(&mut payload, head.kind, span, version);
+                dump::payload(&mut payload, head.kind, raw, version);
                 all.push((family, payload));
             }
         }
@@ -46,8 +46,8 @@ fn rdb_spans_and_open_values() {
             rest = behind;
             loop {
                 match parser.next_item() {
-                    Ok(Some(Item::Value(head, span))) => {
-                        let _ = elements(head.kind, span, |_| Ok(()));
+                    Ok(Some(Item::Value(head, raw))) => {
+                        let _ = elements(head.kind, raw, |_| Ok(()));
                     }
                     Ok(Some(_)) => {}
                     Ok(None) => break,
@@ -73,9 +73,9 @@ fn payloads_of_restore() {
             let sum = dump::crc64(&input[..at]).to_le_bytes();
             input[at..].copy_from_slice(&sum);
         }
-        if let Ok((kind, span)) = dump::open(family, &input) {
+        if let Ok((kind, raw)) = dump::open(family, &input) {
             let mut bytes = 0;
-            let _ = elements(kind, span, |_| {
+            let _ = elements(kind, raw, |_| {
                 bytes += 1;
                 Ok(())
             });
@@ -106,7 +106,7 @@ fn commands_of_a_stream() {
     }
     corpus.push(b"\r\n\r\nPING\r\nSET a 1\r\n#TS:1\r\n*1\r\n$4\r\nPING\r\n".to_vec());
     fuzz("commands", &corpus, |input, random| {
-        let mut commands = Commands::at(0);
+        let mut commands = Commands::starting_at(0);
         let mut rest = input;
         while !rest.is_empty() {
             let (piece, behind) = rest.split_at(random.usize(1..=rest.len().min(64)));

@@ -21,7 +21,7 @@ use storage::{Probe, SharedStore};
 use store::{Store, TaskRow};
 use tokio::sync::{Notify, watch};
 
-use crate::migrations::{Hook, Instance, Moving, OpenedBackup};
+use crate::migrations::{Hook, Instance, OpenedBackup, RunningMigration};
 use crate::notices::Webhook;
 use tokio_util::sync::CancellationToken;
 
@@ -106,7 +106,7 @@ pub struct Engine {
     lent: Mutex<HashSet<TaskId>>,
     limits: Mutex<HashMap<String, Arc<Limit>>>,
     /// Redis migrations that work here.
-    pub(crate) moving: Mutex<HashMap<String, Moving>>,
+    pub(crate) moving: Mutex<HashMap<String, RunningMigration>>,
     /// Redis migrations that may work here at once, by the bound of memory.
     pub(crate) moving_max: usize,
     /// Bytes that one command of a stream may have, by the same bound.
@@ -222,7 +222,7 @@ impl Engine {
     }
 
     /// Instances have changed places.
-    pub(crate) fn repoint(&self) {
+    pub(crate) fn redirect_clients(&self) {
         self.repointed.send_modify(|n| *n += 1);
     }
 

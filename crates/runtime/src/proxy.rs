@@ -43,7 +43,7 @@ async fn relay(engine: &Engine, id: &str, mut client: TcpStream, stop: &Cancella
     // Before it is asked where the instance stands, so that no change falls in between.
     let mut repointed = engine.repointed();
     repointed.mark_unchanged();
-    let Some(node) = stands(engine, id).await else { return };
+    let Some(node) = current_node(engine, id).await else { return };
     let Some((host, port)) = node.addrs.first() else { return };
     let opening = node.egress.connect(host, host, *port);
     let Ok(Ok(mut server)) = tokio::time::timeout(CONNECT, opening).await else {
@@ -59,18 +59,18 @@ async fn relay(engine: &Engine, id: &str, mut client: TcpStream, stop: &Cancella
 }
 
 /// Where an instance stands now.
-async fn stands(engine: &Engine, id: &str) -> Option<redis_migration::Node> {
-    let moved = match engine.store().read().await {
+async fn current_node(engine: &Engine, id: &str) -> Option<redis_migration::Node> {
+    let redirects = match engine.store().read().await {
         Ok(mut unit) => unit.moved_instances().await,
         Err(failure) => Err(failure),
     };
-    let moved = match moved {
-        Ok(moved) => moved,
+    let redirects = match redirects {
+        Ok(redirects) => redirects,
         Err(failure) => {
             tracing::error!("cannot look up the address of instance {id}: {failure}");
             return None;
         }
     };
-    let at = moved.iter().find(|(i, _)| i == id).map_or(id, |(_, stands)| stands);
+    let at = redirects.iter().find(|(i, _)| i == id).map_or(id, |(_, stands)| stands);
     engine.places().instance(at).map(|instance| instance.node)
 }

@@ -6,8 +6,8 @@ use std::path::Path;
 use config::Config;
 use model::failure::{Failure, Kind, Result, Side};
 use redis_migration::Node;
-use redis_migration::asker::Asker;
 use redis_migration::node::TlsFiles;
+use redis_migration::query_client::QueryClient;
 use seal::Keyring;
 use storage::ObjectStore;
 use storage::egress::Egress;
@@ -150,7 +150,7 @@ async fn instances(config: &Config, env: &BTreeMap<String, String>, findings: &m
             let user = r.user.clone();
             let tls_files = TlsFiles { ca: r.ca.clone(), cert: r.cert.clone(), key: r.key.clone() };
             let node = Node { addrs, user, password, tls: r.tls, tls_files, egress, ..Node::default() };
-            Asker::open(&node, Side::Source).await.map(|(_, server, _)| server)
+            QueryClient::open(&node, Side::Source).await.map(|(_, server, _)| server)
         };
         findings.push(match asked.await {
             Ok(s) => {

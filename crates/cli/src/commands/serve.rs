@@ -102,7 +102,7 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
         backoff: Backoff::default(),
     })?;
     engine.share_between(config.project.len());
-    engine.take_over_migrations().await?;
+    engine.recover_migrations().await?;
     let control = Control {
         engine: engine.clone(),
         catalogue: catalogue.clone(),

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use model::failure::Side;
 use redis_migration::Node;
-use redis_migration::asker::Asker;
-use redis_migration::server::Server;
+use redis_migration::query_client::QueryClient;
+use redis_migration::server::ServerInfo;
 use runtime::migrations::Instance;
 use runtime::naming::uuid;
 use store::BackupRow;
@@ -26,7 +26,7 @@ pub struct InstanceSeen {
     /// Where it stands now.
     pub node: Node,
     /// Its own words; none: it does not answer.
-    pub server: Option<Server>,
+    pub server: Option<ServerInfo>,
 }
 
 impl InstanceSeen {
@@ -37,7 +37,7 @@ impl InstanceSeen {
 }
 
 async fn seen(instance: Instance, node: Node) -> InstanceSeen {
-    let asked = tokio::time::timeout(HEALTH, Asker::open(&node, Side::Target)).await;
+    let asked = tokio::time::timeout(HEALTH, QueryClient::open(&node, Side::Target)).await;
     let server = asked.ok().and_then(|opened| opened.ok()).map(|(_, server, _)| server);
     InstanceSeen { id: instance.id, name: instance.name, node, server }
 }
@@ -52,11 +52,11 @@ impl Control {
     /// # Errors
     /// When the store fails.
     pub async fn instances(&self, project: &str) -> Allowed<Vec<InstanceSeen>> {
-        let moved = self.engine.store().read().await?.moved_instances().await?;
+        let redirects = self.engine.store().read().await?.moved_instances().await?;
         let all: Vec<Instance> = self.catalogue.of(project).registry().instances.clone();
         let mut asked = tokio::task::JoinSet::new();
         for (i, instance) in all.into_iter().enumerate() {
-            let node = self.stands(&instance, &moved);
+            let node = self.current_node(&instance, &redirects);
             asked.spawn(async move { (i, seen(instance, node).await) });
         }
         let mut out = asked.join_all().await;
@@ -64,8 +64,8 @@ impl Control {
         Ok(out.into_iter().map(|(_, seen)| seen).collect())
     }
 
-    fn stands(&self, instance: &Instance, moved: &[(String, String)]) -> Node {
-        let at = moved.iter().find(|(i, _)| *i == instance.id).and_then(|(_, s)| self.registered(s));
+    fn current_node(&self, instance: &Instance, redirects: &[(String, String)]) -> Node {
+        let at = redirects.iter().find(|(i, _)| *i == instance.id).and_then(|(_, s)| self.registered(s));
         at.map_or_else(|| instance.node.clone(), |i| i.node)
     }
 
@@ -75,9 +75,9 @@ impl Control {
     /// [`Denial::NoInstance`].
     pub async fn instance(&self, project: &str, id: &str) -> Allowed<InstanceSeen> {
         let id = instance_id(id)?;
-        let moved = self.engine.store().read().await?.moved_instances().await?;
+        let redirects = self.engine.store().read().await?.moved_instances().await?;
         let instance = self.of(project).registered(&id).ok_or(Denial::NoInstance(id))?;
-        let node = self.stands(&instance, &moved);
+        let node = self.current_node(&instance, &redirects);
         Ok(seen(instance, node).await)
     }
 
@@ -88,7 +88,7 @@ impl Control {
     pub async fn create_backup(&self, project: &str, instance: &str, remark: String) -> Allowed<String> {
         let seen = self.instance(project, instance).await?;
         if seen.server.is_none() {
-            return Err(Denial::NotRunning(format!("{} ({})", seen.name, seen.node.place())));
+            return Err(Denial::NotRunning(format!("{} ({})", seen.name, seen.node.display_url())));
         }
         if seen.server.as_ref().is_some_and(|s| s.cluster) {
             let why = "backups of a cluster are not supported; hint: back up a standalone target";
@@ -128,7 +128,7 @@ impl Control {
         unit.save().await?;
         let (engine, clock, node) = (self.engine.clone(), self.clock.clone(), seen.node);
         tokio::spawn(async move {
-            let taken = async { redis_migration::backup::take(&node, &path, &engine.spool_dir()?).await };
+            let taken = async { redis_migration::backup::save(&node, &path, &engine.spool_dir()?).await };
             let taken = taken.await;
             let noted = async {
                 let mut unit = engine.store().write().await?;

@@ -13,7 +13,7 @@ use model::migration::{
     Phase, ResumeMode, next,
 };
 use redis_migration::Node;
-use runtime::migrations::{EndSecrets, Instance, Word, node_of, note};
+use runtime::migrations::{EndSecrets, Instance, MessageCode, append_log, resolve_node};
 use runtime::naming::uuid;
 use store::{LogLine, MigrationRow, MigrationStats, NewMigration, Unit};
 
@@ -103,8 +103,8 @@ impl Control {
         applied.map_err(|why| Denial::State(row.state.phase, why))
     }
 
-    async fn say(&self, unit: &mut Unit, id: &str, word: Word, parts: &[String]) -> Allowed<()> {
-        Ok(note(unit, id, word, self.clock.now_ms(), parts).await?)
+    async fn log(&self, unit: &mut Unit, id: &str, code: MessageCode, parts: &[String]) -> Allowed<()> {
+        Ok(append_log(unit, id, code, self.clock.now_ms(), parts).await?)
     }
 
     /// Accepts a migration and starts it (2.1).
@@ -166,7 +166,7 @@ impl Control {
         let made =
             NewMigration { id: id.clone(), project, name, description, kind, spec, secrets, phase, job, now };
         unit.insert_migration(made).await?;
-        self.say(unit, &id, Word::Created, &[]).await?;
+        self.log(unit, &id, MessageCode::Created, &[]).await?;
         unit.migration(&id).await?.ok_or(Denial::NoTask)
     }
 
@@ -180,9 +180,9 @@ impl Control {
             _ => "full migration",
         };
         let parts = [how.to_owned(), end(&row.spec.source), end(&row.spec.target)];
-        self.say(unit, &row.id, Word::Configured, &parts).await?;
+        self.log(unit, &row.id, MessageCode::Configured, &parts).await?;
         for warning in warnings {
-            self.say(unit, &row.id, Word::Warned, std::slice::from_ref(warning)).await?;
+            self.log(unit, &row.id, MessageCode::Warning, std::slice::from_ref(warning)).await?;
         }
         Ok(())
     }
@@ -247,7 +247,7 @@ impl Control {
         unit.set_migration_spec(&row.id, &spec).await?;
         let limit = spec.bandwidth_mb.map_or("no limit".to_owned(), |mb| format!("{mb} MB/s"));
         let mode = if spec.resume == ResumeMode::Auto { "auto" } else { "manual" };
-        self.say(&mut unit, &row.id, Word::Changed, &[format!("{limit}, resume mode {mode}")]).await?;
+        self.log(&mut unit, &row.id, MessageCode::Changed, &[format!("{limit}, resume mode {mode}")]).await?;
         let row = unit.migration(&row.id).await?.ok_or(Denial::NoTask)?;
         unit.save().await?;
         Ok(row)
@@ -271,8 +271,8 @@ impl Control {
     pub async fn show_migration(&self, project: &str, id: &str) -> Allowed<ShownMigration> {
         let mut unit = self.engine.store().read().await?;
         let row = self.migration(&mut unit, project, id).await?;
-        let moved = unit.moved_instances().await?;
-        Ok(self.shown_migration(row, &moved))
+        let redirects = unit.moved_instances().await?;
+        Ok(self.shown_migration(row, &redirects))
     }
 
     /// A page of migrations, newest first, and how many match in all (2.2).
@@ -288,14 +288,14 @@ impl Control {
     ) -> Allowed<(Vec<ShownMigration>, u64)> {
         let mut unit = self.engine.store().read().await?;
         let (rows, total) = unit.list_migrations(project, part, offset, limit).await?;
-        let moved = unit.moved_instances().await?;
-        Ok((rows.into_iter().map(|row| self.shown_migration(row, &moved)).collect(), total))
+        let redirects = unit.moved_instances().await?;
+        Ok((rows.into_iter().map(|row| self.shown_migration(row, &redirects)).collect(), total))
     }
 
-    fn shown_migration(&self, row: MigrationRow, moved: &[(String, String)]) -> ShownMigration {
+    fn shown_migration(&self, row: MigrationRow, redirects: &[(String, String)]) -> ShownMigration {
         let end = |end: &Option<End>| {
             let end = end.clone()?;
-            let node = node_of(&end, &seal::Secret::default(), &*self.catalogue, moved);
+            let node = resolve_node(&end, &seal::Secret::default(), &*self.catalogue, redirects);
             let name = end.id.as_ref().and_then(|id| self.registered(id)).map(|i| i.name);
             Some(ShownEnd { end, name, addrs: node.map(|n| n.addrs).unwrap_or_default() })
         };
@@ -350,13 +350,13 @@ impl Control {
         let row = self.migration(&mut unit, project, id).await?;
         self.act(&mut unit, &row, MigrationEvent::Stop).await?;
         if row.state.phase != Phase::Stopping {
-            self.say(&mut unit, &row.id, Word::StopAsked, &[]).await?;
+            self.log(&mut unit, &row.id, MessageCode::StopAsked, &[]).await?;
         }
-        let moved = unit.moved_instances().await?;
+        let redirects = unit.moved_instances().await?;
         let row = unit.migration(&row.id).await?.ok_or(Denial::NoTask)?;
         unit.save().await?;
-        self.engine.nudge_migration(&row.id);
-        Ok(self.shown_migration(row, &moved))
+        self.engine.signal_migration_stop(&row.id);
+        Ok(self.shown_migration(row, &redirects))
     }
 
     /// Stops a migration and waits until it rests (2.6).
@@ -434,7 +434,7 @@ impl Control {
         self.act(&mut unit, &row, MigrationEvent::Restart).await?;
         self.check_ends(project, &row.spec)?;
         self.check_target(&mut unit, &row.spec, &secrets, Some(&row.id)).await?;
-        self.say(&mut unit, &row.id, Word::Restarted, &[]).await?;
+        self.log(&mut unit, &row.id, MessageCode::Restarted, &[]).await?;
         Ok(unit.save().await?)
     }
 
@@ -444,7 +444,7 @@ impl Control {
     /// [`Denial::State`] when one of them works.
     pub async fn delete_migrations(&self, project: &str, ids: &[String]) -> Allowed<()> {
         let mut unit = self.engine.store().write().await?;
-        let moved = unit.moved_instances().await?;
+        let redirects = unit.moved_instances().await?;
         let mut gone = Vec::new();
         for id in ids {
             let Some(id) = canonical(id) else { continue };
@@ -455,7 +455,7 @@ impl Control {
         }
         unit.save().await?;
         for (row, secrets) in &gone {
-            self.engine.forget_migration(row, secrets, &moved);
+            self.engine.forget_migration(row, secrets, &redirects);
         }
         Ok(())
     }
@@ -469,7 +469,7 @@ impl Control {
         let row = self.migration(&mut unit, project, id).await?;
         // What is wrong with the state is said first (dcs-migration.md §5, precedence).
         next(row.state, MigrationEvent::Exchange).map_err(|why| Denial::State(row.state.phase, why))?;
-        let moved = unit.moved_instances().await?;
+        let redirects = unit.moved_instances().await?;
         self.check_ends(project, &row.spec)?;
         self.check_driver(&row)?;
         if domain {
@@ -477,7 +477,7 @@ impl Control {
         }
         let secret = seal::Secret::default();
         let source = row.spec.source.clone().unwrap_or_default();
-        let node = node_of(&source, &secret, &*self.catalogue, &moved)
+        let node = resolve_node(&source, &secret, &*self.catalogue, &redirects)
             .map_err(|f| denial::of_end("source_instance", true, &f))?;
         let strange = addresses.iter().enumerate().find(|(_, a)| {
             !node.addrs.iter().any(|(host, port)| host == *a || format!("{host}:{port}") == **a)
@@ -493,7 +493,7 @@ impl Control {
         cutover["hooked"] = false.into();
         unit.set_cutover(&row.id, &cutover).await?;
         unit.set_migration_error(&row.id, None).await?;
-        self.say(&mut unit, &row.id, Word::Exchange, &["requested".to_owned()]).await?;
+        self.log(&mut unit, &row.id, MessageCode::Cutover, &["requested".to_owned()]).await?;
         Ok(unit.save().await?)
     }
 
@@ -507,7 +507,7 @@ impl Control {
         next(row.state, MigrationEvent::Rollback).map_err(|why| Denial::State(row.state.phase, why))?;
         self.check_driver(&row)?;
         self.act(&mut unit, &row, MigrationEvent::Rollback).await?;
-        self.say(&mut unit, &row.id, Word::Exchange, &["rollback requested".to_owned()]).await?;
+        self.log(&mut unit, &row.id, MessageCode::Cutover, &["rollback requested".to_owned()]).await?;
         Ok(unit.save().await?)
     }
 
@@ -564,15 +564,15 @@ impl Control {
         secrets: &EndSecrets,
         own: Option<&str>,
     ) -> Allowed<()> {
-        let moved = unit.moved_instances().await?;
-        let target = self.node(spec, secrets, Side::Target, &moved)?;
+        let redirects = unit.moved_instances().await?;
+        let target = self.node(spec, secrets, Side::Target, &redirects)?;
         for other in unit.open_migrations().await? {
             if own == Some(other.id.as_str()) {
                 continue;
             }
             // One server may have several names.
             let known = spec.target_runs.is_some() && spec.target_runs == other.spec.target_runs;
-            let there = self.node(&other.spec, &EndSecrets::default(), Side::Target, &moved);
+            let there = self.node(&other.spec, &EndSecrets::default(), Side::Target, &redirects);
             if known || there.is_ok_and(|n| n.addrs.iter().any(|a| target.addrs.contains(a))) {
                 // Whose it is may be nobody's business here.
                 let why = "target_instance: another active task migrates to this instance; hint: stop that task \
@@ -588,7 +588,7 @@ impl Control {
         spec: &MigrationSpec,
         secrets: &EndSecrets,
         side: Side,
-        moved: &[(String, String)],
+        redirects: &[(String, String)],
     ) -> Allowed<Node> {
         let (member, end) = match side {
             Side::Source => ("source_instance", &spec.source),
@@ -600,7 +600,7 @@ impl Control {
         {
             return Err(Denial::NoInstance(id.clone()));
         }
-        node_of(end, secrets.of(side), &*self.catalogue, moved)
+        resolve_node(end, secrets.for_side(side), &*self.catalogue, redirects)
             .map_err(|f| Denial::Field(format!("{member}.addrs"), f.message))
     }
 }

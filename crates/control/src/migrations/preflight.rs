@@ -6,12 +6,12 @@ use std::time::Duration;
 use model::failure::{Failure, Kind, Side};
 use model::migration::{Backup, Method, MigrationSpec};
 use redis_migration::Node;
-use redis_migration::asker::Asker;
+use redis_migration::checkpoint::RESERVED_PREFIX;
 use redis_migration::client::Client;
-use redis_migration::marker::OURS;
+use redis_migration::query_client::QueryClient;
 use redis_migration::route::Route;
-use redis_migration::server::Server;
-use redis_migration::target::lacks::Lacks;
+use redis_migration::server::ServerInfo;
+use redis_migration::target::capabilities::MissingFeatures;
 use redis_proto::command::tag;
 use runtime::Places;
 use runtime::migrations::{EndSecrets, check_backup};
@@ -30,7 +30,7 @@ const REPL_TIMEOUT: u64 = 60;
 /// One end that has answered.
 struct Answering {
     client: Client,
-    server: Server,
+    server: ServerInfo,
     node: Node,
 }
 
@@ -44,11 +44,11 @@ impl Control {
         own: Option<&str>,
     ) -> Allowed<Vec<String>> {
         let mut unit = self.engine.store().read().await?;
-        let moved = unit.moved_instances().await?;
+        let redirects = unit.moved_instances().await?;
         self.check_target(&mut unit, spec, secrets, own).await?;
         drop(unit);
-        let source = self.node(spec, secrets, Side::Source, &moved)?;
-        let target = self.node(spec, secrets, Side::Target, &moved)?;
+        let source = self.node(spec, secrets, Side::Source, &redirects)?;
+        let target = self.node(spec, secrets, Side::Target, &redirects)?;
         if source.addrs.iter().any(|a| target.addrs.contains(a)) {
             let why = "source and target are the same server";
             return Err(Denial::Unusable("target_instance.addrs".into(), why.into()));
@@ -80,7 +80,7 @@ impl Control {
         secrets: &mut EndSecrets,
     ) -> Allowed<Vec<String>> {
         let mut unit = self.engine.store().read().await?;
-        let moved = unit.moved_instances().await?;
+        let redirects = unit.moved_instances().await?;
         self.check_target(&mut unit, spec, secrets, None).await?;
         if let Backup::Record(id) = backup_of(spec)? {
             let found = unit.backup_of(project, id).await?;
@@ -91,7 +91,7 @@ impl Control {
             }
         }
         drop(unit);
-        let target = self.node(spec, secrets, Side::Target, &moved)?;
+        let target = self.node(spec, secrets, Side::Target, &redirects)?;
         let looked = async {
             let mut warnings = Vec::new();
             let mut target = answering(target, spec, secrets, Side::Target, &mut warnings).await?;
@@ -155,14 +155,14 @@ async fn answering(
         opened => opened.map_err(|f| denied(&f))?,
     };
     for addr in node.addrs.iter().skip(1) {
-        open(&node.at(addr), side).await.map_err(|f| denied(&f))?;
+        open(&node.at_addr(addr), side).await.map_err(|f| denied(&f))?;
     }
     // A cluster is asked for its masters.
     if side == Side::Target && server.is_replica && !server.cluster {
         return Err(Denial::ReadOnly(format!(
             "{member}: {} is a replica; hint: use the address of its \
              master",
-            node.place()
+            node.display_url()
         )));
     }
     if side == Side::Target {
@@ -173,7 +173,7 @@ async fn answering(
 
 /// Writes a key of ours to each server of a target, and takes it away: what refuses that refuses everything.
 async fn check_writes(node: &Node) -> Result<(), Failure> {
-    let (mut ask, _, topology) = Asker::open(node, Side::Target).await?;
+    let (mut query, _, topology) = QueryClient::open(node, Side::Target).await?;
     let slots: Vec<u16> = match &topology {
         Some(topology) => {
             topology.shards.iter().filter_map(|s| s.ranges.first().map(|(from, _)| *from)).collect()
@@ -181,27 +181,27 @@ async fn check_writes(node: &Node) -> Result<(), Failure> {
         None => vec![0],
     };
     for slot in slots {
-        let key = [OURS, b"probe:{", tag(slot).as_bytes(), b"}"].concat();
-        ask.ok(&key, &[b"SET", &key, b"1", b"PX", b"1000"]).await?;
-        ask.ok(&key, &[b"DEL", &key]).await?;
+        let key = [RESERVED_PREFIX, b"probe:{", tag(slot).as_bytes(), b"}"].concat();
+        query.execute(&key, &[b"SET", &key, b"1", b"PX", b"1000"]).await?;
+        query.execute(&key, &[b"DEL", &key]).await?;
     }
     Ok(())
 }
 
-async fn open(node: &Node, side: Side) -> Result<(Client, Server), Failure> {
+async fn open(node: &Node, side: Side) -> Result<(Client, ServerInfo), Failure> {
     let node = Node { db: None, ..node.clone() };
     let opened = async {
         let mut client = Client::open(&node).await?;
-        let told = Server::ask(&mut client).await;
-        let server = if side == Side::Target { Lacks::look(&node, told).await? } else { told? };
-        if server.lacks != Lacks::default() {
+        let told = ServerInfo::query(&mut client).await;
+        let server = if side == Side::Target { MissingFeatures::detect(&node, told).await? } else { told? };
+        if server.missing != MissingFeatures::default() {
             // What it does not know may have ended the connection.
             client = Client::open(&node).await?;
         }
         Ok((client, server))
     };
     tokio::time::timeout(ONE_END, opened).await.unwrap_or_else(|_| {
-        Err(Failure::new(Kind::Timeout, "connect", format!("{}: no reply within 6 s", node.place())))
+        Err(Failure::new(Kind::Timeout, "connect", format!("{}: no reply within 6 s", node.display_url())))
     })
 }
 
@@ -212,9 +212,9 @@ async fn check_source(
     warnings: &mut Vec<String>,
 ) -> Allowed<()> {
     if let Some(db) = spec.source.as_ref().and_then(|e| e.db).filter(|db| *db > 0)
-        && source.client.ok(&[b"SELECT", db.to_string().as_bytes()]).await.is_err()
+        && source.client.execute(&[b"SELECT", db.to_string().as_bytes()]).await.is_err()
     {
-        let why = format!("database {db} does not exist at {}", source.node.place());
+        let why = format!("database {db} does not exist at {}", source.node.display_url());
         return Err(Denial::Unusable("source_instance.db".into(), why));
     }
     let known = source.client.call(&[b"COMMAND", b"INFO", b"psync"]).await;
@@ -222,8 +222,10 @@ async fn check_source(
         reply.array().is_none_or(|a| a.first().is_some_and(|c| c.array().is_some_and(|c| !c.is_empty())))
     });
     if !known {
-        let why =
-            format!("source_instance: {} does not support PSYNC; hint: import a backup", source.node.place());
+        let why = format!(
+            "source_instance: {} does not support PSYNC; hint: import a backup",
+            source.node.display_url()
+        );
         return Err(Denial::NotOnThisNode(why));
     }
     if let Ok(who) = source.client.call(&[b"ACL", b"WHOAMI"]).await
@@ -235,7 +237,7 @@ async fn check_source(
     {
         let why = format!(
             "source_instance: the user has no permission for PSYNC at {}; hint: grant +psync",
-            source.node.place()
+            source.node.display_url()
         );
         return Err(Denial::NotOnThisNode(why));
     }
@@ -267,7 +269,7 @@ async fn setting(client: &mut Client, name: &str) -> Option<String> {
     Some(String::from_utf8_lossy(value).into_owned())
 }
 
-fn check_both(source: &Server, target: &Server, warnings: &mut Vec<String>) -> Allowed<()> {
+fn check_both(source: &ServerInfo, target: &ServerInfo, warnings: &mut Vec<String>) -> Allowed<()> {
     let one = !source.run_id.is_empty() && source.run_id == target.run_id;
     if one || (!source.replid.is_empty() && source.replid == target.replid) {
         let why = "source and target are the same server, or replicas of the same master";
@@ -306,8 +308,8 @@ async fn check_dbs(route: &Route, dbs: &[u32], target: &mut Answering) -> Allowe
     named.sort_unstable();
     named.dedup();
     for db in named.into_iter().filter(|db| *db > 0) {
-        if target.client.ok(&[b"SELECT", db.to_string().as_bytes()]).await.is_err() {
-            let why = format!("database {db} does not exist at {}", target.node.place());
+        if target.client.execute(&[b"SELECT", db.to_string().as_bytes()]).await.is_err() {
+            let why = format!("database {db} does not exist at {}", target.node.display_url());
             return Err(Denial::Unusable(member.into(), why));
         }
     }

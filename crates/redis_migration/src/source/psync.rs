@@ -10,24 +10,24 @@ use model::failure::{Failure, Kind, Result, Side};
 use redis_proto::resp::{Reply, command};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::client::{Client, Incoming, Outgoing, failure};
+use crate::client::{Client, Incoming, Outgoing, reply_failure};
 use crate::node::Node;
 use crate::spool::Spool;
 
 /// One read takes at most this much.
-const READ: usize = 64 << 10;
+const READ_BYTES: usize = 64 << 10;
 /// Reads share a block of this length.
-const BLOCK: usize = 512 << 10;
+const BLOCK_BYTES: usize = 512 << 10;
 /// How often the applied offset is told.
-const ACK: Duration = Duration::from_secs(1);
+const ACK_INTERVAL: Duration = Duration::from_secs(1);
 /// And until the stream has begun: a source holds it back until it is told so behind the end of the snapshot, and what is
 /// told before the source itself has seen that end does not count.
-const FIRST_ACK: Duration = Duration::from_millis(25);
+const FIRST_ACK_INTERVAL: Duration = Duration::from_millis(25);
 const FIRST_ACKS: u32 = 200;
 /// A source that sends nothing for so long is gone: it sends a `PING` every ten seconds.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
 /// A snapshot that is being made sends an empty line each second, at the longest for this long without one.
-const PATIENCE: Duration = Duration::from_secs(120);
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A position in a stream of replication.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub struct Position {
 
 /// How the source answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Begun {
+pub enum PsyncReply {
     /// A snapshot comes first; the stream behind it begins at this position.
     Full(Position),
     /// The stream goes on where it was asked to; its identity may be a new one.
@@ -53,24 +53,24 @@ enum Snapshot {
     /// So many bytes are left.
     Length(u64),
     /// Until these forty bytes.
-    Mark([u8; 40]),
+    Delimiter([u8; 40]),
 }
 
 /// An open link.
 pub struct Link {
     incoming: Incoming,
     outgoing: Outgoing,
-    rest: BytesMut,
-    place: String,
+    received: BytesMut,
+    url: String,
     /// What the source calls `REPLCONF`.
     replconf: String,
     /// How the source answered.
-    pub begun: Begun,
+    pub begun: PsyncReply,
 }
 
 impl std::fmt::Debug for Link {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Link({}, {:?})", self.place, self.begun)
+        write!(f, "Link({}, {:?})", self.url, self.begun)
     }
 }
 
@@ -79,16 +79,16 @@ impl std::fmt::Debug for Link {
 /// # Errors
 /// [`Kind::Unsupported`] where the source refuses replicas; else what the connection meets.
 pub async fn open(node: &Node, from: Option<&Position>) -> Result<Link> {
-    let whole = Node { db: None, ..node.clone() };
-    let mut client = Client::open(&whole).await.map_err(|f| f.at(Side::Source))?;
-    let place = client.place().to_owned();
+    let any_db = Node { db: None, ..node.clone() };
+    let mut client = Client::open(&any_db).await.map_err(|f| f.at(Side::Source))?;
+    let url = client.display_url().to_owned();
     // Each answer is read before the next word: a server refuses PSYNC while it has one to send.
     for args in [
         // Port 0 says that nobody can connect here: monitors leave such a replica alone.
         &[b"REPLCONF".as_slice(), b"listening-port", b"0"][..],
         &[b"REPLCONF", b"capa", b"eof", b"capa", b"psync2"],
     ] {
-        client.ok(args).await.map_err(|f| match f.kind {
+        client.execute(args).await.map_err(|f| match f.kind {
             Kind::Unsupported | Kind::Forbidden => refuses(&f.message),
             _ => f.at(Side::Source),
         })?;
@@ -102,25 +102,25 @@ pub async fn open(node: &Node, from: Option<&Position>) -> Result<Link> {
     let mut out = Vec::new();
     command(&mut out, &[b"PSYNC", replid.as_bytes(), offset.as_bytes()]);
     client.send(&out).await.map_err(|f| f.at(Side::Source))?;
-    let answer = client.answer().await.map_err(|f| f.at(Side::Source))?;
+    let answer = client.next_reply().await.map_err(|f| f.at(Side::Source))?;
     let begun = match &answer {
-        Reply::Simple(text) => begun(text, from).ok_or_else(|| {
-            Failure::new(Kind::Corrupt, "psync", format!("{place}: unexpected reply to PSYNC: `{text}`"))
+        Reply::Simple(text) => parse_psync_reply(text, from).ok_or_else(|| {
+            Failure::new(Kind::Corrupt, "psync", format!("{url}: unexpected reply to PSYNC: `{text}`"))
                 .at(Side::Source)
         })?,
         Reply::Error(text) if text.contains("unknown command") || text.starts_with("NOPERM") => {
-            return Err(refuses(&format!("{place}: {text}")));
+            return Err(refuses(&format!("{url}: {text}")));
         }
-        Reply::Error(text) => return Err(failure(&place, "psync", text).at(Side::Source)),
+        Reply::Error(text) => return Err(reply_failure(&url, "psync", text).at(Side::Source)),
         _ => {
-            let m = format!("{place}: the reply to PSYNC is not a string");
+            let m = format!("{url}: the reply to PSYNC is not a string");
             return Err(Failure::new(Kind::Corrupt, "psync", m).at(Side::Source));
         }
     };
-    let (incoming, outgoing, rest) = client.into_parts();
-    let rest = BytesMut::from(&rest[..]);
-    let replconf = node.word("REPLCONF").to_owned();
-    Ok(Link { incoming, outgoing, rest, place, replconf, begun })
+    let (incoming, outgoing, received) = client.into_parts();
+    let received = BytesMut::from(&received[..]);
+    let replconf = node.command_name("REPLCONF").to_owned();
+    Ok(Link { incoming, outgoing, received, url, replconf, begun })
 }
 
 /// The source lets nobody follow it as a replica.
@@ -129,77 +129,77 @@ fn refuses(why: &str) -> Failure {
     Failure::new(Kind::Unsupported, "psync", m).at(Side::Source)
 }
 
-fn begun(text: &str, from: Option<&Position>) -> Option<Begun> {
+fn parse_psync_reply(text: &str, from: Option<&Position>) -> Option<PsyncReply> {
     let mut words = text.split_whitespace();
     match words.next()? {
         "FULLRESYNC" => {
             let replid = words.next()?.to_owned();
-            Some(Begun::Full(Position { replid, offset: words.next()?.parse().ok()? }))
+            Some(PsyncReply::Full(Position { replid, offset: words.next()?.parse().ok()? }))
         }
         "CONTINUE" => {
             let same = || from.map(|p| p.replid.clone());
-            Some(Begun::Continued(words.next().map(str::to_owned).or_else(same)?))
+            Some(PsyncReply::Continued(words.next().map(str::to_owned).or_else(same)?))
         }
         _ => None,
     }
 }
 
 impl Link {
-    fn cut(&self, e: &dyn std::fmt::Display) -> Failure {
-        Failure::new(Kind::Connect, "psync", format!("{}: replication link lost: {e}", self.place))
+    fn link_lost(&self, e: &dyn std::fmt::Display) -> Failure {
+        Failure::new(Kind::Connect, "psync", format!("{}: replication link lost: {e}", self.url))
             .at(Side::Source)
     }
 
     /// The first bytes of what was received, without the room behind them.
-    fn taken(&mut self, n: usize) -> Bytes {
-        self.rest.split_to(n).freeze()
+    fn split_received(&mut self, n: usize) -> Bytes {
+        self.received.split_to(n).freeze()
     }
 
     /// One block for several reads: what is taken of it goes on without being copied.
     fn make_room(&mut self) {
-        if self.rest.capacity() - self.rest.len() < READ {
-            self.rest.reserve(BLOCK);
+        if self.received.capacity() - self.received.len() < READ_BYTES {
+            self.received.reserve(BLOCK_BYTES);
         }
     }
 
-    async fn more(&mut self, patience: Duration) -> Result<()> {
+    async fn receive(&mut self, timeout: Duration) -> Result<()> {
         self.make_room();
-        match tokio::time::timeout(patience, self.incoming.read_buf(&mut self.rest)).await {
-            Err(_) => Err(self.cut(&format!("no data for {} s", patience.as_secs()))),
-            Ok(Err(e)) => Err(self.cut(&e)),
-            Ok(Ok(0)) => Err(self.cut(&"closed by the source")),
+        match tokio::time::timeout(timeout, self.incoming.read_buf(&mut self.received)).await {
+            Err(_) => Err(self.link_lost(&format!("no data for {} s", timeout.as_secs()))),
+            Ok(Err(e)) => Err(self.link_lost(&e)),
+            Ok(Ok(0)) => Err(self.link_lost(&"closed by the source")),
             Ok(Ok(_)) => Ok(()),
         }
     }
 
-    /// Waits for the snapshot to begin: `$length`, or `$EOF:` and its mark.
+    /// Waits for the snapshot to begin: `$length`, or `$EOF:` and its delimiter.
     async fn header(&mut self) -> Result<Snapshot> {
         loop {
             // Empty lines say that the snapshot is being made.
-            let skip = self.rest.iter().take_while(|b| **b == b'\n').count();
-            self.rest.advance(skip);
-            if let Some(end) = self.rest.windows(2).position(|w| w == b"\r\n") {
-                let line = self.rest.split_to(end + 2);
+            let skip = self.received.iter().take_while(|b| **b == b'\n').count();
+            self.received.advance(skip);
+            if let Some(end) = self.received.windows(2).position(|w| w == b"\r\n") {
+                let line = self.received.split_to(end + 2);
                 let line = &line[..end];
                 let text = String::from_utf8_lossy(line).into_owned();
-                if let Some(mark) = text.strip_prefix("$EOF:") {
+                if let Some(delimiter) = text.strip_prefix("$EOF:") {
                     let mut out = [0; 40];
-                    if mark.len() != out.len() {
-                        return Err(self.cut(&"the end marker of the snapshot does not have 40 bytes"));
+                    if delimiter.len() != out.len() {
+                        return Err(self.link_lost(&"the end marker of the snapshot does not have 40 bytes"));
                     }
-                    out.copy_from_slice(mark.as_bytes());
-                    return Ok(Snapshot::Mark(out));
+                    out.copy_from_slice(delimiter.as_bytes());
+                    return Ok(Snapshot::Delimiter(out));
                 }
                 let len = text.strip_prefix('$').and_then(|n| n.parse().ok());
                 return match len {
                     Some(len) => Ok(Snapshot::Length(len)),
-                    None => Err(self.cut(&format!("expected a snapshot, received `{text}`"))),
+                    None => Err(self.link_lost(&format!("expected a snapshot, received `{text}`"))),
                 };
             }
-            if self.rest.len() > 4096 {
-                return Err(self.cut(&"expected a snapshot"));
+            if self.received.len() > 4096 {
+                return Err(self.link_lost(&"expected a snapshot"));
             }
-            self.more(PATIENCE).await?;
+            self.receive(SNAPSHOT_TIMEOUT).await?;
         }
     }
 
@@ -212,27 +212,27 @@ impl Link {
         loop {
             let take = match &mut left {
                 Snapshot::Length(n) => {
-                    let take = usize::try_from(*n).unwrap_or(usize::MAX).min(self.rest.len());
+                    let take = usize::try_from(*n).unwrap_or(usize::MAX).min(self.received.len());
                     *n -= take as u64;
                     take
                 }
-                Snapshot::Mark(mark) => match memmem::find(&self.rest, mark) {
+                Snapshot::Delimiter(delimiter) => match memmem::find(&self.received, delimiter) {
                     Some(at) => {
-                        spool.push(self.taken(at)).await?;
-                        self.rest.advance(mark.len());
+                        spool.push(self.split_received(at)).await?;
+                        self.received.advance(delimiter.len());
                         return Ok(());
                     }
-                    // The mark may have begun at the end of what is here.
-                    None => self.rest.len().saturating_sub(mark.len() - 1),
+                    // The delimiter may begin at the end of what is here.
+                    None => self.received.len().saturating_sub(delimiter.len() - 1),
                 },
             };
             if take > 0 {
-                spool.push(self.taken(take)).await?;
+                spool.push(self.split_received(take)).await?;
             }
             if matches!(left, Snapshot::Length(0)) {
                 return Ok(());
             }
-            self.more(PATIENCE).await?;
+            self.receive(SNAPSHOT_TIMEOUT).await?;
         }
     }
 
@@ -245,43 +245,43 @@ impl Link {
         mut self,
         spool: &Spool,
         applied: Arc<AtomicU64>,
-        ask: Arc<tokio::sync::Notify>,
+        ack_requested: Arc<tokio::sync::Notify>,
     ) -> Result<()> {
-        let (mut tick, mut told) = (tokio::time::interval(FIRST_ACK), 0);
-        let mut heard = tokio::time::Instant::now();
-        if !self.rest.is_empty() {
-            spool.push(self.taken(self.rest.len())).await?;
+        let (mut tick, mut acks_sent) = (tokio::time::interval(FIRST_ACK_INTERVAL), 0);
+        let mut last_read_at = tokio::time::Instant::now();
+        if !self.received.is_empty() {
+            spool.push(self.split_received(self.received.len())).await?;
         }
         loop {
             self.make_room();
-            let tell = tokio::select! {
-                read = self.incoming.read_buf(&mut self.rest) => match read {
-                    Err(e) => return Err(self.cut(&e)),
-                    Ok(0) => return Err(self.cut(&"closed by the source")),
+            let send_ack = tokio::select! {
+                read = self.incoming.read_buf(&mut self.received) => match read {
+                    Err(e) => return Err(self.link_lost(&e)),
+                    Ok(0) => return Err(self.link_lost(&"closed by the source")),
                     Ok(_) => {
-                        heard = tokio::time::Instant::now();
-                        if told < FIRST_ACKS {
-                            (tick, told) = (tokio::time::interval(ACK), FIRST_ACKS);
+                        last_read_at = tokio::time::Instant::now();
+                        if acks_sent < FIRST_ACKS {
+                            (tick, acks_sent) = (tokio::time::interval(ACK_INTERVAL), FIRST_ACKS);
                         }
-                        spool.push(self.taken(self.rest.len())).await?;
+                        spool.push(self.split_received(self.received.len())).await?;
                         false
                     }
                 },
                 _ = tick.tick() => true,
-                () = ask.notified() => true,
+                () = ack_requested.notified() => true,
             };
-            if heard.elapsed() > SILENCE {
-                return Err(self.cut(&"no data for 60 s"));
+            if last_read_at.elapsed() > SILENCE_TIMEOUT {
+                return Err(self.link_lost(&"no data for 60 s"));
             }
-            if tell {
-                told += 1;
-                if told == FIRST_ACKS {
-                    tick = tokio::time::interval(ACK);
+            if send_ack {
+                acks_sent += 1;
+                if acks_sent == FIRST_ACKS {
+                    tick = tokio::time::interval(ACK_INTERVAL);
                 }
                 let mut out = Vec::new();
                 let offset = applied.load(Ordering::Acquire).to_string();
                 command(&mut out, &[self.replconf.as_bytes(), b"ACK", offset.as_bytes()]);
-                self.outgoing.write_all(&out).await.map_err(|e| self.cut(&e))?;
+                self.outgoing.write_all(&out).await.map_err(|e| self.link_lost(&e))?;
             }
         }
     }
@@ -294,19 +294,19 @@ mod tests {
     #[test]
     fn answers_to_psync() {
         let from = Position { replid: "old".into(), offset: 5 };
-        let full = Begun::Full(Position { replid: "abc".into(), offset: 77 });
-        assert_eq!(begun("FULLRESYNC abc 77", None), Some(full));
-        assert_eq!(begun("CONTINUE", Some(&from)), Some(Begun::Continued("old".into())));
-        assert_eq!(begun("CONTINUE new", Some(&from)), Some(Begun::Continued("new".into())));
-        assert_eq!(begun("FULLRESYNC abc", None), None);
+        let full = PsyncReply::Full(Position { replid: "abc".into(), offset: 77 });
+        assert_eq!(parse_psync_reply("FULLRESYNC abc 77", None), Some(full));
+        assert_eq!(parse_psync_reply("CONTINUE", Some(&from)), Some(PsyncReply::Continued("old".into())));
+        assert_eq!(parse_psync_reply("CONTINUE new", Some(&from)), Some(PsyncReply::Continued("new".into())));
+        assert_eq!(parse_psync_reply("FULLRESYNC abc", None), None);
     }
 
     #[test]
     fn a_mark_is_found_wherever_it_begins() {
-        let mark = *b"0123456789abcdef0123456789abcdef01234567";
+        let delimiter = *b"0123456789abcdef0123456789abcdef01234567";
         let mut bytes = b"0123456789 01".to_vec();
-        bytes.extend_from_slice(&mark);
-        assert_eq!(memmem::find(&bytes, &mark), Some(13));
-        assert_eq!(memmem::find(&bytes[..bytes.len() - 1], &mark), None);
+        bytes.extend_from_slice(&delimiter);
+        assert_eq!(memmem::find(&bytes, &delimiter), Some(13));
+        assert_eq!(memmem::find(&bytes[..bytes.len() - 1], &delimiter), None);
     }
 }

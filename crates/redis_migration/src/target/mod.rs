@@ -1,7 +1,7 @@
 //! Where keys and changes go.
 
-pub mod lacks;
-pub(crate) mod many;
+pub mod capabilities;
+pub(crate) mod cluster;
 pub mod pipeline;
 mod replies;
 
@@ -10,52 +10,58 @@ use std::time::Duration;
 
 use model::failure::{Result, Side};
 
-use self::many::{Fence, Many};
-use self::pipeline::{About, Pipeline, Shared};
+use self::cluster::{ClusterWriter, Fence};
+use self::pipeline::{PendingReply, Pipeline, Shared};
+use crate::checkpoint::KeyNames;
 use crate::client::Client;
-use crate::marker::Names;
 use crate::node::Node;
 use crate::topology::Topology;
 
 /// A connection that is used less often is given a sign of life: servers and proxies close idle ones, some after a second.
-pub(crate) const ALIVE: Duration = Duration::from_millis(400);
+pub(crate) const KEEP_ALIVE_INTERVAL: Duration = Duration::from_millis(400);
 
 /// One server, or a cluster.
 #[derive(Debug)]
 pub enum Writer {
     /// One connection that is kept full.
-    One(Pipeline),
+    Standalone(Pipeline),
     /// A transaction at a time for each slot.
-    Many(Box<Many>),
+    Cluster(Box<ClusterWriter>),
 }
 
 impl Writer {
-    /// For work that begins anew when it is interrupted: whoever did it before has nothing to go on from, and needs no fence
+    /// For work that starts over when it is interrupted: whoever did it before has nothing to go on from, and needs no fence
     /// but at a cluster, whose writer has one.
     ///
     /// # Errors
     /// What the connections meet.
-    pub(crate) async fn anew(target: &Node, topology: Option<&Topology>, what: &str) -> Result<Self> {
+    pub(crate) async fn for_restartable_work(
+        target: &Node,
+        topology: Option<&Topology>,
+        what: &str,
+    ) -> Result<Self> {
         let shared = Shared::new(Arc::default());
         match topology {
             None => {
                 let node = Node { db: None, ..target.clone() };
                 let client = Client::open(&node).await.map_err(|f| f.at(Side::Target))?;
-                Ok(Writer::One(Pipeline::new(client, shared.applied.clone())))
+                Ok(Writer::Standalone(Pipeline::new(client, shared.applied.clone())))
             }
             Some(topology) => {
                 let token = format!("{:032x}", fastrand::u128(..));
-                let fence = Fence { names: Names::new(&format!("{what}-{token}")), token };
-                Ok(Writer::Many(Box::new(Many::open(target.clone(), topology, fence, true, shared).await?)))
+                let fence = Fence { names: KeyNames::new(&format!("{what}-{token}")), token };
+                Ok(Writer::Cluster(Box::new(
+                    ClusterWriter::open(target.clone(), topology, fence, true, shared).await?,
+                )))
             }
         }
     }
 
-    /// Where commands of a snapshot are written; each is to be followed by [`Writer::expect`].
+    /// Where commands of a snapshot are written; each is to be followed by [`Writer::push_pending`].
     pub fn out(&mut self) -> &mut Vec<u8> {
         match self {
-            Writer::One(one) => one.out(),
-            Writer::Many(many) => many.out(),
+            Writer::Standalone(one) => one.out(),
+            Writer::Cluster(cluster) => cluster.out(),
         }
     }
 
@@ -66,39 +72,39 @@ impl Writer {
     /// What the target answered, or the connection met.
     pub async fn insert(&mut self, at: usize, value: &[u8]) -> Result<()> {
         match self {
-            Writer::One(one) => one.insert(at, value).await,
-            Writer::Many(many) => {
-                many.out().splice(at..at, value.iter().copied());
+            Writer::Standalone(one) => one.insert(at, value).await,
+            Writer::Cluster(cluster) => {
+                cluster.out().splice(at..at, value.iter().copied());
                 Ok(())
             }
         }
     }
 
     /// What follows is about this key.
-    pub fn at(&mut self, key: &[u8]) {
-        if let Writer::Many(many) = self {
-            many.at(key);
+    pub fn set_key(&mut self, key: &[u8]) {
+        if let Writer::Cluster(cluster) = self {
+            cluster.set_key(key);
         }
     }
 
     /// The database that the next command is about; none: not known.
     pub(crate) fn db(&self) -> Option<u32> {
         match self {
-            Writer::One(one) => one.db,
-            Writer::Many(_) => Some(0),
+            Writer::Standalone(one) => one.db,
+            Writer::Cluster(_) => Some(0),
         }
     }
 
     /// True when there is only database 0.
     pub fn is_cluster(&self) -> bool {
-        matches!(self, Writer::Many(_))
+        matches!(self, Writer::Cluster(_))
     }
 
     /// Says what the answer to one command is about; `bytes` is how long that was.
-    pub fn expect(&mut self, about: About, bytes: usize) {
+    pub fn push_pending(&mut self, pending: PendingReply, bytes: usize) {
         match self {
-            Writer::One(one) => one.expect(about, bytes),
-            Writer::Many(many) => many.expect(about),
+            Writer::Standalone(one) => one.push_pending(pending, bytes),
+            Writer::Cluster(cluster) => cluster.push_pending(pending),
         }
     }
 
@@ -106,31 +112,31 @@ impl Writer {
     ///
     /// # Errors
     /// What the target answered, or the connection met.
-    pub async fn pace(&mut self) -> Result<()> {
+    pub async fn apply_backpressure(&mut self) -> Result<()> {
         match self {
-            Writer::One(one) => one.pace().await,
-            Writer::Many(many) => many.pace().await,
+            Writer::Standalone(one) => one.apply_backpressure().await,
+            Writer::Cluster(cluster) => cluster.apply_backpressure().await,
         }
     }
 
     /// A sign of life while nothing is to be written. Not while a transaction of the stream is open.
     ///
     /// # Errors
-    /// As [`Writer::pace`].
+    /// As [`Writer::apply_backpressure`].
     pub async fn keep_alive(&mut self) -> Result<()> {
         match self {
-            Writer::One(one) => one.keep_alive().await,
-            Writer::Many(many) => many.keep_alive().await,
+            Writer::Standalone(one) => one.keep_alive().await,
+            Writer::Cluster(cluster) => cluster.keep_alive().await,
         }
     }
 
     /// Waits for other work, with signs of life to the target.
     ///
     /// # Errors
-    /// As [`Writer::pace`].
-    pub(crate) async fn alive_while<T>(&mut self, work: impl Future<Output = T>) -> Result<T> {
+    /// As [`Writer::apply_backpressure`].
+    pub(crate) async fn keep_alive_while<T>(&mut self, work: impl Future<Output = T>) -> Result<T> {
         let mut work = std::pin::pin!(work);
-        let mut tick = tokio::time::interval(ALIVE);
+        let mut tick = tokio::time::interval(KEEP_ALIVE_INTERVAL);
         loop {
             tokio::select! {
                 biased;
@@ -143,38 +149,38 @@ impl Writer {
     /// Sends everything and waits for all answers.
     ///
     /// # Errors
-    /// As [`Writer::pace`].
-    pub async fn settle(&mut self) -> Result<()> {
+    /// As [`Writer::apply_backpressure`].
+    pub async fn flush(&mut self) -> Result<()> {
         match self {
-            Writer::One(one) => one.settle().await,
-            Writer::Many(many) => many.settle().await,
+            Writer::Standalone(one) => one.flush().await,
+            Writer::Cluster(cluster) => cluster.flush().await,
         }
     }
 
     /// Fails when the target has said, or the connection met, what ends the work.
     ///
     /// # Errors
-    /// As [`Writer::pace`].
+    /// As [`Writer::apply_backpressure`].
     pub async fn check(&mut self) -> Result<()> {
         match self {
-            Writer::One(one) => one.shared.check(),
-            Writer::Many(many) => many.hear_all().await,
+            Writer::Standalone(one) => one.shared.check(),
+            Writer::Cluster(cluster) => cluster.drain_replies().await,
         }
     }
 
     /// True when everything that was sent is answered.
-    pub fn is_settled(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         match self {
-            Writer::One(one) => one.is_settled(),
-            Writer::Many(many) => many.is_settled(),
+            Writer::Standalone(one) => one.is_idle(),
+            Writer::Cluster(cluster) => cluster.is_idle(),
         }
     }
 
     /// What is counted.
     pub fn shared(&self) -> &Arc<Shared> {
         match self {
-            Writer::One(one) => &one.shared,
-            Writer::Many(many) => &many.shared,
+            Writer::Standalone(one) => &one.shared,
+            Writer::Cluster(cluster) => &cluster.shared,
         }
     }
 }

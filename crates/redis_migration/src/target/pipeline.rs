@@ -10,16 +10,16 @@ use redis_proto::resp::{Commands, Replies, Reply};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
-use super::ALIVE;
-use crate::client::{Client, Incoming, Outgoing, VALUE_MAX, failure, passes};
+use super::KEEP_ALIVE_INTERVAL;
+use crate::client::{Client, Incoming, Outgoing, VALUE_MAX, is_transient, reply_failure};
 
 /// One write is about this long.
-const WRITE: usize = 256 << 10;
+const WRITE_BYTES: usize = 256 << 10;
 /// Bytes that may be sent and not answered.
-const UNANSWERED: u64 = 8 << 20;
+const UNANSWERED_MAX: u64 = 8 << 20;
 /// Keys that failed alone and are named.
 pub const FAILED_MAX: usize = 1000;
-const READ: usize = 64 << 10;
+const READ_BYTES: usize = 64 << 10;
 
 /// Operation of the failure that says so: the target holds something else than the source, and what follows would be
 /// built on that.
@@ -27,7 +27,7 @@ pub const DIVERGED: &str = "diverged";
 
 /// What an answer is about.
 #[derive(Debug)]
-pub enum About {
+pub enum PendingReply {
     /// A key of the snapshot; a key that is there already is no error when it is to be left alone.
     Key {
         /// Its name, for messages.
@@ -40,12 +40,12 @@ pub enum About {
     /// So many keys of the snapshot that were written by one command.
     Keys(u64),
     /// A command of several that make one key of the snapshot.
-    Part {
+    KeyPart {
         /// Its name, for messages.
         key: Arc<[u8]>,
     },
     /// Something whose error ends the migration.
-    Must(&'static str),
+    Required(&'static str),
     /// A change that was sent alone; the stream is applied up to here.
     Change {
         /// Offset in the source's stream.
@@ -53,16 +53,16 @@ pub enum About {
     },
     /// So many answers of commands of a file, sent as one transaction. One that is refused is counted, as a server does that
     /// loads the file.
-    Loaded {
+    ImportBatch {
         /// Answers, those to `MULTI` and `EXEC` included.
-        answers: u64,
+        replies: u64,
         /// As it was sent.
         sent: Box<[u8]>,
     },
     /// So many answers of a transaction, the last of which is that of its `EXEC`; then the stream is applied up to here.
-    Applied {
+    Transaction {
         /// Answers, those to `MULTI` and `EXEC` included.
-        answers: u64,
+        replies: u64,
         /// Offset in the source's stream.
         offset: u64,
     },
@@ -70,7 +70,7 @@ pub enum About {
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: VecDeque<(About, u32)>,
+    pending: VecDeque<(PendingReply, u32)>,
     /// Keys that failed alone, and why; the first of them.
     failed: Vec<String>,
     failure: Option<Failure>,
@@ -85,7 +85,7 @@ pub struct Shared {
     /// Keys of the snapshot that are there.
     pub keys: AtomicU64,
     /// Keys that were there before and are left alone.
-    pub left: AtomicU64,
+    pub skipped_existing: AtomicU64,
     /// Commands of a file that the target refused.
     pub refused: AtomicU64,
     /// Offset up to which the stream is applied.
@@ -100,7 +100,7 @@ impl Shared {
             unanswered: AtomicU64::new(0),
             answered: Notify::new(),
             keys: AtomicU64::new(0),
-            left: AtomicU64::new(0),
+            skipped_existing: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             applied,
         })
@@ -110,37 +110,42 @@ impl Shared {
     ///
     /// # Errors
     /// What ends the migration.
-    pub(crate) fn count(&self, place: &str, about: &About, error: Option<&str>) -> Result<()> {
-        match (about, error) {
-            (About::Key { .. }, None) => {
+    pub(crate) fn record_reply(
+        &self,
+        url: &str,
+        pending_reply: &PendingReply,
+        error: Option<&str>,
+    ) -> Result<()> {
+        match (pending_reply, error) {
+            (PendingReply::Key { .. }, None) => {
                 self.keys.fetch_add(1, Ordering::Relaxed);
             }
-            (About::Key { may_exist: true, .. }, Some(text)) if text.starts_with("BUSYKEY") => {
-                self.left.fetch_add(1, Ordering::Relaxed);
+            (PendingReply::Key { may_exist: true, .. }, Some(text)) if text.starts_with("BUSYKEY") => {
+                self.skipped_existing.fetch_add(1, Ordering::Relaxed);
             }
-            (About::Key { key, may_fail, .. }, Some(text)) => {
-                let failure = failure(place, "restore", text);
+            (PendingReply::Key { key, may_fail, .. }, Some(text)) => {
+                let failure = reply_failure(url, "restore", text);
                 let m = format!("key `{}`: {}", String::from_utf8_lossy(key), failure.message);
                 if !may_fail {
                     return Err(Failure { message: m, ..failure });
                 }
-                self.name(m);
+                self.record_failed(m);
             }
-            (About::Keys(n), None) => {
+            (PendingReply::Keys(n), None) => {
                 self.keys.fetch_add(*n, Ordering::Relaxed);
             }
-            (About::Keys(_), Some(text)) => return Err(failure(place, "restore", text)),
-            (About::Change { offset }, None) => self.applied.store(*offset, Ordering::Release),
-            (About::Change { .. }, Some(text)) => {
-                let failure = failure(place, "apply", text);
-                return Err(if passes(&failure) { failure } else { diverged(place, text) });
+            (PendingReply::Keys(_), Some(text)) => return Err(reply_failure(url, "restore", text)),
+            (PendingReply::Change { offset }, None) => self.applied.store(*offset, Ordering::Release),
+            (PendingReply::Change { .. }, Some(text)) => {
+                let failure = reply_failure(url, "apply", text);
+                return Err(if is_transient(&failure) { failure } else { diverged(url, text) });
             }
-            (About::Part { key }, Some(text)) => {
-                let failure = failure(place, "rebuild", text);
+            (PendingReply::KeyPart { key }, Some(text)) => {
+                let failure = reply_failure(url, "rebuild", text);
                 let m = format!("key `{}`: {}", String::from_utf8_lossy(key), failure.message);
                 return Err(Failure { message: m, ..failure });
             }
-            (About::Must(op), Some(text)) => return Err(failure(place, op, text)),
+            (PendingReply::Required(op), Some(text)) => return Err(reply_failure(url, op, text)),
             _ => {}
         }
         Ok(())
@@ -150,14 +155,14 @@ impl Shared {
     ///
     /// # Errors
     /// For a refusal that has to do with the target and not with the command: others would be refused too.
-    pub(crate) fn refused(&self, place: &str, sent: &[u8], errors: &[(usize, String)]) -> Result<()> {
-        let mut commands = Commands::at(0);
+    pub(crate) fn record_refused(&self, url: &str, sent: &[u8], errors: &[(usize, String)]) -> Result<()> {
+        let mut commands = Commands::starting_at(0);
         commands.push(sent);
         let mut at = 0;
         let mut errors = errors.iter().peekable();
         while let (Some((i, text)), Ok(Some(command))) = (errors.peek(), commands.next_command()) {
             if at == *i {
-                let failure = failure(place, "import", text);
+                let failure = reply_failure(url, "import", text);
                 let word =
                     |n: usize| String::from_utf8_lossy(command.arg(n).unwrap_or_default()).into_owned();
                 let m = format!("`{} {}`: {}", word(0), word(1), failure.message);
@@ -166,7 +171,7 @@ impl Shared {
                     return Err(Failure { message: m, ..failure });
                 }
                 self.refused.fetch_add(1, Ordering::Relaxed);
-                self.name(m);
+                self.record_failed(m);
                 errors.next();
             }
             at += 1;
@@ -175,7 +180,7 @@ impl Shared {
     }
 
     /// Names what failed alone.
-    fn name(&self, what: String) {
+    fn record_failed(&self, what: String) {
         let mut state = self.state();
         if state.failed.len() < FAILED_MAX {
             state.failed.push(what);
@@ -213,9 +218,9 @@ impl Shared {
 pub struct Pipeline {
     out: Vec<u8>,
     outgoing: Outgoing,
-    place: String,
+    url: String,
     /// When something was last sent.
-    wrote: Instant,
+    last_write_at: Instant,
     /// The database that the next command is about; none: not known.
     pub(crate) db: Option<u32>,
     /// What both halves know.
@@ -225,7 +230,7 @@ pub struct Pipeline {
 
 impl std::fmt::Debug for Pipeline {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Pipeline({})", self.place)
+        write!(f, "Pipeline({})", self.url)
     }
 }
 
@@ -238,36 +243,36 @@ impl Drop for Pipeline {
 impl Pipeline {
     /// Takes over a connection that is signed in and has no answers to come.
     pub fn new(client: Client, applied: Arc<AtomicU64>) -> Self {
-        let place = client.place().to_owned();
+        let url = client.display_url().to_owned();
         let (incoming, outgoing, _) = client.into_parts();
         let shared = Shared::new(applied);
-        let reader = tokio::spawn(read(incoming, shared.clone(), place.clone()));
+        let reader = tokio::spawn(read(incoming, shared.clone(), url.clone()));
         Self {
-            out: Vec::with_capacity(2 * WRITE),
+            out: Vec::with_capacity(2 * WRITE_BYTES),
             outgoing,
-            place,
-            wrote: Instant::now(),
+            url,
+            last_write_at: Instant::now(),
             db: Some(0),
             shared,
             reader,
         }
     }
 
-    /// Where commands are written; each is to be followed by [`Pipeline::expect`].
+    /// Where commands are written; each is to be followed by [`Pipeline::push_pending`].
     pub fn out(&mut self) -> &mut Vec<u8> {
         &mut self.out
     }
 
     /// Says what the answer to what was written since is about; `bytes` is how long that was.
-    pub fn expect(&self, about: About, bytes: usize) {
+    pub fn push_pending(&self, pending_reply: PendingReply, bytes: usize) {
         self.shared.unanswered.fetch_add(bytes as u64, Ordering::AcqRel);
-        self.shared.state().waiting.push_back((about, u32::try_from(bytes).unwrap_or(u32::MAX)));
+        self.shared.state().pending.push_back((pending_reply, u32::try_from(bytes).unwrap_or(u32::MAX)));
     }
 
     /// The same of so many changes that were written alone, the last of which ends at an offset of the stream.
-    pub fn expect_changes(&self, count: u64, bytes: usize, offset: u64) {
+    pub fn push_pending_changes(&self, count: u64, bytes: usize, offset: u64) {
         for i in 0..count {
-            self.expect(About::Change { offset }, if i == 0 { bytes } else { 0 });
+            self.push_pending(PendingReply::Change { offset }, if i == 0 { bytes } else { 0 });
         }
     }
 
@@ -275,13 +280,13 @@ impl Pipeline {
     ///
     /// # Errors
     /// What the target answered, or the connection met.
-    pub async fn pace(&mut self) -> Result<()> {
-        if self.out.len() >= WRITE {
+    pub async fn apply_backpressure(&mut self) -> Result<()> {
+        if self.out.len() >= WRITE_BYTES {
             self.send().await?;
         }
-        while self.shared.unanswered.load(Ordering::Acquire) > UNANSWERED {
+        while self.shared.unanswered.load(Ordering::Acquire) > UNANSWERED_MAX {
             self.send().await?;
-            self.wait_until(|shared| shared.unanswered.load(Ordering::Acquire) <= UNANSWERED / 2).await?;
+            self.wait_until(|shared| shared.unanswered.load(Ordering::Acquire) <= UNANSWERED_MAX / 2).await?;
         }
         Ok(())
     }
@@ -289,21 +294,21 @@ impl Pipeline {
     /// Sends what was written.
     ///
     /// # Errors
-    /// As [`Pipeline::pace`].
+    /// As [`Pipeline::apply_backpressure`].
     pub async fn send(&mut self) -> Result<()> {
         self.shared.check()?;
         if !self.out.is_empty() {
             let written = self.outgoing.write_all(&self.out).await;
             if let Err(e) = written {
                 self.shared.check()?;
-                let m = format!("{}: connection lost: {e}", self.place);
+                let m = format!("{}: connection lost: {e}", self.url);
                 return Err(Failure::new(Kind::Connect, "write", m).at(Side::Target));
             }
-            self.wrote = Instant::now();
+            self.last_write_at = Instant::now();
             self.out.clear();
             // A command that was very long leaves no buffer behind.
-            if self.out.capacity() > 8 * WRITE {
-                self.out.shrink_to(2 * WRITE);
+            if self.out.capacity() > 8 * WRITE_BYTES {
+                self.out.shrink_to(2 * WRITE_BYTES);
             }
         }
         Ok(())
@@ -313,15 +318,15 @@ impl Pipeline {
     /// transaction of the stream is open.
     ///
     /// # Errors
-    /// As [`Pipeline::pace`].
+    /// As [`Pipeline::apply_backpressure`].
     pub async fn keep_alive(&mut self) -> Result<()> {
         self.shared.check()?;
-        if self.wrote.elapsed() < ALIVE {
+        if self.last_write_at.elapsed() < KEEP_ALIVE_INTERVAL {
             return Ok(());
         }
         if self.out.is_empty() {
             redis_proto::resp::command(&mut self.out, &[b"PING"]);
-            self.expect(About::Must("ping"), 0);
+            self.push_pending(PendingReply::Required("ping"), 0);
         }
         self.send().await
     }
@@ -329,14 +334,14 @@ impl Pipeline {
     /// Sends what was written up to a place, then a long value, and keeps the rest.
     ///
     /// # Errors
-    /// As [`Pipeline::pace`].
+    /// As [`Pipeline::apply_backpressure`].
     pub async fn insert(&mut self, at: usize, value: &[u8]) -> Result<()> {
         let rest = self.out.split_off(at);
         self.send().await?;
         let written = self.outgoing.write_all(value).await;
         if let Err(e) = written {
             self.shared.check()?;
-            let m = format!("{}: connection lost: {e}", self.place);
+            let m = format!("{}: connection lost: {e}", self.url);
             return Err(Failure::new(Kind::Connect, "write", m).at(Side::Target));
         }
         self.out.extend_from_slice(&rest);
@@ -355,40 +360,40 @@ impl Pipeline {
     }
 
     /// True when everything that was sent is answered.
-    pub fn is_settled(&self) -> bool {
-        self.out.is_empty() && self.shared.state().waiting.is_empty()
+    pub fn is_idle(&self) -> bool {
+        self.out.is_empty() && self.shared.state().pending.is_empty()
     }
 
     /// Sends everything and waits for all answers.
     ///
     /// # Errors
-    /// As [`Pipeline::pace`].
-    pub async fn settle(&mut self) -> Result<()> {
+    /// As [`Pipeline::apply_backpressure`].
+    pub async fn flush(&mut self) -> Result<()> {
         self.send().await?;
-        self.wait_until(|shared| shared.state().waiting.is_empty()).await
+        self.wait_until(|shared| shared.state().pending.is_empty()).await
     }
 }
 
 /// The receiving half.
-async fn read(mut incoming: Incoming, shared: Arc<Shared>, place: String) {
-    let mut replies = Replies::at_most(VALUE_MAX);
-    let mut buf = vec![0; READ];
+async fn read(mut incoming: Incoming, shared: Arc<Shared>, url: String) {
+    let mut replies = Replies::with_limit(VALUE_MAX);
+    let mut buf = vec![0; READ_BYTES];
     // Answers of the transaction at the head of the queue that have come already.
-    let mut within = Within::default();
+    let mut transaction = TransactionReplies::default();
     loop {
         match incoming.read(&mut buf).await {
             Ok(0) => {
-                let m = format!("{place}: connection lost: closed by the server");
+                let m = format!("{url}: connection lost: closed by the server");
                 return shared.fail(Failure::new(Kind::Connect, "read", m).at(Side::Target));
             }
             Err(e) => {
-                let m = format!("{place}: connection lost: {e}");
+                let m = format!("{url}: connection lost: {e}");
                 return shared.fail(Failure::new(Kind::Connect, "read", m).at(Side::Target));
             }
             Ok(n) => {
                 let mut bytes = &buf[..n];
                 if replies.waiting() == 0 {
-                    bytes = plain(bytes, &shared);
+                    bytes = consume_ok_replies(bytes, &shared);
                 }
                 replies.push(bytes);
             }
@@ -398,11 +403,11 @@ async fn read(mut incoming: Incoming, shared: Arc<Shared>, place: String) {
                 Ok(Some(reply)) => reply,
                 Ok(None) => break,
                 Err(e) => {
-                    let m = format!("{place}: {e}");
+                    let m = format!("{url}: {e}");
                     return shared.fail(Failure::new(Kind::Corrupt, "read", m).at(Side::Target));
                 }
             };
-            if let Err(failure) = take(&shared, &place, reply, &mut within) {
+            if let Err(failure) = handle_reply(&shared, &url, reply, &mut transaction) {
                 return shared.fail(failure.at(Side::Target));
             }
         }
@@ -411,20 +416,20 @@ async fn read(mut incoming: Incoming, shared: Arc<Shared>, place: String) {
 }
 
 /// Passes over the usual answer to keys, many at a time; answers what is left.
-fn plain<'b>(mut bytes: &'b [u8], shared: &Shared) -> &'b [u8] {
+fn consume_ok_replies<'b>(mut bytes: &'b [u8], shared: &Shared) -> &'b [u8] {
     let mut state = shared.state();
     let (mut keys, mut answered) = (0, 0);
     while let Some(rest) = bytes.strip_prefix(b"+OK\r\n") {
-        match state.waiting.front() {
-            Some((About::Key { .. }, len)) => {
+        match state.pending.front() {
+            Some((PendingReply::Key { .. }, len)) => {
                 answered += u64::from(*len);
                 keys += 1;
-                state.waiting.pop_front();
+                state.pending.pop_front();
             }
-            Some((About::Keys(n), len)) => {
+            Some((PendingReply::Keys(n), len)) => {
                 answered += u64::from(*len);
                 keys += n;
-                state.waiting.pop_front();
+                state.pending.pop_front();
             }
             _ => break,
         }
@@ -435,89 +440,98 @@ fn plain<'b>(mut bytes: &'b [u8], shared: &Shared) -> &'b [u8] {
     bytes
 }
 
-fn take(shared: &Shared, place: &str, reply: Reply, within: &mut Within) -> Result<()> {
+fn handle_reply(
+    shared: &Shared,
+    url: &str,
+    reply: Reply,
+    transaction: &mut TransactionReplies,
+) -> Result<()> {
     let mut state = shared.state();
-    let Some((about, bytes)) = state.waiting.front_mut() else {
+    let Some((pending_reply, bytes)) = state.pending.front_mut() else {
         return Err(Failure::new(
             Kind::Corrupt,
             "read",
-            format!("{place}: unexpected reply (no request pending)"),
+            format!("{url}: unexpected reply (no request pending)"),
         ));
     };
     let bytes = u64::from(*bytes);
-    if let About::Applied { answers, .. } | About::Loaded { answers, .. } = about {
-        within.answers += 1;
-        if within.answers < *answers {
+    if let PendingReply::Transaction { replies, .. } | PendingReply::ImportBatch { replies, .. } =
+        pending_reply
+    {
+        transaction.replies += 1;
+        if transaction.replies < *replies {
             // MULTI and what is queued: an error here makes EXEC fail, and says why better.
             if let Reply::Error(text) = reply {
-                within.refused.get_or_insert(text);
+                transaction.refused.get_or_insert(text);
             }
             return Ok(());
         }
     }
     // Judging looks at the same state. The place in the queue is kept until it is done: whoever waits for the queue to be
     // empty must not miss a failure.
-    let about = std::mem::replace(about, About::Must("answered"));
+    let pending_reply = std::mem::replace(pending_reply, PendingReply::Required("answered"));
     drop(state);
-    let refused = std::mem::take(within).refused;
-    match about {
-        About::Applied { offset, .. } => {
-            applied(place, refused.as_deref(), &reply)?;
+    let refused = std::mem::take(transaction).refused;
+    match pending_reply {
+        PendingReply::Transaction { offset, .. } => {
+            check_applied(url, refused.as_deref(), &reply)?;
             shared.applied.store(offset, Ordering::Release);
         }
-        About::Loaded { sent, .. } => loaded(shared, place, refused.as_deref(), &reply, &sent)?,
-        about => {
+        PendingReply::ImportBatch { sent, .. } => {
+            check_import(shared, url, refused.as_deref(), &reply, &sent)?
+        }
+        pending_reply => {
             let error = if let Reply::Error(text) = &reply { Some(text.as_str()) } else { None };
-            shared.count(place, &about, error)?;
+            shared.record_reply(url, &pending_reply, error)?;
         }
     }
-    shared.state().waiting.pop_front();
+    shared.state().pending.pop_front();
     shared.unanswered.fetch_sub(bytes, Ordering::AcqRel);
     Ok(())
 }
 
 /// The answers to one transaction so far.
 #[derive(Debug, Default)]
-struct Within {
-    answers: u64,
+struct TransactionReplies {
+    replies: u64,
     /// The first refusal before `EXEC`.
     refused: Option<String>,
 }
 
 /// The target is not what the source was from here on.
-pub(crate) fn diverged(place: &str, text: &str) -> Failure {
-    let m = format!("{place}: the target rejected a replicated command: {text}");
+pub(crate) fn diverged(url: &str, text: &str) -> Failure {
+    let m = format!("{url}: the target rejected a replicated command: {text}");
     Failure::new(Kind::Conflict, DIVERGED, m)
 }
 
 /// The answer to `EXEC`: all of it was done, and nothing of it failed; `refused`: why it was refused before.
-fn applied(place: &str, refused: Option<&str>, reply: &Reply) -> Result<()> {
+fn check_applied(url: &str, refused: Option<&str>, reply: &Reply) -> Result<()> {
     match reply {
         Reply::Array(all) => {
             let error =
                 all.iter().find_map(|r| if let Reply::Error(t) = r { Some(t.as_str()) } else { None });
             // It was executed: what was refused of it is missing.
-            error.or(refused).map_or(Ok(()), |text| Err(diverged(place, text)))
+            error.or(refused).map_or(Ok(()), |text| Err(diverged(url, text)))
         }
         // MULTI itself was refused: what followed was done alone, without the position.
-        Reply::Error(text) if text.contains("without MULTI") => Err(diverged(place, refused.unwrap_or(text))),
-        Reply::Error(text) => Err(failure(place, "apply", refused.unwrap_or(text))),
-        _ => Err(diverged(place, "EXEC was aborted")),
+        Reply::Error(text) if text.contains("without MULTI") => Err(diverged(url, refused.unwrap_or(text))),
+        Reply::Error(text) => Err(reply_failure(url, "apply", refused.unwrap_or(text))),
+        _ => Err(diverged(url, "EXEC was aborted")),
     }
 }
 
 /// The answer to `EXEC` behind commands of a file.
-fn loaded(shared: &Shared, place: &str, refused: Option<&str>, reply: &Reply, sent: &[u8]) -> Result<()> {
+fn check_import(shared: &Shared, url: &str, refused: Option<&str>, reply: &Reply, sent: &[u8]) -> Result<()> {
     match (reply, refused) {
         (Reply::Array(all), None) => {
             let error = |(i, r): (usize, &Reply)| {
                 if let Reply::Error(t) = r { Some((i + 1, t.clone())) } else { None }
             };
-            shared.refused(place, sent, &all.iter().enumerate().filter_map(error).collect::<Vec<_>>())
+            shared.record_refused(url, sent, &all.iter().enumerate().filter_map(error).collect::<Vec<_>>())
         }
         // None of it was done.
-        (Reply::Error(text), _) => Err(failure(place, "import", refused.unwrap_or(text))),
-        _ => Err(failure(place, "import", refused.unwrap_or("EXEC was aborted"))),
+        (Reply::Error(text), _) => Err(reply_failure(url, "import", refused.unwrap_or(text))),
+        _ => Err(reply_failure(url, "import", refused.unwrap_or("EXEC was aborted"))),
     }
 }
 
@@ -528,8 +542,9 @@ mod tests {
     #[test]
     fn red_07_a_transaction_is_judged_by_its_end() {
         let error = |text: &str| Reply::Error(text.into());
-        let of =
-            |refused: Option<&str>, reply: Reply| applied("p", refused, &reply).err().map(|f| (f.kind, f.op));
+        let of = |refused: Option<&str>, reply: Reply| {
+            check_applied("p", refused, &reply).err().map(|f| (f.kind, f.op))
+        };
         assert_eq!(of(None, Reply::Array(vec![Reply::Simple("OK".into())])), None);
         assert_eq!(of(None, Reply::Array(vec![error("WRONGTYPE x")])), Some((Kind::Conflict, DIVERGED)));
         let aborted = || error("EXECABORT Transaction discarded because of previous errors.");

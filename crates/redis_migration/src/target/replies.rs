@@ -9,11 +9,11 @@ use redis_proto::resp::{Replies, Reply};
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 
-use crate::client::{Incoming, VALUE_MAX, failure, passes};
+use crate::client::{Incoming, VALUE_MAX, is_transient, reply_failure};
 use crate::target::pipeline::diverged;
 use crate::topology::Addr;
 
-const READ: usize = 64 << 10;
+const READ_BYTES: usize = 64 << 10;
 
 /// How a transaction ended.
 #[derive(Debug)]
@@ -25,9 +25,9 @@ pub(crate) enum Outcome {
     /// It belongs there this once.
     Ask(Addr),
     /// Its slot is on its way.
-    Again(String),
+    Retry(String),
     /// A sign of life was answered.
-    Alive,
+    Pong,
     /// It cannot be done, and so nothing can.
     Failed(Failure),
 }
@@ -37,20 +37,20 @@ pub(crate) async fn read(
     mut incoming: Incoming,
     queue: Arc<Mutex<VecDeque<(u16, u32)>>>,
     answered: mpsc::UnboundedSender<(u16, Outcome)>,
-    place: String,
+    url: String,
 ) {
-    let mut replies = Replies::at_most(VALUE_MAX);
-    let mut buf = vec![0; READ];
-    let mut current: Option<Judge> = None;
+    let mut replies = Replies::with_limit(VALUE_MAX);
+    let mut buf = vec![0; READ_BYTES];
+    let mut current: Option<ReplyCollector> = None;
     let broke = |m: String| Outcome::Failed(Failure::new(Kind::Connect, "read", m));
     loop {
         match incoming.read(&mut buf).await {
             Ok(0) => {
-                let _ = answered.send((0, broke(format!("{place}: connection lost: closed by the server"))));
+                let _ = answered.send((0, broke(format!("{url}: connection lost: closed by the server"))));
                 return;
             }
             Err(e) => {
-                let _ = answered.send((0, broke(format!("{place}: connection lost: {e}"))));
+                let _ = answered.send((0, broke(format!("{url}: connection lost: {e}"))));
                 return;
             }
             Ok(n) => replies.push(&buf[..n]),
@@ -61,25 +61,25 @@ pub(crate) async fn read(
                 Ok(Some(reply)) => reply,
                 Ok(None) => break,
                 Err(e) => {
-                    let failure = Failure::new(Kind::Corrupt, "read", format!("{place}: {e}"));
+                    let failure = Failure::new(Kind::Corrupt, "read", format!("{url}: {e}"));
                     let _ = answered.send((0, Outcome::Failed(failure)));
                     return;
                 }
             };
-            let judge = match current.take() {
-                Some(judge) => judge,
+            let collector = match current.take() {
+                Some(collector) => collector,
                 None => match queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front() {
-                    Some((slot, answers)) => Judge { slot, left: answers, why: None },
+                    Some((slot, answers)) => ReplyCollector { slot, left: answers, why: None },
                     None => {
-                        let m = format!("{place}: unexpected reply (no request pending)");
+                        let m = format!("{url}: unexpected reply (no request pending)");
                         let failure = Failure::new(Kind::Corrupt, "read", m);
                         let _ = answered.send((0, Outcome::Failed(failure)));
                         return;
                     }
                 },
             };
-            match judge.hear(&place, reply) {
-                Ok(judge) => current = Some(judge),
+            match collector.push(&url, reply) {
+                Ok(collector) => current = Some(collector),
                 Err((slot, outcome)) => {
                     if answered.send((slot, outcome)).is_err() {
                         return;
@@ -90,20 +90,20 @@ pub(crate) async fn read(
     }
 }
 
-/// Hears the answers to one transaction.
-struct Judge {
+/// Collects the replies to one transaction.
+struct ReplyCollector {
     slot: u16,
     left: u32,
     /// The first refusal.
     why: Option<String>,
 }
 
-impl Judge {
+impl ReplyCollector {
     /// Takes an answer; gives the outcome back as an error when it was the last.
-    fn hear(mut self, place: &str, reply: Reply) -> std::result::Result<Self, (u16, Outcome)> {
+    fn push(mut self, url: &str, reply: Reply) -> std::result::Result<Self, (u16, Outcome)> {
         if self.slot == SLOTS {
             // Whatever the answer, somebody is there.
-            return Err((self.slot, Outcome::Alive));
+            return Err((self.slot, Outcome::Pong));
         }
         self.left -= 1;
         if self.left > 0 {
@@ -115,9 +115,9 @@ impl Judge {
         let outcome = match (self.why, reply) {
             // MULTI itself was refused: what followed was done alone.
             (Some(why), Reply::Error(text)) if text.contains("without MULTI") => {
-                Outcome::Failed(diverged(place, &why))
+                Outcome::Failed(diverged(url, &why))
             }
-            (Some(why), _) | (None, Reply::Error(why)) => refusal(place, &why),
+            (Some(why), _) | (None, Reply::Error(why)) => classify_refusal(url, &why),
             (None, Reply::Array(all)) => {
                 let errors = all.into_iter().enumerate().filter_map(|(i, r)| match r {
                     Reply::Error(text) => Some((i, text)),
@@ -126,7 +126,7 @@ impl Judge {
                 Outcome::Done(errors.collect())
             }
             (None, _) => {
-                let m = format!("{place}: EXEC was aborted");
+                let m = format!("{url}: EXEC was aborted");
                 Outcome::Failed(Failure::new(Kind::Conflict, "write", m))
             }
         };
@@ -135,13 +135,13 @@ impl Judge {
 }
 
 /// What the refusal of a transaction means.
-fn refusal(place: &str, why: &str) -> Outcome {
+fn classify_refusal(url: &str, why: &str) -> Outcome {
     let mut words = why.split(' ');
     let word = words.next().unwrap_or_default();
     let addr = || {
         let (host, port) = words.clone().nth(1)?.rsplit_once(':')?;
         // A server that does not know its own name leaves it out.
-        let asked = place.rsplit_once("//").map_or(place, |(_, rest)| rest);
+        let asked = url.rsplit_once("//").map_or(url, |(_, rest)| rest);
         let asked = asked.rsplit_once(':').map_or(asked, |(host, _)| host);
         let host = if host.is_empty() { asked } else { host };
         Some((host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?))
@@ -149,8 +149,8 @@ fn refusal(place: &str, why: &str) -> Outcome {
     match (word, addr()) {
         ("MOVED", Some(addr)) => Outcome::Moved(addr),
         ("ASK", Some(addr)) => Outcome::Ask(addr),
-        _ => match failure(place, "write", why) {
-            refused if passes(&refused) => Outcome::Again(why.to_owned()),
+        _ => match reply_failure(url, "write", why) {
+            refused if is_transient(&refused) => Outcome::Retry(why.to_owned()),
             refused => Outcome::Failed(refused),
         },
     }
@@ -162,29 +162,30 @@ mod tests {
 
     #[test]
     fn refusals_say_where_to_go() {
-        let Outcome::Moved(addr) = refusal("redis://10.0.0.1:7000", "MOVED 5 10.0.0.2:7001") else {
+        let Outcome::Moved(addr) = classify_refusal("redis://10.0.0.1:7000", "MOVED 5 10.0.0.2:7001") else {
             panic!()
         };
         assert_eq!(addr, ("10.0.0.2".to_owned(), 7001));
-        let Outcome::Ask(addr) = refusal("redis://10.0.0.1:7000", "ASK 5 :7001") else { panic!() };
+        let Outcome::Ask(addr) = classify_refusal("redis://10.0.0.1:7000", "ASK 5 :7001") else { panic!() };
         assert_eq!(addr, ("10.0.0.1".to_owned(), 7001));
-        assert!(matches!(refusal("p", "TRYAGAIN Multiple keys"), Outcome::Again(_)));
+        assert!(matches!(classify_refusal("p", "TRYAGAIN Multiple keys"), Outcome::Retry(_)));
         // RED-07: what passes is waited out.
         for passing in
             ["OOM command not allowed", "MISCONF no disk", "NOREPLICAS x", "BUSY script", "MASTERDOWN x"]
         {
-            assert!(matches!(refusal("p", passing), Outcome::Again(_)), "{passing}");
+            assert!(matches!(classify_refusal("p", passing), Outcome::Retry(_)), "{passing}");
         }
-        assert!(matches!(refusal("p", "NOPERM x"), Outcome::Failed(f) if f.kind == Kind::Forbidden));
+        assert!(matches!(classify_refusal("p", "NOPERM x"), Outcome::Failed(f) if f.kind == Kind::Forbidden));
     }
 
     #[test]
     fn a_transaction_is_judged_by_its_first_refusal() {
-        let judge = |replies: Vec<Reply>| {
-            let mut judge = Judge { slot: 7, left: u32::try_from(replies.len()).unwrap(), why: None };
+        let collector = |replies: Vec<Reply>| {
+            let mut collector =
+                ReplyCollector { slot: 7, left: u32::try_from(replies.len()).unwrap(), why: None };
             for reply in replies {
-                judge = match judge.hear("p", reply) {
-                    Ok(judge) => judge,
+                collector = match collector.push("p", reply) {
+                    Ok(collector) => collector,
                     Err((slot, outcome)) => return (slot, format!("{outcome:?}")),
                 };
             }
@@ -192,10 +193,10 @@ mod tests {
         };
         let (ok, queued) = (|| Reply::Simple("OK".into()), || Reply::Simple("QUEUED".into()));
         let wrong = || Reply::Error("WRONGTYPE x".into());
-        let (slot, said) = judge(vec![ok(), queued(), Reply::Array(vec![wrong()])]);
+        let (slot, said) = collector(vec![ok(), queued(), Reply::Array(vec![wrong()])]);
         assert!(slot == 7 && said.contains("Done([(0, \"WRONGTYPE x\")])"), "{said}");
         let moved = Reply::Error("MOVED 7 h:1".into());
-        let (_, said) = judge(vec![ok(), moved, Reply::Error("EXECABORT".into())]);
+        let (_, said) = collector(vec![ok(), moved, Reply::Error("EXECABORT".into())]);
         assert!(said.contains("Moved"), "{said}");
     }
 }

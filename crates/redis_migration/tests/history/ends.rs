@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use redis_migration::marker::{Marker, Names};
+use redis_migration::checkpoint::{Checkpoint, KeyNames};
 use redis_proto::resp::{Reply, command};
 use testkit::redis::Connection;
 
@@ -59,7 +59,7 @@ pub(crate) fn write(shared: Arc<Shared>, seed: u64) -> std::thread::JoinHandle<(
 
 /// A state of the target.
 struct Shown {
-    marker: Option<Marker>,
+    checkpoint: Option<Checkpoint>,
     lasting: BTreeMap<Place, Vec<String>>,
     sessions: BTreeMap<Place, Session>,
 }
@@ -78,7 +78,7 @@ fn look(to: &mut Connection) -> io::Result<Shown> {
     let mut places = vec![];
     say(&[b"MULTI"]);
     say(&[b"SELECT", b"0"]);
-    say(&[b"GET", &Names::new("test").marker]);
+    say(&[b"GET", &KeyNames::new("test").checkpoint]);
     for db in 0..DATABASES {
         say(&[b"SELECT", db.to_string().as_bytes()]);
         for group in 0..GROUPS.len() {
@@ -102,7 +102,7 @@ fn look(to: &mut Connection) -> io::Result<Shown> {
         return Err(io::Error::other("the transaction was refused"));
     };
     let mut values = all.iter().skip(1);
-    let marker = values.next().and_then(text).and_then(|m| Marker::parse(&m));
+    let checkpoint = values.next().and_then(text).and_then(|m| Checkpoint::parse(&m));
     let (mut lasting, mut sessions) = (BTreeMap::new(), BTreeMap::new());
     for place in places {
         if place.group == 0 && place.name == Name::List {
@@ -124,7 +124,7 @@ fn look(to: &mut Connection) -> io::Result<Shown> {
             lasting.insert(place, words);
         }
     }
-    Ok(Shown { marker, lasting, sessions })
+    Ok(Shown { checkpoint, lasting, sessions })
 }
 
 /// How far the target was when it was looked at before.
@@ -137,7 +137,7 @@ struct Before {
 impl Before {
     /// Checks a state; answers whether it is one of a stream that is followed.
     fn check(&mut self, shown: &Shown, history: &History, until: Instant) -> Result<bool, String> {
-        let Some(Marker::Applied(position, ..)) = &shown.marker else {
+        let Some(Checkpoint::Applied(position, ..)) = &shown.checkpoint else {
             // A snapshot is being applied: the target shows parts of a state.
             return Ok(false);
         };

@@ -1,4 +1,4 @@
-//! The connections between a mover and a server, which can be cut, held up, led elsewhere, and changed on their way.
+//! The connections between a migration and a server, which can be cut, held up, led elsewhere, and changed on their way.
 #![allow(clippy::disallowed_methods, reason = "a test connects to the server that it starts")]
 
 use std::io;

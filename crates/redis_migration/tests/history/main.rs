@@ -1,8 +1,8 @@
-//! The target's history is the source's: a writer whose every step leads to a state of its own, a mover that is killed, cut
+//! The target's history is the source's: a writer whose every step leads to a state of its own, a migration that is killed, cut
 //! off, held up, doubled and led to other servers, and a reader that sees one state of the target after another.
 //!
 //! Every state that the reader sees while the stream is followed must be one that the source had, no earlier than the one
-//! before it, with the expiries that keys had then; the end must be equal. While a snapshot is applied, the target's marker
+//! before it, with the expiries that keys had then; the end must be equal. While a snapshot is applied, the target's checkpoint
 //! says so, and states are not compared.
 //!
 //! `WHIMBREL_HISTORY_SEED=N cargo test -p redis_migration --test history` repeats what is drawn for one run; when things happen is

@@ -1,4 +1,4 @@
-//! Faults of a mover that the checker must find: commands that are changed on their way to the target.
+//! Faults of a migration that the checker must find: commands that are changed on their way to the target.
 
 use std::sync::Mutex;
 use std::time::Duration;

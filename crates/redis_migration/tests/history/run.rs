@@ -1,4 +1,4 @@
-//! One run: a writer, a mover that is disturbed, a reader.
+//! One run: a writer, a migration that is disturbed, a reader.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use model::failure::{Kind, Result as Done};
 use pace::backoff::Backoff;
 use pace::budget::Bandwidth;
-use redis_migration::marker::Names;
-use redis_migration::patience::{Again, Reconnect};
+use redis_migration::checkpoint::KeyNames;
+use redis_migration::reconnect::{Reconnect, ReconnectPolicy};
 use redis_migration::restore::Conflict;
 use redis_migration::route::Route;
-use redis_migration::spool::Bounds;
+use redis_migration::spool::SpoolLimits;
 use redis_migration::verify::{Depth, compare};
-use redis_migration::{Mover, Node, Options, Progress, Summary, Teller, Until};
+use redis_migration::{EventSender, Migration, Node, Options, Progress, Summary, Until};
 use testkit::redis::Redis;
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +23,7 @@ use crate::link::{Change, Link};
 use crate::model::History;
 use crate::planted::{Fault, Planted};
 
-/// What disturbs a mover.
+/// What disturbs a migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
     CutSource,
@@ -112,7 +112,7 @@ impl Pair {
     }
 }
 
-/// A mover that runs.
+/// A migration that runs.
 struct Running {
     stop: CancellationToken,
     task: tokio::task::JoinHandle<Done<Summary>>,
@@ -137,7 +137,7 @@ pub(crate) struct Report {
     pub(crate) compared: u64,
 }
 
-fn mover(source: u16, target: u16, until: Until) -> Mover {
+fn migration(source: u16, target: u16, until: Until) -> Migration {
     let node = |port| Node::parse(&format!("redis://127.0.0.1:{port}")).unwrap();
     let backoff = Backoff {
         base: Duration::from_millis(5),
@@ -145,7 +145,7 @@ fn mover(source: u16, target: u16, until: Until) -> Mover {
         attempts: 1000,
         patience: Duration::from_secs(60),
     };
-    Mover {
+    Migration {
         source: node(source),
         target: node(target),
         options: Options {
@@ -153,31 +153,31 @@ fn mover(source: u16, target: u16, until: Until) -> Mover {
             conflict: Conflict::Replace,
             until,
             bandwidth: Arc::new(Bandwidth::new(0)),
-            spool: Bounds::default(),
+            spool: SpoolLimits::default(),
             spool_dir: std::env::temp_dir(),
             backoff,
-            reconnect: Arc::new(Reconnect::new(Again::Patiently)),
-            teller: Teller::default(),
-            skip: Arc::default(),
-            functions: redis_migration::Functions::default(),
+            reconnect: Arc::new(Reconnect::new(ReconnectPolicy::Limited)),
+            event_sender: EventSender::default(),
+            skip_commands: Arc::default(),
+            functions: redis_migration::FunctionPolicy::default(),
         },
         clock: pace::clock::system(),
         progress: Arc::new(Progress::default()),
         stop: CancellationToken::new(),
         finish: CancellationToken::new(),
-        names: Names::new("test"),
+        names: KeyNames::new("test"),
         shard: None,
     }
 }
 
 impl Run {
     fn start_mover(&mut self) {
-        let one = mover(self.to_source.port, self.to_target.port, Until::Stopped);
+        let one = migration(self.to_source.port, self.to_target.port, Until::Stopped);
         let stop = one.stop.clone();
         self.movers.push(Running { stop, task: tokio::spawn(async move { one.run().await }) });
     }
 
-    /// Takes away what has ended; a mover ends by itself only when another has taken over.
+    /// Takes away what has ended; a migration ends by itself only when another has taken over.
     async fn look_at_movers(&mut self) -> Result<(), String> {
         let mut i = 0;
         while i < self.movers.len() {
@@ -188,7 +188,7 @@ impl Run {
             let ended = self.movers.remove(i).task.await;
             match ended {
                 Ok(Err(failure)) if failure.kind == Kind::Conflict && failure.op == "fence" => {}
-                // What a mover does not reach at its beginning, it does not wait for; whoever began it tries again.
+                // What a migration does not reach at its beginning, it does not wait for; whoever began it tries again.
                 Ok(Err(failure)) if failure.kind == Kind::Connect => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                     self.start_mover();
@@ -314,7 +314,7 @@ impl Run {
     }
 
     async fn last(&mut self) -> Result<(), String> {
-        let last = mover(self.to_source.port, self.to_target.port, Until::CaughtUp);
+        let last = migration(self.to_source.port, self.to_target.port, Until::CaughtUp);
         let done = tokio::time::timeout(Duration::from_secs(60), last.run()).await;
         let done = done.map_err(|_| "the last mover does not come to its end")?;
         if !done.as_ref().is_ok_and(|summary| summary.done) {
@@ -329,7 +329,7 @@ impl Run {
         let (source, target) = (node(self.source.master()), node(self.target.master()));
         let found = compare(&source, &target, &Route::default(), Depth::Full).await;
         match found {
-            Ok(found) if found.same() => Ok(()),
+            Ok(found) if found.is_same() => Ok(()),
             other => Err(format!("the ends differ: {other:.600?}")),
         }
     }

@@ -81,16 +81,16 @@ pub struct StreamFacts {
 ///
 /// # Errors
 /// As [`elements`].
-pub fn pending_of_deleted(kind: Type, span: &[u8]) -> Result<Vec<StreamId>> {
+pub fn pending_of_deleted(kind: Type, raw: &[u8]) -> Result<Vec<StreamId>> {
     let mut pending = std::collections::BTreeSet::new();
-    elements(kind, span, |element| {
+    elements(kind, raw, |element| {
         if let Element::Pending { id, .. } = element {
             pending.insert(id);
         }
         Ok(())
     })?;
     if !pending.is_empty() {
-        elements(kind, span, |element| {
+        elements(kind, raw, |element| {
             if let Element::Entry(id, _) = element {
                 pending.remove(&id);
             }

@@ -13,5 +13,5 @@ mod shape;
 mod value;
 
 pub use decode::Element;
-pub use parser::{Head, Item, Parser};
+pub use parser::{Item, KeyHeader, Parser};
 pub use shape::{Family, Kind, Type, is_empty};

@@ -19,7 +19,7 @@ const SMALL_MAX: u64 = 512 << 20;
 
 /// What stands before a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Head<'b> {
+pub struct KeyHeader<'b> {
     /// The key.
     pub key: Cow<'b, [u8]>,
     /// How the value is written.
@@ -52,9 +52,9 @@ pub enum Item<'b> {
     /// What a module keeps beside keys: its id, and whether it stands before or after the keys.
     ModuleAux(u64, u64),
     /// A key with its whole value, as it is written.
-    Value(Head<'b>, &'b [u8]),
+    Value(KeyHeader<'b>, &'b [u8]),
     /// A key whose value is longer than the bound: its elements follow, then [`Item::Close`].
-    Open(Head<'b>),
+    Open(KeyHeader<'b>),
     /// An element of an open value.
     Element(Element<'b>),
     /// A piece of an open string.
@@ -364,8 +364,8 @@ impl Parser {
             0xfb => Small::Sizes(cursor.number()?, cursor.number()?),
             0xfa => {
                 self.bounded(&cursor)?;
-                cursor.string_span()?;
-                cursor.string_span()?;
+                cursor.raw_string()?;
+                cursor.raw_string()?;
                 Small::Aux
             }
             0xf7 => {
@@ -383,18 +383,18 @@ impl Parser {
             }
             0xf5 => {
                 self.bounded(&cursor)?;
-                cursor.string_span()?;
+                cursor.raw_string()?;
                 Small::Function
             }
             // As release candidates of 7.0 wrote it: name, engine, whether there is a description, the source.
             0xf6 => {
                 self.bounded(&cursor)?;
-                cursor.string_span()?;
-                cursor.string_span()?;
+                cursor.raw_string()?;
+                cursor.raw_string()?;
                 if cursor.number()? != 0 {
-                    cursor.string_span()?;
+                    cursor.raw_string()?;
                 }
-                cursor.string_span()?;
+                cursor.raw_string()?;
                 Small::OldFunction
             }
             0xf4 => Small::Slot(cursor.number()?, cursor.number()?, cursor.number()?),
@@ -426,11 +426,11 @@ impl Parser {
         beside(&mut cursor.clone()).or_else(|stop| if let Stop::Short = stop { Ok(()) } else { Err(stop) })
     }
 
-    fn head_at(&self, from: usize, base: u64) -> Result<Head<'_>> {
+    fn head_at(&self, from: usize, base: u64) -> Result<KeyHeader<'_>> {
         let mut cursor = Cursor::new(&self.buf[from..]);
         let prefix = super::cursor::complete(prefix(&mut cursor, self.version.0), self.buf.len() - from);
         let prefix = prefix.map_err(|e| e.behind(base))?;
-        Ok(Head {
+        Ok(KeyHeader {
             key: prefix.key,
             kind: prefix.kind,
             expire_ms: prefix.expire_ms,
@@ -544,7 +544,7 @@ fn beside(cursor: &mut Cursor<'_>) -> Read<()> {
     {
         return cursor.wrong(format!("name of {n} bytes exceeds the limit"));
     }
-    cursor.string_span().map(drop)
+    cursor.raw_string().map(drop)
 }
 
 fn behind(stop: Stop, bytes: usize) -> Stop {

@@ -157,8 +157,8 @@ impl Type {
 
 /// True for a collection that holds nothing: old servers wrote such, and servers pass over them when they load a file.
 /// Nothing is expanded for it.
-pub fn is_empty(kind: Type, span: &[u8]) -> bool {
-    holds_nothing(kind, &mut Cursor::new(span)).unwrap_or(false)
+pub fn is_empty(kind: Type, raw: &[u8]) -> bool {
+    holds_nothing(kind, &mut Cursor::new(raw)).unwrap_or(false)
 }
 
 /// Lengths of encoded collections without entries, bytes (ziplist.c, intset.c, listpack.c, zipmap.c).
@@ -324,7 +324,7 @@ fn step(op: Op, cursor: &mut Cursor<'_>) -> Read<Ahead> {
             3 => module_bytes(cursor, 4)?,
             4 => module_bytes(cursor, 8)?,
             5 => {
-                cursor.string_span()?;
+                cursor.raw_string()?;
                 Ahead::Nothing
             }
             other => return cursor.wrong(format!("{other} is not a module opcode")),
@@ -351,7 +351,7 @@ fn text(cursor: &mut Cursor<'_>) -> Read<Ahead> {
 
 impl Cursor<'_> {
     /// Passes over a string that is there completely.
-    pub(crate) fn string_span(&mut self) -> Read<()> {
+    pub(crate) fn raw_string(&mut self) -> Read<()> {
         if let Ahead::Bytes(n) = text(self)? {
             self.take(usize::try_from(n).map_err(|_| Stop::Short)?)?;
         }
@@ -372,7 +372,7 @@ mod tests {
         let intset = text(b"\x02\0\0\0\0\0\0\0");
         let (zero, some) = (vec![0], vec![1]);
         let redis = |number| Type { family: Family::Redis, number };
-        for (number, span, want) in [
+        for (number, raw, want) in [
             (1, zero.clone(), true),
             (2, zero.clone(), true),
             (3, zero.clone(), true),
@@ -401,7 +401,7 @@ mod tests {
             (0, zero.clone(), false),
             (21, zero, false),
         ] {
-            assert_eq!(is_empty(redis(number), &span), want, "{number} {span:?}");
+            assert_eq!(is_empty(redis(number), &raw), want, "{number} {raw:?}");
         }
     }
 }

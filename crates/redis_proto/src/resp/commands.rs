@@ -57,13 +57,13 @@ pub struct Commands {
 
 impl Default for Commands {
     fn default() -> Self {
-        Self::at(0)
+        Self::starting_at(0)
     }
 }
 
 impl Commands {
     /// A reader whose stream begins at an offset.
-    pub fn at(offset: u64) -> Self {
+    pub fn starting_at(offset: u64) -> Self {
         Self {
             buf: Vec::new(),
             max: usize::MAX,
@@ -77,7 +77,7 @@ impl Commands {
 
     /// The same, of commands that have at most so many bytes each.
     #[must_use]
-    pub fn at_most(self, max: usize) -> Self {
+    pub fn with_limit(self, max: usize) -> Self {
         Self { max, ..self }
     }
 
@@ -214,7 +214,7 @@ mod tests {
         b"\n*2\r\n$4\r\nINCR\r\n$1\r\nk\r\nPING x\r\n*3\r\n$3\r\nSET\r\n$3\r\na\r\n\r\n$0\r\n\r\n\r\n";
 
     fn all(chunk: usize) -> Vec<(u64, Vec<Vec<u8>>)> {
-        let mut commands = Commands::at(100);
+        let mut commands = Commands::starting_at(100);
         let mut out = Vec::new();
         for bytes in STREAM.chunks(chunk) {
             commands.push(bytes);
@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn sec_f14_a_command_has_a_bound() {
         let read = |bytes: &[u8]| {
-            let mut commands = Commands::at(7).at_most(1 << 20);
+            let mut commands = Commands::starting_at(7).with_limit(1 << 20);
             commands.push(bytes);
             commands.next_command().map(|c| c.is_some())
         };

@@ -68,13 +68,13 @@ pub struct Replies {
 
 impl Default for Replies {
     fn default() -> Self {
-        Self::at_most(usize::MAX)
+        Self::with_limit(usize::MAX)
     }
 }
 
 impl Replies {
     /// A reader of replies that have at most so many bytes each.
-    pub fn at_most(max: usize) -> Self {
+    pub fn with_limit(max: usize) -> Self {
         Self { buf: Vec::new(), at: 0, before: 0, need: 0, max }
     }
 
@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn sec_f14_a_reply_has_a_bound() {
         let read = |max: usize, bytes: &[u8]| {
-            let mut replies = Replies::at_most(max);
+            let mut replies = Replies::with_limit(max);
             replies.push(bytes);
             replies.next_reply()
         };

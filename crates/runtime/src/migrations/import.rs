@@ -10,11 +10,11 @@ use model::key::Key;
 use model::migration::{Backup, MigrationSpec};
 use pace::budget::Bandwidth;
 use redis_migration::archive;
-use redis_migration::asker::Asker;
-use redis_migration::file::{Import, check as check_file};
+use redis_migration::import::{Import, check as check_file};
+use redis_migration::query_client::QueryClient;
 use redis_migration::restore::Conflict;
-use redis_migration::spool::Bounds;
-use redis_migration::{Node, Options, Progress, Summary, Teller, Until};
+use redis_migration::spool::SpoolLimits;
+use redis_migration::{EventSender, Node, Options, Progress, Summary, Until};
 use storage::{ReadRequest, SharedStore, room};
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +34,7 @@ pub struct OpenedBackup {
 }
 
 /// An import while it is carried out.
-pub(super) struct Task {
+pub(super) struct ImportTask {
     pub(super) engine: Arc<Engine>,
     pub(super) id: String,
     pub(super) spec: MigrationSpec,
@@ -44,7 +44,7 @@ pub(super) struct Task {
     pub(super) stop: CancellationToken,
 }
 
-impl Task {
+impl ImportTask {
     pub(super) async fn run(self) -> Result<Summary> {
         tokio::select! {
             done = self.import() => done,
@@ -62,17 +62,18 @@ impl Task {
         let (mut dbs, mut names) = (BTreeSet::new(), Vec::new());
         let files = match &self.spec.backup {
             Some(Backup::Record(id)) => {
-                ready(self.engine.backup_path(id), dir.path().join("in"), id.clone(), &mut dbs).await?
+                unpack_and_check(self.engine.backup_path(id), dir.path().join("in"), id.clone(), &mut dbs)
+                    .await?
             }
             Some(Backup::Bucket { bucket, files }) => {
                 let mut fetched = Vec::new();
                 for (i, file) in files.iter().enumerate() {
                     let opened = self.engine.places().backup(bucket, &file.name).await?;
                     let (path, into) = (dir.path().join(i.to_string()), dir.path().join(format!("{i}-in")));
-                    self.fetch(&opened, &path).await.map_err(|f| named(&file.name, f))?;
+                    self.fetch(&opened, &path).await.map_err(|f| with_name(&file.name, f))?;
                     names.push((format!("{}", into.display()), file.name.clone()));
                     names.push((format!("{}", path.display()), file.name.clone()));
-                    fetched.extend(ready(path, into, file.name.clone(), &mut dbs).await?);
+                    fetched.extend(unpack_and_check(path, into, file.name.clone(), &mut dbs).await?);
                 }
                 fetched
             }
@@ -83,18 +84,18 @@ impl Task {
         let route = route(&self.spec);
         let target = &self.target;
         for db in dbs.iter().filter_map(|db| route.db(*db)) {
-            let (mut ask, server, _) = Asker::open(target, Side::Target).await?;
-            if !server.cluster && ask.call(db, b"", &[b"PING"]).await.is_err() {
+            let (mut query, server, _) = QueryClient::open(target, Side::Target).await?;
+            if !server.cluster && query.call(db, b"", &[b"PING"]).await.is_err() {
                 let m = format!(
                     "the files contain data for database {db}, which does not exist at {}",
-                    target.place()
+                    target.display_url()
                 );
                 return Err(Failure::new(Kind::Unsupported, "import", m).at(Side::Target));
             }
         }
         let beyond = dbs.iter().find(|db| route.db(**db).is_some_and(|to| to != 0));
         if let Some(db) = beyond
-            && Asker::open(&self.target, Side::Target).await?.1.cluster
+            && QueryClient::open(&self.target, Side::Target).await?.1.cluster
         {
             let m = format!(
                 "the files contain data in database {db}, but a cluster has only database 0; hint: set \
@@ -110,15 +111,15 @@ impl Task {
                 conflict: Conflict::Replace,
                 until: Until::Full,
                 bandwidth: self.bandwidth.clone(),
-                spool: Bounds::default(),
+                spool: SpoolLimits::default(),
                 spool_dir,
                 backoff: self.engine.backoff,
                 reconnect: Arc::default(),
-                teller: Teller::default(),
-                skip: Arc::new(self.spec.own.skip_commands.iter().cloned().collect()),
+                event_sender: EventSender::default(),
+                skip_commands: Arc::new(self.spec.own.skip_commands.iter().cloned().collect()),
                 functions: functions(&self.spec.own),
             },
-            leave_out: self.spec.own.leave_out_commands,
+            skip_unsafe_commands: self.spec.own.leave_out_commands,
             clock: self.engine.clock.clone(),
             progress: self.progress.clone(),
             stop: self.stop.clone(),
@@ -156,12 +157,17 @@ impl Task {
     }
 }
 
-fn named(name: &str, failure: Failure) -> Failure {
+fn with_name(name: &str, failure: Failure) -> Failure {
     Failure { message: format!("{name}: {}", failure.message), ..failure }
 }
 
 /// Unpacks a file if it is packed, and reads everything through; databases that it names are added to `dbs`.
-async fn ready(path: PathBuf, into: PathBuf, name: String, dbs: &mut BTreeSet<u32>) -> Result<Vec<PathBuf>> {
+async fn unpack_and_check(
+    path: PathBuf,
+    into: PathBuf,
+    name: String,
+    dbs: &mut BTreeSet<u32>,
+) -> Result<Vec<PathBuf>> {
     let work = move || {
         // Paths of ours say nothing to whoever reads the failure.
         let said = |f: Failure| {
@@ -178,7 +184,7 @@ async fn ready(path: PathBuf, into: PathBuf, name: String, dbs: &mut BTreeSet<u3
                 let inner = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 let m = f.message.replace(&file.display().to_string(), &inner);
                 if files.len() > 1 || *file != path {
-                    named(&name, Failure { message: m, ..f })
+                    with_name(&name, Failure { message: m, ..f })
                 } else {
                     said(f)
                 }
@@ -195,7 +201,7 @@ async fn ready(path: PathBuf, into: PathBuf, name: String, dbs: &mut BTreeSet<u3
 }
 
 /// So much of a file tells what it is, bytes.
-const FIRST: u64 = 512;
+const HEADER_BYTES: u64 = 512;
 
 /// A look at one file before an import is accepted: it is there, and begins as a backup or an archive does.
 ///
@@ -204,10 +210,10 @@ const FIRST: u64 = 512;
 pub async fn check(from: &OpenedBackup) -> Result<()> {
     let at = |f: Failure| f.at(Side::Source);
     let meta = from.store.head(&from.key, None).await.map_err(at)?;
-    let range = (meta.size > FIRST).then_some(0..FIRST);
+    let range = (meta.size > HEADER_BYTES).then_some(0..HEADER_BYTES);
     let reading =
         from.store.read(&from.key, &ReadRequest { range, ..ReadRequest::default() }).await.map_err(at)?;
-    let first = reading.body.collect(FIRST).await.map_err(at)?;
+    let first = reading.body.collect(HEADER_BYTES).await.map_err(at)?;
     let known = [b"REDIS".as_slice(), b"VALKEY", b"*", b"#", b"PK\x03\x04", &[0x1f, 0x8b]];
     let is_known = known.iter().any(|k| first.starts_with(k)) || first.get(257..262) == Some(b"ustar");
     match is_known {

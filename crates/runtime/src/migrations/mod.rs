@@ -1,16 +1,16 @@
 //! Redis migrations in the service: lent under a lease like everything else, moved by the Redis engine.
 //!
 //! ```text
-//! store ──> step (who should run?) ──> run ──> redis_migration::Mover | import
-//!   ^                                   │ news, numbers, stops, changed limits
+//! store ──> step (who should run?) ──> run ──> redis_migration::Migration | import
+//!   ^                                   │ events, numbers, stops, changed limits
 //!   └── phase, log, stats ──────────────┘ cut-over, when asked
 //! ```
 
-mod ends;
-mod exchange;
+mod cutover;
+mod endpoints;
 mod import;
+mod log_messages;
 mod run;
-mod words;
 
 use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard};
@@ -22,53 +22,53 @@ use store::{LogLine, MigrationRow, Unit};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub use ends::{EndSecrets, Instance, node_of};
-pub use exchange::Hook;
+pub use cutover::Hook;
+pub use endpoints::{EndSecrets, Instance, resolve_node};
 pub use import::{OpenedBackup, check as check_backup};
+pub use log_messages::{MessageCode, log_line};
 pub use run::route;
-pub use words::{Word, line};
 
 use crate::engine::Engine;
 
 /// A migration that works in this process.
 #[derive(Clone)]
-pub(crate) struct Moving {
+pub(crate) struct RunningMigration {
     /// Whose it is.
     pub(crate) project: String,
     /// Its live numbers.
     pub(crate) progress: Arc<Progress>,
-    /// Cancelled: come to rest.
+    /// Cancelled: stop.
     pub(crate) stop: CancellationToken,
 }
 
 /// What a process does with a migration that it sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Do {
+enum Action {
     /// Lend it to a runner.
     Run,
     /// Let it come to rest.
     Stop,
     /// Nobody works on it and it should rest: say so.
-    Rest,
+    MarkStopped,
     Nothing,
 }
 
 /// Pure: what to do about one migration.
-fn plan(state: MigrationState, here: bool, leased_elsewhere: bool) -> Do {
+fn plan(state: MigrationState, here: bool, leased_elsewhere: bool) -> Action {
     let switching = state.switch.is_some_and(model::migration::Switch::is_under_way);
     match (state.phase, here) {
-        (Phase::Stopping, true) => Do::Stop,
-        (_, true) => Do::Nothing,
-        _ if leased_elsewhere => Do::Nothing,
-        (Phase::Stopping, false) => Do::Rest,
-        (phase, false) if phase.is_open() || switching => Do::Run,
-        _ => Do::Nothing,
+        (Phase::Stopping, true) => Action::Stop,
+        (_, true) => Action::Nothing,
+        _ if leased_elsewhere => Action::Nothing,
+        (Phase::Stopping, false) => Action::MarkStopped,
+        (phase, false) if phase.is_open() || switching => Action::Run,
+        _ => Action::Nothing,
     }
 }
 
 /// Pure: whether a project that holds some places may have another. As long as others may come, one that holds many leaves
 /// at least as many to them as it holds.
-fn may_begin(held: usize, free: usize, alone: bool) -> bool {
+fn may_start(held: usize, free: usize, alone: bool) -> bool {
     free > 0 && (alone || held < free)
 }
 
@@ -97,25 +97,25 @@ impl Engine {
                 (held, self.moving_max.saturating_sub(moving.len()))
             };
             match plan(m.state, here, elsewhere) {
-                Do::Run if !may_begin(held, free, alone) => {
+                Action::Run if !may_start(held, free, alone) => {
                     let first = self
                         .waiting
                         .lock()
                         .unwrap_or_else(std::sync::PoisonError::into_inner)
                         .insert(m.id.clone());
                     if first {
-                        let (word, running) = match free {
-                            0 => (Word::Waits, self.moving_max),
-                            _ => (Word::WaitsForOthers, held),
+                        let (code, running) = match free {
+                            0 => (MessageCode::Queued, self.moving_max),
+                            _ => (MessageCode::QueuedBehindProject, held),
                         };
                         let mut unit = self.store.write().await?;
-                        note(&mut unit, &m.id, word, now, &[running.to_string()]).await?;
+                        append_log(&mut unit, &m.id, code, now, &[running.to_string()]).await?;
                         unit.save().await?;
                     }
                 }
-                Do::Run => {
+                Action::Run => {
                     self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&m.id);
-                    let moving = Moving {
+                    let moving = RunningMigration {
                         project: m.project.clone(),
                         progress: Arc::default(),
                         stop: CancellationToken::new(),
@@ -123,14 +123,14 @@ impl Engine {
                     self.moving().insert(m.id.clone(), moving.clone());
                     runs.spawn(run::run(self.clone(), m.id, moving));
                 }
-                Do::Stop => self.nudge_migration(&m.id),
-                Do::Rest => {
+                Action::Stop => self.signal_migration_stop(&m.id),
+                Action::MarkStopped => {
                     let mut unit = self.store.write().await?;
-                    if rests(&mut unit, &m, now).await? {
+                    if mark_stopped(&mut unit, &m, now).await? {
                         unit.save().await?;
                     }
                 }
-                Do::Nothing => {}
+                Action::Nothing => {}
             }
         }
         Ok(())
@@ -140,7 +140,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn take_over_migrations(&self) -> Result<()> {
+    pub async fn recover_migrations(&self) -> Result<()> {
         let now = self.clock.now_ms();
         let mut unit = self.store.write().await?;
         let left = unit.end_migration_leases().await?;
@@ -163,13 +163,18 @@ impl Engine {
     }
 
     /// A migration is deleted: what stands at its target about it goes too, where that answers. Its data stay.
-    pub fn forget_migration(self: &Arc<Self>, m: &MigrationRow, secrets: &str, moved: &[(String, String)]) {
+    pub fn forget_migration(
+        self: &Arc<Self>,
+        m: &MigrationRow,
+        secrets: &str,
+        redirects: &[(String, String)],
+    ) {
         let secrets = EndSecrets::from_json(secrets);
         let node = |end: &Option<model::migration::End>, side| {
-            node_of(end.as_ref()?, secrets.of(side), &*self.places, moved).ok()
+            resolve_node(end.as_ref()?, secrets.for_side(side), &*self.places, redirects).ok()
         };
         let (source, target) = (node(&m.spec.source, Side::Source), node(&m.spec.target, Side::Target));
-        // After a cut-over the ends stand elsewhere, and the mark is gone already.
+        // After a cut-over the ends stand elsewhere, and the checkpoint is gone already.
         if let (Some(source), Some(target), None) = (source, target, m.state.switch) {
             tokio::spawn(run::forget(m.id.clone(), source, target, route(&m.spec)));
         }
@@ -181,13 +186,13 @@ impl Engine {
     }
 
     /// Lets a migration that runs here come to rest at once.
-    pub fn nudge_migration(&self, id: &str) {
+    pub fn signal_migration_stop(&self, id: &str) {
         if let Some(moving) = self.moving().get(id) {
             moving.stop.cancel();
         }
     }
 
-    pub(crate) fn moving(&self) -> MutexGuard<'_, HashMap<String, Moving>> {
+    pub(crate) fn moving(&self) -> MutexGuard<'_, HashMap<String, RunningMigration>> {
         self.moving.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
@@ -196,19 +201,25 @@ impl Engine {
 ///
 /// # Errors
 /// When the store fails.
-pub async fn note(unit: &mut Unit, id: &str, word: Word, at: i64, parts: &[String]) -> Result<()> {
-    let line: LogLine = line(word, at, parts);
+pub async fn append_log(
+    unit: &mut Unit,
+    id: &str,
+    code: MessageCode,
+    at: i64,
+    parts: &[String],
+) -> Result<()> {
+    let line: LogLine = log_line(code, at, parts);
     unit.log_migration(id, &line).await
 }
 
 /// Lets a migration rest on which nobody works; false, and nothing is to be saved, when it is another's or in another phase by now.
-async fn rests(unit: &mut Unit, seen: &MigrationRow, now: i64) -> Result<bool> {
+async fn mark_stopped(unit: &mut Unit, seen: &MigrationRow, now: i64) -> Result<bool> {
     let is_as_seen = |m: &MigrationRow| m.fence == seen.fence && m.state.phase == Phase::Stopping;
     if !unit.migration(&seen.id).await?.is_some_and(|m| is_as_seen(&m)) {
         return Ok(false);
     }
     let _ = unit.apply_migration(&seen.id, MigrationEvent::Rested, now).await?;
-    note(unit, &seen.id, Word::Stopped, now, &[]).await?;
+    append_log(unit, &seen.id, MessageCode::Stopped, now, &[]).await?;
     Ok(true)
 }
 
@@ -217,7 +228,7 @@ async fn fail(unit: &mut Unit, id: &str, why: &str, now: i64) -> Result<()> {
     if unit.apply_migration(id, MigrationEvent::Broke, now).await?.is_ok_and(|s| s.phase == Phase::Failed) {
         unit.set_migration_error(id, Some(why)).await?;
     }
-    note(unit, id, Word::Failed, now, &[why.to_owned()]).await
+    append_log(unit, id, MessageCode::Failed, now, &[why.to_owned()]).await
 }
 
 fn is_stopping(m: Option<&MigrationRow>) -> bool {
@@ -251,11 +262,11 @@ mod tests {
         unit.apply_migration("m", MigrationEvent::Stop, 2).await.unwrap().unwrap();
         let seen = unit.migration("m").await.unwrap().unwrap();
         unit.claim_migration("m", "another", 3, 4).await.unwrap().unwrap();
-        assert!(!rests(&mut unit, &seen, 3).await.unwrap());
+        assert!(!mark_stopped(&mut unit, &seen, 3).await.unwrap());
         let seen = unit.migration("m").await.unwrap().unwrap();
-        assert!(rests(&mut unit, &seen, 5).await.unwrap());
+        assert!(mark_stopped(&mut unit, &seen, 5).await.unwrap());
         // It rests once, and its log says so once.
-        assert!(!rests(&mut unit, &seen, 6).await.unwrap());
+        assert!(!mark_stopped(&mut unit, &seen, 6).await.unwrap());
         assert_eq!(unit.migration("m").await.unwrap().unwrap().state.phase, Phase::Stopped);
         assert_eq!(unit.migration_logs("m", "", 0, 10).await.unwrap().1, 1);
     }
@@ -266,7 +277,7 @@ mod tests {
             // A comes first and wants everything; B and then C come when A has what it gets.
             let mut held = [0usize; 3];
             for who in [0, 1, 2] {
-                while may_begin(held[who], places - held.iter().sum::<usize>(), false) {
+                while may_start(held[who], places - held.iter().sum::<usize>(), false) {
                     held[who] += 1;
                 }
             }
@@ -274,18 +285,18 @@ mod tests {
             assert!(places < 2 || held[1] >= 1, "{places}: {held:?}");
             assert!(places < 4 || held[2] >= 1, "{places}: {held:?}");
         }
-        assert!(may_begin(4, 1, true) && !may_begin(4, 0, true), "one project alone has them all");
+        assert!(may_start(4, 1, true) && !may_start(4, 0, true), "one project alone has them all");
     }
 
     #[test]
     fn what_should_run_is_lent_and_what_should_rest_rests() {
         let state = |phase, switch| MigrationState { kind: MigrationKind::Online, phase, switch };
-        assert_eq!(plan(state(Phase::Loading, None), false, false), Do::Run);
-        assert_eq!(plan(state(Phase::Following, None), false, true), Do::Nothing);
-        assert_eq!(plan(state(Phase::Following, None), true, false), Do::Nothing);
-        assert_eq!(plan(state(Phase::Stopping, None), true, false), Do::Stop);
-        assert_eq!(plan(state(Phase::Stopping, None), false, false), Do::Rest);
-        assert_eq!(plan(state(Phase::Succeeded, None), false, false), Do::Nothing);
-        assert_eq!(plan(state(Phase::Succeeded, Some(Switch::Returning)), false, false), Do::Run);
+        assert_eq!(plan(state(Phase::Loading, None), false, false), Action::Run);
+        assert_eq!(plan(state(Phase::Following, None), false, true), Action::Nothing);
+        assert_eq!(plan(state(Phase::Following, None), true, false), Action::Nothing);
+        assert_eq!(plan(state(Phase::Stopping, None), true, false), Action::Stop);
+        assert_eq!(plan(state(Phase::Stopping, None), false, false), Action::MarkStopped);
+        assert_eq!(plan(state(Phase::Succeeded, None), false, false), Action::Nothing);
+        assert_eq!(plan(state(Phase::Succeeded, Some(Switch::Returning)), false, false), Action::Run);
     }
 }

@@ -10,42 +10,44 @@ use model::migration::{
     Libraries, MigrationEvent, MigrationKind, MigrationSpec, Own, Phase, ResumeMode, Switch,
 };
 use pace::budget::Bandwidth;
-use redis_migration::asker::Asker;
-use redis_migration::marker::{self, Names};
-use redis_migration::patience::Again;
+use redis_migration::checkpoint::{self, KeyNames};
+use redis_migration::query_client::QueryClient;
+use redis_migration::reconnect::ReconnectPolicy;
 use redis_migration::restore::Conflict;
 use redis_migration::route::Route;
-use redis_migration::server::Server;
-use redis_migration::spool::Bounds;
+use redis_migration::server::ServerInfo;
+use redis_migration::spool::SpoolLimits;
 use redis_migration::verify::{Depth, compare};
-use redis_migration::{Functions, Mover, News, Node, Options, Progress, Reconnect, Summary, Teller, Until};
+use redis_migration::{
+    Event, EventSender, FunctionPolicy, Migration, Node, Options, Progress, Reconnect, Summary, Until,
+};
 use store::{MigrationRow, MigrationStats, Unit};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::ends::{EndSecrets, node_of};
-use super::exchange::{self, Exchange};
-use super::words::Word;
-use super::{Moving, fail, import, is_stopping, note};
+use super::cutover::{self, Cutover};
+use super::endpoints::{EndSecrets, resolve_node};
+use super::log_messages::MessageCode;
+use super::{RunningMigration, append_log, fail, import, is_stopping};
 use crate::engine::Engine;
 use crate::panics::caught;
 
 const LEASE_MS: i64 = 30_000;
-const RENEW: Duration = Duration::from_secs(8);
+const RENEW_INTERVAL: Duration = Duration::from_secs(8);
 /// How often numbers are written down.
-const TICK: Duration = Duration::from_secs(1);
+const STATISTICS_INTERVAL: Duration = Duration::from_secs(1);
 /// Both ends are asked for their keys at every so many ticks.
-const COUNT_EVERY: u32 = 2;
+const COUNT_EVERY_TICKS: u32 = 2;
 /// A change of phase waits so long for the number of keys.
-const COUNT_NOW: Duration = Duration::from_millis(500);
+const COUNT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Counting and comparing for the log may take so long.
-const LOOK: Duration = Duration::from_secs(30);
+const COMPARE_TIMEOUT: Duration = Duration::from_secs(30);
 const MIB: u64 = 1 << 20;
 
 /// Runs a migration here if its lease can be had; used by the dispatcher.
-pub(crate) async fn run(engine: Arc<Engine>, id: String, moving: Moving) -> String {
-    if let Err(failure) = caught(attempt(&engine, &id, &moving)).await.flatten() {
+pub(crate) async fn run(engine: Arc<Engine>, id: String, running: RunningMigration) -> String {
+    if let Err(failure) = caught(lease_and_run(&engine, &id, &running)).await.flatten() {
         tracing::error!(migration = %id, "cannot run migration {id}: {failure}");
     }
     engine.moving().remove(&id);
@@ -53,7 +55,7 @@ pub(crate) async fn run(engine: Arc<Engine>, id: String, moving: Moving) -> Stri
     id
 }
 
-async fn attempt(engine: &Arc<Engine>, id: &str, moving: &Moving) -> Result<()> {
+async fn lease_and_run(engine: &Arc<Engine>, id: &str, running: &RunningMigration) -> Result<()> {
     let now = engine.clock.now_ms();
     let mut unit = engine.store.write().await?;
     let Some(fence) = unit.claim_migration(id, &engine.owner, now, now + LEASE_MS).await? else {
@@ -61,76 +63,77 @@ async fn attempt(engine: &Arc<Engine>, id: &str, moving: &Moving) -> Result<()> 
     };
     let Some(row) = unit.migration(id).await? else { return Ok(()) };
     let secrets = EndSecrets::from_json(&unit.migration_secrets(id).await?.unwrap_or_default());
-    let moved = unit.moved_instances().await?;
+    let redirects = unit.moved_instances().await?;
     unit.save().await?;
     tracing::info!(migration = id, name = %row.name, "migration {id} started");
-    let mut held = Held { engine, id, fence, moving, row, secrets, moved, renewed: Instant::now() };
-    let ended = caught(held.work()).await.unwrap_or_else(Ended::Broke);
-    held.settle(ended).await
+    let mut leased =
+        LeasedMigration { engine, id, fence, running, row, secrets, redirects, renewed: Instant::now() };
+    let ended = caught(leased.run_by_state()).await.unwrap_or_else(RunEnd::Failed);
+    leased.finish(ended).await
 }
 
 /// How the work on a migration ended.
-pub(super) enum Ended {
+pub(super) enum RunEnd {
     /// It did what it was to do.
     Finished,
     /// It rests, to go on later.
-    Rested,
+    Stopped,
     /// It cannot go on.
-    Broke(Failure),
+    Failed(Failure),
     /// Somebody else holds it now.
-    Lost,
+    LeaseLost,
 }
 
 /// A migration while its lease is held here.
-pub(super) struct Held<'e> {
+pub(super) struct LeasedMigration<'e> {
     pub(super) engine: &'e Arc<Engine>,
     pub(super) id: &'e str,
     fence: i64,
-    moving: &'e Moving,
+    running: &'e RunningMigration,
     pub(super) row: MigrationRow,
     pub(super) secrets: EndSecrets,
     /// Instances that stand elsewhere.
-    pub(super) moved: Vec<(String, String)>,
+    pub(super) redirects: Vec<(String, String)>,
     renewed: Instant,
 }
 
 /// What may change while it runs.
-struct Tuning {
+struct LiveOptions {
     bandwidth: Arc<Bandwidth>,
     reconnect: Arc<Reconnect>,
 }
 
-impl Tuning {
+impl LiveOptions {
     fn new(spec: &MigrationSpec) -> Self {
-        let tuning = Self { bandwidth: Arc::new(Bandwidth::new(0)), reconnect: Arc::default() };
-        tuning.follow(spec);
-        tuning
+        let live_options = Self { bandwidth: Arc::new(Bandwidth::new(0)), reconnect: Arc::default() };
+        live_options.update(spec);
+        live_options
     }
 
-    fn follow(&self, spec: &MigrationSpec) {
+    fn update(&self, spec: &MigrationSpec) {
         self.bandwidth.set(u64::from(spec.bandwidth_mb.unwrap_or(0)) * MIB);
         self.reconnect.set(match spec.resume {
-            ResumeMode::Auto => Again::Always,
-            ResumeMode::Manual => Again::Never,
+            ResumeMode::Auto => ReconnectPolicy::Always,
+            ResumeMode::Manual => ReconnectPolicy::Never,
         });
     }
 }
 
 /// What stands at the target is called so. Another source, target or mapping is another migration: its position is not this
 /// one's.
-pub(super) fn names(id: &str, source: &Node, target: &Node, route: &Route) -> Names {
-    let text = format!("{} {} {}", source.place(), target.place(), route.identity());
+pub(super) fn names(id: &str, source: &Node, target: &Node, route: &Route) -> KeyNames {
+    let text = format!("{} {} {}", source.display_url(), target.display_url(), route.identity());
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    Names::new(&format!("{id}:{}", &storage::checksum::hex(digest.as_ref())[..8]))
+    KeyNames::new(&format!("{id}:{}", &storage::checksum::hex(digest.as_ref())[..8]))
 }
 
 /// Takes away what stands at the target about a migration that will not go on, as far as the ends can be reached now.
 pub(super) async fn forget(id: String, source: Node, target: Node, route: Route) {
     let done = async {
         let names = names(&id, &source, &target, &route);
-        redis_migration::marker::forget(&target, &names).await
+        redis_migration::checkpoint::forget(&target, &names).await
     };
-    match tokio::time::timeout(LOOK, done).await {
+    match tokio::time::timeout(COMPARE_TIMEOUT, done).await {
         Ok(Ok(())) => {}
         Ok(Err(failure)) => tracing::info!(migration = %id, "the checkpoint stays at the target: {failure}"),
         Err(_) => {
@@ -140,15 +143,15 @@ pub(super) async fn forget(id: String, source: Node, target: Node, route: Route)
 }
 
 /// What happens to libraries that the target refuses, in the words of the engine.
-pub(super) fn functions(own: &Own) -> Functions {
+pub(super) fn functions(own: &Own) -> FunctionPolicy {
     match own.functions {
-        Libraries::Stop => Functions::Stop,
-        Libraries::Replace => Functions::Replace,
-        Libraries::Skip => Functions::Skip,
+        Libraries::Stop => FunctionPolicy::Stop,
+        Libraries::Replace => FunctionPolicy::Replace,
+        Libraries::Skip => FunctionPolicy::Skip,
     }
 }
 
-/// Which keys travel where (dcs-migration.md §4.7).
+/// Which keys are migrated, and where to (dcs-migration.md §4.7).
 pub fn route(spec: &MigrationSpec) -> Route {
     let db = |end: &Option<model::migration::End>| end.as_ref().and_then(|e| e.db);
     let (from, to) = (db(&spec.source), db(&spec.target));
@@ -160,13 +163,14 @@ pub fn route(spec: &MigrationSpec) -> Route {
     }
 }
 
-impl Held<'_> {
+impl LeasedMigration<'_> {
     pub(super) fn node(&self, side: Side) -> Result<Node> {
         let spec = &self.row.spec;
         let end = if side == Side::Source { &spec.source } else { &spec.target };
         let missing = || Failure::new(Kind::Invalid, "migration", "the migration is not configured").at(side);
         let end = end.as_ref().ok_or_else(missing)?;
-        node_of(end, self.secrets.of(side), &*self.engine.places, &self.moved).map_err(|f| f.at(side))
+        resolve_node(end, self.secrets.for_side(side), &*self.engine.places, &self.redirects)
+            .map_err(|f| f.at(side))
     }
 
     /// What goes beyond the compatible API, of the request and of registered ends.
@@ -181,8 +185,8 @@ impl Held<'_> {
     }
 
     /// The service is ending, or the user stops it.
-    pub(super) fn is_told_to_stop(&self) -> bool {
-        self.moving.stop.is_cancelled()
+    pub(super) fn is_stop_requested(&self) -> bool {
+        self.running.stop.is_cancelled()
     }
 
     /// A unit that counts only while this worker holds the migration.
@@ -198,14 +202,14 @@ impl Held<'_> {
     /// Asked before anything at either end is changed that another worker may have set.
     ///
     /// # Errors
-    /// As [`Held::write`].
-    pub(super) async fn check_held(&self) -> Result<()> {
+    /// As [`LeasedMigration::write`].
+    pub(super) async fn check_lease(&self) -> Result<()> {
         self.write().await.map(drop)
     }
 
-    pub(super) async fn note(&self, word: Word, parts: &[String]) -> Result<()> {
+    pub(super) async fn log(&self, code: MessageCode, parts: &[String]) -> Result<()> {
         let mut unit = self.write().await?;
-        note(&mut unit, self.id, word, self.engine.clock.now_ms(), parts).await?;
+        append_log(&mut unit, self.id, code, self.engine.clock.now_ms(), parts).await?;
         unit.save().await
     }
 
@@ -219,119 +223,119 @@ impl Held<'_> {
         unit.save().await
     }
 
-    async fn work(&mut self) -> Ended {
+    async fn run_by_state(&mut self) -> RunEnd {
         let done = match (self.row.state.switch, self.row.state.kind) {
-            (Some(Switch::Returning), _) => exchange::give_back(self).await.map(|()| Ended::Rested),
-            (Some(Switch::Decided), _) => exchange::complete(self).await.map(|()| Ended::Rested),
-            (_, MigrationKind::Import) => self.import().await,
+            (Some(Switch::Returning), _) => cutover::roll_back(self).await.map(|()| RunEnd::Stopped),
+            (Some(Switch::Decided), _) => cutover::finish(self).await.map(|()| RunEnd::Stopped),
+            (_, MigrationKind::Import) => self.run_import().await,
             (switch, MigrationKind::Online) => {
                 if switch == Some(Switch::Exchanging) {
                     // Nothing was decided: it is as if it had not been asked for.
                     let why = "the service stopped before the cut-over was committed";
-                    if let Err(failure) = exchange::undo(self, why).await {
-                        return Ended::Broke(failure);
+                    if let Err(failure) = cutover::abort(self, why).await {
+                        return RunEnd::Failed(failure);
                     }
                 }
-                self.online().await
+                self.run_online().await
             }
         };
-        done.unwrap_or_else(Ended::Broke)
+        done.unwrap_or_else(RunEnd::Failed)
     }
 
-    async fn online(&mut self) -> Result<Ended> {
+    async fn run_online(&mut self) -> Result<RunEnd> {
         loop {
-            let tuning = Tuning::new(&self.row.spec);
-            let (teller, mut news) = Teller::channel();
+            let live_options = LiveOptions::new(&self.row.spec);
+            let (event_sender, mut events) = EventSender::channel();
             let finish = CancellationToken::new();
             let own = self.own();
             let full = self.row.spec.method == Some(model::migration::Method::Full);
             let (source, target) = (self.node(Side::Source)?, self.node(Side::Target)?);
-            let mover = Mover {
+            let migration = Migration {
                 source: source.clone(),
                 target: target.clone(),
                 options: Options {
                     route: route(&self.row.spec),
                     conflict: Conflict::Replace,
                     until: if full { Until::Full } else { Until::Stopped },
-                    bandwidth: tuning.bandwidth.clone(),
-                    spool: Bounds { command: self.engine.command_max, ..Bounds::default() },
+                    bandwidth: live_options.bandwidth.clone(),
+                    spool: SpoolLimits { command: self.engine.command_max, ..SpoolLimits::default() },
                     spool_dir: self.engine.spool_dir()?,
                     backoff: self.engine.backoff,
-                    reconnect: tuning.reconnect.clone(),
-                    teller,
-                    skip: Arc::new(own.skip_commands.iter().cloned().collect()),
+                    reconnect: live_options.reconnect.clone(),
+                    event_sender,
+                    skip_commands: Arc::new(own.skip_commands.iter().cloned().collect()),
                     functions: functions(&own),
                 },
                 clock: self.engine.clock.clone(),
-                progress: self.moving.progress.clone(),
-                stop: self.moving.stop.clone(),
+                progress: self.running.progress.clone(),
+                stop: self.running.stop.clone(),
                 finish: finish.clone(),
                 names: names(self.id, &source, &target, &route(&self.row.spec)),
                 shard: None,
             };
-            let job = Job(self.engine.lanes.handle().spawn(async move { mover.run().await }));
-            match self.watch(job, &mut news, &tuning, &finish).await? {
-                Watched::Ended(summary) => return self.ended(summary).await,
-                Watched::Broke(failure) => return Ok(Ended::Broke(failure)),
-                Watched::Lost => return Ok(Ended::Lost),
+            let job = Job(self.engine.lanes.handle().spawn(async move { migration.run().await }));
+            match self.supervise(job, &mut events, &live_options, &finish).await? {
+                Supervised::Ended(summary) => return self.evaluate(summary).await,
+                Supervised::Failed(failure) => return Ok(RunEnd::Failed(failure)),
+                Supervised::LeaseLost => return Ok(RunEnd::LeaseLost),
                 // The cut-over has put everything back: it goes on where it was.
-                Watched::Undone => {}
-                Watched::Exchanged => return Ok(Ended::Rested),
+                Supervised::CutoverAborted => {}
+                Supervised::CutOver => return Ok(RunEnd::Stopped),
             }
         }
     }
 
-    async fn import(&mut self) -> Result<Ended> {
-        let tuning = Tuning::new(&self.row.spec);
-        let (_teller, mut news) = Teller::channel();
+    async fn run_import(&mut self) -> Result<RunEnd> {
+        let live_options = LiveOptions::new(&self.row.spec);
+        let (_event_sender, mut events) = EventSender::channel();
         let finish = CancellationToken::new();
-        let task = import::Task {
+        let task = import::ImportTask {
             engine: self.engine.clone(),
             id: self.id.to_owned(),
             spec: MigrationSpec { own: self.own(), ..self.row.spec.clone() },
             target: self.node(Side::Target)?,
-            bandwidth: tuning.bandwidth.clone(),
-            progress: self.moving.progress.clone(),
-            stop: self.moving.stop.clone(),
+            bandwidth: live_options.bandwidth.clone(),
+            progress: self.running.progress.clone(),
+            stop: self.running.stop.clone(),
         };
         let job = Job(self.engine.lanes.handle().spawn(async move { task.run().await }));
-        match self.watch(job, &mut news, &tuning, &finish).await? {
-            Watched::Ended(summary) => self.ended(summary).await,
-            Watched::Broke(failure) => Ok(Ended::Broke(failure)),
-            Watched::Lost => Ok(Ended::Lost),
-            Watched::Undone | Watched::Exchanged => Ok(Ended::Rested),
+        match self.supervise(job, &mut events, &live_options, &finish).await? {
+            Supervised::Ended(summary) => self.evaluate(summary).await,
+            Supervised::Failed(failure) => Ok(RunEnd::Failed(failure)),
+            Supervised::LeaseLost => Ok(RunEnd::LeaseLost),
+            Supervised::CutoverAborted | Supervised::CutOver => Ok(RunEnd::Stopped),
         }
     }
 
-    async fn ended(&mut self, summary: Summary) -> Result<Ended> {
-        for (what, n) in &summary.full.left_out {
-            self.note(Word::LeftOut, &[format!("{n} × {what}")]).await?;
+    async fn evaluate(&mut self, summary: Summary) -> Result<RunEnd> {
+        for (what, n) in &summary.full.unsupported {
+            self.log(MessageCode::Unsupported, &[format!("{n} × {what}")]).await?;
         }
         for failed in summary.failed.iter().take(20) {
-            self.note(Word::LeftOut, std::slice::from_ref(failed)).await?;
+            self.log(MessageCode::Unsupported, std::slice::from_ref(failed)).await?;
         }
         if summary.full.empty > 0 {
             let m = format!(
                 "{} empty collections were skipped, as a server does when it loads a file",
                 summary.full.empty
             );
-            self.note(Word::Warned, &[m]).await?;
+            self.log(MessageCode::Warning, &[m]).await?;
         }
         for about in &summary.notes {
-            self.note(Word::Warned, std::slice::from_ref(about)).await?;
+            self.log(MessageCode::Warning, std::slice::from_ref(about)).await?;
         }
         if !summary.done {
-            return Ok(Ended::Rested);
+            return Ok(RunEnd::Stopped);
         }
-        if !summary.failed.is_empty() || !summary.full.left_out.is_empty() {
-            let n = summary.failed.len() as u64 + summary.full.left_out.values().sum::<u64>();
+        if !summary.failed.is_empty() || !summary.full.unsupported.is_empty() {
+            let n = summary.failed.len() as u64 + summary.full.unsupported.values().sum::<u64>();
             let m = format!("{n} keys or parts could not be migrated; the log lists them");
-            return Ok(Ended::Broke(Failure::new(Kind::Unsupported, "migration", m).at(Side::Target)));
+            return Ok(RunEnd::Failed(Failure::new(Kind::Unsupported, "migration", m).at(Side::Target)));
         }
-        self.row.stats.source_keys = self.moving.progress.keys.load(Ordering::Relaxed);
+        self.row.stats.source_keys = self.running.progress.keys.load(Ordering::Relaxed);
         let target = self.node(Side::Target)?;
         if self.row.state.kind == MigrationKind::Online {
-            look(
+            compare_ends(
                 self.engine.clone(),
                 (self.id.to_owned(), self.fence),
                 self.node(Side::Source)?,
@@ -340,9 +344,9 @@ impl Held<'_> {
             )
             .await;
         }
-        let server = ask(&target).await;
-        count(&mut self.row.stats, &route(&self.row.spec), None, server.as_ref());
-        Ok(Ended::Finished)
+        let server = query_server(&target).await;
+        count_keys(&mut self.row.stats, &route(&self.row.spec), None, server.as_ref());
+        Ok(RunEnd::Finished)
     }
 }
 
@@ -356,33 +360,33 @@ impl Drop for Job {
 }
 
 /// How watching a job ended.
-enum Watched {
+enum Supervised {
     Ended(Summary),
-    Broke(Failure),
-    Lost,
-    Undone,
-    Exchanged,
+    Failed(Failure),
+    LeaseLost,
+    CutoverAborted,
+    CutOver,
 }
 
 /// What an end says of itself, if it can be asked.
-pub(super) async fn ask(node: &Node) -> Option<Server> {
-    let asked = tokio::time::timeout(Duration::from_secs(4), Asker::open(node, Side::Target)).await;
+pub(super) async fn query_server(node: &Node) -> Option<ServerInfo> {
+    let asked = tokio::time::timeout(Duration::from_secs(4), QueryClient::open(node, Side::Target)).await;
     asked.ok()?.ok().map(|(_, server, _)| server)
 }
 
 /// The same of both ends of a migration, where what stands at the target about it is not counted.
-async fn both(
+async fn query_both(
     id: &str,
     route: &Route,
     source: Option<Node>,
     target: Option<Node>,
-) -> (Option<Server>, Option<Server>) {
+) -> (Option<ServerInfo>, Option<ServerInfo>) {
     let names = source.as_ref().zip(target.as_ref()).map(|(source, target)| names(id, source, target, route));
-    let from = async { ask(source.as_ref()?).await };
+    let from = async { query_server(source.as_ref()?).await };
     let to = async {
         let asked = async {
-            let (mut ask, mut server, _) = Asker::open(target.as_ref()?, Side::Target).await.ok()?;
-            let ours = marker::standing(&mut ask, names.as_ref()?).await.unwrap_or(0);
+            let (mut query, mut server, _) = QueryClient::open(target.as_ref()?, Side::Target).await.ok()?;
+            let ours = checkpoint::count_reserved_keys(&mut query, names.as_ref()?).await.unwrap_or(0);
             server.keys = server.keys.saturating_sub(ours);
             for (_, keys) in server.by_db.iter_mut().filter(|(db, _)| *db == 0) {
                 *keys = keys.saturating_sub(ours);
@@ -396,35 +400,47 @@ async fn both(
 
 /// Counts and compares both ends for the log of a migration that is held under a fence; what cannot be asked in time is left
 /// out.
-async fn look(engine: Arc<Engine>, (id, fence): (String, i64), source: Node, target: Node, route: Route) {
-    let looked = async {
-        let counted = both(&id, &route, Some(source.clone()), Some(target.clone())).await;
+async fn compare_ends(
+    engine: Arc<Engine>,
+    (id, fence): (String, i64),
+    source: Node,
+    target: Node,
+    route: Route,
+) {
+    let compared = async {
+        let counted = query_both(&id, &route, Some(source.clone()), Some(target.clone())).await;
         let (Some(a), Some(b)) = counted else { return Ok(()) };
         let found = compare(&source, &target, &route, Depth::Sample).await?;
         let now = engine.clock.now_ms();
         let mut unit = engine.store.write().await?;
         unit.hold_migration(&id, fence).await?;
         let parts = [a.keys, a.expires, b.keys, b.expires].map(|n| n.to_string());
-        note(&mut unit, &id, Word::Counted, now, &parts).await?;
+        append_log(&mut unit, &id, MessageCode::Counted, now, &parts).await?;
         let keys = found.keys.to_string();
-        if found.same() {
-            note(&mut unit, &id, Word::Compared, now, &[keys]).await?;
+        if found.is_same() {
+            append_log(&mut unit, &id, MessageCode::Compared, now, &[keys]).await?;
         } else {
             let differ = found.differ + found.expiry_differs + found.missing + found.extra;
-            let first = found.named.first().cloned().unwrap_or_default();
-            note(&mut unit, &id, Word::Differs, now, &[keys, differ.to_string(), first]).await?;
+            let first = found.examples.first().cloned().unwrap_or_default();
+            append_log(&mut unit, &id, MessageCode::Different, now, &[keys, differ.to_string(), first])
+                .await?;
         }
         unit.save().await
     };
-    let looked: std::result::Result<Result<()>, _> = tokio::time::timeout(LOOK, looked).await;
-    if let Ok(Err(failure)) = looked {
+    let compared: std::result::Result<Result<()>, _> = tokio::time::timeout(COMPARE_TIMEOUT, compared).await;
+    if let Ok(Err(failure)) = compared {
         tracing::debug!(migration = %id, "cannot compare source and target: {failure}");
     }
 }
 
 /// Keys at both ends, of the databases that are migrated.
-fn count(stats: &mut MigrationStats, route: &Route, source: Option<&Server>, target: Option<&Server>) {
-    let of = |server: &Server, wanted: &dyn Fn(u32) -> bool| {
+fn count_keys(
+    stats: &mut MigrationStats,
+    route: &Route,
+    source: Option<&ServerInfo>,
+    target: Option<&ServerInfo>,
+) {
+    let of = |server: &ServerInfo, wanted: &dyn Fn(u32) -> bool| {
         server.by_db.iter().filter(|(db, _)| wanted(*db)).map(|(_, keys)| keys).sum()
     };
     if let Some(source) = source {
@@ -438,86 +454,86 @@ fn count(stats: &mut MigrationStats, route: &Route, source: Option<&Server>, tar
 
 /// Numbers of two moments make rates.
 #[derive(Clone, Copy)]
-struct Before {
+struct RateSample {
     at: Instant,
     bytes: u64,
     commands: u64,
 }
 
-fn before(progress: &Progress) -> Before {
+fn rate_sample(progress: &Progress) -> RateSample {
     let get = |n: &std::sync::atomic::AtomicU64| n.load(Ordering::Relaxed);
-    Before {
+    RateSample {
         at: Instant::now(),
         bytes: get(&progress.full_bytes) + get(&progress.stream_bytes),
         commands: get(&progress.keys) + get(&progress.commands),
     }
 }
 
-impl Held<'_> {
-    /// Stays beside a job: renews the lease, writes numbers and news down, carries out what the user asks.
-    async fn watch(
+impl LeasedMigration<'_> {
+    /// Stays beside a job: renews the lease, stores numbers and events, carries out what the user asks.
+    async fn supervise(
         &mut self,
         mut job: Job,
-        news: &mut mpsc::Receiver<News>,
-        tuning: &Tuning,
+        events: &mut mpsc::Receiver<Event>,
+        live_options: &LiveOptions,
         finish: &CancellationToken,
-    ) -> Result<Watched> {
+    ) -> Result<Supervised> {
         let mut changes = self.engine.store.changes();
         // What was asked for since the row was read is seen at once.
         changes.mark_changed();
-        let mut tick = tokio::time::interval(TICK);
+        let mut tick = tokio::time::interval(STATISTICS_INTERVAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (mut ticks, mut last, mut said) = (0u32, before(&self.moving.progress), 0);
-        let (counted, mut counts) = mpsc::channel::<(Option<Server>, Option<Server>)>(1);
+        let (mut ticks, mut last, mut logged_tenths) = (0u32, rate_sample(&self.running.progress), 0);
+        let (counted, mut counts) = mpsc::channel::<(Option<ServerInfo>, Option<ServerInfo>)>(1);
         loop {
             tokio::select! {
                 done = &mut job.0 => {
-                    while let Ok(one) = news.try_recv() {
-                        self.hear(one).await?;
+                    while let Ok(one) = events.try_recv() {
+                        self.handle_event(one).await?;
                     }
                     return Ok(match done {
-                        Ok(Ok(summary)) => Watched::Ended(summary),
-                        Ok(Err(failure)) => Watched::Broke(failure),
-                        Err(e) => Watched::Broke(Failure::new(Kind::Internal, "migration", e.to_string())),
+                        Ok(Ok(summary)) => Supervised::Ended(summary),
+                        Ok(Err(failure)) => Supervised::Failed(failure),
+                        Err(e) => Supervised::Failed(Failure::new(Kind::Internal, "migration", e.to_string())),
                     });
                 }
-                Some(one) = news.recv() => self.hear(one).await?,
+                Some(one) = events.recv() => self.handle_event(one).await?,
                 Some((source, target)) = counts.recv() => {
-                    count(&mut self.row.stats, &route(&self.row.spec), source.as_ref(), target.as_ref());
+                    count_keys(&mut self.row.stats, &route(&self.row.spec), source.as_ref(), target.as_ref());
                 }
                 _ = tick.tick() => {
-                    if self.renewed.elapsed() >= RENEW && !self.renew().await? {
-                        return Ok(Watched::Lost);
+                    if self.renewed.elapsed() >= RENEW_INTERVAL && !self.renew().await? {
+                        return Ok(Supervised::LeaseLost);
                     }
-                    if ticks.is_multiple_of(COUNT_EVERY) {
+                    if ticks.is_multiple_of(COUNT_EVERY_TICKS) {
                         let (source, target) = (self.node(Side::Source).ok(), self.node(Side::Target).ok());
                         let (counted, id, route) = (counted.clone(), self.id.to_owned(), route(&self.row.spec));
                         tokio::spawn(async move {
-                            let _ = counted.try_send(both(&id, &route, source, target).await);
+                            let _ = counted.try_send(query_both(&id, &route, source, target).await);
                         });
                     }
                     ticks += 1;
-                    said = self.numbers(&mut last, said).await?;
+                    logged_tenths = self.save_statistics(&mut last, logged_tenths).await?;
                 }
                 _ = changes.changed() => {
                     let mut unit = self.engine.store.read().await?;
                     let row = unit.migration(self.id).await?;
                     drop(unit);
                     if is_stopping(row.as_ref()) {
-                        self.moving.stop.cancel();
+                        self.running.stop.cancel();
                     }
                     let Some(row) = row else { continue };
-                    tuning.follow(&row.spec);
+                    live_options.update(&row.spec);
                     self.row.spec = row.spec;
                     self.row.cutover = row.cutover;
                     let asked = row.state.switch == Some(Switch::Exchanging);
                     self.row.state = row.state;
                     if asked {
-                        let exchange = Exchange::new(self, finish.clone())?;
-                        return Ok(match exchange.run(self, job).await? {
-                            exchange::Outcome::Exchanged => Watched::Exchanged,
-                            exchange::Outcome::Undone => Watched::Undone,
-                            exchange::Outcome::Rested => Watched::Ended(Summary::default()),
+                        let cutover = Cutover::new(self, finish.clone())?;
+                        return Ok(match cutover.run(self, job).await? {
+                            cutover::Outcome::Done => Supervised::CutOver,
+                            cutover::Outcome::Aborted => Supervised::CutoverAborted,
+                            cutover::Outcome::Stopped => Supervised::Ended(Summary::default()),
                         });
                     }
                 }
@@ -528,44 +544,44 @@ impl Held<'_> {
     async fn renew(&mut self) -> Result<bool> {
         let until = self.engine.clock.now_ms() + LEASE_MS;
         let mut unit = self.engine.store.write().await?;
-        let held = unit.renew_migration(self.id, self.fence, until).await?;
+        let leased = unit.renew_migration(self.id, self.fence, until).await?;
         unit.save().await?;
         self.renewed = Instant::now();
-        Ok(held)
+        Ok(leased)
     }
 
-    /// One piece of news: a line of the log, and what it means for the phase.
-    async fn hear(&mut self, news: News) -> Result<()> {
-        match news {
-            News::Snapshot { replid, offset, keys, again } => {
-                if again {
-                    self.note(Word::Resync, &[]).await?;
+    /// One event: a line of the log, and what it means for the phase.
+    async fn handle_event(&mut self, event: Event) -> Result<()> {
+        match event {
+            Event::SnapshotStarted { replid, offset, keys, resync } => {
+                if resync {
+                    self.log(MessageCode::FullResync, &[]).await?;
                 }
                 self.row.stats.full_syncs += 1;
                 self.row.stats.percent = 0;
                 self.apply(MigrationEvent::Resync).await?;
-                self.note(Word::Snapshot, &[offset.to_string(), replid, keys.to_string()]).await
+                self.log(MessageCode::FullSyncStarted, &[offset.to_string(), replid, keys.to_string()]).await
             }
-            News::Loaded { keys, seconds } => {
+            Event::SnapshotLoaded { keys, seconds } => {
                 self.row.stats.percent = 100;
                 self.count_now().await;
-                self.note(Word::Loaded, &[keys.to_string(), format!("{seconds:.1}")]).await?;
+                self.log(MessageCode::FullSyncDone, &[keys.to_string(), format!("{seconds:.1}")]).await?;
                 match self.row.spec.method {
                     Some(model::migration::Method::Incremental) => self.apply(MigrationEvent::Loaded).await,
                     _ => Ok(()),
                 }
             }
-            News::Continued { offset } => {
+            Event::Resumed { offset } => {
                 self.row.stats.percent = 100;
                 self.row.stats.partial_syncs += 1;
                 self.count_now().await;
                 self.apply(MigrationEvent::Loaded).await?;
-                self.note(Word::Continued, &[offset.to_string()]).await
+                self.log(MessageCode::Resumed, &[offset.to_string()]).await
             }
-            News::CaughtUp => {
-                self.note(Word::CaughtUp, &[]).await?;
+            Event::CaughtUp => {
+                self.log(MessageCode::CaughtUp, &[]).await?;
                 let (source, target) = (self.node(Side::Source)?, self.node(Side::Target)?);
-                tokio::spawn(look(
+                tokio::spawn(compare_ends(
                     self.engine.clone(),
                     (self.id.to_owned(), self.fence),
                     source,
@@ -574,10 +590,13 @@ impl Held<'_> {
                 ));
                 Ok(())
             }
-            News::Note(note) => self.note(Word::Warned, &[note]).await,
-            News::Lost { failure, delay } => {
-                self.note(Word::Lost, &[super::words::said(&failure), format!("{:.1}", delay.as_secs_f64())])
-                    .await
+            Event::Note(note) => self.log(MessageCode::Warning, &[note]).await,
+            Event::Disconnected { failure, delay } => {
+                self.log(
+                    MessageCode::Disconnected,
+                    &[super::log_messages::format_failure(&failure), format!("{:.1}", delay.as_secs_f64())],
+                )
+                .await
             }
         }
     }
@@ -586,17 +605,17 @@ impl Held<'_> {
     async fn count_now(&mut self) {
         let route = route(&self.row.spec);
         let (source, target) = (self.node(Side::Source).ok(), self.node(Side::Target).ok());
-        let counted = tokio::time::timeout(COUNT_NOW, both(self.id, &route, source, target)).await;
+        let counted = tokio::time::timeout(COUNT_TIMEOUT, query_both(self.id, &route, source, target)).await;
         if let Ok((source, target)) = counted {
-            count(&mut self.row.stats, &route, source.as_ref(), target.as_ref());
+            count_keys(&mut self.row.stats, &route, source.as_ref(), target.as_ref());
         }
     }
 
     /// Writes the numbers of this moment down; a line of the log at each tenth of the snapshot.
-    async fn numbers(&mut self, last: &mut Before, mut said: u64) -> Result<u64> {
-        let progress = &self.moving.progress;
+    async fn save_statistics(&mut self, last: &mut RateSample, mut logged_tenths: u64) -> Result<u64> {
+        let progress = &self.running.progress;
         let get = |n: &std::sync::atomic::AtomicU64| n.load(Ordering::Relaxed);
-        let now = before(progress);
+        let now = rate_sample(progress);
         let seconds = (now.at - last.at).as_secs_f64().max(0.001);
         let rate = |a: u64, b: u64| (a.saturating_sub(b) as f64 / seconds) as u64;
         let stats = &mut self.row.stats;
@@ -611,14 +630,15 @@ impl Held<'_> {
         let (percent, stats) = (stats.percent, stats.clone());
         *last = now;
         let mut unit = self.write().await?;
-        if loading && percent / 10 > said {
-            said = percent / 10;
+        if loading && percent / 10 > logged_tenths {
+            logged_tenths = percent / 10;
             let parts = [percent, keys, expected].map(|n| n.to_string());
-            note(&mut unit, self.id, Word::Progress, self.engine.clock.now_ms(), &parts).await?;
+            append_log(&mut unit, self.id, MessageCode::FullSyncProgress, self.engine.clock.now_ms(), &parts)
+                .await?;
         }
         unit.set_migration_stats(self.id, &stats).await?;
         unit.save().await?;
-        Ok(said)
+        Ok(logged_tenths)
     }
 
     /// Counts both ends when it rests, beside the answer to whoever stopped it.
@@ -626,14 +646,14 @@ impl Held<'_> {
         let (source, target) = (self.node(Side::Source).ok(), self.node(Side::Target).ok());
         let (engine, id, route) = (self.engine.clone(), self.id.to_owned(), route(&self.row.spec));
         tokio::spawn(async move {
-            let (source, target) = both(&id, &route, source, target).await;
+            let (source, target) = query_both(&id, &route, source, target).await;
             let noted = async {
                 let mut unit = engine.store.write().await?;
                 // Whoever has claimed it since counts for itself.
                 let rests = |m: &MigrationRow| !m.state.phase.is_open() && m.owner.is_none();
                 let Some(row) = unit.migration(&id).await?.filter(rests) else { return Ok(()) };
                 let mut stats = row.stats;
-                count(&mut stats, &route, source.as_ref(), target.as_ref());
+                count_keys(&mut stats, &route, source.as_ref(), target.as_ref());
                 unit.set_migration_stats(&id, &stats).await?;
                 unit.save().await
             };
@@ -645,9 +665,9 @@ impl Held<'_> {
     }
 
     /// Writes down how it ended and gives the lease back, in one transaction.
-    async fn settle(&mut self, ended: Ended) -> Result<()> {
+    async fn finish(&mut self, ended: RunEnd) -> Result<()> {
         let (id, now) = (self.id, self.engine.clock.now_ms());
-        if matches!(ended, Ended::Rested) {
+        if matches!(ended, RunEnd::Stopped) {
             self.count_once_more();
         }
         let mut unit = self.engine.store.write().await?;
@@ -657,26 +677,26 @@ impl Held<'_> {
         }
         let mut stats: MigrationStats = self.row.stats.clone();
         match ended {
-            Ended::Finished => {
+            RunEnd::Finished => {
                 tracing::info!(migration = id, "migration {id} finished");
                 (stats.percent, stats.lag_bytes, stats.lag_ms) = (100, 0, 0);
                 let _ = unit.apply_migration(id, MigrationEvent::Finished, now).await?;
-                note(&mut unit, id, Word::Done, now, &[]).await?;
+                append_log(&mut unit, id, MessageCode::Done, now, &[]).await?;
             }
-            Ended::Rested => {
+            RunEnd::Stopped => {
                 // A shutdown lets it stay as it is, to go on at the next start; a stop lets it rest.
                 let was = unit.migration(id).await?.map(|m| m.state.phase);
                 let _ = unit.apply_migration(id, MigrationEvent::Rested, now).await?;
                 if was == Some(Phase::Stopping) {
                     tracing::info!(migration = id, "migration {id} stopped");
-                    note(&mut unit, id, Word::Stopped, now, &[]).await?;
+                    append_log(&mut unit, id, MessageCode::Stopped, now, &[]).await?;
                 }
             }
-            Ended::Broke(failure) => {
+            RunEnd::Failed(failure) => {
                 tracing::error!(migration = id, "migration {id} failed: {failure}");
-                fail(&mut unit, id, &super::words::said(&failure), now).await?;
+                fail(&mut unit, id, &super::log_messages::format_failure(&failure), now).await?;
             }
-            Ended::Lost => return Ok(()),
+            RunEnd::LeaseLost => return Ok(()),
         }
         (stats.kib_per_s, stats.ops_per_s) = (0, 0);
         unit.set_migration_stats(id, &stats).await?;
@@ -746,28 +766,32 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let engine = engine(dir.path()).await;
         let (fence, row) = claim(&engine, "one", 1).await;
-        let moving = Moving { project: "p".into(), progress: Arc::default(), stop: CancellationToken::new() };
-        let mut late = Held {
+        let running = RunningMigration {
+            project: "p".into(),
+            progress: Arc::default(),
+            stop: CancellationToken::new(),
+        };
+        let mut late = LeasedMigration {
             engine: &engine,
             id: "m",
             fence,
-            moving: &moving,
+            running: &running,
             row,
             secrets: EndSecrets::default(),
-            moved: vec![],
+            redirects: vec![],
             renewed: Instant::now(),
         };
-        late.note(Word::CaughtUp, &[]).await.unwrap();
+        late.log(MessageCode::CaughtUp, &[]).await.unwrap();
         claim(&engine, "two", 12).await;
         let lost = |done: Result<()>| assert_eq!(done.unwrap_err().kind, Kind::LeaseLost);
-        lost(late.note(Word::CaughtUp, &[]).await);
+        lost(late.log(MessageCode::CaughtUp, &[]).await);
         lost(late.apply(MigrationEvent::Finished).await);
-        let mut last = before(&moving.progress);
-        lost(late.numbers(&mut last, 0).await.map(drop));
+        let mut last = rate_sample(&running.progress);
+        lost(late.save_statistics(&mut last, 0).await.map(drop));
         // Neither end is touched by a cut-over that is another worker's now.
-        lost(exchange::undo(&mut late, "it is too late").await);
-        lost(exchange::complete(&mut late).await);
-        lost(exchange::give_back(&mut late).await);
+        lost(cutover::abort(&mut late, "it is too late").await);
+        lost(cutover::finish(&mut late).await);
+        lost(cutover::roll_back(&mut late).await);
         let mut unit = engine.store.read().await.unwrap();
         let row = unit.migration("m").await.unwrap().unwrap();
         assert_eq!((row.state.phase, row.error), (Phase::Loading, None));

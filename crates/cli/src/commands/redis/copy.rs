@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use model::failure::{Result, Side};
-use redis_migration::marker::Names;
-use redis_migration::scan::Scan;
+use redis_migration::checkpoint::KeyNames;
+use redis_migration::scan::ScanMigration;
 use redis_migration::verify::{Depth, compare};
-use redis_migration::{Mover, Progress, Teller, Until};
+use redis_migration::{EventSender, Migration, Progress, Until};
 use ring::digest;
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +19,7 @@ pub(crate) async fn run(args: &RedisCopy, printer: &Printer) -> Result<Exit> {
         (super::node(&args.source, Side::Source)?, super::node(&args.target, Side::Target)?);
     let (mut source, target) =
         (source.with_tls(args.source_tls.files())?, target.with_tls(args.target_tls.files())?);
-    source.renamed = redis_migration::Node::names(&args.source_command)?;
+    source.renamed = redis_migration::Node::parse_renamed(&args.source_command)?;
     source.allow_uncovered = args.allow_uncovered_slots;
     if (&source.addrs, source.tls) == (&target.addrs, target.tls) {
         return Err(super::usage("source and target are the same server"));
@@ -31,15 +31,15 @@ pub(crate) async fn run(args: &RedisCopy, printer: &Printer) -> Result<Exit> {
         _ => Until::Stopped,
     };
     let conflict = super::conflict(args.existing);
-    let names = Names::new(&id(&source.place(), &target.place(), &route));
+    let names = KeyNames::new(&id(&source.display_url(), &target.display_url(), &route));
     let (progress, stop) = (Arc::new(Progress::default()), CancellationToken::new());
     let mut options = super::options(route.clone(), conflict, until, args.bandwidth.as_deref())?;
-    let (teller, news) = Teller::channel();
-    options.teller = teller;
-    options.skip = super::skipped(&args.skip_command)?;
+    let (event_sender, events) = EventSender::channel();
+    options.event_sender = event_sender;
+    options.skip_commands = super::skipped(&args.skip_command)?;
     options.functions = super::functions(&args.functions)?;
-    let (clock, by_looking) = (pace::clock::system(), args.mode == "scan");
-    let scan = Scan {
+    let (clock, scan_mode) = (pace::clock::system(), args.mode == "scan");
+    let scan = ScanMigration {
         source: source.clone(),
         target: target.clone(),
         options: options.clone(),
@@ -47,7 +47,7 @@ pub(crate) async fn run(args: &RedisCopy, printer: &Printer) -> Result<Exit> {
         progress: progress.clone(),
         stop: stop.clone(),
     };
-    let mover = Mover {
+    let migration = Migration {
         source: source.clone(),
         target: target.clone(),
         options,
@@ -58,11 +58,11 @@ pub(crate) async fn run(args: &RedisCopy, printer: &Printer) -> Result<Exit> {
         names: names.clone(),
         shard: None,
     };
-    let summary = super::beside(
-        super::on_a_lane(async move { if by_looking { scan.run().await } else { mover.run().await } }),
+    let summary = super::run_with_progress(
+        super::on_io_thread(async move { if scan_mode { scan.run().await } else { migration.run().await } }),
         &progress,
         &stop,
-        Some(news),
+        Some(events),
         printer,
     )
     .await??;
@@ -79,7 +79,7 @@ pub(crate) async fn run(args: &RedisCopy, printer: &Printer) -> Result<Exit> {
         super::verify::tell(found, printer);
     }
     let exit = super::finish(&summary, &progress, compared.as_ref(), args.routing.json, printer);
-    if exit == Exit::Stopped && by_looking {
+    if exit == Exit::Stopped && scan_mode {
         printer.note("Stopped. Running the same command again rescans all keys.");
     } else if exit == Exit::Stopped && !summary.resumable {
         printer.note(
@@ -87,8 +87,8 @@ pub(crate) async fn run(args: &RedisCopy, printer: &Printer) -> Result<Exit> {
         );
     } else if exit == Exit::Stopped {
         printer.note("Paused; the checkpoint is saved at the target. Run the same command again to resume.");
-    } else if until == Until::CaughtUp && !by_looking && summary.resumable {
-        let name = String::from_utf8_lossy(&names.marker).into_owned();
+    } else if until == Until::CaughtUp && !scan_mode && summary.resumable {
+        let name = String::from_utf8_lossy(&names.checkpoint).into_owned();
         printer.note(&format!(
             "Run the same command again to continue from here (checkpoint key at the target: {name})."
         ));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::failure::{Failure, Kind, Result, Side};
 use redis_migration::archive;
-use redis_migration::file::Import;
+use redis_migration::import::Import;
 use redis_migration::{Progress, Until};
 use tokio_util::sync::CancellationToken;
 
@@ -39,20 +39,25 @@ pub(crate) async fn run(args: &RedisImport, printer: &Printer) -> Result<Exit> {
         }
     }
     let mut options = super::options(route, conflict, Until::Full, args.bandwidth.as_deref())?;
-    options.skip = super::skipped(&args.skip_command)?;
+    options.skip_commands = super::skipped(&args.skip_command)?;
     options.functions = super::functions(&args.functions)?;
     let import = Import {
         files: ready,
         target,
         options,
-        leave_out: args.leave_out_commands,
+        skip_unsafe_commands: args.leave_out_commands,
         clock: pace::clock::system(),
         progress: progress.clone(),
         stop: stop.clone(),
     };
-    let summary =
-        super::beside(super::on_a_lane(async move { import.run().await }), &progress, &stop, None, printer)
-            .await??;
+    let summary = super::run_with_progress(
+        super::on_io_thread(async move { import.run().await }),
+        &progress,
+        &stop,
+        None,
+        printer,
+    )
+    .await??;
     let exit = super::finish(&summary, &progress, None, args.routing.json, printer);
     if exit == Exit::Stopped {
         printer.note("Interrupted. Running the same command again starts from the beginning.");

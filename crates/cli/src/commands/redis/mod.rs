@@ -17,8 +17,8 @@ use pace::budget::Bandwidth;
 use pace::lanes::Lanes;
 use redis_migration::restore::Conflict;
 use redis_migration::route::Route;
-use redis_migration::spool::Bounds;
-use redis_migration::{Functions, News, Node, Options, Progress, Summary, Teller, Until};
+use redis_migration::spool::SpoolLimits;
+use redis_migration::{Event, EventSender, FunctionPolicy, Node, Options, Progress, Summary, Until};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -89,8 +89,9 @@ fn skipped(names: &[String]) -> Result<Arc<BTreeSet<String>>> {
 }
 
 /// What happens to libraries that the target refuses.
-fn functions(word: &str) -> Result<Functions> {
-    Functions::parse(word).ok_or_else(|| usage(format!("--functions: `{word}` is not stop, replace or skip")))
+fn functions(word: &str) -> Result<FunctionPolicy> {
+    FunctionPolicy::parse(word)
+        .ok_or_else(|| usage(format!("--functions: `{word}` is not stop, replace or skip")))
 }
 
 fn options(route: Route, conflict: Conflict, until: Until, bandwidth: Option<&str>) -> Result<Options> {
@@ -106,29 +107,31 @@ fn options(route: Route, conflict: Conflict, until: Until, bandwidth: Option<&st
         conflict,
         until,
         bandwidth: Arc::new(Bandwidth::new(rate)),
-        spool: Bounds::default(),
+        spool: SpoolLimits::default(),
         spool_dir: std::env::temp_dir(),
         backoff: Backoff::default(),
         reconnect: Arc::default(),
-        teller: Teller::default(),
-        skip: Arc::default(),
-        functions: Functions::default(),
+        event_sender: EventSender::default(),
+        skip_commands: Arc::default(),
+        functions: FunctionPolicy::default(),
     })
 }
 
 /// Runs the work on a thread of its own: what is received, read and sent there need not be handed from one to another.
-async fn on_a_lane<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+async fn on_io_thread<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
     let lost = |e: &dyn std::fmt::Display| Failure::new(Kind::Internal, "redis", e.to_string());
     let lanes = Lanes::start(1).map_err(|e| lost(&e))?;
     lanes.run(work).await.ok_or_else(|| lost(&"the worker ended without a result"))?
 }
 
 /// Runs the work beside its progress; Ctrl-C or SIGTERM lets it come to rest.
-async fn beside<T>(
+async fn run_with_progress<T>(
     work: impl Future<Output = T>,
     progress: &Arc<Progress>,
     stop: &CancellationToken,
-    mut news: Option<mpsc::Receiver<News>>,
+    mut events: Option<mpsc::Receiver<Event>>,
     printer: &Printer,
 ) -> Result<T> {
     let mut said = String::new();
@@ -142,9 +145,9 @@ async fn beside<T>(
             done = &mut work => return Ok(done),
             _ = interrupt.recv() => stop.cancel(),
             _ = terminate.recv() => stop.cancel(),
-            Some(one) = heard_of(&mut news) => {
+            Some(one) = next_event(&mut events) => {
                 // What goes on for long is said once.
-                if let News::Lost { failure, delay } = one
+                if let Event::Disconnected { failure, delay } = one
                     && failure.message != said
                 {
                     printer.note(&format!("{failure}; retrying in {:.1} s", delay.as_secs_f64()));
@@ -159,10 +162,10 @@ async fn beside<T>(
     }
 }
 
-/// The next news, where somebody tells any.
-async fn heard_of(news: &mut Option<mpsc::Receiver<News>>) -> Option<News> {
-    match news {
-        Some(news) => news.recv().await,
+/// The next event, where there is a sender.
+async fn next_event(events: &mut Option<mpsc::Receiver<Event>>) -> Option<Event> {
+    match events {
+        Some(events) => events.recv().await,
         None => std::future::pending().await,
     }
 }
@@ -191,7 +194,7 @@ fn line(progress: &Progress) -> String {
 fn finish(
     summary: &Summary,
     progress: &Progress,
-    compared: Option<&redis_migration::verify::Compared>,
+    compared: Option<&redis_migration::verify::Comparison>,
     json: bool,
     printer: &Printer,
 ) -> Exit {
@@ -212,14 +215,14 @@ fn finish(
             summary.refused
         ));
     }
-    for (what, n) in &summary.full.left_out {
+    for (what, n) in &summary.full.unsupported {
         printer.note(&format!("not migrated: {n} × {what}"));
     }
     for failed in summary.failed.iter().take(5) {
         printer.note(&format!("  failed {failed}"));
     }
-    let complete = summary.failed.is_empty() && summary.full.left_out.is_empty();
-    let same = compared.is_none_or(redis_migration::verify::Compared::same);
+    let complete = summary.failed.is_empty() && summary.full.unsupported.is_empty();
+    let same = compared.is_none_or(redis_migration::verify::Comparison::is_same);
     let state = match (summary.done, complete && same) {
         (false, _) => "paused",
         (true, true) => "succeeded",
@@ -231,8 +234,8 @@ fn finish(
         get(&progress.keys),
         summary.full_seconds,
         get(&progress.commands),
-        if summary.left_alone > 0 {
-            format!(", {} existing keys skipped", summary.left_alone)
+        if summary.skipped_existing > 0 {
+            format!(", {} existing keys skipped", summary.skipped_existing)
         } else {
             String::new()
         }
@@ -243,7 +246,7 @@ fn finish(
             &json!({
                 "state": state,
                 "full": {"keys": get(&progress.keys), "bytes": get(&progress.full_bytes), "seconds": summary.full_seconds,
-                    "left_alone": summary.left_alone, "left_out": summary.full.left_out, "empty": summary.full.empty, "functions": summary.full.functions},
+                    "left_alone": summary.skipped_existing, "left_out": summary.full.unsupported, "empty": summary.full.empty, "functions": summary.full.functions},
                 "incremental": {"commands": get(&progress.commands), "bytes": get(&progress.stream_bytes),
                     "lag_bytes": get(&progress.lag_bytes), "lag_ms": get(&progress.lag_ms)},
                 "resyncs": {"full": summary.full_syncs, "partial": summary.partial_syncs},

@@ -1,7 +1,7 @@
 //! `whimbrel redis verify SRC DST`: compares without writing.
 
 use model::failure::{Result, Side};
-use redis_migration::verify::{Compared, Depth, compare};
+use redis_migration::verify::{Comparison, Depth, compare};
 use serde_json::json;
 
 use crate::args::RedisVerify;
@@ -13,7 +13,7 @@ pub(crate) async fn run(args: &RedisVerify, printer: &Printer) -> Result<Exit> {
         (super::node(&args.source, Side::Source)?, super::node(&args.target, Side::Target)?);
     let (mut source, target) =
         (source.with_tls(args.source_tls.files())?, target.with_tls(args.target_tls.files())?);
-    source.renamed = redis_migration::Node::names(&args.source_command)?;
+    source.renamed = redis_migration::Node::parse_renamed(&args.source_command)?;
     source.allow_uncovered = args.allow_uncovered_slots;
     let route = super::route(&args.routing, source.db, target.db)?;
     let depth = if args.sample { Depth::Sample } else { Depth::Full };
@@ -22,12 +22,12 @@ pub(crate) async fn run(args: &RedisVerify, printer: &Printer) -> Result<Exit> {
     if args.routing.json {
         printer.result(&shown(&found).to_string());
     }
-    Ok(if found.same() { Exit::Done } else { Exit::Differs })
+    Ok(if found.is_same() { Exit::Done } else { Exit::Differs })
 }
 
 /// The differences on stdout, the numbers for people.
-pub(crate) fn tell(found: &Compared, printer: &Printer) {
-    for named in &found.named {
+pub(crate) fn tell(found: &Comparison, printer: &Printer) {
+    for named in &found.examples {
         let named = if named.chars().any(char::is_control) {
             named.escape_debug().to_string()
         } else {
@@ -41,7 +41,7 @@ pub(crate) fn tell(found: &Compared, printer: &Printer) {
     ));
 }
 
-pub(crate) fn shown(found: &Compared) -> serde_json::Value {
+pub(crate) fn shown(found: &Comparison) -> serde_json::Value {
     json!({"keys": found.keys, "differ": found.differ, "expiry_differs": found.expiry_differs,
-        "missing": found.missing, "extra": found.extra, "same": found.same()})
+        "missing": found.missing, "extra": found.extra, "same": found.is_same()})
 }

@@ -3,7 +3,7 @@
 use redis_proto::command;
 
 /// Commands that rule a server or a connection instead of changing data: whoever sends them, they stop here.
-const RULING: [&[u8]; 38] = [
+const ADMINISTRATIVE: [&[u8]; 38] = [
     b"ACL",
     b"ASKING",
     b"AUTH",
@@ -44,25 +44,25 @@ const RULING: [&[u8]; 38] = [
     b"WATCH",
 ];
 /// What a backup may not do to what was at the target before: it reaches beyond single keys.
-const SWEEPING: [&[u8]; 7] = [b"EVAL", b"EVALSHA", b"FCALL", b"FLUSHALL", b"FLUSHDB", b"SCRIPT", b"SWAPDB"];
+const UNSAFE: [&[u8]; 7] = [b"EVAL", b"EVALSHA", b"FCALL", b"FLUSHALL", b"FLUSHDB", b"SCRIPT", b"SWAPDB"];
 
 /// Whether a command (its name in upper case) changes data; `all`: of a source whose commands may do whatever they do, be it a
 /// server of the user's or a backup that is all that its target will hold. From any other backup only what is known to be
 /// harmless is taken.
 pub(crate) fn is_data(name: &[u8], first: Option<&[u8]>, all: bool) -> bool {
     if all {
-        return !RULING.contains(&name);
+        return !ADMINISTRATIVE.contains(&name);
     }
     match name {
         b"FUNCTION" => first.is_some_and(|word| word.eq_ignore_ascii_case(b"LOAD")),
-        _ if RULING.contains(&name) || SWEEPING.contains(&name) => false,
+        _ if ADMINISTRATIVE.contains(&name) || UNSAFE.contains(&name) => false,
         // Names of modules' commands have a dot.
         _ => command::spec(name).is_some() || name.contains(&b'.'),
     }
 }
 
 /// Commands of a backup that are data, and may be applied only where nothing else is.
-pub(crate) fn reaches_beyond(name: &[u8], first: Option<&[u8]>) -> bool {
+pub(crate) fn needs_empty_target(name: &[u8], first: Option<&[u8]>) -> bool {
     const CONTROL: [&[u8]; 7] = [b"SELECT", b"MULTI", b"EXEC", b"PING", b"PUBLISH", b"SPUBLISH", b"OPINFO"];
     !CONTROL.contains(&name)
         && name != b"REPLCONF"
@@ -72,7 +72,7 @@ pub(crate) fn reaches_beyond(name: &[u8], first: Option<&[u8]>) -> bool {
 
 /// Slots that come from another master, in each of the ways in which servers tell their replicas so, and what is to
 /// be done at all masters.
-pub(crate) fn is_about_others(name: &[u8], first: Option<&[u8]>) -> bool {
+pub(crate) fn is_administrative(name: &[u8], first: Option<&[u8]>) -> bool {
     let is = |word: &[u8]| first.is_some_and(|w| w.eq_ignore_ascii_case(word));
     match name {
         b"RESTORE-ASKING" | b"TRIMSLOTS" | b"FLUSHALL" | b"FLUSHDB" => true,

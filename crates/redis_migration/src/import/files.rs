@@ -11,9 +11,9 @@ use redis_proto::resp::Commands;
 
 const MANIFEST_MAX: u64 = 1 << 20;
 /// So much is read at once from the end of a file, bytes.
-const PIECE: u64 = 64 << 10;
+const CHUNK_BYTES: u64 = 64 << 10;
 
-pub(crate) fn unread(path: &Path, e: &std::io::Error) -> Failure {
+pub(crate) fn read_failure(path: &Path, e: &std::io::Error) -> Failure {
     let kind = match e.kind() {
         std::io::ErrorKind::NotFound => Kind::NotFound,
         std::io::ErrorKind::PermissionDenied => Kind::Forbidden,
@@ -26,10 +26,10 @@ pub(crate) fn unread(path: &Path, e: &std::io::Error) -> Failure {
 ///
 /// # Errors
 /// When a folder holds no manifest, or more than one, or one that cannot be read.
-pub fn parts(path: &Path) -> Result<Vec<PathBuf>> {
+pub fn backup_files(path: &Path) -> Result<Vec<PathBuf>> {
     let is_manifest = |p: &Path| p.extension().is_some_and(|e| e == "manifest");
     let manifest = if path.is_dir() {
-        let entries = std::fs::read_dir(path).map_err(|e| unread(path, &e))?;
+        let entries = std::fs::read_dir(path).map_err(|e| read_failure(path, &e))?;
         let mut found: Vec<PathBuf> =
             entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| is_manifest(p)).collect();
         match (found.pop(), found.is_empty()) {
@@ -48,8 +48,8 @@ pub fn parts(path: &Path) -> Result<Vec<PathBuf>> {
         return Ok(vec![path.to_owned()]);
     };
     let mut text = Vec::new();
-    let file = std::fs::File::open(&manifest).map_err(|e| unread(&manifest, &e))?;
-    file.take(MANIFEST_MAX).read_to_end(&mut text).map_err(|e| unread(&manifest, &e))?;
+    let file = std::fs::File::open(&manifest).map_err(|e| read_failure(&manifest, &e))?;
+    file.take(MANIFEST_MAX).read_to_end(&mut text).map_err(|e| read_failure(&manifest, &e))?;
     let wrong =
         |e| Failure::new(Kind::Invalid, "read", format!("{}: {e}", manifest.display())).at(Side::Source);
     let dir = manifest.parent().unwrap_or(Path::new("."));
@@ -62,13 +62,13 @@ pub fn parts(path: &Path) -> Result<Vec<PathBuf>> {
 
 /// How long a file is without the NUL bytes at its end, and with them. A machine that loses its power leaves such a tail:
 /// the length of the file was written, and its bytes were not.
-pub(super) fn end_of(path: &Path) -> Result<(u64, u64)> {
-    let failed = |e: std::io::Error| unread(path, &e);
+pub(super) fn data_end(path: &Path) -> Result<(u64, u64)> {
+    let failed = |e: std::io::Error| read_failure(path, &e);
     let mut file = std::fs::File::open(path).map_err(failed)?;
     let length = file.metadata().map_err(failed)?.len();
     let (mut end, mut buf) = (length, Vec::new());
     while end > 0 {
-        let n = end.min(PIECE);
+        let n = end.min(CHUNK_BYTES);
         file.seek(SeekFrom::Start(end - n)).map_err(failed)?;
         buf.clear();
         (&mut file).take(n).read_to_end(&mut buf).map_err(failed)?;
@@ -81,7 +81,7 @@ pub(super) fn end_of(path: &Path) -> Result<(u64, u64)> {
 }
 
 /// Gives further bytes of a file to its commands, up to where they end.
-pub(super) fn push(commands: &mut Commands, bytes: &[u8], end: u64) {
+pub(super) fn push_until(commands: &mut Commands, bytes: &[u8], end: u64) {
     let at = commands.offset() + commands.waiting() as u64;
     let left = usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX);
     commands.push(&bytes[..bytes.len().min(left)]);

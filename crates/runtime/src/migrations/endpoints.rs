@@ -45,7 +45,7 @@ impl EndSecrets {
     }
 
     /// The password of one side.
-    pub fn of(&self, side: Side) -> &Secret {
+    pub fn for_side(&self, side: Side) -> &Secret {
         if side == Side::Source { &self.source } else { &self.target }
     }
 }
@@ -54,18 +54,18 @@ impl EndSecrets {
 ///
 /// # Errors
 /// [`Kind::NotFound`] for an instance that is not registered, [`Kind::Invalid`] for what is no address.
-pub fn node_of(
+pub fn resolve_node(
     end: &End,
     password: &Secret,
     places: &dyn Places,
-    moved: &[(String, String)],
+    redirects: &[(String, String)],
 ) -> Result<Node> {
     let mut node = match (&end.id, &end.addrs) {
         (Some(id), _) => {
-            let stands = moved.iter().find(|(i, _)| i == id).map_or(id, |(_, s)| s);
+            let current = redirects.iter().find(|(i, _)| i == id).map_or(id, |(_, s)| s);
             let gone =
-                || Failure::new(Kind::NotFound, "instance", format!("instance {stands} is not registered"));
-            places.instance(stands).ok_or_else(gone)?.node
+                || Failure::new(Kind::NotFound, "instance", format!("instance {current} is not registered"));
+            places.instance(current).ok_or_else(gone)?.node
         }
         (None, Some(addrs)) => Node {
             addrs: redis_migration::node::addresses(addrs)?,
@@ -107,11 +107,11 @@ mod tests {
     #[tokio::test]
     async fn sec_f07_addresses_of_requests_lead_where_the_operator_allows() {
         let end = End { addrs: Some("127.0.0.1:1".into()), ..End::default() };
-        let node = node_of(&end, &Secret::default(), &Public, &[]).unwrap();
+        let node = resolve_node(&end, &Secret::default(), &Public, &[]).unwrap();
         let refused = redis_migration::client::connect(&node).await.map(drop).unwrap_err();
         assert_eq!(refused.kind, Kind::Forbidden, "{refused}");
         // What a cluster announces has the guard of the node that announced it.
-        let announced = node.at(&("169.254.169.254".to_owned(), 80));
+        let announced = node.at_addr(&("169.254.169.254".to_owned(), 80));
         let refused = redis_migration::client::connect(&announced).await.map(drop).unwrap_err();
         assert_eq!(refused.kind, Kind::Forbidden, "{refused}");
         assert!(node.egress.allows("x", "10.1.2.3".parse().unwrap()));

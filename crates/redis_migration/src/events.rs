@@ -1,18 +1,18 @@
-//! What a migration tells of itself while it runs, for logs.
+//! Events of a migration while it runs, for logs.
 
 use std::time::Duration;
 
 use model::failure::Failure;
 use tokio::sync::mpsc;
 
-/// News that wait to be read; what finds no room is dropped, for nobody waits for a reader.
-pub const WAITING_MAX: usize = 1000;
+/// Events that wait to be read; an event that finds no room is dropped, so that nobody waits for a reader.
+pub const EVENTS_MAX: usize = 1000;
 
 /// Something worth a line of a log.
 #[derive(Clone, Debug)]
-pub enum News {
+pub enum Event {
     /// A snapshot begins: the copy is the state of the source at this offset.
-    Snapshot {
+    SnapshotStarted {
         /// Identity of the source's stream.
         replid: String,
         /// Offset at which the snapshot stands.
@@ -20,17 +20,17 @@ pub enum News {
         /// Keys that the source says it has.
         keys: u64,
         /// The source no longer held what came behind the position that was known.
-        again: bool,
+        resync: bool,
     },
     /// The snapshot is applied and answered.
-    Loaded {
+    SnapshotLoaded {
         /// Keys that were sent.
         keys: u64,
         /// How long it took.
         seconds: f64,
     },
     /// The stream goes on from where it was.
-    Continued {
+    Resumed {
         /// That offset.
         offset: u64,
     },
@@ -39,7 +39,7 @@ pub enum News {
     /// Something to know.
     Note(String),
     /// A connection was lost, or something else that passes.
-    Lost {
+    Disconnected {
         /// Why.
         failure: Failure,
         /// When it is tried again.
@@ -47,20 +47,20 @@ pub enum News {
     },
 }
 
-/// Where news go.
+/// Where events are sent.
 #[derive(Clone, Debug, Default)]
-pub struct Teller(Option<mpsc::Sender<News>>);
+pub struct EventSender(Option<mpsc::Sender<Event>>);
 
-impl Teller {
-    /// A teller and its listener.
-    pub fn channel() -> (Self, mpsc::Receiver<News>) {
-        let (sender, receiver) = mpsc::channel(WAITING_MAX);
+impl EventSender {
+    /// A sender and its receiver.
+    pub fn channel() -> (Self, mpsc::Receiver<Event>) {
+        let (sender, receiver) = mpsc::channel(EVENTS_MAX);
         (Self(Some(sender)), receiver)
     }
 
-    pub(crate) fn tell(&self, news: News) {
+    pub(crate) fn send(&self, event: Event) {
         if let Some(sender) = &self.0 {
-            let _ = sender.try_send(news);
+            let _ = sender.try_send(event);
         }
     }
 }

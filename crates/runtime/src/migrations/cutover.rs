@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use model::failure::{Failure, Kind, Result, Side};
 use model::migration::{End, MigrationEvent, MigrationIllegal};
-use redis_migration::asker::Asker;
 use redis_migration::client::Client;
-use redis_migration::server::Server;
+use redis_migration::query_client::QueryClient;
+use redis_migration::server::ServerInfo;
 use redis_migration::topology::Addr;
 use redis_migration::{Node, Summary};
 use serde::{Deserialize, Serialize};
@@ -24,20 +24,20 @@ use tokio::io::AsyncWriteExt;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::run::{Held, Job, ask};
-use super::words::{Word, said};
+use super::log_messages::{MessageCode, format_failure};
+use super::run::{Job, LeasedMigration, query_server};
 
 /// Writers are held for at most so long.
-const PAUSE: Duration = Duration::from_secs(60);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// What was decided must be decided by then: the pause ends by itself.
-const DECIDE: Duration = Duration::from_secs(45);
+const DECISION_TIMEOUT: Duration = Duration::from_secs(45);
 /// A hook that takes longer has failed.
-const HOOK: Duration = Duration::from_secs(20);
+const HOOK_TIMEOUT: Duration = Duration::from_secs(20);
 /// More replicas than anybody has.
 const FENCED: &str = "1000000";
 /// Attempts to put a source back that does not answer, and the pause between them.
-const PUT_BACK: u32 = 20;
-const PUT_BACK_PAUSE: Duration = Duration::from_secs(1);
+const RESTORE_ATTEMPTS: u32 = 20;
+const RESTORE_DELAY: Duration = Duration::from_secs(1);
 
 /// A command of the operator that leads clients elsewhere; its standard input is a JSON object, and exit status 0 means that
 /// it is done. It may be called again with the same object.
@@ -47,11 +47,12 @@ pub struct Hook(pub Vec<String>);
 /// What must be known again after a crash.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Cutover {
+pub(super) struct CutoverState {
     /// Source addresses that the request named.
     pub(super) exchanged_ip: Vec<String>,
     /// Where instances stood before.
-    moved: Vec<(String, String)>,
+    #[serde(rename = "moved")]
+    redirects: Vec<(String, String)>,
     /// What each master of the source was set to before it was fenced: its address, replicas to write, and their
     /// greatest lag.
     fences: Vec<(Addr, String, String)>,
@@ -59,33 +60,33 @@ pub(super) struct Cutover {
     hooked: bool,
 }
 
-impl Cutover {
-    fn of(held: &Held<'_>) -> Self {
-        serde_json::from_value(held.row.cutover.clone()).unwrap_or_default()
+impl CutoverState {
+    fn load(leased: &LeasedMigration<'_>) -> Self {
+        serde_json::from_value(leased.row.cutover.clone()).unwrap_or_default()
     }
 
-    async fn save(&self, held: &mut Held<'_>) -> Result<()> {
-        held.row.cutover = serde_json::to_value(self).unwrap_or_default();
-        let mut unit = held.write().await?;
-        unit.set_cutover(held.id, &held.row.cutover).await?;
+    async fn save(&self, leased: &mut LeasedMigration<'_>) -> Result<()> {
+        leased.row.cutover = serde_json::to_value(self).unwrap_or_default();
+        let mut unit = leased.write().await?;
+        unit.set_cutover(leased.id, &leased.row.cutover).await?;
         unit.save().await
     }
 }
 
 /// How a cut-over ended.
 pub(super) enum Outcome {
-    Exchanged,
-    Undone,
+    Done,
+    Aborted,
     /// The service is ending; everything is put back.
-    Rested,
+    Stopped,
 }
 
 /// A cut-over under way.
-pub(super) struct Exchange {
-    cutover: Cutover,
+pub(super) struct Cutover {
+    state: CutoverState,
     finish: CancellationToken,
     began: Instant,
-    /// The mover has ended, and said how.
+    /// The migration has ended, and said how.
     ended: bool,
 }
 
@@ -93,26 +94,26 @@ pub(super) struct Exchange {
 const SETTINGS: [(&str, &str); 2] =
     [("min-replicas-to-write", "min-replicas-max-lag"), ("min-slaves-to-write", "min-slaves-max-lag")];
 
-fn settings(server: &Server) -> (&'static str, &'static str) {
+fn settings(server: &ServerInfo) -> (&'static str, &'static str) {
     SETTINGS[usize::from(!server.is_at_least((5, 0)))]
 }
 
 /// One server of an end, or every master of a cluster.
 struct Masters {
     side: Side,
-    servers: Vec<(Addr, Client, Server)>,
+    servers: Vec<(Addr, Client, ServerInfo)>,
 }
 
 impl Masters {
     async fn open(node: &Node, side: Side) -> Result<Self> {
-        let (asker, _, topology) = Asker::open(node, side).await?;
+        let (query, _, topology) = QueryClient::open(node, side).await?;
         let mut servers = Vec::new();
         // Of single servers that are one and its replicas, whichever is the master now.
-        let addrs = if topology.is_some() { asker.masters() } else { node.addrs.clone() };
+        let addrs = if topology.is_some() { query.masters() } else { node.addrs.clone() };
         for addr in addrs {
-            let client = Client::open(&Node { db: None, ..node.at(&addr) }).await;
+            let client = Client::open(&Node { db: None, ..node.at_addr(&addr) }).await;
             let mut client = client.map_err(|f| f.at(side))?;
-            let server = Server::ask(&mut client).await.map_err(|f| f.at(side))?;
+            let server = ServerInfo::query(&mut client).await.map_err(|f| f.at(side))?;
             if !server.is_replica {
                 servers.push((addr, client, server));
             }
@@ -121,7 +122,7 @@ impl Masters {
             let m = format!(
                 "{} is a replica, where writes cannot be paused; hint: use the address of its \
                  master",
-                node.place()
+                node.display_url()
             );
             return Err(Failure::new(Kind::Unsupported, "exchange", m).at(side));
         }
@@ -153,7 +154,7 @@ impl Masters {
             let Some((write, lag)) = wanted(addr) else { continue };
             let names = settings(server);
             for (name, value) in [(names.1, lag), (names.0, write)] {
-                let set = client.ok(&[b"CONFIG", b"SET", name.as_bytes(), value.as_bytes()]).await;
+                let set = client.execute(&[b"CONFIG", b"SET", name.as_bytes(), value.as_bytes()]).await;
                 set.map_err(|f| f.at(self.side))?;
             }
         }
@@ -175,16 +176,16 @@ impl Masters {
     }
 
     async fn pause(&mut self) -> Result<()> {
-        let ms = PAUSE.as_millis().to_string();
+        let ms = PAUSE_MAX.as_millis().to_string();
         for (_, client, _) in &mut self.servers {
-            let paused = client.ok(&[b"CLIENT", b"PAUSE", ms.as_bytes(), b"WRITE"]).await;
+            let paused = client.execute(&[b"CLIENT", b"PAUSE", ms.as_bytes(), b"WRITE"]).await;
             paused.map_err(|f| f.at(self.side))?;
         }
         Ok(())
     }
 
     /// Lets writers go on; those that are still there are ended first when they are to come back elsewhere.
-    async fn let_go(&mut self, end: bool) -> Result<()> {
+    async fn unpause(&mut self, end: bool) -> Result<()> {
         let unpause = self.pause_writes();
         for (_, client, _) in &mut self.servers {
             if end {
@@ -192,54 +193,54 @@ impl Masters {
                 killed.map_err(|f| f.at(self.side))?;
             }
             if unpause {
-                client.ok(&[b"CLIENT", b"UNPAUSE"]).await.map_err(|f| f.at(self.side))?;
+                client.execute(&[b"CLIENT", b"UNPAUSE"]).await.map_err(|f| f.at(self.side))?;
             }
         }
         Ok(())
     }
 
     /// Keys that do not expire.
-    async fn lasting(&mut self) -> Result<u64> {
-        let mut lasting = 0;
+    async fn persistent_keys(&mut self) -> Result<u64> {
+        let mut persistent = 0;
         for (_, client, _) in &mut self.servers {
-            let server = Server::ask(client).await.map_err(|f| f.at(self.side))?;
-            lasting += server.keys.saturating_sub(server.expires);
+            let server = ServerInfo::query(client).await.map_err(|f| f.at(self.side))?;
+            persistent += server.keys.saturating_sub(server.expires);
         }
-        Ok(lasting)
+        Ok(persistent)
     }
 }
 
 /// Both ends as they stood when the cut-over began.
-fn ends(held: &Held<'_>, cutover: &Cutover) -> Result<(Node, Node)> {
+fn ends(leased: &LeasedMigration<'_>, state: &CutoverState) -> Result<(Node, Node)> {
     let node = |end: &Option<End>, side: Side| {
         let end = end.clone().unwrap_or_default();
-        super::node_of(&end, held.secrets.of(side), held.engine.places(), &cutover.moved)
+        super::resolve_node(&end, leased.secrets.for_side(side), leased.engine.places(), &state.redirects)
             .map_err(|f| f.at(side))
     };
-    let spec = &held.row.spec;
+    let spec = &leased.row.spec;
     Ok((node(&spec.source, Side::Source)?, node(&spec.target, Side::Target)?))
 }
 
 /// Both instances, when both are registered.
-fn registered(held: &Held<'_>) -> Option<(String, String)> {
+fn registered(leased: &LeasedMigration<'_>) -> Option<(String, String)> {
     let id = |end: &Option<End>| end.as_ref().and_then(|e| e.id.clone());
-    id(&held.row.spec.source).zip(id(&held.row.spec.target))
+    id(&leased.row.spec.source).zip(id(&leased.row.spec.target))
 }
 
-async fn call_hook(held: &Held<'_>, cutover: &Cutover, back: bool) -> Result<()> {
-    let Some(Hook(command)) = held.engine.places().hook() else { return Ok(()) };
+async fn call_hook(leased: &LeasedMigration<'_>, state: &CutoverState, back: bool) -> Result<()> {
+    let Some(Hook(command)) = leased.engine.places().hook() else { return Ok(()) };
     let Some((program, args)) = command.split_first() else { return Ok(()) };
-    let (source, target) = ends(held, cutover)?;
+    let (source, target) = ends(leased, state)?;
     let side = |end: &Option<End>, node: &Node| {
         let addrs: Vec<String> = node.addrs.iter().map(|(host, port)| format!("{host}:{port}")).collect();
         json!({"id": end.as_ref().and_then(|e| e.id.clone()), "addrs": addrs})
     };
     let about = json!({
-        "task_id": held.id,
+        "task_id": leased.id,
         "direction": if back { "rollback" } else { "exchange" },
-        "source": side(&held.row.spec.source, &source),
-        "target": side(&held.row.spec.target, &target),
-        "exchanged_ip": cutover.exchanged_ip,
+        "source": side(&leased.row.spec.source, &source),
+        "target": side(&leased.row.spec.target, &target),
+        "exchanged_ip": state.exchanged_ip,
     });
     let failed = |why: String| Failure::new(Kind::Unsupported, "hook", format!("the hook `{program}` {why}"));
     let called = async {
@@ -258,11 +259,11 @@ async fn call_hook(held: &Held<'_>, cutover: &Cutover, back: bool) -> Result<()>
         }
         child.wait().await.map_err(|e| failed(format!("could not be waited for: {e}")))
     };
-    match tokio::time::timeout(HOOK, called).await {
+    match tokio::time::timeout(HOOK_TIMEOUT, called).await {
         Ok(Ok(status)) if status.success() => Ok(()),
         Ok(Ok(status)) => Err(failed(format!("failed with {status}"))),
         Ok(Err(failure)) => Err(failure),
-        Err(_) => Err(failed(format!("did not finish within {} s", HOOK.as_secs()))),
+        Err(_) => Err(failed(format!("did not finish within {} s", HOOK_TIMEOUT.as_secs()))),
     }
 }
 
@@ -278,39 +279,43 @@ impl Drop for Group {
     }
 }
 
-impl Exchange {
-    pub(super) fn new(held: &Held<'_>, finish: CancellationToken) -> Result<Self> {
-        let mut cutover = Cutover::of(held);
-        cutover.moved = held.moved.clone();
-        Ok(Self { cutover, finish, began: Instant::now(), ended: false })
+impl Cutover {
+    pub(super) fn new(leased: &LeasedMigration<'_>, finish: CancellationToken) -> Result<Self> {
+        let mut state = CutoverState::load(leased);
+        state.redirects = leased.redirects.clone();
+        Ok(Self { state, finish, began: Instant::now(), ended: false })
     }
 
     /// Carries it out, or puts everything back.
     ///
     /// # Errors
     /// When the store fails; then the next start puts everything back.
-    pub(super) async fn run(mut self, held: &mut Held<'_>, mut job: Job) -> Result<Outcome> {
-        match self.decide(held, &mut job.0).await {
+    pub(super) async fn run(mut self, leased: &mut LeasedMigration<'_>, mut job: Job) -> Result<Outcome> {
+        match self.decide(leased, &mut job.0).await {
             Ok(()) => {
-                complete(held).await?;
-                Ok(Outcome::Exchanged)
+                finish(leased).await?;
+                Ok(Outcome::Done)
             }
             // Another worker holds it: what stands at the ends is not this one's to put back.
             Err(failure) if failure.kind == Kind::LeaseLost => Err(failure),
             Err(failure) => {
-                undo(held, &said(&failure)).await?;
-                // The mover may be on its way to its end; whatever it does, the target says how far it is.
+                abort(leased, &format_failure(&failure)).await?;
+                // The migration may be on its way to its end; whatever it does, the target says how far it is.
                 if !self.ended {
                     let _ = tokio::time::timeout(Duration::from_secs(1), &mut job.0).await;
                 }
-                Ok(if held.is_told_to_stop() { Outcome::Rested } else { Outcome::Undone })
+                Ok(if leased.is_stop_requested() { Outcome::Stopped } else { Outcome::Aborted })
             }
         }
     }
 
     /// Everything up to the decision.
-    async fn decide(&mut self, held: &mut Held<'_>, job: &mut JoinHandle<Result<Summary>>) -> Result<()> {
-        let (from, to) = ends(held, &self.cutover)?;
+    async fn decide(
+        &mut self,
+        leased: &mut LeasedMigration<'_>,
+        job: &mut JoinHandle<Result<Summary>>,
+    ) -> Result<()> {
+        let (from, to) = ends(leased, &self.state)?;
         let mut source = Masters::open(&from, Side::Source).await?;
         let mut fences = source.fences().await.map_err(|f| {
             let m =
@@ -319,11 +324,11 @@ impl Exchange {
         })?;
         for (addr, write, lag) in fences.iter_mut().filter(|(_, write, _)| write == FENCED) {
             // A fence that still stands from an earlier time is not what the source was set to.
-            let before = self.cutover.fences.iter().find(|(a, w, _)| a == addr && w != FENCED);
+            let before = self.state.fences.iter().find(|(a, w, _)| a == addr && w != FENCED);
             (*write, *lag) = before.map_or(("0".into(), lag.clone()), |(_, w, l)| (w.clone(), l.clone()));
         }
-        self.cutover.fences = fences;
-        self.cutover.save(held).await?;
+        self.state.fences = fences;
+        self.state.save(leased).await?;
         self.began = Instant::now();
         match source.pause_writes() {
             true => source.pause().await?,
@@ -335,8 +340,8 @@ impl Exchange {
                 self.ended = true;
                 done.map_err(|e| Failure::new(Kind::Internal, "drain", e.to_string()))??
             }
-            () = tokio::time::sleep(DECIDE / 2) => {
-                let m = format!("the target had not caught up after {} s", DECIDE.as_secs() / 2);
+            () = tokio::time::sleep(DECISION_TIMEOUT / 2) => {
+                let m = format!("the target had not caught up after {} s", DECISION_TIMEOUT.as_secs() / 2);
                 return Err(Failure::new(Kind::Timeout, "drain", m).at(Side::Target));
             }
         };
@@ -346,43 +351,43 @@ impl Exchange {
         }
         let missing =
             || Failure::new(Kind::Connect, "exchange", "the target does not answer").at(Side::Target);
-        let there = ask(&to).await.ok_or_else(missing)?;
+        let there = query_server(&to).await.ok_or_else(missing)?;
         // What expires may be gone at either side; the rest must be there.
-        let lasting = source.lasting().await?;
-        if super::run::route(&held.row.spec).only_db.is_none() && there.keys < lasting {
+        let persistent = source.persistent_keys().await?;
+        if super::run::route(&leased.row.spec).only_db.is_none() && there.keys < persistent {
             let m = format!(
-                "the source has {lasting} keys without expiry, but the target has only {} keys",
+                "the source has {persistent} keys without expiry, but the target has only {} keys",
                 there.keys
             );
             return Err(Failure::new(Kind::Conflict, "exchange", m).at(Side::Target));
         }
         source.fence().await?;
-        if held.engine.places().hook().is_some() {
-            self.cutover.hooked = true;
-            self.cutover.save(held).await?;
-            call_hook(held, &self.cutover, false).await?;
+        if leased.engine.places().hook().is_some() {
+            self.state.hooked = true;
+            self.state.save(leased).await?;
+            call_hook(leased, &self.state, false).await?;
         }
-        if self.began.elapsed() > DECIDE {
+        if self.began.elapsed() > DECISION_TIMEOUT {
             return Err(Failure::new(
                 Kind::Timeout,
                 "exchange",
                 "the cut-over exceeded the pause limit and was rolled back",
             ));
         }
-        let (engine, now) = (held.engine, held.engine.clock.now_ms());
-        let mut unit = held.write().await?;
-        let applied = unit.apply_migration(held.id, MigrationEvent::Decided, now).await?;
-        held.row.state = applied.map_err(|_: MigrationIllegal| {
+        let (engine, now) = (leased.engine, leased.engine.clock.now_ms());
+        let mut unit = leased.write().await?;
+        let applied = unit.apply_migration(leased.id, MigrationEvent::Decided, now).await?;
+        leased.row.state = applied.map_err(|_: MigrationIllegal| {
             Failure::new(Kind::Conflict, "exchange", "the state of the migration has changed")
         })?;
-        if let Some((a, b)) = registered(held) {
+        if let Some((a, b)) = registered(leased) {
             unit.swap_instances(&a, &b).await?;
         }
         unit.save().await?;
-        engine.repoint();
+        engine.redirect_clients();
         let held_ms = self.began.elapsed().as_millis();
         tracing::info!(
-            migration = held.id,
+            migration = leased.id,
             "cut-over committed: writes were paused for {held_ms} ms, {drained_ms} ms of them to catch up"
         );
         Ok(())
@@ -390,109 +395,122 @@ impl Exchange {
 }
 
 /// What follows the decision: those who still write to the source are let go. May be done again.
-pub(super) async fn complete(held: &mut Held<'_>) -> Result<()> {
-    held.check_held().await?;
-    let cutover = Cutover::of(held);
-    held.engine.repoint();
+pub(super) async fn finish(leased: &mut LeasedMigration<'_>) -> Result<()> {
+    leased.check_lease().await?;
+    let state = CutoverState::load(leased);
+    leased.engine.redirect_clients();
     // The fence stands: a source that does not answer now cannot take a write either.
-    let freed = async {
-        let (from, _) = ends(held, &cutover)?;
-        Masters::open(&from, Side::Source).await?.let_go(true).await
+    let unpaused = async {
+        let (from, _) = ends(leased, &state)?;
+        Masters::open(&from, Side::Source).await?.unpause(true).await
     };
-    let freed = tokio::time::timeout(Duration::from_secs(10), freed).await;
-    if let Ok(Err(failure)) = &freed {
-        held.note(Word::Warned, &[format!("cannot unpause clients of the source: {}", said(failure))])
+    let unpaused = tokio::time::timeout(Duration::from_secs(10), unpaused).await;
+    if let Ok(Err(failure)) = &unpaused {
+        leased
+            .log(
+                MessageCode::Warning,
+                &[format!("cannot unpause clients of the source: {}", format_failure(failure))],
+            )
             .await?;
     }
-    held.apply(MigrationEvent::Exchanged).await?;
-    if let Ok((from, to)) = ends(held, &cutover) {
-        tokio::spawn(super::run::forget(held.id.to_owned(), from, to, super::run::route(&held.row.spec)));
+    leased.apply(MigrationEvent::Exchanged).await?;
+    if let Ok((from, to)) = ends(leased, &state) {
+        tokio::spawn(super::run::forget(leased.id.to_owned(), from, to, super::run::route(&leased.row.spec)));
     }
-    let said = "clients are redirected to the target; the source refuses writes (min-replicas-to-write)";
-    held.note(Word::Exchange, &[said.to_owned()]).await
+    let message = "clients are redirected to the target; the source refuses writes (min-replicas-to-write)";
+    leased.log(MessageCode::Cutover, &[message.to_owned()]).await
 }
 
 /// Puts everything back as it was before a decision. May be done again.
-pub(super) async fn undo(held: &mut Held<'_>, why: &str) -> Result<()> {
-    held.check_held().await?;
-    let cutover = Cutover::of(held);
-    if cutover.hooked
-        && let Err(failure) = call_hook(held, &cutover, true).await
+pub(super) async fn abort(leased: &mut LeasedMigration<'_>, why: &str) -> Result<()> {
+    leased.check_lease().await?;
+    let state = CutoverState::load(leased);
+    if state.hooked
+        && let Err(failure) = call_hook(leased, &state, true).await
     {
-        held.note(Word::Warned, &[format!("the cut-over hook could not be rolled back: {}", said(&failure))])
+        leased
+            .log(
+                MessageCode::Warning,
+                &[format!("the cut-over hook could not be rolled back: {}", format_failure(&failure))],
+            )
             .await?;
     }
-    for attempt in 1..=PUT_BACK {
-        let put_back = async {
-            let (from, _) = ends(held, &cutover)?;
+    for attempt in 1..=RESTORE_ATTEMPTS {
+        let restored = async {
+            let (from, _) = ends(leased, &state)?;
             let mut source = Masters::open(&from, Side::Source).await?;
-            source.unfence(&cutover.fences).await?;
-            source.let_go(false).await
+            source.unfence(&state.fences).await?;
+            source.unpause(false).await
         };
-        match put_back.await {
+        match restored.await {
             Ok(()) => break,
-            Err(failure) if attempt == PUT_BACK => {
+            Err(failure) if attempt == RESTORE_ATTEMPTS => {
                 let m = format!(
                     "cannot restore the settings of the source: {}; hint: check its min-replicas-to-write (previous \
                      value: {})",
-                    said(&failure),
-                    cutover.fences.first().map_or("not changed", |(_, write, _)| write)
+                    format_failure(&failure),
+                    state.fences.first().map_or("not changed", |(_, write, _)| write)
                 );
-                held.note(Word::Warned, &[m]).await?;
+                leased.log(MessageCode::Warning, &[m]).await?;
             }
-            Err(_) => tokio::time::sleep(PUT_BACK_PAUSE).await,
+            Err(_) => tokio::time::sleep(RESTORE_DELAY).await,
         }
     }
-    held.apply(MigrationEvent::ExchangeFailed).await?;
-    let mut unit = held.write().await?;
-    unit.set_migration_error(held.id, Some(&format!("the cut-over was rolled back: {why}"))).await?;
+    leased.apply(MigrationEvent::ExchangeFailed).await?;
+    let mut unit = leased.write().await?;
+    unit.set_migration_error(leased.id, Some(&format!("the cut-over was rolled back: {why}"))).await?;
     unit.save().await?;
-    held.note(Word::ExchangeFailed, &[why.to_owned()]).await
+    leased.log(MessageCode::CutoverFailed, &[why.to_owned()]).await
 }
 
 /// The way back: clients are led to the source again. May be done again.
-pub(super) async fn give_back(held: &mut Held<'_>) -> Result<()> {
-    held.check_held().await?;
-    let cutover = Cutover::of(held);
+pub(super) async fn roll_back(leased: &mut LeasedMigration<'_>) -> Result<()> {
+    leased.check_lease().await?;
+    let state = CutoverState::load(leased);
     let back = async {
-        let (from, to) = ends(held, &cutover)?;
+        let (from, to) = ends(leased, &state)?;
         let mut source = Masters::open(&from, Side::Source).await?;
         let mut target = Masters::open(&to, Side::Target).await?;
         if target.pause_writes() {
             target.pause().await?;
         }
         let returned = async {
-            call_hook(held, &cutover, true).await?;
-            source.unfence(&cutover.fences).await?;
-            let mut unit = held.write().await?;
-            let now = held.engine.clock.now_ms();
-            let _ = unit.apply_migration(held.id, MigrationEvent::Returned, now).await?;
-            if let Some((a, b)) = registered(held) {
+            call_hook(leased, &state, true).await?;
+            source.unfence(&state.fences).await?;
+            let mut unit = leased.write().await?;
+            let now = leased.engine.clock.now_ms();
+            let _ = unit.apply_migration(leased.id, MigrationEvent::Returned, now).await?;
+            if let Some((a, b)) = registered(leased) {
                 unit.swap_instances(&a, &b).await?;
             }
             unit.save().await
         };
         let done: Result<()> = returned.await;
-        held.engine.repoint();
-        target.let_go(done.is_ok()).await?;
+        leased.engine.redirect_clients();
+        target.unpause(done.is_ok()).await?;
         done
     };
-    let done: Result<()> = match tokio::time::timeout(PAUSE, back).await {
+    let done: Result<()> = match tokio::time::timeout(PAUSE_MAX, back).await {
         Ok(done) => done,
         Err(_) => Err(Failure::new(Kind::Timeout, "rollback", "the rollback exceeded its time limit")),
     };
     match done {
         Ok(()) => {
-            let said = "clients are redirected to the source; data written to the target since the cut-over stay there";
-            held.note(Word::Exchange, &[said.to_owned()]).await
+            let message = "clients are redirected to the source; data written to the target since the cut-over stay there";
+            leased.log(MessageCode::Cutover, &[message.to_owned()]).await
         }
         Err(failure) => {
-            held.apply(MigrationEvent::ReturnFailed).await?;
-            let mut unit = held.write().await?;
-            unit.set_migration_error(held.id, Some(&format!("the rollback failed: {}", said(&failure))))
-                .await?;
+            leased.apply(MigrationEvent::ReturnFailed).await?;
+            let mut unit = leased.write().await?;
+            unit.set_migration_error(
+                leased.id,
+                Some(&format!("the rollback failed: {}", format_failure(&failure))),
+            )
+            .await?;
             unit.save().await?;
-            held.note(Word::Warned, &[format!("the rollback failed: {}", said(&failure))]).await
+            leased
+                .log(MessageCode::Warning, &[format!("the rollback failed: {}", format_failure(&failure))])
+                .await
         }
     }
 }

@@ -9,25 +9,25 @@ use redis_proto::aof::{self, Form};
 use redis_proto::rdb::{Item, Parser};
 use redis_proto::resp::{Command, Commands};
 
-use super::parts::{end_of, push, unread};
-use super::{OPEN_ABOVE, READ};
-use crate::allowed::reaches_beyond;
+use super::files::{data_end, push_until, read_failure};
+use super::{READ_BYTES, SPLIT_VALUES_ABOVE};
+use crate::command_filter::needs_empty_target;
 use crate::load::corrupt;
 use crate::spool::COMMAND_MAX;
 
 /// What a backup file holds, without applying it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Checked {
+pub struct BackupContents {
     /// Keys of a snapshot, and commands.
     pub items: u64,
     /// Databases that are named.
     pub dbs: BTreeSet<u32>,
     /// Commands that reach beyond single keys, by name, and how often each was met.
-    pub beyond: BTreeMap<String, u64>,
+    pub unsafe_commands: BTreeMap<String, u64>,
 }
 
-impl Checked {
-    fn item(&mut self, item: &Item<'_>) {
+impl BackupContents {
+    fn add_item(&mut self, item: &Item<'_>) {
         match item {
             Item::Value(..) | Item::Open(_) => self.items += 1,
             Item::Db(db) => drop(self.dbs.insert(u32::try_from(*db).unwrap_or(u32::MAX))),
@@ -35,7 +35,7 @@ impl Checked {
         }
     }
 
-    fn command(&mut self, command: &Command<'_>) {
+    fn add_command(&mut self, command: &Command<'_>) {
         self.items += 1;
         let Some(name) = command.arg(0).map(<[u8]>::to_ascii_uppercase) else { return };
         let number = |i: usize| command.arg(i).and_then(|n| std::str::from_utf8(n).ok()?.parse::<u32>().ok());
@@ -50,8 +50,8 @@ impl Checked {
             }
             _ => {}
         }
-        if reaches_beyond(&name, command.arg(1)) {
-            *self.beyond.entry(String::from_utf8_lossy(&name).into_owned()).or_default() += 1;
+        if needs_empty_target(&name, command.arg(1)) {
+            *self.unsafe_commands.entry(String::from_utf8_lossy(&name).into_owned()).or_default() += 1;
         }
     }
 }
@@ -60,51 +60,51 @@ impl Checked {
 ///
 /// # Errors
 /// [`Kind::Corrupt`] with the byte at which it is wrong or ends.
-pub fn check(path: &Path) -> Result<Checked> {
-    let mut found = Checked::default();
-    read_through(path, true, &mut found, &mut |_, _| Ok(()))?;
+pub fn check(path: &Path) -> Result<BackupContents> {
+    let mut found = BackupContents::default();
+    read_backup(path, true, &mut found, &mut |_, _| Ok(()))?;
     Ok(found)
 }
 
 /// The same, with each command given to `take` together with the offset of its end. Only what is `last` may be cut off.
-pub(super) fn read_through(
+pub(super) fn read_backup(
     path: &Path,
     last: bool,
-    found: &mut Checked,
-    take: &mut dyn FnMut(&Command<'_>, u64) -> Result<()>,
+    found: &mut BackupContents,
+    on_command: &mut dyn FnMut(&Command<'_>, u64) -> Result<()>,
 ) -> Result<()> {
     let said = |f: Failure| Failure { message: format!("{}: {}", path.display(), f.message), ..f };
     let wrong = |m: String| said(Failure::new(Kind::Corrupt, "check", m).at(Side::Source));
     let neither = |at: u64| wrong(format!("at byte {at}: neither a snapshot nor an append-only file"));
-    let (end, length) = end_of(path)?;
+    let (end, length) = data_end(path)?;
     if end == 0 && length > 0 {
         return Err(neither(0));
     }
-    let mut file = std::fs::File::open(path).map_err(|e| unread(path, &e))?;
-    let mut buf = vec![0; READ];
-    let (mut snapshot, mut commands) = (None, Commands::at(0).at_most(COMMAND_MAX));
+    let mut file = std::fs::File::open(path).map_err(|e| read_failure(path, &e))?;
+    let mut buf = vec![0; READ_BYTES];
+    let (mut snapshot, mut commands) = (None, Commands::starting_at(0).with_limit(COMMAND_MAX));
     let mut begins = true;
     loop {
-        let read = file.read(&mut buf).map_err(|e| unread(path, &e))?;
+        let read = file.read(&mut buf).map_err(|e| read_failure(path, &e))?;
         let bytes = &buf[..read];
         if std::mem::take(&mut begins) {
             // The first piece is long enough to tell.
             match aof::form(bytes) {
-                Some(Form::Rdb) => snapshot = Some(Parser::new(OPEN_ABOVE)),
+                Some(Form::Rdb) => snapshot = Some(Parser::new(SPLIT_VALUES_ABOVE)),
                 Some(Form::Commands) => {}
                 None => return Err(wrong("the file is empty".into())),
             }
         }
         match &mut snapshot {
-            None => push(&mut commands, bytes, end),
+            None => push_until(&mut commands, bytes, end),
             Some(parser) => {
                 parser.push(bytes);
                 while let Some(item) = parser.next_item().map_err(|e| said(corrupt(&e)))? {
-                    found.item(&item);
+                    found.add_item(&item);
                 }
                 if parser.is_over() {
-                    commands = Commands::at(parser.offset()).at_most(COMMAND_MAX);
-                    push(&mut commands, parser.rest(), end);
+                    commands = Commands::starting_at(parser.offset()).with_limit(COMMAND_MAX);
+                    push_until(&mut commands, parser.rest(), end);
                     snapshot = None;
                 } else if read == 0 {
                     let at = parser.offset() + parser.waiting() as u64;
@@ -124,8 +124,8 @@ pub(super) fn read_through(
                 _ => return Err(neither(at)),
             }
             at += command.raw.len() as u64;
-            found.command(&command);
-            take(&command, at).map_err(said)?;
+            found.add_command(&command);
+            on_command(&command, at).map_err(said)?;
         }
         if read == 0 && snapshot.is_none() {
             let at = commands.offset();

@@ -1,4 +1,4 @@
-//! What a target cannot do that a server can: proxies in front of several servers know no transactions, often no databases,
+//! Features that a target lacks and a server has: proxies in front of several servers know no transactions, often no databases,
 //! and sometimes no `RESTORE`.
 //!
 //! Without transactions no position can stand beside the data. Changes then go on one by one, in their order; whatever
@@ -9,23 +9,23 @@ use model::failure::{Failure, Kind, Result};
 use redis_proto::rdb::{Family, Type, dump};
 use redis_proto::resp::Reply;
 
+use crate::checkpoint::RESERVED_PREFIX;
 use crate::client::Client;
-use crate::marker::OURS;
 use crate::node::Node;
-use crate::server::Server;
+use crate::server::ServerInfo;
 
 /// What a user is told of such a target.
-pub(crate) const NOTE: &str = "the target (a proxy) does not support MULTI/EXEC: changes are applied one at a time, \
+pub(crate) const NO_TRANSACTIONS_NOTE: &str = "the target (a proxy) does not support MULTI/EXEC: changes are applied one at a time, \
      and any interruption forces a new full sync; keys that the source deletes in between may remain at the target";
 /// What a user is told of a server without `RESTORE`.
-pub(crate) const BUILT: &str = "the target refuses RESTORE: values are built from their elements, without what its memory policy knows of \
+pub(crate) const NO_RESTORE_NOTE: &str = "the target refuses RESTORE: values are built from their elements, without what its memory policy knows of \
                                 them (LRU, LFU), and values of modules are left out";
 /// Snapshots that are taken for a target that breaks again and again.
-pub(crate) const SNAPSHOTS_MAX: u64 = 5;
+pub(crate) const FULL_SYNCS_MAX: u64 = 5;
 
 /// What is missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lacks {
+pub struct MissingFeatures {
     /// `MULTI` and `EXEC`.
     pub transactions: bool,
     /// `SELECT`.
@@ -34,25 +34,25 @@ pub struct Lacks {
     pub restore: bool,
 }
 
-impl Lacks {
+impl MissingFeatures {
     /// What a server is, by its own words, or a target that has none, by trying: a proxy may close the connection upon what
     /// it does not know.
     ///
     /// # Errors
     /// What the connections meet.
-    pub async fn look(node: &Node, told: Result<Server>) -> Result<Server> {
+    pub async fn detect(node: &Node, info: Result<ServerInfo>) -> Result<ServerInfo> {
         let node = Node { db: None, ..node.clone() };
-        match told {
+        match info {
             Ok(server) => match Self::transactional(&node, server.cluster).await? {
-                Some(lacks) => Ok(Server { lacks, ..server }),
-                None => Self::find(&node, server).await,
+                Some(missing) => Ok(ServerInfo { missing, ..server }),
+                None => Self::probe_all(&node, server).await,
             },
             // It answers, and does not say what it is.
-            Err(f) if f.kind != Kind::Forbidden && !knows(&node, &[b"INFO"]).await? => {
-                let m = format!("{}: no reply to INFO or PING: {}", node.place(), f.message);
-                let reached = Client::open(&node).await?.ok(&[b"PING"]).await;
-                reached.map_err(|_| Failure { message: m, ..f })?;
-                Self::find(&node, Server::unknown()).await
+            Err(f) if f.kind != Kind::Forbidden && !is_known(&node, &[b"INFO"]).await? => {
+                let m = format!("{}: no reply to INFO or PING: {}", node.display_url(), f.message);
+                let answered = Client::open(&node).await?.execute(&[b"PING"]).await;
+                answered.map_err(|_| Failure { message: m, ..f })?;
+                Self::probe_all(&node, ServerInfo::unknown()).await
             }
             Err(f) => Err(f),
         }
@@ -75,14 +75,14 @@ impl Lacks {
         Ok(transactions.then(|| Self { restore, ..Self::default() }))
     }
 
-    async fn find(node: &Node, server: Server) -> Result<Server> {
-        let lacks = Self {
-            transactions: !knows(node, &[b"MULTI"]).await?,
-            databases: !knows(node, &[b"SELECT", b"0"]).await?,
-            restore: !knows(node, &[b"RESTORE", &probe(), b"1000", &payload(FORMATS[0].0)]).await?,
+    async fn probe_all(node: &Node, server: ServerInfo) -> Result<ServerInfo> {
+        let missing = Self {
+            transactions: !is_known(node, &[b"MULTI"]).await?,
+            databases: !is_known(node, &[b"SELECT", b"0"]).await?,
+            restore: !is_known(node, &[b"RESTORE", &probe(), b"1000", &payload(FORMATS[0].0)]).await?,
         };
-        let mut server = Server { lacks, ..server };
-        if server.run_id.is_empty() && !lacks.restore {
+        let mut server = ServerInfo { missing, ..server };
+        if server.run_id.is_empty() && !missing.restore {
             let mut client = Client::open(node).await?;
             for (format, version) in FORMATS {
                 if client.call(&[b"RESTORE", &probe(), b"1000", &payload(format)]).await.is_ok() {
@@ -100,7 +100,7 @@ const FORMATS: [(u16, (u32, u32)); 6] =
 
 /// A key that nobody has, for a second.
 fn probe() -> Vec<u8> {
-    [OURS, format!("probe:{:016x}", fastrand::u64(..)).as_bytes()].concat()
+    [RESERVED_PREFIX, format!("probe:{:016x}", fastrand::u64(..)).as_bytes()].concat()
 }
 
 /// A string of one byte.
@@ -111,11 +111,11 @@ fn payload(version: u16) -> Vec<u8> {
 }
 
 /// Whether a command is known; a connection that ends upon it says no, if another one is answered.
-async fn knows(node: &Node, args: &[&[u8]]) -> Result<bool> {
+async fn is_known(node: &Node, args: &[&[u8]]) -> Result<bool> {
     match known(&Client::open(node).await?.call(args).await) {
         Some(known) => Ok(known),
         None => {
-            Client::open(node).await?.ok(&[b"PING"]).await?;
+            Client::open(node).await?.execute(&[b"PING"]).await?;
             Ok(false)
         }
     }
@@ -134,7 +134,7 @@ fn known(answer: &Result<Reply>) -> Option<bool> {
     }
 }
 
-impl Server {
+impl ServerInfo {
     /// A target of which nothing is known: what it stands for may be old.
     pub(crate) fn unknown() -> Self {
         Self {
@@ -153,8 +153,8 @@ impl Server {
             replid_before: String::new(),
             masters: vec![],
             offset: 0,
-            argument_max: 0,
-            lacks: Lacks::default(),
+            bulk_len_max: 0,
+            missing: MissingFeatures::default(),
         }
     }
 }

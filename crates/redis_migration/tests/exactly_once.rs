@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis_migration::Until;
-use redis_migration::marker::Names;
+use redis_migration::checkpoint::KeyNames;
 use redis_proto::resp::Reply;
 use testkit::redis::Redis;
 
-use crate::support::{Following, mover, same};
+use crate::support::{Following, migration, same};
 
 /// Counters, lists and streams that grow until told to stop; answers how many rounds were done.
 fn writer(port: u16, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<u64> {
@@ -46,12 +46,12 @@ async fn stopped_and_broken_again_and_again_each_change_is_made_once() {
     let writer = writer(source.port, stop.clone());
     let (mut fulls, mut partials) = (0, 0);
     for round in 0..8 {
-        let following = Following::start(mover(&source, &target, Until::Stopped));
+        let following = Following::start(migration(&source, &target, Until::Stopped));
         following.streams().await;
         let seen = following.progress.commands.load(Ordering::Relaxed);
         following.until(|p| p.commands.load(Ordering::Relaxed) > seen + 500).await;
         if round % 2 == 0 {
-            // The source hangs up; the mover goes on by itself.
+            // The source hangs up; the migration goes on by itself.
             source.run("CLIENT KILL TYPE replica");
             following.until(|p| p.phase.load(Ordering::Relaxed) != 2).await;
             following.streams().await;
@@ -68,7 +68,7 @@ async fn stopped_and_broken_again_and_again_each_change_is_made_once() {
     }
     stop.store(true, Ordering::Relaxed);
     let rounds = writer.join().unwrap();
-    let last = mover(&source, &target, Until::CaughtUp).run().await.unwrap();
+    let last = migration(&source, &target, Until::CaughtUp).run().await.unwrap();
     assert!(last.done);
     assert_eq!((fulls, last.full_syncs), (1, 0), "one snapshot in all");
     assert!(partials >= 7 && rounds > 100, "{partials} {rounds}");
@@ -85,7 +85,7 @@ async fn stopped_and_broken_again_and_again_each_change_is_made_once() {
     assert_eq!(total, rounds);
 }
 
-/// A mover that ends without a word: what its transactions say at the target is all that is known.
+/// A migration that ends without a word: what its transactions say at the target is all that is known.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mover_that_dies_loses_and_doubles_nothing() {
     let (source, target) = (Redis::start("VALKEY_9_1", &[]), Redis::start("VALKEY_9_1", &[]));
@@ -93,7 +93,7 @@ async fn a_mover_that_dies_loses_and_doubles_nothing() {
     let writer = writer(source.port, stop.clone());
     let mut random = fastrand::Rng::with_seed(5);
     for round in 0..8 {
-        let one = mover(&source, &target, Until::Stopped);
+        let one = migration(&source, &target, Until::Stopped);
         let progress = one.progress.clone();
         let task = tokio::spawn(async move { one.run().await });
         while round == 0 && progress.phase.load(Ordering::Relaxed) < 2 {
@@ -105,7 +105,7 @@ async fn a_mover_that_dies_loses_and_doubles_nothing() {
     }
     stop.store(true, Ordering::Relaxed);
     writer.join().unwrap();
-    let last = mover(&source, &target, Until::CaughtUp).run().await.unwrap();
+    let last = migration(&source, &target, Until::CaughtUp).run().await.unwrap();
     assert_eq!((last.full_syncs, last.partial_syncs), (0, 1));
     same(&source, &target).await;
 }
@@ -114,7 +114,7 @@ async fn a_mover_that_dies_loses_and_doubles_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_target_is_no_burden_to_the_source() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
-    let following = Following::start(mover(&source, &target, Until::Stopped));
+    let following = Following::start(migration(&source, &target, Until::Stopped));
     following.streams().await;
     target.freeze(true);
     let mut to = source.connect();
@@ -133,7 +133,7 @@ async fn a_frozen_target_is_no_burden_to_the_source() {
     }
     target.freeze(false);
     let bytes = following.progress.stream_bytes.load(Ordering::Relaxed);
-    following.level(&source).await;
+    following.wait_caught_up(&source).await;
     following.stop().await;
     assert!(bytes < 1 << 30);
     same(&source, &target).await;
@@ -144,7 +144,7 @@ async fn a_frozen_target_is_no_burden_to_the_source() {
 async fn a_half_filled_target_is_filled_anew() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
     source.run("DEBUG POPULATE 100000 key 200");
-    let one = mover(&source, &target, Until::CaughtUp);
+    let one = migration(&source, &target, Until::CaughtUp);
     let task = tokio::spawn(async move { one.run().await });
     while target.run("DBSIZE").number().unwrap_or(0) < 1000 {
         assert!(!task.is_finished(), "the snapshot was over too soon");
@@ -155,19 +155,19 @@ async fn a_half_filled_target_is_filled_anew() {
     for i in 0..50_000 {
         source.run(&format!("DEL key:{i}"));
     }
-    let summary = mover(&source, &target, Until::CaughtUp).run().await.unwrap();
+    let summary = migration(&source, &target, Until::CaughtUp).run().await.unwrap();
     assert_eq!(summary.full_syncs, 1);
     same(&source, &target).await;
 }
 
-/// Two runs of one migration at the same moment: the one that begins last has its turn, and nothing is made twice.
+/// Two runs of one migration at the same moment: the one that begins last holds the token, and nothing is made twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_movers_at_once_do_not_double_anything() {
     for _ in 0..3 {
         let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
         let stop = Arc::new(AtomicBool::new(false));
         let writer = writer(source.port, stop.clone());
-        let movers: Vec<_> = (0..2).map(|_| mover(&source, &target, Until::Stopped)).collect();
+        let movers: Vec<_> = (0..2).map(|_| migration(&source, &target, Until::Stopped)).collect();
         let ends: Vec<_> = movers.iter().map(|m| m.stop.clone()).collect();
         let mut tasks: Vec<_> =
             movers.into_iter().map(|m| tokio::spawn(async move { m.run().await })).collect();
@@ -182,7 +182,7 @@ async fn two_movers_at_once_do_not_double_anything() {
         tasks.remove(0).await.unwrap().unwrap();
         stop.store(true, Ordering::Relaxed);
         writer.join().unwrap();
-        mover(&source, &target, Until::CaughtUp).run().await.unwrap();
+        migration(&source, &target, Until::CaughtUp).run().await.unwrap();
         same(&source, &target).await;
     }
 }
@@ -192,11 +192,11 @@ async fn two_movers_at_once_do_not_double_anything() {
 async fn what_the_target_refuses_is_never_passed_over() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
     source.run("SET a 1");
-    mover(&source, &target, Until::CaughtUp).run().await.unwrap();
+    migration(&source, &target, Until::CaughtUp).run().await.unwrap();
     target.run("SET l text");
     source.run("LPUSH l x");
     for said in ["WRONGTYPE", "an earlier run failed"] {
-        let failure = mover(&source, &target, Until::CaughtUp).run().await.unwrap_err();
+        let failure = migration(&source, &target, Until::CaughtUp).run().await.unwrap_err();
         assert!(failure.message.contains(said), "{failure}");
     }
 }
@@ -207,7 +207,7 @@ async fn a_source_that_makes_replicas_wait_is_waited_for() {
     let delay = ["--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "2"];
     let (source, target) = (Redis::start("REDIS_7_0", &delay), Redis::start("REDIS_7_0", &[]));
     source.run("SET a 1");
-    assert!(mover(&source, &target, Until::CaughtUp).run().await.unwrap().done);
+    assert!(migration(&source, &target, Until::CaughtUp).run().await.unwrap().done);
     same(&source, &target).await;
 }
 
@@ -222,7 +222,7 @@ async fn one_server_by_two_names_is_refused() {
     }
     let named = redis_migration::Node::parse(&format!("redis://localhost:{}", source.port)).unwrap();
     for from in [named, crate::support::node(&replica)] {
-        let one = crate::support::mover_at(from, crate::support::node(&source), Until::CaughtUp);
+        let one = crate::support::migration_at(from, crate::support::node(&source), Until::CaughtUp);
         assert_eq!(one.run().await.unwrap_err().kind, model::failure::Kind::Invalid);
     }
 }
@@ -232,8 +232,8 @@ async fn one_server_by_two_names_is_refused() {
 async fn a_second_name_of_a_place_doubles_nothing() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
     let named = |name: &str, until| {
-        let mut one = mover(&source, &target, until);
-        one.names = Names::new(name);
+        let mut one = migration(&source, &target, until);
+        one.names = KeyNames::new(name);
         one
     };
     source.run("SET n 0");
@@ -265,7 +265,7 @@ async fn a_second_name_of_a_place_doubles_nothing() {
 async fn a_replica_is_no_target() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
     target.run(&format!("REPLICAOF 127.0.0.1 {}", Redis::start("REDIS_7_0", &[]).port));
-    let refused = mover(&source, &target, Until::CaughtUp).run().await.unwrap_err();
+    let refused = migration(&source, &target, Until::CaughtUp).run().await.unwrap_err();
     assert!(refused.message.contains("is a replica"), "{refused}");
 }
 
@@ -284,7 +284,7 @@ async fn users_need_what_is_documented() {
     source.run("HSET session a 1 b 2");
     source.run("PEXPIRE session 700");
     let by = |until| {
-        let mut one = mover(&source, &target, until);
+        let mut one = migration(&source, &target, until);
         (one.source.user, one.source.password) = ("source".into(), "secret".into());
         (one.target.user, one.target.password) = ("target".into(), "secret".into());
         one
@@ -306,7 +306,7 @@ async fn users_need_what_is_documented() {
     source.run("CONFIG SET notify-keyspace-events KA");
     source.run("SET looked at");
     let looking = by(Until::CaughtUp);
-    let scan = redis_migration::scan::Scan {
+    let scan = redis_migration::scan::ScanMigration {
         source: redis_migration::Node { user: "scanned".into(), ..looking.source },
         target: looking.target,
         options: looking.options,
@@ -322,5 +322,5 @@ async fn users_need_what_is_documented() {
         redis_migration::verify::Depth::Full,
     )
     .await;
-    assert!(found.unwrap().same());
+    assert!(found.unwrap().is_same());
 }

@@ -1,7 +1,7 @@
 //! Changes of a newer source in the words of an older target.
 //!
-//! What has other words there is said in them. What has none is not made: its keys are doubted, and the source is asked
-//! for them as they are afterwards ([`crate::mend`]).
+//! What has other words there is said in them. What has none is not made: its keys are suspect, and the source is asked
+//! for them as they are afterwards ([`crate::key_repair`]).
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -9,28 +9,28 @@ use std::collections::HashSet;
 use model::failure::Result;
 use redis_proto::resp::Reply;
 
-use crate::asker::Asker;
-use crate::server::Server;
+use crate::query_client::QueryClient;
+use crate::server::ServerInfo;
 
 /// A command's words.
-pub(crate) type Words<'a> = Vec<Cow<'a, [u8]>>;
+pub(crate) type CommandWords<'a> = Vec<Cow<'a, [u8]>>;
 
 /// How a change is said to the target.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Said<'a> {
+pub(crate) enum Translation<'a> {
     /// As it is.
-    AsItIs,
+    Unchanged,
     /// In these commands; none where the target needs not be told.
-    InWords(Vec<Words<'a>>),
+    Commands(Vec<CommandWords<'a>>),
     /// The target has no place for what it changes.
-    Nowhere,
+    Dropped,
     /// The target cannot make this change.
-    Not,
+    Impossible,
 }
 
 /// A `SET` that was made under a condition, without that: the source has found it met. None where it has none.
-pub(crate) fn unconditional<'a>(args: &[&'a [u8]]) -> Option<Words<'a>> {
-    let mut words = own(args.get(..3)?);
+pub(crate) fn unconditional<'a>(args: &[&'a [u8]]) -> Option<CommandWords<'a>> {
+    let mut words = owned(args.get(..3)?);
     let mut rest = args.iter().skip(3);
     let mut met = false;
     while let Some(word) = rest.next() {
@@ -52,11 +52,11 @@ pub(crate) fn unconditional<'a>(args: &[&'a [u8]]) -> Option<Words<'a>> {
 
 /// What a target understands.
 #[derive(Clone, Debug)]
-pub struct Tongue {
+pub struct CommandTranslator {
     /// Names of its commands, upper case; empty: it does not say.
     commands: HashSet<Vec<u8>>,
     /// What the target is.
-    pub(crate) to: Server,
+    pub(crate) target: ServerInfo,
     before_6_0: bool,
     before_6_2: bool,
     before_7_0: bool,
@@ -64,7 +64,7 @@ pub struct Tongue {
 }
 
 /// Commands about one key that any proxy can be trusted to know; what else changes keys is asked for at the source.
-const PROXIED: [&str; 45] = [
+const PROXY_COMMANDS: [&str; 45] = [
     "APPEND",
     "DECR",
     "DECRBY",
@@ -112,14 +112,14 @@ const PROXIED: [&str; 45] = [
     "ZREMRANGEBYSCORE",
 ];
 
-impl Tongue {
+impl CommandTranslator {
     /// That of a target with its answer to `COMMAND`, where it answers.
-    fn new(target: &Server, commands: Option<&Reply>) -> Self {
+    fn new(target: &ServerInfo, commands: Option<&Reply>) -> Self {
         let name = |one: &Reply| Some(one.array()?.first()?.text()?.to_ascii_uppercase());
         let all = commands.and_then(Reply::array).unwrap_or_default();
         Self {
             commands: all.iter().filter_map(name).collect(),
-            to: target.clone(),
+            target: target.clone(),
             before_6_0: !target.is_at_least((6, 0)),
             before_6_2: !target.is_at_least((6, 2)),
             before_7_0: !target.is_at_least((7, 0)),
@@ -131,15 +131,15 @@ impl Tongue {
     ///
     /// # Errors
     /// What the connection meets.
-    pub async fn ask(target: &Server, ask: &mut Asker) -> Result<Self> {
+    pub async fn query(target: &ServerInfo, query: &mut QueryClient) -> Result<Self> {
         // A proxy may end the connection upon the question, and upon every command that it does not know.
-        if target.lacks.transactions {
+        if target.missing.transactions {
             return Ok(Self {
-                commands: PROXIED.iter().map(|name| name.as_bytes().to_vec()).collect(),
+                commands: PROXY_COMMANDS.iter().map(|name| name.as_bytes().to_vec()).collect(),
                 ..Self::new(target, None)
             });
         }
-        match ask.call(0, b"", &[b"COMMAND"]).await {
+        match query.call(0, b"", &[b"COMMAND"]).await {
             Ok(told) => Ok(Self::new(target, Some(&told))),
             Err(f) if f.is_temporary() => Err(f),
             Err(_) => Ok(Self::new(target, None)),
@@ -147,9 +147,9 @@ impl Tongue {
     }
 
     /// How a command, its name in upper case, is said to the target.
-    pub(crate) fn say<'a>(&self, name: &[u8], args: &[&'a [u8]]) -> Said<'a> {
+    pub(crate) fn translate<'a>(&self, name: &[u8], args: &[&'a [u8]]) -> Translation<'a> {
         if name == b"SET" && args.len() == 3 {
-            return Said::AsItIs;
+            return Translation::Unchanged;
         }
         let is = |i: usize, word: &[u8]| args.get(i).is_some_and(|w| w.eq_ignore_ascii_case(word));
         let has = |from: usize, words: &[&[u8]]| {
@@ -158,47 +158,53 @@ impl Tongue {
         if !self.commands.is_empty() && !self.commands.contains(name) {
             return match name {
                 b"UNLINK" => {
-                    let mut words = own(args);
+                    let mut words = owned(args);
                     words[0] = Cow::Borrowed(b"DEL");
-                    Said::InWords(vec![words])
+                    Translation::Commands(vec![words])
                 }
                 b"LMOVE" if is(3, b"RIGHT") && is(4, b"LEFT") => {
-                    let mut words = own(args.get(..3).unwrap_or_default());
+                    let mut words = owned(args.get(..3).unwrap_or_default());
                     words[0] = Cow::Borrowed(b"RPOPLPUSH");
-                    Said::InWords(vec![words])
+                    Translation::Commands(vec![words])
                 }
                 // The source says when a field has expired.
                 b"HPEXPIREAT" | b"HEXPIREAT" | b"HPEXPIRE" | b"HEXPIRE" | b"HPERSIST" | b"FUNCTION" => {
-                    Said::Nowhere
+                    Translation::Dropped
                 }
-                _ => Said::Not,
+                _ => Translation::Impossible,
             };
         }
         match name {
             b"SET" if self.before_6_2 => self.set(args),
-            b"LPOP" | b"RPOP" if self.before_6_2 && args.len() == 3 => trimmed(name, args),
-            b"XGROUP" if self.before_6_2 && is(1, b"CREATECONSUMER") => consumer(args),
-            b"XGROUP" if self.before_7_0 => without(args, b"ENTRIESREAD", 2),
-            b"XSETID" if self.before_7_0 && args.len() > 3 => Said::InWords(vec![own(&args[..3])]),
-            b"ZADD" if self.before_6_2 && has(2, &[b"GT", b"LT"]) => Said::Not,
-            b"XADD" | b"XTRIM" if self.before_8_2 && has(2, &[b"DELREF", b"ACKED"]) => Said::Not,
-            b"XADD" | b"XTRIM" if self.before_6_2 && has(2, &[b"MINID", b"LIMIT"]) => Said::Not,
-            b"XADD" if self.before_6_2 && has(2, &[b"NOMKSTREAM"]) => without(args, b"NOMKSTREAM", 1),
-            b"XADD" | b"XTRIM" if self.before_8_2 && has(2, &[b"KEEPREF"]) => without(args, b"KEEPREF", 1),
-            b"BITOP" if self.before_8_2 && has(1, &[b"DIFF", b"DIFF1", b"ANDOR", b"ONE"]) => Said::Not,
-            _ => Said::AsItIs,
+            b"LPOP" | b"RPOP" if self.before_6_2 && args.len() == 3 => as_ltrim(name, args),
+            b"XGROUP" if self.before_6_2 && is(1, b"CREATECONSUMER") => as_xreadgroup(args),
+            b"XGROUP" if self.before_7_0 => without_option(args, b"ENTRIESREAD", 2),
+            b"XSETID" if self.before_7_0 && args.len() > 3 => Translation::Commands(vec![owned(&args[..3])]),
+            b"ZADD" if self.before_6_2 && has(2, &[b"GT", b"LT"]) => Translation::Impossible,
+            b"XADD" | b"XTRIM" if self.before_8_2 && has(2, &[b"DELREF", b"ACKED"]) => {
+                Translation::Impossible
+            }
+            b"XADD" | b"XTRIM" if self.before_6_2 && has(2, &[b"MINID", b"LIMIT"]) => Translation::Impossible,
+            b"XADD" if self.before_6_2 && has(2, &[b"NOMKSTREAM"]) => without_option(args, b"NOMKSTREAM", 1),
+            b"XADD" | b"XTRIM" if self.before_8_2 && has(2, &[b"KEEPREF"]) => {
+                without_option(args, b"KEEPREF", 1)
+            }
+            b"BITOP" if self.before_8_2 && has(1, &[b"DIFF", b"DIFF1", b"ANDOR", b"ONE"]) => {
+                Translation::Impossible
+            }
+            _ => Translation::Unchanged,
         }
     }
 
     /// `SET` without what came with 6.0 and 6.2. Whether it was to be made at all is decided: the source has made it.
-    fn set<'a>(&self, args: &[&'a [u8]]) -> Said<'a> {
-        let mut words = own(args.get(..3).unwrap_or(args));
-        let mut then: Option<Words<'a>> = None;
+    fn set<'a>(&self, args: &[&'a [u8]]) -> Translation<'a> {
+        let mut words = owned(args.get(..3).unwrap_or(args));
+        let mut then: Option<CommandWords<'a>> = None;
         let mut rest = args.iter().skip(3);
         while let Some(word) = rest.next() {
             let upper = word.to_ascii_uppercase();
             let expire: &[u8] = match &upper[..] {
-                b"KEEPTTL" if self.before_6_0 => return Said::Not,
+                b"KEEPTTL" if self.before_6_0 => return Translation::Impossible,
                 b"KEEPTTL" => {
                     words.push(Cow::Borrowed(*word));
                     continue;
@@ -213,41 +219,46 @@ impl Tongue {
                 then = Some(vec![Cow::Borrowed(expire), Cow::Borrowed(*key), Cow::Borrowed(*at)]);
             }
         }
-        Said::InWords(std::iter::once(words).chain(then).collect())
+        Translation::Commands(std::iter::once(words).chain(then).collect())
     }
 }
 
-fn own<'a>(args: &[&'a [u8]]) -> Words<'a> {
+fn owned<'a>(args: &[&'a [u8]]) -> CommandWords<'a> {
     args.iter().map(|arg| Cow::Borrowed(*arg)).collect()
 }
 
 /// Before 6.2 a consumer comes to be when it is first heard of: it reads again what it has read, which is nothing.
-fn consumer<'a>(args: &[&'a [u8]]) -> Said<'a> {
-    let [_, _, key, group, name] = args else { return Said::Not };
+fn as_xreadgroup<'a>(args: &[&'a [u8]]) -> Translation<'a> {
+    let [_, _, key, group, name] = args else { return Translation::Impossible };
     let words: [&'a [u8]; 7] = [b"XREADGROUP", b"GROUP", group, name, b"STREAMS", key, b"0"];
-    Said::InWords(vec![own(&words)])
+    Translation::Commands(vec![owned(&words)])
 }
 
 /// The same without a word, and what belongs to it.
-fn without<'a>(args: &[&'a [u8]], word: &[u8], width: usize) -> Said<'a> {
+fn without_option<'a>(args: &[&'a [u8]], word: &[u8], width: usize) -> Translation<'a> {
     match args.iter().skip(2).position(|arg| arg.eq_ignore_ascii_case(word)) {
-        None => Said::AsItIs,
+        None => Translation::Unchanged,
         Some(at) => {
             let (from, to) = (at + 2, at + 2 + width);
             let kept = args.iter().enumerate().filter(|(i, _)| *i < from || *i >= to);
-            Said::InWords(vec![kept.map(|(_, arg)| Cow::Borrowed(*arg)).collect()])
+            Translation::Commands(vec![kept.map(|(_, arg)| Cow::Borrowed(*arg)).collect()])
         }
     }
 }
 
 /// `LPOP key n` leaves what stands behind the first n.
-fn trimmed<'a>(name: &[u8], args: &[&'a [u8]]) -> Said<'a> {
+fn as_ltrim<'a>(name: &[u8], args: &[&'a [u8]]) -> Translation<'a> {
     let Some(n) = std::str::from_utf8(args[2]).ok().and_then(|n| n.parse::<i64>().ok()) else {
-        return Said::Not;
+        return Translation::Impossible;
     };
     let (from, to) = if name == b"LPOP" { (n, -1) } else { (0, -1 - n) };
     let number = |n: i64| Cow::Owned(n.to_string().into_bytes());
-    Said::InWords(vec![vec![Cow::Borrowed(b"LTRIM"), Cow::Borrowed(args[1]), number(from), number(to)]])
+    Translation::Commands(vec![vec![
+        Cow::Borrowed(b"LTRIM"),
+        Cow::Borrowed(args[1]),
+        number(from),
+        number(to),
+    ]])
 }
 
 #[cfg(test)]
@@ -260,14 +271,15 @@ mod tests {
         let known = "SET GET DEL LPOP RPOP XGROUP XSETID ZADD XADD XTRIM BITOP COPY RPOPLPUSH";
         let known: Vec<Reply> =
             known.split(' ').map(|name| Reply::Array(vec![Reply::Bulk(name.into())])).collect();
-        let server = Server::for_tests(Family::Redis, version);
+        let server = ServerInfo::for_tests(Family::Redis, version);
         let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        match Tongue::new(&server, Some(&Reply::Array(known))).say(args[0], &args) {
-            Said::AsItIs => "=".into(),
-            Said::Nowhere => "nowhere".into(),
-            Said::Not => "not".into(),
-            Said::InWords(all) => {
-                let text = |words: &Words<'_>| String::from_utf8_lossy(&words.join(&b' ')).into_owned();
+        match CommandTranslator::new(&server, Some(&Reply::Array(known))).translate(args[0], &args) {
+            Translation::Unchanged => "=".into(),
+            Translation::Dropped => "nowhere".into(),
+            Translation::Impossible => "not".into(),
+            Translation::Commands(all) => {
+                let text =
+                    |words: &CommandWords<'_>| String::from_utf8_lossy(&words.join(&b' ')).into_owned();
                 all.iter().map(text).collect::<Vec<_>>().join("; ")
             }
         }

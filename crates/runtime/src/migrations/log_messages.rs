@@ -5,7 +5,7 @@ use store::{Level, LogLine};
 
 /// Something that is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Word {
+pub enum MessageCode {
     /// It was created.
     Created,
     /// It was configured and starts.
@@ -13,33 +13,33 @@ pub enum Word {
     /// It was started again.
     Restarted,
     /// It waits for others to end.
-    Waits,
+    Queued,
     /// It waits for others of its project to end.
-    WaitsForOthers,
+    QueuedBehindProject,
     /// A check before the start found something to know.
-    Warned,
+    Warning,
     /// A snapshot begins.
-    Snapshot,
+    FullSyncStarted,
     /// So much of it is applied.
-    Progress,
+    FullSyncProgress,
     /// It is applied.
-    Loaded,
+    FullSyncDone,
     /// The stream goes on from where it was.
-    Continued,
+    Resumed,
     /// Nothing is behind any more.
     CaughtUp,
     /// A connection was lost.
-    Lost,
+    Disconnected,
     /// The position could not be continued from.
-    Resync,
+    FullResync,
     /// What was left out.
-    LeftOut,
+    Unsupported,
     /// Both sides counted.
     Counted,
     /// Both sides compared.
     Compared,
     /// They differ.
-    Differs,
+    Different,
     /// A stop was asked for.
     StopAsked,
     /// It has stopped.
@@ -51,80 +51,80 @@ pub enum Word {
     /// Its bandwidth or resume mode changed.
     Changed,
     /// A step of a cut-over.
-    Exchange,
+    Cutover,
     /// A cut-over was undone.
-    ExchangeFailed,
+    CutoverFailed,
     /// A file of a backup is applied.
-    File,
+    FileApplied,
 }
 
 /// Code, level and sentence of each; `{}` takes the parts in turn.
-pub(crate) const TABLE: [(Word, &str, Level, &str); 25] = [
-    (Word::Created, "WB.0001", Level::Info, "the task was created"),
-    (Word::Configured, "WB.0002", Level::Info, "configured: {} from {} to {}"),
-    (Word::Restarted, "WB.0003", Level::Info, "started again with the stored configuration"),
+pub(crate) const TABLE: [(MessageCode, &str, Level, &str); 25] = [
+    (MessageCode::Created, "WB.0001", Level::Info, "the task was created"),
+    (MessageCode::Configured, "WB.0002", Level::Info, "configured: {} from {} to {}"),
+    (MessageCode::Restarted, "WB.0003", Level::Info, "started again with the stored configuration"),
     (
-        Word::Waits,
+        MessageCode::Queued,
         "WB.0005",
         Level::Warn,
         "queued: {} migrations are running, the maximum that limits.memory allows",
     ),
     (
-        Word::WaitsForOthers,
+        MessageCode::QueuedBehindProject,
         "WB.0006",
         Level::Warn,
         "queued: {} migrations of this project are running; the remaining slots are reserved for other projects",
     ),
-    (Word::Warned, "WB.0004", Level::Warn, "{}"),
+    (MessageCode::Warning, "WB.0004", Level::Warn, "{}"),
     (
-        Word::Snapshot,
+        MessageCode::FullSyncStarted,
         "WB.0010",
         Level::Info,
         "full sync started: snapshot at offset {} of replication ID {} ({} keys)",
     ),
-    (Word::Progress, "WB.0011", Level::Info, "full sync: {}% ({} of {} keys)"),
-    (Word::Loaded, "WB.0012", Level::Info, "full sync finished: {} keys in {} s"),
-    (Word::Continued, "WB.0020", Level::Info, "resumed from offset {}; no full sync needed"),
+    (MessageCode::FullSyncProgress, "WB.0011", Level::Info, "full sync: {}% ({} of {} keys)"),
+    (MessageCode::FullSyncDone, "WB.0012", Level::Info, "full sync finished: {} keys in {} s"),
+    (MessageCode::Resumed, "WB.0020", Level::Info, "resumed from offset {}; no full sync needed"),
     (
-        Word::CaughtUp,
+        MessageCode::CaughtUp,
         "WB.0021",
         Level::Info,
         "the target has caught up: stop the writers, then stop this task, or run the cut-over",
     ),
-    (Word::Lost, "WB.0022", Level::Warn, "{}; reconnecting in {} s"),
+    (MessageCode::Disconnected, "WB.0022", Level::Warn, "{}; reconnecting in {} s"),
     (
-        Word::Resync,
+        MessageCode::FullResync,
         "WB.0023",
         Level::Warn,
         "the replication backlog no longer covers the checkpoint; a new full sync starts. Keys that the source \
          deleted in between may remain at the target",
     ),
-    (Word::LeftOut, "WB.0030", Level::Warn, "not migrated: {}"),
+    (MessageCode::Unsupported, "WB.0030", Level::Warn, "not migrated: {}"),
     (
-        Word::Counted,
+        MessageCode::Counted,
         "WB.0040",
         Level::Info,
         "keys at the source: {} ({} with expiry); at the target: {} ({} with expiry)",
     ),
-    (Word::Compared, "WB.0041", Level::Info, "compared a sample of {} keys by value: all equal"),
+    (MessageCode::Compared, "WB.0041", Level::Info, "compared a sample of {} keys by value: all equal"),
     (
-        Word::Differs,
+        MessageCode::Different,
         "WB.0042",
         Level::Warn,
         "compared a sample of {} keys by value: {} differ; the first is {}",
     ),
-    (Word::StopAsked, "WB.0050", Level::Info, "stop requested"),
-    (Word::Stopped, "WB.0051", Level::Info, "stopped"),
-    (Word::Done, "WB.0052", Level::Info, "finished"),
-    (Word::Failed, "WB.0053", Level::Error, "failed: {}"),
-    (Word::Changed, "WB.0054", Level::Info, "settings changed while running: {}"),
-    (Word::Exchange, "WB.0060", Level::Info, "cut-over: {}"),
-    (Word::ExchangeFailed, "WB.0061", Level::Error, "the cut-over was rolled back: {}"),
-    (Word::File, "WB.0070", Level::Info, "file {} imported: {} keys in total"),
+    (MessageCode::StopAsked, "WB.0050", Level::Info, "stop requested"),
+    (MessageCode::Stopped, "WB.0051", Level::Info, "stopped"),
+    (MessageCode::Done, "WB.0052", Level::Info, "finished"),
+    (MessageCode::Failed, "WB.0053", Level::Error, "failed: {}"),
+    (MessageCode::Changed, "WB.0054", Level::Info, "settings changed while running: {}"),
+    (MessageCode::Cutover, "WB.0060", Level::Info, "cut-over: {}"),
+    (MessageCode::CutoverFailed, "WB.0061", Level::Error, "the cut-over was rolled back: {}"),
+    (MessageCode::FileApplied, "WB.0070", Level::Info, "file {} imported: {} keys in total"),
 ];
 
 /// A failure as it is told; a remedy where one helps beyond the sentence itself.
-pub(super) fn said(failure: &Failure) -> String {
+pub(super) fn format_failure(failure: &Failure) -> String {
     let side = match failure.side {
         Side::Source => "source: ",
         Side::Target => "target: ",
@@ -147,8 +147,8 @@ pub(super) fn said(failure: &Failure) -> String {
 }
 
 /// A line of the log.
-pub fn line(word: Word, at: i64, parts: &[String]) -> LogLine {
-    let found = TABLE.iter().find(|(w, ..)| *w == word);
+pub fn log_line(message_code: MessageCode, at: i64, parts: &[String]) -> LogLine {
+    let found = TABLE.iter().find(|(w, ..)| *w == message_code);
     let (code, level, text) = found.map_or(("WB.0000", Level::Info, "{}"), |(_, c, l, t)| (*c, *l, *t));
     let mut message = String::with_capacity(text.len());
     let mut rest = parts.iter();
@@ -171,7 +171,7 @@ mod tests {
         codes.sort_unstable();
         codes.dedup();
         assert_eq!(codes.len(), TABLE.len());
-        let said = line(Word::Loaded, 5, &["7".into(), "0.1".into()]);
+        let said = log_line(MessageCode::FullSyncDone, 5, &["7".into(), "0.1".into()]);
         assert_eq!(
             (said.code.as_str(), said.message.as_str()),
             ("WB.0012", "full sync finished: 7 keys in 0.1 s")
@@ -184,8 +184,8 @@ mod tests {
     fn the_codes_are_documented() {
         let page =
             std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/redis.md")).unwrap();
-        for (word, code, ..) in TABLE {
-            assert!(page.contains(code), "{code} ({word:?}) is not in docs/redis.md");
+        for (message_code, code, ..) in TABLE {
+            assert!(page.contains(code), "{code} ({message_code:?}) is not in docs/redis.md");
         }
     }
 }

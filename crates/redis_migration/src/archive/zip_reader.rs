@@ -10,7 +10,7 @@ use flate2::bufread::DeflateDecoder;
 /// The end record and the longest comment behind it, bytes.
 const END_MAX: u64 = 22 + 0xffff;
 /// A number of four bytes that stands in an extra field instead.
-const ELSEWHERE: u64 = 0xffff_ffff;
+const IN_ZIP64: u64 = 0xffff_ffff;
 
 /// What the directory says of a file.
 pub(super) struct Entry {
@@ -19,17 +19,17 @@ pub(super) struct Entry {
     is_encrypted: bool,
     method: u64,
     sum: u64,
-    packed: u64,
+    compressed_size: u64,
     size: u64,
     at: u64,
 }
 
 /// Reads the directory of a zip.
-pub(super) struct Zipped {
+pub(super) struct ZipReader {
     path: PathBuf,
     directory: Take<BufReader<File>>,
     /// Entries that were not read yet.
-    left: u64,
+    remaining: u64,
 }
 
 /// A number of `n` bytes, the least first.
@@ -41,7 +41,7 @@ fn wrong<T>(what: &str) -> Result<T> {
     Err(Error::other(what))
 }
 
-impl Zipped {
+impl ZipReader {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let mut file = File::open(path)?;
         let len = file.seek(SeekFrom::End(0))?;
@@ -60,9 +60,9 @@ impl Zipped {
              missing",
             );
         };
-        let (mut left, mut size, mut from) =
+        let (mut remaining, mut size, mut from) =
             (number(&tail, end + 10, 2), number(&tail, end + 12, 4), number(&tail, end + 16, 4));
-        let is_large = left == 0xffff || size == ELSEWHERE || from == ELSEWHERE;
+        let is_large = remaining == 0xffff || size == IN_ZIP64 || from == IN_ZIP64;
         if is_large && end >= 20 && tail[end - 20..].starts_with(b"PK\x06\x07") {
             file.seek(SeekFrom::Start(number(&tail, end - 12, 8)))?;
             let mut record = [0; 56];
@@ -70,18 +70,19 @@ impl Zipped {
             if !record.starts_with(b"PK\x06\x06") {
                 return wrong("the offset of the ZIP central directory is wrong");
             }
-            (left, size, from) = (number(&record, 32, 8), number(&record, 40, 8), number(&record, 48, 8));
+            (remaining, size, from) =
+                (number(&record, 32, 8), number(&record, 40, 8), number(&record, 48, 8));
         }
         file.seek(SeekFrom::Start(from))?;
-        Ok(Self { path: path.to_owned(), directory: BufReader::new(file).take(size), left })
+        Ok(Self { path: path.to_owned(), directory: BufReader::new(file).take(size), remaining })
     }
 
     /// The next entry of the directory.
     pub(super) fn next_entry(&mut self) -> Result<Option<Entry>> {
-        if self.left == 0 {
+        if self.remaining == 0 {
             return Ok(None);
         }
-        self.left -= 1;
+        self.remaining -= 1;
         let mut head = [0; 46];
         self.directory.read_exact(&mut head)?;
         if !head.starts_with(b"PK\x01\x02") {
@@ -92,7 +93,7 @@ impl Zipped {
         self.bytes(number(&head, 32, 2))?;
         let mut wide = field(&extra, 1);
         let mut length = |at: usize| match number(&head, at, 4) {
-            ELSEWHERE => {
+            IN_ZIP64 => {
                 let Some((first, rest)) = wide.split_at_checked(8) else {
                     return wrong("a ZIP64 length is missing");
                 };
@@ -102,7 +103,7 @@ impl Zipped {
             short => Ok(short),
         };
         // They stand in this order in the extra field.
-        let (size, packed, at) = (length(24)?, length(20)?, length(42)?);
+        let (size, compressed_size, at) = (length(24)?, length(20)?, length(42)?);
         let is_link = head[5] == 3 && (number(&head, 38, 4) >> 16) & 0o170_000 == 0o120_000;
         Ok(Some(Entry {
             is_file: !name.ends_with(b"/") && !is_link,
@@ -110,7 +111,7 @@ impl Zipped {
             is_encrypted: number(&head, 8, 2) & 1 == 1,
             method: number(&head, 10, 2),
             sum: number(&head, 16, 4),
-            packed,
+            compressed_size,
             size,
             at,
         }))
@@ -139,10 +140,10 @@ impl Zipped {
         }
         let begin = entry.at.saturating_add(30 + number(&head, 26, 2) + number(&head, 28, 2));
         file.seek(SeekFrom::Start(begin))?;
-        let packed = BufReader::new(file).take(entry.packed);
+        let compressed_size = BufReader::new(file).take(entry.compressed_size);
         let from: Box<dyn Read> = match entry.method {
-            0 => Box::new(packed),
-            8 => Box::new(DeflateDecoder::new(packed)),
+            0 => Box::new(compressed_size),
+            8 => Box::new(DeflateDecoder::new(compressed_size)),
             _ => return wrong("unsupported compression method (only deflate is supported)"),
         };
         Ok(Content { from, crc: Crc::new(), read: 0, size: entry.size, sum: entry.sum })

@@ -10,35 +10,35 @@ use pace::budget::Bandwidth;
 use pace::clock::SharedClock;
 use tokio_util::sync::CancellationToken;
 
-use crate::apply::{ANEW, Part};
-use crate::asker::Asker;
-use crate::attempt::Ended;
-use crate::fleet;
-use crate::functions::Functions;
-use crate::marker::Names;
-use crate::news::{News, Teller};
+use crate::apply::{FULL_RESYNC, MasterRank};
+use crate::checkpoint::KeyNames;
+use crate::cluster_source;
+use crate::events::{Event, EventSender};
+use crate::functions::FunctionPolicy;
 use crate::node::Node;
-use crate::parts::Ranges;
-use crate::patience::{Patience, Reconnect};
 use crate::progress::{Progress, Summary};
+use crate::query_client::QueryClient;
+use crate::reconnect::{Reconnect, RetryBudget};
 use crate::restore::Conflict;
 use crate::route::Route;
-use crate::server::Server;
-use crate::spool::Bounds;
-use crate::target::lacks::{NOTE, SNAPSHOTS_MAX};
+use crate::server::ServerInfo;
+use crate::session::SessionEnd;
+use crate::slot_layout::Ranges;
+use crate::spool::SpoolLimits;
+use crate::target::capabilities::{FULL_SYNCS_MAX, NO_TRANSACTIONS_NOTE};
 use crate::target::pipeline::DIVERGED;
 use crate::topology::Topology;
 
 /// How long a last word to the target may take.
-const LEAVE: Duration = Duration::from_millis(300);
+const RELEASE_TIMEOUT: Duration = Duration::from_millis(300);
 /// Whoever waits for an end that does not answer is let go after so long: what stands at the target is exact all the same.
-const REST: Duration = Duration::from_millis(550);
+const STOP_TIMEOUT: Duration = Duration::from_millis(550);
 
 /// The source turned out to be a cluster.
 pub(crate) const CLUSTER: &str = "cluster source";
 /// How often a source is looked at that turned out to be one and cannot say yet who serves what, and after which time.
-const LOOKS: u32 = 60;
-const LOOK: Duration = Duration::from_secs(1);
+const SOURCE_CHECKS_MAX: u32 = 60;
+const SOURCE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// When a migration is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub enum Until {
 /// What is to be done.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Which keys travel where.
+    /// Which keys are migrated, and where to.
     pub route: Route,
     /// What happens to keys that the target has.
     pub conflict: Conflict,
@@ -64,38 +64,38 @@ pub struct Options {
     /// Bytes per second that are read of the source; may change at any time.
     pub bandwidth: Arc<Bandwidth>,
     /// Bounds of what waits between both ends.
-    pub spool: Bounds,
+    pub spool: SpoolLimits,
     /// Where that waits on the disk.
     pub spool_dir: std::path::PathBuf,
     /// Pauses between attempts.
     pub backoff: Backoff,
     /// What follows a lost connection.
     pub reconnect: Arc<Reconnect>,
-    /// Who is told.
-    pub teller: Teller,
+    /// Where events are sent.
+    pub event_sender: EventSender,
     /// Names of commands of the stream that are left out, in upper case; those that rule transactions and databases cannot be.
-    pub skip: Arc<std::collections::BTreeSet<String>>,
+    pub skip_commands: Arc<std::collections::BTreeSet<String>>,
     /// What happens when the target refuses a library of functions.
-    pub functions: Functions,
+    pub functions: FunctionPolicy,
 }
 
 /// Which master of a cluster a source is.
 #[derive(Clone, Debug)]
-pub struct Master {
+pub struct SourceMaster {
     /// Whoever can say who has which slots.
-    pub whole: Node,
+    pub cluster: Node,
     /// The slots that it serves.
     pub ranges: Ranges,
     /// The target held nothing else when the migration began: what stands there in these slots, we brought.
-    pub alone: bool,
+    pub target_was_empty: bool,
     /// It is the first of them: what all masters have alike is taken from it.
-    pub leads: bool,
+    pub is_first: bool,
 }
 
-impl Master {
+impl SourceMaster {
     /// What all masters have alike is taken from one of them; slot 0 may be served by nobody.
-    pub(crate) fn part(&self) -> Part {
-        if self.leads { Part::First } else { Part::Other }
+    pub(crate) fn rank(&self) -> MasterRank {
+        if self.is_first { MasterRank::First } else { MasterRank::Other }
     }
 
     pub(crate) fn first(&self) -> u16 {
@@ -105,7 +105,7 @@ impl Master {
 
 /// One migration.
 #[derive(Clone)]
-pub struct Mover {
+pub struct Migration {
     /// Where from.
     pub source: Node,
     /// Where to.
@@ -116,49 +116,49 @@ pub struct Mover {
     pub clock: SharedClock,
     /// Live numbers.
     pub progress: Arc<Progress>,
-    /// Cancelled: come to rest.
+    /// Cancelled: stop.
     pub stop: CancellationToken,
     /// Cancelled: be done as soon as nothing is behind, whatever was to follow.
     pub finish: CancellationToken,
     /// What stands at the target is called so.
-    pub names: Names,
+    pub names: KeyNames,
     /// The source is one master of a cluster; others of the migration move the others.
-    pub shard: Option<Master>,
+    pub shard: Option<SourceMaster>,
 }
 
-impl std::fmt::Debug for Mover {
+impl std::fmt::Debug for Migration {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Mover({} to {})", self.source.place(), self.target.place())
+        write!(f, "Migration({} to {})", self.source.display_url(), self.target.display_url())
     }
 }
 
-impl Mover {
+impl Migration {
     /// Works until it is done, stopped, or cannot go on.
     ///
     /// # Errors
     /// What cannot be overcome by trying again, or was tried long enough.
     pub async fn run(&self) -> Result<Summary> {
         let found = tokio::select! {
-            found = self.asker() => found,
+            found = self.open_target() => found,
             () = self.stop.cancelled() => return Ok(Summary::default()),
         };
         let mut this = self.clone();
         if let Ok((_, _, Some(topology))) = found {
             // Whoever is left of the target can say who serves what.
-            this.target = this.target.with(topology.everybody());
+            this.target = this.target.with_addrs(topology.all_addrs());
         }
-        this.run_anywhere().await
+        this.run_by_topology().await
     }
 
-    async fn run_anywhere(&self) -> Result<Summary> {
-        let mut looks = 0;
+    async fn run_by_topology(&self) -> Result<Summary> {
+        let mut checks = 0;
         loop {
             let found = tokio::select! {
-                found = Asker::open(&self.source, Side::Source) => found,
+                found = QueryClient::open(&self.source, Side::Source) => found,
                 () = self.stop.cancelled() => return Ok(Summary::default()),
             };
             let why = match found {
-                Ok((_, _, Some(_))) => return fleet::run(self).await,
+                Ok((_, _, Some(_))) => return cluster_source::run(self).await,
                 Ok((_, _, None)) => None,
                 // What it says of itself does not change with another question.
                 Err(failure) if failure.op == "sentinel" => return Err(failure),
@@ -169,13 +169,13 @@ impl Mover {
                 Err(f) if f.op == CLUSTER => why.unwrap_or(f),
                 done => return done,
             };
-            looks += 1;
-            if looks > LOOKS && !self.options.reconnect.is_always() {
+            checks += 1;
+            if checks > SOURCE_CHECKS_MAX && !self.options.reconnect.is_always() {
                 return Err(failure);
             }
-            self.options.teller.tell(News::Lost { failure, delay: LOOK });
+            self.options.event_sender.send(Event::Disconnected { failure, delay: SOURCE_CHECK_INTERVAL });
             tokio::select! {
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(SOURCE_CHECK_INTERVAL) => {}
                 () = self.stop.cancelled() => return Ok(Summary::default()),
             }
         }
@@ -187,71 +187,80 @@ impl Mover {
         let token = format!("{:032x}", fastrand::u128(..));
         let stopped = async {
             self.stop.cancelled().await;
-            tokio::time::sleep(REST).await;
+            tokio::time::sleep(STOP_TIMEOUT).await;
         };
         let done = tokio::select! {
-            done = self.attempts(&token) => done,
+            done = self.run_sessions(&token) => done,
             () = stopped => Ok(Summary::default()),
         };
-        if tokio::time::timeout(LEAVE, self.leave(&token)).await.is_err() {
+        if tokio::time::timeout(RELEASE_TIMEOUT, self.release_token(&token)).await.is_err() {
             tracing::debug!("disconnected from the target without releasing the lock (timeout)");
         }
         done
     }
 
-    /// The turn at the target is given up, unless another run has taken it.
-    async fn leave(&self, token: &str) -> Result<()> {
-        let mut target = self.asker().await?.0;
-        let owner = &self.names.owner;
-        if target.call(0, owner, &[b"GET", owner]).await?.text() == Some(token.as_bytes()) {
-            target.ok(owner, &[b"DEL", owner]).await?;
+    /// Removes the fencing token at the target, unless another run has taken it.
+    async fn release_token(&self, token: &str) -> Result<()> {
+        let mut target = self.open_target().await?.0;
+        let fencing_token = &self.names.fencing_token;
+        if target.call(0, fencing_token, &[b"GET", fencing_token]).await?.text() == Some(token.as_bytes()) {
+            target.execute(fencing_token, &[b"DEL", fencing_token]).await?;
         }
         Ok(())
     }
 
-    async fn attempts(&self, token: &str) -> Result<Summary> {
+    async fn run_sessions(&self, token: &str) -> Result<Summary> {
         let mut summary = Summary::default();
-        let (mut patience, began) = (Patience::default(), Instant::now());
+        let (mut retries, began) = (RetryBudget::default(), Instant::now());
         let (mut first, mut tried) = (true, 0u32);
         loop {
-            let failure = match self.attempt(&mut summary, token, std::mem::take(&mut first)).await {
+            let failure = match self.run_session(&mut summary, token, std::mem::take(&mut first)).await {
                 Ok(ended) => {
-                    summary.done = matches!(ended, Ended::Done);
+                    summary.done = matches!(ended, SessionEnd::Done);
                     return Ok(summary);
                 }
                 Err(f) if f.kind == Kind::Stopped => return Ok(summary),
-                Err(f) if f.op == CLUSTER || f.op == ANEW => return Err(f),
+                Err(f) if f.op == CLUSTER || f.op == FULL_RESYNC => return Err(f),
                 Err(f) if f.op == DIVERGED => {
-                    self.note_divergence(&f).await;
-                    let key = String::from_utf8_lossy(&self.names.marker);
+                    self.record_divergence(&f).await;
+                    let key = String::from_utf8_lossy(&self.names.checkpoint);
                     let m =
                         format!("{}; its checkpoint key `{key}` at the target is no longer valid", f.message);
                     return Err(Failure { message: m, ..f });
                 }
                 Err(failure) => failure,
             };
-            let worn = summary.full_syncs >= SNAPSHOTS_MAX && summary.notes.iter().any(|note| note == NOTE);
-            if worn && !self.options.reconnect.is_always() {
+            let is_proxy_failing = summary.full_syncs >= FULL_SYNCS_MAX
+                && summary.notes.iter().any(|note| note == NO_TRANSACTIONS_NOTE);
+            if is_proxy_failing && !self.options.reconnect.is_always() {
                 let m =
                     format!("{}; some proxies close the connection on an unknown command", failure.message);
                 return Err(Failure { message: m, ..failure });
             }
-            let reached = self.progress.phase.swap(0, Ordering::Relaxed) > 0;
+            let was_connected = self.progress.phase.swap(0, Ordering::Relaxed) > 0;
             let applied = self.progress.applied.load(Ordering::Relaxed);
             let (backoff, now) = (&self.options.backoff, began.elapsed());
             // What is wrong with the bytes themselves is not waited out for ever.
-            let patient = Reconnect::default();
-            let reconnect = if failure.kind == Kind::Corrupt { &patient } else { &*self.options.reconnect };
+            let limited = Reconnect::default();
+            let reconnect = if failure.kind == Kind::Corrupt { &limited } else { &*self.options.reconnect };
             // Somebody is there and says that it passes.
-            let lasts = matches!(failure.kind, Kind::Unavailable | Kind::NoSpace);
-            let delay = patience.after(reached, applied, lasts, reconnect, backoff, now, fastrand::f64());
-            let Some(delay) = delay.filter(|_| passes(&failure, reached)) else {
+            let is_transient = matches!(failure.kind, Kind::Unavailable | Kind::NoSpace);
+            let delay = retries.next_delay(
+                was_connected,
+                applied,
+                is_transient,
+                reconnect,
+                backoff,
+                now,
+                fastrand::f64(),
+            );
+            let Some(delay) = delay.filter(|_| may_retry(&failure, was_connected)) else {
                 return Err(given_up(failure, tried, began.elapsed()));
             };
             tried += 1;
             // Whoever listens to the news says it to people.
             tracing::debug!("{failure}; retrying in {delay:?}");
-            self.options.teller.tell(News::Lost { failure, delay });
+            self.options.event_sender.send(Event::Disconnected { failure, delay });
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
                 () = self.stop.cancelled() => return Ok(summary),
@@ -259,19 +268,19 @@ impl Mover {
         }
     }
 
-    pub(crate) async fn asker(&self) -> Result<(Asker, Server, Option<Topology>)> {
-        Asker::open(&self.target, Side::Target).await
+    pub(crate) async fn open_target(&self) -> Result<(QueryClient, ServerInfo, Option<Topology>)> {
+        QueryClient::open(&self.target, Side::Target).await
     }
 
     /// What follows must not be built on a target that is not what the source was: whoever comes next is told.
-    async fn note_divergence(&self, failure: &Failure) {
+    async fn record_divergence(&self, failure: &Failure) {
         let noted = async {
-            let (mut target, server, _) = self.asker().await?;
-            if server.lacks.transactions {
+            let (mut target, server, _) = self.open_target().await?;
+            if server.missing.transactions {
                 return Ok(());
             }
             let text = format!("diverged: {}", failure.message);
-            target.ok(&self.names.marker, &[b"SET", &self.names.marker, text.as_bytes()]).await
+            target.execute(&self.names.checkpoint, &[b"SET", &self.names.checkpoint, text.as_bytes()]).await
         };
         if let Err(f) = noted.await {
             tracing::warn!("cannot record at the target that it diverged: {f}");
@@ -289,8 +298,8 @@ fn given_up(failure: Failure, tried: u32, after: Duration) -> Failure {
 }
 
 /// A target that was written to and may not be any more is failing over: that passes.
-fn passes(failure: &Failure, reached: bool) -> bool {
-    failure.is_temporary() || (reached && matches!(failure.kind, Kind::ReadOnly | Kind::NoSpace))
+fn may_retry(failure: &Failure, was_connected: bool) -> bool {
+    failure.is_temporary() || (was_connected && matches!(failure.kind, Kind::ReadOnly | Kind::NoSpace))
 }
 
 #[cfg(test)]

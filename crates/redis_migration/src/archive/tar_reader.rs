@@ -12,36 +12,36 @@ const BLOCK: usize = 512;
 /// Longest extension header, bytes.
 const EXTENSION_MAX: u64 = 1 << 20;
 /// Where the header of a sparse file, and each block that continues it, say that another block follows.
-const CONTINUES: usize = 504;
+const SPARSE_CONTINUES_AT: usize = 504;
 
-/// An entry: its content is read from the [`Tape`].
+/// An entry: its content is read from the [`TarReader`].
 pub(super) struct Entry {
     pub(super) name: PathBuf,
     pub(super) is_file: bool,
 }
 
 /// Reads a tar from its beginning to its end.
-pub(super) struct Tape<R> {
+pub(super) struct TarReader<R> {
     from: R,
     /// Bytes of the content that were not read yet, and behind them up to the end of the block.
-    left: u64,
-    filler: u64,
+    remaining: u64,
+    padding: u64,
 }
 
-impl<R: Read> Tape<R> {
+impl<R: Read> TarReader<R> {
     pub(super) fn new(from: R) -> Self {
-        Self { from, left: 0, filler: 0 }
+        Self { from, remaining: 0, padding: 0 }
     }
 
     /// The next entry; what was not read of the one before is passed over.
     pub(super) fn next_entry(&mut self) -> Result<Option<Entry>> {
         let (mut name, mut size) = (None, None);
         loop {
-            self.pass()?;
+            self.skip_rest()?;
             let Some(block) = self.header()? else { return Ok(None) };
             let header = Header::from_byte_slice(&block);
             let kind = header.entry_type();
-            self.expect(header.entry_size()?);
+            self.set_size(header.entry_size()?);
             if kind.is_gnu_longname() {
                 let mut text = self.extension()?;
                 text.truncate(text.iter().position(|b| *b == 0).unwrap_or(text.len()));
@@ -56,10 +56,10 @@ impl<R: Read> Tape<R> {
                 }
             } else if !kind.is_gnu_longlink() && !kind.is_pax_global_extensions() {
                 if kind.is_gnu_sparse() && header.as_gnu().is_some_and(GnuHeader::is_extended) {
-                    self.pass_sparse()?;
+                    self.skip_sparse_headers()?;
                 }
                 if let Some(size) = size {
-                    self.expect(size);
+                    self.set_size(size);
                 }
                 let name = name.unwrap_or_else(|| header.path_bytes().into_owned());
                 return Ok(Some(Entry { name: OsStr::from_bytes(&name).into(), is_file: kind.is_file() }));
@@ -67,13 +67,13 @@ impl<R: Read> Tape<R> {
         }
     }
 
-    fn expect(&mut self, size: u64) {
+    fn set_size(&mut self, size: u64) {
         let block = BLOCK as u64;
-        (self.left, self.filler) = (size, (block - size % block) % block);
+        (self.remaining, self.padding) = (size, (block - size % block) % block);
     }
 
-    fn pass(&mut self) -> Result<()> {
-        for n in [std::mem::take(&mut self.left), std::mem::take(&mut self.filler)] {
+    fn skip_rest(&mut self) -> Result<()> {
+        for n in [std::mem::take(&mut self.remaining), std::mem::take(&mut self.padding)] {
             if std::io::copy(&mut self.from.by_ref().take(n), &mut std::io::sink())? < n {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
@@ -102,8 +102,9 @@ impl<R: Read> Tape<R> {
     }
 
     fn extension(&mut self) -> Result<Vec<u8>> {
-        if self.left > EXTENSION_MAX {
-            let m = format!("the extension header has {} bytes; the maximum is {EXTENSION_MAX}", self.left);
+        if self.remaining > EXTENSION_MAX {
+            let m =
+                format!("the extension header has {} bytes; the maximum is {EXTENSION_MAX}", self.remaining);
             return Err(Error::new(ErrorKind::FileTooLarge, m));
         }
         let mut text = Vec::new();
@@ -111,20 +112,20 @@ impl<R: Read> Tape<R> {
         Ok(text)
     }
 
-    fn pass_sparse(&mut self) -> Result<()> {
-        while self.block()?.ok_or(ErrorKind::UnexpectedEof)?[CONTINUES] == 1 {}
+    fn skip_sparse_headers(&mut self) -> Result<()> {
+        while self.block()?.ok_or(ErrorKind::UnexpectedEof)?[SPARSE_CONTINUES_AT] == 1 {}
         Ok(())
     }
 }
 
 /// The content of the entry.
-impl<R: Read> Read for Tape<R> {
+impl<R: Read> Read for TarReader<R> {
     fn read(&mut self, buf: &mut [u8]) -> Result<usize> {
-        let n = self.from.by_ref().take(self.left).read(buf)?;
-        if n == 0 && self.left > 0 && !buf.is_empty() {
+        let n = self.from.by_ref().take(self.remaining).read(buf)?;
+        if n == 0 && self.remaining > 0 && !buf.is_empty() {
             return Err(ErrorKind::UnexpectedEof.into());
         }
-        self.left -= n as u64;
+        self.remaining -= n as u64;
         Ok(n)
     }
 }

@@ -1,0 +1,662 @@
+//! A cluster as a target: a transaction at a time for each slot, which also says how far that slot is.
+//!
+//! While the transaction of a slot is under way, what follows for that slot is gathered; slots do not wait for each other. So
+//! the order of each key is kept, whatever moves: a transaction that is sent to the wrong server is done nowhere, and is sent
+//! again to the right one.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use model::failure::{Failure, Kind, Result, Side};
+use redis_proto::command::{SLOTS, slot};
+use redis_proto::resp::{Reply, command};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc;
+
+use super::KEEP_ALIVE_INTERVAL;
+use crate::checkpoint::{self, KeyNames};
+use crate::client::{Client, Outgoing, reply_failure};
+use crate::functions::{self, FunctionPolicy, LibraryOutcome};
+use crate::node::Node;
+use crate::query_client::QueryClient;
+use crate::slot_router::{SlotCommand, route_commands};
+use crate::target::pipeline::{PendingReply, Shared, diverged};
+use crate::target::replies::{Outcome, read};
+use crate::topology::{Addr, Topology};
+
+/// One write is about this long.
+const WRITE_BYTES: usize = 128 << 10;
+/// Bytes that may be gathered or sent and not answered, all slots together.
+const UNANSWERED_MAX: u64 = 32 << 20;
+/// A transaction is not made longer than this.
+const SCRATCH_BYTES: usize = 1 << 20;
+/// A slot that is on its way answers so after a while; and how often it is asked.
+const RETRY_DELAY: Duration = Duration::from_millis(25);
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(1);
+const RETRY_TIMEOUT: Duration = Duration::from_secs(600);
+/// Stands for no slot: the answer to a sign of life.
+const PING_SLOT: u16 = SLOTS;
+
+/// Who fences the connections of this migration.
+#[derive(Clone, Debug)]
+pub(crate) struct Fence {
+    pub(crate) names: KeyNames,
+    pub(crate) token: String,
+}
+
+/// What the transaction of a slot is about.
+#[derive(Debug, Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    commands: u32,
+    /// One for each command of a snapshot; none for changes.
+    pending_replies: Vec<PendingReply>,
+    /// Everything up to here is applied before it; none: it holds no changes of the stream.
+    begin: Option<u64>,
+    /// Everything up to here is applied with it.
+    end: u64,
+}
+
+/// A batch that was sent.
+#[derive(Debug)]
+struct InFlight {
+    /// As it was sent.
+    bytes: Vec<u8>,
+    replies: u32,
+    pending_replies: Vec<PendingReply>,
+    begin: Option<u64>,
+    end: u64,
+    tries: u32,
+    /// Since when it is tried.
+    since: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct SlotQueue {
+    pending: Batch,
+    in_flight: Option<InFlight>,
+    /// Changes up to here are applied in this slot.
+    done: u64,
+    /// It has a checkpoint at the target.
+    has_checkpoint: bool,
+}
+
+/// What no slot can do by itself, of commands that were split.
+#[derive(Debug, Default)]
+pub(crate) struct Split {
+    /// To be done at every server, by [`ClusterWriter::broadcast`].
+    pub(crate) broadcast: Option<Vec<Vec<u8>>>,
+    /// Changes whose keys belong to different slots.
+    pub(crate) cross_slot: Vec<Vec<Vec<u8>>>,
+}
+
+/// A reply that was received while waiting, if any.
+#[derive(Debug)]
+pub(crate) struct Received(Option<(u16, Outcome)>);
+
+/// One server's connection.
+struct ServerConnection {
+    addr: Addr,
+    out: Vec<u8>,
+    outgoing: Outgoing,
+    /// Slots whose answers are to come, and how many.
+    waiting: Arc<Mutex<VecDeque<(u16, u32)>>>,
+    /// When something was last sent.
+    wrote: Instant,
+    reader: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for ServerConnection {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+/// The writer of a cluster.
+pub struct ClusterWriter {
+    node: Node,
+    fence: Fence,
+    /// Slot checkpoints of another snapshot do not count: those of this one begin with this.
+    epoch: String,
+    servers: Vec<ServerConnection>,
+    /// The server of each slot.
+    slots: Vec<u16>,
+    queues: Vec<SlotQueue>,
+    /// Slots that have something to send and nothing under way.
+    ready: Vec<u16>,
+    /// Slots to be tried again, and when.
+    retries: VecDeque<(Instant, u16)>,
+    replies: mpsc::UnboundedReceiver<(u16, Outcome)>,
+    outcome_sender: mpsc::UnboundedSender<(u16, Outcome)>,
+    /// Bytes gathered or under way.
+    queued_bytes: u64,
+    /// Slots with something under way.
+    in_flight: usize,
+    /// What the snapshot writes of one key, until it is known to be whole.
+    scratch: Vec<u8>,
+    pending_replies: Vec<PendingReply>,
+    current_slot: u16,
+    /// Within a transaction of the source nothing is sent: its part of a slot stays whole.
+    in_source_transaction: bool,
+    /// Every server lets earlier runs be disconnected.
+    pub(crate) fenced: bool,
+    /// The token was verified; it is verified again for each server that is connected later.
+    is_open: bool,
+    /// Changes come from a file: one that is refused is counted, as a server does that loads it.
+    pub(crate) from_file: bool,
+    /// What happens when the target refuses a library of functions.
+    pub(crate) functions: FunctionPolicy,
+    /// What both halves of any writer count.
+    pub shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for ClusterWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ClusterWriter({}, {} under way)", self.node.display_url(), self.in_flight)
+    }
+}
+
+impl ClusterWriter {
+    /// Connects to every server of a cluster that may be written.
+    pub(crate) async fn open(
+        node: Node,
+        topology: &Topology,
+        fence: Fence,
+        first: bool,
+        shared: Arc<Shared>,
+    ) -> Result<Self> {
+        let (outcome_sender, replies) = mpsc::unbounded_channel();
+        let mut cluster = Self {
+            node,
+            fence,
+            epoch: String::new(),
+            servers: Vec::new(),
+            slots: topology.slots(),
+            queues: (0..SLOTS).map(|_| SlotQueue::default()).collect(),
+            ready: Vec::new(),
+            retries: VecDeque::new(),
+            replies,
+            outcome_sender,
+            queued_bytes: 0,
+            in_flight: 0,
+            scratch: Vec::new(),
+            pending_replies: Vec::new(),
+            current_slot: 0,
+            in_source_transaction: false,
+            fenced: true,
+            is_open: false,
+            from_file: false,
+            functions: FunctionPolicy::default(),
+            shared,
+        };
+        // The fencing token is one key; every server is fenced.
+        let home = usize::from(cluster.slots[usize::from(slot(&cluster.fence.names.fencing_token))]);
+        if first {
+            let mut client = Client::open(&cluster.node.at_addr(&topology.shards[home].master)).await?;
+            client
+                .execute(&[b"SET", &cluster.fence.names.fencing_token, cluster.fence.token.as_bytes()])
+                .await?;
+        }
+        for shard in &topology.shards {
+            cluster.connect_server(&shard.master).await?;
+        }
+        if !cluster.fenced {
+            checkpoint::wait_for_stale_writers().await;
+        }
+        cluster.verify_token().await?;
+        cluster.is_open = true;
+        Ok(cluster)
+    }
+
+    /// The place of a server, which is connected to and fenced when it is new.
+    async fn connect_server(&mut self, addr: &Addr) -> Result<usize> {
+        if let Some(i) = self.servers.iter().position(|s| s.addr == *addr) {
+            return Ok(i);
+        }
+        let at = |f: Failure| f.at(Side::Target);
+        let node = Node { db: None, ..self.node.at_addr(addr) };
+        let mut client = Client::open(&node).await.map_err(at)?;
+        let mut query = Client::open(&node).await.map_err(at)?;
+        self.fenced &= self.fence.names.evict_stale_writers(&mut query, &mut client).await?;
+        let url = client.display_url().to_owned();
+        let (incoming, outgoing, _) = client.into_parts();
+        let waiting: Arc<Mutex<VecDeque<(u16, u32)>>> = Arc::default();
+        let reader = tokio::spawn(read(incoming, waiting.clone(), self.outcome_sender.clone(), url));
+        self.servers.push(ServerConnection {
+            addr: addr.clone(),
+            out: Vec::new(),
+            outgoing,
+            waiting,
+            wrote: Instant::now(),
+            reader,
+        });
+        if self.is_open {
+            self.verify_token().await?;
+        }
+        Ok(self.servers.len() - 1)
+    }
+
+    async fn verify_token(&self) -> Result<()> {
+        let home = self.slots[usize::from(slot(&self.fence.names.fencing_token))];
+        let addr = &self.servers[usize::from(home)].addr;
+        let mut client = Client::open(&Node { db: None, ..self.node.at_addr(addr) })
+            .await
+            .map_err(|f| f.at(Side::Target))?;
+        self.fence.names.verify_token(&mut client, &self.fence.token).await
+    }
+
+    /// Slot checkpoints from here on begin with `epoch`; `done` holds the offsets that slots have already.
+    pub(crate) fn begin_changes(&mut self, epoch: &str, done: &[(u16, u64)]) {
+        self.epoch = epoch.to_owned();
+        for (slot, offset) in done {
+            let queue = &mut self.queues[usize::from(*slot)];
+            (queue.done, queue.has_checkpoint) = (*offset, true);
+        }
+    }
+
+    /// Forgets the offset of each slot: the target is empty.
+    fn reset_offsets(&mut self) {
+        for queue in &mut self.queues {
+            (queue.done, queue.has_checkpoint) = (0, false);
+        }
+    }
+
+    /// Slots that have a checkpoint at the target.
+    pub(crate) fn slots_with_checkpoint(&self) -> Vec<u16> {
+        (0..SLOTS).filter(|s| self.queues[usize::from(*s)].has_checkpoint).collect()
+    }
+
+    /// Where commands of a snapshot are written.
+    pub(crate) fn out(&mut self) -> &mut Vec<u8> {
+        &mut self.scratch
+    }
+
+    /// What follows in [`ClusterWriter::out`] is about this key.
+    pub(crate) fn set_key(&mut self, key: &[u8]) {
+        let to = slot(key);
+        if to != self.current_slot {
+            self.flush_scratch();
+            self.current_slot = to;
+        }
+    }
+
+    /// What the answer to a command of a snapshot is about.
+    pub(crate) fn push_pending(&mut self, pending: PendingReply) {
+        self.pending_replies.push(pending);
+    }
+
+    /// What was written goes to its slot.
+    fn flush_scratch(&mut self) {
+        if self.scratch.is_empty() {
+            return;
+        }
+        let (bytes, pending_replies) =
+            (std::mem::take(&mut self.scratch), std::mem::take(&mut self.pending_replies));
+        let commands = u32::try_from(pending_replies.len()).unwrap_or(u32::MAX);
+        self.enqueue(self.current_slot, &bytes, commands, pending_replies, None);
+        // A command that was very long leaves no buffer behind.
+        if bytes.capacity() <= 2 * WRITE_BYTES {
+            self.scratch = bytes;
+            self.scratch.clear();
+        }
+    }
+
+    /// A change of the stream between two offsets; one that its slot has already is passed over.
+    fn enqueue_change(&mut self, slot: u16, bytes: &[u8], commands: u32, begin: u64, end: u64) {
+        if end > self.queues[usize::from(slot)].done {
+            self.enqueue(slot, bytes, commands, vec![], Some((begin, end)));
+        }
+    }
+
+    fn enqueue(
+        &mut self,
+        slot: u16,
+        bytes: &[u8],
+        commands: u32,
+        pending_replies: Vec<PendingReply>,
+        span: Option<(u64, u64)>,
+    ) {
+        let queue = &mut self.queues[usize::from(slot)];
+        if queue.pending.commands == 0 && queue.in_flight.is_none() {
+            self.ready.push(slot);
+        }
+        let batch = &mut queue.pending;
+        batch.bytes.extend_from_slice(bytes);
+        batch.commands += commands;
+        batch.pending_replies.extend(pending_replies);
+        if let Some((begin, end)) = span {
+            batch.begin.get_or_insert(begin);
+            batch.end = end;
+        }
+        self.queued_bytes += bytes.len() as u64;
+    }
+
+    /// Everything of the stream up to here is applied, when `current` is what was taken of it.
+    pub(crate) fn low_water(&self, current: u64) -> u64 {
+        let begins = |queue: &SlotQueue| {
+            let in_flight = queue.in_flight.as_ref().and_then(|f| f.begin);
+            in_flight.into_iter().chain(queue.pending.begin).min()
+        };
+        self.queues.iter().filter_map(begins).min().unwrap_or(current).min(current)
+    }
+
+    /// Takes what is known of the answers.
+    pub(crate) async fn drain_replies(&mut self) -> Result<()> {
+        while let Ok((slot, outcome)) = self.replies.try_recv() {
+            self.handle_outcome(slot, outcome).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what is ready.
+    async fn send_ready(&mut self) -> Result<()> {
+        if self.in_source_transaction {
+            return Ok(());
+        }
+        for slot in std::mem::take(&mut self.ready) {
+            let queue = &mut self.queues[usize::from(slot)];
+            let batch = std::mem::take(&mut queue.pending);
+            if batch.commands == 0 {
+                continue;
+            }
+            let mut bytes = Vec::with_capacity(batch.bytes.len() + 160);
+            bytes.extend_from_slice(b"*1\r\n$5\r\nMULTI\r\n");
+            bytes.extend_from_slice(&batch.bytes);
+            let mut replies = batch.commands + 2;
+            if batch.begin.is_some() {
+                let text = format!("{} {}", self.epoch, batch.end);
+                command(&mut bytes, &[b"SET", &self.fence.names.slot_checkpoint(slot), text.as_bytes()]);
+                replies += 1;
+                queue.has_checkpoint = true;
+            }
+            bytes.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
+            self.queued_bytes = self.queued_bytes - batch.bytes.len() as u64 + bytes.len() as u64;
+            let (pending_replies, begin, end) = (batch.pending_replies, batch.begin, batch.end);
+            queue.in_flight =
+                Some(InFlight { bytes, replies, pending_replies, begin, end, tries: 0, since: None });
+            self.in_flight += 1;
+            self.send_transaction(slot, None).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends the transaction of a slot, to its server or to another.
+    async fn send_transaction(&mut self, slot: u16, redirected_to: Option<usize>) -> Result<()> {
+        let server = redirected_to.unwrap_or(usize::from(self.slots[usize::from(slot)]));
+        let Some(sent) = &self.queues[usize::from(slot)].in_flight else { return Ok(()) };
+        let to = &mut self.servers[server];
+        let mut replies = sent.replies;
+        if redirected_to.is_some() {
+            to.out.extend_from_slice(b"*1\r\n$6\r\nASKING\r\n");
+            replies += 1;
+        }
+        to.out.extend_from_slice(&sent.bytes);
+        to.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back((slot, replies));
+        if to.out.len() >= WRITE_BYTES { self.write(server).await } else { Ok(()) }
+    }
+
+    async fn write(&mut self, server: usize) -> Result<()> {
+        let to = &mut self.servers[server];
+        if to.out.is_empty() {
+            return Ok(());
+        }
+        let written = to.outgoing.write_all(&to.out).await;
+        to.wrote = Instant::now();
+        to.out.clear();
+        if to.out.capacity() > 8 * WRITE_BYTES {
+            to.out.shrink_to(2 * WRITE_BYTES);
+        }
+        written.map_err(|e| {
+            let m = format!("{}:{}: connection lost: {e}", to.addr.0, to.addr.1);
+            Failure::new(Kind::Connect, "write", m).at(Side::Target)
+        })
+    }
+
+    /// Takes what is known of the answers, and sends what may be sent.
+    pub(crate) async fn send(&mut self) -> Result<()> {
+        self.flush_scratch();
+        self.drain_replies().await?;
+        let now = Instant::now();
+        while let Some((at, slot)) = self.retries.front().copied().filter(|(at, _)| *at <= now) {
+            let _ = (at, self.retries.pop_front());
+            self.send_transaction(slot, None).await?;
+        }
+        self.send_ready().await?;
+        for server in 0..self.servers.len() {
+            self.write(server).await?;
+        }
+        Ok(())
+    }
+
+    /// A sign of life to each server that nothing was sent to for a while.
+    pub(crate) async fn keep_alive(&mut self) -> Result<()> {
+        if self.in_source_transaction {
+            return Ok(());
+        }
+        self.send().await?;
+        for i in 0..self.servers.len() {
+            let to = &mut self.servers[i];
+            if to.wrote.elapsed() >= KEEP_ALIVE_INTERVAL {
+                command(&mut to.out, &[b"PING"]);
+                to.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back((PING_SLOT, 1));
+                self.write(i).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for a reply, or for the time to try again. May be cancelled at any moment.
+    pub(crate) async fn next_reply(&mut self) -> Received {
+        let next = self.retries.front().map(|(at, _)| at.saturating_duration_since(Instant::now()));
+        tokio::select! {
+            received = self.replies.recv() => Received(received),
+            () = tokio::time::sleep(next.unwrap_or(Duration::from_secs(3600))) => Received(None),
+        }
+    }
+
+    /// Handles what was received. Must not be cancelled.
+    pub(crate) async fn handle_reply(&mut self, received: Received) -> Result<()> {
+        if let Received(Some((slot, outcome))) = received {
+            self.handle_outcome(slot, outcome).await?;
+        }
+        self.send().await
+    }
+
+    async fn step(&mut self) -> Result<()> {
+        let received = self.next_reply().await;
+        self.handle_reply(received).await
+    }
+
+    /// Changes, as they would be written for one server, go to their slots; `span` is where they stand in the stream, if they
+    /// do. Answers what no slot can do by itself.
+    pub(crate) async fn split(
+        &mut self,
+        bytes: &[u8],
+        span: Option<(u64, u64)>,
+        in_source_transaction: bool,
+    ) -> Result<Split> {
+        self.in_source_transaction = in_source_transaction;
+        let mut split = Split::default();
+        if bytes.is_empty() {
+            return Ok(split);
+        }
+        for routed in route_commands(bytes, &self.fence.names)? {
+            match (routed, span) {
+                (SlotCommand::Slot(slot, bytes, n), Some((begin, end))) => {
+                    self.enqueue_change(slot, &bytes, n, begin, end)
+                }
+                (SlotCommand::Slot(slot, bytes, n), None) => self.enqueue(slot, &bytes, n, vec![], None),
+                (SlotCommand::Broadcast(words), _) => split.broadcast = Some(words),
+                (SlotCommand::CrossSlot(words), _) => split.cross_slot.push(words),
+            }
+        }
+        self.apply_backpressure().await?;
+        Ok(split)
+    }
+
+    /// Does the same at every server, when everything before it is done. Interrupted, it is done again. `checkpoint`, a key and
+    /// its value, outlives a flush: it stands again in the moment in which the last server is empty.
+    pub(crate) async fn broadcast(
+        &mut self,
+        words: &[Vec<u8>],
+        query: &mut QueryClient,
+        checkpoint: Option<(&[u8], &[u8])>,
+    ) -> Result<LibraryOutcome> {
+        let in_source_transaction = std::mem::replace(&mut self.in_source_transaction, false);
+        self.flush().await?;
+        self.in_source_transaction = in_source_transaction;
+        if let Some((key, value)) = checkpoint {
+            query.execute(key, &[b"SET", key, value]).await?;
+        }
+        query.refresh().await?;
+        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        if words[0].eq_ignore_ascii_case(b"FUNCTION") {
+            return functions::run_at_masters(query, &words, self.functions).await;
+        }
+        let flushes = words[0].to_ascii_uppercase().starts_with(b"FLUSH");
+        let home = checkpoint.filter(|_| flushes).map(|(key, _)| query.addr_of_key(key));
+        for addr in query.masters().into_iter().filter(|addr| Some(addr) != home.as_ref()) {
+            query.client_at(&addr).await?.execute(&words).await.map_err(|f| f.at(Side::Target))?;
+        }
+        if let (Some(addr), Some((key, value))) = (home, checkpoint) {
+            let mut all = Vec::new();
+            for args in [&[b"MULTI".as_slice()][..], &words, &[b"SET", key, value], &[b"EXEC"]] {
+                command(&mut all, args);
+            }
+            let client = query.client_at(&addr).await?;
+            let url = client.display_url().to_owned();
+            let replies = client.pipeline(&all, 4).await.map_err(|f| f.at(Side::Target))?;
+            if let Some(Reply::Error(text)) = replies.into_iter().rev().find(|a| matches!(a, Reply::Error(_)))
+            {
+                return Err(reply_failure(&url, "flush", &text).at(Side::Target));
+            }
+        }
+        if flushes {
+            self.reset_offsets();
+        }
+        Ok(LibraryOutcome::default())
+    }
+
+    /// Sends when enough was gathered, and waits while too much is unanswered.
+    pub(crate) async fn apply_backpressure(&mut self) -> Result<()> {
+        if self.scratch.len() >= SCRATCH_BYTES
+            || self.queued_bytes >= UNANSWERED_MAX / 8
+            || self.ready.len() >= 256
+        {
+            self.send().await?;
+        }
+        // What is within a transaction of the source cannot be sent, so there is nothing to wait for.
+        while self.queued_bytes > UNANSWERED_MAX && self.in_flight > 0 {
+            self.step().await?;
+        }
+        Ok(())
+    }
+
+    /// True when everything is sent and answered.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.scratch.is_empty() && self.in_flight == 0 && self.queued_bytes == 0
+    }
+
+    /// Sends everything and waits for all answers.
+    pub(crate) async fn flush(&mut self) -> Result<()> {
+        self.send().await?;
+        while self.in_flight > 0 {
+            self.step().await?;
+        }
+        Ok(())
+    }
+
+    /// What was gathered and not sent is forgotten: the source sends it again.
+    pub(crate) fn abandon(&mut self) {
+        self.in_source_transaction = false;
+        self.ready.clear();
+        for queue in &mut self.queues {
+            let pending = std::mem::take(&mut queue.pending);
+            self.queued_bytes -= pending.bytes.len() as u64;
+        }
+    }
+
+    async fn handle_outcome(&mut self, slot: u16, outcome: Outcome) -> Result<()> {
+        match outcome {
+            Outcome::Done(errors) => self.complete(slot, errors),
+            Outcome::Failed(failure) => Err(failure.at(Side::Target)),
+            Outcome::Moved(addr) => {
+                let server = self.connect_server(&addr).await?;
+                self.slots[usize::from(slot)] = u16::try_from(server).unwrap_or(0);
+                self.schedule_retry(slot, "too many redirections for its slot")?;
+                self.send_transaction(slot, None).await
+            }
+            Outcome::Ask(addr) => {
+                let server = self.connect_server(&addr).await?;
+                self.schedule_retry(slot, "too many redirections for its slot")?;
+                self.send_transaction(slot, Some(server)).await
+            }
+            Outcome::Pong => Ok(()),
+            Outcome::Retry(why) => {
+                let pause = self.schedule_retry(slot, &why)?;
+                // Kept by time: some wait longer than others.
+                let at = Instant::now() + pause;
+                let position = self.retries.partition_point(|(other, _)| *other <= at);
+                self.retries.insert(position, (at, slot));
+                Ok(())
+            }
+        }
+    }
+
+    /// Counts another try of a slot's transaction; answers the pause before it.
+    fn schedule_retry(&mut self, slot: u16, why: &str) -> Result<Duration> {
+        let Some(sent) = &mut self.queues[usize::from(slot)].in_flight else { return Ok(RETRY_DELAY) };
+        sent.tries += 1;
+        let since = *sent.since.get_or_insert_with(Instant::now);
+        if since.elapsed() > RETRY_TIMEOUT {
+            let m = format!("{}: slot {slot} rejects writes: {why}", self.node.display_url());
+            return Err(Failure { message: m, ..reply_failure("", "write", why) }.at(Side::Target));
+        }
+        Ok(RETRY_DELAY.saturating_mul(1 << sent.tries.saturating_sub(40).min(6)).min(RETRY_DELAY_MAX))
+    }
+
+    fn complete(&mut self, slot: u16, errors: Vec<(usize, String)>) -> Result<()> {
+        let queue = &mut self.queues[usize::from(slot)];
+        let Some(sent) = queue.in_flight.take() else { return Ok(()) };
+        self.in_flight -= 1;
+        self.queued_bytes -= sent.bytes.len() as u64;
+        if sent.begin.is_some() {
+            queue.done = sent.end;
+        }
+        if queue.pending.commands > 0 {
+            self.ready.push(slot);
+        }
+        let url = self.node.display_url();
+        if sent.pending_replies.is_empty() {
+            return match errors.first() {
+                None => Ok(()),
+                Some(_) if self.from_file => {
+                    // What was queued is counted behind MULTI.
+                    let errors: Vec<_> = errors.into_iter().map(|(i, text)| (i + 1, text)).collect();
+                    self.shared.record_refused(&url, &sent.bytes, &errors).map_err(|f| f.at(Side::Target))
+                }
+                Some((_, text)) => Err(diverged(&url, text).at(Side::Target)),
+            };
+        }
+        for (i, pending) in sent.pending_replies.iter().enumerate() {
+            let error = errors.iter().find(|(at, _)| *at == i).map(|(_, text)| text.as_str());
+            self.shared.record_reply(&url, pending, error)?;
+        }
+        Ok(())
+    }
+
+    /// Nobody writes any more: the fencing token is removed.
+    pub(crate) async fn release_token(&self, query: &mut QueryClient) -> Result<()> {
+        let fencing_token = &self.fence.names.fencing_token;
+        query.execute(fencing_token, &[b"DEL", fencing_token]).await
+    }
+
+    /// Everything of the stream up to here is applied; the same is told to who looks.
+    pub(crate) fn publish_applied(&self, current: u64) -> u64 {
+        let low = self.low_water(current);
+        self.shared.applied.store(low, Ordering::Release);
+        low
+    }
+}
