@@ -12,7 +12,7 @@ use model::migration::Own;
 use model::spec::Place;
 use pace::clock::SharedClock;
 use redis_migration::Node;
-use redis_migration::node::TlsFiles;
+use redis_migration::connection::node::TlsFiles;
 use runtime::migrations::{Hook, Instance, OpenedBackup};
 use seal::{Keyring, Secret};
 use storage::egress::{Egress, host_of};
@@ -153,7 +153,7 @@ impl Catalogue {
                 Some(secret) => config::reveal(&what, secret, env, keys)?.expose().to_owned(),
                 None => String::new(),
             };
-            let addrs = redis_migration::node::addresses(&r.addrs)
+            let addrs = redis_migration::connection::node::addresses(&r.addrs)
                 .map_err(|f| Failure { message: format!("{what}: {}", f.message), ..f })?;
             // What a cluster of the operator's announces is the operator's, but never a metadata service.
             let own = Egress::operators(&config.limits.redis_endpoints);

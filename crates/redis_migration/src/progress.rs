@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use crate::load::LoadStats;
+use crate::snapshot::load::LoadStats;
 
 /// What a migration is doing, for whoever looks.
 #[derive(Debug, Default)]

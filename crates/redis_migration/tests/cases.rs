@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use model::failure::{Failure, Kind, Result};
 use redis_migration::import::Import;
-use redis_migration::scan::ScanMigration;
+use redis_migration::session::scan::ScanMigration;
 use redis_migration::verify::{Depth, compare};
 use redis_migration::{Migration, Options, Summary, Until};
 use redis_proto::resp::Reply;
@@ -731,7 +731,7 @@ async fn red_20_c19_groups_of_streams_are_whole() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn red_22_what_migrations_leave_can_be_removed() {
-    use redis_migration::checkpoint::clean;
+    use redis_migration::checkpoint::cleanup::clean;
     let (source, cluster) = (Redis::start("REDIS_7_0", &[]), Cluster::start("REDIS_7_0", 3, false, &[]));
     for i in 0..50 {
         source.run(&format!("SET k{i} {i}"));

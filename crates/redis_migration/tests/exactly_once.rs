@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis_migration::Until;
-use redis_migration::checkpoint::KeyNames;
+use redis_migration::checkpoint::keys::KeyNames;
 use redis_proto::resp::Reply;
 use testkit::redis::Redis;
 
@@ -306,7 +306,7 @@ async fn users_need_what_is_documented() {
     source.run("CONFIG SET notify-keyspace-events KA");
     source.run("SET looked at");
     let looking = by(Until::CaughtUp);
-    let scan = redis_migration::scan::ScanMigration {
+    let scan = redis_migration::session::scan::ScanMigration {
         source: redis_migration::Node { user: "scanned".into(), ..looking.source },
         target: looking.target,
         options: looking.options,

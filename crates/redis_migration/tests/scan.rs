@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use redis_migration::scan::ScanMigration;
+use redis_migration::session::scan::ScanMigration;
 use redis_migration::{Options, Until};
 use redis_proto::resp::Reply;
 use testkit::redis::{Cluster, Redis};

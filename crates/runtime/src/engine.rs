@@ -16,7 +16,7 @@ use pace::budget::Memory;
 use pace::clock::SharedClock;
 use pace::lanes::Lanes;
 use pace::limit::{Limit, LimitBounds};
-use redis_migration::spool::COMMAND_MAX;
+use redis_migration::source::spool::COMMAND_MAX;
 use storage::{Probe, SharedStore};
 use store::{Store, TaskRow};
 use tokio::sync::{Notify, watch};

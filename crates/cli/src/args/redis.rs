@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use redis_migration::node::TlsFiles;
+use redis_migration::connection::node::TlsFiles;
 
 use super::Service;
 

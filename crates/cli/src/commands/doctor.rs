@@ -6,8 +6,8 @@ use std::path::Path;
 use config::Config;
 use model::failure::{Failure, Kind, Result, Side};
 use redis_migration::Node;
-use redis_migration::node::TlsFiles;
-use redis_migration::query_client::QueryClient;
+use redis_migration::connection::node::TlsFiles;
+use redis_migration::connection::query_client::QueryClient;
 use seal::Keyring;
 use storage::ObjectStore;
 use storage::egress::Egress;
@@ -145,7 +145,7 @@ async fn instances(config: &Config, env: &BTreeMap<String, String>, findings: &m
                 Some(secret) => config::reveal(&what, secret, env, &keys)?.expose().to_owned(),
                 None => String::new(),
             };
-            let addrs = redis_migration::node::addresses(&r.addrs)?;
+            let addrs = redis_migration::connection::node::addresses(&r.addrs)?;
             let egress = Egress::anywhere();
             let user = r.user.clone();
             let tls_files = TlsFiles { ca: r.ca.clone(), cert: r.cert.clone(), key: r.key.clone() };

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use model::failure::Side;
 use redis_migration::Node;
-use redis_migration::query_client::QueryClient;
-use redis_migration::server::ServerInfo;
+use redis_migration::connection::query_client::QueryClient;
+use redis_migration::connection::server::ServerInfo;
 use runtime::migrations::Instance;
 use runtime::naming::uuid;
 use store::BackupRow;
@@ -128,7 +128,8 @@ impl Control {
         unit.save().await?;
         let (engine, clock, node) = (self.engine.clone(), self.clock.clone(), seen.node);
         tokio::spawn(async move {
-            let taken = async { redis_migration::backup::save(&node, &path, &engine.spool_dir()?).await };
+            let taken =
+                async { redis_migration::snapshot::backup::save(&node, &path, &engine.spool_dir()?).await };
             let taken = taken.await;
             let noted = async {
                 let mut unit = engine.store().write().await?;

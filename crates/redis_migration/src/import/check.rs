@@ -10,10 +10,10 @@ use redis_proto::rdb::{Item, Parser};
 use redis_proto::resp::{Command, Commands};
 
 use super::files::{data_end, push_until, read_failure};
-use super::{READ_BYTES, SPLIT_VALUES_ABOVE};
-use crate::command_filter::needs_empty_target;
-use crate::load::corrupt;
-use crate::spool::COMMAND_MAX;
+use crate::import::files::READ_BYTES;
+use crate::snapshot::load::{SPLIT_VALUES_ABOVE, corrupt};
+use crate::source::spool::COMMAND_MAX;
+use crate::stream::command_filter::needs_empty_target;
 
 /// What a backup file holds, without applying it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

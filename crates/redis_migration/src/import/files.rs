@@ -9,6 +9,8 @@ use model::failure::{Failure, Kind, Result, Side};
 use redis_proto::aof;
 use redis_proto::resp::Commands;
 
+pub(super) const READ_BYTES: usize = 256 << 10;
+
 const MANIFEST_MAX: u64 = 1 << 20;
 /// So much is read at once from the end of a file, bytes.
 const CHUNK_BYTES: u64 = 64 << 10;

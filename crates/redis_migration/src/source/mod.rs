@@ -1,3 +1,4 @@
 //! Where keys and changes come from.
 
 pub mod psync;
+pub mod spool;

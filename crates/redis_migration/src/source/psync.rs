@@ -10,9 +10,9 @@ use model::failure::{Failure, Kind, Result, Side};
 use redis_proto::resp::{Reply, command};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::client::{Client, Incoming, Outgoing, reply_failure};
-use crate::node::Node;
-use crate::spool::Spool;
+use crate::connection::client::{Client, Incoming, Outgoing, reply_failure};
+use crate::connection::node::Node;
+use crate::source::spool::Spool;
 
 /// One read takes at most this much.
 const READ_BYTES: usize = 64 << 10;

@@ -15,16 +15,16 @@ use redis_proto::resp::{Reply, command};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
-use super::KEEP_ALIVE_INTERVAL;
-use crate::checkpoint::{self, KeyNames};
-use crate::client::{Client, Outgoing, reply_failure};
-use crate::functions::{self, FunctionPolicy, LibraryOutcome};
-use crate::node::Node;
-use crate::query_client::QueryClient;
-use crate::slot_router::{SlotCommand, route_commands};
+use crate::checkpoint::fencing;
+use crate::checkpoint::keys::KeyNames;
+use crate::connection::client::{Client, KEEP_ALIVE_INTERVAL, Outgoing, reply_failure};
+use crate::connection::node::Node;
+use crate::connection::query_client::QueryClient;
+use crate::connection::topology::{Addr, Topology};
+use crate::target::functions::{self, FunctionPolicy, LibraryOutcome};
 use crate::target::pipeline::{PendingReply, Shared, diverged};
 use crate::target::replies::{Outcome, read};
-use crate::topology::{Addr, Topology};
+use crate::target::slot_router::{SlotCommand, route_commands};
 
 /// One write is about this long.
 const WRITE_BYTES: usize = 128 << 10;
@@ -203,7 +203,7 @@ impl ClusterWriter {
             cluster.connect_server(&shard.master).await?;
         }
         if !cluster.fenced {
-            checkpoint::wait_for_stale_writers().await;
+            fencing::wait_for_stale_writers().await;
         }
         cluster.verify_token().await?;
         cluster.is_open = true;

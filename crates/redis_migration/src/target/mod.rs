@@ -1,24 +1,21 @@
 //! Where keys and changes go.
 
-pub mod capabilities;
 pub(crate) mod cluster;
+pub mod functions;
 pub mod pipeline;
 mod replies;
+pub(crate) mod slot_router;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use model::failure::{Result, Side};
 
 use self::cluster::{ClusterWriter, Fence};
 use self::pipeline::{PendingReply, Pipeline, Shared};
-use crate::checkpoint::KeyNames;
-use crate::client::Client;
-use crate::node::Node;
-use crate::topology::Topology;
-
-/// A connection that is used less often is given a sign of life: servers and proxies close idle ones, some after a second.
-pub(crate) const KEEP_ALIVE_INTERVAL: Duration = Duration::from_millis(400);
+use crate::checkpoint::keys::KeyNames;
+use crate::connection::client::{Client, KEEP_ALIVE_INTERVAL};
+use crate::connection::node::Node;
+use crate::connection::topology::Topology;
 
 /// One server, or a cluster.
 #[derive(Debug)]

@@ -10,8 +10,9 @@ use redis_proto::resp::{Commands, Replies, Reply};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
-use super::KEEP_ALIVE_INTERVAL;
-use crate::client::{Client, Incoming, Outgoing, VALUE_MAX, is_transient, reply_failure};
+use crate::connection::client::{
+    Client, Incoming, KEEP_ALIVE_INTERVAL, Outgoing, VALUE_MAX, is_transient, reply_failure,
+};
 
 /// One write is about this long.
 const WRITE_BYTES: usize = 256 << 10;

@@ -9,9 +9,9 @@ use redis_proto::resp::{Replies, Reply};
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 
-use crate::client::{Incoming, VALUE_MAX, is_transient, reply_failure};
+use crate::connection::client::{Incoming, VALUE_MAX, is_transient, reply_failure};
+use crate::connection::topology::Addr;
 use crate::target::pipeline::diverged;
-use crate::topology::Addr;
 
 const READ_BYTES: usize = 64 << 10;
 

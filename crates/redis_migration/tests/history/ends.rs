@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use redis_migration::checkpoint::{Checkpoint, KeyNames};
+use redis_migration::checkpoint::Checkpoint;
+use redis_migration::checkpoint::keys::KeyNames;
 use redis_proto::resp::{Reply, command};
 use testkit::redis::Connection;
 

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use model::failure::{Failure, Kind, Result, Side};
 use model::migration::{End, MigrationEvent, MigrationIllegal};
-use redis_migration::client::Client;
-use redis_migration::query_client::QueryClient;
-use redis_migration::server::ServerInfo;
-use redis_migration::topology::Addr;
+use redis_migration::connection::client::Client;
+use redis_migration::connection::query_client::QueryClient;
+use redis_migration::connection::server::ServerInfo;
+use redis_migration::connection::topology::Addr;
 use redis_migration::{Node, Summary};
 use serde::{Deserialize, Serialize};
 use serde_json::json;

@@ -68,7 +68,7 @@ pub fn resolve_node(
             places.instance(current).ok_or_else(gone)?.node
         }
         (None, Some(addrs)) => Node {
-            addrs: redis_migration::node::addresses(addrs)?,
+            addrs: redis_migration::connection::node::addresses(addrs)?,
             egress: places.egress(),
             ..Node::default()
         },
@@ -108,11 +108,11 @@ mod tests {
     async fn sec_f07_addresses_of_requests_lead_where_the_operator_allows() {
         let end = End { addrs: Some("127.0.0.1:1".into()), ..End::default() };
         let node = resolve_node(&end, &Secret::default(), &Public, &[]).unwrap();
-        let refused = redis_migration::client::connect(&node).await.map(drop).unwrap_err();
+        let refused = redis_migration::connection::client::connect(&node).await.map(drop).unwrap_err();
         assert_eq!(refused.kind, Kind::Forbidden, "{refused}");
         // What a cluster announces has the guard of the node that announced it.
         let announced = node.at_addr(&("169.254.169.254".to_owned(), 80));
-        let refused = redis_migration::client::connect(&announced).await.map(drop).unwrap_err();
+        let refused = redis_migration::connection::client::connect(&announced).await.map(drop).unwrap_err();
         assert_eq!(refused.kind, Kind::Forbidden, "{refused}");
         assert!(node.egress.allows("x", "10.1.2.3".parse().unwrap()));
     }

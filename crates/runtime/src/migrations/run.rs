@@ -10,13 +10,14 @@ use model::migration::{
     Libraries, MigrationEvent, MigrationKind, MigrationSpec, Own, Phase, ResumeMode, Switch,
 };
 use pace::budget::Bandwidth;
-use redis_migration::checkpoint::{self, KeyNames};
-use redis_migration::query_client::QueryClient;
+use redis_migration::checkpoint::cleanup;
+use redis_migration::checkpoint::keys::KeyNames;
+use redis_migration::connection::query_client::QueryClient;
+use redis_migration::connection::server::ServerInfo;
 use redis_migration::reconnect::ReconnectPolicy;
-use redis_migration::restore::Conflict;
 use redis_migration::route::Route;
-use redis_migration::server::ServerInfo;
-use redis_migration::spool::SpoolLimits;
+use redis_migration::snapshot::restore::Conflict;
+use redis_migration::source::spool::SpoolLimits;
 use redis_migration::verify::{Depth, compare};
 use redis_migration::{
     Event, EventSender, FunctionPolicy, Migration, Node, Options, Progress, Reconnect, Summary, Until,
@@ -131,7 +132,7 @@ pub(super) fn names(id: &str, source: &Node, target: &Node, route: &Route) -> Ke
 pub(super) async fn forget(id: String, source: Node, target: Node, route: Route) {
     let done = async {
         let names = names(&id, &source, &target, &route);
-        redis_migration::checkpoint::forget(&target, &names).await
+        redis_migration::checkpoint::cleanup::forget(&target, &names).await
     };
     match tokio::time::timeout(COMPARE_TIMEOUT, done).await {
         Ok(Ok(())) => {}
@@ -386,7 +387,7 @@ async fn query_both(
     let to = async {
         let asked = async {
             let (mut query, mut server, _) = QueryClient::open(target.as_ref()?, Side::Target).await.ok()?;
-            let ours = checkpoint::count_reserved_keys(&mut query, names.as_ref()?).await.unwrap_or(0);
+            let ours = cleanup::count_reserved_keys(&mut query, names.as_ref()?).await.unwrap_or(0);
             server.keys = server.keys.saturating_sub(ours);
             for (_, keys) in server.by_db.iter_mut().filter(|(db, _)| *db == 0) {
                 *keys = keys.saturating_sub(ours);

@@ -96,7 +96,8 @@ pub(crate) fn end(f: &Fields<'_>) -> Allowed<(End, Secret)> {
     if id.is_some() {
         addrs = None;
     } else if let Some(addrs) = &addrs {
-        redis_migration::node::addresses(addrs).map_err(|e| Denial::Field(f.name("addrs"), e.message))?;
+        redis_migration::connection::node::addresses(addrs)
+            .map_err(|e| Denial::Field(f.name("addrs"), e.message))?;
     } else {
         return Err(Denial::Field(f.name("addrs"), "either id or addrs is required".into()));
     }

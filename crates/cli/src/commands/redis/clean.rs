@@ -1,7 +1,7 @@
 //! `whimbrel redis clean DST`: takes away what migrations have left beside the data.
 
 use model::failure::{Result, Side};
-use redis_migration::checkpoint::clean;
+use redis_migration::checkpoint::cleanup::clean;
 use serde_json::json;
 
 use crate::args::RedisClean;

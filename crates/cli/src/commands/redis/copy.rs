@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use model::failure::{Result, Side};
-use redis_migration::checkpoint::KeyNames;
-use redis_migration::scan::ScanMigration;
+use redis_migration::checkpoint::keys::KeyNames;
+use redis_migration::session::scan::ScanMigration;
 use redis_migration::verify::{Depth, compare};
 use redis_migration::{EventSender, Migration, Progress, Until};
 use ring::digest;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use model::failure::{Failure, Kind, Result, Side};
-use redis_migration::archive;
 use redis_migration::import::Import;
+use redis_migration::import::archive;
 use redis_migration::{Progress, Until};
 use tokio_util::sync::CancellationToken;
 

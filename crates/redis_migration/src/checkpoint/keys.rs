@@ -1,0 +1,52 @@
+//! Names of the keys that a migration keeps at its target.
+
+use redis_proto::command::tag;
+
+use crate::connection::RESERVED_PREFIX;
+
+/// Names of what is kept at the target, in its database 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyNames {
+    /// Of which migration, or which link of it.
+    pub id: String,
+    /// The checkpoint.
+    pub checkpoint: Vec<u8>,
+    /// A sorted set of keys that the target's clock may have taken too early.
+    pub suspects: Vec<u8>,
+    /// A hash of the source's scripts.
+    pub scripts: Vec<u8>,
+    /// Names of connections that write begin so.
+    pub writer_name: Vec<u8>,
+    /// The token of the run that may write.
+    pub fencing_token: Vec<u8>,
+}
+
+impl KeyNames {
+    /// The names of one migration.
+    pub fn new(id: &str) -> Self {
+        let name = |what: &str| [RESERVED_PREFIX, what.as_bytes(), b":", id.as_bytes()].concat();
+        Self {
+            id: id.to_owned(),
+            checkpoint: name("offset"),
+            suspects: name("doubted"),
+            scripts: name("scripts"),
+            writer_name: name("writer"),
+            fencing_token: name("owner"),
+        }
+    }
+
+    /// The names of one of several links of a migration.
+    pub fn for_link(&self, n: u16) -> Self {
+        Self::new(&format!("{}:{n}", self.id))
+    }
+
+    /// The checkpoint of one slot of a cluster: it changes with the keys of that slot.
+    pub fn slot_checkpoint(&self, slot: u16) -> Vec<u8> {
+        [&self.checkpoint[..], b":{", tag(slot).as_bytes(), b"}"].concat()
+    }
+
+    /// The list of suspect keys of one slot.
+    pub fn slot_suspects(&self, slot: u16) -> Vec<u8> {
+        [&self.suspects[..], b":{", tag(slot).as_bytes(), b"}"].concat()
+    }
+}

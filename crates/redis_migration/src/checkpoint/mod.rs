@@ -1,0 +1,91 @@
+//! What stands at the target about a migration, beside its data: how far it is. It is written in the transaction that
+//! makes the changes, so that neither can be there without the other.
+
+pub mod cleanup;
+pub(crate) mod fencing;
+pub mod keys;
+pub mod slot_layout;
+pub(crate) mod suspects;
+pub(crate) mod target_locks;
+pub(crate) mod watermarks;
+
+use model::failure::{Failure, Kind, Result, Side};
+
+use crate::checkpoint::keys::KeyNames;
+use crate::connection::query_client::QueryClient;
+use crate::source::psync::Position;
+
+/// How far a migration is, by what stands at the target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Checkpoint {
+    /// A snapshot is being applied to a target that was empty: what stands there is part of it, and nothing else.
+    FullSync,
+    /// Everything up to a position of the source's stream is applied; the stream was in this database. On clusters the
+    /// checkpoints of slots that belong to it begin with the third word.
+    Applied(Position, u32, Option<String>),
+}
+
+impl Checkpoint {
+    /// As it is written.
+    pub fn text(&self) -> String {
+        match self {
+            Checkpoint::FullSync => "full".into(),
+            Checkpoint::Applied(position, db, epoch) => {
+                let epoch = epoch.as_ref().map(|e| format!(" {e}")).unwrap_or_default();
+                format!("applied {} {} {db}{epoch}", position.replid, position.offset)
+            }
+        }
+    }
+
+    /// Out of what was written.
+    pub fn parse(text: &str) -> Option<Self> {
+        let words: Vec<&str> = text.split(' ').collect();
+        match words[..] {
+            ["full"] => Some(Checkpoint::FullSync),
+            ["applied", replid, offset, db, ref rest @ ..] if rest.len() < 2 => {
+                let position = Position { replid: replid.to_owned(), offset: offset.parse().ok()? };
+                let epoch = rest.first().map(|e| (*e).to_owned());
+                Some(Checkpoint::Applied(position, db.parse().ok()?, epoch))
+            }
+            _ => None,
+        }
+    }
+
+    /// Reads it at a target.
+    ///
+    /// # Errors
+    /// What the connection meets; [`Kind::Conflict`] when something else stands under its name.
+    pub async fn read(query: &mut QueryClient, names: &KeyNames) -> Result<Option<Self>> {
+        let reply = query.call(0, &names.checkpoint, &[b"GET", &names.checkpoint]).await?;
+        let Some(text) = reply.text() else { return Ok(None) };
+        let text = String::from_utf8_lossy(text).into_owned();
+        let checkpoint = Self::parse(&text).ok_or_else(|| {
+            let name = String::from_utf8_lossy(&names.checkpoint).into_owned();
+            if let Some(why) = text.strip_prefix("diverged: ") {
+                let m = format!(
+                    "an earlier run failed: {why}; its checkpoint key `{name}` at the target is no \
+                     longer valid"
+                );
+                return Failure::new(Kind::Conflict, "halted", m).at(Side::Target);
+            }
+            let m =
+                format!("`{name}` at the target is not a valid checkpoint (`{text}`); hint: delete the key");
+            Failure::new(Kind::Conflict, "marker", m).at(Side::Target)
+        })?;
+        Ok(Some(checkpoint))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn markers_come_back() {
+        let applied = |epoch| Checkpoint::Applied(Position { replid: "ab12".into(), offset: 7 }, 3, epoch);
+        for checkpoint in [Checkpoint::FullSync, applied(None), applied(Some("e1".into()))] {
+            assert_eq!(Checkpoint::parse(&checkpoint.text()), Some(checkpoint));
+        }
+        assert_eq!(Checkpoint::parse("applied x"), None);
+    }
+}

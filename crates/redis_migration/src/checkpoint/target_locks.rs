@@ -1,0 +1,165 @@
+//! Migrations of one source that write the same keys of a target.
+//!
+//! Two names of one place make two migrations, each with a position of its own, and whoever went on from the older position would do
+//! again what the other has done. So all that write to a target are listed there, with what they move and whose stream they
+//! apply. A migration that takes a snapshot of the same keys invalidates the checkpoints of others: they end, and when they are started
+//! again, they take a snapshot too.
+
+use model::failure::Result;
+use redis_proto::resp::Reply;
+
+use crate::checkpoint::fencing;
+use crate::checkpoint::keys::KeyNames;
+use crate::connection::RESERVED_PREFIX;
+use crate::connection::client::Client;
+use crate::connection::node::Node;
+use crate::connection::query_client::QueryClient;
+use crate::connection::server::ServerInfo;
+use crate::route::Route;
+
+/// The key at the target, a hash: migration to its lock.
+pub(crate) fn locks_key() -> Vec<u8> {
+    [RESERVED_PREFIX, b"claims"].concat()
+}
+
+/// The lock of a migration: the keys that are migrated, from the stream of a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TargetLock {
+    route_digest: String,
+    replid: String,
+}
+
+impl TargetLock {
+    /// The lock of a migration that applies this stream.
+    pub(crate) fn new(route: &Route, replid: &str) -> Self {
+        let digest = ring::digest::digest(&ring::digest::SHA256, route.identity().as_bytes());
+        let route_digest = storage::checksum::hex(digest.as_ref())[..16].to_owned();
+        Self { route_digest, replid: replid.to_owned() }
+    }
+
+    fn text(&self) -> String {
+        format!("{} {}", self.route_digest, self.replid)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (route_digest, replid) = text.split_once(' ')?;
+        Some(Self { route_digest: route_digest.to_owned(), replid: replid.to_owned() })
+    }
+
+    /// True when another migration would make the same changes again; `source` knows how its stream was called before.
+    fn overlaps(&self, other: &Self, source: &ServerInfo) -> bool {
+        let known = [&self.replid, &source.replid, &source.replid_before];
+        self.route_digest == other.route_digest && known.contains(&&other.replid)
+    }
+
+    /// Writes the lock.
+    ///
+    /// # Errors
+    /// What the target answers.
+    pub(crate) async fn record(&self, query: &mut QueryClient, names: &KeyNames) -> Result<()> {
+        query
+            .execute(&locks_key(), &[b"HSET", &locks_key(), names.id.as_bytes(), self.text().as_bytes()])
+            .await
+    }
+
+    /// Ends every other migration whose lock it overlaps: its connections, its token and its checkpoint.
+    ///
+    /// # Errors
+    /// What the target answers.
+    pub(crate) async fn supersede(
+        &self,
+        query: &mut QueryClient,
+        names: &KeyNames,
+        target: &Node,
+        source: &ServerInfo,
+    ) -> Result<()> {
+        let all = query.call(0, &locks_key(), &[b"HGETALL", &locks_key()]).await?;
+        for pair in all.array().unwrap_or_default().chunks(2) {
+            let text = |reply: &Reply| Some(String::from_utf8_lossy(reply.text()?).into_owned());
+            let (Some(id), Some(lock)) = (pair.first().and_then(text), pair.get(1).and_then(text)) else {
+                continue;
+            };
+            if id == names.id || !Self::parse(&lock).is_some_and(|other| self.overlaps(&other, source)) {
+                continue;
+            }
+            let other = KeyNames::new(&id);
+            // First its token and its connections, so that nothing of it comes later.
+            fencing::evict_link_writers(target, query, std::slice::from_ref(&other)).await?;
+            fencing::invalidate(query, &other).await?;
+            release(query, &other).await?;
+            tracing::info!(
+                "migration {id} wrote the same keys from this source: its checkpoint is now invalid"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// A migration that brings changes of a stream with one of these names to `source`, and runs: its connection is there. Where
+/// nobody may look, there is none.
+pub(crate) async fn running_migration_from(source: &mut Client, streams: &[String]) -> Option<String> {
+    let all = source.call(&[b"HGETALL", &locks_key()]).await.ok()?;
+    let clients = source.call(&[b"CLIENT", b"LIST"]).await.ok()?;
+    let clients = String::from_utf8_lossy(clients.text()?).into_owned();
+    all.array()?.chunks(2).find_map(|pair| {
+        let text = |reply: &Reply| Some(String::from_utf8_lossy(reply.text()?).into_owned());
+        let (id, lock) = (text(pair.first()?)?, TargetLock::parse(&text(pair.get(1)?)?)?);
+        let writer = String::from_utf8_lossy(&KeyNames::new(&id).writer_name).into_owned();
+        let runs = clients.split(' ').any(|word| {
+            word.strip_prefix("name=")
+                .is_some_and(|n| n.strip_prefix(&writer).is_some_and(|n| n.starts_with('/')))
+        });
+        (runs && streams.contains(&lock.replid)).then_some(id)
+    })
+}
+
+/// Releases the lock of a migration.
+///
+/// # Errors
+/// What the target answers.
+pub(crate) async fn release(query: &mut QueryClient, names: &KeyNames) -> Result<()> {
+    query.execute(&locks_key(), &[b"HDEL", &locks_key(), names.id.as_bytes()]).await
+}
+
+/// Keys of ours that stand at a target beside any data, whoever brought those.
+///
+/// # Errors
+/// What the target answers.
+pub(crate) async fn count_keys(query: &mut QueryClient) -> Result<u64> {
+    Ok(u64::from(query.call(0, &locks_key(), &[b"EXISTS", &locks_key()]).await?.number() == Some(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use redis_proto::rdb::Family;
+
+    use super::*;
+
+    #[test]
+    fn claims_meet_on_the_same_keys_of_one_stream() {
+        let source = ServerInfo {
+            replid: "new".into(),
+            replid_before: "old".into(),
+            ..ServerInfo::for_tests(Family::Redis, (7, 0))
+        };
+        let all = TargetLock::new(&Route::default(), "new");
+        assert_eq!(TargetLock::parse(&all.text()), Some(all.clone()));
+        for (replid, overlaps) in [("new", true), ("old", true), ("another", false)] {
+            assert_eq!(
+                all.overlaps(&TargetLock::new(&Route::default(), replid), &source),
+                overlaps,
+                "{replid}"
+            );
+        }
+        let some = Route { only_db: Some(3), ..Route::default() };
+        assert!(!all.overlaps(&TargetLock::new(&some, "new"), &source));
+    }
+
+    #[test]
+    fn identity_of_a_claim_never_changes() {
+        let lock = TargetLock::new(&Route::default(), "r");
+        assert_eq!(lock.text(), "ad8f9f99c7b5e2c3 r");
+        let some = Route { only_db: Some(3), ..Route::default() };
+        assert_eq!(TargetLock::new(&some, "r").text(), "6d1244b4cb1199d2 r");
+    }
+}

@@ -1,0 +1,11 @@
+//! Connections to Redis servers: what they are, where they are, and questions to them.
+
+pub mod capabilities;
+pub mod client;
+pub mod node;
+pub mod query_client;
+pub mod server;
+pub mod topology;
+
+/// Keys of migrations begin with this; they never count as data.
+pub const RESERVED_PREFIX: &[u8] = b"whimbrel:redis:";

@@ -1,0 +1,311 @@
+//! Questions to an end, one server or a cluster: each goes to the server that has its key.
+
+use std::collections::HashMap;
+
+use model::failure::{Failure, Kind, Result, Side};
+use redis_proto::command::slot;
+use redis_proto::resp::{Reply, command};
+
+use crate::connection::client::{Client, KEEP_ALIVE_INTERVAL, reply_failure};
+use crate::connection::node::Node;
+use crate::connection::server::{MissingFeatures, ServerInfo};
+use crate::connection::topology::{Addr, Topology};
+
+/// Times that a question follows a slot that has moved.
+const REDIRECTS_MAX: u32 = 5;
+/// Questions that are asked together.
+const BATCH_COMMANDS: usize = 1000;
+
+/// Connections for questions, one to each server that was asked.
+#[derive(Debug)]
+pub struct QueryClient {
+    node: Node,
+    side: Side,
+    /// None: it is no cluster.
+    topology: Option<Topology>,
+    slots: Vec<u16>,
+    has_databases: bool,
+    /// The database that questions are about now.
+    selected: u32,
+    clients: HashMap<Addr, Client>,
+}
+
+/// The longest argument that a server takes, where it says so.
+async fn bulk_len_max(client: &mut Client) -> u64 {
+    let reply = client.call(&[b"CONFIG", b"GET", b"proto-max-bulk-len"]).await.ok();
+    let info = reply.as_ref().and_then(|reply| reply.array()?.get(1)?.text());
+    info.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok()).unwrap_or(0)
+}
+
+impl QueryClient {
+    /// Finds out what an end is: for questions to it, its own words, and who serves which slot, if it is a cluster. Keys of
+    /// a cluster are counted over all of it.
+    ///
+    /// # Errors
+    /// When no address answers, or slots are served by nobody.
+    pub async fn open(node: &Node, side: Side) -> Result<(Self, ServerInfo, Option<Topology>)> {
+        let at = |f: Failure| f.at(side);
+        let node = Node { db: None, ..node.clone() };
+        let mut last = Failure::new(Kind::Connect, "connect", "no address was given").at(side);
+        for addr in &node.addrs {
+            let mut client = match Client::open(&node.at_addr(addr)).await {
+                Ok(client) => client,
+                Err(failure) => {
+                    last = at(failure);
+                    continue;
+                }
+            };
+            let info = ServerInfo::query(&mut client).await;
+            let info = if side == Side::Target {
+                MissingFeatures::detect(&node.at_addr(addr), info).await
+            } else {
+                info
+            };
+            let mut server = info.map_err(at)?;
+            if side == Side::Target && server.missing == MissingFeatures::default() {
+                server.bulk_len_max = bulk_len_max(&mut client).await;
+            }
+            if !server.cluster {
+                // What was not understood may have ended the connection.
+                let alive = server.missing == MissingFeatures::default();
+                let clients = alive.then(|| (addr.clone(), client)).into_iter().collect();
+                let (node, has_databases) = (node.at_addr(addr), server.has_databases());
+                let query =
+                    Self { node, side, topology: None, slots: vec![], has_databases, selected: 0, clients };
+                return Ok((query, server, None));
+            }
+            let topology = Topology::query(&node).await.map_err(at)?;
+            let (slots, clients) = (topology.slots(), HashMap::new());
+            let known = Some(topology.clone());
+            let mut query =
+                Self { node, side, topology: known, slots, has_databases: false, selected: 0, clients };
+            (server.keys, server.expires, server.used_memory) = (0, 0, 0);
+            server.by_db.clear();
+            // A cluster has one database, whoever of it was asked and whatever that one holds.
+            server.dbs = vec![0];
+            for addr in query.masters() {
+                let one = ServerInfo::query(query.client_at(&addr).await?).await.map_err(at)?;
+                server.keys += one.keys;
+                server.masters.push(one.replid);
+                match server.by_db.first_mut() {
+                    Some((_, keys)) => *keys += one.keys,
+                    None => server.by_db.push((0, one.keys)),
+                }
+                server.expires += one.expires;
+                server.used_memory += one.used_memory;
+            }
+            return Ok((query, server, Some(topology)));
+        }
+        Err(last)
+    }
+
+    /// What a cluster does not serve, as it is counted; none where it serves everything.
+    pub fn uncovered_slots(&self) -> Option<(String, u64)> {
+        self.topology.as_ref().and_then(Topology::uncovered_slots)
+    }
+
+    /// Every server that may be written.
+    pub fn masters(&self) -> Vec<Addr> {
+        match &self.topology {
+            Some(topology) => topology.masters(),
+            None => self.node.addrs.first().cloned().into_iter().collect(),
+        }
+    }
+
+    /// The connection to one server.
+    ///
+    /// # Errors
+    /// What the connection meets.
+    pub async fn client_at(&mut self, addr: &Addr) -> Result<&mut Client> {
+        let side = self.side;
+        // One that was idle may have been closed by the server: it is asked before it is used.
+        if let Some(client) = self.clients.get_mut(addr)
+            && client.last_reply_at.elapsed() > KEEP_ALIVE_INTERVAL
+            && client.execute(&[b"PING"]).await.is_err_and(|f| f.kind == Kind::Connect)
+        {
+            self.clients.remove(addr);
+        }
+        if !self.clients.contains_key(addr) {
+            let node = Node { db: None, ..self.node.at_addr(addr) };
+            let mut client = Client::open(&node).await.map_err(|f| f.at(side))?;
+            if self.selected != 0 {
+                client
+                    .execute(&[b"SELECT", self.selected.to_string().as_bytes()])
+                    .await
+                    .map_err(|f| f.at(side))?;
+            }
+            self.clients.insert(addr.clone(), client);
+        }
+        let gone = || Failure::new(Kind::Internal, "ask", "a connection was lost");
+        self.clients.get_mut(addr).ok_or_else(gone)
+    }
+
+    /// The connection to the server of a key.
+    ///
+    /// # Errors
+    /// What the connection meets.
+    pub async fn client_of_key(&mut self, key: &[u8]) -> Result<&mut Client> {
+        let addr = self.addr_of_key(key);
+        self.client_at(&addr).await
+    }
+
+    /// True when slots are divided among servers.
+    pub fn is_cluster(&self) -> bool {
+        self.topology.is_some()
+    }
+
+    /// Questions to a single server are about this database from here on; a cluster has only one.
+    ///
+    /// # Errors
+    /// As [`QueryClient::call`].
+    pub async fn select(&mut self, db: u32) -> Result<()> {
+        if !self.has_databases || self.selected == db {
+            return Ok(());
+        }
+        let side = self.side;
+        self.client_of_key(b"")
+            .await?
+            .execute(&[b"SELECT", db.to_string().as_bytes()])
+            .await
+            .map_err(|f| f.at(side))?;
+        self.selected = db;
+        Ok(())
+    }
+
+    /// Sees that databases which are to be written are there and may be selected: a refused `SELECT` would leave what
+    /// follows it to the database before.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] or [`Kind::Forbidden`] naming the database; else what the connection meets.
+    pub async fn verify_dbs(&mut self, dbs: impl IntoIterator<Item = u32>) -> Result<()> {
+        for db in dbs {
+            let Err(f) = self.select(db).await else { continue };
+            if f.is_temporary() {
+                return Err(f);
+            }
+            let kind = if f.kind == Kind::Forbidden { f.kind } else { Kind::Unsupported };
+            let m = format!("cannot select database {db}: {}", f.message);
+            return Err(Failure::new(kind, "databases", m).at(self.side));
+        }
+        self.select(0).await
+    }
+
+    /// Who serves which slot is asked again.
+    ///
+    /// # Errors
+    /// As [`QueryClient::open`].
+    pub async fn refresh(&mut self) -> Result<()> {
+        if self.topology.is_some() {
+            let topology = Topology::query(&self.node).await.map_err(|f| f.at(self.side))?;
+            (self.slots, self.topology) = (topology.slots(), Some(topology));
+        }
+        Ok(())
+    }
+
+    /// The server of a key.
+    pub(crate) fn addr_of_key(&self, key: &[u8]) -> Addr {
+        let addr = match &self.topology {
+            Some(topology) => {
+                let shard = self.slots.get(usize::from(slot(key))).copied().unwrap_or(0);
+                topology.shards.get(usize::from(shard)).map(|s| s.master.clone())
+            }
+            None => self.node.addrs.first().cloned(),
+        };
+        addr.unwrap_or_default()
+    }
+
+    /// A question about a key, in database `db` of a server that is no cluster.
+    ///
+    /// # Errors
+    /// What the server answers, or the connection meets.
+    pub async fn call(&mut self, db: u32, key: &[u8], args: &[&[u8]]) -> Result<Reply> {
+        let side = self.side;
+        for _ in 0..REDIRECTS_MAX {
+            if self.topology.is_none() {
+                self.select(db).await?;
+                let client = self.client_of_key(key).await?;
+                return client.call(args).await.map_err(|f| f.at(side));
+            }
+            match self.client_of_key(key).await?.call(args).await.map_err(|f| f.at(side)) {
+                Err(f) if f.kind == Kind::Changed => self.refresh().await?,
+                answered => return answered,
+            }
+        }
+        Err(Failure::new(Kind::Unavailable, "ask", "too many redirections for one slot").at(self.side))
+    }
+
+    /// The same words, around each of many keys, asked together; the answers in the order of the keys.
+    ///
+    /// # Errors
+    /// As [`QueryClient::call`]; an answer that is an error is one.
+    pub async fn call_each(
+        &mut self,
+        keys: &[Vec<u8>],
+        before: &[&[u8]],
+        behind: &[&[u8]],
+    ) -> Result<Vec<Reply>> {
+        let side = self.side;
+        let mut out: Vec<Reply> = vec![Reply::Nil; keys.len()];
+        let mut by_server: HashMap<Addr, Vec<usize>> = HashMap::new();
+        for (i, key) in keys.iter().enumerate() {
+            by_server.entry(self.addr_of_key(key)).or_default().push(i);
+        }
+        for (addr, positions) in by_server {
+            for some in positions.chunks(BATCH_COMMANDS) {
+                let mut bytes = Vec::new();
+                for i in some {
+                    let words: Vec<&[u8]> =
+                        before.iter().copied().chain([&keys[*i][..]]).chain(behind.iter().copied()).collect();
+                    command(&mut bytes, &words);
+                }
+                let client = self.client_at(&addr).await?;
+                let answers = client.pipeline(&bytes, some.len()).await.map_err(|f| f.at(side))?;
+                let url = client.display_url().to_owned();
+                for (i, answer) in some.iter().zip(answers) {
+                    out[*i] = match answer {
+                        // Few keys move at any moment: each of those is asked about by itself.
+                        Reply::Error(text) if text.starts_with("MOVED") || text.starts_with("ASK") => {
+                            let words: Vec<&[u8]> = before
+                                .iter()
+                                .copied()
+                                .chain([&keys[*i][..]])
+                                .chain(behind.iter().copied())
+                                .collect();
+                            self.call(0, &keys[*i], &words).await?
+                        }
+                        // Nobody has what it asks for.
+                        Reply::Error(text)
+                            if self.node.allow_uncovered
+                                && text.starts_with("CLUSTERDOWN Hash slot not served") =>
+                        {
+                            Reply::Nil
+                        }
+                        Reply::Error(text) => return Err(reply_failure(&url, "ask", &text).at(side)),
+                        answer => answer,
+                    };
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    /// The same, where only an error matters.
+    ///
+    /// # Errors
+    /// As [`QueryClient::call`].
+    pub async fn execute(&mut self, key: &[u8], args: &[&[u8]]) -> Result<()> {
+        self.call(0, key, args).await.map(drop)
+    }
+
+    /// The same words to every server that may be written.
+    ///
+    /// # Errors
+    /// What one of them answers.
+    pub async fn call_all_masters(&mut self, args: &[&[u8]]) -> Result<()> {
+        let side = self.side;
+        for addr in self.masters() {
+            self.client_at(&addr).await?.execute(args).await.map_err(|f| f.at(side))?;
+        }
+        Ok(())
+    }
+}

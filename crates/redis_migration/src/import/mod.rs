@@ -1,0 +1,535 @@
+//! Backups as sources: RDB files, append-only files with or without an RDB preamble, and folders of those in several parts.
+//!
+//! Everything is read through once before anything is written ([`check()`]), with the commands as they will be applied: what is
+//! damaged, what the target does not know and what reaches beyond single keys is refused then. Commands that the target
+//! refuses later are counted and named, as by a server that loads the file.
+
+pub mod archive;
+mod check;
+mod files;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use bytes::Bytes;
+use model::failure::{Failure, Kind, Result, Side};
+use pace::clock::SharedClock;
+use redis_proto::aof::{self, Form};
+use redis_proto::rdb::{Item, Parser};
+use redis_proto::resp::Commands;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::checkpoint::keys::KeyNames;
+use crate::connection::RESERVED_PREFIX;
+use crate::connection::capabilities::NO_TRANSACTIONS_NOTE;
+use crate::connection::node::Node;
+use crate::connection::query_client::QueryClient;
+use crate::connection::server::ServerInfo;
+use crate::import::check::read_backup;
+use crate::import::files::{READ_BYTES, data_end, push_until};
+use crate::migration::Options;
+use crate::progress::{Progress, Summary};
+use crate::snapshot::load::{KeyFilter, Loader, SPLIT_VALUES_ABOVE, corrupt};
+use crate::source::psync::Position;
+use crate::stream::apply::Applier;
+use crate::stream::translate::CommandTranslator;
+use crate::target::Writer;
+use crate::target::functions::{self, FunctionPolicy};
+use crate::target::pipeline::{PendingReply, Pipeline};
+use crate::target::slot_router::{SlotCommand, cross_slot_failure, route_commands};
+
+pub use check::{BackupContents, check};
+pub use files::backup_files;
+pub(crate) use files::read_failure;
+
+/// Pieces that wait to be applied.
+const CHUNKS_AHEAD: usize = 16;
+
+/// A backup on its way to a server.
+pub struct Import {
+    /// Files or folders, in the order in which they are applied.
+    pub files: Vec<PathBuf>,
+    /// Where to.
+    pub target: Node,
+    /// Which keys are migrated, and where to, and what happens to those that are there.
+    pub options: Options,
+    /// Commands that reach beyond single keys are left out where they cannot be applied, instead of refusing the files.
+    pub skip_unsafe_commands: bool,
+    /// Time.
+    pub clock: SharedClock,
+    /// Live numbers.
+    pub progress: Arc<Progress>,
+    /// Cancelled: stop. An import starts over.
+    pub stop: CancellationToken,
+}
+
+impl std::fmt::Debug for Import {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Import({:?} to {})", self.files, self.target.display_url())
+    }
+}
+
+/// The bytes of a file, read by a thread of its own.
+fn read_chunks(path: &Path) -> Result<mpsc::Receiver<Result<Bytes>>> {
+    let mut file = std::fs::File::open(path).map_err(|e| read_failure(path, &e))?;
+    let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
+    let path = path.to_owned();
+    let read = move || loop {
+        let mut chunk = vec![0; READ_BYTES];
+        let chunk = match file.read(&mut chunk) {
+            Ok(0) => return,
+            Ok(n) => {
+                chunk.truncate(n);
+                Ok(Bytes::from(chunk))
+            }
+            Err(e) => Err(read_failure(&path, &e)),
+        };
+        let last = chunk.is_err();
+        if sender.blocking_send(chunk).is_err() || last {
+            return;
+        }
+    };
+    let started = std::thread::Builder::new().name("backup".into()).spawn(read);
+    started.map_err(|e| Failure::new(Kind::Internal, "read", e.to_string()))?;
+    Ok(receiver)
+}
+
+impl Import {
+    /// Applies the files one after the other.
+    ///
+    /// # Errors
+    /// For a file that cannot be read, with the offset of what is wrong in it; for what the target answers.
+    pub async fn run(&self) -> Result<Summary> {
+        let mut files = Vec::new();
+        for path in &self.files {
+            let paths = backup_files(path)?;
+            let last = paths.len().saturating_sub(1);
+            files.extend(paths.into_iter().enumerate().map(|(i, file)| (file, i == last)));
+        }
+        let (mut query, server, topology) = QueryClient::open(&self.target, Side::Target).await?;
+        let target_is_empty = self.target_is_empty(&mut query, &server).await?;
+        let translator = CommandTranslator::query(&server, &mut query).await?;
+        let mut summary = Summary::default();
+        // An append-only file in parts is one stream: its database and transactions go on from part to part.
+        let applying = || {
+            let mut applier = Applier::new(self.options.route.clone(), None, &Position::default(), 0)
+                .skipping_commands(self.options.skip_commands.clone());
+            applier.translator = Some(translator.clone());
+            applier.separates_functions = self.options.functions != FunctionPolicy::Stop;
+            match (topology.is_some(), server.missing.transactions, target_is_empty) {
+                (true, ..) => applier.changes_only(),
+                (_, true, _) => applier.without_checkpoint(),
+                (.., true) => applier.accepting_all_commands(),
+                _ => applier,
+            }
+        };
+        let found = self.check_files(&files, applying(), topology.is_some()).await?;
+        if !target_is_empty && !self.skip_unsafe_commands && !found.unsafe_commands.is_empty() {
+            return Err(unsafe_commands_failure(&found.unsafe_commands));
+        }
+        if server.has_databases() {
+            query.verify_dbs(self.options.route.targets(&found.dbs.into_iter().collect::<Vec<_>>())).await?;
+        }
+        let mut writer = Writer::for_restartable_work(&self.target, topology.as_ref(), "import").await?;
+        if server.missing.transactions {
+            summary.notes.push(NO_TRANSACTIONS_NOTE.into());
+        }
+        let done = self.apply_files(&files, &server, &mut query, &mut writer, applying(), &mut summary).await;
+        if let Writer::Cluster(cluster) = &writer {
+            // The token is removed whatever became of it.
+            let left = cluster.release_token(&mut query).await;
+            done?;
+            left?;
+        } else {
+            done?;
+        }
+        Ok(summary)
+    }
+
+    /// Applies the files; whether it came to its end stands in the summary.
+    async fn apply_files(
+        &self,
+        files: &[(PathBuf, bool)],
+        server: &ServerInfo,
+        query: &mut QueryClient,
+        writer: &mut Writer,
+        mut applier: Applier,
+        summary: &mut Summary,
+    ) -> Result<()> {
+        let began = Instant::now();
+        self.progress.phase.store(1, Ordering::Relaxed);
+        if let Writer::Cluster(cluster) = writer {
+            cluster.from_file = true;
+            cluster.functions = self.options.functions;
+        }
+        for (path, _) in files {
+            let said = |f: Failure| Failure { message: format!("{}: {}", path.display(), f.message), ..f };
+            if !self.apply_file(path, server, query, writer, &mut applier, summary).await.map_err(said)? {
+                return Ok(());
+            }
+            if !applier.is_open() {
+                writer.flush().await?;
+            }
+        }
+        if applier.is_open() {
+            summary.notes.push("the last transaction is incomplete and was skipped".into());
+            match writer {
+                Writer::Standalone(one) => applier.abandon(one.out()),
+                Writer::Cluster(cluster) => cluster.abandon(),
+            }
+        }
+        writer.flush().await?;
+        let filtered = applier.filtered.iter();
+        summary.notes.extend(filtered.map(|(name, n)| format!("commands not applied: {n} × {name}")));
+        summary.notes.append(&mut applier.notes);
+        // What the files hold and the target has no place for: the import is not complete.
+        for (what, n) in std::mem::take(&mut applier.unsupported) {
+            *summary.full.unsupported.entry(what).or_default() += n;
+        }
+        let shared = writer.shared();
+        self.progress.keys.store(shared.keys.load(Ordering::Relaxed), Ordering::Relaxed);
+        summary.failed = shared.failed();
+        summary.skipped_existing = shared.skipped_existing.load(Ordering::Relaxed);
+        summary.refused = shared.refused.load(Ordering::Relaxed);
+        summary.full_seconds = began.elapsed().as_secs_f64();
+        summary.done = true;
+        Ok(())
+    }
+
+    /// The files are all that the target will hold: their commands may do whatever they do.
+    async fn target_is_empty(&self, query: &mut QueryClient, server: &ServerInfo) -> Result<bool> {
+        let route = &self.options.route;
+        if server.cluster || server.missing.transactions || !route.keeps_dbs() || route.has_filter() {
+            return Ok(false);
+        }
+        for db in server.dbs.iter().filter(|_| server.keys > 0) {
+            let mut cursor = b"0".to_vec();
+            loop {
+                let reply = query.call(*db, b"", &[b"SCAN", &cursor, b"COUNT", b"1000"]).await?;
+                let words = reply.array().unwrap_or_default();
+                let (Some(next), Some(keys)) =
+                    (words.first().and_then(|n| n.text()), words.get(1).and_then(|k| k.array()))
+                else {
+                    let m = format!("{}: invalid reply to SCAN", self.target.display_url());
+                    return Err(Failure::new(Kind::Corrupt, "import", m).at(Side::Target));
+                };
+                if keys.iter().filter_map(|k| k.text()).any(|k| !k.starts_with(RESERVED_PREFIX)) {
+                    return Ok(false);
+                }
+                if next == b"0" {
+                    break;
+                }
+                cursor = next.to_vec();
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads all files through, with their commands as they will be applied, and writes nothing.
+    async fn check_files(
+        &self,
+        files: &[(PathBuf, bool)],
+        mut applier: Applier,
+        cluster: bool,
+    ) -> Result<BackupContents> {
+        let (files, now) = (files.to_vec(), self.clock.now_ms());
+        let whole: BTreeSet<PathBuf> = self.files.iter().cloned().collect();
+        let read = move || {
+            let mut found = BackupContents { dbs: BTreeSet::from([0]), ..BackupContents::default() };
+            let (mut scratch, names) = (Vec::new(), KeyNames::new("import"));
+            for (path, last) in files {
+                // A part of an append-only file may hold no command; a backup that is empty is none.
+                if !whole.contains(&path) && path.metadata().is_ok_and(|m| m.len() == 0) {
+                    continue;
+                }
+                read_backup(&path, last, &mut found, &mut |command, end| {
+                    applier.apply(command, end, &mut scratch, now)?;
+                    if cluster {
+                        for chunk in route_commands(&scratch, &names)? {
+                            if let SlotCommand::CrossSlot(words) = chunk {
+                                return Err(cross_slot_failure(&words));
+                            }
+                        }
+                    }
+                    applier.close(&mut scratch);
+                    if !applier.is_open() || cluster {
+                        scratch.clear();
+                    }
+                    Ok(())
+                })?;
+                applier.set_selected(None);
+            }
+            Ok(found)
+        };
+        #[expect(clippy::disallowed_methods, reason = "once per import")]
+        let done = tokio::task::spawn_blocking(read).await;
+        done.unwrap_or_else(|e| Err(Failure::new(Kind::Internal, "check", e.to_string())))
+    }
+
+    /// One file; false when a stop came.
+    async fn apply_file(
+        &self,
+        path: &Path,
+        server: &ServerInfo,
+        query: &mut QueryClient,
+        writer: &mut Writer,
+        applier: &mut Applier,
+        summary: &mut Summary,
+    ) -> Result<bool> {
+        if !applier.is_open() {
+            applier.set_selected(writer.db());
+        }
+        let mut chunks = read_chunks(path)?;
+        let (end, length) = data_end(path)?;
+        let mut first = Vec::new();
+        let form = loop {
+            match self.next_chunk(&mut chunks, true).await? {
+                Some(chunk) => first.extend_from_slice(&chunk),
+                None if self.stop.is_cancelled() => return Ok(false),
+                // A part of an append-only file may hold no command; a backup that is empty is none.
+                None if self.files.iter().any(|f| f == path) => {
+                    return Err(Failure::new(Kind::Corrupt, "read", "the file is empty").at(Side::Source));
+                }
+                None => return Ok(true),
+            }
+            if let Some(form) = aof::form(&first) {
+                break form;
+            }
+        };
+        let longest = self.options.spool.command;
+        let (mut commands, mut snapshot_end) = (Commands::starting_at(0).with_limit(longest), 0);
+        match form {
+            Form::Commands => push_until(&mut commands, &first, end),
+            Form::Rdb => {
+                let (route, conflict) = (&self.options.route, self.options.conflict);
+                let mut loader = Loader::new(route, server, conflict, writer, query, &self.clock);
+                loader.policy = self.options.functions;
+                let Some(parser) = self.snapshot(first, &mut chunks, &mut loader).await? else {
+                    return Ok(false);
+                };
+                if loader.deferred > 0 {
+                    loader.filter = KeyFilter::Expiring;
+                    let mut second_pass = self::read_chunks(path)?;
+                    if self.snapshot(Vec::new(), &mut second_pass, &mut loader).await?.is_none() {
+                        return Ok(false);
+                    }
+                }
+                loader.finish_batch().await?;
+                // Keys and commands are answered differently, and do not share a transaction.
+                loader.flush().await?;
+                summary.notes.append(&mut loader.notes);
+                let loaded = &mut loader.loaded;
+                summary.full.keys += loaded.keys;
+                summary.full.functions += loaded.functions;
+                summary.full.empty += loaded.empty;
+                for (what, n) in std::mem::take(&mut loaded.unsupported) {
+                    *summary.full.unsupported.entry(what).or_default() += n;
+                }
+                commands = Commands::starting_at(parser.offset()).with_limit(longest);
+                push_until(&mut commands, parser.rest(), end);
+                applier.set_selected(writer.db());
+                snapshot_end = parser.offset();
+            }
+        }
+        loop {
+            self.apply_commands(&mut commands, writer, query, applier).await?;
+            let next = self.next_chunk(&mut chunks, true);
+            // Within a transaction nothing may be sent between.
+            let next = if applier.is_open() { next.await } else { writer.keep_alive_while(next).await? };
+            match next? {
+                Some(chunk) => push_until(&mut commands, &chunk, end),
+                None if self.stop.is_cancelled() => return Ok(false),
+                None => break,
+            }
+        }
+        if commands.waiting() > 0 {
+            let at = commands.offset();
+            if !commands.begins_command() {
+                let m = format!("at byte {at}: neither a snapshot nor a command of an append-only file");
+                return Err(Failure::new(Kind::Corrupt, "commands", m).at(Side::Source));
+            }
+            summary
+                .notes
+                .push(format!("{}: truncated at byte {at}; the incomplete tail was skipped", path.display()));
+        }
+        let end = end.max(snapshot_end);
+        if length > end {
+            let n = length - end;
+            summary.notes.push(format!(
+                "{}: {n} NUL bytes from byte {end} were skipped (a power failure can leave them)",
+                path.display()
+            ));
+        }
+        Ok(true)
+    }
+
+    /// The snapshot at the beginning of a file, up to its end; none when a stop came. Keys that expire are passed over when
+    /// they are the lesser part: they come when the file is read once more.
+    async fn snapshot(
+        &self,
+        first: Vec<u8>,
+        chunks: &mut mpsc::Receiver<Result<Bytes>>,
+        loader: &mut Loader<'_>,
+    ) -> Result<Option<Parser>> {
+        let mut parser = Parser::new(SPLIT_VALUES_ABOVE);
+        parser.push(&first);
+        drop(first);
+        // Of equal keys in several databases the last stays.
+        let mut begins = loader.filter == KeyFilter::All && self.options.route.all_into.is_none();
+        loop {
+            while let Some(item) = parser.next_item().map_err(|e| corrupt(&e))? {
+                if let (Item::Sizes(keys, expire), true) = (&item, begins) {
+                    begins = false;
+                    if *expire > 0 && *expire <= keys / 2 {
+                        loader.filter = KeyFilter::Persistent;
+                    }
+                }
+                loader.load_item(item).await?;
+            }
+            if parser.is_over() {
+                return Ok(Some(parser));
+            }
+            let new = loader.filter != KeyFilter::Expiring;
+            match loader.keep_alive_while(self.next_chunk(chunks, new)).await?? {
+                Some(chunk) => parser.push(&chunk),
+                None if self.stop.is_cancelled() => return Ok(None),
+                None => {
+                    let m = format!(
+                        "at byte {}: unexpected end of file",
+                        parser.offset() + parser.waiting() as u64
+                    );
+                    return Err(Failure::new(Kind::Corrupt, "snapshot", m).at(Side::Source));
+                }
+            }
+        }
+    }
+
+    /// The next piece; `new`: it is read for the first time.
+    async fn next_chunk(
+        &self,
+        chunks: &mut mpsc::Receiver<Result<Bytes>>,
+        new: bool,
+    ) -> Result<Option<Bytes>> {
+        let chunk = tokio::select! {
+            chunk = chunks.recv() => chunk.transpose()?,
+            () = self.stop.cancelled() => return Ok(None),
+        };
+        if let Some(chunk) = &chunk {
+            let length = if new { chunk.len() as u64 } else { 0 };
+            self.progress.full_bytes.fetch_add(length, Ordering::Relaxed);
+            self.options.bandwidth.pass(chunk.len() as u64).await;
+        }
+        Ok(chunk)
+    }
+
+    async fn apply_commands(
+        &self,
+        commands: &mut Commands,
+        writer: &mut Writer,
+        query: &mut QueryClient,
+        applier: &mut Applier,
+    ) -> Result<()> {
+        let (mut scratch, now) = (Vec::new(), self.clock.now_ms());
+        let wrong =
+            |e: redis_proto::Error| Failure::new(Kind::Corrupt, "commands", e.to_string()).at(Side::Source);
+        loop {
+            let begin = commands.offset();
+            let Some(command) = commands.next_command().map_err(wrong)? else { break };
+            match command.raw.first() {
+                Some(b'*') => {}
+                // A note of the time, between commands.
+                Some(b'#') => continue,
+                _ => {
+                    let m =
+                        format!("at byte {begin}: neither a snapshot nor a command of an append-only file");
+                    return Err(Failure::new(Kind::Corrupt, "commands", m).at(Side::Source));
+                }
+            }
+            let end = begin + command.raw.len() as u64;
+            // What stands before a transaction does not share its fate, should it have no end.
+            let begins = command.arg(0).is_some_and(|name| name.eq_ignore_ascii_case(b"MULTI"));
+            match writer {
+                Writer::Standalone(one) => {
+                    if begins {
+                        close(one, applier).await?;
+                    }
+                    let (before, length) = (applier.commands, one.out().len());
+                    applier.apply(&command, end, one.out(), now)?;
+                    if !applier.dbs_to_verify.is_empty() {
+                        query.verify_dbs(applier.dbs_to_verify.clone()).await?;
+                        applier.confirm_dbs();
+                    }
+                    if applier.is_without_checkpoint() {
+                        let bytes = one.out().len() - length;
+                        one.push_pending_changes(applier.commands - before, bytes, end);
+                        one.apply_backpressure().await?;
+                    }
+                    if let Some(words) = applier.library.take() {
+                        close(one, applier).await?;
+                        one.flush().await?;
+                        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+                        let done = functions::run_at_masters(query, &words, self.options.functions).await?;
+                        applier.record_libraries(&done);
+                        applier.skip_to(end);
+                    }
+                    if applier.is_full(one.out()) {
+                        close(one, applier).await?;
+                    }
+                }
+                Writer::Cluster(cluster) => {
+                    if begins && !applier.is_in_source_transaction() {
+                        cluster.flush().await?;
+                    }
+                    applier.apply(&command, end, &mut scratch, now)?;
+                    let split = cluster.split(&scratch, None, applier.is_in_source_transaction()).await?;
+                    if let Some(words) = split.cross_slot.first() {
+                        return Err(cross_slot_failure(words));
+                    }
+                    let broadcast = split.broadcast;
+                    scratch.clear();
+                    if let Some(words) = broadcast {
+                        applier.record_libraries(&cluster.broadcast(&words, query, None).await?);
+                    }
+                }
+            }
+        }
+        self.progress.commands.store(applier.commands, Ordering::Relaxed);
+        self.progress.keys.store(writer.shared().keys.load(Ordering::Relaxed), Ordering::Relaxed);
+        match writer {
+            Writer::Standalone(one) => close(one, applier).await,
+            Writer::Cluster(cluster) => cluster.apply_backpressure().await,
+        }
+    }
+}
+
+async fn close(writer: &mut Pipeline, applier: &mut Applier) -> Result<()> {
+    if let Some((pending, bytes)) = applier.close(writer.out()) {
+        let pending = match pending {
+            // What is open is not sent in parts: all of it is still there.
+            PendingReply::Transaction { replies, .. } => {
+                let out = writer.out();
+                PendingReply::ImportBatch { replies, sent: out[out.len().saturating_sub(bytes)..].into() }
+            }
+            other => other,
+        };
+        writer.push_pending(pending, bytes);
+        writer.db = applier.selected();
+    }
+    if applier.is_open() { Ok(()) } else { writer.apply_backpressure().await }
+}
+
+/// Commands that cannot be applied beside what the target holds.
+fn unsafe_commands_failure(commands: &BTreeMap<String, u64>) -> Failure {
+    let named: Vec<String> = commands.iter().take(8).map(|(name, n)| format!("{n} × {name}")).collect();
+    let m = format!(
+        "the files contain {}, which affect more than single keys: they are applied only when complete files are \
+         imported into an empty target",
+        named.join(", ")
+    );
+    Failure::new(Kind::Unsupported, "import", m).at(Side::Source)
+}

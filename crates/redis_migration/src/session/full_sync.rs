@@ -1,0 +1,261 @@
+//! The full phase: a snapshot of the source is loaded, and what comes behind it waits; then the stream is followed.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use model::failure::{Failure, Kind, Result, Side};
+use redis_proto::command::SLOTS;
+use redis_proto::rdb::{Item, Parser};
+
+use crate::checkpoint::fencing::TOKEN_CHECK_INTERVAL;
+use crate::checkpoint::target_locks::TargetLock;
+use crate::checkpoint::{Checkpoint, slot_layout, target_locks};
+use crate::events::Event;
+use crate::migration::{MasterRank, Migration, Until};
+use crate::progress::Summary;
+use crate::snapshot::load::{Loader, SPLIT_VALUES_ABOVE, corrupt};
+use crate::source::psync::{Link, Position};
+use crate::source::spool::Spool;
+use crate::stream::apply::Applier;
+use crate::stream::connections::{Connections, SessionEnd};
+use crate::stream::follower::Follower;
+use crate::target::Writer;
+
+/// What cannot be overcome says how much of the snapshot stands at the target.
+pub(crate) fn with_keys_written(failure: Failure, keys: u64) -> Failure {
+    if failure.is_temporary() || failure.kind == Kind::Stopped || keys == 0 {
+        return failure;
+    }
+    let m = format!(
+        "{}; {keys} keys of the snapshot were written; running the same command again writes them again",
+        failure.message
+    );
+    Failure { message: m, ..failure }
+}
+
+impl Migration {
+    /// Notes that a snapshot begins. What an interrupted snapshot left at a target that was empty before goes first.
+    pub(crate) async fn begin_full_sync(
+        &self,
+        connections: &mut Connections,
+        checkpoint: Option<Checkpoint>,
+        replid: &str,
+    ) -> Result<()> {
+        if connections.target_info.missing.transactions {
+            return Ok(());
+        }
+        let target = &mut connections.target;
+        let lock = TargetLock::new(&self.options.route, replid);
+        lock.supersede(target, &self.names, &self.target, &connections.source_info).await?;
+        // Without a checkpoint no lock is needed.
+        if self.options.until != Until::Full {
+            lock.record(target, &self.names).await?;
+        }
+        let again = checkpoint == Some(Checkpoint::FullSync);
+        if again {
+            // Half of a snapshot: nobody works with that yet.
+            if let Some(master) = &self.shard {
+                if let Some(db) = self.options.route.db(0) {
+                    slot_layout::delete_slots(target, db, &master.ranges).await?;
+                }
+            } else if connections.writer.is_cluster() {
+                target.call_all_masters(&[b"FLUSHALL"]).await?;
+            } else {
+                for db in &connections.target_info.dbs {
+                    target.call(*db, b"", &[b"FLUSHDB"]).await?;
+                }
+            }
+        } else if connections.writer.is_cluster() && checkpoint.is_some() {
+            // Suspects of an earlier run do not concern this one.
+            let lists: Vec<Vec<u8>> = (0..SLOTS).map(|slot| self.names.slot_suspects(slot)).collect();
+            target.call_each(&lists, &[b"DEL"], &[]).await?;
+        }
+        let (suspects, checkpoint_key) = (&self.names.suspects, &self.names.checkpoint);
+        target.execute(suspects, &[b"DEL", suspects]).await?;
+        target.execute(checkpoint_key, &[b"DEL", checkpoint_key]).await?;
+        // What others of the same migration have brought is none of ours.
+        let was_empty =
+            self.shard.as_ref().map_or(connections.target_info.keys == 0, |master| master.target_was_empty);
+        if again || (checkpoint.is_none() && was_empty) {
+            target
+                .execute(checkpoint_key, &[b"SET", checkpoint_key, Checkpoint::FullSync.text().as_bytes()])
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// The snapshot, where there is one, and the stream behind it.
+    pub(crate) async fn sync(
+        &self,
+        mut link: Link,
+        snapshot: Option<Arc<Spool>>,
+        mut connections: Connections,
+        mut applier: Applier,
+        epoch: String,
+        summary: &mut Summary,
+    ) -> Result<SessionEnd> {
+        if connections.writer.is_cluster() {
+            applier = applier.changes_only();
+        }
+        let applied = connections.writer.shared().applied.clone();
+        applied.store(applier.offset(), Ordering::Release);
+        let stream = Spool::new(&self.options.spool_dir, self.options.spool)?;
+        let ack = Arc::new(tokio::sync::Notify::new());
+        let receiver = {
+            let (snapshot, stream, applied, ack) = (snapshot.clone(), stream.clone(), applied, ack.clone());
+            tokio::spawn(async move {
+                if let Some(snapshot) = snapshot {
+                    let received = link.snapshot(&snapshot).await;
+                    snapshot.end(received.clone());
+                    if let Err(failure) = received {
+                        return stream.end(Err(failure));
+                    }
+                }
+                let broke = link.stream(&stream, applied, ack).await;
+                stream.end(broke);
+            })
+        };
+        // Whatever happens here, the link goes with it.
+        let _link = AbortOnDrop(receiver);
+        if let Some(snapshot) = snapshot {
+            self.progress.phase.store(1, Ordering::Relaxed);
+            let began = Instant::now();
+            let shared = connections.writer.shared().clone();
+            self.load_snapshot(&snapshot, &mut connections, &mut applier, summary)
+                .await
+                .map_err(|f| with_keys_written(f, shared.keys.load(Ordering::Relaxed)))?;
+            let seconds = began.elapsed().as_secs_f64();
+            summary.full_seconds += seconds;
+            self.options.event_sender.send(Event::SnapshotLoaded { keys: summary.full.keys, seconds });
+            if self.options.until == Until::Full {
+                return self.finish_full_sync(&mut connections).await;
+            }
+            self.start_checkpoints(&mut connections, &applier, &epoch).await?;
+            connections.reconnect_idle_source().await?;
+        }
+        self.progress.phase.store(2, Ordering::Relaxed);
+        summary.resumable = !connections.target_info.missing.transactions;
+        Follower::new(self, connections, applier, epoch, ack).run(&stream, summary).await
+    }
+
+    async fn load_snapshot(
+        &self,
+        snapshot: &Spool,
+        connections: &mut Connections,
+        applier: &mut Applier,
+        summary: &mut Summary,
+    ) -> Result<()> {
+        let mut parser = Parser::new(SPLIT_VALUES_ABOVE);
+        let shared = connections.writer.shared().clone();
+        let (route, conflict) = (&self.options.route, self.options.conflict);
+        let mut loader = Loader::new(
+            route,
+            &connections.target_info,
+            conflict,
+            &mut connections.writer,
+            &mut connections.target,
+            &self.clock,
+        );
+        loader.policy = self.options.functions;
+        let mut token_verified_at = Instant::now();
+        loop {
+            if let Some(token) = connections
+                .token_to_verify
+                .as_ref()
+                .filter(|_| token_verified_at.elapsed() > TOKEN_CHECK_INTERVAL)
+            {
+                loader.verify_token(&self.names, token).await?;
+                token_verified_at = Instant::now();
+            }
+            let next = async {
+                let bytes = snapshot.pop().await?;
+                let length = bytes.as_ref().map_or(0, |b| b.len() as u64);
+                self.options.bandwidth.pass(length).await;
+                Ok::<_, Failure>(bytes)
+            };
+            let bytes = tokio::select! {
+                bytes = loader.keep_alive_while(next) => bytes??,
+                () = self.stop.cancelled() => return Err(stopped()),
+            };
+            let Some(bytes) = bytes else { break };
+            self.progress.full_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            parser.push(&bytes);
+            while let Some(item) = parser.next_item().map_err(|e| corrupt(&e))? {
+                if let Item::Aux(name, text) = &item
+                    && **name == b"lua"[..]
+                {
+                    applier.scripts.insert(text);
+                }
+                let alike = matches!(item, Item::Function(_));
+                if !alike || self.shard.as_ref().is_none_or(|master| master.rank() == MasterRank::First) {
+                    loader.load_item(item).await?;
+                }
+            }
+            self.progress.keys.store(shared.keys.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        if !parser.is_over() {
+            return Err(Failure::new(Kind::Connect, "snapshot", "the snapshot is truncated").at(Side::Source));
+        }
+        loader.finish_batch().await?;
+        let (loaded, notes) = (std::mem::take(&mut loader.loaded), std::mem::take(&mut loader.notes));
+        summary.notes.extend(notes);
+        connections.writer.flush().await?;
+        self.progress.keys.store(shared.keys.load(Ordering::Relaxed), Ordering::Relaxed);
+        summary.skipped_existing = shared.skipped_existing.load(Ordering::Relaxed);
+        summary.failed = shared.failed();
+        summary.full = loaded;
+        Ok(())
+    }
+
+    /// After the snapshot the position counts.
+    async fn start_checkpoints(
+        &self,
+        connections: &mut Connections,
+        applier: &Applier,
+        epoch: &str,
+    ) -> Result<()> {
+        if connections.target_info.missing.transactions {
+            return Ok(());
+        }
+        let position = Position { replid: applier.replid().to_owned(), offset: applier.offset() };
+        let scripts = applier.scripts.store_command(&self.names.scripts, None);
+        if !scripts.is_empty() {
+            connections.target.execute(&self.names.scripts, &scripts).await?;
+        }
+        let mut epoch_of_slots = None;
+        if let Writer::Cluster(cluster) = &mut connections.writer {
+            cluster.begin_changes(epoch, &[]);
+            epoch_of_slots = Some(epoch.to_owned());
+        }
+        let text = Checkpoint::Applied(position, 0, epoch_of_slots).text();
+        connections
+            .target
+            .execute(&self.names.checkpoint, &[b"SET", &self.names.checkpoint, text.as_bytes()])
+            .await
+    }
+
+    /// Only the snapshot was wanted: nothing of ours stays at the target.
+    async fn finish_full_sync(&self, connections: &mut Connections) -> Result<SessionEnd> {
+        for key in [&self.names.checkpoint, &self.names.suspects, &self.names.fencing_token] {
+            connections.target.execute(key, &[b"DEL", key]).await?;
+        }
+        if !connections.target_info.missing.transactions {
+            target_locks::release(&mut connections.target, &self.names).await?;
+        }
+        Ok(SessionEnd::Done)
+    }
+}
+
+fn stopped() -> Failure {
+    Failure::new(Kind::Stopped, "redis", "the migration was stopped")
+}
+
+/// A task that ends with its owner.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,468 @@
+//! For sources that let nobody follow them: keys are looked through and copied one by one, and those that change are copied
+//! again, by the events that the source tells of (`notify-keyspace-events`).
+//!
+//! ```text
+//! listen to events ─> SCAN ─> DUMP, expiry ─> load ─> target
+//!        └── keys that changed ──┘ (again and again, each as it stands now)
+//! ```
+//!
+//! Only states are copied, never commands: whatever is interrupted starts over, and does no harm. Between two looks at a key
+//! its history is not seen, and keys that vanish without an event (`FLUSHALL`) stay at the target.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use model::failure::{Failure, Kind, Result, Side};
+use pace::clock::SharedClock;
+use redis_proto::rdb::{Item, KeyHeader, dump};
+use redis_proto::resp::{Replies, Reply};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::connection::RESERVED_PREFIX;
+use crate::connection::client::{Client, VALUE_MAX};
+use crate::connection::node::Node;
+use crate::connection::query_client::QueryClient;
+use crate::connection::topology::Addr;
+use crate::migration::{Options, Until};
+use crate::progress::{Progress, Summary};
+use crate::snapshot::load::Loader;
+use crate::snapshot::restore::Conflict;
+use crate::target::Writer;
+use crate::verify::endpoint::Endpoint;
+
+/// Keys that are asked about together.
+const BATCH_KEYS: usize = 200;
+/// Keys that have changed and wait to be copied again; beyond that everything is looked through once more.
+const CHANGED_MAX: usize = 2_000_000;
+/// How often it is looked whether something has changed.
+const IDLE_POLL: Duration = Duration::from_millis(20);
+/// How often the source is asked for a sign of life while it tells of nothing, and how long it may give none.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A migration by looking.
+pub struct ScanMigration {
+    /// Where from.
+    pub source: Node,
+    /// Where to.
+    pub target: Node,
+    /// How.
+    pub options: Options,
+    /// Time.
+    pub clock: SharedClock,
+    /// Live numbers.
+    pub progress: Arc<Progress>,
+    /// Cancelled: stop.
+    pub stop: CancellationToken,
+}
+
+impl std::fmt::Debug for ScanMigration {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ScanMigration({} to {})", self.source.display_url(), self.target.display_url())
+    }
+}
+
+/// Keys that wait to be looked at again.
+#[derive(Debug, Default)]
+struct PendingKeys {
+    keys: HashSet<(u32, Vec<u8>)>,
+    /// Since when the oldest of them has waited.
+    since: Option<Instant>,
+}
+
+/// Keys that changed, as the source tells.
+#[derive(Debug, Default)]
+struct ChangedKeys {
+    pending: Mutex<PendingKeys>,
+    /// There were too many to remember, or some may have been missed.
+    missed: AtomicBool,
+    arrived: Notify,
+    broke: Mutex<Option<Failure>>,
+}
+
+impl ChangedKeys {
+    fn pending(&self) -> std::sync::MutexGuard<'_, PendingKeys> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn record(&self, db: u32, key: &[u8]) {
+        let mut pending = self.pending();
+        if pending.keys.len() >= CHANGED_MAX {
+            self.missed.store(true, Ordering::Release);
+            return;
+        }
+        pending.keys.insert((db, key.to_vec()));
+        pending.since.get_or_insert_with(Instant::now);
+        drop(pending);
+        self.arrived.notify_one();
+    }
+
+    /// Everything that waits, by database.
+    fn drain(&self) -> BTreeMap<u32, Vec<Vec<u8>>> {
+        let PendingKeys { keys, .. } = std::mem::take(&mut *self.pending());
+        let mut by_db: BTreeMap<u32, Vec<Vec<u8>>> = BTreeMap::new();
+        for (db, key) in keys {
+            by_db.entry(db).or_default().push(key);
+        }
+        by_db
+    }
+
+    /// How long the oldest change has waited.
+    fn oldest(&self) -> Option<Duration> {
+        self.pending().since.map(|at| at.elapsed())
+    }
+
+    fn check(&self) -> Result<()> {
+        match &*self.broke.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(failure) => Err(failure.clone()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Listeners end with the migration.
+struct Listeners(Vec<tokio::task::JoinHandle<()>>);
+
+impl Drop for Listeners {
+    fn drop(&mut self) {
+        self.0.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+impl ScanMigration {
+    /// Copies everything, and then what changes, until it is done or stopped.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] where the source tells of no events and changes are to be followed; else what the ends answer.
+    pub async fn run(&self) -> Result<Summary> {
+        let route = &self.options.route;
+        let mut source = Endpoint::open(&self.source, Side::Source).await?;
+        let (mut query, server, topology) = QueryClient::open(&self.target, Side::Target).await?;
+        if !source.server.replid.is_empty() && source.server.replid == server.replid {
+            let m = "source and target are the same server, or replicas of the same master";
+            return Err(Failure::new(Kind::Invalid, "open", m));
+        }
+        route.check(&source.server.dbs)?;
+        if server.has_databases() {
+            query.verify_dbs(route.targets(&source.server.dbs)).await?;
+        }
+        let follows = self.options.until != Until::Full;
+        let changed = Arc::new(ChangedKeys::default());
+        let masters = source.query.masters();
+        let mut listeners = Listeners(Vec::new());
+        if follows {
+            for addr in &masters {
+                // Before anything is looked at, so that no change falls in between.
+                listeners.0.push(listen(&self.source.at_addr(addr), changed.clone()).await?);
+            }
+        }
+        let mut writer = Writer::for_restartable_work(&self.target, topology.as_ref(), "scan").await?;
+        let mut summary = Summary::default();
+        summary.full.unsupported.extend(source.query.uncovered_slots());
+        self.progress.keys_expected.store(source.server.keys, Ordering::Relaxed);
+        let mut conflict = self.options.conflict;
+        loop {
+            self.progress.phase.store(1, Ordering::Relaxed);
+            let began = Instant::now();
+            let mut loader = Loader::new(route, &server, conflict, &mut writer, &mut query, &self.clock);
+            loader.policy = self.options.functions;
+            let complete = self.copy_all(&mut source, &masters, &mut loader, &changed).await?;
+            loader.finish_batch().await?;
+            let (loaded, notes) = (std::mem::take(&mut loader.loaded), std::mem::take(&mut loader.notes));
+            summary.notes.extend(notes);
+            writer.flush().await?;
+            summary.full_seconds += began.elapsed().as_secs_f64();
+            summary.full_syncs += 1;
+            summary.full.keys += loaded.keys;
+            summary.full.functions = loaded.functions;
+            summary.full.empty += loaded.empty;
+            for (what, n) in loaded.unsupported {
+                *summary.full.unsupported.entry(what).or_default() += n;
+            }
+            if !complete {
+                break;
+            }
+            if !follows {
+                summary.done = true;
+                break;
+            }
+            // What comes now is newer than what we wrote ourselves.
+            conflict = Conflict::Replace;
+            self.progress.phase.store(2, Ordering::Relaxed);
+            let mut loader = Loader::new(route, &server, conflict, &mut writer, &mut query, &self.clock);
+            if self.follow_changes(&mut source, &mut loader, &changed).await? {
+                summary.done = self.options.until == Until::CaughtUp && !self.stop.is_cancelled();
+                writer.flush().await?;
+                break;
+            }
+            let note = "the change buffer overflowed; a complete rescan was made";
+            if !summary.notes.iter().any(|n| n == note) {
+                summary.notes.push(note.into());
+            }
+            // Whatever waits is seen on the way.
+            changed.drain();
+            changed.missed.store(false, Ordering::Release);
+        }
+        drop(listeners);
+        if let Writer::Cluster(cluster) = &writer {
+            cluster.release_token(&mut query).await?;
+        }
+        summary.failed = writer.shared().failed();
+        summary.skipped_existing = writer.shared().skipped_existing.load(Ordering::Relaxed);
+        self.progress.keys.store(writer.shared().keys.load(Ordering::Relaxed), Ordering::Relaxed);
+        Ok(summary)
+    }
+
+    /// Looks through all keys; false when a stop came.
+    async fn copy_all(
+        &self,
+        source: &mut Endpoint,
+        masters: &[Addr],
+        loader: &mut Loader<'_>,
+        changed: &ChangedKeys,
+    ) -> Result<bool> {
+        if source.server.tells_expiry_time() {
+            let listed =
+                source.query.client_at(&masters[0]).await?.call(&[b"FUNCTION", b"LIST", b"WITHCODE"]).await;
+            for library in listed.map_err(|f| f.at(Side::Source))?.array().unwrap_or_default() {
+                let parts = library.array().unwrap_or_default();
+                let code = parts
+                    .chunks(2)
+                    .find(|p| p[0].text() == Some(b"library_code"))
+                    .and_then(|p| p.get(1)?.text());
+                if let Some(code) = code {
+                    loader.load_item(Item::Function(code.into())).await?;
+                }
+            }
+        }
+        let route = &self.options.route;
+        for db in source.server.dbs.clone().into_iter().filter(|db| route.db(*db).is_some()) {
+            if !source.select(db).await? {
+                continue;
+            }
+            loader.load_item(Item::Db(u64::from(db))).await?;
+            for addr in masters {
+                let mut cursor = Some(b"0".to_vec());
+                while let Some(at) = cursor {
+                    changed.check()?;
+                    let (keys, next) = loader.keep_alive_while(source.scan(addr, &at)).await??;
+                    let keys: Vec<Vec<u8>> = keys
+                        .into_iter()
+                        .filter(|k| !k.starts_with(RESERVED_PREFIX) && route.includes(k))
+                        .collect();
+                    for some in keys.chunks(BATCH_KEYS) {
+                        if self.stop.is_cancelled() {
+                            return Ok(false);
+                        }
+                        self.copy_keys(source, loader, some, None).await?;
+                    }
+                    cursor = next;
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Copies keys of the database that is selected, as they stand now; a key that is not there any more goes at the target
+    /// too, where that is database `remove_from`.
+    async fn copy_keys(
+        &self,
+        source: &mut Endpoint,
+        loader: &mut Loader<'_>,
+        keys: &[Vec<u8>],
+        remove_from: Option<u32>,
+    ) -> Result<()> {
+        let absolute = source.server.tells_expiry_time();
+        let family = source.server.family;
+        let found = source.read_keys(keys, absolute).await?;
+        let now = self.clock.now_ms();
+        for (key, state) in keys.iter().zip(found) {
+            let Some(state) = state else {
+                if let Some(db) = remove_from {
+                    loader.remove_key(db, key).await?;
+                }
+                continue;
+            };
+            let wrong = |e: redis_proto::Error| {
+                let m = format!("key `{}`: {e}", String::from_utf8_lossy(key));
+                Failure::new(Kind::Corrupt, "dump", m).at(Side::Source)
+            };
+            let (kind, raw) = dump::open(family, &state.payload).map_err(wrong)?;
+            let expire_ms = match state.expiry {
+                at if at < 0 => None,
+                at if absolute => Some(at),
+                left => Some(now + left),
+            };
+            self.progress.full_bytes.fetch_add(raw.len() as u64, Ordering::Relaxed);
+            self.options.bandwidth.pass(raw.len() as u64).await;
+            let head =
+                KeyHeader { key: key.as_slice().into(), kind, expire_ms, idle: None, freq: None, offset: 0 };
+            loader.load_item(Item::Value(head, raw)).await?;
+        }
+        self.progress.keys.store(loader.keys_confirmed(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Follows what changes; false when everything is to be looked through again.
+    async fn follow_changes(
+        &self,
+        source: &mut Endpoint,
+        loader: &mut Loader<'_>,
+        changed: &ChangedKeys,
+    ) -> Result<bool> {
+        let route = &self.options.route;
+        loop {
+            changed.check()?;
+            if changed.missed.load(Ordering::Acquire) {
+                return Ok(false);
+            }
+            if self.stop.is_cancelled() {
+                return Ok(true);
+            }
+            let waited = changed.oldest().unwrap_or_default();
+            self.progress
+                .lag_ms
+                .store(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            let by_db = changed.drain();
+            if by_db.is_empty() {
+                loader.finish_batch().await?;
+                loader.flush().await?;
+                self.progress.lag_ms.store(0, Ordering::Relaxed);
+                if self.options.until == Until::CaughtUp {
+                    return Ok(true);
+                }
+                loader.keep_alive_while(std::future::ready(())).await?;
+                tokio::select! {
+                    () = changed.arrived.notified() => {}
+                    () = self.stop.cancelled() => {}
+                    () = tokio::time::sleep(IDLE_POLL) => {}
+                }
+                continue;
+            }
+            for (db, keys) in by_db {
+                let Some(to) = route.db(db) else { continue };
+                if !source.select(db).await? {
+                    continue;
+                }
+                loader.load_item(Item::Db(u64::from(db))).await?;
+                let keys: Vec<Vec<u8>> = keys
+                    .into_iter()
+                    .filter(|k| !k.starts_with(RESERVED_PREFIX) && route.includes(k))
+                    .collect();
+                for some in keys.chunks(BATCH_KEYS) {
+                    self.copy_keys(source, loader, some, Some(to)).await?;
+                    self.progress.commands.fetch_add(some.len() as u64, Ordering::Relaxed);
+                }
+            }
+            // What is gathered of these keys must not come behind what they are next time.
+            loader.finish_batch().await?;
+        }
+    }
+}
+
+/// Listens to the events of one server, from the moment that this returns.
+async fn listen(node: &Node, changed: Arc<ChangedKeys>) -> Result<tokio::task::JoinHandle<()>> {
+    let at = |f: Failure| f.at(Side::Source);
+    let mut client = Client::open(&Node { db: None, ..node.clone() }).await.map_err(at)?;
+    let setting = client.call(&[b"CONFIG", b"GET", b"notify-keyspace-events"]).await;
+    // Where settings cannot be read, the operator is believed.
+    if let Ok(setting) = setting {
+        let value = setting.array().and_then(|a| a.get(1)?.text()).unwrap_or_default().to_vec();
+        let all = value.contains(&b'A') || b"g$lshzxet".iter().all(|c| value.contains(c));
+        if !value.contains(&b'K') || !all {
+            let m = format!(
+                "keyspace notifications are off at {}; hint: set notify-keyspace-events to KA there, or use \
+                 --full-only",
+                node.display_url()
+            );
+            return Err(Failure::new(Kind::Unsupported, "scan", m).at(Side::Source));
+        }
+    }
+    client.call(&[b"PSUBSCRIBE", b"__keyspace@*__:*"]).await.map_err(at)?;
+    let url = node.display_url();
+    let (mut incoming, mut outgoing, rest) = client.into_parts();
+    Ok(tokio::spawn(async move {
+        let mut last_event_at = Instant::now();
+        let mut tick = tokio::time::interval(PING_INTERVAL);
+        let mut replies = Replies::with_limit(VALUE_MAX);
+        replies.push(&rest);
+        let mut buf = vec![0; 64 << 10];
+        let why = loop {
+            loop {
+                match replies.next_reply() {
+                    Ok(Some(Reply::Array(parts) | Reply::Push(parts))) => record_event(&parts, &changed),
+                    Ok(Some(_)) => {}
+                    Ok(None) => break,
+                    Err(e) => return record_failure(&changed, &url, &e.to_string()),
+                }
+            }
+            // Who hears nothing cannot tell a quiet source from one that is gone.
+            tokio::select! {
+                read = incoming.read(&mut buf) => match read {
+                    Ok(0) => break "closed by the source".to_owned(),
+                    Ok(n) => {
+                        last_event_at = Instant::now();
+                        replies.push(&buf[..n]);
+                    }
+                    Err(e) => break e.to_string(),
+                },
+                _ = tick.tick() => {
+                    if last_event_at.elapsed() > SILENCE_TIMEOUT {
+                        break format!("no reply from the source for {} s", SILENCE_TIMEOUT.as_secs());
+                    }
+                    if let Err(e) = outgoing.write_all(b"*1\r\n$4\r\nPING\r\n").await {
+                        break e.to_string();
+                    }
+                }
+            }
+        };
+        record_failure(&changed, &url, &why);
+    }))
+}
+
+fn record_failure(changed: &ChangedKeys, url: &str, why: &str) {
+    let m = format!(
+        "{url}: the keyspace-notification connection was lost: {why}; hint: run the same command again \
+         to start from the beginning"
+    );
+    let failure = Failure::new(Kind::Connect, "scan", m).at(Side::Source);
+    changed.broke.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
+    changed.arrived.notify_one();
+}
+
+/// `pmessage`, pattern, `__keyspace@DB__:KEY`, event: whatever it was, the key is looked at again.
+fn record_event(parts: &[Reply], changed: &ChangedKeys) {
+    let [kind, _, channel, _] = parts else { return };
+    if kind.text() != Some(b"pmessage") {
+        return;
+    }
+    let Some(rest) = channel.text().and_then(|c| c.strip_prefix(b"__keyspace@")) else { return };
+    let Some(end) = rest.windows(3).position(|w| w == b"__:") else { return };
+    if let Some(db) = std::str::from_utf8(&rest[..end]).ok().and_then(|n| n.parse().ok()) {
+        changed.record(db, &rest[end + 3..]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_name_databases_and_keys() {
+        let changed = ChangedKeys::default();
+        let text = |t: &str| Reply::Bulk(t.as_bytes().to_vec());
+        for channel in ["__keyspace@3__:a__:b", "__keyspace@0__:x", "__keyevent@0__:set", "__keyspace@y__:k"]
+        {
+            record_event(&[text("pmessage"), text("p"), text(channel), text("set")], &changed);
+        }
+        assert!(changed.oldest().is_some());
+        let taken = changed.drain();
+        assert_eq!(taken[&3], [b"a__:b".to_vec()]);
+        assert_eq!((taken[&0].len(), taken.len()), (1, 2));
+        assert!(changed.oldest().is_none());
+    }
+}

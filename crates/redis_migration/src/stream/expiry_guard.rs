@@ -1,0 +1,440 @@
+//! Pure: which keys the target's own clock may have taken too early.
+//!
+//! A key with a short life, renewed at the source again and again, dies at the target when that is behind, and what renews it
+//! finds nothing. So while the target is behind, each change is preceded by a look at its keys, within the same transaction
+//! (`stream/check_expiry.lua`). What is missing there, or would be missing soon, is suspect; when the target has caught up, the
+//! source is asked for those keys (`stream::key_repair`).
+
+use std::collections::{HashMap, HashSet};
+
+use redis_proto::command;
+
+use crate::checkpoint::suspects::{KeyRef, encode_key_ref, swapped_db};
+
+/// The script that looks.
+pub(crate) const CHECK_SCRIPT: &[u8] = include_bytes!("check_expiry.lua");
+/// The script that follows databases which change places.
+const SWAP_SCRIPT: &[u8] = include_bytes!("swap_suspects.lua");
+/// A life shorter than this is not left to the target's clock, milliseconds.
+const SHORT_TTL_MS: i64 = 600_000;
+/// A key that was looked at is not looked at again for so long, milliseconds; and so many are remembered.
+const RECHECK_MS: i64 = 60_000;
+const CHECKED_MAX: usize = 200_000;
+/// Retyped keys that are remembered, and words of a change that a script can make.
+const RETYPED_MAX: usize = 500_000;
+const SCRIPT_ARGUMENTS_MAX: usize = 4000;
+/// Suspects that are remembered here, where the target runs no scripts.
+const LOCAL_SUSPECTS_MAX: usize = 1_000_000;
+
+/// Whether changes are watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    /// The target has caught up and no key is suspect.
+    #[default]
+    CaughtUp,
+    /// The target is behind: every change is watched.
+    Lagging,
+    /// It has caught up; suspect keys wait to be read at the source. Everything that was watched is applied when the target
+    /// is here.
+    Repairing(u64),
+}
+
+/// How a change is written.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// As it is.
+    Pass,
+    /// Behind the look with these words.
+    CheckFirst(Vec<Vec<u8>>),
+    /// Behind these words, if there are any, which list its keys as suspect in any case; they are for the target's database 0.
+    Suspect(Vec<Vec<u8>>),
+    /// By the look itself, with these words.
+    Wrap(Vec<Vec<u8>>),
+}
+
+/// Watches the changes of a stream.
+#[derive(Debug, Default)]
+pub struct ExpiryGuard {
+    phase: Phase,
+    /// The target's list; none: nothing is kept there, and suspects stand here.
+    suspects_key: Option<Vec<u8>>,
+    /// The target runs scripts; else every key that is touched is suspect.
+    can_run_scripts: bool,
+    suspects: HashMap<KeyRef, bool>,
+    /// Suspects that found no room.
+    forgotten: u64,
+    checked: HashSet<KeyRef>,
+    /// Keys that may be of another type than at the source: a change that would have replaced them may not have been made.
+    retyped: HashSet<KeyRef>,
+    since_ms: i64,
+    /// Keys of which more was heard while the source was asked.
+    changed_again: HashSet<KeyRef>,
+    /// Where the stream was when a key was last suspected.
+    last_offset: u64,
+}
+
+impl ExpiryGuard {
+    /// Suspects are listed under this key, where anything can be kept, and keys are checked by scripts, where the target runs any.
+    pub(crate) fn start(&mut self, suspects_key: Option<Vec<u8>>, can_run_scripts: bool) {
+        (self.suspects_key, self.can_run_scripts) = (suspects_key, can_run_scripts);
+        self.set_lagging();
+    }
+
+    /// The target lags.
+    pub(crate) fn set_lagging(&mut self) {
+        self.phase = Phase::Lagging;
+        self.changed_again.clear();
+    }
+
+    /// It has caught up, when the stream is here.
+    pub(crate) fn set_caught_up(&mut self, offset: u64) {
+        (self.phase, self.last_offset) = (Phase::Repairing(offset), offset);
+        self.checked = HashSet::new();
+    }
+
+    /// No key is suspect any more; answers how many suspects found no room.
+    pub(crate) fn finish(&mut self) -> u64 {
+        (self.phase, self.changed_again, self.retyped) = (Phase::CaughtUp, HashSet::new(), HashSet::new());
+        std::mem::take(&mut self.forgotten)
+    }
+
+    /// Every change is checked.
+    pub(crate) fn is_lagging(&self) -> bool {
+        self.phase == Phase::Lagging
+    }
+
+    /// Suspects can be read when the target has applied so much.
+    pub(crate) fn is_readable(&self, applied: u64) -> bool {
+        matches!(self.phase, Phase::Repairing(since) if applied >= since)
+    }
+
+    /// A key may be suspect.
+    pub(crate) fn is_active(&self) -> bool {
+        self.phase != Phase::CaughtUp
+    }
+
+    /// The key at the target that lists suspects.
+    pub(crate) fn suspects_key(&self) -> Option<&[u8]> {
+        self.suspects_key.as_deref()
+    }
+
+    /// Suspects that stand in no list; true with a key: it is read again whatever the source says of its expiry.
+    pub(crate) fn take_suspects(&mut self) -> Vec<(KeyRef, bool)> {
+        self.suspects.drain().collect()
+    }
+
+    /// A key was changed since the source was asked: it stays suspect.
+    pub(crate) fn take_changed_again(&mut self, key_ref: &KeyRef) -> bool {
+        self.changed_again.remove(key_ref)
+    }
+
+    /// Every change that made a key suspect is applied when the target is here.
+    pub(crate) fn last_offset(&self) -> u64 {
+        self.last_offset
+    }
+
+    /// Suspects the keys of a change that is not made, at an offset of the stream; answers the command that lists them at the target.
+    pub(crate) fn suspect_all(
+        &mut self,
+        name: &[u8],
+        args: &[&[u8]],
+        from: u32,
+        offset: u64,
+    ) -> Vec<Vec<u8>> {
+        let keys = command::keys(args).unwrap_or_default();
+        let mut key_refs: Vec<KeyRef> = keys.iter().map(|(_, key)| (from, key.to_vec())).collect();
+        key_refs.extend(other_db_key(name, args));
+        if self.phase == Phase::CaughtUp {
+            self.phase = Phase::Repairing(offset);
+        }
+        self.last_offset = offset;
+        self.changed_again.extend(key_refs.iter().cloned());
+        self.add_retyped(&key_refs);
+        self.suspect_command(key_refs, true)
+    }
+
+    fn add_retyped(&mut self, key_refs: &[KeyRef]) {
+        if self.retyped.len() < RETYPED_MAX {
+            self.retyped.extend(key_refs.iter().cloned());
+        }
+    }
+
+    /// Suspects keys, whatever is found there: the command that lists them at the target, none where they are kept here.
+    fn suspect_command(&mut self, key_refs: Vec<KeyRef>, always_refetch: bool) -> Vec<Vec<u8>> {
+        let Some(list) = self.suspects_key.clone() else {
+            key_refs.into_iter().for_each(|key_ref| self.add_suspect(key_ref, always_refetch));
+            return vec![];
+        };
+        let weight: &[u8] = if always_refetch { b"1" } else { b"0" };
+        let mut words = vec![b"ZADD".to_vec(), list];
+        if !always_refetch {
+            words.push(b"NX".to_vec());
+        }
+        words.extend(key_refs.iter().flat_map(|(db, key)| [weight.to_vec(), encode_key_ref(*db, key)]));
+        words
+    }
+
+    /// What is to be done about a change, whose keys are in a database of the source, called so at the target; `translated`: the
+    /// same in the target's numbers.
+    pub(crate) fn check(
+        &mut self,
+        name: &[u8],
+        args: &[&[u8]],
+        translated: &[&[u8]],
+        (from, to): (u32, u32),
+        now_ms: i64,
+    ) -> Verdict {
+        if self.phase == Phase::CaughtUp {
+            return Verdict::Pass;
+        }
+        let Some(keys) = command::keys(args).filter(|keys| !keys.is_empty()) else { return Verdict::Pass };
+        let mut key_refs: Vec<KeyRef> = keys.iter().map(|(_, key)| (from, key.to_vec())).collect();
+        if self.phase == Phase::Lagging && has_relative_expiry(name, args) {
+            // The source's now was another one: only it can say when that ends.
+            self.forget_checked(&key_refs);
+            return Verdict::Suspect(self.suspect_command(key_refs, true));
+        }
+        if overwrites_key(name, args) {
+            self.forget_checked(&key_refs);
+            for key_ref in &key_refs {
+                self.retyped.remove(key_ref);
+            }
+            return Verdict::Pass;
+        }
+        key_refs.extend(other_db_key(name, args));
+        let (single_key, persists) = (key_refs.len() == 1, name == b"PERSIST");
+        // A script cannot be called by another.
+        let suspect = args.len() <= SCRIPT_ARGUMENTS_MAX
+            && !is_script(name)
+            && key_refs.iter().any(|key_ref| self.retyped.contains(key_ref));
+        let fails = suspect || fails_on_missing_key(name);
+        if !single_key {
+            self.add_retyped(&key_refs);
+        }
+        if self.phase != Phase::Lagging {
+            if persists {
+                self.changed_again.extend(key_refs.iter().cloned());
+            }
+            if single_key && !fails {
+                return Verdict::Pass;
+            }
+        }
+        if now_ms - self.since_ms >= RECHECK_MS || self.checked.len() >= CHECKED_MAX {
+            (self.since_ms, self.checked) = (now_ms, HashSet::new());
+        }
+        let check_once = single_key && !fails && !persists && !sets_expiry(name);
+        if !check_once {
+            self.forget_checked(&key_refs);
+        } else if !self.checked.insert(key_refs[0].clone()) {
+            return Verdict::Pass;
+        }
+        let always_refetch = !single_key || persists;
+        let Some(list) = self.suspects_key.as_ref().filter(|_| self.can_run_scripts) else {
+            return Verdict::Suspect(self.suspect_command(key_refs, always_refetch));
+        };
+        let near = if self.phase == Phase::Lagging { SHORT_TTL_MS } else { 0 };
+        let weight = u8::from(always_refetch);
+        let number = |n: &dyn ToString| n.to_string().into_bytes();
+        let mut words =
+            vec![b"EVAL".to_vec(), CHECK_SCRIPT.to_vec(), number(&(keys.len() + 1)), list.clone()];
+        words.extend(keys.iter().map(|(_, key)| key.to_vec()));
+        words.extend([number(&to), number(&near), number(&weight), number(&key_refs.len())]);
+        words.extend(key_refs.iter().map(|(db, key)| encode_key_ref(*db, key)));
+        if !fails {
+            return Verdict::CheckFirst(words);
+        }
+        words.extend(translated.iter().map(|word| word.to_vec()));
+        Verdict::Wrap(words)
+    }
+
+    /// Keys that are to be looked at again.
+    fn forget_checked(&mut self, key_refs: &[KeyRef]) {
+        for key_ref in key_refs {
+            self.checked.remove(key_ref);
+        }
+    }
+
+    /// Two databases of the source change places, and suspects with them: the command that does it at the target.
+    pub(crate) fn swap_dbs(&mut self, pair: (u32, u32)) -> Vec<Vec<u8>> {
+        // Little is lost with what was only remembered.
+        (self.checked, self.changed_again) = (HashSet::new(), HashSet::new());
+        let all = std::mem::take(&mut self.retyped);
+        self.retyped = all.into_iter().map(|(db, key)| (swapped_db(db, pair), key)).collect();
+        let all = std::mem::take(&mut self.suspects);
+        self.suspects = all
+            .into_iter()
+            .map(|((db, key), always_refetch)| ((swapped_db(db, pair), key), always_refetch))
+            .collect();
+        let number = |n: u32| n.to_string().into_bytes();
+        match self.suspects_key.clone().filter(|_| self.can_run_scripts && self.is_active()) {
+            Some(list) => {
+                vec![
+                    b"EVAL".to_vec(),
+                    SWAP_SCRIPT.to_vec(),
+                    b"1".to_vec(),
+                    list,
+                    number(pair.0),
+                    number(pair.1),
+                ]
+            }
+            None => vec![],
+        }
+    }
+
+    fn add_suspect(&mut self, key_ref: KeyRef, always_refetch: bool) {
+        if self.suspects.len() >= LOCAL_SUSPECTS_MAX && !self.suspects.contains_key(&key_ref) {
+            self.forgotten += 1;
+            return;
+        }
+        *self.suspects.entry(key_ref).or_default() |= always_refetch;
+    }
+}
+
+/// What was there before does not matter.
+fn overwrites_key(name: &[u8], args: &[&[u8]]) -> bool {
+    match name {
+        b"SET" => !args.iter().skip(3).any(|word| word.eq_ignore_ascii_case(b"KEEPTTL")),
+        b"SETEX" | b"PSETEX" | b"SETNX" | b"MSET" | b"MSETNX" | b"GETSET" | b"DEL" | b"UNLINK"
+        | b"GETDEL" | b"RESTORE" => true,
+        _ => false,
+    }
+}
+
+/// It says how long a key lives from now on, as sources before 7.0 do.
+fn has_relative_expiry(name: &[u8], args: &[&[u8]]) -> bool {
+    match name {
+        b"EXPIRE" | b"PEXPIRE" | b"SETEX" | b"PSETEX" => true,
+        b"RESTORE" => {
+            let absolute = args.iter().skip(4).any(|word| word.eq_ignore_ascii_case(b"ABSTTL"));
+            !absolute && args.get(2).is_some_and(|ttl| **ttl != *b"0")
+        }
+        b"SET" | b"GETEX" => args
+            .iter()
+            .skip(if name == b"SET" { 3 } else { 2 })
+            .any(|word| word.eq_ignore_ascii_case(b"EX") || word.eq_ignore_ascii_case(b"PX")),
+        _ => false,
+    }
+}
+
+/// It gives a key another life.
+fn sets_expiry(name: &[u8]) -> bool {
+    matches!(name, b"PEXPIREAT" | b"EXPIREAT" | b"GETEX")
+}
+
+/// It answers with an error when its key is not there, or is not what it was; so do many commands of modules.
+fn fails_on_missing_key(name: &[u8]) -> bool {
+    matches!(name, b"RENAME" | b"RENAMENX" | b"LSET" | b"XGROUP" | b"XSETID" | b"XCLAIM" | b"XREADGROUP")
+        || name.contains(&b'.')
+}
+
+fn is_script(name: &[u8]) -> bool {
+    matches!(name, b"EVAL" | b"EVALSHA" | b"FCALL")
+}
+
+/// Keys of other databases that a command reaches.
+fn other_db_key(name: &[u8], args: &[&[u8]]) -> Option<KeyRef> {
+    let number = |n: &[u8]| std::str::from_utf8(n).ok()?.parse().ok();
+    match name {
+        b"MOVE" => Some((number(args.get(2)?)?, args.get(1)?.to_vec())),
+        b"COPY" => {
+            let at = args.iter().skip(3).position(|word| word.eq_ignore_ascii_case(b"DB"))?;
+            Some((number(args.get(at + 4)?)?, args.get(2)?.to_vec()))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_700_000_000_000;
+
+    /// What is looked at before a command, or by what it is done: the words behind the list.
+    fn look(expiry_guard: &mut ExpiryGuard, line: &str) -> String {
+        let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        let translated = |words: Vec<Vec<u8>>| String::from_utf8_lossy(&words[4..].join(&b' ')).into_owned();
+        match expiry_guard.check(args[0], &args, &args, (3, 5), NOW) {
+            Verdict::Pass => String::new(),
+            Verdict::CheckFirst(words) => format!("before {}", translated(words)),
+            Verdict::Wrap(words) => format!("within {}", translated(words)),
+            Verdict::Suspect(words) if words.is_empty() => String::new(),
+            Verdict::Suspect(words) => {
+                format!("doubted {}", String::from_utf8_lossy(&words[2..].join(&b' ')))
+            }
+        }
+    }
+
+    #[test]
+    fn every_change_is_watched_while_the_target_is_behind() {
+        let mut expiry_guard = ExpiryGuard::default();
+        assert_eq!(look(&mut expiry_guard, "INCR k"), "");
+        expiry_guard.start(Some(b"L".to_vec()), true);
+        for (line, want) in [
+            ("SET k 1 PXAT 5", ""),
+            ("DEL k l", ""),
+            ("INCR k", "before k 5 600000 0 1 3:k"),
+            ("INCR k", ""),
+            ("SET k 1 PXAT 5", ""),
+            ("INCR k", "before k 5 600000 0 1 3:k"),
+            ("PEXPIREAT k 7", "before k 5 600000 0 1 3:k"),
+            ("HSET k a b", "before k 5 600000 0 1 3:k"),
+            ("SET k 2 KEEPTTL", ""),
+            ("SETEX k 5 v", "doubted 1 3:k"),
+            ("INCR k", "before k 5 600000 0 1 3:k"),
+            ("PERSIST k", "before k 5 600000 1 1 3:k"),
+            ("SUNIONSTORE d a", "before d a 5 600000 1 2 3:d 3:a"),
+            ("MOVE k 9", "before k 5 600000 1 2 3:k 9:k"),
+            ("COPY k l DB 9", "within k l 5 600000 1 3 3:k 3:l 9:l COPY k l DB 9"),
+            ("APPEND l x", "within l 5 600000 0 1 3:l APPEND l x"),
+            ("SET l x", ""),
+            ("APPEND l x", "before l 5 600000 0 1 3:l"),
+            ("RENAME a b", "within a b 5 600000 1 2 3:a 3:b RENAME a b"),
+            ("XGROUP CREATE s g 0", "within s 5 600000 0 1 3:s XGROUP CREATE s g 0"),
+            ("PUBLISH a b", ""),
+        ] {
+            assert_eq!(look(&mut expiry_guard, line), want, "{line}");
+        }
+        expiry_guard.set_caught_up(7);
+        for (line, want) in [
+            ("INCR j", ""),
+            ("INCR k", "within k 5 0 0 1 3:k INCR k"),
+            ("PERSIST k", "within k 5 0 1 1 3:k PERSIST k"),
+            ("SUNIONSTORE d a", "within d a 5 0 1 2 3:d 3:a SUNIONSTORE d a"),
+            ("SUNIONSTORE e f", "before e f 5 0 1 2 3:e 3:f"),
+            ("LSET l 0 x", "within l 5 0 0 1 3:l LSET l 0 x"),
+        ] {
+            assert_eq!(look(&mut expiry_guard, line), want, "{line}");
+        }
+        assert!(
+            expiry_guard.take_changed_again(&(3, b"k".to_vec()))
+                && !expiry_guard.take_changed_again(&(3, b"k".to_vec()))
+        );
+        expiry_guard.finish();
+        assert_eq!(look(&mut expiry_guard, "RENAME a b"), "");
+    }
+
+    #[test]
+    fn without_scripts_what_is_touched_is_doubted() {
+        let mut expiry_guard = ExpiryGuard::default();
+        expiry_guard.start(None, false);
+        for line in ["INCR k", "SET l 1", "RENAME a b", "INCR a"] {
+            assert_eq!(look(&mut expiry_guard, line), "");
+        }
+        let mut suspects = expiry_guard.take_suspects();
+        suspects.sort();
+        let key_ref = |key: &str| (3, key.as_bytes().to_vec());
+        assert_eq!(suspects, [(key_ref("a"), true), (key_ref("b"), true), (key_ref("k"), false)]);
+        let mut expiry_guard = ExpiryGuard::default();
+        expiry_guard.start(Some(b"L".to_vec()), false);
+        for (line, want) in
+            [("INCR k", "doubted NX 0 3:k"), ("INCR k", ""), ("RENAME a b", "doubted 1 3:a 1 3:b")]
+        {
+            assert_eq!(look(&mut expiry_guard, line), want, "{line}");
+        }
+        assert_eq!(
+            crate::checkpoint::suspects::decode_key_ref(&encode_key_ref(3, b"a:b")),
+            Some((3, b"a:b".as_slice()))
+        );
+    }
+}

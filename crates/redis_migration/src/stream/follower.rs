@@ -1,0 +1,504 @@
+//! The stream behind a snapshot while it is followed: applied in transactions, looked at, released, brought to rest.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use model::failure::{Failure, Kind, Result, Side};
+use redis_proto::resp::Commands;
+
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::fencing::TOKEN_CHECK_INTERVAL;
+use crate::checkpoint::watermarks::Watermarks;
+use crate::connection::server::ServerInfo;
+use crate::events::Event;
+use crate::migration::{Migration, Until};
+use crate::progress::Summary;
+use crate::source::psync::Position;
+use crate::source::spool::Spool;
+use crate::stream::apply::{Applier, CommandOutcome};
+use crate::stream::connections::{Connections, SessionEnd};
+use crate::stream::key_repair::KeyRepair;
+use crate::target::cluster::Received;
+use crate::target::{Writer, functions};
+
+/// How often the source is asked how far it is.
+const PROBE_INTERVAL: Duration = Duration::from_millis(100);
+/// The same when somebody waits for the end.
+const FINISHING_PROBE_INTERVAL: Duration = Duration::from_millis(4);
+/// Answers to a stop are waited for so long.
+const STOP_TIMEOUT: Duration = Duration::from_millis(400);
+/// When it is longer ago that nothing was behind, changes are watched again.
+const LAG_MAX: Duration = Duration::from_millis(200);
+/// Pieces of the stream that are taken before the clock is looked at.
+const CHUNKS_PER_PASS: usize = 64;
+
+/// What the source was asked, and when.
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    offset: u64,
+    began: Instant,
+}
+
+/// The stream while it is followed.
+pub(crate) struct Follower<'a> {
+    migration: &'a Migration,
+    connections: Connections,
+    applier: Applier,
+    /// Begins the checkpoints of the slots of a cluster.
+    epoch: String,
+    /// What one change becomes, before it is divided among slots.
+    scratch: Vec<u8>,
+    /// Which offset is the checkpoint of all slots together, and since when.
+    watermarks: Watermarks,
+    ack: Arc<tokio::sync::Notify>,
+    commands: Option<Commands>,
+    /// Suspect keys at the target.
+    repair: KeyRepair,
+    /// When it was last looked whether it is our turn.
+    token_verified_at: Instant,
+    /// Everything that the source did until then is applied.
+    caught_up_at: Instant,
+    probe: Option<Probe>,
+    /// It was told that nothing is behind.
+    reported_caught_up: bool,
+    /// Done as soon as nothing is behind.
+    finishing: bool,
+    done: bool,
+}
+
+impl<'a> Follower<'a> {
+    /// Begins behind what `apply` has taken; until it has caught up, changes are watched.
+    pub(crate) fn new(
+        migration: &'a Migration,
+        connections: Connections,
+        mut applier: Applier,
+        epoch: String,
+        ack: Arc<tokio::sync::Notify>,
+    ) -> Self {
+        let keeps_checkpoint = !connections.target_info.missing.transactions;
+        applier.set_selected(connections.writer.db());
+        applier
+            .expiry_guard
+            .start(keeps_checkpoint.then(|| migration.names.suspects.clone()), connections.can_run_scripts);
+        let commands =
+            Some(Commands::starting_at(applier.offset()).with_limit(migration.options.spool.command));
+        let finishing = migration.options.until == Until::CaughtUp;
+        let watermarks = Watermarks::new(applier.offset(), applier.db(), applier.is_migrated());
+        let scratch = Vec::new();
+        Self {
+            migration,
+            connections,
+            applier,
+            epoch,
+            scratch,
+            watermarks,
+            ack,
+            commands,
+            repair: KeyRepair::default(),
+            token_verified_at: Instant::now(),
+            caught_up_at: Instant::now(),
+            probe: None,
+            reported_caught_up: false,
+            finishing,
+            done: false,
+        }
+    }
+
+    /// Follows until it is done or stopped, or something breaks; what the target has no place for is added to the summary.
+    pub(crate) async fn run(mut self, spool: &Spool, summary: &mut Summary) -> Result<SessionEnd> {
+        let ended = self.follow(spool).await;
+        summary.notes.append(&mut self.applier.notes);
+        for (what, n) in self.applier.unsupported.into_iter().chain(self.repair.unsupported) {
+            *summary.full.unsupported.entry(what).or_default() += n;
+        }
+        ended
+    }
+
+    async fn follow(&mut self, spool: &Spool) -> Result<SessionEnd> {
+        let mut tick = tokio::time::interval(PROBE_INTERVAL);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (stop, finish) = (self.migration.stop.clone(), self.migration.finish.clone());
+        let mut finish_requested = false;
+        loop {
+            let bytes = tokio::select! {
+                biased;
+                () = stop.cancelled() => return self.stop().await,
+                () = finish.cancelled(), if !finish_requested => {
+                    // What was known of the source before does not count: it may have gone on since.
+                    (finish_requested, self.finishing, self.probe) = (true, true, None);
+                    tick = tokio::time::interval(FINISHING_PROBE_INTERVAL);
+                    None
+                }
+                _ = tick.tick() => None,
+                // What a slot's answers let go on is sent before more is taken.
+                received = next_reply(&mut self.connections.writer) => {
+                    if let Writer::Cluster(cluster) = &mut self.connections.writer {
+                        cluster.handle_reply(received).await?;
+                    }
+                    continue;
+                }
+                bytes = spool.pop() => Some(bytes),
+            };
+            match bytes {
+                None => {
+                    self.poll().await?;
+                    if self.done {
+                        self.close(true).await?;
+                        self.connections.writer.flush().await?;
+                        self.finish_checkpoints().await?;
+                        return Ok(SessionEnd::Done);
+                    }
+                }
+                Some(Ok(Some(bytes))) => self.apply_chunk(bytes, spool).await?,
+                Some(Ok(None)) => {
+                    return Err(
+                        Failure::new(Kind::Connect, "psync", "the replication stream ended").at(Side::Source)
+                    );
+                }
+                Some(Err(failure)) => {
+                    // What has come is applied before the link is opened again.
+                    self.abandon().await?;
+                    return Err(failure);
+                }
+            }
+        }
+    }
+
+    async fn apply_chunk(&mut self, bytes: bytes::Bytes, spool: &Spool) -> Result<()> {
+        if !self.applier.expiry_guard.is_lagging() && self.caught_up_at.elapsed() > LAG_MAX {
+            self.applier.expiry_guard.set_lagging();
+        }
+        let Some(mut commands) = self.commands.take() else { return Ok(()) };
+        let mut next = Some(bytes);
+        let mut chunks = 0;
+        while let Some(bytes) = next.take() {
+            let progress = &self.migration.progress;
+            progress.stream_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            self.migration.options.bandwidth.pass(bytes.len() as u64).await;
+            commands.push(&bytes);
+            // Once for all of them: asking the time would take a fifth of ours.
+            let now = self.migration.clock.now_ms();
+            loop {
+                let begin = commands.offset();
+                let command = commands.next_command().map_err(|e| match e.long {
+                    // Asking again would bring the same.
+                    true => {
+                        let m =
+                            format!("{e}; hint: raise limits.memory (one command may use a quarter of it)");
+                        Failure::new(Kind::TooLarge, "stream", m).at(Side::Source)
+                    }
+                    false => Failure::new(Kind::Corrupt, "stream", e.to_string()).at(Side::Source),
+                })?;
+                let Some(command) = command else { break };
+                let end = begin + command.raw.len() as u64;
+                let mut broadcast = None;
+                let taken = match &mut self.connections.writer {
+                    Writer::Standalone(one) => {
+                        let (before, length) = (self.applier.commands, one.out().len());
+                        let taken = self.applier.apply(&command, end, one.out(), now)?;
+                        if self.applier.is_without_checkpoint() {
+                            let bytes = one.out().len() - length;
+                            one.push_pending_changes(self.applier.commands - before, bytes, end);
+                            one.apply_backpressure().await?;
+                        }
+                        taken
+                    }
+                    Writer::Cluster(cluster) => {
+                        let taken = self.applier.apply(&command, end, &mut self.scratch, now)?;
+                        self.watermarks.record_db(end, self.applier.db(), self.applier.is_migrated());
+                        let (span, in_source_transaction) =
+                            (Some((begin, end)), self.applier.is_in_source_transaction());
+                        let split = cluster.split(&self.scratch, span, in_source_transaction).await?;
+                        self.scratch.clear();
+                        for words in &split.cross_slot {
+                            self.applier.suspect_cross_slot(words, &mut self.scratch)?;
+                            cluster.split(&self.scratch, span, in_source_transaction).await?;
+                            self.scratch.clear();
+                        }
+                        broadcast = split.broadcast;
+                        taken
+                    }
+                };
+                if !self.applier.dbs_to_verify.is_empty() {
+                    // The open transaction has not been sent: when this fails, nothing was done.
+                    self.connections.target.verify_dbs(self.applier.dbs_to_verify.clone()).await?;
+                    self.applier.confirm_dbs();
+                }
+                if let Some(pair) = self.applier.swapped_dbs.take() {
+                    self.repair.swap_dbs(pair, self.applier.expiry_guard.suspects_key().is_some());
+                }
+                if let Some(words) = broadcast {
+                    self.broadcast(&words, begin).await?;
+                }
+                if let Some(words) = self.applier.library.take() {
+                    self.library(&words, end).await?;
+                }
+                if taken == CommandOutcome::AckRequested {
+                    self.ack.notify_one();
+                }
+                if let Writer::Standalone(one) = &mut self.connections.writer
+                    && self.applier.is_full(one.out())
+                {
+                    self.close(false).await?;
+                }
+                self.write_if_due(end).await?;
+            }
+            progress.commands.store(self.applier.commands, Ordering::Relaxed);
+            self.verify_token().await?;
+            chunks += 1;
+            if chunks < CHUNKS_PER_PASS {
+                next = spool.try_pop().ok().flatten().flatten();
+            }
+        }
+        self.commands = Some(commands);
+        self.close(true).await
+    }
+
+    /// Ends the open transaction; `now`: nothing else waits, so it is sent at once.
+    async fn close(&mut self, now: bool) -> Result<()> {
+        match &mut self.connections.writer {
+            Writer::Standalone(one) => {
+                if let Some((pending, bytes)) = self.applier.close(one.out()) {
+                    one.push_pending(pending, bytes);
+                    one.db = self.applier.selected();
+                }
+                // A transaction that is still open is not sent in parts: its answers are expected as one.
+                match self.applier.is_open() && !self.applier.is_without_checkpoint() {
+                    true => Ok(()),
+                    false if now => one.send().await,
+                    false => one.apply_backpressure().await,
+                }
+            }
+            Writer::Cluster(cluster) if now => cluster.send().await,
+            Writer::Cluster(cluster) => cluster.apply_backpressure().await,
+        }
+    }
+
+    /// The checkpoint of all slots together at an offset.
+    fn checkpoint_at(&self, offset: u64) -> String {
+        let position = Position { replid: self.applier.replid().to_owned(), offset };
+        Checkpoint::Applied(position, self.watermarks.db_at(offset), Some(self.epoch.clone())).text()
+    }
+
+    /// Notes at a cluster up to where all slots are.
+    async fn write_checkpoint(&mut self, offset: u64) -> Result<()> {
+        let (key, text) = (&self.migration.names.checkpoint, self.checkpoint_at(offset));
+        self.connections.target.execute(key, &[b"SET", key, text.as_bytes()]).await
+    }
+
+    /// A command that concerns every server of a cluster, and begins at an offset.
+    async fn broadcast(&mut self, words: &[Vec<u8>], begin: u64) -> Result<()> {
+        let text = self.checkpoint_at(begin);
+        self.watermarks.set_checkpointed(begin);
+        let checkpoint = Some((self.migration.names.checkpoint.as_slice(), text.as_bytes()));
+        match &mut self.connections.writer {
+            Writer::Cluster(cluster) => {
+                self.applier.record_libraries(
+                    &cluster.broadcast(words, &mut self.connections.target, checkpoint).await?,
+                );
+                Ok(())
+            }
+            Writer::Standalone(_) => Ok(()),
+        }
+    }
+
+    /// A command about libraries of functions that ends at an offset: everything before it is applied, and it is no part of a
+    /// transaction, whose other changes its refusal would undo.
+    async fn library(&mut self, words: &[Vec<u8>], end: u64) -> Result<()> {
+        self.close(true).await?;
+        self.connections.writer.flush().await?;
+        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        let policy = self.migration.options.functions;
+        let done = functions::run_at_masters(&mut self.connections.target, &words, policy).await?;
+        for note in done.notes() {
+            self.migration.options.event_sender.send(Event::Note(note));
+        }
+        self.applier.record_libraries(&done);
+        self.applier.skip_to(end);
+        Ok(())
+    }
+
+    /// At the end the one checkpoint is enough: those of the slots are removed.
+    async fn finish_checkpoints(&mut self) -> Result<()> {
+        let Writer::Cluster(cluster) = &self.connections.writer else { return Ok(()) };
+        let keys: Vec<Vec<u8>> = cluster
+            .slots_with_checkpoint()
+            .into_iter()
+            .map(|s| self.migration.names.slot_checkpoint(s))
+            .collect();
+        self.write_checkpoint(self.applier.offset()).await?;
+        self.connections.target.call_each(&keys, &[b"DEL"], &[]).await.map(drop)
+    }
+
+    /// What is whole is applied and answered, what is not is forgotten: the source sends it again.
+    async fn abandon(&mut self) -> Result<()> {
+        match &mut self.connections.writer {
+            Writer::Standalone(one) => {
+                if !self.applier.is_without_checkpoint() {
+                    self.applier.abandon(one.out());
+                }
+                one.flush().await
+            }
+            Writer::Cluster(cluster) => {
+                cluster.abandon();
+                cluster.flush().await
+            }
+        }
+    }
+
+    /// Polls how far both ends are, and repairs suspect keys.
+    async fn poll(&mut self) -> Result<()> {
+        self.verify_token().await?;
+        // Another run that has taken over, or a lost connection, is noticed when nothing is to be written too.
+        self.connections.writer.check().await?;
+        if !self.applier.is_open() {
+            self.connections.writer.keep_alive().await?;
+        }
+        if !self.applier.is_open() && self.connections.writer.is_idle() {
+            // Signs of life only: they count as applied.
+            self.connections.writer.shared().applied.store(self.applier.offset(), Ordering::Release);
+        }
+        if let Writer::Cluster(cluster) = &self.connections.writer {
+            let low = cluster.publish_applied(self.applier.offset());
+            if let Some(offset) = self.watermarks.due(low, Instant::now()) {
+                self.write_checkpoint(offset).await?;
+            }
+        }
+        let applied = self.connections.writer.shared().applied.load(Ordering::Acquire);
+        let progress = &self.migration.progress;
+        if let Some(probe) = self.probe {
+            progress.lag_bytes.store(probe.offset.saturating_sub(applied), Ordering::Relaxed);
+            if applied < probe.offset {
+                let lag = u64::try_from(probe.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                progress.lag_ms.store(lag, Ordering::Relaxed);
+                return Ok(());
+            }
+            progress.lag_ms.store(0, Ordering::Relaxed);
+            self.caught_up_at = probe.began;
+            if self.applier.expiry_guard.is_lagging() {
+                self.applier.expiry_guard.set_caught_up(self.applier.offset());
+            }
+            if self.applier.expiry_guard.is_readable(applied) && !self.applier.is_open() {
+                self.repair_suspects().await?;
+            }
+            if self.finishing && !self.applier.is_open() && !self.applier.expiry_guard.is_active() {
+                self.done = true;
+                return Ok(());
+            }
+        }
+        let began = Instant::now();
+        let server = ServerInfo::query(&mut self.connections.source).await.map_err(|f| f.at(Side::Source))?;
+        self.probe = Some(Probe { offset: server.offset, began });
+        Ok(())
+    }
+
+    /// An earlier run ends by itself where nobody can disconnect it.
+    async fn verify_token(&mut self) -> Result<()> {
+        let Some(token) = self
+            .connections
+            .token_to_verify
+            .clone()
+            .filter(|_| self.token_verified_at.elapsed() > TOKEN_CHECK_INTERVAL)
+        else {
+            return Ok(());
+        };
+        let names = &self.migration.names;
+        names
+            .verify_token(self.connections.target.client_of_key(&names.fencing_token).await?, &token)
+            .await?;
+        self.token_verified_at = Instant::now();
+        Ok(())
+    }
+
+    /// Repairs suspect keys, step by step; to be called again until there are none.
+    async fn repair_suspects(&mut self) -> Result<()> {
+        self.repair.advance_to(self.applier.offset());
+        if !self.repair.is_pending() {
+            if !self
+                .repair
+                .load_suspects(&mut self.connections, &self.migration.names, &mut self.applier.expiry_guard)
+                .await?
+            {
+                let applied = self.connections.writer.shared().applied.load(Ordering::Acquire);
+                if applied >= self.applier.expiry_guard.last_offset() {
+                    self.report_caught_up();
+                }
+                return Ok(());
+            }
+            self.refetch().await?;
+        }
+        self.write_if_due(self.applier.offset()).await
+    }
+
+    async fn refetch(&mut self) -> Result<()> {
+        let absolute = self.connections.source_info.tells_expiry_time();
+        let refetched =
+            self.repair.refetch(&mut self.connections.source, absolute).await.map_err(|f| f.at(Side::Source));
+        match refetched {
+            // It worked until now, and goes on working.
+            Err(f) if matches!(f.kind, Kind::Forbidden | Kind::Unsupported) => {
+                let m = format!("cannot read keys again that may have expired early at the target: {f}");
+                self.migration.options.event_sender.send(Event::Note(m));
+                self.report_caught_up();
+                Ok(())
+            }
+            refetched => refetched,
+        }
+    }
+
+    /// The target has caught up and no key is suspect.
+    fn report_caught_up(&mut self) {
+        let written = self.repair.reset();
+        if written > 0 {
+            tracing::info!("{written} keys were read again from the source and rewritten");
+        }
+        let forgotten = self.applier.expiry_guard.finish();
+        if forgotten > 0 {
+            let m = format!(
+                "{forgotten} keys may have expired early at the target and exceeded the tracking limit; hint: run \
+                 `whimbrel redis verify`"
+            );
+            self.migration.options.event_sender.send(Event::Note(m));
+        }
+        if !std::mem::replace(&mut self.reported_caught_up, true) {
+            self.migration.options.event_sender.send(Event::CaughtUp);
+        }
+    }
+
+    /// Writes what the source said when the stream is where it said so, and asks for what is left.
+    async fn write_if_due(&mut self, offset: u64) -> Result<()> {
+        while self.repair.is_due(offset) && !self.applier.is_in_source_transaction() {
+            self.close(true).await?;
+            self.connections.writer.flush().await?;
+            let (route, names, clock) =
+                (&self.migration.options.route, &self.migration.names, &self.migration.clock);
+            self.repair
+                .write_pending(&mut self.connections, route, names, clock, &mut self.applier.expiry_guard)
+                .await?;
+            self.applier.set_selected(self.connections.writer.db());
+            self.refetch().await?;
+        }
+        Ok(())
+    }
+
+    /// After a stop: what is under way is answered, so that the position at the target is exact.
+    async fn stop(&mut self) -> Result<SessionEnd> {
+        match tokio::time::timeout(STOP_TIMEOUT, self.abandon()).await {
+            Ok(settled) => settled?,
+            Err(_) => tracing::warn!(
+                "the target did not acknowledge before shutdown; the stored checkpoint is \
+                 authoritative"
+            ),
+        }
+        Ok(SessionEnd::Stopped)
+    }
+}
+
+/// The next reply of a cluster, when something is in flight; a single server's are counted elsewhere.
+async fn next_reply(writer: &mut Writer) -> Received {
+    match writer {
+        Writer::Cluster(cluster) if !cluster.is_idle() => cluster.next_reply().await,
+        _ => std::future::pending().await,
+    }
+}

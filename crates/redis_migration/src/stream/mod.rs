@@ -1,0 +1,10 @@
+//! The stream of changes: applied in transactions, each with the checkpoint behind it.
+
+pub mod apply;
+pub(crate) mod command_filter;
+pub(crate) mod connections;
+pub mod expiry_guard;
+pub(crate) mod follower;
+pub(crate) mod key_repair;
+pub(crate) mod scripts;
+pub mod translate;

@@ -1,0 +1,207 @@
+//! Libraries of functions on their way to the target.
+//!
+//! A server refuses a library with a function that another of its libraries has, whatever `REPLACE` says, and a library that its
+//! engine cannot load. A policy decides what happens then. Libraries are loaded by commands of their own, outside of
+//! transactions: a refusal is met when nothing else is under way, and a repeated command does no harm.
+
+use std::collections::BTreeSet;
+
+use model::failure::{Failure, Kind, Result, Side};
+use redis_proto::resp::Reply;
+
+use crate::connection::client::Client;
+use crate::connection::query_client::QueryClient;
+
+/// Libraries of the target that one library may meet.
+const LIBRARIES_MAX: usize = 64;
+/// Operation of the failure that names a library which the target refuses.
+pub const FUNCTION: &str = "function";
+/// Name of what is left out.
+pub(crate) const SKIPPED_LIBRARIES: &str =
+    "libraries of functions that the target refuses (left out by --functions skip)";
+
+/// What happens when the target refuses a library.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FunctionPolicy {
+    /// The migration ends.
+    #[default]
+    Stop,
+    /// Libraries of the target that have the same functions are deleted.
+    Replace,
+    /// The library is left out and counted.
+    Skip,
+}
+
+impl FunctionPolicy {
+    /// Out of the word that users write.
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "stop" => Some(FunctionPolicy::Stop),
+            "replace" => Some(FunctionPolicy::Replace),
+            "skip" => Some(FunctionPolicy::Skip),
+            _ => None,
+        }
+    }
+}
+
+/// What became of a command about libraries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LibraryOutcome {
+    /// The target refused it, and it was left out.
+    pub(crate) skipped: bool,
+    /// Libraries of the target that were deleted.
+    pub(crate) deleted: BTreeSet<String>,
+}
+
+impl LibraryOutcome {
+    /// What a user is told of libraries that were deleted.
+    pub(crate) fn notes(&self) -> impl Iterator<Item = String> + '_ {
+        self.deleted.iter().map(|name| {
+            format!(
+                "the library `{name}` of the target was deleted: the source has its functions in another one"
+            )
+        })
+    }
+}
+
+/// The function that another library of the target has (functions.c: `Function NAME already exists`).
+fn conflicting_function(message: &str) -> Option<&str> {
+    let (_, rest) = message.split_once("Function ")?;
+    let (name, _) = rest.split_once(" already exists")?;
+    Some(name.trim_matches(['\'', '"', '`']))
+}
+
+/// The value behind a name in the answer to `FUNCTION LIST`.
+fn field<'r>(parts: &'r [Reply], name: &[u8]) -> Option<&'r Reply> {
+    parts.chunks(2).find(|pair| pair[0].text() == Some(name)).and_then(|pair| pair.get(1))
+}
+
+/// The library that has a function, out of the answer to `FUNCTION LIST`.
+fn library_of(list: &Reply, function: &[u8]) -> Option<Vec<u8>> {
+    list.array()?.iter().filter_map(Reply::array).find_map(|library| {
+        let functions = field(library, b"functions")?.array()?;
+        let has = functions
+            .iter()
+            .filter_map(|one| field(one.array()?, b"name")?.text())
+            .any(|name| name == function);
+        field(library, b"library_name")?.text().filter(|_| has).map(<[u8]>::to_vec)
+    })
+}
+
+/// The words of the stream as the target is told them. It may have had the command already: what it brings replaces itself.
+pub(crate) fn repeatable(words: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let is = |word: &[u8]| words.get(1).is_some_and(|w| w.eq_ignore_ascii_case(word));
+    let has = |word: &[u8]| words.iter().skip(2).any(|w| w.eq_ignore_ascii_case(word));
+    let own = |word: &[u8]| word.to_vec();
+    match words.last() {
+        Some(code) if is(b"LOAD") => vec![own(b"FUNCTION"), own(b"LOAD"), own(b"REPLACE"), code.clone()],
+        Some(_) if is(b"RESTORE") && words.len() > 2 && !has(b"FLUSH") => {
+            vec![own(b"FUNCTION"), own(b"RESTORE"), words[2].clone(), own(b"REPLACE")]
+        }
+        _ => words.to_vec(),
+    }
+}
+
+/// Carries out a `FUNCTION` command at one server.
+///
+/// # Errors
+/// [`Kind::Conflict`] with the operation [`FUNCTION`] when the policy says so; what the connection meets.
+pub(crate) async fn run_at(
+    client: &mut Client,
+    words: &[&[u8]],
+    policy: FunctionPolicy,
+    out: &mut LibraryOutcome,
+) -> Result<()> {
+    for _ in 0..LIBRARIES_MAX {
+        let Err(f) = client.execute(words).await else { return Ok(()) };
+        let deletes = words.get(1).is_some_and(|w| w.eq_ignore_ascii_case(b"DELETE"));
+        // It was deleted when this was interrupted, or had been left out.
+        if deletes && f.message.contains("not found") {
+            return Ok(());
+        }
+        if !matches!(f.kind, Kind::Invalid | Kind::Unsupported | Kind::Conflict) {
+            return Err(f);
+        }
+        match (policy, conflicting_function(&f.message)) {
+            (FunctionPolicy::Skip, _) => {
+                out.skipped = true;
+                return Ok(());
+            }
+            (FunctionPolicy::Replace, Some(name)) => {
+                let list = client.call(&[b"FUNCTION", b"LIST"]).await?;
+                let Some(library) = library_of(&list, name.as_bytes()) else { return Err(refused(&f)) };
+                client.execute(&[b"FUNCTION", b"DELETE", &library]).await?;
+                out.deleted.insert(String::from_utf8_lossy(&library).into_owned());
+            }
+            _ => return Err(refused(&f)),
+        }
+    }
+    let m = format!(
+        "{}: a library meets more than {LIBRARIES_MAX} libraries of the target",
+        client.display_url()
+    );
+    Err(Failure::new(Kind::Conflict, FUNCTION, m))
+}
+
+fn refused(f: &Failure) -> Failure {
+    let m = format!("a library of functions is refused by the target: {}", f.message);
+    Failure::new(Kind::Conflict, FUNCTION, m)
+}
+
+/// Carries out a `FUNCTION` command at every server that may be written.
+///
+/// # Errors
+/// As [`run_at`].
+pub(crate) async fn run_at_masters(
+    query: &mut QueryClient,
+    words: &[&[u8]],
+    policy: FunctionPolicy,
+) -> Result<LibraryOutcome> {
+    let mut out = LibraryOutcome::default();
+    for addr in query.masters() {
+        run_at(query.client_at(&addr).await?, words, policy, &mut out)
+            .await
+            .map_err(|f| f.at(Side::Target))?;
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn red_13_the_library_of_a_function_is_found() {
+        let text = |t: &str| Reply::Bulk(t.as_bytes().to_vec());
+        let function = |name: &str| Reply::Array(vec![text("name"), text(name), text("flags"), Reply::Nil]);
+        let library = |name: &str, functions: &[&str]| {
+            let functions = functions.iter().map(|f| function(f)).collect();
+            Reply::Array(vec![
+                text("library_name"),
+                text(name),
+                text("engine"),
+                text("LUA"),
+                text("functions"),
+                Reply::Array(functions),
+            ])
+        };
+        let list = Reply::Array(vec![library("one", &["a", "b"]), library("two", &["c"])]);
+        assert_eq!(library_of(&list, b"c").as_deref(), Some(b"two".as_slice()));
+        assert_eq!(library_of(&list, b"d"), None);
+        assert_eq!(conflicting_function("redis://h:1: ERR Function f already exists"), Some("f"));
+        assert_eq!(conflicting_function("redis://h:1: ERR Library 'x' already exists"), None);
+    }
+
+    #[test]
+    fn red_13_commands_about_libraries_may_be_repeated() {
+        let said = |line: &str| {
+            let words: Vec<Vec<u8>> = line.split(' ').map(|w| w.as_bytes().to_vec()).collect();
+            String::from_utf8_lossy(&repeatable(&words).join(&b' ')).into_owned()
+        };
+        assert_eq!(said("FUNCTION LOAD x"), "FUNCTION LOAD REPLACE x");
+        assert_eq!(said("function load replace x"), "FUNCTION LOAD REPLACE x");
+        assert_eq!(said("FUNCTION RESTORE p APPEND"), "FUNCTION RESTORE p REPLACE");
+        assert_eq!(said("FUNCTION RESTORE p FLUSH"), "FUNCTION RESTORE p FLUSH");
+        assert_eq!(said("FUNCTION DELETE x"), "FUNCTION DELETE x");
+    }
+}
