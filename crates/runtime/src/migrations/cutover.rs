@@ -24,8 +24,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::log_messages::{MessageCode, format_failure};
-use super::run::{Job, LeasedMigration, query_server};
+use crate::migrations::lease::{Job, LeasedMigration};
+use crate::migrations::log_messages::{MessageCode, format_failure};
+use crate::migrations::statistics::query_server;
 
 /// Writers are held for at most so long.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
@@ -354,7 +355,7 @@ impl Cutover {
         let there = query_server(&to).await.ok_or_else(missing)?;
         // What expires may be gone at either side; the rest must be there.
         let persistent = source.persistent_keys().await?;
-        if super::run::route(&leased.row.spec).only_db.is_none() && there.keys < persistent {
+        if super::identity::route(&leased.row.spec).only_db.is_none() && there.keys < persistent {
             let m = format!(
                 "the source has {persistent} keys without expiry, but the target has only {} keys",
                 there.keys
@@ -415,7 +416,12 @@ pub(super) async fn finish(leased: &mut LeasedMigration<'_>) -> Result<()> {
     }
     leased.apply(MigrationEvent::Exchanged).await?;
     if let Ok((from, to)) = ends(leased, &state) {
-        tokio::spawn(super::run::forget(leased.id.to_owned(), from, to, super::run::route(&leased.row.spec)));
+        tokio::spawn(super::identity::forget(
+            leased.id.to_owned(),
+            from,
+            to,
+            super::identity::route(&leased.row.spec),
+        ));
     }
     let message = "clients are redirected to the target; the source refuses writes (min-replicas-to-write)";
     leased.log(MessageCode::Cutover, &[message.to_owned()]).await

@@ -10,16 +10,15 @@ use model::key::Key;
 use model::migration::{Backup, MigrationSpec};
 use pace::budget::Bandwidth;
 use redis_migration::connection::query_client::QueryClient;
-use redis_migration::import::archive;
-use redis_migration::import::{Import, check as check_file};
+use redis_migration::import::{Import, archive, check as check_file};
 use redis_migration::snapshot::restore::Conflict;
 use redis_migration::source::spool::SpoolLimits;
 use redis_migration::{EventSender, Node, Options, Progress, Summary, Until};
 use storage::{ReadRequest, SharedStore, room};
 use tokio_util::sync::CancellationToken;
 
-use super::run::{functions, route};
 use crate::engine::Engine;
+use crate::migrations::identity::{functions, route};
 
 /// Names of temporary folders begin so.
 pub(super) const TEMPORARY: &str = "import-";

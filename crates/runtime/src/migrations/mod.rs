@@ -8,9 +8,13 @@
 
 mod cutover;
 mod endpoints;
+mod identity;
 mod import;
+mod lease;
+mod log;
 mod log_messages;
 mod run;
+mod statistics;
 
 use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard};
@@ -18,28 +22,20 @@ use std::sync::{Arc, MutexGuard};
 use model::failure::{Result, Side};
 use model::migration::{MigrationEvent, MigrationState, Phase, ResumeMode};
 use redis_migration::Progress;
-use store::{LogLine, MigrationRow, Unit};
+use store::{MigrationRow, Unit};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::engine::Engine;
+use crate::migrations::log::fail;
+
 pub use cutover::Hook;
 pub use endpoints::{EndSecrets, Instance, resolve_node};
+pub use identity::route;
 pub use import::{OpenedBackup, check as check_backup};
+pub(crate) use lease::RunningMigration;
+pub use log::append_log;
 pub use log_messages::{MessageCode, log_line};
-pub use run::route;
-
-use crate::engine::Engine;
-
-/// A migration that works in this process.
-#[derive(Clone)]
-pub(crate) struct RunningMigration {
-    /// Whose it is.
-    pub(crate) project: String,
-    /// Its live numbers.
-    pub(crate) progress: Arc<Progress>,
-    /// Cancelled: stop.
-    pub(crate) stop: CancellationToken,
-}
 
 /// What a process does with a migration that it sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,7 +172,7 @@ impl Engine {
         let (source, target) = (node(&m.spec.source, Side::Source), node(&m.spec.target, Side::Target));
         // After a cut-over the ends stand elsewhere, and the checkpoint is gone already.
         if let (Some(source), Some(target), None) = (source, target, m.state.switch) {
-            tokio::spawn(run::forget(m.id.clone(), source, target, route(&m.spec)));
+            tokio::spawn(identity::forget(m.id.clone(), source, target, route(&m.spec)));
         }
     }
 
@@ -197,21 +193,6 @@ impl Engine {
     }
 }
 
-/// A line for the log of a migration, in an open unit.
-///
-/// # Errors
-/// When the store fails.
-pub async fn append_log(
-    unit: &mut Unit,
-    id: &str,
-    code: MessageCode,
-    at: i64,
-    parts: &[String],
-) -> Result<()> {
-    let line: LogLine = log_line(code, at, parts);
-    unit.log_migration(id, &line).await
-}
-
 /// Lets a migration rest on which nobody works; false, and nothing is to be saved, when it is another's or in another phase by now.
 async fn mark_stopped(unit: &mut Unit, seen: &MigrationRow, now: i64) -> Result<bool> {
     let is_as_seen = |m: &MigrationRow| m.fence == seen.fence && m.state.phase == Phase::Stopping;
@@ -221,18 +202,6 @@ async fn mark_stopped(unit: &mut Unit, seen: &MigrationRow, now: i64) -> Result<
     let _ = unit.apply_migration(&seen.id, MigrationEvent::Rested, now).await?;
     append_log(unit, &seen.id, MessageCode::Stopped, now, &[]).await?;
     Ok(true)
-}
-
-/// A migration that cannot go on: its phase, its error and its log say the same.
-async fn fail(unit: &mut Unit, id: &str, why: &str, now: i64) -> Result<()> {
-    if unit.apply_migration(id, MigrationEvent::Broke, now).await?.is_ok_and(|s| s.phase == Phase::Failed) {
-        unit.set_migration_error(id, Some(why)).await?;
-    }
-    append_log(unit, id, MessageCode::Failed, now, &[why.to_owned()]).await
-}
-
-fn is_stopping(m: Option<&MigrationRow>) -> bool {
-    m.is_none_or(|m| !m.state.phase.is_open()) || m.is_some_and(|m| m.state.phase == Phase::Stopping)
 }
 
 #[cfg(test)]

@@ -1,49 +1,39 @@
 //! One migration from lease to release.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use model::failure::{Failure, Kind, Result, Side};
-use model::migration::{
-    Libraries, MigrationEvent, MigrationKind, MigrationSpec, Own, Phase, ResumeMode, Switch,
-};
+use model::migration::{MigrationEvent, MigrationKind, MigrationSpec, Phase, ResumeMode, Switch};
 use pace::budget::Bandwidth;
-use redis_migration::checkpoint::cleanup;
-use redis_migration::checkpoint::keys::KeyNames;
-use redis_migration::connection::query_client::QueryClient;
 use redis_migration::connection::server::ServerInfo;
 use redis_migration::reconnect::ReconnectPolicy;
-use redis_migration::route::Route;
 use redis_migration::snapshot::restore::Conflict;
 use redis_migration::source::spool::SpoolLimits;
-use redis_migration::verify::{Depth, compare};
-use redis_migration::{
-    Event, EventSender, FunctionPolicy, Migration, Node, Options, Progress, Reconnect, Summary, Until,
-};
-use store::{MigrationRow, MigrationStats, Unit};
+use redis_migration::{Event, EventSender, Migration, Options, Reconnect, Summary, Until};
+use store::MigrationStats;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::cutover::{self, Cutover};
-use super::endpoints::{EndSecrets, resolve_node};
-use super::log_messages::MessageCode;
-use super::{RunningMigration, append_log, fail, import, is_stopping};
 use crate::engine::Engine;
+use crate::migrations::cutover::{self, Cutover};
+use crate::migrations::endpoints::EndSecrets;
+use crate::migrations::identity::{functions, names, route};
+use crate::migrations::import;
+use crate::migrations::lease::{
+    Job, LEASE_MS, LeasedMigration, RENEW_INTERVAL, RunningMigration, is_stopping,
+};
+use crate::migrations::log::{append_log, fail};
+use crate::migrations::log_messages::{MessageCode, format_failure};
+use crate::migrations::statistics::{compare_ends, count_keys, query_both, query_server, rate_sample};
 use crate::panics::caught;
 
-const LEASE_MS: i64 = 30_000;
-const RENEW_INTERVAL: Duration = Duration::from_secs(8);
 /// How often numbers are written down.
 const STATISTICS_INTERVAL: Duration = Duration::from_secs(1);
 /// Both ends are asked for their keys at every so many ticks.
 const COUNT_EVERY_TICKS: u32 = 2;
-/// A change of phase waits so long for the number of keys.
-const COUNT_TIMEOUT: Duration = Duration::from_millis(500);
-/// Counting and comparing for the log may take so long.
-const COMPARE_TIMEOUT: Duration = Duration::from_secs(30);
+
 const MIB: u64 = 1 << 20;
 
 /// Runs a migration here if its lease can be had; used by the dispatcher.
@@ -85,19 +75,6 @@ pub(super) enum RunEnd {
     LeaseLost,
 }
 
-/// A migration while its lease is held here.
-pub(super) struct LeasedMigration<'e> {
-    pub(super) engine: &'e Arc<Engine>,
-    pub(super) id: &'e str,
-    fence: i64,
-    running: &'e RunningMigration,
-    pub(super) row: MigrationRow,
-    pub(super) secrets: EndSecrets,
-    /// Instances that stand elsewhere.
-    pub(super) redirects: Vec<(String, String)>,
-    renewed: Instant,
-}
-
 /// What may change while it runs.
 struct LiveOptions {
     bandwidth: Arc<Bandwidth>,
@@ -120,110 +97,7 @@ impl LiveOptions {
     }
 }
 
-/// What stands at the target is called so. Another source, target or mapping is another migration: its position is not this
-/// one's.
-pub(super) fn names(id: &str, source: &Node, target: &Node, route: &Route) -> KeyNames {
-    let text = format!("{} {} {}", source.display_url(), target.display_url(), route.identity());
-    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    KeyNames::new(&format!("{id}:{}", &storage::checksum::hex(digest.as_ref())[..8]))
-}
-
-/// Takes away what stands at the target about a migration that will not go on, as far as the ends can be reached now.
-pub(super) async fn forget(id: String, source: Node, target: Node, route: Route) {
-    let done = async {
-        let names = names(&id, &source, &target, &route);
-        redis_migration::checkpoint::cleanup::forget(&target, &names).await
-    };
-    match tokio::time::timeout(COMPARE_TIMEOUT, done).await {
-        Ok(Ok(())) => {}
-        Ok(Err(failure)) => tracing::info!(migration = %id, "the checkpoint stays at the target: {failure}"),
-        Err(_) => {
-            tracing::info!(migration = %id, "the checkpoint stays at the target, which does not answer")
-        }
-    }
-}
-
-/// What happens to libraries that the target refuses, in the words of the engine.
-pub(super) fn functions(own: &Own) -> FunctionPolicy {
-    match own.functions {
-        Libraries::Stop => FunctionPolicy::Stop,
-        Libraries::Replace => FunctionPolicy::Replace,
-        Libraries::Skip => FunctionPolicy::Skip,
-    }
-}
-
-/// Which keys are migrated, and where to (dcs-migration.md §4.7).
-pub fn route(spec: &MigrationSpec) -> Route {
-    let db = |end: &Option<model::migration::End>| end.as_ref().and_then(|e| e.db);
-    let (from, to) = (db(&spec.source), db(&spec.target));
-    Route {
-        only_db: from,
-        db_map: from.zip(to).into_iter().collect::<BTreeMap<u32, u32>>(),
-        all_into: if from.is_none() { to } else { None },
-        ..Route::default()
-    }
-}
-
 impl LeasedMigration<'_> {
-    pub(super) fn node(&self, side: Side) -> Result<Node> {
-        let spec = &self.row.spec;
-        let end = if side == Side::Source { &spec.source } else { &spec.target };
-        let missing = || Failure::new(Kind::Invalid, "migration", "the migration is not configured").at(side);
-        let end = end.as_ref().ok_or_else(missing)?;
-        resolve_node(end, self.secrets.for_side(side), &*self.engine.places, &self.redirects)
-            .map_err(|f| f.at(side))
-    }
-
-    /// What goes beyond the compatible API, of the request and of registered ends.
-    fn own(&self) -> Own {
-        let spec = &self.row.spec;
-        let of = |end: &Option<model::migration::End>| {
-            let id = end.as_ref().and_then(|end| end.id.as_ref())?;
-            self.engine.places().instance(id).map(|instance| instance.own)
-        };
-        let (source, target) = (of(&spec.source).unwrap_or_default(), of(&spec.target).unwrap_or_default());
-        spec.own.clone().with(&source, &target)
-    }
-
-    /// The service is ending, or the user stops it.
-    pub(super) fn is_stop_requested(&self) -> bool {
-        self.running.stop.is_cancelled()
-    }
-
-    /// A unit that counts only while this worker holds the migration.
-    ///
-    /// # Errors
-    /// [`Kind::LeaseLost`] when another worker holds it.
-    pub(super) async fn write(&self) -> Result<Unit> {
-        let mut unit = self.engine.store.write().await?;
-        unit.hold_migration(self.id, self.fence).await?;
-        Ok(unit)
-    }
-
-    /// Asked before anything at either end is changed that another worker may have set.
-    ///
-    /// # Errors
-    /// As [`LeasedMigration::write`].
-    pub(super) async fn check_lease(&self) -> Result<()> {
-        self.write().await.map(drop)
-    }
-
-    pub(super) async fn log(&self, code: MessageCode, parts: &[String]) -> Result<()> {
-        let mut unit = self.write().await?;
-        append_log(&mut unit, self.id, code, self.engine.clock.now_ms(), parts).await?;
-        unit.save().await
-    }
-
-    pub(super) async fn apply(&mut self, event: MigrationEvent) -> Result<()> {
-        let mut unit = self.write().await?;
-        if let Ok(state) = unit.apply_migration(self.id, event, self.engine.clock.now_ms()).await? {
-            self.row.state = state;
-            // Whoever sees the phase sees the numbers that belong to it.
-            unit.set_migration_stats(self.id, &self.row.stats).await?;
-        }
-        unit.save().await
-    }
-
     async fn run_by_state(&mut self) -> RunEnd {
         let done = match (self.row.state.switch, self.row.state.kind) {
             (Some(Switch::Returning), _) => cutover::roll_back(self).await.map(|()| RunEnd::Stopped),
@@ -351,15 +225,6 @@ impl LeasedMigration<'_> {
     }
 }
 
-/// Work that ends with whoever watches it: nobody writes to a target unseen.
-pub(super) struct Job(pub(super) JoinHandle<Result<Summary>>);
-
-impl Drop for Job {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// How watching a job ended.
 enum Supervised {
     Ended(Summary),
@@ -367,107 +232,6 @@ enum Supervised {
     LeaseLost,
     CutoverAborted,
     CutOver,
-}
-
-/// What an end says of itself, if it can be asked.
-pub(super) async fn query_server(node: &Node) -> Option<ServerInfo> {
-    let asked = tokio::time::timeout(Duration::from_secs(4), QueryClient::open(node, Side::Target)).await;
-    asked.ok()?.ok().map(|(_, server, _)| server)
-}
-
-/// The same of both ends of a migration, where what stands at the target about it is not counted.
-async fn query_both(
-    id: &str,
-    route: &Route,
-    source: Option<Node>,
-    target: Option<Node>,
-) -> (Option<ServerInfo>, Option<ServerInfo>) {
-    let names = source.as_ref().zip(target.as_ref()).map(|(source, target)| names(id, source, target, route));
-    let from = async { query_server(source.as_ref()?).await };
-    let to = async {
-        let asked = async {
-            let (mut query, mut server, _) = QueryClient::open(target.as_ref()?, Side::Target).await.ok()?;
-            let ours = cleanup::count_reserved_keys(&mut query, names.as_ref()?).await.unwrap_or(0);
-            server.keys = server.keys.saturating_sub(ours);
-            for (_, keys) in server.by_db.iter_mut().filter(|(db, _)| *db == 0) {
-                *keys = keys.saturating_sub(ours);
-            }
-            Some(server)
-        };
-        tokio::time::timeout(Duration::from_secs(4), asked).await.ok()?
-    };
-    tokio::join!(from, to)
-}
-
-/// Counts and compares both ends for the log of a migration that is held under a fence; what cannot be asked in time is left
-/// out.
-async fn compare_ends(
-    engine: Arc<Engine>,
-    (id, fence): (String, i64),
-    source: Node,
-    target: Node,
-    route: Route,
-) {
-    let compared = async {
-        let counted = query_both(&id, &route, Some(source.clone()), Some(target.clone())).await;
-        let (Some(a), Some(b)) = counted else { return Ok(()) };
-        let found = compare(&source, &target, &route, Depth::Sample).await?;
-        let now = engine.clock.now_ms();
-        let mut unit = engine.store.write().await?;
-        unit.hold_migration(&id, fence).await?;
-        let parts = [a.keys, a.expires, b.keys, b.expires].map(|n| n.to_string());
-        append_log(&mut unit, &id, MessageCode::Counted, now, &parts).await?;
-        let keys = found.keys.to_string();
-        if found.is_same() {
-            append_log(&mut unit, &id, MessageCode::Compared, now, &[keys]).await?;
-        } else {
-            let differ = found.differ + found.expiry_differs + found.missing + found.extra;
-            let first = found.examples.first().cloned().unwrap_or_default();
-            append_log(&mut unit, &id, MessageCode::Different, now, &[keys, differ.to_string(), first])
-                .await?;
-        }
-        unit.save().await
-    };
-    let compared: std::result::Result<Result<()>, _> = tokio::time::timeout(COMPARE_TIMEOUT, compared).await;
-    if let Ok(Err(failure)) = compared {
-        tracing::debug!(migration = %id, "cannot compare source and target: {failure}");
-    }
-}
-
-/// Keys at both ends, of the databases that are migrated.
-fn count_keys(
-    stats: &mut MigrationStats,
-    route: &Route,
-    source: Option<&ServerInfo>,
-    target: Option<&ServerInfo>,
-) {
-    let of = |server: &ServerInfo, wanted: &dyn Fn(u32) -> bool| {
-        server.by_db.iter().filter(|(db, _)| wanted(*db)).map(|(_, keys)| keys).sum()
-    };
-    if let Some(source) = source {
-        stats.source_keys = of(source, &|db| route.db(db).is_some());
-    }
-    if let Some(target) = target {
-        let only = route.all_into.or(route.only_db.and_then(|db| route.db(db)));
-        stats.target_keys = of(target, &|db| only.is_none_or(|only| only == db));
-    }
-}
-
-/// Numbers of two moments make rates.
-#[derive(Clone, Copy)]
-struct RateSample {
-    at: Instant,
-    bytes: u64,
-    commands: u64,
-}
-
-fn rate_sample(progress: &Progress) -> RateSample {
-    let get = |n: &std::sync::atomic::AtomicU64| n.load(Ordering::Relaxed);
-    RateSample {
-        at: Instant::now(),
-        bytes: get(&progress.full_bytes) + get(&progress.stream_bytes),
-        commands: get(&progress.keys) + get(&progress.commands),
-    }
 }
 
 impl LeasedMigration<'_> {
@@ -542,15 +306,6 @@ impl LeasedMigration<'_> {
         }
     }
 
-    async fn renew(&mut self) -> Result<bool> {
-        let until = self.engine.clock.now_ms() + LEASE_MS;
-        let mut unit = self.engine.store.write().await?;
-        let leased = unit.renew_migration(self.id, self.fence, until).await?;
-        unit.save().await?;
-        self.renewed = Instant::now();
-        Ok(leased)
-    }
-
     /// One event: a line of the log, and what it means for the phase.
     async fn handle_event(&mut self, event: Event) -> Result<()> {
         match event {
@@ -595,74 +350,11 @@ impl LeasedMigration<'_> {
             Event::Disconnected { failure, delay } => {
                 self.log(
                     MessageCode::Disconnected,
-                    &[super::log_messages::format_failure(&failure), format!("{:.1}", delay.as_secs_f64())],
+                    &[format_failure(&failure), format!("{:.1}", delay.as_secs_f64())],
                 )
                 .await
             }
         }
-    }
-
-    /// Counts both ends for the phase that begins now; ends that take their time are counted by the next tick.
-    async fn count_now(&mut self) {
-        let route = route(&self.row.spec);
-        let (source, target) = (self.node(Side::Source).ok(), self.node(Side::Target).ok());
-        let counted = tokio::time::timeout(COUNT_TIMEOUT, query_both(self.id, &route, source, target)).await;
-        if let Ok((source, target)) = counted {
-            count_keys(&mut self.row.stats, &route, source.as_ref(), target.as_ref());
-        }
-    }
-
-    /// Writes the numbers of this moment down; a line of the log at each tenth of the snapshot.
-    async fn save_statistics(&mut self, last: &mut RateSample, mut logged_tenths: u64) -> Result<u64> {
-        let progress = &self.running.progress;
-        let get = |n: &std::sync::atomic::AtomicU64| n.load(Ordering::Relaxed);
-        let now = rate_sample(progress);
-        let seconds = (now.at - last.at).as_secs_f64().max(0.001);
-        let rate = |a: u64, b: u64| (a.saturating_sub(b) as f64 / seconds) as u64;
-        let stats = &mut self.row.stats;
-        stats.kib_per_s = rate(now.bytes, last.bytes) / 1024;
-        stats.ops_per_s = rate(now.commands, last.commands);
-        (stats.lag_bytes, stats.lag_ms) = (get(&progress.lag_bytes), get(&progress.lag_ms));
-        let (keys, expected) = (get(&progress.keys), get(&progress.keys_expected));
-        let loading = get(&progress.phase) == 1 && stats.percent < 100;
-        if loading {
-            stats.percent = (keys * 100).checked_div(expected).unwrap_or(0).min(99).max(stats.percent);
-        }
-        let (percent, stats) = (stats.percent, stats.clone());
-        *last = now;
-        let mut unit = self.write().await?;
-        if loading && percent / 10 > logged_tenths {
-            logged_tenths = percent / 10;
-            let parts = [percent, keys, expected].map(|n| n.to_string());
-            append_log(&mut unit, self.id, MessageCode::FullSyncProgress, self.engine.clock.now_ms(), &parts)
-                .await?;
-        }
-        unit.set_migration_stats(self.id, &stats).await?;
-        unit.save().await?;
-        Ok(logged_tenths)
-    }
-
-    /// Counts both ends when it rests, beside the answer to whoever stopped it.
-    fn count_once_more(&self) {
-        let (source, target) = (self.node(Side::Source).ok(), self.node(Side::Target).ok());
-        let (engine, id, route) = (self.engine.clone(), self.id.to_owned(), route(&self.row.spec));
-        tokio::spawn(async move {
-            let (source, target) = query_both(&id, &route, source, target).await;
-            let noted = async {
-                let mut unit = engine.store.write().await?;
-                // Whoever has claimed it since counts for itself.
-                let rests = |m: &MigrationRow| !m.state.phase.is_open() && m.owner.is_none();
-                let Some(row) = unit.migration(&id).await?.filter(rests) else { return Ok(()) };
-                let mut stats = row.stats;
-                count_keys(&mut stats, &route, source.as_ref(), target.as_ref());
-                unit.set_migration_stats(&id, &stats).await?;
-                unit.save().await
-            };
-            let noted: Result<()> = noted.await;
-            if let Err(failure) = noted {
-                tracing::debug!(migration = %id, "cannot save the final statistics: {failure}");
-            }
-        });
     }
 
     /// Writes down how it ended and gives the lease back, in one transaction.
@@ -695,7 +387,7 @@ impl LeasedMigration<'_> {
             }
             RunEnd::Failed(failure) => {
                 tracing::error!(migration = id, "migration {id} failed: {failure}");
-                fail(&mut unit, id, &super::log_messages::format_failure(&failure), now).await?;
+                fail(&mut unit, id, &format_failure(&failure), now).await?;
             }
             RunEnd::LeaseLost => return Ok(()),
         }
@@ -713,6 +405,10 @@ mod tests {
 
     use super::*;
     use crate::engine::{Opened, Places, Setup};
+    use redis_migration::Node;
+    use redis_migration::route::Route;
+    use std::collections::BTreeMap;
+    use store::MigrationRow;
 
     struct Nowhere;
 

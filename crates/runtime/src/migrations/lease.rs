@@ -1,0 +1,127 @@
+//! A migration while its lease is held here: whoever loses the lease writes nothing any more.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use model::failure::{Failure, Kind, Result, Side};
+use model::migration::{MigrationEvent, Own, Phase};
+use redis_migration::{Node, Progress, Summary};
+use store::{MigrationRow, Unit};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::Engine;
+use crate::migrations::endpoints::{EndSecrets, resolve_node};
+use crate::migrations::log::append_log;
+use crate::migrations::log_messages::MessageCode;
+
+pub(super) const RENEW_INTERVAL: Duration = Duration::from_secs(8);
+
+pub(super) const LEASE_MS: i64 = 30_000;
+
+/// A migration that works in this process.
+#[derive(Clone)]
+pub(crate) struct RunningMigration {
+    /// Whose it is.
+    pub(crate) project: String,
+    /// Its live numbers.
+    pub(crate) progress: Arc<Progress>,
+    /// Cancelled: stop.
+    pub(crate) stop: CancellationToken,
+}
+
+/// A migration while its lease is held here.
+pub(super) struct LeasedMigration<'e> {
+    pub(super) engine: &'e Arc<Engine>,
+    pub(super) id: &'e str,
+    pub(super) fence: i64,
+    pub(super) running: &'e RunningMigration,
+    pub(super) row: MigrationRow,
+    pub(super) secrets: EndSecrets,
+    /// Instances that stand elsewhere.
+    pub(super) redirects: Vec<(String, String)>,
+    pub(super) renewed: Instant,
+}
+
+pub(super) fn is_stopping(m: Option<&MigrationRow>) -> bool {
+    m.is_none_or(|m| !m.state.phase.is_open()) || m.is_some_and(|m| m.state.phase == Phase::Stopping)
+}
+
+/// Work that ends with whoever watches it: nobody writes to a target unseen.
+pub(super) struct Job(pub(super) JoinHandle<Result<Summary>>);
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl LeasedMigration<'_> {
+    pub(super) fn node(&self, side: Side) -> Result<Node> {
+        let spec = &self.row.spec;
+        let end = if side == Side::Source { &spec.source } else { &spec.target };
+        let missing = || Failure::new(Kind::Invalid, "migration", "the migration is not configured").at(side);
+        let end = end.as_ref().ok_or_else(missing)?;
+        resolve_node(end, self.secrets.for_side(side), &*self.engine.places, &self.redirects)
+            .map_err(|f| f.at(side))
+    }
+
+    /// What goes beyond the compatible API, of the request and of registered ends.
+    pub(super) fn own(&self) -> Own {
+        let spec = &self.row.spec;
+        let of = |end: &Option<model::migration::End>| {
+            let id = end.as_ref().and_then(|end| end.id.as_ref())?;
+            self.engine.places().instance(id).map(|instance| instance.own)
+        };
+        let (source, target) = (of(&spec.source).unwrap_or_default(), of(&spec.target).unwrap_or_default());
+        spec.own.clone().with(&source, &target)
+    }
+
+    /// The service is ending, or the user stops it.
+    pub(super) fn is_stop_requested(&self) -> bool {
+        self.running.stop.is_cancelled()
+    }
+
+    /// A unit that counts only while this worker holds the migration.
+    ///
+    /// # Errors
+    /// [`Kind::LeaseLost`] when another worker holds it.
+    pub(super) async fn write(&self) -> Result<Unit> {
+        let mut unit = self.engine.store.write().await?;
+        unit.hold_migration(self.id, self.fence).await?;
+        Ok(unit)
+    }
+
+    /// Asked before anything at either end is changed that another worker may have set.
+    ///
+    /// # Errors
+    /// As [`LeasedMigration::write`].
+    pub(super) async fn check_lease(&self) -> Result<()> {
+        self.write().await.map(drop)
+    }
+
+    pub(super) async fn log(&self, code: MessageCode, parts: &[String]) -> Result<()> {
+        let mut unit = self.write().await?;
+        append_log(&mut unit, self.id, code, self.engine.clock.now_ms(), parts).await?;
+        unit.save().await
+    }
+
+    pub(super) async fn apply(&mut self, event: MigrationEvent) -> Result<()> {
+        let mut unit = self.write().await?;
+        if let Ok(state) = unit.apply_migration(self.id, event, self.engine.clock.now_ms()).await? {
+            self.row.state = state;
+            // Whoever sees the phase sees the numbers that belong to it.
+            unit.set_migration_stats(self.id, &self.row.stats).await?;
+        }
+        unit.save().await
+    }
+
+    pub(super) async fn renew(&mut self) -> Result<bool> {
+        let until = self.engine.clock.now_ms() + LEASE_MS;
+        let mut unit = self.engine.store.write().await?;
+        let leased = unit.renew_migration(self.id, self.fence, until).await?;
+        unit.save().await?;
+        self.renewed = Instant::now();
+        Ok(leased)
+    }
+}
