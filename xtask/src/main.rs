@@ -151,7 +151,7 @@ fn soak(rest: &[&str]) -> Done {
             )
         }
         "split" => cargo(
-            &["test", "--release", "-p", "copy", "--lib", "--", "--nocapture", "five_shapes"],
+            &["test", "--release", "-p", "object_migration", "--lib", "--", "--nocapture", "five_shapes"],
             &variables,
         ),
         "stop" | "kill" | "list" | "memory" | "doors" | "requests" => {

@@ -1,6 +1,6 @@
 //! Progress and summaries in people's units.
 
-use copy::progress::Snapshot;
+use object_migration::progress::Snapshot;
 
 /// `1.5 MiB`
 pub(crate) fn bytes(n: f64) -> String {

@@ -1,10 +1,10 @@
 //! Showing, starting, stopping and deleting tasks.
 
-use copy::progress::Snapshot;
-use copy::records::Records;
 use model::key::Key;
 use model::member::Member;
 use model::task::{Event, TaskId, Visible};
+use object_migration::progress::Snapshot;
+use object_migration::records::Records;
 use store::{FailedObject, Notice, TaskFilter, TaskRow, Unit};
 
 use crate::Control;

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use copy::Progress;
 use model::failure::{Failure, Kind, Result, Side};
 use model::selection::ListFile;
 use model::spec::TaskSpec;
 use model::task::TaskId;
+use object_migration::Progress;
 use pace::backoff::Backoff;
 use pace::budget::Memory;
 use pace::clock::SharedClock;
@@ -251,7 +251,7 @@ impl Engine {
     /// Takes away the files of a deleted task.
     pub fn forget(&self, task: TaskId) {
         self.forget_list(task);
-        let _ = std::fs::remove_file(copy::outcome::path_in(&self.data_dir, task));
+        let _ = std::fs::remove_file(object_migration::outcome::path_in(&self.data_dir, task));
     }
 
     pub(crate) fn lent(&self) -> MutexGuard<'_, HashSet<TaskId>> {

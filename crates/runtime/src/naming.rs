@@ -1,9 +1,9 @@
 //! Identities and names of tasks (OMS §1.5).
 
-use copy::records::stamp;
 use model::failure::{Failure, Kind, Result};
 use model::spec::TaskSpec;
 use model::task::TaskId;
+use object_migration::records::stamp;
 use store::Unit;
 
 /// Milliseconds after now whose stamps are tried for a name that is free.

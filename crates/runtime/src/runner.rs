@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use copy::{Ended, Job, Progress};
 use model::failure::{Failure, Kind, Result, Side};
 use model::task::{Event, TaskId, Visible};
+use object_migration::{Ended, Job, Progress};
 use pace::limit::LimitBounds;
 use storage::guard::Guarded;
 use storage::{Fact, ObjectStore};

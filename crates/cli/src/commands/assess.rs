@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use copy::glob::Filter;
 use model::failure::{Failure, Kind, Result, Side};
+use object_migration::glob::Filter;
 use pace::backoff::Backoff;
 use pace::lanes::Lanes;
 use serde_json::json;
@@ -23,7 +23,8 @@ pub(crate) async fn run(args: &Assess, printer: &Printer) -> Result<Exit> {
     let filter = Filter::new(&args.ends.include, &args.ends.exclude);
     let began = Instant::now();
     let source = Guarded::alone(source.store, Side::Source, Backoff::default());
-    let found = copy::assess::assess(source, &lanes, filter, copy::job::RANGES).await?;
+    let found =
+        object_migration::assess::assess(source, &lanes, filter, object_migration::job::RANGES).await?;
     let took = began.elapsed();
     // Dropping the threads waits for them, which must not happen on a thread of the runtime.
     std::thread::spawn(move || drop(lanes));

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use copy::Progress;
 use model::count::{Counters, Tally};
 use model::failure::{Failure, Kind, Result, Side};
 use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy};
 use model::selection::{ListFile, Selection};
 use model::spec::{Beyond, Face, Place as SpecPlace, ReportForm, TaskSpec};
 use model::task::{Event, Priority, TaskId, Visible};
+use object_migration::Progress;
 use pace::backoff::Backoff;
 use pace::clock::{Clock, SharedClock};
 use ring::digest;
@@ -368,19 +368,19 @@ fn save_report(dir: &Path, len: u64, report: &Path, form: &str) -> Result<()> {
     let failed =
         |e: std::io::Error| Failure::new(Kind::ReadOnly, "report", format!("{}: {e}", report.display()));
     std::fs::create_dir_all(report).map_err(failed)?;
-    let from = copy::outcome::path_in(dir, TASK);
+    let from = object_migration::outcome::path_in(dir, TASK);
     let form = match form {
         "csv" => ReportForm::Csv,
         "parquet" => ReportForm::Parquet,
         _ => {
-            let mut lines = copy::outcome::lines(&from, len)?;
+            let mut lines = object_migration::outcome::lines(&from, len)?;
             let saved = std::fs::File::create(report.join("outcomes.tsv"))
                 .and_then(|mut to| std::io::copy(&mut lines, &mut to));
             return saved.map(drop).map_err(failed);
         }
     };
-    let to = report.join(format!("outcomes.{}", copy::report::extension(form)));
-    copy::report::write(&from, len, &to, form)
+    let to = report.join(format!("outcomes.{}", object_migration::report::extension(form)));
+    object_migration::report::write(&from, len, &to, form)
 }
 
 fn finish(args: &Copy, task: &TaskRow, run: &Run, printer: &Printer) -> Exit {
@@ -471,12 +471,12 @@ async fn delete(args: &Copy, ends: &BothEnds, printer: &Printer) -> Result<Tally
     }
     let source = Guarded::alone(source, Side::Source, Backoff::default());
     let target = Guarded::alone(target, Side::Target, Backoff::default());
-    let mut found = copy::prune::find(copy::prune::Ends {
+    let mut found = object_migration::prune::find(object_migration::prune::Ends {
         source: source.clone(),
         target: target.clone(),
         from: String::new(),
         to: String::new(),
-        filter: copy::glob::Filter::new(&args.ends.include, &args.ends.exclude),
+        filter: object_migration::glob::Filter::new(&args.ends.include, &args.ends.exclude),
     })
     .await?;
     let objects = found.superfluous.objects;
@@ -510,7 +510,7 @@ async fn delete(args: &Copy, ends: &BothEnds, printer: &Printer) -> Result<Tally
             return Ok(Tally::default());
         }
     }
-    let removed = copy::prune::remove(source, target, found).await?;
+    let removed = object_migration::prune::remove(source, target, found).await?;
     printer.note(&format!("{} objects deleted at the target", removed.objects));
     Ok(removed)
 }
@@ -534,25 +534,25 @@ async fn dry_run(args: &Copy, ends: &BothEnds, printer: &Printer) -> Result<Exit
     let nothing = tempdir()?;
     let empty: storage::SharedStore = Arc::new(storage::fs::Fs::open(&nothing, true)?);
     let alone = |store, side| Guarded::alone(store, side, Backoff::default()) as Arc<dyn ObjectStore>;
-    let comparison = copy::verify::Comparison {
+    let comparison = object_migration::verify::Comparison {
         source: alone(source.store, Side::Source),
         target: alone(target.unwrap_or(empty), Side::Target),
         from: String::new(),
         to: String::new(),
-        filter: copy::glob::Filter::new(&args.ends.include, &args.ends.exclude),
-        depth: copy::verify::Depth::Tags,
+        filter: object_migration::glob::Filter::new(&args.ends.include, &args.ends.exclude),
+        depth: object_migration::verify::Depth::Tags,
     };
     let say = |line: &str| printer.result(line);
     let found = comparison
         .run(|difference| match difference {
-            copy::verify::Difference::Missing(key) => say(&format!("copy {}", printable(key))),
-            copy::verify::Difference::Differs(key, why) => {
+            object_migration::verify::Difference::Missing(key) => say(&format!("copy {}", printable(key))),
+            object_migration::verify::Difference::Differs(key, why) => {
                 say(&format!("replace {} ({why})", printable(key)))
             }
-            copy::verify::Difference::Extra(key, _) if args.delete => {
+            object_migration::verify::Difference::Extra(key, _) if args.delete => {
                 say(&format!("delete {}", printable(key)))
             }
-            copy::verify::Difference::Extra(..) => {}
+            object_migration::verify::Difference::Extra(..) => {}
         })
         .await?;
     let _ = std::fs::remove_dir_all(&nothing);

@@ -1,8 +1,8 @@
 //! `whimbrel verify SRC DST`: compares without writing.
 
-use copy::glob::Filter;
-use copy::verify::{Comparison, Depth, Difference};
 use model::failure::{Result, Side};
+use object_migration::glob::Filter;
+use object_migration::verify::{Comparison, Depth, Difference};
 use pace::backoff::Backoff;
 use storage::ObjectStore;
 use storage::guard::Guarded;
