@@ -392,7 +392,7 @@ impl BothEnds {
         if prefix.is_empty() || prefix.ends_with('/') {
             return Ok(folder);
         }
-        let is_folder = match object_migration::verify::peek(&*folder, "").await {
+        let is_folder = match object_migration::verify::count_first_page(&*folder, "").await {
             Ok(found) => found > 0,
             // Keys for one object may not list.
             Err(f) if f.kind == Kind::Forbidden => false,
@@ -427,7 +427,11 @@ impl BothEnds {
             return Ok(());
         }
         let opened = self.look(Side::Source).await?;
-        if object_migration::verify::peek(&*opened.store, "").await.map_err(|f| f.at(Side::Source))? > 0 {
+        if object_migration::verify::count_first_page(&*opened.store, "")
+            .await
+            .map_err(|f| f.at(Side::Source))?
+            > 0
+        {
             return Ok(());
         }
         let m = format!("no object at prefix `{prefix}` of {}", opened.store.place());

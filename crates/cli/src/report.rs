@@ -28,13 +28,13 @@ pub(crate) fn line(now: &Snapshot) -> String {
     let settled = now.settled.settled();
     let done = settled.bytes;
     let of = |total: u64, known: bool| if known { format!("/{total}") } else { String::new() };
-    let total = now.surveyed.bytes.max(done);
-    let left = if now.survey_over && now.speed > 1.0 {
+    let total = now.precounted.bytes.max(done);
+    let left = if now.precount_done && now.speed > 1.0 {
         format!("  {} left", duration((total - done) as f64 / now.speed))
     } else {
         String::new()
     };
-    let share = if now.survey_over && total > 0 {
+    let share = if now.precount_done && total > 0 {
         format!("{:3.0}%  ", done as f64 * 100.0 / total as f64)
     } else {
         String::new()
@@ -42,7 +42,7 @@ pub(crate) fn line(now: &Snapshot) -> String {
     format!(
         "{share}{}{} objects  {}  {}/s{left}  {} retries  {} in flight",
         settled.objects,
-        of(now.surveyed.objects.max(settled.objects), now.survey_over),
+        of(now.precounted.objects.max(settled.objects), now.precount_done),
         bytes(done as f64),
         bytes(now.speed),
         now.retries,

@@ -15,21 +15,21 @@ pub enum Action {
     Adopt(Proof),
     /// The ETags of the listings contradict each other, and only the objects' own answers tell whether both are
     /// digests: ask, then decide again.
-    Ask,
+    Head,
 }
 
 /// Where what is known of the two objects comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Known {
+pub enum EntrySource {
     /// From listings, which do not tell whether an ETag is a digest.
-    Listed,
+    Listing,
     /// From each object's own answer.
-    Asked,
+    Head,
 }
 
 /// The rules of one task that decide about single keys.
 #[derive(Clone, Copy, Debug)]
-pub struct Rule {
+pub struct OverwriteRule {
     /// When to replace.
     pub overwrite: Overwrite,
     /// Only objects modified after this, milliseconds; 0: all.
@@ -53,10 +53,16 @@ pub fn ahead_ms(target_skew_ms: i64, source_skew_ms: i64) -> i64 {
     if ahead.saturating_abs() < SKEW_MIN_MS { 0 } else { ahead }
 }
 
-impl Rule {
+impl OverwriteRule {
     /// Decides. `resumed` is true for the few keys whose outcome an interruption may have swallowed.
-    pub fn decide(&self, source: &Entry, target: Option<&Entry>, resumed: bool, known: Known) -> Action {
-        if self.leaves_out(source) {
+    pub fn decide(
+        &self,
+        source: &Entry,
+        target: Option<&Entry>,
+        resumed: bool,
+        known: EntrySource,
+    ) -> Action {
+        if self.is_too_old(source) {
             return Action::Skip("not modified since");
         }
         let Some(target) = target else { return Action::Copy };
@@ -76,8 +82,10 @@ impl Rule {
             _ if source.size != target.size => Action::Copy,
             Overwrite::Newer => self.newer(source, target, proved, known),
             Overwrite::Checksum | Overwrite::Crc64 if proved == Some(true) => Action::Skip("same checksum"),
-            Overwrite::Checksum | Overwrite::Crc64 if proved == Some(false) && known == Known::Listed => {
-                Action::Ask
+            Overwrite::Checksum | Overwrite::Crc64
+                if proved == Some(false) && known == EntrySource::Listing =>
+            {
+                Action::Head
             }
             // What cannot be compared is not left alone.
             Overwrite::Checksum => Action::Copy,
@@ -87,18 +95,18 @@ impl Rule {
     }
 
     /// True for an object that is too old to be copied, whatever stands at the target.
-    pub fn leaves_out(&self, source: &Entry) -> bool {
+    pub fn is_too_old(&self, source: &Entry) -> bool {
         self.since_ms > 0 && source.modified_ms <= self.since_ms
     }
 
     /// The rule of size and time, for objects of equal length.
-    fn newer(&self, source: &Entry, target: &Entry, proved: Option<bool>, known: Known) -> Action {
+    fn newer(&self, source: &Entry, target: &Entry, proved: Option<bool>, known: EntrySource) -> Action {
         // A clock that is ahead makes the target's copy look younger than a later change at the source.
         if source.modified_ms > target.modified_ms.saturating_sub(self.ahead_ms) {
             return Action::Copy;
         }
         match proved {
-            Some(false) if known == Known::Listed => Action::Ask,
+            Some(false) if known == EntrySource::Listing => Action::Head,
             // An update of equal length, brought when the target's copy was younger than it.
             Some(false) => Action::Copy,
             None if self.mtime_kept && source.modified_ms != target.modified_ms => Action::Copy,
@@ -123,7 +131,7 @@ mod tests {
         Entry { key: Key::from("k"), size, modified_ms: at, written_ms: at, etag, class: None }
     }
 
-    const RULE: Rule = Rule {
+    const RULE: OverwriteRule = OverwriteRule {
         overwrite: Overwrite::Newer,
         since_ms: 0,
         own_since_ms: i64::MAX,
@@ -137,9 +145,9 @@ mod tests {
     #[test]
     fn the_four_overwrite_modes() {
         use Overwrite::*;
-        let rule = |overwrite| Rule { overwrite, ..RULE };
+        let rule = |overwrite| OverwriteRule { overwrite, ..RULE };
         let copies =
-            |o, s: &Entry, t: &Entry| rule(o).decide(s, Some(t), false, Known::Asked) == Action::Copy;
+            |o, s: &Entry, t: &Entry| rule(o).decide(s, Some(t), false, EntrySource::Head) == Action::Copy;
         let old = entry(5, 10_000, A);
         for (mode, same, newer, resized, rewritten) in [
             (Never, false, false, false, false),
@@ -152,16 +160,20 @@ mod tests {
             assert_eq!(copies(mode, &entry(5, 20_000, A), &old), newer, "{mode:?} newer");
             assert_eq!(copies(mode, &entry(6, 10_000, A), &old), resized, "{mode:?} resized");
             assert_eq!(copies(mode, &entry(5, 10_000, B), &old), rewritten, "{mode:?} rewritten");
-            assert_eq!(rule(mode).decide(&old, None, false, Known::Listed), Action::Copy, "{mode:?} absent");
+            assert_eq!(
+                rule(mode).decide(&old, None, false, EntrySource::Listing),
+                Action::Copy,
+                "{mode:?} absent"
+            );
         }
     }
 
     #[test]
     fn a_clock_that_is_wrong_makes_no_object_newer_or_older() {
         let decide = |ahead_ms, source_at, target_at| {
-            let rule = Rule { ahead_ms, ..RULE };
+            let rule = OverwriteRule { ahead_ms, ..RULE };
             let (source, target) = (entry(5, source_at, "x"), entry(5, target_at, "y"));
-            rule.decide(&source, Some(&target), false, Known::Asked)
+            rule.decide(&source, Some(&target), false, EntrySource::Head)
         };
         // The target's copy is of 400 s by our clock, and the source was written again at 700 s.
         assert_eq!(decide(600_000, 700_000, 1_000_000), Action::Copy);
@@ -174,16 +186,20 @@ mod tests {
 
     #[test]
     fn older_than_since_is_skipped_even_when_absent() {
-        let rule = Rule { overwrite: Overwrite::Always, since_ms: 10_000, ..RULE };
-        assert!(matches!(rule.decide(&entry(1, 10_000, A), None, false, Known::Listed), Action::Skip(_)));
-        assert_eq!(rule.decide(&entry(1, 10_001, A), None, false, Known::Listed), Action::Copy);
+        let rule = OverwriteRule { overwrite: Overwrite::Always, since_ms: 10_000, ..RULE };
+        assert!(matches!(
+            rule.decide(&entry(1, 10_000, A), None, false, EntrySource::Listing),
+            Action::Skip(_)
+        ));
+        assert_eq!(rule.decide(&entry(1, 10_001, A), None, false, EntrySource::Listing), Action::Copy);
     }
 
     #[test]
     fn only_a_resumed_key_written_by_this_task_is_adopted() {
-        let rule = Rule { own_since_ms: 50_000, ..RULE };
-        let decide =
-            |rule: &Rule, s: &Entry, t: &Entry, resumed| rule.decide(s, Some(t), resumed, Known::Listed);
+        let rule = OverwriteRule { own_since_ms: 50_000, ..RULE };
+        let decide = |rule: &OverwriteRule, s: &Entry, t: &Entry, resumed| {
+            rule.decide(s, Some(t), resumed, EntrySource::Listing)
+        };
         let (s, ours, theirs) = (entry(1, 10_000, A), entry(1, 60_000, A), entry(1, 20_000, A));
         assert_eq!(decide(&rule, &s, &ours, true), Action::Adopt(Proof::Etag));
         assert!(matches!(decide(&rule, &s, &ours, false), Action::Skip(_)));
@@ -191,36 +207,39 @@ mod tests {
         // Without a common digest, only a check of size takes an interrupted write for done.
         let ours = entry(1, 60_000, "opaque");
         assert_eq!(decide(&rule, &s, &ours, true), Action::Copy);
-        let weak = Rule { size_proves: true, ..rule };
+        let weak = OverwriteRule { size_proves: true, ..rule };
         assert_eq!(decide(&weak, &s, &ours, true), Action::Adopt(Proof::Size));
     }
 
     #[test]
     fn obj_06_equal_length_with_other_etags_is_a_difference_once_both_are_known_to_be_digests() {
         let (source, target) = (entry(5, 10_000, A), entry(5, 60_000, B));
-        assert_eq!(RULE.decide(&source, Some(&target), false, Known::Listed), Action::Ask);
-        assert_eq!(RULE.decide(&source, Some(&target), false, Known::Asked), Action::Copy);
+        assert_eq!(RULE.decide(&source, Some(&target), false, EntrySource::Listing), Action::Head);
+        assert_eq!(RULE.decide(&source, Some(&target), false, EntrySource::Head), Action::Copy);
         let encrypted = Entry { etag: target.etag.clone().opaque(), ..target };
-        assert!(matches!(RULE.decide(&source, Some(&encrypted), false, Known::Asked), Action::Skip(_)));
+        assert!(matches!(RULE.decide(&source, Some(&encrypted), false, EntrySource::Head), Action::Skip(_)));
     }
 
     #[test]
     fn obj_06_between_directories_any_other_time_is_a_difference() {
-        let rule = Rule { mtime_kept: true, ..RULE };
+        let rule = OverwriteRule { mtime_kept: true, ..RULE };
         let file = |at| entry(5, at, "inode");
-        assert_eq!(rule.decide(&file(-5_000), Some(&file(0)), false, Known::Listed), Action::Copy);
+        assert_eq!(rule.decide(&file(-5_000), Some(&file(0)), false, EntrySource::Listing), Action::Copy);
         assert!(matches!(
-            rule.decide(&file(-5_000), Some(&file(-5_000)), false, Known::Listed),
+            rule.decide(&file(-5_000), Some(&file(-5_000)), false, EntrySource::Listing),
             Action::Skip(_)
         ));
-        assert!(matches!(RULE.decide(&file(-5_000), Some(&file(0)), false, Known::Listed), Action::Skip(_)));
+        assert!(matches!(
+            RULE.decide(&file(-5_000), Some(&file(0)), false, EntrySource::Listing),
+            Action::Skip(_)
+        ));
     }
 
     #[test]
     fn c3_without_a_checksum_on_either_side_size_and_time_decide() {
-        let rule = Rule { overwrite: Overwrite::Crc64, ..RULE };
+        let rule = OverwriteRule { overwrite: Overwrite::Crc64, ..RULE };
         let (old, new) = (entry(5, 10_000, "x"), entry(5, 60_000, "y"));
-        assert!(matches!(rule.decide(&old, Some(&new), false, Known::Asked), Action::Skip(_)));
-        assert_eq!(rule.decide(&new, Some(&old), false, Known::Asked), Action::Copy);
+        assert!(matches!(rule.decide(&old, Some(&new), false, EntrySource::Head), Action::Skip(_)));
+        assert_eq!(rule.decide(&new, Some(&old), false, EntrySource::Head), Action::Copy);
     }
 }

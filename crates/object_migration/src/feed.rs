@@ -11,12 +11,12 @@ use storage::{Entry, ListRequest, Meta, ObjectStore, Page, Position};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use crate::lister::{Listed, Lister, PAGE};
+use crate::lister::{ListedPage, Lister, PAGE_KEYS};
 
 /// Pages of one range, in order.
 #[derive(Debug)]
 pub(crate) struct Feed {
-    pages: mpsc::Receiver<Result<Listed>>,
+    pages: mpsc::Receiver<Result<ListedPage>>,
     task: AbortHandle,
     /// Where the consumer wants to be: a listing that lags behind jumps.
     wanted: Arc<Mutex<Key>>,
@@ -29,14 +29,16 @@ impl Drop for Feed {
 }
 
 /// The first-level folders below a prefix: at most one page of them.
-pub(crate) async fn folders(store: &dyn ObjectStore, prefix: &str) -> Result<Page> {
+pub(crate) async fn list_folders(store: &dyn ObjectStore, prefix: &str) -> Result<Page> {
     let delimiter = Some('/');
-    store.list(&ListRequest { prefix: prefix.to_owned(), from: Position::Start, max: PAGE, delimiter }).await
+    store
+        .list(&ListRequest { prefix: prefix.to_owned(), from: Position::Start, max: PAGE_KEYS, delimiter })
+        .await
 }
 
 impl Feed {
     /// Lists on from where a lister stands, a page ahead of its consumer.
-    pub(crate) fn list(lister: Lister) -> Feed {
+    pub(crate) fn of_listing(lister: Lister) -> Feed {
         let (tx, pages) = mpsc::channel(1);
         let wanted = Arc::new(Mutex::new(Key::default()));
         let hint = wanted.clone();
@@ -51,7 +53,7 @@ impl Feed {
                 }
                 // The consumer may be past the next pages already.
                 let wanted = hint.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-                if let Err(failure) = lister.jump(&wanted).await {
+                if let Err(failure) = lister.skip_to(&wanted).await {
                     let _ = tx.send(Err(failure)).await;
                     return;
                 }
@@ -61,7 +63,7 @@ impl Feed {
     }
 
     /// A scope after a key; a key scope is asked for directly.
-    pub(crate) fn scope(
+    pub(crate) fn of_scope(
         store: Arc<dyn ObjectStore>,
         scope: &Scope,
         prefix: &str,
@@ -69,29 +71,29 @@ impl Feed {
         side: Side,
     ) -> Feed {
         match scope {
-            Scope::Prefix(_) => Feed::list(Lister::behind(store, prefix, after, side)),
+            Scope::Prefix(_) => Feed::of_listing(Lister::after(store, prefix, after, side)),
             Scope::Key(_) if !after.is_empty() => Feed::empty(),
-            Scope::Key(_) => Feed::one(store, Key::from(prefix)),
+            Scope::Key(_) => Feed::of_key(store, Key::from(prefix)),
         }
     }
 
     /// A single key.
-    pub(crate) fn one(store: Arc<dyn ObjectStore>, key: Key) -> Feed {
+    pub(crate) fn of_key(store: Arc<dyn ObjectStore>, key: Key) -> Feed {
         let (tx, pages) = mpsc::channel(1);
         let task = tokio::spawn(async move {
-            let page = one(&*store, key).await.map(|page| Listed { page, from: Position::Start });
+            let page = head_page(&*store, key).await.map(|page| ListedPage { page, from: Position::Start });
             let _ = tx.send(page).await;
         });
-        Feed::of(pages, task.abort_handle())
+        Feed::from_pages(pages, task.abort_handle())
     }
 
     /// No page.
     pub(crate) fn empty() -> Feed {
-        Feed::of(mpsc::channel(1).1, tokio::spawn(async {}).abort_handle())
+        Feed::from_pages(mpsc::channel(1).1, tokio::spawn(async {}).abort_handle())
     }
 
     /// The next page; none when there are no more.
-    pub(crate) async fn next(&mut self) -> Option<Result<Listed>> {
+    pub(crate) async fn next(&mut self) -> Option<Result<ListedPage>> {
         self.pages.recv().await
     }
 
@@ -100,7 +102,7 @@ impl Feed {
     }
 
     /// A feed of prepared entries: the failed objects of an earlier run.
-    pub(crate) fn of(pages: mpsc::Receiver<Result<Listed>>, task: AbortHandle) -> Feed {
+    pub(crate) fn from_pages(pages: mpsc::Receiver<Result<ListedPage>>, task: AbortHandle) -> Feed {
         Feed { pages, task, wanted: Arc::default() }
     }
 }
@@ -118,7 +120,7 @@ pub(crate) fn entry_of(key: Key, meta: Meta) -> Entry {
 }
 
 /// A page with one key, or with none when it does not exist.
-pub(crate) async fn one(store: &dyn ObjectStore, key: Key) -> Result<Page> {
+pub(crate) async fn head_page(store: &dyn ObjectStore, key: Key) -> Result<Page> {
     match store.head(&key, None).await {
         Ok(meta) => Ok(Page { entries: vec![entry_of(key, meta)], ..Page::default() }),
         Err(f) if f.kind == Kind::NotFound => Ok(Page::default()),
@@ -128,9 +130,9 @@ pub(crate) async fn one(store: &dyn ObjectStore, key: Key) -> Result<Page> {
 
 /// The target's side of the lock-step listing.
 #[derive(Debug)]
-pub(crate) enum TargetSide {
+pub(crate) enum TargetLookup {
     /// The rule does not ask.
-    Unasked,
+    NotNeeded,
     /// Both sides list in one order: a merge, no HEAD per object.
     Merge { feed: Feed, held: VecDeque<Entry>, over: bool, order: Order },
     /// Orders differ: a HEAD per key.
@@ -138,7 +140,7 @@ pub(crate) enum TargetSide {
 }
 
 /// What the target has under a key.
-pub(crate) enum Stands {
+pub(crate) enum TargetEntry {
     Known(Option<Entry>),
     /// Another page is needed first.
     NeedPage,
@@ -146,36 +148,36 @@ pub(crate) enum Stands {
     NeedHead,
 }
 
-impl TargetSide {
+impl TargetLookup {
     /// What is known without asking the target.
-    pub(crate) fn look(&mut self, key: &Key) -> Stands {
+    pub(crate) fn lookup(&mut self, key: &Key) -> TargetEntry {
         match self {
-            TargetSide::Unasked => Stands::Known(None),
-            TargetSide::Head => Stands::NeedHead,
-            TargetSide::Merge { feed, held, over, order } => {
+            TargetLookup::NotNeeded => TargetEntry::Known(None),
+            TargetLookup::Head => TargetEntry::NeedHead,
+            TargetLookup::Merge { feed, held, over, order } => {
                 while let Some(first) = held.front() {
                     match order.compare(first.key.as_bytes(), key.as_bytes()) {
                         std::cmp::Ordering::Less => held.pop_front(),
-                        std::cmp::Ordering::Equal => return Stands::Known(held.pop_front()),
-                        std::cmp::Ordering::Greater => return Stands::Known(None),
+                        std::cmp::Ordering::Equal => return TargetEntry::Known(held.pop_front()),
+                        std::cmp::Ordering::Greater => return TargetEntry::Known(None),
                     };
                 }
                 if *over {
-                    return Stands::Known(None);
+                    return TargetEntry::Known(None);
                 }
                 feed.want(key);
-                Stands::NeedPage
+                TargetEntry::NeedPage
             }
         }
     }
 
     /// Waits for the next page. Safe to abandon.
-    pub(crate) async fn more(&mut self) -> Result<()> {
-        if let TargetSide::Merge { feed, held, over, .. } = self {
+    pub(crate) async fn next_page(&mut self) -> Result<()> {
+        if let TargetLookup::Merge { feed, held, over, .. } = self {
             match feed.next().await {
                 None => *over = true,
                 Some(page) => {
-                    let Listed { page, .. } = page?;
+                    let ListedPage { page, .. } = page?;
                     *over = !page.more();
                     held.extend(page.entries);
                 }

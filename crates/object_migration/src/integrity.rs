@@ -10,7 +10,7 @@ use model::key::Key;
 use storage::{Fact, Meta, ObjectStore, WriteCrc};
 use store::{Doubt, Upload};
 
-use crate::transfer::Carrier;
+use crate::transfer::ObjectCopier;
 
 /// A store that does not understand the request may never answer it.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(30);
@@ -18,7 +18,7 @@ const PROOF_TIMEOUT: Duration = Duration::from_secs(30);
 /// So many proofs may fail for reasons that pass.
 const PROOFS_MAX: u32 = 3;
 
-impl Carrier {
+impl ObjectCopier {
     /// Learns how writes to the target can carry a CRC-64, unless that is known. Until then they carry none.
     ///
     /// # Errors
@@ -50,7 +50,7 @@ impl Carrier {
         self.ledger.put_upload(upload.clone());
         self.ledger.flush().await?;
         let proof = tokio::time::timeout(PROOF_TIMEOUT, self.write_crc_by(upload)).await;
-        self.abandon(key).await;
+        self.abandon_upload(key).await;
         match proof.unwrap_or_else(|_| Err(Failure::new(Kind::Timeout, "write_part", "no answer"))) {
             Ok(found) => self.target.learn(Fact::WriteCrc(found)),
             Err(f) if f.is_temporary() && *proofs < PROOFS_MAX => {

@@ -19,35 +19,35 @@ use store::{NewRange, Pass, RangeRow, Store, TaskRow, Unit};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::compare::{Rule, ahead_ms};
-use crate::feed::{Feed, one};
-use crate::field::Field;
+use crate::compare::{OverwriteRule, ahead_ms};
+use crate::feed::{Feed, head_page};
 use crate::glob::Filter;
 use crate::ledger::{Ledger, LedgerTask};
-use crate::lister::{Listed, Lister, distrust};
+use crate::lister::{ListedPage, Lister, fall_back_to_weaker_order};
 use crate::outcome;
 use crate::parts_limit::PartsLimit;
+use crate::precount::Precount;
 use crate::progress::Progress;
-use crate::range::Ranges;
+use crate::range_runner::RangeContext;
+use crate::range_scheduler::RangeScheduler;
 use crate::records;
 use crate::restored::restored_feed;
-use crate::survey::Survey;
-use crate::transfer::Carrier;
+use crate::transfer::ObjectCopier;
 
 /// Ranges of one task that are listed at once.
-pub const RANGES: usize = 16;
-/// Ranges that the survey lists at once.
-const SURVEY_RANGES: usize = 4;
-/// The survey begins only when copying has not finished listing by then.
-const SURVEY_AFTER: std::time::Duration = std::time::Duration::from_millis(1500);
+pub const MAX_RANGES: usize = 16;
+/// Ranges that the precount lists at once.
+const PRECOUNT_RANGES: usize = 4;
+/// The precount begins only when copying has not finished listing by then.
+const PRECOUNT_DELAY: std::time::Duration = std::time::Duration::from_millis(1500);
 /// Walks of one run before a listing that keeps no promise ends the task: two weaker orders at each end, and tokens that were
 /// refused.
-pub(crate) const WALKS_MAX: i64 = 9;
+pub(crate) const MAX_LISTINGS: i64 = 9;
 /// Large objects under way at once.
-const LARGE: usize = 8;
+const MAX_MULTIPART_OBJECTS: usize = 8;
 const LEASE_MS: i64 = 30_000;
 /// Answers to writes that cannot be called back are waited for so long at a stop.
-const ANSWERS: std::time::Duration = std::time::Duration::from_secs(5);
+const RESPONSE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// A task lent to this process, with everything that it needs.
 #[derive(Debug)]
@@ -86,45 +86,45 @@ pub struct Job {
 
 /// How a job ended.
 #[derive(Debug)]
-pub enum Ended {
+pub enum JobEnd {
     /// Every key is settled.
     Finished {
         /// Objects that failed.
         failed: u64,
     },
     /// Everything else is settled; archived objects are waited for since this instant, milliseconds.
-    Waits {
+    WaitsForRestore {
         /// When the first of them was asked for.
         since: i64,
     },
     /// Stopped on request; the ledger is exact.
-    Rested,
+    Stopped,
     /// The task as a whole cannot go on.
-    Broke(Failure),
+    Failed(Failure),
 }
 
 impl Job {
     /// Works until the end, a stop, or a failure of the whole task.
-    pub async fn run(self, clock: SharedClock) -> Ended {
-        match self.work(&clock).await {
+    pub async fn run(self, clock: SharedClock) -> JobEnd {
+        match self.run_task(&clock).await {
             Ok(ended) => ended,
-            Err(failure) if failure.kind == Kind::Stopped => Ended::Rested,
-            Err(failure) => Ended::Broke(failure),
+            Err(failure) if failure.kind == Kind::Stopped => JobEnd::Stopped,
+            Err(failure) => JobEnd::Failed(failure),
         }
     }
 
-    async fn work(&self, clock: &SharedClock) -> Result<Ended> {
+    async fn run_task(&self, clock: &SharedClock) -> Result<JobEnd> {
         let task = &self.task;
         let mut unit = self.store.read().await?;
         let mut rows = unit.ranges(task.id, Pass::Copy).await?;
-        let survey_rows = unit.ranges(task.id, Pass::Survey).await?;
+        let precount_rows = unit.ranges(task.id, Pass::Survey).await?;
         let uploads = unit.uploads(task.id).await?;
         drop(unit);
         let resumed = !rows.is_empty();
-        self.note_listing().await?;
-        self.check_beyond().await?;
+        self.note_unlistable_target().await?;
+        self.check_extensions().await?;
         if !resumed {
-            rows = self.begin(Pass::Copy, 1).await?;
+            rows = self.begin_pass(Pass::Copy, 1).await?;
         }
         let ledger_task = LedgerTask {
             store: self.store.clone(),
@@ -139,7 +139,7 @@ impl Job {
         let (ledger, writer) = Ledger::start(ledger_task, uploads);
         // Ends with the task's stop, and when one range's failure ends them all.
         let halt = self.stop.child_token();
-        let carrier = Arc::new(Carrier {
+        let copier = Arc::new(ObjectCopier {
             spec: task.spec.clone(),
             source: self.source.clone(),
             target: self.target.clone(),
@@ -150,23 +150,23 @@ impl Job {
             ledger: ledger.clone(),
             stop: halt.clone(),
             server_side: self.server_side(),
-            large: tokio::sync::Semaphore::new(LARGE),
-            large_max: LARGE,
+            multipart: tokio::sync::Semaphore::new(MAX_MULTIPART_OBJECTS),
+            multipart_max: MAX_MULTIPART_OBJECTS,
             parts: PartsLimit::new(tokio::time::Instant::now()),
-            sent: TaskTracker::new(),
+            uncancellable: TaskTracker::new(),
             crc_proofs: Arc::default(),
         });
         let counting = self.stop.child_token();
-        let survey = self.survey(&ledger, survey_rows, counting.clone());
-        let copying = self.copy(carrier.clone(), rows, resumed, clock);
+        let precount = self.precount(&ledger, precount_rows, counting.clone());
+        let copying = self.copy_all(copier.clone(), rows, resumed, clock);
         let walked = {
-            let (mut survey, mut copying) = (std::pin::pin!(survey), std::pin::pin!(copying));
-            let mut surveying = !self.dry_run;
+            let (mut precount, mut copying) = (std::pin::pin!(precount), std::pin::pin!(copying));
+            let mut precounting = !self.dry_run;
             loop {
                 tokio::select! {
                     done = &mut copying => break done,
-                    counted = &mut survey, if surveying => {
-                        surveying = false;
+                    counted = &mut precount, if precounting => {
+                        precounting = false;
                         if let Err(failure) = counted {
                             tracing::info!(task = task.id, "counting the source was abandoned: {failure}");
                         }
@@ -176,20 +176,20 @@ impl Job {
         };
         counting.cancel();
         let walked = match walked {
-            Ok(()) if !self.stop.is_cancelled() => self.propagate(&ledger, clock).await,
+            Ok(()) if !self.stop.is_cancelled() => self.propagate_deletions(&ledger, clock).await,
             walked => walked,
         };
         if self.stop.is_cancelled() {
             // What cannot be called back arrives before the task says that it rests.
-            carrier.sent.close();
-            let _ = tokio::time::timeout(ANSWERS, carrier.sent.wait()).await;
+            copier.uncancellable.close();
+            let _ = tokio::time::timeout(RESPONSE_TIMEOUT, copier.uncancellable.wait()).await;
         }
         let flushed = ledger.flush().await;
         let finished = walked.is_ok() && !self.stop.is_cancelled();
         if finished {
-            self.abort_leftovers(&carrier).await;
+            self.abort_leftovers(&copier).await;
         }
-        drop((ledger, carrier));
+        drop((ledger, copier));
         let written = writer.await;
         // The ledger's own trouble explains all others.
         match written {
@@ -199,20 +199,20 @@ impl Job {
         walked?;
         flushed?;
         if !finished {
-            return Ok(Ended::Rested);
+            return Ok(JobEnd::Stopped);
         }
         self.finish(clock).await
     }
 
     /// A unit that counts only while this worker holds the task.
-    pub(crate) async fn write(&self) -> Result<Unit> {
+    pub(crate) async fn begin_write(&self) -> Result<Unit> {
         let mut unit = self.store.write().await?;
         unit.hold_task(self.task.id, self.fence).await?;
         Ok(unit)
     }
 
     /// A target that may not be listed is said: each key is asked for.
-    async fn note_listing(&self) -> Result<()> {
+    async fn note_unlistable_target(&self) -> Result<()> {
         if self.target.capability().list_allowed {
             return Ok(());
         }
@@ -220,13 +220,13 @@ impl Job {
             "the credentials do not permit listing {}: each key is requested separately",
             self.target.place()
         );
-        let mut unit = self.write().await?;
+        let mut unit = self.begin_write().await?;
         unit.set_note(self.task.id, &note).await?;
         unit.save().await
     }
 
     /// What the stores at the two ends cannot do is refused, not left out in silence.
-    async fn check_beyond(&self) -> Result<()> {
+    async fn check_extensions(&self) -> Result<()> {
         let beyond = &self.task.spec.beyond;
         let refused = |m: &str, side| Err(Failure::new(Kind::Invalid, "open", m).at(side));
         for (store, side) in [(&self.source, Side::Source), (&self.target, Side::Target)] {
@@ -252,24 +252,24 @@ impl Job {
     }
 
     /// Deletions travel only behind a complete copy.
-    async fn propagate(&self, ledger: &Ledger, clock: &SharedClock) -> Result<()> {
+    async fn propagate_deletions(&self, ledger: &Ledger, clock: &SharedClock) -> Result<()> {
         let spec = &self.task.spec;
         if !spec.beyond.delete || spec.selection.names_keys() {
             return Ok(());
         }
         ledger.flush().await?;
-        let mut unit = self.write().await?;
-        let pruning = !unit.ranges(self.task.id, Pass::Prune).await?.is_empty();
+        let mut unit = self.begin_write().await?;
+        let deletion = !unit.ranges(self.task.id, Pass::Prune).await?.is_empty();
         let failed = unit.task(self.task.id).await?.map_or(0, |t| t.counters.failed.objects);
         let note = match failed {
             _ if self.task.failed_only => {
                 "nothing was deleted at the target: this run only retried failed objects; hint: start the whole task"
                     .to_owned()
             }
-            1.. if !pruning => format!("nothing was deleted at the target: {failed} objects failed"),
+            1.. if !deletion => format!("nothing was deleted at the target: {failed} objects failed"),
             _ => {
                 drop(unit);
-                return self.prune(ledger, clock).await;
+                return self.delete_extras(ledger, clock).await;
             }
         };
         unit.set_note(self.task.id, &note).await?;
@@ -288,7 +288,7 @@ impl Job {
     }
 
     /// First ranges of a pass: one for each scope of the selection, or one over the failed objects.
-    pub(crate) async fn begin(&self, pass: Pass, first_id: i64) -> Result<Vec<RangeRow>> {
+    pub(crate) async fn begin_pass(&self, pass: Pass, first_id: i64) -> Result<Vec<RangeRow>> {
         let task = &self.task;
         let scopes = if task.failed_only && pass == Pass::Copy {
             vec![Scope::Prefix(String::new())]
@@ -301,31 +301,31 @@ impl Job {
             .zip(first_id..)
             .map(|(scope, id)| NewRange { id, pass, scope, after: Key::default(), upto: None })
             .collect();
-        let mut unit = self.write().await?;
+        let mut unit = self.begin_write().await?;
         unit.insert_ranges(task.id, &new, &self.owner, 0, self.fence).await?;
         let rows = unit.ranges(task.id, pass).await?;
         unit.save().await?;
         Ok(rows)
     }
 
-    async fn copy(
+    async fn copy_all(
         &self,
-        carrier: Arc<Carrier>,
+        copier: Arc<ObjectCopier>,
         rows: Vec<RangeRow>,
         resumed: bool,
         clock: &SharedClock,
     ) -> Result<()> {
-        let (mut rows, mut carrier) = (rows, carrier);
-        let mut doubts_all = resumed && self.found_orders().await? != [None, None];
-        self.look_at_target().await;
+        let (mut rows, mut copier) = (rows, copier);
+        let mut all_outcomes_unknown = resumed && self.recorded_list_orders().await? != [None, None];
+        self.check_target_order().await;
         for run in 1.. {
-            let walked = self.walk(&carrier, rows, resumed, doubts_all, clock).await;
+            let walked = self.run_ranges(&copier, rows, resumed, all_outcomes_unknown, clock).await;
             match walked {
-                Err(f) if f.kind == Kind::Disorder && run < WALKS_MAX && self.distrusts(&f) => {
-                    self.begin_again(&carrier, &f).await?;
-                    rows = self.begin(Pass::Copy, 1_000_000 * run).await?;
-                    carrier = Arc::new(carrier.again(self.stop.child_token()));
-                    doubts_all = true;
+                Err(f) if f.kind == Kind::Disorder && run < MAX_LISTINGS && self.falls_back(&f) => {
+                    self.restart_copy(&copier, &f).await?;
+                    rows = self.begin_pass(Pass::Copy, 1_000_000 * run).await?;
+                    copier = Arc::new(copier.with_stop(self.stop.child_token()));
+                    all_outcomes_unknown = true;
                 }
                 other => {
                     other?;
@@ -333,11 +333,11 @@ impl Job {
                 }
             }
         }
-        self.copy_restored(&carrier, clock).await
+        self.copy_restored(&copier, clock).await
     }
 
     /// What earlier runs found out about the order of listings, which the ends are told.
-    async fn found_orders(&self) -> Result<[Option<Order>; 2]> {
+    async fn recorded_list_orders(&self) -> Result<[Option<Order>; 2]> {
         let orders = self.store.read().await?.list_orders(self.task.id).await?;
         for (end, order) in [&self.source, &self.target].into_iter().zip(orders) {
             if let Some(order) = order {
@@ -349,12 +349,12 @@ impl Job {
 
     /// Ranges begin anywhere in the target's listing, and what it does not show there is written: its order is looked at from its
     /// beginning first.
-    async fn look_at_target(&self) {
+    async fn check_target_order(&self) {
         let save = &self.task.spec.save_prefix;
         while self.target.capability().list_allowed && self.target.capability().list_order != Order::Unknown {
-            let mut lister = Lister::new(self.target.clone(), save, Side::Target).sure();
+            let mut lister = Lister::new(self.target.clone(), save, Side::Target).with_checked_order();
             match lister.next().await {
-                Err(f) if f.kind == Kind::Disorder && distrust(&*self.target, &f) => {}
+                Err(f) if f.kind == Kind::Disorder && fall_back_to_weaker_order(&*self.target, &f) => {}
                 // Whatever else is wrong with it is met, and told, by the copy itself.
                 _ => return,
             }
@@ -363,9 +363,9 @@ impl Job {
 
     /// A listing broke its promise. True when there is a weaker one to go by: another order, at last none; or, where
     /// there was none already, when a token did not lead on and the walk begins again.
-    fn distrusts(&self, failure: &Failure) -> bool {
+    fn falls_back(&self, failure: &Failure) -> bool {
         let end = if failure.side == Side::Target { &self.target } else { &self.source };
-        distrust(&**end, failure) || failure.side != Side::Target
+        fall_back_to_weaker_order(&**end, failure) || failure.side != Side::Target
     }
 
     /// How far the clock that dates the target's objects is ahead of the source's. A target that keeps the times that it is given
@@ -378,32 +378,32 @@ impl Job {
     }
 
     /// Begins the copy again from nothing, and says so.
-    async fn begin_again(&self, carrier: &Arc<Carrier>, failure: &Failure) -> Result<()> {
+    async fn restart_copy(&self, copier: &Arc<ObjectCopier>, failure: &Failure) -> Result<()> {
         let orders = [self.source.capability().list_order, self.target.capability().list_order];
         let note = match orders.contains(&Order::Unknown) {
             true => format!("fell back to a serial listing with one request per key: {}", failure.message),
             false => format!("fell back to a listing in folder order: {}", failure.message),
         };
         tracing::warn!(task = self.task.id, "{note}");
-        carrier.ledger.begin_again(note, orders).await?;
-        self.progress.forget_settled();
+        copier.ledger.restart_copy(note, orders).await?;
+        self.progress.reset();
         Ok(())
     }
 
-    pub(crate) async fn walk(
+    pub(crate) async fn run_ranges(
         &self,
-        carrier: &Arc<Carrier>,
+        copier: &Arc<ObjectCopier>,
         rows: Vec<RangeRow>,
         resumed: bool,
-        doubts_all: bool,
+        all_outcomes_unknown: bool,
         clock: &SharedClock,
     ) -> Result<()> {
         let spec = &self.task.spec;
-        let field = Field::new(Pass::Copy, RANGES, self.source.clone());
-        let ranges = Arc::new(Ranges {
-            carrier: carrier.clone(),
-            field: field.clone(),
-            rule: Rule {
+        let scheduler = RangeScheduler::new(Pass::Copy, MAX_RANGES, self.source.clone());
+        let ranges = Arc::new(RangeContext {
+            copier: copier.clone(),
+            scheduler: scheduler.clone(),
+            rule: OverwriteRule {
                 overwrite: spec.overwrite,
                 since_ms: spec.since_ms,
                 own_since_ms: self.task.created_at + self.target_skew_ms,
@@ -414,46 +414,46 @@ impl Job {
             filter: Filter::new(&spec.include, &spec.exclude),
             clock: clock.clone(),
             fence: self.fence,
-            resumed: resumed || doubts_all,
-            doubts_all,
-            record: spec.record_outcomes,
+            resumed: resumed || all_outcomes_unknown,
+            all_outcomes_unknown,
+            record_outcomes: spec.record_outcomes,
         });
-        let idle = || carrier.idle();
+        let idle = || copier.has_capacity();
         let failed_only = self.task.failed_only;
         let task = self.task.id;
         let store = self.store.clone();
         let now = clock.now_ms();
-        field
-            .walk(rows, &self.lanes, &carrier.ledger, &carrier.stop, idle, move |extent, row, page| {
+        scheduler
+            .run(rows, &self.lanes, &copier.ledger, &copier.stop, idle, move |range, row, page| {
                 let ranges = ranges.clone();
                 let store = store.clone();
                 Box::pin(async move {
-                    let source = ranges.carrier.source.clone();
+                    let source = ranges.copier.source.clone();
                     let again = match row.id {
                         ..0 => Some(restored_feed(store, task, row.cursor.clone(), source, now)),
                         _ if failed_only => Some(failed_feed(store, task, row.cursor.clone(), source)),
                         _ => None,
                     };
-                    ranges.run(extent, row, page, again).await
+                    ranges.run(range, row, page, again).await
                 })
             })
             .await
     }
 
     /// Counts what there is, unless copying is done with listing before it begins.
-    async fn survey(&self, ledger: &Ledger, rows: Vec<RangeRow>, stop: CancellationToken) -> Result<()> {
+    async fn precount(&self, ledger: &Ledger, rows: Vec<RangeRow>, stop: CancellationToken) -> Result<()> {
         if self.task.scan_over || self.task.failed_only {
             return Ok(());
         }
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            () = tokio::time::sleep(SURVEY_AFTER) => {}
+            () = tokio::time::sleep(PRECOUNT_DELAY) => {}
         }
-        let rows = if rows.is_empty() { self.begin(Pass::Survey, 1_000_000_000).await? } else { rows };
-        let field = Field::new(Pass::Survey, SURVEY_RANGES, self.source.clone());
+        let rows = if rows.is_empty() { self.begin_pass(Pass::Survey, 1_000_000_000).await? } else { rows };
+        let scheduler = RangeScheduler::new(Pass::Survey, PRECOUNT_RANGES, self.source.clone());
         let spec = &self.task.spec;
-        let survey = Arc::new(Survey {
-            field: field.clone(),
+        let precount = Arc::new(Precount {
+            scheduler: scheduler.clone(),
             source: self.source.clone(),
             ledger: ledger.clone(),
             progress: self.progress.clone(),
@@ -461,19 +461,19 @@ impl Job {
             stop: stop.clone(),
             fence: self.fence,
         });
-        field
-            .walk(
+        scheduler
+            .run(
                 rows,
                 &self.lanes,
                 ledger,
                 &stop,
                 || true,
-                move |extent, row, page| Box::pin(survey.clone().run(extent, row, page)),
+                move |range, row, page| Box::pin(precount.clone().run(range, row, page)),
             )
             .await?;
         if !stop.is_cancelled() {
-            self.progress.survey_ended();
-            let mut unit = self.write().await?;
+            self.progress.precount_ended();
+            let mut unit = self.begin_write().await?;
             unit.set_scan_over(self.task.id).await?;
             unit.save().await?;
         }
@@ -481,35 +481,35 @@ impl Job {
     }
 
     /// Uploads of objects that vanished from the source meanwhile leave nothing half done behind.
-    async fn abort_leftovers(&self, carrier: &Carrier) {
+    async fn abort_leftovers(&self, copier: &ObjectCopier) {
         let open: Vec<Key> = {
-            let open = carrier.ledger.uploads.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let open = copier.ledger.uploads.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             open.keys().cloned().collect()
         };
         for key in open {
-            carrier.abandon(&key).await;
+            copier.abandon_upload(&key).await;
         }
-        if let Err(f) = carrier.ledger.flush().await {
+        if let Err(f) = copier.ledger.flush().await {
             tracing::warn!("{f}");
         }
     }
 
     /// What the source holds and no object can be made of is said, not dropped in silence.
-    async fn tell_ignored(&self) -> Result<()> {
+    async fn note_ignored(&self) -> Result<()> {
         let ignored = self.source.ignored();
         if ignored.is_empty() {
             return Ok(());
         }
         let some = ignored.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
         let note = format!("{} source entries are not regular files and were skipped: {some}", ignored.len());
-        let mut unit = self.write().await?;
+        let mut unit = self.begin_write().await?;
         unit.set_note(self.task.id, &note).await?;
         unit.save().await
     }
 
-    async fn finish(&self, clock: &SharedClock) -> Result<Ended> {
+    async fn finish(&self, clock: &SharedClock) -> Result<JobEnd> {
         let task = &self.task;
-        let mut unit = self.write().await?;
+        let mut unit = self.begin_write().await?;
         if task.failed_only {
             unit.drop_failures_before(task.id, task.started_at.unwrap_or(0)).await?;
         }
@@ -518,7 +518,7 @@ impl Job {
         let waits = unit.waits_since(task.id).await?;
         unit.save().await?;
         if let Some(since) = waits {
-            return Ok(Ended::Waits { since });
+            return Ok(JobEnd::WaitsForRestore { since });
         }
         let (failed, found, outcome_len) = now
             .map_or((0, 1, 0), |t| (t.counters.failed.objects, t.counters.settled().objects, t.outcome_len));
@@ -530,7 +530,7 @@ impl Job {
             return Err(Failure::new(Kind::NotFound, "select", m));
         }
         let spec = &task.spec;
-        self.tell_ignored().await?;
+        self.note_ignored().await?;
         // A foreground copy keeps its outcome file here, and leaves none at the target.
         let writes = spec.face != Face::Cli && !spec.beyond.dry_run;
         if writes && (spec.record_outcomes || spec.record_failures) {
@@ -549,15 +549,15 @@ impl Job {
             let target: storage::SharedStore = self.target.clone();
             let written = tokio::select! {
                 records = records::write(&plan, &self.store, &target) => records,
-                () = self.stop.cancelled() => return Ok(Ended::Rested),
+                () = self.stop.cancelled() => return Ok(JobEnd::Stopped),
             };
             let json = serde_json::to_value(&written)
                 .map_err(|e| Failure::new(Kind::Internal, "records", e.to_string()))?;
-            let mut unit = self.write().await?;
+            let mut unit = self.begin_write().await?;
             unit.set_records(task.id, &json).await?;
             unit.save().await?;
         }
-        Ok(Ended::Finished { failed })
+        Ok(JobEnd::Finished { failed })
     }
 }
 
@@ -579,7 +579,7 @@ fn failed_feed(store: Store, task: i64, after: Key, source: Arc<Guarded>) -> Fee
             let mut page = Page::default();
             for row in rows {
                 after = row.key.clone();
-                match one(&*source, row.key).await {
+                match head_page(&*source, row.key).await {
                     Ok(found) => page.entries.extend(found.entries),
                     Err(f) => {
                         let _ = tx.send(Err(f.at(Side::Source))).await;
@@ -588,10 +588,10 @@ fn failed_feed(store: Store, task: i64, after: Key, source: Arc<Guarded>) -> Fee
                 }
             }
             page.next = more.then(|| Position::After(after.clone()));
-            if tx.send(Ok(Listed { page, from: Position::Start })).await.is_err() || !more {
+            if tx.send(Ok(ListedPage { page, from: Position::Start })).await.is_err() || !more {
                 return;
             }
         }
     });
-    Feed::of(rx, work.abort_handle())
+    Feed::from_pages(rx, work.abort_handle())
 }

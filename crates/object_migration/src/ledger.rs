@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::outcome::OutcomeFile;
 
-const GATHER: Duration = Duration::from_millis(400);
+const COMMIT_INTERVAL: Duration = Duration::from_millis(400);
 
 /// What a range reports.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ pub(crate) enum Message {
     },
     Flush(oneshot::Sender<Result<()>>),
     /// The copy begins again from nothing; a sentence says why.
-    BeginAgain {
+    RestartCopy {
         why: String,
         orders: [Order; 2],
         done: oneshot::Sender<Result<()>>,
@@ -77,7 +77,7 @@ pub(crate) struct LedgerTask {
     pub(crate) lease_until: i64,
 }
 
-fn lost() -> Failure {
+fn writer_ended() -> Failure {
     Failure::new(Kind::LeaseLost, "ledger", "the ledger writer has stopped")
 }
 
@@ -96,30 +96,30 @@ impl Ledger {
     }
 
     pub(crate) async fn report(&self, report: Report) -> Result<()> {
-        self.messages.send(Message::Report(Box::new(report))).await.map_err(|_| lost())
+        self.messages.send(Message::Report(Box::new(report))).await.map_err(|_| writer_ended())
     }
 
     /// Stores a split; both halves exist afterwards, or neither change happened.
     pub(crate) async fn split(&self, lower: i64, upto: Key, upper: NewRange) -> Result<()> {
         let (done, answer) = oneshot::channel();
         let message = Message::Split { lower, upto, upper, done };
-        self.messages.send(message).await.map_err(|_| lost())?;
-        answer.await.map_err(|_| lost())?
+        self.messages.send(message).await.map_err(|_| writer_ended())?;
+        answer.await.map_err(|_| writer_ended())?
     }
 
     /// Forgets what the copy pass has reached, counted and written down: it begins again in another order of listing.
-    pub(crate) async fn begin_again(&self, why: String, orders: [Order; 2]) -> Result<()> {
+    pub(crate) async fn restart_copy(&self, why: String, orders: [Order; 2]) -> Result<()> {
         let (done, answer) = oneshot::channel();
-        let message = Message::BeginAgain { why, orders, done };
-        self.messages.send(message).await.map_err(|_| lost())?;
-        answer.await.map_err(|_| lost())?
+        let message = Message::RestartCopy { why, orders, done };
+        self.messages.send(message).await.map_err(|_| writer_ended())?;
+        answer.await.map_err(|_| writer_ended())?
     }
 
     /// Waits until everything reported so far is durable.
     pub(crate) async fn flush(&self) -> Result<()> {
         let (done, answer) = oneshot::channel();
-        self.messages.send(Message::Flush(done)).await.map_err(|_| lost())?;
-        answer.await.map_err(|_| lost())?
+        self.messages.send(Message::Flush(done)).await.map_err(|_| writer_ended())?;
+        answer.await.map_err(|_| writer_ended())?
     }
 
     fn open_uploads(&self) -> std::sync::MutexGuard<'_, HashMap<Key, (Upload, bool)>> {
@@ -136,7 +136,7 @@ impl Ledger {
     }
 
     /// The upload has become an object. A lost one beside it stays remembered, to be looked for at the end.
-    pub(crate) fn completed(&self, upload: &Upload) {
+    pub(crate) fn mark_completed(&self, upload: &Upload) {
         match upload.doubt {
             Doubt::None => self.forget_upload(&upload.key),
             _ => {
@@ -167,11 +167,11 @@ impl LedgerTask {
         forgotten: Arc<Mutex<Vec<Key>>>,
     ) -> Result<()> {
         let mut file = OutcomeFile::open(&self.outcome, self.outcome_len)?;
-        if file.lost() > 0 {
-            self.tell_lost(&file).await?;
+        if file.lost_bytes() > 0 {
+            self.note_lost_outcomes(&file).await?;
         }
         let mut early: HashMap<i64, Checkpoint> = HashMap::new();
-        let mut tick = tokio::time::interval(GATHER);
+        let mut tick = tokio::time::interval(COMMIT_INTERVAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut batch, mut waiting): (Vec<Report>, Vec<oneshot::Sender<Result<()>>>) = (vec![], vec![]);
         loop {
@@ -193,10 +193,10 @@ impl LedgerTask {
                         batch.extend(early.remove(&lower).map(Report::only));
                         false
                     }
-                    Some(Message::BeginAgain { why, orders, done }) => {
+                    Some(Message::RestartCopy { why, orders, done }) => {
                         batch.clear();
                         early.clear();
-                        let result = self.begin_again(&mut file, &why, orders).await;
+                        let result = self.restart_copy(&mut file, &why, orders).await;
                         let fatal = result.clone().err();
                         let _ = done.send(result);
                         if let Some(failure) = fatal { return Err(failure); }
@@ -244,10 +244,10 @@ impl LedgerTask {
     }
 
     /// What was in the outcome file and is lost with it is said in the task's note and in the file.
-    async fn tell_lost(&self, file: &OutcomeFile) -> Result<()> {
+    async fn note_lost_outcomes(&self, file: &OutcomeFile) -> Result<()> {
         let note = format!(
             "{} bytes of per-object results were lost: lists and reports are incomplete",
-            file.lost()
+            file.lost_bytes()
         );
         tracing::error!(task = self.task, "{note}");
         let mut unit = self.store.write().await?;
@@ -257,7 +257,7 @@ impl LedgerTask {
         unit.save().await
     }
 
-    async fn begin_again(&self, file: &mut OutcomeFile, why: &str, orders: [Order; 2]) -> Result<()> {
+    async fn restart_copy(&self, file: &mut OutcomeFile, why: &str, orders: [Order; 2]) -> Result<()> {
         let mut unit = self.store.write().await?;
         unit.hold_task(self.task, self.fence).await?;
         unit.set_note(self.task, why).await?;

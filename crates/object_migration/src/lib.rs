@@ -7,34 +7,34 @@
 //! ```
 //!
 //! A [`job::Job`] works on one task. It walks ranges of the key space, splits the largest when lanes are idle
-//! ([`sketch`]), and can be stopped at any moment: what is in the ledger is never asked for again.
+//! ([`key_distribution`]), and can be stopped at any moment: what is in the ledger is never asked for again.
 
-pub mod assess;
 pub mod compare;
+pub mod delete_extras;
 mod feed;
-mod field;
 pub mod glob;
-pub mod history;
 mod integrity;
+pub mod inventory;
 pub mod job;
-mod large;
+mod key_distribution;
 mod ledger;
 mod lister;
+mod multipart;
 pub mod outcome;
 mod parts_limit;
 pub mod plan;
+mod precount;
 pub mod progress;
 mod proof;
-pub mod prune;
-mod range;
+mod range_runner;
+mod range_scheduler;
 pub mod records;
 pub mod report;
 pub mod restored;
-mod sketch;
-mod survey;
 mod transfer;
 pub mod verify;
+pub mod versions;
 mod window;
 
-pub use job::{Ended, Job};
+pub use job::{Job, JobEnd};
 pub use progress::Progress;

@@ -8,7 +8,7 @@
 //!
 //! Pages are followed by the server's own token. A key only begins a walk, and only as far as the server is seen to
 //! understand that. The declared order is checked on every page and across pages: whoever finds
-//! [`Kind::Disorder`] walks again without an order (`job.rs`, `distrust`).
+//! [`Kind::Disorder`] walks again without an order (`job.rs`, `falls_back`).
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use model::key::{Key, Order};
 use storage::{Fact, ListRequest, ObjectStore, Page, Position, StartAfter};
 
 /// Keys of one page at most.
-pub(crate) const PAGE: u32 = 1000;
+pub(crate) const PAGE_KEYS: u32 = 1000;
 
 /// Keys in which a wrong order shows: a page of most stores has more.
-const SURE: usize = 64;
+const ORDER_SAMPLE_KEYS: usize = 64;
 
 /// Refused tokens behind one and the same key, and walks of one question, before a listing that refuses its own tokens is given up.
 const REFUSED_MAX: u32 = 8;
@@ -31,7 +31,7 @@ const REMEMBERED_PAGES: usize = 16;
 
 /// One page, and where it was asked for.
 #[derive(Debug, Default)]
-pub(crate) struct Listed {
+pub(crate) struct ListedPage {
     pub(crate) page: Page,
     pub(crate) from: Position,
 }
@@ -49,20 +49,20 @@ pub(crate) struct Lister {
     /// Keys must come after this.
     last: Key,
     /// The walk begins after this key, which has not been met yet.
-    unmet: Option<Key>,
+    expected_key: Option<Key>,
     /// The walk was begun after a key, not at the first.
     begun_after: bool,
     /// The last token was refused, and the walk began again behind the last key.
-    went_back: bool,
+    token_refused: bool,
     /// The key that the walk went back to last, and how often in a row.
     back: (Key, u32),
     /// Notices tokens that lead in a circle.
-    circle: Circle,
-    recent: Recent,
+    cycle: CycleDetector,
+    recent: RecentKeys,
     /// Keys that are still to be seen in order before the first page is given out.
-    unsure: usize,
+    order_unchecked: usize,
     /// Pages that were listed to be sure, and are given out first.
-    ahead: VecDeque<Listed>,
+    ahead: VecDeque<ListedPage>,
 }
 
 impl Lister {
@@ -76,21 +76,21 @@ impl Lister {
             order,
             next: Some(Position::Start),
             last: Key::default(),
-            unmet: None,
+            expected_key: None,
             begun_after: false,
-            went_back: false,
+            token_refused: false,
             back: (Key::default(), 0),
-            circle: Circle::default(),
-            recent: Recent::default(),
-            unsure: 0,
+            cycle: CycleDetector::default(),
+            recent: RecentKeys::default(),
+            order_unchecked: 0,
             ahead: VecDeque::new(),
         }
     }
 
-    /// The same walk, whose order is seen in [`SURE`] keys before anybody concludes from it that a key is not there: what is
+    /// The same walk, whose order is seen in [`ORDER_SAMPLE_KEYS`] keys before anybody concludes from it that a key is not there: what is
     /// written then cannot be taken back.
-    pub(crate) fn sure(self) -> Self {
-        Self { unsure: if self.order == Order::Unknown { 0 } else { SURE }, ..self }
+    pub(crate) fn with_checked_order(self) -> Self {
+        Self { order_unchecked: if self.order == Order::Unknown { 0 } else { ORDER_SAMPLE_KEYS }, ..self }
     }
 
     /// From the first key, for whom no order matters.
@@ -99,47 +99,54 @@ impl Lister {
     }
 
     /// After a key that was listed before; the store must have an order.
-    pub(crate) fn behind(store: Arc<dyn ObjectStore>, prefix: &str, after: Key, side: Side) -> Self {
+    pub(crate) fn after(store: Arc<dyn ObjectStore>, prefix: &str, after: Key, side: Side) -> Self {
         let mut lister = Self::new(store, prefix, side);
         if after.is_empty() {
             return lister;
         }
         match lister.store.capability().list_start_after {
             StartAfter::Exact => lister.begin_at(after),
-            StartAfter::Broken => lister.unmet = Some(after),
+            StartAfter::Broken => lister.expected_key = Some(after),
             StartAfter::Unproved | StartAfter::Proved => {
                 lister.begin_at(just_before(&after));
-                lister.unmet = Some(after);
+                lister.expected_key = Some(after);
             }
         }
         lister
     }
 
     /// After a key that nobody has seen: a guess.
-    pub(crate) fn guess(store: Arc<dyn ObjectStore>, prefix: &str, guess: &Key, side: Side) -> Self {
+    pub(crate) fn probe(store: Arc<dyn ObjectStore>, prefix: &str, guess: &Key, side: Side) -> Self {
         let mut lister = Self::new(store, prefix, side);
         lister.begin_at(guess.clone());
         lister
     }
 
     /// Where an earlier walk without an order had got to.
-    pub(crate) fn at(store: Arc<dyn ObjectStore>, prefix: &str, from: Position, side: Side) -> Self {
+    pub(crate) fn at_position(store: Arc<dyn ObjectStore>, prefix: &str, from: Position, side: Side) -> Self {
         Self { next: Some(from), ..Self::new(store, prefix, side) }
     }
 
     /// Begins again behind the last key that was listed. A server that refuses each of its tokens, and does not begin at keys either,
     /// never gets beyond that key.
     fn go_back(&mut self, failure: &Failure) -> Result<()> {
-        let at = self.unmet.clone().unwrap_or_else(|| self.last.clone());
+        let at = self.expected_key.clone().unwrap_or_else(|| self.last.clone());
         let times = if self.back.0 == at { self.back.1 + 1 } else { 1 };
         if times > REFUSED_MAX {
             let m = format!("the listing does not go on behind `{at}`: {}", failure.message);
-            return Err(disorder(m));
+            return Err(out_of_order(m));
         }
         let back = (at.clone(), times);
-        let again = Self::behind(self.store.clone(), &self.prefix, at, self.side);
+        let again = Self::after(self.store.clone(), &self.prefix, at, self.side);
         let ahead = std::mem::take(&mut self.ahead);
-        *self = Self { order: self.order, went_back: true, back, unsure: self.unsure, ahead, ..again };
+        *self = Self {
+            order: self.order,
+            token_refused: true,
+            back,
+            order_unchecked: self.order_unchecked,
+            ahead,
+            ..again
+        };
         Ok(())
     }
 
@@ -150,14 +157,14 @@ impl Lister {
     }
 
     /// The next page that has keys; none when there are no more. Safe to abandon: the page is asked for again.
-    pub(crate) async fn next(&mut self) -> Result<Option<Listed>> {
-        while self.unsure > 0 {
+    pub(crate) async fn next(&mut self) -> Result<Option<ListedPage>> {
+        while self.order_unchecked > 0 {
             match self.advance().await.map_err(|f| f.at(self.side))? {
                 Some(listed) => {
-                    self.unsure = self.unsure.saturating_sub(listed.page.entries.len());
+                    self.order_unchecked = self.order_unchecked.saturating_sub(listed.page.entries.len());
                     self.ahead.push_back(listed);
                 }
-                None => self.unsure = 0,
+                None => self.order_unchecked = 0,
             }
         }
         match self.ahead.pop_front() {
@@ -166,24 +173,26 @@ impl Lister {
         }
     }
 
-    async fn advance(&mut self) -> Result<Option<Listed>> {
+    async fn advance(&mut self) -> Result<Option<ListedPage>> {
         while let Some(from) = self.next.clone() {
             let prefix = self.prefix.clone();
-            let request = ListRequest { prefix, from: from.clone(), max: PAGE, delimiter: None };
+            let request = ListRequest { prefix, from: from.clone(), max: PAGE_KEYS, delimiter: None };
             let mut page = match self.store.list(&request).await {
                 // It does not begin at a key at all.
                 Err(f)
                     if f.kind == Kind::Disorder
                         && matches!(from, Position::After(_))
-                        && self.unmet.is_some() =>
+                        && self.expected_key.is_some() =>
                 {
                     self.begin_at_first();
                     continue;
                 }
                 // Tokens may expire: the walk goes on behind the last key, where there is an order.
-                Err(f) if matches!(from, Position::Token(_)) && refuses_token(f.kind) && !self.went_back => {
+                Err(f)
+                    if matches!(from, Position::Token(_)) && refuses_token(f.kind) && !self.token_refused =>
+                {
                     if self.order == Order::Unknown {
-                        return Err(disorder(format!(
+                        return Err(out_of_order(format!(
                             "the server rejected its own continuation token: {}",
                             f.message
                         )));
@@ -193,11 +202,11 @@ impl Lister {
                 }
                 page => page?,
             };
-            self.went_back = false;
+            self.token_refused = false;
             if page.next.as_ref() == Some(&from) {
-                return Err(disorder("the continuation token of the listing did not advance".into()));
+                return Err(out_of_order("the continuation token of the listing did not advance".into()));
             }
-            self.circle.walk(page.next.as_ref())?;
+            self.cycle.step(page.next.as_ref())?;
             if let Some(other) =
                 page.entries.iter().find(|e| !e.key.as_bytes().starts_with(self.prefix.as_bytes()))
             {
@@ -217,11 +226,11 @@ impl Lister {
             }
             self.leave_out_behind(&mut page);
             if self.order == Order::Unknown {
-                self.recent.leave_out_doubled(&mut page);
+                self.recent.remove_duplicates(&mut page);
             }
             self.next.clone_from(&page.next);
             if !page.entries.is_empty() {
-                return Ok(Some(Listed { page, from }));
+                return Ok(Some(ListedPage { page, from }));
             }
         }
         Ok(None)
@@ -229,7 +238,7 @@ impl Lister {
 
     /// Whether the first page after a key begins there. If not, the walk begins at the first key instead.
     async fn begins_well(&mut self, page: &Page) -> Result<bool> {
-        let Some(after) = self.unmet.clone() else { return Ok(true) };
+        let Some(after) = self.expected_key.clone() else { return Ok(true) };
         let compare = |key: &Key, with: &Key| self.order.compare(key.as_bytes(), with.as_bytes());
         let (Some(first), Some(last)) = (page.entries.first(), page.entries.last()) else {
             return Ok(page.next.is_some() || !self.begins_late(&after, None).await?);
@@ -250,19 +259,19 @@ impl Lister {
     /// server says to a question for the key itself, where both are put in one order.
     async fn begins_late(&mut self, after: &Key, behind: Option<Key>) -> Result<bool> {
         // It may be listed and not be found.
-        let gone = !there(&*self.store, after).await?
+        let gone = !exists(&*self.store, after).await?
             && !Box::pin(is_listed(self.store.clone(), after, self.side)).await?;
         if self.begun_after {
-            let shown = first_behind(&*self.store, &self.prefix, after).await?;
+            let shown = first_key_after(&*self.store, &self.prefix, after).await?;
             if gone && shown == behind {
                 return Ok(false);
             }
             // A key that the order puts before the other, from a server that does begin at keys, shows another order.
             let before = |key: &Key| self.order.compare(key.as_bytes(), after.as_bytes()).is_lt();
             if let (Some(key), Some(far)) = (shown.filter(before), &behind)
-                && first_behind(&*self.store, &self.prefix, far).await?.as_ref() != Some(&key)
+                && first_key_after(&*self.store, &self.prefix, far).await?.as_ref() != Some(&key)
             {
-                return Err(disorder(format!(
+                return Err(out_of_order(format!(
                     "the listing is out of order: `{key}` is listed after `{after}` (declared order `{:?}`)",
                     self.order
                 )));
@@ -272,9 +281,9 @@ impl Lister {
         }
         if gone {
             // What an earlier walk listed before it is known by the order alone, which nothing shows any more.
-            return Err(disorder(format!("`{after}`, where the listing resumes, no longer exists")));
+            return Err(out_of_order(format!("`{after}`, where the listing resumes, no longer exists")));
         }
-        Err(disorder(format!("`{after}` exists but was not listed")))
+        Err(out_of_order(format!("`{after}` exists but was not listed")))
     }
 
     /// The server does not begin at a key: from now on nobody asks it to.
@@ -284,7 +293,7 @@ impl Lister {
         self.next = Some(Position::Start);
         self.last = Key::default();
         self.begun_after = false;
-        self.circle = Circle::default();
+        self.cycle = CycleDetector::default();
     }
 
     fn check_order(&self, page: &Page) -> Result<()> {
@@ -300,7 +309,7 @@ impl Lister {
                     "the listing is out of order: `{}` is listed after `{last}` (declared order `{:?}`)",
                     entry.key, self.order
                 );
-                return Err(disorder(m));
+                return Err(out_of_order(m));
             }
             last = &entry.key;
         }
@@ -309,7 +318,7 @@ impl Lister {
 
     /// Leaves out the keys up to the one that the walk begins after.
     fn leave_out_behind(&mut self, page: &mut Page) {
-        let Some(after) = &self.unmet else { return };
+        let Some(after) = &self.expected_key else { return };
         let passed = |key: &Key| self.order.compare(key.as_bytes(), after.as_bytes()).is_gt();
         let at = page.entries.partition_point(|e| !passed(&e.key));
         let met = at > 0 && page.entries[at - 1].key == *after;
@@ -318,18 +327,18 @@ impl Lister {
             if met && self.store.capability().list_start_after == StartAfter::Unproved {
                 self.store.learn(Fact::StartAfter(StartAfter::Proved));
             }
-            self.unmet = None;
+            self.expected_key = None;
         }
     }
 
     /// Goes on a little before `key`, when that is further than the walk has come and the server is known to begin at
     /// keys: for a listing that lags behind another.
-    pub(crate) async fn jump(&mut self, key: &Key) -> Result<()> {
+    pub(crate) async fn skip_to(&mut self, key: &Key) -> Result<()> {
         let to = just_before(key);
         let ahead = self.order == Order::Bytes
             && self.ahead.is_empty()
             && self.next.is_some()
-            && self.unmet.is_none()
+            && self.expected_key.is_none()
             && to > self.last;
         if ahead && self.begins_at_keys().await? {
             self.begin_at(to);
@@ -359,7 +368,7 @@ impl Lister {
 }
 
 /// A listing broke its promise: the next weaker one is assumed from now on. False when there is none weaker.
-pub(crate) fn distrust(store: &dyn ObjectStore, failure: &Failure) -> bool {
+pub(crate) fn fall_back_to_weaker_order(store: &dyn ObjectStore, failure: &Failure) -> bool {
     let weaker = match store.capability().list_order {
         Order::Bytes => Order::Segments,
         Order::Segments => Order::Unknown,
@@ -374,12 +383,12 @@ fn refuses_token(kind: Kind) -> bool {
     matches!(kind, Kind::Invalid | Kind::NotFound | Kind::Unsupported | Kind::Changed)
 }
 
-fn disorder(message: String) -> Failure {
+fn out_of_order(message: String) -> Failure {
     Failure::new(Kind::Disorder, "list", message)
 }
 
 /// The first key behind another, where a walk begins there.
-pub(crate) async fn first_behind(store: &dyn ObjectStore, prefix: &str, key: &Key) -> Result<Option<Key>> {
+pub(crate) async fn first_key_after(store: &dyn ObjectStore, prefix: &str, key: &Key) -> Result<Option<Key>> {
     let mut from = Position::after(key.clone());
     let mut refused = 0;
     loop {
@@ -408,7 +417,7 @@ pub(crate) async fn first_behind(store: &dyn ObjectStore, prefix: &str, key: &Ke
 
 /// Whether a key is there by its own answer. One that may not be asked about is taken to be there, which is the side of caution for
 /// all that ask: they walk once more.
-pub(crate) async fn there(store: &dyn ObjectStore, key: &Key) -> Result<bool> {
+pub(crate) async fn exists(store: &dyn ObjectStore, key: &Key) -> Result<bool> {
     match store.head(key, None).await {
         Ok(_) => Ok(true),
         // A store has no key that it cannot hold.
@@ -431,11 +440,11 @@ pub(crate) async fn is_listed(store: Arc<dyn ObjectStore>, key: &Key, side: Side
 }
 
 async fn shows(store: Arc<dyn ObjectStore>, key: &Key, side: Side) -> Result<bool> {
-    let Some(prefix) = key.as_str() else { return there(&*store, key).await };
+    let Some(prefix) = key.as_str() else { return exists(&*store, key).await };
     let mut lister = Lister::unordered(store.clone(), prefix, side);
     // In an order of its own the key may stand behind all that begin with it.
     let first_comes_first = store.capability().list_order != Order::Unknown;
-    while let Some(Listed { page, .. }) = lister.next().await? {
+    while let Some(ListedPage { page, .. }) = lister.next().await? {
         if page.entries.iter().any(|e| e.key == *key) {
             return Ok(true);
         }
@@ -460,15 +469,15 @@ fn just_before(key: &Key) -> Key {
 
 /// Notices a circle of tokens with one token in hand (Brent's algorithm).
 #[derive(Debug, Default)]
-struct Circle {
+struct CycleDetector {
     kept: Option<Position>,
     steps: u64,
 }
 
-impl Circle {
-    fn walk(&mut self, next: Option<&Position>) -> Result<()> {
+impl CycleDetector {
+    fn step(&mut self, next: Option<&Position>) -> Result<()> {
         if next.is_some() && next == self.kept.as_ref() {
-            return Err(disorder("the continuation tokens of the listing repeat".into()));
+            return Err(out_of_order("the continuation tokens of the listing repeat".into()));
         }
         self.steps += 1;
         if self.steps.is_power_of_two() {
@@ -480,13 +489,13 @@ impl Circle {
 
 /// The keys of the last pages.
 #[derive(Debug, Default)]
-struct Recent {
+struct RecentKeys {
     pages: VecDeque<Vec<Key>>,
     keys: HashSet<Key>,
 }
 
-impl Recent {
-    fn leave_out_doubled(&mut self, page: &mut Page) {
+impl RecentKeys {
+    fn remove_duplicates(&mut self, page: &mut Page) {
         page.entries.retain(|e| self.keys.insert(e.key.clone()));
         self.pages.push_back(page.entries.iter().map(|e| e.key.clone()).collect());
         if self.pages.len() > REMEMBERED_PAGES {

@@ -32,7 +32,7 @@ pub enum Outcome {
 }
 
 /// Appends one line to `out`.
-pub fn line(out: &mut String, outcome: &Outcome, key: &Key, size: u64, modified_ms: i64) {
+pub fn append_line(out: &mut String, outcome: &Outcome, key: &Key, size: u64, modified_ms: i64) {
     let mark = match outcome {
         Outcome::Waiting => return,
         Outcome::Copied(_) => 'C',
@@ -105,7 +105,7 @@ impl OutcomeFile {
     }
 
     /// Bytes that the ledger knows of and that were not there any more.
-    pub fn lost(&self) -> u64 {
+    pub fn lost_bytes(&self) -> u64 {
         self.lost
     }
 
@@ -226,14 +226,14 @@ mod tests {
         assert!(text.starts_with("C\ta\t") && text.lines().count() == 2 && text.contains("\nL\t"), "{text}");
         assert_eq!(read(len / 2).lines().count(), 1, "what the ledger does not know does not count");
         let file = OutcomeFile::open(&path, len).unwrap();
-        assert!(file.lost() > 0);
+        assert!(file.lost_bytes() > 0);
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("C\ta\t") && text.lines().count() == 2 && text.contains("\nL\t"), "{text}");
         drop(file);
         std::fs::remove_file(&path).unwrap();
         assert!(read(len).starts_with("L\t\t") && read(0).is_empty());
         let file = OutcomeFile::open(&path, len).unwrap();
-        assert_eq!((file.lost(), std::fs::read_to_string(&path).unwrap().lines().count()), (len, 1));
+        assert_eq!((file.lost_bytes(), std::fs::read_to_string(&path).unwrap().lines().count()), (len, 1));
     }
 
     #[test]
@@ -250,7 +250,7 @@ mod tests {
     fn a_line_stays_one_line_whatever_the_key_holds() {
         let mut out = String::new();
         let failure = Failure::new(Kind::Forbidden, "read", "no\tway\n");
-        line(&mut out, &Outcome::Failed(failure), &Key::from("a\tb\nü/x"), 5, 7);
+        append_line(&mut out, &Outcome::Failed(failure), &Key::from("a\tb\nü/x"), 5, 7);
         assert_eq!(out.lines().count(), 1);
         assert!(out.starts_with("F\ta%09b%0A%C3%BC/x\t5\t7\tread\t"));
     }

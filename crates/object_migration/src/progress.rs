@@ -28,12 +28,12 @@ pub struct Progress {
 #[derive(Debug, Default)]
 struct State {
     settled: Counters,
-    surveyed: Tally,
-    survey_over: bool,
+    precounted: Tally,
+    precount_done: bool,
     retries: u64,
     speed: f64,
     mark: (u64, f64),
-    last_trouble: Option<String>,
+    last_retry: Option<String>,
 }
 
 /// A look at the numbers.
@@ -41,10 +41,10 @@ struct State {
 pub struct Snapshot {
     /// Settled, since the task began.
     pub settled: Counters,
-    /// Counted by the survey.
-    pub surveyed: Tally,
-    /// The survey is complete.
-    pub survey_over: bool,
+    /// Counted by the precount.
+    pub precounted: Tally,
+    /// The precount is complete.
+    pub precount_done: bool,
     /// Attempts after the first.
     pub retries: u64,
     /// Bytes per second, recently.
@@ -52,7 +52,7 @@ pub struct Snapshot {
     /// Requests in flight allowed now, of the tighter end.
     pub limit: u32,
     /// The last trouble met, in one sentence.
-    pub last_trouble: Option<String>,
+    pub last_retry: Option<String>,
 }
 
 impl Progress {
@@ -62,7 +62,12 @@ impl Progress {
             moved: Arc::default(),
             bandwidth: Arc::new(Bandwidth::new(rate)),
             began: Instant::now(),
-            state: Mutex::new(State { settled, surveyed, survey_over, ..State::default() }),
+            state: Mutex::new(State {
+                settled,
+                precounted: surveyed,
+                precount_done: survey_over,
+                ..State::default()
+            }),
             requests: Mutex::default(),
             limits: Mutex::default(),
         }
@@ -72,26 +77,26 @@ impl Progress {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    pub(crate) fn settled(&self, change: impl FnOnce(&mut Counters)) {
+    pub(crate) fn record(&self, change: impl FnOnce(&mut Counters)) {
         change(&mut self.state().settled);
     }
 
-    pub(crate) fn counted(&self, more: Tally) {
-        self.state().surveyed += more;
+    pub(crate) fn add_precounted(&self, more: Tally) {
+        self.state().precounted += more;
     }
 
-    pub(crate) fn survey_ended(&self) {
-        self.state().survey_over = true;
+    pub(crate) fn precount_ended(&self) {
+        self.state().precount_done = true;
     }
 
-    pub(crate) fn forget_settled(&self) {
+    pub(crate) fn reset(&self) {
         self.state().settled = Counters::default();
     }
 
-    pub(crate) fn trouble(&self, failure: &Failure) {
+    pub(crate) fn record_retry(&self, failure: &Failure) {
         let mut s = self.state();
         s.retries += 1;
-        s.last_trouble = Some(failure.to_string());
+        s.last_retry = Some(failure.to_string());
     }
 
     /// The numbers now. The speed is smoothed over calls at least half a second apart.
@@ -115,12 +120,12 @@ impl Progress {
         }
         Snapshot {
             settled: s.settled,
-            surveyed: s.surveyed,
-            survey_over: s.survey_over,
+            precounted: s.precounted,
+            precount_done: s.precount_done,
             retries: s.retries + again,
             speed: s.speed,
             limit,
-            last_trouble: s.last_trouble.clone(),
+            last_retry: s.last_retry.clone(),
         }
     }
 

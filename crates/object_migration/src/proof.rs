@@ -25,32 +25,32 @@ use storage::{Etag, Meta, Part, Written};
 
 /// What one side says of a whole object.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Claim {
+pub(crate) struct ReportedDigests {
     pub(crate) etag: Etag,
     pub(crate) sums: Sums,
 }
 
-impl From<&Meta> for Claim {
+impl From<&Meta> for ReportedDigests {
     fn from(meta: &Meta) -> Self {
         Self { etag: meta.etag.clone(), sums: meta.sums }
     }
 }
 
-impl From<&Written> for Claim {
+impl From<&Written> for ReportedDigests {
     fn from(written: &Written) -> Self {
         Self { etag: written.etag.clone(), sums: written.sums }
     }
 }
 
-impl Claim {
+impl ReportedDigests {
     /// Whether the bytes in flight are those of the claim; none when nothing can be compared.
-    pub(crate) fn of(&self, seen: &Digests) -> Option<bool> {
+    pub(crate) fn matches_flight(&self, seen: &Digests) -> Option<bool> {
         let strong = same(self.sums.sha256, seen.sums.sha256).or(same(self.etag.md5().copied(), seen.md5));
         strong.or_else(|| self.sums.agree(&seen.sums))
     }
 
     /// Whether two claims are of the same bytes, and by what that is known.
-    fn across(&self, other: &Claim) -> Option<(bool, Proof)> {
+    fn across(&self, other: &ReportedDigests) -> Option<(bool, Proof)> {
         let sha256 = same(self.sums.sha256, other.sums.sha256).map(|equal| (equal, Proof::Digest));
         let etag = || self.etag.proves(&other.etag).map(|equal| (equal, Proof::Etag));
         let sums = || self.sums.agree(&other.sums).map(|equal| (equal, Proof::Crc64));
@@ -74,15 +74,19 @@ pub(crate) enum Verdict {
 }
 
 /// Judges a whole object that was read once and written once.
-pub(crate) fn judge(source: &Claim, seen: Option<Digests>, stored: &Claim) -> Verdict {
+pub(crate) fn compare_digests(
+    source: &ReportedDigests,
+    seen: Option<Digests>,
+    stored: &ReportedDigests,
+) -> Verdict {
     let seen = seen.unwrap_or_default();
-    if source.of(&seen) == Some(false) {
+    if source.matches_flight(&seen) == Some(false) {
         return Verdict::Differs(format!(
             "the bytes read do not match the ETag that the source lists ({})",
             source.etag
         ));
     }
-    let kept = stored.of(&seen);
+    let kept = stored.matches_flight(&seen);
     if kept == Some(false) {
         return Verdict::Differs(format!(
             "the target stored {}, which differs from the bytes sent",
@@ -110,10 +114,10 @@ pub(crate) fn whole_of(parts: &[Part]) -> Digests {
 
 /// The proof of an object that was moved in parts. Digests in flight tell what was stored; where the source says a
 /// digest of the whole that they were not compared with, only the length of what was read is known.
-pub(crate) fn of_parts(proof: Proof, source: &Claim, seen: &Digests) -> Proof {
+pub(crate) fn of_parts(proof: Proof, source: &ReportedDigests, seen: &Digests) -> Proof {
     let says = source.etag.md5().is_some() || source.sums != Sums::default();
     match proof {
-        Proof::Digest if says && source.of(seen).is_none() => Proof::Size,
+        Proof::Digest if says && source.matches_flight(seen).is_none() => Proof::Size,
         proof => proof,
     }
 }

@@ -16,7 +16,7 @@ use storage::s3::list::percent_decode;
 use crate::outcome;
 
 /// Rows that are held before they are written: the bound of memory.
-const ROWS: usize = 20_000;
+const ROWS_PER_GROUP: usize = 20_000;
 
 const SCHEMA: &str = "message outcome {
     REQUIRED BINARY outcome (UTF8);
@@ -95,16 +95,16 @@ pub fn write(from: &Path, len: u64, to: &Path, form: ReportForm) -> Result<()> {
     let source = outcome::lines(from, len)?;
     let file = File::create(to).map_err(|e| failed(to, &e))?;
     let done = match form {
-        ReportForm::Csv => csv(source, BufWriter::new(file)),
-        ReportForm::Parquet => columns(source, file),
+        ReportForm::Csv => write_csv(source, BufWriter::new(file)),
+        ReportForm::Parquet => write_parquet(source, file),
     };
     done.map_err(|e| failed(to, &e))
 }
 
-type Done = std::result::Result<(), Box<dyn std::error::Error>>;
+type WriteResult = std::result::Result<(), Box<dyn std::error::Error>>;
 
 /// RFC 4180, with a header.
-fn csv(source: impl BufRead, mut out: impl Write) -> Done {
+fn write_csv(source: impl BufRead, mut out: impl Write) -> WriteResult {
     writeln!(out, "{}\r", COLUMNS.join(","))?;
     for line in source.lines() {
         let line = line?;
@@ -124,7 +124,7 @@ fn csv(source: impl BufRead, mut out: impl Write) -> Done {
             Some(rest) => format!("%2D{rest}"),
             None => encoded_key.to_owned(),
         };
-        let modified = instant(r.modified_ms);
+        let modified = rfc3339(r.modified_ms);
         writeln!(out, "{outcome},{key},{encoded_key},{size},{modified},{method},{result}\r")?;
     }
     out.flush()?;
@@ -132,7 +132,7 @@ fn csv(source: impl BufRead, mut out: impl Write) -> Done {
 }
 
 /// `YYYY-MM-DDThh:mm:ss.mmmZ`; empty for a time that nobody told.
-fn instant(ms: i64) -> String {
+fn rfc3339(ms: i64) -> String {
     if ms == 0 {
         return String::new();
     }
@@ -152,15 +152,15 @@ fn instant(ms: i64) -> String {
 
 /// Columns of rows that are about to be written.
 #[derive(Default)]
-struct Held {
+struct RowGroup {
     texts: [Vec<ByteArray>; 5],
     numbers: [Vec<i64>; 2],
 }
 
-fn columns(source: impl BufRead, file: File) -> Done {
+fn write_parquet(source: impl BufRead, file: File) -> WriteResult {
     let schema = Arc::new(parse_message_type(SCHEMA)?);
     let mut writer = SerializedFileWriter::new(file, schema, Arc::new(WriterProperties::builder().build()))?;
-    let mut held = Held::default();
+    let mut held = RowGroup::default();
     for line in source.lines() {
         let line = line?;
         let Some(r) = row(&line) else { continue };
@@ -171,18 +171,18 @@ fn columns(source: impl BufRead, file: File) -> Done {
         for (column, number) in held.numbers.iter_mut().zip([r.size, r.modified_ms]) {
             column.push(number);
         }
-        if held.numbers[0].len() >= ROWS {
-            group(&mut writer, std::mem::take(&mut held))?;
+        if held.numbers[0].len() >= ROWS_PER_GROUP {
+            write_group(&mut writer, std::mem::take(&mut held))?;
         }
     }
     if !held.numbers[0].is_empty() {
-        group(&mut writer, held)?;
+        write_group(&mut writer, held)?;
     }
     writer.close()?;
     Ok(())
 }
 
-fn group(writer: &mut SerializedFileWriter<File>, held: Held) -> Done {
+fn write_group(writer: &mut SerializedFileWriter<File>, held: RowGroup) -> WriteResult {
     let mut group = writer.next_row_group()?;
     let [outcome, key, encoded, method, result] = held.texts;
     let [size, modified] = held.numbers;
@@ -256,7 +256,7 @@ mod tests {
             line + "\t5\t0\tread\t=HYPERLINK(1)\n"
         });
         let mut out = Vec::new();
-        csv(lines.concat().as_bytes(), &mut out).unwrap();
+        write_csv(lines.concat().as_bytes(), &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         let rows: Vec<&str> = text.lines().skip(1).collect();
         assert!(rows[0].starts_with("failed,'=1+1,%3D1%2B1,5,,read,'=HYPERLINK(1)"), "{}", rows[0]);

@@ -13,24 +13,24 @@ use store::{NewRange, Pass, Store};
 
 use crate::feed::{Feed, entry_of};
 use crate::job::Job;
-use crate::lister::Listed;
-use crate::transfer::Carrier;
+use crate::lister::ListedPage;
+use crate::transfer::ObjectCopier;
 
 /// Archived objects are waited for so long, milliseconds.
-const WAIT_MAX_MS: i64 = 5 * 24 * 3600 * 1000;
+const RESTORE_TIMEOUT_MS: i64 = 5 * 24 * 3600 * 1000;
 
 impl Job {
     /// Copies what was restored meanwhile, as a range of its own; what is still archived goes on waiting.
-    pub(crate) async fn copy_restored(&self, carrier: &Arc<Carrier>, clock: &SharedClock) -> Result<()> {
-        if !self.task.spec.restore || carrier.stop.is_cancelled() {
+    pub(crate) async fn copy_restored(&self, copier: &Arc<ObjectCopier>, clock: &SharedClock) -> Result<()> {
+        if !self.task.spec.restore || copier.stop.is_cancelled() {
             return Ok(());
         }
-        carrier.ledger.flush().await?;
-        let mut unit = self.write().await?;
+        copier.ledger.flush().await?;
+        let mut unit = self.begin_write().await?;
         let Some(since) = unit.waits_since(self.task.id).await? else { return Ok(()) };
         // What has not come in all this time is not asked for again: it fails.
-        let late = clock.now_ms() - since > WAIT_MAX_MS;
-        let carrier = if late { Arc::new(carrier.without_restore()) } else { carrier.clone() };
+        let late = clock.now_ms() - since > RESTORE_TIMEOUT_MS;
+        let copier = if late { Arc::new(copier.without_restore()) } else { copier.clone() };
         let first =
             unit.ranges(self.task.id, Pass::Copy).await?.iter().map(|r| r.id).min().unwrap_or(0).min(0);
         let scope = Scope::Prefix(String::new());
@@ -39,11 +39,11 @@ impl Job {
         let rows = unit.ranges(self.task.id, Pass::Copy).await?;
         unit.save().await?;
         let row = rows.into_iter().filter(|r| r.id == first - 1).collect();
-        self.walk(&carrier, row, false, false, clock).await
+        self.run_ranges(&copier, row, false, false, clock).await
     }
 }
 
-/// What is waited for and can be read now, as pages of entries. What has not come within [`WAIT_MAX_MS`] is read all the
+/// What is waited for and can be read now, as pages of entries. What has not come within [`RESTORE_TIMEOUT_MS`] is read all the
 /// same, so that it fails with the store's own answer.
 pub(crate) fn restored_feed(store: Store, task: i64, after: Key, source: Arc<Guarded>, now: i64) -> Feed {
     let (tx, rx) = tokio::sync::mpsc::channel(1);
@@ -62,12 +62,12 @@ pub(crate) fn restored_feed(store: Store, task: i64, after: Key, source: Arc<Gua
                         }
                         meta => meta?,
                     };
-                    if !meta.archived || now - row.asked_at > WAIT_MAX_MS {
+                    if !meta.archived || now - row.asked_at > RESTORE_TIMEOUT_MS {
                         page.entries.push(entry_of(row.key, meta));
                     }
                 }
                 page.next = more.then(|| Position::After(after.clone()));
-                Ok::<_, Failure>(Listed { page, from: Position::Start })
+                Ok::<_, Failure>(ListedPage { page, from: Position::Start })
             };
             let page = page.await.map_err(|f| f.at(Side::Source));
             let more = page.as_ref().is_ok_and(|p| p.page.more());
@@ -76,5 +76,5 @@ pub(crate) fn restored_feed(store: Store, task: i64, after: Key, source: Arc<Gua
             }
         }
     });
-    Feed::of(rx, work.abort_handle())
+    Feed::from_pages(rx, work.abort_handle())
 }

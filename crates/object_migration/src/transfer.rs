@@ -29,23 +29,23 @@ use crate::lister::is_listed;
 use crate::outcome::Outcome;
 use crate::parts_limit::PartsLimit;
 use crate::progress::Progress;
-use crate::proof::{Claim, Verdict, judge, part_differs};
+use crate::proof::{ReportedDigests, Verdict, compare_digests, part_differs};
 
 /// Buffers that one transfer may hold: the connection's read buffer and a chunk on its way.
-const BUFFER: u64 = 512 << 10;
+const TRANSFER_BUFFER: u64 = 512 << 10;
 
 /// A source sends about as much before anybody reads: the buffers of a connection.
-const PREPAID: u64 = 256 << 10;
+const PREPAID_BYTES: u64 = 256 << 10;
 
 /// Attempts that end in a mismatch before an object has failed.
-pub(crate) const MISMATCHES: u32 = 2;
+pub(crate) const MAX_MISMATCHES: u32 = 2;
 
 /// A restored object stays readable for so many days (OMS §4.6).
 const RESTORED_DAYS: u32 = 3;
 
 /// What every transfer of a job shares.
 #[derive(Debug)]
-pub(crate) struct Carrier {
+pub(crate) struct ObjectCopier {
     pub(crate) spec: TaskSpec,
     pub(crate) source: Arc<Guarded>,
     pub(crate) target: Arc<Guarded>,
@@ -57,23 +57,23 @@ pub(crate) struct Carrier {
     pub(crate) stop: CancellationToken,
     pub(crate) server_side: bool,
     /// Large objects under way at once.
-    pub(crate) large: tokio::sync::Semaphore,
-    pub(crate) large_max: usize,
+    pub(crate) multipart: tokio::sync::Semaphore,
+    pub(crate) multipart_max: usize,
     /// Parts of large objects in flight.
     pub(crate) parts: Arc<PartsLimit>,
     /// Writes that cannot be called back.
-    pub(crate) sent: TaskTracker,
+    pub(crate) uncancellable: TaskTracker,
     /// Attempts to find out how the target verifies checksums; one at a time.
     pub(crate) crc_proofs: Arc<tokio::sync::Mutex<u32>>,
 }
 
-/// The right to move one thing: a place at each end.
-pub(crate) struct Places {
+/// Permits to transfer one object or part: one at each end.
+pub(crate) struct Permits {
     source: Permit,
     target: Option<Permit>,
 }
 
-impl Places {
+impl Permits {
     fn succeeded(self) {
         self.source.succeeded();
         if let Some(target) = self.target {
@@ -83,15 +83,15 @@ impl Places {
 }
 
 /// How an object ended, or why the whole task has to.
-pub(crate) enum End {
+pub(crate) enum TransferEnd {
     Outcome(Outcome, u64),
-    Broke(Failure),
+    TaskFailed(Failure),
 }
 
-impl Carrier {
+impl ObjectCopier {
     /// The same, under another stop.
-    pub(crate) fn again(&self, stop: CancellationToken) -> Carrier {
-        Carrier {
+    pub(crate) fn with_stop(&self, stop: CancellationToken) -> ObjectCopier {
+        ObjectCopier {
             spec: self.spec.clone(),
             source: self.source.clone(),
             target: self.target.clone(),
@@ -102,86 +102,87 @@ impl Carrier {
             ledger: self.ledger.clone(),
             stop,
             server_side: self.server_side,
-            large: tokio::sync::Semaphore::new(self.large_max),
-            large_max: self.large_max,
+            multipart: tokio::sync::Semaphore::new(self.multipart_max),
+            multipart_max: self.multipart_max,
             parts: self.parts.clone(),
-            sent: self.sent.clone(),
+            uncancellable: self.uncancellable.clone(),
             crc_proofs: self.crc_proofs.clone(),
         }
     }
 
     /// A write cannot be cancelled once its last byte is sent: the server stores it. It continues when its caller is stopped, and the
     /// job waits for it before the task is paused. `left`: the last byte is sent.
-    async fn past_recall<T: Send + 'static>(
+    async fn run_uncancellable<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T>> + Send + 'static,
         left: impl Fn() -> bool,
     ) -> Result<T> {
-        let task = self.sent.spawn(work);
-        let _recall = Recall(task.abort_handle(), left);
+        let task = self.uncancellable.spawn(work);
+        let _recall = AbortUnlessSent(task.abort_handle(), left);
         task.await.map_err(|e| Failure::new(Kind::Internal, "copy", e.to_string()))?
     }
 
     /// The object of an upload, which nobody calls back once it is asked for.
-    pub(crate) async fn complete(&self, to: &Key, upload: &str, parts: &[Part]) -> Result<Written> {
+    pub(crate) async fn complete_upload(&self, to: &Key, upload: &str, parts: &[Part]) -> Result<Written> {
         let (target, to) = (self.target.clone(), to.clone());
         let (upload, parts) = (upload.to_owned(), parts.to_vec());
-        self.past_recall(async move { target.complete_upload(&to, &upload, &parts).await }, || true).await
+        self.run_uncancellable(async move { target.complete_upload(&to, &upload, &parts).await }, || true)
+            .await
     }
 
-    fn ends(&self) -> (&Arc<pace::limit::Limit>, &Arc<pace::limit::Limit>) {
+    fn limits(&self) -> (&Arc<pace::limit::Limit>, &Arc<pace::limit::Limit>) {
         (self.source.limit(), self.target.limit())
     }
 
-    /// Waits for a place at each end, always in one order, so that two tasks cannot wait for each other.
-    pub(crate) async fn places(&self) -> Places {
-        let (s, t) = self.ends();
+    /// Waits for a permit at each end, always in one order, so that two tasks cannot wait for each other.
+    pub(crate) async fn acquire_permits(&self) -> Permits {
+        let (s, t) = self.limits();
         if Arc::ptr_eq(s, t) {
-            return Places { source: s.acquire().await, target: None };
+            return Permits { source: s.acquire().await, target: None };
         }
         if Arc::as_ptr(s) < Arc::as_ptr(t) {
             let source = s.acquire().await;
-            Places { source, target: Some(t.acquire().await) }
+            Permits { source, target: Some(t.acquire().await) }
         } else {
             let target = t.acquire().await;
-            Places { source: s.acquire().await, target: Some(target) }
+            Permits { source: s.acquire().await, target: Some(target) }
         }
     }
 
-    pub(crate) fn try_places(&self) -> Option<Places> {
-        let (s, t) = self.ends();
+    pub(crate) fn try_acquire_permits(&self) -> Option<Permits> {
+        let (s, t) = self.limits();
         let source = s.try_acquire()?;
         if Arc::ptr_eq(s, t) {
-            return Some(Places { source, target: None });
+            return Some(Permits { source, target: None });
         }
-        Some(Places { source, target: Some(t.try_acquire()?) })
+        Some(Permits { source, target: Some(t.try_acquire()?) })
     }
 
     /// True when more could be in flight: a reason to split ranges.
-    pub(crate) fn idle(&self) -> bool {
+    pub(crate) fn has_capacity(&self) -> bool {
         self.source.limit().has_room() && self.target.limit().has_room()
     }
 
     /// Moves one object in one read and one write, with retries.
-    pub(crate) async fn whole(self: Arc<Self>, entry: Entry, first: Places) -> End {
-        let mut places = Some(first);
+    pub(crate) async fn copy_single(self: Arc<Self>, entry: Entry, first: Permits) -> TransferEnd {
+        let mut permits = Some(first);
         let mut wanted = self.digests_for(&entry.etag);
         let mut if_match = Some(entry.etag.clone());
         let (mut attempt, mut mismatches, began) = (1, 0, Instant::now());
         loop {
-            let held = match places.take() {
-                Some(places) => places,
-                None => self.places().await,
+            let held = match permits.take() {
+                Some(permits) => permits,
+                None => self.acquire_permits().await,
             };
             let checked = self.target.capability().write_checksum;
-            let failure = match self.whole_once(&entry, if_match.clone(), wanted).await {
+            let failure = match self.copy_single_once(&entry, if_match.clone(), wanted).await {
                 Ok((size, Verdict::Proved(proof))) => {
                     held.succeeded();
-                    return End::Outcome(Outcome::Copied(proof), size);
+                    return TransferEnd::Outcome(Outcome::Copied(proof), size);
                 }
                 Ok((size, Verdict::Unproved)) => {
                     held.succeeded();
-                    return End::Outcome(Outcome::Copied(Proof::Size), size);
+                    return TransferEnd::Outcome(Outcome::Copied(Proof::Size), size);
                 }
                 Ok((_, Verdict::NeedDigest)) => mismatch("ETags of source and target differ".into()),
                 Ok((_, Verdict::Differs(why))) => mismatch(why),
@@ -191,7 +192,7 @@ impl Carrier {
             match failure.kind {
                 Kind::Mismatch => {
                     mismatches += 1;
-                    if mismatches < MISMATCHES {
+                    if mismatches < MAX_MISMATCHES {
                         tracing::debug!(key = %entry.key, "retrying once: {failure}");
                         wanted.md5 = true;
                         continue;
@@ -202,71 +203,73 @@ impl Carrier {
                     continue;
                 }
                 Kind::NotFound if failure.side == Side::Source => {
-                    return self.gone(&entry.key, failure, entry.size).await;
+                    return self.source_missing(&entry.key, failure, entry.size).await;
                 }
-                Kind::Archived if failure.side == Side::Source => return self.restore(&entry, failure).await,
+                Kind::Archived if failure.side == Side::Source => {
+                    return self.request_restore(&entry, failure).await;
+                }
                 // It changed since it was listed: take it as it is now, in one read.
                 Kind::Changed if failure.side == Side::Source => if_match = None,
                 _ => {}
             }
             match self.pause_before_retry(&failure, attempt, began).await {
                 None => attempt += 1,
-                Some(end) => return self.ended(end, entry.size),
+                Some(end) => return self.end_of_failure(end, entry.size),
             }
         }
     }
 
     /// An object that a read did not find. It is gone only when the source does not list it any more: an index may
     /// show objects whose data is lost. One that a list names is missing.
-    pub(crate) async fn gone(&self, key: &Key, failure: Failure, size: u64) -> End {
+    pub(crate) async fn source_missing(&self, key: &Key, failure: Failure, size: u64) -> TransferEnd {
         if !self.spec.selection.names_keys() && !self.source.capability().list_bare {
             match is_listed(self.source.clone(), key, Side::Source).await {
                 Ok(false) => {}
                 Ok(true) => {
                     let message = format!("{}: the object is still listed", failure.message);
-                    return End::Outcome(Outcome::Failed(Failure { message, ..failure }), size);
+                    return TransferEnd::Outcome(Outcome::Failed(Failure { message, ..failure }), size);
                 }
-                Err(failure) => return self.ended(failure, size),
+                Err(failure) => return self.end_of_failure(failure, size),
             }
         }
         if self.spec.beyond.delete && matches!(self.spec.selection, Selection::Keys(_)) {
             // An event said that something happened to this key, and it is not there any more.
             if self.spec.beyond.dry_run {
-                return End::Outcome(Outcome::Skipped("would be deleted"), 0);
+                return TransferEnd::Outcome(Outcome::Skipped("would be deleted"), 0);
             }
             let to = key.under(&self.spec.save_prefix);
             return match self.target.delete(&to).await {
-                Ok(()) => End::Outcome(Outcome::Deleted, 0),
-                Err(failure) => self.ended(failure, 0),
+                Ok(()) => TransferEnd::Outcome(Outcome::Deleted, 0),
+                Err(failure) => self.end_of_failure(failure, 0),
             };
         }
         if self.spec.selection.names_keys() {
-            return End::Outcome(Outcome::Failed(Failure { op: "head", ..failure }), size);
+            return TransferEnd::Outcome(Outcome::Failed(Failure { op: "head", ..failure }), size);
         }
-        End::Outcome(Outcome::Gone, size)
+        TransferEnd::Outcome(Outcome::Gone, size)
     }
 
     /// The same, for objects whose restoration was waited for in vain.
-    pub(crate) fn without_restore(&self) -> Carrier {
-        let again = self.again(self.stop.clone());
-        Carrier { spec: TaskSpec { restore: false, ..again.spec }, ..again }
+    pub(crate) fn without_restore(&self) -> ObjectCopier {
+        let again = self.with_stop(self.stop.clone());
+        ObjectCopier { spec: TaskSpec { restore: false, ..again.spec }, ..again }
     }
 
     /// An archived object: asked to be restored where the task wants that, else failed.
-    pub(crate) async fn restore(&self, entry: &Entry, failure: Failure) -> End {
+    pub(crate) async fn request_restore(&self, entry: &Entry, failure: Failure) -> TransferEnd {
         if !self.spec.restore {
-            return End::Outcome(Outcome::Failed(failure), entry.size);
+            return TransferEnd::Outcome(Outcome::Failed(failure), entry.size);
         }
         match self.source.restore(&entry.key, RESTORED_DAYS).await {
-            Ok(()) => End::Outcome(Outcome::Waiting, entry.size),
-            Err(refused) => self.ended(refused, entry.size),
+            Ok(()) => TransferEnd::Outcome(Outcome::Waiting, entry.size),
+            Err(refused) => self.end_of_failure(refused, entry.size),
         }
     }
 
-    pub(crate) fn ended(&self, failure: Failure, size: u64) -> End {
+    pub(crate) fn end_of_failure(&self, failure: Failure, size: u64) -> TransferEnd {
         match failure.kind.policy() {
-            Policy::StopTask => End::Broke(failure),
-            _ => End::Outcome(Outcome::Failed(failure), size),
+            Policy::StopTask => TransferEnd::TaskFailed(failure),
+            _ => TransferEnd::Outcome(Outcome::Failed(failure), size),
         }
     }
 
@@ -281,7 +284,7 @@ impl Carrier {
         match delay.filter(|_| failure.is_temporary()) {
             None => Some(failure.clone()),
             Some(delay) => {
-                self.progress.trouble(failure);
+                self.progress.record_retry(failure);
                 tracing::debug!(op = failure.op, kind = ?failure.kind, attempt, "retrying: {failure}");
                 tokio::time::sleep(delay).await;
                 None
@@ -289,7 +292,7 @@ impl Carrier {
         }
     }
 
-    async fn whole_once(
+    async fn copy_single_once(
         &self,
         entry: &Entry,
         if_match: Option<Etag>,
@@ -301,46 +304,50 @@ impl Carrier {
             let etag = if_match.clone().unwrap_or_default();
             let (target, from, at) = (self.target.clone(), entry.key.clone(), to.clone());
             let copy = async move { target.copy_from(&bucket, &from, &at, &etag).await };
-            let written = self.past_recall(copy, || true).await?;
-            let source = Claim { etag: entry.etag.clone(), ..Claim::default() };
+            let written = self.run_uncancellable(copy, || true).await?;
+            let source = ReportedDigests { etag: entry.etag.clone(), ..ReportedDigests::default() };
             return Ok((
                 entry.size,
-                self.verdict(&to, entry.size, &source, None, &Claim::from(&written)).await?,
+                self.verify_written(&to, entry.size, &source, None, &ReportedDigests::from(&written)).await?,
             ));
         }
         if entry.etag.md5().is_none() && entry.size > 0 {
             self.learn_write_crc(&entry.key).await?;
         }
-        let _memory = self.memory.hold(self.buffer(entry.size)).await;
-        self.progress.bandwidth.pass(prepaid(entry.size)).await;
+        let _memory = self.memory.hold(self.buffer_bytes(entry.size)).await;
+        self.progress.bandwidth.pass(prepaid_bytes(entry.size)).await;
         let request = ReadRequest { size: Some(entry.size), range: None, if_match };
         let reading = self.source.read(&entry.key, &request).await?;
         let size = reading.body.len();
         let told = !entry.etag.is_none() && !reading.meta.etag.is_none();
         let same = told && reading.meta.etag.same_text(&entry.etag);
         if size != entry.size || (told && !same) {
-            self.prove_length(entry, &reading.meta, same, size).await?;
+            self.check_length(entry, &reading.meta, same, size).await?;
         }
         let meta = self.target_meta(&entry.key, &reading.meta).await?;
-        let source = Claim::from(&reading.meta);
-        let tap = Tap { prepaid: prepaid(entry.size), ..self.tap(self.wanted(wanted, &source)) };
+        let source = ReportedDigests::from(&reading.meta);
+        let tap = Tap {
+            prepaid: prepaid_bytes(entry.size),
+            ..self.observer(self.digests_with_source(wanted, &source))
+        };
         let (body, seen) = reading.body.tapped(&tap);
         let written = match self.with_md5(body, source.etag.md5().copied()).await {
             Ok(body) => {
                 let (target, at) = (self.target.clone(), to.clone());
                 let write = async move { target.write(&at, &meta, body).await };
-                self.past_recall(write, || seen.digests().is_some()).await
+                self.run_uncancellable(write, || seen.digests().is_some()).await
             }
             Err(failure) => Err(failure),
         };
-        let written = blame(&seen, written)?;
-        let verdict = self.verdict(&to, size, &source, seen.digests(), &Claim::from(&written)).await?;
+        let written = attribute_to_source(&seen, written)?;
+        let verdict =
+            self.verify_written(&to, size, &source, seen.digests(), &ReportedDigests::from(&written)).await?;
         Ok((size, verdict))
     }
 
     /// An answer is not what the listing says: another length, or another object. Only a look at the object tells whether the
     /// answer is all of it; of the `same` object the listing told.
-    async fn prove_length(&self, entry: &Entry, meta: &Meta, same: bool, size: u64) -> Result<()> {
+    async fn check_length(&self, entry: &Entry, meta: &Meta, same: bool, size: u64) -> Result<()> {
         // Servers that unpack on the way tell the length before.
         if meta.whole_only || (!same && self.source.head(&entry.key, None).await?.size == size) {
             return Ok(());
@@ -351,16 +358,16 @@ impl Carrier {
     }
 
     /// Memory that a transfer of `size` bytes in one write may take.
-    fn buffer(&self, size: u64) -> u64 {
+    fn buffer_bytes(&self, size: u64) -> u64 {
         match self.target.capability().write_checksum {
-            true => size + BUFFER,
-            false => size.min(BUFFER) + 8192,
+            true => size + TRANSFER_BUFFER,
+            false => size.min(TRANSFER_BUFFER) + 8192,
         }
     }
 
     /// The digests to compute, with those that the source's own checksums can be compared to.
-    fn wanted(&self, wanted: Wanted, source: &Claim) -> Wanted {
-        match self.checks() {
+    fn digests_with_source(&self, wanted: Wanted, source: &ReportedDigests) -> Wanted {
+        match self.checks_content() {
             true => wanted.and(source.sums.kinds()),
             false => wanted,
         }
@@ -382,16 +389,16 @@ impl Carrier {
     }
 
     /// The verdict on a written object; where the answer to the write proves nothing, the object itself is asked.
-    pub(crate) async fn verdict(
+    pub(crate) async fn verify_written(
         &self,
         to: &Key,
         size: u64,
-        source: &Claim,
+        source: &ReportedDigests,
         seen: Option<Digests>,
-        stored: &Claim,
+        stored: &ReportedDigests,
     ) -> Result<Verdict> {
-        let verdict = judge(source, seen, stored);
-        if verdict != Verdict::Unproved || !self.checks() {
+        let verdict = compare_digests(source, seen, stored);
+        if verdict != Verdict::Unproved || !self.checks_content() {
             return Ok(verdict);
         }
         let there = self.target.head(to, None).await?;
@@ -401,15 +408,15 @@ impl Carrier {
                 there.size
             )));
         }
-        Ok(judge(source, seen, &Claim::from(&there)))
+        Ok(compare_digests(source, seen, &ReportedDigests::from(&there)))
     }
 
     /// Whether more than equal length is asked for.
-    pub(crate) fn checks(&self) -> bool {
+    pub(crate) fn checks_content(&self) -> bool {
         !matches!(self.spec.check, Check::None | Check::Size)
     }
 
-    pub(crate) fn tap(&self, wanted: Wanted) -> Tap {
+    pub(crate) fn observer(&self, wanted: Wanted) -> Tap {
         Tap {
             wanted,
             bandwidth: Some(self.progress.bandwidth.clone()),
@@ -450,7 +457,7 @@ impl Carrier {
             }
         }
         if capability.storage_class {
-            meta.class = class(self.spec.storage, source.class.as_deref()).map(str::to_owned);
+            meta.class = target_class(self.spec.storage, source.class.as_deref()).map(str::to_owned);
         }
         if self.spec.beyond.acl && capability.acl && self.source.capability().acl {
             meta.acl = self.source.acl(key).await?;
@@ -462,12 +469,12 @@ impl Carrier {
     }
 
     /// Moves one part, with retries; the digests are those of its bytes in flight.
-    pub(crate) async fn part(self: Arc<Self>, job: PartJob) -> Result<(storage::Part, Option<Digests>)> {
+    pub(crate) async fn copy_part(self: Arc<Self>, job: PartJob) -> Result<(storage::Part, Option<Digests>)> {
         let (mut attempt, mut mismatches, began) = (1, 0, Instant::now());
         loop {
-            let held = self.places().await;
+            let held = self.acquire_permits().await;
             let checked = self.target.capability().write_checksum;
-            let failure = match self.part_once(&job).await {
+            let failure = match self.copy_part_once(&job).await {
                 Ok(done) => {
                     held.succeeded();
                     return Ok(done);
@@ -478,7 +485,7 @@ impl Carrier {
             match failure.kind {
                 Kind::Mismatch => {
                     mismatches += 1;
-                    if mismatches < MISMATCHES {
+                    if mismatches < MAX_MISMATCHES {
                         continue;
                     }
                 }
@@ -498,10 +505,10 @@ impl Carrier {
         }
     }
 
-    async fn part_once(&self, job: &PartJob) -> Result<(storage::Part, Option<Digests>)> {
+    async fn copy_part_once(&self, job: &PartJob) -> Result<(storage::Part, Option<Digests>)> {
         let len = job.range.end - job.range.start;
-        let _memory = self.memory.hold(self.buffer(len).max(BUFFER)).await;
-        self.progress.bandwidth.pass(prepaid(len)).await;
+        let _memory = self.memory.hold(self.buffer_bytes(len).max(TRANSFER_BUFFER)).await;
+        self.progress.bandwidth.pass(prepaid_bytes(len)).await;
         let request =
             ReadRequest { size: None, range: Some(job.range.clone()), if_match: Some(job.etag.clone()) };
         let reading = self.source.read(&job.from, &request).await?;
@@ -513,13 +520,13 @@ impl Carrier {
             let m = format!("`{}`: received {} bytes of a range of {len}", job.from, reading.body.len());
             return Err(Failure::new(Kind::Mismatch, "read", m).at(Side::Source));
         }
-        let tap = Tap { prepaid: prepaid(len), ..self.tap(job.wanted) };
+        let tap = Tap { prepaid: prepaid_bytes(len), ..self.observer(job.wanted) };
         let (body, seen) = reading.body.tapped(&tap);
         let written = match self.with_md5(body, None).await {
             Ok(body) => self.target.write_part(&job.to, &job.upload, job.number, job.range.start, body).await,
             Err(failure) => Err(failure),
         };
-        let part = blame(&seen, written)?;
+        let part = attribute_to_source(&seen, written)?;
         let digests = seen.digests();
         if let Some(why) = part_differs(&part, digests) {
             return Err(Failure::new(Kind::Mismatch, "write_part", why).at(Side::Target));
@@ -529,9 +536,9 @@ impl Carrier {
 }
 
 /// Calls work back when it is dropped, unless its last byte has left.
-struct Recall<F: Fn() -> bool>(AbortHandle, F);
+struct AbortUnlessSent<F: Fn() -> bool>(AbortHandle, F);
 
-impl<F: Fn() -> bool> Drop for Recall<F> {
+impl<F: Fn() -> bool> Drop for AbortUnlessSent<F> {
     fn drop(&mut self) {
         if !(self.1)() {
             self.0.abort();
@@ -562,8 +569,8 @@ pub(crate) fn identity(meta: &Meta) -> String {
 }
 
 /// Bytes that are paid for before a read begins: as much as comes with its answer, whoever waits.
-fn prepaid(size: u64) -> u64 {
-    size.min(PREPAID)
+fn prepaid_bytes(size: u64) -> u64 {
+    size.min(PREPAID_BYTES)
 }
 
 fn mismatch(why: String) -> Failure {
@@ -571,12 +578,12 @@ fn mismatch(why: String) -> Failure {
 }
 
 /// A write that failed because its source broke is the source's failure.
-fn blame<T>(seen: &Seen, written: Result<T>) -> Result<T> {
+fn attribute_to_source<T>(seen: &Seen, written: Result<T>) -> Result<T> {
     written.map_err(|failure| seen.failure().map_or(failure, |f| f.at(Side::Source)))
 }
 
 /// The target's storage class (OMS §4.9), in S3's words.
-pub(crate) fn class(policy: StoragePolicy, source: Option<&str>) -> Option<&'static str> {
+pub(crate) fn target_class(policy: StoragePolicy, source: Option<&str>) -> Option<&'static str> {
     match policy {
         StoragePolicy::Standard => None,
         StoragePolicy::Ia => Some("STANDARD_IA"),

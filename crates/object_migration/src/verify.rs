@@ -11,11 +11,11 @@ use storage::{Entry, Etag, ListRequest, ObjectStore, Position, ReadRequest};
 
 use crate::feed::Feed;
 use crate::glob::Filter;
-use crate::lister::{Listed, Lister, distrust, is_listed};
+use crate::lister::{ListedPage, Lister, fall_back_to_weaker_order, is_listed};
 
 /// What two sides have in common, and what not.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Compared {
+pub struct ComparisonResult {
     /// Equal, by digest or ETag.
     pub equal: u64,
     /// Equal in length; nothing stronger could be compared.
@@ -38,11 +38,11 @@ pub struct Compared {
     listed_at_source: u64,
 }
 
-impl Compared {
+impl ComparisonResult {
     /// Notes a key of the source: the witnesses are spread over the whole listing.
     fn at_source(&mut self, key: &Key) {
         self.listed_at_source += 1;
-        if self.witnesses.len() < WITNESSES {
+        if self.witnesses.len() < MAX_WITNESSES {
             self.witnesses.push(key.clone());
         } else if self.listed_at_source.is_power_of_two() {
             self.witnesses.remove(1);
@@ -51,7 +51,7 @@ impl Compared {
     }
 
     /// True when nothing differs.
-    pub fn same(&self) -> bool {
+    pub fn is_equal(&self) -> bool {
         self.differ + self.missing + self.extra == 0
     }
 }
@@ -95,50 +95,52 @@ pub enum Depth {
 }
 
 /// Differences that are remembered, so that none is told twice.
-const TOLD_MAX: usize = 1 << 20;
+const MAX_REPORTED: usize = 1 << 20;
 /// Walks of one comparison before a listing that keeps no promise ends it.
-const WALKS_MAX: u32 = 9;
+const MAX_LISTINGS: u32 = 9;
 /// Keys of the source that are remembered as witnesses.
-const WITNESSES: usize = 8;
+const MAX_WITNESSES: usize = 8;
 
 impl Comparison {
     /// Compares everything; `tell` hears of each difference once.
     ///
     /// # Errors
     /// When a side cannot be listed or read.
-    pub async fn run(&self, mut tell: impl FnMut(&Difference)) -> Result<Compared> {
+    pub async fn run(&self, mut tell: impl FnMut(&Difference)) -> Result<ComparisonResult> {
         let mut told = HashSet::new();
         let mut once = |difference: &Difference| {
             let mut hasher = std::hash::DefaultHasher::new();
             difference.hash(&mut hasher);
             // After a listing broke its promise everything is looked at again.
-            if told.len() >= TOLD_MAX || told.insert(hasher.finish()) {
+            if told.len() >= MAX_REPORTED || told.insert(hasher.finish()) {
                 tell(difference);
             }
         };
         let mut walks = 1;
         loop {
-            match self.walk(&mut once).await {
+            match self.compare_listings(&mut once).await {
                 // Where there is no weaker order, a token was refused: the same walk begins again.
-                Err(f) if f.kind == Kind::Disorder && (self.distrusts(&f) || walks < WALKS_MAX) => walks += 1,
+                Err(f) if f.kind == Kind::Disorder && (self.falls_back(&f) || walks < MAX_LISTINGS) => {
+                    walks += 1
+                }
                 done => return done,
             }
         }
     }
 
-    fn distrusts(&self, failure: &Failure) -> bool {
+    fn falls_back(&self, failure: &Failure) -> bool {
         let store = if failure.side == Side::Target { &self.target } else { &self.source };
-        distrust(&**store, failure)
+        fall_back_to_weaker_order(&**store, failure)
     }
 
-    async fn walk(&self, tell: &mut impl FnMut(&Difference)) -> Result<Compared> {
+    async fn compare_listings(&self, tell: &mut impl FnMut(&Difference)) -> Result<ComparisonResult> {
         let order = self.source.capability().list_order;
         let common = order == self.target.capability().list_order && order != Order::Unknown;
-        let mut out = Compared::default();
-        let mut source = Listing::new(&self.source, &self.from, Side::Source);
-        let mut target = Listing::new(&self.target, &self.to, Side::Target);
+        let mut out = ComparisonResult::default();
+        let mut source = SideListing::new(&self.source, &self.from, Side::Source);
+        let mut target = SideListing::new(&self.target, &self.to, Side::Target);
         if !common {
-            return self.by_head(source, target, out, tell).await;
+            return self.compare_by_head(source, target, out, tell).await;
         }
         loop {
             let (a, b) = (source.peek().await?, target.peek().await?);
@@ -153,14 +155,14 @@ impl Comparison {
                     source.pop();
                     out.at_source(&a.key);
                     if self.filter.keeps(a.key.as_bytes()) {
-                        self.look_at_target(&a, &mut out, tell).await?;
+                        self.check_target(&a, &mut out, tell).await?;
                     }
                 }
                 (std::cmp::Ordering::Greater, _, Some(b)) => {
                     target.pop();
                     if self.filter.keeps(b.key.as_bytes()) {
                         out.at_target += 1;
-                        self.look_at_source(b, &mut out, tell).await?;
+                        self.check_source(b, &mut out, tell).await?;
                     }
                 }
                 (_, Some(a), Some(b)) => {
@@ -169,7 +171,7 @@ impl Comparison {
                     out.at_source(&a.key);
                     if self.filter.keeps(a.key.as_bytes()) {
                         out.at_target += 1;
-                        self.judge(&a, &b, &mut out, tell).await?;
+                        self.compare_entries(&a, &b, &mut out, tell).await?;
                     }
                 }
                 _ => return Ok(out),
@@ -178,16 +180,16 @@ impl Comparison {
     }
 
     /// A key that only the source lists: the target is asked before it is called missing.
-    async fn look_at_target(
+    async fn check_target(
         &self,
         a: &Entry,
-        out: &mut Compared,
+        out: &mut ComparisonResult,
         tell: &mut impl FnMut(&Difference),
     ) -> Result<()> {
-        match self.asked(&self.target, &a.key.under(&self.to), &a.key, Side::Target, out, tell).await? {
-            Asked::There(b) => self.judge(a, &b, out, tell).await,
-            Asked::Told => Ok(()),
-            Asked::Missing => {
+        match self.head(&self.target, &a.key.under(&self.to), &a.key, Side::Target, out, tell).await? {
+            HeadResult::Found(b) => self.compare_entries(a, &b, out, tell).await,
+            HeadResult::Reported => Ok(()),
+            HeadResult::Missing => {
                 out.missing += 1;
                 tell(&Difference::Missing(a.key.clone()));
                 Ok(())
@@ -196,68 +198,70 @@ impl Comparison {
     }
 
     /// A key that only the target lists: the source is asked before it is called extra.
-    async fn look_at_source(
+    async fn check_source(
         &self,
         b: Entry,
-        out: &mut Compared,
+        out: &mut ComparisonResult,
         tell: &mut impl FnMut(&Difference),
     ) -> Result<()> {
-        match self.asked(&self.source, &b.key.under(&self.from), &b.key, Side::Source, out, tell).await? {
-            Asked::There(a) => self.judge(&Entry { key: b.key.clone(), ..*a }, &b, out, tell).await,
-            Asked::Told => Ok(()),
-            Asked::Missing => {
-                extra(b, out, tell);
+        match self.head(&self.source, &b.key.under(&self.from), &b.key, Side::Source, out, tell).await? {
+            HeadResult::Found(a) => {
+                self.compare_entries(&Entry { key: b.key.clone(), ..*a }, &b, out, tell).await
+            }
+            HeadResult::Reported => Ok(()),
+            HeadResult::Missing => {
+                count_extra(b, out, tell);
                 Ok(())
             }
         }
     }
 
     /// Asks one side about a key. One that may not be asked about does not end the comparison of all others.
-    async fn asked(
+    async fn head(
         &self,
         store: &Arc<dyn ObjectStore>,
         key: &Key,
         name: &Key,
         side: Side,
-        out: &mut Compared,
+        out: &mut ComparisonResult,
         tell: &mut impl FnMut(&Difference),
-    ) -> Result<Asked> {
-        match stat(&**store, key).await {
-            Ok(Some(entry)) => Ok(Asked::There(Box::new(entry))),
-            Ok(None) => Ok(Asked::Missing),
+    ) -> Result<HeadResult> {
+        match head_entry(&**store, key).await {
+            Ok(Some(entry)) => Ok(HeadResult::Found(Box::new(entry))),
+            Ok(None) => Ok(HeadResult::Missing),
             Err(f) if f.kind == Kind::Forbidden && is_listed(store.clone(), key, side).await? => {
                 if self.depth != Depth::Presence {
                     out.differ += 1;
                     tell(&Difference::Differs(name.clone(), f.message));
                 }
-                Ok(Asked::Told)
+                Ok(HeadResult::Reported)
             }
             Err(f) => Err(f.at(side)),
         }
     }
 
-    async fn by_head(
+    async fn compare_by_head(
         &self,
-        mut source: Listing,
-        mut target: Listing,
-        mut out: Compared,
+        mut source: SideListing,
+        mut target: SideListing,
+        mut out: ComparisonResult,
         tell: &mut impl FnMut(&Difference),
-    ) -> Result<Compared> {
-        while let Some(a) = source.take().await? {
+    ) -> Result<ComparisonResult> {
+        while let Some(a) = source.next_entry().await? {
             out.at_source(&a.key);
             if self.filter.keeps(a.key.as_bytes()) {
-                self.look_at_target(&a, &mut out, tell).await?;
+                self.check_target(&a, &mut out, tell).await?;
             }
         }
-        while let Some(b) = target.take().await? {
+        while let Some(b) = target.next_entry().await? {
             if !self.filter.keeps(b.key.as_bytes()) {
                 continue;
             }
             out.at_target += 1;
             let from = b.key.under(&self.from);
-            match stat(&*self.source, &from).await {
+            match head_entry(&*self.source, &from).await {
                 Ok(Some(_)) => {}
-                Ok(None) => extra(b, &mut out, tell),
+                Ok(None) => count_extra(b, &mut out, tell),
                 // It was told when its own turn came, if it is listed.
                 Err(f) if f.kind == Kind::Forbidden => {
                     if !is_listed(self.source.clone(), &from, Side::Source).await? {
@@ -270,11 +274,11 @@ impl Comparison {
         Ok(out)
     }
 
-    async fn judge(
+    async fn compare_entries(
         &self,
         a: &Entry,
         b: &Entry,
-        out: &mut Compared,
+        out: &mut ComparisonResult,
         tell: &mut impl FnMut(&Difference),
     ) -> Result<()> {
         if self.depth == Depth::Presence {
@@ -285,7 +289,7 @@ impl Comparison {
             tell(&Difference::Differs(a.key.clone(), format!("{} bytes and {} bytes", a.size, b.size)));
             return Ok(());
         }
-        let proved = match self.equal(a, b).await {
+        let proved = match self.is_equal(a, b).await {
             // One object that cannot be read does not end the comparison of all others.
             Err(f) if f.kind.policy() == model::failure::Policy::GiveUp => {
                 out.differ += 1;
@@ -306,7 +310,7 @@ impl Comparison {
     }
 
     /// Whether two objects of equal length are equal; none when nobody can tell.
-    async fn equal(&self, a: &Entry, b: &Entry) -> Result<Option<bool>> {
+    async fn is_equal(&self, a: &Entry, b: &Entry) -> Result<Option<bool>> {
         if a.etag.proves(&b.etag) == Some(true) {
             return Ok(Some(true));
         }
@@ -346,15 +350,15 @@ impl Comparison {
 }
 
 /// What one side says about a key.
-enum Asked {
-    There(Box<Entry>),
+enum HeadResult {
+    Found(Box<Entry>),
     Missing,
     /// Nothing, which was told.
-    Told,
+    Reported,
 }
 
 /// Counts what stands at the target only.
-fn extra(entry: Entry, out: &mut Compared, tell: &mut impl FnMut(&Difference)) {
+fn count_extra(entry: Entry, out: &mut ComparisonResult, tell: &mut impl FnMut(&Difference)) {
     if crate::records::is_record(entry.key.as_bytes()) {
         out.records += 1;
         out.at_target -= 1;
@@ -373,8 +377,8 @@ async fn digest(store: &dyn ObjectStore, key: &Key) -> Result<[u8; 16]> {
     hasher.finish().md5.ok_or_else(|| Failure::new(Kind::Internal, "verify", "no digest"))
 }
 
-async fn stat(store: &dyn ObjectStore, key: &Key) -> Result<Option<Entry>> {
-    match crate::feed::one(store, key.clone()).await {
+async fn head_entry(store: &dyn ObjectStore, key: &Key) -> Result<Option<Entry>> {
+    match crate::feed::head_page(store, key.clone()).await {
         Ok(mut page) => Ok(page.entries.pop()),
         Err(f) if matches!(f.kind, Kind::KeyRefused | Kind::Invalid) => Ok(None),
         Err(f) => Err(f),
@@ -382,42 +386,42 @@ async fn stat(store: &dyn ObjectStore, key: &Key) -> Result<Option<Entry>> {
 }
 
 /// One side's listing, with the prefix taken off its keys.
-struct Listing {
+struct SideListing {
     feed: Feed,
     strip: usize,
-    held: std::collections::VecDeque<Entry>,
-    over: bool,
+    buffered: std::collections::VecDeque<Entry>,
+    finished: bool,
 }
 
-impl Listing {
+impl SideListing {
     fn new(store: &Arc<dyn ObjectStore>, prefix: &str, side: Side) -> Self {
-        let feed = Feed::list(Lister::new(store.clone(), prefix, side));
-        Self { feed, strip: prefix.len(), held: Default::default(), over: false }
+        let feed = Feed::of_listing(Lister::new(store.clone(), prefix, side));
+        Self { feed, strip: prefix.len(), buffered: Default::default(), finished: false }
     }
 
     async fn peek(&mut self) -> Result<Option<Entry>> {
-        while self.held.is_empty() && !self.over {
+        while self.buffered.is_empty() && !self.finished {
             match self.feed.next().await {
-                None => self.over = true,
+                None => self.finished = true,
                 Some(page) => {
-                    let Listed { page, .. } = page?;
-                    self.over = !page.more();
+                    let ListedPage { page, .. } = page?;
+                    self.finished = !page.more();
                     let strip = self.strip;
-                    self.held.extend(page.entries.into_iter().map(|mut e| {
+                    self.buffered.extend(page.entries.into_iter().map(|mut e| {
                         e.key = Key::new(&e.key.as_bytes()[strip.min(e.key.as_bytes().len())..]);
                         e
                     }));
                 }
             }
         }
-        Ok(self.held.front().cloned())
+        Ok(self.buffered.front().cloned())
     }
 
     fn pop(&mut self) {
-        self.held.pop_front();
+        self.buffered.pop_front();
     }
 
-    async fn take(&mut self) -> Result<Option<Entry>> {
+    async fn next_entry(&mut self) -> Result<Option<Entry>> {
         let entry = self.peek().await?;
         self.pop();
         Ok(entry)
@@ -428,7 +432,7 @@ impl Listing {
 ///
 /// # Errors
 /// When the store cannot be listed.
-pub async fn peek(store: &dyn ObjectStore, prefix: &str) -> Result<usize> {
+pub async fn count_first_page(store: &dyn ObjectStore, prefix: &str) -> Result<usize> {
     let request = ListRequest { prefix: prefix.to_owned(), from: Position::Start, max: 1, delimiter: None };
     Ok(store.list(&request).await?.entries.len())
 }

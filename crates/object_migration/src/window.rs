@@ -12,24 +12,24 @@ use model::key::Key;
 use storage::Position;
 
 /// Keys in flight at most; also the bound on keys ahead.
-pub(crate) const SLOTS: usize = 2048;
-const BYTES: usize = 512 << 10;
+pub(crate) const WINDOW_KEYS: usize = 2048;
+const WINDOW_BYTES: usize = 512 << 10;
 
 #[derive(Debug)]
 pub(crate) struct Window {
     slots: VecDeque<(Key, bool)>,
-    first: u64,
+    first_slot: u64,
     bytes: usize,
     cursor: Key,
     /// Settled before an interruption, not yet met again.
-    before: HashSet<Key>,
+    settled_before: HashSet<Key>,
     /// Keys seen since the window was opened on a resumed range.
-    seen: usize,
+    keys_seen: usize,
     /// The pages that hold unsettled keys, of a walk without an order.
     pages: Option<Pages>,
 }
 
-/// Pages by where they were asked for, with the place of each one's first key.
+/// Pages by where they were asked for, with the slot of each one's first key.
 #[derive(Debug)]
 struct Pages {
     begun: VecDeque<(Position, u64)>,
@@ -59,7 +59,15 @@ pub(crate) fn position_of(cursor: &Key) -> Option<Position> {
 impl Window {
     pub(crate) fn new(cursor: Key, ahead: Vec<Key>) -> Self {
         let before = ahead.into_iter().collect();
-        Self { slots: VecDeque::new(), first: 0, bytes: 0, cursor, before, seen: 0, pages: None }
+        Self {
+            slots: VecDeque::new(),
+            first_slot: 0,
+            bytes: 0,
+            cursor,
+            settled_before: before,
+            keys_seen: 0,
+            pages: None,
+        }
     }
 
     /// For a walk without an order.
@@ -69,18 +77,18 @@ impl Window {
     }
 
     /// The keys that follow are of the page that was asked for at `from`.
-    pub(crate) fn page(&mut self, from: Position) {
-        let place = self.first + self.slots.len() as u64;
+    pub(crate) fn begin_page(&mut self, from: Position) {
+        let slot = self.first_slot + self.slots.len() as u64;
         if let Some(pages) = &mut self.pages {
-            pages.begun.push_back((from, place));
+            pages.begun.push_back((from, slot));
         }
-        self.leave_pages();
+        self.drop_passed_pages();
     }
 
     /// Forgets pages of which every key is settled.
-    fn leave_pages(&mut self) {
+    fn drop_passed_pages(&mut self) {
         let Some(pages) = &mut self.pages else { return };
-        while pages.begun.len() > 1 && pages.begun[1].1 <= self.first {
+        while pages.begun.len() > 1 && pages.begun[1].1 <= self.first_slot {
             let keys = pages.begun[1].1 - pages.begun[0].1;
             pages.passed.drain(..usize::try_from(keys).unwrap_or(usize::MAX).min(pages.passed.len()));
             pages.begun.pop_front();
@@ -91,34 +99,34 @@ impl Window {
     }
 
     pub(crate) fn has_room(&self) -> bool {
-        self.slots.len() < SLOTS && self.bytes < BYTES
+        self.slots.len() < WINDOW_KEYS && self.bytes < WINDOW_BYTES
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
-    /// Takes a listed key; its place in the order, or none when it was settled before the interruption.
-    pub(crate) fn take(&mut self, key: Key) -> Option<u64> {
-        self.seen += 1;
-        let known = !self.before.is_empty() && self.before.remove(&key);
+    /// Takes a listed key; its slot in the window, or none when it was settled before the interruption.
+    pub(crate) fn admit(&mut self, key: Key) -> Option<u64> {
+        self.keys_seen += 1;
+        let known = !self.settled_before.is_empty() && self.settled_before.remove(&key);
         self.bytes += key.as_bytes().len();
         self.slots.push_back((key, known));
-        let place = self.first + self.slots.len() as u64 - 1;
+        let slot = self.first_slot + self.slots.len() as u64 - 1;
         if known {
             self.advance();
             return None;
         }
-        Some(place)
+        Some(slot)
     }
 
     /// True while keys may come that were in flight when the range was interrupted.
-    pub(crate) fn in_doubt(&self) -> bool {
-        self.seen <= SLOTS
+    pub(crate) fn may_hold_interrupted(&self) -> bool {
+        self.keys_seen <= WINDOW_KEYS
     }
 
-    pub(crate) fn settle(&mut self, place: u64) {
-        if let Some(slot) = usize::try_from(place - self.first).ok().and_then(|i| self.slots.get_mut(i)) {
+    pub(crate) fn complete(&mut self, slot: u64) {
+        if let Some(slot) = usize::try_from(slot - self.first_slot).ok().and_then(|i| self.slots.get_mut(i)) {
             slot.1 = true;
         }
         self.advance();
@@ -127,7 +135,7 @@ impl Window {
     fn advance(&mut self) {
         while self.slots.front().is_some_and(|(_, settled)| *settled) {
             if let Some((key, _)) = self.slots.pop_front() {
-                self.first += 1;
+                self.first_slot += 1;
                 self.bytes -= key.as_bytes().len();
                 match &mut self.pages {
                     Some(pages) => pages.passed.push_back(key),
@@ -135,7 +143,7 @@ impl Window {
                 }
             }
         }
-        self.leave_pages();
+        self.drop_passed_pages();
     }
 
     pub(crate) fn cursor(&self) -> &Key {
@@ -146,7 +154,7 @@ impl Window {
     pub(crate) fn ahead(&self) -> Vec<Key> {
         let settled = self.slots.iter().filter(|(_, s)| *s).map(|(k, _)| k);
         let passed = self.pages.iter().flat_map(|p| &p.passed);
-        passed.chain(settled).chain(&self.before).cloned().collect()
+        passed.chain(settled).chain(&self.settled_before).cloned().collect()
     }
 }
 
@@ -157,12 +165,12 @@ mod tests {
     #[test]
     fn the_cursor_follows_the_settled_front_only() {
         let mut w = Window::new(Key::from(""), vec![]);
-        let places: Vec<u64> = ["a", "b", "c"].iter().map(|k| w.take(Key::from(*k)).unwrap()).collect();
-        w.settle(places[2]);
+        let places: Vec<u64> = ["a", "b", "c"].iter().map(|k| w.admit(Key::from(*k)).unwrap()).collect();
+        w.complete(places[2]);
         assert_eq!((w.cursor().as_str(), w.ahead()), (Some(""), vec![Key::from("c")]));
-        w.settle(places[0]);
+        w.complete(places[0]);
         assert_eq!(w.cursor().as_str(), Some("a"));
-        w.settle(places[1]);
+        w.complete(places[1]);
         assert_eq!((w.cursor().as_str(), w.ahead().len()), (Some("c"), 0));
         assert!(w.is_empty());
     }
@@ -188,14 +196,14 @@ mod tests {
                 let mut w = Window::unordered(cursor.clone(), ahead.clone());
                 let mut open = Vec::new();
                 for (i, page) in pages.iter().enumerate().skip(from).take(random.usize(1..4)) {
-                    w.page(token(i));
-                    open.extend(page.iter().filter_map(|k| Some((k.clone(), w.take(k.clone())?))));
+                    w.begin_page(token(i));
+                    open.extend(page.iter().filter_map(|k| Some((k.clone(), w.admit(k.clone())?))));
                 }
                 random.shuffle(&mut open);
                 let cut = random.usize(0..=open.len());
-                for (key, place) in open.into_iter().take(cut) {
+                for (key, slot) in open.into_iter().take(cut) {
                     assert!(done.insert(key), "a key was settled twice");
-                    w.settle(place);
+                    w.complete(slot);
                 }
                 (cursor, ahead) = (w.cursor().clone(), w.ahead());
                 assert!(ahead.len() <= 7 * 4);
@@ -215,13 +223,13 @@ mod tests {
                 let mut w = Window::new(cursor.clone(), ahead.clone());
                 let mut open: Vec<(usize, u64)> = Vec::new();
                 for (i, key) in keys.iter().enumerate().filter(|(_, k)| **k > cursor) {
-                    open.extend(w.take(key.clone()).map(|place| (i, place)));
+                    open.extend(w.admit(key.clone()).map(|slot| (i, slot)));
                 }
                 random.shuffle(&mut open);
                 let cut = random.usize(1..=open.len().max(1));
-                for (i, place) in open.into_iter().take(cut) {
+                for (i, slot) in open.into_iter().take(cut) {
                     done[i] += 1;
-                    w.settle(place);
+                    w.complete(slot);
                 }
                 (cursor, ahead) = (w.cursor().clone(), w.ahead());
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::failure::{Failure, Kind, Result, Side};
 use model::task::{Event, TaskId, Visible};
-use object_migration::{Ended, Job, Progress};
+use object_migration::{Job, JobEnd, Progress};
 use pace::limit::LimitBounds;
 use storage::guard::Guarded;
 use storage::{Fact, ObjectStore};
@@ -84,7 +84,7 @@ async fn attempt(engine: &Arc<Engine>, id: TaskId, stop: CancellationToken) -> R
         Err(failure) => Err(failure),
     };
     keeper.abort();
-    let ended = ended.unwrap_or_else(Ended::Broke);
+    let ended = ended.unwrap_or_else(JobEnd::Failed);
     settle(engine, &task, fence, ended, &stop).await
 }
 
@@ -129,7 +129,7 @@ async fn work(
     fence: i64,
     progress: Arc<Progress>,
     stop: CancellationToken,
-) -> Ended {
+) -> JobEnd {
     let bounds = match task.spec.concurrency {
         0 => LimitBounds::ADAPTIVE,
         n => LimitBounds::at_most(n),
@@ -152,9 +152,9 @@ async fn work(
     let ((source, source_skew_ms), (target, target_skew_ms)) = tokio::select! {
         opened = both => match opened {
             Ok(opened) => opened,
-            Err(failure) => return Ended::Broke(failure),
+            Err(failure) => return JobEnd::Failed(failure),
         },
-        () = stop.cancelled() => return Ended::Rested,
+        () = stop.cancelled() => return JobEnd::Stopped,
     };
     *progress.requests.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
         vec![source.requests(), target.requests()];
@@ -185,7 +185,7 @@ async fn settle(
     engine: &Engine,
     task: &TaskRow,
     fence: i64,
-    ended: Ended,
+    ended: JobEnd,
     stop: &CancellationToken,
 ) -> Result<()> {
     let (id, now) = (task.id, engine.clock.now_ms());
@@ -195,7 +195,7 @@ async fn settle(
         return Ok(());
     }
     match ended {
-        Ended::Finished { failed } => {
+        JobEnd::Finished { failed } => {
             tracing::info!(task = id, failed, "task {id} has ended");
             engine.forget_list(id);
             let bytes = unit.task(id).await?.map_or(0, |t| t.counters.copied.bytes);
@@ -208,20 +208,20 @@ async fn settle(
                 unit.erase_secrets(id).await?;
             }
         }
-        Ended::Waits { since } => {
+        JobEnd::WaitsForRestore { since } => {
             // Soon at first, then by half of the time that was waited, at most every quarter of an hour.
             let delay = ((now - since) / 2).clamp(RESTORE_MIN_MS, RESTORE_MAX_MS);
             tracing::info!(task = id, "task {id} waits for archived objects; next check in {delay} ms");
             unit.wait_until(id, now + delay).await?;
             let _ = unit.apply(id, Event::Postpone, now).await?;
         }
-        Ended::Rested => {
+        JobEnd::Stopped => {
             // A shutdown lets the task stay as it is, to go on at the next start; a stop pauses it.
             let _ = unit.apply(id, Event::Drained, now).await?;
         }
         // It was held until now, whatever the ledger's writer met: the lease goes back.
-        Ended::Broke(failure) if failure.kind == Kind::LeaseLost => {}
-        Ended::Broke(failure) => {
+        JobEnd::Failed(failure) if failure.kind == Kind::LeaseLost => {}
+        JobEnd::Failed(failure) => {
             let passing = failure.is_temporary() && task.attempts < ATTEMPTS && !stop.is_cancelled();
             if passing {
                 let delay = 5_000i64 << task.attempts.min(6);

@@ -23,8 +23,13 @@ pub(crate) async fn run(args: &Assess, printer: &Printer) -> Result<Exit> {
     let filter = Filter::new(&args.ends.include, &args.ends.exclude);
     let began = Instant::now();
     let source = Guarded::alone(source.store, Side::Source, Backoff::default());
-    let found =
-        object_migration::assess::assess(source, &lanes, filter, object_migration::job::RANGES).await?;
+    let found = object_migration::inventory::take_inventory(
+        source,
+        &lanes,
+        filter,
+        object_migration::job::MAX_RANGES,
+    )
+    .await?;
     let took = began.elapsed();
     // Dropping the threads waits for them, which must not happen on a thread of the runtime.
     std::thread::spawn(move || drop(lanes));

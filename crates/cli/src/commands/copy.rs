@@ -471,15 +471,16 @@ async fn delete(args: &Copy, ends: &BothEnds, printer: &Printer) -> Result<Tally
     }
     let source = Guarded::alone(source, Side::Source, Backoff::default());
     let target = Guarded::alone(target, Side::Target, Backoff::default());
-    let mut found = object_migration::prune::find(object_migration::prune::Ends {
-        source: source.clone(),
-        target: target.clone(),
-        from: String::new(),
-        to: String::new(),
-        filter: object_migration::glob::Filter::new(&args.ends.include, &args.ends.exclude),
-    })
-    .await?;
-    let objects = found.superfluous.objects;
+    let mut found =
+        object_migration::delete_extras::find_extras(object_migration::delete_extras::DeletionEnds {
+            source: source.clone(),
+            target: target.clone(),
+            from: String::new(),
+            to: String::new(),
+            filter: object_migration::glob::Filter::new(&args.ends.include, &args.ends.exclude),
+        })
+        .await?;
+    let objects = found.extra.objects;
     if found.source_is_empty() {
         printer.note("Nothing was deleted: the source is empty. Check the source path.");
         return Ok(Tally::default());
@@ -495,7 +496,7 @@ async fn delete(args: &Copy, ends: &BothEnds, printer: &Printer) -> Result<Tally
         return Err(Failure::new(Kind::DeletesMost, "delete", m).at(Side::Target));
     }
     if !args.yes {
-        for key in found.some(ASKED_ABOUT)? {
+        for key in found.sample(ASKED_ABOUT)? {
             printer.note(&format!("  delete {}", printable(&key)));
         }
         if objects > ASKED_ABOUT as u64 {
@@ -510,7 +511,7 @@ async fn delete(args: &Copy, ends: &BothEnds, printer: &Printer) -> Result<Tally
             return Ok(Tally::default());
         }
     }
-    let removed = object_migration::prune::remove(source, target, found).await?;
+    let removed = object_migration::delete_extras::delete_extras(source, target, found).await?;
     printer.note(&format!("{} objects deleted at the target", removed.objects));
     Ok(removed)
 }

@@ -50,5 +50,5 @@ pub(crate) async fn run(args: &Verify, printer: &Printer) -> Result<Exit> {
     if args.ends.json {
         printer.result(&serde_json::to_string(&found).unwrap_or_default());
     }
-    Ok(if found.same() { Exit::Done } else { Exit::Differs })
+    Ok(if found.is_equal() { Exit::Done } else { Exit::Differs })
 }

@@ -206,7 +206,7 @@ async fn obj_04_a_walk_that_goes_on_after_any_key_meets_each_later_key_once() {
                     let store = Arc::new(Server { starts, empty, ..Server::new(keys(order), order) });
                     let after = store.keys[i].clone();
                     let met =
-                        walk(Lister::behind(store.clone(), "", after.clone(), Side::Source)).await.unwrap();
+                        walk(Lister::after(store.clone(), "", after.clone(), Side::Source)).await.unwrap();
                     assert_eq!(met, store.keys[i + 1..], "{order:?} {starts:?} {empty} after {after}");
                 }
             }
@@ -220,7 +220,7 @@ async fn obj_04_a_key_that_is_gone_is_gone_on_behind() {
         let store = Arc::new(Server { starts, ..Server::new(keys(Order::Bytes), Order::Bytes) });
         let after = Key::from("k2gone");
         let want: Vec<Key> = store.keys.iter().filter(|k| **k > after).cloned().collect();
-        let met = walk(Lister::behind(store, "", after, Side::Source)).await;
+        let met = walk(Lister::after(store, "", after, Side::Source)).await;
         match starts {
             // Nothing shows any more what was listed before it.
             Starts::Ignored | Starts::Refused => {
@@ -245,7 +245,7 @@ async fn obj_04_a_key_that_is_gone_does_not_hide_another_order() {
             order: Order::Segments,
             ..Server::new(by_folders(&["0", "a.txt", "a0", "b", "c"]), Order::Bytes)
         };
-        let met = walk(Lister::behind(Arc::new(store), "", Key::from("a/"), Side::Source)).await;
+        let met = walk(Lister::after(Arc::new(store), "", Key::from("a/"), Side::Source)).await;
         assert_eq!(met.unwrap_err().kind, Kind::Disorder, "{starts:?}");
     }
 }
@@ -305,7 +305,7 @@ async fn obj_13_a_question_is_asked_again_when_its_token_is_refused() {
             Arc::new(Server { empty: 2, page: 100, tokens: Tokens::RefusedTwice, ..server })
         };
         assert!(is_listed(server(), &Key::from("m"), Side::Source).await.unwrap(), "{order:?}");
-        let behind = first_behind(&*server(), "", &Key::from("m")).await.unwrap();
+        let behind = first_key_after(&*server(), "", &Key::from("m")).await.unwrap();
         assert_eq!(behind, Some(Key::from("m/inside")), "{order:?}");
     }
 }
@@ -322,7 +322,7 @@ async fn obj_04_any_order_but_the_declared_one_is_noticed() {
         assert_eq!(met.is_ok(), sorted);
         if let Err(failure) = met {
             // The weaker orders are tried in turn, and the last meets every key.
-            while distrust(&*store, &failure) {
+            while fall_back_to_weaker_order(&*store, &failure) {
                 if let Ok(met) = walk(Lister::new(store.clone(), "", Side::Source)).await {
                     assert_eq!(met.into_iter().collect::<BTreeSet<_>>().len(), shuffled.len());
                     break;

@@ -35,13 +35,13 @@ fn sums(content: usize) -> [Sums; 6] {
 }
 
 /// Every claim about some bytes.
-fn claims(content: usize) -> Vec<Claim> {
-    let pair = |etag: Etag| sums(content).map(|sums| Claim { etag: etag.clone(), sums });
+fn claims(content: usize) -> Vec<ReportedDigests> {
+    let pair = |etag: Etag| sums(content).map(|sums| ReportedDigests { etag: etag.clone(), sums });
     etags(content).into_iter().flat_map(pair).collect()
 }
 
 /// Every set of digests in flight.
-fn flights(content: usize) -> Vec<Option<Digests>> {
+fn in_flight(content: usize) -> Vec<Option<Digests>> {
     let all = digests(content);
     let with = |md5| sums(content).map(|sums| Some(Digests { md5, sums, bytes: all.bytes }));
     [None].into_iter().chain(with(None)).chain(with(all.md5)).collect()
@@ -53,9 +53,9 @@ fn sec_f02_obj_03_no_verdict_contradicts_the_truth() {
     for (has, read, kept) in (0..8).map(|bits| (bits & 1, bits >> 1 & 1, bits >> 2 & 1)) {
         for source in claims(has) {
             for stored in claims(kept) {
-                for seen in flights(read) {
+                for seen in in_flight(read) {
                     verdicts += 1;
-                    let verdict = judge(&source, seen, &stored);
+                    let verdict = compare_digests(&source, seen, &stored);
                     let told = seen.unwrap_or_default();
                     let case = format!(
                         "has {has}, read {read}, kept {kept}: {source:?} {seen:?} {stored:?}: {verdict:?}"
@@ -63,19 +63,24 @@ fn sec_f02_obj_03_no_verdict_contradicts_the_truth() {
                     match &verdict {
                         // Whoever says something of the bytes agrees with all others that do.
                         Verdict::Proved(_) => {
-                            assert_ne!(source.of(&told), Some(false), "{case}");
-                            assert_ne!(stored.of(&told), Some(false), "{case}");
+                            assert_ne!(source.matches_flight(&told), Some(false), "{case}");
+                            assert_ne!(stored.matches_flight(&told), Some(false), "{case}");
                             let connected = source.across(&stored).is_some();
                             assert!(if connected { has == kept } else { read == kept }, "{case}");
                         }
                         Verdict::Differs(_) => assert!(has != read || read != kept || has != kept, "{case}"),
                         Verdict::NeedDigest => assert!(has != kept && told.md5.is_none(), "{case}"),
                         Verdict::Unproved => {
-                            assert!(source.across(&stored).is_none() && stored.of(&told).is_none(), "{case}");
+                            assert!(
+                                source.across(&stored).is_none() && stored.matches_flight(&told).is_none(),
+                                "{case}"
+                            );
                         }
                     }
                     // What can be seen to differ is never taken for equal.
-                    if source.of(&told) == Some(false) || stored.of(&told) == Some(false) {
+                    if source.matches_flight(&told) == Some(false)
+                        || stored.matches_flight(&told) == Some(false)
+                    {
                         assert!(matches!(verdict, Verdict::Differs(_)), "{case}");
                     }
                 }
@@ -87,10 +92,10 @@ fn sec_f02_obj_03_no_verdict_contradicts_the_truth() {
 
 #[test]
 fn sec_f02_bytes_that_are_not_the_sources_are_not_proved_by_what_was_stored() {
-    let source = Claim { etag: etags(0)[0].clone(), sums: Sums::default() };
-    let stored = Claim { etag: etags(1)[0].clone(), sums: Sums::default() };
-    assert_eq!(judge(&source, None, &stored), Verdict::NeedDigest);
-    assert!(matches!(judge(&source, Some(digests(1)), &stored), Verdict::Differs(_)));
+    let source = ReportedDigests { etag: etags(0)[0].clone(), sums: Sums::default() };
+    let stored = ReportedDigests { etag: etags(1)[0].clone(), sums: Sums::default() };
+    assert_eq!(compare_digests(&source, None, &stored), Verdict::NeedDigest);
+    assert!(matches!(compare_digests(&source, Some(digests(1)), &stored), Verdict::Differs(_)));
 }
 
 #[test]
@@ -116,13 +121,13 @@ fn parts_prove_a_whole_only_where_the_source_was_compared() {
     let seen = whole_of(&parts);
     assert_eq!(seen.sums.crc64, digests(0).sums.crc64);
     let [md5, _, opaque, _] = etags(0);
-    let with_crc = |etag: &Etag, content| Claim {
+    let with_crc = |etag: &Etag, content| ReportedDigests {
         etag: etag.clone(),
         sums: Sums { crc64: digests(content).sums.crc64, ..Sums::default() },
     };
-    let alone = |etag: &Etag| Claim { etag: etag.clone(), sums: Sums::default() };
-    assert_eq!(with_crc(&md5, 0).of(&seen), Some(true));
-    assert_eq!(with_crc(&md5, 1).of(&seen), Some(false));
+    let alone = |etag: &Etag| ReportedDigests { etag: etag.clone(), sums: Sums::default() };
+    assert_eq!(with_crc(&md5, 0).matches_flight(&seen), Some(true));
+    assert_eq!(with_crc(&md5, 1).matches_flight(&seen), Some(false));
     assert_eq!(of_parts(Proof::Digest, &with_crc(&md5, 0), &seen), Proof::Digest);
     assert_eq!(of_parts(Proof::Digest, &alone(&md5), &seen), Proof::Size);
     assert_eq!(of_parts(Proof::Digest, &alone(&opaque), &seen), Proof::Digest);

@@ -87,7 +87,7 @@ pub(crate) struct Numbers {
 pub(crate) fn numbers(shown: &Shown, now: i64) -> Numbers {
     let task = &shown.task;
     let (settled, surveyed, survey_over) = match &shown.live {
-        Some(live) => (live.settled, live.surveyed, live.survey_over || task.scan_over),
+        Some(live) => (live.settled, live.precounted, live.precount_done || task.scan_over),
         None => (task.counters, task.surveyed, task.scan_over),
     };
     // Objects that were gone when they were read are no longer part of the source.

@@ -127,36 +127,39 @@ fn row(prefix: &str) -> RangeRow {
 }
 
 async fn walk_row(store: Arc<Listed>, row: RangeRow) -> (Vec<Key>, Duration) {
-    let field = Field::new(Pass::Survey, 16, store.clone());
+    let scheduler = RangeScheduler::new(Pass::Survey, 16, store.clone());
     let met = Arc::new(Mutex::new(Vec::new()));
     let lanes = Lanes::on(tokio::runtime::Handle::current());
     let began = tokio::time::Instant::now();
     let runner = {
-        let (field, met) = (field.clone(), met.clone());
-        move |extent: Arc<Extent>, row: RangeRow, first: Option<Opened>| -> Running {
-            let (field, met, store) = (field.clone(), met.clone(), store.clone());
+        let (scheduler, met) = (scheduler.clone(), met.clone());
+        move |range: Arc<ActiveRange>, row: RangeRow, first: Option<OpenListing>| -> RangeFuture {
+            let (scheduler, met, store) = (scheduler.clone(), met.clone(), store.clone());
             Box::pin(async move {
-                let prefix = extent.scope.prefix();
+                let prefix = range.scope.prefix();
                 let (mut first, mut lister) = match first {
-                    Some(Opened { page, lister }) => (Some(page), lister),
-                    None => (None, Lister::behind(store, prefix, row.cursor, Side::Source)),
+                    Some(OpenListing { page, lister }) => (Some(page), lister),
+                    None => (None, Lister::after(store, prefix, row.cursor, Side::Source)),
                 };
                 loop {
                     let page = match first.take() {
                         Some(page) => Some(page),
                         None => lister.next().await?.map(|l| l.page),
                     };
-                    let Some(page) = page else { return field.prove_end(field.ended(&extent)).await };
-                    let Taken { entries, over, unmet } = field.take(&extent, page);
+                    let Some(page) = page else {
+                        return scheduler.verify_end(scheduler.listing_ended(&range)).await;
+                    };
+                    let RangePage { entries, finished: over, missing_end: unmet } =
+                        scheduler.take_page(&range, page);
                     met.lock().unwrap().extend(entries.into_iter().map(|e| e.key));
                     if over {
-                        return field.prove_end(unmet).await;
+                        return scheduler.verify_end(unmet).await;
                     }
                 }
             })
         }
     };
-    field.walk(vec![row], &lanes, &NoLog, &CancellationToken::new(), || true, runner).await.unwrap();
+    scheduler.run(vec![row], &lanes, &NoLog, &CancellationToken::new(), || true, runner).await.unwrap();
     let keys = std::mem::take(&mut *met.lock().unwrap());
     (keys, began.elapsed())
 }

@@ -11,15 +11,15 @@ use storage::SharedStore;
 use store::{Checkpoint, RangeRow};
 use tokio_util::sync::CancellationToken;
 
-use crate::feed::one;
-use crate::field::{Extent, Field, Opened, Taken};
+use crate::feed::head_page;
 use crate::glob::Filter;
 use crate::ledger::{Ledger, Report};
 use crate::lister::Lister;
 use crate::progress::Progress;
+use crate::range_scheduler::{ActiveRange, OpenListing, RangePage, RangeScheduler};
 
-pub(crate) struct Survey {
-    pub(crate) field: Arc<Field>,
+pub(crate) struct Precount {
+    pub(crate) scheduler: Arc<RangeScheduler>,
     pub(crate) source: SharedStore,
     pub(crate) ledger: Ledger,
     pub(crate) progress: Arc<Progress>,
@@ -28,23 +28,23 @@ pub(crate) struct Survey {
     pub(crate) fence: i64,
 }
 
-impl Survey {
+impl Precount {
     /// Counts one range to its end, or until stopped.
     pub(crate) async fn run(
         self: Arc<Self>,
-        extent: Arc<Extent>,
+        range: Arc<ActiveRange>,
         row: RangeRow,
-        opened: Option<Opened>,
+        opened: Option<OpenListing>,
     ) -> Result<()> {
-        let prefix = extent.scope.prefix().to_owned();
+        let prefix = range.scope.prefix().to_owned();
         let mut at = row.cursor.clone();
         let resumes = self.source.capability().list_order != Order::Unknown;
         let mut counted = if resumes { row.counters.copied } else { Tally::default() };
-        let (mut first, mut lister) = match (opened, &extent.scope) {
-            (Some(Opened { page, lister }), _) => (Some(page), lister),
+        let (mut first, mut lister) = match (opened, &range.scope) {
+            (Some(OpenListing { page, lister }), _) => (Some(page), lister),
             (None, Scope::Prefix(_)) => (None, self.lister(&prefix, &row)),
             (None, Scope::Key(key)) => {
-                let page = one(&*self.source, Key::from(key.as_str())).await?;
+                let page = head_page(&*self.source, Key::from(key.as_str())).await?;
                 (Some(page), Lister::new(self.source.clone(), &prefix, Side::Source))
             }
         };
@@ -53,15 +53,15 @@ impl Survey {
             let page = match first.take() {
                 Some(page) => Some(page),
                 None => tokio::select! {
-                    () = self.stop.cancelled() => return self.tell(&row, at, counted, None).await,
+                    () = self.stop.cancelled() => return self.report(&row, at, counted, None).await,
                     listed = lister.next() => listed?.map(|l| l.page),
                 },
             };
             let Some(page) = page else {
-                self.field.prove_end(self.field.ended(&extent)).await?;
-                return self.tell(&row, at, counted, Some(extent.end())).await;
+                self.scheduler.verify_end(self.scheduler.listing_ended(&range)).await?;
+                return self.report(&row, at, counted, Some(range.finish())).await;
             };
-            let Taken { entries, over, unmet } = self.field.take(&extent, page);
+            let RangePage { entries, finished: over, missing_end } = self.scheduler.take_page(&range, page);
             let mut more = Tally::default();
             for entry in entries.iter().filter(|e| self.filter.keeps(e.key.as_bytes())) {
                 more += Tally::one(entry.size);
@@ -70,14 +70,14 @@ impl Survey {
                 at = last.key.clone();
             }
             counted += more;
-            self.progress.counted(more);
+            self.progress.add_precounted(more);
             if over {
-                self.field.prove_end(unmet).await?;
-                return self.tell(&row, at, counted, Some(extent.end())).await;
+                self.scheduler.verify_end(missing_end).await?;
+                return self.report(&row, at, counted, Some(range.finish())).await;
             }
             if told.elapsed() >= Duration::from_secs(1) {
                 told = Instant::now();
-                self.tell(&row, at.clone(), counted, None).await?;
+                self.report(&row, at.clone(), counted, None).await?;
             }
         }
     }
@@ -86,11 +86,11 @@ impl Survey {
     fn lister(&self, prefix: &str, row: &RangeRow) -> Lister {
         match self.source.capability().list_order {
             Order::Unknown => Lister::new(self.source.clone(), prefix, Side::Source),
-            _ => Lister::behind(self.source.clone(), prefix, row.cursor.clone(), Side::Source),
+            _ => Lister::after(self.source.clone(), prefix, row.cursor.clone(), Side::Source),
         }
     }
 
-    async fn tell(
+    async fn report(
         &self,
         row: &RangeRow,
         cursor: Key,

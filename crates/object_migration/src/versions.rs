@@ -12,10 +12,10 @@ use storage::{Entry, ListRequest, ObjectStore, Position, Version};
 
 use crate::outcome::Outcome;
 use crate::plan::{Plan, plan};
-use crate::transfer::{Carrier, End};
+use crate::transfer::{ObjectCopier, TransferEnd};
 
 /// How many of the source's oldest versions are the target's newest already.
-pub fn there_already(source: &[Version], target: &[Version]) -> usize {
+pub fn versions_present(source: &[Version], target: &[Version]) -> usize {
     let same = |(a, b): (&Version, &Version)| match (&a.entry, &b.entry) {
         (None, None) => true,
         (Some(a), Some(b)) => a.size == b.size && a.etag.proves(&b.etag) != Some(false),
@@ -25,7 +25,7 @@ pub fn there_already(source: &[Version], target: &[Version]) -> usize {
     (0..=most).rev().find(|n| source[..*n].iter().zip(&target[target.len() - n..]).all(same)).unwrap_or(0)
 }
 
-async fn versions(store: &dyn ObjectStore, key: &Key) -> Result<Vec<Version>> {
+async fn list_versions(store: &dyn ObjectStore, key: &Key) -> Result<Vec<Version>> {
     let Some(text) = key.as_str() else {
         let m = format!("`{key}` is not valid UTF-8: its versions cannot be listed");
         return Err(Failure::new(Kind::KeyRefused, "list_versions", m));
@@ -37,7 +37,7 @@ async fn versions(store: &dyn ObjectStore, key: &Key) -> Result<Vec<Version>> {
 }
 
 /// The weaker of two proofs.
-fn weaker(a: Proof, b: Proof) -> Proof {
+fn weaker_proof(a: Proof, b: Proof) -> Proof {
     let strength = |p: &Proof| match p {
         Proof::Size => 0,
         Proof::Crc64 => 1,
@@ -47,46 +47,47 @@ fn weaker(a: Proof, b: Proof) -> Proof {
     if strength(&a) <= strength(&b) { a } else { b }
 }
 
-impl Carrier {
+impl ObjectCopier {
     /// Moves what the target lacks of a key's versions.
-    pub(crate) async fn history(self: Arc<Self>, entry: Entry) -> End {
+    pub(crate) async fn copy_versions(self: Arc<Self>, entry: Entry) -> TransferEnd {
         let to = entry.key.under(&self.spec.save_prefix);
-        let both =
-            async { Ok((versions(&*self.source, &entry.key).await?, versions(&*self.target, &to).await?)) };
+        let both = async {
+            Ok((list_versions(&*self.source, &entry.key).await?, list_versions(&*self.target, &to).await?))
+        };
         let (source, target) = match both.await {
             Ok(both) => both,
-            Err(failure) => return self.ended(failure, entry.size),
+            Err(failure) => return self.end_of_failure(failure, entry.size),
         };
         if source.is_empty() {
             let failure = Failure::new(Kind::NotFound, "list_versions", "it has no versions");
-            return self.gone(&entry.key, failure.at(Side::Source), entry.size).await;
+            return self.source_missing(&entry.key, failure.at(Side::Source), entry.size).await;
         }
-        let done = there_already(&source, &target);
+        let done = versions_present(&source, &target);
         if done == source.len() {
-            return End::Outcome(Outcome::Skipped("same versions"), entry.size);
+            return TransferEnd::Outcome(Outcome::Skipped("same versions"), entry.size);
         }
         let mut proof = Proof::Digest;
         for version in &source[done..] {
             if self.stop.is_cancelled() {
-                return End::Broke(Failure::new(Kind::Stopped, "copy", "the task was stopped"));
+                return TransferEnd::TaskFailed(Failure::new(Kind::Stopped, "copy", "the task was stopped"));
             }
-            match self.clone().one_version(&entry.key, &to, version).await {
-                End::Outcome(Outcome::Copied(with), _) => proof = weaker(proof, with),
-                End::Outcome(Outcome::Deleted, _) => {}
+            match self.clone().copy_version(&entry.key, &to, version).await {
+                TransferEnd::Outcome(Outcome::Copied(with), _) => proof = weaker_proof(proof, with),
+                TransferEnd::Outcome(Outcome::Deleted, _) => {}
                 // It vanished meanwhile, as life-cycle rules let versions vanish: the others are still worth having.
-                End::Outcome(Outcome::Gone, _) => {}
-                End::Outcome(other, _) => return End::Outcome(other, entry.size),
+                TransferEnd::Outcome(Outcome::Gone, _) => {}
+                TransferEnd::Outcome(other, _) => return TransferEnd::Outcome(other, entry.size),
                 broke => return broke,
             }
         }
-        End::Outcome(Outcome::Copied(proof), entry.size)
+        TransferEnd::Outcome(Outcome::Copied(proof), entry.size)
     }
 
-    async fn one_version(self: Arc<Self>, key: &Key, to: &Key, version: &Version) -> End {
+    async fn copy_version(self: Arc<Self>, key: &Key, to: &Key, version: &Version) -> TransferEnd {
         let Some(entry) = &version.entry else {
             return match self.target.delete(to).await {
-                Ok(()) => End::Outcome(Outcome::Deleted, 0),
-                Err(failure) => self.ended(failure, 0),
+                Ok(()) => TransferEnd::Outcome(Outcome::Deleted, 0),
+                Err(failure) => self.end_of_failure(failure, 0),
             };
         };
         let Some(source) = self.source.version(&version.id) else {
@@ -96,20 +97,20 @@ impl Carrier {
                 "versioning is not enabled for the \
                  source",
             );
-            return End::Outcome(Outcome::Failed(failure), entry.size);
+            return TransferEnd::Outcome(Outcome::Failed(failure), entry.size);
         };
         let entry = Entry { key: key.clone(), ..entry.clone() };
-        let carrier = Arc::new(Carrier {
+        let copier = Arc::new(ObjectCopier {
             source: Arc::new(source),
             server_side: false,
-            ..self.again(self.stop.clone())
+            ..self.with_stop(self.stop.clone())
         });
         let planned = plan(entry.size, &entry.etag, None, self.spec.part_size, self.target.capability());
-        if matches!(planned, Plan::Whole) && self.ledger.upload_of(key).is_none() {
-            let places = carrier.places().await;
-            return carrier.whole(entry, places).await;
+        if matches!(planned, Plan::Single) && self.ledger.upload_of(key).is_none() {
+            let permits = copier.acquire_permits().await;
+            return copier.copy_single(entry, permits).await;
         }
-        carrier.large(entry).await
+        copier.copy_multipart(entry).await
     }
 }
 
@@ -146,7 +147,7 @@ mod tests {
             ("aab", "aa", 2),
             ("", "x", 0),
         ] {
-            assert_eq!(there_already(&chain(source), &chain(target)), want, "{source} at {target}");
+            assert_eq!(versions_present(&chain(source), &chain(target)), want, "{source} at {target}");
         }
     }
 }

@@ -16,43 +16,45 @@ use tokio::task::JoinSet;
 
 use crate::outcome::Outcome;
 use crate::plan::{Plan, part_count, part_range, plan, wants_layout};
-use crate::proof::{Claim, Verdict, etag_of_parts, of_parts, parts_compared, whole_of};
-use crate::transfer::{Carrier, End, MISMATCHES, PartJob, identity};
+use crate::proof::{ReportedDigests, Verdict, etag_of_parts, of_parts, parts_compared, whole_of};
+use crate::transfer::{MAX_MISMATCHES, ObjectCopier, PartJob, TransferEnd, identity};
 
 /// How long parts on their way may take once another has ended the task.
-const LAST_PARTS: Duration = Duration::from_secs(10);
+const LAST_PARTS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Parts of a source that are asked for their length before a layout counts as known.
 const LAYOUT_SAMPLES: usize = 16;
 /// An object that changes under us is begun anew so many times.
-const RESTARTS: u32 = 3;
+const MAX_RESTARTS: u32 = 3;
 
-impl Carrier {
+impl ObjectCopier {
     /// Moves one large object, with retries and restarts.
-    pub(crate) async fn large(self: Arc<Self>, entry: Entry) -> End {
-        let Ok(_slot) = self.large.acquire().await else {
-            return End::Broke(Failure::new(Kind::Stopped, "copy", "the task was stopped"));
+    pub(crate) async fn copy_multipart(self: Arc<Self>, entry: Entry) -> TransferEnd {
+        let Ok(_slot) = self.multipart.acquire().await else {
+            return TransferEnd::TaskFailed(Failure::new(Kind::Stopped, "copy", "the task was stopped"));
         };
         let (mut attempt, mut restarts, mut mismatches, began) = (1, 0, 0, Instant::now());
         let mut digest = false;
         loop {
-            let failure = match self.clone().large_once(&entry, digest).await {
-                Ok((size, proof)) => return End::Outcome(Outcome::Copied(proof), size),
+            let failure = match self.clone().copy_multipart_once(&entry, digest).await {
+                Ok((size, proof)) => return TransferEnd::Outcome(Outcome::Copied(proof), size),
                 Err(failure) => failure,
             };
             let at_source = failure.side == Side::Source;
             match failure.kind {
                 // The upload stays open: it is gone on with.
-                Kind::Stopped | Kind::LeaseLost => return End::Broke(failure),
-                Kind::NotFound if at_source => return self.gone(&entry.key, failure, entry.size).await,
-                Kind::Archived if at_source => return self.restore(&entry, failure).await,
+                Kind::Stopped | Kind::LeaseLost => return TransferEnd::TaskFailed(failure),
+                Kind::NotFound if at_source => {
+                    return self.source_missing(&entry.key, failure, entry.size).await;
+                }
+                Kind::Archived if at_source => return self.request_restore(&entry, failure).await,
                 // The upload vanished at the target: begin a new one.
-                Kind::NotFound if restarts < RESTARTS => {
+                Kind::NotFound if restarts < MAX_RESTARTS => {
                     self.ledger.forget_upload(&entry.key);
                     restarts += 1;
                     continue;
                 }
-                Kind::Changed if restarts < RESTARTS => {
-                    self.abandon(&entry.key).await;
+                Kind::Changed if restarts < MAX_RESTARTS => {
+                    self.abandon_upload(&entry.key).await;
                     restarts += 1;
                     continue;
                 }
@@ -60,31 +62,31 @@ impl Carrier {
                 // by its own second attempt.
                 Kind::Mismatch if !matches!(failure.op, "read" | "write_part") => {
                     mismatches += 1;
-                    if mismatches < MISMATCHES {
-                        self.abandon(&entry.key).await;
+                    if mismatches < MAX_MISMATCHES {
+                        self.abandon_upload(&entry.key).await;
                         digest = true;
                         continue;
                     }
                 }
                 // What a person must mend first: the upload stays open and is gone on with.
-                kind if kind.policy() == Policy::StopTask => return End::Broke(failure),
+                kind if kind.policy() == Policy::StopTask => return TransferEnd::TaskFailed(failure),
                 _ => {}
             }
             match self.pause_before_retry(&failure, attempt, began).await {
                 None => attempt += 1,
                 Some(end) => {
-                    self.abandon(&entry.key).await;
-                    return self.ended(end, entry.size);
+                    self.abandon_upload(&entry.key).await;
+                    return self.end_of_failure(end, entry.size);
                 }
             }
         }
     }
 
     /// Leaves nothing half done at the target.
-    pub(crate) async fn abandon(&self, key: &Key) {
+    pub(crate) async fn abandon_upload(&self, key: &Key) {
         if let Some(open) = self.ledger.any_upload_of(key) {
             let to = key.under(&self.spec.save_prefix);
-            match self.abort(&to, &open).await {
+            match self.abort_upload(&to, &open).await {
                 Ok(()) => self.ledger.forget_upload(key),
                 Err(f) => tracing::warn!(%key, "cannot abort an unfinished upload: {f}"),
             }
@@ -92,7 +94,7 @@ impl Carrier {
     }
 
     /// Aborts an upload; one whose id an interruption swallowed is looked for by its key.
-    async fn abort(&self, to: &Key, open: &Upload) -> Result<()> {
+    async fn abort_upload(&self, to: &Key, open: &Upload) -> Result<()> {
         if !open.upload.is_empty() {
             self.target.abort_upload(to, &open.upload).await?;
             if open.doubt == Doubt::None {
@@ -108,7 +110,7 @@ impl Carrier {
         Ok(())
     }
 
-    async fn large_once(self: Arc<Self>, entry: &Entry, digest: bool) -> Result<(u64, Proof)> {
+    async fn copy_multipart_once(self: Arc<Self>, entry: &Entry, digest: bool) -> Result<(u64, Proof)> {
         let meta = self.source.head(&entry.key, None).await?;
         if meta.archived {
             let m = format!("`{}` is archived", entry.key);
@@ -121,20 +123,22 @@ impl Carrier {
         let first = first_part.filter(|m| m.parts.is_some() || m.size < meta.size).map(|m| m.size);
         let capability = self.target.capability();
         let planned = match meta.whole_only {
-            true => Plan::Whole,
+            true => Plan::Single,
             false => plan(meta.size, &meta.etag, first, self.spec.part_size, capability),
         };
-        let Plan::Parts { part_size, own_layout } = planned else {
+        let Plan::Multipart { part_size, own_layout } = planned else {
             // It shrank since it was listed, or cannot be read in parts.
             let entry = Entry { size: meta.size, etag: meta.etag.clone(), ..entry.clone() };
-            let places = self.places().await;
-            return match Box::pin(self.clone().whole(entry, places)).await {
-                End::Outcome(Outcome::Copied(proof), size) => Ok((size, proof)),
-                End::Outcome(Outcome::Failed(f), _) | End::Broke(f) => Err(f),
-                End::Outcome(Outcome::Waiting, _) => {
+            let permits = self.acquire_permits().await;
+            return match Box::pin(self.clone().copy_single(entry, permits)).await {
+                TransferEnd::Outcome(Outcome::Copied(proof), size) => Ok((size, proof)),
+                TransferEnd::Outcome(Outcome::Failed(f), _) | TransferEnd::TaskFailed(f) => Err(f),
+                TransferEnd::Outcome(Outcome::Waiting, _) => {
                     Err(Failure::new(Kind::Archived, "read", "the object is archived").at(Side::Source))
                 }
-                End::Outcome(..) => Err(Failure::new(Kind::NotFound, "read", "gone").at(Side::Source)),
+                TransferEnd::Outcome(..) => {
+                    Err(Failure::new(Kind::NotFound, "read", "gone").at(Side::Source))
+                }
             };
         };
         self.learn_write_crc(&entry.key).await?;
@@ -150,10 +154,11 @@ impl Carrier {
         let mut wanted = self.digests_for(&meta.etag);
         let md5_parts = capability.etag_is_md5 && capability.part_proof == PartProof::Md5;
         // With the source's own layout the parts' ETags prove the whole; otherwise each part needs a digest.
-        wanted.md5 = digest || (wanted.md5 && md5_parts) || (!own_layout && md5_parts && self.checks());
+        wanted.md5 =
+            digest || (wanted.md5 && md5_parts) || (!own_layout && md5_parts && self.checks_content());
         wanted.crc64 |=
-            self.checks() && (capability.part_proof == PartProof::Crc64 || meta.sums.crc64.is_some());
-        self.move_parts(entry, &meta, &upload, &mut done, wanted).await?;
+            self.checks_content() && (capability.part_proof == PartProof::Crc64 || meta.sums.crc64.is_some());
+        self.copy_parts(entry, &meta, &upload, &mut done, wanted).await?;
 
         let parts: Vec<Part> = done.into_values().collect();
         let proof = self.made_of_parts(entry, &meta, &upload, &parts, wanted, digest).await?;
@@ -173,47 +178,47 @@ impl Carrier {
         let to = entry.key.under(&self.spec.save_prefix);
         let by_parts = etag_of_parts(parts);
         let proved = by_parts.as_ref().and_then(|etag| etag.proves(&meta.etag));
-        if proved == Some(false) && (!digest || self.has_layout(entry, upload.part_size, parts).await?) {
+        if proved == Some(false) && (!digest || self.has_same_layout(entry, upload.part_size, parts).await?) {
             let made = by_parts.as_ref().map(Etag::to_string).unwrap_or_default();
             let m = format!("the parts add up to {made}, the source has {}", meta.etag);
             return Err(Failure::new(Kind::Mismatch, "verify", m).at(Side::Target));
         }
         let seen = whole_of(parts);
-        if self.checks() && Claim::from(meta).of(&seen) == Some(false) {
+        if self.checks_content() && ReportedDigests::from(meta).matches_flight(&seen) == Some(false) {
             let m = format!(
                 "`{}`: the bytes read are not those of the checksum that the source keeps",
                 entry.key
             );
             return Err(Failure::new(Kind::Mismatch, "verify", m).at(Side::Source));
         }
-        let written = match self.complete(&to, &upload.upload, parts).await {
+        let written = match self.complete_upload(&to, &upload.upload, parts).await {
             Ok(written) => written,
             Err(f) if f.kind == Kind::NotFound => {
-                self.completed_before(&to, meta, by_parts.as_ref(), f).await?
+                self.find_completed(&to, meta, by_parts.as_ref(), f).await?
             }
             Err(f) => return Err(f),
         };
-        self.ledger.completed(upload);
+        self.ledger.mark_completed(upload);
         // The parts' own tags are judged above: a layout that only looks like the source's contradicts nothing.
-        let (mut source, mut stored) = (Claim::from(meta), Claim::from(&written));
+        let (mut source, mut stored) = (ReportedDigests::from(meta), ReportedDigests::from(&written));
         if source.etag.parts().is_some() && proved != Some(true) {
             (source.etag, stored.etag) = (Etag::None, Etag::None);
         }
-        let proof = match self.verdict(&to, meta.size, &source, Some(seen), &stored).await? {
+        let proof = match self.verify_written(&to, meta.size, &source, Some(seen), &stored).await? {
             Verdict::Proved(proof) if proved != Some(true) => of_parts(proof, &source, &seen),
             Verdict::Proved(proof) => proof,
             _ if proved == Some(true) => Proof::Etag,
             Verdict::Unproved if parts_compared(parts, wanted) => of_parts(Proof::Digest, &source, &seen),
             Verdict::Unproved => Proof::Size,
-            Verdict::NeedDigest => return Err(differs(&to, "checksums of source and target differ")),
-            Verdict::Differs(why) => return Err(differs(&to, &why)),
+            Verdict::NeedDigest => return Err(target_mismatch(&to, "checksums of source and target differ")),
+            Verdict::Differs(why) => return Err(target_mismatch(&to, &why)),
         };
         Ok(proof)
     }
 
     /// Whether the source's parts are known to be cut as ours are. The layout may have been guessed from the number of
     /// parts, and parts need not be of one length.
-    async fn has_layout(&self, entry: &Entry, part_size: u64, parts: &[Part]) -> Result<bool> {
+    async fn has_same_layout(&self, entry: &Entry, part_size: u64, parts: &[Part]) -> Result<bool> {
         if !self.source.capability().head_part {
             return Ok(false);
         }
@@ -232,7 +237,7 @@ impl Carrier {
     }
 
     /// The answer to a completion may have been lost: the object is there, and is ours by its ETag.
-    async fn completed_before(
+    async fn find_completed(
         &self,
         to: &Key,
         meta: &Meta,
@@ -278,7 +283,7 @@ impl Carrier {
             if same && !open.upload.is_empty() {
                 return Ok((open, true));
             }
-            self.abandon(key).await;
+            self.abandon_upload(key).await;
         }
         let to = key.under(&self.spec.save_prefix);
         let part_crc = self.target.capability().write_crc == WriteCrc::Trailer;
@@ -300,7 +305,7 @@ impl Carrier {
         Ok((upload, false))
     }
 
-    async fn move_parts(
+    async fn copy_parts(
         self: &Arc<Self>,
         entry: &Entry,
         meta: &Meta,
@@ -311,7 +316,7 @@ impl Carrier {
         let to = entry.key.under(&self.spec.save_prefix);
         let count = part_count(meta.size, upload.part_size);
         let mut left = (1..=count).filter(|n| !done.contains_key(n)).collect::<Vec<_>>().into_iter();
-        let mut flights = JoinSet::new();
+        let mut in_flight = JoinSet::new();
         let mut broke: Option<Failure> = None;
         loop {
             while left.len() > 0 && broke.is_none() && !self.stop.is_cancelled() {
@@ -327,25 +332,25 @@ impl Carrier {
                     identity: identity(meta),
                     wanted,
                 };
-                let part = self.clone().part(job);
+                let part = self.clone().copy_part(job);
                 let counted = async move {
                     let done = part.await;
                     drop(permit);
                     done
                 };
-                flights.spawn_on(counted, self.lanes.handle());
+                in_flight.spawn_on(counted, self.lanes.handle());
             }
             self.parts.observe(tokio::time::Instant::now(), self.progress.moved.load(Ordering::Relaxed));
             let waits = left.len() > 0 && broke.is_none() && !self.stop.is_cancelled();
             let ended = match &broke {
                 None if waits => tokio::select! {
-                    Some(ended) = flights.join_next() => Some(ended),
+                    Some(ended) = in_flight.join_next() => Some(ended),
                     () = self.parts.freed() => continue,
                 },
-                None => flights.join_next().await,
+                None => in_flight.join_next().await,
                 // The others that are on their way are worth having when the upload is gone on with.
                 Some(failure) if failure.kind.policy() == Policy::StopTask => {
-                    tokio::time::timeout(LAST_PARTS, flights.join_next()).await.unwrap_or(None)
+                    tokio::time::timeout(LAST_PARTS_TIMEOUT, in_flight.join_next()).await.unwrap_or(None)
                 }
                 Some(_) => None,
             };
@@ -378,6 +383,6 @@ impl Carrier {
     }
 }
 
-fn differs(to: &Key, why: &str) -> Failure {
+fn target_mismatch(to: &Key, why: &str) -> Failure {
     Failure::new(Kind::Mismatch, "verify", format!("`{to}`: {why}")).at(Side::Target)
 }

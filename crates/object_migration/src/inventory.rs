@@ -14,16 +14,16 @@ use storage::{Entry, SharedStore};
 use store::{NewRange, Pass, RangeRow};
 use tokio_util::sync::CancellationToken;
 
-use crate::field::{Field, Opened, SplitLog, Taken};
 use crate::glob::Filter;
-use crate::lister::{Lister, distrust};
+use crate::lister::{Lister, fall_back_to_weaker_order};
+use crate::range_scheduler::{OpenListing, RangePage, RangeScheduler, SplitLog};
 
 /// Folders remembered while listing; the rest is counted together.
-const FOLDERS: usize = 10_000;
+const MAX_FOLDERS: usize = 10_000;
 
 /// What a source holds.
 #[derive(Clone, Debug, Default, serde::Serialize)]
-pub struct Assessment {
+pub struct Inventory {
     /// Objects and bytes.
     pub total: Tally,
     /// Objects by size: up to 0, 4 KiB, 64 KiB, 1 MiB, 16 MiB, 1 GiB, and larger.
@@ -35,12 +35,12 @@ pub struct Assessment {
 }
 
 #[derive(Default)]
-struct Sums {
-    out: Assessment,
+struct InventorySums {
+    out: Inventory,
     folders: BTreeMap<Vec<u8>, Tally>,
 }
 
-impl Sums {
+impl InventorySums {
     fn add(&mut self, entry: &Entry) {
         self.out.total += Tally::one(entry.size);
         let bounds = [0, 4 << 10, 64 << 10, 1 << 20, 16 << 20, 1 << 30];
@@ -49,17 +49,17 @@ impl Sums {
         let folder = key.iter().position(|b| *b == b'/').map_or(&b""[..], |i| &key[..=i]);
         if let Some(tally) = self.folders.get_mut(folder) {
             *tally += Tally::one(entry.size);
-        } else if self.folders.len() < FOLDERS {
+        } else if self.folders.len() < MAX_FOLDERS {
             self.folders.insert(folder.to_vec(), Tally::one(entry.size));
         }
     }
 }
 
 /// Splits need not survive: a listing that is interrupted begins again.
-struct Forgetful;
+struct NoSplitLog;
 
 #[async_trait]
-impl SplitLog for Forgetful {
+impl SplitLog for NoSplitLog {
     async fn split(&self, _: i64, _: Key, _: NewRange) -> Result<()> {
         Ok(())
     }
@@ -69,17 +69,22 @@ impl SplitLog for Forgetful {
 ///
 /// # Errors
 /// When the source cannot be listed.
-pub async fn assess(source: SharedStore, lanes: &Lanes, filter: Filter, width: usize) -> Result<Assessment> {
+pub async fn take_inventory(
+    source: SharedStore,
+    lanes: &Lanes,
+    filter: Filter,
+    width: usize,
+) -> Result<Inventory> {
     loop {
         match walk(source.clone(), lanes, filter.clone(), width).await {
-            Err(f) if f.kind == Kind::Disorder && distrust(&*source, &f) => {}
+            Err(f) if f.kind == Kind::Disorder && fall_back_to_weaker_order(&*source, &f) => {}
             done => return done,
         }
     }
 }
 
-async fn walk(source: SharedStore, lanes: &Lanes, filter: Filter, width: usize) -> Result<Assessment> {
-    let field = Field::new(Pass::Survey, width, source.clone());
+async fn walk(source: SharedStore, lanes: &Lanes, filter: Filter, width: usize) -> Result<Inventory> {
+    let scheduler = RangeScheduler::new(Pass::Survey, width, source.clone());
     let row = RangeRow {
         id: 1,
         pass: Pass::Survey,
@@ -91,23 +96,23 @@ async fn walk(source: SharedStore, lanes: &Lanes, filter: Filter, width: usize) 
         counters: Default::default(),
         fence: 0,
     };
-    let sums: Arc<Mutex<Sums>> = Arc::default();
+    let sums: Arc<Mutex<InventorySums>> = Arc::default();
     let filter = Arc::new(filter);
-    let (walked, all) = (field.clone(), sums.clone());
-    field
-        .walk(
+    let (walked, all) = (scheduler.clone(), sums.clone());
+    scheduler
+        .run(
             vec![row],
             lanes,
-            &Forgetful,
+            &NoSplitLog,
             &CancellationToken::new(),
             || true,
-            move |extent, row, first| {
-                let (field, source, sums, filter) =
+            move |range, row, first| {
+                let (scheduler, source, sums, filter) =
                     (walked.clone(), source.clone(), all.clone(), filter.clone());
                 Box::pin(async move {
                     let (mut first, mut lister) = match first {
-                        Some(Opened { page, lister }) => (Some(page), lister),
-                        None => (None, Lister::behind(source, "", row.cursor, Side::Source)),
+                        Some(OpenListing { page, lister }) => (Some(page), lister),
+                        None => (None, Lister::after(source, "", row.cursor, Side::Source)),
                     };
                     loop {
                         let page = match first.take() {
@@ -115,9 +120,10 @@ async fn walk(source: SharedStore, lanes: &Lanes, filter: Filter, width: usize) 
                             None => lister.next().await?.map(|l| l.page),
                         };
                         let Some(page) = page else {
-                            return field.prove_end(field.ended(&extent)).await;
+                            return scheduler.verify_end(scheduler.listing_ended(&range)).await;
                         };
-                        let Taken { entries, over, unmet } = field.take(&extent, page);
+                        let RangePage { entries, finished: over, missing_end } =
+                            scheduler.take_page(&range, page);
                         {
                             let mut sums = sums.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                             sums.out.pages += 1;
@@ -127,7 +133,7 @@ async fn walk(source: SharedStore, lanes: &Lanes, filter: Filter, width: usize) 
                                 .for_each(|e| sums.add(e));
                         }
                         if over {
-                            return field.prove_end(unmet).await;
+                            return scheduler.verify_end(missing_end).await;
                         }
                     }
                 })

@@ -18,82 +18,82 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::feed::folders;
-use crate::lister::{Lister, PAGE};
-use crate::sketch::{Sketch, shared};
+use crate::feed::list_folders;
+use crate::key_distribution::{KeyDistribution, common_prefix_len};
+use crate::lister::{Lister, PAGE_KEYS};
 
-mod questions;
+mod probes;
 
-use questions::{Landmarks, Question};
+use probes::{ListProbe, TopFolders};
 
 /// Part of the key space that one runner walks.
 #[derive(Debug)]
-pub(crate) struct Extent {
+pub(crate) struct ActiveRange {
     pub(crate) id: i64,
     pub(crate) scope: Scope,
-    state: Mutex<Reach>,
+    state: Mutex<RangeState>,
 }
 
 #[derive(Debug)]
-struct Reach {
+struct RangeState {
     start: Key,
     /// The furthest key that is known to be this range's: the last that was listed, or one that an earlier run has settled.
-    at: Key,
+    position: Key,
     upto: Option<Key>,
     /// The last key of the range was listed.
-    met: bool,
-    /// Nothing lies behind this, as a fruitless question has shown.
-    known_end: Option<Key>,
+    end_listed: bool,
+    /// Nothing lies behind this, as an empty probe has shown.
+    end_bound: Option<Key>,
     listed: u64,
     /// Keys expected in all, before the first page tells better.
     expected: f64,
     /// Characters shared by the whole last page.
-    common: usize,
+    common_len: usize,
     /// The subtrees around the position have been asked about.
-    laddered: bool,
-    over: bool,
+    boundaries_probed: bool,
+    finished: bool,
 }
 
-impl Extent {
+impl ActiveRange {
     fn new(id: i64, scope: Scope, start: Key, upto: Option<Key>, expected: f64) -> Self {
-        let reach = Reach {
-            met: upto.as_ref() == Some(&start),
-            at: start.clone(),
+        let reach = RangeState {
+            end_listed: upto.as_ref() == Some(&start),
+            position: start.clone(),
             start,
             upto,
-            known_end: None,
+            end_bound: None,
             listed: 0,
             expected,
-            common: 0,
-            laddered: false,
-            over: false,
+            common_len: 0,
+            boundaries_probed: false,
+            finished: false,
         };
         Self { id, scope, state: Mutex::new(reach) }
     }
 
-    /// A range that is fed with chosen keys is not a stretch of the key space: nothing may be split off it.
+    /// A range that is fed with chosen keys is not a gap of the key space: nothing may be split off it.
     fn is_listed(&self) -> bool {
         self.id > 0
     }
 
     /// Ends the range for good, so that nothing is split off it any more; answers its last key.
-    pub(crate) fn end(&self) -> Option<Key> {
-        let mut r = self.reach();
-        r.over = true;
+    pub(crate) fn finish(&self) -> Option<Key> {
+        let mut r = self.state();
+        r.finished = true;
         r.upto.clone()
     }
 
     fn bounds(&self) -> (Key, Option<Key>) {
-        let r = self.reach();
+        let r = self.state();
         (r.start.clone(), r.upto.clone())
     }
 
-    fn reach(&self) -> MutexGuard<'_, Reach> {
+    fn state(&self) -> MutexGuard<'_, RangeState> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
-fn fresh_row(new: &NewRange) -> RangeRow {
+fn row_of(new: &NewRange) -> RangeRow {
     RangeRow {
         id: new.id,
         pass: new.pass,
@@ -122,79 +122,79 @@ impl SplitLog for crate::ledger::Ledger {
 
 /// The first page of a range that was split off, and the walk that goes on behind it.
 #[derive(Debug)]
-pub(crate) struct Opened {
+pub(crate) struct OpenListing {
     pub(crate) page: Page,
     pub(crate) lister: Lister,
 }
 
 /// What of a page belongs to a range.
 #[derive(Debug)]
-pub(crate) struct Taken {
+pub(crate) struct RangePage {
     pub(crate) entries: Vec<Entry>,
     /// The range is over.
-    pub(crate) over: bool,
+    pub(crate) finished: bool,
     /// It is over and its last key did not come.
-    pub(crate) unmet: Option<Unmet>,
+    pub(crate) missing_end: Option<MissingEnd>,
 }
 
 /// The key that a range ends with, which did not come: unless it is gone, keys were left out.
 #[derive(Debug)]
-pub(crate) struct Unmet {
+pub(crate) struct MissingEnd {
     prefix: String,
     upto: Key,
     /// What came behind the range instead; none when nothing did.
-    beyond: Option<Key>,
+    listed_instead: Option<Key>,
 }
 
 /// All ranges of a pass.
-pub(crate) struct Field {
+pub(crate) struct RangeScheduler {
     pass: Pass,
     order: Order,
     /// Ranges walked at once.
-    width: usize,
+    max_active: usize,
     source: SharedStore,
-    extents: Mutex<Vec<Arc<Extent>>>,
-    sketches: Mutex<HashMap<Scope, Sketch>>,
+    active: Mutex<Vec<Arc<ActiveRange>>>,
+    distributions: Mutex<HashMap<Scope, KeyDistribution>>,
     /// First-level folders, where known: keys certainly lie behind them. None while they are being asked for.
-    landmarks: Mutex<HashMap<Scope, Option<Landmarks>>>,
-    /// Questions under way: a range is treated as cut there already.
-    asked: Mutex<Vec<(Scope, Key)>>,
-    moved: Notify,
+    top_folders: Mutex<HashMap<Scope, Option<TopFolders>>>,
+    /// Probes in flight: a range is treated as cut there already.
+    probes_in_flight: Mutex<Vec<(Scope, Key)>>,
+    changed: Notify,
 }
 
-/// What the source answered a question.
-enum Answer {
+/// The source's answer to a probe.
+enum ProbeResult {
     Folders(Page),
-    Page(Box<Opened>),
+    Page(Box<OpenListing>),
 }
 
-type Running = std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+type RangeFuture = std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send>>;
 
-impl Field {
+impl RangeScheduler {
     pub(crate) fn new(pass: Pass, width: usize, source: SharedStore) -> Arc<Self> {
         let order = source.capability().list_order;
         Arc::new(Self {
             pass,
             order,
-            width: if order == Order::Unknown { 1 } else { width.max(1) },
+            max_active: if order == Order::Unknown { 1 } else { width.max(1) },
             source,
-            extents: Mutex::default(),
-            sketches: Mutex::default(),
-            landmarks: Mutex::default(),
-            asked: Mutex::default(),
-            moved: Notify::new(),
+            active: Mutex::default(),
+            distributions: Mutex::default(),
+            top_folders: Mutex::default(),
+            probes_in_flight: Mutex::default(),
+            changed: Notify::new(),
         })
     }
 
-    fn extents(&self) -> MutexGuard<'_, Vec<Arc<Extent>>> {
-        self.extents.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn active(&self) -> MutexGuard<'_, Vec<Arc<ActiveRange>>> {
+        self.active.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Cuts a page to what belongs to the range now, and moves its position.
-    pub(crate) fn take(&self, extent: &Extent, page: Page) -> Taken {
-        // Locks are always taken in this order: sketches, questions, extents, one extent's reach.
-        let mut sketches = self.sketches.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut r = extent.reach();
+    pub(crate) fn take_page(&self, range: &ActiveRange, page: Page) -> RangePage {
+        // Locks are always taken in this order: distributions, probes, active ranges, one range's state.
+        let mut distributions = self.distributions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut r = range.state();
         let mut entries = page.entries;
         let (whole, mut beyond) = (entries.len(), None);
         if self.order != Order::Unknown {
@@ -203,56 +203,67 @@ impl Field {
             entries.truncate(inside);
         }
         if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
-            r.common = shared(&first.key, &last.key);
+            r.common_len = common_prefix_len(&first.key, &last.key);
             if r.listed == 0 {
                 r.start = first.key.clone();
             }
-            if self.order.compare(last.key.as_bytes(), r.at.as_bytes()).is_gt() {
-                r.at = last.key.clone();
+            if self.order.compare(last.key.as_bytes(), r.position.as_bytes()).is_gt() {
+                r.position = last.key.clone();
             }
             r.listed += entries.len() as u64;
-            let sketch = sketches.entry(extent.scope.clone()).or_insert_with(|| Sketch::new(self.order));
+            let distribution =
+                distributions.entry(range.scope.clone()).or_insert_with(|| KeyDistribution::new(self.order));
             let step = (entries.len() / 24).max(1);
-            sketch.observe(entries.iter().step_by(step).chain(Some(last)).map(|e| &e.key));
+            distribution.observe(entries.iter().step_by(step).chain(Some(last)).map(|e| &e.key));
         }
         // Not by the furthest key, which an earlier run may have settled before those in front of it.
-        r.met |= entries.last().is_some_and(|last| Some(&last.key) == r.upto.as_ref());
-        let met = r.met;
-        r.over = page.next.is_none() || entries.len() < whole || met;
-        let over = r.over;
-        let unmet = r.upto.clone().filter(|_| over && !met && self.proves_ends());
-        let unmet = unmet.map(|upto| Unmet { prefix: extent.scope.prefix().to_owned(), upto, beyond });
+        r.end_listed |= entries.last().is_some_and(|last| Some(&last.key) == r.upto.as_ref());
+        let met = r.end_listed;
+        r.finished = page.next.is_none() || entries.len() < whole || met;
+        let over = r.finished;
+        let missing_end = r.upto.clone().filter(|_| over && !met && self.verifies_ends());
+        let missing_end = missing_end.map(|upto| MissingEnd {
+            prefix: range.scope.prefix().to_owned(),
+            upto,
+            listed_instead: beyond,
+        });
         drop(r);
-        drop(sketches);
-        self.moved.notify_one();
-        Taken { entries, over, unmet }
+        drop(distributions);
+        self.changed.notify_one();
+        RangePage { entries, finished: over, missing_end }
     }
 
     /// The listing of a range has ended without a page that said so; the key that should have come at its end.
-    pub(crate) fn ended(&self, extent: &Extent) -> Option<Unmet> {
-        let mut r = extent.reach();
-        r.over = true;
-        let unmet = r.upto.clone().filter(|_| !r.met && self.proves_ends());
-        let unmet = unmet.map(|upto| Unmet { prefix: extent.scope.prefix().to_owned(), upto, beyond: None });
+    pub(crate) fn listing_ended(&self, range: &ActiveRange) -> Option<MissingEnd> {
+        let mut r = range.state();
+        r.finished = true;
+        let missing_end = r.upto.clone().filter(|_| !r.end_listed && self.verifies_ends());
+        let missing_end = missing_end.map(|upto| MissingEnd {
+            prefix: range.scope.prefix().to_owned(),
+            upto,
+            listed_instead: None,
+        });
         drop(r);
-        self.moved.notify_one();
-        unmet
+        self.changed.notify_one();
+        missing_end
     }
 
     /// A range ends with a key that was seen. In a server's order, that key's absence means that others lie behind it
     /// in a way that nobody told; in our own order it is only gone.
-    fn proves_ends(&self) -> bool {
+    fn verifies_ends(&self) -> bool {
         self.order != Order::Unknown && self.source.capability().list_start_after != StartAfter::Exact
     }
 
     /// Fails when the key that ended a range is there, by its own answer or in a listing, and did not come; and when the
     /// server, asked for what lies behind it, says something else than what came.
-    pub(crate) async fn prove_end(&self, unmet: Option<Unmet>) -> Result<()> {
-        let Some(Unmet { prefix, upto, beyond }) = unmet else { return Ok(()) };
+    pub(crate) async fn verify_end(&self, missing_end: Option<MissingEnd>) -> Result<()> {
+        let Some(MissingEnd { prefix, upto, listed_instead: beyond }) = missing_end else { return Ok(()) };
         let at = |f: Failure| f.at(Side::Source);
-        let there = crate::lister::there(&*self.source, &upto).await.map_err(at)?
+        let there = crate::lister::exists(&*self.source, &upto).await.map_err(at)?
             || crate::lister::is_listed(self.source.clone(), &upto, Side::Source).await.map_err(at)?;
-        if !there && crate::lister::first_behind(&*self.source, &prefix, &upto).await.map_err(at)? == beyond {
+        if !there
+            && crate::lister::first_key_after(&*self.source, &prefix, &upto).await.map_err(at)? == beyond
+        {
             return Ok(());
         }
         let m = format!("`{upto}` exists but was not listed at its previous position");
@@ -262,58 +273,60 @@ impl Field {
     /// Walks all ranges with `run`, splitting while `idle` says that more could be done. Ends when nothing is
     /// left, or after a stop when every runner has come to rest. The first error stops all others, and is the
     /// answer.
-    pub(crate) async fn walk(
+    pub(crate) async fn run(
         self: &Arc<Self>,
         rows: Vec<RangeRow>,
         lanes: &Lanes,
         log: &dyn SplitLog,
         stop: &CancellationToken,
         idle: impl Fn() -> bool,
-        run: impl Fn(Arc<Extent>, RangeRow, Option<Opened>) -> Running,
+        run: impl Fn(Arc<ActiveRange>, RangeRow, Option<OpenListing>) -> RangeFuture,
     ) -> Result<()> {
         let mut next_id = rows.iter().map(|r| r.id).max().unwrap_or(0) + 1;
         let mut queue: VecDeque<RangeRow> = rows.into_iter().filter(|r| !r.done).collect();
         let mut runners: JoinSet<Result<()>> = JoinSet::new();
-        let mut questions: JoinSet<(Scope, Question, Result<Answer>)> = JoinSet::new();
+        let mut probes: JoinSet<(Scope, ListProbe, Result<ProbeResult>)> = JoinSet::new();
         let mut broken: Option<Failure> = None;
         let mut again = tokio::time::interval(std::time::Duration::from_millis(100));
         loop {
-            while runners.len() < self.width && !stop.is_cancelled() {
+            while runners.len() < self.max_active && !stop.is_cancelled() {
                 let Some(row) = queue.pop_front() else { break };
-                let extent = Extent::new(
+                let range = ActiveRange::new(
                     row.id,
                     row.scope.clone(),
                     row.cursor.clone(),
                     row.upto.clone(),
-                    f64::from(PAGE),
+                    f64::from(PAGE_KEYS),
                 );
                 // Keys settled ahead of the cursor are this range's own: no split may give them to another.
                 let ahead = row.ahead.iter().max_by(|a, b| self.order.compare(a.as_bytes(), b.as_bytes()));
                 if let Some(last) = ahead {
-                    extent.reach().at = last.clone();
+                    range.state().position = last.clone();
                 }
-                let extent = Arc::new(extent);
-                self.extents().push(extent.clone());
-                runners.spawn_on(run(extent, row, None), lanes.handle());
+                let range = Arc::new(range);
+                self.active().push(range.clone());
+                runners.spawn_on(run(range, row, None), lanes.handle());
             }
             let asks = self.source.capability().list_start_after != StartAfter::Broken;
-            if queue.is_empty() && asks && self.width > 1 && !stop.is_cancelled() && idle() {
-                let free = self.width.saturating_sub(runners.len() + questions.len());
-                for (scope, question) in self.questions(free) {
+            if queue.is_empty() && asks && self.max_active > 1 && !stop.is_cancelled() && idle() {
+                let free = self.max_active.saturating_sub(runners.len() + probes.len());
+                for (scope, probe) in self.next_probes(free) {
                     let (source, prefix) = (self.source.clone(), scope.prefix().to_owned());
-                    questions.spawn_on(
+                    probes.spawn_on(
                         async move {
-                            let answer = match &question {
-                                Question::Folders => folders(&*source, &prefix).await.map(Answer::Folders),
-                                Question::Page(guess) => {
-                                    let mut lister = Lister::guess(source, &prefix, guess, Side::Source);
+                            let answer = match &probe {
+                                ListProbe::Folders => {
+                                    list_folders(&*source, &prefix).await.map(ProbeResult::Folders)
+                                }
+                                ListProbe::Page(guess) => {
+                                    let mut lister = Lister::probe(source, &prefix, guess, Side::Source);
                                     lister.next().await.map(|listed| {
                                         let page = listed.map(|l| l.page).unwrap_or_default();
-                                        Answer::Page(Box::new(Opened { page, lister }))
+                                        ProbeResult::Page(Box::new(OpenListing { page, lister }))
                                     })
                                 }
                             };
-                            (scope, question, answer)
+                            (scope, probe, answer)
                         },
                         lanes.handle(),
                     );
@@ -332,27 +345,27 @@ impl Field {
                         broken.get_or_insert(failure);
                         stop.cancel();
                     }
-                    self.extents().retain(|e| !e.reach().over);
+                    self.active().retain(|e| !e.state().finished);
                 }
-                Some(answer) = questions.join_next(), if !questions.is_empty() => {
+                Some(answer) = probes.join_next(), if !probes.is_empty() => {
                     let mut answers = vec![answer];
-                    answers.extend(std::iter::from_fn(|| questions.try_join_next()));
-                    for (scope, question, answer) in answers.into_iter().flatten() {
-                        if let Question::Page(guess) = &question {
-                            self.asked().retain(|(s, g)| !(*s == scope && g == guess));
+                    answers.extend(std::iter::from_fn(|| probes.try_join_next()));
+                    for (scope, probe, answer) in answers.into_iter().flatten() {
+                        if let ListProbe::Page(guess) = &probe {
+                            self.probes_in_flight().retain(|(s, g)| !(*s == scope && g == guess));
                         }
-                        // A question that failed is only a lost guess; the range itself meets the same trouble.
-                        let (guess, opened) = match (question, answer) {
-                            (Question::Folders, Ok(Answer::Folders(page))) => {
-                                self.landmarks().insert(scope, Some(Landmarks::of(page, self.order)));
+                        // A probe that failed is only a lost guess; the range itself meets the same trouble.
+                        let (guess, opened) = match (probe, answer) {
+                            (ListProbe::Folders, Ok(ProbeResult::Folders(page))) => {
+                                self.top_folders().insert(scope, Some(TopFolders::from_page(page, self.order)));
                                 continue;
                             }
-                            (Question::Folders, _) => {
-                                self.landmarks().insert(scope, Some(Landmarks::default()));
+                            (ListProbe::Folders, _) => {
+                                self.top_folders().insert(scope, Some(TopFolders::default()));
                                 continue;
                             }
-                            (Question::Page(guess), Ok(Answer::Page(opened))) => (guess, opened),
-                            (Question::Page(_), failed) => {
+                            (ListProbe::Page(guess), Ok(ProbeResult::Page(opened))) => (guess, opened),
+                            (ListProbe::Page(_), failed) => {
                                 // A server that does not begin where it is asked to is not asked again.
                                 if failed.is_err_and(|f| f.kind == Kind::Disorder) {
                                     self.source.learn(Fact::StartAfter(StartAfter::Broken));
@@ -361,106 +374,106 @@ impl Field {
                             }
                         };
                         if stop.is_cancelled() { continue }
-                        let Some((lower, upper, opened)) = self.settle(&scope, &guess, *opened, next_id) else {
+                        let Some((lower, upper, opened)) = self.apply_probe(&scope, &guess, *opened, next_id) else {
                             continue;
                         };
                         next_id += 1;
                         let (after, upto) = upper.bounds();
                         let new = NewRange { id: upper.id, pass: self.pass, scope, after: after.clone(), upto };
-                        let row = fresh_row(&new);
+                        let row = row_of(&new);
                         log.split(lower, after, new).await?;
                         runners.spawn_on(run(upper, row, Some(opened)), lanes.handle());
                     }
                 }
-                () = self.moved.notified() => {}
+                () = self.changed.notified() => {}
                 _ = again.tick() => {}
             }
         }
     }
 
-    fn asked(&self) -> MutexGuard<'_, Vec<(Scope, Key)>> {
-        self.asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn probes_in_flight(&self) -> MutexGuard<'_, Vec<(Scope, Key)>> {
+        self.probes_in_flight.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn landmarks(&self) -> MutexGuard<'_, HashMap<Scope, Option<Landmarks>>> {
-        self.landmarks.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn top_folders(&self) -> MutexGuard<'_, HashMap<Scope, Option<TopFolders>>> {
+        self.top_folders.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Makes a range out of an answer: ends the one that holds its first key there, and begins a new one.
-    fn settle(
+    fn apply_probe(
         &self,
         scope: &Scope,
         guess: &Key,
-        mut opened: Opened,
+        mut opened: OpenListing,
         id: i64,
-    ) -> Option<(i64, Arc<Extent>, Opened)> {
+    ) -> Option<(i64, Arc<ActiveRange>, OpenListing)> {
         let page = &mut opened.page;
-        let mut sketches = self.sketches.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut extents = self.extents();
-        let asked = |e: &&Arc<Extent>| {
-            let r = e.reach();
+        let mut distributions = self.distributions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut active = self.active();
+        let asked = |e: &&Arc<ActiveRange>| {
+            let r = e.state();
             e.is_listed()
                 && e.scope == *scope
-                && !r.over
-                && self.order.compare(r.at.as_bytes(), guess.as_bytes()).is_lt()
+                && !r.finished
+                && self.order.compare(r.position.as_bytes(), guess.as_bytes()).is_lt()
                 && self.order.within(guess.as_bytes(), r.upto.as_ref())
         };
         let first = page.entries.first().map(|e| e.key.clone());
         let holder = first.as_ref().and_then(|k| {
-            extents.iter().find(|e| {
-                let r = e.reach();
+            active.iter().find(|e| {
+                let r = e.state();
                 e.is_listed()
                     && e.scope == *scope
-                    && !r.over
-                    && self.order.compare(r.at.as_bytes(), k.as_bytes()).is_lt()
+                    && !r.finished
+                    && self.order.compare(r.position.as_bytes(), k.as_bytes()).is_lt()
                     && self.order.within(k.as_bytes(), r.upto.as_ref())
             })
         });
-        let victim = extents.iter().find(asked);
+        let victim = active.iter().find(asked);
         if let Some(v) = victim
             && holder.is_none_or(|h| !Arc::ptr_eq(h, v))
         {
             // Nothing of this range lies behind the guess.
-            let mut r = v.reach();
+            let mut r = v.state();
             let nearer = r
-                .known_end
+                .end_bound
                 .as_ref()
                 .is_none_or(|e| self.order.compare(guess.as_bytes(), e.as_bytes()).is_lt());
             if nearer {
-                r.known_end = Some(guess.clone());
+                r.end_bound = Some(guess.clone());
             }
-            if let Some(sketch) = sketches.get_mut(scope) {
-                sketch.deny(guess, &r.at);
+            if let Some(distribution) = distributions.get_mut(scope) {
+                distribution.reject(guess, &r.position);
             }
         }
         let (holder, first) = (holder?.clone(), first?);
-        let mut r = holder.reach();
+        let mut r = holder.state();
         if r.upto.as_ref() == Some(&first) {
             // Only the range's own last key lies behind the guess.
-            r.known_end = Some(guess.clone());
-            if let Some(sketch) = sketches.get_mut(scope) {
-                sketch.deny(guess, &r.at);
+            r.end_bound = Some(guess.clone());
+            if let Some(distribution) = distributions.get_mut(scope) {
+                distribution.reject(guess, &r.position);
             }
             return None;
         }
         let base = scope.prefix().chars().count();
-        let expected = sketches.get(scope).map(|s| s.of(&r.at)).map_or(0.0, |s| {
-            let left = self.left(s, base, &r);
-            left * s.share_after(base, &r.at, &first, r.known_end.as_ref().or(r.upto.as_ref()))
+        let expected = distributions.get(scope).map(|s| s.for_key(&r.position)).map_or(0.0, |s| {
+            let left = self.expected_left(s, base, &r);
+            left * s.share_after(base, &r.position, &first, r.end_bound.as_ref().or(r.upto.as_ref()))
         });
-        let upper = Extent::new(id, scope.clone(), first.clone(), r.upto.take(), expected);
+        let upper = ActiveRange::new(id, scope.clone(), first.clone(), r.upto.take(), expected);
         {
-            let mut u = upper.reach();
-            u.known_end = r.known_end.take();
-            u.common = page.entries.last().map_or(0, |last| shared(&first, &last.key));
+            let mut u = upper.state();
+            u.end_bound = r.end_bound.take();
+            u.common_len = page.entries.last().map_or(0, |last| common_prefix_len(&first, &last.key));
         }
         r.upto = Some(first);
-        (r.met, r.known_end) = (false, None);
+        (r.end_listed, r.end_bound) = (false, None);
         let lower = holder.id;
         drop(r);
         page.entries.remove(0);
         let upper = Arc::new(upper);
-        extents.push(upper.clone());
+        active.push(upper.clone());
         Some((lower, upper, opened))
     }
 }

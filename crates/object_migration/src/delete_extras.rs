@@ -19,22 +19,22 @@ use tokio_util::sync::CancellationToken;
 
 use crate::feed::Feed;
 use crate::glob::Filter;
-use crate::job::{Job, WALKS_MAX};
+use crate::job::{Job, MAX_LISTINGS};
 use crate::ledger::{Ledger, Report};
-use crate::lister::{Lister, distrust, is_listed};
+use crate::lister::{Lister, fall_back_to_weaker_order, is_listed};
 use crate::outcome::{self, Outcome};
 use crate::records;
 use crate::verify::{Comparison, Depth, Difference};
 
 /// Questions or removals at once.
-const AT_ONCE: usize = 32;
+const MAX_CONCURRENT: usize = 32;
 /// Refused removals that a walk without an order keeps until its end.
-const HELD_MAX: usize = 10_000;
+const MAX_HELD_REFUSALS: usize = 10_000;
 /// Removals between two looks at whether the source is there.
-const BATCH: usize = 100;
+const BATCH_KEYS: usize = 100;
 
 /// The ends of a removal, and which keys it may touch.
-struct Pruning {
+struct ExtraDeletion {
     source: Arc<dyn ObjectStore>,
     target: Arc<dyn ObjectStore>,
     filter: Filter,
@@ -46,28 +46,28 @@ struct Pruning {
 
 /// A key at the source's name that only the target has, and its size there, bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Superfluous {
+struct ExtraObject {
     key: Key,
     size: u64,
 }
 
 /// What a removal would take, found by listing both sides.
 #[derive(Debug)]
-pub struct Found {
+pub struct FoundExtras {
     /// Objects and bytes that only the target has.
-    pub superfluous: Tally,
+    pub extra: Tally,
     /// Objects at the target, those included.
     pub at_target: u64,
     /// Some keys that the source listed.
     witnesses: Vec<Key>,
     /// Their keys.
-    keys: Spool,
+    keys: KeySpool,
 }
 
-impl Found {
+impl FoundExtras {
     /// True when more than half of the target would go: that is more often a mistake than meant.
     pub fn is_most(&self) -> bool {
-        self.superfluous.objects * 2 > self.at_target
+        self.extra.objects * 2 > self.at_target
     }
 
     /// True when the source has no object at all.
@@ -79,7 +79,7 @@ impl Found {
     ///
     /// # Errors
     /// When they cannot be read back from the disk.
-    pub fn some(&mut self, n: usize) -> Result<Vec<Key>> {
+    pub fn sample(&mut self, n: usize) -> Result<Vec<Key>> {
         self.keys.rewind()?;
         Ok(self.keys.next(n)?.into_iter().map(|one| one.key).collect())
     }
@@ -89,9 +89,9 @@ impl Found {
 ///
 /// # Errors
 /// When a side cannot be listed or asked.
-pub async fn find(ends: Ends) -> Result<Found> {
-    let mut keys = Spool::new()?;
-    let (mut superfluous, mut broke) = (Tally::default(), None);
+pub async fn find_extras(ends: DeletionEnds) -> Result<FoundExtras> {
+    let mut keys = KeySpool::new()?;
+    let (mut extra, mut broke) = (Tally::default(), None);
     let comparison = Comparison {
         source: ends.source,
         target: ends.target,
@@ -102,8 +102,8 @@ pub async fn find(ends: Ends) -> Result<Found> {
     };
     let found = comparison.run(|difference| {
         if let Difference::Extra(key, size) = difference {
-            superfluous += Tally::one(*size);
-            if let Err(failure) = keys.push(&Superfluous { key: key.clone(), size: *size }) {
+            extra += Tally::one(*size);
+            if let Err(failure) = keys.push(&ExtraObject { key: key.clone(), size: *size }) {
                 broke.get_or_insert(failure);
             }
         }
@@ -111,12 +111,12 @@ pub async fn find(ends: Ends) -> Result<Found> {
     let found = found.await?;
     match broke {
         Some(failure) => Err(failure),
-        None => Ok(Found { superfluous, at_target: found.at_target, witnesses: found.witnesses, keys }),
+        None => Ok(FoundExtras { extra, at_target: found.at_target, witnesses: found.witnesses, keys }),
     }
 }
 
 /// The two ends of a removal.
-pub struct Ends {
+pub struct DeletionEnds {
     /// Where from.
     pub source: Arc<dyn ObjectStore>,
     /// Where to.
@@ -134,13 +134,13 @@ pub struct Ends {
 ///
 /// # Errors
 /// When a side cannot be asked, the source is not there any more, or a removal fails.
-pub async fn remove(
+pub async fn delete_extras(
     source: Arc<dyn ObjectStore>,
     target: Arc<dyn ObjectStore>,
-    mut found: Found,
+    mut found: FoundExtras,
 ) -> Result<Tally> {
     let witnesses = std::mem::take(&mut found.witnesses);
-    let pruning = Arc::new(Pruning {
+    let deletion = Arc::new(ExtraDeletion {
         source,
         target,
         filter: Filter::default(),
@@ -150,12 +150,12 @@ pub async fn remove(
     let mut removed = Tally::default();
     found.keys.rewind()?;
     loop {
-        let batch = found.keys.next(BATCH)?;
+        let batch = found.keys.next(BATCH_KEYS)?;
         if batch.is_empty() {
             return Ok(removed);
         }
-        let still = pruning.still_superfluous(batch).await?;
-        for (one, went) in pruning.remove(&still, &CancellationToken::new()).await? {
+        let still = deletion.still_extra(batch).await?;
+        for (one, went) in deletion.delete(&still, &CancellationToken::new()).await? {
             went?;
             removed += Tally::one(one.size);
         }
@@ -164,18 +164,18 @@ pub async fn remove(
 
 /// Keys on the disk, in the order in which they were found.
 #[derive(Debug)]
-struct Spool {
+struct KeySpool {
     file: std::io::BufWriter<std::fs::File>,
     reader: Option<std::io::BufReader<std::fs::File>>,
 }
 
-impl Spool {
+impl KeySpool {
     fn new() -> Result<Self> {
         let file = tempfile::tempfile().map_err(|e| spool_failed(&e))?;
         Ok(Self { file: std::io::BufWriter::new(file), reader: None })
     }
 
-    fn push(&mut self, one: &Superfluous) -> Result<()> {
+    fn push(&mut self, one: &ExtraObject) -> Result<()> {
         let text = one.to_ledger();
         let len = u32::try_from(text.as_bytes().len()).unwrap_or(u32::MAX);
         let written =
@@ -194,7 +194,7 @@ impl Spool {
         Ok(())
     }
 
-    fn next(&mut self, n: usize) -> Result<Vec<Superfluous>> {
+    fn next(&mut self, n: usize) -> Result<Vec<ExtraObject>> {
         let Some(reader) = &mut self.reader else { return Ok(Vec::new()) };
         let mut out = Vec::new();
         let mut len = [0; 4];
@@ -205,7 +205,7 @@ impl Spool {
             }
             let mut text = vec![0; u32::from_le_bytes(len) as usize];
             reader.read_exact(&mut text).map_err(|e| spool_failed(&e))?;
-            out.extend(Superfluous::from_ledger(&Key::new(text)));
+            out.extend(ExtraObject::from_ledger(&Key::new(text)));
         }
         Ok(out)
     }
@@ -215,16 +215,16 @@ fn spool_failed(e: &std::io::Error) -> Failure {
     Failure::new(Kind::NoSpace, "delete", format!("cannot write the list of keys to delete: {e}"))
 }
 
-impl Pruning {
+impl ExtraDeletion {
     /// What of a page the source does not have.
-    async fn superfluous(self: &Arc<Self>, entries: Vec<Entry>) -> Result<Vec<Superfluous>> {
+    async fn extras_of_page(self: &Arc<Self>, entries: Vec<Entry>) -> Result<Vec<ExtraObject>> {
         let asked = entries.into_iter().filter_map(|entry| {
             let bare = entry.key.as_bytes().strip_prefix(self.save_prefix.as_bytes())?;
             let ours = !records::is_record(entry.key.as_bytes()) && self.filter.keeps(bare);
-            ours.then(|| Superfluous { key: Key::new(bare), size: entry.size })
+            ours.then(|| ExtraObject { key: Key::new(bare), size: entry.size })
         });
         let never = CancellationToken::new();
-        let found = at_once(asked, &never, |one| {
+        let found = for_each_concurrent(asked, &never, |one| {
             let source = self.source.clone();
             async move {
                 match source.head(&one.key, None).await {
@@ -247,7 +247,7 @@ impl Pruning {
 
     /// The source is there and still lists something that this run has seen. An answer of "not found" says nothing about
     /// a key when the whole bucket is gone, or a disk is not mounted.
-    async fn prove_source(&self) -> Result<()> {
+    async fn verify_source(&self) -> Result<()> {
         for witness in &self.witnesses {
             if is_listed(self.source.clone(), witness, Side::Source).await? {
                 return Ok(());
@@ -259,10 +259,10 @@ impl Pruning {
     }
 
     /// What of a batch the source still does not have, by its own answer and by its listing.
-    async fn still_superfluous(self: &Arc<Self>, batch: Vec<Superfluous>) -> Result<Vec<Superfluous>> {
-        self.prove_source().await?;
+    async fn still_extra(self: &Arc<Self>, batch: Vec<ExtraObject>) -> Result<Vec<ExtraObject>> {
+        self.verify_source().await?;
         let never = CancellationToken::new();
-        let looked = at_once(batch.into_iter(), &never, |one| {
+        let looked = for_each_concurrent(batch.into_iter(), &never, |one| {
             let source = self.source.clone();
             async move {
                 match source.head(&one.key, None).await {
@@ -284,12 +284,12 @@ impl Pruning {
     }
 
     /// Removes what was found; what a stop came before is not among the answers.
-    async fn remove(
+    async fn delete(
         self: &Arc<Self>,
-        found: &[Superfluous],
+        found: &[ExtraObject],
         stop: &CancellationToken,
-    ) -> Result<Vec<(Superfluous, Result<()>)>> {
-        at_once(found.iter().cloned(), stop, |one| {
+    ) -> Result<Vec<(ExtraObject, Result<()>)>> {
+        for_each_concurrent(found.iter().cloned(), stop, |one| {
             let this = self.clone();
             async move {
                 let removed = this.target.delete(&one.key.under(&this.save_prefix)).await;
@@ -299,11 +299,11 @@ impl Pruning {
         .await
     }
 
-    /// Which of the condemned keys are gone: an interrupted run has removed them.
-    async fn removed_before(self: &Arc<Self>, condemned: &[Key]) -> Result<Vec<Superfluous>> {
-        let condemned = condemned.iter().filter_map(Superfluous::from_ledger);
+    /// Which of the pending_delete keys are gone: an interrupted run has removed them.
+    async fn deleted_before(self: &Arc<Self>, pending_delete: &[Key]) -> Result<Vec<ExtraObject>> {
+        let pending_delete = pending_delete.iter().filter_map(ExtraObject::from_ledger);
         let never = CancellationToken::new();
-        let gone = at_once(condemned, &never, |one| {
+        let gone = for_each_concurrent(pending_delete, &never, |one| {
             let this = self.clone();
             async move {
                 match this.target.head(&one.key.under(&this.save_prefix), None).await {
@@ -318,20 +318,20 @@ impl Pruning {
     }
 }
 
-impl Superfluous {
+impl ExtraObject {
     /// As it stands among a range's keys ahead: eight bytes of size, then the key.
     fn to_ledger(&self) -> Key {
         Key::new([&self.size.to_be_bytes(), self.key.as_bytes()].concat())
     }
 
-    fn from_ledger(condemned: &Key) -> Option<Self> {
-        let (size, key) = condemned.as_bytes().split_first_chunk()?;
+    fn from_ledger(pending_delete: &Key) -> Option<Self> {
+        let (size, key) = pending_delete.as_bytes().split_first_chunk()?;
         Some(Self { key: Key::new(key), size: u64::from_be_bytes(*size) })
     }
 }
 
-/// Works on all of `items`, [`AT_ONCE`] together; those that have not begun when the stop comes are left out.
-async fn at_once<T, F, R>(
+/// Works on all of `items`, [`MAX_CONCURRENT`] together; those that have not begun when the stop comes are left out.
+async fn for_each_concurrent<T, F, R>(
     items: impl Iterator<Item = T>,
     stop: &CancellationToken,
     work: impl Fn(T) -> F,
@@ -343,7 +343,7 @@ where
     let (mut under_way, mut ended) = (JoinSet::new(), Vec::new());
     let mut items = items.take_while(|_| !stop.is_cancelled());
     loop {
-        while under_way.len() < AT_ONCE
+        while under_way.len() < MAX_CONCURRENT
             && let Some(item) = items.next()
         {
             under_way.spawn(work(item));
@@ -357,7 +357,7 @@ where
 }
 
 /// A range of the target while it is pruned.
-struct Strip<'a> {
+struct DeletionRange<'a> {
     job: &'a Job,
     ledger: &'a Ledger,
     clock: &'a SharedClock,
@@ -366,20 +366,20 @@ struct Strip<'a> {
     failed: Vec<FailedObject>,
     /// Removals that were refused on a walk that begins again at its first key after an interruption: they are counted at
     /// its end, else they would be counted by each walk. None: such a walk goes on where it was.
-    held: Option<Vec<(Superfluous, Failure)>>,
+    held_refusals: Option<Vec<(ExtraObject, Failure)>>,
 }
 
-impl Strip<'_> {
-    fn settled(&mut self, one: &Superfluous, outcome: &Outcome) {
+impl DeletionRange<'_> {
+    fn record_outcome(&mut self, one: &ExtraObject, outcome: &Outcome) {
         let count = |c: &mut Counters| match outcome {
             Outcome::Deleted => c.deleted += Tally::one(one.size),
             Outcome::Failed(_) => c.failed += Tally::one(one.size),
             _ => c.skipped += Tally::one(one.size),
         };
         count(&mut self.row.counters);
-        self.job.progress.settled(count);
+        self.job.progress.record(count);
         if self.job.task.spec.record_outcomes {
-            outcome::line(&mut self.lines, outcome, &one.key, one.size, 0);
+            outcome::append_line(&mut self.lines, outcome, &one.key, one.size, 0);
         }
         if let Outcome::Failed(failure) = outcome {
             let (key, failure) = (one.key.clone(), failure.clone());
@@ -402,19 +402,19 @@ impl Strip<'_> {
     }
 
     /// Walks the range to its end, or until stopped.
-    async fn walk(mut self, pruning: &Arc<Pruning>, remove: bool) -> Result<()> {
-        let save = &pruning.save_prefix;
-        for one in pruning.removed_before(&self.row.ahead).await? {
-            self.settled(&one, &Outcome::Deleted);
+    async fn run(mut self, deletion: &Arc<ExtraDeletion>, remove: bool) -> Result<()> {
+        let save = &deletion.save_prefix;
+        for one in deletion.deleted_before(&self.row.ahead).await? {
+            self.record_outcome(&one, &Outcome::Deleted);
         }
         self.report(vec![], false).await?;
         let prefix = format!("{save}{}", self.row.scope.prefix());
         let after = if self.row.cursor.is_empty() { Key::default() } else { self.row.cursor.under(save) };
-        let unordered = pruning.target.capability().list_order == Order::Unknown;
+        let unordered = deletion.target.capability().list_order == Order::Unknown;
         if unordered && !remove {
             // What would be deleted is found again from the first key on.
             let before = std::mem::take(&mut self.row.counters).skipped;
-            self.job.progress.settled(|c| {
+            self.job.progress.record(|c| {
                 c.skipped.objects = c.skipped.objects.saturating_sub(before.objects);
                 c.skipped.bytes = c.skipped.bytes.saturating_sub(before.bytes);
             });
@@ -422,10 +422,10 @@ impl Strip<'_> {
         let mut pages = match (&self.row.scope, after.is_empty()) {
             // Its order does not matter: the walk begins again where no order tells where it was.
             (Scope::Prefix(_), _) if unordered => {
-                self.held = Some(Vec::new());
-                Feed::list(Lister::unordered(pruning.target.clone(), &prefix, Side::Target))
+                self.held_refusals = Some(Vec::new());
+                Feed::of_listing(Lister::unordered(deletion.target.clone(), &prefix, Side::Target))
             }
-            (scope, _) => Feed::scope(pruning.target.clone(), scope, &prefix, after, Side::Target),
+            (scope, _) => Feed::of_scope(deletion.target.clone(), scope, &prefix, after, Side::Target),
         };
         loop {
             let page = tokio::select! {
@@ -433,42 +433,42 @@ impl Strip<'_> {
                 () = self.job.stop.cancelled() => return Err(stopped()),
             };
             let Some(page) = page else {
-                for (one, failure) in self.held.take().unwrap_or_default() {
-                    self.settled(&one, &Outcome::Failed(failure));
+                for (one, failure) in self.held_refusals.take().unwrap_or_default() {
+                    self.record_outcome(&one, &Outcome::Failed(failure));
                 }
                 return self.report(vec![], true).await;
             };
             let entries = page?.page.entries;
             let last = entries.last().map(|e| Key::new(&e.key.as_bytes()[save.len()..]));
-            let found = pruning.superfluous(entries).await?;
+            let found = deletion.extras_of_page(entries).await?;
             if remove {
-                for batch in found.chunks(BATCH) {
-                    let batch = pruning.still_superfluous(batch.to_vec()).await?;
-                    self.remove(pruning, &batch).await?;
+                for batch in found.chunks(BATCH_KEYS) {
+                    let batch = deletion.still_extra(batch.to_vec()).await?;
+                    self.delete(deletion, &batch).await?;
                 }
             } else {
-                found.iter().for_each(|one| self.settled(one, &Outcome::Skipped("would be deleted")));
+                found.iter().for_each(|one| self.record_outcome(one, &Outcome::Skipped("would be deleted")));
             }
             self.row.cursor = last.unwrap_or(self.row.cursor.clone());
             self.report(vec![], false).await?;
         }
     }
 
-    async fn remove(&mut self, pruning: &Arc<Pruning>, found: &[Superfluous]) -> Result<()> {
+    async fn delete(&mut self, deletion: &Arc<ExtraDeletion>, found: &[ExtraObject]) -> Result<()> {
         if found.is_empty() {
             return Ok(());
         }
-        self.report(found.iter().map(Superfluous::to_ledger).collect(), false).await?;
+        self.report(found.iter().map(ExtraObject::to_ledger).collect(), false).await?;
         self.ledger.flush().await?;
         let mut broke = None;
-        let removed = pruning.remove(found, &self.job.stop).await?;
+        let removed = deletion.delete(found, &self.job.stop).await?;
         if removed.len() < found.len() {
             broke = Some(stopped());
         }
         let mut refused = Vec::new();
         for (one, went) in removed {
             match went {
-                Ok(()) => self.settled(&one, &Outcome::Deleted),
+                Ok(()) => self.record_outcome(&one, &Outcome::Deleted),
                 Err(f) if matches!(f.kind.policy(), Policy::StopTask) => broke = Some(f),
                 Err(f) => refused.push((one, f)),
             }
@@ -479,11 +479,11 @@ impl Strip<'_> {
             return Err(failure);
         }
         for (one, failure) in refused {
-            match &mut self.held {
+            match &mut self.held_refusals {
                 // So many refusals are the task's failure.
-                Some(held) if held.len() >= HELD_MAX => return Err(failure),
+                Some(held) if held.len() >= MAX_HELD_REFUSALS => return Err(failure),
                 Some(held) => held.push((one, failure)),
-                None => self.settled(&one, &Outcome::Failed(failure)),
+                None => self.record_outcome(&one, &Outcome::Failed(failure)),
             }
         }
         Ok(())
@@ -496,36 +496,37 @@ fn stopped() -> Failure {
 
 impl Job {
     /// The last pass of a task that propagates deletions. It has ranges of its own, so that it goes on after an
-    /// interruption. Where the copy met nothing at the source, nothing is superfluous: the selection was mistaken.
-    pub(crate) async fn prune(&self, ledger: &Ledger, clock: &SharedClock) -> Result<()> {
+    /// interruption. Where the copy met nothing at the source, nothing is extra: the selection was mistaken.
+    pub(crate) async fn delete_extras(&self, ledger: &Ledger, clock: &SharedClock) -> Result<()> {
         let task = &self.task;
         let mut unit = self.store.read().await?;
         let copied = unit.ranges(task.id, Pass::Copy).await?;
         let mut rows = unit.ranges(task.id, Pass::Prune).await?;
         drop(unit);
         if rows.is_empty() {
-            rows = self.begin(Pass::Prune, 2_000_000_000).await?;
+            rows = self.begin_pass(Pass::Prune, 2_000_000_000).await?;
         }
-        let (rows, empty): (Vec<_>, Vec<_>) = rows.into_iter().partition(|r| met_anything(&copied, &r.scope));
+        let (rows, empty): (Vec<_>, Vec<_>) =
+            rows.into_iter().partition(|r| copied_anything(&copied, &r.scope));
         if !empty.is_empty() {
             let some: Vec<_> = empty.iter().take(5).map(|r| format!("`{}`", r.scope.prefix())).collect();
             let m = format!("nothing was deleted under {}: the source has no object there", some.join(", "));
-            let mut unit = self.write().await?;
+            let mut unit = self.begin_write().await?;
             unit.set_note(task.id, &m).await?;
             unit.save().await?;
         }
         let filter = Filter::new(&task.spec.include, &task.spec.exclude);
-        let (witnesses, most) = self.extent_of_removal(&rows, &filter).await?;
+        let (witnesses, most) = self.measure_deletion(&rows, &filter).await?;
         if witnesses.is_empty() && !rows.is_empty() {
             let note = "nothing was deleted at the target: the source no longer has any object there";
-            let mut unit = self.write().await?;
+            let mut unit = self.begin_write().await?;
             unit.set_note(task.id, note).await?;
             return unit.save().await;
         }
         if most && !task.spec.beyond.delete_most && !task.spec.beyond.dry_run {
-            return self.refuse_removal().await;
+            return self.refuse_deletion().await;
         }
-        let pruning = Arc::new(Pruning {
+        let deletion = Arc::new(ExtraDeletion {
             source: self.source.clone(),
             target: self.target.clone(),
             filter,
@@ -533,7 +534,7 @@ impl Job {
             witnesses,
         });
         for row in rows.into_iter().filter(|r| !r.done) {
-            self.prune_range(row, &pruning, ledger, clock).await?;
+            self.delete_extras_in(row, &deletion, ledger, clock).await?;
         }
         Ok(())
     }
@@ -541,22 +542,30 @@ impl Job {
 
 impl Job {
     /// Walks one range, and again in a weaker order when the target's listing keeps no promise: at last without any.
-    async fn prune_range(
+    async fn delete_extras_in(
         &self,
         mut row: RangeRow,
-        pruning: &Arc<Pruning>,
+        deletion: &Arc<ExtraDeletion>,
         ledger: &Ledger,
         clock: &SharedClock,
     ) -> Result<()> {
         for walk in 1.. {
             let id = row.id;
-            let strip =
-                Strip { job: self, ledger, clock, row, lines: String::new(), failed: vec![], held: None };
-            match strip.walk(pruning, !self.task.spec.beyond.dry_run).await {
+            let strip = DeletionRange {
+                job: self,
+                ledger,
+                clock,
+                row,
+                lines: String::new(),
+                failed: vec![],
+                held_refusals: None,
+            };
+            match strip.run(deletion, !self.task.spec.beyond.dry_run).await {
                 // Without an order a token was refused: the walk begins again at the first key.
                 Err(f)
                     if f.kind == Kind::Disorder
-                        && (distrust(&*self.target, &f) || f.side == Side::Target && walk < WALKS_MAX) => {}
+                        && (fall_back_to_weaker_order(&*self.target, &f)
+                            || f.side == Side::Target && walk < MAX_LISTINGS) => {}
                 done => return done,
             }
             // What was removed and counted so far is in the ledger.
@@ -571,11 +580,11 @@ impl Job {
     }
 
     /// Keys that the source lists now, and whether more than half of the target would go.
-    async fn extent_of_removal(&self, rows: &[RangeRow], filter: &Filter) -> Result<(Vec<Key>, bool)> {
+    async fn measure_deletion(&self, rows: &[RangeRow], filter: &Filter) -> Result<(Vec<Key>, bool)> {
         let (mut witnesses, mut going, mut at_target) = (Vec::new(), 0, 0);
         for row in rows {
             let Scope::Prefix(prefix) = &row.scope else { continue };
-            let found = find(Ends {
+            let found = find_extras(DeletionEnds {
                 source: self.source.clone(),
                 target: self.target.clone(),
                 from: prefix.clone(),
@@ -587,7 +596,7 @@ impl Job {
                 () = self.stop.cancelled() => return Err(stopped()),
             };
             witnesses.extend(found.witnesses.iter().map(|key| key.under(prefix)));
-            going += found.superfluous.objects;
+            going += found.extra.objects;
             at_target += found.at_target;
         }
         let removed = rows.iter().map(|r| r.counters.deleted.objects).sum::<u64>();
@@ -595,10 +604,10 @@ impl Job {
     }
 
     /// A removal of most of the target is refused, and the task says so.
-    async fn refuse_removal(&self) -> Result<()> {
+    async fn refuse_deletion(&self) -> Result<()> {
         let note = "nothing was deleted at the target: more than half of its objects would be deleted; hint: use \
              delete_most (--delete-most)";
-        let mut unit = self.write().await?;
+        let mut unit = self.begin_write().await?;
         unit.set_note(self.task.id, note).await?;
         unit.save().await
     }
@@ -606,7 +615,7 @@ impl Job {
 
 /// True when the copy settled at least one object of a scope. A range of restored objects (id below 1) is of all
 /// scopes.
-fn met_anything(copied: &[RangeRow], scope: &Scope) -> bool {
+fn copied_anything(copied: &[RangeRow], scope: &Scope) -> bool {
     copied.iter().any(|r| {
         let inside = r.id < 1 || r.scope.prefix().starts_with(scope.prefix());
         inside && r.counters.settled().objects > 0
@@ -619,9 +628,9 @@ mod tests {
 
     #[test]
     fn a_condemned_key_comes_back_from_the_ledger() {
-        let one = Superfluous { key: Key::new(*b"a\0\xff"), size: 1 << 40 };
-        assert_eq!(Superfluous::from_ledger(&one.to_ledger()), Some(one));
-        assert_eq!(Superfluous::from_ledger(&Key::from("short")), None);
+        let one = ExtraObject { key: Key::new(*b"a\0\xff"), size: 1 << 40 };
+        assert_eq!(ExtraObject::from_ledger(&one.to_ledger()), Some(one));
+        assert_eq!(ExtraObject::from_ledger(&Key::from("short")), None);
     }
 
     #[test]
@@ -638,9 +647,9 @@ mod tests {
             fence: 1,
         };
         let copied = [row(1, "photos/", 1), row(2, "photo/", 0)];
-        assert!(met_anything(&copied, &Scope::Prefix("photos/".into())));
-        assert!(!met_anything(&copied, &Scope::Prefix("photo/".into())));
-        assert!(!met_anything(&[], &Scope::Prefix(String::new())));
-        assert!(met_anything(&[row(-1, "", 3)], &Scope::Prefix("photo/".into())));
+        assert!(copied_anything(&copied, &Scope::Prefix("photos/".into())));
+        assert!(!copied_anything(&copied, &Scope::Prefix("photo/".into())));
+        assert!(!copied_anything(&[], &Scope::Prefix(String::new())));
+        assert!(copied_anything(&[row(-1, "", 3)], &Scope::Prefix("photo/".into())));
     }
 }

@@ -11,34 +11,34 @@ use std::ops::Range;
 
 use model::key::{Key, Order};
 
-const POSITIONS: usize = 96;
-const DIGITS: usize = 7;
+const MAX_POSITIONS: usize = 96;
+const MAX_DIGITS: usize = 7;
 
 /// Shapes told apart; keys of further shapes are learned together.
-const SHAPES: usize = 32;
+const MAX_SHAPES: usize = 32;
 /// Pages after which what was not seen is taken for unlikely.
-const ENOUGH: u32 = 8;
+const MIN_PAGES: u32 = 8;
 /// Weight of a digit not seen by then.
-const UNLIKELY: f64 = 0.04;
+const UNSEEN_WEIGHT: f64 = 0.04;
 
 /// What is known of the keys under one prefix, by the shape of the keys: their separators.
 #[derive(Clone, Debug)]
-pub(crate) struct Sketch {
+pub(crate) struct KeyDistribution {
     order: Order,
-    forms: HashMap<String, Form>,
-    unknown: Form,
+    shapes: HashMap<String, ShapeDistribution>,
+    other_shapes: ShapeDistribution,
 }
 
 /// What is known of keys of one shape.
 #[derive(Clone, Debug)]
-pub(crate) struct Form {
+pub(crate) struct ShapeDistribution {
     order: Order,
     pages: u32,
     /// The longest key seen, as an example of how they are built.
     example: Vec<char>,
-    seen: Vec<BTreeSet<char>>,
-    /// Behind which digit a fruitless question found nothing.
-    denied: Vec<Option<char>>,
+    seen_chars: Vec<BTreeSet<char>>,
+    /// Behind which digit an empty probe found nothing.
+    rejected: Vec<Option<char>>,
     alphabets: Vec<Alphabet>,
     digits: Alphabet,
 }
@@ -72,42 +72,42 @@ impl Alphabet {
     }
 }
 
-impl Sketch {
+impl KeyDistribution {
     /// Nothing known yet.
     pub(crate) fn new(order: Order) -> Self {
-        Self { order, forms: HashMap::new(), unknown: Form::new(order) }
+        Self { order, shapes: HashMap::new(), other_shapes: ShapeDistribution::new(order) }
     }
 
     /// Learns from some keys of one page.
     pub(crate) fn observe<'k>(&mut self, keys: impl Iterator<Item = &'k Key>) {
         let mut by_shape: HashMap<String, Vec<Vec<char>>> = HashMap::new();
         for key in keys {
-            let key: Vec<char> = key.as_str().unwrap_or_default().chars().take(POSITIONS).collect();
+            let key: Vec<char> = key.as_str().unwrap_or_default().chars().take(MAX_POSITIONS).collect();
             by_shape.entry(shape(&key)).or_default().push(key);
         }
         for (shape, keys) in by_shape {
-            let room = self.forms.len() < SHAPES;
-            let form = match self.forms.entry(shape) {
+            let room = self.shapes.len() < MAX_SHAPES;
+            let form = match self.shapes.entry(shape) {
                 Occupied(known) => known.into_mut(),
-                Vacant(new) if room => new.insert(Form::new(self.order)),
-                Vacant(_) => &mut self.unknown,
+                Vacant(new) if room => new.insert(ShapeDistribution::new(self.order)),
+                Vacant(_) => &mut self.other_shapes,
             };
             form.observe(keys);
         }
     }
 
     /// Nothing lay between `guess` and the end of the range that is now at `at`.
-    pub(crate) fn deny(&mut self, guess: &Key, at: &Key) {
-        let key: Vec<char> = at.as_str().unwrap_or_default().chars().take(POSITIONS).collect();
-        if let Some(form) = self.forms.get_mut(&shape(&key)) {
-            form.deny(guess, at);
+    pub(crate) fn reject(&mut self, guess: &Key, at: &Key) {
+        let key: Vec<char> = at.as_str().unwrap_or_default().chars().take(MAX_POSITIONS).collect();
+        if let Some(form) = self.shapes.get_mut(&shape(&key)) {
+            form.reject(guess, at);
         }
     }
 
     /// What is known of keys like this one.
-    pub(crate) fn of(&self, key: &Key) -> &Form {
-        let key: Vec<char> = key.as_str().unwrap_or_default().chars().take(POSITIONS).collect();
-        self.forms.get(&shape(&key)).unwrap_or(&self.unknown)
+    pub(crate) fn for_key(&self, key: &Key) -> &ShapeDistribution {
+        let key: Vec<char> = key.as_str().unwrap_or_default().chars().take(MAX_POSITIONS).collect();
+        self.shapes.get(&shape(&key)).unwrap_or(&self.other_shapes)
     }
 }
 
@@ -116,15 +116,15 @@ fn shape(key: &[char]) -> String {
     key.iter().filter(|c| !c.is_alphanumeric()).take(16).collect()
 }
 
-impl Form {
+impl ShapeDistribution {
     fn new(order: Order) -> Self {
         let digits = Alphabet::new(('0'..='9').map(|c| (c, 1.0)));
         Self {
             order,
             pages: 0,
             example: Vec::new(),
-            seen: Vec::new(),
-            denied: Vec::new(),
+            seen_chars: Vec::new(),
+            rejected: Vec::new(),
             alphabets: Vec::new(),
             digits,
         }
@@ -132,42 +132,42 @@ impl Form {
 
     fn observe(&mut self, keys: Vec<Vec<char>>) {
         self.pages += 1;
-        let mut changed = self.pages == ENOUGH;
+        let mut changed = self.pages == MIN_PAGES;
         for key in keys {
             for (i, &c) in key.iter().enumerate() {
-                if self.seen.len() <= i {
-                    self.seen.push(BTreeSet::new());
+                if self.seen_chars.len() <= i {
+                    self.seen_chars.push(BTreeSet::new());
                 }
-                changed |= self.seen[i].insert(c);
+                changed |= self.seen_chars[i].insert(c);
             }
             if key.len() > self.example.len() {
                 self.example = key;
             }
         }
         if changed {
-            self.learn();
+            self.rebuild_alphabets();
         }
     }
 
-    fn learn(&mut self) {
-        let words = self.words();
-        self.alphabets = (0..self.seen.len()).map(|i| self.expected(i, &words)).collect();
+    fn rebuild_alphabets(&mut self) {
+        let words = self.example_words();
+        self.alphabets = (0..self.seen_chars.len()).map(|i| self.expected_alphabet(i, &words)).collect();
     }
 
     /// Nothing lay between `guess` and the end of the range that is now at `at`.
-    fn deny(&mut self, guess: &Key, at: &Key) {
+    fn reject(&mut self, guess: &Key, at: &Key) {
         let (guess, at) = (chars(guess), chars(at));
         let i = guess.iter().zip(&at).take_while(|(a, b)| a == b).count();
-        let (Some(&c), Some(seen)) = (guess.get(i), self.seen.get(i)) else { return };
+        let (Some(&c), Some(seen)) = (guess.get(i), self.seen_chars.get(i)) else { return };
         if c.is_ascii_digit() && !seen.contains(&c) {
-            self.denied.resize(self.denied.len().max(i + 1), None);
-            self.denied[i] = Some(self.denied[i].map_or(c, |d| d.min(c)));
-            self.learn();
+            self.rejected.resize(self.rejected.len().max(i + 1), None);
+            self.rejected[i] = Some(self.rejected[i].map_or(c, |d| d.min(c)));
+            self.rebuild_alphabets();
         }
     }
 
     /// The words of the example: runs of letters and digits.
-    fn words(&self) -> Vec<Range<usize>> {
+    fn example_words(&self) -> Vec<Range<usize>> {
         let mut words: Vec<Range<usize>> = Vec::new();
         for (i, _) in self.example.iter().enumerate().filter(|(_, c)| c.is_alphanumeric()) {
             match words.last_mut() {
@@ -188,13 +188,13 @@ impl Form {
 
     /// Characters to expect at a position: those seen, those of its like and, at first, those of its whole word
     /// and all digits.
-    fn expected(&self, at: usize, words: &[Range<usize>]) -> Alphabet {
-        let seen = &self.seen[at];
+    fn expected_alphabet(&self, at: usize, words: &[Range<usize>]) -> Alphabet {
+        let seen = &self.seen_chars[at];
         let mut all = seen.clone();
         if let Some(word) = words.iter().find(|w| w.contains(&at)) {
             let like = words.iter().filter(|w| w.len() == word.len()).map(|w| w.start + (at - word.start));
-            let own = word.clone().filter(|_| self.pages < ENOUGH);
-            for kin in like.chain(own).filter_map(|i| self.seen.get(i)) {
+            let own = word.clone().filter(|_| self.pages < MIN_PAGES);
+            for kin in like.chain(own).filter_map(|i| self.seen_chars.get(i)) {
                 let letters = |set: &BTreeSet<char>| set.iter().all(|c| c.is_alphabetic());
                 if kin.is_superset(seen) || (kin.len() > 1 && letters(kin) && letters(seen)) {
                     all.extend(kin);
@@ -202,11 +202,11 @@ impl Form {
             }
         }
         let digits = seen.iter().any(char::is_ascii_digit).then_some('0'..='9').into_iter().flatten();
-        let unlikely = if self.pages < ENOUGH { 1.0 } else { UNLIKELY };
-        let denied = self.denied.get(at).copied().flatten();
+        let unlikely = if self.pages < MIN_PAGES { 1.0 } else { UNSEEN_WEIGHT };
+        let denied = self.rejected.get(at).copied().flatten();
         let weight = |c: char| match denied {
             _ if seen.contains(&c) => 1.0,
-            Some(d) if c >= d => UNLIKELY / 4.0,
+            Some(d) if c >= d => UNSEEN_WEIGHT / 4.0,
             _ if all.contains(&c) => 1.0,
             _ => unlikely,
         };
@@ -219,7 +219,7 @@ impl Form {
     /// How far `key` lies between the ends of the key space below its first `from` characters, in 0..1.
     fn fraction(&self, key: &[char], from: usize) -> f64 {
         let (mut value, mut scale) = (0.0, 1.0);
-        for (i, &c) in key.iter().enumerate().skip(from).take(DIGITS) {
+        for (i, &c) in key.iter().enumerate().skip(from).take(MAX_DIGITS) {
             let letters = &self.alphabet(i).letters;
             let index = letters.partition_point(|&(a, _)| self.rank(a) < self.rank(c));
             let share = self.alphabet(i).share(index);
@@ -234,10 +234,10 @@ impl Form {
     }
 
     /// The key that lies `fraction` of the way, below the given beginning.
-    fn unfraction(&self, beginning: &[char], fraction: f64) -> String {
+    fn key_at_fraction(&self, beginning: &[char], fraction: f64) -> String {
         let mut text: String = beginning.iter().collect();
         let mut rest = fraction;
-        for i in 0..DIGITS {
+        for i in 0..MAX_DIGITS {
             let alphabet = self.alphabet(beginning.len() + i);
             let last = alphabet.letters.len().saturating_sub(1);
             let index = alphabet.letters.partition_point(|&(_, end)| end <= rest).min(last);
@@ -252,12 +252,12 @@ impl Form {
     /// Share of `lo..hi` that lies after `at`; no `hi` means the end of what begins with `base` characters.
     pub(crate) fn share_after(&self, base: usize, lo: &Key, at: &Key, hi: Option<&Key>) -> f64 {
         let (lo, at, hi) = (chars(lo), chars(at), hi.map(chars));
-        let from = self.common(base, &lo, hi.as_deref());
+        let from = self.common_len(base, &lo, hi.as_deref());
         let (a, b) = (self.fraction(&lo, from), hi.map_or(1.0, |h| self.fraction(&h, from)));
         if b <= a { 0.0 } else { ((b - self.fraction(&at, from)) / (b - a)).clamp(0.0, 1.0) }
     }
 
-    fn common(&self, base: usize, lo: &[char], hi: Option<&[char]>) -> usize {
+    fn common_len(&self, base: usize, lo: &[char], hi: Option<&[char]>) -> usize {
         match hi {
             Some(hi) => lo.iter().zip(hi).take_while(|(a, b)| a == b).count(),
             None => base.min(lo.len()),
@@ -266,16 +266,23 @@ impl Form {
 
     /// Up to `n` keys that divide what lies after `lo` and before `hi` evenly, leaving at least the share `least`
     /// before the first of them.
-    pub(crate) fn between(&self, base: usize, lo: &Key, hi: Option<&Key>, n: usize, least: f64) -> Vec<Key> {
+    pub(crate) fn split_points(
+        &self,
+        base: usize,
+        lo: &Key,
+        hi: Option<&Key>,
+        n: usize,
+        least: f64,
+    ) -> Vec<Key> {
         let (lo_chars, hi_chars) = (chars(lo), hi.map(chars));
-        let from = self.common(base, &lo_chars, hi_chars.as_deref());
+        let from = self.common_len(base, &lo_chars, hi_chars.as_deref());
         let a = self.fraction(&lo_chars, from);
         let b = hi_chars.map_or(1.0, |h| self.fraction(&h, from));
         let mut keys: Vec<Key> = Vec::new();
         let first = least.max(1.0 / (n as f64 + 1.0));
         for i in 0..n {
             let f = a + (b - a) * (first + (1.0 - first) * i as f64 / n as f64);
-            let key = Key::from(self.unfraction(&lo_chars[..from], f));
+            let key = Key::from(self.key_at_fraction(&lo_chars[..from], f));
             let inside = self.order.compare(key.as_bytes(), lo.as_bytes()).is_gt()
                 && hi.is_none_or(|h| self.order.compare(key.as_bytes(), h.as_bytes()).is_lt());
             if inside && keys.last() != Some(&key) {
@@ -287,11 +294,11 @@ impl Form {
 
     /// Up to `n` keys between `at` and `hi`, each half as far away as the one before, beginning half way: for a
     /// space that may be filled only a little way.
-    pub(crate) fn halves(&self, base: usize, at: &Key, hi: &Key, n: usize) -> Vec<Key> {
+    pub(crate) fn halving_points(&self, base: usize, at: &Key, hi: &Key, n: usize) -> Vec<Key> {
         let mut keys: Vec<Key> = Vec::new();
         let mut far = hi.clone();
         while keys.len() < n {
-            let Some(half) = self.between(base, at, Some(&far), 1, 0.0).pop() else { break };
+            let Some(half) = self.split_points(base, at, Some(&far), 1, 0.0).pop() else { break };
             far = half.clone();
             keys.push(half);
         }
@@ -300,7 +307,7 @@ impl Form {
 
     /// Where to ask when nobody knows how far the keys reach: just behind each subtree that holds `at`, innermost
     /// first, so that whatever lies beside one of them is found in one round; and half way between two of them.
-    pub(crate) fn ladder(&self, base: usize, at: &Key, common: usize, n: usize) -> Vec<Key> {
+    pub(crate) fn subtree_boundaries(&self, base: usize, at: &Key, common: usize, n: usize) -> Vec<Key> {
         let at_chars = chars(at);
         // Beside a digit, beside a folder: inside a word of letters a neighbour is less likely.
         let worth = |&i: &usize| {
@@ -315,19 +322,19 @@ impl Form {
             depths.remove(0);
         }
         let step = depths.len().div_ceil(n.max(1)).max(1);
-        let mut rungs: Vec<Key> = Vec::new();
+        let mut boundaries: Vec<Key> = Vec::new();
         for i in depths.into_iter().step_by(step) {
             let mut text: String = at_chars[..=i].iter().collect();
             text.push(char::MAX);
-            rungs.push(Key::from(text));
+            boundaries.push(Key::from(text));
         }
         let mut between = Vec::new();
-        for (lo, hi) in [at].into_iter().chain(&rungs).zip(rungs.iter().map(Some).chain([None])) {
-            between.extend(self.between(base, lo, hi, 1, 0.0));
+        for (lo, hi) in [at].into_iter().chain(&boundaries).zip(boundaries.iter().map(Some).chain([None])) {
+            between.extend(self.split_points(base, lo, hi, 1, 0.0));
         }
-        rungs.extend(between);
-        rungs.truncate(n);
-        rungs
+        boundaries.extend(between);
+        boundaries.truncate(n);
+        boundaries
     }
 }
 
@@ -336,7 +343,7 @@ fn chars(key: &Key) -> Vec<char> {
 }
 
 /// Number of characters that all keys of a page share.
-pub(crate) fn shared(first: &Key, last: &Key) -> usize {
+pub(crate) fn common_prefix_len(first: &Key, last: &Key) -> usize {
     chars(first).iter().zip(chars(last)).take_while(|(a, b)| **a == *b).count()
 }
 
@@ -344,8 +351,8 @@ pub(crate) fn shared(first: &Key, last: &Key) -> usize {
 mod tests {
     use super::*;
 
-    fn sketch(keys: &[&str]) -> Sketch {
-        let mut s = Sketch::new(Order::Bytes);
+    fn distribution(keys: &[&str]) -> KeyDistribution {
+        let mut s = KeyDistribution::new(Order::Bytes);
         let keys: Vec<Key> = keys.iter().map(|k| Key::from(*k)).collect();
         s.observe(keys.iter());
         s
@@ -356,19 +363,19 @@ mod tests {
         // A page of hashes that all begin with `0`: the word's other characters tell what may come first.
         let page: Vec<String> =
             (0..64u32).map(|i| format!("0{:03x}", i.wrapping_mul(2_654_435_761) % 4096)).collect();
-        let s = sketch(&page.iter().map(String::as_str).collect::<Vec<_>>());
-        let cuts = s.of(&Key::from("0a1f")).between(0, &Key::from("0000"), None, 3, 0.0);
+        let s = distribution(&page.iter().map(String::as_str).collect::<Vec<_>>());
+        let cuts = s.for_key(&Key::from("0a1f")).split_points(0, &Key::from("0000"), None, 3, 0.0);
         let firsts: Vec<char> = cuts.iter().filter_map(|k| k.as_str()?.chars().next()).collect();
         assert_eq!(firsts, ['4', '8', 'c']);
     }
 
     #[test]
     fn cuts_lie_inside_and_rise() {
-        let s = sketch(&["日本/あ1", "logs/2024/01/05/x.gz", "a/b/c"]);
+        let s = distribution(&["日本/あ1", "logs/2024/01/05/x.gz", "a/b/c"]);
         for (lo, hi) in [("", "z"), ("logs/2024/01", "logs/2025"), ("a", "a0"), ("日", "月")] {
             let (lo, hi) = (Key::from(lo), Key::from(hi));
             for like in ["日本/あ1", "logs/2024/01/05/x.gz", "a/b/c", "-"] {
-                let cuts = s.of(&Key::from(like)).between(0, &lo, Some(&hi), 15, 0.0);
+                let cuts = s.for_key(&Key::from(like)).split_points(0, &lo, Some(&hi), 15, 0.0);
                 assert!(cuts.iter().all(|k| *k > lo && *k < hi), "{cuts:?}");
                 assert!(cuts.windows(2).all(|w| w[0] < w[1]), "{cuts:?}");
             }
@@ -377,9 +384,12 @@ mod tests {
 
     #[test]
     fn a_ladder_stands_behind_each_subtree() {
-        let s = sketch(&["p/q/1"]);
-        let rungs = s.of(&Key::from("p/q/1")).ladder(0, &Key::from("p/q/1"), 4, 8);
-        assert!(rungs.len() >= 3);
-        assert!(rungs[..3].windows(2).all(|w| w[0] < w[1]), "deepest first, each within the next: {rungs:?}");
+        let s = distribution(&["p/q/1"]);
+        let boundaries = s.for_key(&Key::from("p/q/1")).subtree_boundaries(0, &Key::from("p/q/1"), 4, 8);
+        assert!(boundaries.len() >= 3);
+        assert!(
+            boundaries[..3].windows(2).all(|w| w[0] < w[1]),
+            "deepest first, each within the next: {boundaries:?}"
+        );
     }
 }

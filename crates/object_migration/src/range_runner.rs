@@ -1,0 +1,536 @@
+//! The runner of one range of the copy pass: lists, compares, dispatches, settles, reports.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::count::Counters;
+use model::failure::{Failure, Kind, Result, Side};
+use model::key::{Key, Order};
+use model::policy::Overwrite;
+use model::selection::Scope;
+use pace::clock::SharedClock;
+use storage::{Entry, ObjectStore, Page, Position};
+use store::{Checkpoint, FailedObject, RangeRow, Restore};
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+
+use crate::compare::{Action, EntrySource, OverwriteRule};
+use crate::feed::{Feed, TargetEntry, TargetLookup, entry_of};
+use crate::glob::Filter;
+use crate::ledger::Report;
+use crate::lister::{ListedPage, Lister};
+use crate::outcome::{self, Outcome};
+use crate::plan::{Plan, plan};
+use crate::range_scheduler::{ActiveRange, MissingEnd, OpenListing, RangeScheduler};
+use crate::transfer::{ObjectCopier, Permits, TransferEnd};
+use crate::window::{Window, position_of};
+
+/// How long transfers in flight may go on after a stop.
+pub(crate) const STOP_GRACE: Duration = Duration::from_millis(300);
+
+/// What all ranges of a job share.
+pub(crate) struct RangeContext {
+    pub(crate) copier: Arc<ObjectCopier>,
+    pub(crate) scheduler: Arc<RangeScheduler>,
+    pub(crate) rule: OverwriteRule,
+    pub(crate) filter: Filter,
+    pub(crate) clock: SharedClock,
+    pub(crate) fence: i64,
+    /// The task went on after an interruption: some keys' outcome may be unknown.
+    pub(crate) resumed: bool,
+    /// The ledger began again: whatever stands at the target may be this task's own.
+    pub(crate) all_outcomes_unknown: bool,
+    pub(crate) record_outcomes: bool,
+}
+
+struct RangeRunner {
+    shared: Arc<RangeContext>,
+    row: RangeRow,
+    window: Window,
+    pending: VecDeque<Entry>,
+    counters: Counters,
+    lines: String,
+    failed: Vec<FailedObject>,
+    waiting: Vec<Restore>,
+    restored: Vec<Key>,
+    changed: bool,
+    in_flight: JoinSet<(u64, Entry, TransferEnd)>,
+    interrupted: bool,
+    /// What stands at the target is asked for key by key.
+    needs_head: bool,
+    /// The first pending key is decided about and waits for permits.
+    ready: Option<Ready>,
+}
+
+/// A key that is to be copied, or asked about first.
+#[derive(Clone, Copy)]
+struct Ready {
+    needs_head: bool,
+}
+
+impl RangeContext {
+    /// Walks one range to its end, or until stopped; a stopped range leaves an exact checkpoint.
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        range: Arc<ActiveRange>,
+        row: RangeRow,
+        opened: Option<OpenListing>,
+        failed_only: Option<Feed>,
+    ) -> Result<()> {
+        let copier = self.copier.clone();
+        let prefix = range.scope.prefix().to_owned();
+        let listed = matches!(range.scope, Scope::Prefix(_)) && failed_only.is_none();
+        let unordered = listed && copier.source.capability().list_order == Order::Unknown;
+        let (cursor, ahead) = (row.cursor.clone(), row.ahead.clone());
+        // A range that begins with a page in hand goes on behind that page.
+        let (feed, first) = match (failed_only, opened) {
+            (Some(feed), _) => (feed, None),
+            (None, Some(OpenListing { page, lister })) => (Feed::of_listing(lister), Some(page)),
+            (None, None) if unordered => {
+                let from = position_of(&cursor).ok_or_else(|| {
+                    let m = "the ledger has a key where an unordered listing needs a page token";
+                    Failure::new(Kind::Disorder, "list", m).at(Side::Source)
+                })?;
+                let lister = Lister::at_position(copier.source.clone(), &prefix, from, Side::Source);
+                (Feed::of_listing(lister), None)
+            }
+            (None, None) => {
+                let feed = Feed::of_scope(
+                    copier.source.clone(),
+                    &range.scope,
+                    &prefix,
+                    cursor.clone(),
+                    Side::Source,
+                );
+                (feed, None)
+            }
+        };
+        let mut target = self.target_lookup(&range, &row);
+        let interrupted = self.resumed && row.id > 0;
+        let window = if unordered { Window::unordered(cursor, ahead) } else { Window::new(cursor, ahead) };
+        let mut runner = RangeRunner {
+            window,
+            counters: row.counters,
+            shared: self.clone(),
+            row,
+            pending: VecDeque::new(),
+            lines: String::new(),
+            failed: Vec::new(),
+            waiting: Vec::new(),
+            restored: Vec::new(),
+            changed: false,
+            in_flight: JoinSet::new(),
+            interrupted,
+            needs_head: matches!(target, TargetLookup::Head),
+            ready: None,
+        };
+        match runner.run_until_done(&range, feed, first, &mut target).await {
+            Ok(RunEnd::Complete) => runner.report_progress(Some(range.finish())).await,
+            Ok(RunEnd::Stopped) => runner.shut_down().await,
+            // Whoever lost the lease writes nothing any more.
+            Err(failure) if failure.kind == Kind::LeaseLost => Err(failure),
+            Err(failure) => {
+                runner.shut_down().await?;
+                Err(failure)
+            }
+        }
+    }
+
+    /// Decides about one key, whatever stands at the target.
+    fn decide_action(
+        &self,
+        entry: &Entry,
+        at_target: Option<&Entry>,
+        interrupted: bool,
+        known: EntrySource,
+    ) -> Action {
+        if self.copier.spec.beyond.versions {
+            // What stands at the target is compared version by version, when the key's turn comes.
+            return if self.rule.is_too_old(entry) {
+                Action::Skip("not modified since")
+            } else {
+                Action::Copy
+            };
+        }
+        let action = self.rule.decide(entry, at_target, interrupted, known);
+        // An unfinished upload of ours goes on, whatever stands at the target.
+        match action {
+            Action::Skip(_) if self.copier.ledger.upload_of(&entry.key).is_some() => Action::Copy,
+            action => action,
+        }
+    }
+
+    /// Asks about one key, at the source where its listing tells nothing, then at the target where the rule wants to
+    /// know, and does what the rule says.
+    async fn head_then_transfer(
+        &self,
+        entry: Entry,
+        permits: Permits,
+        interrupted: bool,
+    ) -> (Entry, TransferEnd) {
+        let copier = &self.copier;
+        let entry = match copier.source.capability().list_bare {
+            false => entry,
+            true => match copier.source.head(&entry.key, None).await {
+                Ok(meta) => entry_of(entry.key, meta),
+                Err(f) if f.kind == Kind::NotFound => {
+                    let end = copier.source_missing(&entry.key, f, 0).await;
+                    return (entry, end);
+                }
+                Err(f) => {
+                    let end = copier.end_of_failure(f, 0);
+                    return (entry, end);
+                }
+            },
+        };
+        let (mut entry, mut at_target) = (entry, None);
+        if self.needs_target_entry() {
+            let to = entry.key.under(&copier.spec.save_prefix);
+            match copier.target.head(&to, None).await {
+                Ok(meta) => at_target = Some((meta.sums, entry_of(to, meta))),
+                // A key that the target cannot even be asked about fails when it is written, with that reason.
+                Err(f) if matches!(f.kind, Kind::NotFound | Kind::KeyRefused | Kind::Invalid) => {}
+                Err(f) => {
+                    let end = copier.end_of_failure(f, entry.size);
+                    return (entry, end);
+                }
+            }
+        }
+        let there = at_target.as_ref().map(|(_, there)| there);
+        let mut action = self.decide_action(&entry, there, interrupted, EntrySource::Listing);
+        let comparable = |t: &Entry| t.size == entry.size && entry.etag.proves(&t.etag).is_none();
+        let crc_decides = self.needs_crc() && !self.rule.is_too_old(&entry) && there.is_some_and(comparable);
+        if action == Action::Head || crc_decides {
+            // Only the object's own answer tells whether its ETag is a digest, and which checksums it has.
+            match copier.source.head(&entry.key, None).await {
+                Ok(meta) => {
+                    let equal = at_target.as_ref().and_then(|(sums, _)| meta.sums.agree(sums));
+                    let class = entry.class.take();
+                    entry = Entry { class, ..entry_of(entry.key, meta) };
+                    action = match equal {
+                        Some(true) if !interrupted => Action::Skip("same checksum"),
+                        Some(false) if self.rule.overwrite != Overwrite::Never => Action::Copy,
+                        _ => self.decide_action(&entry, there, interrupted, EntrySource::Head),
+                    };
+                }
+                Err(f) if f.kind == Kind::NotFound => {
+                    let end = copier.source_missing(&entry.key, f, entry.size).await;
+                    return (entry, end);
+                }
+                Err(f) => {
+                    let end = copier.end_of_failure(f, entry.size);
+                    return (entry, end);
+                }
+            }
+        }
+        let end = match action {
+            Action::Copy | Action::Head => transfer(copier.clone(), entry.clone(), permits).await,
+            Action::Skip(why) => TransferEnd::Outcome(Outcome::Skipped(why), entry.size),
+            Action::Adopt(proof) => TransferEnd::Outcome(Outcome::Copied(proof), entry.size),
+        };
+        (entry, end)
+    }
+
+    /// True when what stands at the target matters.
+    fn needs_target_entry(&self) -> bool {
+        !self.copier.spec.beyond.versions && (self.rule.needs_target() || self.resumed)
+    }
+
+    /// True when the rule may compare the CRC-64 that both stores keep, which only a HEAD tells.
+    fn needs_crc(&self) -> bool {
+        let (source, target) = (self.copier.source.capability(), self.copier.target.capability());
+        matches!(self.rule.overwrite, Overwrite::Checksum | Overwrite::Crc64) && source.ecma && target.ecma
+    }
+
+    fn target_lookup(&self, range: &ActiveRange, row: &RangeRow) -> TargetLookup {
+        let (source, target) = (self.copier.source.capability(), self.copier.target.capability());
+        if source.list_bare || self.needs_crc() {
+            return TargetLookup::Head;
+        }
+        if !self.needs_target_entry() {
+            return TargetLookup::NotNeeded;
+        }
+        let single = matches!(range.scope, Scope::Key(_)) || row.id <= 0;
+        if !target.list_allowed
+            || source.list_order != target.list_order
+            || source.list_order == Order::Unknown
+            || single
+        {
+            return TargetLookup::Head;
+        }
+        let save = &self.copier.spec.save_prefix;
+        let prefix = format!("{save}{}", range.scope.prefix());
+        let after = if row.cursor.is_empty() { row.cursor.clone() } else { row.cursor.under(save) };
+        let feed = Feed::of_listing(
+            Lister::after(self.copier.target.clone(), &prefix, after, Side::Target).with_checked_order(),
+        );
+        TargetLookup::Merge { feed, held: VecDeque::new(), over: false, order: target.list_order }
+    }
+}
+
+/// What the runner waits for before the next key can go on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// A free permit at both ends.
+    Permits,
+    /// The next page of the target's listing.
+    TargetPage,
+    /// Room in the window, or another page of the source.
+    Nothing,
+}
+
+/// How a walk of a range ended.
+enum RunEnd {
+    Complete,
+    Stopped,
+}
+
+impl RangeRunner {
+    /// Walks the range until it is over, stopped or broken.
+    async fn run_until_done(
+        &mut self,
+        range: &ActiveRange,
+        mut feed: Feed,
+        mut first: Option<Page>,
+        target: &mut TargetLookup,
+    ) -> Result<RunEnd> {
+        let shared = self.shared.clone();
+        let (copier, scheduler) = (&shared.copier, &shared.scheduler);
+        let mut tick = tokio::time::interval(Duration::from_millis(500));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut over, mut missing_end) = (false, None);
+        let stop = copier.stop.clone();
+        loop {
+            let need = self.advance_pending(target)?;
+            if over && self.pending.is_empty() && self.window.is_empty() {
+                scheduler.verify_end(missing_end).await?;
+                return Ok(RunEnd::Complete);
+            }
+            if first.is_some() && self.pending.is_empty() {
+                let page = ListedPage { page: first.take().unwrap_or_default(), from: Position::Start };
+                (over, missing_end) = self.take_page(scheduler, range, page);
+                continue;
+            }
+            let wants_page = self.pending.is_empty() && !over;
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(RunEnd::Stopped),
+                Some(done) = self.in_flight.join_next(), if !self.in_flight.is_empty() => self.on_done(done)?,
+                _ = tick.tick() => self.report_progress(None).await?,
+                permits = copier.acquire_permits(), if need == Need::Permits => self.spawn_transfer(permits),
+                more = target.next_page(), if need == Need::TargetPage => more?,
+                page = feed.next(), if wants_page => match page {
+                    None => (over, missing_end) = (true, scheduler.listing_ended(range)),
+                    Some(page) => (over, missing_end) = self.take_page(scheduler, range, page?),
+                },
+            }
+        }
+    }
+
+    /// Takes what of a page belongs to the range.
+    fn take_page(
+        &mut self,
+        scheduler: &RangeScheduler,
+        range: &ActiveRange,
+        listed: ListedPage,
+    ) -> (bool, Option<MissingEnd>) {
+        self.window.begin_page(listed.from);
+        let taken = scheduler.take_page(range, listed.page);
+        self.pending.extend(taken.entries);
+        (taken.finished, taken.missing_end)
+    }
+
+    /// Goes through pending keys as far as no waiting is needed.
+    fn advance_pending(&mut self, target: &mut TargetLookup) -> Result<Need> {
+        let shared = self.shared.clone();
+        let copier = &shared.copier;
+        while let Some(entry) = self.pending.front() {
+            if !self.window.has_room() {
+                return Ok(Need::Nothing);
+            }
+            if self.ready.is_some() {
+                match copier.try_acquire_permits() {
+                    Some(permits) => self.spawn_transfer(permits),
+                    None => return Ok(Need::Permits),
+                }
+                continue;
+            }
+            if !shared.filter.keeps(entry.key.as_bytes()) {
+                let entry = self.pending.pop_front().unwrap_or_else(|| unreachable!("just read"));
+                if let Some(slot) = self.window.admit(entry.key) {
+                    self.window.complete(slot);
+                }
+                continue;
+            }
+            let at_target = match target.lookup(&entry.key.under(&copier.spec.save_prefix)) {
+                TargetEntry::NeedPage => return Ok(Need::TargetPage),
+                // Compared in its own flight, so that many keys are asked for at once.
+                TargetEntry::NeedHead => None,
+                TargetEntry::Known(at_target) => Some(at_target),
+            };
+            let action =
+                at_target.map_or(Action::Copy, |at_target| self.decide_listed(entry, at_target.as_ref()));
+            match action {
+                Action::Copy | Action::Head => {
+                    self.ready = Some(Ready { needs_head: action == Action::Head })
+                }
+                action => self.finish_without_transfer(action),
+            }
+        }
+        Ok(Need::Nothing)
+    }
+
+    fn decide_listed(&self, entry: &Entry, at_target: Option<&Entry>) -> Action {
+        self.shared.decide_action(entry, at_target, self.outcome_may_be_unknown(), EntrySource::Listing)
+    }
+
+    /// True while an interruption may have swallowed a key's outcome.
+    fn outcome_may_be_unknown(&self) -> bool {
+        self.shared.all_outcomes_unknown || self.interrupted && self.window.may_hold_interrupted()
+    }
+
+    fn spawn_transfer(&mut self, permits: Permits) {
+        let Some(ready) = self.ready.take() else { return };
+        let Some(entry) = self.pending.pop_front() else { return };
+        let Some(slot) = self.window.admit(entry.key.clone()) else { return };
+        let shared = self.shared.clone();
+        let ask = (ready.needs_head || self.needs_head).then(|| self.outcome_may_be_unknown());
+        self.in_flight.spawn(async move {
+            let (entry, end) = match ask {
+                Some(interrupted) => shared.head_then_transfer(entry, permits, interrupted).await,
+                None => {
+                    let end = transfer(shared.copier.clone(), entry.clone(), permits).await;
+                    (entry, end)
+                }
+            };
+            (slot, entry, end)
+        });
+    }
+
+    fn finish_without_transfer(&mut self, action: Action) {
+        let Some(entry) = self.pending.pop_front() else { return };
+        let Some(slot) = self.window.admit(entry.key.clone()) else { return };
+        let outcome = match action {
+            Action::Adopt(proof) => Outcome::Copied(proof),
+            Action::Skip(why) => Outcome::Skipped(why),
+            Action::Copy | Action::Head => return,
+        };
+        self.record_outcome(slot, &entry, &outcome, entry.size);
+    }
+
+    fn on_done(
+        &mut self,
+        done: std::result::Result<(u64, Entry, TransferEnd), tokio::task::JoinError>,
+    ) -> Result<()> {
+        let (slot, entry, end) = done.map_err(|e| {
+            Failure::new(
+                Kind::Internal,
+                "copy",
+                format!(
+                    "a transfer worker ended unexpectedly: \
+                 {e}"
+                ),
+            )
+        })?;
+        match end {
+            // Stopped in the middle: unsettled, and resumed from its finished parts.
+            TransferEnd::TaskFailed(f) if f.kind == Kind::Stopped => Ok(()),
+            TransferEnd::TaskFailed(failure) => Err(failure),
+            TransferEnd::Outcome(outcome, size) => {
+                self.record_outcome(slot, &entry, &outcome, size);
+                Ok(())
+            }
+        }
+    }
+
+    fn record_outcome(&mut self, slot: u64, entry: &Entry, outcome: &Outcome, size: u64) {
+        let count = |c: &mut Counters| match outcome {
+            Outcome::Copied(proof) => c.copied_one(size, *proof),
+            Outcome::Skipped(_) => c.skipped += model::count::Tally::one(size),
+            Outcome::Failed(_) => c.failed += model::count::Tally::one(size),
+            Outcome::Gone => c.gone += model::count::Tally::one(size),
+            Outcome::Deleted => c.deleted += model::count::Tally::one(size),
+            Outcome::Waiting => {}
+        };
+        count(&mut self.counters);
+        self.shared.copier.progress.record(count);
+        if self.shared.record_outcomes {
+            outcome::append_line(&mut self.lines, outcome, &entry.key, size, entry.modified_ms);
+        }
+        if let Outcome::Failed(failure) = outcome {
+            tracing::warn!(key = %entry.key, kind = ?failure.kind, "object failed: {failure}");
+            let at = self.shared.clock.now_ms();
+            self.failed.push(FailedObject { key: entry.key.clone(), size, failure: failure.clone(), at });
+        }
+        match outcome {
+            Outcome::Waiting => {
+                let asked_at = self.shared.clock.now_ms();
+                self.waiting.push(Restore { key: entry.key.clone(), size, asked_at });
+            }
+            // A range of restored objects: this one is waited for no more.
+            _ if self.row.id < 0 => self.restored.push(entry.key.clone()),
+            _ => {}
+        }
+        self.window.complete(slot);
+        self.changed = true;
+    }
+
+    /// Tells the ledger what has been reached; `end` is the last key of a range that is done.
+    async fn report_progress(&mut self, end: Option<Option<Key>>) -> Result<()> {
+        let (done, upto) = (end.is_some(), end.flatten());
+        if !self.changed && !done {
+            return Ok(());
+        }
+        self.changed = false;
+        let checkpoint = Checkpoint {
+            id: self.row.id,
+            fence: self.shared.fence,
+            cursor: self.window.cursor().clone(),
+            ahead: self.window.ahead(),
+            done,
+            upto,
+            counters: self.counters,
+        };
+        let report = Report {
+            checkpoint,
+            lines: std::mem::take(&mut self.lines),
+            failed: std::mem::take(&mut self.failed),
+            waiting: std::mem::take(&mut self.waiting),
+            restored: std::mem::take(&mut self.restored),
+        };
+        self.shared.copier.ledger.report(report).await
+    }
+
+    /// After a stop: what is in flight gets a moment, the rest is dropped, and the checkpoint is exact.
+    async fn shut_down(mut self) -> Result<()> {
+        let deadline = tokio::time::Instant::now() + STOP_GRACE;
+        while let Ok(Some(done)) = tokio::time::timeout_at(deadline, self.in_flight.join_next()).await {
+            if let Ok(done) = done {
+                self.on_done(Ok(done))?;
+            }
+        }
+        self.in_flight.shutdown().await;
+        self.changed = true;
+        self.report_progress(None).await
+    }
+}
+
+async fn transfer(copier: Arc<ObjectCopier>, entry: Entry, permits: Permits) -> TransferEnd {
+    if copier.spec.beyond.dry_run {
+        return TransferEnd::Outcome(Outcome::Skipped("would be copied"), entry.size);
+    }
+    if copier.spec.beyond.versions {
+        drop(permits);
+        return copier.copy_versions(entry).await;
+    }
+    let planned = plan(entry.size, &entry.etag, None, copier.spec.part_size, copier.target.capability());
+    let open = copier.ledger.upload_of(&entry.key).is_some();
+    match planned {
+        Plan::Single if !open => copier.copy_single(entry, permits).await,
+        _ => {
+            drop(permits);
+            copier.copy_multipart(entry).await
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! What idle lanes ask the source, so that ranges can be split: the first-level folders, pages behind guesses.
+
+use model::key::{Key, Order};
+use model::selection::Scope;
+use storage::Page;
+
+use super::{ActiveRange, RangeScheduler, RangeState};
+use crate::key_distribution::ShapeDistribution;
+use crate::lister::PAGE_KEYS;
+
+/// What the idle lanes ask while the first page of a prefix is on its way: nothing is known yet, but keys begin
+/// with digits, letters, or the beginnings of scripts.
+const FIRST_PROBES: [char; 13] =
+    ['1', '4', '8', 'A', 'a', 'd', 'h', 'p', '\u{80}', '\u{400}', '\u{3040}', '\u{4e00}', '\u{7000}'];
+
+/// The first-level folders below a prefix, in the source's order.
+#[derive(Debug, Default)]
+pub(super) struct TopFolders {
+    folders: Vec<Key>,
+    /// Nothing lies behind this, when all folders and keys of the level fitted in one page.
+    end: Option<Key>,
+}
+
+impl TopFolders {
+    pub(super) fn from_page(page: Page, order: Order) -> Self {
+        let mut folders: Vec<Key> = page.folders.into_iter().map(Key::from).collect();
+        folders.sort_by(|a, b| order.compare(a.as_bytes(), b.as_bytes()));
+        let complete = page.next.is_none();
+        let behind = folders.last().map(|f| Key::from(format!("{f}{}", char::MAX)));
+        let keys = page.entries.into_iter().map(|e| e.key);
+        let last = keys.chain(behind).max_by(|a, b| order.compare(a.as_bytes(), b.as_bytes()));
+        Self { folders, end: last.filter(|_| complete) }
+    }
+}
+
+/// One speculative list request.
+pub(super) enum ListProbe {
+    /// The first-level folders.
+    Folders,
+    /// A page behind a key.
+    Page(Key),
+}
+
+/// A gap of a range between its position, probes in flight, and its end.
+struct Gap {
+    keys: f64,
+    scope: Scope,
+    /// A key of the range, which tells how its keys are built.
+    sample: Key,
+    lo: Key,
+    hi: Option<Key>,
+    /// How far it is filled is unknown: it ends where an empty probe was made, and looks far too large.
+    end_unknown: bool,
+}
+
+impl RangeScheduler {
+    /// What to ask on `free` lanes: the folders of a new scope, then pages at good guesses.
+    pub(super) fn next_probes(&self, free: usize) -> Vec<(Scope, ListProbe)> {
+        let mut out = Vec::new();
+        let scopes: Vec<Scope> =
+            self.active().iter().filter(|e| e.is_listed()).map(|e| e.scope.clone()).collect();
+        for scope in scopes.into_iter().filter(|s| matches!(s, Scope::Prefix(_))) {
+            let mut top_folders = self.top_folders();
+            if out.len() < free && !top_folders.contains_key(&scope) {
+                top_folders.insert(scope.clone(), None);
+                out.push((scope.clone(), ListProbe::Folders));
+                let first =
+                    FIRST_PROBES.map(|c| (scope.clone(), Key::from(format!("{}{c}", scope.prefix()))));
+                for (scope, guess) in first.into_iter().take(free - out.len()) {
+                    self.probes_in_flight().push((scope.clone(), guess.clone()));
+                    out.push((scope, ListProbe::Page(guess)));
+                }
+            }
+        }
+        for (scope, guess) in self.probe_candidates(free.saturating_sub(out.len())) {
+            self.probes_in_flight().push((scope.clone(), guess.clone()));
+            out.push((scope, ListProbe::Page(guess)));
+        }
+        out
+    }
+
+    /// Where to ask next: known folders and the subtrees around an unknown end first, then even cuts of the
+    /// largest gaps.
+    fn probe_candidates(&self, free: usize) -> Vec<(Scope, Key)> {
+        let mut out = Vec::new();
+        if free == 0 {
+            return out;
+        }
+        let distributions = self.distributions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let asked = self.probes_in_flight();
+        let top_folders = self.top_folders();
+        let mut gaps: Vec<Gap> = Vec::new();
+        for range in self.active().iter() {
+            let mut r = range.state();
+            let Some(distribution) = distributions.get(&range.scope).map(|s| s.for_key(&r.position)) else {
+                continue;
+            };
+            if r.finished || !range.is_listed() || matches!(range.scope, Scope::Key(_)) {
+                continue;
+            }
+            let base = range.scope.prefix().chars().count();
+            let known = top_folders.get(&range.scope).map(Option::as_ref);
+            if known.is_some_and(|k| k.is_none()) {
+                continue;
+            }
+            if r.upto.is_none() && !r.boundaries_probed && out.len() < free {
+                r.boundaries_probed = true;
+                let known = known.flatten();
+                if r.end_bound.is_none() {
+                    r.end_bound = known.and_then(|l| l.end.clone());
+                }
+                let mut room = free - out.len();
+                let ahead: Vec<&Key> = known.map_or(vec![], |l| {
+                    l.folders
+                        .iter()
+                        .filter(|f| self.is_between(f, &r.position, r.end_bound.as_ref()))
+                        .collect()
+                });
+                // As many as half of the lanes, about a page apart, and always the last.
+                let passed = known.map_or(0, |l| l.folders.len() - ahead.len());
+                let step = ahead.len().div_ceil(room.div_ceil(2).max(1)).max(passed).max(1);
+                let picked: Vec<Key> = ahead.iter().rev().step_by(step).map(|&f| f.clone()).collect();
+                room -= picked.len().min(room);
+                let end = picked.last().or(r.end_bound.as_ref());
+                let mut boundaries = distribution.subtree_boundaries(base, &r.position, r.common_len, room);
+                boundaries.retain(|k| self.is_between(k, &r.position, end));
+                out.extend(picked.into_iter().chain(boundaries).map(|k| (range.scope.clone(), k)));
+            }
+            let questions: Vec<&(Scope, Key)> = asked.iter().chain(&out).collect();
+            self.collect_gaps(range, &r, distribution, base, &questions, &mut gaps);
+        }
+        // Shares the free lanes out: each goes where most keys are left per lane, down to about a page.
+        let mut shares = vec![0usize; gaps.len()];
+        for _ in out.len()..free {
+            let per_lane = |j: usize| gaps[j].keys / (shares[j] as f64 + 2.0);
+            let Some(best) = (0..gaps.len()).max_by(|&a, &b| per_lane(a).total_cmp(&per_lane(b))) else {
+                break;
+            };
+            // A lane that has one page left would not be done sooner.
+            if gaps[best].keys / (shares[best] as f64 + 1.0) < f64::from(PAGE_KEYS) * 0.6 {
+                break;
+            }
+            shares[best] += 1;
+        }
+        for (gap, share) in gaps.iter().zip(shares).filter(|(_, share)| *share > 0) {
+            let Some(distribution) = distributions.get(&gap.scope).map(|s| s.for_key(&gap.sample)) else {
+                continue;
+            };
+            let base = gap.scope.prefix().chars().count();
+            let pages = gap.keys / f64::from(PAGE_KEYS);
+            let cuts = match &gap.hi {
+                Some(hi) if gap.end_unknown => distribution.halving_points(
+                    base,
+                    &gap.lo,
+                    hi,
+                    share.min((pages.log2() - 2.0).max(1.0) as usize),
+                ),
+                // The page that is on its way to the gap's own runner is not asked for twice.
+                hi => distribution.split_points(base, &gap.lo, hi.as_ref(), share, (1.05 / pages).min(0.9)),
+            };
+            out.extend(cuts.into_iter().map(|k| (gap.scope.clone(), k)));
+        }
+        out
+    }
+
+    /// True when `key` lies behind `at` and not behind `end`.
+    fn is_between(&self, key: &Key, at: &Key, end: Option<&Key>) -> bool {
+        self.order.compare(key.as_bytes(), at.as_bytes()).is_gt() && self.order.within(key.as_bytes(), end)
+    }
+
+    /// The gaps of one range, with the keys expected in each.
+    fn collect_gaps(
+        &self,
+        range: &ActiveRange,
+        r: &RangeState,
+        distribution: &ShapeDistribution,
+        base: usize,
+        asked: &[&(Scope, Key)],
+        out: &mut Vec<Gap>,
+    ) {
+        let hi = r.end_bound.as_ref().or(r.upto.as_ref());
+        let left = self.expected_left(distribution, base, r);
+        let mut cuts: Vec<&Key> = asked
+            .iter()
+            .filter(|(s, g)| *s == range.scope && self.is_between(g, &r.position, hi))
+            .map(|(_, g)| g)
+            .collect();
+        cuts.sort_by(|a, b| self.order.compare(a.as_bytes(), b.as_bytes()));
+        let ends = cuts.iter().copied().map(Some).chain([hi]);
+        let starts = [&r.position].into_iter().chain(cuts.iter().copied());
+        for (lo, end) in starts.zip(ends) {
+            let share = |at: &Key| distribution.share_after(base, &r.position, at, hi);
+            let part = share(lo) - end.filter(|e| hi != Some(*e)).map_or(0.0, share);
+            out.push(Gap {
+                keys: left * part,
+                scope: range.scope.clone(),
+                sample: r.position.clone(),
+                lo: lo.clone(),
+                hi: end.cloned(),
+                end_unknown: r.end_bound.is_some() && left > 20.0 * (r.listed as f64 + f64::from(PAGE_KEYS)),
+            });
+        }
+    }
+
+    /// Keys expected to be left in a range.
+    pub(super) fn expected_left(&self, distribution: &ShapeDistribution, base: usize, r: &RangeState) -> f64 {
+        let hi = r.end_bound.as_ref().or(r.upto.as_ref());
+        let share = distribution.share_after(base, &r.start, &r.position, hi);
+        if r.listed == 0 {
+            return r.expected;
+        }
+        if share >= 0.999_999 { f64::from(PAGE_KEYS) * 1e6 } else { r.listed as f64 * share / (1.0 - share) }
+    }
+}
