@@ -18,7 +18,7 @@ impl Control {
     /// [`Refusal::NotFound`] when the project has no such task; when the disk fails.
     pub async fn report(&self, project: &str, id: TaskId, form: Option<ReportForm>) -> Answer<File> {
         let len = self.engine.store().read().await?.task_of(project, id).await?.outcome_len;
-        let outcome = object_migration::outcome::path_in(self.engine.data_dir(), id);
+        let outcome = object_migration::ledger::outcome::path_in(self.engine.data_dir(), id);
         let spool = self.engine.data_dir().join("spool");
         #[expect(clippy::disallowed_methods, reason = "one per request, and requests are few")]
         let made = tokio::task::spawn_blocking(move || {
@@ -26,9 +26,9 @@ impl Control {
             seal::private_dir(&spool).map_err(failed)?;
             let mut temp = tempfile::NamedTempFile::new_in(&spool).map_err(failed)?;
             match form {
-                Some(form) => object_migration::report::write(&outcome, len, temp.path(), form)?,
+                Some(form) => object_migration::report::table::write(&outcome, len, temp.path(), form)?,
                 None => {
-                    let mut lines = object_migration::outcome::lines(&outcome, len)?;
+                    let mut lines = object_migration::ledger::outcome::lines(&outcome, len)?;
                     std::io::copy(&mut lines, &mut temp).and_then(|_| temp.flush()).map_err(failed)?;
                 }
             }

@@ -4,7 +4,7 @@ use model::key::Key;
 use model::member::Member;
 use model::task::{Event, TaskId, Visible};
 use object_migration::progress::Snapshot;
-use object_migration::records::Records;
+use object_migration::report::records::Records;
 use store::{FailedObject, Notice, TaskFilter, TaskRow, Unit};
 
 use crate::Control;

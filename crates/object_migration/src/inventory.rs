@@ -15,8 +15,8 @@ use store::{NewRange, Pass, RangeRow};
 use tokio_util::sync::CancellationToken;
 
 use crate::glob::Filter;
-use crate::lister::{Lister, fall_back_to_weaker_order};
-use crate::range_scheduler::{OpenListing, RangePage, RangeScheduler, SplitLog};
+use crate::listing::lister::{Lister, fall_back_to_weaker_order};
+use crate::ranges::scheduler::{OpenListing, RangePage, RangeScheduler, SplitLog};
 
 /// Folders remembered while listing; the rest is counted together.
 const MAX_FOLDERS: usize = 10_000;

@@ -9,9 +9,9 @@ use model::key::{Key, Order};
 use storage::checksum::{Hasher, Wanted};
 use storage::{Entry, Etag, ListRequest, ObjectStore, Position, ReadRequest};
 
-use crate::feed::Feed;
 use crate::glob::Filter;
-use crate::lister::{ListedPage, Lister, fall_back_to_weaker_order, is_listed};
+use crate::listing::feed::Feed;
+use crate::listing::lister::{ListedPage, Lister, fall_back_to_weaker_order, is_listed};
 
 /// What two sides have in common, and what not.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -359,7 +359,7 @@ enum HeadResult {
 
 /// Counts what stands at the target only.
 fn count_extra(entry: Entry, out: &mut ComparisonResult, tell: &mut impl FnMut(&Difference)) {
-    if crate::records::is_record(entry.key.as_bytes()) {
+    if crate::report::records::is_record(entry.key.as_bytes()) {
         out.records += 1;
         out.at_target -= 1;
     } else {
@@ -378,7 +378,7 @@ async fn digest(store: &dyn ObjectStore, key: &Key) -> Result<[u8; 16]> {
 }
 
 async fn head_entry(store: &dyn ObjectStore, key: &Key) -> Result<Option<Entry>> {
-    match crate::feed::head_page(store, key.clone()).await {
+    match crate::listing::feed::head_page(store, key.clone()).await {
         Ok(mut page) => Ok(page.entries.pop()),
         Err(f) if matches!(f.kind, Kind::KeyRefused | Kind::Invalid) => Ok(None),
         Err(f) => Err(f),

@@ -251,7 +251,7 @@ impl Engine {
     /// Takes away the files of a deleted task.
     pub fn forget(&self, task: TaskId) {
         self.forget_list(task);
-        let _ = std::fs::remove_file(object_migration::outcome::path_in(&self.data_dir, task));
+        let _ = std::fs::remove_file(object_migration::ledger::outcome::path_in(&self.data_dir, task));
     }
 
     pub(crate) fn lent(&self) -> MutexGuard<'_, HashSet<TaskId>> {

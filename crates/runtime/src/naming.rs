@@ -3,7 +3,7 @@
 use model::failure::{Failure, Kind, Result};
 use model::spec::TaskSpec;
 use model::task::TaskId;
-use object_migration::records::stamp;
+use object_migration::report::records::stamp;
 use store::Unit;
 
 /// Milliseconds after now whose stamps are tried for a name that is free.

@@ -368,19 +368,19 @@ fn save_report(dir: &Path, len: u64, report: &Path, form: &str) -> Result<()> {
     let failed =
         |e: std::io::Error| Failure::new(Kind::ReadOnly, "report", format!("{}: {e}", report.display()));
     std::fs::create_dir_all(report).map_err(failed)?;
-    let from = object_migration::outcome::path_in(dir, TASK);
+    let from = object_migration::ledger::outcome::path_in(dir, TASK);
     let form = match form {
         "csv" => ReportForm::Csv,
         "parquet" => ReportForm::Parquet,
         _ => {
-            let mut lines = object_migration::outcome::lines(&from, len)?;
+            let mut lines = object_migration::ledger::outcome::lines(&from, len)?;
             let saved = std::fs::File::create(report.join("outcomes.tsv"))
                 .and_then(|mut to| std::io::copy(&mut lines, &mut to));
             return saved.map(drop).map_err(failed);
         }
     };
-    let to = report.join(format!("outcomes.{}", object_migration::report::extension(form)));
-    object_migration::report::write(&from, len, &to, form)
+    let to = report.join(format!("outcomes.{}", object_migration::report::table::extension(form)));
+    object_migration::report::table::write(&from, len, &to, form)
 }
 
 fn finish(args: &Copy, task: &TaskRow, run: &Run, printer: &Printer) -> Exit {
@@ -471,15 +471,16 @@ async fn delete(args: &Copy, ends: &BothEnds, printer: &Printer) -> Result<Tally
     }
     let source = Guarded::alone(source, Side::Source, Backoff::default());
     let target = Guarded::alone(target, Side::Target, Backoff::default());
-    let mut found =
-        object_migration::delete_extras::find_extras(object_migration::delete_extras::DeletionEnds {
+    let mut found = object_migration::job::delete_extras::find_extras(
+        object_migration::job::delete_extras::DeletionEnds {
             source: source.clone(),
             target: target.clone(),
             from: String::new(),
             to: String::new(),
             filter: object_migration::glob::Filter::new(&args.ends.include, &args.ends.exclude),
-        })
-        .await?;
+        },
+    )
+    .await?;
     let objects = found.extra.objects;
     if found.source_is_empty() {
         printer.note("Nothing was deleted: the source is empty. Check the source path.");
@@ -511,7 +512,7 @@ async fn delete(args: &Copy, ends: &BothEnds, printer: &Printer) -> Result<Tally
             return Ok(Tally::default());
         }
     }
-    let removed = object_migration::delete_extras::delete_extras(source, target, found).await?;
+    let removed = object_migration::job::delete_extras::delete_extras(source, target, found).await?;
     printer.note(&format!("{} objects deleted at the target", removed.objects));
     Ok(removed)
 }

@@ -20,8 +20,10 @@ pub(crate) async fn handle(
 ) -> Reply {
     let id = task_id(Face::V2, &id)?;
     let (form, kind) = match query.get("form").map_or("csv", String::as_str) {
-        "csv" => (Some(ReportForm::Csv), object_migration::report::content_type(ReportForm::Csv)),
-        "parquet" => (Some(ReportForm::Parquet), object_migration::report::content_type(ReportForm::Parquet)),
+        "csv" => (Some(ReportForm::Csv), object_migration::report::table::content_type(ReportForm::Csv)),
+        "parquet" => {
+            (Some(ReportForm::Parquet), object_migration::report::table::content_type(ReportForm::Parquet))
+        }
         "tsv" => (None, "text/tab-separated-values; charset=utf-8"),
         other => {
             let why = format!("`{other}` is not one of csv, parquet, tsv");

@@ -13,7 +13,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use storage::s3::list::percent_decode;
 
-use crate::outcome;
+use crate::ledger::outcome;
 
 /// Rows that are held before they are written: the bound of memory.
 const ROWS_PER_GROUP: usize = 20_000;

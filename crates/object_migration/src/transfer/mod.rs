@@ -3,6 +3,12 @@
 //! A mismatch is confirmed by one more attempt, then the object has failed; what passes (a lost connection, a busy
 //! store) is tried again within the bounds of the back-off.
 
+pub(crate) mod multipart;
+pub(crate) mod parts_limit;
+pub mod plan;
+pub(crate) mod proof;
+pub mod versions;
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -25,11 +31,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::ledger::Ledger;
-use crate::lister::is_listed;
-use crate::outcome::Outcome;
-use crate::parts_limit::PartsLimit;
+use crate::ledger::outcome::Outcome;
+use crate::listing::lister::is_listed;
 use crate::progress::Progress;
-use crate::proof::{ReportedDigests, Verdict, compare_digests, part_differs};
+use crate::transfer::parts_limit::PartsLimit;
+use crate::transfer::proof::{ReportedDigests, Verdict, compare_digests, part_differs};
 
 /// Buffers that one transfer may hold: the connection's read buffer and a chunk on its way.
 const TRANSFER_BUFFER: u64 = 512 << 10;

@@ -14,7 +14,9 @@ use model::task::TaskId;
 use storage::{Body, Meta, SharedStore};
 use store::{FailedObject, Store};
 
-use crate::{outcome, report};
+use crate::ledger::outcome;
+
+use crate::report::table;
 
 /// True for a record file of ours at a target (OMS §4.7).
 pub fn is_record(key: &[u8]) -> bool {
@@ -157,17 +159,17 @@ pub async fn write(plan: &Plan, store: &Store, target: &SharedStore) -> Records 
 
 /// The whole outcome file in another form, as one object.
 async fn report_file(plan: &Plan, target: &SharedStore, form: ReportForm, stamp: &str) -> Result<()> {
-    let (from, temp) = (plan.outcome.clone(), plan.outcome.with_extension(report::extension(form)));
-    let (len, to, kind) = (plan.outcome_len, temp.clone(), report::content_type(form));
+    let (from, temp) = (plan.outcome.clone(), plan.outcome.with_extension(table::extension(form)));
+    let (len, to, kind) = (plan.outcome_len, temp.clone(), table::content_type(form));
     #[expect(clippy::disallowed_methods, reason = "one at a time per ended task")]
-    let made = tokio::task::spawn_blocking(move || report::write(&from, len, &to, form)).await;
+    let made = tokio::task::spawn_blocking(move || table::write(&from, len, &to, form)).await;
     made.map_err(|e| Failure::new(Kind::Internal, "report", e.to_string()))??;
     let here = |e: std::io::Error| Failure::new(Kind::Internal, "report", e.to_string());
     let size = std::fs::metadata(&temp).map_err(here)?.len();
     let value = (HeaderName::from_static("content-type"), HeaderValue::from_static(kind));
     let meta = Meta { headers: vec![value], size, ..Meta::default() };
     let (before, after) = plan.member.records_at(&plan.name);
-    let key = Key::from(format!("{before}reports/{after}{stamp}.{}", report::extension(form)));
+    let key = Key::from(format!("{before}reports/{after}{stamp}.{}", table::extension(form)));
     let written = target.write(&key, &meta, file_body(&temp, 0, size).map_err(here)?).await;
     let _ = std::fs::remove_file(&temp);
     written.map(drop)

@@ -3,6 +3,8 @@
 //! Order of one commit: the target settles (file systems), the outcome lines are on disk, then one
 //! transaction holds cursors, counters, failures and uploads.
 
+pub mod outcome;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -15,7 +17,7 @@ use storage::SharedStore;
 use store::{Checkpoint, Doubt, FailedObject, NewRange, Pass, Restore, Store, Upload};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::outcome::OutcomeFile;
+use crate::ledger::outcome::OutcomeFile;
 
 const COMMIT_INTERVAL: Duration = Duration::from_millis(400);
 

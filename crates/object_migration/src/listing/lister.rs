@@ -8,7 +8,7 @@
 //!
 //! Pages are followed by the server's own token. A key only begins a walk, and only as far as the server is seen to
 //! understand that. The declared order is checked on every page and across pages: whoever finds
-//! [`Kind::Disorder`] walks again without an order (`job.rs`, `falls_back`).
+//! [`Kind::Disorder`] walks again without an order (`job/mod.rs`, `falls_back`).
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;

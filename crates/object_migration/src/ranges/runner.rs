@@ -16,15 +16,15 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use crate::compare::{Action, EntrySource, OverwriteRule};
-use crate::feed::{Feed, TargetEntry, TargetLookup, entry_of};
 use crate::glob::Filter;
 use crate::ledger::Report;
-use crate::lister::{ListedPage, Lister};
-use crate::outcome::{self, Outcome};
-use crate::plan::{Plan, plan};
-use crate::range_scheduler::{ActiveRange, MissingEnd, OpenListing, RangeScheduler};
+use crate::ledger::outcome::{self, Outcome};
+use crate::listing::feed::{Feed, TargetEntry, TargetLookup, entry_of};
+use crate::listing::lister::{ListedPage, Lister};
+use crate::ranges::scheduler::{ActiveRange, MissingEnd, OpenListing, RangeScheduler};
+use crate::ranges::window::{Window, position_of};
+use crate::transfer::plan::{Plan, plan};
 use crate::transfer::{ObjectCopier, Permits, TransferEnd};
-use crate::window::{Window, position_of};
 
 /// How long transfers in flight may go on after a stop.
 pub(crate) const STOP_GRACE: Duration = Duration::from_millis(300);

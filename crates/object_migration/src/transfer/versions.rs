@@ -10,8 +10,8 @@ use model::failure::{Failure, Kind, Result, Side};
 use model::key::Key;
 use storage::{Entry, ListRequest, ObjectStore, Position, Version};
 
-use crate::outcome::Outcome;
-use crate::plan::{Plan, plan};
+use crate::ledger::outcome::Outcome;
+use crate::transfer::plan::{Plan, plan};
 use crate::transfer::{ObjectCopier, TransferEnd};
 
 /// How many of the source's oldest versions are the target's newest already.

@@ -1,5 +1,10 @@
 //! One task's work from the ledger's state to its end or its rest.
 
+pub mod delete_extras;
+pub(crate) mod feeds;
+pub(crate) mod precount;
+pub mod restored;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,25 +19,24 @@ use pace::budget::Memory;
 use pace::clock::SharedClock;
 use pace::lanes::Lanes;
 use storage::guard::Guarded;
-use storage::{Fact, ObjectStore, Page, Position};
+use storage::{Fact, ObjectStore};
 use store::{NewRange, Pass, RangeRow, Store, TaskRow, Unit};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::compare::{OverwriteRule, ahead_ms};
-use crate::feed::{Feed, head_page};
 use crate::glob::Filter;
+use crate::job::feeds::{failed_feed, restored_feed};
+use crate::job::precount::Precount;
+use crate::ledger::outcome;
 use crate::ledger::{Ledger, LedgerTask};
-use crate::lister::{ListedPage, Lister, fall_back_to_weaker_order};
-use crate::outcome;
-use crate::parts_limit::PartsLimit;
-use crate::precount::Precount;
+use crate::listing::lister::{Lister, fall_back_to_weaker_order};
 use crate::progress::Progress;
-use crate::range_runner::RangeContext;
-use crate::range_scheduler::RangeScheduler;
-use crate::records;
-use crate::restored::restored_feed;
+use crate::ranges::runner::RangeContext;
+use crate::ranges::scheduler::RangeScheduler;
+use crate::report::records;
 use crate::transfer::ObjectCopier;
+use crate::transfer::parts_limit::PartsLimit;
 
 /// Ranges of one task that are listed at once.
 pub const MAX_RANGES: usize = 16;
@@ -559,39 +563,4 @@ impl Job {
         }
         Ok(JobEnd::Finished { failed })
     }
-}
-
-/// The failed objects of an earlier run, as pages of entries; those that are gone are left out.
-fn failed_feed(store: Store, task: i64, after: Key, source: Arc<Guarded>) -> Feed {
-    let (tx, rx) = tokio::sync::mpsc::channel(1);
-    let work = tokio::spawn(async move {
-        let mut after = after;
-        loop {
-            let rows = async { store.read().await?.failures(task, &after, 200).await };
-            let rows = match rows.await {
-                Ok(rows) => rows,
-                Err(f) => {
-                    let _ = tx.send(Err(f)).await;
-                    return;
-                }
-            };
-            let more = rows.len() == 200;
-            let mut page = Page::default();
-            for row in rows {
-                after = row.key.clone();
-                match head_page(&*source, row.key).await {
-                    Ok(found) => page.entries.extend(found.entries),
-                    Err(f) => {
-                        let _ = tx.send(Err(f.at(Side::Source))).await;
-                        return;
-                    }
-                }
-            }
-            page.next = more.then(|| Position::After(after.clone()));
-            if tx.send(Ok(ListedPage { page, from: Position::Start })).await.is_err() || !more {
-                return;
-            }
-        }
-    });
-    Feed::from_pages(rx, work.abort_handle())
 }

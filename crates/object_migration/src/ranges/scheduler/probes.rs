@@ -5,8 +5,8 @@ use model::selection::Scope;
 use storage::Page;
 
 use super::{ActiveRange, RangeScheduler, RangeState};
-use crate::key_distribution::ShapeDistribution;
-use crate::lister::PAGE_KEYS;
+use crate::listing::lister::PAGE_KEYS;
+use crate::ranges::key_distribution::ShapeDistribution;
 
 /// What the idle lanes ask while the first page of a prefix is on its way: nothing is known yet, but keys begin
 /// with digits, letters, or the beginnings of scripts.

@@ -17,13 +17,13 @@ use store::{Checkpoint, FailedObject, Pass, RangeRow};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::feed::Feed;
 use crate::glob::Filter;
 use crate::job::{Job, MAX_LISTINGS};
+use crate::ledger::outcome::{self, Outcome};
 use crate::ledger::{Ledger, Report};
-use crate::lister::{Lister, fall_back_to_weaker_order, is_listed};
-use crate::outcome::{self, Outcome};
-use crate::records;
+use crate::listing::feed::Feed;
+use crate::listing::lister::{Lister, fall_back_to_weaker_order, is_listed};
+use crate::report::records;
 use crate::verify::{Comparison, Depth, Difference};
 
 /// Questions or removals at once.

@@ -18,9 +18,9 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::feed::list_folders;
-use crate::key_distribution::{KeyDistribution, common_prefix_len};
-use crate::lister::{Lister, PAGE_KEYS};
+use crate::listing::feed::list_folders;
+use crate::listing::lister::{Lister, PAGE_KEYS};
+use crate::ranges::key_distribution::{KeyDistribution, common_prefix_len};
 
 mod probes;
 
@@ -259,10 +259,13 @@ impl RangeScheduler {
     pub(crate) async fn verify_end(&self, missing_end: Option<MissingEnd>) -> Result<()> {
         let Some(MissingEnd { prefix, upto, listed_instead: beyond }) = missing_end else { return Ok(()) };
         let at = |f: Failure| f.at(Side::Source);
-        let there = crate::lister::exists(&*self.source, &upto).await.map_err(at)?
-            || crate::lister::is_listed(self.source.clone(), &upto, Side::Source).await.map_err(at)?;
+        let there = crate::listing::lister::exists(&*self.source, &upto).await.map_err(at)?
+            || crate::listing::lister::is_listed(self.source.clone(), &upto, Side::Source)
+                .await
+                .map_err(at)?;
         if !there
-            && crate::lister::first_key_after(&*self.source, &prefix, &upto).await.map_err(at)? == beyond
+            && crate::listing::lister::first_key_after(&*self.source, &prefix, &upto).await.map_err(at)?
+                == beyond
         {
             return Ok(());
         }

@@ -14,9 +14,9 @@ use storage::{Entry, Etag, Meta, ObjectStore, Part, WriteCrc};
 use store::{Doubt, Upload};
 use tokio::task::JoinSet;
 
-use crate::outcome::Outcome;
-use crate::plan::{Plan, part_count, part_range, plan, wants_layout};
-use crate::proof::{ReportedDigests, Verdict, etag_of_parts, of_parts, parts_compared, whole_of};
+use crate::ledger::outcome::Outcome;
+use crate::transfer::plan::{Plan, part_count, part_range, plan, wants_layout};
+use crate::transfer::proof::{ReportedDigests, Verdict, etag_of_parts, of_parts, parts_compared, whole_of};
 use crate::transfer::{MAX_MISMATCHES, ObjectCopier, PartJob, TransferEnd, identity};
 
 /// How long parts on their way may take once another has ended the task.

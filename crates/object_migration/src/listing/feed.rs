@@ -11,7 +11,7 @@ use storage::{Entry, ListRequest, Meta, ObjectStore, Page, Position};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use crate::lister::{ListedPage, Lister, PAGE_KEYS};
+use crate::listing::lister::{ListedPage, Lister, PAGE_KEYS};
 
 /// Pages of one range, in order.
 #[derive(Debug)]

@@ -11,12 +11,12 @@ use storage::SharedStore;
 use store::{Checkpoint, RangeRow};
 use tokio_util::sync::CancellationToken;
 
-use crate::feed::head_page;
 use crate::glob::Filter;
 use crate::ledger::{Ledger, Report};
-use crate::lister::Lister;
+use crate::listing::feed::head_page;
+use crate::listing::lister::Lister;
 use crate::progress::Progress;
-use crate::range_scheduler::{ActiveRange, OpenListing, RangePage, RangeScheduler};
+use crate::ranges::scheduler::{ActiveRange, OpenListing, RangePage, RangeScheduler};
 
 pub(crate) struct Precount {
     pub(crate) scheduler: Arc<RangeScheduler>,
