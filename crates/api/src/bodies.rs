@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use bytes::{Bytes, BytesMut};
+use flow_control::caller_limit::{CallerLimit, Reservation, caller_of};
 use http::{HeaderMap, Method, StatusCode, header};
 use http_body_util::BodyExt;
-use pace::shares::{Share, Shares, party};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::error::Error;
@@ -33,21 +33,21 @@ const LINGER: Duration = Duration::from_secs(5);
 /// The memory that bodies have.
 #[derive(Clone, Debug)]
 pub(crate) struct Bodies {
-    short: Shares<IpAddr>,
-    long: Shares<IpAddr>,
-    unproved: Shares<IpAddr>,
+    short: CallerLimit<IpAddr>,
+    long: CallerLimit<IpAddr>,
+    unproved: CallerLimit<IpAddr>,
 }
 
 /// A body, and its part of the budget until it is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
     pub(crate) bytes: Bytes,
-    _share: Option<Share<IpAddr>>,
+    _share: Option<Reservation<IpAddr>>,
 }
 
 impl Default for Bodies {
     fn default() -> Self {
-        let shares = |(all, each)| Shares::new(all, each);
+        let shares = |(all, each)| CallerLimit::new(all, each);
         Self { short: shares(SHORT), long: shares(LONG), unproved: shares(UNPROVED) }
     }
 }
@@ -112,7 +112,7 @@ impl Bodies {
             (false, true) => &self.long,
             (false, false) => &self.unproved,
         };
-        let mut share = shares.take(party(from), 0).ok_or_else(busy)?;
+        let mut share = shares.reserve(caller_of(from), 0).ok_or_else(busy)?;
         let mut bytes = BytesMut::new();
         let began = Instant::now();
         loop {

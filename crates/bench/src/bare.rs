@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use flow_control::io_threads::IoThreads;
 use model::key::Key;
-use pace::lanes::Lanes;
 use storage::http::Client;
 use storage::s3::sign::Credentials;
 use storage::s3::{Addressing, S3, S3Config};
@@ -26,25 +26,25 @@ fn open(endpoint: &str, bucket: &str) -> Arc<S3> {
         requester_pays: false,
         vendor: &storage::s3::vendor::GENERIC,
     };
-    Arc::new(S3::new(config, pace::clock::system()).expect("a bucket"))
+    Arc::new(S3::new(config, flow_control::clock::system()).expect("a bucket"))
 }
 
 /// `bare copy ENDPOINT BUCKET LANES` or `bare list ENDPOINT BUCKET`.
 pub(crate) fn run(args: &[String]) {
     let (endpoint, bucket) = (args[1].clone(), args[2].clone());
-    let lanes = Arc::new(Lanes::start(2).expect("threads"));
+    let io_threads = Arc::new(IoThreads::start(2).expect("threads"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let n = args.get(3).and_then(|n| n.parse().ok()).unwrap_or(64);
     let done = runtime.block_on(async {
         match args[0].as_str() {
-            "list" => list(open(&endpoint, &bucket), &lanes).await,
-            _ => copy(open(&endpoint, &bucket), open(&endpoint, "target"), &lanes, n).await,
+            "list" => list(open(&endpoint, &bucket), &io_threads).await,
+            _ => copy(open(&endpoint, &bucket), open(&endpoint, "target"), &io_threads, n).await,
         }
     });
     println!("{done}");
 }
 
-async fn list(store: Arc<S3>, lanes: &Lanes) -> u64 {
+async fn list(store: Arc<S3>, io_threads: &IoThreads) -> u64 {
     let work = async move {
         let (mut after, mut n) = (Key::default(), 0);
         loop {
@@ -58,10 +58,10 @@ async fn list(store: Arc<S3>, lanes: &Lanes) -> u64 {
             }
         }
     };
-    lanes.run(work).await.expect("a listing")
+    io_threads.run(work).await.expect("a listing")
 }
 
-async fn copy(source: Arc<S3>, target: Arc<S3>, lanes: &Lanes, n: usize) -> u64 {
+async fn copy(source: Arc<S3>, target: Arc<S3>, io_threads: &IoThreads, n: usize) -> u64 {
     let mut keys = Vec::new();
     let mut after = Key::default();
     loop {
@@ -99,7 +99,7 @@ async fn copy(source: Arc<S3>, target: Arc<S3>, lanes: &Lanes, n: usize) -> u64 
     for _ in 0..n {
         let (source, target) = (source.clone(), target.clone());
         let (pieces, next, parts) = (pieces.clone(), next.clone(), parts.clone());
-        running.push(lanes.handle().spawn(async move {
+        running.push(io_threads.handle().spawn(async move {
             let mut moved = 0u64;
             loop {
                 let i = next.fetch_add(1, Ordering::Relaxed) as usize;
@@ -123,7 +123,7 @@ async fn copy(source: Arc<S3>, target: Arc<S3>, lanes: &Lanes, n: usize) -> u64 
     }
     let mut moved = 0;
     for task in running {
-        moved += task.await.expect("a lane");
+        moved += task.await.expect("an I/O thread");
     }
     for (key, id) in uploads {
         let mut mine: Vec<Part> = parts

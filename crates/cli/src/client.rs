@@ -1,8 +1,8 @@
 //! A small client of a running service: signs as every SDK does (auth.md §2).
 
+use flow_control::clock::Clock;
 use http::{HeaderValue, Method, Request};
 use model::failure::{Failure, Kind, Result};
-use pace::clock::Clock;
 use ring::{digest, hmac};
 use serde_json::Value;
 use storage::Body;
@@ -66,7 +66,7 @@ impl Client {
     pub(crate) async fn call(&self, method: Method, tail: &str, body: Option<&Value>) -> Result<Value> {
         let target = format!("/v2/{}/{tail}", self.project);
         let text = body.map(Value::to_string).unwrap_or_default();
-        let stamp = storage::s3::sign::stamp(pace::clock::SystemClock.now_ms());
+        let stamp = storage::s3::sign::stamp(flow_control::clock::SystemClock.now_ms());
         let host = self.http.authority().to_owned();
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         let hash = hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());

@@ -14,7 +14,7 @@ use crate::support::{json, whimbrel};
 
 /// A container and a bucket, made for one test.
 async fn make(azurite: &str, gcs: &str, name: &str) {
-    let clock = pace::clock::system();
+    let clock = flow_control::clock::system();
     let (account, key) = testkit::servers::AZURE;
     let connection = Connection::at(&format!("{azurite}/{account}"), account, key).unwrap();
     let azure = Azure::new(AzureConfig::of(connection, name, Egress::anywhere()).unwrap(), clock.clone());

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
 use config::{Config, Notify, Store};
+use flow_control::clock::SharedClock;
 use model::failure::{Failure, Kind, Result, Side};
 use model::key::{Key, Order};
 use model::migration::Own;
 use model::spec::Place;
-use pace::clock::SharedClock;
 use redis_migration::Node;
 use redis_migration::connection::node::TlsFiles;
 use runtime::migrations::{Hook, Instance, OpenedBackup};
@@ -382,7 +382,7 @@ mod tests {
     fn fuzz_regions() {
         let text = "[limits]\ninline_endpoints = [\"10.1.0.0/16\", \"ok.example\"]\n";
         let config = config::parse(text, &BTreeMap::new()).unwrap();
-        let catalogue = std::panic::AssertUnwindSafe(Catalogue::new(&config, pace::clock::system()));
+        let catalogue = std::panic::AssertUnwindSafe(Catalogue::new(&config, flow_control::clock::system()));
         let corpus = [
             &b"http://10.1.2.3:9000"[..],
             b"https://ok.example",
@@ -422,7 +422,7 @@ mod tests {
         let config = config::parse(&text, &BTreeMap::new()).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let keys = Keyring::open_or_create(&dir.path().join("seal.key")).unwrap();
-        let whole = Catalogue::new(&config, pace::clock::system());
+        let whole = Catalogue::new(&config, flow_control::clock::system());
         whole.register(&config, &BTreeMap::new(), &keys).unwrap();
         let seen = |c: &Catalogue| {
             let by_region = |r: &str| c.find(&place(r), Side::Target).is_some();

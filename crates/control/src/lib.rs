@@ -20,7 +20,7 @@ pub mod trail;
 use std::sync::{Arc, RwLock};
 
 use config::Limits;
-use pace::clock::SharedClock;
+use flow_control::clock::SharedClock;
 use runtime::Engine;
 
 pub use catalogue::Catalogue;

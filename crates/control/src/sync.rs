@@ -230,8 +230,8 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use pace::backoff::Backoff;
-    use pace::clock::MockClock;
+    use flow_control::backoff::Backoff;
+    use flow_control::clock::MockClock;
     use runtime::Engine;
     use runtime::engine::Setup;
     use store::Store;
@@ -242,7 +242,7 @@ mod tests {
     async fn control(dir: &std::path::Path) -> Control {
         let config =
             config::Config { data_dir: dir.to_string_lossy().into_owned(), ..config::Config::default() };
-        let clock = Arc::new(MockClock::at(1_000_000));
+        let clock = Arc::new(MockClock::new(1_000_000));
         let store = Store::embedded(dir).await.unwrap();
         let catalogue = Arc::new(Catalogue::new(&config, clock.clone()));
         let directory = Arc::new(Directory::new(&config, &BTreeMap::new(), &store.keys()).unwrap());

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use flow_control::io_threads::IoThreads;
 use model::count::Tally;
 use model::failure::{Kind, Result, Side};
 use model::key::Key;
 use model::selection::Scope;
-use pace::lanes::Lanes;
 use storage::{Entry, SharedStore};
 use store::{NewRange, Pass, RangeRow};
 use tokio_util::sync::CancellationToken;
@@ -71,19 +71,24 @@ impl SplitLog for NoSplitLog {
 /// When the source cannot be listed.
 pub async fn take_inventory(
     source: SharedStore,
-    lanes: &Lanes,
+    io_threads: &IoThreads,
     filter: Filter,
     width: usize,
 ) -> Result<Inventory> {
     loop {
-        match walk(source.clone(), lanes, filter.clone(), width).await {
+        match walk(source.clone(), io_threads, filter.clone(), width).await {
             Err(f) if f.kind == Kind::Disorder && fall_back_to_weaker_order(&*source, &f) => {}
             done => return done,
         }
     }
 }
 
-async fn walk(source: SharedStore, lanes: &Lanes, filter: Filter, width: usize) -> Result<Inventory> {
+async fn walk(
+    source: SharedStore,
+    io_threads: &IoThreads,
+    filter: Filter,
+    width: usize,
+) -> Result<Inventory> {
     let scheduler = RangeScheduler::new(Pass::Survey, width, source.clone());
     let row = RangeRow {
         id: 1,
@@ -102,7 +107,7 @@ async fn walk(source: SharedStore, lanes: &Lanes, filter: Filter, width: usize) 
     scheduler
         .run(
             vec![row],
-            lanes,
+            io_threads,
             &NoSplitLog,
             &CancellationToken::new(),
             || true,

@@ -6,7 +6,7 @@
 //! target listing ─┘      (pure)  (pure)                       (pure)   (one transaction a second)
 //! ```
 //!
-//! A [`job::Job`] works on one task. It walks ranges of the key space, splits the largest when lanes are idle
+//! A [`job::Job`] works on one task. It walks ranges of the key space, splits the largest when I/O threads are idle
 //! (`ranges/key_distribution.rs`), and can be stopped at any moment: what is in the ledger is never asked for again.
 
 pub mod compare;

@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use flow_control::budget::Bandwidth;
+use flow_control::limit::Limit;
 use model::count::{Counters, Tally};
 use model::failure::Failure;
-use pace::budget::Bandwidth;
-use pace::limit::Limit;
 use storage::guard::Requests;
 
 /// Shared by a job and whoever watches it.

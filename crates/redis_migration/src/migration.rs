@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use pace::backoff::Backoff;
-use pace::budget::Bandwidth;
-use pace::clock::SharedClock;
+use flow_control::backoff::Backoff;
+use flow_control::budget::Bandwidth;
+use flow_control::clock::SharedClock;
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::keys::KeyNames;

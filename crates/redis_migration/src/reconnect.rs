@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use pace::backoff::Backoff;
+use flow_control::backoff::Backoff;
 
 /// What follows a lost connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

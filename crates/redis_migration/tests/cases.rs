@@ -42,7 +42,7 @@ fn scan(source: &Redis, target: &Redis) -> ScanMigration {
         source: node(source),
         target: node(target),
         options: Options { until: Until::CaughtUp, ..migration(source, target, Until::Full).options.clone() },
-        clock: pace::clock::system(),
+        clock: flow_control::clock::system(),
         progress: Arc::default(),
         stop: CancellationToken::new(),
     }
@@ -59,7 +59,7 @@ async fn import_with(files: Vec<PathBuf>, target: &Redis, like: Migration) -> Re
         target: node(target),
         options: like.options,
         skip_unsafe_commands: false,
-        clock: pace::clock::system(),
+        clock: flow_control::clock::system(),
         progress: Arc::default(),
         stop: CancellationToken::new(),
     };
@@ -405,7 +405,7 @@ async fn red_10_only_the_last_part_may_be_cut_off() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn red_08_red_28_files_of_other_servers() {
     let target = Redis::start("REDIS_7_0", &[]);
-    let expire = pace::clock::system().now_ms() + 600_000;
+    let expire = flow_control::clock::system().now_ms() + 600_000;
     // As KeyDB writes: what it knows beside a key stands between its expiry and its type.
     let body = [
         &b"\xfe\0\xfc"[..],
@@ -500,7 +500,7 @@ async fn import_leaving_out(files: Vec<PathBuf>, target: &Redis, options: Option
         target: node(target),
         options,
         skip_unsafe_commands: true,
-        clock: pace::clock::system(),
+        clock: flow_control::clock::system(),
         progress: Arc::default(),
         stop: CancellationToken::new(),
     };

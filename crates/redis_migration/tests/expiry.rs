@@ -44,7 +44,7 @@ async fn keys_that_are_renewed_live_on() {
         };
         // Slow enough that every life ends while the snapshot is on its way.
         let mut one = migration(&source, &target, Until::Stopped);
-        one.options.bandwidth = Arc::new(pace::budget::Bandwidth::new(256 << 10));
+        one.options.bandwidth = Arc::new(flow_control::budget::Bandwidth::new(256 << 10));
         let following = Following::start(one);
         following.streams().await;
         stop.store(true, Ordering::Relaxed);

@@ -19,7 +19,7 @@ fn scan(source: &Redis, target: &Redis, until: Until) -> ScanMigration {
         source: node(source),
         target: node(target),
         options,
-        clock: pace::clock::system(),
+        clock: flow_control::clock::system(),
         progress: Arc::default(),
         stop: CancellationToken::new(),
     }

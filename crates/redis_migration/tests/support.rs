@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use flow_control::backoff::Backoff;
+use flow_control::budget::Bandwidth;
 use model::failure::Result;
-use pace::backoff::Backoff;
-use pace::budget::Bandwidth;
 use redis_migration::checkpoint::keys::KeyNames;
 use redis_migration::route::Route;
 use redis_migration::snapshot::restore::Conflict;
@@ -40,7 +40,7 @@ pub(crate) fn migration_at(source: Node, target: Node, until: Until) -> Migratio
             skip_commands: Arc::default(),
             functions: redis_migration::FunctionPolicy::default(),
         },
-        clock: pace::clock::system(),
+        clock: flow_control::clock::system(),
         progress: Arc::new(Progress::default()),
         stop: CancellationToken::new(),
         finish: CancellationToken::new(),

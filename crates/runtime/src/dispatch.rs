@@ -111,7 +111,7 @@ impl Engine {
             let minute = (now / 60_000 + i64::from(self.zone_minutes)).rem_euclid(1440);
             let minute = u16::try_from(minute).unwrap_or(0);
             let rate = model::policy::limit_at(&task.spec.windows, minute).unwrap_or(task.spec.bandwidth);
-            progress.bandwidth.set(if rate == 0 { 0 } else { (rate / sharing.max(1)).max(1) });
+            progress.bandwidth.set_rate(if rate == 0 { 0 } else { (rate / sharing.max(1)).max(1) });
         }
     }
 }

@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
+use flow_control::backoff::Backoff;
+use flow_control::budget::Memory;
+use flow_control::clock::SharedClock;
+use flow_control::io_threads::IoThreads;
+use flow_control::limit::{Limit, LimitBounds};
 use model::failure::{Failure, Kind, Result, Side};
 use model::selection::ListFile;
 use model::spec::TaskSpec;
 use model::task::TaskId;
 use object_migration::Progress;
-use pace::backoff::Backoff;
-use pace::budget::Memory;
-use pace::clock::SharedClock;
-use pace::lanes::Lanes;
-use pace::limit::{Limit, LimitBounds};
 use redis_migration::source::spool::COMMAND_MAX;
 use storage::{Probe, SharedStore};
 use store::{Store, TaskRow};
@@ -93,7 +93,7 @@ const MIGRATION_MEMORY: u64 = 96 << 20;
 pub struct Engine {
     pub(crate) store: Store,
     pub(crate) clock: SharedClock,
-    pub(crate) lanes: Arc<Lanes>,
+    pub(crate) io_threads: Arc<IoThreads>,
     pub(crate) memory: Arc<Memory>,
     pub(crate) places: Arc<dyn Places>,
     pub(crate) data_dir: PathBuf,
@@ -153,14 +153,14 @@ impl Engine {
     pub fn start(setup: Setup) -> Result<Arc<Self>> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = if setup.threads == 0 { cores } else { setup.threads };
-        let lanes =
-            Lanes::start(threads).map_err(|e| Failure::new(Kind::Internal, "start", e.to_string()))?;
+        let io_threads =
+            IoThreads::start(threads).map_err(|e| Failure::new(Kind::Internal, "start", e.to_string()))?;
         // Part of the bound is for what is not buffers: pages, windows, the ledger's gathering.
         let buffers = setup.memory.saturating_sub(32 << 20).max(setup.memory / 2);
         Ok(Arc::new(Self {
             store: setup.store,
             clock: setup.clock,
-            lanes: Arc::new(lanes),
+            io_threads: Arc::new(io_threads),
             memory: Arc::new(Memory::new(buffers)),
             places: setup.places,
             data_dir: setup.data_dir,

@@ -206,10 +206,10 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
+    use flow_control::backoff::Backoff;
     use model::failure::Side;
     use model::policy::Window;
     use model::task::Event;
-    use pace::backoff::Backoff;
     use store::Store;
 
     use super::*;
@@ -228,7 +228,7 @@ mod tests {
     async fn creating(dir: &std::path::Path) -> (Arc<Engine>, GroupRow) {
         let setup = Setup {
             store: Store::embedded(dir).await.unwrap(),
-            clock: Arc::new(pace::clock::MockClock::at(1_000_000)),
+            clock: Arc::new(flow_control::clock::MockClock::new(1_000_000)),
             places: Arc::new(Nowhere),
             data_dir: dir.to_owned(),
             memory: 64 << 20,

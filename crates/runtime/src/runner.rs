@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use flow_control::limit::LimitBounds;
 use model::failure::{Failure, Kind, Result, Side};
 use model::task::{Event, TaskId, Visible};
 use object_migration::{Job, JobEnd, Progress};
-use pace::limit::LimitBounds;
 use storage::guard::Guarded;
 use storage::{Fact, ObjectStore};
 use store::TaskRow;
@@ -165,7 +165,7 @@ async fn work(
         store: engine.store.clone(),
         source,
         target,
-        lanes: engine.lanes.clone(),
+        io_threads: engine.io_threads.clone(),
         memory: engine.memory.clone(),
         progress,
         stop,

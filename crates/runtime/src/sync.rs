@@ -128,9 +128,9 @@ mod tests {
     use std::sync::Arc;
 
     use async_trait::async_trait;
+    use flow_control::backoff::Backoff;
     use model::failure::{Failure, Side};
     use model::task::Event;
-    use pace::backoff::Backoff;
     use store::{Store, TaskRow};
 
     use super::*;
@@ -149,7 +149,7 @@ mod tests {
     async fn engine(dir: &std::path::Path) -> Arc<Engine> {
         let setup = Setup {
             store: Store::embedded(dir).await.unwrap(),
-            clock: Arc::new(pace::clock::MockClock::at(1_000_000)),
+            clock: Arc::new(flow_control::clock::MockClock::new(1_000_000)),
             places: Arc::new(Nowhere),
             data_dir: dir.to_owned(),
             memory: 64 << 20,

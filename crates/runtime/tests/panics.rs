@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use flow_control::backoff::Backoff;
 use model::failure::{Failure, Kind, Result, Side};
 use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy};
 use model::selection::Selection;
 use model::spec::{Beyond, Face, Place, TaskSpec};
 use model::task::{Priority, Visible};
-use pace::backoff::Backoff;
 use runtime::Engine;
 use runtime::engine::{Opened, Places, Setup};
 use store::{NewTask, Store, TaskRow};
@@ -61,7 +61,7 @@ impl Places for Broken {
 #[tokio::test]
 async fn task_that_panics_fails_and_the_next_one_runs() {
     let dir = tempfile::tempdir().unwrap();
-    let (store, clock) = (Store::embedded(dir.path()).await.unwrap(), pace::clock::system());
+    let (store, clock) = (Store::embedded(dir.path()).await.unwrap(), flow_control::clock::system());
     let engine = Engine::start(Setup {
         store: store.clone(),
         clock: clock.clone(),

@@ -8,9 +8,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use flow_control::budget::{Bandwidth, Ticket};
 use http_body::{Body as _, Frame, SizeHint};
 use model::failure::{Failure, Kind, Result};
-use pace::budget::{Bandwidth, Ticket};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
@@ -117,7 +117,7 @@ impl Tapped {
         let paid = n.min(self.prepaid);
         self.prepaid -= paid;
         let bandwidth = self.bandwidth.as_ref()?;
-        let ticket = bandwidth.take(n - paid)?;
+        let ticket = bandwidth.reserve(n - paid)?;
         bandwidth.due(ticket).map(|_| ticket)
     }
 }

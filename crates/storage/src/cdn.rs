@@ -3,11 +3,11 @@
 
 use async_trait::async_trait;
 use base64::Engine as _;
+use flow_control::clock::SharedClock;
 use http::{HeaderMap, HeaderValue, Method, Request, header};
 use md5::{Digest, Md5};
 use model::failure::{Failure, Kind, Result};
 use model::key::Key;
-use pace::clock::SharedClock;
 use ring::hmac;
 
 use crate::body::Body;

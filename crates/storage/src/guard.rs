@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use async_trait::async_trait;
+use flow_control::backoff::Backoff;
+use flow_control::limit::Limit;
 use model::failure::{Policy, Result, Side};
 use model::key::{Key, Order};
-use pace::backoff::Backoff;
-use pace::limit::Limit;
 
 use crate::body::Body;
 use crate::capability::{Capability, StartAfter, WriteCrc};
@@ -107,7 +107,7 @@ impl Guarded {
 
     /// A store for commands that look at it in the foreground, with retries and a limit of its own.
     pub fn alone(inner: SharedStore, side: Side, backoff: Backoff) -> Arc<Self> {
-        let limit = Arc::new(Limit::new(pace::limit::LimitBounds::ADAPTIVE));
+        let limit = Arc::new(Limit::new(flow_control::limit::LimitBounds::ADAPTIVE));
         Arc::new(Self::new(inner, side, limit, backoff))
     }
 

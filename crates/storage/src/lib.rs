@@ -384,5 +384,5 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
     async fn buckets(&self) -> Result<Vec<String>>;
 }
 
-/// A store that is shared between lanes.
+/// A store that is shared between I/O threads.
 pub type SharedStore = Arc<dyn ObjectStore>;

@@ -201,8 +201,9 @@ async fn obj_02_object_lock_of_moto_demands_a_checksum_and_takes_the_md5() {
     let locked = raw_put(&endpoint, &format!("/{bucket}?object-lock"), "", lock);
     assert!(locked.contains(" 200 "), "{locked}");
     let config = crate::config(&endpoint, &bucket);
-    let store: SharedStore =
-        std::sync::Arc::new(storage::s3::S3::open(config, "", pace::clock::system()).await.unwrap().0);
+    let store: SharedStore = std::sync::Arc::new(
+        storage::s3::S3::open(config, "", flow_control::clock::system()).await.unwrap().0,
+    );
     assert_eq!(proved(&store).await, WriteCrc::None);
     let (key, bytes) = (Key::from("k"), content(1000));
     let refused = store.write(&key, &Meta::default(), streamed(&bytes)).await.unwrap_err();

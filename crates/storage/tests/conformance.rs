@@ -106,7 +106,7 @@ async fn multipart(store: &SharedStore, name: &str) {
     let k = key("u/big");
     let upload = store.begin_upload(&k, &Meta::default()).await.unwrap();
     let mut parts = Vec::new();
-    // Out of order, as parallel lanes finish.
+    // Out of order, as parallel I/O threads finish.
     for number in [3u32, 1, 2] {
         let from = (number as usize - 1) * 5 * MIB;
         let slice = bytes[from..(from + 5 * MIB).min(bytes.len())].to_vec();

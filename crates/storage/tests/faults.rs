@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use flow_control::backoff::Backoff;
+use flow_control::limit::{Limit, LimitBounds};
 use model::failure::{Kind, Side};
 use model::key::Key;
-use pace::backoff::Backoff;
-use pace::limit::{Limit, LimitBounds};
 use storage::guard::Guarded;
 use storage::{ListRequest, ObjectStore, ReadRequest};
 use testkit::faults::{Fault, Faults};
@@ -19,7 +19,7 @@ const QUICK: Backoff = Backoff {
     base: Duration::from_millis(1),
     cap: Duration::from_millis(5),
     attempts: 12,
-    patience: Duration::from_secs(20),
+    max_elapsed: Duration::from_secs(20),
 };
 
 async fn guarded(server: &S3Server) -> Guarded {
@@ -107,7 +107,7 @@ async fn c10_every_request_through_a_domain_is_signed() {
     ] {
         let signer = Signer { auth, key: "secret".into(), access_key: "AK".into(), secret_key: "SK".into() };
         let client = storage::http::Client::new(&at, storage::egress::Egress::anywhere()).unwrap();
-        let front = Fronted::new(inner.clone(), client, signer, pace::clock::system());
+        let front = Fronted::new(inner.clone(), client, signer, flow_control::clock::system());
         front.reach().await.unwrap();
         let _ = front.ask(&Key::from("k")).await;
         let _ = front.read(&Key::from("k"), &ReadRequest::default()).await;

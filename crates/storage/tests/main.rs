@@ -23,7 +23,7 @@ use storage::{ObjectStore, SharedStore};
 /// Opens a bucket of an S3 endpoint with the test keys, after making it.
 async fn s3(endpoint: &str, bucket: &str) -> SharedStore {
     let config = config(endpoint, bucket);
-    let clock = pace::clock::system();
+    let clock = flow_control::clock::system();
     S3::new(config.clone(), clock.clone()).unwrap().create_bucket().await.unwrap();
     Arc::new(S3::open(config, "", clock).await.unwrap().0)
 }
@@ -89,7 +89,7 @@ async fn azurite() {
     let config =
         AzureConfig::of(connection, &format!("conformance-{}", fastrand::u32(..)), Egress::anywhere())
             .unwrap();
-    let azure = Azure::new(config, pace::clock::system());
+    let azure = Azure::new(config, flow_control::clock::system());
     assert_eq!(azure.probe("").await.unwrap_err().kind, model::failure::Kind::NoBucket);
     azure.create_container().await.unwrap();
     conformance::all(Arc::new(azure), "Azurite").await;
@@ -105,7 +105,7 @@ async fn fake_gcs() {
         requester_pays: false,
         egress: Egress::anywhere(),
     };
-    let google = Google::new(config, pace::clock::system());
+    let google = Google::new(config, flow_control::clock::system());
     assert_eq!(google.probe("").await.unwrap_err().kind, model::failure::Kind::NoBucket);
     google.create_bucket("lab").await.unwrap();
     conformance::all(Arc::new(google), "fake-gcs-server").await;
@@ -115,7 +115,7 @@ async fn fake_gcs() {
 fn sec_f08_a_bucket_in_a_host_is_written_like_one() {
     let open = |bucket: &str, addressing: Addressing| {
         let config = S3Config { addressing, ..config("http://s3.lab:9000", bucket) };
-        S3::new(config, pace::clock::system()).map(drop).map_err(|f| f.kind)
+        S3::new(config, flow_control::clock::system()).map(drop).map_err(|f| f.kind)
     };
     for bucket in
         ["127.0.0.1:1#", "a@b", "x/y", "Upper", "ab", "-abc", "abc.", "a..b", "a_b", &"a".repeat(64)]

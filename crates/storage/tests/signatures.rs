@@ -16,7 +16,7 @@ async fn wrong_keys_and_missing_buckets_have_their_own_kinds() {
         let credentials = Credentials { access_key: ak.into(), secret_key: sk.into(), session_token: None };
         let mut config = config(&endpoint, bucket);
         config.credentials = Some(credentials);
-        S3::open(config, "", pace::clock::system()).await.map(|_| ()).map_err(|f| f.kind)
+        S3::open(config, "", flow_control::clock::system()).await.map(|_| ()).map_err(|f| f.kind)
     };
     let (ak, sk) = testkit::servers::KEYS;
     assert_eq!(open(ak, sk, "signed").await, Ok(()));
@@ -44,8 +44,8 @@ async fn obj_01_metadata_with_runs_of_blanks_is_signed() {
 async fn a_skewed_clock_is_named() {
     let endpoint = testkit::servers::endpoint("WHIMBREL_TEST_WEED_A");
     s3(&endpoint, "skewed").await;
-    let hour_ago = pace::clock::system().now_ms() - 3_600_000;
-    let clock = std::sync::Arc::new(pace::clock::MockClock::at(hour_ago));
+    let hour_ago = flow_control::clock::system().now_ms() - 3_600_000;
+    let clock = std::sync::Arc::new(flow_control::clock::MockClock::new(hour_ago));
     let store = S3::new(config(&endpoint, "skewed"), clock).unwrap();
     let failure = store.list(&ListRequest { max: 1, ..ListRequest::default() }).await.unwrap_err();
     assert!(matches!(failure.kind, Kind::ClockSkew | Kind::BadCredentials | Kind::Forbidden), "{failure}");
@@ -53,7 +53,7 @@ async fn a_skewed_clock_is_named() {
 
 #[tokio::test]
 async fn nobody_listens() {
-    let store = S3::new(config("http://127.0.0.1:9", "x"), pace::clock::system()).unwrap();
+    let store = S3::new(config("http://127.0.0.1:9", "x"), flow_control::clock::system()).unwrap();
     let failure = store.read(&Key::from("k"), &ReadRequest::default()).await.unwrap_err();
     assert_eq!(failure.kind, Kind::Connect);
     assert!(failure.to_string().contains("check the address"), "{failure}");

@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
+use flow_control::backoff::Backoff;
+use flow_control::io_threads::IoThreads;
 use model::failure::{Failure, Kind, Result, Side};
 use object_migration::glob::Filter;
-use pace::backoff::Backoff;
-use pace::lanes::Lanes;
 use serde_json::json;
 use storage::guard::Guarded;
 
@@ -16,23 +16,24 @@ use crate::printer::Printer;
 use crate::report;
 
 pub(crate) async fn run(args: &Assess, printer: &Printer) -> Result<Exit> {
-    let ends = BothEnds::new(&args.source, ".", &args.ends, pace::clock::system())?;
+    let ends = BothEnds::new(&args.source, ".", &args.ends, flow_control::clock::system())?;
     let source = ends.open(Side::Source).await?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let lanes = Lanes::start(cores).map_err(|e| Failure::new(Kind::Internal, "assess", e.to_string()))?;
+    let io_threads =
+        IoThreads::start(cores).map_err(|e| Failure::new(Kind::Internal, "assess", e.to_string()))?;
     let filter = Filter::new(&args.ends.include, &args.ends.exclude);
     let began = Instant::now();
     let source = Guarded::alone(source.store, Side::Source, Backoff::default());
     let found = object_migration::inventory::take_inventory(
         source,
-        &lanes,
+        &io_threads,
         filter,
         object_migration::job::MAX_RANGES,
     )
     .await?;
     let took = began.elapsed();
     // Dropping the threads waits for them, which must not happen on a thread of the runtime.
-    std::thread::spawn(move || drop(lanes));
+    std::thread::spawn(move || drop(io_threads));
     printer.note(&format!(
         "{} objects, {}, listed in {} with {} requests",
         found.total.objects,

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::extract::ConnectInfo;
+use flow_control::caller_limit::{CallerLimit, Reservation, caller_of};
 use hyper::body::Incoming;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use pace::shares::{Share, Shares, party};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
@@ -165,8 +165,8 @@ pub(crate) async fn serve(
     faces: Faces,
     stop: CancellationToken,
 ) {
-    let places = Shares::new(PLACES, PLACES_EACH);
-    let reserve = Shares::new(RESERVE, RESERVE_EACH);
+    let places = CallerLimit::new(PLACES, PLACES_EACH);
+    let reserve = CallerLimit::new(RESERVE, RESERVE_EACH);
     let spare = Spare::default();
     let open = TaskTracker::new();
     loop {
@@ -185,10 +185,10 @@ pub(crate) async fn serve(
         let (faces, tls, stop) = (faces.clone(), tls.borrow().clone(), stop.clone());
         // Waiting for a place holds nobody else up.
         open.spawn(async move {
-            let who = party(peer.ip());
+            let who = caller_of(peer.ip());
             let visit = match place(&places, &spare, who).await {
                 Some(share) => Visit { router: faces.all, seat: Some(Seat::new(&spare, who)), _share: share },
-                None => match reserve.take(who, 1) {
+                None => match reserve.reserve(who, 1) {
                     Some(share) => Visit { router: faces.health, seat: None, _share: share },
                     None => return,
                 },
@@ -202,18 +202,18 @@ pub(crate) async fn serve(
 }
 
 /// A place, for which another may have to give way: one of the same address, when that has all that it may have.
-async fn place(places: &Shares<IpAddr>, spare: &Spare, who: IpAddr) -> Option<Share<IpAddr>> {
-    if let Some(share) = places.take(who, 1) {
+async fn place(places: &CallerLimit<IpAddr>, spare: &Spare, who: IpAddr) -> Option<Reservation<IpAddr>> {
+    if let Some(share) = places.reserve(who, 1) {
         return Some(share);
     }
-    let of = (places.has(&who) >= places.each()).then_some(who);
+    let of = (places.reserved_by(&who) >= places.per_caller()).then_some(who);
     if !spare.give_way(of) {
         return None;
     }
     let left = async {
         loop {
             tokio::time::sleep(Duration::from_millis(1)).await;
-            if let Some(share) = places.take(who, 1) {
+            if let Some(share) = places.reserve(who, 1) {
                 return share;
             }
         }
@@ -226,7 +226,7 @@ struct Visit {
     router: axum::Router,
     /// None: in the reserve.
     seat: Option<Arc<Seat>>,
-    _share: Share<IpAddr>,
+    _share: Reservation<IpAddr>,
 }
 
 impl Visit {
@@ -311,8 +311,8 @@ mod tests {
 
     #[tokio::test]
     async fn sec_f06_strangers_give_way_first_and_who_works_last() {
-        let (places, spare) = (Shares::new(3, 3), Spare::default());
-        let seat = || (places.take(A, 1).unwrap(), Seat::new(&spare, A));
+        let (places, spare) = (CallerLimit::new(3, 3), Spare::default());
+        let seat = || (places.reserve(A, 1).unwrap(), Seat::new(&spare, A));
         let (known, slow, idle) = (seat(), seat(), seat());
         known.1.known();
         drop(known.1.works());
@@ -335,10 +335,10 @@ mod tests {
 
     #[tokio::test]
     async fn sec_f06_an_address_with_all_its_places_gives_way_itself() {
-        let (places, spare) = (Shares::new(4, 2), Spare::default());
-        let other = (places.take(B, 1).unwrap(), Seat::new(&spare, B));
-        let own = (places.take(A, 1).unwrap(), Seat::new(&spare, A));
-        let _second = (places.take(A, 1).unwrap(), Seat::new(&spare, A));
+        let (places, spare) = (CallerLimit::new(4, 2), Spare::default());
+        let other = (places.reserve(B, 1).unwrap(), Seat::new(&spare, B));
+        let own = (places.reserve(A, 1).unwrap(), Seat::new(&spare, A));
+        let _second = (places.reserve(A, 1).unwrap(), Seat::new(&spare, A));
         let leave = own.1.leave.clone();
         tokio::spawn(async move {
             leave.cancelled().await;

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use flow_control::backoff::Backoff;
+use flow_control::clock::{Clock, SharedClock};
 use model::count::{Counters, Tally};
 use model::failure::{Failure, Kind, Result, Side};
 use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy};
@@ -11,8 +13,6 @@ use model::selection::{ListFile, Selection};
 use model::spec::{Beyond, Face, Place as SpecPlace, ReportForm, TaskSpec};
 use model::task::{Event, Priority, TaskId, Visible};
 use object_migration::Progress;
-use pace::backoff::Backoff;
-use pace::clock::{Clock, SharedClock};
 use ring::digest;
 use runtime::{Engine, engine::Setup, run_to_end};
 use serde_json::json;
@@ -45,7 +45,7 @@ struct Run {
 }
 
 pub(crate) async fn run(args: &Copy, printer: &Printer) -> Result<Exit> {
-    let clock = pace::clock::system();
+    let clock = flow_control::clock::system();
     let ends = BothEnds::new(&args.source, &args.target, &args.ends, clock.clone())?;
     let ends = Arc::new(if args.all_versions { ends.with_versions() } else { ends });
     let spec = spec(args, &ends, &*clock)?;

@@ -191,7 +191,7 @@ async fn check_store(store: &config::Store) -> Finding {
             requester_pays: false,
             vendor: &storage::s3::vendor::GENERIC,
         };
-        S3::new(config, pace::clock::system())?.probe("").await
+        S3::new(config, flow_control::clock::system())?.probe("").await
     };
     match open.await {
         // It answered that it does not know us: that is an answer.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use config::Config;
 use control::trail::{Outputs, Trail};
 use control::{Catalogue, Control, Directory, Limited};
+use flow_control::backoff::Backoff;
 use model::failure::{Failure, Kind, Result};
-use pace::backoff::Backoff;
 use runtime::Engine;
 use runtime::engine::Setup;
 use rustls::pki_types::pem::PemObject;
@@ -78,7 +78,7 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
         return Err(Failure::new(Kind::Invalid, "configuration", m));
     }
     let data_dir = PathBuf::from(&config.data_dir);
-    let clock = pace::clock::system();
+    let clock = flow_control::clock::system();
     let store = Store::embedded(&data_dir).await?;
     // Whoever held a lease of an embedded store lived in a process that is gone.
     let mut unit = store.write().await?;
@@ -196,7 +196,7 @@ impl Reload {
             // All or nothing: what cannot be taken over is found before anything is.
             let outputs = Outputs::open(&config.audit)?;
             Directory::new(&config, env, &keys)?;
-            Catalogue::new(&config, pace::clock::system()).register(&config, env, &keys)?;
+            Catalogue::new(&config, flow_control::clock::system()).register(&config, env, &keys)?;
             self.directory.reload(&config, env, &keys)?;
             self.catalogue.register(&config, env, &keys)?;
             self.catalogue.reload(&config);

@@ -1,9 +1,9 @@
 //! `whimbrel verify SRC DST`: compares without writing.
 
+use flow_control::backoff::Backoff;
 use model::failure::{Result, Side};
 use object_migration::glob::Filter;
 use object_migration::verify::{Comparison, Depth, Difference};
-use pace::backoff::Backoff;
 use storage::ObjectStore;
 use storage::guard::Guarded;
 
@@ -13,7 +13,7 @@ use crate::places::BothEnds;
 use crate::printer::{Printer, printable};
 
 pub(crate) async fn run(args: &Verify, printer: &Printer) -> Result<Exit> {
-    let ends = BothEnds::new(&args.source, &args.target, &args.ends, pace::clock::system())?;
+    let ends = BothEnds::new(&args.source, &args.target, &args.ends, flow_control::clock::system())?;
     let source = Guarded::alone(ends.look(Side::Source).await?.store, Side::Source, Backoff::default());
     let target = Guarded::alone(ends.look(Side::Target).await?.store, Side::Target, Backoff::default());
     let (left, right) = (source.clone(), target.clone());

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Mutex;
 
-use pace::shares::party;
+use flow_control::caller_limit::caller_of;
 use ring::digest;
 
 const ALLOWED: u32 = 6;
@@ -21,7 +21,7 @@ pub(super) fn caller(account: &str, from: Option<IpAddr>) -> Caller {
     let hash = digest::digest(&digest::SHA256, account.as_bytes());
     let mut short = [0; 16];
     short.copy_from_slice(&hash.as_ref()[..16]);
-    (short, from.map(party))
+    (short, from.map(caller_of))
 }
 
 /// Counts by (account, address), so that nobody can lock out somebody else. An account has one name here, however its

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pace::shares::{network, party};
+use flow_control::caller_limit::{caller_of, network};
 use tokio::sync::oneshot;
 
 use super::failures::Caller;
@@ -98,7 +98,7 @@ impl Turns {
         let id = {
             let mut state = self.state();
             state.last_id += 1;
-            let (network, address) = (network(from), party(from));
+            let (network, address) = (network(from), caller_of(from));
             if state.free > 0 {
                 state.free -= 1;
                 state.note(network, address);

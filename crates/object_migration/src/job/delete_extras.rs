@@ -7,11 +7,11 @@
 use std::io::{Read, Seek, Write};
 use std::sync::Arc;
 
+use flow_control::clock::SharedClock;
 use model::count::{Counters, Tally};
 use model::failure::{Failure, Kind, Policy, Result, Side};
 use model::key::{Key, Order};
 use model::selection::Scope;
-use pace::clock::SharedClock;
 use storage::{Entry, ObjectStore};
 use store::{Checkpoint, FailedObject, Pass, RangeRow};
 use tokio::task::JoinSet;

@@ -8,16 +8,16 @@ pub mod restored;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use flow_control::backoff::Backoff;
+use flow_control::budget::Memory;
+use flow_control::clock::SharedClock;
+use flow_control::io_threads::IoThreads;
 use model::failure::{Failure, Kind, Result, Side};
 use model::key::{Key, Order};
 use model::member::Member;
 use model::policy::{Check, MetadataRule, StoragePolicy};
 use model::selection::Scope;
 use model::spec::Face;
-use pace::backoff::Backoff;
-use pace::budget::Memory;
-use pace::clock::SharedClock;
-use pace::lanes::Lanes;
 use storage::guard::Guarded;
 use storage::{Fact, ObjectStore};
 use store::{NewRange, Pass, RangeRow, Store, TaskRow, Unit};
@@ -65,7 +65,7 @@ pub struct Job {
     /// Where to.
     pub target: Arc<Guarded>,
     /// Threads that move bytes.
-    pub lanes: Arc<Lanes>,
+    pub io_threads: Arc<IoThreads>,
     /// Memory of all engine buffers.
     pub memory: Arc<Memory>,
     /// Live numbers.
@@ -148,7 +148,7 @@ impl Job {
             source: self.source.clone(),
             target: self.target.clone(),
             memory: self.memory.clone(),
-            lanes: self.lanes.clone(),
+            io_threads: self.io_threads.clone(),
             progress: self.progress.clone(),
             backoff: self.backoff,
             ledger: ledger.clone(),
@@ -428,7 +428,7 @@ impl Job {
         let store = self.store.clone();
         let now = clock.now_ms();
         scheduler
-            .run(rows, &self.lanes, &copier.ledger, &copier.stop, idle, move |range, row, page| {
+            .run(rows, &self.io_threads, &copier.ledger, &copier.stop, idle, move |range, row, page| {
                 let ranges = ranges.clone();
                 let store = store.clone();
                 Box::pin(async move {
@@ -468,7 +468,7 @@ impl Job {
         scheduler
             .run(
                 rows,
-                &self.lanes,
+                &self.io_threads,
                 ledger,
                 &stop,
                 || true,

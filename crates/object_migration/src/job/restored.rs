@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
+use flow_control::clock::SharedClock;
 use model::failure::Result;
 use model::key::Key;
 use model::selection::Scope;
-use pace::clock::SharedClock;
 use store::{NewRange, Pass};
 
 use crate::job::Job;

@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flow_control::clock::SharedClock;
 use model::count::Counters;
 use model::failure::{Failure, Kind, Result, Side};
 use model::key::{Key, Order};
 use model::policy::Overwrite;
 use model::selection::Scope;
-use pace::clock::SharedClock;
 use storage::{Entry, ObjectStore, Page, Position};
 use store::{Checkpoint, FailedObject, RangeRow, Restore};
 use tokio::task::JoinSet;

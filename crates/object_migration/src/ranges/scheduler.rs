@@ -1,4 +1,4 @@
-//! The ranges of one pass that are being walked now, and the rule that splits the largest when lanes are idle.
+//! The ranges of one pass that are being walked now, and the rule that splits the largest when I/O threads are idle.
 //!
 //! A split asks the source for a whole page somewhere inside a range. If keys come back that lie inside any
 //! range, that range ends at the first of them and a new range begins there, with the page already in hand:
@@ -8,10 +8,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
+use flow_control::io_threads::IoThreads;
 use model::failure::{Failure, Kind, Result, Side};
 use model::key::{Key, Order};
 use model::selection::Scope;
-use pace::lanes::Lanes;
 use storage::{Entry, Fact, Page, SharedStore, StartAfter};
 use store::{NewRange, Pass, RangeRow};
 use tokio::sync::Notify;
@@ -279,7 +279,7 @@ impl RangeScheduler {
     pub(crate) async fn run(
         self: &Arc<Self>,
         rows: Vec<RangeRow>,
-        lanes: &Lanes,
+        io_threads: &IoThreads,
         log: &dyn SplitLog,
         stop: &CancellationToken,
         idle: impl Fn() -> bool,
@@ -308,7 +308,7 @@ impl RangeScheduler {
                 }
                 let range = Arc::new(range);
                 self.active().push(range.clone());
-                runners.spawn_on(run(range, row, None), lanes.handle());
+                runners.spawn_on(run(range, row, None), io_threads.handle());
             }
             let asks = self.source.capability().list_start_after != StartAfter::Broken;
             if queue.is_empty() && asks && self.max_active > 1 && !stop.is_cancelled() && idle() {
@@ -331,7 +331,7 @@ impl RangeScheduler {
                             };
                             (scope, probe, answer)
                         },
-                        lanes.handle(),
+                        io_threads.handle(),
                     );
                 }
             }
@@ -385,7 +385,7 @@ impl RangeScheduler {
                         let new = NewRange { id: upper.id, pass: self.pass, scope, after: after.clone(), upto };
                         let row = row_of(&new);
                         log.split(lower, after, new).await?;
-                        runners.spawn_on(run(upper, row, Some(opened)), lanes.handle());
+                        runners.spawn_on(run(upper, row, Some(opened)), io_threads.handle());
                     }
                 }
                 () = self.changed.notified() => {}

@@ -12,16 +12,16 @@ pub mod versions;
 use std::sync::Arc;
 use std::time::Instant;
 
+use flow_control::backoff::Backoff;
+use flow_control::budget::Memory;
+use flow_control::io_threads::IoThreads;
+use flow_control::limit::Permit;
 use model::count::Proof;
 use model::failure::{Failure, Kind, Policy, Result, Side};
 use model::key::Key;
 use model::policy::{Check, MetadataRule, StoragePolicy};
 use model::selection::Selection;
 use model::spec::TaskSpec;
-use pace::backoff::Backoff;
-use pace::budget::Memory;
-use pace::lanes::Lanes;
-use pace::limit::Permit;
 use storage::body::{Seen, Tap};
 use storage::checksum::{Digests, Wanted};
 use storage::guard::Guarded;
@@ -56,7 +56,7 @@ pub(crate) struct ObjectCopier {
     pub(crate) source: Arc<Guarded>,
     pub(crate) target: Arc<Guarded>,
     pub(crate) memory: Arc<Memory>,
-    pub(crate) lanes: Arc<Lanes>,
+    pub(crate) io_threads: Arc<IoThreads>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) backoff: Backoff,
     pub(crate) ledger: Ledger,
@@ -102,7 +102,7 @@ impl ObjectCopier {
             source: self.source.clone(),
             target: self.target.clone(),
             memory: self.memory.clone(),
-            lanes: self.lanes.clone(),
+            io_threads: self.io_threads.clone(),
             progress: self.progress.clone(),
             backoff: self.backoff,
             ledger: self.ledger.clone(),
@@ -136,7 +136,7 @@ impl ObjectCopier {
             .await
     }
 
-    fn limits(&self) -> (&Arc<pace::limit::Limit>, &Arc<pace::limit::Limit>) {
+    fn limits(&self) -> (&Arc<flow_control::limit::Limit>, &Arc<flow_control::limit::Limit>) {
         (self.source.limit(), self.target.limit())
     }
 
@@ -320,8 +320,8 @@ impl ObjectCopier {
         if entry.etag.md5().is_none() && entry.size > 0 {
             self.learn_write_crc(&entry.key).await?;
         }
-        let _memory = self.memory.hold(self.buffer_bytes(entry.size)).await;
-        self.progress.bandwidth.pass(prepaid_bytes(entry.size)).await;
+        let _memory = self.memory.acquire(self.buffer_bytes(entry.size)).await;
+        self.progress.bandwidth.acquire(prepaid_bytes(entry.size)).await;
         let request = ReadRequest { size: Some(entry.size), range: None, if_match };
         let reading = self.source.read(&entry.key, &request).await?;
         let size = reading.body.len();
@@ -513,8 +513,8 @@ impl ObjectCopier {
 
     async fn copy_part_once(&self, job: &PartJob) -> Result<(storage::Part, Option<Digests>)> {
         let len = job.range.end - job.range.start;
-        let _memory = self.memory.hold(self.buffer_bytes(len).max(TRANSFER_BUFFER)).await;
-        self.progress.bandwidth.pass(prepaid_bytes(len)).await;
+        let _memory = self.memory.acquire(self.buffer_bytes(len).max(TRANSFER_BUFFER)).await;
+        self.progress.bandwidth.acquire(prepaid_bytes(len)).await;
         let request =
             ReadRequest { size: None, range: Some(job.range.clone()), if_match: Some(job.etag.clone()) };
         let reading = self.source.read(&job.from, &request).await?;

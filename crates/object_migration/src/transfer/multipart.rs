@@ -338,7 +338,7 @@ impl ObjectCopier {
                     drop(permit);
                     done
                 };
-                in_flight.spawn_on(counted, self.lanes.handle());
+                in_flight.spawn_on(counted, self.io_threads.handle());
             }
             self.parts.observe(tokio::time::Instant::now(), self.progress.moved.load(Ordering::Relaxed));
             let waits = left.len() > 0 && broke.is_none() && !self.stop.is_cancelled();

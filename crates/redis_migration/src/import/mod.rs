@@ -16,8 +16,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::Bytes;
+use flow_control::clock::SharedClock;
 use model::failure::{Failure, Kind, Result, Side};
-use pace::clock::SharedClock;
 use redis_proto::aof::{self, Form};
 use redis_proto::rdb::{Item, Parser};
 use redis_proto::resp::Commands;
@@ -422,7 +422,7 @@ impl Import {
         if let Some(chunk) = &chunk {
             let length = if new { chunk.len() as u64 } else { 0 };
             self.progress.full_bytes.fetch_add(length, Ordering::Relaxed);
-            self.options.bandwidth.pass(chunk.len() as u64).await;
+            self.options.bandwidth.acquire(chunk.len() as u64).await;
         }
         Ok(chunk)
     }

@@ -171,7 +171,7 @@ impl Migration {
             let next = async {
                 let bytes = snapshot.pop().await?;
                 let length = bytes.as_ref().map_or(0, |b| b.len() as u64);
-                self.options.bandwidth.pass(length).await;
+                self.options.bandwidth.acquire(length).await;
                 Ok::<_, Failure>(bytes)
             };
             let bytes = tokio::select! {

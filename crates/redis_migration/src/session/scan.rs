@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use flow_control::clock::SharedClock;
 use model::failure::{Failure, Kind, Result, Side};
-use pace::clock::SharedClock;
 use redis_proto::rdb::{Item, KeyHeader, dump};
 use redis_proto::resp::{Replies, Reply};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -298,7 +298,7 @@ impl ScanMigration {
                 left => Some(now + left),
             };
             self.progress.full_bytes.fetch_add(raw.len() as u64, Ordering::Relaxed);
-            self.options.bandwidth.pass(raw.len() as u64).await;
+            self.options.bandwidth.acquire(raw.len() as u64).await;
             let head =
                 KeyHeader { key: key.as_slice().into(), kind, expire_ms, idle: None, freq: None, offset: 0 };
             loader.load_item(Item::Value(head, raw)).await?;

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use flow_control::clock::SharedClock;
 use model::failure::{Failure, Kind, Result, Side};
-use pace::clock::SharedClock;
 use redis_proto::rdb::{Item, KeyHeader, Kind as Value, decode, dump, is_empty};
 use redis_proto::resp::command;
 

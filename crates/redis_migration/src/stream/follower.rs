@@ -175,7 +175,7 @@ impl<'a> Follower<'a> {
         while let Some(bytes) = next.take() {
             let progress = &self.migration.progress;
             progress.stream_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            self.migration.options.bandwidth.pass(bytes.len() as u64).await;
+            self.migration.options.bandwidth.acquire(bytes.len() as u64).await;
             commands.push(&bytes);
             // Once for all of them: asking the time would take a fifth of ours.
             let now = self.migration.clock.now_ms();

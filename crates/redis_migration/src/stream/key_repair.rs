@@ -9,8 +9,8 @@
 
 use std::collections::BTreeMap;
 
+use flow_control::clock::SharedClock;
 use model::failure::{Failure, Kind, Result, Side};
-use pace::clock::SharedClock;
 use redis_proto::command::SLOTS;
 use redis_proto::rdb::{Family, Item, KeyHeader, dump};
 use redis_proto::resp::{Reply, command};

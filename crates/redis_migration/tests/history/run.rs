@@ -5,9 +5,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use flow_control::backoff::Backoff;
+use flow_control::budget::Bandwidth;
 use model::failure::{Kind, Result as Done};
-use pace::backoff::Backoff;
-use pace::budget::Bandwidth;
 use redis_migration::checkpoint::keys::KeyNames;
 use redis_migration::reconnect::{Reconnect, ReconnectPolicy};
 use redis_migration::route::Route;
@@ -143,7 +143,7 @@ fn migration(source: u16, target: u16, until: Until) -> Migration {
         base: Duration::from_millis(5),
         cap: Duration::from_millis(50),
         attempts: 1000,
-        patience: Duration::from_secs(60),
+        max_elapsed: Duration::from_secs(60),
     };
     Migration {
         source: node(source),
@@ -161,7 +161,7 @@ fn migration(source: u16, target: u16, until: Until) -> Migration {
             skip_commands: Arc::default(),
             functions: redis_migration::FunctionPolicy::default(),
         },
-        clock: pace::clock::system(),
+        clock: flow_control::clock::system(),
         progress: Arc::new(Progress::default()),
         stop: CancellationToken::new(),
         finish: CancellationToken::new(),

@@ -5,10 +5,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use flow_control::budget::Bandwidth;
 use model::failure::{Failure, Kind, Result, Side};
 use model::key::Key;
 use model::migration::{Backup, MigrationSpec};
-use pace::budget::Bandwidth;
 use redis_migration::connection::query_client::QueryClient;
 use redis_migration::import::{Import, archive, check as check_file};
 use redis_migration::snapshot::restore::Conflict;
@@ -149,7 +149,7 @@ impl ImportTask {
                 room::check(path.parent().unwrap_or(path))?;
                 unseen = 0;
             }
-            self.bandwidth.pass(chunk.len() as u64).await;
+            self.bandwidth.acquire(chunk.len() as u64).await;
             file.write_all(&chunk).map_err(full)?;
         }
         Ok(())

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use flow_control::budget::Bandwidth;
 use model::failure::{Failure, Kind, Result, Side};
 use model::migration::{MigrationEvent, MigrationKind, MigrationSpec, Phase, ResumeMode, Switch};
-use pace::budget::Bandwidth;
 use redis_migration::connection::server::ServerInfo;
 use redis_migration::reconnect::ReconnectPolicy;
 use redis_migration::snapshot::restore::Conflict;
@@ -89,7 +89,7 @@ impl LiveOptions {
     }
 
     fn update(&self, spec: &MigrationSpec) {
-        self.bandwidth.set(u64::from(spec.bandwidth_mb.unwrap_or(0)) * MIB);
+        self.bandwidth.set_rate(u64::from(spec.bandwidth_mb.unwrap_or(0)) * MIB);
         self.reconnect.set(match spec.resume {
             ResumeMode::Auto => ReconnectPolicy::Always,
             ResumeMode::Manual => ReconnectPolicy::Never,
@@ -148,7 +148,7 @@ impl LeasedMigration<'_> {
                 names: names(self.id, &source, &target, &route(&self.row.spec)),
                 shard: None,
             };
-            let job = Job(self.engine.lanes.handle().spawn(async move { migration.run().await }));
+            let job = Job(self.engine.io_threads.handle().spawn(async move { migration.run().await }));
             match self.supervise(job, &mut events, &live_options, &finish).await? {
                 Supervised::Ended(summary) => return self.evaluate(summary).await,
                 Supervised::Failed(failure) => return Ok(RunEnd::Failed(failure)),
@@ -173,7 +173,7 @@ impl LeasedMigration<'_> {
             progress: self.running.progress.clone(),
             stop: self.running.stop.clone(),
         };
-        let job = Job(self.engine.lanes.handle().spawn(async move { task.run().await }));
+        let job = Job(self.engine.io_threads.handle().spawn(async move { task.run().await }));
         match self.supervise(job, &mut events, &live_options, &finish).await? {
             Supervised::Ended(summary) => self.evaluate(summary).await,
             Supervised::Failed(failure) => Ok(RunEnd::Failed(failure)),
@@ -400,7 +400,7 @@ impl LeasedMigration<'_> {
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
-    use pace::backoff::Backoff;
+    use flow_control::backoff::Backoff;
     use store::{NewMigration, Store, TaskRow};
 
     use super::*;
@@ -422,7 +422,7 @@ mod tests {
     async fn engine(dir: &std::path::Path) -> Arc<Engine> {
         let setup = Setup {
             store: Store::embedded(dir).await.unwrap(),
-            clock: Arc::new(pace::clock::MockClock::at(1_000_000)),
+            clock: Arc::new(flow_control::clock::MockClock::new(1_000_000)),
             places: Arc::new(Nowhere),
             data_dir: dir.to_owned(),
             memory: 64 << 20,

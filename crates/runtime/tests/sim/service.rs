@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use flow_control::backoff::Backoff;
+use flow_control::clock::{Clock, MockClock};
 use model::count::Counters;
 use model::failure::{Failure, Result, Side};
 use model::key::Key;
 use model::selection::Selection;
 use model::spec::TaskSpec;
 use model::task::{Event, Priority, TaskId, Visible};
-use pace::backoff::Backoff;
-use pace::clock::{Clock, MockClock};
 use runtime::engine::{Opened, Places, Setup};
 use runtime::{Engine, run_to_end};
 use storage::listed::{self, Listed};
@@ -145,7 +145,7 @@ pub(crate) fn carry_out(scenario: &Scenario, planted: Option<Planted>) -> Outcom
         runtime,
         store,
         dir,
-        clock: MockClock::at(BEGAN_MS),
+        clock: MockClock::new(BEGAN_MS),
         source,
         target,
         ends,
@@ -217,7 +217,7 @@ impl Bench<'_> {
                 base: Duration::from_micros(50),
                 cap: Duration::from_micros(500),
                 attempts: 25,
-                patience: Duration::from_secs(30),
+                max_elapsed: Duration::from_secs(30),
             },
         })?;
         let (stop, kill) = (CancellationToken::new(), process.killed.clone());

@@ -13,10 +13,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use flow_control::clock::SharedClock;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use model::failure::{Failure, Kind, Result};
 use model::key::{Key, Order};
-use pace::clock::SharedClock;
 
 use crate::body::Body;
 use crate::capability::{Capability, PartProof};

@@ -182,7 +182,7 @@ impl Root {
             };
             // Some network file systems cannot lock: there, nothing is ever swept.
             if matches!(lock(&dir), Err(Errno::WOULDBLOCK)) || self.dir(&path).is_err() {
-                // Another lane of this process was first, or a sweeper took it away.
+                // Another I/O thread of this process was first, or a sweeper took it away.
                 if let Some(dir) = self.temp_dir.get() {
                     return Ok(dir);
                 }

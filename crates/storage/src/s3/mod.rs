@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use async_trait::async_trait;
 use base64::Engine as _;
+use flow_control::clock::SharedClock;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use model::failure::{Failure, Kind, Result};
 use model::key::{Key, Order};
-use pace::clock::SharedClock;
 
 use crate::body::Body;
 use crate::capability::{Capability, WriteCrc};

@@ -38,7 +38,7 @@ pub(crate) async fn run(args: &RedisCopy, printer: &Printer) -> Result<Exit> {
     options.event_sender = event_sender;
     options.skip_commands = super::skipped(&args.skip_command)?;
     options.functions = super::functions(&args.functions)?;
-    let (clock, scan_mode) = (pace::clock::system(), args.mode == "scan");
+    let (clock, scan_mode) = (flow_control::clock::system(), args.mode == "scan");
     let scan = ScanMigration {
         source: source.clone(),
         target: target.clone(),

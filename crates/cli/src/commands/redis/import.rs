@@ -46,7 +46,7 @@ pub(crate) async fn run(args: &RedisImport, printer: &Printer) -> Result<Exit> {
         target,
         options,
         skip_unsafe_commands: args.leave_out_commands,
-        clock: pace::clock::system(),
+        clock: flow_control::clock::system(),
         progress: progress.clone(),
         stop: stop.clone(),
     };

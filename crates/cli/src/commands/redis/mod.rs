@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use flow_control::backoff::Backoff;
+use flow_control::budget::Bandwidth;
+use flow_control::io_threads::IoThreads;
 use model::failure::{Failure, Kind, Result, Side};
-use pace::backoff::Backoff;
-use pace::budget::Bandwidth;
-use pace::lanes::Lanes;
 use redis_migration::route::Route;
 use redis_migration::snapshot::restore::Conflict;
 use redis_migration::source::spool::SpoolLimits;
@@ -122,8 +122,8 @@ async fn on_io_thread<T: Send + 'static>(
     work: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<T> {
     let lost = |e: &dyn std::fmt::Display| Failure::new(Kind::Internal, "redis", e.to_string());
-    let lanes = Lanes::start(1).map_err(|e| lost(&e))?;
-    lanes.run(work).await.ok_or_else(|| lost(&"the worker ended without a result"))?
+    let io_threads = IoThreads::start(1).map_err(|e| lost(&e))?;
+    io_threads.run(work).await.ok_or_else(|| lost(&"the worker ended without a result"))?
 }
 
 /// Runs the work beside its progress; Ctrl-C or SIGTERM lets it come to rest.

@@ -1,4 +1,4 @@
-//! What idle lanes ask the source, so that ranges can be split: the first-level folders, pages behind guesses.
+//! What idle I/O threads ask the source, so that ranges can be split: the first-level folders, pages behind guesses.
 
 use model::key::{Key, Order};
 use model::selection::Scope;
@@ -8,7 +8,7 @@ use super::{ActiveRange, RangeScheduler, RangeState};
 use crate::listing::lister::PAGE_KEYS;
 use crate::ranges::key_distribution::ShapeDistribution;
 
-/// What the idle lanes ask while the first page of a prefix is on its way: nothing is known yet, but keys begin
+/// What the idle I/O threads ask while the first page of a prefix is on its way: nothing is known yet, but keys begin
 /// with digits, letters, or the beginnings of scripts.
 const FIRST_PROBES: [char; 13] =
     ['1', '4', '8', 'A', 'a', 'd', 'h', 'p', '\u{80}', '\u{400}', '\u{3040}', '\u{4e00}', '\u{7000}'];
@@ -54,7 +54,7 @@ struct Gap {
 }
 
 impl RangeScheduler {
-    /// What to ask on `free` lanes: the folders of a new scope, then pages at good guesses.
+    /// What to ask on `free` I/O threads: the folders of a new scope, then pages at good guesses.
     pub(super) fn next_probes(&self, free: usize) -> Vec<(Scope, ListProbe)> {
         let mut out = Vec::new();
         let scopes: Vec<Scope> =
@@ -116,7 +116,7 @@ impl RangeScheduler {
                         .filter(|f| self.is_between(f, &r.position, r.end_bound.as_ref()))
                         .collect()
                 });
-                // As many as half of the lanes, about a page apart, and always the last.
+                // As many as half of the I/O threads, about a page apart, and always the last.
                 let passed = known.map_or(0, |l| l.folders.len() - ahead.len());
                 let step = ahead.len().div_ceil(room.div_ceil(2).max(1)).max(passed).max(1);
                 let picked: Vec<Key> = ahead.iter().rev().step_by(step).map(|&f| f.clone()).collect();
@@ -129,14 +129,14 @@ impl RangeScheduler {
             let questions: Vec<&(Scope, Key)> = asked.iter().chain(&out).collect();
             self.collect_gaps(range, &r, distribution, base, &questions, &mut gaps);
         }
-        // Shares the free lanes out: each goes where most keys are left per lane, down to about a page.
+        // Shares the free I/O threads out: each goes where most keys are left per I/O thread, down to about a page.
         let mut shares = vec![0usize; gaps.len()];
         for _ in out.len()..free {
             let per_lane = |j: usize| gaps[j].keys / (shares[j] as f64 + 2.0);
             let Some(best) = (0..gaps.len()).max_by(|&a, &b| per_lane(a).total_cmp(&per_lane(b))) else {
                 break;
             };
-            // A lane that has one page left would not be done sooner.
+            // An I/O thread that has one page left would not be done sooner.
             if gaps[best].keys / (shares[best] as f64 + 1.0) < f64::from(PAGE_KEYS) * 0.6 {
                 break;
             }

@@ -1,5 +1,5 @@
 //! Splitting, against a store whose pages take 20 ms of virtual time: nothing missed, nothing doubled, and the
-//! speed-up of sixteen lanes.
+//! speed-up of sixteen I/O threads.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -129,7 +129,7 @@ fn row(prefix: &str) -> RangeRow {
 async fn walk_row(store: Arc<Listed>, row: RangeRow) -> (Vec<Key>, Duration) {
     let scheduler = RangeScheduler::new(Pass::Survey, 16, store.clone());
     let met = Arc::new(Mutex::new(Vec::new()));
-    let lanes = Lanes::on(tokio::runtime::Handle::current());
+    let io_threads = IoThreads::on_runtime(tokio::runtime::Handle::current());
     let began = tokio::time::Instant::now();
     let runner = {
         let (scheduler, met) = (scheduler.clone(), met.clone());
@@ -159,7 +159,7 @@ async fn walk_row(store: Arc<Listed>, row: RangeRow) -> (Vec<Key>, Duration) {
             })
         }
     };
-    scheduler.run(vec![row], &lanes, &NoLog, &CancellationToken::new(), || true, runner).await.unwrap();
+    scheduler.run(vec![row], &io_threads, &NoLog, &CancellationToken::new(), || true, runner).await.unwrap();
     let keys = std::mem::take(&mut *met.lock().unwrap());
     (keys, began.elapsed())
 }

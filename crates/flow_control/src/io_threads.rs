@@ -10,16 +10,16 @@ use std::thread::JoinHandle;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-/// A fixed set of lane threads.
+/// A fixed set of thread threads.
 #[derive(Debug)]
-pub struct Lanes {
+pub struct IoThreads {
     handles: Vec<Handle>,
     next: AtomicUsize,
     stops: Vec<Option<oneshot::Sender<()>>>,
     threads: Vec<JoinHandle<()>>,
 }
 
-impl Lanes {
+impl IoThreads {
     /// Starts `n` threads (at least one).
     ///
     /// # Errors
@@ -31,9 +31,9 @@ impl Lanes {
             handles.push(runtime.handle().clone());
             let (stop, stopped) = oneshot::channel();
             stops.push(Some(stop));
-            let thread = std::thread::Builder::new().name(format!("lane-{i}"));
+            let thread = std::thread::Builder::new().name(format!("io-{i}"));
             threads.push(thread.spawn(move || {
-                // Ends when `Lanes` is dropped; whatever still runs is dropped with the runtime.
+                // Ends when `IoThreads` is dropped; whatever still runs is dropped with the runtime.
                 let _ = runtime.block_on(stopped);
             })?);
         }
@@ -41,7 +41,7 @@ impl Lanes {
     }
 
     /// Runs everything on an existing runtime, for tests with a virtual clock.
-    pub fn on(handle: Handle) -> Self {
+    pub fn on_runtime(handle: Handle) -> Self {
         Self { handles: vec![handle], next: AtomicUsize::new(0), stops: vec![], threads: vec![] }
     }
 
@@ -57,14 +57,14 @@ impl Lanes {
     }
 }
 
-impl Drop for Lanes {
+impl Drop for IoThreads {
     fn drop(&mut self) {
         for stop in &mut self.stops {
             if let Some(stop) = stop.take() {
                 let _ = stop.send(());
             }
         }
-        // The last that holds the lanes may be work on one of them, which cannot wait for itself.
+        // The last that holds the I/O threads may be work on one of them, which cannot wait for itself.
         let own = std::thread::current().id();
         for thread in self.threads.drain(..).filter(|thread| thread.thread().id() != own) {
             let _ = thread.join();
@@ -78,25 +78,25 @@ mod tests {
 
     #[tokio::test]
     async fn lanes_may_be_dropped_by_work_on_one_of_them() {
-        let lanes = std::sync::Arc::new(Lanes::start(1).expect("threads"));
-        let (held, (dropped, seen)) = (lanes.clone(), oneshot::channel());
+        let io_threads = std::sync::Arc::new(IoThreads::start(1).expect("threads"));
+        let (held, (dropped, seen)) = (io_threads.clone(), oneshot::channel());
         let (go, gone) = oneshot::channel::<()>();
-        lanes.handle().spawn(async move {
+        io_threads.handle().spawn(async move {
             let _ = gone.await;
             drop(held);
             let _ = dropped.send(());
         });
-        drop(lanes);
+        drop(io_threads);
         let _ = go.send(());
         seen.await.expect("it went on behind the drop");
     }
 
     #[tokio::test]
     async fn work_runs_on_lane_threads_in_turn() {
-        let lanes = Lanes::start(2).expect("threads");
+        let io_threads = IoThreads::start(2).expect("threads");
         let name = || async { std::thread::current().name().map(str::to_owned) };
-        let a = lanes.run(name()).await.flatten();
-        let b = lanes.run(name()).await.flatten();
-        assert_eq!((a.as_deref(), b.as_deref()), (Some("lane-0"), Some("lane-1")));
+        let a = io_threads.run(name()).await.flatten();
+        let b = io_threads.run(name()).await.flatten();
+        assert_eq!((a.as_deref(), b.as_deref()), (Some("io-0"), Some("io-1")));
     }
 }

@@ -7,110 +7,110 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What is shared; clones share the same.
-pub struct Shares<K: Eq + Hash> {
-    inner: Arc<Inner<K>>,
+pub struct CallerLimit<K: Eq + Hash> {
+    inner: Arc<LimitState<K>>,
 }
 
-struct Inner<K> {
-    all: u64,
-    each: u64,
-    taken: Mutex<Taken<K>>,
+struct LimitState<K> {
+    total: u64,
+    per_caller: u64,
+    reserved: Mutex<Reserved<K>>,
 }
 
-struct Taken<K> {
+struct Reserved<K> {
     sum: u64,
-    by: HashMap<K, u64>,
+    by_caller: HashMap<K, u64>,
 }
 
-impl<K> Inner<K> {
-    fn taken(&self) -> MutexGuard<'_, Taken<K>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+impl<K> LimitState<K> {
+    fn reserved(&self) -> MutexGuard<'_, Reserved<K>> {
+        self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<K: Eq + Hash> Clone for Shares<K> {
+impl<K: Eq + Hash> Clone for CallerLimit<K> {
     fn clone(&self) -> Self {
         Self { inner: self.inner.clone() }
     }
 }
 
-impl<K: Eq + Hash> std::fmt::Debug for Shares<K> {
+impl<K: Eq + Hash> std::fmt::Debug for CallerLimit<K> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Shares({} of {})", self.inner.taken().sum, self.inner.all)
+        write!(f, "CallerLimit({} of {})", self.inner.reserved().sum, self.inner.total)
     }
 }
 
 /// What one caller has; given back when dropped.
-pub struct Share<K: Eq + Hash> {
-    inner: Arc<Inner<K>>,
-    who: K,
+pub struct Reservation<K: Eq + Hash> {
+    inner: Arc<LimitState<K>>,
+    caller: K,
     amount: u64,
 }
 
-impl<K: Eq + Hash> std::fmt::Debug for Share<K> {
+impl<K: Eq + Hash> std::fmt::Debug for Reservation<K> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Share({})", self.amount)
+        write!(f, "Reservation({})", self.amount)
     }
 }
 
-impl<K: Eq + Hash + Clone> Shares<K> {
-    /// `all` for everybody together, of which one caller may have `each`.
-    pub fn new(all: u64, each: u64) -> Self {
-        let taken = Mutex::new(Taken { sum: 0, by: HashMap::new() });
-        Self { inner: Arc::new(Inner { all, each, taken }) }
+impl<K: Eq + Hash + Clone> CallerLimit<K> {
+    /// `total` for all callers together, of which one caller may have `per_caller`.
+    pub fn new(total: u64, per_caller: u64) -> Self {
+        let reserved = Mutex::new(Reserved { sum: 0, by_caller: HashMap::new() });
+        Self { inner: Arc::new(LimitState { total, per_caller, reserved }) }
     }
 
     /// What a caller has now.
-    pub fn has(&self, who: &K) -> u64 {
-        self.inner.taken().by.get(who).copied().unwrap_or(0)
+    pub fn reserved_by(&self, who: &K) -> u64 {
+        self.inner.reserved().by_caller.get(who).copied().unwrap_or(0)
     }
 
     /// What one caller may have.
-    pub fn each(&self) -> u64 {
-        self.inner.each
+    pub fn per_caller(&self) -> u64 {
+        self.inner.per_caller
     }
 
     /// `amount` for a caller; none when there is not so much left.
-    pub fn take(&self, who: K, amount: u64) -> Option<Share<K>> {
-        let mut share = Share { inner: self.inner.clone(), who, amount: 0 };
+    pub fn reserve(&self, who: K, amount: u64) -> Option<Reservation<K>> {
+        let mut share = Reservation { inner: self.inner.clone(), caller: who, amount: 0 };
         share.grow(amount).then_some(share)
     }
 }
 
-impl<K: Eq + Hash + Clone> Share<K> {
+impl<K: Eq + Hash + Clone> Reservation<K> {
     /// Takes more; false when there is not so much left, and nothing has changed then.
     pub fn grow(&mut self, more: u64) -> bool {
-        let mut taken = self.inner.taken();
-        let have = taken.by.get(&self.who).copied().unwrap_or(0);
-        let (own, sum) = (have.saturating_add(more), taken.sum.saturating_add(more));
-        if own > self.inner.each || sum > self.inner.all {
+        let mut reserved = self.inner.reserved();
+        let have = reserved.by_caller.get(&self.caller).copied().unwrap_or(0);
+        let (own, sum) = (have.saturating_add(more), reserved.sum.saturating_add(more));
+        if own > self.inner.per_caller || sum > self.inner.total {
             return false;
         }
-        taken.by.insert(self.who.clone(), own);
-        taken.sum = sum;
-        drop(taken);
+        reserved.by_caller.insert(self.caller.clone(), own);
+        reserved.sum = sum;
+        drop(reserved);
         self.amount += more;
         true
     }
 }
 
-impl<K: Eq + Hash> Drop for Share<K> {
+impl<K: Eq + Hash> Drop for Reservation<K> {
     fn drop(&mut self) {
-        let mut taken = self.inner.taken();
-        taken.sum = taken.sum.saturating_sub(self.amount);
-        let left = taken.by.get_mut(&self.who).map(|have| {
+        let mut reserved = self.inner.reserved();
+        reserved.sum = reserved.sum.saturating_sub(self.amount);
+        let left = reserved.by_caller.get_mut(&self.caller).map(|have| {
             *have = have.saturating_sub(self.amount);
             *have
         });
         if left == Some(0) {
-            taken.by.remove(&self.who);
+            reserved.by_caller.remove(&self.caller);
         }
     }
 }
 
 /// Whom an address counts as: an IPv4 address is one caller, and so is an IPv6 network of 64 bits, which is what one
 /// machine is given.
-pub fn party(ip: IpAddr) -> IpAddr {
+pub fn caller_of(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(v6) => {
             let [a, b, c, d, ..] = v6.segments();
@@ -150,18 +150,18 @@ mod tests {
 
     #[test]
     fn sec_f06_one_caller_leaves_places_for_others() {
-        let shares = Shares::new(10, 6);
-        let mut a = shares.take("a", 5).unwrap();
+        let shares = CallerLimit::new(10, 6);
+        let mut a = shares.reserve("a", 5).unwrap();
         assert!(a.grow(1) && !a.grow(1), "six for one");
-        assert!(shares.take("b", 5).is_none() && shares.take("b", 4).is_some(), "ten for all");
+        assert!(shares.reserve("b", 5).is_none() && shares.reserve("b", 4).is_some(), "ten for all");
         drop(a);
-        assert!(shares.take("b", 6).is_some());
-        assert!(shares.inner.taken().by.is_empty(), "nobody is remembered");
+        assert!(shares.reserve("b", 6).is_some());
+        assert!(shares.inner.reserved().by_caller.is_empty(), "nobody is remembered");
     }
 
     #[test]
     fn sec_f06_an_ipv6_network_is_one_caller() {
-        let of = |text: &str| party(text.parse().unwrap());
+        let of = |text: &str| caller_of(text.parse().unwrap());
         assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
         assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
         assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));

@@ -2,7 +2,7 @@
 
 pub mod backoff;
 pub mod budget;
+pub mod caller_limit;
 pub mod clock;
-pub mod lanes;
+pub mod io_threads;
 pub mod limit;
-pub mod shares;

@@ -27,7 +27,7 @@ pub struct MockClock(Arc<AtomicI64>);
 
 impl MockClock {
     /// A clock that stands at `ms` since the epoch.
-    pub fn at(ms: i64) -> Self {
+    pub fn new(ms: i64) -> Self {
         Self(Arc::new(AtomicI64::new(ms)))
     }
 

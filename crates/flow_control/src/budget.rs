@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-const UNIT: u64 = 4096;
+const PAGE_BYTES: u64 = 4096;
 
 /// A bound on the memory of all engine buffers together.
 #[derive(Debug)]
@@ -18,13 +18,13 @@ pub struct Memory {
 impl Memory {
     /// A budget of `bytes`, at least 1 MiB.
     pub fn new(bytes: u64) -> Self {
-        let pages = u32::try_from((bytes / UNIT).clamp(256, u64::from(u32::MAX) >> 4)).unwrap_or(256);
+        let pages = u32::try_from((bytes / PAGE_BYTES).clamp(256, u64::from(u32::MAX) >> 4)).unwrap_or(256);
         Self { pages: Semaphore::new(pages as usize), total: pages }
     }
 
     /// Waits until `bytes` are free and holds them; more than the whole budget counts as the whole.
-    pub async fn hold(&self, bytes: u64) -> Option<SemaphorePermit<'_>> {
-        let pages = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).clamp(1, self.total);
+    pub async fn acquire(&self, bytes: u64) -> Option<SemaphorePermit<'_>> {
+        let pages = u32::try_from(bytes.div_ceil(PAGE_BYTES)).unwrap_or(u32::MAX).clamp(1, self.total);
         self.pages.acquire_many(pages).await.ok()
     }
 }
@@ -36,12 +36,12 @@ impl Memory {
 #[derive(Debug)]
 pub struct Bandwidth {
     rate: AtomicU64,
-    row: Mutex<Row>,
+    queue: Mutex<PaymentQueue>,
 }
 
 /// Bytes taken, and bytes released by the rate, both since the beginning.
 #[derive(Debug)]
-struct Row {
+struct PaymentQueue {
     taken: f64,
     released: f64,
     at: Instant,
@@ -56,7 +56,7 @@ const STEP: Duration = Duration::from_millis(200);
 /// What the rate may release ahead of the bytes taken, seconds of it.
 const BURST_SECONDS: f64 = 0.05;
 
-impl Row {
+impl PaymentQueue {
     fn release(&mut self, now: Instant, rate: u64) {
         let passed = now.saturating_duration_since(self.at).as_secs_f64();
         self.at = now;
@@ -71,17 +71,17 @@ impl Row {
 impl Bandwidth {
     /// A limit of `rate` bytes per second.
     pub fn new(rate: u64) -> Self {
-        let row = Row { taken: 0.0, released: 0.0, at: Instant::now() };
-        Self { rate: AtomicU64::new(rate), row: Mutex::new(row) }
+        let row = PaymentQueue { taken: 0.0, released: 0.0, at: Instant::now() };
+        Self { rate: AtomicU64::new(rate), queue: Mutex::new(row) }
     }
 
-    fn row(&self) -> std::sync::MutexGuard<'_, Row> {
-        self.row.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn queue(&self) -> std::sync::MutexGuard<'_, PaymentQueue> {
+        self.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Changes the limit; whoever waits feels it within a fifth of a second.
-    pub fn set(&self, rate: u64) {
-        let mut row = self.row();
+    pub fn set_rate(&self, rate: u64) {
+        let mut row = self.queue();
         row.release(Instant::now(), self.rate());
         self.rate.store(rate, Ordering::Relaxed);
     }
@@ -92,11 +92,11 @@ impl Bandwidth {
     }
 
     /// Takes `bytes`: they may move once the ticket is paid. None when there is nothing to pay.
-    pub fn take(&self, bytes: u64) -> Option<Ticket> {
+    pub fn reserve(&self, bytes: u64) -> Option<Ticket> {
         if self.rate() == 0 || bytes == 0 {
             return None;
         }
-        let mut row = self.row();
+        let mut row = self.queue();
         row.taken += bytes as f64;
         Some(Ticket(row.taken))
     }
@@ -108,7 +108,7 @@ impl Bandwidth {
 
     fn due_at(&self, ticket: Ticket, now: Instant) -> Option<Duration> {
         let rate = self.rate();
-        let mut row = self.row();
+        let mut row = self.queue();
         row.release(now, rate);
         let missing = ticket.0 - row.released;
         if rate == 0 || missing <= 0.0 {
@@ -118,8 +118,8 @@ impl Bandwidth {
     }
 
     /// Takes `bytes` and waits until they may move; without a limit it does not wait at all.
-    pub async fn pass(&self, bytes: u64) {
-        let Some(ticket) = self.take(bytes) else { return };
+    pub async fn acquire(&self, bytes: u64) {
+        let Some(ticket) = self.reserve(bytes) else { return };
         while let Some(wait) = self.due(ticket) {
             tokio::time::sleep(wait).await;
         }
@@ -133,7 +133,7 @@ mod tests {
     #[tokio::test]
     async fn memory_is_bounded_and_given_back() {
         let m = Memory::new(1 << 20);
-        let held = m.hold(1 << 30).await.expect("the whole budget");
+        let held = m.acquire(1 << 30).await.expect("the whole budget");
         assert!(m.pages.try_acquire().is_err());
         drop(held);
         assert!(m.pages.try_acquire().is_ok());
@@ -142,27 +142,27 @@ mod tests {
     #[test]
     fn no_rate_means_no_ticket_and_a_low_rate_means_a_wait() {
         let b = Bandwidth::new(0);
-        assert!(b.take(1 << 40).is_none());
-        b.set(1000);
-        let ticket = b.take(10_000).expect("a ticket");
+        assert!(b.reserve(1 << 40).is_none());
+        b.set_rate(1000);
+        let ticket = b.reserve(10_000).expect("a ticket");
         assert!(b.due(ticket).is_some());
     }
 
     /// However many take at once and however large their pieces are, no stretch of time releases more than the rate.
     #[test]
     fn c1_the_rate_is_exact_at_any_concurrency() {
-        for (lanes, piece) in [(1, 1000), (64, 4096), (512, 65_536), (16, 1 << 20)] {
+        for (io_threads, piece) in [(1, 1000), (64, 4096), (512, 65_536), (16, 1 << 20)] {
             let rate = 4 << 20;
             let b = Bandwidth::new(rate);
-            let began = b.row().at;
-            let mut open: Vec<Ticket> = (0..lanes).filter_map(|_| b.take(piece)).collect();
+            let began = b.queue().at;
+            let mut open: Vec<Ticket> = (0..io_threads).filter_map(|_| b.reserve(piece)).collect();
             let mut moved = Vec::new();
             for ms in 0..20_000u64 {
                 let now = began + Duration::from_millis(ms);
                 for ticket in &mut open {
                     while b.due_at(*ticket, now).is_none() {
                         moved.push((ms, piece));
-                        *ticket = b.take(piece).expect("a ticket");
+                        *ticket = b.reserve(piece).expect("a ticket");
                     }
                 }
             }
@@ -177,7 +177,7 @@ mod tests {
                     let slack = ideal / 20 + piece;
                     assert!(
                         sum.abs_diff(ideal) <= slack,
-                        "{lanes} × {piece}: {sum} of {ideal} in {window} ms"
+                        "{io_threads} × {piece}: {sum} of {ideal} in {window} ms"
                     );
                 }
             }
@@ -187,13 +187,13 @@ mod tests {
     #[test]
     fn c1_a_changed_limit_is_felt_by_whoever_waits() {
         let b = Bandwidth::new(1000);
-        let began = b.row().at;
-        let ticket = b.take(1_000_000).expect("a ticket");
+        let began = b.queue().at;
+        let ticket = b.reserve(1_000_000).expect("a ticket");
         assert!(b.due_at(ticket, began + Duration::from_secs(1)).expect("a wait") <= STEP);
         b.rate.store(1_000_000, Ordering::Relaxed);
         assert!(b.due_at(ticket, began + Duration::from_secs(3)).is_none());
-        let ticket = b.take(1 << 40).expect("a ticket");
-        b.set(0);
+        let ticket = b.reserve(1 << 40).expect("a ticket");
+        b.set_rate(0);
         assert!(b.due(ticket).is_none());
     }
 }

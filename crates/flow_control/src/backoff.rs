@@ -12,7 +12,7 @@ pub struct Backoff {
     /// Attempts in all, the first included.
     pub attempts: u32,
     /// No new attempt starts after this long.
-    pub patience: Duration,
+    pub max_elapsed: Duration,
 }
 
 impl Default for Backoff {
@@ -21,7 +21,7 @@ impl Default for Backoff {
             base: Duration::from_millis(100),
             cap: Duration::from_secs(15),
             attempts: 12,
-            patience: Duration::from_secs(300),
+            max_elapsed: Duration::from_secs(300),
         }
     }
 }
@@ -30,7 +30,7 @@ impl Backoff {
     /// The delay before attempt `attempt + 1` (counted from 1), or none when the bounds are spent.
     /// `jitter` is a random number in `0.0..1.0`; the delay lies between half and all of the exponential.
     pub fn delay(&self, attempt: u32, spent: Duration, jitter: f64) -> Option<Duration> {
-        if attempt >= self.attempts || spent >= self.patience {
+        if attempt >= self.attempts || spent >= self.max_elapsed {
             return None;
         }
         let exponential = self.base.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(self.cap);
@@ -52,6 +52,6 @@ mod tests {
             last = d;
         }
         assert_eq!(b.delay(b.attempts, Duration::ZERO, 0.0), None);
-        assert_eq!(b.delay(1, b.patience, 0.0), None);
+        assert_eq!(b.delay(1, b.max_elapsed, 0.0), None);
     }
 }
