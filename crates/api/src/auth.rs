@@ -183,9 +183,9 @@ fn word(role: Role) -> &'static str {
 /// Writes a line into the database and where `[audit]` says.
 async fn audit(control: &Control, line: &AuditLine) {
     let stored = async {
-        let mut unit = control.engine.store().write().await?;
-        unit.audit(line).await?;
-        unit.save().await
+        let mut tx = control.engine.store().write().await?;
+        tx.audit(line).await?;
+        tx.commit().await
     };
     if let Err(failure) = stored.await {
         tracing::error!("cannot write an audit record: {failure}");

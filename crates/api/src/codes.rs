@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn every_cause_of_a_task_is_accounted_for() {
         let mut made = BTreeSet::from([62]);
-        for side in [Side::Source, Side::Target, Side::Here] {
+        for side in [Side::Source, Side::Target, Side::Local] {
             for kind in Kind::ALL {
                 made.insert(number(trf(kind, side)));
             }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use control::migrations::{Denial, why};
 use http::StatusCode;
-use model::migration::{Method, MigrationKind, MigrationState, Phase, ResumeMode, Switch};
+use model::migration::{CutoverState, Method, MigrationKind, MigrationState, Phase, ResumeMode};
 use serde_json::{Map, Value};
 use wire::fields::Fault;
 
@@ -135,13 +135,13 @@ pub(crate) fn status(state: MigrationState) -> &'static str {
 }
 
 /// Where a cut-over is (§3.4).
-pub(crate) fn task_status(switch: Switch) -> &'static str {
+pub(crate) fn task_status(switch: CutoverState) -> &'static str {
     match switch {
-        Switch::Exchanging | Switch::Decided | Switch::Returning => "EXCHANGING",
-        Switch::Exchanged => "EXCHANGE_SUCCESS",
-        Switch::ExchangeFailed => "EXCHANGE_FAILED",
-        Switch::Returned => "ROLLBACK_SUCCESS",
-        Switch::ReturnFailed => "ROLLBACK_FAILED",
+        CutoverState::InProgress | CutoverState::Committed | CutoverState::RollingBack => "EXCHANGING",
+        CutoverState::Done => "EXCHANGE_SUCCESS",
+        CutoverState::Failed => "EXCHANGE_FAILED",
+        CutoverState::RolledBack => "ROLLBACK_SUCCESS",
+        CutoverState::RollbackFailed => "ROLLBACK_FAILED",
     }
 }
 

@@ -72,11 +72,11 @@ fn number(refusal: &Refusal) -> (u16, String) {
             GroupIllegal::NotRunning => {
                 task(1038, "Only a task group that is creating or monitoring can be paused.")
             }
-            GroupIllegal::Over => task(66, "The task group has ended."),
+            GroupIllegal::Finished => task(66, "The task group has ended."),
             GroupIllegal::NotPaused => task(1039, "Only a paused task group can be resumed."),
             GroupIllegal::NotFailed => task(1040, "Only a failed task group can be retried."),
             GroupIllegal::InProgress => task(63, "The task group is in progress; hint: stop it first"),
-            GroupIllegal::Closed | GroupIllegal::OutOfPlace => {
+            GroupIllegal::Closed | GroupIllegal::UnexpectedEvent => {
                 task(1036, "The state of the task group does not allow this operation.")
             }
         },
@@ -247,9 +247,9 @@ pub(crate) fn every_refusal() -> Vec<Refusal> {
         Refusal::Check(Failure::new(Kind::NoBucket, "a", "b").at(Side::Source)),
         Refusal::Check(Failure::new(Kind::NoBucket, "a", "b").at(Side::Target)),
         Refusal::Internal(Failure::new(Kind::Internal, "a", "b")),
-        Refusal::GroupIllegal(GroupIllegal::Over),
+        Refusal::GroupIllegal(GroupIllegal::Finished),
         Refusal::GroupIllegal(GroupIllegal::InProgress),
-        Refusal::GroupIllegal(GroupIllegal::OutOfPlace),
+        Refusal::GroupIllegal(GroupIllegal::UnexpectedEvent),
         Refusal::Check(Failure::new(Kind::BadCredentials, "a", "b").at(Side::Source)),
         Refusal::Check(Failure::new(Kind::BadCredentials, "a", "b").at(Side::Target)),
     ]

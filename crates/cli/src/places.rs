@@ -9,7 +9,7 @@ use control::secrets::Keys;
 use flow_control::clock::SharedClock;
 use model::failure::{Failure, Kind, Result, Side};
 use model::key::Key;
-use model::spec::Place as SpecPlace;
+use model::spec::Location as SpecPlace;
 use runtime::{Opened, Places};
 use seal::Secret;
 use storage::SharedStore;
@@ -407,7 +407,7 @@ impl BothEnds {
                 let _ = self.single.set(());
                 Ok(Arc::new(Single::new(Prefixed::wrap(bucket, parent), Key::from(name))))
             }
-            Err(f) if matches!(f.kind, Kind::NotFound | Kind::Forbidden | Kind::KeyRefused) => Ok(folder),
+            Err(f) if matches!(f.kind, Kind::NotFound | Kind::Forbidden | Kind::InvalidKey) => Ok(folder),
             Err(f) => Err(f),
         }
     }

@@ -5,12 +5,12 @@ use object_migration::progress::Snapshot;
 /// `1.5 MiB`
 pub(crate) fn bytes(n: f64) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
-    let (mut n, mut unit) = (n, 0);
-    while n >= 1024.0 && unit + 1 < UNITS.len() {
+    let (mut n, mut tx) = (n, 0);
+    while n >= 1024.0 && tx + 1 < UNITS.len() {
         n /= 1024.0;
-        unit += 1;
+        tx += 1;
     }
-    if unit == 0 { format!("{n:.0} B") } else { format!("{n:.1} {}", UNITS[unit]) }
+    if tx == 0 { format!("{n:.0} B") } else { format!("{n:.1} {}", UNITS[tx]) }
 }
 
 /// `1h02m`, `3m20s` or `5s`

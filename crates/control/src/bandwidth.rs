@@ -24,14 +24,14 @@ impl Control {
         range: (u64, u64),
     ) -> Answer<()> {
         check_windows(&windows, range).map_err(Refusal::Windows)?;
-        let mut unit = self.engine.store().write().await?;
-        let mut task = unit.task_of(project, id).await?;
+        let mut tx = self.engine.store().write().await?;
+        let mut task = tx.task_of(project, id).await?;
         if task.state.visible() == Visible::Succeeded {
             return Err(Refusal::BandwidthClosed);
         }
         task.spec.windows = windows;
-        unit.set_spec(id, &task.spec).await?;
-        unit.save().await?;
+        tx.set_spec(id, &task.spec).await?;
+        tx.commit().await?;
         Ok(())
     }
 
@@ -47,9 +47,9 @@ impl Control {
         priority: Option<Priority>,
     ) -> Answer<()> {
         check_windows(&windows, RANGE_V2).map_err(Refusal::Windows)?;
-        let mut unit = self.engine.store().write().await?;
+        let mut tx = self.engine.store().write().await?;
         for id in ids {
-            let mut task = unit.task_of(project, *id).await?;
+            let mut task = tx.task_of(project, *id).await?;
             let state = task.state.visible();
             if state == Visible::Succeeded {
                 return Err(Refusal::BandwidthClosed);
@@ -59,12 +59,12 @@ impl Control {
                     let why = format!("task {id} is not waiting, paused or failed");
                     return Err(Refusal::Invalid("task_priority".into(), why));
                 }
-                unit.set_priority(*id, priority).await?;
+                tx.set_priority(*id, priority).await?;
             }
             task.spec.windows = windows.clone();
-            unit.set_spec(*id, &task.spec).await?;
+            tx.set_spec(*id, &task.spec).await?;
         }
-        unit.save().await?;
+        tx.commit().await?;
         Ok(())
     }
 }

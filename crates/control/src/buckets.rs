@@ -2,7 +2,7 @@
 
 use model::failure::{Failure, Kind, Policy, Side};
 use model::key::Key;
-use model::spec::{Place, TaskSpec};
+use model::spec::{Location, TaskSpec};
 use storage::listed::{self, Form};
 use storage::{ListRequest, Position, SharedStore};
 
@@ -40,9 +40,9 @@ impl Account {
         if self.cloud_type == "HEC" { Side::Target } else { Side::Source }
     }
 
-    fn place(&self, region: &str, bucket: &str) -> Place {
+    fn place(&self, region: &str, bucket: &str) -> Location {
         let cloud_type = if self.side() == Side::Target { String::new() } else { self.cloud_type.clone() };
-        Place { cloud_type, region: region.into(), bucket: bucket.into(), app_id: self.app_id.clone() }
+        Location { cloud_type, region: region.into(), bucket: bucket.into(), app_id: self.app_id.clone() }
     }
 }
 
@@ -188,7 +188,7 @@ impl Control {
     /// # Errors
     /// [`Refusal::Target`] when it cannot be read; [`Refusal::Invalid`] naming the first bad line.
     pub async fn check_url_list(&self, keys: &Keys, region: &str, bucket: &str, key: &str) -> Answer<u64> {
-        let place = Place { region: region.into(), bucket: bucket.into(), ..Place::default() };
+        let place = Location { region: region.into(), bucket: bucket.into(), ..Location::default() };
         if self.catalogue.find(&place, Side::Target).is_none() {
             return Err(Refusal::TargetRegion(region.to_owned()));
         }

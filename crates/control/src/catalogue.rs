@@ -10,7 +10,7 @@ use flow_control::clock::SharedClock;
 use model::failure::{Failure, Kind, Result, Side};
 use model::key::{Key, Order};
 use model::migration::Own;
-use model::spec::Place;
+use model::spec::Location;
 use redis_migration::Node;
 use redis_migration::connection::node::TlsFiles;
 use runtime::migrations::{Hook, Instance, OpenedBackup};
@@ -24,7 +24,7 @@ use crate::secrets::Keys;
 
 /// Where a place really is.
 #[derive(Clone, Debug)]
-pub enum Location {
+pub enum StoreLocation {
     /// An S3 endpoint.
     S3 {
         /// The endpoint.
@@ -220,7 +220,7 @@ impl Catalogue {
         }
         let (region, rest) = found.location.split_once(':').ok_or_else(unknown)?;
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        let place = Place { region: region.to_owned(), bucket: bucket.to_owned(), ..Place::default() };
+        let place = Location { region: region.to_owned(), bucket: bucket.to_owned(), ..Location::default() };
         let opened = self.open(&place, &found.keys, Side::Source, false).await?;
         let prefix = prefix.trim_end_matches('/');
         let key = if prefix.is_empty() { file.to_owned() } else { format!("{prefix}/{file}") };
@@ -250,7 +250,7 @@ impl Catalogue {
     }
 
     /// Finds what a place means on one side; none when nothing is served under its region.
-    pub fn find(&self, place: &Place, side: Side) -> Option<Location> {
+    pub fn find(&self, place: &Location, side: Side) -> Option<StoreLocation> {
         let inner = self.inner();
         let used = |s: &&Store| {
             let word = if side == Side::Source { "source" } else { "destination" };
@@ -295,9 +295,9 @@ impl Catalogue {
 }
 
 /// What a store of the configuration is, for a source of some vendor; for others its own vendor decides.
-fn of_store(store: &Store, cloud_type: &str, allowed: &[String]) -> Location {
+fn of_store(store: &Store, cloud_type: &str, allowed: &[String]) -> StoreLocation {
     if !store.path.is_empty() {
-        return Location::Directory(store.path.clone().into());
+        return StoreLocation::Directory(store.path.clone().into());
     }
     let egress = Egress::operators(allowed).with_url(&store.endpoint);
     let own = match store.cloud_type.as_slice() {
@@ -306,12 +306,12 @@ fn of_store(store: &Store, cloud_type: &str, allowed: &[String]) -> Location {
     };
     let vendor = if cloud_type.is_empty() { own } else { cloud_type };
     if vendor.eq_ignore_ascii_case("Azure") {
-        return Location::Azure { endpoint: Some(store.endpoint.clone()), egress };
+        return StoreLocation::Azure { endpoint: Some(store.endpoint.clone()), egress };
     }
     if vendor.eq_ignore_ascii_case("Google") {
-        return Location::Google { endpoint: store.endpoint.clone(), egress };
+        return StoreLocation::Google { endpoint: store.endpoint.clone(), egress };
     }
-    Location::S3 {
+    StoreLocation::S3 {
         endpoint: store.endpoint.clone(),
         signing_region: store.signing_region.clone(),
         addressing: if store.addressing == "virtual" { Addressing::Virtual } else { Addressing::Path },
@@ -322,24 +322,24 @@ fn of_store(store: &Store, cloud_type: &str, allowed: &[String]) -> Location {
 }
 
 /// Where a vendor serves a region itself. A destination that names no store is the product's own, which is OBS.
-fn built_in(place: &Place, side: Side, allowed: &[String]) -> Option<Location> {
+fn built_in(place: &Location, side: Side, allowed: &[String]) -> Option<StoreLocation> {
     let egress = Egress::public(allowed);
     let name =
         if place.cloud_type.is_empty() && side != Side::Source { "HuaweiCloud" } else { &place.cloud_type };
     if name.eq_ignore_ascii_case("Azure") {
-        return Some(Location::Azure { endpoint: None, egress });
+        return Some(StoreLocation::Azure { endpoint: None, egress });
     }
     let vendor = Vendor::named(name);
     let (endpoint, signing_region) = vendor.serves(&place.region)?;
     if vendor.name == "Google" {
-        return Some(Location::Google { endpoint, egress });
+        return Some(StoreLocation::Google { endpoint, egress });
     }
     let addressing = vendor.addressing;
-    Some(Location::S3 { endpoint, signing_region, addressing, order: None, egress, vendor })
+    Some(StoreLocation::S3 { endpoint, signing_region, addressing, order: None, egress, vendor })
 }
 
 /// `[signing-region@]http(s)://host[:port]`, when its host is on the list.
-fn inline(place: &Place, allowed: &[String]) -> Option<Location> {
+fn inline(place: &Location, allowed: &[String]) -> Option<StoreLocation> {
     let region = place.region.as_str();
     let (signing_region, endpoint) = match region.split_once('@') {
         Some((r, e)) if !r.contains("://") => (r, e),
@@ -354,12 +354,12 @@ fn inline(place: &Place, allowed: &[String]) -> Option<Location> {
         return None;
     }
     if place.cloud_type.eq_ignore_ascii_case("Azure") {
-        return Some(Location::Azure { endpoint: Some(endpoint.to_owned()), egress });
+        return Some(StoreLocation::Azure { endpoint: Some(endpoint.to_owned()), egress });
     }
     if place.cloud_type.eq_ignore_ascii_case("Google") {
-        return Some(Location::Google { endpoint: endpoint.to_owned(), egress });
+        return Some(StoreLocation::Google { endpoint: endpoint.to_owned(), egress });
     }
-    Some(Location::S3 {
+    Some(StoreLocation::S3 {
         endpoint: endpoint.to_owned(),
         signing_region: signing_region.to_owned(),
         addressing: Addressing::Path,
@@ -373,8 +373,8 @@ fn inline(place: &Place, allowed: &[String]) -> Option<Location> {
 mod tests {
     use super::*;
 
-    fn place(region: &str) -> Place {
-        Place { region: region.into(), ..Place::default() }
+    fn place(region: &str) -> Location {
+        Location { region: region.into(), ..Location::default() }
     }
 
     /// A region that is a URL leads to a host that the operator lists, or is not found.
@@ -395,7 +395,7 @@ mod tests {
             let region = String::from_utf8_lossy(input).into_owned();
             let inline = region.starts_with("http://") || region.starts_with("https://");
             for side in [Side::Source, Side::Target] {
-                if let Some(Location::S3 { endpoint, .. }) = catalogue.find(&place(&region), side)
+                if let Some(StoreLocation::S3 { endpoint, .. }) = catalogue.find(&place(&region), side)
                     && inline
                 {
                     let host = host_of(&endpoint).unwrap_or_default();
@@ -464,12 +464,12 @@ mod tests {
     fn sec_f04_f09_each_location_has_the_guard_of_who_named_it() {
         let allowed = ["10.99.0.0/16".to_owned(), "minio.lab".to_owned()];
         let at = |region: &str, cloud_type: &str| {
-            let place = Place { cloud_type: cloud_type.into(), ..place(region) };
+            let place = Location { cloud_type: cloud_type.into(), ..place(region) };
             match inline(&place, &allowed).or_else(|| built_in(&place, Side::Source, &allowed)) {
                 Some(
-                    Location::S3 { egress, .. }
-                    | Location::Azure { egress, .. }
-                    | Location::Google { egress, .. },
+                    StoreLocation::S3 { egress, .. }
+                    | StoreLocation::Azure { egress, .. }
+                    | StoreLocation::Google { egress, .. },
                 ) => egress,
                 _ => Egress::default(),
             }

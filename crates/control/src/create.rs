@@ -1,13 +1,13 @@
 //! Accepting a task: identity, quota, checks at both ends, one transaction.
 
-use model::member::Member;
+use model::parent::Parent;
 use model::policy::check_windows;
 use model::selection::Selection;
 use model::spec::TaskSpec;
 use model::task::{Priority, TaskId};
 use runtime::Places;
 use runtime::naming::free_name;
-use store::{NewTask, Unit};
+use store::{NewTask, StoreTx};
 
 use crate::Control;
 use crate::bandwidth::{RANGE_V1, RANGE_V2};
@@ -68,10 +68,10 @@ impl Control {
         self.check_quota(&mut self.engine.store().read().await?, &project).await?;
         own.precheck(&spec, &secrets).await?;
 
-        let mut unit = self.engine.store().write().await?;
+        let mut tx = self.engine.store().write().await?;
         // Checks take their time: what is accepted later is newer, whenever it was asked for.
         let now = self.clock.now_ms();
-        let (id, name) = free_name(&mut unit, &spec, now, self.zone_minutes).await?;
+        let (id, name) = free_name(&mut tx, &spec, now, self.zone_minutes).await?;
         let task = NewTask {
             id,
             project,
@@ -79,19 +79,19 @@ impl Control {
             spec,
             secrets: secrets.to_json(),
             priority,
-            member: Member::Nobody,
+            parent: Parent::None,
             now,
         };
         // Others may have been accepted while the ends were asked.
-        self.check_quota(&mut unit, &task.project).await?;
-        unit.insert_task(task).await?;
-        unit.save().await?;
+        self.check_quota(&mut tx, &task.project).await?;
+        tx.insert_task(task).await?;
+        tx.commit().await?;
         Ok(Accepted { id, name })
     }
 
     /// A project's tasks of a day, and those that wait.
-    pub(crate) async fn check_quota(&self, unit: &mut Unit, project: &str) -> Answer<()> {
-        let (made, waiting) = unit.task_quota(project, self.clock.now_ms() - 86_400_000).await?;
+    pub(crate) async fn check_quota(&self, tx: &mut StoreTx, project: &str) -> Answer<()> {
+        let (made, waiting) = tx.task_quota(project, self.clock.now_ms() - 86_400_000).await?;
         let limits = self.limits.now();
         if made >= limits.tasks_per_day {
             return Err(Refusal::Quota(format!("{made} tasks were created within 24 hours")));
@@ -106,7 +106,7 @@ impl Control {
 impl Control {
     /// What can be said of a request without asking anybody.
     pub(crate) fn check_request(&self, spec: &TaskSpec) -> Answer<()> {
-        let old = spec.face == model::spec::Face::V1;
+        let old = spec.api_version == model::spec::ApiVersion::V1;
         check_description(&spec.description, if old { FORBIDDEN_OLDER } else { FORBIDDEN })?;
         let range = if old { RANGE_V1 } else { RANGE_V2 };
         check_windows(&spec.windows, range).map_err(Refusal::Windows)?;
@@ -116,7 +116,7 @@ impl Control {
             return Err(Refusal::Topic(notify.topic().to_owned()));
         }
         check_beyond(spec)?;
-        if spec.beyond.sweep_minutes > 0 {
+        if spec.extensions.full_scan_interval_minutes > 0 {
             let why = "only sync tasks support sweep_minutes";
             return Err(Refusal::Invalid("whimbrel.sweep_minutes".into(), why.into()));
         }
@@ -126,7 +126,7 @@ impl Control {
 
 /// Rules beyond the compatible APIs that cannot be kept together.
 pub(crate) fn check_beyond(spec: &TaskSpec) -> Answer<()> {
-    let beyond = &spec.beyond;
+    let beyond = &spec.extensions;
     let refused = |field: &str, why: &str| Err(Refusal::Invalid(format!("whimbrel.{field}"), why.into()));
     let lists = spec.selection.list_file().is_some();
     match () {

@@ -5,7 +5,7 @@ use model::policy::{Window, check_windows};
 use model::spec::TaskSpec;
 use model::task::{Event, Visible};
 use runtime::naming::uuid;
-use store::{GroupRow, Notice, TaskRow, Unit};
+use store::{GroupRow, Notification, StoreTx, TaskRow};
 
 use crate::Control;
 use crate::bandwidth::RANGE_V2;
@@ -21,7 +21,7 @@ pub struct ShownGroup {
     /// Its members.
     pub members: Vec<Shown>,
     /// The notice of its end.
-    pub notice: Option<Notice>,
+    pub notice: Option<Notification>,
 }
 
 impl Control {
@@ -41,23 +41,23 @@ impl Control {
         own.check_places(spec)?;
         own.precheck_group(spec, secrets).await?;
         let id = uuid()?;
-        let mut unit = self.engine.store().write().await?;
-        self.check_quota(&mut unit, project).await?;
-        let open = unit.open_groups(project).await?;
+        let mut tx = self.engine.store().write().await?;
+        self.check_quota(&mut tx, project).await?;
+        let open = tx.open_groups(project).await?;
         if open >= self.limits.now().open_groups {
             return Err(Refusal::Quota(format!("{open} task groups are active")));
         }
-        unit.insert_group(&id, project, kind, spec, &secrets.to_json(), self.clock.now_ms()).await?;
-        unit.save().await?;
+        tx.insert_group(&id, project, kind, spec, &secrets.to_json(), self.clock.now_ms()).await?;
+        tx.commit().await?;
         Ok(id)
     }
 
-    async fn shown_group(&self, unit: &mut Unit, group: GroupRow) -> Answer<ShownGroup> {
+    async fn shown_group(&self, tx: &mut StoreTx, group: GroupRow) -> Answer<ShownGroup> {
         let mut members = Vec::new();
-        for member in unit.members(&group.id).await? {
-            members.push(self.shown(unit, member).await?);
+        for member in tx.members(&group.id).await? {
+            members.push(self.shown(tx, member).await?);
         }
-        let notice = unit.notice(&group.id).await?;
+        let notice = tx.notification(&group.id).await?;
         Ok(ShownGroup { group, members, notice })
     }
 
@@ -66,9 +66,9 @@ impl Control {
     /// # Errors
     /// [`Refusal::NoSuchGroup`] when the project has none of that identity.
     pub async fn show_group(&self, project: &str, id: &str) -> Answer<ShownGroup> {
-        let mut unit = self.engine.store().read().await?;
-        let group = unit.group_of(project, id).await?;
-        self.shown_group(&mut unit, group).await
+        let mut tx = self.engine.store().read().await?;
+        let group = tx.group_of(project, id).await?;
+        self.shown_group(&mut tx, group).await
     }
 
     /// A page of groups, newest first, and how many match.
@@ -82,22 +82,22 @@ impl Control {
         offset: u64,
         limit: u64,
     ) -> Answer<(Vec<ShownGroup>, u64)> {
-        let mut unit = self.engine.store().read().await?;
-        let (groups, total) = unit.list_groups(project, phase, offset, limit).await?;
+        let mut tx = self.engine.store().read().await?;
+        let (groups, total) = tx.list_groups(project, phase, offset, limit).await?;
         let mut shown = Vec::with_capacity(groups.len());
         for group in groups {
-            shown.push(self.shown_group(&mut unit, group).await?);
+            shown.push(self.shown_group(&mut tx, group).await?);
         }
         Ok((shown, total))
     }
 
     /// Begins a change of a group: it is there, and its phase allows it.
-    async fn change_group(&self, project: &str, id: &str, event: GroupEvent) -> Answer<(Unit, GroupRow)> {
-        let mut unit = self.engine.store().write().await?;
-        let group = unit.group_of(project, id).await?;
-        let applied = unit.apply_group(id, event, self.clock.now_ms()).await?;
+    async fn change_group(&self, project: &str, id: &str, event: GroupEvent) -> Answer<(StoreTx, GroupRow)> {
+        let mut tx = self.engine.store().write().await?;
+        let group = tx.group_of(project, id).await?;
+        let applied = tx.apply_group(id, event, self.clock.now_ms()).await?;
         applied.map_err(Refusal::GroupIllegal)?;
-        Ok((unit, group))
+        Ok((tx, group))
     }
 
     /// Pauses a group with all its members.
@@ -105,9 +105,9 @@ impl Control {
     /// # Errors
     /// [`Refusal::GroupIllegal`] when it neither makes nor watches members.
     pub async fn stop_group(&self, project: &str, id: &str) -> Answer<()> {
-        let (mut unit, _) = self.change_group(project, id, GroupEvent::Stop).await?;
-        let at_work = unit.hold_members(id, self.clock.now_ms()).await?;
-        unit.save().await?;
+        let (mut tx, _) = self.change_group(project, id, GroupEvent::Stop).await?;
+        let at_work = tx.hold_members(id, self.clock.now_ms()).await?;
+        tx.commit().await?;
         for task in at_work {
             self.engine.nudge(task);
         }
@@ -119,9 +119,9 @@ impl Control {
     /// # Errors
     /// [`Refusal::GroupIllegal`] when it is not paused.
     pub async fn start_group(&self, project: &str, id: &str, secrets: &TaskSecrets) -> Answer<()> {
-        let (mut unit, _) = self.change_group(project, id, GroupEvent::Start).await?;
-        self.run_members(&mut unit, id, secrets, false, |v| v == Visible::Paused).await?;
-        unit.save().await?;
+        let (mut tx, _) = self.change_group(project, id, GroupEvent::Start).await?;
+        self.run_members(&mut tx, id, secrets, false, |v| v == Visible::Paused).await?;
+        tx.commit().await?;
         Ok(())
     }
 
@@ -136,35 +136,35 @@ impl Control {
         secrets: Option<TaskSecrets>,
         failed_only: bool,
     ) -> Answer<()> {
-        let (mut unit, _) = self.change_group(project, id, GroupEvent::Retry).await?;
+        let (mut tx, _) = self.change_group(project, id, GroupEvent::Retry).await?;
         let secrets = match secrets {
             Some(secrets) => secrets,
             None => {
-                let held = unit.group_secrets(id).await?;
+                let held = tx.group_secrets(id).await?;
                 TaskSecrets::from_json(&held.ok_or_else(|| Refusal::Missing("dst_ak".into()))?)
             }
         };
-        unit.set_group_error(id, None).await?;
-        unit.drop_notice(id).await?;
-        self.run_members(&mut unit, id, &secrets, failed_only, |v| v == Visible::Failed).await?;
-        unit.save().await?;
+        tx.set_group_error(id, None).await?;
+        tx.drop_notification(id).await?;
+        self.run_members(&mut tx, id, &secrets, failed_only, |v| v == Visible::Failed).await?;
+        tx.commit().await?;
         Ok(())
     }
 
     async fn run_members(
         &self,
-        unit: &mut Unit,
+        tx: &mut StoreTx,
         id: &str,
         secrets: &TaskSecrets,
         failed_only: bool,
         which: impl Fn(Visible) -> bool,
     ) -> Answer<()> {
-        unit.set_group_secrets(id, &secrets.to_json()).await?;
-        let members: Vec<TaskRow> = unit.members(id).await?;
+        tx.set_group_secrets(id, &secrets.to_json()).await?;
+        let members: Vec<TaskRow> = tx.members(id).await?;
         for member in members.iter().filter(|m| which(m.state.visible())) {
             // A member that failed as a whole has no failed objects: it begins again.
             let only = failed_only && member.counters.failed.objects > 0 && member.error.is_none();
-            restart(unit, member, secrets, only, self.clock.now_ms()).await?;
+            restart(tx, member, secrets, only, self.clock.now_ms()).await?;
         }
         Ok(())
     }
@@ -175,14 +175,14 @@ impl Control {
     /// [`Refusal::GroupIllegal`] when it is complete or goes away.
     pub async fn update_group(&self, project: &str, id: &str, windows: Vec<Window>) -> Answer<()> {
         check_windows(&windows, RANGE_V2).map_err(Refusal::Windows)?;
-        let (mut unit, mut group) = self.change_group(project, id, GroupEvent::Update).await?;
+        let (mut tx, mut group) = self.change_group(project, id, GroupEvent::Update).await?;
         group.spec.windows.clone_from(&windows);
-        unit.set_group_spec(id, &group.spec).await?;
-        for mut member in unit.members(id).await? {
+        tx.set_group_spec(id, &group.spec).await?;
+        for mut member in tx.members(id).await? {
             member.spec.windows.clone_from(&windows);
-            unit.set_spec(member.id, &member.spec).await?;
+            tx.set_spec(member.id, &member.spec).await?;
         }
-        unit.save().await?;
+        tx.commit().await?;
         Ok(())
     }
 
@@ -191,13 +191,13 @@ impl Control {
     /// # Errors
     /// [`Refusal::GroupIllegal`] while it works.
     pub async fn delete_group(&self, project: &str, id: &str) -> Answer<()> {
-        let (mut unit, _) = self.change_group(project, id, GroupEvent::Delete).await?;
+        let (mut tx, _) = self.change_group(project, id, GroupEvent::Delete).await?;
         // A group that was only accepted has no members; those of any other do not run now.
         let now = self.clock.now_ms();
-        for member in unit.members(id).await? {
-            let _ = unit.apply(member.id, Event::Hold, now).await?;
+        for member in tx.members(id).await? {
+            let _ = tx.apply(member.id, Event::Hold, now).await?;
         }
-        unit.save().await?;
+        tx.commit().await?;
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use model::failure::{Failure, Kind, Result, Side};
 use model::key::Key;
 use model::selection::{ListFile, Selection};
-use model::spec::{Place, SourceCdn, TaskSpec};
+use model::spec::{Location, SourceCdn, TaskSpec};
 use runtime::migrations::{Hook, Instance, OpenedBackup};
 use runtime::{Opened, Places, Webhook};
 use storage::azure::connection::Connection;
@@ -25,7 +25,7 @@ use storage::versioned::Versioned;
 use storage::{ObjectStore, SharedStore};
 use store::TaskRow;
 
-use crate::catalogue::{Catalogue, Location};
+use crate::catalogue::{Catalogue, StoreLocation};
 use crate::secrets::{Keys, TaskSecrets};
 
 impl Catalogue {
@@ -33,9 +33,9 @@ impl Catalogue {
     ///
     /// # Errors
     /// [`Kind::Invalid`] for an unknown region; else what the store answers.
-    pub async fn buckets(&self, place: &Place, keys: &Keys, side: Side) -> Result<Vec<String>> {
+    pub async fn buckets(&self, place: &Location, keys: &Keys, side: Side) -> Result<Vec<String>> {
         match self.find(place, side).ok_or_else(|| self.unknown(place, side))? {
-            Location::Directory(root) => directories(&root).map_err(|f| f.at(side)),
+            StoreLocation::Directory(root) => directories(&root).map_err(|f| f.at(side)),
             location => {
                 let bucket = self.bucket(location, place, keys, false).map_err(|f| f.at(side))?;
                 bucket.store().buckets().await.map_err(|f| f.at(side))
@@ -43,24 +43,30 @@ impl Catalogue {
         }
     }
 
-    fn unknown(&self, place: &Place, side: Side) -> Failure {
+    fn unknown(&self, place: &Location, side: Side) -> Failure {
         Failure::new(Kind::Invalid, "open", format!("no store is configured for region `{}`", place.region))
             .at(side)
     }
 
     /// A bucket that is not asked for anything yet.
-    fn bucket(&self, location: Location, place: &Place, keys: &Keys, requester_pays: bool) -> Result<Bucket> {
+    fn bucket(
+        &self,
+        location: StoreLocation,
+        place: &Location,
+        keys: &Keys,
+        requester_pays: bool,
+    ) -> Result<Bucket> {
         let clock = self.clock.clone();
         match location {
-            Location::Directory(_) => {
+            StoreLocation::Directory(_) => {
                 Err(Failure::new(Kind::Unsupported, "open", "directories do not use account or keys"))
             }
-            Location::Azure { endpoint, egress } => {
+            StoreLocation::Azure { endpoint, egress } => {
                 let (connection, egress) = self.connection(endpoint.as_deref(), egress, keys)?;
                 let config = AzureConfig::of(connection, &place.bucket, egress)?;
                 Ok(Bucket::Azure(Azure::new(config, clock)))
             }
-            Location::Google { endpoint, egress } if keys.json_auth.is_some() || keys.ak.is_empty() => {
+            StoreLocation::Google { endpoint, egress } if keys.json_auth.is_some() || keys.ak.is_empty() => {
                 let (account, tokens) = match &keys.json_auth {
                     Some(json) => {
                         let (account, tokens) = self.service_account(json.expose())?;
@@ -79,7 +85,7 @@ impl Catalogue {
                     clock,
                 )))
             }
-            Location::Google { endpoint, egress } => {
+            StoreLocation::Google { endpoint, egress } => {
                 let vendor = Vendor::named("Google");
                 let client = Client::new(&endpoint, egress)?;
                 let config = S3Config {
@@ -94,7 +100,7 @@ impl Catalogue {
                 };
                 Ok(Bucket::S3(Box::new(S3::new(config, clock)?)))
             }
-            Location::S3 { endpoint, signing_region, addressing, order, egress, vendor } => {
+            StoreLocation::S3 { endpoint, signing_region, addressing, order, egress, vendor } => {
                 let mut bucket = place.bucket.clone();
                 let suffix = format!("-{}", place.app_id);
                 let tencent = vendor.name == "Tencent" && !place.app_id.is_empty();
@@ -172,7 +178,13 @@ impl Catalogue {
     ///
     /// # Errors
     /// [`Kind::Invalid`] for an unknown region; else what the probe meets.
-    pub async fn open(&self, place: &Place, keys: &Keys, side: Side, requester_pays: bool) -> Result<Opened> {
+    pub async fn open(
+        &self,
+        place: &Location,
+        keys: &Keys,
+        side: Side,
+        requester_pays: bool,
+    ) -> Result<Opened> {
         self.open_listable(place, "", keys, side, requester_pays).await
     }
 
@@ -182,7 +194,7 @@ impl Catalogue {
     /// As [`Self::open`].
     pub async fn open_listable(
         &self,
-        place: &Place,
+        place: &Location,
         prefix: &str,
         keys: &Keys,
         side: Side,
@@ -201,7 +213,7 @@ impl Catalogue {
     /// As [`Self::open`].
     pub async fn open_below(
         &self,
-        place: &Place,
+        place: &Location,
         prefix: &str,
         keys: &Keys,
         side: Side,
@@ -209,7 +221,7 @@ impl Catalogue {
     ) -> Result<Opened> {
         let location = self.find(place, side).ok_or_else(|| self.unknown(place, side))?;
         match location {
-            Location::Directory(root) => {
+            StoreLocation::Directory(root) => {
                 if place.bucket.is_empty() || place.bucket.contains('/') || place.bucket.starts_with('.') {
                     let m = format!("`{}` is not a valid bucket name of a directory store", place.bucket);
                     return Err(Failure::new(Kind::NoBucket, "open", m).at(side));
@@ -318,18 +330,19 @@ impl Catalogue {
         let Some(file) = spec.selection.list_file() else {
             return self.open_bucket(spec, secrets).await;
         };
-        let place = Place { bucket: file.bucket.clone(), ..spec.target.clone() };
+        let place = Location { bucket: file.bucket.clone(), ..spec.target.clone() };
         let files = self.open(&place, &secrets.target, Side::Target, false).await?.store;
         let (key, path) = (Key::from(file.key.as_str()), listed::path_in(&self.data_dir, task.id));
         if let Selection::UrlList(_) = spec.selection {
-            let list = listed::sorted(&files, &key, Form::Urls, &path).await.map_err(|f| f.at(Side::Here))?;
+            let list =
+                listed::sorted(&files, &key, Form::Urls, &path).await.map_err(|f| f.at(Side::Local))?;
             let spool = self.data_dir.join("spool");
             let store: SharedStore = Arc::new(Urls::new(list, self.public(), spool));
             let probe = store.probe("").await?;
             return Ok(Opened { store, probe, limit_key: "urls".into() });
         }
         let bucket = self.open_bucket(spec, secrets).await?;
-        let list = listed::sorted(&files, &key, Form::Keys, &path).await.map_err(|f| f.at(Side::Here))?;
+        let list = listed::sorted(&files, &key, Form::Keys, &path).await.map_err(|f| f.at(Side::Local))?;
         Ok(Opened { store: Arc::new(Listed::new(bucket.store, list)), ..bucket })
     }
 
@@ -338,7 +351,7 @@ impl Catalogue {
         let prefix = spec.selection.entries().first().map_or("", String::as_str);
         let (place, keys) = (&spec.source, &secrets.source);
         let mut opened = self.open_below(place, prefix, keys, Side::Source, spec.requester_pays).await?;
-        if spec.beyond.versions {
+        if spec.extensions.versions {
             opened.store = Arc::new(Versioned::new(opened.store).map_err(|f| f.at(Side::Source))?);
         }
         match &spec.cdn {
@@ -417,7 +430,7 @@ impl Places for Catalogue {
 
     async fn lists(&self, spec: &TaskSpec, secrets: &str, folder: &ListFile) -> Result<Vec<String>> {
         let secrets = TaskSecrets::from_json(secrets);
-        let place = Place { bucket: folder.bucket.clone(), ..spec.target.clone() };
+        let place = Location { bucket: folder.bucket.clone(), ..spec.target.clone() };
         let files = self.open(&place, &secrets.target, Side::Target, false).await?.store;
         listed::in_folder(&files, &folder.key).await.map_err(|f| f.at(Side::Target))
     }

@@ -7,7 +7,7 @@ use model::failure::{Failure, Kind, Side};
 use model::key::Key;
 use model::policy::Overwrite;
 use model::selection::{Scope, Selection};
-use model::spec::{Place, TaskSpec};
+use model::spec::{Location, TaskSpec};
 use runtime::Opened;
 
 use crate::Control;
@@ -43,7 +43,7 @@ impl Control {
             self.probe(target).await?;
         }
         if let Some(file) = spec.selection.list_file() {
-            let place = Place { bucket: file.bucket.clone(), ..spec.target.clone() };
+            let place = Location { bucket: file.bucket.clone(), ..spec.target.clone() };
             let files = self.catalogue.open(&place, &secrets.target, Side::Target, false);
             if let Some(files) = self.probe(files).await? {
                 let key = Key::from(file.key.as_str());

@@ -85,12 +85,14 @@ pub enum Refusal {
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
         match (failure.kind, failure.side) {
-            (Kind::NotFound, Side::Here) if failure.op == "task_group" => {
+            (Kind::NotFound, Side::Local) if failure.op == "task_group" => {
                 Refusal::NoSuchGroup(failure.message)
             }
-            (Kind::NotFound, Side::Here) if failure.op == "sync_task" => Refusal::NoSuchSync(failure.message),
-            (Kind::NotFound, Side::Here) => Refusal::NotFound(failure.message),
-            (_, Side::Here) => Refusal::Internal(failure),
+            (Kind::NotFound, Side::Local) if failure.op == "sync_task" => {
+                Refusal::NoSuchSync(failure.message)
+            }
+            (Kind::NotFound, Side::Local) => Refusal::NotFound(failure.message),
+            (_, Side::Local) => Refusal::Internal(failure),
             _ => Refusal::Check(failure),
         }
     }

@@ -3,7 +3,7 @@
 use model::failure::Side;
 use model::spec::TaskSpec;
 use runtime::naming::uuid;
-use store::{PENDING_MAX, SLOT_MS, SyncRow, Unit};
+use store::{PENDING_MAX, SLOT_MS, StoreTx, SyncRow};
 
 use crate::Control;
 use crate::refusal::{Answer, Refusal};
@@ -49,11 +49,11 @@ impl Control {
         check_sync_quota(&mut self.engine.store().read().await?, project).await?;
         own.precheck(spec, secrets).await?;
         let id = uuid()?;
-        let mut unit = self.engine.store().write().await?;
+        let mut tx = self.engine.store().write().await?;
         // Others may have been accepted while the ends were asked.
-        check_sync_quota(&mut unit, project).await?;
-        unit.insert_sync(&id, project, spec, &secrets.to_json(), self.clock.now_ms()).await?;
-        unit.save().await?;
+        check_sync_quota(&mut tx, project).await?;
+        tx.insert_sync(&id, project, spec, &secrets.to_json(), self.clock.now_ms()).await?;
+        tx.commit().await?;
         Ok(id)
     }
 
@@ -76,11 +76,11 @@ impl Control {
     /// # Errors
     /// [`Refusal::NotFound`] when the project has none of that identity.
     pub async fn show_sync(&self, project: &str, id: &str, at: i64) -> Answer<ShownSync> {
-        let mut unit = self.engine.store().read().await?;
-        let sync = unit.sync_of(project, id).await?;
+        let mut tx = self.engine.store().read().await?;
+        let sync = tx.sync_of(project, id).await?;
         let (from, until) = month_of(at, self.zone_minutes);
         let mut sums = [0; 5];
-        for (kind, _, n) in unit.sync_counts(id, from, until).await? {
+        for (kind, _, n) in tx.sync_counts(id, from, until).await? {
             if let Some(i) = KINDS.iter().position(|k| *k == kind) {
                 sums[i] += n;
             }
@@ -93,13 +93,13 @@ impl Control {
     /// # Errors
     /// [`Refusal::SyncStarted`] when it runs.
     pub async fn start_sync(&self, project: &str, id: &str, secrets: &TaskSecrets) -> Answer<()> {
-        let mut unit = self.engine.store().write().await?;
-        check_sync_quota(&mut unit, project).await?;
-        if unit.sync_of(project, id).await?.running {
+        let mut tx = self.engine.store().write().await?;
+        check_sync_quota(&mut tx, project).await?;
+        if tx.sync_of(project, id).await?.running {
             return Err(Refusal::SyncStarted);
         }
-        unit.start_sync(id, &secrets.to_json(), self.clock.now_ms()).await?;
-        unit.save().await?;
+        tx.start_sync(id, &secrets.to_json(), self.clock.now_ms()).await?;
+        tx.commit().await?;
         Ok(())
     }
 
@@ -108,12 +108,12 @@ impl Control {
     /// # Errors
     /// [`Refusal::SyncStopped`] when it does not run.
     pub async fn stop_sync(&self, project: &str, id: &str) -> Answer<()> {
-        let mut unit = self.engine.store().write().await?;
-        if !unit.sync_of(project, id).await?.running {
+        let mut tx = self.engine.store().write().await?;
+        if !tx.sync_of(project, id).await?.running {
             return Err(Refusal::SyncStopped);
         }
-        unit.stop_sync(id).await?;
-        unit.save().await?;
+        tx.stop_sync(id).await?;
+        tx.commit().await?;
         Ok(())
     }
 
@@ -122,13 +122,13 @@ impl Control {
     /// # Errors
     /// [`Refusal::SyncRunning`] while it runs.
     pub async fn delete_sync(&self, project: &str, id: &str) -> Answer<()> {
-        let mut unit = self.engine.store().write().await?;
-        let sync = unit.sync_of(project, id).await?;
+        let mut tx = self.engine.store().write().await?;
+        let sync = tx.sync_of(project, id).await?;
         if sync.running {
             return Err(Refusal::SyncRunning);
         }
-        unit.delete_sync(id).await?;
-        unit.save().await?;
+        tx.delete_sync(id).await?;
+        tx.commit().await?;
         Ok(())
     }
 
@@ -137,15 +137,15 @@ impl Control {
     /// # Errors
     /// [`Refusal::SyncStopped`], or [`Refusal::Quota`] when too many wait.
     pub async fn sync_events(&self, project: &str, id: &str, keys: &[String]) -> Answer<()> {
-        let mut unit = self.engine.store().write().await?;
-        if !unit.sync_of(project, id).await?.running {
+        let mut tx = self.engine.store().write().await?;
+        if !tx.sync_of(project, id).await?.running {
             return Err(Refusal::SyncStopped);
         }
-        if unit.pending_events(id).await? + keys.len() as u64 > PENDING_MAX {
+        if tx.pending_events(id).await? + keys.len() as u64 > PENDING_MAX {
             return Err(Refusal::Quota(format!("{PENDING_MAX} keys are waiting to be synchronised")));
         }
-        unit.put_events(id, keys, self.clock.now_ms()).await?;
-        unit.save().await?;
+        tx.put_events(id, keys, self.clock.now_ms()).await?;
+        tx.commit().await?;
         Ok(())
     }
 
@@ -166,9 +166,9 @@ impl Control {
         }
         let hourly = until - from > DAY_MS;
         let width = if hourly { HOUR_MS } else { SLOT_MS };
-        let mut unit = self.engine.store().read().await?;
-        unit.sync_of(project, id).await?;
-        let counts = unit.sync_counts(id, from - from.rem_euclid(width), until + 1).await?;
+        let mut tx = self.engine.store().read().await?;
+        tx.sync_of(project, id).await?;
+        let counts = tx.sync_counts(id, from - from.rem_euclid(width), until + 1).await?;
         let data = kinds
             .iter()
             .map(|kind| {
@@ -199,8 +199,8 @@ impl Control {
 }
 
 /// Whether a project may have another sync task that accepts events; asked in the unit that adds it.
-async fn check_sync_quota(unit: &mut Unit, project: &str) -> Answer<()> {
-    let (_, running) = unit.list_syncs(project, Some(true), 0, 1).await?;
+async fn check_sync_quota(tx: &mut StoreTx, project: &str) -> Answer<()> {
+    let (_, running) = tx.list_syncs(project, Some(true), 0, 1).await?;
     if running >= RUNNING_MAX {
         return Err(Refusal::Quota(format!("{running} sync tasks are running")));
     }
@@ -276,23 +276,23 @@ mod tests {
         let control = control(dir.path()).await;
         let spec = r#"{"face":"v2","selection":{"kind":"prefix","entries":[""]},"source":{"region":"r"},"target":{"region":"r"}}"#;
         let spec: TaskSpec = serde_json::from_str(spec).unwrap();
-        let mut unit = control.engine.store().write().await.unwrap();
+        let mut tx = control.engine.store().write().await.unwrap();
         for i in 0..=RUNNING_MAX {
-            unit.insert_sync(&format!("s{i}"), "p", &spec, "{}", 1).await.unwrap();
+            tx.insert_sync(&format!("s{i}"), "p", &spec, "{}", 1).await.unwrap();
         }
-        unit.stop_sync("s0").await.unwrap();
-        unit.stop_sync("s1").await.unwrap();
-        unit.save().await.unwrap();
+        tx.stop_sync("s0").await.unwrap();
+        tx.stop_sync("s1").await.unwrap();
+        tx.commit().await.unwrap();
         // Somebody else holds the ledger while one is started, and starts another one first.
-        let mut unit = control.engine.store().write().await.unwrap();
+        let mut tx = control.engine.store().write().await.unwrap();
         let late = control.clone();
         let late = tokio::spawn(async move { late.start_sync("p", "s0", &TaskSecrets::default()).await });
         tokio::time::sleep(Duration::from_millis(100)).await;
-        unit.start_sync("s1", "{}", 2).await.unwrap();
-        unit.save().await.unwrap();
+        tx.start_sync("s1", "{}", 2).await.unwrap();
+        tx.commit().await.unwrap();
         assert!(matches!(late.await.unwrap(), Err(Refusal::Quota(_))));
-        let mut unit = control.engine.store().read().await.unwrap();
-        assert_eq!(unit.list_syncs("p", Some(true), 0, 1).await.unwrap().1, RUNNING_MAX);
+        let mut tx = control.engine.store().read().await.unwrap();
+        assert_eq!(tx.list_syncs("p", Some(true), 0, 1).await.unwrap().1, RUNNING_MAX);
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Showing, starting, stopping and deleting tasks.
 
 use model::key::Key;
-use model::member::Member;
+use model::parent::Parent;
 use model::task::{Event, TaskId, Visible};
 use object_migration::progress::Snapshot;
 use object_migration::report::records::Records;
-use store::{FailedObject, Notice, TaskFilter, TaskRow, Unit};
+use store::{FailedObject, Notification, StoreTx, TaskFilter, TaskRow};
 
 use crate::Control;
 use crate::refusal::{Answer, Refusal};
@@ -23,17 +23,17 @@ pub struct Shown {
     /// Of a task that failed for single objects: the first of them, as the example of what went wrong.
     pub first_failure: Option<FailedObject>,
     /// The notice of its end.
-    pub notice: Option<Notice>,
+    pub notice: Option<Notification>,
 }
 
 impl Control {
-    pub(crate) async fn shown(&self, unit: &mut Unit, task: TaskRow) -> Answer<Shown> {
+    pub(crate) async fn shown(&self, tx: &mut StoreTx, task: TaskRow) -> Answer<Shown> {
         let first_failure = match task.state.visible() == Visible::Failed && task.error.is_none() {
-            true => unit.failures(task.id, &Key::default(), 1).await?.pop(),
+            true => tx.failures(task.id, &Key::default(), 1).await?.pop(),
             false => None,
         };
         let notice = match task.spec.notify {
-            Some(_) => unit.notice(&task.id.to_string()).await?,
+            Some(_) => tx.notification(&task.id.to_string()).await?,
             None => None,
         };
         let live = self.engine.progress(task.id).map(|p| p.snapshot());
@@ -46,9 +46,9 @@ impl Control {
     /// # Errors
     /// [`Refusal::NotFound`] when the project has none of that identity.
     pub async fn show(&self, project: &str, id: TaskId) -> Answer<Shown> {
-        let mut unit = self.engine.store().read().await?;
-        let task = unit.task_of(project, id).await?;
-        self.shown(&mut unit, task).await
+        let mut tx = self.engine.store().read().await?;
+        let task = tx.task_of(project, id).await?;
+        self.shown(&mut tx, task).await
     }
 
     /// A page of tasks, newest first, and how many match in all.
@@ -56,11 +56,11 @@ impl Control {
     /// # Errors
     /// When the store fails.
     pub async fn list(&self, filter: &TaskFilter, offset: u64, limit: u64) -> Answer<(Vec<Shown>, u64)> {
-        let mut unit = self.engine.store().read().await?;
-        let (tasks, total) = unit.list_tasks(filter, offset, limit).await?;
+        let mut tx = self.engine.store().read().await?;
+        let (tasks, total) = tx.list_tasks(filter, offset, limit).await?;
         let mut shown = Vec::with_capacity(tasks.len());
         for task in tasks {
-            shown.push(self.shown(&mut unit, task).await?);
+            shown.push(self.shown(&mut tx, task).await?);
         }
         Ok((shown, total))
     }
@@ -70,11 +70,11 @@ impl Control {
     /// # Errors
     /// [`Refusal::Illegal`] when it does not run.
     pub async fn stop(&self, project: &str, id: TaskId) -> Answer<()> {
-        let mut unit = self.engine.store().write().await?;
-        unit.task_of(project, id).await?;
-        let applied = unit.apply(id, Event::Stop, self.clock.now_ms()).await?;
+        let mut tx = self.engine.store().write().await?;
+        tx.task_of(project, id).await?;
+        let applied = tx.apply(id, Event::Stop, self.clock.now_ms()).await?;
         applied.map_err(|why| Refusal::Illegal(Event::Stop, why))?;
-        unit.save().await?;
+        tx.commit().await?;
         self.engine.nudge(id);
         Ok(())
     }
@@ -91,10 +91,10 @@ impl Control {
         secrets: &TaskSecrets,
         failed_only: bool,
     ) -> Answer<()> {
-        let mut unit = self.engine.store().write().await?;
-        let task = unit.task_of(project, id).await?;
-        restart(&mut unit, &task, secrets, failed_only, self.clock.now_ms()).await?;
-        unit.save().await?;
+        let mut tx = self.engine.store().write().await?;
+        let task = tx.task_of(project, id).await?;
+        restart(&mut tx, &task, secrets, failed_only, self.clock.now_ms()).await?;
+        tx.commit().await?;
         Ok(())
     }
 
@@ -103,15 +103,15 @@ impl Control {
     /// # Errors
     /// [`Refusal::Illegal`] while it moves bytes.
     pub async fn delete(&self, project: &str, id: TaskId) -> Answer<()> {
-        let mut unit = self.engine.store().write().await?;
-        let task = unit.task_of(project, id).await?;
-        if matches!(task.member, Member::Group(_)) {
+        let mut tx = self.engine.store().write().await?;
+        let task = tx.task_of(project, id).await?;
+        if matches!(task.parent, Parent::Group(_)) {
             return Err(Refusal::Member);
         }
-        let applied = unit.apply(id, Event::Delete, self.clock.now_ms()).await?;
+        let applied = tx.apply(id, Event::Delete, self.clock.now_ms()).await?;
         applied.map_err(|why| Refusal::Illegal(Event::Delete, why))?;
-        unit.delete_task(id).await?;
-        unit.save().await?;
+        tx.delete_task(id).await?;
+        tx.commit().await?;
         self.engine.forget(id);
         Ok(())
     }
@@ -119,20 +119,20 @@ impl Control {
 
 /// Starts a paused or failed task in a unit that is still open.
 pub(crate) async fn restart(
-    unit: &mut Unit,
+    tx: &mut StoreTx,
     task: &TaskRow,
     secrets: &TaskSecrets,
     failed_only: bool,
     now: i64,
 ) -> Answer<()> {
     let (id, was) = (task.id, task.state.visible());
-    let applied = unit.apply(id, Event::Start, now).await?;
+    let applied = tx.apply(id, Event::Start, now).await?;
     applied.map_err(|why| Refusal::Illegal(Event::Start, why))?;
     if failed_only {
         if !task.spec.record_failures {
             return Err(Refusal::NoFailedList);
         }
-        let have = unit.count_failures(id).await?;
+        let have = tx.count_failures(id).await?;
         if have == 0 {
             return Err(Refusal::NoFailedList);
         }
@@ -140,12 +140,12 @@ pub(crate) async fn restart(
             return Err(Refusal::FailedListIncomplete);
         }
     }
-    let mended = was == Visible::Failed && task.error.as_ref().is_some_and(|e| e.kind.can_go_on());
+    let mended = was == Visible::Failed && task.error.as_ref().is_some_and(|e| e.kind.is_resumable());
     let resumes = (was == Visible::Paused || mended) && task.failed_only == failed_only;
-    unit.reset_task(id, failed_only, resumes).await?;
+    tx.reset_task(id, failed_only, resumes).await?;
     if !resumes && !failed_only {
-        unit.drop_failures(id).await?;
+        tx.drop_failures(id).await?;
     }
-    unit.set_secrets(id, &secrets.to_json()).await?;
+    tx.set_secrets(id, &secrets.to_json()).await?;
     Ok(())
 }

@@ -40,11 +40,14 @@ pub enum Kind {
     /// The store refuses writes without a checksum of their body.
     ChecksumRequired,
     /// A removal would take more than half of the target.
-    DeletesMost,
+    #[serde(rename = "deletes_most")]
+    DeletesTooMuch,
     /// A listing broke its promise: page out of order or not advancing.
-    Disorder,
+    #[serde(rename = "disorder")]
+    OutOfOrderListing,
     /// The target cannot hold this key under its own name.
-    KeyRefused,
+    #[serde(rename = "key_refused")]
+    InvalidKey,
     /// The object is larger than the target accepts.
     TooLarge,
     /// No space or quota left at the target.
@@ -96,9 +99,9 @@ impl Kind {
         Kind::Mismatch,
         Kind::WrongRegion,
         Kind::ChecksumRequired,
-        Kind::DeletesMost,
-        Kind::Disorder,
-        Kind::KeyRefused,
+        Kind::DeletesTooMuch,
+        Kind::OutOfOrderListing,
+        Kind::InvalidKey,
         Kind::TooLarge,
         Kind::NoSpace,
         Kind::ReadOnly,
@@ -157,7 +160,7 @@ impl Kind {
 
     /// True when a task that this ended has an exact ledger: it goes on where it was once a person has acted or the
     /// trouble has passed.
-    pub fn can_go_on(self) -> bool {
+    pub fn is_resumable(self) -> bool {
         matches!(
             self,
             Kind::BadCredentials
@@ -192,10 +195,10 @@ impl Kind {
             Kind::Corrupt => "check the network and the store",
             Kind::Mismatch => "check the network, proxies and caches between this machine and the store",
             Kind::WrongRegion => "set the region of the bucket",
-            Kind::DeletesMost => "if this is intended, use --delete-most",
+            Kind::DeletesTooMuch => "if this is intended, use --delete-most",
             Kind::ChecksumRequired => "report this message as a defect of whimbrel",
-            Kind::Disorder => "set `order` of the store to `unknown`",
-            Kind::KeyRefused => "rename the object or choose another target",
+            Kind::OutOfOrderListing => "set `order` of the store to `unknown`",
+            Kind::InvalidKey => "rename the object or choose another target",
             Kind::TooLarge => "raise the part size, or choose a target with a larger limit",
             Kind::NoSpace => "free space at the target, then start the task again",
             Kind::ReadOnly => "make the file system writable, then start again",
@@ -224,7 +227,8 @@ pub enum Side {
     /// The side that is written.
     Target,
     /// Neither: the service itself.
-    Here,
+    #[serde(rename = "here")]
+    Local,
 }
 
 /// An error with its kind, side, operation and sentence. Never holds a secret.
@@ -246,7 +250,7 @@ pub type Result<T, E = Failure> = std::result::Result<T, E>;
 impl Failure {
     /// A failure on our own side.
     pub fn new(kind: Kind, op: &'static str, message: impl Into<String>) -> Self {
-        Self { kind, side: Side::Here, op, message: message.into() }
+        Self { kind, side: Side::Local, op, message: message.into() }
     }
 
     /// The same failure, attributed to `side`.
@@ -364,7 +368,7 @@ impl Failure {
             }
             (Kind::WrongRegion, Side::Source) => "set --source-region, or `signing_region` of the store",
             (Kind::WrongRegion, Side::Target) => "set --target-region, or `signing_region` of the store",
-            (Kind::KeyRefused, Side::Source) => "shorten or rename the file",
+            (Kind::InvalidKey, Side::Source) => "shorten or rename the file",
             (Kind::Forbidden, _) if local => {
                 "grant this user read permission (at the target also write permission)"
             }
@@ -384,7 +388,7 @@ impl fmt::Display for Failure {
         let side = match self.side {
             Side::Source => "source ",
             Side::Target => "target ",
-            Side::Here => "",
+            Side::Local => "",
         };
         write!(f, "{side}{}: {} ({})", self.op, self.message, self.remedy())
     }
@@ -401,7 +405,7 @@ mod tests {
         for kind in [Kind::Throttled, Kind::Unavailable, Kind::Timeout, Kind::Connect, Kind::Corrupt] {
             assert!(matches!(kind.policy(), Policy::Retry { .. }), "{kind:?}");
         }
-        for kind in [Kind::NotFound, Kind::Forbidden, Kind::Invalid, Kind::KeyRefused] {
+        for kind in [Kind::NotFound, Kind::Forbidden, Kind::Invalid, Kind::InvalidKey] {
             assert_eq!(kind.policy(), Policy::GiveUp, "{kind:?}");
         }
     }

@@ -69,11 +69,11 @@ pub enum GroupEvent {
     /// The runtime makes the members now.
     Begin,
     /// All members exist.
-    Made,
+    MembersCreated,
     /// The members cannot be made.
-    Break,
+    Fail,
     /// No member runs any more, after a stop.
-    Rested,
+    Drained,
     /// Every member has ended.
     Ended {
         /// At least one of them failed.
@@ -87,7 +87,7 @@ pub enum GroupIllegal {
     /// Stop of a group that is neither creating nor monitoring.
     NotRunning,
     /// Stop of a group that has ended.
-    Over,
+    Finished,
     /// Start of a group that is not paused.
     NotPaused,
     /// Retry of a group that did not fail.
@@ -97,7 +97,7 @@ pub enum GroupIllegal {
     /// Anything on a group that goes away, or a change of one that is complete.
     Closed,
     /// An event of the runtime that does not fit.
-    OutOfPlace,
+    UnexpectedEvent,
 }
 
 /// The phase after `event`. `made` says that all members exist.
@@ -111,7 +111,7 @@ pub fn next(phase: Phase, event: GroupEvent, made: bool) -> Result<Phase, GroupI
         (E::Stop | E::Start | E::Retry | E::Update, Deleting) => Err(GroupIllegal::Closed),
 
         (E::Stop, Creating | Monitoring) => Ok(Pausing),
-        (E::Stop, Failed | Complete) => Err(GroupIllegal::Over),
+        (E::Stop, Failed | Complete) => Err(GroupIllegal::Finished),
         (E::Stop, _) => Err(GroupIllegal::NotRunning),
 
         (E::Start, Paused) => Ok(going),
@@ -128,12 +128,14 @@ pub fn next(phase: Phase, event: GroupEvent, made: bool) -> Result<Phase, GroupI
         (E::Delete, _) => Ok(Deleting),
 
         (E::Begin, Waiting) => Ok(Creating),
-        (E::Made, Creating) => Ok(Monitoring),
-        (E::Made, Pausing) => Ok(Pausing),
-        (E::Break, Creating) => Ok(CreationFailed),
-        (E::Rested, Pausing) => Ok(Paused),
+        (E::MembersCreated, Creating) => Ok(Monitoring),
+        (E::MembersCreated, Pausing) => Ok(Pausing),
+        (E::Fail, Creating) => Ok(CreationFailed),
+        (E::Drained, Pausing) => Ok(Paused),
         (E::Ended { failed }, Monitoring) => Ok(if failed { Failed } else { Complete }),
-        (E::Begin | E::Made | E::Break | E::Rested | E::Ended { .. }, _) => Err(GroupIllegal::OutOfPlace),
+        (E::Begin | E::MembersCreated | E::Fail | E::Drained | E::Ended { .. }, _) => {
+            Err(GroupIllegal::UnexpectedEvent)
+        }
     }
 }
 
@@ -156,8 +158,8 @@ mod tests {
                     Ok(Pausing),
                     Err(No::NotRunning),
                     Err(No::NotRunning),
-                    Err(No::Over),
-                    Err(No::Over),
+                    Err(No::Finished),
+                    Err(No::Finished),
                     Err(No::NotRunning),
                     Err(No::Closed),
                 ],
@@ -229,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_pausing_group_always_rests() {
-        assert_eq!(next(Pausing, E::Ended { failed: false }, true), Err(No::OutOfPlace));
-        assert_eq!(next(Pausing, E::Rested, true), Ok(Paused));
+        assert_eq!(next(Pausing, E::Ended { failed: false }, true), Err(No::UnexpectedEvent));
+        assert_eq!(next(Pausing, E::Drained, true), Ok(Paused));
     }
 }

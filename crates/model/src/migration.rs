@@ -37,7 +37,7 @@ pub enum ResumeMode {
 
 /// One end, as the request gave it: the exact text comes back in replies.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct End {
+pub struct Endpoint {
     /// A registered instance.
     pub id: Option<String>,
     /// Addresses, `host:port[,host:port…]`.
@@ -134,9 +134,9 @@ pub struct MigrationSpec {
     /// Echoed.
     pub security_group: Option<String>,
     /// Where from; none for imports and before it is configured.
-    pub source: Option<End>,
+    pub source: Option<Endpoint>,
     /// Where to; none before it is configured.
-    pub target: Option<End>,
+    pub target: Option<Endpoint>,
     /// What is imported.
     pub backup: Option<Backup>,
     /// What goes beyond the compatible API.
@@ -188,32 +188,39 @@ impl Phase {
 /// Where a cut-over is. Stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Switch {
+pub enum CutoverState {
     /// Under way; nothing is decided yet: whatever is interrupted here is undone.
-    Exchanging,
+    #[serde(rename = "exchanging")]
+    InProgress,
     /// Under way and decided: whatever is interrupted here is finished.
-    Decided,
+    #[serde(rename = "decided")]
+    Committed,
     /// Clients are led to the target.
-    Exchanged,
+    #[serde(rename = "exchanged")]
+    Done,
     /// It was undone; everything is as before.
-    ExchangeFailed,
+    #[serde(rename = "exchange_failed")]
+    Failed,
     /// The way back is under way.
-    Returning,
+    #[serde(rename = "returning")]
+    RollingBack,
     /// Clients are led to the source again.
-    Returned,
+    #[serde(rename = "returned")]
+    RolledBack,
     /// The way back failed: clients are still with the target.
-    ReturnFailed,
+    #[serde(rename = "return_failed")]
+    RollbackFailed,
 }
 
-impl Switch {
+impl CutoverState {
     /// Clients work with the target.
-    pub fn stands(self) -> bool {
-        matches!(self, Switch::Exchanged | Switch::ReturnFailed)
+    pub fn is_at_target(self) -> bool {
+        matches!(self, CutoverState::Done | CutoverState::RollbackFailed)
     }
 
     /// Clients are being led elsewhere at this moment.
-    pub fn is_under_way(self) -> bool {
-        matches!(self, Switch::Exchanging | Switch::Decided | Switch::Returning)
+    pub fn is_in_progress(self) -> bool {
+        matches!(self, CutoverState::InProgress | CutoverState::Committed | CutoverState::RollingBack)
     }
 }
 
@@ -225,7 +232,7 @@ pub struct MigrationState {
     /// Where it is.
     pub phase: Phase,
     /// Where its cut-over is, if there was any.
-    pub switch: Option<Switch>,
+    pub cutover: Option<CutoverState>,
 }
 
 /// Something that happened to a migration.
@@ -240,7 +247,7 @@ pub enum MigrationEvent {
     /// The user changes what may change while it runs.
     Update,
     /// The user leads clients to the target.
-    Exchange,
+    Cutover,
     /// The user leads clients back.
     Rollback,
     /// The user deletes it.
@@ -252,19 +259,19 @@ pub enum MigrationEvent {
     /// It is done.
     Finished,
     /// It came to rest.
-    Rested,
+    Drained,
     /// It cannot go on.
-    Broke,
+    Failed,
     /// The cut-over is decided.
-    Decided,
+    CutoverCommitted,
     /// The cut-over is done.
-    Exchanged,
+    CutoverDone,
     /// The cut-over is undone.
-    ExchangeFailed,
+    CutoverFailed,
     /// The way back is done.
-    Returned,
+    RollbackDone,
     /// The way back failed.
-    ReturnFailed,
+    RollbackFailed,
 }
 
 /// Why something is not allowed now.
@@ -273,23 +280,23 @@ pub enum MigrationIllegal {
     /// Backup imports are created anew, not configured, restarted or switched.
     Import,
     /// It works already.
-    Working,
+    AlreadyRunning,
     /// It does not work.
-    NotWorking,
+    NotRunning,
     /// It waits to be configured first.
     NotConfigured,
     /// Changes are not followed yet, or no more.
     NotFollowing,
     /// There is no cut-over to take back.
-    NotExchanged,
+    NotCutOver,
     /// A cut-over is under way.
-    Exchanging,
+    CutoverInProgress,
     /// Clients work with the target: to begin again would overwrite what they wrote.
-    SwitchedOver,
+    CutOver,
     /// It is coming to rest.
     Stopping,
     /// It is somewhere else by now.
-    OutOfPlace,
+    UnexpectedEvent,
 }
 
 /// The state after an event (dcs-migration.md §3.2 and §3.3).
@@ -300,58 +307,68 @@ pub fn next(state: MigrationState, event: MigrationEvent) -> Result<MigrationSta
     use MigrationEvent as E;
     use MigrationIllegal as No;
     let to = |phase| Ok(MigrationState { phase, ..state });
-    let switched = |switch| Ok(MigrationState { switch: Some(switch), ..state });
+    let switched = |switch| Ok(MigrationState { cutover: Some(switch), ..state });
     let online = state.kind == MigrationKind::Online;
     let by_user = matches!(
         event,
-        E::Configure | E::Restart | E::Stop | E::Update | E::Exchange | E::Rollback | E::Delete
+        E::Configure | E::Restart | E::Stop | E::Update | E::Cutover | E::Rollback | E::Delete
     );
-    if by_user && state.switch.is_some_and(Switch::is_under_way) {
-        return Err(No::Exchanging);
+    if by_user && state.cutover.is_some_and(CutoverState::is_in_progress) {
+        return Err(No::CutoverInProgress);
     }
     match (event, state.phase) {
-        (E::Configure | E::Restart | E::Exchange | E::Rollback, _) if !online => Err(No::Import),
-        (E::Configure | E::Restart, _) if state.switch.is_some_and(Switch::stands) => Err(No::SwitchedOver),
+        (E::Configure | E::Restart | E::Cutover | E::Rollback, _) if !online => Err(No::Import),
+        (E::Configure | E::Restart, _) if state.cutover.is_some_and(CutoverState::is_at_target) => {
+            Err(No::CutOver)
+        }
         (E::Restart, Phase::Created) => Err(No::NotConfigured),
-        (E::Configure | E::Restart, phase) if phase.is_open() => Err(No::Working),
-        (E::Configure | E::Restart, _) => Ok(MigrationState { phase: Phase::Loading, switch: None, ..state }),
+        (E::Configure | E::Restart, phase) if phase.is_open() => Err(No::AlreadyRunning),
+        (E::Configure | E::Restart, _) => {
+            Ok(MigrationState { phase: Phase::Loading, cutover: None, ..state })
+        }
         (E::Stop, Phase::Loading | Phase::Following | Phase::Stopping) => to(Phase::Stopping),
-        (E::Stop, _) => Err(No::NotWorking),
+        (E::Stop, _) => Err(No::NotRunning),
         (E::Update, Phase::Stopping) => Err(No::Stopping),
         (E::Update, _) => Ok(state),
-        (E::Exchange, Phase::Following) => switched(Switch::Exchanging),
-        (E::Exchange, _) => Err(No::NotFollowing),
-        (E::Rollback, Phase::Succeeded) if state.switch.is_some_and(Switch::stands) => {
-            switched(Switch::Returning)
+        (E::Cutover, Phase::Following) => switched(CutoverState::InProgress),
+        (E::Cutover, _) => Err(No::NotFollowing),
+        (E::Rollback, Phase::Succeeded) if state.cutover.is_some_and(CutoverState::is_at_target) => {
+            switched(CutoverState::RollingBack)
         }
-        (E::Rollback, _) => Err(No::NotExchanged),
-        (E::Delete, phase) if phase.is_open() => Err(No::Working),
+        (E::Rollback, _) => Err(No::NotCutOver),
+        (E::Delete, phase) if phase.is_open() => Err(No::AlreadyRunning),
         (E::Delete, _) => Ok(state),
 
         // Whatever breaks meanwhile, a cut-over is finished or undone first.
-        (E::Finished | E::Broke | E::Rested, _) if state.switch.is_some_and(Switch::is_under_way) => {
+        (E::Finished | E::Failed | E::Drained, _)
+            if state.cutover.is_some_and(CutoverState::is_in_progress) =>
+        {
             Ok(state)
         }
         (E::Loaded, Phase::Loading | Phase::Following) => to(Phase::Following),
         (E::Resync, Phase::Loading | Phase::Following) => to(Phase::Loading),
         (E::Finished, Phase::Loading | Phase::Following) => to(Phase::Succeeded),
-        (E::Broke, Phase::Loading | Phase::Following) => to(Phase::Failed),
+        (E::Failed, Phase::Loading | Phase::Following) => to(Phase::Failed),
         // Whoever stopped it waits for that.
-        (E::Finished | E::Broke | E::Rested, Phase::Stopping) => to(Phase::Stopped),
-        (E::Rested | E::Loaded | E::Resync, phase) if phase.is_open() => Ok(state),
+        (E::Finished | E::Failed | E::Drained, Phase::Stopping) => to(Phase::Stopped),
+        (E::Drained | E::Loaded | E::Resync, phase) if phase.is_open() => Ok(state),
 
-        (E::Decided, Phase::Following) if state.switch == Some(Switch::Exchanging) => {
-            switched(Switch::Decided)
+        (E::CutoverCommitted, Phase::Following) if state.cutover == Some(CutoverState::InProgress) => {
+            switched(CutoverState::Committed)
         }
-        (E::Exchanged, _) if state.switch == Some(Switch::Decided) => {
-            Ok(MigrationState { phase: Phase::Succeeded, switch: Some(Switch::Exchanged), ..state })
+        (E::CutoverDone, _) if state.cutover == Some(CutoverState::Committed) => {
+            Ok(MigrationState { phase: Phase::Succeeded, cutover: Some(CutoverState::Done), ..state })
         }
-        (E::ExchangeFailed, _) if state.switch == Some(Switch::Exchanging) => {
-            switched(Switch::ExchangeFailed)
+        (E::CutoverFailed, _) if state.cutover == Some(CutoverState::InProgress) => {
+            switched(CutoverState::Failed)
         }
-        (E::Returned, _) if state.switch == Some(Switch::Returning) => switched(Switch::Returned),
-        (E::ReturnFailed, _) if state.switch == Some(Switch::Returning) => switched(Switch::ReturnFailed),
-        _ => Err(No::OutOfPlace),
+        (E::RollbackDone, _) if state.cutover == Some(CutoverState::RollingBack) => {
+            switched(CutoverState::RolledBack)
+        }
+        (E::RollbackFailed, _) if state.cutover == Some(CutoverState::RollingBack) => {
+            switched(CutoverState::RollbackFailed)
+        }
+        _ => Err(No::UnexpectedEvent),
     }
 }
 
@@ -360,8 +377,8 @@ mod tests {
     use super::*;
     use MigrationEvent as E;
 
-    fn after(kind: MigrationKind, phase: Phase, switch: Option<Switch>, event: E) -> Option<Phase> {
-        next(MigrationState { kind, phase, switch }, event).ok().map(|s| s.phase)
+    fn after(kind: MigrationKind, phase: Phase, switch: Option<CutoverState>, event: E) -> Option<Phase> {
+        next(MigrationState { kind, phase, cutover: switch }, event).ok().map(|s| s.phase)
     }
 
     /// dcs-migration.md §3.3, column by column: Created, Loading, Following, Stopping, Stopped, Succeeded, Failed.
@@ -377,7 +394,7 @@ mod tests {
                 E::Update,
                 [Some(Created), go, Some(Following), None, Some(Stopped), Some(Succeeded), Some(Failed)],
             ),
-            (E::Exchange, [None, None, Some(Following), None, None, None, None]),
+            (E::Cutover, [None, None, Some(Following), None, None, None, None]),
             (E::Rollback, [None; 7]),
             (E::Delete, [Some(Created), None, None, None, Some(Stopped), Some(Succeeded), Some(Failed)]),
         ];
@@ -390,7 +407,7 @@ mod tests {
 
     #[test]
     fn imports_are_only_stopped_and_deleted() {
-        for event in [E::Configure, E::Restart, E::Exchange, E::Rollback] {
+        for event in [E::Configure, E::Restart, E::Cutover, E::Rollback] {
             for phase in Phase::ALL {
                 assert_eq!(after(MigrationKind::Import, phase, None, event), None, "{event:?} in {phase:?}");
             }
@@ -403,34 +420,34 @@ mod tests {
         let during = MigrationState {
             kind: MigrationKind::Online,
             phase: Phase::Following,
-            switch: Some(Switch::Exchanging),
+            cutover: Some(CutoverState::InProgress),
         };
-        for event in [E::Configure, E::Restart, E::Stop, E::Update, E::Exchange, E::Rollback, E::Delete] {
-            assert_eq!(next(during, event), Err(MigrationIllegal::Exchanging));
+        for event in [E::Configure, E::Restart, E::Stop, E::Update, E::Cutover, E::Rollback, E::Delete] {
+            assert_eq!(next(during, event), Err(MigrationIllegal::CutoverInProgress));
         }
-        assert_eq!(next(during, E::Broke), Ok(during), "it is undone first");
-        let decided = next(during, E::Decided).unwrap();
-        assert_eq!(next(decided, E::ExchangeFailed), Err(MigrationIllegal::OutOfPlace));
-        assert_eq!(next(decided, E::Broke), Ok(decided));
-        let done = next(decided, E::Exchanged).unwrap();
-        assert_eq!((done.phase, done.switch), (Phase::Succeeded, Some(Switch::Exchanged)));
-        assert_eq!(next(done, E::Restart), Err(MigrationIllegal::SwitchedOver));
-        let back = next(next(done, E::Rollback).unwrap(), E::Returned).unwrap();
-        assert_eq!(next(back, E::Restart).unwrap().switch, None);
-        let failed = next(next(done, E::Rollback).unwrap(), E::ReturnFailed).unwrap();
-        assert_eq!(next(failed, E::Configure), Err(MigrationIllegal::SwitchedOver));
+        assert_eq!(next(during, E::Failed), Ok(during), "it is undone first");
+        let decided = next(during, E::CutoverCommitted).unwrap();
+        assert_eq!(next(decided, E::CutoverFailed), Err(MigrationIllegal::UnexpectedEvent));
+        assert_eq!(next(decided, E::Failed), Ok(decided));
+        let done = next(decided, E::CutoverDone).unwrap();
+        assert_eq!((done.phase, done.cutover), (Phase::Succeeded, Some(CutoverState::Done)));
+        assert_eq!(next(done, E::Restart), Err(MigrationIllegal::CutOver));
+        let back = next(next(done, E::Rollback).unwrap(), E::RollbackDone).unwrap();
+        assert_eq!(next(back, E::Restart).unwrap().cutover, None);
+        let failed = next(next(done, E::Rollback).unwrap(), E::RollbackFailed).unwrap();
+        assert_eq!(next(failed, E::Configure), Err(MigrationIllegal::CutOver));
         assert!(next(failed, E::Rollback).is_ok(), "it may be tried again");
-        let undone = next(during, E::ExchangeFailed).unwrap();
-        assert_eq!((undone.phase, undone.switch), (Phase::Following, Some(Switch::ExchangeFailed)));
-        assert!(next(undone, E::Exchange).is_ok());
+        let undone = next(during, E::CutoverFailed).unwrap();
+        assert_eq!((undone.phase, undone.cutover), (Phase::Following, Some(CutoverState::Failed)));
+        assert!(next(undone, E::Cutover).is_ok());
     }
 
     #[test]
     fn a_stop_wins_over_what_the_engine_reports() {
-        for event in [E::Finished, E::Broke, E::Rested] {
+        for event in [E::Finished, E::Failed, E::Drained] {
             assert_eq!(after(MigrationKind::Online, Phase::Stopping, None, event), Some(Phase::Stopped));
         }
         assert_eq!(after(MigrationKind::Online, Phase::Following, None, E::Resync), Some(Phase::Loading));
-        assert_eq!(after(MigrationKind::Online, Phase::Following, None, E::Rested), Some(Phase::Following));
+        assert_eq!(after(MigrationKind::Online, Phase::Following, None, E::Drained), Some(Phase::Following));
     }
 }

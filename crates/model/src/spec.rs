@@ -7,7 +7,7 @@ use crate::selection::Selection;
 
 /// One end of a migration, by the names that the client used.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct Location {
     /// Vendor name as in OMS §5.1; empty at a destination.
     #[serde(default)]
     pub cloud_type: String,
@@ -24,7 +24,7 @@ pub struct Place {
 /// Which public face a task came through; decides limits and defaults, never behaviour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Face {
+pub enum ApiVersion {
     /// OMS v1.
     V1,
     /// OMS v2.
@@ -80,7 +80,7 @@ pub enum ReportForm {
 /// What goes beyond the compatible APIs: off unless asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Beyond {
+pub struct Extensions {
     /// Every version of each key travels, oldest first, deletions included.
     pub versions: bool,
     /// Access rules of objects travel, where both sides have them.
@@ -94,20 +94,22 @@ pub struct Beyond {
     /// Per-object reports beside the record lists at the target.
     pub reports: Vec<ReportForm>,
     /// Of a sync task: looks through the whole bucket each so many minutes; 0: never.
-    pub sweep_minutes: u32,
+    #[serde(rename = "sweep_minutes")]
+    pub full_scan_interval_minutes: u32,
 }
 
 /// A task as accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskSpec {
     /// The face it came through.
-    pub face: Face,
+    #[serde(rename = "face")]
+    pub api_version: ApiVersion,
     /// What is selected at the source.
     pub selection: Selection,
     /// Where from.
-    pub source: Place,
+    pub source: Location,
     /// Where to.
-    pub target: Place,
+    pub target: Location,
     /// Put in front of each key (OMS §4.2).
     #[serde(default)]
     pub save_prefix: String,
@@ -170,7 +172,8 @@ pub struct TaskSpec {
     pub bandwidth: u64,
     /// What goes beyond the compatible APIs.
     #[serde(default)]
-    pub beyond: Beyond,
+    #[serde(rename = "beyond")]
+    pub extensions: Extensions,
     /// What only one face needs to give back: v1's thread_num, both overwrite spellings, and so on.
     #[serde(default)]
     pub echo: serde_json::Map<String, serde_json::Value>,

@@ -86,7 +86,7 @@ pub enum Event {
         failed: u64,
     },
     /// The task as a whole cannot go on.
-    Break,
+    Fail,
     /// The task as a whole met a passing error and will be lent again.
     Postpone,
     /// It waited longer than the limit (OMS §3.1 note 7).
@@ -105,7 +105,7 @@ pub enum Illegal {
     /// Delete of a task that moves bytes.
     InProgress,
     /// A worker's event that does not fit: a sign of a lost lease.
-    OutOfPlace,
+    UnexpectedEvent,
 }
 
 impl Lifecycle {
@@ -141,7 +141,7 @@ pub fn next(state: Lifecycle, event: Event) -> Result<Lifecycle, Illegal> {
         (Event::Stop, _) => Err(Illegal::NotRunning),
 
         (Event::Hold, Visible::Waiting) => pause(Paused),
-        (Event::Hold, _) => Err(Illegal::OutOfPlace),
+        (Event::Hold, _) => Err(Illegal::UnexpectedEvent),
 
         (Event::Delete, Visible::Running | Visible::Retrying | Visible::Pausing) => Err(Illegal::InProgress),
         (Event::Delete, _) => Ok(state),
@@ -150,13 +150,13 @@ pub fn next(state: Lifecycle, event: Event) -> Result<Lifecycle, Illegal> {
         // A stop that finds no worker (crash, or a task between two attempts) is complete at once.
         (Event::Drained, Visible::Pausing) => pause(Paused),
         // From pausing always to paused, even if the last object finished meanwhile (OMS §3.1 note 4).
-        (Event::Finish { .. } | Event::Break | Event::Postpone, Visible::Pausing) => pause(Paused),
+        (Event::Finish { .. } | Event::Fail | Event::Postpone, Visible::Pausing) => pause(Paused),
         (Event::Finish { failed: 0 }, Visible::Running) => run(Succeeded),
         (Event::Finish { .. }, Visible::Running) => run(Failed),
-        (Event::Break, Visible::Running | Visible::Retrying) => run(Failed),
+        (Event::Fail, Visible::Running | Visible::Retrying) => run(Failed),
         (Event::Postpone, Visible::Running) => run(Retrying),
         (Event::Expire, Visible::Waiting) => run(Failed),
-        _ => Err(Illegal::OutOfPlace),
+        _ => Err(Illegal::UnexpectedEvent),
     }
 }
 
@@ -240,8 +240,7 @@ mod tests {
 
     #[test]
     fn pausing_always_ends_paused() {
-        for event in [Event::Drained, Event::Finish { failed: 0 }, Event::Finish { failed: 3 }, Event::Break]
-        {
+        for event in [Event::Drained, Event::Finish { failed: 0 }, Event::Finish { failed: 3 }, Event::Fail] {
             let after = next(state(Visible::Pausing), event).map(Lifecycle::visible);
             assert_eq!(after, Ok(Visible::Paused), "{event:?}");
         }
@@ -256,7 +255,7 @@ mod tests {
             Event::Drained,
             Event::Finish { failed: 0 },
             Event::Finish { failed: 1 },
-            Event::Break,
+            Event::Fail,
             Event::Postpone,
             Event::Expire,
         ];

@@ -8,7 +8,7 @@ use std::time::Duration;
 use model::failure::{Failure, Kind, Result};
 use model::key::Key;
 use storage::{Fact, Meta, ObjectStore, WriteCrc};
-use store::{Doubt, Upload};
+use store::{UnresolvedUpload, Upload};
 
 use crate::transfer::ObjectCopier;
 
@@ -45,7 +45,7 @@ impl ObjectCopier {
             part_size: 0,
             size: 0,
             parts: "[]".into(),
-            doubt: Doubt::None,
+            unresolved: UnresolvedUpload::None,
         };
         self.ledger.put_upload(upload.clone());
         self.ledger.flush().await?;

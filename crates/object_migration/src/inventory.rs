@@ -77,7 +77,7 @@ pub async fn take_inventory(
 ) -> Result<Inventory> {
     loop {
         match walk(source.clone(), io_threads, filter.clone(), width).await {
-            Err(f) if f.kind == Kind::Disorder && fall_back_to_weaker_order(&*source, &f) => {}
+            Err(f) if f.kind == Kind::OutOfOrderListing && fall_back_to_weaker_order(&*source, &f) => {}
             done => return done,
         }
     }
@@ -89,10 +89,10 @@ async fn walk(
     filter: Filter,
     width: usize,
 ) -> Result<Inventory> {
-    let scheduler = RangeScheduler::new(Pass::Survey, width, source.clone());
+    let scheduler = RangeScheduler::new(Pass::Precount, width, source.clone());
     let row = RangeRow {
         id: 1,
-        pass: Pass::Survey,
+        pass: Pass::Precount,
         scope: Scope::Prefix(String::new()),
         upto: None,
         cursor: Key::default(),

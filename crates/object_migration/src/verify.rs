@@ -120,7 +120,9 @@ impl Comparison {
         loop {
             match self.compare_listings(&mut once).await {
                 // Where there is no weaker order, a token was refused: the same walk begins again.
-                Err(f) if f.kind == Kind::Disorder && (self.falls_back(&f) || walks < MAX_LISTINGS) => {
+                Err(f)
+                    if f.kind == Kind::OutOfOrderListing && (self.falls_back(&f) || walks < MAX_LISTINGS) =>
+                {
                     walks += 1
                 }
                 done => return done,
@@ -380,7 +382,7 @@ async fn digest(store: &dyn ObjectStore, key: &Key) -> Result<[u8; 16]> {
 async fn head_entry(store: &dyn ObjectStore, key: &Key) -> Result<Option<Entry>> {
     match crate::listing::feed::head_page(store, key.clone()).await {
         Ok(mut page) => Ok(page.entries.pop()),
-        Err(f) if matches!(f.kind, Kind::KeyRefused | Kind::Invalid) => Ok(None),
+        Err(f) if matches!(f.kind, Kind::InvalidKey | Kind::Invalid) => Ok(None),
         Err(f) => Err(f),
     }
 }

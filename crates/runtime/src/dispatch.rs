@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::failure::{Failure, Kind, Result};
-use model::member::Member;
+use model::parent::Parent;
 use model::task::{Event, Observed, TaskId};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -59,25 +59,25 @@ impl Engine {
         self.step_syncs(now).await?;
         self.step_groups(now).await?;
         self.step_notices(now).await?;
-        let mut unit = self.store.read().await?;
-        let tasks = unit.open_tasks().await?;
+        let mut tx = self.store.read().await?;
+        let tasks = tx.open_tasks().await?;
         let mut seen = Vec::with_capacity(tasks.len());
         for task in &tasks {
             let retrying = task.state.observed == Observed::Retrying;
-            let retry_at = if retrying { unit.retry_at(task.id).await? } else { 0 };
-            let leased_elsewhere = unit.leased_by_other(task.id, &self.owner, now).await?;
+            let retry_at = if retrying { tx.retry_at(task.id).await? } else { 0 };
+            let leased_elsewhere = tx.leased_by_other(task.id, &self.owner, now).await?;
             seen.push(Seen { task, leased_elsewhere, retry_at });
         }
-        drop(unit);
+        drop(tx);
         let mut here: HashSet<TaskId> = self.running().keys().copied().collect();
         here.extend(self.lent().iter().copied());
         // A group's limit is shared by its members that run.
         let mut sharing: HashMap<&str, u64> = HashMap::new();
-        for task in tasks.iter().filter(|t| here.contains(&t.id) && matches!(t.member, Member::Group(_))) {
-            *sharing.entry(task.member.of()).or_default() += 1;
+        for task in tasks.iter().filter(|t| here.contains(&t.id) && matches!(t.parent, Parent::Group(_))) {
+            *sharing.entry(task.parent.id()).or_default() += 1;
         }
         for task in &tasks {
-            self.set_bandwidth(task, now, sharing.get(task.member.of()).copied().unwrap_or(1));
+            self.set_bandwidth(task, now, sharing.get(task.parent.id()).copied().unwrap_or(1));
         }
         let running = self.running_tasks.load(std::sync::atomic::Ordering::Relaxed);
         for step in plan(&seen, &here, now, running) {
@@ -88,16 +88,16 @@ impl Engine {
                 }
                 Step::Stop(id) => self.nudge(id),
                 Step::Rest(id) => {
-                    let mut unit = self.store.write().await?;
-                    let _ = unit.apply(id, Event::Drained, now).await?;
-                    unit.save().await?;
+                    let mut tx = self.store.write().await?;
+                    let _ = tx.apply(id, Event::Drained, now).await?;
+                    tx.commit().await?;
                 }
                 Step::Expire(id) => {
                     let late =
                         Failure::new(Kind::Timeout, "wait", "the task was not scheduled within 30 days");
-                    let mut unit = self.store.write().await?;
-                    if unit.expire(id, &late, now).await? {
-                        unit.save().await?;
+                    let mut tx = self.store.write().await?;
+                    if tx.expire(id, &late, now).await? {
+                        tx.commit().await?;
                     }
                 }
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use model::failure::{Failure, Kind, Result};
 use model::group::{GroupEvent, GroupKind, Phase};
-use model::member::Member;
+use model::parent::Parent;
 use model::selection::{ListFile, Scope, Selection};
 use model::spec::TaskSpec;
 use model::task::{Priority, Visible};
@@ -26,9 +26,9 @@ impl Engine {
         for group in busy {
             match group.phase {
                 Phase::Waiting => {
-                    let mut unit = self.store.write().await?;
-                    let _ = unit.apply_group(&group.id, GroupEvent::Begin, now).await?;
-                    unit.save().await?;
+                    let mut tx = self.store.write().await?;
+                    let _ = tx.apply_group(&group.id, GroupEvent::Begin, now).await?;
+                    tx.commit().await?;
                 }
                 // Reading a folder of lists may take a while: one maker per group, beside the dispatcher.
                 Phase::Creating => {
@@ -57,16 +57,16 @@ impl Engine {
     async fn make_members(&self, group: &GroupRow) -> Result<()> {
         let secrets = self.store.read().await?.group_secrets(&group.id).await?.unwrap_or_default();
         let selections = self.selections(group, &secrets).await;
-        let mut unit = self.store.write().await?;
+        let mut tx = self.store.write().await?;
         let now = self.clock.now_ms();
         match selections {
             Ok(selections) => {
-                if unit.apply_group(&group.id, GroupEvent::Made, now).await?.is_err() {
+                if tx.apply_group(&group.id, GroupEvent::MembersCreated, now).await?.is_err() {
                     return Ok(());
                 }
                 // Its bandwidth and its credentials may have changed while lists were read.
-                let group = unit.group_of(&group.project, &group.id).await?;
-                let secrets = unit.group_secrets(&group.id).await?.unwrap_or_default();
+                let group = tx.group_of(&group.project, &group.id).await?;
+                let secrets = tx.group_secrets(&group.id).await?.unwrap_or_default();
                 // The group tells of its end, not each of its members.
                 let common = TaskSpec { notify: None, ..group.spec.clone() };
                 let specs: Vec<TaskSpec> = selections
@@ -82,23 +82,23 @@ impl Engine {
                         spec,
                         secrets: secrets.clone(),
                         priority: Priority::Medium,
-                        member: Member::Group(group.id.clone()),
+                        parent: Parent::Group(group.id.clone()),
                         now,
                     };
-                    unit.insert_task(task).await?;
+                    tx.insert_task(task).await?;
                 }
             }
             Err(failure) => {
                 tracing::warn!(group = %group.id, "cannot create the tasks of the group: {failure}");
-                if unit.apply_group(&group.id, GroupEvent::Break, now).await?.is_ok() {
-                    unit.set_group_error(&group.id, Some(&failure)).await?;
+                if tx.apply_group(&group.id, GroupEvent::Fail, now).await?.is_ok() {
+                    tx.set_group_error(&group.id, Some(&failure)).await?;
                 } else {
                     // It was stopped meanwhile: nothing moves, so it rests.
-                    let _ = unit.apply_group(&group.id, GroupEvent::Rested, now).await?;
+                    let _ = tx.apply_group(&group.id, GroupEvent::Drained, now).await?;
                 }
             }
         }
-        unit.save().await
+        tx.commit().await
     }
 
     /// What each member selects. Prefixes need no listing: the ranges of a task split by themselves.
@@ -141,13 +141,13 @@ impl Engine {
             return Ok(());
         }
         // Looked at again in the unit that decides: a member may have been started since.
-        let mut unit = self.store.write().await?;
-        let members = unit.members(&group.id).await?;
+        let mut tx = self.store.write().await?;
+        let members = tx.members(&group.id).await?;
         if any_works(&members) {
             return Ok(());
         }
         let failed = members.iter().any(|m| m.state.visible() == Visible::Failed);
-        if unit.apply_group(&group.id, GroupEvent::Ended { failed }, now).await?.is_ok() {
+        if tx.apply_group(&group.id, GroupEvent::Ended { failed }, now).await?.is_ok() {
             let records = format!("oms/task_group/{}/", group.id);
             let end = End {
                 project: &group.project,
@@ -160,42 +160,42 @@ impl Engine {
                 records: (&records, ""),
                 now,
             };
-            end.notice(&mut unit).await?;
+            end.notice(&mut tx).await?;
             if !failed {
-                unit.erase_group_secrets(&group.id).await?;
+                tx.erase_group_secrets(&group.id).await?;
             }
         }
-        unit.save().await
+        tx.commit().await
     }
 
     async fn rest_members(&self, group: &GroupRow, now: i64) -> Result<()> {
         // Asked before the members are read, in the unit that decides: a maker commits what it has made, and then leaves.
         let making = self.making().contains(&group.id);
-        let mut unit = self.store.write().await?;
-        let members = unit.members(&group.id).await?;
+        let mut tx = self.store.write().await?;
+        let members = tx.members(&group.id).await?;
         let moves = |v: Visible| {
             matches!(v, Visible::Waiting | Visible::Running | Visible::Retrying | Visible::Pausing)
         };
         // Members that were made or lent while the stop was on its way are stopped too. Its maker says itself when it has come
         // to rest.
         if making || members.iter().any(|m| moves(m.state.visible())) {
-            for id in unit.hold_members(&group.id, now).await? {
+            for id in tx.hold_members(&group.id, now).await? {
                 self.nudge(id);
             }
-            return unit.save().await;
+            return tx.commit().await;
         }
-        let _ = unit.apply_group(&group.id, GroupEvent::Rested, now).await?;
-        unit.save().await
+        let _ = tx.apply_group(&group.id, GroupEvent::Drained, now).await?;
+        tx.commit().await
     }
 
     async fn delete_members(&self, group: &GroupRow) -> Result<()> {
-        let mut unit = self.store.write().await?;
-        let members = unit.members(&group.id).await?;
+        let mut tx = self.store.write().await?;
+        let members = tx.members(&group.id).await?;
         for member in &members {
-            unit.delete_task(member.id).await?;
+            tx.delete_task(member.id).await?;
         }
-        unit.delete_group(&group.id).await?;
-        unit.save().await?;
+        tx.delete_group(&group.id).await?;
+        tx.commit().await?;
         for member in members {
             self.forget(member.id);
         }
@@ -240,11 +240,11 @@ mod tests {
         let engine = Engine::start(setup).unwrap();
         let spec = r#"{"face":"v2","selection":{"kind":"prefix","entries":["a","b"]},"source":{"region":"r"},"target":{"region":"r"}}"#;
         let spec: TaskSpec = serde_json::from_str(spec).unwrap();
-        let mut unit = engine.store.write().await.unwrap();
-        unit.insert_group("g", "p", GroupKind::Prefix, &spec, "old", 1).await.unwrap();
-        unit.apply_group("g", GroupEvent::Begin, 1).await.unwrap().unwrap();
-        let group = unit.group_of("p", "g").await.unwrap();
-        unit.save().await.unwrap();
+        let mut tx = engine.store.write().await.unwrap();
+        tx.insert_group("g", "p", GroupKind::Prefix, &spec, "old", 1).await.unwrap();
+        tx.apply_group("g", GroupEvent::Begin, 1).await.unwrap().unwrap();
+        let group = tx.group_of("p", "g").await.unwrap();
+        tx.commit().await.unwrap();
         (engine, group)
     }
 
@@ -252,22 +252,22 @@ mod tests {
     async fn f20_members_have_the_windows_and_credentials_that_their_group_has_by_then() {
         let dir = tempfile::tempdir().unwrap();
         let (engine, mut group) = creating(dir.path()).await;
-        let mut unit = engine.store.write().await.unwrap();
+        let mut tx = engine.store.write().await.unwrap();
         let (maker, seen) = (engine.clone(), group.clone());
         let making = tokio::spawn(async move { maker.make_members(&seen).await });
         // It has read the group, and waits for the ledger.
         tokio::time::sleep(Duration::from_millis(100)).await;
         group.spec.windows = vec![Window { start: 0, end: 1439, max_bandwidth: 1 << 20 }];
-        unit.set_group_spec("g", &group.spec).await.unwrap();
-        unit.set_group_secrets("g", "new").await.unwrap();
-        unit.save().await.unwrap();
+        tx.set_group_spec("g", &group.spec).await.unwrap();
+        tx.set_group_secrets("g", "new").await.unwrap();
+        tx.commit().await.unwrap();
         making.await.unwrap().unwrap();
-        let mut unit = engine.store.read().await.unwrap();
-        let members = unit.members("g").await.unwrap();
+        let mut tx = engine.store.read().await.unwrap();
+        let members = tx.members("g").await.unwrap();
         assert_eq!(members.len(), 2);
         for member in members {
             assert_eq!(member.spec.windows, group.spec.windows);
-            assert_eq!(unit.task_secrets(member.id).await.unwrap().as_deref(), Some("new"));
+            assert_eq!(tx.task_secrets(member.id).await.unwrap().as_deref(), Some("new"));
         }
     }
 
@@ -276,19 +276,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (engine, group) = creating(dir.path()).await;
         engine.make_members(&group).await.unwrap();
-        let mut unit = engine.store.write().await.unwrap();
-        let members = unit.members("g").await.unwrap();
+        let mut tx = engine.store.write().await.unwrap();
+        let members = tx.members("g").await.unwrap();
         for member in &members {
-            unit.must(member.id, Event::Claim, 2).await.unwrap();
-            unit.must(member.id, Event::Break, 3).await.unwrap();
+            tx.must_apply(member.id, Event::Claim, 2).await.unwrap();
+            tx.must_apply(member.id, Event::Fail, 3).await.unwrap();
         }
-        unit.save().await.unwrap();
-        let mut unit = engine.store.write().await.unwrap();
+        tx.commit().await.unwrap();
+        let mut tx = engine.store.write().await.unwrap();
         let (watcher, seen) = (engine.clone(), group.clone());
         let watching = tokio::spawn(async move { watcher.watch_members(&seen, 4).await });
         tokio::time::sleep(Duration::from_millis(100)).await;
-        unit.must(members[0].id, Event::Start, 4).await.unwrap();
-        unit.save().await.unwrap();
+        tx.must_apply(members[0].id, Event::Start, 4).await.unwrap();
+        tx.commit().await.unwrap();
         watching.await.unwrap().unwrap();
         let phase = engine.store.read().await.unwrap().group_of("p", "g").await.unwrap().phase;
         assert_eq!(phase, Phase::Monitoring);

@@ -4,7 +4,7 @@ use model::failure::{Failure, Kind, Result};
 use model::spec::TaskSpec;
 use model::task::TaskId;
 use object_migration::report::records::stamp;
-use store::Unit;
+use store::StoreTx;
 
 /// Milliseconds after now whose stamps are tried for a name that is free.
 const TRIED_MS: i64 = 20;
@@ -33,14 +33,14 @@ pub fn name_task(spec: &TaskSpec, now_ms: i64, zone_minutes: i32) -> Result<(Tas
 /// # Errors
 /// [`Kind::Conflict`] when there is none; when the database fails.
 pub async fn free_name(
-    unit: &mut Unit,
+    tx: &mut StoreTx,
     spec: &TaskSpec,
     now_ms: i64,
     zone_minutes: i32,
 ) -> Result<(TaskId, String)> {
     for later in 0..TRIED_MS {
         let (id, name) = name_task(spec, now_ms + later, zone_minutes)?;
-        if !unit.is_task(id, &name).await? {
+        if !tx.is_task(id, &name).await? {
             return Ok((id, name));
         }
     }
@@ -94,7 +94,7 @@ mod tests {
         let spec = r#"{"face":"v2","selection":{"kind":"prefix","entries":[""]},"source":{"region":"r"},"target":{"region":"r"}}"#;
         let spec: TaskSpec = serde_json::from_str(spec).unwrap();
         let now = 1_768_465_800_000;
-        let mut unit = store.write().await.unwrap();
+        let mut tx = store.write().await.unwrap();
         // All thousand names of one millisecond.
         for digits in 0..1000u64 {
             let task = store::NewTask {
@@ -104,14 +104,14 @@ mod tests {
                 spec: spec.clone(),
                 secrets: "{}".into(),
                 priority: model::task::Priority::Medium,
-                member: model::member::Member::Nobody,
+                parent: model::parent::Parent::None,
                 now,
             };
-            unit.insert_task(task).await.unwrap();
+            tx.insert_task(task).await.unwrap();
         }
-        let (id, free) = free_name(&mut unit, &spec, now, 0).await.unwrap();
+        let (id, free) = free_name(&mut tx, &spec, now, 0).await.unwrap();
         assert!(free.contains(&stamp(now + 1)), "{free}");
-        assert!(!unit.is_task(id, &free).await.unwrap());
+        assert!(!tx.is_task(id, &free).await.unwrap());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use storage::Body;
 use storage::checksum::hex;
 use storage::egress::Egress;
 use storage::http::{Client, collect};
-use store::{Delivery, Notice, TaskRow, Unit};
+use store::{DeliveryState, Notification, StoreTx, TaskRow};
 
 use crate::engine::Engine;
 
@@ -50,11 +50,11 @@ pub(crate) struct End<'a> {
 
 impl End<'_> {
     /// Writes down the notice, where one is wanted.
-    pub(crate) async fn notice(&self, unit: &mut Unit) -> Result<()> {
+    pub(crate) async fn notice(&self, tx: &mut StoreTx) -> Result<()> {
         let Some(notify) = &self.spec.notify else { return Ok(()) };
         if self.succeeded && notify.success || !self.succeeded && notify.failure {
             let body = self.body(notify).to_string();
-            unit.put_notice(self.project, self.about, notify.topic(), &body, self.now).await?;
+            tx.put_notification(self.project, self.about, notify.topic(), &body, self.now).await?;
         }
         Ok(())
     }
@@ -105,13 +105,13 @@ impl End<'_> {
 
 /// The notice about an ended task.
 pub(crate) async fn of_task(
-    unit: &mut Unit,
+    tx: &mut StoreTx,
     task: &TaskRow,
     succeeded: bool,
     bytes: u64,
     now: i64,
 ) -> Result<()> {
-    let (before, after) = task.member.records_at(&task.name);
+    let (before, after) = task.parent.record_paths(&task.name);
     let end = End {
         project: &task.project,
         about: &task.id.to_string(),
@@ -123,13 +123,13 @@ pub(crate) async fn of_task(
         records: (&before, &after),
         now,
     };
-    end.notice(unit).await
+    end.notice(tx).await
 }
 
 impl Engine {
     /// Posts what is due, beside the dispatcher.
     pub(crate) async fn step_notices(self: &Arc<Self>, now: i64) -> Result<()> {
-        let due = self.store.read().await?.due_notices(now, AT_ONCE, AT_ONCE_EACH).await?;
+        let due = self.store.read().await?.due_notifications(now, AT_ONCE, AT_ONCE_EACH).await?;
         for notice in due {
             let key = format!("notice {}", notice.about);
             if self.making().insert(key.clone()) {
@@ -146,7 +146,7 @@ impl Engine {
         Ok(())
     }
 
-    async fn deliver(&self, notice: &Notice) -> Result<()> {
+    async fn deliver(&self, notice: &Notification) -> Result<()> {
         let posted = match self.places.webhook(&notice.topic) {
             Some(webhook) => post(&webhook, &notice.body).await,
             None => Err(Failure::new(
@@ -160,19 +160,19 @@ impl Engine {
             )),
         };
         let now = self.clock.now_ms();
-        let mut unit = self.store.write().await?;
+        let mut tx = self.store.write().await?;
         match posted {
-            Ok(()) => unit.tried_notice(notice, Delivery::Delivered, "", now).await?,
+            Ok(()) => tx.record_attempt(notice, DeliveryState::Delivered, "", now).await?,
             Err(failure) => {
                 tracing::warn!(about = %notice.about, attempt = notice.attempts + 1, "notification not delivered: \
                      {failure}");
                 let last = notice.attempts + 1 >= ATTEMPTS;
-                let state = if last { Delivery::GivenUp } else { Delivery::Due };
+                let state = if last { DeliveryState::GivenUp } else { DeliveryState::Due };
                 let delay = 15_000i64 << notice.attempts.min(8);
-                unit.tried_notice(notice, state, code(failure.kind), now + delay).await?;
+                tx.record_attempt(notice, state, code(failure.kind), now + delay).await?;
             }
         }
-        unit.save().await
+        tx.commit().await
     }
 }
 

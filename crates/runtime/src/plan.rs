@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use model::member::Member;
+use model::parent::Parent;
 use model::task::{Desired, Observed, TaskId};
 use store::TaskRow;
 
@@ -39,7 +39,7 @@ pub fn plan(tasks: &[Seen<'_>], here: &HashSet<TaskId>, now: i64, per_project: u
     let mut steps = Vec::new();
     let mut running: HashMap<&str, u32> = HashMap::new();
     for seen in tasks {
-        let counts = !matches!(seen.task.member, Member::Sync(_));
+        let counts = !matches!(seen.task.parent, Parent::Sync(_));
         // What is lent here counts from that moment on, not only once it is claimed.
         let runs = matches!(seen.task.state.observed, Observed::Running) || here.contains(&seen.task.id);
         if counts && runs {
@@ -67,7 +67,7 @@ pub fn plan(tasks: &[Seen<'_>], here: &HashSet<TaskId>, now: i64, per_project: u
                 steps.push(Step::Expire(task.id))
             }
             // Batches of sync tasks are small and somebody waits for them: no long task keeps them out.
-            (_, Observed::Waiting) if !works_here && matches!(task.member, Member::Sync(_)) => {
+            (_, Observed::Waiting) if !works_here && matches!(task.parent, Parent::Sync(_)) => {
                 steps.push(Step::Run(task.id));
             }
             (_, Observed::Waiting) if !works_here => {
@@ -87,7 +87,7 @@ pub fn plan(tasks: &[Seen<'_>], here: &HashSet<TaskId>, now: i64, per_project: u
 mod tests {
     use super::*;
     use model::count::{Counters, Tally};
-    use model::spec::{Face, Place, TaskSpec};
+    use model::spec::{ApiVersion, Location, TaskSpec};
     use model::task::{Lifecycle, Priority};
 
     fn task(id: TaskId, desired: Desired, observed: Observed) -> TaskRow {
@@ -96,7 +96,10 @@ mod tests {
             "target": {"region": "b"}, "echo": {}
         });
         let spec: TaskSpec = serde_json::from_value(spec).unwrap();
-        assert_eq!((spec.face, &spec.source), (Face::V2, &Place { region: "a".into(), ..Place::default() }));
+        assert_eq!(
+            (spec.api_version, &spec.source),
+            (ApiVersion::V2, &Location { region: "a".into(), ..Location::default() })
+        );
         TaskRow {
             id,
             project: "p".into(),
@@ -110,14 +113,14 @@ mod tests {
             ended_at: None,
             running_ms: 0,
             failed_only: false,
-            scan_over: false,
+            precount_done: false,
             attempts: 0,
             error: None,
             note: String::new(),
             records: serde_json::Value::Null,
             counters: Counters::default(),
-            surveyed: Tally::default(),
-            member: Member::Nobody,
+            precounted: Tally::default(),
+            parent: Parent::None,
             fence: 0,
             outcome_len: 0,
         }

@@ -61,7 +61,7 @@ async fn relay(engine: &Engine, id: &str, mut client: TcpStream, stop: &Cancella
 /// Where an instance stands now.
 async fn current_node(engine: &Engine, id: &str) -> Option<redis_migration::Node> {
     let redirects = match engine.store().read().await {
-        Ok(mut unit) => unit.moved_instances().await,
+        Ok(mut tx) => tx.redirects().await,
         Err(failure) => Err(failure),
     };
     let redirects = match redirects {

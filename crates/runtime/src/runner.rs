@@ -55,25 +55,26 @@ pub async fn run_to_end(
 
 async fn attempt(engine: &Arc<Engine>, id: TaskId, stop: CancellationToken) -> Result<()> {
     let now = engine.clock.now_ms();
-    let mut unit = engine.store.write().await?;
-    let Some(fence) = unit.claim_task(id, &engine.owner, now, now + LEASE_MS).await? else { return Ok(()) };
-    let was = unit.task(id).await?;
-    if unit.apply(id, Event::Claim, now).await?.is_err() {
-        // It was stopped or ended since the plan was made; dropping the unit gives the lease back.
+    let mut tx = engine.store.write().await?;
+    let Some(fence) = tx.claim_task(id, &engine.owner, now, now + LEASE_MS).await? else { return Ok(()) };
+    let was = tx.task(id).await?;
+    if tx.apply(id, Event::Claim, now).await?.is_err() {
+        // It was stopped or ended since the plan was made; dropping the transaction gives the lease back.
         return Ok(());
     }
     if was.is_some_and(|t| t.state.visible() == Visible::Waiting || t.started_at.is_none()) {
-        unit.mark_started(id, now).await?;
+        tx.mark_started(id, now).await?;
     }
-    let Some(task) = unit.task(id).await? else { return Ok(()) };
-    let secrets = match unit.task_secrets(id).await {
+    let Some(task) = tx.task(id).await? else { return Ok(()) };
+    let secrets = match tx.task_secrets(id).await {
         // What cannot be opened now cannot be opened later: the task ends and says why.
         Err(failure) if failure.op == "unseal" => Err(failure),
         secrets => Ok(secrets?.unwrap_or_default()),
     };
-    let progress = Arc::new(Progress::new(task.counters, task.surveyed, task.scan_over, task.spec.bandwidth));
+    let progress =
+        Arc::new(Progress::new(task.counters, task.precounted, task.precount_done, task.spec.bandwidth));
     engine.running().insert(id, Running { progress: progress.clone(), stop: stop.clone() });
-    unit.save().await?;
+    tx.commit().await?;
     engine.set_bandwidth(&task, now, 1);
     tracing::info!(task = id, name = %task.name, "task {id} started");
 
@@ -107,15 +108,15 @@ async fn keep(engine: Arc<Engine>, id: TaskId, fence: i64, stop: CancellationTok
 }
 
 async fn renewed(engine: &Engine, id: TaskId, fence: i64) -> Result<bool> {
-    let mut unit = engine.store.write().await?;
-    let held = unit.renew_task(id, fence, engine.clock.now_ms() + LEASE_MS).await?;
-    unit.save().await?;
+    let mut tx = engine.store.write().await?;
+    let held = tx.renew_task(id, fence, engine.clock.now_ms() + LEASE_MS).await?;
+    tx.commit().await?;
     Ok(held)
 }
 
 async fn wants_rest(engine: &Engine, id: TaskId) -> bool {
-    let Ok(mut unit) = engine.store.read().await else { return false };
-    match unit.task(id).await {
+    let Ok(mut tx) = engine.store.read().await else { return false };
+    match tx.task(id).await {
         Ok(Some(task)) => task.state.visible() == Visible::Pausing,
         Ok(None) => true,
         Err(_) => false,
@@ -189,8 +190,8 @@ async fn settle(
     stop: &CancellationToken,
 ) -> Result<()> {
     let (id, now) = (task.id, engine.clock.now_ms());
-    let mut unit = engine.store.write().await?;
-    if !unit.release_task(id, fence).await? {
+    let mut tx = engine.store.write().await?;
+    if !tx.release_task(id, fence).await? {
         tracing::warn!(task = id, "task {id}: the lease was taken over by another worker");
         return Ok(());
     }
@@ -198,26 +199,26 @@ async fn settle(
         JobEnd::Finished { failed } => {
             tracing::info!(task = id, failed, "task {id} has ended");
             engine.forget_list(id);
-            let bytes = unit.task(id).await?.map_or(0, |t| t.counters.copied.bytes);
-            if unit
+            let bytes = tx.task(id).await?.map_or(0, |t| t.counters.copied.bytes);
+            if tx
                 .apply(id, Event::Finish { failed }, now)
                 .await?
                 .is_ok_and(|s| s.visible() != Visible::Paused)
             {
-                of_task(&mut unit, task, failed == 0, bytes, now).await?;
-                unit.erase_secrets(id).await?;
+                of_task(&mut tx, task, failed == 0, bytes, now).await?;
+                tx.erase_secrets(id).await?;
             }
         }
         JobEnd::WaitsForRestore { since } => {
             // Soon at first, then by half of the time that was waited, at most every quarter of an hour.
             let delay = ((now - since) / 2).clamp(RESTORE_MIN_MS, RESTORE_MAX_MS);
             tracing::info!(task = id, "task {id} waits for archived objects; next check in {delay} ms");
-            unit.wait_until(id, now + delay).await?;
-            let _ = unit.apply(id, Event::Postpone, now).await?;
+            tx.wait_until(id, now + delay).await?;
+            let _ = tx.apply(id, Event::Postpone, now).await?;
         }
         JobEnd::Stopped => {
             // A shutdown lets the task stay as it is, to go on at the next start; a stop pauses it.
-            let _ = unit.apply(id, Event::Drained, now).await?;
+            let _ = tx.apply(id, Event::Drained, now).await?;
         }
         // It was held until now, whatever the ledger's writer met: the lease goes back.
         JobEnd::Failed(failure) if failure.kind == Kind::LeaseLost => {}
@@ -226,20 +227,20 @@ async fn settle(
             if passing {
                 let delay = 5_000i64 << task.attempts.min(6);
                 tracing::warn!(task = id, "task {id} will be retried in {delay} ms: {failure}");
-                unit.set_error(id, &failure, now + delay).await?;
-                let _ = unit.apply(id, Event::Postpone, now).await?;
+                tx.set_error(id, &failure, now + delay).await?;
+                let _ = tx.apply(id, Event::Postpone, now).await?;
             } else {
                 tracing::error!(task = id, "task {id} failed: {failure}");
-                if !failure.kind.can_go_on() {
+                if !failure.kind.is_resumable() {
                     engine.forget_list(id);
                 }
-                unit.set_error(id, &failure, 0).await?;
-                if unit.apply(id, Event::Break, now).await?.is_ok_and(|s| s.visible() != Visible::Paused) {
-                    of_task(&mut unit, task, false, task.counters.copied.bytes, now).await?;
-                    unit.erase_secrets(id).await?;
+                tx.set_error(id, &failure, 0).await?;
+                if tx.apply(id, Event::Fail, now).await?.is_ok_and(|s| s.visible() != Visible::Paused) {
+                    of_task(&mut tx, task, false, task.counters.copied.bytes, now).await?;
+                    tx.erase_secrets(id).await?;
                 }
             }
         }
     }
-    unit.save().await
+    tx.commit().await
 }

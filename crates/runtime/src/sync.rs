@@ -3,11 +3,11 @@
 //! transaction; whoever is killed in between finds the batch as it is.
 
 use model::failure::{Kind, Result};
-use model::member::Member;
+use model::parent::Parent;
 use model::selection::Selection;
 use model::spec::TaskSpec;
 use model::task::{Priority, TaskId, Visible};
-use store::{NewTask, SyncRow, Unit};
+use store::{NewTask, StoreTx, SyncRow};
 
 use crate::engine::Engine;
 use crate::naming::free_name;
@@ -20,17 +20,17 @@ const AGAIN_MS: i64 = 15_000;
 impl Engine {
     /// Looks after every sync task that has something to do.
     pub(crate) async fn step_syncs(&self, now: i64) -> Result<()> {
-        let mut unit = self.store.read().await?;
-        let (busy, orphans) = (unit.busy_syncs(now).await?, unit.orphan_batches().await?);
-        drop(unit);
+        let mut tx = self.store.read().await?;
+        let (busy, orphans) = (tx.busy_syncs(now).await?, tx.orphan_batches().await?);
+        drop(tx);
         for task in orphans.into_iter().filter(|t| !self.lent().contains(t)).collect::<Vec<_>>() {
-            let mut unit = self.store.write().await?;
+            let mut tx = self.store.write().await?;
             // It may have been claimed since it was found.
-            if !unit.orphan_batches().await?.contains(&task) {
+            if !tx.orphan_batches().await?.contains(&task) {
                 continue;
             }
-            unit.delete_task(task).await?;
-            unit.save().await?;
+            tx.delete_task(task).await?;
+            tx.commit().await?;
             self.forget(task);
         }
         for sync in busy {
@@ -44,10 +44,10 @@ impl Engine {
     }
 
     async fn begin_batch(&self, seen: &SyncRow, now: i64) -> Result<()> {
-        let mut unit = self.store.write().await?;
-        let Some(sync) = as_it_is(&mut unit, seen).await? else { return Ok(()) };
-        let (keys, upto) = unit.next_events(&sync.id, BATCH).await?;
-        let sweep = sync.running && sync.sweep_at > 0 && sync.sweep_at <= now;
+        let mut tx = self.store.write().await?;
+        let Some(sync) = as_it_is(&mut tx, seen).await? else { return Ok(()) };
+        let (keys, upto) = tx.next_events(&sync.id, BATCH).await?;
+        let sweep = sync.running && sync.full_scan_at > 0 && sync.full_scan_at <= now;
         // Events first: a sweep finds their keys too, but later.
         let selection = match (keys.is_empty(), sweep) {
             (false, _) => Selection::Keys(keys),
@@ -56,36 +56,36 @@ impl Engine {
         };
         let sweep = matches!(selection, Selection::Prefix(_));
         let spec = TaskSpec { selection, ..sync.spec.clone() };
-        let (id, name) = free_name(&mut unit, &spec, now, self.zone_minutes).await?;
+        let (id, name) = free_name(&mut tx, &spec, now, self.zone_minutes).await?;
         let task = NewTask {
             id,
             project: sync.project.clone(),
             name,
             spec,
-            secrets: unit.sync_secrets(&sync.id).await?,
+            secrets: tx.sync_secrets(&sync.id).await?,
             priority: Priority::High,
-            member: Member::Sync(sync.id.clone()),
+            parent: Parent::Sync(sync.id.clone()),
             now,
         };
-        unit.insert_task(task).await?;
+        tx.insert_task(task).await?;
         match sweep {
-            true => unit.begin_sweep(&sync.id, id).await?,
-            false => unit.begin_batch(&sync.id, id, upto).await?,
+            true => tx.begin_full_scan(&sync.id, id).await?,
+            false => tx.begin_batch(&sync.id, id, upto).await?,
         }
-        unit.save().await
+        tx.commit().await
     }
 
     /// Counts what a batch did, once it has ended.
     async fn settle_batch(&self, seen: &SyncRow, task: TaskId, now: i64) -> Result<()> {
-        let mut unit = self.store.write().await?;
-        let Some(sync) = as_it_is(&mut unit, seen).await? else { return Ok(()) };
-        let every = i64::from(sync.spec.beyond.sweep_minutes) * 60_000;
-        let Some(task) = unit.task(task).await? else {
-            match sync.sweeping {
-                true => unit.end_sweep(&sync.id, now + AGAIN_MS).await?,
-                false => unit.end_batch(&sync, false, now).await?,
+        let mut tx = self.store.write().await?;
+        let Some(sync) = as_it_is(&mut tx, seen).await? else { return Ok(()) };
+        let every = i64::from(sync.spec.extensions.full_scan_interval_minutes) * 60_000;
+        let Some(task) = tx.task(task).await? else {
+            match sync.full_scan_running {
+                true => tx.end_full_scan(&sync.id, now + AGAIN_MS).await?,
+                false => tx.end_batch(&sync, false, now).await?,
             }
-            return unit.save().await;
+            return tx.commit().await;
         };
         if !matches!(task.state.visible(), Visible::Succeeded | Visible::Failed) {
             return Ok(());
@@ -100,23 +100,23 @@ impl Engine {
                 ("SKIP", c.skipped.objects),
                 ("SIZE", c.copied.bytes),
             ] {
-                unit.count_sync(&sync.id, kind, now, n).await?;
+                tx.count_sync(&sync.id, kind, now, n).await?;
             }
         }
-        match sync.sweeping {
-            true => unit.end_sweep(&sync.id, now + if done { every } else { AGAIN_MS }).await?,
-            false => unit.end_batch(&sync, done, if done { 0 } else { now + AGAIN_MS }).await?,
+        match sync.full_scan_running {
+            true => tx.end_full_scan(&sync.id, now + if done { every } else { AGAIN_MS }).await?,
+            false => tx.end_batch(&sync, done, if done { 0 } else { now + AGAIN_MS }).await?,
         }
-        unit.delete_task(task.id).await?;
-        unit.save().await?;
+        tx.delete_task(task.id).await?;
+        tx.commit().await?;
         self.forget(task.id);
         Ok(())
     }
 }
 
 /// A sync task as it is in the unit that changes it; none when it is gone, or its batch is another by now.
-async fn as_it_is(unit: &mut Unit, seen: &SyncRow) -> Result<Option<SyncRow>> {
-    match unit.sync_of(&seen.project, &seen.id).await {
+async fn as_it_is(tx: &mut StoreTx, seen: &SyncRow) -> Result<Option<SyncRow>> {
+    match tx.sync_of(&seen.project, &seen.id).await {
         Ok(now) => Ok((now.batch_task == seen.batch_task).then_some(now)),
         Err(failure) if failure.kind == Kind::NotFound => Ok(None),
         Err(failure) => Err(failure),
@@ -161,11 +161,11 @@ mod tests {
         let engine = Engine::start(setup).unwrap();
         let spec = r#"{"face":"v2","selection":{"kind":"prefix","entries":[""]},"source":{"region":"r"},"target":{"region":"r"}}"#;
         let mut spec: TaskSpec = serde_json::from_str(spec).unwrap();
-        spec.beyond.sweep_minutes = 1;
-        let mut unit = engine.store.write().await.unwrap();
-        unit.insert_sync("s", "p", &spec, "{}", 1).await.unwrap();
-        unit.put_events("s", &["k".to_owned()], 2).await.unwrap();
-        unit.save().await.unwrap();
+        spec.extensions.full_scan_interval_minutes = 1;
+        let mut tx = engine.store.write().await.unwrap();
+        tx.insert_sync("s", "p", &spec, "{}", 1).await.unwrap();
+        tx.put_events("s", &["k".to_owned()], 2).await.unwrap();
+        tx.commit().await.unwrap();
         engine
     }
 
@@ -183,15 +183,15 @@ mod tests {
         assert_eq!(engine.store.read().await.unwrap().open_tasks().await.unwrap().len(), 1);
         let under_way = seen(&engine).await;
         let task = under_way.batch_task.unwrap();
-        let mut unit = engine.store.write().await.unwrap();
-        unit.must(task, Event::Claim, 12).await.unwrap();
-        unit.must(task, Event::Finish { failed: 0 }, 13).await.unwrap();
-        unit.save().await.unwrap();
+        let mut tx = engine.store.write().await.unwrap();
+        tx.must_apply(task, Event::Claim, 12).await.unwrap();
+        tx.must_apply(task, Event::Finish { failed: 0 }, 13).await.unwrap();
+        tx.commit().await.unwrap();
         engine.settle_batch(&under_way, task, 14).await.unwrap();
         // Another event has come, and its batch is not the one that was settled.
-        let mut unit = engine.store.write().await.unwrap();
-        unit.put_events("s", &["l".to_owned()], 15).await.unwrap();
-        unit.save().await.unwrap();
+        let mut tx = engine.store.write().await.unwrap();
+        tx.put_events("s", &["l".to_owned()], 15).await.unwrap();
+        tx.commit().await.unwrap();
         engine.begin_batch(&seen(&engine).await, 16).await.unwrap();
         engine.settle_batch(&under_way, task, 17).await.unwrap();
         assert!(seen(&engine).await.batch_task.is_some(), "the batch under way is forgotten");
@@ -201,14 +201,14 @@ mod tests {
     async fn f20_a_sync_task_that_was_stopped_does_not_sweep() {
         let dir = tempfile::tempdir().unwrap();
         let engine = engine(dir.path()).await;
-        let mut unit = engine.store.write().await.unwrap();
-        let sync = unit.sync_of("p", "s").await.unwrap();
-        unit.end_batch(&SyncRow { batch_upto: i64::MAX, ..sync }, true, 0).await.unwrap();
-        unit.save().await.unwrap();
+        let mut tx = engine.store.write().await.unwrap();
+        let sync = tx.sync_of("p", "s").await.unwrap();
+        tx.end_batch(&SyncRow { batch_upto: i64::MAX, ..sync }, true, 0).await.unwrap();
+        tx.commit().await.unwrap();
         let before = seen(&engine).await;
-        let mut unit = engine.store.write().await.unwrap();
-        unit.stop_sync("s").await.unwrap();
-        unit.save().await.unwrap();
+        let mut tx = engine.store.write().await.unwrap();
+        tx.stop_sync("s").await.unwrap();
+        tx.commit().await.unwrap();
         engine.begin_batch(&before, 10).await.unwrap();
         assert!(engine.store.read().await.unwrap().open_tasks().await.unwrap().is_empty());
     }

@@ -10,7 +10,7 @@ use flow_control::backoff::Backoff;
 use model::failure::{Failure, Kind, Result, Side};
 use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy};
 use model::selection::Selection;
-use model::spec::{Beyond, Face, Place, TaskSpec};
+use model::spec::{ApiVersion, Extensions, Location, TaskSpec};
 use model::task::{Priority, Visible};
 use runtime::Engine;
 use runtime::engine::{Opened, Places, Setup};
@@ -19,10 +19,10 @@ use tokio_util::sync::CancellationToken;
 
 fn spec() -> TaskSpec {
     TaskSpec {
-        face: Face::Cli,
+        api_version: ApiVersion::Cli,
         selection: Selection::Prefix(vec![String::new()]),
-        source: Place::default(),
-        target: Place::default(),
+        source: Location::default(),
+        target: Location::default(),
         save_prefix: String::new(),
         description: String::new(),
         overwrite: Overwrite::Newer,
@@ -43,7 +43,7 @@ fn spec() -> TaskSpec {
         part_size: 0,
         concurrency: 0,
         bandwidth: 0,
-        beyond: Beyond::default(),
+        extensions: Extensions::default(),
         echo: serde_json::Map::new(),
     }
 }
@@ -74,7 +74,7 @@ async fn task_that_panics_fails_and_the_next_one_runs() {
         backoff: Backoff { attempts: 1, ..Backoff::default() },
     })
     .unwrap();
-    let mut unit = store.write().await.unwrap();
+    let mut tx = store.write().await.unwrap();
     for id in [1, 2] {
         let task = NewTask {
             id,
@@ -83,21 +83,21 @@ async fn task_that_panics_fails_and_the_next_one_runs() {
             spec: spec(),
             secrets: "{}".into(),
             priority: Priority::Medium,
-            member: model::member::Member::Nobody,
+            parent: model::parent::Parent::None,
             now: clock.now_ms(),
         };
-        unit.insert_task(task).await.unwrap();
+        tx.insert_task(task).await.unwrap();
     }
-    unit.save().await.unwrap();
+    tx.commit().await.unwrap();
     let stop = CancellationToken::new();
     let serving = tokio::spawn(engine.serve(stop.clone()));
     let mut changes = store.changes();
     let ended = async {
         loop {
-            let mut unit = store.read().await.unwrap();
-            let one = unit.task(1).await.unwrap().unwrap();
-            let two = unit.task(2).await.unwrap().unwrap();
-            drop(unit);
+            let mut tx = store.read().await.unwrap();
+            let one = tx.task(1).await.unwrap().unwrap();
+            let two = tx.task(2).await.unwrap().unwrap();
+            drop(tx);
             if [&one, &two].iter().all(|t| t.state.visible() == Visible::Failed) {
                 return (one, two);
             }

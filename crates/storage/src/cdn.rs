@@ -214,7 +214,7 @@ impl Fronted {
         let origin = format!("{scheme}://{}", self.client.authority());
         let now = self.clock.now_ms().div_euclid(1000);
         let target = self.signer.target(&origin, self.inner.bucket(), key, now, fastrand::u64(..));
-        let bad = |e: &dyn std::fmt::Display| Failure::new(Kind::KeyRefused, op, format!("`{key}`: {e}"));
+        let bad = |e: &dyn std::fmt::Display| Failure::new(Kind::InvalidKey, op, format!("`{key}`: {e}"));
         let host = HeaderValue::from_str(self.client.authority()).map_err(|e| bad(&e))?;
         headers.insert(header::HOST, host);
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));

@@ -7,7 +7,7 @@ use storage::{Body, ListRequest, Meta, ObjectStore, ReadRequest};
 
 async fn refused(fs: &Fs, key: &str) {
     let failure = fs.write(&Key::from(key), &Meta::default(), Body::bytes("x")).await.unwrap_err();
-    assert_eq!(failure.kind, Kind::KeyRefused, "{key}: {failure}");
+    assert_eq!(failure.kind, Kind::InvalidKey, "{key}: {failure}");
 }
 
 #[tokio::test]
@@ -53,7 +53,7 @@ async fn folder_markers_and_empty_directories_are_listed() {
     let keys: Vec<String> = page.entries.iter().map(|e| e.key.to_string()).collect();
     assert_eq!(keys, ["empty/", "marked/", "marked/x", "plain/x"]);
     let failure = fs.write(&Key::from("full/"), &Meta::default(), Body::bytes("x")).await.unwrap_err();
-    assert_eq!(failure.kind, Kind::KeyRefused);
+    assert_eq!(failure.kind, Kind::InvalidKey);
 }
 
 #[tokio::test]

@@ -70,7 +70,7 @@ async fn seaweedfs_is_not_trusted_with_empty_segments() {
         let key = model::key::Key::from(key);
         let body = storage::Body::bytes("x");
         let refused = store.write(&key, &storage::Meta::default(), body).await.unwrap_err();
-        assert_eq!(refused.kind, model::failure::Kind::KeyRefused, "{key}");
+        assert_eq!(refused.kind, model::failure::Kind::InvalidKey, "{key}");
     }
 }
 

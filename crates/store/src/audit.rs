@@ -2,7 +2,7 @@
 
 use model::failure::Result;
 
-use crate::{Unit, args};
+use crate::{StoreTx, args};
 
 /// Lines older than this are forgotten, milliseconds (a year).
 const KEEP_MS: i64 = 366 * 24 * 3600 * 1000;
@@ -30,7 +30,7 @@ pub struct AuditLine {
     pub role: String,
 }
 
-impl Unit {
+impl StoreTx {
     /// Adds a line.
     ///
     /// # Errors

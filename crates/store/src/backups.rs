@@ -2,7 +2,7 @@
 
 use model::failure::Result;
 
-use crate::{Row, Unit, args};
+use crate::{Row, StoreTx, args};
 
 /// A backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ fn row(r: &Row) -> Result<BackupRow> {
     })
 }
 
-impl Unit {
+impl StoreTx {
     /// Notes that a backup begins.
     ///
     /// # Errors
@@ -155,7 +155,7 @@ mod tests {
     async fn f4_a_backup_that_was_given_up_does_not_succeed_later() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::embedded(dir.path()).await.unwrap();
-        let mut unit = store.write().await.unwrap();
+        let mut tx = store.write().await.unwrap();
         let backup = BackupRow {
             id: "b".into(),
             project: "p".into(),
@@ -167,10 +167,10 @@ mod tests {
             created_at: 1,
             updated_at: 1,
         };
-        unit.insert_backup(&backup).await.unwrap();
-        unit.fail_open_backups(2).await.unwrap();
-        unit.end_backup("b", 5, None, 3).await.unwrap();
-        let now = unit.backup_of("p", "b").await.unwrap().unwrap();
+        tx.insert_backup(&backup).await.unwrap();
+        tx.fail_open_backups(2).await.unwrap();
+        tx.end_backup("b", 5, None, 3).await.unwrap();
+        let now = tx.backup_of("p", "b").await.unwrap().unwrap();
         assert_eq!((now.status.as_str(), now.size, now.updated_at), ("failed", 0, 2));
     }
 
@@ -178,14 +178,14 @@ mod tests {
     async fn sec_f30_a_write_is_tried_now_and_then() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::embedded(dir.path()).await.unwrap();
-        store.prove(1_000).await.unwrap();
+        store.check_writable(1_000).await.unwrap();
         let at = async |store: &Store| {
-            let mut unit = store.read().await.unwrap();
-            unit.tx.query("SELECT at FROM pulse", vec![]).await.unwrap()[0].int(0).unwrap()
+            let mut tx = store.read().await.unwrap();
+            tx.tx.query("SELECT at FROM pulse", vec![]).await.unwrap()[0].int(0).unwrap()
         };
-        store.prove(5_999).await.unwrap();
+        store.check_writable(5_999).await.unwrap();
         assert_eq!(at(&store).await, 1_000);
-        store.prove(6_000).await.unwrap();
+        store.check_writable(6_000).await.unwrap();
         assert_eq!(at(&store).await, 6_000);
     }
 
@@ -193,12 +193,12 @@ mod tests {
     async fn sec_f27_what_a_project_has_is_counted() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::embedded(dir.path()).await.unwrap();
-        let mut unit = store.write().await.unwrap();
+        let mut tx = store.write().await.unwrap();
         let spec = r#"{"face":"v2","selection":{"kind":"prefix","entries":[""]},"source":{"region":"r"},"target":{"region":"r"}}"#;
         let spec: TaskSpec = serde_json::from_str(spec).unwrap();
         for (i, project) in ["a", "a", "b"].into_iter().enumerate() {
             let (id, project) = (format!("id{i}"), project.to_owned());
-            unit.insert_group(&id, &project, GroupKind::Prefix, &spec, "{}", 1).await.unwrap();
+            tx.insert_group(&id, &project, GroupKind::Prefix, &spec, "{}", 1).await.unwrap();
             let made = NewMigration {
                 id: id.clone(),
                 project: project.clone(),
@@ -211,7 +211,7 @@ mod tests {
                 job: format!("job{i}"),
                 now: 1,
             };
-            unit.insert_migration(made).await.unwrap();
+            tx.insert_migration(made).await.unwrap();
             let backup = BackupRow {
                 id,
                 project,
@@ -223,19 +223,19 @@ mod tests {
                 created_at: 1,
                 updated_at: 1,
             };
-            unit.insert_backup(&backup).await.unwrap();
+            tx.insert_backup(&backup).await.unwrap();
         }
-        assert_eq!(unit.open_groups("a").await.unwrap(), 2);
-        assert_eq!(unit.unended_migrations("a").await.unwrap(), 2);
-        assert_eq!(unit.count_backups("a").await.unwrap(), (2, 2));
-        unit.end_backup("id0", 5, None, 2).await.unwrap();
-        unit.apply_migration("id0", MigrationEvent::Broke, 2).await.unwrap().unwrap();
-        for event in [GroupEvent::Begin, GroupEvent::Break] {
-            unit.apply_group("id0", event, 2).await.unwrap().unwrap();
+        assert_eq!(tx.open_groups("a").await.unwrap(), 2);
+        assert_eq!(tx.unended_migrations("a").await.unwrap(), 2);
+        assert_eq!(tx.count_backups("a").await.unwrap(), (2, 2));
+        tx.end_backup("id0", 5, None, 2).await.unwrap();
+        tx.apply_migration("id0", MigrationEvent::Failed, 2).await.unwrap().unwrap();
+        for event in [GroupEvent::Begin, GroupEvent::Fail] {
+            tx.apply_group("id0", event, 2).await.unwrap().unwrap();
         }
-        assert_eq!(unit.open_groups("a").await.unwrap(), 1);
-        assert_eq!(unit.unended_migrations("a").await.unwrap(), 1);
-        assert_eq!(unit.count_backups("a").await.unwrap(), (1, 2));
-        assert_eq!(unit.count_backups("c").await.unwrap(), (0, 0));
+        assert_eq!(tx.open_groups("a").await.unwrap(), 1);
+        assert_eq!(tx.unended_migrations("a").await.unwrap(), 1);
+        assert_eq!(tx.count_backups("a").await.unwrap(), (1, 2));
+        assert_eq!(tx.count_backups("c").await.unwrap(), (0, 0));
     }
 }

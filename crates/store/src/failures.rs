@@ -4,8 +4,8 @@ use model::failure::{Failure, Kind, Result, Side};
 use model::key::Key;
 use model::task::TaskId;
 
-use crate::value::{unword, word};
-use crate::{Unit, args};
+use crate::value::{enum_text, parse_enum};
+use crate::{StoreTx, args};
 
 /// Rows kept per task; beyond that the list is incomplete and says so (OMS §4.7).
 pub(crate) const FAILURES_MAX: u64 = 100_000;
@@ -23,7 +23,7 @@ pub struct FailedObject {
     pub at: i64,
 }
 
-impl Unit {
+impl StoreTx {
     /// Notes failed objects, up to 100,000 per task.
     ///
     /// # Errors
@@ -43,8 +43,8 @@ impl Unit {
                 task,
                 f.key.as_bytes(),
                 f.size,
-                word(f.failure.kind),
-                word(f.failure.side),
+                enum_text(f.failure.kind),
+                enum_text(f.failure.side),
                 f.failure.op,
                 f.failure.message.as_str(),
                 f.at,
@@ -91,8 +91,8 @@ impl Unit {
         let rows = self.tx.query(sql, args![task, after.as_bytes(), limit]).await?;
         rows.iter()
             .map(|r| {
-                let kind: Kind = unword(r.text(2)?)?;
-                let side: Side = unword(r.text(3)?)?;
+                let kind: Kind = parse_enum(r.text(2)?)?;
+                let side: Side = parse_enum(r.text(3)?)?;
                 let failure =
                     Failure { kind, side, op: operation(r.text(4)?), message: r.text(5)?.to_owned() };
                 Ok(FailedObject {

@@ -6,8 +6,8 @@ use model::spec::TaskSpec;
 use model::task::{Event, TaskId, Visible};
 
 use crate::tasks::ErrorNote;
-use crate::value::{json, unjson, unword, word};
-use crate::{Row, Unit, args};
+use crate::value::{enum_text, from_json, parse_enum, to_json};
+use crate::{Row, StoreTx, args};
 
 /// Members of one group.
 pub const MEMBERS_MAX: u64 = 2000;
@@ -44,17 +44,17 @@ fn row(r: &Row) -> Result<GroupRow> {
     let error = match r.opt_text(9)? {
         None => None,
         Some(kind) => Some(ErrorNote {
-            kind: unword(kind)?,
-            side: unword(r.opt_text(10)?.unwrap_or("here"))?,
+            kind: parse_enum(kind)?,
+            side: parse_enum(r.opt_text(10)?.unwrap_or("here"))?,
             message: r.opt_text(11)?.unwrap_or_default().to_owned(),
         }),
     };
     Ok(GroupRow {
         id: r.text(0)?.to_owned(),
         project: r.text(1)?.to_owned(),
-        kind: unword(r.text(2)?)?,
-        spec: unjson(r.text(3)?)?,
-        phase: unword(r.text(4)?)?,
+        kind: parse_enum(r.text(2)?)?,
+        spec: from_json(r.text(3)?)?,
+        phase: parse_enum(r.text(4)?)?,
         made: r.int(5)? != 0,
         created_at: r.int(6)?,
         started_at: r.int(7)?,
@@ -76,7 +76,7 @@ fn context(id: &str) -> String {
     format!("group {id}")
 }
 
-impl Unit {
+impl StoreTx {
     /// Accepts a group.
     ///
     /// # Errors
@@ -93,7 +93,8 @@ impl Unit {
         let sealed = self.keys.seal(&context(id), secrets.as_bytes())?;
         let sql = "INSERT INTO task_groups (id, project, kind, spec, secrets, phase, created_at, started_at) \
                    VALUES ($1, $2, $3, $4, $5, $6, $7, $7)";
-        let args = args![id, project, word(kind), json(spec)?, sealed, word(Phase::Waiting), now];
+        let args =
+            args![id, project, enum_text(kind), to_json(spec)?, sealed, enum_text(Phase::Waiting), now];
         self.tx.execute(sql, args).await?;
         self.wakes = true;
         Ok(())
@@ -122,7 +123,7 @@ impl Unit {
         offset: u64,
         limit: u64,
     ) -> Result<(Vec<GroupRow>, u64)> {
-        let phase = phase.map(word).unwrap_or_default();
+        let phase = phase.map(enum_text).unwrap_or_default();
         let sql = "SELECT COUNT(*) FROM task_groups WHERE project = $1 AND ($2 = '' OR phase = $2)";
         let total = self.tx.query(sql, args![project, phase.as_str()]).await?;
         let total = total.first().map_or(Ok(0), |r| r.count(0))?;
@@ -173,8 +174,8 @@ impl Unit {
                 format!("task group {id} does not exist"),
             ));
         };
-        let made = r.int(1)? != 0 || event == GroupEvent::Made;
-        let phase = match next(unword(r.text(0)?)?, event, made) {
+        let made = r.int(1)? != 0 || event == GroupEvent::MembersCreated;
+        let phase = match next(parse_enum(r.text(0)?)?, event, made) {
             Ok(phase) => phase,
             Err(why) => return Ok(Err(why)),
         };
@@ -183,7 +184,7 @@ impl Unit {
         let sql = "UPDATE task_groups SET phase = $2, made = $3, \
             started_at = CASE WHEN $4 = 1 THEN $5 ELSE started_at END, \
             ended_at = CASE WHEN $6 = 1 THEN COALESCE(ended_at, $5) ELSE NULL END WHERE id = $1";
-        self.tx.execute(sql, args![id, word(phase), made, starts, now, ends]).await?;
+        self.tx.execute(sql, args![id, enum_text(phase), made, starts, now, ends]).await?;
         self.wakes = true;
         Ok(Ok(phase))
     }
@@ -195,7 +196,7 @@ impl Unit {
     pub async fn set_group_error(&mut self, id: &str, failure: Option<&Failure>) -> Result<()> {
         let sql = "UPDATE task_groups SET error_kind = $2, error_side = $3, error_msg = $4 WHERE id = $1";
         let args = match failure {
-            Some(f) => args![id, word(f.kind), word(f.side), f.to_string()],
+            Some(f) => args![id, enum_text(f.kind), enum_text(f.side), f.to_string()],
             None => args![id, None::<String>, None::<String>, None::<String>],
         };
         self.tx.execute(sql, args).await?;
@@ -207,7 +208,7 @@ impl Unit {
     /// # Errors
     /// When the database fails.
     pub async fn set_group_spec(&mut self, id: &str, spec: &TaskSpec) -> Result<()> {
-        self.tx.execute("UPDATE task_groups SET spec = $2 WHERE id = $1", args![id, json(spec)?]).await?;
+        self.tx.execute("UPDATE task_groups SET spec = $2 WHERE id = $1", args![id, to_json(spec)?]).await?;
         Ok(())
     }
 
@@ -247,7 +248,7 @@ impl Unit {
     /// When the database fails.
     pub async fn delete_group(&mut self, id: &str) -> Result<()> {
         self.tx.execute("DELETE FROM task_groups WHERE id = $1", args![id]).await?;
-        self.drop_notice(id).await?;
+        self.drop_notification(id).await?;
         Ok(())
     }
 

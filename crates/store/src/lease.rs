@@ -3,9 +3,9 @@
 use model::failure::Result;
 use model::task::TaskId;
 
-use crate::{Unit, args};
+use crate::{StoreTx, args};
 
-impl Unit {
+impl StoreTx {
     /// Takes the lease of a task that nobody holds, or whose holder is late; answers the fencing number.
     /// All ranges of the task change hands with it.
     ///

@@ -7,8 +7,8 @@ use model::selection::Scope;
 use model::task::TaskId;
 use serde::{Deserialize, Serialize};
 
-use crate::value::{json, unjson, word};
-use crate::{Row, Unit, args};
+use crate::value::{enum_text, from_json, to_json};
+use crate::{Row, StoreTx, args};
 
 /// What a range is walked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,9 +17,11 @@ pub enum Pass {
     /// To copy.
     Copy,
     /// To count only.
-    Survey,
+    #[serde(rename = "survey")]
+    Precount,
     /// To remove from the target what the source does not have.
-    Prune,
+    #[serde(rename = "prune")]
+    DeleteExtras,
 }
 
 /// One range of a task's key space.
@@ -95,22 +97,22 @@ pub struct Upload {
     /// Finished parts, as JSON of the storage crate's parts.
     pub parts: String,
     /// Whether another upload of this key may have begun.
-    pub doubt: Doubt,
+    pub unresolved: UnresolvedUpload,
 }
 
 /// An upload that was asked for, whose answer an interruption swallowed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Doubt {
+pub enum UnresolvedUpload {
     /// There is none.
     #[default]
     None,
     /// There may be one beside the upload of the row.
-    Beside,
+    AnotherUpload,
     /// There may be one, and the object itself is done.
-    Left,
+    OnlyUpload,
 }
 
-/// The sums that every task row carries: fourteen counters of the copy pass, two of the survey.
+/// The sums that every task row carries: fourteen counters of the copy pass, two of the precount.
 pub(crate) const SUMS: &str = "\
   SUM(CASE WHEN r.pass = 'copy' THEN r.copied END), SUM(CASE WHEN r.pass = 'copy' THEN r.copied_bytes END), \
   SUM(r.skipped), SUM(r.skipped_bytes), SUM(r.failed), SUM(r.failed_bytes), \
@@ -153,7 +155,7 @@ fn unpack(mut bytes: &[u8]) -> Result<Vec<Key>> {
     Ok(keys)
 }
 
-impl Unit {
+impl StoreTx {
     /// Adds ranges, lent to `owner` at once.
     ///
     /// # Errors
@@ -172,8 +174,8 @@ impl Unit {
             let args = args![
                 task,
                 r.id,
-                word(r.pass),
-                json(&r.scope)?,
+                enum_text(r.pass),
+                to_json(&r.scope)?,
                 r.upto.as_ref().map(Key::as_bytes),
                 r.after.as_bytes(),
                 Vec::new(),
@@ -194,13 +196,13 @@ impl Unit {
         let sql = "SELECT id, scope, upto, cursor, ahead, done, fence, copied, copied_bytes, skipped, \
                    skipped_bytes, failed, failed_bytes, gone, gone_bytes, deleted, deleted_bytes, proof_digest, \
                    proof_etag, proof_crc64, proof_size FROM ranges WHERE task_id = $1 AND pass = $2 ORDER BY id";
-        let rows = self.tx.query(sql, args![task, word(pass)]).await?;
+        let rows = self.tx.query(sql, args![task, enum_text(pass)]).await?;
         rows.iter()
             .map(|r| {
                 Ok(RangeRow {
                     id: r.int(0)?,
                     pass,
-                    scope: unjson(r.text(1)?)?,
+                    scope: from_json(r.text(1)?)?,
                     upto: r.opt_blob(2)?.map(Key::new),
                     cursor: Key::new(r.opt_blob(3)?.unwrap_or_default()),
                     ahead: unpack(r.opt_blob(4)?.unwrap_or_default())?,
@@ -279,7 +281,7 @@ impl Unit {
     /// When the database fails.
     pub async fn drop_ranges(&mut self, task: TaskId, pass: Pass) -> Result<()> {
         self.tx
-            .execute("DELETE FROM ranges WHERE task_id = $1 AND pass = $2", args![task, word(pass)])
+            .execute("DELETE FROM ranges WHERE task_id = $1 AND pass = $2", args![task, enum_text(pass)])
             .await?;
         Ok(())
     }
@@ -301,7 +303,7 @@ impl Unit {
             u.part_size,
             u.size,
             u.parts.as_str(),
-            u.doubt as u32
+            u.unresolved as u32
         ];
         self.tx.execute(sql, args).await?;
         Ok(())
@@ -334,10 +336,10 @@ impl Unit {
                     part_size: r.count(3)?,
                     size: r.count(4)?,
                     parts: r.text(5)?.to_owned(),
-                    doubt: match r.count(6)? {
-                        0 => Doubt::None,
-                        1 => Doubt::Beside,
-                        _ => Doubt::Left,
+                    unresolved: match r.count(6)? {
+                        0 => UnresolvedUpload::None,
+                        1 => UnresolvedUpload::AnotherUpload,
+                        _ => UnresolvedUpload::OnlyUpload,
                     },
                 })
             })

@@ -1,6 +1,6 @@
 //! Everything remembered: tasks, the ledger, failures, tokens, the audit trail.
 //!
-//! A [`Unit`] is one transaction: it takes effect with [`Unit::save`], and dropping it takes everything back.
+//! A [`StoreTx`] is one transaction: it takes effect with [`StoreTx::save`], and dropping it takes everything back.
 //! All SQL stands in this crate, with `$n` parameters and in the dialect that SQLite and PostgreSQL share;
 //! a backend only runs it.
 
@@ -11,7 +11,7 @@ mod groups;
 mod lease;
 mod ledger;
 mod migrations;
-mod notices;
+mod notifications;
 mod restores;
 mod sealing;
 mod sqlite;
@@ -32,9 +32,9 @@ pub use audit::AuditLine;
 pub use backups::BackupRow;
 pub use failures::FailedObject;
 pub use groups::{GroupRow, MEMBERS_MAX};
-pub use ledger::{Checkpoint, Doubt, NewRange, Pass, RangeRow, Upload};
+pub use ledger::{Checkpoint, NewRange, Pass, RangeRow, UnresolvedUpload, Upload};
 pub use migrations::{Level, LogLine, MigrationRow, MigrationStats, NewMigration};
-pub use notices::{Delivery, Notice};
+pub use notifications::{DeliveryState, Notification};
 pub use restores::Restore;
 pub use sealing::{Resealed, SealedRows, check_keyring, proof_key, sealed_rows};
 pub use sqlite::Sqlite;
@@ -65,22 +65,22 @@ pub trait Transaction: Send {
 #[derive(Clone, Debug)]
 pub struct Store {
     backend: Arc<dyn Backend>,
-    keys: Arc<sealing::Ring>,
+    keys: Arc<sealing::KeyringSource>,
     changed: Arc<watch::Sender<u64>>,
     /// When it was last tried to write, and what came of it.
-    proved: Arc<Mutex<Option<Proved>>>,
+    last_write_check: Arc<Mutex<Option<WriteCheck>>>,
 }
 
 /// When writing was tried, milliseconds, and what came of it.
-type Proved = (i64, Result<()>);
+type WriteCheck = (i64, Result<()>);
 
 /// It is tried again after so long, milliseconds.
-const PROVED_MS: i64 = 5_000;
+const WRITE_CHECK_INTERVAL_MS: i64 = 5_000;
 
 /// One transaction.
-pub struct Unit {
+pub struct StoreTx {
     tx: Box<dyn Transaction>,
-    keys: sealing::UnitKeys,
+    keys: sealing::TxKeys,
     changed: Arc<watch::Sender<u64>>,
     wakes: bool,
 }
@@ -88,30 +88,30 @@ pub struct Unit {
 impl Store {
     /// A store over any backend.
     pub fn new(backend: Arc<dyn Backend>, keys: Arc<Keyring>) -> Self {
-        Self::over(backend, sealing::Ring::fixed(keys))
+        Self::over(backend, sealing::KeyringSource::fixed(keys))
     }
 
-    fn over(backend: Arc<dyn Backend>, ring: sealing::Ring) -> Self {
+    fn over(backend: Arc<dyn Backend>, ring: sealing::KeyringSource) -> Self {
         let changed = Arc::new(watch::Sender::new(0));
-        Self { backend, keys: Arc::new(ring), changed, proved: Arc::default() }
+        Self { backend, keys: Arc::new(ring), changed, last_write_check: Arc::default() }
     }
 
     /// Whether the database can be written now: tried at most once in five seconds.
     ///
     /// # Errors
     /// What the write meets.
-    pub async fn prove(&self, now: i64) -> Result<()> {
-        let mut proved = self.proved.lock().await;
+    pub async fn check_writable(&self, now: i64) -> Result<()> {
+        let mut proved = self.last_write_check.lock().await;
         if let Some((at, found)) = &*proved
-            && (0..PROVED_MS).contains(&(now - at))
+            && (0..WRITE_CHECK_INTERVAL_MS).contains(&(now - at))
         {
             return found.clone();
         }
         let write = async {
-            let mut unit = self.write().await?;
+            let mut tx = self.write().await?;
             let sql = "INSERT INTO pulse (id, at) VALUES (1, $1) ON CONFLICT (id) DO UPDATE SET at = $1";
-            unit.tx.execute(sql, args![now]).await?;
-            unit.save().await
+            tx.tx.execute(sql, args![now]).await?;
+            tx.commit().await
         };
         let found = write.await;
         *proved = Some((now, found.clone()));
@@ -126,7 +126,7 @@ impl Store {
     pub async fn embedded(data_dir: &Path) -> Result<Self> {
         sqlite::make_dir(data_dir)?;
         // The key first: a database without one could be of no use to anybody.
-        let ring = sealing::Ring::of(data_dir)?;
+        let ring = sealing::KeyringSource::open(data_dir)?;
         let store = Self::over(Arc::new(Sqlite::open(data_dir).await?), ring);
         store.prove_keys().await?;
         Ok(store)
@@ -134,43 +134,43 @@ impl Store {
 
     /// The keyring is the one that sealed what is here.
     async fn prove_keys(&self) -> Result<()> {
-        let mut unit = self.write().await?;
-        if let Some(proof) = unit.proof().await? {
-            return unit.keys.open(sealing::PROOF, &proof).map(drop).map_err(foreign);
+        let mut tx = self.write().await?;
+        if let Some(proof) = tx.proof().await? {
+            return tx.keys.open(sealing::PROOF, &proof).map(drop).map_err(foreign);
         }
         // A database from before there was a proof: any secret in it is one.
         let sql = "SELECT id FROM tasks WHERE secrets IS NOT NULL LIMIT 1";
-        let rows = unit.tx.query(sql, crate::args![]).await?;
+        let rows = tx.tx.query(sql, crate::args![]).await?;
         if let Some(row) = rows.first() {
-            unit.task_secrets(row.int(0)?).await.map_err(foreign)?;
+            tx.task_secrets(row.int(0)?).await.map_err(foreign)?;
         }
         // Rows may be of any key of the ring: a proof of the newest would say that they are all of that one.
         let proof = self.keys.now().seal_oldest(sealing::PROOF, b"whimbrel")?;
-        unit.tx.execute("INSERT INTO sealing (id, proof) VALUES (1, $1)", crate::args![proof]).await?;
-        unit.save().await
+        tx.tx.execute("INSERT INTO sealing (id, proof) VALUES (1, $1)", crate::args![proof]).await?;
+        tx.commit().await
     }
 
     /// Begins a transaction that writes.
     ///
     /// # Errors
     /// When the database is not there.
-    pub async fn write(&self) -> Result<Unit> {
-        self.unit(true).await
+    pub async fn write(&self) -> Result<StoreTx> {
+        self.tx(true).await
     }
 
     /// Begins a transaction that only reads.
     ///
     /// # Errors
     /// When the database is not there.
-    pub async fn read(&self) -> Result<Unit> {
-        self.unit(false).await
+    pub async fn read(&self) -> Result<StoreTx> {
+        self.tx(false).await
     }
 
-    async fn unit(&self, write: bool) -> Result<Unit> {
+    async fn tx(&self, write: bool) -> Result<StoreTx> {
         let tx = self.backend.begin(write).await?;
         // The ring is read when the transaction has its place in the queue: `sealing` relies on that.
-        let keys = sealing::UnitKeys::of(&self.keys);
-        Ok(Unit { tx, keys, changed: self.changed.clone(), wakes: false })
+        let keys = sealing::TxKeys::new(&self.keys);
+        Ok(StoreTx { tx, keys, changed: self.changed.clone(), wakes: false })
     }
 
     /// The keyring of this store as it is now.
@@ -195,12 +195,12 @@ fn foreign(f: Failure) -> Failure {
     }
 }
 
-impl Unit {
+impl StoreTx {
     /// Makes everything done in this unit durable, and wakes the runtime if it concerns it.
     ///
     /// # Errors
     /// When the database refuses; then nothing of it happened.
-    pub async fn save(self) -> Result<()> {
+    pub async fn commit(self) -> Result<()> {
         self.tx.commit().await?;
         if self.wakes {
             self.changed.send_modify(|n| *n += 1);

@@ -2,12 +2,12 @@
 
 use model::failure::{Failure, Kind, Result};
 use model::migration::{
-    MigrationEvent, MigrationIllegal, MigrationKind, MigrationSpec, MigrationState, Phase, Switch, next,
+    CutoverState, MigrationEvent, MigrationIllegal, MigrationKind, MigrationSpec, MigrationState, Phase, next,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::value::{json, unjson, unword, word};
-use crate::{Row, Unit, args};
+use crate::value::{enum_text, from_json, parse_enum, to_json};
+use crate::{Row, StoreTx, args};
 
 /// Lines of a log that are kept.
 const LOG_MAX: i64 = 10_000;
@@ -134,15 +134,15 @@ fn row(r: &Row) -> Result<MigrationRow> {
         project: r.text(1)?.to_owned(),
         name: r.text(2)?.to_owned(),
         description: r.text(3)?.to_owned(),
-        spec: unjson(r.text(5)?)?,
+        spec: from_json(r.text(5)?)?,
         state: MigrationState {
-            kind: unword(r.text(4)?)?,
-            phase: unword(r.text(6)?)?,
-            switch: r.opt_text(7)?.map(unword).transpose()?,
+            kind: parse_enum(r.text(4)?)?,
+            phase: parse_enum(r.text(6)?)?,
+            cutover: r.opt_text(7)?.map(parse_enum).transpose()?,
         },
-        cutover: unjson(r.text(8)?)?,
+        cutover: from_json(r.text(8)?)?,
         job: r.text(9)?.to_owned(),
-        stats: unjson(r.text(10)?)?,
+        stats: from_json(r.text(10)?)?,
         error: r.opt_text(11)?.map(str::to_owned),
         created_at: r.int(12)?,
         updated_at: r.opt_int(13)?,
@@ -162,17 +162,17 @@ macro_rules! select {
     }};
 }
 
-fn place(id: &str) -> String {
+fn redirect_key(id: &str) -> String {
     format!("migration {id}")
 }
 
-impl Unit {
+impl StoreTx {
     /// Accepts a migration.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn insert_migration(&mut self, m: NewMigration) -> Result<()> {
-        let sealed = self.keys.seal(&place(&m.id), m.secrets.as_bytes())?;
+        let sealed = self.keys.seal(&redirect_key(&m.id), m.secrets.as_bytes())?;
         let sql = "INSERT INTO migrations (id, project, name, description, kind, spec, secrets, phase, job, created_at) \
                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
         let args = args![
@@ -180,10 +180,10 @@ impl Unit {
             m.project,
             m.name,
             m.description,
-            word(m.kind),
-            json(&m.spec)?,
+            enum_text(m.kind),
+            to_json(&m.spec)?,
             sealed,
-            word(m.phase),
+            enum_text(m.phase),
             m.job,
             m.now
         ];
@@ -272,7 +272,7 @@ impl Unit {
         let Some(sealed) = rows.first().map(|r| r.opt_text(0)).transpose()?.flatten() else {
             return Ok(None);
         };
-        let plain = self.keys.open(&place(id), sealed)?;
+        let plain = self.keys.open(&redirect_key(id), sealed)?;
         Ok(Some(String::from_utf8_lossy(&plain).into_owned()))
     }
 
@@ -281,9 +281,9 @@ impl Unit {
     /// # Errors
     /// When the database fails.
     pub async fn configure_migration(&mut self, id: &str, spec: &MigrationSpec, secrets: &str) -> Result<()> {
-        let sealed = self.keys.seal(&place(id), secrets.as_bytes())?;
+        let sealed = self.keys.seal(&redirect_key(id), secrets.as_bytes())?;
         let sql = "UPDATE migrations SET spec = $2, secrets = $3 WHERE id = $1";
-        self.tx.execute(sql, args![id, json(spec)?, sealed]).await?;
+        self.tx.execute(sql, args![id, to_json(spec)?, sealed]).await?;
         self.wakes = true;
         Ok(())
     }
@@ -293,7 +293,7 @@ impl Unit {
     /// # Errors
     /// When the database fails.
     pub async fn set_migration_spec(&mut self, id: &str, spec: &MigrationSpec) -> Result<()> {
-        self.tx.execute("UPDATE migrations SET spec = $2 WHERE id = $1", args![id, json(spec)?]).await?;
+        self.tx.execute("UPDATE migrations SET spec = $2 WHERE id = $1", args![id, to_json(spec)?]).await?;
         self.wakes = true;
         Ok(())
     }
@@ -332,7 +332,9 @@ impl Unit {
             }
         }
         let sql = "UPDATE migrations SET phase = $2, switch = $3 WHERE id = $1";
-        self.tx.execute(sql, args![id, word(after.phase), after.switch.map(word::<Switch>)]).await?;
+        self.tx
+            .execute(sql, args![id, enum_text(after.phase), after.cutover.map(enum_text::<CutoverState>)])
+            .await?;
         self.wakes = true;
         Ok(Ok(after))
     }
@@ -351,7 +353,7 @@ impl Unit {
     /// # Errors
     /// When the database fails.
     pub async fn set_migration_stats(&mut self, id: &str, stats: &MigrationStats) -> Result<()> {
-        self.tx.execute("UPDATE migrations SET stats = $2 WHERE id = $1", args![id, json(stats)?]).await?;
+        self.tx.execute("UPDATE migrations SET stats = $2 WHERE id = $1", args![id, to_json(stats)?]).await?;
         Ok(())
     }
 
@@ -361,7 +363,7 @@ impl Unit {
     /// When the database fails.
     pub async fn set_cutover(&mut self, id: &str, cutover: &serde_json::Value) -> Result<()> {
         self.tx
-            .execute("UPDATE migrations SET cutover = $2 WHERE id = $1", args![id, json(cutover)?])
+            .execute("UPDATE migrations SET cutover = $2 WHERE id = $1", args![id, to_json(cutover)?])
             .await?;
         Ok(())
     }
@@ -457,10 +459,10 @@ impl Unit {
             id,
             seq,
             line.at,
-            word(line.level),
+            enum_text(line.level),
             line.code.as_str(),
             line.message.as_str(),
-            json(&line.keywords)?
+            to_json(&line.keywords)?
         ];
         self.tx.execute(sql, args).await?;
         let old = "DELETE FROM migration_logs WHERE migration_id = $1 AND seq <= $2";
@@ -488,10 +490,10 @@ impl Unit {
         let line = |r: &Row| {
             Ok(LogLine {
                 at: r.int(0)?,
-                level: unword(r.text(1)?)?,
+                level: parse_enum(r.text(1)?)?,
                 code: r.text(2)?.to_owned(),
                 message: r.text(3)?.to_owned(),
-                keywords: unjson(r.text(4)?)?,
+                keywords: from_json(r.text(4)?)?,
             })
         };
         Ok((rows.iter().map(line).collect::<Result<_>>()?, total))
@@ -501,7 +503,7 @@ impl Unit {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn moved_instances(&mut self) -> Result<Vec<(String, String)>> {
+    pub async fn redirects(&mut self) -> Result<Vec<(String, String)>> {
         let rows = self.tx.query("SELECT id, stands FROM instances", vec![]).await?;
         rows.iter().map(|r| Ok((r.text(0)?.to_owned(), r.text(1)?.to_owned()))).collect()
     }
@@ -510,8 +512,8 @@ impl Unit {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn swap_instances(&mut self, a: &str, b: &str) -> Result<()> {
-        let moved = self.moved_instances().await?;
+    pub async fn swap_redirects(&mut self, a: &str, b: &str) -> Result<()> {
+        let moved = self.redirects().await?;
         let stands = |id: &str| moved.iter().find(|(i, _)| i == id).map_or(id, |(_, s)| s).to_owned();
         let (at_a, at_b) = (stands(a), stands(b));
         for (id, place) in [(a, at_b), (b, at_a)] {
@@ -535,7 +537,7 @@ mod tests {
     async fn f4_a_lost_lease_of_a_migration_holds_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::embedded(dir.path()).await.unwrap();
-        let mut unit = store.write().await.unwrap();
+        let mut tx = store.write().await.unwrap();
         let made = NewMigration {
             id: "m".into(),
             project: "p".into(),
@@ -548,18 +550,18 @@ mod tests {
             job: "j".into(),
             now: 1,
         };
-        unit.insert_migration(made).await.unwrap();
-        let first = unit.claim_migration("m", "one", 1, 10).await.unwrap().unwrap();
-        unit.hold_migration("m", first).await.unwrap();
+        tx.insert_migration(made).await.unwrap();
+        let first = tx.claim_migration("m", "one", 1, 10).await.unwrap().unwrap();
+        tx.hold_migration("m", first).await.unwrap();
         // The first worker is late, and another one claims the migration.
-        let second = unit.claim_migration("m", "two", 11, 20).await.unwrap().unwrap();
-        let lost = unit.hold_migration("m", first).await.unwrap_err();
+        let second = tx.claim_migration("m", "two", 11, 20).await.unwrap().unwrap();
+        let lost = tx.hold_migration("m", first).await.unwrap_err();
         assert_eq!(lost.kind, Kind::LeaseLost);
-        assert!(!unit.release_migration("m", first).await.unwrap());
-        unit.hold_migration("m", second).await.unwrap();
+        assert!(!tx.release_migration("m", first).await.unwrap());
+        tx.hold_migration("m", second).await.unwrap();
         // A lease that was ended for a worker is not given back by it.
-        unit.end_migration_leases().await.unwrap();
-        assert_eq!(unit.hold_migration("m", second).await.unwrap_err().kind, Kind::LeaseLost);
-        assert!(!unit.release_migration("m", second).await.unwrap());
+        tx.end_migration_leases().await.unwrap();
+        assert_eq!(tx.hold_migration("m", second).await.unwrap_err().kind, Kind::LeaseLost);
+        assert!(!tx.release_migration("m", second).await.unwrap());
     }
 }

@@ -4,7 +4,7 @@ use model::failure::Result;
 use model::key::Key;
 use model::task::TaskId;
 
-use crate::{Unit, args};
+use crate::{StoreTx, args};
 
 /// An object whose restoration was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct Restore {
     pub asked_at: i64,
 }
 
-impl Unit {
+impl StoreTx {
     /// Remembers objects to wait for; one that is waited for already keeps its first time.
     ///
     /// # Errors
@@ -63,7 +63,7 @@ impl Unit {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn waits_since(&mut self, task: TaskId) -> Result<Option<i64>> {
+    pub async fn waiting_since(&mut self, task: TaskId) -> Result<Option<i64>> {
         let rows =
             self.tx.query("SELECT MIN(asked_at) FROM restores WHERE task_id = $1", args![task]).await?;
         rows.first().map_or(Ok(None), |r| r.opt_int(0))

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use model::failure::{Failure, Kind, Result};
 use seal::{Keyring, Secret, key_of, mark};
 
-use crate::{Row, Store, Unit, Value, args, foreign, sqlite};
+use crate::{Row, Store, StoreTx, Value, args, foreign, sqlite};
 
 /// Rows that are sealed again in one transaction.
 const BATCH_ROWS: u64 = 100;
@@ -93,7 +93,7 @@ impl Table {
 
 /// The keyring of an open store; it changes when its file does.
 #[derive(Debug)]
-pub(crate) struct Ring {
+pub(crate) struct KeyringSource {
     /// Its file; none: it does not change.
     path: Option<PathBuf>,
     state: Mutex<State>,
@@ -110,7 +110,7 @@ struct State {
     settled: bool,
 }
 
-impl Ring {
+impl KeyringSource {
     /// A ring that does not change.
     pub(crate) fn fixed(keys: Arc<Keyring>) -> Self {
         let state = Mutex::new(State { text: Secret::default(), keys, settled: false });
@@ -118,7 +118,7 @@ impl Ring {
     }
 
     /// The ring of a data directory, made when there is neither one nor a database.
-    pub(crate) fn of(data_dir: &Path) -> Result<Self> {
+    pub(crate) fn open(data_dir: &Path) -> Result<Self> {
         drop(Keyring::of(data_dir)?);
         let path = data_dir.join(seal::FILE);
         let (text, keys) = Keyring::read(&path)?;
@@ -165,7 +165,7 @@ impl Ring {
         Ok(true)
     }
 
-    fn settle(&self, newest: &str) {
+    fn drop_old_keys(&self, newest: &str) {
         let mut state = self.state();
         state.settled = state.keys.newest() == newest;
     }
@@ -178,14 +178,14 @@ fn make_durable(path: &Path) -> Result<()> {
 }
 
 /// The keys of one transaction.
-pub(crate) struct UnitKeys {
+pub(crate) struct TxKeys {
     /// When the transaction began: what it reads may be older than the last change of the ring.
     began: Arc<Keyring>,
-    ring: Arc<Ring>,
+    ring: Arc<KeyringSource>,
 }
 
-impl UnitKeys {
-    pub(crate) fn of(ring: &Arc<Ring>) -> Self {
+impl TxKeys {
+    pub(crate) fn new(ring: &Arc<KeyringSource>) -> Self {
         Self { began: ring.now(), ring: ring.clone() }
     }
 
@@ -203,7 +203,7 @@ impl UnitKeys {
     }
 }
 
-impl Unit {
+impl StoreTx {
     /// The proof as it is stored.
     pub(crate) async fn proof(&mut self) -> Result<Option<String>> {
         let rows = self.tx.query(SELECT_PROOF, args![]).await?;
@@ -245,11 +245,11 @@ impl Store {
             state.keys.clone()
         };
         // Every transaction that sealed with an older key has ended when this one is answered.
-        let mut unit = self.write().await?;
-        let proof = unit.proof().await?;
-        drop(unit);
+        let mut tx = self.write().await?;
+        let proof = tx.proof().await?;
+        drop(tx);
         if proof.as_deref().and_then(key_of) == Some(keys.newest()) {
-            self.keys.settle(keys.newest());
+            self.keys.drop_old_keys(keys.newest());
             return Ok(None);
         }
         let mut done = Resealed { key: keys.newest().to_owned(), ..Resealed::default() };
@@ -262,10 +262,10 @@ impl Store {
             }
         }
         let proof = keys.seal(PROOF, b"whimbrel")?;
-        let mut unit = self.write().await?;
-        unit.tx.execute("UPDATE sealing SET proof = $1 WHERE id = 1", args![proof]).await?;
-        unit.save().await?;
-        self.keys.settle(keys.newest());
+        let mut tx = self.write().await?;
+        tx.tx.execute("UPDATE sealing SET proof = $1 WHERE id = 1", args![proof]).await?;
+        tx.commit().await?;
+        self.keys.drop_old_keys(keys.newest());
         Ok(Some(done))
     }
 
@@ -276,9 +276,9 @@ impl Store {
         for table in &TABLES {
             let mut after = table.first.clone();
             loop {
-                let mut unit = self.read().await?;
-                let rows = unit.tx.query(table.page, args![after, newest.as_str(), BATCH_ROWS]).await?;
-                drop(unit);
+                let mut tx = self.read().await?;
+                let rows = tx.tx.query(table.page, args![after, newest.as_str(), BATCH_ROWS]).await?;
+                drop(tx);
                 let Some(last) = rows.last() else { break };
                 after = last.0[0].clone();
                 let mut changes = Vec::new();
@@ -294,12 +294,12 @@ impl Store {
                 if changes.is_empty() {
                     continue;
                 }
-                let mut unit = self.write().await?;
+                let mut tx = self.write().await?;
                 for (id, old, new) in changes {
-                    unit.tx.execute(table.replace, args![id, old, new]).await?;
+                    tx.tx.execute(table.replace, args![id, old, new]).await?;
                     resealed += 1;
                 }
-                unit.save().await?;
+                tx.commit().await?;
             }
         }
         Ok((resealed, unreadable))
@@ -326,7 +326,7 @@ pub fn sealed_rows(data_dir: &Path, keys: &Keyring) -> Result<SealedRows> {
         for sql in COUNTS {
             let mut total = 0;
             for (name, rows) in &mut by_key {
-                let found = sqlite::ask(data_dir, sql, &[mark(name).into()])?;
+                let found = sqlite::query_file(data_dir, sql, &[mark(name).into()])?;
                 if let Some(row) = found.first() {
                     total = row.count(0)?;
                     *rows += row.count(1)?;
@@ -344,7 +344,7 @@ pub fn sealed_rows(data_dir: &Path, keys: &Keyring) -> Result<SealedRows> {
 /// # Errors
 /// When the database cannot be read.
 pub fn proof_key(data_dir: &Path) -> Result<Option<String>> {
-    let rows = sqlite::ask(data_dir, SELECT_PROOF, &[])?;
+    let rows = sqlite::query_file(data_dir, SELECT_PROOF, &[])?;
     Ok(rows.first().map(|r| r.text(0)).transpose()?.and_then(key_of).map(str::to_owned))
 }
 
@@ -353,7 +353,7 @@ pub fn proof_key(data_dir: &Path) -> Result<Option<String>> {
 /// # Errors
 /// [`Kind::Invalid`] when it is not; when the database cannot be read.
 pub fn check_keyring(data_dir: &Path, keys: &Keyring) -> Result<()> {
-    let rows = sqlite::ask(data_dir, SELECT_PROOF, &[])?;
+    let rows = sqlite::query_file(data_dir, SELECT_PROOF, &[])?;
     match rows.first() {
         Some(row) => keys.open(PROOF, row.text(0)?).map(drop).map_err(foreign),
         None => Ok(()),
@@ -363,8 +363,8 @@ pub fn check_keyring(data_dir: &Path, keys: &Keyring) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use model::group::GroupKind;
-    use model::member::Member;
     use model::migration::{MigrationKind, MigrationSpec, Phase};
+    use model::parent::Parent;
     use model::spec::TaskSpec;
     use model::task::Priority;
     use seal::KeyFile;
@@ -385,7 +385,7 @@ mod tests {
             spec: spec(),
             secrets: format!("secret {id}"),
             priority: Priority::Medium,
-            member: Member::from_words("", ""),
+            parent: Parent::parse("", ""),
             now: id,
         }
     }
@@ -393,12 +393,12 @@ mod tests {
     /// A store with `tasks` tasks and one row in each other table.
     async fn filled(dir: &Path, tasks: i64) -> Store {
         let store = Store::embedded(dir).await.unwrap();
-        let mut unit = store.write().await.unwrap();
+        let mut tx = store.write().await.unwrap();
         for id in 0..tasks {
-            unit.insert_task(task(id)).await.unwrap();
+            tx.insert_task(task(id)).await.unwrap();
         }
-        unit.insert_group("g", "p", GroupKind::Prefix, &spec(), "secret g", 1).await.unwrap();
-        unit.insert_sync("s", "p", &spec(), "secret s", 1).await.unwrap();
+        tx.insert_group("g", "p", GroupKind::Prefix, &spec(), "secret g", 1).await.unwrap();
+        tx.insert_sync("s", "p", &spec(), "secret s", 1).await.unwrap();
         let migration = NewMigration {
             id: "m".into(),
             project: "p".into(),
@@ -411,19 +411,19 @@ mod tests {
             job: "j".into(),
             now: 1,
         };
-        unit.insert_migration(migration).await.unwrap();
-        unit.save().await.unwrap();
+        tx.insert_migration(migration).await.unwrap();
+        tx.commit().await.unwrap();
         store
     }
 
     async fn all_open(store: &Store, tasks: i64) {
-        let mut unit = store.read().await.unwrap();
+        let mut tx = store.read().await.unwrap();
         for id in 0..tasks {
-            assert_eq!(unit.task_secrets(id).await.unwrap(), Some(format!("secret {id}")));
+            assert_eq!(tx.task_secrets(id).await.unwrap(), Some(format!("secret {id}")));
         }
-        assert_eq!(unit.group_secrets("g").await.unwrap().as_deref(), Some("secret g"));
-        assert_eq!(unit.sync_secrets("s").await.unwrap(), "secret s");
-        assert_eq!(unit.migration_secrets("m").await.unwrap().as_deref(), Some("secret m"));
+        assert_eq!(tx.group_secrets("g").await.unwrap().as_deref(), Some("secret g"));
+        assert_eq!(tx.sync_secrets("s").await.unwrap(), "secret s");
+        assert_eq!(tx.migration_secrets("m").await.unwrap().as_deref(), Some("secret m"));
     }
 
     fn rows(dir: &Path) -> (Vec<(String, u64)>, u64) {
@@ -490,10 +490,10 @@ mod tests {
             async move { store.reseal().await }
         });
         tokio::task::yield_now().await;
-        early.save().await.unwrap();
-        let mut unit = store.write().await.unwrap();
-        unit.set_secrets(0, "secret 0").await.unwrap();
-        unit.save().await.unwrap();
+        early.commit().await.unwrap();
+        let mut tx = store.write().await.unwrap();
+        tx.set_secrets(0, "secret 0").await.unwrap();
+        tx.commit().await.unwrap();
         assert_eq!(reader.task_secrets(0).await.unwrap().as_deref(), Some("secret 0"));
         drop(reader);
         working.await.unwrap().unwrap().unwrap();
@@ -511,9 +511,9 @@ mod tests {
         let store = reopened(dir.path()).await;
         all_open(&store, 3).await;
         // Some rows were sealed again.
-        let mut unit = store.write().await.unwrap();
-        unit.set_secrets(1, "secret 1").await.unwrap();
-        unit.save().await.unwrap();
+        let mut tx = store.write().await.unwrap();
+        tx.set_secrets(1, "secret 1").await.unwrap();
+        tx.commit().await.unwrap();
         drop(store);
         let store = reopened(dir.path()).await;
         all_open(&store, 3).await;
@@ -552,9 +552,9 @@ mod tests {
     async fn sec_f17_a_damaged_row_does_not_stop_a_rotation() {
         let dir = tempfile::tempdir().unwrap();
         let store = filled(dir.path(), 2).await;
-        let mut unit = store.write().await.unwrap();
-        unit.tx.execute("UPDATE tasks SET secrets = 'v1:k9:AA:AA' WHERE id = 1", args![]).await.unwrap();
-        unit.save().await.unwrap();
+        let mut tx = store.write().await.unwrap();
+        tx.tx.execute("UPDATE tasks SET secrets = 'v1:k9:AA:AA' WHERE id = 1", args![]).await.unwrap();
+        tx.commit().await.unwrap();
         KeyFile::lock(dir.path()).unwrap().add().unwrap();
         assert!(store.reload_keys().unwrap());
         let done = store.reseal().await.unwrap();

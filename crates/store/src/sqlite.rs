@@ -30,21 +30,21 @@ const MIGRATIONS: [&str; 12] = [
     include_str!("../migrations/sqlite/0012_notices_by_project.sql"),
 ];
 
-type Answer<T> = oneshot::Sender<Result<T>>;
+type Response<T> = oneshot::Sender<Result<T>>;
 
-enum Ask {
-    Execute(&'static str, Vec<Value>, Answer<u64>),
-    Query(&'static str, Vec<Value>, Answer<Vec<Row>>),
-    Commit(Answer<()>),
+enum Request {
+    Execute(&'static str, Vec<Value>, Response<u64>),
+    Query(&'static str, Vec<Value>, Response<Vec<Row>>),
+    Commit(Response<()>),
 }
 
-type Talk = mpsc::Receiver<Ask>;
+type RequestSender = mpsc::Receiver<Request>;
 
 /// The SQLite backend.
 #[derive(Debug)]
 pub struct Sqlite {
-    writer: mpsc::Sender<Talk>,
-    readers: Vec<mpsc::Sender<Talk>>,
+    writer: mpsc::Sender<RequestSender>,
+    readers: Vec<mpsc::Sender<RequestSender>>,
     turn: std::sync::atomic::AtomicUsize,
     _lock: File,
 }
@@ -72,7 +72,7 @@ impl Sqlite {
         make_dir(data_dir)?;
         let lock =
             File::options().write(true).create(true).truncate(true).mode(0o600).open(data_dir.join("lock"));
-        let lock = lock.map_err(|e| at(data_dir, &e))?;
+        let lock = lock.map_err(|e| open_failure(data_dir, &e))?;
         lock.try_lock().map_err(|_| {
             let m = format!(
                 "{} is in use by another whimbrel process; hint: stop it or choose another directory",
@@ -98,14 +98,14 @@ impl Sqlite {
 }
 
 /// Asks the database of a data directory one question; another process may have it open.
-pub(crate) fn ask(data_dir: &Path, sql: &str, args: &[Value]) -> Result<Vec<Row>> {
+pub(crate) fn query_file(data_dir: &Path, sql: &str, args: &[Value]) -> Result<Vec<Row>> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(data_dir.join("whimbrel.db"), flags).map_err(failed)?;
     db.execute_batch("PRAGMA busy_timeout=5000;").map_err(failed)?;
     query(&db, sql, args)
 }
 
-fn at(data_dir: &Path, e: &std::io::Error) -> Failure {
+fn open_failure(data_dir: &Path, e: &std::io::Error) -> Failure {
     let kind = match e.kind() {
         std::io::ErrorKind::StorageFull => Kind::NoSpace,
         std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => Kind::ReadOnly,
@@ -118,7 +118,7 @@ fn at(data_dir: &Path, e: &std::io::Error) -> Failure {
 pub(crate) fn make_dir(data_dir: &Path) -> Result<()> {
     std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700)
         .create(data_dir)
-        .map_err(|e| at(data_dir, &e))
+        .map_err(|e| open_failure(data_dir, &e))
 }
 
 fn restrict(path: &Path) {
@@ -145,8 +145,8 @@ fn migrate(db: &mut Connection) -> Result<()> {
 }
 
 /// Starts a thread that holds one connection and has one conversation at a time.
-fn serve(db: Connection, begin: &'static str) -> Result<mpsc::Sender<Talk>> {
-    let (tx, mut talks) = mpsc::channel::<Talk>(64);
+fn serve(db: Connection, begin: &'static str) -> Result<mpsc::Sender<RequestSender>> {
+    let (tx, mut talks) = mpsc::channel::<RequestSender>(64);
     let run = move || {
         db.set_prepared_statement_cache_capacity(128);
         while let Some(mut talk) = talks.blocking_recv() {
@@ -155,13 +155,13 @@ fn serve(db: Connection, begin: &'static str) -> Result<mpsc::Sender<Talk>> {
             while let Some(ask) = talk.blocking_recv() {
                 let ready = begun.clone();
                 match ask {
-                    Ask::Execute(sql, args, answer) => {
+                    Request::Execute(sql, args, answer) => {
                         let _ = answer.send(ready.and_then(|()| execute(&db, sql, &args)));
                     }
-                    Ask::Query(sql, args, answer) => {
+                    Request::Query(sql, args, answer) => {
                         let _ = answer.send(ready.and_then(|()| query(&db, sql, &args)));
                     }
-                    Ask::Commit(answer) => {
+                    Request::Commit(answer) => {
                         let done = ready.and_then(|()| db.execute_batch("COMMIT").map_err(failed));
                         open = open && done.is_err();
                         let _ = answer.send(done);
@@ -234,10 +234,10 @@ impl Backend for Sqlite {
     }
 }
 
-struct Tx(mpsc::Sender<Ask>);
+struct Tx(mpsc::Sender<Request>);
 
 impl Tx {
-    async fn ask<T>(&self, ask: impl FnOnce(Answer<T>) -> Ask) -> Result<T> {
+    async fn request<T>(&self, ask: impl FnOnce(Response<T>) -> Request) -> Result<T> {
         let (tx, rx) = oneshot::channel();
         self.0.send(ask(tx)).await.map_err(|_| gone())?;
         rx.await.map_err(|_| gone())?
@@ -247,14 +247,14 @@ impl Tx {
 #[async_trait]
 impl Transaction for Tx {
     async fn execute(&mut self, sql: &'static str, args: Vec<Value>) -> Result<u64> {
-        self.ask(|answer| Ask::Execute(sql, args, answer)).await
+        self.request(|answer| Request::Execute(sql, args, answer)).await
     }
 
     async fn query(&mut self, sql: &'static str, args: Vec<Value>) -> Result<Vec<Row>> {
-        self.ask(|answer| Ask::Query(sql, args, answer)).await
+        self.request(|answer| Request::Query(sql, args, answer)).await
     }
 
     async fn commit(self: Box<Self>) -> Result<()> {
-        self.ask(Ask::Commit).await
+        self.request(Request::Commit).await
     }
 }

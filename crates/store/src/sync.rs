@@ -4,8 +4,8 @@ use model::failure::{Failure, Kind, Result};
 use model::spec::TaskSpec;
 use model::task::TaskId;
 
-use crate::value::{json, unjson};
-use crate::{Row, Unit, args};
+use crate::value::{from_json, to_json};
+use crate::{Row, StoreTx, args};
 
 /// Width of a count's slot, milliseconds.
 pub const SLOT_MS: i64 = 300_000;
@@ -34,9 +34,9 @@ pub struct SyncRow {
     /// No batch before this, milliseconds.
     pub retry_at: i64,
     /// The next look through the whole bucket is due then, milliseconds; 0: never.
-    pub sweep_at: i64,
+    pub full_scan_at: i64,
     /// The batch under way is a look through the whole bucket.
-    pub sweeping: bool,
+    pub full_scan_running: bool,
 }
 
 const COLUMNS: &str = "id, project, spec, running, created_at, started_at, batch_task, batch_upto, retry_at, \
@@ -46,15 +46,15 @@ fn row(r: &Row) -> Result<SyncRow> {
     Ok(SyncRow {
         id: r.text(0)?.to_owned(),
         project: r.text(1)?.to_owned(),
-        spec: unjson(r.text(2)?)?,
+        spec: from_json(r.text(2)?)?,
         running: r.int(3)? != 0,
         created_at: r.int(4)?,
         started_at: r.int(5)?,
         batch_task: r.opt_int(6)?,
         batch_upto: r.int(7)?,
         retry_at: r.int(8)?,
-        sweep_at: r.int(9)?,
-        sweeping: r.int(10)? != 0,
+        full_scan_at: r.int(9)?,
+        full_scan_running: r.int(10)? != 0,
     })
 }
 
@@ -71,7 +71,7 @@ fn context(id: &str) -> String {
     format!("sync {id}")
 }
 
-impl Unit {
+impl StoreTx {
     /// Accepts a sync task, running.
     ///
     /// # Errors
@@ -88,8 +88,8 @@ impl Unit {
         let sql = "INSERT INTO sync_tasks (id, project, spec, secrets, running, created_at, started_at, sweep_at) \
                    VALUES ($1, $2, $3, $4, 1, $5, $5, $6)";
         // The first sweep is due at once: it finds what was there before the first event.
-        let sweep_at = if spec.beyond.sweep_minutes > 0 { now } else { 0 };
-        self.tx.execute(sql, args![id, project, json(spec)?, sealed, now, sweep_at]).await?;
+        let sweep_at = if spec.extensions.full_scan_interval_minutes > 0 { now } else { 0 };
+        self.tx.execute(sql, args![id, project, to_json(spec)?, sealed, now, sweep_at]).await?;
         Ok(())
     }
 
@@ -143,7 +143,7 @@ impl Unit {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn begin_sweep(&mut self, id: &str, task: TaskId) -> Result<()> {
+    pub async fn begin_full_scan(&mut self, id: &str, task: TaskId) -> Result<()> {
         let sql = "UPDATE sync_tasks SET batch_task = $2, sweeping = 1 WHERE id = $1";
         self.tx.execute(sql, args![id, task]).await?;
         Ok(())
@@ -153,7 +153,7 @@ impl Unit {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn end_sweep(&mut self, id: &str, next: i64) -> Result<()> {
+    pub async fn end_full_scan(&mut self, id: &str, next: i64) -> Result<()> {
         let sql = "UPDATE sync_tasks SET batch_task = NULL, sweeping = 0, sweep_at = $2 WHERE id = $1";
         self.tx.execute(sql, args![id, next]).await?;
         Ok(())

@@ -3,13 +3,13 @@
 use model::count::{Counters, Tally};
 use model::failure::{Failure, Kind, Result, Side};
 use model::key::Order;
-use model::member::Member;
+use model::parent::Parent;
 use model::spec::TaskSpec;
 use model::task::{Desired, Event, Illegal, Lifecycle, Observed, Priority, TaskId, next};
 
 use crate::ledger::{SUMS, counters_at};
-use crate::value::{json, unjson, unword, word};
-use crate::{Row, Unit, args};
+use crate::value::{enum_text, from_json, parse_enum, to_json};
+use crate::{Row, StoreTx, args};
 
 /// A task about to be accepted.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub struct NewTask {
     /// Urgency.
     pub priority: Priority,
     /// What it belongs to.
-    pub member: Member,
+    pub parent: Parent,
     /// Now, milliseconds.
     pub now: i64,
 }
@@ -71,7 +71,7 @@ pub struct TaskRow {
     /// Only failed objects are to be copied.
     pub failed_only: bool,
     /// The survey has counted everything.
-    pub scan_over: bool,
+    pub precount_done: bool,
     /// Task-level attempts since the last start.
     pub attempts: u32,
     /// Why it failed.
@@ -83,9 +83,9 @@ pub struct TaskRow {
     /// Settled so far.
     pub counters: Counters,
     /// Counted by the survey so far.
-    pub surveyed: Tally,
+    pub precounted: Tally,
     /// What it belongs to.
-    pub member: Member,
+    pub parent: Parent,
     /// Lease number.
     pub fence: i64,
     /// Length of the outcome file that belongs to the ledger, bytes.
@@ -109,8 +109,8 @@ fn row(r: &Row) -> Result<TaskRow> {
     let error = match r.opt_text(15)? {
         None => None,
         Some(kind) => Some(ErrorNote {
-            kind: unword(kind)?,
-            side: unword(r.opt_text(16)?.unwrap_or("here"))?,
+            kind: parse_enum(kind)?,
+            side: parse_enum(r.opt_text(16)?.unwrap_or("here"))?,
             message: r.opt_text(17)?.unwrap_or_default().to_owned(),
         }),
     };
@@ -118,29 +118,29 @@ fn row(r: &Row) -> Result<TaskRow> {
         id: r.int(0)?,
         project: r.text(1)?.to_owned(),
         name: r.text(2)?.to_owned(),
-        spec: unjson(r.text(3)?)?,
+        spec: from_json(r.text(3)?)?,
         priority: match r.int(4)? {
             0 => Priority::High,
             2 => Priority::Low,
             _ => Priority::Medium,
         },
-        state: Lifecycle { desired: unword(r.text(5)?)?, observed: unword(r.text(6)?)? },
+        state: Lifecycle { desired: parse_enum(r.text(5)?)?, observed: parse_enum(r.text(6)?)? },
         created_at: r.int(7)?,
         queued_at: r.int(8)?,
         started_at: r.opt_int(9)?,
         ended_at: r.opt_int(10)?,
         running_ms: r.int(11)?,
         failed_only: r.int(12)? != 0,
-        scan_over: r.int(13)? != 0,
+        precount_done: r.int(13)? != 0,
         attempts: u32::try_from(r.int(14)?).unwrap_or(0),
         error,
         note: r.text(18)?.to_owned(),
-        records: unjson(r.text(19)?)?,
+        records: from_json(r.text(19)?)?,
         fence: r.int(20)?,
         outcome_len: r.count(21)?,
-        member: Member::from_words(r.text(22)?, r.text(23)?),
+        parent: Parent::parse(r.text(22)?, r.text(23)?),
         counters: counters_at(r, N)?,
-        surveyed: Tally { objects: r.count(N + 14)?, bytes: r.count(N + 15)? },
+        precounted: Tally { objects: r.count(N + 14)?, bytes: r.count(N + 15)? },
     })
 }
 
@@ -163,7 +163,7 @@ fn illegal(id: TaskId, why: Illegal) -> Failure {
         Illegal::NotRunning => "is not running",
         Illegal::Complete => "is complete",
         Illegal::InProgress => "is in progress; stop it first",
-        Illegal::OutOfPlace => "has changed its state",
+        Illegal::UnexpectedEvent => "has changed its state",
     };
     Failure::new(Kind::Conflict, "task", format!("task {id} {text}"))
 }
@@ -200,7 +200,7 @@ fn list_sql() -> &'static str {
     })
 }
 
-impl Unit {
+impl StoreTx {
     /// Accepts a task: the row, its sealed secrets, and the wake-up.
     ///
     /// # Errors
@@ -214,14 +214,14 @@ impl Unit {
             task.id,
             task.project,
             task.name,
-            json(&task.spec)?,
+            to_json(&task.spec)?,
             sealed,
             priority_number(task.priority),
-            word(state.desired),
-            word(state.observed),
+            enum_text(state.desired),
+            enum_text(state.observed),
             task.now,
-            task.member.kind(),
-            task.member.of(),
+            task.parent.kind(),
+            task.parent.id(),
         ];
         self.tx.execute(sql, args).await?;
         self.wakes = true;
@@ -290,7 +290,7 @@ impl Unit {
         let states: String = filter
             .states
             .iter()
-            .map(|(d, o)| format!("|{}:{}|", d.map_or("*".to_owned(), word), word(*o)))
+            .map(|(d, o)| format!("|{}:{}|", d.map_or("*".to_owned(), enum_text), enum_text(*o)))
             .collect();
         let like = filter.name_part.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
         let args = args![
@@ -343,7 +343,7 @@ impl Unit {
         let Some(r) = rows.first() else {
             return Err(Failure::new(Kind::NotFound, "task", format!("task {id} does not exist")));
         };
-        let state = Lifecycle { desired: unword(r.text(0)?)?, observed: unword(r.text(1)?)? };
+        let state = Lifecycle { desired: parse_enum(r.text(0)?)?, observed: parse_enum(r.text(1)?)? };
         let after = match next(state, event) {
             Ok(after) => after,
             Err(why) => return Ok(Err(why)),
@@ -357,8 +357,8 @@ impl Unit {
             WHERE id = $1";
         let args = args![
             id,
-            word(after.desired),
-            word(after.observed),
+            enum_text(after.desired),
+            enum_text(after.observed),
             event == Event::Start,
             now,
             ended,
@@ -369,11 +369,11 @@ impl Unit {
         Ok(Ok(after))
     }
 
-    /// As [`Unit::apply`], with an illegal event as a failure.
+    /// As [`StoreTx::apply`], with an illegal event as a failure.
     ///
     /// # Errors
     /// [`Kind::Conflict`] when the event is not legal now.
-    pub async fn must(&mut self, id: TaskId, event: Event, now: i64) -> Result<Lifecycle> {
+    pub async fn must_apply(&mut self, id: TaskId, event: Event, now: i64) -> Result<Lifecycle> {
         self.apply(id, event, now).await?.map_err(|why| illegal(id, why))
     }
 
@@ -385,7 +385,7 @@ impl Unit {
         let sql = "UPDATE tasks SET error_kind = NULL, error_side = NULL, error_msg = NULL, attempts = 0, \
                    retry_at = 0, failed_only = $2, records = '{}' WHERE id = $1";
         self.tx.execute(sql, args![id, failed_only]).await?;
-        self.drop_notice(&id.to_string()).await?;
+        self.drop_notification(&id.to_string()).await?;
         if !keep_ledger {
             self.tx.execute("DELETE FROM ranges WHERE task_id = $1", args![id]).await?;
             self.tx.execute("DELETE FROM restores WHERE task_id = $1", args![id]).await?;
@@ -416,7 +416,7 @@ impl Unit {
     pub async fn set_error(&mut self, id: TaskId, failure: &Failure, retry_at: i64) -> Result<()> {
         let sql = "UPDATE tasks SET error_kind = $2, error_side = $3, error_msg = $4, retry_at = $5, \
                    attempts = attempts + 1 WHERE id = $1";
-        let args = args![id, word(failure.kind), word(failure.side), failure.to_string(), retry_at];
+        let args = args![id, enum_text(failure.kind), enum_text(failure.side), failure.to_string(), retry_at];
         self.tx.execute(sql, args).await?;
         Ok(())
     }
@@ -457,7 +457,7 @@ impl Unit {
     /// # Errors
     /// When the database fails.
     pub async fn set_spec(&mut self, id: TaskId, spec: &TaskSpec) -> Result<()> {
-        self.tx.execute("UPDATE tasks SET spec = $2 WHERE id = $1", args![id, json(spec)?]).await?;
+        self.tx.execute("UPDATE tasks SET spec = $2 WHERE id = $1", args![id, to_json(spec)?]).await?;
         self.wakes = true;
         Ok(())
     }
@@ -477,7 +477,7 @@ impl Unit {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn set_scan_over(&mut self, id: TaskId) -> Result<()> {
+    pub async fn set_precount_done(&mut self, id: TaskId) -> Result<()> {
         self.tx.execute("UPDATE tasks SET scan_over = 1 WHERE id = $1", args![id]).await?;
         Ok(())
     }
@@ -490,7 +490,7 @@ impl Unit {
         let sql = "SELECT source_order, target_order FROM tasks WHERE id = $1";
         let rows = self.tx.query(sql, args![id]).await?;
         let Some(r) = rows.first() else { return Ok([None, None]) };
-        let read = |text: &str| if text.is_empty() { Ok(None) } else { unword(text).map(Some) };
+        let read = |text: &str| if text.is_empty() { Ok(None) } else { parse_enum(text).map(Some) };
         Ok([read(r.text(0)?)?, read(r.text(1)?)?])
     }
 
@@ -500,7 +500,7 @@ impl Unit {
     /// When the database fails.
     pub async fn set_list_orders(&mut self, id: TaskId, source: Order, target: Order) -> Result<()> {
         let sql = "UPDATE tasks SET source_order = $2, target_order = $3 WHERE id = $1";
-        self.tx.execute(sql, args![id, word(source), word(target)]).await?;
+        self.tx.execute(sql, args![id, enum_text(source), enum_text(target)]).await?;
         Ok(())
     }
 
@@ -527,7 +527,7 @@ impl Unit {
     /// # Errors
     /// When the database fails.
     pub async fn set_records(&mut self, id: TaskId, records: &serde_json::Value) -> Result<()> {
-        self.tx.execute("UPDATE tasks SET records = $2 WHERE id = $1", args![id, json(records)?]).await?;
+        self.tx.execute("UPDATE tasks SET records = $2 WHERE id = $1", args![id, to_json(records)?]).await?;
         Ok(())
     }
 
@@ -554,7 +554,7 @@ impl Unit {
         ] {
             self.tx.execute(sql, args![id]).await?;
         }
-        self.drop_notice(&id.to_string()).await?;
+        self.drop_notification(&id.to_string()).await?;
         self.wakes = true;
         Ok(())
     }
@@ -580,34 +580,30 @@ mod tests {
     async fn sec_f18_a_page_of_tasks_does_not_read_the_others() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::embedded(dir.path()).await.unwrap();
-        let mut unit = store.write().await.unwrap();
+        let mut tx = store.write().await.unwrap();
         let spec = r#"{"face":"v2","selection":{"kind":"prefix","entries":[""]},"source":{"region":"r"},"target":{"region":"r"}}"#;
         for id in 0..300i64 {
             let project = if id % 3 == 0 { "other" } else { "mine" };
             let sql = "INSERT INTO tasks (id, project, name, spec, priority, desired, observed, created_at, queued_at) \
                        VALUES ($1, $2, $3, $4, 1, 'run', 'succeeded', $1, $1)";
-            unit.tx.execute(sql, args![id, project, format!("task%{id}"), spec]).await.unwrap();
+            tx.tx.execute(sql, args![id, project, format!("task%{id}"), spec]).await.unwrap();
             let sql = "INSERT INTO ranges (task_id, id, pass, scope, cursor, ahead, copied, copied_bytes) \
                        VALUES ($1, $2, 'copy', '', $3, $3, 2, 10)";
             for range in 0..2i64 {
-                unit.tx.execute(sql, args![id, range, Vec::<u8>::new()]).await.unwrap();
+                tx.tx.execute(sql, args![id, range, Vec::<u8>::new()]).await.unwrap();
             }
         }
         let filter = TaskFilter { project: "mine".into(), ..TaskFilter::default() };
-        let (page, total) = unit.list_tasks(&filter, 10, 5).await.unwrap();
+        let (page, total) = tx.list_tasks(&filter, 10, 5).await.unwrap();
         assert_eq!(total, 200);
         assert_eq!(page.iter().map(|t| t.id).collect::<Vec<_>>(), [284, 283, 281, 280, 278]);
         assert!(page.iter().all(|t| t.counters.copied == Tally { objects: 4, bytes: 20 }));
         let named = TaskFilter { name_part: "%29".into(), ..filter };
-        assert_eq!(
-            unit.list_tasks(&named, 0, 50).await.unwrap().1,
-            8,
-            "29 and 290 to 299, two thirds of them"
-        );
+        assert_eq!(tx.list_tasks(&named, 0, 50).await.unwrap().1, 8, "29 and 290 to 299, two thirds of them");
         // Nothing is looked through from end to end.
         for sql in [list_sql(), count_sql()] {
             let plan: &'static str = Box::leak(format!("EXPLAIN QUERY PLAN {sql}").into_boxed_str());
-            let rows = unit.tx.query(plan, args!["mine", "", "%%", "", 5u64, 0u64]).await.unwrap();
+            let rows = tx.tx.query(plan, args!["mine", "", "%%", "", 5u64, 0u64]).await.unwrap();
             let steps: Vec<String> = rows.iter().map(|r| r.text(3).unwrap().to_owned()).collect();
             assert!(!steps.is_empty() && steps.iter().all(|s| !s.starts_with("SCAN")), "{steps:?}");
             assert!(steps.iter().any(|s| s.contains("COVERING INDEX tasks_by_project")), "{steps:?}");

@@ -2,7 +2,7 @@
 
 use model::failure::Result;
 
-use crate::{Row, Unit, args};
+use crate::{Row, StoreTx, args};
 
 /// One token; the token itself is never stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ fn row(r: &Row) -> Result<TokenRow> {
     })
 }
 
-impl Unit {
+impl StoreTx {
     /// Stores a token and forgets those that have ended.
     ///
     /// # Errors
@@ -99,7 +99,7 @@ mod tests {
     async fn sec_f22_tokens_are_bounded_listed_and_forgotten() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::embedded(dir.path()).await.unwrap();
-        let mut unit = store.write().await.unwrap();
+        let mut tx = store.write().await.unwrap();
         let token = |user: &str, i: i64| TokenRow {
             hash: format!("{user}{i:04}"),
             user: user.into(),
@@ -108,16 +108,16 @@ mod tests {
             issued_at: i,
             expires_at: 10_000,
         };
-        unit.insert_token(&token("bob", 0)).await.unwrap();
+        tx.insert_token(&token("bob", 0)).await.unwrap();
         for i in 0..1050 {
-            unit.insert_token(&token("alice", i)).await.unwrap();
+            tx.insert_token(&token("alice", i)).await.unwrap();
         }
-        let mine = unit.live_tokens(Some("alice"), 200).await.unwrap();
+        let mine = tx.live_tokens(Some("alice"), 200).await.unwrap();
         assert_eq!((mine.len(), mine[0].issued_at, mine[999].issued_at), (1000, 1049, 50));
-        assert_eq!(unit.live_tokens(Some("bob"), 200).await.unwrap().len(), 1);
-        assert!(unit.delete_token("alice1049").await.unwrap());
-        assert!(!unit.delete_token("alice1049").await.unwrap());
-        assert!(unit.token("alice1049").await.unwrap().is_none());
-        assert!(unit.live_tokens(None, 10_000).await.unwrap().is_empty());
+        assert_eq!(tx.live_tokens(Some("bob"), 200).await.unwrap().len(), 1);
+        assert!(tx.delete_token("alice1049").await.unwrap());
+        assert!(!tx.delete_token("alice1049").await.unwrap());
+        assert!(tx.token("alice1049").await.unwrap().is_none());
+        assert!(tx.live_tokens(None, 10_000).await.unwrap().is_empty());
     }
 }

@@ -120,7 +120,7 @@ impl Row {
 }
 
 /// A unit-only enum as the text that serde gives it.
-pub(crate) fn word<T: serde::Serialize>(value: T) -> String {
+pub(crate) fn enum_text<T: serde::Serialize>(value: T) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(s)) => s,
         _ => String::new(),
@@ -128,17 +128,17 @@ pub(crate) fn word<T: serde::Serialize>(value: T) -> String {
 }
 
 /// The enum of such a text.
-pub(crate) fn unword<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
+pub(crate) fn parse_enum<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
     serde_json::from_value(serde_json::Value::String(text.to_owned()))
         .map_err(|e| Failure::new(Kind::Internal, "store", format!("`{text}`: {e}")))
 }
 
 /// JSON as text.
-pub(crate) fn json<T: serde::Serialize>(value: &T) -> Result<String> {
+pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> Result<String> {
     serde_json::to_string(value).map_err(|e| Failure::new(Kind::Internal, "store", e.to_string()))
 }
 
 /// A value out of JSON text.
-pub(crate) fn unjson<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
+pub(crate) fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
     serde_json::from_str(text).map_err(|e| Failure::new(Kind::Internal, "store", e.to_string()))
 }

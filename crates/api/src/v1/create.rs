@@ -7,7 +7,7 @@ use control::secrets::{Keys, TaskSecrets};
 use control::{Control, Refusal};
 use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy};
 use model::selection::Selection;
-use model::spec::{Face as SpecFace, Notify, Place, TaskSpec};
+use model::spec::{ApiVersion as SpecFace, Location, Notify, TaskSpec};
 use model::task::Priority;
 use seal::Secret;
 use wire::fields::Fields;
@@ -51,8 +51,8 @@ pub(crate) fn read(project: String, f: &Fields<'_>) -> Result<Request, Refusal> 
             ..Keys::default()
         })
     };
-    let place = |node: &Fields<'_>, cloud_type: &str| -> Result<Place, Refusal> {
-        Ok(Place {
+    let place = |node: &Fields<'_>, cloud_type: &str| -> Result<Location, Refusal> {
+        Ok(Location {
             cloud_type: cloud_type.to_owned(),
             region: node.filled("region", 100).map_err(fault)?.to_owned(),
             bucket: node.filled("bucket", 1024).map_err(fault)?.to_owned(),
@@ -67,11 +67,14 @@ pub(crate) fn read(project: String, f: &Fields<'_>) -> Result<Request, Refusal> 
     if urls != (cloud_type == URLS) {
         return Err(Refusal::Source(format!("{URLS} and the task type url_list require each other")));
     }
-    let from =
-        if urls { Place { cloud_type: URLS.into(), ..Place::default() } } else { place(&src, cloud_type)? };
+    let from = if urls {
+        Location { cloud_type: URLS.into(), ..Location::default() }
+    } else {
+        place(&src, cloud_type)?
+    };
     let folder = dst.text("object_key", 1024).map_err(fault)?;
     let spec = TaskSpec {
-        face: SpecFace::V1,
+        api_version: SpecFace::V1,
         selection: selection(task_type, &src)?,
         source: from,
         target: place(&dst, "")?,
@@ -95,7 +98,7 @@ pub(crate) fn read(project: String, f: &Fields<'_>) -> Result<Request, Refusal> 
         part_size: 0,
         concurrency: 0,
         bandwidth: 0,
-        beyond: model::spec::Beyond::default(),
+        extensions: model::spec::Extensions::default(),
         echo: serde_json::Map::from_iter([
             ("thread_num".to_owned(), threads.into()),
             ("object_key".to_owned(), folder.into()),

@@ -26,9 +26,9 @@ pub(crate) async fn handle(
     let limit = number(&query, "limit", 100, (1, 1000))?;
     let before = number(&query, "before", i64::MAX as u64, (0, i64::MAX as u64))?;
     let read = async {
-        let mut unit = control.engine.store().read().await?;
+        let mut tx = control.engine.store().read().await?;
         let before = i64::try_from(before).unwrap_or(i64::MAX);
-        unit.audit_lines(&project, caller.role == Role::Admin, before, limit).await
+        tx.audit_lines(&project, caller.role == Role::Admin, before, limit).await
     };
     let lines = read.await.map_err(|f| Error::of(Face::V2, &Refusal::Internal(f)))?;
     let shown = |l: &store::AuditLine| {

@@ -10,7 +10,7 @@ use model::count::{Counters, Tally};
 use model::failure::{Failure, Kind, Result, Side};
 use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy};
 use model::selection::{ListFile, Selection};
-use model::spec::{Beyond, Face, Place as SpecPlace, ReportForm, TaskSpec};
+use model::spec::{ApiVersion, Extensions, Location as SpecPlace, ReportForm, TaskSpec};
 use model::task::{Event, Priority, TaskId, Visible};
 use object_migration::Progress;
 use ring::digest;
@@ -163,7 +163,7 @@ fn since(text: &str) -> Result<i64> {
 fn spec(args: &Copy, ends: &BothEnds, _clock: &dyn Clock) -> Result<TaskSpec> {
     let place = |side| SpecPlace { region: ends.place(side).identity(), ..SpecPlace::default() };
     Ok(TaskSpec {
-        face: Face::Cli,
+        api_version: ApiVersion::Cli,
         selection: match &args.list_file {
             None if matches!(ends.place(Side::Source), Place::Urls(_)) => {
                 Selection::UrlList(ListFile { bucket: String::new(), key: args.source.clone() })
@@ -202,7 +202,7 @@ fn spec(args: &Copy, ends: &BothEnds, _clock: &dyn Clock) -> Result<TaskSpec> {
         part_size: args.part_size.as_deref().map_or(Ok(0), |s| size("--part-size", s))?,
         concurrency: args.concurrency.unwrap_or(0),
         bandwidth: args.bandwidth.as_deref().map_or(Ok(0), |s| size("--bandwidth", s))?,
-        beyond: Beyond { versions: args.all_versions, acl: args.acl, ..Beyond::default() },
+        extensions: Extensions { versions: args.all_versions, acl: args.acl, ..Extensions::default() },
         echo: serde_json::Map::new(),
     })
 }
@@ -239,36 +239,36 @@ fn ledger_dir(args: &Copy, ends: &BothEnds, spec: &TaskSpec) -> Result<PathBuf> 
 /// Makes the task ready to run; true when an unfinished one goes on.
 async fn prepare(store: &Store, spec: &TaskSpec, clock: &dyn Clock) -> Result<bool> {
     let now = clock.now_ms();
-    let mut unit = store.write().await?;
-    unit.end_all_leases().await?;
-    let there = unit.task(TASK).await?;
+    let mut tx = store.write().await?;
+    tx.end_all_leases().await?;
+    let there = tx.task(TASK).await?;
     let error = there.as_ref().and_then(|t| t.error.clone());
     let resumed = match there.map(|t| t.state.visible()) {
         Some(Visible::Paused) => {
-            unit.must(TASK, Event::Start, now).await?;
-            unit.reset_task(TASK, false, true).await?;
+            tx.must_apply(TASK, Event::Start, now).await?;
+            tx.reset_task(TASK, false, true).await?;
             true
         }
         Some(Visible::Pausing) => {
-            unit.must(TASK, Event::Drained, now).await?;
-            unit.must(TASK, Event::Start, now).await?;
+            tx.must_apply(TASK, Event::Drained, now).await?;
+            tx.must_apply(TASK, Event::Start, now).await?;
             true
         }
         Some(Visible::Waiting | Visible::Running | Visible::Retrying) => true,
         // The ledger is exact: what a person has mended goes on where it was.
-        Some(Visible::Failed) if error.is_some_and(|e| e.kind.can_go_on()) => {
-            unit.must(TASK, Event::Start, now).await?;
-            unit.reset_task(TASK, false, true).await?;
+        Some(Visible::Failed) if error.is_some_and(|e| e.kind.is_resumable()) => {
+            tx.must_apply(TASK, Event::Start, now).await?;
+            tx.reset_task(TASK, false, true).await?;
             true
         }
         Some(Visible::Failed | Visible::Succeeded) => {
-            unit.delete_task(TASK).await?;
+            tx.delete_task(TASK).await?;
             false
         }
         None => false,
     };
     if resumed {
-        unit.set_spec(TASK, spec).await?;
+        tx.set_spec(TASK, spec).await?;
     } else {
         let task = NewTask {
             id: TASK,
@@ -277,12 +277,12 @@ async fn prepare(store: &Store, spec: &TaskSpec, clock: &dyn Clock) -> Result<bo
             spec: spec.clone(),
             secrets: "{}".into(),
             priority: Priority::Medium,
-            member: model::member::Member::Nobody,
+            parent: model::parent::Parent::None,
             now,
         };
-        unit.insert_task(task).await?;
+        tx.insert_task(task).await?;
     }
-    unit.save().await?;
+    tx.commit().await?;
     Ok(resumed)
 }
 
@@ -349,18 +349,18 @@ async fn follow(
             _ = interrupt.recv() => { interrupted = true; pause(store, clock).await?; stop.cancel(); }
         }
         if interrupted {
-            let mut unit = store.write().await?;
-            let _ = unit.apply(TASK, Event::Drained, clock.now_ms()).await?;
-            unit.save().await?;
+            let mut tx = store.write().await?;
+            let _ = tx.apply(TASK, Event::Drained, clock.now_ms()).await?;
+            tx.commit().await?;
             return Ok((true, live));
         }
     }
 }
 
 async fn pause(store: &Store, clock: &SharedClock) -> Result<()> {
-    let mut unit = store.write().await?;
-    let _ = unit.apply(TASK, Event::Stop, clock.now_ms()).await?;
-    unit.save().await
+    let mut tx = store.write().await?;
+    let _ = tx.apply(TASK, Event::Stop, clock.now_ms()).await?;
+    tx.commit().await
 }
 
 /// Saves the outcomes that the ledger knows of: `len` bytes of them.
@@ -494,7 +494,7 @@ async fn delete(args: &Copy, ends: &BothEnds, printer: &Printer) -> Result<Tally
             "nothing was deleted: {objects} of {} objects at the target would be deleted, which is more than half",
             found.at_target
         );
-        return Err(Failure::new(Kind::DeletesMost, "delete", m).at(Side::Target));
+        return Err(Failure::new(Kind::DeletesTooMuch, "delete", m).at(Side::Target));
     }
     if !args.yes {
         for key in found.sample(ASKED_ABOUT)? {

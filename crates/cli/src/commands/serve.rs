@@ -81,9 +81,9 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
     let clock = flow_control::clock::system();
     let store = Store::embedded(&data_dir).await?;
     // Whoever held a lease of an embedded store lived in a process that is gone.
-    let mut unit = store.write().await?;
-    let ended = unit.end_all_leases().await?;
-    unit.save().await?;
+    let mut tx = store.write().await?;
+    let ended = tx.end_all_leases().await?;
+    tx.commit().await?;
     if ended > 0 {
         tracing::info!("resumed {ended} tasks of a previous process");
     }

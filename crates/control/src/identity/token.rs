@@ -96,9 +96,9 @@ impl Control {
             issued_at: now,
             expires_at: not_after.min(now + VALID_MS),
         };
-        let mut unit = self.engine.store().write().await?;
-        unit.insert_token(&row).await?;
-        unit.save().await?;
+        let mut tx = self.engine.store().write().await?;
+        tx.insert_token(&row).await?;
+        tx.commit().await?;
         Ok((token, now, row.expires_at))
     }
 
@@ -107,11 +107,11 @@ impl Control {
     /// # Errors
     /// When the store fails.
     pub async fn tokens(&self, caller: &Principal) -> Result<Vec<TokenRow>> {
-        let (mut unit, now) = (self.engine.store().read().await?, self.clock.now_ms());
+        let (mut tx, now) = (self.engine.store().read().await?, self.clock.now_ms());
         if caller.role == Role::Admin {
-            return unit.live_tokens(None, now).await;
+            return tx.live_tokens(None, now).await;
         }
-        unit.live_tokens(Some(&caller.subject), now).await
+        tx.live_tokens(Some(&caller.subject), now).await
     }
 
     /// Ends a token, given as it is or by its id in the list; false when the caller has none such.
@@ -125,9 +125,9 @@ impl Control {
             false => t.hash == wanted,
         };
         let Some(found) = self.tokens(caller).await?.into_iter().find(named) else { return Ok(false) };
-        let mut unit = self.engine.store().write().await?;
-        let gone = unit.delete_token(&found.hash).await?;
-        unit.save().await?;
+        let mut tx = self.engine.store().write().await?;
+        let gone = tx.delete_token(&found.hash).await?;
+        tx.commit().await?;
         Ok(gone)
     }
 

@@ -65,7 +65,7 @@ pub(super) fn of_end(member: &str, registered: bool, failure: &Failure) -> Denia
         Kind::BadCredentials => Denial::Password(said),
         Kind::ReadOnly => Denial::ReadOnly(said),
         Kind::Connect | Kind::Timeout | Kind::Unavailable if registered => Denial::NotRunning(said),
-        Kind::NotFound if failure.side != Side::Here => Denial::NoInstance(failure.message.clone()),
+        Kind::NotFound if failure.side != Side::Local => Denial::NoInstance(failure.message.clone()),
         _ => Denial::Unusable(member.to_owned(), failure.message.clone()),
     }
 }

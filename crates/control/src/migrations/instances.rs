@@ -52,7 +52,7 @@ impl Control {
     /// # Errors
     /// When the store fails.
     pub async fn instances(&self, project: &str) -> Allowed<Vec<InstanceSeen>> {
-        let redirects = self.engine.store().read().await?.moved_instances().await?;
+        let redirects = self.engine.store().read().await?.redirects().await?;
         let all: Vec<Instance> = self.catalogue.of(project).registry().instances.clone();
         let mut asked = tokio::task::JoinSet::new();
         for (i, instance) in all.into_iter().enumerate() {
@@ -75,7 +75,7 @@ impl Control {
     /// [`Denial::NoInstance`].
     pub async fn instance(&self, project: &str, id: &str) -> Allowed<InstanceSeen> {
         let id = instance_id(id)?;
-        let redirects = self.engine.store().read().await?.moved_instances().await?;
+        let redirects = self.engine.store().read().await?.redirects().await?;
         let instance = self.of(project).registered(&id).ok_or(Denial::NoInstance(id))?;
         let node = self.current_node(&instance, &redirects);
         Ok(seen(instance, node).await)
@@ -113,8 +113,8 @@ impl Control {
             created_at: now,
             updated_at: now,
         };
-        let mut unit = self.engine.store().write().await?;
-        let (running, kept) = unit.count_backups(project).await?;
+        let mut tx = self.engine.store().write().await?;
+        let (running, kept) = tx.count_backups(project).await?;
         let limits = self.limits.now();
         if running >= limits.running_backups {
             return Err(Denial::Quota(format!(
@@ -124,21 +124,21 @@ impl Control {
         if kept >= limits.kept_backups {
             return Err(Denial::Quota(format!("{kept} backups exist; hint: delete some")));
         }
-        unit.insert_backup(&row).await?;
-        unit.save().await?;
+        tx.insert_backup(&row).await?;
+        tx.commit().await?;
         let (engine, clock, node) = (self.engine.clone(), self.clock.clone(), seen.node);
         tokio::spawn(async move {
             let taken =
                 async { redis_migration::snapshot::backup::save(&node, &path, &engine.spool_dir()?).await };
             let taken = taken.await;
             let noted = async {
-                let mut unit = engine.store().write().await?;
+                let mut tx = engine.store().write().await?;
                 let (size, error) = match &taken {
                     Ok(size) => (*size, None),
                     Err(failure) => (0, Some(failure.to_string())),
                 };
-                unit.end_backup(&row.id, size, error.as_deref(), clock.now_ms()).await?;
-                unit.save().await
+                tx.end_backup(&row.id, size, error.as_deref(), clock.now_ms()).await?;
+                tx.commit().await
             };
             if let Err(failure) = noted.await {
                 tracing::error!("cannot record the result of backup {}: {failure}", row.id);
@@ -161,8 +161,8 @@ impl Control {
     ) -> Allowed<(Vec<BackupRow>, u64)> {
         let id = instance_id(instance)?;
         self.of(project).registered(&id).ok_or_else(|| Denial::NoInstance(id.clone()))?;
-        let mut unit = self.engine.store().read().await?;
-        Ok(unit.list_backups(project, &id, between, offset, limit).await?)
+        let mut tx = self.engine.store().read().await?;
+        Ok(tx.list_backups(project, &id, between, offset, limit).await?)
     }
 
     /// Deletes a backup and its file.
@@ -173,13 +173,13 @@ impl Control {
         let instance = instance_id(instance)?;
         let unknown = || Denial::NoBackup(format!("`{id:.64}` is not a backup of this instance"));
         let id = canonical(id).ok_or_else(unknown)?;
-        let mut unit = self.engine.store().write().await?;
-        let found = unit.backup_of(project, &id).await?.filter(|b| b.instance == instance);
+        let mut tx = self.engine.store().write().await?;
+        let found = tx.backup_of(project, &id).await?.filter(|b| b.instance == instance);
         if found.ok_or_else(unknown)?.status == "backuping" {
             return Err(Denial::BackupRuns("the backup is running; hint: retry when it has finished".into()));
         }
-        unit.delete_backup(&id).await?;
-        unit.save().await?;
+        tx.delete_backup(&id).await?;
+        tx.commit().await?;
         let _ = std::fs::remove_file(self.engine.backup_path(&id));
         Ok(())
     }

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use model::failure::Side;
 use model::migration::{
-    Backup, End, Method, MigrationEvent, MigrationIllegal, MigrationKind, MigrationSpec, MigrationState,
+    Backup, Endpoint, Method, MigrationEvent, MigrationIllegal, MigrationKind, MigrationSpec, MigrationState,
     Phase, ResumeMode, next,
 };
 use redis_migration::Node;
 use runtime::migrations::{EndSecrets, Instance, MessageCode, append_log, resolve_node};
 use runtime::naming::uuid;
-use store::{LogLine, MigrationRow, MigrationStats, NewMigration, Unit};
+use store::{LogLine, MigrationRow, MigrationStats, NewMigration, StoreTx};
 
 use crate::Control;
 
@@ -31,7 +31,7 @@ pub const IDS_MAX: usize = 50;
 #[derive(Clone, Debug, Default)]
 pub struct ShownEnd {
     /// As the request gave it.
-    pub end: End,
+    pub end: Endpoint,
     /// Name of the registered instance.
     pub name: Option<String>,
     /// Where it is.
@@ -89,22 +89,22 @@ fn task_id(text: &str) -> Allowed<String> {
 }
 
 impl Control {
-    async fn migration(&self, unit: &mut Unit, project: &str, id: &str) -> Allowed<MigrationRow> {
-        unit.migration_of(project, &task_id(id)?).await?.ok_or(Denial::NoTask)
+    async fn migration(&self, tx: &mut StoreTx, project: &str, id: &str) -> Allowed<MigrationRow> {
+        tx.migration_of(project, &task_id(id)?).await?.ok_or(Denial::NoTask)
     }
 
     async fn act(
         &self,
-        unit: &mut Unit,
+        tx: &mut StoreTx,
         row: &MigrationRow,
         event: MigrationEvent,
     ) -> Allowed<MigrationState> {
-        let applied = unit.apply_migration(&row.id, event, self.clock.now_ms()).await?;
+        let applied = tx.apply_migration(&row.id, event, self.clock.now_ms()).await?;
         applied.map_err(|why| Denial::State(row.state.phase, why))
     }
 
-    async fn log(&self, unit: &mut Unit, id: &str, code: MessageCode, parts: &[String]) -> Allowed<()> {
-        Ok(append_log(unit, id, code, self.clock.now_ms(), parts).await?)
+    async fn log(&self, tx: &mut StoreTx, id: &str, code: MessageCode, parts: &[String]) -> Allowed<()> {
+        Ok(append_log(tx, id, code, self.clock.now_ms(), parts).await?)
     }
 
     /// Accepts a migration and starts it (2.1).
@@ -124,11 +124,11 @@ impl Control {
                 own.preflight_import(project, &described.spec, &mut described.secrets).await?
             }
         };
-        let mut unit = self.engine.store().write().await?;
-        self.check_target(&mut unit, &described.spec, &described.secrets, None).await?;
-        let row = self.insert(&mut unit, project, kind, described, Phase::Loading).await?;
-        self.say_configured(&mut unit, &row, &warnings).await?;
-        unit.save().await?;
+        let mut tx = self.engine.store().write().await?;
+        self.check_target(&mut tx, &described.spec, &described.secrets, None).await?;
+        let row = self.insert(&mut tx, project, kind, described, Phase::Loading).await?;
+        self.say_configured(&mut tx, &row, &warnings).await?;
+        tx.commit().await?;
         Ok(row)
     }
 
@@ -141,21 +141,21 @@ impl Control {
         project: &str,
         described: Described,
     ) -> Allowed<MigrationRow> {
-        let mut unit = self.engine.store().write().await?;
-        let row = self.insert(&mut unit, project, MigrationKind::Online, described, Phase::Created).await?;
-        unit.save().await?;
+        let mut tx = self.engine.store().write().await?;
+        let row = self.insert(&mut tx, project, MigrationKind::Online, described, Phase::Created).await?;
+        tx.commit().await?;
         Ok(row)
     }
 
     async fn insert(
         &self,
-        unit: &mut Unit,
+        tx: &mut StoreTx,
         project: &str,
         kind: MigrationKind,
         described: Described,
         phase: Phase,
     ) -> Allowed<MigrationRow> {
-        let open = unit.unended_migrations(project).await?;
+        let open = tx.unended_migrations(project).await?;
         if open >= self.limits.now().open_migrations {
             let why = format!("{open} migrations of this project are active; hint: stop or delete some");
             return Err(Denial::Quota(why));
@@ -165,13 +165,13 @@ impl Control {
         let (project, secrets) = (project.to_owned(), secrets.to_json());
         let made =
             NewMigration { id: id.clone(), project, name, description, kind, spec, secrets, phase, job, now };
-        unit.insert_migration(made).await?;
-        self.log(unit, &id, MessageCode::Created, &[]).await?;
-        unit.migration(&id).await?.ok_or(Denial::NoTask)
+        tx.insert_migration(made).await?;
+        self.log(tx, &id, MessageCode::Created, &[]).await?;
+        tx.migration(&id).await?.ok_or(Denial::NoTask)
     }
 
-    async fn say_configured(&self, unit: &mut Unit, row: &MigrationRow, warnings: &[String]) -> Allowed<()> {
-        let end = |end: &Option<End>| {
+    async fn say_configured(&self, tx: &mut StoreTx, row: &MigrationRow, warnings: &[String]) -> Allowed<()> {
+        let end = |end: &Option<Endpoint>| {
             let end = end.clone().unwrap_or_default();
             end.id.or(end.addrs).unwrap_or_else(|| "backup files".to_owned())
         };
@@ -180,9 +180,9 @@ impl Control {
             _ => "full migration",
         };
         let parts = [how.to_owned(), end(&row.spec.source), end(&row.spec.target)];
-        self.log(unit, &row.id, MessageCode::Configured, &parts).await?;
+        self.log(tx, &row.id, MessageCode::Configured, &parts).await?;
         for warning in warnings {
-            self.log(unit, &row.id, MessageCode::Warning, std::slice::from_ref(warning)).await?;
+            self.log(tx, &row.id, MessageCode::Warning, std::slice::from_ref(warning)).await?;
         }
         Ok(())
     }
@@ -198,10 +198,10 @@ impl Control {
         spec: MigrationSpec,
         mut secrets: EndSecrets,
     ) -> Allowed<MigrationRow> {
-        let mut unit = self.engine.store().read().await?;
-        let row = self.migration(&mut unit, project, id).await?;
-        let known = unit.migration_secrets(&row.id).await?.unwrap_or_default();
-        drop(unit);
+        let mut tx = self.engine.store().read().await?;
+        let row = self.migration(&mut tx, project, id).await?;
+        let known = tx.migration_secrets(&row.id).await?.unwrap_or_default();
+        drop(tx);
         // What the creation said stays.
         let (network, old) = (row.spec.network.clone(), row.spec.clone());
         let mut spec = MigrationSpec {
@@ -221,14 +221,14 @@ impl Control {
         next(row.state, MigrationEvent::Configure).map_err(|why| Denial::State(row.state.phase, why))?;
         let _check = self.begin_check(project)?;
         let warnings = self.of(project).preflight(&mut spec, &mut secrets, Some(&row.id)).await?;
-        let mut unit = self.engine.store().write().await?;
-        let row = self.migration(&mut unit, project, id).await?;
-        self.check_target(&mut unit, &spec, &secrets, Some(&row.id)).await?;
-        self.act(&mut unit, &row, MigrationEvent::Configure).await?;
-        unit.configure_migration(&row.id, &spec, &secrets.to_json()).await?;
-        let row = unit.migration(&row.id).await?.ok_or(Denial::NoTask)?;
-        self.say_configured(&mut unit, &row, &warnings).await?;
-        unit.save().await?;
+        let mut tx = self.engine.store().write().await?;
+        let row = self.migration(&mut tx, project, id).await?;
+        self.check_target(&mut tx, &spec, &secrets, Some(&row.id)).await?;
+        self.act(&mut tx, &row, MigrationEvent::Configure).await?;
+        tx.configure_migration(&row.id, &spec, &secrets.to_json()).await?;
+        let row = tx.migration(&row.id).await?.ok_or(Denial::NoTask)?;
+        self.say_configured(&mut tx, &row, &warnings).await?;
+        tx.commit().await?;
         Ok(row)
     }
 
@@ -239,17 +239,17 @@ impl Control {
         resume: ResumeMode,
         bandwidth_mb: Option<Option<u32>>,
     ) -> Allowed<MigrationRow> {
-        let mut unit = self.engine.store().write().await?;
-        let row = unit.migration(&row.id).await?.ok_or(Denial::NoTask)?;
-        self.act(&mut unit, &row, MigrationEvent::Update).await?;
+        let mut tx = self.engine.store().write().await?;
+        let row = tx.migration(&row.id).await?.ok_or(Denial::NoTask)?;
+        self.act(&mut tx, &row, MigrationEvent::Update).await?;
         let mut spec = row.spec.clone();
         (spec.resume, spec.bandwidth_mb) = (resume, bandwidth_mb.unwrap_or(spec.bandwidth_mb));
-        unit.set_migration_spec(&row.id, &spec).await?;
+        tx.set_migration_spec(&row.id, &spec).await?;
         let limit = spec.bandwidth_mb.map_or("no limit".to_owned(), |mb| format!("{mb} MB/s"));
         let mode = if spec.resume == ResumeMode::Auto { "auto" } else { "manual" };
-        self.log(&mut unit, &row.id, MessageCode::Changed, &[format!("{limit}, resume mode {mode}")]).await?;
-        let row = unit.migration(&row.id).await?.ok_or(Denial::NoTask)?;
-        unit.save().await?;
+        self.log(&mut tx, &row.id, MessageCode::Changed, &[format!("{limit}, resume mode {mode}")]).await?;
+        let row = tx.migration(&row.id).await?.ok_or(Denial::NoTask)?;
+        tx.commit().await?;
         Ok(row)
     }
 
@@ -258,9 +258,9 @@ impl Control {
     /// # Errors
     /// [`Denial::State`] while it comes to rest.
     pub async fn update_migration(&self, project: &str, id: &str, resume: ResumeMode) -> Allowed<()> {
-        let mut unit = self.engine.store().read().await?;
-        let row = self.migration(&mut unit, project, id).await?;
-        drop(unit);
+        let mut tx = self.engine.store().read().await?;
+        let row = self.migration(&mut tx, project, id).await?;
+        drop(tx);
         self.tune(&row, resume, None).await.map(drop)
     }
 
@@ -269,9 +269,9 @@ impl Control {
     /// # Errors
     /// [`Denial::NoTask`].
     pub async fn show_migration(&self, project: &str, id: &str) -> Allowed<ShownMigration> {
-        let mut unit = self.engine.store().read().await?;
-        let row = self.migration(&mut unit, project, id).await?;
-        let redirects = unit.moved_instances().await?;
+        let mut tx = self.engine.store().read().await?;
+        let row = self.migration(&mut tx, project, id).await?;
+        let redirects = tx.redirects().await?;
         Ok(self.shown_migration(row, &redirects))
     }
 
@@ -286,14 +286,14 @@ impl Control {
         offset: u64,
         limit: u64,
     ) -> Allowed<(Vec<ShownMigration>, u64)> {
-        let mut unit = self.engine.store().read().await?;
-        let (rows, total) = unit.list_migrations(project, part, offset, limit).await?;
-        let redirects = unit.moved_instances().await?;
+        let mut tx = self.engine.store().read().await?;
+        let (rows, total) = tx.list_migrations(project, part, offset, limit).await?;
+        let redirects = tx.redirects().await?;
         Ok((rows.into_iter().map(|row| self.shown_migration(row, &redirects)).collect(), total))
     }
 
     fn shown_migration(&self, row: MigrationRow, redirects: &[(String, String)]) -> ShownMigration {
-        let end = |end: &Option<End>| {
+        let end = |end: &Option<Endpoint>| {
             let end = end.clone()?;
             let node = resolve_node(&end, &seal::Secret::default(), &*self.catalogue, redirects);
             let name = end.id.as_ref().and_then(|id| self.registered(id)).map(|i| i.name);
@@ -313,8 +313,8 @@ impl Control {
         id: &str,
     ) -> Allowed<(MigrationState, MigrationStats)> {
         use std::sync::atomic::Ordering::Relaxed;
-        let mut unit = self.engine.store().read().await?;
-        let row = self.migration(&mut unit, project, id).await?;
+        let mut tx = self.engine.store().read().await?;
+        let row = self.migration(&mut tx, project, id).await?;
         let mut stats = row.stats;
         if let Some(live) = self.engine.migration_progress(&row.id)
             && row.state.phase == Phase::Following
@@ -336,9 +336,9 @@ impl Control {
         offset: u64,
         limit: u64,
     ) -> Allowed<(Vec<LogLine>, u64)> {
-        let mut unit = self.engine.store().read().await?;
-        let row = self.migration(&mut unit, project, id).await?;
-        Ok(unit.migration_logs(&row.id, level, offset, limit).await?)
+        let mut tx = self.engine.store().read().await?;
+        let row = self.migration(&mut tx, project, id).await?;
+        Ok(tx.migration_logs(&row.id, level, offset, limit).await?)
     }
 
     /// Stops a migration (2.5): its phase says so at once, and that it rests within a second.
@@ -346,15 +346,15 @@ impl Control {
     /// # Errors
     /// [`Denial::State`] when it does not work.
     pub async fn stop_migration(&self, project: &str, id: &str) -> Allowed<ShownMigration> {
-        let mut unit = self.engine.store().write().await?;
-        let row = self.migration(&mut unit, project, id).await?;
-        self.act(&mut unit, &row, MigrationEvent::Stop).await?;
+        let mut tx = self.engine.store().write().await?;
+        let row = self.migration(&mut tx, project, id).await?;
+        self.act(&mut tx, &row, MigrationEvent::Stop).await?;
         if row.state.phase != Phase::Stopping {
-            self.log(&mut unit, &row.id, MessageCode::StopAsked, &[]).await?;
+            self.log(&mut tx, &row.id, MessageCode::StopAsked, &[]).await?;
         }
-        let redirects = unit.moved_instances().await?;
-        let row = unit.migration(&row.id).await?.ok_or(Denial::NoTask)?;
-        unit.save().await?;
+        let redirects = tx.redirects().await?;
+        let row = tx.migration(&row.id).await?.ok_or(Denial::NoTask)?;
+        tx.commit().await?;
         self.engine.signal_migration_stop(&row.id);
         Ok(self.shown_migration(row, &redirects))
     }
@@ -368,9 +368,9 @@ impl Control {
         self.stop_migration(project, id).await?;
         let rested = async {
             loop {
-                let mut unit = self.engine.store().read().await?;
-                let row = self.migration(&mut unit, project, id).await?;
-                drop(unit);
+                let mut tx = self.engine.store().read().await?;
+                let row = self.migration(&mut tx, project, id).await?;
+                drop(tx);
                 if row.state.phase != Phase::Stopping {
                     return Ok(());
                 }
@@ -392,11 +392,11 @@ impl Control {
             let why = format!("contains {} tasks; the maximum is {IDS_MAX}", ids.len());
             return Err(Denial::Unusable("migration_tasks".into(), why));
         }
-        let mut unit = self.engine.store().read().await?;
+        let mut tx = self.engine.store().read().await?;
         let mut known = false;
         for id in &ids {
             let id = canonical(id).ok_or_else(|| Denial::Ids(format!("`{id:.64}` is not a task id")))?;
-            known |= unit.migration_of(project, &id).await?.is_some();
+            known |= tx.migration_of(project, &id).await?.is_some();
         }
         if known { Ok(ids) } else { Err(Denial::Ids("none of the tasks exists".into())) }
     }
@@ -428,14 +428,14 @@ impl Control {
     }
 
     async fn restart_migration(&self, project: &str, id: &str) -> Allowed<()> {
-        let mut unit = self.engine.store().write().await?;
-        let row = self.migration(&mut unit, project, id).await?;
-        let secrets = EndSecrets::from_json(&unit.migration_secrets(&row.id).await?.unwrap_or_default());
-        self.act(&mut unit, &row, MigrationEvent::Restart).await?;
+        let mut tx = self.engine.store().write().await?;
+        let row = self.migration(&mut tx, project, id).await?;
+        let secrets = EndSecrets::from_json(&tx.migration_secrets(&row.id).await?.unwrap_or_default());
+        self.act(&mut tx, &row, MigrationEvent::Restart).await?;
         self.check_ends(project, &row.spec)?;
-        self.check_target(&mut unit, &row.spec, &secrets, Some(&row.id)).await?;
-        self.log(&mut unit, &row.id, MessageCode::Restarted, &[]).await?;
-        Ok(unit.save().await?)
+        self.check_target(&mut tx, &row.spec, &secrets, Some(&row.id)).await?;
+        self.log(&mut tx, &row.id, MessageCode::Restarted, &[]).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Deletes migrations that rest, all or none; unknown ones do not matter (2.4).
@@ -443,17 +443,17 @@ impl Control {
     /// # Errors
     /// [`Denial::State`] when one of them works.
     pub async fn delete_migrations(&self, project: &str, ids: &[String]) -> Allowed<()> {
-        let mut unit = self.engine.store().write().await?;
-        let redirects = unit.moved_instances().await?;
+        let mut tx = self.engine.store().write().await?;
+        let redirects = tx.redirects().await?;
         let mut gone = Vec::new();
         for id in ids {
             let Some(id) = canonical(id) else { continue };
-            let Some(row) = unit.migration_of(project, &id).await? else { continue };
+            let Some(row) = tx.migration_of(project, &id).await? else { continue };
             next(row.state, MigrationEvent::Delete).map_err(|why| Denial::State(row.state.phase, why))?;
-            gone.push((row, unit.migration_secrets(&id).await?.unwrap_or_default()));
-            unit.delete_migration(&id).await?;
+            gone.push((row, tx.migration_secrets(&id).await?.unwrap_or_default()));
+            tx.delete_migration(&id).await?;
         }
-        unit.save().await?;
+        tx.commit().await?;
         for (row, secrets) in &gone {
             self.engine.forget_migration(row, secrets, &redirects);
         }
@@ -465,11 +465,11 @@ impl Control {
     /// # Errors
     /// [`Denial::State`] unless changes are followed; [`Denial::NotOnThisNode`] when nothing leads clients.
     pub async fn exchange(&self, project: &str, id: &str, addresses: &[String], domain: bool) -> Allowed<()> {
-        let mut unit = self.engine.store().write().await?;
-        let row = self.migration(&mut unit, project, id).await?;
+        let mut tx = self.engine.store().write().await?;
+        let row = self.migration(&mut tx, project, id).await?;
         // What is wrong with the state is said first (dcs-migration.md §5, precedence).
-        next(row.state, MigrationEvent::Exchange).map_err(|why| Denial::State(row.state.phase, why))?;
-        let redirects = unit.moved_instances().await?;
+        next(row.state, MigrationEvent::Cutover).map_err(|why| Denial::State(row.state.phase, why))?;
+        let redirects = tx.redirects().await?;
         self.check_ends(project, &row.spec)?;
         self.check_driver(&row)?;
         if domain {
@@ -486,15 +486,15 @@ impl Control {
             let why = format!("`{address:.64}` is not an address of the source");
             return Err(Denial::Unusable(format!("exchanged_ip[{i}]"), why));
         }
-        self.act(&mut unit, &row, MigrationEvent::Exchange).await?;
+        self.act(&mut tx, &row, MigrationEvent::Cutover).await?;
         // What an earlier cut-over remembers of the source stays.
         let mut cutover = row.cutover.clone();
         cutover["exchanged_ip"] = serde_json::json!(addresses);
         cutover["hooked"] = false.into();
-        unit.set_cutover(&row.id, &cutover).await?;
-        unit.set_migration_error(&row.id, None).await?;
-        self.log(&mut unit, &row.id, MessageCode::Cutover, &["requested".to_owned()]).await?;
-        Ok(unit.save().await?)
+        tx.set_cutover(&row.id, &cutover).await?;
+        tx.set_migration_error(&row.id, None).await?;
+        self.log(&mut tx, &row.id, MessageCode::Cutover, &["requested".to_owned()]).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Leads clients back to the source (2.15).
@@ -502,17 +502,17 @@ impl Control {
     /// # Errors
     /// [`Denial::State`] unless there was a cut-over.
     pub async fn rollback(&self, project: &str, id: &str) -> Allowed<()> {
-        let mut unit = self.engine.store().write().await?;
-        let row = self.migration(&mut unit, project, id).await?;
+        let mut tx = self.engine.store().write().await?;
+        let row = self.migration(&mut tx, project, id).await?;
         next(row.state, MigrationEvent::Rollback).map_err(|why| Denial::State(row.state.phase, why))?;
         self.check_driver(&row)?;
-        self.act(&mut unit, &row, MigrationEvent::Rollback).await?;
-        self.log(&mut unit, &row.id, MessageCode::Cutover, &["rollback requested".to_owned()]).await?;
-        Ok(unit.save().await?)
+        self.act(&mut tx, &row, MigrationEvent::Rollback).await?;
+        self.log(&mut tx, &row.id, MessageCode::Cutover, &["rollback requested".to_owned()]).await?;
+        Ok(tx.commit().await?)
     }
 
     fn check_driver(&self, row: &MigrationRow) -> Allowed<()> {
-        let registered = |end: &Option<End>| end.as_ref().is_some_and(|e| e.id.is_some());
+        let registered = |end: &Option<Endpoint>| end.as_ref().is_some_and(|e| e.id.is_some());
         let both = registered(&row.spec.source) && registered(&row.spec.target);
         if both || self.catalogue.registry().hook.is_some() {
             return Ok(());
@@ -528,8 +528,8 @@ impl Control {
     /// [`Denial::NoTask`].
     pub async fn job(&self, project: &str, job: &str) -> Allowed<MigrationRow> {
         let job = task_id(job)?;
-        let mut unit = self.engine.store().read().await?;
-        unit.migration_of_job(project, &job).await?.ok_or(Denial::NoTask)
+        let mut tx = self.engine.store().read().await?;
+        tx.migration_of_job(project, &job).await?.ok_or(Denial::NoTask)
     }
 
     fn begin_check(&self, project: &str) -> Allowed<crate::checks::Check> {
@@ -559,14 +559,14 @@ impl Control {
     /// The target must not be that of another active migration.
     async fn check_target(
         &self,
-        unit: &mut Unit,
+        tx: &mut StoreTx,
         spec: &MigrationSpec,
         secrets: &EndSecrets,
         own: Option<&str>,
     ) -> Allowed<()> {
-        let redirects = unit.moved_instances().await?;
+        let redirects = tx.redirects().await?;
         let target = self.node(spec, secrets, Side::Target, &redirects)?;
-        for other in unit.open_migrations().await? {
+        for other in tx.open_migrations().await? {
             if own == Some(other.id.as_str()) {
                 continue;
             }
@@ -615,17 +615,15 @@ pub fn why(illegal: MigrationIllegal) -> &'static str {
     use MigrationIllegal as No;
     match illegal {
         No::Import => "a backup import cannot be configured, restarted or cut over; hint: create a new task",
-        No::Working => "the task is running; hint: stop it first",
-        No::NotWorking => "the task is not running",
+        No::AlreadyRunning => "the task is running; hint: stop it first",
+        No::NotRunning => "the task is not running",
         No::NotConfigured => "the task is not configured yet",
         No::NotFollowing => "a cut-over requires a task in incremental migration",
-        No::NotExchanged => "there is no cut-over to roll back",
-        No::Exchanging => "a cut-over is in progress",
-        No::SwitchedOver => {
-            "clients use the target since the cut-over; hint: roll back, or create a new task"
-        }
+        No::NotCutOver => "there is no cut-over to roll back",
+        No::CutoverInProgress => "a cut-over is in progress",
+        No::CutOver => "clients use the target since the cut-over; hint: roll back, or create a new task",
         No::Stopping => "the task was stopped",
-        No::OutOfPlace => "the state of the task has changed",
+        No::UnexpectedEvent => "the state of the task has changed",
     }
 }
 

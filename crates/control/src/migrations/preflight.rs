@@ -43,10 +43,10 @@ impl Control {
         secrets: &mut EndSecrets,
         own: Option<&str>,
     ) -> Allowed<Vec<String>> {
-        let mut unit = self.engine.store().read().await?;
-        let redirects = unit.moved_instances().await?;
-        self.check_target(&mut unit, spec, secrets, own).await?;
-        drop(unit);
+        let mut tx = self.engine.store().read().await?;
+        let redirects = tx.redirects().await?;
+        self.check_target(&mut tx, spec, secrets, own).await?;
+        drop(tx);
         let source = self.node(spec, secrets, Side::Source, &redirects)?;
         let target = self.node(spec, secrets, Side::Target, &redirects)?;
         if source.addrs.iter().any(|a| target.addrs.contains(a)) {
@@ -79,18 +79,18 @@ impl Control {
         spec: &MigrationSpec,
         secrets: &mut EndSecrets,
     ) -> Allowed<Vec<String>> {
-        let mut unit = self.engine.store().read().await?;
-        let redirects = unit.moved_instances().await?;
-        self.check_target(&mut unit, spec, secrets, None).await?;
+        let mut tx = self.engine.store().read().await?;
+        let redirects = tx.redirects().await?;
+        self.check_target(&mut tx, spec, secrets, None).await?;
         if let Backup::Record(id) = backup_of(spec)? {
-            let found = unit.backup_of(project, id).await?;
+            let found = tx.backup_of(project, id).await?;
             if found.is_none_or(|b| b.status != "succeed") || !self.engine.backup_path(id).is_file() {
                 return Err(Denial::Backup(format!(
                     "backup_files.backup_id: `{id:.64}` is not a usable backup"
                 )));
             }
         }
-        drop(unit);
+        drop(tx);
         let target = self.node(spec, secrets, Side::Target, &redirects)?;
         let looked = async {
             let mut warnings = Vec::new();

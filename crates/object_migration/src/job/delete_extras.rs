@@ -230,7 +230,7 @@ impl ExtraDeletion {
                 match source.head(&one.key, None).await {
                     Ok(_) => Ok(None),
                     // A name that the source could never hold is not there either.
-                    Err(f) if matches!(f.kind, Kind::NotFound | Kind::KeyRefused) => Ok(Some(one)),
+                    Err(f) if matches!(f.kind, Kind::NotFound | Kind::InvalidKey) => Ok(Some(one)),
                     // One that may not be asked about is there when it is listed.
                     Err(f) if f.kind == Kind::Forbidden => {
                         match is_listed(source, &one.key, Side::Source).await? {
@@ -268,7 +268,7 @@ impl ExtraDeletion {
                 match source.head(&one.key, None).await {
                     Ok(_) => Ok(None),
                     // A name that the source could never hold is not there either.
-                    Err(f) if f.kind == Kind::KeyRefused => Ok(Some(one)),
+                    Err(f) if f.kind == Kind::InvalidKey => Ok(Some(one)),
                     Err(f) if matches!(f.kind, Kind::NotFound | Kind::Forbidden) => {
                         let listed = is_listed(source, &one.key, Side::Source).await?;
                         match f.kind {
@@ -499,31 +499,31 @@ impl Job {
     /// interruption. Where the copy met nothing at the source, nothing is extra: the selection was mistaken.
     pub(crate) async fn delete_extras(&self, ledger: &Ledger, clock: &SharedClock) -> Result<()> {
         let task = &self.task;
-        let mut unit = self.store.read().await?;
-        let copied = unit.ranges(task.id, Pass::Copy).await?;
-        let mut rows = unit.ranges(task.id, Pass::Prune).await?;
-        drop(unit);
+        let mut tx = self.store.read().await?;
+        let copied = tx.ranges(task.id, Pass::Copy).await?;
+        let mut rows = tx.ranges(task.id, Pass::DeleteExtras).await?;
+        drop(tx);
         if rows.is_empty() {
-            rows = self.begin_pass(Pass::Prune, 2_000_000_000).await?;
+            rows = self.begin_pass(Pass::DeleteExtras, 2_000_000_000).await?;
         }
         let (rows, empty): (Vec<_>, Vec<_>) =
             rows.into_iter().partition(|r| copied_anything(&copied, &r.scope));
         if !empty.is_empty() {
             let some: Vec<_> = empty.iter().take(5).map(|r| format!("`{}`", r.scope.prefix())).collect();
             let m = format!("nothing was deleted under {}: the source has no object there", some.join(", "));
-            let mut unit = self.begin_write().await?;
-            unit.set_note(task.id, &m).await?;
-            unit.save().await?;
+            let mut tx = self.begin_write().await?;
+            tx.set_note(task.id, &m).await?;
+            tx.commit().await?;
         }
         let filter = Filter::new(&task.spec.include, &task.spec.exclude);
         let (witnesses, most) = self.measure_deletion(&rows, &filter).await?;
         if witnesses.is_empty() && !rows.is_empty() {
             let note = "nothing was deleted at the target: the source no longer has any object there";
-            let mut unit = self.begin_write().await?;
-            unit.set_note(task.id, note).await?;
-            return unit.save().await;
+            let mut tx = self.begin_write().await?;
+            tx.set_note(task.id, note).await?;
+            return tx.commit().await;
         }
-        if most && !task.spec.beyond.delete_most && !task.spec.beyond.dry_run {
+        if most && !task.spec.extensions.delete_most && !task.spec.extensions.dry_run {
             return self.refuse_deletion().await;
         }
         let deletion = Arc::new(ExtraDeletion {
@@ -560,17 +560,17 @@ impl Job {
                 failed: vec![],
                 held_refusals: None,
             };
-            match strip.run(deletion, !self.task.spec.beyond.dry_run).await {
+            match strip.run(deletion, !self.task.spec.extensions.dry_run).await {
                 // Without an order a token was refused: the walk begins again at the first key.
                 Err(f)
-                    if f.kind == Kind::Disorder
+                    if f.kind == Kind::OutOfOrderListing
                         && (fall_back_to_weaker_order(&*self.target, &f)
                             || f.side == Side::Target && walk < MAX_LISTINGS) => {}
                 done => return done,
             }
             // What was removed and counted so far is in the ledger.
             ledger.flush().await?;
-            let rows = self.store.read().await?.ranges(self.task.id, Pass::Prune).await?;
+            let rows = self.store.read().await?.ranges(self.task.id, Pass::DeleteExtras).await?;
             let again = rows.into_iter().find(|r| r.id == id);
             row = again.ok_or_else(|| {
                 Failure::new(Kind::Internal, "delete", "a range is missing from the ledger")
@@ -607,9 +607,9 @@ impl Job {
     async fn refuse_deletion(&self) -> Result<()> {
         let note = "nothing was deleted at the target: more than half of its objects would be deleted; hint: use \
              delete_most (--delete-most)";
-        let mut unit = self.begin_write().await?;
-        unit.set_note(self.task.id, note).await?;
-        unit.save().await
+        let mut tx = self.begin_write().await?;
+        tx.set_note(self.task.id, note).await?;
+        tx.commit().await
     }
 }
 

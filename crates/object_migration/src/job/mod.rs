@@ -14,13 +14,13 @@ use flow_control::clock::SharedClock;
 use flow_control::io_threads::IoThreads;
 use model::failure::{Failure, Kind, Result, Side};
 use model::key::{Key, Order};
-use model::member::Member;
+use model::parent::Parent;
 use model::policy::{Check, MetadataRule, StoragePolicy};
 use model::selection::Scope;
-use model::spec::Face;
+use model::spec::ApiVersion;
 use storage::guard::Guarded;
 use storage::{Fact, ObjectStore};
-use store::{NewRange, Pass, RangeRow, Store, TaskRow, Unit};
+use store::{NewRange, Pass, RangeRow, Store, StoreTx, TaskRow};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -119,11 +119,11 @@ impl Job {
 
     async fn run_task(&self, clock: &SharedClock) -> Result<JobEnd> {
         let task = &self.task;
-        let mut unit = self.store.read().await?;
-        let mut rows = unit.ranges(task.id, Pass::Copy).await?;
-        let precount_rows = unit.ranges(task.id, Pass::Survey).await?;
-        let uploads = unit.uploads(task.id).await?;
-        drop(unit);
+        let mut tx = self.store.read().await?;
+        let mut rows = tx.ranges(task.id, Pass::Copy).await?;
+        let precount_rows = tx.ranges(task.id, Pass::Precount).await?;
+        let uploads = tx.uploads(task.id).await?;
+        drop(tx);
         let resumed = !rows.is_empty();
         self.note_unlistable_target().await?;
         self.check_extensions().await?;
@@ -208,11 +208,11 @@ impl Job {
         self.finish(clock).await
     }
 
-    /// A unit that counts only while this worker holds the task.
-    pub(crate) async fn begin_write(&self) -> Result<Unit> {
-        let mut unit = self.store.write().await?;
-        unit.hold_task(self.task.id, self.fence).await?;
-        Ok(unit)
+    /// A transaction that counts only while this worker holds the task.
+    pub(crate) async fn begin_write(&self) -> Result<StoreTx> {
+        let mut tx = self.store.write().await?;
+        tx.hold_task(self.task.id, self.fence).await?;
+        Ok(tx)
     }
 
     /// A target that may not be listed is said: each key is asked for.
@@ -224,14 +224,14 @@ impl Job {
             "the credentials do not permit listing {}: each key is requested separately",
             self.target.place()
         );
-        let mut unit = self.begin_write().await?;
-        unit.set_note(self.task.id, &note).await?;
-        unit.save().await
+        let mut tx = self.begin_write().await?;
+        tx.set_note(self.task.id, &note).await?;
+        tx.commit().await
     }
 
     /// What the stores at the two ends cannot do is refused, not left out in silence.
     async fn check_extensions(&self) -> Result<()> {
-        let beyond = &self.task.spec.beyond;
+        let beyond = &self.task.spec.extensions;
         let refused = |m: &str, side| Err(Failure::new(Kind::Invalid, "open", m).at(side));
         for (store, side) in [(&self.source, Side::Source), (&self.target, Side::Target)] {
             if beyond.acl && !store.capability().acl {
@@ -258,13 +258,13 @@ impl Job {
     /// Deletions travel only behind a complete copy.
     async fn propagate_deletions(&self, ledger: &Ledger, clock: &SharedClock) -> Result<()> {
         let spec = &self.task.spec;
-        if !spec.beyond.delete || spec.selection.names_keys() {
+        if !spec.extensions.delete || spec.selection.names_keys() {
             return Ok(());
         }
         ledger.flush().await?;
-        let mut unit = self.begin_write().await?;
-        let deletion = !unit.ranges(self.task.id, Pass::Prune).await?.is_empty();
-        let failed = unit.task(self.task.id).await?.map_or(0, |t| t.counters.failed.objects);
+        let mut tx = self.begin_write().await?;
+        let deletion = !tx.ranges(self.task.id, Pass::DeleteExtras).await?.is_empty();
+        let failed = tx.task(self.task.id).await?.map_or(0, |t| t.counters.failed.objects);
         let note = match failed {
             _ if self.task.failed_only => {
                 "nothing was deleted at the target: this run only retried failed objects; hint: start the whole task"
@@ -272,20 +272,20 @@ impl Job {
             }
             1.. if !deletion => format!("nothing was deleted at the target: {failed} objects failed"),
             _ => {
-                drop(unit);
+                drop(tx);
                 return self.delete_extras(ledger, clock).await;
             }
         };
-        unit.set_note(self.task.id, &note).await?;
-        unit.save().await
+        tx.set_note(self.task.id, &note).await?;
+        tx.commit().await
     }
 
     fn server_side(&self) -> bool {
         let spec = &self.task.spec;
         let same = self.source.service().is_some() && self.source.service() == self.target.service();
         same && spec.metadata == MetadataRule::All
-            && !spec.beyond.acl
-            && !spec.beyond.versions
+            && !spec.extensions.acl
+            && !spec.extensions.versions
             && spec.storage == StoragePolicy::Standard
             && !spec.kms
             && self.target.capability().copy
@@ -305,10 +305,10 @@ impl Job {
             .zip(first_id..)
             .map(|(scope, id)| NewRange { id, pass, scope, after: Key::default(), upto: None })
             .collect();
-        let mut unit = self.begin_write().await?;
-        unit.insert_ranges(task.id, &new, &self.owner, 0, self.fence).await?;
-        let rows = unit.ranges(task.id, pass).await?;
-        unit.save().await?;
+        let mut tx = self.begin_write().await?;
+        tx.insert_ranges(task.id, &new, &self.owner, 0, self.fence).await?;
+        let rows = tx.ranges(task.id, pass).await?;
+        tx.commit().await?;
         Ok(rows)
     }
 
@@ -325,7 +325,7 @@ impl Job {
         for run in 1.. {
             let walked = self.run_ranges(&copier, rows, resumed, all_outcomes_unknown, clock).await;
             match walked {
-                Err(f) if f.kind == Kind::Disorder && run < MAX_LISTINGS && self.falls_back(&f) => {
+                Err(f) if f.kind == Kind::OutOfOrderListing && run < MAX_LISTINGS && self.falls_back(&f) => {
                     self.restart_copy(&copier, &f).await?;
                     rows = self.begin_pass(Pass::Copy, 1_000_000 * run).await?;
                     copier = Arc::new(copier.with_stop(self.stop.child_token()));
@@ -358,7 +358,8 @@ impl Job {
         while self.target.capability().list_allowed && self.target.capability().list_order != Order::Unknown {
             let mut lister = Lister::new(self.target.clone(), save, Side::Target).with_checked_order();
             match lister.next().await {
-                Err(f) if f.kind == Kind::Disorder && fall_back_to_weaker_order(&*self.target, &f) => {}
+                Err(f)
+                    if f.kind == Kind::OutOfOrderListing && fall_back_to_weaker_order(&*self.target, &f) => {}
                 // Whatever else is wrong with it is met, and told, by the copy itself.
                 _ => return,
             }
@@ -446,15 +447,15 @@ impl Job {
 
     /// Counts what there is, unless copying is done with listing before it begins.
     async fn precount(&self, ledger: &Ledger, rows: Vec<RangeRow>, stop: CancellationToken) -> Result<()> {
-        if self.task.scan_over || self.task.failed_only {
+        if self.task.precount_done || self.task.failed_only {
             return Ok(());
         }
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             () = tokio::time::sleep(PRECOUNT_DELAY) => {}
         }
-        let rows = if rows.is_empty() { self.begin_pass(Pass::Survey, 1_000_000_000).await? } else { rows };
-        let scheduler = RangeScheduler::new(Pass::Survey, PRECOUNT_RANGES, self.source.clone());
+        let rows = if rows.is_empty() { self.begin_pass(Pass::Precount, 1_000_000_000).await? } else { rows };
+        let scheduler = RangeScheduler::new(Pass::Precount, PRECOUNT_RANGES, self.source.clone());
         let spec = &self.task.spec;
         let precount = Arc::new(Precount {
             scheduler: scheduler.clone(),
@@ -477,9 +478,9 @@ impl Job {
             .await?;
         if !stop.is_cancelled() {
             self.progress.precount_ended();
-            let mut unit = self.begin_write().await?;
-            unit.set_scan_over(self.task.id).await?;
-            unit.save().await?;
+            let mut tx = self.begin_write().await?;
+            tx.set_precount_done(self.task.id).await?;
+            tx.commit().await?;
         }
         Ok(())
     }
@@ -506,28 +507,28 @@ impl Job {
         }
         let some = ignored.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
         let note = format!("{} source entries are not regular files and were skipped: {some}", ignored.len());
-        let mut unit = self.begin_write().await?;
-        unit.set_note(self.task.id, &note).await?;
-        unit.save().await
+        let mut tx = self.begin_write().await?;
+        tx.set_note(self.task.id, &note).await?;
+        tx.commit().await
     }
 
     async fn finish(&self, clock: &SharedClock) -> Result<JobEnd> {
         let task = &self.task;
-        let mut unit = self.begin_write().await?;
+        let mut tx = self.begin_write().await?;
         if task.failed_only {
-            unit.drop_failures_before(task.id, task.started_at.unwrap_or(0)).await?;
+            tx.drop_failures_before(task.id, task.started_at.unwrap_or(0)).await?;
         }
-        unit.set_scan_over(task.id).await?;
-        let now = unit.task(task.id).await?;
-        let waits = unit.waits_since(task.id).await?;
-        unit.save().await?;
+        tx.set_precount_done(task.id).await?;
+        let now = tx.task(task.id).await?;
+        let waits = tx.waiting_since(task.id).await?;
+        tx.commit().await?;
         if let Some(since) = waits {
             return Ok(JobEnd::WaitsForRestore { since });
         }
         let (failed, found, outcome_len) = now
             .map_or((0, 1, 0), |t| (t.counters.failed.objects, t.counters.settled().objects, t.outcome_len));
         let whole = task.spec.selection.entries().iter().any(String::is_empty);
-        let alone = matches!(task.member, Member::Nobody) && task.spec.face != Face::Cli;
+        let alone = matches!(task.parent, Parent::None) && task.spec.api_version != ApiVersion::Cli;
         // An empty bucket is complete; a prefix or key that selects nothing is a mistake (OMS §4.1).
         if found == 0 && !whole && alone && !task.failed_only && !task.spec.selection.names_keys() {
             let m = "the selection does not match any object of the source";
@@ -536,17 +537,17 @@ impl Job {
         let spec = &task.spec;
         self.note_ignored().await?;
         // A foreground copy keeps its outcome file here, and leaves none at the target.
-        let writes = spec.face != Face::Cli && !spec.beyond.dry_run;
+        let writes = spec.api_version != ApiVersion::Cli && !spec.extensions.dry_run;
         if writes && (spec.record_outcomes || spec.record_failures) {
             let plan = records::Plan {
                 task: task.id,
                 name: task.name.clone(),
-                member: task.member.clone(),
+                member: task.parent.clone(),
                 outcome: outcome::path_in(&self.data_dir, task.id),
                 outcome_len,
                 outcomes: spec.record_outcomes,
                 failures: spec.record_failures,
-                reports: spec.beyond.reports.clone(),
+                reports: spec.extensions.reports.clone(),
                 failed,
                 now: clock.now_ms(),
             };
@@ -557,9 +558,9 @@ impl Job {
             };
             let json = serde_json::to_value(&written)
                 .map_err(|e| Failure::new(Kind::Internal, "records", e.to_string()))?;
-            let mut unit = self.begin_write().await?;
-            unit.set_records(task.id, &json).await?;
-            unit.save().await?;
+            let mut tx = self.begin_write().await?;
+            tx.set_records(task.id, &json).await?;
+            tx.commit().await?;
         }
         Ok(JobEnd::Finished { failed })
     }

@@ -20,18 +20,17 @@ impl Job {
             return Ok(());
         }
         copier.ledger.flush().await?;
-        let mut unit = self.begin_write().await?;
-        let Some(since) = unit.waits_since(self.task.id).await? else { return Ok(()) };
+        let mut tx = self.begin_write().await?;
+        let Some(since) = tx.waiting_since(self.task.id).await? else { return Ok(()) };
         // What has not come in all this time is not asked for again: it fails.
         let late = clock.now_ms() - since > RESTORE_TIMEOUT_MS;
         let copier = if late { Arc::new(copier.without_restore()) } else { copier.clone() };
-        let first =
-            unit.ranges(self.task.id, Pass::Copy).await?.iter().map(|r| r.id).min().unwrap_or(0).min(0);
+        let first = tx.ranges(self.task.id, Pass::Copy).await?.iter().map(|r| r.id).min().unwrap_or(0).min(0);
         let scope = Scope::Prefix(String::new());
         let new = NewRange { id: first - 1, pass: Pass::Copy, scope, after: Key::default(), upto: None };
-        unit.insert_ranges(self.task.id, &[new], &self.owner, 0, self.fence).await?;
-        let rows = unit.ranges(self.task.id, Pass::Copy).await?;
-        unit.save().await?;
+        tx.insert_ranges(self.task.id, &[new], &self.owner, 0, self.fence).await?;
+        let rows = tx.ranges(self.task.id, Pass::Copy).await?;
+        tx.commit().await?;
         let row = rows.into_iter().filter(|r| r.id == first - 1).collect();
         self.run_ranges(&copier, row, false, false, clock).await
     }

@@ -14,7 +14,7 @@ use model::failure::{Failure, Kind, Result};
 use model::key::{Key, Order};
 use model::task::TaskId;
 use storage::SharedStore;
-use store::{Checkpoint, Doubt, FailedObject, NewRange, Pass, Restore, Store, Upload};
+use store::{Checkpoint, FailedObject, NewRange, Pass, Restore, Store, UnresolvedUpload, Upload};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::ledger::outcome::OutcomeFile;
@@ -129,7 +129,10 @@ impl Ledger {
     }
 
     pub(crate) fn upload_of(&self, key: &Key) -> Option<Upload> {
-        self.open_uploads().get(key).map(|(u, _)| u.clone()).filter(|u| u.doubt != Doubt::Left)
+        self.open_uploads()
+            .get(key)
+            .map(|(u, _)| u.clone())
+            .filter(|u| u.unresolved != UnresolvedUpload::OnlyUpload)
     }
 
     /// As [`Self::upload_of`], and also what only may have begun.
@@ -139,10 +142,14 @@ impl Ledger {
 
     /// The upload has become an object. A lost one beside it stays remembered, to be looked for at the end.
     pub(crate) fn mark_completed(&self, upload: &Upload) {
-        match upload.doubt {
-            Doubt::None => self.forget_upload(&upload.key),
+        match upload.unresolved {
+            UnresolvedUpload::None => self.forget_upload(&upload.key),
             _ => {
-                let left = Upload { upload: String::new(), doubt: Doubt::Left, ..upload.clone() };
+                let left = Upload {
+                    upload: String::new(),
+                    unresolved: UnresolvedUpload::OnlyUpload,
+                    ..upload.clone()
+                };
                 self.put_upload(left);
             }
         }
@@ -237,12 +244,12 @@ impl LedgerTask {
     }
 
     async fn split(&self, lower: i64, upto: &Key, upper: &NewRange) -> Result<()> {
-        let mut unit = self.store.write().await?;
-        unit.hold_task(self.task, self.fence).await?;
-        unit.lower_end(self.task, lower, self.fence, upto).await?;
+        let mut tx = self.store.write().await?;
+        tx.hold_task(self.task, self.fence).await?;
+        tx.lower_end(self.task, lower, self.fence, upto).await?;
         let new = std::slice::from_ref(upper);
-        unit.insert_ranges(self.task, new, &self.owner, self.lease_until, self.fence).await?;
-        unit.save().await
+        tx.insert_ranges(self.task, new, &self.owner, self.lease_until, self.fence).await?;
+        tx.commit().await
     }
 
     /// What was in the outcome file and is lost with it is said in the task's note and in the file.
@@ -252,22 +259,22 @@ impl LedgerTask {
             file.lost_bytes()
         );
         tracing::error!(task = self.task, "{note}");
-        let mut unit = self.store.write().await?;
-        unit.hold_task(self.task, self.fence).await?;
-        unit.set_note(self.task, &note).await?;
-        unit.set_outcome_len(self.task, file.len()).await?;
-        unit.save().await
+        let mut tx = self.store.write().await?;
+        tx.hold_task(self.task, self.fence).await?;
+        tx.set_note(self.task, &note).await?;
+        tx.set_outcome_len(self.task, file.len()).await?;
+        tx.commit().await
     }
 
     async fn restart_copy(&self, file: &mut OutcomeFile, why: &str, orders: [Order; 2]) -> Result<()> {
-        let mut unit = self.store.write().await?;
-        unit.hold_task(self.task, self.fence).await?;
-        unit.set_note(self.task, why).await?;
-        unit.drop_ranges(self.task, Pass::Copy).await?;
-        unit.drop_failures(self.task).await?;
-        unit.set_outcome_len(self.task, 0).await?;
-        unit.set_list_orders(self.task, orders[0], orders[1]).await?;
-        unit.save().await?;
+        let mut tx = self.store.write().await?;
+        tx.hold_task(self.task, self.fence).await?;
+        tx.set_note(self.task, why).await?;
+        tx.drop_ranges(self.task, Pass::Copy).await?;
+        tx.drop_failures(self.task).await?;
+        tx.set_outcome_len(self.task, 0).await?;
+        tx.set_list_orders(self.task, orders[0], orders[1]).await?;
+        tx.commit().await?;
         file.clear()
     }
 
@@ -292,26 +299,26 @@ impl LedgerTask {
             last.insert(report.checkpoint.id, report.checkpoint);
         }
         let len = file.append(&lines)?;
-        let mut unit = self.store.write().await?;
-        unit.hold_task(self.task, self.fence).await?;
+        let mut tx = self.store.write().await?;
+        tx.hold_task(self.task, self.fence).await?;
         let mut early = Vec::new();
         for checkpoint in last.into_values() {
-            if !unit.checkpoint(self.task, &checkpoint).await? {
+            if !tx.checkpoint(self.task, &checkpoint).await? {
                 early.push(checkpoint);
             }
         }
-        unit.put_failures(self.task, &failed).await?;
-        unit.put_restores(self.task, &waiting).await?;
-        unit.drop_restores(self.task, &restored).await?;
+        tx.put_failures(self.task, &failed).await?;
+        tx.put_restores(self.task, &waiting).await?;
+        tx.drop_restores(self.task, &restored).await?;
         // An upload that was forgotten and begun again since the last commit is known again.
         for key in dropped {
-            unit.drop_upload(self.task, key).await?;
+            tx.drop_upload(self.task, key).await?;
         }
         for upload in dirty {
-            unit.put_upload(self.task, upload).await?;
+            tx.put_upload(self.task, upload).await?;
         }
-        unit.set_outcome_len(self.task, len).await?;
-        unit.save().await?;
+        tx.set_outcome_len(self.task, len).await?;
+        tx.commit().await?;
         Ok(early)
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! Pages are followed by the server's own token. A key only begins a walk, and only as far as the server is seen to
 //! understand that. The declared order is checked on every page and across pages: whoever finds
-//! [`Kind::Disorder`] walks again without an order (`job/mod.rs`, `falls_back`).
+//! [`Kind::OutOfOrderListing`] walks again without an order (`job/mod.rs`, `falls_back`).
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -180,7 +180,7 @@ impl Lister {
             let mut page = match self.store.list(&request).await {
                 // It does not begin at a key at all.
                 Err(f)
-                    if f.kind == Kind::Disorder
+                    if f.kind == Kind::OutOfOrderListing
                         && matches!(from, Position::After(_))
                         && self.expected_key.is_some() =>
                 {
@@ -358,7 +358,7 @@ impl Lister {
         let request = ListRequest { prefix: self.prefix.clone(), from, max: 1, delimiter: None };
         let begins = match self.store.list(&request).await {
             Ok(page) => page.entries.first().is_some_and(|e| e.key == self.last),
-            Err(f) if f.kind == Kind::Disorder => false,
+            Err(f) if f.kind == Kind::OutOfOrderListing => false,
             Err(f) => return Err(f.at(self.side)),
         };
         let start = if begins { StartAfter::Proved } else { StartAfter::Broken };
@@ -384,7 +384,7 @@ fn refuses_token(kind: Kind) -> bool {
 }
 
 fn out_of_order(message: String) -> Failure {
-    Failure::new(Kind::Disorder, "list", message)
+    Failure::new(Kind::OutOfOrderListing, "list", message)
 }
 
 /// The first key behind another, where a walk begins there.
@@ -394,7 +394,7 @@ pub(crate) async fn first_key_after(store: &dyn ObjectStore, prefix: &str, key: 
     loop {
         let request = ListRequest { prefix: prefix.to_owned(), from, max: 2, delimiter: None };
         let page = match store.list(&request).await {
-            Err(f) if f.kind == Kind::Disorder => return Ok(None),
+            Err(f) if f.kind == Kind::OutOfOrderListing => return Ok(None),
             // Its token has expired: the question is asked again.
             Err(f)
                 if refuses_token(f.kind)
@@ -421,7 +421,7 @@ pub(crate) async fn exists(store: &dyn ObjectStore, key: &Key) -> Result<bool> {
     match store.head(key, None).await {
         Ok(_) => Ok(true),
         // A store has no key that it cannot hold.
-        Err(f) if matches!(f.kind, Kind::NotFound | Kind::KeyRefused | Kind::Invalid) => Ok(false),
+        Err(f) if matches!(f.kind, Kind::NotFound | Kind::InvalidKey | Kind::Invalid) => Ok(false),
         Err(f) if f.kind == Kind::Forbidden => Ok(true),
         Err(f) => Err(f),
     }
@@ -433,7 +433,7 @@ pub(crate) async fn is_listed(store: Arc<dyn ObjectStore>, key: &Key, side: Side
     loop {
         match shows(store.clone(), key, side).await {
             // A token of it was refused: the question is asked again.
-            Err(f) if f.kind == Kind::Disorder && refused < REFUSED_MAX => refused += 1,
+            Err(f) if f.kind == Kind::OutOfOrderListing && refused < REFUSED_MAX => refused += 1,
             done => return done,
         }
     }

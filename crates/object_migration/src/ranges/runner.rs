@@ -90,7 +90,7 @@ impl RangeContext {
             (None, None) if unordered => {
                 let from = position_of(&cursor).ok_or_else(|| {
                     let m = "the ledger has a key where an unordered listing needs a page token";
-                    Failure::new(Kind::Disorder, "list", m).at(Side::Source)
+                    Failure::new(Kind::OutOfOrderListing, "list", m).at(Side::Source)
                 })?;
                 let lister = Lister::at_position(copier.source.clone(), &prefix, from, Side::Source);
                 (Feed::of_listing(lister), None)
@@ -145,7 +145,7 @@ impl RangeContext {
         interrupted: bool,
         known: EntrySource,
     ) -> Action {
-        if self.copier.spec.beyond.versions {
+        if self.copier.spec.extensions.versions {
             // What stands at the target is compared version by version, when the key's turn comes.
             return if self.rule.is_too_old(entry) {
                 Action::Skip("not modified since")
@@ -190,7 +190,7 @@ impl RangeContext {
             match copier.target.head(&to, None).await {
                 Ok(meta) => at_target = Some((meta.sums, entry_of(to, meta))),
                 // A key that the target cannot even be asked about fails when it is written, with that reason.
-                Err(f) if matches!(f.kind, Kind::NotFound | Kind::KeyRefused | Kind::Invalid) => {}
+                Err(f) if matches!(f.kind, Kind::NotFound | Kind::InvalidKey | Kind::Invalid) => {}
                 Err(f) => {
                     let end = copier.end_of_failure(f, entry.size);
                     return (entry, end);
@@ -234,7 +234,7 @@ impl RangeContext {
 
     /// True when what stands at the target matters.
     fn needs_target_entry(&self) -> bool {
-        !self.copier.spec.beyond.versions && (self.rule.needs_target() || self.resumed)
+        !self.copier.spec.extensions.versions && (self.rule.needs_target() || self.resumed)
     }
 
     /// True when the rule may compare the CRC-64 that both stores keep, which only a HEAD tells.
@@ -517,10 +517,10 @@ impl RangeRunner {
 }
 
 async fn transfer(copier: Arc<ObjectCopier>, entry: Entry, permits: Permits) -> TransferEnd {
-    if copier.spec.beyond.dry_run {
+    if copier.spec.extensions.dry_run {
         return TransferEnd::Outcome(Outcome::Skipped("would be copied"), entry.size);
     }
-    if copier.spec.beyond.versions {
+    if copier.spec.extensions.versions {
         drop(permits);
         return copier.copy_versions(entry).await;
     }

@@ -270,7 +270,7 @@ impl RangeScheduler {
             return Ok(());
         }
         let m = format!("`{upto}` exists but was not listed at its previous position");
-        Err(Failure::new(Kind::Disorder, "list", m).at(Side::Source))
+        Err(Failure::new(Kind::OutOfOrderListing, "list", m).at(Side::Source))
     }
 
     /// Walks all ranges with `run`, splitting while `idle` says that more could be done. Ends when nothing is
@@ -370,7 +370,7 @@ impl RangeScheduler {
                             (ListProbe::Page(guess), Ok(ProbeResult::Page(opened))) => (guess, opened),
                             (ListProbe::Page(_), failed) => {
                                 // A server that does not begin where it is asked to is not asked again.
-                                if failed.is_err_and(|f| f.kind == Kind::Disorder) {
+                                if failed.is_err_and(|f| f.kind == Kind::OutOfOrderListing) {
                                     self.source.learn(Fact::StartAfter(StartAfter::Broken));
                                 }
                                 continue;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use model::failure::{Failure, Kind, Result, Side};
 use model::key::Key;
-use model::member::Member;
+use model::parent::Parent;
 use model::spec::ReportForm;
 use model::task::TaskId;
 use storage::{Body, Meta, SharedStore};
@@ -35,7 +35,7 @@ pub fn failure_code(failure: &Failure) -> &'static str {
         (Kind::Archived, ..) => "MIGRATE_SRC_ARCHIVE_OBJ_FAILURE",
         (Kind::TooLarge, ..) => "OBJ_SIZE_EXCEEDED",
         (Kind::Corrupt, Side::Target, "verify" | "write_part") => "CHECK_OBJ_CONSISTENCY_FAILURE",
-        (Kind::KeyRefused, Side::Target, _) => "OBJ_KEY_TOO_LONG",
+        (Kind::InvalidKey, Side::Target, _) => "OBJ_KEY_TOO_LONG",
         (_, Side::Source, "head" | "list" | "tags") => "GET_SRC_OBJ_META_FAILURE",
         (_, Side::Source, _) => "GET_SRC_OBJ_FAILURE",
         (_, Side::Target, "head" | "list") => "GET_DST_OBJ_META_FAILURE",
@@ -84,7 +84,7 @@ pub struct Plan {
     /// Name of the task, part of every key.
     pub name: String,
     /// What the task belongs to, part of every key.
-    pub member: Member,
+    pub member: Parent,
     /// The outcome file.
     pub outcome: PathBuf,
     /// How much of it belongs to the ledger, bytes.
@@ -107,7 +107,7 @@ fn text_meta() -> Meta {
 }
 
 fn key(plan: &Plan, kind: &str, stamp: &str, suffix: &str) -> Key {
-    let (before, after) = plan.member.records_at(&plan.name);
+    let (before, after) = plan.member.record_paths(&plan.name);
     Key::from(format!("{before}{kind}_object_lists/{after}{stamp}{suffix}.{kind}_list.txt"))
 }
 
@@ -168,7 +168,7 @@ async fn report_file(plan: &Plan, target: &SharedStore, form: ReportForm, stamp:
     let size = std::fs::metadata(&temp).map_err(here)?.len();
     let value = (HeaderName::from_static("content-type"), HeaderValue::from_static(kind));
     let meta = Meta { headers: vec![value], size, ..Meta::default() };
-    let (before, after) = plan.member.records_at(&plan.name);
+    let (before, after) = plan.member.record_paths(&plan.name);
     let key = Key::from(format!("{before}reports/{after}{stamp}.{}", table::extension(form)));
     let written = target.write(&key, &meta, file_body(&temp, 0, size).map_err(here)?).await;
     let _ = std::fs::remove_file(&temp);

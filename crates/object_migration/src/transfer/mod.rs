@@ -238,9 +238,9 @@ impl ObjectCopier {
                 Err(failure) => return self.end_of_failure(failure, size),
             }
         }
-        if self.spec.beyond.delete && matches!(self.spec.selection, Selection::Keys(_)) {
+        if self.spec.extensions.delete && matches!(self.spec.selection, Selection::Keys(_)) {
             // An event said that something happened to this key, and it is not there any more.
-            if self.spec.beyond.dry_run {
+            if self.spec.extensions.dry_run {
                 return TransferEnd::Outcome(Outcome::Skipped("would be deleted"), 0);
             }
             let to = key.under(&self.spec.save_prefix);
@@ -465,7 +465,7 @@ impl ObjectCopier {
         if capability.storage_class {
             meta.class = target_class(self.spec.storage, source.class.as_deref()).map(str::to_owned);
         }
-        if self.spec.beyond.acl && capability.acl && self.source.capability().acl {
+        if self.spec.extensions.acl && capability.acl && self.source.capability().acl {
             meta.acl = self.source.acl(key).await?;
         }
         if self.spec.kms {

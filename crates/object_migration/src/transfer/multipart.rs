@@ -11,7 +11,7 @@ use model::key::Key;
 use storage::capability::PartProof;
 use storage::checksum::Wanted;
 use storage::{Entry, Etag, Meta, ObjectStore, Part, WriteCrc};
-use store::{Doubt, Upload};
+use store::{UnresolvedUpload, Upload};
 use tokio::task::JoinSet;
 
 use crate::ledger::outcome::Outcome;
@@ -97,7 +97,7 @@ impl ObjectCopier {
     async fn abort_upload(&self, to: &Key, open: &Upload) -> Result<()> {
         if !open.upload.is_empty() {
             self.target.abort_upload(to, &open.upload).await?;
-            if open.doubt == Doubt::None {
+            if open.unresolved == UnresolvedUpload::None {
                 return Ok(());
             }
         }
@@ -274,10 +274,10 @@ impl ObjectCopier {
 
     /// Goes on with the upload in the ledger when it fits the object as it is now; else begins a new one.
     async fn resume_or_begin(&self, key: &Key, meta: &Meta, part_size: u64) -> Result<(Upload, bool)> {
-        let mut doubt = Doubt::None;
+        let mut unresolved = UnresolvedUpload::None;
         if let Some(open) = self.ledger.upload_of(key) {
-            if open.upload.is_empty() || open.doubt == Doubt::Beside {
-                doubt = Doubt::Beside;
+            if open.upload.is_empty() || open.unresolved == UnresolvedUpload::AnotherUpload {
+                unresolved = UnresolvedUpload::AnotherUpload;
             }
             let same = open.etag == identity(meta) && open.size == meta.size && open.part_size == part_size;
             if same && !open.upload.is_empty() {
@@ -295,7 +295,7 @@ impl ObjectCopier {
             part_size,
             size: meta.size,
             parts: "[]".into(),
-            doubt,
+            unresolved,
         };
         // The intent is durable before the upload exists, so that no crash leaves an upload nobody knows of.
         self.ledger.put_upload(upload.clone());

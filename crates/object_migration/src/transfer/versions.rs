@@ -28,7 +28,7 @@ pub fn versions_present(source: &[Version], target: &[Version]) -> usize {
 async fn list_versions(store: &dyn ObjectStore, key: &Key) -> Result<Vec<Version>> {
     let Some(text) = key.as_str() else {
         let m = format!("`{key}` is not valid UTF-8: its versions cannot be listed");
-        return Err(Failure::new(Kind::KeyRefused, "list_versions", m));
+        return Err(Failure::new(Kind::InvalidKey, "list_versions", m));
     };
     // The key itself sorts before everything that it is a prefix of.
     let request = ListRequest { prefix: text.to_owned(), from: Position::Start, max: 1000, delimiter: None };

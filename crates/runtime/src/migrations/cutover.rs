@@ -12,7 +12,7 @@
 use std::time::{Duration, Instant};
 
 use model::failure::{Failure, Kind, Result, Side};
-use model::migration::{End, MigrationEvent, MigrationIllegal};
+use model::migration::{Endpoint, MigrationEvent, MigrationIllegal};
 use redis_migration::connection::client::Client;
 use redis_migration::connection::query_client::QueryClient;
 use redis_migration::connection::server::ServerInfo;
@@ -68,9 +68,9 @@ impl CutoverState {
 
     async fn save(&self, leased: &mut LeasedMigration<'_>) -> Result<()> {
         leased.row.cutover = serde_json::to_value(self).unwrap_or_default();
-        let mut unit = leased.write().await?;
-        unit.set_cutover(leased.id, &leased.row.cutover).await?;
-        unit.save().await
+        let mut tx = leased.write().await?;
+        tx.set_cutover(leased.id, &leased.row.cutover).await?;
+        tx.commit().await
     }
 }
 
@@ -213,7 +213,7 @@ impl Masters {
 
 /// Both ends as they stood when the cut-over began.
 fn ends(leased: &LeasedMigration<'_>, state: &CutoverState) -> Result<(Node, Node)> {
-    let node = |end: &Option<End>, side: Side| {
+    let node = |end: &Option<Endpoint>, side: Side| {
         let end = end.clone().unwrap_or_default();
         super::resolve_node(&end, leased.secrets.for_side(side), leased.engine.places(), &state.redirects)
             .map_err(|f| f.at(side))
@@ -224,7 +224,7 @@ fn ends(leased: &LeasedMigration<'_>, state: &CutoverState) -> Result<(Node, Nod
 
 /// Both instances, when both are registered.
 fn registered(leased: &LeasedMigration<'_>) -> Option<(String, String)> {
-    let id = |end: &Option<End>| end.as_ref().and_then(|e| e.id.clone());
+    let id = |end: &Option<Endpoint>| end.as_ref().and_then(|e| e.id.clone());
     id(&leased.row.spec.source).zip(id(&leased.row.spec.target))
 }
 
@@ -232,7 +232,7 @@ async fn call_hook(leased: &LeasedMigration<'_>, state: &CutoverState, back: boo
     let Some(Hook(command)) = leased.engine.places().hook() else { return Ok(()) };
     let Some((program, args)) = command.split_first() else { return Ok(()) };
     let (source, target) = ends(leased, state)?;
-    let side = |end: &Option<End>, node: &Node| {
+    let side = |end: &Option<Endpoint>, node: &Node| {
         let addrs: Vec<String> = node.addrs.iter().map(|(host, port)| format!("{host}:{port}")).collect();
         json!({"id": end.as_ref().and_then(|e| e.id.clone()), "addrs": addrs})
     };
@@ -376,15 +376,15 @@ impl Cutover {
             ));
         }
         let (engine, now) = (leased.engine, leased.engine.clock.now_ms());
-        let mut unit = leased.write().await?;
-        let applied = unit.apply_migration(leased.id, MigrationEvent::Decided, now).await?;
+        let mut tx = leased.write().await?;
+        let applied = tx.apply_migration(leased.id, MigrationEvent::CutoverCommitted, now).await?;
         leased.row.state = applied.map_err(|_: MigrationIllegal| {
             Failure::new(Kind::Conflict, "exchange", "the state of the migration has changed")
         })?;
         if let Some((a, b)) = registered(leased) {
-            unit.swap_instances(&a, &b).await?;
+            tx.swap_redirects(&a, &b).await?;
         }
-        unit.save().await?;
+        tx.commit().await?;
         engine.redirect_clients();
         let held_ms = self.began.elapsed().as_millis();
         tracing::info!(
@@ -414,7 +414,7 @@ pub(super) async fn finish(leased: &mut LeasedMigration<'_>) -> Result<()> {
             )
             .await?;
     }
-    leased.apply(MigrationEvent::Exchanged).await?;
+    leased.apply(MigrationEvent::CutoverDone).await?;
     if let Ok((from, to)) = ends(leased, &state) {
         tokio::spawn(super::identity::forget(
             leased.id.to_owned(),
@@ -462,10 +462,10 @@ pub(super) async fn abort(leased: &mut LeasedMigration<'_>, why: &str) -> Result
             Err(_) => tokio::time::sleep(RESTORE_DELAY).await,
         }
     }
-    leased.apply(MigrationEvent::ExchangeFailed).await?;
-    let mut unit = leased.write().await?;
-    unit.set_migration_error(leased.id, Some(&format!("the cut-over was rolled back: {why}"))).await?;
-    unit.save().await?;
+    leased.apply(MigrationEvent::CutoverFailed).await?;
+    let mut tx = leased.write().await?;
+    tx.set_migration_error(leased.id, Some(&format!("the cut-over was rolled back: {why}"))).await?;
+    tx.commit().await?;
     leased.log(MessageCode::CutoverFailed, &[why.to_owned()]).await
 }
 
@@ -483,13 +483,13 @@ pub(super) async fn roll_back(leased: &mut LeasedMigration<'_>) -> Result<()> {
         let returned = async {
             call_hook(leased, &state, true).await?;
             source.unfence(&state.fences).await?;
-            let mut unit = leased.write().await?;
+            let mut tx = leased.write().await?;
             let now = leased.engine.clock.now_ms();
-            let _ = unit.apply_migration(leased.id, MigrationEvent::Returned, now).await?;
+            let _ = tx.apply_migration(leased.id, MigrationEvent::RollbackDone, now).await?;
             if let Some((a, b)) = registered(leased) {
-                unit.swap_instances(&a, &b).await?;
+                tx.swap_redirects(&a, &b).await?;
             }
-            unit.save().await
+            tx.commit().await
         };
         let done: Result<()> = returned.await;
         leased.engine.redirect_clients();
@@ -506,14 +506,14 @@ pub(super) async fn roll_back(leased: &mut LeasedMigration<'_>) -> Result<()> {
             leased.log(MessageCode::Cutover, &[message.to_owned()]).await
         }
         Err(failure) => {
-            leased.apply(MigrationEvent::ReturnFailed).await?;
-            let mut unit = leased.write().await?;
-            unit.set_migration_error(
+            leased.apply(MigrationEvent::RollbackFailed).await?;
+            let mut tx = leased.write().await?;
+            tx.set_migration_error(
                 leased.id,
                 Some(&format!("the rollback failed: {}", format_failure(&failure))),
             )
             .await?;
-            unit.save().await?;
+            tx.commit().await?;
             leased
                 .log(MessageCode::Warning, &[format!("the rollback failed: {}", format_failure(&failure))])
                 .await

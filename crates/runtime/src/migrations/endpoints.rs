@@ -1,7 +1,7 @@
 //! Where the ends of a migration are: a registered instance, after whatever cut-over moved it, or plain addresses.
 
 use model::failure::{Failure, Kind, Result, Side};
-use model::migration::{End, Own};
+use model::migration::{Endpoint, Own};
 use redis_migration::Node;
 use seal::Secret;
 use serde::{Deserialize, Serialize};
@@ -55,7 +55,7 @@ impl EndSecrets {
 /// # Errors
 /// [`Kind::NotFound`] for an instance that is not registered, [`Kind::Invalid`] for what is no address.
 pub fn resolve_node(
-    end: &End,
+    end: &Endpoint,
     password: &Secret,
     places: &dyn Places,
     redirects: &[(String, String)],
@@ -106,7 +106,7 @@ mod tests {
 
     #[tokio::test]
     async fn sec_f07_addresses_of_requests_lead_where_the_operator_allows() {
-        let end = End { addrs: Some("127.0.0.1:1".into()), ..End::default() };
+        let end = Endpoint { addrs: Some("127.0.0.1:1".into()), ..Endpoint::default() };
         let node = resolve_node(&end, &Secret::default(), &Public, &[]).unwrap();
         let refused = redis_migration::connection::client::connect(&node).await.map(drop).unwrap_err();
         assert_eq!(refused.kind, Kind::Forbidden, "{refused}");

@@ -45,7 +45,7 @@ pub(super) fn functions(own: &Own) -> FunctionPolicy {
 
 /// Which keys are migrated, and where to (dcs-migration.md §4.7).
 pub fn route(spec: &MigrationSpec) -> Route {
-    let db = |end: &Option<model::migration::End>| end.as_ref().and_then(|e| e.db);
+    let db = |end: &Option<model::migration::Endpoint>| end.as_ref().and_then(|e| e.db);
     let (from, to) = (db(&spec.source), db(&spec.target));
     Route {
         only_db: from,

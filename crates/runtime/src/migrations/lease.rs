@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use model::failure::{Failure, Kind, Result, Side};
 use model::migration::{MigrationEvent, Own, Phase};
 use redis_migration::{Node, Progress, Summary};
-use store::{MigrationRow, Unit};
+use store::{MigrationRow, StoreTx};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -69,7 +69,7 @@ impl LeasedMigration<'_> {
     /// What goes beyond the compatible API, of the request and of registered ends.
     pub(super) fn own(&self) -> Own {
         let spec = &self.row.spec;
-        let of = |end: &Option<model::migration::End>| {
+        let of = |end: &Option<model::migration::Endpoint>| {
             let id = end.as_ref().and_then(|end| end.id.as_ref())?;
             self.engine.places().instance(id).map(|instance| instance.own)
         };
@@ -82,14 +82,14 @@ impl LeasedMigration<'_> {
         self.running.stop.is_cancelled()
     }
 
-    /// A unit that counts only while this worker holds the migration.
+    /// A transaction that counts only while this worker holds the migration.
     ///
     /// # Errors
     /// [`Kind::LeaseLost`] when another worker holds it.
-    pub(super) async fn write(&self) -> Result<Unit> {
-        let mut unit = self.engine.store.write().await?;
-        unit.hold_migration(self.id, self.fence).await?;
-        Ok(unit)
+    pub(super) async fn write(&self) -> Result<StoreTx> {
+        let mut tx = self.engine.store.write().await?;
+        tx.hold_migration(self.id, self.fence).await?;
+        Ok(tx)
     }
 
     /// Asked before anything at either end is changed that another worker may have set.
@@ -101,26 +101,26 @@ impl LeasedMigration<'_> {
     }
 
     pub(super) async fn log(&self, code: MessageCode, parts: &[String]) -> Result<()> {
-        let mut unit = self.write().await?;
-        append_log(&mut unit, self.id, code, self.engine.clock.now_ms(), parts).await?;
-        unit.save().await
+        let mut tx = self.write().await?;
+        append_log(&mut tx, self.id, code, self.engine.clock.now_ms(), parts).await?;
+        tx.commit().await
     }
 
     pub(super) async fn apply(&mut self, event: MigrationEvent) -> Result<()> {
-        let mut unit = self.write().await?;
-        if let Ok(state) = unit.apply_migration(self.id, event, self.engine.clock.now_ms()).await? {
+        let mut tx = self.write().await?;
+        if let Ok(state) = tx.apply_migration(self.id, event, self.engine.clock.now_ms()).await? {
             self.row.state = state;
             // Whoever sees the phase sees the numbers that belong to it.
-            unit.set_migration_stats(self.id, &self.row.stats).await?;
+            tx.set_migration_stats(self.id, &self.row.stats).await?;
         }
-        unit.save().await
+        tx.commit().await
     }
 
     pub(super) async fn renew(&mut self) -> Result<bool> {
         let until = self.engine.clock.now_ms() + LEASE_MS;
-        let mut unit = self.engine.store.write().await?;
-        let leased = unit.renew_migration(self.id, self.fence, until).await?;
-        unit.save().await?;
+        let mut tx = self.engine.store.write().await?;
+        let leased = tx.renew_migration(self.id, self.fence, until).await?;
+        tx.commit().await?;
         self.renewed = Instant::now();
         Ok(leased)
     }

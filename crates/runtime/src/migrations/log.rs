@@ -2,7 +2,7 @@
 
 use model::failure::Result;
 use model::migration::{MigrationEvent, Phase};
-use store::{LogLine, Unit};
+use store::{LogLine, StoreTx};
 
 use crate::migrations::log_messages::{MessageCode, log_line};
 
@@ -11,20 +11,20 @@ use crate::migrations::log_messages::{MessageCode, log_line};
 /// # Errors
 /// When the store fails.
 pub async fn append_log(
-    unit: &mut Unit,
+    tx: &mut StoreTx,
     id: &str,
     code: MessageCode,
     at: i64,
     parts: &[String],
 ) -> Result<()> {
     let line: LogLine = log_line(code, at, parts);
-    unit.log_migration(id, &line).await
+    tx.log_migration(id, &line).await
 }
 
 /// A migration that cannot go on: its phase, its error and its log say the same.
-pub(super) async fn fail(unit: &mut Unit, id: &str, why: &str, now: i64) -> Result<()> {
-    if unit.apply_migration(id, MigrationEvent::Broke, now).await?.is_ok_and(|s| s.phase == Phase::Failed) {
-        unit.set_migration_error(id, Some(why)).await?;
+pub(super) async fn fail(tx: &mut StoreTx, id: &str, why: &str, now: i64) -> Result<()> {
+    if tx.apply_migration(id, MigrationEvent::Failed, now).await?.is_ok_and(|s| s.phase == Phase::Failed) {
+        tx.set_migration_error(id, Some(why)).await?;
     }
-    append_log(unit, id, MessageCode::Failed, now, &[why.to_owned()]).await
+    append_log(tx, id, MessageCode::Failed, now, &[why.to_owned()]).await
 }

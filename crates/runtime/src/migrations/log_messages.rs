@@ -128,7 +128,7 @@ pub(super) fn format_failure(failure: &Failure) -> String {
     let side = match failure.side {
         Side::Source => "source: ",
         Side::Target => "target: ",
-        Side::Here => "",
+        Side::Local => "",
     };
     let helps = matches!(
         failure.kind,

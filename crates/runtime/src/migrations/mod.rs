@@ -22,7 +22,7 @@ use std::sync::{Arc, MutexGuard};
 use model::failure::{Result, Side};
 use model::migration::{MigrationEvent, MigrationState, Phase, ResumeMode};
 use redis_migration::Progress;
-use store::{MigrationRow, Unit};
+use store::{MigrationRow, StoreTx};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -51,7 +51,7 @@ enum Action {
 
 /// Pure: what to do about one migration.
 fn plan(state: MigrationState, here: bool, leased_elsewhere: bool) -> Action {
-    let switching = state.switch.is_some_and(model::migration::Switch::is_under_way);
+    let switching = state.cutover.is_some_and(model::migration::CutoverState::is_in_progress);
     match (state.phase, here) {
         (Phase::Stopping, true) => Action::Stop,
         (_, true) => Action::Nothing,
@@ -80,9 +80,9 @@ impl Engine {
         now: i64,
         runs: &mut JoinSet<String>,
     ) -> Result<()> {
-        let mut unit = self.store.read().await?;
-        let open = unit.open_migrations().await?;
-        drop(unit);
+        let mut tx = self.store.read().await?;
+        let open = tx.open_migrations().await?;
+        drop(tx);
         for m in open {
             let here = self.moving().contains_key(&m.id);
             let elsewhere = m.owner.as_ref().is_some_and(|o| *o != self.owner) && m.lease_until >= now;
@@ -104,9 +104,9 @@ impl Engine {
                             0 => (MessageCode::Queued, self.moving_max),
                             _ => (MessageCode::QueuedBehindProject, held),
                         };
-                        let mut unit = self.store.write().await?;
-                        append_log(&mut unit, &m.id, code, now, &[running.to_string()]).await?;
-                        unit.save().await?;
+                        let mut tx = self.store.write().await?;
+                        append_log(&mut tx, &m.id, code, now, &[running.to_string()]).await?;
+                        tx.commit().await?;
                     }
                 }
                 Action::Run => {
@@ -121,9 +121,9 @@ impl Engine {
                 }
                 Action::Stop => self.signal_migration_stop(&m.id),
                 Action::MarkStopped => {
-                    let mut unit = self.store.write().await?;
-                    if mark_stopped(&mut unit, &m, now).await? {
-                        unit.save().await?;
+                    let mut tx = self.store.write().await?;
+                    if mark_stopped(&mut tx, &m, now).await? {
+                        tx.commit().await?;
                     }
                 }
                 Action::Nothing => {}
@@ -138,19 +138,19 @@ impl Engine {
     /// When the store fails.
     pub async fn recover_migrations(&self) -> Result<()> {
         let now = self.clock.now_ms();
-        let mut unit = self.store.write().await?;
-        let left = unit.end_migration_leases().await?;
+        let mut tx = self.store.write().await?;
+        let left = tx.end_migration_leases().await?;
         for m in left.iter().filter(|m| m.spec.resume == ResumeMode::Manual) {
             let by_person = m.state.kind == model::migration::MigrationKind::Online
-                && !m.state.switch.is_some_and(model::migration::Switch::is_under_way);
+                && !m.state.cutover.is_some_and(model::migration::CutoverState::is_in_progress);
             if by_person && matches!(m.state.phase, Phase::Loading | Phase::Following) {
                 let why = "the service stopped while the migration was running and its resume mode is manual; hint: \
                      restart the migration";
-                fail(&mut unit, &m.id, why, now).await?;
+                fail(&mut tx, &m.id, why, now).await?;
             }
         }
-        unit.fail_open_backups(now).await?;
-        unit.save().await?;
+        tx.fail_open_backups(now).await?;
+        tx.commit().await?;
         let left = std::fs::read_dir(self.spool_dir()?).into_iter().flatten().flatten();
         for entry in left.filter(|e| e.file_name().to_string_lossy().starts_with(import::TEMPORARY)) {
             let _ = std::fs::remove_dir_all(entry.path());
@@ -166,12 +166,12 @@ impl Engine {
         redirects: &[(String, String)],
     ) {
         let secrets = EndSecrets::from_json(secrets);
-        let node = |end: &Option<model::migration::End>, side| {
+        let node = |end: &Option<model::migration::Endpoint>, side| {
             resolve_node(end.as_ref()?, secrets.for_side(side), &*self.places, redirects).ok()
         };
         let (source, target) = (node(&m.spec.source, Side::Source), node(&m.spec.target, Side::Target));
         // After a cut-over the ends stand elsewhere, and the checkpoint is gone already.
-        if let (Some(source), Some(target), None) = (source, target, m.state.switch) {
+        if let (Some(source), Some(target), None) = (source, target, m.state.cutover) {
             tokio::spawn(identity::forget(m.id.clone(), source, target, route(&m.spec)));
         }
     }
@@ -194,27 +194,27 @@ impl Engine {
 }
 
 /// Lets a migration rest on which nobody works; false, and nothing is to be saved, when it is another's or in another phase by now.
-async fn mark_stopped(unit: &mut Unit, seen: &MigrationRow, now: i64) -> Result<bool> {
+async fn mark_stopped(tx: &mut StoreTx, seen: &MigrationRow, now: i64) -> Result<bool> {
     let is_as_seen = |m: &MigrationRow| m.fence == seen.fence && m.state.phase == Phase::Stopping;
-    if !unit.migration(&seen.id).await?.is_some_and(|m| is_as_seen(&m)) {
+    if !tx.migration(&seen.id).await?.is_some_and(|m| is_as_seen(&m)) {
         return Ok(false);
     }
-    let _ = unit.apply_migration(&seen.id, MigrationEvent::Rested, now).await?;
-    append_log(unit, &seen.id, MessageCode::Stopped, now, &[]).await?;
+    let _ = tx.apply_migration(&seen.id, MigrationEvent::Drained, now).await?;
+    append_log(tx, &seen.id, MessageCode::Stopped, now, &[]).await?;
     Ok(true)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::migration::{MigrationKind, MigrationSpec, Switch};
+    use model::migration::{CutoverState, MigrationKind, MigrationSpec};
     use store::{NewMigration, Store};
 
     #[tokio::test]
     async fn f4_a_migration_that_was_claimed_meanwhile_is_not_put_to_rest() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::embedded(dir.path()).await.unwrap();
-        let mut unit = store.write().await.unwrap();
+        let mut tx = store.write().await.unwrap();
         let made = NewMigration {
             id: "m".into(),
             project: "p".into(),
@@ -227,17 +227,17 @@ mod tests {
             job: "j".into(),
             now: 1,
         };
-        unit.insert_migration(made).await.unwrap();
-        unit.apply_migration("m", MigrationEvent::Stop, 2).await.unwrap().unwrap();
-        let seen = unit.migration("m").await.unwrap().unwrap();
-        unit.claim_migration("m", "another", 3, 4).await.unwrap().unwrap();
-        assert!(!mark_stopped(&mut unit, &seen, 3).await.unwrap());
-        let seen = unit.migration("m").await.unwrap().unwrap();
-        assert!(mark_stopped(&mut unit, &seen, 5).await.unwrap());
+        tx.insert_migration(made).await.unwrap();
+        tx.apply_migration("m", MigrationEvent::Stop, 2).await.unwrap().unwrap();
+        let seen = tx.migration("m").await.unwrap().unwrap();
+        tx.claim_migration("m", "another", 3, 4).await.unwrap().unwrap();
+        assert!(!mark_stopped(&mut tx, &seen, 3).await.unwrap());
+        let seen = tx.migration("m").await.unwrap().unwrap();
+        assert!(mark_stopped(&mut tx, &seen, 5).await.unwrap());
         // It rests once, and its log says so once.
-        assert!(!mark_stopped(&mut unit, &seen, 6).await.unwrap());
-        assert_eq!(unit.migration("m").await.unwrap().unwrap().state.phase, Phase::Stopped);
-        assert_eq!(unit.migration_logs("m", "", 0, 10).await.unwrap().1, 1);
+        assert!(!mark_stopped(&mut tx, &seen, 6).await.unwrap());
+        assert_eq!(tx.migration("m").await.unwrap().unwrap().state.phase, Phase::Stopped);
+        assert_eq!(tx.migration_logs("m", "", 0, 10).await.unwrap().1, 1);
     }
 
     #[test]
@@ -259,13 +259,13 @@ mod tests {
 
     #[test]
     fn what_should_run_is_lent_and_what_should_rest_rests() {
-        let state = |phase, switch| MigrationState { kind: MigrationKind::Online, phase, switch };
+        let state = |phase, switch| MigrationState { kind: MigrationKind::Online, phase, cutover: switch };
         assert_eq!(plan(state(Phase::Loading, None), false, false), Action::Run);
         assert_eq!(plan(state(Phase::Following, None), false, true), Action::Nothing);
         assert_eq!(plan(state(Phase::Following, None), true, false), Action::Nothing);
         assert_eq!(plan(state(Phase::Stopping, None), true, false), Action::Stop);
         assert_eq!(plan(state(Phase::Stopping, None), false, false), Action::MarkStopped);
         assert_eq!(plan(state(Phase::Succeeded, None), false, false), Action::Nothing);
-        assert_eq!(plan(state(Phase::Succeeded, Some(Switch::Returning)), false, false), Action::Run);
+        assert_eq!(plan(state(Phase::Succeeded, Some(CutoverState::RollingBack)), false, false), Action::Run);
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use flow_control::budget::Bandwidth;
 use model::failure::{Failure, Kind, Result, Side};
-use model::migration::{MigrationEvent, MigrationKind, MigrationSpec, Phase, ResumeMode, Switch};
+use model::migration::{CutoverState, MigrationEvent, MigrationKind, MigrationSpec, Phase, ResumeMode};
 use redis_migration::connection::server::ServerInfo;
 use redis_migration::reconnect::ReconnectPolicy;
 use redis_migration::snapshot::restore::Conflict;
@@ -48,14 +48,14 @@ pub(crate) async fn run(engine: Arc<Engine>, id: String, running: RunningMigrati
 
 async fn lease_and_run(engine: &Arc<Engine>, id: &str, running: &RunningMigration) -> Result<()> {
     let now = engine.clock.now_ms();
-    let mut unit = engine.store.write().await?;
-    let Some(fence) = unit.claim_migration(id, &engine.owner, now, now + LEASE_MS).await? else {
+    let mut tx = engine.store.write().await?;
+    let Some(fence) = tx.claim_migration(id, &engine.owner, now, now + LEASE_MS).await? else {
         return Ok(());
     };
-    let Some(row) = unit.migration(id).await? else { return Ok(()) };
-    let secrets = EndSecrets::from_json(&unit.migration_secrets(id).await?.unwrap_or_default());
-    let redirects = unit.moved_instances().await?;
-    unit.save().await?;
+    let Some(row) = tx.migration(id).await? else { return Ok(()) };
+    let secrets = EndSecrets::from_json(&tx.migration_secrets(id).await?.unwrap_or_default());
+    let redirects = tx.redirects().await?;
+    tx.commit().await?;
     tracing::info!(migration = id, name = %row.name, "migration {id} started");
     let mut leased =
         LeasedMigration { engine, id, fence, running, row, secrets, redirects, renewed: Instant::now() };
@@ -99,12 +99,12 @@ impl LiveOptions {
 
 impl LeasedMigration<'_> {
     async fn run_by_state(&mut self) -> RunEnd {
-        let done = match (self.row.state.switch, self.row.state.kind) {
-            (Some(Switch::Returning), _) => cutover::roll_back(self).await.map(|()| RunEnd::Stopped),
-            (Some(Switch::Decided), _) => cutover::finish(self).await.map(|()| RunEnd::Stopped),
+        let done = match (self.row.state.cutover, self.row.state.kind) {
+            (Some(CutoverState::RollingBack), _) => cutover::roll_back(self).await.map(|()| RunEnd::Stopped),
+            (Some(CutoverState::Committed), _) => cutover::finish(self).await.map(|()| RunEnd::Stopped),
             (_, MigrationKind::Import) => self.run_import().await,
             (switch, MigrationKind::Online) => {
-                if switch == Some(Switch::Exchanging) {
+                if switch == Some(CutoverState::InProgress) {
                     // Nothing was decided: it is as if it had not been asked for.
                     let why = "the service stopped before the cut-over was committed";
                     if let Err(failure) = cutover::abort(self, why).await {
@@ -281,9 +281,9 @@ impl LeasedMigration<'_> {
                     logged_tenths = self.save_statistics(&mut last, logged_tenths).await?;
                 }
                 _ = changes.changed() => {
-                    let mut unit = self.engine.store.read().await?;
-                    let row = unit.migration(self.id).await?;
-                    drop(unit);
+                    let mut tx = self.engine.store.read().await?;
+                    let row = tx.migration(self.id).await?;
+                    drop(tx);
                     if is_stopping(row.as_ref()) {
                         self.running.stop.cancel();
                     }
@@ -291,7 +291,7 @@ impl LeasedMigration<'_> {
                     live_options.update(&row.spec);
                     self.row.spec = row.spec;
                     self.row.cutover = row.cutover;
-                    let asked = row.state.switch == Some(Switch::Exchanging);
+                    let asked = row.state.cutover == Some(CutoverState::InProgress);
                     self.row.state = row.state;
                     if asked {
                         let cutover = Cutover::new(self, finish.clone())?;
@@ -363,8 +363,8 @@ impl LeasedMigration<'_> {
         if matches!(ended, RunEnd::Stopped) {
             self.count_once_more();
         }
-        let mut unit = self.engine.store.write().await?;
-        if !unit.release_migration(id, self.fence).await? {
+        let mut tx = self.engine.store.write().await?;
+        if !tx.release_migration(id, self.fence).await? {
             tracing::warn!(migration = id, "migration {id}: the lease was taken over by another worker");
             return Ok(());
         }
@@ -373,27 +373,27 @@ impl LeasedMigration<'_> {
             RunEnd::Finished => {
                 tracing::info!(migration = id, "migration {id} finished");
                 (stats.percent, stats.lag_bytes, stats.lag_ms) = (100, 0, 0);
-                let _ = unit.apply_migration(id, MigrationEvent::Finished, now).await?;
-                append_log(&mut unit, id, MessageCode::Done, now, &[]).await?;
+                let _ = tx.apply_migration(id, MigrationEvent::Finished, now).await?;
+                append_log(&mut tx, id, MessageCode::Done, now, &[]).await?;
             }
             RunEnd::Stopped => {
                 // A shutdown lets it stay as it is, to go on at the next start; a stop lets it rest.
-                let was = unit.migration(id).await?.map(|m| m.state.phase);
-                let _ = unit.apply_migration(id, MigrationEvent::Rested, now).await?;
+                let was = tx.migration(id).await?.map(|m| m.state.phase);
+                let _ = tx.apply_migration(id, MigrationEvent::Drained, now).await?;
                 if was == Some(Phase::Stopping) {
                     tracing::info!(migration = id, "migration {id} stopped");
-                    append_log(&mut unit, id, MessageCode::Stopped, now, &[]).await?;
+                    append_log(&mut tx, id, MessageCode::Stopped, now, &[]).await?;
                 }
             }
             RunEnd::Failed(failure) => {
                 tracing::error!(migration = id, "migration {id} failed: {failure}");
-                fail(&mut unit, id, &format_failure(&failure), now).await?;
+                fail(&mut tx, id, &format_failure(&failure), now).await?;
             }
             RunEnd::LeaseLost => return Ok(()),
         }
         (stats.kib_per_s, stats.ops_per_s) = (0, 0);
-        unit.set_migration_stats(id, &stats).await?;
-        unit.save().await
+        tx.set_migration_stats(id, &stats).await?;
+        tx.commit().await
     }
 }
 
@@ -444,17 +444,17 @@ mod tests {
             job: "j".into(),
             now: 1,
         };
-        let mut unit = engine.store.write().await.unwrap();
-        unit.insert_migration(made).await.unwrap();
-        unit.save().await.unwrap();
+        let mut tx = engine.store.write().await.unwrap();
+        tx.insert_migration(made).await.unwrap();
+        tx.commit().await.unwrap();
         engine
     }
 
     async fn claim(engine: &Arc<Engine>, owner: &str, now: i64) -> (i64, MigrationRow) {
-        let mut unit = engine.store.write().await.unwrap();
-        let fence = unit.claim_migration("m", owner, now, now + 10).await.unwrap().unwrap();
-        let row = unit.migration("m").await.unwrap().unwrap();
-        unit.save().await.unwrap();
+        let mut tx = engine.store.write().await.unwrap();
+        let fence = tx.claim_migration("m", owner, now, now + 10).await.unwrap().unwrap();
+        let row = tx.migration("m").await.unwrap().unwrap();
+        tx.commit().await.unwrap();
         (fence, row)
     }
 
@@ -489,10 +489,10 @@ mod tests {
         lost(cutover::abort(&mut late, "it is too late").await);
         lost(cutover::finish(&mut late).await);
         lost(cutover::roll_back(&mut late).await);
-        let mut unit = engine.store.read().await.unwrap();
-        let row = unit.migration("m").await.unwrap().unwrap();
+        let mut tx = engine.store.read().await.unwrap();
+        let row = tx.migration("m").await.unwrap().unwrap();
         assert_eq!((row.state.phase, row.error), (Phase::Loading, None));
-        assert_eq!(unit.migration_logs("m", "", 0, 10).await.unwrap().1, 1);
+        assert_eq!(tx.migration_logs("m", "", 0, 10).await.unwrap().1, 1);
     }
 
     #[test]

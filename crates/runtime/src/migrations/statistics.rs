@@ -69,20 +69,19 @@ pub(super) async fn compare_ends(
         let (Some(a), Some(b)) = counted else { return Ok(()) };
         let found = compare(&source, &target, &route, Depth::Sample).await?;
         let now = engine.clock.now_ms();
-        let mut unit = engine.store.write().await?;
-        unit.hold_migration(&id, fence).await?;
+        let mut tx = engine.store.write().await?;
+        tx.hold_migration(&id, fence).await?;
         let parts = [a.keys, a.expires, b.keys, b.expires].map(|n| n.to_string());
-        append_log(&mut unit, &id, MessageCode::Counted, now, &parts).await?;
+        append_log(&mut tx, &id, MessageCode::Counted, now, &parts).await?;
         let keys = found.keys.to_string();
         if found.is_same() {
-            append_log(&mut unit, &id, MessageCode::Compared, now, &[keys]).await?;
+            append_log(&mut tx, &id, MessageCode::Compared, now, &[keys]).await?;
         } else {
             let differ = found.differ + found.expiry_differs + found.missing + found.extra;
             let first = found.examples.first().cloned().unwrap_or_default();
-            append_log(&mut unit, &id, MessageCode::Different, now, &[keys, differ.to_string(), first])
-                .await?;
+            append_log(&mut tx, &id, MessageCode::Different, now, &[keys, differ.to_string(), first]).await?;
         }
-        unit.save().await
+        tx.commit().await
     };
     let compared: std::result::Result<Result<()>, _> = tokio::time::timeout(COMPARE_TIMEOUT, compared).await;
     if let Ok(Err(failure)) = compared {
@@ -159,15 +158,15 @@ impl LeasedMigration<'_> {
         }
         let (percent, stats) = (stats.percent, stats.clone());
         *last = now;
-        let mut unit = self.write().await?;
+        let mut tx = self.write().await?;
         if loading && percent / 10 > logged_tenths {
             logged_tenths = percent / 10;
             let parts = [percent, keys, expected].map(|n| n.to_string());
-            append_log(&mut unit, self.id, MessageCode::FullSyncProgress, self.engine.clock.now_ms(), &parts)
+            append_log(&mut tx, self.id, MessageCode::FullSyncProgress, self.engine.clock.now_ms(), &parts)
                 .await?;
         }
-        unit.set_migration_stats(self.id, &stats).await?;
-        unit.save().await?;
+        tx.set_migration_stats(self.id, &stats).await?;
+        tx.commit().await?;
         Ok(logged_tenths)
     }
 
@@ -178,14 +177,14 @@ impl LeasedMigration<'_> {
         tokio::spawn(async move {
             let (source, target) = query_both(&id, &route, source, target).await;
             let noted = async {
-                let mut unit = engine.store.write().await?;
+                let mut tx = engine.store.write().await?;
                 // Whoever has claimed it since counts for itself.
                 let rests = |m: &MigrationRow| !m.state.phase.is_open() && m.owner.is_none();
-                let Some(row) = unit.migration(&id).await?.filter(rests) else { return Ok(()) };
+                let Some(row) = tx.migration(&id).await?.filter(rests) else { return Ok(()) };
                 let mut stats = row.stats;
                 count_keys(&mut stats, &route, source.as_ref(), target.as_ref());
-                unit.set_migration_stats(&id, &stats).await?;
-                unit.save().await
+                tx.set_migration_stats(&id, &stats).await?;
+                tx.commit().await
             };
             let noted: Result<()> = noted.await;
             if let Err(failure) = noted {

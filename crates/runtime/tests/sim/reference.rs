@@ -30,7 +30,7 @@ pub(crate) fn judge(scenario: &Scenario, done: &Outcome) -> Option<String> {
         (Some(Visible::Succeeded), None) => {}
         (Some(Visible::Failed), None) if done.counters.failed.objects > 0 => {}
         (Some(Visible::Failed), Some(error))
-            if error.kind == Kind::DeletesMost && scenario.spec.beyond.delete => {}
+            if error.kind == Kind::DeletesTooMuch && scenario.spec.extensions.delete => {}
         other => return Some(format!("it ended as {other:?}")),
     }
     let selected = || scenario.at_source.keys().filter(|key| scenario.selected(key));
@@ -83,7 +83,7 @@ fn one(scenario: &Scenario, done: &Outcome, key: &Key) -> Option<String> {
     let equals = |bytes: &[u8]| there.is_some_and(|o| o.bytes == bytes);
     let left_alone = before.is_some() && stays && may_be_left_alone(scenario, key);
     if source.vanishing.contains(key) && now.is_none() {
-        let removed = scenario.spec.beyond.delete && there.is_none();
+        let removed = scenario.spec.extensions.delete && there.is_none();
         return (!(equals(&given.bytes) || stays || removed))
             .then(|| "it is neither as it was here nor as it was there".into());
     }
@@ -140,7 +140,7 @@ fn counters(scenario: &Scenario, done: &Outcome, selected: u64) -> Option<String
     let c = &done.counters;
     // Removals that failed are named among the failures, beside what became of the key at the source.
     let removals = done.failures.keys().filter(|key| !done.source.contains_key(key)).count() as u64;
-    let settled = c.settled().objects - if scenario.spec.beyond.delete { removals } else { 0 };
+    let settled = c.settled().objects - if scenario.spec.extensions.delete { removals } else { 0 };
     // What vanishes while listings are begun again is not listed again.
     let least = selected - scenario.source.vanishing.iter().filter(|k| scenario.selected(k)).count() as u64;
     if settled > selected || settled < least {
@@ -157,12 +157,13 @@ fn deletions(scenario: &Scenario, done: &Outcome) -> Option<String> {
         return Some(format!("`{key}` was removed, and the source has it"));
     }
     let extra = || scenario.at_target.keys().filter(|key| !kept.contains(key));
-    for key in extra().filter(|key| !scenario.spec.beyond.delete || !scenario.selected(key)) {
+    for key in extra().filter(|key| !scenario.spec.extensions.delete || !scenario.selected(key)) {
         if done.target.get(key).map(|o| &o.bytes[..]) != Some(&scenario.at_target[key].bytes[..]) {
             return Some(format!("`{key}` is none of ours, and was touched"));
         }
     }
-    let complete = scenario.spec.beyond.delete && done.counters.failed.objects == 0 && done.error.is_none();
+    let complete =
+        scenario.spec.extensions.delete && done.counters.failed.objects == 0 && done.error.is_none();
     // A removal that fails is a failure too, and ends no other.
     let copies_failed = done.failures.keys().any(|key| done.source.contains_key(key));
     if copies_failed && !done.removed.is_empty() {
@@ -191,7 +192,7 @@ fn nothing_touched_beside(scenario: &Scenario, done: &Outcome) -> Option<String>
         let kept = there == Some(&given.bytes[..]);
         let copied = scenario.at_source.get(*key).is_some_and(|s| there == Some(&s.bytes[..]));
         let changed = scenario.source.changing.contains(key);
-        let pruned = scenario.spec.beyond.delete && done.removed.contains(*key);
+        let pruned = scenario.spec.extensions.delete && done.removed.contains(*key);
         !(kept || copied || changed || pruned)
     });
     touched.map(|(key, _)| format!("`{key}` is neither as it was nor as the source had it"))

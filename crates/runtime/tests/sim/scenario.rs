@@ -8,7 +8,7 @@ use model::failure::Kind;
 use model::key::{Key, Order};
 use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy};
 use model::selection::Selection;
-use model::spec::{Beyond, Face, Place, TaskSpec};
+use model::spec::{ApiVersion, Extensions, Location, TaskSpec};
 use testkit::model::{Behaviour, EtagKind, Fault, Headers, Listing};
 
 /// The time at which everything begins, milliseconds.
@@ -121,7 +121,7 @@ impl Scenario {
         (source.vanishing, source.hidden, source.changing) = (some(6), some(8), some(6));
         let (broken_there, broken_here) = (some(10), some(10));
         source.broken = broken_here.into_iter().map(|key| (key, Kind::Forbidden)).collect();
-        target.broken = broken_there.into_iter().map(|key| (key, Kind::KeyRefused)).collect();
+        target.broken = broken_there.into_iter().map(|key| (key, Kind::InvalidKey)).collect();
         // A changed byte can be known only by what the source says of its bytes.
         let proves = source.etag == EtagKind::Md5 && source.listed_etags;
         source.faults.retain(|(_, fault)| *fault != Fault::Changed || proves);
@@ -135,12 +135,12 @@ impl Scenario {
         }
         let delete = random.u32(0..3) == 0;
         let spec = TaskSpec {
-            face: Face::Cli,
+            api_version: ApiVersion::Cli,
             selection: Selection::Prefix(vec![
                 random.choice(&["", "", "", "a", "b/"]).unwrap_or(&"").to_string(),
             ]),
-            source: Place::default(),
-            target: Place::default(),
+            source: Location::default(),
+            target: Location::default(),
             save_prefix: String::new(),
             description: String::new(),
             overwrite: *random
@@ -169,7 +169,7 @@ impl Scenario {
             part_size: if parts { PART } else { 0 },
             concurrency: 0,
             bandwidth: 0,
-            beyond: Beyond { delete, delete_most: random.bool(), ..Beyond::default() },
+            extensions: Extensions { delete, delete_most: random.bool(), ..Extensions::default() },
             echo: serde_json::Map::new(),
         };
         let mut interruptions: Vec<(u64, Interruption)> = Vec::new();
@@ -228,7 +228,7 @@ impl Scenario {
             }
             self.spec.selection = Selection::Keys(named);
             // With it the keys would be those of events, which remove; and a list knows of keys that no listing shows.
-            self.spec.beyond.delete = false;
+            self.spec.extensions.delete = false;
             self.source.unlisted.clear();
         }
         // Small enough to be seen with a few thousand bytes, and seldom: these runs take their time.
@@ -290,8 +290,8 @@ impl fmt::Display for Scenario {
             spec.exclude,
             spec.part_size,
             spec.bandwidth,
-            spec.beyond.delete,
-            spec.beyond.delete_most,
+            spec.extensions.delete,
+            spec.extensions.delete_most,
             self.interruptions
         )?;
         write!(f, "at the source: {}\nat the target: {}", given(&self.at_source), given(&self.at_target))

@@ -230,9 +230,9 @@ impl Bench<'_> {
         }
         let asked = async {
             stop.cancelled().await;
-            let mut unit = store.write().await?;
-            let _ = unit.apply(id, Event::Stop, self.clock.now_ms()).await?;
-            unit.save().await?;
+            let mut tx = store.write().await?;
+            let _ = tx.apply(id, Event::Stop, self.clock.now_ms()).await?;
+            tx.commit().await?;
             std::future::pending::<Result<()>>().await
         };
         tokio::select! {
@@ -243,9 +243,9 @@ impl Bench<'_> {
         }
         if kill.is_cancelled() {
             // Its lease ends before what still runs of it may notice anything.
-            let mut unit = store.write().await?;
-            unit.end_all_leases().await?;
-            unit.save().await?;
+            let mut tx = store.write().await?;
+            tx.end_all_leases().await?;
+            tx.commit().await?;
             process.buried.cancel();
             return Ok(false);
         }
@@ -255,42 +255,42 @@ impl Bench<'_> {
 
     async fn prepare(&self, store: &Store, id: TaskId) -> Result<()> {
         let now = self.clock.now_ms();
-        let mut unit = store.write().await?;
-        unit.end_all_leases().await?;
-        match unit.task(id).await?.map(|t| t.state.visible()) {
+        let mut tx = store.write().await?;
+        tx.end_all_leases().await?;
+        match tx.task(id).await?.map(|t| t.state.visible()) {
             None => {
-                unit.insert_task(NewTask {
+                tx.insert_task(NewTask {
                     id,
                     project: "sim".into(),
                     name: format!("sim {id}"),
                     spec: TaskSpec { bandwidth: self.bandwidth, ..self.scenario.spec.clone() },
                     secrets: "{}".into(),
                     priority: Priority::Medium,
-                    member: model::member::Member::Nobody,
+                    parent: model::parent::Parent::None,
                     now,
                 })
                 .await?;
             }
             Some(Visible::Paused) => {
-                unit.must(id, Event::Start, now).await?;
-                unit.reset_task(id, false, true).await?;
+                tx.must_apply(id, Event::Start, now).await?;
+                tx.reset_task(id, false, true).await?;
             }
             Some(Visible::Pausing) => {
-                unit.must(id, Event::Drained, now).await?;
-                unit.must(id, Event::Start, now).await?;
+                tx.must_apply(id, Event::Drained, now).await?;
+                tx.must_apply(id, Event::Start, now).await?;
             }
             Some(_) => {}
         }
-        unit.save().await
+        tx.commit().await
     }
 
     fn look(&self, id: TaskId, runs: usize, stuck: bool) -> Outcome {
         let (task, failures) = self
             .runtime
             .block_on(async {
-                let mut unit = self.store.read().await?;
-                let failures = unit.failures(id, &Key::default(), 100_000).await?;
-                Ok::<_, Failure>((unit.task(id).await?, failures))
+                let mut tx = self.store.read().await?;
+                let failures = tx.failures(id, &Key::default(), 100_000).await?;
+                Ok::<_, Failure>((tx.task(id).await?, failures))
             })
             .expect("the ledger");
         Outcome {

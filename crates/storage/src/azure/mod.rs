@@ -214,7 +214,7 @@ impl Azure {
             .method(call.method)
             .uri(url)
             .body(call.body)
-            .map_err(|e| Failure::new(Kind::KeyRefused, call.op, format!("{what}: {e}")))?;
+            .map_err(|e| Failure::new(Kind::InvalidKey, call.op, format!("{what}: {e}")))?;
         *request.headers_mut() = headers;
         let answer = self.config.client.send(request).await.map_err(|f| Failure { op: call.op, ..f })?;
         if answer.status().is_success() {
@@ -289,7 +289,7 @@ fn failure(op: &'static str, what: &str, status: StatusCode, code: Option<String
         "ConditionNotMet" | "TargetConditionNotMet" | "SourceConditionNotMet" => Kind::Changed,
         "BlobArchived" | "BlobBeingRehydrated" => Kind::Archived,
         "RequestBodyTooLarge" => Kind::TooLarge,
-        "InvalidResourceName" | "OutOfRangeInput" | "InvalidUri" => Kind::KeyRefused,
+        "InvalidResourceName" | "OutOfRangeInput" | "InvalidUri" => Kind::InvalidKey,
         "Md5Mismatch" | "Crc64Mismatch" => Kind::Corrupt,
         _ => match status.as_u16() {
             401 => Kind::BadCredentials,

@@ -246,7 +246,7 @@ impl ObjectStore for Fs {
         if key.is_folder() {
             if !body.is_empty() {
                 let m = format!("`{key}`: a directory cannot have content");
-                return Err(Failure::new(Kind::KeyRefused, "write", m));
+                return Err(Failure::new(Kind::InvalidKey, "write", m));
             }
             return self
                 .blocking(move |root| {

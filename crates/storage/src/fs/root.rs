@@ -48,8 +48,8 @@ pub(super) fn io_failure(op: &'static str, what: &dyn std::fmt::Display, e: Errn
         Errno::XDEV => Kind::Forbidden,
         Errno::NOSPC | Errno::DQUOT => Kind::NoSpace,
         Errno::ROFS => Kind::ReadOnly,
-        Errno::NAMETOOLONG | Errno::ILSEQ | Errno::INVAL => Kind::KeyRefused,
-        Errno::ISDIR | Errno::NOTDIR | Errno::EXIST | Errno::NOTEMPTY => Kind::KeyRefused,
+        Errno::NAMETOOLONG | Errno::ILSEQ | Errno::INVAL => Kind::InvalidKey,
+        Errno::ISDIR | Errno::NOTDIR | Errno::EXIST | Errno::NOTEMPTY => Kind::InvalidKey,
         Errno::FBIG => Kind::TooLarge,
         Errno::MFILE | Errno::NFILE | Errno::AGAIN | Errno::INTR => Kind::Unavailable,
         _ => Kind::Internal,
@@ -71,11 +71,11 @@ pub(super) fn std_failure(op: &'static str, what: &dyn std::fmt::Display, e: &st
 /// The path of a key below the root.
 ///
 /// # Errors
-/// [`Kind::KeyRefused`] for keys that no file can have: empty or dotted segments, NUL, over-long names, and
+/// [`Kind::InvalidKey`] for keys that no file can have: empty or dotted segments, NUL, over-long names, and
 /// our own directory.
 pub(super) fn path_of(key: &Key) -> Result<&Path> {
     use std::os::unix::ffi::OsStrExt;
-    let refused = |why: &str| Failure::new(Kind::KeyRefused, "open", format!("`{key}`: {why}"));
+    let refused = |why: &str| Failure::new(Kind::InvalidKey, "open", format!("`{key}`: {why}"));
     let bytes = key.as_bytes();
     let bare = bytes.strip_suffix(b"/").unwrap_or(bytes);
     if bare.is_empty() {

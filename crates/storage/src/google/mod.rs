@@ -303,7 +303,7 @@ impl Google {
         }
         let request = request
             .body(call.body)
-            .map_err(|e| Failure::new(Kind::KeyRefused, call.op, format!("{what}: {e}")))?;
+            .map_err(|e| Failure::new(Kind::InvalidKey, call.op, format!("{what}: {e}")))?;
         let answer = self.config.client.send(request).await.map_err(|f| Failure { op: call.op, ..f })?;
         if answer.status().is_success() {
             return Ok(answer);
@@ -417,7 +417,7 @@ fn failure(op: &'static str, what: &str, status: StatusCode, body: &[u8]) -> Fai
     let reason = json["error"]["errors"][0]["reason"].as_str().unwrap_or_default();
     let kind = match (status.as_u16(), reason) {
         (_, "rateLimitExceeded" | "userRateLimitExceeded") => Kind::Throttled,
-        (400, "invalid") if message.contains("name") => Kind::KeyRefused,
+        (400, "invalid") if message.contains("name") => Kind::InvalidKey,
         (401, _) => Kind::BadCredentials,
         (403, _) => Kind::Forbidden,
         (404, _) if message.contains("bucket does not exist") || op == "list" || op == "probe" => {
@@ -570,7 +570,7 @@ impl ObjectStore for Google {
     async fn write(&self, key: &Key, meta: &Meta, body: Body) -> Result<Written> {
         let Some(name) = key.as_str() else {
             let m = format!("`{key}` is not valid UTF-8, which this store requires");
-            return Err(Failure::new(Kind::KeyRefused, "write", m));
+            return Err(Failure::new(Kind::InvalidKey, "write", m));
         };
         let object = self.put("write", name, meta, body).await?;
         Ok(Written { etag: object.etag(), ..Written::default() })
@@ -602,7 +602,7 @@ impl ObjectStore for Google {
     async fn complete_upload(&self, key: &Key, upload: &str, parts: &[Part]) -> Result<Written> {
         let (Some(name), folder) = (key.as_str(), folder(key, upload)) else {
             return Err(Failure::new(
-                Kind::KeyRefused,
+                Kind::InvalidKey,
                 "complete_upload",
                 format!("`{key}` is not valid UTF-8"),
             ));

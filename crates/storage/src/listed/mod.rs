@@ -201,7 +201,7 @@ pub async fn in_folder(files: &SharedStore, folder: &str) -> Result<Vec<String>>
         match page.next {
             Some(next) if next == from => {
                 let m = format!("the continuation token of the listing of `{folder}` did not advance");
-                return Err(Failure::new(Kind::Disorder, "list", m));
+                return Err(Failure::new(Kind::OutOfOrderListing, "list", m));
             }
             Some(next) => from = next,
             None => return Ok(keys),

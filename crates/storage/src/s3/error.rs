@@ -24,7 +24,7 @@ pub(super) fn kind_of(code: &str, status: StatusCode) -> Kind {
         "PreconditionFailed" => Kind::Changed,
         "InvalidObjectState" => Kind::Archived,
         "EntityTooLarge" => Kind::TooLarge,
-        "KeyTooLongError" | "KeyTooLong" | "InvalidObjectName" | "InvalidURI" => Kind::KeyRefused,
+        "KeyTooLongError" | "KeyTooLong" | "InvalidObjectName" | "InvalidURI" => Kind::InvalidKey,
         "BadDigest" | "XAmzContentSHA256Mismatch" | "XAmzContentChecksumMismatch" | "InvalidDigest" => {
             Kind::Mismatch
         }

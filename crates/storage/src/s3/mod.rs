@@ -254,7 +254,7 @@ impl S3 {
         {
             let m =
                 format!("`{key}` has an empty path segment, which this server would store under another key");
-            return Err(Failure::new(Kind::KeyRefused, call.op, m));
+            return Err(Failure::new(Kind::InvalidKey, call.op, m));
         }
         let mut path = String::with_capacity(64 + call.key.map_or(0, |k| k.as_bytes().len()));
         path.push_str(self.client.base());
@@ -293,7 +293,7 @@ impl S3 {
         }
         let mut request =
             Request::builder().method(call.method).uri(path).body(call.body).map_err(|e| {
-                Failure::new(Kind::KeyRefused, call.op, format!("{}: {e}", self.what(call.key)))
+                Failure::new(Kind::InvalidKey, call.op, format!("{}: {e}", self.what(call.key)))
             })?;
         *request.headers_mut() = headers;
         let bodiless = request.method() == Method::HEAD;
@@ -533,7 +533,7 @@ impl ObjectStore for S3 {
                 if matches!(f.kind, Kind::Invalid | Kind::Unsupported)
                     && matches!(request.from, Position::After(_)) =>
             {
-                Err(Failure { kind: Kind::Disorder, ..f })
+                Err(Failure { kind: Kind::OutOfOrderListing, ..f })
             }
             page => page,
         }
@@ -749,7 +749,7 @@ impl ObjectStore for S3 {
         source.push('/');
         encode(&mut source, from.as_bytes(), true);
         let mut call = Call::new("copy", Method::PUT, Some(to));
-        let bad = |_| Failure::new(Kind::KeyRefused, "copy", "the source key is not a valid header value");
+        let bad = |_| Failure::new(Kind::InvalidKey, "copy", "the source key is not a valid header value");
         call.headers.insert("x-amz-copy-source", HeaderValue::from_str(&source).map_err(bad)?);
         if !if_match.is_none() {
             let etag = HeaderValue::from_str(&format!("\"{if_match}\"")).map_err(bad)?;
@@ -933,7 +933,7 @@ impl S3 {
                 }
                 None => {
                     let m = "the listing says it is truncated but has no key and no continuation token";
-                    return Err(Failure::new(Kind::Disorder, "list", m));
+                    return Err(Failure::new(Kind::OutOfOrderListing, "list", m));
                 }
             },
             // A full page of a folder walk is not trusted to be the last.

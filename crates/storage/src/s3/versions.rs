@@ -57,13 +57,13 @@ impl S3 {
             }
             if answer.next == marker || answer.next.0.is_empty() {
                 let m = "the version listing says it is truncated but its markers did not advance";
-                return Err(Failure::new(Kind::Disorder, "list_versions", m));
+                return Err(Failure::new(Kind::OutOfOrderListing, "list_versions", m));
             }
             marker = answer.next;
         }
         let Some((key, _)) = found.pop() else {
             let m = format!("{PAGES} pages of the version listing below `{}` have no key", request.prefix);
-            return Err(Failure::new(Kind::Disorder, "list_versions", m));
+            return Err(Failure::new(Kind::OutOfOrderListing, "list_versions", m));
         };
         let m = format!("`{key}` has more than {} versions", PAGES * 1000);
         let failed = Err(Failure::new(Kind::TooLarge, "list_versions", m));

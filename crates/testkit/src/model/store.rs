@@ -391,7 +391,7 @@ impl ObjectStore for Model {
         };
         let (at, mut empties) = match (&request.from, state.behaviour.start) {
             (Position::Start, _) => (0, 0u32),
-            (Position::After(_), Start::Refused) => return refused(Kind::Disorder, "list"),
+            (Position::After(_), Start::Refused) => return refused(Kind::OutOfOrderListing, "list"),
             (Position::After(_), Start::Ignored) => (0, 0),
             (Position::After(key), start) => (behind(key, start == Start::Inclusive), 0),
             (Position::Token(_), _) => {

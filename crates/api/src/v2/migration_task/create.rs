@@ -4,7 +4,7 @@ use axum::extract::{Path, State};
 use bytes::Bytes;
 use control::Control;
 use control::migrations::{Allowed, Denial, Described, canonical};
-use model::migration::{Backup, BackupFile, End, Method, MigrationKind, MigrationSpec, ResumeMode};
+use model::migration::{Backup, BackupFile, Endpoint, Method, MigrationKind, MigrationSpec, ResumeMode};
 use runtime::migrations::EndSecrets;
 use seal::Secret;
 use wire::dcs::MigrationStarted;
@@ -82,7 +82,7 @@ pub(crate) fn description(f: &Fields<'_>) -> Allowed<String> {
 }
 
 /// An end with its password; `id` wins over `addrs`, an empty text is as none.
-pub(crate) fn end(f: &Fields<'_>) -> Allowed<(End, Secret)> {
+pub(crate) fn end(f: &Fields<'_>) -> Allowed<(Endpoint, Secret)> {
     let text = |field: &str, max: usize| {
         f.opt_text(field, max).map_err(fault).map(|t| t.filter(|t| !t.is_empty()).map(str::to_owned))
     };
@@ -108,7 +108,7 @@ pub(crate) fn end(f: &Fields<'_>) -> Allowed<(End, Secret)> {
             Some(db.ok_or_else(|| Denial::Field(f.name("db"), format!("`{text}` is not a database number")))?)
         }
     };
-    let end = End {
+    let end = Endpoint {
         id,
         addrs,
         name: text("name", 128)?,

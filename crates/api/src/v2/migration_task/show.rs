@@ -119,7 +119,7 @@ pub(crate) fn reply(shown: &ShownMigration) -> MigrationShown {
         tenant_subnet_id: spec.subnet.clone(),
         tenant_security_group_id: spec.security_group.clone(),
         bandwidth_limit_mb: spec.bandwidth_mb.map(|mb| mb.to_string()),
-        task_status: row.state.switch.map(|s| task_status(s).into()),
+        task_status: row.state.cutover.map(|s| task_status(s).into()),
         error_message: row.error.clone(),
         whimbrel: super::own::shown(&spec.own),
     }

@@ -6,7 +6,7 @@ use control::secrets::TaskSecrets;
 use control::{Control, Refusal};
 use model::policy::MetadataRule;
 use model::selection::Selection;
-use model::spec::{Place, TaskSpec};
+use model::spec::{Location, TaskSpec};
 use seal::Secret;
 use wire::fields::Fields;
 use wire::v2::SyncCreated;
@@ -52,8 +52,8 @@ pub(crate) fn read(f: &Fields<'_>) -> Result<(TaskSpec, TaskSecrets), Refusal> {
         "transmission" => "no_check",
         check => check,
     };
-    let place = |side: &str, cloud_type: &str, app_id: &str| -> Result<Place, Refusal> {
-        Ok(Place {
+    let place = |side: &str, cloud_type: &str, app_id: &str| -> Result<Location, Refusal> {
+        Ok(Location {
             cloud_type: cloud_type.to_owned(),
             region: f.filled(&format!("{side}_region"), 100).map_err(fault)?.to_owned(),
             bucket: f.filled(&format!("{side}_bucket"), 1024).map_err(fault)?.to_owned(),

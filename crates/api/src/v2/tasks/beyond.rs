@@ -2,7 +2,7 @@
 
 use control::Refusal;
 use control::tasks::Shown;
-use model::spec::{Beyond, ReportForm, TaskSpec};
+use model::spec::{Extensions, ReportForm, TaskSpec};
 use serde_json::{Value, json};
 use wire::fields::Fields;
 
@@ -21,7 +21,7 @@ const NOTES: usize = 5;
 const SWEEP_MINUTES: std::ops::RangeInclusive<i64> = 1..=43_200;
 
 /// The object of a request: the rules, then the globs to keep and to drop.
-pub(crate) fn read(f: &Fields<'_>) -> Result<(Beyond, Vec<String>, Vec<String>), Refusal> {
+pub(crate) fn read(f: &Fields<'_>) -> Result<(Extensions, Vec<String>, Vec<String>), Refusal> {
     let Some(own) = f.opt_object("whimbrel").map_err(fault)? else { return Ok(Default::default()) };
     if let Some(name) = own.unknown(&FIELDS) {
         return Err(Refusal::Invalid(
@@ -46,14 +46,14 @@ pub(crate) fn read(f: &Fields<'_>) -> Result<(Beyond, Vec<String>, Vec<String>),
         let why = format!("{minutes} is not in 1 to 43200");
         return Err(Refusal::Invalid(own.name("sweep_minutes"), why));
     }
-    let beyond = Beyond {
+    let beyond = Extensions {
         versions: flag("versions")?,
         acl: flag("acl")?,
         delete: flag("delete")?,
         delete_most: flag("delete_most")?,
         dry_run: flag("dry_run")?,
         reports: forms.iter().map(form).collect::<Result<_, _>>()?,
-        sweep_minutes: u32::try_from(sweep.unwrap_or(0)).unwrap_or(0),
+        full_scan_interval_minutes: u32::try_from(sweep.unwrap_or(0)).unwrap_or(0),
     };
     let (include, exclude) = (globs("include")?, globs("exclude")?);
     let length: usize = include.iter().chain(&exclude).map(String::len).sum();
@@ -66,10 +66,10 @@ pub(crate) fn read(f: &Fields<'_>) -> Result<(Beyond, Vec<String>, Vec<String>),
 
 /// The rules of a reply.
 pub(crate) fn shown(spec: &TaskSpec) -> Value {
-    let b = &spec.beyond;
+    let b = &spec.extensions;
     json!({
         "include": spec.include, "exclude": spec.exclude, "versions": b.versions, "acl": b.acl,
-        "delete": b.delete, "delete_most": b.delete_most, "dry_run": b.dry_run, "reports": b.reports, "sweep_minutes": b.sweep_minutes,
+        "delete": b.delete, "delete_most": b.delete_most, "dry_run": b.dry_run, "reports": b.reports, "sweep_minutes": b.full_scan_interval_minutes,
     })
 }
 

@@ -7,7 +7,7 @@ use control::secrets::{Keys, TaskSecrets};
 use control::{Control, Refusal};
 use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy};
 use model::selection::{ListFile, Selection};
-use model::spec::{Face as SpecFace, Place, TaskSpec};
+use model::spec::{ApiVersion as SpecFace, Location, TaskSpec};
 use model::task::Priority;
 use wire::fields::Fields;
 use wire::v2::Created;
@@ -88,10 +88,10 @@ pub(crate) fn rules(f: &Fields<'_>) -> Result<TaskSpec, Refusal> {
     }
     let (beyond, include, exclude) = beyond::read(f)?;
     Ok(TaskSpec {
-        face: SpecFace::V2,
+        api_version: SpecFace::V2,
         selection: Selection::Prefix(vec![]),
-        source: Place::default(),
-        target: Place::default(),
+        source: Location::default(),
+        target: Location::default(),
         save_prefix: String::new(),
         description: f.opt_text("description", 255).map_err(fault)?.unwrap_or_default().to_owned(),
         overwrite: overwrite_of(overwrite),
@@ -116,7 +116,7 @@ pub(crate) fn rules(f: &Fields<'_>) -> Result<TaskSpec, Refusal> {
         part_size: 0,
         concurrency: 0,
         bandwidth: 0,
-        beyond,
+        extensions: beyond,
         echo: serde_json::Map::new(),
     })
 }
@@ -151,7 +151,7 @@ pub(crate) fn selection(task_type: &str, src: &Fields<'_>) -> Result<Selection, 
 }
 
 /// The source node; a list of URLs has no bucket and no credentials (oms.md §2.3, SrcNodeReq).
-pub(crate) fn source(src: &Fields<'_>, urls: bool) -> Result<(Place, Keys), Refusal> {
+pub(crate) fn source(src: &Fields<'_>, urls: bool) -> Result<(Location, Keys), Refusal> {
     let known: Vec<&str> = VENDORS.iter().copied().chain([URLS]).collect();
     let cloud_type = word(src, "cloud_type", &known)?.unwrap_or(if urls { URLS } else { "Aliyun" });
     if urls != (cloud_type == URLS) {
@@ -160,7 +160,7 @@ pub(crate) fn source(src: &Fields<'_>, urls: bool) -> Result<(Place, Keys), Refu
         return Err(Refusal::Source(why));
     }
     if urls {
-        let place = Place { cloud_type: URLS.to_owned(), ..Place::default() };
+        let place = Location { cloud_type: URLS.to_owned(), ..Location::default() };
         return Ok((place, Keys::default()));
     }
     let app_id = src.opt_text("app_id", 255).map_err(fault)?.unwrap_or_default();
@@ -176,7 +176,7 @@ pub(crate) fn source(src: &Fields<'_>, urls: bool) -> Result<(Place, Keys), Refu
         }
         _ => src.filled("region", 100).map_err(fault)?,
     };
-    let place = Place {
+    let place = Location {
         cloud_type: cloud_type.to_owned(),
         region: region.to_owned(),
         bucket: src.filled("bucket", 1024).map_err(fault)?.to_owned(),
@@ -185,8 +185,8 @@ pub(crate) fn source(src: &Fields<'_>, urls: bool) -> Result<(Place, Keys), Refu
     Ok((place, keys))
 }
 
-pub(crate) fn destination(dst: &Fields<'_>) -> Result<(Place, Keys, String), Refusal> {
-    let place = Place {
+pub(crate) fn destination(dst: &Fields<'_>) -> Result<(Location, Keys, String), Refusal> {
+    let place = Location {
         cloud_type: String::new(),
         region: dst.filled("region", 100).map_err(fault)?.to_owned(),
         bucket: dst.filled("bucket", 1024).map_err(fault)?.to_owned(),

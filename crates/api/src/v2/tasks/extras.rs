@@ -6,7 +6,7 @@ use model::spec::{Notify, SourceCdn, TaskSpec};
 use seal::Secret;
 use serde_json::{Value, json};
 use storage::cdn::Auth;
-use store::{Delivery, Notice};
+use store::{DeliveryState, Notification};
 use wire::fields::Fields;
 
 use super::word;
@@ -82,13 +82,15 @@ pub(crate) fn notify(f: &Fields<'_>) -> Result<Option<Notify>, Refusal> {
 }
 
 /// What became of the notice, once that is known.
-pub(crate) fn delivery(notice: Option<&Notice>) -> Option<(bool, String, String)> {
+pub(crate) fn delivery(notice: Option<&Notification>) -> Option<(bool, String, String)> {
     let notice = notice?;
     match notice.state {
-        Delivery::Due if notice.attempts == 0 => None,
+        DeliveryState::Due if notice.attempts == 0 => None,
         // The topic's name is told when something went wrong with it (oms.md §2.2, SmnInfo).
-        Delivery::Delivered => Some((true, String::new(), String::new())),
-        Delivery::Due | Delivery::GivenUp => Some((false, notice.code.clone(), notice.topic.clone())),
+        DeliveryState::Delivered => Some((true, String::new(), String::new())),
+        DeliveryState::Due | DeliveryState::GivenUp => {
+            Some((false, notice.code.clone(), notice.topic.clone()))
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use axum::extract::{Path, State};
 use control::Control;
 use control::tasks::Shown;
 use model::failure::{Kind, Side};
-use model::member::Member;
+use model::parent::Parent;
 use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy, clock_text};
 use model::selection::Selection;
 use model::spec::TaskSpec;
@@ -59,11 +59,11 @@ pub(crate) fn trf(kind: Kind, side: Side) -> &'static str {
         (Side::Target, Kind::Forbidden | Kind::ReadOnly) => "TRF.0051",
         (Side::Target, Kind::NoBucket) => "TRF.0058",
         (Side::Target, Kind::NoSpace) => "TRF.0055",
-        (Side::Target, Kind::KeyRefused) => "TRF.0060",
+        (Side::Target, Kind::InvalidKey) => "TRF.0060",
         (Side::Target, _) => "TRF.0061",
-        (Side::Here, Kind::Timeout) => "TRF.0003",
-        (Side::Here, Kind::NotFound) => "TRF.0012",
-        (Side::Here, _) => "TRF.0001",
+        (Side::Local, Kind::Timeout) => "TRF.0003",
+        (Side::Local, Kind::NotFound) => "TRF.0012",
+        (Side::Local, _) => "TRF.0001",
     }
 }
 
@@ -87,8 +87,8 @@ pub(crate) struct Numbers {
 pub(crate) fn numbers(shown: &Shown, now: i64) -> Numbers {
     let task = &shown.task;
     let (settled, surveyed, survey_over) = match &shown.live {
-        Some(live) => (live.settled, live.precounted, live.precount_done || task.scan_over),
-        None => (task.counters, task.surveyed, task.scan_over),
+        Some(live) => (live.settled, live.precounted, live.precount_done || task.precount_done),
+        None => (task.counters, task.precounted, task.precount_done),
     };
     // Objects that were gone when they were read are no longer part of the source.
     let done = settled.copied + settled.skipped + settled.failed;
@@ -248,11 +248,11 @@ pub(crate) fn reply(shown: &Shown, now: i64) -> Task {
         id: task.id,
         name: task.name.clone(),
         task_type: task_type(&spec.selection).to_owned(),
-        group_id: task.member.of().to_owned(),
-        group_type: match task.member {
-            Member::Nobody => "NORMAL_TASK",
-            Member::Sync(_) => "SYNC_TASK",
-            Member::Group(_) => "GROUP_TASK",
+        group_id: task.parent.id().to_owned(),
+        group_type: match task.parent {
+            Parent::None => "NORMAL_TASK",
+            Parent::Sync(_) => "SYNC_TASK",
+            Parent::Group(_) => "GROUP_TASK",
         }
         .to_owned(),
         status: status(task.state.visible()),
@@ -332,14 +332,14 @@ mod tests {
             ended_at: None,
             running_ms: 0,
             failed_only: false,
-            scan_over: false,
+            precount_done: false,
             attempts: 0,
             error: None,
             note: String::new(),
             records: json!({}),
             counters,
-            surveyed: Tally::default(),
-            member: Member::Nobody,
+            precounted: Tally::default(),
+            parent: Parent::None,
             fence: 0,
             outcome_len: 0,
         };

@@ -106,7 +106,7 @@ impl ObjectStore for Server {
         let (at, empty) = match &request.from {
             Position::Start => (0, 0),
             Position::After(_) if self.starts == Starts::Refused => {
-                return Err(Failure::new(Kind::Disorder, "list", "no start-after here"));
+                return Err(Failure::new(Kind::OutOfOrderListing, "list", "no start-after here"));
             }
             Position::After(key) => (self.first_after(key), 0),
             Position::Token(token) => {
@@ -224,7 +224,7 @@ async fn obj_04_a_key_that_is_gone_is_gone_on_behind() {
         match starts {
             // Nothing shows any more what was listed before it.
             Starts::Ignored | Starts::Refused => {
-                assert_eq!(met.unwrap_err().kind, Kind::Disorder, "{starts:?}");
+                assert_eq!(met.unwrap_err().kind, Kind::OutOfOrderListing, "{starts:?}");
             }
             _ => assert_eq!(met.unwrap(), want, "{starts:?}"),
         }
@@ -246,7 +246,7 @@ async fn obj_04_a_key_that_is_gone_does_not_hide_another_order() {
             ..Server::new(by_folders(&["0", "a.txt", "a0", "b", "c"]), Order::Bytes)
         };
         let met = walk(Lister::after(Arc::new(store), "", Key::from("a/"), Side::Source)).await;
-        assert_eq!(met.unwrap_err().kind, Kind::Disorder, "{starts:?}");
+        assert_eq!(met.unwrap_err().kind, Kind::OutOfOrderListing, "{starts:?}");
     }
 }
 
@@ -264,7 +264,7 @@ async fn obj_13_a_token_that_leads_nowhere_is_an_error() {
         for order in [Order::Bytes, Order::Unknown] {
             let store = Arc::new(Server { tokens, ..Server::new(keys(Order::Bytes), order) });
             let failed = walk(Lister::new(store, "", Side::Source)).await.unwrap_err();
-            assert_eq!(failed.kind, Kind::Disorder, "{tokens:?} {order:?}");
+            assert_eq!(failed.kind, Kind::OutOfOrderListing, "{tokens:?} {order:?}");
         }
     }
 }
@@ -276,7 +276,7 @@ async fn obj_04_a_token_that_expires_costs_no_key_where_there_is_an_order() {
     assert_eq!(met.unwrap(), store.keys);
     let store =
         Arc::new(Server { tokens: Tokens::Expire, ..Server::new(keys(Order::Bytes), Order::Unknown) });
-    assert_eq!(walk(Lister::new(store, "", Side::Source)).await.unwrap_err().kind, Kind::Disorder);
+    assert_eq!(walk(Lister::new(store, "", Side::Source)).await.unwrap_err().kind, Kind::OutOfOrderListing);
 }
 
 #[tokio::test]
@@ -289,7 +289,7 @@ async fn obj_13_a_listing_that_refuses_every_token_ends() {
         match starts {
             // Nothing leads beyond its first page.
             Starts::Ignored | Starts::Refused => {
-                assert_eq!(met.unwrap_err().kind, Kind::Disorder, "{starts:?}");
+                assert_eq!(met.unwrap_err().kind, Kind::OutOfOrderListing, "{starts:?}");
             }
             Starts::Honoured | Starts::Inclusive => assert_eq!(met.unwrap(), store.keys, "{starts:?}"),
             Starts::SkipsBelow => {}

@@ -115,7 +115,7 @@ async fn walk(store: Arc<Listed>, prefix: &str) -> (Vec<Key>, Duration) {
 fn row(prefix: &str) -> RangeRow {
     RangeRow {
         id: 1,
-        pass: Pass::Survey,
+        pass: Pass::Precount,
         scope: Scope::Prefix(prefix.into()),
         upto: None,
         cursor: Key::default(),
@@ -127,7 +127,7 @@ fn row(prefix: &str) -> RangeRow {
 }
 
 async fn walk_row(store: Arc<Listed>, row: RangeRow) -> (Vec<Key>, Duration) {
-    let scheduler = RangeScheduler::new(Pass::Survey, 16, store.clone());
+    let scheduler = RangeScheduler::new(Pass::Precount, 16, store.clone());
     let met = Arc::new(Mutex::new(Vec::new()));
     let io_threads = IoThreads::on_runtime(tokio::runtime::Handle::current());
     let began = tokio::time::Instant::now();

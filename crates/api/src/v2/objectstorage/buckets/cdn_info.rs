@@ -4,7 +4,7 @@ use axum::extract::{Path, State};
 use bytes::Bytes;
 use control::secrets::TaskSecrets;
 use control::{Control, Refusal};
-use model::spec::{Place, TaskSpec};
+use model::spec::{Location, TaskSpec};
 use wire::fields::Fields;
 use wire::v2::{CdnInfo, CheckedKey};
 
@@ -42,7 +42,7 @@ pub(crate) async fn handle(
 /// The source and its domain, credentials, and the keys to ask for.
 pub(crate) fn read(f: &Fields<'_>) -> Result<(TaskSpec, TaskSecrets, Vec<String>), Refusal> {
     let account = account(f)?;
-    let source = Place {
+    let source = Location {
         cloud_type: account.cloud_type,
         region: f.filled("region", 100).map_err(fault)?.to_owned(),
         bucket: f.filled("bucket", 100).map_err(fault)?.to_owned(),

@@ -3,13 +3,13 @@
 use model::failure::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::value::{unword, word};
-use crate::{Row, Unit, args};
+use crate::value::{enum_text, parse_enum};
+use crate::{Row, StoreTx, args};
 
 /// What became of a notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Delivery {
+pub enum DeliveryState {
     /// It has still to be posted.
     Due,
     /// It arrived.
@@ -20,7 +20,7 @@ pub enum Delivery {
 
 /// A stored notice.
 #[derive(Clone, Debug)]
-pub struct Notice {
+pub struct Notification {
     /// Identity of the task or group.
     pub about: String,
     /// Topic.
@@ -30,28 +30,28 @@ pub struct Notice {
     /// Attempts so far.
     pub attempts: u32,
     /// What became of it.
-    pub state: Delivery,
+    pub state: DeliveryState,
     /// Code of the last trouble (OMS §4.11).
     pub code: String,
 }
 
-fn row(r: &Row) -> Result<Notice> {
-    Ok(Notice {
+fn row(r: &Row) -> Result<Notification> {
+    Ok(Notification {
         about: r.text(0)?.to_owned(),
         topic: r.text(1)?.to_owned(),
         body: r.text(2)?.to_owned(),
         attempts: u32::try_from(r.int(3)?).unwrap_or(0),
-        state: unword(r.text(4)?)?,
+        state: parse_enum(r.text(4)?)?,
         code: r.text(5)?.to_owned(),
     })
 }
 
-impl Unit {
+impl StoreTx {
     /// Writes down a notice; one about an earlier end of the same task is replaced.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn put_notice(
+    pub async fn put_notification(
         &mut self,
         project: &str,
         about: &str,
@@ -59,9 +59,9 @@ impl Unit {
         body: &str,
         now: i64,
     ) -> Result<()> {
-        self.drop_notice(about).await?;
+        self.drop_notification(about).await?;
         let sql = "INSERT INTO notices (about, topic, body, next_at, state, project) VALUES ($1, $2, $3, $4, $5, $6)";
-        self.tx.execute(sql, args![about, topic, body, now, word(Delivery::Due), project]).await?;
+        self.tx.execute(sql, args![about, topic, body, now, enum_text(DeliveryState::Due), project]).await?;
         self.wakes = true;
         Ok(())
     }
@@ -70,7 +70,7 @@ impl Unit {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn drop_notice(&mut self, about: &str) -> Result<()> {
+    pub async fn drop_notification(&mut self, about: &str) -> Result<()> {
         self.tx.execute("DELETE FROM notices WHERE about = $1", args![about]).await?;
         Ok(())
     }
@@ -79,7 +79,7 @@ impl Unit {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn notice(&mut self, about: &str) -> Result<Option<Notice>> {
+    pub async fn notification(&mut self, about: &str) -> Result<Option<Notification>> {
         let sql = "SELECT about, topic, body, attempts, state, code FROM notices WHERE about = $1";
         self.tx.query(sql, args![about]).await?.first().map(row).transpose()
     }
@@ -89,13 +89,18 @@ impl Unit {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn due_notices(&mut self, now: i64, max: u64, each: u64) -> Result<Vec<Notice>> {
+    pub async fn due_notifications(&mut self, now: i64, max: u64, each: u64) -> Result<Vec<Notification>> {
         let sql = "SELECT about, topic, body, attempts, state, code FROM ( \
                      SELECT about, topic, body, attempts, state, code, next_at, \
                        ROW_NUMBER() OVER (PARTITION BY project ORDER BY next_at, about) AS turn \
                      FROM notices WHERE state = $1 AND next_at <= $2 \
                    ) AS due WHERE turn <= $4 ORDER BY turn, next_at, about LIMIT $3";
-        self.tx.query(sql, args![word(Delivery::Due), now, max, each]).await?.iter().map(row).collect()
+        self.tx
+            .query(sql, args![enum_text(DeliveryState::Due), now, max, each])
+            .await?
+            .iter()
+            .map(row)
+            .collect()
     }
 
     /// Notes how an attempt to post `tried` went; a due notice is tried again at `next_at`. One about a later end of the same
@@ -103,10 +108,10 @@ impl Unit {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn tried_notice(
+    pub async fn record_attempt(
         &mut self,
-        tried: &Notice,
-        state: Delivery,
+        tried: &Notification,
+        state: DeliveryState,
         code: &str,
         next_at: i64,
     ) -> Result<()> {
@@ -114,12 +119,12 @@ impl Unit {
                    WHERE about = $1 AND body = $5 AND attempts = $6 AND state = $7";
         let args = args![
             tried.about.as_str(),
-            word(state),
+            enum_text(state),
             code,
             next_at,
             tried.body.as_str(),
             tried.attempts,
-            word(Delivery::Due)
+            enum_text(DeliveryState::Due)
         ];
         self.tx.execute(sql, args).await?;
         // Its place is for the next notice of the project.
@@ -137,43 +142,43 @@ mod tests {
     async fn f18_a_notice_that_arrived_says_nothing_about_a_later_one() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::embedded(dir.path()).await.unwrap();
-        let mut unit = store.write().await.unwrap();
-        unit.put_notice("p", "1", "topic", "the first end", 1).await.unwrap();
-        let first = unit.due_notices(1, 10, 10).await.unwrap().remove(0);
+        let mut tx = store.write().await.unwrap();
+        tx.put_notification("p", "1", "topic", "the first end", 1).await.unwrap();
+        let first = tx.due_notifications(1, 10, 10).await.unwrap().remove(0);
         // While it is posted the task starts again and ends again.
-        unit.put_notice("p", "1", "topic", "the second end", 2).await.unwrap();
-        unit.tried_notice(&first, Delivery::Delivered, "", 3).await.unwrap();
-        let second = unit.due_notices(3, 10, 10).await.unwrap().remove(0);
+        tx.put_notification("p", "1", "topic", "the second end", 2).await.unwrap();
+        tx.record_attempt(&first, DeliveryState::Delivered, "", 3).await.unwrap();
+        let second = tx.due_notifications(3, 10, 10).await.unwrap().remove(0);
         assert_eq!((second.body.as_str(), second.attempts), ("the second end", 0));
-        unit.tried_notice(&second, Delivery::Due, "OMS.0161", 4).await.unwrap();
-        let again = unit.due_notices(4, 10, 10).await.unwrap().remove(0);
+        tx.record_attempt(&second, DeliveryState::Due, "OMS.0161", 4).await.unwrap();
+        let again = tx.due_notifications(4, 10, 10).await.unwrap().remove(0);
         assert_eq!(again.attempts, 1);
-        unit.tried_notice(&again, Delivery::Delivered, "", 5).await.unwrap();
-        assert!(unit.due_notices(5, 10, 10).await.unwrap().is_empty());
+        tx.record_attempt(&again, DeliveryState::Delivered, "", 5).await.unwrap();
+        assert!(tx.due_notifications(5, 10, 10).await.unwrap().is_empty());
     }
 
     #[tokio::test]
     async fn sec_f18_notices_of_one_project_do_not_delay_another() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::embedded(dir.path()).await.unwrap();
-        let mut unit = store.write().await.unwrap();
+        let mut tx = store.write().await.unwrap();
         for i in 0..50 {
-            unit.put_notice("loud", &format!("loud-{i:02}"), "t", "{}", i).await.unwrap();
+            tx.put_notification("loud", &format!("loud-{i:02}"), "t", "{}", i).await.unwrap();
         }
-        unit.put_notice("quiet", "quiet-1", "t", "{}", 60).await.unwrap();
-        unit.put_notice("quiet", "quiet-2", "t", "{}", 61).await.unwrap();
-        unit.save().await.unwrap();
+        tx.put_notification("quiet", "quiet-1", "t", "{}", 60).await.unwrap();
+        tx.put_notification("quiet", "quiet-2", "t", "{}", 61).await.unwrap();
+        tx.commit().await.unwrap();
         let due = async || {
-            let due = store.read().await.unwrap().due_notices(100, 3, 2).await.unwrap();
+            let due = store.read().await.unwrap().due_notifications(100, 3, 2).await.unwrap();
             due.into_iter().map(|n| n.about).collect::<Vec<_>>()
         };
         assert_eq!(due().await, ["loud-00", "quiet-1", "loud-01"]);
-        assert_eq!(store.read().await.unwrap().due_notices(100, 99, 2).await.unwrap().len(), 4);
-        let mut unit = store.write().await.unwrap();
-        let posted = unit.due_notices(100, 2, 2).await.unwrap();
-        unit.tried_notice(&posted[0], Delivery::Due, "OMS.0161", 1000).await.unwrap();
-        unit.tried_notice(&posted[1], Delivery::Delivered, "", 100).await.unwrap();
-        unit.save().await.unwrap();
+        assert_eq!(store.read().await.unwrap().due_notifications(100, 99, 2).await.unwrap().len(), 4);
+        let mut tx = store.write().await.unwrap();
+        let posted = tx.due_notifications(100, 2, 2).await.unwrap();
+        tx.record_attempt(&posted[0], DeliveryState::Due, "OMS.0161", 1000).await.unwrap();
+        tx.record_attempt(&posted[1], DeliveryState::Delivered, "", 100).await.unwrap();
+        tx.commit().await.unwrap();
         assert_eq!(due().await, ["loud-01", "quiet-2", "loud-02"]);
     }
 }
