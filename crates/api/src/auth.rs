@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use config::Role;
 use control::Control;
 use control::identity::Principal;
-use control::identity::signature::{Raw, Refused, check_head, verify};
+use control::identity::signature::{RawRequest, SignatureRefused, check_head, verify};
 use control::identity::token::TokenProblem;
 use http::{HeaderName, HeaderValue, Method, StatusCode, request::Parts};
 use http_body_util::BodyExt;
@@ -116,13 +116,13 @@ pub(crate) async fn layer(State(gate): State<Gate>, request: Request, next: Next
     let now = control.clock.now_ms();
     let left_out = match (changes || (asks.is_some() && status.is_success()), status.as_u16()) {
         (true, _) => Some(0),
-        (false, 401 | 403 | 429) => control.directory.noted.take(from, now),
+        (false, 401 | 403 | 429) => control.directory.audit_limit.admit(from, now),
         _ => None,
     };
     if let Some(left_out) = left_out {
         // A project that does not exist is nobody's, whatever the path says.
         let named = path.split('/').nth(2).filter(|_| path.starts_with("/v1/") || path.starts_with("/v2/"));
-        let known = named.filter(|p| control.directory.people().project(p).is_some());
+        let known = named.filter(|p| control.directory.accounts().project(p).is_some());
         let mut target: String = path.chars().take(512).collect();
         if left_out > 0 {
             target.push_str(&format!(" ({left_out} earlier refusals were not recorded)"));
@@ -231,7 +231,7 @@ async fn admit(gate: &Gate, parts: &Parts, body: Body) -> Result<(Held, Option<P
         Head::Known(principal) => principal,
         Head::Signed => {
             let verified =
-                verify(&raw(parts, &held.bytes), &control.directory.people(), control.clock.now_ms());
+                verify(&raw(parts, &held.bytes), &control.directory.accounts(), control.clock.now_ms());
             let principal = verified.map_err(|refused| unproved(control, &refused, from))?;
             control.directory.failures.succeeded(&signing(&principal.name), Some(from));
             let unsigned = parts.headers.get("x-sdk-content-sha256").map(HeaderValue::as_bytes);
@@ -259,7 +259,7 @@ async fn recognise(control: &Control, parts: &Parts, from: IpAddr) -> Result<Hea
     }
     let signed = parts.headers.get_all("authorization").iter().any(|v| !v.as_bytes().trim_ascii().is_empty());
     if signed {
-        let checked = check_head(&raw(parts, b""), &control.directory.people(), control.clock.now_ms());
+        let checked = check_head(&raw(parts, b""), &control.directory.accounts(), control.clock.now_ms());
         return checked.map(|()| Head::Signed).map_err(|refused| unproved(control, &refused, from));
     }
     let token = parts.headers.get("x-auth-token").and_then(|v| v.to_str().ok()).filter(|t| !t.is_empty());
@@ -280,7 +280,7 @@ async fn recognise(control: &Control, parts: &Parts, from: IpAddr) -> Result<Hea
 }
 
 /// The request as its signature sees it.
-fn raw<'a>(parts: &'a Parts, body: &'a [u8]) -> Raw<'a> {
+fn raw<'a>(parts: &'a Parts, body: &'a [u8]) -> RawRequest<'a> {
     // An empty Authorization beside a real one does not count (auth.md §2.2).
     let headers = parts
         .headers
@@ -288,7 +288,7 @@ fn raw<'a>(parts: &'a Parts, body: &'a [u8]) -> Raw<'a> {
         .filter(|(n, v)| *n != "authorization" || !v.as_bytes().trim_ascii().is_empty())
         .map(|(n, v)| (n.as_str(), v.as_bytes()))
         .collect();
-    Raw {
+    RawRequest {
         method: parts.method.as_str(),
         path: parts.uri.path(),
         query: parts.uri.query().unwrap_or_default(),
@@ -304,8 +304,9 @@ fn signing(ak: &str) -> String {
 
 /// The answer to a signature that proves nothing. A right one always passes, whatever failed before it (auth.md §2.5); who
 /// fails again and again with a known key is no longer told why.
-fn unproved(control: &Control, refused: &Refused, from: IpAddr) -> Error {
-    let known = refused.access_key.as_deref().filter(|ak| control.directory.people().keys.contains_key(*ak));
+fn unproved(control: &Control, refused: &SignatureRefused, from: IpAddr) -> Error {
+    let known =
+        refused.access_key.as_deref().filter(|ak| control.directory.accounts().keys.contains_key(*ak));
     if let Some(ak) = known {
         let (failures, now, account) = (&control.directory.failures, control.clock.now_ms(), signing(ak));
         let locked = failures.is_locked(&account, Some(from), now);
@@ -329,7 +330,7 @@ fn authorise(control: &Control, parts: &Parts, principal: &Principal) -> Result<
     // An empty project (`/v2//tasks`) is nobody's.
     if matches!(version, "v1" | "v2") {
         // The quota of v1 names the domain instead (oms.md §6.1).
-        let domain = control::identity::id_of("domain", &control.directory.people().domain());
+        let domain = control::identity::id_of("domain", &control.directory.accounts().domain());
         let is_quota = parts.uri.path().ends_with("/objectstorage/quotas") && project == domain;
         if !is_quota && !principal.projects.iter().any(|p| p == project) {
             return Err(forbidden("The IAM user is not authorized to access the API."));

@@ -1,7 +1,7 @@
 //! What the calls of DCS have in common: their bodies, their codes and their words (dcs-migration.md §1, §3, §5).
 
 use bytes::Bytes;
-use control::migrations::{Denial, why};
+use control::migrations::{MigrationError, error_of};
 use http::StatusCode;
 use model::migration::{CutoverState, Method, MigrationKind, MigrationState, Phase, ResumeMode};
 use serde_json::{Map, Value};
@@ -24,12 +24,16 @@ pub(crate) fn error(status: StatusCode, code: &str, message: impl Into<String>) 
 }
 
 /// The code of a refusal: one table.
-pub(crate) fn denied(denial: Denial) -> Error {
+pub(crate) fn denied(denial: MigrationError) -> Error {
     let bad = StatusCode::BAD_REQUEST;
     let (status, code, message) = match denial {
-        Denial::Field(member, why) => (bad, "DCS.4063", format!("Parameter {member} is not valid: {why}")),
-        Denial::Description => (bad, "DCS.4011", "`description` is longer than 1024 characters".into()),
-        Denial::Network(member) => {
+        MigrationError::Field(member, why) => {
+            (bad, "DCS.4063", format!("Parameter {member} is not valid: {why}"))
+        }
+        MigrationError::Description => {
+            (bad, "DCS.4011", "`description` is longer than 1024 characters".into())
+        }
+        MigrationError::Network(member) => {
             let code = match member {
                 "vpc_id" => "DCS.4013",
                 "security_group_id" => "DCS.4014",
@@ -37,42 +41,46 @@ pub(crate) fn denied(denial: Denial) -> Error {
             };
             (bad, code, format!("`{member}` must have 1 to 64 characters"))
         }
-        Denial::TaskId(id) => {
+        MigrationError::TaskId(id) => {
             (bad, "DCS.4070", format!("`{id}` is not a task id (a UUID, or 32 hexadecimal digits)"))
         }
-        Denial::InstanceId(id) => (bad, "DCS.4061", format!("`{id}` is not an instance id (a UUID)")),
+        MigrationError::InstanceId(id) => (bad, "DCS.4061", format!("`{id}` is not an instance id (a UUID)")),
         // Clients compare this text.
-        Denial::NoTask => (bad, "DCS.4133", "Instance job is not found.".into()),
-        Denial::NoInstance(id) => {
+        MigrationError::NoTask => (bad, "DCS.4133", "Instance job is not found.".into()),
+        MigrationError::NoInstance(id) => {
             let m = format!("Instance {id} does not exist; hint: register it under [[redis]], or use addrs");
             (StatusCode::NOT_FOUND, "DCS.3022", m)
         }
-        Denial::State(phase, illegal) => {
+        MigrationError::State(phase, illegal) => {
             let m = format!(
                 "The operation is not allowed: {} (status {})",
-                why(illegal),
+                error_of(illegal),
                 word(phase, MigrationKind::Online)
             );
             (bad, "DCS.4957", m)
         }
-        Denial::Ids(why) => (bad, "DCS.4855", format!("Invalid migration task id in the request: {why}")),
-        Denial::Unusable(member, why) => (bad, "DCS.4800", format!("Parameter {member} is not valid: {why}")),
-        Denial::Password(why) => (bad, "DCS.4080", format!("The password was not accepted: {why}")),
-        Denial::NotOnThisNode(why) => (bad, "DCS.4027", why),
-        Denial::ReadOnly(why) => (bad, "DCS.4026", why),
-        Denial::InUse(why) => (bad, "DCS.4017", why),
-        Denial::NotRunning(why) => (bad, "DCS.4049", format!("The instance does not answer: {why}")),
-        Denial::Backup(why) => (bad, "DCS.4087", why),
-        Denial::Quota(why) => (bad, "DCS.4039", format!("The quota is exceeded: {why}")),
+        MigrationError::TooManyIds(why) => {
+            (bad, "DCS.4855", format!("Invalid migration task id in the request: {why}"))
+        }
+        MigrationError::UnusableInstance(member, why) => {
+            (bad, "DCS.4800", format!("Parameter {member} is not valid: {why}"))
+        }
+        MigrationError::Password(why) => (bad, "DCS.4080", format!("The password was not accepted: {why}")),
+        MigrationError::NotOnThisNode(why) => (bad, "DCS.4027", why),
+        MigrationError::ReadOnly(why) => (bad, "DCS.4026", why),
+        MigrationError::InUse(why) => (bad, "DCS.4017", why),
+        MigrationError::NotRunning(why) => (bad, "DCS.4049", format!("The instance does not answer: {why}")),
+        MigrationError::Backup(why) => (bad, "DCS.4087", why),
+        MigrationError::Quota(why) => (bad, "DCS.4039", format!("The quota is exceeded: {why}")),
         // Terraform takes this code for "gone" and goes on, and the next one for "try again" (clients.md F5).
-        Denial::NoBackup(why) => (bad, "DCS.4031", why),
-        Denial::BackupRuns(why) => (bad, "DCS.4096", why),
-        Denial::Domain => (bad, "DCS.4840", "`is_exchange_domain` is not supported".into()),
-        Denial::StillStopping => {
+        MigrationError::NoBackup(why) => (bad, "DCS.4031", why),
+        MigrationError::BackupRuns(why) => (bad, "DCS.4096", why),
+        MigrationError::Domain => (bad, "DCS.4840", "`is_exchange_domain` is not supported".into()),
+        MigrationError::StillStopping => {
             let m = "The task has not stopped within 60 s; stopping continues.".to_owned();
             (StatusCode::INTERNAL_SERVER_ERROR, "DCS.4842", m)
         }
-        Denial::Internal(failure) => {
+        MigrationError::Internal(failure) => {
             tracing::error!(kind = ?failure.kind, "request failed: {failure}");
             let m = "Internal error; the service log has details under this request id.".to_owned();
             (StatusCode::INTERNAL_SERVER_ERROR, "DCS.5000", m)
@@ -82,13 +90,13 @@ pub(crate) fn denied(denial: Denial) -> Error {
 }
 
 /// A fault of a member.
-pub(crate) fn fault(fault: Fault) -> Denial {
+pub(crate) fn fault(fault: Fault) -> MigrationError {
     match fault {
-        Fault::Missing(member) => Denial::Field(member, "it is required".into()),
-        Fault::WrongType(member, want) => Denial::Field(member, format!("it must be {want}")),
-        Fault::TooLong(member, _) if member == "description" => Denial::Description,
-        Fault::TooLong(member, max) => Denial::Field(member, format!("it is longer than {max}")),
-        Fault::NotAWord(member, why) => Denial::Field(member, why),
+        Fault::Missing(member) => MigrationError::Field(member, "it is required".into()),
+        Fault::WrongType(member, want) => MigrationError::Field(member, format!("it must be {want}")),
+        Fault::TooLong(member, _) if member == "description" => MigrationError::Description,
+        Fault::TooLong(member, max) => MigrationError::Field(member, format!("it is longer than {max}")),
+        Fault::NotAWord(member, why) => MigrationError::Field(member, why),
     }
 }
 
@@ -184,7 +192,10 @@ pub(crate) fn number(
     let Some(text) = crate::v2::tasks::list::given(query, name) else { return Ok(default) };
     let number = text.parse().ok().filter(|n| (range.0..=range.1).contains(n));
     number.ok_or_else(|| {
-        denied(Denial::Field(name.into(), format!("it must be a number from {} to {}", range.0, range.1)))
+        denied(MigrationError::Field(
+            name.into(),
+            format!("it must be a number from {} to {}", range.0, range.1),
+        ))
     })
 }
 
@@ -215,8 +226,12 @@ mod tests {
     #[test]
     fn cl_f05_a_backup_that_is_gone_and_one_that_is_being_made() {
         let code = |denial| denied(denial).code;
-        assert_eq!(code(Denial::NoBackup("x".into())), "DCS.4031");
-        assert_eq!(code(Denial::BackupRuns("x".into())), "DCS.4096");
-        assert_eq!(code(Denial::Backup("x".into())), "DCS.4087", "an import names one that cannot be used");
+        assert_eq!(code(MigrationError::NoBackup("x".into())), "DCS.4031");
+        assert_eq!(code(MigrationError::BackupRuns("x".into())), "DCS.4096");
+        assert_eq!(
+            code(MigrationError::Backup("x".into())),
+            "DCS.4087",
+            "an import names one that cannot be used"
+        );
     }
 }

@@ -2,7 +2,7 @@
 //! mean the same (oms.md §7); v1 has no numbers from 1001 on.
 
 use axum::response::{IntoResponse, Response};
-use control::Refusal;
+use control::TaskError;
 use http::{HeaderValue, StatusCode, header};
 use model::failure::{Failure, Kind, Side};
 use model::group::GroupIllegal;
@@ -26,49 +26,49 @@ pub(crate) struct Error {
 }
 
 /// Number, status and sentence of a refusal.
-fn number(refusal: &Refusal) -> (u16, String) {
+fn number(refusal: &TaskError) -> (u16, String) {
     let task = |no: u16, text: &str| (no, text.to_owned());
     match refusal {
-        Refusal::Missing(field) => (1004, format!("`{field}` is required")),
-        Refusal::MissingQuery(name) => (1007, format!("query parameter `{name}` is required")),
-        Refusal::WrongType(field, want) => (1002, format!("`{field}` must be {want}")),
-        Refusal::TooLong(field, max) => (1003, format!("`{field}` is longer than {max}")),
-        Refusal::Invalid(field, why) => (64, format!("`{field}`: {why}")),
-        Refusal::Description(which) => (78, format!("`description` must not contain any of {which}")),
-        Refusal::Threads => task(59, "`thread_num` must be from 0 to 50"),
-        Refusal::Source(why) => (57, format!("`src_node`: {why}")),
-        Refusal::Target(why) => (58, format!("`dst_node`: {why}")),
-        Refusal::SourceRegion(region) => {
+        TaskError::Missing(field) => (1004, format!("`{field}` is required")),
+        TaskError::MissingQuery(name) => (1007, format!("query parameter `{name}` is required")),
+        TaskError::WrongType(field, want) => (1002, format!("`{field}` must be {want}")),
+        TaskError::TooLong(field, max) => (1003, format!("`{field}` is longer than {max}")),
+        TaskError::Invalid(field, why) => (64, format!("`{field}`: {why}")),
+        TaskError::Description(which) => (78, format!("`description` must not contain any of {which}")),
+        TaskError::Threads => task(59, "`thread_num` must be from 0 to 50"),
+        TaskError::Source(why) => (57, format!("`src_node`: {why}")),
+        TaskError::Target(why) => (58, format!("`dst_node`: {why}")),
+        TaskError::SourceRegion(region) => {
             let region = unsecret(region);
             (79, format!("Source region `{region}` is not supported; hint: list the supported regions"))
         }
-        Refusal::TargetRegion(region) => (
+        TaskError::TargetRegion(region) => (
             80,
             format!(
                 "Destination region `{}` is not supported; hint: list the supported regions",
                 unsecret(region)
             ),
         ),
-        Refusal::Windows(WindowError::TooMany) => task(83, "`bandwidth_policy` has more than 5 windows"),
-        Refusal::Windows(WindowError::OutOfRange) => task(84, "`max_bandwidth` is out of range"),
-        Refusal::Windows(WindowError::Overlap) => task(85, "`bandwidth_policy` has overlapping windows"),
-        Refusal::Windows(WindowError::BadTime) => {
+        TaskError::Windows(WindowError::TooMany) => task(83, "`bandwidth_policy` has more than 5 windows"),
+        TaskError::Windows(WindowError::OutOfRange) => task(84, "`max_bandwidth` is out of range"),
+        TaskError::Windows(WindowError::Overlap) => task(85, "`bandwidth_policy` has overlapping windows"),
+        TaskError::Windows(WindowError::BadTime) => {
             task(87, "`start` and `end` must be hh:mm, and `start` before `end`")
         }
-        Refusal::Range(why) => (51, why.clone()),
-        Refusal::State(why) => (52, why.clone()),
-        Refusal::TaskId(id) => (54, format!("task id `{id}` is not a number")),
-        Refusal::NotFound(what) => (1009, what.clone()),
-        Refusal::Illegal(_, Illegal::Complete) => task(70, "The task is complete."),
-        Refusal::Illegal(Event::Start, _) => task(65, "The task is already started."),
-        Refusal::Illegal(Event::Stop, _) => task(66, "The task is not in progress."),
-        Refusal::Illegal(Event::Delete, _) => task(63, "The task is in progress; hint: stop it first"),
-        Refusal::Illegal(..) => task(64, "The state of the task does not allow this operation."),
-        Refusal::Topic(topic) => (157, format!("no [[notify]] is configured for topic `{topic}`")),
-        Refusal::CdnDomain(domain) => (81, format!("`source_cdn.domain` cannot be used: {domain}")),
-        Refusal::CdnKey => task(1032, "`source_cdn.authentication_key` is missing"),
-        Refusal::Member => task(1036, "The task is part of a task group; hint: delete the group"),
-        Refusal::GroupIllegal(why) => match why {
+        TaskError::Range(why) => (51, why.clone()),
+        TaskError::State(why) => (52, why.clone()),
+        TaskError::TaskId(id) => (54, format!("task id `{id}` is not a number")),
+        TaskError::NotFound(what) => (1009, what.clone()),
+        TaskError::Illegal(_, Illegal::Complete) => task(70, "The task is complete."),
+        TaskError::Illegal(Event::Start, _) => task(65, "The task is already started."),
+        TaskError::Illegal(Event::Stop, _) => task(66, "The task is not in progress."),
+        TaskError::Illegal(Event::Delete, _) => task(63, "The task is in progress; hint: stop it first"),
+        TaskError::Illegal(..) => task(64, "The state of the task does not allow this operation."),
+        TaskError::Topic(topic) => (157, format!("no [[notify]] is configured for topic `{topic}`")),
+        TaskError::CdnDomain(domain) => (81, format!("`source_cdn.domain` cannot be used: {domain}")),
+        TaskError::CdnKey => task(1032, "`source_cdn.authentication_key` is missing"),
+        TaskError::Member => task(1036, "The task is part of a task group; hint: delete the group"),
+        TaskError::GroupIllegal(why) => match why {
             GroupIllegal::NotRunning => {
                 task(1038, "Only a task group that is creating or monitoring can be paused.")
             }
@@ -80,22 +80,22 @@ fn number(refusal: &Refusal) -> (u16, String) {
                 task(1036, "The state of the task group does not allow this operation.")
             }
         },
-        Refusal::NoSuchGroup(what) | Refusal::NoSuchSync(what) => (1009, what.clone()),
-        Refusal::SyncStarted => task(65, "The sync task is already started."),
-        Refusal::SyncStopped => task(66, "The sync task is stopped."),
-        Refusal::SyncRunning => task(63, "The sync task is running; hint: stop it first"),
-        Refusal::BandwidthClosed => task(86, "The task is complete; its bandwidth cannot be changed."),
-        Refusal::NoFailedList => task(167, "The task has no list of failed objects to retry."),
-        Refusal::FailedListIncomplete => task(308, "The list of failed objects is incomplete."),
-        Refusal::Quota(why) => (77, format!("{why}; hint: retry later")),
-        Refusal::NoSuchObject(key) => (89, format!("Object `{key}` does not exist at the source.")),
-        Refusal::Check(failure) => (check_number(failure), failure.to_string()),
-        Refusal::Buckets(failure) => (153, failure.to_string()),
-        Refusal::BucketRegion(failure) => (155, failure.to_string()),
-        Refusal::Internal(f) if is_full(f) => {
+        TaskError::NoSuchGroup(what) | TaskError::NoSuchSync(what) => (1009, what.clone()),
+        TaskError::SyncStarted => task(65, "The sync task is already started."),
+        TaskError::SyncStopped => task(66, "The sync task is stopped."),
+        TaskError::SyncRunning => task(63, "The sync task is running; hint: stop it first"),
+        TaskError::BandwidthClosed => task(86, "The task is complete; its bandwidth cannot be changed."),
+        TaskError::NoFailedList => task(167, "The task has no list of failed objects to retry."),
+        TaskError::FailedListIncomplete => task(308, "The list of failed objects is incomplete."),
+        TaskError::Quota(why) => (77, format!("{why}; hint: retry later")),
+        TaskError::NoSuchObject(key) => (89, format!("Object `{key}` does not exist at the source.")),
+        TaskError::Check(failure) => (check_number(failure), failure.to_string()),
+        TaskError::Buckets(failure) => (153, failure.to_string()),
+        TaskError::BucketRegion(failure) => (155, failure.to_string()),
+        TaskError::Internal(f) if is_full(f) => {
             task(1001, "The service cannot write: its disk is full or read-only; hint: retry later")
         }
-        Refusal::Internal(_) => {
+        TaskError::Internal(_) => {
             task(1001, "Internal error; the service log has details under this request id.")
         }
     }
@@ -131,15 +131,15 @@ fn old_number(no: u16) -> u16 {
 
 impl Error {
     /// The answer of a face to a refusal.
-    pub(crate) fn of(face: Face, refusal: &Refusal) -> Self {
+    pub(crate) fn of(face: Face, refusal: &TaskError) -> Self {
         let (no, message) = number(refusal);
-        if let Refusal::Internal(failure) = refusal {
+        if let TaskError::Internal(failure) = refusal {
             tracing::error!(kind = ?failure.kind, "request failed: {failure}");
         }
         let status = match refusal {
-            Refusal::Internal(f) if is_full(f) => StatusCode::SERVICE_UNAVAILABLE,
-            Refusal::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Refusal::NoSuchGroup(_) | Refusal::NoSuchSync(_) => StatusCode::NOT_FOUND,
+            TaskError::Internal(f) if is_full(f) => StatusCode::SERVICE_UNAVAILABLE,
+            TaskError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            TaskError::NoSuchGroup(_) | TaskError::NoSuchSync(_) => StatusCode::NOT_FOUND,
             _ => StatusCode::BAD_REQUEST,
         };
         let code = match face {
@@ -166,12 +166,12 @@ impl Error {
 }
 
 /// A fault of a field as a refusal.
-pub(crate) fn fault(fault: Fault) -> Refusal {
+pub(crate) fn fault(fault: Fault) -> TaskError {
     match fault {
-        Fault::Missing(field) => Refusal::Missing(field),
-        Fault::WrongType(field, want) => Refusal::WrongType(field, want),
-        Fault::TooLong(field, max) => Refusal::TooLong(field, max),
-        Fault::NotAWord(field, why) => Refusal::Invalid(field, why),
+        Fault::Missing(field) => TaskError::Missing(field),
+        Fault::WrongType(field, want) => TaskError::WrongType(field, want),
+        Fault::TooLong(field, max) => TaskError::TooLong(field, max),
+        Fault::NotAWord(field, why) => TaskError::Invalid(field, why),
     }
 }
 
@@ -199,59 +199,59 @@ fn unsecret(region: &str) -> String {
 }
 
 #[cfg(test)]
-pub(crate) fn every_refusal() -> Vec<Refusal> {
+pub(crate) fn every_refusal() -> Vec<TaskError> {
     vec![
-        Refusal::Missing("a".into()),
-        Refusal::MissingQuery("a".into()),
-        Refusal::WrongType("a".into(), "b"),
-        Refusal::TooLong("a".into(), 1),
-        Refusal::Invalid("a".into(), "b".into()),
-        Refusal::Description("a"),
-        Refusal::Threads,
-        Refusal::Source("a".into()),
-        Refusal::Target("a".into()),
-        Refusal::SourceRegion("a".into()),
-        Refusal::TargetRegion("a".into()),
-        Refusal::Windows(WindowError::TooMany),
-        Refusal::Windows(WindowError::OutOfRange),
-        Refusal::Windows(WindowError::Overlap),
-        Refusal::Windows(WindowError::BadTime),
-        Refusal::Range("a".into()),
-        Refusal::State("a".into()),
-        Refusal::TaskId("a".into()),
-        Refusal::NotFound("a".into()),
-        Refusal::NoSuchGroup("a".into()),
-        Refusal::NoSuchSync("a".into()),
-        Refusal::Illegal(Event::Start, Illegal::Complete),
-        Refusal::Illegal(Event::Start, Illegal::AlreadyStarted),
-        Refusal::Illegal(Event::Stop, Illegal::NotRunning),
-        Refusal::Illegal(Event::Delete, Illegal::InProgress),
-        Refusal::GroupIllegal(GroupIllegal::NotRunning),
-        Refusal::GroupIllegal(GroupIllegal::NotPaused),
-        Refusal::GroupIllegal(GroupIllegal::NotFailed),
-        Refusal::GroupIllegal(GroupIllegal::Closed),
-        Refusal::Member,
-        Refusal::SyncStarted,
-        Refusal::SyncStopped,
-        Refusal::SyncRunning,
-        Refusal::Topic("a".into()),
-        Refusal::CdnDomain("a".into()),
-        Refusal::CdnKey,
-        Refusal::BandwidthClosed,
-        Refusal::NoFailedList,
-        Refusal::FailedListIncomplete,
-        Refusal::Quota("a".into()),
-        Refusal::NoSuchObject("a".into()),
-        Refusal::Buckets(Failure::new(Kind::Connect, "a", "b")),
-        Refusal::BucketRegion(Failure::new(Kind::Connect, "a", "b")),
-        Refusal::Check(Failure::new(Kind::NoBucket, "a", "b").at(Side::Source)),
-        Refusal::Check(Failure::new(Kind::NoBucket, "a", "b").at(Side::Target)),
-        Refusal::Internal(Failure::new(Kind::Internal, "a", "b")),
-        Refusal::GroupIllegal(GroupIllegal::Finished),
-        Refusal::GroupIllegal(GroupIllegal::InProgress),
-        Refusal::GroupIllegal(GroupIllegal::UnexpectedEvent),
-        Refusal::Check(Failure::new(Kind::BadCredentials, "a", "b").at(Side::Source)),
-        Refusal::Check(Failure::new(Kind::BadCredentials, "a", "b").at(Side::Target)),
+        TaskError::Missing("a".into()),
+        TaskError::MissingQuery("a".into()),
+        TaskError::WrongType("a".into(), "b"),
+        TaskError::TooLong("a".into(), 1),
+        TaskError::Invalid("a".into(), "b".into()),
+        TaskError::Description("a"),
+        TaskError::Threads,
+        TaskError::Source("a".into()),
+        TaskError::Target("a".into()),
+        TaskError::SourceRegion("a".into()),
+        TaskError::TargetRegion("a".into()),
+        TaskError::Windows(WindowError::TooMany),
+        TaskError::Windows(WindowError::OutOfRange),
+        TaskError::Windows(WindowError::Overlap),
+        TaskError::Windows(WindowError::BadTime),
+        TaskError::Range("a".into()),
+        TaskError::State("a".into()),
+        TaskError::TaskId("a".into()),
+        TaskError::NotFound("a".into()),
+        TaskError::NoSuchGroup("a".into()),
+        TaskError::NoSuchSync("a".into()),
+        TaskError::Illegal(Event::Start, Illegal::Complete),
+        TaskError::Illegal(Event::Start, Illegal::AlreadyStarted),
+        TaskError::Illegal(Event::Stop, Illegal::NotRunning),
+        TaskError::Illegal(Event::Delete, Illegal::InProgress),
+        TaskError::GroupIllegal(GroupIllegal::NotRunning),
+        TaskError::GroupIllegal(GroupIllegal::NotPaused),
+        TaskError::GroupIllegal(GroupIllegal::NotFailed),
+        TaskError::GroupIllegal(GroupIllegal::Closed),
+        TaskError::Member,
+        TaskError::SyncStarted,
+        TaskError::SyncStopped,
+        TaskError::SyncRunning,
+        TaskError::Topic("a".into()),
+        TaskError::CdnDomain("a".into()),
+        TaskError::CdnKey,
+        TaskError::BandwidthClosed,
+        TaskError::NoFailedList,
+        TaskError::FailedListIncomplete,
+        TaskError::Quota("a".into()),
+        TaskError::NoSuchObject("a".into()),
+        TaskError::Buckets(Failure::new(Kind::Connect, "a", "b")),
+        TaskError::BucketRegion(Failure::new(Kind::Connect, "a", "b")),
+        TaskError::Check(Failure::new(Kind::NoBucket, "a", "b").at(Side::Source)),
+        TaskError::Check(Failure::new(Kind::NoBucket, "a", "b").at(Side::Target)),
+        TaskError::Internal(Failure::new(Kind::Internal, "a", "b")),
+        TaskError::GroupIllegal(GroupIllegal::Finished),
+        TaskError::GroupIllegal(GroupIllegal::InProgress),
+        TaskError::GroupIllegal(GroupIllegal::UnexpectedEvent),
+        TaskError::Check(Failure::new(Kind::BadCredentials, "a", "b").at(Side::Source)),
+        TaskError::Check(Failure::new(Kind::BadCredentials, "a", "b").at(Side::Target)),
     ]
 }
 
@@ -261,16 +261,16 @@ mod tests {
 
     #[test]
     fn codes_by_face() {
-        let of = |face, r: Refusal| Error::of(face, &r).code;
-        assert_eq!(of(Face::V2, Refusal::Illegal(Event::Stop, Illegal::NotRunning)), "OMS.0066");
-        assert_eq!(of(Face::V1, Refusal::Illegal(Event::Delete, Illegal::InProgress)), "S3M.0063");
-        assert_eq!(of(Face::V2, Refusal::NotFound("x".into())), "OMS.1009");
-        assert_eq!(of(Face::V1, Refusal::NotFound("x".into())), "S3M.0054");
-        assert_eq!(of(Face::V2, Refusal::Windows(WindowError::Overlap)), "OMS.0085");
+        let of = |face, r: TaskError| Error::of(face, &r).code;
+        assert_eq!(of(Face::V2, TaskError::Illegal(Event::Stop, Illegal::NotRunning)), "OMS.0066");
+        assert_eq!(of(Face::V1, TaskError::Illegal(Event::Delete, Illegal::InProgress)), "S3M.0063");
+        assert_eq!(of(Face::V2, TaskError::NotFound("x".into())), "OMS.1009");
+        assert_eq!(of(Face::V1, TaskError::NotFound("x".into())), "S3M.0054");
+        assert_eq!(of(Face::V2, TaskError::Windows(WindowError::Overlap)), "OMS.0085");
     }
 
     /// What an action answers: the code, or nothing where it is accepted.
-    fn code(refusal: Option<Refusal>) -> String {
+    fn code(refusal: Option<TaskError>) -> String {
         refusal.map_or_else(|| "ok".to_owned(), |r| Error::of(Face::V2, &r).code)
     }
 
@@ -296,7 +296,7 @@ mod tests {
             for ((desired, observed), want) in states.into_iter().zip(wanted) {
                 let refused = next(Lifecycle { desired, observed }, event).err();
                 assert_eq!(
-                    code(refused.map(|why| Refusal::Illegal(event, why))),
+                    code(refused.map(|why| TaskError::Illegal(event, why))),
                     want,
                     "{event:?} in {observed:?}"
                 );
@@ -331,7 +331,7 @@ mod tests {
         for (event, wanted) in table {
             for (phase, want) in Phase::ALL.into_iter().zip(wanted) {
                 let refused = next(phase, event, true).err();
-                assert_eq!(code(refused.map(Refusal::GroupIllegal)), want, "{event:?} in {phase:?}");
+                assert_eq!(code(refused.map(TaskError::GroupIllegal)), want, "{event:?} in {phase:?}");
             }
         }
     }
@@ -348,7 +348,7 @@ mod tests {
 
     #[test]
     fn c08_threads_have_a_number_of_their_own() {
-        let error = Error::of(Face::V1, &Refusal::Threads);
+        let error = Error::of(Face::V1, &TaskError::Threads);
         assert_eq!((error.code.as_str(), error.status), ("S3M.0059", StatusCode::BAD_REQUEST));
     }
 }

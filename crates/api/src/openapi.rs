@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use control::Refusal;
+use control::TaskError;
 use model::spec::TaskSpec;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
@@ -74,7 +74,7 @@ const CONFIGURED: &[Answers] =
     &[&[("bandwidth_limit_mb", "1"), ("source_instance.id", ID), ("target_instance.id", ID)]];
 
 /// A task whose start is described: every credential is asked for.
-fn spec() -> Result<TaskSpec, Refusal> {
+fn spec() -> Result<TaskSpec, TaskError> {
     let nothing = Map::new();
     tasks::create::rules(&Fields::root(&nothing))
 }

@@ -5,12 +5,12 @@ use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use control::Catalogue;
-use control::secrets::Keys;
+use control::secrets::StoreCredentials;
 use flow_control::clock::SharedClock;
 use model::failure::{Failure, Kind, Result, Side};
 use model::key::Key;
 use model::spec::Location as SpecPlace;
-use runtime::{Opened, Places};
+use runtime::{OpenedStore, StoreResolver};
 use seal::Secret;
 use storage::SharedStore;
 use storage::azure::connection::Connection;
@@ -197,15 +197,15 @@ fn azure_account(endpoint: Option<&str>) -> Option<String> {
 }
 
 /// Credentials of one end: WHIMBREL_SOURCE_… or WHIMBREL_TARGET_…, else the vendor's own variables, else none.
-pub(crate) fn keys(side: Side) -> Keys {
+pub(crate) fn keys(side: Side) -> StoreCredentials {
     let word = word(side);
     let own = |name: &str| env(&[format!("WHIMBREL_{word}_{name}")]);
     let or = |name: &str, usual: &str| own(name).or_else(|| env(&[usual.to_owned()]));
-    Keys {
+    StoreCredentials {
         ak: or("ACCESS_KEY", "AWS_ACCESS_KEY_ID").unwrap_or_default(),
         sk: Secret::new(or("SECRET_KEY", "AWS_SECRET_ACCESS_KEY").unwrap_or_default()),
         token: or("SESSION_TOKEN", "AWS_SESSION_TOKEN").map(Secret::new),
-        ..Keys::default()
+        ..StoreCredentials::default()
     }
 }
 
@@ -238,7 +238,7 @@ fn service_account(side: Side) -> Result<Option<Arc<ServiceAccount>>> {
 }
 
 /// As [`keys`]; half a pair is a mistake.
-fn checked_keys(side: Side) -> Result<Keys> {
+fn checked_keys(side: Side) -> Result<StoreCredentials> {
     let keys = keys(side);
     if keys.ak.is_empty() == keys.sk.expose().is_empty() {
         return Ok(keys);
@@ -352,7 +352,7 @@ impl BothEnds {
     ///
     /// # Errors
     /// What the probe meets.
-    pub(crate) async fn open(&self, side: Side) -> Result<Opened> {
+    pub(crate) async fn open(&self, side: Side) -> Result<OpenedStore> {
         self.open_end(side, side == Side::Target).await
     }
 
@@ -360,11 +360,11 @@ impl BothEnds {
     ///
     /// # Errors
     /// What the probe meets.
-    pub(crate) async fn look(&self, side: Side) -> Result<Opened> {
+    pub(crate) async fn look(&self, side: Side) -> Result<OpenedStore> {
         self.open_end(side, false).await
     }
 
-    async fn open_end(&self, side: Side, make: bool) -> Result<Opened> {
+    async fn open_end(&self, side: Side, make: bool) -> Result<OpenedStore> {
         let opened = self.open_place(side, make).await.map_err(|f| f.at(side))?;
         let prefix = self.place(side).prefix();
         let store = match (side, self.place(side).file()) {
@@ -383,7 +383,7 @@ impl BothEnds {
             Some(list) => Arc::new(Listed::new(store, list.clone())),
             None => store,
         };
-        Ok(Opened { store, ..opened })
+        Ok(OpenedStore { store, ..opened })
     }
 
     /// What a place names: the folder of that name, or the object where there is no such folder.
@@ -459,7 +459,7 @@ impl BothEnds {
         Ok(())
     }
 
-    async fn open_place(&self, side: Side, make: bool) -> Result<Opened> {
+    async fn open_place(&self, side: Side, make: bool) -> Result<OpenedStore> {
         // Keys may be allowed below the prefix only, and with the `/` that a folder's keys have.
         let below = match self.place(side).prefix() {
             prefix if prefix.is_empty() || prefix.ends_with('/') => prefix.to_owned(),
@@ -474,7 +474,7 @@ impl BothEnds {
                 });
                 let store: SharedStore = Arc::new(Fs::open(root, make)?);
                 let probe = store.probe("").await?;
-                Ok(Opened { limit_key: store.place(), store, probe })
+                Ok(OpenedStore { limit_key: store.place(), store, probe })
             }
             Place::S3 { endpoint, region, addressing, bucket, .. } => {
                 let config = S3Config {
@@ -488,7 +488,7 @@ impl BothEnds {
                     vendor: &storage::s3::vendor::GENERIC,
                 };
                 let (s3, probe) = S3::open(config, &below, self.clock.clone()).await?;
-                Ok(Opened { store: Arc::new(s3), probe, limit_key: endpoint.clone() })
+                Ok(OpenedStore { store: Arc::new(s3), probe, limit_key: endpoint.clone() })
             }
             Place::Azure { endpoint, bucket, .. } => {
                 let connection = azure(side, endpoint.as_deref())?;
@@ -497,7 +497,7 @@ impl BothEnds {
                     self.clock.clone(),
                 ));
                 let probe = store.probe(&below).await?;
-                Ok(Opened { limit_key: store.place(), store, probe })
+                Ok(OpenedStore { limit_key: store.place(), store, probe })
             }
             Place::Google { endpoint, bucket, .. } => {
                 let account = service_account(side)?;
@@ -516,7 +516,7 @@ impl BothEnds {
                         vendor,
                     };
                     let (s3, probe) = S3::open(config, &below, self.clock.clone()).await?;
-                    return Ok(Opened { store: Arc::new(s3), probe, limit_key: endpoint.clone() });
+                    return Ok(OpenedStore { store: Arc::new(s3), probe, limit_key: endpoint.clone() });
                 }
                 let config = GoogleConfig {
                     client: Client::new(endpoint, Egress::anywhere())?,
@@ -527,7 +527,7 @@ impl BothEnds {
                 };
                 let store: SharedStore = Arc::new(Google::new(config, self.clock.clone()));
                 let probe = store.probe(&below).await?;
-                Ok(Opened { limit_key: store.place(), store, probe })
+                Ok(OpenedStore { limit_key: store.place(), store, probe })
             }
             Place::Urls(url) => {
                 let list = self.urls.get().ok_or_else(|| {
@@ -536,7 +536,7 @@ impl BothEnds {
                 let spool = std::env::temp_dir();
                 let store: SharedStore = Arc::new(Urls::new(list.clone(), Egress::anywhere(), spool));
                 let probe = store.probe("").await?;
-                Ok(Opened { limit_key: "urls".into(), store, probe })
+                Ok(OpenedStore { limit_key: "urls".into(), store, probe })
             }
             Place::Store { region, bucket, .. } => {
                 let place =
@@ -554,8 +554,8 @@ impl BothEnds {
 }
 
 #[async_trait]
-impl Places for BothEnds {
-    async fn open(&self, _task: &TaskRow, _secrets: &str, side: Side) -> Result<Opened> {
+impl StoreResolver for BothEnds {
+    async fn open(&self, _task: &TaskRow, _secrets: &str, side: Side) -> Result<OpenedStore> {
         BothEnds::open(self, side).await
     }
 }

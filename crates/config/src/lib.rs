@@ -13,7 +13,7 @@ use model::failure::{Failure, Kind, Result};
 use seal::Keyring;
 
 pub use sections::{
-    AccessKey, Audit, Bucket, Config, Cutover, Limits, Notify, Project, RedisInstance, Role, SecretRef,
+    AccessKey, Audit, BackupSource, Config, Cutover, Limits, Notify, Project, RedisInstance, Role, SecretRef,
     Store, Tls, User,
 };
 pub use size::bytes_of;
@@ -183,9 +183,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let made = template::init(dir.path(), "127.0.0.1:8790").unwrap();
         let config = parse(&made.text, &BTreeMap::new()).unwrap();
-        assert_eq!(config.project.len(), 1);
+        assert_eq!(config.projects.len(), 1);
         let keys = Keyring::open_or_create(&keyring_path(dir.path())).unwrap();
-        let sk = reveal("sk", &config.access_key[0].sk, &BTreeMap::new(), &keys).unwrap();
+        let sk = reveal("sk", &config.access_keys[0].sk, &BTreeMap::new(), &keys).unwrap();
         assert_eq!(sk.expose(), made.secret_key);
         assert!(!made.text.contains(&made.secret_key) && !made.text.contains(&made.password));
     }

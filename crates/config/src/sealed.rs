@@ -114,8 +114,8 @@ mod tests {
         let ring = file.keyring().unwrap();
         let config = crate::load(&path, &BTreeMap::new()).unwrap();
         let reveal = |secret| crate::reveal("x", secret, &BTreeMap::new(), &ring).unwrap();
-        assert_eq!(reveal(&config.access_key[0].sk).expose(), made.secret_key);
-        assert_eq!(reveal(config.redis[0].password.as_ref().unwrap()).expose(), "pw");
+        assert_eq!(reveal(&config.access_keys[0].sk).expose(), made.secret_key);
+        assert_eq!(reveal(config.redis_instances[0].password.as_ref().unwrap()).expose(), "pw");
         // All that is not sealed is as it was.
         let now = std::fs::read_to_string(&path).unwrap();
         let rest = |text: &str| {

@@ -31,17 +31,23 @@ pub struct Config {
     /// Limits.
     pub limits: Limits,
     /// Projects.
-    pub project: Vec<Project>,
+    #[serde(rename = "project")]
+    pub projects: Vec<Project>,
     /// Access keys.
-    pub access_key: Vec<AccessKey>,
+    #[serde(rename = "access_key")]
+    pub access_keys: Vec<AccessKey>,
     /// Users.
-    pub user: Vec<User>,
+    #[serde(rename = "user")]
+    pub users: Vec<User>,
     /// Object stores.
-    pub store: Vec<Store>,
+    #[serde(rename = "store")]
+    pub stores: Vec<Store>,
     /// Redis instances.
-    pub redis: Vec<RedisInstance>,
+    #[serde(rename = "redis")]
+    pub redis_instances: Vec<RedisInstance>,
     /// Buckets for backup imports.
-    pub bucket: Vec<Bucket>,
+    #[serde(rename = "bucket")]
+    pub backup_sources: Vec<BackupSource>,
     /// How clients are led elsewhere.
     pub cutover: Cutover,
     /// Notification sinks.
@@ -59,12 +65,12 @@ impl Default for Config {
             tls: None,
             audit: Audit::default(),
             limits: Limits::default(),
-            project: vec![],
-            access_key: vec![],
-            user: vec![],
-            store: vec![],
-            redis: vec![],
-            bucket: vec![],
+            projects: vec![],
+            access_keys: vec![],
+            users: vec![],
+            stores: vec![],
+            redis_instances: vec![],
+            backup_sources: vec![],
             cutover: Cutover::default(),
             notify: vec![],
         }
@@ -99,9 +105,11 @@ pub struct Limits {
     /// Bound of all engine buffers together.
     pub memory: String,
     /// Hosts or CIDRs that `region = "http://…"` may name; empty: refused.
-    pub inline_endpoints: Vec<String>,
+    #[serde(rename = "inline_endpoints")]
+    pub allowed_endpoints: Vec<String>,
     /// Hosts or CIDRs that `addrs` of a migration may name beside public addresses and `inline_endpoints`.
-    pub redis_endpoints: Vec<String>,
+    #[serde(rename = "redis_endpoints")]
+    pub allowed_redis_endpoints: Vec<String>,
     /// Tasks that a project may create in 24 hours.
     pub tasks_per_day: u64,
     /// Tasks of a project that may wait.
@@ -121,8 +129,8 @@ impl Default for Limits {
         Self {
             running_tasks: 5,
             memory: "512MiB".into(),
-            inline_endpoints: vec![],
-            redis_endpoints: vec![],
+            allowed_endpoints: vec![],
+            allowed_redis_endpoints: vec![],
             tasks_per_day: 5000,
             waiting_tasks: 1500,
             open_migrations: 100,
@@ -313,7 +321,7 @@ pub struct RedisInstance {
 
 /// A bucket that backups are imported from.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Bucket {
+pub struct BackupSource {
     /// What clients write.
     pub name: String,
     /// `STORE:BUCKET/PREFIX`, or a directory.
@@ -350,7 +358,7 @@ pub struct Notify {
 }
 
 /// Stands for every project.
-const EVERYBODY: &str = "*";
+const ALL_PROJECTS: &str = "*";
 
 fn yes() -> bool {
     true
@@ -369,49 +377,49 @@ impl Config {
     /// Id of a project by its name or id.
     pub fn project_id(&self, name: &str) -> Option<&str> {
         let named = |p: &&Project| p.id == name || p.name == name || p.names.iter().any(|n| n == name);
-        self.project.iter().find(named).map(|p| p.id.as_str())
+        self.projects.iter().find(named).map(|p| p.id.as_str())
     }
 
     /// True when the file itself holds a secret that is neither sealed nor kept elsewhere.
     pub(crate) fn has_plain_secrets(&self) -> bool {
         let plain = |secret: &Option<SecretRef>| matches!(secret, Some(SecretRef::Plain(_)));
-        self.access_key.iter().any(|k| matches!(k.sk, SecretRef::Plain(_)))
-            || self.user.iter().any(|u| plain(&u.password))
-            || self.redis.iter().any(|r| plain(&r.password))
-            || self.bucket.iter().any(|b| plain(&b.sk))
+        self.access_keys.iter().any(|k| matches!(k.sk, SecretRef::Plain(_)))
+            || self.users.iter().any(|u| plain(&u.password))
+            || self.redis_instances.iter().any(|r| plain(&r.password))
+            || self.backup_sources.iter().any(|b| plain(&b.sk))
             || self.notify.iter().any(|n| !n.secret.is_empty())
     }
 
     /// Ids of the projects that a section is for: of all, where it names none or `*`.
     pub fn owners(&self, projects: &[String]) -> Vec<String> {
-        if projects.is_empty() || projects.iter().any(|p| p == EVERYBODY) {
-            return self.project.iter().map(|p| p.id.clone()).collect();
+        if projects.is_empty() || projects.iter().any(|p| p == ALL_PROJECTS) {
+            return self.projects.iter().map(|p| p.id.clone()).collect();
         }
         projects.iter().filter_map(|p| self.project_id(p)).map(str::to_owned).collect()
     }
 
     /// As soon as there are several projects, each section says whose it is.
     fn validate_owners(&self) -> Result<()> {
-        let stores = self.store.iter().map(|s| ("store", &s.region, &s.projects));
-        let instances = self.redis.iter().map(|r| ("redis", &r.name, &r.projects));
-        let buckets = self.bucket.iter().map(|b| ("bucket", &b.name, &b.projects));
+        let stores = self.stores.iter().map(|s| ("store", &s.region, &s.projects));
+        let instances = self.redis_instances.iter().map(|r| ("redis", &r.name, &r.projects));
+        let buckets = self.backup_sources.iter().map(|b| ("bucket", &b.name, &b.projects));
         for (section, name, projects) in stores.chain(instances).chain(buckets) {
             let at = |m: String| invalid(format!("[[{section}]] `{name}`: {m}"));
-            if let ([first, _, ..], true) = (self.project.as_slice(), projects.is_empty()) {
+            if let ([first, _, ..], true) = (self.projects.as_slice(), projects.is_empty()) {
                 return Err(at(format!(
                     "`projects` is required when there are several projects; hint: add projects = [\"{}\"], or \
                      [\"*\"] for all of them",
                     first.name
                 )));
             }
-            let strange = projects.iter().find(|p| *p != EVERYBODY && self.project_id(p).is_none());
+            let strange = projects.iter().find(|p| *p != ALL_PROJECTS && self.project_id(p).is_none());
             if let Some(p) = strange {
                 return Err(at(format!("there is no [[project]] with the name `{p}`")));
             }
         }
-        for b in &self.bucket {
+        for b in &self.backup_sources {
             let region = b.location.split_once(':').map_or("", |(region, _)| region);
-            let Some(store) = self.store.iter().find(|s| s.region == region) else { continue };
+            let Some(store) = self.stores.iter().find(|s| s.region == region) else { continue };
             let may = self.owners(&store.projects);
             if let Some(id) = self.owners(&b.projects).iter().find(|id| !may.contains(id)) {
                 return Err(invalid(format!(
@@ -426,7 +434,7 @@ impl Config {
 
     fn validate_redis(&self) -> Result<()> {
         let mut ids = BTreeSet::new();
-        for r in &self.redis {
+        for r in &self.redis_instances {
             let at = |m: String| invalid(format!("[[redis]] `{}`: {m}", r.name));
             let is_uuid = r.id.len() == 36
                 && r.id.bytes().enumerate().all(|(i, b)| match i {
@@ -461,7 +469,7 @@ impl Config {
             }
         }
         let mut names = BTreeSet::new();
-        for b in &self.bucket {
+        for b in &self.backup_sources {
             let at = |m: String| invalid(format!("[[bucket]] `{}`: {m}", b.name));
             if b.name.is_empty() || !names.insert(&b.name) {
                 return Err(at("names must be unique and not empty".into()));
@@ -471,7 +479,7 @@ impl Config {
             }
             let directory = b.location.starts_with('/') || b.location.starts_with("fs:///");
             let store = b.location.split_once(':').map(|(s, _)| s);
-            if !directory && !store.is_some_and(|s| self.store.iter().any(|known| known.region == s)) {
+            if !directory && !store.is_some_and(|s| self.stores.iter().any(|known| known.region == s)) {
                 return Err(at(format!(
                     "location `{}` is neither a directory nor STORE:BUCKET/PREFIX with a [[store]]",
                     b.location
@@ -514,7 +522,7 @@ impl Config {
             return Err(invalid("limits.running_tasks: must be at least 1"));
         }
         let mut regions = BTreeSet::new();
-        for s in &self.store {
+        for s in &self.stores {
             let at = |m: String| invalid(format!("[[store]] `{}`: {m}", s.region));
             if s.region.is_empty() || s.region.len() > 100 {
                 return Err(invalid("[[store]]: `region` must have 1 to 100 characters"));
@@ -548,14 +556,14 @@ impl Config {
         }
         self.validate_redis()?;
         let mut ids = BTreeSet::new();
-        for p in &self.project {
+        for p in &self.projects {
             if !ids.insert(&p.id) {
                 return Err(invalid(format!("[[project]] id `{}` is used twice", p.id)));
             }
         }
         self.validate_owners()?;
         let mut aks = BTreeSet::new();
-        for k in &self.access_key {
+        for k in &self.access_keys {
             if !aks.insert(&k.ak) {
                 return Err(invalid(format!("[[access_key]] `{}` is listed twice", k.ak)));
             }
@@ -567,7 +575,7 @@ impl Config {
             })?;
         }
         let mut users = BTreeSet::new();
-        for u in &self.user {
+        for u in &self.users {
             if !users.insert((&u.domain, &u.name)) {
                 return Err(invalid(format!(
                     "[[user]] `{}` is listed twice in domain `{}`",

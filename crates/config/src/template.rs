@@ -8,7 +8,7 @@ use seal::{Keyring, random};
 
 /// A fresh configuration; its secrets are shown once and stored only sealed or hashed.
 #[derive(Debug)]
-pub struct Made {
+pub struct GeneratedConfig {
     /// The file's text.
     pub text: String,
     /// Project id.
@@ -54,7 +54,7 @@ fn hash_with(salt: argon2::password_hash::Result<SaltString>, password: &str) ->
 ///
 /// # Errors
 /// When the directory or the keyring cannot be made.
-pub fn init(data_dir: &Path, listen: &str) -> Result<Made> {
+pub fn init(data_dir: &Path, listen: &str) -> Result<GeneratedConfig> {
     // 32 letters, so that a byte maps evenly.
     const UPPER: &[u8] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
     const MIXED: &[u8] = b"ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789ABCDEFG";
@@ -150,5 +150,5 @@ projects = ["lab"]
 # webhook = "https://hooks.example/whimbrel"
 "#
     );
-    Ok(Made { text, project, access_key, secret_key, password })
+    Ok(GeneratedConfig { text, project, access_key, secret_key, password })
 }

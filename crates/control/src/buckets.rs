@@ -7,8 +7,8 @@ use storage::listed::{self, Form};
 use storage::{ListRequest, Position, SharedStore};
 
 use crate::Control;
-use crate::refusal::{Answer, Refusal};
-use crate::secrets::{Keys, TaskSecrets};
+use crate::secrets::{StoreCredentials, TaskSecrets};
+use crate::task_error::{TaskError, TaskResult};
 
 /// Pages without a key that are followed before a prefix counts as empty.
 const EMPTY_PAGES_MAX: usize = 1000;
@@ -17,30 +17,30 @@ const LEVEL_PAGES_MAX: usize = 1000;
 
 /// Whose buckets, by vendor and credentials.
 #[derive(Debug)]
-pub struct Account {
+pub struct StoreAccount {
     /// Vendor; `HEC` means this service's own destinations.
     pub cloud_type: String,
     /// Tencent application id.
     pub app_id: String,
     /// Credentials.
-    pub keys: Keys,
+    pub keys: StoreCredentials,
 }
 
 /// One page of one level of a bucket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Level {
+pub struct FolderLevel {
     /// Full keys with their size; folders have none and end in `/`.
     pub names: Vec<(String, Option<u64>)>,
     /// More follow.
     pub more: bool,
 }
 
-impl Account {
+impl StoreAccount {
     fn side(&self) -> Side {
         if self.cloud_type == "HEC" { Side::Target } else { Side::Source }
     }
 
-    fn place(&self, region: &str, bucket: &str) -> Location {
+    fn location(&self, region: &str, bucket: &str) -> Location {
         let cloud_type = if self.side() == Side::Target { String::new() } else { self.cloud_type.clone() };
         Location { cloud_type, region: region.into(), bucket: bucket.into(), app_id: self.app_id.clone() }
     }
@@ -50,13 +50,13 @@ impl Control {
     /// All buckets that the credentials see, at every store of the vendor.
     ///
     /// # Errors
-    /// [`Refusal::Buckets`] when no store answers with a list.
-    pub async fn buckets(&self, account: &Account) -> Answer<Vec<String>> {
+    /// [`TaskError::Buckets`] when no store answers with a list.
+    pub async fn buckets(&self, account: &StoreAccount) -> TaskResult<Vec<String>> {
         let mut all = Vec::new();
         let mut refused: Option<Failure> = None;
         let mut answered = false;
         for region in self.catalogue.regions_of(&account.cloud_type, account.side()) {
-            let place = account.place(&region, "");
+            let place = account.location(&region, "");
             match self.catalogue.buckets(&place, &account.keys, account.side()).await {
                 Ok(buckets) => {
                     answered = true;
@@ -68,7 +68,7 @@ impl Control {
         if !answered {
             let none =
                 || Failure::new(Kind::NotFound, "buckets", "no store of this cloud_type is configured");
-            return Err(Refusal::Buckets(refused.unwrap_or_else(none)));
+            return Err(TaskError::Buckets(refused.unwrap_or_else(none)));
         }
         all.sort();
         all.dedup();
@@ -78,11 +78,11 @@ impl Control {
     /// The region that serves a bucket.
     ///
     /// # Errors
-    /// [`Refusal::BucketRegion`] when no store of the vendor has it.
-    pub async fn bucket_region(&self, account: &Account, bucket: &str) -> Answer<String> {
+    /// [`TaskError::BucketRegion`] when no store of the vendor has it.
+    pub async fn bucket_region(&self, account: &StoreAccount, bucket: &str) -> TaskResult<String> {
         let mut refused: Option<Failure> = None;
         for region in self.catalogue.regions_of(&account.cloud_type, account.side()) {
-            let place = account.place(&region, bucket);
+            let place = account.location(&region, bucket);
             match self.catalogue.open(&place, &account.keys, account.side(), false).await {
                 Ok(_) => return Ok(region),
                 Err(failure) => {
@@ -99,35 +99,35 @@ impl Control {
             }
         }
         let none = || Failure::new(Kind::NotFound, "buckets", "no store of this cloud_type is configured");
-        Err(Refusal::BucketRegion(refused.unwrap_or_else(none)))
+        Err(TaskError::BucketRegion(refused.unwrap_or_else(none)))
     }
 
-    async fn opened(&self, account: &Account, region: &str, bucket: &str) -> Answer<SharedStore> {
+    async fn opened(&self, account: &StoreAccount, region: &str, bucket: &str) -> TaskResult<SharedStore> {
         let side = account.side();
-        let place = account.place(region, bucket);
+        let place = account.location(region, bucket);
         if self.catalogue.find(&place, side).is_none() {
-            return Err(Refusal::SourceRegion(region.to_owned()));
+            return Err(TaskError::SourceRegion(region.to_owned()));
         }
         let opened = self.catalogue.open(&place, &account.keys, side, false).await;
-        Ok(opened.map_err(|f| Refusal::Buckets(f.at(side)))?.store)
+        Ok(opened.map_err(|f| TaskError::Buckets(f.at(side)))?.store)
     }
 
     /// True when at least one key begins with `prefix`.
     ///
     /// # Errors
-    /// [`Refusal::Buckets`] when the bucket cannot be listed.
+    /// [`TaskError::Buckets`] when the bucket cannot be listed.
     pub async fn prefix_exists(
         &self,
-        account: &Account,
+        account: &StoreAccount,
         region: &str,
         bucket: &str,
         prefix: &str,
-    ) -> Answer<bool> {
+    ) -> TaskResult<bool> {
         let store = self.opened(account, region, bucket).await?;
         let mut from = Position::Start;
         for _ in 0..EMPTY_PAGES_MAX {
             let request = ListRequest { prefix: prefix.into(), from, max: 1, delimiter: None };
-            let page = store.list(&request).await.map_err(|f| Refusal::Buckets(f.at(account.side())))?;
+            let page = store.list(&request).await.map_err(|f| TaskError::Buckets(f.at(account.side())))?;
             match page.next {
                 Some(next) if page.entries.is_empty() => from = next,
                 _ => return Ok(!page.entries.is_empty()),
@@ -139,16 +139,16 @@ impl Control {
     /// One page of the level below a folder.
     ///
     /// # Errors
-    /// [`Refusal::Buckets`] when the bucket cannot be listed.
+    /// [`TaskError::Buckets`] when the bucket cannot be listed.
     pub async fn level(
         &self,
-        account: &Account,
+        account: &StoreAccount,
         region: &str,
         bucket: &str,
         folder: &str,
         after: &str,
         max: u32,
-    ) -> Answer<Level> {
+    ) -> TaskResult<FolderLevel> {
         let store = self.opened(account, region, bucket).await?;
         let order = store.capability().list_order;
         let compare = |a: &str, b: &str| order.compare(a.as_bytes(), b.as_bytes());
@@ -161,7 +161,7 @@ impl Control {
             // The folder's own marker takes a place and is not shown.
             let request =
                 ListRequest { prefix: folder.into(), from: at.clone(), max: max + 1, delimiter: Some('/') };
-            let page = store.list(&request).await.map_err(|f| Refusal::Buckets(f.at(account.side())))?;
+            let page = store.list(&request).await.map_err(|f| TaskError::Buckets(f.at(account.side())))?;
             let folders = page.folders.into_iter().map(|f| (f, None));
             let files = page.entries.into_iter().map(|e| (e.key.to_string(), Some(e.size)));
             // A server may answer again what it was asked to go on behind.
@@ -180,44 +180,55 @@ impl Control {
         names.dedup_by(|a, b| a.0 == b.0);
         more |= names.len() > max as usize;
         names.truncate(max as usize);
-        Ok(Level { names, more })
+        Ok(FolderLevel { names, more })
     }
 
     /// Reads a URL list from beginning to end.
     ///
     /// # Errors
-    /// [`Refusal::Target`] when it cannot be read; [`Refusal::Invalid`] naming the first bad line.
-    pub async fn check_url_list(&self, keys: &Keys, region: &str, bucket: &str, key: &str) -> Answer<u64> {
+    /// [`TaskError::Target`] when it cannot be read; [`TaskError::Invalid`] naming the first bad line.
+    pub async fn check_url_list(
+        &self,
+        keys: &StoreCredentials,
+        region: &str,
+        bucket: &str,
+        key: &str,
+    ) -> TaskResult<u64> {
         let place = Location { region: region.into(), bucket: bucket.into(), ..Location::default() };
         if self.catalogue.find(&place, Side::Target).is_none() {
-            return Err(Refusal::TargetRegion(region.to_owned()));
+            return Err(TaskError::TargetRegion(region.to_owned()));
         }
-        let files = self.catalogue.open(&place, keys, Side::Target, false).await.map_err(Refusal::Check)?;
+        let files = self.catalogue.open(&place, keys, Side::Target, false).await.map_err(TaskError::Check)?;
         let read = listed::lines(&files.store, &Key::from(key), Form::Urls, |_| Ok(())).await;
         read.map_err(|f| match f.kind.policy() {
-            Policy::Retry { .. } => Refusal::Check(f.at(Side::Target)),
-            _ => Refusal::Invalid("list_file_key".into(), f.to_string()),
+            Policy::Retry { .. } => TaskError::Check(f.at(Side::Target)),
+            _ => TaskError::Invalid("list_file_key".into(), f.to_string()),
         })
     }
 
     /// Compares what a bucket and the domain in front of it say of some keys; without keys, of its first five.
     ///
     /// # Errors
-    /// [`Refusal::Check`] when the bucket cannot be asked, [`Refusal::CdnDomain`] when the domain cannot.
-    pub async fn cdn_info(&self, spec: &TaskSpec, secrets: &TaskSecrets, keys: &[String]) -> Answer<CdnInfo> {
-        let Some(cdn) = &spec.cdn else { return Err(Refusal::Missing("source_cdn".into())) };
+    /// [`TaskError::RunningPrecheck`] when the bucket cannot be asked, [`TaskError::CdnDomain`] when the domain cannot.
+    pub async fn cdn_info(
+        &self,
+        spec: &TaskSpec,
+        secrets: &TaskSecrets,
+        keys: &[String],
+    ) -> TaskResult<CdnInfo> {
+        let Some(cdn) = &spec.cdn else { return Err(TaskError::Missing("source_cdn".into())) };
         self.check_places(spec)?;
         let opened = self.catalogue.open(&spec.source, &secrets.source, Side::Source, false).await;
-        let bucket = opened.map_err(Refusal::Check)?.store;
+        let bucket = opened.map_err(TaskError::Check)?.store;
         let keys: Vec<Key> = if keys.is_empty() {
             let request =
                 ListRequest { prefix: String::new(), from: Position::Start, max: 5, delimiter: None };
-            let page = bucket.list(&request).await.map_err(|f| Refusal::Check(f.at(Side::Source)))?;
+            let page = bucket.list(&request).await.map_err(|f| TaskError::Check(f.at(Side::Source)))?;
             page.entries.into_iter().map(|e| e.key).collect()
         } else {
             keys.iter().map(|k| Key::from(k.as_str())).collect()
         };
-        let wrong = |f: Failure| Refusal::CdnDomain(format!("{}: {}", cdn.domain, f.message));
+        let wrong = |f: Failure| TaskError::CdnDomain(format!("{}: {}", cdn.domain, f.message));
         let front = self.catalogue.fronted(bucket.clone(), cdn, secrets).map_err(wrong)?;
         front.reach().await.map_err(wrong)?;
         let mut info = CdnInfo { same_vendor: false, available: false, keys: Vec::new() };

@@ -20,7 +20,7 @@ use storage::fs::Fs;
 use storage::s3::Addressing;
 use storage::s3::vendor::{VENDORS, Vendor};
 
-use crate::secrets::Keys;
+use crate::secrets::StoreCredentials;
 
 /// Where a place really is.
 #[derive(Clone, Debug)]
@@ -71,7 +71,7 @@ pub struct Catalogue {
 pub(crate) struct BackupBucket {
     pub(crate) name: String,
     pub(crate) location: String,
-    pub(crate) keys: Keys,
+    pub(crate) keys: StoreCredentials,
     /// Ids of the projects that may use it.
     pub(crate) projects: Vec<String>,
 }
@@ -104,14 +104,14 @@ impl Catalogue {
 
     /// Takes over a changed configuration; what is open stays open.
     pub fn reload(&self, config: &Config) {
-        let mut stores = config.store.clone();
+        let mut stores = config.stores.clone();
         for store in &mut stores {
             store.projects = config.owners(&store.projects);
         }
         let inner = Inner {
             stores,
-            inline: config.limits.inline_endpoints.clone(),
-            redis: [&config.limits.inline_endpoints[..], &config.limits.redis_endpoints].concat(),
+            inline: config.limits.allowed_endpoints.clone(),
+            redis: [&config.limits.allowed_endpoints[..], &config.limits.allowed_redis_endpoints].concat(),
             notify: config.notify.clone(),
         };
         *self.inner.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(inner);
@@ -119,7 +119,7 @@ impl Catalogue {
 
     /// The catalogue as a project sees it: what the operator gave to others only is not there.
     #[must_use]
-    pub fn of(&self, project: &str) -> Self {
+    pub fn for_project(&self, project: &str) -> Self {
         let (inner, registry) = (self.inner(), self.registry());
         let mine = |projects: &[String]| projects.iter().any(|p| p == project);
         let inner = Inner {
@@ -147,7 +147,7 @@ impl Catalogue {
     /// When a secret cannot be read, or an address is none.
     pub fn register(&self, config: &Config, env: &BTreeMap<String, String>, keys: &Keyring) -> Result<()> {
         let mut registry = Registry::default();
-        for r in &config.redis {
+        for r in &config.redis_instances {
             let what = format!("[[redis]] `{}`", r.name);
             let password = match &r.password {
                 Some(secret) => config::reveal(&what, secret, env, keys)?.expose().to_owned(),
@@ -156,7 +156,7 @@ impl Catalogue {
             let addrs = redis_migration::connection::node::addresses(&r.addrs)
                 .map_err(|f| Failure { message: format!("{what}: {}", f.message), ..f })?;
             // What a cluster of the operator's announces is the operator's, but never a metadata service.
-            let own = Egress::operators(&config.limits.redis_endpoints);
+            let own = Egress::operators(&config.limits.allowed_redis_endpoints);
             let egress = addrs.iter().fold(own, |egress, (host, _)| egress.with_host(host));
             let user = r.user.clone();
             let tls_files = TlsFiles { ca: r.ca.clone(), cert: r.cert.clone(), key: r.key.clone() };
@@ -170,17 +170,19 @@ impl Catalogue {
             let (id, name) = (r.id.clone(), r.name.clone());
             registry.instances.push(Instance { id, name, node, own, projects });
         }
-        for b in &config.bucket {
+        for b in &config.backup_sources {
             let what = format!("[[bucket]] `{}`", b.name);
             let from = |names: [&str; 2]| names.iter().find_map(|n| env.get(*n)).cloned().unwrap_or_default();
             let keys = match (&b.ak, &b.sk) {
-                (Some(ak), Some(sk)) => {
-                    Keys { ak: ak.clone(), sk: config::reveal(&what, sk, env, keys)?, ..Keys::default() }
-                }
-                _ => Keys {
+                (Some(ak), Some(sk)) => StoreCredentials {
+                    ak: ak.clone(),
+                    sk: config::reveal(&what, sk, env, keys)?,
+                    ..StoreCredentials::default()
+                },
+                _ => StoreCredentials {
                     ak: from(["WHIMBREL_SOURCE_ACCESS_KEY", "AWS_ACCESS_KEY_ID"]),
                     sk: Secret::new(from(["WHIMBREL_SOURCE_SECRET_KEY", "AWS_SECRET_ACCESS_KEY"])),
-                    ..Keys::default()
+                    ..StoreCredentials::default()
                 },
             };
             let projects = config.owners(&b.projects);
@@ -373,7 +375,7 @@ fn inline(place: &Location, allowed: &[String]) -> Option<StoreLocation> {
 mod tests {
     use super::*;
 
-    fn place(region: &str) -> Location {
+    fn location(region: &str) -> Location {
         Location { region: region.into(), ..Location::default() }
     }
 
@@ -395,7 +397,7 @@ mod tests {
             let region = String::from_utf8_lossy(input).into_owned();
             let inline = region.starts_with("http://") || region.starts_with("https://");
             for side in [Side::Source, Side::Target] {
-                if let Some(StoreLocation::S3 { endpoint, .. }) = catalogue.find(&place(&region), side)
+                if let Some(StoreLocation::S3 { endpoint, .. }) = catalogue.find(&location(&region), side)
                     && inline
                 {
                     let host = host_of(&endpoint).unwrap_or_default();
@@ -425,7 +427,7 @@ mod tests {
         let whole = Catalogue::new(&config, flow_control::clock::system());
         whole.register(&config, &BTreeMap::new(), &keys).unwrap();
         let seen = |c: &Catalogue| {
-            let by_region = |r: &str| c.find(&place(r), Side::Target).is_some();
+            let by_region = |r: &str| c.find(&location(r), Side::Target).is_some();
             let regions: Vec<usize> =
                 (0..3).filter(|n| by_region(&format!("s{n}")) && by_region(&format!("d{n}"))).collect();
             let listed = c.source_regions().into_iter().filter(|(.., at)| at.starts_with("http://h")).count();
@@ -437,9 +439,9 @@ mod tests {
             regions
         };
         assert_eq!(seen(&whole), [0, 1, 2]);
-        assert_eq!(seen(&whole.of("a")), [0, 2]);
-        assert_eq!(seen(&whole.of("b")), [1, 2]);
-        assert!(whole.of("strange").find(&place("s0"), Side::Target).is_none());
+        assert_eq!(seen(&whole.for_project("a")), [0, 2]);
+        assert_eq!(seen(&whole.for_project("b")), [1, 2]);
+        assert!(whole.for_project("strange").find(&location("s0"), Side::Target).is_none());
     }
 
     #[test]
@@ -455,16 +457,16 @@ mod tests {
             ("http://u@127.0.0.1", false),
             ("us-east-1", false),
         ] {
-            assert_eq!(inline(&place(region), &allowed).is_some(), want, "{region}");
+            assert_eq!(inline(&location(region), &allowed).is_some(), want, "{region}");
         }
-        assert!(inline(&place("http://127.0.0.1"), &[]).is_none());
+        assert!(inline(&location("http://127.0.0.1"), &[]).is_none());
     }
 
     #[test]
     fn sec_f04_f09_each_location_has_the_guard_of_who_named_it() {
         let allowed = ["10.99.0.0/16".to_owned(), "minio.lab".to_owned()];
         let at = |region: &str, cloud_type: &str| {
-            let place = Location { cloud_type: cloud_type.into(), ..place(region) };
+            let place = Location { cloud_type: cloud_type.into(), ..location(region) };
             match inline(&place, &allowed).or_else(|| built_in(&place, Side::Source, &allowed)) {
                 Some(
                     StoreLocation::S3 { egress, .. }

@@ -5,14 +5,14 @@ use model::policy::check_windows;
 use model::selection::Selection;
 use model::spec::TaskSpec;
 use model::task::{Priority, TaskId};
-use runtime::Places;
+use runtime::StoreResolver;
 use runtime::naming::free_name;
 use store::{NewTask, StoreTx};
 
 use crate::Control;
 use crate::bandwidth::{RANGE_V1, RANGE_V2};
-use crate::refusal::{Answer, Refusal};
 use crate::secrets::TaskSecrets;
+use crate::task_error::{TaskError, TaskResult};
 
 /// A task as a face understood it.
 #[derive(Debug)]
@@ -42,15 +42,15 @@ const FORBIDDEN: &str = "^ < > & \" '";
 const FORBIDDEN_OLDER: &str = "< > ( ) \" ' &";
 
 /// Looks at a description; the characters of `which` stand with spaces between them.
-fn check_description(text: &str, which: &'static str) -> Answer<()> {
+fn check_description(text: &str, which: &'static str) -> TaskResult<()> {
     match text.chars().any(|c| c != ' ' && which.contains(c)) {
-        true => Err(Refusal::Description(which)),
+        true => Err(TaskError::Description(which)),
         false => Ok(()),
     }
 }
 
 /// What can be said of a sync task without asking anybody.
-pub(crate) fn check_sync(spec: &TaskSpec) -> Answer<()> {
+pub(crate) fn check_sync(spec: &TaskSpec) -> TaskResult<()> {
     check_description(&spec.description, FORBIDDEN_OLDER)?;
     check_beyond(spec)
 }
@@ -60,9 +60,9 @@ impl Control {
     ///
     /// # Errors
     /// The refusal that the first failing check gives; nothing was created then.
-    pub async fn create(&self, request: Request) -> Answer<Accepted> {
+    pub async fn create(&self, request: Request) -> TaskResult<Accepted> {
         let Request { project, spec, secrets, priority } = request;
-        let own = self.of(&project);
+        let own = self.for_project(&project);
         self.check_request(&spec)?;
         own.check_places(&spec)?;
         self.check_quota(&mut self.engine.store().read().await?, &project).await?;
@@ -90,14 +90,14 @@ impl Control {
     }
 
     /// A project's tasks of a day, and those that wait.
-    pub(crate) async fn check_quota(&self, tx: &mut StoreTx, project: &str) -> Answer<()> {
+    pub(crate) async fn check_quota(&self, tx: &mut StoreTx, project: &str) -> TaskResult<()> {
         let (made, waiting) = tx.task_quota(project, self.clock.now_ms() - 86_400_000).await?;
-        let limits = self.limits.now();
+        let limits = self.limits.current();
         if made >= limits.tasks_per_day {
-            return Err(Refusal::Quota(format!("{made} tasks were created within 24 hours")));
+            return Err(TaskError::Quota(format!("{made} tasks were created within 24 hours")));
         }
         if waiting >= limits.waiting_tasks {
-            return Err(Refusal::Quota(format!("{waiting} tasks are waiting")));
+            return Err(TaskError::Quota(format!("{waiting} tasks are waiting")));
         }
         Ok(())
     }
@@ -105,29 +105,29 @@ impl Control {
 
 impl Control {
     /// What can be said of a request without asking anybody.
-    pub(crate) fn check_request(&self, spec: &TaskSpec) -> Answer<()> {
+    pub(crate) fn check_request(&self, spec: &TaskSpec) -> TaskResult<()> {
         let old = spec.api_version == model::spec::ApiVersion::V1;
         check_description(&spec.description, if old { FORBIDDEN_OLDER } else { FORBIDDEN })?;
         let range = if old { RANGE_V1 } else { RANGE_V2 };
-        check_windows(&spec.windows, range).map_err(Refusal::Windows)?;
+        check_windows(&spec.windows, range).map_err(TaskError::Windows)?;
         if let Some(notify) = &spec.notify
             && self.catalogue.webhook(notify.topic()).is_none()
         {
-            return Err(Refusal::Topic(notify.topic().to_owned()));
+            return Err(TaskError::Topic(notify.topic().to_owned()));
         }
         check_beyond(spec)?;
         if spec.extensions.full_scan_interval_minutes > 0 {
             let why = "only sync tasks support sweep_minutes";
-            return Err(Refusal::Invalid("whimbrel.sweep_minutes".into(), why.into()));
+            return Err(TaskError::Invalid("whimbrel.sweep_minutes".into(), why.into()));
         }
         check_selection(&spec.selection)
     }
 }
 
 /// Rules beyond the compatible APIs that cannot be kept together.
-pub(crate) fn check_beyond(spec: &TaskSpec) -> Answer<()> {
+pub(crate) fn check_beyond(spec: &TaskSpec) -> TaskResult<()> {
     let beyond = &spec.extensions;
-    let refused = |field: &str, why: &str| Err(Refusal::Invalid(format!("whimbrel.{field}"), why.into()));
+    let refused = |field: &str, why: &str| Err(TaskError::Invalid(format!("whimbrel.{field}"), why.into()));
     let lists = spec.selection.list_file().is_some();
     match () {
         () if beyond.versions && (lists || spec.selection.names_keys()) => refused(
@@ -149,16 +149,16 @@ pub(crate) fn check_beyond(spec: &TaskSpec) -> Answer<()> {
     }
 }
 
-fn check_selection(selection: &Selection) -> Answer<()> {
+fn check_selection(selection: &Selection) -> TaskResult<()> {
     let entries = selection.entries();
     if let Some(file) = selection.list_file() {
         if file.bucket.is_empty() || file.key.is_empty() {
-            return Err(Refusal::Source("list_file must name a bucket and a key".into()));
+            return Err(TaskError::Source("list_file must name a bucket and a key".into()));
         }
         return Ok(());
     }
     if entries.is_empty() {
-        return Err(Refusal::Source(
+        return Err(TaskError::Source(
             "object_key must name at least one key; [\"\"] means the whole bucket".into(),
         ));
     }

@@ -9,17 +9,17 @@ use store::{GroupRow, Notification, StoreTx, TaskRow};
 
 use crate::Control;
 use crate::bandwidth::RANGE_V2;
-use crate::refusal::{Answer, Refusal};
 use crate::secrets::TaskSecrets;
-use crate::tasks::{Shown, restart};
+use crate::task_error::{TaskError, TaskResult};
+use crate::tasks::{TaskView, restart};
 
 /// A group and its members as they are now.
 #[derive(Debug)]
-pub struct ShownGroup {
+pub struct GroupView {
     /// As stored.
     pub group: GroupRow,
     /// Its members.
-    pub members: Vec<Shown>,
+    pub members: Vec<TaskView>,
     /// The notice of its end.
     pub notice: Option<Notification>,
 }
@@ -35,8 +35,8 @@ impl Control {
         kind: GroupKind,
         spec: &TaskSpec,
         secrets: &TaskSecrets,
-    ) -> Answer<String> {
-        let own = self.of(project);
+    ) -> TaskResult<String> {
+        let own = self.for_project(project);
         self.check_request(spec)?;
         own.check_places(spec)?;
         own.precheck_group(spec, secrets).await?;
@@ -44,28 +44,28 @@ impl Control {
         let mut tx = self.engine.store().write().await?;
         self.check_quota(&mut tx, project).await?;
         let open = tx.open_groups(project).await?;
-        if open >= self.limits.now().open_groups {
-            return Err(Refusal::Quota(format!("{open} task groups are active")));
+        if open >= self.limits.current().open_groups {
+            return Err(TaskError::Quota(format!("{open} task groups are active")));
         }
         tx.insert_group(&id, project, kind, spec, &secrets.to_json(), self.clock.now_ms()).await?;
         tx.commit().await?;
         Ok(id)
     }
 
-    async fn shown_group(&self, tx: &mut StoreTx, group: GroupRow) -> Answer<ShownGroup> {
+    async fn shown_group(&self, tx: &mut StoreTx, group: GroupRow) -> TaskResult<GroupView> {
         let mut members = Vec::new();
         for member in tx.members(&group.id).await? {
             members.push(self.shown(tx, member).await?);
         }
         let notice = tx.notification(&group.id).await?;
-        Ok(ShownGroup { group, members, notice })
+        Ok(GroupView { group, members, notice })
     }
 
     /// One group.
     ///
     /// # Errors
-    /// [`Refusal::NoSuchGroup`] when the project has none of that identity.
-    pub async fn show_group(&self, project: &str, id: &str) -> Answer<ShownGroup> {
+    /// [`TaskError::NoSuchGroup`] when the project has none of that identity.
+    pub async fn show_group(&self, project: &str, id: &str) -> TaskResult<GroupView> {
         let mut tx = self.engine.store().read().await?;
         let group = tx.group_of(project, id).await?;
         self.shown_group(&mut tx, group).await
@@ -81,7 +81,7 @@ impl Control {
         phase: Option<Phase>,
         offset: u64,
         limit: u64,
-    ) -> Answer<(Vec<ShownGroup>, u64)> {
+    ) -> TaskResult<(Vec<GroupView>, u64)> {
         let mut tx = self.engine.store().read().await?;
         let (groups, total) = tx.list_groups(project, phase, offset, limit).await?;
         let mut shown = Vec::with_capacity(groups.len());
@@ -92,24 +92,29 @@ impl Control {
     }
 
     /// Begins a change of a group: it is there, and its phase allows it.
-    async fn change_group(&self, project: &str, id: &str, event: GroupEvent) -> Answer<(StoreTx, GroupRow)> {
+    async fn change_group(
+        &self,
+        project: &str,
+        id: &str,
+        event: GroupEvent,
+    ) -> TaskResult<(StoreTx, GroupRow)> {
         let mut tx = self.engine.store().write().await?;
         let group = tx.group_of(project, id).await?;
         let applied = tx.apply_group(id, event, self.clock.now_ms()).await?;
-        applied.map_err(Refusal::GroupIllegal)?;
+        applied.map_err(TaskError::GroupIllegal)?;
         Ok((tx, group))
     }
 
     /// Pauses a group with all its members.
     ///
     /// # Errors
-    /// [`Refusal::GroupIllegal`] when it neither makes nor watches members.
-    pub async fn stop_group(&self, project: &str, id: &str) -> Answer<()> {
+    /// [`TaskError::GroupIllegal`] when it neither makes nor watches members.
+    pub async fn stop_group(&self, project: &str, id: &str) -> TaskResult<()> {
         let (mut tx, _) = self.change_group(project, id, GroupEvent::Stop).await?;
         let at_work = tx.hold_members(id, self.clock.now_ms()).await?;
         tx.commit().await?;
         for task in at_work {
-            self.engine.nudge(task);
+            self.engine.signal_stop(task);
         }
         Ok(())
     }
@@ -117,8 +122,8 @@ impl Control {
     /// Resumes a paused group with new credentials.
     ///
     /// # Errors
-    /// [`Refusal::GroupIllegal`] when it is not paused.
-    pub async fn start_group(&self, project: &str, id: &str, secrets: &TaskSecrets) -> Answer<()> {
+    /// [`TaskError::GroupIllegal`] when it is not paused.
+    pub async fn start_group(&self, project: &str, id: &str, secrets: &TaskSecrets) -> TaskResult<()> {
         let (mut tx, _) = self.change_group(project, id, GroupEvent::Start).await?;
         self.run_members(&mut tx, id, secrets, false, |v| v == Visible::Paused).await?;
         tx.commit().await?;
@@ -128,20 +133,20 @@ impl Control {
     /// Runs again what failed; without credentials the stored ones are used.
     ///
     /// # Errors
-    /// [`Refusal::GroupIllegal`] when it did not fail; [`Refusal::Missing`] when no credentials are held any more.
+    /// [`TaskError::GroupIllegal`] when it did not fail; [`TaskError::Missing`] when no credentials are held any more.
     pub async fn retry_group(
         &self,
         project: &str,
         id: &str,
         secrets: Option<TaskSecrets>,
         failed_only: bool,
-    ) -> Answer<()> {
+    ) -> TaskResult<()> {
         let (mut tx, _) = self.change_group(project, id, GroupEvent::Retry).await?;
         let secrets = match secrets {
             Some(secrets) => secrets,
             None => {
                 let held = tx.group_secrets(id).await?;
-                TaskSecrets::from_json(&held.ok_or_else(|| Refusal::Missing("dst_ak".into()))?)
+                TaskSecrets::from_json(&held.ok_or_else(|| TaskError::Missing("dst_ak".into()))?)
             }
         };
         tx.set_group_error(id, None).await?;
@@ -158,7 +163,7 @@ impl Control {
         secrets: &TaskSecrets,
         failed_only: bool,
         which: impl Fn(Visible) -> bool,
-    ) -> Answer<()> {
+    ) -> TaskResult<()> {
         tx.set_group_secrets(id, &secrets.to_json()).await?;
         let members: Vec<TaskRow> = tx.members(id).await?;
         for member in members.iter().filter(|m| which(m.state.visible())) {
@@ -172,9 +177,9 @@ impl Control {
     /// Replaces the bandwidth windows of a group; its members share them.
     ///
     /// # Errors
-    /// [`Refusal::GroupIllegal`] when it is complete or goes away.
-    pub async fn update_group(&self, project: &str, id: &str, windows: Vec<Window>) -> Answer<()> {
-        check_windows(&windows, RANGE_V2).map_err(Refusal::Windows)?;
+    /// [`TaskError::GroupIllegal`] when it is complete or goes away.
+    pub async fn update_group(&self, project: &str, id: &str, windows: Vec<Window>) -> TaskResult<()> {
+        check_windows(&windows, RANGE_V2).map_err(TaskError::Windows)?;
         let (mut tx, mut group) = self.change_group(project, id, GroupEvent::Update).await?;
         group.spec.windows.clone_from(&windows);
         tx.set_group_spec(id, &group.spec).await?;
@@ -189,8 +194,8 @@ impl Control {
     /// Deletes a group with its members, but nothing that they migrated.
     ///
     /// # Errors
-    /// [`Refusal::GroupIllegal`] while it works.
-    pub async fn delete_group(&self, project: &str, id: &str) -> Answer<()> {
+    /// [`TaskError::GroupIllegal`] while it works.
+    pub async fn delete_group(&self, project: &str, id: &str) -> TaskResult<()> {
         let (mut tx, _) = self.change_group(project, id, GroupEvent::Delete).await?;
         // A group that was only accepted has no members; those of any other do not run now.
         let now = self.clock.now_ms();

@@ -3,17 +3,17 @@
 pub mod bandwidth;
 pub mod buckets;
 pub mod catalogue;
-pub mod checks;
 pub mod create;
 pub mod groups;
 pub mod identity;
 pub mod migrations;
 mod open;
 pub mod precheck;
-pub mod refusal;
+pub mod precheck_limit;
 mod report;
 pub mod secrets;
 pub mod sync;
+pub mod task_error;
 pub mod tasks;
 pub mod trail;
 
@@ -25,25 +25,25 @@ use runtime::Engine;
 
 pub use catalogue::Catalogue;
 pub use identity::Directory;
-pub use refusal::Refusal;
+pub use task_error::TaskError;
 
 /// Limits as they are now.
 #[derive(Debug, Default)]
-pub struct Limited(RwLock<Arc<Limits>>);
+pub struct SharedLimits(RwLock<Arc<Limits>>);
 
-impl Limited {
+impl SharedLimits {
     /// Begins with these.
     pub fn new(limits: Limits) -> Self {
         Self(RwLock::new(Arc::new(limits)))
     }
 
     /// As they are now.
-    pub fn now(&self) -> Arc<Limits> {
+    pub fn current(&self) -> Arc<Limits> {
         self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     /// Others from here on.
-    pub fn take(&self, limits: Limits) {
+    pub fn replace(&self, limits: Limits) {
         *self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(limits);
     }
 }
@@ -60,11 +60,11 @@ pub struct Control {
     /// Time.
     pub clock: SharedClock,
     /// Limits.
-    pub limits: Arc<Limited>,
+    pub limits: Arc<SharedLimits>,
     /// Zone of stamps and windows, minutes east of UTC.
     pub zone_minutes: i32,
     /// Checks of Redis servers that are under way.
-    pub checks: Arc<checks::Checks>,
+    pub prechecks: Arc<precheck_limit::PrecheckLimit>,
     /// Audit lines beside those in the database.
     pub trail: Arc<trail::Trail>,
 }
@@ -72,7 +72,7 @@ pub struct Control {
 impl Control {
     /// The same for one project: stores, instances and buckets that the operator gave to others only are not there.
     #[must_use]
-    pub fn of(&self, project: &str) -> Self {
-        Self { catalogue: Arc::new(self.catalogue.of(project)), ..self.clone() }
+    pub fn for_project(&self, project: &str) -> Self {
+        Self { catalogue: Arc::new(self.catalogue.for_project(project)), ..self.clone() }
     }
 }

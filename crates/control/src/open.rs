@@ -9,7 +9,7 @@ use model::key::Key;
 use model::selection::{ListFile, Selection};
 use model::spec::{Location, SourceCdn, TaskSpec};
 use runtime::migrations::{Hook, Instance, OpenedBackup};
-use runtime::{Opened, Places, Webhook};
+use runtime::{OpenedStore, StoreResolver, Webhook};
 use storage::azure::connection::Connection;
 use storage::azure::{Azure, AzureConfig};
 use storage::cdn::{Auth, Fronted, Signer};
@@ -26,14 +26,19 @@ use storage::{ObjectStore, SharedStore};
 use store::TaskRow;
 
 use crate::catalogue::{Catalogue, StoreLocation};
-use crate::secrets::{Keys, TaskSecrets};
+use crate::secrets::{StoreCredentials, TaskSecrets};
 
 impl Catalogue {
     /// The buckets that credentials see at one store.
     ///
     /// # Errors
     /// [`Kind::Invalid`] for an unknown region; else what the store answers.
-    pub async fn buckets(&self, place: &Location, keys: &Keys, side: Side) -> Result<Vec<String>> {
+    pub async fn buckets(
+        &self,
+        place: &Location,
+        keys: &StoreCredentials,
+        side: Side,
+    ) -> Result<Vec<String>> {
         match self.find(place, side).ok_or_else(|| self.unknown(place, side))? {
             StoreLocation::Directory(root) => directories(&root).map_err(|f| f.at(side)),
             location => {
@@ -53,7 +58,7 @@ impl Catalogue {
         &self,
         location: StoreLocation,
         place: &Location,
-        keys: &Keys,
+        keys: &StoreCredentials,
         requester_pays: bool,
     ) -> Result<Bucket> {
         let clock = self.clock.clone();
@@ -128,7 +133,7 @@ impl Catalogue {
         &self,
         endpoint: Option<&str>,
         egress: Egress,
-        keys: &Keys,
+        keys: &StoreCredentials,
     ) -> Result<(Connection, Egress)> {
         let Some(text) = &keys.connection_string else {
             let connection = match endpoint {
@@ -181,10 +186,10 @@ impl Catalogue {
     pub async fn open(
         &self,
         place: &Location,
-        keys: &Keys,
+        keys: &StoreCredentials,
         side: Side,
         requester_pays: bool,
-    ) -> Result<Opened> {
+    ) -> Result<OpenedStore> {
         self.open_listable(place, "", keys, side, requester_pays).await
     }
 
@@ -196,10 +201,10 @@ impl Catalogue {
         &self,
         place: &Location,
         prefix: &str,
-        keys: &Keys,
+        keys: &StoreCredentials,
         side: Side,
         requester_pays: bool,
-    ) -> Result<Opened> {
+    ) -> Result<OpenedStore> {
         let mut opened = self.open_below(place, prefix, keys, side, requester_pays).await?;
         match opened.probe.list_refused.take() {
             Some(refused) => Err(refused.at(side)),
@@ -215,10 +220,10 @@ impl Catalogue {
         &self,
         place: &Location,
         prefix: &str,
-        keys: &Keys,
+        keys: &StoreCredentials,
         side: Side,
         requester_pays: bool,
-    ) -> Result<Opened> {
+    ) -> Result<OpenedStore> {
         let location = self.find(place, side).ok_or_else(|| self.unknown(place, side))?;
         match location {
             StoreLocation::Directory(root) => {
@@ -239,7 +244,7 @@ impl Catalogue {
                     Fs::open(&path, false).map_err(|f| without_path(f, &path, &place.bucket).at(side));
                 let store: SharedStore = Arc::new(opened?);
                 let probe = store.probe(prefix).await.map_err(|f| f.at(side))?;
-                Ok(Opened { store, probe, limit_key: root.display().to_string() })
+                Ok(OpenedStore { store, probe, limit_key: root.display().to_string() })
             }
             location => {
                 let bucket = self.bucket(location, place, keys, requester_pays).map_err(|f| f.at(side))?;
@@ -272,21 +277,21 @@ impl Bucket {
         }
     }
 
-    async fn open(self, prefix: &str) -> Result<Opened> {
+    async fn open(self, prefix: &str) -> Result<OpenedStore> {
         let limit_key = self.store().place();
         match self {
             Bucket::S3(s3) => {
                 let limit_key = s3.authority().to_owned();
                 let (s3, probe) = s3.probed(prefix).await?;
-                Ok(Opened { store: Arc::new(s3), probe, limit_key })
+                Ok(OpenedStore { store: Arc::new(s3), probe, limit_key })
             }
             Bucket::Azure(azure) => {
                 let probe = azure.probe(prefix).await?;
-                Ok(Opened { store: Arc::new(azure), probe, limit_key })
+                Ok(OpenedStore { store: Arc::new(azure), probe, limit_key })
             }
             Bucket::Google(google) => {
                 let probe = google.probe(prefix).await?;
-                Ok(Opened { store: Arc::new(google), probe, limit_key })
+                Ok(OpenedStore { store: Arc::new(google), probe, limit_key })
             }
         }
     }
@@ -320,12 +325,12 @@ fn directories(root: &Path) -> Result<Vec<String>> {
 
 impl Catalogue {
     /// The source of a task: a bucket, or what a list file names.
-    async fn open_source(&self, task: &TaskRow, secrets: &TaskSecrets) -> Result<Opened> {
+    async fn open_source(&self, task: &TaskRow, secrets: &TaskSecrets) -> Result<OpenedStore> {
         let (spec, _side) = (&task.spec, Side::Source);
         if let Selection::Keys(keys) = &spec.selection {
             let bucket = self.open_bucket(spec, secrets).await?;
             let list = listed::sorted_keys(keys, &listed::path_in(&self.data_dir, task.id))?;
-            return Ok(Opened { store: Arc::new(Listed::new(bucket.store, list)), ..bucket });
+            return Ok(OpenedStore { store: Arc::new(Listed::new(bucket.store, list)), ..bucket });
         }
         let Some(file) = spec.selection.list_file() else {
             return self.open_bucket(spec, secrets).await;
@@ -339,15 +344,15 @@ impl Catalogue {
             let spool = self.data_dir.join("spool");
             let store: SharedStore = Arc::new(Urls::new(list, self.public(), spool));
             let probe = store.probe("").await?;
-            return Ok(Opened { store, probe, limit_key: "urls".into() });
+            return Ok(OpenedStore { store, probe, limit_key: "urls".into() });
         }
         let bucket = self.open_bucket(spec, secrets).await?;
         let list = listed::sorted(&files, &key, Form::Keys, &path).await.map_err(|f| f.at(Side::Local))?;
-        Ok(Opened { store: Arc::new(Listed::new(bucket.store, list)), ..bucket })
+        Ok(OpenedStore { store: Arc::new(Listed::new(bucket.store, list)), ..bucket })
     }
 
     /// The source's bucket, and the domain in front of it.
-    pub(crate) async fn open_bucket(&self, spec: &TaskSpec, secrets: &TaskSecrets) -> Result<Opened> {
+    pub(crate) async fn open_bucket(&self, spec: &TaskSpec, secrets: &TaskSecrets) -> Result<OpenedStore> {
         let prefix = spec.selection.entries().first().map_or("", String::as_str);
         let (place, keys) = (&spec.source, &secrets.source);
         let mut opened = self.open_below(place, prefix, keys, Side::Source, spec.requester_pays).await?;
@@ -358,7 +363,7 @@ impl Catalogue {
             Some(cdn) => {
                 let store =
                     Arc::new(self.fronted(opened.store, cdn, secrets).map_err(|f| f.at(Side::Source))?);
-                Ok(Opened { store, limit_key: cdn.domain.clone(), ..opened })
+                Ok(OpenedStore { store, limit_key: cdn.domain.clone(), ..opened })
             }
             None => Ok(opened),
         }
@@ -391,10 +396,10 @@ impl Catalogue {
 }
 
 #[async_trait]
-impl Places for Catalogue {
-    async fn open(&self, task: &TaskRow, secrets: &str, side: Side) -> Result<Opened> {
+impl StoreResolver for Catalogue {
+    async fn open(&self, task: &TaskRow, secrets: &str, side: Side) -> Result<OpenedStore> {
         let secrets = TaskSecrets::from_json(secrets);
-        let (spec, own) = (&task.spec, self.of(&task.project));
+        let (spec, own) = (&task.spec, self.for_project(&task.project));
         match side {
             Side::Source => own.open_source(task, &secrets).await,
             _ => {

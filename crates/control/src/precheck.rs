@@ -8,17 +8,17 @@ use model::key::Key;
 use model::policy::Overwrite;
 use model::selection::{Scope, Selection};
 use model::spec::{Location, TaskSpec};
-use runtime::Opened;
+use runtime::OpenedStore;
 
 use crate::Control;
-use crate::refusal::{Answer, Refusal};
 use crate::secrets::TaskSecrets;
+use crate::task_error::{TaskError, TaskResult};
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PRECHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Control {
     /// As [`Control::precheck`], for a group: its lists are read when its members are made.
-    pub(crate) async fn precheck_group(&self, spec: &TaskSpec, secrets: &TaskSecrets) -> Answer<()> {
+    pub(crate) async fn precheck_group(&self, spec: &TaskSpec, secrets: &TaskSecrets) -> TaskResult<()> {
         let bucket = TaskSpec { selection: Selection::Prefix(vec![String::new()]), ..spec.clone() };
         match spec.selection {
             Selection::UrlList(_) => {
@@ -29,7 +29,7 @@ impl Control {
         }
     }
 
-    pub(crate) async fn precheck(&self, spec: &TaskSpec, secrets: &TaskSecrets) -> Answer<()> {
+    pub(crate) async fn precheck(&self, spec: &TaskSpec, secrets: &TaskSecrets) -> TaskResult<()> {
         let below = spec.selection.entries().first().map_or("", String::as_str);
         let prefix = format!("{}{below}", spec.save_prefix);
         if spec.overwrite == Overwrite::Always {
@@ -48,10 +48,10 @@ impl Control {
             if let Some(files) = self.probe(files).await? {
                 let key = Key::from(file.key.as_str());
                 let checked = storage::listed::check(&files.store, &key);
-                if let Ok(Err(f)) = tokio::time::timeout(PATIENCE, checked).await
+                if let Ok(Err(f)) = tokio::time::timeout(PRECHECK_TIMEOUT, checked).await
                     && !f.is_temporary()
                 {
-                    return Err(Refusal::Source(format!("list_file: {f}")));
+                    return Err(TaskError::Source(format!("list_file: {f}")));
                 }
             }
         }
@@ -62,9 +62,9 @@ impl Control {
         let source = self.catalogue.open_listable(place, below, keys, Side::Source, spec.requester_pays);
         let Some(source) = self.probe(source).await? else { return Ok(()) };
         if let Some(cdn) = &spec.cdn {
-            let wrong = |f: Failure| Refusal::CdnDomain(format!("{}: {}", cdn.domain, f.message));
+            let wrong = |f: Failure| TaskError::CdnDomain(format!("{}: {}", cdn.domain, f.message));
             let front = self.catalogue.fronted(source.store.clone(), cdn, secrets).map_err(wrong)?;
-            match tokio::time::timeout(PATIENCE, front.reach()).await {
+            match tokio::time::timeout(PRECHECK_TIMEOUT, front.reach()).await {
                 Ok(Err(f)) if f.kind != Kind::Timeout => return Err(wrong(f)),
                 _ => {}
             }
@@ -75,21 +75,24 @@ impl Control {
         {
             let key_there = Key::from(key.as_str());
             let asked = source.store.head(&key_there, None);
-            if let Ok(Err(f)) = tokio::time::timeout(PATIENCE, asked).await
+            if let Ok(Err(f)) = tokio::time::timeout(PRECHECK_TIMEOUT, asked).await
                 && f.kind == Kind::NotFound
             {
-                return Err(Refusal::NoSuchObject(key.clone()));
+                return Err(TaskError::NoSuchObject(key.clone()));
             }
         }
         Ok(())
     }
 
-    async fn probe(&self, opening: impl Future<Output = Result<Opened, Failure>>) -> Answer<Option<Opened>> {
-        match tokio::time::timeout(PATIENCE, opening).await {
+    async fn probe(
+        &self,
+        opening: impl Future<Output = Result<OpenedStore, Failure>>,
+    ) -> TaskResult<Option<OpenedStore>> {
+        match tokio::time::timeout(PRECHECK_TIMEOUT, opening).await {
             Ok(Ok(opened)) => Ok(Some(opened)),
             // Trouble that passes is the task's to wait out; a connection that is refused is the user's to know.
             Ok(Err(f)) if matches!(f.kind, Kind::Timeout | Kind::Throttled | Kind::Unavailable) => Ok(None),
-            Ok(Err(f)) => Err(Refusal::Check(f)),
+            Ok(Err(f)) => Err(TaskError::Check(f)),
             Err(_) => Ok(None),
         }
     }

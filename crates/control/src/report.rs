@@ -8,15 +8,15 @@ use model::spec::ReportForm;
 use model::task::TaskId;
 
 use crate::Control;
-use crate::refusal::{Answer, Refusal};
+use crate::task_error::{TaskError, TaskResult};
 
 impl Control {
     /// The outcomes so far in a form, or as they are kept; where some were lost, the file says so. It has no name any more and goes
     /// with its reader.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`] when the project has no such task; when the disk fails.
-    pub async fn report(&self, project: &str, id: TaskId, form: Option<ReportForm>) -> Answer<File> {
+    /// [`TaskError::NotFound`] when the project has no such task; when the disk fails.
+    pub async fn report(&self, project: &str, id: TaskId, form: Option<ReportForm>) -> TaskResult<File> {
         let len = self.engine.store().read().await?.task_of(project, id).await?.outcome_len;
         let outcome = object_migration::ledger::outcome::path_in(self.engine.data_dir(), id);
         let spool = self.engine.data_dir().join("spool");
@@ -35,6 +35,6 @@ impl Control {
             File::open(temp.path()).map_err(failed)
         });
         let made = made.await.map_err(|e| Failure::new(Kind::Internal, "report", e.to_string()));
-        made.and_then(|file| file).map_err(Refusal::Internal)
+        made.and_then(|file| file).map_err(TaskError::Internal)
     }
 }

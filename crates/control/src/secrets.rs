@@ -6,7 +6,7 @@ use storage::s3::sign::Credentials;
 
 /// One pair of keys.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Keys {
+pub struct StoreCredentials {
     /// Access key.
     pub ak: String,
     /// Secret key.
@@ -22,7 +22,7 @@ pub struct Keys {
     pub json_auth: Option<Secret>,
 }
 
-impl Keys {
+impl StoreCredentials {
     /// As the S3 dialect needs them; none when there is no access key: anonymous.
     pub fn credentials(&self) -> Option<Credentials> {
         (!self.ak.is_empty()).then(|| Credentials {
@@ -38,10 +38,10 @@ impl Keys {
 pub struct TaskSecrets {
     /// Of the source.
     #[serde(default)]
-    pub source: Keys,
+    pub source: StoreCredentials,
     /// Of the destination.
     #[serde(default)]
-    pub target: Keys,
+    pub target: StoreCredentials,
     /// The key of a source CDN.
     #[serde(default)]
     pub cdn: Secret,

@@ -6,8 +6,8 @@ use runtime::naming::uuid;
 use store::{PENDING_MAX, SLOT_MS, StoreTx, SyncRow};
 
 use crate::Control;
-use crate::refusal::{Answer, Refusal};
 use crate::secrets::TaskSecrets;
+use crate::task_error::{TaskError, TaskResult};
 
 /// Sync tasks of one project that accept events at once (oms.md §8.1).
 const RUNNING_MAX: u64 = 5;
@@ -21,7 +21,7 @@ pub const KINDS: [&str; 5] = ["REQUEST", "SUCCESS", "FAILURE", "SKIP", "SIZE"];
 
 /// A sync task and its sums over one month.
 #[derive(Debug)]
-pub struct ShownSync {
+pub struct SyncView {
     /// As stored.
     pub sync: SyncRow,
     /// Sums in the order of [`KINDS`].
@@ -41,10 +41,15 @@ impl Control {
     /// Accepts a sync task, which takes events at once.
     ///
     /// # Errors
-    /// As [`Control::create`]; [`Refusal::Quota`] when too many run.
-    pub async fn create_sync(&self, project: &str, spec: &TaskSpec, secrets: &TaskSecrets) -> Answer<String> {
+    /// As [`Control::create`]; [`TaskError::Quota`] when too many run.
+    pub async fn create_sync(
+        &self,
+        project: &str,
+        spec: &TaskSpec,
+        secrets: &TaskSecrets,
+    ) -> TaskResult<String> {
         crate::create::check_sync(spec)?;
-        let own = self.of(project);
+        let own = self.for_project(project);
         own.check_places(spec)?;
         check_sync_quota(&mut self.engine.store().read().await?, project).await?;
         own.precheck(spec, secrets).await?;
@@ -67,15 +72,15 @@ impl Control {
         running: Option<bool>,
         offset: u64,
         limit: u64,
-    ) -> Answer<(Vec<SyncRow>, u64)> {
+    ) -> TaskResult<(Vec<SyncRow>, u64)> {
         Ok(self.engine.store().read().await?.list_syncs(project, running, offset, limit).await?)
     }
 
     /// One sync task, with its sums of the month that holds `at`, milliseconds.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`] when the project has none of that identity.
-    pub async fn show_sync(&self, project: &str, id: &str, at: i64) -> Answer<ShownSync> {
+    /// [`TaskError::NotFound`] when the project has none of that identity.
+    pub async fn show_sync(&self, project: &str, id: &str, at: i64) -> TaskResult<SyncView> {
         let mut tx = self.engine.store().read().await?;
         let sync = tx.sync_of(project, id).await?;
         let (from, until) = month_of(at, self.zone_minutes);
@@ -85,18 +90,18 @@ impl Control {
                 sums[i] += n;
             }
         }
-        Ok(ShownSync { sync, sums })
+        Ok(SyncView { sync, sums })
     }
 
     /// Starts with new credentials.
     ///
     /// # Errors
-    /// [`Refusal::SyncStarted`] when it runs.
-    pub async fn start_sync(&self, project: &str, id: &str, secrets: &TaskSecrets) -> Answer<()> {
+    /// [`TaskError::SyncStarted`] when it runs.
+    pub async fn start_sync(&self, project: &str, id: &str, secrets: &TaskSecrets) -> TaskResult<()> {
         let mut tx = self.engine.store().write().await?;
         check_sync_quota(&mut tx, project).await?;
         if tx.sync_of(project, id).await?.running {
-            return Err(Refusal::SyncStarted);
+            return Err(TaskError::SyncStarted);
         }
         tx.start_sync(id, &secrets.to_json(), self.clock.now_ms()).await?;
         tx.commit().await?;
@@ -106,11 +111,11 @@ impl Control {
     /// Stops; what was accepted is still synchronised.
     ///
     /// # Errors
-    /// [`Refusal::SyncStopped`] when it does not run.
-    pub async fn stop_sync(&self, project: &str, id: &str) -> Answer<()> {
+    /// [`TaskError::SyncStopped`] when it does not run.
+    pub async fn stop_sync(&self, project: &str, id: &str) -> TaskResult<()> {
         let mut tx = self.engine.store().write().await?;
         if !tx.sync_of(project, id).await?.running {
-            return Err(Refusal::SyncStopped);
+            return Err(TaskError::SyncStopped);
         }
         tx.stop_sync(id).await?;
         tx.commit().await?;
@@ -120,12 +125,12 @@ impl Control {
     /// Deletes a stopped sync task with the events that still wait.
     ///
     /// # Errors
-    /// [`Refusal::SyncRunning`] while it runs.
-    pub async fn delete_sync(&self, project: &str, id: &str) -> Answer<()> {
+    /// [`TaskError::SyncRunning`] while it runs.
+    pub async fn delete_sync(&self, project: &str, id: &str) -> TaskResult<()> {
         let mut tx = self.engine.store().write().await?;
         let sync = tx.sync_of(project, id).await?;
         if sync.running {
-            return Err(Refusal::SyncRunning);
+            return Err(TaskError::SyncRunning);
         }
         tx.delete_sync(id).await?;
         tx.commit().await?;
@@ -135,14 +140,14 @@ impl Control {
     /// Takes keys to synchronise; when this answers, they are durable.
     ///
     /// # Errors
-    /// [`Refusal::SyncStopped`], or [`Refusal::Quota`] when too many wait.
-    pub async fn sync_events(&self, project: &str, id: &str, keys: &[String]) -> Answer<()> {
+    /// [`TaskError::SyncStopped`], or [`TaskError::Quota`] when too many wait.
+    pub async fn sync_events(&self, project: &str, id: &str, keys: &[String]) -> TaskResult<()> {
         let mut tx = self.engine.store().write().await?;
         if !tx.sync_of(project, id).await?.running {
-            return Err(Refusal::SyncStopped);
+            return Err(TaskError::SyncStopped);
         }
         if tx.pending_events(id).await? + keys.len() as u64 > PENDING_MAX {
-            return Err(Refusal::Quota(format!("{PENDING_MAX} keys are waiting to be synchronised")));
+            return Err(TaskError::Quota(format!("{PENDING_MAX} keys are waiting to be synchronised")));
         }
         tx.put_events(id, keys, self.clock.now_ms()).await?;
         tx.commit().await?;
@@ -152,7 +157,7 @@ impl Control {
     /// Counts between two instants, milliseconds: by five minutes up to a day, by hours up to 31 days.
     ///
     /// # Errors
-    /// [`Refusal::Range`] for a span that is reversed or longer.
+    /// [`TaskError::Range`] for a span that is reversed or longer.
     pub async fn sync_statistic(
         &self,
         project: &str,
@@ -160,9 +165,9 @@ impl Control {
         kinds: &[&'static str],
         from: i64,
         until: i64,
-    ) -> Answer<Statistic> {
+    ) -> TaskResult<Statistic> {
         if until < from || until - from > 31 * DAY_MS {
-            return Err(Refusal::Range("`end_time` must be after `start_time`, by at most 31 days".into()));
+            return Err(TaskError::Range("`end_time` must be after `start_time`, by at most 31 days".into()));
         }
         let hourly = until - from > DAY_MS;
         let width = if hourly { HOUR_MS } else { SLOT_MS };
@@ -186,23 +191,23 @@ impl Control {
         Ok(Statistic { hourly, data })
     }
 
-    pub(crate) fn check_places(&self, spec: &TaskSpec) -> Answer<()> {
+    pub(crate) fn check_places(&self, spec: &TaskSpec) -> TaskResult<()> {
         if self.catalogue.find(&spec.target, Side::Target).is_none() {
-            return Err(Refusal::TargetRegion(spec.target.region.clone()));
+            return Err(TaskError::TargetRegion(spec.target.region.clone()));
         }
         let urls = matches!(spec.selection, model::selection::Selection::UrlList(_));
         if !urls && self.catalogue.find(&spec.source, Side::Source).is_none() {
-            return Err(Refusal::SourceRegion(spec.source.region.clone()));
+            return Err(TaskError::SourceRegion(spec.source.region.clone()));
         }
         Ok(())
     }
 }
 
 /// Whether a project may have another sync task that accepts events; asked in the unit that adds it.
-async fn check_sync_quota(tx: &mut StoreTx, project: &str) -> Answer<()> {
+async fn check_sync_quota(tx: &mut StoreTx, project: &str) -> TaskResult<()> {
     let (_, running) = tx.list_syncs(project, Some(true), 0, 1).await?;
     if running >= RUNNING_MAX {
-        return Err(Refusal::Quota(format!("{running} sync tasks are running")));
+        return Err(TaskError::Quota(format!("{running} sync tasks are running")));
     }
     Ok(())
 }
@@ -233,11 +238,11 @@ mod tests {
     use flow_control::backoff::Backoff;
     use flow_control::clock::MockClock;
     use runtime::Engine;
-    use runtime::engine::Setup;
+    use runtime::engine::EngineConfig;
     use store::Store;
 
     use super::*;
-    use crate::{Catalogue, Directory, Limited};
+    use crate::{Catalogue, Directory, SharedLimits};
 
     async fn control(dir: &std::path::Path) -> Control {
         let config =
@@ -246,10 +251,10 @@ mod tests {
         let store = Store::embedded(dir).await.unwrap();
         let catalogue = Arc::new(Catalogue::new(&config, clock.clone()));
         let directory = Arc::new(Directory::new(&config, &BTreeMap::new(), &store.keys()).unwrap());
-        let engine = Engine::start(Setup {
+        let engine = Engine::start(EngineConfig {
             store,
             clock: clock.clone(),
-            places: catalogue.clone(),
+            resolver: catalogue.clone(),
             data_dir: dir.to_owned(),
             memory: 64 << 20,
             running_tasks: 1,
@@ -263,9 +268,9 @@ mod tests {
             catalogue,
             directory,
             clock,
-            limits: Arc::new(Limited::default()),
+            limits: Arc::new(SharedLimits::default()),
             zone_minutes: 0,
-            checks: Arc::default(),
+            prechecks: Arc::default(),
             trail: Arc::new(crate::trail::Trail::start(Default::default()).unwrap()),
         }
     }
@@ -290,7 +295,7 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(100)).await;
         tx.start_sync("s1", "{}", 2).await.unwrap();
         tx.commit().await.unwrap();
-        assert!(matches!(late.await.unwrap(), Err(Refusal::Quota(_))));
+        assert!(matches!(late.await.unwrap(), Err(TaskError::Quota(_))));
         let mut tx = control.engine.store().read().await.unwrap();
         assert_eq!(tx.list_syncs("p", Some(true), 0, 1).await.unwrap().1, RUNNING_MAX);
     }

@@ -8,12 +8,12 @@ use object_migration::report::records::Records;
 use store::{FailedObject, Notification, StoreTx, TaskFilter, TaskRow};
 
 use crate::Control;
-use crate::refusal::{Answer, Refusal};
 use crate::secrets::TaskSecrets;
+use crate::task_error::{TaskError, TaskResult};
 
 /// A task and, when it runs in this process, its live numbers.
 #[derive(Debug)]
-pub struct Shown {
+pub struct TaskView {
     /// As stored.
     pub task: TaskRow,
     /// Live.
@@ -27,7 +27,7 @@ pub struct Shown {
 }
 
 impl Control {
-    pub(crate) async fn shown(&self, tx: &mut StoreTx, task: TaskRow) -> Answer<Shown> {
+    pub(crate) async fn shown(&self, tx: &mut StoreTx, task: TaskRow) -> TaskResult<TaskView> {
         let first_failure = match task.state.visible() == Visible::Failed && task.error.is_none() {
             true => tx.failures(task.id, &Key::default(), 1).await?.pop(),
             false => None,
@@ -38,14 +38,14 @@ impl Control {
         };
         let live = self.engine.progress(task.id).map(|p| p.snapshot());
         let records = serde_json::from_value(task.records.clone()).unwrap_or_default();
-        Ok(Shown { task, live, records, first_failure, notice })
+        Ok(TaskView { task, live, records, first_failure, notice })
     }
 
     /// One task.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`] when the project has none of that identity.
-    pub async fn show(&self, project: &str, id: TaskId) -> Answer<Shown> {
+    /// [`TaskError::NotFound`] when the project has none of that identity.
+    pub async fn show(&self, project: &str, id: TaskId) -> TaskResult<TaskView> {
         let mut tx = self.engine.store().read().await?;
         let task = tx.task_of(project, id).await?;
         self.shown(&mut tx, task).await
@@ -55,7 +55,12 @@ impl Control {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn list(&self, filter: &TaskFilter, offset: u64, limit: u64) -> Answer<(Vec<Shown>, u64)> {
+    pub async fn list(
+        &self,
+        filter: &TaskFilter,
+        offset: u64,
+        limit: u64,
+    ) -> TaskResult<(Vec<TaskView>, u64)> {
         let mut tx = self.engine.store().read().await?;
         let (tasks, total) = tx.list_tasks(filter, offset, limit).await?;
         let mut shown = Vec::with_capacity(tasks.len());
@@ -68,14 +73,14 @@ impl Control {
     /// Stops a task. The answer does not wait: the state is `pausing` at once, `paused` within a second.
     ///
     /// # Errors
-    /// [`Refusal::Illegal`] when it does not run.
-    pub async fn stop(&self, project: &str, id: TaskId) -> Answer<()> {
+    /// [`TaskError::Illegal`] when it does not run.
+    pub async fn stop(&self, project: &str, id: TaskId) -> TaskResult<()> {
         let mut tx = self.engine.store().write().await?;
         tx.task_of(project, id).await?;
         let applied = tx.apply(id, Event::Stop, self.clock.now_ms()).await?;
-        applied.map_err(|why| Refusal::Illegal(Event::Stop, why))?;
+        applied.map_err(|why| TaskError::Illegal(Event::Stop, why))?;
         tx.commit().await?;
-        self.engine.nudge(id);
+        self.engine.signal_stop(id);
         Ok(())
     }
 
@@ -83,14 +88,14 @@ impl Control {
     /// one begins again, or with its failed objects only.
     ///
     /// # Errors
-    /// [`Refusal::Illegal`] in another state; [`Refusal::NoFailedList`] when there is nothing to retry.
+    /// [`TaskError::Illegal`] in another state; [`TaskError::NoFailedList`] when there is nothing to retry.
     pub async fn start(
         &self,
         project: &str,
         id: TaskId,
         secrets: &TaskSecrets,
         failed_only: bool,
-    ) -> Answer<()> {
+    ) -> TaskResult<()> {
         let mut tx = self.engine.store().write().await?;
         let task = tx.task_of(project, id).await?;
         restart(&mut tx, &task, secrets, failed_only, self.clock.now_ms()).await?;
@@ -101,18 +106,18 @@ impl Control {
     /// Deletes a task that does not run. What it migrated and recorded stays.
     ///
     /// # Errors
-    /// [`Refusal::Illegal`] while it moves bytes.
-    pub async fn delete(&self, project: &str, id: TaskId) -> Answer<()> {
+    /// [`TaskError::Illegal`] while it moves bytes.
+    pub async fn delete(&self, project: &str, id: TaskId) -> TaskResult<()> {
         let mut tx = self.engine.store().write().await?;
         let task = tx.task_of(project, id).await?;
         if matches!(task.parent, Parent::Group(_)) {
-            return Err(Refusal::Member);
+            return Err(TaskError::Member);
         }
         let applied = tx.apply(id, Event::Delete, self.clock.now_ms()).await?;
-        applied.map_err(|why| Refusal::Illegal(Event::Delete, why))?;
+        applied.map_err(|why| TaskError::Illegal(Event::Delete, why))?;
         tx.delete_task(id).await?;
         tx.commit().await?;
-        self.engine.forget(id);
+        self.engine.delete_files(id);
         Ok(())
     }
 }
@@ -124,20 +129,20 @@ pub(crate) async fn restart(
     secrets: &TaskSecrets,
     failed_only: bool,
     now: i64,
-) -> Answer<()> {
+) -> TaskResult<()> {
     let (id, was) = (task.id, task.state.visible());
     let applied = tx.apply(id, Event::Start, now).await?;
-    applied.map_err(|why| Refusal::Illegal(Event::Start, why))?;
+    applied.map_err(|why| TaskError::Illegal(Event::Start, why))?;
     if failed_only {
         if !task.spec.record_failures {
-            return Err(Refusal::NoFailedList);
+            return Err(TaskError::NoFailedList);
         }
         let have = tx.count_failures(id).await?;
         if have == 0 {
-            return Err(Refusal::NoFailedList);
+            return Err(TaskError::NoFailedList);
         }
         if have < task.counters.failed.objects {
-            return Err(Refusal::FailedListIncomplete);
+            return Err(TaskError::FailedListIncomplete);
         }
     }
     let mended = was == Visible::Failed && task.error.as_ref().is_some_and(|e| e.kind.is_resumable());

@@ -11,11 +11,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
-use crate::panics::caught;
-use crate::plan::{Seen, Step, plan};
+use crate::panics::catch_panic;
+use crate::plan::{Step, TaskView, plan};
 use crate::runner::run;
 
-const POLL: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// Works until `stop`, then lets every task come to rest in the ledger (not in its visible state), so
@@ -26,7 +26,7 @@ impl Engine {
         let mut moves: JoinSet<String> = JoinSet::new();
         loop {
             changes.mark_unchanged();
-            if let Err(failure) = caught(self.step(&mut runs, &mut moves)).await.flatten() {
+            if let Err(failure) = catch_panic(self.step(&mut runs, &mut moves)).await.flatten() {
                 tracing::error!("dispatcher step failed: {failure}");
             }
             tokio::select! {
@@ -35,13 +35,13 @@ impl Engine {
                 () = self.ended.notified() => {}
                 Some(_) = runs.join_next(), if !runs.is_empty() => {}
                 Some(_) = moves.join_next(), if !moves.is_empty() => {}
-                () = tokio::time::sleep(POLL) => {}
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
             }
         }
         for running in self.running().values() {
             running.stop.cancel();
         }
-        for moving in self.moving().values() {
+        for moving in self.migrations().values() {
             moving.stop.cancel();
         }
         let all = async {
@@ -58,7 +58,7 @@ impl Engine {
         self.step_migrations(now, moves).await?;
         self.step_syncs(now).await?;
         self.step_groups(now).await?;
-        self.step_notices(now).await?;
+        self.step_webhooks(now).await?;
         let mut tx = self.store.read().await?;
         let tasks = tx.open_tasks().await?;
         let mut seen = Vec::with_capacity(tasks.len());
@@ -66,11 +66,11 @@ impl Engine {
             let retrying = task.state.observed == Observed::Retrying;
             let retry_at = if retrying { tx.retry_at(task.id).await? } else { 0 };
             let leased_elsewhere = tx.leased_by_other(task.id, &self.owner, now).await?;
-            seen.push(Seen { task, leased_elsewhere, retry_at });
+            seen.push(TaskView { task, leased_elsewhere, retry_at });
         }
         drop(tx);
         let mut here: HashSet<TaskId> = self.running().keys().copied().collect();
-        here.extend(self.lent().iter().copied());
+        here.extend(self.dispatched().iter().copied());
         // A group's limit is shared by its members that run.
         let mut sharing: HashMap<&str, u64> = HashMap::new();
         for task in tasks.iter().filter(|t| here.contains(&t.id) && matches!(t.parent, Parent::Group(_))) {
@@ -83,11 +83,11 @@ impl Engine {
         for step in plan(&seen, &here, now, running) {
             match step {
                 Step::Run(id) => {
-                    self.lent().insert(id);
+                    self.dispatched().insert(id);
                     runs.spawn(run(self.clone(), id));
                 }
-                Step::Stop(id) => self.nudge(id),
-                Step::Rest(id) => {
+                Step::Stop(id) => self.signal_stop(id),
+                Step::MarkPaused(id) => {
                     let mut tx = self.store.write().await?;
                     let _ = tx.apply(id, Event::Drained, now).await?;
                     tx.commit().await?;

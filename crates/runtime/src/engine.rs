@@ -22,12 +22,12 @@ use store::{Store, TaskRow};
 use tokio::sync::{Notify, watch};
 
 use crate::migrations::{Hook, Instance, OpenedBackup, RunningMigration};
-use crate::notices::Webhook;
+use crate::webhooks::Webhook;
 use tokio_util::sync::CancellationToken;
 
 /// A store opened for one end of a task.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedStore {
     /// The connector.
     pub store: SharedStore,
     /// What the probe found.
@@ -38,9 +38,9 @@ pub struct Opened {
 
 /// Opens the two ends of a task: the catalogue of a service, or the places of a command line.
 #[async_trait]
-pub trait Places: Send + Sync {
+pub trait StoreResolver: Send + Sync {
     /// Opens one end; `secrets` is the JSON that was sealed with the task.
-    async fn open(&self, task: &TaskRow, secrets: &str, side: Side) -> Result<Opened>;
+    async fn open(&self, task: &TaskRow, secrets: &str, side: Side) -> Result<OpenedStore>;
 
     /// Where notices of a topic go.
     fn webhook(&self, topic: &str) -> Option<Webhook> {
@@ -81,7 +81,7 @@ pub trait Places: Send + Sync {
     }
 }
 
-pub(crate) struct Running {
+pub(crate) struct RunningTask {
     pub(crate) progress: Arc<Progress>,
     pub(crate) stop: CancellationToken,
 }
@@ -95,42 +95,42 @@ pub struct Engine {
     pub(crate) clock: SharedClock,
     pub(crate) io_threads: Arc<IoThreads>,
     pub(crate) memory: Arc<Memory>,
-    pub(crate) places: Arc<dyn Places>,
+    pub(crate) resolver: Arc<dyn StoreResolver>,
     pub(crate) data_dir: PathBuf,
     pub(crate) owner: String,
     pub(crate) backoff: Backoff,
     pub(crate) running_tasks: AtomicU32,
     pub(crate) zone_minutes: i32,
-    running: Mutex<HashMap<TaskId, Running>>,
-    /// Tasks that were lent to runners of this process, from that moment on.
-    lent: Mutex<HashSet<TaskId>>,
+    running: Mutex<HashMap<TaskId, RunningTask>>,
+    /// Tasks that were given to runners of this process, from that moment on.
+    dispatched: Mutex<HashSet<TaskId>>,
     limits: Mutex<HashMap<String, Arc<Limit>>>,
     /// Redis migrations that work here.
-    pub(crate) moving: Mutex<HashMap<String, RunningMigration>>,
+    pub(crate) migrations: Mutex<HashMap<String, RunningMigration>>,
     /// Redis migrations that may work here at once, by the bound of memory.
-    pub(crate) moving_max: usize,
+    pub(crate) migrations_max: usize,
     /// Bytes that one command of a stream may have, by the same bound.
     pub(crate) command_max: usize,
     /// Migrations that wait for others, and were told so.
-    pub(crate) waiting: Mutex<HashSet<String>>,
+    pub(crate) queued_migrations: Mutex<HashSet<String>>,
     /// Projects that share the places of migrations.
-    pub(crate) projects: AtomicUsize,
+    pub(crate) project_count: AtomicUsize,
     /// Counts cut-overs, for whoever leads clients.
-    repointed: watch::Sender<u64>,
+    redirect_changes: watch::Sender<u64>,
     /// Groups whose members are being made here.
-    making: Mutex<HashSet<String>>,
-    /// Told when a task ends here, so that the next is lent without waiting.
+    groups_in_creation: Mutex<HashSet<String>>,
+    /// Told when a task ends here, so that the next is started without waiting.
     pub(crate) ended: Notify,
 }
 
 /// How an engine is set up.
-pub struct Setup {
+pub struct EngineConfig {
     /// The store.
     pub store: Store,
     /// Time.
     pub clock: SharedClock,
     /// Opens the ends of tasks.
-    pub places: Arc<dyn Places>,
+    pub resolver: Arc<dyn StoreResolver>,
     /// Directory for outcome files.
     pub data_dir: PathBuf,
     /// Bound of all engine buffers, bytes.
@@ -150,7 +150,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the system gives none.
-    pub fn start(setup: Setup) -> Result<Arc<Self>> {
+    pub fn start(setup: EngineConfig) -> Result<Arc<Self>> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = if setup.threads == 0 { cores } else { setup.threads };
         let io_threads =
@@ -162,30 +162,30 @@ impl Engine {
             clock: setup.clock,
             io_threads: Arc::new(io_threads),
             memory: Arc::new(Memory::new(buffers)),
-            places: setup.places,
+            resolver: setup.resolver,
             data_dir: setup.data_dir,
-            owner: format!("{:016x}", fastrand_u64()?),
+            owner: format!("{:016x}", random_u64()?),
             backoff: setup.backoff,
             running_tasks: AtomicU32::new(setup.running_tasks),
             zone_minutes: setup.zone_minutes,
             running: Mutex::default(),
-            lent: Mutex::default(),
+            dispatched: Mutex::default(),
             limits: Mutex::default(),
-            moving: Mutex::default(),
-            moving_max: usize::try_from(setup.memory / MIGRATION_MEMORY).unwrap_or(usize::MAX).max(1),
+            migrations: Mutex::default(),
+            migrations_max: usize::try_from(setup.memory / MIGRATION_MEMORY).unwrap_or(usize::MAX).max(1),
             command_max: usize::try_from(setup.memory / 4)
                 .unwrap_or(COMMAND_MAX)
                 .clamp(64 << 20, COMMAND_MAX),
-            waiting: Mutex::default(),
-            projects: AtomicUsize::new(1),
-            repointed: watch::Sender::new(0),
-            making: Mutex::default(),
+            queued_migrations: Mutex::default(),
+            project_count: AtomicUsize::new(1),
+            redirect_changes: watch::Sender::new(0),
+            groups_in_creation: Mutex::default(),
             ended: Notify::new(),
         }))
     }
 
     /// So many tasks of each project run at once from here on.
-    pub fn run_at_once(&self, tasks: u32) {
+    pub fn set_running_tasks(&self, tasks: u32) {
         self.running_tasks.store(tasks.max(1), Ordering::Relaxed);
         self.ended.notify_one();
     }
@@ -201,8 +201,8 @@ impl Engine {
     }
 
     /// What opens the ends of tasks.
-    pub fn places(&self) -> &dyn Places {
-        &*self.places
+    pub fn resolver(&self) -> &dyn StoreResolver {
+        &*self.resolver
     }
 
     /// Where what waits between two ends of a Redis migration is spilled to.
@@ -223,12 +223,12 @@ impl Engine {
 
     /// Instances have changed places.
     pub(crate) fn redirect_clients(&self) {
-        self.repointed.send_modify(|n| *n += 1);
+        self.redirect_changes.send_modify(|n| *n += 1);
     }
 
     /// Tells whenever instances have changed places.
-    pub fn repointed(&self) -> watch::Receiver<u64> {
-        self.repointed.subscribe()
+    pub fn redirect_changes(&self) -> watch::Receiver<u64> {
+        self.redirect_changes.subscribe()
     }
 
     /// Live numbers of a task, when it runs here.
@@ -237,32 +237,32 @@ impl Engine {
     }
 
     /// Lets a task that runs here come to rest at once, without waiting for the store's signal.
-    pub fn nudge(&self, task: TaskId) {
+    pub fn signal_stop(&self, task: TaskId) {
         if let Some(running) = self.running().get(&task) {
             running.stop.cancel();
         }
     }
 
     /// The sorted list of a task that has ended: its next start reads the list file anew.
-    pub(crate) fn forget_list(&self, task: TaskId) {
+    pub(crate) fn delete_list(&self, task: TaskId) {
         let _ = std::fs::remove_file(storage::listed::path_in(&self.data_dir, task));
     }
 
     /// Takes away the files of a deleted task.
-    pub fn forget(&self, task: TaskId) {
-        self.forget_list(task);
+    pub fn delete_files(&self, task: TaskId) {
+        self.delete_list(task);
         let _ = std::fs::remove_file(object_migration::ledger::outcome::path_in(&self.data_dir, task));
     }
 
-    pub(crate) fn lent(&self) -> MutexGuard<'_, HashSet<TaskId>> {
-        self.lent.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    pub(crate) fn dispatched(&self) -> MutexGuard<'_, HashSet<TaskId>> {
+        self.dispatched.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    pub(crate) fn making(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.making.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    pub(crate) fn groups_in_creation(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.groups_in_creation.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    pub(crate) fn running(&self) -> MutexGuard<'_, HashMap<TaskId, Running>> {
+    pub(crate) fn running(&self) -> MutexGuard<'_, HashMap<TaskId, RunningTask>> {
         self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
@@ -272,6 +272,6 @@ impl Engine {
     }
 }
 
-fn fastrand_u64() -> Result<u64> {
+fn random_u64() -> Result<u64> {
     Ok(u64::from_le_bytes(seal::random::<8>()?))
 }

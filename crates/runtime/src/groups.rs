@@ -14,10 +14,10 @@ use store::{GroupRow, MEMBERS_MAX, NewTask, TaskRow};
 
 use crate::engine::Engine;
 use crate::naming::name_members;
-use crate::notices::End;
+use crate::webhooks::EndNotification;
 
 /// After members that could not be stored, the next attempt.
-const AGAIN: Duration = Duration::from_secs(5);
+const RETRY_DELAY: Duration = Duration::from_secs(5);
 
 impl Engine {
     /// Looks after every group that has something to do.
@@ -32,20 +32,20 @@ impl Engine {
                 }
                 // Reading a folder of lists may take a while: one maker per group, beside the dispatcher.
                 Phase::Creating => {
-                    if self.making().insert(group.id.clone()) {
+                    if self.groups_in_creation().insert(group.id.clone()) {
                         let engine = self.clone();
                         tokio::spawn(async move {
                             if let Err(failure) = engine.make_members(&group).await {
                                 tracing::error!(group = %group.id, "cannot store the tasks of the group: {failure}");
-                                tokio::time::sleep(AGAIN).await;
+                                tokio::time::sleep(RETRY_DELAY).await;
                             }
-                            engine.making().remove(&group.id);
+                            engine.groups_in_creation().remove(&group.id);
                             engine.ended.notify_one();
                         });
                     }
                 }
                 Phase::Monitoring => self.watch_members(&group, now).await?,
-                Phase::Pausing => self.rest_members(&group, now).await?,
+                Phase::Pausing => self.pause_members(&group, now).await?,
                 Phase::Deleting => self.delete_members(&group).await?,
                 Phase::Paused | Phase::CreationFailed | Phase::Failed | Phase::Complete => {}
             }
@@ -111,7 +111,7 @@ impl Engine {
             }
         };
         let keys = match folder.key.ends_with('/') {
-            true => self.places.lists(&group.spec, secrets, folder).await?,
+            true => self.resolver.lists(&group.spec, secrets, folder).await?,
             // A key without a slash is a single list (OMS §4.4).
             false => vec![folder.key.clone()],
         };
@@ -149,7 +149,7 @@ impl Engine {
         let failed = members.iter().any(|m| m.state.visible() == Visible::Failed);
         if tx.apply_group(&group.id, GroupEvent::Ended { failed }, now).await?.is_ok() {
             let records = format!("oms/task_group/{}/", group.id);
-            let end = End {
+            let end = EndNotification {
                 project: &group.project,
                 about: &group.id,
                 name: &group.id,
@@ -160,7 +160,7 @@ impl Engine {
                 records: (&records, ""),
                 now,
             };
-            end.notice(&mut tx).await?;
+            end.put(&mut tx).await?;
             if !failed {
                 tx.erase_group_secrets(&group.id).await?;
             }
@@ -168,9 +168,9 @@ impl Engine {
         tx.commit().await
     }
 
-    async fn rest_members(&self, group: &GroupRow, now: i64) -> Result<()> {
+    async fn pause_members(&self, group: &GroupRow, now: i64) -> Result<()> {
         // Asked before the members are read, in the unit that decides: a maker commits what it has made, and then leaves.
-        let making = self.making().contains(&group.id);
+        let making = self.groups_in_creation().contains(&group.id);
         let mut tx = self.store.write().await?;
         let members = tx.members(&group.id).await?;
         let moves = |v: Visible| {
@@ -180,7 +180,7 @@ impl Engine {
         // to rest.
         if making || members.iter().any(|m| moves(m.state.visible())) {
             for id in tx.hold_members(&group.id, now).await? {
-                self.nudge(id);
+                self.signal_stop(id);
             }
             return tx.commit().await;
         }
@@ -197,7 +197,7 @@ impl Engine {
         tx.delete_group(&group.id).await?;
         tx.commit().await?;
         for member in members {
-            self.forget(member.id);
+            self.delete_files(member.id);
         }
         Ok(())
     }
@@ -213,23 +213,23 @@ mod tests {
     use store::Store;
 
     use super::*;
-    use crate::engine::{Opened, Places, Setup};
+    use crate::engine::{EngineConfig, OpenedStore, StoreResolver};
 
     struct Nowhere;
 
     #[async_trait]
-    impl Places for Nowhere {
-        async fn open(&self, _: &TaskRow, _: &str, _: Side) -> Result<Opened> {
+    impl StoreResolver for Nowhere {
+        async fn open(&self, _: &TaskRow, _: &str, _: Side) -> Result<OpenedStore> {
             Err(Failure::new(Kind::Invalid, "open", "there is no such place"))
         }
     }
 
     /// An engine whose ledger holds a group of two prefixes that is making its members.
     async fn creating(dir: &std::path::Path) -> (Arc<Engine>, GroupRow) {
-        let setup = Setup {
+        let setup = EngineConfig {
             store: Store::embedded(dir).await.unwrap(),
             clock: Arc::new(flow_control::clock::MockClock::new(1_000_000)),
-            places: Arc::new(Nowhere),
+            resolver: Arc::new(Nowhere),
             data_dir: dir.to_owned(),
             memory: 64 << 20,
             running_tasks: 1,

@@ -5,13 +5,13 @@ pub mod engine;
 mod groups;
 pub mod migrations;
 pub mod naming;
-mod notices;
 mod panics;
 pub mod plan;
 pub mod proxy;
 mod runner;
 mod sync;
+mod webhooks;
 
-pub use engine::{Engine, Opened, Places};
-pub use notices::Webhook;
+pub use engine::{Engine, OpenedStore, StoreResolver};
 pub use runner::run_to_end;
+pub use webhooks::Webhook;

@@ -11,7 +11,7 @@ use model::failure::{Failure, Kind, Result};
 ///
 /// # Errors
 /// [`Kind::Internal`] with the panic's text.
-pub(crate) async fn caught<T>(work: impl Future<Output = T>) -> Result<T> {
+pub(crate) async fn catch_panic<T>(work: impl Future<Output = T>) -> Result<T> {
     let mut work = pin!(work);
     std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
         Ok(poll) => poll.map(Ok),
@@ -32,8 +32,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_a_failure_with_its_text() {
-        assert_eq!(caught(async { 7 }).await.unwrap(), 7);
-        let failure = caught(async {
+        assert_eq!(catch_panic(async { 7 }).await.unwrap(), 7);
+        let failure = catch_panic(async {
             tokio::task::yield_now().await;
             panic!("broken {}", 1)
         });

@@ -16,7 +16,7 @@ pub enum Step {
     /// Take the lease and work.
     Run(TaskId),
     /// Nobody works on it and it should rest: say so.
-    Rest(TaskId),
+    MarkPaused(TaskId),
     /// It works here and should rest.
     Stop(TaskId),
     /// It waited too long.
@@ -25,7 +25,7 @@ pub enum Step {
 
 /// What the plan needs to know of a task.
 #[derive(Clone, Debug)]
-pub struct Seen<'a> {
+pub struct TaskView<'a> {
     /// The task.
     pub task: &'a TaskRow,
     /// Somebody else holds a valid lease.
@@ -35,12 +35,12 @@ pub struct Seen<'a> {
 }
 
 /// Plans, in the order given: by priority, then by age.
-pub fn plan(tasks: &[Seen<'_>], here: &HashSet<TaskId>, now: i64, per_project: u32) -> Vec<Step> {
+pub fn plan(tasks: &[TaskView<'_>], here: &HashSet<TaskId>, now: i64, per_project: u32) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut running: HashMap<&str, u32> = HashMap::new();
     for seen in tasks {
         let counts = !matches!(seen.task.parent, Parent::Sync(_));
-        // What is lent here counts from that moment on, not only once it is claimed.
+        // What is dispatched here counts from that moment on, not only once it is claimed.
         let runs = matches!(seen.task.state.observed, Observed::Running) || here.contains(&seen.task.id);
         if counts && runs {
             *running.entry(&seen.task.project).or_default() += 1;
@@ -53,7 +53,7 @@ pub fn plan(tasks: &[Seen<'_>], here: &HashSet<TaskId>, now: i64, per_project: u
                 steps.push(Step::Stop(task.id))
             }
             (Desired::Pause, Observed::Running | Observed::Retrying) if !seen.leased_elsewhere => {
-                steps.push(Step::Rest(task.id));
+                steps.push(Step::MarkPaused(task.id));
             }
             (Desired::Run, Observed::Running) if !works_here && !seen.leased_elsewhere => {
                 steps.push(Step::Run(task.id));
@@ -127,8 +127,8 @@ mod tests {
     }
 
     fn steps(tasks: &[TaskRow], here: &[TaskId], now: i64) -> Vec<Step> {
-        let seen: Vec<Seen<'_>> =
-            tasks.iter().map(|task| Seen { task, leased_elsewhere: false, retry_at: 50 }).collect();
+        let seen: Vec<TaskView<'_>> =
+            tasks.iter().map(|task| TaskView { task, leased_elsewhere: false, retry_at: 50 }).collect();
         plan(&seen, &here.iter().copied().collect(), now, 2)
     }
 
@@ -143,7 +143,7 @@ mod tests {
     fn a_crash_is_no_special_case() {
         use Observed::*;
         let tasks = [task(1, Desired::Run, Running), task(2, Desired::Pause, Running)];
-        assert_eq!(steps(&tasks, &[], 0), [Step::Run(1), Step::Rest(2)]);
+        assert_eq!(steps(&tasks, &[], 0), [Step::Run(1), Step::MarkPaused(2)]);
         assert_eq!(steps(&tasks, &[1, 2], 0), [Step::Stop(2)]);
     }
 

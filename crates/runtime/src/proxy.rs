@@ -11,12 +11,12 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::Engine;
 
 /// Connections of one instance at once; others wait in the kernel's queue.
-const CONNECTIONS: usize = 10_000;
-const CONNECT: Duration = Duration::from_secs(5);
+const MAX_CONNECTIONS: usize = 10_000;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves an instance until `stop`.
 pub async fn serve(engine: Arc<Engine>, id: String, listener: TcpListener, stop: CancellationToken) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
         let accepted = tokio::select! {
@@ -41,19 +41,19 @@ pub async fn serve(engine: Arc<Engine>, id: String, listener: TcpListener, stop:
 
 async fn relay(engine: &Engine, id: &str, mut client: TcpStream, stop: &CancellationToken) {
     // Before it is asked where the instance stands, so that no change falls in between.
-    let mut repointed = engine.repointed();
-    repointed.mark_unchanged();
+    let mut redirect_changes = engine.redirect_changes();
+    redirect_changes.mark_unchanged();
     let Some(node) = current_node(engine, id).await else { return };
     let Some((host, port)) = node.addrs.first() else { return };
     let opening = node.egress.connect(host, host, *port);
-    let Ok(Ok(mut server)) = tokio::time::timeout(CONNECT, opening).await else {
+    let Ok(Ok(mut server)) = tokio::time::timeout(CONNECT_TIMEOUT, opening).await else {
         tracing::warn!("cannot connect to instance {id} at {host}:{port}");
         return;
     };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     tokio::select! {
         _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
-        _ = repointed.changed() => {}
+        _ = redirect_changes.changed() => {}
         () = stop.cancelled() => {}
     }
 }
@@ -72,5 +72,5 @@ async fn current_node(engine: &Engine, id: &str) -> Option<redis_migration::Node
         }
     };
     let at = redirects.iter().find(|(i, _)| i == id).map_or(id, |(_, stands)| stands);
-    engine.places().instance(at).map(|instance| instance.node)
+    engine.resolver().instance(at).map(|instance| instance.node)
 }

@@ -12,30 +12,30 @@ use storage::{Fact, ObjectStore};
 use store::TaskRow;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{Engine, Running};
-use crate::notices::of_task;
-use crate::panics::caught;
+use crate::engine::{Engine, RunningTask};
+use crate::panics::catch_panic;
+use crate::webhooks::notify_task_end;
 
 const LEASE_MS: i64 = 30_000;
-const RENEW: Duration = Duration::from_secs(8);
+const RENEW_INTERVAL: Duration = Duration::from_secs(8);
 const RESTORE_MIN_MS: i64 = 5_000;
 const RESTORE_MAX_MS: i64 = 900_000;
 /// Between two attempts to begin a task when the store fails.
-const PAUSE: Duration = Duration::from_secs(2);
+const RETRY_DELAY: Duration = Duration::from_secs(2);
 /// Task-level attempts before a passing error fails the task.
-const ATTEMPTS: u32 = 5;
+const MAX_ATTEMPTS: u32 = 5;
 
 /// Runs a task here if its lease can be had; used by the dispatcher.
 pub(crate) async fn run(engine: Arc<Engine>, id: TaskId) -> TaskId {
     let stop = CancellationToken::new();
     // Whatever comes of it, the task is nobody's afterwards.
-    if let Err(failure) = caught(attempt(&engine, id, stop)).await.flatten() {
+    if let Err(failure) = catch_panic(run_leased(&engine, id, stop)).await.flatten() {
         tracing::error!(task = id, "cannot run task {id}: {failure}");
-        // It stays lent for this long, so that the dispatcher does not try again at once.
-        tokio::time::sleep(PAUSE).await;
+        // It stays dispatched for this long, so that the dispatcher does not try again at once.
+        tokio::time::sleep(RETRY_DELAY).await;
     }
     engine.running().remove(&id);
-    engine.lent().remove(&id);
+    engine.dispatched().remove(&id);
     engine.ended.notify_one();
     id
 }
@@ -49,11 +49,11 @@ pub async fn run_to_end(
     id: TaskId,
     stop: CancellationToken,
 ) -> Result<Option<Arc<Progress>>> {
-    attempt(engine, id, stop).await?;
+    run_leased(engine, id, stop).await?;
     Ok(engine.running().remove(&id).map(|r| r.progress))
 }
 
-async fn attempt(engine: &Arc<Engine>, id: TaskId, stop: CancellationToken) -> Result<()> {
+async fn run_leased(engine: &Arc<Engine>, id: TaskId, stop: CancellationToken) -> Result<()> {
     let now = engine.clock.now_ms();
     let mut tx = engine.store.write().await?;
     let Some(fence) = tx.claim_task(id, &engine.owner, now, now + LEASE_MS).await? else { return Ok(()) };
@@ -73,30 +73,32 @@ async fn attempt(engine: &Arc<Engine>, id: TaskId, stop: CancellationToken) -> R
     };
     let progress =
         Arc::new(Progress::new(task.counters, task.precounted, task.precount_done, task.spec.bandwidth));
-    engine.running().insert(id, Running { progress: progress.clone(), stop: stop.clone() });
+    engine.running().insert(id, RunningTask { progress: progress.clone(), stop: stop.clone() });
     tx.commit().await?;
     engine.set_bandwidth(&task, now, 1);
     tracing::info!(task = id, name = %task.name, "task {id} started");
 
     // In a task of its own: it must go on while the work below waits, and the work while it waits.
-    let keeper = tokio::spawn(keep(engine.clone(), id, fence, stop.clone()));
+    let keeper = tokio::spawn(keep_lease(engine.clone(), id, fence, stop.clone()));
     let ended = match secrets {
-        Ok(secrets) => caught(work(engine, &task, &secrets, fence, progress, stop.clone())).await,
+        Ok(secrets) => {
+            catch_panic(open_and_run(engine, &task, &secrets, fence, progress, stop.clone())).await
+        }
         Err(failure) => Err(failure),
     };
     keeper.abort();
     let ended = ended.unwrap_or_else(JobEnd::Failed);
-    settle(engine, &task, fence, ended, &stop).await
+    release(engine, &task, fence, ended, &stop).await
 }
 
 /// Renews the lease, and stops the work when it is lost or when the user asks for rest.
-async fn keep(engine: Arc<Engine>, id: TaskId, fence: i64, stop: CancellationToken) {
+async fn keep_lease(engine: Arc<Engine>, id: TaskId, fence: i64, stop: CancellationToken) {
     let mut changes = engine.store.changes();
-    let mut renew = tokio::time::interval(RENEW);
+    let mut renew = tokio::time::interval(RENEW_INTERVAL);
     loop {
         let rests = tokio::select! {
-            _ = changes.changed() => wants_rest(&engine, id).await,
-            _ = renew.tick() => !renewed(&engine, id, fence).await.unwrap_or_else(|failure| {
+            _ = changes.changed() => should_stop(&engine, id).await,
+            _ = renew.tick() => !renew_lease(&engine, id, fence).await.unwrap_or_else(|failure| {
                 tracing::warn!(task = id, "cannot renew the lease of task {id}: {failure}");
                 true
             }),
@@ -107,14 +109,14 @@ async fn keep(engine: Arc<Engine>, id: TaskId, fence: i64, stop: CancellationTok
     }
 }
 
-async fn renewed(engine: &Engine, id: TaskId, fence: i64) -> Result<bool> {
+async fn renew_lease(engine: &Engine, id: TaskId, fence: i64) -> Result<bool> {
     let mut tx = engine.store.write().await?;
     let held = tx.renew_task(id, fence, engine.clock.now_ms() + LEASE_MS).await?;
     tx.commit().await?;
     Ok(held)
 }
 
-async fn wants_rest(engine: &Engine, id: TaskId) -> bool {
+async fn should_stop(engine: &Engine, id: TaskId) -> bool {
     let Ok(mut tx) = engine.store.read().await else { return false };
     match tx.task(id).await {
         Ok(Some(task)) => task.state.visible() == Visible::Pausing,
@@ -123,7 +125,7 @@ async fn wants_rest(engine: &Engine, id: TaskId) -> bool {
     }
 }
 
-async fn work(
+async fn open_and_run(
     engine: &Arc<Engine>,
     task: &TaskRow,
     secrets: &str,
@@ -136,7 +138,7 @@ async fn work(
         n => LimitBounds::at_most(n),
     };
     let open = async |side: Side| {
-        let opened = engine.places.open(task, secrets, side).await.map_err(|f| f.at(side))?;
+        let opened = engine.resolver.open(task, secrets, side).await.map_err(|f| f.at(side))?;
         let limit = engine.limit(&opened.limit_key, bounds);
         let skew = opened.probe.skew_ms.unwrap_or(0);
         let guarded = Guarded::new(opened.store, side, limit, engine.backoff);
@@ -182,7 +184,7 @@ async fn work(
 }
 
 /// Writes down how it ended and gives the lease back, in one transaction.
-async fn settle(
+async fn release(
     engine: &Engine,
     task: &TaskRow,
     fence: i64,
@@ -198,14 +200,14 @@ async fn settle(
     match ended {
         JobEnd::Finished { failed } => {
             tracing::info!(task = id, failed, "task {id} has ended");
-            engine.forget_list(id);
+            engine.delete_list(id);
             let bytes = tx.task(id).await?.map_or(0, |t| t.counters.copied.bytes);
             if tx
                 .apply(id, Event::Finish { failed }, now)
                 .await?
                 .is_ok_and(|s| s.visible() != Visible::Paused)
             {
-                of_task(&mut tx, task, failed == 0, bytes, now).await?;
+                notify_task_end(&mut tx, task, failed == 0, bytes, now).await?;
                 tx.erase_secrets(id).await?;
             }
         }
@@ -223,7 +225,7 @@ async fn settle(
         // It was held until now, whatever the ledger's writer met: the lease goes back.
         JobEnd::Failed(failure) if failure.kind == Kind::LeaseLost => {}
         JobEnd::Failed(failure) => {
-            let passing = failure.is_temporary() && task.attempts < ATTEMPTS && !stop.is_cancelled();
+            let passing = failure.is_temporary() && task.attempts < MAX_ATTEMPTS && !stop.is_cancelled();
             if passing {
                 let delay = 5_000i64 << task.attempts.min(6);
                 tracing::warn!(task = id, "task {id} will be retried in {delay} ms: {failure}");
@@ -232,11 +234,11 @@ async fn settle(
             } else {
                 tracing::error!(task = id, "task {id} failed: {failure}");
                 if !failure.kind.is_resumable() {
-                    engine.forget_list(id);
+                    engine.delete_list(id);
                 }
                 tx.set_error(id, &failure, 0).await?;
                 if tx.apply(id, Event::Fail, now).await?.is_ok_and(|s| s.visible() != Visible::Paused) {
-                    of_task(&mut tx, task, false, task.counters.copied.bytes, now).await?;
+                    notify_task_end(&mut tx, task, false, task.counters.copied.bytes, now).await?;
                     tx.erase_secrets(id).await?;
                 }
             }

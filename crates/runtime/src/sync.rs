@@ -13,9 +13,9 @@ use crate::engine::Engine;
 use crate::naming::free_name;
 
 /// Keys of one batch.
-const BATCH: u64 = 500;
+const BATCH_KEYS: u64 = 500;
 /// After a batch that failed as a whole, its events wait so long, milliseconds.
-const AGAIN_MS: i64 = 15_000;
+const RETRY_DELAY_MS: i64 = 15_000;
 
 impl Engine {
     /// Looks after every sync task that has something to do.
@@ -23,7 +23,7 @@ impl Engine {
         let mut tx = self.store.read().await?;
         let (busy, orphans) = (tx.busy_syncs(now).await?, tx.orphan_batches().await?);
         drop(tx);
-        for task in orphans.into_iter().filter(|t| !self.lent().contains(t)).collect::<Vec<_>>() {
+        for task in orphans.into_iter().filter(|t| !self.dispatched().contains(t)).collect::<Vec<_>>() {
             let mut tx = self.store.write().await?;
             // It may have been claimed since it was found.
             if !tx.orphan_batches().await?.contains(&task) {
@@ -31,11 +31,11 @@ impl Engine {
             }
             tx.delete_task(task).await?;
             tx.commit().await?;
-            self.forget(task);
+            self.delete_files(task);
         }
         for sync in busy {
             match sync.batch_task {
-                Some(task) => self.settle_batch(&sync, task, now).await?,
+                Some(task) => self.finish_batch(&sync, task, now).await?,
                 None if sync.retry_at <= now => self.begin_batch(&sync, now).await?,
                 None => {}
             }
@@ -46,7 +46,7 @@ impl Engine {
     async fn begin_batch(&self, seen: &SyncRow, now: i64) -> Result<()> {
         let mut tx = self.store.write().await?;
         let Some(sync) = as_it_is(&mut tx, seen).await? else { return Ok(()) };
-        let (keys, upto) = tx.next_events(&sync.id, BATCH).await?;
+        let (keys, upto) = tx.next_events(&sync.id, BATCH_KEYS).await?;
         let sweep = sync.running && sync.full_scan_at > 0 && sync.full_scan_at <= now;
         // Events first: a sweep finds their keys too, but later.
         let selection = match (keys.is_empty(), sweep) {
@@ -76,13 +76,13 @@ impl Engine {
     }
 
     /// Counts what a batch did, once it has ended.
-    async fn settle_batch(&self, seen: &SyncRow, task: TaskId, now: i64) -> Result<()> {
+    async fn finish_batch(&self, seen: &SyncRow, task: TaskId, now: i64) -> Result<()> {
         let mut tx = self.store.write().await?;
         let Some(sync) = as_it_is(&mut tx, seen).await? else { return Ok(()) };
         let every = i64::from(sync.spec.extensions.full_scan_interval_minutes) * 60_000;
         let Some(task) = tx.task(task).await? else {
             match sync.full_scan_running {
-                true => tx.end_full_scan(&sync.id, now + AGAIN_MS).await?,
+                true => tx.end_full_scan(&sync.id, now + RETRY_DELAY_MS).await?,
                 false => tx.end_batch(&sync, false, now).await?,
             }
             return tx.commit().await;
@@ -104,12 +104,12 @@ impl Engine {
             }
         }
         match sync.full_scan_running {
-            true => tx.end_full_scan(&sync.id, now + if done { every } else { AGAIN_MS }).await?,
-            false => tx.end_batch(&sync, done, if done { 0 } else { now + AGAIN_MS }).await?,
+            true => tx.end_full_scan(&sync.id, now + if done { every } else { RETRY_DELAY_MS }).await?,
+            false => tx.end_batch(&sync, done, if done { 0 } else { now + RETRY_DELAY_MS }).await?,
         }
         tx.delete_task(task.id).await?;
         tx.commit().await?;
-        self.forget(task.id);
+        self.delete_files(task.id);
         Ok(())
     }
 }
@@ -134,23 +134,23 @@ mod tests {
     use store::{Store, TaskRow};
 
     use super::*;
-    use crate::engine::{Opened, Places, Setup};
+    use crate::engine::{EngineConfig, OpenedStore, StoreResolver};
 
     struct Nowhere;
 
     #[async_trait]
-    impl Places for Nowhere {
-        async fn open(&self, _: &TaskRow, _: &str, _: Side) -> Result<Opened> {
+    impl StoreResolver for Nowhere {
+        async fn open(&self, _: &TaskRow, _: &str, _: Side) -> Result<OpenedStore> {
             Err(Failure::new(Kind::Invalid, "open", "there is no such place"))
         }
     }
 
     /// An engine whose ledger holds a sync task that sweeps, with one event.
     async fn engine(dir: &std::path::Path) -> Arc<Engine> {
-        let setup = Setup {
+        let setup = EngineConfig {
             store: Store::embedded(dir).await.unwrap(),
             clock: Arc::new(flow_control::clock::MockClock::new(1_000_000)),
-            places: Arc::new(Nowhere),
+            resolver: Arc::new(Nowhere),
             data_dir: dir.to_owned(),
             memory: 64 << 20,
             running_tasks: 1,
@@ -187,13 +187,13 @@ mod tests {
         tx.must_apply(task, Event::Claim, 12).await.unwrap();
         tx.must_apply(task, Event::Finish { failed: 0 }, 13).await.unwrap();
         tx.commit().await.unwrap();
-        engine.settle_batch(&under_way, task, 14).await.unwrap();
+        engine.finish_batch(&under_way, task, 14).await.unwrap();
         // Another event has come, and its batch is not the one that was settled.
         let mut tx = engine.store.write().await.unwrap();
         tx.put_events("s", &["l".to_owned()], 15).await.unwrap();
         tx.commit().await.unwrap();
         engine.begin_batch(&seen(&engine).await, 16).await.unwrap();
-        engine.settle_batch(&under_way, task, 17).await.unwrap();
+        engine.finish_batch(&under_way, task, 17).await.unwrap();
         assert!(seen(&engine).await.batch_task.is_some(), "the batch under way is forgotten");
     }
 

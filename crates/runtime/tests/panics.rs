@@ -13,7 +13,7 @@ use model::selection::Selection;
 use model::spec::{ApiVersion, Extensions, Location, TaskSpec};
 use model::task::{Priority, Visible};
 use runtime::Engine;
-use runtime::engine::{Opened, Places, Setup};
+use runtime::engine::{EngineConfig, OpenedStore, StoreResolver};
 use store::{NewTask, Store, TaskRow};
 use tokio_util::sync::CancellationToken;
 
@@ -51,8 +51,8 @@ fn spec() -> TaskSpec {
 struct Broken;
 
 #[async_trait]
-impl Places for Broken {
-    async fn open(&self, task: &TaskRow, _: &str, _: Side) -> Result<Opened> {
+impl StoreResolver for Broken {
+    async fn open(&self, task: &TaskRow, _: &str, _: Side) -> Result<OpenedStore> {
         assert!(task.id != 1, "an assumption that does not hold");
         Err(Failure::new(Kind::Invalid, "open", "there is no such place"))
     }
@@ -62,10 +62,10 @@ impl Places for Broken {
 async fn task_that_panics_fails_and_the_next_one_runs() {
     let dir = tempfile::tempdir().unwrap();
     let (store, clock) = (Store::embedded(dir.path()).await.unwrap(), flow_control::clock::system());
-    let engine = Engine::start(Setup {
+    let engine = Engine::start(EngineConfig {
         store: store.clone(),
         clock: clock.clone(),
-        places: Arc::new(Broken),
+        resolver: Arc::new(Broken),
         data_dir: dir.path().to_owned(),
         memory: 64 << 20,
         running_tasks: 1,

@@ -9,7 +9,7 @@ use serde_json::json as value;
 use crate::body::{Reply, json};
 
 pub(crate) async fn list(State(control): State<Control>) -> Reply {
-    let name = control.directory.people().domain();
+    let name = control.directory.accounts().domain();
     let id = id_of("domain", &name);
     json(&value!({
         "domains": [{"id": id, "name": name, "enabled": true, "description": "",
@@ -19,7 +19,7 @@ pub(crate) async fn list(State(control): State<Control>) -> Reply {
 }
 
 pub(crate) async fn caller(State(control): State<Control>, Extension(caller): Extension<Principal>) -> Reply {
-    let account = id_of("domain", &control.directory.people().domain());
+    let account = id_of("domain", &control.directory.accounts().domain());
     json(
         &value!({"account_id": account, "principal_id": caller.name, "principal_urn": format!("iam::{account}:user:{}", caller.name)}),
     )

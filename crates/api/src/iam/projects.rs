@@ -26,11 +26,11 @@ pub(crate) async fn list(
     Extension(caller): Extension<Principal>,
     Query(query): Query<HashMap<String, String>>,
 ) -> Reply {
-    let people = control.directory.people();
-    let domain = id_of("domain", &people.domain());
+    let accounts = control.directory.accounts();
+    let domain = id_of("domain", &accounts.domain());
     let wanted = crate::v2::tasks::list::given(&query, "name");
     let mut found = Vec::new();
-    for project in people.projects.iter().filter(|p| caller.projects.contains(&p.id)) {
+    for project in accounts.projects.iter().filter(|p| caller.projects.contains(&p.id)) {
         match wanted {
             None => found.push(entry(project, &project.name, &domain)),
             Some(name) if name == project.name || project.names.iter().any(|n| n == name) => {
@@ -47,8 +47,8 @@ pub(crate) async fn list(
 }
 
 pub(crate) async fn mine(State(control): State<Control>, Extension(caller): Extension<Principal>) -> Reply {
-    let people = control.directory.people();
-    let domain = id_of("domain", &people.domain());
-    let own = people.projects.iter().filter(|p| caller.projects.contains(&p.id));
+    let accounts = control.directory.accounts();
+    let domain = id_of("domain", &accounts.domain());
+    let own = accounts.projects.iter().filter(|p| caller.projects.contains(&p.id));
     reply(own.map(|p| entry(p, &p.name, &domain)).collect())
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use config::Role;
 use control::Control;
 use control::identity::token::{Subject, principal, token_id};
-use control::identity::{NAME_MAX, People, Principal, User, id_of, same, user_id};
+use control::identity::{Accounts, NAME_MAX, Principal, User, id_of, same, user_id};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 use store::TokenRow;
@@ -45,15 +45,15 @@ fn text<'v>(value: &'v Value, path: &[&str]) -> Option<&'v str> {
 }
 
 /// Reads a claim; none when the body has none, or names that nobody can have.
-fn claim(people: &People, auth: &Value, method: &str) -> Option<Claim> {
+fn claim(accounts: &Accounts, auth: &Value, method: &str) -> Option<Claim> {
     match method {
-        "password" => by_password(people, auth.pointer("/identity/password/user")?),
-        "hw_ak_sk" => by_key(people, auth),
+        "password" => by_password(accounts, auth.pointer("/identity/password/user")?),
+        "hw_ak_sk" => by_key(accounts, auth),
         _ => None,
     }
 }
 
-fn by_password(people: &People, user: &Value) -> Option<Claim> {
+fn by_password(accounts: &Accounts, user: &Value) -> Option<Claim> {
     let (id, name) = (text(user, &["id"]), text(user, &["name"]));
     let (domain, domain_id) = (text(user, &["domain", "name"]), text(user, &["domain", "id"]));
     let mut all = [id, name, domain, domain_id].into_iter().flatten();
@@ -69,7 +69,7 @@ fn by_password(people: &People, user: &Value) -> Option<Claim> {
         }
     };
     // A name that several domains have is nobody's without its domain.
-    let mut found = people.users.iter().filter(|u| u.enabled).filter(is_meant);
+    let mut found = accounts.users.iter().filter(|u| u.enabled).filter(is_meant);
     let found = match (found.next(), found.next()) {
         (Some(user), None) => Some(user),
         _ => None,
@@ -78,7 +78,7 @@ fn by_password(people: &People, user: &Value) -> Option<Claim> {
         (Some(user), _) => user.id.clone(),
         (None, Some(id)) => id.to_owned(),
         (None, None) => {
-            let of = domain.or(domain_id).map_or_else(|| people.domain(), str::to_owned);
+            let of = domain.or(domain_id).map_or_else(|| accounts.domain(), str::to_owned);
             user_id(&of, name.unwrap_or_default())
         }
     };
@@ -87,13 +87,13 @@ fn by_password(people: &People, user: &Value) -> Option<Claim> {
     Some(Claim { subject: account.clone(), account, proof })
 }
 
-fn by_key(people: &People, auth: &Value) -> Option<Claim> {
+fn by_key(accounts: &Accounts, auth: &Value) -> Option<Claim> {
     let ak = text(auth, &["identity", "hw_ak_sk", "access", "key"])?;
     let sk = text(auth, &["identity", "hw_ak_sk", "secret", "key"])?;
     if ak.len() > NAME_MAX {
         return None;
     }
-    let key = people.keys.get(ak);
+    let key = accounts.keys.get(ak);
     let good = key.is_some_and(|k| k.enabled && same(k.secret.expose(), sk));
     // Keys that nobody has are one account: there is nothing to guess at them.
     let account = key.map_or_else(|| "key".to_owned(), |_| format!("key {ak}"));
@@ -128,11 +128,11 @@ async fn issue(control: &Control, from: SocketAddr, body: Value) -> Response {
         Some(methods) => methods.iter().filter_map(|m| m.as_str().map(str::to_owned)).collect(),
         None => return bad(),
     };
-    let people = control.directory.people();
+    let accounts = control.directory.accounts();
     let [method] = methods.as_slice() else { return bad() };
     let proved = match method.as_str() {
         "token" => by_token(control, auth).await,
-        method => match claim(&people, auth, method) {
+        method => match claim(&accounts, auth, method) {
             Some(claim) => prove(control, claim, from).await,
             None => return bad(),
         },
@@ -147,9 +147,9 @@ async fn issue(control: &Control, from: SocketAddr, body: Value) -> Response {
     }
     // Of both, the project wins (auth.md §3.1).
     if let Some(wanted) = scope("project") {
-        let may = principal(&people, &subject.id).map(|p| p.projects).unwrap_or_default();
+        let may = principal(&accounts, &subject.id).map(|p| p.projects).unwrap_or_default();
         let named = |key: &str| wanted.get(key).and_then(Value::as_str);
-        let found = people.projects.iter().filter(|p| may.contains(&p.id)).find(|p| {
+        let found = accounts.projects.iter().filter(|p| may.contains(&p.id)).find(|p| {
             match (named("id"), named("name")) {
                 (Some(id), _) => p.id == id,
                 (None, Some(name)) => p.name == name || p.names.iter().any(|n| n == name),
@@ -168,8 +168,8 @@ async fn issue(control: &Control, from: SocketAddr, body: Value) -> Response {
     }
     match control.issue_token(&subject, not_after).await {
         Ok((token, issued, expires)) => {
-            let mut made = reply(&people, &subject, methods, issued, expires, &token, StatusCode::CREATED);
-            if let Some(known) = principal(&people, &subject.id) {
+            let mut made = reply(&accounts, &subject, methods, issued, expires, &token, StatusCode::CREATED);
+            if let Some(known) = principal(&accounts, &subject.id) {
                 made.extensions_mut().insert(Claimed(short(&known.name)));
             }
             made
@@ -213,7 +213,7 @@ async fn prove(control: &Control, claim: Claim, from: SocketAddr) -> Result<(Sub
             if failures.is_locked(account, ip, now()) {
                 return Err(locked());
             }
-            let turn = control.directory.passwords.turn(account, from.ip()).await;
+            let turn = control.directory.passwords.acquire(account, from.ip()).await;
             let turn = turn.ok_or_else(|| keystone(StatusCode::TOO_MANY_REQUESTS, BUSY))?;
             // Others may have failed while this one waited for its turn.
             if failures.is_locked(account, ip, now()) {
@@ -285,16 +285,16 @@ pub(crate) async fn show(
     match control.check_token(subject).await {
         Ok(Ok((_, row))) => {
             let subject_of = Subject { id: row.user.clone(), project: row.project.clone() };
-            let people = control.directory.people();
+            let accounts = control.directory.accounts();
             let methods = vec!["password".to_owned()];
-            reply(&people, &subject_of, methods, row.issued_at, row.expires_at, subject, StatusCode::OK)
+            reply(&accounts, &subject_of, methods, row.issued_at, row.expires_at, subject, StatusCode::OK)
         }
         _ => keystone(StatusCode::NOT_FOUND, "The token does not exist."),
     }
 }
 
 fn reply(
-    people: &People,
+    accounts: &Accounts,
     subject: &Subject,
     methods: Vec<String>,
     issued: i64,
@@ -302,8 +302,8 @@ fn reply(
     token: &str,
     status: StatusCode,
 ) -> Response {
-    let user = people.user(&subject.id);
-    let domain_name = user.map_or_else(|| people.domain(), |u| u.domain.clone());
+    let user = accounts.user(&subject.id);
+    let domain_name = user.map_or_else(|| accounts.domain(), |u| u.domain.clone());
     let domain = Named { id: id_of("domain", &domain_name), name: domain_name };
     let in_domain = |id: String, name: String, expires: Option<String>| InDomain {
         domain: domain.clone(),
@@ -311,12 +311,12 @@ fn reply(
         name,
         password_expires_at: expires,
     };
-    let project = subject.project.as_ref().and_then(|id| people.project(id));
+    let project = subject.project.as_ref().and_then(|id| accounts.project(id));
     let (id, name) = match user {
         Some(user) => (user.id.clone(), user.name.clone()),
         None => (id_of("user", &subject.id), subject.id.clone()),
     };
-    let role = principal(people, &subject.id).map_or(Role::Viewer, |p| p.role);
+    let role = principal(accounts, &subject.id).map_or(Role::Viewer, |p| p.role);
     let body = Token {
         catalog: vec![],
         expires_at: time_text(expires),
@@ -349,12 +349,12 @@ fn word(role: Role) -> &'static str {
 mod tests {
     use super::*;
 
-    fn people() -> People {
-        let mut people = People::default();
+    fn accounts() -> Accounts {
+        let mut accounts = Accounts::default();
         for domain in ["da", "db"] {
             for name in ["alice", "bob"] {
                 let only_there = name == "bob" && domain == "db";
-                people.users.push(User {
+                accounts.users.push(User {
                     name: name.into(),
                     id: user_id(domain, name),
                     domain: domain.into(),
@@ -365,12 +365,12 @@ mod tests {
                 });
             }
         }
-        people
+        accounts
     }
 
     fn of(user: Value) -> Option<Claim> {
         let auth = serde_json::json!({"identity": {"password": {"user": user}}});
-        claim(&people(), &auth, "password")
+        claim(&accounts(), &auth, "password")
     }
 
     #[test]
@@ -416,12 +416,12 @@ mod tests {
                 "hw_ak_sk": {"access": {"key": "AK"}, "secret": {"key": "SK"}}}}}),
             json!({"auth": {"identity": {"methods": ["password"], "password": {"user": {"id": user_id("da", "bob")}}}}}),
         ];
-        let people = people();
+        let accounts = accounts();
         testkit::fuzz::fuzz("sign-ins", &corpus.map(|v| v.to_string().into_bytes()), |input, _| {
             let Ok(body) = serde_json::from_slice::<Value>(input) else { return };
             let Some(auth) = body.get("auth") else { return };
             for method in ["password", "hw_ak_sk", "token", ""] {
-                if let Some(claim) = claim(&people, auth, method) {
+                if let Some(claim) = claim(&accounts, auth, method) {
                     let longest = NAME_MAX + "key ".len();
                     assert!(claim.account.len() <= longest && claim.subject.len() <= longest);
                 }

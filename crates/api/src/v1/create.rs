@@ -3,8 +3,8 @@
 use axum::extract::{Path, State};
 use bytes::Bytes;
 use control::create::Request;
-use control::secrets::{Keys, TaskSecrets};
-use control::{Control, Refusal};
+use control::secrets::{StoreCredentials, TaskSecrets};
+use control::{Control, TaskError};
 use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy};
 use model::selection::Selection;
 use model::spec::{ApiVersion as SpecFace, Location, Notify, TaskSpec};
@@ -31,27 +31,27 @@ pub(crate) async fn handle(
     json(&Created { id: accepted.id, task_name: accepted.name })
 }
 
-pub(crate) fn read(project: String, f: &Fields<'_>) -> Result<Request, Refusal> {
+pub(crate) fn read(project: String, f: &Fields<'_>) -> Result<Request, TaskError> {
     let src = f.object("src_node").map_err(fault)?;
     let dst = f.object("dst_node").map_err(fault)?;
     let kms = f.bool("enableKMS").map_err(fault)?;
     let threads = f.int("thread_num").map_err(fault)?;
     if !(0..=50).contains(&threads) {
-        return Err(Refusal::Threads);
+        return Err(TaskError::Threads);
     }
     let since = f.opt_int("migrate_since").map_err(fault)?.unwrap_or(0);
     if since < 0 {
-        return Err(Refusal::Invalid("migrate_since".into(), "must not be negative".into()));
+        return Err(TaskError::Invalid("migrate_since".into(), "must not be negative".into()));
     }
     let task_type = word(f, "task_type", &["object", "prefix", "list", "url_list"])?.unwrap_or("object");
-    let keys = |node: &Fields<'_>| -> Result<Keys, Refusal> {
-        Ok(Keys {
+    let keys = |node: &Fields<'_>| -> Result<StoreCredentials, TaskError> {
+        Ok(StoreCredentials {
             ak: node.filled("ak", 100).map_err(fault)?.to_owned(),
             sk: Secret::new(node.filled("sk", 100).map_err(fault)?),
-            ..Keys::default()
+            ..StoreCredentials::default()
         })
     };
-    let place = |node: &Fields<'_>, cloud_type: &str| -> Result<Location, Refusal> {
+    let place = |node: &Fields<'_>, cloud_type: &str| -> Result<Location, TaskError> {
         Ok(Location {
             cloud_type: cloud_type.to_owned(),
             region: node.filled("region", 100).map_err(fault)?.to_owned(),
@@ -65,7 +65,7 @@ pub(crate) fn read(project: String, f: &Fields<'_>) -> Result<Request, Refusal> 
     let known: Vec<&str> = VENDORS.iter().copied().filter(|v| !young.contains(v)).chain([URLS]).collect();
     let cloud_type = word(&src, "cloud_type", &known)?.unwrap_or(if urls { URLS } else { "Aliyun" });
     if urls != (cloud_type == URLS) {
-        return Err(Refusal::Source(format!("{URLS} and the task type url_list require each other")));
+        return Err(TaskError::Source(format!("{URLS} and the task type url_list require each other")));
     }
     let from = if urls {
         Location { cloud_type: URLS.into(), ..Location::default() }
@@ -104,18 +104,18 @@ pub(crate) fn read(project: String, f: &Fields<'_>) -> Result<Request, Refusal> 
             ("object_key".to_owned(), folder.into()),
         ]),
     };
-    let source = if urls { Keys::default() } else { keys(&src)? };
+    let source = if urls { StoreCredentials::default() } else { keys(&src)? };
     let secrets = TaskSecrets { source, target: keys(&dst)?, cdn: cdn_key(f)? };
     Ok(Request { project, spec, secrets, priority: Priority::Medium })
 }
 
 /// `smnInfo`: v1's names, and `FAIL` where v2 says `FAILURE` (oms.md §6.2).
-fn notify(f: &Fields<'_>) -> Result<Option<Notify>, Refusal> {
+fn notify(f: &Fields<'_>) -> Result<Option<Notify>, TaskError> {
     let Some(smn) = f.opt_object("smnInfo").map_err(fault)? else { return Ok(None) };
     let conditions = smn.texts("triggerConditions", 10, 100).map_err(fault)?;
     if let Some(other) = conditions.iter().find(|c| !["SUCCESS", "FAIL"].contains(&c.as_str())) {
         let why = format!("`{other}` is neither SUCCESS nor FAIL");
-        return Err(Refusal::Invalid(smn.name("triggerConditions"), why));
+        return Err(TaskError::Invalid(smn.name("triggerConditions"), why));
     }
     let has = |word: &str| conditions.iter().any(|c| c == word);
     Ok(Some(Notify {
@@ -128,12 +128,12 @@ fn notify(f: &Fields<'_>) -> Result<Option<Notify>, Refusal> {
 }
 
 /// `object_key` is a text, or an object with `keys`; no key means the whole bucket (oms.md §6.3).
-fn selection(task_type: &str, src: &Fields<'_>) -> Result<Selection, Refusal> {
+fn selection(task_type: &str, src: &Fields<'_>) -> Result<Selection, TaskError> {
     if matches!(task_type, "list" | "url_list") {
         return crate::v2::tasks::create::selection(task_type, src);
     }
     let entries = match src.opt_object("object_key") {
-        Ok(None) => return Err(Refusal::Source("object_key is required for this task type".into())),
+        Ok(None) => return Err(TaskError::Source("object_key is required for this task type".into())),
         Ok(Some(keys)) => {
             let path = keys.opt_text("path", 1024).map_err(fault)?.unwrap_or_default();
             let listed = keys.opt_texts("keys", 500, 1024).map_err(fault)?.unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use axum::extract::{Path, Query, State};
-use control::{Control, Refusal};
+use control::{Control, TaskError};
 use model::task::Observed;
 use serde_json::json as value;
 use store::TaskFilter;
@@ -18,7 +18,7 @@ pub(crate) async fn handle(
     Path(project): Path<String>,
     Query(query): Query<HashMap<String, String>>,
 ) -> Reply {
-    let refused = |r: Refusal| Error::of(Face::V1, &r);
+    let refused = |r: TaskError| Error::of(Face::V1, &r);
     let mut filter = TaskFilter { project, ..TaskFilter::default() };
     if let Some(text) = given(&query, "state") {
         filter.states = match text {
@@ -28,7 +28,7 @@ pub(crate) async fn handle(
             "3" => vec![(None, Observed::Paused)],
             "4" => vec![(None, Observed::Failed)],
             "5" => vec![(None, Observed::Succeeded)],
-            _ => return Err(refused(Refusal::State(format!("state `{text}` is not 0 to 5")))),
+            _ => return Err(refused(TaskError::State(format!("state `{text}` is not 0 to 5")))),
         };
         // No task is ever "initialising" here.
         if text == "0" {
@@ -42,7 +42,7 @@ pub(crate) async fn handle(
     }
     for name in ["start", "limit"] {
         if !query.contains_key(name) {
-            return Err(refused(Refusal::Missing(name.into())));
+            return Err(refused(TaskError::Missing(name.into())));
         }
     }
     let start = number(&query, "start", 0, (0, 2_147_483_647)).map_err(refused)?;

@@ -4,8 +4,8 @@
 use axum::extract::{Path, State};
 use bytes::Bytes;
 use control::bandwidth::RANGE_V1;
-use control::secrets::{Keys, TaskSecrets};
-use control::{Control, Refusal};
+use control::secrets::{StoreCredentials, TaskSecrets};
+use control::{Control, TaskError};
 use model::selection::Selection;
 use model::spec::TaskSpec;
 use seal::Secret;
@@ -43,25 +43,25 @@ pub(crate) async fn handle(
 }
 
 /// What is to be done.
-pub(crate) fn operation(f: &Fields<'_>) -> Result<&'static str, Refusal> {
+pub(crate) fn operation(f: &Fields<'_>) -> Result<&'static str, TaskError> {
     f.word("operation", &["start", "stop", "change_bandwidthpolicy"]).map_err(fault)
 }
 
 /// Credentials, and whether only failed objects are meant.
-pub(crate) fn start(f: &Fields<'_>, spec: &TaskSpec) -> Result<(TaskSecrets, bool), Refusal> {
+pub(crate) fn start(f: &Fields<'_>, spec: &TaskSpec) -> Result<(TaskSecrets, bool), TaskError> {
     let failed_only = f.opt_bool("migration_failed_object").map_err(fault)?.unwrap_or(false);
     Ok((secrets(f, spec)?, failed_only))
 }
 
-fn secrets(f: &Fields<'_>, spec: &TaskSpec) -> Result<TaskSecrets, Refusal> {
-    let keys = |side: &str| -> Result<Keys, Refusal> {
-        Ok(Keys {
+fn secrets(f: &Fields<'_>, spec: &TaskSpec) -> Result<TaskSecrets, TaskError> {
+    let keys = |side: &str| -> Result<StoreCredentials, TaskError> {
+        Ok(StoreCredentials {
             ak: f.filled(&format!("{side}_ak"), 100).map_err(fault)?.to_owned(),
             sk: Secret::new(f.filled(&format!("{side}_sk"), 100).map_err(fault)?),
-            ..Keys::default()
+            ..StoreCredentials::default()
         })
     };
     let urls = matches!(spec.selection, Selection::UrlList(_));
-    let source = if urls { Keys::default() } else { keys("source")? };
+    let source = if urls { StoreCredentials::default() } else { keys("source")? };
     Ok(TaskSecrets { source, target: keys("target")?, cdn: cdn_key_again(f, spec)? })
 }

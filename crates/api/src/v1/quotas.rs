@@ -7,6 +7,6 @@ use serde_json::json as value;
 use crate::body::{Reply, json};
 
 pub(crate) async fn handle(State(control): State<Control>) -> Reply {
-    let quota = control.limits.now().running_tasks;
+    let quota = control.limits.current().running_tasks;
     json(&value!({"quotas": {"resource": {"type": "MaxParallelTaskNum", "quota": quota}}}))
 }

@@ -2,7 +2,7 @@
 
 use axum::extract::{Path, State};
 use control::Control;
-use control::tasks::Shown;
+use control::tasks::TaskView;
 use model::task::Visible;
 use serde_json::{Value, json as value};
 use wire::v1::Task;
@@ -33,7 +33,7 @@ fn status(visible: Visible) -> i32 {
     }
 }
 
-pub(crate) fn reply(shown: &Shown, now: i64) -> Task {
+pub(crate) fn reply(shown: &TaskView, now: i64) -> Task {
     let (task, spec, n) = (&shown.task, &shown.task.spec, numbers(shown, now));
     let records = &shown.records;
     let keys: Vec<String> = spec.selection.entries().iter().map(|e| format!("/{e}")).collect();

@@ -4,7 +4,7 @@ use axum::Extension;
 use axum::extract::{Path, Query, State};
 use config::Role;
 use control::identity::Principal;
-use control::{Control, Refusal};
+use control::{Control, TaskError};
 use http::StatusCode;
 use serde_json::json as value;
 
@@ -30,7 +30,7 @@ pub(crate) async fn handle(
         let before = i64::try_from(before).unwrap_or(i64::MAX);
         tx.audit_lines(&project, caller.role == Role::Admin, before, limit).await
     };
-    let lines = read.await.map_err(|f| Error::of(Face::V2, &Refusal::Internal(f)))?;
+    let lines = read.await.map_err(|f| Error::of(Face::V2, &TaskError::Internal(f)))?;
     let shown = |l: &store::AuditLine| {
         value!({"at": l.at, "request_id": l.request_id, "project_id": l.project, "principal": l.principal, "role": l.role,
             "address": l.address, "action": l.action, "target": l.target, "status": l.status})

@@ -1,8 +1,8 @@
 //! Credentials as every body spells them: in nodes (`ak`), or flat with a side in front (`src_ak`); keys, Azure's
 //! connection string, or Google's key file (oms.md §2.2, §2.3).
 
-use control::Refusal;
-use control::secrets::Keys;
+use control::TaskError;
+use control::secrets::StoreCredentials;
 use seal::Secret;
 use wire::fields::Fields;
 
@@ -10,9 +10,9 @@ use crate::error::fault;
 use crate::v2::tasks::word;
 
 /// Refuses credentials that a key service protects: there is none here (oms.md §2.2).
-pub(crate) fn no_kms(node: &Fields<'_>, field: &str) -> Result<(), Refusal> {
+pub(crate) fn no_kms(node: &Fields<'_>, field: &str) -> Result<(), TaskError> {
     match word(node, field, &["DEFAULT", "KMS"])? {
-        Some("KMS") => Err(Refusal::Invalid(
+        Some("KMS") => Err(TaskError::Invalid(
             node.name(field),
             "no key management service is configured; hint: send the keys in plain text".into(),
         )),
@@ -21,20 +21,20 @@ pub(crate) fn no_kms(node: &Fields<'_>, field: &str) -> Result<(), Refusal> {
 }
 
 /// Credentials of a node.
-pub(crate) fn node(f: &Fields<'_>) -> Result<Keys, Refusal> {
+pub(crate) fn node(f: &Fields<'_>) -> Result<StoreCredentials, TaskError> {
     no_kms(f, "crypto_type")?;
     read(f, "", "", true)
 }
 
 /// Credentials of a flat body, where a key file or connection string without a side belongs to the source.
-pub(crate) fn flat(f: &Fields<'_>, side: &str) -> Result<Keys, Refusal> {
+pub(crate) fn flat(f: &Fields<'_>, side: &str) -> Result<StoreCredentials, TaskError> {
     no_kms(f, &format!("{side}_crypto_type"))?;
     let other = if side == "src" { "" } else { "dst_" };
     read(f, &format!("{side}_"), other, true)
 }
 
 /// Credentials of somebody who may have none, as for looking at an open bucket.
-pub(crate) fn optional(f: &Fields<'_>) -> Result<Keys, Refusal> {
+pub(crate) fn optional(f: &Fields<'_>) -> Result<StoreCredentials, TaskError> {
     no_kms(f, "crypto_type")?;
     read(f, "", "", false)
 }
@@ -42,8 +42,8 @@ pub(crate) fn optional(f: &Fields<'_>) -> Result<Keys, Refusal> {
 /// An account's shared access signature may stand in place of its key, and is longer than the 100 of oms.md §2.2.
 const SK_MAX: usize = 2048;
 
-fn read(f: &Fields<'_>, pair: &str, other: &str, required: bool) -> Result<Keys, Refusal> {
-    let secret = |name: String, max: usize| -> Result<Option<Secret>, Refusal> {
+fn read(f: &Fields<'_>, pair: &str, other: &str, required: bool) -> Result<StoreCredentials, TaskError> {
+    let secret = |name: String, max: usize| -> Result<Option<Secret>, TaskError> {
         let text = f.opt_text(&name, max).map_err(fault)?.filter(|t| !t.is_empty());
         Ok(text.map(Secret::new))
     };
@@ -55,7 +55,7 @@ fn read(f: &Fields<'_>, pair: &str, other: &str, required: bool) -> Result<Keys,
         true => f.filled(name, max).map_err(fault),
         false => f.opt_text(name, max).map_err(fault).map(Option::unwrap_or_default),
     };
-    Ok(Keys {
+    Ok(StoreCredentials {
         ak: text(&ak, 100)?.to_owned(),
         sk: Secret::new(text(&sk, SK_MAX)?),
         token: secret(format!("{pair}security_token"), 16_384)?,

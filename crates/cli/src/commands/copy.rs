@@ -14,7 +14,7 @@ use model::spec::{ApiVersion, Extensions, Location as SpecPlace, ReportForm, Tas
 use model::task::{Event, Priority, TaskId, Visible};
 use object_migration::Progress;
 use ring::digest;
-use runtime::{Engine, engine::Setup, run_to_end};
+use runtime::{Engine, engine::EngineConfig, run_to_end};
 use serde_json::json;
 use storage::ObjectStore;
 use storage::guard::Guarded;
@@ -76,10 +76,10 @@ pub(crate) async fn run(args: &Copy, printer: &Printer) -> Result<Exit> {
     if resumed {
         printer.note("Resuming an unfinished run of the same command.");
     }
-    let engine = Engine::start(Setup {
+    let engine = Engine::start(EngineConfig {
         store: store.clone(),
         clock: clock.clone(),
-        places: ends.clone(),
+        resolver: ends.clone(),
         data_dir: dir.clone(),
         memory,
         running_tasks: 1,

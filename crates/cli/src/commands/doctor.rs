@@ -46,7 +46,7 @@ pub(crate) async fn run(args: &Doctor, printer: &Printer) -> Result<Exit> {
             findings.push(database(&config));
             findings.push(listen(&config).await);
             tls(&config, &mut findings);
-            for store in &config.store {
+            for store in &config.stores {
                 findings.push(check_store(store).await);
             }
             instances(&config, &env, &mut findings).await;
@@ -74,7 +74,7 @@ fn secrets(config: &Config, env: &BTreeMap<String, String>, findings: &mut Vec<F
         Ok(keys) => keys,
         Err(failure) => return findings.push(bad("keyring", &failure)),
     };
-    for key in &config.access_key {
+    for key in &config.access_keys {
         let what = format!("access key {}", key.ak);
         findings.push(match config::reveal(&what, &key.sk, env, &keys) {
             Ok(_) => good(what, "the secret key can be read"),
@@ -131,14 +131,14 @@ fn tls(config: &Config, findings: &mut Vec<Finding>) {
 
 /// Each Redis instance answers, with its password.
 async fn instances(config: &Config, env: &BTreeMap<String, String>, findings: &mut Vec<Finding>) {
-    if config.redis.is_empty() {
+    if config.redis_instances.is_empty() {
         return;
     }
     let keys = match Keyring::of(Path::new(&config.data_dir)) {
         Ok(keys) => keys,
         Err(failure) => return findings.push(bad("redis", &failure)),
     };
-    for r in &config.redis {
+    for r in &config.redis_instances {
         let what = format!("redis {}", r.name);
         let asked = async {
             let password = match &r.password {

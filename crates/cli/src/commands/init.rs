@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use config::template::{Made, init};
+use config::template::{GeneratedConfig, init};
 use model::failure::{Failure, Kind, Result};
 
 use crate::args::Init;
@@ -19,7 +19,7 @@ pub(crate) fn run(args: &Init, printer: &Printer) -> Result<Exit> {
 }
 
 /// Writes a fresh configuration; never over an existing one without `force`.
-pub(crate) fn write(path: &Path, data_dir: &Path, listen: &str, force: bool) -> Result<Made> {
+pub(crate) fn write(path: &Path, data_dir: &Path, listen: &str, force: bool) -> Result<GeneratedConfig> {
     if path.exists() && !force {
         let m = format!("{} exists; add --force to overwrite it", path.display());
         return Err(Failure::new(Kind::Invalid, "init", m));
@@ -34,7 +34,7 @@ pub(crate) fn write(path: &Path, data_dir: &Path, listen: &str, force: bool) -> 
 }
 
 /// Shows keys and password: the only time.
-pub(crate) fn show(path: &Path, made: &Made, printer: &Printer) {
+pub(crate) fn show(path: &Path, made: &GeneratedConfig, printer: &Printer) {
     printer.note(&format!("Wrote {}. The following values are shown only once:", path.display()));
     printer.result(&format!("export WHIMBREL_PROJECT={}", made.project));
     printer.result(&format!("export WHIMBREL_AK={}", made.access_key));

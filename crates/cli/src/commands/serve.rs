@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use config::Config;
 use control::trail::{Outputs, Trail};
-use control::{Catalogue, Control, Directory, Limited};
+use control::{Catalogue, Control, Directory, SharedLimits};
 use flow_control::backoff::Backoff;
 use model::failure::{Failure, Kind, Result};
 use runtime::Engine;
-use runtime::engine::Setup;
+use runtime::engine::EngineConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use store::Store;
@@ -90,10 +90,10 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
     let directory = Arc::new(Directory::new(&config, &env, &store.keys())?);
     let catalogue = Arc::new(Catalogue::new(&config, clock.clone()));
     catalogue.register(&config, &env, &store.keys())?;
-    let engine = Engine::start(Setup {
+    let engine = Engine::start(EngineConfig {
         store: store.clone(),
         clock: clock.clone(),
-        places: catalogue.clone(),
+        resolver: catalogue.clone(),
         data_dir,
         memory: config.limits.memory_bytes(),
         running_tasks: config.limits.running_tasks,
@@ -101,16 +101,16 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
         threads: 0,
         backoff: Backoff::default(),
     })?;
-    engine.share_between(config.project.len());
+    engine.share_between(config.projects.len());
     engine.recover_migrations().await?;
     let control = Control {
         engine: engine.clone(),
         catalogue: catalogue.clone(),
         directory: directory.clone(),
         clock,
-        limits: Arc::new(Limited::new(config.limits.clone())),
+        limits: Arc::new(SharedLimits::new(config.limits.clone())),
         zone_minutes: config.time_zone_minutes,
-        checks: Arc::default(),
+        prechecks: Arc::default(),
         trail: Arc::new(Trail::start(Outputs::open(&config.audit)?)?),
     };
     let listener = TcpListener::bind(&config.listen).await.map_err(|e| started(&config.listen, &e))?;
@@ -118,7 +118,7 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
     let tls = config.tls.as_ref().map(tls).transpose()?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let stop = CancellationToken::new();
-    for instance in &config.redis {
+    for instance in &config.redis_instances {
         let Some(listen) = &instance.listen else { continue };
         let listener = TcpListener::bind(listen).await.map_err(|e| started(listen, &e))?;
         printer.note(&format!("Forwarding connections to instance {} on {listen}", instance.name));
@@ -178,7 +178,7 @@ struct Reload {
     directory: Arc<Directory>,
     keys: Store,
     engine: Arc<Engine>,
-    limits: Arc<Limited>,
+    limits: Arc<SharedLimits>,
     trail: Arc<Trail>,
     certificates: watch::Sender<Option<TlsAcceptor>>,
     /// As the process began.
@@ -201,8 +201,8 @@ impl Reload {
             self.catalogue.register(&config, env, &keys)?;
             self.catalogue.reload(&config);
             self.trail.take(outputs);
-            self.engine.run_at_once(config.limits.running_tasks);
-            self.engine.share_between(config.project.len());
+            self.engine.set_running_tasks(config.limits.running_tasks);
+            self.engine.share_between(config.projects.len());
             // What was begun with TLS goes on with it, and the other way round.
             if tls.is_some() == self.began.tls.is_some() {
                 self.certificates.send_replace(tls);
@@ -211,7 +211,7 @@ impl Reload {
             if !left.is_empty() {
                 tracing::warn!(settings = %left.join(", "), "changed settings apply after a restart only");
             }
-            self.limits.take(config.limits);
+            self.limits.replace(config.limits);
             Ok(())
         });
         match done {
@@ -226,8 +226,9 @@ impl Reload {
 
 /// Settings that differ and that a running service does not take over: the names of their keys.
 fn left_for_the_next_start(began: &Config, now: &Config) -> Vec<String> {
-    let listens =
-        |config: &Config, id: &str| config.redis.iter().find(|r| r.id == id).and_then(|r| r.listen.clone());
+    let listens = |config: &Config, id: &str| {
+        config.redis_instances.iter().find(|r| r.id == id).and_then(|r| r.listen.clone())
+    };
     let settings = [
         ("listen", began.listen != now.listen),
         ("metrics_listen", began.metrics_listen != now.metrics_listen),
@@ -239,8 +240,12 @@ fn left_for_the_next_start(began: &Config, now: &Config) -> Vec<String> {
     ];
     let mut left: Vec<String> =
         settings.iter().filter(|(_, differs)| *differs).map(|(name, _)| (*name).to_owned()).collect();
-    let mut instances: Vec<(&str, &str)> =
-        began.redis.iter().chain(&now.redis).map(|r| (r.id.as_str(), r.name.as_str())).collect();
+    let mut instances: Vec<(&str, &str)> = began
+        .redis_instances
+        .iter()
+        .chain(&now.redis_instances)
+        .map(|r| (r.id.as_str(), r.name.as_str()))
+        .collect();
     instances.sort_unstable();
     instances.dedup_by_key(|(id, _)| *id);
     for (id, name) in instances {

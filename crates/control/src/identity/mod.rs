@@ -1,8 +1,8 @@
 //! Who calls: access keys, users, projects, tokens (auth.md).
 
-mod failures;
-mod noted;
+mod audit_limit;
 pub mod password;
+mod sign_in_failures;
 pub mod signature;
 pub mod token;
 mod turns;
@@ -15,8 +15,8 @@ use model::failure::Result;
 use ring::digest;
 use seal::{Keyring, Secret};
 
-pub use failures::{FailureCount, NAME_MAX};
-pub use noted::Noted;
+pub use audit_limit::AuditLimit;
+pub use sign_in_failures::{NAME_MAX, SignInFailures};
 
 /// A project.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,20 +76,20 @@ pub struct Principal {
 
 /// Everyone known, from the configuration.
 pub struct Directory {
-    inner: RwLock<Arc<People>>,
+    inner: RwLock<Arc<Accounts>>,
     /// Failures in a row, to make guessing slow.
-    pub failures: FailureCount,
+    pub failures: SignInFailures,
     /// Refusals that are written down.
-    pub noted: Noted,
+    pub audit_limit: AuditLimit,
     /// Where passwords are checked.
-    pub passwords: password::Checks,
+    pub passwords: password::PasswordQueue,
     /// Said once: a client signs its requests without their bodies.
     pub unprotected: std::sync::Once,
 }
 
 /// What [`Directory`] holds at one time.
 #[derive(Debug, Default)]
-pub struct People {
+pub struct Accounts {
     /// By id.
     pub projects: Vec<Project>,
     /// By access key id.
@@ -115,12 +115,12 @@ impl Directory {
     /// # Errors
     /// When a secret cannot be found or opened.
     pub fn new(config: &Config, env: &BTreeMap<String, String>, keys: &Keyring) -> Result<Self> {
-        let people = People::read(config, env, keys)?;
+        let accounts = Accounts::read(config, env, keys)?;
         Ok(Self {
-            inner: RwLock::new(Arc::new(people)),
-            failures: FailureCount::default(),
-            noted: Noted::default(),
-            passwords: password::Checks::default(),
+            inner: RwLock::new(Arc::new(accounts)),
+            failures: SignInFailures::default(),
+            audit_limit: AuditLimit::default(),
+            passwords: password::PasswordQueue::default(),
             unprotected: std::sync::Once::new(),
         })
     }
@@ -130,30 +130,34 @@ impl Directory {
     /// # Errors
     /// As [`Directory::new`].
     pub fn reload(&self, config: &Config, env: &BTreeMap<String, String>, keys: &Keyring) -> Result<()> {
-        let people = People::read(config, env, keys)?;
-        *self.inner.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(people);
+        let accounts = Accounts::read(config, env, keys)?;
+        *self.inner.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(accounts);
         Ok(())
     }
 
     /// Everyone, now.
-    pub fn people(&self) -> Arc<People> {
+    pub fn accounts(&self) -> Arc<Accounts> {
         self.inner.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 }
 
-impl People {
+impl Accounts {
     fn read(config: &Config, env: &BTreeMap<String, String>, keyring: &Keyring) -> Result<Self> {
-        let mut people = People::default();
-        for p in &config.project {
-            people.projects.push(Project { id: p.id.clone(), name: p.name.clone(), names: p.names.clone() });
+        let mut accounts = Accounts::default();
+        for p in &config.projects {
+            accounts.projects.push(Project {
+                id: p.id.clone(),
+                name: p.name.clone(),
+                names: p.names.clone(),
+            });
         }
         let project_id = |name: &str| config.project_id(name).unwrap_or_default().to_owned();
-        for k in &config.access_key {
+        for k in &config.access_keys {
             let secret = config::reveal(&format!("access key {}", k.ak), &k.sk, env, keyring)?;
             let key = Key { secret, project: project_id(&k.project), role: k.role, enabled: k.enabled };
-            people.keys.insert(k.ak.clone(), key);
+            accounts.keys.insert(k.ak.clone(), key);
         }
-        for u in &config.user {
+        for u in &config.users {
             let id = user_id(&u.domain, &u.name);
             let hash = match (&u.password_hash, &u.password) {
                 (Some(hash), _) => hash.clone(),
@@ -163,7 +167,7 @@ impl People {
                 }
                 (None, None) => String::new(),
             };
-            people.users.push(User {
+            accounts.users.push(User {
                 name: u.name.clone(),
                 id,
                 domain: u.domain.clone(),
@@ -173,7 +177,7 @@ impl People {
                 enabled: u.enabled,
             });
         }
-        Ok(people)
+        Ok(accounts)
     }
 
     /// A user by id.

@@ -6,32 +6,32 @@ use std::sync::Arc;
 use argon2::Argon2;
 use argon2::password_hash::{PasswordHash, PasswordVerifier};
 
-use super::failures::caller;
-use super::turns::{Permit, Turns};
+use super::sign_in_failures::caller;
+use super::turns::{Permit, TurnQueue};
 
 /// The permits to check passwords.
 #[derive(Debug)]
-pub struct Checks(Arc<Turns>);
+pub struct PasswordQueue(Arc<TurnQueue>);
 
-impl Default for Checks {
+impl Default for PasswordQueue {
     fn default() -> Self {
-        Self(Turns::new(at_once()))
+        Self(TurnQueue::new(concurrent_checks()))
     }
 }
 
 /// Checks at once: half of the cores, so that others are answered meanwhile.
-fn at_once() -> usize {
+fn concurrent_checks() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
 }
 
 /// The right to check one password.
 #[derive(Debug)]
-pub struct Turn(Permit);
+pub struct PasswordPermit(Permit);
 
-impl Checks {
+impl PasswordQueue {
     /// Waits for a permit; none when too many wait and this caller has no better right than they have.
-    pub async fn turn(&self, account: &str, from: IpAddr) -> Option<Turn> {
-        self.0.take(caller(account, Some(from)), from).await.map(Turn)
+    pub async fn acquire(&self, account: &str, from: IpAddr) -> Option<PasswordPermit> {
+        self.0.acquire(caller(account, Some(from)), from).await.map(PasswordPermit)
     }
 
     /// Notes that the account has signed in from the address: from now on it waits in the reserve.
@@ -40,7 +40,7 @@ impl Checks {
     }
 }
 
-impl Turn {
+impl PasswordPermit {
     /// As [`matches`], on a thread that may block. Whoever leaves meanwhile does not free the turn: the work goes on.
     pub async fn matches(self, password: String, hash: Option<String>) -> bool {
         #[expect(clippy::disallowed_methods, reason = "bounded by the turn that is held")]
@@ -53,12 +53,12 @@ impl Turn {
 }
 
 /// A hash that no password has, so that an unknown user costs as much as a known one.
-const NOBODY: &str =
+const DUMMY_HASH: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// True when the password is that of the hash; takes as long without a hash.
 pub fn matches(password: &str, hash: Option<&str>) -> bool {
-    let Ok(parsed) = PasswordHash::new(hash.unwrap_or(NOBODY)) else { return false };
+    let Ok(parsed) = PasswordHash::new(hash.unwrap_or(DUMMY_HASH)) else { return false };
     Argon2::default().verify_password(password.as_bytes(), &parsed).is_ok() && hash.is_some()
 }
 

@@ -5,7 +5,7 @@ use ring::{digest, hmac};
 use storage::checksum::hex;
 use subtle::ConstantTimeEq;
 
-use super::{People, Principal};
+use super::{Accounts, Principal};
 
 const SKEW_MS: i64 = 15 * 60 * 1000;
 /// Stands in place of the hash of a body that the signature does not cover.
@@ -13,7 +13,7 @@ pub const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 
 /// A request as received: nothing normalised, nothing decoded.
 #[derive(Debug)]
-pub struct Raw<'a> {
+pub struct RawRequest<'a> {
     /// Method.
     pub method: &'a str,
     /// Path up to `?`.
@@ -28,18 +28,18 @@ pub struct Raw<'a> {
 
 /// Why a signature does not let in; the text stands behind `Incorrect IAM authentication information: `.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct SignatureRefused {
     /// The access key that was claimed, when one was.
     pub access_key: Option<String>,
     /// The text (auth.md §2.5).
     pub text: String,
 }
 
-fn refused(access_key: Option<&str>, text: impl Into<String>) -> Refused {
-    Refused { access_key: access_key.map(str::to_owned), text: text.into() }
+fn refused(access_key: Option<&str>, text: impl Into<String>) -> SignatureRefused {
+    SignatureRefused { access_key: access_key.map(str::to_owned), text: text.into() }
 }
 
-struct Claim<'a> {
+struct SignatureHeader<'a> {
     access_key: &'a str,
     signed: Vec<&'a str>,
     signature: &'a str,
@@ -47,7 +47,7 @@ struct Claim<'a> {
     scope: Option<&'a str>,
 }
 
-fn parse(header: &str) -> Option<Claim<'_>> {
+fn parse(header: &str) -> Option<SignatureHeader<'_>> {
     let (algorithm, params) = header.split_once(' ')?;
     let derived = match algorithm {
         "SDK-HMAC-SHA256" => false,
@@ -79,18 +79,18 @@ fn parse(header: &str) -> Option<Claim<'_>> {
     if !is_hex || !fits || !access_key.bytes().all(known) {
         return None;
     }
-    Some(Claim { access_key, signed: names?.split(';').collect(), signature, scope })
+    Some(SignatureHeader { access_key, signed: names?.split(';').collect(), signature, scope })
 }
 
-fn unsupported() -> Refused {
+fn unsupported() -> SignatureRefused {
     refused(None, "unsupported authorization")
 }
 
-fn all<'a>(raw: &Raw<'a>, name: &str) -> Vec<&'a [u8]> {
+fn all<'a>(raw: &RawRequest<'a>, name: &str) -> Vec<&'a [u8]> {
     raw.headers.iter().filter(|(n, _)| *n == name).map(|(_, v)| *v).collect()
 }
 
-fn one<'a>(raw: &Raw<'a>, name: &str) -> Result<Option<&'a str>, Refused> {
+fn one<'a>(raw: &RawRequest<'a>, name: &str) -> Result<Option<&'a str>, SignatureRefused> {
     match all(raw, name)[..] {
         [] => Ok(None),
         [value] => std::str::from_utf8(value).map(|v| Some(v.trim())).map_err(|_| unsupported()),
@@ -103,19 +103,19 @@ fn one<'a>(raw: &Raw<'a>, name: &str) -> Result<Option<&'a str>, Refused> {
 ///
 /// # Errors
 /// As [`verify`].
-pub fn check_head(raw: &Raw<'_>, people: &People, now: i64) -> Result<(), Refused> {
-    head(raw, people, now).map(drop)
+pub fn check_head(raw: &RawRequest<'_>, accounts: &Accounts, now: i64) -> Result<(), SignatureRefused> {
+    head(raw, accounts, now).map(drop)
 }
 
 /// The claim, the key that it names, and the instant that it was signed at.
 fn head<'a, 'p>(
-    raw: &Raw<'a>,
-    people: &'p People,
+    raw: &RawRequest<'a>,
+    accounts: &'p Accounts,
     now: i64,
-) -> Result<(Claim<'a>, &'p super::Key, &'a str), Refused> {
+) -> Result<(SignatureHeader<'a>, &'p super::Key, &'a str), SignatureRefused> {
     let claim = one(raw, "authorization")?.and_then(parse).ok_or_else(unsupported)?;
     let ak = claim.access_key;
-    let key = people.keys.get(ak).ok_or_else(|| refused(Some(ak), format!("ak {ak} not exist")))?;
+    let key = accounts.keys.get(ak).ok_or_else(|| refused(Some(ak), format!("ak {ak} not exist")))?;
     if !key.enabled {
         return Err(refused(Some(ak), format!("ak {ak} is disabled")));
     }
@@ -150,8 +150,8 @@ fn head<'a, 'p>(
 ///
 /// # Errors
 /// The first check that fails, in the order of auth.md §2.5.
-pub fn verify(raw: &Raw<'_>, people: &People, now: i64) -> Result<Principal, Refused> {
-    let (claim, key, stamp) = head(raw, people, now)?;
+pub fn verify(raw: &RawRequest<'_>, accounts: &Accounts, now: i64) -> Result<Principal, SignatureRefused> {
+    let (claim, key, stamp) = head(raw, accounts, now)?;
     let ak = claim.access_key;
     let own = hex(digest::digest(&digest::SHA256, raw.body).as_ref());
     // The header is signed when it is there (see above). The PHP SDK puts this word there for all its JSON, also without a body,

@@ -10,18 +10,18 @@ const AGENT: &str = "huaweicloud-usdk-python/3.0";
 const NOW: i64 = 1_768_465_800_000;
 const STAMP: &str = "20260115T083000Z";
 
-fn people() -> People {
-    let mut people = People::default();
+fn accounts() -> Accounts {
+    let mut accounts = Accounts::default();
     let mut add = |ak: &str, sk: &str, project: &str| {
         let key =
             Key { secret: Secret::new(sk), project: project.into(), role: Role::Operator, enabled: true };
-        people.keys.insert(ak.into(), key);
+        accounts.keys.insert(ak.into(), key);
     };
     add("GODWITEXAMPLEAK00001", "GodwitExampleSecretKey0123456789abcdEFGH", PROJECT);
     add("AKEXAMPLE", "SKEXAMPLE", "2c0689c860ad4728a497c91ec0844383");
     add("GODWITEXAMPLEAK", "GodwitExampleSecretKey0123456789", "0123456789abcdef0123456789abcdef");
     add("OTHER", "OtherSecret", "other");
-    people
+    accounts
 }
 
 #[derive(Clone)]
@@ -34,19 +34,19 @@ struct Case {
 }
 
 impl Case {
-    fn check(&self) -> Result<Principal, Refused> {
+    fn check(&self) -> Result<Principal, SignatureRefused> {
         self.check_at(NOW)
     }
 
-    fn check_at(&self, now: i64) -> Result<Principal, Refused> {
-        let raw = Raw {
+    fn check_at(&self, now: i64) -> Result<Principal, SignatureRefused> {
+        let raw = RawRequest {
             method: self.method,
             path: &self.path,
             query: &self.query,
             headers: self.headers.iter().map(|(n, v)| (*n, v.as_bytes())).collect(),
             body: self.body.as_bytes(),
         };
-        verify(&raw, &people(), now)
+        verify(&raw, &accounts(), now)
     }
 
     fn with(&self, change: impl FnOnce(&mut Case)) -> Case {
@@ -672,7 +672,7 @@ fn issue_11_nine_clients_as_they_sign() {
 #[test]
 fn sec_f31_headers_alone_refuse_a_stranger() {
     let head = |authorization: &str, date: &str| {
-        let raw = Raw {
+        let raw = RawRequest {
             method: "POST",
             path: "/v2/p/tasks",
             query: "",
@@ -683,7 +683,7 @@ fn sec_f31_headers_alone_refuse_a_stranger() {
             ],
             body: b"",
         };
-        check_head(&raw, &people(), NOW).map_err(|refused| refused.text)
+        check_head(&raw, &accounts(), NOW).map_err(|refused| refused.text)
     };
     let claim = |ak: &str| {
         format!("SDK-HMAC-SHA256 Access={ak}, SignedHeaders=host;x-sdk-date, Signature={}", "0".repeat(64))
@@ -713,7 +713,7 @@ fn as_text(case: &Case) -> Vec<u8> {
 fn fuzz_signatures() {
     let mut corpus: Vec<Vec<u8>> = vectors().iter().map(as_text).collect();
     corpus.extend(nine_clients().iter().map(|sent| as_text(&sent.case())));
-    let people = people();
+    let accounts = accounts();
     testkit::fuzz::fuzz("signatures", &corpus, |input, _| {
         let (head, body) = match input.windows(2).position(|w| w == b"\n\n") {
             Some(at) => (&input[..at], &input[at + 2..]),
@@ -725,15 +725,15 @@ fn fuzz_signatures() {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let headers: Vec<(&str, &[u8])> =
             lines.lines().filter_map(|l| l.split_once(':')).map(|(n, v)| (n, v.as_bytes())).collect();
-        let raw = |method| Raw { method, path, query, headers: headers.clone(), body };
-        match verify(&raw(method), &people, NOW) {
+        let raw = |method| RawRequest { method, path, query, headers: headers.clone(), body };
+        match verify(&raw(method), &accounts, NOW) {
             Ok(principal) => {
-                assert!(people.keys.contains_key(&principal.name));
-                assert!(check_head(&raw(method), &people, NOW).is_ok());
-                assert!(verify(&raw("OTHER"), &people, NOW).is_err(), "signed for {method}");
+                assert!(accounts.keys.contains_key(&principal.name));
+                assert!(check_head(&raw(method), &accounts, NOW).is_ok());
+                assert!(verify(&raw("OTHER"), &accounts, NOW).is_err(), "signed for {method}");
             }
             Err(refused) => {
-                let shown = people.keys.values().any(|key| refused.text.contains(key.secret.expose()));
+                let shown = accounts.keys.values().any(|key| refused.text.contains(key.secret.expose()));
                 assert!(!shown, "{}", refused.text);
             }
         }

@@ -8,7 +8,7 @@ use model::failure::Result;
 use ring::digest;
 use store::TokenRow;
 
-use super::{People, Principal};
+use super::{Accounts, Principal};
 use crate::Control;
 
 /// Milliseconds that a token is valid.
@@ -47,19 +47,19 @@ pub fn token_id(row: &TokenRow) -> &str {
 }
 
 /// A fingerprint of what the subject proves itself with: it changes when that does.
-fn stamp(people: &People, id: &str) -> Option<String> {
+fn stamp(accounts: &Accounts, id: &str) -> Option<String> {
     let proof = match id.strip_prefix("ak:") {
-        Some(ak) => people.keys.get(ak).filter(|k| k.enabled).map(|k| k.secret.expose().to_owned()),
-        None => people.user(id).filter(|u| u.enabled).map(|u| u.hash.clone()),
+        Some(ak) => accounts.keys.get(ak).filter(|k| k.enabled).map(|k| k.secret.expose().to_owned()),
+        None => accounts.user(id).filter(|u| u.enabled).map(|u| u.hash.clone()),
     };
     Some(hash(&format!("stamp\0{}", proof?))[..32].to_owned())
 }
 
 /// What a subject may do.
-pub fn principal(people: &People, id: &str) -> Option<Principal> {
+pub fn principal(accounts: &Accounts, id: &str) -> Option<Principal> {
     match id.strip_prefix("ak:") {
         Some(ak) => {
-            let key = people.keys.get(ak)?;
+            let key = accounts.keys.get(ak)?;
             Some(Principal {
                 subject: id.to_owned(),
                 name: ak.to_owned(),
@@ -68,7 +68,7 @@ pub fn principal(people: &People, id: &str) -> Option<Principal> {
             })
         }
         None => {
-            let user = people.user(id)?;
+            let user = accounts.user(id)?;
             Some(Principal {
                 subject: id.to_owned(),
                 name: user.name.clone(),
@@ -87,7 +87,7 @@ impl Control {
     pub async fn issue_token(&self, subject: &Subject, not_after: i64) -> Result<(String, i64, i64)> {
         let token = URL_SAFE_NO_PAD.encode(seal::random::<32>()?);
         let now = self.clock.now_ms();
-        let stamp = stamp(&self.directory.people(), &subject.id).unwrap_or_default();
+        let stamp = stamp(&self.directory.accounts(), &subject.id).unwrap_or_default();
         let row = TokenRow {
             hash: hash(&token),
             user: subject.id.clone(),
@@ -148,11 +148,11 @@ impl Control {
         if row.expires_at <= self.clock.now_ms() {
             return Ok(Err(TokenProblem::Expired(row.expires_at)));
         }
-        let people = self.directory.people();
-        if stamp(&people, &row.user).as_deref() != Some(&row.stamp) {
+        let accounts = self.directory.accounts();
+        if stamp(&accounts, &row.user).as_deref() != Some(&row.stamp) {
             return Ok(Err(TokenProblem::Unknown));
         }
-        let Some(mut principal) = principal(&people, &row.user) else {
+        let Some(mut principal) = principal(&accounts, &row.user) else {
             return Ok(Err(TokenProblem::Unknown));
         };
         principal.projects.retain(|p| row.project.as_ref() == Some(p));
@@ -169,9 +169,9 @@ mod tests {
 
     #[test]
     fn sec_f03_a_token_is_of_one_user_of_a_name() {
-        let mut people = People::default();
+        let mut accounts = Accounts::default();
         for (domain, project) in [("da", "pa"), ("db", "pb")] {
-            people.users.push(User {
+            accounts.users.push(User {
                 name: "alice".into(),
                 id: user_id(domain, "alice"),
                 domain: domain.into(),
@@ -182,10 +182,10 @@ mod tests {
             });
         }
         let (a, b) = (user_id("da", "alice"), user_id("db", "alice"));
-        assert_eq!(principal(&people, &a).unwrap().projects, ["pa"]);
-        assert_eq!(principal(&people, &b).unwrap().projects, ["pb"]);
-        assert_ne!(stamp(&people, &a), stamp(&people, &b));
-        assert!(principal(&people, "alice").is_none() && stamp(&people, "alice").is_none());
+        assert_eq!(principal(&accounts, &a).unwrap().projects, ["pa"]);
+        assert_eq!(principal(&accounts, &b).unwrap().projects, ["pb"]);
+        assert_ne!(stamp(&accounts, &a), stamp(&accounts, &b));
+        assert!(principal(&accounts, "alice").is_none() && stamp(&accounts, "alice").is_none());
     }
 
     /// Whatever is looked up has the shape of a token: bounded, and of letters that need no escaping anywhere.

@@ -11,20 +11,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use flow_control::caller_limit::{caller_of, network};
 use tokio::sync::oneshot;
 
-use super::failures::Caller;
+use super::sign_in_failures::Caller;
 
 /// Callers that wait, and those of one address.
-const WAITING: usize = 32;
-const WAITING_EACH: usize = 4;
+const MAX_WAITING: usize = 32;
+const MAX_WAITING_PER_ADDRESS: usize = 4;
 /// Callers that wait in the reserve, and those of one account at one address.
-const RESERVE: usize = 32;
-const RESERVE_EACH: usize = 2;
+const MAX_RESERVED: usize = 32;
+const MAX_RESERVED_PER_ADDRESS: usize = 2;
 /// Networks and addresses whose last check is remembered, and callers that signed in; about 50 bytes each.
-const REMEMBERED: usize = 4096;
+const MAX_REMEMBERED: usize = 4096;
 
 /// The permits, and who waits for one.
 #[derive(Debug)]
-pub(super) struct Turns {
+pub(super) struct TurnQueue {
     state: Mutex<State>,
 }
 
@@ -61,7 +61,7 @@ struct Waiter {
 
 /// One check; the next caller is served when it is dropped.
 #[derive(Debug)]
-pub(super) struct Permit(Arc<Turns>);
+pub(super) struct Permit(Arc<TurnQueue>);
 
 impl Drop for Permit {
     fn drop(&mut self) {
@@ -70,12 +70,12 @@ impl Drop for Permit {
 }
 
 /// A place in a queue; given up when its caller leaves.
-struct Place {
-    turns: Arc<Turns>,
+struct QueueEntry {
+    turns: Arc<TurnQueue>,
     id: u64,
 }
 
-impl Drop for Place {
+impl Drop for QueueEntry {
     fn drop(&mut self) {
         let mut state = self.turns.state();
         state.strangers.retain(|w| w.id != self.id);
@@ -83,7 +83,7 @@ impl Drop for Place {
     }
 }
 
-impl Turns {
+impl TurnQueue {
     pub(super) fn new(at_once: usize) -> Arc<Self> {
         Arc::new(Self { state: Mutex::new(State { free: at_once, ..State::default() }) })
     }
@@ -93,7 +93,7 @@ impl Turns {
     }
 
     /// Waits for a permit. None: the queues are full and this caller displaces nobody, or it was displaced.
-    pub(super) async fn take(self: &Arc<Self>, caller: Caller, from: IpAddr) -> Option<Permit> {
+    pub(super) async fn acquire(self: &Arc<Self>, caller: Caller, from: IpAddr) -> Option<Permit> {
         let (tell, told) = oneshot::channel();
         let id = {
             let mut state = self.state();
@@ -108,7 +108,7 @@ impl Turns {
             let id = state.last_id;
             state.queue(Waiter { id, caller, network, address, tell }).then_some(id)?
         };
-        let _place = Place { turns: self.clone(), id };
+        let _place = QueueEntry { turns: self.clone(), id };
         told.await.ok()
     }
 
@@ -118,7 +118,7 @@ impl Turns {
         if state.known.insert(caller) {
             state.known_order.push_back(caller);
         }
-        while state.known_order.len() > REMEMBERED {
+        while state.known_order.len() > MAX_REMEMBERED {
             if let Some(oldest) = state.known_order.pop_front() {
                 state.known.remove(&oldest);
             }
@@ -145,15 +145,18 @@ impl State {
     /// Adds a caller to the reserve or among the strangers; false when there is no place for it.
     fn queue(&mut self, waiter: Waiter) -> bool {
         let own = self.reserve.iter().filter(|w| w.caller == waiter.caller).count();
-        if self.known.contains(&waiter.caller) && own < RESERVE_EACH && self.reserve.len() < RESERVE {
+        if self.known.contains(&waiter.caller)
+            && own < MAX_RESERVED_PER_ADDRESS
+            && self.reserve.len() < MAX_RESERVED
+        {
             self.reserve.push(waiter);
             return true;
         }
         let (of_network, of_address) = self.waiting(waiter.network, waiter.address);
-        if of_address >= WAITING_EACH {
+        if of_address >= MAX_WAITING_PER_ADDRESS {
             return false;
         }
-        if self.strangers.len() >= WAITING {
+        if self.strangers.len() >= MAX_WAITING {
             let Some(displaced) = self.displaced(waiter.network, of_network, of_address) else {
                 return false;
             };
@@ -204,7 +207,7 @@ impl State {
         self.last_id += 1;
         let now = self.last_id;
         for party in [Party::Network(network), Party::Address(address)] {
-            if self.served.len() >= REMEMBERED && !self.served.contains_key(&party) {
+            if self.served.len() >= MAX_REMEMBERED && !self.served.contains_key(&party) {
                 let oldest = self.served.iter().min_by_key(|(_, at)| **at).map(|(party, _)| *party);
                 if let Some(oldest) = oldest {
                     self.served.remove(&oldest);
@@ -221,18 +224,18 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::identity::failures::caller;
+    use crate::identity::sign_in_failures::caller;
 
     fn ip(network: u8, host: u8) -> IpAddr {
         IpAddr::V4(Ipv4Addr::new(10, 0, network, host))
     }
 
-    async fn take(turns: &Arc<Turns>, account: &str, from: IpAddr) -> Option<Permit> {
-        turns.take(caller(account, Some(from)), from).await
+    async fn take(turns: &Arc<TurnQueue>, account: &str, from: IpAddr) -> Option<Permit> {
+        turns.acquire(caller(account, Some(from)), from).await
     }
 
     /// One caller that waits; `Some(true)` in the slot when it was served, `Some(false)` when it was refused.
-    fn waits(turns: &Arc<Turns>, account: &str, from: IpAddr, order: &Arc<AtomicUsize>) -> Slot {
+    fn waits(turns: &Arc<TurnQueue>, account: &str, from: IpAddr, order: &Arc<AtomicUsize>) -> Slot {
         let slot = Slot::default();
         let (turns, account, told, order) = (turns.clone(), account.to_owned(), slot.clone(), order.clone());
         tokio::spawn(async move {
@@ -262,9 +265,9 @@ mod tests {
 
     #[tokio::test]
     async fn sec_f11_few_check_few_wait_and_others_are_told() {
-        let (turns, order) = (Turns::new(2), Arc::default());
+        let (turns, order) = (TurnQueue::new(2), Arc::default());
         let held = [take(&turns, "a", ip(1, 1)).await.unwrap(), take(&turns, "a", ip(1, 2)).await.unwrap()];
-        let queue: Vec<Slot> = (0..WAITING as u8).map(|i| waits(&turns, "a", ip(i, 1), &order)).collect();
+        let queue: Vec<Slot> = (0..MAX_WAITING as u8).map(|i| waits(&turns, "a", ip(i, 1), &order)).collect();
         settle().await;
         assert!(take(&turns, "a", ip(99, 1)).await.is_none(), "32 networks wait, one caller each");
         drop(held);
@@ -275,10 +278,10 @@ mod tests {
 
     #[tokio::test]
     async fn sec_f11_one_address_does_not_fill_the_queue() {
-        let (turns, order) = (Turns::new(1), Arc::default());
+        let (turns, order) = (TurnQueue::new(1), Arc::default());
         let held = take(&turns, "a", ip(1, 1)).await.unwrap();
         let all: Vec<Slot> =
-            (0..=WAITING_EACH).map(|i| waits(&turns, &i.to_string(), ip(7, 1), &order)).collect();
+            (0..=MAX_WAITING_PER_ADDRESS).map(|i| waits(&turns, &i.to_string(), ip(7, 1), &order)).collect();
         settle().await;
         let refused = all.iter().filter(|slot| slot.get() == Some(0)).count();
         assert_eq!(refused, 1);
@@ -287,10 +290,10 @@ mod tests {
 
     #[tokio::test]
     async fn sec_f11_nine_addresses_leave_a_turn_for_the_tenth() {
-        let (turns, order) = (Turns::new(1), Arc::default());
+        let (turns, order) = (TurnQueue::new(1), Arc::default());
         let held = take(&turns, "x", ip(1, 1)).await.unwrap();
         // All addresses are of one network, so only the shares of addresses protect the tenth.
-        let attackers: Vec<Slot> = (0..9 * WAITING_EACH)
+        let attackers: Vec<Slot> = (0..9 * MAX_WAITING_PER_ADDRESS)
             .map(|i| waits(&turns, &i.to_string(), ip(1, 1 + (i % 9) as u8), &order))
             .collect();
         settle().await;
@@ -306,7 +309,7 @@ mod tests {
 
     #[tokio::test]
     async fn sec_f11_a_network_that_was_not_served_is_served_first() {
-        let (turns, order) = (Turns::new(1), Arc::default());
+        let (turns, order) = (TurnQueue::new(1), Arc::default());
         let held = take(&turns, "x", ip(1, 1)).await.unwrap();
         let _attackers: Vec<Slot> =
             (0..40).map(|i| waits(&turns, &i.to_string(), ip(1, 1 + i as u8), &order)).collect();
@@ -320,12 +323,12 @@ mod tests {
 
     #[tokio::test]
     async fn sec_f11_who_signed_in_before_has_a_reserve() {
-        let (turns, order) = (Turns::new(1), Arc::default());
+        let (turns, order) = (TurnQueue::new(1), Arc::default());
         let held = take(&turns, "x", ip(1, 1)).await.unwrap();
         turns.remember(caller("alice", Some(ip(7, 1))));
         // Strangers behind the same address, and in 32 networks, have filled the queue.
         let _near: Vec<Slot> =
-            (0..WAITING_EACH).map(|i| waits(&turns, &i.to_string(), ip(7, 1), &order)).collect();
+            (0..MAX_WAITING_PER_ADDRESS).map(|i| waits(&turns, &i.to_string(), ip(7, 1), &order)).collect();
         let _far: Vec<Slot> = (0..40u8).map(|i| waits(&turns, "x", ip(100 + i, 1), &order)).collect();
         settle().await;
         assert!(take(&turns, "bob", ip(7, 1)).await.is_none(), "nobody remembers bob");
@@ -339,7 +342,7 @@ mod tests {
 
     #[tokio::test]
     async fn sec_f11_whoever_leaves_gives_its_place_up() {
-        let (turns, order) = (Turns::new(1), Arc::<AtomicUsize>::default());
+        let (turns, order) = (TurnQueue::new(1), Arc::<AtomicUsize>::default());
         let held = take(&turns, "x", ip(1, 1)).await.unwrap();
         let gone = {
             let turns = turns.clone();
@@ -357,8 +360,8 @@ mod tests {
 
     #[test]
     fn sec_f11_what_is_remembered_is_bounded() {
-        let turns = Turns::new(1);
-        for i in 0..REMEMBERED + 10 {
+        let turns = TurnQueue::new(1);
+        for i in 0..MAX_REMEMBERED + 10 {
             turns.remember(caller(&i.to_string(), None));
             let [a, b, ..] = (i as u16).to_be_bytes();
             turns.state().note(IpAddr::V4(Ipv4Addr::new(1, a, b, 0)), IpAddr::V4(Ipv4Addr::new(1, a, b, 1)));
@@ -366,7 +369,7 @@ mod tests {
         let state = turns.state();
         assert_eq!(
             (state.known.len(), state.known_order.len(), state.served.len()),
-            (REMEMBERED, REMEMBERED, REMEMBERED)
+            (MAX_REMEMBERED, MAX_REMEMBERED, MAX_REMEMBERED)
         );
     }
 }

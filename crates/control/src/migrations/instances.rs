@@ -10,15 +10,15 @@ use runtime::migrations::Instance;
 use runtime::naming::uuid;
 use store::BackupRow;
 
-use super::{Allowed, Denial, canonical};
+use super::{MigrationError, MigrationReply, canonical};
 use crate::Control;
 
 /// An instance that does not answer within this is not running.
-const HEALTH: Duration = Duration::from_secs(3);
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// An instance and what it says of itself.
 #[derive(Clone, Debug)]
-pub struct InstanceSeen {
+pub struct InstanceView {
     /// Identity.
     pub id: String,
     /// Name.
@@ -29,21 +29,21 @@ pub struct InstanceSeen {
     pub server: Option<ServerInfo>,
 }
 
-impl InstanceSeen {
+impl InstanceView {
     /// The status word of DCS.
     pub fn status(&self) -> &'static str {
         if self.server.is_some() { "RUNNING" } else { "ERROR" }
     }
 }
 
-async fn seen(instance: Instance, node: Node) -> InstanceSeen {
-    let asked = tokio::time::timeout(HEALTH, QueryClient::open(&node, Side::Target)).await;
+async fn seen(instance: Instance, node: Node) -> InstanceView {
+    let asked = tokio::time::timeout(HEALTH_TIMEOUT, QueryClient::open(&node, Side::Target)).await;
     let server = asked.ok().and_then(|opened| opened.ok()).map(|(_, server, _)| server);
-    InstanceSeen { id: instance.id, name: instance.name, node, server }
+    InstanceView { id: instance.id, name: instance.name, node, server }
 }
 
-fn instance_id(text: &str) -> Allowed<String> {
-    canonical(text).ok_or_else(|| Denial::InstanceId(text.chars().take(64).collect()))
+fn instance_id(text: &str) -> MigrationReply<String> {
+    canonical(text).ok_or_else(|| MigrationError::InstanceId(text.chars().take(64).collect()))
 }
 
 impl Control {
@@ -51,9 +51,9 @@ impl Control {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn instances(&self, project: &str) -> Allowed<Vec<InstanceSeen>> {
+    pub async fn instances(&self, project: &str) -> MigrationReply<Vec<InstanceView>> {
         let redirects = self.engine.store().read().await?.redirects().await?;
-        let all: Vec<Instance> = self.catalogue.of(project).registry().instances.clone();
+        let all: Vec<Instance> = self.catalogue.for_project(project).registry().instances.clone();
         let mut asked = tokio::task::JoinSet::new();
         for (i, instance) in all.into_iter().enumerate() {
             let node = self.current_node(&instance, &redirects);
@@ -72,11 +72,11 @@ impl Control {
     /// One instance.
     ///
     /// # Errors
-    /// [`Denial::NoInstance`].
-    pub async fn instance(&self, project: &str, id: &str) -> Allowed<InstanceSeen> {
+    /// [`MigrationError::NoInstance`].
+    pub async fn instance(&self, project: &str, id: &str) -> MigrationReply<InstanceView> {
         let id = instance_id(id)?;
         let redirects = self.engine.store().read().await?.redirects().await?;
-        let instance = self.of(project).registered(&id).ok_or(Denial::NoInstance(id))?;
+        let instance = self.for_project(project).registered(&id).ok_or(MigrationError::NoInstance(id))?;
         let node = self.current_node(&instance, &redirects);
         Ok(seen(instance, node).await)
     }
@@ -84,15 +84,20 @@ impl Control {
     /// Begins a backup of an instance; its record says when it is done.
     ///
     /// # Errors
-    /// [`Denial::NoInstance`], [`Denial::NotRunning`].
-    pub async fn create_backup(&self, project: &str, instance: &str, remark: String) -> Allowed<String> {
+    /// [`MigrationError::NoInstance`], [`MigrationError::NotRunning`].
+    pub async fn create_backup(
+        &self,
+        project: &str,
+        instance: &str,
+        remark: String,
+    ) -> MigrationReply<String> {
         let seen = self.instance(project, instance).await?;
         if seen.server.is_none() {
-            return Err(Denial::NotRunning(format!("{} ({})", seen.name, seen.node.display_url())));
+            return Err(MigrationError::NotRunning(format!("{} ({})", seen.name, seen.node.display_url())));
         }
         if seen.server.as_ref().is_some_and(|s| s.cluster) {
             let why = "backups of a cluster are not supported; hint: back up a standalone target";
-            return Err(Denial::NotOnThisNode(why.into()));
+            return Err(MigrationError::NotOnThisNode(why.into()));
         }
         let (id, now) = (uuid()?, self.clock.now_ms());
         let path = self.engine.backup_path(&id);
@@ -115,14 +120,14 @@ impl Control {
         };
         let mut tx = self.engine.store().write().await?;
         let (running, kept) = tx.count_backups(project).await?;
-        let limits = self.limits.now();
+        let limits = self.limits.current();
         if running >= limits.running_backups {
-            return Err(Denial::Quota(format!(
+            return Err(MigrationError::Quota(format!(
                 "{running} backups are running; hint: wait until one has finished"
             )));
         }
         if kept >= limits.kept_backups {
-            return Err(Denial::Quota(format!("{kept} backups exist; hint: delete some")));
+            return Err(MigrationError::Quota(format!("{kept} backups exist; hint: delete some")));
         }
         tx.insert_backup(&row).await?;
         tx.commit().await?;
@@ -150,7 +155,7 @@ impl Control {
     /// A page of an instance's backups, newest first, and how many there are in all.
     ///
     /// # Errors
-    /// [`Denial::NoInstance`].
+    /// [`MigrationError::NoInstance`].
     pub async fn list_backups(
         &self,
         project: &str,
@@ -158,9 +163,9 @@ impl Control {
         between: (i64, i64),
         offset: u64,
         limit: u64,
-    ) -> Allowed<(Vec<BackupRow>, u64)> {
+    ) -> MigrationReply<(Vec<BackupRow>, u64)> {
         let id = instance_id(instance)?;
-        self.of(project).registered(&id).ok_or_else(|| Denial::NoInstance(id.clone()))?;
+        self.for_project(project).registered(&id).ok_or_else(|| MigrationError::NoInstance(id.clone()))?;
         let mut tx = self.engine.store().read().await?;
         Ok(tx.list_backups(project, &id, between, offset, limit).await?)
     }
@@ -168,15 +173,17 @@ impl Control {
     /// Deletes a backup and its file.
     ///
     /// # Errors
-    /// [`Denial::NoBackup`] when there is none of that id, [`Denial::BackupRuns`] while it is being made.
-    pub async fn delete_backup(&self, project: &str, instance: &str, id: &str) -> Allowed<()> {
+    /// [`MigrationError::NoBackup`] when there is none of that id, [`MigrationError::BackupRuns`] while it is being made.
+    pub async fn delete_backup(&self, project: &str, instance: &str, id: &str) -> MigrationReply<()> {
         let instance = instance_id(instance)?;
-        let unknown = || Denial::NoBackup(format!("`{id:.64}` is not a backup of this instance"));
+        let unknown = || MigrationError::NoBackup(format!("`{id:.64}` is not a backup of this instance"));
         let id = canonical(id).ok_or_else(unknown)?;
         let mut tx = self.engine.store().write().await?;
         let found = tx.backup_of(project, &id).await?.filter(|b| b.instance == instance);
         if found.ok_or_else(unknown)?.status == "backuping" {
-            return Err(Denial::BackupRuns("the backup is running; hint: retry when it has finished".into()));
+            return Err(MigrationError::BackupRuns(
+                "the backup is running; hint: retry when it has finished".into(),
+            ));
         }
         tx.delete_backup(&id).await?;
         tx.commit().await?;

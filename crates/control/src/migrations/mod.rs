@@ -1,6 +1,6 @@
 //! Redis migrations: accepting, configuring, showing, stopping, switching (dcs-migration.md §2 and §3).
 
-mod denial;
+mod error;
 mod instances;
 mod preflight;
 
@@ -19,8 +19,8 @@ use store::{LogLine, MigrationRow, MigrationStats, NewMigration, StoreTx};
 
 use crate::Control;
 
-pub use denial::{Allowed, Denial};
-pub use instances::InstanceSeen;
+pub use error::{MigrationError, MigrationReply};
+pub use instances::InstanceView;
 
 /// A synchronous stop is waited for so long (dcs-migration.md §2.6).
 const STOP_MAX: Duration = Duration::from_secs(60);
@@ -29,7 +29,7 @@ pub const IDS_MAX: usize = 50;
 
 /// An end as it is shown.
 #[derive(Clone, Debug, Default)]
-pub struct ShownEnd {
+pub struct EndpointView {
     /// As the request gave it.
     pub end: Endpoint,
     /// Name of the registered instance.
@@ -40,27 +40,27 @@ pub struct ShownEnd {
 
 /// A migration as it is shown.
 #[derive(Clone, Debug)]
-pub struct ShownMigration {
+pub struct MigrationView {
     /// As stored.
     pub row: MigrationRow,
     /// Source; none before it is configured, and for imports.
-    pub source: Option<ShownEnd>,
+    pub source: Option<EndpointView>,
     /// Target; none before it is configured.
-    pub target: Option<ShownEnd>,
+    pub target: Option<EndpointView>,
 }
 
 /// What became of one id of a call for several tasks.
 #[derive(Debug)]
-pub struct Item {
+pub struct BatchItem {
     /// The id as the request had it.
     pub id: String,
     /// Why it was refused.
-    pub denied: Option<Denial>,
+    pub error: Option<MigrationError>,
 }
 
 /// A task as a request describes it.
 #[derive(Debug, Default)]
-pub struct Described {
+pub struct MigrationRequest {
     /// Name.
     pub name: String,
     /// Free text.
@@ -84,26 +84,32 @@ pub fn canonical(text: &str) -> Option<String> {
     Some(format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]))
 }
 
-fn task_id(text: &str) -> Allowed<String> {
-    canonical(text).ok_or_else(|| Denial::TaskId(text.chars().take(64).collect()))
+fn task_id(text: &str) -> MigrationReply<String> {
+    canonical(text).ok_or_else(|| MigrationError::TaskId(text.chars().take(64).collect()))
 }
 
 impl Control {
-    async fn migration(&self, tx: &mut StoreTx, project: &str, id: &str) -> Allowed<MigrationRow> {
-        tx.migration_of(project, &task_id(id)?).await?.ok_or(Denial::NoTask)
+    async fn migration(&self, tx: &mut StoreTx, project: &str, id: &str) -> MigrationReply<MigrationRow> {
+        tx.migration_of(project, &task_id(id)?).await?.ok_or(MigrationError::NoTask)
     }
 
-    async fn act(
+    async fn apply_event(
         &self,
         tx: &mut StoreTx,
         row: &MigrationRow,
         event: MigrationEvent,
-    ) -> Allowed<MigrationState> {
+    ) -> MigrationReply<MigrationState> {
         let applied = tx.apply_migration(&row.id, event, self.clock.now_ms()).await?;
-        applied.map_err(|why| Denial::State(row.state.phase, why))
+        applied.map_err(|why| MigrationError::State(row.state.phase, why))
     }
 
-    async fn log(&self, tx: &mut StoreTx, id: &str, code: MessageCode, parts: &[String]) -> Allowed<()> {
+    async fn log(
+        &self,
+        tx: &mut StoreTx,
+        id: &str,
+        code: MessageCode,
+        parts: &[String],
+    ) -> MigrationReply<()> {
         Ok(append_log(tx, id, code, self.clock.now_ms(), parts).await?)
     }
 
@@ -115,9 +121,9 @@ impl Control {
         &self,
         project: &str,
         kind: MigrationKind,
-        mut described: Described,
-    ) -> Allowed<MigrationRow> {
-        let (own, _check) = (self.of(project), self.begin_check(project)?);
+        mut described: MigrationRequest,
+    ) -> MigrationReply<MigrationRow> {
+        let (own, _check) = (self.for_project(project), self.begin_check(project)?);
         let warnings = match kind {
             MigrationKind::Online => own.preflight(&mut described.spec, &mut described.secrets, None).await?,
             MigrationKind::Import => {
@@ -127,7 +133,7 @@ impl Control {
         let mut tx = self.engine.store().write().await?;
         self.check_target(&mut tx, &described.spec, &described.secrets, None).await?;
         let row = self.insert(&mut tx, project, kind, described, Phase::Loading).await?;
-        self.say_configured(&mut tx, &row, &warnings).await?;
+        self.log_configured(&mut tx, &row, &warnings).await?;
         tx.commit().await?;
         Ok(row)
     }
@@ -139,8 +145,8 @@ impl Control {
     pub async fn create_online_migration(
         &self,
         project: &str,
-        described: Described,
-    ) -> Allowed<MigrationRow> {
+        described: MigrationRequest,
+    ) -> MigrationReply<MigrationRow> {
         let mut tx = self.engine.store().write().await?;
         let row = self.insert(&mut tx, project, MigrationKind::Online, described, Phase::Created).await?;
         tx.commit().await?;
@@ -152,25 +158,30 @@ impl Control {
         tx: &mut StoreTx,
         project: &str,
         kind: MigrationKind,
-        described: Described,
+        described: MigrationRequest,
         phase: Phase,
-    ) -> Allowed<MigrationRow> {
+    ) -> MigrationReply<MigrationRow> {
         let open = tx.unended_migrations(project).await?;
-        if open >= self.limits.now().open_migrations {
+        if open >= self.limits.current().open_migrations {
             let why = format!("{open} migrations of this project are active; hint: stop or delete some");
-            return Err(Denial::Quota(why));
+            return Err(MigrationError::Quota(why));
         }
-        let Described { name, description, spec, secrets } = described;
+        let MigrationRequest { name, description, spec, secrets } = described;
         let (id, job, now) = (uuid()?, uuid()?, self.clock.now_ms());
         let (project, secrets) = (project.to_owned(), secrets.to_json());
         let made =
             NewMigration { id: id.clone(), project, name, description, kind, spec, secrets, phase, job, now };
         tx.insert_migration(made).await?;
         self.log(tx, &id, MessageCode::Created, &[]).await?;
-        tx.migration(&id).await?.ok_or(Denial::NoTask)
+        tx.migration(&id).await?.ok_or(MigrationError::NoTask)
     }
 
-    async fn say_configured(&self, tx: &mut StoreTx, row: &MigrationRow, warnings: &[String]) -> Allowed<()> {
+    async fn log_configured(
+        &self,
+        tx: &mut StoreTx,
+        row: &MigrationRow,
+        warnings: &[String],
+    ) -> MigrationReply<()> {
         let end = |end: &Option<Endpoint>| {
             let end = end.clone().unwrap_or_default();
             end.id.or(end.addrs).unwrap_or_else(|| "backup files".to_owned())
@@ -190,14 +201,14 @@ impl Control {
     /// Configures a migration and starts it (2.10). While it runs only its limit and its resume mode may differ.
     ///
     /// # Errors
-    /// [`Denial::State`] where it is not allowed, and what the checks before the start find.
+    /// [`MigrationError::State`] where it is not allowed, and what the checks before the start find.
     pub async fn configure_migration(
         &self,
         project: &str,
         id: &str,
         spec: MigrationSpec,
         mut secrets: EndSecrets,
-    ) -> Allowed<MigrationRow> {
+    ) -> MigrationReply<MigrationRow> {
         let mut tx = self.engine.store().read().await?;
         let row = self.migration(&mut tx, project, id).await?;
         let known = tx.migration_secrets(&row.id).await?.unwrap_or_default();
@@ -215,40 +226,42 @@ impl Control {
         let tuned = MigrationSpec { resume: spec.resume, bandwidth_mb: spec.bandwidth_mb, ..old };
         let runs = matches!(row.state.phase, Phase::Loading | Phase::Following);
         if runs && tuned == spec && EndSecrets::from_json(&known) == secrets {
-            next(row.state, MigrationEvent::Update).map_err(|why| Denial::State(row.state.phase, why))?;
-            return self.tune(&row, spec.resume, Some(spec.bandwidth_mb)).await;
+            next(row.state, MigrationEvent::Update)
+                .map_err(|why| MigrationError::State(row.state.phase, why))?;
+            return self.update_running(&row, spec.resume, Some(spec.bandwidth_mb)).await;
         }
-        next(row.state, MigrationEvent::Configure).map_err(|why| Denial::State(row.state.phase, why))?;
+        next(row.state, MigrationEvent::Configure)
+            .map_err(|why| MigrationError::State(row.state.phase, why))?;
         let _check = self.begin_check(project)?;
-        let warnings = self.of(project).preflight(&mut spec, &mut secrets, Some(&row.id)).await?;
+        let warnings = self.for_project(project).preflight(&mut spec, &mut secrets, Some(&row.id)).await?;
         let mut tx = self.engine.store().write().await?;
         let row = self.migration(&mut tx, project, id).await?;
         self.check_target(&mut tx, &spec, &secrets, Some(&row.id)).await?;
-        self.act(&mut tx, &row, MigrationEvent::Configure).await?;
+        self.apply_event(&mut tx, &row, MigrationEvent::Configure).await?;
         tx.configure_migration(&row.id, &spec, &secrets.to_json()).await?;
-        let row = tx.migration(&row.id).await?.ok_or(Denial::NoTask)?;
-        self.say_configured(&mut tx, &row, &warnings).await?;
+        let row = tx.migration(&row.id).await?.ok_or(MigrationError::NoTask)?;
+        self.log_configured(&mut tx, &row, &warnings).await?;
         tx.commit().await?;
         Ok(row)
     }
 
     /// Changes what may change while it runs, of whatever the configuration is by now.
-    async fn tune(
+    async fn update_running(
         &self,
         row: &MigrationRow,
         resume: ResumeMode,
         bandwidth_mb: Option<Option<u32>>,
-    ) -> Allowed<MigrationRow> {
+    ) -> MigrationReply<MigrationRow> {
         let mut tx = self.engine.store().write().await?;
-        let row = tx.migration(&row.id).await?.ok_or(Denial::NoTask)?;
-        self.act(&mut tx, &row, MigrationEvent::Update).await?;
+        let row = tx.migration(&row.id).await?.ok_or(MigrationError::NoTask)?;
+        self.apply_event(&mut tx, &row, MigrationEvent::Update).await?;
         let mut spec = row.spec.clone();
         (spec.resume, spec.bandwidth_mb) = (resume, bandwidth_mb.unwrap_or(spec.bandwidth_mb));
         tx.set_migration_spec(&row.id, &spec).await?;
         let limit = spec.bandwidth_mb.map_or("no limit".to_owned(), |mb| format!("{mb} MB/s"));
         let mode = if spec.resume == ResumeMode::Auto { "auto" } else { "manual" };
         self.log(&mut tx, &row.id, MessageCode::Changed, &[format!("{limit}, resume mode {mode}")]).await?;
-        let row = tx.migration(&row.id).await?.ok_or(Denial::NoTask)?;
+        let row = tx.migration(&row.id).await?.ok_or(MigrationError::NoTask)?;
         tx.commit().await?;
         Ok(row)
     }
@@ -256,19 +269,19 @@ impl Control {
     /// Changes what follows a lost connection (2.11).
     ///
     /// # Errors
-    /// [`Denial::State`] while it comes to rest.
-    pub async fn update_migration(&self, project: &str, id: &str, resume: ResumeMode) -> Allowed<()> {
+    /// [`MigrationError::State`] while it comes to rest.
+    pub async fn update_migration(&self, project: &str, id: &str, resume: ResumeMode) -> MigrationReply<()> {
         let mut tx = self.engine.store().read().await?;
         let row = self.migration(&mut tx, project, id).await?;
         drop(tx);
-        self.tune(&row, resume, None).await.map(drop)
+        self.update_running(&row, resume, None).await.map(drop)
     }
 
     /// One migration.
     ///
     /// # Errors
-    /// [`Denial::NoTask`].
-    pub async fn show_migration(&self, project: &str, id: &str) -> Allowed<ShownMigration> {
+    /// [`MigrationError::NoTask`].
+    pub async fn show_migration(&self, project: &str, id: &str) -> MigrationReply<MigrationView> {
         let mut tx = self.engine.store().read().await?;
         let row = self.migration(&mut tx, project, id).await?;
         let redirects = tx.redirects().await?;
@@ -285,33 +298,33 @@ impl Control {
         part: &str,
         offset: u64,
         limit: u64,
-    ) -> Allowed<(Vec<ShownMigration>, u64)> {
+    ) -> MigrationReply<(Vec<MigrationView>, u64)> {
         let mut tx = self.engine.store().read().await?;
         let (rows, total) = tx.list_migrations(project, part, offset, limit).await?;
         let redirects = tx.redirects().await?;
         Ok((rows.into_iter().map(|row| self.shown_migration(row, &redirects)).collect(), total))
     }
 
-    fn shown_migration(&self, row: MigrationRow, redirects: &[(String, String)]) -> ShownMigration {
+    fn shown_migration(&self, row: MigrationRow, redirects: &[(String, String)]) -> MigrationView {
         let end = |end: &Option<Endpoint>| {
             let end = end.clone()?;
             let node = resolve_node(&end, &seal::Secret::default(), &*self.catalogue, redirects);
             let name = end.id.as_ref().and_then(|id| self.registered(id)).map(|i| i.name);
-            Some(ShownEnd { end, name, addrs: node.map(|n| n.addrs).unwrap_or_default() })
+            Some(EndpointView { end, name, addrs: node.map(|n| n.addrs).unwrap_or_default() })
         };
         let (source, target) = (end(&row.spec.source), end(&row.spec.target));
-        ShownMigration { row, source, target }
+        MigrationView { row, source, target }
     }
 
     /// Numbers of a migration (2.12), live where it runs here.
     ///
     /// # Errors
-    /// [`Denial::NoTask`].
+    /// [`MigrationError::NoTask`].
     pub async fn migration_stats(
         &self,
         project: &str,
         id: &str,
-    ) -> Allowed<(MigrationState, MigrationStats)> {
+    ) -> MigrationReply<(MigrationState, MigrationStats)> {
         use std::sync::atomic::Ordering::Relaxed;
         let mut tx = self.engine.store().read().await?;
         let row = self.migration(&mut tx, project, id).await?;
@@ -327,7 +340,7 @@ impl Control {
     /// A page of a migration's log, newest first, and how many lines match in all (2.13).
     ///
     /// # Errors
-    /// [`Denial::NoTask`].
+    /// [`MigrationError::NoTask`].
     pub async fn migration_logs(
         &self,
         project: &str,
@@ -335,7 +348,7 @@ impl Control {
         level: &str,
         offset: u64,
         limit: u64,
-    ) -> Allowed<(Vec<LogLine>, u64)> {
+    ) -> MigrationReply<(Vec<LogLine>, u64)> {
         let mut tx = self.engine.store().read().await?;
         let row = self.migration(&mut tx, project, id).await?;
         Ok(tx.migration_logs(&row.id, level, offset, limit).await?)
@@ -344,16 +357,16 @@ impl Control {
     /// Stops a migration (2.5): its phase says so at once, and that it rests within a second.
     ///
     /// # Errors
-    /// [`Denial::State`] when it does not work.
-    pub async fn stop_migration(&self, project: &str, id: &str) -> Allowed<ShownMigration> {
+    /// [`MigrationError::State`] when it does not work.
+    pub async fn stop_migration(&self, project: &str, id: &str) -> MigrationReply<MigrationView> {
         let mut tx = self.engine.store().write().await?;
         let row = self.migration(&mut tx, project, id).await?;
-        self.act(&mut tx, &row, MigrationEvent::Stop).await?;
+        self.apply_event(&mut tx, &row, MigrationEvent::Stop).await?;
         if row.state.phase != Phase::Stopping {
             self.log(&mut tx, &row.id, MessageCode::StopAsked, &[]).await?;
         }
         let redirects = tx.redirects().await?;
-        let row = tx.migration(&row.id).await?.ok_or(Denial::NoTask)?;
+        let row = tx.migration(&row.id).await?.ok_or(MigrationError::NoTask)?;
         tx.commit().await?;
         self.engine.signal_migration_stop(&row.id);
         Ok(self.shown_migration(row, &redirects))
@@ -362,8 +375,8 @@ impl Control {
     /// Stops a migration and waits until it rests (2.6).
     ///
     /// # Errors
-    /// As [`Control::stop_migration`]; [`Denial::StillStopping`] when it has not come to rest in time.
-    pub async fn stop_migration_sync(&self, project: &str, id: &str) -> Allowed<()> {
+    /// As [`Control::stop_migration`]; [`MigrationError::StillStopping`] when it has not come to rest in time.
+    pub async fn stop_migration_sync(&self, project: &str, id: &str) -> MigrationReply<()> {
         let mut changes = self.engine.store().changes();
         self.stop_migration(project, id).await?;
         let rested = async {
@@ -377,39 +390,40 @@ impl Control {
                 let _ = tokio::time::timeout(Duration::from_secs(1), changes.changed()).await;
             }
         };
-        tokio::time::timeout(STOP_MAX, rested).await.unwrap_or(Err(Denial::StillStopping))
+        tokio::time::timeout(STOP_MAX, rested).await.unwrap_or(Err(MigrationError::StillStopping))
     }
 
     /// Checks the ids of a call for several tasks: well-formed, not too many, and at least one of them known.
-    async fn several(&self, project: &str, ids: &[String]) -> Allowed<Vec<String>> {
+    async fn for_each_id(&self, project: &str, ids: &[String]) -> MigrationReply<Vec<String>> {
         if ids.is_empty() {
-            return Err(Denial::Ids("`migration_tasks` is empty".into()));
+            return Err(MigrationError::TooManyIds("`migration_tasks` is empty".into()));
         }
         let mut seen = BTreeSet::new();
         let once = |id: &&String| seen.insert(canonical(id).unwrap_or_else(|| (*id).clone()));
         let ids: Vec<String> = ids.iter().filter(once).cloned().collect();
         if ids.len() > IDS_MAX {
             let why = format!("contains {} tasks; the maximum is {IDS_MAX}", ids.len());
-            return Err(Denial::Unusable("migration_tasks".into(), why));
+            return Err(MigrationError::UnusableInstance("migration_tasks".into(), why));
         }
         let mut tx = self.engine.store().read().await?;
         let mut known = false;
         for id in &ids {
-            let id = canonical(id).ok_or_else(|| Denial::Ids(format!("`{id:.64}` is not a task id")))?;
+            let id = canonical(id)
+                .ok_or_else(|| MigrationError::TooManyIds(format!("`{id:.64}` is not a task id")))?;
             known |= tx.migration_of(project, &id).await?.is_some();
         }
-        if known { Ok(ids) } else { Err(Denial::Ids("none of the tasks exists".into())) }
+        if known { Ok(ids) } else { Err(MigrationError::TooManyIds("none of the tasks exists".into())) }
     }
 
     /// Stops several migrations (2.7); each answers for itself.
     ///
     /// # Errors
-    /// [`Denial::Ids`] when the list cannot be used at all.
-    pub async fn stop_migrations(&self, project: &str, ids: &[String]) -> Allowed<Vec<Item>> {
+    /// [`MigrationError::Ids`] when the list cannot be used at all.
+    pub async fn stop_migrations(&self, project: &str, ids: &[String]) -> MigrationReply<Vec<BatchItem>> {
         let mut items = Vec::new();
-        for id in self.several(project, ids).await? {
+        for id in self.for_each_id(project, ids).await? {
             let denied = self.stop_migration(project, &id).await.err();
-            items.push(Item { id, denied });
+            items.push(BatchItem { id, error: denied });
         }
         Ok(items)
     }
@@ -417,21 +431,21 @@ impl Control {
     /// Starts several migrations again with what is stored (2.8).
     ///
     /// # Errors
-    /// [`Denial::Ids`] when the list cannot be used at all.
-    pub async fn restart_migrations(&self, project: &str, ids: &[String]) -> Allowed<Vec<Item>> {
+    /// [`MigrationError::Ids`] when the list cannot be used at all.
+    pub async fn restart_migrations(&self, project: &str, ids: &[String]) -> MigrationReply<Vec<BatchItem>> {
         let mut items = Vec::new();
-        for id in self.several(project, ids).await? {
+        for id in self.for_each_id(project, ids).await? {
             let denied = self.restart_migration(project, &id).await.err();
-            items.push(Item { id, denied });
+            items.push(BatchItem { id, error: denied });
         }
         Ok(items)
     }
 
-    async fn restart_migration(&self, project: &str, id: &str) -> Allowed<()> {
+    async fn restart_migration(&self, project: &str, id: &str) -> MigrationReply<()> {
         let mut tx = self.engine.store().write().await?;
         let row = self.migration(&mut tx, project, id).await?;
         let secrets = EndSecrets::from_json(&tx.migration_secrets(&row.id).await?.unwrap_or_default());
-        self.act(&mut tx, &row, MigrationEvent::Restart).await?;
+        self.apply_event(&mut tx, &row, MigrationEvent::Restart).await?;
         self.check_ends(project, &row.spec)?;
         self.check_target(&mut tx, &row.spec, &secrets, Some(&row.id)).await?;
         self.log(&mut tx, &row.id, MessageCode::Restarted, &[]).await?;
@@ -441,15 +455,16 @@ impl Control {
     /// Deletes migrations that rest, all or none; unknown ones do not matter (2.4).
     ///
     /// # Errors
-    /// [`Denial::State`] when one of them works.
-    pub async fn delete_migrations(&self, project: &str, ids: &[String]) -> Allowed<()> {
+    /// [`MigrationError::State`] when one of them works.
+    pub async fn delete_migrations(&self, project: &str, ids: &[String]) -> MigrationReply<()> {
         let mut tx = self.engine.store().write().await?;
         let redirects = tx.redirects().await?;
         let mut gone = Vec::new();
         for id in ids {
             let Some(id) = canonical(id) else { continue };
             let Some(row) = tx.migration_of(project, &id).await? else { continue };
-            next(row.state, MigrationEvent::Delete).map_err(|why| Denial::State(row.state.phase, why))?;
+            next(row.state, MigrationEvent::Delete)
+                .map_err(|why| MigrationError::State(row.state.phase, why))?;
             gone.push((row, tx.migration_secrets(&id).await?.unwrap_or_default()));
             tx.delete_migration(&id).await?;
         }
@@ -463,30 +478,37 @@ impl Control {
     /// Leads clients to the target (2.14): both ends are registered, or a hook is configured.
     ///
     /// # Errors
-    /// [`Denial::State`] unless changes are followed; [`Denial::NotOnThisNode`] when nothing leads clients.
-    pub async fn exchange(&self, project: &str, id: &str, addresses: &[String], domain: bool) -> Allowed<()> {
+    /// [`MigrationError::State`] unless changes are followed; [`MigrationError::NotOnThisNode`] when nothing leads clients.
+    pub async fn cut_over(
+        &self,
+        project: &str,
+        id: &str,
+        addresses: &[String],
+        domain: bool,
+    ) -> MigrationReply<()> {
         let mut tx = self.engine.store().write().await?;
         let row = self.migration(&mut tx, project, id).await?;
         // What is wrong with the state is said first (dcs-migration.md §5, precedence).
-        next(row.state, MigrationEvent::Cutover).map_err(|why| Denial::State(row.state.phase, why))?;
+        next(row.state, MigrationEvent::Cutover)
+            .map_err(|why| MigrationError::State(row.state.phase, why))?;
         let redirects = tx.redirects().await?;
         self.check_ends(project, &row.spec)?;
         self.check_driver(&row)?;
         if domain {
-            return Err(Denial::Domain);
+            return Err(MigrationError::Domain);
         }
         let secret = seal::Secret::default();
         let source = row.spec.source.clone().unwrap_or_default();
         let node = resolve_node(&source, &secret, &*self.catalogue, &redirects)
-            .map_err(|f| denial::of_end("source_instance", true, &f))?;
+            .map_err(|f| error::from_failure("source_instance", true, &f))?;
         let strange = addresses.iter().enumerate().find(|(_, a)| {
             !node.addrs.iter().any(|(host, port)| host == *a || format!("{host}:{port}") == **a)
         });
         if let Some((i, address)) = strange {
             let why = format!("`{address:.64}` is not an address of the source");
-            return Err(Denial::Unusable(format!("exchanged_ip[{i}]"), why));
+            return Err(MigrationError::UnusableInstance(format!("exchanged_ip[{i}]"), why));
         }
-        self.act(&mut tx, &row, MigrationEvent::Cutover).await?;
+        self.apply_event(&mut tx, &row, MigrationEvent::Cutover).await?;
         // What an earlier cut-over remembers of the source stays.
         let mut cutover = row.cutover.clone();
         cutover["exchanged_ip"] = serde_json::json!(addresses);
@@ -500,18 +522,19 @@ impl Control {
     /// Leads clients back to the source (2.15).
     ///
     /// # Errors
-    /// [`Denial::State`] unless there was a cut-over.
-    pub async fn rollback(&self, project: &str, id: &str) -> Allowed<()> {
+    /// [`MigrationError::State`] unless there was a cut-over.
+    pub async fn roll_back(&self, project: &str, id: &str) -> MigrationReply<()> {
         let mut tx = self.engine.store().write().await?;
         let row = self.migration(&mut tx, project, id).await?;
-        next(row.state, MigrationEvent::Rollback).map_err(|why| Denial::State(row.state.phase, why))?;
+        next(row.state, MigrationEvent::Rollback)
+            .map_err(|why| MigrationError::State(row.state.phase, why))?;
         self.check_driver(&row)?;
-        self.act(&mut tx, &row, MigrationEvent::Rollback).await?;
+        self.apply_event(&mut tx, &row, MigrationEvent::Rollback).await?;
         self.log(&mut tx, &row.id, MessageCode::Cutover, &["rollback requested".to_owned()]).await?;
         Ok(tx.commit().await?)
     }
 
-    fn check_driver(&self, row: &MigrationRow) -> Allowed<()> {
+    fn check_driver(&self, row: &MigrationRow) -> MigrationReply<()> {
         let registered = |end: &Option<Endpoint>| end.as_ref().is_some_and(|e| e.id.is_some());
         let both = registered(&row.spec.source) && registered(&row.spec.target);
         if both || self.catalogue.registry().hook.is_some() {
@@ -519,35 +542,35 @@ impl Control {
         }
         let why = "No cut-over mechanism is configured; hint: register both instances under [[redis]] and use their \
              ids, or set cutover.hook";
-        Err(Denial::NotOnThisNode(why.into()))
+        Err(MigrationError::NotOnThisNode(why.into()))
     }
 
     /// The job that made a migration (2.16).
     ///
     /// # Errors
-    /// [`Denial::NoTask`].
-    pub async fn job(&self, project: &str, job: &str) -> Allowed<MigrationRow> {
+    /// [`MigrationError::NoTask`].
+    pub async fn job(&self, project: &str, job: &str) -> MigrationReply<MigrationRow> {
         let job = task_id(job)?;
         let mut tx = self.engine.store().read().await?;
-        tx.migration_of_job(project, &job).await?.ok_or(Denial::NoTask)
+        tx.migration_of_job(project, &job).await?.ok_or(MigrationError::NoTask)
     }
 
-    fn begin_check(&self, project: &str) -> Allowed<crate::checks::Check> {
-        self.checks.begin(project).ok_or_else(|| {
+    fn begin_check(&self, project: &str) -> MigrationReply<crate::precheck_limit::RunningPrecheck> {
+        self.prechecks.acquire(project).ok_or_else(|| {
             let why = format!(
                 "{} other tasks of this project are being checked; hint: retry in 20 s",
-                crate::checks::CHECKS_MAX
+                crate::precheck_limit::MAX_PRECHECKS
             );
-            Denial::Unusable("source_instance, target_instance".into(), why)
+            MigrationError::UnusableInstance("source_instance, target_instance".into(), why)
         })
     }
 
     /// Instances that a migration names are still its project's.
-    fn check_ends(&self, project: &str, spec: &MigrationSpec) -> Allowed<()> {
-        let own = self.of(project);
+    fn check_ends(&self, project: &str, spec: &MigrationSpec) -> MigrationReply<()> {
+        let own = self.for_project(project);
         let mut ids = [&spec.source, &spec.target].into_iter().flatten().filter_map(|e| e.id.as_ref());
         match ids.find(|id| own.registered(id).is_none()) {
-            Some(id) => Err(Denial::NoInstance(id.clone())),
+            Some(id) => Err(MigrationError::NoInstance(id.clone())),
             None => Ok(()),
         }
     }
@@ -563,7 +586,7 @@ impl Control {
         spec: &MigrationSpec,
         secrets: &EndSecrets,
         own: Option<&str>,
-    ) -> Allowed<()> {
+    ) -> MigrationReply<()> {
         let redirects = tx.redirects().await?;
         let target = self.node(spec, secrets, Side::Target, &redirects)?;
         for other in tx.open_migrations().await? {
@@ -577,7 +600,7 @@ impl Control {
                 // Whose it is may be nobody's business here.
                 let why = "target_instance: another active task migrates to this instance; hint: stop that task \
                      first";
-                return Err(Denial::InUse(why.into()));
+                return Err(MigrationError::InUse(why.into()));
             }
         }
         Ok(())
@@ -589,29 +612,29 @@ impl Control {
         secrets: &EndSecrets,
         side: Side,
         redirects: &[(String, String)],
-    ) -> Allowed<Node> {
+    ) -> MigrationReply<Node> {
         let (member, end) = match side {
             Side::Source => ("source_instance", &spec.source),
             _ => ("target_instance", &spec.target),
         };
-        let end = end.as_ref().ok_or_else(|| Denial::Field(member.into(), "is required".into()))?;
+        let end = end.as_ref().ok_or_else(|| MigrationError::Field(member.into(), "is required".into()))?;
         if let Some(id) = &end.id
             && self.registered(id).is_none()
         {
-            return Err(Denial::NoInstance(id.clone()));
+            return Err(MigrationError::NoInstance(id.clone()));
         }
         resolve_node(end, secrets.for_side(side), &*self.catalogue, redirects)
-            .map_err(|f| Denial::Field(format!("{member}.addrs"), f.message))
+            .map_err(|f| MigrationError::Field(format!("{member}.addrs"), f.message))
     }
 }
 
 /// What a backup import names must be there.
-pub(crate) fn backup_of(spec: &MigrationSpec) -> Allowed<&Backup> {
-    spec.backup.as_ref().ok_or_else(|| Denial::Field("backup_files".into(), "is required".into()))
+pub(crate) fn backup_of(spec: &MigrationSpec) -> MigrationReply<&Backup> {
+    spec.backup.as_ref().ok_or_else(|| MigrationError::Field("backup_files".into(), "is required".into()))
 }
 
 /// Illegal events have one sentence each.
-pub fn why(illegal: MigrationIllegal) -> &'static str {
+pub fn error_of(illegal: MigrationIllegal) -> &'static str {
     use MigrationIllegal as No;
     match illegal {
         No::Import => "a backup import cannot be configured, restarted or cut over; hint: create a new task",

@@ -13,22 +13,22 @@ use redis_migration::connection::server::MissingFeatures;
 use redis_migration::connection::server::ServerInfo;
 use redis_migration::route::Route;
 use redis_proto::command::tag;
-use runtime::Places;
+use runtime::StoreResolver;
 use runtime::migrations::{EndSecrets, check_backup};
 
-use super::denial::of_end;
-use super::{Allowed, Denial, backup_of};
+use super::error::from_failure;
+use super::{MigrationError, MigrationReply, backup_of};
 use crate::Control;
 
 /// All checks together may take so long.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PREFLIGHT_TIMEOUT: Duration = Duration::from_secs(20);
 /// One end may take so long to answer.
-const ONE_END: Duration = Duration::from_secs(6);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(6);
 /// A source that gives up a replica earlier than this may do so during the full phase, seconds.
 const REPL_TIMEOUT: u64 = 60;
 
 /// One end that has answered.
-struct Answering {
+struct ReachedServer {
     client: Client,
     server: ServerInfo,
     node: Node,
@@ -42,7 +42,7 @@ impl Control {
         spec: &mut MigrationSpec,
         secrets: &mut EndSecrets,
         own: Option<&str>,
-    ) -> Allowed<Vec<String>> {
+    ) -> MigrationReply<Vec<String>> {
         let mut tx = self.engine.store().read().await?;
         let redirects = tx.redirects().await?;
         self.check_target(&mut tx, spec, secrets, own).await?;
@@ -51,7 +51,7 @@ impl Control {
         let target = self.node(spec, secrets, Side::Target, &redirects)?;
         if source.addrs.iter().any(|a| target.addrs.contains(a)) {
             let why = "source and target are the same server";
-            return Err(Denial::Unusable("target_instance.addrs".into(), why.into()));
+            return Err(MigrationError::UnusableInstance("target_instance.addrs".into(), why.into()));
         }
         let looked = async {
             let mut warnings = Vec::new();
@@ -78,14 +78,14 @@ impl Control {
         project: &str,
         spec: &MigrationSpec,
         secrets: &mut EndSecrets,
-    ) -> Allowed<Vec<String>> {
+    ) -> MigrationReply<Vec<String>> {
         let mut tx = self.engine.store().read().await?;
         let redirects = tx.redirects().await?;
         self.check_target(&mut tx, spec, secrets, None).await?;
         if let Backup::Record(id) = backup_of(spec)? {
             let found = tx.backup_of(project, id).await?;
             if found.is_none_or(|b| b.status != "succeed") || !self.engine.backup_path(id).is_file() {
-                return Err(Denial::Backup(format!(
+                return Err(MigrationError::Backup(format!(
                     "backup_files.backup_id: `{id:.64}` is not a usable backup"
                 )));
             }
@@ -101,11 +101,16 @@ impl Control {
                     let member = format!("backup_files.files[{i}].file_name");
                     let opened = self.catalogue.backup(bucket, &file.name).await;
                     let opened = opened.map_err(|f| match f.kind {
-                        Kind::NoBucket => Denial::Unusable("backup_files.bucket_name".into(), f.message),
-                        _ => Denial::Unusable(member.clone(), f.message),
+                        Kind::NoBucket => {
+                            MigrationError::UnusableInstance("backup_files.bucket_name".into(), f.message)
+                        }
+                        _ => MigrationError::UnusableInstance(member.clone(), f.message),
                     })?;
                     check_backup(&opened).await.map_err(|f| {
-                        Denial::Unusable(member, format!("`{:.200}`: {}", file.name, f.message))
+                        MigrationError::UnusableInstance(
+                            member,
+                            format!("`{:.200}`: {}", file.name, f.message),
+                        )
                     })?;
                 }
             }
@@ -115,10 +120,10 @@ impl Control {
     }
 }
 
-async fn in_time<T>(looked: impl Future<Output = Allowed<T>>) -> Allowed<T> {
-    tokio::time::timeout(PATIENCE, looked).await.unwrap_or_else(|_| {
+async fn in_time<T>(looked: impl Future<Output = MigrationReply<T>>) -> MigrationReply<T> {
+    tokio::time::timeout(PREFLIGHT_TIMEOUT, looked).await.unwrap_or_else(|_| {
         let why = "the checks did not finish within 20 s";
-        Err(Denial::Unusable("source_instance, target_instance".into(), why.into()))
+        Err(MigrationError::UnusableInstance("source_instance, target_instance".into(), why.into()))
     })
 }
 
@@ -129,13 +134,13 @@ async fn answering(
     secrets: &mut EndSecrets,
     side: Side,
     warnings: &mut Vec<String>,
-) -> Allowed<Answering> {
+) -> MigrationReply<ReachedServer> {
     let (member, end) = match side {
         Side::Source => ("source_instance", &spec.source),
         _ => ("target_instance", &spec.target),
     };
     let registered = end.as_ref().is_some_and(|e| e.id.is_some());
-    let denied = |f: &Failure| of_end(member, registered, f);
+    let denied = |f: &Failure| from_failure(member, registered, f);
     let opened = open(&node, side).await;
     let (client, server) = match opened {
         Err(f) if f.kind == Kind::BadCredentials && !node.password.is_empty() => {
@@ -159,16 +164,18 @@ async fn answering(
     }
     // A cluster is asked for its masters.
     if side == Side::Target && server.is_replica && !server.cluster {
-        return Err(Denial::ReadOnly(format!(
+        return Err(MigrationError::ReadOnly(format!(
             "{member}: {} is a replica; hint: use the address of its \
              master",
             node.display_url()
         )));
     }
     if side == Side::Target {
-        check_writes(&node).await.map_err(|f| Denial::ReadOnly(format!("{member}: {}", f.message)))?;
+        check_writes(&node)
+            .await
+            .map_err(|f| MigrationError::ReadOnly(format!("{member}: {}", f.message)))?;
     }
-    Ok(Answering { client, server, node })
+    Ok(ReachedServer { client, server, node })
 }
 
 /// Writes a key of ours to each server of a target, and takes it away: what refuses that refuses everything.
@@ -200,22 +207,22 @@ async fn open(node: &Node, side: Side) -> Result<(Client, ServerInfo), Failure> 
         }
         Ok((client, server))
     };
-    tokio::time::timeout(ONE_END, opened).await.unwrap_or_else(|_| {
+    tokio::time::timeout(CONNECT_TIMEOUT, opened).await.unwrap_or_else(|_| {
         Err(Failure::new(Kind::Timeout, "connect", format!("{}: no reply within 6 s", node.display_url())))
     })
 }
 
 /// The source lets itself be followed, and for long enough.
 async fn check_source(
-    source: &mut Answering,
+    source: &mut ReachedServer,
     spec: &MigrationSpec,
     warnings: &mut Vec<String>,
-) -> Allowed<()> {
+) -> MigrationReply<()> {
     if let Some(db) = spec.source.as_ref().and_then(|e| e.db).filter(|db| *db > 0)
         && source.client.execute(&[b"SELECT", db.to_string().as_bytes()]).await.is_err()
     {
         let why = format!("database {db} does not exist at {}", source.node.display_url());
-        return Err(Denial::Unusable("source_instance.db".into(), why));
+        return Err(MigrationError::UnusableInstance("source_instance.db".into(), why));
     }
     let known = source.client.call(&[b"COMMAND", b"INFO", b"psync"]).await;
     let known = known.as_ref().map_or(true, |reply| {
@@ -226,7 +233,7 @@ async fn check_source(
             "source_instance: {} does not support PSYNC; hint: import a backup",
             source.node.display_url()
         );
-        return Err(Denial::NotOnThisNode(why));
+        return Err(MigrationError::NotOnThisNode(why));
     }
     if let Ok(who) = source.client.call(&[b"ACL", b"WHOAMI"]).await
         && let Ok(may) = source
@@ -239,7 +246,7 @@ async fn check_source(
             "source_instance: the user has no permission for PSYNC at {}; hint: grant +psync",
             source.node.display_url()
         );
-        return Err(Denial::NotOnThisNode(why));
+        return Err(MigrationError::NotOnThisNode(why));
     }
     if let Some(seconds) = setting(&mut source.client, "repl-timeout").await
         && seconds.parse::<u64>().is_ok_and(|s| s < REPL_TIMEOUT)
@@ -269,11 +276,11 @@ async fn setting(client: &mut Client, name: &str) -> Option<String> {
     Some(String::from_utf8_lossy(value).into_owned())
 }
 
-fn check_both(source: &ServerInfo, target: &ServerInfo, warnings: &mut Vec<String>) -> Allowed<()> {
+fn check_both(source: &ServerInfo, target: &ServerInfo, warnings: &mut Vec<String>) -> MigrationReply<()> {
     let one = !source.run_id.is_empty() && source.run_id == target.run_id;
     if one || (!source.replid.is_empty() && source.replid == target.replid) {
         let why = "source and target are the same server, or replicas of the same master";
-        return Err(Denial::Unusable("target_instance".into(), why.into()));
+        return Err(MigrationError::UnusableInstance("target_instance".into(), why.into()));
     }
     if target.rdb_version() < source.rdb_version() {
         warnings.push(format!(
@@ -292,7 +299,7 @@ fn check_both(source: &ServerInfo, target: &ServerInfo, warnings: &mut Vec<Strin
 }
 
 /// Every database that data go to exists at the target.
-async fn check_dbs(route: &Route, dbs: &[u32], target: &mut Answering) -> Allowed<()> {
+async fn check_dbs(route: &Route, dbs: &[u32], target: &mut ReachedServer) -> MigrationReply<()> {
     let member = "target_instance.db";
     let beyond = dbs.iter().find(|db| route.db(**db).is_some_and(|to| to != 0));
     if let (Some(db), true) = (beyond, !target.server.has_databases()) {
@@ -300,9 +307,9 @@ async fn check_dbs(route: &Route, dbs: &[u32], target: &mut Answering) -> Allowe
             "the source has keys in database {db}, but the target has only database 0; hint: set the source db and \
              target db 0"
         );
-        return Err(Denial::Unusable(member.into(), why));
+        return Err(MigrationError::UnusableInstance(member.into(), why));
     }
-    route.check(dbs).map_err(|f| Denial::Unusable(member.into(), f.message))?;
+    route.check(dbs).map_err(|f| MigrationError::UnusableInstance(member.into(), f.message))?;
     let mut named: Vec<u32> = dbs.iter().filter_map(|db| route.db(*db)).collect();
     named.extend(route.all_into.into_iter().chain(route.db_map.values().copied()));
     named.sort_unstable();
@@ -310,7 +317,7 @@ async fn check_dbs(route: &Route, dbs: &[u32], target: &mut Answering) -> Allowe
     for db in named.into_iter().filter(|db| *db > 0) {
         if target.client.execute(&[b"SELECT", db.to_string().as_bytes()]).await.is_err() {
             let why = format!("database {db} does not exist at {}", target.node.display_url());
-            return Err(Denial::Unusable(member.into(), why));
+            return Err(MigrationError::UnusableInstance(member.into(), why));
         }
     }
     Ok(())

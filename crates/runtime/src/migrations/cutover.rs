@@ -215,7 +215,7 @@ impl Masters {
 fn ends(leased: &LeasedMigration<'_>, state: &CutoverState) -> Result<(Node, Node)> {
     let node = |end: &Option<Endpoint>, side: Side| {
         let end = end.clone().unwrap_or_default();
-        super::resolve_node(&end, leased.secrets.for_side(side), leased.engine.places(), &state.redirects)
+        super::resolve_node(&end, leased.secrets.for_side(side), leased.engine.resolver(), &state.redirects)
             .map_err(|f| f.at(side))
     };
     let spec = &leased.row.spec;
@@ -229,7 +229,7 @@ fn registered(leased: &LeasedMigration<'_>) -> Option<(String, String)> {
 }
 
 async fn call_hook(leased: &LeasedMigration<'_>, state: &CutoverState, back: bool) -> Result<()> {
-    let Some(Hook(command)) = leased.engine.places().hook() else { return Ok(()) };
+    let Some(Hook(command)) = leased.engine.resolver().hook() else { return Ok(()) };
     let Some((program, args)) = command.split_first() else { return Ok(()) };
     let (source, target) = ends(leased, state)?;
     let side = |end: &Option<Endpoint>, node: &Node| {
@@ -363,7 +363,7 @@ impl Cutover {
             return Err(Failure::new(Kind::Conflict, "exchange", m).at(Side::Target));
         }
         source.fence().await?;
-        if leased.engine.places().hook().is_some() {
+        if leased.engine.resolver().hook().is_some() {
             self.state.hooked = true;
             self.state.save(leased).await?;
             call_hook(leased, &self.state, false).await?;

@@ -6,7 +6,7 @@ use redis_migration::Node;
 use seal::Secret;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Places;
+use crate::engine::StoreResolver;
 
 /// A Redis that the operator registered.
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ impl EndSecrets {
 pub fn resolve_node(
     end: &Endpoint,
     password: &Secret,
-    places: &dyn Places,
+    places: &dyn StoreResolver,
     redirects: &[(String, String)],
 ) -> Result<Node> {
     let mut node = match (&end.id, &end.addrs) {
@@ -89,13 +89,13 @@ mod tests {
     use store::TaskRow;
 
     use super::*;
-    use crate::engine::Opened;
+    use crate::engine::OpenedStore;
 
     struct Public;
 
     #[async_trait]
-    impl Places for Public {
-        async fn open(&self, _: &TaskRow, _: &str, _: Side) -> Result<Opened> {
+    impl StoreResolver for Public {
+        async fn open(&self, _: &TaskRow, _: &str, _: Side) -> Result<OpenedStore> {
             Err(Failure::new(Kind::Unsupported, "open", "nothing is opened here"))
         }
 

@@ -67,7 +67,7 @@ impl ImportTask {
             Some(Backup::Bucket { bucket, files }) => {
                 let mut fetched = Vec::new();
                 for (i, file) in files.iter().enumerate() {
-                    let opened = self.engine.places().backup(bucket, &file.name).await?;
+                    let opened = self.engine.resolver().backup(bucket, &file.name).await?;
                     let (path, into) = (dir.path().join(i.to_string()), dir.path().join(format!("{i}-in")));
                     self.fetch(&opened, &path).await.map_err(|f| with_name(&file.name, f))?;
                     names.push((format!("{}", into.display()), file.name.clone()));

@@ -62,7 +62,7 @@ impl LeasedMigration<'_> {
         let end = if side == Side::Source { &spec.source } else { &spec.target };
         let missing = || Failure::new(Kind::Invalid, "migration", "the migration is not configured").at(side);
         let end = end.as_ref().ok_or_else(missing)?;
-        resolve_node(end, self.secrets.for_side(side), &*self.engine.places, &self.redirects)
+        resolve_node(end, self.secrets.for_side(side), &*self.engine.resolver, &self.redirects)
             .map_err(|f| f.at(side))
     }
 
@@ -71,7 +71,7 @@ impl LeasedMigration<'_> {
         let spec = &self.row.spec;
         let of = |end: &Option<model::migration::Endpoint>| {
             let id = end.as_ref().and_then(|end| end.id.as_ref())?;
-            self.engine.places().instance(id).map(|instance| instance.own)
+            self.engine.resolver().instance(id).map(|instance| instance.own)
         };
         let (source, target) = (of(&spec.source).unwrap_or_default(), of(&spec.target).unwrap_or_default());
         spec.own.clone().with(&source, &target)

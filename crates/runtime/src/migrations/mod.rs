@@ -71,7 +71,7 @@ fn may_start(held: usize, free: usize, alone: bool) -> bool {
 impl Engine {
     /// So many projects share the places of migrations.
     pub fn share_between(&self, projects: usize) {
-        self.projects.store(projects, std::sync::atomic::Ordering::Relaxed);
+        self.project_count.store(projects, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// Lends what should run, and stops what should rest.
@@ -84,24 +84,24 @@ impl Engine {
         let open = tx.open_migrations().await?;
         drop(tx);
         for m in open {
-            let here = self.moving().contains_key(&m.id);
+            let here = self.migrations().contains_key(&m.id);
             let elsewhere = m.owner.as_ref().is_some_and(|o| *o != self.owner) && m.lease_until >= now;
-            let alone = self.projects.load(std::sync::atomic::Ordering::Relaxed) <= 1;
+            let alone = self.project_count.load(std::sync::atomic::Ordering::Relaxed) <= 1;
             let (held, free) = {
-                let moving = self.moving();
+                let moving = self.migrations();
                 let held = moving.values().filter(|other| other.project == m.project).count();
-                (held, self.moving_max.saturating_sub(moving.len()))
+                (held, self.migrations_max.saturating_sub(moving.len()))
             };
             match plan(m.state, here, elsewhere) {
                 Action::Run if !may_start(held, free, alone) => {
                     let first = self
-                        .waiting
+                        .queued_migrations
                         .lock()
                         .unwrap_or_else(std::sync::PoisonError::into_inner)
                         .insert(m.id.clone());
                     if first {
                         let (code, running) = match free {
-                            0 => (MessageCode::Queued, self.moving_max),
+                            0 => (MessageCode::Queued, self.migrations_max),
                             _ => (MessageCode::QueuedBehindProject, held),
                         };
                         let mut tx = self.store.write().await?;
@@ -110,13 +110,16 @@ impl Engine {
                     }
                 }
                 Action::Run => {
-                    self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&m.id);
+                    self.queued_migrations
+                        .lock()
+                        .unwrap_or_else(std::sync::PoisonError::into_inner)
+                        .remove(&m.id);
                     let moving = RunningMigration {
                         project: m.project.clone(),
                         progress: Arc::default(),
                         stop: CancellationToken::new(),
                     };
-                    self.moving().insert(m.id.clone(), moving.clone());
+                    self.migrations().insert(m.id.clone(), moving.clone());
                     runs.spawn(run::run(self.clone(), m.id, moving));
                 }
                 Action::Stop => self.signal_migration_stop(&m.id),
@@ -167,7 +170,7 @@ impl Engine {
     ) {
         let secrets = EndSecrets::from_json(secrets);
         let node = |end: &Option<model::migration::Endpoint>, side| {
-            resolve_node(end.as_ref()?, secrets.for_side(side), &*self.places, redirects).ok()
+            resolve_node(end.as_ref()?, secrets.for_side(side), &*self.resolver, redirects).ok()
         };
         let (source, target) = (node(&m.spec.source, Side::Source), node(&m.spec.target, Side::Target));
         // After a cut-over the ends stand elsewhere, and the checkpoint is gone already.
@@ -178,18 +181,18 @@ impl Engine {
 
     /// Live numbers of a migration that runs here.
     pub fn migration_progress(&self, id: &str) -> Option<Arc<Progress>> {
-        self.moving().get(id).map(|m| m.progress.clone())
+        self.migrations().get(id).map(|m| m.progress.clone())
     }
 
     /// Lets a migration that runs here come to rest at once.
     pub fn signal_migration_stop(&self, id: &str) {
-        if let Some(moving) = self.moving().get(id) {
+        if let Some(moving) = self.migrations().get(id) {
             moving.stop.cancel();
         }
     }
 
-    pub(crate) fn moving(&self) -> MutexGuard<'_, HashMap<String, RunningMigration>> {
-        self.moving.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    pub(crate) fn migrations(&self) -> MutexGuard<'_, HashMap<String, RunningMigration>> {
+        self.migrations.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 

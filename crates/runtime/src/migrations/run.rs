@@ -27,7 +27,7 @@ use crate::migrations::lease::{
 use crate::migrations::log::{append_log, fail};
 use crate::migrations::log_messages::{MessageCode, format_failure};
 use crate::migrations::statistics::{compare_ends, count_keys, query_both, query_server, rate_sample};
-use crate::panics::caught;
+use crate::panics::catch_panic;
 
 /// How often numbers are written down.
 const STATISTICS_INTERVAL: Duration = Duration::from_secs(1);
@@ -38,10 +38,10 @@ const MIB: u64 = 1 << 20;
 
 /// Runs a migration here if its lease can be had; used by the dispatcher.
 pub(crate) async fn run(engine: Arc<Engine>, id: String, running: RunningMigration) -> String {
-    if let Err(failure) = caught(lease_and_run(&engine, &id, &running)).await.flatten() {
+    if let Err(failure) = catch_panic(lease_and_run(&engine, &id, &running)).await.flatten() {
         tracing::error!(migration = %id, "cannot run migration {id}: {failure}");
     }
-    engine.moving().remove(&id);
+    engine.migrations().remove(&id);
     engine.ended.notify_one();
     id
 }
@@ -59,7 +59,7 @@ async fn lease_and_run(engine: &Arc<Engine>, id: &str, running: &RunningMigratio
     tracing::info!(migration = id, name = %row.name, "migration {id} started");
     let mut leased =
         LeasedMigration { engine, id, fence, running, row, secrets, redirects, renewed: Instant::now() };
-    let ended = caught(leased.run_by_state()).await.unwrap_or_else(RunEnd::Failed);
+    let ended = catch_panic(leased.run_by_state()).await.unwrap_or_else(RunEnd::Failed);
     leased.finish(ended).await
 }
 
@@ -404,7 +404,7 @@ mod tests {
     use store::{NewMigration, Store, TaskRow};
 
     use super::*;
-    use crate::engine::{Opened, Places, Setup};
+    use crate::engine::{EngineConfig, OpenedStore, StoreResolver};
     use redis_migration::Node;
     use redis_migration::route::Route;
     use std::collections::BTreeMap;
@@ -413,17 +413,17 @@ mod tests {
     struct Nowhere;
 
     #[async_trait]
-    impl Places for Nowhere {
-        async fn open(&self, _: &TaskRow, _: &str, _: Side) -> Result<Opened> {
+    impl StoreResolver for Nowhere {
+        async fn open(&self, _: &TaskRow, _: &str, _: Side) -> Result<OpenedStore> {
             Err(Failure::new(Kind::Invalid, "open", "there is no such place"))
         }
     }
 
     async fn engine(dir: &std::path::Path) -> Arc<Engine> {
-        let setup = Setup {
+        let setup = EngineConfig {
             store: Store::embedded(dir).await.unwrap(),
             clock: Arc::new(flow_control::clock::MockClock::new(1_000_000)),
-            places: Arc::new(Nowhere),
+            resolver: Arc::new(Nowhere),
             data_dir: dir.to_owned(),
             memory: 64 << 20,
             running_tasks: 1,

@@ -14,7 +14,7 @@ use model::key::Key;
 use model::selection::Selection;
 use model::spec::TaskSpec;
 use model::task::{Event, Priority, TaskId, Visible};
-use runtime::engine::{Opened, Places, Setup};
+use runtime::engine::{EngineConfig, OpenedStore, StoreResolver};
 use runtime::{Engine, run_to_end};
 use storage::listed::{self, Listed};
 use storage::{Probe, SharedStore};
@@ -83,8 +83,8 @@ struct Both {
 }
 
 #[async_trait]
-impl Places for Both {
-    async fn open(&self, task: &TaskRow, _: &str, side: Side) -> Result<Opened> {
+impl StoreResolver for Both {
+    async fn open(&self, task: &TaskRow, _: &str, side: Side) -> Result<OpenedStore> {
         let (store, skew) = match side {
             Side::Source => (self.source.clone(), self.skews.0),
             _ => (self.target.clone(), self.skews.1),
@@ -99,7 +99,7 @@ impl Places for Both {
             }
             _ => store,
         };
-        Ok(Opened { store, probe, limit_key: format!("{side:?}") })
+        Ok(OpenedStore { store, probe, limit_key: format!("{side:?}") })
     }
 }
 
@@ -198,10 +198,10 @@ impl Bench<'_> {
         let store = self.store.clone();
         self.prepare(&store, id).await?;
         let process = Arc::new(Process::default());
-        let engine = Engine::start(Setup {
+        let engine = Engine::start(EngineConfig {
             store: store.clone(),
             clock: Arc::new(self.clock.clone()),
-            places: Arc::new(Both {
+            resolver: Arc::new(Both {
                 source: self.ends.0.clone(),
                 target: self.ends.1.clone(),
                 data_dir: self.dir.path().to_owned(),

@@ -3,7 +3,7 @@
 use axum::extract::{Path, Query, State};
 use bytes::Bytes;
 use control::Control;
-use control::migrations::{Allowed, Denial};
+use control::migrations::{MigrationError, MigrationReply};
 use store::BackupRow;
 use time::macros::format_description;
 use wire::dcs::{BackupBegun, BackupList, BackupShown};
@@ -28,24 +28,24 @@ pub(crate) async fn create(
     json(&BackupBegun { backup_id })
 }
 
-pub(crate) fn read(f: &Fields<'_>) -> Allowed<String> {
+pub(crate) fn read(f: &Fields<'_>) -> MigrationReply<String> {
     let remark = f.opt_text("remark", REMARK_MAX).map_err(fault)?.unwrap_or_default().to_owned();
     match f.opt_word("backup_format", &["rdb", "aof"]).map_err(fault)? {
         Some("aof") => {
             let why = "only rdb is supported";
-            Err(Denial::Field("backup_format".into(), why.into()))
+            Err(MigrationError::Field("backup_format".into(), why.into()))
         }
         _ => Ok(remark),
     }
 }
 
 /// `yyyyMMddHHmmss`, UTC, as milliseconds.
-fn instant(query: &Params, name: &str) -> Result<Option<i64>, Denial> {
+fn instant(query: &Params, name: &str) -> Result<Option<i64>, MigrationError> {
     let Some(text) = query.get(name).filter(|t| !t.is_empty()) else { return Ok(None) };
     let form = format_description!("[year][month][day][hour][minute][second]");
     let read = time::PrimitiveDateTime::parse(text, &form).ok();
-    let read =
-        read.ok_or_else(|| Denial::Field(name.into(), format!("`{text:.40}` is not yyyyMMddHHmmss")))?;
+    let read = read
+        .ok_or_else(|| MigrationError::Field(name.into(), format!("`{text:.40}` is not yyyyMMddHHmmss")))?;
     Ok(Some(read.assume_utc().unix_timestamp() * 1000))
 }
 

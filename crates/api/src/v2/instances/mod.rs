@@ -4,14 +4,14 @@ pub(crate) mod backups;
 pub(crate) mod list;
 pub(crate) mod show;
 
-use control::migrations::InstanceSeen;
+use control::migrations::InstanceView;
 use wire::dcs::InstanceListed;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 /// What a list and a look have in common.
-pub(crate) fn listed(seen: &InstanceSeen) -> InstanceListed {
+pub(crate) fn listed(seen: &InstanceView) -> InstanceListed {
     let hosts: Vec<&str> = seen.node.addrs.iter().map(|(host, _)| host.as_str()).collect();
     let server = seen.server.as_ref();
     let memory = server.map_or(0, |s| s.max_memory);

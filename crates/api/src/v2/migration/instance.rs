@@ -3,7 +3,7 @@
 use axum::extract::{Path, State};
 use bytes::Bytes;
 use control::Control;
-use control::migrations::{Allowed, Denial, Described};
+use control::migrations::{MigrationError, MigrationReply, MigrationRequest};
 use model::migration::MigrationSpec;
 use runtime::migrations::EndSecrets;
 use wire::dcs::OnlineMigrationCreated;
@@ -24,10 +24,10 @@ pub(crate) async fn handle(
     json(&OnlineMigrationCreated { instance_id: row.id, job_id: row.job })
 }
 
-pub(crate) fn read(f: &Fields<'_>) -> Allowed<Described> {
+pub(crate) fn read(f: &Fields<'_>) -> MigrationReply<MigrationRequest> {
     let network = |member: &'static str| match f.filled(member, 64) {
         Ok(text) => Ok(Some(text.to_owned())),
-        Err(_) => Err(Denial::Network(member)),
+        Err(_) => Err(MigrationError::Network(member)),
     };
     let name = name(f, "name")?;
     let description = description(f)?;
@@ -38,5 +38,5 @@ pub(crate) fn read(f: &Fields<'_>) -> Allowed<Described> {
         security_group: network("security_group_id")?,
         ..MigrationSpec::default()
     };
-    Ok(Described { name, description, spec, secrets: EndSecrets::default() })
+    Ok(MigrationRequest { name, description, spec, secrets: EndSecrets::default() })
 }

@@ -3,7 +3,7 @@
 use axum::extract::{Path, State};
 use bytes::Bytes;
 use control::Control;
-use control::migrations::{Allowed, Denial};
+use control::migrations::{MigrationError, MigrationReply};
 use model::migration::MigrationSpec;
 use runtime::migrations::EndSecrets;
 use wire::dcs::MigrationStarted;
@@ -33,7 +33,7 @@ pub(crate) async fn handle(
     })
 }
 
-pub(crate) fn read(f: &Fields<'_>) -> Allowed<(MigrationSpec, EndSecrets)> {
+pub(crate) fn read(f: &Fields<'_>) -> MigrationReply<(MigrationSpec, EndSecrets)> {
     let chosen = method(f.word("migration_method", &METHODS).map_err(fault)?);
     let resume = mode(f.word("resume_mode", &MODES).map_err(fault)?);
     let limit = f.opt_text_or_number("bandwidth_limit_mb", 20).map_err(fault)?.filter(|t| !t.is_empty());
@@ -43,7 +43,7 @@ pub(crate) fn read(f: &Fields<'_>) -> Allowed<(MigrationSpec, EndSecrets)> {
             let plain = !text.starts_with(['0', '+']);
             let mb = text.parse().ok().filter(|_| plain).filter(|mb| (1..=LIMIT_MAX).contains(mb));
             let why = || format!("`{text}` is not an integer from 1 to {LIMIT_MAX} (MB/s)");
-            Some(mb.ok_or_else(|| Denial::Field(f.name("bandwidth_limit_mb"), why()))?)
+            Some(mb.ok_or_else(|| MigrationError::Field(f.name("bandwidth_limit_mb"), why()))?)
         }
     };
     let (source, source_secret) = end(&f.object("source_instance").map_err(fault)?)?;

@@ -3,7 +3,7 @@
 use axum::extract::{Path, State};
 use bytes::Bytes;
 use control::Control;
-use control::migrations::{Allowed, Denial, Item};
+use control::migrations::{BatchItem, MigrationError, MigrationReply};
 use wire::dcs::{MigrationResult, MigrationResults};
 use wire::fields::Fields;
 
@@ -22,14 +22,14 @@ pub(crate) async fn handle(
 }
 
 /// The tasks of a call for several.
-pub(crate) fn ids(f: &Fields<'_>) -> Allowed<Vec<String>> {
+pub(crate) fn ids(f: &Fields<'_>) -> MigrationReply<Vec<String>> {
     let ids = f.opt_texts("migration_tasks", 10_000, 128).map_err(fault)?;
-    ids.ok_or_else(|| Denial::Ids("`migration_tasks` is missing".into()))
+    ids.ok_or_else(|| MigrationError::TooManyIds("`migration_tasks` is missing".into()))
 }
 
-pub(crate) fn results(items: Vec<Item>) -> MigrationResults {
-    let result = |item: Item| {
-        let error = item.denied.map(denied);
+pub(crate) fn results(items: Vec<BatchItem>) -> MigrationResults {
+    let result = |item: BatchItem| {
+        let error = item.error.map(denied);
         MigrationResult {
             result: if error.is_some() { "failed" } else { "success" }.into(),
             task_id: item.id,

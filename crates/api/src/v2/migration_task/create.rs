@@ -3,7 +3,7 @@
 use axum::extract::{Path, State};
 use bytes::Bytes;
 use control::Control;
-use control::migrations::{Allowed, Denial, Described, canonical};
+use control::migrations::{MigrationError, MigrationReply, MigrationRequest, canonical};
 use model::migration::{Backup, BackupFile, Endpoint, Method, MigrationKind, MigrationSpec, ResumeMode};
 use runtime::migrations::EndSecrets;
 use seal::Secret;
@@ -34,7 +34,7 @@ pub(crate) async fn handle(
     json(&MigrationStarted { id: row.id, name: row.name, status: "MIGRATING".into(), error: String::new() })
 }
 
-pub(crate) fn read(f: &Fields<'_>) -> Allowed<(MigrationKind, Described)> {
+pub(crate) fn read(f: &Fields<'_>) -> MigrationReply<(MigrationKind, MigrationRequest)> {
     let name = name(f, "task_name")?;
     let description = description(f)?;
     let kinds = ["backupfile_import", "online_migration"];
@@ -57,7 +57,7 @@ pub(crate) fn read(f: &Fields<'_>) -> Allowed<(MigrationKind, Described)> {
     match kind {
         MigrationKind::Import if chosen == Method::Incremental => {
             let why = "a backup import is a full_amount_migration";
-            return Err(Denial::Field("migration_method".into(), why.into()));
+            return Err(MigrationError::Field("migration_method".into(), why.into()));
         }
         MigrationKind::Import => spec.backup = Some(backup(&f.object("backup_files").map_err(fault)?)?),
         MigrationKind::Online => {
@@ -65,31 +65,31 @@ pub(crate) fn read(f: &Fields<'_>) -> Allowed<(MigrationKind, Described)> {
             (spec.source, secrets.source) = (Some(source), secret);
         }
     }
-    Ok((kind, Described { name, description, spec, secrets }))
+    Ok((kind, MigrationRequest { name, description, spec, secrets }))
 }
 
 /// A name: 1 to 64 characters that can be seen.
-pub(crate) fn name(f: &Fields<'_>, field: &str) -> Allowed<String> {
+pub(crate) fn name(f: &Fields<'_>, field: &str) -> MigrationReply<String> {
     let name = f.filled(field, NAME_MAX).map_err(fault)?;
     if name.chars().any(char::is_control) {
-        return Err(Denial::Field(f.name(field), "it holds a control character".into()));
+        return Err(MigrationError::Field(f.name(field), "it holds a control character".into()));
     }
     Ok(name.to_owned())
 }
 
-pub(crate) fn description(f: &Fields<'_>) -> Allowed<String> {
+pub(crate) fn description(f: &Fields<'_>) -> MigrationReply<String> {
     Ok(f.opt_text("description", DESCRIPTION_MAX).map_err(fault)?.unwrap_or_default().to_owned())
 }
 
 /// An end with its password; `id` wins over `addrs`, an empty text is as none.
-pub(crate) fn end(f: &Fields<'_>) -> Allowed<(Endpoint, Secret)> {
+pub(crate) fn end(f: &Fields<'_>) -> MigrationReply<(Endpoint, Secret)> {
     let text = |field: &str, max: usize| {
         f.opt_text(field, max).map_err(fault).map(|t| t.filter(|t| !t.is_empty()).map(str::to_owned))
     };
     let (id, mut addrs) = (text("id", 64)?, text("addrs", ADDRS_MAX)?);
     let (ip, port) = (text("ip", 1024)?, f.opt_text_or_number("port", 5).map_err(fault)?);
     if let Some(id) = &id {
-        canonical(id).filter(|c| c == id).ok_or_else(|| Denial::InstanceId(id.clone()))?;
+        canonical(id).filter(|c| c == id).ok_or_else(|| MigrationError::InstanceId(id.clone()))?;
     } else if addrs.is_none() {
         addrs = ip.map(|ip| port.map_or(ip.clone(), |port| format!("{ip}:{port}")));
     }
@@ -97,15 +97,17 @@ pub(crate) fn end(f: &Fields<'_>) -> Allowed<(Endpoint, Secret)> {
         addrs = None;
     } else if let Some(addrs) = &addrs {
         redis_migration::connection::node::addresses(addrs)
-            .map_err(|e| Denial::Field(f.name("addrs"), e.message))?;
+            .map_err(|e| MigrationError::Field(f.name("addrs"), e.message))?;
     } else {
-        return Err(Denial::Field(f.name("addrs"), "either id or addrs is required".into()));
+        return Err(MigrationError::Field(f.name("addrs"), "either id or addrs is required".into()));
     }
     let db = match f.opt_text_or_number("db", 10).map_err(fault)?.filter(|t| !t.is_empty()) {
         None => None,
         Some(text) => {
             let db = text.parse().ok().filter(|db| *db <= DB_MAX);
-            Some(db.ok_or_else(|| Denial::Field(f.name("db"), format!("`{text}` is not a database number")))?)
+            Some(db.ok_or_else(|| {
+                MigrationError::Field(f.name("db"), format!("`{text}` is not a database number"))
+            })?)
         }
     };
     let end = Endpoint {
@@ -118,11 +120,11 @@ pub(crate) fn end(f: &Fields<'_>) -> Allowed<(Endpoint, Secret)> {
     Ok((end, Secret::new(text("password", PASSWORD_MAX)?.unwrap_or_default())))
 }
 
-fn backup(f: &Fields<'_>) -> Allowed<Backup> {
+fn backup(f: &Fields<'_>) -> MigrationReply<Backup> {
     if f.word("file_source", &["self_build_obs", "backup_record"]).map_err(fault)? == "backup_record" {
         let id = f.filled("backup_id", 64).map_err(fault)?;
         let id = canonical(id)
-            .ok_or_else(|| Denial::Backup(format!("backup_files.backup_id: `{id}` is not a UUID")))?;
+            .ok_or_else(|| MigrationError::Backup(format!("backup_files.backup_id: `{id}` is not a UUID")))?;
         return Ok(Backup::Record(id));
     }
     let bucket = f.filled("bucket_name", 255).map_err(fault)?.to_owned();
@@ -130,7 +132,10 @@ fn backup(f: &Fields<'_>) -> Allowed<Backup> {
     for file in f.opt_objects("files", FILES_MAX).map_err(fault)?.unwrap_or_default() {
         let name = file.filled("file_name", 1024).map_err(fault)?.to_owned();
         if name.split('/').any(|s| s == "..") {
-            return Err(Denial::Field(file.name("file_name"), "it points outside of the bucket".into()));
+            return Err(MigrationError::Field(
+                file.name("file_name"),
+                "it points outside of the bucket".into(),
+            ));
         }
         files.push(BackupFile {
             name,
@@ -139,7 +144,7 @@ fn backup(f: &Fields<'_>) -> Allowed<Backup> {
         });
     }
     if files.is_empty() {
-        return Err(Denial::Field(f.name("files"), "it must contain at least one file".into()));
+        return Err(MigrationError::Field(f.name("files"), "it must contain at least one file".into()));
     }
     Ok(Backup::Bucket { bucket, files })
 }

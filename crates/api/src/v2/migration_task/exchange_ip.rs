@@ -3,7 +3,7 @@
 use axum::extract::{Path, State};
 use bytes::Bytes;
 use control::Control;
-use control::migrations::Allowed;
+use control::migrations::MigrationReply;
 use wire::fields::Fields;
 
 use super::no_content;
@@ -20,11 +20,11 @@ pub(crate) async fn handle(
 ) -> Reply {
     let map = object_or_nothing(&body)?;
     let (addresses, domain) = read(&Fields::root(&map)).map_err(denied)?;
-    control.exchange(&project, &id, &addresses, domain).await.map_err(denied)?;
+    control.cut_over(&project, &id, &addresses, domain).await.map_err(denied)?;
     Ok(no_content())
 }
 
-pub(crate) fn read(f: &Fields<'_>) -> Allowed<(Vec<String>, bool)> {
+pub(crate) fn read(f: &Fields<'_>) -> MigrationReply<(Vec<String>, bool)> {
     let addresses = f.opt_texts("exchanged_ip", ADDRESSES_MAX, 255).map_err(fault)?.unwrap_or_default();
     let domain = f.opt_bool_or_text("is_exchange_domain").map_err(fault)?.unwrap_or(false);
     Ok((addresses, domain))

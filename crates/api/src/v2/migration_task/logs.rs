@@ -2,7 +2,7 @@
 
 use axum::extract::{Path, Query, State};
 use control::Control;
-use control::migrations::Denial;
+use control::migrations::MigrationError;
 use store::Level;
 use wire::dcs::{MigrationLog, MigrationLogs};
 
@@ -22,7 +22,7 @@ pub(crate) async fn handle(
     let level = query.get("log_level").map_or("", String::as_str);
     if !level.is_empty() && !LEVELS.contains(&level) {
         let why = format!("`{level:.20}` is not one of {}", LEVELS.join(", "));
-        return Err(denied(Denial::Field("log_level".into(), why)));
+        return Err(denied(MigrationError::Field("log_level".into(), why)));
     }
     let (lines, log_num) =
         control.migration_logs(&project, &id, level, offset, limit).await.map_err(denied)?;

@@ -1,6 +1,6 @@
 //! `whimbrel`: what goes beyond the compatible migration API, in one object of its own that other services ignore.
 
-use control::migrations::{Allowed, Denial};
+use control::migrations::{MigrationError, MigrationReply};
 use model::migration::{KEPT_COMMANDS, Libraries, Own};
 use serde_json::{Value, json};
 use wire::fields::Fields;
@@ -14,16 +14,16 @@ const NAMES: (usize, usize) = (100, 64);
 const WORDS: [&str; 3] = ["stop", "replace", "skip"];
 
 /// The object of a request.
-pub(crate) fn read(f: &Fields<'_>) -> Allowed<Own> {
+pub(crate) fn read(f: &Fields<'_>) -> MigrationReply<Own> {
     let Some(own) = f.opt_object("whimbrel").map_err(fault)? else { return Ok(Own::default()) };
     if let Some(name) = own.unknown(&FIELDS) {
         let why = format!("unknown field; supported fields are {}", FIELDS.join(", "));
-        return Err(Denial::Field(own.name(name), why));
+        return Err(MigrationError::Field(own.name(name), why));
     }
     let names = own.opt_texts("skip_commands", NAMES.0, NAMES.1).map_err(fault)?.unwrap_or_default();
     let skip_commands: Vec<String> = names.iter().map(|name| name.to_ascii_uppercase()).collect();
     if let Some(kept) = skip_commands.iter().find(|name| KEPT_COMMANDS.contains(&name.as_str())) {
-        return Err(Denial::Field(own.name("skip_commands"), format!("`{kept}` cannot be left out")));
+        return Err(MigrationError::Field(own.name("skip_commands"), format!("`{kept}` cannot be left out")));
     }
     let functions = match own.opt_word("functions", &WORDS).map_err(fault)? {
         Some("replace") => Libraries::Replace,
@@ -45,7 +45,7 @@ pub(crate) fn shown(own: &Own) -> Option<Value> {
 mod tests {
     use super::*;
 
-    fn asked(own: Value) -> Allowed<Own> {
+    fn asked(own: Value) -> MigrationReply<Own> {
         let body = json!({ "whimbrel": own });
         read(&Fields::root(body.as_object().unwrap()))
     }

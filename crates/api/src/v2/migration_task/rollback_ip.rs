@@ -11,6 +11,6 @@ pub(crate) async fn handle(
     State(control): State<Control>,
     Path((project, id)): Path<(String, String)>,
 ) -> Reply {
-    control.rollback(&project, &id).await.map_err(denied)?;
+    control.roll_back(&project, &id).await.map_err(denied)?;
     Ok(no_content())
 }

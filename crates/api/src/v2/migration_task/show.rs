@@ -4,7 +4,7 @@ use std::net::{IpAddr, UdpSocket};
 
 use axum::extract::{Path, State};
 use control::Control;
-use control::migrations::{ShownEnd, ShownMigration};
+use control::migrations::{EndpointView, MigrationView};
 use model::migration::{Backup, MigrationKind};
 use wire::dcs::{MigrationBackup, MigrationBackupRecord, MigrationFile, MigrationInstance, MigrationShown};
 
@@ -23,7 +23,7 @@ pub(crate) async fn handle(
 }
 
 /// The address from which this machine would reach an end, to be put on its list of who may come.
-pub(crate) fn egress(ends: &[&Option<ShownEnd>]) -> String {
+pub(crate) fn egress(ends: &[&Option<EndpointView>]) -> String {
     let hosts = ends.iter().filter_map(|e| e.as_ref()).flat_map(|e| &e.addrs);
     let known = hosts.filter_map(|(host, port)| Some((host.parse::<IpAddr>().ok()?, *port)));
     let mut all: Vec<String> =
@@ -53,7 +53,7 @@ pub(crate) fn kind_word(kind: MigrationKind) -> &'static str {
     }
 }
 
-fn instance(shown: &ShownEnd) -> MigrationInstance {
+fn instance(shown: &EndpointView) -> MigrationInstance {
     let end = &shown.end;
     let ips: Vec<&str> = shown.addrs.iter().map(|(host, _)| host.as_str()).collect();
     MigrationInstance {
@@ -95,7 +95,7 @@ fn backup(backup: &Backup) -> MigrationBackup {
     }
 }
 
-pub(crate) fn reply(shown: &ShownMigration) -> MigrationShown {
+pub(crate) fn reply(shown: &MigrationView) -> MigrationShown {
     let (row, spec) = (&shown.row, &shown.row.spec);
     MigrationShown {
         task_id: row.id.clone(),

@@ -3,7 +3,7 @@
 use axum::extract::{Path, State};
 use bytes::Bytes;
 use control::Control;
-use control::migrations::Allowed;
+use control::migrations::MigrationReply;
 use model::migration::ResumeMode;
 use wire::fields::Fields;
 
@@ -21,6 +21,6 @@ pub(crate) async fn handle(
     json(&serde_json::json!({}))
 }
 
-pub(crate) fn read(f: &Fields<'_>) -> Allowed<ResumeMode> {
+pub(crate) fn read(f: &Fields<'_>) -> MigrationReply<ResumeMode> {
     Ok(mode(f.opt_word("resume_mode", &MODES).map_err(fault)?.unwrap_or(MODES[0])))
 }

@@ -3,7 +3,7 @@
 use axum::extract::{Path, State};
 use bytes::Bytes;
 use control::Control;
-use control::migrations::{Allowed, Denial, IDS_MAX};
+use control::migrations::{IDS_MAX, MigrationError, MigrationReply};
 use wire::dcs::MigrationsDeleted;
 use wire::fields::Fields;
 
@@ -21,10 +21,13 @@ pub(crate) async fn handle(
     json(&MigrationsDeleted { task_id_list: ids })
 }
 
-pub(crate) fn read(f: &Fields<'_>) -> Allowed<Vec<String>> {
+pub(crate) fn read(f: &Fields<'_>) -> MigrationReply<Vec<String>> {
     let ids = f.texts("task_id_list", IDS_MAX, 128).map_err(fault)?;
     if ids.is_empty() {
-        return Err(Denial::Field(f.name("task_id_list"), "it must contain at least one task id".into()));
+        return Err(MigrationError::Field(
+            f.name("task_id_list"),
+            "it must contain at least one task id".into(),
+        ));
     }
     Ok(ids)
 }

@@ -2,7 +2,7 @@
 
 use axum::extract::{Path, Query, State};
 use control::Control;
-use control::migrations::{ShownEnd, ShownMigration};
+use control::migrations::{EndpointView, MigrationView};
 use model::migration::Backup;
 use wire::dcs::{MigrationList, MigrationListed};
 
@@ -23,17 +23,17 @@ pub(crate) async fn handle(
     json(&MigrationList { count, migration_tasks: tasks.iter().map(listed).collect() })
 }
 
-fn addrs(end: &Option<ShownEnd>) -> String {
+fn addrs(end: &Option<EndpointView>) -> String {
     let all = end.iter().flat_map(|e| &e.addrs);
     let all: Vec<String> = all.map(|(host, port)| format!("{host}:{port}")).collect();
     all.join(",")
 }
 
-fn listed(shown: &ShownMigration) -> MigrationListed {
+fn listed(shown: &MigrationView) -> MigrationListed {
     let (row, spec) = (&shown.row, &shown.row.spec);
-    let id = |end: &Option<ShownEnd>| end.as_ref().and_then(|e| e.end.id.clone()).unwrap_or_default();
-    let name = |end: &Option<ShownEnd>| end.as_ref().and_then(|e| e.name.clone()).unwrap_or_default();
-    let instance_status = |end: &Option<ShownEnd>| {
+    let id = |end: &Option<EndpointView>| end.as_ref().and_then(|e| e.end.id.clone()).unwrap_or_default();
+    let name = |end: &Option<EndpointView>| end.as_ref().and_then(|e| e.name.clone()).unwrap_or_default();
+    let instance_status = |end: &Option<EndpointView>| {
         let registered = end.as_ref().is_some_and(|e| e.end.id.is_some());
         if registered { "RUNNING".to_owned() } else { String::new() }
     };

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use axum::extract::{Query, State};
-use control::{Control, Refusal};
+use control::{Control, TaskError};
 
 use crate::body::{Reply, json};
 use crate::error::{Error, Face};
@@ -30,15 +30,15 @@ pub(crate) async fn handle(State(_): State<Control>, Query(query): Query<HashMap
 }
 
 /// What an end may be; a parameter without a value is as none (api-compat.md).
-fn vendors(end: Option<&str>) -> Result<Vec<&'static str>, Refusal> {
+fn vendors(end: Option<&str>) -> Result<Vec<&'static str>, TaskError> {
     match end.filter(|end| !end.is_empty()) {
         Some("src") => Ok(VENDORS.iter().copied().chain([URLS]).collect()),
         Some("dst") => Ok(vec!["HEC"]),
         Some(other) => {
             let why = format!("`{other}` is neither `src` nor `dst`");
-            Err(Refusal::Invalid("type".into(), why))
+            Err(TaskError::Invalid("type".into(), why))
         }
-        None => Err(Refusal::Missing("type".into())),
+        None => Err(TaskError::Missing("type".into())),
     }
 }
 
@@ -51,8 +51,8 @@ mod tests {
         assert_eq!(vendors(Some("src")).unwrap().len(), VENDORS.len() + 1);
         assert_eq!(vendors(Some("dst")).unwrap(), ["HEC"]);
         for none in [None, Some("")] {
-            assert!(matches!(vendors(none), Err(Refusal::Missing(field)) if field == "type"), "{none:?}");
+            assert!(matches!(vendors(none), Err(TaskError::Missing(field)) if field == "type"), "{none:?}");
         }
-        assert!(matches!(vendors(Some("x")), Err(Refusal::Invalid(..))));
+        assert!(matches!(vendors(Some("x")), Err(TaskError::Invalid(..))));
     }
 }

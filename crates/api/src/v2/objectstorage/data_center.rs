@@ -8,7 +8,7 @@ use crate::body::{Reply, json};
 
 pub(crate) async fn handle(State(control): State<Control>, Path(project): Path<String>) -> Reply {
     let mut groups: Vec<RegionGroup> = Vec::new();
-    for (cloud_type, value, description) in control.catalogue.of(&project).source_regions() {
+    for (cloud_type, value, description) in control.catalogue.for_project(&project).source_regions() {
         let region = Region { cloud_type: cloud_type.clone(), value, description };
         match groups.iter_mut().find(|g| g.service_name == cloud_type) {
             Some(group) => group.region_list.push(region),

@@ -3,7 +3,7 @@
 use axum::extract::{Path, State};
 use bytes::Bytes;
 use control::secrets::TaskSecrets;
-use control::{Control, Refusal};
+use control::{Control, TaskError};
 use model::policy::MetadataRule;
 use model::selection::Selection;
 use model::spec::{Location, TaskSpec};
@@ -34,17 +34,17 @@ pub(crate) async fn handle(
 }
 
 /// The credentials of a flat body.
-pub(crate) fn secrets(f: &Fields<'_>) -> Result<TaskSecrets, Refusal> {
+pub(crate) fn secrets(f: &Fields<'_>) -> Result<TaskSecrets, TaskError> {
     let (source, target) = (credentials::flat(f, "src")?, credentials::flat(f, "dst")?);
     Ok(TaskSecrets { source, target, cdn: Secret::default() })
 }
 
-pub(crate) fn read(f: &Fields<'_>) -> Result<(TaskSpec, TaskSecrets), Refusal> {
+pub(crate) fn read(f: &Fields<'_>) -> Result<(TaskSpec, TaskSecrets), TaskError> {
     let known: Vec<&str> = VENDORS.iter().copied().filter(|v| *v != "Google").collect();
     let cloud_type = word(f, "src_cloud_type", &known)?.unwrap_or("Aliyun");
     let app_id = f.opt_text("app_id", 255).map_err(fault)?.unwrap_or_default();
     if cloud_type == "Tencent" && app_id.is_empty() {
-        return Err(Refusal::Source("app_id is required for Tencent".into()));
+        return Err(TaskError::Source("app_id is required for Tencent".into()));
     }
     // The newest clients call the third check `transmission` here (oms.md §2.5).
     let checks: Vec<&str> = CHECKS.iter().copied().chain(["transmission"]).collect();
@@ -52,7 +52,7 @@ pub(crate) fn read(f: &Fields<'_>) -> Result<(TaskSpec, TaskSecrets), Refusal> {
         "transmission" => "no_check",
         check => check,
     };
-    let place = |side: &str, cloud_type: &str, app_id: &str| -> Result<Location, Refusal> {
+    let place = |side: &str, cloud_type: &str, app_id: &str| -> Result<Location, TaskError> {
         Ok(Location {
             cloud_type: cloud_type.to_owned(),
             region: f.filled(&format!("{side}_region"), 100).map_err(fault)?.to_owned(),

@@ -4,7 +4,7 @@
 use axum::extract::{Path, State};
 use bytes::Bytes;
 use control::sync::EVENT_MAX;
-use control::{Control, Refusal};
+use control::{Control, TaskError};
 use storage::s3::list::percent_decode;
 use wire::fields::Fields;
 
@@ -23,8 +23,8 @@ pub(crate) async fn handle(
 }
 
 /// One to ten keys, encoded as forms are: `+` is a space.
-pub(crate) fn keys(f: &Fields<'_>) -> Result<Vec<String>, Refusal> {
-    let wrong = |field: String, why: &str| Refusal::Invalid(field, why.to_owned());
+pub(crate) fn keys(f: &Fields<'_>) -> Result<Vec<String>, TaskError> {
+    let wrong = |field: String, why: &str| TaskError::Invalid(field, why.to_owned());
     let texts = f.texts("object_keys", 100_000, 4096).map_err(fault)?;
     if texts.is_empty() || texts.len() > EVENT_MAX {
         return Err(wrong("object_keys".into(), "must contain 1 to 10 keys"));

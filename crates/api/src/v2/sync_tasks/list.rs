@@ -1,7 +1,7 @@
 //! `GET /v2/{project_id}/sync-tasks`
 
 use axum::extract::{Path, Query, State};
-use control::{Control, Refusal};
+use control::{Control, TaskError};
 use wire::v2::SyncTaskList;
 
 use super::show::reply;
@@ -22,7 +22,9 @@ pub(crate) async fn handle(
             Some("SYNCHRONIZING") => Some(true),
             Some("STOPPED") => Some(false),
             Some(other) => {
-                return Err(Refusal::State(format!("status `{other}` is neither SYNCHRONIZING nor STOPPED")));
+                return Err(TaskError::State(format!(
+                    "status `{other}` is neither SYNCHRONIZING nor STOPPED"
+                )));
             }
         };
         control.list_syncs(&project, running, offset, limit).await

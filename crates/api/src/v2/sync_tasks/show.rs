@@ -1,7 +1,7 @@
 //! `GET /v2/{project_id}/sync-tasks/{sync_task_id}?query_time=`, and the shape of a sync task in every reply.
 
 use axum::extract::{Path, Query, State};
-use control::{Control, Refusal};
+use control::{Control, TaskError};
 use model::policy::MetadataRule;
 use store::SyncRow;
 use wire::v2::{SyncMonth, SyncTask};
@@ -19,10 +19,10 @@ pub(crate) async fn handle(
 ) -> Reply {
     let show = async {
         let text = crate::v2::tasks::list::given(&query, "query_time")
-            .ok_or_else(|| Refusal::MissingQuery("query_time".into()))?;
+            .ok_or_else(|| TaskError::MissingQuery("query_time".into()))?;
         let at = text
             .parse()
-            .map_err(|_| Refusal::Range(format!("`query_time`: `{text}` is not a time in milliseconds")))?;
+            .map_err(|_| TaskError::Range(format!("`query_time`: `{text}` is not a time in milliseconds")))?;
         control.show_sync(&project, &id, at).await
     };
     let shown = show.await.map_err(|r| Error::of(Face::V2, &r))?;

@@ -3,7 +3,7 @@
 use axum::extract::{Path, State};
 use bytes::Bytes;
 use control::secrets::TaskSecrets;
-use control::{Control, Refusal};
+use control::{Control, TaskError};
 use model::spec::TaskSpec;
 use wire::fields::Fields;
 
@@ -29,6 +29,6 @@ pub(crate) async fn handle(
 }
 
 /// The credentials.
-pub(crate) fn read(f: &Fields<'_>, spec: &TaskSpec) -> Result<TaskSecrets, Refusal> {
+pub(crate) fn read(f: &Fields<'_>, spec: &TaskSpec) -> Result<TaskSecrets, TaskError> {
     Ok(TaskSecrets { cdn: cdn_key_again(f, spec)?, ..secrets(f)? })
 }

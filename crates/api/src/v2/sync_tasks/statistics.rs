@@ -2,7 +2,7 @@
 
 use axum::extract::{Path, Query, State};
 use control::sync::KINDS;
-use control::{Control, Refusal};
+use control::{Control, TaskError};
 use wire::v2::{StatisticData, StatisticPoint, SyncStatistic};
 
 use crate::body::{Reply, json};
@@ -15,18 +15,18 @@ pub(crate) async fn handle(
     Query(query): Query<Params>,
 ) -> Reply {
     let ask = async {
-        let text = |name: &str| given(&query, name).ok_or_else(|| Refusal::MissingQuery(name.to_owned()));
+        let text = |name: &str| given(&query, name).ok_or_else(|| TaskError::MissingQuery(name.to_owned()));
         let time = |name: &str| {
             let text = text(name)?;
             text.parse::<i64>()
-                .map_err(|_| Refusal::Range(format!("`{name}`: `{text}` is not a time in milliseconds")))
+                .map_err(|_| TaskError::Range(format!("`{name}`: `{text}` is not a time in milliseconds")))
         };
         let kinds = text("data_type")?
             .split(',')
             .map(|kind| {
                 let known = KINDS.iter().find(|k| **k == kind.trim()).copied();
                 known.ok_or_else(|| {
-                    Refusal::Invalid(
+                    TaskError::Invalid(
                         "data_type".into(),
                         format!("`{kind}` is not one of {}", KINDS.join(", ")),
                     )

@@ -3,7 +3,7 @@
 use axum::extract::{Path, State};
 use bytes::Bytes;
 use control::secrets::TaskSecrets;
-use control::{Control, Refusal};
+use control::{Control, TaskError};
 use model::group::GroupKind;
 use model::spec::TaskSpec;
 use wire::fields::Fields;
@@ -30,7 +30,7 @@ pub(crate) async fn handle(
 }
 
 /// As a task, with upper-case types and without a type for single objects.
-pub(crate) fn read(f: &Fields<'_>) -> Result<(GroupKind, TaskSpec, TaskSecrets), Refusal> {
+pub(crate) fn read(f: &Fields<'_>) -> Result<(GroupKind, TaskSpec, TaskSecrets), TaskError> {
     let src = f.object("src_node").map_err(fault)?;
     let dst = f.object("dst_node").map_err(fault)?;
     let (kind, task_type) = match word(f, "task_type", &["PREFIX", "LIST", "URL_LIST"])?.unwrap_or("PREFIX") {

@@ -1,7 +1,7 @@
 //! `GET /v2/{project_id}/taskgroups`
 
 use axum::extract::{Path, Query, State};
-use control::{Control, Refusal};
+use control::{Control, TaskError};
 use model::group::Phase;
 use wire::v2::TaskGroupList;
 
@@ -22,7 +22,7 @@ pub(crate) async fn handle(
             None => None,
             Some(text) => {
                 let code = text.parse::<usize>().ok().filter(|n| *n <= 9);
-                let code = code.ok_or_else(|| Refusal::State(format!("status `{text}` is not 0 to 9")))?;
+                let code = code.ok_or_else(|| TaskError::State(format!("status `{text}` is not 0 to 9")))?;
                 // 8 waits for deletion and 9 is deleted: here they are one.
                 Some(Phase::ALL.get(code).copied().unwrap_or(Phase::Deleting))
             }

@@ -3,7 +3,7 @@
 use axum::extract::{Path, State};
 use bytes::Bytes;
 use control::secrets::TaskSecrets;
-use control::{Control, Refusal};
+use control::{Control, TaskError};
 use model::spec::TaskSpec;
 use wire::fields::Fields;
 
@@ -28,7 +28,7 @@ pub(crate) async fn handle(
 }
 
 /// Credentials when there are any, and whether only failed objects are meant.
-pub(crate) fn asked(f: &Fields<'_>, spec: &TaskSpec) -> Result<(Option<TaskSecrets>, bool), Refusal> {
+pub(crate) fn asked(f: &Fields<'_>, spec: &TaskSpec) -> Result<(Option<TaskSecrets>, bool), TaskError> {
     const GIVEN: [&str; 6] = ["src_ak", "src_sk", "dst_ak", "dst_sk", "connection_string", "json_auth_file"];
     let given = GIVEN.iter().any(|name| f.has(name));
     let secrets = given.then(|| read(f, spec)).transpose()?;

@@ -2,7 +2,7 @@
 
 use axum::extract::{Path, State};
 use control::Control;
-use control::groups::ShownGroup;
+use control::groups::GroupView;
 use model::group::{GroupKind, Phase};
 use model::policy::MetadataRule;
 use model::task::Visible;
@@ -24,7 +24,7 @@ pub(crate) async fn handle(
 }
 
 /// A group as v2 shows it.
-pub(crate) fn reply(shown: &ShownGroup, now: i64) -> TaskGroup {
+pub(crate) fn reply(shown: &GroupView, now: i64) -> TaskGroup {
     let (group, spec, members) = (&shown.group, &shown.group.spec, &shown.members);
     let all: Vec<_> = members.iter().map(|m| numbers(m, now)).collect();
     let sum = |of: fn(&crate::v2::tasks::show::Numbers) -> u64| all.iter().map(of).sum::<u64>();
@@ -95,7 +95,7 @@ pub(crate) fn reply(shown: &ShownGroup, now: i64) -> TaskGroup {
 }
 
 /// Why its members could not be made, or that some of them failed.
-fn error_reason(shown: &ShownGroup) -> Option<ErrorReason> {
+fn error_reason(shown: &GroupView) -> Option<ErrorReason> {
     let cut = |text: String| text.chars().take(1024).collect();
     match (shown.group.phase, &shown.group.error) {
         (Phase::CreationFailed, Some(error)) => Some(ErrorReason {

@@ -2,7 +2,7 @@
 
 use axum::extract::{Path, State};
 use bytes::Bytes;
-use control::{Control, Refusal};
+use control::{Control, TaskError};
 use model::policy::Window;
 use model::task::{Priority, TaskId, Visible};
 use wire::fields::Fields;
@@ -40,10 +40,10 @@ pub(crate) async fn handle(
 }
 
 /// Which tasks, and what is to be of them.
-pub(crate) fn read(f: &Fields<'_>) -> Result<(Targets, Vec<Window>, Option<Priority>), Refusal> {
+pub(crate) fn read(f: &Fields<'_>) -> Result<(Targets, Vec<Window>, Option<Priority>), TaskError> {
     let priority = word(f, "task_priority", &["HIGH", "MEDIUM", "LOW"])?.map(priority_of);
     if !f.has("bandwidth_policy") {
-        return Err(Refusal::Missing("bandwidth_policy".into()));
+        return Err(TaskError::Missing("bandwidth_policy".into()));
     }
     let windows = windows(f)?;
     Ok((ids(f)?, windows, priority))
@@ -55,17 +55,17 @@ pub(crate) enum Targets {
     Group(String),
 }
 
-fn ids(fields: &Fields<'_>) -> Result<Targets, Refusal> {
+fn ids(fields: &Fields<'_>) -> Result<Targets, TaskError> {
     let group = fields.opt_text("group_id", 100).map_err(fault)?.filter(|g| !g.is_empty());
     let list = fields.opt_list("ids", MAX).map_err(fault)?;
     match (group, list) {
         (Some(group), None) => Ok(Targets::Group(group.to_owned())),
         (None, Some(list)) if !list.is_empty() => {
             let id = |v: &serde_json::Value| {
-                v.as_i64().ok_or(Refusal::WrongType("ids".into(), "an array of numbers"))
+                v.as_i64().ok_or(TaskError::WrongType("ids".into(), "an array of numbers"))
             };
             list.iter().map(id).collect::<Result<_, _>>().map(Targets::Tasks)
         }
-        _ => Err(Refusal::Invalid("ids".into(), "exactly one of `ids` and `group_id` is required".into())),
+        _ => Err(TaskError::Invalid("ids".into(), "exactly one of `ids` and `group_id` is required".into())),
     }
 }

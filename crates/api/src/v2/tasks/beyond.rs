@@ -1,7 +1,7 @@
 //! `whimbrel`: what goes beyond the compatible APIs, in one object of its own that other services ignore.
 
-use control::Refusal;
-use control::tasks::Shown;
+use control::TaskError;
+use control::tasks::TaskView;
 use model::spec::{Extensions, ReportForm, TaskSpec};
 use serde_json::{Value, json};
 use wire::fields::Fields;
@@ -21,10 +21,10 @@ const NOTES: usize = 5;
 const SWEEP_MINUTES: std::ops::RangeInclusive<i64> = 1..=43_200;
 
 /// The object of a request: the rules, then the globs to keep and to drop.
-pub(crate) fn read(f: &Fields<'_>) -> Result<(Extensions, Vec<String>, Vec<String>), Refusal> {
+pub(crate) fn read(f: &Fields<'_>) -> Result<(Extensions, Vec<String>, Vec<String>), TaskError> {
     let Some(own) = f.opt_object("whimbrel").map_err(fault)? else { return Ok(Default::default()) };
     if let Some(name) = own.unknown(&FIELDS) {
-        return Err(Refusal::Invalid(
+        return Err(TaskError::Invalid(
             own.name(name),
             format!("unknown field; supported fields are {}", FIELDS.join(", ")),
         ));
@@ -38,13 +38,13 @@ pub(crate) fn read(f: &Fields<'_>) -> Result<(Extensions, Vec<String>, Vec<Strin
         "parquet" => Ok(ReportForm::Parquet),
         other => {
             let why = format!("`{other}` is neither csv nor parquet");
-            Err(Refusal::Invalid(own.name("reports"), why))
+            Err(TaskError::Invalid(own.name("reports"), why))
         }
     };
     let sweep = own.opt_int("sweep_minutes").map_err(fault)?;
     if let Some(minutes) = sweep.filter(|m| !SWEEP_MINUTES.contains(m)) {
         let why = format!("{minutes} is not in 1 to 43200");
-        return Err(Refusal::Invalid(own.name("sweep_minutes"), why));
+        return Err(TaskError::Invalid(own.name("sweep_minutes"), why));
     }
     let beyond = Extensions {
         versions: flag("versions")?,
@@ -59,7 +59,7 @@ pub(crate) fn read(f: &Fields<'_>) -> Result<(Extensions, Vec<String>, Vec<Strin
     let length: usize = include.iter().chain(&exclude).map(String::len).sum();
     if length > GLOBS_LENGTH {
         let why = format!("the patterns have {length} bytes in total; the maximum is {GLOBS_LENGTH}");
-        return Err(Refusal::Invalid(own.name("include"), why));
+        return Err(TaskError::Invalid(own.name("include"), why));
     }
     Ok((beyond, include, exclude))
 }
@@ -74,7 +74,7 @@ pub(crate) fn shown(spec: &TaskSpec) -> Value {
 }
 
 /// The rules of a task or group, and what its other fields have no place for: removals, proofs, and the notes.
-pub(crate) fn of_tasks(spec: &TaskSpec, tasks: &[Shown]) -> Value {
+pub(crate) fn of_tasks(spec: &TaskSpec, tasks: &[TaskView]) -> Value {
     let mut out = shown(spec);
     let (mut deleted, mut gone, mut proof) = (0, 0, [0; 4]);
     for shown in tasks {

@@ -3,8 +3,8 @@
 use axum::extract::{Path, State};
 use bytes::Bytes;
 use control::create::Request;
-use control::secrets::{Keys, TaskSecrets};
-use control::{Control, Refusal};
+use control::secrets::{StoreCredentials, TaskSecrets};
+use control::{Control, TaskError};
 use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy};
 use model::selection::{ListFile, Selection};
 use model::spec::{ApiVersion as SpecFace, Location, TaskSpec};
@@ -41,7 +41,7 @@ pub(crate) async fn handle(
     json(&Created { id: accepted.id, task_name: accepted.name })
 }
 
-pub(crate) fn read(project: String, f: &Fields<'_>) -> Result<Request, Refusal> {
+pub(crate) fn read(project: String, f: &Fields<'_>) -> Result<Request, TaskError> {
     let src = f.object("src_node").map_err(fault)?;
     let dst = f.object("dst_node").map_err(fault)?;
     let task_type = word(f, "task_type", &["object", "prefix", "list", "url_list"])?.unwrap_or("object");
@@ -65,7 +65,7 @@ pub(crate) fn read(project: String, f: &Fields<'_>) -> Result<Request, Refusal> 
 pub(crate) fn echo(
     task_type: &str,
     src: &Fields<'_>,
-) -> Result<serde_json::Map<String, serde_json::Value>, Refusal> {
+) -> Result<serde_json::Map<String, serde_json::Value>, TaskError> {
     let mut echo = serde_json::Map::from_iter([("task_type".to_owned(), task_type.into())]);
     if matches!(task_type, "list" | "url_list")
         && let Some(file) = src.opt_object("list_file").map_err(fault)?
@@ -77,14 +77,14 @@ pub(crate) fn echo(
 }
 
 /// The rules that tasks and groups have in common; the nodes and the selection are still empty.
-pub(crate) fn rules(f: &Fields<'_>) -> Result<TaskSpec, Refusal> {
+pub(crate) fn rules(f: &Fields<'_>) -> Result<TaskSpec, TaskError> {
     let flag = |name: &str, default: bool| f.opt_bool(name).map_err(fault).map(|v| v.unwrap_or(default));
     let overwrite = word(f, "object_overwrite_mode", &OVERWRITE)?.unwrap_or(OVERWRITE[0]);
     let check = word(f, "consistency_check", &CHECKS)?.unwrap_or(CHECKS[0]);
     let policy = word(f, "dst_storage_policy", &POLICIES)?.unwrap_or(POLICIES[0]);
     let since = f.opt_int("migrate_since").map_err(fault)?.unwrap_or(0);
     if since < 0 {
-        return Err(Refusal::Invalid("migrate_since".into(), "must not be negative".into()));
+        return Err(TaskError::Invalid("migrate_since".into(), "must not be negative".into()));
     }
     let (beyond, include, exclude) = beyond::read(f)?;
     Ok(TaskSpec {
@@ -127,9 +127,9 @@ pub(crate) fn since_ms(since: i64) -> i64 {
 }
 
 /// What the source node selects, by task type.
-pub(crate) fn selection(task_type: &str, src: &Fields<'_>) -> Result<Selection, Refusal> {
+pub(crate) fn selection(task_type: &str, src: &Fields<'_>) -> Result<Selection, TaskError> {
     // The node does not fit the type (oms.md §4.1): another answer than for a field that every request needs.
-    let unfit = |field: &str| Refusal::Source(format!("{field} is required for the task type {task_type}"));
+    let unfit = |field: &str| TaskError::Source(format!("{field} is required for the task type {task_type}"));
     if matches!(task_type, "list" | "url_list") {
         let file = src.opt_object("list_file").map_err(fault)?;
         let file = file.ok_or_else(|| unfit("list_file"))?;
@@ -142,7 +142,7 @@ pub(crate) fn selection(task_type: &str, src: &Fields<'_>) -> Result<Selection, 
     let entries = src.opt_texts("object_key", 500, 1024).map_err(fault)?;
     let entries = entries.ok_or_else(|| unfit("object_key"))?;
     if let Some(i) = entries.iter().position(|e| e.contains('\0')) {
-        return Err(Refusal::Invalid(
+        return Err(TaskError::Invalid(
             format!("{}[{i}]", src.name("object_key")),
             "holds a NUL character".into(),
         ));
@@ -151,21 +151,21 @@ pub(crate) fn selection(task_type: &str, src: &Fields<'_>) -> Result<Selection, 
 }
 
 /// The source node; a list of URLs has no bucket and no credentials (oms.md §2.3, SrcNodeReq).
-pub(crate) fn source(src: &Fields<'_>, urls: bool) -> Result<(Location, Keys), Refusal> {
+pub(crate) fn source(src: &Fields<'_>, urls: bool) -> Result<(Location, StoreCredentials), TaskError> {
     let known: Vec<&str> = VENDORS.iter().copied().chain([URLS]).collect();
     let cloud_type = word(src, "cloud_type", &known)?.unwrap_or(if urls { URLS } else { "Aliyun" });
     if urls != (cloud_type == URLS) {
         let why =
             format!("cloud_type is `{cloud_type}`: {URLS} and the task type url_list require each other");
-        return Err(Refusal::Source(why));
+        return Err(TaskError::Source(why));
     }
     if urls {
         let place = Location { cloud_type: URLS.to_owned(), ..Location::default() };
-        return Ok((place, Keys::default()));
+        return Ok((place, StoreCredentials::default()));
     }
     let app_id = src.opt_text("app_id", 255).map_err(fault)?.unwrap_or_default();
     if cloud_type == "Tencent" && app_id.is_empty() {
-        return Err(Refusal::Source("app_id is required for Tencent".into()));
+        return Err(TaskError::Source("app_id is required for Tencent".into()));
     }
     let keys = credentials::node(src)?;
     // A connection string or key file leads to its own place.
@@ -185,7 +185,7 @@ pub(crate) fn source(src: &Fields<'_>, urls: bool) -> Result<(Location, Keys), R
     Ok((place, keys))
 }
 
-pub(crate) fn destination(dst: &Fields<'_>) -> Result<(Location, Keys, String), Refusal> {
+pub(crate) fn destination(dst: &Fields<'_>) -> Result<(Location, StoreCredentials, String), TaskError> {
     let place = Location {
         cloud_type: String::new(),
         region: dst.filled("region", 100).map_err(fault)?.to_owned(),

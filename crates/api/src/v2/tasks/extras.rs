@@ -1,7 +1,7 @@
 //! Parts that tasks, groups and sync tasks share: a source CDN, and who is told at the end (oms.md §2.2).
 
-use control::Refusal;
-use control::tasks::Shown;
+use control::TaskError;
+use control::tasks::TaskView;
 use model::spec::{Notify, SourceCdn, TaskSpec};
 use seal::Secret;
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use crate::error::fault;
 use crate::v2::credentials::no_kms;
 
 /// `source_cdn`: present means that objects are downloaded through it.
-pub(crate) fn cdn(f: &Fields<'_>) -> Result<Option<SourceCdn>, Refusal> {
+pub(crate) fn cdn(f: &Fields<'_>) -> Result<Option<SourceCdn>, TaskError> {
     let Some(cdn) = f.opt_object("source_cdn").map_err(fault)? else { return Ok(None) };
     no_kms(&cdn, "crypto_type")?;
     let names = Auth::NAMES.map(|(name, _)| name);
@@ -22,23 +22,23 @@ pub(crate) fn cdn(f: &Fields<'_>) -> Result<Option<SourceCdn>, Refusal> {
     let protocol = cdn.word("protocol", &["http", "https"]).map_err(fault)?;
     let domain = cdn.filled("domain", 255).map_err(fault)?;
     if domain.contains(['/', '?', '#', '@', ' ']) {
-        return Err(Refusal::CdnDomain(domain.to_owned()));
+        return Err(TaskError::CdnDomain(domain.to_owned()));
     }
     let key = cdn_key(f)?;
     if Auth::named(kind).is_some_and(Auth::needs_key) && key.expose().is_empty() {
-        return Err(Refusal::CdnKey);
+        return Err(TaskError::CdnKey);
     }
     Ok(Some(SourceCdn { domain: domain.into(), protocol: protocol.into(), authentication_type: kind.into() }))
 }
 
 /// The key inside `source_cdn`.
-pub(crate) fn cdn_key(f: &Fields<'_>) -> Result<Secret, Refusal> {
+pub(crate) fn cdn_key(f: &Fields<'_>) -> Result<Secret, TaskError> {
     let Some(cdn) = f.opt_object("source_cdn").map_err(fault)? else { return Ok(Secret::default()) };
     Ok(Secret::new(cdn.opt_text("authentication_key", 255).map_err(fault)?.unwrap_or_default()))
 }
 
 /// The key of a start; one official example misspells its name.
-pub(crate) fn cdn_key_again(f: &Fields<'_>, spec: &TaskSpec) -> Result<Secret, Refusal> {
+pub(crate) fn cdn_key_again(f: &Fields<'_>, spec: &TaskSpec) -> Result<Secret, TaskError> {
     no_kms(f, "source_cdn_crypto_type")?;
     let text = |name: &str| f.opt_text(name, 255).map_err(fault);
     let key = match text("source_cdn_authentication_key")? {
@@ -49,7 +49,7 @@ pub(crate) fn cdn_key_again(f: &Fields<'_>, spec: &TaskSpec) -> Result<Secret, R
     let needed =
         spec.cdn.as_ref().and_then(|c| Auth::named(&c.authentication_type)).is_some_and(Auth::needs_key);
     if needed && key.is_empty() {
-        return Err(Refusal::CdnKey);
+        return Err(TaskError::CdnKey);
     }
     Ok(Secret::new(key))
 }
@@ -63,12 +63,12 @@ pub(crate) fn shown_cdn(spec: &TaskSpec) -> Option<Value> {
 }
 
 /// `smn_config`.
-pub(crate) fn notify(f: &Fields<'_>) -> Result<Option<Notify>, Refusal> {
+pub(crate) fn notify(f: &Fields<'_>) -> Result<Option<Notify>, TaskError> {
     let Some(smn) = f.opt_object("smn_config").map_err(fault)? else { return Ok(None) };
     let conditions = smn.texts("trigger_conditions", 10, 100).map_err(fault)?;
     if let Some(other) = conditions.iter().find(|c| !["SUCCESS", "FAILURE"].contains(&c.as_str())) {
         let why = format!("`{other}` is neither SUCCESS nor FAILURE");
-        return Err(Refusal::Invalid(smn.name("trigger_conditions"), why));
+        return Err(TaskError::Invalid(smn.name("trigger_conditions"), why));
     }
     let has = |word: &str| conditions.iter().any(|c| c == word);
     let template = smn.opt_text("message_template_name", 255).map_err(fault)?.filter(|t| !t.is_empty());
@@ -95,7 +95,7 @@ pub(crate) fn delivery(notice: Option<&Notification>) -> Option<(bool, String, S
 }
 
 /// `smn_info` of a task.
-pub(crate) fn smn_info(shown: &Shown) -> Option<Value> {
+pub(crate) fn smn_info(shown: &TaskView) -> Option<Value> {
     let (result, code, topic) = delivery(shown.notice.as_ref())?;
     Some(json!({"notify_result": result, "notify_error_message": code, "topic_name": topic}))
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use axum::extract::{Path, Query, State};
-use control::{Control, Refusal};
+use control::{Control, TaskError};
 use model::task::{Desired, Observed};
 use store::TaskFilter;
 use wire::v2::TaskList;
@@ -20,12 +20,12 @@ pub(crate) fn given<'q>(query: &'q Params, name: &str) -> Option<&'q str> {
 }
 
 /// A number of the query within a range.
-pub(crate) fn number(query: &Params, name: &str, default: u64, range: (u64, u64)) -> Result<u64, Refusal> {
+pub(crate) fn number(query: &Params, name: &str, default: u64, range: (u64, u64)) -> Result<u64, TaskError> {
     let Some(text) = given(query, name) else { return Ok(default) };
     text.parse()
         .ok()
         .filter(|n| (range.0..=range.1).contains(n))
-        .ok_or_else(|| Refusal::Range(format!("`{name}` must be a number from {} to {}", range.0, range.1)))
+        .ok_or_else(|| TaskError::Range(format!("`{name}` must be a number from {} to {}", range.0, range.1)))
 }
 
 /// The stored states behind a visible one (oms.md §3.1).
@@ -49,18 +49,18 @@ pub(crate) async fn handle(
     Path(project): Path<String>,
     Query(query): Query<Params>,
 ) -> Reply {
-    let refused = |r: Refusal| Error::of(Face::V2, &r);
+    let refused = |r: TaskError| Error::of(Face::V2, &r);
     let limit = number(&query, "limit", 10, (1, 100)).map_err(refused)?;
     let offset = number(&query, "offset", 0, (0, 2_147_483_647)).map_err(refused)?;
     let mut filter = TaskFilter { project, ..TaskFilter::default() };
     if let Some(text) = given(&query, "status") {
         let code = text.parse().ok().and_then(states);
         filter.states =
-            code.ok_or_else(|| refused(Refusal::State(format!("status `{text}` is not 1 to 7"))))?;
+            code.ok_or_else(|| refused(TaskError::State(format!("status `{text}` is not 1 to 7"))))?;
     }
     filter.name_part = query.get("task_name").cloned().unwrap_or_default();
     if filter.name_part.chars().count() > 255 {
-        return Err(refused(Refusal::TooLong("task_name".into(), 255)));
+        return Err(refused(TaskError::TooLong("task_name".into(), 255)));
     }
     filter.member_of = query.get("group_id").cloned().unwrap_or_default();
     let (tasks, count) = control.list(&filter, offset, limit).await.map_err(refused)?;

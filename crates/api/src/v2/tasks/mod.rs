@@ -12,7 +12,7 @@ pub(crate) mod show;
 pub(crate) mod start;
 pub(crate) mod stop;
 
-use control::Refusal;
+use control::TaskError;
 use model::policy::{Window, minute_of};
 use model::task::TaskId;
 use wire::fields::Fields;
@@ -23,15 +23,15 @@ use crate::error::{Error, Face, fault};
 pub(crate) fn task_id(face: Face, text: &str) -> Result<TaskId, Error> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let id = text.parse().ok().filter(|_| digits);
-    id.ok_or_else(|| Error::of(face, &Refusal::TaskId(text.chars().take(40).collect())))
+    id.ok_or_else(|| Error::of(face, &TaskError::TaskId(text.chars().take(40).collect())))
 }
 
 /// Windows of a request; malformed times are left for the check of the whole set.
-pub(crate) fn windows(fields: &Fields<'_>) -> Result<Vec<Window>, Refusal> {
+pub(crate) fn windows(fields: &Fields<'_>) -> Result<Vec<Window>, TaskError> {
     let Some(list) = fields.opt_objects("bandwidth_policy", 1000).map_err(fault)? else { return Ok(vec![]) };
     list.iter()
         .map(|w| {
-            let minute = |field: &str| -> Result<u16, Refusal> {
+            let minute = |field: &str| -> Result<u16, TaskError> {
                 Ok(minute_of(w.text(field, 100).map_err(fault)?).unwrap_or(u16::MAX))
             };
             let max = w.int("max_bandwidth").map_err(fault)?;
@@ -49,6 +49,6 @@ pub(crate) fn word<'w>(
     fields: &Fields<'_>,
     field: &str,
     words: &[&'w str],
-) -> Result<Option<&'w str>, Refusal> {
+) -> Result<Option<&'w str>, TaskError> {
     fields.opt_word(field, words).map_err(fault)
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
-use control::{Control, Refusal};
+use control::{Control, TaskError};
 use http::header;
 use model::spec::ReportForm;
 use tokio_util::io::ReaderStream;
@@ -27,7 +27,7 @@ pub(crate) async fn handle(
         "tsv" => (None, "text/tab-separated-values; charset=utf-8"),
         other => {
             let why = format!("`{other}` is not one of csv, parquet, tsv");
-            return Err(Error::of(Face::V2, &Refusal::Invalid("form".into(), why)));
+            return Err(Error::of(Face::V2, &TaskError::Invalid("form".into(), why)));
         }
     };
     let file = control.report(&project, id, form).await.map_err(|r| Error::of(Face::V2, &r))?;

@@ -2,7 +2,7 @@
 
 use axum::extract::{Path, State};
 use control::Control;
-use control::tasks::Shown;
+use control::tasks::TaskView;
 use model::failure::{Kind, Side};
 use model::parent::Parent;
 use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy, clock_text};
@@ -84,7 +84,7 @@ pub(crate) struct Numbers {
 }
 
 /// Counters, progress and speed (oms.md §4.13).
-pub(crate) fn numbers(shown: &Shown, now: i64) -> Numbers {
+pub(crate) fn numbers(shown: &TaskView, now: i64) -> Numbers {
     let task = &shown.task;
     let (settled, surveyed, survey_over) = match &shown.live {
         Some(live) => (live.settled, live.precounted, live.precount_done || task.precount_done),
@@ -137,7 +137,7 @@ pub(crate) fn numbers(shown: &Shown, now: i64) -> Numbers {
 }
 
 /// Why a task failed, in the words of `error_reason`.
-pub(crate) fn error_reason(shown: &Shown) -> Option<ErrorReason> {
+pub(crate) fn error_reason(shown: &TaskView) -> Option<ErrorReason> {
     if shown.task.state.visible() != Visible::Failed {
         return None;
     }
@@ -241,7 +241,7 @@ pub(crate) fn dst_node(spec: &TaskSpec) -> DstNode {
 }
 
 /// A task as v2 shows it.
-pub(crate) fn reply(shown: &Shown, now: i64) -> Task {
+pub(crate) fn reply(shown: &TaskView, now: i64) -> Task {
     let (task, spec, n) = (&shown.task, &shown.task.spec, numbers(shown, now));
     let records = &shown.records;
     Task {
@@ -344,7 +344,7 @@ mod tests {
             outcome_len: 0,
         };
         let records = serde_json::from_value(json!({})).unwrap();
-        let shown = Shown { task, live: None, records, first_failure: None, notice: None };
+        let shown = TaskView { task, live: None, records, first_failure: None, notice: None };
         serde_json::to_value(reply(&shown, 2)).unwrap()
     }
 

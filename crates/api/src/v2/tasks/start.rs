@@ -2,8 +2,8 @@
 
 use axum::extract::{Path, State};
 use bytes::Bytes;
-use control::secrets::{Keys, TaskSecrets};
-use control::{Control, Refusal};
+use control::secrets::{StoreCredentials, TaskSecrets};
+use control::{Control, TaskError};
 use model::selection::Selection;
 use model::spec::TaskSpec;
 use wire::fields::Fields;
@@ -33,15 +33,15 @@ pub(crate) async fn handle(
 }
 
 /// Credentials, and whether only failed objects are meant.
-pub(crate) fn asked(f: &Fields<'_>, spec: &TaskSpec) -> Result<(TaskSecrets, bool), Refusal> {
+pub(crate) fn asked(f: &Fields<'_>, spec: &TaskSpec) -> Result<(TaskSecrets, bool), TaskError> {
     let failed_only = f.opt_bool("migrate_failed_object").map_err(fault)?.unwrap_or(false);
     Ok((read(f, spec)?, failed_only))
 }
 
 /// The credentials of a start of tasks and groups.
-pub(crate) fn read(f: &Fields<'_>, spec: &TaskSpec) -> Result<TaskSecrets, Refusal> {
+pub(crate) fn read(f: &Fields<'_>, spec: &TaskSpec) -> Result<TaskSecrets, TaskError> {
     let target = credentials::flat(f, "dst")?;
     let urls = matches!(spec.selection, Selection::UrlList(_));
-    let source = if urls { Keys::default() } else { credentials::flat(f, "src")? };
+    let source = if urls { StoreCredentials::default() } else { credentials::flat(f, "src")? };
     Ok(TaskSecrets { source, target, cdn: cdn_key_again(f, spec)? })
 }

@@ -3,7 +3,7 @@
 use axum::extract::{Path, State};
 use bytes::Bytes;
 use control::secrets::TaskSecrets;
-use control::{Control, Refusal};
+use control::{Control, TaskError};
 use model::spec::{Location, TaskSpec};
 use wire::fields::Fields;
 use wire::v2::{CdnInfo, CheckedKey};
@@ -19,7 +19,7 @@ pub(crate) async fn handle(
     Path(project): Path<String>,
     body: Bytes,
 ) -> Reply {
-    let control = control.of(&project);
+    let control = control.for_project(&project);
     let map = object(Face::V2, &body)?;
     let f = Fields::root(&map);
     let ask = async {
@@ -40,7 +40,7 @@ pub(crate) async fn handle(
 }
 
 /// The source and its domain, credentials, and the keys to ask for.
-pub(crate) fn read(f: &Fields<'_>) -> Result<(TaskSpec, TaskSecrets, Vec<String>), Refusal> {
+pub(crate) fn read(f: &Fields<'_>) -> Result<(TaskSpec, TaskSecrets, Vec<String>), TaskError> {
     let account = account(f)?;
     let source = Location {
         cloud_type: account.cloud_type,

@@ -14,7 +14,7 @@ pub(crate) async fn handle(
     Path(project): Path<String>,
     body: Bytes,
 ) -> Reply {
-    let control = control.of(&project);
+    let control = control.for_project(&project);
     let map = object(Face::V2, &body)?;
     let answer = async { control.buckets(&account(&Fields::root(&map))?).await };
     json(&answer.await.map_err(|r| Error::of(Face::V2, &r))?)

@@ -7,8 +7,8 @@ pub(crate) mod prefix;
 pub(crate) mod regions;
 pub(crate) mod url_source_list_file;
 
-use control::Refusal;
-use control::buckets::Account;
+use control::TaskError;
+use control::buckets::StoreAccount;
 use wire::fields::Fields;
 
 use super::cloud_type::VENDORS;
@@ -16,11 +16,11 @@ use crate::error::fault;
 use crate::v2::credentials;
 
 /// The account that every one of these bodies names.
-pub(crate) fn account(f: &Fields<'_>) -> Result<Account, Refusal> {
+pub(crate) fn account(f: &Fields<'_>) -> Result<StoreAccount, TaskError> {
     let known: Vec<&str> = VENDORS.iter().copied().chain(["HEC"]).collect();
     let cloud_type = f.word("cloud_type", &known).map_err(fault)?;
     let app_id = f.opt_text("app_id", 255).map_err(fault)?.unwrap_or_default();
-    Ok(Account {
+    Ok(StoreAccount {
         cloud_type: cloud_type.to_owned(),
         app_id: app_id.to_owned(),
         keys: credentials::optional(f)?,

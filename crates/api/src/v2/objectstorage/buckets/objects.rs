@@ -2,8 +2,8 @@
 
 use axum::extract::{Path, State};
 use bytes::Bytes;
-use control::buckets::Account;
-use control::{Control, Refusal};
+use control::buckets::StoreAccount;
+use control::{Control, TaskError};
 use wire::fields::Fields;
 use wire::v2::{BucketObjects, BucketRecord};
 
@@ -16,7 +16,7 @@ pub(crate) async fn handle(
     Path(project): Path<String>,
     body: Bytes,
 ) -> Reply {
-    let control = control.of(&project);
+    let control = control.for_project(&project);
     let map = object(Face::V2, &body)?;
     let f = Fields::root(&map);
     let answer = async {
@@ -33,7 +33,7 @@ pub(crate) async fn handle(
 
 /// Which level, from where on, and how much of it.
 pub(crate) struct Asked<'a> {
-    account: Account,
+    account: StoreAccount,
     bucket: &'a str,
     region: &'a str,
     folder: &'a str,
@@ -41,10 +41,10 @@ pub(crate) struct Asked<'a> {
     max: u32,
 }
 
-pub(crate) fn read<'a>(f: &Fields<'a>) -> Result<Asked<'a>, Refusal> {
+pub(crate) fn read<'a>(f: &Fields<'a>) -> Result<Asked<'a>, TaskError> {
     let size = f.int("page_size").map_err(fault)?;
     if !(0..=100).contains(&size) {
-        return Err(Refusal::Range(format!("`page_size`: {size} is not in 0 to 100")));
+        return Err(TaskError::Range(format!("`page_size`: {size} is not in 0 to 100")));
     }
     Ok(Asked {
         bucket: f.filled("bucket_name", 1024).map_err(fault)?,

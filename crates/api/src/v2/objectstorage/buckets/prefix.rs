@@ -2,8 +2,8 @@
 
 use axum::extract::{Path, State};
 use bytes::Bytes;
-use control::buckets::Account;
-use control::{Control, Refusal};
+use control::buckets::StoreAccount;
+use control::{Control, TaskError};
 use wire::fields::Fields;
 use wire::v2::PrefixFound;
 
@@ -16,7 +16,7 @@ pub(crate) async fn handle(
     Path(project): Path<String>,
     body: Bytes,
 ) -> Reply {
-    let control = control.of(&project);
+    let control = control.for_project(&project);
     let map = object(Face::V2, &body)?;
     let f = Fields::root(&map);
     let answer = async {
@@ -28,7 +28,7 @@ pub(crate) async fn handle(
 }
 
 /// Whose bucket, its region and name, and the prefix.
-pub(crate) fn read<'a>(f: &Fields<'a>) -> Result<(Account, &'a str, &'a str, &'a str), Refusal> {
+pub(crate) fn read<'a>(f: &Fields<'a>) -> Result<(StoreAccount, &'a str, &'a str, &'a str), TaskError> {
     let text = |name: &str, max| f.text(name, max).map_err(fault);
     let bucket = f.filled("bucket_name", 1024).map_err(fault)?;
     Ok((account(f)?, text("data_center", 100)?, bucket, text("file_name", 1024)?))

@@ -2,8 +2,8 @@
 
 use axum::extract::{Path, State};
 use bytes::Bytes;
-use control::buckets::Account;
-use control::{Control, Refusal};
+use control::buckets::StoreAccount;
+use control::{Control, TaskError};
 use wire::fields::Fields;
 use wire::v2::BucketRegion;
 
@@ -16,7 +16,7 @@ pub(crate) async fn handle(
     Path(project): Path<String>,
     body: Bytes,
 ) -> Reply {
-    let control = control.of(&project);
+    let control = control.for_project(&project);
     let map = object(Face::V2, &body)?;
     let f = Fields::root(&map);
     let answer = async {
@@ -28,6 +28,6 @@ pub(crate) async fn handle(
 }
 
 /// Whose bucket.
-pub(crate) fn read<'a>(f: &Fields<'a>) -> Result<(Account, &'a str), Refusal> {
+pub(crate) fn read<'a>(f: &Fields<'a>) -> Result<(StoreAccount, &'a str), TaskError> {
     Ok((account(f)?, f.filled("bucket_name", 100).map_err(fault)?))
 }

@@ -2,8 +2,8 @@
 
 use axum::extract::{Path, State};
 use bytes::Bytes;
-use control::secrets::Keys;
-use control::{Control, Refusal};
+use control::secrets::StoreCredentials;
+use control::{Control, TaskError};
 use wire::fields::Fields;
 
 use crate::body::{Reply, empty, object};
@@ -15,7 +15,7 @@ pub(crate) async fn handle(
     Path(project): Path<String>,
     body: Bytes,
 ) -> Reply {
-    let control = control.of(&project);
+    let control = control.for_project(&project);
     let map = object(Face::V2, &body)?;
     let f = Fields::root(&map);
     let check = async {
@@ -27,7 +27,7 @@ pub(crate) async fn handle(
 }
 
 /// Credentials of the destination, its region and bucket, and the list's key.
-pub(crate) fn read<'a>(f: &Fields<'a>) -> Result<(Keys, &'a str, &'a str, &'a str), Refusal> {
+pub(crate) fn read<'a>(f: &Fields<'a>) -> Result<(StoreCredentials, &'a str, &'a str, &'a str), TaskError> {
     let text = |name: &str, max| f.filled(name, max).map_err(fault);
     Ok((credentials::node(f)?, text("region", 100)?, text("obs_bucket", 1024)?, text("list_file_key", 1024)?))
 }

@@ -7,7 +7,7 @@ use model::task::{Event, Illegal};
 
 /// A refused request.
 #[derive(Clone, Debug)]
-pub enum Refusal {
+pub enum TaskError {
     /// A required field is missing.
     Missing(String),
     /// A required parameter of the query is missing.
@@ -82,21 +82,21 @@ pub enum Refusal {
     Internal(Failure),
 }
 
-impl From<Failure> for Refusal {
+impl From<Failure> for TaskError {
     fn from(failure: Failure) -> Self {
         match (failure.kind, failure.side) {
             (Kind::NotFound, Side::Local) if failure.op == "task_group" => {
-                Refusal::NoSuchGroup(failure.message)
+                TaskError::NoSuchGroup(failure.message)
             }
             (Kind::NotFound, Side::Local) if failure.op == "sync_task" => {
-                Refusal::NoSuchSync(failure.message)
+                TaskError::NoSuchSync(failure.message)
             }
-            (Kind::NotFound, Side::Local) => Refusal::NotFound(failure.message),
-            (_, Side::Local) => Refusal::Internal(failure),
-            _ => Refusal::Check(failure),
+            (Kind::NotFound, Side::Local) => TaskError::NotFound(failure.message),
+            (_, Side::Local) => TaskError::Internal(failure),
+            _ => TaskError::Check(failure),
         }
     }
 }
 
 /// Short for answers of use cases.
-pub type Answer<T> = Result<T, Refusal>;
+pub type TaskResult<T> = Result<T, TaskError>;

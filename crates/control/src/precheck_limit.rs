@@ -4,37 +4,37 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Checks of one project at once; none waits for those of another.
-pub const CHECKS_MAX: usize = 4;
+pub const MAX_PRECHECKS: usize = 4;
 
 /// Counts by project.
 #[derive(Debug, Default)]
-pub struct Checks(Mutex<HashMap<String, usize>>);
+pub struct PrecheckLimit(Mutex<HashMap<String, usize>>);
 
 /// One check; it counts until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Check {
-    all: Arc<Checks>,
+pub(crate) struct RunningPrecheck {
+    all: Arc<PrecheckLimit>,
     project: String,
 }
 
-impl Checks {
+impl PrecheckLimit {
     fn counts(&self) -> MutexGuard<'_, HashMap<String, usize>> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Begins one; none when too many are under way.
-    pub(crate) fn begin(self: &Arc<Self>, project: &str) -> Option<Check> {
+    pub(crate) fn acquire(self: &Arc<Self>, project: &str) -> Option<RunningPrecheck> {
         let mut counts = self.counts();
         let count = counts.entry(project.to_owned()).or_default();
-        if *count >= CHECKS_MAX {
+        if *count >= MAX_PRECHECKS {
             return None;
         }
         *count += 1;
-        Some(Check { all: self.clone(), project: project.to_owned() })
+        Some(RunningPrecheck { all: self.clone(), project: project.to_owned() })
     }
 }
 
-impl Drop for Check {
+impl Drop for RunningPrecheck {
     fn drop(&mut self) {
         let mut counts = self.all.counts();
         if let Some(count) = counts.get_mut(&self.project) {
@@ -52,12 +52,12 @@ mod tests {
 
     #[test]
     fn sec_f14_checks_are_counted_by_project() {
-        let checks = Arc::new(Checks::default());
-        let mut held: Vec<Check> = (0..CHECKS_MAX).filter_map(|_| checks.begin("a")).collect();
-        assert_eq!(held.len(), CHECKS_MAX);
-        assert!(checks.begin("a").is_none() && checks.begin("b").is_some());
+        let checks = Arc::new(PrecheckLimit::default());
+        let mut held: Vec<RunningPrecheck> = (0..MAX_PRECHECKS).filter_map(|_| checks.acquire("a")).collect();
+        assert_eq!(held.len(), MAX_PRECHECKS);
+        assert!(checks.acquire("a").is_none() && checks.acquire("b").is_some());
         held.pop();
-        assert!(checks.begin("a").is_some());
+        assert!(checks.acquire("a").is_some());
         held.clear();
         assert!(checks.counts().is_empty());
     }

@@ -18,10 +18,10 @@ use store::{DeliveryState, Notification, StoreTx, TaskRow};
 use crate::engine::Engine;
 
 /// Attempts before a notice is given up: about an hour.
-const ATTEMPTS: u32 = 8;
-const PATIENCE: Duration = Duration::from_secs(10);
+const MAX_ATTEMPTS: u32 = 8;
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Notices posted at once, and those of one project: a webhook that does not answer holds a place for 10 seconds.
-const AT_ONCE: u64 = 32;
+const MAX_CONCURRENT: u64 = 32;
 const AT_ONCE_EACH: u64 = 2;
 
 /// Where notices of a topic go.
@@ -36,7 +36,7 @@ pub struct Webhook {
 }
 
 /// What ended, for the notice about it.
-pub(crate) struct End<'a> {
+pub(crate) struct EndNotification<'a> {
     pub(crate) project: &'a str,
     pub(crate) about: &'a str,
     pub(crate) name: &'a str,
@@ -48,9 +48,9 @@ pub(crate) struct End<'a> {
     pub(crate) now: i64,
 }
 
-impl End<'_> {
+impl EndNotification<'_> {
     /// Writes down the notice, where one is wanted.
-    pub(crate) async fn notice(&self, tx: &mut StoreTx) -> Result<()> {
+    pub(crate) async fn put(&self, tx: &mut StoreTx) -> Result<()> {
         let Some(notify) = &self.spec.notify else { return Ok(()) };
         if self.succeeded && notify.success || !self.succeeded && notify.failure {
             let body = self.body(notify).to_string();
@@ -104,7 +104,7 @@ impl End<'_> {
 }
 
 /// The notice about an ended task.
-pub(crate) async fn of_task(
+pub(crate) async fn notify_task_end(
     tx: &mut StoreTx,
     task: &TaskRow,
     succeeded: bool,
@@ -112,7 +112,7 @@ pub(crate) async fn of_task(
     now: i64,
 ) -> Result<()> {
     let (before, after) = task.parent.record_paths(&task.name);
-    let end = End {
+    let end = EndNotification {
         project: &task.project,
         about: &task.id.to_string(),
         name: &task.name,
@@ -123,23 +123,23 @@ pub(crate) async fn of_task(
         records: (&before, &after),
         now,
     };
-    end.notice(tx).await
+    end.put(tx).await
 }
 
 impl Engine {
     /// Posts what is due, beside the dispatcher.
-    pub(crate) async fn step_notices(self: &Arc<Self>, now: i64) -> Result<()> {
-        let due = self.store.read().await?.due_notifications(now, AT_ONCE, AT_ONCE_EACH).await?;
+    pub(crate) async fn step_webhooks(self: &Arc<Self>, now: i64) -> Result<()> {
+        let due = self.store.read().await?.due_notifications(now, MAX_CONCURRENT, AT_ONCE_EACH).await?;
         for notice in due {
             let key = format!("notice {}", notice.about);
-            if self.making().insert(key.clone()) {
+            if self.groups_in_creation().insert(key.clone()) {
                 let engine = self.clone();
                 tokio::spawn(async move {
                     if let Err(failure) = engine.deliver(&notice).await {
                         tracing::error!(about = %notice.about, "cannot record the delivery of a notification: \
                              {failure}");
                     }
-                    engine.making().remove(&key);
+                    engine.groups_in_creation().remove(&key);
                 });
             }
         }
@@ -147,7 +147,7 @@ impl Engine {
     }
 
     async fn deliver(&self, notice: &Notification) -> Result<()> {
-        let posted = match self.places.webhook(&notice.topic) {
+        let posted = match self.resolver.webhook(&notice.topic) {
             Some(webhook) => post(&webhook, &notice.body).await,
             None => Err(Failure::new(
                 Kind::NotFound,
@@ -166,7 +166,7 @@ impl Engine {
             Err(failure) => {
                 tracing::warn!(about = %notice.about, attempt = notice.attempts + 1, "notification not delivered: \
                      {failure}");
-                let last = notice.attempts + 1 >= ATTEMPTS;
+                let last = notice.attempts + 1 >= MAX_ATTEMPTS;
                 let state = if last { DeliveryState::GivenUp } else { DeliveryState::Due };
                 let delay = 15_000i64 << notice.attempts.min(8);
                 tx.record_attempt(notice, state, code(failure.kind), now + delay).await?;
@@ -209,9 +209,9 @@ async fn post(webhook: &Webhook, body: &str) -> Result<()> {
         headers.insert("x-whimbrel-signature", HeaderValue::from_str(&signature).map_err(|e| bad(&e))?);
     }
     let late = || Failure::new(Kind::Timeout, "notify", "the webhook did not answer within 10 s");
-    let answer = tokio::time::timeout(PATIENCE, client.send(request)).await.map_err(|_| late())??;
+    let answer = tokio::time::timeout(REQUEST_TIMEOUT, client.send(request)).await.map_err(|_| late())??;
     let status = answer.status();
-    let _ = tokio::time::timeout(PATIENCE, collect(answer, 64 << 10)).await;
+    let _ = tokio::time::timeout(REQUEST_TIMEOUT, collect(answer, 64 << 10)).await;
     let kind = match status.as_u16() {
         200..300 => return Ok(()),
         401 | 403 => Kind::Forbidden,

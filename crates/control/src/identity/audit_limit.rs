@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use std::sync::Mutex;
 
 /// In a minute, of one address.
-const OF_ONE: u32 = 60;
+const MAX_PER_ADDRESS: u32 = 60;
 /// In a minute, of all addresses.
-const OF_ALL: u32 = 600;
+const MAX_IN_ALL: u32 = 600;
 const MINUTE_MS: i64 = 60_000;
 
 #[derive(Debug, Default)]
@@ -20,17 +20,17 @@ struct Minute {
 
 /// Counts of this minute.
 #[derive(Debug, Default)]
-pub struct Noted(Mutex<Minute>);
+pub struct AuditLimit(Mutex<Minute>);
 
-impl Noted {
+impl AuditLimit {
     /// Whether this one is written down; if so, how many before it were not.
-    pub fn take(&self, from: Option<IpAddr>, now: i64) -> Option<u64> {
+    pub fn admit(&self, from: Option<IpAddr>, now: i64) -> Option<u64> {
         let mut minute = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if !(0..MINUTE_MS).contains(&(now - minute.began)) {
             *minute = Minute { began: now, left_out: minute.left_out, ..Minute::default() };
         }
         // An address is remembered only while there is room for its line.
-        if minute.all >= OF_ALL || minute.by.get(&from).is_some_and(|n| *n >= OF_ONE) {
+        if minute.all >= MAX_IN_ALL || minute.by.get(&from).is_some_and(|n| *n >= MAX_PER_ADDRESS) {
             minute.left_out += 1;
             return None;
         }
@@ -46,16 +46,16 @@ mod tests {
 
     #[test]
     fn sec_f26_refusals_are_written_up_to_a_bound_and_the_rest_is_counted() {
-        let noted = Noted::default();
+        let noted = AuditLimit::default();
         let (a, b) = ("10.0.0.1".parse().ok(), "10.0.0.2".parse().ok());
-        let written = (0..100).filter(|_| noted.take(a, 5).is_some()).count();
-        assert_eq!(written, OF_ONE as usize);
-        assert_eq!(noted.take(b, 6), Some(40));
-        assert_eq!(noted.take(b, 7), Some(0));
-        assert_eq!(noted.take(a, 5 + MINUTE_MS), Some(0));
+        let written = (0..100).filter(|_| noted.admit(a, 5).is_some()).count();
+        assert_eq!(written, MAX_PER_ADDRESS as usize);
+        assert_eq!(noted.admit(b, 6), Some(40));
+        assert_eq!(noted.admit(b, 7), Some(0));
+        assert_eq!(noted.admit(a, 5 + MINUTE_MS), Some(0));
         for n in 0..1000u32 {
-            noted.take(Some(IpAddr::from(n.to_be_bytes())), 6 + MINUTE_MS);
+            noted.admit(Some(IpAddr::from(n.to_be_bytes())), 6 + MINUTE_MS);
         }
-        assert_eq!(noted.0.lock().unwrap().all, OF_ALL);
+        assert_eq!(noted.0.lock().unwrap().all, MAX_IN_ALL);
     }
 }

@@ -5,7 +5,7 @@ use model::migration::{MigrationIllegal, Phase};
 
 /// A refused request.
 #[derive(Clone, Debug)]
-pub enum Denial {
+pub enum MigrationError {
     /// A member is missing or not acceptable: its dotted name, and why.
     Field(String, String),
     /// The description is longer than it may be.
@@ -23,9 +23,9 @@ pub enum Denial {
     /// Not in this state.
     State(Phase, MigrationIllegal),
     /// The ids of a call for several tasks.
-    Ids(String),
+    TooManyIds(String),
     /// A well-formed value that cannot be used: its dotted name, and why.
-    Unusable(String, String),
+    UnusableInstance(String, String),
     /// An end does not take the password.
     Password(String),
     /// The source does not replicate, or clients cannot be led elsewhere.
@@ -52,23 +52,23 @@ pub enum Denial {
     Internal(Failure),
 }
 
-impl From<Failure> for Denial {
+impl From<Failure> for MigrationError {
     fn from(failure: Failure) -> Self {
-        Denial::Internal(failure)
+        MigrationError::Internal(failure)
     }
 }
 
 /// Why an end cannot be used; `member` names it as the request does.
-pub(super) fn of_end(member: &str, registered: bool, failure: &Failure) -> Denial {
+pub(super) fn from_failure(member: &str, registered: bool, failure: &Failure) -> MigrationError {
     let said = format!("{member}: {}", failure.message);
     match failure.kind {
-        Kind::BadCredentials => Denial::Password(said),
-        Kind::ReadOnly => Denial::ReadOnly(said),
-        Kind::Connect | Kind::Timeout | Kind::Unavailable if registered => Denial::NotRunning(said),
-        Kind::NotFound if failure.side != Side::Local => Denial::NoInstance(failure.message.clone()),
-        _ => Denial::Unusable(member.to_owned(), failure.message.clone()),
+        Kind::BadCredentials => MigrationError::Password(said),
+        Kind::ReadOnly => MigrationError::ReadOnly(said),
+        Kind::Connect | Kind::Timeout | Kind::Unavailable if registered => MigrationError::NotRunning(said),
+        Kind::NotFound if failure.side != Side::Local => MigrationError::NoInstance(failure.message.clone()),
+        _ => MigrationError::UnusableInstance(member.to_owned(), failure.message.clone()),
     }
 }
 
 /// Short for answers of use cases.
-pub type Allowed<T> = Result<T, Denial>;
+pub type MigrationReply<T> = Result<T, MigrationError>;

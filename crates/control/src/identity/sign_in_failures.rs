@@ -7,10 +7,10 @@ use std::sync::Mutex;
 use flow_control::caller_limit::caller_of;
 use ring::digest;
 
-const ALLOWED: u32 = 6;
+const MAX_FAILURES: u32 = 6;
 const LOCK_MS: i64 = 5 * 60 * 1000;
 /// Callers remembered, about 60 bytes each; beyond that the oldest that is not locked is forgotten.
-const REMEMBERED: usize = 10_000;
+const MAX_CALLERS: usize = 10_000;
 /// Longest name or id of a user or access key; longer ones are nobody's and are refused before anything else.
 pub const NAME_MAX: usize = 255;
 
@@ -27,12 +27,12 @@ pub(super) fn caller(account: &str, from: Option<IpAddr>) -> Caller {
 /// Counts by (account, address), so that nobody can lock out somebody else. An account has one name here, however its
 /// user writes it.
 #[derive(Debug, Default)]
-pub struct FailureCount {
-    seen: Mutex<Seen>,
+pub struct SignInFailures {
+    callers: Mutex<FailuresByCaller>,
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+struct FailuresByCaller {
     by: HashMap<Caller, Failures>,
     /// When those that time has ended were last taken out, milliseconds.
     swept: i64,
@@ -51,16 +51,17 @@ impl Failures {
     }
 }
 
-impl Seen {
-    /// Makes room for one more, so that there are never more than [`REMEMBERED`].
+impl FailuresByCaller {
+    /// Makes room for one more, so that there are never more than [`MAX_REMEMBERED`].
     fn make_room(&mut self, now: i64) {
-        if self.by.len() >= REMEMBERED || !(0..LOCK_MS).contains(&(now - self.swept)) {
+        if self.by.len() >= MAX_CALLERS || !(0..LOCK_MS).contains(&(now - self.swept)) {
             self.by.retain(|_, failures| !failures.is_over(now));
             self.swept = now;
         }
-        if self.by.len() >= REMEMBERED {
+        if self.by.len() >= MAX_CALLERS {
             // Whoever is locked stays so: a flood of other names must not free it.
-            let oldest = self.by.iter().min_by_key(|(_, f)| (f.count >= ALLOWED, f.at)).map(|(who, _)| *who);
+            let oldest =
+                self.by.iter().min_by_key(|(_, f)| (f.count >= MAX_FAILURES, f.at)).map(|(who, _)| *who);
             if let Some(oldest) = oldest {
                 self.by.remove(&oldest);
             }
@@ -68,21 +69,21 @@ impl Seen {
     }
 }
 
-impl FailureCount {
-    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+impl SignInFailures {
+    fn callers(&self) -> std::sync::MutexGuard<'_, FailuresByCaller> {
+        self.callers.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// True while this caller has to wait.
     pub fn is_locked(&self, account: &str, from: Option<IpAddr>, now: i64) -> bool {
-        let found = self.seen().by.get(&caller(account, from)).copied();
-        found.is_some_and(|f| f.count >= ALLOWED && !f.is_over(now))
+        let found = self.callers().by.get(&caller(account, from)).copied();
+        found.is_some_and(|f| f.count >= MAX_FAILURES && !f.is_over(now))
     }
 
     /// Notes a failure.
     pub fn failed(&self, account: &str, from: Option<IpAddr>, now: i64) {
         let who = caller(account, from);
-        let mut seen = self.seen();
+        let mut seen = self.callers();
         let before = seen.by.get(&who).filter(|f| !f.is_over(now)).map_or(0, |f| f.count);
         if !seen.by.contains_key(&who) {
             seen.make_room(now);
@@ -92,7 +93,7 @@ impl FailureCount {
 
     /// Notes a success: the row is broken.
     pub fn succeeded(&self, account: &str, from: Option<IpAddr>) {
-        self.seen().by.remove(&caller(account, from));
+        self.callers().by.remove(&caller(account, from));
     }
 }
 
@@ -102,9 +103,9 @@ mod tests {
 
     #[test]
     fn six_failures_lock_one_caller_for_five_minutes() {
-        let count = FailureCount::default();
+        let count = SignInFailures::default();
         let (a, b) = ("127.0.0.1".parse().ok(), "127.0.0.2".parse().ok());
-        for _ in 0..ALLOWED {
+        for _ in 0..MAX_FAILURES {
             assert!(!count.is_locked("AK", a, 0));
             count.failed("AK", a, 0);
         }
@@ -116,28 +117,28 @@ mod tests {
 
     #[test]
     fn sec_f01_names_are_kept_as_hashes_and_end_by_time() {
-        let count = FailureCount::default();
+        let count = SignInFailures::default();
         let long = "n".repeat(1 << 20);
         count.failed(&long, None, 0);
         assert!(size_of::<(Caller, Failures)>() <= 64, "no name is kept");
         for i in 0..100 {
             count.failed(&format!("{i}{long}"), None, 0);
         }
-        assert_eq!(count.seen().by.len(), 101);
+        assert_eq!(count.callers().by.len(), 101);
         count.failed("other", None, LOCK_MS);
-        assert_eq!(count.seen().by.len(), 1, "the others have ended");
+        assert_eq!(count.callers().by.len(), 1, "the others have ended");
     }
 
     #[test]
     fn sec_f01_a_flood_of_names_frees_nobody() {
-        let count = FailureCount::default();
-        for _ in 0..ALLOWED {
+        let count = SignInFailures::default();
+        for _ in 0..MAX_FAILURES {
             count.failed("bob", None, 0);
         }
-        for i in 0..REMEMBERED + 100 {
+        for i in 0..MAX_CALLERS + 100 {
             count.failed(&i.to_string(), None, 1);
         }
         assert!(count.is_locked("bob", None, 2));
-        assert_eq!(count.seen().by.len(), REMEMBERED);
+        assert_eq!(count.callers().by.len(), MAX_CALLERS);
     }
 }
