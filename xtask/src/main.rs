@@ -123,7 +123,7 @@ fn bench(rest: &[&str]) -> Done {
 
 fn soak(rest: &[&str]) -> Done {
     let name = rest.first().ok_or("usage: cargo x soak NAME; `cargo x` lists the names")?;
-    if !matches!(*name, "sim" | "history" | "bare" | "fuzz") {
+    if !matches!(*name, "sim" | "history" | "clean-machine" | "fuzz") {
         cargo(&["build", "--release", "-p", "whimbrel"], &[])?;
     }
     let mut variables = vec![("WHIMBREL_SOAK".to_owned(), "1".to_owned())];
@@ -154,9 +154,9 @@ fn soak(rest: &[&str]) -> Done {
             &["test", "--release", "-p", "object_migration", "--lib", "--", "--nocapture", "five_shapes"],
             &variables,
         ),
-        "stop" | "kill" | "list" | "memory" | "doors" | "requests" => {
+        "stop" | "kill" | "list" | "memory" | "connections" | "requests" => {
             let filter = match *name {
-                "doors" => "doors::".to_owned(),
+                "connections" => "connections::".to_owned(),
                 "requests" => "fuzzed::".to_owned(),
                 name => format!("soak::{name}"),
             };
@@ -164,23 +164,23 @@ fn soak(rest: &[&str]) -> Done {
                 ["test", "--release", "-p", "whimbrel", "--test", "main", "--", "--nocapture", &filter];
             cargo(&args, &variables)
         }
-        "storms" | "frozen" | "cutover" | "great" | "rest" => {
+        "kill-storms" | "stalled-target" | "cutover" | "large-values" | "stop-latency" => {
             variables.extend(servers::start()?);
-            let filter = format!("redis_soak::redis_{name}");
+            let filter = format!("redis_soak::redis_{}", name.replace('-', "_"));
             let args =
                 ["test", "--release", "-p", "whimbrel", "--test", "main", "--", "--nocapture", &filter];
             let done = cargo(&args, &variables);
             servers::stop();
             done
         }
-        "versions" | "gaps" => {
+        "versions" | "interruptions" => {
             variables.extend(servers::redis()?);
-            let filter = if *name == "gaps" { "random_lives" } else { "every_type_into" };
+            let filter = if *name == "interruptions" { "random_lives" } else { "every_type_into" };
             let args =
                 ["test", "--release", "-p", "redis_migration", "--test", "main", "--", "--nocapture", filter];
             cargo(&args, &variables)
         }
-        "bare" => {
+        "clean-machine" => {
             let status =
                 Command::new("bash").arg("tests/bare.sh").status().map_err(|e| format!("bash: {e}"))?;
             if status.success() { Ok(()) } else { Err("failed: tests/bare.sh".into()) }

@@ -115,12 +115,12 @@ fn install_old_redis() -> Result<(), String> {
         return Ok(());
     }
     eprintln!("building old versions of Redis");
-    let status = Command::new("python3").arg("tests/old_redis.py").arg(&to).status();
+    let status = Command::new("python3").arg("tests/build_old_redis.py").arg(&to).status();
     let status = status.map_err(|e| format!("python3: {e}"))?;
     if status.success() {
         Ok(())
     } else {
-        Err("tests/old_redis.py failed; hint: it needs pip, cc and make".into())
+        Err("tests/build_old_redis.py failed; hint: it needs pip, cc and make".into())
     }
 }
 

@@ -17,7 +17,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, request::Parts};
 use http_body_util::BodyExt;
 use store::AuditLine;
 
-use crate::bodies::{self, Bodies, Held};
+use crate::body_limits::{self, BodyLimits, LimitedBody};
 use crate::error::Error;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -29,9 +29,9 @@ fn unauthorised(text: &str) -> Error {
 
 /// Told, by a request's extensions, when the caller of the request is known.
 #[derive(Clone)]
-pub struct Recognised(Arc<dyn Fn() + Send + Sync>);
+pub struct CallerKnown(Arc<dyn Fn() + Send + Sync>);
 
-impl Recognised {
+impl CallerKnown {
     /// `tell` is called at most once for a request.
     pub fn new(tell: impl Fn() + Send + Sync + 'static) -> Self {
         Self(Arc::new(tell))
@@ -40,14 +40,14 @@ impl Recognised {
 
 /// What the layer works with.
 #[derive(Clone)]
-pub(crate) struct Gate {
+pub(crate) struct AuthLayer {
     control: Control,
-    bodies: Bodies,
+    bodies: BodyLimits,
 }
 
-impl Gate {
+impl AuthLayer {
     pub(crate) fn new(control: Control) -> Self {
-        Self { control, bodies: Bodies::default() }
+        Self { control, bodies: BodyLimits::default() }
     }
 }
 
@@ -76,7 +76,7 @@ fn scrapes_locally(parts: &Parts) -> bool {
 }
 
 /// The layer.
-pub(crate) async fn layer(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+pub(crate) async fn layer(State(gate): State<AuthLayer>, request: Request, next: Next) -> Response {
     let control = &gate.control;
     let id = seal::random::<16>().map_or_else(|_| "0".repeat(32), |b| storage::checksum::hex(&b));
     let (parts, body) = request.into_parts();
@@ -84,16 +84,16 @@ pub(crate) async fn layer(State(gate): State<Gate>, request: Request, next: Next
     let signed = key_of(&parts);
     let audited = parts.method != Method::GET && parts.method != Method::HEAD;
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
-    let waits = bodies::waits_for_continue(&parts.headers);
+    let waits = body_limits::waits_for_continue(&parts.headers);
     let chinese =
         parts.headers.get("x-language").is_some_and(|l| l.as_bytes().eq_ignore_ascii_case(b"zh-cn"));
-    let (response, principal) = match admit(&gate, &parts, body).await {
+    let (response, principal) = match authenticate(&gate, &parts, body).await {
         Err(error) => (refusal(error, waits), None),
         Ok((held, principal)) => {
             let name = principal.as_ref().map(|p| (p.name.clone(), p.role));
             let mut request = Request::from_parts(parts, Body::from(held.bytes.clone()));
             if let Some(principal) = principal {
-                if let Some(recognised) = request.extensions().get::<Recognised>() {
+                if let Some(recognised) = request.extensions().get::<CallerKnown>() {
                     (recognised.0)();
                 }
                 request.extensions_mut().insert(principal);
@@ -106,10 +106,10 @@ pub(crate) async fn layer(State(gate): State<Gate>, request: Request, next: Next
     };
     let response = finish(response, &id, &path, chinese).await;
     let status = response.status();
-    let asks = response.extensions().get::<Claimed>().map(|c| c.0.clone());
+    let asks = response.extensions().get::<ClaimedName>().map(|c| c.0.clone());
     let changes = audited && principal.is_some();
     let (who, role) = match principal {
-        Some((name, role)) => (name, word(role)),
+        Some((name, role)) => (name, role_name(role)),
         None => (asks.clone().or(signed).unwrap_or_else(|| "-".to_owned()), ""),
     };
     tracing::info!(request_id = %id, %method, %path, status = status.as_u16(), principal = %who, "request");
@@ -155,7 +155,7 @@ fn refusal(error: Error, waits: bool) -> Response {
 
 /// Who asks for a token, as a reply carries it to the audit trail.
 #[derive(Clone, Debug)]
-pub(crate) struct Claimed(pub(crate) String);
+pub(crate) struct ClaimedName(pub(crate) String);
 
 /// The longest name that is written down of somebody who was not recognised, characters.
 const CLAIMED_MAX: usize = 64;
@@ -172,7 +172,7 @@ fn key_of(parts: &Parts) -> Option<String> {
     text[at..].split([',', '/', ' ']).next().map(short)
 }
 
-fn word(role: Role) -> &'static str {
+fn role_name(role: Role) -> &'static str {
     match role {
         Role::Viewer => "viewer",
         Role::Operator => "operator",
@@ -196,7 +196,7 @@ async fn audit(control: &Control, line: &AuditLine) {
 }
 
 /// Who asks, as far as the headers tell.
-enum Head {
+enum HeaderCheck {
     /// Known, and permitted what the path says.
     Known(Principal),
     /// The headers are in order; the signature is about the body too.
@@ -208,31 +208,35 @@ fn peer(parts: &Parts) -> IpAddr {
     from.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED))
 }
 
-async fn admit(gate: &Gate, parts: &Parts, body: Body) -> Result<(Held, Option<Principal>), Error> {
+async fn authenticate(
+    gate: &AuthLayer,
+    parts: &Parts,
+    body: Body,
+) -> Result<(LimitedBody, Option<Principal>), Error> {
     let (control, path, from) = (&gate.control, parts.uri.path(), peer(parts));
-    let max = bodies::max_of(&parts.method, path);
+    let max = body_limits::max_of(&parts.method, path);
     if is_open(&parts.method, path) || scrapes_locally(parts) {
         // A body has no meaning here, but one that is left unread would end the connection.
         if parts.method != Method::POST && body.is_end_stream() {
-            return Ok((Held::default(), None));
+            return Ok((LimitedBody::default(), None));
         }
         return Ok((gate.bodies.read(from, true, &parts.headers, max, body).await?, None));
     }
-    let head = match recognise(control, parts, from).await {
+    let head = match check_headers(control, parts, from).await {
         Ok(head) => head,
         Err(refused) => {
-            bodies::refuse(&parts.headers, body);
+            body_limits::refuse(&parts.headers, body);
             return Err(refused);
         }
     };
-    let known = matches!(head, Head::Known(_));
+    let known = matches!(head, HeaderCheck::Known(_));
     let held = gate.bodies.read(from, known, &parts.headers, max, body).await?;
     let principal = match head {
-        Head::Known(principal) => principal,
-        Head::Signed => {
+        HeaderCheck::Known(principal) => principal,
+        HeaderCheck::Signed => {
             let verified =
                 verify(&raw(parts, &held.bytes), &control.directory.accounts(), control.clock.now_ms());
-            let principal = verified.map_err(|refused| unproved(control, &refused, from))?;
+            let principal = verified.map_err(|refused| refuse_signature(control, &refused, from))?;
             control.directory.failures.succeeded(&signing(&principal.name), Some(from));
             let unsigned = parts.headers.get("x-sdk-content-sha256").map(HeaderValue::as_bytes);
             if unsigned == Some(control::identity::signature::UNSIGNED.as_bytes()) && !held.bytes.is_empty() {
@@ -251,7 +255,7 @@ async fn admit(gate: &Gate, parts: &Parts, body: Body) -> Result<(Held, Option<P
 }
 
 /// What can be said of the caller before the body is read.
-async fn recognise(control: &Control, parts: &Parts, from: IpAddr) -> Result<Head, Error> {
+async fn check_headers(control: &Control, parts: &Parts, from: IpAddr) -> Result<HeaderCheck, Error> {
     let path = parts.uri.path();
     if path.to_ascii_lowercase().contains("%7bproject_id%7d") {
         let m = "project_id is missing in the client's credentials";
@@ -260,7 +264,9 @@ async fn recognise(control: &Control, parts: &Parts, from: IpAddr) -> Result<Hea
     let signed = parts.headers.get_all("authorization").iter().any(|v| !v.as_bytes().trim_ascii().is_empty());
     if signed {
         let checked = check_head(&raw(parts, b""), &control.directory.accounts(), control.clock.now_ms());
-        return checked.map(|()| Head::Signed).map_err(|refused| unproved(control, &refused, from));
+        return checked
+            .map(|()| HeaderCheck::Signed)
+            .map_err(|refused| refuse_signature(control, &refused, from));
     }
     let token = parts.headers.get("x-auth-token").and_then(|v| v.to_str().ok()).filter(|t| !t.is_empty());
     let token = token.ok_or_else(|| unauthorised("x-auth-token not found"))?;
@@ -276,7 +282,7 @@ async fn recognise(control: &Control, parts: &Parts, from: IpAddr) -> Result<Hea
         }
     })?;
     authorise(control, parts, &principal)?;
-    Ok(Head::Known(principal))
+    Ok(HeaderCheck::Known(principal))
 }
 
 /// The request as its signature sees it.
@@ -304,7 +310,7 @@ fn signing(ak: &str) -> String {
 
 /// The answer to a signature that proves nothing. A right one always passes, whatever failed before it (auth.md §2.5); who
 /// fails again and again with a known key is no longer told why.
-fn unproved(control: &Control, refused: &SignatureRefused, from: IpAddr) -> Error {
+fn refuse_signature(control: &Control, refused: &SignatureRefused, from: IpAddr) -> Error {
     let known =
         refused.access_key.as_deref().filter(|ak| control.directory.accounts().keys.contains_key(*ak));
     if let Some(ak) = known {
@@ -390,7 +396,7 @@ async fn finish(response: Response, id: &str, path: &str, chinese: bool) -> Resp
     if map.contains_key("error_code") {
         map.insert("request_id".into(), id.into());
         let code = map["error_code"].as_str().unwrap_or_default();
-        if let Some(sentence) = crate::zh::sentence(code).filter(|_| chinese) {
+        if let Some(sentence) = crate::i18n::zh::sentence(code).filter(|_| chinese) {
             let english = map.get("error_msg").and_then(serde_json::Value::as_str).unwrap_or_default();
             let both: String = format!("{sentence}: {english}").chars().take(1024).collect();
             map.insert("error_msg".into(), both.into());

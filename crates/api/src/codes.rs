@@ -8,12 +8,12 @@ pub(crate) enum Code {
     /// It is answered; when.
     Answered(&'static str),
     /// It stands in a task, a notice or a record list; when.
-    Inside(&'static str),
+    InRecord(&'static str),
     /// It cannot occur; why.
     Never(&'static str),
 }
 
-use Code::{Answered, Inside, Never};
+use Code::{Answered, InRecord, Never};
 
 const NEARER: &str = "a more specific code is used";
 const BILLING: &str = "there are no account restrictions and no billing";
@@ -70,12 +70,12 @@ pub(crate) static REQUESTS: &[(u16, Code)] = &[
     (153, Answered("buckets or their contents cannot be listed")),
     (154, Never("connection errors use 0153, 1014 or 1020")),
     (155, Answered("the region of a bucket cannot be determined")),
-    (156, Inside("a notification: the webhook answered with an error")),
+    (156, InRecord("a notification: the webhook answered with an error")),
     (157, Answered("no `[[notify]]` is configured for the topic")),
-    (158, Inside("a notification: the webhook refused it")),
+    (158, InRecord("a notification: the webhook refused it")),
     (159, Never("webhook errors use 0156, 0158 and 0161")),
     (160, Never("webhook errors use 0156, 0158 and 0161")),
-    (161, Inside("a notification: the webhook cannot be reached")),
+    (161, InRecord("a notification: the webhook cannot be reached")),
     (162, Never("headers that are too long are refused by the HTTP layer")),
     (163, Never("tokens that are too long use APIGW.0301")),
     (167, Answered("retry of failed objects where none are recorded")),
@@ -91,8 +91,8 @@ pub(crate) static REQUESTS: &[(u16, Code)] = &[
     (301, Never("failed objects are always recorded")),
     (302, Never("a failed listing fails the task with its own code")),
     (303, Never(RECORDS)),
-    (304, Inside("a task: a record list could not be written")),
-    (305, Inside("a task: the failed list has reached 100,000 lines")),
+    (304, InRecord("a task: a record list could not be written")),
+    (305, InRecord("a task: the failed list has reached 100,000 lines")),
     (306, Never("an empty selection fails the task with TRF.0012")),
     (307, Never(RECORDS)),
     (308, Answered("retry of failed objects whose list is incomplete")),
@@ -141,9 +141,9 @@ pub(crate) static REQUESTS: &[(u16, Code)] = &[
 
 /// Numbers of `TRF.nnnn` in `error_reason` (oms.md §8.3).
 pub(crate) static CAUSES: &[(u16, Code)] = &[
-    (1, Inside("an internal error of the service")),
+    (1, InRecord("an internal error of the service")),
     (2, Never("a server that does not answer uses 0061 or 0157")),
-    (3, Inside("waited 30 days without being scheduled")),
+    (3, InRecord("waited 30 days without being scheduled")),
     (4, Never("a server error uses 0061 or 0157")),
     (5, Never("a server error uses 0061 or 0157")),
     (6, Never("only the object that differs fails")),
@@ -152,40 +152,40 @@ pub(crate) static CAUSES: &[(u16, Code)] = &[
     (9, Never("a bucket that cannot be read uses 0155 or 0157")),
     (10, Never("a bucket that cannot be read uses 0058 or 0061")),
     (11, Never("an empty selection uses 0012")),
-    (12, Inside("the selection matches no object")),
-    (13, Inside("the list file is missing")),
-    (14, Inside("the list file is too large, or not a .txt file")),
+    (12, InRecord("the selection matches no object")),
+    (13, InRecord("the list file is missing")),
+    (14, InRecord("the list file is too large, or not a .txt file")),
     (15, Never("an account without blob service is refused at task creation")),
-    (16, Inside("a line of the list is malformed")),
-    (17, Inside("the list file is empty")),
-    (18, Inside("a line of the list is longer than 65,535 bytes")),
-    (19, Inside("the metadata of the list file are wrong")),
-    (51, Inside("no permission at the destination")),
+    (16, InRecord("a line of the list is malformed")),
+    (17, InRecord("the list file is empty")),
+    (18, InRecord("a line of the list is longer than 65,535 bytes")),
+    (19, InRecord("the metadata of the list file are wrong")),
+    (51, InRecord("no permission at the destination")),
     (52, Never("a missing permission at the destination uses 0051")),
     (53, Never(BILLING)),
     (54, Never("a missing permission at the destination uses 0051")),
-    (55, Inside("the destination is full")),
+    (55, InRecord("the destination is full")),
     (56, Never(BILLING)),
-    (57, Inside("the keys of the destination are wrong")),
-    (58, Inside("the destination bucket is missing")),
+    (57, InRecord("the keys of the destination are wrong")),
+    (58, InRecord("the destination bucket is missing")),
     (59, Never("an object that vanishes from the destination is written again")),
-    (60, Inside("the destination refuses an object key")),
-    (61, Inside("another error of the destination")),
-    (62, Inside("some objects failed, for several reasons")),
+    (60, InRecord("the destination refuses an object key")),
+    (61, InRecord("another error of the destination")),
+    (62, InRecord("some objects failed, for several reasons")),
     (63, Never(BILLING)),
     (64, Never("v2 uses 0202")),
-    (151, Inside("the keys of the source are wrong")),
-    (152, Inside("no permission at the source")),
+    (151, InRecord("the keys of the source are wrong")),
+    (152, InRecord("no permission at the source")),
     (153, Never("a missing permission at the source uses 0152")),
     (154, Never("a missing permission at the source uses 0152")),
-    (155, Inside("the source bucket is missing")),
-    (156, Inside("an object is missing at the source")),
-    (157, Inside("another error of the source")),
+    (155, InRecord("the source bucket is missing")),
+    (156, InRecord("an object is missing at the source")),
+    (157, InRecord("another error of the source")),
     (158, Never("an object is written with the requested encryption or fails")),
-    (159, Inside("the source throttles")),
+    (159, InRecord("the source throttles")),
     (160, Never("an archived object uses 0202")),
     (201, Never("a refused restore is recorded with its object")),
-    (202, Inside("an object is archived and not restored")),
+    (202, InRecord("an object is archived and not restored")),
     (301, Never("an archived list file uses 0202")),
 ];
 
@@ -199,7 +199,7 @@ pub fn page() -> String {
         for (number, code) in table {
             let (mark, text) = match code {
                 Answered(text) => ("yes", text),
-                Inside(text) => ("inside", text),
+                InRecord(text) => ("inside", text),
                 Never(text) => ("no", text),
             };
             let _ = writeln!(out, "| {number:04} | {mark} | {text} |");
@@ -215,7 +215,7 @@ mod tests {
     use model::failure::{Kind, Side};
 
     use super::*;
-    use crate::error::{Error, Face, every_refusal};
+    use crate::error::{Error, OmsVersion, every_refusal};
     use crate::v2::tasks::show::trf;
 
     fn number(code: &str) -> u16 {
@@ -236,7 +236,9 @@ mod tests {
         }
         let made: BTreeSet<u16> = every_refusal()
             .iter()
-            .flat_map(|r| [Face::V1, Face::V2].map(|face| number(&Error::of(face, r).code)))
+            .flat_map(|r| {
+                [OmsVersion::V1, OmsVersion::V2].map(|face| number(&Error::from_task_error(face, r).code))
+            })
             .chain(ELSEWHERE)
             .collect();
         assert_eq!(
@@ -254,6 +256,6 @@ mod tests {
                 made.insert(number(trf(kind, side)));
             }
         }
-        assert_eq!(made, listed(CAUSES, |c| matches!(c, Inside(_))), "what is made is what is documented");
+        assert_eq!(made, listed(CAUSES, |c| matches!(c, InRecord(_))), "what is made is what is documented");
     }
 }

@@ -5,7 +5,7 @@ use control::migrations::{MigrationError, error_of};
 use http::StatusCode;
 use model::migration::{CutoverState, Method, MigrationKind, MigrationState, Phase, ResumeMode};
 use serde_json::{Map, Value};
-use wire::fields::Fault;
+use wire::fields::FieldError;
 
 use crate::error::Error;
 
@@ -24,7 +24,7 @@ pub(crate) fn error(status: StatusCode, code: &str, message: impl Into<String>) 
 }
 
 /// The code of a refusal: one table.
-pub(crate) fn denied(denial: MigrationError) -> Error {
+pub(crate) fn migration_error(denial: MigrationError) -> Error {
     let bad = StatusCode::BAD_REQUEST;
     let (status, code, message) = match denial {
         MigrationError::Field(member, why) => {
@@ -55,7 +55,7 @@ pub(crate) fn denied(denial: MigrationError) -> Error {
             let m = format!(
                 "The operation is not allowed: {} (status {})",
                 error_of(illegal),
-                word(phase, MigrationKind::Online)
+                phase_name(phase, MigrationKind::Online)
             );
             (bad, "DCS.4957", m)
         }
@@ -90,13 +90,13 @@ pub(crate) fn denied(denial: MigrationError) -> Error {
 }
 
 /// A fault of a member.
-pub(crate) fn fault(fault: Fault) -> MigrationError {
+pub(crate) fn field_error(fault: FieldError) -> MigrationError {
     match fault {
-        Fault::Missing(member) => MigrationError::Field(member, "it is required".into()),
-        Fault::WrongType(member, want) => MigrationError::Field(member, format!("it must be {want}")),
-        Fault::TooLong(member, _) if member == "description" => MigrationError::Description,
-        Fault::TooLong(member, max) => MigrationError::Field(member, format!("it is longer than {max}")),
-        Fault::NotAWord(member, why) => MigrationError::Field(member, why),
+        FieldError::Missing(member) => MigrationError::Field(member, "it is required".into()),
+        FieldError::WrongType(member, want) => MigrationError::Field(member, format!("it must be {want}")),
+        FieldError::TooLong(member, _) if member == "description" => MigrationError::Description,
+        FieldError::TooLong(member, max) => MigrationError::Field(member, format!("it is longer than {max}")),
+        FieldError::NotAWord(member, why) => MigrationError::Field(member, why),
     }
 }
 
@@ -123,7 +123,7 @@ pub(crate) fn object_or_nothing(body: &Bytes) -> Result<Map<String, Value>, Erro
     }
 }
 
-fn word(phase: Phase, kind: MigrationKind) -> &'static str {
+fn phase_name(phase: Phase, kind: MigrationKind) -> &'static str {
     match (phase, kind) {
         (Phase::Created, _) => "RUNNING",
         (Phase::Loading, MigrationKind::Import) => "MIGRATING",
@@ -139,7 +139,7 @@ fn word(phase: Phase, kind: MigrationKind) -> &'static str {
 
 /// The status of a task (§3.1).
 pub(crate) fn status(state: MigrationState) -> &'static str {
-    word(state.phase, state.kind)
+    phase_name(state.phase, state.kind)
 }
 
 /// Where a cut-over is (§3.4).
@@ -160,7 +160,7 @@ pub(crate) fn method(word: &str) -> Method {
     if word == METHODS[1] { Method::Incremental } else { Method::Full }
 }
 
-pub(crate) fn method_word(method: Method) -> &'static str {
+pub(crate) fn method_name(method: Method) -> &'static str {
     METHODS[usize::from(method == Method::Incremental)]
 }
 
@@ -171,7 +171,7 @@ pub(crate) fn mode(word: &str) -> ResumeMode {
     if word == MODES[1] { ResumeMode::Manual } else { ResumeMode::Auto }
 }
 
-pub(crate) fn mode_word(mode: ResumeMode) -> &'static str {
+pub(crate) fn mode_name(mode: ResumeMode) -> &'static str {
     MODES[usize::from(mode == ResumeMode::Manual)]
 }
 
@@ -192,7 +192,7 @@ pub(crate) fn number(
     let Some(text) = crate::v2::tasks::list::given(query, name) else { return Ok(default) };
     let number = text.parse().ok().filter(|n| (range.0..=range.1).contains(n));
     number.ok_or_else(|| {
-        denied(MigrationError::Field(
+        migration_error(MigrationError::Field(
             name.into(),
             format!("it must be a number from {} to {}", range.0, range.1),
         ))
@@ -215,17 +215,17 @@ mod tests {
     /// The words of §3.1, and no other.
     #[test]
     fn every_phase_has_its_word() {
-        let words: Vec<&str> = Phase::ALL.iter().map(|p| word(*p, MigrationKind::Online)).collect();
+        let words: Vec<&str> = Phase::ALL.iter().map(|p| phase_name(*p, MigrationKind::Online)).collect();
         assert_eq!(
             words,
             ["RUNNING", "FULLMIGRATING", "INCRMIGEATING", "TERMINATING", "TERMINATED", "SUCCESS", "FAILED"]
         );
-        assert_eq!(word(Phase::Loading, MigrationKind::Import), "MIGRATING");
+        assert_eq!(phase_name(Phase::Loading, MigrationKind::Import), "MIGRATING");
     }
 
     #[test]
     fn cl_f05_a_backup_that_is_gone_and_one_that_is_being_made() {
-        let code = |denial| denied(denial).code;
+        let code = |denial| migration_error(denial).code;
         assert_eq!(code(MigrationError::NoBackup("x".into())), "DCS.4031");
         assert_eq!(code(MigrationError::BackupRuns("x".into())), "DCS.4096");
         assert_eq!(

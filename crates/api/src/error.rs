@@ -8,11 +8,11 @@ use model::failure::{Failure, Kind, Side};
 use model::group::GroupIllegal;
 use model::policy::WindowError;
 use model::task::{Event, Illegal};
-use wire::fields::Fault;
+use wire::fields::FieldError;
 
 /// Which face answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Face {
+pub(crate) enum OmsVersion {
     V1,
     V2,
 }
@@ -39,14 +39,14 @@ fn number(refusal: &TaskError) -> (u16, String) {
         TaskError::Source(why) => (57, format!("`src_node`: {why}")),
         TaskError::Target(why) => (58, format!("`dst_node`: {why}")),
         TaskError::SourceRegion(region) => {
-            let region = unsecret(region);
+            let region = redact(region);
             (79, format!("Source region `{region}` is not supported; hint: list the supported regions"))
         }
         TaskError::TargetRegion(region) => (
             80,
             format!(
                 "Destination region `{}` is not supported; hint: list the supported regions",
-                unsecret(region)
+                redact(region)
             ),
         ),
         TaskError::Windows(WindowError::TooMany) => task(83, "`bandwidth_policy` has more than 5 windows"),
@@ -131,7 +131,7 @@ fn old_number(no: u16) -> u16 {
 
 impl Error {
     /// The answer of a face to a refusal.
-    pub(crate) fn of(face: Face, refusal: &TaskError) -> Self {
+    pub(crate) fn from_task_error(face: OmsVersion, refusal: &TaskError) -> Self {
         let (no, message) = number(refusal);
         if let TaskError::Internal(failure) = refusal {
             tracing::error!(kind = ?failure.kind, "request failed: {failure}");
@@ -143,8 +143,8 @@ impl Error {
             _ => StatusCode::BAD_REQUEST,
         };
         let code = match face {
-            Face::V1 => format!("S3M.{:04}", old_number(no)),
-            Face::V2 => format!("OMS.{no:04}"),
+            OmsVersion::V1 => format!("S3M.{:04}", old_number(no)),
+            OmsVersion::V2 => format!("OMS.{no:04}"),
         };
         Self { status, code, message }
     }
@@ -155,8 +155,8 @@ impl Error {
     }
 
     /// The body is not JSON.
-    pub(crate) fn not_json(face: Face, why: &str) -> Self {
-        let prefix = if face == Face::V1 { "S3M" } else { "OMS" };
+    pub(crate) fn not_json(face: OmsVersion, why: &str) -> Self {
+        let prefix = if face == OmsVersion::V1 { "S3M" } else { "OMS" };
         Self {
             status: StatusCode::BAD_REQUEST,
             code: format!("{prefix}.0067"),
@@ -166,12 +166,12 @@ impl Error {
 }
 
 /// A fault of a field as a refusal.
-pub(crate) fn fault(fault: Fault) -> TaskError {
+pub(crate) fn field_error(fault: FieldError) -> TaskError {
     match fault {
-        Fault::Missing(field) => TaskError::Missing(field),
-        Fault::WrongType(field, want) => TaskError::WrongType(field, want),
-        Fault::TooLong(field, max) => TaskError::TooLong(field, max),
-        Fault::NotAWord(field, why) => TaskError::Invalid(field, why),
+        FieldError::Missing(field) => TaskError::Missing(field),
+        FieldError::WrongType(field, want) => TaskError::WrongType(field, want),
+        FieldError::TooLong(field, max) => TaskError::TooLong(field, max),
+        FieldError::NotAWord(field, why) => TaskError::Invalid(field, why),
     }
 }
 
@@ -191,7 +191,7 @@ impl IntoResponse for Error {
 
 /// One of each refusal, and of each case within that has a number of its own.
 /// An endpoint written as a region, without who asks there.
-fn unsecret(region: &str) -> String {
+fn redact(region: &str) -> String {
     match region.rsplit_once('@') {
         Some((_, host)) if region.contains("://") => format!("…@{host}"),
         _ => region.to_owned(),
@@ -261,17 +261,17 @@ mod tests {
 
     #[test]
     fn codes_by_face() {
-        let of = |face, r: TaskError| Error::of(face, &r).code;
-        assert_eq!(of(Face::V2, TaskError::Illegal(Event::Stop, Illegal::NotRunning)), "OMS.0066");
-        assert_eq!(of(Face::V1, TaskError::Illegal(Event::Delete, Illegal::InProgress)), "S3M.0063");
-        assert_eq!(of(Face::V2, TaskError::NotFound("x".into())), "OMS.1009");
-        assert_eq!(of(Face::V1, TaskError::NotFound("x".into())), "S3M.0054");
-        assert_eq!(of(Face::V2, TaskError::Windows(WindowError::Overlap)), "OMS.0085");
+        let of = |face, r: TaskError| Error::from_task_error(face, &r).code;
+        assert_eq!(of(OmsVersion::V2, TaskError::Illegal(Event::Stop, Illegal::NotRunning)), "OMS.0066");
+        assert_eq!(of(OmsVersion::V1, TaskError::Illegal(Event::Delete, Illegal::InProgress)), "S3M.0063");
+        assert_eq!(of(OmsVersion::V2, TaskError::NotFound("x".into())), "OMS.1009");
+        assert_eq!(of(OmsVersion::V1, TaskError::NotFound("x".into())), "S3M.0054");
+        assert_eq!(of(OmsVersion::V2, TaskError::Windows(WindowError::Overlap)), "OMS.0085");
     }
 
     /// What an action answers: the code, or nothing where it is accepted.
     fn code(refusal: Option<TaskError>) -> String {
-        refusal.map_or_else(|| "ok".to_owned(), |r| Error::of(Face::V2, &r).code)
+        refusal.map_or_else(|| "ok".to_owned(), |r| Error::from_task_error(OmsVersion::V2, &r).code)
     }
 
     /// oms.md §3.1, state by state: waiting, executing, stopped, failed, succeeded, retrying, pausing.
@@ -339,16 +339,16 @@ mod tests {
     #[test]
     fn every_number_has_a_chinese_sentence() {
         for refusal in every_refusal() {
-            for face in [Face::V1, Face::V2] {
-                let code = Error::of(face, &refusal).code;
-                assert!(crate::zh::sentence(&code).is_some(), "{code} for {refusal:?}");
+            for face in [OmsVersion::V1, OmsVersion::V2] {
+                let code = Error::from_task_error(face, &refusal).code;
+                assert!(crate::i18n::zh::sentence(&code).is_some(), "{code} for {refusal:?}");
             }
         }
     }
 
     #[test]
     fn c08_threads_have_a_number_of_their_own() {
-        let error = Error::of(Face::V1, &TaskError::Threads);
+        let error = Error::from_task_error(OmsVersion::V1, &TaskError::Threads);
         assert_eq!((error.code.as_str(), error.status), ("S3M.0059", StatusCode::BAD_REQUEST));
     }
 }

@@ -8,8 +8,8 @@ use control::identity::Principal;
 use http::StatusCode;
 use model::failure::Kind;
 
-use crate::body::{Reply, json};
 use crate::error::Error;
+use crate::reply::{Reply, json};
 
 pub(crate) async fn healthz() -> Reply {
     json(&serde_json::json!({"status": "ok"}))
@@ -34,7 +34,7 @@ pub(crate) async fn readyz(State(control): State<Control>) -> Reply {
 }
 
 /// Whose numbers are told one by one.
-enum Shown<'a> {
+enum MetricsScope<'a> {
     /// Nobody's: a program on this machine asks, or somebody through a proxy on it, which cannot be told apart. It reads sums.
     Sums,
     /// Those of a caller's projects.
@@ -43,8 +43,8 @@ enum Shown<'a> {
     All,
 }
 
-impl Shown<'_> {
-    fn shows(&self, project: &str) -> bool {
+impl MetricsScope<'_> {
+    fn includes(&self, project: &str) -> bool {
         match self {
             Self::Sums => false,
             Self::Of(caller) => caller.projects.iter().any(|p| p == project),
@@ -59,17 +59,17 @@ pub(crate) async fn metrics(
     caller: Option<Extension<Principal>>,
 ) -> Response {
     match &caller {
-        Some(Extension(caller)) => told(&control, Shown::Of(caller)).await,
-        None => told(&control, Shown::Sums).await,
+        Some(Extension(caller)) => render(&control, MetricsScope::Of(caller)).await,
+        None => render(&control, MetricsScope::Sums).await,
     }
 }
 
 /// All numbers, for an address of their own.
 pub(crate) async fn all_metrics(State(control): State<Control>) -> Response {
-    told(&control, Shown::All).await
+    render(&control, MetricsScope::All).await
 }
 
-async fn told(control: &Control, shown: Shown<'_>) -> Response {
+async fn render(control: &Control, shown: MetricsScope<'_>) -> Response {
     let tasks = async { control.engine.store().read().await?.open_tasks().await };
     let Ok(tasks) = tasks.await else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
     let mut text = String::from("# TYPE whimbrel_open_tasks gauge\n");
@@ -80,7 +80,7 @@ async fn told(control: &Control, shown: Shown<'_>) -> Response {
             let now = progress.snapshot();
             let settled = now.settled.settled().objects;
             (speed, objects) = (speed + now.speed, objects + settled);
-            if shown.shows(&task.project) {
+            if shown.includes(&task.project) {
                 each.push_str(&format!(
                     "whimbrel_task_bytes_per_second{{task=\"{id}\"}} {:.0}\nwhimbrel_task_objects{{task=\"{id}\"}} {settled}\n",
                     now.speed,
@@ -101,7 +101,11 @@ async fn told(control: &Control, shown: Shown<'_>) -> Response {
 }
 
 /// Redis migrations: how far each is behind, and how often it had to begin anew.
-async fn migrations(control: &Control, shown: &Shown<'_>, text: &mut String) -> model::failure::Result<()> {
+async fn migrations(
+    control: &Control,
+    shown: &MetricsScope<'_>,
+    text: &mut String,
+) -> model::failure::Result<()> {
     let open = control.engine.store().read().await?.open_migrations().await?;
     text.push_str(&format!(
         "# TYPE whimbrel_open_migrations gauge\nwhimbrel_open_migrations {}\n\
@@ -109,7 +113,7 @@ async fn migrations(control: &Control, shown: &Shown<'_>, text: &mut String) -> 
          # TYPE whimbrel_migration_full_syncs counter\n# TYPE whimbrel_migration_keys gauge\n",
         open.len()
     ));
-    for m in open.iter().filter(|m| shown.shows(&m.project)) {
+    for m in open.iter().filter(|m| shown.includes(&m.project)) {
         let (id, stats) = (&m.id, &m.stats);
         let seconds = stats.lag_ms as f64 / 1000.0;
         text.push_str(&format!(

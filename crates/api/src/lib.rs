@@ -2,19 +2,19 @@
 //! All routes stand in [`router`]; each endpoint has its own file.
 
 mod auth;
-mod bodies;
-mod body;
+mod body_limits;
 pub mod codes;
 mod dcs;
 mod error;
 mod health;
+mod i18n;
 mod iam;
 pub mod openapi;
+mod reply;
 mod router;
 mod v1;
 mod v2;
 mod versions;
-mod zh;
 
-pub use auth::Recognised;
+pub use auth::CallerKnown;
 pub use router::{health_only, metrics, router};

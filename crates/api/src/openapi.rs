@@ -7,7 +7,7 @@ use control::TaskError;
 use model::spec::TaskSpec;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
-use wire::fields::{Asked, Fields, Recorder};
+use wire::fields::{FieldKind, Fields, Recorder};
 use wire::{dcs, v1 as w1, v2 as w2};
 
 use crate::router::OPERATIONS;
@@ -233,8 +233,8 @@ fn success(operation: &str) -> &'static str {
 }
 
 /// Everything that a reader asks for in any of its runs; needed is what every run that met it needed.
-fn asked(reader: Reader, runs: &[Answers]) -> BTreeMap<String, (Asked, bool)> {
-    let mut all: BTreeMap<String, (Asked, bool)> = BTreeMap::new();
+fn asked(reader: Reader, runs: &[Answers]) -> BTreeMap<String, (FieldKind, bool)> {
+    let mut all: BTreeMap<String, (FieldKind, bool)> = BTreeMap::new();
     for answers in runs {
         let recorder = Recorder::with(answers);
         // A run that ends in a refusal has asked what it asked until then.
@@ -247,25 +247,25 @@ fn asked(reader: Reader, runs: &[Answers]) -> BTreeMap<String, (Asked, bool)> {
     all
 }
 
-fn schema_of(asked: &Asked) -> Value {
+fn schema_of(asked: &FieldKind) -> Value {
     match asked {
-        Asked::Text(max) => json!({"type": "string", "maxLength": max}),
-        Asked::Word(words) => json!({"type": "string", "enum": words}),
-        Asked::Bool => json!({"type": "boolean"}),
-        Asked::Int => json!({"type": "integer", "format": "int64"}),
-        Asked::Object => json!({"type": "object", "properties": {}}),
-        Asked::List(max) => json!({"type": "array", "maxItems": max, "items": {}}),
-        Asked::Texts(max, each) => {
+        FieldKind::Text(max) => json!({"type": "string", "maxLength": max}),
+        FieldKind::Word(words) => json!({"type": "string", "enum": words}),
+        FieldKind::Bool => json!({"type": "boolean"}),
+        FieldKind::Int => json!({"type": "integer", "format": "int64"}),
+        FieldKind::Object => json!({"type": "object", "properties": {}}),
+        FieldKind::List(max) => json!({"type": "array", "maxItems": max, "items": {}}),
+        FieldKind::Texts(max, each) => {
             json!({"type": "array", "maxItems": max, "items": {"type": "string", "maxLength": each}})
         }
-        Asked::Objects(max) => {
+        FieldKind::Objects(max) => {
             json!({"type": "array", "maxItems": max, "items": {"type": "object", "properties": {}}})
         }
     }
 }
 
 /// Nested objects out of names such as `src_node.bucket` and `bandwidth_policy[].start`.
-fn body_schema(asked: &BTreeMap<String, (Asked, bool)>) -> Value {
+fn body_schema(asked: &BTreeMap<String, (FieldKind, bool)>) -> Value {
     let mut root = json!({"type": "object", "properties": {}});
     for (name, (what, needed)) in asked {
         let (place, field) = name.rsplit_once('.').map_or((None, name.as_str()), |(p, f)| (Some(p), f));

@@ -117,7 +117,7 @@ pub fn router(control: Control) -> Router {
         .method_not_allowed_fallback(wrong_method)
         // The layer around it has read the body under bounds of its own.
         .layer(DefaultBodyLimit::disable())
-        .layer(middleware::from_fn_with_state(auth::Gate::new(control.clone()), auth::layer))
+        .layer(middleware::from_fn_with_state(auth::AuthLayer::new(control.clone()), auth::layer))
         .with_state(control);
     // Layers of a router run behind its routing, so this one stands around the whole.
     Router::new().fallback_service(surface).layer(middleware::map_request(shorten))

@@ -4,8 +4,8 @@ use axum::extract::Path;
 use http::{HeaderMap, StatusCode};
 use wire::v2::{Link, Version};
 
-use crate::body::{Reply, json};
 use crate::error::Error;
+use crate::reply::{Reply, json};
 
 fn versions(headers: &HeaderMap) -> Vec<Version> {
     let host = headers.get("host").and_then(|h| h.to_str().ok()).unwrap_or("localhost");

@@ -37,7 +37,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::new`].
-    pub(crate) fn of(service: &Service) -> Result<Self> {
+    pub(crate) fn from_args(service: &Service) -> Result<Self> {
         Self::new(&service.endpoint, &service.ak, &service.sk, &service.project)
     }
 

@@ -4,7 +4,7 @@ mod args;
 mod client;
 mod commands;
 mod exit;
-mod places;
+mod open_store;
 mod printer;
 mod report;
 

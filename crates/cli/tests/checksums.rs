@@ -1,7 +1,7 @@
 //! Checksums that are sent with uploads, end to end.
 
 use testkit::content::Content;
-use testkit::faults::{Fault, Faults};
+use testkit::faults::{Faults, InjectedFault};
 use testkit::{Checksums, Options, S3Server};
 
 use crate::support::{copy, json, whimbrel};
@@ -10,7 +10,7 @@ const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
 fn server(checksums: Checksums, checksum_demanded: bool) -> S3Server {
-    let faults = Faults::new(0, &[Fault::Flip], 1);
+    let faults = Faults::new(0, &[InjectedFault::Flip], 1);
     S3Server::start(Options { checksums, checksum_demanded, faults, ..Options::default() })
 }
 

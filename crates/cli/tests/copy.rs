@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use testkit::content::Content;
-use testkit::faults::{Fault, Faults};
+use testkit::faults::{Faults, InjectedFault};
 use testkit::{Options, S3Server};
 
 use crate::support::{copy, json, whimbrel};
@@ -205,7 +205,13 @@ fn a_list_file_names_what_is_copied_and_deletions_follow_when_asked() {
 /// Everything odd at once: layouts, sizes, keys, metadata, tags; twice, with and without faults.
 #[test]
 fn obj_19_odd_objects_arrive_exactly_even_in_a_storm_of_faults() {
-    let kinds = [Fault::SlowDown, Fault::InternalError, Fault::Reset, Fault::LoseAnswer, Fault::Truncate];
+    let kinds = [
+        InjectedFault::SlowDown,
+        InjectedFault::InternalError,
+        InjectedFault::Reset,
+        InjectedFault::LoseAnswer,
+        InjectedFault::Truncate,
+    ];
     for share in [0, 60] {
         let server = S3Server::start(Options { faults: Faults::new(0, &kinds, 9), ..Options::default() });
         let source = server.bucket("from");

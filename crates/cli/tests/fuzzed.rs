@@ -10,7 +10,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use serde_json::{Map, Value, json};
 
-use crate::doors::{memory_mib, token};
+use crate::connections::{memory_mib, token};
 use crate::support::Service;
 
 const THREADS: u64 = 2;

@@ -4,9 +4,9 @@
 mod cases;
 mod checksums;
 mod clouds;
+mod connections;
 mod copy;
 mod crash;
-mod doors;
 mod fuzzed;
 mod keys;
 mod messages;

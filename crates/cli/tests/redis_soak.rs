@@ -1,4 +1,4 @@
-//! Long proofs of the Redis engine: `cargo x soak storms|frozen|cutover|great|rest`. Their short forms run with all tests.
+//! Long proofs of the Redis engine: `cargo x soak kill-storms|stalled-target|cutover|large-values|stop-latency`. Their short forms run with all tests.
 
 use std::process::{Child, Stdio};
 use std::sync::Arc;
@@ -356,21 +356,21 @@ fn rather_great_values() {
 }
 
 #[test]
-fn redis_great() {
+fn redis_large_values() {
     if soaking() {
         great(5_000_000, 512);
     }
 }
 
 #[test]
-fn redis_rest() {
+fn redis_stop_latency() {
     if soaking() {
         rests(20);
     }
 }
 
 #[test]
-fn redis_storms() {
+fn redis_kill_storms() {
     if soaking() {
         storm(20, 20, 5000, false);
         storm(20, 20, 5000, true);
@@ -378,7 +378,7 @@ fn redis_storms() {
 }
 
 #[test]
-fn redis_frozen() {
+fn redis_stalled_target() {
     if soaking() {
         frozen(60, 20_000);
     }

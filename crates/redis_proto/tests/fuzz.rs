@@ -8,13 +8,13 @@ use redis_proto::rdb::{Family, Item, Parser, dump};
 use redis_proto::resp::{Commands, Replies, command};
 use redis_proto::{aof, lzf};
 
-use testkit::fuzz::{LONG, fuzz};
+use testkit::fuzz::{MAX_INPUT_BYTES, fuzz};
 
 use crate::fixtures::dumps;
 
 fn files() -> Vec<Vec<u8>> {
     let read = |path: &std::path::PathBuf| std::fs::read(path).unwrap();
-    dumps().iter().map(read).map(|mut bytes| (bytes.truncate(LONG), bytes).1).collect()
+    dumps().iter().map(read).map(|mut bytes| (bytes.truncate(MAX_INPUT_BYTES), bytes).1).collect()
 }
 
 /// Payloads of every value of the dumps.

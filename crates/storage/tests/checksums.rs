@@ -6,7 +6,7 @@ use bytes::Bytes;
 use model::failure::Kind;
 use model::key::Key;
 use storage::{Body, Meta, ReadRequest, SharedStore, WriteCrc};
-use testkit::faults::{Fault, Faults};
+use testkit::faults::{Faults, InjectedFault};
 use testkit::{Checksums, Options, S3Server};
 
 use crate::s3;
@@ -15,7 +15,7 @@ const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
 fn server(checksums: Checksums) -> S3Server {
-    let faults = Faults::new(0, &[Fault::Flip], 1);
+    let faults = Faults::new(0, &[InjectedFault::Flip], 1);
     S3Server::start(Options { checksums, faults, ..Options::default() })
 }
 

@@ -10,7 +10,7 @@ use model::failure::{Kind, Side};
 use model::key::Key;
 use storage::guard::Guarded;
 use storage::{ListRequest, ObjectStore, ReadRequest};
-use testkit::faults::{Fault, Faults};
+use testkit::faults::{Faults, InjectedFault};
 use testkit::{Options, S3Server};
 
 use crate::s3;
@@ -29,7 +29,13 @@ async fn guarded(server: &S3Server) -> Guarded {
 
 #[tokio::test]
 async fn a_storm_of_every_fault_is_outlasted_by_listings_and_heads() {
-    let kinds = [Fault::SlowDown, Fault::InternalError, Fault::Reset, Fault::LoseAnswer, Fault::Truncate];
+    let kinds = [
+        InjectedFault::SlowDown,
+        InjectedFault::InternalError,
+        InjectedFault::Reset,
+        InjectedFault::LoseAnswer,
+        InjectedFault::Truncate,
+    ];
     let server = S3Server::start(Options { faults: Faults::new(0, &kinds, 3), ..Options::default() });
     for i in 0..50 {
         server.bucket("faulty").put(&format!("k{i:02}"), "x");
@@ -47,8 +53,10 @@ async fn a_storm_of_every_fault_is_outlasted_by_listings_and_heads() {
 
 #[tokio::test]
 async fn complaints_lower_the_limit() {
-    let server =
-        S3Server::start(Options { faults: Faults::new(0, &[Fault::SlowDown], 1), ..Options::default() });
+    let server = S3Server::start(Options {
+        faults: Faults::new(0, &[InjectedFault::SlowDown], 1),
+        ..Options::default()
+    });
     let store = guarded(&server).await;
     let before = store.limit().current();
     server.faults().set_per_mille(1000);
@@ -59,8 +67,10 @@ async fn complaints_lower_the_limit() {
 
 #[tokio::test]
 async fn a_cut_body_is_an_error_never_a_short_object() {
-    let server =
-        S3Server::start(Options { faults: Faults::new(0, &[Fault::Truncate], 1), ..Options::default() });
+    let server = S3Server::start(Options {
+        faults: Faults::new(0, &[InjectedFault::Truncate], 1),
+        ..Options::default()
+    });
     server.bucket("faulty").put("k", vec![7; 100_000]);
     let store = guarded(&server).await;
     server.faults().set_per_mille(1000);

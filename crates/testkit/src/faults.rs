@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum InjectedFault {
     /// 503 SlowDown before anything happens.
     SlowDown,
     /// 500 before anything happens.
@@ -24,7 +24,7 @@ pub enum Fault {
 #[derive(Debug)]
 pub struct Faults {
     per_mille: AtomicU64,
-    kinds: Vec<Fault>,
+    kinds: Vec<InjectedFault>,
     random: Mutex<fastrand::Rng>,
     /// How many were injected.
     pub injected: AtomicU64,
@@ -32,7 +32,7 @@ pub struct Faults {
 
 impl Faults {
     /// `per_mille` of 1000 requests fail with one of `kinds`.
-    pub fn new(per_mille: u32, kinds: &[Fault], seed: u64) -> Self {
+    pub fn new(per_mille: u32, kinds: &[InjectedFault], seed: u64) -> Self {
         Self {
             per_mille: u64::from(per_mille).into(),
             kinds: kinds.to_vec(),
@@ -51,7 +51,7 @@ impl Faults {
         self.per_mille.store(per_mille.into(), Ordering::SeqCst);
     }
 
-    pub(crate) fn draw(&self) -> Option<Fault> {
+    pub(crate) fn draw(&self) -> Option<InjectedFault> {
         let share = self.per_mille.load(Ordering::SeqCst);
         if share == 0 || self.kinds.is_empty() {
             return None;

@@ -5,15 +5,15 @@
 use std::time::{Duration, Instant};
 
 /// Inputs longer than this are cut: what is longer takes the time of many shorter ones.
-pub const LONG: usize = 16 << 10;
+pub const MAX_INPUT_BYTES: usize = 16 << 10;
 
-fn budget() -> Duration {
+fn run_time() -> Duration {
     let soaking = std::env::var_os("WHIMBREL_SOAK").is_some();
     Duration::from_secs(if soaking { 600 } else { 1 })
 }
 
 /// Alters an input: bits, bytes that mean lengths, pieces cut out, doubled, moved or taken from another input.
-fn alter(input: &mut Vec<u8>, other: &[u8], random: &mut fastrand::Rng) {
+fn mutate(input: &mut Vec<u8>, other: &[u8], random: &mut fastrand::Rng) {
     for _ in 0..random.usize(1..6) {
         let len = input.len();
         if len == 0 {
@@ -45,7 +45,7 @@ fn alter(input: &mut Vec<u8>, other: &[u8], random: &mut fastrand::Rng) {
             _ => input[at] = random.u8(..),
         }
     }
-    input.truncate(LONG);
+    input.truncate(MAX_INPUT_BYTES);
 }
 
 /// Runs a target for its time: a second, or ten minutes in a soak (`WHIMBREL_SOAK`).
@@ -63,9 +63,9 @@ pub fn fuzz(
     for input in corpus {
         target(input, &mut random);
     }
-    while began.elapsed() < budget() {
+    while began.elapsed() < run_time() {
         let mut input = corpus[random.usize(..corpus.len())].clone();
-        alter(&mut input, &corpus[random.usize(..corpus.len())], &mut random);
+        mutate(&mut input, &corpus[random.usize(..corpus.len())], &mut random);
         let before = Instant::now();
         let seed = random.get_seed();
         let done = std::panic::catch_unwind(|| target(&input, &mut fastrand::Rng::with_seed(seed)));

@@ -22,7 +22,7 @@ use storage::checksum::{Hasher, Wanted, hex, md5_of_parts};
 use tokio::net::TcpListener;
 
 use crate::content::Content;
-use crate::faults::{Fault, Faults};
+use crate::faults::{Faults, InjectedFault};
 use crate::keys::{Keys, Object, Sorted};
 use crate::script::{Call, Script, Step};
 
@@ -315,7 +315,7 @@ fn kept(options: &Options, mut object: Object) -> Object {
 }
 
 /// Answers a write with what a vendor tells of the new object.
-fn with_crc(mut response: Response<Answer>, made: &Object) -> Response<Answer> {
+fn with_crc(mut response: Response<ResponseBody>, made: &Object) -> Response<ResponseBody> {
     for (name, value) in made.headers.iter().filter(|(n, _)| n.ends_with("hash-crc64ecma")) {
         if let (Ok(name), Ok(value)) =
             (http::HeaderName::try_from(name.as_str()), http::HeaderValue::from_bytes(value))
@@ -373,7 +373,7 @@ impl Bucket<'_> {
 }
 
 /// A body that is a range of a content, cut short when it is to fail.
-struct Answer {
+struct ResponseBody {
     content: Content,
     at: u64,
     end: u64,
@@ -383,7 +383,7 @@ struct Answer {
     state: Option<Arc<State>>,
 }
 
-impl http_body::Body for Answer {
+impl http_body::Body for ResponseBody {
     type Data = Bytes;
     type Error = std::io::Error;
 
@@ -417,15 +417,16 @@ impl http_body::Body for Answer {
     }
 }
 
-fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Answer> {
+fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<ResponseBody> {
     let content = Content::Given(text.into());
     let end = content.len();
-    let mut response = Response::new(Answer { content, at: 0, end, promised: end, sized: true, state: None });
+    let mut response =
+        Response::new(ResponseBody { content, at: 0, end, promised: end, sized: true, state: None });
     *response.status_mut() = status;
     response
 }
 
-fn error(status: StatusCode, code: &str) -> Response<Answer> {
+fn error(status: StatusCode, code: &str) -> Response<ResponseBody> {
     text(
         status,
         format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>scripted</Message></Error>"),
@@ -433,7 +434,7 @@ fn error(status: StatusCode, code: &str) -> Response<Answer> {
 }
 
 #[derive(Clone)]
-struct Asked {
+struct ParsedRequest {
     method: Method,
     bucket: String,
     key: Vec<u8>,
@@ -441,7 +442,7 @@ struct Asked {
     headers: HeaderMap,
 }
 
-impl Asked {
+impl ParsedRequest {
     fn value(&self, name: &str) -> Option<String> {
         self.query.split('&').find_map(|p| {
             let (n, v) = p.split_once('=').unwrap_or((p, ""));
@@ -460,12 +461,12 @@ impl Asked {
     }
 }
 
-async fn handle(state: Arc<State>, request: Request<Incoming>) -> std::io::Result<Response<Answer>> {
+async fn handle(state: Arc<State>, request: Request<Incoming>) -> std::io::Result<Response<ResponseBody>> {
     let _busy = Busy::new(&state);
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().trim_start_matches('/');
     let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
-    let asked = Asked {
+    let asked = ParsedRequest {
         bucket: bucket.to_owned(),
         key: storage::s3::list::percent_decode(key.as_bytes(), false),
         query: parts.uri.query().unwrap_or_default().to_owned(),
@@ -489,7 +490,8 @@ async fn handle(state: Arc<State>, request: Request<Incoming>) -> std::io::Resul
     }
     match answer {
         Some(mut answer) => {
-            if fault == Some(Fault::Truncate) && answer.status().is_success() && answer.body().end > 1 {
+            if fault == Some(InjectedFault::Truncate) && answer.status().is_success() && answer.body().end > 1
+            {
                 let body = answer.body_mut();
                 body.end = body.at + (body.end - body.at) / 2;
             }
@@ -502,14 +504,16 @@ async fn handle(state: Arc<State>, request: Request<Incoming>) -> std::io::Resul
 
 async fn answer(
     state: &Arc<State>,
-    asked: &Asked,
+    asked: &ParsedRequest,
     body: Incoming,
-    fault: Option<Fault>,
-) -> Option<Response<Answer>> {
+    fault: Option<InjectedFault>,
+) -> Option<Response<ResponseBody>> {
     match fault {
-        Some(Fault::SlowDown) => return Some(error(StatusCode::SERVICE_UNAVAILABLE, "SlowDown")),
-        Some(Fault::InternalError) => return Some(error(StatusCode::INTERNAL_SERVER_ERROR, "InternalError")),
-        Some(Fault::Reset) => return None,
+        Some(InjectedFault::SlowDown) => return Some(error(StatusCode::SERVICE_UNAVAILABLE, "SlowDown")),
+        Some(InjectedFault::InternalError) => {
+            return Some(error(StatusCode::INTERNAL_SERVER_ERROR, "InternalError"));
+        }
+        Some(InjectedFault::Reset) => return None,
         _ => {}
     }
     if let Some(prefix) = state.options.vendor.filter(|_| asked.bucket.starts_with("paid"))
@@ -518,7 +522,7 @@ async fn answer(
         return Some(error(StatusCode::FORBIDDEN, "AccessDenied"));
     }
     let mut taken = take_in(state, asked, body).await?;
-    if let (Some(Fault::Flip), Taken::Kept(bytes)) = (fault, &mut taken)
+    if let (Some(InjectedFault::Flip), StoredBody::Kept(bytes)) = (fault, &mut taken)
         && let Some(byte) = bytes.iter_mut().rev().nth(100)
     {
         *byte ^= 1;
@@ -553,11 +557,11 @@ async fn answer(
         Step::Encrypted => encrypted(done),
         _ => done,
     };
-    if fault == Some(Fault::LoseAnswer) { None } else { Some(done) }
+    if fault == Some(InjectedFault::LoseAnswer) { None } else { Some(done) }
 }
 
 /// What the script says of a request.
-fn step(state: &State, asked: &Asked) -> Step {
+fn step(state: &State, asked: &ParsedRequest) -> Step {
     let Some(script) = &state.options.script else { return Step::Serve };
     script.decide(&Call {
         method: asked.method.as_str(),
@@ -573,7 +577,7 @@ fn status(code: u16) -> StatusCode {
 }
 
 /// An answer that a script gives whole.
-fn told(status: StatusCode, headers: &[(&'static str, String)], body: &[u8]) -> Response<Answer> {
+fn told(status: StatusCode, headers: &[(&'static str, String)], body: &[u8]) -> Response<ResponseBody> {
     let mut response = text(status, body.to_vec());
     for (name, value) in headers {
         if let Ok(value) = http::HeaderValue::from_str(value) {
@@ -584,7 +588,7 @@ fn told(status: StatusCode, headers: &[(&'static str, String)], body: &[u8]) -> 
 }
 
 /// Removes the key of a request, or its bucket.
-fn forget(state: &State, asked: &Asked, key_only: bool) {
+fn forget(state: &State, asked: &ParsedRequest, key_only: bool) {
     let mut buckets = lock(&state.buckets);
     if !key_only {
         buckets.remove(&asked.bucket);
@@ -593,14 +597,14 @@ fn forget(state: &State, asked: &Asked, key_only: bool) {
     }
 }
 
-fn without_length(mut response: Response<Answer>) -> Response<Answer> {
+fn without_length(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
     response.headers_mut().remove(http::header::CONTENT_LENGTH);
     response.body_mut().sized = false;
     response
 }
 
 /// The answer of a bucket that is encrypted with a key service.
-fn encrypted(mut response: Response<Answer>) -> Response<Answer> {
+fn encrypted(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
     let headers = response.headers_mut();
     let Some(etag) = headers.get("etag").cloned() else { return response };
     let opaque: [u8; 16] = Md5::digest([etag.as_bytes(), b"key"].concat()).into();
@@ -612,12 +616,12 @@ fn encrypted(mut response: Response<Answer>) -> Response<Answer> {
 }
 
 /// The body of a request: kept, or only counted.
-enum Taken {
+enum StoredBody {
     Kept(Vec<u8>),
     Counted(u64),
 }
 
-async fn take_in(state: &Arc<State>, asked: &Asked, mut body: Incoming) -> Option<Taken> {
+async fn take_in(state: &Arc<State>, asked: &ParsedRequest, mut body: Incoming) -> Option<StoredBody> {
     let keep = !state.options.discard || asked.method == Method::POST;
     let (mut kept, mut counted) = (Vec::new(), 0u64);
     while let Some(frame) = body.frame().await {
@@ -629,14 +633,18 @@ async fn take_in(state: &Arc<State>, asked: &Asked, mut body: Incoming) -> Optio
             kept.extend_from_slice(&data);
         }
     }
-    Some(if keep { Taken::Kept(kept) } else { Taken::Counted(counted) })
+    Some(if keep { StoredBody::Kept(kept) } else { StoredBody::Counted(counted) })
 }
 
 const CRC64: &str = "x-amz-checksum-crc64nvme";
 
 /// The body as it is kept, once its checksums are verified.
-fn unpacked(state: &State, asked: &Asked, taken: Taken) -> Result<Taken, Box<Response<Answer>>> {
-    let Taken::Kept(bytes) = taken else { return Ok(taken) };
+fn unpacked(
+    state: &State,
+    asked: &ParsedRequest,
+    taken: StoredBody,
+) -> Result<StoredBody, Box<Response<ResponseBody>>> {
+    let StoredBody::Kept(bytes) = taken else { return Ok(taken) };
     let header = |name: &str| asked.headers.get(name).and_then(|v| v.to_str().ok());
     let checksums = state.options.checksums;
     let refused = |status, code| Err(Box::new(error(status, code)));
@@ -659,7 +667,7 @@ fn unpacked(state: &State, asked: &Asked, taken: Taken) -> Result<Taken, Box<Res
         false => (bytes, None),
     };
     if !checksums.verifies() {
-        return Ok(Taken::Kept(bytes));
+        return Ok(StoredBody::Kept(bytes));
     }
     let crc = storage::checksum::crc64_of(&bytes).to_be_bytes();
     let told = header(CRC64).map(str::to_owned).or(trailer);
@@ -672,7 +680,7 @@ fn unpacked(state: &State, asked: &Asked, taken: Taken) -> Result<Taken, Box<Res
     if told.is_some() {
         state.crc_verified.fetch_add(1, Ordering::SeqCst);
     }
-    Ok(Taken::Kept(bytes))
+    Ok(StoredBody::Kept(bytes))
 }
 
 /// Base64, as checksums are written in headers.
@@ -721,7 +729,7 @@ fn carried(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
-fn route(state: &Arc<State>, asked: &Asked, taken: Taken) -> Response<Answer> {
+fn route(state: &Arc<State>, asked: &ParsedRequest, taken: StoredBody) -> Response<ResponseBody> {
     let has = |name: &str| asked.value(name).is_some();
     match (&asked.method, asked.key.is_empty()) {
         (&Method::HEAD, true) => match lock(&state.buckets).contains_key(&asked.bucket) {
@@ -783,7 +791,7 @@ fn unhex(text: &str) -> Vec<u8> {
     digits.chunks_exact(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect()
 }
 
-fn list(state: &Arc<State>, asked: &Asked) -> Response<Answer> {
+fn list(state: &Arc<State>, asked: &ParsedRequest) -> Response<ResponseBody> {
     let buckets = lock(&state.buckets);
     let Some(keys) = buckets.get(&asked.bucket) else { return error(StatusCode::NOT_FOUND, "NoSuchBucket") };
     let max = asked.value("max-keys").and_then(|m| m.parse().ok()).unwrap_or(1000usize).min(1000);
@@ -841,7 +849,7 @@ fn list(state: &Arc<State>, asked: &Asked) -> Response<Answer> {
     text(StatusCode::OK, out)
 }
 
-fn get(state: &Arc<State>, asked: &Asked) -> Response<Answer> {
+fn get(state: &Arc<State>, asked: &ParsedRequest) -> Response<ResponseBody> {
     let buckets = lock(&state.buckets);
     let Some(keys) = buckets.get(&asked.bucket) else { return error(StatusCode::NOT_FOUND, "NoSuchBucket") };
     let Some(object) = keys.get(state.options.order, &asked.key) else {
@@ -864,7 +872,7 @@ fn get(state: &Arc<State>, asked: &Asked) -> Response<Answer> {
         Some(range) => (StatusCode::PARTIAL_CONTENT, range),
         None => (StatusCode::OK, 0..len),
     };
-    let body = Answer {
+    let body = ResponseBody {
         content: object.content.clone(),
         at: span.start,
         end: span.end,
@@ -896,7 +904,7 @@ fn get(state: &Arc<State>, asked: &Asked) -> Response<Answer> {
     builder.body(body).unwrap_or_else(|_| error(StatusCode::INTERNAL_SERVER_ERROR, "InternalError"))
 }
 
-fn tagging(state: &Arc<State>, asked: &Asked) -> Response<Answer> {
+fn tagging(state: &Arc<State>, asked: &ParsedRequest) -> Response<ResponseBody> {
     let buckets = lock(&state.buckets);
     let object = buckets.get(&asked.bucket).and_then(|k| k.get(state.options.order, &asked.key));
     let mut xml = String::from("<Tagging><TagSet>");
@@ -916,7 +924,7 @@ fn tagging(state: &Arc<State>, asked: &Asked) -> Response<Answer> {
     text(StatusCode::OK, xml + "</TagSet></Tagging>")
 }
 
-fn with_etag(etag: &str) -> Response<Answer> {
+fn with_etag(etag: &str) -> Response<ResponseBody> {
     let mut response = text(StatusCode::OK, "");
     if let Ok(value) = http::HeaderValue::from_str(&format!("\"{etag}\"")) {
         response.headers_mut().insert("etag", value);
@@ -924,14 +932,14 @@ fn with_etag(etag: &str) -> Response<Answer> {
     response
 }
 
-fn content_of(taken: Taken) -> Content {
+fn content_of(taken: StoredBody) -> Content {
     match taken {
-        Taken::Kept(bytes) => Content::Given(bytes.into()),
-        Taken::Counted(n) => Content::Pattern(n),
+        StoredBody::Kept(bytes) => Content::Given(bytes.into()),
+        StoredBody::Counted(n) => Content::Pattern(n),
     }
 }
 
-fn put(state: &Arc<State>, asked: &Asked, taken: Taken) -> Response<Answer> {
+fn put(state: &Arc<State>, asked: &ParsedRequest, taken: StoredBody) -> Response<ResponseBody> {
     if asked.key.len() > 1024 {
         return error(StatusCode::BAD_REQUEST, "KeyTooLongError");
     }
@@ -959,7 +967,11 @@ fn put(state: &Arc<State>, asked: &Asked, taken: Taken) -> Response<Answer> {
 }
 
 /// The answer with the checksum of the request, where the server repeats it unread.
-fn repeated(state: &State, asked: &Asked, mut answer: Response<Answer>) -> Response<Answer> {
+fn repeated(
+    state: &State,
+    asked: &ParsedRequest,
+    mut answer: Response<ResponseBody>,
+) -> Response<ResponseBody> {
     if state.options.checksums == Checksums::Repeated
         && let Some(told) = asked.headers.get(CRC64)
     {
@@ -968,7 +980,7 @@ fn repeated(state: &State, asked: &Asked, mut answer: Response<Answer>) -> Respo
     answer
 }
 
-fn store(state: &Arc<State>, asked: &Asked, object: Object) {
+fn store(state: &Arc<State>, asked: &ParsedRequest, object: Object) {
     let mut buckets = lock(&state.buckets);
     if state.options.discard && object.content.len() < 1 << 30 && !state.options.log {
         return;
@@ -978,7 +990,7 @@ fn store(state: &Arc<State>, asked: &Asked, object: Object) {
     }
 }
 
-fn begin(state: &Arc<State>, asked: &Asked) -> Response<Answer> {
+fn begin(state: &Arc<State>, asked: &ParsedRequest) -> Response<ResponseBody> {
     let id = format!("upload-{}", state.next.fetch_add(1, Ordering::SeqCst));
     let upload = UploadState {
         bucket: asked.bucket.clone(),
@@ -993,7 +1005,7 @@ fn begin(state: &Arc<State>, asked: &Asked) -> Response<Answer> {
     )
 }
 
-fn put_part(state: &Arc<State>, asked: &Asked, taken: Taken) -> Response<Answer> {
+fn put_part(state: &Arc<State>, asked: &ParsedRequest, taken: StoredBody) -> Response<ResponseBody> {
     let id = asked.value("uploadId").unwrap_or_default();
     let number = asked.value("partNumber").and_then(|n| n.parse().ok()).unwrap_or(0);
     let content = content_of(taken);
@@ -1010,7 +1022,7 @@ fn put_part(state: &Arc<State>, asked: &Asked, taken: Taken) -> Response<Answer>
     }
 }
 
-fn complete(state: &Arc<State>, asked: &Asked) -> Response<Answer> {
+fn complete(state: &Arc<State>, asked: &ParsedRequest) -> Response<ResponseBody> {
     let id = asked.value("uploadId").unwrap_or_default();
     let Some(upload) = lock(&state.uploads).remove(&id) else {
         return error(StatusCode::NOT_FOUND, "NoSuchUpload");
@@ -1040,7 +1052,7 @@ fn complete(state: &Arc<State>, asked: &Asked) -> Response<Answer> {
     with_crc(text(StatusCode::OK, answer), &told)
 }
 
-fn list_parts(state: &Arc<State>, asked: &Asked) -> Response<Answer> {
+fn list_parts(state: &Arc<State>, asked: &ParsedRequest) -> Response<ResponseBody> {
     let uploads = lock(&state.uploads);
     let Some(upload) = uploads.get(&asked.value("uploadId").unwrap_or_default()) else {
         return error(StatusCode::NOT_FOUND, "NoSuchUpload");
@@ -1056,7 +1068,7 @@ fn list_parts(state: &Arc<State>, asked: &Asked) -> Response<Answer> {
     text(StatusCode::OK, xml + "</ListPartsResult>")
 }
 
-fn list_uploads(state: &Arc<State>, asked: &Asked) -> Response<Answer> {
+fn list_uploads(state: &Arc<State>, asked: &ParsedRequest) -> Response<ResponseBody> {
     let prefix = asked.value("prefix").unwrap_or_default();
     let mut xml = String::from("<ListMultipartUploadsResult>");
     for (id, upload) in lock(&state.uploads).iter() {

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 /// Why a field is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum FieldError {
     /// Not there.
     Missing(String),
     /// Of another JSON type than the named one.
@@ -24,7 +24,7 @@ pub enum Fault {
 
 /// What a reader asks of one field.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum FieldKind {
     /// A text of at most so many characters.
     Text(usize),
     /// One of these words.
@@ -47,7 +47,7 @@ pub enum Asked {
 /// it had to be there each time.
 #[derive(Debug, Default)]
 pub struct Recorder {
-    asked: Mutex<BTreeMap<String, (Asked, bool)>>,
+    asked: Mutex<BTreeMap<String, (FieldKind, bool)>>,
     /// What some fields are to hold, so that readers take the way that depends on them.
     answers: BTreeMap<String, String>,
 }
@@ -67,17 +67,17 @@ impl Recorder {
     }
 
     /// What was asked for so far.
-    pub fn asked(&self) -> BTreeMap<String, (Asked, bool)> {
+    pub fn asked(&self) -> BTreeMap<String, (FieldKind, bool)> {
         self.asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
-    fn note(&self, name: String, asked: Asked, required: bool) {
+    fn note(&self, name: String, asked: FieldKind, required: bool) {
         let mut all = self.asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match all.get_mut(&name) {
             // The same question may be put in a weaker form first: the stronger one counts within one run.
             Some((known, needed)) => {
                 *needed |= required;
-                if matches!(asked, Asked::Word(_)) {
+                if matches!(asked, FieldKind::Word(_)) {
                     *known = asked;
                 }
             }
@@ -96,7 +96,7 @@ pub struct Fields<'a> {
     only: Option<&'a [&'a str]>,
 }
 
-type Read<T> = Result<T, Fault>;
+type Read<T> = Result<T, FieldError>;
 
 impl<'a> Fields<'a> {
     /// The root object.
@@ -118,7 +118,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Remembers a question while the API is described; true when there is no body to answer it.
-    fn noted(&self, field: &str, asked: impl FnOnce() -> Asked, required: bool) -> bool {
+    fn noted(&self, field: &str, asked: impl FnOnce() -> FieldKind, required: bool) -> bool {
         let Some(recorder) = self.recorder else { return false };
         if self.allows(field) {
             recorder.note(self.name(field), asked(), required);
@@ -145,26 +145,26 @@ impl<'a> Fields<'a> {
         self.map.keys().map(String::as_str).find(|name| !known.contains(name))
     }
 
-    fn wrong(&self, field: &str, want: &'static str) -> Fault {
-        Fault::WrongType(self.name(field), want)
+    fn wrong(&self, field: &str, want: &'static str) -> FieldError {
+        FieldError::WrongType(self.name(field), want)
     }
 
-    fn missing(&self, field: &str) -> Fault {
-        Fault::Missing(self.name(field))
+    fn missing(&self, field: &str) -> FieldError {
+        FieldError::Missing(self.name(field))
     }
 
     /// A text of at most `max` characters.
     ///
     /// # Errors
-    /// [`Fault`] naming the field.
+    /// [`FieldError`] naming the field.
     pub fn opt_text(&self, field: &str, max: usize) -> Read<Option<&'a str>> {
-        if self.noted(field, || Asked::Text(max), false) {
+        if self.noted(field, || FieldKind::Text(max), false) {
             return Ok(Some(self.answer(field).unwrap_or_default()).filter(|_| self.allows(field)));
         }
         match self.get(field) {
             None => Ok(None),
             Some(Value::String(s)) if s.chars().count() <= max => Ok(Some(s)),
-            Some(Value::String(_)) => Err(Fault::TooLong(self.name(field), max)),
+            Some(Value::String(_)) => Err(FieldError::TooLong(self.name(field), max)),
             Some(_) => Err(self.wrong(field, "a string")),
         }
     }
@@ -172,9 +172,9 @@ impl<'a> Fields<'a> {
     /// A text that must be there.
     ///
     /// # Errors
-    /// [`Fault`] naming the field.
+    /// [`FieldError`] naming the field.
     pub fn text(&self, field: &str, max: usize) -> Read<&'a str> {
-        if self.noted(field, || Asked::Text(max), true) {
+        if self.noted(field, || FieldKind::Text(max), true) {
             return Ok(self.answer(field).unwrap_or("x"));
         }
         self.opt_text(field, max)?.ok_or_else(|| self.missing(field))
@@ -183,7 +183,7 @@ impl<'a> Fields<'a> {
     /// A text that must be there and not be empty.
     ///
     /// # Errors
-    /// [`Fault`] naming the field.
+    /// [`FieldError`] naming the field.
     pub fn filled(&self, field: &str, max: usize) -> Read<&'a str> {
         self.text(field, max).and_then(|t| if t.is_empty() { Err(self.missing(field)) } else { Ok(t) })
     }
@@ -191,9 +191,9 @@ impl<'a> Fields<'a> {
     /// One of some words, whatever its case; none when absent or empty.
     ///
     /// # Errors
-    /// [`Fault`] naming the field and the words.
-    pub fn opt_word<'w>(&self, field: &str, words: &[&'w str]) -> Read<Option<&'w str>> {
-        let all = || Asked::Word(words.iter().map(|w| (*w).to_owned()).collect());
+    /// [`FieldError`] naming the field and the words.
+    pub fn opt_one_of<'w>(&self, field: &str, words: &[&'w str]) -> Read<Option<&'w str>> {
+        let all = || FieldKind::Word(words.iter().map(|w| (*w).to_owned()).collect());
         if self.noted(field, all, false) {
             let wanted = self.answer(field);
             let found = words.iter().find(|w| wanted == Some(**w)).or(words.first());
@@ -205,7 +205,7 @@ impl<'a> Fields<'a> {
                 Some(word) => Ok(Some(word)),
                 None => {
                     let why = format!("`{text}` is not one of {}", words.join(", "));
-                    Err(Fault::NotAWord(self.name(field), why))
+                    Err(FieldError::NotAWord(self.name(field), why))
                 }
             },
         }
@@ -214,11 +214,11 @@ impl<'a> Fields<'a> {
     /// One of some words, which must be there.
     ///
     /// # Errors
-    /// [`Fault`] naming the field.
-    pub fn word<'w>(&self, field: &str, words: &[&'w str]) -> Read<&'w str> {
-        let found = self.opt_word(field, words)?;
+    /// [`FieldError`] naming the field.
+    pub fn one_of<'w>(&self, field: &str, words: &[&'w str]) -> Read<&'w str> {
+        let found = self.opt_one_of(field, words)?;
         if let Some(recorder) = self.recorder {
-            recorder.note(self.name(field), Asked::Text(0), true);
+            recorder.note(self.name(field), FieldKind::Text(0), true);
         }
         found.ok_or_else(|| self.missing(field))
     }
@@ -226,9 +226,9 @@ impl<'a> Fields<'a> {
     /// True or false.
     ///
     /// # Errors
-    /// [`Fault`] naming the field.
+    /// [`FieldError`] naming the field.
     pub fn opt_bool(&self, field: &str) -> Read<Option<bool>> {
-        if self.noted(field, || Asked::Bool, false) {
+        if self.noted(field, || FieldKind::Bool, false) {
             return Ok(Some(false));
         }
         match self.get(field) {
@@ -241,7 +241,7 @@ impl<'a> Fields<'a> {
     /// A text that some clients write as a number.
     ///
     /// # Errors
-    /// [`Fault`] naming the field.
+    /// [`FieldError`] naming the field.
     pub fn opt_text_or_number(&self, field: &str, max: usize) -> Read<Option<String>> {
         if let Some(Value::Number(n)) = self.get(field) {
             return Ok(Some(n.to_string()));
@@ -252,7 +252,7 @@ impl<'a> Fields<'a> {
     /// True or false, which some clients write as a text.
     ///
     /// # Errors
-    /// [`Fault`] naming the field.
+    /// [`FieldError`] naming the field.
     pub fn opt_bool_or_text(&self, field: &str) -> Read<Option<bool>> {
         match self.get(field) {
             Some(Value::String(s)) if s == "true" => Ok(Some(true)),
@@ -264,9 +264,9 @@ impl<'a> Fields<'a> {
     /// True or false, which must be there.
     ///
     /// # Errors
-    /// [`Fault`] naming the field.
+    /// [`FieldError`] naming the field.
     pub fn bool(&self, field: &str) -> Read<bool> {
-        if self.noted(field, || Asked::Bool, true) {
+        if self.noted(field, || FieldKind::Bool, true) {
             return Ok(false);
         }
         self.opt_bool(field)?.ok_or_else(|| self.missing(field))
@@ -275,14 +275,16 @@ impl<'a> Fields<'a> {
     /// A whole number; `2097152.0` is one too.
     ///
     /// # Errors
-    /// [`Fault`] naming the field.
+    /// [`FieldError`] naming the field.
     pub fn opt_int(&self, field: &str) -> Read<Option<i64>> {
-        if self.noted(field, || Asked::Int, false) {
+        if self.noted(field, || FieldKind::Int, false) {
             return Ok(Some(1));
         }
         match self.get(field) {
             None => Ok(None),
-            Some(Value::Number(n)) => whole(n).map(Some).ok_or_else(|| self.wrong(field, "an integer")),
+            Some(Value::Number(n)) => {
+                whole_number(n).map(Some).ok_or_else(|| self.wrong(field, "an integer"))
+            }
             Some(_) => Err(self.wrong(field, "an integer")),
         }
     }
@@ -290,9 +292,9 @@ impl<'a> Fields<'a> {
     /// A whole number that must be there.
     ///
     /// # Errors
-    /// [`Fault`] naming the field.
+    /// [`FieldError`] naming the field.
     pub fn int(&self, field: &str) -> Read<i64> {
-        if self.noted(field, || Asked::Int, true) {
+        if self.noted(field, || FieldKind::Int, true) {
             return Ok(1);
         }
         self.opt_int(field)?.ok_or_else(|| self.missing(field))
@@ -301,10 +303,10 @@ impl<'a> Fields<'a> {
     /// An object.
     ///
     /// # Errors
-    /// [`Fault`] naming the field.
+    /// [`FieldError`] naming the field.
     pub fn opt_object(&self, field: &str) -> Read<Option<Fields<'a>>> {
         let inner = |map| Fields { map, place: self.name(field), recorder: self.recorder, only: None };
-        if self.noted(field, || Asked::Object, false) {
+        if self.noted(field, || FieldKind::Object, false) {
             return Ok(Some(inner(&NOTHING)).filter(|_| self.allows(field)));
         }
         match self.get(field) {
@@ -317,24 +319,24 @@ impl<'a> Fields<'a> {
     /// An object that must be there.
     ///
     /// # Errors
-    /// [`Fault`] naming the field.
+    /// [`FieldError`] naming the field.
     pub fn object(&self, field: &str) -> Read<Fields<'a>> {
-        self.noted(field, || Asked::Object, true);
+        self.noted(field, || FieldKind::Object, true);
         self.opt_object(field)?.ok_or_else(|| self.missing(field))
     }
 
     /// A list of at most `max` items; none when absent.
     ///
     /// # Errors
-    /// [`Fault`] naming the field.
+    /// [`FieldError`] naming the field.
     pub fn opt_list(&self, field: &str, max: usize) -> Read<Option<&'a [Value]>> {
-        if self.noted(field, || Asked::List(max), false) {
+        if self.noted(field, || FieldKind::List(max), false) {
             return Ok(None);
         }
         match self.get(field) {
             None => Ok(None),
             Some(Value::Array(items)) if items.len() <= max => Ok(Some(items)),
-            Some(Value::Array(_)) => Err(Fault::TooLong(self.name(field), max)),
+            Some(Value::Array(_)) => Err(FieldError::TooLong(self.name(field), max)),
             Some(_) => Err(self.wrong(field, "a list")),
         }
     }
@@ -342,16 +344,16 @@ impl<'a> Fields<'a> {
     /// A list of texts.
     ///
     /// # Errors
-    /// [`Fault`] naming the item.
+    /// [`FieldError`] naming the item.
     pub fn opt_texts(&self, field: &str, max: usize, each: usize) -> Read<Option<Vec<String>>> {
-        if self.noted(field, || Asked::Texts(max, each), false) {
+        if self.noted(field, || FieldKind::Texts(max, each), false) {
             return Ok(Some(vec![]));
         }
         let Some(items) = self.opt_list(field, max)? else { return Ok(None) };
         let text = |(i, item): (usize, &Value)| match item {
             Value::String(s) if s.chars().count() <= each => Ok(s.clone()),
-            Value::String(_) => Err(Fault::TooLong(format!("{}[{i}]", self.name(field)), each)),
-            _ => Err(Fault::WrongType(format!("{}[{i}]", self.name(field)), "a string")),
+            Value::String(_) => Err(FieldError::TooLong(format!("{}[{i}]", self.name(field)), each)),
+            _ => Err(FieldError::WrongType(format!("{}[{i}]", self.name(field)), "a string")),
         };
         items.iter().enumerate().map(text).collect::<Read<Vec<_>>>().map(Some)
     }
@@ -359,19 +361,19 @@ impl<'a> Fields<'a> {
     /// A list of texts that must be there.
     ///
     /// # Errors
-    /// [`Fault`] naming the item.
+    /// [`FieldError`] naming the item.
     pub fn texts(&self, field: &str, max: usize, each: usize) -> Read<Vec<String>> {
-        self.noted(field, || Asked::Texts(max, each), true);
+        self.noted(field, || FieldKind::Texts(max, each), true);
         self.opt_texts(field, max, each)?.ok_or_else(|| self.missing(field))
     }
 
     /// A list of objects.
     ///
     /// # Errors
-    /// [`Fault`] naming the item.
+    /// [`FieldError`] naming the item.
     pub fn opt_objects(&self, field: &str, max: usize) -> Read<Option<Vec<Fields<'a>>>> {
         let inner = |map, place| Fields { map, place, recorder: self.recorder, only: None };
-        if self.noted(field, || Asked::Objects(max), false) {
+        if self.noted(field, || FieldKind::Objects(max), false) {
             return Ok(Some(vec![inner(&NOTHING, format!("{}[]", self.name(field)))]));
         }
         let Some(items) = self.opt_list(field, max)? else { return Ok(None) };
@@ -379,14 +381,14 @@ impl<'a> Fields<'a> {
             let place = format!("{}[{i}]", self.name(field));
             match item {
                 Value::Object(map) => Ok(inner(map, place)),
-                _ => Err(Fault::WrongType(place, "an object")),
+                _ => Err(FieldError::WrongType(place, "an object")),
             }
         };
         items.iter().enumerate().map(object).collect::<Read<Vec<_>>>().map(Some)
     }
 }
 
-fn whole(n: &serde_json::Number) -> Option<i64> {
+fn whole_number(n: &serde_json::Number) -> Option<i64> {
     n.as_i64().or_else(|| n.as_f64().filter(|f| f.fract() == 0.0 && f.abs() < 9.0e15).map(|f| f as i64))
 }
 
@@ -402,11 +404,11 @@ mod tests {
     fn each_fault_names_its_field() {
         let m = map(r#"{"a": {"b": 5, "long": "xxxx", "n": null, "f": 2.0, "list": ["x", 1]}}"#);
         let a = Fields::root(&m).object("a").unwrap();
-        assert_eq!(a.text("b", 9), Err(Fault::WrongType("a.b".into(), "a string")));
-        assert_eq!(a.text("long", 3), Err(Fault::TooLong("a.long".into(), 3)));
-        assert_eq!(a.text("n", 3), Err(Fault::Missing("a.n".into())));
+        assert_eq!(a.text("b", 9), Err(FieldError::WrongType("a.b".into(), "a string")));
+        assert_eq!(a.text("long", 3), Err(FieldError::TooLong("a.long".into(), 3)));
+        assert_eq!(a.text("n", 3), Err(FieldError::Missing("a.n".into())));
         assert_eq!(a.opt_int("f"), Ok(Some(2)));
-        assert_eq!(a.opt_texts("list", 9, 9), Err(Fault::WrongType("a.list[1]".into(), "a string")));
+        assert_eq!(a.opt_texts("list", 9, 9), Err(FieldError::WrongType("a.list[1]".into(), "a string")));
         assert_eq!(a.opt_bool("missing"), Ok(None));
     }
 }

@@ -6,7 +6,7 @@ use control::Control;
 use control::identity::{Principal, id_of};
 use serde_json::json as value;
 
-use crate::body::{Reply, json};
+use crate::reply::{Reply, json};
 
 pub(crate) async fn list(State(control): State<Control>) -> Reply {
     let name = control.directory.accounts().domain();

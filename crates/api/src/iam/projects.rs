@@ -7,7 +7,7 @@ use control::identity::{Principal, Project, id_of};
 use serde_json::{Value, json as value};
 use std::collections::HashMap;
 
-use crate::body::{Reply, json};
+use crate::reply::{Reply, json};
 
 fn entry(project: &Project, name: &str, domain: &str) -> Value {
     value!({

@@ -17,17 +17,17 @@ use store::TokenRow;
 use wire::iam::{InDomain, Named, Token};
 
 use super::{keystone, time_text};
-use crate::auth::{Claimed, short};
-use crate::body::with_status;
+use crate::auth::{ClaimedName, short};
+use crate::reply::with_status;
 
 /// Keystone's sentence for who is not known (auth.md §3.7).
-const STRANGER: &str = "The request you have made requires authentication.";
-const WRONG: &str = "The username or password is wrong.";
+const UNKNOWN_CALLER: &str = "The request you have made requires authentication.";
+const WRONG_PASSWORD: &str = "The username or password is wrong.";
 const LOCKED: &str = "The account is locked for five minutes.";
 const BUSY: &str = "Too many sign-ins at once; hint: retry in a few seconds.";
 
 /// A sign-in as it was asked for.
-struct Claim {
+struct SignInRequest {
     /// What failures are counted under: the one identity of an account, however it was written, whether it exists or not.
     account: String,
     /// Who it would be.
@@ -45,7 +45,7 @@ fn text<'v>(value: &'v Value, path: &[&str]) -> Option<&'v str> {
 }
 
 /// Reads a claim; none when the body has none, or names that nobody can have.
-fn claim(accounts: &Accounts, auth: &Value, method: &str) -> Option<Claim> {
+fn claim(accounts: &Accounts, auth: &Value, method: &str) -> Option<SignInRequest> {
     match method {
         "password" => by_password(accounts, auth.pointer("/identity/password/user")?),
         "hw_ak_sk" => by_key(accounts, auth),
@@ -53,7 +53,7 @@ fn claim(accounts: &Accounts, auth: &Value, method: &str) -> Option<Claim> {
     }
 }
 
-fn by_password(accounts: &Accounts, user: &Value) -> Option<Claim> {
+fn by_password(accounts: &Accounts, user: &Value) -> Option<SignInRequest> {
     let (id, name) = (text(user, &["id"]), text(user, &["name"]));
     let (domain, domain_id) = (text(user, &["domain", "name"]), text(user, &["domain", "id"]));
     let mut all = [id, name, domain, domain_id].into_iter().flatten();
@@ -84,10 +84,10 @@ fn by_password(accounts: &Accounts, user: &Value) -> Option<Claim> {
     };
     let given = text(user, &["password"]).unwrap_or_default().to_owned();
     let proof = Proof::Password { given, hash: found.map(|u| u.hash.clone()) };
-    Some(Claim { subject: account.clone(), account, proof })
+    Some(SignInRequest { subject: account.clone(), account, proof })
 }
 
-fn by_key(accounts: &Accounts, auth: &Value) -> Option<Claim> {
+fn by_key(accounts: &Accounts, auth: &Value) -> Option<SignInRequest> {
     let ak = text(auth, &["identity", "hw_ak_sk", "access", "key"])?;
     let sk = text(auth, &["identity", "hw_ak_sk", "secret", "key"])?;
     if ak.len() > NAME_MAX {
@@ -97,7 +97,7 @@ fn by_key(accounts: &Accounts, auth: &Value) -> Option<Claim> {
     let good = key.is_some_and(|k| k.enabled && same(k.secret.expose(), sk));
     // Keys that nobody has are one account: there is nothing to guess at them.
     let account = key.map_or_else(|| "key".to_owned(), |_| format!("key {ak}"));
-    Some(Claim { account, subject: format!("ak:{ak}"), proof: Proof::Key { good } })
+    Some(SignInRequest { account, subject: format!("ak:{ak}"), proof: Proof::Key { good } })
 }
 
 pub(crate) async fn create(
@@ -112,10 +112,10 @@ pub(crate) async fn create(
         "/auth/identity/hw_ak_sk/access/key",
     ];
     let name = names.iter().find_map(|at| asks.pointer(at)?.as_str()).unwrap_or("-");
-    let name = Claimed(short(name));
+    let name = ClaimedName(short(name));
     let mut response = issue(&control, from, asks).await;
     // Whoever was recognised is written down by that name, also where a token stood for it.
-    if response.extensions().get::<Claimed>().is_none() {
+    if response.extensions().get::<ClaimedName>().is_none() {
         response.extensions_mut().insert(name);
     }
     response
@@ -170,7 +170,7 @@ async fn issue(control: &Control, from: SocketAddr, body: Value) -> Response {
         Ok((token, issued, expires)) => {
             let mut made = reply(&accounts, &subject, methods, issued, expires, &token, StatusCode::CREATED);
             if let Some(known) = principal(&accounts, &subject.id) {
-                made.extensions_mut().insert(Claimed(short(&known.name)));
+                made.extensions_mut().insert(ClaimedName(short(&known.name)));
             }
             made
         }
@@ -189,7 +189,7 @@ async fn by_token(control: &Control, auth: &Value) -> Result<(Subject, i64), Res
     };
     match control.check_token(token).await {
         Ok(Ok((_, row))) => Ok((Subject { id: row.user, project: row.project }, row.expires_at)),
-        Ok(Err(_)) => Err(keystone(StatusCode::UNAUTHORIZED, STRANGER)),
+        Ok(Err(_)) => Err(keystone(StatusCode::UNAUTHORIZED, UNKNOWN_CALLER)),
         Err(failure) => {
             tracing::error!("cannot check a token: {failure}");
             Err(keystone(StatusCode::INTERNAL_SERVER_ERROR, "The token could not be issued."))
@@ -199,8 +199,12 @@ async fn by_token(control: &Control, auth: &Value) -> Result<(Subject, i64), Res
 
 /// Checks a proof and counts it; who it is, and until when a token for it is valid at most. Passwords can be guessed, so an account whose passwords fail is closed for a while; a right
 /// key always passes, since none can be guessed. Counted apart from signatures.
-async fn prove(control: &Control, claim: Claim, from: SocketAddr) -> Result<(Subject, i64), Response> {
-    let Claim { account, subject, proof } = claim;
+async fn prove(
+    control: &Control,
+    claim: SignInRequest,
+    from: SocketAddr,
+) -> Result<(Subject, i64), Response> {
+    let SignInRequest { account, subject, proof } = claim;
     let account = account.as_str();
     let failures = &control.directory.failures;
     let ip = Some(from.ip());
@@ -231,7 +235,7 @@ async fn prove(control: &Control, claim: Claim, from: SocketAddr) -> Result<(Sub
     }
     let was_locked = failures.is_locked(account, ip, now());
     failures.failed(account, ip, now());
-    Err(if was_locked { locked() } else { keystone(StatusCode::UNAUTHORIZED, WRONG) })
+    Err(if was_locked { locked() } else { keystone(StatusCode::UNAUTHORIZED, WRONG_PASSWORD) })
 }
 
 /// `DELETE`: ends the token of `X-Subject-Token`, or the one with an id of the list.
@@ -324,7 +328,7 @@ fn reply(
         methods,
         project: project.map(|p| in_domain(p.id.clone(), p.name.clone(), None)),
         domain: project.is_none().then(|| domain.clone()),
-        roles: vec![Named { id: "0".into(), name: word(role).into() }],
+        roles: vec![Named { id: "0".into(), name: role_name(role).into() }],
         user: in_domain(id, name, Some(String::new())),
     };
     let mut response =
@@ -337,7 +341,7 @@ fn reply(
 }
 
 /// A role as a token says it: the vendor's word for who may do everything, ours for the others.
-fn word(role: Role) -> &'static str {
+fn role_name(role: Role) -> &'static str {
     match role {
         Role::Admin => "te_admin",
         Role::Operator => "operator",
@@ -368,7 +372,7 @@ mod tests {
         accounts
     }
 
-    fn of(user: Value) -> Option<Claim> {
+    fn of(user: Value) -> Option<SignInRequest> {
         let auth = serde_json::json!({"identity": {"password": {"user": user}}});
         claim(&accounts(), &auth, "password")
     }
@@ -440,7 +444,7 @@ mod tests {
     #[test]
     fn sec_f32_a_role_is_told_as_it_is() {
         assert_eq!(
-            [word(Role::Admin), word(Role::Operator), word(Role::Viewer)],
+            [role_name(Role::Admin), role_name(Role::Operator), role_name(Role::Viewer)],
             ["te_admin", "operator", "viewer"]
         );
     }

@@ -13,57 +13,59 @@ use seal::Secret;
 use wire::fields::Fields;
 use wire::v2::Created;
 
-use crate::body::{Reply, json, object};
-use crate::error::{Error, Face, fault};
+use crate::error::{Error, OmsVersion, field_error};
+use crate::reply::{Reply, json, object};
 use crate::v2::objectstorage::cloud_type::VENDORS;
 use crate::v2::tasks::create::{URLS, since_ms};
 use crate::v2::tasks::extras::{cdn, cdn_key};
-use crate::v2::tasks::{windows, word};
+use crate::v2::tasks::{known_value, windows};
 
 pub(crate) async fn handle(
     State(control): State<Control>,
     Path(project): Path<String>,
     body: Bytes,
 ) -> Reply {
-    let map = object(Face::V1, &body)?;
-    let request = read(project, &Fields::root(&map)).map_err(|r| Error::of(Face::V1, &r))?;
-    let accepted = control.create(request).await.map_err(|r| Error::of(Face::V1, &r))?;
+    let map = object(OmsVersion::V1, &body)?;
+    let request =
+        read(project, &Fields::root(&map)).map_err(|r| Error::from_task_error(OmsVersion::V1, &r))?;
+    let accepted = control.create(request).await.map_err(|r| Error::from_task_error(OmsVersion::V1, &r))?;
     json(&Created { id: accepted.id, task_name: accepted.name })
 }
 
 pub(crate) fn read(project: String, f: &Fields<'_>) -> Result<Request, TaskError> {
-    let src = f.object("src_node").map_err(fault)?;
-    let dst = f.object("dst_node").map_err(fault)?;
-    let kms = f.bool("enableKMS").map_err(fault)?;
-    let threads = f.int("thread_num").map_err(fault)?;
+    let src = f.object("src_node").map_err(field_error)?;
+    let dst = f.object("dst_node").map_err(field_error)?;
+    let kms = f.bool("enableKMS").map_err(field_error)?;
+    let threads = f.int("thread_num").map_err(field_error)?;
     if !(0..=50).contains(&threads) {
         return Err(TaskError::Threads);
     }
-    let since = f.opt_int("migrate_since").map_err(fault)?.unwrap_or(0);
+    let since = f.opt_int("migrate_since").map_err(field_error)?.unwrap_or(0);
     if since < 0 {
         return Err(TaskError::Invalid("migrate_since".into(), "must not be negative".into()));
     }
-    let task_type = word(f, "task_type", &["object", "prefix", "list", "url_list"])?.unwrap_or("object");
+    let task_type =
+        known_value(f, "task_type", &["object", "prefix", "list", "url_list"])?.unwrap_or("object");
     let keys = |node: &Fields<'_>| -> Result<StoreCredentials, TaskError> {
         Ok(StoreCredentials {
-            ak: node.filled("ak", 100).map_err(fault)?.to_owned(),
-            sk: Secret::new(node.filled("sk", 100).map_err(fault)?),
+            ak: node.filled("ak", 100).map_err(field_error)?.to_owned(),
+            sk: Secret::new(node.filled("sk", 100).map_err(field_error)?),
             ..StoreCredentials::default()
         })
     };
     let place = |node: &Fields<'_>, cloud_type: &str| -> Result<Location, TaskError> {
         Ok(Location {
             cloud_type: cloud_type.to_owned(),
-            region: node.filled("region", 100).map_err(fault)?.to_owned(),
-            bucket: node.filled("bucket", 1024).map_err(fault)?.to_owned(),
-            app_id: node.opt_text("app_id", 255).map_err(fault)?.unwrap_or_default().to_owned(),
+            region: node.filled("region", 100).map_err(field_error)?.to_owned(),
+            bucket: node.filled("bucket", 1024).map_err(field_error)?.to_owned(),
+            app_id: node.opt_text("app_id", 255).map_err(field_error)?.unwrap_or_default().to_owned(),
         })
     };
     let urls = task_type == "url_list";
     // v1 is older than three of the vendors (oms.md §5.1).
     let young = ["Azure", "Google", "UCloud"];
     let known: Vec<&str> = VENDORS.iter().copied().filter(|v| !young.contains(v)).chain([URLS]).collect();
-    let cloud_type = word(&src, "cloud_type", &known)?.unwrap_or(if urls { URLS } else { "Aliyun" });
+    let cloud_type = known_value(&src, "cloud_type", &known)?.unwrap_or(if urls { URLS } else { "Aliyun" });
     if urls != (cloud_type == URLS) {
         return Err(TaskError::Source(format!("{URLS} and the task type url_list require each other")));
     }
@@ -72,25 +74,25 @@ pub(crate) fn read(project: String, f: &Fields<'_>) -> Result<Request, TaskError
     } else {
         place(&src, cloud_type)?
     };
-    let folder = dst.text("object_key", 1024).map_err(fault)?;
+    let folder = dst.text("object_key", 1024).map_err(field_error)?;
     let spec = TaskSpec {
         api_version: SpecFace::V1,
         selection: selection(task_type, &src)?,
         source: from,
         target: place(&dst, "")?,
         save_prefix: folder.trim_start_matches('/').to_owned(),
-        description: f.opt_text("description", 255).map_err(fault)?.unwrap_or_default().to_owned(),
+        description: f.opt_text("description", 255).map_err(field_error)?.unwrap_or_default().to_owned(),
         overwrite: Overwrite::Newer,
         check: Check::Digest,
         metadata: MetadataRule::ContentType,
         storage: StoragePolicy::Standard,
         since_ms: since_ms(since),
         windows: windows(f)?,
-        record_failures: f.opt_bool("enable_failed_object_recording").map_err(fault)?.unwrap_or(true),
+        record_failures: f.opt_bool("enable_failed_object_recording").map_err(field_error)?.unwrap_or(true),
         record_outcomes: true,
         requester_pays: false,
         kms,
-        restore: f.opt_bool("auto_restore").map_err(fault)?.unwrap_or(false),
+        restore: f.opt_bool("auto_restore").map_err(field_error)?.unwrap_or(false),
         cdn: cdn(f)?,
         notify: notify(f)?,
         include: vec![],
@@ -111,18 +113,18 @@ pub(crate) fn read(project: String, f: &Fields<'_>) -> Result<Request, TaskError
 
 /// `smnInfo`: v1's names, and `FAIL` where v2 says `FAILURE` (oms.md §6.2).
 fn notify(f: &Fields<'_>) -> Result<Option<Notify>, TaskError> {
-    let Some(smn) = f.opt_object("smnInfo").map_err(fault)? else { return Ok(None) };
-    let conditions = smn.texts("triggerConditions", 10, 100).map_err(fault)?;
+    let Some(smn) = f.opt_object("smnInfo").map_err(field_error)? else { return Ok(None) };
+    let conditions = smn.texts("triggerConditions", 10, 100).map_err(field_error)?;
     if let Some(other) = conditions.iter().find(|c| !["SUCCESS", "FAIL"].contains(&c.as_str())) {
         let why = format!("`{other}` is neither SUCCESS nor FAIL");
         return Err(TaskError::Invalid(smn.name("triggerConditions"), why));
     }
     let has = |word: &str| conditions.iter().any(|c| c == word);
     Ok(Some(Notify {
-        topic_urn: smn.filled("topicUrn", 1024).map_err(fault)?.to_owned(),
+        topic_urn: smn.filled("topicUrn", 1024).map_err(field_error)?.to_owned(),
         success: has("SUCCESS"),
         failure: has("FAIL"),
-        language: word(&smn, "language", &["zh-cn", "en-us"])?.unwrap_or("en-us").to_owned(),
+        language: known_value(&smn, "language", &["zh-cn", "en-us"])?.unwrap_or("en-us").to_owned(),
         template: None,
     }))
 }
@@ -135,11 +137,11 @@ fn selection(task_type: &str, src: &Fields<'_>) -> Result<Selection, TaskError> 
     let entries = match src.opt_object("object_key") {
         Ok(None) => return Err(TaskError::Source("object_key is required for this task type".into())),
         Ok(Some(keys)) => {
-            let path = keys.opt_text("path", 1024).map_err(fault)?.unwrap_or_default();
-            let listed = keys.opt_texts("keys", 500, 1024).map_err(fault)?.unwrap_or_default();
+            let path = keys.opt_text("path", 1024).map_err(field_error)?.unwrap_or_default();
+            let listed = keys.opt_texts("keys", 500, 1024).map_err(field_error)?.unwrap_or_default();
             below(path, listed)
         }
-        Err(_) => vec![src.text("object_key", 1024).map_err(fault)?.to_owned()],
+        Err(_) => vec![src.text("object_key", 1024).map_err(field_error)?.to_owned()],
     };
     let mut entries: Vec<String> = entries.iter().map(|e| e.trim_start_matches('/').to_owned()).collect();
     if entries.is_empty() {

@@ -11,8 +11,8 @@ use model::spec::TaskSpec;
 use seal::Secret;
 use wire::fields::Fields;
 
-use crate::body::{Reply, empty, object};
-use crate::error::{Error, Face, fault};
+use crate::error::{Error, OmsVersion, field_error};
+use crate::reply::{Reply, empty, object};
 use crate::v2::tasks::extras::cdn_key_again;
 use crate::v2::tasks::{task_id, windows};
 
@@ -21,8 +21,8 @@ pub(crate) async fn handle(
     Path((project, id)): Path<(String, String)>,
     body: Bytes,
 ) -> Reply {
-    let id = task_id(Face::V1, &id)?;
-    let map = object(Face::V1, &body)?;
+    let id = task_id(OmsVersion::V1, &id)?;
+    let map = object(OmsVersion::V1, &body)?;
     let fields = Fields::root(&map);
     let operate = async {
         match operation(&fields)? {
@@ -38,26 +38,26 @@ pub(crate) async fn handle(
             }
         }
     };
-    operate.await.map_err(|r| Error::of(Face::V1, &r))?;
+    operate.await.map_err(|r| Error::from_task_error(OmsVersion::V1, &r))?;
     empty()
 }
 
 /// What is to be done.
 pub(crate) fn operation(f: &Fields<'_>) -> Result<&'static str, TaskError> {
-    f.word("operation", &["start", "stop", "change_bandwidthpolicy"]).map_err(fault)
+    f.one_of("operation", &["start", "stop", "change_bandwidthpolicy"]).map_err(field_error)
 }
 
 /// Credentials, and whether only failed objects are meant.
 pub(crate) fn start(f: &Fields<'_>, spec: &TaskSpec) -> Result<(TaskSecrets, bool), TaskError> {
-    let failed_only = f.opt_bool("migration_failed_object").map_err(fault)?.unwrap_or(false);
+    let failed_only = f.opt_bool("migration_failed_object").map_err(field_error)?.unwrap_or(false);
     Ok((secrets(f, spec)?, failed_only))
 }
 
 fn secrets(f: &Fields<'_>, spec: &TaskSpec) -> Result<TaskSecrets, TaskError> {
     let keys = |side: &str| -> Result<StoreCredentials, TaskError> {
         Ok(StoreCredentials {
-            ak: f.filled(&format!("{side}_ak"), 100).map_err(fault)?.to_owned(),
-            sk: Secret::new(f.filled(&format!("{side}_sk"), 100).map_err(fault)?),
+            ak: f.filled(&format!("{side}_ak"), 100).map_err(field_error)?.to_owned(),
+            sk: Secret::new(f.filled(&format!("{side}_sk"), 100).map_err(field_error)?),
             ..StoreCredentials::default()
         })
     };

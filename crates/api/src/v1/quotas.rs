@@ -4,7 +4,7 @@ use axum::extract::State;
 use control::Control;
 use serde_json::json as value;
 
-use crate::body::{Reply, json};
+use crate::reply::{Reply, json};
 
 pub(crate) async fn handle(State(control): State<Control>) -> Reply {
     let quota = control.limits.current().running_tasks;

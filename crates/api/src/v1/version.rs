@@ -6,7 +6,7 @@ use axum::extract::Query;
 use http::HeaderMap;
 use serde_json::json as value;
 
-use crate::body::{Reply, json};
+use crate::reply::{Reply, json};
 
 pub(crate) async fn handle(headers: HeaderMap, Query(query): Query<HashMap<String, String>>) -> Reply {
     let host = headers.get("host").and_then(|h| h.to_str().ok()).unwrap_or("localhost");

@@ -8,9 +8,9 @@ use control::{Control, TaskError};
 use http::StatusCode;
 use serde_json::json as value;
 
-use crate::body::{Reply, json};
 use crate::dcs::number;
-use crate::error::{Error, Face};
+use crate::error::{Error, OmsVersion};
+use crate::reply::{Reply, json};
 use crate::v2::tasks::list::Params;
 
 pub(crate) async fn handle(
@@ -30,7 +30,7 @@ pub(crate) async fn handle(
         let before = i64::try_from(before).unwrap_or(i64::MAX);
         tx.audit_lines(&project, caller.role == Role::Admin, before, limit).await
     };
-    let lines = read.await.map_err(|f| Error::of(Face::V2, &TaskError::Internal(f)))?;
+    let lines = read.await.map_err(|f| Error::from_task_error(OmsVersion::V2, &TaskError::Internal(f)))?;
     let shown = |l: &store::AuditLine| {
         value!({"at": l.at, "request_id": l.request_id, "project_id": l.project, "principal": l.principal, "role": l.role,
             "address": l.address, "action": l.action, "target": l.target, "status": l.status})

@@ -6,12 +6,12 @@ use control::secrets::StoreCredentials;
 use seal::Secret;
 use wire::fields::Fields;
 
-use crate::error::fault;
-use crate::v2::tasks::word;
+use crate::error::field_error;
+use crate::v2::tasks::known_value;
 
 /// Refuses credentials that a key service protects: there is none here (oms.md §2.2).
 pub(crate) fn no_kms(node: &Fields<'_>, field: &str) -> Result<(), TaskError> {
-    match word(node, field, &["DEFAULT", "KMS"])? {
+    match known_value(node, field, &["DEFAULT", "KMS"])? {
         Some("KMS") => Err(TaskError::Invalid(
             node.name(field),
             "no key management service is configured; hint: send the keys in plain text".into(),
@@ -44,7 +44,7 @@ const SK_MAX: usize = 2048;
 
 fn read(f: &Fields<'_>, pair: &str, other: &str, required: bool) -> Result<StoreCredentials, TaskError> {
     let secret = |name: String, max: usize| -> Result<Option<Secret>, TaskError> {
-        let text = f.opt_text(&name, max).map_err(fault)?.filter(|t| !t.is_empty());
+        let text = f.opt_text(&name, max).map_err(field_error)?.filter(|t| !t.is_empty());
         Ok(text.map(Secret::new))
     };
     let connection_string = secret(format!("{other}connection_string"), 2048)?;
@@ -52,8 +52,8 @@ fn read(f: &Fields<'_>, pair: &str, other: &str, required: bool) -> Result<Store
     let (ak, sk) = (format!("{pair}ak"), format!("{pair}sk"));
     let needed = required && connection_string.is_none() && json_auth.is_none();
     let text = |name: &str, max: usize| match needed {
-        true => f.filled(name, max).map_err(fault),
-        false => f.opt_text(name, max).map_err(fault).map(Option::unwrap_or_default),
+        true => f.filled(name, max).map_err(field_error),
+        false => f.opt_text(name, max).map_err(field_error).map(Option::unwrap_or_default),
     };
     Ok(StoreCredentials {
         ak: text(&ak, 100)?.to_owned(),

@@ -4,14 +4,14 @@ use axum::extract::{Path, State};
 use control::Control;
 use wire::dcs::Job;
 
-use crate::body::{Reply, json};
-use crate::dcs::denied;
+use crate::dcs::migration_error;
+use crate::reply::{Reply, json};
 
 pub(crate) async fn handle(
     State(control): State<Control>,
     Path((project, id)): Path<(String, String)>,
 ) -> Reply {
-    let row = control.job(&project, &id).await.map_err(denied)?;
+    let row = control.job(&project, &id).await.map_err(migration_error)?;
     json(&Job {
         job_id: row.job,
         job_type: "createMigrationInstanceJob".into(),

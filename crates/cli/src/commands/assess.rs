@@ -11,12 +11,12 @@ use storage::guard::Guarded;
 
 use crate::args::Assess;
 use crate::exit::Exit;
-use crate::places::BothEnds;
+use crate::open_store::EndPair;
 use crate::printer::Printer;
 use crate::report;
 
 pub(crate) async fn run(args: &Assess, printer: &Printer) -> Result<Exit> {
-    let ends = BothEnds::new(&args.source, ".", &args.ends, flow_control::clock::system())?;
+    let ends = EndPair::new(&args.source, ".", &args.ends, flow_control::clock::system())?;
     let source = ends.open(Side::Source).await?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let io_threads =

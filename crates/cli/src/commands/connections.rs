@@ -20,27 +20,27 @@ use tokio_util::task::TaskTracker;
 use crate::commands::worded::Worded;
 
 /// Connections at once, and those of one address.
-const PLACES: u64 = 1024;
-const PLACES_EACH: u64 = 512;
+const MAX_CONNECTIONS: u64 = 1024;
+const MAX_CONNECTIONS_PER_ADDRESS: u64 = 512;
 /// Further ones that are answered about health only, once.
-const RESERVE: u64 = 64;
-const RESERVE_EACH: u64 = 8;
+const RESERVED_CONNECTIONS: u64 = 64;
+const RESERVED_PER_ADDRESS: u64 = 8;
 /// So long for a request's head, and between two requests; in the reserve, for everything.
-const HEAD: Duration = Duration::from_secs(30);
-const RESERVE_TIME: Duration = Duration::from_secs(5);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+const RESERVED_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest head of a request.
-const HEAD_MAX: usize = 64 << 10;
-const HANDSHAKE: Duration = Duration::from_secs(10);
+const MAX_HEAD_BYTES: usize = 64 << 10;
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// So long the service waits, at its end, for requests that are being answered.
-const GRACE: Duration = Duration::from_secs(5);
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 /// So long an answer may still be read by somebody who gives way.
-const LEAVE: Duration = Duration::from_millis(500);
+const EVICTION_GRACE: Duration = Duration::from_millis(500);
 /// So long a new connection waits for one that gives way.
-const GIVE_WAY: Duration = Duration::from_millis(50);
+const EVICTION_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// Who answers.
 #[derive(Clone)]
-pub(crate) struct Faces {
+pub(crate) struct Routers {
     pub(crate) all: axum::Router,
     /// For connections beyond the places that there are.
     pub(crate) health: axum::Router,
@@ -48,31 +48,31 @@ pub(crate) struct Faces {
 
 /// Who gives way first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Rank {
+enum EvictionRank {
     /// No request on the connection has shown who sends it: it gives way whatever it does, since it may do nothing for long.
-    Stranger,
+    Unauthenticated,
     /// Its caller is known: it gives way between two requests.
-    Known,
+    Authenticated,
 }
 
-/// Connections that may be asked to leave: strangers before others, then those that wait longest.
+/// Connections that may be asked to leave: unauthenticated ones first, then those that wait longest.
 #[derive(Clone, Default)]
-struct Spare(Arc<Mutex<Waiting>>);
+struct Evictable(Arc<Mutex<EvictionQueue>>);
 
 #[derive(Default)]
-struct Waiting {
+struct EvictionQueue {
     last: u64,
-    leave: BTreeMap<(Rank, u64), (IpAddr, CancellationToken)>,
+    leave: BTreeMap<(EvictionRank, u64), (IpAddr, CancellationToken)>,
 }
 
-impl Spare {
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+impl Evictable {
+    fn queue(&self) -> MutexGuard<'_, EvictionQueue> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks one to leave, of that address if one is named; false when there is none.
-    fn give_way(&self, of: Option<IpAddr>) -> bool {
-        let mut waiting = self.waiting();
+    fn evict_one(&self, of: Option<IpAddr>) -> bool {
+        let mut waiting = self.queue();
         let found = waiting.leave.iter().find(|(_, (who, _))| of.is_none_or(|of| of == *who));
         let Some(at) = found.map(|(at, _)| *at) else { return false };
         if let Some((_, leave)) = waiting.leave.remove(&at) {
@@ -83,78 +83,78 @@ impl Spare {
 }
 
 /// One connection among the others.
-struct Seat {
-    spare: Spare,
+struct ConnectionSlot {
+    evictable: Evictable,
     who: IpAddr,
-    leave: CancellationToken,
+    evict: CancellationToken,
     state: Mutex<State>,
 }
 
 struct State {
-    rank: Rank,
+    rank: EvictionRank,
     /// Where it stands among those that may be asked to leave.
-    at: Option<(Rank, u64)>,
+    at: Option<(EvictionRank, u64)>,
 }
 
-impl Seat {
-    fn new(spare: &Spare, who: IpAddr) -> Arc<Self> {
-        let state = Mutex::new(State { rank: Rank::Stranger, at: None });
-        let seat = Self { spare: spare.clone(), who, leave: CancellationToken::new(), state };
-        seat.may_leave();
-        Arc::new(seat)
+impl ConnectionSlot {
+    fn new(evictable: &Evictable, who: IpAddr) -> Arc<Self> {
+        let state = Mutex::new(State { rank: EvictionRank::Unauthenticated, at: None });
+        let slot = Self { evictable: evictable.clone(), who, evict: CancellationToken::new(), state };
+        slot.mark_evictable();
+        Arc::new(slot)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn may_leave(&self) {
+    fn mark_evictable(&self) {
         let mut state = self.state();
         if state.at.is_none() {
-            let mut waiting = self.spare.waiting();
+            let mut waiting = self.evictable.queue();
             waiting.last += 1;
             let at = (state.rank, waiting.last);
-            waiting.leave.insert(at, (self.who, self.leave.clone()));
+            waiting.leave.insert(at, (self.who, self.evict.clone()));
             state.at = Some(at);
         }
     }
 
-    fn must_stay(&self) {
+    fn unmark_evictable(&self) {
         if let Some(at) = self.state().at.take() {
-            self.spare.waiting().leave.remove(&at);
+            self.evictable.queue().leave.remove(&at);
         }
     }
 
-    fn is_known(&self) -> bool {
-        self.state().rank == Rank::Known
+    fn is_authenticated(&self) -> bool {
+        self.state().rank == EvictionRank::Authenticated
     }
 
     /// A request has shown who sends it.
-    fn known(&self) {
-        self.must_stay();
-        self.state().rank = Rank::Known;
+    fn set_authenticated(&self) {
+        self.unmark_evictable();
+        self.state().rank = EvictionRank::Authenticated;
     }
 
-    fn works(self: &Arc<Self>) -> Busy {
-        if self.is_known() {
-            self.must_stay();
+    fn begin_request(self: &Arc<Self>) -> RequestInProgress {
+        if self.is_authenticated() {
+            self.unmark_evictable();
         }
-        Busy(self.clone())
+        RequestInProgress(self.clone())
     }
 }
 
-impl Drop for Seat {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.must_stay();
+        self.unmark_evictable();
     }
 }
 
 /// A request is being answered.
-struct Busy(Arc<Seat>);
+struct RequestInProgress(Arc<ConnectionSlot>);
 
-impl Drop for Busy {
+impl Drop for RequestInProgress {
     fn drop(&mut self) {
-        self.0.may_leave();
+        self.0.mark_evictable();
     }
 }
 
@@ -162,12 +162,12 @@ impl Drop for Busy {
 pub(crate) async fn serve(
     listener: TcpListener,
     tls: watch::Receiver<Option<TlsAcceptor>>,
-    faces: Faces,
+    routers: Routers,
     stop: CancellationToken,
 ) {
-    let places = CallerLimit::new(PLACES, PLACES_EACH);
-    let reserve = CallerLimit::new(RESERVE, RESERVE_EACH);
-    let spare = Spare::default();
+    let limit = CallerLimit::new(MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS);
+    let reserve = CallerLimit::new(RESERVED_CONNECTIONS, RESERVED_PER_ADDRESS);
+    let evictable = Evictable::default();
     let open = TaskTracker::new();
     loop {
         let (stream, peer) = tokio::select! {
@@ -181,56 +181,64 @@ pub(crate) async fn serve(
                 }
             },
         };
-        let (places, reserve, spare) = (places.clone(), reserve.clone(), spare.clone());
-        let (faces, tls, stop) = (faces.clone(), tls.borrow().clone(), stop.clone());
-        // Waiting for a place holds nobody else up.
+        let (limit, reserve, evictable) = (limit.clone(), reserve.clone(), evictable.clone());
+        let (routers, tls, stop) = (routers.clone(), tls.borrow().clone(), stop.clone());
+        // Waiting for a slot holds nobody else up.
         open.spawn(async move {
             let who = caller_of(peer.ip());
-            let visit = match place(&places, &spare, who).await {
-                Some(share) => Visit { router: faces.all, seat: Some(Seat::new(&spare, who)), _share: share },
+            let connection = match acquire_slot(&limit, &evictable, who).await {
+                Some(share) => AcceptedConnection {
+                    router: routers.all,
+                    slot: Some(ConnectionSlot::new(&evictable, who)),
+                    _share: share,
+                },
                 None => match reserve.reserve(who, 1) {
-                    Some(share) => Visit { router: faces.health, seat: None, _share: share },
+                    Some(share) => AcceptedConnection { router: routers.health, slot: None, _share: share },
                     None => return,
                 },
             };
-            let time = if visit.seat.is_some() { Duration::MAX } else { RESERVE_TIME };
-            let _ = tokio::time::timeout(time, visit.stay(stream, peer, tls, stop)).await;
+            let time = if connection.slot.is_some() { Duration::MAX } else { RESERVED_TIMEOUT };
+            let _ = tokio::time::timeout(time, connection.serve(stream, peer, tls, stop)).await;
         });
     }
     open.close();
     open.wait().await;
 }
 
-/// A place, for which another may have to give way: one of the same address, when that has all that it may have.
-async fn place(places: &CallerLimit<IpAddr>, spare: &Spare, who: IpAddr) -> Option<Reservation<IpAddr>> {
-    if let Some(share) = places.reserve(who, 1) {
+/// A slot, for which another connection may be closed: one of the same address, when that has all that it may have.
+async fn acquire_slot(
+    limit: &CallerLimit<IpAddr>,
+    evictable: &Evictable,
+    who: IpAddr,
+) -> Option<Reservation<IpAddr>> {
+    if let Some(share) = limit.reserve(who, 1) {
         return Some(share);
     }
-    let of = (places.reserved_by(&who) >= places.per_caller()).then_some(who);
-    if !spare.give_way(of) {
+    let of = (limit.reserved_by(&who) >= limit.per_caller()).then_some(who);
+    if !evictable.evict_one(of) {
         return None;
     }
     let left = async {
         loop {
             tokio::time::sleep(Duration::from_millis(1)).await;
-            if let Some(share) = places.reserve(who, 1) {
+            if let Some(share) = limit.reserve(who, 1) {
                 return share;
             }
         }
     };
-    tokio::time::timeout(GIVE_WAY, left).await.ok()
+    tokio::time::timeout(EVICTION_TIMEOUT, left).await.ok()
 }
 
 /// A connection while it is here.
-struct Visit {
+struct AcceptedConnection {
     router: axum::Router,
-    /// None: in the reserve.
-    seat: Option<Arc<Seat>>,
+    /// None: a reserved connection, which is answered about health only.
+    slot: Option<Arc<ConnectionSlot>>,
     _share: Reservation<IpAddr>,
 }
 
-impl Visit {
-    async fn stay(
+impl AcceptedConnection {
+    async fn serve(
         self,
         stream: TcpStream,
         peer: SocketAddr,
@@ -238,29 +246,29 @@ impl Visit {
         stop: CancellationToken,
     ) {
         let _ = stream.set_nodelay(true);
-        let Some(tls) = tls else { return self.speak(stream, peer, stop).await };
-        let leave = self.seat.as_ref().map(|seat| seat.leave.clone()).unwrap_or_default();
+        let Some(tls) = tls else { return self.serve_http(stream, peer, stop).await };
+        let leave = self.slot.as_ref().map(|slot| slot.evict.clone()).unwrap_or_default();
         let handshake = tokio::select! {
             () = stop.cancelled() => return,
             () = leave.cancelled() => return,
-            done = tokio::time::timeout(HANDSHAKE, tls.accept(stream)) => done,
+            done = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)) => done,
         };
         if let Ok(Ok(stream)) = handshake {
-            self.speak(stream, peer, stop).await;
+            self.serve_http(stream, peer, stop).await;
         }
     }
 
-    async fn speak<S>(self, stream: S, peer: SocketAddr, stop: CancellationToken)
+    async fn serve_http<S>(self, stream: S, peer: SocketAddr, stop: CancellationToken)
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
         let service = TowerToHyperService::new(self.router);
-        let seat = self.seat.clone();
+        let slot = self.slot.clone();
         let answer = service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(ConnectInfo(peer));
-            let busy = seat.as_ref().map(Seat::works);
-            if let Some(seat) = seat.clone() {
-                request.extensions_mut().insert(api::Recognised::new(move || seat.known()));
+            let busy = slot.as_ref().map(ConnectionSlot::begin_request);
+            if let Some(slot) = slot.clone() {
+                request.extensions_mut().insert(api::CallerKnown::new(move || slot.set_authenticated()));
             }
             let answering = service.call(request);
             async move {
@@ -270,15 +278,15 @@ impl Visit {
             }
         });
         let mut builder = hyper::server::conn::http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(HEAD_MAX);
+        builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD_BYTES);
         // Names of headers have no case, but scripts look for `X-Subject-Token` with grep.
         builder.title_case_headers(true);
-        builder.keep_alive(self.seat.is_some());
+        builder.keep_alive(self.slot.is_some());
         let mut connection =
             std::pin::pin!(builder.serve_connection(TokioIo::new(Worded::new(stream)), answer));
         let asked_to_leave = || async {
-            match &self.seat {
-                Some(seat) => seat.leave.cancelled().await,
+            match &self.slot {
+                Some(slot) => slot.evict.cancelled().await,
                 None => std::future::pending().await,
             }
         };
@@ -286,8 +294,8 @@ impl Visit {
             _ = connection.as_mut() => return,
             () = stop.cancelled() => {}
             () = asked_to_leave() => {
-                // Of a stranger nothing is waited for.
-                if self.seat.as_ref().is_some_and(|seat| !seat.is_known()) {
+                // Of an unauthenticated one nothing is waited for.
+                if self.slot.as_ref().is_some_and(|slot| !slot.is_authenticated()) {
                     return;
                 }
             }
@@ -295,9 +303,9 @@ impl Visit {
         connection.as_mut().graceful_shutdown();
         tokio::select! {
             _ = connection => {}
-            () = async { stop.cancelled().await; tokio::time::sleep(GRACE).await } => {}
+            () = async { stop.cancelled().await; tokio::time::sleep(SHUTDOWN_GRACE).await } => {}
             // Whoever does not read its answer does not keep its place.
-            () = async { asked_to_leave().await; tokio::time::sleep(LEAVE).await } => {}
+            () = async { asked_to_leave().await; tokio::time::sleep(EVICTION_GRACE).await } => {}
         }
     }
 }
@@ -311,40 +319,40 @@ mod tests {
 
     #[tokio::test]
     async fn sec_f06_strangers_give_way_first_and_who_works_last() {
-        let (places, spare) = (CallerLimit::new(3, 3), Spare::default());
-        let seat = || (places.reserve(A, 1).unwrap(), Seat::new(&spare, A));
-        let (known, slow, idle) = (seat(), seat(), seat());
-        known.1.known();
-        drop(known.1.works());
+        let (limit, evictable) = (CallerLimit::new(3, 3), Evictable::default());
+        let slot = || (limit.reserve(A, 1).unwrap(), ConnectionSlot::new(&evictable, A));
+        let (known, slow, idle) = (slot(), slot(), slot());
+        known.1.set_authenticated();
+        drop(known.1.begin_request());
         // A stranger whose request is under way, which may never come to its end.
-        let _busy = slow.1.works();
+        let _busy = slow.1.begin_request();
         let mut others = vec![];
         for (stranger, why) in [(slow, "the first stranger"), (idle, "the second")] {
-            let leave = stranger.1.leave.clone();
+            let leave = stranger.1.evict.clone();
             tokio::spawn(async move {
                 leave.cancelled().await;
                 drop(stranger);
             });
-            others.push(place(&places, &spare, B).await.unwrap_or_else(|| panic!("{why} stays")));
+            others.push(acquire_slot(&limit, &evictable, B).await.unwrap_or_else(|| panic!("{why} stays")));
         }
-        let busy = known.1.works();
-        assert!(place(&places, &spare, B).await.is_none(), "who is known and works stays");
+        let busy = known.1.begin_request();
+        assert!(acquire_slot(&limit, &evictable, B).await.is_none(), "who is known and works stays");
         drop(busy);
-        assert!(!known.1.leave.is_cancelled() && spare.give_way(None) && known.1.leave.is_cancelled());
+        assert!(!known.1.evict.is_cancelled() && evictable.evict_one(None) && known.1.evict.is_cancelled());
     }
 
     #[tokio::test]
     async fn sec_f06_an_address_with_all_its_places_gives_way_itself() {
-        let (places, spare) = (CallerLimit::new(4, 2), Spare::default());
-        let other = (places.reserve(B, 1).unwrap(), Seat::new(&spare, B));
-        let own = (places.reserve(A, 1).unwrap(), Seat::new(&spare, A));
-        let _second = (places.reserve(A, 1).unwrap(), Seat::new(&spare, A));
-        let leave = own.1.leave.clone();
+        let (limit, evictable) = (CallerLimit::new(4, 2), Evictable::default());
+        let other = (limit.reserve(B, 1).unwrap(), ConnectionSlot::new(&evictable, B));
+        let own = (limit.reserve(A, 1).unwrap(), ConnectionSlot::new(&evictable, A));
+        let _second = (limit.reserve(A, 1).unwrap(), ConnectionSlot::new(&evictable, A));
+        let leave = own.1.evict.clone();
         tokio::spawn(async move {
             leave.cancelled().await;
             drop(own);
         });
-        assert!(place(&places, &spare, A).await.is_some());
-        assert!(!other.1.leave.is_cancelled());
+        assert!(acquire_slot(&limit, &evictable, A).await.is_some());
+        assert!(!other.1.evict.is_cancelled());
     }
 }

@@ -24,14 +24,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::Copy;
 use crate::exit::Exit;
-use crate::places::{BothEnds, Place};
+use crate::open_store::{CliUrl, EndPair};
 use crate::printer::{Printer, printable};
 use crate::report;
 
 /// The one task of a foreground ledger.
 const TASK: TaskId = 1;
 /// Failed objects named in the summary; all of them are in the report.
-const SHOWN: u64 = 20;
+const SAMPLE_KEYS: u64 = 20;
 /// Keys named in the question before a removal.
 const ASKED_ABOUT: usize = 20;
 
@@ -46,7 +46,7 @@ struct Run {
 
 pub(crate) async fn run(args: &Copy, printer: &Printer) -> Result<Exit> {
     let clock = flow_control::clock::system();
-    let ends = BothEnds::new(&args.source, &args.target, &args.ends, clock.clone())?;
+    let ends = EndPair::new(&args.source, &args.target, &args.ends, clock.clone())?;
     let ends = Arc::new(if args.all_versions { ends.with_versions() } else { ends });
     let spec = spec(args, &ends, &*clock)?;
     let memory = size("--memory", &args.memory)?;
@@ -96,7 +96,7 @@ pub(crate) async fn run(args: &Copy, printer: &Printer) -> Result<Exit> {
     if let Some(report) = &args.report {
         save_report(&dir, task.outcome_len, report, &args.report_format)?;
     }
-    let failures = store.read().await?.failures(TASK, &model::key::Key::default(), SHOWN).await?;
+    let failures = store.read().await?.failures(TASK, &model::key::Key::default(), SAMPLE_KEYS).await?;
     let mut run = Run { live, failures, took: began.elapsed(), interrupted, deleted: Tally::default() };
     let succeeded = task.state.visible() == Visible::Succeeded;
     if succeeded && task.counters.settled().objects == 0 {
@@ -160,12 +160,12 @@ fn since(text: &str) -> Result<i64> {
     })
 }
 
-fn spec(args: &Copy, ends: &BothEnds, _clock: &dyn Clock) -> Result<TaskSpec> {
-    let place = |side| SpecPlace { region: ends.place(side).identity(), ..SpecPlace::default() };
+fn spec(args: &Copy, ends: &EndPair, _clock: &dyn Clock) -> Result<TaskSpec> {
+    let place = |side| SpecPlace { region: ends.url(side).identity(), ..SpecPlace::default() };
     Ok(TaskSpec {
         api_version: ApiVersion::Cli,
         selection: match &args.list_file {
-            None if matches!(ends.place(Side::Source), Place::Urls(_)) => {
+            None if matches!(ends.url(Side::Source), CliUrl::Urls(_)) => {
                 Selection::UrlList(ListFile { bucket: String::new(), key: args.source.clone() })
             }
             Some(file) => Selection::List(ListFile { bucket: String::new(), key: stamped(file)? }),
@@ -208,7 +208,7 @@ fn spec(args: &Copy, ends: &BothEnds, _clock: &dyn Clock) -> Result<TaskSpec> {
 }
 
 /// One ledger for each pair of places and set of rules: changed rules cannot resume by mistake.
-fn ledger_dir(args: &Copy, ends: &BothEnds, spec: &TaskSpec) -> Result<PathBuf> {
+fn ledger_dir(args: &Copy, ends: &EndPair, spec: &TaskSpec) -> Result<PathBuf> {
     let base = match &args.state_dir {
         Some(dir) => dir.clone(),
         None => {
@@ -228,8 +228,8 @@ fn ledger_dir(args: &Copy, ends: &BothEnds, spec: &TaskSpec) -> Result<PathBuf> 
     let rules = TaskSpec { bandwidth: 0, concurrency: 0, ..spec.clone() };
     let text = format!(
         "{}\n{}\n{}",
-        ends.place(Side::Source).identity(),
-        ends.place(Side::Target).identity(),
+        ends.url(Side::Source).identity(),
+        ends.url(Side::Target).identity(),
         serde_json::to_string(&rules).unwrap_or_default()
     );
     let hash = digest::digest(&digest::SHA256, text.as_bytes());
@@ -462,8 +462,8 @@ fn summary(task: &TaskRow, c: &Counters, state: &str, run: &Run) -> serde_json::
 
 /// Removes from the target what the source does not have, after a question. What is removed is what was found before
 /// the question, and nothing else.
-async fn delete(args: &Copy, ends: &BothEnds, printer: &Printer) -> Result<Tally> {
-    let (source, target) = (ends.look(Side::Source).await?.store, ends.look(Side::Target).await?.store);
+async fn delete(args: &Copy, ends: &EndPair, printer: &Printer) -> Result<Tally> {
+    let (source, target) = (ends.probe(Side::Source).await?.store, ends.probe(Side::Target).await?.store);
     if ends.names_one() {
         let m =
             "--delete: the source is a single object, so every other object at the target would be deleted";
@@ -525,11 +525,11 @@ fn tempdir() -> Result<PathBuf> {
 }
 
 /// Compares both sides and says what a copy would do.
-async fn dry_run(args: &Copy, ends: &BothEnds, printer: &Printer) -> Result<Exit> {
-    let source = ends.look(Side::Source).await?;
-    let target = match ends.look(Side::Target).await {
+async fn dry_run(args: &Copy, ends: &EndPair, printer: &Printer) -> Result<Exit> {
+    let source = ends.probe(Side::Source).await?;
+    let target = match ends.probe(Side::Target).await {
         // Nothing stands there yet.
-        Err(f) if f.kind == Kind::NoBucket && matches!(ends.place(Side::Target), Place::Directory(_)) => None,
+        Err(f) if f.kind == Kind::NoBucket && matches!(ends.url(Side::Target), CliUrl::Directory(_)) => None,
         target => Some(target?.store),
     };
     // An empty directory stands for a target that is still to be made.

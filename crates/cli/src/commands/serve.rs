@@ -22,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Serve;
-use crate::commands::connections::{self, Faces};
+use crate::commands::connections::{self, Routers};
 use crate::commands::init;
 use crate::commands::keys;
 use crate::exit::Exit;
@@ -56,7 +56,7 @@ fn configure(args: &Serve, printer: &Printer) -> Result<(Config, PathBuf, BTreeM
 }
 
 /// Secrets are in this memory: nobody else may read it, and no core is written.
-fn keep_to_ourselves() {
+fn restrict_umask() {
     #[cfg(target_os = "linux")]
     if let Err(e) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
         tracing::warn!("cannot disable core dumps of this process: {e}");
@@ -71,7 +71,7 @@ async fn remember_tls(mut response: axum::response::Response) -> axum::response:
 }
 
 pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
-    keep_to_ourselves();
+    restrict_umask();
     let (config, path, env) = configure(args, printer)?;
     if config.database != "sqlite" {
         let m = "database: only `sqlite` is supported by this version";
@@ -130,7 +130,7 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
         printer.note(&format!("Metrics on http://{local}/metrics"));
         let (_, plain) = watch::channel(None);
         let numbers = api::metrics(control.clone());
-        let faces = Faces { all: numbers.clone(), health: numbers };
+        let faces = Routers { all: numbers.clone(), health: numbers };
         tokio::spawn(connections::serve(listener, plain, faces, stop.clone()));
     }
     printer.note(&format!("Whimbrel serves on {scheme}://{local}"));
@@ -144,7 +144,7 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
         Some(_) => all.layer(axum::middleware::map_response(remember_tls)),
         None => all,
     };
-    let serving = tokio::spawn(connections::serve(listener, tls, Faces { all, health }, stop.clone()));
+    let serving = tokio::spawn(connections::serve(listener, tls, Routers { all, health }, stop.clone()));
     let reload = Reload {
         path,
         env,
@@ -333,7 +333,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn sec_f36_no_core_is_written() {
-        keep_to_ourselves();
+        restrict_umask();
         let now = rustix::process::dumpable_behavior().unwrap();
         assert_eq!(now, rustix::process::DumpableBehavior::NotDumpable);
     }

@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use crate::args::{Task, TaskAction};
 use crate::client::Client;
 use crate::exit::Exit;
-use crate::places::keys;
+use crate::open_store::keys;
 use crate::printer::Printer;
 use crate::report;
 
 pub(crate) async fn run(args: &Task, printer: &Printer) -> Result<Exit> {
-    let client = Client::of(&args.service)?;
+    let client = Client::from_args(&args.service)?;
     match &args.action {
         TaskAction::List { limit } => {
             let found =

@@ -9,13 +9,13 @@ use storage::guard::Guarded;
 
 use crate::args::Verify;
 use crate::exit::Exit;
-use crate::places::BothEnds;
+use crate::open_store::EndPair;
 use crate::printer::{Printer, printable};
 
 pub(crate) async fn run(args: &Verify, printer: &Printer) -> Result<Exit> {
-    let ends = BothEnds::new(&args.source, &args.target, &args.ends, flow_control::clock::system())?;
-    let source = Guarded::alone(ends.look(Side::Source).await?.store, Side::Source, Backoff::default());
-    let target = Guarded::alone(ends.look(Side::Target).await?.store, Side::Target, Backoff::default());
+    let ends = EndPair::new(&args.source, &args.target, &args.ends, flow_control::clock::system())?;
+    let source = Guarded::alone(ends.probe(Side::Source).await?.store, Side::Source, Backoff::default());
+    let target = Guarded::alone(ends.probe(Side::Target).await?.store, Side::Target, Backoff::default());
     let (left, right) = (source.clone(), target.clone());
     let comparison = Comparison {
         source,

@@ -7,7 +7,7 @@ use model::failure::Kind;
 use model::key::Key;
 use model::policy::Overwrite;
 use model::task::Visible;
-use testkit::model::{EtagKind, Fault, headers_len};
+use testkit::model::{EtagKind, ModelFault, headers_len};
 
 use crate::scenario::Scenario;
 use crate::service::Outcome;
@@ -76,7 +76,7 @@ fn one(scenario: &Scenario, done: &Outcome, key: &Key) -> Option<String> {
     if let Some(failure) = failed {
         // Two wrong answers in a row are a reason.
         let wrong = matches!(failure.kind, Kind::Mismatch | Kind::Corrupt)
-            && source.faults.iter().any(|(_, f)| matches!(f, Fault::Short | Fault::Changed));
+            && source.faults.iter().any(|(_, f)| matches!(f, ModelFault::Short | ModelFault::Changed));
         return (!source.changing.contains(key) && !source.vanishing.contains(key) && !wrong)
             .then(|| format!("it has failed without a reason: {:?} {}", failure.kind, failure.message));
     }

@@ -9,7 +9,7 @@ use model::key::{Key, Order};
 use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy};
 use model::selection::Selection;
 use model::spec::{ApiVersion, Extensions, Location, TaskSpec};
-use testkit::model::{Behaviour, EtagKind, Fault, Headers, Listing};
+use testkit::model::{Behaviour, EtagKind, Headers, Listing, ModelFault};
 
 /// The time at which everything begins, milliseconds.
 pub(crate) const BEGAN_MS: i64 = 1_700_000_000_000;
@@ -124,10 +124,10 @@ impl Scenario {
         target.broken = broken_there.into_iter().map(|key| (key, Kind::InvalidKey)).collect();
         // A changed byte can be known only by what the source says of its bytes.
         let proves = source.etag == EtagKind::Md5 && source.listed_etags;
-        source.faults.retain(|(_, fault)| *fault != Fault::Changed || proves);
+        source.faults.retain(|(_, fault)| *fault != ModelFault::Changed || proves);
         let parts = random.bool();
         if parts {
-            source.faults.retain(|(_, fault)| *fault != Fault::Changed);
+            source.faults.retain(|(_, fault)| *fault != ModelFault::Changed);
         }
         let ends = random.u32(0..12);
         if ends == 0 {
@@ -193,7 +193,7 @@ impl Scenario {
             self.source.unlisted = self.at_source.keys().filter(lag).cloned().collect();
         }
         if more.u32(0..6) == 0 {
-            self.source.faults.push((more.u32(20..200), Fault::Slow));
+            self.source.faults.push((more.u32(20..200), ModelFault::Slow));
         }
         for behaviour in [&mut self.source, &mut self.target] {
             behaviour.tokens_expire = if more.u32(0..4) == 0 { more.u32(1..3) } else { 0 };

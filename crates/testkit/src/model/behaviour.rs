@@ -45,7 +45,7 @@ pub enum EtagKind {
 
 /// What a store keeps of each object beside its bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Keeps {
+pub struct KeptChecksums {
     /// The CRC-64/NVME.
     pub crc64: bool,
     /// The CRC-32C.
@@ -54,7 +54,7 @@ pub struct Keeps {
 
 /// What goes wrong with one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum ModelFault {
     /// It is refused before anything happens.
     Refused(Kind),
     /// It is done, and its answer is lost.
@@ -89,11 +89,11 @@ pub struct Behaviour {
     /// Listings tell ETags.
     pub listed_etags: bool,
     /// What is kept of objects.
-    pub keeps: Keeps,
+    pub keeps: KeptChecksums,
     /// Bytes that the headers of an object may have; more are refused (AWS: 2 KB of user metadata).
     pub headers_max: usize,
     /// What goes wrong in so many of 1000 requests.
-    pub faults: Vec<(u32, Fault)>,
+    pub faults: Vec<(u32, ModelFault)>,
     /// Reads and writes of these keys are always refused so.
     pub broken: Vec<(Key, Kind)>,
     /// These may be neither written over nor removed: they are locked, and the store keeps no versions.
@@ -132,7 +132,7 @@ impl Behaviour {
             tokens_expire: 0,
             etag: EtagKind::Md5,
             listed_etags: true,
-            keeps: Keeps::default(),
+            keeps: KeptChecksums::default(),
             headers_max: usize::MAX,
             faults: Vec::new(),
             broken: Vec::new(),
@@ -168,7 +168,7 @@ impl Behaviour {
             .unwrap_or(&EtagKind::Md5);
         drawn.capability.etag_is_md5 = drawn.etag == EtagKind::Md5;
         drawn.listed_etags = random.u32(0..4) > 0;
-        drawn.keeps = Keeps { crc64: random.bool(), crc32c: random.u32(0..4) == 0 };
+        drawn.keeps = KeptChecksums { crc64: random.bool(), crc32c: random.u32(0..4) == 0 };
         if random.u32(0..5) == 0 {
             // The connector was told the order.
             drawn.capability.list_order = match drawn.listing {
@@ -178,14 +178,14 @@ impl Behaviour {
             };
         }
         let passing = [
-            Fault::Refused(Kind::Throttled),
-            Fault::Refused(Kind::Unavailable),
-            Fault::Refused(Kind::Connect),
-            Fault::Refused(Kind::Timeout),
-            Fault::Lost,
-            Fault::Short,
-            Fault::Cut,
-            Fault::Changed,
+            ModelFault::Refused(Kind::Throttled),
+            ModelFault::Refused(Kind::Unavailable),
+            ModelFault::Refused(Kind::Connect),
+            ModelFault::Refused(Kind::Timeout),
+            ModelFault::Lost,
+            ModelFault::Short,
+            ModelFault::Cut,
+            ModelFault::Changed,
         ];
         for fault in passing {
             if random.u32(0..4) == 0 {

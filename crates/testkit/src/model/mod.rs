@@ -6,5 +6,5 @@
 mod behaviour;
 mod store;
 
-pub use behaviour::{Behaviour, EtagKind, Fault, Keeps, Listing, Start};
+pub use behaviour::{Behaviour, EtagKind, KeptChecksums, Listing, ModelFault, Start};
 pub use store::{Headers, Model, Object, headers_len};

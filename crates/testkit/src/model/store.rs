@@ -15,7 +15,7 @@ use storage::{
     Reading, Written,
 };
 
-use super::behaviour::{Behaviour, EtagKind, Fault, Start};
+use super::behaviour::{Behaviour, EtagKind, ModelFault, Start};
 
 /// An object as it stands in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,13 +67,13 @@ struct State {
     arrived: Vec<(Instant, u64)>,
 }
 
-type Alarm = (u64, Box<dyn Fn() + Send + Sync>);
+type StopSignal = (u64, Box<dyn Fn() + Send + Sync>);
 
 /// A store in memory.
 pub struct Model {
     capability: Capability,
     state: Mutex<State>,
-    alarm: Mutex<Option<Alarm>>,
+    alarm: Mutex<Option<StopSignal>>,
 }
 
 impl std::fmt::Debug for Model {
@@ -169,8 +169,8 @@ impl Model {
         &self,
         op: &'static str,
         key: Option<&Key>,
-        can: &[fn(&Fault) -> bool],
-    ) -> Result<Option<Fault>> {
+        can: &[fn(&ModelFault) -> bool],
+    ) -> Result<Option<ModelFault>> {
         let (n, turns, done) = {
             let mut state = self.state();
             state.requests += 1;
@@ -191,14 +191,14 @@ impl Model {
     }
 }
 
-fn is_refused(fault: &Fault) -> bool {
-    matches!(fault, Fault::Refused(_))
+fn is_refused(fault: &ModelFault) -> bool {
+    matches!(fault, ModelFault::Refused(_))
 }
-fn is_lost(fault: &Fault) -> bool {
-    *fault == Fault::Lost
+fn is_lost(fault: &ModelFault) -> bool {
+    *fault == ModelFault::Lost
 }
-fn is_of_body(fault: &Fault) -> bool {
-    matches!(fault, Fault::Short | Fault::Cut | Fault::Changed | Fault::Slow)
+fn is_of_body(fault: &ModelFault) -> bool {
+    matches!(fault, ModelFault::Short | ModelFault::Cut | ModelFault::Changed | ModelFault::Slow)
 }
 
 /// A body whose pieces keep whoever reads waiting.
@@ -222,9 +222,9 @@ fn refused<T>(kind: Kind, op: &'static str) -> Result<T> {
 }
 
 /// Loses the answer, if that is what happens.
-fn answered<T>(fault: Option<Fault>, op: &'static str, value: T) -> Result<T> {
+fn answered<T>(fault: Option<ModelFault>, op: &'static str, value: T) -> Result<T> {
     match fault {
-        Some(Fault::Lost) => refused(Kind::Connect, op),
+        Some(ModelFault::Lost) => refused(Kind::Connect, op),
         _ => Ok(value),
     }
 }
@@ -234,8 +234,8 @@ impl State {
         &mut self,
         op: &'static str,
         key: Option<&Key>,
-        can: &[fn(&Fault) -> bool],
-    ) -> Result<Option<Fault>> {
+        can: &[fn(&ModelFault) -> bool],
+    ) -> Result<Option<ModelFault>> {
         if self.behaviour.ends_at.is_some_and(|at| self.requests >= at) {
             return refused(Kind::NoBucket, op);
         }
@@ -247,7 +247,7 @@ impl State {
         for (per_mille, fault) in self.behaviour.faults.clone() {
             if can.iter().any(|is| is(&fault)) && self.random.u32(0..1000) < per_mille {
                 return match fault {
-                    Fault::Refused(kind) => refused(kind, op),
+                    ModelFault::Refused(kind) => refused(kind, op),
                     fault => Ok(Some(fault)),
                 };
             }
@@ -454,18 +454,18 @@ impl ObjectStore for Model {
         if bytes.is_empty() {
             return Ok(Reading { meta, body: Body::bytes(bytes) });
         }
-        if fault == Some(Fault::Short) && request.range.is_none() {
+        if fault == Some(ModelFault::Short) && request.range.is_none() {
             meta.size -= 1;
         }
         let body = match fault {
-            Some(Fault::Short) => Body::bytes(bytes.slice(..bytes.len() - 1)),
-            Some(Fault::Cut) => {
+            Some(ModelFault::Short) => Body::bytes(bytes.slice(..bytes.len() - 1)),
+            Some(ModelFault::Cut) => {
                 let (sender, receiver) = tokio::sync::mpsc::channel(1);
                 let _ = sender.send(Ok(bytes.slice(..bytes.len() / 2))).await;
                 Body::channel(receiver, bytes.len() as u64)
             }
-            Some(Fault::Slow) => slow(bytes),
-            Some(Fault::Changed) => {
+            Some(ModelFault::Slow) => slow(bytes),
+            Some(ModelFault::Changed) => {
                 let mut wrong = bytes.to_vec();
                 wrong[0] ^= 1;
                 bytes = wrong.into();

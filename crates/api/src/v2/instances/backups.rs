@@ -9,8 +9,8 @@ use time::macros::format_description;
 use wire::dcs::{BackupBegun, BackupList, BackupShown};
 use wire::fields::Fields;
 
-use crate::body::{Reply, json};
-use crate::dcs::{denied, fault, number, object_or_nothing, time_text};
+use crate::dcs::{field_error, migration_error, number, object_or_nothing, time_text};
+use crate::reply::{Reply, json};
 use crate::v2::migration_task::no_content;
 use crate::v2::tasks::list::Params;
 
@@ -23,14 +23,14 @@ pub(crate) async fn create(
     body: Bytes,
 ) -> Reply {
     let map = object_or_nothing(&body)?;
-    let remark = read(&Fields::root(&map)).map_err(denied)?;
-    let backup_id = control.create_backup(&project, &instance, remark).await.map_err(denied)?;
+    let remark = read(&Fields::root(&map)).map_err(migration_error)?;
+    let backup_id = control.create_backup(&project, &instance, remark).await.map_err(migration_error)?;
     json(&BackupBegun { backup_id })
 }
 
 pub(crate) fn read(f: &Fields<'_>) -> MigrationReply<String> {
-    let remark = f.opt_text("remark", REMARK_MAX).map_err(fault)?.unwrap_or_default().to_owned();
-    match f.opt_word("backup_format", &["rdb", "aof"]).map_err(fault)? {
+    let remark = f.opt_text("remark", REMARK_MAX).map_err(field_error)?.unwrap_or_default().to_owned();
+    match f.opt_one_of("backup_format", &["rdb", "aof"]).map_err(field_error)? {
         Some("aof") => {
             let why = "only rdb is supported";
             Err(MigrationError::Field("backup_format".into(), why.into()))
@@ -57,10 +57,12 @@ pub(crate) async fn list(
 ) -> Reply {
     let offset = number(&query, "offset", 0, (0, 2_147_483_647))?;
     let limit = number(&query, "limit", 10, (1, 1000))?;
-    let from = instant(&query, "begin_time").map_err(denied)?.unwrap_or(0);
-    let to = instant(&query, "end_time").map_err(denied)?.unwrap_or(i64::MAX);
-    let (rows, total_num) =
-        control.list_backups(&project, &instance, (from, to), offset, limit).await.map_err(denied)?;
+    let from = instant(&query, "begin_time").map_err(migration_error)?.unwrap_or(0);
+    let to = instant(&query, "end_time").map_err(migration_error)?.unwrap_or(i64::MAX);
+    let (rows, total_num) = control
+        .list_backups(&project, &instance, (from, to), offset, limit)
+        .await
+        .map_err(migration_error)?;
     if total_num == 0 {
         return Ok(no_content());
     }
@@ -93,6 +95,6 @@ pub(crate) async fn delete(
     State(control): State<Control>,
     Path((project, instance, id)): Path<(String, String, String)>,
 ) -> Reply {
-    control.delete_backup(&project, &instance, &id).await.map_err(denied)?;
+    control.delete_backup(&project, &instance, &id).await.map_err(migration_error)?;
     Ok(no_content())
 }

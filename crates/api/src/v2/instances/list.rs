@@ -5,8 +5,8 @@ use control::Control;
 use wire::dcs::InstanceList;
 
 use super::listed;
-use crate::body::{Reply, json};
 use crate::dcs::number;
+use crate::reply::{Reply, json};
 use crate::v2::tasks::list::Params;
 
 pub(crate) async fn handle(
@@ -18,7 +18,7 @@ pub(crate) async fn handle(
     let limit = number(&query, "limit", 10, (1, 1000))?;
     let asked = |name: &str| query.get(name).map(String::as_str).filter(|t| !t.is_empty());
     let exact = asked("name_equal") == Some("true");
-    let mut seen = control.instances(&project).await.map_err(crate::dcs::denied)?;
+    let mut seen = control.instances(&project).await.map_err(crate::dcs::migration_error)?;
     seen.retain(|i| {
         let named = |name: &str| if exact { i.name == name } else { i.name.contains(name) };
         let at = |ip: &str| i.node.addrs.iter().any(|(host, _)| host.contains(ip));

@@ -5,14 +5,14 @@ use control::Control;
 use wire::dcs::InstanceShown;
 
 use super::listed;
-use crate::body::{Reply, json};
-use crate::dcs::denied;
+use crate::dcs::migration_error;
+use crate::reply::{Reply, json};
 
 pub(crate) async fn handle(
     State(control): State<Control>,
     Path((project, id)): Path<(String, String)>,
 ) -> Reply {
-    let seen = control.instance(&project, &id).await.map_err(denied)?;
+    let seen = control.instance(&project, &id).await.map_err(migration_error)?;
     let cluster = seen.server.as_ref().is_some_and(|s| s.cluster);
     json(&InstanceShown {
         listed: listed(&seen),

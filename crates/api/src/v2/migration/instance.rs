@@ -9,8 +9,8 @@ use runtime::migrations::EndSecrets;
 use wire::dcs::OnlineMigrationCreated;
 use wire::fields::Fields;
 
-use crate::body::{Reply, json};
-use crate::dcs::{denied, object};
+use crate::dcs::{migration_error, object};
+use crate::reply::{Reply, json};
 use crate::v2::migration_task::create::{description, name};
 
 pub(crate) async fn handle(
@@ -19,8 +19,8 @@ pub(crate) async fn handle(
     body: Bytes,
 ) -> Reply {
     let map = object(&body)?;
-    let described = read(&Fields::root(&map)).map_err(denied)?;
-    let row = control.create_online_migration(&project, described).await.map_err(denied)?;
+    let described = read(&Fields::root(&map)).map_err(migration_error)?;
+    let row = control.create_online_migration(&project, described).await.map_err(migration_error)?;
     json(&OnlineMigrationCreated { instance_id: row.id, job_id: row.job })
 }
 

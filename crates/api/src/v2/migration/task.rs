@@ -9,8 +9,8 @@ use runtime::migrations::EndSecrets;
 use wire::dcs::MigrationStarted;
 use wire::fields::Fields;
 
-use crate::body::{Reply, json};
-use crate::dcs::{METHODS, MODES, denied, fault, method, mode, object, status};
+use crate::dcs::{METHODS, MODES, field_error, method, migration_error, mode, object, status};
+use crate::reply::{Reply, json};
 use crate::v2::migration_task::create::end;
 use crate::v2::migration_task::own;
 
@@ -23,8 +23,8 @@ pub(crate) async fn handle(
     body: Bytes,
 ) -> Reply {
     let map = object(&body)?;
-    let (spec, secrets) = read(&Fields::root(&map)).map_err(denied)?;
-    let row = control.configure_migration(&project, &id, spec, secrets).await.map_err(denied)?;
+    let (spec, secrets) = read(&Fields::root(&map)).map_err(migration_error)?;
+    let row = control.configure_migration(&project, &id, spec, secrets).await.map_err(migration_error)?;
     json(&MigrationStarted {
         id: row.id,
         name: row.name,
@@ -34,9 +34,10 @@ pub(crate) async fn handle(
 }
 
 pub(crate) fn read(f: &Fields<'_>) -> MigrationReply<(MigrationSpec, EndSecrets)> {
-    let chosen = method(f.word("migration_method", &METHODS).map_err(fault)?);
-    let resume = mode(f.word("resume_mode", &MODES).map_err(fault)?);
-    let limit = f.opt_text_or_number("bandwidth_limit_mb", 20).map_err(fault)?.filter(|t| !t.is_empty());
+    let chosen = method(f.one_of("migration_method", &METHODS).map_err(field_error)?);
+    let resume = mode(f.one_of("resume_mode", &MODES).map_err(field_error)?);
+    let limit =
+        f.opt_text_or_number("bandwidth_limit_mb", 20).map_err(field_error)?.filter(|t| !t.is_empty());
     let bandwidth_mb = match limit {
         None => None,
         Some(text) => {
@@ -46,8 +47,8 @@ pub(crate) fn read(f: &Fields<'_>) -> MigrationReply<(MigrationSpec, EndSecrets)
             Some(mb.ok_or_else(|| MigrationError::Field(f.name("bandwidth_limit_mb"), why()))?)
         }
     };
-    let (source, source_secret) = end(&f.object("source_instance").map_err(fault)?)?;
-    let (target, target_secret) = end(&f.object("target_instance").map_err(fault)?)?;
+    let (source, source_secret) = end(&f.object("source_instance").map_err(field_error)?)?;
+    let (target, target_secret) = end(&f.object("target_instance").map_err(field_error)?)?;
     let spec = MigrationSpec {
         method: Some(chosen),
         resume,

@@ -10,8 +10,8 @@ use seal::Secret;
 use wire::dcs::MigrationStarted;
 use wire::fields::Fields;
 
-use crate::body::{Reply, json};
-use crate::dcs::{METHODS, denied, fault, method, object};
+use crate::dcs::{METHODS, field_error, method, migration_error, object};
+use crate::reply::{Reply, json};
 
 /// Characters of a name, of a description, of addresses and of a password.
 const NAME_MAX: usize = 64;
@@ -29,8 +29,8 @@ pub(crate) async fn handle(
     body: Bytes,
 ) -> Reply {
     let map = object(&body)?;
-    let (kind, described) = read(&Fields::root(&map)).map_err(denied)?;
-    let row = control.create_migration(&project, kind, described).await.map_err(denied)?;
+    let (kind, described) = read(&Fields::root(&map)).map_err(migration_error)?;
+    let row = control.create_migration(&project, kind, described).await.map_err(migration_error)?;
     json(&MigrationStarted { id: row.id, name: row.name, status: "MIGRATING".into(), error: String::new() })
 }
 
@@ -38,13 +38,14 @@ pub(crate) fn read(f: &Fields<'_>) -> MigrationReply<(MigrationKind, MigrationRe
     let name = name(f, "task_name")?;
     let description = description(f)?;
     let kinds = ["backupfile_import", "online_migration"];
-    let kind = match f.word("migration_type", &kinds).map_err(fault)? {
+    let kind = match f.one_of("migration_type", &kinds).map_err(field_error)? {
         "backupfile_import" => MigrationKind::Import,
         _ => MigrationKind::Online,
     };
-    let chosen = method(f.word("migration_method", &METHODS).map_err(fault)?);
-    let network = f.opt_word("network_type", &["vpc", "vpn"]).map_err(fault)?.unwrap_or("vpc").to_owned();
-    let (target, target_secret) = end(&f.object("target_instance").map_err(fault)?)?;
+    let chosen = method(f.one_of("migration_method", &METHODS).map_err(field_error)?);
+    let network =
+        f.opt_one_of("network_type", &["vpc", "vpn"]).map_err(field_error)?.unwrap_or("vpc").to_owned();
+    let (target, target_secret) = end(&f.object("target_instance").map_err(field_error)?)?;
     let mut secrets = EndSecrets { source: Secret::default(), target: target_secret };
     let mut spec = MigrationSpec {
         method: Some(chosen),
@@ -59,9 +60,9 @@ pub(crate) fn read(f: &Fields<'_>) -> MigrationReply<(MigrationKind, MigrationRe
             let why = "a backup import is a full_amount_migration";
             return Err(MigrationError::Field("migration_method".into(), why.into()));
         }
-        MigrationKind::Import => spec.backup = Some(backup(&f.object("backup_files").map_err(fault)?)?),
+        MigrationKind::Import => spec.backup = Some(backup(&f.object("backup_files").map_err(field_error)?)?),
         MigrationKind::Online => {
-            let (source, secret) = end(&f.object("source_instance").map_err(fault)?)?;
+            let (source, secret) = end(&f.object("source_instance").map_err(field_error)?)?;
             (spec.source, secrets.source) = (Some(source), secret);
         }
     }
@@ -70,7 +71,7 @@ pub(crate) fn read(f: &Fields<'_>) -> MigrationReply<(MigrationKind, MigrationRe
 
 /// A name: 1 to 64 characters that can be seen.
 pub(crate) fn name(f: &Fields<'_>, field: &str) -> MigrationReply<String> {
-    let name = f.filled(field, NAME_MAX).map_err(fault)?;
+    let name = f.filled(field, NAME_MAX).map_err(field_error)?;
     if name.chars().any(char::is_control) {
         return Err(MigrationError::Field(f.name(field), "it holds a control character".into()));
     }
@@ -78,16 +79,16 @@ pub(crate) fn name(f: &Fields<'_>, field: &str) -> MigrationReply<String> {
 }
 
 pub(crate) fn description(f: &Fields<'_>) -> MigrationReply<String> {
-    Ok(f.opt_text("description", DESCRIPTION_MAX).map_err(fault)?.unwrap_or_default().to_owned())
+    Ok(f.opt_text("description", DESCRIPTION_MAX).map_err(field_error)?.unwrap_or_default().to_owned())
 }
 
 /// An end with its password; `id` wins over `addrs`, an empty text is as none.
 pub(crate) fn end(f: &Fields<'_>) -> MigrationReply<(Endpoint, Secret)> {
     let text = |field: &str, max: usize| {
-        f.opt_text(field, max).map_err(fault).map(|t| t.filter(|t| !t.is_empty()).map(str::to_owned))
+        f.opt_text(field, max).map_err(field_error).map(|t| t.filter(|t| !t.is_empty()).map(str::to_owned))
     };
     let (id, mut addrs) = (text("id", 64)?, text("addrs", ADDRS_MAX)?);
-    let (ip, port) = (text("ip", 1024)?, f.opt_text_or_number("port", 5).map_err(fault)?);
+    let (ip, port) = (text("ip", 1024)?, f.opt_text_or_number("port", 5).map_err(field_error)?);
     if let Some(id) = &id {
         canonical(id).filter(|c| c == id).ok_or_else(|| MigrationError::InstanceId(id.clone()))?;
     } else if addrs.is_none() {
@@ -101,7 +102,7 @@ pub(crate) fn end(f: &Fields<'_>) -> MigrationReply<(Endpoint, Secret)> {
     } else {
         return Err(MigrationError::Field(f.name("addrs"), "either id or addrs is required".into()));
     }
-    let db = match f.opt_text_or_number("db", 10).map_err(fault)?.filter(|t| !t.is_empty()) {
+    let db = match f.opt_text_or_number("db", 10).map_err(field_error)?.filter(|t| !t.is_empty()) {
         None => None,
         Some(text) => {
             let db = text.parse().ok().filter(|db| *db <= DB_MAX);
@@ -115,22 +116,23 @@ pub(crate) fn end(f: &Fields<'_>) -> MigrationReply<(Endpoint, Secret)> {
         addrs,
         name: text("name", 128)?,
         db,
-        proxy_multi_db: f.opt_bool_or_text("proxy_multi_db").map_err(fault)?.unwrap_or(false),
+        proxy_multi_db: f.opt_bool_or_text("proxy_multi_db").map_err(field_error)?.unwrap_or(false),
     };
     Ok((end, Secret::new(text("password", PASSWORD_MAX)?.unwrap_or_default())))
 }
 
 fn backup(f: &Fields<'_>) -> MigrationReply<Backup> {
-    if f.word("file_source", &["self_build_obs", "backup_record"]).map_err(fault)? == "backup_record" {
-        let id = f.filled("backup_id", 64).map_err(fault)?;
+    if f.one_of("file_source", &["self_build_obs", "backup_record"]).map_err(field_error)? == "backup_record"
+    {
+        let id = f.filled("backup_id", 64).map_err(field_error)?;
         let id = canonical(id)
             .ok_or_else(|| MigrationError::Backup(format!("backup_files.backup_id: `{id}` is not a UUID")))?;
         return Ok(Backup::Record(id));
     }
-    let bucket = f.filled("bucket_name", 255).map_err(fault)?.to_owned();
+    let bucket = f.filled("bucket_name", 255).map_err(field_error)?.to_owned();
     let mut files = Vec::new();
-    for file in f.opt_objects("files", FILES_MAX).map_err(fault)?.unwrap_or_default() {
-        let name = file.filled("file_name", 1024).map_err(fault)?.to_owned();
+    for file in f.opt_objects("files", FILES_MAX).map_err(field_error)?.unwrap_or_default() {
+        let name = file.filled("file_name", 1024).map_err(field_error)?.to_owned();
         if name.split('/').any(|s| s == "..") {
             return Err(MigrationError::Field(
                 file.name("file_name"),
@@ -139,8 +141,8 @@ fn backup(f: &Fields<'_>) -> MigrationReply<Backup> {
         }
         files.push(BackupFile {
             name,
-            size: file.opt_text_or_number("size", 64).map_err(fault)?,
-            updated: file.opt_text("update_at", 64).map_err(fault)?.map(str::to_owned),
+            size: file.opt_text_or_number("size", 64).map_err(field_error)?,
+            updated: file.opt_text("update_at", 64).map_err(field_error)?.map(str::to_owned),
         });
     }
     if files.is_empty() {

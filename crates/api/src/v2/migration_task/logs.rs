@@ -6,8 +6,8 @@ use control::migrations::MigrationError;
 use store::Level;
 use wire::dcs::{MigrationLog, MigrationLogs};
 
-use crate::body::{Reply, json};
-use crate::dcs::{denied, number, time_text};
+use crate::dcs::{migration_error, number, time_text};
+use crate::reply::{Reply, json};
 use crate::v2::tasks::list::Params;
 
 const LEVELS: [&str; 4] = ["INFO", "ERROR", "WARN", "DEBUG"];
@@ -22,10 +22,10 @@ pub(crate) async fn handle(
     let level = query.get("log_level").map_or("", String::as_str);
     if !level.is_empty() && !LEVELS.contains(&level) {
         let why = format!("`{level:.20}` is not one of {}", LEVELS.join(", "));
-        return Err(denied(MigrationError::Field("log_level".into(), why)));
+        return Err(migration_error(MigrationError::Field("log_level".into(), why)));
     }
     let (lines, log_num) =
-        control.migration_logs(&project, &id, level, offset, limit).await.map_err(denied)?;
+        control.migration_logs(&project, &id, level, offset, limit).await.map_err(migration_error)?;
     let log = |line: store::LogLine| MigrationLog {
         created_at: time_text(line.at),
         log_level: match line.level {

@@ -5,7 +5,7 @@ use model::migration::{KEPT_COMMANDS, Libraries, Own};
 use serde_json::{Value, json};
 use wire::fields::Fields;
 
-use crate::dcs::fault;
+use crate::dcs::field_error;
 
 /// All that may be written; what is misspelt must not be taken for granted.
 const FIELDS: [&str; 3] = ["skip_commands", "leave_out_commands", "functions"];
@@ -15,22 +15,22 @@ const WORDS: [&str; 3] = ["stop", "replace", "skip"];
 
 /// The object of a request.
 pub(crate) fn read(f: &Fields<'_>) -> MigrationReply<Own> {
-    let Some(own) = f.opt_object("whimbrel").map_err(fault)? else { return Ok(Own::default()) };
+    let Some(own) = f.opt_object("whimbrel").map_err(field_error)? else { return Ok(Own::default()) };
     if let Some(name) = own.unknown(&FIELDS) {
         let why = format!("unknown field; supported fields are {}", FIELDS.join(", "));
         return Err(MigrationError::Field(own.name(name), why));
     }
-    let names = own.opt_texts("skip_commands", NAMES.0, NAMES.1).map_err(fault)?.unwrap_or_default();
+    let names = own.opt_texts("skip_commands", NAMES.0, NAMES.1).map_err(field_error)?.unwrap_or_default();
     let skip_commands: Vec<String> = names.iter().map(|name| name.to_ascii_uppercase()).collect();
     if let Some(kept) = skip_commands.iter().find(|name| KEPT_COMMANDS.contains(&name.as_str())) {
         return Err(MigrationError::Field(own.name("skip_commands"), format!("`{kept}` cannot be left out")));
     }
-    let functions = match own.opt_word("functions", &WORDS).map_err(fault)? {
+    let functions = match own.opt_one_of("functions", &WORDS).map_err(field_error)? {
         Some("replace") => Libraries::Replace,
         Some("skip") => Libraries::Skip,
         _ => Libraries::Stop,
     };
-    let leave_out_commands = own.opt_bool("leave_out_commands").map_err(fault)?.unwrap_or(false);
+    let leave_out_commands = own.opt_bool("leave_out_commands").map_err(field_error)?.unwrap_or(false);
     Ok(Own { skip_commands, leave_out_commands, functions })
 }
 

@@ -8,8 +8,8 @@ use control::migrations::{EndpointView, MigrationView};
 use model::migration::{Backup, MigrationKind};
 use wire::dcs::{MigrationBackup, MigrationBackupRecord, MigrationFile, MigrationInstance, MigrationShown};
 
-use crate::body::{Reply, json};
-use crate::dcs::{denied, method_word, mode_word, status, task_status, time_text};
+use crate::dcs::{method_name, migration_error, mode_name, status, task_status, time_text};
+use crate::reply::{Reply, json};
 
 /// An address that is nobody's, for the way out of this machine.
 const NOBODY: &str = "192.0.2.1:9";
@@ -18,7 +18,7 @@ pub(crate) async fn handle(
     State(control): State<Control>,
     Path((project, id)): Path<(String, String)>,
 ) -> Reply {
-    let shown = control.show_migration(&project, &id).await.map_err(denied)?;
+    let shown = control.show_migration(&project, &id).await.map_err(migration_error)?;
     json(&reply(&shown))
 }
 
@@ -103,7 +103,7 @@ pub(crate) fn reply(shown: &MigrationView) -> MigrationShown {
         description: row.description.clone(),
         status: status(row.state).into(),
         migration_type: kind_word(row.state.kind).into(),
-        migration_method: spec.method.map(|m| method_word(m).into()),
+        migration_method: spec.method.map(|m| method_name(m).into()),
         ecs_tenant_private_ip: egress(&[&shown.source, &shown.target]),
         backup_files: spec.backup.as_ref().map(backup),
         network_type: spec.network.clone(),
@@ -113,7 +113,7 @@ pub(crate) fn reply(shown: &MigrationView) -> MigrationShown {
         updated_at: row.updated_at.map(time_text),
         released_at: row.released_at.map(time_text),
         version: env!("CARGO_PKG_VERSION").into(),
-        resume_mode: mode_word(spec.resume).into(),
+        resume_mode: mode_name(spec.resume).into(),
         supported_features: vec![],
         tenant_vpc_id: spec.vpc.clone(),
         tenant_subnet_id: spec.subnet.clone(),

@@ -4,14 +4,14 @@ use axum::extract::{Path, State};
 use control::Control;
 use wire::dcs::MigrationNumbers;
 
-use crate::body::{Reply, json};
-use crate::dcs::denied;
+use crate::dcs::migration_error;
+use crate::reply::{Reply, json};
 
 pub(crate) async fn handle(
     State(control): State<Control>,
     Path((project, id)): Path<(String, String)>,
 ) -> Reply {
-    let (state, n) = control.migration_stats(&project, &id).await.map_err(denied)?;
+    let (state, n) = control.migration_stats(&project, &id).await.map_err(migration_error)?;
     json(&MigrationNumbers {
         full_migration_progress: n.percent.to_string(),
         offset: n.lag_bytes.to_string(),

@@ -4,13 +4,13 @@ use axum::extract::{Path, State};
 use control::Control;
 
 use super::show::reply;
-use crate::body::{Reply, json};
-use crate::dcs::denied;
+use crate::dcs::migration_error;
+use crate::reply::{Reply, json};
 
 pub(crate) async fn handle(
     State(control): State<Control>,
     Path((project, id)): Path<(String, String)>,
 ) -> Reply {
-    let shown = control.stop_migration(&project, &id).await.map_err(denied)?;
+    let shown = control.stop_migration(&project, &id).await.map_err(migration_error)?;
     json(&reply(&shown))
 }

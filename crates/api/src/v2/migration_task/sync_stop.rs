@@ -4,13 +4,13 @@ use axum::extract::{Path, State};
 use control::Control;
 
 use super::no_content;
-use crate::body::Reply;
-use crate::dcs::denied;
+use crate::dcs::migration_error;
+use crate::reply::Reply;
 
 pub(crate) async fn handle(
     State(control): State<Control>,
     Path((project, id)): Path<(String, String)>,
 ) -> Reply {
-    control.stop_migration_sync(&project, &id).await.map_err(denied)?;
+    control.stop_migration_sync(&project, &id).await.map_err(migration_error)?;
     Ok(no_content())
 }

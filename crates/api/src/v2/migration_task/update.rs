@@ -7,8 +7,8 @@ use control::migrations::MigrationReply;
 use model::migration::ResumeMode;
 use wire::fields::Fields;
 
-use crate::body::{Reply, json};
-use crate::dcs::{MODES, denied, fault, mode, object_or_nothing};
+use crate::dcs::{MODES, field_error, migration_error, mode, object_or_nothing};
+use crate::reply::{Reply, json};
 
 pub(crate) async fn handle(
     State(control): State<Control>,
@@ -16,11 +16,11 @@ pub(crate) async fn handle(
     body: Bytes,
 ) -> Reply {
     let map = object_or_nothing(&body)?;
-    let resume = read(&Fields::root(&map)).map_err(denied)?;
-    control.update_migration(&project, &id, resume).await.map_err(denied)?;
+    let resume = read(&Fields::root(&map)).map_err(migration_error)?;
+    control.update_migration(&project, &id, resume).await.map_err(migration_error)?;
     json(&serde_json::json!({}))
 }
 
 pub(crate) fn read(f: &Fields<'_>) -> MigrationReply<ResumeMode> {
-    Ok(mode(f.opt_word("resume_mode", &MODES).map_err(fault)?.unwrap_or(MODES[0])))
+    Ok(mode(f.opt_one_of("resume_mode", &MODES).map_err(field_error)?.unwrap_or(MODES[0])))
 }

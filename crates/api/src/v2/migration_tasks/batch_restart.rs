@@ -5,8 +5,8 @@ use bytes::Bytes;
 use control::Control;
 use wire::fields::Fields;
 
-use crate::body::{Reply, json};
-use crate::dcs::{denied, object};
+use crate::dcs::{migration_error, object};
+use crate::reply::{Reply, json};
 use crate::v2::migration_task::batch_stop::{ids, results};
 
 pub(crate) async fn handle(
@@ -15,7 +15,7 @@ pub(crate) async fn handle(
     body: Bytes,
 ) -> Reply {
     let map = object(&body)?;
-    let ids = ids(&Fields::root(&map)).map_err(denied)?;
-    let items = control.restart_migrations(&project, &ids).await.map_err(denied)?;
+    let ids = ids(&Fields::root(&map)).map_err(migration_error)?;
+    let items = control.restart_migrations(&project, &ids).await.map_err(migration_error)?;
     json(&results(items))
 }

@@ -7,8 +7,8 @@ use control::migrations::{IDS_MAX, MigrationError, MigrationReply};
 use wire::dcs::MigrationsDeleted;
 use wire::fields::Fields;
 
-use crate::body::{Reply, json};
-use crate::dcs::{denied, fault, object};
+use crate::dcs::{field_error, migration_error, object};
+use crate::reply::{Reply, json};
 
 pub(crate) async fn handle(
     State(control): State<Control>,
@@ -16,13 +16,13 @@ pub(crate) async fn handle(
     body: Bytes,
 ) -> Reply {
     let map = object(&body)?;
-    let ids = read(&Fields::root(&map)).map_err(denied)?;
-    control.delete_migrations(&project, &ids).await.map_err(denied)?;
+    let ids = read(&Fields::root(&map)).map_err(migration_error)?;
+    control.delete_migrations(&project, &ids).await.map_err(migration_error)?;
     json(&MigrationsDeleted { task_id_list: ids })
 }
 
 pub(crate) fn read(f: &Fields<'_>) -> MigrationReply<Vec<String>> {
-    let ids = f.texts("task_id_list", IDS_MAX, 128).map_err(fault)?;
+    let ids = f.texts("task_id_list", IDS_MAX, 128).map_err(field_error)?;
     if ids.is_empty() {
         return Err(MigrationError::Field(
             f.name("task_id_list"),

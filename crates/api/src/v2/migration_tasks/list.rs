@@ -6,8 +6,8 @@ use control::migrations::{EndpointView, MigrationView};
 use model::migration::Backup;
 use wire::dcs::{MigrationList, MigrationListed};
 
-use crate::body::{Reply, json};
-use crate::dcs::{denied, method_word, mode_word, number, status, time_text};
+use crate::dcs::{method_name, migration_error, mode_name, number, status, time_text};
+use crate::reply::{Reply, json};
 use crate::v2::migration_task::show::{egress, kind_word};
 use crate::v2::tasks::list::Params;
 
@@ -19,7 +19,8 @@ pub(crate) async fn handle(
     let offset = number(&query, "offset", 0, (0, 2_147_483_647))?;
     let limit = number(&query, "limit", 10, (1, 1000))?;
     let part = query.get("name").map_or("", String::as_str);
-    let (tasks, count) = control.list_migrations(&project, part, offset, limit).await.map_err(denied)?;
+    let (tasks, count) =
+        control.list_migrations(&project, part, offset, limit).await.map_err(migration_error)?;
     json(&MigrationList { count, migration_tasks: tasks.iter().map(listed).collect() })
 }
 
@@ -42,7 +43,7 @@ fn listed(shown: &MigrationView) -> MigrationListed {
         task_name: row.name.clone(),
         status: status(row.state).into(),
         migration_type: kind_word(row.state.kind).into(),
-        migration_method: spec.method.map(|m| method_word(m).into()),
+        migration_method: spec.method.map(|m| method_name(m).into()),
         ecs_tenant_private_ip: egress(&[&shown.source, &shown.target]),
         data_source: match &spec.backup {
             Some(Backup::Bucket { bucket, .. }) => bucket.clone(),
@@ -65,7 +66,7 @@ fn listed(shown: &MigrationView) -> MigrationListed {
         error_message: row.error.clone(),
         released_at: row.released_at.map(time_text),
         version: env!("CARGO_PKG_VERSION").into(),
-        resume_mode: mode_word(spec.resume).into(),
+        resume_mode: mode_name(spec.resume).into(),
         supported_features: vec![],
     }
 }

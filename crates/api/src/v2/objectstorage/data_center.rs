@@ -4,7 +4,7 @@ use axum::extract::{Path, State};
 use control::Control;
 use wire::v2::{Region, RegionGroup};
 
-use crate::body::{Reply, json};
+use crate::reply::{Reply, json};
 
 pub(crate) async fn handle(State(control): State<Control>, Path(project): Path<String>) -> Reply {
     let mut groups: Vec<RegionGroup> = Vec::new();

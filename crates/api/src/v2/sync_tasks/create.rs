@@ -11,25 +11,25 @@ use seal::Secret;
 use wire::fields::Fields;
 use wire::v2::SyncCreated;
 
-use crate::body::{Reply, json, object};
-use crate::error::{Error, Face, fault};
+use crate::error::{Error, OmsVersion, field_error};
+use crate::reply::{Reply, json, object};
 use crate::v2::credentials;
 use crate::v2::objectstorage::cloud_type::VENDORS;
 use crate::v2::tasks::create::{CHECKS, check_of, rules};
 use crate::v2::tasks::extras::cdn_key;
-use crate::v2::tasks::word;
+use crate::v2::tasks::known_value;
 
 pub(crate) async fn handle(
     State(control): State<Control>,
     Path(project): Path<String>,
     body: Bytes,
 ) -> Reply {
-    let map = object(Face::V2, &body)?;
+    let map = object(OmsVersion::V2, &body)?;
     let create = async {
         let (spec, secrets) = read(&Fields::root(&map))?;
         control.create_sync(&project, &spec, &secrets).await
     };
-    let id = create.await.map_err(|r| Error::of(Face::V2, &r))?;
+    let id = create.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
     json(&SyncCreated { sync_task_id: id })
 }
 
@@ -41,22 +41,22 @@ pub(crate) fn secrets(f: &Fields<'_>) -> Result<TaskSecrets, TaskError> {
 
 pub(crate) fn read(f: &Fields<'_>) -> Result<(TaskSpec, TaskSecrets), TaskError> {
     let known: Vec<&str> = VENDORS.iter().copied().filter(|v| *v != "Google").collect();
-    let cloud_type = word(f, "src_cloud_type", &known)?.unwrap_or("Aliyun");
-    let app_id = f.opt_text("app_id", 255).map_err(fault)?.unwrap_or_default();
+    let cloud_type = known_value(f, "src_cloud_type", &known)?.unwrap_or("Aliyun");
+    let app_id = f.opt_text("app_id", 255).map_err(field_error)?.unwrap_or_default();
     if cloud_type == "Tencent" && app_id.is_empty() {
         return Err(TaskError::Source("app_id is required for Tencent".into()));
     }
     // The newest clients call the third check `transmission` here (oms.md §2.5).
     let checks: Vec<&str> = CHECKS.iter().copied().chain(["transmission"]).collect();
-    let check = match word(f, "consistency_check", &checks)?.unwrap_or(CHECKS[0]) {
+    let check = match known_value(f, "consistency_check", &checks)?.unwrap_or(CHECKS[0]) {
         "transmission" => "no_check",
         check => check,
     };
     let place = |side: &str, cloud_type: &str, app_id: &str| -> Result<Location, TaskError> {
         Ok(Location {
             cloud_type: cloud_type.to_owned(),
-            region: f.filled(&format!("{side}_region"), 100).map_err(fault)?.to_owned(),
-            bucket: f.filled(&format!("{side}_bucket"), 1024).map_err(fault)?.to_owned(),
+            region: f.filled(&format!("{side}_region"), 100).map_err(field_error)?.to_owned(),
+            bucket: f.filled(&format!("{side}_bucket"), 1024).map_err(field_error)?.to_owned(),
             app_id: app_id.to_owned(),
         })
     };
@@ -69,7 +69,7 @@ pub(crate) fn read(f: &Fields<'_>) -> Result<(TaskSpec, TaskSecrets), TaskError>
         source: place("src", cloud_type, app_id)?,
         target: place("dst", "", "")?,
         check: check_of(check),
-        metadata: match f.opt_bool("enable_metadata_migration").map_err(fault)? {
+        metadata: match f.opt_bool("enable_metadata_migration").map_err(field_error)? {
             Some(true) => MetadataRule::All,
             _ => MetadataRule::ContentType,
         },

@@ -8,24 +8,24 @@ use control::{Control, TaskError};
 use storage::s3::list::percent_decode;
 use wire::fields::Fields;
 
-use crate::body::{Reply, empty, object};
-use crate::error::{Error, Face, fault};
+use crate::error::{Error, OmsVersion, field_error};
+use crate::reply::{Reply, empty, object};
 
 pub(crate) async fn handle(
     State(control): State<Control>,
     Path((project, id)): Path<(String, String)>,
     body: Bytes,
 ) -> Reply {
-    let map = object(Face::V2, &body)?;
+    let map = object(OmsVersion::V2, &body)?;
     let take = async { control.sync_events(&project, &id, &keys(&Fields::root(&map))?).await };
-    take.await.map_err(|r| Error::of(Face::V2, &r))?;
+    take.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
     empty()
 }
 
 /// One to ten keys, encoded as forms are: `+` is a space.
 pub(crate) fn keys(f: &Fields<'_>) -> Result<Vec<String>, TaskError> {
     let wrong = |field: String, why: &str| TaskError::Invalid(field, why.to_owned());
-    let texts = f.texts("object_keys", 100_000, 4096).map_err(fault)?;
+    let texts = f.texts("object_keys", 100_000, 4096).map_err(field_error)?;
     if texts.is_empty() || texts.len() > EVENT_MAX {
         return Err(wrong("object_keys".into(), "must contain 1 to 10 keys"));
     }

@@ -6,8 +6,8 @@ use model::policy::MetadataRule;
 use store::SyncRow;
 use wire::v2::{SyncMonth, SyncTask};
 
-use crate::body::{Reply, json};
-use crate::error::{Error, Face};
+use crate::error::{Error, OmsVersion};
+use crate::reply::{Reply, json};
 use crate::v2::tasks::extras::shown_cdn;
 use crate::v2::tasks::list::Params;
 use crate::v2::tasks::show::{check_word, overwrite_word, policy_word};
@@ -25,7 +25,7 @@ pub(crate) async fn handle(
             .map_err(|_| TaskError::Range(format!("`query_time`: `{text}` is not a time in milliseconds")))?;
         control.show_sync(&project, &id, at).await
     };
-    let shown = show.await.map_err(|r| Error::of(Face::V2, &r))?;
+    let shown = show.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
     let [request, success, failure, skip, size] = shown.sums;
     json(&SyncTask {
         month: Some(SyncMonth {
@@ -61,7 +61,7 @@ pub(crate) fn reply(sync: &SyncRow) -> SyncTask {
         dst_storage_policy: policy_word(spec).to_owned(),
         consistency_check: check_word(spec).to_owned(),
         source_cdn: shown_cdn(spec),
-        whimbrel: crate::v2::tasks::beyond::shown(spec),
+        whimbrel: crate::v2::tasks::extensions::shown(spec),
         month: None,
     }
 }

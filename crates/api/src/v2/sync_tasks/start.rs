@@ -8,8 +8,8 @@ use model::spec::TaskSpec;
 use wire::fields::Fields;
 
 use super::create::secrets;
-use crate::body::{Reply, empty, object};
-use crate::error::{Error, Face};
+use crate::error::{Error, OmsVersion};
+use crate::reply::{Reply, empty, object};
 use crate::v2::tasks::extras::cdn_key_again;
 
 pub(crate) async fn handle(
@@ -17,14 +17,14 @@ pub(crate) async fn handle(
     Path((project, id)): Path<(String, String)>,
     body: Bytes,
 ) -> Reply {
-    let map = object(Face::V2, &body)?;
+    let map = object(OmsVersion::V2, &body)?;
     let f = Fields::root(&map);
     let start = async {
         let shown = control.show_sync(&project, &id, control.clock.now_ms()).await?;
         let secrets = read(&f, &shown.sync.spec)?;
         control.start_sync(&project, &id, &secrets).await
     };
-    start.await.map_err(|r| Error::of(Face::V2, &r))?;
+    start.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
     empty()
 }
 

@@ -6,8 +6,8 @@ use model::group::Phase;
 use wire::v2::TaskGroupList;
 
 use super::show::reply;
-use crate::body::{Reply, json};
-use crate::error::{Error, Face};
+use crate::error::{Error, OmsVersion};
+use crate::reply::{Reply, json};
 use crate::v2::tasks::list::{Params, given, number};
 
 pub(crate) async fn handle(
@@ -29,7 +29,7 @@ pub(crate) async fn handle(
         };
         control.list_groups(&project, phase, offset, limit).await
     };
-    let (groups, count) = list.await.map_err(|r| Error::of(Face::V2, &r))?;
+    let (groups, count) = list.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
     let now = control.clock.now_ms();
     json(&TaskGroupList { taskgroups: groups.iter().map(|g| reply(g, now)).collect(), count })
 }

@@ -7,8 +7,8 @@ use control::{Control, TaskError};
 use model::spec::TaskSpec;
 use wire::fields::Fields;
 
-use crate::body::{Reply, empty, object};
-use crate::error::{Error, Face, fault};
+use crate::error::{Error, OmsVersion, field_error};
+use crate::reply::{Reply, empty, object};
 use crate::v2::tasks::start::read;
 
 pub(crate) async fn handle(
@@ -16,14 +16,14 @@ pub(crate) async fn handle(
     Path((project, id)): Path<(String, String)>,
     body: Bytes,
 ) -> Reply {
-    let map = object(Face::V2, &body)?;
+    let map = object(OmsVersion::V2, &body)?;
     let f = Fields::root(&map);
     let retry = async {
         let shown = control.show_group(&project, &id).await?;
         let (secrets, failed_only) = asked(&f, &shown.group.spec)?;
         control.retry_group(&project, &id, secrets, failed_only).await
     };
-    retry.await.map_err(|r| Error::of(Face::V2, &r))?;
+    retry.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
     empty()
 }
 
@@ -32,5 +32,5 @@ pub(crate) fn asked(f: &Fields<'_>, spec: &TaskSpec) -> Result<(Option<TaskSecre
     const GIVEN: [&str; 6] = ["src_ak", "src_sk", "dst_ak", "dst_sk", "connection_string", "json_auth_file"];
     let given = GIVEN.iter().any(|name| f.has(name));
     let secrets = given.then(|| read(f, spec)).transpose()?;
-    Ok((secrets, f.opt_bool("migrate_failed_object").map_err(fault)?.unwrap_or(false)))
+    Ok((secrets, f.opt_bool("migrate_failed_object").map_err(field_error)?.unwrap_or(false)))
 }

@@ -8,8 +8,8 @@ use model::policy::MetadataRule;
 use model::task::Visible;
 use wire::v2::{ErrorReason, FailedObjectRecord, TaskGroup};
 
-use crate::body::{Reply, json};
-use crate::error::{Error, Face};
+use crate::error::{Error, OmsVersion};
+use crate::reply::{Reply, json};
 use crate::v2::tasks::extras::{delivery, shown_cdn};
 use crate::v2::tasks::show::{
     check_word, dst_node, numbers, overwrite_word, policies, policy_word, since, src_node, trf,
@@ -19,7 +19,8 @@ pub(crate) async fn handle(
     State(control): State<Control>,
     Path((project, id)): Path<(String, String)>,
 ) -> Reply {
-    let shown = control.show_group(&project, &id).await.map_err(|r| Error::of(Face::V2, &r))?;
+    let shown =
+        control.show_group(&project, &id).await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
     json(&reply(&shown, control.clock.now_ms()))
 }
 
@@ -60,7 +61,7 @@ pub(crate) fn reply(shown: &GroupView, now: i64) -> TaskGroup {
             serde_json::json!({"notify_result": result, "notify_error_message": code, "topic_name": topic})
         }),
         source_cdn: shown_cdn(spec),
-        whimbrel: crate::v2::tasks::beyond::of_tasks(spec, members),
+        whimbrel: crate::v2::tasks::extensions::read_for_sync(spec, members),
         migrate_since: since(spec),
         migrate_speed: sum(|n| n.speed),
         total_time: (ended - group.started_at).max(0),

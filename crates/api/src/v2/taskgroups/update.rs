@@ -5,8 +5,8 @@ use bytes::Bytes;
 use control::Control;
 use wire::fields::Fields;
 
-use crate::body::{Reply, empty, object};
-use crate::error::{Error, Face};
+use crate::error::{Error, OmsVersion};
+use crate::reply::{Reply, empty, object};
 use crate::v2::tasks::windows;
 
 pub(crate) async fn handle(
@@ -14,8 +14,8 @@ pub(crate) async fn handle(
     Path((project, id)): Path<(String, String)>,
     body: Bytes,
 ) -> Reply {
-    let map = object(Face::V2, &body)?;
+    let map = object(OmsVersion::V2, &body)?;
     let update = async { control.update_group(&project, &id, windows(&Fields::root(&map))?).await };
-    update.await.map_err(|r| Error::of(Face::V2, &r))?;
+    update.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
     empty()
 }

@@ -7,20 +7,20 @@ use control::bandwidth::RANGE_V2;
 use wire::fields::Fields;
 
 use super::{task_id, windows};
-use crate::body::{Reply, empty, object};
-use crate::error::{Error, Face};
+use crate::error::{Error, OmsVersion};
+use crate::reply::{Reply, empty, object};
 
 pub(crate) async fn handle(
     State(control): State<Control>,
     Path((project, id)): Path<(String, String)>,
     body: Bytes,
 ) -> Reply {
-    let id = task_id(Face::V2, &id)?;
-    let map = object(Face::V2, &body)?;
+    let id = task_id(OmsVersion::V2, &id)?;
+    let map = object(OmsVersion::V2, &body)?;
     let change = async {
         control.show(&project, id).await?;
         control.set_windows(&project, id, windows(&Fields::root(&map))?, RANGE_V2).await
     };
-    change.await.map_err(|r| Error::of(Face::V2, &r))?;
+    change.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
     empty()
 }

@@ -8,9 +8,9 @@ use model::task::{Priority, TaskId, Visible};
 use wire::fields::Fields;
 
 use super::create::priority_of;
-use super::{windows, word};
-use crate::body::{Reply, empty, object};
-use crate::error::{Error, Face, fault};
+use super::{known_value, windows};
+use crate::error::{Error, OmsVersion, field_error};
+use crate::reply::{Reply, empty, object};
 
 /// Tasks of one request.
 const MAX: usize = 1000;
@@ -20,7 +20,7 @@ pub(crate) async fn handle(
     Path(project): Path<String>,
     body: Bytes,
 ) -> Reply {
-    let map = object(Face::V2, &body)?;
+    let map = object(OmsVersion::V2, &body)?;
     let fields = Fields::root(&map);
     let change = async {
         let (targets, windows, priority) = read(&fields)?;
@@ -35,13 +35,13 @@ pub(crate) async fn handle(
         };
         control.set_many(&project, &ids, windows, priority).await
     };
-    change.await.map_err(|r| Error::of(Face::V2, &r))?;
+    change.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
     empty()
 }
 
 /// Which tasks, and what is to be of them.
 pub(crate) fn read(f: &Fields<'_>) -> Result<(Targets, Vec<Window>, Option<Priority>), TaskError> {
-    let priority = word(f, "task_priority", &["HIGH", "MEDIUM", "LOW"])?.map(priority_of);
+    let priority = known_value(f, "task_priority", &["HIGH", "MEDIUM", "LOW"])?.map(priority_of);
     if !f.has("bandwidth_policy") {
         return Err(TaskError::Missing("bandwidth_policy".into()));
     }
@@ -56,8 +56,8 @@ pub(crate) enum Targets {
 }
 
 fn ids(fields: &Fields<'_>) -> Result<Targets, TaskError> {
-    let group = fields.opt_text("group_id", 100).map_err(fault)?.filter(|g| !g.is_empty());
-    let list = fields.opt_list("ids", MAX).map_err(fault)?;
+    let group = fields.opt_text("group_id", 100).map_err(field_error)?.filter(|g| !g.is_empty());
+    let list = fields.opt_list("ids", MAX).map_err(field_error)?;
     match (group, list) {
         (Some(group), None) => Ok(Targets::Group(group.to_owned())),
         (None, Some(list)) if !list.is_empty() => {

@@ -13,9 +13,9 @@ use wire::fields::Fields;
 use wire::v2::Created;
 
 use super::extras::{cdn, cdn_key, notify};
-use super::{beyond, windows, word};
-use crate::body::{Reply, json, object};
-use crate::error::{Error, Face, fault};
+use super::{extensions, known_value, windows};
+use crate::error::{Error, OmsVersion, field_error};
+use crate::reply::{Reply, json, object};
 use crate::v2::credentials;
 use crate::v2::objectstorage::cloud_type::VENDORS;
 
@@ -35,17 +35,19 @@ pub(crate) async fn handle(
     Path(project): Path<String>,
     body: Bytes,
 ) -> Reply {
-    let map = object(Face::V2, &body)?;
-    let request = read(project, &Fields::root(&map)).map_err(|r| Error::of(Face::V2, &r))?;
-    let accepted = control.create(request).await.map_err(|r| Error::of(Face::V2, &r))?;
+    let map = object(OmsVersion::V2, &body)?;
+    let request =
+        read(project, &Fields::root(&map)).map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
+    let accepted = control.create(request).await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
     json(&Created { id: accepted.id, task_name: accepted.name })
 }
 
 pub(crate) fn read(project: String, f: &Fields<'_>) -> Result<Request, TaskError> {
-    let src = f.object("src_node").map_err(fault)?;
-    let dst = f.object("dst_node").map_err(fault)?;
-    let task_type = word(f, "task_type", &["object", "prefix", "list", "url_list"])?.unwrap_or("object");
-    let priority = word(f, "task_priority", &["HIGH", "MEDIUM", "LOW"])?.unwrap_or("MEDIUM");
+    let src = f.object("src_node").map_err(field_error)?;
+    let dst = f.object("dst_node").map_err(field_error)?;
+    let task_type =
+        known_value(f, "task_type", &["object", "prefix", "list", "url_list"])?.unwrap_or("object");
+    let priority = known_value(f, "task_priority", &["HIGH", "MEDIUM", "LOW"])?.unwrap_or("MEDIUM");
     let rules = rules(f)?;
     let (source, source_keys) = source(&src, task_type == "url_list")?;
     let (target, target_keys, save_prefix) = destination(&dst)?;
@@ -68,8 +70,8 @@ pub(crate) fn echo(
 ) -> Result<serde_json::Map<String, serde_json::Value>, TaskError> {
     let mut echo = serde_json::Map::from_iter([("task_type".to_owned(), task_type.into())]);
     if matches!(task_type, "list" | "url_list")
-        && let Some(file) = src.opt_object("list_file").map_err(fault)?
-        && let Some(num) = file.opt_text_or_number("list_file_num", 255).map_err(fault)?
+        && let Some(file) = src.opt_object("list_file").map_err(field_error)?
+        && let Some(num) = file.opt_text_or_number("list_file_num", 255).map_err(field_error)?
     {
         echo.insert("list_file_num".to_owned(), num.into());
     }
@@ -78,22 +80,23 @@ pub(crate) fn echo(
 
 /// The rules that tasks and groups have in common; the nodes and the selection are still empty.
 pub(crate) fn rules(f: &Fields<'_>) -> Result<TaskSpec, TaskError> {
-    let flag = |name: &str, default: bool| f.opt_bool(name).map_err(fault).map(|v| v.unwrap_or(default));
-    let overwrite = word(f, "object_overwrite_mode", &OVERWRITE)?.unwrap_or(OVERWRITE[0]);
-    let check = word(f, "consistency_check", &CHECKS)?.unwrap_or(CHECKS[0]);
-    let policy = word(f, "dst_storage_policy", &POLICIES)?.unwrap_or(POLICIES[0]);
-    let since = f.opt_int("migrate_since").map_err(fault)?.unwrap_or(0);
+    let flag =
+        |name: &str, default: bool| f.opt_bool(name).map_err(field_error).map(|v| v.unwrap_or(default));
+    let overwrite = known_value(f, "object_overwrite_mode", &OVERWRITE)?.unwrap_or(OVERWRITE[0]);
+    let check = known_value(f, "consistency_check", &CHECKS)?.unwrap_or(CHECKS[0]);
+    let policy = known_value(f, "dst_storage_policy", &POLICIES)?.unwrap_or(POLICIES[0]);
+    let since = f.opt_int("migrate_since").map_err(field_error)?.unwrap_or(0);
     if since < 0 {
         return Err(TaskError::Invalid("migrate_since".into(), "must not be negative".into()));
     }
-    let (beyond, include, exclude) = beyond::read(f)?;
+    let (beyond, include, exclude) = extensions::read(f)?;
     Ok(TaskSpec {
         api_version: SpecFace::V2,
         selection: Selection::Prefix(vec![]),
         source: Location::default(),
         target: Location::default(),
         save_prefix: String::new(),
-        description: f.opt_text("description", 255).map_err(fault)?.unwrap_or_default().to_owned(),
+        description: f.opt_text("description", 255).map_err(field_error)?.unwrap_or_default().to_owned(),
         overwrite: overwrite_of(overwrite),
         check: check_of(check),
         metadata: if flag("enable_metadata_migration", false)? {
@@ -131,15 +134,15 @@ pub(crate) fn selection(task_type: &str, src: &Fields<'_>) -> Result<Selection, 
     // The node does not fit the type (oms.md §4.1): another answer than for a field that every request needs.
     let unfit = |field: &str| TaskError::Source(format!("{field} is required for the task type {task_type}"));
     if matches!(task_type, "list" | "url_list") {
-        let file = src.opt_object("list_file").map_err(fault)?;
+        let file = src.opt_object("list_file").map_err(field_error)?;
         let file = file.ok_or_else(|| unfit("list_file"))?;
         let file = ListFile {
-            bucket: file.filled("obs_bucket", 1024).map_err(fault)?.to_owned(),
-            key: file.filled("list_file_key", 1024).map_err(fault)?.to_owned(),
+            bucket: file.filled("obs_bucket", 1024).map_err(field_error)?.to_owned(),
+            key: file.filled("list_file_key", 1024).map_err(field_error)?.to_owned(),
         };
         return Ok(if task_type == "list" { Selection::List(file) } else { Selection::UrlList(file) });
     }
-    let entries = src.opt_texts("object_key", 500, 1024).map_err(fault)?;
+    let entries = src.opt_texts("object_key", 500, 1024).map_err(field_error)?;
     let entries = entries.ok_or_else(|| unfit("object_key"))?;
     if let Some(i) = entries.iter().position(|e| e.contains('\0')) {
         return Err(TaskError::Invalid(
@@ -153,7 +156,7 @@ pub(crate) fn selection(task_type: &str, src: &Fields<'_>) -> Result<Selection, 
 /// The source node; a list of URLs has no bucket and no credentials (oms.md §2.3, SrcNodeReq).
 pub(crate) fn source(src: &Fields<'_>, urls: bool) -> Result<(Location, StoreCredentials), TaskError> {
     let known: Vec<&str> = VENDORS.iter().copied().chain([URLS]).collect();
-    let cloud_type = word(src, "cloud_type", &known)?.unwrap_or(if urls { URLS } else { "Aliyun" });
+    let cloud_type = known_value(src, "cloud_type", &known)?.unwrap_or(if urls { URLS } else { "Aliyun" });
     if urls != (cloud_type == URLS) {
         let why =
             format!("cloud_type is `{cloud_type}`: {URLS} and the task type url_list require each other");
@@ -163,23 +166,23 @@ pub(crate) fn source(src: &Fields<'_>, urls: bool) -> Result<(Location, StoreCre
         let place = Location { cloud_type: URLS.to_owned(), ..Location::default() };
         return Ok((place, StoreCredentials::default()));
     }
-    let app_id = src.opt_text("app_id", 255).map_err(fault)?.unwrap_or_default();
+    let app_id = src.opt_text("app_id", 255).map_err(field_error)?.unwrap_or_default();
     if cloud_type == "Tencent" && app_id.is_empty() {
         return Err(TaskError::Source("app_id is required for Tencent".into()));
     }
     let keys = credentials::node(src)?;
     // A connection string or key file leads to its own place.
     let region = match (cloud_type, &keys.connection_string, &keys.json_auth) {
-        ("Azure", Some(_), _) => src.opt_text("region", 100).map_err(fault)?.unwrap_or_default(),
+        ("Azure", Some(_), _) => src.opt_text("region", 100).map_err(field_error)?.unwrap_or_default(),
         ("Google", ..) => {
-            src.opt_text("region", 100).map_err(fault)?.filter(|r| !r.is_empty()).unwrap_or("auto")
+            src.opt_text("region", 100).map_err(field_error)?.filter(|r| !r.is_empty()).unwrap_or("auto")
         }
-        _ => src.filled("region", 100).map_err(fault)?,
+        _ => src.filled("region", 100).map_err(field_error)?,
     };
     let place = Location {
         cloud_type: cloud_type.to_owned(),
         region: region.to_owned(),
-        bucket: src.filled("bucket", 1024).map_err(fault)?.to_owned(),
+        bucket: src.filled("bucket", 1024).map_err(field_error)?.to_owned(),
         app_id: app_id.to_owned(),
     };
     Ok((place, keys))
@@ -188,11 +191,11 @@ pub(crate) fn source(src: &Fields<'_>, urls: bool) -> Result<(Location, StoreCre
 pub(crate) fn destination(dst: &Fields<'_>) -> Result<(Location, StoreCredentials, String), TaskError> {
     let place = Location {
         cloud_type: String::new(),
-        region: dst.filled("region", 100).map_err(fault)?.to_owned(),
-        bucket: dst.filled("bucket", 1024).map_err(fault)?.to_owned(),
+        region: dst.filled("region", 100).map_err(field_error)?.to_owned(),
+        bucket: dst.filled("bucket", 1024).map_err(field_error)?.to_owned(),
         app_id: String::new(),
     };
-    let prefix = dst.opt_text("save_prefix", 1024).map_err(fault)?.unwrap_or_default().to_owned();
+    let prefix = dst.opt_text("save_prefix", 1024).map_err(field_error)?.unwrap_or_default().to_owned();
     Ok((place, credentials::node(dst)?, prefix))
 }
 
@@ -249,7 +252,9 @@ mod tests {
             }
             let body = json!({"task_type": task_type, "src_node": src, "dst_node": dst});
             let map = body.as_object().unwrap().clone();
-            read("p".into(), &Fields::root(&map)).err().map(|r| Error::of(Face::V2, &r).code)
+            read("p".into(), &Fields::root(&map))
+                .err()
+                .map(|r| Error::from_task_error(OmsVersion::V2, &r).code)
         };
         let (file, keys) =
             (json!({"obs_bucket": "b", "list_file_key": "k.txt"}), json!({"object_key": ["a"]}));

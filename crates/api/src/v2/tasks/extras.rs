@@ -9,18 +9,18 @@ use storage::cdn::Auth;
 use store::{DeliveryState, Notification};
 use wire::fields::Fields;
 
-use super::word;
-use crate::error::fault;
+use super::known_value;
+use crate::error::field_error;
 use crate::v2::credentials::no_kms;
 
 /// `source_cdn`: present means that objects are downloaded through it.
 pub(crate) fn cdn(f: &Fields<'_>) -> Result<Option<SourceCdn>, TaskError> {
-    let Some(cdn) = f.opt_object("source_cdn").map_err(fault)? else { return Ok(None) };
+    let Some(cdn) = f.opt_object("source_cdn").map_err(field_error)? else { return Ok(None) };
     no_kms(&cdn, "crypto_type")?;
     let names = Auth::NAMES.map(|(name, _)| name);
-    let kind = cdn.word("authentication_type", &names).map_err(fault)?;
-    let protocol = cdn.word("protocol", &["http", "https"]).map_err(fault)?;
-    let domain = cdn.filled("domain", 255).map_err(fault)?;
+    let kind = cdn.one_of("authentication_type", &names).map_err(field_error)?;
+    let protocol = cdn.one_of("protocol", &["http", "https"]).map_err(field_error)?;
+    let domain = cdn.filled("domain", 255).map_err(field_error)?;
     if domain.contains(['/', '?', '#', '@', ' ']) {
         return Err(TaskError::CdnDomain(domain.to_owned()));
     }
@@ -33,14 +33,14 @@ pub(crate) fn cdn(f: &Fields<'_>) -> Result<Option<SourceCdn>, TaskError> {
 
 /// The key inside `source_cdn`.
 pub(crate) fn cdn_key(f: &Fields<'_>) -> Result<Secret, TaskError> {
-    let Some(cdn) = f.opt_object("source_cdn").map_err(fault)? else { return Ok(Secret::default()) };
-    Ok(Secret::new(cdn.opt_text("authentication_key", 255).map_err(fault)?.unwrap_or_default()))
+    let Some(cdn) = f.opt_object("source_cdn").map_err(field_error)? else { return Ok(Secret::default()) };
+    Ok(Secret::new(cdn.opt_text("authentication_key", 255).map_err(field_error)?.unwrap_or_default()))
 }
 
 /// The key of a start; one official example misspells its name.
 pub(crate) fn cdn_key_again(f: &Fields<'_>, spec: &TaskSpec) -> Result<Secret, TaskError> {
     no_kms(f, "source_cdn_crypto_type")?;
-    let text = |name: &str| f.opt_text(name, 255).map_err(fault);
+    let text = |name: &str| f.opt_text(name, 255).map_err(field_error);
     let key = match text("source_cdn_authentication_key")? {
         Some(key) => Some(key),
         None => text("src_cdn_authentication_key")?,
@@ -64,19 +64,19 @@ pub(crate) fn shown_cdn(spec: &TaskSpec) -> Option<Value> {
 
 /// `smn_config`.
 pub(crate) fn notify(f: &Fields<'_>) -> Result<Option<Notify>, TaskError> {
-    let Some(smn) = f.opt_object("smn_config").map_err(fault)? else { return Ok(None) };
-    let conditions = smn.texts("trigger_conditions", 10, 100).map_err(fault)?;
+    let Some(smn) = f.opt_object("smn_config").map_err(field_error)? else { return Ok(None) };
+    let conditions = smn.texts("trigger_conditions", 10, 100).map_err(field_error)?;
     if let Some(other) = conditions.iter().find(|c| !["SUCCESS", "FAILURE"].contains(&c.as_str())) {
         let why = format!("`{other}` is neither SUCCESS nor FAILURE");
         return Err(TaskError::Invalid(smn.name("trigger_conditions"), why));
     }
     let has = |word: &str| conditions.iter().any(|c| c == word);
-    let template = smn.opt_text("message_template_name", 255).map_err(fault)?.filter(|t| !t.is_empty());
+    let template = smn.opt_text("message_template_name", 255).map_err(field_error)?.filter(|t| !t.is_empty());
     Ok(Some(Notify {
-        topic_urn: smn.filled("topic_urn", 1024).map_err(fault)?.to_owned(),
+        topic_urn: smn.filled("topic_urn", 1024).map_err(field_error)?.to_owned(),
         success: has("SUCCESS"),
         failure: has("FAILURE"),
-        language: word(&smn, "language", &["zh-cn", "en-us"])?.unwrap_or("en-us").to_owned(),
+        language: known_value(&smn, "language", &["zh-cn", "en-us"])?.unwrap_or("en-us").to_owned(),
         template: template.map(str::to_owned),
     }))
 }

@@ -2,9 +2,9 @@
 
 pub(crate) mod bandwidth_policy;
 pub(crate) mod batch_update;
-pub(crate) mod beyond;
 pub(crate) mod create;
 pub(crate) mod delete;
+pub(crate) mod extensions;
 pub(crate) mod extras;
 pub(crate) mod list;
 pub(crate) mod report;
@@ -17,24 +17,26 @@ use model::policy::{Window, minute_of};
 use model::task::TaskId;
 use wire::fields::Fields;
 
-use crate::error::{Error, Face, fault};
+use crate::error::{Error, OmsVersion, field_error};
 
 /// The identity in a path: any decimal number that fits.
-pub(crate) fn task_id(face: Face, text: &str) -> Result<TaskId, Error> {
+pub(crate) fn task_id(face: OmsVersion, text: &str) -> Result<TaskId, Error> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let id = text.parse().ok().filter(|_| digits);
-    id.ok_or_else(|| Error::of(face, &TaskError::TaskId(text.chars().take(40).collect())))
+    id.ok_or_else(|| Error::from_task_error(face, &TaskError::TaskId(text.chars().take(40).collect())))
 }
 
 /// Windows of a request; malformed times are left for the check of the whole set.
 pub(crate) fn windows(fields: &Fields<'_>) -> Result<Vec<Window>, TaskError> {
-    let Some(list) = fields.opt_objects("bandwidth_policy", 1000).map_err(fault)? else { return Ok(vec![]) };
+    let Some(list) = fields.opt_objects("bandwidth_policy", 1000).map_err(field_error)? else {
+        return Ok(vec![]);
+    };
     list.iter()
         .map(|w| {
             let minute = |field: &str| -> Result<u16, TaskError> {
-                Ok(minute_of(w.text(field, 100).map_err(fault)?).unwrap_or(u16::MAX))
+                Ok(minute_of(w.text(field, 100).map_err(field_error)?).unwrap_or(u16::MAX))
             };
-            let max = w.int("max_bandwidth").map_err(fault)?;
+            let max = w.int("max_bandwidth").map_err(field_error)?;
             Ok(Window {
                 start: minute("start")?,
                 end: minute("end")?,
@@ -45,10 +47,10 @@ pub(crate) fn windows(fields: &Fields<'_>) -> Result<Vec<Window>, TaskError> {
 }
 
 /// One of some words; none when absent or empty.
-pub(crate) fn word<'w>(
+pub(crate) fn known_value<'w>(
     fields: &Fields<'_>,
     field: &str,
     words: &[&'w str],
 ) -> Result<Option<&'w str>, TaskError> {
-    fields.opt_word(field, words).map_err(fault)
+    fields.opt_one_of(field, words).map_err(field_error)
 }

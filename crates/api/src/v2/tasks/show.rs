@@ -13,16 +13,16 @@ use wire::v2::{BandwidthPolicy, DstNode, ErrorReason, FailedObjectRecord, SrcNod
 
 use super::create::{CHECKS, OVERWRITE, POLICIES};
 use super::extras::{shown_cdn, smn_info};
-use super::{beyond, task_id};
-use crate::body::{Reply, json};
-use crate::error::{Error, Face};
+use super::{extensions, task_id};
+use crate::error::{Error, OmsVersion};
+use crate::reply::{Reply, json};
 
 pub(crate) async fn handle(
     State(control): State<Control>,
     Path((project, id)): Path<(String, String)>,
 ) -> Reply {
-    let id = task_id(Face::V2, &id)?;
-    let shown = control.show(&project, id).await.map_err(|r| Error::of(Face::V2, &r))?;
+    let id = task_id(OmsVersion::V2, &id)?;
+    let shown = control.show(&project, id).await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
     json(&reply(&shown, control.clock.now_ms()))
 }
 
@@ -300,7 +300,7 @@ pub(crate) fn reply(shown: &TaskView, now: i64) -> Task {
         is_query_over: n.scan_over,
         smn_info: smn_info(shown),
         source_cdn: shown_cdn(spec),
-        whimbrel: beyond::of_tasks(spec, std::slice::from_ref(shown)),
+        whimbrel: extensions::read_for_sync(spec, std::slice::from_ref(shown)),
     }
 }
 

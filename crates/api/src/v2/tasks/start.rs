@@ -10,8 +10,8 @@ use wire::fields::Fields;
 
 use super::extras::cdn_key_again;
 use super::task_id;
-use crate::body::{Reply, empty, object};
-use crate::error::{Error, Face, fault};
+use crate::error::{Error, OmsVersion, field_error};
+use crate::reply::{Reply, empty, object};
 use crate::v2::credentials;
 
 pub(crate) async fn handle(
@@ -19,8 +19,8 @@ pub(crate) async fn handle(
     Path((project, id)): Path<(String, String)>,
     body: Bytes,
 ) -> Reply {
-    let id = task_id(Face::V2, &id)?;
-    let map = object(Face::V2, &body)?;
+    let id = task_id(OmsVersion::V2, &id)?;
+    let map = object(OmsVersion::V2, &body)?;
     let fields = Fields::root(&map);
     let start = async {
         // An unknown task is told before its missing credentials.
@@ -28,13 +28,13 @@ pub(crate) async fn handle(
         let (secrets, failed_only) = asked(&fields, &shown.task.spec)?;
         control.start(&project, id, &secrets, failed_only).await
     };
-    start.await.map_err(|r| Error::of(Face::V2, &r))?;
+    start.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
     empty()
 }
 
 /// Credentials, and whether only failed objects are meant.
 pub(crate) fn asked(f: &Fields<'_>, spec: &TaskSpec) -> Result<(TaskSecrets, bool), TaskError> {
-    let failed_only = f.opt_bool("migrate_failed_object").map_err(fault)?.unwrap_or(false);
+    let failed_only = f.opt_bool("migrate_failed_object").map_err(field_error)?.unwrap_or(false);
     Ok((read(f, spec)?, failed_only))
 }
 

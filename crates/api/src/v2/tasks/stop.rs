@@ -4,14 +4,14 @@ use axum::extract::{Path, State};
 use control::Control;
 
 use super::task_id;
-use crate::body::{Reply, empty};
-use crate::error::{Error, Face};
+use crate::error::{Error, OmsVersion};
+use crate::reply::{Reply, empty};
 
 pub(crate) async fn handle(
     State(control): State<Control>,
     Path((project, id)): Path<(String, String)>,
 ) -> Reply {
-    let id = task_id(Face::V2, &id)?;
-    control.stop(&project, id).await.map_err(|r| Error::of(Face::V2, &r))?;
+    let id = task_id(OmsVersion::V2, &id)?;
+    control.stop(&project, id).await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
     empty()
 }

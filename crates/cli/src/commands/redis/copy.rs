@@ -76,7 +76,7 @@ pub(crate) async fn run(args: &RedisCopy, printer: &Printer) -> Result<Exit> {
         None => None,
     };
     if let Some(found) = &compared {
-        super::verify::tell(found, printer);
+        super::verify::print_difference(found, printer);
     }
     let exit = super::finish(&summary, &progress, compared.as_ref(), args.routing.json, printer);
     if exit == Exit::Stopped && scan_mode {

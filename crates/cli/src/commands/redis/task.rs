@@ -12,7 +12,7 @@ use crate::exit::Exit;
 use crate::printer::Printer;
 
 pub(crate) async fn run(args: &RedisTask, printer: &Printer) -> Result<Exit> {
-    let client = Client::of(&args.service)?;
+    let client = Client::from_args(&args.service)?;
     let json = args.service.json;
     match &args.action {
         Action::List { limit } => {
@@ -27,7 +27,7 @@ pub(crate) async fn run(args: &RedisTask, printer: &Printer) -> Result<Exit> {
             }
         }
         Action::Show { id } => {
-            let (task, stats) = look(&client, id).await?;
+            let (task, stats) = fetch(&client, id).await?;
             let all = json!({"task": task, "stats": stats});
             let text =
                 if json { all.to_string() } else { serde_json::to_string_pretty(&all).unwrap_or_default() };
@@ -86,7 +86,7 @@ async fn act(client: &Client, id: &str, what: &str) -> Result<()> {
     client.call(Method::POST, &format!("migration-task/{id}/{what}"), None).await.map(drop)
 }
 
-async fn look(client: &Client, id: &str) -> Result<(Value, Value)> {
+async fn fetch(client: &Client, id: &str) -> Result<(Value, Value)> {
     let task = client.call(Method::GET, &format!("migration-task/{id}"), None).await?;
     let stats = client.call(Method::GET, &format!("migration-task/{id}/stats"), None).await?;
     Ok((task, stats))
@@ -149,7 +149,7 @@ fn line(task: &Value, stats: &Value) -> String {
 async fn watch(client: &Client, id: &str, json: bool, printer: &Printer) -> Result<Exit> {
     let mut said: Option<Instant> = None;
     loop {
-        let (task, stats) = look(client, id).await?;
+        let (task, stats) = fetch(client, id).await?;
         if printer.draws() {
             printer.progress(&line(&task, &stats));
         } else if said.is_none_or(|at| at.elapsed() > Duration::from_secs(10)) {

@@ -18,7 +18,7 @@ pub(crate) async fn run(args: &RedisVerify, printer: &Printer) -> Result<Exit> {
     let route = super::route(&args.routing, source.db, target.db)?;
     let depth = if args.sample { Depth::Sample } else { Depth::Full };
     let found = compare(&source, &target, &route, depth).await?;
-    tell(&found, printer);
+    print_difference(&found, printer);
     if args.routing.json {
         printer.result(&shown(&found).to_string());
     }
@@ -26,7 +26,7 @@ pub(crate) async fn run(args: &RedisVerify, printer: &Printer) -> Result<Exit> {
 }
 
 /// The differences on stdout, the numbers for people.
-pub(crate) fn tell(found: &Comparison, printer: &Printer) {
+pub(crate) fn print_difference(found: &Comparison, printer: &Printer) {
     for named in &found.examples {
         let named = if named.chars().any(char::is_control) {
             named.escape_debug().to_string()

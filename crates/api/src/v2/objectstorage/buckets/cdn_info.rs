@@ -9,8 +9,8 @@ use wire::fields::Fields;
 use wire::v2::{CdnInfo, CheckedKey};
 
 use super::account;
-use crate::body::{Reply, json, object};
-use crate::error::{Error, Face, fault};
+use crate::error::{Error, OmsVersion, field_error};
+use crate::reply::{Reply, json, object};
 use crate::v2::tasks::create::rules;
 use crate::v2::tasks::extras::{cdn, cdn_key};
 
@@ -20,13 +20,13 @@ pub(crate) async fn handle(
     body: Bytes,
 ) -> Reply {
     let control = control.for_project(&project);
-    let map = object(Face::V2, &body)?;
+    let map = object(OmsVersion::V2, &body)?;
     let f = Fields::root(&map);
     let ask = async {
         let (spec, secrets, keys) = read(&f)?;
         control.cdn_info(&spec, &secrets, &keys).await
     };
-    let info = ask.await.map_err(|r| Error::of(Face::V2, &r))?;
+    let info = ask.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
     let checked = |(key, is_etag_matching, is_object_existing)| CheckedKey {
         key,
         is_etag_matching,
@@ -44,12 +44,12 @@ pub(crate) fn read(f: &Fields<'_>) -> Result<(TaskSpec, TaskSecrets, Vec<String>
     let account = account(f)?;
     let source = Location {
         cloud_type: account.cloud_type,
-        region: f.filled("region", 100).map_err(fault)?.to_owned(),
-        bucket: f.filled("bucket", 100).map_err(fault)?.to_owned(),
+        region: f.filled("region", 100).map_err(field_error)?.to_owned(),
+        bucket: f.filled("bucket", 100).map_err(field_error)?.to_owned(),
         app_id: account.app_id,
     };
-    let keys = match f.opt_object("prefix").map_err(fault)? {
-        Some(prefix) => prefix.opt_texts("keys", 100, 2048).map_err(fault)?.unwrap_or_default(),
+    let keys = match f.opt_object("prefix").map_err(field_error)? {
+        Some(prefix) => prefix.opt_texts("keys", 100, 2048).map_err(field_error)?.unwrap_or_default(),
         None => vec![],
     };
     // Only the domain and the source matter here; a destination is not asked about.

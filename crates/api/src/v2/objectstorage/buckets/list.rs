@@ -6,8 +6,8 @@ use control::Control;
 use wire::fields::Fields;
 
 use super::account;
-use crate::body::{Reply, json, object};
-use crate::error::{Error, Face};
+use crate::error::{Error, OmsVersion};
+use crate::reply::{Reply, json, object};
 
 pub(crate) async fn handle(
     State(control): State<Control>,
@@ -15,7 +15,7 @@ pub(crate) async fn handle(
     body: Bytes,
 ) -> Reply {
     let control = control.for_project(&project);
-    let map = object(Face::V2, &body)?;
+    let map = object(OmsVersion::V2, &body)?;
     let answer = async { control.buckets(&account(&Fields::root(&map))?).await };
-    json(&answer.await.map_err(|r| Error::of(Face::V2, &r))?)
+    json(&answer.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?)
 }

@@ -12,14 +12,14 @@ use control::buckets::StoreAccount;
 use wire::fields::Fields;
 
 use super::cloud_type::VENDORS;
-use crate::error::fault;
+use crate::error::field_error;
 use crate::v2::credentials;
 
 /// The account that every one of these bodies names.
 pub(crate) fn account(f: &Fields<'_>) -> Result<StoreAccount, TaskError> {
     let known: Vec<&str> = VENDORS.iter().copied().chain(["HEC"]).collect();
-    let cloud_type = f.word("cloud_type", &known).map_err(fault)?;
-    let app_id = f.opt_text("app_id", 255).map_err(fault)?.unwrap_or_default();
+    let cloud_type = f.one_of("cloud_type", &known).map_err(field_error)?;
+    let app_id = f.opt_text("app_id", 255).map_err(field_error)?.unwrap_or_default();
     Ok(StoreAccount {
         cloud_type: cloud_type.to_owned(),
         app_id: app_id.to_owned(),

@@ -8,8 +8,8 @@ use wire::fields::Fields;
 use wire::v2::{BucketObjects, BucketRecord};
 
 use super::account;
-use crate::body::{Reply, json, object};
-use crate::error::{Error, Face, fault};
+use crate::error::{Error, OmsVersion, field_error};
+use crate::reply::{Reply, json, object};
 
 pub(crate) async fn handle(
     State(control): State<Control>,
@@ -17,10 +17,10 @@ pub(crate) async fn handle(
     body: Bytes,
 ) -> Reply {
     let control = control.for_project(&project);
-    let map = object(Face::V2, &body)?;
+    let map = object(OmsVersion::V2, &body)?;
     let f = Fields::root(&map);
     let answer = async {
-        let Asked { account, bucket, region, folder, after, max } = read(&f)?;
+        let ListObjectsRequest { account, bucket, region, folder, after, max } = read(&f)?;
         let level = control.level(&account, region, bucket, folder, after, max).await?;
         let next_marker =
             level.names.last().filter(|_| level.more).map(|(n, _)| n.clone()).unwrap_or_default();
@@ -28,11 +28,11 @@ pub(crate) async fn handle(
         let records = level.names.into_iter().map(|(name, s)| BucketRecord { name, size: size(s) }).collect();
         Ok(BucketObjects { next_page: level.more, next_marker, records })
     };
-    json(&answer.await.map_err(|r| Error::of(Face::V2, &r))?)
+    json(&answer.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?)
 }
 
 /// Which level, from where on, and how much of it.
-pub(crate) struct Asked<'a> {
+pub(crate) struct ListObjectsRequest<'a> {
     account: StoreAccount,
     bucket: &'a str,
     region: &'a str,
@@ -41,16 +41,16 @@ pub(crate) struct Asked<'a> {
     max: u32,
 }
 
-pub(crate) fn read<'a>(f: &Fields<'a>) -> Result<Asked<'a>, TaskError> {
-    let size = f.int("page_size").map_err(fault)?;
+pub(crate) fn read<'a>(f: &Fields<'a>) -> Result<ListObjectsRequest<'a>, TaskError> {
+    let size = f.int("page_size").map_err(field_error)?;
     if !(0..=100).contains(&size) {
         return Err(TaskError::Range(format!("`page_size`: {size} is not in 0 to 100")));
     }
-    Ok(Asked {
-        bucket: f.filled("bucket_name", 1024).map_err(fault)?,
-        region: f.text("data_center", 100).map_err(fault)?,
-        folder: f.text("file_path", 1023).map_err(fault)?,
-        after: f.text("behind_filename", 1024).map_err(fault)?,
+    Ok(ListObjectsRequest {
+        bucket: f.filled("bucket_name", 1024).map_err(field_error)?,
+        region: f.text("data_center", 100).map_err(field_error)?,
+        folder: f.text("file_path", 1023).map_err(field_error)?,
+        after: f.text("behind_filename", 1024).map_err(field_error)?,
         account: account(f)?,
         // 0 asks for the default.
         max: if size == 0 { 100 } else { u32::try_from(size).unwrap_or(100) },

@@ -8,8 +8,8 @@ use wire::fields::Fields;
 use wire::v2::PrefixFound;
 
 use super::account;
-use crate::body::{Reply, json, object};
-use crate::error::{Error, Face, fault};
+use crate::error::{Error, OmsVersion, field_error};
+use crate::reply::{Reply, json, object};
 
 pub(crate) async fn handle(
     State(control): State<Control>,
@@ -17,19 +17,19 @@ pub(crate) async fn handle(
     body: Bytes,
 ) -> Reply {
     let control = control.for_project(&project);
-    let map = object(Face::V2, &body)?;
+    let map = object(OmsVersion::V2, &body)?;
     let f = Fields::root(&map);
     let answer = async {
         let (account, region, bucket, prefix) = read(&f)?;
         let exist = control.prefix_exists(&account, region, bucket, prefix).await?;
         Ok(PrefixFound { exist })
     };
-    json(&answer.await.map_err(|r| Error::of(Face::V2, &r))?)
+    json(&answer.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?)
 }
 
 /// Whose bucket, its region and name, and the prefix.
 pub(crate) fn read<'a>(f: &Fields<'a>) -> Result<(StoreAccount, &'a str, &'a str, &'a str), TaskError> {
-    let text = |name: &str, max| f.text(name, max).map_err(fault);
-    let bucket = f.filled("bucket_name", 1024).map_err(fault)?;
+    let text = |name: &str, max| f.text(name, max).map_err(field_error);
+    let bucket = f.filled("bucket_name", 1024).map_err(field_error)?;
     Ok((account(f)?, text("data_center", 100)?, bucket, text("file_name", 1024)?))
 }

@@ -8,8 +8,8 @@ use wire::fields::Fields;
 use wire::v2::BucketRegion;
 
 use super::account;
-use crate::body::{Reply, json, object};
-use crate::error::{Error, Face, fault};
+use crate::error::{Error, OmsVersion, field_error};
+use crate::reply::{Reply, json, object};
 
 pub(crate) async fn handle(
     State(control): State<Control>,
@@ -17,17 +17,17 @@ pub(crate) async fn handle(
     body: Bytes,
 ) -> Reply {
     let control = control.for_project(&project);
-    let map = object(Face::V2, &body)?;
+    let map = object(OmsVersion::V2, &body)?;
     let f = Fields::root(&map);
     let answer = async {
         let (account, bucket) = read(&f)?;
         let region = control.bucket_region(&account, bucket).await?;
         Ok(BucketRegion { id: region.clone(), name: region, support: true })
     };
-    json(&answer.await.map_err(|r| Error::of(Face::V2, &r))?)
+    json(&answer.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?)
 }
 
 /// Whose bucket.
 pub(crate) fn read<'a>(f: &Fields<'a>) -> Result<(StoreAccount, &'a str), TaskError> {
-    Ok((account(f)?, f.filled("bucket_name", 100).map_err(fault)?))
+    Ok((account(f)?, f.filled("bucket_name", 100).map_err(field_error)?))
 }

@@ -6,8 +6,8 @@ use control::secrets::StoreCredentials;
 use control::{Control, TaskError};
 use wire::fields::Fields;
 
-use crate::body::{Reply, empty, object};
-use crate::error::{Error, Face, fault};
+use crate::error::{Error, OmsVersion, field_error};
+use crate::reply::{Reply, empty, object};
 use crate::v2::credentials;
 
 pub(crate) async fn handle(
@@ -16,18 +16,18 @@ pub(crate) async fn handle(
     body: Bytes,
 ) -> Reply {
     let control = control.for_project(&project);
-    let map = object(Face::V2, &body)?;
+    let map = object(OmsVersion::V2, &body)?;
     let f = Fields::root(&map);
     let check = async {
         let (keys, region, bucket, key) = read(&f)?;
         control.check_url_list(&keys, region, bucket, key).await
     };
-    check.await.map_err(|r| Error::of(Face::V2, &r))?;
+    check.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
     empty()
 }
 
 /// Credentials of the destination, its region and bucket, and the list's key.
 pub(crate) fn read<'a>(f: &Fields<'a>) -> Result<(StoreCredentials, &'a str, &'a str, &'a str), TaskError> {
-    let text = |name: &str, max| f.filled(name, max).map_err(fault);
+    let text = |name: &str, max| f.filled(name, max).map_err(field_error);
     Ok((credentials::node(f)?, text("region", 100)?, text("obs_bucket", 1024)?, text("list_file_key", 1024)?))
 }

@@ -32,7 +32,7 @@ use crate::args::Ends;
 
 /// One end, read but not opened.
 #[derive(Clone, Debug)]
-pub(crate) enum Place {
+pub(crate) enum CliUrl {
     /// A directory.
     Directory(PathBuf),
     /// A bucket by endpoint.
@@ -87,7 +87,7 @@ fn env(names: &[String]) -> Option<String> {
     names.iter().find_map(|n| std::env::var(n).ok()).filter(|v| !v.is_empty())
 }
 
-impl Place {
+impl CliUrl {
     /// Reads a place.
     ///
     /// # Errors
@@ -106,17 +106,17 @@ impl Place {
             Ok(Some((bucket.to_owned(), prefix.to_owned())))
         };
         if let Some((bucket, prefix)) = in_bucket("az://")? {
-            return Ok(Place::Azure { endpoint: endpoint.clone(), bucket, prefix });
+            return Ok(CliUrl::Azure { endpoint: endpoint.clone(), bucket, prefix });
         }
         if let Some((bucket, prefix)) = in_bucket("gs://")? {
             let endpoint = endpoint.clone().unwrap_or_else(|| storage::google::ENDPOINT.to_owned());
-            return Ok(Place::Google { endpoint, bucket, prefix });
+            return Ok(CliUrl::Google { endpoint, bucket, prefix });
         }
         if text.starts_with("http://") || text.starts_with("https://") {
             if side != Side::Source {
                 return Err(usage(format!("`{text}` is a list of URLs, which can only be a source")));
             }
-            return Ok(Place::Urls(text.to_owned()));
+            return Ok(CliUrl::Urls(text.to_owned()));
         }
         if let Some((bucket, prefix)) = in_bucket("s3://")? {
             let region = region.clone().or_else(|| env(&["AWS_REGION".into(), "AWS_DEFAULT_REGION".into()]));
@@ -125,10 +125,10 @@ impl Place {
                 Some(endpoint) => (endpoint.clone(), Addressing::Path),
                 None => (format!("https://s3.{region}.amazonaws.com"), Addressing::Virtual),
             };
-            return Ok(Place::S3 { endpoint, region, addressing, bucket, prefix });
+            return Ok(CliUrl::S3 { endpoint, region, addressing, bucket, prefix });
         }
         if let Some(path) = text.strip_prefix("fs://") {
-            return Ok(Place::Directory(path.into()));
+            return Ok(CliUrl::Directory(path.into()));
         }
         if let Some((scheme, _)) = text.split_once("://") {
             let m = format!(
@@ -139,17 +139,17 @@ impl Place {
         }
         let is_path = text.starts_with(['/', '.', '~']) || !text.contains(':');
         if is_path {
-            return Ok(Place::Directory(text.into()));
+            return Ok(CliUrl::Directory(text.into()));
         }
         let (region, rest) = text.split_once(':').unwrap_or((text, ""));
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        Ok(Place::Store { region: region.into(), bucket: bucket.into(), prefix: prefix.into() })
+        Ok(CliUrl::Store { region: region.into(), bucket: bucket.into(), prefix: prefix.into() })
     }
 
     /// The name of the file that a directory's path leads to.
     fn file(&self) -> Option<&str> {
         match self {
-            Place::Directory(path) if path.is_file() => path.file_name()?.to_str(),
+            CliUrl::Directory(path) if path.is_file() => path.file_name()?.to_str(),
             _ => None,
         }
     }
@@ -157,34 +157,34 @@ impl Place {
     /// Keys of this end begin with this.
     pub(crate) fn prefix(&self) -> &str {
         match self {
-            Place::Directory(_) | Place::Urls(_) => "",
-            Place::S3 { prefix, .. }
-            | Place::Azure { prefix, .. }
-            | Place::Google { prefix, .. }
-            | Place::Store { prefix, .. } => prefix,
+            CliUrl::Directory(_) | CliUrl::Urls(_) => "",
+            CliUrl::S3 { prefix, .. }
+            | CliUrl::Azure { prefix, .. }
+            | CliUrl::Google { prefix, .. }
+            | CliUrl::Store { prefix, .. } => prefix,
         }
     }
 
     /// What identifies this end in the name of a ledger.
     pub(crate) fn identity(&self) -> String {
         match self {
-            Place::Directory(path) => {
+            CliUrl::Directory(path) => {
                 let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
                 format!("fs {}", path.display())
             }
-            Place::S3 { endpoint, bucket, prefix, .. } => format!("s3 {endpoint} {bucket} {prefix}"),
-            Place::Azure { endpoint, bucket, prefix } => {
+            CliUrl::S3 { endpoint, bucket, prefix, .. } => format!("s3 {endpoint} {bucket} {prefix}"),
+            CliUrl::Azure { endpoint, bucket, prefix } => {
                 let account = azure_account(endpoint.as_deref()).unwrap_or_default();
                 format!("az {account} {bucket} {prefix}")
             }
-            Place::Google { endpoint, bucket, prefix } => format!("gs {endpoint} {bucket} {prefix}"),
-            Place::Urls(url) => format!("urls {url}"),
-            Place::Store { region, bucket, prefix } => format!("store {region} {bucket} {prefix}"),
+            CliUrl::Google { endpoint, bucket, prefix } => format!("gs {endpoint} {bucket} {prefix}"),
+            CliUrl::Urls(url) => format!("urls {url}"),
+            CliUrl::Store { region, bucket, prefix } => format!("store {region} {bucket} {prefix}"),
         }
     }
 }
 
-fn word(side: Side) -> &'static str {
+fn side_name(side: Side) -> &'static str {
     if side == Side::Source { "SOURCE" } else { "TARGET" }
 }
 
@@ -198,7 +198,7 @@ fn azure_account(endpoint: Option<&str>) -> Option<String> {
 
 /// Credentials of one end: WHIMBREL_SOURCE_… or WHIMBREL_TARGET_…, else the vendor's own variables, else none.
 pub(crate) fn keys(side: Side) -> StoreCredentials {
-    let word = word(side);
+    let word = side_name(side);
     let own = |name: &str| env(&[format!("WHIMBREL_{word}_{name}")]);
     let or = |name: &str, usual: &str| own(name).or_else(|| env(&[usual.to_owned()]));
     StoreCredentials {
@@ -211,7 +211,7 @@ pub(crate) fn keys(side: Side) -> StoreCredentials {
 
 /// An account of Azure: a connection string, or an account and its key or SAS token.
 fn azure(side: Side, endpoint: Option<&str>) -> Result<Connection> {
-    let word = word(side);
+    let word = side_name(side);
     let or = |own: &str, usual: &str| env(&[format!("WHIMBREL_{word}_{own}"), usual.to_owned()]);
     if let Some(text) = or("CONNECTION_STRING", "AZURE_STORAGE_CONNECTION_STRING") {
         return Connection::parse(&text);
@@ -231,7 +231,7 @@ fn azure(side: Side, endpoint: Option<&str>) -> Result<Connection> {
 
 /// A service account of Google, where one is named.
 fn service_account(side: Side) -> Result<Option<Arc<ServiceAccount>>> {
-    let own = format!("WHIMBREL_{}_GOOGLE_KEY_FILE", word(side));
+    let own = format!("WHIMBREL_{}_GOOGLE_KEY_FILE", side_name(side));
     let Some(path) = env(&[own, "GOOGLE_APPLICATION_CREDENTIALS".into()]) else { return Ok(None) };
     let text = std::fs::read_to_string(&path).map_err(|e| usage(format!("{path}: {e}")))?;
     Ok(Some(Arc::new(ServiceAccount::parse(&text)?)))
@@ -243,7 +243,7 @@ fn checked_keys(side: Side) -> Result<StoreCredentials> {
     if keys.ak.is_empty() == keys.sk.expose().is_empty() {
         return Ok(keys);
     }
-    let word = word(side);
+    let word = side_name(side);
     let missing = if keys.ak.is_empty() { "ACCESS_KEY" } else { "SECRET_KEY" };
     Err(usage(format!(
         "WHIMBREL_{word}_{missing} is not set, but access key and secret key must be set together"
@@ -251,9 +251,9 @@ fn checked_keys(side: Side) -> Result<StoreCredentials> {
 }
 
 /// Both ends of a command.
-pub(crate) struct BothEnds {
-    source: Place,
-    target: Place,
+pub(crate) struct EndPair {
+    source: CliUrl,
+    target: CliUrl,
     catalogue: Option<Arc<Catalogue>>,
     /// Only these keys of the source.
     only: OnceLock<Arc<Sorted>>,
@@ -266,15 +266,15 @@ pub(crate) struct BothEnds {
     clock: SharedClock,
 }
 
-impl BothEnds {
+impl EndPair {
     /// Reads both places; a configuration is needed only for `STORE:…`.
     ///
     /// # Errors
     /// [`Kind::Invalid`] for a place or configuration that cannot be read.
     pub(crate) fn new(source: &str, target: &str, ends: &Ends, clock: SharedClock) -> Result<Self> {
-        let source = Place::parse(source, ends, Side::Source)?;
-        let target = Place::parse(target, ends, Side::Target)?;
-        let needs = |p: &Place| matches!(p, Place::Store { .. });
+        let source = CliUrl::parse(source, ends, Side::Source)?;
+        let target = CliUrl::parse(target, ends, Side::Target)?;
+        let needs = |p: &CliUrl| matches!(p, CliUrl::Store { .. });
         let mut catalogue = None;
         if needs(&source) || needs(&target) {
             let path = ends.config.clone().unwrap_or_else(|| "whimbrel.toml".into());
@@ -294,7 +294,7 @@ impl BothEnds {
     }
 
     /// One end.
-    pub(crate) fn place(&self, side: Side) -> &Place {
+    pub(crate) fn url(&self, side: Side) -> &CliUrl {
         if side == Side::Source { &self.source } else { &self.target }
     }
 
@@ -306,7 +306,7 @@ impl BothEnds {
         let inside = |a: &str, b: &str| a == b || a.starts_with(&format!("{}/", b.trim_end_matches('/')));
         let within = |a: &str, b: &str| b.is_empty() || inside(a, b);
         let overlap = match (&self.source, &self.target) {
-            (Place::Directory(a), Place::Directory(b)) => {
+            (CliUrl::Directory(a), CliUrl::Directory(b)) => {
                 let real = |p: &PathBuf| {
                     // The part of the path that exists is resolved, the rest is taken as written.
                     let path = std::path::absolute(p).unwrap_or_else(|_| p.clone());
@@ -318,12 +318,12 @@ impl BothEnds {
                 a.starts_with(&b) || b.starts_with(&a)
             }
             (
-                Place::S3 { endpoint: e, bucket: b, prefix: p, .. },
-                Place::S3 { endpoint: f, bucket: c, prefix: q, .. },
+                CliUrl::S3 { endpoint: e, bucket: b, prefix: p, .. },
+                CliUrl::S3 { endpoint: f, bucket: c, prefix: q, .. },
             ) => e == f && b == c && (within(p, q) || within(q, p)),
             (
-                Place::Azure { endpoint: e, bucket: b, prefix: p },
-                Place::Azure { endpoint: f, bucket: c, prefix: q },
+                CliUrl::Azure { endpoint: e, bucket: b, prefix: p },
+                CliUrl::Azure { endpoint: f, bucket: c, prefix: q },
             ) => {
                 let own = |word: &str| env(&[format!("WHIMBREL_{word}_ACCESS_KEY")]);
                 let string = |word: &str| env(&[format!("WHIMBREL_{word}_CONNECTION_STRING")]);
@@ -331,12 +331,12 @@ impl BothEnds {
                 same && e == f && b == c && (within(p, q) || within(q, p))
             }
             (
-                Place::Google { endpoint: e, bucket: b, prefix: p },
-                Place::Google { endpoint: f, bucket: c, prefix: q },
+                CliUrl::Google { endpoint: e, bucket: b, prefix: p },
+                CliUrl::Google { endpoint: f, bucket: c, prefix: q },
             ) => e == f && b == c && (within(p, q) || within(q, p)),
             (
-                Place::Store { region: e, bucket: b, prefix: p },
-                Place::Store { region: f, bucket: c, prefix: q },
+                CliUrl::Store { region: e, bucket: b, prefix: p },
+                CliUrl::Store { region: f, bucket: c, prefix: q },
             ) => e == f && b == c && (within(p, q) || within(q, p)),
             _ => false,
         };
@@ -360,14 +360,14 @@ impl BothEnds {
     ///
     /// # Errors
     /// What the probe meets.
-    pub(crate) async fn look(&self, side: Side) -> Result<OpenedStore> {
+    pub(crate) async fn probe(&self, side: Side) -> Result<OpenedStore> {
         self.open_end(side, false).await
     }
 
     async fn open_end(&self, side: Side, make: bool) -> Result<OpenedStore> {
         let opened = self.open_place(side, make).await.map_err(|f| f.at(side))?;
-        let prefix = self.place(side).prefix();
-        let store = match (side, self.place(side).file()) {
+        let prefix = self.url(side).prefix();
+        let store = match (side, self.url(side).file()) {
             (Side::Source, Some(name)) => {
                 let _ = self.single.set(());
                 Arc::new(Single::new(opened.store, Key::from(name)))
@@ -426,7 +426,7 @@ impl BothEnds {
         if prefix.is_empty() || self.names_one() || self.only.get().is_some() {
             return Ok(());
         }
-        let opened = self.look(Side::Source).await?;
+        let opened = self.probe(Side::Source).await?;
         if object_migration::verify::count_first_page(&*opened.store, "")
             .await
             .map_err(|f| f.at(Side::Source))?
@@ -453,7 +453,7 @@ impl BothEnds {
     /// # Errors
     /// When the list cannot be had, or a line is none.
     pub(crate) async fn read_urls(&self, path: &std::path::Path) -> Result<()> {
-        let Place::Urls(url) = &self.source else { return Ok(()) };
+        let CliUrl::Urls(url) = &self.source else { return Ok(()) };
         let sorted = listed::sorted_from_url(url, path).await.map_err(|f| f.at(Side::Source))?;
         let _ = self.urls.set(sorted);
         Ok(())
@@ -461,14 +461,14 @@ impl BothEnds {
 
     async fn open_place(&self, side: Side, make: bool) -> Result<OpenedStore> {
         // Keys may be allowed below the prefix only, and with the `/` that a folder's keys have.
-        let below = match self.place(side).prefix() {
+        let below = match self.url(side).prefix() {
             prefix if prefix.is_empty() || prefix.ends_with('/') => prefix.to_owned(),
             prefix => format!("{prefix}/"),
         };
-        match self.place(side) {
-            Place::Directory(path) => {
+        match self.url(side) {
+            CliUrl::Directory(path) => {
                 // A file is one object of its directory.
-                let file = self.place(side).file().is_some() && side == Side::Source;
+                let file = self.url(side).file().is_some() && side == Side::Source;
                 let root = path.parent().filter(|_| file).map_or(path.as_path(), |parent| {
                     if parent.as_os_str().is_empty() { std::path::Path::new(".") } else { parent }
                 });
@@ -476,7 +476,7 @@ impl BothEnds {
                 let probe = store.probe("").await?;
                 Ok(OpenedStore { limit_key: store.place(), store, probe })
             }
-            Place::S3 { endpoint, region, addressing, bucket, .. } => {
+            CliUrl::S3 { endpoint, region, addressing, bucket, .. } => {
                 let config = S3Config {
                     client: Client::with_base(endpoint, Egress::anywhere())?,
                     bucket: bucket.clone(),
@@ -490,7 +490,7 @@ impl BothEnds {
                 let (s3, probe) = S3::open(config, &below, self.clock.clone()).await?;
                 Ok(OpenedStore { store: Arc::new(s3), probe, limit_key: endpoint.clone() })
             }
-            Place::Azure { endpoint, bucket, .. } => {
+            CliUrl::Azure { endpoint, bucket, .. } => {
                 let connection = azure(side, endpoint.as_deref())?;
                 let store: SharedStore = Arc::new(Azure::new(
                     AzureConfig::of(connection, bucket, Egress::anywhere())?,
@@ -499,9 +499,9 @@ impl BothEnds {
                 let probe = store.probe(&below).await?;
                 Ok(OpenedStore { limit_key: store.place(), store, probe })
             }
-            Place::Google { endpoint, bucket, .. } => {
+            CliUrl::Google { endpoint, bucket, .. } => {
                 let account = service_account(side)?;
-                let keys = env(&[format!("WHIMBREL_{}_ACCESS_KEY", word(side))]);
+                let keys = env(&[format!("WHIMBREL_{}_ACCESS_KEY", side_name(side))]);
                 if account.is_none() && keys.is_some() {
                     // HMAC keys speak the S3 dialect.
                     let vendor = Vendor::named("Google");
@@ -529,7 +529,7 @@ impl BothEnds {
                 let probe = store.probe(&below).await?;
                 Ok(OpenedStore { limit_key: store.place(), store, probe })
             }
-            Place::Urls(url) => {
+            CliUrl::Urls(url) => {
                 let list = self.urls.get().ok_or_else(|| {
                     usage(format!("`{url}` is a list of URLs, which only `whimbrel copy` supports"))
                 })?;
@@ -538,7 +538,7 @@ impl BothEnds {
                 let probe = store.probe("").await?;
                 Ok(OpenedStore { limit_key: "urls".into(), store, probe })
             }
-            Place::Store { region, bucket, .. } => {
+            CliUrl::Store { region, bucket, .. } => {
                 let place =
                     SpecPlace { region: region.clone(), bucket: bucket.clone(), ..SpecPlace::default() };
                 match &self.catalogue {
@@ -554,9 +554,9 @@ impl BothEnds {
 }
 
 #[async_trait]
-impl StoreResolver for BothEnds {
+impl StoreResolver for EndPair {
     async fn open(&self, _task: &TaskRow, _secrets: &str, side: Side) -> Result<OpenedStore> {
-        BothEnds::open(self, side).await
+        EndPair::open(self, side).await
     }
 }
 
@@ -589,7 +589,7 @@ mod tests {
         testkit::fuzz::fuzz("places", &corpus.map(|text| text.as_bytes().to_vec()), |input, _| {
             let text = String::from_utf8_lossy(input);
             for side in [Side::Source, Side::Target] {
-                match Place::parse(&text, &ends, side) {
+                match CliUrl::parse(&text, &ends, side) {
                     Ok(place) => assert!(text.contains(place.prefix()) || place.prefix().is_empty()),
                     Err(failure) => assert_eq!(failure.kind, Kind::Invalid),
                 }
@@ -599,13 +599,13 @@ mod tests {
 
     #[test]
     fn places_as_the_contract_writes_them() {
-        let parse = |text: &str| Place::parse(text, &ends(), Side::Source);
-        assert!(matches!(parse("/a/b"), Ok(Place::Directory(_))));
-        assert!(matches!(parse("fs:///a/b"), Ok(Place::Directory(p)) if p == *"/a/b"));
+        let parse = |text: &str| CliUrl::parse(text, &ends(), Side::Source);
+        assert!(matches!(parse("/a/b"), Ok(CliUrl::Directory(_))));
+        assert!(matches!(parse("fs:///a/b"), Ok(CliUrl::Directory(p)) if p == *"/a/b"));
         assert!(
-            matches!(parse("s3://b/p/q"), Ok(Place::S3 { bucket, prefix, .. }) if bucket == "b" && prefix == "p/q")
+            matches!(parse("s3://b/p/q"), Ok(CliUrl::S3 { bucket, prefix, .. }) if bucket == "b" && prefix == "p/q")
         );
-        assert!(matches!(parse("minio-a:b/p"), Ok(Place::Store { region, .. }) if region == "minio-a"));
+        assert!(matches!(parse("minio-a:b/p"), Ok(CliUrl::Store { region, .. }) if region == "minio-a"));
         assert!(parse("s3://").is_err() && parse("ftp://x/y").is_err());
     }
 }

@@ -6,7 +6,7 @@ use model::spec::{Extensions, ReportForm, TaskSpec};
 use serde_json::{Value, json};
 use wire::fields::Fields;
 
-use crate::error::fault;
+use crate::error::field_error;
 
 /// All that may be written; what is misspelt must not be taken for granted.
 const FIELDS: [&str; 9] =
@@ -22,17 +22,18 @@ const SWEEP_MINUTES: std::ops::RangeInclusive<i64> = 1..=43_200;
 
 /// The object of a request: the rules, then the globs to keep and to drop.
 pub(crate) fn read(f: &Fields<'_>) -> Result<(Extensions, Vec<String>, Vec<String>), TaskError> {
-    let Some(own) = f.opt_object("whimbrel").map_err(fault)? else { return Ok(Default::default()) };
+    let Some(own) = f.opt_object("whimbrel").map_err(field_error)? else { return Ok(Default::default()) };
     if let Some(name) = own.unknown(&FIELDS) {
         return Err(TaskError::Invalid(
             own.name(name),
             format!("unknown field; supported fields are {}", FIELDS.join(", ")),
         ));
     }
-    let flag = |name: &str| own.opt_bool(name).map_err(fault).map(Option::unwrap_or_default);
-    let globs =
-        |name: &str| own.opt_texts(name, GLOBS.0, GLOBS.1).map_err(fault).map(Option::unwrap_or_default);
-    let forms = own.opt_texts("reports", 2, 16).map_err(fault)?.unwrap_or_default();
+    let flag = |name: &str| own.opt_bool(name).map_err(field_error).map(Option::unwrap_or_default);
+    let globs = |name: &str| {
+        own.opt_texts(name, GLOBS.0, GLOBS.1).map_err(field_error).map(Option::unwrap_or_default)
+    };
+    let forms = own.opt_texts("reports", 2, 16).map_err(field_error)?.unwrap_or_default();
     let form = |text: &String| match text.as_str() {
         "csv" => Ok(ReportForm::Csv),
         "parquet" => Ok(ReportForm::Parquet),
@@ -41,7 +42,7 @@ pub(crate) fn read(f: &Fields<'_>) -> Result<(Extensions, Vec<String>, Vec<Strin
             Err(TaskError::Invalid(own.name("reports"), why))
         }
     };
-    let sweep = own.opt_int("sweep_minutes").map_err(fault)?;
+    let sweep = own.opt_int("sweep_minutes").map_err(field_error)?;
     if let Some(minutes) = sweep.filter(|m| !SWEEP_MINUTES.contains(m)) {
         let why = format!("{minutes} is not in 1 to 43200");
         return Err(TaskError::Invalid(own.name("sweep_minutes"), why));
@@ -74,7 +75,7 @@ pub(crate) fn shown(spec: &TaskSpec) -> Value {
 }
 
 /// The rules of a task or group, and what its other fields have no place for: removals, proofs, and the notes.
-pub(crate) fn of_tasks(spec: &TaskSpec, tasks: &[TaskView]) -> Value {
+pub(crate) fn read_for_sync(spec: &TaskSpec, tasks: &[TaskView]) -> Value {
     let mut out = shown(spec);
     let (mut deleted, mut gone, mut proof) = (0, 0, [0; 4]);
     for shown in tasks {

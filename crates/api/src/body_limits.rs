@@ -19,36 +19,36 @@ const SHORT_MAX: usize = 64 << 10;
 /// Largest body of a sign-in.
 const SIGN_IN_MAX: usize = 16 << 10;
 /// Short bodies together, and those from one address.
-const SHORT: (u64, u64) = (16 << 20, 4 << 20);
+const SHORT_BUDGET: (u64, u64) = (16 << 20, 4 << 20);
 /// Long bodies of callers that are known, and those from one address: two of the largest.
-const LONG: (u64, u64) = (40 << 20, 24 << 20);
+const LONG_BUDGET: (u64, u64) = (40 << 20, 24 << 20);
 /// Long bodies whose signature is about the body, so that their caller is not known yet: one of the largest for an address.
-const UNPROVED: (u64, u64) = (24 << 20, 12 << 20);
+const UNVERIFIED_BUDGET: (u64, u64) = (24 << 20, 12 << 20);
 /// A body has so long, and longer for what has come already, at this rate a second.
-const PATIENCE: Duration = Duration::from_secs(10);
-const RATE: u64 = 256 << 10;
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+const MIN_BYTES_PER_S: u64 = 256 << 10;
 /// A refused caller that is still sending is listened to for so long, so that it reads its answer.
-const LINGER: Duration = Duration::from_secs(5);
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The memory that bodies have.
 #[derive(Clone, Debug)]
-pub(crate) struct Bodies {
+pub(crate) struct BodyLimits {
     short: CallerLimit<IpAddr>,
     long: CallerLimit<IpAddr>,
-    unproved: CallerLimit<IpAddr>,
+    unverified: CallerLimit<IpAddr>,
 }
 
 /// A body, and its part of the budget until it is dropped.
 #[derive(Debug, Default)]
-pub(crate) struct Held {
+pub(crate) struct LimitedBody {
     pub(crate) bytes: Bytes,
     _share: Option<Reservation<IpAddr>>,
 }
 
-impl Default for Bodies {
+impl Default for BodyLimits {
     fn default() -> Self {
         let shares = |(all, each)| CallerLimit::new(all, each);
-        Self { short: shares(SHORT), long: shares(LONG), unproved: shares(UNPROVED) }
+        Self { short: shares(SHORT_BUDGET), long: shares(LONG_BUDGET), unverified: shares(UNVERIFIED_BUDGET) }
     }
 }
 
@@ -90,7 +90,7 @@ fn broken() -> Error {
     )
 }
 
-impl Bodies {
+impl BodyLimits {
     /// The whole body, of at most `max` bytes. What is too large by its own words is refused before it is read.
     pub(crate) async fn read(
         &self,
@@ -99,7 +99,7 @@ impl Bodies {
         headers: &HeaderMap,
         max: usize,
         mut body: Body,
-    ) -> Result<Held, Error> {
+    ) -> Result<LimitedBody, Error> {
         let promised = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
         if promised.is_some_and(|length| length > max as u64) {
             refuse(headers, body);
@@ -110,16 +110,16 @@ impl Bodies {
         let shares = match (is_short, known) {
             (true, _) => &self.short,
             (false, true) => &self.long,
-            (false, false) => &self.unproved,
+            (false, false) => &self.unverified,
         };
         let mut share = shares.reserve(caller_of(from), 0).ok_or_else(busy)?;
         let mut bytes = BytesMut::new();
         let began = Instant::now();
         loop {
-            let until = began + PATIENCE + Duration::from_secs(bytes.len() as u64 / RATE);
+            let until = began + BODY_TIMEOUT + Duration::from_secs(bytes.len() as u64 / MIN_BYTES_PER_S);
             let frame = match timeout_at(until, body.frame()).await {
                 Err(_) => return Err(late()),
-                Ok(None) => return Ok(Held { bytes: bytes.freeze(), _share: Some(share) }),
+                Ok(None) => return Ok(LimitedBody { bytes: bytes.freeze(), _share: Some(share) }),
                 Ok(Some(Err(_))) => return Err(broken()),
                 Ok(Some(Ok(frame))) => frame,
             };
@@ -157,7 +157,7 @@ fn discard(mut body: Body) {
         return;
     }
     tokio::spawn(async move {
-        let _ = timeout(LINGER, async { while let Some(Ok(_)) = body.frame().await {} }).await;
+        let _ = timeout(DISCARD_TIMEOUT, async { while let Some(Ok(_)) = body.frame().await {} }).await;
     });
 }
 
@@ -167,7 +167,7 @@ mod tests {
 
     const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
-    fn status(read: Result<Held, Error>) -> u16 {
+    fn status(read: Result<LimitedBody, Error>) -> u16 {
         read.map_or_else(|e| e.status.as_u16(), |_| 200)
     }
 
@@ -183,7 +183,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn sec_f12_bodies_are_bounded_in_size_time_and_memory() {
-        let bodies = Bodies::default();
+        let bodies = BodyLimits::default();
         let none = HeaderMap::new();
         let sent = |n: usize| Body::from(vec![b'x'; n]);
         assert_eq!(status(bodies.read(FROM, true, &none, 10, sent(10)).await), 200);
@@ -221,8 +221,8 @@ mod tests {
             }
         }
         let began = Instant::now();
-        let read = Bodies::default().read(FROM, true, &HeaderMap::new(), 10, Body::new(Never)).await;
+        let read = BodyLimits::default().read(FROM, true, &HeaderMap::new(), 10, Body::new(Never)).await;
         assert_eq!(status(read), 408);
-        assert!((PATIENCE..PATIENCE * 2).contains(&began.elapsed()));
+        assert!((BODY_TIMEOUT..BODY_TIMEOUT * 2).contains(&began.elapsed()));
     }
 }

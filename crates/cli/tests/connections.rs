@@ -1,6 +1,6 @@
 //! How the service answers a known caller while strangers hold connections and guess passwords.
 //!
-//! `cargo x soak doors` prints the figures of the long form: 2,000 connections that are idle, or send a head or a body
+//! `cargo x soak connections` prints the figures of the long form: 2,000 connections that are idle, or send a head or a body
 //! without an end, and 600 sign-ins at once.
 #![allow(clippy::disallowed_methods, reason = "a test is a client of the service")]
 

@@ -6,13 +6,13 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Face};
+use crate::error::{Error, OmsVersion};
 
 /// What every handler answers.
 pub(crate) type Reply = Result<Response, Error>;
 
 /// The JSON object of a body; an empty body is an empty object.
-pub(crate) fn object(face: Face, body: &Bytes) -> Result<Map<String, Value>, Error> {
+pub(crate) fn object(face: OmsVersion, body: &Bytes) -> Result<Map<String, Value>, Error> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(Map::new());
     }
