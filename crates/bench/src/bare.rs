@@ -9,7 +9,7 @@ use model::key::Key;
 use storage::http::Client;
 use storage::s3::sign::Credentials;
 use storage::s3::{Addressing, S3, S3Config};
-use storage::{ListRequest, Meta, ObjectStore, Part, Position, ReadRequest};
+use storage::{ListRequest, Meta, ObjectStore, Position, ReadRequest, UploadedPart};
 
 const PART: u64 = 16 << 20;
 
@@ -94,7 +94,7 @@ async fn copy(source: Arc<S3>, target: Arc<S3>, io_threads: &IoThreads, n: usize
     }
     let pieces = Arc::new(pieces);
     let next = Arc::new(AtomicU64::new(0));
-    let parts: Arc<std::sync::Mutex<Vec<(Key, Part)>>> = Arc::default();
+    let parts: Arc<std::sync::Mutex<Vec<(Key, UploadedPart)>>> = Arc::default();
     let mut running = Vec::new();
     for _ in 0..n {
         let (source, target) = (source.clone(), target.clone());
@@ -126,7 +126,7 @@ async fn copy(source: Arc<S3>, target: Arc<S3>, io_threads: &IoThreads, n: usize
         moved += task.await.expect("an I/O thread");
     }
     for (key, id) in uploads {
-        let mut mine: Vec<Part> = parts
+        let mut mine: Vec<UploadedPart> = parts
             .lock()
             .expect("no panic")
             .iter()

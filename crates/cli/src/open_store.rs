@@ -20,12 +20,12 @@ use storage::fs::Fs;
 use storage::google::token::ServiceAccount;
 use storage::google::{Google, GoogleConfig};
 use storage::http::Client;
-use storage::listed::{self, Listed, Sorted, Urls};
-use storage::prefixed::Prefixed;
+use storage::key_list::{self, KeyListStore, Sorted, UrlListStore};
+use storage::prefixed::PrefixedStore;
 use storage::s3::vendor::Vendor;
 use storage::s3::{Addressing, S3, S3Config};
-use storage::single::Single;
-use storage::versioned::Versioned;
+use storage::single_object::SingleObjectStore;
+use storage::versioned::VersionedStore;
 use store::TaskRow;
 
 use crate::args::Ends;
@@ -224,8 +224,8 @@ fn azure(side: Side, endpoint: Option<&str>) -> Result<Connection> {
     })?;
     let key = or("SECRET_KEY", "AZURE_STORAGE_KEY").unwrap_or_default();
     match endpoint {
-        Some(endpoint) => Connection::at(endpoint, &account, &key),
-        None => Connection::at(&format!("https://{account}.blob.core.windows.net"), &account, &key),
+        Some(endpoint) => Connection::new(endpoint, &account, &key),
+        None => Connection::new(&format!("https://{account}.blob.core.windows.net"), &account, &key),
     }
 }
 
@@ -370,17 +370,17 @@ impl EndPair {
         let store = match (side, self.url(side).file()) {
             (Side::Source, Some(name)) => {
                 let _ = self.single.set(());
-                Arc::new(Single::new(opened.store, Key::from(name)))
+                Arc::new(SingleObjectStore::new(opened.store, Key::from(name)))
             }
             (Side::Source, None) => self.source_below(opened.store, prefix).await.map_err(|f| f.at(side))?,
-            _ => Prefixed::wrap(opened.store, prefix),
+            _ => PrefixedStore::wrap(opened.store, prefix),
         };
         let store = match self.versions && side == Side::Source {
-            true => Arc::new(Versioned::new(store)?),
+            true => Arc::new(VersionedStore::new(store)?),
             false => store,
         };
         let store = match self.only.get().filter(|_| side == Side::Source) {
-            Some(list) => Arc::new(Listed::new(store, list.clone())),
+            Some(list) => Arc::new(KeyListStore::new(store, list.clone())),
             None => store,
         };
         Ok(OpenedStore { store, ..opened })
@@ -388,7 +388,7 @@ impl EndPair {
 
     /// What a place names: the folder of that name, or the object where there is no such folder.
     async fn source_below(&self, bucket: SharedStore, prefix: &str) -> Result<SharedStore> {
-        let folder = Prefixed::wrap(bucket.clone(), prefix);
+        let folder = PrefixedStore::wrap(bucket.clone(), prefix);
         if prefix.is_empty() || prefix.ends_with('/') {
             return Ok(folder);
         }
@@ -405,7 +405,7 @@ impl EndPair {
             Ok(_) => {
                 let (parent, name) = prefix.rsplit_once('/').unwrap_or(("", prefix));
                 let _ = self.single.set(());
-                Ok(Arc::new(Single::new(Prefixed::wrap(bucket, parent), Key::from(name))))
+                Ok(Arc::new(SingleObjectStore::new(PrefixedStore::wrap(bucket, parent), Key::from(name))))
             }
             Err(f) if matches!(f.kind, Kind::NotFound | Kind::Forbidden | Kind::InvalidKey) => Ok(folder),
             Err(f) => Err(f),
@@ -434,7 +434,7 @@ impl EndPair {
         {
             return Ok(());
         }
-        let m = format!("no object at prefix `{prefix}` of {}", opened.store.place());
+        let m = format!("no object at prefix `{prefix}` of {}", opened.store.location());
         Err(Failure::new(Kind::NotFound, "select", m).at(Side::Source))
     }
 
@@ -454,7 +454,7 @@ impl EndPair {
     /// When the list cannot be had, or a line is none.
     pub(crate) async fn read_urls(&self, path: &std::path::Path) -> Result<()> {
         let CliUrl::Urls(url) = &self.source else { return Ok(()) };
-        let sorted = listed::sorted_from_url(url, path).await.map_err(|f| f.at(Side::Source))?;
+        let sorted = key_list::sorted_from_url(url, path).await.map_err(|f| f.at(Side::Source))?;
         let _ = self.urls.set(sorted);
         Ok(())
     }
@@ -474,7 +474,7 @@ impl EndPair {
                 });
                 let store: SharedStore = Arc::new(Fs::open(root, make)?);
                 let probe = store.probe("").await?;
-                Ok(OpenedStore { limit_key: store.place(), store, probe })
+                Ok(OpenedStore { limit_key: store.location(), store, probe })
             }
             CliUrl::S3 { endpoint, region, addressing, bucket, .. } => {
                 let config = S3Config {
@@ -493,11 +493,11 @@ impl EndPair {
             CliUrl::Azure { endpoint, bucket, .. } => {
                 let connection = azure(side, endpoint.as_deref())?;
                 let store: SharedStore = Arc::new(Azure::new(
-                    AzureConfig::of(connection, bucket, Egress::anywhere())?,
+                    AzureConfig::new(connection, bucket, Egress::anywhere())?,
                     self.clock.clone(),
                 ));
                 let probe = store.probe(&below).await?;
-                Ok(OpenedStore { limit_key: store.place(), store, probe })
+                Ok(OpenedStore { limit_key: store.location(), store, probe })
             }
             CliUrl::Google { endpoint, bucket, .. } => {
                 let account = service_account(side)?;
@@ -527,14 +527,14 @@ impl EndPair {
                 };
                 let store: SharedStore = Arc::new(Google::new(config, self.clock.clone()));
                 let probe = store.probe(&below).await?;
-                Ok(OpenedStore { limit_key: store.place(), store, probe })
+                Ok(OpenedStore { limit_key: store.location(), store, probe })
             }
             CliUrl::Urls(url) => {
                 let list = self.urls.get().ok_or_else(|| {
                     usage(format!("`{url}` is a list of URLs, which only `whimbrel copy` supports"))
                 })?;
                 let spool = std::env::temp_dir();
-                let store: SharedStore = Arc::new(Urls::new(list.clone(), Egress::anywhere(), spool));
+                let store: SharedStore = Arc::new(UrlListStore::new(list.clone(), Egress::anywhere(), spool));
                 let probe = store.probe("").await?;
                 Ok(OpenedStore { limit_key: "urls".into(), store, probe })
             }

@@ -16,8 +16,8 @@ use crate::support::{json, whimbrel};
 async fn make(azurite: &str, gcs: &str, name: &str) {
     let clock = flow_control::clock::system();
     let (account, key) = testkit::servers::AZURE;
-    let connection = Connection::at(&format!("{azurite}/{account}"), account, key).unwrap();
-    let azure = Azure::new(AzureConfig::of(connection, name, Egress::anywhere()).unwrap(), clock.clone());
+    let connection = Connection::new(&format!("{azurite}/{account}"), account, key).unwrap();
+    let azure = Azure::new(AzureConfig::new(connection, name, Egress::anywhere()).unwrap(), clock.clone());
     azure.create_container().await.unwrap();
     let config = GoogleConfig {
         client: Client::new(gcs, Egress::anywhere()).unwrap(),

@@ -3,7 +3,7 @@
 use model::failure::{Failure, Kind, Policy, Side};
 use model::key::Key;
 use model::spec::{Location, TaskSpec};
-use storage::listed::{self, Form};
+use storage::key_list::{self, ListForm};
 use storage::{ListRequest, Position, SharedStore};
 
 use crate::Control;
@@ -199,7 +199,7 @@ impl Control {
             return Err(TaskError::TargetRegion(region.to_owned()));
         }
         let files = self.catalogue.open(&place, keys, Side::Target, false).await.map_err(TaskError::Check)?;
-        let read = listed::lines(&files.store, &Key::from(key), Form::Urls, |_| Ok(())).await;
+        let read = key_list::lines(&files.store, &Key::from(key), ListForm::Urls, |_| Ok(())).await;
         read.map_err(|f| match f.kind.policy() {
             Policy::Retry { .. } => TaskError::Check(f.at(Side::Target)),
             _ => TaskError::Invalid("list_file_key".into(), f.to_string()),
@@ -235,7 +235,7 @@ impl Control {
         let mut refused = false;
         for key in keys {
             let there = bucket.head(&key, None).await;
-            match front.ask(&key).await {
+            match front.request(&key).await {
                 Ok(meta) => {
                     info.available = true;
                     info.same_vendor |= vendor_of(&meta).is_some_and(|v| v == spec.source.cloud_type);

@@ -12,16 +12,16 @@ use runtime::migrations::{Hook, Instance, OpenedBackup};
 use runtime::{OpenedStore, StoreResolver, Webhook};
 use storage::azure::connection::Connection;
 use storage::azure::{Azure, AzureConfig};
-use storage::cdn::{Auth, Fronted, Signer};
+use storage::cdn::{Auth, CdnStore, Signer};
 use storage::egress::{Egress, host_of};
 use storage::fs::Fs;
 use storage::google::token::ServiceAccount;
 use storage::google::{Google, GoogleConfig};
 use storage::http::Client;
-use storage::listed::{self, Form, Listed, Urls};
+use storage::key_list::{self, KeyListStore, ListForm, UrlListStore};
 use storage::s3::vendor::Vendor;
 use storage::s3::{S3, S3Config};
-use storage::versioned::Versioned;
+use storage::versioned::VersionedStore;
 use storage::{ObjectStore, SharedStore};
 use store::TaskRow;
 
@@ -68,7 +68,7 @@ impl Catalogue {
             }
             StoreLocation::Azure { endpoint, egress } => {
                 let (connection, egress) = self.connection(endpoint.as_deref(), egress, keys)?;
-                let config = AzureConfig::of(connection, &place.bucket, egress)?;
+                let config = AzureConfig::new(connection, &place.bucket, egress)?;
                 Ok(Bucket::Azure(Azure::new(config, clock)))
             }
             StoreLocation::Google { endpoint, egress } if keys.json_auth.is_some() || keys.ak.is_empty() => {
@@ -138,7 +138,7 @@ impl Catalogue {
         let Some(text) = &keys.connection_string else {
             let connection = match endpoint {
                 None => Connection::of_account(&keys.ak, keys.sk.expose())?,
-                Some(endpoint) => Connection::at(&on_host(endpoint, &keys.ak), &keys.ak, keys.sk.expose())?,
+                Some(endpoint) => Connection::new(&on_host(endpoint, &keys.ak), &keys.ak, keys.sk.expose())?,
             };
             return Ok((connection, egress));
         };
@@ -278,7 +278,7 @@ impl Bucket {
     }
 
     async fn open(self, prefix: &str) -> Result<OpenedStore> {
-        let limit_key = self.store().place();
+        let limit_key = self.store().location();
         match self {
             Bucket::S3(s3) => {
                 let limit_key = s3.authority().to_owned();
@@ -329,26 +329,27 @@ impl Catalogue {
         let (spec, _side) = (&task.spec, Side::Source);
         if let Selection::Keys(keys) = &spec.selection {
             let bucket = self.open_bucket(spec, secrets).await?;
-            let list = listed::sorted_keys(keys, &listed::path_in(&self.data_dir, task.id))?;
-            return Ok(OpenedStore { store: Arc::new(Listed::new(bucket.store, list)), ..bucket });
+            let list = key_list::sorted_keys(keys, &key_list::path_in(&self.data_dir, task.id))?;
+            return Ok(OpenedStore { store: Arc::new(KeyListStore::new(bucket.store, list)), ..bucket });
         }
         let Some(file) = spec.selection.list_file() else {
             return self.open_bucket(spec, secrets).await;
         };
         let place = Location { bucket: file.bucket.clone(), ..spec.target.clone() };
         let files = self.open(&place, &secrets.target, Side::Target, false).await?.store;
-        let (key, path) = (Key::from(file.key.as_str()), listed::path_in(&self.data_dir, task.id));
+        let (key, path) = (Key::from(file.key.as_str()), key_list::path_in(&self.data_dir, task.id));
         if let Selection::UrlList(_) = spec.selection {
             let list =
-                listed::sorted(&files, &key, Form::Urls, &path).await.map_err(|f| f.at(Side::Local))?;
+                key_list::sorted(&files, &key, ListForm::Urls, &path).await.map_err(|f| f.at(Side::Local))?;
             let spool = self.data_dir.join("spool");
-            let store: SharedStore = Arc::new(Urls::new(list, self.public(), spool));
+            let store: SharedStore = Arc::new(UrlListStore::new(list, self.public(), spool));
             let probe = store.probe("").await?;
             return Ok(OpenedStore { store, probe, limit_key: "urls".into() });
         }
         let bucket = self.open_bucket(spec, secrets).await?;
-        let list = listed::sorted(&files, &key, Form::Keys, &path).await.map_err(|f| f.at(Side::Local))?;
-        Ok(OpenedStore { store: Arc::new(Listed::new(bucket.store, list)), ..bucket })
+        let list =
+            key_list::sorted(&files, &key, ListForm::Keys, &path).await.map_err(|f| f.at(Side::Local))?;
+        Ok(OpenedStore { store: Arc::new(KeyListStore::new(bucket.store, list)), ..bucket })
     }
 
     /// The source's bucket, and the domain in front of it.
@@ -357,7 +358,7 @@ impl Catalogue {
         let (place, keys) = (&spec.source, &secrets.source);
         let mut opened = self.open_below(place, prefix, keys, Side::Source, spec.requester_pays).await?;
         if spec.extensions.versions {
-            opened.store = Arc::new(Versioned::new(opened.store).map_err(|f| f.at(Side::Source))?);
+            opened.store = Arc::new(VersionedStore::new(opened.store).map_err(|f| f.at(Side::Source))?);
         }
         match &spec.cdn {
             Some(cdn) => {
@@ -378,7 +379,7 @@ impl Catalogue {
         bucket: SharedStore,
         cdn: &SourceCdn,
         secrets: &TaskSecrets,
-    ) -> Result<Fronted> {
+    ) -> Result<CdnStore> {
         let client = Client::new(&format!("{}://{}", cdn.protocol, cdn.domain), self.public())?;
         let signer = Signer {
             auth: Auth::named(&cdn.authentication_type).unwrap_or(Auth::None),
@@ -386,7 +387,7 @@ impl Catalogue {
             access_key: secrets.source.ak.clone(),
             secret_key: secrets.source.sk.expose().to_owned(),
         };
-        Ok(Fronted::new(bucket, client, signer, self.clock.clone()))
+        Ok(CdnStore::new(bucket, client, signer, self.clock.clone()))
     }
 
     /// Anybody's URLs lead to public addresses only, unless the operator lists more.
@@ -437,7 +438,7 @@ impl StoreResolver for Catalogue {
         let secrets = TaskSecrets::from_json(secrets);
         let place = Location { bucket: folder.bucket.clone(), ..spec.target.clone() };
         let files = self.open(&place, &secrets.target, Side::Target, false).await?.store;
-        listed::in_folder(&files, &folder.key).await.map_err(|f| f.at(Side::Target))
+        key_list::in_folder(&files, &folder.key).await.map_err(|f| f.at(Side::Target))
     }
 }
 

@@ -47,7 +47,7 @@ impl Control {
             let files = self.catalogue.open(&place, &secrets.target, Side::Target, false);
             if let Some(files) = self.probe(files).await? {
                 let key = Key::from(file.key.as_str());
-                let checked = storage::listed::check(&files.store, &key);
+                let checked = storage::key_list::check(&files.store, &key);
                 if let Ok(Err(f)) = tokio::time::timeout(PRECHECK_TIMEOUT, checked).await
                     && !f.is_temporary()
                 {

@@ -8,7 +8,7 @@ use flow_control::budget::Bandwidth;
 use flow_control::limit::Limit;
 use model::count::{Counters, Tally};
 use model::failure::Failure;
-use storage::guard::Requests;
+use storage::retrying::Requests;
 
 /// Shared by a job and whoever watches it.
 #[derive(Debug)]

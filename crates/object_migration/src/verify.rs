@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use model::failure::{Failure, Kind, Result, Side};
 use model::key::{Key, Order};
-use storage::checksum::{Hasher, Wanted};
+use storage::checksum::{DigestSet, Hasher};
 use storage::{Entry, Etag, ListRequest, ObjectStore, Position, ReadRequest};
 
 use crate::glob::Filter;
@@ -372,7 +372,7 @@ fn count_extra(entry: Entry, out: &mut ComparisonResult, tell: &mut impl FnMut(&
 
 async fn digest(store: &dyn ObjectStore, key: &Key) -> Result<[u8; 16]> {
     let mut reading = store.read(key, &ReadRequest::default()).await?;
-    let mut hasher = Hasher::new(Wanted { md5: true, ..Wanted::default() });
+    let mut hasher = Hasher::new(DigestSet { md5: true, ..DigestSet::default() });
     while let Some(chunk) = reading.body.chunk().await {
         hasher.update(&chunk?);
     }

@@ -245,7 +245,7 @@ impl Engine {
 
     /// The sorted list of a task that has ended: its next start reads the list file anew.
     pub(crate) fn delete_list(&self, task: TaskId) {
-        let _ = std::fs::remove_file(storage::listed::path_in(&self.data_dir, task));
+        let _ = std::fs::remove_file(storage::key_list::path_in(&self.data_dir, task));
     }
 
     /// Takes away the files of a deleted task.

@@ -7,7 +7,7 @@ use flow_control::limit::LimitBounds;
 use model::failure::{Failure, Kind, Result, Side};
 use model::task::{Event, TaskId, Visible};
 use object_migration::{Job, JobEnd, Progress};
-use storage::guard::Guarded;
+use storage::retrying::RetryingStore;
 use storage::{Fact, ObjectStore};
 use store::TaskRow;
 use tokio_util::sync::CancellationToken;
@@ -141,15 +141,15 @@ async fn open_and_run(
         let opened = engine.resolver.open(task, secrets, side).await.map_err(|f| f.at(side))?;
         let limit = engine.limit(&opened.limit_key, bounds);
         let skew = opened.probe.skew_ms.unwrap_or(0);
-        let guarded = Guarded::new(opened.store, side, limit, engine.backoff);
+        let retrying = RetryingStore::new(opened.store, side, limit, engine.backoff);
         if let Some(refused) = opened.probe.list_refused {
             // A source must be listed, but for one that is a list itself; of a target each key can be asked for.
-            if side == Side::Source && !guarded.capability().list_bare {
+            if side == Side::Source && !retrying.capability().list_keys_only {
                 return Err(refused.at(side));
             }
-            guarded.learn(Fact::ListRefused);
+            retrying.learn(Fact::ListRefused);
         }
-        Ok::<_, Failure>((Arc::new(guarded), skew))
+        Ok::<_, Failure>((Arc::new(retrying), skew))
     };
     let both = async { Ok::<_, Failure>((open(Side::Source).await?, open(Side::Target).await?)) };
     let ((source, source_skew_ms), (target, target_skew_ms)) = tokio::select! {

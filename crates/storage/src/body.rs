@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
 use crate::capability::WriteCrc;
-use crate::checksum::{Digests, Hasher, Wanted, crc64_of};
+use crate::checksum::{DigestSet, Digests, Hasher, crc64_of};
 use crate::framed::Framed;
 use crate::http::ResponseBody;
 
@@ -32,7 +32,7 @@ pub struct Body {
     md5: Option<[u8; 16]>,
     /// How the CRC-64/NVME of the bytes can be sent with them.
     write_crc: WriteCrc,
-    tap: Option<Box<Tapped>>,
+    observer: Option<Box<Observer>>,
     idle: Option<Pin<Box<Sleep>>>,
 }
 
@@ -48,9 +48,9 @@ enum Source {
 
 /// What watches the bytes of one transfer.
 #[derive(Clone, Debug, Default)]
-pub struct Tap {
+pub struct ObserverOptions {
     /// Digests to compute.
-    pub wanted: Wanted,
+    pub wanted: DigestSet,
     /// Slows the stream down.
     pub bandwidth: Option<Arc<Bandwidth>>,
     /// Bytes that were paid for before the stream began.
@@ -59,11 +59,11 @@ pub struct Tap {
     pub moved: Arc<AtomicU64>,
 }
 
-/// What the tap saw, readable once the stream has ended or failed.
+/// What the observer saw, readable once the stream has ended or failed.
 #[derive(Clone, Debug, Default)]
-pub struct Seen(Arc<Mutex<(Option<Digests>, Option<Failure>)>>);
+pub struct Observation(Arc<Mutex<(Option<Digests>, Option<Failure>)>>);
 
-impl Seen {
+impl Observation {
     /// The digests, when the stream ended completely.
     pub fn digests(&self) -> Option<Digests> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).0
@@ -82,34 +82,34 @@ impl Seen {
 }
 
 #[derive(Debug)]
-struct Tapped {
+struct Observer {
     hasher: Hasher,
     bandwidth: Option<Arc<Bandwidth>>,
     prepaid: u64,
     moved: Arc<AtomicU64>,
-    seen: Seen,
-    unpaid: Option<Unpaid>,
+    seen: Observation,
+    delayed: Option<DelayedChunk>,
 }
 
 /// A chunk that waits until it may be handed on.
 #[derive(Debug)]
-struct Unpaid {
+struct DelayedChunk {
     chunk: Bytes,
     ticket: Ticket,
     sleep: Pin<Box<Sleep>>,
 }
 
-impl Tapped {
+impl Observer {
     /// The chunk that waits, once it is paid for.
-    fn poll_unpaid(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        let Some(unpaid) = &mut self.unpaid else { return Poll::Ready(None) };
+    fn poll_delayed(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let Some(unpaid) = &mut self.delayed else { return Poll::Ready(None) };
         loop {
             ready!(unpaid.sleep.as_mut().poll(cx));
             let due = self.bandwidth.as_ref().and_then(|b| b.due(unpaid.ticket));
             let Some(wait) = due else { break };
             unpaid.sleep.as_mut().reset(Instant::now() + wait);
         }
-        Poll::Ready(self.unpaid.take().map(|u| u.chunk))
+        Poll::Ready(self.delayed.take().map(|u| u.chunk))
     }
 
     /// What is to be paid for a chunk of `n` bytes before it is handed on.
@@ -123,8 +123,8 @@ impl Tapped {
 }
 
 impl Body {
-    fn of(source: Source, len: u64) -> Self {
-        Self { source, len, left: len, md5: None, write_crc: WriteCrc::None, tap: None, idle: None }
+    fn from_source(source: Source, len: u64) -> Self {
+        Self { source, len, left: len, md5: None, write_crc: WriteCrc::None, observer: None, idle: None }
     }
 
     /// The same bytes, with the MD5 that they are to have: a store that checks it refuses others.
@@ -158,26 +158,29 @@ impl Body {
     /// The bytes in `aws-chunked` framing, with their CRC-64/NVME behind them. The tap that watches the bytes computes
     /// it in the same pass.
     pub(crate) fn framed(mut self) -> Body {
-        let seen = match &mut self.tap {
+        let seen = match &mut self.observer {
             Some(tap) => {
                 tap.hasher.want_crc64();
                 tap.seen.clone()
             }
             None => {
-                let tap = Tap { wanted: Wanted { crc64: true, ..Wanted::default() }, ..Tap::default() };
+                let tap = ObserverOptions {
+                    wanted: DigestSet { crc64_nvme: true, ..DigestSet::default() },
+                    ..ObserverOptions::default()
+                };
                 let seen;
-                (self, seen) = self.tapped(&tap);
+                (self, seen) = self.observed(&tap);
                 seen
             }
         };
         let len = Framed::len_of(self.len);
-        Self::of(Source::Framed(Box::new(Framed::new(self, seen))), len)
+        Self::from_source(Source::Framed(Box::new(Framed::new(self, seen))), len)
     }
 
     /// The MD5 of bytes that are in memory.
     pub fn md5_in_memory(&self) -> Option<[u8; 16]> {
         let Source::Memory(bytes) = &self.source else { return None };
-        let mut hasher = Hasher::new(Wanted { md5: true, ..Wanted::default() });
+        let mut hasher = Hasher::new(DigestSet { md5: true, ..DigestSet::default() });
         hasher.update(bytes);
         hasher.finish().md5
     }
@@ -186,24 +189,24 @@ impl Body {
     pub fn bytes(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         let len = bytes.len() as u64;
-        Self::of(Source::Memory(bytes), len)
+        Self::from_source(Source::Memory(bytes), len)
     }
 
     /// The body of a response of exactly `len` bytes.
     pub(crate) fn wire(body: ResponseBody, len: u64) -> Self {
-        Self::of(Source::Wire(Box::new(body)), len)
+        Self::from_source(Source::Wire(Box::new(body)), len)
     }
 
     /// Chunks from another thread, `len` bytes in all.
     pub fn channel(receiver: mpsc::Receiver<Result<Bytes>>, len: u64) -> Self {
-        Self::of(Source::Channel(receiver), len)
+        Self::from_source(Source::Channel(receiver), len)
     }
 
     /// Several bodies, one after the other.
     pub fn chain(bodies: impl IntoIterator<Item = Body>) -> Self {
         let bodies: VecDeque<Body> = bodies.into_iter().collect();
         let len = bodies.iter().map(Body::len).sum();
-        Self::of(Source::Chain(bodies), len)
+        Self::from_source(Source::Chain(bodies), len)
     }
 
     /// Length in bytes.
@@ -217,28 +220,29 @@ impl Body {
     }
 
     /// Lets `tap` watch the bytes; the answer tells what it saw.
-    pub fn tapped(self, tap: &Tap) -> (Body, Seen) {
-        let seen = Seen::default();
+    pub fn observed(self, tap: &ObserverOptions) -> (Body, Observation) {
+        let seen = Observation::default();
         let len = self.len;
-        let tapped = Tapped {
+        let tapped = Observer {
             hasher: Hasher::new(tap.wanted),
             bandwidth: tap.bandwidth.clone(),
             prepaid: tap.prepaid,
             moved: tap.moved.clone(),
             seen: seen.clone(),
-            unpaid: None,
+            delayed: None,
         };
-        let mut body = if self.tap.is_some() { Body::of(Source::Body(Box::new(self)), len) } else { self };
+        let mut body =
+            if self.observer.is_some() { Body::from_source(Source::Body(Box::new(self)), len) } else { self };
         if len == 0 {
             seen.set(Some(tapped.hasher.finish()), None);
         }
-        body.tap = Some(Box::new(tapped));
+        body.observer = Some(Box::new(tapped));
         (body, seen)
     }
 
     /// A counter that rises while bytes pass, for noticing a stall.
     pub(crate) fn progress(&self) -> Option<Arc<AtomicU64>> {
-        match (&self.tap, &self.source) {
+        match (&self.observer, &self.source) {
             (Some(tap), _) => Some(tap.moved.clone()),
             (None, Source::Chain(bodies)) => bodies.iter().find_map(Body::progress),
             (None, Source::Framed(framed)) => framed.body().progress(),
@@ -248,8 +252,8 @@ impl Body {
 
     /// The next chunk; none at the end. A stream shorter or longer than promised is [`Kind::Corrupt`].
     pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
-        if let Some(tap) = &mut self.tap
-            && let Some(chunk) = ready!(tap.poll_unpaid(cx))
+        if let Some(tap) = &mut self.observer
+            && let Some(chunk) = ready!(tap.poll_delayed(cx))
         {
             return Poll::Ready(Some(Ok(chunk)));
         }
@@ -290,7 +294,7 @@ impl Body {
                     return Poll::Ready(Some(Err(self.failed(Failure::new(Kind::Corrupt, "read", long)))));
                 }
                 self.left -= n;
-                if let Some(tap) = &mut self.tap {
+                if let Some(tap) = &mut self.observer {
                     tap.hasher.update(&chunk);
                     tap.moved.fetch_add(n, Ordering::Relaxed);
                     if self.left == 0 {
@@ -298,7 +302,7 @@ impl Body {
                     }
                     if let Some(ticket) = tap.charge(n) {
                         let sleep = Box::pin(tokio::time::sleep(Duration::ZERO));
-                        tap.unpaid = Some(Unpaid { chunk, ticket, sleep });
+                        tap.delayed = Some(DelayedChunk { chunk, ticket, sleep });
                         return self.poll_chunk(cx);
                     }
                 }
@@ -313,12 +317,12 @@ impl Body {
         }
     }
 
-    fn unpaid_len(&self) -> u64 {
-        self.tap.as_ref().and_then(|t| t.unpaid.as_ref()).map_or(0, |u| u.chunk.len() as u64)
+    fn delayed_len(&self) -> u64 {
+        self.observer.as_ref().and_then(|t| t.delayed.as_ref()).map_or(0, |u| u.chunk.len() as u64)
     }
 
     fn failed(&mut self, failure: Failure) -> Failure {
-        if let Some(tap) = &self.tap {
+        if let Some(tap) = &self.observer {
             tap.seen.set(None, Some(failure.clone()));
         }
         failure
@@ -356,11 +360,11 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left == 0 && self.unpaid_len() == 0
+        self.left == 0 && self.delayed_len() == 0
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left + self.unpaid_len())
+        SizeHint::with_exact(self.left + self.delayed_len())
     }
 }
 
@@ -404,8 +408,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_tap_sees_digests_and_counts() {
-        let tap = Tap { wanted: Wanted { md5: true, ..Wanted::default() }, ..Tap::default() };
-        let (body, seen) = Body::bytes("123456789").tapped(&tap);
+        let tap = ObserverOptions {
+            wanted: DigestSet { md5: true, ..DigestSet::default() },
+            ..ObserverOptions::default()
+        };
+        let (body, seen) = Body::bytes("123456789").observed(&tap);
         body.collect(100).await.unwrap();
         assert_eq!(tap.moved.load(Ordering::Relaxed), 9);
         let md5 = seen.digests().and_then(|d| d.md5).unwrap();

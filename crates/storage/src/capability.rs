@@ -50,7 +50,7 @@ pub struct Capability {
     /// The credentials may list.
     pub list_allowed: bool,
     /// Listings tell keys only; each must be asked about.
-    pub list_bare: bool,
+    pub list_keys_only: bool,
     /// Objects keep the modification time that they are written with.
     pub mtime_kept: bool,
     /// Writes are refused without a checksum of their body.
@@ -62,7 +62,7 @@ pub struct Capability {
     /// What the store tells of a written part.
     pub part_proof: PartProof,
     /// The store keeps the CRC-64/ECMA of each object.
-    pub ecma: bool,
+    pub crc64_ecma: bool,
     /// Multipart uploads exist.
     pub multipart: bool,
     /// An upload is known to the store from its beginning, and can be found there.
@@ -99,13 +99,13 @@ impl Capability {
         list_order: Order::Bytes,
         list_start_after: StartAfter::Unproved,
         list_allowed: true,
-        list_bare: false,
+        list_keys_only: false,
         mtime_kept: false,
         write_checksum: false,
         write_crc: WriteCrc::Unproved,
         etag_is_md5: true,
         part_proof: PartProof::Md5,
-        ecma: false,
+        crc64_ecma: false,
         multipart: true,
         uploads_listed: true,
         part_min_bytes: 5 << 20,
@@ -127,13 +127,13 @@ impl Capability {
         list_order: Order::Bytes,
         list_start_after: StartAfter::Exact,
         list_allowed: true,
-        list_bare: false,
+        list_keys_only: false,
         mtime_kept: true,
         write_checksum: false,
         write_crc: WriteCrc::None,
         etag_is_md5: false,
         part_proof: PartProof::Crc64,
-        ecma: false,
+        crc64_ecma: false,
         multipart: true,
         uploads_listed: true,
         part_min_bytes: 1,

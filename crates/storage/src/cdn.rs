@@ -159,7 +159,7 @@ fn minute(seconds: i64) -> String {
 }
 
 /// A bucket behind a CDN.
-pub struct Fronted {
+pub struct CdnStore {
     inner: SharedStore,
     client: Client,
     signer: Signer,
@@ -167,13 +167,13 @@ pub struct Fronted {
     capability: Capability,
 }
 
-impl std::fmt::Debug for Fronted {
+impl std::fmt::Debug for CdnStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Fronted({:?} by {:?})", self.inner, self.client)
+        write!(f, "CdnStore({:?} by {:?})", self.inner, self.client)
     }
 }
 
-impl Fronted {
+impl CdnStore {
     /// `inner`, whose objects are read through `client`.
     pub fn new(inner: SharedStore, client: Client, signer: Signer, clock: SharedClock) -> Self {
         // Bytes come from the domain, so they cannot be copied on the server's side.
@@ -193,7 +193,7 @@ impl Fronted {
     ///
     /// # Errors
     /// As [`ObjectStore::head`].
-    pub async fn ask(&self, key: &Key) -> Result<Meta> {
+    pub async fn request(&self, key: &Key) -> Result<Meta> {
         let answer = self.send("head", Method::HEAD, key, HeaderMap::new()).await?;
         let text = |name: header::HeaderName| answer.headers().get(name).and_then(|v| v.to_str().ok());
         let mut meta = Meta { size: length(answer.headers()).unwrap_or(0), ..Meta::default() };
@@ -250,15 +250,15 @@ impl Fronted {
 }
 
 #[async_trait]
-impl ObjectStore for Fronted {
+impl ObjectStore for CdnStore {
     fn capability(&self) -> &Capability {
         &self.capability
     }
     fn bucket(&self) -> &str {
         self.inner.bucket()
     }
-    fn place(&self) -> String {
-        format!("{} through {}", self.inner.place(), self.client.authority())
+    fn location(&self) -> String {
+        format!("{} through {}", self.inner.location(), self.client.authority())
     }
     async fn probe(&self, prefix: &str) -> Result<Probe> {
         self.inner.probe(prefix).await

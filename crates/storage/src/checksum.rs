@@ -16,28 +16,28 @@ pub fn hex(bytes: &[u8]) -> String {
 
 /// Checksums that a store keeps of a whole object, as far as it tells them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sums {
+pub struct Checksums {
     /// CRC-64/NVME.
-    pub crc64: Option<u64>,
+    pub crc64_nvme: Option<u64>,
     /// CRC-32C.
     pub crc32c: Option<u32>,
     /// SHA-256.
     pub sha256: Option<[u8; 32]>,
     /// CRC-64/ECMA.
-    pub ecma: Option<u64>,
+    pub crc64_ecma: Option<u64>,
 }
 
-impl Sums {
+impl Checksums {
     /// Some when both sides have a checksum of one kind: whether all such are equal.
-    pub fn agree(&self, other: &Sums) -> Option<bool> {
+    pub fn agree(&self, other: &Checksums) -> Option<bool> {
         fn same<T: PartialEq>(a: Option<T>, b: Option<T>) -> Option<bool> {
             Some(a? == b?)
         }
         let compared = [
-            same(self.crc64, other.crc64),
+            same(self.crc64_nvme, other.crc64_nvme),
             same(self.crc32c, other.crc32c),
             same(self.sha256, other.sha256),
-            same(self.ecma, other.ecma),
+            same(self.crc64_ecma, other.crc64_ecma),
         ];
         let mut known = compared.into_iter().flatten().peekable();
         known.peek()?;
@@ -45,42 +45,42 @@ impl Sums {
     }
 
     /// The kinds that are told here.
-    pub fn kinds(&self) -> Wanted {
-        Wanted {
+    pub fn algorithms(&self) -> DigestSet {
+        DigestSet {
             md5: false,
-            crc64: self.crc64.is_some(),
+            crc64_nvme: self.crc64_nvme.is_some(),
             crc32c: self.crc32c.is_some(),
             sha256: self.sha256.is_some(),
-            ecma: self.ecma.is_some(),
+            crc64_ecma: self.crc64_ecma.is_some(),
         }
     }
 }
 
 /// Which digests a transfer computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct DigestSet {
     /// MD5, about 0.6 GB/s.
     pub md5: bool,
     /// CRC-64/NVME, about 10 GB/s.
-    pub crc64: bool,
+    pub crc64_nvme: bool,
     /// CRC-32C, about as fast.
     pub crc32c: bool,
     /// SHA-256.
     pub sha256: bool,
     /// CRC-64/ECMA (in the reflected form called XZ), which OBS, OSS and COS keep of each object.
-    pub ecma: bool,
+    pub crc64_ecma: bool,
 }
 
-impl Wanted {
+impl DigestSet {
     /// What either wants.
     #[must_use]
-    pub fn and(self, other: Wanted) -> Wanted {
-        Wanted {
+    pub fn and(self, other: DigestSet) -> DigestSet {
+        DigestSet {
             md5: self.md5 || other.md5,
-            crc64: self.crc64 || other.crc64,
+            crc64_nvme: self.crc64_nvme || other.crc64_nvme,
             crc32c: self.crc32c || other.crc32c,
             sha256: self.sha256 || other.sha256,
-            ecma: self.ecma || other.ecma,
+            crc64_ecma: self.crc64_ecma || other.crc64_ecma,
         }
     }
 }
@@ -91,7 +91,7 @@ pub struct Digests {
     /// MD5, when wanted.
     pub md5: Option<[u8; 16]>,
     /// The checksums that were wanted.
-    pub sums: Sums,
+    pub sums: Checksums,
     /// Bytes that passed.
     pub bytes: u64,
 }
@@ -99,9 +99,9 @@ pub struct Digests {
 /// A running set of digests.
 pub struct Hasher {
     md5: Option<Md5>,
-    crc64: Option<Crc>,
+    crc64_nvme: Option<Crc>,
     crc32c: Option<Crc>,
-    ecma: Option<Crc>,
+    crc64_ecma: Option<Crc>,
     sha256: Option<ring::digest::Context>,
     bytes: u64,
 }
@@ -114,12 +114,12 @@ impl std::fmt::Debug for Hasher {
 
 impl Hasher {
     /// Starts with no bytes.
-    pub fn new(wanted: Wanted) -> Self {
+    pub fn new(wanted: DigestSet) -> Self {
         Self {
             md5: wanted.md5.then(Md5::new),
-            crc64: wanted.crc64.then(|| Crc::new(CrcAlgorithm::Crc64Nvme)),
+            crc64_nvme: wanted.crc64_nvme.then(|| Crc::new(CrcAlgorithm::Crc64Nvme)),
             crc32c: wanted.crc32c.then(|| Crc::new(CrcAlgorithm::Crc32Iscsi)),
-            ecma: wanted.ecma.then(|| Crc::new(CrcAlgorithm::Crc64Xz)),
+            crc64_ecma: wanted.crc64_ecma.then(|| Crc::new(CrcAlgorithm::Crc64Xz)),
             sha256: wanted.sha256.then(|| ring::digest::Context::new(&ring::digest::SHA256)),
             bytes: 0,
         }
@@ -128,7 +128,7 @@ impl Hasher {
     /// Computes the CRC-64/NVME too; before the first chunk.
     pub(crate) fn want_crc64(&mut self) {
         debug_assert_eq!(self.bytes, 0, "the bytes that passed are missing in the checksum");
-        self.crc64.get_or_insert_with(|| Crc::new(CrcAlgorithm::Crc64Nvme));
+        self.crc64_nvme.get_or_insert_with(|| Crc::new(CrcAlgorithm::Crc64Nvme));
     }
 
     /// Adds a chunk.
@@ -137,7 +137,7 @@ impl Hasher {
         if let Some(md5) = &mut self.md5 {
             md5.update(chunk);
         }
-        for crc in [&mut self.crc64, &mut self.crc32c, &mut self.ecma].into_iter().flatten() {
+        for crc in [&mut self.crc64_nvme, &mut self.crc32c, &mut self.crc64_ecma].into_iter().flatten() {
             crc.update(chunk);
         }
         if let Some(sha256) = &mut self.sha256 {
@@ -149,11 +149,11 @@ impl Hasher {
     pub fn finish(&self) -> Digests {
         Digests {
             md5: self.md5.as_ref().map(|m| m.clone().finalize().into()),
-            sums: Sums {
-                crc64: self.crc64.as_ref().map(Crc::finalize),
+            sums: Checksums {
+                crc64_nvme: self.crc64_nvme.as_ref().map(Crc::finalize),
                 crc32c: self.crc32c.as_ref().and_then(|c| u32::try_from(c.finalize()).ok()),
                 sha256: self.sha256.clone().and_then(|c| c.finish().as_ref().try_into().ok()),
-                ecma: self.ecma.as_ref().map(Crc::finalize),
+                crc64_ecma: self.crc64_ecma.as_ref().map(Crc::finalize),
             },
             bytes: self.bytes,
         }
@@ -186,14 +186,20 @@ mod tests {
 
     #[test]
     fn known_answers() {
-        let mut h = Hasher::new(Wanted { md5: true, crc64: true, crc32c: true, sha256: true, ecma: true });
+        let mut h = Hasher::new(DigestSet {
+            md5: true,
+            crc64_nvme: true,
+            crc32c: true,
+            sha256: true,
+            crc64_ecma: true,
+        });
         h.update(b"1234");
         h.update(b"56789");
         let d = h.finish();
         assert_eq!(hex(&d.md5.unwrap()), "25f9e794323b453885f5181f1b624d0b");
-        assert_eq!(d.sums.crc64, Some(0xae8b_1486_0a79_9888));
+        assert_eq!(d.sums.crc64_nvme, Some(0xae8b_1486_0a79_9888));
         assert_eq!(d.sums.crc32c, Some(0xe306_9283));
-        assert_eq!(d.sums.ecma, Some(0x995d_c9bb_df19_39fa));
+        assert_eq!(d.sums.crc64_ecma, Some(0x995d_c9bb_df19_39fa));
         let sha256 = "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225";
         assert_eq!(d.sums.sha256.map(|s| hex(&s)).as_deref(), Some(sha256));
         assert_eq!(d.bytes, 9);
@@ -209,7 +215,7 @@ mod tests {
 
     #[test]
     fn checksums_agree_only_where_both_sides_have_one_of_a_kind() {
-        let some = |crc64, crc32c| Sums { crc64, crc32c, ..Sums::default() };
+        let some = |crc64, crc32c| Checksums { crc64_nvme: crc64, crc32c, ..Checksums::default() };
         assert_eq!(some(Some(1), None).agree(&some(None, Some(1))), None);
         assert_eq!(some(Some(1), Some(2)).agree(&some(Some(1), None)), Some(true));
         assert_eq!(some(Some(1), Some(2)).agree(&some(Some(1), Some(3))), Some(false));

@@ -13,20 +13,20 @@ use tokio::net::TcpStream;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Egress {
     rule: Rule,
-    listed: Arc<[Listed]>,
+    listed: Arc<[AllowedHost]>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rule {
     Anywhere,
-    Operators,
+    OperatorHosts,
     Public,
     Listed,
 }
 
 /// An entry of an operator's list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Listed {
+enum AllowedHost {
     /// A name: whatever it resolves to.
     Host(String),
     /// An address, or a network of them.
@@ -42,7 +42,7 @@ const fn v6(a: u16, b: u16, g: u16, h: u16, bits: u8) -> (IpAddr, u8) {
 }
 
 /// Link-local networks and the metadata services of clouds: they hand out the machine's own credentials.
-const NEVER: [(IpAddr, u8); 7] = [
+const BLOCKED_ALWAYS: [(IpAddr, u8); 7] = [
     v4(169, 254, 0, 0, 16),
     v4(100, 100, 100, 200, 32),
     v4(168, 63, 129, 16, 32),
@@ -53,7 +53,7 @@ const NEVER: [(IpAddr, u8); 7] = [
 ];
 
 /// Networks that are not of the open internet.
-const CLOSED: [(IpAddr, u8); 19] = [
+const BLOCKED_PUBLIC: [(IpAddr, u8); 19] = [
     v4(0, 0, 0, 0, 8),
     v4(10, 0, 0, 0, 8),
     v4(100, 64, 0, 0, 10),
@@ -106,7 +106,7 @@ fn meant(ip: IpAddr) -> IpAddr {
 
 /// An address of the open internet.
 pub fn is_public(ip: IpAddr) -> bool {
-    !within(&CLOSED, ip.to_canonical())
+    !within(&BLOCKED_PUBLIC, ip.to_canonical())
 }
 
 fn network(text: &str) -> Option<(IpAddr, u8)> {
@@ -121,14 +121,14 @@ fn network(text: &str) -> Option<(IpAddr, u8)> {
     }
 }
 
-fn listed(list: &[String]) -> Arc<[Listed]> {
+fn listed(list: &[String]) -> Arc<[AllowedHost]> {
     list.iter().map(|text| entry(text)).collect()
 }
 
-fn entry(text: &str) -> Listed {
+fn entry(text: &str) -> AllowedHost {
     match network(text) {
-        Some((ip, bits)) => Listed::Network(ip, bits),
-        None => Listed::Host(plain(text).to_ascii_lowercase()),
+        Some((ip, bits)) => AllowedHost::Network(ip, bits),
+        None => AllowedHost::Host(plain(text).to_ascii_lowercase()),
     }
 }
 
@@ -162,7 +162,7 @@ impl Egress {
 
     /// For what the operator has configured: everything but metadata services and link-local addresses.
     pub fn operators(list: &[String]) -> Self {
-        Self { rule: Rule::Operators, listed: listed(list) }
+        Self { rule: Rule::OperatorHosts, listed: listed(list) }
     }
 
     /// Public addresses, and what the list names beside them.
@@ -193,7 +193,7 @@ impl Egress {
 
     fn names(&self, host: &str) -> bool {
         let host = plain(host);
-        self.listed.iter().any(|l| matches!(l, Listed::Host(h) if h.eq_ignore_ascii_case(host)))
+        self.listed.iter().any(|l| matches!(l, AllowedHost::Host(h) if h.eq_ignore_ascii_case(host)))
     }
 
     /// True when `ip`, to which `host` resolves, may be connected to.
@@ -202,19 +202,19 @@ impl Egress {
             return true;
         }
         let (ip, meant) = (ip.to_canonical(), meant(ip));
-        if within(&NEVER, ip) || within(&NEVER, meant) {
+        if within(&BLOCKED_ALWAYS, ip) || within(&BLOCKED_ALWAYS, meant) {
             let width = if ip.is_ipv4() { 32 } else { 128 };
             return self
                 .listed
                 .iter()
-                .any(|l| matches!(l, Listed::Network(n, bits) if *n == ip && *bits == width));
+                .any(|l| matches!(l, AllowedHost::Network(n, bits) if *n == ip && *bits == width));
         }
         let by_address =
-            self.listed.iter().any(|l| matches!(l, Listed::Network(n, bits) if contains(*n, *bits, ip)));
+            self.listed.iter().any(|l| matches!(l, AllowedHost::Network(n, bits) if contains(*n, *bits, ip)));
         by_address
             || self.names(host)
             || match self.rule {
-                Rule::Anywhere | Rule::Operators => true,
+                Rule::Anywhere | Rule::OperatorHosts => true,
                 Rule::Public => is_public(ip),
                 Rule::Listed => false,
             }
@@ -225,7 +225,7 @@ impl Egress {
         match host.trim_start_matches('[').trim_end_matches(']').parse() {
             Ok(ip) => self.allows(host, ip),
             Err(_) if self.rule == Rule::Listed => {
-                self.names(host) || self.listed.iter().any(|l| matches!(l, Listed::Network(..)))
+                self.names(host) || self.listed.iter().any(|l| matches!(l, AllowedHost::Network(..)))
             }
             Err(_) => true,
         }
@@ -385,12 +385,12 @@ mod tests {
             let open = Egress::public(&[text.clone().into_owned()]);
             let any = IpAddr::V4(Ipv4Addr::from(random.u32(..)));
             let named = open.names("metadata.example")
-                || open.listed.iter().any(|l| matches!(l, Listed::Network(..)));
+                || open.listed.iter().any(|l| matches!(l, AllowedHost::Network(..)));
             if !named {
                 assert!(!open.allows("metadata.example", ip("169.254.169.254")), "{text:?}");
                 assert_eq!(
                     open.allows("metadata.example", any),
-                    is_public(any) && !within(&NEVER, any),
+                    is_public(any) && !within(&BLOCKED_ALWAYS, any),
                     "{any} {text:?}"
                 );
             }

@@ -13,7 +13,9 @@ use crate::body::Body;
 use crate::capability::{Capability, WriteCrc};
 use crate::etag::Etag;
 use crate::meta::Meta;
-use crate::{ListRequest, ObjectStore, Page, Part, Probe, ReadRequest, Reading, SharedStore, Written};
+use crate::{
+    ListRequest, ObjectStore, Page, Probe, ReadRequest, Reading, SharedStore, UploadedPart, Written,
+};
 
 /// What a fault does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +28,7 @@ pub enum Action {
 
 /// Fails a share of all calls.
 #[derive(Debug)]
-pub struct Faulty {
+pub struct FaultyStore {
     inner: SharedStore,
     per_mille: u32,
     actions: Vec<Action>,
@@ -35,7 +37,7 @@ pub struct Faulty {
     pub injected: AtomicU64,
 }
 
-impl Faulty {
+impl FaultyStore {
     /// Fails `per_mille` of 1000 calls with one of `actions`, chosen by `seed`.
     pub fn new(inner: SharedStore, per_mille: u32, actions: Vec<Action>, seed: u64) -> Self {
         let random = Mutex::new(fastrand::Rng::with_seed(seed));
@@ -65,12 +67,12 @@ impl Faulty {
 }
 
 #[async_trait]
-impl ObjectStore for Faulty {
+impl ObjectStore for FaultyStore {
     fn capability(&self) -> &Capability {
         self.inner.capability()
     }
-    fn place(&self) -> String {
-        self.inner.place()
+    fn location(&self) -> String {
+        self.inner.location()
     }
     async fn probe(&self, prefix: &str) -> Result<Probe> {
         self.inner.probe(prefix).await
@@ -100,19 +102,19 @@ impl ObjectStore for Faulty {
         number: u32,
         offset: u64,
         body: Body,
-    ) -> Result<Part> {
+    ) -> Result<UploadedPart> {
         self.call("write_part", self.inner.write_part(key, upload, number, offset, body)).await
     }
     async fn prove_write_crc(&self, key: &Key, upload: &str) -> Result<WriteCrc> {
         self.inner.prove_write_crc(key, upload).await
     }
-    async fn complete_upload(&self, key: &Key, upload: &str, parts: &[Part]) -> Result<Written> {
+    async fn complete_upload(&self, key: &Key, upload: &str, parts: &[UploadedPart]) -> Result<Written> {
         self.call("complete_upload", self.inner.complete_upload(key, upload, parts)).await
     }
     async fn abort_upload(&self, key: &Key, upload: &str) -> Result<()> {
         self.inner.abort_upload(key, upload).await
     }
-    async fn list_parts(&self, key: &Key, upload: &str) -> Result<Vec<Part>> {
+    async fn list_parts(&self, key: &Key, upload: &str) -> Result<Vec<UploadedPart>> {
         self.call("list_parts", self.inner.list_parts(key, upload)).await
     }
     async fn list_uploads(&self, prefix: &str) -> Result<Vec<(Key, String)>> {
@@ -124,8 +126,8 @@ impl ObjectStore for Faulty {
     async fn tags(&self, key: &Key) -> Result<Vec<(String, String)>> {
         self.call("tags", self.inner.tags(key)).await
     }
-    async fn settle(&self) -> Result<()> {
-        self.inner.settle().await
+    async fn flush(&self) -> Result<()> {
+        self.inner.flush().await
     }
     async fn buckets(&self) -> Result<Vec<String>> {
         self.inner.buckets().await

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use bytes::Bytes;
 use model::failure::{Failure, Kind, Result};
 
-use crate::body::{Body, Seen};
+use crate::body::{Body, Observation};
 
 /// The header and the trailer that carry the checksum.
 pub(crate) const CRC64: &str = "x-amz-checksum-crc64nvme";
@@ -22,7 +22,7 @@ const FRAME: u64 = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Framed {
     body: Body,
-    seen: Seen,
+    seen: Observation,
     /// Bytes of the body that are not handed on yet.
     left: u64,
     /// Bytes of the present frame that are not handed on yet.
@@ -48,7 +48,7 @@ pub(crate) fn sample(bytes: &'static [u8], crc: u64) -> Body {
 
 impl Framed {
     /// Frames `body`; `seen` has its CRC-64 once its last byte has passed.
-    pub(crate) fn new(body: Body, seen: Seen) -> Self {
+    pub(crate) fn new(body: Body, seen: Observation) -> Self {
         let left = body.len();
         Self { body, seen, left, frame: 0, rest: None, begun: false, ended: false }
     }
@@ -99,7 +99,7 @@ impl Framed {
             return Ok(format!("{before}{:x}\r\n", self.frame).into());
         }
         self.ended = true;
-        let crc = self.seen.digests().and_then(|d| d.sums.crc64);
+        let crc = self.seen.digests().and_then(|d| d.sums.crc64_nvme);
         let crc = crc.ok_or_else(|| Failure::new(Kind::Internal, "write", "the body has no checksum"))?;
         Ok(format!("{before}0\r\n{CRC64}:{}\r\n\r\n", crc64_text(crc)).into())
     }

@@ -14,14 +14,14 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::acknowledge::{AtOnce, Stream};
 use crate::body::Body;
 use crate::egress::{Egress, host_of};
 use crate::idle::IdlePool;
+use crate::quick_ack::{AckStream, QuickAck};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// No progress for this long, neither sent nor answered, and a request fails as timed out.
-const STALL: Duration = Duration::from_secs(60);
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// One endpoint: scheme, host and port.
 #[derive(Clone)]
@@ -36,7 +36,7 @@ pub struct Client {
     egress: Egress,
     /// The host as the operator's list would name it: without the bucket in front.
     named: String,
-    acknowledge: AtOnce,
+    acknowledge: QuickAck,
 }
 
 impl std::fmt::Debug for Client {
@@ -66,7 +66,7 @@ impl ResponseBody {
             let frame = std::future::poll_fn(|cx| {
                 http_body::Body::poll_frame(std::pin::Pin::new(&mut *incoming), cx)
             });
-            match tokio::time::timeout(STALL, frame).await {
+            match tokio::time::timeout(STALL_TIMEOUT, frame).await {
                 Err(_) => return Err(Failure::new(Kind::Timeout, "read", "the response stalled")),
                 Ok(None) => {
                     self.release();
@@ -147,7 +147,7 @@ impl Client {
             host,
             port,
             egress,
-            acknowledge: AtOnce::default(),
+            acknowledge: QuickAck::default(),
         })
     }
 
@@ -203,7 +203,7 @@ impl Client {
             Failure::new(Kind::Connect, "connect", format!("{}: {e}", self.authority))
         };
         stream.set_nodelay(true).map_err(|e| failed(&e))?;
-        let stream = Stream::new(stream, self.acknowledge.clone());
+        let stream = AckStream::new(stream, self.acknowledge.clone());
         if !self.https {
             let (sender, driver) =
                 http1_settings().handshake(TokioIo::new(stream)).await.map_err(|e| failed(&e))?;
@@ -247,7 +247,7 @@ impl Client {
         let moved = || progress.as_ref().map_or(0, |p| p.load(Ordering::Relaxed));
         let mut before = moved();
         loop {
-            match tokio::time::timeout(STALL, sending.as_mut()).await {
+            match tokio::time::timeout(STALL_TIMEOUT, sending.as_mut()).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(e)) => return Err(send_failure(&self.authority, &e)),
                 Err(_) => {

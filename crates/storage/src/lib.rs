@@ -1,30 +1,30 @@
 //! Object stores behind one shape: list, head, read, write, multipart, copy, delete.
 //!
 //! A connector is opened for one bucket (or directory) and knows nothing of tasks. What it can do is data
-//! ([`Capability`]); one conformance suite judges all of them. [`guard::Guarded`] adds timeouts, retries,
+//! ([`Capability`]); one conformance suite judges all of them. [`retrying::RetryingStore`] adds timeouts, retries,
 //! the adaptive limit and request counts around any connector.
 
-mod acknowledge;
 pub mod azure;
 pub mod body;
 pub mod capability;
 pub mod cdn;
 pub mod checksum;
+pub mod disk_space;
 pub mod egress;
 pub mod etag;
 pub mod fault;
 mod framed;
 pub mod fs;
 pub mod google;
-pub mod guard;
 pub mod http;
 mod idle;
-pub mod listed;
+pub mod key_list;
 pub mod meta;
 pub mod prefixed;
-pub mod room;
+mod quick_ack;
+pub mod retrying;
 pub mod s3;
-pub mod single;
+pub mod single_object;
 pub mod versioned;
 pub mod xml;
 
@@ -37,7 +37,7 @@ use model::key::Key;
 
 pub use body::Body;
 pub use capability::{Capability, StartAfter, WriteCrc};
-use checksum::Sums;
+use checksum::Checksums;
 pub use etag::Etag;
 pub use meta::Meta;
 
@@ -159,12 +159,12 @@ pub struct Written {
     /// The new object's ETag, or [`Etag::None`] when the store does not say.
     pub etag: Etag,
     /// Checksums of the new object, as far as the store tells them.
-    pub sums: Sums,
+    pub sums: Checksums,
 }
 
 /// One finished part of a multipart upload.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Part {
+pub struct UploadedPart {
     /// Its number, from 1.
     pub number: u32,
     /// Its ETag as the store gave it, without quotes.
@@ -249,7 +249,7 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
     }
 
     /// Where this is, for messages: never a secret.
-    fn place(&self) -> String;
+    fn location(&self) -> String;
 
     /// Remembers what was learned by using the store; connectors themselves learn nothing.
     fn learn(&self, fact: Fact) {
@@ -294,7 +294,7 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
         number: u32,
         offset: u64,
         body: Body,
-    ) -> Result<Part> {
+    ) -> Result<UploadedPart> {
         let _ = (key, upload, number, offset, body);
         read_only("write_part")
     }
@@ -307,7 +307,7 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
     }
 
     /// Makes the object out of its parts, given in order.
-    async fn complete_upload(&self, key: &Key, upload: &str, parts: &[Part]) -> Result<Written> {
+    async fn complete_upload(&self, key: &Key, upload: &str, parts: &[UploadedPart]) -> Result<Written> {
         let _ = (key, upload, parts);
         read_only("complete_upload")
     }
@@ -319,7 +319,7 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
     }
 
     /// The finished parts of an upload.
-    async fn list_parts(&self, key: &Key, upload: &str) -> Result<Vec<Part>> {
+    async fn list_parts(&self, key: &Key, upload: &str) -> Result<Vec<UploadedPart>> {
         let _ = (key, upload);
         read_only("list_parts")
     }
@@ -370,13 +370,13 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
 
     /// Makes everything written so far durable. The ledger counts a write only after this; a store whose
     /// acknowledged writes are durable already does nothing.
-    async fn settle(&self) -> Result<()> {
+    async fn flush(&self) -> Result<()> {
         Ok(())
     }
 
     /// What listings met that no object can be made of (links to nowhere, pipes), with the reason; the first
     /// thousand.
-    fn ignored(&self) -> Vec<String> {
+    fn ignored_entries(&self) -> Vec<String> {
         Vec::new()
     }
 

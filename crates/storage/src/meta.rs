@@ -2,7 +2,7 @@
 
 use http::{HeaderName, HeaderValue};
 
-use crate::checksum::Sums;
+use crate::checksum::Checksums;
 use crate::etag::Etag;
 
 /// Standard headers that describe the content and travel with it.
@@ -37,7 +37,7 @@ pub struct Meta {
     /// Number of parts, when the store tells.
     pub parts: Option<u32>,
     /// Checksums of the whole object, as far as the store tells them.
-    pub sums: Sums,
+    pub sums: Checksums,
     /// Server-side encryption as the store names it (`AES256`, `aws:kms`).
     pub encryption: Option<String>,
     /// Canned access rule (`public-read`), when access travels.

@@ -10,18 +10,18 @@ use crate::capability::{Capability, WriteCrc};
 use crate::etag::Etag;
 use crate::meta::Meta;
 use crate::{
-    Fact, ListRequest, ObjectStore, Page, Part, Position, Probe, ReadRequest, Reading, SharedStore,
+    Fact, ListRequest, ObjectStore, Page, Position, Probe, ReadRequest, Reading, SharedStore, UploadedPart,
     VersionPage, Written,
 };
 
 /// The view of one folder.
 #[derive(Debug)]
-pub struct Prefixed {
+pub struct PrefixedStore {
     inner: SharedStore,
     prefix: String,
 }
 
-impl Prefixed {
+impl PrefixedStore {
     /// The folder `prefix` of a store; a `/` is added when it is missing. Without a prefix the store itself.
     pub fn wrap(inner: SharedStore, prefix: &str) -> SharedStore {
         if prefix.is_empty() {
@@ -67,12 +67,12 @@ impl Prefixed {
 }
 
 #[async_trait]
-impl ObjectStore for Prefixed {
+impl ObjectStore for PrefixedStore {
     fn capability(&self) -> &Capability {
         self.inner.capability()
     }
-    fn place(&self) -> String {
-        format!("{} {}", self.inner.place(), self.prefix)
+    fn location(&self) -> String {
+        format!("{} {}", self.inner.location(), self.prefix)
     }
     fn learn(&self, fact: Fact) {
         self.inner.learn(fact);
@@ -112,19 +112,19 @@ impl ObjectStore for Prefixed {
         number: u32,
         offset: u64,
         body: Body,
-    ) -> Result<Part> {
+    ) -> Result<UploadedPart> {
         self.inner.write_part(&self.full(key), upload, number, offset, body).await
     }
     async fn prove_write_crc(&self, key: &Key, upload: &str) -> Result<WriteCrc> {
         self.inner.prove_write_crc(&self.full(key), upload).await
     }
-    async fn complete_upload(&self, key: &Key, upload: &str, parts: &[Part]) -> Result<Written> {
+    async fn complete_upload(&self, key: &Key, upload: &str, parts: &[UploadedPart]) -> Result<Written> {
         self.inner.complete_upload(&self.full(key), upload, parts).await
     }
     async fn abort_upload(&self, key: &Key, upload: &str) -> Result<()> {
         self.inner.abort_upload(&self.full(key), upload).await
     }
-    async fn list_parts(&self, key: &Key, upload: &str) -> Result<Vec<Part>> {
+    async fn list_parts(&self, key: &Key, upload: &str) -> Result<Vec<UploadedPart>> {
         self.inner.list_parts(&self.full(key), upload).await
     }
     async fn list_uploads(&self, prefix: &str) -> Result<Vec<(Key, String)>> {
@@ -159,11 +159,11 @@ impl ObjectStore for Prefixed {
         let inner = self.inner.at_version(version)?;
         Some(std::sync::Arc::new(Self { inner, prefix: self.prefix.clone() }))
     }
-    async fn settle(&self) -> Result<()> {
-        self.inner.settle().await
+    async fn flush(&self) -> Result<()> {
+        self.inner.flush().await
     }
-    fn ignored(&self) -> Vec<String> {
-        self.inner.ignored()
+    fn ignored_entries(&self) -> Vec<String> {
+        self.inner.ignored_entries()
     }
     async fn buckets(&self) -> Result<Vec<String>> {
         self.inner.buckets().await

@@ -14,11 +14,11 @@ use crate::{
 
 /// The view of one store.
 #[derive(Debug)]
-pub struct Versioned {
+pub struct VersionedStore {
     inner: SharedStore,
 }
 
-impl Versioned {
+impl VersionedStore {
     /// The view of `inner`.
     ///
     /// # Errors
@@ -27,7 +27,7 @@ impl Versioned {
         if inner.capability().versions {
             return Ok(Self { inner });
         }
-        let m = format!("versioning is not enabled for {}", inner.place());
+        let m = format!("versioning is not enabled for {}", inner.location());
         Err(Failure::new(Kind::Unsupported, "open", m))
     }
 }
@@ -42,15 +42,15 @@ fn entry(key: Key, versions: &[Version]) -> Entry {
 }
 
 #[async_trait]
-impl ObjectStore for Versioned {
+impl ObjectStore for VersionedStore {
     fn capability(&self) -> &Capability {
         self.inner.capability()
     }
     fn bucket(&self) -> &str {
         self.inner.bucket()
     }
-    fn place(&self) -> String {
-        self.inner.place()
+    fn location(&self) -> String {
+        self.inner.location()
     }
     async fn probe(&self, prefix: &str) -> Result<Probe> {
         self.inner.probe(prefix).await

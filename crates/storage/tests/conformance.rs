@@ -40,7 +40,7 @@ async fn whole_objects(store: &SharedStore, name: &str) {
         let md5 = written.etag.md5().map(|m| hex(m));
         assert_eq!(md5.as_deref(), Some("25f9e794323b453885f5181f1b624d0b"), "{name}");
     } else {
-        assert_eq!(written.sums.crc64, Some(0xae8b_1486_0a79_9888), "{name}: read back and proved");
+        assert_eq!(written.sums.crc64_nvme, Some(0xae8b_1486_0a79_9888), "{name}: read back and proved");
     }
     let range = ReadRequest { range: Some(3..6), ..ReadRequest::default() };
     let reading = store.read(&key("w/md5"), &range).await.unwrap();
@@ -114,8 +114,9 @@ async fn multipart(store: &SharedStore, name: &str) {
     }
     parts.sort_by_key(|p| p.number);
     if let Ok(listed) = store.list_parts(&k, &upload).await {
-        let numbers =
-            |p: &[storage::Part]| p.iter().map(|p| (p.number, p.size, p.etag.clone())).collect::<Vec<_>>();
+        let numbers = |p: &[storage::UploadedPart]| {
+            p.iter().map(|p| (p.number, p.size, p.etag.clone())).collect::<Vec<_>>()
+        };
         assert_eq!(numbers(&listed), numbers(&parts), "{name}");
     }
     if store.capability().uploads_listed {
@@ -125,7 +126,7 @@ async fn multipart(store: &SharedStore, name: &str) {
     assert_eq!(get(store, "u/big").await, bytes, "{name}");
     if store.capability().etag_is_md5 && store.capability().head_part {
         assert_eq!(written.etag.parts(), Some(3), "{name}");
-        let md5 = |p: &storage::Part| match Etag::parse(&p.etag) {
+        let md5 = |p: &storage::UploadedPart| match Etag::parse(&p.etag) {
             Etag::Md5(md5) => md5,
             other => panic!("{name}: part ETag {other}"),
         };

@@ -8,7 +8,7 @@ use flow_control::backoff::Backoff;
 use flow_control::limit::{Limit, LimitBounds};
 use model::failure::{Kind, Side};
 use model::key::Key;
-use storage::guard::Guarded;
+use storage::retrying::RetryingStore;
 use storage::{ListRequest, ObjectStore, ReadRequest};
 use testkit::faults::{Faults, InjectedFault};
 use testkit::{Options, S3Server};
@@ -22,9 +22,9 @@ const QUICK: Backoff = Backoff {
     max_elapsed: Duration::from_secs(20),
 };
 
-async fn guarded(server: &S3Server) -> Guarded {
+async fn guarded(server: &S3Server) -> RetryingStore {
     let inner = s3(&server.endpoint(), "faulty").await;
-    Guarded::new(inner, Side::Source, Arc::new(Limit::new(LimitBounds::ADAPTIVE)), QUICK)
+    RetryingStore::new(inner, Side::Source, Arc::new(Limit::new(LimitBounds::ADAPTIVE)), QUICK)
 }
 
 #[tokio::test]
@@ -87,7 +87,7 @@ async fn a_cut_body_is_an_error_never_a_short_object() {
 #[tokio::test]
 async fn c10_every_request_through_a_domain_is_signed() {
     use std::io::{Read, Write};
-    use storage::cdn::{Auth, Fronted, Signer};
+    use storage::cdn::{Auth, CdnStore, Signer};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let at = format!("http://{}", listener.local_addr().unwrap());
     let (tx, asked) = std::sync::mpsc::channel::<String>();
@@ -117,9 +117,9 @@ async fn c10_every_request_through_a_domain_is_signed() {
     ] {
         let signer = Signer { auth, key: "secret".into(), access_key: "AK".into(), secret_key: "SK".into() };
         let client = storage::http::Client::new(&at, storage::egress::Egress::anywhere()).unwrap();
-        let front = Fronted::new(inner.clone(), client, signer, flow_control::clock::system());
+        let front = CdnStore::new(inner.clone(), client, signer, flow_control::clock::system());
         front.reach().await.unwrap();
-        let _ = front.ask(&Key::from("k")).await;
+        let _ = front.request(&Key::from("k")).await;
         let _ = front.read(&Key::from("k"), &ReadRequest::default()).await;
         let lines: Vec<String> = (0..3).map(|_| asked.recv().unwrap()).collect();
         let other = lines.iter().find(|line| !line.contains(mark));

@@ -85,9 +85,9 @@ async fn moto() {
 async fn azurite() {
     let endpoint = testkit::servers::endpoint("WHIMBREL_TEST_AZURITE");
     let (account, key) = testkit::servers::AZURE;
-    let connection = Connection::at(&format!("{endpoint}/{account}"), account, key).unwrap();
+    let connection = Connection::new(&format!("{endpoint}/{account}"), account, key).unwrap();
     let config =
-        AzureConfig::of(connection, &format!("conformance-{}", fastrand::u32(..)), Egress::anywhere())
+        AzureConfig::new(connection, &format!("conformance-{}", fastrand::u32(..)), Egress::anywhere())
             .unwrap();
     let azure = Azure::new(config, flow_control::clock::system());
     assert_eq!(azure.probe("").await.unwrap_err().kind, model::failure::Kind::NoBucket);

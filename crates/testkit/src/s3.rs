@@ -18,7 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use md5::{Digest, Md5};
 use model::key::Order;
-use storage::checksum::{Hasher, Wanted, hex, md5_of_parts};
+use storage::checksum::{DigestSet, Hasher, hex, md5_of_parts};
 use tokio::net::TcpListener;
 
 use crate::content::Content;
@@ -305,9 +305,9 @@ fn object(content: Content, part_size: Option<u64>, headers: Vec<(String, Vec<u8
 /// The object as a vendor keeps it: an ETag that says nothing, and its CRC beside it.
 fn kept(options: &Options, mut object: Object) -> Object {
     let Some(prefix) = options.vendor else { return object };
-    let mut hasher = Hasher::new(Wanted { ecma: true, ..Wanted::default() });
+    let mut hasher = Hasher::new(DigestSet { crc64_ecma: true, ..DigestSet::default() });
     hasher.update(&object.content.bytes(0..object.content.len()));
-    let crc = hasher.finish().sums.ecma.unwrap_or_default();
+    let crc = hasher.finish().sums.crc64_ecma.unwrap_or_default();
     object.etag = format!("opaque-{crc:x}");
     object.headers.retain(|(n, _)| !n.ends_with("hash-crc64ecma"));
     object.headers.push((format!("{prefix}hash-crc64ecma"), crc.to_string().into_bytes()));

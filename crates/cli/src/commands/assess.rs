@@ -7,7 +7,7 @@ use flow_control::io_threads::IoThreads;
 use model::failure::{Failure, Kind, Result, Side};
 use object_migration::glob::Filter;
 use serde_json::json;
-use storage::guard::Guarded;
+use storage::retrying::RetryingStore;
 
 use crate::args::Assess;
 use crate::exit::Exit;
@@ -23,7 +23,7 @@ pub(crate) async fn run(args: &Assess, printer: &Printer) -> Result<Exit> {
         IoThreads::start(cores).map_err(|e| Failure::new(Kind::Internal, "assess", e.to_string()))?;
     let filter = Filter::new(&args.ends.include, &args.ends.exclude);
     let began = Instant::now();
-    let source = Guarded::alone(source.store, Side::Source, Backoff::default());
+    let source = RetryingStore::alone(source.store, Side::Source, Backoff::default());
     let found = object_migration::inventory::take_inventory(
         source,
         &io_threads,

@@ -17,7 +17,7 @@ use ring::digest;
 use runtime::{Engine, engine::EngineConfig, run_to_end};
 use serde_json::json;
 use storage::ObjectStore;
-use storage::guard::Guarded;
+use storage::retrying::RetryingStore;
 use store::{FailedObject, NewTask, Store, TaskRow};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -64,7 +64,7 @@ pub(crate) async fn run(args: &Copy, printer: &Printer) -> Result<Exit> {
     if let Some(file) = &args.list_file {
         let sorted = dir.join("keys.list");
         // A list that was changed is another command; one that was not is sorted already.
-        ends.only(storage::listed::sorted_from_file(file, &sorted)?);
+        ends.only(storage::key_list::sorted_from_file(file, &sorted)?);
     }
     let resumed = prepare(&store, &spec, &*clock).await?;
     let urls = dir.join("urls.list");
@@ -469,8 +469,8 @@ async fn delete(args: &Copy, ends: &EndPair, printer: &Printer) -> Result<Tally>
             "--delete: the source is a single object, so every other object at the target would be deleted";
         return Err(Failure::new(Kind::Invalid, "usage", m));
     }
-    let source = Guarded::alone(source, Side::Source, Backoff::default());
-    let target = Guarded::alone(target, Side::Target, Backoff::default());
+    let source = RetryingStore::alone(source, Side::Source, Backoff::default());
+    let target = RetryingStore::alone(target, Side::Target, Backoff::default());
     let mut found = object_migration::job::delete_extras::find_extras(
         object_migration::job::delete_extras::DeletionEnds {
             source: source.clone(),
@@ -535,7 +535,7 @@ async fn dry_run(args: &Copy, ends: &EndPair, printer: &Printer) -> Result<Exit>
     // An empty directory stands for a target that is still to be made.
     let nothing = tempdir()?;
     let empty: storage::SharedStore = Arc::new(storage::fs::Fs::open(&nothing, true)?);
-    let alone = |store, side| Guarded::alone(store, side, Backoff::default()) as Arc<dyn ObjectStore>;
+    let alone = |store, side| RetryingStore::alone(store, side, Backoff::default()) as Arc<dyn ObjectStore>;
     let comparison = object_migration::verify::Comparison {
         source: alone(source.store, Side::Source),
         target: alone(target.unwrap_or(empty), Side::Target),

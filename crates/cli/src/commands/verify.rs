@@ -5,7 +5,7 @@ use model::failure::{Result, Side};
 use object_migration::glob::Filter;
 use object_migration::verify::{Comparison, Depth, Difference};
 use storage::ObjectStore;
-use storage::guard::Guarded;
+use storage::retrying::RetryingStore;
 
 use crate::args::Verify;
 use crate::exit::Exit;
@@ -14,8 +14,10 @@ use crate::printer::{Printer, printable};
 
 pub(crate) async fn run(args: &Verify, printer: &Printer) -> Result<Exit> {
     let ends = EndPair::new(&args.source, &args.target, &args.ends, flow_control::clock::system())?;
-    let source = Guarded::alone(ends.probe(Side::Source).await?.store, Side::Source, Backoff::default());
-    let target = Guarded::alone(ends.probe(Side::Target).await?.store, Side::Target, Backoff::default());
+    let source =
+        RetryingStore::alone(ends.probe(Side::Source).await?.store, Side::Source, Backoff::default());
+    let target =
+        RetryingStore::alone(ends.probe(Side::Target).await?.store, Side::Target, Backoff::default());
     let (left, right) = (source.clone(), target.clone());
     let comparison = Comparison {
         source,
@@ -44,7 +46,7 @@ pub(crate) async fn run(args: &Verify, printer: &Printer) -> Result<Exit> {
     if found.records > 0 {
         printer.note(&format!("note: the target has {} record files of migrations", found.records));
     }
-    for ignored in left.ignored().iter().chain(&right.ignored()) {
+    for ignored in left.ignored_entries().iter().chain(&right.ignored_entries()) {
         printer.note(&format!("skipped: {ignored}"));
     }
     if args.ends.json {

@@ -253,8 +253,10 @@ impl ExtraDeletion {
                 return Ok(());
             }
         }
-        let m =
-            format!("{} no longer lists any of the objects that it listed in this run", self.source.place());
+        let m = format!(
+            "{} no longer lists any of the objects that it listed in this run",
+            self.source.location()
+        );
         Err(Failure::new(Kind::NoBucket, "delete", m).at(Side::Source))
     }
 

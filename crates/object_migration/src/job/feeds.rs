@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::failure::{Failure, Policy, Side};
 use model::key::Key;
-use storage::guard::Guarded;
+use storage::retrying::RetryingStore;
 use storage::{Meta, ObjectStore, Page, Position};
 use store::Store;
 
@@ -15,7 +15,7 @@ use crate::listing::lister::ListedPage;
 pub(crate) const RESTORE_TIMEOUT_MS: i64 = 5 * 24 * 3600 * 1000;
 
 /// The failed objects of an earlier run, as pages of entries; those that are gone are left out.
-pub(crate) fn failed_feed(store: Store, task: i64, after: Key, source: Arc<Guarded>) -> Feed {
+pub(crate) fn failed_feed(store: Store, task: i64, after: Key, source: Arc<RetryingStore>) -> Feed {
     let (tx, rx) = tokio::sync::mpsc::channel(1);
     let work = tokio::spawn(async move {
         let mut after = after;
@@ -51,7 +51,13 @@ pub(crate) fn failed_feed(store: Store, task: i64, after: Key, source: Arc<Guard
 
 /// What is waited for and can be read now, as pages of entries. What has not come within [`RESTORE_TIMEOUT_MS`] is read all the
 /// same, so that it fails with the store's own answer.
-pub(crate) fn restored_feed(store: Store, task: i64, after: Key, source: Arc<Guarded>, now: i64) -> Feed {
+pub(crate) fn restored_feed(
+    store: Store,
+    task: i64,
+    after: Key,
+    source: Arc<RetryingStore>,
+    now: i64,
+) -> Feed {
     let (tx, rx) = tokio::sync::mpsc::channel(1);
     let work = tokio::spawn(async move {
         let mut after = after;

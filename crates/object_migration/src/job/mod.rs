@@ -18,7 +18,7 @@ use model::parent::Parent;
 use model::policy::{Check, MetadataRule, StoragePolicy};
 use model::selection::Scope;
 use model::spec::ApiVersion;
-use storage::guard::Guarded;
+use storage::retrying::RetryingStore;
 use storage::{Fact, ObjectStore};
 use store::{NewRange, Pass, RangeRow, Store, StoreTx, TaskRow};
 use tokio_util::sync::CancellationToken;
@@ -61,9 +61,9 @@ pub struct Job {
     /// The store.
     pub store: Store,
     /// Where from.
-    pub source: Arc<Guarded>,
+    pub source: Arc<RetryingStore>,
     /// Where to.
-    pub target: Arc<Guarded>,
+    pub target: Arc<RetryingStore>,
     /// Threads that move bytes.
     pub io_threads: Arc<IoThreads>,
     /// Memory of all engine buffers.
@@ -222,7 +222,7 @@ impl Job {
         }
         let note = format!(
             "the credentials do not permit listing {}: each key is requested separately",
-            self.target.place()
+            self.target.location()
         );
         let mut tx = self.begin_write().await?;
         tx.set_note(self.task.id, &note).await?;
@@ -501,7 +501,7 @@ impl Job {
 
     /// What the source holds and no object can be made of is said, not dropped in silence.
     async fn note_ignored(&self) -> Result<()> {
-        let ignored = self.source.ignored();
+        let ignored = self.source.ignored_entries();
         if ignored.is_empty() {
             return Ok(());
         }

@@ -286,7 +286,7 @@ impl LedgerTask {
         dirty: &[Upload],
         dropped: &[Key],
     ) -> Result<Vec<Checkpoint>> {
-        self.target.settle().await?;
+        self.target.flush().await?;
         let mut lines = String::new();
         // Of several reports of one range only the last matters; its lines and failures all do.
         let mut last: HashMap<i64, Checkpoint> = HashMap::new();

@@ -374,7 +374,7 @@ pub(crate) fn fall_back_to_weaker_order(store: &dyn ObjectStore, failure: &Failu
         Order::Segments => Order::Unknown,
         Order::Unknown => return false,
     };
-    tracing::info!(place = store.place(), ?weaker, "listing again in a weaker order: {failure}");
+    tracing::info!(place = store.location(), ?weaker, "listing again in a weaker order: {failure}");
     store.learn(Fact::ListOrder(weaker));
     store.capability().list_order == weaker
 }

@@ -170,7 +170,7 @@ impl RangeContext {
         interrupted: bool,
     ) -> (Entry, TransferEnd) {
         let copier = &self.copier;
-        let entry = match copier.source.capability().list_bare {
+        let entry = match copier.source.capability().list_keys_only {
             false => entry,
             true => match copier.source.head(&entry.key, None).await {
                 Ok(meta) => entry_of(entry.key, meta),
@@ -240,12 +240,14 @@ impl RangeContext {
     /// True when the rule may compare the CRC-64 that both stores keep, which only a HEAD tells.
     fn needs_crc(&self) -> bool {
         let (source, target) = (self.copier.source.capability(), self.copier.target.capability());
-        matches!(self.rule.overwrite, Overwrite::Checksum | Overwrite::Crc64) && source.ecma && target.ecma
+        matches!(self.rule.overwrite, Overwrite::Checksum | Overwrite::Crc64)
+            && source.crc64_ecma
+            && target.crc64_ecma
     }
 
     fn target_lookup(&self, range: &ActiveRange, row: &RangeRow) -> TargetLookup {
         let (source, target) = (self.copier.source.capability(), self.copier.target.capability());
-        if source.list_bare || self.needs_crc() {
+        if source.list_keys_only || self.needs_crc() {
             return TargetLookup::Head;
         }
         if !self.needs_target_entry() {

@@ -22,10 +22,10 @@ use model::key::Key;
 use model::policy::{Check, MetadataRule, StoragePolicy};
 use model::selection::Selection;
 use model::spec::TaskSpec;
-use storage::body::{Seen, Tap};
-use storage::checksum::{Digests, Wanted};
-use storage::guard::Guarded;
-use storage::{Body, Entry, Etag, Fact, Meta, ObjectStore, Part, ReadRequest, Written};
+use storage::body::{Observation, ObserverOptions};
+use storage::checksum::{DigestSet, Digests};
+use storage::retrying::RetryingStore;
+use storage::{Body, Entry, Etag, Fact, Meta, ObjectStore, ReadRequest, UploadedPart, Written};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -53,8 +53,8 @@ const RESTORED_DAYS: u32 = 3;
 #[derive(Debug)]
 pub(crate) struct ObjectCopier {
     pub(crate) spec: TaskSpec,
-    pub(crate) source: Arc<Guarded>,
-    pub(crate) target: Arc<Guarded>,
+    pub(crate) source: Arc<RetryingStore>,
+    pub(crate) target: Arc<RetryingStore>,
     pub(crate) memory: Arc<Memory>,
     pub(crate) io_threads: Arc<IoThreads>,
     pub(crate) progress: Arc<Progress>,
@@ -129,7 +129,12 @@ impl ObjectCopier {
     }
 
     /// The object of an upload, which nobody calls back once it is asked for.
-    pub(crate) async fn complete_upload(&self, to: &Key, upload: &str, parts: &[Part]) -> Result<Written> {
+    pub(crate) async fn complete_upload(
+        &self,
+        to: &Key,
+        upload: &str,
+        parts: &[UploadedPart],
+    ) -> Result<Written> {
         let (target, to) = (self.target.clone(), to.clone());
         let (upload, parts) = (upload.to_owned(), parts.to_vec());
         self.run_uncancellable(async move { target.complete_upload(&to, &upload, &parts).await }, || true)
@@ -228,7 +233,7 @@ impl ObjectCopier {
     /// An object that a read did not find. It is gone only when the source does not list it any more: an index may
     /// show objects whose data is lost. One that a list names is missing.
     pub(crate) async fn source_missing(&self, key: &Key, failure: Failure, size: u64) -> TransferEnd {
-        if !self.spec.selection.names_keys() && !self.source.capability().list_bare {
+        if !self.spec.selection.names_keys() && !self.source.capability().list_keys_only {
             match is_listed(self.source.clone(), key, Side::Source).await {
                 Ok(false) => {}
                 Ok(true) => {
@@ -302,7 +307,7 @@ impl ObjectCopier {
         &self,
         entry: &Entry,
         if_match: Option<Etag>,
-        wanted: Wanted,
+        wanted: DigestSet,
     ) -> Result<(u64, Verdict)> {
         let to = entry.key.under(&self.spec.save_prefix);
         if self.server_side && entry.etag.md5().is_some() {
@@ -332,11 +337,11 @@ impl ObjectCopier {
         }
         let meta = self.target_meta(&entry.key, &reading.meta).await?;
         let source = ReportedDigests::from(&reading.meta);
-        let tap = Tap {
+        let tap = ObserverOptions {
             prepaid: prepaid_bytes(entry.size),
             ..self.observer(self.digests_with_source(wanted, &source))
         };
-        let (body, seen) = reading.body.tapped(&tap);
+        let (body, seen) = reading.body.observed(&tap);
         let written = match self.with_md5(body, source.etag.md5().copied()).await {
             Ok(body) => {
                 let (target, at) = (self.target.clone(), to.clone());
@@ -372,9 +377,9 @@ impl ObjectCopier {
     }
 
     /// The digests to compute, with those that the source's own checksums can be compared to.
-    fn digests_with_source(&self, wanted: Wanted, source: &ReportedDigests) -> Wanted {
+    fn digests_with_source(&self, wanted: DigestSet, source: &ReportedDigests) -> DigestSet {
         match self.checks_content() {
-            true => wanted.and(source.sums.kinds()),
+            true => wanted.and(source.sums.algorithms()),
             false => wanted,
         }
     }
@@ -422,8 +427,8 @@ impl ObjectCopier {
         !matches!(self.spec.check, Check::None | Check::Size)
     }
 
-    pub(crate) fn observer(&self, wanted: Wanted) -> Tap {
-        Tap {
+    pub(crate) fn observer(&self, wanted: DigestSet) -> ObserverOptions {
+        ObserverOptions {
             wanted,
             bandwidth: Some(self.progress.bandwidth.clone()),
             prepaid: 0,
@@ -432,15 +437,20 @@ impl ObjectCopier {
     }
 
     /// Which digests must be computed in flight, because no ETag will prove the copy for free.
-    pub(crate) fn digests_for(&self, source: &Etag) -> Wanted {
+    pub(crate) fn digests_for(&self, source: &Etag) -> DigestSet {
         if matches!(self.spec.check, Check::None | Check::Size) {
-            return Wanted::default();
+            return DigestSet::default();
         }
         let target_md5 = self.target.capability().etag_is_md5;
         let source_md5 = source.md5().is_some() || source.parts().is_some();
         // The store keeps this CRC of whatever is written: it proves what MD5s cannot.
-        let ecma = self.target.capability().ecma && (!source_md5 || self.spec.check == Check::Crc64);
-        Wanted { md5: target_md5 != source_md5, crc64: !target_md5, ecma, ..Wanted::default() }
+        let ecma = self.target.capability().crc64_ecma && (!source_md5 || self.spec.check == Check::Crc64);
+        DigestSet {
+            md5: target_md5 != source_md5,
+            crc64_nvme: !target_md5,
+            crc64_ecma: ecma,
+            ..DigestSet::default()
+        }
     }
 
     /// What the object's metadata is to be at the target.
@@ -475,7 +485,10 @@ impl ObjectCopier {
     }
 
     /// Moves one part, with retries; the digests are those of its bytes in flight.
-    pub(crate) async fn copy_part(self: Arc<Self>, job: PartJob) -> Result<(storage::Part, Option<Digests>)> {
+    pub(crate) async fn copy_part(
+        self: Arc<Self>,
+        job: PartJob,
+    ) -> Result<(storage::UploadedPart, Option<Digests>)> {
         let (mut attempt, mut mismatches, began) = (1, 0, Instant::now());
         loop {
             let held = self.acquire_permits().await;
@@ -511,7 +524,7 @@ impl ObjectCopier {
         }
     }
 
-    async fn copy_part_once(&self, job: &PartJob) -> Result<(storage::Part, Option<Digests>)> {
+    async fn copy_part_once(&self, job: &PartJob) -> Result<(storage::UploadedPart, Option<Digests>)> {
         let len = job.range.end - job.range.start;
         let _memory = self.memory.acquire(self.buffer_bytes(len).max(TRANSFER_BUFFER)).await;
         self.progress.bandwidth.acquire(prepaid_bytes(len)).await;
@@ -526,8 +539,8 @@ impl ObjectCopier {
             let m = format!("`{}`: received {} bytes of a range of {len}", job.from, reading.body.len());
             return Err(Failure::new(Kind::Mismatch, "read", m).at(Side::Source));
         }
-        let tap = Tap { prepaid: prepaid_bytes(len), ..self.observer(job.wanted) };
-        let (body, seen) = reading.body.tapped(&tap);
+        let tap = ObserverOptions { prepaid: prepaid_bytes(len), ..self.observer(job.wanted) };
+        let (body, seen) = reading.body.observed(&tap);
         let written = match self.with_md5(body, None).await {
             Ok(body) => self.target.write_part(&job.to, &job.upload, job.number, job.range.start, body).await,
             Err(failure) => Err(failure),
@@ -563,7 +576,7 @@ pub(crate) struct PartJob {
     pub(crate) etag: Etag,
     /// [`identity`] of the object that it is a part of.
     pub(crate) identity: String,
-    pub(crate) wanted: Wanted,
+    pub(crate) wanted: DigestSet,
 }
 
 /// What tells an object from what it was before: its ETag, or where there is none its length and time.
@@ -584,7 +597,7 @@ fn mismatch(why: String) -> Failure {
 }
 
 /// A write that failed because its source broke is the source's failure.
-fn attribute_to_source<T>(seen: &Seen, written: Result<T>) -> Result<T> {
+fn attribute_to_source<T>(seen: &Observation, written: Result<T>) -> Result<T> {
     written.map_err(|failure| seen.failure().map_or(failure, |f| f.at(Side::Source)))
 }
 

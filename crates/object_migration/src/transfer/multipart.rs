@@ -9,8 +9,8 @@ use model::count::Proof;
 use model::failure::{Failure, Kind, Policy, Result, Side};
 use model::key::Key;
 use storage::capability::PartProof;
-use storage::checksum::Wanted;
-use storage::{Entry, Etag, Meta, ObjectStore, Part, WriteCrc};
+use storage::checksum::DigestSet;
+use storage::{Entry, Etag, Meta, ObjectStore, UploadedPart, WriteCrc};
 use store::{UnresolvedUpload, Upload};
 use tokio::task::JoinSet;
 
@@ -143,7 +143,7 @@ impl ObjectCopier {
         };
         self.learn_write_crc(&entry.key).await?;
         let (upload, resumes) = self.resume_or_begin(&entry.key, &meta, part_size).await?;
-        let mut done: BTreeMap<u32, Part> = serde_json::from_str::<Vec<Part>>(&upload.parts)
+        let mut done: BTreeMap<u32, UploadedPart> = serde_json::from_str::<Vec<UploadedPart>>(&upload.parts)
             .unwrap_or_default()
             .into_iter()
             .map(|p| (p.number, p))
@@ -156,11 +156,11 @@ impl ObjectCopier {
         // With the source's own layout the parts' ETags prove the whole; otherwise each part needs a digest.
         wanted.md5 =
             digest || (wanted.md5 && md5_parts) || (!own_layout && md5_parts && self.checks_content());
-        wanted.crc64 |=
-            self.checks_content() && (capability.part_proof == PartProof::Crc64 || meta.sums.crc64.is_some());
+        wanted.crc64_nvme |= self.checks_content()
+            && (capability.part_proof == PartProof::Crc64 || meta.sums.crc64_nvme.is_some());
         self.copy_parts(entry, &meta, &upload, &mut done, wanted).await?;
 
-        let parts: Vec<Part> = done.into_values().collect();
+        let parts: Vec<UploadedPart> = done.into_values().collect();
         let proof = self.made_of_parts(entry, &meta, &upload, &parts, wanted, digest).await?;
         Ok((meta.size, proof))
     }
@@ -171,8 +171,8 @@ impl ObjectCopier {
         entry: &Entry,
         meta: &Meta,
         upload: &Upload,
-        parts: &[Part],
-        wanted: Wanted,
+        parts: &[UploadedPart],
+        wanted: DigestSet,
         digest: bool,
     ) -> Result<Proof> {
         let to = entry.key.under(&self.spec.save_prefix);
@@ -218,7 +218,7 @@ impl ObjectCopier {
 
     /// Whether the source's parts are known to be cut as ours are. The layout may have been guessed from the number of
     /// parts, and parts need not be of one length.
-    async fn has_same_layout(&self, entry: &Entry, part_size: u64, parts: &[Part]) -> Result<bool> {
+    async fn has_same_layout(&self, entry: &Entry, part_size: u64, parts: &[UploadedPart]) -> Result<bool> {
         if !self.source.capability().head_part {
             return Ok(false);
         }
@@ -256,7 +256,7 @@ impl ObjectCopier {
         entry: &Entry,
         meta: &Meta,
         upload: &Upload,
-        done: &mut BTreeMap<u32, Part>,
+        done: &mut BTreeMap<u32, UploadedPart>,
     ) -> Result<()> {
         let to = entry.key.under(&self.spec.save_prefix);
         let there = match self.target.list_parts(&to, &upload.upload).await {
@@ -310,8 +310,8 @@ impl ObjectCopier {
         entry: &Entry,
         meta: &Meta,
         upload: &Upload,
-        done: &mut BTreeMap<u32, Part>,
-        wanted: Wanted,
+        done: &mut BTreeMap<u32, UploadedPart>,
+        wanted: DigestSet,
     ) -> Result<()> {
         let to = entry.key.under(&self.spec.save_prefix);
         let count = part_count(meta.size, upload.part_size);
@@ -372,9 +372,9 @@ impl ObjectCopier {
                     broke.get_or_insert(failure);
                 }
                 Some(Ok(Ok((part, digests)))) => {
-                    let crc64 = digests.and_then(|d| d.sums.crc64);
-                    done.insert(part.number, Part { crc64, ..part });
-                    let parts: Vec<&Part> = done.values().collect();
+                    let crc64 = digests.and_then(|d| d.sums.crc64_nvme);
+                    done.insert(part.number, UploadedPart { crc64, ..part });
+                    let parts: Vec<&UploadedPart> = done.values().collect();
                     let text = serde_json::to_string(&parts).unwrap_or_else(|_| "[]".into());
                     self.ledger.put_upload(Upload { parts: text, ..upload.clone() });
                 }

@@ -20,14 +20,14 @@
 //! Unknown is never equal. Where two kinds can be compared, the stronger decides.
 
 use model::count::Proof;
-use storage::checksum::{Digests, Sums, Wanted, hex};
-use storage::{Etag, Meta, Part, Written};
+use storage::checksum::{Checksums, DigestSet, Digests, hex};
+use storage::{Etag, Meta, UploadedPart, Written};
 
 /// What one side says of a whole object.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct ReportedDigests {
     pub(crate) etag: Etag,
-    pub(crate) sums: Sums,
+    pub(crate) sums: Checksums,
 }
 
 impl From<&Meta> for ReportedDigests {
@@ -105,17 +105,17 @@ pub(crate) fn compare_digests(
 }
 
 /// What the bytes of all parts in flight are known to be together, where each part has its CRC-64.
-pub(crate) fn whole_of(parts: &[Part]) -> Digests {
+pub(crate) fn whole_of(parts: &[UploadedPart]) -> Digests {
     let pieces: Option<Vec<(u64, u64)>> = parts.iter().map(|p| Some((p.crc64?, p.size))).collect();
     let crc64 = pieces.map(storage::checksum::crc64_of_pieces);
     let bytes = parts.iter().map(|p| p.size).sum();
-    Digests { md5: None, sums: Sums { crc64, ..Sums::default() }, bytes }
+    Digests { md5: None, sums: Checksums { crc64_nvme: crc64, ..Checksums::default() }, bytes }
 }
 
 /// The proof of an object that was moved in parts. Digests in flight tell what was stored; where the source says a
 /// digest of the whole that they were not compared with, only the length of what was read is known.
 pub(crate) fn of_parts(proof: Proof, source: &ReportedDigests, seen: &Digests) -> Proof {
-    let says = source.etag.md5().is_some() || source.sums != Sums::default();
+    let says = source.etag.md5().is_some() || source.sums != Checksums::default();
     match proof {
         Proof::Digest if says && source.matches_flight(seen).is_none() => Proof::Size,
         proof => proof,
@@ -123,12 +123,12 @@ pub(crate) fn of_parts(proof: Proof, source: &ReportedDigests, seen: &Digests) -
 }
 
 /// Judges one part against the digests of its bytes in flight: some sentence when it differs.
-pub(crate) fn part_differs(part: &Part, seen: Option<Digests>) -> Option<String> {
+pub(crate) fn part_differs(part: &UploadedPart, seen: Option<Digests>) -> Option<String> {
     let seen = seen?;
     let equal = match part_kind(part) {
         PartKind::Md5 => same(Some(part.etag.to_ascii_lowercase()), seen.md5.map(|m| hex(&m))),
         PartKind::Crc64 => {
-            same(Some(part.etag.to_ascii_lowercase()), seen.sums.crc64.map(|c| hex(&c.to_be_bytes())))
+            same(Some(part.etag.to_ascii_lowercase()), seen.sums.crc64_nvme.map(|c| hex(&c.to_be_bytes())))
         }
         PartKind::Opaque => None,
     };
@@ -143,7 +143,7 @@ enum PartKind {
     Opaque,
 }
 
-fn part_kind(part: &Part) -> PartKind {
+fn part_kind(part: &UploadedPart) -> PartKind {
     match part.etag.len() {
         32 if !part.opaque => PartKind::Md5,
         16 if !part.opaque => PartKind::Crc64,
@@ -152,16 +152,16 @@ fn part_kind(part: &Part) -> PartKind {
 }
 
 /// True when each part was compared with the digest of its bytes in flight.
-pub(crate) fn parts_compared(parts: &[Part], wanted: Wanted) -> bool {
+pub(crate) fn parts_compared(parts: &[UploadedPart], wanted: DigestSet) -> bool {
     parts.iter().all(|part| match part_kind(part) {
         PartKind::Md5 => wanted.md5,
-        PartKind::Crc64 => wanted.crc64,
+        PartKind::Crc64 => wanted.crc64_nvme,
         PartKind::Opaque => false,
     })
 }
 
 /// The ETag that an upload of these parts will have, when all their ETags are MD5s.
-pub(crate) fn etag_of_parts(parts: &[Part]) -> Option<Etag> {
+pub(crate) fn etag_of_parts(parts: &[UploadedPart]) -> Option<Etag> {
     let digests: Option<Vec<[u8; 16]>> = parts
         .iter()
         .map(|part| match (part.opaque, Etag::parse(&part.etag)) {

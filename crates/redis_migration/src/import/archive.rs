@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use model::failure::{Failure, Kind, Result, Side};
-use storage::room;
+use storage::disk_space;
 
 use self::tar_reader::TarReader;
 use self::zip_reader::ZipReader;
@@ -217,8 +217,8 @@ impl Unpacker<'_> {
             self.left =
                 left.ok_or_else(|| too_large(archive, "the unpacked size of the archive exceeds the limit"))?;
             self.bytes_since_check += n as u64;
-            if self.bytes_since_check >= room::EVERY {
-                room::check(self.dir)?;
+            if self.bytes_since_check >= disk_space::CHECK_INTERVAL_BYTES {
+                disk_space::check(self.dir)?;
                 self.bytes_since_check = 0;
             }
             to.write_all(&buf[..n]).map_err(|e| read_failure(&path, &e))?;

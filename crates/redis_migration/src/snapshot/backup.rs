@@ -36,8 +36,8 @@ pub async fn save(node: &Node, path: &Path, spool_dir: &Path) -> Result<u64> {
             parser.push(&bytes);
             while parser.next_item().map_err(|e| corrupt(&e))?.is_some() {}
             bytes_since_check += bytes.len() as u64;
-            if bytes_since_check >= storage::room::EVERY {
-                storage::room::check(spool_dir)?;
+            if bytes_since_check >= storage::disk_space::CHECK_INTERVAL_BYTES {
+                storage::disk_space::check(spool_dir)?;
                 bytes_since_check = 0;
             }
             file.write_all(&bytes).await.map_err(disk)?;

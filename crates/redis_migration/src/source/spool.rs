@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use model::failure::{Failure, Kind, Result};
-use storage::checksum::{Hasher, Wanted};
+use storage::checksum::{DigestSet, Hasher};
 use tokio::sync::Notify;
 
 /// Length and CRC-64 before each piece on the disk.
@@ -63,9 +63,9 @@ pub struct Spool {
 }
 
 fn crc(bytes: &[u8]) -> u64 {
-    let mut hasher = Hasher::new(Wanted { crc64: true, ..Wanted::default() });
+    let mut hasher = Hasher::new(DigestSet { crc64_nvme: true, ..DigestSet::default() });
     hasher.update(bytes);
-    hasher.finish().sums.crc64.unwrap_or_default()
+    hasher.finish().sums.crc64_nvme.unwrap_or_default()
 }
 
 fn failed(e: std::io::Error) -> Failure {
@@ -130,9 +130,9 @@ impl Spool {
             return Ok(false);
         }
         state.bytes_since_check += len;
-        if state.bytes_since_check >= storage::room::EVERY {
+        if state.bytes_since_check >= storage::disk_space::CHECK_INTERVAL_BYTES {
             // Nothing is lost: the source continues from the checkpoint when there is room again.
-            storage::room::check(&self.dir)?;
+            storage::disk_space::check(&self.dir)?;
             state.bytes_since_check = 0;
         }
         let mut frame = Vec::with_capacity(FRAME_BYTES + chunk.len());

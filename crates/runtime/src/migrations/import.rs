@@ -14,7 +14,7 @@ use redis_migration::import::{Import, archive, check as check_file};
 use redis_migration::snapshot::restore::Conflict;
 use redis_migration::source::spool::SpoolLimits;
 use redis_migration::{EventSender, Node, Options, Progress, Summary, Until};
-use storage::{ReadRequest, SharedStore, room};
+use storage::{ReadRequest, SharedStore, disk_space};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
@@ -145,8 +145,8 @@ impl ImportTask {
         while let Some(chunk) = body.chunk().await {
             let chunk = chunk.map_err(|f| f.at(Side::Source))?;
             unseen += chunk.len() as u64;
-            if unseen >= room::EVERY {
-                room::check(path.parent().unwrap_or(path))?;
+            if unseen >= disk_space::CHECK_INTERVAL_BYTES {
+                disk_space::check(path.parent().unwrap_or(path))?;
                 unseen = 0;
             }
             self.bandwidth.acquire(chunk.len() as u64).await;

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use model::failure::{Failure, Kind, Result, Side};
 use model::key::Key;
 use storage::{
-    Body, Capability, Etag, ListRequest, Meta, ObjectStore, Page, Part, Probe, ReadRequest, Reading,
-    SharedStore, Written,
+    Body, Capability, Etag, ListRequest, Meta, ObjectStore, Page, Probe, ReadRequest, Reading, SharedStore,
+    UploadedPart, Written,
 };
 
 /// What is wrong with a connector.
@@ -101,8 +101,8 @@ impl ObjectStore for Broken {
     fn capability(&self) -> &Capability {
         &self.capability
     }
-    fn place(&self) -> String {
-        self.inner.place()
+    fn location(&self) -> String {
+        self.inner.location()
     }
     async fn probe(&self, prefix: &str) -> Result<Probe> {
         self.inner.probe(prefix).await
@@ -148,8 +148,10 @@ impl ObjectStore for Broken {
     async fn write(&self, key: &Key, meta: &Meta, body: Body) -> Result<Written> {
         if self.planted == Planted::WriteForgotten && self.nth(9) {
             let bytes = body.collect(u64::MAX).await?;
-            let mut hasher =
-                storage::checksum::Hasher::new(storage::checksum::Wanted { md5: true, ..Default::default() });
+            let mut hasher = storage::checksum::Hasher::new(storage::checksum::DigestSet {
+                md5: true,
+                ..Default::default()
+            });
             hasher.update(&bytes);
             let etag = hasher.finish().md5.map_or(Etag::None, Etag::Md5);
             return Ok(Written { etag, ..Written::default() });
@@ -175,16 +177,16 @@ impl ObjectStore for Broken {
         number: u32,
         offset: u64,
         body: Body,
-    ) -> Result<Part> {
+    ) -> Result<UploadedPart> {
         self.inner.write_part(key, upload, number, offset, body).await
     }
-    async fn complete_upload(&self, key: &Key, upload: &str, parts: &[Part]) -> Result<Written> {
+    async fn complete_upload(&self, key: &Key, upload: &str, parts: &[UploadedPart]) -> Result<Written> {
         self.inner.complete_upload(key, upload, parts).await
     }
     async fn abort_upload(&self, key: &Key, upload: &str) -> Result<()> {
         self.inner.abort_upload(key, upload).await
     }
-    async fn list_parts(&self, key: &Key, upload: &str) -> Result<Vec<Part>> {
+    async fn list_parts(&self, key: &Key, upload: &str) -> Result<Vec<UploadedPart>> {
         self.inner.list_parts(key, upload).await
     }
     async fn list_uploads(&self, prefix: &str) -> Result<Vec<(Key, String)>> {

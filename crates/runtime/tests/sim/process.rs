@@ -5,8 +5,8 @@ use model::failure::{Failure, Kind, Result};
 use model::key::Key;
 use std::sync::Arc;
 use storage::{
-    Body, Capability, ListRequest, Meta, ObjectStore, Page, Part, Probe, ReadRequest, Reading, SharedStore,
-    Written,
+    Body, Capability, ListRequest, Meta, ObjectStore, Page, Probe, ReadRequest, Reading, SharedStore,
+    UploadedPart, Written,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -43,8 +43,8 @@ impl ObjectStore for Mortal {
     fn capability(&self) -> &Capability {
         self.inner.capability()
     }
-    fn place(&self) -> String {
-        self.inner.place()
+    fn location(&self) -> String {
+        self.inner.location()
     }
     async fn buckets(&self) -> Result<Vec<String>> {
         self.inner.buckets().await
@@ -77,16 +77,16 @@ impl ObjectStore for Mortal {
         number: u32,
         offset: u64,
         body: Body,
-    ) -> Result<Part> {
+    ) -> Result<UploadedPart> {
         self.lives(self.inner.write_part(key, upload, number, offset, body)).await
     }
-    async fn complete_upload(&self, key: &Key, upload: &str, parts: &[Part]) -> Result<Written> {
+    async fn complete_upload(&self, key: &Key, upload: &str, parts: &[UploadedPart]) -> Result<Written> {
         self.lives(self.inner.complete_upload(key, upload, parts)).await
     }
     async fn abort_upload(&self, key: &Key, upload: &str) -> Result<()> {
         self.lives(self.inner.abort_upload(key, upload)).await
     }
-    async fn list_parts(&self, key: &Key, upload: &str) -> Result<Vec<Part>> {
+    async fn list_parts(&self, key: &Key, upload: &str) -> Result<Vec<UploadedPart>> {
         self.lives(self.inner.list_parts(key, upload)).await
     }
     async fn list_uploads(&self, prefix: &str) -> Result<Vec<(Key, String)>> {

@@ -16,7 +16,7 @@ use model::spec::TaskSpec;
 use model::task::{Event, Priority, TaskId, Visible};
 use runtime::engine::{EngineConfig, OpenedStore, StoreResolver};
 use runtime::{Engine, run_to_end};
-use storage::listed::{self, Listed};
+use storage::key_list::{self, KeyListStore};
 use storage::{Probe, SharedStore};
 use store::{NewTask, Store, TaskRow};
 use testkit::model::{Model, Object};
@@ -94,8 +94,8 @@ impl StoreResolver for Both {
         let store: SharedStore = match (&task.spec.selection, side) {
             // As the catalogue of the service does it.
             (Selection::Keys(keys), Side::Source) => {
-                let list = listed::sorted_keys(keys, &listed::path_in(&self.data_dir, task.id))?;
-                Arc::new(Listed::new(store, list))
+                let list = key_list::sorted_keys(keys, &key_list::path_in(&self.data_dir, task.id))?;
+                Arc::new(KeyListStore::new(store, list))
             }
             _ => store,
         };

@@ -65,14 +65,14 @@ impl Connection {
     pub fn of_account(account: &str, key: &str) -> Result<Self> {
         check_account(account)?;
         let endpoint = format!("https://{account}.blob.core.windows.net");
-        Self::at(&endpoint, account, key)
+        Self::new(&endpoint, account, key)
     }
 
     /// An account at an endpoint of its own, such as `http://127.0.0.1:10000/account`.
     ///
     /// # Errors
     /// As [`Connection::of_account`].
-    pub fn at(endpoint: &str, account: &str, key: &str) -> Result<Self> {
+    pub fn new(endpoint: &str, account: &str, key: &str) -> Result<Self> {
         let (endpoint, base) = split(endpoint)?;
         if account.contains(['/', '?', '#', '@', '\\', '%']) {
             let m = format!("`{account}` is not a valid storage account name (letters, digits and `-`)");

@@ -28,8 +28,8 @@ use crate::meta::Meta;
 use crate::s3::sign::encode;
 use crate::xml::{self, blocks, escape};
 use crate::{
-    Entry, ListRequest, ObjectStore, Page, Part, Position, Probe, ReadRequest, Reading, StartAfter, Written,
-    no_length,
+    Entry, ListRequest, ObjectStore, Page, Position, Probe, ReadRequest, Reading, StartAfter, UploadedPart,
+    Written, no_length,
 };
 
 use connection::Connection;
@@ -38,7 +38,7 @@ pub use sign::Access;
 /// The first service version with `startFrom` in listings.
 const VERSION: &str = "2026-02-06";
 /// 1,000 blobs with all their properties, with room.
-const ANSWER_MAX: u64 = 16 << 20;
+const MAX_RESPONSE_BYTES: u64 = 16 << 20;
 /// Names of blocks have one length within a blob: the upload's eight digits and the part's five.
 const UPLOAD_DIGITS: usize = 8;
 
@@ -62,7 +62,7 @@ impl AzureConfig {
     ///
     /// # Errors
     /// [`Kind::Invalid`] when the account's endpoint is no endpoint.
-    pub fn of(connection: Connection, container: &str, egress: Egress) -> Result<Self> {
+    pub fn new(connection: Connection, container: &str, egress: Egress) -> Result<Self> {
         Ok(Self {
             client: Client::new(&connection.endpoint, egress)?,
             base: connection.base,
@@ -77,13 +77,13 @@ impl AzureConfig {
 #[derive(Debug)]
 pub struct Azure {
     config: AzureConfig,
-    clock: Arc<Watch>,
+    clock: Arc<DebugClock>,
     capability: Capability,
 }
 
-struct Watch(SharedClock);
+struct DebugClock(SharedClock);
 
-impl std::fmt::Debug for Watch {
+impl std::fmt::Debug for DebugClock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Watch")
     }
@@ -95,13 +95,13 @@ impl Capability {
         list_order: Order::Bytes,
         list_start_after: StartAfter::Unproved,
         list_allowed: true,
-        list_bare: false,
+        list_keys_only: false,
         mtime_kept: false,
         write_checksum: false,
         write_crc: crate::capability::WriteCrc::None,
         etag_is_md5: true,
         part_proof: PartProof::Crc64,
-        ecma: false,
+        crc64_ecma: false,
         multipart: true,
         uploads_listed: false,
         part_min_bytes: 1,
@@ -120,7 +120,7 @@ impl Capability {
 }
 
 /// One request before it is signed.
-struct Call<'a> {
+struct ApiCall<'a> {
     op: &'static str,
     method: Method,
     key: Option<&'a Key>,
@@ -129,7 +129,7 @@ struct Call<'a> {
     body: Body,
 }
 
-impl<'a> Call<'a> {
+impl<'a> ApiCall<'a> {
     fn new(op: &'static str, method: Method, key: Option<&'a Key>) -> Self {
         Self { op, method, key, query: Vec::new(), headers: HeaderMap::new(), body: Body::bytes("") }
     }
@@ -141,7 +141,7 @@ impl<'a> Call<'a> {
     }
 }
 
-fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+fn header_text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name).and_then(|v| v.to_str().ok())
 }
 
@@ -152,7 +152,7 @@ fn md5_of(text: Option<&str>) -> Option<[u8; 16]> {
 impl Azure {
     /// Prepares a container; no request is made.
     pub fn new(config: AzureConfig, clock: SharedClock) -> Self {
-        Self { config, clock: Arc::new(Watch(clock)), capability: Capability::AZURE }
+        Self { config, clock: Arc::new(DebugClock(clock)), capability: Capability::AZURE }
     }
 
     /// Makes the container; it is no error if it is there already.
@@ -160,7 +160,7 @@ impl Azure {
     /// # Errors
     /// What the service answers.
     pub async fn create_container(&self) -> Result<()> {
-        let mut call = Call::new("create_container", Method::PUT, None);
+        let mut call = ApiCall::new("create_container", Method::PUT, None);
         call.query.push(("restype", "container".into()));
         match self.send(call).await {
             Ok(_) => Ok(()),
@@ -169,15 +169,15 @@ impl Azure {
         }
     }
 
-    fn what(&self, key: Option<&Key>) -> String {
+    fn describe(&self, key: Option<&Key>) -> String {
         match key {
             Some(key) => format!("`{}/{key}`", self.config.container),
             None => format!("container `{}`", self.config.container),
         }
     }
 
-    async fn send(&self, call: Call<'_>) -> Result<Response<ResponseBody>> {
-        let what = self.what(call.key);
+    async fn send(&self, call: ApiCall<'_>) -> Result<Response<ResponseBody>> {
+        let what = self.describe(call.key);
         let mut path = self.config.base.clone();
         path.push('/');
         if !self.config.container.is_empty() {
@@ -220,12 +220,13 @@ impl Azure {
         if answer.status().is_success() {
             return Ok(answer);
         }
-        let (status, code) = (answer.status(), text(answer.headers(), "x-ms-error-code").map(str::to_owned));
-        let body = collect(answer, ANSWER_MAX).await.unwrap_or_default();
+        let (status, code) =
+            (answer.status(), header_text(answer.headers(), "x-ms-error-code").map(str::to_owned));
+        let body = collect(answer, MAX_RESPONSE_BYTES).await.unwrap_or_default();
         Err(failure(call.op, &what, status, code, &body))
     }
 
-    fn content(&self, call: &mut Call<'_>, meta: &Meta) -> Result<()> {
+    fn set_content_headers(&self, call: &mut ApiCall<'_>, meta: &Meta) -> Result<()> {
         for (name, value) in &meta.headers {
             let own = match name.as_str() {
                 "content-type" => "x-ms-blob-content-type",
@@ -321,19 +322,19 @@ fn meta_of(headers: &HeaderMap) -> Meta {
         }
     }
     meta.headers.extend(names::from_azure(headers));
-    let ranged = text(headers, "content-range").and_then(|r| r.rsplit('/').next()?.parse().ok());
+    let ranged = header_text(headers, "content-range").and_then(|r| r.rsplit('/').next()?.parse().ok());
     let md5 = match ranged {
         Some(total) => {
             meta.size = total;
-            text(headers, "x-ms-blob-content-md5")
+            header_text(headers, "x-ms-blob-content-md5")
         }
-        None => text(headers, "content-md5"),
+        None => header_text(headers, "content-md5"),
     };
-    meta.etag = Etag::tagged(text(headers, "etag").unwrap_or_default(), md5_of(md5));
-    meta.modified_ms = text(headers, "last-modified").and_then(date);
-    meta.class = text(headers, "x-ms-access-tier").and_then(class).map(str::to_owned);
-    meta.archived = text(headers, "x-ms-access-tier") == Some("Archive");
-    meta.tag_count = text(headers, "x-ms-tag-count").and_then(|n| n.parse().ok()).unwrap_or(0);
+    meta.etag = Etag::tagged(header_text(headers, "etag").unwrap_or_default(), md5_of(md5));
+    meta.modified_ms = header_text(headers, "last-modified").and_then(date);
+    meta.class = header_text(headers, "x-ms-access-tier").and_then(class).map(str::to_owned);
+    meta.archived = header_text(headers, "x-ms-access-tier") == Some("Archive");
+    meta.tag_count = header_text(headers, "x-ms-tag-count").and_then(|n| n.parse().ok()).unwrap_or(0);
     meta
 }
 
@@ -357,13 +358,13 @@ fn upload_name(meta: &Meta) -> Result<String> {
 
 fn upload_meta(upload: &str) -> Meta {
     #[derive(serde::Deserialize, Default)]
-    struct Kept {
+    struct UploadMeta {
         headers: Vec<(String, String)>,
         class: Option<String>,
         tags: Vec<(String, String)>,
     }
     let json = upload.get(UPLOAD_DIGITS..).and_then(|t| STANDARD.decode(t).ok()).unwrap_or_default();
-    let kept: Kept = serde_json::from_slice(&json).unwrap_or_default();
+    let kept: UploadMeta = serde_json::from_slice(&json).unwrap_or_default();
     let header = |(name, value): (String, String)| {
         let value = HeaderValue::from_bytes(&STANDARD.decode(value).ok()?).ok()?;
         Some((HeaderName::try_from(name).ok()?, value))
@@ -379,11 +380,11 @@ fn block(upload: &str, number: u32) -> String {
 
 /// What the service says of stored bytes: its CRC-64, else its MD5.
 fn part_tag(headers: &HeaderMap) -> String {
-    let crc = text(headers, "x-ms-content-crc64").and_then(|t| STANDARD.decode(t).ok());
+    let crc = header_text(headers, "x-ms-content-crc64").and_then(|t| STANDARD.decode(t).ok());
     if let Some(crc) = crc.and_then(|b| <[u8; 8]>::try_from(b).ok()) {
         return hex(&u64::from_le_bytes(crc).to_be_bytes());
     }
-    md5_of(text(headers, "content-md5")).map(|md5| hex(&md5)).unwrap_or_default()
+    md5_of(header_text(headers, "content-md5")).map(|md5| hex(&md5)).unwrap_or_default()
 }
 
 /// Names that XML cannot hold are percent-encoded and marked so.
@@ -405,7 +406,7 @@ impl ObjectStore for Azure {
         &self.capability
     }
 
-    fn place(&self) -> String {
+    fn location(&self) -> String {
         format!("az://{} at {}", self.config.container, self.config.client.authority())
     }
 
@@ -418,7 +419,7 @@ impl ObjectStore for Azure {
     }
 
     async fn probe(&self, prefix: &str) -> Result<Probe> {
-        let mut call = Call::new("probe", Method::GET, None);
+        let mut call = ApiCall::new("probe", Method::GET, None);
         for (name, value) in [("restype", "container"), ("comp", "list"), ("maxresults", "1")] {
             call.query.push((name, value.into()));
         }
@@ -431,15 +432,15 @@ impl ObjectStore for Azure {
             }
             answer => answer?,
         };
-        let server = text(answer.headers(), "server").unwrap_or_default().to_owned();
-        let skew_ms = text(answer.headers(), "date").and_then(date).map(|t| t - self.clock.0.now_ms());
-        collect(answer, ANSWER_MAX).await?;
+        let server = header_text(answer.headers(), "server").unwrap_or_default().to_owned();
+        let skew_ms = header_text(answer.headers(), "date").and_then(date).map(|t| t - self.clock.0.now_ms());
+        collect(answer, MAX_RESPONSE_BYTES).await?;
         Ok(Probe { server, skew_ms, list_refused: None })
     }
 
     async fn list(&self, request: &ListRequest) -> Result<Page> {
         let max = request.max.clamp(1, 1000);
-        let mut call = Call::new("list", Method::GET, None);
+        let mut call = ApiCall::new("list", Method::GET, None);
         call.query.extend([("restype", "container".into()), ("comp", "list".into())]);
         call.query.push(("maxresults", max.to_string()));
         call.query.push(("prefix", request.prefix.clone()));
@@ -458,7 +459,7 @@ impl ObjectStore for Azure {
                 None
             }
         };
-        let xml = collect(self.send(call).await?, ANSWER_MAX).await?;
+        let xml = collect(self.send(call).await?, MAX_RESPONSE_BYTES).await?;
         let encoded = encoded_names(&xml);
         let fields = [
             "Name",
@@ -503,12 +504,12 @@ impl ObjectStore for Azure {
     }
 
     async fn head(&self, key: &Key, _part: Option<u32>) -> Result<Meta> {
-        let answer = self.send(Call::new("head", Method::HEAD, Some(key))).await?;
+        let answer = self.send(ApiCall::new("head", Method::HEAD, Some(key))).await?;
         Ok(meta_of(answer.headers()))
     }
 
     async fn read(&self, key: &Key, request: &ReadRequest) -> Result<Reading> {
-        let mut call = Call::new("read", Method::GET, Some(key));
+        let mut call = ApiCall::new("read", Method::GET, Some(key));
         if let Some(r) = &request.range {
             call.set("x-ms-range", format!("bytes={}-{}", r.start, r.end - 1).as_bytes())?;
         }
@@ -516,7 +517,7 @@ impl ObjectStore for Azure {
             call.set("if-match", format!("\"{etag}\"").as_bytes())?;
         }
         let answer = self.send(call).await?;
-        let what = self.what(Some(key));
+        let what = self.describe(Some(key));
         check_range(&answer, request.range.as_ref(), key)?;
         let meta = meta_of(answer.headers());
         let len = length(answer.headers()).or(request.expected_len()).ok_or_else(|| no_length(&what))?;
@@ -524,18 +525,18 @@ impl ObjectStore for Azure {
     }
 
     async fn write(&self, key: &Key, meta: &Meta, body: Body) -> Result<Written> {
-        let mut call = Call { body, ..Call::new("write", Method::PUT, Some(key)) };
+        let mut call = ApiCall { body, ..ApiCall::new("write", Method::PUT, Some(key)) };
         call.set("x-ms-blob-type", b"BlockBlob")?;
-        self.content(&mut call, meta)?;
+        self.set_content_headers(&mut call, meta)?;
         let answer = self.send(call).await?;
-        let md5 = md5_of(text(answer.headers(), "content-md5"));
-        let etag = Etag::tagged(text(answer.headers(), "etag").unwrap_or_default(), md5);
-        collect(answer, ANSWER_MAX).await?;
+        let md5 = md5_of(header_text(answer.headers(), "content-md5"));
+        let etag = Etag::tagged(header_text(answer.headers(), "etag").unwrap_or_default(), md5);
+        collect(answer, MAX_RESPONSE_BYTES).await?;
         Ok(Written { etag, ..Written::default() })
     }
 
     async fn delete(&self, key: &Key) -> Result<()> {
-        let call = Call::new("delete", Method::DELETE, Some(key));
+        let call = ApiCall::new("delete", Method::DELETE, Some(key));
         match self.send(call).await {
             Ok(_) => Ok(()),
             Err(f) if f.kind == Kind::NotFound => Ok(()),
@@ -554,17 +555,17 @@ impl ObjectStore for Azure {
         number: u32,
         _offset: u64,
         body: Body,
-    ) -> Result<Part> {
+    ) -> Result<UploadedPart> {
         let size = body.len();
-        let mut call = Call { body, ..Call::new("write_part", Method::PUT, Some(key)) };
+        let mut call = ApiCall { body, ..ApiCall::new("write_part", Method::PUT, Some(key)) };
         call.query.extend([("comp", "block".into()), ("blockid", block(upload, number))]);
         let answer = self.send(call).await?;
         let etag = part_tag(answer.headers());
-        collect(answer, ANSWER_MAX).await?;
-        Ok(Part { number, etag, size, opaque: false, crc64: None })
+        collect(answer, MAX_RESPONSE_BYTES).await?;
+        Ok(UploadedPart { number, etag, size, opaque: false, crc64: None })
     }
 
-    async fn complete_upload(&self, key: &Key, upload: &str, parts: &[Part]) -> Result<Written> {
+    async fn complete_upload(&self, key: &Key, upload: &str, parts: &[UploadedPart]) -> Result<Written> {
         let mut xml = String::from("<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList>");
         for part in parts {
             // Uncommitted or, when an answer was lost, committed: the newest of that name.
@@ -572,12 +573,12 @@ impl ObjectStore for Azure {
         }
         xml.push_str("</BlockList>");
         let mut call =
-            Call { body: Body::bytes(xml), ..Call::new("complete_upload", Method::PUT, Some(key)) };
+            ApiCall { body: Body::bytes(xml), ..ApiCall::new("complete_upload", Method::PUT, Some(key)) };
         call.query.push(("comp", "blocklist".into()));
-        self.content(&mut call, &upload_meta(upload))?;
+        self.set_content_headers(&mut call, &upload_meta(upload))?;
         let answer = self.send(call).await?;
-        let etag = Etag::tagged(text(answer.headers(), "etag").unwrap_or_default(), None);
-        collect(answer, ANSWER_MAX).await?;
+        let etag = Etag::tagged(header_text(answer.headers(), "etag").unwrap_or_default(), None);
+        collect(answer, MAX_RESPONSE_BYTES).await?;
         Ok(Written { etag, ..Written::default() })
     }
 
@@ -585,7 +586,7 @@ impl ObjectStore for Azure {
         Ok(())
     }
 
-    async fn list_parts(&self, _key: &Key, _upload: &str) -> Result<Vec<Part>> {
+    async fn list_parts(&self, _key: &Key, _upload: &str) -> Result<Vec<UploadedPart>> {
         let m = "Azure does not return digests of uncommitted blocks";
         Err(Failure::new(Kind::Unsupported, "list_parts", m))
     }
@@ -600,18 +601,18 @@ impl ObjectStore for Azure {
     }
 
     async fn tags(&self, key: &Key) -> Result<Vec<(String, String)>> {
-        let mut call = Call::new("tags", Method::GET, Some(key));
+        let mut call = ApiCall::new("tags", Method::GET, Some(key));
         call.query.push(("comp", "tags".into()));
-        let xml = collect(self.send(call).await?, ANSWER_MAX).await?;
+        let xml = collect(self.send(call).await?, MAX_RESPONSE_BYTES).await?;
         Ok(blocks(&xml, "Tag", ["Key", "Value"])?.into_iter().map(|[k, v]| (k, v)).collect())
     }
 
     async fn buckets(&self) -> Result<Vec<String>> {
         let account = AzureConfig { container: String::new(), ..self.config.clone() };
         let account = Azure { config: account, clock: self.clock.clone(), ..*self };
-        let mut call = Call::new("buckets", Method::GET, None);
+        let mut call = ApiCall::new("buckets", Method::GET, None);
         call.query.push(("comp", "list".into()));
-        let xml = collect(account.send(call).await?, ANSWER_MAX).await?;
+        let xml = collect(account.send(call).await?, MAX_RESPONSE_BYTES).await?;
         Ok(blocks(&xml, "Container", ["Name"])?.into_iter().map(|[name]| name).collect())
     }
 }

@@ -9,20 +9,20 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::s3::list::percent_decode;
 
-const OURS: &str = "x-amz-meta-";
-const THEIRS: &str = "x-ms-meta-";
-const ENCODED: &str = "whimbrel_encoded";
+const S3_META_PREFIX: &str = "x-amz-meta-";
+const AZURE_META_PREFIX: &str = "x-ms-meta-";
+const ENCODED_NAMES: &str = "whimbrel_encoded";
 
 /// What another name may stand in for is renamed too, so that each name comes back as itself.
-fn fits(name: &str) -> bool {
+fn is_azure_name(name: &str) -> bool {
     !name.starts_with(|c: char| c.is_ascii_digit())
         && !name.starts_with("rename_")
-        && name != ENCODED
+        && name != ENCODED_NAMES
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 /// A name behind `rename_` that no other of this blob has.
-fn stand_in(bare: &str, taken: &mut HashSet<String>) -> String {
+fn unused_name(bare: &str, taken: &mut HashSet<String>) -> String {
     let mut plain: String = bare.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
     if plain.starts_with("key_") {
         plain.insert(0, 'x');
@@ -48,15 +48,15 @@ fn encode(value: &[u8]) -> String {
 pub(super) fn to_azure(headers: &[(HeaderName, HeaderValue)]) -> Vec<(HeaderName, HeaderValue)> {
     let (mut out, mut encoded, mut taken) = (Vec::new(), Vec::new(), HashSet::new());
     let mut push = |name: &str, value: HeaderValue| {
-        if let Ok(name) = HeaderName::try_from(format!("{THEIRS}{name}")) {
+        if let Ok(name) = HeaderName::try_from(format!("{AZURE_META_PREFIX}{name}")) {
             out.push((name, value));
         }
     };
     for (name, value) in headers {
-        let Some(bare) = name.as_str().strip_prefix(OURS) else { continue };
+        let Some(bare) = name.as_str().strip_prefix(S3_META_PREFIX) else { continue };
         let (mut name, mut value) = (bare.to_owned(), value.clone());
-        if !fits(bare) {
-            let plain = stand_in(bare, &mut taken);
+        if !is_azure_name(bare) {
+            let plain = unused_name(bare, &mut taken);
             if let Ok(original) = HeaderValue::from_str(bare) {
                 push(&format!("rename_key_{plain}"), original);
             }
@@ -73,21 +73,21 @@ pub(super) fn to_azure(headers: &[(HeaderName, HeaderValue)]) -> Vec<(HeaderName
     if let Ok(list) = HeaderValue::from_str(&encoded.join(","))
         && !encoded.is_empty()
     {
-        push(ENCODED, list);
+        push(ENCODED_NAMES, list);
     }
     out
 }
 
 /// What a read brings.
 pub(super) fn from_azure(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
-    let theirs = |name: &str| headers.get(format!("{THEIRS}{name}")).and_then(|v| v.to_str().ok());
-    let encoded: Vec<&str> = theirs(ENCODED).map(|list| list.split(',').collect()).unwrap_or_default();
+    let theirs = |name: &str| headers.get(format!("{AZURE_META_PREFIX}{name}")).and_then(|v| v.to_str().ok());
+    let encoded: Vec<&str> = theirs(ENCODED_NAMES).map(|list| list.split(',').collect()).unwrap_or_default();
     let mut out = Vec::new();
     for (name, value) in headers {
-        let Some(bare) = name.as_str().strip_prefix(THEIRS) else { continue };
+        let Some(bare) = name.as_str().strip_prefix(AZURE_META_PREFIX) else { continue };
         let names_another =
             bare.strip_prefix("rename_key_").is_some_and(|p| theirs(&format!("rename_{p}")).is_some());
-        if names_another || bare == ENCODED {
+        if names_another || bare == ENCODED_NAMES {
             continue;
         }
         let renamed = bare.strip_prefix("rename_").and_then(|plain| theirs(&format!("rename_key_{plain}")));
@@ -96,7 +96,7 @@ pub(super) fn from_azure(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> 
             false => Ok(value.clone()),
         };
         if let (Ok(name), Ok(value)) =
-            (HeaderName::try_from(format!("{OURS}{}", renamed.unwrap_or(bare))), value)
+            (HeaderName::try_from(format!("{S3_META_PREFIX}{}", renamed.unwrap_or(bare))), value)
         {
             out.push((name, value));
         }
@@ -151,7 +151,12 @@ mod tests {
         ];
         let mut ours: Vec<(HeaderName, HeaderValue)> = names
             .iter()
-            .map(|n| (HeaderName::try_from(format!("{OURS}{n}")).unwrap(), HeaderValue::from_str(n).unwrap()))
+            .map(|n| {
+                (
+                    HeaderName::try_from(format!("{S3_META_PREFIX}{n}")).unwrap(),
+                    HeaderValue::from_str(n).unwrap(),
+                )
+            })
             .collect();
         let theirs = to_azure(&ours);
         let distinct: HashSet<&HeaderName> = theirs.iter().map(|(n, _)| n).collect();

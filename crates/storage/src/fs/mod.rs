@@ -23,13 +23,13 @@ use tokio::sync::{Semaphore, mpsc};
 use self::root::{Root, etag_of, io_failure, path_of, std_failure};
 use crate::body::Body;
 use crate::capability::Capability;
-use crate::checksum::{Hasher, Sums, Wanted, hex};
+use crate::checksum::{Checksums, DigestSet, Hasher, hex};
 use crate::etag::Etag;
 use crate::meta::Meta;
-use crate::{ListRequest, ObjectStore, Page, Part, Probe, ReadRequest, Reading, Written};
+use crate::{ListRequest, ObjectStore, Page, Probe, ReadRequest, Reading, UploadedPart, Written};
 
 /// Our own files below the root: temporary files, open uploads, metadata where attributes do not exist.
-pub const OWN_DIR: &str = ".whimbrel";
+pub const RESERVED_DIR: &str = ".whimbrel";
 const CHUNK: usize = 256 << 10;
 const SMALL: u64 = 1 << 20;
 const BLOCKING_MAX: usize = 64;
@@ -131,7 +131,7 @@ fn write_checked(
     next: &mut dyn FnMut() -> Option<Result<Bytes>>,
 ) -> Result<(u64, u64)> {
     let failed = |e: std::io::Error| std_failure("write", what, &e);
-    let mut hasher = Hasher::new(Wanted { crc64: true, ..Wanted::default() });
+    let mut hasher = Hasher::new(DigestSet { crc64_nvme: true, ..DigestSet::default() });
     file.seek(SeekFrom::Start(offset)).map_err(failed)?;
     while let Some(chunk) = next() {
         let chunk = chunk?;
@@ -144,7 +144,7 @@ fn write_checked(
         let m = format!("`{what}`: only {} of {len} bytes were received", sent.bytes);
         return Err(Failure::new(Kind::Stopped, "write", m));
     }
-    let mut back = Hasher::new(Wanted { crc64: true, ..Wanted::default() });
+    let mut back = Hasher::new(DigestSet { crc64_nvme: true, ..DigestSet::default() });
     let mut buffer = vec![0; CHUNK.min(usize::try_from(sent.bytes).unwrap_or(CHUNK)).max(1)];
     let mut at = offset;
     while at < offset + sent.bytes {
@@ -161,7 +161,7 @@ fn write_checked(
         let m = format!("`{what}`: the bytes read back differ from the bytes written");
         return Err(Failure::new(Kind::Corrupt, "write", m));
     }
-    Ok((sent.bytes, sent.sums.crc64.unwrap_or(0)))
+    Ok((sent.bytes, sent.sums.crc64_nvme.unwrap_or(0)))
 }
 
 const RW_NEW: OFlags = OFlags::RDWR.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::CLOEXEC);
@@ -172,7 +172,7 @@ impl ObjectStore for Fs {
         &Capability::FS
     }
 
-    fn place(&self) -> String {
+    fn location(&self) -> String {
         format!("fs://{}", self.inner.path.display())
     }
 
@@ -253,7 +253,10 @@ impl ObjectStore for Fs {
                     let failed = |e| io_failure("write", &key, e);
                     let dir = root.make_dir(path_of(&key)?, &meta.modes).map_err(failed)?;
                     sidecar::write_marker(root, &key, &File::from(dir), &meta)?;
-                    Ok(Written { sums: Sums { crc64: Some(0), ..Sums::default() }, ..Written::default() })
+                    Ok(Written {
+                        sums: Checksums { crc64_nvme: Some(0), ..Checksums::default() },
+                        ..Written::default()
+                    })
                 })
                 .await;
         }
@@ -266,7 +269,10 @@ impl ObjectStore for Fs {
             let mut file = File::from(fd);
             let done = write_checked(&key, &mut file, 0, len, next).and_then(|(_, crc64)| {
                 let published = root.publish(&key, dir, &temp, &file, &meta)?;
-                Ok(Written { sums: Sums { crc64: Some(crc64), ..Sums::default() }, ..published })
+                Ok(Written {
+                    sums: Checksums { crc64_nvme: Some(crc64), ..Checksums::default() },
+                    ..published
+                })
             });
             if done.is_err() {
                 let _ = rustix::fs::unlinkat(dir, &temp, AtFlags::empty());
@@ -321,18 +327,18 @@ impl ObjectStore for Fs {
         number: u32,
         offset: u64,
         body: Body,
-    ) -> Result<Part> {
+    ) -> Result<UploadedPart> {
         let (key, upload) = (key.clone(), upload.to_owned());
         let len = body.len();
         self.feed(body, move |root, next| {
             let mut file = upload_file(root, &key, &upload)?;
             let (size, crc64) = write_checked(&key, &mut file, offset, len, next)?;
-            Ok(Part { number, etag: hex(&crc64.to_be_bytes()), size, opaque: false, crc64: None })
+            Ok(UploadedPart { number, etag: hex(&crc64.to_be_bytes()), size, opaque: false, crc64: None })
         })
         .await
     }
 
-    async fn complete_upload(&self, key: &Key, upload: &str, parts: &[Part]) -> Result<Written> {
+    async fn complete_upload(&self, key: &Key, upload: &str, parts: &[UploadedPart]) -> Result<Written> {
         let (key, upload) = (key.clone(), upload.to_owned());
         let total: u64 = parts.iter().map(|p| p.size).sum();
         self.blocking(move |root| {
@@ -374,7 +380,7 @@ impl ObjectStore for Fs {
         .await
     }
 
-    async fn list_parts(&self, _key: &Key, _upload: &str) -> Result<Vec<Part>> {
+    async fn list_parts(&self, _key: &Key, _upload: &str) -> Result<Vec<UploadedPart>> {
         Err(Failure::new(Kind::Unsupported, "list_parts", "files do not have part information"))
     }
 
@@ -410,14 +416,14 @@ impl ObjectStore for Fs {
         .await
     }
 
-    async fn settle(&self) -> Result<()> {
+    async fn flush(&self) -> Result<()> {
         self.blocking(|root| {
             rustix::fs::syncfs(&root.fd).map_err(|e| io_failure("settle", &root.path.display(), e))
         })
         .await
     }
 
-    fn ignored(&self) -> Vec<String> {
+    fn ignored_entries(&self) -> Vec<String> {
         self.inner.ignored.list()
     }
 
@@ -430,7 +436,7 @@ fn upload_file(root: &Root, key: &Key, upload: &str) -> Result<File> {
     if !upload.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-') {
         return Err(Failure::new(Kind::NotFound, "write_part", "the upload does not exist"));
     }
-    let path = Path::new(OWN_DIR).join("uploads").join(upload);
+    let path = Path::new(RESERVED_DIR).join("uploads").join(upload);
     let fd = root.open(&path, OFlags::RDWR).map_err(|e| io_failure("write_part", key, e))?;
     Ok(File::from(fd))
 }

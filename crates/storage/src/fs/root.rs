@@ -13,7 +13,7 @@ use model::key::Key;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::{OWN_DIR, sidecar, walk};
+use super::{RESERVED_DIR, sidecar, walk};
 use crate::Written;
 use crate::etag::Etag;
 use crate::meta::Meta;
@@ -35,7 +35,7 @@ impl Drop for Root {
     fn drop(&mut self) {
         let mine = format!("tmp/{:016x}", self.salt);
         for name in [mine.as_str(), "tmp", "uploads", "meta", ""] {
-            let path = Path::new(OWN_DIR).join(name);
+            let path = Path::new(RESERVED_DIR).join(name);
             let _ = rustix::fs::unlinkat(&self.fd, &path, AtFlags::REMOVEDIR);
         }
     }
@@ -94,7 +94,7 @@ pub(super) fn path_of(key: &Key) -> Result<&Path> {
             _ => {}
         }
     }
-    if bare.split(|&b| b == b'/').next() == Some(OWN_DIR.as_bytes()) {
+    if bare.split(|&b| b == b'/').next() == Some(RESERVED_DIR.as_bytes()) {
         return Err(refused("this directory is reserved for whimbrel"));
     }
     Ok(Path::new(std::ffi::OsStr::from_bytes(bare)))
@@ -134,7 +134,7 @@ impl Root {
     }
 
     pub(super) fn own(&self, name: &str) -> Result<(OwnedFd, PathBuf)> {
-        let path = Path::new(OWN_DIR).join(name);
+        let path = Path::new(RESERVED_DIR).join(name);
         let dir = self.make_dir(&path, &[]).map_err(|e| match e {
             // Where this cannot be made, nothing can be written at all.
             Errno::ACCESS | Errno::PERM | Errno::ROFS => {
@@ -175,7 +175,7 @@ impl Root {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(e) => return Err(failed(e)),
             }
-            let path = Path::new(OWN_DIR).join("tmp").join(&name);
+            let path = Path::new(RESERVED_DIR).join("tmp").join(&name);
             let dir = match self.dir(&path) {
                 Err(Errno::NOENT) => continue,
                 other => other.map_err(failed)?,

@@ -9,7 +9,7 @@ use model::key::Key;
 use rustix::fs::{Mode, OFlags, XattrFlags};
 use serde::{Deserialize, Serialize};
 
-use super::OWN_DIR;
+use super::RESERVED_DIR;
 use super::root::{Root, io_failure, std_failure};
 use crate::checksum::hex;
 use crate::meta::Meta;
@@ -18,7 +18,7 @@ const ATTRIBUTE: &str = "user.whimbrel.meta";
 const MAX: usize = 64 << 10;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Stored {
+struct Sidecar {
     #[serde(default)]
     key: Vec<u8>,
     /// Name and raw bytes of each header.
@@ -34,8 +34,8 @@ struct Stored {
     marker: bool,
 }
 
-fn stored(key: &Key, meta: &Meta, marker: bool) -> Stored {
-    Stored {
+fn stored(key: &Key, meta: &Meta, marker: bool) -> Sidecar {
+    Sidecar {
         key: key.as_bytes().to_vec(),
         headers: meta.headers.iter().map(|(n, v)| (n.as_str().to_owned(), v.as_bytes().to_vec())).collect(),
         tags: meta.tags.clone(),
@@ -53,7 +53,7 @@ pub(super) fn encode(key: &Key, meta: &Meta) -> Result<String> {
 
 /// Metadata out of such a text; whatever is unreadable is left out.
 pub(super) fn decode(text: &str) -> Meta {
-    let stored: Stored = serde_json::from_str(text).unwrap_or_default();
+    let stored: Sidecar = serde_json::from_str(text).unwrap_or_default();
     let mut meta =
         Meta { tags: stored.tags, modes: stored.modes, modified_ms: stored.modified_ms, ..Meta::default() };
     meta.tag_count = u32::try_from(meta.tags.len()).unwrap_or(u32::MAX);
@@ -69,7 +69,7 @@ pub(super) fn decode(text: &str) -> Meta {
 
 /// The key that an upload's text names.
 pub(super) fn key_of(text: &str) -> Key {
-    Key::from(serde_json::from_str::<Stored>(text).unwrap_or_default().key)
+    Key::from(serde_json::from_str::<Sidecar>(text).unwrap_or_default().key)
 }
 
 fn side_path(key: &Key) -> String {
@@ -91,7 +91,7 @@ pub(super) fn write_marker(root: &Root, key: &Key, dir: &File, meta: &Meta) -> R
     put(root, key, dir, &stored(key, meta, true))
 }
 
-fn put(root: &Root, key: &Key, file: &File, stored: &Stored) -> Result<()> {
+fn put(root: &Root, key: &Key, file: &File, stored: &Sidecar) -> Result<()> {
     let text =
         serde_json::to_vec(stored).map_err(|e| Failure::new(Kind::Internal, "write", e.to_string()))?;
     if rustix::fs::fsetxattr(file, ATTRIBUTE, &text, XattrFlags::empty()).is_ok() {
@@ -112,7 +112,7 @@ pub(super) fn read(root: &Root, key: &Key, file: &File) -> Option<Meta> {
 /// True when the directory was written as a folder marker.
 pub(super) fn is_marker(root: &Root, key: &Key, file: &File) -> bool {
     text(root, key, file)
-        .and_then(|t| serde_json::from_str::<Stored>(&t).ok())
+        .and_then(|t| serde_json::from_str::<Sidecar>(&t).ok())
         .is_some_and(|stored| stored.marker)
 }
 
@@ -128,7 +128,7 @@ fn text(root: &Root, key: &Key, file: &File) -> Option<String> {
             Err(_) => break,
         }
     }
-    let path = std::path::Path::new(OWN_DIR).join("meta").join(side_path(key));
+    let path = std::path::Path::new(RESERVED_DIR).join("meta").join(side_path(key));
     let fd = root.open(&path, OFlags::RDONLY).ok()?;
     let mut text = String::new();
     File::from(fd).take(MAX as u64).read_to_string(&mut text).ok()?;
@@ -137,7 +137,7 @@ fn text(root: &Root, key: &Key, file: &File) -> Option<String> {
 
 /// Forgets a side file.
 pub(super) fn remove(root: &Root, key: &Key) {
-    if let Ok(dir) = root.dir(&std::path::Path::new(OWN_DIR).join("meta")) {
+    if let Ok(dir) = root.dir(&std::path::Path::new(RESERVED_DIR).join("meta")) {
         let _ = rustix::fs::unlinkat(&dir, side_path(key), rustix::fs::AtFlags::empty());
     }
 }

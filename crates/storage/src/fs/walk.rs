@@ -14,7 +14,7 @@ use model::key::Key;
 use rustix::fs::FileType;
 
 use super::root::{Root, etag_of, io_failure, modified_ms, std_failure};
-use super::{OWN_DIR, sidecar};
+use super::{RESERVED_DIR, sidecar};
 use crate::{Entry, Etag, ListRequest, Page, Position};
 
 const SPAN: usize = 100_000;
@@ -249,7 +249,7 @@ impl Walk<'_> {
             if matches!(name.as_slice(), b"." | b"..") {
                 continue;
             }
-            if base.is_empty() && name == OWN_DIR.as_bytes() {
+            if base.is_empty() && name == RESERVED_DIR.as_bytes() {
                 self.foreign(&name);
                 continue;
             }

@@ -1,7 +1,7 @@
 //! Google Cloud Storage by its JSON API, for service accounts and open buckets. HMAC keys go through the S3 dialect.
 //!
 //! Conditions are generations; the MD5 that Google keeps of an object stands beside them. A large object is composed
-//! of parts, which are objects below [`PARTS`] until then; listings here do not show them, and they are removed with
+//! of parts, which are objects below [`PARTS_PREFIX`] until then; listings here do not show them, and they are removed with
 //! the upload.
 
 pub mod token;
@@ -29,18 +29,18 @@ use crate::meta::Meta;
 use crate::s3::list::instant;
 use crate::s3::sign::encode;
 use crate::{
-    Entry, ListRequest, ObjectStore, Page, Part, Position, Probe, ReadRequest, Reading, StartAfter, Written,
-    no_length,
+    Entry, ListRequest, ObjectStore, Page, Position, Probe, ReadRequest, Reading, StartAfter, UploadedPart,
+    Written, no_length,
 };
 use token::ServiceAccount;
 
 /// Where parts of unfinished uploads stand.
-pub const PARTS: &str = ".whimbrel/uploads/";
-/// The first name behind all of [`PARTS`].
-const BEHIND_PARTS: &str = ".whimbrel/uploads0";
+pub const PARTS_PREFIX: &str = ".whimbrel/uploads/";
+/// The first name behind all of [`PARTS_PREFIX`].
+const AFTER_PARTS: &str = ".whimbrel/uploads0";
 /// The usual endpoint.
 pub const ENDPOINT: &str = "https://storage.googleapis.com";
-const ANSWER_MAX: u64 = 16 << 20;
+const MAX_RESPONSE_BYTES: u64 = 16 << 20;
 /// Sources of one compose request.
 const COMPOSE_MAX: usize = 32;
 /// Random digits that begin an upload's name.
@@ -80,13 +80,13 @@ impl Capability {
         list_order: Order::Bytes,
         list_start_after: StartAfter::Unproved,
         list_allowed: true,
-        list_bare: false,
+        list_keys_only: false,
         mtime_kept: false,
         write_checksum: false,
         write_crc: crate::capability::WriteCrc::None,
         etag_is_md5: true,
         part_proof: PartProof::Md5,
-        ecma: false,
+        crc64_ecma: false,
         multipart: true,
         uploads_listed: false,
         part_min_bytes: 1,
@@ -220,7 +220,7 @@ fn resource(meta: &Meta) -> Map<String, Value> {
     out
 }
 
-struct Call<'a> {
+struct ApiCall<'a> {
     op: &'static str,
     method: Method,
     /// Below the endpoint, percent-encoded.
@@ -254,12 +254,12 @@ impl Google {
         }
     }
 
-    fn call<'a>(&self, op: &'static str, method: Method, path: String, key: Option<&'a Key>) -> Call<'a> {
+    fn call<'a>(&self, op: &'static str, method: Method, path: String, key: Option<&'a Key>) -> ApiCall<'a> {
         let mut query = Vec::new();
         if let Some(account) = self.config.account.as_ref().filter(|_| self.config.requester_pays) {
             query.push(("userProject", account.project.clone()));
         }
-        Call { op, method, path, query, headers: Vec::new(), body: Body::bytes(""), key }
+        ApiCall { op, method, path, query, headers: Vec::new(), body: Body::bytes(""), key }
     }
 
     fn objects(&self, before: &str) -> String {
@@ -276,7 +276,7 @@ impl Google {
         path
     }
 
-    async fn send(&self, call: Call<'_>) -> Result<Response<ResponseBody>> {
+    async fn send(&self, call: ApiCall<'_>) -> Result<Response<ResponseBody>> {
         let what = match call.key {
             Some(key) => format!("`{}/{key}`", self.config.bucket),
             None => format!("bucket `{}`", self.config.bucket),
@@ -309,23 +309,23 @@ impl Google {
             return Ok(answer);
         }
         let status = answer.status();
-        let body = collect(answer, ANSWER_MAX).await.unwrap_or_default();
+        let body = collect(answer, MAX_RESPONSE_BYTES).await.unwrap_or_default();
         Err(failure(call.op, &what, status, &body))
     }
 
-    async fn json<T: serde::de::DeserializeOwned>(&self, call: Call<'_>) -> Result<T> {
+    async fn json<T: serde::de::DeserializeOwned>(&self, call: ApiCall<'_>) -> Result<T> {
         let op = call.op;
-        let body = collect(self.send(call).await?, ANSWER_MAX).await?;
+        let body = collect(self.send(call).await?, MAX_RESPONSE_BYTES).await?;
         serde_json::from_slice(&body)
             .map_err(|e| Failure::new(Kind::Corrupt, op, format!("cannot parse the response: {e}")))
     }
 
-    async fn stat(&self, key: &Key) -> Result<Object> {
+    async fn object_resource(&self, key: &Key) -> Result<Object> {
         self.json(self.call("head", Method::GET, self.object(key.as_bytes()), Some(key))).await
     }
 
     /// Writes bytes with their resource in one request.
-    async fn put(&self, op: &'static str, name: &str, meta: &Meta, body: Body) -> Result<Object> {
+    async fn insert_object(&self, op: &'static str, name: &str, meta: &Meta, body: Body) -> Result<Object> {
         let key = Key::from(name);
         let mut resource = resource(meta);
         resource.insert("name".into(), name.into());
@@ -358,7 +358,7 @@ impl Google {
         self.json(call).await
     }
 
-    async fn remove(&self, name: &[u8]) -> Result<()> {
+    async fn delete_name(&self, name: &[u8]) -> Result<()> {
         let key = Key::new(name);
         match self.send(self.call("delete", Method::DELETE, self.object(name), Some(&key))).await {
             Ok(_) => Ok(()),
@@ -367,7 +367,7 @@ impl Google {
         }
     }
 
-    async fn raw_list(
+    async fn list_page(
         &self,
         prefix: &str,
         start: &str,
@@ -394,7 +394,7 @@ impl Google {
         let (mut all, mut token) = (Vec::new(), String::new());
         // 10,000 parts and what is composed of them, in pages of 1,000.
         for _ in 0..12 {
-            let mut page = self.raw_list(below, "", &token, 1000, None).await?;
+            let mut page = self.list_page(below, "", &token, 1000, None).await?;
             all.append(&mut page.items);
             match page.next_page_token.filter(|t| !t.is_empty()) {
                 Some(next) if next != token => token = next,
@@ -406,9 +406,9 @@ impl Google {
 }
 
 /// The folder of an upload's parts: by its key, so that it can be found without its name.
-fn folder(key: &Key, upload: &str) -> String {
+fn parts_folder(key: &Key, upload: &str) -> String {
     let hash = hex(digest::digest(&digest::SHA256, key.as_bytes()).as_ref());
-    format!("{PARTS}{}-{}/", &hash[..32], upload.get(..UPLOAD_DIGITS).unwrap_or(upload))
+    format!("{PARTS_PREFIX}{}-{}/", &hash[..32], upload.get(..UPLOAD_DIGITS).unwrap_or(upload))
 }
 
 fn failure(op: &'static str, what: &str, status: StatusCode, body: &[u8]) -> Failure {
@@ -445,7 +445,7 @@ impl ObjectStore for Google {
         &self.capability
     }
 
-    fn place(&self) -> String {
+    fn location(&self) -> String {
         format!("gs://{} at {}", self.config.bucket, self.config.client.authority())
     }
 
@@ -473,7 +473,7 @@ impl ObjectStore for Google {
             |h: &HeaderMap, n: &str| h.get(n).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
         let server = text(answer.headers(), "server");
         let skew_ms = date(&text(answer.headers(), "date")).map(|t| t - self.clock.now_ms());
-        collect(answer, ANSWER_MAX).await?;
+        collect(answer, MAX_RESPONSE_BYTES).await?;
         Ok(Probe { server, skew_ms, list_refused: None })
     }
 
@@ -488,11 +488,13 @@ impl ObjectStore for Google {
                 None => (String::new(), &**text),
             },
         };
-        let listing = self.raw_list(&request.prefix, &start, token, max, request.delimiter).await?;
-        let hidden = listing.items.iter().any(|o| o.name.starts_with(PARTS));
+        let listing = self.list_page(&request.prefix, &start, token, max, request.delimiter).await?;
+        let hidden = listing.items.iter().any(|o| o.name.starts_with(PARTS_PREFIX));
         let begins_after = matches!(request.from, Position::After(_)).then_some(&start);
-        let shown =
-            listing.items.iter().filter(|o| !o.name.starts_with(PARTS) && begins_after != Some(&o.name));
+        let shown = listing
+            .items
+            .iter()
+            .filter(|o| !o.name.starts_with(PARTS_PREFIX) && begins_after != Some(&o.name));
         let mut page = Page::default();
         for object in shown {
             if object.size.parse::<u64>().is_err() {
@@ -514,7 +516,7 @@ impl ObjectStore for Google {
         page.next = listing.next_page_token.filter(|t| !t.is_empty()).map(|next| {
             // Nothing but parts of open uploads: go on behind all of them.
             if page.entries.is_empty() && page.folders.is_empty() && hidden {
-                return Position::After(Key::from(BEHIND_PARTS));
+                return Position::After(Key::from(AFTER_PARTS));
             }
             Position::Token(format!("{next}\n{start}").into())
         });
@@ -522,14 +524,14 @@ impl ObjectStore for Google {
     }
 
     async fn head(&self, key: &Key, _part: Option<u32>) -> Result<Meta> {
-        Ok(self.stat(key).await?.meta())
+        Ok(self.object_resource(key).await?.meta())
     }
 
     async fn read(&self, key: &Key, request: &ReadRequest) -> Result<Reading> {
         let wanted = request.if_match.as_ref().filter(|e| !e.is_none());
         // A range comes without what describes the object; the whole is described by a request of its own.
         let known = match request.range {
-            None => Some(self.stat(key).await?.meta()),
+            None => Some(self.object_resource(key).await?.meta()),
             Some(_) => None,
         };
         let changed = |now: &str| {
@@ -572,12 +574,12 @@ impl ObjectStore for Google {
             let m = format!("`{key}` is not valid UTF-8, which this store requires");
             return Err(Failure::new(Kind::InvalidKey, "write", m));
         };
-        let object = self.put("write", name, meta, body).await?;
+        let object = self.insert_object("write", name, meta, body).await?;
         Ok(Written { etag: object.etag(), ..Written::default() })
     }
 
     async fn delete(&self, key: &Key) -> Result<()> {
-        self.remove(key.as_bytes()).await
+        self.delete_name(key.as_bytes()).await
     }
 
     async fn begin_upload(&self, _key: &Key, meta: &Meta) -> Result<String> {
@@ -591,16 +593,16 @@ impl ObjectStore for Google {
         number: u32,
         _offset: u64,
         body: Body,
-    ) -> Result<Part> {
+    ) -> Result<UploadedPart> {
         let size = body.len();
-        let name = format!("{}{number:05}", folder(key, upload));
-        let object = self.put("write_part", &name, &Meta::default(), body).await?;
+        let name = format!("{}{number:05}", parts_folder(key, upload));
+        let object = self.insert_object("write_part", &name, &Meta::default(), body).await?;
         let etag = object.etag().md5().map(|m| hex(m)).unwrap_or_default();
-        Ok(Part { number, etag, size, opaque: false, crc64: None })
+        Ok(UploadedPart { number, etag, size, opaque: false, crc64: None })
     }
 
-    async fn complete_upload(&self, key: &Key, upload: &str, parts: &[Part]) -> Result<Written> {
-        let (Some(name), folder) = (key.as_str(), folder(key, upload)) else {
+    async fn complete_upload(&self, key: &Key, upload: &str, parts: &[UploadedPart]) -> Result<Written> {
+        let (Some(name), folder) = (key.as_str(), parts_folder(key, upload)) else {
             return Err(Failure::new(
                 Kind::InvalidKey,
                 "complete_upload",
@@ -626,17 +628,17 @@ impl ObjectStore for Google {
     }
 
     async fn abort_upload(&self, key: &Key, upload: &str) -> Result<()> {
-        for part in self.parts_of(&folder(key, upload)).await? {
-            self.remove(part.name.as_bytes()).await?;
+        for part in self.parts_of(&parts_folder(key, upload)).await? {
+            self.delete_name(part.name.as_bytes()).await?;
         }
         Ok(())
     }
 
-    async fn list_parts(&self, key: &Key, upload: &str) -> Result<Vec<Part>> {
-        let folder = folder(key, upload);
+    async fn list_parts(&self, key: &Key, upload: &str) -> Result<Vec<UploadedPart>> {
+        let folder = parts_folder(key, upload);
         let part = |o: &Object| {
             let number = o.name.strip_prefix(&folder)?.parse().ok()?;
-            Some(Part {
+            Some(UploadedPart {
                 number,
                 etag: hex(o.etag().md5()?),
                 size: o.size.parse().ok()?,
@@ -650,7 +652,7 @@ impl ObjectStore for Google {
     /// Uploads of the one key that `prefix` names: they are found by it, not in order.
     async fn list_uploads(&self, prefix: &str) -> Result<Vec<(Key, String)>> {
         let key = Key::from(prefix);
-        let all = folder(&key, "");
+        let all = parts_folder(&key, "");
         let all = all.trim_end_matches('/');
         let mut ids: Vec<String> = self
             .parts_of(all)

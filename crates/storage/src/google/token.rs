@@ -18,7 +18,7 @@ use crate::s3::sign::encode;
 const SCOPE: &str = "https://www.googleapis.com/auth/devstorage.read_write";
 /// A token is exchanged again when it has this long to live, milliseconds.
 const SPARE_MS: i64 = 300_000;
-const ANSWER_MAX: u64 = 64 << 10;
+const MAX_RESPONSE_BYTES: u64 = 64 << 10;
 /// Where Google exchanges assertions.
 pub const EXCHANGE: &str = "https://oauth2.googleapis.com/token";
 
@@ -55,7 +55,7 @@ struct KeyFile {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct TokenResponse {
     access_token: String,
     #[serde(default)]
     expires_in: i64,
@@ -136,7 +136,7 @@ impl ServiceAccount {
             .map_err(|e| bad(&format!("has an invalid token_uri: {e}")))?;
         let answer = client.send(request).await?;
         let status = answer.status();
-        let body = collect(answer, ANSWER_MAX).await?;
+        let body = collect(answer, MAX_RESPONSE_BYTES).await?;
         if !status.is_success() {
             let kind = if status.is_server_error() { Kind::Unavailable } else { Kind::BadCredentials };
             let m = format!(
@@ -147,7 +147,7 @@ impl ServiceAccount {
             );
             return Err(Failure::new(kind, "token", m));
         }
-        let answer: Answer = serde_json::from_slice(&body)
+        let answer: TokenResponse = serde_json::from_slice(&body)
             .map_err(|_| Failure::new(Kind::Corrupt, "token", "cannot parse the token response"))?;
         let mut value = HeaderValue::from_str(&format!("Bearer {}", answer.access_token)).map_err(|_| {
             Failure::new(Kind::Corrupt, "token", "the access token is not a valid header value")

@@ -12,10 +12,10 @@ use http::{HeaderMap, HeaderValue, Method};
 use model::failure::{Failure, Kind, Result};
 use model::key::Key;
 
-use super::{Call, S3, add_md5, crc64_in, drain, text};
+use super::{ApiCall, S3, add_md5, crc64_in, header_text, read_to_end};
 use crate::body::Body;
 use crate::capability::WriteCrc;
-use crate::checksum::{Hasher, Wanted, crc64_of, hex};
+use crate::checksum::{DigestSet, Hasher, crc64_of, hex};
 use crate::framed::{CRC64, crc64_text, sample};
 
 /// In front of the id of an upload whose parts carry the checksum. Ids of S3 have no `:`.
@@ -72,7 +72,7 @@ pub(super) fn add_crc(headers: &mut HeaderMap, body: Body) -> Body {
 
 /// Headers of a body of `len` bytes in frames.
 fn frame(headers: &mut HeaderMap, len: u64) {
-    let own = text(headers, "content-encoding").filter(|own| !own.trim().is_empty());
+    let own = header_text(headers, "content-encoding").filter(|own| !own.trim().is_empty());
     let encoding = own.map_or("aws-chunked".to_owned(), |own| format!("aws-chunked,{own}"));
     set(headers, "content-encoding", &encoding);
     set(headers, "x-amz-decoded-content-length", &len.to_string());
@@ -113,7 +113,7 @@ impl S3 {
         if crc != WriteCrc::Trailer {
             return Ok((body, None));
         }
-        let known = self.learned.whole_framed.lock().await;
+        let known = self.facts.whole_framed.lock().await;
         Ok(match *known {
             None => (add_crc(headers, body), Some(known)),
             Some(true) => (add_crc(headers, body), None),
@@ -126,16 +126,17 @@ impl S3 {
     /// # Errors
     /// [`Kind::Mismatch`] where its Content-Encoding names them: it is to be written once more.
     pub(super) async fn prove_whole_framed(&self, key: &Key, mut known: Proving<'_>) -> Result<()> {
-        let answer = self.send(Call::new("head", Method::HEAD, Some(key))).await;
+        let answer = self.send(ApiCall::new("head", Method::HEAD, Some(key))).await;
         let Ok(answer) = answer else { return Ok(()) };
-        let encoding = text(answer.headers(), "content-encoding").unwrap_or_default().to_ascii_lowercase();
-        drain(answer).await;
+        let encoding =
+            header_text(answer.headers(), "content-encoding").unwrap_or_default().to_ascii_lowercase();
+        read_to_end(answer).await;
         let without = !encoding.contains("aws-chunked");
         *known = Some(without);
         if without {
             return Ok(());
         }
-        let m = format!("{}: the store keeps `aws-chunked` as Content-Encoding", self.what(Some(key)));
+        let m = format!("{}: the store keeps `aws-chunked` as Content-Encoding", self.describe(Some(key)));
         Err(Failure::new(Kind::Mismatch, "write", m))
     }
 
@@ -167,7 +168,7 @@ impl S3 {
     async fn sample(&self, key: &Key, id: &str, way: WriteCrc, crc: u64) -> Result<bool> {
         let n = fastrand::u32(NUMBERS).to_string();
         let query = [("partNumber", n.as_str()), ("uploadId", id)];
-        let mut call = Call { query: &query, ..Call::new("write_part", Method::PUT, Some(key)) };
+        let mut call = ApiCall { query: &query, ..ApiCall::new("write_part", Method::PUT, Some(key)) };
         call.body = match way {
             WriteCrc::Trailer => {
                 frame(&mut call.headers, SAMPLE.len() as u64);
@@ -179,13 +180,13 @@ impl S3 {
             }
         };
         let answer = self.send(call).await?;
-        let mut md5 = Hasher::new(Wanted { md5: true, ..Wanted::default() });
+        let mut md5 = Hasher::new(DigestSet { md5: true, ..DigestSet::default() });
         md5.update(SAMPLE);
         let md5 = md5.finish().md5.map(|m| hex(&m));
-        let etag = text(answer.headers(), "etag").map(|e| e.trim_matches('"').to_ascii_lowercase());
-        let told = text(answer.headers(), CRC64).and_then(crc64_in);
+        let etag = header_text(answer.headers(), "etag").map(|e| e.trim_matches('"').to_ascii_lowercase());
+        let told = header_text(answer.headers(), CRC64).and_then(crc64_in);
         let kept = etag.is_some() && etag == md5 || told == Some(crc64_of(SAMPLE));
-        drain(answer).await;
+        read_to_end(answer).await;
         Ok(kept)
     }
 }

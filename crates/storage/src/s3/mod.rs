@@ -20,23 +20,23 @@ use model::key::{Key, Order};
 
 use crate::body::Body;
 use crate::capability::{Capability, WriteCrc};
-use crate::checksum::Sums;
+use crate::checksum::Checksums;
 use crate::etag::Etag;
 use crate::http::{Client, ResponseBody, check_range, collect, length};
 use crate::meta::Meta;
 use crate::xml::{self, blocks, escape};
 use crate::{
-    ListRequest, ObjectStore, Page, Part, Position, Probe, ReadRequest, Reading, SharedStore, VersionPage,
-    Written, no_length,
+    ListRequest, ObjectStore, Page, Position, Probe, ReadRequest, Reading, SharedStore, UploadedPart,
+    VersionPage, Written, no_length,
 };
 use sign::{Credentials, Signer, encode, stamp};
 use vendor::Vendor;
 
 /// No listing, error or upload answer is larger: 1000 keys of 1,024 bytes, percent-encoded, with room.
-const ANSWER_MAX: u64 = 16 << 20;
+const MAX_RESPONSE_BYTES: u64 = 16 << 20;
 
 /// So many signatures refused in a row end the task; fewer among good ones are those objects' own trouble.
-const SIGNATURES_REFUSED_MAX: u32 = 16;
+const MAX_REFUSED_SIGNATURES: u32 = 16;
 
 /// Which listing the server speaks, learned from its answers.
 const DIALECT_UNKNOWN: u32 = 0;
@@ -45,7 +45,7 @@ const DIALECT_V2: u32 = 2;
 
 /// What a bucket's answers have taught, shared by all views of it.
 #[derive(Debug, Default)]
-struct Learned {
+struct ServerFacts {
     dialect: AtomicU32,
     /// Requests that were signed and accepted; counted no further than one.
     accepted: AtomicU32,
@@ -92,25 +92,25 @@ pub struct S3 {
     client: Client,
     host: HeaderValue,
     signer: Option<Signer>,
-    clock: ClockBox,
+    clock: DebugClock,
     capability: Capability,
     /// Reads are of this version of a key.
     version: Option<String>,
     /// The server makes one key of `a//b`, `/a/b` and `a/b`.
-    folds: bool,
-    learned: Arc<Learned>,
+    merges_slashes: bool,
+    facts: Arc<ServerFacts>,
 }
 
-struct ClockBox(SharedClock);
+struct DebugClock(SharedClock);
 
-impl std::fmt::Debug for ClockBox {
+impl std::fmt::Debug for DebugClock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Clock")
     }
 }
 
 /// One request before it is signed.
-struct Call<'a> {
+struct ApiCall<'a> {
     op: &'static str,
     method: Method,
     key: Option<&'a Key>,
@@ -120,7 +120,7 @@ struct Call<'a> {
     body: Body,
 }
 
-impl<'a> Call<'a> {
+impl<'a> ApiCall<'a> {
     fn new(op: &'static str, method: Method, key: Option<&'a Key>) -> Self {
         Self { op, method, key, query: &[], headers: HeaderMap::new(), body: Body::bytes("") }
     }
@@ -173,7 +173,7 @@ impl S3 {
             Failure::new(Kind::Invalid, "open", "the host of the endpoint is not a valid host name")
         })?;
         let signer = config.credentials.clone().map(|c| Signer::new(c, &config.region));
-        let mut capability = Capability { ecma: config.vendor.ecma, ..Capability::S3 };
+        let mut capability = Capability { crc64_ecma: config.vendor.crc64_ecma, ..Capability::S3 };
         if let Some(order) = config.order {
             capability.list_order = order;
         }
@@ -182,11 +182,11 @@ impl S3 {
             client,
             host,
             signer,
-            clock: ClockBox(clock),
+            clock: DebugClock(clock),
             capability,
             version: None,
-            folds: false,
-            learned: Arc::default(),
+            merges_slashes: false,
+            facts: Arc::default(),
         })
     }
 
@@ -211,8 +211,8 @@ impl S3 {
         let s3 = &mut self;
         let probe = s3.probe(prefix).await?;
         // SeaweedFS keeps keys in folders and lists by walking them; see docs/storage.md.
-        s3.folds = probe.server.starts_with("SeaweedFS");
-        if s3.config.order.is_none() && s3.folds {
+        s3.merges_slashes = probe.server.starts_with("SeaweedFS");
+        if s3.config.order.is_none() && s3.merges_slashes {
             s3.capability.list_order = Order::Segments;
         }
         Ok((self, probe))
@@ -223,9 +223,9 @@ impl S3 {
     /// # Errors
     /// What the store answers.
     pub async fn create_bucket(&self) -> Result<()> {
-        match self.send(Call::new("create_bucket", Method::PUT, None)).await {
+        match self.send(ApiCall::new("create_bucket", Method::PUT, None)).await {
             Ok(answer) => {
-                drain(answer).await;
+                read_to_end(answer).await;
                 Ok(())
             }
             Err(f)
@@ -241,16 +241,16 @@ impl S3 {
         self.version.iter().map(|v| ("versionId", v.as_str()))
     }
 
-    fn what(&self, key: Option<&Key>) -> String {
+    fn describe(&self, key: Option<&Key>) -> String {
         match key {
             Some(key) => format!("`{}/{key}`", self.config.bucket),
             None => format!("bucket `{}`", self.config.bucket),
         }
     }
 
-    async fn send(&self, call: Call<'_>) -> Result<Response<ResponseBody>> {
-        if self.folds
-            && let Some(key) = call.key.filter(|k| folded(k.as_bytes()))
+    async fn send(&self, call: ApiCall<'_>) -> Result<Response<ResponseBody>> {
+        if self.merges_slashes
+            && let Some(key) = call.key.filter(|k| has_empty_segment(k.as_bytes()))
         {
             let m =
                 format!("`{key}` has an empty path segment, which this server would store under another key");
@@ -291,41 +291,40 @@ impl S3 {
             path.push('?');
             path.push_str(&query);
         }
-        let mut request =
-            Request::builder().method(call.method).uri(path).body(call.body).map_err(|e| {
-                Failure::new(Kind::InvalidKey, call.op, format!("{}: {e}", self.what(call.key)))
-            })?;
+        let mut request = Request::builder().method(call.method).uri(path).body(call.body).map_err(|e| {
+            Failure::new(Kind::InvalidKey, call.op, format!("{}: {e}", self.describe(call.key)))
+        })?;
         *request.headers_mut() = headers;
         let bodiless = request.method() == Method::HEAD;
         let answer = self.client.send(request).await.map_err(|f| Failure { op: call.op, ..f })?;
         if answer.status().is_success() {
-            if self.learned.accepted.load(Relaxed) == 0 {
-                self.learned.accepted.store(1, Relaxed);
+            if self.facts.accepted.load(Relaxed) == 0 {
+                self.facts.accepted.store(1, Relaxed);
             }
-            if self.learned.refused.load(Relaxed) > 0 {
-                self.learned.refused.store(0, Relaxed);
+            if self.facts.refused.load(Relaxed) > 0 {
+                self.facts.refused.store(0, Relaxed);
             }
             return Ok(answer);
         }
         let (status, headers) = (answer.status(), answer.headers().clone());
-        let body = if bodiless { Default::default() } else { text_of(answer).await.unwrap_or_default() };
+        let body = if bodiless { Default::default() } else { body_of(answer).await.unwrap_or_default() };
         let elsewhere = error::region_in(&headers, &body).filter(|r| *r != self.config.region);
         // A refused key may come with the region too: only these answers are about it.
         let elsewhere =
             elsewhere.filter(|_| status.is_redirection() || status == http::StatusCode::BAD_REQUEST);
-        let failure = error::failure(call.op, &self.what(call.key), status, &body, elsewhere.as_deref());
-        Err(self.judge_signature(call.key, &body, failure))
+        let failure = error::failure(call.op, &self.describe(call.key), status, &body, elsewhere.as_deref());
+        Err(self.classify_signature_failure(call.key, &body, failure))
     }
 
     /// One signature that is refused while others pass is that object's trouble, not the credentials'.
-    fn judge_signature(&self, key: Option<&Key>, body: &[u8], failure: Failure) -> Failure {
+    fn classify_signature_failure(&self, key: Option<&Key>, body: &[u8], failure: Failure) -> Failure {
         let refused = failure.kind == Kind::BadCredentials
             && xml::texts(body, ["Code"])
                 .is_ok_and(|[code]| code.as_deref() == Some("SignatureDoesNotMatch"));
         let alone = refused
             && key.is_some()
-            && self.learned.accepted.load(Relaxed) > 0
-            && self.learned.refused.fetch_add(1, Relaxed) < SIGNATURES_REFUSED_MAX;
+            && self.facts.accepted.load(Relaxed) > 0
+            && self.facts.refused.fetch_add(1, Relaxed) < MAX_REFUSED_SIGNATURES;
         if alone { Failure { kind: Kind::Invalid, ..failure } } else { failure }
     }
 
@@ -367,25 +366,25 @@ impl S3 {
 }
 
 /// True for a key with an empty segment in front of its last.
-fn folded(key: &[u8]) -> bool {
+fn has_empty_segment(key: &[u8]) -> bool {
     key.starts_with(b"/") || key.windows(2).any(|w| w == b"//")
 }
 
-async fn text_of(answer: Response<ResponseBody>) -> Result<bytes::Bytes> {
-    collect(answer, ANSWER_MAX).await
+async fn body_of(answer: Response<ResponseBody>) -> Result<bytes::Bytes> {
+    collect(answer, MAX_RESPONSE_BYTES).await
 }
 
-fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+fn header_text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name).and_then(|v| v.to_str().ok())
 }
 
 /// A checksum of `N` bytes that an answer tells of the whole object. Checksums of checksums of parts are left out
 /// (AWS "Checking object integrity": composite checksums end in `-` and the number of parts).
 fn checksum<const N: usize>(headers: &HeaderMap, algorithm: &str) -> Option<[u8; N]> {
-    if text(headers, "x-amz-checksum-type").is_some_and(|t| t.eq_ignore_ascii_case("COMPOSITE")) {
+    if header_text(headers, "x-amz-checksum-type").is_some_and(|t| t.eq_ignore_ascii_case("COMPOSITE")) {
         return None;
     }
-    let value = text(headers, &format!("x-amz-checksum-{algorithm}"))?;
+    let value = header_text(headers, &format!("x-amz-checksum-{algorithm}"))?;
     base64::engine::general_purpose::STANDARD.decode(value).ok()?.try_into().ok()
 }
 
@@ -402,12 +401,12 @@ impl S3 {
         Written { etag, sums: self.sums_of(headers) }
     }
 
-    fn sums_of(&self, headers: &HeaderMap) -> Sums {
-        Sums {
-            crc64: checksum(headers, "crc64nvme").map(u64::from_be_bytes),
+    fn sums_of(&self, headers: &HeaderMap) -> Checksums {
+        Checksums {
+            crc64_nvme: checksum(headers, "crc64nvme").map(u64::from_be_bytes),
             crc32c: checksum(headers, "crc32c").map(u32::from_be_bytes),
             sha256: checksum(headers, "sha256"),
-            ecma: self.ecma_of(headers),
+            crc64_ecma: self.crc64_ecma_of(headers),
         }
     }
 
@@ -416,23 +415,25 @@ impl S3 {
     fn encrypts(&self, headers: &HeaderMap) -> bool {
         let vendor = self.config.vendor;
         let named = |rest: &str| {
-            text(headers, &format!("x-amz-{rest}")).or_else(|| text(headers, &vendor.header(rest)))
+            header_text(headers, &format!("x-amz-{rest}"))
+                .or_else(|| header_text(headers, &vendor.header(rest)))
         };
         named("server-side-encryption").is_some_and(|e| !e.eq_ignore_ascii_case("AES256"))
             || named("server-side-encryption-customer-algorithm").is_some()
     }
 
     /// CRC-64/ECMA, a decimal number in the vendor's own header.
-    fn ecma_of(&self, headers: &HeaderMap) -> Option<u64> {
+    fn crc64_ecma_of(&self, headers: &HeaderMap) -> Option<u64> {
         let vendor = self.config.vendor;
-        text(headers, &vendor.header("hash-crc64ecma")).filter(|_| vendor.ecma)?.parse().ok()
+        header_text(headers, &vendor.header("hash-crc64ecma")).filter(|_| vendor.crc64_ecma)?.parse().ok()
     }
 
     /// Metadata out of the headers of a read or HEAD; the vendor's own names become S3's.
     fn meta_of(&self, headers: &HeaderMap) -> Meta {
         let vendor = self.config.vendor;
         let either = |rest: &str| {
-            text(headers, &format!("x-amz-{rest}")).or_else(|| text(headers, &vendor.header(rest)))
+            header_text(headers, &format!("x-amz-{rest}"))
+                .or_else(|| header_text(headers, &vendor.header(rest)))
         };
         let mut meta = Meta { size: length(headers).unwrap_or(0), ..Meta::default() };
         let own_meta = vendor.header("meta-");
@@ -445,17 +446,19 @@ impl S3 {
                 meta.headers.push((name, value.clone()));
             }
         }
-        if let Some(total) = text(headers, "content-range").and_then(|r| r.rsplit('/').next()?.parse().ok()) {
+        if let Some(total) =
+            header_text(headers, "content-range").and_then(|r| r.rsplit('/').next()?.parse().ok())
+        {
             meta.size = total;
         }
-        meta.etag = text(headers, "etag").map_or(Etag::None, Etag::parse);
+        meta.etag = header_text(headers, "etag").map_or(Etag::None, Etag::parse);
         if self.encrypts(headers) {
             meta.etag = meta.etag.opaque();
         }
-        meta.modified_ms = text(headers, "last-modified").and_then(crate::http::date);
+        meta.modified_ms = header_text(headers, "last-modified").and_then(crate::http::date);
         meta.class = either("storage-class").map(str::to_owned);
         meta.tag_count = either("tagging-count").and_then(|n| n.parse().ok()).unwrap_or(0);
-        meta.parts = text(headers, "x-amz-mp-parts-count").and_then(|n| n.parse().ok());
+        meta.parts = header_text(headers, "x-amz-mp-parts-count").and_then(|n| n.parse().ok());
         meta.encryption = either("server-side-encryption").map(str::to_owned);
         meta.sums = self.sums_of(headers);
         let restored = either("restore").is_some_and(|r| r.contains("ongoing-request=\"false\""));
@@ -470,7 +473,7 @@ impl ObjectStore for S3 {
         &self.capability
     }
 
-    fn place(&self) -> String {
+    fn location(&self) -> String {
         format!("s3://{} at {}", self.config.bucket, self.config.client.authority())
     }
 
@@ -484,7 +487,7 @@ impl ObjectStore for S3 {
     }
 
     async fn probe(&self, prefix: &str) -> Result<Probe> {
-        let call = Call::new("probe", Method::HEAD, None);
+        let call = ApiCall::new("probe", Method::HEAD, None);
         let answer = self.send(call).await.map_err(|f| match f.kind {
             Kind::NotFound => Failure {
                 kind: Kind::NoBucket,
@@ -502,7 +505,7 @@ impl ObjectStore for S3 {
             // the bucket: ask for what will be needed.
             Err(f) if matches!(f.kind, Kind::Forbidden | Kind::Invalid | Kind::Unsupported) => {
                 let query = [("list-type", "2"), ("max-keys", "1"), ("prefix", prefix)];
-                match self.send(Call { query: &query, ..Call::new("list", Method::GET, None) }).await {
+                match self.send(ApiCall { query: &query, ..ApiCall::new("list", Method::GET, None) }).await {
                     Err(f) if f.kind == Kind::Forbidden => {
                         return Ok(Probe { list_refused: Some(f), ..Probe::default() });
                     }
@@ -511,18 +514,18 @@ impl ObjectStore for S3 {
             }
             other => other?,
         };
-        let server = text(answer.headers(), "server").unwrap_or_default().to_owned();
+        let server = header_text(answer.headers(), "server").unwrap_or_default().to_owned();
         let now = self.clock.0.now_ms();
-        let skew_ms = text(answer.headers(), "date").and_then(crate::http::date).map(|t| t - now);
+        let skew_ms = header_text(answer.headers(), "date").and_then(crate::http::date).map(|t| t - now);
         Ok(Probe { server, skew_ms, list_refused: None })
     }
 
     async fn list(&self, request: &ListRequest) -> Result<Page> {
-        match self.list_in(request, self.learned.dialect.load(Relaxed)).await {
+        match self.list_in(request, self.facts.dialect.load(Relaxed)).await {
             // A server that refuses the second version of the listing may know the first.
             Err(f)
                 if matches!(f.kind, Kind::Invalid | Kind::Unsupported)
-                    && self.learned.dialect.load(Relaxed) == DIALECT_UNKNOWN
+                    && self.facts.dialect.load(Relaxed) == DIALECT_UNKNOWN
                     && request.from == Position::Start =>
             {
                 let first = self.list_in(request, DIALECT_V1).await;
@@ -543,10 +546,10 @@ impl ObjectStore for S3 {
         let number = part.map(|n| n.to_string());
         let mut query: Vec<(&str, &str)> = number.iter().map(|n| ("partNumber", n.as_str())).collect();
         query.extend(self.version_query());
-        let mut call = Call { query: &query, ..Call::new("head", Method::HEAD, Some(key)) };
+        let mut call = ApiCall { query: &query, ..ApiCall::new("head", Method::HEAD, Some(key)) };
         call.headers.insert("x-amz-checksum-mode", HeaderValue::from_static("ENABLED"));
         let answer = match self.send(call).await {
-            Err(f) if f.kind == Kind::Invalid => return Err(self.explained(key, &query, f).await),
+            Err(f) if f.kind == Kind::Invalid => return Err(self.failure_of_get(key, &query, f).await),
             answer => answer?,
         };
         let mut meta = self.meta_of(answer.headers());
@@ -558,7 +561,7 @@ impl ObjectStore for S3 {
 
     async fn read(&self, key: &Key, request: &ReadRequest) -> Result<Reading> {
         let query: Vec<(&str, &str)> = self.version_query().collect();
-        let mut call = Call { query: &query, ..Call::new("read", Method::GET, Some(key)) };
+        let mut call = ApiCall { query: &query, ..ApiCall::new("read", Method::GET, Some(key)) };
         let value = |text: String| {
             HeaderValue::from_str(&text).map_err(|_| Failure::new(Kind::Invalid, "read", "bad header value"))
         };
@@ -581,11 +584,11 @@ impl ObjectStore for S3 {
             && !meta.etag.is_none()
             && !meta.etag.same_text(wanted)
         {
-            let m = format!("{}: the ETag is now {}, expected {wanted}", self.what(Some(key)), meta.etag);
+            let m = format!("{}: the ETag is now {}, expected {wanted}", self.describe(Some(key)), meta.etag);
             return Err(Failure::new(Kind::Changed, "read", m));
         }
         let told = length(answer.headers());
-        let len = told.or(request.expected_len()).ok_or_else(|| no_length(&self.what(Some(key))))?;
+        let len = told.or(request.expected_len()).ok_or_else(|| no_length(&self.describe(Some(key))))?;
         let meta = match (told, &request.range) {
             (None, None) => Meta { size: len, ..meta },
             _ => meta,
@@ -596,11 +599,11 @@ impl ObjectStore for S3 {
     async fn write(&self, key: &Key, meta: &Meta, body: Body) -> Result<Written> {
         let mut headers = self.write_headers(meta)?;
         let (body, proving) = self.with_checksum(&mut headers, body).await?;
-        let call = Call { headers, body, ..Call::new("write", Method::PUT, Some(key)) };
+        let call = ApiCall { headers, body, ..ApiCall::new("write", Method::PUT, Some(key)) };
         let answer = self.send(call).await?;
-        let etag = text(answer.headers(), "etag").map_or(Etag::None, Etag::parse);
+        let etag = header_text(answer.headers(), "etag").map_or(Etag::None, Etag::parse);
         let written = self.written(answer.headers(), etag);
-        drain(answer).await;
+        read_to_end(answer).await;
         if let Some(proving) = proving {
             self.prove_whole_framed(key, proving).await?;
         }
@@ -608,9 +611,9 @@ impl ObjectStore for S3 {
     }
 
     async fn delete(&self, key: &Key) -> Result<()> {
-        match self.send(Call::new("delete", Method::DELETE, Some(key))).await {
+        match self.send(ApiCall::new("delete", Method::DELETE, Some(key))).await {
             Ok(answer) => {
-                drain(answer).await;
+                read_to_end(answer).await;
                 Ok(())
             }
             Err(f) if f.kind == Kind::NotFound => Ok(()),
@@ -624,8 +627,9 @@ impl ObjectStore for S3 {
             integrity::announce(&mut headers);
         }
         let query = [("uploads", "")];
-        let call = Call { query: &query, headers, ..Call::new("begin_upload", Method::POST, Some(key)) };
-        let xml = text_of(self.send(call).await?).await?;
+        let call =
+            ApiCall { query: &query, headers, ..ApiCall::new("begin_upload", Method::POST, Some(key)) };
+        let xml = body_of(self.send(call).await?).await?;
         let [id] = xml::texts(&xml, ["UploadId"])?;
         let id =
             id.ok_or_else(|| Failure::new(Kind::Corrupt, "begin_upload", "the response has no UploadId"))?;
@@ -639,29 +643,29 @@ impl ObjectStore for S3 {
         number: u32,
         _offset: u64,
         body: Body,
-    ) -> Result<Part> {
+    ) -> Result<UploadedPart> {
         let size = body.len();
         let n = number.to_string();
         let (id, with_crc) = integrity::unmarked(upload);
         let query = [("partNumber", n.as_str()), ("uploadId", id)];
-        let mut call = Call { query: &query, ..Call::new("write_part", Method::PUT, Some(key)) };
+        let mut call = ApiCall { query: &query, ..ApiCall::new("write_part", Method::PUT, Some(key)) };
         add_md5(&mut call.headers, &body);
         call.body = if with_crc { integrity::add_crc(&mut call.headers, body) } else { body };
         let answer = self.send(call).await?;
-        let etag = text(answer.headers(), "etag").unwrap_or_default().trim_matches('"').to_owned();
+        let etag = header_text(answer.headers(), "etag").unwrap_or_default().trim_matches('"').to_owned();
         let opaque = self.encrypts(answer.headers());
-        drain(answer).await;
+        read_to_end(answer).await;
         if etag.is_empty() {
             return Err(Failure::new(Kind::Corrupt, "write_part", "the response has no ETag"));
         }
-        Ok(Part { number, etag, size, opaque, crc64: None })
+        Ok(UploadedPart { number, etag, size, opaque, crc64: None })
     }
 
     async fn prove_write_crc(&self, key: &Key, upload: &str) -> Result<WriteCrc> {
         self.write_crc_of(key, upload).await
     }
 
-    async fn complete_upload(&self, key: &Key, upload: &str, parts: &[Part]) -> Result<Written> {
+    async fn complete_upload(&self, key: &Key, upload: &str, parts: &[UploadedPart]) -> Result<Written> {
         let mut xml = String::with_capacity(parts.len() * 100 + 64);
         xml.push_str("<CompleteMultipartUpload>");
         for part in parts {
@@ -674,31 +678,31 @@ impl ObjectStore for S3 {
         }
         xml.push_str("</CompleteMultipartUpload>");
         let query = [("uploadId", integrity::unmarked(upload).0)];
-        let mut call = Call::new("complete_upload", Method::POST, Some(key));
+        let mut call = ApiCall::new("complete_upload", Method::POST, Some(key));
         call.query = &query;
         call.headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
         call.body = Body::bytes(xml);
         let answer = self.send(call).await?;
         let (status, headers) = (answer.status(), answer.headers().clone());
-        let xml = text_of(answer).await?;
+        let xml = body_of(answer).await?;
         // Completion may fail after its 200 was sent: the body tells (AWS CompleteMultipartUpload).
         let [etag, code, crc64] = xml::texts(&xml, ["ETag", "Code", "ChecksumCRC64NVME"])?;
         if code.is_some() {
             let status = if status.is_success() { http::StatusCode::INTERNAL_SERVER_ERROR } else { status };
-            return Err(error::failure("complete_upload", &self.what(Some(key)), status, &xml, None));
+            return Err(error::failure("complete_upload", &self.describe(Some(key)), status, &xml, None));
         }
         let mut written = self.written(&headers, etag.map_or(Etag::None, |e| Etag::parse(&e)));
         // It is always of the whole object (AWS "Checking object integrity": full object checksums).
-        written.sums.crc64 = written.sums.crc64.or(crc64.and_then(|c| crc64_in(&c)));
+        written.sums.crc64_nvme = written.sums.crc64_nvme.or(crc64.and_then(|c| crc64_in(&c)));
         Ok(written)
     }
 
     async fn abort_upload(&self, key: &Key, upload: &str) -> Result<()> {
         let query = [("uploadId", integrity::unmarked(upload).0)];
-        let call = Call { query: &query, ..Call::new("abort_upload", Method::DELETE, Some(key)) };
+        let call = ApiCall { query: &query, ..ApiCall::new("abort_upload", Method::DELETE, Some(key)) };
         match self.send(call).await {
             Ok(answer) => {
-                drain(answer).await;
+                read_to_end(answer).await;
                 Ok(())
             }
             Err(f) if f.kind == Kind::NotFound => Ok(()),
@@ -706,18 +710,18 @@ impl ObjectStore for S3 {
         }
     }
 
-    async fn list_parts(&self, key: &Key, upload: &str) -> Result<Vec<Part>> {
+    async fn list_parts(&self, key: &Key, upload: &str) -> Result<Vec<UploadedPart>> {
         let mut parts = Vec::new();
         let mut marker = String::from("0");
         let (id, _) = integrity::unmarked(upload);
         // 10,000 parts in pages of 1,000.
         for _ in 0..11 {
             let query = [("max-parts", "1000"), ("part-number-marker", marker.as_str()), ("uploadId", id)];
-            let call = Call { query: &query, ..Call::new("list_parts", Method::GET, Some(key)) };
-            let xml = text_of(self.send(call).await?).await?;
+            let call = ApiCall { query: &query, ..ApiCall::new("list_parts", Method::GET, Some(key)) };
+            let xml = body_of(self.send(call).await?).await?;
             let found = blocks(&xml, "Part", ["PartNumber", "ETag", "Size"])?;
             for [number, etag, size] in found {
-                let part = Part {
+                let part = UploadedPart {
                     number: number.parse().unwrap_or(0),
                     etag: etag.trim_matches('"').to_owned(),
                     size: size.parse().unwrap_or(0),
@@ -737,8 +741,8 @@ impl ObjectStore for S3 {
 
     async fn list_uploads(&self, prefix: &str) -> Result<Vec<(Key, String)>> {
         let query = [("max-uploads", "1000"), ("prefix", prefix), ("uploads", "")];
-        let call = Call { query: &query, ..Call::new("list_uploads", Method::GET, None) };
-        let xml = text_of(self.send(call).await?).await?;
+        let call = ApiCall { query: &query, ..ApiCall::new("list_uploads", Method::GET, None) };
+        let xml = body_of(self.send(call).await?).await?;
         let found = blocks(&xml, "Upload", ["Key", "UploadId"])?;
         Ok(found.into_iter().map(|[key, id]| (Key::from(key), id)).collect())
     }
@@ -748,7 +752,7 @@ impl ObjectStore for S3 {
         encode(&mut source, bucket.as_bytes(), false);
         source.push('/');
         encode(&mut source, from.as_bytes(), true);
-        let mut call = Call::new("copy", Method::PUT, Some(to));
+        let mut call = ApiCall::new("copy", Method::PUT, Some(to));
         let bad = |_| Failure::new(Kind::InvalidKey, "copy", "the source key is not a valid header value");
         call.headers.insert("x-amz-copy-source", HeaderValue::from_str(&source).map_err(bad)?);
         if !if_match.is_none() {
@@ -757,11 +761,11 @@ impl ObjectStore for S3 {
         }
         let answer = self.send(call).await?;
         let headers = answer.headers().clone();
-        let xml = text_of(answer).await?;
+        let xml = body_of(answer).await?;
         let [etag, code] = xml::texts(&xml, ["ETag", "Code"])?;
         if code.is_some() {
             let status = http::StatusCode::INTERNAL_SERVER_ERROR;
-            return Err(error::failure("copy", &self.what(Some(to)), status, &xml, None));
+            return Err(error::failure("copy", &self.describe(Some(to)), status, &xml, None));
         }
         Ok(self.written(&headers, etag.map_or(Etag::None, |e| Etag::parse(&e))))
     }
@@ -776,14 +780,14 @@ impl ObjectStore for S3 {
              <GlacierJobParameters><Tier>Standard</Tier></GlacierJobParameters></RestoreRequest>"
         );
         let query = [("restore", "")];
-        let call = Call {
+        let call = ApiCall {
             query: &query,
             body: Body::bytes(body.into_bytes()),
-            ..Call::new("restore", Method::POST, Some(key))
+            ..ApiCall::new("restore", Method::POST, Some(key))
         };
         match self.send(call).await {
             Ok(answer) => {
-                drain(answer).await;
+                read_to_end(answer).await;
                 Ok(())
             }
             Err(f) if f.message.contains("RestoreAlreadyInProgress") => Ok(()),
@@ -794,23 +798,23 @@ impl ObjectStore for S3 {
     async fn tags(&self, key: &Key) -> Result<Vec<(String, String)>> {
         let mut query = vec![("tagging", "")];
         query.extend(self.version_query());
-        let call = Call { query: &query, ..Call::new("tags", Method::GET, Some(key)) };
-        let xml = text_of(self.send(call).await?).await?;
+        let call = ApiCall { query: &query, ..ApiCall::new("tags", Method::GET, Some(key)) };
+        let xml = body_of(self.send(call).await?).await?;
         Ok(blocks(&xml, "Tag", ["Key", "Value"])?.into_iter().map(|[k, v]| (k, v)).collect())
     }
 
     async fn acl(&self, key: &Key) -> Result<Option<&'static str>> {
         let mut query = vec![("acl", "")];
         query.extend(self.version_query());
-        let call = Call { query: &query, ..Call::new("acl", Method::GET, Some(key)) };
-        let xml = text_of(self.send(call).await?).await?;
+        let call = ApiCall { query: &query, ..ApiCall::new("acl", Method::GET, Some(key)) };
+        let xml = body_of(self.send(call).await?).await?;
         versions::canned(&xml)
     }
 
     async fn keeps_versions(&self) -> Result<bool> {
         let query = [("versioning", "")];
-        let call = Call { query: &query, ..Call::new("versioning", Method::GET, None) };
-        let xml = text_of(self.send(call).await?).await?;
+        let call = ApiCall { query: &query, ..ApiCall::new("versioning", Method::GET, None) };
+        let xml = body_of(self.send(call).await?).await?;
         let [status] = xml::texts(&xml, ["Status"])?;
         Ok(status.as_deref() == Some("Enabled"))
     }
@@ -821,11 +825,11 @@ impl ObjectStore for S3 {
             client: self.client.clone(),
             host: self.host.clone(),
             signer: self.config.credentials.clone().map(|c| Signer::new(c, &self.config.region)),
-            clock: ClockBox(self.clock.0.clone()),
+            clock: DebugClock(self.clock.0.clone()),
             capability: Capability { copy: false, ..self.capability },
             version: Some(version.to_owned()),
-            folds: self.folds,
-            learned: self.learned.clone(),
+            merges_slashes: self.merges_slashes,
+            facts: self.facts.clone(),
         }))
     }
 
@@ -836,7 +840,7 @@ impl ObjectStore for S3 {
     async fn buckets(&self) -> Result<Vec<String>> {
         let account = S3Config { bucket: String::new(), ..self.config.clone() };
         let account = S3::new(account, self.clock.0.clone())?;
-        let xml = text_of(account.send(Call::new("buckets", Method::GET, None)).await?).await?;
+        let xml = body_of(account.send(ApiCall::new("buckets", Method::GET, None)).await?).await?;
         Ok(blocks(&xml, "Bucket", ["Name"])?.into_iter().map(|[name]| name).collect())
     }
 }
@@ -852,8 +856,8 @@ fn add_md5(headers: &mut HeaderMap, body: &Body) {
 
 impl S3 {
     /// Why a HEAD was refused: its answer has no body, so the first byte is read instead (AWS "HeadObject").
-    async fn explained(&self, key: &Key, query: &[(&str, &str)], refused: Failure) -> Failure {
-        let mut call = Call { query, ..Call::new("head", Method::GET, Some(key)) };
+    async fn failure_of_get(&self, key: &Key, query: &[(&str, &str)], refused: Failure) -> Failure {
+        let mut call = ApiCall { query, ..ApiCall::new("head", Method::GET, Some(key)) };
         call.headers.insert(http::header::RANGE, HeaderValue::from_static("bytes=0-0"));
         self.send(call).await.err().unwrap_or(refused)
     }
@@ -903,13 +907,13 @@ impl S3 {
                 query.push(("start-after", &from));
             }
         }
-        let answer = self.send(Call { query: &query, ..Call::new("list", Method::GET, None) }).await?;
-        let xml = text_of(answer).await.map_err(|f| Failure { op: "list", ..f })?;
+        let answer = self.send(ApiCall { query: &query, ..ApiCall::new("list", Method::GET, None) }).await?;
+        let xml = body_of(answer).await.map_err(|f| Failure { op: "list", ..f })?;
         let listing = list::parse(&xml)?;
         if listing.counted || listing.token.is_some() {
-            self.learned.dialect.store(DIALECT_V2, Relaxed);
+            self.facts.dialect.store(DIALECT_V2, Relaxed);
         } else if first {
-            self.learned.dialect.store(DIALECT_V1, Relaxed);
+            self.facts.dialect.store(DIALECT_V1, Relaxed);
         }
         self.page_of(listing, max, walks_folders)
     }
@@ -928,7 +932,7 @@ impl S3 {
                 // It counts as the second version does, and tells no token: only the key can lead on.
                 Some(key) if counted => Some(Position::After(key)),
                 Some(key) => {
-                    self.learned.dialect.store(DIALECT_V1, Relaxed);
+                    self.facts.dialect.store(DIALECT_V1, Relaxed);
                     Some(Position::Token(format!("1:{key}").into()))
                 }
                 None => {
@@ -945,6 +949,6 @@ impl S3 {
 }
 
 /// Reads a small answer to its end, so that its connection can be used again.
-async fn drain(answer: Response<ResponseBody>) {
-    let _ = text_of(answer).await;
+async fn read_to_end(answer: Response<ResponseBody>) {
+    let _ = body_of(answer).await;
 }

@@ -13,7 +13,7 @@ pub struct Vendor {
     /// Its own headers begin with this, as `x-oss-`.
     pub prefix: &'static str,
     /// It keeps the CRC-64/ECMA of each object and tells it in `…hash-crc64ecma`.
-    pub ecma: bool,
+    pub crc64_ecma: bool,
     /// An archived object can be asked to be readable for some days.
     pub restores: bool,
     /// Endpoint; `{region}` stands for the region. Empty: only what the operator configures.
@@ -28,7 +28,7 @@ const fn vendor(name: &'static str, prefix: &'static str) -> Vendor {
     Vendor {
         name,
         prefix,
-        ecma: false,
+        crc64_ecma: false,
         restores: true,
         endpoint: "",
         addressing: Addressing::Virtual,
@@ -79,7 +79,7 @@ pub static VENDORS: [Vendor; 10] = [
         ..vendor("AWS", "x-amz-")
     },
     Vendor {
-        ecma: true,
+        crc64_ecma: true,
         endpoint: "https://s3.oss-{region}.aliyuncs.com",
         regions: &[
             "cn-hangzhou",
@@ -110,7 +110,7 @@ pub static VENDORS: [Vendor; 10] = [
         ..vendor("Aliyun", "x-oss-")
     },
     Vendor {
-        ecma: true,
+        crc64_ecma: true,
         endpoint: "https://cos.{region}.myqcloud.com",
         regions: &[
             "ap-beijing",
@@ -136,7 +136,7 @@ pub static VENDORS: [Vendor; 10] = [
         ..vendor("Tencent", "x-cos-")
     },
     Vendor {
-        ecma: true,
+        crc64_ecma: true,
         endpoint: "https://obs.{region}.myhuaweicloud.com",
         regions: &[
             "cn-north-1",

@@ -6,7 +6,7 @@ use http::Method;
 use model::failure::{Failure, Kind, Result};
 use model::key::Key;
 
-use super::{Call, S3, text_of};
+use super::{ApiCall, S3, body_of};
 use crate::etag::Etag;
 use crate::s3::list::{instant, percent_decode};
 use crate::xml::{Scanner, Token, unescape};
@@ -18,7 +18,7 @@ const PAGES: usize = 200;
 
 /// One answer: versions as listed, newest first within a key.
 #[derive(Default)]
-struct Answer {
+struct VersionsResult {
     versions: Vec<(Key, Version)>,
     more: bool,
     next: (String, String),
@@ -41,8 +41,8 @@ impl S3 {
                 query.push(("version-id-marker", marker.1.as_str()));
             }
             query.push(("versions", ""));
-            let call = Call { query: &query, ..Call::new("list_versions", Method::GET, None) };
-            let xml = text_of(self.send(call).await?).await?;
+            let call = ApiCall { query: &query, ..ApiCall::new("list_versions", Method::GET, None) };
+            let xml = body_of(self.send(call).await?).await?;
             let answer = parse(&xml)?;
             found.extend(answer.versions);
             if !answer.more {
@@ -85,14 +85,14 @@ fn by_key(found: Vec<(Key, Version)>) -> Vec<(Key, Result<Vec<Version>>)> {
     keys.into_iter().map(|(key, versions)| (key, Ok(versions))).collect()
 }
 
-fn parse(xml: &[u8]) -> Result<Answer> {
+fn parse(xml: &[u8]) -> Result<VersionsResult> {
     let encoded = xml.windows(32).any(|w| w == b"<EncodingType>url</EncodingType>");
     let text_of = |raw: &[u8]| {
         let raw = unescape(raw);
         let decoded = if encoded { percent_decode(&raw, true) } else { raw.into_owned() };
         String::from_utf8_lossy(&decoded).into_owned()
     };
-    let mut answer = Answer::default();
+    let mut answer = VersionsResult::default();
     let mut scanner = Scanner::new(xml);
     let mut current: Option<(bool, [String; 7])> = None;
     const FIELDS: [&[u8]; 7] =

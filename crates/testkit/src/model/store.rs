@@ -9,10 +9,10 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use model::failure::{Failure, Kind, Result};
 use model::key::Key;
-use storage::checksum::{Hasher, Sums, Wanted, hex, md5_of_parts};
+use storage::checksum::{Checksums, DigestSet, Hasher, hex, md5_of_parts};
 use storage::{
-    Body, Capability, Entry, Etag, ListRequest, Meta, ObjectStore, Page, Part, Position, Probe, ReadRequest,
-    Reading, Written,
+    Body, Capability, Entry, Etag, ListRequest, Meta, ObjectStore, Page, Position, Probe, ReadRequest,
+    Reading, UploadedPart, Written,
 };
 
 use super::behaviour::{Behaviour, EtagKind, ModelFault, Start};
@@ -83,7 +83,7 @@ impl std::fmt::Debug for Model {
 }
 
 fn md5(bytes: &[u8]) -> [u8; 16] {
-    let mut hasher = Hasher::new(Wanted { md5: true, ..Wanted::default() });
+    let mut hasher = Hasher::new(DigestSet { md5: true, ..DigestSet::default() });
     hasher.update(bytes);
     hasher.finish().md5.unwrap_or_default()
 }
@@ -277,10 +277,10 @@ impl State {
         }
     }
 
-    fn sums(&self, bytes: &[u8]) -> Sums {
+    fn sums(&self, bytes: &[u8]) -> Checksums {
         let keeps = self.behaviour.keeps;
         let mut hasher =
-            Hasher::new(Wanted { crc64: keeps.crc64, crc32c: keeps.crc32c, ..Wanted::default() });
+            Hasher::new(DigestSet { crc64_nvme: keeps.crc64, crc32c: keeps.crc32c, ..DigestSet::default() });
         hasher.update(bytes);
         hasher.finish().sums
     }
@@ -346,7 +346,7 @@ impl ObjectStore for Model {
         &self.capability
     }
 
-    fn place(&self) -> String {
+    fn location(&self) -> String {
         "the model".into()
     }
 
@@ -524,7 +524,14 @@ impl ObjectStore for Model {
         answered(fault, "begin_upload", id)
     }
 
-    async fn write_part(&self, key: &Key, upload: &str, number: u32, _: u64, body: Body) -> Result<Part> {
+    async fn write_part(
+        &self,
+        key: &Key,
+        upload: &str,
+        number: u32,
+        _: u64,
+        body: Body,
+    ) -> Result<UploadedPart> {
         let fault = self.begin("write_part", Some(key), &[is_refused, is_lost]).await?;
         let bytes = body.collect(u64::MAX).await?;
         let part = {
@@ -539,14 +546,22 @@ impl ObjectStore for Model {
             let size = bytes.len() as u64;
             open.parts.insert(number, bytes);
             match kind {
-                EtagKind::Md5 => Part { number, etag: hex(&digest), size, opaque: false, crc64: None },
-                _ => Part { number, etag: hex(&md5(&serial.to_le_bytes())), size, opaque: true, crc64: None },
+                EtagKind::Md5 => {
+                    UploadedPart { number, etag: hex(&digest), size, opaque: false, crc64: None }
+                }
+                _ => UploadedPart {
+                    number,
+                    etag: hex(&md5(&serial.to_le_bytes())),
+                    size,
+                    opaque: true,
+                    crc64: None,
+                },
             }
         };
         answered(fault, "write_part", part)
     }
 
-    async fn complete_upload(&self, key: &Key, upload: &str, parts: &[Part]) -> Result<Written> {
+    async fn complete_upload(&self, key: &Key, upload: &str, parts: &[UploadedPart]) -> Result<Written> {
         let fault = self.begin("complete_upload", Some(key), &[is_refused, is_lost]).await?;
         let written = {
             let mut state = self.state();
@@ -573,12 +588,12 @@ impl ObjectStore for Model {
         Ok(())
     }
 
-    async fn list_parts(&self, _: &Key, upload: &str) -> Result<Vec<Part>> {
+    async fn list_parts(&self, _: &Key, upload: &str) -> Result<Vec<UploadedPart>> {
         self.begin("list_parts", None, &[is_refused]).await?;
         let state = self.state();
         let Some(open) = state.uploads.get(upload) else { return refused(Kind::NotFound, "list_parts") };
         let opaque = state.behaviour.etag != EtagKind::Md5;
-        let part = |(number, bytes): (&u32, &Bytes)| Part {
+        let part = |(number, bytes): (&u32, &Bytes)| UploadedPart {
             number: *number,
             etag: hex(&md5(bytes)),
             size: bytes.len() as u64,

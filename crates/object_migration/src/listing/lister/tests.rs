@@ -95,7 +95,7 @@ impl ObjectStore for Server {
             _ => {}
         }
     }
-    fn place(&self) -> String {
+    fn location(&self) -> String {
         "scripted".into()
     }
     async fn probe(&self, _: &str) -> Result<Probe> {
@@ -341,7 +341,7 @@ async fn obj_04_keys_outside_of_the_prefix_are_refused() {
         fn capability(&self) -> &Capability {
             &Capability::S3
         }
-        fn place(&self) -> String {
+        fn location(&self) -> String {
             "stray".into()
         }
         async fn probe(&self, _: &str) -> Result<Probe> {

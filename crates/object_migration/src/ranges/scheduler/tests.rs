@@ -58,7 +58,7 @@ impl ObjectStore for Listed {
     fn capability(&self) -> &Capability {
         &self.capability
     }
-    fn place(&self) -> String {
+    fn location(&self) -> String {
         "listed".into()
     }
     async fn list(&self, request: &ListRequest) -> Result<Page> {

@@ -14,22 +14,22 @@ fn etags(content: usize) -> [Etag; 4] {
 }
 
 fn digests(content: usize) -> Digests {
-    let all = Wanted { md5: true, crc64: true, crc32c: true, sha256: true, ecma: true };
+    let all = DigestSet { md5: true, crc64_nvme: true, crc32c: true, sha256: true, crc64_ecma: true };
     let mut hasher = Hasher::new(all);
     hasher.update(BYTES[content]);
     hasher.finish()
 }
 
 /// The checksums that a side may keep or a transfer compute: none, each alone, all.
-fn sums(content: usize) -> [Sums; 6] {
+fn sums(content: usize) -> [Checksums; 6] {
     let all = digests(content).sums;
-    let none = Sums::default();
+    let none = Checksums::default();
     [
         none,
-        Sums { crc64: all.crc64, ..none },
-        Sums { crc32c: all.crc32c, ..none },
-        Sums { sha256: all.sha256, ..none },
-        Sums { ecma: all.ecma, ..none },
+        Checksums { crc64_nvme: all.crc64_nvme, ..none },
+        Checksums { crc32c: all.crc32c, ..none },
+        Checksums { sha256: all.sha256, ..none },
+        Checksums { crc64_ecma: all.crc64_ecma, ..none },
         all,
     ]
 }
@@ -92,16 +92,16 @@ fn sec_f02_obj_03_no_verdict_contradicts_the_truth() {
 
 #[test]
 fn sec_f02_bytes_that_are_not_the_sources_are_not_proved_by_what_was_stored() {
-    let source = ReportedDigests { etag: etags(0)[0].clone(), sums: Sums::default() };
-    let stored = ReportedDigests { etag: etags(1)[0].clone(), sums: Sums::default() };
+    let source = ReportedDigests { etag: etags(0)[0].clone(), sums: Checksums::default() };
+    let stored = ReportedDigests { etag: etags(1)[0].clone(), sums: Checksums::default() };
     assert_eq!(compare_digests(&source, None, &stored), Verdict::NeedDigest);
     assert!(matches!(compare_digests(&source, Some(digests(1)), &stored), Verdict::Differs(_)));
 }
 
 #[test]
 fn obj_03_a_part_with_an_opaque_tag_is_neither_wrong_nor_compared() {
-    let part = |opaque| Part { number: 1, etag: "0".repeat(32), size: 1, opaque, crc64: None };
-    let wanted = Wanted { md5: true, ..Wanted::default() };
+    let part = |opaque| UploadedPart { number: 1, etag: "0".repeat(32), size: 1, opaque, crc64: None };
+    let wanted = DigestSet { md5: true, ..DigestSet::default() };
     assert!(part_differs(&part(false), Some(digests(0))).is_some());
     assert!(part_differs(&part(true), Some(digests(0))).is_none());
     assert!(parts_compared(&[part(false)], wanted) && !parts_compared(&[part(true)], wanted));
@@ -110,7 +110,7 @@ fn obj_03_a_part_with_an_opaque_tag_is_neither_wrong_nor_compared() {
 
 #[test]
 fn parts_prove_a_whole_only_where_the_source_was_compared() {
-    let piece = |bytes: &[u8]| Part {
+    let piece = |bytes: &[u8]| UploadedPart {
         number: 1,
         etag: String::new(),
         size: bytes.len() as u64,
@@ -119,19 +119,19 @@ fn parts_prove_a_whole_only_where_the_source_was_compared() {
     };
     let parts = [piece(&BYTES[0][..4]), piece(&BYTES[0][4..])];
     let seen = whole_of(&parts);
-    assert_eq!(seen.sums.crc64, digests(0).sums.crc64);
+    assert_eq!(seen.sums.crc64_nvme, digests(0).sums.crc64_nvme);
     let [md5, _, opaque, _] = etags(0);
     let with_crc = |etag: &Etag, content| ReportedDigests {
         etag: etag.clone(),
-        sums: Sums { crc64: digests(content).sums.crc64, ..Sums::default() },
+        sums: Checksums { crc64_nvme: digests(content).sums.crc64_nvme, ..Checksums::default() },
     };
-    let alone = |etag: &Etag| ReportedDigests { etag: etag.clone(), sums: Sums::default() };
+    let alone = |etag: &Etag| ReportedDigests { etag: etag.clone(), sums: Checksums::default() };
     assert_eq!(with_crc(&md5, 0).matches_flight(&seen), Some(true));
     assert_eq!(with_crc(&md5, 1).matches_flight(&seen), Some(false));
     assert_eq!(of_parts(Proof::Digest, &with_crc(&md5, 0), &seen), Proof::Digest);
     assert_eq!(of_parts(Proof::Digest, &alone(&md5), &seen), Proof::Size);
     assert_eq!(of_parts(Proof::Digest, &alone(&opaque), &seen), Proof::Digest);
     assert_eq!(of_parts(Proof::Etag, &alone(&md5), &seen), Proof::Etag);
-    let unknown = [parts[0].clone(), Part { crc64: None, ..parts[1].clone() }];
-    assert_eq!(whole_of(&unknown).sums, Sums::default());
+    let unknown = [parts[0].clone(), UploadedPart { crc64: None, ..parts[1].clone() }];
+    assert_eq!(whole_of(&unknown).sums, Checksums::default());
 }

@@ -9,7 +9,7 @@ pub(super) const LINE_MAX: usize = 65_535;
 
 /// What a list file names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum ListForm {
     /// A key of the source per line.
     Keys,
     /// A URL and the key it is to have, with one TAB between them.
@@ -29,7 +29,7 @@ pub struct Line {
 ///
 /// # Errors
 /// [`Kind::ListLineTooLong`] or [`Kind::ListMalformed`], with the number of the line and what is wrong.
-pub(super) fn read(form: Form, line: &[u8], number: u64) -> Result<Option<Line>> {
+pub(super) fn read(form: ListForm, line: &[u8], number: u64) -> Result<Option<Line>> {
     let wrong = |kind, why: &str| Failure::new(kind, "list_file", format!("line {number}: {why}"));
     let malformed = |why: &str| wrong(Kind::ListMalformed, why);
     if line.len() > LINE_MAX {
@@ -40,7 +40,7 @@ pub(super) fn read(form: Form, line: &[u8], number: u64) -> Result<Option<Line>>
     if line.is_empty() {
         return Ok(None);
     }
-    if form == Form::Keys {
+    if form == ListForm::Keys {
         let key = percent_decode(line, false);
         return Ok(Some(Line { key, url: String::new() }));
     }
@@ -84,18 +84,18 @@ mod tests {
     #[test]
     fn keys_are_decoded_once_and_a_plus_stays() {
         let key = |line: &str| {
-            read(Form::Keys, line.as_bytes(), 2).unwrap().map(|l| String::from_utf8(l.key).unwrap())
+            read(ListForm::Keys, line.as_bytes(), 2).unwrap().map(|l| String::from_utf8(l.key).unwrap())
         };
         assert_eq!(key("oms%2F%E8%80%83.doc").as_deref(), Some("oms/考.doc"));
         assert_eq!(key("a+b%2541\r").as_deref(), Some("a+b%41"));
         assert_eq!(key(" lead ").as_deref(), Some(" lead "));
         assert_eq!(key(""), None);
-        assert_eq!(read(Form::Keys, "\u{feff}k".as_bytes(), 1).unwrap().unwrap().key, b"k");
+        assert_eq!(read(ListForm::Keys, "\u{feff}k".as_bytes(), 1).unwrap().unwrap().key, b"k");
     }
 
     #[test]
     fn urls_need_two_columns() {
-        let url = |line: &str| read(Form::Urls, line.as_bytes(), 7);
+        let url = |line: &str| read(ListForm::Urls, line.as_bytes(), 7);
         let line = url("http://h/a%20b?x=1\tdoc/a%20b").unwrap().unwrap();
         assert_eq!((line.url.as_str(), line.key.as_slice()), ("http://h/a%20b?x=1", &b"doc/a b"[..]));
         for bad in [
@@ -113,7 +113,7 @@ mod tests {
             assert_eq!(failure.kind, Kind::ListMalformed, "{bad}");
             assert!(failure.message.starts_with("line 7") && !failure.message.contains("u:p"), "{failure}");
         }
-        assert_eq!(read(Form::Keys, &vec![b'x'; 65_536], 1).unwrap_err().kind, Kind::ListLineTooLong);
+        assert_eq!(read(ListForm::Keys, &vec![b'x'; 65_536], 1).unwrap_err().kind, Kind::ListLineTooLong);
     }
 
     #[test]
@@ -126,7 +126,7 @@ mod tests {
             b"https://[::1]:9/x \t y",
         ];
         testkit::fuzz::fuzz("list files", &lines.map(<[u8]>::to_vec), |input, _| {
-            for form in [Form::Keys, Form::Urls] {
+            for form in [ListForm::Keys, ListForm::Urls] {
                 for (number, line) in (1..).zip(input.split(|b| *b == b'\n')) {
                     let _ = read(form, line, number);
                 }

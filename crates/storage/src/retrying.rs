@@ -20,8 +20,8 @@ use crate::capability::{Capability, StartAfter, WriteCrc};
 use crate::etag::Etag;
 use crate::meta::Meta;
 use crate::{
-    Fact, ListRequest, ObjectStore, Page, Part, Probe, ReadRequest, Reading, SharedStore, VersionPage,
-    Written,
+    Fact, ListRequest, ObjectStore, Page, Probe, ReadRequest, Reading, SharedStore, UploadedPart,
+    VersionPage, Written,
 };
 
 /// What can be learned about a store by using it; all combinations are prepared, since a capability is lent.
@@ -50,23 +50,23 @@ pub struct Requests {
 
 /// A connector with limit, retries and counts.
 #[derive(Debug)]
-pub struct Guarded {
+pub struct RetryingStore {
     inner: SharedStore,
     side: Side,
     limit: Arc<Limit>,
     backoff: Backoff,
     requests: Arc<Requests>,
-    known: Arc<Known>,
+    known: Arc<KnownCapability>,
 }
 
 /// The capability as it is known now.
 #[derive(Debug)]
-struct Known {
-    all: Vec<Capability>,
-    now: AtomicUsize,
+struct KnownCapability {
+    variants: Vec<Capability>,
+    current: AtomicUsize,
 }
 
-impl Known {
+impl KnownCapability {
     fn new(base: Capability) -> Self {
         let with_orders = |c: Capability| ORDERS.map(|list_order| Capability { list_order, ..c });
         let with_starts = |c: Capability| STARTS.map(|list_start_after| Capability { list_start_after, ..c });
@@ -76,11 +76,11 @@ impl Known {
         let orders = with_orders(base).into_iter().flat_map(with_starts).flat_map(with_crcs);
         let all: Vec<Capability> = orders.flat_map(with_demand).flat_map(with_list).collect();
         let now = all.iter().position(|c| *c == base).unwrap_or(0);
-        Self { all, now: AtomicUsize::new(now) }
+        Self { variants: all, current: AtomicUsize::new(now) }
     }
 
     fn get(&self) -> &Capability {
-        &self.all[self.now.load(Ordering::Relaxed)]
+        &self.variants[self.current.load(Ordering::Relaxed)]
     }
 
     fn learn(&self, fact: Fact) {
@@ -92,16 +92,18 @@ impl Known {
                 Fact::WriteCrc(crc) => capability.write_crc = crc,
                 Fact::ListRefused => capability.list_allowed = false,
             }
-            self.all.iter().position(|c| *c == capability)
+            self.variants.iter().position(|c| *c == capability)
         };
-        let _ = self.now.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| learned(self.all[now]));
+        let _ = self
+            .current
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| learned(self.variants[now]));
     }
 }
 
-impl Guarded {
+impl RetryingStore {
     /// Wraps `inner`; failures will say `side`.
     pub fn new(inner: SharedStore, side: Side, limit: Arc<Limit>, backoff: Backoff) -> Self {
-        let known = Arc::new(Known::new(*inner.capability()));
+        let known = Arc::new(KnownCapability::new(*inner.capability()));
         Self { inner, side, limit, backoff, requests: Arc::default(), known }
     }
 
@@ -117,7 +119,7 @@ impl Guarded {
     }
 
     /// The same end, whose reads are of one version; none where there are no versions.
-    pub fn version(&self, id: &str) -> Option<Guarded> {
+    pub fn version(&self, id: &str) -> Option<RetryingStore> {
         Some(Self {
             inner: self.inner.at_version(id)?,
             side: self.side,
@@ -192,7 +194,7 @@ impl Guarded {
 }
 
 #[async_trait]
-impl ObjectStore for Guarded {
+impl ObjectStore for RetryingStore {
     fn capability(&self) -> &Capability {
         self.known.get()
     }
@@ -209,8 +211,8 @@ impl ObjectStore for Guarded {
         self.inner.bucket()
     }
 
-    fn place(&self) -> String {
-        self.inner.place()
+    fn location(&self) -> String {
+        self.inner.location()
     }
 
     async fn probe(&self, prefix: &str) -> Result<Probe> {
@@ -248,7 +250,7 @@ impl ObjectStore for Guarded {
         number: u32,
         offset: u64,
         body: Body,
-    ) -> Result<Part> {
+    ) -> Result<UploadedPart> {
         self.once(&self.requests.put, self.inner.write_part(key, upload, number, offset, body)).await
     }
 
@@ -256,11 +258,11 @@ impl ObjectStore for Guarded {
         self.once(&self.requests.put, self.inner.prove_write_crc(key, upload)).await
     }
 
-    async fn settle(&self) -> Result<()> {
-        self.inner.settle().await.map_err(|f| f.at(self.side))
+    async fn flush(&self) -> Result<()> {
+        self.inner.flush().await.map_err(|f| f.at(self.side))
     }
 
-    async fn complete_upload(&self, key: &Key, upload: &str, parts: &[Part]) -> Result<Written> {
+    async fn complete_upload(&self, key: &Key, upload: &str, parts: &[UploadedPart]) -> Result<Written> {
         self.retried(&self.requests.put, || self.inner.complete_upload(key, upload, parts)).await
     }
 
@@ -268,7 +270,7 @@ impl ObjectStore for Guarded {
         self.retried(&self.requests.delete, || self.inner.abort_upload(key, upload)).await
     }
 
-    async fn list_parts(&self, key: &Key, upload: &str) -> Result<Vec<Part>> {
+    async fn list_parts(&self, key: &Key, upload: &str) -> Result<Vec<UploadedPart>> {
         self.retried(&self.requests.list, || self.inner.list_parts(key, upload)).await
     }
 
@@ -304,8 +306,8 @@ impl ObjectStore for Guarded {
         self.inner.at_version(version)
     }
 
-    fn ignored(&self) -> Vec<String> {
-        self.inner.ignored()
+    fn ignored_entries(&self) -> Vec<String> {
+        self.inner.ignored_entries()
     }
 
     async fn buckets(&self) -> Result<Vec<String>> {

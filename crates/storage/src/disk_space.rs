@@ -5,15 +5,15 @@ use std::path::Path;
 use model::failure::{Failure, Kind, Result};
 
 /// One part in so many of the disk stays free.
-const SHARE: u64 = 20;
+const RESERVED_FRACTION: u64 = 20;
 /// At most so much stays free, bytes.
-const MOST: u64 = 1 << 30;
+const MAX_RESERVED_BYTES: u64 = 1 << 30;
 
 /// Bytes that may be written between two looks.
-pub const EVERY: u64 = 16 << 20;
+pub const CHECK_INTERVAL_BYTES: u64 = 16 << 20;
 
 fn is_enough(free: u64, whole: u64) -> bool {
-    free >= (whole / SHARE).min(MOST)
+    free >= (whole / RESERVED_FRACTION).min(MAX_RESERVED_BYTES)
 }
 
 /// Looks whether more may be written on the disk that holds `dir`; a disk that does not say is written.

@@ -15,29 +15,29 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 /// The kernel's delay of an acknowledgement (`TCP_DELACK_MIN`), with what a busy machine adds.
-const DELAYED: std::ops::RangeInclusive<Duration> = Duration::from_millis(38)..=Duration::from_millis(60);
+const DELAYED_ACK: std::ops::RangeInclusive<Duration> = Duration::from_millis(38)..=Duration::from_millis(60);
 
 /// Whether the connections to one endpoint must acknowledge at once; learned by any of them.
-pub(crate) type AtOnce = Arc<AtomicBool>;
+pub(crate) type QuickAck = Arc<AtomicBool>;
 
 /// A connection that measures the pauses within an answer.
 #[derive(Debug)]
-pub(crate) struct Stream {
+pub(crate) struct AckStream {
     tcp: TcpStream,
-    at_once: AtOnce,
+    at_once: QuickAck,
     /// When bytes of the present answer last came.
     came: Option<Instant>,
 }
 
-impl Stream {
-    pub(crate) fn new(tcp: TcpStream, at_once: AtOnce) -> Self {
+impl AckStream {
+    pub(crate) fn new(tcp: TcpStream, at_once: QuickAck) -> Self {
         Self { tcp, at_once, came: None }
     }
 
     fn bytes_came(&mut self) {
         if !self.at_once.load(Ordering::Relaxed) {
             let now = Instant::now();
-            let delayed = self.came.replace(now).is_some_and(|then| DELAYED.contains(&(now - then)));
+            let delayed = self.came.replace(now).is_some_and(|then| DELAYED_ACK.contains(&(now - then)));
             if !delayed {
                 return;
             }
@@ -49,7 +49,7 @@ impl Stream {
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for AckStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -64,7 +64,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for AckStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.came = None;
         Pin::new(&mut self.tcp).poll_write(cx, buf)
@@ -100,7 +100,7 @@ mod tests {
 
     /// Answers each request of one byte in two packets, the second `pause` behind the first.
     #[expect(clippy::disallowed_methods, reason = "a test connects to the server that it starts")]
-    async fn answers(pause: Duration) -> Stream {
+    async fn answers(pause: Duration) -> AckStream {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         tokio::spawn(async move {
@@ -112,7 +112,7 @@ mod tests {
                 peer.write_all(b"body").await.unwrap();
             }
         });
-        Stream::new(TcpStream::connect(addr).await.unwrap(), AtOnce::default())
+        AckStream::new(TcpStream::connect(addr).await.unwrap(), QuickAck::default())
     }
 
     #[tokio::test]

@@ -14,7 +14,7 @@ use model::failure::{Failure, Kind, Result};
 use super::line::Line;
 
 /// Bytes sorted in memory at once.
-const PIECE: usize = 24 << 20;
+const PIECE_BYTES: usize = 24 << 20;
 /// Every so many records one offset is kept in memory.
 const STEP: usize = 256;
 
@@ -36,7 +36,7 @@ fn put(out: &mut impl Write, line: &Line) -> std::io::Result<()> {
 }
 
 /// The next record; none at the end.
-fn take(from: &mut impl Read) -> std::io::Result<Option<Line>> {
+fn read_line(from: &mut impl Read) -> std::io::Result<Option<Line>> {
     let mut head = [0; 8];
     match from.read_exact(&mut head) {
         Ok(()) => {}
@@ -91,7 +91,7 @@ impl Sorter {
     pub(super) fn push(&mut self, line: Line) -> Result<()> {
         self.held += line.key.len() + line.url.len() + size_of::<Line>();
         self.piece.push(line);
-        if self.held < PIECE {
+        if self.held < PIECE_BYTES {
             return Ok(());
         }
         self.spill()
@@ -135,14 +135,14 @@ impl Sorter {
             // The smallest key first, and of equal keys the earliest piece.
             let mut heap = BinaryHeap::new();
             for (i, reader) in from.iter_mut().enumerate() {
-                if let Some(line) = take(reader)? {
+                if let Some(line) = read_line(reader)? {
                     heap.push(std::cmp::Reverse((line.key, i, line.url)));
                 }
             }
             let mut out = BufWriter::with_capacity(1 << 20, File::create(&temp)?);
             let mut last: Option<Vec<u8>> = None;
             while let Some(std::cmp::Reverse((key, i, url))) = heap.pop() {
-                if let Some(line) = take(&mut from[i])? {
+                if let Some(line) = read_line(&mut from[i])? {
                     heap.push(std::cmp::Reverse((line.key, i, line.url)));
                 }
                 if last.as_ref() != Some(&key) {
@@ -183,7 +183,7 @@ impl Sorted {
             let file = File::open(path)?;
             let mut reader = BufReader::with_capacity(1 << 20, &file);
             let (mut steps, mut at, mut n) = (Vec::new(), 0u64, 0usize);
-            while let Some(line) = take(&mut reader)? {
+            while let Some(line) = read_line(&mut reader)? {
                 if n.is_multiple_of(STEP) {
                     steps.push(at);
                 }
@@ -232,7 +232,7 @@ impl Sorted {
         let mut reader =
             BufReader::with_capacity(64 << 10, Section { file: &self.file, at: &mut at, len: self.len });
         while found.len() < max {
-            let Some(line) = take(&mut reader)? else { break };
+            let Some(line) = read_line(&mut reader)? else { break };
             if line.key.as_slice() < from || (!after.is_empty() && line.key.as_slice() <= after) {
                 continue;
             }

@@ -12,9 +12,9 @@ use async_trait::async_trait;
 use model::failure::{Failure, Kind, Result};
 use model::key::{Key, Order};
 
-pub use line::Form;
+pub use line::ListForm;
 pub use sorted::Sorted;
-pub use urls::Urls;
+pub use urls::UrlListStore;
 
 use crate::capability::Capability;
 use crate::egress::Egress;
@@ -85,7 +85,7 @@ fn may_be_text(kind: &str) -> bool {
 pub async fn lines(
     files: &SharedStore,
     key: &Key,
-    form: Form,
+    form: ListForm,
     mut each: impl FnMut(line::Line) -> Result<()>,
 ) -> Result<u64> {
     let meta = check(files, key).await?;
@@ -147,7 +147,7 @@ pub fn sorted_from_file(from: &Path, path: &Path) -> Result<Arc<Sorted>> {
         }
         number += 1;
         let bare = text.strip_suffix(b"\n").unwrap_or(&text);
-        if let Some(line) = line::read(Form::Keys, bare, number)? {
+        if let Some(line) = line::read(ListForm::Keys, bare, number)? {
             sorter.push(line)?;
         }
     }
@@ -166,8 +166,8 @@ pub async fn sorted_from_url(url: &str, path: &Path) -> Result<Arc<Sorted>> {
     let mut one = sorted::Sorter::new(&path.with_extension("url"))?;
     one.push(line::Line { key: key.as_bytes().to_vec(), url: url.to_owned() })?;
     let spool = path.parent().unwrap_or(Path::new(".")).to_owned();
-    let web: SharedStore = Arc::new(Urls::new(Arc::new(one.finish()?), Egress::anywhere(), spool));
-    sorted(&web, &key, Form::Urls, path).await
+    let web: SharedStore = Arc::new(UrlListStore::new(Arc::new(one.finish()?), Egress::anywhere(), spool));
+    sorted(&web, &key, ListForm::Urls, path).await
 }
 
 /// As [`sorted`], from keys in hand.
@@ -217,7 +217,7 @@ pub async fn in_folder(files: &SharedStore, folder: &str) -> Result<Vec<String>>
 ///
 /// # Errors
 /// As [`lines`].
-pub async fn sorted(files: &SharedStore, key: &Key, form: Form, path: &Path) -> Result<Arc<Sorted>> {
+pub async fn sorted(files: &SharedStore, key: &Key, form: ListForm, path: &Path) -> Result<Arc<Sorted>> {
     if let Some(there) = Sorted::open_if_there(path)? {
         return Ok(Arc::new(there));
     }
@@ -228,19 +228,19 @@ pub async fn sorted(files: &SharedStore, key: &Key, form: Form, path: &Path) -> 
 
 /// The keys of a list, as a view of the bucket that holds them.
 #[derive(Debug)]
-pub struct Listed {
+pub struct KeyListStore {
     inner: SharedStore,
     list: Arc<Sorted>,
     capability: Capability,
 }
 
-impl Listed {
+impl KeyListStore {
     /// `list` over `inner`.
     pub fn new(inner: SharedStore, list: Arc<Sorted>) -> Self {
         let capability = Capability {
             list_order: Order::Bytes,
             list_start_after: StartAfter::Exact,
-            list_bare: true,
+            list_keys_only: true,
             ..*inner.capability()
         };
         Self { inner, list, capability }
@@ -268,7 +268,7 @@ fn page(list: &Sorted, request: &ListRequest) -> Result<Page> {
 }
 
 #[async_trait]
-impl ObjectStore for Listed {
+impl ObjectStore for KeyListStore {
     fn capability(&self) -> &Capability {
         &self.capability
     }
@@ -278,8 +278,8 @@ impl ObjectStore for Listed {
     fn bucket(&self) -> &str {
         self.inner.bucket()
     }
-    fn place(&self) -> String {
-        self.inner.place()
+    fn location(&self) -> String {
+        self.inner.location()
     }
     async fn probe(&self, prefix: &str) -> Result<Probe> {
         self.inner.probe(prefix).await
@@ -322,7 +322,7 @@ mod folders {
         fn capability(&self) -> &Capability {
             &Capability::S3
         }
-        fn place(&self) -> String {
+        fn location(&self) -> String {
             "nowhere".into()
         }
         async fn probe(&self, _: &str) -> Result<Probe> {

@@ -12,12 +12,12 @@ use crate::{
 
 /// The view of one object.
 #[derive(Debug)]
-pub struct Single {
+pub struct SingleObjectStore {
     inner: SharedStore,
     key: Key,
 }
 
-impl Single {
+impl SingleObjectStore {
     /// The object `key` of `inner`.
     pub fn new(inner: SharedStore, key: Key) -> Self {
         Self { inner, key }
@@ -29,7 +29,7 @@ impl Single {
 }
 
 #[async_trait]
-impl ObjectStore for Single {
+impl ObjectStore for SingleObjectStore {
     fn capability(&self) -> &Capability {
         self.inner.capability()
     }
@@ -39,8 +39,8 @@ impl ObjectStore for Single {
     fn bucket(&self) -> &str {
         self.inner.bucket()
     }
-    fn place(&self) -> String {
-        format!("{} {}", self.inner.place(), self.key)
+    fn location(&self) -> String {
+        format!("{} {}", self.inner.location(), self.key)
     }
     fn learn(&self, fact: Fact) {
         self.inner.learn(fact);
@@ -97,8 +97,8 @@ impl ObjectStore for Single {
     fn at_version(&self, version: &str) -> Option<SharedStore> {
         self.inner.at_version(version)
     }
-    fn ignored(&self) -> Vec<String> {
-        self.inner.ignored()
+    fn ignored_entries(&self) -> Vec<String> {
+        self.inner.ignored_entries()
     }
     async fn buckets(&self) -> Result<Vec<String>> {
         self.inner.buckets().await

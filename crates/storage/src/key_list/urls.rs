@@ -16,7 +16,7 @@ use crate::egress::Egress;
 use crate::etag::Etag;
 use crate::http::{Client, ResponseBody, length};
 use crate::meta::Meta;
-use crate::{ListRequest, ObjectStore, Page, Probe, ReadRequest, Reading, StartAfter, room};
+use crate::{ListRequest, ObjectStore, Page, Probe, ReadRequest, Reading, StartAfter, disk_space};
 
 /// Redirects followed for one URL (oms.md §4.4).
 const REDIRECTS: usize = 5;
@@ -27,7 +27,7 @@ const SPOOLED_MAX: u64 = 64 << 30;
 
 /// The URLs of a list as a store of their own.
 #[derive(Clone)]
-pub struct Urls(Arc<Inner>);
+pub struct UrlListStore(Arc<Inner>);
 
 struct Inner {
     list: Arc<Sorted>,
@@ -40,19 +40,19 @@ struct Inner {
     capability: Capability,
 }
 
-impl std::fmt::Debug for Urls {
+impl std::fmt::Debug for UrlListStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Urls")
     }
 }
 
-impl Urls {
+impl UrlListStore {
     /// `list` names the URLs; `egress` is asked about every address before it is connected to, redirects included.
     pub fn new(list: Arc<Sorted>, egress: Egress, spool: PathBuf) -> Self {
         let capability = Capability {
             list_order: Order::Bytes,
             list_start_after: StartAfter::Exact,
-            list_bare: true,
+            list_keys_only: true,
             etag_is_md5: false,
             head_part: false,
             tags: false,
@@ -83,7 +83,7 @@ impl Urls {
     }
 
     /// One request, redirects followed; answers above 399 are failures.
-    async fn ask(
+    async fn request(
         &self,
         op: &'static str,
         method: Method,
@@ -175,8 +175,8 @@ impl Urls {
                 );
                 return Err(Failure::new(Kind::TooLarge, "read", m));
             }
-            if unseen >= room::EVERY {
-                room::check(&self.0.spool)?;
+            if unseen >= disk_space::CHECK_INTERVAL_BYTES {
+                disk_space::check(&self.0.spool)?;
                 unseen = 0;
             }
             tokio::io::AsyncWriteExt::write_all(&mut file, &chunk).await.map_err(failed)?;
@@ -226,11 +226,11 @@ fn meta_of(headers: &HeaderMap) -> Meta {
 }
 
 #[async_trait]
-impl ObjectStore for Urls {
+impl ObjectStore for UrlListStore {
     fn capability(&self) -> &Capability {
         &self.0.capability
     }
-    fn place(&self) -> String {
+    fn location(&self) -> String {
         "a list of URLs".into()
     }
     async fn probe(&self, _prefix: &str) -> Result<Probe> {
@@ -244,13 +244,13 @@ impl ObjectStore for Urls {
         if part.is_some() {
             return Err(Failure::new(Kind::Unsupported, "head", "URLs do not have parts"));
         }
-        match self.ask("head", Method::HEAD, key, &HeaderMap::new()).await {
+        match self.request("head", Method::HEAD, key, &HeaderMap::new()).await {
             Ok(answer) => Ok(meta_of(answer.headers())),
             // Some servers know only GET: its first byte tells the same.
             Err(f) if matches!(f.kind, Kind::Unsupported | Kind::Forbidden) => {
                 let mut range = HeaderMap::new();
                 range.insert(header::RANGE, HeaderValue::from_static("bytes=0-0"));
-                let answer = self.ask("head", Method::GET, key, &range).await?;
+                let answer = self.request("head", Method::GET, key, &range).await?;
                 let mut meta = meta_of(answer.headers());
                 meta.whole_only = answer.status() != StatusCode::PARTIAL_CONTENT;
                 Ok(meta)
@@ -267,7 +267,7 @@ impl ObjectStore for Urls {
                 HeaderValue::from_str(&text).map_err(|_| Failure::new(Kind::Invalid, "read", "bad range"))?;
             headers.insert(header::RANGE, value);
         }
-        let answer = self.ask("read", Method::GET, key, &headers).await?;
+        let answer = self.request("read", Method::GET, key, &headers).await?;
         crate::http::check_range(&answer, request.range.as_ref(), key)?;
         let mut meta = meta_of(answer.headers());
         if request.if_match.as_ref().is_some_and(|e| !e.is_none() && !meta.etag.is_none() && *e != meta.etag)
@@ -297,7 +297,7 @@ mod tests {
     use std::io::{Read, Write};
 
     use super::*;
-    use crate::listed::{line, sorted};
+    use crate::key_list::{line, sorted};
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn sec_f19_an_answer_without_a_length_has_a_bound() {
@@ -315,10 +315,10 @@ mod tests {
         let mut list = sorted::Sorter::new(&dir.path().join("list")).unwrap();
         list.push(line::Line { key: b"k".to_vec(), url: format!("http://{at}/k") }).unwrap();
         let list = Arc::new(list.finish().unwrap());
-        let urls = Urls::new(list, Egress::anywhere(), dir.path().join("spool"));
+        let urls = UrlListStore::new(list, Egress::anywhere(), dir.path().join("spool"));
         let Ok(mut inner) = Arc::try_unwrap(urls.0) else { panic!("it was lent already") };
         inner.spooled_max = 1 << 20;
-        let refused = Urls(Arc::new(inner)).read(&Key::from("k"), &ReadRequest::default()).await;
+        let refused = UrlListStore(Arc::new(inner)).read(&Key::from("k"), &ReadRequest::default()).await;
         let refused = refused.unwrap_err();
         assert!(refused.kind == Kind::TooLarge && refused.message.contains("Content-Length"), "{refused}");
         assert_eq!(std::fs::read_dir(dir.path().join("spool")).unwrap().count(), 0);
