@@ -447,7 +447,8 @@ impl ParsedRequest {
         self.query.split('&').find_map(|p| {
             let (n, v) = p.split_once('=').unwrap_or((p, ""));
             (n == name).then(|| {
-                String::from_utf8_lossy(&storage::s3::list::percent_decode(v.as_bytes(), false)).into_owned()
+                String::from_utf8_lossy(&storage::s3::list_parser::percent_decode(v.as_bytes(), false))
+                    .into_owned()
             })
         })
     }
@@ -468,7 +469,7 @@ async fn handle(state: Arc<State>, request: Request<Incoming>) -> std::io::Resul
     let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
     let asked = ParsedRequest {
         bucket: bucket.to_owned(),
-        key: storage::s3::list::percent_decode(key.as_bytes(), false),
+        key: storage::s3::list_parser::percent_decode(key.as_bytes(), false),
         query: parts.uri.query().unwrap_or_default().to_owned(),
         method: parts.method,
         headers: parts.headers,
@@ -910,7 +911,7 @@ fn tagging(state: &Arc<State>, asked: &ParsedRequest) -> Response<ResponseBody> 
     let mut xml = String::from("<Tagging><TagSet>");
     let tags = object.and_then(|o| o.headers.iter().find(|(n, _)| n == "x-amz-tagging"));
     let decode = |b: &str| {
-        String::from_utf8_lossy(&storage::s3::list::percent_decode(b.as_bytes(), true)).into_owned()
+        String::from_utf8_lossy(&storage::s3::list_parser::percent_decode(b.as_bytes(), true)).into_owned()
     };
     for pair in tags.map(|(_, v)| String::from_utf8_lossy(v).into_owned()).unwrap_or_default().split('&') {
         if let Some((n, v)) = pair.split_once('=') {
@@ -947,7 +948,7 @@ fn put(state: &Arc<State>, asked: &ParsedRequest, taken: StoredBody) -> Response
         None => content_of(taken),
         Some(source) => {
             let (bucket, key) = source.trim_start_matches('/').split_once('/').unwrap_or_default();
-            let key = storage::s3::list::percent_decode(key.as_bytes(), false);
+            let key = storage::s3::list_parser::percent_decode(key.as_bytes(), false);
             let buckets = lock(&state.buckets);
             let found = buckets.get(bucket).and_then(|k| k.get(state.options.order, &key)).cloned();
             drop(buckets);

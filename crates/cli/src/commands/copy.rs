@@ -153,7 +153,7 @@ fn stamped(file: &Path) -> Result<String> {
 
 fn since(text: &str) -> Result<i64> {
     let seconds = text.parse::<i64>().ok().map(|s| s * 1000);
-    let instant = || storage::s3::list::instant(text.as_bytes());
+    let instant = || storage::s3::list_parser::instant(text.as_bytes());
     seconds.or_else(instant).ok_or_else(|| {
         let m = format!("--since: `{text}` is not YYYY-MM-DDTHH:MM:SSZ or seconds since 1970");
         Failure::new(Kind::Invalid, "usage", m)

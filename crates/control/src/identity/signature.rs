@@ -230,7 +230,7 @@ fn mask(canonical: &str) -> String {
 }
 
 fn decode(text: &str) -> Vec<u8> {
-    storage::s3::list::percent_decode(text.as_bytes(), false)
+    storage::s3::list_parser::percent_decode(text.as_bytes(), false)
 }
 
 /// Decoded once as a whole, split at `/`, each segment encoded, with a slash at the end.

@@ -11,7 +11,7 @@ use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
-use storage::s3::list::percent_decode;
+use storage::s3::list_parser::percent_decode;
 
 use crate::ledger::outcome;
 

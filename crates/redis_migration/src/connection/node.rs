@@ -123,7 +123,7 @@ pub fn addresses(text: &str) -> Result<Vec<(String, u16)>> {
 
 /// Decodes `%XX`, as users and passwords in URLs are written.
 fn decode(text: &str) -> String {
-    String::from_utf8_lossy(&storage::s3::list::percent_decode(text.as_bytes(), false)).into_owned()
+    String::from_utf8_lossy(&storage::s3::list_parser::percent_decode(text.as_bytes(), false)).into_owned()
 }
 
 impl Node {

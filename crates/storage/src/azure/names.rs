@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::s3::list::percent_decode;
+use crate::s3::list_parser::percent_decode;
 
 const S3_META_PREFIX: &str = "x-amz-meta-";
 const AZURE_META_PREFIX: &str = "x-ms-meta-";

@@ -2,7 +2,7 @@
 
 use model::failure::{Failure, Kind, Result};
 
-use crate::s3::list::percent_decode;
+use crate::s3::list_parser::percent_decode;
 
 /// Longest line, bytes.
 pub(super) const LINE_MAX: usize = 65_535;

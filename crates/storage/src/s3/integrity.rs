@@ -12,7 +12,11 @@ use http::{HeaderMap, HeaderValue, Method};
 use model::failure::{Failure, Kind, Result};
 use model::key::Key;
 
-use super::{ApiCall, S3, add_md5, crc64_in, header_text, read_to_end};
+use super::{S3, crc64_in};
+
+use super::client::{ApiCall, read_to_end};
+
+use super::meta::{add_md5, header_text};
 use crate::body::Body;
 use crate::capability::WriteCrc;
 use crate::checksum::{DigestSet, Hasher, crc64_of, hex};

@@ -1,243 +1,139 @@
-//! Answers of `ListObjectsV2` and `ListObjects`, scanned in place: XML is the cost of listing.
+//! Listings.
 
+use std::sync::atomic::Ordering::Relaxed;
+
+use http::Method;
 use model::failure::{Failure, Kind, Result};
-use model::key::Key;
+use model::key::{Key, Order};
 
-use crate::etag::Etag;
-use crate::xml::{Scanner, Token, unescape};
-use crate::{Entry, Page};
+use super::client::{ApiCall, body_of};
+use super::config::S3Config;
+use super::{S3, list_parser};
+use crate::xml::blocks;
+use crate::{ListRequest, Page, Position};
 
-/// The longest token or marker that is accepted, bytes.
-const TOKEN_MAX: usize = 8 << 10;
+/// Which listing the server speaks, learned from its answers.
+pub(super) const DIALECT_UNKNOWN: u32 = 0;
+pub(super) const DIALECT_V1: u32 = 1;
+pub(super) const DIALECT_V2: u32 = 2;
 
-/// One answer, before it is known how the listing goes on.
-#[derive(Debug, Default)]
-pub struct Listing {
-    /// The objects and folders; its `next` is not set.
-    pub page: Page,
-    /// More keys follow.
-    pub truncated: bool,
-    /// `NextContinuationToken` (V2).
-    pub token: Option<String>,
-    /// `NextMarker` (V1).
-    pub marker: Option<Key>,
-    /// The answer has a `KeyCount`, which only V2 has.
-    pub counted: bool,
-}
-
-/// Reads one page. Keys are decoded from `encoding-type=url` when the answer says so: `%XX` once, and `+`
-/// as a space.
-///
-/// # Errors
-/// [`Kind::Corrupt`] when the document is cut short or a size is no number.
-pub fn parse(xml: &[u8]) -> Result<Listing> {
-    // Look for the mark once instead of decoding twice: it stands before or after the contents.
-    let encoded = contains(xml, b"<EncodingType>url</EncodingType>");
-    let mut listing = Listing::default();
-    let page = &mut listing.page;
-    page.entries.reserve(1000);
-    let mut scanner = Scanner::new(xml);
-    let (mut key, mut size, mut etag, mut modified, mut class) = (None, None, Etag::None, 0, None);
-    let (mut field, mut depth, mut complete): (&[u8], _, _) = (b"", 0u32, false);
-    let (mut in_entry, mut in_folder) = (false, false);
-    while let Some(token) = scanner.next_token()? {
-        match token {
-            Token::Open(name) => {
-                depth += 1;
-                field = name;
-                match name {
-                    b"Contents" => in_entry = true,
-                    b"CommonPrefixes" => in_folder = true,
-                    _ => {}
-                }
-                if depth > 16 {
-                    return Err(Failure::new(
-                        Kind::Corrupt,
-                        "list",
-                        "the XML of the listing is nested too deeply",
-                    ));
-                }
+impl S3 {
+    pub(super) async fn list_objects(&self, request: &ListRequest) -> Result<Page> {
+        match self.list_in(request, self.facts.dialect.load(Relaxed)).await {
+            // A server that refuses the second version of the listing may know the first.
+            Err(f)
+                if matches!(f.kind, Kind::Invalid | Kind::Unsupported)
+                    && self.facts.dialect.load(Relaxed) == DIALECT_UNKNOWN
+                    && request.from == Position::Start =>
+            {
+                let first = self.list_in(request, DIALECT_V1).await;
+                first.map_err(|_| f)
             }
-            Token::Text(text) if in_entry => match field {
-                b"Key" => key = Some(Key::new(decode(text, encoded))),
-                b"Size" => size = number(text),
-                b"ETag" => etag = Etag::parse(&String::from_utf8_lossy(&unescape(text))),
-                b"LastModified" => modified = instant(text).unwrap_or(0),
-                b"StorageClass" if text != b"STANDARD" => {
-                    class = Some(String::from_utf8_lossy(text).into());
-                }
-                _ => {}
-            },
-            Token::Text(text) if in_folder && field == b"Prefix" => {
-                page.folders.push(String::from_utf8_lossy(&decode(text, encoded)).into_owned());
+            // Directory buckets refuse `start-after` (AWS "ListObjectsV2": directory buckets).
+            Err(f)
+                if matches!(f.kind, Kind::Invalid | Kind::Unsupported)
+                    && matches!(request.from, Position::After(_)) =>
+            {
+                Err(Failure { kind: Kind::OutOfOrderListing, ..f })
             }
-            Token::Text(text) if !in_folder => match field {
-                b"IsTruncated" => listing.truncated = text.trim_ascii() == b"true",
-                b"NextContinuationToken" => {
-                    let token = unescape(bounded(text)?);
-                    listing.token = Some(String::from_utf8_lossy(&token).into_owned());
+            page => page,
+        }
+    }
+
+    /// One page in one version of the listing.
+    pub(super) async fn list_in(&self, request: &ListRequest, dialect: u32) -> Result<Page> {
+        let max = request.max.clamp(1, 1000);
+        let (shown, delimiter) = (max.to_string(), request.delimiter.map(String::from).unwrap_or_default());
+        let walks_folders = self.capability.list_order == Order::Segments;
+        let mut from = String::new();
+        let first = match &request.from {
+            Position::Token(token) => match token.split_once(':') {
+                Some(("1", marker)) => {
+                    from = marker.to_owned();
+                    true
                 }
-                b"NextMarker" => listing.marker = Some(Key::new(decode(bounded(text)?, encoded))),
-                b"KeyCount" => listing.counted = true,
-                _ => {}
+                _ => false,
             },
-            Token::Text(_) => {}
-            Token::Close(name) => {
-                depth = depth.saturating_sub(1);
-                field = b"";
-                match name {
-                    b"Contents" => {
-                        in_entry = false;
-                        let (Some(key), Some(size)) = (key.take(), size.take()) else {
-                            let m = "a listed object has no key or no size";
-                            return Err(Failure::new(Kind::Corrupt, "list", m));
-                        };
-                        let etag = std::mem::take(&mut etag);
-                        page.entries.push(Entry {
-                            key,
-                            size,
-                            modified_ms: modified,
-                            written_ms: modified,
-                            etag,
-                            class: class.take(),
-                        });
-                    }
-                    b"CommonPrefixes" => in_folder = false,
-                    b"ListBucketResult" => complete = true,
-                    _ => {}
+            Position::After(key) => {
+                from = String::from_utf8_lossy(key.as_bytes()).into_owned();
+                if walks_folders && !from.ends_with('/') {
+                    // A folder walk that begins after `a` would skip what lies below it, `a/b`.
+                    from.push('/');
                 }
+                dialect == DIALECT_V1
+            }
+            Position::Start => dialect == DIALECT_V1,
+        };
+        let mut query: Vec<(&str, &str)> = Vec::with_capacity(7);
+        if let Position::Token(token) = &request.from
+            && let Some(("2", token)) = token.split_once(':')
+        {
+            query.push(("continuation-token", token));
+        }
+        if !delimiter.is_empty() {
+            query.push(("delimiter", &delimiter));
+        }
+        query.push(("encoding-type", "url"));
+        if first {
+            if !from.is_empty() {
+                query.push(("marker", &from));
+            }
+            query.extend([("max-keys", &*shown), ("prefix", &request.prefix)]);
+        } else {
+            query.extend([("list-type", "2"), ("max-keys", &*shown), ("prefix", &request.prefix)]);
+            if !from.is_empty() {
+                query.push(("start-after", &from));
             }
         }
+        let answer = self.send(ApiCall { query: &query, ..ApiCall::new("list", Method::GET, None) }).await?;
+        let xml = body_of(answer).await.map_err(|f| Failure { op: "list", ..f })?;
+        let listing = list_parser::parse(&xml)?;
+        if listing.counted || listing.token.is_some() {
+            self.facts.dialect.store(DIALECT_V2, Relaxed);
+        } else if first {
+            self.facts.dialect.store(DIALECT_V1, Relaxed);
+        }
+        self.page_of(listing, max, walks_folders)
     }
-    if !complete {
-        return Err(Failure::new(Kind::Corrupt, "list", "the response is truncated or not a bucket listing"));
-    }
-    Ok(listing)
-}
 
-fn bounded(text: &[u8]) -> Result<&[u8]> {
-    if text.len() <= TOKEN_MAX {
-        return Ok(text);
-    }
-    Err(Failure::new(
-        Kind::Corrupt,
-        "list",
-        format!("the continuation token of the listing has {} bytes", text.len()),
-    ))
-}
-
-fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    // It stands in the head or the tail of the document, never between two objects.
-    let edge = 4096.min(haystack.len());
-    let has = |part: &[u8]| part.windows(needle.len()).any(|w| w == needle);
-    has(&haystack[..edge]) || has(&haystack[haystack.len() - edge..])
-}
-
-fn number(text: &[u8]) -> Option<u64> {
-    std::str::from_utf8(text).ok()?.trim().parse().ok()
-}
-
-fn decode(text: &[u8], encoded: bool) -> Box<[u8]> {
-    let text = unescape(text);
-    if !encoded || !text.iter().any(|b| matches!(b, b'%' | b'+')) {
-        return text.into();
-    }
-    percent_decode(&text, true).into()
-}
-
-/// Decodes `%XX` once; a `%` without two hex digits stays as it is.
-pub fn percent_decode(text: &[u8], plus_is_space: bool) -> Vec<u8> {
-    let hex = |b: u8| (b as char).to_digit(16).map(|d| d as u8);
-    let mut out = Vec::with_capacity(text.len());
-    let mut i = 0;
-    while i < text.len() {
-        match text[i] {
-            b'+' if plus_is_space => out.push(b' '),
-            b'%' => match (text.get(i + 1).copied().and_then(hex), text.get(i + 2).copied().and_then(hex)) {
-                (Some(a), Some(b)) => {
-                    out.push(a << 4 | b);
-                    i += 2;
+    /// How the listing goes on: by the token of the second version, else by the marker of the first, which is the
+    /// last name shown where the server tells none (AWS "ListObjects": NextMarker).
+    pub(super) fn page_of(
+        &self,
+        listing: list_parser::Listing,
+        max: u32,
+        walks_folders: bool,
+    ) -> Result<Page> {
+        let list_parser::Listing { mut page, truncated, token, marker, counted } = listing;
+        let last = || {
+            let folder = page.folders.last().map(|f| Key::from(f.as_str()));
+            page.entries.last().map(|e| e.key.clone()).max(folder)
+        };
+        page.next = match (truncated, token) {
+            (true, Some(token)) => Some(Position::Token(format!("2:{token}").into())),
+            (true, None) => match marker.or_else(last) {
+                // It counts as the second version does, and tells no token: only the key can lead on.
+                Some(key) if counted => Some(Position::After(key)),
+                Some(key) => {
+                    self.facts.dialect.store(DIALECT_V1, Relaxed);
+                    Some(Position::Token(format!("1:{key}").into()))
                 }
-                _ => out.push(b'%'),
+                None => {
+                    let m = "the listing says it is truncated but has no key and no continuation token";
+                    return Err(Failure::new(Kind::OutOfOrderListing, "list", m));
+                }
             },
-            b => out.push(b),
-        }
-        i += 1;
-    }
-    out
-}
-
-/// Milliseconds since the epoch from `YYYY-MM-DDThh:mm:ss[.fff]Z`.
-pub fn instant(text: &[u8]) -> Option<i64> {
-    let n = |from: usize, to: usize| -> Option<i64> {
-        let mut value = 0;
-        for &b in text.get(from..to)? {
-            value = value * 10 + i64::from(b.is_ascii_digit().then(|| b - b'0')?);
-        }
-        Some(value)
-    };
-    let (y, m, d) = (n(0, 4)?, n(5, 7)?, n(8, 10)?);
-    let (h, min, s) = (n(11, 13)?, n(14, 16)?, n(17, 19)?);
-    let ms = if text.get(19) == Some(&b'.') { n(20, 23).unwrap_or(0) } else { 0 };
-    // Days from a civil date, after Howard Hinnant's published algorithm.
-    let y2 = if m <= 2 { y - 1 } else { y };
-    let era = y2.div_euclid(400);
-    let yoe = y2 - era * 400;
-    let doy = (153 * (m + if m > 2 { -3 } else { 9 }) + 2) / 5 + d - 1;
-    let days = era * 146_097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719_468;
-    Some((((days * 24 + h) * 60 + min) * 60 + s) * 1000 + ms)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_page_is_read_and_keys_decoded_once() {
-        let xml = br#"<?xml version="1.0"?><ListBucketResult xmlns="x"><Name>b</Name><Prefix></Prefix>
-            <EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>
-            <Contents><Key>a+b%2Bc%2541</Key><LastModified>2026-01-15T08:30:00.250Z</LastModified>
-            <ETag>&quot;d41d8cd98f00b204e9800998ecf8427e&quot;</ETag><Size>7</Size>
-            <StorageClass>GLACIER</StorageClass><Owner><ID>x</ID></Owner></Contents>
-            <CommonPrefixes><Prefix>d%2Fe/</Prefix></CommonPrefixes></ListBucketResult>"#;
-        let Listing { page, truncated, .. } = parse(xml).unwrap();
-        assert!(truncated);
-        assert_eq!(page.folders, ["d/e/"]);
-        let e = &page.entries[0];
-        assert_eq!((e.key.as_str(), e.size), (Some("a b+c%41"), 7));
-        assert_eq!(e.modified_ms, 1_768_465_800_250);
-        assert!(matches!(e.etag, Etag::Md5(_)));
-        assert_eq!(e.class.as_deref(), Some("GLACIER"));
+            // A full page of a folder walk is not trusted to be the last.
+            (false, _) if walks_folders && page.entries.len() >= max as usize => last().map(Position::After),
+            (false, _) => None,
+        };
+        Ok(page)
     }
 
-    #[test]
-    fn a_cut_page_is_an_error_not_a_short_page() {
-        let whole = b"<ListBucketResult><Contents><Key>a</Key><Size>1</Size></Contents></ListBucketResult>";
-        assert_eq!(parse(whole).unwrap().page.entries.len(), 1);
-        for cut in 1..whole.len() {
-            assert!(parse(&whole[..cut]).is_err(), "cut at {cut}");
-        }
-    }
-
-    #[test]
-    fn instants_agree_with_the_library() {
-        for (text, secs) in [("1970-01-01T00:00:00Z", 0), ("2024-02-29T23:59:59.000Z", 1_709_251_199)] {
-            assert_eq!(instant(text.as_bytes()), Some(secs * 1000));
-        }
-        assert_eq!(instant(b"yesterday"), None);
-    }
-
-    #[test]
-    fn fuzz_listing_xml() {
-        let whole = br#"<?xml version="1.0"?><ListBucketResult><Name>b</Name><Prefix></Prefix><KeyCount>1</KeyCount><MaxKeys>1000</MaxKeys>
-            <EncodingType>url</EncodingType><IsTruncated>true</IsTruncated><NextContinuationToken>t&amp;t</NextContinuationToken><NextMarker>k</NextMarker>
-            <Contents><Key>a%20b&lt;</Key><LastModified>2024-01-01T00:00:00.000Z</LastModified><ETag>&quot;0cc175b9c0f1b6a831c399e269772661&quot;</ETag>
-            <Size>1</Size><StorageClass>STANDARD</StorageClass><Owner><ID>x</ID></Owner></Contents><!-- c --><CommonPrefixes><Prefix>p/</Prefix></CommonPrefixes>
-            <Contents><Key><![CDATA[x]]></Key><Size>18446744073709551615</Size></Contents></ListBucketResult>"#;
-        testkit::fuzz::fuzz("listing xml", &[whole.to_vec()], |input, _| {
-            let _ = parse(input);
-            let _ = instant(input);
-            let _ = percent_decode(input, true);
-        });
+    pub(super) async fn list_buckets(&self) -> Result<Vec<String>> {
+        let account = S3Config { bucket: String::new(), ..self.config.clone() };
+        let account = S3::new(account, self.clock.0.clone())?;
+        let xml = body_of(account.send(ApiCall::new("buckets", Method::GET, None)).await?).await?;
+        Ok(blocks(&xml, "Bucket", ["Name"])?.into_iter().map(|[name]| name).collect())
     }
 }

@@ -6,9 +6,11 @@ use http::Method;
 use model::failure::{Failure, Kind, Result};
 use model::key::Key;
 
-use super::{ApiCall, S3, body_of};
+use super::S3;
+
+use super::client::{ApiCall, body_of};
 use crate::etag::Etag;
-use crate::s3::list::{instant, percent_decode};
+use crate::s3::list_parser::{instant, percent_decode};
 use crate::xml::{Scanner, Token, unescape};
 use crate::{Entry, ListRequest, Position, Version, VersionPage};
 

@@ -5,7 +5,7 @@ use axum::extract::{Path, State};
 use bytes::Bytes;
 use control::sync::EVENT_MAX;
 use control::{Control, TaskError};
-use storage::s3::list::percent_decode;
+use storage::s3::list_parser::percent_decode;
 use wire::fields::Fields;
 
 use crate::error::{Error, OmsVersion, field_error};

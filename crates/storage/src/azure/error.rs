@@ -1,0 +1,54 @@
+//! Kinds of failures by the service's codes and statuses.
+
+use http::StatusCode;
+use model::failure::{Failure, Kind};
+
+use crate::xml;
+
+/// Kinds by error code (Azure "Blob Storage error codes"), else by status.
+pub(super) fn failure(
+    op: &'static str,
+    what: &str,
+    status: StatusCode,
+    code: Option<String>,
+    body: &[u8],
+) -> Failure {
+    let [in_body, message] = xml::texts(body, ["Code", "Message"]).unwrap_or_default();
+    let code = code.or(in_body).unwrap_or_default();
+    let kind = match code.as_str() {
+        "ContainerNotFound" | "ContainerBeingDeleted" => Kind::NoBucket,
+        "BlobNotFound" | "ResourceNotFound" | "InvalidBlockList" => Kind::NotFound,
+        "AuthenticationFailed" | "InvalidAuthenticationInfo" | "NoAuthenticationInformation" => {
+            Kind::BadCredentials
+        }
+        "AuthorizationFailure"
+        | "AuthorizationPermissionMismatch"
+        | "InsufficientAccountPermissions"
+        | "AccountIsDisabled"
+        | "PublicAccessNotPermitted" => Kind::Forbidden,
+        "ServerBusy" => Kind::Throttled,
+        "OperationTimedOut" => Kind::Timeout,
+        "InternalError" => Kind::Unavailable,
+        "ConditionNotMet" | "TargetConditionNotMet" | "SourceConditionNotMet" => Kind::Changed,
+        "BlobArchived" | "BlobBeingRehydrated" => Kind::Archived,
+        "RequestBodyTooLarge" => Kind::TooLarge,
+        "InvalidResourceName" | "OutOfRangeInput" | "InvalidUri" => Kind::InvalidKey,
+        "Md5Mismatch" | "Crc64Mismatch" => Kind::Corrupt,
+        _ => match status.as_u16() {
+            401 => Kind::BadCredentials,
+            403 => Kind::Forbidden,
+            404 => Kind::NotFound,
+            408 => Kind::Timeout,
+            412 => Kind::Changed,
+            429 | 503 => Kind::Throttled,
+            500..=599 => Kind::Unavailable,
+            _ => Kind::Invalid,
+        },
+    };
+    let mut text = format!("{what}: HTTP {} {code}", status.as_u16()).trim_end().to_owned();
+    if let Some(message) = message.filter(|m| !m.is_empty()) {
+        text.push_str(": ");
+        text.extend(message.lines().next().unwrap_or_default().chars().take(300));
+    }
+    Failure::new(kind, op, text)
+}

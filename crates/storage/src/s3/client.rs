@@ -1,0 +1,148 @@
+//! One request: how it is put together, signed, sent and answered.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
+use model::failure::{Failure, Kind, Result};
+use model::key::Key;
+
+use super::config::Addressing;
+use super::sign::{encode, stamp};
+use super::{S3, error};
+use crate::body::Body;
+use crate::http::{ResponseBody, collect};
+use crate::xml;
+
+/// No listing, error or upload answer is larger: 1000 keys of 1,024 bytes, percent-encoded, with room.
+pub(super) const MAX_RESPONSE_BYTES: u64 = 16 << 20;
+/// So many signatures refused in a row end the task; fewer among good ones are those objects' own trouble.
+pub(super) const MAX_REFUSED_SIGNATURES: u32 = 16;
+
+/// One request before it is signed.
+pub(super) struct ApiCall<'a> {
+    pub(super) op: &'static str,
+    pub(super) method: Method,
+    pub(super) key: Option<&'a Key>,
+    /// Sorted by name, as signing needs.
+    pub(super) query: &'a [(&'a str, &'a str)],
+    pub(super) headers: HeaderMap,
+    pub(super) body: Body,
+}
+
+impl<'a> ApiCall<'a> {
+    pub(super) fn new(op: &'static str, method: Method, key: Option<&'a Key>) -> Self {
+        Self { op, method, key, query: &[], headers: HeaderMap::new(), body: Body::bytes("") }
+    }
+}
+
+/// True for a key with an empty segment in front of its last.
+pub(super) fn has_empty_segment(key: &[u8]) -> bool {
+    key.starts_with(b"/") || key.windows(2).any(|w| w == b"//")
+}
+
+pub(super) async fn body_of(answer: Response<ResponseBody>) -> Result<bytes::Bytes> {
+    collect(answer, MAX_RESPONSE_BYTES).await
+}
+
+/// Reads a small answer to its end, so that its connection can be used again.
+pub(super) async fn read_to_end(answer: Response<ResponseBody>) {
+    let _ = body_of(answer).await;
+}
+
+impl S3 {
+    pub(super) fn version_query(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.version.iter().map(|v| ("versionId", v.as_str()))
+    }
+
+    pub(super) fn describe(&self, key: Option<&Key>) -> String {
+        match key {
+            Some(key) => format!("`{}/{key}`", self.config.bucket),
+            None => format!("bucket `{}`", self.config.bucket),
+        }
+    }
+
+    pub(super) async fn send(&self, call: ApiCall<'_>) -> Result<Response<ResponseBody>> {
+        if self.merges_slashes
+            && let Some(key) = call.key.filter(|k| has_empty_segment(k.as_bytes()))
+        {
+            let m =
+                format!("`{key}` has an empty path segment, which this server would store under another key");
+            return Err(Failure::new(Kind::InvalidKey, call.op, m));
+        }
+        let mut path = String::with_capacity(64 + call.key.map_or(0, |k| k.as_bytes().len()));
+        path.push_str(self.client.base());
+        path.push('/');
+        if self.config.addressing == Addressing::Path && !self.config.bucket.is_empty() {
+            encode(&mut path, self.config.bucket.as_bytes(), false);
+            if call.key.is_some() {
+                path.push('/');
+            }
+        }
+        if let Some(key) = call.key {
+            encode(&mut path, key.as_bytes(), true);
+        }
+        let mut query = String::new();
+        for (name, value) in call.query {
+            if !query.is_empty() {
+                query.push('&');
+            }
+            query.push_str(name);
+            query.push('=');
+            encode(&mut query, value.as_bytes(), false);
+        }
+        let mut headers = call.headers;
+        headers.insert(http::header::HOST, self.host.clone());
+        if self.config.requester_pays
+            && let Ok(name) = HeaderName::try_from(self.config.vendor.header("request-payer"))
+        {
+            headers.insert(name, HeaderValue::from_static("requester"));
+        }
+        if let Some(signer) = &self.signer {
+            signer.sign(call.method.as_str(), &path, &query, &mut headers, &stamp(self.clock.0.now_ms()));
+        }
+        if !query.is_empty() {
+            path.push('?');
+            path.push_str(&query);
+        }
+        let mut request = Request::builder().method(call.method).uri(path).body(call.body).map_err(|e| {
+            Failure::new(Kind::InvalidKey, call.op, format!("{}: {e}", self.describe(call.key)))
+        })?;
+        *request.headers_mut() = headers;
+        let bodiless = request.method() == Method::HEAD;
+        let answer = self.client.send(request).await.map_err(|f| Failure { op: call.op, ..f })?;
+        if answer.status().is_success() {
+            if self.facts.accepted.load(Relaxed) == 0 {
+                self.facts.accepted.store(1, Relaxed);
+            }
+            if self.facts.refused.load(Relaxed) > 0 {
+                self.facts.refused.store(0, Relaxed);
+            }
+            return Ok(answer);
+        }
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let body = if bodiless { Default::default() } else { body_of(answer).await.unwrap_or_default() };
+        let elsewhere = error::region_in(&headers, &body).filter(|r| *r != self.config.region);
+        // A refused key may come with the region too: only these answers are about it.
+        let elsewhere =
+            elsewhere.filter(|_| status.is_redirection() || status == http::StatusCode::BAD_REQUEST);
+        let failure = error::failure(call.op, &self.describe(call.key), status, &body, elsewhere.as_deref());
+        Err(self.classify_signature_failure(call.key, &body, failure))
+    }
+
+    /// One signature that is refused while others pass is that object's trouble, not the credentials'.
+    pub(super) fn classify_signature_failure(
+        &self,
+        key: Option<&Key>,
+        body: &[u8],
+        failure: Failure,
+    ) -> Failure {
+        let refused = failure.kind == Kind::BadCredentials
+            && xml::texts(body, ["Code"])
+                .is_ok_and(|[code]| code.as_deref() == Some("SignatureDoesNotMatch"));
+        let alone = refused
+            && key.is_some()
+            && self.facts.accepted.load(Relaxed) > 0
+            && self.facts.refused.fetch_add(1, Relaxed) < MAX_REFUSED_SIGNATURES;
+        if alone { Failure { kind: Kind::Invalid, ..failure } } else { failure }
+    }
+}

@@ -1,0 +1,115 @@
+//! Writing and deleting objects.
+
+use http::{HeaderValue, Method};
+use model::failure::{Failure, Kind, Result};
+use model::key::Key;
+
+use super::client::{ApiCall, body_of, read_to_end};
+use super::meta::header_text;
+use super::sign::encode;
+use super::{S3, error};
+use crate::Written;
+use crate::body::Body;
+use crate::etag::Etag;
+use crate::meta::Meta;
+use crate::xml;
+
+impl S3 {
+    /// Makes the bucket; it is no error if it is ours already.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub async fn create_bucket(&self) -> Result<()> {
+        match self.send(ApiCall::new("create_bucket", Method::PUT, None)).await {
+            Ok(answer) => {
+                read_to_end(answer).await;
+                Ok(())
+            }
+            Err(f)
+                if f.message.contains("AlreadyOwnedByYou") || f.message.contains("BucketAlreadyExists") =>
+            {
+                Ok(())
+            }
+            Err(f) => Err(f),
+        }
+    }
+
+    pub(super) async fn put_object(&self, key: &Key, meta: &Meta, body: Body) -> Result<Written> {
+        let mut headers = self.write_headers(meta)?;
+        let (body, proving) = self.with_checksum(&mut headers, body).await?;
+        let call = ApiCall { headers, body, ..ApiCall::new("write", Method::PUT, Some(key)) };
+        let answer = self.send(call).await?;
+        let etag = header_text(answer.headers(), "etag").map_or(Etag::None, Etag::parse);
+        let written = self.written(answer.headers(), etag);
+        read_to_end(answer).await;
+        if let Some(proving) = proving {
+            self.prove_whole_framed(key, proving).await?;
+        }
+        Ok(written)
+    }
+
+    pub(super) async fn delete_object(&self, key: &Key) -> Result<()> {
+        match self.send(ApiCall::new("delete", Method::DELETE, Some(key))).await {
+            Ok(answer) => {
+                read_to_end(answer).await;
+                Ok(())
+            }
+            Err(f) if f.kind == Kind::NotFound => Ok(()),
+            Err(f) => Err(f),
+        }
+    }
+
+    pub(super) async fn copy_object(
+        &self,
+        bucket: &str,
+        from: &Key,
+        to: &Key,
+        if_match: &Etag,
+    ) -> Result<Written> {
+        let mut source = String::from("/");
+        encode(&mut source, bucket.as_bytes(), false);
+        source.push('/');
+        encode(&mut source, from.as_bytes(), true);
+        let mut call = ApiCall::new("copy", Method::PUT, Some(to));
+        let bad = |_| Failure::new(Kind::InvalidKey, "copy", "the source key is not a valid header value");
+        call.headers.insert("x-amz-copy-source", HeaderValue::from_str(&source).map_err(bad)?);
+        if !if_match.is_none() {
+            let etag = HeaderValue::from_str(&format!("\"{if_match}\"")).map_err(bad)?;
+            call.headers.insert("x-amz-copy-source-if-match", etag);
+        }
+        let answer = self.send(call).await?;
+        let headers = answer.headers().clone();
+        let xml = body_of(answer).await?;
+        let [etag, code] = xml::texts(&xml, ["ETag", "Code"])?;
+        if code.is_some() {
+            let status = http::StatusCode::INTERNAL_SERVER_ERROR;
+            return Err(error::failure("copy", &self.describe(Some(to)), status, &xml, None));
+        }
+        Ok(self.written(&headers, etag.map_or(Etag::None, |e| Etag::parse(&e))))
+    }
+
+    pub(super) async fn restore_object(&self, key: &Key, days: u32) -> Result<()> {
+        if !self.config.vendor.restores {
+            let m = format!("{} does not support restore requests", self.config.vendor.name);
+            return Err(Failure::new(Kind::Unsupported, "restore", m));
+        }
+        let body = format!(
+            "<RestoreRequest xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Days>{days}</Days>\
+             <GlacierJobParameters><Tier>Standard</Tier></GlacierJobParameters></RestoreRequest>"
+        );
+        let query = [("restore", "")];
+        let call = ApiCall {
+            query: &query,
+            body: Body::bytes(body.into_bytes()),
+            ..ApiCall::new("restore", Method::POST, Some(key))
+        };
+        match self.send(call).await {
+            Ok(answer) => {
+                read_to_end(answer).await;
+                Ok(())
+            }
+            Err(f) if f.message.contains("RestoreAlreadyInProgress") => Ok(()),
+            Err(f) => Err(f),
+        }
+    }
+}
