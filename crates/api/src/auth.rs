@@ -18,13 +18,13 @@ use http_body_util::BodyExt;
 use store::AuditLine;
 
 use crate::body_limits::{self, BodyLimits, LimitedBody};
-use crate::error::Error;
+use crate::error::ApiError;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-fn unauthorised(text: &str) -> Error {
+fn unauthorised(text: &str) -> ApiError {
     let m = format!("Incorrect IAM authentication information: {text}");
-    Error::gateway(StatusCode::UNAUTHORIZED, "APIGW.0301", m)
+    ApiError::gateway(StatusCode::UNAUTHORIZED, "APIGW.0301", m)
 }
 
 /// Told, by a request's extensions, when the caller of the request is known.
@@ -144,7 +144,7 @@ pub(crate) async fn layer(State(gate): State<AuthLayer>, request: Request, next:
 }
 
 /// The answer to a refused request; `waits`: its body is sent only after `100 Continue`, which it is not told.
-fn refusal(error: Error, waits: bool) -> Response {
+fn refusal(error: ApiError, waits: bool) -> Response {
     let mut response = error.into_response();
     // A body that is not sent cannot be told from the next request.
     if waits {
@@ -212,7 +212,7 @@ async fn authenticate(
     gate: &AuthLayer,
     parts: &Parts,
     body: Body,
-) -> Result<(LimitedBody, Option<Principal>), Error> {
+) -> Result<(LimitedBody, Option<Principal>), ApiError> {
     let (control, path, from) = (&gate.control, parts.uri.path(), peer(parts));
     let max = body_limits::max_of(&parts.method, path);
     if is_open(&parts.method, path) || scrapes_locally(parts) {
@@ -255,11 +255,11 @@ async fn authenticate(
 }
 
 /// What can be said of the caller before the body is read.
-async fn check_headers(control: &Control, parts: &Parts, from: IpAddr) -> Result<HeaderCheck, Error> {
+async fn check_headers(control: &Control, parts: &Parts, from: IpAddr) -> Result<HeaderCheck, ApiError> {
     let path = parts.uri.path();
     if path.to_ascii_lowercase().contains("%7bproject_id%7d") {
         let m = "project_id is missing in the client's credentials";
-        return Err(Error::gateway(StatusCode::BAD_REQUEST, "OMS.0064", m));
+        return Err(ApiError::gateway(StatusCode::BAD_REQUEST, "OMS.0064", m));
     }
     let signed = parts.headers.get_all("authorization").iter().any(|v| !v.as_bytes().trim_ascii().is_empty());
     if signed {
@@ -272,7 +272,7 @@ async fn check_headers(control: &Control, parts: &Parts, from: IpAddr) -> Result
     let token = token.ok_or_else(|| unauthorised("x-auth-token not found"))?;
     let checked = control.check_token(token).await.map_err(|f| {
         tracing::error!("cannot check a token: {f}");
-        Error::gateway(StatusCode::INTERNAL_SERVER_ERROR, "APIGW.0601", "Internal server error.")
+        ApiError::gateway(StatusCode::INTERNAL_SERVER_ERROR, "APIGW.0601", "Internal server error.")
     })?;
     // 256 random bits are not guessed: bad tokens lock nobody out, least of all those with good ones from the same address.
     let (principal, _) = checked.map_err(|problem| match problem {
@@ -310,7 +310,7 @@ fn signing(ak: &str) -> String {
 
 /// The answer to a signature that proves nothing. A right one always passes, whatever failed before it (auth.md §2.5); who
 /// fails again and again with a known key is no longer told why.
-fn refuse_signature(control: &Control, refused: &SignatureRefused, from: IpAddr) -> Error {
+fn refuse_signature(control: &Control, refused: &SignatureRefused, from: IpAddr) -> ApiError {
     let known =
         refused.access_key.as_deref().filter(|ak| control.directory.accounts().keys.contains_key(*ak));
     if let Some(ak) = known {
@@ -324,13 +324,13 @@ fn refuse_signature(control: &Control, refused: &SignatureRefused, from: IpAddr)
     unauthorised(&refused.text)
 }
 
-fn throttled() -> Error {
-    Error::gateway(StatusCode::UNAUTHORIZED, "APIGW.0301", "AK access failed to reach the limit,forbidden")
+fn throttled() -> ApiError {
+    ApiError::gateway(StatusCode::UNAUTHORIZED, "APIGW.0301", "AK access failed to reach the limit,forbidden")
 }
 
 /// The project of the path must be the caller's, and the role must suffice.
-fn authorise(control: &Control, parts: &Parts, principal: &Principal) -> Result<(), Error> {
-    let forbidden = |m: &str| Error::gateway(StatusCode::FORBIDDEN, "APIGW.0302", m);
+fn authorise(control: &Control, parts: &Parts, principal: &Principal) -> Result<(), ApiError> {
+    let forbidden = |m: &str| ApiError::gateway(StatusCode::FORBIDDEN, "APIGW.0302", m);
     let mut segments = parts.uri.path().split('/').skip(1);
     let (version, project) = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default());
     // An empty project (`/v2//tasks`) is nobody's.
@@ -353,7 +353,7 @@ fn authorise(control: &Control, parts: &Parts, principal: &Principal) -> Result<
     let reads = looks || parts.uri.path().contains("/objectstorage/buckets");
     if principal.role == Role::Viewer && !reads && version != "v3" {
         let code = if crate::dcs::is_dcs(parts.uri.path()) { "DCS.2003" } else { "OMS.0205" };
-        return Err(Error::gateway(StatusCode::FORBIDDEN, code, "This access key is read-only."));
+        return Err(ApiError::gateway(StatusCode::FORBIDDEN, code, "This access key is read-only."));
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::error::Error;
+use crate::error::ApiError;
 
 /// Largest body of a call that carries a list (auth.md §2.5).
 const LIST_MAX: usize = 12 << 20;
@@ -67,23 +67,23 @@ pub(crate) fn max_of(method: &Method, path: &str) -> usize {
     }
 }
 
-fn too_large() -> Error {
-    Error::gateway(StatusCode::PAYLOAD_TOO_LARGE, "APIGW.0201", "Request entity too large.")
+fn too_large() -> ApiError {
+    ApiError::gateway(StatusCode::PAYLOAD_TOO_LARGE, "APIGW.0201", "Request entity too large.")
 }
 
-fn busy() -> Error {
+fn busy() -> ApiError {
     let m = "The throttling threshold has been reached: too many large requests at once; hint: retry in a few \
          seconds.";
-    Error::gateway(StatusCode::TOO_MANY_REQUESTS, "APIGW.0308", m)
+    ApiError::gateway(StatusCode::TOO_MANY_REQUESTS, "APIGW.0308", m)
 }
 
-fn late() -> Error {
+fn late() -> ApiError {
     let m = "The request body did not arrive in time; hint: check the network between client and service.";
-    Error::gateway(StatusCode::REQUEST_TIMEOUT, "APIGW.0308", m)
+    ApiError::gateway(StatusCode::REQUEST_TIMEOUT, "APIGW.0308", m)
 }
 
-fn broken() -> Error {
-    Error::gateway(
+fn broken() -> ApiError {
+    ApiError::gateway(
         StatusCode::BAD_REQUEST,
         "APIGW.0308",
         "The request body was incomplete; hint: retry the request.",
@@ -99,7 +99,7 @@ impl BodyLimits {
         headers: &HeaderMap,
         max: usize,
         mut body: Body,
-    ) -> Result<LimitedBody, Error> {
+    ) -> Result<LimitedBody, ApiError> {
         let promised = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
         if promised.is_some_and(|length| length > max as u64) {
             refuse(headers, body);
@@ -167,7 +167,7 @@ mod tests {
 
     const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
-    fn status(read: Result<LimitedBody, Error>) -> u16 {
+    fn status(read: Result<LimitedBody, ApiError>) -> u16 {
         read.map_or_else(|e| e.status.as_u16(), |_| 200)
     }
 

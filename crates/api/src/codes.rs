@@ -212,10 +212,10 @@ pub fn page() -> String {
 mod tests {
     use std::collections::BTreeSet;
 
-    use model::failure::{Kind, Side};
+    use model::error::{Kind, Side};
 
     use super::*;
-    use crate::error::{Error, OmsVersion, every_refusal};
+    use crate::error::{ApiError, OmsVersion, every_refusal};
     use crate::v2::tasks::show::trf;
 
     fn number(code: &str) -> u16 {
@@ -237,7 +237,7 @@ mod tests {
         let made: BTreeSet<u16> = every_refusal()
             .iter()
             .flat_map(|r| {
-                [OmsVersion::V1, OmsVersion::V2].map(|face| number(&Error::from_task_error(face, r).code))
+                [OmsVersion::V1, OmsVersion::V2].map(|face| number(&ApiError::from_task_error(face, r).code))
             })
             .chain(ELSEWHERE)
             .collect();

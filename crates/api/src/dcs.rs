@@ -7,7 +7,7 @@ use model::migration::{CutoverState, Method, MigrationKind, MigrationState, Phas
 use serde_json::{Map, Value};
 use wire::fields::FieldError;
 
-use crate::error::Error;
+use crate::error::ApiError;
 
 /// First segments behind the project that belong to DCS.
 const PLACES: [&str; 6] = ["migration", "migration-task", "migration-tasks", "instance", "instances", "jobs"];
@@ -19,12 +19,12 @@ pub(crate) fn is_dcs(path: &str) -> bool {
 }
 
 /// An answer of DCS.
-pub(crate) fn error(status: StatusCode, code: &str, message: impl Into<String>) -> Error {
-    Error::gateway(status, code, message)
+pub(crate) fn error(status: StatusCode, code: &str, message: impl Into<String>) -> ApiError {
+    ApiError::gateway(status, code, message)
 }
 
 /// The code of a refusal: one table.
-pub(crate) fn migration_error(denial: MigrationError) -> Error {
+pub(crate) fn migration_error(denial: MigrationError) -> ApiError {
     let bad = StatusCode::BAD_REQUEST;
     let (status, code, message) = match denial {
         MigrationError::Field(member, why) => {
@@ -101,7 +101,7 @@ pub(crate) fn field_error(fault: FieldError) -> MigrationError {
 }
 
 /// The JSON object of a body that must be there.
-pub(crate) fn object(body: &Bytes) -> Result<Map<String, Value>, Error> {
+pub(crate) fn object(body: &Bytes) -> Result<Map<String, Value>, ApiError> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(error(StatusCode::BAD_REQUEST, "DCS.4004", "The request body is empty."));
     }
@@ -109,7 +109,7 @@ pub(crate) fn object(body: &Bytes) -> Result<Map<String, Value>, Error> {
 }
 
 /// The JSON object of a body that may be missing.
-pub(crate) fn object_or_nothing(body: &Bytes) -> Result<Map<String, Value>, Error> {
+pub(crate) fn object_or_nothing(body: &Bytes) -> Result<Map<String, Value>, ApiError> {
     let not_json = |why: &str| {
         error(StatusCode::BAD_REQUEST, "DCS.4005", format!("The request body is not a JSON object: {why}"))
     };
@@ -188,7 +188,7 @@ pub(crate) fn number(
     name: &str,
     default: u64,
     range: (u64, u64),
-) -> Result<u64, Error> {
+) -> Result<u64, ApiError> {
     let Some(text) = crate::v2::tasks::list::given(query, name) else { return Ok(default) };
     let number = text.parse().ok().filter(|n| (range.0..=range.1).contains(n));
     number.ok_or_else(|| {

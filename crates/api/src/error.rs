@@ -4,7 +4,7 @@
 use axum::response::{IntoResponse, Response};
 use control::TaskError;
 use http::{HeaderValue, StatusCode, header};
-use model::failure::{Failure, Kind, Side};
+use model::error::{Error, Kind, Side};
 use model::group::GroupIllegal;
 use model::policy::WindowError;
 use model::task::{Event, Illegal};
@@ -19,7 +19,7 @@ pub(crate) enum OmsVersion {
 
 /// An error answer.
 #[derive(Debug)]
-pub(crate) struct Error {
+pub(crate) struct ApiError {
     pub(crate) status: StatusCode,
     pub(crate) code: String,
     pub(crate) message: String,
@@ -102,11 +102,11 @@ fn number(refusal: &TaskError) -> (u16, String) {
 }
 
 /// The service has no room for what it was asked.
-fn is_full(failure: &Failure) -> bool {
+fn is_full(failure: &Error) -> bool {
     matches!(failure.kind, Kind::NoSpace | Kind::ReadOnly)
 }
 
-fn check_number(failure: &Failure) -> u16 {
+fn check_number(failure: &Error) -> u16 {
     match (failure.side, failure.kind) {
         (Side::Target, Kind::NoBucket | Kind::NotFound | Kind::Connect) => 1020,
         (Side::Target, _) => 58,
@@ -129,7 +129,7 @@ fn old_number(no: u16) -> u16 {
     }
 }
 
-impl Error {
+impl ApiError {
     /// The answer of a face to a refusal.
     pub(crate) fn from_task_error(face: OmsVersion, refusal: &TaskError) -> Self {
         let (no, message) = number(refusal);
@@ -175,7 +175,7 @@ pub(crate) fn field_error(fault: FieldError) -> TaskError {
     }
 }
 
-impl IntoResponse for Error {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         // `request_id` is added where the id is known: in the outermost layer.
         let message: String = self.message.chars().take(1024).collect();
@@ -242,16 +242,16 @@ pub(crate) fn every_refusal() -> Vec<TaskError> {
         TaskError::FailedListIncomplete,
         TaskError::Quota("a".into()),
         TaskError::NoSuchObject("a".into()),
-        TaskError::Buckets(Failure::new(Kind::Connect, "a", "b")),
-        TaskError::BucketRegion(Failure::new(Kind::Connect, "a", "b")),
-        TaskError::Check(Failure::new(Kind::NoBucket, "a", "b").at(Side::Source)),
-        TaskError::Check(Failure::new(Kind::NoBucket, "a", "b").at(Side::Target)),
-        TaskError::Internal(Failure::new(Kind::Internal, "a", "b")),
+        TaskError::Buckets(Error::new(Kind::Connect, "a", "b")),
+        TaskError::BucketRegion(Error::new(Kind::Connect, "a", "b")),
+        TaskError::Check(Error::new(Kind::NoBucket, "a", "b").at(Side::Source)),
+        TaskError::Check(Error::new(Kind::NoBucket, "a", "b").at(Side::Target)),
+        TaskError::Internal(Error::new(Kind::Internal, "a", "b")),
         TaskError::GroupIllegal(GroupIllegal::Finished),
         TaskError::GroupIllegal(GroupIllegal::InProgress),
         TaskError::GroupIllegal(GroupIllegal::UnexpectedEvent),
-        TaskError::Check(Failure::new(Kind::BadCredentials, "a", "b").at(Side::Source)),
-        TaskError::Check(Failure::new(Kind::BadCredentials, "a", "b").at(Side::Target)),
+        TaskError::Check(Error::new(Kind::BadCredentials, "a", "b").at(Side::Source)),
+        TaskError::Check(Error::new(Kind::BadCredentials, "a", "b").at(Side::Target)),
     ]
 }
 
@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn codes_by_face() {
-        let of = |face, r: TaskError| Error::from_task_error(face, &r).code;
+        let of = |face, r: TaskError| ApiError::from_task_error(face, &r).code;
         assert_eq!(of(OmsVersion::V2, TaskError::Illegal(Event::Stop, Illegal::NotRunning)), "OMS.0066");
         assert_eq!(of(OmsVersion::V1, TaskError::Illegal(Event::Delete, Illegal::InProgress)), "S3M.0063");
         assert_eq!(of(OmsVersion::V2, TaskError::NotFound("x".into())), "OMS.1009");
@@ -271,7 +271,7 @@ mod tests {
 
     /// What an action answers: the code, or nothing where it is accepted.
     fn code(refusal: Option<TaskError>) -> String {
-        refusal.map_or_else(|| "ok".to_owned(), |r| Error::from_task_error(OmsVersion::V2, &r).code)
+        refusal.map_or_else(|| "ok".to_owned(), |r| ApiError::from_task_error(OmsVersion::V2, &r).code)
     }
 
     /// oms.md §3.1, state by state: waiting, executing, stopped, failed, succeeded, retrying, pausing.
@@ -340,7 +340,7 @@ mod tests {
     fn every_number_has_a_chinese_sentence() {
         for refusal in every_refusal() {
             for face in [OmsVersion::V1, OmsVersion::V2] {
-                let code = Error::from_task_error(face, &refusal).code;
+                let code = ApiError::from_task_error(face, &refusal).code;
                 assert!(crate::i18n::zh::sentence(&code).is_some(), "{code} for {refusal:?}");
             }
         }
@@ -348,7 +348,7 @@ mod tests {
 
     #[test]
     fn c08_threads_have_a_number_of_their_own() {
-        let error = Error::from_task_error(OmsVersion::V1, &TaskError::Threads);
+        let error = ApiError::from_task_error(OmsVersion::V1, &TaskError::Threads);
         assert_eq!((error.code.as_str(), error.status), ("S3M.0059", StatusCode::BAD_REQUEST));
     }
 }

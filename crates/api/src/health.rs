@@ -6,9 +6,9 @@ use axum::response::{IntoResponse, Response};
 use control::Control;
 use control::identity::Principal;
 use http::StatusCode;
-use model::failure::Kind;
+use model::error::Kind;
 
-use crate::error::Error;
+use crate::error::ApiError;
 use crate::reply::{Reply, json};
 
 pub(crate) async fn healthz() -> Reply {
@@ -28,7 +28,7 @@ pub(crate) async fn readyz(State(control): State<Control>) -> Reply {
                 Kind::NoSpace | Kind::ReadOnly => "the service cannot write: the disk is full or read-only",
                 _ => "the database does not answer",
             };
-            Err(Error::gateway(StatusCode::SERVICE_UNAVAILABLE, "OMS.2004", m))
+            Err(ApiError::gateway(StatusCode::SERVICE_UNAVAILABLE, "OMS.2004", m))
         }
     }
 }
@@ -105,7 +105,7 @@ async fn migrations(
     control: &Control,
     shown: &MetricsScope<'_>,
     text: &mut String,
-) -> model::failure::Result<()> {
+) -> model::error::Result<()> {
     let open = control.engine.store().read().await?.open_migrations().await?;
     text.push_str(&format!(
         "# TYPE whimbrel_open_migrations gauge\nwhimbrel_open_migrations {}\n\

@@ -6,20 +6,20 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::error::{Error, OmsVersion};
+use crate::error::{ApiError, OmsVersion};
 
 /// What every handler answers.
-pub(crate) type Reply = Result<Response, Error>;
+pub(crate) type Reply = Result<Response, ApiError>;
 
 /// The JSON object of a body; an empty body is an empty object.
-pub(crate) fn object(face: OmsVersion, body: &Bytes) -> Result<Map<String, Value>, Error> {
+pub(crate) fn object(face: OmsVersion, body: &Bytes) -> Result<Map<String, Value>, ApiError> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(Map::new());
     }
     match serde_json::from_slice(body) {
         Ok(Value::Object(map)) => Ok(map),
-        Ok(_) => Err(Error::not_json(face, "not a JSON object")),
-        Err(e) => Err(Error::not_json(face, &e.to_string())),
+        Ok(_) => Err(ApiError::not_json(face, "not a JSON object")),
+        Err(e) => Err(ApiError::not_json(face, &e.to_string())),
     }
 }
 
@@ -31,7 +31,7 @@ pub(crate) fn json(value: &impl Serialize) -> Reply {
 /// Another status with JSON.
 pub(crate) fn with_status(status: StatusCode, value: &impl Serialize) -> Reply {
     let text = serde_json::to_vec(value)
-        .map_err(|e| Error::gateway(StatusCode::INTERNAL_SERVER_ERROR, "APIGW.0601", e.to_string()))?;
+        .map_err(|e| ApiError::gateway(StatusCode::INTERNAL_SERVER_ERROR, "APIGW.0601", e.to_string()))?;
     let mut response = (status, text).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)

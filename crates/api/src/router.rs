@@ -7,7 +7,7 @@ use axum::routing::{delete, get, post, put};
 use control::Control;
 use http::{Method, StatusCode, Uri};
 
-use crate::error::Error;
+use crate::error::ApiError;
 use crate::{auth, dcs, health, iam, v1, v2, versions};
 
 /// Builds the router and the list of its operations out of one table.
@@ -143,7 +143,7 @@ fn without_slash(uri: &Uri) -> Option<Uri> {
 pub fn health_only(control: Control) -> Router {
     let busy = || async {
         let m = "Too many connections; hint: close idle connections, or retry in a few seconds.";
-        Error::gateway(StatusCode::SERVICE_UNAVAILABLE, "APIGW.0308", m)
+        ApiError::gateway(StatusCode::SERVICE_UNAVAILABLE, "APIGW.0308", m)
     };
     Router::new()
         .route("/healthz", get(health::healthz))
@@ -152,7 +152,7 @@ pub fn health_only(control: Control) -> Router {
         .with_state(control)
 }
 
-async fn unknown(uri: Uri) -> Error {
+async fn unknown(uri: Uri) -> ApiError {
     if dcs::is_dcs(uri.path()) {
         return dcs::error(
             StatusCode::NOT_FOUND,
@@ -161,16 +161,16 @@ async fn unknown(uri: Uri) -> Error {
         );
     }
     let m = format!("The API does not exist or has not been published in the environment: {}", uri.path());
-    Error::gateway(StatusCode::NOT_FOUND, "APIGW.0101", m)
+    ApiError::gateway(StatusCode::NOT_FOUND, "APIGW.0101", m)
 }
 
-async fn wrong_method(method: Method, uri: Uri) -> Error {
+async fn wrong_method(method: Method, uri: Uri) -> ApiError {
     let code = match uri.path() {
         path if dcs::is_dcs(path) => "DCS.5001",
         path if path.starts_with("/v1") => "S3M.0005",
         _ => "OMS.1008",
     };
-    Error::gateway(
+    ApiError::gateway(
         StatusCode::METHOD_NOT_ALLOWED,
         code,
         format!("method {method} is not supported for this path"),

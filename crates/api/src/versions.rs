@@ -4,7 +4,7 @@ use axum::extract::Path;
 use http::{HeaderMap, StatusCode};
 use wire::v2::{Link, Version};
 
-use crate::error::Error;
+use crate::error::ApiError;
 use crate::reply::{Reply, json};
 
 fn versions(headers: &HeaderMap) -> Vec<Version> {
@@ -40,7 +40,7 @@ pub(crate) async fn show(Path(version): Path<String>, headers: HeaderMap) -> Rep
         Some(found) => json(&found),
         None => {
             let m = format!("API version `{version}` does not exist; supported versions are v1 and v2");
-            Err(Error::gateway(StatusCode::NOT_FOUND, "S3M.0256", m))
+            Err(ApiError::gateway(StatusCode::NOT_FOUND, "S3M.0256", m))
         }
     }
 }

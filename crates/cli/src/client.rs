@@ -2,7 +2,7 @@
 
 use flow_control::clock::Clock;
 use http::{HeaderValue, Method, Request};
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use ring::{digest, hmac};
 use serde_json::Value;
 use storage::Body;
@@ -20,7 +20,7 @@ pub(crate) struct Client {
 }
 
 /// An error answer of the service.
-fn refused(status: u16, body: &Value) -> Failure {
+fn refused(status: u16, body: &Value) -> Error {
     let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default();
     let kind = match status {
         401 => Kind::BadCredentials,
@@ -29,7 +29,7 @@ fn refused(status: u16, body: &Value) -> Failure {
         500.. => Kind::Unavailable,
         _ => Kind::Invalid,
     };
-    Failure::new(kind, "request", format!("{} {}", text("error_code"), text("error_msg")))
+    Error::new(kind, "request", format!("{} {}", text("error_code"), text("error_msg")))
 }
 
 impl Client {
@@ -52,7 +52,7 @@ impl Client {
                     "{name} is not set; hint: use the value that `whimbrel init` or the first `whimbrel \
                      serve` printed"
                 );
-                return Err(Failure::new(Kind::Invalid, "client", m));
+                return Err(Error::new(Kind::Invalid, "client", m));
             }
         }
         let http = Http::new(endpoint, storage::egress::Egress::anywhere())?;
@@ -82,7 +82,7 @@ impl Client {
             "SDK-HMAC-SHA256 Access={}, SignedHeaders=host;x-project-id;x-sdk-date, Signature={signature}",
             self.ak
         );
-        let bad = |e: http::Error| Failure::new(Kind::Invalid, "request", e.to_string());
+        let bad = |e: http::Error| Error::new(Kind::Invalid, "request", e.to_string());
         let request = Request::builder()
             .method(method)
             .uri(&target)

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use control::Catalogue;
 use control::secrets::StoreCredentials;
 use flow_control::clock::SharedClock;
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use model::key::Key;
 use model::spec::Location as SpecPlace;
 use runtime::{OpenedStore, StoreResolver};
@@ -79,8 +79,8 @@ pub(crate) enum CliUrl {
     },
 }
 
-fn usage(message: String) -> Failure {
-    Failure::new(Kind::Invalid, "place", message)
+fn usage(message: String) -> Error {
+    Error::new(Kind::Invalid, "place", message)
 }
 
 fn env(names: &[String]) -> Option<String> {
@@ -435,7 +435,7 @@ impl EndPair {
             return Ok(());
         }
         let m = format!("no object at prefix `{prefix}` of {}", opened.store.location());
-        Err(Failure::new(Kind::NotFound, "select", m).at(Side::Source))
+        Err(Error::new(Kind::NotFound, "select", m).at(Side::Source))
     }
 
     /// From now on the source shows only the keys of a list.

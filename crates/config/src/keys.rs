@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::failure::Result;
+use model::error::Result;
 use toml::{Table, Value};
 
 use crate::invalid;

@@ -9,7 +9,7 @@ pub mod template;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use seal::Keyring;
 
 pub use sections::{
@@ -18,8 +18,8 @@ pub use sections::{
 };
 pub use size::bytes_of;
 
-pub(crate) fn invalid(message: impl Into<String>) -> Failure {
-    Failure::new(Kind::Invalid, "configuration", message)
+pub(crate) fn invalid(message: impl Into<String>) -> Error {
+    Error::new(Kind::Invalid, "configuration", message)
 }
 
 /// Reads a configuration text; `env` holds the process environment.
@@ -43,7 +43,7 @@ pub fn parse(text: &str, env: &BTreeMap<String, String>) -> Result<Config> {
 pub fn load(path: &Path, env: &BTreeMap<String, String>) -> Result<Config> {
     let text = std::fs::read_to_string(path).map_err(|e| invalid(format!("{}: {e}", path.display())))?;
     let config = parse(&text, env)
-        .map_err(|f| Failure { message: format!("{}: {}", path.display(), f.message), ..f })?;
+        .map_err(|f| Error { message: format!("{}: {}", path.display(), f.message), ..f })?;
     if config.has_plain_secrets() {
         seal::check_private(path)?;
     }

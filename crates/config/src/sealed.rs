@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use seal::{Keyring, key_of};
 use toml::{Table, Value};
 
@@ -36,7 +36,7 @@ fn read(path: &Path) -> Result<(String, Vec<String>)> {
 }
 
 fn open(path: &Path, keys: &Keyring, sealed: &str) -> Result<Vec<u8>> {
-    let bad = |f: Failure| invalid(format!("{}: cannot open a sealed value: {}", path.display(), f.message));
+    let bad = |f: Error| invalid(format!("{}: cannot open a sealed value: {}", path.display(), f.message));
     keys.open(CONTEXT, sealed).map_err(bad)
 }
 
@@ -78,7 +78,7 @@ pub fn reseal(path: &Path, keys: &Keyring) -> Result<u64> {
     }
     if changed > 0 {
         let failed = |e: std::io::Error| {
-            Failure::new(Kind::ReadOnly, "configuration", format!("cannot replace {}: {e}", path.display()))
+            Error::new(Kind::ReadOnly, "configuration", format!("cannot replace {}: {e}", path.display()))
         };
         seal::replace_file(path, text.as_bytes()).map_err(failed)?;
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use model::failure::Result;
+use model::error::Result;
 use model::key::Order;
 use serde::Deserialize;
 

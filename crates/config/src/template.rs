@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use argon2::password_hash::{PasswordHasher, SaltString};
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use seal::{Keyring, random};
 
 /// A fresh configuration; its secrets are shown once and stored only sealed or hashed.
@@ -44,7 +44,7 @@ pub fn hash_password_for(id: &str, password: &str) -> Result<String> {
 }
 
 fn hash_with(salt: argon2::password_hash::Result<SaltString>, password: &str) -> Result<String> {
-    let failed = |e: argon2::password_hash::Error| Failure::new(Kind::Internal, "password", e.to_string());
+    let failed = |e: argon2::password_hash::Error| Error::new(Kind::Internal, "password", e.to_string());
     let salt = salt.map_err(failed)?;
     let hash = argon2::Argon2::default().hash_password(password.as_bytes(), &salt).map_err(failed)?;
     Ok(hash.to_string())
@@ -61,7 +61,7 @@ pub fn init(data_dir: &Path, listen: &str) -> Result<GeneratedConfig> {
     const HEX: &[u8] = b"0123456789abcdef";
     std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700)
         .create(data_dir)
-        .map_err(|e| Failure::new(Kind::ReadOnly, "init", format!("{}: {e}", data_dir.display())))?;
+        .map_err(|e| Error::new(Kind::ReadOnly, "init", format!("{}: {e}", data_dir.display())))?;
     let keys = Keyring::of(data_dir)?;
     let project = letters::<32>(HEX)?;
     let access_key = format!("WB{}", letters::<18>(UPPER)?);

@@ -1,6 +1,6 @@
 //! Looking at buckets for somebody who is about to create a task (oms.md §2.6).
 
-use model::failure::{Failure, Kind, Policy, Side};
+use model::error::{Error, Kind, Policy, Side};
 use model::key::Key;
 use model::spec::{Location, TaskSpec};
 use storage::key_list::{self, ListForm};
@@ -53,7 +53,7 @@ impl Control {
     /// [`TaskError::Buckets`] when no store answers with a list.
     pub async fn buckets(&self, account: &StoreAccount) -> TaskResult<Vec<String>> {
         let mut all = Vec::new();
-        let mut refused: Option<Failure> = None;
+        let mut refused: Option<Error> = None;
         let mut answered = false;
         for region in self.catalogue.regions_of(&account.cloud_type, account.side()) {
             let place = account.location(&region, "");
@@ -66,8 +66,7 @@ impl Control {
             }
         }
         if !answered {
-            let none =
-                || Failure::new(Kind::NotFound, "buckets", "no store of this cloud_type is configured");
+            let none = || Error::new(Kind::NotFound, "buckets", "no store of this cloud_type is configured");
             return Err(TaskError::Buckets(refused.unwrap_or_else(none)));
         }
         all.sort();
@@ -80,14 +79,14 @@ impl Control {
     /// # Errors
     /// [`TaskError::BucketRegion`] when no store of the vendor has it.
     pub async fn bucket_region(&self, account: &StoreAccount, bucket: &str) -> TaskResult<String> {
-        let mut refused: Option<Failure> = None;
+        let mut refused: Option<Error> = None;
         for region in self.catalogue.regions_of(&account.cloud_type, account.side()) {
             let place = account.location(&region, bucket);
             match self.catalogue.open(&place, &account.keys, account.side(), false).await {
                 Ok(_) => return Ok(region),
                 Err(failure) => {
                     // Wrong keys tell most; a store that does not have it more than one that does not answer.
-                    let tells = |f: &Failure| match f.kind {
+                    let tells = |f: &Error| match f.kind {
                         Kind::BadCredentials | Kind::Forbidden => 2,
                         Kind::NoBucket | Kind::NotFound => 1,
                         _ => 0,
@@ -98,7 +97,7 @@ impl Control {
                 }
             }
         }
-        let none = || Failure::new(Kind::NotFound, "buckets", "no store of this cloud_type is configured");
+        let none = || Error::new(Kind::NotFound, "buckets", "no store of this cloud_type is configured");
         Err(TaskError::BucketRegion(refused.unwrap_or_else(none)))
     }
 
@@ -228,7 +227,7 @@ impl Control {
         } else {
             keys.iter().map(|k| Key::from(k.as_str())).collect()
         };
-        let wrong = |f: Failure| TaskError::CdnDomain(format!("{}: {}", cdn.domain, f.message));
+        let wrong = |f: Error| TaskError::CdnDomain(format!("{}: {}", cdn.domain, f.message));
         let front = self.catalogue.fronted(bucket.clone(), cdn, secrets).map_err(wrong)?;
         front.reach().await.map_err(wrong)?;
         let mut info = CdnInfo { same_vendor: false, available: false, keys: Vec::new() };

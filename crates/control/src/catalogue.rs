@@ -7,7 +7,7 @@ use std::sync::{Arc, RwLock};
 
 use config::{Config, Notify, Store};
 use flow_control::clock::SharedClock;
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use model::key::{Key, Order};
 use model::migration::Own;
 use model::spec::Location;
@@ -154,7 +154,7 @@ impl Catalogue {
                 None => String::new(),
             };
             let addrs = redis_migration::connection::node::addresses(&r.addrs)
-                .map_err(|f| Failure { message: format!("{what}: {}", f.message), ..f })?;
+                .map_err(|f| Error { message: format!("{what}: {}", f.message), ..f })?;
             // What a cluster of the operator's announces is the operator's, but never a metadata service.
             let own = Egress::operators(&config.limits.allowed_redis_endpoints);
             let egress = addrs.iter().fold(own, |egress, (host, _)| egress.with_host(host));
@@ -201,11 +201,11 @@ impl Catalogue {
     /// A file of a bucket of backups.
     ///
     /// # Errors
-    /// [`model::failure::Kind::NoBucket`] for a bucket that is not configured; what its store answers.
+    /// [`model::error::Kind::NoBucket`] for a bucket that is not configured; what its store answers.
     pub(crate) async fn open_backup(&self, bucket: &str, file: &str) -> Result<OpenedBackup> {
         let registry = self.registry();
         let unknown = || {
-            Failure::new(
+            Error::new(
                 Kind::NoBucket,
                 "import",
                 format!("no [[bucket]] is configured with the name `{bucket}`"),

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use model::key::Key;
 use model::selection::{ListFile, Selection};
 use model::spec::{Location, SourceCdn, TaskSpec};
@@ -48,8 +48,8 @@ impl Catalogue {
         }
     }
 
-    fn unknown(&self, place: &Location, side: Side) -> Failure {
-        Failure::new(Kind::Invalid, "open", format!("no store is configured for region `{}`", place.region))
+    fn unknown(&self, place: &Location, side: Side) -> Error {
+        Error::new(Kind::Invalid, "open", format!("no store is configured for region `{}`", place.region))
             .at(side)
     }
 
@@ -64,7 +64,7 @@ impl Catalogue {
         let clock = self.clock.clone();
         match location {
             StoreLocation::Directory(_) => {
-                Err(Failure::new(Kind::Unsupported, "open", "directories do not use account or keys"))
+                Err(Error::new(Kind::Unsupported, "open", "directories do not use account or keys"))
             }
             StoreLocation::Azure { endpoint, egress } => {
                 let (connection, egress) = self.connection(endpoint.as_deref(), egress, keys)?;
@@ -157,7 +157,7 @@ impl Catalogue {
         let m = format!(
             "the connection string names host `{host}`, which is neither an Azure host nor in limits.inline_endpoints"
         );
-        Err(Failure::new(Kind::Invalid, "connection_string", m))
+        Err(Error::new(Kind::Invalid, "connection_string", m))
     }
 
     /// A key file, and where its tokens are asked for: at Google, or at what the operator lists.
@@ -176,7 +176,7 @@ impl Catalogue {
         let m = format!(
             "token_uri names host `{host}`, which is neither a Google host nor in limits.inline_endpoints"
         );
-        Err(Failure::new(Kind::Invalid, "json_auth_file", m))
+        Err(Error::new(Kind::Invalid, "json_auth_file", m))
     }
 
     /// Opens a bucket.
@@ -229,7 +229,7 @@ impl Catalogue {
             StoreLocation::Directory(root) => {
                 if place.bucket.is_empty() || place.bucket.contains('/') || place.bucket.starts_with('.') {
                     let m = format!("`{}` is not a valid bucket name of a directory store", place.bucket);
-                    return Err(Failure::new(Kind::NoBucket, "open", m).at(side));
+                    return Err(Error::new(Kind::NoBucket, "open", m).at(side));
                 }
                 let path = root.join(&place.bucket);
                 // A link could lead anywhere on this machine.
@@ -238,7 +238,7 @@ impl Catalogue {
                         "bucket `{}` is a symbolic link; links out of the store are not followed",
                         place.bucket
                     );
-                    return Err(Failure::new(Kind::Forbidden, "open", m).at(side));
+                    return Err(Error::new(Kind::Forbidden, "open", m).at(side));
                 }
                 let opened =
                     Fs::open(&path, false).map_err(|f| without_path(f, &path, &place.bucket).at(side));
@@ -255,10 +255,10 @@ impl Catalogue {
 }
 
 /// A failure to open a directory as a project reads it: the bucket's name stands where the operator's path stood.
-pub(crate) fn without_path(failure: Failure, path: &Path, bucket: &str) -> Failure {
+pub(crate) fn without_path(failure: Error, path: &Path, bucket: &str) -> Error {
     tracing::info!(path = %path.display(), "a directory could not be opened: {failure}");
     let message = failure.message.replace(&path.display().to_string(), bucket);
-    Failure { message, ..failure }
+    Error { message, ..failure }
 }
 
 /// A bucket before its first request.
@@ -310,7 +310,7 @@ fn on_host(endpoint: &str, account: &str) -> String {
 /// The buckets of a directory store.
 fn directories(root: &Path) -> Result<Vec<String>> {
     let failed = |e: std::io::Error| {
-        Failure::new(Kind::Forbidden, "buckets", format!("directory `{}`: {e}", root.display()))
+        Error::new(Kind::Forbidden, "buckets", format!("directory `{}`: {e}", root.display()))
     };
     let mut names = Vec::new();
     for entry in std::fs::read_dir(root).map_err(failed)? {

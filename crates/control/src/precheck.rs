@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use model::failure::{Failure, Kind, Side};
+use model::error::{Error, Kind, Side};
 use model::key::Key;
 use model::policy::Overwrite;
 use model::selection::{Scope, Selection};
@@ -62,7 +62,7 @@ impl Control {
         let source = self.catalogue.open_listable(place, below, keys, Side::Source, spec.requester_pays);
         let Some(source) = self.probe(source).await? else { return Ok(()) };
         if let Some(cdn) = &spec.cdn {
-            let wrong = |f: Failure| TaskError::CdnDomain(format!("{}: {}", cdn.domain, f.message));
+            let wrong = |f: Error| TaskError::CdnDomain(format!("{}: {}", cdn.domain, f.message));
             let front = self.catalogue.fronted(source.store.clone(), cdn, secrets).map_err(wrong)?;
             match tokio::time::timeout(PRECHECK_TIMEOUT, front.reach()).await {
                 Ok(Err(f)) if f.kind != Kind::Timeout => return Err(wrong(f)),
@@ -86,7 +86,7 @@ impl Control {
 
     async fn probe(
         &self,
-        opening: impl Future<Output = Result<OpenedStore, Failure>>,
+        opening: impl Future<Output = Result<OpenedStore, Error>>,
     ) -> TaskResult<Option<OpenedStore>> {
         match tokio::time::timeout(PRECHECK_TIMEOUT, opening).await {
             Ok(Ok(opened)) => Ok(Some(opened)),

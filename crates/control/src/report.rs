@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 
-use model::failure::{Failure, Kind};
+use model::error::{Error, Kind};
 use model::spec::ReportForm;
 use model::task::TaskId;
 
@@ -22,7 +22,7 @@ impl Control {
         let spool = self.engine.data_dir().join("spool");
         #[expect(clippy::disallowed_methods, reason = "one per request, and requests are few")]
         let made = tokio::task::spawn_blocking(move || {
-            let failed = |e: std::io::Error| Failure::new(Kind::Internal, "report", e.to_string());
+            let failed = |e: std::io::Error| Error::new(Kind::Internal, "report", e.to_string());
             seal::private_dir(&spool).map_err(failed)?;
             let mut temp = tempfile::NamedTempFile::new_in(&spool).map_err(failed)?;
             match form {
@@ -34,7 +34,7 @@ impl Control {
             }
             File::open(temp.path()).map_err(failed)
         });
-        let made = made.await.map_err(|e| Failure::new(Kind::Internal, "report", e.to_string()));
+        let made = made.await.map_err(|e| Error::new(Kind::Internal, "report", e.to_string()));
         made.and_then(|file| file).map_err(TaskError::Internal)
     }
 }

@@ -1,6 +1,6 @@
 //! Sync tasks (oms.md §2.5, §3.3): driven by events, worked off by batches.
 
-use model::failure::Side;
+use model::error::Side;
 use model::spec::TaskSpec;
 use runtime::naming::uuid;
 use store::{PENDING_MAX, SLOT_MS, StoreTx, SyncRow};

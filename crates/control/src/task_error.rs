@@ -1,6 +1,6 @@
 //! Why a request is refused, before any face gives it a code.
 
-use model::failure::{Failure, Kind, Side};
+use model::error::{Error, Kind, Side};
 use model::group::GroupIllegal;
 use model::policy::WindowError;
 use model::task::{Event, Illegal};
@@ -71,19 +71,19 @@ pub enum TaskError {
     /// Too many tasks; the text says which limit.
     Quota(String),
     /// A check at one end failed before the task was accepted.
-    Check(Failure),
+    Check(Error),
     /// Buckets or their contents could not be listed.
-    Buckets(Failure),
+    Buckets(Error),
     /// Nobody could say where a bucket is.
-    BucketRegion(Failure),
+    BucketRegion(Error),
     /// The named source object does not exist.
     NoSuchObject(String),
     /// Our own trouble.
-    Internal(Failure),
+    Internal(Error),
 }
 
-impl From<Failure> for TaskError {
-    fn from(failure: Failure) -> Self {
+impl From<Error> for TaskError {
+    fn from(failure: Error) -> Self {
         match (failure.kind, failure.side) {
             (Kind::NotFound, Side::Local) if failure.op == "task_group" => {
                 TaskError::NoSuchGroup(failure.message)

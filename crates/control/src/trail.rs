@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use serde_json::json;
 use store::AuditLine;
 use tokio::sync::{mpsc, oneshot};
@@ -43,8 +43,8 @@ pub struct Trail {
     asks: mpsc::Sender<Ask>,
 }
 
-fn failed(what: &str, e: &dyn std::fmt::Display) -> Failure {
-    Failure::new(Kind::Internal, "audit", format!("{what}: {e}"))
+fn failed(what: &str, e: &dyn std::fmt::Display) -> Error {
+    Error::new(Kind::Internal, "audit", format!("{what}: {e}"))
 }
 
 impl Outputs {
@@ -55,9 +55,8 @@ impl Outputs {
     pub fn open(config: &config::Audit) -> Result<Self> {
         let file = config.file.as_ref().map(|path| {
             let opened = File::options().create(true).append(true).mode(0o600).open(path);
-            let opened = opened.map_err(|e| {
-                Failure::new(Kind::Invalid, "configuration", format!("audit.file: {path}: {e}"))
-            });
+            let opened = opened
+                .map_err(|e| Error::new(Kind::Invalid, "configuration", format!("audit.file: {path}: {e}")));
             opened.map(|file| (Path::new(path).to_owned(), file))
         });
         Ok(Self { file: file.transpose()?, stdout: config.stdout, is_torn: AtomicBool::new(false) })

@@ -3,7 +3,7 @@
 //! Nothing here reads a clock, opens a socket or awaits: "now" is always an argument.
 
 pub mod count;
-pub mod failure;
+pub mod error;
 pub mod group;
 pub mod key;
 pub mod migration;

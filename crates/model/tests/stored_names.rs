@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use model::failure::{Kind, Side};
+use model::error::{Kind, Side};
 use model::migration::CutoverState;
 use model::spec::TaskSpec;
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::Key;
 use storage::{Fact, Meta, ObjectStore, WriteCrc};
 use store::{UnresolvedUpload, Upload};
@@ -51,7 +51,7 @@ impl ObjectCopier {
         self.ledger.flush().await?;
         let proof = tokio::time::timeout(PROOF_TIMEOUT, self.write_crc_by(upload)).await;
         self.abandon_upload(key).await;
-        match proof.unwrap_or_else(|_| Err(Failure::new(Kind::Timeout, "write_part", "no answer"))) {
+        match proof.unwrap_or_else(|_| Err(Error::new(Kind::Timeout, "write_part", "no answer"))) {
             Ok(found) => self.target.learn(Fact::WriteCrc(found)),
             Err(f) if f.is_temporary() && *proofs < PROOFS_MAX => {
                 tracing::debug!("how the target verifies checksums is not known yet: {f}");

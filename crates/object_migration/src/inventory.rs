@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use flow_control::io_threads::IoThreads;
 use model::count::Tally;
-use model::failure::{Kind, Result, Side};
+use model::error::{Kind, Result, Side};
 use model::key::Key;
 use model::selection::Scope;
 use storage::{Entry, SharedStore};

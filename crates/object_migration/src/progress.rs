@@ -7,7 +7,7 @@ use std::time::Instant;
 use flow_control::budget::Bandwidth;
 use flow_control::limit::Limit;
 use model::count::{Counters, Tally};
-use model::failure::Failure;
+use model::error::Error;
 use storage::retrying::Requests;
 
 /// Shared by a job and whoever watches it.
@@ -93,7 +93,7 @@ impl Progress {
         self.state().settled = Counters::default();
     }
 
-    pub(crate) fn record_retry(&self, failure: &Failure) {
+    pub(crate) fn record_retry(&self, failure: &Error) {
         let mut s = self.state();
         s.retries += 1;
         s.last_retry = Some(failure.to_string());

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::hash::{Hash, Hasher as _};
 use std::sync::Arc;
 
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use model::key::{Key, Order};
 use storage::checksum::{DigestSet, Hasher};
 use storage::{Entry, Etag, ListRequest, ObjectStore, Position, ReadRequest};
@@ -130,7 +130,7 @@ impl Comparison {
         }
     }
 
-    fn falls_back(&self, failure: &Failure) -> bool {
+    fn falls_back(&self, failure: &Error) -> bool {
         let store = if failure.side == Side::Target { &self.target } else { &self.source };
         fall_back_to_weaker_order(&**store, failure)
     }
@@ -293,7 +293,7 @@ impl Comparison {
         }
         let proved = match self.is_equal(a, b).await {
             // One object that cannot be read does not end the comparison of all others.
-            Err(f) if f.kind.policy() == model::failure::Policy::GiveUp => {
+            Err(f) if f.kind.policy() == model::error::Policy::GiveUp => {
                 out.differ += 1;
                 tell(&Difference::Differs(a.key.clone(), f.message));
                 return Ok(());
@@ -347,7 +347,7 @@ impl Comparison {
             }
             digest(&**store, key).await
         };
-        read.await.map_err(|f: Failure| f.at(side))
+        read.await.map_err(|f: Error| f.at(side))
     }
 }
 
@@ -376,7 +376,7 @@ async fn digest(store: &dyn ObjectStore, key: &Key) -> Result<[u8; 16]> {
     while let Some(chunk) = reading.body.chunk().await {
         hasher.update(&chunk?);
     }
-    hasher.finish().md5.ok_or_else(|| Failure::new(Kind::Internal, "verify", "no digest"))
+    hasher.finish().md5.ok_or_else(|| Error::new(Kind::Internal, "verify", "no digest"))
 }
 
 async fn head_entry(store: &dyn ObjectStore, key: &Key) -> Result<Option<Entry>> {

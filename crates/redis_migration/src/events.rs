@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::failure::Failure;
+use model::error::Error;
 use tokio::sync::mpsc;
 
 /// Events that wait to be read; an event that finds no room is dropped, so that nobody waits for a reader.
@@ -41,7 +41,7 @@ pub enum Event {
     /// A connection was lost, or something else that passes.
     Disconnected {
         /// Why.
-        failure: Failure,
+        failure: Error,
         /// When it is tried again.
         delay: Duration,
     },

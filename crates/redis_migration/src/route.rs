@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use redis_proto::command;
 
 /// What is migrated, and where to.
@@ -58,7 +58,7 @@ impl Route {
     pub fn parse_map(text: &str) -> Result<BTreeMap<u32, u32>> {
         let mut out = BTreeMap::new();
         for pair in text.split(',').filter(|p| !p.trim().is_empty()) {
-            let wrong = |why: &str| Failure::new(Kind::Invalid, "usage", format!("--db-map: `{pair}` {why}"));
+            let wrong = |why: &str| Error::new(Kind::Invalid, "usage", format!("--db-map: `{pair}` {why}"));
             let (from, to) = pair.split_once('=').ok_or_else(|| wrong("is not FROM=TO"))?;
             let number =
                 |n: &str| n.trim().parse().map_err(|_| wrong("is not FROM=TO with database numbers"));
@@ -84,7 +84,7 @@ impl Route {
                     "databases {other} and {from} would both become {to}; hint: map each to its own number with \
                      --db-map"
                 );
-                return Err(Failure::new(Kind::Invalid, "usage", m));
+                return Err(Error::new(Kind::Invalid, "usage", m));
             }
         }
         Ok(())

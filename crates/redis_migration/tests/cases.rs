@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use redis_migration::import::Import;
 use redis_migration::session::scan::ScanMigration;
 use redis_migration::verify::{Depth, compare};
@@ -72,7 +72,7 @@ fn dump(redis: &Redis) -> PathBuf {
     redis.dir().join("dump.rdb")
 }
 
-fn refused(done: Result<Summary>) -> Failure {
+fn refused(done: Result<Summary>) -> Error {
     done.expect_err("it was refused")
 }
 

@@ -176,7 +176,7 @@ async fn two_movers_at_once_do_not_double_anything() {
         }
         let over = tasks.iter().position(tokio::task::JoinHandle::is_finished).unwrap();
         let failure = tasks.remove(over).await.unwrap().unwrap_err();
-        assert_eq!(failure.kind, model::failure::Kind::Conflict, "{failure}");
+        assert_eq!(failure.kind, model::error::Kind::Conflict, "{failure}");
         tokio::time::sleep(Duration::from_millis(300)).await;
         ends.iter().for_each(tokio_util::sync::CancellationToken::cancel);
         tasks.remove(0).await.unwrap().unwrap();
@@ -223,7 +223,7 @@ async fn one_server_by_two_names_is_refused() {
     let named = redis_migration::Node::parse(&format!("redis://localhost:{}", source.port)).unwrap();
     for from in [named, crate::support::node(&replica)] {
         let one = crate::support::migration_at(from, crate::support::node(&source), Until::CaughtUp);
-        assert_eq!(one.run().await.unwrap_err().kind, model::failure::Kind::Invalid);
+        assert_eq!(one.run().await.unwrap_err().kind, model::error::Kind::Invalid);
     }
 }
 

@@ -91,5 +91,5 @@ async fn a_server_without_transactions_is_told_from_one_that_refuses_them() {
     let mut place = node(&target);
     (place.user, place.password) = ("w".into(), "pw".to_owned());
     let refused = migration_at(node(&source), place, Until::CaughtUp).run().await.unwrap_err();
-    assert_eq!(refused.kind, model::failure::Kind::Forbidden, "{refused}");
+    assert_eq!(refused.kind, model::error::Kind::Forbidden, "{refused}");
 }

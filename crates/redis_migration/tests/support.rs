@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use flow_control::backoff::Backoff;
 use flow_control::budget::Bandwidth;
-use model::failure::Result;
+use model::error::Result;
 use redis_migration::checkpoint::keys::KeyNames;
 use redis_migration::route::Route;
 use redis_migration::snapshot::restore::Conflict;

@@ -1,6 +1,6 @@
 //! Append-only files: commands, behind an RDB preamble or not, and the manifest of those in several parts (aof.c).
 
-use crate::error::{Error, Result};
+use crate::error::{ProtocolError, Result};
 
 /// What a part of an append-only file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub fn form(first: &[u8]) -> Option<Form> {
 /// The parts that a manifest names, in the order in which they are read; what is history is left out.
 ///
 /// # Errors
-/// [`Error`] with the offset of the line that cannot be read, or whose file would lie elsewhere.
+/// [`ProtocolError`] with the offset of the line that cannot be read, or whose file would lie elsewhere.
 pub fn manifest(text: &[u8]) -> Result<Vec<(Vec<u8>, AofFileKind)>> {
     let (mut parts, mut offset) = (Vec::new(), 0u64);
     for line in text.split_inclusive(|b| *b == b'\n') {
@@ -49,7 +49,7 @@ pub fn manifest(text: &[u8]) -> Result<Vec<(Vec<u8>, AofFileKind)>> {
         if line.is_empty() || line.starts_with(b"#") {
             continue;
         }
-        let wrong = |what: &str| Error::new(begin, what);
+        let wrong = |what: &str| ProtocolError::new(begin, what);
         let words = words(line).ok_or_else(|| wrong("unterminated quote in the manifest"))?;
         let value =
             |name: &[u8]| words.chunks(2).find(|w| w[0] == name).and_then(|w| Some(w.get(1)?.as_slice()));
@@ -70,7 +70,7 @@ pub fn manifest(text: &[u8]) -> Result<Vec<(Vec<u8>, AofFileKind)>> {
     }
     parts.retain(|(_, _, part)| *part != AofFileKind::History);
     if parts.iter().filter(|(_, _, part)| *part == AofFileKind::Base).count() > 1 {
-        return Err(Error::new(0, "the manifest has more than one base file"));
+        return Err(ProtocolError::new(0, "the manifest has more than one base file"));
     }
     parts.sort_by_key(|(sequence, _, part)| (*part != AofFileKind::Base, *sequence));
     Ok(parts.into_iter().map(|(_, file, part)| (file, part)).collect())

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Bytes that cannot be read as what they should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Error {
+pub struct ProtocolError {
     /// Offset of the first byte of what cannot be read, from the beginning of the stream.
     pub offset: u64,
     /// What is wrong, in one sentence.
@@ -16,9 +16,9 @@ pub struct Error {
 }
 
 /// Short for what readers answer.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T> = std::result::Result<T, ProtocolError>;
 
-impl Error {
+impl ProtocolError {
     /// An error at an offset.
     pub fn new(offset: u64, what: impl Into<String>) -> Self {
         Self { offset, what: what.into(), newer: false, long: false }
@@ -41,10 +41,10 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for ProtocolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "at byte {}: {}", self.offset, self.what)
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for ProtocolError {}

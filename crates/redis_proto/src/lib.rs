@@ -17,4 +17,4 @@ pub mod lzf;
 pub mod rdb;
 pub mod resp;
 
-pub use error::{Error, Result};
+pub use error::{ProtocolError, Result};

@@ -1,7 +1,7 @@
 //! LZF, the compression of strings in RDB files (liblzf's format: literal runs of up to 32 bytes, references of up to
 //! 264 bytes at most 8,192 bytes back).
 
-use crate::error::{Error, Result};
+use crate::error::{ProtocolError, Result};
 
 /// The longest text that is expanded: a string of Redis is at most 512 MiB by default; this is its format's bound.
 pub const EXPANDED_MAX: u64 = 4 << 30;
@@ -15,9 +15,12 @@ const RATIO_MAX: u64 = 132;
 pub fn expand(input: &[u8], len: u64) -> Result<Vec<u8>> {
     // A length that the input cannot have would only be an excuse to allocate.
     if len > EXPANDED_MAX || len > (input.len() as u64).saturating_mul(RATIO_MAX) {
-        return Err(Error::new(0, format!("LZF: {} compressed bytes cannot expand to {len}", input.len())));
+        return Err(ProtocolError::new(
+            0,
+            format!("LZF: {} compressed bytes cannot expand to {len}", input.len()),
+        ));
     }
-    let len = usize::try_from(len).map_err(|_| Error::new(0, "string too long for this platform"))?;
+    let len = usize::try_from(len).map_err(|_| ProtocolError::new(0, "string too long for this platform"))?;
     let mut out = Vec::with_capacity(len);
     let mut at = 0;
     while let Some(&control) = input.get(at) {
@@ -27,12 +30,12 @@ pub fn expand(input: &[u8], len: u64) -> Result<Vec<u8>> {
         if control < 32 {
             let run = input
                 .get(at..at + control + 1)
-                .ok_or_else(|| Error::new(begin, "LZF: truncated literal run"))?;
+                .ok_or_else(|| ProtocolError::new(begin, "LZF: truncated literal run"))?;
             out.extend_from_slice(run);
             at += control + 1;
             continue;
         }
-        let cut = || Error::new(begin, "LZF: truncated back reference");
+        let cut = || ProtocolError::new(begin, "LZF: truncated back reference");
         let mut count = control >> 5;
         if count == 7 {
             count += usize::from(*input.get(at).ok_or_else(cut)?);
@@ -45,9 +48,9 @@ pub fn expand(input: &[u8], len: u64) -> Result<Vec<u8>> {
         let from = out
             .len()
             .checked_sub(back)
-            .ok_or_else(|| Error::new(begin, "LZF: back reference before the start of the output"))?;
+            .ok_or_else(|| ProtocolError::new(begin, "LZF: back reference before the start of the output"))?;
         if out.len() + count > len {
-            return Err(Error::new(begin, "LZF: output exceeds the declared length"));
+            return Err(ProtocolError::new(begin, "LZF: output exceeds the declared length"));
         }
         // A reference may overlap what it makes.
         for i in from..from + count {
@@ -55,7 +58,7 @@ pub fn expand(input: &[u8], len: u64) -> Result<Vec<u8>> {
         }
     }
     if out.len() != len {
-        return Err(Error::new(
+        return Err(ProtocolError::new(
             at as u64,
             format!("LZF: decompressed to {} bytes, expected {len}", out.len()),
         ));

@@ -96,7 +96,7 @@ pub(crate) fn value(head: &KeyHeader<'_>, raw: &[u8]) -> Result<Value> {
         built.add(element);
         Ok(())
     })
-    .map_err(|e| redis_proto::Error { offset: e.offset + head.offset, ..e })?;
+    .map_err(|e| redis_proto::ProtocolError { offset: e.offset + head.offset, ..e })?;
     Ok(built.finish(kind))
 }
 

@@ -94,7 +94,7 @@ pub(crate) fn load_to_end(bytes: &[u8], chunk: usize, open_above: u64) -> Result
             out.extend(functions);
             Ok((out, usize::try_from(parser.offset()).unwrap()))
         }
-        false => Err(redis_proto::Error::new(bytes.len() as u64, "the file ends too early")),
+        false => Err(redis_proto::ProtocolError::new(bytes.len() as u64, "the file ends too early")),
     }
 }
 

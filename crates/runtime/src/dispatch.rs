@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::parent::Parent;
 use model::task::{Event, Observed, TaskId};
 use tokio::task::JoinSet;
@@ -93,8 +93,7 @@ impl Engine {
                     tx.commit().await?;
                 }
                 Step::Expire(id) => {
-                    let late =
-                        Failure::new(Kind::Timeout, "wait", "the task was not scheduled within 30 days");
+                    let late = Error::new(Kind::Timeout, "wait", "the task was not scheduled within 30 days");
                     let mut tx = self.store.write().await?;
                     if tx.expire(id, &late, now).await? {
                         tx.commit().await?;

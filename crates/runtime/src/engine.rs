@@ -11,7 +11,7 @@ use flow_control::budget::Memory;
 use flow_control::clock::SharedClock;
 use flow_control::io_threads::IoThreads;
 use flow_control::limit::{Limit, LimitBounds};
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use model::selection::ListFile;
 use model::spec::TaskSpec;
 use model::task::TaskId;
@@ -62,7 +62,7 @@ pub trait StoreResolver: Send + Sync {
     /// A file of a bucket of backups.
     async fn backup(&self, bucket: &str, file: &str) -> Result<OpenedBackup> {
         let _ = file;
-        Err(Failure::new(
+        Err(Error::new(
             Kind::NoBucket,
             "import",
             format!("no [[bucket]] is configured with the name `{bucket}`"),
@@ -77,7 +77,7 @@ pub trait StoreResolver: Send + Sync {
     /// The list files of a folder, for a task group.
     async fn lists(&self, spec: &TaskSpec, secrets: &str, folder: &ListFile) -> Result<Vec<String>> {
         let _ = (spec, secrets, folder);
-        Err(Failure::new(Kind::Unsupported, "task_group", "task groups are not supported here"))
+        Err(Error::new(Kind::Unsupported, "task_group", "task groups are not supported here"))
     }
 }
 
@@ -154,7 +154,7 @@ impl Engine {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = if setup.threads == 0 { cores } else { setup.threads };
         let io_threads =
-            IoThreads::start(threads).map_err(|e| Failure::new(Kind::Internal, "start", e.to_string()))?;
+            IoThreads::start(threads).map_err(|e| Error::new(Kind::Internal, "start", e.to_string()))?;
         // Part of the bound is for what is not buffers: pages, windows, the ledger's gathering.
         let buffers = setup.memory.saturating_sub(32 << 20).max(setup.memory / 2);
         Ok(Arc::new(Self {
@@ -212,7 +212,7 @@ impl Engine {
     pub fn spool_dir(&self) -> Result<PathBuf> {
         let dir = self.data_dir.join("spool");
         seal::private_dir(&dir)
-            .map_err(|e| Failure::new(Kind::NoSpace, "spool", format!("{}: {e}", dir.display())))?;
+            .map_err(|e| Error::new(Kind::NoSpace, "spool", format!("{}: {e}", dir.display())))?;
         Ok(dir)
     }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::group::{GroupEvent, GroupKind, Phase};
 use model::parent::Parent;
 use model::selection::{ListFile, Scope, Selection};
@@ -117,11 +117,11 @@ impl Engine {
         };
         if keys.is_empty() {
             let m = format!("no .txt file found under `{}` of bucket `{}`", folder.key, folder.bucket);
-            return Err(Failure::new(Kind::ListMissing, "task_group", m));
+            return Err(Error::new(Kind::ListMissing, "task_group", m));
         }
         if keys.len() as u64 > MEMBERS_MAX {
             let m = format!("`{}` contains more than {MEMBERS_MAX} list files", folder.key);
-            return Err(Failure::new(Kind::ListTooLarge, "task_group", m));
+            return Err(Error::new(Kind::ListTooLarge, "task_group", m));
         }
         let file = |key: String| ListFile { bucket: folder.bucket.clone(), key };
         Ok(keys
@@ -207,7 +207,7 @@ impl Engine {
 mod tests {
     use async_trait::async_trait;
     use flow_control::backoff::Backoff;
-    use model::failure::Side;
+    use model::error::Side;
     use model::policy::Window;
     use model::task::Event;
     use store::Store;
@@ -220,7 +220,7 @@ mod tests {
     #[async_trait]
     impl StoreResolver for Nowhere {
         async fn open(&self, _: &TaskRow, _: &str, _: Side) -> Result<OpenedStore> {
-            Err(Failure::new(Kind::Invalid, "open", "there is no such place"))
+            Err(Error::new(Kind::Invalid, "open", "there is no such place"))
         }
     }
 

@@ -1,6 +1,6 @@
 //! Identities and names of tasks (OMS §1.5).
 
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::spec::TaskSpec;
 use model::task::TaskId;
 use object_migration::report::records::stamp;
@@ -45,7 +45,7 @@ pub async fn free_name(
         }
     }
     let m = "no name is free for the task; hint: try again in a second";
-    Err(Failure::new(Kind::Conflict, "task", m))
+    Err(Error::new(Kind::Conflict, "task", m))
 }
 
 /// Identities and names of the members of a group, all different: the three digits count, and every thousand members the

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::Poll;
 
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 
 /// Runs `work` to its end, or to its panic. What it had borrowed may be half changed then: the caller lets it go.
 ///
@@ -20,10 +20,10 @@ pub(crate) async fn catch_panic<T>(work: impl Future<Output = T>) -> Result<T> {
     .await
 }
 
-fn failure(panic: &(dyn Any + Send)) -> Failure {
+fn failure(panic: &(dyn Any + Send)) -> Error {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
-    Failure::new(Kind::Internal, "panic", format!("internal error (panic): {text:.500}"))
+    Error::new(Kind::Internal, "panic", format!("internal error (panic): {text:.500}"))
 }
 
 #[cfg(test)]
@@ -37,7 +37,7 @@ mod tests {
             tokio::task::yield_now().await;
             panic!("broken {}", 1)
         });
-        let failure: Failure = failure.await.map(|(): ()| ()).unwrap_err();
+        let failure: Error = failure.await.map(|(): ()| ()).unwrap_err();
         assert!(failure.kind == Kind::Internal && failure.message.contains("broken 1"), "{failure}");
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flow_control::limit::LimitBounds;
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use model::task::{Event, TaskId, Visible};
 use object_migration::{Job, JobEnd, Progress};
 use storage::retrying::RetryingStore;
@@ -149,9 +149,9 @@ async fn open_and_run(
             }
             retrying.learn(Fact::ListRefused);
         }
-        Ok::<_, Failure>((Arc::new(retrying), skew))
+        Ok::<_, Error>((Arc::new(retrying), skew))
     };
-    let both = async { Ok::<_, Failure>((open(Side::Source).await?, open(Side::Target).await?)) };
+    let both = async { Ok::<_, Error>((open(Side::Source).await?, open(Side::Target).await?)) };
     let ((source, source_skew_ms), (target, target_skew_ms)) = tokio::select! {
         opened = both => match opened {
             Ok(opened) => opened,

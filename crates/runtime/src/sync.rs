@@ -2,7 +2,7 @@
 //! everything that tasks have. When it has ended its outcome is counted and its events are forgotten, in one
 //! transaction; whoever is killed in between finds the batch as it is.
 
-use model::failure::{Kind, Result};
+use model::error::{Kind, Result};
 use model::parent::Parent;
 use model::selection::Selection;
 use model::spec::TaskSpec;
@@ -129,7 +129,7 @@ mod tests {
 
     use async_trait::async_trait;
     use flow_control::backoff::Backoff;
-    use model::failure::{Failure, Side};
+    use model::error::{Error, Side};
     use model::task::Event;
     use store::{Store, TaskRow};
 
@@ -141,7 +141,7 @@ mod tests {
     #[async_trait]
     impl StoreResolver for Nowhere {
         async fn open(&self, _: &TaskRow, _: &str, _: Side) -> Result<OpenedStore> {
-            Err(Failure::new(Kind::Invalid, "open", "there is no such place"))
+            Err(Error::new(Kind::Invalid, "open", "there is no such place"))
         }
     }
 

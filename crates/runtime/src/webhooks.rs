@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, Method, Request, header};
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::spec::{Notify, TaskSpec};
 use ring::hmac;
 use seal::Secret;
@@ -149,7 +149,7 @@ impl Engine {
     async fn deliver(&self, notice: &Notification) -> Result<()> {
         let posted = match self.resolver.webhook(&notice.topic) {
             Some(webhook) => post(&webhook, &notice.body).await,
-            None => Err(Failure::new(
+            None => Err(Error::new(
                 Kind::NotFound,
                 "notify",
                 format!(
@@ -187,9 +187,8 @@ fn code(kind: Kind) -> &'static str {
 }
 
 async fn post(webhook: &Webhook, body: &str) -> Result<()> {
-    let bad = |e: &dyn std::fmt::Display| {
-        Failure::new(Kind::Invalid, "notify", format!("invalid webhook URL: {e}"))
-    };
+    let bad =
+        |e: &dyn std::fmt::Display| Error::new(Kind::Invalid, "notify", format!("invalid webhook URL: {e}"));
     let uri: http::Uri = webhook.url.parse().map_err(|e: http::uri::InvalidUri| bad(&e))?;
     let (scheme, authority) =
         (uri.scheme_str().unwrap_or("http"), uri.authority().map_or("", |a| a.as_str()));
@@ -208,7 +207,7 @@ async fn post(webhook: &Webhook, body: &str) -> Result<()> {
         let signature = hex(hmac::sign(&key, body.as_bytes()).as_ref());
         headers.insert("x-whimbrel-signature", HeaderValue::from_str(&signature).map_err(|e| bad(&e))?);
     }
-    let late = || Failure::new(Kind::Timeout, "notify", "the webhook did not answer within 10 s");
+    let late = || Error::new(Kind::Timeout, "notify", "the webhook did not answer within 10 s");
     let answer = tokio::time::timeout(REQUEST_TIMEOUT, client.send(request)).await.map_err(|_| late())??;
     let status = answer.status();
     let _ = tokio::time::timeout(REQUEST_TIMEOUT, collect(answer, 64 << 10)).await;
@@ -218,5 +217,5 @@ async fn post(webhook: &Webhook, body: &str) -> Result<()> {
         404 | 410 => Kind::NotFound,
         _ => Kind::Unavailable,
     };
-    Err(Failure::new(kind, "notify", format!("the webhook answered HTTP {status}")))
+    Err(Error::new(kind, "notify", format!("the webhook answered HTTP {status}")))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use flow_control::backoff::Backoff;
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy};
 use model::selection::Selection;
 use model::spec::{ApiVersion, Extensions, Location, TaskSpec};
@@ -54,7 +54,7 @@ struct Broken;
 impl StoreResolver for Broken {
     async fn open(&self, task: &TaskRow, _: &str, _: Side) -> Result<OpenedStore> {
         assert!(task.id != 1, "an assumption that does not hold");
-        Err(Failure::new(Kind::Invalid, "open", "there is no such place"))
+        Err(Error::new(Kind::Invalid, "open", "there is no such place"))
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD as B64;
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
@@ -61,7 +61,7 @@ pub fn check_private(path: &Path) -> Result<()> {
         path.display(),
         mode & 0o777
     );
-    Err(Failure::new(Kind::Invalid, "mode", m))
+    Err(Error::new(Kind::Invalid, "mode", m))
 }
 
 /// Makes a directory that is its owner's alone, and one that is there already so.
@@ -80,8 +80,7 @@ pub fn private_dir(path: &Path) -> std::io::Result<()> {
 pub fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
     let filled = SystemRandom::new().fill(&mut bytes);
-    filled
-        .map_err(|_| Failure::new(Kind::Internal, "random", "the system random number generator failed"))?;
+    filled.map_err(|_| Error::new(Kind::Internal, "random", "the system random number generator failed"))?;
     Ok(bytes)
 }
 
@@ -117,7 +116,7 @@ impl Keyring {
         for (i, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
             let bad = || {
                 let m = format!("line {} of the keyring is not `name base64-of-32-bytes`", i + 1);
-                Failure::new(Kind::Invalid, "keyring", m)
+                Error::new(Kind::Invalid, "keyring", m)
             };
             let (id, key) = line.trim().split_once(' ').ok_or_else(bad)?;
             let key = B64.decode(key.trim()).map_err(|_| bad())?;
@@ -125,7 +124,7 @@ impl Keyring {
             keys.push((id.to_owned(), LessSafeKey::new(key)));
         }
         if keys.is_empty() {
-            return Err(Failure::new(Kind::Invalid, "keyring", "the keyring is empty"));
+            return Err(Error::new(Kind::Invalid, "keyring", "the keyring is empty"));
         }
         Ok(Self { keys })
     }
@@ -137,7 +136,7 @@ impl Keyring {
     pub fn read(path: &Path) -> Result<(Secret, Self)> {
         let text = std::fs::read_to_string(path);
         let text = text.map_err(|e| {
-            Failure::new(Kind::Invalid, "keyring", format!("cannot read {}: {e}", path.display()))
+            Error::new(Kind::Invalid, "keyring", format!("cannot read {}: {e}", path.display()))
         })?;
         check_private(path)?;
         let keys = Self::parse(&text)?;
@@ -172,7 +171,7 @@ impl Keyring {
                 path.display(),
                 data_dir.join("whimbrel.db").display()
             );
-            return Err(Failure::new(Kind::Invalid, "keyring", m));
+            return Err(Error::new(Kind::Invalid, "keyring", m));
         }
         Self::open_or_create(&path)
     }
@@ -183,7 +182,7 @@ impl Keyring {
     /// When the file cannot be read, made or understood, or may be read by others.
     pub fn open_or_create(path: &Path) -> Result<Self> {
         let failed =
-            |e: std::io::Error| Failure::new(Kind::Internal, "keyring", format!("{}: {e}", path.display()));
+            |e: std::io::Error| Error::new(Kind::Internal, "keyring", format!("{}: {e}", path.display()));
         match std::fs::read_to_string(path) {
             Ok(text) => {
                 check_private(path)?;
@@ -234,7 +233,7 @@ impl Keyring {
             Aad::from(context.as_bytes()),
             &mut data,
         );
-        sealed.map_err(|_| Failure::new(Kind::Internal, "seal", "cannot seal the secret"))?;
+        sealed.map_err(|_| Error::new(Kind::Internal, "seal", "cannot seal the secret"))?;
         Ok(format!("v1:{id}:{}:{}", B64.encode(nonce), B64.encode(data)))
     }
 
@@ -243,7 +242,7 @@ impl Keyring {
     /// # Errors
     /// [`Kind::Invalid`] when the key is not in the ring or the text was altered.
     pub fn open(&self, context: &str, sealed: &str) -> Result<Vec<u8>> {
-        let bad = |why: &str| Failure::new(Kind::Invalid, "unseal", why.to_owned());
+        let bad = |why: &str| Error::new(Kind::Invalid, "unseal", why.to_owned());
         let mut fields = sealed.split(':');
         let (Some("v1"), Some(id), Some(nonce), Some(data), None) =
             (fields.next(), fields.next(), fields.next(), fields.next(), fields.next())

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 
 use crate::{B64, FILE, Keyring, random};
 
@@ -19,14 +19,14 @@ pub struct KeyFile {
     _lock: File,
 }
 
-fn failed(path: &Path, e: &std::io::Error) -> Failure {
+fn failed(path: &Path, e: &std::io::Error) -> Error {
     let kind = match e.kind() {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Kind::ReadOnly,
         ErrorKind::StorageFull => Kind::NoSpace,
         ErrorKind::NotFound => Kind::Invalid,
         _ => Kind::Internal,
     };
-    Failure::new(kind, "rotate", format!("cannot change {}: {e}", path.display()))
+    Error::new(kind, "rotate", format!("cannot change {}: {e}", path.display()))
 }
 
 impl KeyFile {
@@ -40,7 +40,7 @@ impl KeyFile {
             Ok(()) => Ok(Self { path: data_dir.join(FILE), _lock: lock }),
             Err(TryLockError::WouldBlock) => {
                 let m = format!("another `whimbrel keys rotate` is running on {}", data_dir.display());
-                Err(Failure::new(Kind::Conflict, "rotate", m))
+                Err(Error::new(Kind::Conflict, "rotate", m))
             }
             Err(TryLockError::Error(e)) => Err(failed(data_dir, &e)),
         }

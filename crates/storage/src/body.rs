@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use flow_control::budget::{Bandwidth, Ticket};
 use http_body::{Body as _, Frame, SizeHint};
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
@@ -61,7 +61,7 @@ pub struct ObserverOptions {
 
 /// What the observer saw, readable once the stream has ended or failed.
 #[derive(Clone, Debug, Default)]
-pub struct Observation(Arc<Mutex<(Option<Digests>, Option<Failure>)>>);
+pub struct Observation(Arc<Mutex<(Option<Digests>, Option<Error>)>>);
 
 impl Observation {
     /// The digests, when the stream ended completely.
@@ -70,11 +70,11 @@ impl Observation {
     }
 
     /// The failure of the side that was read, when that was the cause.
-    pub fn failure(&self) -> Option<Failure> {
+    pub fn failure(&self) -> Option<Error> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).1.clone()
     }
 
-    fn set(&self, digests: Option<Digests>, failure: Option<Failure>) {
+    fn set(&self, digests: Option<Digests>, failure: Option<Error>) {
         let mut seen = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         seen.0 = digests.or(seen.0.take());
         seen.1 = failure.or(seen.1.take());
@@ -277,7 +277,7 @@ impl Body {
             Poll::Pending => {
                 let idle = self.idle.get_or_insert_with(|| Box::pin(tokio::time::sleep(IDLE)));
                 if idle.as_mut().poll(cx).is_ready() {
-                    let late = Failure::new(Kind::Timeout, "read", "no data received for 60 s");
+                    let late = Error::new(Kind::Timeout, "read", "no data received for 60 s");
                     return Poll::Ready(Some(Err(self.failed(late))));
                 }
                 return Poll::Pending;
@@ -291,7 +291,7 @@ impl Body {
                 let n = chunk.len() as u64;
                 if n > self.left {
                     let long = format!("received more than the expected {} bytes", self.len);
-                    return Poll::Ready(Some(Err(self.failed(Failure::new(Kind::Corrupt, "read", long)))));
+                    return Poll::Ready(Some(Err(self.failed(Error::new(Kind::Corrupt, "read", long)))));
                 }
                 self.left -= n;
                 if let Some(tap) = &mut self.observer {
@@ -311,7 +311,7 @@ impl Body {
             Some(Err(failure)) => Poll::Ready(Some(Err(self.failed(failure)))),
             None if self.left > 0 => {
                 let short = format!("the body ended {} bytes early (expected {} bytes)", self.left, self.len);
-                Poll::Ready(Some(Err(self.failed(Failure::new(Kind::Corrupt, "read", short)))))
+                Poll::Ready(Some(Err(self.failed(Error::new(Kind::Corrupt, "read", short)))))
             }
             None => Poll::Ready(None),
         }
@@ -321,7 +321,7 @@ impl Body {
         self.observer.as_ref().and_then(|t| t.delayed.as_ref()).map_or(0, |u| u.chunk.len() as u64)
     }
 
-    fn failed(&mut self, failure: Failure) -> Failure {
+    fn failed(&mut self, failure: Error) -> Error {
         if let Some(tap) = &self.observer {
             tap.seen.set(None, Some(failure.clone()));
         }
@@ -337,7 +337,7 @@ impl Body {
     pub async fn collect(mut self, max: u64) -> Result<Bytes> {
         if self.len > max {
             let m = format!("{} bytes exceed the maximum of {max}", self.len);
-            return Err(Failure::new(Kind::TooLarge, "read", m));
+            return Err(Error::new(Kind::TooLarge, "read", m));
         }
         let mut all = Vec::with_capacity(usize::try_from(self.len).unwrap_or(0));
         while let Some(chunk) = self.chunk().await {
@@ -353,7 +353,7 @@ impl Body {
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = Failure;
+    type Error = Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
         self.get_mut().poll_chunk(cx).map(|item| item.map(|chunk| chunk.map(Frame::data)))
@@ -381,9 +381,7 @@ impl ResponseBody {
                     }
                     Err(_trailers) => continue,
                 },
-                Some(Err(e)) => {
-                    Some(Err(Failure::new(Kind::Connect, "read", format!("connection lost: {e}"))))
-                }
+                Some(Err(e)) => Some(Err(Error::new(Kind::Connect, "read", format!("connection lost: {e}")))),
                 None => {
                     self.release();
                     None

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use flow_control::clock::SharedClock;
 use http::{HeaderMap, HeaderValue, Method, Request, header};
 use md5::{Digest, Md5};
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::Key;
 use ring::hmac;
 
@@ -214,14 +214,14 @@ impl CdnStore {
         let origin = format!("{scheme}://{}", self.client.authority());
         let now = self.clock.now_ms().div_euclid(1000);
         let target = self.signer.target(&origin, self.inner.bucket(), key, now, fastrand::u64(..));
-        let bad = |e: &dyn std::fmt::Display| Failure::new(Kind::InvalidKey, op, format!("`{key}`: {e}"));
+        let bad = |e: &dyn std::fmt::Display| Error::new(Kind::InvalidKey, op, format!("`{key}`: {e}"));
         let host = HeaderValue::from_str(self.client.authority()).map_err(|e| bad(&e))?;
         headers.insert(header::HOST, host);
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let mut request =
             Request::builder().method(method).uri(target).body(Body::bytes("")).map_err(|e| bad(&e))?;
         *request.headers_mut() = headers;
-        self.client.send(request).await.map_err(|f| Failure { op, ..f })
+        self.client.send(request).await.map_err(|f| Error { op, ..f })
     }
 
     async fn send(
@@ -245,7 +245,7 @@ impl CdnStore {
             _ => Kind::Invalid,
         };
         let m = format!("`{key}` through {}: HTTP {}", self.client.authority(), status.as_u16());
-        Err(Failure::new(kind, op, m))
+        Err(Error::new(kind, op, m))
     }
 }
 
@@ -274,7 +274,7 @@ impl ObjectStore for CdnStore {
         // What the object is says the bucket; a CDN may serve what it was.
         let meta = self.inner.head(key, None).await?;
         if request.if_match.as_ref().is_some_and(|e| !e.is_none() && *e != meta.etag) {
-            return Err(Failure::new(
+            return Err(Error::new(
                 Kind::Changed,
                 "read",
                 format!("`{key}` has changed since it was listed"),
@@ -284,10 +284,8 @@ impl ObjectStore for CdnStore {
         let wanted = match &request.range {
             Some(r) => {
                 let text = HeaderValue::from_str(&format!("bytes={}-{}", r.start, r.end - 1));
-                headers.insert(
-                    header::RANGE,
-                    text.map_err(|_| Failure::new(Kind::Invalid, "read", "bad range"))?,
-                );
+                headers
+                    .insert(header::RANGE, text.map_err(|_| Error::new(Kind::Invalid, "read", "bad range"))?);
                 r.end - r.start
             }
             None => meta.size,
@@ -296,7 +294,7 @@ impl ObjectStore for CdnStore {
         crate::http::check_range(&answer, request.range.as_ref(), key)?;
         let etag = answer.headers().get(header::ETAG).and_then(|v| v.to_str().ok()).map(Etag::parse);
         if etag.is_some_and(|e| e.proves(&meta.etag) == Some(false)) {
-            return Err(Failure::new(
+            return Err(Error::new(
                 Kind::Changed,
                 "read",
                 format!("`{key}`: the CDN serves a different version"),
@@ -309,7 +307,7 @@ impl ObjectStore for CdnStore {
                     "`{key}`: the CDN returned {other:?} bytes, but the object has {wanted}; hint: disable \
                      compression at the CDN"
                 );
-                Err(Failure::new(Kind::Corrupt, "read", m))
+                Err(Error::new(Kind::Corrupt, "read", m))
             }
         }
     }

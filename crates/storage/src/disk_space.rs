@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 
 /// One part in so many of the disk stays free.
 const RESERVED_FRACTION: u64 = 20;
@@ -31,7 +31,7 @@ pub fn check(dir: &Path) -> Result<()> {
         dir.display(),
         free >> 20
     );
-    Err(Failure::new(Kind::NoSpace, "spool", m))
+    Err(Error::new(Kind::NoSpace, "spool", m))
 }
 
 #[cfg(test)]

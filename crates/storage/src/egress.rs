@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use tokio::net::TcpStream;
 
 /// Who may be connected to. The default is nobody.
@@ -238,7 +238,7 @@ impl Egress {
     /// [`Kind::Forbidden`] when no address is permitted; [`Kind::Connect`] with the reason alone.
     #[expect(clippy::disallowed_methods, reason = "the one place that connects")]
     pub async fn connect(&self, named: &str, host: &str, port: u16) -> Result<TcpStream> {
-        let failed = |e: std::io::Error| Failure::new(Kind::Connect, "connect", e.to_string());
+        let failed = |e: std::io::Error| Error::new(Kind::Connect, "connect", e.to_string());
         let mut last = None;
         let mut refused = None;
         for addr in tokio::net::lookup_host((host, port)).await.map_err(failed)? {
@@ -257,7 +257,7 @@ impl Egress {
                 // The address is for the operator: an error that held it would be an internal DNS for tenants.
                 tracing::info!(host, address = %ip, "connection refused by the egress guard");
                 let m = format!("this service may not connect to {host}");
-                Err(Failure::new(Kind::Forbidden, "connect", m))
+                Err(Error::new(Kind::Forbidden, "connect", m))
             }
             (None, None) => Err(failed(std::io::Error::other("the host name has no address"))),
         }

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::Key;
 
 use crate::body::Body;
@@ -57,10 +57,10 @@ impl FaultyStore {
     async fn call<T>(&self, op: &'static str, call: impl Future<Output = Result<T>>) -> Result<T> {
         match self.draw() {
             None => call.await,
-            Some(Action::Reject(kind)) => Err(Failure::new(kind, op, "injected")),
+            Some(Action::Reject(kind)) => Err(Error::new(kind, op, "injected")),
             Some(Action::LoseAnswer) => {
                 call.await?;
-                Err(Failure::new(Kind::Connect, op, "injected: the answer was lost"))
+                Err(Error::new(Kind::Connect, op, "injected: the answer was lost"))
             }
         }
     }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use base64::Engine as _;
 use bytes::Bytes;
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 
 use crate::body::{Body, Observation};
 
@@ -100,7 +100,7 @@ impl Framed {
         }
         self.ended = true;
         let crc = self.seen.digests().and_then(|d| d.sums.crc64_nvme);
-        let crc = crc.ok_or_else(|| Failure::new(Kind::Internal, "write", "the body has no checksum"))?;
+        let crc = crc.ok_or_else(|| Error::new(Kind::Internal, "write", "the body has no checksum"))?;
         Ok(format!("{before}0\r\n{CRC64}:{}\r\n\r\n", crc64_text(crc)).into())
     }
 }

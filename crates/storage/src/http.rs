@@ -8,7 +8,7 @@ use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::net::TcpStream;
@@ -67,12 +67,12 @@ impl ResponseBody {
                 http_body::Body::poll_frame(std::pin::Pin::new(&mut *incoming), cx)
             });
             match tokio::time::timeout(STALL_TIMEOUT, frame).await {
-                Err(_) => return Err(Failure::new(Kind::Timeout, "read", "the response stalled")),
+                Err(_) => return Err(Error::new(Kind::Timeout, "read", "the response stalled")),
                 Ok(None) => {
                     self.release();
                     return Ok(None);
                 }
-                Ok(Some(Err(e))) => return Err(Failure::new(Kind::Connect, "read", e.to_string())),
+                Ok(Some(Err(e))) => return Err(Error::new(Kind::Connect, "read", e.to_string())),
                 Ok(Some(Ok(frame))) => {
                     if let Ok(data) = frame.into_data() {
                         return Ok(Some(data));
@@ -107,7 +107,7 @@ impl Client {
             return Ok(client);
         }
         let m = format!("endpoint `{endpoint}` must have no path");
-        Err(Failure::new(Kind::Invalid, "endpoint", m))
+        Err(Error::new(Kind::Invalid, "endpoint", m))
     }
 
     /// As [`Client::new`], with a path that each request's path begins with.
@@ -117,7 +117,7 @@ impl Client {
     pub fn with_base(endpoint: &str, egress: Egress) -> Result<Self> {
         // A password in it is not repeated.
         let shown = endpoint.rsplit_once('@').map_or(endpoint, |(_, host)| host);
-        let bad = |why: &str| Failure::new(Kind::Invalid, "endpoint", format!("endpoint `{shown}` {why}"));
+        let bad = |why: &str| Error::new(Kind::Invalid, "endpoint", format!("endpoint `{shown}` {why}"));
         let uri: Uri = endpoint.parse().map_err(|_| bad("is not a URL"))?;
         let https = match uri.scheme_str() {
             Some("https") => true,
@@ -168,7 +168,7 @@ impl Client {
         let client = Self::with_base(&endpoint, self.egress.clone())?;
         if client.authority != format!("{label}.{}", self.authority) || client.base != self.base {
             let m = format!("`{label}` is not a valid host name label");
-            return Err(Failure::new(Kind::Invalid, "endpoint", m));
+            return Err(Error::new(Kind::Invalid, "endpoint", m));
         }
         Ok(Self { named: self.named.clone(), ..client })
     }
@@ -184,7 +184,7 @@ impl Client {
                 Ok(stream) => self.handshake(stream).await,
                 Err(f) if f.kind == Kind::Connect => {
                     let message = format!("cannot connect to {}: {}", self.authority, f.message);
-                    Err(Failure { message, ..f })
+                    Err(Error { message, ..f })
                 }
                 Err(f) => Err(f),
             }
@@ -193,14 +193,14 @@ impl Client {
             Ok(result) => result,
             Err(_) => {
                 let m = format!("connection to {} timed out after 10 s", self.authority);
-                Err(Failure::new(Kind::Connect, "connect", m))
+                Err(Error::new(Kind::Connect, "connect", m))
             }
         }
     }
 
     async fn handshake(&self, stream: TcpStream) -> Result<Sender> {
         let failed = |e: &dyn std::fmt::Display| {
-            Failure::new(Kind::Connect, "connect", format!("{}: {e}", self.authority))
+            Error::new(Kind::Connect, "connect", format!("{}: {e}", self.authority))
         };
         stream.set_nodelay(true).map_err(|e| failed(&e))?;
         let stream = AckStream::new(stream, self.acknowledge.clone());
@@ -254,7 +254,7 @@ impl Client {
                     let now = moved();
                     if now == before {
                         let m = format!("no data was exchanged with {} for 60 s", self.authority);
-                        return Err(Failure::new(Kind::Timeout, "send", m));
+                        return Err(Error::new(Kind::Timeout, "send", m));
                     }
                     before = now;
                 }
@@ -278,7 +278,7 @@ pub(crate) fn check_range<T>(
     let Some(range) = range else { return Ok(()) };
     if answer.status() != http::StatusCode::PARTIAL_CONTENT {
         let m = format!("`{key}`: the server ignored the requested range");
-        return Err(Failure::new(Kind::Unsupported, "read", m));
+        return Err(Error::new(Kind::Unsupported, "read", m));
     }
     if is_range(answer.headers(), range) {
         return Ok(());
@@ -286,7 +286,7 @@ pub(crate) fn check_range<T>(
     let told =
         answer.headers().get(http::header::CONTENT_RANGE).and_then(|v| v.to_str().ok()).unwrap_or("none");
     let m = format!("`{key}`: requested bytes {range:?}, received {told}");
-    Err(Failure::new(Kind::Mismatch, "read", m))
+    Err(Error::new(Kind::Mismatch, "read", m))
 }
 
 fn is_range(headers: &http::HeaderMap, range: &std::ops::Range<u64>) -> bool {
@@ -312,7 +312,7 @@ pub async fn collect(answer: Response<ResponseBody>, max: u64) -> Result<bytes::
     while let Some(data) = body.next_chunk().await? {
         all.extend_from_slice(&data);
         if all.len() as u64 > max {
-            return Err(Failure::new(Kind::TooLarge, "read", format!("the response exceeds {max} bytes")));
+            return Err(Error::new(Kind::TooLarge, "read", format!("the response exceeds {max} bytes")));
         }
     }
     Ok(all.into())
@@ -324,15 +324,15 @@ pub(crate) fn date(text: &str) -> Option<i64> {
     i64::try_from(at.duration_since(std::time::UNIX_EPOCH).ok()?.as_millis()).ok()
 }
 
-fn send_failure(authority: &str, e: &hyper::Error) -> Failure {
+fn send_failure(authority: &str, e: &hyper::Error) -> Error {
     let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(e);
     while let Some(c) = cause {
-        if let Some(failure) = c.downcast_ref::<Failure>() {
+        if let Some(failure) = c.downcast_ref::<Error>() {
             return failure.clone();
         }
         cause = c.source();
     }
-    Failure::new(Kind::Connect, "send", format!("{authority}: connection lost: {e}"))
+    Error::new(Kind::Connect, "send", format!("{authority}: connection lost: {e}"))
 }
 
 /// One read takes at most this much from a connection. Measured: less costs CPU at 1 MiB objects, more costs memory at
@@ -380,8 +380,8 @@ pub fn tls_config_of(
     }))
 }
 
-fn unusable(path: &std::path::Path, e: &dyn std::fmt::Display) -> Failure {
-    Failure::new(Kind::Invalid, "tls", format!("{}: {e}", path.display()))
+fn unusable(path: &std::path::Path, e: &dyn std::fmt::Display) -> Error {
+    Error::new(Kind::Invalid, "tls", format!("{}: {e}", path.display()))
 }
 
 /// The certificates of a PEM file, at least one.

@@ -32,7 +32,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::Key;
 
 pub use body::Body;
@@ -125,7 +125,7 @@ pub struct ReadRequest {
     pub size: Option<u64>,
     /// A byte range; none reads everything.
     pub range: Option<Range<u64>>,
-    /// Refuse with [`model::failure::Kind::Changed`] unless the ETag is this one.
+    /// Refuse with [`model::error::Kind::Changed`] unless the ETag is this one.
     pub if_match: Option<Etag>,
 }
 
@@ -140,8 +140,8 @@ impl ReadRequest {
 }
 
 /// The failure of an answer whose length neither it nor the listing tells.
-pub(crate) fn no_length(what: &str) -> Failure {
-    Failure::new(Kind::Corrupt, "read", format!("{what}: the response has no Content-Length"))
+pub(crate) fn no_length(what: &str) -> Error {
+    Error::new(Kind::Corrupt, "read", format!("{what}: the response has no Content-Length"))
 }
 
 /// An opened object: its metadata and its bytes.
@@ -209,7 +209,7 @@ pub struct Probe {
     /// Difference of the server's clock to ours, milliseconds, when it told its time.
     pub skew_ms: Option<i64>,
     /// Why the credentials may not list the bucket, which is there.
-    pub list_refused: Option<Failure>,
+    pub list_refused: Option<Error>,
 }
 
 /// What the use of a store teaches about it.
@@ -228,7 +228,7 @@ pub enum Fact {
 }
 
 fn read_only<T>(op: &'static str) -> Result<T> {
-    Err(Failure::new(Kind::Unsupported, op, "this source is read-only"))
+    Err(Error::new(Kind::Unsupported, op, "this source is read-only"))
 }
 
 /// One bucket, directory or list, opened with its credentials. Sources that are only read leave out what writes.
@@ -339,7 +339,7 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
     /// Asks for an archived object to be readable for some days; it is no error if that was asked already.
     async fn restore(&self, key: &Key, days: u32) -> Result<()> {
         let _ = (key, days);
-        Err(Failure::new(Kind::Unsupported, "restore", "this store does not support restores"))
+        Err(Error::new(Kind::Unsupported, "restore", "this store does not support restores"))
     }
 
     /// Tags of an object.
@@ -348,13 +348,13 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
     /// The canned access rule that comes nearest to an object's own; none: only its owner has access.
     async fn acl(&self, key: &Key) -> Result<Option<&'static str>> {
         let _ = key;
-        Err(Failure::new(Kind::Unsupported, "acl", "this store has no per-object ACLs"))
+        Err(Error::new(Kind::Unsupported, "acl", "this store has no per-object ACLs"))
     }
 
     /// One page of keys with all their versions.
     async fn list_versions(&self, request: &ListRequest) -> Result<VersionPage> {
         let _ = request;
-        Err(Failure::new(Kind::Unsupported, "list_versions", "this store does not support versioning"))
+        Err(Error::new(Kind::Unsupported, "list_versions", "this store does not support versioning"))
     }
 
     /// True when an overwritten object stays readable as an older version.
@@ -380,7 +380,7 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
         Vec::new()
     }
 
-    /// Buckets that the credentials can see; stores without buckets answer [`model::failure::Kind::Unsupported`].
+    /// Buckets that the credentials can see; stores without buckets answer [`model::error::Kind::Unsupported`].
     async fn buckets(&self) -> Result<Vec<String>>;
 }
 

@@ -2,7 +2,7 @@
 //! way in.
 
 use async_trait::async_trait;
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::Key;
 
 use crate::body::Body;
@@ -56,7 +56,7 @@ impl PrefixedStore {
             Some(bare) => Ok(Key::new(bare)),
             None => {
                 let m = format!("the listing contains `{key}`, which does not begin with `{}`", self.prefix);
-                Err(Failure::new(Kind::Corrupt, "list", m))
+                Err(Error::new(Kind::Corrupt, "list", m))
             }
         }
     }

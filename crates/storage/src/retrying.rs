@@ -12,7 +12,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use flow_control::backoff::Backoff;
 use flow_control::limit::Limit;
-use model::failure::{Policy, Result, Side};
+use model::error::{Policy, Result, Side};
 use model::key::{Key, Order};
 
 use crate::body::Body;
@@ -178,7 +178,7 @@ impl RetryingStore {
                 Err(failure) => failure,
             };
             // A changed object is new information for the engine, not something to ask again.
-            let again = failure.is_temporary() && failure.kind != model::failure::Kind::Changed;
+            let again = failure.is_temporary() && failure.kind != model::error::Kind::Changed;
             let delay = self.backoff.delay(attempt, began.elapsed(), fastrand::f64());
             match delay.filter(|_| again) {
                 None => return Err(failure),

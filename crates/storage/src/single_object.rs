@@ -1,7 +1,7 @@
 //! A store seen as if it held one object: what a place names that is no folder.
 
 use async_trait::async_trait;
-use model::failure::{Kind, Result};
+use model::error::{Kind, Result};
 use model::key::Key;
 
 use crate::capability::Capability;

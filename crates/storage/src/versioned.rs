@@ -2,7 +2,7 @@
 //! bytes of all its versions.
 
 use async_trait::async_trait;
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::Key;
 
 use crate::capability::Capability;
@@ -28,7 +28,7 @@ impl VersionedStore {
             return Ok(Self { inner });
         }
         let m = format!("versioning is not enabled for {}", inner.location());
-        Err(Failure::new(Kind::Unsupported, "open", m))
+        Err(Error::new(Kind::Unsupported, "open", m))
     }
 }
 

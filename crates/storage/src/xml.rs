@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 
 /// Something met while scanning.
 #[derive(Debug, PartialEq)]
@@ -87,8 +87,8 @@ fn find(haystack: &[u8], needle: u8) -> Option<usize> {
     haystack.iter().position(|&b| b == needle)
 }
 
-fn bad(message: &str) -> Failure {
-    Failure::new(Kind::Corrupt, "parse", message)
+fn bad(message: &str) -> Error {
+    Error::new(Kind::Corrupt, "parse", message)
 }
 
 /// Decodes the five named entities and character references.

@@ -3,7 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "a test connects to the server that it starts")]
 
 use bytes::Bytes;
-use model::failure::Kind;
+use model::error::Kind;
 use model::key::Key;
 use storage::{Body, Meta, ReadRequest, SharedStore, WriteCrc};
 use testkit::faults::{Faults, InjectedFault};

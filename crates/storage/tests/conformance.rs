@@ -1,7 +1,7 @@
 //! What every store must do.
 
 use http::{HeaderName, HeaderValue};
-use model::failure::Kind;
+use model::error::Kind;
 use model::key::{Key, Order};
 use storage::checksum::hex;
 use storage::{Body, Etag, ListRequest, Meta, Position, ReadRequest, SharedStore};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use flow_control::backoff::Backoff;
 use flow_control::limit::{Limit, LimitBounds};
-use model::failure::{Kind, Side};
+use model::error::{Kind, Side};
 use model::key::Key;
 use storage::retrying::RetryingStore;
 use storage::{ListRequest, ObjectStore, ReadRequest};

@@ -1,6 +1,6 @@
 //! What only a directory can do wrong.
 
-use model::failure::Kind;
+use model::error::Kind;
 use model::key::Key;
 use storage::fs::Fs;
 use storage::{Body, ListRequest, Meta, ObjectStore, ReadRequest};

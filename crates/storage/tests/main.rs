@@ -70,7 +70,7 @@ async fn seaweedfs_is_not_trusted_with_empty_segments() {
         let key = model::key::Key::from(key);
         let body = storage::Body::bytes("x");
         let refused = store.write(&key, &storage::Meta::default(), body).await.unwrap_err();
-        assert_eq!(refused.kind, model::failure::Kind::InvalidKey, "{key}");
+        assert_eq!(refused.kind, model::error::Kind::InvalidKey, "{key}");
     }
 }
 
@@ -90,7 +90,7 @@ async fn azurite() {
         AzureConfig::new(connection, &format!("conformance-{}", fastrand::u32(..)), Egress::anywhere())
             .unwrap();
     let azure = Azure::new(config, flow_control::clock::system());
-    assert_eq!(azure.probe("").await.unwrap_err().kind, model::failure::Kind::NoBucket);
+    assert_eq!(azure.probe("").await.unwrap_err().kind, model::error::Kind::NoBucket);
     azure.create_container().await.unwrap();
     conformance::all(Arc::new(azure), "Azurite").await;
 }
@@ -106,7 +106,7 @@ async fn fake_gcs() {
         egress: Egress::anywhere(),
     };
     let google = Google::new(config, flow_control::clock::system());
-    assert_eq!(google.probe("").await.unwrap_err().kind, model::failure::Kind::NoBucket);
+    assert_eq!(google.probe("").await.unwrap_err().kind, model::error::Kind::NoBucket);
     google.create_bucket("lab").await.unwrap();
     conformance::all(Arc::new(google), "fake-gcs-server").await;
 }
@@ -120,9 +120,9 @@ fn sec_f08_a_bucket_in_a_host_is_written_like_one() {
     for bucket in
         ["127.0.0.1:1#", "a@b", "x/y", "Upper", "ab", "-abc", "abc.", "a..b", "a_b", &"a".repeat(64)]
     {
-        assert_eq!(open(bucket, Addressing::Virtual), Err(model::failure::Kind::Invalid), "{bucket}");
+        assert_eq!(open(bucket, Addressing::Virtual), Err(model::error::Kind::Invalid), "{bucket}");
     }
     assert_eq!(open("my.bucket-1", Addressing::Virtual), Ok(()));
     assert_eq!(open("Upper_1", Addressing::Path), Ok(()));
-    assert_eq!(open("..", Addressing::Path), Err(model::failure::Kind::Invalid));
+    assert_eq!(open("..", Addressing::Path), Err(model::error::Kind::Invalid));
 }

@@ -1,6 +1,6 @@
 //! Signatures against a server that checks them, and what wrong ones are called.
 
-use model::failure::Kind;
+use model::error::Kind;
 use model::key::Key;
 use storage::s3::S3;
 use storage::s3::sign::Credentials;

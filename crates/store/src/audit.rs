@@ -1,6 +1,6 @@
 //! One line for each changing call, sign-in and refusal: who did what to which, from where, and what came of it.
 
-use model::failure::Result;
+use model::error::Result;
 
 use crate::{StoreTx, args};
 

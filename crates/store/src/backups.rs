@@ -1,6 +1,6 @@
 //! Backups of instances that this service made; the files lie in the data directory.
 
-use model::failure::Result;
+use model::error::Result;
 
 use crate::{Row, StoreTx, args};
 

@@ -1,6 +1,6 @@
 //! Failed objects: rows, so that "retry failed only" is a query.
 
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use model::key::Key;
 use model::task::TaskId;
 
@@ -18,7 +18,7 @@ pub struct FailedObject {
     /// Its size, bytes.
     pub size: u64,
     /// Why.
-    pub failure: Failure,
+    pub failure: Error,
     /// When, milliseconds.
     pub at: i64,
 }
@@ -93,8 +93,7 @@ impl StoreTx {
             .map(|r| {
                 let kind: Kind = parse_enum(r.text(2)?)?;
                 let side: Side = parse_enum(r.text(3)?)?;
-                let failure =
-                    Failure { kind, side, op: operation(r.text(4)?), message: r.text(5)?.to_owned() };
+                let failure = Error { kind, side, op: operation(r.text(4)?), message: r.text(5)?.to_owned() };
                 Ok(FailedObject {
                     key: Key::new(r.opt_blob(0)?.unwrap_or_default()),
                     size: r.count(1)?,

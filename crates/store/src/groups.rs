@@ -1,6 +1,6 @@
 //! Task groups and their members.
 
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::group::{GroupEvent, GroupIllegal, GroupKind, Phase, next};
 use model::spec::TaskSpec;
 use model::task::{Event, TaskId, Visible};
@@ -108,7 +108,7 @@ impl StoreTx {
         let rows = self.tx.query(select!("WHERE id = $1 AND project = $2"), args![id, project]).await?;
         let found = rows.first().map(row).transpose()?;
         found.ok_or_else(|| {
-            Failure::new(Kind::NotFound, "task_group", format!("task group {id} does not exist"))
+            Error::new(Kind::NotFound, "task_group", format!("task group {id} does not exist"))
         })
     }
 
@@ -168,11 +168,7 @@ impl StoreTx {
     ) -> Result<std::result::Result<Phase, GroupIllegal>> {
         let rows = self.tx.query("SELECT phase, made FROM task_groups WHERE id = $1", args![id]).await?;
         let Some(r) = rows.first() else {
-            return Err(Failure::new(
-                Kind::NotFound,
-                "task_group",
-                format!("task group {id} does not exist"),
-            ));
+            return Err(Error::new(Kind::NotFound, "task_group", format!("task group {id} does not exist")));
         };
         let made = r.int(1)? != 0 || event == GroupEvent::MembersCreated;
         let phase = match next(parse_enum(r.text(0)?)?, event, made) {
@@ -193,7 +189,7 @@ impl StoreTx {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn set_group_error(&mut self, id: &str, failure: Option<&Failure>) -> Result<()> {
+    pub async fn set_group_error(&mut self, id: &str, failure: Option<&Error>) -> Result<()> {
         let sql = "UPDATE task_groups SET error_kind = $2, error_side = $3, error_msg = $4 WHERE id = $1";
         let args = match failure {
             Some(f) => args![id, enum_text(f.kind), enum_text(f.side), f.to_string()],

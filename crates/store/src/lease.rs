@@ -1,6 +1,6 @@
 //! Leases with fencing numbers: a worker that lost its lease finds its writes turned away.
 
-use model::failure::Result;
+use model::error::Result;
 use model::task::TaskId;
 
 use crate::{StoreTx, args};
@@ -38,7 +38,7 @@ impl StoreTx {
     /// writes.
     ///
     /// # Errors
-    /// [`model::failure::Kind::LeaseLost`] when another worker holds the task.
+    /// [`model::error::Kind::LeaseLost`] when another worker holds the task.
     pub async fn hold_task(&mut self, id: TaskId, fence: i64) -> Result<()> {
         let sql = "UPDATE tasks SET fence = fence WHERE id = $1 AND fence = $2 AND owner IS NOT NULL";
         crate::ledger::held(self.tx.execute(sql, args![id, fence]).await?, id)

@@ -1,7 +1,7 @@
 //! The ledger: ranges with their cursors and counters, and open uploads with their finished parts.
 
 use model::count::{Counters, Tally};
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::Key;
 use model::selection::Scope;
 use model::task::TaskId;
@@ -122,7 +122,7 @@ pub(crate) const SUMS: &str = "\
 
 /// Counters from fourteen columns that begin at `at`.
 pub(crate) fn counters_at(r: &Row, at: usize) -> Result<Counters> {
-    let tally = |i: usize| Ok::<_, Failure>(Tally { objects: r.count(at + i)?, bytes: r.count(at + i + 1)? });
+    let tally = |i: usize| Ok::<_, Error>(Tally { objects: r.count(at + i)?, bytes: r.count(at + i + 1)? });
     Ok(Counters {
         copied: tally(0)?,
         skipped: tally(2)?,
@@ -143,7 +143,7 @@ fn pack(keys: &[Key]) -> Vec<u8> {
 }
 
 fn unpack(mut bytes: &[u8]) -> Result<Vec<Key>> {
-    let bad = || Failure::new(Kind::Internal, "store", "the settled keys after a cursor are corrupt");
+    let bad = || Error::new(Kind::Internal, "store", "the settled keys after a cursor are corrupt");
     let mut keys = Vec::new();
     while !bytes.is_empty() {
         let (len, rest) = bytes.split_first_chunk::<4>().ok_or_else(bad)?;
@@ -351,7 +351,7 @@ pub(crate) fn held(changed: u64, task: TaskId) -> Result<()> {
     if changed == 1 {
         return Ok(());
     }
-    Err(Failure::new(
+    Err(Error::new(
         Kind::LeaseLost,
         "checkpoint",
         format!(

@@ -24,7 +24,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use seal::Keyring;
 use tokio::sync::{Mutex, watch};
 
@@ -185,11 +185,11 @@ impl Store {
 }
 
 /// Says of a secret that cannot be opened that the keyring is wrong.
-fn foreign(f: Failure) -> Failure {
+fn foreign(f: Error) -> Error {
     match f.op {
         "unseal" => {
             let m = format!("the keyring does not match this database: {}", f.message);
-            Failure::new(Kind::Invalid, "keyring", m)
+            Error::new(Kind::Invalid, "keyring", m)
         }
         _ => f,
     }

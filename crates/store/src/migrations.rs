@@ -1,6 +1,6 @@
 //! Redis migrations: rows, leases, logs, and where instances stand after a cut-over.
 
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::migration::{
     CutoverState, MigrationEvent, MigrationIllegal, MigrationKind, MigrationSpec, MigrationState, Phase, next,
 };
@@ -309,7 +309,7 @@ impl StoreTx {
         now: i64,
     ) -> Result<std::result::Result<MigrationState, MigrationIllegal>> {
         let Some(m) = self.migration(id).await? else {
-            return Err(Failure::new(Kind::NotFound, "migration", format!("migration {id} does not exist")));
+            return Err(Error::new(Kind::NotFound, "migration", format!("migration {id} does not exist")));
         };
         let after = match next(m.state, event) {
             Ok(after) => after,
@@ -409,7 +409,7 @@ impl StoreTx {
             return Ok(());
         }
         let m = format!("another worker holds migration {id} now");
-        Err(Failure::new(Kind::LeaseLost, "migration", m))
+        Err(Error::new(Kind::LeaseLost, "migration", m))
     }
 
     /// Extends a lease; false when it was lost.

@@ -1,6 +1,6 @@
 //! Notices of ended tasks and groups: durable with the end that they tell of.
 
-use model::failure::Result;
+use model::error::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::value::{enum_text, parse_enum};

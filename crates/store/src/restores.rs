@@ -1,6 +1,6 @@
 //! Archived objects that a task waits for.
 
-use model::failure::Result;
+use model::error::Result;
 use model::key::Key;
 use model::task::TaskId;
 

@@ -16,7 +16,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use seal::{Keyring, Secret, key_of, mark};
 
 use crate::{Row, Store, StoreTx, Value, args, foreign, sqlite};
@@ -146,7 +146,7 @@ impl KeyringSource {
         make_durable(path)?;
         let mut state = self.state();
         let refused = |why: String| {
-            Failure::new(Kind::Invalid, "keyring", format!("{} was not reloaded: {why}", path.display()))
+            Error::new(Kind::Invalid, "keyring", format!("{} was not reloaded: {why}", path.display()))
         };
         // The key that seals now must be in it, the same and not only of the same name.
         let sample = state.keys.seal("ring", b"")?;
@@ -174,7 +174,7 @@ impl KeyringSource {
 /// A sealed text must not outlive the line of its key: the file is durable before the key is used.
 fn make_durable(path: &Path) -> Result<()> {
     seal::sync_file(path)
-        .map_err(|e| Failure::new(Kind::Internal, "keyring", format!("cannot sync {}: {e}", path.display())))
+        .map_err(|e| Error::new(Kind::Internal, "keyring", format!("cannot sync {}: {e}", path.display())))
 }
 
 /// The keys of one transaction.

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use async_trait::async_trait;
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use rusqlite::{Connection, OpenFlags, types::ValueRef};
 use tokio::sync::{mpsc, oneshot};
 
@@ -49,18 +49,18 @@ pub struct Sqlite {
     _lock: File,
 }
 
-fn failed(e: rusqlite::Error) -> Failure {
+fn failed(e: rusqlite::Error) -> Error {
     let kind = match e.sqlite_error_code() {
         Some(rusqlite::ErrorCode::DiskFull) => Kind::NoSpace,
         Some(rusqlite::ErrorCode::ReadOnly | rusqlite::ErrorCode::CannotOpen) => Kind::ReadOnly,
         Some(rusqlite::ErrorCode::ConstraintViolation) => Kind::Conflict,
         _ => Kind::Internal,
     };
-    Failure::new(kind, "store", e.to_string())
+    Error::new(kind, "store", e.to_string())
 }
 
-fn gone() -> Failure {
-    Failure::new(Kind::Internal, "store", "the database thread has stopped")
+fn gone() -> Error {
+    Error::new(Kind::Internal, "store", "the database thread has stopped")
 }
 
 impl Sqlite {
@@ -78,7 +78,7 @@ impl Sqlite {
                 "{} is in use by another whimbrel process; hint: stop it or choose another directory",
                 data_dir.display()
             );
-            Failure::new(Kind::Conflict, "store", m)
+            Error::new(Kind::Conflict, "store", m)
         })?;
         let path = data_dir.join("whimbrel.db");
         let mut writer = Connection::open(&path).map_err(failed)?;
@@ -105,13 +105,13 @@ pub(crate) fn query_file(data_dir: &Path, sql: &str, args: &[Value]) -> Result<V
     query(&db, sql, args)
 }
 
-fn open_failure(data_dir: &Path, e: &std::io::Error) -> Failure {
+fn open_failure(data_dir: &Path, e: &std::io::Error) -> Error {
     let kind = match e.kind() {
         std::io::ErrorKind::StorageFull => Kind::NoSpace,
         std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => Kind::ReadOnly,
         _ => Kind::Internal,
     };
-    Failure::new(kind, "store", format!("{}: {e}", data_dir.display()))
+    Error::new(kind, "store", format!("{}: {e}", data_dir.display()))
 }
 
 /// The data directory. Object names are nobody else's business.
@@ -133,7 +133,7 @@ fn migrate(db: &mut Connection) -> Result<()> {
             "the database has schema version {have}, this program supports up to {}; hint: use a newer program",
             MIGRATIONS.len()
         );
-        return Err(Failure::new(Kind::Invalid, "store", m));
+        return Err(Error::new(Kind::Invalid, "store", m));
     }
     for (i, sql) in MIGRATIONS.iter().enumerate().skip(have) {
         let tx = db.transaction().map_err(failed)?;
@@ -175,7 +175,7 @@ fn serve(db: Connection, begin: &'static str) -> Result<mpsc::Sender<RequestSend
         }
     };
     let thread = std::thread::Builder::new().name("store".into()).spawn(run);
-    thread.map_err(|e| Failure::new(Kind::Internal, "store", e.to_string()))?;
+    thread.map_err(|e| Error::new(Kind::Internal, "store", e.to_string()))?;
     Ok(tx)
 }
 

@@ -1,7 +1,7 @@
 //! Tasks: what was asked for and what is so.
 
 use model::count::{Counters, Tally};
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use model::key::Order;
 use model::parent::Parent;
 use model::spec::TaskSpec;
@@ -157,7 +157,7 @@ pub struct TaskFilter {
     pub member_of: String,
 }
 
-fn illegal(id: TaskId, why: Illegal) -> Failure {
+fn illegal(id: TaskId, why: Illegal) -> Error {
     let text = match why {
         Illegal::AlreadyStarted => "is already started",
         Illegal::NotRunning => "is not running",
@@ -165,7 +165,7 @@ fn illegal(id: TaskId, why: Illegal) -> Failure {
         Illegal::InProgress => "is in progress; stop it first",
         Illegal::UnexpectedEvent => "has changed its state",
     };
-    Failure::new(Kind::Conflict, "task", format!("task {id} {text}"))
+    Error::new(Kind::Conflict, "task", format!("task {id} {text}"))
 }
 
 /// Builds `SELECT … FROM tasks …` with the sums of the ledger; leaked once per distinct text.
@@ -252,7 +252,7 @@ impl StoreTx {
     /// [`Kind::NotFound`] when the project has no such task.
     pub async fn task_of(&mut self, project: &str, id: TaskId) -> Result<TaskRow> {
         let found = self.task(id).await?.filter(|t| t.project == project);
-        found.ok_or_else(|| Failure::new(Kind::NotFound, "task", format!("task {id} does not exist")))
+        found.ok_or_else(|| Error::new(Kind::NotFound, "task", format!("task {id} does not exist")))
     }
 
     /// The credentials of a task, as JSON; none when they were erased.
@@ -341,7 +341,7 @@ impl StoreTx {
     ) -> Result<std::result::Result<Lifecycle, Illegal>> {
         let rows = self.tx.query("SELECT desired, observed FROM tasks WHERE id = $1", args![id]).await?;
         let Some(r) = rows.first() else {
-            return Err(Failure::new(Kind::NotFound, "task", format!("task {id} does not exist")));
+            return Err(Error::new(Kind::NotFound, "task", format!("task {id} does not exist")));
         };
         let state = Lifecycle { desired: parse_enum(r.text(0)?)?, observed: parse_enum(r.text(1)?)? };
         let after = match next(state, event) {
@@ -413,7 +413,7 @@ impl StoreTx {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn set_error(&mut self, id: TaskId, failure: &Failure, retry_at: i64) -> Result<()> {
+    pub async fn set_error(&mut self, id: TaskId, failure: &Error, retry_at: i64) -> Result<()> {
         let sql = "UPDATE tasks SET error_kind = $2, error_side = $3, error_msg = $4, retry_at = $5, \
                    attempts = attempts + 1 WHERE id = $1";
         let args = args![id, enum_text(failure.kind), enum_text(failure.side), failure.to_string(), retry_at];
@@ -425,7 +425,7 @@ impl StoreTx {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn expire(&mut self, id: TaskId, late: &Failure, now: i64) -> Result<bool> {
+    pub async fn expire(&mut self, id: TaskId, late: &Error, now: i64) -> Result<bool> {
         if self.apply(id, Event::Expire, now).await?.is_err() {
             return Ok(false);
         }

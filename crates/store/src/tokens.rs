@@ -1,6 +1,6 @@
 //! Issued tokens, by hash only.
 
-use model::failure::Result;
+use model::error::Result;
 
 use crate::{Row, StoreTx, args};
 

@@ -1,6 +1,6 @@
 //! Values between Rust and SQL, the same for every backend.
 
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 
 /// One SQL value.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,8 +49,8 @@ macro_rules! args {
 pub struct Row(pub Vec<Value>);
 
 impl Row {
-    fn wrong(i: usize, want: &str) -> Failure {
-        Failure::new(Kind::Internal, "store", format!("column {i} of a row is not {want}"))
+    fn wrong(i: usize, want: &str) -> Error {
+        Error::new(Kind::Internal, "store", format!("column {i} of a row is not {want}"))
     }
 
     /// An integer.
@@ -130,15 +130,15 @@ pub(crate) fn enum_text<T: serde::Serialize>(value: T) -> String {
 /// The enum of such a text.
 pub(crate) fn parse_enum<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
     serde_json::from_value(serde_json::Value::String(text.to_owned()))
-        .map_err(|e| Failure::new(Kind::Internal, "store", format!("`{text}`: {e}")))
+        .map_err(|e| Error::new(Kind::Internal, "store", format!("`{text}`: {e}")))
 }
 
 /// JSON as text.
 pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> Result<String> {
-    serde_json::to_string(value).map_err(|e| Failure::new(Kind::Internal, "store", e.to_string()))
+    serde_json::to_string(value).map_err(|e| Error::new(Kind::Internal, "store", e.to_string()))
 }
 
 /// A value out of JSON text.
 pub(crate) fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
-    serde_json::from_str(text).map_err(|e| Failure::new(Kind::Internal, "store", e.to_string()))
+    serde_json::from_str(text).map_err(|e| Error::new(Kind::Internal, "store", e.to_string()))
 }

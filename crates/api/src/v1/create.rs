@@ -13,7 +13,7 @@ use seal::Secret;
 use wire::fields::Fields;
 use wire::v2::Created;
 
-use crate::error::{Error, OmsVersion, field_error};
+use crate::error::{ApiError, OmsVersion, field_error};
 use crate::reply::{Reply, json, object};
 use crate::v2::objectstorage::cloud_type::VENDORS;
 use crate::v2::tasks::create::{URLS, since_ms};
@@ -27,8 +27,9 @@ pub(crate) async fn handle(
 ) -> Reply {
     let map = object(OmsVersion::V1, &body)?;
     let request =
-        read(project, &Fields::root(&map)).map_err(|r| Error::from_task_error(OmsVersion::V1, &r))?;
-    let accepted = control.create(request).await.map_err(|r| Error::from_task_error(OmsVersion::V1, &r))?;
+        read(project, &Fields::root(&map)).map_err(|r| ApiError::from_task_error(OmsVersion::V1, &r))?;
+    let accepted =
+        control.create(request).await.map_err(|r| ApiError::from_task_error(OmsVersion::V1, &r))?;
     json(&Created { id: accepted.id, task_name: accepted.name })
 }
 

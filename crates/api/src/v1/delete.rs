@@ -3,7 +3,7 @@
 use axum::extract::{Path, State};
 use control::Control;
 
-use crate::error::{Error, OmsVersion};
+use crate::error::{ApiError, OmsVersion};
 use crate::reply::{Reply, empty};
 use crate::v2::tasks::task_id;
 
@@ -12,6 +12,6 @@ pub(crate) async fn handle(
     Path((project, id)): Path<(String, String)>,
 ) -> Reply {
     let id = task_id(OmsVersion::V1, &id)?;
-    control.delete(&project, id).await.map_err(|r| Error::from_task_error(OmsVersion::V1, &r))?;
+    control.delete(&project, id).await.map_err(|r| ApiError::from_task_error(OmsVersion::V1, &r))?;
     empty()
 }

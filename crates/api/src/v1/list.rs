@@ -9,7 +9,7 @@ use serde_json::json as value;
 use store::TaskFilter;
 
 use super::show::reply;
-use crate::error::{Error, OmsVersion};
+use crate::error::{ApiError, OmsVersion};
 use crate::reply::{Reply, json};
 use crate::v2::tasks::list::{given, number};
 
@@ -18,7 +18,7 @@ pub(crate) async fn handle(
     Path(project): Path<String>,
     Query(query): Query<HashMap<String, String>>,
 ) -> Reply {
-    let refused = |r: TaskError| Error::from_task_error(OmsVersion::V1, &r);
+    let refused = |r: TaskError| ApiError::from_task_error(OmsVersion::V1, &r);
     let mut filter = TaskFilter { project, ..TaskFilter::default() };
     if let Some(text) = given(&query, "state") {
         filter.states = match text {

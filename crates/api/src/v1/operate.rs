@@ -11,7 +11,7 @@ use model::spec::TaskSpec;
 use seal::Secret;
 use wire::fields::Fields;
 
-use crate::error::{Error, OmsVersion, field_error};
+use crate::error::{ApiError, OmsVersion, field_error};
 use crate::reply::{Reply, empty, object};
 use crate::v2::tasks::extras::cdn_key_again;
 use crate::v2::tasks::{task_id, windows};
@@ -38,7 +38,7 @@ pub(crate) async fn handle(
             }
         }
     };
-    operate.await.map_err(|r| Error::from_task_error(OmsVersion::V1, &r))?;
+    operate.await.map_err(|r| ApiError::from_task_error(OmsVersion::V1, &r))?;
     empty()
 }
 

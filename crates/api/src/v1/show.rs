@@ -7,7 +7,7 @@ use model::task::Visible;
 use serde_json::{Value, json as value};
 use wire::v1::Task;
 
-use crate::error::{Error, OmsVersion};
+use crate::error::{ApiError, OmsVersion};
 use crate::reply::{Reply, json};
 use crate::v2::tasks::extras::{delivery, shown_cdn};
 use crate::v2::tasks::show::{error_reason, list_file, numbers, policies, since, task_type};
@@ -18,7 +18,8 @@ pub(crate) async fn handle(
     Path((project, id)): Path<(String, String)>,
 ) -> Reply {
     let id = task_id(OmsVersion::V1, &id)?;
-    let shown = control.show(&project, id).await.map_err(|r| Error::from_task_error(OmsVersion::V1, &r))?;
+    let shown =
+        control.show(&project, id).await.map_err(|r| ApiError::from_task_error(OmsVersion::V1, &r))?;
     json(&reply(&shown, control.clock.now_ms()))
 }
 

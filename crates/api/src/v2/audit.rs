@@ -9,7 +9,7 @@ use http::StatusCode;
 use serde_json::json as value;
 
 use crate::dcs::number;
-use crate::error::{Error, OmsVersion};
+use crate::error::{ApiError, OmsVersion};
 use crate::reply::{Reply, json};
 use crate::v2::tasks::list::Params;
 
@@ -21,7 +21,7 @@ pub(crate) async fn handle(
 ) -> Reply {
     if caller.role == Role::Viewer {
         let m = "The role viewer cannot read the audit trail.";
-        return Err(Error::gateway(StatusCode::FORBIDDEN, "APIGW.0302", m));
+        return Err(ApiError::gateway(StatusCode::FORBIDDEN, "APIGW.0302", m));
     }
     let limit = number(&query, "limit", 100, (1, 1000))?;
     let before = number(&query, "before", i64::MAX as u64, (0, i64::MAX as u64))?;
@@ -30,7 +30,7 @@ pub(crate) async fn handle(
         let before = i64::try_from(before).unwrap_or(i64::MAX);
         tx.audit_lines(&project, caller.role == Role::Admin, before, limit).await
     };
-    let lines = read.await.map_err(|f| Error::from_task_error(OmsVersion::V2, &TaskError::Internal(f)))?;
+    let lines = read.await.map_err(|f| ApiError::from_task_error(OmsVersion::V2, &TaskError::Internal(f)))?;
     let shown = |l: &store::AuditLine| {
         value!({"at": l.at, "request_id": l.request_id, "project_id": l.project, "principal": l.principal, "role": l.role,
             "address": l.address, "action": l.action, "target": l.target, "status": l.status})

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use flow_control::backoff::Backoff;
 use flow_control::io_threads::IoThreads;
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use object_migration::glob::Filter;
 use serde_json::json;
 use storage::retrying::RetryingStore;
@@ -20,7 +20,7 @@ pub(crate) async fn run(args: &Assess, printer: &Printer) -> Result<Exit> {
     let source = ends.open(Side::Source).await?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let io_threads =
-        IoThreads::start(cores).map_err(|e| Failure::new(Kind::Internal, "assess", e.to_string()))?;
+        IoThreads::start(cores).map_err(|e| Error::new(Kind::Internal, "assess", e.to_string()))?;
     let filter = Filter::new(&args.ends.include, &args.ends.exclude);
     let began = Instant::now();
     let source = RetryingStore::alone(source.store, Side::Source, Backoff::default());

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use flow_control::backoff::Backoff;
 use flow_control::clock::{Clock, SharedClock};
 use model::count::{Counters, Tally};
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy};
 use model::selection::{ListFile, Selection};
 use model::spec::{ApiVersion, Extensions, Location as SpecPlace, ReportForm, TaskSpec};
@@ -58,7 +58,7 @@ pub(crate) async fn run(args: &Copy, printer: &Printer) -> Result<Exit> {
     let dir = ledger_dir(args, &ends, &spec)?;
     if args.no_resume && dir.exists() {
         std::fs::remove_dir_all(&dir)
-            .map_err(|e| Failure::new(Kind::ReadOnly, "state", format!("{}: {e}", dir.display())))?;
+            .map_err(|e| Error::new(Kind::ReadOnly, "state", format!("{}: {e}", dir.display())))?;
     }
     let store = Store::embedded(&dir).await?;
     if let Some(file) = &args.list_file {
@@ -92,7 +92,7 @@ pub(crate) async fn run(args: &Copy, printer: &Printer) -> Result<Exit> {
     let (interrupted, live) = follow(&engine, &store, &clock, stop, printer).await?;
     let task = store.read().await?.task(TASK).await?;
     let task =
-        task.ok_or_else(|| Failure::new(Kind::Internal, "copy", "the task is missing from the ledger"))?;
+        task.ok_or_else(|| Error::new(Kind::Internal, "copy", "the task is missing from the ledger"))?;
     if let Some(report) = &args.report {
         save_report(&dir, task.outcome_len, report, &args.report_format)?;
     }
@@ -116,7 +116,7 @@ pub(crate) async fn run(args: &Copy, printer: &Printer) -> Result<Exit> {
 
 /// Values that would be accepted and then hurt.
 fn check(args: &Copy, memory: u64) -> Result<()> {
-    let wrong = |m: String| Err(Failure::new(Kind::Invalid, "usage", m));
+    let wrong = |m: String| Err(Error::new(Kind::Invalid, "usage", m));
     if memory < 16 << 20 {
         return wrong(format!("--memory: {} is less than 16MiB", args.memory));
     }
@@ -136,14 +136,14 @@ fn check(args: &Copy, memory: u64) -> Result<()> {
 fn size(flag: &str, text: &str) -> Result<u64> {
     let bare = text.trim_end_matches("/s");
     config::bytes_of(bare).ok_or_else(|| {
-        Failure::new(Kind::Invalid, "usage", format!("{flag}: `{text}` is not a size such as 64MiB"))
+        Error::new(Kind::Invalid, "usage", format!("{flag}: `{text}` is not a size such as 64MiB"))
     })
 }
 
 /// A list file by path, size and time, so that a changed one begins a new run.
 fn stamped(file: &Path) -> Result<String> {
     let missing = |e: std::io::Error| {
-        Failure::new(Kind::ListMissing, "usage", format!("--list-file: {}: {e}", file.display()))
+        Error::new(Kind::ListMissing, "usage", format!("--list-file: {}: {e}", file.display()))
     };
     let path = file.canonicalize().map_err(missing)?;
     let stat = path.metadata().map_err(missing)?;
@@ -156,7 +156,7 @@ fn since(text: &str) -> Result<i64> {
     let instant = || storage::s3::list_parser::instant(text.as_bytes());
     seconds.or_else(instant).ok_or_else(|| {
         let m = format!("--since: `{text}` is not YYYY-MM-DDTHH:MM:SSZ or seconds since 1970");
-        Failure::new(Kind::Invalid, "usage", m)
+        Error::new(Kind::Invalid, "usage", m)
     })
 }
 
@@ -215,7 +215,7 @@ fn ledger_dir(args: &Copy, ends: &EndPair, spec: &TaskSpec) -> Result<PathBuf> {
             let home = |name: &str| std::env::var_os(name).map(PathBuf::from);
             let state = home("XDG_STATE_HOME").or_else(|| home("HOME").map(|h| h.join(".local/state")));
             let state = state.ok_or_else(|| {
-                Failure::new(
+                Error::new(
                     Kind::Invalid,
                     "state",
                     "no directory for the ledger; hint: set --state-dir or HOME",
@@ -299,7 +299,7 @@ async fn follow(
     let mut interrupted = false;
     let mut live: Option<Arc<Progress>> = None;
     // Listened to all the time: what comes while an arm below works is not lost.
-    let heard = |kind| signal(kind).map_err(|e| Failure::new(Kind::Internal, "signal", e.to_string()));
+    let heard = |kind| signal(kind).map_err(|e| Error::new(Kind::Internal, "signal", e.to_string()));
     let (mut interrupt, mut terminate) = (heard(SignalKind::interrupt())?, heard(SignalKind::terminate())?);
     loop {
         // In a task of its own, so that it goes on while an answer below waits.
@@ -327,7 +327,7 @@ async fn follow(
                 }
             }
         };
-        let ended = ended.map_err(|e| Failure::new(Kind::Internal, "copy", e.to_string()))?;
+        let ended = ended.map_err(|e| Error::new(Kind::Internal, "copy", e.to_string()))?;
         live = ended?.or(live);
         // A task-level error that passes is tried again, with the patience of the service.
         let task = store.read().await?.task(TASK).await?;
@@ -366,7 +366,7 @@ async fn pause(store: &Store, clock: &SharedClock) -> Result<()> {
 /// Saves the outcomes that the ledger knows of: `len` bytes of them.
 fn save_report(dir: &Path, len: u64, report: &Path, form: &str) -> Result<()> {
     let failed =
-        |e: std::io::Error| Failure::new(Kind::ReadOnly, "report", format!("{}: {e}", report.display()));
+        |e: std::io::Error| Error::new(Kind::ReadOnly, "report", format!("{}: {e}", report.display()));
     std::fs::create_dir_all(report).map_err(failed)?;
     let from = object_migration::ledger::outcome::path_in(dir, TASK);
     let form = match form {
@@ -467,7 +467,7 @@ async fn delete(args: &Copy, ends: &EndPair, printer: &Printer) -> Result<Tally>
     if ends.names_one() {
         let m =
             "--delete: the source is a single object, so every other object at the target would be deleted";
-        return Err(Failure::new(Kind::Invalid, "usage", m));
+        return Err(Error::new(Kind::Invalid, "usage", m));
     }
     let source = RetryingStore::alone(source, Side::Source, Backoff::default());
     let target = RetryingStore::alone(target, Side::Target, Backoff::default());
@@ -494,7 +494,7 @@ async fn delete(args: &Copy, ends: &EndPair, printer: &Printer) -> Result<Tally>
             "nothing was deleted: {objects} of {} objects at the target would be deleted, which is more than half",
             found.at_target
         );
-        return Err(Failure::new(Kind::DeletesTooMuch, "delete", m).at(Side::Target));
+        return Err(Error::new(Kind::DeletesTooMuch, "delete", m).at(Side::Target));
     }
     if !args.yes {
         for key in found.sample(ASKED_ABOUT)? {
@@ -520,7 +520,7 @@ async fn delete(args: &Copy, ends: &EndPair, printer: &Printer) -> Result<Tally>
 fn tempdir() -> Result<PathBuf> {
     let dir = std::env::temp_dir().join(format!("whimbrel-{:016x}", u64::from_le_bytes(seal::random()?)));
     std::fs::create_dir(&dir)
-        .map_err(|e| Failure::new(Kind::ReadOnly, "dry-run", format!("{}: {e}", dir.display())))?;
+        .map_err(|e| Error::new(Kind::ReadOnly, "dry-run", format!("{}: {e}", dir.display())))?;
     Ok(dir)
 }
 

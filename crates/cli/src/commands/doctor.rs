@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use config::Config;
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use redis_migration::Node;
 use redis_migration::connection::node::TlsFiles;
 use redis_migration::connection::query_client::QueryClient;
@@ -29,7 +29,7 @@ fn good(what: impl Into<String>, found: impl Into<String>) -> Finding {
     Finding { ok: true, what: what.into(), found: found.into() }
 }
 
-fn bad(what: impl Into<String>, failure: &Failure) -> Finding {
+fn bad(what: impl Into<String>, failure: &Error) -> Finding {
     let found = format!("{}; {}", failure.message, failure.remedy());
     Finding { ok: false, what: what.into(), found }
 }
@@ -91,7 +91,7 @@ fn data_dir(config: &Config, findings: &mut Vec<Finding>) {
     findings.push(match written {
         Ok(()) => good("data directory", format!("{} is writable", dir.display())),
         Err(e) => {
-            let f = Failure::new(Kind::ReadOnly, "doctor", format!("{}: {e}", dir.display()));
+            let f = Error::new(Kind::ReadOnly, "doctor", format!("{}: {e}", dir.display()));
             bad("data directory", &f)
         }
     });
@@ -102,7 +102,7 @@ fn database(config: &Config) -> Finding {
         return good("database", "embedded SQLite in the data directory");
     }
     let m = format!("`{}`: only the embedded `sqlite` is supported by this version", config.database);
-    bad("database", &Failure::new(Kind::Invalid, "doctor", m))
+    bad("database", &Error::new(Kind::Invalid, "doctor", m))
 }
 
 /// The address is free, or a service answers there: this one, when it runs already.
@@ -116,7 +116,7 @@ async fn listen(config: &Config) -> Finding {
     match found {
         Ok(_) => good(what, "is in use; hint: stop the other program, unless it is this service"),
         Err(e) => {
-            bad(what, &Failure::new(Kind::Invalid, "doctor", format!("cannot listen on this address: {e}")))
+            bad(what, &Error::new(Kind::Invalid, "doctor", format!("cannot listen on this address: {e}")))
         }
     }
 }
@@ -124,7 +124,7 @@ async fn listen(config: &Config) -> Finding {
 fn tls(config: &Config, findings: &mut Vec<Finding>) {
     let files = config.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
     for file in files.filter(|f| !Path::new(f).is_file()) {
-        let failure = Failure::new(Kind::Invalid, "doctor", format!("{file} is not a file"));
+        let failure = Error::new(Kind::Invalid, "doctor", format!("{file} is not a file"));
         findings.push(bad("tls", &failure));
     }
 }
@@ -176,7 +176,7 @@ async fn check_store(store: &config::Store) -> Finding {
             true => good(what, format!("{} is a directory", store.path)),
             false => {
                 let m = format!("{} is not a directory", store.path);
-                bad(what, &Failure::new(Kind::NoBucket, "doctor", m))
+                bad(what, &Error::new(Kind::NoBucket, "doctor", m))
             }
         };
     }
@@ -199,7 +199,7 @@ async fn check_store(store: &config::Store) -> Finding {
         Ok(probe) => match probe.skew_ms {
             Some(ms) if ms.abs() > 5 * 60_000 => {
                 let m = format!("{} answers, but its clock differs by {} s", store.endpoint, ms / 1000);
-                bad(what, &Failure::new(Kind::ClockSkew, "doctor", m))
+                bad(what, &Error::new(Kind::ClockSkew, "doctor", m))
             }
             _ => good(what, format!("{} answers ({})", store.endpoint, probe.server)),
         },

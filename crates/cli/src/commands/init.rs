@@ -5,7 +5,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use config::template::{GeneratedConfig, init};
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 
 use crate::args::Init;
 use crate::exit::Exit;
@@ -22,10 +22,10 @@ pub(crate) fn run(args: &Init, printer: &Printer) -> Result<Exit> {
 pub(crate) fn write(path: &Path, data_dir: &Path, listen: &str, force: bool) -> Result<GeneratedConfig> {
     if path.exists() && !force {
         let m = format!("{} exists; add --force to overwrite it", path.display());
-        return Err(Failure::new(Kind::Invalid, "init", m));
+        return Err(Error::new(Kind::Invalid, "init", m));
     }
     let made = init(data_dir, listen)?;
-    let failed = |e: std::io::Error| Failure::new(Kind::ReadOnly, "init", format!("{}: {e}", path.display()));
+    let failed = |e: std::io::Error| Error::new(Kind::ReadOnly, "init", format!("{}: {e}", path.display()));
     let mut options = std::fs::OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path).map_err(failed)?;
     file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(failed)?;

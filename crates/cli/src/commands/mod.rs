@@ -13,7 +13,7 @@ mod task;
 mod verify;
 mod worded;
 
-use model::failure::{Failure, Kind};
+use model::error::{Error, Kind};
 
 use crate::args::Command;
 use crate::exit::Exit;
@@ -46,7 +46,7 @@ pub(crate) async fn run(command: Command, printer: &Printer) -> Exit {
     })
 }
 
-fn exit_of(failure: &Failure) -> Exit {
+fn exit_of(failure: &Error) -> Exit {
     match failure.kind {
         Kind::Invalid => Exit::Usage,
         _ => Exit::NotStarted,

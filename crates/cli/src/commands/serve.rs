@@ -9,7 +9,7 @@ use config::Config;
 use control::trail::{Outputs, Trail};
 use control::{Catalogue, Control, Directory, SharedLimits};
 use flow_control::backoff::Backoff;
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use runtime::Engine;
 use runtime::engine::EngineConfig;
 use rustls::pki_types::pem::PemObject;
@@ -28,8 +28,8 @@ use crate::commands::keys;
 use crate::exit::Exit;
 use crate::printer::Printer;
 
-fn started(what: &str, e: &dyn std::fmt::Display) -> Failure {
-    Failure::new(Kind::Connect, "serve", format!("{what}: {e}"))
+fn started(what: &str, e: &dyn std::fmt::Display) -> Error {
+    Error::new(Kind::Connect, "serve", format!("{what}: {e}"))
 }
 
 /// The configuration with flags over it; written first when there is none.
@@ -75,7 +75,7 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
     let (config, path, env) = configure(args, printer)?;
     if config.database != "sqlite" {
         let m = "database: only `sqlite` is supported by this version";
-        return Err(Failure::new(Kind::Invalid, "configuration", m));
+        return Err(Error::new(Kind::Invalid, "configuration", m));
     }
     let data_dir = PathBuf::from(&config.data_dir);
     let clock = flow_control::clock::system();
@@ -161,7 +161,7 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
     let ended = tokio::select! {
         asked = signals(&reload, printer) => asked.map_err(|e| started("signals", &e)),
         // Without it nothing would run any more: whoever watches the process starts it again.
-        _ = &mut working => Err(Failure::new(Kind::Internal, "serve", "the dispatcher has stopped")),
+        _ = &mut working => Err(Error::new(Kind::Internal, "serve", "the dispatcher has stopped")),
     };
     stop.cancel();
     ended?;
@@ -273,7 +273,7 @@ async fn signals(reload: &Reload, printer: &Printer) -> std::io::Result<()> {
 
 fn tls(config: &config::Tls) -> Result<TlsAcceptor> {
     seal::check_private(Path::new(&config.key))?;
-    let at = |path: &str, why: String| Failure::new(Kind::Invalid, "tls", format!("{path}: {why}"));
+    let at = |path: &str, why: String| Error::new(Kind::Invalid, "tls", format!("{path}: {why}"));
     let certs = CertificateDer::pem_file_iter(&config.cert)
         .and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>);
     let certs = certs.map_err(|e| at(&config.cert, e.to_string()))?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::Method;
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use serde_json::{Value, json};
 
 use crate::args::{Task, TaskAction};
@@ -91,7 +91,7 @@ fn create(source: &str, target: &str, cloud_type: &str) -> Result<Value> {
         // A region may be an endpoint, so the bucket begins after the last colon that no port follows.
         let at = text.rfind(':').filter(|i| !text[i + 1..].starts_with("//") && !text[..*i].is_empty());
         let (region, rest) = at.map(|i| (&text[..i], &text[i + 1..])).ok_or_else(|| {
-            Failure::new(Kind::Invalid, "place", format!("`{text}` is not REGION:BUCKET/PREFIX"))
+            Error::new(Kind::Invalid, "place", format!("`{text}` is not REGION:BUCKET/PREFIX"))
         })?;
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         Ok((region.to_owned(), bucket.to_owned(), prefix.to_owned()))

@@ -1,7 +1,7 @@
 //! `whimbrel verify SRC DST`: compares without writing.
 
 use flow_control::backoff::Backoff;
-use model::failure::{Result, Side};
+use model::error::{Result, Side};
 use object_migration::glob::Filter;
 use object_migration::verify::{Comparison, Depth, Difference};
 use storage::ObjectStore;

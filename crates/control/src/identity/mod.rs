@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, RwLock};
 
 use config::{Config, Role};
-use model::failure::Result;
+use model::error::Result;
 use ring::digest;
 use seal::{Keyring, Secret};
 

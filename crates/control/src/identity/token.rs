@@ -4,7 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use config::Role;
-use model::failure::Result;
+use model::error::Result;
 use ring::digest;
 use store::TokenRow;
 

@@ -1,6 +1,6 @@
 //! Why a request about a Redis migration is refused, before the face gives it a code (dcs-migration.md §5).
 
-use model::failure::{Failure, Kind, Side};
+use model::error::{Error, Kind, Side};
 use model::migration::{MigrationIllegal, Phase};
 
 /// A refused request.
@@ -49,17 +49,17 @@ pub enum MigrationError {
     /// It has not stopped in time; it goes on stopping.
     StillStopping,
     /// Our own trouble.
-    Internal(Failure),
+    Internal(Error),
 }
 
-impl From<Failure> for MigrationError {
-    fn from(failure: Failure) -> Self {
+impl From<Error> for MigrationError {
+    fn from(failure: Error) -> Self {
         MigrationError::Internal(failure)
     }
 }
 
 /// Why an end cannot be used; `member` names it as the request does.
-pub(super) fn from_failure(member: &str, registered: bool, failure: &Failure) -> MigrationError {
+pub(super) fn from_failure(member: &str, registered: bool, failure: &Error) -> MigrationError {
     let said = format!("{member}: {}", failure.message);
     match failure.kind {
         Kind::BadCredentials => MigrationError::Password(said),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::failure::Side;
+use model::error::Side;
 use redis_migration::Node;
 use redis_migration::connection::query_client::QueryClient;
 use redis_migration::connection::server::ServerInfo;
@@ -104,7 +104,7 @@ impl Control {
         if let Some(dir) = path.parent() {
             seal::private_dir(dir).map_err(|e| {
                 let m = format!("{}: {e}", dir.display());
-                model::failure::Failure::new(model::failure::Kind::NoSpace, "backup", m)
+                model::error::Error::new(model::error::Kind::NoSpace, "backup", m)
             })?;
         }
         let row = BackupRow {

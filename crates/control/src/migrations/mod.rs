@@ -7,7 +7,7 @@ mod preflight;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use model::failure::Side;
+use model::error::Side;
 use model::migration::{
     Backup, Endpoint, Method, MigrationEvent, MigrationIllegal, MigrationKind, MigrationSpec, MigrationState,
     Phase, ResumeMode, next,

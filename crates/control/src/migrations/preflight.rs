@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use model::failure::{Failure, Kind, Side};
+use model::error::{Error, Kind, Side};
 use model::migration::{Backup, Method, MigrationSpec};
 use redis_migration::Node;
 use redis_migration::connection::RESERVED_PREFIX;
@@ -140,7 +140,7 @@ async fn answering(
         _ => ("target_instance", &spec.target),
     };
     let registered = end.as_ref().is_some_and(|e| e.id.is_some());
-    let denied = |f: &Failure| from_failure(member, registered, f);
+    let denied = |f: &Error| from_failure(member, registered, f);
     let opened = open(&node, side).await;
     let (client, server) = match opened {
         Err(f) if f.kind == Kind::BadCredentials && !node.password.is_empty() => {
@@ -179,7 +179,7 @@ async fn answering(
 }
 
 /// Writes a key of ours to each server of a target, and takes it away: what refuses that refuses everything.
-async fn check_writes(node: &Node) -> Result<(), Failure> {
+async fn check_writes(node: &Node) -> Result<(), Error> {
     let (mut query, _, topology) = QueryClient::open(node, Side::Target).await?;
     let slots: Vec<u16> = match &topology {
         Some(topology) => {
@@ -195,7 +195,7 @@ async fn check_writes(node: &Node) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn open(node: &Node, side: Side) -> Result<(Client, ServerInfo), Failure> {
+async fn open(node: &Node, side: Side) -> Result<(Client, ServerInfo), Error> {
     let node = Node { db: None, ..node.clone() };
     let opened = async {
         let mut client = Client::open(&node).await?;
@@ -208,7 +208,7 @@ async fn open(node: &Node, side: Side) -> Result<(Client, ServerInfo), Failure> 
         Ok((client, server))
     };
     tokio::time::timeout(CONNECT_TIMEOUT, opened).await.unwrap_or_else(|_| {
-        Err(Failure::new(Kind::Timeout, "connect", format!("{}: no reply within 6 s", node.display_url())))
+        Err(Error::new(Kind::Timeout, "connect", format!("{}: no reply within 6 s", node.display_url())))
     })
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use flow_control::clock::SharedClock;
 use model::count::{Counters, Tally};
-use model::failure::{Failure, Kind, Policy, Result, Side};
+use model::error::{Error, Kind, Policy, Result, Side};
 use model::key::{Key, Order};
 use model::selection::Scope;
 use storage::{Entry, ObjectStore};
@@ -211,8 +211,8 @@ impl KeySpool {
     }
 }
 
-fn spool_failed(e: &std::io::Error) -> Failure {
-    Failure::new(Kind::NoSpace, "delete", format!("cannot write the list of keys to delete: {e}"))
+fn spool_failed(e: &std::io::Error) -> Error {
+    Error::new(Kind::NoSpace, "delete", format!("cannot write the list of keys to delete: {e}"))
 }
 
 impl ExtraDeletion {
@@ -257,7 +257,7 @@ impl ExtraDeletion {
             "{} no longer lists any of the objects that it listed in this run",
             self.source.location()
         );
-        Err(Failure::new(Kind::NoBucket, "delete", m).at(Side::Source))
+        Err(Error::new(Kind::NoBucket, "delete", m).at(Side::Source))
     }
 
     /// What of a batch the source still does not have, by its own answer and by its listing.
@@ -352,7 +352,7 @@ where
         }
         match under_way.join_next().await {
             None => return Ok(ended),
-            Some(Err(e)) => return Err(Failure::new(Kind::Internal, "delete", e.to_string())),
+            Some(Err(e)) => return Err(Error::new(Kind::Internal, "delete", e.to_string())),
             Some(Ok(one)) => ended.push(one),
         }
     }
@@ -368,7 +368,7 @@ struct DeletionRange<'a> {
     failed: Vec<FailedObject>,
     /// Removals that were refused on a walk that begins again at its first key after an interruption: they are counted at
     /// its end, else they would be counted by each walk. None: such a walk goes on where it was.
-    held_refusals: Option<Vec<(ExtraObject, Failure)>>,
+    held_refusals: Option<Vec<(ExtraObject, Error)>>,
 }
 
 impl DeletionRange<'_> {
@@ -492,8 +492,8 @@ impl DeletionRange<'_> {
     }
 }
 
-fn stopped() -> Failure {
-    Failure::new(Kind::Stopped, "delete", "the task was stopped")
+fn stopped() -> Error {
+    Error::new(Kind::Stopped, "delete", "the task was stopped")
 }
 
 impl Job {
@@ -574,9 +574,8 @@ impl Job {
             ledger.flush().await?;
             let rows = self.store.read().await?.ranges(self.task.id, Pass::DeleteExtras).await?;
             let again = rows.into_iter().find(|r| r.id == id);
-            row = again.ok_or_else(|| {
-                Failure::new(Kind::Internal, "delete", "a range is missing from the ledger")
-            })?;
+            row = again
+                .ok_or_else(|| Error::new(Kind::Internal, "delete", "a range is missing from the ledger"))?;
         }
         Ok(())
     }

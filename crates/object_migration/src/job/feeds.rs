@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::failure::{Failure, Policy, Side};
+use model::error::{Error, Policy, Side};
 use model::key::Key;
 use storage::retrying::RetryingStore;
 use storage::{Meta, ObjectStore, Page, Position};
@@ -79,7 +79,7 @@ pub(crate) fn restored_feed(
                     }
                 }
                 page.next = more.then(|| Position::After(after.clone()));
-                Ok::<_, Failure>(ListedPage { page, from: Position::Start })
+                Ok::<_, Error>(ListedPage { page, from: Position::Start })
             };
             let page = page.await.map_err(|f| f.at(Side::Source));
             let more = page.as_ref().is_ok_and(|p| p.page.more());

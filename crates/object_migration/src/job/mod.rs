@@ -12,7 +12,7 @@ use flow_control::backoff::Backoff;
 use flow_control::budget::Memory;
 use flow_control::clock::SharedClock;
 use flow_control::io_threads::IoThreads;
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use model::key::{Key, Order};
 use model::parent::Parent;
 use model::policy::{Check, MetadataRule, StoragePolicy};
@@ -104,7 +104,7 @@ pub enum JobEnd {
     /// Stopped on request; the ledger is exact.
     Stopped,
     /// The task as a whole cannot go on.
-    Failed(Failure),
+    Failed(Error),
 }
 
 impl Job {
@@ -198,7 +198,7 @@ impl Job {
         // The ledger's own trouble explains all others.
         match written {
             Ok(result) => result?,
-            Err(e) => return Err(Failure::new(Kind::Internal, "ledger", e.to_string())),
+            Err(e) => return Err(Error::new(Kind::Internal, "ledger", e.to_string())),
         }
         walked?;
         flushed?;
@@ -232,7 +232,7 @@ impl Job {
     /// What the stores at the two ends cannot do is refused, not left out in silence.
     async fn check_extensions(&self) -> Result<()> {
         let beyond = &self.task.spec.extensions;
-        let refused = |m: &str, side| Err(Failure::new(Kind::Invalid, "open", m).at(side));
+        let refused = |m: &str, side| Err(Error::new(Kind::Invalid, "open", m).at(side));
         for (store, side) in [(&self.source, Side::Source), (&self.target, Side::Target)] {
             if beyond.acl && !store.capability().acl {
                 return refused("this store has no per-object ACLs; hint: remove `acl` (--acl)", side);
@@ -368,7 +368,7 @@ impl Job {
 
     /// A listing broke its promise. True when there is a weaker one to go by: another order, at last none; or, where
     /// there was none already, when a token did not lead on and the walk begins again.
-    fn falls_back(&self, failure: &Failure) -> bool {
+    fn falls_back(&self, failure: &Error) -> bool {
         let end = if failure.side == Side::Target { &self.target } else { &self.source };
         fall_back_to_weaker_order(&**end, failure) || failure.side != Side::Target
     }
@@ -383,7 +383,7 @@ impl Job {
     }
 
     /// Begins the copy again from nothing, and says so.
-    async fn restart_copy(&self, copier: &Arc<ObjectCopier>, failure: &Failure) -> Result<()> {
+    async fn restart_copy(&self, copier: &Arc<ObjectCopier>, failure: &Error) -> Result<()> {
         let orders = [self.source.capability().list_order, self.target.capability().list_order];
         let note = match orders.contains(&Order::Unknown) {
             true => format!("fell back to a serial listing with one request per key: {}", failure.message),
@@ -532,7 +532,7 @@ impl Job {
         // An empty bucket is complete; a prefix or key that selects nothing is a mistake (OMS §4.1).
         if found == 0 && !whole && alone && !task.failed_only && !task.spec.selection.names_keys() {
             let m = "the selection does not match any object of the source";
-            return Err(Failure::new(Kind::NotFound, "select", m));
+            return Err(Error::new(Kind::NotFound, "select", m));
         }
         let spec = &task.spec;
         self.note_ignored().await?;
@@ -557,7 +557,7 @@ impl Job {
                 () = self.stop.cancelled() => return Ok(JobEnd::Stopped),
             };
             let json = serde_json::to_value(&written)
-                .map_err(|e| Failure::new(Kind::Internal, "records", e.to_string()))?;
+                .map_err(|e| Error::new(Kind::Internal, "records", e.to_string()))?;
             let mut tx = self.begin_write().await?;
             tx.set_records(task.id, &json).await?;
             tx.commit().await?;

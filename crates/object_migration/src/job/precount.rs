@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use model::count::{Counters, Tally};
-use model::failure::{Result, Side};
+use model::error::{Result, Side};
 use model::key::{Key, Order};
 use model::selection::Scope;
 use storage::SharedStore;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use flow_control::clock::SharedClock;
-use model::failure::Result;
+use model::error::Result;
 use model::key::Key;
 use model::selection::Scope;
 use store::{NewRange, Pass};

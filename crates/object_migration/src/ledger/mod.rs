@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::{Key, Order};
 use model::task::TaskId;
 use storage::SharedStore;
@@ -79,8 +79,8 @@ pub(crate) struct LedgerTask {
     pub(crate) lease_until: i64,
 }
 
-fn writer_ended() -> Failure {
-    Failure::new(Kind::LeaseLost, "ledger", "the ledger writer has stopped")
+fn writer_ended() -> Error {
+    Error::new(Kind::LeaseLost, "ledger", "the ledger writer has stopped")
 }
 
 impl Ledger {

@@ -11,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use model::count::Proof;
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::Key;
 
 /// How an object ended.
@@ -22,7 +22,7 @@ pub enum Outcome {
     /// Left alone.
     Skipped(&'static str),
     /// Given up.
-    Failed(Failure),
+    Failed(Error),
     /// No longer at the source.
     Gone,
     /// Removed from the target, because the source does not have it.
@@ -191,13 +191,13 @@ pub fn lines(path: &Path, len: u64) -> Result<Box<dyn BufRead + Send>> {
     Ok(Box::new(BufReader::new(file.take(kept)).chain(lost)))
 }
 
-fn failed(path: &Path, e: &std::io::Error) -> Failure {
+fn failed(path: &Path, e: &std::io::Error) -> Error {
     let kind = match e.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Kind::NoSpace,
         std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => Kind::ReadOnly,
         _ => Kind::Internal,
     };
-    Failure::new(kind, "outcome", format!("{}: {e}", path.display()))
+    Error::new(kind, "outcome", format!("{}: {e}", path.display()))
 }
 
 /// Where the outcome file of a task lives under the data directory.
@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn a_line_stays_one_line_whatever_the_key_holds() {
         let mut out = String::new();
-        let failure = Failure::new(Kind::Forbidden, "read", "no\tway\n");
+        let failure = Error::new(Kind::Forbidden, "read", "no\tway\n");
         append_line(&mut out, &Outcome::Failed(failure), &Key::from("a\tb\nü/x"), 5, 7);
         assert_eq!(out.lines().count(), 1);
         assert!(out.starts_with("F\ta%09b%0A%C3%BC/x\t5\t7\tread\t"));

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use model::failure::{Kind, Result, Side};
+use model::error::{Kind, Result, Side};
 use model::key::{Key, Order};
 use model::selection::Scope;
 use storage::{Entry, ListRequest, Meta, ObjectStore, Page, Position};

@@ -13,7 +13,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use model::key::{Key, Order};
 use storage::{Fact, ListRequest, ObjectStore, Page, Position, StartAfter};
 
@@ -129,7 +129,7 @@ impl Lister {
 
     /// Begins again behind the last key that was listed. A server that refuses each of its tokens, and does not begin at keys either,
     /// never gets beyond that key.
-    fn go_back(&mut self, failure: &Failure) -> Result<()> {
+    fn go_back(&mut self, failure: &Error) -> Result<()> {
         let at = self.expected_key.clone().unwrap_or_else(|| self.last.clone());
         let times = if self.back.0 == at { self.back.1 + 1 } else { 1 };
         if times > REFUSED_MAX {
@@ -215,7 +215,7 @@ impl Lister {
                      `{}`",
                     other.key, self.prefix
                 );
-                return Err(Failure::new(Kind::Corrupt, "list", m));
+                return Err(Error::new(Kind::Corrupt, "list", m));
             }
             if !self.begins_well(&page).await? {
                 continue;
@@ -368,7 +368,7 @@ impl Lister {
 }
 
 /// A listing broke its promise: the next weaker one is assumed from now on. False when there is none weaker.
-pub(crate) fn fall_back_to_weaker_order(store: &dyn ObjectStore, failure: &Failure) -> bool {
+pub(crate) fn fall_back_to_weaker_order(store: &dyn ObjectStore, failure: &Error) -> bool {
     let weaker = match store.capability().list_order {
         Order::Bytes => Order::Segments,
         Order::Segments => Order::Unknown,
@@ -383,8 +383,8 @@ fn refuses_token(kind: Kind) -> bool {
     matches!(kind, Kind::Invalid | Kind::NotFound | Kind::Unsupported | Kind::Changed)
 }
 
-fn out_of_order(message: String) -> Failure {
-    Failure::new(Kind::OutOfOrderListing, "list", message)
+fn out_of_order(message: String) -> Error {
+    Error::new(Kind::OutOfOrderListing, "list", message)
 }
 
 /// The first key behind another, where a walk begins there.

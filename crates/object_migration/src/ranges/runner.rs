@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use flow_control::clock::SharedClock;
 use model::count::Counters;
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use model::key::{Key, Order};
 use model::policy::Overwrite;
 use model::selection::Scope;
@@ -90,7 +90,7 @@ impl RangeContext {
             (None, None) if unordered => {
                 let from = position_of(&cursor).ok_or_else(|| {
                     let m = "the ledger has a key where an unordered listing needs a page token";
-                    Failure::new(Kind::OutOfOrderListing, "list", m).at(Side::Source)
+                    Error::new(Kind::OutOfOrderListing, "list", m).at(Side::Source)
                 })?;
                 let lister = Lister::at_position(copier.source.clone(), &prefix, from, Side::Source);
                 (Feed::of_listing(lister), None)
@@ -426,7 +426,7 @@ impl RangeRunner {
         done: std::result::Result<(u64, Entry, TransferEnd), tokio::task::JoinError>,
     ) -> Result<()> {
         let (slot, entry, end) = done.map_err(|e| {
-            Failure::new(
+            Error::new(
                 Kind::Internal,
                 "copy",
                 format!(

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use flow_control::io_threads::IoThreads;
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use model::key::{Key, Order};
 use model::selection::Scope;
 use storage::{Entry, Fact, Page, SharedStore, StartAfter};
@@ -258,7 +258,7 @@ impl RangeScheduler {
     /// server, asked for what lies behind it, says something else than what came.
     pub(crate) async fn verify_end(&self, missing_end: Option<MissingEnd>) -> Result<()> {
         let Some(MissingEnd { prefix, upto, listed_instead: beyond }) = missing_end else { return Ok(()) };
-        let at = |f: Failure| f.at(Side::Source);
+        let at = |f: Error| f.at(Side::Source);
         let there = crate::listing::lister::exists(&*self.source, &upto).await.map_err(at)?
             || crate::listing::lister::is_listed(self.source.clone(), &upto, Side::Source)
                 .await
@@ -270,7 +270,7 @@ impl RangeScheduler {
             return Ok(());
         }
         let m = format!("`{upto}` exists but was not listed at its previous position");
-        Err(Failure::new(Kind::OutOfOrderListing, "list", m).at(Side::Source))
+        Err(Error::new(Kind::OutOfOrderListing, "list", m).at(Side::Source))
     }
 
     /// Walks all ranges with `run`, splitting while `idle` says that more could be done. Ends when nothing is
@@ -289,7 +289,7 @@ impl RangeScheduler {
         let mut queue: VecDeque<RangeRow> = rows.into_iter().filter(|r| !r.done).collect();
         let mut runners: JoinSet<Result<()>> = JoinSet::new();
         let mut probes: JoinSet<(Scope, ListProbe, Result<ProbeResult>)> = JoinSet::new();
-        let mut broken: Option<Failure> = None;
+        let mut broken: Option<Error> = None;
         let mut again = tokio::time::interval(std::time::Duration::from_millis(100));
         loop {
             while runners.len() < self.max_active && !stop.is_cancelled() {
@@ -342,7 +342,7 @@ impl RangeScheduler {
                 biased;
                 Some(ended) = runners.join_next() => {
                     let ended = ended.unwrap_or_else(|e| {
-                        Err(Failure::new(Kind::Internal, "copy", format!("a range worker ended unexpectedly: {e}")))
+                        Err(Error::new(Kind::Internal, "copy", format!("a range worker ended unexpectedly: {e}")))
                     });
                     if let Err(failure) = ended {
                         broken.get_or_insert(failure);

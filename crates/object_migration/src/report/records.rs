@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use model::key::Key;
 use model::parent::Parent;
 use model::spec::ReportForm;
@@ -29,7 +29,7 @@ const FILE_MAX: u64 = 4 << 30;
 const FAILED_MAX: u64 = 100_000;
 
 /// The per-object failure code of the failed list (OMS §4.7).
-pub fn failure_code(failure: &Failure) -> &'static str {
+pub fn failure_code(failure: &Error) -> &'static str {
     match (failure.kind, failure.side, failure.op) {
         (_, _, "restore") => "RESTORE_SRC_OBJ_FAILURE",
         (Kind::Archived, ..) => "MIGRATE_SRC_ARCHIVE_OBJ_FAILURE",
@@ -163,8 +163,8 @@ async fn report_file(plan: &Plan, target: &SharedStore, form: ReportForm, stamp:
     let (len, to, kind) = (plan.outcome_len, temp.clone(), table::content_type(form));
     #[expect(clippy::disallowed_methods, reason = "one at a time per ended task")]
     let made = tokio::task::spawn_blocking(move || table::write(&from, len, &to, form)).await;
-    made.map_err(|e| Failure::new(Kind::Internal, "report", e.to_string()))??;
-    let here = |e: std::io::Error| Failure::new(Kind::Internal, "report", e.to_string());
+    made.map_err(|e| Error::new(Kind::Internal, "report", e.to_string()))??;
+    let here = |e: std::io::Error| Error::new(Kind::Internal, "report", e.to_string());
     let size = std::fs::metadata(&temp).map_err(here)?.len();
     let value = (HeaderName::from_static("content-type"), HeaderValue::from_static(kind));
     let meta = Meta { headers: vec![value], size, ..Meta::default() };
@@ -177,13 +177,13 @@ async fn report_file(plan: &Plan, target: &SharedStore, form: ReportForm, stamp:
 
 /// Writes one list; false when it is incomplete, because outcomes were lost.
 async fn one_list(plan: &Plan, target: &SharedStore, mark: char, kind: &str, stamp: &str) -> Result<bool> {
-    let here = |e: std::io::Error| Failure::new(Kind::Internal, "records", e.to_string());
+    let here = |e: std::io::Error| Error::new(Kind::Internal, "records", e.to_string());
     let temp = plan.outcome.with_extension(kind);
     let (from, len, to) = (plan.outcome.clone(), plan.outcome_len, temp.clone());
     #[expect(clippy::disallowed_methods, reason = "one at a time per ended task")]
     let filtered =
         tokio::task::spawn_blocking(move || filter(outcome::lines(&from, len)?, &to, mark).map_err(here));
-    let filtered = filtered.await.map_err(|e| Failure::new(Kind::Internal, "records", e.to_string()))?;
+    let filtered = filtered.await.map_err(|e| Error::new(Kind::Internal, "records", e.to_string()))?;
     let (sizes, complete) = filtered?;
     let mut at = 0;
     for (i, size) in sizes.into_iter().enumerate() {
@@ -243,7 +243,7 @@ fn file_body(path: &Path, from: u64, len: u64) -> std::io::Result<Body> {
                     left -= n as u64;
                     Ok(Bytes::from(chunk))
                 }
-                _ => Err(Failure::new(Kind::Internal, "records", "the list file is truncated")),
+                _ => Err(Error::new(Kind::Internal, "records", "the list file is truncated")),
             };
             let end = chunk.is_err();
             if tx.blocking_send(chunk).is_err() || end {
@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn the_failed_list_has_five_columns_on_one_line() {
-        let failure = Failure::new(Kind::Forbidden, "read", "a\tb\nc").at(Side::Source);
+        let failure = Error::new(Kind::Forbidden, "read", "a\tb\nc").at(Side::Source);
         let mut out = String::new();
         failed_line(&mut out, &FailedObject { key: Key::from("k\te y"), size: 1, failure, at: 0 });
         assert_eq!(out.lines().count(), 1);

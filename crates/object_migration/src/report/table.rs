@@ -5,7 +5,7 @@ use std::io::{BufRead, BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::spec::ReportForm;
 use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
 use parquet::file::properties::WriterProperties;
@@ -90,7 +90,7 @@ fn row(line: &str) -> Option<Row<'_>> {
 /// When either file fails; the message has its path.
 pub fn write(from: &Path, len: u64, to: &Path, form: ReportForm) -> Result<()> {
     let failed = |path: &Path, e: &dyn std::fmt::Display| {
-        Failure::new(Kind::Internal, "report", format!("{}: {e}", path.display()))
+        Error::new(Kind::Internal, "report", format!("{}: {e}", path.display()))
     };
     let source = outcome::lines(from, len)?;
     let file = File::create(to).map_err(|e| failed(to, &e))?;

@@ -17,7 +17,7 @@ use flow_control::budget::Memory;
 use flow_control::io_threads::IoThreads;
 use flow_control::limit::Permit;
 use model::count::Proof;
-use model::failure::{Failure, Kind, Policy, Result, Side};
+use model::error::{Error, Kind, Policy, Result, Side};
 use model::key::Key;
 use model::policy::{Check, MetadataRule, StoragePolicy};
 use model::selection::Selection;
@@ -91,7 +91,7 @@ impl Permits {
 /// How an object ended, or why the whole task has to.
 pub(crate) enum TransferEnd {
     Outcome(Outcome, u64),
-    TaskFailed(Failure),
+    TaskFailed(Error),
 }
 
 impl ObjectCopier {
@@ -125,7 +125,7 @@ impl ObjectCopier {
     ) -> Result<T> {
         let task = self.uncancellable.spawn(work);
         let _recall = AbortUnlessSent(task.abort_handle(), left);
-        task.await.map_err(|e| Failure::new(Kind::Internal, "copy", e.to_string()))?
+        task.await.map_err(|e| Error::new(Kind::Internal, "copy", e.to_string()))?
     }
 
     /// The object of an upload, which nobody calls back once it is asked for.
@@ -232,13 +232,13 @@ impl ObjectCopier {
 
     /// An object that a read did not find. It is gone only when the source does not list it any more: an index may
     /// show objects whose data is lost. One that a list names is missing.
-    pub(crate) async fn source_missing(&self, key: &Key, failure: Failure, size: u64) -> TransferEnd {
+    pub(crate) async fn source_missing(&self, key: &Key, failure: Error, size: u64) -> TransferEnd {
         if !self.spec.selection.names_keys() && !self.source.capability().list_keys_only {
             match is_listed(self.source.clone(), key, Side::Source).await {
                 Ok(false) => {}
                 Ok(true) => {
                     let message = format!("{}: the object is still listed", failure.message);
-                    return TransferEnd::Outcome(Outcome::Failed(Failure { message, ..failure }), size);
+                    return TransferEnd::Outcome(Outcome::Failed(Error { message, ..failure }), size);
                 }
                 Err(failure) => return self.end_of_failure(failure, size),
             }
@@ -255,7 +255,7 @@ impl ObjectCopier {
             };
         }
         if self.spec.selection.names_keys() {
-            return TransferEnd::Outcome(Outcome::Failed(Failure { op: "head", ..failure }), size);
+            return TransferEnd::Outcome(Outcome::Failed(Error { op: "head", ..failure }), size);
         }
         TransferEnd::Outcome(Outcome::Gone, size)
     }
@@ -267,7 +267,7 @@ impl ObjectCopier {
     }
 
     /// An archived object: asked to be restored where the task wants that, else failed.
-    pub(crate) async fn request_restore(&self, entry: &Entry, failure: Failure) -> TransferEnd {
+    pub(crate) async fn request_restore(&self, entry: &Entry, failure: Error) -> TransferEnd {
         if !self.spec.restore {
             return TransferEnd::Outcome(Outcome::Failed(failure), entry.size);
         }
@@ -277,7 +277,7 @@ impl ObjectCopier {
         }
     }
 
-    pub(crate) fn end_of_failure(&self, failure: Failure, size: u64) -> TransferEnd {
+    pub(crate) fn end_of_failure(&self, failure: Error, size: u64) -> TransferEnd {
         match failure.kind.policy() {
             Policy::StopTask => TransferEnd::TaskFailed(failure),
             _ => TransferEnd::Outcome(Outcome::Failed(failure), size),
@@ -287,10 +287,10 @@ impl ObjectCopier {
     /// Sleeps before the next attempt; gives the failure back when there is to be none.
     pub(crate) async fn pause_before_retry(
         &self,
-        failure: &Failure,
+        failure: &Error,
         attempt: u32,
         began: Instant,
-    ) -> Option<Failure> {
+    ) -> Option<Error> {
         let delay = self.backoff.delay(attempt, began.elapsed(), fastrand::f64());
         match delay.filter(|_| failure.is_temporary()) {
             None => Some(failure.clone()),
@@ -365,7 +365,7 @@ impl ObjectCopier {
         }
         let m =
             format!("`{}` has {} bytes in the listing, but {size} bytes were sent", entry.key, entry.size);
-        Err(Failure::new(Kind::Mismatch, "read", m).at(Side::Source))
+        Err(Error::new(Kind::Mismatch, "read", m).at(Side::Source))
     }
 
     /// Memory that a transfer of `size` bytes in one write may take.
@@ -533,11 +533,11 @@ impl ObjectCopier {
         let reading = self.source.read(&job.from, &request).await?;
         if job.etag.is_none() && identity(&reading.meta) != job.identity {
             let m = format!("`{}` has changed since its first part was read", job.from);
-            return Err(Failure::new(Kind::Changed, "read", m).at(Side::Source));
+            return Err(Error::new(Kind::Changed, "read", m).at(Side::Source));
         }
         if reading.body.len() != len {
             let m = format!("`{}`: received {} bytes of a range of {len}", job.from, reading.body.len());
-            return Err(Failure::new(Kind::Mismatch, "read", m).at(Side::Source));
+            return Err(Error::new(Kind::Mismatch, "read", m).at(Side::Source));
         }
         let tap = ObserverOptions { prepaid: prepaid_bytes(len), ..self.observer(job.wanted) };
         let (body, seen) = reading.body.observed(&tap);
@@ -548,7 +548,7 @@ impl ObjectCopier {
         let part = attribute_to_source(&seen, written)?;
         let digests = seen.digests();
         if let Some(why) = part_differs(&part, digests) {
-            return Err(Failure::new(Kind::Mismatch, "write_part", why).at(Side::Target));
+            return Err(Error::new(Kind::Mismatch, "write_part", why).at(Side::Target));
         }
         Ok((part, digests))
     }
@@ -592,8 +592,8 @@ fn prepaid_bytes(size: u64) -> u64 {
     size.min(PREPAID_BYTES)
 }
 
-fn mismatch(why: String) -> Failure {
-    Failure::new(Kind::Mismatch, "verify", why).at(Side::Target)
+fn mismatch(why: String) -> Error {
+    Error::new(Kind::Mismatch, "verify", why).at(Side::Target)
 }
 
 /// A write that failed because its source broke is the source's failure.

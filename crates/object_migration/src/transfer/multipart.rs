@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use model::count::Proof;
-use model::failure::{Failure, Kind, Policy, Result, Side};
+use model::error::{Error, Kind, Policy, Result, Side};
 use model::key::Key;
 use storage::capability::PartProof;
 use storage::checksum::DigestSet;
@@ -30,7 +30,7 @@ impl ObjectCopier {
     /// Moves one large object, with retries and restarts.
     pub(crate) async fn copy_multipart(self: Arc<Self>, entry: Entry) -> TransferEnd {
         let Ok(_slot) = self.multipart.acquire().await else {
-            return TransferEnd::TaskFailed(Failure::new(Kind::Stopped, "copy", "the task was stopped"));
+            return TransferEnd::TaskFailed(Error::new(Kind::Stopped, "copy", "the task was stopped"));
         };
         let (mut attempt, mut restarts, mut mismatches, began) = (1, 0, 0, Instant::now());
         let mut digest = false;
@@ -114,7 +114,7 @@ impl ObjectCopier {
         let meta = self.source.head(&entry.key, None).await?;
         if meta.archived {
             let m = format!("`{}` is archived", entry.key);
-            return Err(Failure::new(Kind::Archived, "read", m).at(Side::Source));
+            return Err(Error::new(Kind::Archived, "read", m).at(Side::Source));
         }
         let first_part = match wants_layout(meta.size, &meta.etag, self.target.capability()) {
             true if self.source.capability().head_part => self.source.head(&entry.key, Some(1)).await.ok(),
@@ -134,11 +134,9 @@ impl ObjectCopier {
                 TransferEnd::Outcome(Outcome::Copied(proof), size) => Ok((size, proof)),
                 TransferEnd::Outcome(Outcome::Failed(f), _) | TransferEnd::TaskFailed(f) => Err(f),
                 TransferEnd::Outcome(Outcome::Waiting, _) => {
-                    Err(Failure::new(Kind::Archived, "read", "the object is archived").at(Side::Source))
+                    Err(Error::new(Kind::Archived, "read", "the object is archived").at(Side::Source))
                 }
-                TransferEnd::Outcome(..) => {
-                    Err(Failure::new(Kind::NotFound, "read", "gone").at(Side::Source))
-                }
+                TransferEnd::Outcome(..) => Err(Error::new(Kind::NotFound, "read", "gone").at(Side::Source)),
             };
         };
         self.learn_write_crc(&entry.key).await?;
@@ -181,7 +179,7 @@ impl ObjectCopier {
         if proved == Some(false) && (!digest || self.has_same_layout(entry, upload.part_size, parts).await?) {
             let made = by_parts.as_ref().map(Etag::to_string).unwrap_or_default();
             let m = format!("the parts add up to {made}, the source has {}", meta.etag);
-            return Err(Failure::new(Kind::Mismatch, "verify", m).at(Side::Target));
+            return Err(Error::new(Kind::Mismatch, "verify", m).at(Side::Target));
         }
         let seen = whole_of(parts);
         if self.checks_content() && ReportedDigests::from(meta).matches_flight(&seen) == Some(false) {
@@ -189,7 +187,7 @@ impl ObjectCopier {
                 "`{}`: the bytes read are not those of the checksum that the source keeps",
                 entry.key
             );
-            return Err(Failure::new(Kind::Mismatch, "verify", m).at(Side::Source));
+            return Err(Error::new(Kind::Mismatch, "verify", m).at(Side::Source));
         }
         let written = match self.complete_upload(&to, &upload.upload, parts).await {
             Ok(written) => written,
@@ -242,7 +240,7 @@ impl ObjectCopier {
         to: &Key,
         meta: &Meta,
         by_parts: Option<&Etag>,
-        failure: Failure,
+        failure: Error,
     ) -> Result<storage::Written> {
         let there = self.target.head(to, None).await.map_err(|_| failure.clone())?;
         let ours = there.size == meta.size && by_parts.is_some_and(|e| e.proves(&there.etag) == Some(true));
@@ -317,7 +315,7 @@ impl ObjectCopier {
         let count = part_count(meta.size, upload.part_size);
         let mut left = (1..=count).filter(|n| !done.contains_key(n)).collect::<Vec<_>>().into_iter();
         let mut in_flight = JoinSet::new();
-        let mut broke: Option<Failure> = None;
+        let mut broke: Option<Error> = None;
         loop {
             while left.len() > 0 && broke.is_none() && !self.stop.is_cancelled() {
                 let Some(permit) = self.parts.try_acquire() else { break };
@@ -357,9 +355,9 @@ impl ObjectCopier {
             match ended {
                 None if broke.is_some() => return Err(broke.unwrap_or_else(|| unreachable!("just read"))),
                 None if done.len() == count as usize => return Ok(()),
-                None => return Err(Failure::new(Kind::Stopped, "copy", "the task was stopped")),
+                None => return Err(Error::new(Kind::Stopped, "copy", "the task was stopped")),
                 Some(Err(e)) => {
-                    return Err(Failure::new(
+                    return Err(Error::new(
                         Kind::Internal,
                         "copy",
                         format!(
@@ -383,6 +381,6 @@ impl ObjectCopier {
     }
 }
 
-fn target_mismatch(to: &Key, why: &str) -> Failure {
-    Failure::new(Kind::Mismatch, "verify", format!("`{to}`: {why}")).at(Side::Target)
+fn target_mismatch(to: &Key, why: &str) -> Error {
+    Error::new(Kind::Mismatch, "verify", format!("`{to}`: {why}")).at(Side::Target)
 }

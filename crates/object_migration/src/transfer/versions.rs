@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use model::count::Proof;
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use model::key::Key;
 use storage::{Entry, ListRequest, ObjectStore, Position, Version};
 
@@ -28,7 +28,7 @@ pub fn versions_present(source: &[Version], target: &[Version]) -> usize {
 async fn list_versions(store: &dyn ObjectStore, key: &Key) -> Result<Vec<Version>> {
     let Some(text) = key.as_str() else {
         let m = format!("`{key}` is not valid UTF-8: its versions cannot be listed");
-        return Err(Failure::new(Kind::InvalidKey, "list_versions", m));
+        return Err(Error::new(Kind::InvalidKey, "list_versions", m));
     };
     // The key itself sorts before everything that it is a prefix of.
     let request = ListRequest { prefix: text.to_owned(), from: Position::Start, max: 1000, delimiter: None };
@@ -59,7 +59,7 @@ impl ObjectCopier {
             Err(failure) => return self.end_of_failure(failure, entry.size),
         };
         if source.is_empty() {
-            let failure = Failure::new(Kind::NotFound, "list_versions", "it has no versions");
+            let failure = Error::new(Kind::NotFound, "list_versions", "it has no versions");
             return self.source_missing(&entry.key, failure.at(Side::Source), entry.size).await;
         }
         let done = versions_present(&source, &target);
@@ -69,7 +69,7 @@ impl ObjectCopier {
         let mut proof = Proof::Digest;
         for version in &source[done..] {
             if self.stop.is_cancelled() {
-                return TransferEnd::TaskFailed(Failure::new(Kind::Stopped, "copy", "the task was stopped"));
+                return TransferEnd::TaskFailed(Error::new(Kind::Stopped, "copy", "the task was stopped"));
             }
             match self.clone().copy_version(&entry.key, &to, version).await {
                 TransferEnd::Outcome(Outcome::Copied(with), _) => proof = weaker_proof(proof, with),
@@ -91,7 +91,7 @@ impl ObjectCopier {
             };
         };
         let Some(source) = self.source.version(&version.id) else {
-            let failure = Failure::new(
+            let failure = Error::new(
                 Kind::Unsupported,
                 "list_versions",
                 "versioning is not enabled for the \

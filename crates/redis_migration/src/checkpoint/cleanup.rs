@@ -1,6 +1,6 @@
 //! Removes and counts what migrations keep at a target beside its data.
 
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use redis_proto::resp::Reply;
 
 use crate::checkpoint::keys::KeyNames;
@@ -58,14 +58,14 @@ pub async fn clean(target: &Node, anyway: bool) -> Result<u64> {
                     target.display_url(),
                     f.message
                 );
-                return Err(Failure::new(Kind::Conflict, "clean", m).at(Side::Target));
+                return Err(Error::new(Kind::Conflict, "clean", m).at(Side::Target));
             }
             reply => reply.map_err(|f| f.at(Side::Target))?,
         };
         let text = String::from_utf8_lossy(reply.text().unwrap_or_default()).into_owned();
         if text.split(' ').any(|word| word.strip_prefix("name=").is_some_and(|n| n.starts_with(&writers))) {
             let m = format!("{}: a migration is writing to this target", target.display_url());
-            return Err(Failure::new(Kind::Conflict, "clean", m).at(Side::Target));
+            return Err(Error::new(Kind::Conflict, "clean", m).at(Side::Target));
         }
     }
     let mut dbs = server.dbs.clone();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use redis_proto::command::SLOTS;
 use redis_proto::resp::Reply;
 
@@ -110,7 +110,7 @@ impl KeyNames {
         }
         if fencing_token.text() != Some(token.as_bytes()) {
             let m = "another run of this migration has taken over at the target";
-            return Err(Failure::new(Kind::Conflict, "fence", m).at(Side::Target));
+            return Err(Error::new(Kind::Conflict, "fence", m).at(Side::Target));
         }
         Ok(())
     }
@@ -120,7 +120,7 @@ impl KeyNames {
     /// # Errors
     /// What the connection meets.
     pub async fn evict_stale_writers(&self, query: &mut Client, writer: &mut Client) -> Result<bool> {
-        let at = |f: Failure| f.at(Side::Target);
+        let at = |f: Error| f.at(Side::Target);
         // Without transactions nothing is exact: better to know that now.
         writer.execute(&[b"MULTI"]).await.map_err(at)?;
         writer.execute(&[b"EXEC"]).await.map_err(at)?;

@@ -9,7 +9,7 @@ pub(crate) mod suspects;
 pub(crate) mod target_locks;
 pub(crate) mod watermarks;
 
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 
 use crate::checkpoint::keys::KeyNames;
 use crate::connection::query_client::QueryClient;
@@ -66,11 +66,11 @@ impl Checkpoint {
                     "an earlier run failed: {why}; its checkpoint key `{name}` at the target is no \
                      longer valid"
                 );
-                return Failure::new(Kind::Conflict, "halted", m).at(Side::Target);
+                return Error::new(Kind::Conflict, "halted", m).at(Side::Target);
             }
             let m =
                 format!("`{name}` at the target is not a valid checkpoint (`{text}`); hint: delete the key");
-            Failure::new(Kind::Conflict, "marker", m).at(Side::Target)
+            Error::new(Kind::Conflict, "marker", m).at(Side::Target)
         })?;
         Ok(Some(checkpoint))
     }

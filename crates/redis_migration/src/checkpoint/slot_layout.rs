@@ -2,7 +2,7 @@
 //! together. When slots have gone from one master to another, no position does: the streams of two masters have no common
 //! order.
 
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use redis_proto::command::slot;
 
 use crate::checkpoint::keys::KeyNames;
@@ -71,7 +71,7 @@ impl SlotLayout {
             let m = format!(
                 "`{name}` at the target is not a valid slot layout (`{text:.80}`); hint: delete the key"
             );
-            Failure::new(Kind::Conflict, "parts", m).at(Side::Target)
+            Error::new(Kind::Conflict, "parts", m).at(Side::Target)
         })?;
         Ok(Some(layout))
     }

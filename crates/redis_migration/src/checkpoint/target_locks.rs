@@ -5,7 +5,7 @@
 //! apply. A migration that takes a snapshot of the same keys invalidates the checkpoints of others: they end, and when they are started
 //! again, they take a snapshot too.
 
-use model::failure::Result;
+use model::error::Result;
 use redis_proto::resp::Reply;
 
 use crate::checkpoint::fencing;

@@ -5,7 +5,7 @@
 //! interrupts that costs another snapshot, which sets every key right that the source has, and leaves those that it deleted
 //! meanwhile.
 
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use redis_proto::rdb::{Family, Type, dump};
 use redis_proto::resp::Reply;
 
@@ -40,7 +40,7 @@ impl MissingFeatures {
             Err(f) if f.kind != Kind::Forbidden && !is_known(&node, &[b"INFO"]).await? => {
                 let m = format!("{}: no reply to INFO or PING: {}", node.display_url(), f.message);
                 let answered = Client::open(&node).await?.execute(&[b"PING"]).await;
-                answered.map_err(|_| Failure { message: m, ..f })?;
+                answered.map_err(|_| Error { message: m, ..f })?;
                 Self::probe_all(&node, ServerInfo::unknown()).await
             }
             Err(f) => Err(f),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use redis_proto::resp::{Commands, Replies, Reply, command};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -59,7 +59,7 @@ impl std::fmt::Debug for Client {
 }
 
 /// What an error reply means (the servers' error prefixes).
-pub fn reply_failure(url: &str, op: &'static str, text: &str) -> Failure {
+pub fn reply_failure(url: &str, op: &'static str, text: &str) -> Error {
     // What refuses a transaction at its end stands behind these words.
     let why = text.strip_prefix("EXECABORT Transaction discarded because of: ").unwrap_or(text);
     let kind = match why.split(' ').next().unwrap_or_default() {
@@ -80,7 +80,7 @@ pub fn reply_failure(url: &str, op: &'static str, text: &str) -> Failure {
         "ERR" if text.contains("DB index is out of range") => Kind::Unsupported,
         _ => Kind::Invalid,
     };
-    Failure::new(kind, op, format!("{url}: {text}"))
+    Error::new(kind, op, format!("{url}: {text}"))
 }
 
 /// Commands under the names that a server has for them.
@@ -102,7 +102,7 @@ fn renamed(bytes: &[u8], names: &[(String, String)]) -> Vec<u8> {
 }
 
 /// Time may cure it, and what was refused so was done nowhere.
-pub(crate) fn is_transient(failure: &Failure) -> bool {
+pub(crate) fn is_transient(failure: &Error) -> bool {
     matches!(failure.kind, Kind::Unavailable | Kind::NoSpace)
 }
 
@@ -112,12 +112,12 @@ pub(crate) fn is_transient(failure: &Failure) -> bool {
 /// [`Kind::Connect`] with the address.
 pub async fn connect(node: &Node) -> Result<(Incoming, Outgoing)> {
     let url = node.display_url();
-    let failed = |e: &dyn std::fmt::Display| Failure::new(Kind::Connect, "connect", format!("{url}: {e}"));
+    let failed = |e: &dyn std::fmt::Display| Error::new(Kind::Connect, "connect", format!("{url}: {e}"));
     let Some((host, port)) = node.addrs.first() else { return Err(failed(&"no address was given")) };
     let opening = node.egress.connect(host, host, *port);
     let stream = match tokio::time::timeout(CONNECT_TIMEOUT, opening).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(f)) => return Err(Failure { message: format!("{url}: {}", f.message), ..f }),
+        Ok(Err(f)) => return Err(Error { message: format!("{url}: {}", f.message), ..f }),
         Err(_) => return Err(failed(&"connection timed out after 10 s")),
     };
     stream.set_nodelay(true).map_err(|e| failed(&e))?;
@@ -183,8 +183,8 @@ impl Client {
         &self.url
     }
 
-    fn connection_lost(&self, e: &dyn std::fmt::Display) -> Failure {
-        Failure::new(Kind::Connect, "redis", format!("{}: connection lost: {e}", self.url))
+    fn connection_lost(&self, e: &dyn std::fmt::Display) -> Error {
+        Error::new(Kind::Connect, "redis", format!("{}: connection lost: {e}", self.url))
     }
 
     /// Sends bytes that are commands already.
@@ -203,7 +203,7 @@ impl Client {
     pub async fn next_reply(&mut self) -> Result<Reply> {
         loop {
             let next = self.replies.next_reply();
-            let corrupt = |e| Failure::new(Kind::Corrupt, "redis", format!("{}: {e}", self.url));
+            let corrupt = |e| Error::new(Kind::Corrupt, "redis", format!("{}: {e}", self.url));
             match next.map_err(corrupt)? {
                 Some(Reply::Push(_)) => {}
                 Some(reply) => return Ok(reply),
@@ -216,9 +216,7 @@ impl Client {
         self.buf.resize(64 << 10, 0);
         let read = tokio::time::timeout(REPLY_TIMEOUT, self.incoming.read(&mut self.buf)).await;
         match read {
-            Err(_) => {
-                Err(Failure::new(Kind::Timeout, "redis", format!("{}: no reply within 60 s", self.url)))
-            }
+            Err(_) => Err(Error::new(Kind::Timeout, "redis", format!("{}: no reply within 60 s", self.url))),
             Ok(Err(e)) => Err(self.connection_lost(&e)),
             Ok(Ok(0)) => Err(self.connection_lost(&"closed by the server")),
             Ok(Ok(n)) => {

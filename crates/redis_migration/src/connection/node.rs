@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use storage::egress::Egress;
 
 /// The usual port.
@@ -66,8 +66,8 @@ impl std::fmt::Debug for Node {
     }
 }
 
-fn invalid(why: impl Into<String>) -> Failure {
-    Failure::new(Kind::Invalid, "place", why)
+fn invalid(why: impl Into<String>) -> Error {
+    Error::new(Kind::Invalid, "place", why)
 }
 
 /// One `host[:port]`; `[v6]` in brackets.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use redis_proto::command::slot;
 use redis_proto::resp::{Reply, command};
 
@@ -44,9 +44,9 @@ impl QueryClient {
     /// # Errors
     /// When no address answers, or slots are served by nobody.
     pub async fn open(node: &Node, side: Side) -> Result<(Self, ServerInfo, Option<Topology>)> {
-        let at = |f: Failure| f.at(side);
+        let at = |f: Error| f.at(side);
         let node = Node { db: None, ..node.clone() };
-        let mut last = Failure::new(Kind::Connect, "connect", "no address was given").at(side);
+        let mut last = Error::new(Kind::Connect, "connect", "no address was given").at(side);
         for addr in &node.addrs {
             let mut client = match Client::open(&node.at_addr(addr)).await {
                 Ok(client) => client,
@@ -136,7 +136,7 @@ impl QueryClient {
             }
             self.clients.insert(addr.clone(), client);
         }
-        let gone = || Failure::new(Kind::Internal, "ask", "a connection was lost");
+        let gone = || Error::new(Kind::Internal, "ask", "a connection was lost");
         self.clients.get_mut(addr).ok_or_else(gone)
     }
 
@@ -185,7 +185,7 @@ impl QueryClient {
             }
             let kind = if f.kind == Kind::Forbidden { f.kind } else { Kind::Unsupported };
             let m = format!("cannot select database {db}: {}", f.message);
-            return Err(Failure::new(kind, "databases", m).at(self.side));
+            return Err(Error::new(kind, "databases", m).at(self.side));
         }
         self.select(0).await
     }
@@ -231,7 +231,7 @@ impl QueryClient {
                 answered => return answered,
             }
         }
-        Err(Failure::new(Kind::Unavailable, "ask", "too many redirections for one slot").at(self.side))
+        Err(Error::new(Kind::Unavailable, "ask", "too many redirections for one slot").at(self.side))
     }
 
     /// The same words, around each of many keys, asked together; the answers in the order of the keys.

@@ -1,6 +1,6 @@
 //! What a server is, by its own words.
 
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use redis_proto::rdb::{Family, Type};
 use redis_proto::resp::Reply;
 
@@ -46,7 +46,7 @@ pub struct ServerInfo {
 }
 
 /// The refusal of a Sentinel, with the masters that it watches.
-async fn sentinel(client: &mut Client) -> Failure {
+async fn sentinel(client: &mut Client) -> Error {
     let known = client.call(&[b"SENTINEL", b"MASTERS"]).await.ok();
     let masters = known.as_ref().and_then(Reply::array).unwrap_or_default();
     let named: Vec<String> = masters
@@ -68,7 +68,7 @@ async fn sentinel(client: &mut Client) -> Failure {
         "{} is a Sentinel, not a data server; masters that it monitors: {watched}",
         client.display_url()
     );
-    Failure::new(Kind::Unsupported, "sentinel", m)
+    Error::new(Kind::Unsupported, "sentinel", m)
 }
 
 impl ServerInfo {
@@ -101,7 +101,7 @@ impl ServerInfo {
     /// What the connection meets; [`Kind::Unsupported`] when it is no Redis that says its version.
     pub async fn query(client: &mut Client) -> Result<Self> {
         let reply = client.call(&[b"INFO"]).await.map_err(|f| match f.kind {
-            Kind::Unsupported => Failure { op: "info", ..f },
+            Kind::Unsupported => Error { op: "info", ..f },
             _ => f,
         })?;
         let text = String::from_utf8_lossy(reply.text().unwrap_or_default()).into_owned();
@@ -110,7 +110,7 @@ impl ServerInfo {
         }
         Self::parse(&text).ok_or_else(|| {
             let m = format!("{}: the reply to INFO has no server version", client.display_url());
-            Failure::new(Kind::Unsupported, "info", m)
+            Error::new(Kind::Unsupported, "info", m)
         })
     }
 

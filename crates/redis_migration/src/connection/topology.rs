@@ -1,6 +1,6 @@
 //! Which server of a cluster has which slots, by its own words (`CLUSTER SLOTS`).
 
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use redis_proto::command::SLOTS;
 use redis_proto::resp::Reply;
 
@@ -36,7 +36,7 @@ impl Topology {
     /// # Errors
     /// When none of them answers, or slots are served by nobody.
     pub async fn query(node: &Node) -> Result<Self> {
-        let mut last = Failure::new(
+        let mut last = Error::new(
             Kind::Connect,
             "cluster",
             format!("{}: none of the addresses can be reached", node.display_url()),
@@ -46,7 +46,7 @@ impl Topology {
                 let mut client = Client::open(&Node { db: None, ..node.at_addr(addr) }).await?;
                 let reply = client.call(&[b"CLUSTER", b"SLOTS"]).await?;
                 Self::parse(&reply, &addr.0, node.allow_uncovered).map_err(|m| {
-                    Failure::new(Kind::Unavailable, "cluster", format!("{}: {m}", client.display_url()))
+                    Error::new(Kind::Unavailable, "cluster", format!("{}: {m}", client.display_url()))
                 })
             };
             match asked.await {

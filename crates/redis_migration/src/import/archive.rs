@@ -10,7 +10,7 @@ use std::io::{BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use storage::disk_space;
 
 use self::tar_reader::TarReader;
@@ -110,7 +110,7 @@ pub fn unpack(path: &Path, dir: &Path, ceiling: u64) -> Result<Vec<PathBuf>> {
     if found.is_empty() {
         let m =
             format!("{}: the archive does not contain an RDB file or an append-only file", path.display());
-        return Err(Failure::new(Kind::Invalid, "unpack", m).at(Side::Source));
+        return Err(Error::new(Kind::Invalid, "unpack", m).at(Side::Source));
     }
     Ok(found)
 }
@@ -123,22 +123,22 @@ fn is_backup(path: &Path) -> Result<bool> {
     Ok(first.starts_with(b"REDIS") || first.starts_with(b"VALKEY") || matches!(first[..], [b'*' | b'#', ..]))
 }
 
-fn damaged(path: &Path, e: &dyn std::fmt::Display) -> Failure {
-    Failure::new(Kind::Corrupt, "unpack", format!("{}: the archive is damaged: {e}", path.display()))
+fn damaged(path: &Path, e: &dyn std::fmt::Display) -> Error {
+    Error::new(Kind::Corrupt, "unpack", format!("{}: the archive is damaged: {e}", path.display()))
         .at(Side::Source)
 }
 
 /// What a reader of an archive met: more than is taken, or nonsense.
-fn broken(path: &Path, e: &std::io::Error) -> Failure {
+fn broken(path: &Path, e: &std::io::Error) -> Error {
     match e.kind() {
         std::io::ErrorKind::FileTooLarge => too_large(path, &e.to_string()),
         _ => damaged(path, e),
     }
 }
 
-fn too_large(path: &Path, why: &str) -> Failure {
+fn too_large(path: &Path, why: &str) -> Error {
     let m = format!("{}: {why}; hint: unpack it, and import the files", path.display());
-    Failure::new(Kind::TooLarge, "unpack", m).at(Side::Source)
+    Error::new(Kind::TooLarge, "unpack", m).at(Side::Source)
 }
 
 impl Unpacker<'_> {
@@ -146,7 +146,7 @@ impl Unpacker<'_> {
         let packed = detect_format(path)?;
         if packed != ArchiveFormat::NotAnArchive && depth > DEPTH_MAX {
             let m = format!("{}: archives are nested more than two levels deep", path.display());
-            return Err(Failure::new(Kind::Invalid, "unpack", m).at(Side::Source));
+            return Err(Error::new(Kind::Invalid, "unpack", m).at(Side::Source));
         }
         let open = || File::open(path).map(BufReader::new).map_err(|e| read_failure(path, &e));
         match packed {

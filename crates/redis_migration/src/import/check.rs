@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::Path;
 
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use redis_proto::aof::{self, Form};
 use redis_proto::rdb::{Item, Parser};
 use redis_proto::resp::{Command, Commands};
@@ -73,8 +73,8 @@ pub(super) fn read_backup(
     found: &mut BackupContents,
     on_command: &mut dyn FnMut(&Command<'_>, u64) -> Result<()>,
 ) -> Result<()> {
-    let said = |f: Failure| Failure { message: format!("{}: {}", path.display(), f.message), ..f };
-    let wrong = |m: String| said(Failure::new(Kind::Corrupt, "check", m).at(Side::Source));
+    let said = |f: Error| Error { message: format!("{}: {}", path.display(), f.message), ..f };
+    let wrong = |m: String| said(Error::new(Kind::Corrupt, "check", m).at(Side::Source));
     let neither = |at: u64| wrong(format!("at byte {at}: neither a snapshot nor an append-only file"));
     let (end, length) = data_end(path)?;
     if end == 0 && length > 0 {

@@ -5,7 +5,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use redis_proto::aof;
 use redis_proto::resp::Commands;
 
@@ -15,13 +15,13 @@ const MANIFEST_MAX: u64 = 1 << 20;
 /// So much is read at once from the end of a file, bytes.
 const CHUNK_BYTES: u64 = 64 << 10;
 
-pub(crate) fn read_failure(path: &Path, e: &std::io::Error) -> Failure {
+pub(crate) fn read_failure(path: &Path, e: &std::io::Error) -> Error {
     let kind = match e.kind() {
         std::io::ErrorKind::NotFound => Kind::NotFound,
         std::io::ErrorKind::PermissionDenied => Kind::Forbidden,
         _ => Kind::Invalid,
     };
-    Failure::new(kind, "read", format!("{}: {e}", path.display())).at(Side::Source)
+    Error::new(kind, "read", format!("{}: {e}", path.display())).at(Side::Source)
 }
 
 /// The files that a path stands for: itself, or the parts that the manifest of a folder names.
@@ -41,7 +41,7 @@ pub fn backup_files(path: &Path) -> Result<Vec<PathBuf>> {
                     "{}: a folder of append-only files must contain exactly one manifest",
                     path.display()
                 );
-                return Err(Failure::new(Kind::Invalid, "read", m).at(Side::Source));
+                return Err(Error::new(Kind::Invalid, "read", m).at(Side::Source));
             }
         }
     } else if is_manifest(path) {
@@ -53,7 +53,7 @@ pub fn backup_files(path: &Path) -> Result<Vec<PathBuf>> {
     let file = std::fs::File::open(&manifest).map_err(|e| read_failure(&manifest, &e))?;
     file.take(MANIFEST_MAX).read_to_end(&mut text).map_err(|e| read_failure(&manifest, &e))?;
     let wrong =
-        |e| Failure::new(Kind::Invalid, "read", format!("{}: {e}", manifest.display())).at(Side::Source);
+        |e| Error::new(Kind::Invalid, "read", format!("{}: {e}", manifest.display())).at(Side::Source);
     let dir = manifest.parent().unwrap_or(Path::new("."));
     Ok(aof::manifest(&text)
         .map_err(wrong)?

@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use flow_control::clock::SharedClock;
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use redis_proto::aof::{self, Form};
 use redis_proto::rdb::{Item, Parser};
 use redis_proto::resp::Commands;
@@ -95,7 +95,7 @@ fn read_chunks(path: &Path) -> Result<mpsc::Receiver<Result<Bytes>>> {
         }
     };
     let started = std::thread::Builder::new().name("backup".into()).spawn(read);
-    started.map_err(|e| Failure::new(Kind::Internal, "read", e.to_string()))?;
+    started.map_err(|e| Error::new(Kind::Internal, "read", e.to_string()))?;
     Ok(receiver)
 }
 
@@ -168,7 +168,7 @@ impl Import {
             cluster.functions = self.options.functions;
         }
         for (path, _) in files {
-            let said = |f: Failure| Failure { message: format!("{}: {}", path.display(), f.message), ..f };
+            let said = |f: Error| Error { message: format!("{}: {}", path.display(), f.message), ..f };
             if !self.apply_file(path, server, query, writer, &mut applier, summary).await.map_err(said)? {
                 return Ok(());
             }
@@ -216,7 +216,7 @@ impl Import {
                     (words.first().and_then(|n| n.text()), words.get(1).and_then(|k| k.array()))
                 else {
                     let m = format!("{}: invalid reply to SCAN", self.target.display_url());
-                    return Err(Failure::new(Kind::Corrupt, "import", m).at(Side::Target));
+                    return Err(Error::new(Kind::Corrupt, "import", m).at(Side::Target));
                 };
                 if keys.iter().filter_map(|k| k.text()).any(|k| !k.starts_with(RESERVED_PREFIX)) {
                     return Ok(false);
@@ -268,7 +268,7 @@ impl Import {
         };
         #[expect(clippy::disallowed_methods, reason = "once per import")]
         let done = tokio::task::spawn_blocking(read).await;
-        done.unwrap_or_else(|e| Err(Failure::new(Kind::Internal, "check", e.to_string())))
+        done.unwrap_or_else(|e| Err(Error::new(Kind::Internal, "check", e.to_string())))
     }
 
     /// One file; false when a stop came.
@@ -293,7 +293,7 @@ impl Import {
                 None if self.stop.is_cancelled() => return Ok(false),
                 // A part of an append-only file may hold no command; a backup that is empty is none.
                 None if self.files.iter().any(|f| f == path) => {
-                    return Err(Failure::new(Kind::Corrupt, "read", "the file is empty").at(Side::Source));
+                    return Err(Error::new(Kind::Corrupt, "read", "the file is empty").at(Side::Source));
                 }
                 None => return Ok(true),
             }
@@ -351,7 +351,7 @@ impl Import {
             let at = commands.offset();
             if !commands.begins_command() {
                 let m = format!("at byte {at}: neither a snapshot nor a command of an append-only file");
-                return Err(Failure::new(Kind::Corrupt, "commands", m).at(Side::Source));
+                return Err(Error::new(Kind::Corrupt, "commands", m).at(Side::Source));
             }
             summary
                 .notes
@@ -403,7 +403,7 @@ impl Import {
                         "at byte {}: unexpected end of file",
                         parser.offset() + parser.waiting() as u64
                     );
-                    return Err(Failure::new(Kind::Corrupt, "snapshot", m).at(Side::Source));
+                    return Err(Error::new(Kind::Corrupt, "snapshot", m).at(Side::Source));
                 }
             }
         }
@@ -435,8 +435,9 @@ impl Import {
         applier: &mut Applier,
     ) -> Result<()> {
         let (mut scratch, now) = (Vec::new(), self.clock.now_ms());
-        let wrong =
-            |e: redis_proto::Error| Failure::new(Kind::Corrupt, "commands", e.to_string()).at(Side::Source);
+        let wrong = |e: redis_proto::ProtocolError| {
+            Error::new(Kind::Corrupt, "commands", e.to_string()).at(Side::Source)
+        };
         loop {
             let begin = commands.offset();
             let Some(command) = commands.next_command().map_err(wrong)? else { break };
@@ -447,7 +448,7 @@ impl Import {
                 _ => {
                     let m =
                         format!("at byte {begin}: neither a snapshot nor a command of an append-only file");
-                    return Err(Failure::new(Kind::Corrupt, "commands", m).at(Side::Source));
+                    return Err(Error::new(Kind::Corrupt, "commands", m).at(Side::Source));
                 }
             }
             let end = begin + command.raw.len() as u64;
@@ -524,12 +525,12 @@ async fn close(writer: &mut Pipeline, applier: &mut Applier) -> Result<()> {
 }
 
 /// Commands that cannot be applied beside what the target holds.
-fn unsafe_commands_failure(commands: &BTreeMap<String, u64>) -> Failure {
+fn unsafe_commands_failure(commands: &BTreeMap<String, u64>) -> Error {
     let named: Vec<String> = commands.iter().take(8).map(|(name, n)| format!("{n} × {name}")).collect();
     let m = format!(
         "the files contain {}, which affect more than single keys: they are applied only when complete files are \
          imported into an empty target",
         named.join(", ")
     );
-    Failure::new(Kind::Unsupported, "import", m).at(Side::Source)
+    Error::new(Kind::Unsupported, "import", m).at(Side::Source)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -59,10 +59,10 @@ pub(crate) async fn run(migration: &Migration) -> Result<Summary> {
         };
         tracing::warn!("{failure}");
         let m = format!("{}: a full sync will start when slot migration has finished", failure.message);
-        migration.options.event_sender.send(Event::Disconnected {
-            failure: Failure { message: m, ..failure },
-            delay: SLOT_RETRY_DELAY,
-        });
+        migration
+            .options
+            .event_sender
+            .send(Event::Disconnected { failure: Error { message: m, ..failure }, delay: SLOT_RETRY_DELAY });
         migration.progress.phase.store(0, Ordering::Relaxed);
         full_resync = true;
     }
@@ -85,7 +85,7 @@ async fn stable_topology(migration: &Migration, moved: bool) -> Result<Option<To
                 "{migrating}; waiting for slot migration to finish; hint: `CLUSTER SETSLOT … STABLE` or `redis-cli \
                  --cluster fix` ends it"
             );
-            let failure = Failure::new(Kind::Unavailable, "fleet", m).at(Side::Source);
+            let failure = Error::new(Kind::Unavailable, "fleet", m).at(Side::Source);
             migration.options.event_sender.send(Event::Disconnected { failure, delay: SLOT_RETRY_DELAY });
             said = Some(migrating);
         }
@@ -99,7 +99,7 @@ async fn stable_topology(migration: &Migration, moved: bool) -> Result<Option<To
     let m = format!(
         "{migrating} for 10 minutes; hint: finish or cancel the slot migration first (`CLUSTER SETSLOT`)"
     );
-    Err(Failure::new(Kind::Unavailable, "fleet", m).at(Side::Source))
+    Err(Error::new(Kind::Unavailable, "fleet", m).at(Side::Source))
 }
 
 /// What stands at the target counts only when the source is divided as it was; `full_resync`: it does not in any case. Answers
@@ -188,7 +188,7 @@ async fn run_links(
                 }
                 Some(Err(e)) => {
                     stop.cancel();
-                    broke.get_or_insert(Failure::new(Kind::Internal, "fleet", e.to_string()));
+                    broke.get_or_insert(Error::new(Kind::Internal, "fleet", e.to_string()));
                 }
             },
             failure = &mut moved, if broke.is_none() => {
@@ -221,7 +221,7 @@ async fn is_stable(all_addrs: &Node, layout: &SlotLayout) -> Result<bool> {
 }
 
 /// Looks again and again how the source is divided, until that changes.
-async fn wait_for_slot_move(all_addrs: &Node, layout: &SlotLayout) -> Failure {
+async fn wait_for_slot_move(all_addrs: &Node, layout: &SlotLayout) -> Error {
     loop {
         tokio::time::sleep(SLOT_RETRY_DELAY).await;
         // While a master fails there is nobody for its slots; its link knows what to do.
@@ -231,9 +231,9 @@ async fn wait_for_slot_move(all_addrs: &Node, layout: &SlotLayout) -> Failure {
     }
 }
 
-fn slots_moved() -> Failure {
+fn slots_moved() -> Error {
     let m = "a slot moved between masters of the source; their replication streams cannot be ordered";
-    Failure::new(Kind::Changed, FULL_RESYNC, m).at(Side::Source)
+    Error::new(Kind::Changed, FULL_RESYNC, m).at(Side::Source)
 }
 
 fn add_summary(all: &mut Summary, one: Summary) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use redis_proto::command::SLOTS;
 use redis_proto::rdb::{Item, Parser};
 
@@ -23,7 +23,7 @@ use crate::stream::follower::Follower;
 use crate::target::Writer;
 
 /// What cannot be overcome says how much of the snapshot stands at the target.
-pub(crate) fn with_keys_written(failure: Failure, keys: u64) -> Failure {
+pub(crate) fn with_keys_written(failure: Error, keys: u64) -> Error {
     if failure.is_temporary() || failure.kind == Kind::Stopped || keys == 0 {
         return failure;
     }
@@ -31,7 +31,7 @@ pub(crate) fn with_keys_written(failure: Failure, keys: u64) -> Failure {
         "{}; {keys} keys of the snapshot were written; running the same command again writes them again",
         failure.message
     );
-    Failure { message: m, ..failure }
+    Error { message: m, ..failure }
 }
 
 impl Migration {
@@ -172,7 +172,7 @@ impl Migration {
                 let bytes = snapshot.pop().await?;
                 let length = bytes.as_ref().map_or(0, |b| b.len() as u64);
                 self.options.bandwidth.acquire(length).await;
-                Ok::<_, Failure>(bytes)
+                Ok::<_, Error>(bytes)
             };
             let bytes = tokio::select! {
                 bytes = loader.keep_alive_while(next) => bytes??,
@@ -195,7 +195,7 @@ impl Migration {
             self.progress.keys.store(shared.keys.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         if !parser.is_over() {
-            return Err(Failure::new(Kind::Connect, "snapshot", "the snapshot is truncated").at(Side::Source));
+            return Err(Error::new(Kind::Connect, "snapshot", "the snapshot is truncated").at(Side::Source));
         }
         loader.finish_batch().await?;
         let (loaded, notes) = (std::mem::take(&mut loader.loaded), std::mem::take(&mut loader.notes));
@@ -247,8 +247,8 @@ impl Migration {
     }
 }
 
-fn stopped() -> Failure {
-    Failure::new(Kind::Stopped, "redis", "the migration was stopped")
+fn stopped() -> Error {
+    Error::new(Kind::Stopped, "redis", "the migration was stopped")
 }
 
 /// A task that ends with its owner.

@@ -13,7 +13,7 @@ pub mod scan;
 
 use std::sync::atomic::Ordering;
 
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use redis_proto::command::SLOTS;
 use redis_proto::rdb::Family;
 use redis_proto::resp::Reply;
@@ -52,7 +52,7 @@ impl Migration {
         let from = ServerInfo::query(&mut source).await.map_err(|f| f.at(Side::Source))?;
         if from.cluster && self.shard.is_none() {
             let m = "the source is a cluster: all of its masters are migrated together";
-            return Err(Failure::new(Kind::Unavailable, CLUSTER, m).at(Side::Source));
+            return Err(Error::new(Kind::Unavailable, CLUSTER, m).at(Side::Source));
         }
         let (mut target, mut server, topology) = self.open_target().await?;
         // The token that a killed run left is not data.
@@ -130,12 +130,10 @@ impl Migration {
                 applier.target_replids = replids(&connections.target_info);
                 self.sync(link, None, connections, applier, epoch, summary).await
             }
-            (PsyncReply::Continued(_), None) => Err(Failure::new(
-                Kind::Corrupt,
-                "psync",
-                "the source replied +CONTINUE to a full-sync request",
-            )
-            .at(Side::Source)),
+            (PsyncReply::Continued(_), None) => {
+                Err(Error::new(Kind::Corrupt, "psync", "the source replied +CONTINUE to a full-sync request")
+                    .at(Side::Source))
+            }
             (PsyncReply::Full(position), known) => {
                 if known.is_some() {
                     let note = "the replication backlog no longer covers the checkpoint; a new full sync was made. \
@@ -178,26 +176,25 @@ impl Migration {
                 "the source has keys in database {db}, which the target does not have; hint: use --db-map {db}=0, or \
                  migrate database 0 only (/0)"
             );
-            return Err(Failure::new(Kind::Unsupported, "open", m).at(Side::Target));
+            return Err(Error::new(Kind::Unsupported, "open", m).at(Side::Target));
         }
         if is_first_contact && server.is_replica && !self.options.reconnect.is_always() {
             let m = format!(
                 "{} is a read-only replica; hint: use the address of its master",
                 self.target.display_url()
             );
-            return Err(Failure::new(Kind::ReadOnly, "open", m).at(Side::Target));
+            return Err(Error::new(Kind::ReadOnly, "open", m).at(Side::Target));
         }
         if let Some(db) = self.options.route.only_db.filter(|db| *db > 0) {
             source.select(db).await.map_err(|f| {
                 let m = format!("database {db} does not exist at the source: {}", f.message);
-                Failure::new(if f.is_temporary() { f.kind } else { Kind::Invalid }, "open", m)
-                    .at(Side::Source)
+                Error::new(if f.is_temporary() { f.kind } else { Kind::Invalid }, "open", m).at(Side::Source)
             })?;
         }
         self.progress.keys_expected.store(from.keys, Ordering::Relaxed);
         if !from.replid.is_empty() && from.replid == server.replid {
             let m = "source and target are the same server, or replicas of the same master";
-            return Err(Failure::new(Kind::Invalid, "open", m));
+            return Err(Error::new(Kind::Invalid, "open", m));
         }
         Ok(())
     }
@@ -304,7 +301,7 @@ impl Migration {
             // Who has the slots now: a replica may have taken its master's place.
             addrs = std::iter::once(&shard.master).chain(&shard.replicas).cloned().collect();
         }
-        let mut last = Failure::new(Kind::Connect, "connect", "the source has no address");
+        let mut last = Error::new(Kind::Connect, "connect", "the source has no address");
         for (i, addr) in addrs.iter().enumerate() {
             let node = Node { db: None, ..self.source.at_addr(addr) };
             match Client::open(&node).await {

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 
 use crate::connection::capabilities::{FULL_SYNCS_MAX, NO_TRANSACTIONS_NOTE};
 use crate::connection::query_client::QueryClient;
@@ -121,7 +121,7 @@ impl Migration {
                     let key = String::from_utf8_lossy(&self.names.checkpoint);
                     let m =
                         format!("{}; its checkpoint key `{key}` at the target is no longer valid", f.message);
-                    return Err(Failure { message: m, ..f });
+                    return Err(Error { message: m, ..f });
                 }
                 Err(failure) => failure,
             };
@@ -130,7 +130,7 @@ impl Migration {
             if is_proxy_failing && !self.options.reconnect.is_always() {
                 let m =
                     format!("{}; some proxies close the connection on an unknown command", failure.message);
-                return Err(Failure { message: m, ..failure });
+                return Err(Error { message: m, ..failure });
             }
             let was_connected = self.progress.phase.swap(0, Ordering::Relaxed) > 0;
             let applied = self.progress.applied.load(Ordering::Relaxed);
@@ -168,7 +168,7 @@ impl Migration {
     }
 
     /// What follows must not be built on a target that is not what the source was: whoever comes next is told.
-    async fn record_divergence(&self, failure: &Failure) {
+    async fn record_divergence(&self, failure: &Error) {
         let noted = async {
             let (mut target, server, _) = self.open_target().await?;
             if server.missing.transactions {
@@ -184,16 +184,16 @@ impl Migration {
 }
 
 /// What was told before each pause is not told again as if it were new.
-fn given_up(failure: Failure, tried: u32, after: Duration) -> Failure {
+fn given_up(failure: Error, tried: u32, after: Duration) -> Error {
     if tried == 0 {
         return failure;
     }
     let m = format!("given up after {tried} more attempts in {} s: {}", after.as_secs(), failure.message);
-    Failure { message: m, ..failure }
+    Error { message: m, ..failure }
 }
 
 /// A target that was written to and may not be any more is failing over: that passes.
-fn may_retry(failure: &Failure, was_connected: bool) -> bool {
+fn may_retry(failure: &Error, was_connected: bool) -> bool {
     failure.is_temporary() || (was_connected && matches!(failure.kind, Kind::ReadOnly | Kind::NoSpace))
 }
 
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn red_24_an_error_that_was_told_is_not_told_twice() {
         let failure =
-            || Failure::new(Kind::Connect, "read", "redis://h:1: the connection broke: it was closed");
+            || Error::new(Kind::Connect, "read", "redis://h:1: the connection broke: it was closed");
         assert_eq!(given_up(failure(), 0, Duration::ZERO).message, failure().message);
         let said = given_up(failure(), 3, Duration::from_secs(7));
         assert!(said.message.starts_with("given up after 3 more attempts in 7 s: redis://h:1"), "{said}");

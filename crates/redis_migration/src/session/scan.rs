@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use flow_control::clock::SharedClock;
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use redis_proto::rdb::{Item, KeyHeader, dump};
 use redis_proto::resp::{Replies, Reply};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -81,7 +81,7 @@ struct ChangedKeys {
     /// There were too many to remember, or some may have been missed.
     missed: AtomicBool,
     arrived: Notify,
-    broke: Mutex<Option<Failure>>,
+    broke: Mutex<Option<Error>>,
 }
 
 impl ChangedKeys {
@@ -144,7 +144,7 @@ impl ScanMigration {
         let (mut query, server, topology) = QueryClient::open(&self.target, Side::Target).await?;
         if !source.server.replid.is_empty() && source.server.replid == server.replid {
             let m = "source and target are the same server, or replicas of the same master";
-            return Err(Failure::new(Kind::Invalid, "open", m));
+            return Err(Error::new(Kind::Invalid, "open", m));
         }
         route.check(&source.server.dbs)?;
         if server.has_databases() {
@@ -287,9 +287,9 @@ impl ScanMigration {
                 }
                 continue;
             };
-            let wrong = |e: redis_proto::Error| {
+            let wrong = |e: redis_proto::ProtocolError| {
                 let m = format!("key `{}`: {e}", String::from_utf8_lossy(key));
-                Failure::new(Kind::Corrupt, "dump", m).at(Side::Source)
+                Error::new(Kind::Corrupt, "dump", m).at(Side::Source)
             };
             let (kind, raw) = dump::open(family, &state.payload).map_err(wrong)?;
             let expire_ms = match state.expiry {
@@ -366,7 +366,7 @@ impl ScanMigration {
 
 /// Listens to the events of one server, from the moment that this returns.
 async fn listen(node: &Node, changed: Arc<ChangedKeys>) -> Result<tokio::task::JoinHandle<()>> {
-    let at = |f: Failure| f.at(Side::Source);
+    let at = |f: Error| f.at(Side::Source);
     let mut client = Client::open(&Node { db: None, ..node.clone() }).await.map_err(at)?;
     let setting = client.call(&[b"CONFIG", b"GET", b"notify-keyspace-events"]).await;
     // Where settings cannot be read, the operator is believed.
@@ -379,7 +379,7 @@ async fn listen(node: &Node, changed: Arc<ChangedKeys>) -> Result<tokio::task::J
                  --full-only",
                 node.display_url()
             );
-            return Err(Failure::new(Kind::Unsupported, "scan", m).at(Side::Source));
+            return Err(Error::new(Kind::Unsupported, "scan", m).at(Side::Source));
         }
     }
     client.call(&[b"PSUBSCRIBE", b"__keyspace@*__:*"]).await.map_err(at)?;
@@ -429,7 +429,7 @@ fn record_failure(changed: &ChangedKeys, url: &str, why: &str) {
         "{url}: the keyspace-notification connection was lost: {why}; hint: run the same command again \
          to start from the beginning"
     );
-    let failure = Failure::new(Kind::Connect, "scan", m).at(Side::Source);
+    let failure = Error::new(Kind::Connect, "scan", m).at(Side::Source);
     changed.broke.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
     changed.arrived.notify_one();
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use redis_proto::rdb::Parser;
 use tokio::io::AsyncWriteExt;
 
@@ -17,7 +17,7 @@ use crate::source::spool::{Spool, SpoolLimits};
 /// # Errors
 /// What the link meets, or the disk.
 pub async fn save(node: &Node, path: &Path, spool_dir: &Path) -> Result<u64> {
-    let disk = |e: std::io::Error| Failure::new(Kind::NoSpace, "backup", format!("{}: {e}", path.display()));
+    let disk = |e: std::io::Error| Error::new(Kind::NoSpace, "backup", format!("{}: {e}", path.display()));
     let mut link = psync::open(&Node { db: None, ..node.clone() }, None).await?;
     let spool = Spool::new(spool_dir, SpoolLimits::default())?;
     let receiving = {
@@ -44,7 +44,7 @@ pub async fn save(node: &Node, path: &Path, spool_dir: &Path) -> Result<u64> {
             len += bytes.len() as u64;
         }
         if !parser.is_over() {
-            return Err(Failure::new(Kind::Connect, "backup", "the snapshot is truncated").at(Side::Source));
+            return Err(Error::new(Kind::Connect, "backup", "the snapshot is truncated").at(Side::Source));
         }
         file.sync_all().await.map_err(disk)?;
         tokio::fs::rename(&part, path).await.map_err(disk)?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flow_control::clock::SharedClock;
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use redis_proto::rdb::{Item, KeyHeader, Kind as Value, decode, dump, is_empty};
 use redis_proto::resp::command;
 
@@ -192,7 +192,7 @@ impl<'a> Loader<'a> {
         match item {
             Item::Db(db) => {
                 let too_great =
-                    |_| Failure::new(Kind::Corrupt, "load", format!("a database {db}")).at(Side::Source);
+                    |_| Error::new(Kind::Corrupt, "load", format!("a database {db}")).at(Side::Source);
                 self.db = u32::try_from(db).map_err(too_great)?;
                 self.target_db = self.route.db(self.db);
                 if let (Some(db), true) = (self.target_db.filter(|db| *db != 0), !self.target.has_databases())
@@ -201,7 +201,7 @@ impl<'a> Loader<'a> {
                         "the data are in database {db}, which the target does not have; hint: map the \
                              database to 0"
                     );
-                    return Err(Failure::new(Kind::Unsupported, "load", m).at(Side::Target));
+                    return Err(Error::new(Kind::Unsupported, "load", m).at(Side::Target));
                 }
             }
             // They came with the first keys.
@@ -407,7 +407,7 @@ impl<'a> Loader<'a> {
         if self.conflict != Conflict::Replace && self.exists(db, &head.key).await? {
             if self.conflict == Conflict::Fail {
                 let m = format!("key `{}` already exists at the target", String::from_utf8_lossy(&head.key));
-                return Err(Failure::new(Kind::Conflict, "restore", m).at(Side::Target));
+                return Err(Error::new(Kind::Conflict, "restore", m).at(Side::Target));
             }
             self.writer.shared().skipped_existing.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             self.skipping = true;
@@ -449,7 +449,7 @@ impl<'a> Loader<'a> {
 pub const FORMAT: &str = "format";
 
 /// What the bytes of a snapshot are wrong in.
-pub fn corrupt(e: &redis_proto::Error) -> Failure {
+pub fn corrupt(e: &redis_proto::ProtocolError) -> Error {
     let (kind, op) = if e.newer { (Kind::Unsupported, FORMAT) } else { (Kind::Corrupt, "snapshot") };
-    Failure::new(kind, op, e.to_string()).at(Side::Source)
+    Error::new(kind, op, e.to_string()).at(Side::Source)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem;
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use redis_proto::resp::{Reply, command};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -105,7 +105,7 @@ pub async fn open(node: &Node, from: Option<&Position>) -> Result<Link> {
     let answer = client.next_reply().await.map_err(|f| f.at(Side::Source))?;
     let begun = match &answer {
         Reply::Simple(text) => parse_psync_reply(text, from).ok_or_else(|| {
-            Failure::new(Kind::Corrupt, "psync", format!("{url}: unexpected reply to PSYNC: `{text}`"))
+            Error::new(Kind::Corrupt, "psync", format!("{url}: unexpected reply to PSYNC: `{text}`"))
                 .at(Side::Source)
         })?,
         Reply::Error(text) if text.contains("unknown command") || text.starts_with("NOPERM") => {
@@ -114,7 +114,7 @@ pub async fn open(node: &Node, from: Option<&Position>) -> Result<Link> {
         Reply::Error(text) => return Err(reply_failure(&url, "psync", text).at(Side::Source)),
         _ => {
             let m = format!("{url}: the reply to PSYNC is not a string");
-            return Err(Failure::new(Kind::Corrupt, "psync", m).at(Side::Source));
+            return Err(Error::new(Kind::Corrupt, "psync", m).at(Side::Source));
         }
     };
     let (incoming, outgoing, received) = client.into_parts();
@@ -124,9 +124,9 @@ pub async fn open(node: &Node, from: Option<&Position>) -> Result<Link> {
 }
 
 /// The source lets nobody follow it as a replica.
-fn refuses(why: &str) -> Failure {
+fn refuses(why: &str) -> Error {
     let m = format!("the source refuses replicas: {why}; copy with --mode scan");
-    Failure::new(Kind::Unsupported, "psync", m).at(Side::Source)
+    Error::new(Kind::Unsupported, "psync", m).at(Side::Source)
 }
 
 fn parse_psync_reply(text: &str, from: Option<&Position>) -> Option<PsyncReply> {
@@ -145,8 +145,8 @@ fn parse_psync_reply(text: &str, from: Option<&Position>) -> Option<PsyncReply> 
 }
 
 impl Link {
-    fn link_lost(&self, e: &dyn std::fmt::Display) -> Failure {
-        Failure::new(Kind::Connect, "psync", format!("{}: replication link lost: {e}", self.url))
+    fn link_lost(&self, e: &dyn std::fmt::Display) -> Error {
+        Error::new(Kind::Connect, "psync", format!("{}: replication link lost: {e}", self.url))
             .at(Side::Source)
     }
 

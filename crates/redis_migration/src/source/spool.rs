@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use storage::checksum::{DigestSet, Hasher};
 use tokio::sync::Notify;
 
@@ -68,8 +68,8 @@ fn crc(bytes: &[u8]) -> u64 {
     hasher.finish().sums.crc64_nvme.unwrap_or_default()
 }
 
-fn failed(e: std::io::Error) -> Failure {
-    Failure::new(Kind::Internal, "spool", e.to_string())
+fn failed(e: std::io::Error) -> Error {
+    Error::new(Kind::Internal, "spool", e.to_string())
 }
 
 impl Spool {
@@ -187,7 +187,7 @@ impl Spool {
             self.file.read_exact_at(&mut chunk, state.read + FRAME_BYTES as u64).map_err(failed)?;
             if crc(&chunk) != u64::from_le_bytes(sum) {
                 let m = "the bytes read from the spool file differ from the bytes written";
-                return Err(Failure::new(Kind::Corrupt, "spool", m));
+                return Err(Error::new(Kind::Corrupt, "spool", m));
             }
             state.read += (FRAME_BYTES + chunk.len()) as u64;
             state.disk_bytes -= chunk.len() as u64;

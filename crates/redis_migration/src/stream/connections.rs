@@ -1,6 +1,6 @@
 //! The connections of one session.
 
-use model::failure::{Kind, Result, Side};
+use model::error::{Kind, Result, Side};
 
 use crate::connection::client::{Client, KEEP_ALIVE_INTERVAL};
 use crate::connection::node::Node;

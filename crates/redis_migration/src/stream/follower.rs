@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use redis_proto::resp::Commands;
 
 use crate::checkpoint::Checkpoint;
@@ -153,7 +153,7 @@ impl<'a> Follower<'a> {
                 Some(Ok(Some(bytes))) => self.apply_chunk(bytes, spool).await?,
                 Some(Ok(None)) => {
                     return Err(
-                        Failure::new(Kind::Connect, "psync", "the replication stream ended").at(Side::Source)
+                        Error::new(Kind::Connect, "psync", "the replication stream ended").at(Side::Source)
                     );
                 }
                 Some(Err(failure)) => {
@@ -186,9 +186,9 @@ impl<'a> Follower<'a> {
                     true => {
                         let m =
                             format!("{e}; hint: raise limits.memory (one command may use a quarter of it)");
-                        Failure::new(Kind::TooLarge, "stream", m).at(Side::Source)
+                        Error::new(Kind::TooLarge, "stream", m).at(Side::Source)
                     }
-                    false => Failure::new(Kind::Corrupt, "stream", e.to_string()).at(Side::Source),
+                    false => Error::new(Kind::Corrupt, "stream", e.to_string()).at(Side::Source),
                 })?;
                 let Some(command) = command else { break };
                 let end = begin + command.raw.len() as u64;

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use flow_control::clock::SharedClock;
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use redis_proto::command::SLOTS;
 use redis_proto::rdb::{Family, Item, KeyHeader, dump};
 use redis_proto::resp::{Reply, command};
@@ -269,7 +269,7 @@ fn parse_replies(
     replies: Vec<Reply>,
     absolute: bool,
 ) -> Result<(u64, impl Iterator<Item = SourceState> + use<>)> {
-    let wrong = |why: &str| Failure::new(Kind::Corrupt, "mend", format!("{url}: {why}"));
+    let wrong = |why: &str| Error::new(Kind::Corrupt, "mend", format!("{url}: {why}"));
     let refused = replies.iter().find_map(|a| if let Reply::Error(text) = a { Some(text) } else { None });
     if let Some(text) = refused {
         return Err(reply_failure(url, "mend", text));
@@ -314,7 +314,7 @@ fn snapshot_item<'v>(
 ) -> Result<Item<'v>> {
     let (kind, raw) = dump::open(family, payload).map_err(|e| {
         let m = format!("key `{}`: {e}", String::from_utf8_lossy(key));
-        Failure::new(Kind::Corrupt, "dump", m).at(Side::Source)
+        Error::new(Kind::Corrupt, "dump", m).at(Side::Source)
     })?;
     let head = KeyHeader { key: key.into(), kind, expire_ms, idle: None, freq: None, offset: 0 };
     Ok(Item::Value(head, raw))

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use model::failure::Result;
+use model::error::Result;
 use redis_proto::resp::Reply;
 
 use crate::connection::query_client::QueryClient;

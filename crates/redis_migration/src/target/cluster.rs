@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use redis_proto::command::{SLOTS, slot};
 use redis_proto::resp::{Reply, command};
 use tokio::io::AsyncWriteExt;
@@ -215,7 +215,7 @@ impl ClusterWriter {
         if let Some(i) = self.servers.iter().position(|s| s.addr == *addr) {
             return Ok(i);
         }
-        let at = |f: Failure| f.at(Side::Target);
+        let at = |f: Error| f.at(Side::Target);
         let node = Node { db: None, ..self.node.at_addr(addr) };
         let mut client = Client::open(&node).await.map_err(at)?;
         let mut query = Client::open(&node).await.map_err(at)?;
@@ -410,7 +410,7 @@ impl ClusterWriter {
         }
         written.map_err(|e| {
             let m = format!("{}:{}: connection lost: {e}", to.addr.0, to.addr.1);
-            Failure::new(Kind::Connect, "write", m).at(Side::Target)
+            Error::new(Kind::Connect, "write", m).at(Side::Target)
         })
     }
 
@@ -612,7 +612,7 @@ impl ClusterWriter {
         let since = *sent.since.get_or_insert_with(Instant::now);
         if since.elapsed() > RETRY_TIMEOUT {
             let m = format!("{}: slot {slot} rejects writes: {why}", self.node.display_url());
-            return Err(Failure { message: m, ..reply_failure("", "write", why) }.at(Side::Target));
+            return Err(Error { message: m, ..reply_failure("", "write", why) }.at(Side::Target));
         }
         Ok(RETRY_DELAY.saturating_mul(1 << sent.tries.saturating_sub(40).min(6)).min(RETRY_DELAY_MAX))
     }

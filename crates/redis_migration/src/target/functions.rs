@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use redis_proto::resp::Reply;
 
 use crate::connection::client::Client;
@@ -140,12 +140,12 @@ pub(crate) async fn run_at(
         "{}: a library meets more than {LIBRARIES_MAX} libraries of the target",
         client.display_url()
     );
-    Err(Failure::new(Kind::Conflict, FUNCTION, m))
+    Err(Error::new(Kind::Conflict, FUNCTION, m))
 }
 
-fn refused(f: &Failure) -> Failure {
+fn refused(f: &Error) -> Error {
     let m = format!("a library of functions is refused by the target: {}", f.message);
-    Failure::new(Kind::Conflict, FUNCTION, m)
+    Error::new(Kind::Conflict, FUNCTION, m)
 }
 
 /// Carries out a `FUNCTION` command at every server that may be written.

@@ -8,7 +8,7 @@ pub(crate) mod slot_router;
 
 use std::sync::Arc;
 
-use model::failure::{Result, Side};
+use model::error::{Result, Side};
 
 use self::cluster::{ClusterWriter, Fence};
 use self::pipeline::{PendingReply, Pipeline, Shared};

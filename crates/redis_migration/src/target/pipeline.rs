@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use redis_proto::resp::{Commands, Replies, Reply};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
@@ -74,7 +74,7 @@ struct State {
     pending: VecDeque<(PendingReply, u32)>,
     /// Keys that failed alone, and why; the first of them.
     failed: Vec<String>,
-    failure: Option<Failure>,
+    failure: Option<Error>,
 }
 
 /// What both halves share.
@@ -128,7 +128,7 @@ impl Shared {
                 let failure = reply_failure(url, "restore", text);
                 let m = format!("key `{}`: {}", String::from_utf8_lossy(key), failure.message);
                 if !may_fail {
-                    return Err(Failure { message: m, ..failure });
+                    return Err(Error { message: m, ..failure });
                 }
                 self.record_failed(m);
             }
@@ -144,7 +144,7 @@ impl Shared {
             (PendingReply::KeyPart { key }, Some(text)) => {
                 let failure = reply_failure(url, "rebuild", text);
                 let m = format!("key `{}`: {}", String::from_utf8_lossy(key), failure.message);
-                return Err(Failure { message: m, ..failure });
+                return Err(Error { message: m, ..failure });
             }
             (PendingReply::Required(op), Some(text)) => return Err(reply_failure(url, op, text)),
             _ => {}
@@ -169,7 +169,7 @@ impl Shared {
                 let m = format!("`{} {}`: {}", word(0), word(1), failure.message);
                 let alone = matches!(failure.kind, Kind::Invalid | Kind::Unsupported | Kind::Conflict);
                 if !alone || word(0) == "SELECT" {
-                    return Err(Failure { message: m, ..failure });
+                    return Err(Error { message: m, ..failure });
                 }
                 self.refused.fetch_add(1, Ordering::Relaxed);
                 self.record_failed(m);
@@ -192,7 +192,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn fail(&self, failure: Failure) {
+    fn fail(&self, failure: Error) {
         self.state().failure.get_or_insert(failure);
         self.answered.notify_waiters();
         self.answered.notify_one();
@@ -303,7 +303,7 @@ impl Pipeline {
             if let Err(e) = written {
                 self.shared.check()?;
                 let m = format!("{}: connection lost: {e}", self.url);
-                return Err(Failure::new(Kind::Connect, "write", m).at(Side::Target));
+                return Err(Error::new(Kind::Connect, "write", m).at(Side::Target));
             }
             self.last_write_at = Instant::now();
             self.out.clear();
@@ -343,7 +343,7 @@ impl Pipeline {
         if let Err(e) = written {
             self.shared.check()?;
             let m = format!("{}: connection lost: {e}", self.url);
-            return Err(Failure::new(Kind::Connect, "write", m).at(Side::Target));
+            return Err(Error::new(Kind::Connect, "write", m).at(Side::Target));
         }
         self.out.extend_from_slice(&rest);
         Ok(())
@@ -385,11 +385,11 @@ async fn read(mut incoming: Incoming, shared: Arc<Shared>, url: String) {
         match incoming.read(&mut buf).await {
             Ok(0) => {
                 let m = format!("{url}: connection lost: closed by the server");
-                return shared.fail(Failure::new(Kind::Connect, "read", m).at(Side::Target));
+                return shared.fail(Error::new(Kind::Connect, "read", m).at(Side::Target));
             }
             Err(e) => {
                 let m = format!("{url}: connection lost: {e}");
-                return shared.fail(Failure::new(Kind::Connect, "read", m).at(Side::Target));
+                return shared.fail(Error::new(Kind::Connect, "read", m).at(Side::Target));
             }
             Ok(n) => {
                 let mut bytes = &buf[..n];
@@ -405,7 +405,7 @@ async fn read(mut incoming: Incoming, shared: Arc<Shared>, url: String) {
                 Ok(None) => break,
                 Err(e) => {
                     let m = format!("{url}: {e}");
-                    return shared.fail(Failure::new(Kind::Corrupt, "read", m).at(Side::Target));
+                    return shared.fail(Error::new(Kind::Corrupt, "read", m).at(Side::Target));
                 }
             };
             if let Err(failure) = handle_reply(&shared, &url, reply, &mut transaction) {
@@ -449,7 +449,7 @@ fn handle_reply(
 ) -> Result<()> {
     let mut state = shared.state();
     let Some((pending_reply, bytes)) = state.pending.front_mut() else {
-        return Err(Failure::new(
+        return Err(Error::new(
             Kind::Corrupt,
             "read",
             format!("{url}: unexpected reply (no request pending)"),
@@ -500,9 +500,9 @@ struct TransactionReplies {
 }
 
 /// The target is not what the source was from here on.
-pub(crate) fn diverged(url: &str, text: &str) -> Failure {
+pub(crate) fn diverged(url: &str, text: &str) -> Error {
     let m = format!("{url}: the target rejected a replicated command: {text}");
-    Failure::new(Kind::Conflict, DIVERGED, m)
+    Error::new(Kind::Conflict, DIVERGED, m)
 }
 
 /// The answer to `EXEC`: all of it was done, and nothing of it failed; `refused`: why it was refused before.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use model::failure::{Failure, Kind};
+use model::error::{Error, Kind};
 use redis_proto::command::SLOTS;
 use redis_proto::resp::{Replies, Reply};
 use tokio::io::AsyncReadExt;
@@ -29,7 +29,7 @@ pub(crate) enum Outcome {
     /// A sign of life was answered.
     Pong,
     /// It cannot be done, and so nothing can.
-    Failed(Failure),
+    Failed(Error),
 }
 
 /// The receiving half of one server's connection.
@@ -42,7 +42,7 @@ pub(crate) async fn read(
     let mut replies = Replies::with_limit(VALUE_MAX);
     let mut buf = vec![0; READ_BYTES];
     let mut current: Option<ReplyCollector> = None;
-    let broke = |m: String| Outcome::Failed(Failure::new(Kind::Connect, "read", m));
+    let broke = |m: String| Outcome::Failed(Error::new(Kind::Connect, "read", m));
     loop {
         match incoming.read(&mut buf).await {
             Ok(0) => {
@@ -61,7 +61,7 @@ pub(crate) async fn read(
                 Ok(Some(reply)) => reply,
                 Ok(None) => break,
                 Err(e) => {
-                    let failure = Failure::new(Kind::Corrupt, "read", format!("{url}: {e}"));
+                    let failure = Error::new(Kind::Corrupt, "read", format!("{url}: {e}"));
                     let _ = answered.send((0, Outcome::Failed(failure)));
                     return;
                 }
@@ -72,7 +72,7 @@ pub(crate) async fn read(
                     Some((slot, answers)) => ReplyCollector { slot, left: answers, why: None },
                     None => {
                         let m = format!("{url}: unexpected reply (no request pending)");
-                        let failure = Failure::new(Kind::Corrupt, "read", m);
+                        let failure = Error::new(Kind::Corrupt, "read", m);
                         let _ = answered.send((0, Outcome::Failed(failure)));
                         return;
                     }
@@ -127,7 +127,7 @@ impl ReplyCollector {
             }
             (None, _) => {
                 let m = format!("{url}: EXEC was aborted");
-                Outcome::Failed(Failure::new(Kind::Conflict, "write", m))
+                Outcome::Failed(Error::new(Kind::Conflict, "write", m))
             }
         };
         Err((self.slot, outcome))

@@ -1,6 +1,6 @@
 //! Pure: what is written for one server, divided among the slots of a cluster.
 
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use redis_proto::command::{self, slot};
 use redis_proto::resp::{Commands, command as write};
 
@@ -19,14 +19,14 @@ pub(crate) enum SlotCommand {
 }
 
 /// A change whose keys belong to different slots cannot be made.
-pub(crate) fn cross_slot_failure(words: &[Vec<u8>]) -> Failure {
+pub(crate) fn cross_slot_failure(words: &[Vec<u8>]) -> Error {
     let name = words.first().map(Vec::as_slice).unwrap_or_default();
     refused(name, "its keys map to different slots of the target")
 }
 
-fn refused(name: &[u8], why: &str) -> Failure {
+fn refused(name: &[u8], why: &str) -> Error {
     let m = format!("cannot replicate {}: {why}", String::from_utf8_lossy(name));
-    Failure::new(Kind::Unsupported, "scatter", m).at(Side::Source)
+    Error::new(Kind::Unsupported, "scatter", m).at(Side::Source)
 }
 
 /// Divides commands.
@@ -37,7 +37,7 @@ pub(crate) fn route_commands(bytes: &[u8], names: &KeyNames) -> Result<Vec<SlotC
     let mut commands = Commands::starting_at(0);
     commands.push(bytes);
     let mut commands_by_slot = Vec::new();
-    let own = |e: redis_proto::Error| Failure::new(Kind::Internal, "scatter", e.to_string());
+    let own = |e: redis_proto::ProtocolError| Error::new(Kind::Internal, "scatter", e.to_string());
     while let Some(command) = commands.next_command().map_err(own)? {
         let args: Vec<&[u8]> = command.args().collect();
         route_one(&args, command.raw, names, &mut commands_by_slot)?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use redis_proto::resp::Reply;
 
 use crate::connection::node::Node;
@@ -49,7 +49,7 @@ impl Endpoint {
     ) -> Result<(Vec<Vec<u8>>, Option<Vec<u8>>)> {
         let client = self.query.client_at(addr).await?;
         let reply = client.call(&[b"SCAN", cursor, b"COUNT", b"1000"]).await.map_err(|f| f.at(self.side))?;
-        let wrong = || Failure::new(Kind::Corrupt, "scan", "invalid reply to SCAN").at(self.side);
+        let wrong = || Error::new(Kind::Corrupt, "scan", "invalid reply to SCAN").at(self.side);
         let [next, keys] = reply.array().unwrap_or_default() else { return Err(wrong()) };
         let next = next.text().ok_or_else(wrong)?.to_vec();
         let keys =
@@ -65,7 +65,7 @@ impl Endpoint {
         let word: &[u8] = if absolute { b"PEXPIRETIME" } else { b"PTTL" };
         let payloads = self.query.call_each(keys, &[b"DUMP"], &[]).await?;
         let expiries = self.query.call_each(keys, &[word], &[]).await?;
-        let wrong = || Failure::new(Kind::Corrupt, "verify", "unexpected reply type").at(self.side);
+        let wrong = || Error::new(Kind::Corrupt, "verify", "unexpected reply type").at(self.side);
         let pairs = payloads.into_iter().zip(expiries);
         pairs
             .map(|(payload, at)| match payload {

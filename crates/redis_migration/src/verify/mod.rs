@@ -7,7 +7,7 @@ pub(crate) mod endpoint;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use model::failure::{Result, Side};
+use model::error::{Result, Side};
 use redis_proto::rdb::{Family, dump};
 
 use crate::connection::RESERVED_PREFIX;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use flow_control::backoff::Backoff;
 use flow_control::budget::Bandwidth;
-use model::failure::{Kind, Result as Done};
+use model::error::{Kind, Result as Done};
 use redis_migration::checkpoint::keys::KeyNames;
 use redis_migration::reconnect::{Reconnect, ReconnectPolicy};
 use redis_migration::route::Route;

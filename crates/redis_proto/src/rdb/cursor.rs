@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::error::{Error, Result};
+use crate::error::{ProtocolError, Result};
 use crate::lzf;
 
 /// Why a read did not succeed.
@@ -11,11 +11,11 @@ pub(crate) enum Stop {
     /// More bytes are needed.
     Short,
     /// The bytes are wrong.
-    Wrong(Error),
+    Wrong(ProtocolError),
 }
 
-impl From<Error> for Stop {
-    fn from(error: Error) -> Self {
+impl From<ProtocolError> for Stop {
+    fn from(error: ProtocolError) -> Self {
         Stop::Wrong(error)
     }
 }
@@ -50,7 +50,7 @@ impl<'b> Cursor<'b> {
     }
 
     pub(crate) fn wrong<T>(&self, what: impl Into<String>) -> Read<T> {
-        Err(Stop::Wrong(Error::new(self.at as u64, what)))
+        Err(Stop::Wrong(ProtocolError::new(self.at as u64, what)))
     }
 
     pub(crate) fn take(&mut self, n: usize) -> Read<&'b [u8]> {
@@ -164,7 +164,7 @@ impl<'b> Cursor<'b> {
 /// A text that must be complete: to end too early is an error at its end.
 pub(crate) fn complete<T>(read: Read<T>, len: usize) -> Result<T> {
     read.map_err(|stop| match stop {
-        Stop::Short => Error::new(len as u64, "unexpected end of data"),
+        Stop::Short => ProtocolError::new(len as u64, "unexpected end of data"),
         Stop::Wrong(error) => error,
     })
 }

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
-use crate::error::{Error, Result};
+use crate::error::{ProtocolError, Result};
 use crate::rdb::cursor::{Cursor, Read, Stop, complete};
 use crate::rdb::shape::{Family, Kind, Type};
 use crate::rdb::value::listpack::Listpack;
@@ -480,17 +480,17 @@ impl Decoder {
 }
 
 fn odd(offset: usize) -> Stop {
-    Stop::Wrong(Error::new(offset as u64, "odd number of entries in a list of pairs"))
+    Stop::Wrong(ProtocolError::new(offset as u64, "odd number of entries in a list of pairs"))
 }
 
 fn bad_score(offset: usize) -> Stop {
-    Stop::Wrong(Error::new(offset as u64, "expected a number"))
+    Stop::Wrong(ProtocolError::new(offset as u64, "expected a number"))
 }
 
 /// What is wrong within a string that is there completely: cut short is wrong too. The string may have been
 /// compressed, so its beginning is the offset, and where within it is said.
 fn within<T>(read: Read<T>, begin: usize) -> Read<T> {
-    let at = |what: String| Stop::Wrong(Error::new(begin as u64, what));
+    let at = |what: String| Stop::Wrong(ProtocolError::new(begin as u64, what));
     read.map_err(|stop| match stop {
         Stop::Short => at("truncated entry in a compact value".into()),
         Stop::Wrong(error) => at(format!("{}, at byte {} of a compact value", error.what, error.offset)),
@@ -500,14 +500,14 @@ fn within<T>(read: Read<T>, begin: usize) -> Read<T> {
 /// Takes a whole value apart.
 ///
 /// # Errors
-/// [`Error`] with the offset within `bytes`; for what `each` answers, whatever that is.
+/// [`ProtocolError`] with the offset within `bytes`; for what `each` answers, whatever that is.
 pub fn elements<'b>(
     kind: Type,
     bytes: &'b [u8],
     mut each: impl FnMut(Element<'b>) -> Result<()>,
 ) -> Result<()> {
     let mut decoder = Decoder::new(kind).ok_or_else(|| {
-        Error::new(0, format!("values of type {} cannot be rebuilt from commands", kind.number))
+        ProtocolError::new(0, format!("values of type {} cannot be rebuilt from commands", kind.number))
     })?;
     let mut at = 0;
     loop {
@@ -517,8 +517,8 @@ pub fn elements<'b>(
         match next {
             Next::Element(element) => each(element)?,
             Next::End if at == bytes.len() => return Ok(()),
-            Next::End => return Err(Error::new(at as u64, "trailing bytes after a value")),
-            Next::Short => return Err(Error::new(bytes.len() as u64, "truncated value")),
+            Next::End => return Err(ProtocolError::new(at as u64, "trailing bytes after a value")),
+            Next::Short => return Err(ProtocolError::new(bytes.len() as u64, "truncated value")),
         }
     }
 }

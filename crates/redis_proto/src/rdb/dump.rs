@@ -1,6 +1,6 @@
 //! The payload of `RESTORE`: type, value, version of the format, CRC-64 (cluster.c, createDumpPayload).
 
-use crate::error::{Error, Result};
+use crate::error::{ProtocolError, Result};
 use crate::rdb::shape::{Family, Type, Walk};
 
 /// Bytes behind the value.
@@ -45,20 +45,20 @@ pub fn len(value: usize) -> usize {
 /// When the checksum is wrong, or the value is not all of it.
 pub fn open(family: Family, payload: &[u8]) -> Result<(Type, &[u8])> {
     let Some(body) = payload.len().checked_sub(FOOTER).filter(|n| *n > 0) else {
-        return Err(Error::new(0, "not a DUMP payload"));
+        return Err(ProtocolError::new(0, "not a DUMP payload"));
     };
     let mut stored = [0; 8];
     stored.copy_from_slice(&payload[body + 2..]);
     if u64::from_le_bytes(stored) != crc64(&payload[..body + 2]) {
-        return Err(Error::new(body as u64, "invalid checksum of the DUMP payload"));
+        return Err(ProtocolError::new(body as u64, "invalid checksum of the DUMP payload"));
     }
     let kind = Type { family, number: payload[0] };
     let value = &payload[1..body];
-    let mut walk =
-        Walk::new(kind).ok_or_else(|| Error::new(0, format!("unknown value type {}", kind.number)))?;
+    let mut walk = Walk::new(kind)
+        .ok_or_else(|| ProtocolError::new(0, format!("unknown value type {}", kind.number)))?;
     let whole = super::cursor::complete(walk.go(value), value.len()).map_err(|e| e.behind(1))?;
     if !whole || walk.at != value.len() as u64 {
-        return Err(Error::new(
+        return Err(ProtocolError::new(
             walk.at.saturating_add(1),
             "trailing bytes after the value of the DUMP payload",
         ));

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crc_fast::{CrcAlgorithm, Digest};
 
-use crate::error::{Error, Result};
+use crate::error::{ProtocolError, Result};
 use crate::rdb::cursor::{Cursor, Length, Read, Stop};
 use crate::rdb::decode::{Decoder, Element, Next};
 use crate::rdb::shape::{Family, Kind, Type, Walk};
@@ -216,7 +216,7 @@ impl Parser {
     /// The next item; none when more bytes are needed, or behind the end.
     ///
     /// # Errors
-    /// [`Error`] with the offset of what is wrong. The parser is of no use then.
+    /// [`ProtocolError`] with the offset of what is wrong. The parser is of no use then.
     pub fn next_item(&mut self) -> Result<Option<Item<'_>>> {
         if matches!(self.state, State::Over) {
             return Ok(None);
@@ -280,7 +280,7 @@ impl Parser {
                 let newest = NEWEST.iter().find(|(f, _)| *f == family).map_or(0, |(_, v)| *v);
                 if version < 1 || version > newest {
                     let m = format!("unsupported RDB version {version} (1 to {newest} are supported)");
-                    return Err(Stop::Wrong(Error::new(0, m).newer()));
+                    return Err(Stop::Wrong(ProtocolError::new(0, m).newer()));
                 }
                 self.version = (family, version);
                 // Versions before 5 have no checksum (rdb.c, rdbLoadRio).
@@ -412,7 +412,7 @@ impl Parser {
                         }
                         _ => format!("unknown value type {number} of {family:?}"),
                     };
-                    return Err(Stop::Wrong(Error::new(prefix.type_at as u64, m).newer()));
+                    return Err(Stop::Wrong(ProtocolError::new(prefix.type_at as u64, m).newer()));
                 };
                 self.state = State::Value(cursor.at, walk);
                 return self.find();
@@ -452,7 +452,7 @@ impl Parser {
                 // A server that is told not to compute checksums writes zero.
                 if stored != 0 && stored != sum {
                     let m = format!("checksum mismatch: stored {stored:016x}, computed {sum:016x}");
-                    return Err(Error::new(self.before + end as u64, m));
+                    return Err(ProtocolError::new(self.before + end as u64, m));
                 }
             }
             self.state = State::Over;
@@ -521,7 +521,7 @@ fn prefix<'b>(cursor: &mut Cursor<'b>, family: Family) -> Read<Prefix<'b>> {
             }
             other if other >= 0xf0 => {
                 let m = format!("unknown opcode {other:#04x} between an expiry and its key");
-                return Err(Stop::Wrong(Error::new(type_at as u64, m).newer()));
+                return Err(Stop::Wrong(ProtocolError::new(type_at as u64, m).newer()));
             }
             number => {
                 let kind = Type { family, number };
@@ -556,7 +556,8 @@ fn behind(stop: Stop, bytes: usize) -> Stop {
 
 /// `REDISnnnn` or `VALKEYnnn`.
 fn magic(buf: &[u8]) -> Read<(Family, u16, usize)> {
-    let wrong = || Stop::Wrong(Error::new(0, "not an RDB file: it does not begin with REDIS or VALKEY"));
+    let wrong =
+        || Stop::Wrong(ProtocolError::new(0, "not an RDB file: it does not begin with REDIS or VALKEY"));
     for (word, family) in [(&b"REDIS"[..], Family::Redis), (b"VALKEY", Family::Valkey)] {
         let n = word.len().min(buf.len());
         if buf[..n] != word[..n] {

@@ -2,7 +2,7 @@
 //! that it can be passed on as it is.
 
 use super::{COUNT_MAX, LINE_MAX, TEXT_MAX, decimal, line_end};
-use crate::error::{Error, Result};
+use crate::error::{ProtocolError, Result};
 
 /// A buffer that has grown for a large command is given back when it is empty and larger than this.
 const KEEP: usize = 1 << 20;
@@ -116,7 +116,7 @@ impl Commands {
     /// The next command; none when more bytes are needed.
     ///
     /// # Errors
-    /// [`Error`] with the offset of what is no command.
+    /// [`ProtocolError`] with the offset of what is no command.
     pub fn next_command(&mut self) -> Result<Option<Command<'_>>> {
         let base = self.offset();
         if !self.scan().map_err(|e| e.behind(base))? {
@@ -145,7 +145,7 @@ impl Commands {
                 }
                 let n = decimal(&buf[1..end]).and_then(|n| u64::try_from(n.max(0)).ok());
                 let n = n.filter(|n| *n <= COUNT_MAX);
-                let n = n.ok_or_else(|| Error::new(0, "invalid number of arguments"))?;
+                let n = n.ok_or_else(|| ProtocolError::new(0, "invalid number of arguments"))?;
                 (self.expected, self.seen) = (Some(n), end + 2);
                 n
             }
@@ -153,7 +153,7 @@ impl Commands {
         while (self.args.len() as u64) < expected {
             let from = self.seen;
             let Some(end) = line(buf, from)? else { return Ok(false) };
-            let wrong = |what: &str| Error::new(from as u64, what);
+            let wrong = |what: &str| ProtocolError::new(from as u64, what);
             if buf[from] != b'$' {
                 return Err(wrong("expected the length of an argument"));
             }
@@ -170,7 +170,9 @@ impl Commands {
             match buf.get(to..to + 2) {
                 None => return Ok(false),
                 Some(b"\r\n") => {}
-                Some(_) => return Err(Error::new(to as u64, "the argument exceeds its declared length")),
+                Some(_) => {
+                    return Err(ProtocolError::new(to as u64, "the argument exceeds its declared length"));
+                }
             }
             self.args.push((begin, to));
             self.seen = to + 2;
@@ -188,7 +190,7 @@ fn line(buf: &[u8], from: usize) -> Result<Option<usize>> {
     match line_end(buf, from) {
         Some(end) if end - from <= LINE_MAX => Ok(Some(end)),
         None if buf.len().saturating_sub(from) <= LINE_MAX => Ok(None),
-        _ => Err(Error::new(from as u64, "unterminated line")),
+        _ => Err(ProtocolError::new(from as u64, "unterminated line")),
     }
 }
 

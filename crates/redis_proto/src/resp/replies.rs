@@ -1,7 +1,7 @@
 //! Replies out of bytes as they come.
 
 use super::{COUNT_MAX, LINE_MAX, TEXT_MAX, decimal, line_end};
-use crate::error::{Error, Result};
+use crate::error::{ProtocolError, Result};
 
 /// Replies nest at most this deep.
 const DEPTH_MAX: usize = 32;
@@ -111,7 +111,7 @@ impl Replies {
     /// replica wait sends them as signs of life.
     ///
     /// # Errors
-    /// [`Error`] with the offset of what is no reply.
+    /// [`ProtocolError`] with the offset of what is no reply.
     pub fn next_reply(&mut self) -> Result<Option<Reply>> {
         if self.need == 0 {
             self.at += self.buf[self.at..].iter().take_while(|b| **b == b'\n').count();
@@ -129,7 +129,7 @@ impl Replies {
             }
             // It is known to be longer before more of it is kept.
             None if scan.need.max(self.buf.len() - self.at) > self.max => {
-                Err(Error::new(base, format!("the reply has more than {} bytes", self.max)).long())
+                Err(ProtocolError::new(base, format!("the reply has more than {} bytes", self.max)).long())
             }
             None => {
                 self.need = scan.need;
@@ -148,7 +148,7 @@ struct Scan<'b> {
 
 impl Scan<'_> {
     fn wrong<T>(&self, what: impl Into<String>) -> Result<T> {
-        Err(Error::new(self.at as u64, what))
+        Err(ProtocolError::new(self.at as u64, what))
     }
 
     fn line(&mut self) -> Result<Option<std::ops::Range<usize>>> {

@@ -11,7 +11,7 @@
 
 use std::time::{Duration, Instant};
 
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use model::migration::{Endpoint, MigrationEvent, MigrationIllegal};
 use redis_migration::connection::client::Client;
 use redis_migration::connection::query_client::QueryClient;
@@ -125,7 +125,7 @@ impl Masters {
                  master",
                 node.display_url()
             );
-            return Err(Failure::new(Kind::Unsupported, "exchange", m).at(side));
+            return Err(Error::new(Kind::Unsupported, "exchange", m).at(side));
         }
         Ok(Self { side, servers })
     }
@@ -140,7 +140,7 @@ impl Masters {
                 let reply = reply.map_err(|f| f.at(self.side))?;
                 let value = reply.array().and_then(|a| a.get(1)).and_then(|v| v.text());
                 let none =
-                    || Failure::new(Kind::Unsupported, "fence", format!("the server has no setting {name}"));
+                    || Error::new(Kind::Unsupported, "fence", format!("the server has no setting {name}"));
                 values.push(String::from_utf8_lossy(value.ok_or_else(none)?).into_owned());
             }
             let lag = values.pop().unwrap_or_default();
@@ -243,7 +243,7 @@ async fn call_hook(leased: &LeasedMigration<'_>, state: &CutoverState, back: boo
         "target": side(&leased.row.spec.target, &target),
         "exchanged_ip": state.exchanged_ip,
     });
-    let failed = |why: String| Failure::new(Kind::Unsupported, "hook", format!("the hook `{program}` {why}"));
+    let failed = |why: String| Error::new(Kind::Unsupported, "hook", format!("the hook `{program}` {why}"));
     let called = async {
         // With everything that it starts, when it is given up.
         let mut child = tokio::process::Command::new(program)
@@ -321,7 +321,7 @@ impl Cutover {
         let mut fences = source.fences().await.map_err(|f| {
             let m =
                 format!("cannot make the source read-only (CONFIG SET min-replicas-to-write): {}", f.message);
-            Failure { message: m, ..f }
+            Error { message: m, ..f }
         })?;
         for (addr, write, lag) in fences.iter_mut().filter(|(_, write, _)| write == FENCED) {
             // A fence that still stands from an earlier time is not what the source was set to.
@@ -339,19 +339,18 @@ impl Cutover {
         let drained = tokio::select! {
             done = job => {
                 self.ended = true;
-                done.map_err(|e| Failure::new(Kind::Internal, "drain", e.to_string()))??
+                done.map_err(|e| Error::new(Kind::Internal, "drain", e.to_string()))??
             }
             () = tokio::time::sleep(DECISION_TIMEOUT / 2) => {
                 let m = format!("the target had not caught up after {} s", DECISION_TIMEOUT.as_secs() / 2);
-                return Err(Failure::new(Kind::Timeout, "drain", m).at(Side::Target));
+                return Err(Error::new(Kind::Timeout, "drain", m).at(Side::Target));
             }
         };
         let drained_ms = self.began.elapsed().as_millis();
         if !drained.done {
-            return Err(Failure::new(Kind::Stopped, "drain", "the service is stopping"));
+            return Err(Error::new(Kind::Stopped, "drain", "the service is stopping"));
         }
-        let missing =
-            || Failure::new(Kind::Connect, "exchange", "the target does not answer").at(Side::Target);
+        let missing = || Error::new(Kind::Connect, "exchange", "the target does not answer").at(Side::Target);
         let there = query_server(&to).await.ok_or_else(missing)?;
         // What expires may be gone at either side; the rest must be there.
         let persistent = source.persistent_keys().await?;
@@ -360,7 +359,7 @@ impl Cutover {
                 "the source has {persistent} keys without expiry, but the target has only {} keys",
                 there.keys
             );
-            return Err(Failure::new(Kind::Conflict, "exchange", m).at(Side::Target));
+            return Err(Error::new(Kind::Conflict, "exchange", m).at(Side::Target));
         }
         source.fence().await?;
         if leased.engine.resolver().hook().is_some() {
@@ -369,7 +368,7 @@ impl Cutover {
             call_hook(leased, &self.state, false).await?;
         }
         if self.began.elapsed() > DECISION_TIMEOUT {
-            return Err(Failure::new(
+            return Err(Error::new(
                 Kind::Timeout,
                 "exchange",
                 "the cut-over exceeded the pause limit and was rolled back",
@@ -379,7 +378,7 @@ impl Cutover {
         let mut tx = leased.write().await?;
         let applied = tx.apply_migration(leased.id, MigrationEvent::CutoverCommitted, now).await?;
         leased.row.state = applied.map_err(|_: MigrationIllegal| {
-            Failure::new(Kind::Conflict, "exchange", "the state of the migration has changed")
+            Error::new(Kind::Conflict, "exchange", "the state of the migration has changed")
         })?;
         if let Some((a, b)) = registered(leased) {
             tx.swap_redirects(&a, &b).await?;
@@ -498,7 +497,7 @@ pub(super) async fn roll_back(leased: &mut LeasedMigration<'_>) -> Result<()> {
     };
     let done: Result<()> = match tokio::time::timeout(PAUSE_MAX, back).await {
         Ok(done) => done,
-        Err(_) => Err(Failure::new(Kind::Timeout, "rollback", "the rollback exceeded its time limit")),
+        Err(_) => Err(Error::new(Kind::Timeout, "rollback", "the rollback exceeded its time limit")),
     };
     match done {
         Ok(()) => {

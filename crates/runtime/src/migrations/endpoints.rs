@@ -1,6 +1,6 @@
 //! Where the ends of a migration are: a registered instance, after whatever cut-over moved it, or plain addresses.
 
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use model::migration::{Endpoint, Own};
 use redis_migration::Node;
 use seal::Secret;
@@ -64,7 +64,7 @@ pub fn resolve_node(
         (Some(id), _) => {
             let current = redirects.iter().find(|(i, _)| i == id).map_or(id, |(_, s)| s);
             let gone =
-                || Failure::new(Kind::NotFound, "instance", format!("instance {current} is not registered"));
+                || Error::new(Kind::NotFound, "instance", format!("instance {current} is not registered"));
             places.instance(current).ok_or_else(gone)?.node
         }
         (None, Some(addrs)) => Node {
@@ -73,7 +73,7 @@ pub fn resolve_node(
             ..Node::default()
         },
         (None, None) => {
-            return Err(Failure::new(Kind::Invalid, "instance", "either `id` or `addrs` is required"));
+            return Err(Error::new(Kind::Invalid, "instance", "either `id` or `addrs` is required"));
         }
     };
     if !password.is_empty() {
@@ -96,7 +96,7 @@ mod tests {
     #[async_trait]
     impl StoreResolver for Public {
         async fn open(&self, _: &TaskRow, _: &str, _: Side) -> Result<OpenedStore> {
-            Err(Failure::new(Kind::Unsupported, "open", "nothing is opened here"))
+            Err(Error::new(Kind::Unsupported, "open", "nothing is opened here"))
         }
 
         fn egress(&self) -> Egress {

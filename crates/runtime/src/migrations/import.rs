@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use flow_control::budget::Bandwidth;
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use model::key::Key;
 use model::migration::{Backup, MigrationSpec};
 use redis_migration::connection::query_client::QueryClient;
@@ -57,7 +57,7 @@ impl ImportTask {
         let prefix = format!("{TEMPORARY}{}-", self.id);
         let dir = tempfile::Builder::new().prefix(&prefix).tempdir_in(&spool_dir);
         let dir =
-            dir.map_err(|e| Failure::new(Kind::NoSpace, "import", format!("{}: {e}", spool_dir.display())))?;
+            dir.map_err(|e| Error::new(Kind::NoSpace, "import", format!("{}: {e}", spool_dir.display())))?;
         let (mut dbs, mut names) = (BTreeSet::new(), Vec::new());
         let files = match &self.spec.backup {
             Some(Backup::Record(id)) => {
@@ -77,7 +77,7 @@ impl ImportTask {
                 fetched
             }
             None => {
-                return Err(Failure::new(Kind::Invalid, "import", "the migration does not name a backup"));
+                return Err(Error::new(Kind::Invalid, "import", "the migration does not name a backup"));
             }
         };
         let route = route(&self.spec);
@@ -89,7 +89,7 @@ impl ImportTask {
                     "the files contain data for database {db}, which does not exist at {}",
                     target.display_url()
                 );
-                return Err(Failure::new(Kind::Unsupported, "import", m).at(Side::Target));
+                return Err(Error::new(Kind::Unsupported, "import", m).at(Side::Target));
             }
         }
         let beyond = dbs.iter().find(|db| route.db(**db).is_some_and(|to| to != 0));
@@ -100,7 +100,7 @@ impl ImportTask {
                 "the files contain data in database {db}, but a cluster has only database 0; hint: set \
                  target_instance.db to 0"
             );
-            return Err(Failure::new(Kind::Unsupported, "import", m).at(Side::Target));
+            return Err(Error::new(Kind::Unsupported, "import", m).at(Side::Target));
         }
         let import = Import {
             files,
@@ -131,7 +131,7 @@ impl ImportTask {
                 let notes = summary.notes.iter().map(|n| named(n)).collect();
                 Ok(Summary { notes, ..summary })
             }
-            Err(failure) => Err(Failure { message: named(&failure.message), ..failure }),
+            Err(failure) => Err(Error { message: named(&failure.message), ..failure }),
         }
     }
 
@@ -139,7 +139,7 @@ impl ImportTask {
         let reading =
             from.store.read(&from.key, &ReadRequest::default()).await.map_err(|f| f.at(Side::Source))?;
         let full =
-            |e: std::io::Error| Failure::new(Kind::NoSpace, "import", format!("{}: {e}", path.display()));
+            |e: std::io::Error| Error::new(Kind::NoSpace, "import", format!("{}: {e}", path.display()));
         let mut file = std::fs::File::create(path).map_err(full)?;
         let (mut body, mut unseen) = (reading.body, 0);
         while let Some(chunk) = body.chunk().await {
@@ -156,8 +156,8 @@ impl ImportTask {
     }
 }
 
-fn with_name(name: &str, failure: Failure) -> Failure {
-    Failure { message: format!("{name}: {}", failure.message), ..failure }
+fn with_name(name: &str, failure: Error) -> Error {
+    Error { message: format!("{name}: {}", failure.message), ..failure }
 }
 
 /// Unpacks a file if it is packed, and reads everything through; databases that it names are added to `dbs`.
@@ -169,9 +169,9 @@ async fn unpack_and_check(
 ) -> Result<Vec<PathBuf>> {
     let work = move || {
         // Paths of ours say nothing to whoever reads the failure.
-        let said = |f: Failure| {
+        let said = |f: Error| {
             let m = f.message.replace(&path.display().to_string(), &name);
-            Failure { message: m, ..f }
+            Error { message: m, ..f }
         };
         let files = match archive::is_archive(&path)? {
             true => archive::unpack(&path, &into, archive::UNPACKED_MAX).map_err(said)?,
@@ -183,7 +183,7 @@ async fn unpack_and_check(
                 let inner = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 let m = f.message.replace(&file.display().to_string(), &inner);
                 if files.len() > 1 || *file != path {
-                    with_name(&name, Failure { message: m, ..f })
+                    with_name(&name, Error { message: m, ..f })
                 } else {
                     said(f)
                 }
@@ -194,7 +194,7 @@ async fn unpack_and_check(
     };
     #[expect(clippy::disallowed_methods, reason = "one at a time for each import that runs")]
     let done = tokio::task::spawn_blocking(work).await;
-    let (files, found) = done.map_err(|e| Failure::new(Kind::Internal, "import", e.to_string()))??;
+    let (files, found) = done.map_err(|e| Error::new(Kind::Internal, "import", e.to_string()))??;
     dbs.extend(found);
     Ok(files)
 }
@@ -207,7 +207,7 @@ const HEADER_BYTES: u64 = 512;
 /// # Errors
 /// [`Kind::NotFound`] when it is not there, [`Kind::Invalid`] when it is something else.
 pub async fn check(from: &OpenedBackup) -> Result<()> {
-    let at = |f: Failure| f.at(Side::Source);
+    let at = |f: Error| f.at(Side::Source);
     let meta = from.store.head(&from.key, None).await.map_err(at)?;
     let range = (meta.size > HEADER_BYTES).then_some(0..HEADER_BYTES);
     let reading =
@@ -219,7 +219,7 @@ pub async fn check(from: &OpenedBackup) -> Result<()> {
         true => Ok(()),
         false => {
             let m = "the file is not an RDB file, an append-only file or an archive";
-            Err(Failure::new(Kind::Invalid, "import", m).at(Side::Source))
+            Err(Error::new(Kind::Invalid, "import", m).at(Side::Source))
         }
     }
 }

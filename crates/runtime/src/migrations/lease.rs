@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use model::migration::{MigrationEvent, Own, Phase};
 use redis_migration::{Node, Progress, Summary};
 use store::{MigrationRow, StoreTx};
@@ -60,7 +60,7 @@ impl LeasedMigration<'_> {
     pub(super) fn node(&self, side: Side) -> Result<Node> {
         let spec = &self.row.spec;
         let end = if side == Side::Source { &spec.source } else { &spec.target };
-        let missing = || Failure::new(Kind::Invalid, "migration", "the migration is not configured").at(side);
+        let missing = || Error::new(Kind::Invalid, "migration", "the migration is not configured").at(side);
         let end = end.as_ref().ok_or_else(missing)?;
         resolve_node(end, self.secrets.for_side(side), &*self.engine.resolver, &self.redirects)
             .map_err(|f| f.at(side))

@@ -1,6 +1,6 @@
 //! Lines of the log of a migration.
 
-use model::failure::Result;
+use model::error::Result;
 use model::migration::{MigrationEvent, Phase};
 use store::{LogLine, StoreTx};
 

@@ -1,6 +1,6 @@
 //! What the log of a migration says: every line has a code, a level and a sentence, in one table.
 
-use model::failure::{Failure, Kind, Side};
+use model::error::{Error, Kind, Side};
 use store::{Level, LogLine};
 
 /// Something that is logged.
@@ -124,7 +124,7 @@ pub(crate) const TABLE: [(MessageCode, &str, Level, &str); 25] = [
 ];
 
 /// A failure as it is told; a remedy where one helps beyond the sentence itself.
-pub(super) fn format_failure(failure: &Failure) -> String {
+pub(super) fn format_failure(failure: &Error) -> String {
     let side = match failure.side {
         Side::Source => "source: ",
         Side::Target => "target: ",

@@ -19,7 +19,7 @@ mod statistics;
 use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard};
 
-use model::failure::{Result, Side};
+use model::error::{Result, Side};
 use model::migration::{MigrationEvent, MigrationState, Phase, ResumeMode};
 use redis_migration::Progress;
 use store::{MigrationRow, StoreTx};

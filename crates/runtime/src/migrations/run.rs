@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use flow_control::budget::Bandwidth;
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use model::migration::{CutoverState, MigrationEvent, MigrationKind, MigrationSpec, Phase, ResumeMode};
 use redis_migration::connection::server::ServerInfo;
 use redis_migration::reconnect::ReconnectPolicy;
@@ -70,7 +70,7 @@ pub(super) enum RunEnd {
     /// It rests, to go on later.
     Stopped,
     /// It cannot go on.
-    Failed(Failure),
+    Failed(Error),
     /// Somebody else holds it now.
     LeaseLost,
 }
@@ -205,7 +205,7 @@ impl LeasedMigration<'_> {
         if !summary.failed.is_empty() || !summary.full.unsupported.is_empty() {
             let n = summary.failed.len() as u64 + summary.full.unsupported.values().sum::<u64>();
             let m = format!("{n} keys or parts could not be migrated; the log lists them");
-            return Ok(RunEnd::Failed(Failure::new(Kind::Unsupported, "migration", m).at(Side::Target)));
+            return Ok(RunEnd::Failed(Error::new(Kind::Unsupported, "migration", m).at(Side::Target)));
         }
         self.row.stats.source_keys = self.running.progress.keys.load(Ordering::Relaxed);
         let target = self.node(Side::Target)?;
@@ -228,7 +228,7 @@ impl LeasedMigration<'_> {
 /// How watching a job ended.
 enum Supervised {
     Ended(Summary),
-    Failed(Failure),
+    Failed(Error),
     LeaseLost,
     CutoverAborted,
     CutOver,
@@ -259,7 +259,7 @@ impl LeasedMigration<'_> {
                     return Ok(match done {
                         Ok(Ok(summary)) => Supervised::Ended(summary),
                         Ok(Err(failure)) => Supervised::Failed(failure),
-                        Err(e) => Supervised::Failed(Failure::new(Kind::Internal, "migration", e.to_string())),
+                        Err(e) => Supervised::Failed(Error::new(Kind::Internal, "migration", e.to_string())),
                     });
                 }
                 Some(one) = events.recv() => self.handle_event(one).await?,
@@ -415,7 +415,7 @@ mod tests {
     #[async_trait]
     impl StoreResolver for Nowhere {
         async fn open(&self, _: &TaskRow, _: &str, _: Side) -> Result<OpenedStore> {
-            Err(Failure::new(Kind::Invalid, "open", "there is no such place"))
+            Err(Error::new(Kind::Invalid, "open", "there is no such place"))
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use model::failure::{Result, Side};
+use model::error::{Result, Side};
 use redis_migration::checkpoint::cleanup;
 use redis_migration::connection::query_client::QueryClient;
 use redis_migration::connection::server::ServerInfo;

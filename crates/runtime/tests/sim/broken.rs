@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use model::key::Key;
 use storage::{
     Body, Capability, Etag, ListRequest, Meta, ObjectStore, Page, Probe, ReadRequest, Reading, SharedStore,
@@ -121,7 +121,7 @@ impl ObjectStore for Broken {
     }
     async fn head(&self, key: &Key, part: Option<u32>) -> Result<Meta> {
         if self.planted == Planted::LooksOnce && self.side == Side::Source && !self.lists(key).await? {
-            return Err(Failure::new(Kind::NotFound, "head", "it is not listed"));
+            return Err(Error::new(Kind::NotFound, "head", "it is not listed"));
         }
         let mut meta = self.inner.head(key, part).await?;
         meta.etag = self.trusted(meta.etag);

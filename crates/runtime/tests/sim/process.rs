@@ -1,7 +1,7 @@
 //! A process that can be killed: from then on nothing of it reaches a store.
 
 use async_trait::async_trait;
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::Key;
 use std::sync::Arc;
 use storage::{
@@ -31,7 +31,7 @@ impl Mortal {
             biased;
             () = self.process.killed.cancelled() => {
                 self.process.buried.cancelled().await;
-                Err(Failure::new(Kind::Stopped, "process", "it was killed"))
+                Err(Error::new(Kind::Stopped, "process", "it was killed"))
             }
             done = call => done,
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use model::failure::Kind;
+use model::error::Kind;
 use model::key::Key;
 use model::policy::Overwrite;
 use model::task::Visible;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use http::{HeaderName, HeaderValue, header};
-use model::failure::Kind;
+use model::error::Kind;
 use model::key::{Key, Order};
 use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy};
 use model::selection::Selection;

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use flow_control::backoff::Backoff;
 use flow_control::clock::{Clock, MockClock};
 use model::count::Counters;
-use model::failure::{Failure, Result, Side};
+use model::error::{Error, Result, Side};
 use model::key::Key;
 use model::selection::Selection;
 use model::spec::TaskSpec;
@@ -38,7 +38,7 @@ pub(crate) struct Outcome {
     pub(crate) error: Option<store::ErrorNote>,
     pub(crate) note: String,
     pub(crate) counters: Counters,
-    pub(crate) failures: BTreeMap<Key, Failure>,
+    pub(crate) failures: BTreeMap<Key, Error>,
     pub(crate) source: BTreeMap<Key, Object>,
     pub(crate) target: BTreeMap<Key, Object>,
     pub(crate) removed: BTreeSet<Key>,
@@ -290,7 +290,7 @@ impl Bench<'_> {
             .block_on(async {
                 let mut tx = self.store.read().await?;
                 let failures = tx.failures(id, &Key::default(), 100_000).await?;
-                Ok::<_, Failure>((tx.task(id).await?, failures))
+                Ok::<_, Error>((tx.task(id).await?, failures))
             })
             .expect("the ledger");
         Outcome {

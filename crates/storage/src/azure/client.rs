@@ -1,7 +1,7 @@
 //! One request: how it is put together, signed, sent and answered.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::Key;
 
 use super::error::failure;
@@ -32,7 +32,7 @@ impl<'a> ApiCall<'a> {
     }
 
     pub(super) fn set(&mut self, name: &'static str, value: &[u8]) -> Result<()> {
-        let refused = |_| Failure::new(Kind::Invalid, "write", format!("`{name}` is not a valid header"));
+        let refused = |_| Error::new(Kind::Invalid, "write", format!("`{name}` is not a valid header"));
         self.headers.insert(HeaderName::from_static(name), HeaderValue::from_bytes(value).map_err(refused)?);
         Ok(())
     }
@@ -59,7 +59,7 @@ impl Azure {
         }
         let mut headers = call.headers;
         let host = HeaderValue::from_str(self.config.client.authority()).map_err(|_| {
-            Failure::new(Kind::Invalid, "open", "the host of the endpoint is not a valid host name")
+            Error::new(Kind::Invalid, "open", "the host of the endpoint is not a valid host name")
         })?;
         headers.insert(header::HOST, host);
         headers.insert("x-ms-version", HeaderValue::from_static(VERSION));
@@ -84,9 +84,9 @@ impl Azure {
             .method(call.method)
             .uri(url)
             .body(call.body)
-            .map_err(|e| Failure::new(Kind::InvalidKey, call.op, format!("{what}: {e}")))?;
+            .map_err(|e| Error::new(Kind::InvalidKey, call.op, format!("{what}: {e}")))?;
         *request.headers_mut() = headers;
-        let answer = self.config.client.send(request).await.map_err(|f| Failure { op: call.op, ..f })?;
+        let answer = self.config.client.send(request).await.map_err(|f| Error { op: call.op, ..f })?;
         if answer.status().is_success() {
             return Ok(answer);
         }

@@ -1,6 +1,6 @@
 //! What is needed to open a container.
 
-use model::failure::Result;
+use model::error::Result;
 
 use super::Access;
 use super::connection::Connection;
@@ -26,7 +26,7 @@ impl AzureConfig {
     /// A container of an account.
     ///
     /// # Errors
-    /// [`Kind::Invalid`](model::failure::Kind::Invalid) when the account's endpoint is no endpoint.
+    /// [`Kind::Invalid`](model::error::Kind::Invalid) when the account's endpoint is no endpoint.
     pub fn new(connection: Connection, container: &str, egress: Egress) -> Result<Self> {
         Ok(Self {
             client: Client::new(&connection.endpoint, egress)?,

@@ -1,6 +1,6 @@
 //! Connection strings, as the portal gives them out (Azure "Configure connection strings").
 
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 
 use super::sign::Access;
 
@@ -17,8 +17,8 @@ pub struct Connection {
     pub access: Access,
 }
 
-fn bad(why: &str) -> Failure {
-    Failure::new(Kind::Invalid, "connection_string", format!("the connection string {why}"))
+fn bad(why: &str) -> Error {
+    Error::new(Kind::Invalid, "connection_string", format!("the connection string {why}"))
 }
 
 impl Connection {
@@ -76,13 +76,13 @@ impl Connection {
         let (endpoint, base) = split(endpoint)?;
         if account.contains(['/', '?', '#', '@', '\\', '%']) {
             let m = format!("`{account}` is not a valid storage account name (letters, digits and `-`)");
-            return Err(Failure::new(Kind::Invalid, "account", m));
+            return Err(Error::new(Kind::Invalid, "account", m));
         }
         let access = match key {
             "" => Access::Anonymous,
             sas if sas.contains("sig=") => Access::Sas(sas.to_owned()),
             key => Access::key(key).ok_or_else(|| {
-                Failure::new(Kind::Invalid, "keys", "the account key is neither base64 nor a SAS token")
+                Error::new(Kind::Invalid, "keys", "the account key is neither base64 nor a SAS token")
             })?,
         };
         Ok(Self { endpoint, base, account: account.to_owned(), access })
@@ -104,7 +104,7 @@ fn check_account(account: &str) -> Result<()> {
         let m = format!(
             "`{account}` is not a valid storage account name (3 to 24 lower-case letters and digits)"
         );
-        Failure::new(Kind::Invalid, "account", m)
+        Error::new(Kind::Invalid, "account", m)
     })
 }
 

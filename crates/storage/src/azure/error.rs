@@ -1,7 +1,7 @@
 //! Kinds of failures by the service's codes and statuses.
 
 use http::StatusCode;
-use model::failure::{Failure, Kind};
+use model::error::{Error, Kind};
 
 use crate::xml;
 
@@ -12,7 +12,7 @@ pub(super) fn failure(
     status: StatusCode,
     code: Option<String>,
     body: &[u8],
-) -> Failure {
+) -> Error {
     let [in_body, message] = xml::texts(body, ["Code", "Message"]).unwrap_or_default();
     let code = code.or(in_body).unwrap_or_default();
     let kind = match code.as_str() {
@@ -50,5 +50,5 @@ pub(super) fn failure(
         text.push_str(": ");
         text.extend(message.lines().next().unwrap_or_default().chars().take(300));
     }
-    Failure::new(kind, op, text)
+    Error::new(kind, op, text)
 }

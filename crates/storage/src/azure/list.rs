@@ -1,7 +1,7 @@
 //! Listings.
 
 use http::Method;
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::Key;
 
 use super::Azure;
@@ -75,7 +75,7 @@ impl Azure {
             }
             let modified_ms = date(&modified).unwrap_or(0);
             let size = size.parse().map_err(|_| {
-                Failure::new(Kind::Corrupt, "list", format!("the listing has no size for `{key}` ({kind})"))
+                Error::new(Kind::Corrupt, "list", format!("the listing has no size for `{key}` ({kind})"))
             })?;
             page.entries.push(Entry {
                 key,

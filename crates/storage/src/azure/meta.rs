@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
-use model::failure::Result;
+use model::error::Result;
 
 use super::client::ApiCall;
 use super::{Azure, names};

@@ -27,7 +27,7 @@ use client::{ApiCall, MAX_RESPONSE_BYTES};
 use flow_control::clock::SharedClock;
 use http::Method;
 use meta::header_text;
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::Key;
 use multipart::upload_name;
 
@@ -143,7 +143,7 @@ impl ObjectStore for Azure {
 
     async fn list_parts(&self, _key: &Key, _upload: &str) -> Result<Vec<UploadedPart>> {
         let m = "Azure does not return digests of uncommitted blocks";
-        Err(Failure::new(Kind::Unsupported, "list_parts", m))
+        Err(Error::new(Kind::Unsupported, "list_parts", m))
     }
 
     async fn list_uploads(&self, _prefix: &str) -> Result<Vec<(Key, String)>> {
@@ -152,7 +152,7 @@ impl ObjectStore for Azure {
 
     async fn restore(&self, _key: &Key, _days: u32) -> Result<()> {
         let m = "rehydrating would change the source blob; hint: set its tier to Hot or Cool first";
-        Err(Failure::new(Kind::Unsupported, "restore", m))
+        Err(Error::new(Kind::Unsupported, "restore", m))
     }
 
     async fn tags(&self, key: &Key) -> Result<Vec<(String, String)>> {

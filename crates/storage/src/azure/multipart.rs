@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderName, HeaderValue, Method};
-use model::failure::Result;
+use model::error::Result;
 use model::key::Key;
 
 use super::Azure;

@@ -1,7 +1,7 @@
 //! Reading objects and what describes them.
 
 use http::Method;
-use model::failure::Result;
+use model::error::Result;
 use model::key::Key;
 
 use super::Azure;

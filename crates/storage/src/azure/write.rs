@@ -1,7 +1,7 @@
 //! Writing and deleting objects.
 
 use http::Method;
-use model::failure::{Kind, Result};
+use model::error::{Kind, Result};
 use model::key::Key;
 
 use super::Azure;

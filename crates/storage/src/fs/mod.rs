@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::Key;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -53,7 +53,7 @@ impl Fs {
                 std::io::ErrorKind::ReadOnlyFilesystem => Kind::ReadOnly,
                 _ => Kind::NoBucket,
             };
-            Failure::new(kind, "open", format!("directory `{}`: {e}", path.display()))
+            Error::new(kind, "open", format!("directory `{}`: {e}", path.display()))
         };
         if create {
             std::fs::create_dir_all(path).map_err(missing)?;
@@ -86,7 +86,7 @@ impl Fs {
         })
         .await;
         done.unwrap_or_else(|e| {
-            Err(Failure::new(
+            Err(Error::new(
                 Kind::Internal,
                 "fs",
                 format!(
@@ -142,7 +142,7 @@ fn write_checked(
     if sent.bytes != len {
         // Whoever fed the bytes went away in the middle: a stop, or a lost connection.
         let m = format!("`{what}`: only {} of {len} bytes were received", sent.bytes);
-        return Err(Failure::new(Kind::Stopped, "write", m));
+        return Err(Error::new(Kind::Stopped, "write", m));
     }
     let mut back = Hasher::new(DigestSet { crc64_nvme: true, ..DigestSet::default() });
     let mut buffer = vec![0; CHUNK.min(usize::try_from(sent.bytes).unwrap_or(CHUNK)).max(1)];
@@ -159,7 +159,7 @@ fn write_checked(
     let stored = back.finish();
     if stored != sent {
         let m = format!("`{what}`: the bytes read back differ from the bytes written");
-        return Err(Failure::new(Kind::Corrupt, "write", m));
+        return Err(Error::new(Kind::Corrupt, "write", m));
     }
     Ok((sent.bytes, sent.sums.crc64_nvme.unwrap_or(0)))
 }
@@ -192,7 +192,7 @@ impl ObjectStore for Fs {
 
     async fn head(&self, key: &Key, part: Option<u32>) -> Result<Meta> {
         if part.is_some() {
-            return Err(Failure::new(Kind::Unsupported, "head", "files do not have parts"));
+            return Err(Error::new(Kind::Unsupported, "head", "files do not have parts"));
         }
         let key = key.clone();
         self.blocking(move |root| {
@@ -210,18 +210,16 @@ impl ObjectStore for Fs {
             let meta = root.meta(&key, &file, &stat);
             if request.if_match.as_ref().is_some_and(|e| !e.is_none() && *e != meta.etag) {
                 let m = format!("`{key}` has changed since it was listed");
-                return Err(Failure::new(Kind::Changed, "read", m));
+                return Err(Error::new(Kind::Changed, "read", m));
             }
             let range = request.range.unwrap_or(0..meta.size);
             let len = range.end.min(meta.size).saturating_sub(range.start);
             if len <= SMALL {
                 let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
                 let failed = |e: std::io::Error| match e.kind() {
-                    std::io::ErrorKind::UnexpectedEof => Failure::new(
-                        Kind::Changed,
-                        "read",
-                        format!("`{key}` became shorter while it was read"),
-                    ),
+                    std::io::ErrorKind::UnexpectedEof => {
+                        Error::new(Kind::Changed, "read", format!("`{key}` became shorter while it was read"))
+                    }
                     _ => std_failure("read", &key, &e),
                 };
                 file.read_exact_at(&mut bytes, range.start).map_err(failed)?;
@@ -246,7 +244,7 @@ impl ObjectStore for Fs {
         if key.is_folder() {
             if !body.is_empty() {
                 let m = format!("`{key}`: a directory cannot have content");
-                return Err(Failure::new(Kind::InvalidKey, "write", m));
+                return Err(Error::new(Kind::InvalidKey, "write", m));
             }
             return self
                 .blocking(move |root| {
@@ -346,7 +344,7 @@ impl ObjectStore for Fs {
             let failed = |e: std::io::Error| std_failure("complete_upload", &key, &e);
             if file.metadata().map_err(failed)?.len() != total {
                 let m = format!("`{key}`: the parts do not add up to {total} bytes");
-                return Err(Failure::new(Kind::Corrupt, "complete_upload", m));
+                return Err(Error::new(Kind::Corrupt, "complete_upload", m));
             }
             let (dir, path) = root.own("uploads")?;
             let side = format!("{upload}.meta");
@@ -381,7 +379,7 @@ impl ObjectStore for Fs {
     }
 
     async fn list_parts(&self, _key: &Key, _upload: &str) -> Result<Vec<UploadedPart>> {
-        Err(Failure::new(Kind::Unsupported, "list_parts", "files do not have part information"))
+        Err(Error::new(Kind::Unsupported, "list_parts", "files do not have part information"))
     }
 
     async fn list_uploads(&self, _prefix: &str) -> Result<Vec<(Key, String)>> {
@@ -404,7 +402,7 @@ impl ObjectStore for Fs {
     }
 
     async fn copy_from(&self, _bucket: &str, _from: &Key, _to: &Key, _if_match: &Etag) -> Result<Written> {
-        Err(Failure::new(Kind::Unsupported, "copy", "directories do not support server-side copy"))
+        Err(Error::new(Kind::Unsupported, "copy", "directories do not support server-side copy"))
     }
 
     async fn tags(&self, key: &Key) -> Result<Vec<(String, String)>> {
@@ -428,13 +426,13 @@ impl ObjectStore for Fs {
     }
 
     async fn buckets(&self) -> Result<Vec<String>> {
-        Err(Failure::new(Kind::Unsupported, "buckets", "a directory does not have buckets"))
+        Err(Error::new(Kind::Unsupported, "buckets", "a directory does not have buckets"))
     }
 }
 
 fn upload_file(root: &Root, key: &Key, upload: &str) -> Result<File> {
     if !upload.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-') {
-        return Err(Failure::new(Kind::NotFound, "write_part", "the upload does not exist"));
+        return Err(Error::new(Kind::NotFound, "write_part", "the upload does not exist"));
     }
     let path = Path::new(RESERVED_DIR).join("uploads").join(upload);
     let fd = root.open(&path, OFlags::RDWR).map_err(|e| io_failure("write_part", key, e))?;
@@ -460,7 +458,7 @@ fn read_ahead(
         let mut chunk = vec![0; CHUNK.min(usize::try_from(left).unwrap_or(CHUNK))];
         let result = match file.read(&mut chunk) {
             Ok(0) => {
-                Err(Failure::new(Kind::Changed, "read", format!("`{key}` became shorter while it was read")))
+                Err(Error::new(Kind::Changed, "read", format!("`{key}` became shorter while it was read")))
             }
             Ok(n) => {
                 left -= n as u64;
@@ -469,7 +467,7 @@ fn read_ahead(
                 if unchanged {
                     Ok(Bytes::from(chunk))
                 } else {
-                    Err(Failure::new(Kind::Changed, "read", format!("`{key}` changed while it was read")))
+                    Err(Error::new(Kind::Changed, "read", format!("`{key}` changed while it was read")))
                 }
             }
             Err(e) => Err(failed(&e)),

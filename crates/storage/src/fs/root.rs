@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::Key;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -41,7 +41,7 @@ impl Drop for Root {
     }
 }
 
-pub(super) fn io_failure(op: &'static str, what: &dyn std::fmt::Display, e: Errno) -> Failure {
+pub(super) fn io_failure(op: &'static str, what: &dyn std::fmt::Display, e: Errno) -> Error {
     let kind = match e {
         Errno::NOENT => Kind::NotFound,
         Errno::ACCESS | Errno::PERM => Kind::Forbidden,
@@ -61,10 +61,10 @@ pub(super) fn io_failure(op: &'static str, what: &dyn std::fmt::Display, e: Errn
         Errno::XDEV => "a symbolic link points outside of the root".to_owned(),
         e => std::io::Error::from(e).to_string(),
     };
-    Failure::new(kind, op, format!("`{what}`: {why}"))
+    Error::new(kind, op, format!("`{what}`: {why}"))
 }
 
-pub(super) fn std_failure(op: &'static str, what: &dyn std::fmt::Display, e: &std::io::Error) -> Failure {
+pub(super) fn std_failure(op: &'static str, what: &dyn std::fmt::Display, e: &std::io::Error) -> Error {
     io_failure(op, what, e.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error))
 }
 
@@ -75,7 +75,7 @@ pub(super) fn std_failure(op: &'static str, what: &dyn std::fmt::Display, e: &st
 /// our own directory.
 pub(super) fn path_of(key: &Key) -> Result<&Path> {
     use std::os::unix::ffi::OsStrExt;
-    let refused = |why: &str| Failure::new(Kind::InvalidKey, "open", format!("`{key}`: {why}"));
+    let refused = |why: &str| Error::new(Kind::InvalidKey, "open", format!("`{key}`: {why}"));
     let bytes = key.as_bytes();
     let bare = bytes.strip_suffix(b"/").unwrap_or(bytes);
     if bare.is_empty() {
@@ -139,7 +139,7 @@ impl Root {
             // Where this cannot be made, nothing can be written at all.
             Errno::ACCESS | Errno::PERM | Errno::ROFS => {
                 let m = format!("directory `{}` is not writable: {e}", self.path.display());
-                Failure::new(Kind::ReadOnly, "write", m)
+                Error::new(Kind::ReadOnly, "write", m)
             }
             e => io_failure("write", &self.path.display(), e),
         })?;
@@ -203,7 +203,7 @@ impl Root {
         let file = File::from(fd);
         let meta = file.metadata().map_err(|e| std_failure("read", key, &e))?;
         if meta.is_dir() != key.is_folder() || !(meta.is_file() || meta.is_dir()) {
-            return Err(Failure::new(Kind::NotFound, "read", format!("`{key}` is not a file")));
+            return Err(Error::new(Kind::NotFound, "read", format!("`{key}` is not a file")));
         }
         Ok((file, meta))
     }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 
 use http::{HeaderName, HeaderValue};
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::Key;
 use rustix::fs::{Mode, OFlags, XattrFlags};
 use serde::{Deserialize, Serialize};
@@ -48,7 +48,7 @@ fn stored(key: &Key, meta: &Meta, marker: bool) -> Sidecar {
 /// The text kept beside an open upload.
 pub(super) fn encode(key: &Key, meta: &Meta) -> Result<String> {
     let text = serde_json::to_string(&stored(key, meta, false));
-    text.map_err(|e| Failure::new(Kind::Internal, "write", e.to_string()))
+    text.map_err(|e| Error::new(Kind::Internal, "write", e.to_string()))
 }
 
 /// Metadata out of such a text; whatever is unreadable is left out.
@@ -92,8 +92,7 @@ pub(super) fn write_marker(root: &Root, key: &Key, dir: &File, meta: &Meta) -> R
 }
 
 fn put(root: &Root, key: &Key, file: &File, stored: &Sidecar) -> Result<()> {
-    let text =
-        serde_json::to_vec(stored).map_err(|e| Failure::new(Kind::Internal, "write", e.to_string()))?;
+    let text = serde_json::to_vec(stored).map_err(|e| Error::new(Kind::Internal, "write", e.to_string()))?;
     if rustix::fs::fsetxattr(file, ATTRIBUTE, &text, XattrFlags::empty()).is_ok() {
         return Ok(());
     }

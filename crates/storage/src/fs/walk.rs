@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::Key;
 use rustix::fs::FileType;
 
@@ -98,7 +98,7 @@ impl Walk<'_> {
     fn dir(&mut self, base: &[u8], depth: usize) -> Result<()> {
         if depth > DEPTH_MAX {
             let m = format!("`{}` is nested too deeply", String::from_utf8_lossy(base));
-            return Err(Failure::new(Kind::Unsupported, "list", m));
+            return Err(Error::new(Kind::Unsupported, "list", m));
         }
         let (after, prefix) = (self.after, self.request.prefix.as_bytes());
         // Where in this directory the page begins: the name that leads towards `after` or the prefix.

@@ -1,7 +1,7 @@
 //! One request: how it is put together, signed, sent and answered.
 
 use http::{HeaderName, Method, Request, Response, header};
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::Key;
 
 use super::Google;
@@ -79,8 +79,8 @@ impl Google {
         }
         let request = request
             .body(call.body)
-            .map_err(|e| Failure::new(Kind::InvalidKey, call.op, format!("{what}: {e}")))?;
-        let answer = self.config.client.send(request).await.map_err(|f| Failure { op: call.op, ..f })?;
+            .map_err(|e| Error::new(Kind::InvalidKey, call.op, format!("{what}: {e}")))?;
+        let answer = self.config.client.send(request).await.map_err(|f| Error { op: call.op, ..f })?;
         if answer.status().is_success() {
             return Ok(answer);
         }
@@ -93,6 +93,6 @@ impl Google {
         let op = call.op;
         let body = collect(self.send(call).await?, MAX_RESPONSE_BYTES).await?;
         serde_json::from_slice(&body)
-            .map_err(|e| Failure::new(Kind::Corrupt, op, format!("cannot parse the response: {e}")))
+            .map_err(|e| Error::new(Kind::Corrupt, op, format!("cannot parse the response: {e}")))
     }
 }

@@ -1,10 +1,10 @@
 //! Kinds of failures by the service's codes and statuses.
 
 use http::StatusCode;
-use model::failure::{Failure, Kind};
+use model::error::{Error, Kind};
 use serde_json::Value;
 
-pub(super) fn failure(op: &'static str, what: &str, status: StatusCode, body: &[u8]) -> Failure {
+pub(super) fn failure(op: &'static str, what: &str, status: StatusCode, body: &[u8]) -> Error {
     let json: Value = serde_json::from_slice(body).unwrap_or_default();
     let message = json["error"]["message"].as_str().unwrap_or_default();
     let reason = json["error"]["errors"][0]["reason"].as_str().unwrap_or_default();
@@ -29,5 +29,5 @@ pub(super) fn failure(op: &'static str, what: &str, status: StatusCode, body: &[
         text.push_str(": ");
         text.extend(message.chars().take(300));
     }
-    Failure::new(kind, op, text)
+    Error::new(kind, op, text)
 }

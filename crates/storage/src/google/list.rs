@@ -1,7 +1,7 @@
 //! Listings.
 
 use http::Method;
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::Key;
 use serde::Deserialize;
 
@@ -41,7 +41,7 @@ impl Google {
         for object in shown {
             if object.size.parse::<u64>().is_err() {
                 let m = format!("the listing has no size for `{}`", object.name);
-                return Err(Failure::new(Kind::Corrupt, "list", m));
+                return Err(Error::new(Kind::Corrupt, "list", m));
             }
             let meta = object.meta();
             let modified_ms = meta.modified_ms.unwrap_or(0);

@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use client::MAX_RESPONSE_BYTES;
 use flow_control::clock::SharedClock;
 use http::{HeaderMap, Method};
-use model::failure::{Kind, Result};
+use model::error::{Kind, Result};
 use model::key::Key;
 
 use crate::body::Body;

@@ -1,7 +1,7 @@
 //! Multipart uploads.
 
 use http::{Method, header};
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::Key;
 use ring::digest;
 use serde_json::{Map, Value, json};
@@ -89,7 +89,7 @@ impl Google {
         parts: &[UploadedPart],
     ) -> Result<Written> {
         let (Some(name), folder) = (key.as_str(), parts_folder(key, upload)) else {
-            return Err(Failure::new(
+            return Err(Error::new(
                 Kind::InvalidKey,
                 "complete_upload",
                 format!("`{key}` is not valid UTF-8"),

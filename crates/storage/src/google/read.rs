@@ -1,7 +1,7 @@
 //! Reading objects and what describes them.
 
 use http::{Method, header};
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::Key;
 
 use super::Google;
@@ -26,7 +26,7 @@ impl Google {
         };
         let changed = |now: &str| {
             let m = format!("`{}/{key}` has changed (generation is now {now})", self.config.bucket);
-            Failure::new(Kind::Changed, "read", m)
+            Error::new(Kind::Changed, "read", m)
         };
         if let (Some(meta), Some(wanted)) = (&known, wanted)
             && meta.etag.to_string() != wanted.to_string()

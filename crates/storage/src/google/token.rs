@@ -4,7 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::{HeaderValue, Method, Request, header};
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use ring::{rand, rsa, signature};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject;
@@ -61,8 +61,8 @@ struct TokenResponse {
     expires_in: i64,
 }
 
-fn bad(why: &str) -> Failure {
-    Failure::new(Kind::Invalid, "json_auth_file", format!("the service account key file {why}"))
+fn bad(why: &str) -> Error {
+    Error::new(Kind::Invalid, "json_auth_file", format!("the service account key file {why}"))
 }
 
 impl ServiceAccount {
@@ -105,7 +105,7 @@ impl ServiceAccount {
         let mut signed = vec![0; self.key.public().modulus_len()];
         self.key
             .sign(&signature::RSA_PKCS1_SHA256, &rand::SystemRandom::new(), text.as_bytes(), &mut signed)
-            .map_err(|_| Failure::new(Kind::Internal, "token", "cannot sign the token request"))?;
+            .map_err(|_| Error::new(Kind::Internal, "token", "cannot sign the token request"))?;
         Ok(format!("{text}.{}", URL_SAFE_NO_PAD.encode(signed)))
     }
 
@@ -145,12 +145,12 @@ impl ServiceAccount {
                 self.email,
                 status.as_u16()
             );
-            return Err(Failure::new(kind, "token", m));
+            return Err(Error::new(kind, "token", m));
         }
         let answer: TokenResponse = serde_json::from_slice(&body)
-            .map_err(|_| Failure::new(Kind::Corrupt, "token", "cannot parse the token response"))?;
+            .map_err(|_| Error::new(Kind::Corrupt, "token", "cannot parse the token response"))?;
         let mut value = HeaderValue::from_str(&format!("Bearer {}", answer.access_token)).map_err(|_| {
-            Failure::new(Kind::Corrupt, "token", "the access token is not a valid header value")
+            Error::new(Kind::Corrupt, "token", "the access token is not a valid header value")
         })?;
         value.set_sensitive(true);
         *held = Some((value.clone(), now_ms + answer.expires_in.clamp(0, 86_400) * 1000));

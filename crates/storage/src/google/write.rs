@@ -1,7 +1,7 @@
 //! Writing and deleting objects.
 
 use http::{Method, header};
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::Key;
 use serde_json::{Value, json};
 
@@ -58,7 +58,7 @@ impl Google {
     pub(super) async fn put_object(&self, key: &Key, meta: &Meta, body: Body) -> Result<Written> {
         let Some(name) = key.as_str() else {
             let m = format!("`{key}` is not valid UTF-8, which this store requires");
-            return Err(Failure::new(Kind::InvalidKey, "write", m));
+            return Err(Error::new(Kind::InvalidKey, "write", m));
         };
         let object = self.insert_object("write", name, meta, body).await?;
         Ok(Written { etag: object.etag(), ..Written::default() })

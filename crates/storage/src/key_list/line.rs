@@ -1,6 +1,6 @@
 //! Pure: one line of an object list or a URL list (oms.md §4.3, §4.4).
 
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 
 use crate::s3::list_parser::percent_decode;
 
@@ -30,7 +30,7 @@ pub struct Line {
 /// # Errors
 /// [`Kind::ListLineTooLong`] or [`Kind::ListMalformed`], with the number of the line and what is wrong.
 pub(super) fn read(form: ListForm, line: &[u8], number: u64) -> Result<Option<Line>> {
-    let wrong = |kind, why: &str| Failure::new(kind, "list_file", format!("line {number}: {why}"));
+    let wrong = |kind, why: &str| Error::new(kind, "list_file", format!("line {number}: {why}"));
     let malformed = |why: &str| wrong(Kind::ListMalformed, why);
     if line.len() > LINE_MAX {
         return Err(wrong(Kind::ListLineTooLong, "is longer than 65,535 bytes"));

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::{Key, Order};
 
 pub use line::ListForm;
@@ -41,7 +41,7 @@ pub fn path_in(data_dir: &Path, task: i64) -> PathBuf {
 /// # Errors
 /// [`Kind::ListMissing`], [`Kind::ListTooLarge`], [`Kind::ListMetadata`] or [`Kind::Archived`].
 pub async fn check(files: &SharedStore, key: &Key) -> Result<Meta> {
-    let refused = |kind, why: String| Failure::new(kind, "list_file", format!("`{key}`: {why}"));
+    let refused = |kind, why: String| Error::new(kind, "list_file", format!("`{key}`: {why}"));
     if !key.as_bytes().ends_with(b".txt") {
         return Err(refused(Kind::ListTooLarge, "the name must end in .txt".into()));
     }
@@ -120,7 +120,7 @@ pub async fn lines(
     }
     take(&rest)?;
     if named == 0 {
-        return Err(Failure::new(Kind::ListEmpty, "list_file", format!("the list `{key}` is empty")));
+        return Err(Error::new(Kind::ListEmpty, "list_file", format!("the list `{key}` is empty")));
     }
     Ok(named)
 }
@@ -135,7 +135,7 @@ pub fn sorted_from_file(from: &Path, path: &Path) -> Result<Arc<Sorted>> {
         return Ok(Arc::new(there));
     }
     let missing =
-        |e: std::io::Error| Failure::new(Kind::ListMissing, "list_file", format!("{}: {e}", from.display()));
+        |e: std::io::Error| Error::new(Kind::ListMissing, "list_file", format!("{}: {e}", from.display()));
     let mut reader = std::io::BufReader::new(std::fs::File::open(from).map_err(missing)?);
     let mut sorter = sorted::Sorter::new(path)?;
     let (mut text, mut number) = (Vec::new(), 0);
@@ -201,7 +201,7 @@ pub async fn in_folder(files: &SharedStore, folder: &str) -> Result<Vec<String>>
         match page.next {
             Some(next) if next == from => {
                 let m = format!("the continuation token of the listing of `{folder}` did not advance");
-                return Err(Failure::new(Kind::OutOfOrderListing, "list", m));
+                return Err(Error::new(Kind::OutOfOrderListing, "list", m));
             }
             Some(next) => from = next,
             None => return Ok(keys),
@@ -210,7 +210,7 @@ pub async fn in_folder(files: &SharedStore, folder: &str) -> Result<Vec<String>>
     let m = format!(
         "the listing of `{folder}` has more than {PAGES_MAX} pages; hint: put the list files into a separate folder"
     );
-    Err(Failure::new(Kind::ListTooLarge, "list", m))
+    Err(Error::new(Kind::ListTooLarge, "list", m))
 }
 
 /// The sorted list of a task: the one on the disk, or made now from the list file.
@@ -343,10 +343,10 @@ mod folders {
             Ok(Page { entries, folders: vec![], next })
         }
         async fn head(&self, _: &Key, _: Option<u32>) -> Result<Meta> {
-            Err(Failure::new(Kind::Unsupported, "head", "nothing is here"))
+            Err(Error::new(Kind::Unsupported, "head", "nothing is here"))
         }
         async fn read(&self, _: &Key, _: &ReadRequest) -> Result<Reading> {
-            Err(Failure::new(Kind::Unsupported, "read", "nothing is here"))
+            Err(Error::new(Kind::Unsupported, "read", "nothing is here"))
         }
         async fn tags(&self, _: &Key) -> Result<Vec<(String, String)>> {
             Ok(vec![])

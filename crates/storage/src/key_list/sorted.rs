@@ -9,7 +9,7 @@ use std::io::{BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 
 use super::line::Line;
 
@@ -18,13 +18,13 @@ const PIECE_BYTES: usize = 24 << 20;
 /// Every so many records one offset is kept in memory.
 const STEP: usize = 256;
 
-fn failed(path: &Path, e: &std::io::Error) -> Failure {
+fn failed(path: &Path, e: &std::io::Error) -> Error {
     let kind = match e.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Kind::NoSpace,
         std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => Kind::ReadOnly,
         _ => Kind::Internal,
     };
-    Failure::new(kind, "list_file", format!("{}: {e}", path.display()))
+    Error::new(kind, "list_file", format!("{}: {e}", path.display()))
 }
 
 fn put(out: &mut impl Write, line: &Line) -> std::io::Result<()> {
@@ -123,7 +123,7 @@ impl Sorter {
             self.spill()?;
         }
         if self.pieces.is_empty() {
-            return Err(Failure::new(Kind::ListEmpty, "list_file", "the list file is empty"));
+            return Err(Error::new(Kind::ListEmpty, "list_file", "the list file is empty"));
         }
         let temp = self.path.with_extension("merging");
         let merged = || -> std::io::Result<()> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::{Key, Order};
 
 use super::{Sorted, page};
@@ -66,7 +66,7 @@ impl UrlListStore {
     fn url_of(&self, key: &Key) -> Result<String> {
         let line = self.0.list.find(key.as_bytes())?;
         line.map(|l| l.url)
-            .ok_or_else(|| Failure::new(Kind::NotFound, "read", format!("`{key}` is not in the list")))
+            .ok_or_else(|| Error::new(Kind::NotFound, "read", format!("`{key}` is not in the list")))
     }
 
     fn client(&self, origin: &str) -> Result<Client> {
@@ -93,7 +93,7 @@ impl UrlListStore {
         let mut url = self.url_of(key)?;
         for _ in 0..=REDIRECTS {
             let bad =
-                |why: String| Failure::new(Kind::Invalid, op, format!("`{key}` from {}: {why}", bare(&url)));
+                |why: String| Error::new(Kind::Invalid, op, format!("`{key}` from {}: {why}", bare(&url)));
             let uri: Uri = url.parse().map_err(|e| bad(format!("is not a URL: {e}")))?;
             let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
                 return Err(bad("is not an absolute URL".into()));
@@ -111,7 +111,7 @@ impl UrlListStore {
             headers.insert(header::HOST, host);
             // Bytes as they are: a compressed answer has another length.
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-            let answer = client.send(request).await.map_err(|f| Failure { op, ..f })?;
+            let answer = client.send(request).await.map_err(|f| Error { op, ..f })?;
             let status = answer.status();
             if status.is_redirection() && status != StatusCode::NOT_MODIFIED {
                 let to = answer.headers().get(header::LOCATION).and_then(|l| l.to_str().ok());
@@ -138,19 +138,19 @@ impl UrlListStore {
                 500.. => Kind::Unavailable,
                 _ => Kind::Invalid,
             };
-            return Err(Failure::new(
+            return Err(Error::new(
                 kind,
                 op,
                 format!("`{key}` from {}: HTTP {}", bare(&url), status.as_u16()),
             ));
         }
-        Err(Failure::new(Kind::Invalid, op, format!("`{key}`: more than {REDIRECTS} redirects")))
+        Err(Error::new(Kind::Invalid, op, format!("`{key}`: more than {REDIRECTS} redirects")))
     }
 
     /// Keeps an answer of unknown length on the disk, to learn its length.
     async fn spooled(&self, key: &Key, answer: Response<ResponseBody>) -> Result<Body> {
         let failed =
-            |e: std::io::Error| Failure::new(Kind::NoSpace, "read", format!("`{key}`: spool file: {e}"));
+            |e: std::io::Error| Error::new(Kind::NoSpace, "read", format!("`{key}`: spool file: {e}"));
         std::fs::create_dir_all(&self.0.spool).map_err(failed)?;
         let path = self.0.spool.join(format!("{:016x}.spool", fastrand::u64(..)));
         let mut file = tokio::fs::File::options()
@@ -173,7 +173,7 @@ impl UrlListStore {
                      a Content-Length",
                     self.0.spooled_max
                 );
-                return Err(Failure::new(Kind::TooLarge, "read", m));
+                return Err(Error::new(Kind::TooLarge, "read", m));
             }
             if unseen >= disk_space::CHECK_INTERVAL_BYTES {
                 disk_space::check(&self.0.spool)?;
@@ -194,7 +194,7 @@ impl UrlListStore {
                         chunk.truncate(n);
                         Ok(chunk.into())
                     }
-                    Err(e) => Err(Failure::new(Kind::Internal, "read", format!("`{what}`: spool file: {e}"))),
+                    Err(e) => Err(Error::new(Kind::Internal, "read", format!("`{what}`: spool file: {e}"))),
                 };
                 let end = chunk.is_err();
                 if tx.send(chunk).await.is_err() || end {
@@ -242,7 +242,7 @@ impl ObjectStore for UrlListStore {
 
     async fn head(&self, key: &Key, part: Option<u32>) -> Result<Meta> {
         if part.is_some() {
-            return Err(Failure::new(Kind::Unsupported, "head", "URLs do not have parts"));
+            return Err(Error::new(Kind::Unsupported, "head", "URLs do not have parts"));
         }
         match self.request("head", Method::HEAD, key, &HeaderMap::new()).await {
             Ok(answer) => Ok(meta_of(answer.headers())),
@@ -264,7 +264,7 @@ impl ObjectStore for UrlListStore {
         if let Some(r) = &request.range {
             let text = format!("bytes={}-{}", r.start, r.end - 1);
             let value =
-                HeaderValue::from_str(&text).map_err(|_| Failure::new(Kind::Invalid, "read", "bad range"))?;
+                HeaderValue::from_str(&text).map_err(|_| Error::new(Kind::Invalid, "read", "bad range"))?;
             headers.insert(header::RANGE, value);
         }
         let answer = self.request("read", Method::GET, key, &headers).await?;
@@ -272,7 +272,7 @@ impl ObjectStore for UrlListStore {
         let mut meta = meta_of(answer.headers());
         if request.if_match.as_ref().is_some_and(|e| !e.is_none() && !meta.etag.is_none() && *e != meta.etag)
         {
-            return Err(Failure::new(Kind::Changed, "read", format!("`{key}`: the ETag has changed")));
+            return Err(Error::new(Kind::Changed, "read", format!("`{key}`: the ETag has changed")));
         }
         match length(answer.headers()) {
             Some(len) => Ok(Reading { meta, body: Body::wire(answer.into_body(), len) }),
@@ -288,7 +288,7 @@ impl ObjectStore for UrlListStore {
         Ok(Vec::new())
     }
     async fn buckets(&self) -> Result<Vec<String>> {
-        Err(Failure::new(Kind::Unsupported, "buckets", "URLs do not have buckets"))
+        Err(Error::new(Kind::Unsupported, "buckets", "URLs do not have buckets"))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::Key;
 
 use super::config::Addressing;
@@ -67,7 +67,7 @@ impl S3 {
         {
             let m =
                 format!("`{key}` has an empty path segment, which this server would store under another key");
-            return Err(Failure::new(Kind::InvalidKey, call.op, m));
+            return Err(Error::new(Kind::InvalidKey, call.op, m));
         }
         let mut path = String::with_capacity(64 + call.key.map_or(0, |k| k.as_bytes().len()));
         path.push_str(self.client.base());
@@ -105,11 +105,11 @@ impl S3 {
             path.push_str(&query);
         }
         let mut request = Request::builder().method(call.method).uri(path).body(call.body).map_err(|e| {
-            Failure::new(Kind::InvalidKey, call.op, format!("{}: {e}", self.describe(call.key)))
+            Error::new(Kind::InvalidKey, call.op, format!("{}: {e}", self.describe(call.key)))
         })?;
         *request.headers_mut() = headers;
         let bodiless = request.method() == Method::HEAD;
-        let answer = self.client.send(request).await.map_err(|f| Failure { op: call.op, ..f })?;
+        let answer = self.client.send(request).await.map_err(|f| Error { op: call.op, ..f })?;
         if answer.status().is_success() {
             if self.facts.accepted.load(Relaxed) == 0 {
                 self.facts.accepted.store(1, Relaxed);
@@ -130,12 +130,7 @@ impl S3 {
     }
 
     /// One signature that is refused while others pass is that object's trouble, not the credentials'.
-    pub(super) fn classify_signature_failure(
-        &self,
-        key: Option<&Key>,
-        body: &[u8],
-        failure: Failure,
-    ) -> Failure {
+    pub(super) fn classify_signature_failure(&self, key: Option<&Key>, body: &[u8], failure: Error) -> Error {
         let refused = failure.kind == Kind::BadCredentials
             && xml::texts(body, ["Code"])
                 .is_ok_and(|[code]| code.as_deref() == Some("SignatureDoesNotMatch"));
@@ -143,6 +138,6 @@ impl S3 {
             && key.is_some()
             && self.facts.accepted.load(Relaxed) > 0
             && self.facts.refused.fetch_add(1, Relaxed) < MAX_REFUSED_SIGNATURES;
-        if alone { Failure { kind: Kind::Invalid, ..failure } } else { failure }
+        if alone { Error { kind: Kind::Invalid, ..failure } } else { failure }
     }
 }

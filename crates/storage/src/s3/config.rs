@@ -1,6 +1,6 @@
 //! What is needed to open a bucket.
 
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::Order;
 
 use super::sign::Credentials;
@@ -48,14 +48,14 @@ pub(super) fn check_label(bucket: &str) -> Result<()> {
         let m = format!(
             "bucket `{bucket}` cannot be part of a host name (3 to 63 lower-case letters, digits, `.` and `-`)"
         );
-        Failure::new(Kind::Invalid, "open", m)
+        Error::new(Kind::Invalid, "open", m)
     })
 }
 
 /// A bucket in a path is a segment of its own there.
 pub(super) fn check_segment(bucket: &str) -> Result<()> {
     if bucket == "." || bucket == ".." || bucket.bytes().any(|b| b.is_ascii_control()) {
-        return Err(Failure::new(
+        return Err(Error::new(
             Kind::Invalid,
             "open",
             format!("`{}` is not a valid bucket name", bucket.escape_debug()),

@@ -1,7 +1,7 @@
 //! S3 error answers as failures: the code decides, the status where there is no body.
 
 use http::StatusCode;
-use model::failure::{Failure, Kind};
+use model::error::{Error, Kind};
 
 use crate::xml;
 
@@ -60,7 +60,7 @@ pub(super) fn failure(
     status: StatusCode,
     body: &[u8],
     elsewhere: Option<&str>,
-) -> Failure {
+) -> Error {
     let [code, message, endpoint] = xml::texts(body, ["Code", "Message", "Endpoint"]).unwrap_or_default();
     let code = code.unwrap_or_default();
     let mut kind = kind_of(&code, status);
@@ -83,7 +83,7 @@ pub(super) fn failure(
         text.push_str(": ");
         text.extend(message.chars().take(300));
     }
-    Failure::new(kind, op, text)
+    Error::new(kind, op, text)
 }
 
 /// True for a message that asks for a checksum. AWS and others say so under a general code, in words of their own.

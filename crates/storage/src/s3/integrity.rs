@@ -9,7 +9,7 @@
 //! process carry it too, as the store demands.
 
 use http::{HeaderMap, HeaderValue, Method};
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::Key;
 
 use super::{S3, crc64_in};
@@ -91,7 +91,7 @@ fn set(headers: &mut HeaderMap, name: &'static str, value: &str) {
 }
 
 /// Whether a failure tells nothing of what the store understands.
-fn passes(failure: &Failure) -> bool {
+fn passes(failure: &Error) -> bool {
     matches!(failure.kind, Kind::Throttled | Kind::Timeout | Kind::Connect)
 }
 
@@ -141,7 +141,7 @@ impl S3 {
             return Ok(());
         }
         let m = format!("{}: the store keeps `aws-chunked` as Content-Encoding", self.describe(Some(key)));
-        Err(Failure::new(Kind::Mismatch, "write", m))
+        Err(Error::new(Kind::Mismatch, "write", m))
     }
 
     /// How the store verifies a CRC-64; `upload` becomes no object.

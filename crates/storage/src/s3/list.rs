@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use http::Method;
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::{Key, Order};
 
 use super::client::{ApiCall, body_of};
@@ -34,7 +34,7 @@ impl S3 {
                 if matches!(f.kind, Kind::Invalid | Kind::Unsupported)
                     && matches!(request.from, Position::After(_)) =>
             {
-                Err(Failure { kind: Kind::OutOfOrderListing, ..f })
+                Err(Error { kind: Kind::OutOfOrderListing, ..f })
             }
             page => page,
         }
@@ -86,7 +86,7 @@ impl S3 {
             }
         }
         let answer = self.send(ApiCall { query: &query, ..ApiCall::new("list", Method::GET, None) }).await?;
-        let xml = body_of(answer).await.map_err(|f| Failure { op: "list", ..f })?;
+        let xml = body_of(answer).await.map_err(|f| Error { op: "list", ..f })?;
         let listing = list_parser::parse(&xml)?;
         if listing.counted || listing.token.is_some() {
             self.facts.dialect.store(DIALECT_V2, Relaxed);
@@ -120,7 +120,7 @@ impl S3 {
                 }
                 None => {
                     let m = "the listing says it is truncated but has no key and no continuation token";
-                    return Err(Failure::new(Kind::OutOfOrderListing, "list", m));
+                    return Err(Error::new(Kind::OutOfOrderListing, "list", m));
                 }
             },
             // A full page of a folder walk is not trusted to be the last.

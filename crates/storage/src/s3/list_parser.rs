@@ -1,6 +1,6 @@
 //! Answers of `ListObjectsV2` and `ListObjects`, scanned in place: XML is the cost of listing.
 
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::Key;
 
 use crate::etag::Etag;
@@ -51,7 +51,7 @@ pub fn parse(xml: &[u8]) -> Result<Listing> {
                     _ => {}
                 }
                 if depth > 16 {
-                    return Err(Failure::new(
+                    return Err(Error::new(
                         Kind::Corrupt,
                         "list",
                         "the XML of the listing is nested too deeply",
@@ -90,7 +90,7 @@ pub fn parse(xml: &[u8]) -> Result<Listing> {
                         in_entry = false;
                         let (Some(key), Some(size)) = (key.take(), size.take()) else {
                             let m = "a listed object has no key or no size";
-                            return Err(Failure::new(Kind::Corrupt, "list", m));
+                            return Err(Error::new(Kind::Corrupt, "list", m));
                         };
                         let etag = std::mem::take(&mut etag);
                         page.entries.push(Entry {
@@ -110,7 +110,7 @@ pub fn parse(xml: &[u8]) -> Result<Listing> {
         }
     }
     if !complete {
-        return Err(Failure::new(Kind::Corrupt, "list", "the response is truncated or not a bucket listing"));
+        return Err(Error::new(Kind::Corrupt, "list", "the response is truncated or not a bucket listing"));
     }
     Ok(listing)
 }
@@ -119,7 +119,7 @@ fn bounded(text: &[u8]) -> Result<&[u8]> {
     if text.len() <= TOKEN_MAX {
         return Ok(text);
     }
-    Err(Failure::new(
+    Err(Error::new(
         Kind::Corrupt,
         "list",
         format!("the continuation token of the listing has {} bytes", text.len()),

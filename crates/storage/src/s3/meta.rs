@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 
 use super::sign::encode;
 use super::{S3, vendor};
@@ -43,9 +43,8 @@ impl S3 {
             headers.append(name.clone(), value.clone());
         }
         let mut set = |name: &'static str, value: &str| -> Result<()> {
-            let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| {
-                Failure::new(Kind::Invalid, "write", format!("`{name}` is not a valid header"))
-            })?;
+            let value = HeaderValue::from_bytes(value.as_bytes())
+                .map_err(|_| Error::new(Kind::Invalid, "write", format!("`{name}` is not a valid header")))?;
             headers.insert(HeaderName::from_static(name), value);
             Ok(())
         };

@@ -27,7 +27,7 @@ use config::{check_label, check_segment};
 use flow_control::clock::SharedClock;
 use http::{HeaderValue, Method};
 use meta::header_text;
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::{Key, Order};
 use sign::Signer;
 
@@ -95,7 +95,7 @@ impl S3 {
             }
         };
         let host = HeaderValue::from_str(client.authority()).map_err(|_| {
-            Failure::new(Kind::Invalid, "open", "the host of the endpoint is not a valid host name")
+            Error::new(Kind::Invalid, "open", "the host of the endpoint is not a valid host name")
         })?;
         let signer = config.credentials.clone().map(|c| Signer::new(c, &config.region));
         let mut capability = Capability { crc64_ecma: config.vendor.crc64_ecma, ..Capability::S3 };
@@ -172,7 +172,7 @@ impl ObjectStore for S3 {
     async fn probe(&self, prefix: &str) -> Result<Probe> {
         let call = ApiCall::new("probe", Method::HEAD, None);
         let answer = self.send(call).await.map_err(|f| match f.kind {
-            Kind::NotFound => Failure {
+            Kind::NotFound => Error {
                 kind: Kind::NoBucket,
                 message: format!(
                     "bucket `{}` does not exist at {}",

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use http::{HeaderValue, Method};
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::Key;
 
 use super::client::{ApiCall, body_of, read_to_end};
@@ -27,7 +27,7 @@ impl S3 {
         let xml = body_of(self.send(call).await?).await?;
         let [id] = xml::texts(&xml, ["UploadId"])?;
         let id =
-            id.ok_or_else(|| Failure::new(Kind::Corrupt, "begin_upload", "the response has no UploadId"))?;
+            id.ok_or_else(|| Error::new(Kind::Corrupt, "begin_upload", "the response has no UploadId"))?;
         Ok(if meta.part_crc { integrity::marked(&id) } else { id })
     }
 
@@ -51,7 +51,7 @@ impl S3 {
         let opaque = self.encrypts(answer.headers());
         read_to_end(answer).await;
         if etag.is_empty() {
-            return Err(Failure::new(Kind::Corrupt, "write_part", "the response has no ETag"));
+            return Err(Error::new(Kind::Corrupt, "write_part", "the response has no ETag"));
         }
         Ok(UploadedPart { number, etag, size, opaque, crc64: None })
     }

@@ -1,7 +1,7 @@
 //! Reading objects and what describes them.
 
 use http::{HeaderValue, Method};
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::Key;
 
 use super::client::{ApiCall, body_of};
@@ -31,12 +31,7 @@ impl S3 {
     }
 
     /// Why a HEAD was refused: its answer has no body, so the first byte is read instead (AWS "HeadObject").
-    pub(super) async fn failure_of_get(
-        &self,
-        key: &Key,
-        query: &[(&str, &str)],
-        refused: Failure,
-    ) -> Failure {
+    pub(super) async fn failure_of_get(&self, key: &Key, query: &[(&str, &str)], refused: Error) -> Error {
         let mut call = ApiCall { query, ..ApiCall::new("head", Method::GET, Some(key)) };
         call.headers.insert(http::header::RANGE, HeaderValue::from_static("bytes=0-0"));
         self.send(call).await.err().unwrap_or(refused)
@@ -46,7 +41,7 @@ impl S3 {
         let query: Vec<(&str, &str)> = self.version_query().collect();
         let mut call = ApiCall { query: &query, ..ApiCall::new("read", Method::GET, Some(key)) };
         let value = |text: String| {
-            HeaderValue::from_str(&text).map_err(|_| Failure::new(Kind::Invalid, "read", "bad header value"))
+            HeaderValue::from_str(&text).map_err(|_| Error::new(Kind::Invalid, "read", "bad header value"))
         };
         match &request.range {
             Some(r) => {
@@ -68,7 +63,7 @@ impl S3 {
             && !meta.etag.same_text(wanted)
         {
             let m = format!("{}: the ETag is now {}, expected {wanted}", self.describe(Some(key)), meta.etag);
-            return Err(Failure::new(Kind::Changed, "read", m));
+            return Err(Error::new(Kind::Changed, "read", m));
         }
         let told = length(answer.headers());
         let len = told.or(request.expected_len()).ok_or_else(|| no_length(&self.describe(Some(key))))?;

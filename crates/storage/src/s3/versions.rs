@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use http::Method;
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::Key;
 
 use super::S3;
@@ -59,16 +59,16 @@ impl S3 {
             }
             if answer.next == marker || answer.next.0.is_empty() {
                 let m = "the version listing says it is truncated but its markers did not advance";
-                return Err(Failure::new(Kind::OutOfOrderListing, "list_versions", m));
+                return Err(Error::new(Kind::OutOfOrderListing, "list_versions", m));
             }
             marker = answer.next;
         }
         let Some((key, _)) = found.pop() else {
             let m = format!("{PAGES} pages of the version listing below `{}` have no key", request.prefix);
-            return Err(Failure::new(Kind::OutOfOrderListing, "list_versions", m));
+            return Err(Error::new(Kind::OutOfOrderListing, "list_versions", m));
         };
         let m = format!("`{key}` has more than {} versions", PAGES * 1000);
-        let failed = Err(Failure::new(Kind::TooLarge, "list_versions", m));
+        let failed = Err(Error::new(Kind::TooLarge, "list_versions", m));
         Ok(VersionPage { keys: vec![(key.clone(), failed)], next: Some(Position::After(key)) })
     }
 }
@@ -148,7 +148,7 @@ fn parse(xml: &[u8]) -> Result<VersionsResult> {
     }
     if !complete {
         let m = "the response is truncated or not a version listing";
-        return Err(Failure::new(Kind::Corrupt, "list_versions", m));
+        return Err(Error::new(Kind::Corrupt, "list_versions", m));
     }
     Ok(answer)
 }

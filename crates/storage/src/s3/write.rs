@@ -1,7 +1,7 @@
 //! Writing and deleting objects.
 
 use http::{HeaderValue, Method};
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::Key;
 
 use super::client::{ApiCall, body_of, read_to_end};
@@ -71,7 +71,7 @@ impl S3 {
         source.push('/');
         encode(&mut source, from.as_bytes(), true);
         let mut call = ApiCall::new("copy", Method::PUT, Some(to));
-        let bad = |_| Failure::new(Kind::InvalidKey, "copy", "the source key is not a valid header value");
+        let bad = |_| Error::new(Kind::InvalidKey, "copy", "the source key is not a valid header value");
         call.headers.insert("x-amz-copy-source", HeaderValue::from_str(&source).map_err(bad)?);
         if !if_match.is_none() {
             let etag = HeaderValue::from_str(&format!("\"{if_match}\"")).map_err(bad)?;
@@ -91,7 +91,7 @@ impl S3 {
     pub(super) async fn restore_object(&self, key: &Key, days: u32) -> Result<()> {
         if !self.config.vendor.restores {
             let m = format!("{} does not support restore requests", self.config.vendor.name);
-            return Err(Failure::new(Kind::Unsupported, "restore", m));
+            return Err(Error::new(Kind::Unsupported, "restore", m));
         }
         let body = format!(
             "<RestoreRequest xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Days>{days}</Days>\

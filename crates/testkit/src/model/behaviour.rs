@@ -1,6 +1,6 @@
 //! How a store behaves.
 
-use model::failure::Kind;
+use model::error::Kind;
 use model::key::{Key, Order};
 use storage::Capability;
 

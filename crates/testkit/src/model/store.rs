@@ -7,7 +7,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use model::key::Key;
 use storage::checksum::{Checksums, DigestSet, Hasher, hex, md5_of_parts};
 use storage::{
@@ -218,7 +218,7 @@ fn slow(bytes: Bytes) -> Body {
 }
 
 fn refused<T>(kind: Kind, op: &'static str) -> Result<T> {
-    Err(Failure::new(kind, op, format!("the model answers {kind:?}")))
+    Err(Error::new(kind, op, format!("the model answers {kind:?}")))
 }
 
 /// Loses the answer, if that is what happens.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use axum::extract::{Query, State};
 use control::{Control, TaskError};
 
-use crate::error::{Error, OmsVersion};
+use crate::error::{ApiError, OmsVersion};
 use crate::reply::{Reply, json};
 use crate::v2::tasks::create::URLS;
 
@@ -26,7 +26,7 @@ pub(crate) const VENDORS: [&str; 11] = [
 
 pub(crate) async fn handle(State(_): State<Control>, Query(query): Query<HashMap<String, String>>) -> Reply {
     let vendors = vendors(query.get("type").map(String::as_str));
-    json(&vendors.map_err(|refusal| Error::from_task_error(OmsVersion::V2, &refusal))?)
+    json(&vendors.map_err(|refusal| ApiError::from_task_error(OmsVersion::V2, &refusal))?)
 }
 
 /// What an end may be; a parameter without a value is as none (api-compat.md).

@@ -11,7 +11,7 @@ use seal::Secret;
 use wire::fields::Fields;
 use wire::v2::SyncCreated;
 
-use crate::error::{Error, OmsVersion, field_error};
+use crate::error::{ApiError, OmsVersion, field_error};
 use crate::reply::{Reply, json, object};
 use crate::v2::credentials;
 use crate::v2::objectstorage::cloud_type::VENDORS;
@@ -29,7 +29,7 @@ pub(crate) async fn handle(
         let (spec, secrets) = read(&Fields::root(&map))?;
         control.create_sync(&project, &spec, &secrets).await
     };
-    let id = create.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
+    let id = create.await.map_err(|r| ApiError::from_task_error(OmsVersion::V2, &r))?;
     json(&SyncCreated { sync_task_id: id })
 }
 

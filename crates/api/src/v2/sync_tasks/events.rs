@@ -8,7 +8,7 @@ use control::{Control, TaskError};
 use storage::s3::list_parser::percent_decode;
 use wire::fields::Fields;
 
-use crate::error::{Error, OmsVersion, field_error};
+use crate::error::{ApiError, OmsVersion, field_error};
 use crate::reply::{Reply, empty, object};
 
 pub(crate) async fn handle(
@@ -18,7 +18,7 @@ pub(crate) async fn handle(
 ) -> Reply {
     let map = object(OmsVersion::V2, &body)?;
     let take = async { control.sync_events(&project, &id, &keys(&Fields::root(&map))?).await };
-    take.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
+    take.await.map_err(|r| ApiError::from_task_error(OmsVersion::V2, &r))?;
     empty()
 }
 

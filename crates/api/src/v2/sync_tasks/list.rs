@@ -5,7 +5,7 @@ use control::{Control, TaskError};
 use wire::v2::SyncTaskList;
 
 use super::show::reply;
-use crate::error::{Error, OmsVersion};
+use crate::error::{ApiError, OmsVersion};
 use crate::reply::{Reply, json};
 use crate::v2::tasks::list::{Params, number};
 
@@ -29,6 +29,6 @@ pub(crate) async fn handle(
         };
         control.list_syncs(&project, running, offset, limit).await
     };
-    let (tasks, count) = list.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
+    let (tasks, count) = list.await.map_err(|r| ApiError::from_task_error(OmsVersion::V2, &r))?;
     json(&SyncTaskList { tasks: tasks.iter().map(reply).collect(), count })
 }

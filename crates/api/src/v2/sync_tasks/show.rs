@@ -6,7 +6,7 @@ use model::policy::MetadataRule;
 use store::SyncRow;
 use wire::v2::{SyncMonth, SyncTask};
 
-use crate::error::{Error, OmsVersion};
+use crate::error::{ApiError, OmsVersion};
 use crate::reply::{Reply, json};
 use crate::v2::tasks::extras::shown_cdn;
 use crate::v2::tasks::list::Params;
@@ -25,7 +25,7 @@ pub(crate) async fn handle(
             .map_err(|_| TaskError::Range(format!("`query_time`: `{text}` is not a time in milliseconds")))?;
         control.show_sync(&project, &id, at).await
     };
-    let shown = show.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
+    let shown = show.await.map_err(|r| ApiError::from_task_error(OmsVersion::V2, &r))?;
     let [request, success, failure, skip, size] = shown.sums;
     json(&SyncTask {
         month: Some(SyncMonth {

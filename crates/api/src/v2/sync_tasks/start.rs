@@ -8,7 +8,7 @@ use model::spec::TaskSpec;
 use wire::fields::Fields;
 
 use super::create::secrets;
-use crate::error::{Error, OmsVersion};
+use crate::error::{ApiError, OmsVersion};
 use crate::reply::{Reply, empty, object};
 use crate::v2::tasks::extras::cdn_key_again;
 
@@ -24,7 +24,7 @@ pub(crate) async fn handle(
         let secrets = read(&f, &shown.sync.spec)?;
         control.start_sync(&project, &id, &secrets).await
     };
-    start.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
+    start.await.map_err(|r| ApiError::from_task_error(OmsVersion::V2, &r))?;
     empty()
 }
 

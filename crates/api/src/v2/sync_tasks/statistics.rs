@@ -5,7 +5,7 @@ use control::sync::KINDS;
 use control::{Control, TaskError};
 use wire::v2::{StatisticData, StatisticPoint, SyncStatistic};
 
-use crate::error::{Error, OmsVersion};
+use crate::error::{ApiError, OmsVersion};
 use crate::reply::{Reply, json};
 use crate::v2::tasks::list::{Params, given};
 
@@ -35,7 +35,7 @@ pub(crate) async fn handle(
             .collect::<Result<Vec<_>, _>>()?;
         control.sync_statistic(&project, &id, &kinds, time("start_time")?, time("end_time")?).await
     };
-    let found = ask.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
+    let found = ask.await.map_err(|r| ApiError::from_task_error(OmsVersion::V2, &r))?;
     let point = |(time_stamp, statistic_num)| StatisticPoint { time_stamp, statistic_num };
     let data = |(data_type, points): (_, Vec<(i64, u64)>)| StatisticData {
         data_type,

@@ -9,7 +9,7 @@ use model::spec::TaskSpec;
 use wire::fields::Fields;
 use wire::v2::GroupCreated;
 
-use crate::error::{Error, OmsVersion, field_error};
+use crate::error::{ApiError, OmsVersion, field_error};
 use crate::reply::{Reply, json, object};
 use crate::v2::tasks::create::{destination, echo, rules, selection, source};
 use crate::v2::tasks::extras::cdn_key;
@@ -25,7 +25,7 @@ pub(crate) async fn handle(
         let (kind, spec, secrets) = read(&Fields::root(&map))?;
         control.create_group(&project, kind, &spec, &secrets).await
     };
-    let id = create.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
+    let id = create.await.map_err(|r| ApiError::from_task_error(OmsVersion::V2, &r))?;
     json(&GroupCreated { group_id: id })
 }
 

@@ -6,7 +6,7 @@ use model::group::Phase;
 use wire::v2::TaskGroupList;
 
 use super::show::reply;
-use crate::error::{Error, OmsVersion};
+use crate::error::{ApiError, OmsVersion};
 use crate::reply::{Reply, json};
 use crate::v2::tasks::list::{Params, given, number};
 
@@ -29,7 +29,7 @@ pub(crate) async fn handle(
         };
         control.list_groups(&project, phase, offset, limit).await
     };
-    let (groups, count) = list.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
+    let (groups, count) = list.await.map_err(|r| ApiError::from_task_error(OmsVersion::V2, &r))?;
     let now = control.clock.now_ms();
     json(&TaskGroupList { taskgroups: groups.iter().map(|g| reply(g, now)).collect(), count })
 }

@@ -7,7 +7,7 @@ use control::{Control, TaskError};
 use model::spec::TaskSpec;
 use wire::fields::Fields;
 
-use crate::error::{Error, OmsVersion, field_error};
+use crate::error::{ApiError, OmsVersion, field_error};
 use crate::reply::{Reply, empty, object};
 use crate::v2::tasks::start::read;
 
@@ -23,7 +23,7 @@ pub(crate) async fn handle(
         let (secrets, failed_only) = asked(&f, &shown.group.spec)?;
         control.retry_group(&project, &id, secrets, failed_only).await
     };
-    retry.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
+    retry.await.map_err(|r| ApiError::from_task_error(OmsVersion::V2, &r))?;
     empty()
 }
 

@@ -8,7 +8,7 @@ use model::policy::MetadataRule;
 use model::task::Visible;
 use wire::v2::{ErrorReason, FailedObjectRecord, TaskGroup};
 
-use crate::error::{Error, OmsVersion};
+use crate::error::{ApiError, OmsVersion};
 use crate::reply::{Reply, json};
 use crate::v2::tasks::extras::{delivery, shown_cdn};
 use crate::v2::tasks::show::{
@@ -20,7 +20,7 @@ pub(crate) async fn handle(
     Path((project, id)): Path<(String, String)>,
 ) -> Reply {
     let shown =
-        control.show_group(&project, &id).await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
+        control.show_group(&project, &id).await.map_err(|r| ApiError::from_task_error(OmsVersion::V2, &r))?;
     json(&reply(&shown, control.clock.now_ms()))
 }
 

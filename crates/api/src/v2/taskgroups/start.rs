@@ -5,7 +5,7 @@ use bytes::Bytes;
 use control::Control;
 use wire::fields::Fields;
 
-use crate::error::{Error, OmsVersion};
+use crate::error::{ApiError, OmsVersion};
 use crate::reply::{Reply, empty, object};
 use crate::v2::tasks::start::read;
 
@@ -20,6 +20,6 @@ pub(crate) async fn handle(
         let secrets = read(&Fields::root(&map), &shown.group.spec)?;
         control.start_group(&project, &id, &secrets).await
     };
-    start.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
+    start.await.map_err(|r| ApiError::from_task_error(OmsVersion::V2, &r))?;
     empty()
 }

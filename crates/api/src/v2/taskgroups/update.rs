@@ -5,7 +5,7 @@ use bytes::Bytes;
 use control::Control;
 use wire::fields::Fields;
 
-use crate::error::{Error, OmsVersion};
+use crate::error::{ApiError, OmsVersion};
 use crate::reply::{Reply, empty, object};
 use crate::v2::tasks::windows;
 
@@ -16,6 +16,6 @@ pub(crate) async fn handle(
 ) -> Reply {
     let map = object(OmsVersion::V2, &body)?;
     let update = async { control.update_group(&project, &id, windows(&Fields::root(&map))?).await };
-    update.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
+    update.await.map_err(|r| ApiError::from_task_error(OmsVersion::V2, &r))?;
     empty()
 }

@@ -7,7 +7,7 @@ use control::bandwidth::RANGE_V2;
 use wire::fields::Fields;
 
 use super::{task_id, windows};
-use crate::error::{Error, OmsVersion};
+use crate::error::{ApiError, OmsVersion};
 use crate::reply::{Reply, empty, object};
 
 pub(crate) async fn handle(
@@ -21,6 +21,6 @@ pub(crate) async fn handle(
         control.show(&project, id).await?;
         control.set_windows(&project, id, windows(&Fields::root(&map))?, RANGE_V2).await
     };
-    change.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
+    change.await.map_err(|r| ApiError::from_task_error(OmsVersion::V2, &r))?;
     empty()
 }

@@ -9,7 +9,7 @@ use wire::fields::Fields;
 
 use super::create::priority_of;
 use super::{known_value, windows};
-use crate::error::{Error, OmsVersion, field_error};
+use crate::error::{ApiError, OmsVersion, field_error};
 use crate::reply::{Reply, empty, object};
 
 /// Tasks of one request.
@@ -35,7 +35,7 @@ pub(crate) async fn handle(
         };
         control.set_many(&project, &ids, windows, priority).await
     };
-    change.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
+    change.await.map_err(|r| ApiError::from_task_error(OmsVersion::V2, &r))?;
     empty()
 }
 

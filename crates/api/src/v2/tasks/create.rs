@@ -14,7 +14,7 @@ use wire::v2::Created;
 
 use super::extras::{cdn, cdn_key, notify};
 use super::{extensions, known_value, windows};
-use crate::error::{Error, OmsVersion, field_error};
+use crate::error::{ApiError, OmsVersion, field_error};
 use crate::reply::{Reply, json, object};
 use crate::v2::credentials;
 use crate::v2::objectstorage::cloud_type::VENDORS;
@@ -37,8 +37,9 @@ pub(crate) async fn handle(
 ) -> Reply {
     let map = object(OmsVersion::V2, &body)?;
     let request =
-        read(project, &Fields::root(&map)).map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
-    let accepted = control.create(request).await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
+        read(project, &Fields::root(&map)).map_err(|r| ApiError::from_task_error(OmsVersion::V2, &r))?;
+    let accepted =
+        control.create(request).await.map_err(|r| ApiError::from_task_error(OmsVersion::V2, &r))?;
     json(&Created { id: accepted.id, task_name: accepted.name })
 }
 
@@ -254,7 +255,7 @@ mod tests {
             let map = body.as_object().unwrap().clone();
             read("p".into(), &Fields::root(&map))
                 .err()
-                .map(|r| Error::from_task_error(OmsVersion::V2, &r).code)
+                .map(|r| ApiError::from_task_error(OmsVersion::V2, &r).code)
         };
         let (file, keys) =
             (json!({"obs_bucket": "b", "list_file_key": "k.txt"}), json!({"object_key": ["a"]}));

@@ -4,7 +4,7 @@ use axum::extract::{Path, State};
 use control::Control;
 
 use super::task_id;
-use crate::error::{Error, OmsVersion};
+use crate::error::{ApiError, OmsVersion};
 use crate::reply::{Reply, empty};
 
 pub(crate) async fn handle(
@@ -12,6 +12,6 @@ pub(crate) async fn handle(
     Path((project, id)): Path<(String, String)>,
 ) -> Reply {
     let id = task_id(OmsVersion::V2, &id)?;
-    control.delete(&project, id).await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
+    control.delete(&project, id).await.map_err(|r| ApiError::from_task_error(OmsVersion::V2, &r))?;
     empty()
 }

@@ -9,7 +9,7 @@ use store::TaskFilter;
 use wire::v2::TaskList;
 
 use super::show::reply;
-use crate::error::{Error, OmsVersion};
+use crate::error::{ApiError, OmsVersion};
 use crate::reply::{Reply, json};
 
 pub(crate) type Params = HashMap<String, String>;
@@ -49,7 +49,7 @@ pub(crate) async fn handle(
     Path(project): Path<String>,
     Query(query): Query<Params>,
 ) -> Reply {
-    let refused = |r: TaskError| Error::from_task_error(OmsVersion::V2, &r);
+    let refused = |r: TaskError| ApiError::from_task_error(OmsVersion::V2, &r);
     let limit = number(&query, "limit", 10, (1, 100)).map_err(refused)?;
     let offset = number(&query, "offset", 0, (0, 2_147_483_647)).map_err(refused)?;
     let mut filter = TaskFilter { project, ..TaskFilter::default() };

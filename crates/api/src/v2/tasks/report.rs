@@ -10,7 +10,7 @@ use model::spec::ReportForm;
 use tokio_util::io::ReaderStream;
 
 use super::task_id;
-use crate::error::{Error, OmsVersion};
+use crate::error::{ApiError, OmsVersion};
 use crate::reply::Reply;
 
 pub(crate) async fn handle(
@@ -27,11 +27,13 @@ pub(crate) async fn handle(
         "tsv" => (None, "text/tab-separated-values; charset=utf-8"),
         other => {
             let why = format!("`{other}` is not one of csv, parquet, tsv");
-            return Err(Error::from_task_error(OmsVersion::V2, &TaskError::Invalid("form".into(), why)));
+            return Err(ApiError::from_task_error(OmsVersion::V2, &TaskError::Invalid("form".into(), why)));
         }
     };
-    let file =
-        control.report(&project, id, form).await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
+    let file = control
+        .report(&project, id, form)
+        .await
+        .map_err(|r| ApiError::from_task_error(OmsVersion::V2, &r))?;
     let body = Body::from_stream(ReaderStream::new(tokio::fs::File::from_std(file)));
     let mut response = axum::response::Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(kind));

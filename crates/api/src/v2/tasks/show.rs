@@ -3,7 +3,7 @@
 use axum::extract::{Path, State};
 use control::Control;
 use control::tasks::TaskView;
-use model::failure::{Kind, Side};
+use model::error::{Kind, Side};
 use model::parent::Parent;
 use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy, clock_text};
 use model::selection::Selection;
@@ -14,7 +14,7 @@ use wire::v2::{BandwidthPolicy, DstNode, ErrorReason, FailedObjectRecord, SrcNod
 use super::create::{CHECKS, OVERWRITE, POLICIES};
 use super::extras::{shown_cdn, smn_info};
 use super::{extensions, task_id};
-use crate::error::{Error, OmsVersion};
+use crate::error::{ApiError, OmsVersion};
 use crate::reply::{Reply, json};
 
 pub(crate) async fn handle(
@@ -22,7 +22,8 @@ pub(crate) async fn handle(
     Path((project, id)): Path<(String, String)>,
 ) -> Reply {
     let id = task_id(OmsVersion::V2, &id)?;
-    let shown = control.show(&project, id).await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
+    let shown =
+        control.show(&project, id).await.map_err(|r| ApiError::from_task_error(OmsVersion::V2, &r))?;
     json(&reply(&shown, control.clock.now_ms()))
 }
 

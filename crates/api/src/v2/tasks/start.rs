@@ -10,7 +10,7 @@ use wire::fields::Fields;
 
 use super::extras::cdn_key_again;
 use super::task_id;
-use crate::error::{Error, OmsVersion, field_error};
+use crate::error::{ApiError, OmsVersion, field_error};
 use crate::reply::{Reply, empty, object};
 use crate::v2::credentials;
 
@@ -28,7 +28,7 @@ pub(crate) async fn handle(
         let (secrets, failed_only) = asked(&fields, &shown.task.spec)?;
         control.start(&project, id, &secrets, failed_only).await
     };
-    start.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
+    start.await.map_err(|r| ApiError::from_task_error(OmsVersion::V2, &r))?;
     empty()
 }
 

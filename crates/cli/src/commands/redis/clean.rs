@@ -1,6 +1,6 @@
 //! `whimbrel redis clean DST`: takes away what migrations have left beside the data.
 
-use model::failure::{Result, Side};
+use model::error::{Result, Side};
 use redis_migration::checkpoint::cleanup::clean;
 use serde_json::json;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::failure::{Result, Side};
+use model::error::{Result, Side};
 use redis_migration::checkpoint::keys::KeyNames;
 use redis_migration::session::scan::ScanMigration;
 use redis_migration::verify::{Depth, compare};

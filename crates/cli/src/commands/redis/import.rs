@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use redis_migration::import::Import;
 use redis_migration::import::archive;
 use redis_migration::{Progress, Until};
@@ -26,7 +26,7 @@ pub(crate) async fn run(args: &RedisImport, printer: &Printer) -> Result<Exit> {
     let route = super::route(&args.routing, None, None)?;
     let conflict = super::conflict(args.existing);
     // Unpacked files live as long as the import.
-    let unpacked = tempfile::tempdir().map_err(|e| Failure::new(Kind::NoSpace, "unpack", e.to_string()))?;
+    let unpacked = tempfile::tempdir().map_err(|e| Error::new(Kind::NoSpace, "unpack", e.to_string()))?;
     let mut ready = Vec::new();
     for (i, file) in files.iter().enumerate() {
         match archive::is_archive(file)? {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use flow_control::backoff::Backoff;
 use flow_control::budget::Bandwidth;
 use flow_control::io_threads::IoThreads;
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use redis_migration::route::Route;
 use redis_migration::snapshot::restore::Conflict;
 use redis_migration::source::spool::SpoolLimits;
@@ -39,8 +39,8 @@ pub(crate) async fn run(args: &Redis, printer: &Printer) -> Result<Exit> {
     }
 }
 
-fn usage(message: impl Into<String>) -> Failure {
-    Failure::new(Kind::Invalid, "usage", message)
+fn usage(message: impl Into<String>) -> Error {
+    Error::new(Kind::Invalid, "usage", message)
 }
 
 /// A server by its place; a password that is not written there comes from the environment.
@@ -121,7 +121,7 @@ fn options(route: Route, conflict: Conflict, until: Until, bandwidth: Option<&st
 async fn on_io_thread<T: Send + 'static>(
     work: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<T> {
-    let lost = |e: &dyn std::fmt::Display| Failure::new(Kind::Internal, "redis", e.to_string());
+    let lost = |e: &dyn std::fmt::Display| Error::new(Kind::Internal, "redis", e.to_string());
     let io_threads = IoThreads::start(1).map_err(|e| lost(&e))?;
     io_threads.run(work).await.ok_or_else(|| lost(&"the worker ended without a result"))?
 }
@@ -137,7 +137,7 @@ async fn run_with_progress<T>(
     let mut said = String::new();
     let mut tick = tokio::time::interval(Duration::from_millis(if printer.draws() { 200 } else { 10_000 }));
     tick.tick().await;
-    let heard = |kind| signal(kind).map_err(|e| Failure::new(Kind::Internal, "signal", e.to_string()));
+    let heard = |kind| signal(kind).map_err(|e| Error::new(Kind::Internal, "signal", e.to_string()));
     let (mut interrupt, mut terminate) = (heard(SignalKind::interrupt())?, heard(SignalKind::terminate())?);
     let mut work = std::pin::pin!(work);
     loop {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use http::Method;
-use model::failure::{Failure, Kind, Result};
+use model::error::{Error, Kind, Result};
 use serde_json::{Value, json};
 
 use crate::args::{RedisTask, RedisTaskAction as Action};
@@ -64,7 +64,7 @@ pub(crate) async fn run(args: &RedisTask, printer: &Printer) -> Result<Exit> {
             if one["result"] != "success" {
                 let text = |key: &str| one[key].as_str().unwrap_or_default();
                 let m = format!("{} {}", text("error_code"), text("error_msg"));
-                return Err(Failure::new(Kind::Invalid, "request", m));
+                return Err(Error::new(Kind::Invalid, "request", m));
             }
         }
         Action::Delete { id } => {

@@ -1,6 +1,6 @@
 //! `whimbrel redis verify SRC DST`: compares without writing.
 
-use model::failure::{Result, Side};
+use model::error::{Result, Side};
 use redis_migration::verify::{Comparison, Depth, compare};
 use serde_json::json;
 

@@ -106,7 +106,7 @@ impl ObjectStore for Server {
         let (at, empty) = match &request.from {
             Position::Start => (0, 0),
             Position::After(_) if self.starts == Starts::Refused => {
-                return Err(Failure::new(Kind::OutOfOrderListing, "list", "no start-after here"));
+                return Err(Error::new(Kind::OutOfOrderListing, "list", "no start-after here"));
             }
             Position::After(key) => (self.first_after(key), 0),
             Position::Token(token) => {
@@ -126,10 +126,10 @@ impl ObjectStore for Server {
             _ => false,
         };
         if is_token && refused {
-            return Err(Failure::new(Kind::Invalid, "list", "the token has expired"));
+            return Err(Error::new(Kind::Invalid, "list", "the token has expired"));
         }
         if self.tokens == Tokens::Expire && is_token && at == self.page * 2 {
-            return Err(Failure::new(Kind::Invalid, "list", "the token has expired"));
+            return Err(Error::new(Kind::Invalid, "list", "the token has expired"));
         }
         if empty < self.empty {
             let next = Some(Position::Token(format!("{at} {}", empty + 1).into()));
@@ -159,7 +159,7 @@ impl ObjectStore for Server {
     async fn head(&self, key: &Key, _: Option<u32>) -> Result<Meta> {
         match self.keys.contains(key) {
             true => Ok(Meta::default()),
-            false => Err(Failure::new(Kind::NotFound, "head", "no such key")),
+            false => Err(Error::new(Kind::NotFound, "head", "no such key")),
         }
     }
     async fn read(&self, _: &Key, _: &ReadRequest) -> Result<Reading> {

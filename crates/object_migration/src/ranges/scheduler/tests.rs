@@ -85,7 +85,7 @@ impl ObjectStore for Listed {
     async fn head(&self, key: &Key, _: Option<u32>) -> Result<Meta> {
         let there =
             self.keys.binary_search_by(|k| self.capability.list_order.compare(k.as_bytes(), key.as_bytes()));
-        there.map(|_| Meta::default()).map_err(|_| Failure::new(Kind::NotFound, "head", "no such key"))
+        there.map(|_| Meta::default()).map_err(|_| Error::new(Kind::NotFound, "head", "no such key"))
     }
     async fn read(&self, _: &Key, _: &ReadRequest) -> Result<Reading> {
         unreachable!("only lists")

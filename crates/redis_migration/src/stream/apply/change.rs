@@ -1,6 +1,6 @@
 //! One change: which part of it is migrated, in which commands, what is checked before, and which keys are suspect instead.
 
-use model::failure::Result;
+use model::error::Result;
 use redis_proto::command;
 use redis_proto::resp::Command;
 

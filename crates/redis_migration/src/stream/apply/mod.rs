@@ -6,7 +6,7 @@ mod restore;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::failure::{Failure, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use redis_proto::resp::Command;
 
 use crate::checkpoint::Checkpoint;
@@ -317,7 +317,7 @@ impl Applier {
                      be ordered",
                     String::from_utf8_lossy(name)
                 );
-                return Err(Failure::new(Kind::Changed, FULL_RESYNC, m).at(Side::Source));
+                return Err(Error::new(Kind::Changed, FULL_RESYNC, m).at(Side::Source));
             }
             b"FUNCTION" if self.master_rank == Some(MasterRank::Other) => {}
             _ if !is_data(name, command.arg(1), self.accepts_all) => {
@@ -358,7 +358,7 @@ impl Applier {
         Ok(CommandOutcome::Nothing)
     }
 
-    fn refused(&self, name: &str, why: &str) -> Failure {
+    fn refused(&self, name: &str, why: &str) -> Error {
         let m = match self.from_server {
             true => format!(
                 "cannot replicate {name}: {why}; hint: start the migration again when the source no \
@@ -366,7 +366,7 @@ impl Applier {
             ),
             false => format!("cannot apply {name}: {why}"),
         };
-        Failure::new(Kind::Unsupported, "apply", m).at(Side::Source)
+        Error::new(Kind::Unsupported, "apply", m).at(Side::Source)
     }
 
     /// Keeps a script's text, here and beside the position.
@@ -560,11 +560,11 @@ impl Applier {
 }
 
 /// The source takes changes from the target.
-pub(crate) fn replication_loop(id: &str) -> Failure {
+pub(crate) fn replication_loop(id: &str) -> Error {
     let m = format!(
         "migration `{id}` already replicates from the target to the source; each change would be replicated in a loop"
     );
-    Failure::new(Kind::Conflict, "loop", m).at(Side::Source)
+    Error::new(Kind::Conflict, "loop", m).at(Side::Source)
 }
 
 #[cfg(test)]

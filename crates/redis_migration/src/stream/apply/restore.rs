@@ -1,6 +1,6 @@
 //! `RESTORE` in the stream: its payload was made for the source, and goes to the target in a form that it takes.
 
-use model::failure::Result;
+use model::error::Result;
 use redis_proto::rdb::{Family, KeyHeader, Kind, Type, decode, dump};
 
 use super::Applier;

@@ -9,7 +9,7 @@ use wire::fields::Fields;
 use wire::v2::{CdnInfo, CheckedKey};
 
 use super::account;
-use crate::error::{Error, OmsVersion, field_error};
+use crate::error::{ApiError, OmsVersion, field_error};
 use crate::reply::{Reply, json, object};
 use crate::v2::tasks::create::rules;
 use crate::v2::tasks::extras::{cdn, cdn_key};
@@ -26,7 +26,7 @@ pub(crate) async fn handle(
         let (spec, secrets, keys) = read(&f)?;
         control.cdn_info(&spec, &secrets, &keys).await
     };
-    let info = ask.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
+    let info = ask.await.map_err(|r| ApiError::from_task_error(OmsVersion::V2, &r))?;
     let checked = |(key, is_etag_matching, is_object_existing)| CheckedKey {
         key,
         is_etag_matching,

@@ -6,7 +6,7 @@ use control::Control;
 use wire::fields::Fields;
 
 use super::account;
-use crate::error::{Error, OmsVersion};
+use crate::error::{ApiError, OmsVersion};
 use crate::reply::{Reply, json, object};
 
 pub(crate) async fn handle(
@@ -17,5 +17,5 @@ pub(crate) async fn handle(
     let control = control.for_project(&project);
     let map = object(OmsVersion::V2, &body)?;
     let answer = async { control.buckets(&account(&Fields::root(&map))?).await };
-    json(&answer.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?)
+    json(&answer.await.map_err(|r| ApiError::from_task_error(OmsVersion::V2, &r))?)
 }

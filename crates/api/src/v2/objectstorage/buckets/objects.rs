@@ -8,7 +8,7 @@ use wire::fields::Fields;
 use wire::v2::{BucketObjects, BucketRecord};
 
 use super::account;
-use crate::error::{Error, OmsVersion, field_error};
+use crate::error::{ApiError, OmsVersion, field_error};
 use crate::reply::{Reply, json, object};
 
 pub(crate) async fn handle(
@@ -28,7 +28,7 @@ pub(crate) async fn handle(
         let records = level.names.into_iter().map(|(name, s)| BucketRecord { name, size: size(s) }).collect();
         Ok(BucketObjects { next_page: level.more, next_marker, records })
     };
-    json(&answer.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?)
+    json(&answer.await.map_err(|r| ApiError::from_task_error(OmsVersion::V2, &r))?)
 }
 
 /// Which level, from where on, and how much of it.

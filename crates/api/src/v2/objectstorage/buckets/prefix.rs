@@ -8,7 +8,7 @@ use wire::fields::Fields;
 use wire::v2::PrefixFound;
 
 use super::account;
-use crate::error::{Error, OmsVersion, field_error};
+use crate::error::{ApiError, OmsVersion, field_error};
 use crate::reply::{Reply, json, object};
 
 pub(crate) async fn handle(
@@ -24,7 +24,7 @@ pub(crate) async fn handle(
         let exist = control.prefix_exists(&account, region, bucket, prefix).await?;
         Ok(PrefixFound { exist })
     };
-    json(&answer.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?)
+    json(&answer.await.map_err(|r| ApiError::from_task_error(OmsVersion::V2, &r))?)
 }
 
 /// Whose bucket, its region and name, and the prefix.

@@ -6,7 +6,7 @@ use control::secrets::StoreCredentials;
 use control::{Control, TaskError};
 use wire::fields::Fields;
 
-use crate::error::{Error, OmsVersion, field_error};
+use crate::error::{ApiError, OmsVersion, field_error};
 use crate::reply::{Reply, empty, object};
 use crate::v2::credentials;
 
@@ -22,7 +22,7 @@ pub(crate) async fn handle(
         let (keys, region, bucket, key) = read(&f)?;
         control.check_url_list(&keys, region, bucket, key).await
     };
-    check.await.map_err(|r| Error::from_task_error(OmsVersion::V2, &r))?;
+    check.await.map_err(|r| ApiError::from_task_error(OmsVersion::V2, &r))?;
     empty()
 }
 

@@ -233,7 +233,7 @@ pub enum Side {
 
 /// An error with its kind, side, operation and sentence. Never holds a secret.
 #[derive(Clone, Debug)]
-pub struct Failure {
+pub struct Error {
     /// Decides retry and code.
     pub kind: Kind,
     /// Which end it happened at.
@@ -245,9 +245,9 @@ pub struct Failure {
 }
 
 /// Short for results of the house.
-pub type Result<T, E = Failure> = std::result::Result<T, E>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-impl Failure {
+impl Error {
     /// A failure on our own side.
     pub fn new(kind: Kind, op: &'static str, message: impl Into<String>) -> Self {
         Self { kind, side: Side::Local, op, message: message.into() }
@@ -383,7 +383,7 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let side = match self.side {
             Side::Source => "source ",
@@ -394,7 +394,7 @@ impl fmt::Display for Failure {
     }
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for Error {}
 
 #[cfg(test)]
 mod tests {
@@ -412,7 +412,7 @@ mod tests {
 
     #[test]
     fn a_failure_reads_as_a_sentence_with_a_remedy() {
-        let f = Failure::new(Kind::NoBucket, "list", "bucket `a` does not exist").at(Side::Source);
+        let f = Error::new(Kind::NoBucket, "list", "bucket `a` does not exist").at(Side::Source);
         assert_eq!(
             f.to_string(),
             "source list: bucket `a` does not exist (create the bucket or correct its name)"
