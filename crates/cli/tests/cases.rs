@@ -342,7 +342,7 @@ fn obj_12_a_prefix_without_objects_is_an_error() {
     for command in ["copy", "verify"] {
         let output = to_directory(command, &from, "from/no-such/", &dir.path().join("out"));
         assert_ne!(output.status.code(), Some(0), "{command}: {}", said(&output));
-        assert!(said(&output).contains("no object begins with `no-such/`"), "{command}: {}", said(&output));
+        assert!(said(&output).contains("no object at prefix `no-such/`"), "{command}: {}", said(&output));
     }
 }
 

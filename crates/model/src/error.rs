@@ -377,6 +377,12 @@ impl Error {
         }
     }
 
+    /// The message without its hint, and one hint: that of the message, else that of the kind.
+    pub fn with_hint(&self) -> (&str, &str) {
+        let (what, hint) = split_hint(&self.message);
+        (what, hint.unwrap_or_else(|| self.remedy()))
+    }
+
     /// True when [`Kind::policy`] says that trying again may help.
     pub fn is_temporary(&self) -> bool {
         matches!(self.kind.policy(), Policy::Retry { .. })
@@ -390,7 +396,19 @@ impl fmt::Display for Error {
             Side::Target => "target ",
             Side::Local => "",
         };
-        write!(f, "{side}{}: {} ({})", self.op, self.message, self.remedy())
+        let (what, hint) = self.with_hint();
+        write!(f, "{side}{}: {what}{HINT}{hint}", self.op)
+    }
+}
+
+/// What stands between a message and its hint.
+const HINT: &str = "; hint: ";
+
+/// A message without its hint, and the hint.
+pub fn split_hint(message: &str) -> (&str, Option<&str>) {
+    match message.split_once(HINT) {
+        Some((what, hint)) => (what, Some(hint)),
+        None => (message, None),
     }
 }
 
@@ -399,6 +417,14 @@ impl std::error::Error for Error {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn message_with_a_hint_gets_no_second_one() {
+        let own =
+            Error::new(Kind::ReadOnly, "open", "it is a replica; hint: use its master").at(Side::Target);
+        assert_eq!(own.to_string(), "target open: it is a replica; hint: use its master");
+        assert_eq!(own.with_hint(), ("it is a replica", "use its master"));
+    }
 
     #[test]
     fn only_passing_troubles_are_retried() {
@@ -415,7 +441,7 @@ mod tests {
         let f = Error::new(Kind::NoBucket, "list", "bucket `a` does not exist").at(Side::Source);
         assert_eq!(
             f.to_string(),
-            "source list: bucket `a` does not exist (create the bucket or correct its name)"
+            "source list: bucket `a` does not exist; hint: create the bucket or correct its name"
         );
     }
 }

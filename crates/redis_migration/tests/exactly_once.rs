@@ -266,7 +266,7 @@ async fn a_replica_is_no_target() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
     target.run(&format!("REPLICAOF 127.0.0.1 {}", Redis::start("REDIS_7_0", &[]).port));
     let refused = migration(&source, &target, Until::CaughtUp).run().await.unwrap_err();
-    assert!(refused.message.contains("is a replica"), "{refused}");
+    assert!(refused.message.contains("is a read-only replica"), "{refused}");
 }
 
 /// The rights that docs/redis.md lists are enough.

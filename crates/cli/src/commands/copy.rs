@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use flow_control::backoff::Backoff;
 use flow_control::clock::{Clock, SharedClock};
 use model::count::{Counters, Tally};
-use model::error::{Error, Kind, Result, Side};
+use model::error::{Error, Kind, Result, Side, split_hint};
 use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy};
 use model::selection::{ListFile, Selection};
 use model::spec::{ApiVersion, Extensions, Location as SpecPlace, ReportForm, TaskSpec};
@@ -405,7 +405,8 @@ fn finish(args: &Copy, task: &TaskRow, run: &Run, printer: &Printer) -> Exit {
         report::bytes(speed),
     ));
     if let Some(error) = &task.error {
-        printer.error(&error.message, Some(error.kind.remedy()));
+        let (what, hint) = split_hint(&error.message);
+        printer.error(what, Some(hint.unwrap_or_else(|| error.kind.remedy())));
     }
     for object in run.failures.iter().take(5) {
         printer.note(&format!("  failed {}: {}", printable(&object.key), object.failure));

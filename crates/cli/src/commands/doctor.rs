@@ -30,7 +30,8 @@ fn good(what: impl Into<String>, found: impl Into<String>) -> Finding {
 }
 
 fn bad(what: impl Into<String>, failure: &Error) -> Finding {
-    let found = format!("{}; {}", failure.message, failure.remedy());
+    let (why, hint) = failure.with_hint();
+    let found = format!("{why}; hint: {hint}");
     Finding { ok: false, what: what.into(), found }
 }
 

@@ -35,7 +35,8 @@ pub(crate) async fn run(command: Command, printer: &Printer) -> Exit {
         Command::Completions { shell } => Ok(completions::run(shell, printer)),
     };
     done.unwrap_or_else(|failure| {
-        printer.error(&format!("{}: {}", failure.op, failure.message), Some(failure.remedy()));
+        let (what, hint) = failure.with_hint();
+        printer.error(&format!("{}: {what}", failure.op), Some(hint));
         if json {
             let code = serde_json::to_value(failure.kind).unwrap_or_default();
             printer.result(

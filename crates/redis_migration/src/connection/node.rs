@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(super::Node::parse("redis://me:p?w@h:1").unwrap().password, "p?w");
         let wrong = |url: &str| super::Node::parse(url).unwrap_err().message;
         assert!(wrong("unix:///run/redis.sock").contains("unix sockets"));
-        assert!(wrong("redis://h:1?timeout=3").contains("`?timeout=3` is not known"));
+        assert!(wrong("redis://h:1?timeout=3").contains("`?timeout=3` is not supported"));
         assert!(wrong("redis://h:1/2?db=3").contains("two databases"));
     }
 

@@ -142,8 +142,10 @@ pub(super) fn format_failure(failure: &Error) -> String {
             | Kind::Unsupported
             | Kind::Unavailable
     );
-    let remedy = if helps { format!("; {}", failure.remedy()) } else { String::new() };
-    format!("{side}{}{remedy}", failure.message)
+    match failure.with_hint() {
+        (what, hint) if helps => format!("{side}{what}; hint: {hint}"),
+        _ => format!("{side}{}", failure.message),
+    }
 }
 
 /// A line of the log.
