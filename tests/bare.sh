@@ -102,7 +102,7 @@ timed "a C compiler, and the crates" inside host '
 timed "command 1: cargo run --release -- serve, ready and stopped" inside own "$serve"
 # Servers that already answer on this machine are left alone; what is started here ends with its namespace.
 timed "what .ci/run installs" inside host '
-  bash <(sed "/^cargo x deny/,\$d" .ci/run) && cargo x servers && cargo x deny'
+  bash <(sed "/^exec cargo x/,\$d" .ci/run) && cargo x servers && cargo x deny'
 timed "command 2: .ci/run" inside own .ci/run
 
 printf '%s\n' "${took[@]}"

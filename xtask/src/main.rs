@@ -10,7 +10,7 @@ type Done = Result<(), String>;
 
 const USAGE: &str = "usage: cargo x COMMAND
 
-  ci                 run all checks: format, lints, generated files, tests
+  ci                 run all checks: format, lints, documentation, generated files, dependencies, tests
   test [FILTER]      install and start the test servers, then run all tests
   servers [stop]     install and start the test servers and print their variables
   bench objects|redis  measure against other tools; writes docs/benchmarks.md
@@ -94,8 +94,11 @@ fn lint() -> Done {
 fn ci() -> Done {
     cargo(&["fmt", "--all", "--check"], &[])?;
     lint()?;
-    test(&[])?;
-    generate::check()
+    let strict = ("RUSTDOCFLAGS".to_owned(), "-D warnings".to_owned());
+    cargo(&["doc", "--workspace", "--no-deps", "--quiet"], &[strict])?;
+    generate::check()?;
+    deny(&[])?;
+    test(&[])
 }
 
 fn test(filter: &[&str]) -> Done {

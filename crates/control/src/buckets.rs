@@ -208,7 +208,7 @@ impl Control {
     /// Compares what a bucket and the domain in front of it say of some keys; without keys, of its first five.
     ///
     /// # Errors
-    /// [`TaskError::RunningPrecheck`] when the bucket cannot be asked, [`TaskError::CdnDomain`] when the domain cannot.
+    /// [`TaskError::Check`] when the bucket cannot be asked, [`TaskError::CdnDomain`] when the domain cannot.
     pub async fn cdn_info(
         &self,
         spec: &TaskSpec,

@@ -1,7 +1,7 @@
 //! Audit lines for whatever ships logs: JSON, one line each, appended to a file or written to the standard output.
 //!
 //! A line is written before its call is answered. One thread writes, so that a disk or a pipe that is slow stops no other
-//! request; a caller waits for its line for at most [`PREFLIGHT_TIMEOUT`]. A file that was renamed is left at the next SIGHUP.
+//! request; a caller waits for its line for at most `PATIENCE`. A file that was renamed is left at the next SIGHUP.
 
 use std::fs::File;
 use std::io::{self, Write};

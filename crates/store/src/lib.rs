@@ -1,6 +1,6 @@
 //! Everything remembered: tasks, the ledger, failures, tokens, the audit trail.
 //!
-//! A [`StoreTx`] is one transaction: it takes effect with [`StoreTx::save`], and dropping it takes everything back.
+//! A [`StoreTx`] is one transaction: it takes effect with [`StoreTx::commit`], and dropping it takes everything back.
 //! All SQL stands in this crate, with `$n` parameters and in the dialect that SQLite and PostgreSQL share;
 //! a backend only runs it.
 

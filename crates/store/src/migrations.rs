@@ -443,7 +443,7 @@ impl StoreTx {
         rows.iter().map(row).collect()
     }
 
-    /// Adds a line to a migration's log, and forgets the oldest when there are more than [`LOG_MAX`].
+    /// Adds a line to a migration's log, and forgets the oldest when there are more than `LOG_MAX`.
     ///
     /// # Errors
     /// When the database fails.

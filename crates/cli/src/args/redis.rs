@@ -1,5 +1,10 @@
 //! `whimbrel redis …` (contract §1.3).
 
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "these comments are the text of --help, where brackets mean optional"
+)]
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};

@@ -418,7 +418,7 @@ impl Control {
     /// Stops several migrations (2.7); each answers for itself.
     ///
     /// # Errors
-    /// [`MigrationError::Ids`] when the list cannot be used at all.
+    /// [`MigrationError::TooManyIds`] when the list cannot be used at all.
     pub async fn stop_migrations(&self, project: &str, ids: &[String]) -> MigrationReply<Vec<BatchItem>> {
         let mut items = Vec::new();
         for id in self.for_each_id(project, ids).await? {
@@ -431,7 +431,7 @@ impl Control {
     /// Starts several migrations again with what is stored (2.8).
     ///
     /// # Errors
-    /// [`MigrationError::Ids`] when the list cannot be used at all.
+    /// [`MigrationError::TooManyIds`] when the list cannot be used at all.
     pub async fn restart_migrations(&self, project: &str, ids: &[String]) -> MigrationReply<Vec<BatchItem>> {
         let mut items = Vec::new();
         for id in self.for_each_id(project, ids).await? {
