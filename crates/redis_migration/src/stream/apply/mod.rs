@@ -2,6 +2,7 @@
 
 mod change;
 mod restore;
+mod transaction;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,7 +10,6 @@ use std::sync::Arc;
 use model::error::{Error, Kind, Result, Side};
 use redis_proto::resp::Command;
 
-use crate::checkpoint::Checkpoint;
 use crate::checkpoint::keys::KeyNames;
 use crate::connection::RESERVED_PREFIX;
 use crate::migration::MasterRank;
@@ -20,7 +20,6 @@ use crate::stream::expiry_guard::ExpiryGuard;
 use crate::stream::scripts::ScriptCache;
 use crate::stream::translate::CommandTranslator;
 use crate::target::functions::{self, LibraryOutcome};
-use crate::target::pipeline::PendingReply;
 
 /// Commands of one transaction; the source's own transactions are never divided.
 const TRANSACTION_COMMANDS: u64 = 500;
@@ -61,6 +60,28 @@ const SET_HEADER: &[u8] = b"*3\r\n$3\r\nSET\r\n";
 /// Commands of one `MSET`, and the length from which on a value goes alone, bytes.
 const SETS_PER_MSET: u64 = 64;
 const SET_VALUE_MAX: usize = 4 << 10;
+
+/// A command's name in upper case, in `buffer` when it fits; longer names are returned as they are.
+fn upper_case<'a>(name: &'a [u8], buffer: &'a mut [u8; 16]) -> &'a [u8] {
+    match buffer.get_mut(..name.len()) {
+        Some(short) => {
+            short.copy_from_slice(name);
+            short.make_ascii_uppercase();
+            short
+        }
+        None => name,
+    }
+}
+
+/// A command about more than keys, from one of several masters.
+fn unordered_command(name: &[u8]) -> Error {
+    let m = format!(
+        "{} was executed at one master of the source; the replication streams of several masters cannot \
+         be ordered",
+        String::from_utf8_lossy(name)
+    );
+    Error::new(Kind::Changed, FULL_RESYNC, m).at(Side::Source)
+}
 
 /// Turns commands into transactions.
 #[derive(Debug)]
@@ -236,30 +257,6 @@ impl Applier {
         self.selected
     }
 
-    /// Takes back what was written of a transaction that will not end; the source sends it again.
-    pub fn abandon(&mut self, out: &mut Vec<u8>) {
-        self.sets.count = 0;
-        if let Some(open) = self.open.take() {
-            out.truncate(open.start);
-            // Until somebody says where the connection is, what it had selected is not known.
-            self.selected = None;
-        }
-        self.in_source_transaction = false;
-    }
-
-    /// True when the transaction should be closed.
-    pub fn is_full(&self, out: &[u8]) -> bool {
-        let full = |open: OpenTransaction| {
-            open.replies >= TRANSACTION_COMMANDS || out.len().saturating_sub(open.start) >= TRANSACTION_BYTES
-        };
-        !self.in_source_transaction && self.open.is_some_and(full)
-    }
-
-    /// True when commands wait for the end of their transaction.
-    pub fn is_open(&self) -> bool {
-        self.open.is_some() || self.in_source_transaction
-    }
-
     /// Takes a command, whose end is at `offset` of the stream; what goes on is appended to `out`.
     ///
     /// # Errors
@@ -274,20 +271,9 @@ impl Applier {
         self.offset = offset;
         let Some(name) = command.arg(0) else { return Ok(CommandOutcome::Nothing) };
         let mut upper = [0; 16];
-        let name = match upper.get_mut(..name.len()) {
-            Some(short) => {
-                short.copy_from_slice(name);
-                short.make_ascii_uppercase();
-                &*short
-            }
-            None => name,
-        };
-        if !self.skipped_commands.is_empty() {
-            let name = String::from_utf8_lossy(name).to_ascii_uppercase();
-            if self.skipped_commands.contains(&name) {
-                *self.unsupported.entry(format!("{name} (excluded by --skip-command)")).or_default() += 1;
-                return Ok(CommandOutcome::Nothing);
-            }
+        let name = upper_case(name, &mut upper);
+        if self.is_skipped(name) {
+            return Ok(CommandOutcome::Nothing);
         }
         // A script may be loaded in a database that is not migrated, and be called in one that is.
         match name {
@@ -312,12 +298,7 @@ impl Applier {
             b"MULTI" => self.in_source_transaction = true,
             b"EXEC" => self.in_source_transaction = false,
             _ if self.master_rank.is_some() && is_administrative(name, command.arg(1)) => {
-                let m = format!(
-                    "{} was executed at one master of the source; the replication streams of several masters cannot \
-                     be ordered",
-                    String::from_utf8_lossy(name)
-                );
-                return Err(Error::new(Kind::Changed, FULL_RESYNC, m).at(Side::Source));
+                return Err(unordered_command(name));
             }
             b"FUNCTION" if self.master_rank == Some(MasterRank::Other) => {}
             _ if !is_data(name, command.arg(1), self.accepts_all) => {
@@ -337,25 +318,44 @@ impl Applier {
             _ if command.arg(1).is_some_and(|key| key.starts_with(RESERVED_PREFIX)) => {
                 self.check_loop(command)?
             }
-            _ => {
-                if let Some(db) = self.target_db {
-                    if self.changes_only && db != 0 {
-                        let name = String::from_utf8_lossy(name).into_owned();
-                        return Err(self.refused(
-                            &name,
-                            &format!(
-                                "it uses database {db}, which the target does not have; hint: use --db-map {db}=0"
-                            ),
-                        ));
-                    }
-                    if matches!(name, b"SWAPDB" | b"MOVE" | b"COPY") {
-                        self.require_named_dbs(name, command);
-                    }
-                    self.apply_data(name, command, db, out, now_ms)?;
-                }
-            }
+            _ => self.apply_to_selected_db(name, command, out, now_ms)?,
         }
         Ok(CommandOutcome::Nothing)
+    }
+
+    /// Applies a command about keys, unless the stream is in a database that is not migrated.
+    fn apply_to_selected_db(
+        &mut self,
+        name: &[u8],
+        command: &Command<'_>,
+        out: &mut Vec<u8>,
+        now_ms: i64,
+    ) -> Result<()> {
+        let Some(db) = self.target_db else { return Ok(()) };
+        if self.changes_only && db != 0 {
+            let name = String::from_utf8_lossy(name).into_owned();
+            return Err(self.refused(
+                &name,
+                &format!("it uses database {db}, which the target does not have; hint: use --db-map {db}=0"),
+            ));
+        }
+        if matches!(name, b"SWAPDB" | b"MOVE" | b"COPY") {
+            self.require_named_dbs(name, command);
+        }
+        self.apply_data(name, command, db, out, now_ms)
+    }
+
+    /// True for a command that the user excluded, which is counted.
+    fn is_skipped(&mut self, name: &[u8]) -> bool {
+        if self.skipped_commands.is_empty() {
+            return false;
+        }
+        let name = String::from_utf8_lossy(name).to_ascii_uppercase();
+        let skipped = self.skipped_commands.contains(&name);
+        if skipped {
+            *self.unsupported.entry(format!("{name} (excluded by --skip-command)")).or_default() += 1;
+        }
+        skipped
     }
 
     fn refused(&self, name: &str, why: &str) -> Error {
@@ -419,21 +419,6 @@ impl Applier {
         }
     }
 
-    fn begin_transaction(&mut self, out: &mut Vec<u8>) {
-        if self.open.is_none() && !self.changes_only {
-            self.open = Some(OpenTransaction { start: out.len(), replies: 1 });
-            out.extend_from_slice(b"*1\r\n$5\r\nMULTI\r\n");
-        }
-    }
-
-    /// A server checks the number of a database only when the transaction is executed, and then goes on in the one
-    /// before: no database is used that nobody has seen.
-    fn require_db(&mut self, db: u32) {
-        if !self.changes_only && !self.known_dbs.contains(&db) && !self.dbs_to_verify.contains(&db) {
-            self.dbs_to_verify.push(db);
-        }
-    }
-
     /// The databases that a command names are needed too.
     fn require_named_dbs(&mut self, name: &[u8], command: &Command<'_>) {
         let words: Vec<&[u8]> = command.args().collect();
@@ -443,119 +428,6 @@ impl Applier {
                 self.require_db(to);
             }
         }
-    }
-
-    /// What was to be proven is there.
-    pub(crate) fn confirm_dbs(&mut self) {
-        self.known_dbs.extend(self.dbs_to_verify.drain(..));
-    }
-
-    fn count_reply(&mut self) {
-        if let Some(open) = &mut self.open {
-            open.replies += 1;
-        }
-    }
-
-    fn select(&mut self, db: u32, out: &mut Vec<u8>) {
-        if self.selected != Some(db) || self.open.is_none() {
-            self.flush_sets(out);
-        }
-        self.begin_transaction(out);
-        if self.selected != Some(db) && !self.changes_only {
-            self.require_db(db);
-            redis_proto::resp::command(out, &[b"SELECT", db.to_string().as_bytes()]);
-            self.selected = Some(db);
-            self.count_reply();
-        }
-    }
-
-    fn write(&mut self, db: u32, raw: &[u8], out: &mut Vec<u8>) {
-        self.select(db, out);
-        self.commands += 1;
-        let set =
-            raw.split_at_checked(SET_HEADER.len()).filter(|(head, _)| head.eq_ignore_ascii_case(SET_HEADER));
-        match set.filter(|(_, pair)| pair.len() <= SET_VALUE_MAX && !self.changes_only) {
-            Some((_, pair)) => {
-                if self.sets.count == 0 {
-                    self.sets.start = out.len();
-                    self.count_reply();
-                }
-                out.extend_from_slice(pair);
-                self.sets.count += 1;
-                if self.sets.count == SETS_PER_MSET {
-                    self.flush_sets(out);
-                }
-            }
-            None => {
-                self.flush_sets(out);
-                out.extend_from_slice(raw);
-                self.count_reply();
-            }
-        }
-    }
-
-    /// What the `SET`s so far become stands before their keys and values.
-    fn flush_sets(&mut self, out: &mut Vec<u8>) {
-        let PendingSets { start, count } = std::mem::take(&mut self.sets);
-        match count {
-            0 => {}
-            1 => drop(out.splice(start..start, SET_HEADER.iter().copied())),
-            _ => {
-                let head = format!("*{}\r\n$4\r\nMSET\r\n", 1 + 2 * count);
-                drop(out.splice(start..start, head.into_bytes()));
-            }
-        }
-    }
-
-    /// The same of what is no change of the source's; nothing where there are no words.
-    fn append_internal(&mut self, db: u32, args: &[&[u8]], out: &mut Vec<u8>) {
-        if !args.is_empty() {
-            self.write_args(db, args, out);
-            self.commands -= 1;
-        }
-    }
-
-    fn write_args(&mut self, db: u32, args: &[&[u8]], out: &mut Vec<u8>) {
-        self.select(db, out);
-        self.flush_sets(out);
-        redis_proto::resp::command(out, args);
-        self.count_reply();
-        self.commands += 1;
-    }
-
-    /// Commands that stand in bytes already.
-    fn write_built(&mut self, db: u32, bytes: &[u8], count: u64, out: &mut Vec<u8>) {
-        if count == 0 {
-            return;
-        }
-        self.select(db, out);
-        self.flush_sets(out);
-        out.extend_from_slice(bytes);
-        for _ in 0..count {
-            self.count_reply();
-        }
-        self.commands += count;
-    }
-
-    /// Ends the transaction, if there is one that may end: what is to be expected of it, and how long it is, bytes.
-    pub fn close(&mut self, out: &mut Vec<u8>) -> Option<(PendingReply, usize)> {
-        if self.in_source_transaction || self.open.is_none() {
-            return None;
-        }
-        self.flush_sets(out);
-        if let Some(names) = &self.names {
-            let position = Position { replid: self.replid.clone(), offset: self.offset };
-            let (key, text) = (names.checkpoint.clone(), Checkpoint::Applied(position, self.db, None).text());
-            self.select(0, out);
-            redis_proto::resp::command(out, &[b"SET", &key, text.as_bytes()]);
-            self.count_reply();
-        }
-        let open = self.open.take()?;
-        out.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
-        Some((
-            PendingReply::Transaction { replies: open.replies + 1, offset: self.offset },
-            out.len() - open.start,
-        ))
     }
 }
 
@@ -568,225 +440,4 @@ pub(crate) fn replication_loop(id: &str) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use redis_proto::resp::Commands;
-
-    use super::*;
-
-    const NOW: i64 = 1_700_000_000_000;
-
-    fn names() -> KeyNames {
-        KeyNames {
-            id: "t".into(),
-            checkpoint: b"M".to_vec(),
-            suspects: b"D".to_vec(),
-            scripts: b"S".to_vec(),
-            writer_name: b"W".to_vec(),
-            fencing_token: b"O".to_vec(),
-        }
-    }
-
-    fn applying(route: Route) -> Applier {
-        Applier::new(route, Some(names()), &Position { replid: "r".into(), offset: 0 }, 0)
-    }
-
-    fn feed(applier: &mut Applier, lines: &[&str], out: &mut Vec<u8>) -> Result<()> {
-        let mut commands = Commands::starting_at(applier.offset());
-        for line in lines {
-            let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-            let mut raw = Vec::new();
-            redis_proto::resp::command(&mut raw, &args);
-            commands.push(&raw);
-            let end = commands.offset() + raw.len() as u64;
-            let command = commands.next_command().unwrap().unwrap();
-            applier.apply(&command, end, out, NOW)?;
-        }
-        Ok(())
-    }
-
-    /// What was written, one command a line.
-    fn lines(out: &[u8]) -> Vec<String> {
-        let mut commands = Commands::starting_at(0);
-        commands.push(out);
-        let mut lines = Vec::new();
-        while let Some(command) = commands.next_command().unwrap() {
-            let words: Vec<String> =
-                command.args().map(|a| String::from_utf8_lossy(a).into_owned()).collect();
-            lines.push(words.join(" "));
-        }
-        lines
-    }
-
-    #[test]
-    fn a_transaction_holds_its_commands_and_the_position_behind_them() {
-        let (mut applier, mut out) = (applying(Route::default()), Vec::new());
-        feed(&mut applier, &["SELECT 2", "MULTI", "INCR a", "PING"], &mut out).unwrap();
-        assert!(applier.close(&mut out).is_none(), "the source's own transaction is not divided");
-        feed(&mut applier, &["INCR b", "EXEC"], &mut out).unwrap();
-        let offset = applier.offset();
-        let (pending, len) = applier.close(&mut out).unwrap();
-        assert_eq!(len, out.len());
-        let mark = format!("SET M applied r {offset} 2");
-        assert_eq!(lines(&out), ["MULTI", "SELECT 2", "INCR a", "INCR b", "SELECT 0", &mark, "EXEC"]);
-        assert!(matches!(pending, PendingReply::Transaction { replies: 7, offset: o } if o == offset));
-        assert!(applier.close(&mut out).is_none());
-        feed(&mut applier, &["PING"], &mut out).unwrap();
-        assert!(!applier.is_open());
-    }
-
-    #[test]
-    fn commands_that_rule_a_server_stop_here() {
-        let (mut from_server, mut out) = (applying(Route::default()), Vec::new());
-        feed(&mut from_server, &["REPLICAOF h 1", "CONFIG SET a b", "FLUSHALL", "INCR a"], &mut out).unwrap();
-        assert_eq!(lines(&out), ["MULTI", "SELECT 0", "FLUSHALL", "INCR a"]);
-        assert_eq!(from_server.filtered.len(), 2);
-        let mut file = Applier::new(Route::default(), None, &Position { replid: "r".into(), offset: 0 }, 0);
-        let mut out = Vec::new();
-        let given = [
-            "FLUSHALL",
-            "SHUTDOWN",
-            "EVAL x 0",
-            "NEWER a",
-            "FUNCTION FLUSH",
-            "BF.ADD a b",
-            "FUNCTION LOAD x",
-            "INCR a",
-        ];
-        feed(&mut file, &given, &mut out).unwrap();
-        assert_eq!(lines(&out), ["MULTI", "SELECT 0", "BF.ADD a b", "FUNCTION LOAD REPLACE x", "INCR a"]);
-        let anywhere = Position { replid: "r".into(), offset: 0 };
-        let mut file = Applier::new(Route::default(), None, &anywhere, 0).accepting_all_commands();
-        let mut out = Vec::new();
-        feed(&mut file, &given, &mut out).unwrap();
-        let want = [
-            "MULTI",
-            "SELECT 0",
-            "FLUSHALL",
-            "EVAL x 0",
-            "NEWER a",
-            "FUNCTION FLUSH",
-            "BF.ADD a b",
-            "FUNCTION LOAD REPLACE x",
-            "INCR a",
-        ];
-        assert_eq!(lines(&out), want);
-    }
-
-    #[test]
-    fn a_master_of_a_cluster_cannot_speak_for_the_others() {
-        for line in ["RESTORE-ASKING k 0 x ABSTTL", "CLUSTER SYNCSLOTS FINISH", "flushall", "FLUSHDB"] {
-            let (mut applier, mut out) =
-                (applying(Route::default()).for_cluster_master(MasterRank::First), Vec::new());
-            assert_eq!(feed(&mut applier, &[line], &mut out).unwrap_err().op, FULL_RESYNC, "{line}");
-            assert!(out.is_empty());
-        }
-        for (master_rank, written) in [(MasterRank::First, 3), (MasterRank::Other, 0)] {
-            let (mut applier, mut out) =
-                (applying(Route::default()).for_cluster_master(master_rank), Vec::new());
-            feed(&mut applier, &["FUNCTION LOAD x", "CLUSTER MYID"], &mut out).unwrap();
-            assert_eq!(lines(&out).len(), written);
-        }
-    }
-
-    #[test]
-    fn keys_are_looked_at_before_their_changes_while_the_target_is_behind() {
-        let route = Route { db_map: Route::parse_map("1=5").unwrap(), ..Route::default() };
-        let (mut applier, mut out) = (applying(route), Vec::new());
-        applier.expiry_guard.start(Some(b"D".to_vec()), true);
-        feed(&mut applier, &["SELECT 1", "INCR k", "SET l 1", "MOVE k 1", "RENAME k l"], &mut out).unwrap();
-        let script = String::from_utf8_lossy(crate::stream::expiry_guard::CHECK_SCRIPT).into_owned();
-        let written: Vec<String> = lines(&out).iter().map(|line| line.replace(&script, "*")).collect();
-        let want = [
-            "MULTI",
-            "SELECT 5",
-            "EVAL * 2 D k 5 600000 0 1 1:k",
-            "INCR k",
-            "SET l 1",
-            "EVAL * 2 D k 5 600000 1 2 1:k 1:k",
-            "MOVE k 5",
-            "EVAL * 3 D k l 5 600000 1 2 1:k 1:l RENAME k l",
-        ];
-        assert_eq!(written, want);
-        assert_eq!(applier.commands, 4);
-    }
-
-    #[test]
-    fn databases_are_mapped_and_what_cannot_be_divided_is_refused() {
-        let route = Route { db_map: Route::parse_map("1=5").unwrap(), ..Route::default() };
-        let (mut applier, mut out) = (applying(route), Vec::new());
-        feed(&mut applier, &["SELECT 1", "SET a 1", "MOVE a 1", "COPY a b DB 1", "SWAPDB 0 1"], &mut out)
-            .unwrap();
-        let want = ["SELECT 5", "SET a 1", "MOVE a 5", "COPY a b DB 5", "SWAPDB 0 5"];
-        // What is ours stays where it was.
-        let back = ["MOVE D 0", "MOVE S 0", "MOVE O 0", "MOVE whimbrel:redis:claims 0", "DEL M"];
-        assert_eq!(lines(&out)[1..], [&want[..], &back].concat());
-        assert!(feed(&mut applier, &["FLUSHALL"], &mut out).is_err());
-        let route = Route { include: vec!["a*".into()], ..Route::default() };
-        let (mut applier, mut out) = (applying(route), Vec::new());
-        feed(&mut applier, &["SET b 1", "DEL a b", "INCR a"], &mut out).unwrap();
-        assert_eq!(lines(&out)[1..], ["SELECT 0", "DEL a", "INCR a"]);
-        for wrong in ["RENAME a b", "FLUSHDB", "FLUSHALL"] {
-            assert_eq!(
-                feed(&mut applier, &[wrong], &mut out).unwrap_err().kind,
-                Kind::Unsupported,
-                "{wrong}"
-            );
-        }
-    }
-
-    #[test]
-    fn plain_sets_that_follow_each_other_are_one_command() {
-        let (mut applier, mut out) = (applying(Route::default()), Vec::new());
-        let long = format!("SET f {}", "x".repeat(SET_VALUE_MAX));
-        let given = [
-            "SET a 1",
-            "set b 2",
-            "SET a 3",
-            "SET c 4 PX 9",
-            "SET d 5",
-            "SELECT 1",
-            "SET e 6",
-            &long,
-            "SET g 7",
-        ];
-        feed(&mut applier, &given, &mut out).unwrap();
-        let offset = applier.offset();
-        let (pending, len) = applier.close(&mut out).unwrap();
-        assert_eq!(len, out.len());
-        let mark = format!("SET M applied r {offset} 1");
-        let want = [
-            "MULTI",
-            "SELECT 0",
-            "MSET a 1 b 2 a 3",
-            "SET c 4 PX 9",
-            "SET d 5",
-            "SELECT 1",
-            "SET e 6",
-            &long,
-            "SET g 7",
-            "SELECT 0",
-            &mark,
-            "EXEC",
-        ];
-        assert_eq!(lines(&out), want);
-        assert!(matches!(pending, PendingReply::Transaction { replies: 12, .. }), "{pending:?}");
-        assert_eq!(applier.commands, 8);
-        let cluster = vec!["SET k v"; 65];
-        let mut out = Vec::new();
-        feed(&mut applier, &cluster, &mut out).unwrap();
-        applier.abandon(&mut out);
-        assert!(out.is_empty());
-        feed(&mut applier, &cluster, &mut out).unwrap();
-        applier.close(&mut out).unwrap();
-        let written = lines(&out);
-        assert_eq!((written.len(), &written[3][..]), (7, "SET k v"));
-        assert_eq!(written[2].split(' ').count(), 129);
-    }
-
-    #[test]
-    fn the_whole_of_a_flush_goes_on() {
-        let (mut applier, mut out) = (applying(Route::default()), Vec::new());
-        feed(&mut applier, &["FLUSHALL", "SELECT 1", "FLUSHDB"], &mut out).unwrap();
-        assert_eq!(lines(&out), ["MULTI", "SELECT 0", "FLUSHALL", "SELECT 1", "FLUSHDB"]);
-    }
-}
+mod tests;

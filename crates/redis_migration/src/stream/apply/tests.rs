@@ -1,0 +1,206 @@
+use redis_proto::resp::Commands;
+
+use super::*;
+use crate::target::pipeline::PendingReply;
+
+const NOW: i64 = 1_700_000_000_000;
+
+fn names() -> KeyNames {
+    KeyNames {
+        id: "t".into(),
+        checkpoint: b"M".to_vec(),
+        suspects: b"D".to_vec(),
+        scripts: b"S".to_vec(),
+        writer_name: b"W".to_vec(),
+        fencing_token: b"O".to_vec(),
+    }
+}
+
+fn applying(route: Route) -> Applier {
+    Applier::new(route, Some(names()), &Position { replid: "r".into(), offset: 0 }, 0)
+}
+
+fn feed(applier: &mut Applier, lines: &[&str], out: &mut Vec<u8>) -> Result<()> {
+    let mut commands = Commands::starting_at(applier.offset());
+    for line in lines {
+        let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        let mut raw = Vec::new();
+        redis_proto::resp::command(&mut raw, &args);
+        commands.push(&raw);
+        let end = commands.offset() + raw.len() as u64;
+        let command = commands.next_command().unwrap().unwrap();
+        applier.apply(&command, end, out, NOW)?;
+    }
+    Ok(())
+}
+
+/// What was written, one command a line.
+fn lines(out: &[u8]) -> Vec<String> {
+    let mut commands = Commands::starting_at(0);
+    commands.push(out);
+    let mut lines = Vec::new();
+    while let Some(command) = commands.next_command().unwrap() {
+        let words: Vec<String> = command.args().map(|a| String::from_utf8_lossy(a).into_owned()).collect();
+        lines.push(words.join(" "));
+    }
+    lines
+}
+
+#[test]
+fn a_transaction_holds_its_commands_and_the_position_behind_them() {
+    let (mut applier, mut out) = (applying(Route::default()), Vec::new());
+    feed(&mut applier, &["SELECT 2", "MULTI", "INCR a", "PING"], &mut out).unwrap();
+    assert!(applier.close(&mut out).is_none(), "the source's own transaction is not divided");
+    feed(&mut applier, &["INCR b", "EXEC"], &mut out).unwrap();
+    let offset = applier.offset();
+    let (pending, len) = applier.close(&mut out).unwrap();
+    assert_eq!(len, out.len());
+    let mark = format!("SET M applied r {offset} 2");
+    assert_eq!(lines(&out), ["MULTI", "SELECT 2", "INCR a", "INCR b", "SELECT 0", &mark, "EXEC"]);
+    assert!(matches!(pending, PendingReply::Transaction { replies: 7, offset: o } if o == offset));
+    assert!(applier.close(&mut out).is_none());
+    feed(&mut applier, &["PING"], &mut out).unwrap();
+    assert!(!applier.is_open());
+}
+
+#[test]
+fn commands_that_rule_a_server_stop_here() {
+    let (mut from_server, mut out) = (applying(Route::default()), Vec::new());
+    feed(&mut from_server, &["REPLICAOF h 1", "CONFIG SET a b", "FLUSHALL", "INCR a"], &mut out).unwrap();
+    assert_eq!(lines(&out), ["MULTI", "SELECT 0", "FLUSHALL", "INCR a"]);
+    assert_eq!(from_server.filtered.len(), 2);
+    let mut file = Applier::new(Route::default(), None, &Position { replid: "r".into(), offset: 0 }, 0);
+    let mut out = Vec::new();
+    let given = [
+        "FLUSHALL",
+        "SHUTDOWN",
+        "EVAL x 0",
+        "NEWER a",
+        "FUNCTION FLUSH",
+        "BF.ADD a b",
+        "FUNCTION LOAD x",
+        "INCR a",
+    ];
+    feed(&mut file, &given, &mut out).unwrap();
+    assert_eq!(lines(&out), ["MULTI", "SELECT 0", "BF.ADD a b", "FUNCTION LOAD REPLACE x", "INCR a"]);
+    let anywhere = Position { replid: "r".into(), offset: 0 };
+    let mut file = Applier::new(Route::default(), None, &anywhere, 0).accepting_all_commands();
+    let mut out = Vec::new();
+    feed(&mut file, &given, &mut out).unwrap();
+    let want = [
+        "MULTI",
+        "SELECT 0",
+        "FLUSHALL",
+        "EVAL x 0",
+        "NEWER a",
+        "FUNCTION FLUSH",
+        "BF.ADD a b",
+        "FUNCTION LOAD REPLACE x",
+        "INCR a",
+    ];
+    assert_eq!(lines(&out), want);
+}
+
+#[test]
+fn a_master_of_a_cluster_cannot_speak_for_the_others() {
+    for line in ["RESTORE-ASKING k 0 x ABSTTL", "CLUSTER SYNCSLOTS FINISH", "flushall", "FLUSHDB"] {
+        let (mut applier, mut out) =
+            (applying(Route::default()).for_cluster_master(MasterRank::First), Vec::new());
+        assert_eq!(feed(&mut applier, &[line], &mut out).unwrap_err().op, FULL_RESYNC, "{line}");
+        assert!(out.is_empty());
+    }
+    for (master_rank, written) in [(MasterRank::First, 3), (MasterRank::Other, 0)] {
+        let (mut applier, mut out) = (applying(Route::default()).for_cluster_master(master_rank), Vec::new());
+        feed(&mut applier, &["FUNCTION LOAD x", "CLUSTER MYID"], &mut out).unwrap();
+        assert_eq!(lines(&out).len(), written);
+    }
+}
+
+#[test]
+fn keys_are_looked_at_before_their_changes_while_the_target_is_behind() {
+    let route = Route { db_map: Route::parse_map("1=5").unwrap(), ..Route::default() };
+    let (mut applier, mut out) = (applying(route), Vec::new());
+    applier.expiry_guard.start(Some(b"D".to_vec()), true);
+    feed(&mut applier, &["SELECT 1", "INCR k", "SET l 1", "MOVE k 1", "RENAME k l"], &mut out).unwrap();
+    let script = String::from_utf8_lossy(crate::stream::expiry_guard::CHECK_SCRIPT).into_owned();
+    let written: Vec<String> = lines(&out).iter().map(|line| line.replace(&script, "*")).collect();
+    let want = [
+        "MULTI",
+        "SELECT 5",
+        "EVAL * 2 D k 5 600000 0 1 1:k",
+        "INCR k",
+        "SET l 1",
+        "EVAL * 2 D k 5 600000 1 2 1:k 1:k",
+        "MOVE k 5",
+        "EVAL * 3 D k l 5 600000 1 2 1:k 1:l RENAME k l",
+    ];
+    assert_eq!(written, want);
+    assert_eq!(applier.commands, 4);
+}
+
+#[test]
+fn databases_are_mapped_and_what_cannot_be_divided_is_refused() {
+    let route = Route { db_map: Route::parse_map("1=5").unwrap(), ..Route::default() };
+    let (mut applier, mut out) = (applying(route), Vec::new());
+    feed(&mut applier, &["SELECT 1", "SET a 1", "MOVE a 1", "COPY a b DB 1", "SWAPDB 0 1"], &mut out)
+        .unwrap();
+    let want = ["SELECT 5", "SET a 1", "MOVE a 5", "COPY a b DB 5", "SWAPDB 0 5"];
+    // What is ours stays where it was.
+    let back = ["MOVE D 0", "MOVE S 0", "MOVE O 0", "MOVE whimbrel:redis:claims 0", "DEL M"];
+    assert_eq!(lines(&out)[1..], [&want[..], &back].concat());
+    assert!(feed(&mut applier, &["FLUSHALL"], &mut out).is_err());
+    let route = Route { include: vec!["a*".into()], ..Route::default() };
+    let (mut applier, mut out) = (applying(route), Vec::new());
+    feed(&mut applier, &["SET b 1", "DEL a b", "INCR a"], &mut out).unwrap();
+    assert_eq!(lines(&out)[1..], ["SELECT 0", "DEL a", "INCR a"]);
+    for wrong in ["RENAME a b", "FLUSHDB", "FLUSHALL"] {
+        assert_eq!(feed(&mut applier, &[wrong], &mut out).unwrap_err().kind, Kind::Unsupported, "{wrong}");
+    }
+}
+
+#[test]
+fn plain_sets_that_follow_each_other_are_one_command() {
+    let (mut applier, mut out) = (applying(Route::default()), Vec::new());
+    let long = format!("SET f {}", "x".repeat(SET_VALUE_MAX));
+    let given =
+        ["SET a 1", "set b 2", "SET a 3", "SET c 4 PX 9", "SET d 5", "SELECT 1", "SET e 6", &long, "SET g 7"];
+    feed(&mut applier, &given, &mut out).unwrap();
+    let offset = applier.offset();
+    let (pending, len) = applier.close(&mut out).unwrap();
+    assert_eq!(len, out.len());
+    let mark = format!("SET M applied r {offset} 1");
+    let want = [
+        "MULTI",
+        "SELECT 0",
+        "MSET a 1 b 2 a 3",
+        "SET c 4 PX 9",
+        "SET d 5",
+        "SELECT 1",
+        "SET e 6",
+        &long,
+        "SET g 7",
+        "SELECT 0",
+        &mark,
+        "EXEC",
+    ];
+    assert_eq!(lines(&out), want);
+    assert!(matches!(pending, PendingReply::Transaction { replies: 12, .. }), "{pending:?}");
+    assert_eq!(applier.commands, 8);
+    let cluster = vec!["SET k v"; 65];
+    let mut out = Vec::new();
+    feed(&mut applier, &cluster, &mut out).unwrap();
+    applier.abandon(&mut out);
+    assert!(out.is_empty());
+    feed(&mut applier, &cluster, &mut out).unwrap();
+    applier.close(&mut out).unwrap();
+    let written = lines(&out);
+    assert_eq!((written.len(), &written[3][..]), (7, "SET k v"));
+    assert_eq!(written[2].split(' ').count(), 129);
+}
+
+#[test]
+fn the_whole_of_a_flush_goes_on() {
+    let (mut applier, mut out) = (applying(Route::default()), Vec::new());
+    feed(&mut applier, &["FLUSHALL", "SELECT 1", "FLUSHDB"], &mut out).unwrap();
+    assert_eq!(lines(&out), ["MULTI", "SELECT 0", "FLUSHALL", "SELECT 1", "FLUSHDB"]);
+}
