@@ -4,25 +4,27 @@
 //! the order of each key is kept, whatever moves: a transaction that is sent to the wrong server is done nowhere, and is sent
 //! again to the right one.
 
+mod replies;
+mod send;
+
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use model::error::{Error, Kind, Result, Side};
+use model::error::{Error, Result, Side};
 use redis_proto::command::{SLOTS, slot};
 use redis_proto::resp::{Reply, command};
-use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
 use crate::checkpoint::fencing;
 use crate::checkpoint::keys::KeyNames;
-use crate::connection::client::{Client, KEEP_ALIVE_INTERVAL, Outgoing, reply_failure};
+use crate::connection::client::{Client, Outgoing, reply_failure};
 use crate::connection::node::Node;
 use crate::connection::query_client::QueryClient;
 use crate::connection::topology::{Addr, Topology};
 use crate::target::functions::{self, FunctionPolicy, LibraryOutcome};
-use crate::target::pipeline::{PendingReply, Shared, diverged};
+use crate::target::pipeline::{PendingReply, Shared};
 use crate::target::replies::{Outcome, read};
 use crate::target::slot_router::{SlotCommand, route_commands};
 
@@ -342,128 +344,6 @@ impl ClusterWriter {
         self.queues.iter().filter_map(begins).min().unwrap_or(current).min(current)
     }
 
-    /// Takes what is known of the answers.
-    pub(crate) async fn drain_replies(&mut self) -> Result<()> {
-        while let Ok((slot, outcome)) = self.replies.try_recv() {
-            self.handle_outcome(slot, outcome).await?;
-        }
-        Ok(())
-    }
-
-    /// Sends what is ready.
-    async fn send_ready(&mut self) -> Result<()> {
-        if self.in_source_transaction {
-            return Ok(());
-        }
-        for slot in std::mem::take(&mut self.ready) {
-            let queue = &mut self.queues[usize::from(slot)];
-            let batch = std::mem::take(&mut queue.pending);
-            if batch.commands == 0 {
-                continue;
-            }
-            let mut bytes = Vec::with_capacity(batch.bytes.len() + 160);
-            bytes.extend_from_slice(b"*1\r\n$5\r\nMULTI\r\n");
-            bytes.extend_from_slice(&batch.bytes);
-            let mut replies = batch.commands + 2;
-            if batch.begin.is_some() {
-                let text = format!("{} {}", self.epoch, batch.end);
-                command(&mut bytes, &[b"SET", &self.fence.names.slot_checkpoint(slot), text.as_bytes()]);
-                replies += 1;
-                queue.has_checkpoint = true;
-            }
-            bytes.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
-            self.queued_bytes = self.queued_bytes - batch.bytes.len() as u64 + bytes.len() as u64;
-            let (pending_replies, begin, end) = (batch.pending_replies, batch.begin, batch.end);
-            queue.in_flight =
-                Some(InFlight { bytes, replies, pending_replies, begin, end, tries: 0, since: None });
-            self.in_flight += 1;
-            self.send_transaction(slot, None).await?;
-        }
-        Ok(())
-    }
-
-    /// Sends the transaction of a slot, to its server or to another.
-    async fn send_transaction(&mut self, slot: u16, redirected_to: Option<usize>) -> Result<()> {
-        let server = redirected_to.unwrap_or(usize::from(self.slots[usize::from(slot)]));
-        let Some(sent) = &self.queues[usize::from(slot)].in_flight else { return Ok(()) };
-        let to = &mut self.servers[server];
-        let mut replies = sent.replies;
-        if redirected_to.is_some() {
-            to.out.extend_from_slice(b"*1\r\n$6\r\nASKING\r\n");
-            replies += 1;
-        }
-        to.out.extend_from_slice(&sent.bytes);
-        to.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back((slot, replies));
-        if to.out.len() >= WRITE_BYTES { self.write(server).await } else { Ok(()) }
-    }
-
-    async fn write(&mut self, server: usize) -> Result<()> {
-        let to = &mut self.servers[server];
-        if to.out.is_empty() {
-            return Ok(());
-        }
-        let written = to.outgoing.write_all(&to.out).await;
-        to.wrote = Instant::now();
-        to.out.clear();
-        if to.out.capacity() > 8 * WRITE_BYTES {
-            to.out.shrink_to(2 * WRITE_BYTES);
-        }
-        written.map_err(|e| {
-            let m = format!("{}:{}: connection lost: {e}", to.addr.0, to.addr.1);
-            Error::new(Kind::Connect, "write", m).at(Side::Target)
-        })
-    }
-
-    /// Takes what is known of the answers, and sends what may be sent.
-    pub(crate) async fn send(&mut self) -> Result<()> {
-        self.flush_scratch();
-        self.drain_replies().await?;
-        let now = Instant::now();
-        while let Some((at, slot)) = self.retries.front().copied().filter(|(at, _)| *at <= now) {
-            let _ = (at, self.retries.pop_front());
-            self.send_transaction(slot, None).await?;
-        }
-        self.send_ready().await?;
-        for server in 0..self.servers.len() {
-            self.write(server).await?;
-        }
-        Ok(())
-    }
-
-    /// A sign of life to each server that nothing was sent to for a while.
-    pub(crate) async fn keep_alive(&mut self) -> Result<()> {
-        if self.in_source_transaction {
-            return Ok(());
-        }
-        self.send().await?;
-        for i in 0..self.servers.len() {
-            let to = &mut self.servers[i];
-            if to.wrote.elapsed() >= KEEP_ALIVE_INTERVAL {
-                command(&mut to.out, &[b"PING"]);
-                to.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back((PING_SLOT, 1));
-                self.write(i).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits for a reply, or for the time to try again. May be cancelled at any moment.
-    pub(crate) async fn next_reply(&mut self) -> Received {
-        let next = self.retries.front().map(|(at, _)| at.saturating_duration_since(Instant::now()));
-        tokio::select! {
-            received = self.replies.recv() => Received(received),
-            () = tokio::time::sleep(next.unwrap_or(Duration::from_secs(3600))) => Received(None),
-        }
-    }
-
-    /// Handles what was received. Must not be cancelled.
-    pub(crate) async fn handle_reply(&mut self, received: Received) -> Result<()> {
-        if let Received(Some((slot, outcome))) = received {
-            self.handle_outcome(slot, outcome).await?;
-        }
-        self.send().await
-    }
-
     async fn step(&mut self) -> Result<()> {
         let received = self.next_reply().await;
         self.handle_reply(received).await
@@ -576,75 +456,6 @@ impl ClusterWriter {
             let pending = std::mem::take(&mut queue.pending);
             self.queued_bytes -= pending.bytes.len() as u64;
         }
-    }
-
-    async fn handle_outcome(&mut self, slot: u16, outcome: Outcome) -> Result<()> {
-        match outcome {
-            Outcome::Done(errors) => self.complete(slot, errors),
-            Outcome::Failed(failure) => Err(failure.at(Side::Target)),
-            Outcome::Moved(addr) => {
-                let server = self.connect_server(&addr).await?;
-                self.slots[usize::from(slot)] = u16::try_from(server).unwrap_or(0);
-                self.schedule_retry(slot, "too many redirections for its slot")?;
-                self.send_transaction(slot, None).await
-            }
-            Outcome::Ask(addr) => {
-                let server = self.connect_server(&addr).await?;
-                self.schedule_retry(slot, "too many redirections for its slot")?;
-                self.send_transaction(slot, Some(server)).await
-            }
-            Outcome::Pong => Ok(()),
-            Outcome::Retry(why) => {
-                let pause = self.schedule_retry(slot, &why)?;
-                // Kept by time: some wait longer than others.
-                let at = Instant::now() + pause;
-                let position = self.retries.partition_point(|(other, _)| *other <= at);
-                self.retries.insert(position, (at, slot));
-                Ok(())
-            }
-        }
-    }
-
-    /// Counts another try of a slot's transaction; answers the pause before it.
-    fn schedule_retry(&mut self, slot: u16, why: &str) -> Result<Duration> {
-        let Some(sent) = &mut self.queues[usize::from(slot)].in_flight else { return Ok(RETRY_DELAY) };
-        sent.tries += 1;
-        let since = *sent.since.get_or_insert_with(Instant::now);
-        if since.elapsed() > RETRY_TIMEOUT {
-            let m = format!("{}: slot {slot} rejects writes: {why}", self.node.display_url());
-            return Err(Error { message: m, ..reply_failure("", "write", why) }.at(Side::Target));
-        }
-        Ok(RETRY_DELAY.saturating_mul(1 << sent.tries.saturating_sub(40).min(6)).min(RETRY_DELAY_MAX))
-    }
-
-    fn complete(&mut self, slot: u16, errors: Vec<(usize, String)>) -> Result<()> {
-        let queue = &mut self.queues[usize::from(slot)];
-        let Some(sent) = queue.in_flight.take() else { return Ok(()) };
-        self.in_flight -= 1;
-        self.queued_bytes -= sent.bytes.len() as u64;
-        if sent.begin.is_some() {
-            queue.done = sent.end;
-        }
-        if queue.pending.commands > 0 {
-            self.ready.push(slot);
-        }
-        let url = self.node.display_url();
-        if sent.pending_replies.is_empty() {
-            return match errors.first() {
-                None => Ok(()),
-                Some(_) if self.from_file => {
-                    // What was queued is counted behind MULTI.
-                    let errors: Vec<_> = errors.into_iter().map(|(i, text)| (i + 1, text)).collect();
-                    self.shared.record_refused(&url, &sent.bytes, &errors).map_err(|f| f.at(Side::Target))
-                }
-                Some((_, text)) => Err(diverged(&url, text).at(Side::Target)),
-            };
-        }
-        for (i, pending) in sent.pending_replies.iter().enumerate() {
-            let error = errors.iter().find(|(at, _)| *at == i).map(|(_, text)| text.as_str());
-            self.shared.record_reply(&url, pending, error)?;
-        }
-        Ok(())
     }
 
     /// Nobody writes any more: the fencing token is removed.
