@@ -1,0 +1,20 @@
+use super::*;
+use redis_proto::resp::Reply;
+use replies::check_applied;
+
+#[test]
+fn red_07_a_transaction_is_judged_by_its_end() {
+    let error = |text: &str| Reply::Error(text.into());
+    let of = |refused: Option<&str>, reply: Reply| {
+        check_applied("p", refused, &reply).err().map(|f| (f.kind, f.op))
+    };
+    assert_eq!(of(None, Reply::Array(vec![Reply::Simple("OK".into())])), None);
+    assert_eq!(of(None, Reply::Array(vec![error("WRONGTYPE x")])), Some((Kind::Conflict, DIVERGED)));
+    let aborted = || error("EXECABORT Transaction discarded because of previous errors.");
+    assert_eq!(of(Some("OOM command not allowed"), aborted()), Some((Kind::NoSpace, "apply")));
+    assert_eq!(of(Some("MISCONF Redis is configured"), aborted()), Some((Kind::Unavailable, "apply")));
+    let late = error("EXECABORT Transaction discarded because of: NOREPLICAS Not enough good replicas");
+    assert_eq!(of(None, late), Some((Kind::Unavailable, "apply")));
+    // RED-01: without MULTI each command was done alone.
+    assert_eq!(of(Some("NOPERM no"), error("ERR EXEC without MULTI")), Some((Kind::Conflict, DIVERGED)));
+}
