@@ -6,9 +6,10 @@
 
 pub mod archive;
 mod check;
+mod commands;
 mod files;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,11 +40,11 @@ use crate::source::psync::Position;
 use crate::stream::apply::Applier;
 use crate::stream::translate::CommandTranslator;
 use crate::target::Writer;
-use crate::target::functions::{self, FunctionPolicy};
-use crate::target::pipeline::{PendingReply, Pipeline};
+use crate::target::functions::FunctionPolicy;
 use crate::target::slot_router::{SlotCommand, cross_slot_failure, route_commands};
 
 pub use check::{BackupContents, check};
+use commands::unsafe_commands_failure;
 pub use files::backup_files;
 pub(crate) use files::read_failure;
 
@@ -97,6 +98,59 @@ fn read_chunks(path: &Path) -> Result<mpsc::Receiver<Result<Bytes>>> {
     let started = std::thread::Builder::new().name("backup".into()).spawn(read);
     started.map_err(|e| Error::new(Kind::Internal, "read", e.to_string()))?;
     Ok(receiver)
+}
+
+/// The beginning of a file.
+enum FileStart {
+    /// The bytes read so far, and what they begin.
+    Known(Vec<u8>, Form),
+    /// A part of an append-only file without commands.
+    Empty,
+    /// A stop came first.
+    Stopped,
+}
+
+/// Adds what was loaded from a snapshot to the summary.
+fn record_loaded(loader: &mut Loader<'_>, summary: &mut Summary) {
+    summary.notes.append(&mut loader.notes);
+    let loaded = &mut loader.loaded;
+    summary.full.keys += loaded.keys;
+    summary.full.functions += loaded.functions;
+    summary.full.empty += loaded.empty;
+    for (what, n) in std::mem::take(&mut loaded.unsupported) {
+        *summary.full.unsupported.entry(what).or_default() += n;
+    }
+}
+
+/// Notes the incomplete command and the NUL bytes at the end of a file.
+///
+/// # Errors
+/// [`Kind::Corrupt`] when what remains begins no command.
+fn note_skipped_tail(
+    path: &Path,
+    commands: &Commands,
+    end: u64,
+    length: u64,
+    summary: &mut Summary,
+) -> Result<()> {
+    if commands.waiting() > 0 {
+        let at = commands.offset();
+        if !commands.begins_command() {
+            let m = format!("at byte {at}: neither a snapshot nor a command of an append-only file");
+            return Err(Error::new(Kind::Corrupt, "commands", m).at(Side::Source));
+        }
+        summary
+            .notes
+            .push(format!("{}: truncated at byte {at}; the incomplete tail was skipped", path.display()));
+    }
+    if length > end {
+        let n = length - end;
+        summary.notes.push(format!(
+            "{}: {n} NUL bytes from byte {end} were skipped (a power failure can leave them)",
+            path.display()
+        ));
+    }
+    Ok(())
 }
 
 impl Import {
@@ -286,20 +340,10 @@ impl Import {
         }
         let mut chunks = read_chunks(path)?;
         let (end, length) = data_end(path)?;
-        let mut first = Vec::new();
-        let form = loop {
-            match self.next_chunk(&mut chunks, true).await? {
-                Some(chunk) => first.extend_from_slice(&chunk),
-                None if self.stop.is_cancelled() => return Ok(false),
-                // A part of an append-only file may hold no command; a backup that is empty is none.
-                None if self.files.iter().any(|f| f == path) => {
-                    return Err(Error::new(Kind::Corrupt, "read", "the file is empty").at(Side::Source));
-                }
-                None => return Ok(true),
-            }
-            if let Some(form) = aof::form(&first) {
-                break form;
-            }
+        let (first, form) = match self.read_form(path, &mut chunks).await? {
+            FileStart::Known(first, form) => (first, form),
+            FileStart::Empty => return Ok(true),
+            FileStart::Stopped => return Ok(false),
         };
         let longest = self.options.spool.command;
         let (mut commands, mut snapshot_end) = (Commands::starting_at(0).with_limit(longest), 0);
@@ -322,14 +366,7 @@ impl Import {
                 loader.finish_batch().await?;
                 // Keys and commands are answered differently, and do not share a transaction.
                 loader.flush().await?;
-                summary.notes.append(&mut loader.notes);
-                let loaded = &mut loader.loaded;
-                summary.full.keys += loaded.keys;
-                summary.full.functions += loaded.functions;
-                summary.full.empty += loaded.empty;
-                for (what, n) in std::mem::take(&mut loaded.unsupported) {
-                    *summary.full.unsupported.entry(what).or_default() += n;
-                }
+                record_loaded(&mut loader, summary);
                 commands = Commands::starting_at(parser.offset()).with_limit(longest);
                 push_until(&mut commands, parser.rest(), end);
                 applier.set_selected(writer.db());
@@ -347,25 +384,27 @@ impl Import {
                 None => break,
             }
         }
-        if commands.waiting() > 0 {
-            let at = commands.offset();
-            if !commands.begins_command() {
-                let m = format!("at byte {at}: neither a snapshot nor a command of an append-only file");
-                return Err(Error::new(Kind::Corrupt, "commands", m).at(Side::Source));
-            }
-            summary
-                .notes
-                .push(format!("{}: truncated at byte {at}; the incomplete tail was skipped", path.display()));
-        }
-        let end = end.max(snapshot_end);
-        if length > end {
-            let n = length - end;
-            summary.notes.push(format!(
-                "{}: {n} NUL bytes from byte {end} were skipped (a power failure can leave them)",
-                path.display()
-            ));
-        }
+        note_skipped_tail(path, &commands, end.max(snapshot_end), length, summary)?;
         Ok(true)
+    }
+
+    /// Reads until a file shows what it is.
+    async fn read_form(&self, path: &Path, chunks: &mut mpsc::Receiver<Result<Bytes>>) -> Result<FileStart> {
+        let mut first = Vec::new();
+        loop {
+            match self.next_chunk(chunks, true).await? {
+                Some(chunk) => first.extend_from_slice(&chunk),
+                None if self.stop.is_cancelled() => return Ok(FileStart::Stopped),
+                // A part of an append-only file may hold no command; a backup that is empty is none.
+                None if self.files.iter().any(|f| f == path) => {
+                    return Err(Error::new(Kind::Corrupt, "read", "the file is empty").at(Side::Source));
+                }
+                None => return Ok(FileStart::Empty),
+            }
+            if let Some(form) = aof::form(&first) {
+                return Ok(FileStart::Known(first, form));
+            }
+        }
     }
 
     /// The snapshot at the beginning of a file, up to its end; none when a stop came. Keys that expire are passed over when
@@ -408,129 +447,4 @@ impl Import {
             }
         }
     }
-
-    /// The next piece; `new`: it is read for the first time.
-    async fn next_chunk(
-        &self,
-        chunks: &mut mpsc::Receiver<Result<Bytes>>,
-        new: bool,
-    ) -> Result<Option<Bytes>> {
-        let chunk = tokio::select! {
-            chunk = chunks.recv() => chunk.transpose()?,
-            () = self.stop.cancelled() => return Ok(None),
-        };
-        if let Some(chunk) = &chunk {
-            let length = if new { chunk.len() as u64 } else { 0 };
-            self.progress.full_bytes.fetch_add(length, Ordering::Relaxed);
-            self.options.bandwidth.acquire(chunk.len() as u64).await;
-        }
-        Ok(chunk)
-    }
-
-    async fn apply_commands(
-        &self,
-        commands: &mut Commands,
-        writer: &mut Writer,
-        query: &mut QueryClient,
-        applier: &mut Applier,
-    ) -> Result<()> {
-        let (mut scratch, now) = (Vec::new(), self.clock.now_ms());
-        let wrong = |e: redis_proto::ProtocolError| {
-            Error::new(Kind::Corrupt, "commands", e.to_string()).at(Side::Source)
-        };
-        loop {
-            let begin = commands.offset();
-            let Some(command) = commands.next_command().map_err(wrong)? else { break };
-            match command.raw.first() {
-                Some(b'*') => {}
-                // A note of the time, between commands.
-                Some(b'#') => continue,
-                _ => {
-                    let m =
-                        format!("at byte {begin}: neither a snapshot nor a command of an append-only file");
-                    return Err(Error::new(Kind::Corrupt, "commands", m).at(Side::Source));
-                }
-            }
-            let end = begin + command.raw.len() as u64;
-            // What stands before a transaction does not share its fate, should it have no end.
-            let begins = command.arg(0).is_some_and(|name| name.eq_ignore_ascii_case(b"MULTI"));
-            match writer {
-                Writer::Standalone(one) => {
-                    if begins {
-                        close(one, applier).await?;
-                    }
-                    let (before, length) = (applier.commands, one.out().len());
-                    applier.apply(&command, end, one.out(), now)?;
-                    if !applier.dbs_to_verify.is_empty() {
-                        query.verify_dbs(applier.dbs_to_verify.clone()).await?;
-                        applier.confirm_dbs();
-                    }
-                    if applier.is_without_checkpoint() {
-                        let bytes = one.out().len() - length;
-                        one.push_pending_changes(applier.commands - before, bytes, end);
-                        one.apply_backpressure().await?;
-                    }
-                    if let Some(words) = applier.library.take() {
-                        close(one, applier).await?;
-                        one.flush().await?;
-                        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-                        let done = functions::run_at_masters(query, &words, self.options.functions).await?;
-                        applier.record_libraries(&done);
-                        applier.skip_to(end);
-                    }
-                    if applier.is_full(one.out()) {
-                        close(one, applier).await?;
-                    }
-                }
-                Writer::Cluster(cluster) => {
-                    if begins && !applier.is_in_source_transaction() {
-                        cluster.flush().await?;
-                    }
-                    applier.apply(&command, end, &mut scratch, now)?;
-                    let split = cluster.split(&scratch, None, applier.is_in_source_transaction()).await?;
-                    if let Some(words) = split.cross_slot.first() {
-                        return Err(cross_slot_failure(words));
-                    }
-                    let broadcast = split.broadcast;
-                    scratch.clear();
-                    if let Some(words) = broadcast {
-                        applier.record_libraries(&cluster.broadcast(&words, query, None).await?);
-                    }
-                }
-            }
-        }
-        self.progress.commands.store(applier.commands, Ordering::Relaxed);
-        self.progress.keys.store(writer.shared().keys.load(Ordering::Relaxed), Ordering::Relaxed);
-        match writer {
-            Writer::Standalone(one) => close(one, applier).await,
-            Writer::Cluster(cluster) => cluster.apply_backpressure().await,
-        }
-    }
-}
-
-async fn close(writer: &mut Pipeline, applier: &mut Applier) -> Result<()> {
-    if let Some((pending, bytes)) = applier.close(writer.out()) {
-        let pending = match pending {
-            // What is open is not sent in parts: all of it is still there.
-            PendingReply::Transaction { replies, .. } => {
-                let out = writer.out();
-                PendingReply::ImportBatch { replies, sent: out[out.len().saturating_sub(bytes)..].into() }
-            }
-            other => other,
-        };
-        writer.push_pending(pending, bytes);
-        writer.db = applier.selected();
-    }
-    if applier.is_open() { Ok(()) } else { writer.apply_backpressure().await }
-}
-
-/// Commands that cannot be applied beside what the target holds.
-fn unsafe_commands_failure(commands: &BTreeMap<String, u64>) -> Error {
-    let named: Vec<String> = commands.iter().take(8).map(|(name, n)| format!("{n} × {name}")).collect();
-    let m = format!(
-        "the files contain {}, which affect more than single keys: they are applied only when complete files are \
-         imported into an empty target",
-        named.join(", ")
-    );
-    Error::new(Kind::Unsupported, "import", m).at(Side::Source)
 }
