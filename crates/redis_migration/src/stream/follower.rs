@@ -1,11 +1,13 @@
 //! The stream behind a snapshot while it is followed: applied in transactions, looked at, released, brought to rest.
 
+mod suspects;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use model::error::{Error, Kind, Result, Side};
-use redis_proto::resp::Commands;
+use redis_proto::resp::{Command, Commands};
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::fencing::TOKEN_CHECK_INTERVAL;
@@ -179,71 +181,8 @@ impl<'a> Follower<'a> {
             commands.push(&bytes);
             // Once for all of them: asking the time would take a fifth of ours.
             let now = self.migration.clock.now_ms();
-            loop {
-                let begin = commands.offset();
-                let command = commands.next_command().map_err(|e| match e.long {
-                    // Asking again would bring the same.
-                    true => {
-                        let m =
-                            format!("{e}; hint: raise limits.memory (one command may use a quarter of it)");
-                        Error::new(Kind::TooLarge, "stream", m).at(Side::Source)
-                    }
-                    false => Error::new(Kind::Corrupt, "stream", e.to_string()).at(Side::Source),
-                })?;
-                let Some(command) = command else { break };
-                let end = begin + command.raw.len() as u64;
-                let mut broadcast = None;
-                let taken = match &mut self.connections.writer {
-                    Writer::Standalone(one) => {
-                        let (before, length) = (self.applier.commands, one.out().len());
-                        let taken = self.applier.apply(&command, end, one.out(), now)?;
-                        if self.applier.is_without_checkpoint() {
-                            let bytes = one.out().len() - length;
-                            one.push_pending_changes(self.applier.commands - before, bytes, end);
-                            one.apply_backpressure().await?;
-                        }
-                        taken
-                    }
-                    Writer::Cluster(cluster) => {
-                        let taken = self.applier.apply(&command, end, &mut self.scratch, now)?;
-                        self.watermarks.record_db(end, self.applier.db(), self.applier.is_migrated());
-                        let (span, in_source_transaction) =
-                            (Some((begin, end)), self.applier.is_in_source_transaction());
-                        let split = cluster.split(&self.scratch, span, in_source_transaction).await?;
-                        self.scratch.clear();
-                        for words in &split.cross_slot {
-                            self.applier.suspect_cross_slot(words, &mut self.scratch)?;
-                            cluster.split(&self.scratch, span, in_source_transaction).await?;
-                            self.scratch.clear();
-                        }
-                        broadcast = split.broadcast;
-                        taken
-                    }
-                };
-                if !self.applier.dbs_to_verify.is_empty() {
-                    // The open transaction has not been sent: when this fails, nothing was done.
-                    self.connections.target.verify_dbs(self.applier.dbs_to_verify.clone()).await?;
-                    self.applier.confirm_dbs();
-                }
-                if let Some(pair) = self.applier.swapped_dbs.take() {
-                    self.repair.swap_dbs(pair, self.applier.expiry_guard.suspects_key().is_some());
-                }
-                if let Some(words) = broadcast {
-                    self.broadcast(&words, begin).await?;
-                }
-                if let Some(words) = self.applier.library.take() {
-                    self.library(&words, end).await?;
-                }
-                if taken == CommandOutcome::AckRequested {
-                    self.ack.notify_one();
-                }
-                if let Writer::Standalone(one) = &mut self.connections.writer
-                    && self.applier.is_full(one.out())
-                {
-                    self.close(false).await?;
-                }
-                self.write_if_due(end).await?;
-            }
+            self.apply_commands(&mut commands, now).await?;
+            let progress = &self.migration.progress;
             progress.commands.store(self.applier.commands, Ordering::Relaxed);
             self.verify_token().await?;
             chunks += 1;
@@ -253,6 +192,82 @@ impl<'a> Follower<'a> {
         }
         self.commands = Some(commands);
         self.close(true).await
+    }
+
+    /// Applies the commands that have arrived whole.
+    async fn apply_commands(&mut self, commands: &mut Commands, now_ms: i64) -> Result<()> {
+        loop {
+            let begin = commands.offset();
+            let command = commands.next_command().map_err(|e| match e.long {
+                // Asking again would bring the same.
+                true => {
+                    let m = format!("{e}; hint: raise limits.memory (one command may use a quarter of it)");
+                    Error::new(Kind::TooLarge, "stream", m).at(Side::Source)
+                }
+                false => Error::new(Kind::Corrupt, "stream", e.to_string()).at(Side::Source),
+            })?;
+            let Some(command) = command else { return Ok(()) };
+            let end = begin + command.raw.len() as u64;
+            let (outcome, broadcast) = self.write_command(&command, (begin, end), now_ms).await?;
+            if !self.applier.dbs_to_verify.is_empty() {
+                // The open transaction has not been sent: when this fails, nothing was done.
+                self.connections.target.verify_dbs(self.applier.dbs_to_verify.clone()).await?;
+                self.applier.confirm_dbs();
+            }
+            if let Some(pair) = self.applier.swapped_dbs.take() {
+                self.repair.swap_dbs(pair, self.applier.expiry_guard.suspects_key().is_some());
+            }
+            if let Some(words) = broadcast {
+                self.broadcast(&words, begin).await?;
+            }
+            if let Some(words) = self.applier.library.take() {
+                self.library(&words, end).await?;
+            }
+            if outcome == CommandOutcome::AckRequested {
+                self.ack.notify_one();
+            }
+            if let Writer::Standalone(one) = &mut self.connections.writer
+                && self.applier.is_full(one.out())
+            {
+                self.close(false).await?;
+            }
+            self.write_if_due(end).await?;
+        }
+    }
+
+    /// Hands what a command becomes to the writer; the words of a command that all servers must execute.
+    async fn write_command(
+        &mut self,
+        command: &Command<'_>,
+        (begin, end): (u64, u64),
+        now_ms: i64,
+    ) -> Result<(CommandOutcome, Option<Vec<Vec<u8>>>)> {
+        match &mut self.connections.writer {
+            Writer::Standalone(one) => {
+                let (before, length) = (self.applier.commands, one.out().len());
+                let outcome = self.applier.apply(command, end, one.out(), now_ms)?;
+                if self.applier.is_without_checkpoint() {
+                    let bytes = one.out().len() - length;
+                    one.push_pending_changes(self.applier.commands - before, bytes, end);
+                    one.apply_backpressure().await?;
+                }
+                Ok((outcome, None))
+            }
+            Writer::Cluster(cluster) => {
+                let outcome = self.applier.apply(command, end, &mut self.scratch, now_ms)?;
+                self.watermarks.record_db(end, self.applier.db(), self.applier.is_migrated());
+                let (span, in_source_transaction) =
+                    (Some((begin, end)), self.applier.is_in_source_transaction());
+                let split = cluster.split(&self.scratch, span, in_source_transaction).await?;
+                self.scratch.clear();
+                for words in &split.cross_slot {
+                    self.applier.suspect_cross_slot(words, &mut self.scratch)?;
+                    cluster.split(&self.scratch, span, in_source_transaction).await?;
+                    self.scratch.clear();
+                }
+                Ok((outcome, split.broadcast))
+            }
+        }
     }
 
     /// Ends the open transaction; `now`: nothing else waits, so it is sent at once.
@@ -409,42 +424,6 @@ impl<'a> Follower<'a> {
             .await?;
         self.token_verified_at = Instant::now();
         Ok(())
-    }
-
-    /// Repairs suspect keys, step by step; to be called again until there are none.
-    async fn repair_suspects(&mut self) -> Result<()> {
-        self.repair.advance_to(self.applier.offset());
-        if !self.repair.is_pending() {
-            if !self
-                .repair
-                .load_suspects(&mut self.connections, &self.migration.names, &mut self.applier.expiry_guard)
-                .await?
-            {
-                let applied = self.connections.writer.shared().applied.load(Ordering::Acquire);
-                if applied >= self.applier.expiry_guard.last_offset() {
-                    self.report_caught_up();
-                }
-                return Ok(());
-            }
-            self.refetch().await?;
-        }
-        self.write_if_due(self.applier.offset()).await
-    }
-
-    async fn refetch(&mut self) -> Result<()> {
-        let absolute = self.connections.source_info.tells_expiry_time();
-        let refetched =
-            self.repair.refetch(&mut self.connections.source, absolute).await.map_err(|f| f.at(Side::Source));
-        match refetched {
-            // It worked until now, and goes on working.
-            Err(f) if matches!(f.kind, Kind::Forbidden | Kind::Unsupported) => {
-                let m = format!("cannot read keys again that may have expired early at the target: {f}");
-                self.migration.options.event_sender.send(Event::Note(m));
-                self.report_caught_up();
-                Ok(())
-            }
-            refetched => refetched,
-        }
     }
 
     /// The target has caught up and no key is suspect.
