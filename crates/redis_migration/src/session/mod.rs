@@ -31,7 +31,7 @@ use crate::connection::topology::Topology;
 use crate::events::Event;
 use crate::migration::{CLUSTER, Migration, Until};
 use crate::progress::Summary;
-use crate::source::psync::{self, Position, PsyncReply};
+use crate::source::psync::{self, Link, Position, PsyncReply};
 use crate::source::spool::Spool;
 use crate::stream::apply::{Applier, replication_loop};
 use crate::stream::connections::{Connections, SessionEnd};
@@ -39,6 +39,9 @@ use crate::stream::translate::CommandTranslator;
 use crate::target::Writer;
 use crate::target::cluster::{ClusterWriter, Fence};
 use crate::target::pipeline::{Pipeline, Shared};
+
+/// The position behind which the stream continues, the database in which it was there, and the epoch of the checkpoint.
+type ResumePoint = (Position, u32, String);
 
 impl Migration {
     /// Continues from the target's checkpoint, or begins with a snapshot, until it is done, stopped or broken.
@@ -48,21 +51,10 @@ impl Migration {
         token: &str,
         first: bool,
     ) -> Result<SessionEnd> {
-        let (mut source, source_node) = self.connect_source().await.map_err(|f| f.at(Side::Source))?;
-        let from = ServerInfo::query(&mut source).await.map_err(|f| f.at(Side::Source))?;
-        if from.cluster && self.shard.is_none() {
-            let m = "the source is a cluster: all of its masters are migrated together";
-            return Err(Error::new(Kind::Unavailable, CLUSTER, m).at(Side::Source));
-        }
+        let (mut source, source_node, from) = self.open_source().await?;
         let (mut target, mut server, topology) = self.open_target().await?;
-        // The token that a killed run left is not data.
-        let fencing_token = &self.names.fencing_token;
-        let left = target.call(0, fencing_token, &[b"EXISTS", fencing_token]).await?;
-        let mut ours = u64::from(left.number() == Some(1));
-        if !server.missing.transactions {
-            ours += target_locks::count_keys(&mut target).await?;
-        }
-        server.keys = server.keys.saturating_sub(ours);
+        let own_keys = self.count_own_keys(&mut target, &server).await?;
+        server.keys = server.keys.saturating_sub(own_keys);
         self.check_compatibility(&mut source, &from, &server, first && topology.is_none()).await?;
         if server.has_databases() {
             target.verify_dbs(self.options.route.targets(&from.dbs)).await?;
@@ -81,19 +73,12 @@ impl Migration {
             true => None,
             false => Checkpoint::read(&mut target, &self.names).await?,
         };
-        let known = match &checkpoint {
-            Some(Checkpoint::Applied(position, db, epoch)) if self.options.until != Until::Full => {
-                Some((position.clone(), *db, epoch.clone().unwrap_or_default()))
-            }
-            _ => None,
-        };
+        let known = self.resume_point(checkpoint.as_ref());
         let scripts = !server.missing.transactions && self.can_run_scripts(&mut target, summary).await?;
         let translator = command_translator(&from, &server, &mut target).await?;
         // No snapshot is asked for while the target takes nothing.
         if !server.missing.transactions {
-            let probe = [RESERVED_PREFIX, b"probe:", self.names.id.as_bytes()].concat();
-            target.execute(&probe, &[b"SET", &probe, b"1", b"PX", b"1000"]).await?;
-            target.execute(&probe, &[b"DEL", &probe]).await?;
+            self.write_probe(&mut target).await?;
         }
         let position = known.as_ref().map(|(position, ..)| position);
         let link = writer.keep_alive_while(psync::open(&source_node, position)).await??;
@@ -103,7 +88,7 @@ impl Migration {
             let done = self.slot_offsets(&mut target, epoch).await?;
             cluster.begin_changes(epoch, &done);
         }
-        let mut connections = Connections {
+        let connections = Connections {
             source,
             target,
             source_info: from,
@@ -113,22 +98,22 @@ impl Migration {
             source_node,
             token_to_verify,
         };
+        self.start_sync(link, known, checkpoint, connections, translator, summary).await
+    }
+
+    /// Does what the source's answer to `PSYNC` asks for.
+    async fn start_sync(
+        &self,
+        link: Link,
+        known: Option<ResumePoint>,
+        checkpoint: Option<Checkpoint>,
+        mut connections: Connections,
+        translator: Option<CommandTranslator>,
+        summary: &mut Summary,
+    ) -> Result<SessionEnd> {
         match (link.begun.clone(), known) {
-            (PsyncReply::Continued(replid), Some((position, db, epoch))) => {
-                summary.partial_syncs += 1;
-                self.options.event_sender.send(Event::Resumed { offset: position.offset });
-                TargetLock::new(&self.options.route, &replid)
-                    .record(&mut connections.target, &self.names)
-                    .await?;
-                let position = Position { replid, ..position };
-                let mut applier = self.new_applier(&position, db, translator);
-                let key = &self.names.scripts;
-                let kept = connections.target.call(0, key, &[b"HVALS", key]).await?;
-                for text in kept.array().unwrap_or_default().iter().filter_map(Reply::text) {
-                    applier.scripts.insert(text);
-                }
-                applier.target_replids = replids(&connections.target_info);
-                self.sync(link, None, connections, applier, epoch, summary).await
+            (PsyncReply::Continued(replid), Some(known)) => {
+                self.resume(link, replid, known, connections, translator, summary).await
             }
             (PsyncReply::Continued(_), None) => {
                 Err(Error::new(Kind::Corrupt, "psync", "the source replied +CONTINUE to a full-sync request")
@@ -147,18 +132,95 @@ impl Migration {
                     resync: known.is_some(),
                 });
                 self.begin_full_sync(&mut connections, checkpoint, &position.replid).await?;
-                summary.full_syncs += 1;
-                let mut applier = self.new_applier(&position, 0, translator);
-                applier.target_replids = replids(&connections.target_info);
-                if connections.target_info.missing.transactions {
-                    applier = applier.without_checkpoint();
-                }
-                let dir = &self.options.spool_dir;
-                let snapshot = Spool::new(dir, self.options.spool)?;
-                let epoch = format!("{:016x}", fastrand::u64(..));
-                self.sync(link, Some(snapshot), connections, applier, epoch, summary).await
+                self.start_full_sync(link, &position, connections, translator, summary).await
             }
         }
+    }
+
+    /// Connects to the source, which must not be a whole cluster.
+    async fn open_source(&self) -> Result<(Client, Node, ServerInfo)> {
+        let (mut source, node) = self.connect_source().await.map_err(|f| f.at(Side::Source))?;
+        let from = ServerInfo::query(&mut source).await.map_err(|f| f.at(Side::Source))?;
+        if from.cluster && self.shard.is_none() {
+            let m = "the source is a cluster: all of its masters are migrated together";
+            return Err(Error::new(Kind::Unavailable, CLUSTER, m).at(Side::Source));
+        }
+        Ok((source, node, from))
+    }
+
+    /// Keys at the target that belong to this program and not to the data.
+    async fn count_own_keys(&self, target: &mut QueryClient, server: &ServerInfo) -> Result<u64> {
+        // The token that a killed run left is not data.
+        let fencing_token = &self.names.fencing_token;
+        let left = target.call(0, fencing_token, &[b"EXISTS", fencing_token]).await?;
+        let mut ours = u64::from(left.number() == Some(1));
+        if !server.missing.transactions {
+            ours += target_locks::count_keys(target).await?;
+        }
+        Ok(ours)
+    }
+
+    /// Where the stream can be continued; none when a full sync is needed or asked for.
+    fn resume_point(&self, checkpoint: Option<&Checkpoint>) -> Option<ResumePoint> {
+        match checkpoint {
+            Some(Checkpoint::Applied(position, db, epoch)) if self.options.until != Until::Full => {
+                Some((position.clone(), *db, epoch.clone().unwrap_or_default()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Writes and deletes a key, which fails while the target takes nothing.
+    async fn write_probe(&self, target: &mut QueryClient) -> Result<()> {
+        let probe = [RESERVED_PREFIX, b"probe:", self.names.id.as_bytes()].concat();
+        target.execute(&probe, &[b"SET", &probe, b"1", b"PX", b"1000"]).await?;
+        target.execute(&probe, &[b"DEL", &probe]).await?;
+        Ok(())
+    }
+
+    /// Continues the stream behind the checkpoint.
+    async fn resume(
+        &self,
+        link: Link,
+        replid: String,
+        (position, db, epoch): ResumePoint,
+        mut connections: Connections,
+        translator: Option<CommandTranslator>,
+        summary: &mut Summary,
+    ) -> Result<SessionEnd> {
+        summary.partial_syncs += 1;
+        self.options.event_sender.send(Event::Resumed { offset: position.offset });
+        TargetLock::new(&self.options.route, &replid).record(&mut connections.target, &self.names).await?;
+        let position = Position { replid, ..position };
+        let mut applier = self.new_applier(&position, db, translator);
+        let key = &self.names.scripts;
+        let kept = connections.target.call(0, key, &[b"HVALS", key]).await?;
+        for text in kept.array().unwrap_or_default().iter().filter_map(Reply::text) {
+            applier.scripts.insert(text);
+        }
+        applier.target_replids = replids(&connections.target_info);
+        self.sync(link, None, connections, applier, epoch, summary).await
+    }
+
+    /// Receives the snapshot and what follows it; the target is prepared.
+    async fn start_full_sync(
+        &self,
+        link: Link,
+        position: &Position,
+        connections: Connections,
+        translator: Option<CommandTranslator>,
+        summary: &mut Summary,
+    ) -> Result<SessionEnd> {
+        summary.full_syncs += 1;
+        let mut applier = self.new_applier(position, 0, translator);
+        applier.target_replids = replids(&connections.target_info);
+        if connections.target_info.missing.transactions {
+            applier = applier.without_checkpoint();
+        }
+        let dir = &self.options.spool_dir;
+        let snapshot = Spool::new(dir, self.options.spool)?;
+        let epoch = format!("{:016x}", fastrand::u64(..));
+        self.sync(link, Some(snapshot), connections, applier, epoch, summary).await
     }
 
     /// Whether these ends can have this migration; `is_first_contact`: the target is one server that was never reached before.
