@@ -1,21 +1,22 @@
 //! Redis migrations: accepting, configuring, showing, stopping, switching (dcs-migration.md §2 and §3).
 
+mod batch;
+mod configure;
+mod create;
+mod cutover;
 mod error;
 mod instances;
 mod preflight;
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use model::error::Side;
 use model::migration::{
-    Backup, Endpoint, Method, MigrationEvent, MigrationIllegal, MigrationKind, MigrationSpec, MigrationState,
-    Phase, ResumeMode, next,
+    Backup, Endpoint, MigrationEvent, MigrationIllegal, MigrationSpec, MigrationState, Phase,
 };
 use redis_migration::Node;
 use runtime::migrations::{EndSecrets, Instance, MessageCode, append_log, resolve_node};
-use runtime::naming::uuid;
-use store::{LogLine, MigrationRow, MigrationStats, NewMigration, StoreTx};
+use store::{LogLine, MigrationRow, MigrationStats, StoreTx};
 
 use crate::Control;
 
@@ -111,170 +112,6 @@ impl Control {
         parts: &[String],
     ) -> MigrationReply<()> {
         Ok(append_log(tx, id, code, self.clock.now_ms(), parts).await?)
-    }
-
-    /// Accepts a migration and starts it (2.1).
-    ///
-    /// # Errors
-    /// What the checks before the start find; nothing was created then.
-    pub async fn create_migration(
-        &self,
-        project: &str,
-        kind: MigrationKind,
-        mut described: MigrationRequest,
-    ) -> MigrationReply<MigrationRow> {
-        let (own, _check) = (self.for_project(project), self.begin_check(project)?);
-        let warnings = match kind {
-            MigrationKind::Online => own.preflight(&mut described.spec, &mut described.secrets, None).await?,
-            MigrationKind::Import => {
-                own.preflight_import(project, &described.spec, &mut described.secrets).await?
-            }
-        };
-        let mut tx = self.engine.store().write().await?;
-        self.check_target(&mut tx, &described.spec, &described.secrets, None).await?;
-        let row = self.insert(&mut tx, project, kind, described, Phase::Loading).await?;
-        self.log_configured(&mut tx, &row, &warnings).await?;
-        tx.commit().await?;
-        Ok(row)
-    }
-
-    /// Accepts a migration that waits to be configured (2.9).
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn create_online_migration(
-        &self,
-        project: &str,
-        described: MigrationRequest,
-    ) -> MigrationReply<MigrationRow> {
-        let mut tx = self.engine.store().write().await?;
-        let row = self.insert(&mut tx, project, MigrationKind::Online, described, Phase::Created).await?;
-        tx.commit().await?;
-        Ok(row)
-    }
-
-    async fn insert(
-        &self,
-        tx: &mut StoreTx,
-        project: &str,
-        kind: MigrationKind,
-        described: MigrationRequest,
-        phase: Phase,
-    ) -> MigrationReply<MigrationRow> {
-        let open = tx.unended_migrations(project).await?;
-        if open >= self.limits.current().open_migrations {
-            let why = format!("{open} migrations of this project are active; hint: stop or delete some");
-            return Err(MigrationError::Quota(why));
-        }
-        let MigrationRequest { name, description, spec, secrets } = described;
-        let (id, job, now) = (uuid()?, uuid()?, self.clock.now_ms());
-        let (project, secrets) = (project.to_owned(), secrets.to_json());
-        let made =
-            NewMigration { id: id.clone(), project, name, description, kind, spec, secrets, phase, job, now };
-        tx.insert_migration(made).await?;
-        self.log(tx, &id, MessageCode::Created, &[]).await?;
-        tx.migration(&id).await?.ok_or(MigrationError::NoTask)
-    }
-
-    async fn log_configured(
-        &self,
-        tx: &mut StoreTx,
-        row: &MigrationRow,
-        warnings: &[String],
-    ) -> MigrationReply<()> {
-        let end = |end: &Option<Endpoint>| {
-            let end = end.clone().unwrap_or_default();
-            end.id.or(end.addrs).unwrap_or_else(|| "backup files".to_owned())
-        };
-        let how = match row.spec.method {
-            Some(Method::Incremental) => "full and incremental migration",
-            _ => "full migration",
-        };
-        let parts = [how.to_owned(), end(&row.spec.source), end(&row.spec.target)];
-        self.log(tx, &row.id, MessageCode::Configured, &parts).await?;
-        for warning in warnings {
-            self.log(tx, &row.id, MessageCode::Warning, std::slice::from_ref(warning)).await?;
-        }
-        Ok(())
-    }
-
-    /// Configures a migration and starts it (2.10). While it runs only its limit and its resume mode may differ.
-    ///
-    /// # Errors
-    /// [`MigrationError::State`] where it is not allowed, and what the checks before the start find.
-    pub async fn configure_migration(
-        &self,
-        project: &str,
-        id: &str,
-        spec: MigrationSpec,
-        mut secrets: EndSecrets,
-    ) -> MigrationReply<MigrationRow> {
-        let mut tx = self.engine.store().read().await?;
-        let row = self.migration(&mut tx, project, id).await?;
-        let known = tx.migration_secrets(&row.id).await?.unwrap_or_default();
-        drop(tx);
-        // What the creation said stays.
-        let (network, old) = (row.spec.network.clone(), row.spec.clone());
-        let mut spec = MigrationSpec {
-            network,
-            target_runs: old.target_runs.clone(),
-            vpc: old.vpc.clone(),
-            subnet: old.subnet.clone(),
-            security_group: old.security_group.clone(),
-            ..spec
-        };
-        let tuned = MigrationSpec { resume: spec.resume, bandwidth_mb: spec.bandwidth_mb, ..old };
-        let runs = matches!(row.state.phase, Phase::Loading | Phase::Following);
-        if runs && tuned == spec && EndSecrets::from_json(&known) == secrets {
-            next(row.state, MigrationEvent::Update)
-                .map_err(|why| MigrationError::State(row.state.phase, why))?;
-            return self.update_running(&row, spec.resume, Some(spec.bandwidth_mb)).await;
-        }
-        next(row.state, MigrationEvent::Configure)
-            .map_err(|why| MigrationError::State(row.state.phase, why))?;
-        let _check = self.begin_check(project)?;
-        let warnings = self.for_project(project).preflight(&mut spec, &mut secrets, Some(&row.id)).await?;
-        let mut tx = self.engine.store().write().await?;
-        let row = self.migration(&mut tx, project, id).await?;
-        self.check_target(&mut tx, &spec, &secrets, Some(&row.id)).await?;
-        self.apply_event(&mut tx, &row, MigrationEvent::Configure).await?;
-        tx.configure_migration(&row.id, &spec, &secrets.to_json()).await?;
-        let row = tx.migration(&row.id).await?.ok_or(MigrationError::NoTask)?;
-        self.log_configured(&mut tx, &row, &warnings).await?;
-        tx.commit().await?;
-        Ok(row)
-    }
-
-    /// Changes what may change while it runs, of whatever the configuration is by now.
-    async fn update_running(
-        &self,
-        row: &MigrationRow,
-        resume: ResumeMode,
-        bandwidth_mb: Option<Option<u32>>,
-    ) -> MigrationReply<MigrationRow> {
-        let mut tx = self.engine.store().write().await?;
-        let row = tx.migration(&row.id).await?.ok_or(MigrationError::NoTask)?;
-        self.apply_event(&mut tx, &row, MigrationEvent::Update).await?;
-        let mut spec = row.spec.clone();
-        (spec.resume, spec.bandwidth_mb) = (resume, bandwidth_mb.unwrap_or(spec.bandwidth_mb));
-        tx.set_migration_spec(&row.id, &spec).await?;
-        let limit = spec.bandwidth_mb.map_or("no limit".to_owned(), |mb| format!("{mb} MB/s"));
-        let mode = if spec.resume == ResumeMode::Auto { "auto" } else { "manual" };
-        self.log(&mut tx, &row.id, MessageCode::Changed, &[format!("{limit}, resume mode {mode}")]).await?;
-        let row = tx.migration(&row.id).await?.ok_or(MigrationError::NoTask)?;
-        tx.commit().await?;
-        Ok(row)
-    }
-
-    /// Changes what follows a lost connection (2.11).
-    ///
-    /// # Errors
-    /// [`MigrationError::State`] while it comes to rest.
-    pub async fn update_migration(&self, project: &str, id: &str, resume: ResumeMode) -> MigrationReply<()> {
-        let mut tx = self.engine.store().read().await?;
-        let row = self.migration(&mut tx, project, id).await?;
-        drop(tx);
-        self.update_running(&row, resume, None).await.map(drop)
     }
 
     /// One migration.
@@ -391,158 +228,6 @@ impl Control {
             }
         };
         tokio::time::timeout(STOP_MAX, rested).await.unwrap_or(Err(MigrationError::StillStopping))
-    }
-
-    /// Checks the ids of a call for several tasks: well-formed, not too many, and at least one of them known.
-    async fn for_each_id(&self, project: &str, ids: &[String]) -> MigrationReply<Vec<String>> {
-        if ids.is_empty() {
-            return Err(MigrationError::TooManyIds("`migration_tasks` is empty".into()));
-        }
-        let mut seen = BTreeSet::new();
-        let once = |id: &&String| seen.insert(canonical(id).unwrap_or_else(|| (*id).clone()));
-        let ids: Vec<String> = ids.iter().filter(once).cloned().collect();
-        if ids.len() > IDS_MAX {
-            let why = format!("contains {} tasks; the maximum is {IDS_MAX}", ids.len());
-            return Err(MigrationError::UnusableInstance("migration_tasks".into(), why));
-        }
-        let mut tx = self.engine.store().read().await?;
-        let mut known = false;
-        for id in &ids {
-            let id = canonical(id)
-                .ok_or_else(|| MigrationError::TooManyIds(format!("`{id:.64}` is not a task id")))?;
-            known |= tx.migration_of(project, &id).await?.is_some();
-        }
-        if known { Ok(ids) } else { Err(MigrationError::TooManyIds("none of the tasks exists".into())) }
-    }
-
-    /// Stops several migrations (2.7); each answers for itself.
-    ///
-    /// # Errors
-    /// [`MigrationError::TooManyIds`] when the list cannot be used at all.
-    pub async fn stop_migrations(&self, project: &str, ids: &[String]) -> MigrationReply<Vec<BatchItem>> {
-        let mut items = Vec::new();
-        for id in self.for_each_id(project, ids).await? {
-            let denied = self.stop_migration(project, &id).await.err();
-            items.push(BatchItem { id, error: denied });
-        }
-        Ok(items)
-    }
-
-    /// Starts several migrations again with what is stored (2.8).
-    ///
-    /// # Errors
-    /// [`MigrationError::TooManyIds`] when the list cannot be used at all.
-    pub async fn restart_migrations(&self, project: &str, ids: &[String]) -> MigrationReply<Vec<BatchItem>> {
-        let mut items = Vec::new();
-        for id in self.for_each_id(project, ids).await? {
-            let denied = self.restart_migration(project, &id).await.err();
-            items.push(BatchItem { id, error: denied });
-        }
-        Ok(items)
-    }
-
-    async fn restart_migration(&self, project: &str, id: &str) -> MigrationReply<()> {
-        let mut tx = self.engine.store().write().await?;
-        let row = self.migration(&mut tx, project, id).await?;
-        let secrets = EndSecrets::from_json(&tx.migration_secrets(&row.id).await?.unwrap_or_default());
-        self.apply_event(&mut tx, &row, MigrationEvent::Restart).await?;
-        self.check_ends(project, &row.spec)?;
-        self.check_target(&mut tx, &row.spec, &secrets, Some(&row.id)).await?;
-        self.log(&mut tx, &row.id, MessageCode::Restarted, &[]).await?;
-        Ok(tx.commit().await?)
-    }
-
-    /// Deletes migrations that rest, all or none; unknown ones do not matter (2.4).
-    ///
-    /// # Errors
-    /// [`MigrationError::State`] when one of them works.
-    pub async fn delete_migrations(&self, project: &str, ids: &[String]) -> MigrationReply<()> {
-        let mut tx = self.engine.store().write().await?;
-        let redirects = tx.redirects().await?;
-        let mut gone = Vec::new();
-        for id in ids {
-            let Some(id) = canonical(id) else { continue };
-            let Some(row) = tx.migration_of(project, &id).await? else { continue };
-            next(row.state, MigrationEvent::Delete)
-                .map_err(|why| MigrationError::State(row.state.phase, why))?;
-            gone.push((row, tx.migration_secrets(&id).await?.unwrap_or_default()));
-            tx.delete_migration(&id).await?;
-        }
-        tx.commit().await?;
-        for (row, secrets) in &gone {
-            self.engine.forget_migration(row, secrets, &redirects);
-        }
-        Ok(())
-    }
-
-    /// Leads clients to the target (2.14): both ends are registered, or a hook is configured.
-    ///
-    /// # Errors
-    /// [`MigrationError::State`] unless changes are followed; [`MigrationError::NotOnThisNode`] when nothing leads clients.
-    pub async fn cut_over(
-        &self,
-        project: &str,
-        id: &str,
-        addresses: &[String],
-        domain: bool,
-    ) -> MigrationReply<()> {
-        let mut tx = self.engine.store().write().await?;
-        let row = self.migration(&mut tx, project, id).await?;
-        // What is wrong with the state is said first (dcs-migration.md §5, precedence).
-        next(row.state, MigrationEvent::Cutover)
-            .map_err(|why| MigrationError::State(row.state.phase, why))?;
-        let redirects = tx.redirects().await?;
-        self.check_ends(project, &row.spec)?;
-        self.check_driver(&row)?;
-        if domain {
-            return Err(MigrationError::Domain);
-        }
-        let secret = seal::Secret::default();
-        let source = row.spec.source.clone().unwrap_or_default();
-        let node = resolve_node(&source, &secret, &*self.catalogue, &redirects)
-            .map_err(|f| error::from_failure("source_instance", true, &f))?;
-        let strange = addresses.iter().enumerate().find(|(_, a)| {
-            !node.addrs.iter().any(|(host, port)| host == *a || format!("{host}:{port}") == **a)
-        });
-        if let Some((i, address)) = strange {
-            let why = format!("`{address:.64}` is not an address of the source");
-            return Err(MigrationError::UnusableInstance(format!("exchanged_ip[{i}]"), why));
-        }
-        self.apply_event(&mut tx, &row, MigrationEvent::Cutover).await?;
-        // What an earlier cut-over remembers of the source stays.
-        let mut cutover = row.cutover.clone();
-        cutover["exchanged_ip"] = serde_json::json!(addresses);
-        cutover["hooked"] = false.into();
-        tx.set_cutover(&row.id, &cutover).await?;
-        tx.set_migration_error(&row.id, None).await?;
-        self.log(&mut tx, &row.id, MessageCode::Cutover, &["requested".to_owned()]).await?;
-        Ok(tx.commit().await?)
-    }
-
-    /// Leads clients back to the source (2.15).
-    ///
-    /// # Errors
-    /// [`MigrationError::State`] unless there was a cut-over.
-    pub async fn roll_back(&self, project: &str, id: &str) -> MigrationReply<()> {
-        let mut tx = self.engine.store().write().await?;
-        let row = self.migration(&mut tx, project, id).await?;
-        next(row.state, MigrationEvent::Rollback)
-            .map_err(|why| MigrationError::State(row.state.phase, why))?;
-        self.check_driver(&row)?;
-        self.apply_event(&mut tx, &row, MigrationEvent::Rollback).await?;
-        self.log(&mut tx, &row.id, MessageCode::Cutover, &["rollback requested".to_owned()]).await?;
-        Ok(tx.commit().await?)
-    }
-
-    fn check_driver(&self, row: &MigrationRow) -> MigrationReply<()> {
-        let registered = |end: &Option<Endpoint>| end.as_ref().is_some_and(|e| e.id.is_some());
-        let both = registered(&row.spec.source) && registered(&row.spec.target);
-        if both || self.catalogue.registry().hook.is_some() {
-            return Ok(());
-        }
-        let why = "No cut-over mechanism is configured; hint: register both instances under [[redis]] and use their \
-             ids, or set cutover.hook";
-        Err(MigrationError::NotOnThisNode(why.into()))
     }
 
     /// The job that made a migration (2.16).
