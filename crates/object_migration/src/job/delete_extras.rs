@@ -4,27 +4,28 @@
 //! What a page condemns is in the ledger before the first of it is removed: whatever interrupts a removal, the
 //! counts are exact, and each key that went has its line.
 
-use std::io::{Read, Seek, Write};
+mod range;
+
 use std::sync::Arc;
 
 use flow_control::clock::SharedClock;
-use model::count::{Counters, Tally};
+use model::count::Tally;
 use model::error::{Error, Kind, Policy, Result, Side};
-use model::key::{Key, Order};
+use model::key::Key;
 use model::selection::Scope;
 use storage::{Entry, ObjectStore};
-use store::{Checkpoint, FailedObject, Pass, RangeRow};
+use store::{Pass, RangeRow};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::glob::Filter;
 use crate::job::{Job, MAX_LISTINGS};
-use crate::ledger::outcome::{self, Outcome};
-use crate::ledger::{Ledger, Report};
-use crate::listing::feed::Feed;
-use crate::listing::lister::{Lister, fall_back_to_weaker_order, is_listed};
+use crate::ledger::Ledger;
+use crate::listing::lister::{fall_back_to_weaker_order, is_listed};
 use crate::report::records;
 use crate::verify::{Comparison, Depth, Difference};
+use key_spool::KeySpool;
+use range::DeletionRange;
 
 /// Questions or removals at once.
 const MAX_CONCURRENT: usize = 32;
@@ -160,59 +161,6 @@ pub async fn delete_extras(
             removed += Tally::one(one.size);
         }
     }
-}
-
-/// Keys on the disk, in the order in which they were found.
-#[derive(Debug)]
-struct KeySpool {
-    file: std::io::BufWriter<std::fs::File>,
-    reader: Option<std::io::BufReader<std::fs::File>>,
-}
-
-impl KeySpool {
-    fn new() -> Result<Self> {
-        let file = tempfile::tempfile().map_err(|e| spool_failed(&e))?;
-        Ok(Self { file: std::io::BufWriter::new(file), reader: None })
-    }
-
-    fn push(&mut self, one: &ExtraObject) -> Result<()> {
-        let text = one.to_ledger();
-        let len = u32::try_from(text.as_bytes().len()).unwrap_or(u32::MAX);
-        let written =
-            self.file.write_all(&len.to_le_bytes()).and_then(|()| self.file.write_all(text.as_bytes()));
-        written.map_err(|e| spool_failed(&e))
-    }
-
-    fn rewind(&mut self) -> Result<()> {
-        let mut open = || {
-            self.file.flush()?;
-            let mut file = self.file.get_ref().try_clone()?;
-            file.rewind()?;
-            Ok(std::io::BufReader::new(file))
-        };
-        self.reader = Some(open().map_err(|e: std::io::Error| spool_failed(&e))?);
-        Ok(())
-    }
-
-    fn next(&mut self, n: usize) -> Result<Vec<ExtraObject>> {
-        let Some(reader) = &mut self.reader else { return Ok(Vec::new()) };
-        let mut out = Vec::new();
-        let mut len = [0; 4];
-        while out.len() < n {
-            match reader.read_exact(&mut len) {
-                Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => break,
-                read => read.map_err(|e| spool_failed(&e))?,
-            }
-            let mut text = vec![0; u32::from_le_bytes(len) as usize];
-            reader.read_exact(&mut text).map_err(|e| spool_failed(&e))?;
-            out.extend(ExtraObject::from_ledger(&Key::new(text)));
-        }
-        Ok(out)
-    }
-}
-
-fn spool_failed(e: &std::io::Error) -> Error {
-    Error::new(Kind::NoSpace, "delete", format!("cannot write the list of keys to delete: {e}"))
 }
 
 impl ExtraDeletion {
@@ -358,140 +306,6 @@ where
     }
 }
 
-/// A range of the target while it is pruned.
-struct DeletionRange<'a> {
-    job: &'a Job,
-    ledger: &'a Ledger,
-    clock: &'a SharedClock,
-    row: RangeRow,
-    lines: String,
-    failed: Vec<FailedObject>,
-    /// Removals that were refused on a walk that begins again at its first key after an interruption: they are counted at
-    /// its end, else they would be counted by each walk. None: such a walk goes on where it was.
-    held_refusals: Option<Vec<(ExtraObject, Error)>>,
-}
-
-impl DeletionRange<'_> {
-    fn record_outcome(&mut self, one: &ExtraObject, outcome: &Outcome) {
-        let count = |c: &mut Counters| match outcome {
-            Outcome::Deleted => c.deleted += Tally::one(one.size),
-            Outcome::Failed(_) => c.failed += Tally::one(one.size),
-            _ => c.skipped += Tally::one(one.size),
-        };
-        count(&mut self.row.counters);
-        self.job.progress.record(count);
-        if self.job.task.spec.record_outcomes {
-            outcome::append_line(&mut self.lines, outcome, &one.key, one.size, 0);
-        }
-        if let Outcome::Failed(failure) = outcome {
-            let (key, failure) = (one.key.clone(), failure.clone());
-            self.failed.push(FailedObject { key, size: one.size, failure, at: self.clock.now_ms() });
-        }
-    }
-
-    async fn report(&mut self, ahead: Vec<Key>, done: bool) -> Result<()> {
-        let checkpoint = Checkpoint {
-            id: self.row.id,
-            fence: self.job.fence,
-            cursor: self.row.cursor.clone(),
-            ahead,
-            done,
-            upto: self.row.upto.clone(),
-            counters: self.row.counters,
-        };
-        let (lines, failed) = (std::mem::take(&mut self.lines), std::mem::take(&mut self.failed));
-        self.ledger.report(Report { lines, failed, ..Report::only(checkpoint) }).await
-    }
-
-    /// Walks the range to its end, or until stopped.
-    async fn run(mut self, deletion: &Arc<ExtraDeletion>, remove: bool) -> Result<()> {
-        let save = &deletion.save_prefix;
-        for one in deletion.deleted_before(&self.row.ahead).await? {
-            self.record_outcome(&one, &Outcome::Deleted);
-        }
-        self.report(vec![], false).await?;
-        let prefix = format!("{save}{}", self.row.scope.prefix());
-        let after = if self.row.cursor.is_empty() { Key::default() } else { self.row.cursor.under(save) };
-        let unordered = deletion.target.capability().list_order == Order::Unknown;
-        if unordered && !remove {
-            // What would be deleted is found again from the first key on.
-            let before = std::mem::take(&mut self.row.counters).skipped;
-            self.job.progress.record(|c| {
-                c.skipped.objects = c.skipped.objects.saturating_sub(before.objects);
-                c.skipped.bytes = c.skipped.bytes.saturating_sub(before.bytes);
-            });
-        }
-        let mut pages = match (&self.row.scope, after.is_empty()) {
-            // Its order does not matter: the walk begins again where no order tells where it was.
-            (Scope::Prefix(_), _) if unordered => {
-                self.held_refusals = Some(Vec::new());
-                Feed::of_listing(Lister::unordered(deletion.target.clone(), &prefix, Side::Target))
-            }
-            (scope, _) => Feed::of_scope(deletion.target.clone(), scope, &prefix, after, Side::Target),
-        };
-        loop {
-            let page = tokio::select! {
-                page = pages.next() => page,
-                () = self.job.stop.cancelled() => return Err(stopped()),
-            };
-            let Some(page) = page else {
-                for (one, failure) in self.held_refusals.take().unwrap_or_default() {
-                    self.record_outcome(&one, &Outcome::Failed(failure));
-                }
-                return self.report(vec![], true).await;
-            };
-            let entries = page?.page.entries;
-            let last = entries.last().map(|e| Key::new(&e.key.as_bytes()[save.len()..]));
-            let found = deletion.extras_of_page(entries).await?;
-            if remove {
-                for batch in found.chunks(BATCH_KEYS) {
-                    let batch = deletion.still_extra(batch.to_vec()).await?;
-                    self.delete(deletion, &batch).await?;
-                }
-            } else {
-                found.iter().for_each(|one| self.record_outcome(one, &Outcome::Skipped("would be deleted")));
-            }
-            self.row.cursor = last.unwrap_or(self.row.cursor.clone());
-            self.report(vec![], false).await?;
-        }
-    }
-
-    async fn delete(&mut self, deletion: &Arc<ExtraDeletion>, found: &[ExtraObject]) -> Result<()> {
-        if found.is_empty() {
-            return Ok(());
-        }
-        self.report(found.iter().map(ExtraObject::to_ledger).collect(), false).await?;
-        self.ledger.flush().await?;
-        let mut broke = None;
-        let removed = deletion.delete(found, &self.job.stop).await?;
-        if removed.len() < found.len() {
-            broke = Some(stopped());
-        }
-        let mut refused = Vec::new();
-        for (one, went) in removed {
-            match went {
-                Ok(()) => self.record_outcome(&one, &Outcome::Deleted),
-                Err(f) if matches!(f.kind.policy(), Policy::StopTask) => broke = Some(f),
-                Err(f) => refused.push((one, f)),
-            }
-        }
-        if let Some(failure) = broke {
-            // The page is looked through again by whoever goes on.
-            self.report(vec![], false).await?;
-            return Err(failure);
-        }
-        for (one, failure) in refused {
-            match &mut self.held_refusals {
-                // So many refusals are the task's failure.
-                Some(held) if held.len() >= MAX_HELD_REFUSALS => return Err(failure),
-                Some(held) => held.push((one, failure)),
-                None => self.record_outcome(&one, &Outcome::Failed(failure)),
-            }
-        }
-        Ok(())
-    }
-}
-
 fn stopped() -> Error {
     Error::new(Kind::Stopped, "delete", "the task was stopped")
 }
@@ -623,34 +437,6 @@ fn copied_anything(copied: &[RangeRow], scope: &Scope) -> bool {
     })
 }
 
+mod key_spool;
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_condemned_key_comes_back_from_the_ledger() {
-        let one = ExtraObject { key: Key::new(*b"a\0\xff"), size: 1 << 40 };
-        assert_eq!(ExtraObject::from_ledger(&one.to_ledger()), Some(one));
-        assert_eq!(ExtraObject::from_ledger(&Key::from("short")), None);
-    }
-
-    #[test]
-    fn a_scope_in_which_nothing_was_met_is_not_pruned() {
-        let row = |id, prefix: &str, objects| RangeRow {
-            id,
-            pass: Pass::Copy,
-            scope: Scope::Prefix(prefix.into()),
-            upto: None,
-            cursor: Key::default(),
-            ahead: vec![],
-            done: true,
-            counters: Counters { skipped: Tally { objects, bytes: 0 }, ..Counters::default() },
-            fence: 1,
-        };
-        let copied = [row(1, "photos/", 1), row(2, "photo/", 0)];
-        assert!(copied_anything(&copied, &Scope::Prefix("photos/".into())));
-        assert!(!copied_anything(&copied, &Scope::Prefix("photo/".into())));
-        assert!(!copied_anything(&[], &Scope::Prefix(String::new())));
-        assert!(copied_anything(&[row(-1, "", 3)], &Scope::Prefix("photo/".into())));
-    }
-}
+mod tests;
