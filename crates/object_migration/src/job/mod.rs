@@ -2,6 +2,7 @@
 
 pub mod delete_extras;
 pub(crate) mod feeds;
+mod finish;
 pub(crate) mod precount;
 pub mod restored;
 
@@ -14,10 +15,8 @@ use flow_control::clock::SharedClock;
 use flow_control::io_threads::IoThreads;
 use model::error::{Error, Kind, Result, Side};
 use model::key::{Key, Order};
-use model::parent::Parent;
 use model::policy::{Check, MetadataRule, StoragePolicy};
 use model::selection::Scope;
-use model::spec::ApiVersion;
 use storage::retrying::RetryingStore;
 use storage::{Fact, ObjectStore};
 use store::{NewRange, Pass, RangeRow, Store, StoreTx, TaskRow};
@@ -34,7 +33,6 @@ use crate::listing::lister::{Lister, fall_back_to_weaker_order};
 use crate::progress::Progress;
 use crate::ranges::runner::RangeContext;
 use crate::ranges::scheduler::RangeScheduler;
-use crate::report::records;
 use crate::transfer::ObjectCopier;
 use crate::transfer::parts_limit::PartsLimit;
 
@@ -143,41 +141,11 @@ impl Job {
         let (ledger, writer) = Ledger::start(ledger_task, uploads);
         // Ends with the task's stop, and when one range's failure ends them all.
         let halt = self.stop.child_token();
-        let copier = Arc::new(ObjectCopier {
-            spec: task.spec.clone(),
-            source: self.source.clone(),
-            target: self.target.clone(),
-            memory: self.memory.clone(),
-            io_threads: self.io_threads.clone(),
-            progress: self.progress.clone(),
-            backoff: self.backoff,
-            ledger: ledger.clone(),
-            stop: halt.clone(),
-            server_side: self.server_side(),
-            multipart: tokio::sync::Semaphore::new(MAX_MULTIPART_OBJECTS),
-            multipart_max: MAX_MULTIPART_OBJECTS,
-            parts: PartsLimit::new(tokio::time::Instant::now()),
-            uncancellable: TaskTracker::new(),
-            crc_proofs: Arc::default(),
-        });
+        let copier = Arc::new(self.object_copier(&ledger, halt));
         let counting = self.stop.child_token();
         let precount = self.precount(&ledger, precount_rows, counting.clone());
         let copying = self.copy_all(copier.clone(), rows, resumed, clock);
-        let walked = {
-            let (mut precount, mut copying) = (std::pin::pin!(precount), std::pin::pin!(copying));
-            let mut precounting = !self.dry_run;
-            loop {
-                tokio::select! {
-                    done = &mut copying => break done,
-                    counted = &mut precount, if precounting => {
-                        precounting = false;
-                        if let Err(failure) = counted {
-                            tracing::info!(task = task.id, "counting the source was abandoned: {failure}");
-                        }
-                    }
-                }
-            }
-        };
+        let walked = self.copy_while_counting(copying, precount).await;
         counting.cancel();
         let walked = match walked {
             Ok(()) if !self.stop.is_cancelled() => self.propagate_deletions(&ledger, clock).await,
@@ -206,6 +174,47 @@ impl Job {
             return Ok(JobEnd::Stopped);
         }
         self.finish(clock).await
+    }
+
+    fn object_copier(&self, ledger: &Ledger, stop: CancellationToken) -> ObjectCopier {
+        ObjectCopier {
+            spec: self.task.spec.clone(),
+            source: self.source.clone(),
+            target: self.target.clone(),
+            memory: self.memory.clone(),
+            io_threads: self.io_threads.clone(),
+            progress: self.progress.clone(),
+            backoff: self.backoff,
+            ledger: ledger.clone(),
+            stop,
+            server_side: self.server_side(),
+            multipart: tokio::sync::Semaphore::new(MAX_MULTIPART_OBJECTS),
+            multipart_max: MAX_MULTIPART_OBJECTS,
+            parts: PartsLimit::new(tokio::time::Instant::now()),
+            uncancellable: TaskTracker::new(),
+            crc_proofs: Arc::default(),
+        }
+    }
+
+    /// Waits until the copy ends; the count beside it may end before, fail, or be dropped with it.
+    async fn copy_while_counting(
+        &self,
+        copying: impl Future<Output = Result<()>>,
+        precount: impl Future<Output = Result<()>>,
+    ) -> Result<()> {
+        let (mut precount, mut copying) = (std::pin::pin!(precount), std::pin::pin!(copying));
+        let mut precounting = !self.dry_run;
+        loop {
+            tokio::select! {
+                done = &mut copying => return done,
+                counted = &mut precount, if precounting => {
+                    precounting = false;
+                    if let Err(failure) = counted {
+                        tracing::info!(task = self.task.id, "counting the source was abandoned: {failure}");
+                    }
+                }
+            }
+        }
     }
 
     /// A transaction that counts only while this worker holds the task.
@@ -483,85 +492,5 @@ impl Job {
             tx.commit().await?;
         }
         Ok(())
-    }
-
-    /// Uploads of objects that vanished from the source meanwhile leave nothing half done behind.
-    async fn abort_leftovers(&self, copier: &ObjectCopier) {
-        let open: Vec<Key> = {
-            let open = copier.ledger.uploads.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            open.keys().cloned().collect()
-        };
-        for key in open {
-            copier.abandon_upload(&key).await;
-        }
-        if let Err(f) = copier.ledger.flush().await {
-            tracing::warn!("{f}");
-        }
-    }
-
-    /// What the source holds and no object can be made of is said, not dropped in silence.
-    async fn note_ignored(&self) -> Result<()> {
-        let ignored = self.source.ignored_entries();
-        if ignored.is_empty() {
-            return Ok(());
-        }
-        let some = ignored.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
-        let note = format!("{} source entries are not regular files and were skipped: {some}", ignored.len());
-        let mut tx = self.begin_write().await?;
-        tx.set_note(self.task.id, &note).await?;
-        tx.commit().await
-    }
-
-    async fn finish(&self, clock: &SharedClock) -> Result<JobEnd> {
-        let task = &self.task;
-        let mut tx = self.begin_write().await?;
-        if task.failed_only {
-            tx.drop_failures_before(task.id, task.started_at.unwrap_or(0)).await?;
-        }
-        tx.set_precount_done(task.id).await?;
-        let now = tx.task(task.id).await?;
-        let waits = tx.waiting_since(task.id).await?;
-        tx.commit().await?;
-        if let Some(since) = waits {
-            return Ok(JobEnd::WaitsForRestore { since });
-        }
-        let (failed, found, outcome_len) = now
-            .map_or((0, 1, 0), |t| (t.counters.failed.objects, t.counters.settled().objects, t.outcome_len));
-        let whole = task.spec.selection.entries().iter().any(String::is_empty);
-        let alone = matches!(task.parent, Parent::None) && task.spec.api_version != ApiVersion::Cli;
-        // An empty bucket is complete; a prefix or key that selects nothing is a mistake (OMS §4.1).
-        if found == 0 && !whole && alone && !task.failed_only && !task.spec.selection.names_keys() {
-            let m = "the selection does not match any object of the source";
-            return Err(Error::new(Kind::NotFound, "select", m));
-        }
-        let spec = &task.spec;
-        self.note_ignored().await?;
-        // A foreground copy keeps its outcome file here, and leaves none at the target.
-        let writes = spec.api_version != ApiVersion::Cli && !spec.extensions.dry_run;
-        if writes && (spec.record_outcomes || spec.record_failures) {
-            let plan = records::Plan {
-                task: task.id,
-                name: task.name.clone(),
-                member: task.parent.clone(),
-                outcome: outcome::path_in(&self.data_dir, task.id),
-                outcome_len,
-                outcomes: spec.record_outcomes,
-                failures: spec.record_failures,
-                reports: spec.extensions.reports.clone(),
-                failed,
-                now: clock.now_ms(),
-            };
-            let target: storage::SharedStore = self.target.clone();
-            let written = tokio::select! {
-                records = records::write(&plan, &self.store, &target) => records,
-                () = self.stop.cancelled() => return Ok(JobEnd::Stopped),
-            };
-            let json = serde_json::to_value(&written)
-                .map_err(|e| Error::new(Kind::Internal, "records", e.to_string()))?;
-            let mut tx = self.begin_write().await?;
-            tx.set_records(task.id, &json).await?;
-            tx.commit().await?;
-        }
-        Ok(JobEnd::Finished { failed })
     }
 }
