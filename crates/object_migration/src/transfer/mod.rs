@@ -3,7 +3,9 @@
 //! A mismatch is confirmed by one more attempt, then the object has failed; what passes (a lost connection, a busy
 //! store) is tried again within the bounds of the back-off.
 
+mod digests;
 pub(crate) mod multipart;
+mod part;
 pub(crate) mod parts_limit;
 pub mod plan;
 pub(crate) mod proof;
@@ -19,14 +21,13 @@ use flow_control::limit::Permit;
 use model::count::Proof;
 use model::error::{Error, Kind, Policy, Result, Side};
 use model::key::Key;
-use model::policy::{Check, MetadataRule, StoragePolicy};
+use model::policy::{MetadataRule, StoragePolicy};
 use model::selection::Selection;
 use model::spec::TaskSpec;
 use storage::body::{Observation, ObserverOptions};
-use storage::checksum::{DigestSet, Digests};
+use storage::checksum::DigestSet;
 use storage::retrying::RetryingStore;
-use storage::{Body, Entry, Etag, Fact, Meta, ObjectStore, ReadRequest, UploadedPart, Written};
-use tokio::task::AbortHandle;
+use storage::{Entry, Etag, Fact, Meta, ObjectStore, ReadRequest, UploadedPart, Written};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -35,7 +36,9 @@ use crate::ledger::outcome::Outcome;
 use crate::listing::lister::is_listed;
 use crate::progress::Progress;
 use crate::transfer::parts_limit::PartsLimit;
-use crate::transfer::proof::{ReportedDigests, Verdict, compare_digests, part_differs};
+use crate::transfer::proof::{ReportedDigests, Verdict};
+use part::AbortUnlessSent;
+pub(crate) use part::PartJob;
 
 /// Buffers that one transfer may hold: the connection's read buffer and a chunk on its way.
 const TRANSFER_BUFFER: u64 = 512 << 10;
@@ -356,100 +359,11 @@ impl ObjectCopier {
         Ok((size, verdict))
     }
 
-    /// An answer is not what the listing says: another length, or another object. Only a look at the object tells whether the
-    /// answer is all of it; of the `same` object the listing told.
-    async fn check_length(&self, entry: &Entry, meta: &Meta, same: bool, size: u64) -> Result<()> {
-        // Servers that unpack on the way tell the length before.
-        if meta.whole_only || (!same && self.source.head(&entry.key, None).await?.size == size) {
-            return Ok(());
-        }
-        let m =
-            format!("`{}` has {} bytes in the listing, but {size} bytes were sent", entry.key, entry.size);
-        Err(Error::new(Kind::Mismatch, "read", m).at(Side::Source))
-    }
-
     /// Memory that a transfer of `size` bytes in one write may take.
     fn buffer_bytes(&self, size: u64) -> u64 {
         match self.target.capability().write_checksum {
             true => size + TRANSFER_BUFFER,
             false => size.min(TRANSFER_BUFFER) + 8192,
-        }
-    }
-
-    /// The digests to compute, with those that the source's own checksums can be compared to.
-    fn digests_with_source(&self, wanted: DigestSet, source: &ReportedDigests) -> DigestSet {
-        match self.checks_content() {
-            true => wanted.and(source.sums.algorithms()),
-            false => wanted,
-        }
-    }
-
-    /// The body with its MD5, where that is known before it is sent, or where the store refuses bodies without.
-    async fn with_md5(&self, body: Body, known: Option<[u8; 16]>) -> Result<Body> {
-        match (known, self.target.capability().write_checksum) {
-            (Some(md5), _) => Ok(body.with_md5(md5)),
-            (None, false) => Ok(body),
-            (None, true) => {
-                let whole = Body::bytes(body.collect(u64::MAX).await?);
-                Ok(match whole.md5_in_memory() {
-                    Some(md5) => whole.with_md5(md5),
-                    None => whole,
-                })
-            }
-        }
-    }
-
-    /// The verdict on a written object; where the answer to the write proves nothing, the object itself is asked.
-    pub(crate) async fn verify_written(
-        &self,
-        to: &Key,
-        size: u64,
-        source: &ReportedDigests,
-        seen: Option<Digests>,
-        stored: &ReportedDigests,
-    ) -> Result<Verdict> {
-        let verdict = compare_digests(source, seen, stored);
-        if verdict != Verdict::Unproved || !self.checks_content() {
-            return Ok(verdict);
-        }
-        let there = self.target.head(to, None).await?;
-        if there.size != size {
-            return Ok(Verdict::Differs(format!(
-                "the target stored {} bytes, but {size} bytes were sent",
-                there.size
-            )));
-        }
-        Ok(compare_digests(source, seen, &ReportedDigests::from(&there)))
-    }
-
-    /// Whether more than equal length is asked for.
-    pub(crate) fn checks_content(&self) -> bool {
-        !matches!(self.spec.check, Check::None | Check::Size)
-    }
-
-    pub(crate) fn observer(&self, wanted: DigestSet) -> ObserverOptions {
-        ObserverOptions {
-            wanted,
-            bandwidth: Some(self.progress.bandwidth.clone()),
-            prepaid: 0,
-            moved: self.progress.moved.clone(),
-        }
-    }
-
-    /// Which digests must be computed in flight, because no ETag will prove the copy for free.
-    pub(crate) fn digests_for(&self, source: &Etag) -> DigestSet {
-        if matches!(self.spec.check, Check::None | Check::Size) {
-            return DigestSet::default();
-        }
-        let target_md5 = self.target.capability().etag_is_md5;
-        let source_md5 = source.md5().is_some() || source.parts().is_some();
-        // The store keeps this CRC of whatever is written: it proves what MD5s cannot.
-        let ecma = self.target.capability().crc64_ecma && (!source_md5 || self.spec.check == Check::Crc64);
-        DigestSet {
-            md5: target_md5 != source_md5,
-            crc64_nvme: !target_md5,
-            crc64_ecma: ecma,
-            ..DigestSet::default()
         }
     }
 
@@ -483,100 +397,6 @@ impl ObjectCopier {
         }
         Ok(meta)
     }
-
-    /// Moves one part, with retries; the digests are those of its bytes in flight.
-    pub(crate) async fn copy_part(
-        self: Arc<Self>,
-        job: PartJob,
-    ) -> Result<(storage::UploadedPart, Option<Digests>)> {
-        let (mut attempt, mut mismatches, began) = (1, 0, Instant::now());
-        loop {
-            let held = self.acquire_permits().await;
-            let checked = self.target.capability().write_checksum;
-            let failure = match self.copy_part_once(&job).await {
-                Ok(done) => {
-                    held.succeeded();
-                    return Ok(done);
-                }
-                Err(failure) => failure,
-            };
-            drop(held);
-            match failure.kind {
-                Kind::Mismatch => {
-                    mismatches += 1;
-                    if mismatches < MAX_MISMATCHES {
-                        continue;
-                    }
-                }
-                Kind::ChecksumRequired if !checked => {
-                    self.target.learn(Fact::WriteChecksum);
-                    continue;
-                }
-                _ => {}
-            }
-            if failure.kind == Kind::Changed || failure.kind == Kind::NotFound {
-                return Err(failure);
-            }
-            match self.pause_before_retry(&failure, attempt, began).await {
-                None => attempt += 1,
-                Some(end) => return Err(end),
-            }
-        }
-    }
-
-    async fn copy_part_once(&self, job: &PartJob) -> Result<(storage::UploadedPart, Option<Digests>)> {
-        let len = job.range.end - job.range.start;
-        let _memory = self.memory.acquire(self.buffer_bytes(len).max(TRANSFER_BUFFER)).await;
-        self.progress.bandwidth.acquire(prepaid_bytes(len)).await;
-        let request =
-            ReadRequest { size: None, range: Some(job.range.clone()), if_match: Some(job.etag.clone()) };
-        let reading = self.source.read(&job.from, &request).await?;
-        if job.etag.is_none() && identity(&reading.meta) != job.identity {
-            let m = format!("`{}` has changed since its first part was read", job.from);
-            return Err(Error::new(Kind::Changed, "read", m).at(Side::Source));
-        }
-        if reading.body.len() != len {
-            let m = format!("`{}`: received {} bytes of a range of {len}", job.from, reading.body.len());
-            return Err(Error::new(Kind::Mismatch, "read", m).at(Side::Source));
-        }
-        let tap = ObserverOptions { prepaid: prepaid_bytes(len), ..self.observer(job.wanted) };
-        let (body, seen) = reading.body.observed(&tap);
-        let written = match self.with_md5(body, None).await {
-            Ok(body) => self.target.write_part(&job.to, &job.upload, job.number, job.range.start, body).await,
-            Err(failure) => Err(failure),
-        };
-        let part = attribute_to_source(&seen, written)?;
-        let digests = seen.digests();
-        if let Some(why) = part_differs(&part, digests) {
-            return Err(Error::new(Kind::Mismatch, "write_part", why).at(Side::Target));
-        }
-        Ok((part, digests))
-    }
-}
-
-/// Calls work back when it is dropped, unless its last byte has left.
-struct AbortUnlessSent<F: Fn() -> bool>(AbortHandle, F);
-
-impl<F: Fn() -> bool> Drop for AbortUnlessSent<F> {
-    fn drop(&mut self) {
-        if !(self.1)() {
-            self.0.abort();
-        }
-    }
-}
-
-/// One part to move.
-#[derive(Clone, Debug)]
-pub(crate) struct PartJob {
-    pub(crate) from: Key,
-    pub(crate) to: Key,
-    pub(crate) upload: String,
-    pub(crate) number: u32,
-    pub(crate) range: std::ops::Range<u64>,
-    pub(crate) etag: Etag,
-    /// [`identity`] of the object that it is a part of.
-    pub(crate) identity: String,
-    pub(crate) wanted: DigestSet,
 }
 
 /// What tells an object from what it was before: its ETag, or where there is none its length and time.
