@@ -4,27 +4,24 @@
 //! range, that range ends at the first of them and a new range begins there, with the page already in hand:
 //! a good guess wastes nothing. An empty answer teaches that nothing lies behind the guess.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use flow_control::io_threads::IoThreads;
 use model::error::{Error, Kind, Result, Side};
 use model::key::{Key, Order};
 use model::selection::Scope;
-use storage::{Entry, Fact, Page, SharedStore, StartAfter};
+use storage::{Entry, Page, SharedStore, StartAfter};
 use store::{NewRange, Pass, RangeRow};
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
-use crate::listing::feed::list_folders;
-use crate::listing::lister::{Lister, PAGE_KEYS};
+use crate::listing::lister::Lister;
 use crate::ranges::key_distribution::{KeyDistribution, common_prefix_len};
 
 mod probes;
+mod run;
 
-use probes::{ListProbe, TopFolders};
+use probes::TopFolders;
 
 /// Part of the key space that one runner walks.
 #[derive(Debug)]
@@ -271,127 +268,6 @@ impl RangeScheduler {
         }
         let m = format!("`{upto}` exists but was not listed at its previous position");
         Err(Error::new(Kind::OutOfOrderListing, "list", m).at(Side::Source))
-    }
-
-    /// Walks all ranges with `run`, splitting while `idle` says that more could be done. Ends when nothing is
-    /// left, or after a stop when every runner has come to rest. The first error stops all others, and is the
-    /// answer.
-    pub(crate) async fn run(
-        self: &Arc<Self>,
-        rows: Vec<RangeRow>,
-        io_threads: &IoThreads,
-        log: &dyn SplitLog,
-        stop: &CancellationToken,
-        idle: impl Fn() -> bool,
-        run: impl Fn(Arc<ActiveRange>, RangeRow, Option<OpenListing>) -> RangeFuture,
-    ) -> Result<()> {
-        let mut next_id = rows.iter().map(|r| r.id).max().unwrap_or(0) + 1;
-        let mut queue: VecDeque<RangeRow> = rows.into_iter().filter(|r| !r.done).collect();
-        let mut runners: JoinSet<Result<()>> = JoinSet::new();
-        let mut probes: JoinSet<(Scope, ListProbe, Result<ProbeResult>)> = JoinSet::new();
-        let mut broken: Option<Error> = None;
-        let mut again = tokio::time::interval(std::time::Duration::from_millis(100));
-        loop {
-            while runners.len() < self.max_active && !stop.is_cancelled() {
-                let Some(row) = queue.pop_front() else { break };
-                let range = ActiveRange::new(
-                    row.id,
-                    row.scope.clone(),
-                    row.cursor.clone(),
-                    row.upto.clone(),
-                    f64::from(PAGE_KEYS),
-                );
-                // Keys settled ahead of the cursor are this range's own: no split may give them to another.
-                let ahead = row.ahead.iter().max_by(|a, b| self.order.compare(a.as_bytes(), b.as_bytes()));
-                if let Some(last) = ahead {
-                    range.state().position = last.clone();
-                }
-                let range = Arc::new(range);
-                self.active().push(range.clone());
-                runners.spawn_on(run(range, row, None), io_threads.handle());
-            }
-            let asks = self.source.capability().list_start_after != StartAfter::Broken;
-            if queue.is_empty() && asks && self.max_active > 1 && !stop.is_cancelled() && idle() {
-                let free = self.max_active.saturating_sub(runners.len() + probes.len());
-                for (scope, probe) in self.next_probes(free) {
-                    let (source, prefix) = (self.source.clone(), scope.prefix().to_owned());
-                    probes.spawn_on(
-                        async move {
-                            let answer = match &probe {
-                                ListProbe::Folders => {
-                                    list_folders(&*source, &prefix).await.map(ProbeResult::Folders)
-                                }
-                                ListProbe::Page(guess) => {
-                                    let mut lister = Lister::probe(source, &prefix, guess, Side::Source);
-                                    lister.next().await.map(|listed| {
-                                        let page = listed.map(|l| l.page).unwrap_or_default();
-                                        ProbeResult::Page(Box::new(OpenListing { page, lister }))
-                                    })
-                                }
-                            };
-                            (scope, probe, answer)
-                        },
-                        io_threads.handle(),
-                    );
-                }
-            }
-            if runners.is_empty() && (queue.is_empty() || stop.is_cancelled()) {
-                return broken.map_or(Ok(()), Err);
-            }
-            tokio::select! {
-                biased;
-                Some(ended) = runners.join_next() => {
-                    let ended = ended.unwrap_or_else(|e| {
-                        Err(Error::new(Kind::Internal, "copy", format!("a range worker ended unexpectedly: {e}")))
-                    });
-                    if let Err(failure) = ended {
-                        broken.get_or_insert(failure);
-                        stop.cancel();
-                    }
-                    self.active().retain(|e| !e.state().finished);
-                }
-                Some(answer) = probes.join_next(), if !probes.is_empty() => {
-                    let mut answers = vec![answer];
-                    answers.extend(std::iter::from_fn(|| probes.try_join_next()));
-                    for (scope, probe, answer) in answers.into_iter().flatten() {
-                        if let ListProbe::Page(guess) = &probe {
-                            self.probes_in_flight().retain(|(s, g)| !(*s == scope && g == guess));
-                        }
-                        // A probe that failed is only a lost guess; the range itself meets the same trouble.
-                        let (guess, opened) = match (probe, answer) {
-                            (ListProbe::Folders, Ok(ProbeResult::Folders(page))) => {
-                                self.top_folders().insert(scope, Some(TopFolders::from_page(page, self.order)));
-                                continue;
-                            }
-                            (ListProbe::Folders, _) => {
-                                self.top_folders().insert(scope, Some(TopFolders::default()));
-                                continue;
-                            }
-                            (ListProbe::Page(guess), Ok(ProbeResult::Page(opened))) => (guess, opened),
-                            (ListProbe::Page(_), failed) => {
-                                // A server that does not begin where it is asked to is not asked again.
-                                if failed.is_err_and(|f| f.kind == Kind::OutOfOrderListing) {
-                                    self.source.learn(Fact::StartAfter(StartAfter::Broken));
-                                }
-                                continue;
-                            }
-                        };
-                        if stop.is_cancelled() { continue }
-                        let Some((lower, upper, opened)) = self.apply_probe(&scope, &guess, *opened, next_id) else {
-                            continue;
-                        };
-                        next_id += 1;
-                        let (after, upto) = upper.bounds();
-                        let new = NewRange { id: upper.id, pass: self.pass, scope, after: after.clone(), upto };
-                        let row = row_of(&new);
-                        log.split(lower, after, new).await?;
-                        runners.spawn_on(run(upper, row, Some(opened)), io_threads.handle());
-                    }
-                }
-                () = self.changed.notified() => {}
-                _ = again.tick() => {}
-            }
-        }
     }
 
     fn probes_in_flight(&self) -> MutexGuard<'_, Vec<(Scope, Key)>> {

@@ -7,6 +7,8 @@ use std::time::Duration;
 use storage::{Capability, Etag, ListRequest, Meta, ObjectStore, Position, Probe, ReadRequest, Reading};
 
 use super::*;
+use flow_control::io_threads::IoThreads;
+use tokio_util::sync::CancellationToken;
 
 /// Sorted keys, listed with a delay.
 #[derive(Debug)]
