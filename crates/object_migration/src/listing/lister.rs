@@ -10,9 +10,12 @@
 //! understand that. The declared order is checked on every page and across pages: whoever finds
 //! [`Kind::OutOfOrderListing`] walks again without an order (`job/mod.rs`, `falls_back`).
 
-use std::collections::{HashSet, VecDeque};
+mod cycle_detector;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use cycle_detector::{CycleDetector, RecentKeys};
 use model::error::{Error, Kind, Result, Side};
 use model::key::{Key, Order};
 use storage::{Fact, ListRequest, ObjectStore, Page, Position, StartAfter};
@@ -464,45 +467,6 @@ fn just_before(key: &Key) -> Key {
     match before {
         Some(before) => Key::from(format!("{}{before}~", &text[..cut])),
         None => Key::from(&text[..cut]),
-    }
-}
-
-/// Notices a circle of tokens with one token in hand (Brent's algorithm).
-#[derive(Debug, Default)]
-struct CycleDetector {
-    kept: Option<Position>,
-    steps: u64,
-}
-
-impl CycleDetector {
-    fn step(&mut self, next: Option<&Position>) -> Result<()> {
-        if next.is_some() && next == self.kept.as_ref() {
-            return Err(out_of_order("the continuation tokens of the listing repeat".into()));
-        }
-        self.steps += 1;
-        if self.steps.is_power_of_two() {
-            self.kept = next.cloned();
-        }
-        Ok(())
-    }
-}
-
-/// The keys of the last pages.
-#[derive(Debug, Default)]
-struct RecentKeys {
-    pages: VecDeque<Vec<Key>>,
-    keys: HashSet<Key>,
-}
-
-impl RecentKeys {
-    fn remove_duplicates(&mut self, page: &mut Page) {
-        page.entries.retain(|e| self.keys.insert(e.key.clone()));
-        self.pages.push_back(page.entries.iter().map(|e| e.key.clone()).collect());
-        if self.pages.len() > REMEMBERED_PAGES {
-            for key in self.pages.pop_front().unwrap_or_default() {
-                self.keys.remove(&key);
-            }
-        }
     }
 }
 
