@@ -1,15 +1,18 @@
 //! Tasks: what was asked for and what is so.
 
-use model::count::{Counters, Tally};
+mod row;
+
 use model::error::{Error, Kind, Result, Side};
 use model::key::Order;
 use model::parent::Parent;
 use model::spec::TaskSpec;
 use model::task::{Desired, Event, Illegal, Lifecycle, Observed, Priority, TaskId, next};
 
-use crate::ledger::{SUMS, counters_at};
-use crate::value::{enum_text, from_json, parse_enum, to_json};
-use crate::{Row, StoreTx, args};
+use crate::ledger::SUMS;
+use crate::value::{enum_text, parse_enum, to_json};
+use crate::{StoreTx, args};
+pub use row::TaskRow;
+use row::{COLUMNS, priority_number, row};
 
 /// A task about to be accepted.
 #[derive(Debug)]
@@ -41,107 +44,6 @@ pub struct ErrorNote {
     pub side: Side,
     /// The sentence.
     pub message: String,
-}
-
-/// A stored task with its counters.
-#[derive(Clone, Debug)]
-pub struct TaskRow {
-    /// Identity.
-    pub id: TaskId,
-    /// Owner.
-    pub project: String,
-    /// Unique name.
-    pub name: String,
-    /// What to do.
-    pub spec: TaskSpec,
-    /// Urgency.
-    pub priority: Priority,
-    /// Desired and observed state.
-    pub state: Lifecycle,
-    /// Accepted at, milliseconds.
-    pub created_at: i64,
-    /// Waiting since, milliseconds.
-    pub queued_at: i64,
-    /// Last start, milliseconds.
-    pub started_at: Option<i64>,
-    /// Last end, milliseconds.
-    pub ended_at: Option<i64>,
-    /// Time spent running before the last start, milliseconds.
-    pub running_ms: i64,
-    /// Only failed objects are to be copied.
-    pub failed_only: bool,
-    /// The survey has counted everything.
-    pub precount_done: bool,
-    /// Task-level attempts since the last start.
-    pub attempts: u32,
-    /// Why it failed.
-    pub error: Option<ErrorNote>,
-    /// A visible note, such as a fallback that was taken.
-    pub note: String,
-    /// What became of the record files, as JSON.
-    pub records: serde_json::Value,
-    /// Settled so far.
-    pub counters: Counters,
-    /// Counted by the survey so far.
-    pub precounted: Tally,
-    /// What it belongs to.
-    pub parent: Parent,
-    /// Lease number.
-    pub fence: i64,
-    /// Length of the outcome file that belongs to the ledger, bytes.
-    pub outcome_len: u64,
-}
-
-const COLUMNS: &str = "t.id, t.project, t.name, t.spec, t.priority, t.desired, t.observed, t.created_at, \
-  t.queued_at, t.started_at, t.ended_at, t.running_ms, t.failed_only, t.scan_over, t.attempts, t.error_kind, \
-  t.error_side, t.error_msg, t.note, t.records, t.fence, t.outcome_len, t.member_kind, t.member_of";
-const N: usize = 24;
-
-fn priority_number(p: Priority) -> i64 {
-    match p {
-        Priority::High => 0,
-        Priority::Medium => 1,
-        Priority::Low => 2,
-    }
-}
-
-fn row(r: &Row) -> Result<TaskRow> {
-    let error = match r.opt_text(15)? {
-        None => None,
-        Some(kind) => Some(ErrorNote {
-            kind: parse_enum(kind)?,
-            side: parse_enum(r.opt_text(16)?.unwrap_or("here"))?,
-            message: r.opt_text(17)?.unwrap_or_default().to_owned(),
-        }),
-    };
-    Ok(TaskRow {
-        id: r.int(0)?,
-        project: r.text(1)?.to_owned(),
-        name: r.text(2)?.to_owned(),
-        spec: from_json(r.text(3)?)?,
-        priority: match r.int(4)? {
-            0 => Priority::High,
-            2 => Priority::Low,
-            _ => Priority::Medium,
-        },
-        state: Lifecycle { desired: parse_enum(r.text(5)?)?, observed: parse_enum(r.text(6)?)? },
-        created_at: r.int(7)?,
-        queued_at: r.int(8)?,
-        started_at: r.opt_int(9)?,
-        ended_at: r.opt_int(10)?,
-        running_ms: r.int(11)?,
-        failed_only: r.int(12)? != 0,
-        precount_done: r.int(13)? != 0,
-        attempts: u32::try_from(r.int(14)?).unwrap_or(0),
-        error,
-        note: r.text(18)?.to_owned(),
-        records: from_json(r.text(19)?)?,
-        fence: r.int(20)?,
-        outcome_len: r.count(21)?,
-        parent: Parent::parse(r.text(22)?, r.text(23)?),
-        counters: counters_at(r, N)?,
-        precounted: Tally { objects: r.count(N + 14)?, bytes: r.count(N + 15)? },
-    })
 }
 
 /// Which tasks a list shows.
@@ -572,41 +474,4 @@ impl StoreTx {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Store;
-
-    #[tokio::test]
-    async fn sec_f18_a_page_of_tasks_does_not_read_the_others() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::embedded(dir.path()).await.unwrap();
-        let mut tx = store.write().await.unwrap();
-        let spec = r#"{"face":"v2","selection":{"kind":"prefix","entries":[""]},"source":{"region":"r"},"target":{"region":"r"}}"#;
-        for id in 0..300i64 {
-            let project = if id % 3 == 0 { "other" } else { "mine" };
-            let sql = "INSERT INTO tasks (id, project, name, spec, priority, desired, observed, created_at, queued_at) \
-                       VALUES ($1, $2, $3, $4, 1, 'run', 'succeeded', $1, $1)";
-            tx.tx.execute(sql, args![id, project, format!("task%{id}"), spec]).await.unwrap();
-            let sql = "INSERT INTO ranges (task_id, id, pass, scope, cursor, ahead, copied, copied_bytes) \
-                       VALUES ($1, $2, 'copy', '', $3, $3, 2, 10)";
-            for range in 0..2i64 {
-                tx.tx.execute(sql, args![id, range, Vec::<u8>::new()]).await.unwrap();
-            }
-        }
-        let filter = TaskFilter { project: "mine".into(), ..TaskFilter::default() };
-        let (page, total) = tx.list_tasks(&filter, 10, 5).await.unwrap();
-        assert_eq!(total, 200);
-        assert_eq!(page.iter().map(|t| t.id).collect::<Vec<_>>(), [284, 283, 281, 280, 278]);
-        assert!(page.iter().all(|t| t.counters.copied == Tally { objects: 4, bytes: 20 }));
-        let named = TaskFilter { name_part: "%29".into(), ..filter };
-        assert_eq!(tx.list_tasks(&named, 0, 50).await.unwrap().1, 8, "29 and 290 to 299, two thirds of them");
-        // Nothing is looked through from end to end.
-        for sql in [list_sql(), count_sql()] {
-            let plan: &'static str = Box::leak(format!("EXPLAIN QUERY PLAN {sql}").into_boxed_str());
-            let rows = tx.tx.query(plan, args!["mine", "", "%%", "", 5u64, 0u64]).await.unwrap();
-            let steps: Vec<String> = rows.iter().map(|r| r.text(3).unwrap().to_owned()).collect();
-            assert!(!steps.is_empty() && steps.iter().all(|s| !s.starts_with("SCAN")), "{steps:?}");
-            assert!(steps.iter().any(|s| s.contains("COVERING INDEX tasks_by_project")), "{steps:?}");
-        }
-    }
-}
+mod tests;

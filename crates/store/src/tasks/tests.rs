@@ -1,0 +1,37 @@
+use super::*;
+use crate::Store;
+use model::count::Tally;
+
+#[tokio::test]
+async fn sec_f18_a_page_of_tasks_does_not_read_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::embedded(dir.path()).await.unwrap();
+    let mut tx = store.write().await.unwrap();
+    let spec = r#"{"face":"v2","selection":{"kind":"prefix","entries":[""]},"source":{"region":"r"},"target":{"region":"r"}}"#;
+    for id in 0..300i64 {
+        let project = if id % 3 == 0 { "other" } else { "mine" };
+        let sql = "INSERT INTO tasks (id, project, name, spec, priority, desired, observed, created_at, queued_at) \
+                       VALUES ($1, $2, $3, $4, 1, 'run', 'succeeded', $1, $1)";
+        tx.tx.execute(sql, args![id, project, format!("task%{id}"), spec]).await.unwrap();
+        let sql = "INSERT INTO ranges (task_id, id, pass, scope, cursor, ahead, copied, copied_bytes) \
+                       VALUES ($1, $2, 'copy', '', $3, $3, 2, 10)";
+        for range in 0..2i64 {
+            tx.tx.execute(sql, args![id, range, Vec::<u8>::new()]).await.unwrap();
+        }
+    }
+    let filter = TaskFilter { project: "mine".into(), ..TaskFilter::default() };
+    let (page, total) = tx.list_tasks(&filter, 10, 5).await.unwrap();
+    assert_eq!(total, 200);
+    assert_eq!(page.iter().map(|t| t.id).collect::<Vec<_>>(), [284, 283, 281, 280, 278]);
+    assert!(page.iter().all(|t| t.counters.copied == Tally { objects: 4, bytes: 20 }));
+    let named = TaskFilter { name_part: "%29".into(), ..filter };
+    assert_eq!(tx.list_tasks(&named, 0, 50).await.unwrap().1, 8, "29 and 290 to 299, two thirds of them");
+    // Nothing is looked through from end to end.
+    for sql in [list_sql(), count_sql()] {
+        let plan: &'static str = Box::leak(format!("EXPLAIN QUERY PLAN {sql}").into_boxed_str());
+        let rows = tx.tx.query(plan, args!["mine", "", "%%", "", 5u64, 0u64]).await.unwrap();
+        let steps: Vec<String> = rows.iter().map(|r| r.text(3).unwrap().to_owned()).collect();
+        assert!(!steps.is_empty() && steps.iter().all(|s| !s.starts_with("SCAN")), "{steps:?}");
+        assert!(steps.iter().any(|s| s.contains("COVERING INDEX tasks_by_project")), "{steps:?}");
+    }
+}
