@@ -1,5 +1,7 @@
 //! Places as written on the command line (contract §1.1), and how they are opened.
 
+mod url;
+
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
@@ -23,61 +25,13 @@ use storage::http::Client;
 use storage::key_list::{self, KeyListStore, Sorted, UrlListStore};
 use storage::prefixed::PrefixedStore;
 use storage::s3::vendor::Vendor;
-use storage::s3::{Addressing, S3, S3Config};
+use storage::s3::{S3, S3Config};
 use storage::single_object::SingleObjectStore;
 use storage::versioned::VersionedStore;
 use store::TaskRow;
 
 use crate::args::Ends;
-
-/// One end, read but not opened.
-#[derive(Clone, Debug)]
-pub(crate) enum CliUrl {
-    /// A directory.
-    Directory(PathBuf),
-    /// A bucket by endpoint.
-    S3 {
-        /// The endpoint.
-        endpoint: String,
-        /// Region to sign for.
-        region: String,
-        /// How the bucket is named.
-        addressing: Addressing,
-        /// The bucket.
-        bucket: String,
-        /// Keys begin with this.
-        prefix: String,
-    },
-    /// A container of Azure Blob Storage.
-    Azure {
-        /// The endpoint, when it is not the account's usual one.
-        endpoint: Option<String>,
-        /// The container.
-        bucket: String,
-        /// Keys begin with this.
-        prefix: String,
-    },
-    /// A bucket of Google Cloud Storage.
-    Google {
-        /// The endpoint.
-        endpoint: String,
-        /// The bucket.
-        bucket: String,
-        /// Keys begin with this.
-        prefix: String,
-    },
-    /// A list of URLs with the keys they are to have, read from the web or from a file.
-    Urls(String),
-    /// A bucket of a store of the configuration.
-    Store {
-        /// Its region name.
-        region: String,
-        /// The bucket.
-        bucket: String,
-        /// Keys begin with this.
-        prefix: String,
-    },
-}
+pub(crate) use url::CliUrl;
 
 fn usage(message: String) -> Error {
     Error::new(Kind::Invalid, "place", message)
@@ -85,103 +39,6 @@ fn usage(message: String) -> Error {
 
 fn env(names: &[String]) -> Option<String> {
     names.iter().find_map(|n| std::env::var(n).ok()).filter(|v| !v.is_empty())
-}
-
-impl CliUrl {
-    /// Reads a place.
-    ///
-    /// # Errors
-    /// [`Kind::Invalid`] saying which forms there are.
-    pub(crate) fn parse(text: &str, ends: &Ends, side: Side) -> Result<Self> {
-        let (endpoint, region) = match side {
-            Side::Source => (&ends.source_endpoint, &ends.source_region),
-            _ => (&ends.target_endpoint, &ends.target_region),
-        };
-        let in_bucket = |scheme: &str| -> Result<Option<(String, String)>> {
-            let Some(rest) = text.strip_prefix(scheme) else { return Ok(None) };
-            let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-            if bucket.is_empty() {
-                return Err(usage(format!("`{text}` has no bucket; hint: use {scheme}BUCKET/PREFIX")));
-            }
-            Ok(Some((bucket.to_owned(), prefix.to_owned())))
-        };
-        if let Some((bucket, prefix)) = in_bucket("az://")? {
-            return Ok(CliUrl::Azure { endpoint: endpoint.clone(), bucket, prefix });
-        }
-        if let Some((bucket, prefix)) = in_bucket("gs://")? {
-            let endpoint = endpoint.clone().unwrap_or_else(|| storage::google::ENDPOINT.to_owned());
-            return Ok(CliUrl::Google { endpoint, bucket, prefix });
-        }
-        if text.starts_with("http://") || text.starts_with("https://") {
-            if side != Side::Source {
-                return Err(usage(format!("`{text}` is a list of URLs, which can only be a source")));
-            }
-            return Ok(CliUrl::Urls(text.to_owned()));
-        }
-        if let Some((bucket, prefix)) = in_bucket("s3://")? {
-            let region = region.clone().or_else(|| env(&["AWS_REGION".into(), "AWS_DEFAULT_REGION".into()]));
-            let region = region.unwrap_or_else(|| "us-east-1".to_owned());
-            let (endpoint, addressing) = match endpoint {
-                Some(endpoint) => (endpoint.clone(), Addressing::Path),
-                None => (format!("https://s3.{region}.amazonaws.com"), Addressing::Virtual),
-            };
-            return Ok(CliUrl::S3 { endpoint, region, addressing, bucket, prefix });
-        }
-        if let Some(path) = text.strip_prefix("fs://") {
-            return Ok(CliUrl::Directory(path.into()));
-        }
-        if let Some((scheme, _)) = text.split_once("://") {
-            let m = format!(
-                "`{scheme}://` is not supported; hint: use s3://, az://, gs://, fs://, https:// (a list of URLs) or \
-                 STORE:BUCKET/PREFIX"
-            );
-            return Err(usage(m));
-        }
-        let is_path = text.starts_with(['/', '.', '~']) || !text.contains(':');
-        if is_path {
-            return Ok(CliUrl::Directory(text.into()));
-        }
-        let (region, rest) = text.split_once(':').unwrap_or((text, ""));
-        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        Ok(CliUrl::Store { region: region.into(), bucket: bucket.into(), prefix: prefix.into() })
-    }
-
-    /// The name of the file that a directory's path leads to.
-    fn file(&self) -> Option<&str> {
-        match self {
-            CliUrl::Directory(path) if path.is_file() => path.file_name()?.to_str(),
-            _ => None,
-        }
-    }
-
-    /// Keys of this end begin with this.
-    pub(crate) fn prefix(&self) -> &str {
-        match self {
-            CliUrl::Directory(_) | CliUrl::Urls(_) => "",
-            CliUrl::S3 { prefix, .. }
-            | CliUrl::Azure { prefix, .. }
-            | CliUrl::Google { prefix, .. }
-            | CliUrl::Store { prefix, .. } => prefix,
-        }
-    }
-
-    /// What identifies this end in the name of a ledger.
-    pub(crate) fn identity(&self) -> String {
-        match self {
-            CliUrl::Directory(path) => {
-                let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-                format!("fs {}", path.display())
-            }
-            CliUrl::S3 { endpoint, bucket, prefix, .. } => format!("s3 {endpoint} {bucket} {prefix}"),
-            CliUrl::Azure { endpoint, bucket, prefix } => {
-                let account = azure_account(endpoint.as_deref()).unwrap_or_default();
-                format!("az {account} {bucket} {prefix}")
-            }
-            CliUrl::Google { endpoint, bucket, prefix } => format!("gs {endpoint} {bucket} {prefix}"),
-            CliUrl::Urls(url) => format!("urls {url}"),
-            CliUrl::Store { region, bucket, prefix } => format!("store {region} {bucket} {prefix}"),
-        }
-    }
 }
 
 fn side_name(side: Side) -> &'static str {
@@ -466,16 +323,7 @@ impl EndPair {
             prefix => format!("{prefix}/"),
         };
         match self.url(side) {
-            CliUrl::Directory(path) => {
-                // A file is one object of its directory.
-                let file = self.url(side).file().is_some() && side == Side::Source;
-                let root = path.parent().filter(|_| file).map_or(path.as_path(), |parent| {
-                    if parent.as_os_str().is_empty() { std::path::Path::new(".") } else { parent }
-                });
-                let store: SharedStore = Arc::new(Fs::open(root, make)?);
-                let probe = store.probe("").await?;
-                Ok(OpenedStore { limit_key: store.location(), store, probe })
-            }
+            CliUrl::Directory(path) => self.open_directory(side, path, make).await,
             CliUrl::S3 { endpoint, region, addressing, bucket, .. } => {
                 let config = S3Config {
                     client: Client::with_base(endpoint, Egress::anywhere())?,
@@ -492,52 +340,13 @@ impl EndPair {
             }
             CliUrl::Azure { endpoint, bucket, .. } => {
                 let connection = azure(side, endpoint.as_deref())?;
-                let store: SharedStore = Arc::new(Azure::new(
-                    AzureConfig::new(connection, bucket, Egress::anywhere())?,
-                    self.clock.clone(),
-                ));
+                let config = AzureConfig::new(connection, bucket, Egress::anywhere())?;
+                let store: SharedStore = Arc::new(Azure::new(config, self.clock.clone()));
                 let probe = store.probe(&below).await?;
                 Ok(OpenedStore { limit_key: store.location(), store, probe })
             }
-            CliUrl::Google { endpoint, bucket, .. } => {
-                let account = service_account(side)?;
-                let keys = env(&[format!("WHIMBREL_{}_ACCESS_KEY", side_name(side))]);
-                if account.is_none() && keys.is_some() {
-                    // HMAC keys speak the S3 dialect.
-                    let vendor = Vendor::named("Google");
-                    let config = S3Config {
-                        client: Client::new(endpoint, Egress::anywhere())?,
-                        bucket: bucket.clone(),
-                        addressing: vendor.addressing,
-                        region: "auto".into(),
-                        credentials: checked_keys(side)?.credentials(),
-                        order: None,
-                        requester_pays: false,
-                        vendor,
-                    };
-                    let (s3, probe) = S3::open(config, &below, self.clock.clone()).await?;
-                    return Ok(OpenedStore { store: Arc::new(s3), probe, limit_key: endpoint.clone() });
-                }
-                let config = GoogleConfig {
-                    client: Client::new(endpoint, Egress::anywhere())?,
-                    account,
-                    bucket: bucket.clone(),
-                    requester_pays: false,
-                    egress: Egress::anywhere(),
-                };
-                let store: SharedStore = Arc::new(Google::new(config, self.clock.clone()));
-                let probe = store.probe(&below).await?;
-                Ok(OpenedStore { limit_key: store.location(), store, probe })
-            }
-            CliUrl::Urls(url) => {
-                let list = self.urls.get().ok_or_else(|| {
-                    usage(format!("`{url}` is a list of URLs, which only `whimbrel copy` supports"))
-                })?;
-                let spool = std::env::temp_dir();
-                let store: SharedStore = Arc::new(UrlListStore::new(list.clone(), Egress::anywhere(), spool));
-                let probe = store.probe("").await?;
-                Ok(OpenedStore { limit_key: "urls".into(), store, probe })
-            }
+            CliUrl::Google { endpoint, bucket, .. } => self.open_google(side, endpoint, bucket, &below).await,
+            CliUrl::Urls(url) => self.open_urls(url).await,
             CliUrl::Store { region, bucket, .. } => {
                 let place =
                     SpecPlace { region: region.clone(), bucket: bucket.clone(), ..SpecPlace::default() };
@@ -551,6 +360,64 @@ impl EndPair {
             }
         }
     }
+
+    /// Opens a directory, or that of a file: a file is one object of its directory.
+    async fn open_directory(&self, side: Side, path: &std::path::Path, make: bool) -> Result<OpenedStore> {
+        let file = self.url(side).file().is_some() && side == Side::Source;
+        let root = path.parent().filter(|_| file).map_or(path, |parent| {
+            if parent.as_os_str().is_empty() { std::path::Path::new(".") } else { parent }
+        });
+        let store: SharedStore = Arc::new(Fs::open(root, make)?);
+        let probe = store.probe("").await?;
+        Ok(OpenedStore { limit_key: store.location(), store, probe })
+    }
+
+    /// Opens a bucket of Google; with HMAC keys and without an account over its S3 API.
+    async fn open_google(
+        &self,
+        side: Side,
+        endpoint: &str,
+        bucket: &str,
+        below: &str,
+    ) -> Result<OpenedStore> {
+        let account = service_account(side)?;
+        let keys = env(&[format!("WHIMBREL_{}_ACCESS_KEY", side_name(side))]);
+        if account.is_none() && keys.is_some() {
+            let vendor = Vendor::named("Google");
+            let config = S3Config {
+                client: Client::new(endpoint, Egress::anywhere())?,
+                bucket: bucket.to_owned(),
+                addressing: vendor.addressing,
+                region: "auto".into(),
+                credentials: checked_keys(side)?.credentials(),
+                order: None,
+                requester_pays: false,
+                vendor,
+            };
+            let (s3, probe) = S3::open(config, below, self.clock.clone()).await?;
+            return Ok(OpenedStore { store: Arc::new(s3), probe, limit_key: endpoint.to_owned() });
+        }
+        let config = GoogleConfig {
+            client: Client::new(endpoint, Egress::anywhere())?,
+            account,
+            bucket: bucket.to_owned(),
+            requester_pays: false,
+            egress: Egress::anywhere(),
+        };
+        let store: SharedStore = Arc::new(Google::new(config, self.clock.clone()));
+        let probe = store.probe(below).await?;
+        Ok(OpenedStore { limit_key: store.location(), store, probe })
+    }
+
+    async fn open_urls(&self, url: &str) -> Result<OpenedStore> {
+        let list = self.urls.get().ok_or_else(|| {
+            usage(format!("`{url}` is a list of URLs, which only `whimbrel copy` supports"))
+        })?;
+        let spool = std::env::temp_dir();
+        let store: SharedStore = Arc::new(UrlListStore::new(list.clone(), Egress::anywhere(), spool));
+        let probe = store.probe("").await?;
+        Ok(OpenedStore { limit_key: "urls".into(), store, probe })
+    }
 }
 
 #[async_trait]
@@ -561,51 +428,4 @@ impl StoreResolver for EndPair {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::Parser;
-
-    fn ends() -> Ends {
-        let cli = crate::args::Cli::parse_from(["whimbrel", "copy", "a", "b"]);
-        match cli.command {
-            crate::args::Command::Copy(copy) => copy.ends,
-            _ => unreachable!("parsed a copy"),
-        }
-    }
-
-    #[test]
-    fn fuzz_places() {
-        let corpus = [
-            "s3://b/p/q",
-            "az://c/x",
-            "gs://b",
-            "fs:///a/b",
-            "minio-a:b/p",
-            "https://h/list.txt",
-            "./x",
-            "ftp://x/y",
-        ];
-        let ends = ends();
-        testkit::fuzz::fuzz("places", &corpus.map(|text| text.as_bytes().to_vec()), |input, _| {
-            let text = String::from_utf8_lossy(input);
-            for side in [Side::Source, Side::Target] {
-                match CliUrl::parse(&text, &ends, side) {
-                    Ok(place) => assert!(text.contains(place.prefix()) || place.prefix().is_empty()),
-                    Err(failure) => assert_eq!(failure.kind, Kind::Invalid),
-                }
-            }
-        });
-    }
-
-    #[test]
-    fn places_as_the_contract_writes_them() {
-        let parse = |text: &str| CliUrl::parse(text, &ends(), Side::Source);
-        assert!(matches!(parse("/a/b"), Ok(CliUrl::Directory(_))));
-        assert!(matches!(parse("fs:///a/b"), Ok(CliUrl::Directory(p)) if p == *"/a/b"));
-        assert!(
-            matches!(parse("s3://b/p/q"), Ok(CliUrl::S3 { bucket, prefix, .. }) if bucket == "b" && prefix == "p/q")
-        );
-        assert!(matches!(parse("minio-a:b/p"), Ok(CliUrl::Store { region, .. }) if region == "minio-a"));
-        assert!(parse("s3://").is_err() && parse("ftp://x/y").is_err());
-    }
-}
+mod tests;
