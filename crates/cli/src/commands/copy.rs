@@ -1,5 +1,8 @@
 //! `whimbrel copy SRC DST`: the engine of the service in the foreground, with the same durable ledger.
 
+mod delete;
+mod dry_run;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,8 +19,6 @@ use object_migration::Progress;
 use ring::digest;
 use runtime::{Engine, engine::EngineConfig, run_to_end};
 use serde_json::json;
-use storage::ObjectStore;
-use storage::retrying::RetryingStore;
 use store::{FailedObject, NewTask, Store, TaskRow};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +28,8 @@ use crate::exit::Exit;
 use crate::open_store::{CliUrl, EndPair};
 use crate::printer::{Printer, printable};
 use crate::report;
+use delete::delete;
+use dry_run::dry_run;
 
 /// The one task of a foreground ledger.
 const TASK: TaskId = 1;
@@ -461,118 +464,9 @@ fn summary(task: &TaskRow, c: &Counters, state: &str, run: &Run) -> serde_json::
     })
 }
 
-/// Removes from the target what the source does not have, after a question. What is removed is what was found before
-/// the question, and nothing else.
-async fn delete(args: &Copy, ends: &EndPair, printer: &Printer) -> Result<Tally> {
-    let (source, target) = (ends.probe(Side::Source).await?.store, ends.probe(Side::Target).await?.store);
-    if ends.names_one() {
-        let m =
-            "--delete: the source is a single object, so every other object at the target would be deleted";
-        return Err(Error::new(Kind::Invalid, "usage", m));
-    }
-    let source = RetryingStore::alone(source, Side::Source, Backoff::default());
-    let target = RetryingStore::alone(target, Side::Target, Backoff::default());
-    let mut found = object_migration::job::delete_extras::find_extras(
-        object_migration::job::delete_extras::DeletionEnds {
-            source: source.clone(),
-            target: target.clone(),
-            from: String::new(),
-            to: String::new(),
-            filter: object_migration::glob::Filter::new(&args.ends.include, &args.ends.exclude),
-        },
-    )
-    .await?;
-    let objects = found.extra.objects;
-    if found.source_is_empty() {
-        printer.note("Nothing was deleted: the source is empty. Check the source path.");
-        return Ok(Tally::default());
-    }
-    if objects == 0 {
-        return Ok(Tally::default());
-    }
-    if found.is_most() && !args.delete_most {
-        let m = format!(
-            "nothing was deleted: {objects} of {} objects at the target would be deleted, which is more than half",
-            found.at_target
-        );
-        return Err(Error::new(Kind::DeletesTooMuch, "delete", m).at(Side::Target));
-    }
-    if !args.yes {
-        for key in found.sample(ASKED_ABOUT)? {
-            printer.note(&format!("  delete {}", printable(&key)));
-        }
-        if objects > ASKED_ABOUT as u64 {
-            printer.note(&format!(
-                "  … and {} more; --dry-run --delete lists all",
-                objects - ASKED_ABOUT as u64
-            ));
-        }
-        let ask = format!("Delete {objects} objects at the target that the source does not have?");
-        if !printer.confirms(&ask) {
-            printer.note("Nothing was deleted. --yes deletes without asking.");
-            return Ok(Tally::default());
-        }
-    }
-    let removed = object_migration::job::delete_extras::delete_extras(source, target, found).await?;
-    printer.note(&format!("{} objects deleted at the target", removed.objects));
-    Ok(removed)
-}
-
 fn tempdir() -> Result<PathBuf> {
     let dir = std::env::temp_dir().join(format!("whimbrel-{:016x}", u64::from_le_bytes(seal::random()?)));
     std::fs::create_dir(&dir)
         .map_err(|e| Error::new(Kind::ReadOnly, "dry-run", format!("{}: {e}", dir.display())))?;
     Ok(dir)
-}
-
-/// Compares both sides and says what a copy would do.
-async fn dry_run(args: &Copy, ends: &EndPair, printer: &Printer) -> Result<Exit> {
-    let source = ends.probe(Side::Source).await?;
-    let target = match ends.probe(Side::Target).await {
-        // Nothing stands there yet.
-        Err(f) if f.kind == Kind::NoBucket && matches!(ends.url(Side::Target), CliUrl::Directory(_)) => None,
-        target => Some(target?.store),
-    };
-    // An empty directory stands for a target that is still to be made.
-    let nothing = tempdir()?;
-    let empty: storage::SharedStore = Arc::new(storage::fs::Fs::open(&nothing, true)?);
-    let alone = |store, side| RetryingStore::alone(store, side, Backoff::default()) as Arc<dyn ObjectStore>;
-    let comparison = object_migration::verify::Comparison {
-        source: alone(source.store, Side::Source),
-        target: alone(target.unwrap_or(empty), Side::Target),
-        from: String::new(),
-        to: String::new(),
-        filter: object_migration::glob::Filter::new(&args.ends.include, &args.ends.exclude),
-        depth: object_migration::verify::Depth::Tags,
-    };
-    let say = |line: &str| printer.result(line);
-    let found = comparison
-        .run(|difference| match difference {
-            object_migration::verify::Difference::Missing(key) => say(&format!("copy {}", printable(key))),
-            object_migration::verify::Difference::Differs(key, why) => {
-                say(&format!("replace {} ({why})", printable(key)))
-            }
-            object_migration::verify::Difference::Extra(key, _) if args.delete => {
-                say(&format!("delete {}", printable(key)))
-            }
-            object_migration::verify::Difference::Extra(..) => {}
-        })
-        .await?;
-    let _ = std::fs::remove_dir_all(&nothing);
-    if found.witnesses.is_empty() {
-        ends.check_selects().await?;
-    }
-    let source = found.missing + found.differ + found.equal + found.equal_size;
-    let removed = if args.delete && source > 0 { found.extra } else { 0 };
-    if args.delete && source == 0 {
-        printer.note("Nothing would be deleted: the source is empty. Check the source path.");
-    }
-    printer.note(&format!(
-        "{} would be copied, {} differ, {removed} would be deleted; nothing was written",
-        found.missing, found.differ
-    ));
-    if args.ends.json {
-        printer.result(&serde_json::to_string(&found).unwrap_or_default());
-    }
-    Ok(Exit::Done)
 }
