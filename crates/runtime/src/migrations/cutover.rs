@@ -9,12 +9,12 @@
 //! The fence makes the source refuse every write (`min-replicas-to-write`), so that nothing can be acknowledged on the side
 //! that is left, whatever happens to us behind the decision.
 
+mod masters;
+
 use std::time::{Duration, Instant};
 
 use model::error::{Error, Kind, Result, Side};
 use model::migration::{Endpoint, MigrationEvent, MigrationIllegal};
-use redis_migration::connection::client::Client;
-use redis_migration::connection::query_client::QueryClient;
 use redis_migration::connection::server::ServerInfo;
 use redis_migration::connection::topology::Addr;
 use redis_migration::{Node, Summary};
@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::migrations::lease::{Job, LeasedMigration};
 use crate::migrations::log_messages::{MessageCode, format_failure};
 use crate::migrations::statistics::query_server;
+use masters::Masters;
 
 /// Writers are held for at most so long.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
@@ -97,118 +98,6 @@ const SETTINGS: [(&str, &str); 2] =
 
 fn settings(server: &ServerInfo) -> (&'static str, &'static str) {
     SETTINGS[usize::from(!server.is_at_least((5, 0)))]
-}
-
-/// One server of an end, or every master of a cluster.
-struct Masters {
-    side: Side,
-    servers: Vec<(Addr, Client, ServerInfo)>,
-}
-
-impl Masters {
-    async fn open(node: &Node, side: Side) -> Result<Self> {
-        let (query, _, topology) = QueryClient::open(node, side).await?;
-        let mut servers = Vec::new();
-        // Of single servers that are one and its replicas, whichever is the master now.
-        let addrs = if topology.is_some() { query.masters() } else { node.addrs.clone() };
-        for addr in addrs {
-            let client = Client::open(&Node { db: None, ..node.at_addr(&addr) }).await;
-            let mut client = client.map_err(|f| f.at(side))?;
-            let server = ServerInfo::query(&mut client).await.map_err(|f| f.at(side))?;
-            if !server.is_replica {
-                servers.push((addr, client, server));
-            }
-        }
-        if servers.is_empty() {
-            let m = format!(
-                "{} is a replica, where writes cannot be paused; hint: use the address of its \
-                 master",
-                node.display_url()
-            );
-            return Err(Error::new(Kind::Unsupported, "exchange", m).at(side));
-        }
-        Ok(Self { side, servers })
-    }
-
-    async fn fences(&mut self) -> Result<Vec<(Addr, String, String)>> {
-        let mut all = Vec::new();
-        for (addr, client, server) in &mut self.servers {
-            let (write, lag) = settings(server);
-            let mut values = Vec::new();
-            for name in [write, lag] {
-                let reply = client.call(&[b"CONFIG", b"GET", name.as_bytes()]).await;
-                let reply = reply.map_err(|f| f.at(self.side))?;
-                let value = reply.array().and_then(|a| a.get(1)).and_then(|v| v.text());
-                let none =
-                    || Error::new(Kind::Unsupported, "fence", format!("the server has no setting {name}"));
-                values.push(String::from_utf8_lossy(value.ok_or_else(none)?).into_owned());
-            }
-            let lag = values.pop().unwrap_or_default();
-            all.push((addr.clone(), values.pop().unwrap_or_default(), lag));
-        }
-        Ok(all)
-    }
-
-    /// Sets the fence of each server; one that is not named is left as it is.
-    async fn set_fences(&mut self, wanted: impl Fn(&Addr) -> Option<(String, String)>) -> Result<()> {
-        for (addr, client, server) in &mut self.servers {
-            let Some((write, lag)) = wanted(addr) else { continue };
-            let names = settings(server);
-            for (name, value) in [(names.1, lag), (names.0, write)] {
-                let set = client.execute(&[b"CONFIG", b"SET", name.as_bytes(), value.as_bytes()]).await;
-                set.map_err(|f| f.at(self.side))?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn fence(&mut self) -> Result<()> {
-        self.set_fences(|_| Some((FENCED.to_owned(), "10".to_owned()))).await
-    }
-
-    async fn unfence(&mut self, fences: &[(Addr, String, String)]) -> Result<()> {
-        let before = |addr: &Addr| fences.iter().find(|(a, ..)| a == addr);
-        self.set_fences(|addr| before(addr).map(|(_, write, lag)| (write.clone(), lag.clone()))).await
-    }
-
-    /// Writes alone can be paused (since 6.2).
-    fn pause_writes(&self) -> bool {
-        self.servers.iter().all(|(.., server)| server.is_at_least((6, 2)))
-    }
-
-    async fn pause(&mut self) -> Result<()> {
-        let ms = PAUSE_MAX.as_millis().to_string();
-        for (_, client, _) in &mut self.servers {
-            let paused = client.execute(&[b"CLIENT", b"PAUSE", ms.as_bytes(), b"WRITE"]).await;
-            paused.map_err(|f| f.at(self.side))?;
-        }
-        Ok(())
-    }
-
-    /// Lets writers go on; those that are still there are ended first when they are to come back elsewhere.
-    async fn unpause(&mut self, end: bool) -> Result<()> {
-        let unpause = self.pause_writes();
-        for (_, client, _) in &mut self.servers {
-            if end {
-                let killed = client.call(&[b"CLIENT", b"KILL", b"TYPE", b"normal", b"SKIPME", b"yes"]).await;
-                killed.map_err(|f| f.at(self.side))?;
-            }
-            if unpause {
-                client.execute(&[b"CLIENT", b"UNPAUSE"]).await.map_err(|f| f.at(self.side))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Keys that do not expire.
-    async fn persistent_keys(&mut self) -> Result<u64> {
-        let mut persistent = 0;
-        for (_, client, _) in &mut self.servers {
-            let server = ServerInfo::query(client).await.map_err(|f| f.at(self.side))?;
-            persistent += server.keys.saturating_sub(server.expires);
-        }
-        Ok(persistent)
-    }
 }
 
 /// Both ends as they stood when the cut-over began.
@@ -318,6 +207,38 @@ impl Cutover {
     ) -> Result<()> {
         let (from, to) = ends(leased, &self.state)?;
         let mut source = Masters::open(&from, Side::Source).await?;
+        self.record_fences(leased, &mut source).await?;
+        self.began = Instant::now();
+        match source.pause_writes() {
+            true => source.pause().await?,
+            false => source.fence().await?,
+        }
+        let drained_ms = self.drain(job).await?;
+        verify_key_count(leased, &mut source, &to).await?;
+        source.fence().await?;
+        if leased.engine.resolver().hook().is_some() {
+            self.state.hooked = true;
+            self.state.save(leased).await?;
+            call_hook(leased, &self.state, false).await?;
+        }
+        if self.began.elapsed() > DECISION_TIMEOUT {
+            return Err(Error::new(
+                Kind::Timeout,
+                "exchange",
+                "the cut-over exceeded the pause limit and was rolled back",
+            ));
+        }
+        commit(leased).await?;
+        let held_ms = self.began.elapsed().as_millis();
+        tracing::info!(
+            migration = leased.id,
+            "cut-over committed: writes were paused for {held_ms} ms, {drained_ms} ms of them to catch up"
+        );
+        Ok(())
+    }
+
+    /// Keeps the settings that fences replace, before any fence is set.
+    async fn record_fences(&mut self, leased: &mut LeasedMigration<'_>, source: &mut Masters) -> Result<()> {
         let mut fences = source.fences().await.map_err(|f| {
             let m =
                 format!("cannot make the source read-only (CONFIG SET min-replicas-to-write): {}", f.message);
@@ -329,12 +250,11 @@ impl Cutover {
             (*write, *lag) = before.map_or(("0".into(), lag.clone()), |(_, w, l)| (w.clone(), l.clone()));
         }
         self.state.fences = fences;
-        self.state.save(leased).await?;
-        self.began = Instant::now();
-        match source.pause_writes() {
-            true => source.pause().await?,
-            false => source.fence().await?,
-        }
+        self.state.save(leased).await
+    }
+
+    /// Waits until the target has caught up and the job has ended; milliseconds since writes were paused.
+    async fn drain(&mut self, job: &mut JoinHandle<Result<Summary>>) -> Result<u128> {
         self.finish.cancel();
         let drained = tokio::select! {
             done = job => {
@@ -350,48 +270,40 @@ impl Cutover {
         if !drained.done {
             return Err(Error::new(Kind::Stopped, "drain", "the service is stopping"));
         }
-        let missing = || Error::new(Kind::Connect, "exchange", "the target does not answer").at(Side::Target);
-        let there = query_server(&to).await.ok_or_else(missing)?;
-        // What expires may be gone at either side; the rest must be there.
-        let persistent = source.persistent_keys().await?;
-        if super::identity::route(&leased.row.spec).only_db.is_none() && there.keys < persistent {
-            let m = format!(
-                "the source has {persistent} keys without expiry, but the target has only {} keys",
-                there.keys
-            );
-            return Err(Error::new(Kind::Conflict, "exchange", m).at(Side::Target));
-        }
-        source.fence().await?;
-        if leased.engine.resolver().hook().is_some() {
-            self.state.hooked = true;
-            self.state.save(leased).await?;
-            call_hook(leased, &self.state, false).await?;
-        }
-        if self.began.elapsed() > DECISION_TIMEOUT {
-            return Err(Error::new(
-                Kind::Timeout,
-                "exchange",
-                "the cut-over exceeded the pause limit and was rolled back",
-            ));
-        }
-        let (engine, now) = (leased.engine, leased.engine.clock.now_ms());
-        let mut tx = leased.write().await?;
-        let applied = tx.apply_migration(leased.id, MigrationEvent::CutoverCommitted, now).await?;
-        leased.row.state = applied.map_err(|_: MigrationIllegal| {
-            Error::new(Kind::Conflict, "exchange", "the state of the migration has changed")
-        })?;
-        if let Some((a, b)) = registered(leased) {
-            tx.swap_redirects(&a, &b).await?;
-        }
-        tx.commit().await?;
-        engine.redirect_clients();
-        let held_ms = self.began.elapsed().as_millis();
-        tracing::info!(
-            migration = leased.id,
-            "cut-over committed: writes were paused for {held_ms} ms, {drained_ms} ms of them to catch up"
-        );
-        Ok(())
+        Ok(drained_ms)
     }
+}
+
+/// Fails when the target lacks keys that cannot have expired.
+async fn verify_key_count(leased: &LeasedMigration<'_>, source: &mut Masters, to: &Node) -> Result<()> {
+    let missing = || Error::new(Kind::Connect, "exchange", "the target does not answer").at(Side::Target);
+    let there = query_server(to).await.ok_or_else(missing)?;
+    // What expires may be gone at either side; the rest must be there.
+    let persistent = source.persistent_keys().await?;
+    if super::identity::route(&leased.row.spec).only_db.is_none() && there.keys < persistent {
+        let m = format!(
+            "the source has {persistent} keys without expiry, but the target has only {} keys",
+            there.keys
+        );
+        return Err(Error::new(Kind::Conflict, "exchange", m).at(Side::Target));
+    }
+    Ok(())
+}
+
+/// Commits the cut-over: the state of the migration, and where clients find both instances.
+async fn commit(leased: &mut LeasedMigration<'_>) -> Result<()> {
+    let (engine, now) = (leased.engine, leased.engine.clock.now_ms());
+    let mut tx = leased.write().await?;
+    let applied = tx.apply_migration(leased.id, MigrationEvent::CutoverCommitted, now).await?;
+    leased.row.state = applied.map_err(|_: MigrationIllegal| {
+        Error::new(Kind::Conflict, "exchange", "the state of the migration has changed")
+    })?;
+    if let Some((a, b)) = registered(leased) {
+        tx.swap_redirects(&a, &b).await?;
+    }
+    tx.commit().await?;
+    engine.redirect_clients();
+    Ok(())
 }
 
 /// What follows the decision: those who still write to the source are let go. May be done again.
