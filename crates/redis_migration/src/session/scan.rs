@@ -29,7 +29,7 @@ use crate::connection::query_client::QueryClient;
 use crate::connection::topology::Addr;
 use crate::migration::{Options, Until};
 use crate::progress::{Progress, Summary};
-use crate::snapshot::load::Loader;
+use crate::snapshot::load::{LoadStats, Loader};
 use crate::snapshot::restore::Conflict;
 use crate::target::Writer;
 use crate::verify::endpoint::Endpoint;
@@ -133,6 +133,17 @@ impl Drop for Listeners {
     }
 }
 
+/// Adds what one pass over all keys loaded to the summary.
+fn record_scan(loaded: LoadStats, summary: &mut Summary) {
+    summary.full_syncs += 1;
+    summary.full.keys += loaded.keys;
+    summary.full.functions = loaded.functions;
+    summary.full.empty += loaded.empty;
+    for (what, n) in loaded.unsupported {
+        *summary.full.unsupported.entry(what).or_default() += n;
+    }
+}
+
 impl ScanMigration {
     /// Copies everything, and then what changes, until it is done or stopped.
     ///
@@ -153,13 +164,11 @@ impl ScanMigration {
         let follows = self.options.until != Until::Full;
         let changed = Arc::new(ChangedKeys::default());
         let masters = source.query.masters();
-        let mut listeners = Listeners(Vec::new());
-        if follows {
-            for addr in &masters {
-                // Before anything is looked at, so that no change falls in between.
-                listeners.0.push(listen(&self.source.at_addr(addr), changed.clone()).await?);
-            }
-        }
+        // Before anything is looked at, so that no change falls in between.
+        let listeners = match follows {
+            true => self.listen_to_all(&masters, &changed).await?,
+            false => Listeners(Vec::new()),
+        };
         let mut writer = Writer::for_restartable_work(&self.target, topology.as_ref(), "scan").await?;
         let mut summary = Summary::default();
         summary.full.unsupported.extend(source.query.uncovered_slots());
@@ -176,13 +185,7 @@ impl ScanMigration {
             summary.notes.extend(notes);
             writer.flush().await?;
             summary.full_seconds += began.elapsed().as_secs_f64();
-            summary.full_syncs += 1;
-            summary.full.keys += loaded.keys;
-            summary.full.functions = loaded.functions;
-            summary.full.empty += loaded.empty;
-            for (what, n) in loaded.unsupported {
-                *summary.full.unsupported.entry(what).or_default() += n;
-            }
+            record_scan(loaded, &mut summary);
             if !complete {
                 break;
             }
@@ -215,6 +218,14 @@ impl ScanMigration {
         summary.skipped_existing = writer.shared().skipped_existing.load(Ordering::Relaxed);
         self.progress.keys.store(writer.shared().keys.load(Ordering::Relaxed), Ordering::Relaxed);
         Ok(summary)
+    }
+
+    async fn listen_to_all(&self, masters: &[Addr], changed: &Arc<ChangedKeys>) -> Result<Listeners> {
+        let mut listeners = Listeners(Vec::new());
+        for addr in masters {
+            listeners.0.push(listen(&self.source.at_addr(addr), changed.clone()).await?);
+        }
+        Ok(listeners)
     }
 
     /// Looks through all keys; false when a stop came.
