@@ -11,6 +11,7 @@ use model::key::Key;
 use model::migration::{Backup, MigrationSpec};
 use redis_migration::connection::query_client::QueryClient;
 use redis_migration::import::{Import, archive, check as check_file};
+use redis_migration::route::Route;
 use redis_migration::snapshot::restore::Conflict;
 use redis_migration::source::spool::SpoolLimits;
 use redis_migration::{EventSender, Node, Options, Progress, Summary, Until};
@@ -43,6 +44,15 @@ pub(super) struct ImportTask {
     pub(super) stop: CancellationToken,
 }
 
+/// The files of a backup in a directory of ours.
+struct ImportedFiles {
+    files: Vec<PathBuf>,
+    /// Databases of which they hold data.
+    dbs: BTreeSet<u32>,
+    /// Our paths, and the names that the user knows instead.
+    names: Vec<(String, String)>,
+}
+
 impl ImportTask {
     pub(super) async fn run(self) -> Result<Summary> {
         tokio::select! {
@@ -58,50 +68,9 @@ impl ImportTask {
         let dir = tempfile::Builder::new().prefix(&prefix).tempdir_in(&spool_dir);
         let dir =
             dir.map_err(|e| Error::new(Kind::NoSpace, "import", format!("{}: {e}", spool_dir.display())))?;
-        let (mut dbs, mut names) = (BTreeSet::new(), Vec::new());
-        let files = match &self.spec.backup {
-            Some(Backup::Record(id)) => {
-                unpack_and_check(self.engine.backup_path(id), dir.path().join("in"), id.clone(), &mut dbs)
-                    .await?
-            }
-            Some(Backup::Bucket { bucket, files }) => {
-                let mut fetched = Vec::new();
-                for (i, file) in files.iter().enumerate() {
-                    let opened = self.engine.resolver().backup(bucket, &file.name).await?;
-                    let (path, into) = (dir.path().join(i.to_string()), dir.path().join(format!("{i}-in")));
-                    self.fetch(&opened, &path).await.map_err(|f| with_name(&file.name, f))?;
-                    names.push((format!("{}", into.display()), file.name.clone()));
-                    names.push((format!("{}", path.display()), file.name.clone()));
-                    fetched.extend(unpack_and_check(path, into, file.name.clone(), &mut dbs).await?);
-                }
-                fetched
-            }
-            None => {
-                return Err(Error::new(Kind::Invalid, "import", "the migration does not name a backup"));
-            }
-        };
+        let ImportedFiles { files, dbs, names } = self.collect_files(dir.path()).await?;
         let route = route(&self.spec);
-        let target = &self.target;
-        for db in dbs.iter().filter_map(|db| route.db(*db)) {
-            let (mut query, server, _) = QueryClient::open(target, Side::Target).await?;
-            if !server.cluster && query.call(db, b"", &[b"PING"]).await.is_err() {
-                let m = format!(
-                    "the files contain data for database {db}, which does not exist at {}",
-                    target.display_url()
-                );
-                return Err(Error::new(Kind::Unsupported, "import", m).at(Side::Target));
-            }
-        }
-        let beyond = dbs.iter().find(|db| route.db(**db).is_some_and(|to| to != 0));
-        if let Some(db) = beyond
-            && QueryClient::open(&self.target, Side::Target).await?.1.cluster
-        {
-            let m = format!(
-                "the files contain data in database {db}, but a cluster has only database 0; hint: set \
-                 target_instance.db to 0"
-            );
-            return Err(Error::new(Kind::Unsupported, "import", m).at(Side::Target));
-        }
+        self.verify_target_dbs(&dbs, &route).await?;
         let import = Import {
             files,
             target: self.target.clone(),
@@ -133,6 +102,58 @@ impl ImportTask {
             }
             Err(failure) => Err(Error { message: named(&failure.message), ..failure }),
         }
+    }
+
+    /// Copies the backup's files into a directory, unpacks and checks them.
+    async fn collect_files(&self, dir: &Path) -> Result<ImportedFiles> {
+        let (mut dbs, mut names) = (BTreeSet::new(), Vec::new());
+        let files = match &self.spec.backup {
+            Some(Backup::Record(id)) => {
+                unpack_and_check(self.engine.backup_path(id), dir.join("in"), id.clone(), &mut dbs).await?
+            }
+            Some(Backup::Bucket { bucket, files }) => {
+                let mut fetched = Vec::new();
+                for (i, file) in files.iter().enumerate() {
+                    let opened = self.engine.resolver().backup(bucket, &file.name).await?;
+                    let (path, into) = (dir.join(i.to_string()), dir.join(format!("{i}-in")));
+                    self.fetch(&opened, &path).await.map_err(|f| with_name(&file.name, f))?;
+                    names.push((format!("{}", into.display()), file.name.clone()));
+                    names.push((format!("{}", path.display()), file.name.clone()));
+                    fetched.extend(unpack_and_check(path, into, file.name.clone(), &mut dbs).await?);
+                }
+                fetched
+            }
+            None => {
+                return Err(Error::new(Kind::Invalid, "import", "the migration does not name a backup"));
+            }
+        };
+        Ok(ImportedFiles { files, dbs, names })
+    }
+
+    /// Fails when the target lacks a database that the files need.
+    async fn verify_target_dbs(&self, dbs: &BTreeSet<u32>, route: &Route) -> Result<()> {
+        let target = &self.target;
+        for db in dbs.iter().filter_map(|db| route.db(*db)) {
+            let (mut query, server, _) = QueryClient::open(target, Side::Target).await?;
+            if !server.cluster && query.call(db, b"", &[b"PING"]).await.is_err() {
+                let m = format!(
+                    "the files contain data for database {db}, which does not exist at {}",
+                    target.display_url()
+                );
+                return Err(Error::new(Kind::Unsupported, "import", m).at(Side::Target));
+            }
+        }
+        let beyond = dbs.iter().find(|db| route.db(**db).is_some_and(|to| to != 0));
+        if let Some(db) = beyond
+            && QueryClient::open(&self.target, Side::Target).await?.1.cluster
+        {
+            let m = format!(
+                "the files contain data in database {db}, but a cluster has only database 0; hint: set \
+                 target_instance.db to 0"
+            );
+            return Err(Error::new(Kind::Unsupported, "import", m).at(Side::Target));
+        }
+        Ok(())
     }
 
     async fn fetch(&self, from: &OpenedBackup, path: &Path) -> Result<()> {
