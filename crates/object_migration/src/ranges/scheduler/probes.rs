@@ -53,6 +53,23 @@ struct Gap {
     end_unknown: bool,
 }
 
+/// Shares the free I/O threads out: each goes where most keys are left per I/O thread, down to about a page.
+fn share_out(gaps: &[Gap], free: usize) -> Vec<usize> {
+    let mut shares = vec![0usize; gaps.len()];
+    for _ in 0..free {
+        let per_lane = |j: usize| gaps[j].keys / (shares[j] as f64 + 2.0);
+        let Some(best) = (0..gaps.len()).max_by(|&a, &b| per_lane(a).total_cmp(&per_lane(b))) else {
+            break;
+        };
+        // An I/O thread that has one page left would not be done sooner.
+        if gaps[best].keys / (shares[best] as f64 + 1.0) < f64::from(PAGE_KEYS) * 0.6 {
+            break;
+        }
+        shares[best] += 1;
+    }
+    shares
+}
+
 impl RangeScheduler {
     /// What to ask on `free` I/O threads: the folders of a new scope, then pages at good guesses.
     pub(super) fn next_probes(&self, free: usize) -> Vec<(Scope, ListProbe)> {
@@ -77,6 +94,33 @@ impl RangeScheduler {
             out.push((scope, ListProbe::Page(guess)));
         }
         out
+    }
+
+    /// Known folders of a range without a known end, and the subtrees around its position.
+    fn boundary_candidates(
+        &self,
+        r: &mut RangeState,
+        known: Option<&TopFolders>,
+        distribution: &ShapeDistribution,
+        base: usize,
+        mut room: usize,
+    ) -> Vec<Key> {
+        r.boundaries_probed = true;
+        if r.end_bound.is_none() {
+            r.end_bound = known.and_then(|l| l.end.clone());
+        }
+        let ahead: Vec<&Key> = known.map_or(vec![], |l| {
+            l.folders.iter().filter(|f| self.is_between(f, &r.position, r.end_bound.as_ref())).collect()
+        });
+        // As many as half of the I/O threads, about a page apart, and always the last.
+        let passed = known.map_or(0, |l| l.folders.len() - ahead.len());
+        let step = ahead.len().div_ceil(room.div_ceil(2).max(1)).max(passed).max(1);
+        let picked: Vec<Key> = ahead.iter().rev().step_by(step).map(|&f| f.clone()).collect();
+        room -= picked.len().min(room);
+        let end = picked.last().or(r.end_bound.as_ref());
+        let mut boundaries = distribution.subtree_boundaries(base, &r.position, r.common_len, room);
+        boundaries.retain(|k| self.is_between(k, &r.position, end));
+        picked.into_iter().chain(boundaries).collect()
     }
 
     /// Where to ask next: known folders and the subtrees around an unknown end first, then even cuts of the
@@ -104,44 +148,14 @@ impl RangeScheduler {
                 continue;
             }
             if r.upto.is_none() && !r.boundaries_probed && out.len() < free {
-                r.boundaries_probed = true;
-                let known = known.flatten();
-                if r.end_bound.is_none() {
-                    r.end_bound = known.and_then(|l| l.end.clone());
-                }
-                let mut room = free - out.len();
-                let ahead: Vec<&Key> = known.map_or(vec![], |l| {
-                    l.folders
-                        .iter()
-                        .filter(|f| self.is_between(f, &r.position, r.end_bound.as_ref()))
-                        .collect()
-                });
-                // As many as half of the I/O threads, about a page apart, and always the last.
-                let passed = known.map_or(0, |l| l.folders.len() - ahead.len());
-                let step = ahead.len().div_ceil(room.div_ceil(2).max(1)).max(passed).max(1);
-                let picked: Vec<Key> = ahead.iter().rev().step_by(step).map(|&f| f.clone()).collect();
-                room -= picked.len().min(room);
-                let end = picked.last().or(r.end_bound.as_ref());
-                let mut boundaries = distribution.subtree_boundaries(base, &r.position, r.common_len, room);
-                boundaries.retain(|k| self.is_between(k, &r.position, end));
-                out.extend(picked.into_iter().chain(boundaries).map(|k| (range.scope.clone(), k)));
+                let room = free - out.len();
+                let keys = self.boundary_candidates(&mut r, known.flatten(), distribution, base, room);
+                out.extend(keys.into_iter().map(|k| (range.scope.clone(), k)));
             }
             let questions: Vec<&(Scope, Key)> = asked.iter().chain(&out).collect();
             self.collect_gaps(range, &r, distribution, base, &questions, &mut gaps);
         }
-        // Shares the free I/O threads out: each goes where most keys are left per I/O thread, down to about a page.
-        let mut shares = vec![0usize; gaps.len()];
-        for _ in out.len()..free {
-            let per_lane = |j: usize| gaps[j].keys / (shares[j] as f64 + 2.0);
-            let Some(best) = (0..gaps.len()).max_by(|&a, &b| per_lane(a).total_cmp(&per_lane(b))) else {
-                break;
-            };
-            // An I/O thread that has one page left would not be done sooner.
-            if gaps[best].keys / (shares[best] as f64 + 1.0) < f64::from(PAGE_KEYS) * 0.6 {
-                break;
-            }
-            shares[best] += 1;
-        }
+        let shares = share_out(&gaps, free.saturating_sub(out.len()));
         for (gap, share) in gaps.iter().zip(shares).filter(|(_, share)| *share > 0) {
             let Some(distribution) = distributions.get(&gap.scope).map(|s| s.for_key(&gap.sample)) else {
                 continue;
