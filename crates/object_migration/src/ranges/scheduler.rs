@@ -51,6 +51,28 @@ struct RangeState {
     finished: bool,
 }
 
+impl RangeState {
+    /// Ends the range at a key, from which the new range goes on to the end of this one.
+    fn split_off(
+        &mut self,
+        id: i64,
+        scope: &Scope,
+        at: Key,
+        common_len: usize,
+        expected: f64,
+    ) -> ActiveRange {
+        let upper = ActiveRange::new(id, scope.clone(), at.clone(), self.upto.take(), expected);
+        {
+            let mut state = upper.state();
+            state.end_bound = self.end_bound.take();
+            state.common_len = common_len;
+        }
+        self.upto = Some(at);
+        (self.end_listed, self.end_bound) = (false, None);
+        upper
+    }
+}
+
 impl ActiveRange {
     fn new(id: i64, scope: Scope, start: Key, upto: Option<Key>, expected: f64) -> Self {
         let reach = RangeState {
@@ -278,6 +300,16 @@ impl RangeScheduler {
         self.top_folders.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    /// True when a range still has to list the place of a key.
+    fn will_list(&self, range: &ActiveRange, scope: &Scope, key: &Key) -> bool {
+        let r = range.state();
+        range.is_listed()
+            && range.scope == *scope
+            && !r.finished
+            && self.order.compare(r.position.as_bytes(), key.as_bytes()).is_lt()
+            && self.order.within(key.as_bytes(), r.upto.as_ref())
+    }
+
     /// Makes a range out of an answer: ends the one that holds its first key there, and begins a new one.
     fn apply_probe(
         &self,
@@ -289,26 +321,9 @@ impl RangeScheduler {
         let page = &mut opened.page;
         let mut distributions = self.distributions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut active = self.active();
-        let asked = |e: &&Arc<ActiveRange>| {
-            let r = e.state();
-            e.is_listed()
-                && e.scope == *scope
-                && !r.finished
-                && self.order.compare(r.position.as_bytes(), guess.as_bytes()).is_lt()
-                && self.order.within(guess.as_bytes(), r.upto.as_ref())
-        };
         let first = page.entries.first().map(|e| e.key.clone());
-        let holder = first.as_ref().and_then(|k| {
-            active.iter().find(|e| {
-                let r = e.state();
-                e.is_listed()
-                    && e.scope == *scope
-                    && !r.finished
-                    && self.order.compare(r.position.as_bytes(), k.as_bytes()).is_lt()
-                    && self.order.within(k.as_bytes(), r.upto.as_ref())
-            })
-        });
-        let victim = active.iter().find(asked);
+        let holder = first.as_ref().and_then(|k| active.iter().find(|e| self.will_list(e, scope, k)));
+        let victim = active.iter().find(|e| self.will_list(e, scope, guess));
         if let Some(v) = victim
             && holder.is_none_or(|h| !Arc::ptr_eq(h, v))
         {
@@ -340,14 +355,8 @@ impl RangeScheduler {
             let left = self.expected_left(s, base, &r);
             left * s.share_after(base, &r.position, &first, r.end_bound.as_ref().or(r.upto.as_ref()))
         });
-        let upper = ActiveRange::new(id, scope.clone(), first.clone(), r.upto.take(), expected);
-        {
-            let mut u = upper.state();
-            u.end_bound = r.end_bound.take();
-            u.common_len = page.entries.last().map_or(0, |last| common_prefix_len(&first, &last.key));
-        }
-        r.upto = Some(first);
-        (r.end_listed, r.end_bound) = (false, None);
+        let common_len = page.entries.last().map_or(0, |last| common_prefix_len(&first, &last.key));
+        let upper = r.split_off(id, scope, first, common_len, expected);
         let lower = holder.id;
         drop(r);
         page.entries.remove(0);
