@@ -320,17 +320,7 @@ impl ObjectCopier {
             while left.len() > 0 && broke.is_none() && !self.stop.is_cancelled() {
                 let Some(permit) = self.parts.try_acquire() else { break };
                 let Some(number) = left.next() else { break };
-                let job = PartJob {
-                    from: entry.key.clone(),
-                    to: to.clone(),
-                    upload: upload.upload.clone(),
-                    number,
-                    range: part_range(meta.size, upload.part_size, number),
-                    etag: meta.etag.clone(),
-                    identity: identity(meta),
-                    wanted,
-                };
-                let part = self.clone().copy_part(job);
+                let part = self.clone().copy_part(part_job(&entry.key, &to, meta, upload, number, wanted));
                 let counted = async move {
                     let done = part.await;
                     drop(permit);
@@ -357,14 +347,8 @@ impl ObjectCopier {
                 None if done.len() == count as usize => return Ok(()),
                 None => return Err(Error::new(Kind::Stopped, "copy", "the task was stopped")),
                 Some(Err(e)) => {
-                    return Err(Error::new(
-                        Kind::Internal,
-                        "copy",
-                        format!(
-                            "a part worker ended unexpectedly: \
-                         {e}"
-                        ),
-                    ));
+                    let m = format!("a part worker ended unexpectedly: {e}");
+                    return Err(Error::new(Kind::Internal, "copy", m));
                 }
                 Some(Ok(Err(failure))) => {
                     broke.get_or_insert(failure);
@@ -378,6 +362,19 @@ impl ObjectCopier {
                 }
             }
         }
+    }
+}
+
+fn part_job(from: &Key, to: &Key, meta: &Meta, upload: &Upload, number: u32, wanted: DigestSet) -> PartJob {
+    PartJob {
+        from: from.clone(),
+        to: to.clone(),
+        upload: upload.upload.clone(),
+        number,
+        range: part_range(meta.size, upload.part_size, number),
+        etag: meta.etag.clone(),
+        identity: identity(meta),
+        wanted,
     }
 }
 
