@@ -281,19 +281,7 @@ impl LeasedMigration<'_> {
                     logged_tenths = self.save_statistics(&mut last, logged_tenths).await?;
                 }
                 _ = changes.changed() => {
-                    let mut tx = self.engine.store.read().await?;
-                    let row = tx.migration(self.id).await?;
-                    drop(tx);
-                    if is_stopping(row.as_ref()) {
-                        self.running.stop.cancel();
-                    }
-                    let Some(row) = row else { continue };
-                    live_options.update(&row.spec);
-                    self.row.spec = row.spec;
-                    self.row.cutover = row.cutover;
-                    let asked = row.state.cutover == Some(CutoverState::InProgress);
-                    self.row.state = row.state;
-                    if asked {
+                    if self.reload_row(live_options).await? {
                         let cutover = Cutover::new(self, finish.clone())?;
                         return Ok(match cutover.run(self, job).await? {
                             cutover::Outcome::Done => Supervised::CutOver,
@@ -304,6 +292,22 @@ impl LeasedMigration<'_> {
                 }
             }
         }
+    }
+
+    /// Reads the row again and carries out what it asks of the job; true when a cut-over is asked for.
+    async fn reload_row(&mut self, live_options: &LiveOptions) -> Result<bool> {
+        let mut tx = self.engine.store.read().await?;
+        let row = tx.migration(self.id).await?;
+        drop(tx);
+        if is_stopping(row.as_ref()) {
+            self.running.stop.cancel();
+        }
+        let Some(row) = row else { return Ok(false) };
+        live_options.update(&row.spec);
+        self.row.spec = row.spec;
+        self.row.cutover = row.cutover;
+        self.row.state = row.state;
+        Ok(self.row.state.cutover == Some(CutoverState::InProgress))
     }
 
     /// One event: a line of the log, and what it means for the phase.
