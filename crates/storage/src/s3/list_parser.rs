@@ -25,6 +25,65 @@ pub struct Listing {
     pub counted: bool,
 }
 
+impl Listing {
+    /// Takes a field of the page itself.
+    fn set(&mut self, field: &[u8], text: &[u8], encoded: bool) -> Result<()> {
+        match field {
+            b"IsTruncated" => self.truncated = text.trim_ascii() == b"true",
+            b"NextContinuationToken" => {
+                let token = unescape(bounded(text)?);
+                self.token = Some(String::from_utf8_lossy(&token).into_owned());
+            }
+            b"NextMarker" => self.marker = Some(Key::new(decode(bounded(text)?, encoded))),
+            b"KeyCount" => self.counted = true,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// An entry of which not all fields have been read.
+#[derive(Default)]
+struct PartialEntry {
+    key: Option<Key>,
+    size: Option<u64>,
+    etag: Etag,
+    modified_ms: i64,
+    class: Option<Box<str>>,
+}
+
+impl PartialEntry {
+    #[inline]
+    fn set(&mut self, field: &[u8], text: &[u8], encoded: bool) {
+        match field {
+            b"Key" => self.key = Some(Key::new(decode(text, encoded))),
+            b"Size" => self.size = number(text),
+            b"ETag" => self.etag = Etag::parse(&String::from_utf8_lossy(&unescape(text))),
+            b"LastModified" => self.modified_ms = instant(text).unwrap_or(0),
+            b"StorageClass" if text != b"STANDARD" => {
+                self.class = Some(String::from_utf8_lossy(text).into());
+            }
+            _ => {}
+        }
+    }
+
+    /// The entry; the next one is empty but for its time.
+    #[inline]
+    fn take(&mut self) -> Result<Entry> {
+        let (Some(key), Some(size)) = (self.key.take(), self.size.take()) else {
+            return Err(Error::new(Kind::Corrupt, "list", "a listed object has no key or no size"));
+        };
+        Ok(Entry {
+            key,
+            size,
+            modified_ms: self.modified_ms,
+            written_ms: self.modified_ms,
+            etag: std::mem::take(&mut self.etag),
+            class: self.class.take(),
+        })
+    }
+}
+
 /// Reads one page. Keys are decoded from `encoding-type=url` when the answer says so: `%XX` once, and `+`
 /// as a space.
 ///
@@ -34,10 +93,9 @@ pub fn parse(xml: &[u8]) -> Result<Listing> {
     // Look for the mark once instead of decoding twice: it stands before or after the contents.
     let encoded = contains(xml, b"<EncodingType>url</EncodingType>");
     let mut listing = Listing::default();
-    let page = &mut listing.page;
-    page.entries.reserve(1000);
+    listing.page.entries.reserve(1000);
     let mut scanner = Scanner::new(xml);
-    let (mut key, mut size, mut etag, mut modified, mut class) = (None, None, Etag::None, 0, None);
+    let mut entry = PartialEntry::default();
     let (mut field, mut depth, mut complete): (&[u8], _, _) = (b"", 0u32, false);
     let (mut in_entry, mut in_folder) = (false, false);
     while let Some(token) = scanner.next_token()? {
@@ -58,29 +116,12 @@ pub fn parse(xml: &[u8]) -> Result<Listing> {
                     ));
                 }
             }
-            Token::Text(text) if in_entry => match field {
-                b"Key" => key = Some(Key::new(decode(text, encoded))),
-                b"Size" => size = number(text),
-                b"ETag" => etag = Etag::parse(&String::from_utf8_lossy(&unescape(text))),
-                b"LastModified" => modified = instant(text).unwrap_or(0),
-                b"StorageClass" if text != b"STANDARD" => {
-                    class = Some(String::from_utf8_lossy(text).into());
-                }
-                _ => {}
-            },
+            Token::Text(text) if in_entry => entry.set(field, text, encoded),
             Token::Text(text) if in_folder && field == b"Prefix" => {
-                page.folders.push(String::from_utf8_lossy(&decode(text, encoded)).into_owned());
+                let folder = String::from_utf8_lossy(&decode(text, encoded)).into_owned();
+                listing.page.folders.push(folder);
             }
-            Token::Text(text) if !in_folder => match field {
-                b"IsTruncated" => listing.truncated = text.trim_ascii() == b"true",
-                b"NextContinuationToken" => {
-                    let token = unescape(bounded(text)?);
-                    listing.token = Some(String::from_utf8_lossy(&token).into_owned());
-                }
-                b"NextMarker" => listing.marker = Some(Key::new(decode(bounded(text)?, encoded))),
-                b"KeyCount" => listing.counted = true,
-                _ => {}
-            },
+            Token::Text(text) if !in_folder => listing.set(field, text, encoded)?,
             Token::Text(_) => {}
             Token::Close(name) => {
                 depth = depth.saturating_sub(1);
@@ -88,19 +129,7 @@ pub fn parse(xml: &[u8]) -> Result<Listing> {
                 match name {
                     b"Contents" => {
                         in_entry = false;
-                        let (Some(key), Some(size)) = (key.take(), size.take()) else {
-                            let m = "a listed object has no key or no size";
-                            return Err(Error::new(Kind::Corrupt, "list", m));
-                        };
-                        let etag = std::mem::take(&mut etag);
-                        page.entries.push(Entry {
-                            key,
-                            size,
-                            modified_ms: modified,
-                            written_ms: modified,
-                            etag,
-                            class: class.take(),
-                        });
+                        listing.page.entries.push(entry.take()?);
                     }
                     b"CommonPrefixes" => in_folder = false,
                     b"ListBucketResult" => complete = true,
