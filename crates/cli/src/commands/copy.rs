@@ -2,13 +2,13 @@
 
 mod delete;
 mod dry_run;
+mod foreground;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flow_control::backoff::Backoff;
-use flow_control::clock::{Clock, SharedClock};
+use flow_control::clock::Clock;
 use model::count::{Counters, Tally};
 use model::error::{Error, Kind, Result, Side, split_hint};
 use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy};
@@ -17,10 +17,8 @@ use model::spec::{ApiVersion, Extensions, Location as SpecPlace, ReportForm, Tas
 use model::task::{Event, Priority, TaskId, Visible};
 use object_migration::Progress;
 use ring::digest;
-use runtime::{Engine, engine::EngineConfig, run_to_end};
 use serde_json::json;
 use store::{FailedObject, NewTask, Store, TaskRow};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Copy;
@@ -30,6 +28,7 @@ use crate::printer::{Printer, printable};
 use crate::report;
 use delete::delete;
 use dry_run::dry_run;
+use foreground::{follow, start_engine};
 
 /// The one task of a foreground ledger.
 const TASK: TaskId = 1;
@@ -79,17 +78,7 @@ pub(crate) async fn run(args: &Copy, printer: &Printer) -> Result<Exit> {
     if resumed {
         printer.note("Resuming an unfinished run of the same command.");
     }
-    let engine = Engine::start(EngineConfig {
-        store: store.clone(),
-        clock: clock.clone(),
-        resolver: ends.clone(),
-        data_dir: dir.clone(),
-        memory,
-        running_tasks: 1,
-        zone_minutes: 0,
-        threads: 0,
-        backoff: Backoff::default(),
-    })?;
+    let engine = start_engine(&store, &clock, &ends, &dir, memory)?;
     let began = Instant::now();
     let stop = CancellationToken::new();
     let (interrupted, live) = follow(&engine, &store, &clock, stop, printer).await?;
@@ -287,83 +276,6 @@ async fn prepare(store: &Store, spec: &TaskSpec, clock: &dyn Clock) -> Result<bo
     }
     tx.commit().await?;
     Ok(resumed)
-}
-
-/// Runs the task and shows its progress; Ctrl-C lets it come to rest.
-async fn follow(
-    engine: &Arc<Engine>,
-    store: &Store,
-    clock: &SharedClock,
-    stop: CancellationToken,
-    printer: &Printer,
-) -> Result<(bool, Option<Arc<Progress>>)> {
-    let mut tick = tokio::time::interval(Duration::from_millis(if printer.draws() { 200 } else { 10_000 }));
-    tick.tick().await;
-    let mut interrupted = false;
-    let mut live: Option<Arc<Progress>> = None;
-    // Listened to all the time: what comes while an arm below works is not lost.
-    let heard = |kind| signal(kind).map_err(|e| Error::new(Kind::Internal, "signal", e.to_string()));
-    let (mut interrupt, mut terminate) = (heard(SignalKind::interrupt())?, heard(SignalKind::terminate())?);
-    loop {
-        // In a task of its own, so that it goes on while an answer below waits.
-        let (engine_too, stop_too) = (engine.clone(), stop.clone());
-        let mut running = tokio::spawn(async move { run_to_end(&engine_too, TASK, stop_too).await });
-        let ended = loop {
-            tokio::select! {
-                ended = &mut running => break ended,
-                _ = interrupt.recv(), if !interrupted => {
-                    interrupted = true;
-                    pause(store, clock).await?;
-                    stop.cancel();
-                }
-                _ = terminate.recv(), if !interrupted => {
-                    interrupted = true;
-                    pause(store, clock).await?;
-                    stop.cancel();
-                }
-                _ = tick.tick() => {
-                    live = engine.progress(TASK).or(live);
-                    if let Some(progress) = &live {
-                        let line = report::line(&progress.snapshot());
-                        if printer.draws() { printer.progress(&line) } else { printer.note(&line) }
-                    }
-                }
-            }
-        };
-        let ended = ended.map_err(|e| Error::new(Kind::Internal, "copy", e.to_string()))?;
-        live = ended?.or(live);
-        // A task-level error that passes is tried again, with the patience of the service.
-        let task = store.read().await?.task(TASK).await?;
-        if interrupted || task.as_ref().is_none_or(|t| t.state.visible() != Visible::Retrying) {
-            return Ok((interrupted, live));
-        }
-        // Where nothing was ever reached, a person has to look at the address.
-        if live.as_ref().is_none_or(|l| l.request_counts() == [0; 4]) {
-            pause(store, clock).await?;
-            return Ok((false, live));
-        }
-        let due = store.read().await?.retry_at(TASK).await?;
-        let wait = Duration::from_millis(u64::try_from(due - clock.now_ms()).unwrap_or(0));
-        if let Some(error) = task.and_then(|t| t.error) {
-            printer.note(&format!("{}; retrying in {}", error.message, report::duration(wait.as_secs_f64())));
-        }
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            _ = interrupt.recv() => { interrupted = true; pause(store, clock).await?; stop.cancel(); }
-        }
-        if interrupted {
-            let mut tx = store.write().await?;
-            let _ = tx.apply(TASK, Event::Drained, clock.now_ms()).await?;
-            tx.commit().await?;
-            return Ok((true, live));
-        }
-    }
-}
-
-async fn pause(store: &Store, clock: &SharedClock) -> Result<()> {
-    let mut tx = store.write().await?;
-    let _ = tx.apply(TASK, Event::Stop, clock.now_ms()).await?;
-    tx.commit().await
 }
 
 /// Saves the outcomes that the ledger knows of: `len` bytes of them.
