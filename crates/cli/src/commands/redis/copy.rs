@@ -6,7 +6,7 @@ use model::error::{Result, Side};
 use redis_migration::checkpoint::keys::KeyNames;
 use redis_migration::session::scan::ScanMigration;
 use redis_migration::verify::{Depth, compare};
-use redis_migration::{EventSender, Migration, Progress, Until};
+use redis_migration::{EventSender, Migration, Node, Progress, Summary, Until};
 use ring::digest;
 use tokio_util::sync::CancellationToken;
 
@@ -15,15 +15,7 @@ use crate::exit::Exit;
 use crate::printer::Printer;
 
 pub(crate) async fn run(args: &RedisCopy, printer: &Printer) -> Result<Exit> {
-    let (source, target) =
-        (super::node(&args.source, Side::Source)?, super::node(&args.target, Side::Target)?);
-    let (mut source, target) =
-        (source.with_tls(args.source_tls.files())?, target.with_tls(args.target_tls.files())?);
-    source.renamed = redis_migration::Node::parse_renamed(&args.source_command)?;
-    source.allow_uncovered = args.allow_uncovered_slots;
-    if (&source.addrs, source.tls) == (&target.addrs, target.tls) {
-        return Err(super::usage("source and target are the same server"));
-    }
+    let (source, target) = ends(args)?;
     let route = super::route(&args.routing, source.db, target.db)?;
     let until = match (args.full_only, args.until_caught_up) {
         (true, _) => Until::Full,
@@ -79,21 +71,51 @@ pub(crate) async fn run(args: &RedisCopy, printer: &Printer) -> Result<Exit> {
         super::verify::print_difference(found, printer);
     }
     let exit = super::finish(&summary, &progress, compared.as_ref(), args.routing.json, printer);
-    if exit == Exit::Stopped && scan_mode {
-        printer.note("Stopped. Running the same command again rescans all keys.");
-    } else if exit == Exit::Stopped && !summary.resumable {
-        printer.note(
-            "Stopped. The target has no checkpoint: running the same command again starts a full sync.",
-        );
-    } else if exit == Exit::Stopped {
-        printer.note("Paused; the checkpoint is saved at the target. Run the same command again to resume.");
-    } else if until == Until::CaughtUp && !scan_mode && summary.resumable {
-        let name = String::from_utf8_lossy(&names.checkpoint).into_owned();
-        printer.note(&format!(
-            "Run the same command again to continue from here (checkpoint key at the target: {name})."
-        ));
+    if let Some(note) = next_step(exit, &summary, until, scan_mode, &names) {
+        printer.note(&note);
     }
     Ok(exit)
+}
+
+/// What running the same command again does.
+fn next_step(
+    exit: Exit,
+    summary: &Summary,
+    until: Until,
+    scan_mode: bool,
+    names: &KeyNames,
+) -> Option<String> {
+    if exit == Exit::Stopped && scan_mode {
+        return Some("Stopped. Running the same command again rescans all keys.".into());
+    }
+    if exit == Exit::Stopped && !summary.resumable {
+        let note =
+            "Stopped. The target has no checkpoint: running the same command again starts a full sync.";
+        return Some(note.into());
+    }
+    if exit == Exit::Stopped {
+        let note = "Paused; the checkpoint is saved at the target. Run the same command again to resume.";
+        return Some(note.into());
+    }
+    let continues = until == Until::CaughtUp && !scan_mode && summary.resumable;
+    continues.then(|| {
+        let name = String::from_utf8_lossy(&names.checkpoint);
+        format!("Run the same command again to continue from here (checkpoint key at the target: {name}).")
+    })
+}
+
+/// Both ends as the arguments name them; they must not be the same server.
+fn ends(args: &RedisCopy) -> Result<(Node, Node)> {
+    let (source, target) =
+        (super::node(&args.source, Side::Source)?, super::node(&args.target, Side::Target)?);
+    let (mut source, target) =
+        (source.with_tls(args.source_tls.files())?, target.with_tls(args.target_tls.files())?);
+    source.renamed = Node::parse_renamed(&args.source_command)?;
+    source.allow_uncovered = args.allow_uncovered_slots;
+    if (&source.addrs, source.tls) == (&target.addrs, target.tls) {
+        return Err(super::usage("source and target are the same server"));
+    }
+    Ok((source, target))
 }
 
 /// The same places and keys are the same migration.
