@@ -9,6 +9,7 @@ use config::Config;
 use control::trail::{Outputs, Trail};
 use control::{Catalogue, Control, Directory, SharedLimits};
 use flow_control::backoff::Backoff;
+use flow_control::clock::SharedClock;
 use model::error::{Error, Kind, Result};
 use runtime::Engine;
 use runtime::engine::EngineConfig;
@@ -70,31 +71,33 @@ async fn remember_tls(mut response: axum::response::Response) -> axum::response:
     response
 }
 
-pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
-    restrict_umask();
-    let (config, path, env) = configure(args, printer)?;
+/// Opens the embedded store and ends its leases: whoever held one lived in a process that is gone.
+async fn open_store(config: &Config) -> Result<Store> {
     if config.database != "sqlite" {
         let m = "database: only `sqlite` is supported by this version";
         return Err(Error::new(Kind::Invalid, "configuration", m));
     }
-    let data_dir = PathBuf::from(&config.data_dir);
-    let clock = flow_control::clock::system();
-    let store = Store::embedded(&data_dir).await?;
-    // Whoever held a lease of an embedded store lived in a process that is gone.
+    let store = Store::embedded(Path::new(&config.data_dir)).await?;
     let mut tx = store.write().await?;
     let ended = tx.end_all_leases().await?;
     tx.commit().await?;
     if ended > 0 {
         tracing::info!("resumed {ended} tasks of a previous process");
     }
-    let directory = Arc::new(Directory::new(&config, &env, &store.keys())?);
-    let catalogue = Arc::new(Catalogue::new(&config, clock.clone()));
-    catalogue.register(&config, &env, &store.keys())?;
+    Ok(store)
+}
+
+async fn start_engine(
+    config: &Config,
+    store: &Store,
+    clock: &SharedClock,
+    catalogue: &Arc<Catalogue>,
+) -> Result<Arc<Engine>> {
     let engine = Engine::start(EngineConfig {
         store: store.clone(),
         clock: clock.clone(),
         resolver: catalogue.clone(),
-        data_dir,
+        data_dir: PathBuf::from(&config.data_dir),
         memory: config.limits.memory_bytes(),
         running_tasks: config.limits.running_tasks,
         zone_minutes: config.time_zone_minutes,
@@ -103,6 +106,60 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
     })?;
     engine.share_between(config.projects.len());
     engine.recover_migrations().await?;
+    Ok(engine)
+}
+
+/// Listens for clients of the Redis instances that are configured to be forwarded.
+async fn forward_instances(
+    config: &Config,
+    engine: &Arc<Engine>,
+    stop: &CancellationToken,
+    printer: &Printer,
+) -> Result<()> {
+    for instance in &config.redis_instances {
+        let Some(listen) = &instance.listen else { continue };
+        let listener = TcpListener::bind(listen).await.map_err(|e| started(listen, &e))?;
+        printer.note(&format!("Forwarding connections to instance {} on {listen}", instance.name));
+        tokio::spawn(runtime::proxy::serve(engine.clone(), instance.id.clone(), listener, stop.clone()));
+    }
+    Ok(())
+}
+
+/// Serves metrics at an address of their own, without TLS.
+async fn serve_metrics(
+    at: &str,
+    control: &Control,
+    stop: &CancellationToken,
+    printer: &Printer,
+) -> Result<()> {
+    let listener = TcpListener::bind(at).await.map_err(|e| started(at, &e))?;
+    let local = listener.local_addr().map_err(|e| started(at, &e))?;
+    printer.note(&format!("Metrics on http://{local}/metrics"));
+    let (_, plain) = watch::channel(None);
+    let numbers = api::metrics(control.clone());
+    let faces = Routers { all: numbers.clone(), health: numbers };
+    tokio::spawn(connections::serve(listener, plain, faces, stop.clone()));
+    Ok(())
+}
+
+fn routers(control: Control, has_tls: bool) -> Routers {
+    let (all, health) = (api::router(control.clone()), api::health_only(control));
+    let all = match has_tls {
+        true => all.layer(axum::middleware::map_response(remember_tls)),
+        false => all,
+    };
+    Routers { all, health }
+}
+
+pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
+    restrict_umask();
+    let (config, path, env) = configure(args, printer)?;
+    let clock = flow_control::clock::system();
+    let store = open_store(&config).await?;
+    let directory = Arc::new(Directory::new(&config, &env, &store.keys())?);
+    let catalogue = Arc::new(Catalogue::new(&config, clock.clone()));
+    catalogue.register(&config, &env, &store.keys())?;
+    let engine = start_engine(&config, &store, &clock, &catalogue).await?;
     let control = Control {
         engine: engine.clone(),
         catalogue: catalogue.clone(),
@@ -118,20 +175,9 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
     let tls = config.tls.as_ref().map(tls).transpose()?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let stop = CancellationToken::new();
-    for instance in &config.redis_instances {
-        let Some(listen) = &instance.listen else { continue };
-        let listener = TcpListener::bind(listen).await.map_err(|e| started(listen, &e))?;
-        printer.note(&format!("Forwarding connections to instance {} on {listen}", instance.name));
-        tokio::spawn(runtime::proxy::serve(engine.clone(), instance.id.clone(), listener, stop.clone()));
-    }
+    forward_instances(&config, &engine, &stop, printer).await?;
     if let Some(at) = &config.metrics_listen {
-        let listener = TcpListener::bind(at).await.map_err(|e| started(at, &e))?;
-        let local = listener.local_addr().map_err(|e| started(at, &e))?;
-        printer.note(&format!("Metrics on http://{local}/metrics"));
-        let (_, plain) = watch::channel(None);
-        let numbers = api::metrics(control.clone());
-        let faces = Routers { all: numbers.clone(), health: numbers };
-        tokio::spawn(connections::serve(listener, plain, faces, stop.clone()));
+        serve_metrics(at, &control, &stop, printer).await?;
     }
     printer.note(&format!("Whimbrel serves on {scheme}://{local}"));
 
@@ -139,12 +185,8 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
     let (certificates, tls) = watch::channel(tls);
     let working = tokio::spawn(engine.clone().serve(stop.clone()));
     let (limits, trail) = (control.limits.clone(), control.trail.clone());
-    let (all, health) = (api::router(control.clone()), api::health_only(control));
-    let all = match config.tls {
-        Some(_) => all.layer(axum::middleware::map_response(remember_tls)),
-        None => all,
-    };
-    let serving = tokio::spawn(connections::serve(listener, tls, Routers { all, health }, stop.clone()));
+    let routers = routers(control, config.tls.is_some());
+    let serving = tokio::spawn(connections::serve(listener, tls, routers, stop.clone()));
     let reload = Reload {
         path,
         env,
