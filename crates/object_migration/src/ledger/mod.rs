@@ -168,6 +168,24 @@ impl Ledger {
     }
 }
 
+/// Tells whoever asked, and passes a failure on.
+fn reply(done: oneshot::Sender<Result<()>>, result: Result<()>) -> Result<()> {
+    let _ = done.send(result.clone());
+    result
+}
+
+/// Uploads that have changed since the last commit, and keys whose upload is gone.
+fn take_changed_uploads(uploads: &Uploads, forgotten: &Mutex<Vec<Key>>) -> (Vec<Upload>, Vec<Key>) {
+    let mut open = uploads.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let dirty = open.values_mut().filter(|(_, d)| *d).map(|(u, d)| {
+        *d = false;
+        u.clone()
+    });
+    let dirty = dirty.collect();
+    let mut forgotten = forgotten.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    (dirty, std::mem::take(&mut *forgotten))
+}
+
 impl LedgerTask {
     async fn run(
         self,
@@ -194,10 +212,7 @@ impl LedgerTask {
                     }
                     Some(Message::Flush(done)) => { waiting.push(done); true }
                     Some(Message::Split { lower, upto, upper, done }) => {
-                        let result = self.split(lower, &upto, &upper).await;
-                        let fatal = result.clone().err();
-                        let _ = done.send(result);
-                        if let Some(failure) = fatal { return Err(failure); }
+                        reply(done, self.split(lower, &upto, &upper).await)?;
                         // The lower range was done already, up to this very end.
                         batch.extend(early.remove(&lower).map(Report::only));
                         false
@@ -205,10 +220,7 @@ impl LedgerTask {
                     Some(Message::RestartCopy { why, orders, done }) => {
                         batch.clear();
                         early.clear();
-                        let result = self.restart_copy(&mut file, &why, orders).await;
-                        let fatal = result.clone().err();
-                        let _ = done.send(result);
-                        if let Some(failure) = fatal { return Err(failure); }
+                        reply(done, self.restart_copy(&mut file, &why, orders).await)?;
                         false
                     }
                 },
@@ -217,16 +229,7 @@ impl LedgerTask {
             if !due {
                 continue;
             }
-            let (dirty, dropped): (Vec<Upload>, Vec<Key>) = {
-                let mut open = uploads.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                let dirty = open.values_mut().filter(|(_, d)| *d).map(|(u, d)| {
-                    *d = false;
-                    u.clone()
-                });
-                let dirty = dirty.collect();
-                let mut forgotten = forgotten.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                (dirty, std::mem::take(&mut *forgotten))
-            };
+            let (dirty, dropped) = take_changed_uploads(&uploads, &forgotten);
             let result = if batch.is_empty() && dirty.is_empty() && dropped.is_empty() {
                 Ok(())
             } else {
