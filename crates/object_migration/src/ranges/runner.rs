@@ -72,6 +72,41 @@ struct Ready {
 }
 
 impl RangeContext {
+    /// The entries of a range behind its cursor, and the page that is in hand already.
+    fn feed_of_range(
+        &self,
+        range: &ActiveRange,
+        cursor: &Key,
+        unordered: bool,
+        opened: Option<OpenListing>,
+        failed_only: Option<Feed>,
+    ) -> Result<(Feed, Option<Page>)> {
+        let prefix = range.scope.prefix().to_owned();
+        // A range that begins with a page in hand goes on behind that page.
+        Ok(match (failed_only, opened) {
+            (Some(feed), _) => (feed, None),
+            (None, Some(OpenListing { page, lister })) => (Feed::of_listing(lister), Some(page)),
+            (None, None) if unordered => {
+                let from = position_of(cursor).ok_or_else(|| {
+                    let m = "the ledger has a key where an unordered listing needs a page token";
+                    Error::new(Kind::OutOfOrderListing, "list", m).at(Side::Source)
+                })?;
+                let lister = Lister::at_position(self.copier.source.clone(), &prefix, from, Side::Source);
+                (Feed::of_listing(lister), None)
+            }
+            (None, None) => {
+                let feed = Feed::of_scope(
+                    self.copier.source.clone(),
+                    &range.scope,
+                    &prefix,
+                    cursor.clone(),
+                    Side::Source,
+                );
+                (feed, None)
+            }
+        })
+    }
+
     /// Walks one range to its end, or until stopped; a stopped range leaves an exact checkpoint.
     pub(crate) async fn run(
         self: Arc<Self>,
@@ -81,33 +116,10 @@ impl RangeContext {
         failed_only: Option<Feed>,
     ) -> Result<()> {
         let copier = self.copier.clone();
-        let prefix = range.scope.prefix().to_owned();
         let listed = matches!(range.scope, Scope::Prefix(_)) && failed_only.is_none();
         let unordered = listed && copier.source.capability().list_order == Order::Unknown;
         let (cursor, ahead) = (row.cursor.clone(), row.ahead.clone());
-        // A range that begins with a page in hand goes on behind that page.
-        let (feed, first) = match (failed_only, opened) {
-            (Some(feed), _) => (feed, None),
-            (None, Some(OpenListing { page, lister })) => (Feed::of_listing(lister), Some(page)),
-            (None, None) if unordered => {
-                let from = position_of(&cursor).ok_or_else(|| {
-                    let m = "the ledger has a key where an unordered listing needs a page token";
-                    Error::new(Kind::OutOfOrderListing, "list", m).at(Side::Source)
-                })?;
-                let lister = Lister::at_position(copier.source.clone(), &prefix, from, Side::Source);
-                (Feed::of_listing(lister), None)
-            }
-            (None, None) => {
-                let feed = Feed::of_scope(
-                    copier.source.clone(),
-                    &range.scope,
-                    &prefix,
-                    cursor.clone(),
-                    Side::Source,
-                );
-                (feed, None)
-            }
-        };
+        let (feed, first) = self.feed_of_range(&range, &cursor, unordered, opened, failed_only)?;
         let mut target = self.target_lookup(&range, &row);
         let interrupted = self.resumed && row.id > 0;
         let window = if unordered { Window::unordered(cursor, ahead) } else { Window::new(cursor, ahead) };

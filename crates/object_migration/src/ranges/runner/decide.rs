@@ -1,13 +1,12 @@
 //! Decides what an object needs, with a look at the target where the listing does not say enough.
 
 use std::collections::VecDeque;
-use storage::ObjectStore;
 
-use model::error::{Kind, Side};
+use model::error::{Error, Kind, Side};
 use model::key::Order;
 use model::policy::Overwrite;
 use model::selection::Scope;
-use storage::Entry;
+use storage::{Entry, ObjectStore};
 use store::RangeRow;
 
 use super::{RangeContext, transfer};
@@ -56,12 +55,8 @@ impl RangeContext {
             false => entry,
             true => match copier.source.head(&entry.key, None).await {
                 Ok(meta) => entry_of(entry.key, meta),
-                Err(f) if f.kind == Kind::NotFound => {
-                    let end = copier.source_missing(&entry.key, f, 0).await;
-                    return (entry, end);
-                }
                 Err(f) => {
-                    let end = copier.end_of_failure(f, 0);
+                    let end = self.end_without_head(&entry, f, 0).await;
                     return (entry, end);
                 }
             },
@@ -96,12 +91,8 @@ impl RangeContext {
                         _ => self.decide_action(&entry, there, interrupted, EntrySource::Head),
                     };
                 }
-                Err(f) if f.kind == Kind::NotFound => {
-                    let end = copier.source_missing(&entry.key, f, entry.size).await;
-                    return (entry, end);
-                }
                 Err(f) => {
-                    let end = copier.end_of_failure(f, entry.size);
+                    let end = self.end_without_head(&entry, f, entry.size).await;
                     return (entry, end);
                 }
             }
@@ -112,6 +103,14 @@ impl RangeContext {
             Action::Adopt(proof) => TransferEnd::Outcome(Outcome::Copied(proof), entry.size),
         };
         (entry, end)
+    }
+
+    /// The end of an object about which the source could not be asked.
+    async fn end_without_head(&self, entry: &Entry, failure: Error, size: u64) -> TransferEnd {
+        match failure.kind {
+            Kind::NotFound => self.copier.source_missing(&entry.key, failure, size).await,
+            _ => self.copier.end_of_failure(failure, size),
+        }
     }
 
     /// True when what stands at the target matters.
