@@ -7,6 +7,7 @@ use std::time::Duration;
 use model::error::{Error, Kind, Result, Side};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::slot_layout::SlotLayout;
 use crate::checkpoint::{cleanup, fencing, slot_layout, target_locks};
@@ -135,22 +136,32 @@ async fn prepare_target(
     Ok(layout.target_was_empty)
 }
 
-/// One link to each master, until all of them are done; the first failure ends all.
-async fn run_links(
+/// The links to all masters of a cluster, in the order of its shards.
+struct Links {
+    tasks: JoinSet<Result<Summary>>,
+    progress: Vec<Arc<Progress>>,
+    receivers: Vec<mpsc::Receiver<Event>>,
+}
+
+fn start_links(
     migration: &Migration,
     topology: &Topology,
-    target_was_empty: bool,
-    all: &mut Summary,
-) -> Result<()> {
-    let stop = migration.stop.child_token();
-    let (mut links, mut progress, mut receivers) = (JoinSet::new(), Vec::new(), Vec::new());
-    // Whoever is left can say who has which slots.
-    let all_addrs = Node { db: None, ..migration.source.clone() }.with_addrs(topology.all_addrs());
-    let layout = SlotLayout::from_topology(topology, target_was_empty);
+    layout: &SlotLayout,
+    all_addrs: &Node,
+    stop: &CancellationToken,
+) -> Links {
+    let mut links = Links { tasks: JoinSet::new(), progress: Vec::new(), receivers: Vec::new() };
+    let target_was_empty = layout.target_was_empty;
     for (i, (shard, names)) in topology.shards.iter().zip(layout.links(&migration.names)).enumerate() {
         let (event_sender, receiver) = EventSender::channel();
         // Who follows the master may take its place.
         let addrs = std::iter::once(&shard.master).chain(&shard.replicas).cloned().collect();
+        let master = SourceMaster {
+            cluster: all_addrs.clone(),
+            ranges: shard.ranges.clone(),
+            target_was_empty,
+            is_first: i == 0,
+        };
         let link = Migration {
             source: Node { addrs, ..migration.source.clone() },
             target: migration.target.clone(),
@@ -160,17 +171,28 @@ async fn run_links(
             stop: stop.clone(),
             finish: migration.finish.clone(),
             names,
-            shard: Some(SourceMaster {
-                cluster: all_addrs.clone(),
-                ranges: shard.ranges.clone(),
-                target_was_empty,
-                is_first: i == 0,
-            }),
+            shard: Some(master),
         };
-        progress.push(link.progress.clone());
-        receivers.push(receiver);
-        links.spawn(async move { link.run_link().await });
+        links.progress.push(link.progress.clone());
+        links.receivers.push(receiver);
+        links.tasks.spawn(async move { link.run_link().await });
     }
+    links
+}
+
+/// One link to each master, until all of them are done; the first failure ends all.
+async fn run_links(
+    migration: &Migration,
+    topology: &Topology,
+    target_was_empty: bool,
+    all: &mut Summary,
+) -> Result<()> {
+    let stop = migration.stop.child_token();
+    // Whoever is left can say who has which slots.
+    let all_addrs = Node { db: None, ..migration.source.clone() }.with_addrs(topology.all_addrs());
+    let layout = SlotLayout::from_topology(topology, target_was_empty);
+    let Links { mut tasks, progress, mut receivers } =
+        start_links(migration, topology, &layout, &all_addrs, &stop);
     (all.done, all.resumable) = (true, true);
     let mut known = vec![LinkState::default(); receivers.len()];
     let mut tick = tokio::time::interval(PROGRESS_INTERVAL);
@@ -178,7 +200,7 @@ async fn run_links(
     let mut moved = std::pin::pin!(wait_for_slot_move(&all_addrs, &layout));
     loop {
         tokio::select! {
-            ended = links.join_next() => match ended {
+            ended = tasks.join_next() => match ended {
                 None => break,
                 Some(Ok(Ok(one))) => add_summary(all, one),
                 Some(Ok(Err(failure))) => {
