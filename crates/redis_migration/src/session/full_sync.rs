@@ -139,6 +139,27 @@ impl Migration {
         Follower::new(self, connections, applier, epoch, ack).run(&stream, summary).await
     }
 
+    /// Loads the items that have arrived whole; functions, which all masters have alike, only from the first master.
+    async fn load_items(
+        &self,
+        parser: &mut Parser,
+        loader: &mut Loader<'_>,
+        applier: &mut Applier,
+    ) -> Result<()> {
+        while let Some(item) = parser.next_item().map_err(|e| corrupt(&e))? {
+            if let Item::Aux(name, text) = &item
+                && **name == b"lua"[..]
+            {
+                applier.scripts.insert(text);
+            }
+            let alike = matches!(item, Item::Function(_));
+            if !alike || self.shard.as_ref().is_none_or(|master| master.rank() == MasterRank::First) {
+                loader.load_item(item).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn load_snapshot(
         &self,
         snapshot: &Spool,
@@ -181,17 +202,7 @@ impl Migration {
             let Some(bytes) = bytes else { break };
             self.progress.full_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             parser.push(&bytes);
-            while let Some(item) = parser.next_item().map_err(|e| corrupt(&e))? {
-                if let Item::Aux(name, text) = &item
-                    && **name == b"lua"[..]
-                {
-                    applier.scripts.insert(text);
-                }
-                let alike = matches!(item, Item::Function(_));
-                if !alike || self.shard.as_ref().is_none_or(|master| master.rank() == MasterRank::First) {
-                    loader.load_item(item).await?;
-                }
-            }
+            self.load_items(&mut parser, &mut loader, applier).await?;
             self.progress.keys.store(shared.keys.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         if !parser.is_over() {
