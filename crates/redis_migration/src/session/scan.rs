@@ -26,6 +26,7 @@ use crate::connection::RESERVED_PREFIX;
 use crate::connection::client::{Client, VALUE_MAX};
 use crate::connection::node::Node;
 use crate::connection::query_client::QueryClient;
+use crate::connection::server::ServerInfo;
 use crate::connection::topology::Addr;
 use crate::migration::{Options, Until};
 use crate::progress::{Progress, Summary};
@@ -153,14 +154,7 @@ impl ScanMigration {
         let route = &self.options.route;
         let mut source = Endpoint::open(&self.source, Side::Source).await?;
         let (mut query, server, topology) = QueryClient::open(&self.target, Side::Target).await?;
-        if !source.server.replid.is_empty() && source.server.replid == server.replid {
-            let m = "source and target are the same server, or replicas of the same master";
-            return Err(Error::new(Kind::Invalid, "open", m));
-        }
-        route.check(&source.server.dbs)?;
-        if server.has_databases() {
-            query.verify_dbs(route.targets(&source.server.dbs)).await?;
-        }
+        self.check_ends(&source, &server, &mut query).await?;
         let follows = self.options.until != Until::Full;
         let changed = Arc::new(ChangedKeys::default());
         let masters = source.query.masters();
@@ -218,6 +212,25 @@ impl ScanMigration {
         summary.skipped_existing = writer.shared().skipped_existing.load(Ordering::Relaxed);
         self.progress.keys.store(writer.shared().keys.load(Ordering::Relaxed), Ordering::Relaxed);
         Ok(summary)
+    }
+
+    /// Fails when both ends are the same data, or the target lacks a database.
+    async fn check_ends(
+        &self,
+        source: &Endpoint,
+        server: &ServerInfo,
+        query: &mut QueryClient,
+    ) -> Result<()> {
+        let route = &self.options.route;
+        if !source.server.replid.is_empty() && source.server.replid == server.replid {
+            let m = "source and target are the same server, or replicas of the same master";
+            return Err(Error::new(Kind::Invalid, "open", m));
+        }
+        route.check(&source.server.dbs)?;
+        if server.has_databases() {
+            query.verify_dbs(route.targets(&source.server.dbs)).await?;
+        }
+        Ok(())
     }
 
     async fn listen_to_all(&self, masters: &[Addr], changed: &Arc<ChangedKeys>) -> Result<Listeners> {
