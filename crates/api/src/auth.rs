@@ -278,7 +278,7 @@ async fn check_headers(control: &Control, parts: &Parts, from: IpAddr) -> Result
     let (principal, _) = checked.map_err(|problem| match problem {
         TokenProblem::Unknown => unauthorised("decrypt token fail"),
         TokenProblem::Expired(at) => {
-            unauthorised(&format!("token expires, expires_at: {}", crate::iam::time_text(at)))
+            unauthorised(&format!("token expires, expires_at: {}", crate::time_text::time_text(at)))
         }
     })?;
     authorise(control, parts, &principal)?;

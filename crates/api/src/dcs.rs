@@ -178,18 +178,18 @@ pub(crate) fn mode_name(mode: ResumeMode) -> &'static str {
 /// ISO 8601 with milliseconds.
 pub(crate) fn time_text(ms: i64) -> String {
     // Six digits of fraction, the last three of which are zero.
-    let text = crate::iam::time_text(ms);
+    let text = crate::time_text::time_text(ms);
     format!("{}Z", &text[..text.len() - 4])
 }
 
 /// A number of the query within a range.
 pub(crate) fn number(
-    query: &crate::v2::tasks::list::Params,
+    query: &crate::query::Params,
     name: &str,
     default: u64,
     range: (u64, u64),
 ) -> Result<u64, ApiError> {
-    let Some(text) = crate::v2::tasks::list::given(query, name) else { return Ok(default) };
+    let Some(text) = crate::query::given(query, name) else { return Ok(default) };
     let number = text.parse().ok().filter(|n| (range.0..=range.1).contains(n));
     number.ok_or_else(|| {
         migration_error(MigrationError::Field(

@@ -7,22 +7,6 @@ pub(crate) mod tokens;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
-/// `YYYY-MM-DDTHH:MM:SS.ffffffZ`: six digits of fraction, even when they are zero.
-pub(crate) fn time_text(ms: i64) -> String {
-    let t = time::OffsetDateTime::from_unix_timestamp(ms.div_euclid(1000))
-        .unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
-    format!(
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
-        t.year(),
-        u8::from(t.month()),
-        t.day(),
-        t.hour(),
-        t.minute(),
-        t.second(),
-        ms.rem_euclid(1000) * 1000
-    )
-}
-
 /// An error in Keystone's shape.
 pub(crate) fn keystone(status: StatusCode, message: &str) -> Response {
     let title = status.canonical_reason().unwrap_or("Error");

@@ -28,7 +28,7 @@ pub(crate) async fn list(
 ) -> Reply {
     let accounts = control.directory.accounts();
     let domain = id_of("domain", &accounts.domain());
-    let wanted = crate::v2::tasks::list::given(&query, "name");
+    let wanted = crate::query::given(&query, "name");
     let mut found = Vec::new();
     for project in accounts.projects.iter().filter(|p| caller.projects.contains(&p.id)) {
         match wanted {

@@ -16,9 +16,10 @@ use serde_json::{Value, json};
 use store::TokenRow;
 use wire::iam::{InDomain, Named, Token};
 
-use super::{keystone, time_text};
+use super::keystone;
 use crate::auth::{ClaimedName, short};
 use crate::reply::with_status;
+use crate::time_text::time_text;
 
 /// Keystone's sentence for who is not known (auth.md §3.7).
 const UNKNOWN_CALLER: &str = "The request you have made requires authentication.";

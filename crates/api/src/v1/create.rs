@@ -15,10 +15,10 @@ use wire::v2::Created;
 
 use crate::error::{ApiError, OmsVersion, field_error};
 use crate::reply::{Reply, json, object};
-use crate::v2::objectstorage::cloud_type::VENDORS;
-use crate::v2::tasks::create::{URLS, since_ms};
+use crate::v2::tasks::create::since_ms;
 use crate::v2::tasks::extras::{cdn, cdn_key};
 use crate::v2::tasks::{known_value, windows};
+use crate::v2::vendors::{URLS, VENDORS};
 
 pub(crate) async fn handle(
     State(control): State<Control>,

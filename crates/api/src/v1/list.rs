@@ -10,8 +10,8 @@ use store::TaskFilter;
 
 use super::show::reply;
 use crate::error::{ApiError, OmsVersion};
+use crate::query::{given, number};
 use crate::reply::{Reply, json};
-use crate::v2::tasks::list::{given, number};
 
 pub(crate) async fn handle(
     State(control): State<Control>,

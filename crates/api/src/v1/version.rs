@@ -14,7 +14,7 @@ pub(crate) async fn handle(headers: HeaderMap, Query(query): Query<HashMap<Strin
         ("v1.0", "v1", "SUPPORTED", "2016-12-09T00:00:00Z"),
         ("v2.0", "v2", "CURRENT", "2020-01-01T12:00:00Z"),
     ];
-    let wanted = crate::v2::tasks::list::given(&query, "version");
+    let wanted = crate::query::given(&query, "version");
     let versions: Vec<_> = all
         .into_iter()
         .filter(|(id, path, ..)| wanted.is_none_or(|w| w == *id || w == *path))

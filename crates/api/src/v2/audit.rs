@@ -10,8 +10,8 @@ use serde_json::json as value;
 
 use crate::dcs::number;
 use crate::error::{ApiError, OmsVersion};
+use crate::query::Params;
 use crate::reply::{Reply, json};
-use crate::v2::tasks::list::Params;
 
 pub(crate) async fn handle(
     State(control): State<Control>,

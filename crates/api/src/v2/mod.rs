@@ -12,3 +12,4 @@ pub(crate) mod privacy_agreements;
 pub(crate) mod sync_tasks;
 pub(crate) mod taskgroups;
 pub(crate) mod tasks;
+pub(crate) mod vendors;

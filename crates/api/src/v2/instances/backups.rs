@@ -10,9 +10,9 @@ use wire::dcs::{BackupBegun, BackupList, BackupShown};
 use wire::fields::Fields;
 
 use crate::dcs::{field_error, migration_error, number, object_or_nothing, time_text};
+use crate::query::Params;
 use crate::reply::{Reply, json};
 use crate::v2::migration_task::no_content;
-use crate::v2::tasks::list::Params;
 
 const REMARK_MAX: usize = 128;
 

@@ -6,8 +6,8 @@ use wire::dcs::InstanceList;
 
 use super::listed;
 use crate::dcs::number;
+use crate::query::Params;
 use crate::reply::{Reply, json};
-use crate::v2::tasks::list::Params;
 
 pub(crate) async fn handle(
     State(control): State<Control>,

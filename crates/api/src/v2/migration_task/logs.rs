@@ -7,8 +7,8 @@ use store::Level;
 use wire::dcs::{MigrationLog, MigrationLogs};
 
 use crate::dcs::{migration_error, number, time_text};
+use crate::query::Params;
 use crate::reply::{Reply, json};
-use crate::v2::tasks::list::Params;
 
 const LEVELS: [&str; 4] = ["INFO", "ERROR", "WARN", "DEBUG"];
 

@@ -7,9 +7,9 @@ use model::migration::Backup;
 use wire::dcs::{MigrationList, MigrationListed};
 
 use crate::dcs::{method_name, migration_error, mode_name, number, status, time_text};
+use crate::query::Params;
 use crate::reply::{Reply, json};
 use crate::v2::migration_task::show::{egress, kind_word};
-use crate::v2::tasks::list::Params;
 
 pub(crate) async fn handle(
     State(control): State<Control>,

@@ -7,22 +7,7 @@ use control::{Control, TaskError};
 
 use crate::error::{ApiError, OmsVersion};
 use crate::reply::{Reply, json};
-use crate::v2::tasks::create::URLS;
-
-/// Vendors in the order of oms.md §5.1.
-pub(crate) const VENDORS: [&str; 11] = [
-    "AWS",
-    "Azure",
-    "Aliyun",
-    "Tencent",
-    "HuaweiCloud",
-    "QingCloud",
-    "KingsoftCloud",
-    "Baidu",
-    "Qiniu",
-    "Google",
-    "UCloud",
-];
+use crate::v2::vendors::{URLS, VENDORS};
 
 pub(crate) async fn handle(State(_): State<Control>, Query(query): Query<HashMap<String, String>>) -> Reply {
     let vendors = vendors(query.get("type").map(String::as_str));

@@ -14,10 +14,10 @@ use wire::v2::SyncCreated;
 use crate::error::{ApiError, OmsVersion, field_error};
 use crate::reply::{Reply, json, object};
 use crate::v2::credentials;
-use crate::v2::objectstorage::cloud_type::VENDORS;
 use crate::v2::tasks::create::{CHECKS, check_of, rules};
 use crate::v2::tasks::extras::cdn_key;
 use crate::v2::tasks::known_value;
+use crate::v2::vendors::VENDORS;
 
 pub(crate) async fn handle(
     State(control): State<Control>,

@@ -6,8 +6,8 @@ use wire::v2::SyncTaskList;
 
 use super::show::reply;
 use crate::error::{ApiError, OmsVersion};
+use crate::query::{Params, number};
 use crate::reply::{Reply, json};
-use crate::v2::tasks::list::{Params, number};
 
 pub(crate) async fn handle(
     State(control): State<Control>,

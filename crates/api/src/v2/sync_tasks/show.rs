@@ -7,9 +7,9 @@ use store::SyncRow;
 use wire::v2::{SyncMonth, SyncTask};
 
 use crate::error::{ApiError, OmsVersion};
+use crate::query::Params;
 use crate::reply::{Reply, json};
 use crate::v2::tasks::extras::shown_cdn;
-use crate::v2::tasks::list::Params;
 use crate::v2::tasks::show::{check_word, overwrite_word, policy_word};
 
 pub(crate) async fn handle(
@@ -18,7 +18,7 @@ pub(crate) async fn handle(
     Query(query): Query<Params>,
 ) -> Reply {
     let show = async {
-        let text = crate::v2::tasks::list::given(&query, "query_time")
+        let text = crate::query::given(&query, "query_time")
             .ok_or_else(|| TaskError::MissingQuery("query_time".into()))?;
         let at = text
             .parse()

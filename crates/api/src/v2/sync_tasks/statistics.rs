@@ -6,8 +6,8 @@ use control::{Control, TaskError};
 use wire::v2::{StatisticData, StatisticPoint, SyncStatistic};
 
 use crate::error::{ApiError, OmsVersion};
+use crate::query::{Params, given};
 use crate::reply::{Reply, json};
-use crate::v2::tasks::list::{Params, given};
 
 pub(crate) async fn handle(
     State(control): State<Control>,

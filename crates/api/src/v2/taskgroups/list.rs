@@ -7,8 +7,8 @@ use wire::v2::TaskGroupList;
 
 use super::show::reply;
 use crate::error::{ApiError, OmsVersion};
+use crate::query::{Params, given, number};
 use crate::reply::{Reply, json};
-use crate::v2::tasks::list::{Params, given, number};
 
 pub(crate) async fn handle(
     State(control): State<Control>,

@@ -17,10 +17,8 @@ use super::{extensions, known_value, windows};
 use crate::error::{ApiError, OmsVersion, field_error};
 use crate::reply::{Reply, json, object};
 use crate::v2::credentials;
-use crate::v2::objectstorage::cloud_type::VENDORS;
+use crate::v2::vendors::{URLS, VENDORS};
 
-/// The vendor name of lists of URLs.
-pub(crate) const URLS: &str = "URLSource";
 pub(crate) const OVERWRITE: [&str; 4] = [
     "SIZE_LAST_MODIFIED_COMPARISON_OVERWRITE",
     "NO_OVERWRITE",

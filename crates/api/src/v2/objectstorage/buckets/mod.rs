@@ -11,9 +11,9 @@ use control::TaskError;
 use control::buckets::StoreAccount;
 use wire::fields::Fields;
 
-use super::cloud_type::VENDORS;
 use crate::error::field_error;
 use crate::v2::credentials;
+use crate::v2::vendors::VENDORS;
 
 /// The account that every one of these bodies names.
 pub(crate) fn account(f: &Fields<'_>) -> Result<StoreAccount, TaskError> {
