@@ -22,6 +22,13 @@ use storage::s3::vendor::{VENDORS, Vendor};
 
 use crate::secrets::StoreCredentials;
 
+/// A failure to open a directory as a project reads it: the bucket's name stands where the operator's path stood.
+pub(crate) fn without_path(failure: Error, path: &Path, bucket: &str) -> Error {
+    tracing::info!(path = %path.display(), "a directory could not be opened: {failure}");
+    let message = failure.message.replace(&path.display().to_string(), bucket);
+    Error { message, ..failure }
+}
+
 /// Where a place really is.
 #[derive(Clone, Debug)]
 pub enum StoreLocation {
@@ -217,7 +224,7 @@ impl Catalogue {
         if directory.starts_with('/') {
             let path = Path::new(directory);
             let opened = Fs::open(path, false);
-            let store = opened.map_err(|f| crate::open::without_path(f, path, bucket).at(Side::Source))?;
+            let store = opened.map_err(|f| without_path(f, path, bucket).at(Side::Source))?;
             return Ok(OpenedBackup { store: Arc::new(store), key: Key::from(file) });
         }
         let (region, rest) = found.location.split_once(':').ok_or_else(unknown)?;
@@ -485,5 +492,15 @@ mod tests {
         }
         assert!(!at("us-east-1", "AWS").allows("s3.us-east-1.amazonaws.com", loopback));
         assert!(!at("", "Azure").allows("x.blob.core.windows.net", loopback));
+    }
+
+    #[test]
+    fn sec_f22_a_directory_is_told_by_the_name_of_its_bucket() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("photos");
+        let failure = Fs::open(&path, false).unwrap_err();
+        assert!(failure.message.contains(&*path.to_string_lossy()), "what the operator reads: {failure}");
+        let told = without_path(failure, &path, "photos");
+        assert!(told.message.starts_with("directory `photos`: "), "{told}");
     }
 }

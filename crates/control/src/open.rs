@@ -25,7 +25,7 @@ use storage::versioned::VersionedStore;
 use storage::{ObjectStore, SharedStore};
 use store::TaskRow;
 
-use crate::catalogue::{Catalogue, StoreLocation};
+use crate::catalogue::{Catalogue, StoreLocation, without_path};
 use crate::secrets::{StoreCredentials, TaskSecrets};
 
 impl Catalogue {
@@ -254,13 +254,6 @@ impl Catalogue {
     }
 }
 
-/// A failure to open a directory as a project reads it: the bucket's name stands where the operator's path stood.
-pub(crate) fn without_path(failure: Error, path: &Path, bucket: &str) -> Error {
-    tracing::info!(path = %path.display(), "a directory could not be opened: {failure}");
-    let message = failure.message.replace(&path.display().to_string(), bucket);
-    Error { message, ..failure }
-}
-
 /// A bucket before its first request.
 enum Bucket {
     S3(Box<S3>),
@@ -439,20 +432,5 @@ impl StoreResolver for Catalogue {
         let place = Location { bucket: folder.bucket.clone(), ..spec.target.clone() };
         let files = self.open(&place, &secrets.target, Side::Target, false).await?.store;
         key_list::in_folder(&files, &folder.key).await.map_err(|f| f.at(Side::Target))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sec_f22_a_directory_is_told_by_the_name_of_its_bucket() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("photos");
-        let failure = Fs::open(&path, false).unwrap_err();
-        assert!(failure.message.contains(&*path.to_string_lossy()), "what the operator reads: {failure}");
-        let told = without_path(failure, &path, "photos");
-        assert!(told.message.starts_with("directory `photos`: "), "{told}");
     }
 }
