@@ -5,84 +5,36 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use async_trait::async_trait;
 use flow_control::backoff::Backoff;
 use flow_control::budget::Memory;
 use flow_control::clock::SharedClock;
 use flow_control::io_threads::IoThreads;
 use flow_control::limit::{Limit, LimitBounds};
-use model::error::{Error, Kind, Result, Side};
-use model::selection::ListFile;
-use model::spec::TaskSpec;
+use model::error::{Error, Kind, Result};
 use model::task::TaskId;
 use object_migration::Progress;
+use redis_migration::Progress as MigrationProgress;
 use redis_migration::source::spool::COMMAND_MAX;
-use storage::{Probe, SharedStore};
-use store::{Store, TaskRow};
+use store::Store;
 use tokio::sync::{Notify, watch};
-
-use crate::migrations::{Hook, Instance, OpenedBackup, RunningMigration};
-use crate::webhooks::Webhook;
 use tokio_util::sync::CancellationToken;
 
-/// A store opened for one end of a task.
-#[derive(Debug)]
-pub struct OpenedStore {
-    /// The connector.
-    pub store: SharedStore,
-    /// What the probe found.
-    pub probe: Probe,
-    /// Tasks whose ends have the same name share one adaptive limit.
-    pub limit_key: String,
-}
+use crate::environment::StoreResolver;
 
-/// Opens the two ends of a task: the catalogue of a service, or the places of a command line.
-#[async_trait]
-pub trait StoreResolver: Send + Sync {
-    /// Opens one end; `secrets` is the JSON that was sealed with the task.
-    async fn open(&self, task: &TaskRow, secrets: &str, side: Side) -> Result<OpenedStore>;
-
-    /// Where notices of a topic go.
-    fn webhook(&self, topic: &str) -> Option<Webhook> {
-        let _ = topic;
-        None
-    }
-
-    /// Where Redis addresses that users write may lead; nowhere unless this says so.
-    fn egress(&self) -> storage::egress::Egress {
-        storage::egress::Egress::default()
-    }
-
-    /// A registered Redis instance, where the configuration has it.
-    fn instance(&self, id: &str) -> Option<Instance> {
-        let _ = id;
-        None
-    }
-
-    /// A file of a bucket of backups.
-    async fn backup(&self, bucket: &str, file: &str) -> Result<OpenedBackup> {
-        let _ = file;
-        Err(Error::new(
-            Kind::NoBucket,
-            "import",
-            format!("no [[bucket]] is configured with the name `{bucket}`"),
-        ))
-    }
-
-    /// What leads clients elsewhere in a cut-over, beside the registry.
-    fn hook(&self) -> Option<Hook> {
-        None
-    }
-
-    /// The list files of a folder, for a task group.
-    async fn lists(&self, spec: &TaskSpec, secrets: &str, folder: &ListFile) -> Result<Vec<String>> {
-        let _ = (spec, secrets, folder);
-        Err(Error::new(Kind::Unsupported, "task_group", "task groups are not supported here"))
-    }
-}
-
+/// A task that works in this process.
 pub(crate) struct RunningTask {
     pub(crate) progress: Arc<Progress>,
+    pub(crate) stop: CancellationToken,
+}
+
+/// A migration that works in this process.
+#[derive(Clone)]
+pub(crate) struct RunningMigration {
+    /// Whose it is.
+    pub(crate) project: String,
+    /// Its live numbers.
+    pub(crate) progress: Arc<MigrationProgress>,
+    /// Cancelled: stop.
     pub(crate) stop: CancellationToken,
 }
 

@@ -213,7 +213,8 @@ mod tests {
     use store::Store;
 
     use super::*;
-    use crate::engine::{EngineConfig, OpenedStore, StoreResolver};
+    use crate::engine::EngineConfig;
+    use crate::environment::{OpenedStore, StoreResolver};
 
     struct Nowhere;
 

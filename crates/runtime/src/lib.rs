@@ -2,6 +2,7 @@
 
 mod dispatch;
 pub mod engine;
+mod environment;
 mod groups;
 pub mod migrations;
 pub mod naming;
@@ -12,6 +13,6 @@ mod runner;
 mod sync;
 mod webhooks;
 
-pub use engine::{Engine, OpenedStore, StoreResolver};
+pub use engine::Engine;
+pub use environment::{OpenedStore, StoreResolver, Webhook};
 pub use runner::run_to_end;
-pub use webhooks::Webhook;

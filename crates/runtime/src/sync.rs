@@ -134,7 +134,8 @@ mod tests {
     use store::{Store, TaskRow};
 
     use super::*;
-    use crate::engine::{EngineConfig, OpenedStore, StoreResolver};
+    use crate::engine::EngineConfig;
+    use crate::environment::{OpenedStore, StoreResolver};
 
     struct Nowhere;
 

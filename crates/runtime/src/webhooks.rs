@@ -8,14 +8,13 @@ use http::{HeaderValue, Method, Request, header};
 use model::error::{Error, Kind, Result};
 use model::spec::{Notify, TaskSpec};
 use ring::hmac;
-use seal::Secret;
 use storage::Body;
 use storage::checksum::hex;
-use storage::egress::Egress;
 use storage::http::{Client, collect};
 use store::{DeliveryState, Notification, StoreTx, TaskRow};
 
 use crate::engine::Engine;
+use crate::environment::Webhook;
 
 /// Attempts before a notice is given up: about an hour.
 const MAX_ATTEMPTS: u32 = 8;
@@ -23,17 +22,6 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Notices posted at once, and those of one project: a webhook that does not answer holds a place for 10 seconds.
 const MAX_CONCURRENT: u64 = 32;
 const AT_ONCE_EACH: u64 = 2;
-
-/// Where notices of a topic go.
-#[derive(Clone, Debug)]
-pub struct Webhook {
-    /// `http://` or `https://`.
-    pub url: String,
-    /// Signs the body; empty: unsigned.
-    pub secret: Secret,
-    /// Where the URL may lead.
-    pub egress: Egress,
-}
 
 /// What ended, for the notice about it.
 pub(crate) struct EndNotification<'a> {

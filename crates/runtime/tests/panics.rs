@@ -12,8 +12,8 @@ use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy};
 use model::selection::Selection;
 use model::spec::{ApiVersion, Extensions, Location, TaskSpec};
 use model::task::{Priority, Visible};
-use runtime::Engine;
-use runtime::engine::{EngineConfig, OpenedStore, StoreResolver};
+use runtime::engine::EngineConfig;
+use runtime::{Engine, OpenedStore, StoreResolver};
 use store::{NewTask, Store, TaskRow};
 use tokio_util::sync::CancellationToken;
 

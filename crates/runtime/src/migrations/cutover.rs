@@ -24,6 +24,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::environment::Hook;
 use crate::migrations::lease::{Job, LeasedMigration};
 use crate::migrations::log_messages::{MessageCode, format_failure};
 use crate::migrations::statistics::query_server;
@@ -40,11 +41,6 @@ const FENCED: &str = "1000000";
 /// Attempts to put a source back that does not answer, and the pause between them.
 const RESTORE_ATTEMPTS: u32 = 20;
 const RESTORE_DELAY: Duration = Duration::from_secs(1);
-
-/// A command of the operator that leads clients elsewhere; its standard input is a JSON object, and exit status 0 means that
-/// it is done. It may be called again with the same object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hook(pub Vec<String>);
 
 /// What must be known again after a crash.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,27 +1,12 @@
 //! Where the ends of a migration are: a registered instance, after whatever cut-over moved it, or plain addresses.
 
 use model::error::{Error, Kind, Result, Side};
-use model::migration::{Endpoint, Own};
+use model::migration::Endpoint;
 use redis_migration::Node;
 use seal::Secret;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::StoreResolver;
-
-/// A Redis that the operator registered.
-#[derive(Clone, Debug)]
-pub struct Instance {
-    /// Identity.
-    pub id: String,
-    /// Name.
-    pub name: String,
-    /// Where it is, and who asks there.
-    pub node: Node,
-    /// What the operator has set for migrations from it or to it.
-    pub own: Own,
-    /// Ids of the projects that may use it.
-    pub projects: Vec<String>,
-}
+use crate::environment::StoreResolver;
 
 /// Passwords of a migration, as they are sealed with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,7 +74,7 @@ mod tests {
     use store::TaskRow;
 
     use super::*;
-    use crate::engine::OpenedStore;
+    use crate::environment::OpenedStore;
 
     struct Public;
 

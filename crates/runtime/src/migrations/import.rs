@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use flow_control::budget::Bandwidth;
 use model::error::{Error, Kind, Result, Side};
-use model::key::Key;
 use model::migration::{Backup, MigrationSpec};
 use redis_migration::connection::query_client::QueryClient;
 use redis_migration::import::{Import, archive, check as check_file};
@@ -15,23 +14,15 @@ use redis_migration::route::Route;
 use redis_migration::snapshot::restore::Conflict;
 use redis_migration::source::spool::SpoolLimits;
 use redis_migration::{EventSender, Node, Options, Progress, Summary, Until};
-use storage::{ReadRequest, SharedStore, disk_space};
+use storage::{ReadRequest, disk_space};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
+use crate::environment::OpenedBackup;
 use crate::migrations::identity::{functions, route};
 
 /// Names of temporary folders begin so.
 pub(super) const TEMPORARY: &str = "import-";
-
-/// A backup file in its store.
-#[derive(Debug)]
-pub struct OpenedBackup {
-    /// The store.
-    pub store: SharedStore,
-    /// Its key there.
-    pub key: Key,
-}
 
 /// An import while it is carried out.
 pub(super) struct ImportTask {

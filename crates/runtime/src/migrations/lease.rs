@@ -5,12 +5,11 @@ use std::time::{Duration, Instant};
 
 use model::error::{Error, Kind, Result, Side};
 use model::migration::{MigrationEvent, Own, Phase};
-use redis_migration::{Node, Progress, Summary};
+use redis_migration::{Node, Summary};
 use store::{MigrationRow, StoreTx};
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, RunningMigration};
 use crate::migrations::endpoints::{EndSecrets, resolve_node};
 use crate::migrations::log::append_log;
 use crate::migrations::log_messages::MessageCode;
@@ -18,17 +17,6 @@ use crate::migrations::log_messages::MessageCode;
 pub(super) const RENEW_INTERVAL: Duration = Duration::from_secs(8);
 
 pub(super) const LEASE_MS: i64 = 30_000;
-
-/// A migration that works in this process.
-#[derive(Clone)]
-pub(crate) struct RunningMigration {
-    /// Whose it is.
-    pub(crate) project: String,
-    /// Its live numbers.
-    pub(crate) progress: Arc<Progress>,
-    /// Cancelled: stop.
-    pub(crate) stop: CancellationToken,
-}
 
 /// A migration while its lease is held here.
 pub(super) struct LeasedMigration<'e> {

@@ -26,14 +26,13 @@ use store::{MigrationRow, StoreTx};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, RunningMigration};
 use crate::migrations::log::fail;
 
-pub use cutover::Hook;
-pub use endpoints::{EndSecrets, Instance, resolve_node};
+pub use crate::environment::{Hook, Instance, OpenedBackup};
+pub use endpoints::{EndSecrets, resolve_node};
 pub use identity::route;
-pub use import::{OpenedBackup, check as check_backup};
-pub(crate) use lease::RunningMigration;
+pub use import::check as check_backup;
 pub use log::append_log;
 pub use log_messages::{MessageCode, log_line};
 

@@ -16,14 +16,12 @@ use store::MigrationStats;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, RunningMigration};
 use crate::migrations::cutover::{self, Cutover};
 use crate::migrations::endpoints::EndSecrets;
 use crate::migrations::identity::{functions, names, route};
 use crate::migrations::import;
-use crate::migrations::lease::{
-    Job, LEASE_MS, LeasedMigration, RENEW_INTERVAL, RunningMigration, is_stopping,
-};
+use crate::migrations::lease::{Job, LEASE_MS, LeasedMigration, RENEW_INTERVAL, is_stopping};
 use crate::migrations::log::{append_log, fail};
 use crate::migrations::log_messages::{MessageCode, format_failure};
 use crate::migrations::statistics::{compare_ends, count_keys, query_both, query_server, rate_sample};

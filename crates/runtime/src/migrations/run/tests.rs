@@ -3,7 +3,8 @@ use flow_control::backoff::Backoff;
 use store::{NewMigration, Store, TaskRow};
 
 use super::*;
-use crate::engine::{EngineConfig, OpenedStore, StoreResolver};
+use crate::engine::EngineConfig;
+use crate::environment::{OpenedStore, StoreResolver};
 use redis_migration::Node;
 use redis_migration::route::Route;
 use std::collections::BTreeMap;
