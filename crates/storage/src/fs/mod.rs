@@ -1,9 +1,13 @@
 //! A directory as a store. Writes are atomic renames, metadata lives in an extended attribute (or a side
 //! file where those do not exist), and no key or link leads out of the root.
 
+mod dir_cache;
+mod error;
+mod meta;
 mod root;
 mod sidecar;
 mod walk;
+mod write;
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -20,7 +24,10 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use tokio::sync::{Semaphore, mpsc};
 
-use self::root::{Root, etag_of, io_failure, path_of, std_failure};
+use self::error::{io_failure, std_failure};
+use self::meta::{etag_of, meta_of};
+use self::root::{Root, path_of};
+use self::write::publish;
 use crate::body::Body;
 use crate::capability::Capability;
 use crate::checksum::{Checksums, DigestSet, Hasher, hex};
@@ -28,8 +35,8 @@ use crate::etag::Etag;
 use crate::meta::Meta;
 use crate::{ListRequest, ObjectStore, Page, Probe, ReadRequest, Reading, UploadedPart, Written};
 
-/// Our own files below the root: temporary files, open uploads, metadata where attributes do not exist.
-pub const RESERVED_DIR: &str = ".whimbrel";
+pub use self::root::RESERVED_DIR;
+
 const CHUNK: usize = 256 << 10;
 const SMALL: u64 = 1 << 20;
 const BLOCKING_MAX: usize = 64;
@@ -64,8 +71,8 @@ impl Fs {
         let root = Root {
             path: real,
             fd,
-            cache: walk::Cache::default(),
-            ignored: walk::Ignored::default(),
+            cache: dir_cache::Cache::default(),
+            ignored: dir_cache::Ignored::default(),
             temp: AtomicU64::new(0),
             salt: fastrand::u64(..),
             temp_dir: OnceLock::new(),
@@ -197,7 +204,7 @@ impl ObjectStore for Fs {
         let key = key.clone();
         self.blocking(move |root| {
             let (file, stat) = root.stat(&key)?;
-            Ok(root.meta(&key, &file, &stat))
+            Ok(meta_of(root, &key, &file, &stat))
         })
         .await
     }
@@ -207,7 +214,7 @@ impl ObjectStore for Fs {
         let blocking = self.blocking.clone();
         self.blocking(move |root| {
             let (mut file, stat) = root.stat(&key)?;
-            let meta = root.meta(&key, &file, &stat);
+            let meta = meta_of(root, &key, &file, &stat);
             if request.if_match.as_ref().is_some_and(|e| !e.is_none() && *e != meta.etag) {
                 let m = format!("`{key}` has changed since it was listed");
                 return Err(Error::new(Kind::Changed, "read", m));
@@ -266,7 +273,7 @@ impl ObjectStore for Fs {
             let fd = rustix::fs::openat(dir, &temp, RW_NEW, Mode::from_raw_mode(0o666)).map_err(failed)?;
             let mut file = File::from(fd);
             let done = write_checked(&key, &mut file, 0, len, next).and_then(|(_, crc64)| {
-                let published = root.publish(&key, dir, &temp, &file, &meta)?;
+                let published = publish(root, &key, dir, &temp, &file, &meta)?;
                 Ok(Written {
                     sums: Checksums { crc64_nvme: Some(crc64), ..Checksums::default() },
                     ..published
@@ -356,7 +363,7 @@ impl ObjectStore for Fs {
                     File::from(fd).take(1 << 20).read_to_string(&mut text).map_err(failed)?;
                     Ok(text)
                 })?;
-            let published = root.publish(&key, &dir, &upload, &file, &sidecar::decode(&text))?;
+            let published = publish(root, &key, &dir, &upload, &file, &sidecar::decode(&text))?;
             let _ = rustix::fs::unlinkat(&dir, &side, AtFlags::empty());
             Ok(published)
         })

@@ -13,17 +13,18 @@ use model::key::Key;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::{RESERVED_DIR, sidecar, walk};
-use crate::Written;
-use crate::etag::Etag;
-use crate::meta::Meta;
+use super::dir_cache::{Cache, Ignored};
+use super::error::{io_failure, std_failure};
+
+/// Our own files below the root: temporary files, open uploads, metadata where attributes do not exist.
+pub const RESERVED_DIR: &str = ".whimbrel";
 
 #[derive(Debug)]
 pub(super) struct Root {
     pub(super) path: PathBuf,
     pub(super) fd: OwnedFd,
-    pub(super) cache: walk::Cache,
-    pub(super) ignored: walk::Ignored,
+    pub(super) cache: Cache,
+    pub(super) ignored: Ignored,
     pub(super) temp: AtomicU64,
     pub(super) salt: u64,
     /// Where unfinished files of this process are; locked, so that others can tell when it has ended.
@@ -39,33 +40,6 @@ impl Drop for Root {
             let _ = rustix::fs::unlinkat(&self.fd, &path, AtFlags::REMOVEDIR);
         }
     }
-}
-
-pub(super) fn io_failure(op: &'static str, what: &dyn std::fmt::Display, e: Errno) -> Error {
-    let kind = match e {
-        Errno::NOENT => Kind::NotFound,
-        Errno::ACCESS | Errno::PERM => Kind::Forbidden,
-        Errno::XDEV => Kind::Forbidden,
-        Errno::NOSPC | Errno::DQUOT => Kind::NoSpace,
-        Errno::ROFS => Kind::ReadOnly,
-        Errno::NAMETOOLONG | Errno::ILSEQ | Errno::INVAL => Kind::InvalidKey,
-        Errno::ISDIR | Errno::NOTDIR | Errno::EXIST | Errno::NOTEMPTY => Kind::InvalidKey,
-        Errno::FBIG => Kind::TooLarge,
-        Errno::MFILE | Errno::NFILE | Errno::AGAIN | Errno::INTR => Kind::Unavailable,
-        _ => Kind::Internal,
-    };
-    let why = match e {
-        Errno::ISDIR | Errno::NOTDIR | Errno::EXIST | Errno::NOTEMPTY => {
-            "a file and a directory with the same name cannot both exist".to_owned()
-        }
-        Errno::XDEV => "a symbolic link points outside of the root".to_owned(),
-        e => std::io::Error::from(e).to_string(),
-    };
-    Error::new(kind, op, format!("`{what}`: {why}"))
-}
-
-pub(super) fn std_failure(op: &'static str, what: &dyn std::fmt::Display, e: &std::io::Error) -> Error {
-    io_failure(op, what, e.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error))
 }
 
 /// The path of a key below the root.
@@ -208,16 +182,6 @@ impl Root {
         Ok((file, meta))
     }
 
-    pub(super) fn meta(&self, key: &Key, file: &File, stat: &std::fs::Metadata) -> Meta {
-        let mut meta = sidecar::read(self, key, file).unwrap_or_default();
-        meta.size = if stat.is_dir() { 0 } else { stat.len() };
-        meta.modified_ms = Some(modified_ms(stat));
-        meta.written_ms = stat.ctime() * 1000 + stat.ctime_nsec() / 1_000_000;
-        meta.etag = etag_of(stat);
-        meta.modes = self.modes(key, stat);
-        meta
-    }
-
     /// Permissions of the directories on the way to a key, then its own.
     pub(super) fn modes(&self, key: &Key, stat: &std::fs::Metadata) -> Vec<u32> {
         let Ok(path) = path_of(key) else { return Vec::new() };
@@ -234,42 +198,4 @@ impl Root {
         modes.push(stat.mode() & 0o777);
         modes
     }
-
-    /// Moves a finished temporary file to its place.
-    pub(super) fn publish(
-        &self,
-        key: &Key,
-        temp_dir: &OwnedFd,
-        temp: &str,
-        file: &File,
-        meta: &Meta,
-    ) -> Result<Written> {
-        let failed = |e: Errno| io_failure("write", key, e);
-        let path = path_of(key)?;
-        sidecar::write(self, key, file, meta)?;
-        if let Some(modified_ms) = meta.modified_ms {
-            let at = rustix::fs::Timespec {
-                tv_sec: modified_ms.div_euclid(1000),
-                tv_nsec: modified_ms.rem_euclid(1000) * 1_000_000,
-            };
-            let times = rustix::fs::Timestamps { last_access: at, last_modification: at };
-            rustix::fs::futimens(file, &times).map_err(failed)?;
-        }
-        let parent = self.make_dir(path.parent().unwrap_or(Path::new("")), &meta.modes).map_err(failed)?;
-        if let Some(mode) = meta.modes.last() {
-            rustix::fs::fchmod(file, Mode::from_raw_mode(*mode)).map_err(failed)?;
-        }
-        let name = path.file_name().unwrap_or_default();
-        rustix::fs::renameat(temp_dir, temp, &parent, name).map_err(failed)?;
-        Ok(Written::default())
-    }
-}
-
-pub(super) fn modified_ms(stat: &std::fs::Metadata) -> i64 {
-    stat.mtime() * 1000 + stat.mtime_nsec() / 1_000_000
-}
-
-pub(super) fn etag_of(stat: &std::fs::Metadata) -> Etag {
-    let text = format!("{:x}.{:x}:{:x}:{:x}", stat.mtime(), stat.mtime_nsec(), stat.len(), stat.ino());
-    Etag::Other(text.into())
 }

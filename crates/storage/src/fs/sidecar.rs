@@ -9,8 +9,8 @@ use model::key::Key;
 use rustix::fs::{Mode, OFlags, XattrFlags};
 use serde::{Deserialize, Serialize};
 
-use super::RESERVED_DIR;
-use super::root::{Root, io_failure, std_failure};
+use super::error::{io_failure, std_failure};
+use super::root::{RESERVED_DIR, Root};
 use crate::checksum::hex;
 use crate::meta::Meta;
 

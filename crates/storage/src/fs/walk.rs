@@ -3,60 +3,25 @@
 //! A directory sorts under its name with `/` appended, which makes the walk agree with byte order. Of a very
 //! large directory only the next [`SPAN`] names are held.
 
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::BinaryHeap;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use model::error::{Error, Kind, Result};
 use model::key::Key;
 use rustix::fs::FileType;
 
-use super::root::{Root, etag_of, io_failure, modified_ms, std_failure};
-use super::{RESERVED_DIR, sidecar};
+use super::dir_cache::{CACHED_DIRS, SPAN, Span};
+use super::error::{io_failure, std_failure};
+use super::meta::{etag_of, modified_ms};
+use super::root::{RESERVED_DIR, Root};
+use super::sidecar;
 use crate::{Entry, Etag, ListRequest, Page, Position};
 
-const SPAN: usize = 100_000;
 /// A path has at most 4,096 bytes, so no deeper one can be opened.
 const DEPTH_MAX: usize = 2048;
-const IGNORED_MAX: usize = 1000;
-const CACHED_DIRS: usize = 64;
-
-/// The next names of recently walked directories, so that a page does not read a directory again.
-#[derive(Debug, Default)]
-pub(super) struct Cache(Mutex<Vec<(Vec<u8>, Arc<Span>)>>);
-
-/// What was met that no object can be made of.
-#[derive(Debug, Default)]
-pub(super) struct Ignored(Mutex<BTreeSet<String>>);
-
-impl Ignored {
-    fn add(&self, key: &[u8], why: &str) {
-        let mut all = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if all.len() < IGNORED_MAX {
-            all.insert(format!("`{}` ({why})", String::from_utf8_lossy(key).escape_debug()));
-        }
-    }
-
-    /// All of them, with reasons.
-    pub(super) fn list(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).iter().cloned().collect()
-    }
-}
-
-#[derive(Debug)]
-struct Span {
-    /// Modification time of the directory when it was read, nanoseconds.
-    stamp: i128,
-    /// Names sort after this.
-    after: Vec<u8>,
-    /// Sorted; directories end in `/`.
-    names: Vec<Vec<u8>>,
-    /// True when no name follows the last.
-    complete: bool,
-}
-
 /// One page of the tree.
 pub(super) fn page(root: &Root, request: &ListRequest) -> Result<Page> {
     let mut out = Page::default();
@@ -297,10 +262,4 @@ fn entry(key: Key, size: u64, stat: &std::fs::Metadata) -> Entry {
 /// Stands for a directory that cannot be listed.
 fn unreadable(key: Key) -> Entry {
     Entry { key, size: 0, modified_ms: 0, written_ms: 0, etag: Etag::None, class: None }
-}
-
-impl Span {
-    fn empty() -> Arc<Self> {
-        Arc::new(Self { stamp: 0, after: Vec::new(), names: Vec::new(), complete: true })
-    }
 }
