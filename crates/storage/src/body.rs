@@ -2,25 +2,33 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use flow_control::budget::{Bandwidth, Ticket};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
+use hyper::client::conn::http1::SendRequest;
 use model::error::{Error, Kind, Result};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
 use crate::capability::WriteCrc;
-use crate::checksum::{DigestSet, Digests, Hasher, crc64_of};
-use crate::framed::Framed;
-use crate::http::ResponseBody;
+use crate::checksum::{DigestSet, Hasher, crc64_of};
+use crate::framed::{ChunkSource, Framed};
+use crate::pooled_body::PooledBody;
+
+pub use crate::observation::Observation;
 
 /// No chunk for this long, and the read fails as timed out.
 const IDLE: Duration = Duration::from_secs(60);
+
+/// Sends requests over one connection.
+pub(crate) type Sender = SendRequest<Body>;
+/// A response body that gives its connection back when it ends.
+pub type ResponseBody = PooledBody<Sender>;
 
 /// A stream of bytes of known length.
 #[derive(Debug)]
@@ -43,7 +51,7 @@ enum Source {
     Channel(mpsc::Receiver<Result<Bytes>>),
     Body(Box<Body>),
     Chain(VecDeque<Body>),
-    Framed(Box<Framed>),
+    Framed(Box<Framed<Body>>),
 }
 
 /// What watches the bytes of one transfer.
@@ -57,28 +65,6 @@ pub struct ObserverOptions {
     pub prepaid: u64,
     /// Counts every byte that passes, for progress and for noticing stalls.
     pub moved: Arc<AtomicU64>,
-}
-
-/// What the observer saw, readable once the stream has ended or failed.
-#[derive(Clone, Debug, Default)]
-pub struct Observation(Arc<Mutex<(Option<Digests>, Option<Error>)>>);
-
-impl Observation {
-    /// The digests, when the stream ended completely.
-    pub fn digests(&self) -> Option<Digests> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).0
-    }
-
-    /// The failure of the side that was read, when that was the cause.
-    pub fn failure(&self) -> Option<Error> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).1.clone()
-    }
-
-    fn set(&self, digests: Option<Digests>, failure: Option<Error>) {
-        let mut seen = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        seen.0 = digests.or(seen.0.take());
-        seen.1 = failure.or(seen.1.take());
-    }
 }
 
 #[derive(Debug)]
@@ -173,7 +159,7 @@ impl Body {
                 seen
             }
         };
-        let len = Framed::len_of(self.len);
+        let len = Framed::<Body>::len_of(self.len);
         Self::from_source(Source::Framed(Box::new(Framed::new(self, seen))), len)
     }
 
@@ -351,6 +337,16 @@ impl Body {
     }
 }
 
+impl ChunkSource for Body {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        Body::poll_chunk(self, cx)
+    }
+}
+
 impl http_body::Body for Body {
     type Data = Bytes;
     type Error = Error;
@@ -365,29 +361,6 @@ impl http_body::Body for Body {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.left + self.delayed_len())
-    }
-}
-
-impl ResponseBody {
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
-        loop {
-            let frame = ready!(Pin::new(self.incoming_mut()).poll_frame(cx));
-            return Poll::Ready(match frame {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) if data.is_empty() => continue,
-                    Ok(data) => {
-                        self.release_if_ended();
-                        Some(Ok(data))
-                    }
-                    Err(_trailers) => continue,
-                },
-                Some(Err(e)) => Some(Err(Error::new(Kind::Connect, "read", format!("connection lost: {e}")))),
-                None => {
-                    self.release();
-                    None
-                }
-            });
-        }
     }
 }
 

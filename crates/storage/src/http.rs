@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use model::error::{Error, Kind, Result};
 use rustls::pki_types::pem::PemObject;
@@ -14,14 +14,15 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::body::Body;
+use crate::body::{Body, Sender};
 use crate::egress::{Egress, host_of};
 use crate::idle::IdlePool;
+use crate::pooled_body::{PooledBody, STALL_TIMEOUT};
 use crate::quick_ack::{AckStream, QuickAck};
 
+pub use crate::body::ResponseBody;
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// No progress for this long, neither sent nor answered, and a request fails as timed out.
-const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// One endpoint: scheme, host and port.
 #[derive(Clone)]
@@ -42,57 +43,6 @@ pub struct Client {
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Client({})", self.authority)
-    }
-}
-
-type Sender = SendRequest<Body>;
-
-/// A response body that gives its connection back when it ends.
-#[derive(Debug)]
-pub struct ResponseBody {
-    incoming: Incoming,
-    sender: Option<(Arc<IdlePool<Sender>>, Sender)>,
-}
-
-impl ResponseBody {
-    pub(crate) fn incoming_mut(&mut self) -> &mut Incoming {
-        &mut self.incoming
-    }
-
-    /// The next bytes of an answer whose length is not known; none at its end.
-    pub(crate) async fn next_chunk(&mut self) -> Result<Option<bytes::Bytes>> {
-        loop {
-            let incoming = &mut self.incoming;
-            let frame = std::future::poll_fn(|cx| {
-                http_body::Body::poll_frame(std::pin::Pin::new(&mut *incoming), cx)
-            });
-            match tokio::time::timeout(STALL_TIMEOUT, frame).await {
-                Err(_) => return Err(Error::new(Kind::Timeout, "read", "the response stalled")),
-                Ok(None) => {
-                    self.release();
-                    return Ok(None);
-                }
-                Ok(Some(Err(e))) => return Err(Error::new(Kind::Connect, "read", e.to_string())),
-                Ok(Some(Ok(frame))) => {
-                    if let Ok(data) = frame.into_data() {
-                        return Ok(Some(data));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Called at the end of the body: the connection is free for the next request.
-    pub(crate) fn release(&mut self) {
-        if let Some((idle, sender)) = self.sender.take() {
-            idle.put(sender);
-        }
-    }
-
-    pub(crate) fn release_if_ended(&mut self) {
-        if http_body::Body::is_end_stream(&self.incoming) {
-            self.release();
-        }
     }
 }
 
@@ -232,8 +182,7 @@ impl Client {
         let progress = request.body().progress();
         let answer = self.watch(sender.send_request(request), progress).await?;
         let (head, incoming) = answer.into_parts();
-        let mut body = ResponseBody { incoming, sender: Some((self.idle.clone(), sender)) };
-        body.release_if_ended();
+        let body = PooledBody::new(incoming, self.idle.clone(), sender);
         Ok(Response::from_parts(head, body))
     }
 
@@ -261,6 +210,11 @@ impl Client {
             }
         }
     }
+}
+
+/// A header as text; none where it is missing or not ASCII.
+pub(crate) fn header_text<'h>(headers: &'h http::HeaderMap, name: &str) -> Option<&'h str> {
+    headers.get(name).and_then(|v| v.to_str().ok())
 }
 
 /// The length that an answer promises.

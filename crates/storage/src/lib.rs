@@ -20,6 +20,8 @@ pub mod http;
 mod idle;
 pub mod key_list;
 pub mod meta;
+mod observation;
+mod pooled_body;
 pub mod prefixed;
 mod quick_ack;
 pub mod retrying;

@@ -5,10 +5,9 @@ use model::error::{Error, Kind, Result};
 use model::key::Key;
 
 use super::error::failure;
-use super::meta::header_text;
 use super::{Azure, sign};
 use crate::body::Body;
-use crate::http::{ResponseBody, collect};
+use crate::http::{ResponseBody, collect, header_text};
 use crate::s3::sign::encode;
 
 /// The first service version with `startFrom` in listings.

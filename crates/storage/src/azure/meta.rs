@@ -9,13 +9,9 @@ use super::client::ApiCall;
 use super::{Azure, names};
 use crate::checksum::hex;
 use crate::etag::Etag;
-use crate::http::{date, length};
+use crate::http::{date, header_text, length};
 use crate::meta::Meta;
 use crate::s3::sign::encode;
-
-pub(super) fn header_text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    headers.get(name).and_then(|v| v.to_str().ok())
-}
 
 pub(super) fn md5_of(text: Option<&str>) -> Option<[u8; 16]> {
     STANDARD.decode(text?).ok()?.try_into().ok()

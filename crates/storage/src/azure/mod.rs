@@ -26,14 +26,13 @@ use async_trait::async_trait;
 use client::{ApiCall, MAX_RESPONSE_BYTES};
 use flow_control::clock::SharedClock;
 use http::Method;
-use meta::header_text;
 use model::error::{Error, Kind, Result};
 use model::key::Key;
 use multipart::upload_name;
 
 use crate::body::Body;
 use crate::capability::Capability;
-use crate::http::{collect, date};
+use crate::http::{collect, date, header_text};
 use crate::meta::Meta;
 use crate::{ListRequest, ObjectStore, Page, Probe, ReadRequest, Reading, UploadedPart, Written};
 

@@ -8,10 +8,10 @@ use model::key::Key;
 
 use super::Azure;
 use super::client::{ApiCall, MAX_RESPONSE_BYTES};
-use super::meta::{header_text, part_tag};
+use super::meta::part_tag;
 use crate::body::Body;
 use crate::etag::Etag;
-use crate::http::collect;
+use crate::http::{collect, header_text};
 use crate::meta::Meta;
 use crate::xml::escape;
 use crate::{UploadedPart, Written};

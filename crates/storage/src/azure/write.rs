@@ -6,11 +6,11 @@ use model::key::Key;
 
 use super::Azure;
 use super::client::{ApiCall, MAX_RESPONSE_BYTES};
-use super::meta::{header_text, md5_of};
+use super::meta::md5_of;
 use crate::Written;
 use crate::body::Body;
 use crate::etag::Etag;
-use crate::http::collect;
+use crate::http::{collect, header_text};
 use crate::meta::Meta;
 
 impl Azure {

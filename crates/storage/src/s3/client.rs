@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use model::error::{Error, Kind, Result};
 use model::key::Key;
 
-use super::config::Addressing;
+use super::addressing::Addressing;
 use super::sign::{encode, stamp};
 use super::{S3, error};
 use crate::body::Body;

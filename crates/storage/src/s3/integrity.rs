@@ -16,11 +16,12 @@ use super::{S3, crc64_in};
 
 use super::client::{ApiCall, read_to_end};
 
-use super::meta::{add_md5, header_text};
+use super::meta::add_md5;
 use crate::body::Body;
 use crate::capability::WriteCrc;
 use crate::checksum::{DigestSet, Hasher, crc64_of, hex};
 use crate::framed::{CRC64, crc64_text, sample};
+use crate::http::header_text;
 
 /// In front of the id of an upload whose parts carry the checksum. Ids of S3 have no `:`.
 const MARK: &str = "crc64nvme:";
@@ -176,7 +177,7 @@ impl S3 {
         call.body = match way {
             WriteCrc::Trailer => {
                 frame(&mut call.headers, SAMPLE.len() as u64);
-                sample(SAMPLE, crc)
+                Body::bytes(sample(SAMPLE, crc))
             }
             _ => {
                 set(&mut call.headers, CRC64, &crc64_text(crc));

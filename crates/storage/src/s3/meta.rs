@@ -10,12 +10,8 @@ use crate::Written;
 use crate::body::Body;
 use crate::checksum::Checksums;
 use crate::etag::Etag;
-use crate::http::length;
+use crate::http::{header_text, length};
 use crate::meta::Meta;
-
-pub(super) fn header_text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    headers.get(name).and_then(|v| v.to_str().ok())
-}
 
 /// A checksum of `N` bytes that an answer tells of the whole object. Checksums of checksums of parts are left out
 /// (AWS "Checking object integrity": composite checksums end in `-` and the number of parts).

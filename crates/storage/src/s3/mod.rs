@@ -1,5 +1,6 @@
 //! The S3 dialect, directly on hyper: what AWS documents, in the words every S3 server understands.
 
+mod addressing;
 mod capability;
 mod client;
 mod config;
@@ -15,18 +16,18 @@ pub mod vendor;
 mod versions;
 mod write;
 
-pub use config::{Addressing, S3Config};
+pub use addressing::Addressing;
+pub use config::S3Config;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
+use addressing::{check_label, check_segment};
 use async_trait::async_trait;
 use base64::Engine as _;
 use client::{ApiCall, body_of};
-use config::{check_label, check_segment};
 use flow_control::clock::SharedClock;
 use http::{HeaderValue, Method};
-use meta::header_text;
 use model::error::{Error, Kind, Result};
 use model::key::{Key, Order};
 use sign::Signer;
@@ -34,7 +35,7 @@ use sign::Signer;
 use crate::body::Body;
 use crate::capability::{Capability, WriteCrc};
 use crate::etag::Etag;
-use crate::http::Client;
+use crate::http::{Client, header_text};
 use crate::meta::Meta;
 use crate::xml;
 use crate::{

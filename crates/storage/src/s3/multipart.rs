@@ -7,10 +7,11 @@ use model::error::{Error, Kind, Result};
 use model::key::Key;
 
 use super::client::{ApiCall, body_of, read_to_end};
-use super::meta::{add_md5, header_text};
+use super::meta::add_md5;
 use super::{S3, crc64_in, error, integrity};
 use crate::body::Body;
 use crate::etag::Etag;
+use crate::http::header_text;
 use crate::meta::Meta;
 use crate::xml::{self, blocks, escape};
 use crate::{UploadedPart, Written};

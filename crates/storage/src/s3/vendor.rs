@@ -3,7 +3,7 @@
 //! Each documents an S3-compatible endpoint with signature version 4; what differs are host names and the headers
 //! that S3 does not have. Sources: the vendors' pages on S3 compatibility and endpoints.
 
-use super::config::Addressing;
+use super::addressing::Addressing;
 
 /// One vendor.
 #[derive(Debug, PartialEq, Eq)]

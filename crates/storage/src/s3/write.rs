@@ -5,12 +5,12 @@ use model::error::{Error, Kind, Result};
 use model::key::Key;
 
 use super::client::{ApiCall, body_of, read_to_end};
-use super::meta::header_text;
 use super::sign::encode;
 use super::{S3, error};
 use crate::Written;
 use crate::body::Body;
 use crate::etag::Etag;
+use crate::http::header_text;
 use crate::meta::Meta;
 use crate::xml;
 
