@@ -18,10 +18,11 @@ use tokio::sync::Notify;
 use crate::listing::lister::Lister;
 use crate::ranges::key_distribution::{KeyDistribution, common_prefix_len};
 
+mod list_probe;
 mod probes;
 mod run;
 
-use probes::TopFolders;
+use list_probe::{ListProbe, TopFolders};
 
 /// Part of the key space that one runner walks.
 #[derive(Debug)]

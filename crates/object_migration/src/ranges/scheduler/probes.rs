@@ -1,9 +1,9 @@
 //! What idle I/O threads ask the source, so that ranges can be split: the first-level folders, pages behind guesses.
 
-use model::key::{Key, Order};
+use model::key::Key;
 use model::selection::Scope;
-use storage::Page;
 
+use super::list_probe::ListProbe;
 use super::{ActiveRange, RangeScheduler, RangeState};
 use crate::listing::lister::PAGE_KEYS;
 use crate::ranges::key_distribution::ShapeDistribution;
@@ -12,34 +12,6 @@ use crate::ranges::key_distribution::ShapeDistribution;
 /// with digits, letters, or the beginnings of scripts.
 const FIRST_PROBES: [char; 13] =
     ['1', '4', '8', 'A', 'a', 'd', 'h', 'p', '\u{80}', '\u{400}', '\u{3040}', '\u{4e00}', '\u{7000}'];
-
-/// The first-level folders below a prefix, in the source's order.
-#[derive(Debug, Default)]
-pub(super) struct TopFolders {
-    folders: Vec<Key>,
-    /// Nothing lies behind this, when all folders and keys of the level fitted in one page.
-    end: Option<Key>,
-}
-
-impl TopFolders {
-    pub(super) fn from_page(page: Page, order: Order) -> Self {
-        let mut folders: Vec<Key> = page.folders.into_iter().map(Key::from).collect();
-        folders.sort_by(|a, b| order.compare(a.as_bytes(), b.as_bytes()));
-        let complete = page.next.is_none();
-        let behind = folders.last().map(|f| Key::from(format!("{f}{}", char::MAX)));
-        let keys = page.entries.into_iter().map(|e| e.key);
-        let last = keys.chain(behind).max_by(|a, b| order.compare(a.as_bytes(), b.as_bytes()));
-        Self { folders, end: last.filter(|_| complete) }
-    }
-}
-
-/// One speculative list request.
-pub(super) enum ListProbe {
-    /// The first-level folders.
-    Folders,
-    /// A page behind a key.
-    Page(Key),
-}
 
 /// A gap of a range between its position, probes in flight, and its end.
 struct Gap {
