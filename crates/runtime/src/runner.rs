@@ -9,15 +9,13 @@ use model::task::{Event, TaskId, Visible};
 use object_migration::{Job, JobEnd, Progress};
 use storage::retrying::RetryingStore;
 use storage::{Fact, ObjectStore};
-use store::TaskRow;
+use store::{LEASE_MS, RENEW_INTERVAL, TaskRow};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::{Engine, RunningTask};
 use crate::panics::catch_panic;
 use crate::webhooks::notify_task_end;
 
-const LEASE_MS: i64 = 30_000;
-const RENEW_INTERVAL: Duration = Duration::from_secs(8);
 const RESTORE_MIN_MS: i64 = 5_000;
 const RESTORE_MAX_MS: i64 = 900_000;
 /// Between two attempts to begin a task when the store fails.

@@ -1,9 +1,16 @@
 //! Leases with fencing numbers: a worker that lost its lease finds its writes turned away.
 
+use std::time::Duration;
+
 use model::error::Result;
 use model::task::TaskId;
 
 use crate::{StoreTx, args};
+
+/// A lease that was not renewed for this long, milliseconds, may be claimed by another worker.
+pub const LEASE_MS: i64 = 30_000;
+/// How often the holder of a lease renews it.
+pub const RENEW_INTERVAL: Duration = Duration::from_secs(8);
 
 impl StoreTx {
     /// Takes the lease of a task that nobody holds, or whose holder is late; answers the fencing number.

@@ -32,6 +32,7 @@ pub use audit::AuditLine;
 pub use backups::BackupRow;
 pub use failures::FailedObject;
 pub use groups::{GroupRow, MEMBERS_MAX};
+pub use lease::{LEASE_MS, RENEW_INTERVAL};
 pub use ledger::{Checkpoint, NewRange, Pass, RangeRow, UnresolvedUpload, Upload};
 pub use migrations::{Level, LogLine, MigrationRow, MigrationStats, NewMigration};
 pub use notifications::{DeliveryState, Notification};

@@ -19,7 +19,7 @@ use model::policy::{Check, MetadataRule, StoragePolicy};
 use model::selection::Scope;
 use storage::retrying::RetryingStore;
 use storage::{Fact, ObjectStore};
-use store::{NewRange, Pass, RangeRow, Store, StoreTx, TaskRow};
+use store::{LEASE_MS, NewRange, Pass, RangeRow, Store, StoreTx, TaskRow};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -47,7 +47,6 @@ const PRECOUNT_DELAY: std::time::Duration = std::time::Duration::from_millis(150
 pub(crate) const MAX_LISTINGS: i64 = 9;
 /// Large objects under way at once.
 const MAX_MULTIPART_OBJECTS: usize = 8;
-const LEASE_MS: i64 = 30_000;
 /// Answers to writes that cannot be called back are waited for so long at a stop.
 const RESPONSE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 

@@ -1,22 +1,18 @@
 //! A migration while its lease is held here: whoever loses the lease writes nothing any more.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use model::error::{Error, Kind, Result, Side};
 use model::migration::{MigrationEvent, Own, Phase};
 use redis_migration::{Node, Summary};
-use store::{MigrationRow, StoreTx};
+use store::{LEASE_MS, MigrationRow, StoreTx};
 use tokio::task::JoinHandle;
 
 use crate::engine::{Engine, RunningMigration};
 use crate::migrations::endpoints::{EndSecrets, resolve_node};
 use crate::migrations::log::append_log;
 use crate::migrations::log_messages::MessageCode;
-
-pub(super) const RENEW_INTERVAL: Duration = Duration::from_secs(8);
-
-pub(super) const LEASE_MS: i64 = 30_000;
 
 /// A migration while its lease is held here.
 pub(super) struct LeasedMigration<'e> {

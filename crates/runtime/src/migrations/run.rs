@@ -12,7 +12,7 @@ use redis_migration::reconnect::ReconnectPolicy;
 use redis_migration::snapshot::restore::Conflict;
 use redis_migration::source::spool::SpoolLimits;
 use redis_migration::{Event, EventSender, Migration, Options, Reconnect, Summary, Until};
-use store::MigrationStats;
+use store::{LEASE_MS, MigrationStats, RENEW_INTERVAL};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +21,7 @@ use crate::migrations::cutover::{self, Cutover};
 use crate::migrations::endpoints::EndSecrets;
 use crate::migrations::identity::{functions, names, route};
 use crate::migrations::import;
-use crate::migrations::lease::{Job, LEASE_MS, LeasedMigration, RENEW_INTERVAL, is_stopping};
+use crate::migrations::lease::{Job, LeasedMigration, is_stopping};
 use crate::migrations::log::{append_log, fail};
 use crate::migrations::log_messages::{MessageCode, format_failure};
 use crate::migrations::statistics::{compare_ends, count_keys, query_both, query_server, rate_sample};
