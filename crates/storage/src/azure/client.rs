@@ -1,12 +1,17 @@
 //! One request: how it is put together, signed, sent and answered.
 
+use std::sync::Arc;
+
+use flow_control::clock::SharedClock;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
 use model::error::{Error, Kind, Result};
 use model::key::Key;
 
+use super::config::AzureConfig;
 use super::error::failure;
-use super::{Azure, sign};
+use super::sign;
 use crate::body::Body;
+use crate::capability::Capability;
 use crate::http::{ResponseBody, collect, header_text};
 use crate::s3::sign::encode;
 
@@ -34,6 +39,22 @@ impl<'a> ApiCall<'a> {
         let refused = |_| Error::new(Kind::Invalid, "write", format!("`{name}` is not a valid header"));
         self.headers.insert(HeaderName::from_static(name), HeaderValue::from_bytes(value).map_err(refused)?);
         Ok(())
+    }
+}
+
+/// One container.
+#[derive(Debug)]
+pub struct Azure {
+    pub(super) config: AzureConfig,
+    pub(super) clock: Arc<DebugClock>,
+    pub(super) capability: Capability,
+}
+
+pub(super) struct DebugClock(pub(super) SharedClock);
+
+impl std::fmt::Debug for DebugClock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Watch")
     }
 }
 

@@ -2,8 +2,8 @@
 
 use model::error::Result;
 
-use super::Access;
 use super::connection::Connection;
+use super::sign::Access;
 use crate::egress::Egress;
 use crate::http::Client;
 

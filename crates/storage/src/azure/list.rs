@@ -4,8 +4,7 @@ use http::Method;
 use model::error::{Error, Kind, Result};
 use model::key::Key;
 
-use super::Azure;
-use super::client::{ApiCall, MAX_RESPONSE_BYTES};
+use super::client::{ApiCall, Azure, MAX_RESPONSE_BYTES};
 use super::config::AzureConfig;
 use super::meta::{class, md5_of};
 use crate::etag::Etag;

@@ -5,8 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 use model::error::Result;
 
-use super::client::ApiCall;
-use super::{Azure, names};
+use super::client::{ApiCall, Azure};
+use super::names;
 use crate::checksum::hex;
 use crate::etag::Etag;
 use crate::http::{date, header_text, length};

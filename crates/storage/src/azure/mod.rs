@@ -17,13 +17,14 @@ mod read;
 mod sign;
 mod write;
 
+pub use client::Azure;
 pub use config::AzureConfig;
 pub use sign::Access;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use client::{ApiCall, MAX_RESPONSE_BYTES};
+use client::{ApiCall, DebugClock, MAX_RESPONSE_BYTES};
 use flow_control::clock::SharedClock;
 use http::Method;
 use model::error::{Error, Kind, Result};
@@ -35,22 +36,6 @@ use crate::capability::Capability;
 use crate::http::{collect, date, header_text};
 use crate::meta::Meta;
 use crate::{ListRequest, ObjectStore, Page, Probe, ReadRequest, Reading, UploadedPart, Written};
-
-/// One container.
-#[derive(Debug)]
-pub struct Azure {
-    config: AzureConfig,
-    clock: Arc<DebugClock>,
-    capability: Capability,
-}
-
-struct DebugClock(SharedClock);
-
-impl std::fmt::Debug for DebugClock {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Watch")
-    }
-}
 
 impl Azure {
     /// Prepares a container; no request is made.

@@ -6,8 +6,7 @@ use http::{HeaderName, HeaderValue, Method};
 use model::error::Result;
 use model::key::Key;
 
-use super::Azure;
-use super::client::{ApiCall, MAX_RESPONSE_BYTES};
+use super::client::{ApiCall, Azure, MAX_RESPONSE_BYTES};
 use super::meta::part_tag;
 use crate::body::Body;
 use crate::etag::Etag;

@@ -4,8 +4,7 @@ use http::Method;
 use model::error::Result;
 use model::key::Key;
 
-use super::Azure;
-use super::client::{ApiCall, MAX_RESPONSE_BYTES};
+use super::client::{ApiCall, Azure, MAX_RESPONSE_BYTES};
 use super::meta::meta_of;
 use crate::body::Body;
 use crate::http::{check_range, collect, length};

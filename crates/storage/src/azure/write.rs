@@ -4,8 +4,7 @@ use http::Method;
 use model::error::{Kind, Result};
 use model::key::Key;
 
-use super::Azure;
-use super::client::{ApiCall, MAX_RESPONSE_BYTES};
+use super::client::{ApiCall, Azure, MAX_RESPONSE_BYTES};
 use super::meta::md5_of;
 use crate::Written;
 use crate::body::Body;

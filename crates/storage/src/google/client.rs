@@ -1,12 +1,14 @@
 //! One request: how it is put together, signed, sent and answered.
 
+use flow_control::clock::SharedClock;
 use http::{HeaderName, Method, Request, Response, header};
 use model::error::{Error, Kind, Result};
 use model::key::Key;
 
-use super::Google;
+use super::config::GoogleConfig;
 use super::error::failure;
 use crate::body::Body;
+use crate::capability::Capability;
 use crate::http::{ResponseBody, collect};
 use crate::s3::sign::encode;
 
@@ -21,6 +23,19 @@ pub(super) struct ApiCall<'a> {
     pub(super) headers: Vec<(HeaderName, String)>,
     pub(super) body: Body,
     pub(super) key: Option<&'a Key>,
+}
+
+/// One bucket.
+pub struct Google {
+    pub(super) config: GoogleConfig,
+    pub(super) clock: SharedClock,
+    pub(super) capability: Capability,
+}
+
+impl std::fmt::Debug for Google {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Google({})", self.config.bucket)
+    }
 }
 
 impl Google {

@@ -5,7 +5,7 @@ use model::error::{Error, Kind, Result};
 use model::key::Key;
 use serde::Deserialize;
 
-use super::Google;
+use super::client::Google;
 use super::meta::Object;
 use super::multipart::{AFTER_PARTS, PARTS_PREFIX};
 use crate::{Entry, ListRequest, Page, Position};

@@ -15,6 +15,7 @@ mod read;
 pub mod token;
 mod write;
 
+pub use client::Google;
 pub use config::{ENDPOINT, GoogleConfig};
 pub use multipart::PARTS_PREFIX;
 
@@ -30,19 +31,6 @@ use crate::capability::Capability;
 use crate::http::{collect, date};
 use crate::meta::Meta;
 use crate::{ListRequest, ObjectStore, Page, Probe, ReadRequest, Reading, UploadedPart, Written};
-
-/// One bucket.
-pub struct Google {
-    config: GoogleConfig,
-    clock: SharedClock,
-    capability: Capability,
-}
-
-impl std::fmt::Debug for Google {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Google({})", self.config.bucket)
-    }
-}
 
 impl Google {
     /// Prepares a bucket; no request is made.

@@ -6,7 +6,7 @@ use model::key::Key;
 use ring::digest;
 use serde_json::{Map, Value, json};
 
-use super::Google;
+use super::client::Google;
 use super::meta::{Object, resource};
 use crate::body::Body;
 use crate::checksum::hex;

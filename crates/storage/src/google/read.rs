@@ -4,7 +4,7 @@ use http::{Method, header};
 use model::error::{Error, Kind, Result};
 use model::key::Key;
 
-use super::Google;
+use super::client::Google;
 use super::meta::Object;
 use crate::body::Body;
 use crate::etag::Etag;

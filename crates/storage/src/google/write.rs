@@ -5,7 +5,7 @@ use model::error::{Error, Kind, Result};
 use model::key::Key;
 use serde_json::{Value, json};
 
-use super::Google;
+use super::client::Google;
 use super::meta::{Object, resource};
 use crate::Written;
 use crate::body::Body;

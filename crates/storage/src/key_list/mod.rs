@@ -2,6 +2,7 @@
 //! stream and becomes a sorted key space, so that everything else treats it like a bucket.
 
 mod line;
+mod page;
 mod sorted;
 mod urls;
 
@@ -12,17 +13,16 @@ use async_trait::async_trait;
 use model::error::{Error, Kind, Result};
 use model::key::{Key, Order};
 
+use page::page;
+
 pub use line::ListForm;
 pub use sorted::Sorted;
 pub use urls::UrlListStore;
 
 use crate::capability::Capability;
 use crate::egress::Egress;
-use crate::etag::Etag;
 use crate::meta::Meta;
-use crate::{
-    Entry, ListRequest, ObjectStore, Page, Position, Probe, ReadRequest, Reading, SharedStore, StartAfter,
-};
+use crate::{ListRequest, ObjectStore, Page, Position, Probe, ReadRequest, Reading, SharedStore, StartAfter};
 
 /// Largest list file, bytes (oms.md §4.3).
 pub const FILE_MAX: u64 = 1 << 30;
@@ -247,26 +247,6 @@ impl KeyListStore {
     }
 }
 
-/// One page of a list: keys, and nothing about them.
-fn page(list: &Sorted, request: &ListRequest) -> Result<Page> {
-    let max = request.max as usize;
-    let after = request.from.after_key();
-    let mut lines = list.after(after.as_bytes(), request.prefix.as_bytes(), max + 1)?;
-    let more = lines.len() > max;
-    lines.truncate(max);
-    let bare = |line: line::Line| Entry {
-        key: Key::from(line.key),
-        size: 0,
-        modified_ms: 0,
-        written_ms: 0,
-        etag: Etag::None,
-        class: None,
-    };
-    let entries: Vec<Entry> = lines.into_iter().map(bare).collect();
-    let next = entries.last().filter(|_| more).map(|last| Position::After(last.key.clone()));
-    Ok(Page { entries, folders: vec![], next })
-}
-
 #[async_trait]
 impl ObjectStore for KeyListStore {
     fn capability(&self) -> &Capability {
@@ -312,6 +292,8 @@ mod folders {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::Entry;
+    use crate::etag::Etag;
 
     /// Its listing has no end; names end so.
     #[derive(Debug)]

@@ -9,7 +9,8 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, h
 use model::error::{Error, Kind, Result};
 use model::key::{Key, Order};
 
-use super::{Sorted, page};
+use super::page::page;
+use super::sorted::Sorted;
 use crate::body::Body;
 use crate::capability::Capability;
 use crate::egress::Egress;

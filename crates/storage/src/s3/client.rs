@@ -1,16 +1,21 @@
 //! One request: how it is put together, signed, sent and answered.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
+use flow_control::clock::SharedClock;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use model::error::{Error, Kind, Result};
 use model::key::Key;
 
 use super::addressing::Addressing;
-use super::sign::{encode, stamp};
-use super::{S3, error};
+use super::config::S3Config;
+use super::error;
+use super::sign::{Signer, encode, stamp};
 use crate::body::Body;
-use crate::http::{ResponseBody, collect};
+use crate::capability::Capability;
+use crate::http::{Client, ResponseBody, collect};
 use crate::xml;
 
 /// No listing, error or upload answer is larger: 1000 keys of 1,024 bytes, percent-encoded, with room.
@@ -47,6 +52,47 @@ pub(super) async fn body_of(answer: Response<ResponseBody>) -> Result<bytes::Byt
 /// Reads a small answer to its end, so that its connection can be used again.
 pub(super) async fn read_to_end(answer: Response<ResponseBody>) {
     let _ = body_of(answer).await;
+}
+
+/// Whether a store keeps an object that was written in frames without `aws-chunked` as its Content-Encoding. Some decode
+/// the frames and keep the word; of parts they keep neither. Unknown until the first such object was looked at: its write
+/// holds the lock, others wait for it.
+pub(super) type WholeFramed = tokio::sync::Mutex<Option<bool>>;
+
+/// What a bucket's answers have taught, shared by all views of it.
+#[derive(Debug, Default)]
+pub(super) struct ServerFacts {
+    pub(super) dialect: AtomicU32,
+    /// Requests that were signed and accepted; counted no further than one.
+    pub(super) accepted: AtomicU32,
+    /// Signatures refused since the last that was accepted.
+    pub(super) refused: AtomicU32,
+    /// Whether objects that were written in frames are kept without a trace of them.
+    pub(super) whole_framed: WholeFramed,
+}
+
+/// One bucket of an S3 endpoint.
+#[derive(Debug)]
+pub struct S3 {
+    pub(super) config: S3Config,
+    pub(super) client: Client,
+    pub(super) host: HeaderValue,
+    pub(super) signer: Option<Signer>,
+    pub(super) clock: DebugClock,
+    pub(super) capability: Capability,
+    /// Reads are of this version of a key.
+    pub(super) version: Option<String>,
+    /// The server makes one key of `a//b`, `/a/b` and `a/b`.
+    pub(super) merges_slashes: bool,
+    pub(super) facts: Arc<ServerFacts>,
+}
+
+pub(super) struct DebugClock(pub(super) SharedClock);
+
+impl std::fmt::Debug for DebugClock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Clock")
+    }
 }
 
 impl S3 {

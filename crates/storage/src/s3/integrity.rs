@@ -12,11 +12,9 @@ use http::{HeaderMap, HeaderValue, Method};
 use model::error::{Error, Kind, Result};
 use model::key::Key;
 
-use super::{S3, crc64_in};
+use super::client::{ApiCall, S3, read_to_end};
 
-use super::client::{ApiCall, read_to_end};
-
-use super::meta::add_md5;
+use super::meta::{add_md5, crc64_in};
 use crate::body::Body;
 use crate::capability::WriteCrc;
 use crate::checksum::{DigestSet, Hasher, crc64_of, hex};
@@ -35,11 +33,6 @@ const SAMPLE: &[u8] = b"whimbrel";
 
 /// Numbers of the parts of the proof.
 const NUMBERS: std::ops::RangeInclusive<u32> = 5_000..=10_000;
-
-/// Whether a store keeps an object that was written in frames without `aws-chunked` as its Content-Encoding. Some decode
-/// the frames and keep the word; of parts they keep neither. Unknown until the first such object was looked at: its write
-/// holds the lock, others wait for it.
-pub(super) type WholeFramed = tokio::sync::Mutex<Option<bool>>;
 
 /// The right to find it out.
 pub(super) type Proving<'a> = tokio::sync::MutexGuard<'a, Option<bool>>;

@@ -6,9 +6,9 @@ use http::Method;
 use model::error::{Error, Kind, Result};
 use model::key::{Key, Order};
 
-use super::client::{ApiCall, body_of};
+use super::client::{ApiCall, S3, body_of};
 use super::config::S3Config;
-use super::{S3, list_parser};
+use super::list_parser;
 use crate::xml::blocks;
 use crate::{ListRequest, Page, Position};
 

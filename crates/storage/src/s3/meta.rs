@@ -4,14 +4,21 @@ use base64::Engine as _;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use model::error::{Error, Kind, Result};
 
+use super::client::S3;
 use super::sign::encode;
-use super::{S3, vendor};
+use super::vendor;
 use crate::Written;
 use crate::body::Body;
 use crate::checksum::Checksums;
 use crate::etag::Etag;
 use crate::http::{header_text, length};
 use crate::meta::Meta;
+
+/// A CRC-64 as headers and answers write it.
+pub(super) fn crc64_in(text: &str) -> Option<u64> {
+    let bytes = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
+    Some(u64::from_be_bytes(bytes.try_into().ok()?))
+}
 
 /// A checksum of `N` bytes that an answer tells of the whole object. Checksums of checksums of parts are left out
 /// (AWS "Checking object integrity": composite checksums end in `-` and the number of parts).

@@ -17,15 +17,14 @@ mod versions;
 mod write;
 
 pub use addressing::Addressing;
+pub use client::S3;
 pub use config::S3Config;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 
 use addressing::{check_label, check_segment};
 use async_trait::async_trait;
-use base64::Engine as _;
-use client::{ApiCall, body_of};
+use client::{ApiCall, DebugClock, body_of};
 use flow_control::clock::SharedClock;
 use http::{HeaderValue, Method};
 use model::error::{Error, Kind, Result};
@@ -35,49 +34,13 @@ use sign::Signer;
 use crate::body::Body;
 use crate::capability::{Capability, WriteCrc};
 use crate::etag::Etag;
-use crate::http::{Client, header_text};
+use crate::http::header_text;
 use crate::meta::Meta;
 use crate::xml;
 use crate::{
     ListRequest, ObjectStore, Page, Probe, ReadRequest, Reading, SharedStore, UploadedPart, VersionPage,
     Written,
 };
-
-/// What a bucket's answers have taught, shared by all views of it.
-#[derive(Debug, Default)]
-struct ServerFacts {
-    dialect: AtomicU32,
-    /// Requests that were signed and accepted; counted no further than one.
-    accepted: AtomicU32,
-    /// Signatures refused since the last that was accepted.
-    refused: AtomicU32,
-    /// Whether objects that were written in frames are kept without a trace of them.
-    whole_framed: integrity::WholeFramed,
-}
-
-/// One bucket of an S3 endpoint.
-#[derive(Debug)]
-pub struct S3 {
-    config: S3Config,
-    client: Client,
-    host: HeaderValue,
-    signer: Option<Signer>,
-    clock: DebugClock,
-    capability: Capability,
-    /// Reads are of this version of a key.
-    version: Option<String>,
-    /// The server makes one key of `a//b`, `/a/b` and `a/b`.
-    merges_slashes: bool,
-    facts: Arc<ServerFacts>,
-}
-
-struct DebugClock(SharedClock);
-
-impl std::fmt::Debug for DebugClock {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Clock")
-    }
-}
 
 impl S3 {
     /// Prepares a bucket; no request is made.
@@ -143,12 +106,6 @@ impl S3 {
         }
         Ok((self, probe))
     }
-}
-
-/// A CRC-64 as headers and answers write it.
-fn crc64_in(text: &str) -> Option<u64> {
-    let bytes = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
-    Some(u64::from_be_bytes(bytes.try_into().ok()?))
 }
 
 #[async_trait]

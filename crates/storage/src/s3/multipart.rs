@@ -6,9 +6,9 @@ use http::{HeaderValue, Method};
 use model::error::{Error, Kind, Result};
 use model::key::Key;
 
-use super::client::{ApiCall, body_of, read_to_end};
-use super::meta::add_md5;
-use super::{S3, crc64_in, error, integrity};
+use super::client::{ApiCall, S3, body_of, read_to_end};
+use super::meta::{add_md5, crc64_in};
+use super::{error, integrity};
 use crate::body::Body;
 use crate::etag::Etag;
 use crate::http::header_text;

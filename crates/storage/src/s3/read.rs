@@ -4,8 +4,8 @@ use http::{HeaderValue, Method};
 use model::error::{Error, Kind, Result};
 use model::key::Key;
 
-use super::client::{ApiCall, body_of};
-use super::{S3, versions};
+use super::client::{ApiCall, S3, body_of};
+use super::versions;
 use crate::body::Body;
 use crate::http::{check_range, length};
 use crate::meta::Meta;

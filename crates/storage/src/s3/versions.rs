@@ -6,9 +6,7 @@ use http::Method;
 use model::error::{Error, Kind, Result};
 use model::key::Key;
 
-use super::S3;
-
-use super::client::{ApiCall, body_of};
+use super::client::{ApiCall, S3, body_of};
 use crate::etag::Etag;
 use crate::s3::list_parser::{instant, percent_decode};
 use crate::xml::{Scanner, Token, unescape};

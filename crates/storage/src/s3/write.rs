@@ -4,9 +4,9 @@ use http::{HeaderValue, Method};
 use model::error::{Error, Kind, Result};
 use model::key::Key;
 
-use super::client::{ApiCall, body_of, read_to_end};
+use super::client::{ApiCall, S3, body_of, read_to_end};
+use super::error;
 use super::sign::encode;
-use super::{S3, error};
 use crate::Written;
 use crate::body::Body;
 use crate::etag::Etag;
