@@ -3,6 +3,7 @@
 
 mod generate;
 mod servers;
+mod soak;
 
 use std::process::{Command, ExitCode};
 
@@ -14,7 +15,7 @@ const USAGE: &str = "usage: cargo x COMMAND
   test [FILTER]      install and start the test servers, then run all tests
   servers [stop]     install and start the test servers and print their variables
   bench objects|redis  measure against other tools; writes docs/benchmarks.md
-  soak NAME          long-running tests: sim [--seeds N], history [--runs N], doors, stop, kill, list, split, memory, requests, storms, frozen, cutover, great, rest, versions, gaps, fuzz, bare
+  soak NAME          run a long-running test; without a name, list them all
   deny [CHECK…]      check licences, sources and versions of dependencies; `deny advisories` needs the network
   gen                regenerate the generated files
   fmt | lint         format; lint";
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
             }
         }),
         Some("bench") => bench(&rest),
-        Some("soak") => soak(&rest),
+        Some("soak") => soak::run(&rest),
         Some("deny") => deny(&rest),
         Some("gen") => generate::write(),
         Some("fmt") => cargo(&["fmt", "--all"], &[]),
@@ -122,86 +123,4 @@ fn bench(rest: &[&str]) -> Done {
     let mut args = vec!["run", "--release", "-q", "-p", "bench", "--"];
     args.extend(if rest.is_empty() { &["objects"] } else { rest });
     cargo(&args, &variables)
-}
-
-fn soak(rest: &[&str]) -> Done {
-    let name = rest.first().ok_or("usage: cargo x soak NAME; `cargo x` lists the names")?;
-    if !matches!(*name, "sim" | "history" | "clean-machine" | "fuzz") {
-        cargo(&["build", "--release", "-p", "whimbrel"], &[])?;
-    }
-    let mut variables = vec![("WHIMBREL_SOAK".to_owned(), "1".to_owned())];
-    match *name {
-        "sim" => {
-            let seeds = match rest {
-                [_] => "100000",
-                [_, "--seeds", seeds] => seeds,
-                _ => return Err("usage: cargo x soak sim [--seeds N]".into()),
-            };
-            variables.push(("WHIMBREL_SIM_SEEDS".to_owned(), seeds.to_string()));
-            cargo(&["test", "--release", "-p", "runtime", "--test", "sim", "--", "--nocapture"], &variables)
-        }
-        "history" => {
-            let runs = match rest {
-                [_] => "1000",
-                [_, "--runs", runs] => runs,
-                _ => return Err("usage: cargo x soak history [--runs N]".into()),
-            };
-            variables.extend(servers::redis()?);
-            variables.push(("WHIMBREL_HISTORY_RUNS".to_owned(), runs.to_string()));
-            cargo(
-                &["test", "--release", "-p", "redis_migration", "--test", "history", "--", "--nocapture"],
-                &variables,
-            )
-        }
-        "split" => cargo(
-            &["test", "--release", "-p", "object_migration", "--lib", "--", "--nocapture", "five_shapes"],
-            &variables,
-        ),
-        "stop" | "kill" | "list" | "memory" | "connections" | "requests" => {
-            let filter = match *name {
-                "connections" => "connections::".to_owned(),
-                "requests" => "fuzzed::".to_owned(),
-                name => format!("soak::{name}"),
-            };
-            let args =
-                ["test", "--release", "-p", "whimbrel", "--test", "main", "--", "--nocapture", &filter];
-            cargo(&args, &variables)
-        }
-        "kill-storms" | "stalled-target" | "cutover" | "large-values" | "stop-latency" => {
-            variables.extend(servers::start()?);
-            let filter = format!("redis_soak::redis_{}", name.replace('-', "_"));
-            let args =
-                ["test", "--release", "-p", "whimbrel", "--test", "main", "--", "--nocapture", &filter];
-            let done = cargo(&args, &variables);
-            servers::stop();
-            done
-        }
-        "versions" | "interruptions" => {
-            variables.extend(servers::redis()?);
-            let filter = if *name == "interruptions" { "random_lives" } else { "every_type_into" };
-            let args =
-                ["test", "--release", "-p", "redis_migration", "--test", "main", "--", "--nocapture", filter];
-            cargo(&args, &variables)
-        }
-        "clean-machine" => {
-            let status =
-                Command::new("bash").arg("tests/bare.sh").status().map_err(|e| format!("bash: {e}"))?;
-            if status.success() { Ok(()) } else { Err("failed: tests/bare.sh".into()) }
-        }
-        "fuzz" => {
-            let of = |package: &'static str, target: &[&'static str], filter: &'static str| {
-                let mut args = vec!["test", "--release", "-p", package];
-                args.extend(target);
-                args.extend(["--", "--nocapture", filter]);
-                cargo(&args, &variables)
-            };
-            of("redis_proto", &["--test", "main"], "fuzz::")?;
-            of("storage", &["--lib"], "fuzz_")?;
-            for package in ["replica", "control", "api", "copy", "config"] {
-                of(package, &["--lib"], "fuzz_")?;
-            }
-            of("whimbrel", &["--bin", "whimbrel"], "fuzz_")
-        }
-        other => Err(format!("unknown soak `{other}`; `cargo x` lists the names")),
-    }
 }

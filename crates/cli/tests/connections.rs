@@ -57,12 +57,21 @@ pub(crate) fn token(service: &Service, at: &str) -> String {
     answer.lines().find_map(|l| l.strip_prefix("X-Subject-Token: ")).unwrap().to_owned()
 }
 
-/// The descriptors that this process and the service may have limit how many connections there can be.
 #[test]
-#[allow(clippy::print_stdout, reason = "the soak's figures")]
 fn doors_a_known_caller_is_answered_among_strangers() {
-    let long = std::env::var("WHIMBREL_SOAK").is_ok();
-    let (strangers, sign_ins, requests) = if long { (2000, 600, 2000) } else { (300, 40, 50) };
+    requests_among_strangers(300, 40, 50, Duration::from_secs(1));
+}
+
+#[test]
+#[ignore = "soak: cargo x soak connections"]
+fn soak_known_caller_is_answered_among_2000_strangers() {
+    requests_among_strangers(2000, 600, 2000, Duration::from_secs(5));
+}
+
+/// Sends requests as a known caller once the strangers have had `warm_up` to connect. The descriptors that this process and
+/// the service may have limit how many connections there can be.
+#[allow(clippy::print_stdout, reason = "the soak's figures")]
+fn requests_among_strangers(strangers: usize, sign_ins: usize, requests: usize, warm_up: Duration) {
     let dir = tempfile::tempdir().unwrap();
     let service = Service::start(dir.path(), "");
     let at = service.endpoint.trim_start_matches("http://").to_owned();
@@ -112,7 +121,7 @@ fn doors_a_known_caller_is_answered_among_strangers() {
                 }
             });
         }
-        std::thread::park_timeout(Duration::from_secs(if long { 5 } else { 1 }));
+        std::thread::park_timeout(warm_up);
         let mut stream = TcpStream::connect(&at).unwrap();
         while times.len() < requests {
             let began = Instant::now();

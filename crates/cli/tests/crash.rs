@@ -1,18 +1,41 @@
-//! SIGKILL and Ctrl-C, short forms of the long proofs in `soak`.
+//! SIGKILL and stop requests while objects are copied: the short forms of the soaks in `soak`.
 
-use crate::soak;
+use std::time::Duration;
+
+use crate::soak::{self, Load};
 
 #[test]
 fn c12_a_copy_that_is_killed_leaves_no_upload_and_exact_counters() {
-    soak::kill_storm(6, 3_000, 2, 1);
+    soak::copy_through_kills(&Load {
+        small_objects: 3_000,
+        large_objects: 2,
+        response_delay: Duration::from_millis(1),
+        interruptions: 6,
+        max_run: Duration::from_millis(900),
+        seed: 1,
+    });
 }
 
 #[test]
 fn stopped_a_few_times_it_repeats_nothing() {
-    soak::stop_storm(6, 4_000, 2, 7);
+    soak::copy_through_stops(&Load {
+        small_objects: 4_000,
+        large_objects: 2,
+        response_delay: Duration::from_millis(1),
+        interruptions: 6,
+        max_run: Duration::from_millis(700),
+        seed: 7,
+    });
 }
 
 #[test]
 fn a_list_of_keys_survives_kills_in_bounded_memory() {
-    soak::list_storm(20_000, 4, 1);
+    soak::copy_key_list_through_kills(20_000, 4, 1, 50..900);
+}
+
+/// Each stop reads at most what was under way a second time, so three stops read less than the objects a second time.
+#[test]
+fn c13_a_stop_of_large_objects_reads_little_again() {
+    let more = soak::stops_of_large(3, 4, 96 << 20);
+    assert!(more < 1.0, "{more}");
 }

@@ -290,7 +290,16 @@ fn send(service: &Service, at: &str, seed: u64, count: u64) -> Counts {
 
 #[test]
 fn sec_requests_of_any_kind_are_answered() {
-    let total = if std::env::var("WHIMBREL_SOAK").is_ok() { 100_000 } else { 2_000 };
+    random_requests_are_answered(2_000);
+}
+
+#[test]
+#[ignore = "soak: cargo x soak requests"]
+fn soak_100_000_random_requests_are_answered() {
+    random_requests_are_answered(100_000);
+}
+
+fn random_requests_are_answered(total: u64) {
     let dir = tempfile::tempdir().unwrap();
     let service = Service::start(dir.path(), "");
     let at = service.endpoint.trim_start_matches("http://").to_owned();

@@ -1,4 +1,5 @@
-//! Long proofs of the Redis engine: `cargo x soak kill-storms|stalled-target|cutover|large-values|stop-latency`. Their short forms run with all tests.
+//! Long-running tests of Redis migrations, ignored unless asked for:
+//! `cargo x soak kill-storms|stalled-target|cutover|large-values|stop-latency`. Their short forms are tests of this file, too.
 
 use std::process::{Child, Stdio};
 use std::sync::Arc;
@@ -14,10 +15,6 @@ use crate::support::whimbrel;
 const MASTERS: usize = 3;
 /// Keys of each kind that the writer changes.
 const KEYS: u64 = 300;
-
-fn soaking() -> bool {
-    std::env::var_os("WHIMBREL_SOAK").is_some()
-}
 
 /// One server or a cluster.
 enum Side {
@@ -117,7 +114,7 @@ fn follow(source: &Side, target: &Side, more: &[&str]) -> Child {
 }
 
 /// A mover that is killed and cut off again and again under a writer: every change arrives once, behind one snapshot.
-pub(crate) fn storm(kills: u32, cuts: u32, per_second: u64, cluster: bool) {
+fn storm(kills: u32, cuts: u32, per_second: u64, max_run: Duration, cluster: bool) {
     let (source, target) = (Side::start(cluster), Side::start(cluster));
     let stop = Arc::new(AtomicBool::new(false));
     let writer = writer(&source, per_second, stop.clone());
@@ -130,7 +127,7 @@ pub(crate) fn storm(kills: u32, cuts: u32, per_second: u64, cluster: bool) {
         std::thread::park_timeout(Duration::from_millis(20));
     }
     while killed < kills || cut < cuts {
-        std::thread::park_timeout(Duration::from_millis(random.u64(100..if soaking() { 1500 } else { 400 })));
+        std::thread::park_timeout(Duration::from_millis(random.u64(100..max_run.as_millis() as u64)));
         let left = (kills - killed, cuts - cut);
         if left.1 == 0 || (left.0 > 0 && random.bool()) {
             mover.kill().unwrap();
@@ -341,8 +338,8 @@ pub(crate) fn frozen(seconds: u64, per_second: u64) {
 
 #[test]
 fn short_storms() {
-    storm(3, 3, 3000, false);
-    storm(2, 2, 3000, true);
+    storm(3, 3, 3000, Duration::from_millis(400), false);
+    storm(2, 2, 3000, Duration::from_millis(400), true);
 }
 
 #[test]
@@ -356,37 +353,32 @@ fn rather_great_values() {
 }
 
 #[test]
-fn redis_large_values() {
-    if soaking() {
-        great(5_000_000, 512);
-    }
+#[ignore = "soak: cargo x soak large-values"]
+fn soak_values_of_512_mib_are_copied_in_bounded_memory() {
+    great(5_000_000, 512);
 }
 
 #[test]
-fn redis_stop_latency() {
-    if soaking() {
-        rests(20);
-    }
+#[ignore = "soak: cargo x soak stop-latency"]
+fn soak_stop_requests_end_each_phase_within_60_s() {
+    rests(20);
 }
 
 #[test]
-fn redis_kill_storms() {
-    if soaking() {
-        storm(20, 20, 5000, false);
-        storm(20, 20, 5000, true);
-    }
+#[ignore = "soak: cargo x soak kill-storms"]
+fn soak_each_change_is_applied_once_through_20_kills_and_cuts() {
+    storm(20, 20, 5000, Duration::from_millis(1500), false);
+    storm(20, 20, 5000, Duration::from_millis(1500), true);
 }
 
 #[test]
-fn redis_stalled_target() {
-    if soaking() {
-        frozen(60, 20_000);
-    }
+#[ignore = "soak: cargo x soak stalled-target"]
+fn soak_target_that_stalls_for_60_s_costs_the_source_no_memory() {
+    frozen(60, 20_000);
 }
 
 #[test]
-fn redis_cutover() {
-    if soaking() {
-        crate::migrations::cutovers(20);
-    }
+#[ignore = "soak: cargo x soak cutover"]
+fn soak_20_cutovers_survive_service_kills() {
+    crate::migrations::cutovers(20);
 }

@@ -1,7 +1,8 @@
-//! The long proofs: `cargo x soak kill|stop|list|memory`. Without WHIMBREL_SOAK they do nothing; their short forms
-//! run in `crash`.
+//! Long-running tests of object tasks, ignored unless asked for: `cargo x soak kill|stop|list|memory`. The short forms of
+//! the same scenarios are the tests of `crash`.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -13,23 +14,34 @@ use crate::support::{Service, copy, json};
 
 const MIB: u64 = 1 << 20;
 
-fn soaking() -> bool {
-    std::env::var_os("WHIMBREL_SOAK").is_some()
+/// How much is copied, how slow the server is and how often the work is interrupted.
+pub(crate) struct Load {
+    pub(crate) small_objects: usize,
+    pub(crate) large_objects: usize,
+    /// How long the server waits before each response.
+    pub(crate) response_delay: Duration,
+    pub(crate) interruptions: u32,
+    /// The longest time from a start to the next interruption.
+    pub(crate) max_run: Duration,
+    pub(crate) seed: u64,
+}
+
+impl Load {
+    /// The time until the next interruption.
+    fn draw_run(&self, random: &mut fastrand::Rng, min_millis: u64) -> Duration {
+        Duration::from_millis(random.u64(min_millis..self.max_run.as_millis() as u64))
+    }
 }
 
 /// A source with many small and some large objects, and an empty target.
-fn server(small: usize, large: usize) -> S3Server {
-    let options = Options {
-        delay: Duration::from_millis(if soaking() { 25 } else { 1 }),
-        threads: 1,
-        ..Options::default()
-    };
+fn server(load: &Load) -> S3Server {
+    let options = Options { delay: load.response_delay, threads: 1, ..Options::default() };
     let server = S3Server::start(options);
     let source = server.bucket("from");
-    for i in 0..small {
+    for i in 0..load.small_objects {
         source.put(&format!("small/{:03}/{i:06}", i % 100), format!("content {i}"));
     }
-    for i in 0..large {
+    for i in 0..load.large_objects {
         source.put_with(&format!("large/{i}"), Content::Pattern(96 * MIB + i as u64), Some(8 * MIB), &[]);
     }
     server.bucket("to");
@@ -42,11 +54,12 @@ fn etags(server: &S3Server, bucket: &str) -> BTreeMap<String, String> {
 }
 
 /// The process is killed at random moments and started again until it is done.
-pub(crate) fn kill_storm(kills: u32, small: usize, large: usize, seed: u64) {
-    let server = server(small, large);
+pub(crate) fn copy_through_kills(load: &Load) {
+    let (small, large) = (load.small_objects, load.large_objects);
+    let server = server(load);
     let state = tempfile::tempdir().unwrap();
     let at = server.endpoint();
-    let mut random = fastrand::Rng::with_seed(seed);
+    let mut random = fastrand::Rng::with_seed(load.seed);
     let mut killed = 0;
     let summary = loop {
         let mut command = copy((&at, "from"), (&at, "to"), state.path());
@@ -54,9 +67,8 @@ pub(crate) fn kill_storm(kills: u32, small: usize, large: usize, seed: u64) {
         command.env("WHIMBREL_TARGET_ACCESS_KEY", "OTHER").args(["--concurrency", "16"]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        if killed < kills {
-            let deadline =
-                Instant::now() + Duration::from_millis(random.u64(20..if soaking() { 1500 } else { 900 }));
+        if killed < load.interruptions {
+            let deadline = Instant::now() + load.draw_run(&mut random, 20);
             let mut ended = false;
             while Instant::now() < deadline {
                 if child.try_wait().unwrap().is_some() {
@@ -111,18 +123,20 @@ fn part_of(query: &str) -> String {
     query.split('&').find(|p| p.starts_with("partNumber")).unwrap_or_default().to_owned()
 }
 
-/// A service's task is stopped at random moments and started again until it is done.
-pub(crate) fn stop_storm(stops: u32, small: usize, large: usize, seed: u64) {
-    let server = server(small, large);
+/// A service's task is stopped at random moments and started again until it is done. Returns the 99th percentile of the
+/// time from a stop request to the state `paused`.
+pub(crate) fn copy_through_stops(load: &Load) -> Duration {
+    let (small, large) = (load.small_objects, load.large_objects);
+    let server = server(load);
     let dir = tempfile::tempdir().unwrap();
     let service = Service::start(dir.path(), "");
     let at = server.endpoint();
-    let mut random = fastrand::Rng::with_seed(seed);
+    let mut random = fastrand::Rng::with_seed(load.seed);
     let id = create(&service, &at);
     let (mut latencies, mut moved_after) = (Vec::new(), 0);
-    while latencies.len() < stops as usize {
+    while latencies.len() < load.interruptions as usize {
         wait_until_running(&service, id);
-        spin(Duration::from_millis(random.u64(1..700)));
+        spin(load.draw_run(&mut random, 1));
         let began = Instant::now();
         if !service.task(&["stop", &id.to_string()]).status.success() {
             break;
@@ -163,7 +177,7 @@ pub(crate) fn stop_storm(stops: u32, small: usize, large: usize, seed: u64) {
         again.len(),
     );
     assert!(again.is_empty(), "written again: {again:?}");
-    assert!(p99 <= Duration::from_secs(1) || !soaking(), "{p99:?}");
+    p99
 }
 
 /// C6: what a server has read completely is stored, whoever waits for its answer.
@@ -231,25 +245,36 @@ fn wait_until_running(service: &Service, id: i64) {
 }
 
 #[test]
-fn kill() {
-    if soaking() {
-        kill_storm(50, 30_000, 8, fastrand::u64(..));
-    }
+#[ignore = "soak: cargo x soak kill"]
+fn soak_copy_through_50_kills_is_complete() {
+    copy_through_kills(&Load {
+        small_objects: 30_000,
+        large_objects: 8,
+        response_delay: Duration::from_millis(25),
+        interruptions: 50,
+        max_run: Duration::from_millis(1500),
+        seed: fastrand::u64(..),
+    });
 }
 
 #[test]
-fn stop() {
-    if soaking() {
-        stop_storm(50, 100_000, 6, fastrand::u64(..));
-    }
+#[ignore = "soak: cargo x soak stop"]
+fn soak_stop_request_takes_at_most_1_s() {
+    let p99 = copy_through_stops(&Load {
+        small_objects: 100_000,
+        large_objects: 6,
+        response_delay: Duration::from_millis(25),
+        interruptions: 50,
+        max_run: Duration::from_millis(700),
+        seed: fastrand::u64(..),
+    });
+    assert!(p99 <= Duration::from_secs(1), "{p99:?}");
 }
 
 /// Peak memory of listing ten million keys and of moving eight 4 GiB objects at once.
 #[test]
-fn memory() {
-    if !soaking() {
-        return;
-    }
+#[ignore = "soak: cargo x soak memory"]
+fn soak_memory_is_bounded_for_many_keys_and_large_objects() {
     let server = S3Server::start(Options { discard: true, log: false, ..Options::default() });
     server.numbered("list", 10_000_000, 4096, None);
     let huge = server.bucket("huge");
@@ -275,7 +300,7 @@ fn memory() {
 }
 
 /// A list file is worked off in bounded memory while the process is killed at random moments.
-pub(crate) fn list_storm(keys: u64, kills: u32, padding: usize) {
+pub(crate) fn copy_key_list_through_kills(keys: u64, kills: u32, padding: usize, run_millis: Range<u64>) {
     let server = S3Server::start(Options { discard: true, log: false, ..Options::default() });
     server.numbered("from", keys, 64, None);
     server.bucket("to");
@@ -305,7 +330,7 @@ pub(crate) fn list_storm(keys: u64, kills: u32, padding: usize) {
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
-        let life = Duration::from_millis(random.u64(if soaking() { 500..15_000 } else { 50..900 }));
+        let life = Duration::from_millis(random.u64(run_millis.clone()));
         let born = Instant::now();
         while child.try_wait().unwrap().is_none() {
             peak = peak.max(resident(child.id()));
@@ -341,10 +366,9 @@ fn coprime(mut a: u64, mut b: u64) -> bool {
 
 /// Three million keys in a file of 300 MiB.
 #[test]
-fn list() {
-    if soaking() {
-        list_storm(3_000_000, 12, 89);
-    }
+#[ignore = "soak: cargo x soak list"]
+fn soak_key_list_of_300_mib_through_kills_is_complete() {
+    copy_key_list_through_kills(3_000_000, 12, 89, 500..15_000);
 }
 
 fn resident(pid: u32) -> u64 {
@@ -353,7 +377,8 @@ fn resident(pid: u32) -> u64 {
     line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
-/// C13: a task of large objects is stopped again and again; what was under way then is read again, and little of it.
+/// C13: a task of large objects is stopped several times. Returns the bytes that were read more than once, as a
+/// share of all bytes.
 pub(crate) fn stops_of_large(stops: u32, objects: usize, size: u64) -> f64 {
     let server = S3Server::start(Options { threads: 1, discard: false, ..Options::default() });
     let source = server.bucket("from");
@@ -392,7 +417,8 @@ pub(crate) fn stops_of_large(stops: u32, objects: usize, size: u64) -> f64 {
 }
 
 #[test]
-fn c13_a_stop_of_large_objects_reads_little_again() {
-    let more = if soaking() { stops_of_large(20, 8, 512 * MIB) } else { stops_of_large(3, 4, 96 * MIB) };
-    assert!(more <= 0.05 || !soaking(), "{more}");
+#[ignore = "soak: cargo x soak stop"]
+fn soak_c13_stops_of_large_objects_read_at_most_5_percent_again() {
+    let more = stops_of_large(20, 8, 512 * MIB);
+    assert!(more <= 0.05, "{more}");
 }

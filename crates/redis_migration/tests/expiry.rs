@@ -308,26 +308,31 @@ async fn through_gaps(source: &Redis, target: redis_migration::Node, dbs: u32, r
     assert!(found.is_same(), "seed {seed}: {found:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn random_lives_are_right_through_gaps() {
-    let long = std::env::var_os("WHIMBREL_SOAK").is_some();
-    let (rounds, seeds) = if long { (10, 12) } else { (3, 1) };
+#[allow(clippy::print_stdout, reason = "the soak's figures")]
+async fn random_expiries_through_gaps(rounds: u64, seeds: u64) {
     for seed in 0..seeds {
         for (from, to) in
             [("REDIS_7_0", "REDIS_7_0"), ("REDIS_6_2", "REDIS_8_2"), ("VALKEY_9_1", "REDIS_6_2")]
         {
             let (source, target) = (Redis::start(from, &[]), Redis::start(to, &[]));
             through_gaps(&source, node(&target), 3, rounds, seed).await;
-            if long {
-                println!("gaps: {from} to {to}, seed {seed}: equal");
-            }
+            println!("gaps: {from} to {to}, seed {seed}: equal");
         }
         let (source, target) = (Redis::start("REDIS_7_0", &[]), Cluster::start("REDIS_7_0", 3, false, &[]));
         through_gaps(&source, redis_migration::Node::parse(&target.url()).unwrap(), 1, rounds, seed).await;
-        if long {
-            println!("gaps: REDIS_7_0 to a cluster, seed {seed}: equal");
-        }
+        println!("gaps: REDIS_7_0 to a cluster, seed {seed}: equal");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_lives_are_right_through_gaps() {
+    random_expiries_through_gaps(3, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "soak: cargo x soak interruptions"]
+async fn soak_random_expiries_are_right_through_gaps() {
+    random_expiries_through_gaps(10, 12).await;
 }
 
 /// A suspect key goes with its database.

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 /// Inputs longer than this are cut: what is longer takes the time of many shorter ones.
 pub const MAX_INPUT_BYTES: usize = 16 << 10;
 
+/// How long each target is run: `WHIMBREL_FUZZ_SECONDS`, otherwise one second.
 fn run_time() -> Duration {
-    let soaking = std::env::var_os("WHIMBREL_SOAK").is_some();
-    Duration::from_secs(if soaking { 600 } else { 1 })
+    let seconds = std::env::var("WHIMBREL_FUZZ_SECONDS").ok().and_then(|s| s.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(1))
 }
 
 /// Alters an input: bits, bytes that mean lengths, pieces cut out, doubled, moved or taken from another input.
@@ -48,7 +49,7 @@ fn mutate(input: &mut Vec<u8>, other: &[u8], random: &mut fastrand::Rng) {
     input.truncate(MAX_INPUT_BYTES);
 }
 
-/// Runs a target for its time: a second, or ten minutes in a soak (`WHIMBREL_SOAK`).
+/// Runs a target for one second, or for `WHIMBREL_FUZZ_SECONDS` (`cargo x soak fuzz` sets ten minutes).
 ///
 /// # Panics
 /// With the input that makes the target panic, or when one input takes more than five seconds.

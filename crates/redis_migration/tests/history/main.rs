@@ -25,8 +25,10 @@ use std::time::Instant;
 
 use planted::Planted;
 
-/// Runs of the short form.
+/// Runs of the ordinary test.
 const RUNS: u64 = 12;
+/// Runs of the soak, unless `WHIMBREL_HISTORY_RUNS` says otherwise.
+const SOAK_RUNS: u64 = 1000;
 /// Runs within which a planted fault must be found.
 const PLANTED_RUNS: u64 = 50;
 
@@ -34,14 +36,7 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn target_shows_only_states_that_the_source_had() {
-    let (first, count) = match number("WHIMBREL_HISTORY_SEED") {
-        Some(seed) => (seed, 1),
-        None => {
-            (number("WHIMBREL_HISTORY_FIRST").unwrap_or(0), number("WHIMBREL_HISTORY_RUNS").unwrap_or(RUNS))
-        }
-    };
+async fn no_run_has_an_anomaly(first: u64, count: u64) {
     let (began, mut compared, mut steps, mut troubles) = (Instant::now(), 0, 0, 0);
     for seed in first..first + count {
         let (report, done) = run::run(seed, None).await;
@@ -58,6 +53,21 @@ async fn target_shows_only_states_that_the_source_had() {
     println!(
         "{count} runs from {first} on in {seconds:.1} s: {steps} steps, {troubles} faults, {compared} states compared, no anomaly"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn target_shows_only_states_that_the_source_had() {
+    match number("WHIMBREL_HISTORY_SEED") {
+        Some(seed) => no_run_has_an_anomaly(seed, 1).await,
+        None => no_run_has_an_anomaly(0, RUNS).await,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "soak: cargo x soak history"]
+async fn soak_target_shows_only_states_of_the_source_in_1000_runs() {
+    let first = number("WHIMBREL_HISTORY_FIRST").unwrap_or(0);
+    no_run_has_an_anomaly(first, number("WHIMBREL_HISTORY_RUNS").unwrap_or(SOAK_RUNS)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,7 +2,7 @@
 //! with a reference of a few lines.
 //!
 //! A run is drawn from a seed ([`scenario`]) and prints it when it fails: `WHIMBREL_SIM_SEED=N cargo test -p runtime --test sim`
-//! repeats it. `cargo x soak sim --seeds N` runs many. Threads are real, so a seed fixes what is drawn and not how
+//! repeats it. `cargo x soak sim [--seeds N]` runs many. Threads are real, so a seed fixes what is drawn and not how
 //! requests of several objects interleave.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test says what went wrong by panicking")]
@@ -19,8 +19,10 @@ use std::time::Instant;
 use broken::Planted;
 use scenario::Scenario;
 
-/// Seeds of the short form.
+/// Seeds of the ordinary test.
 const SEEDS: u64 = 2000;
+/// Seeds of the soak, unless `WHIMBREL_SIM_SEEDS` says otherwise.
+const SOAK_SEEDS: u64 = 100_000;
 /// Seeds within which a planted fault must be found.
 const PLANTED_SEEDS: u64 = 1000;
 
@@ -59,16 +61,26 @@ fn run_all(first: u64, count: u64, planted: Option<Planted>) -> (u64, Option<Str
     (done.into_inner(), found.into_inner().unwrap())
 }
 
-#[test]
-fn every_key_is_right_whatever_the_stores_do() {
-    let (first, count) = match number("WHIMBREL_SIM_SEED") {
-        Some(seed) => (seed, 1),
-        None => (number("WHIMBREL_SIM_FIRST").unwrap_or(0), number("WHIMBREL_SIM_SEEDS").unwrap_or(SEEDS)),
-    };
+fn no_seed_has_a_complaint(first: u64, count: u64) {
     let began = Instant::now();
     let (done, complaint) = run_all(first, count, None);
     println!("{done} seeds from {first} on in {:.1} s", began.elapsed().as_secs_f64());
     assert!(complaint.is_none(), "{}", complaint.unwrap_or_default());
+}
+
+#[test]
+fn every_key_is_right_whatever_the_stores_do() {
+    match number("WHIMBREL_SIM_SEED") {
+        Some(seed) => no_seed_has_a_complaint(seed, 1),
+        None => no_seed_has_a_complaint(0, SEEDS),
+    }
+}
+
+#[test]
+#[ignore = "soak: cargo x soak sim"]
+fn soak_every_key_is_right_in_100_000_seeds() {
+    let first = number("WHIMBREL_SIM_FIRST").unwrap_or(0);
+    no_seed_has_a_complaint(first, number("WHIMBREL_SIM_SEEDS").unwrap_or(SOAK_SEEDS));
 }
 
 #[test]
