@@ -81,7 +81,7 @@ const SOAKS: [Soak; 17] = [
         "listings of 200,000 keys in five shapes are split evenly",
         Needs::Nothing,
         ("object_migration", &["--lib"]),
-        &["ranges::scheduler::tests::five_shapes_split_evenly_and_lose_nothing"],
+        &["ranges::scheduler::tests::five_key_distributions_are_split_evenly_without_loss"],
     ),
     tests(
         "stop",

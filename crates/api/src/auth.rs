@@ -411,7 +411,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_promised_paths_are_open() {
+    fn unauthenticated_paths_are_exactly_the_documented_ones() {
         for (method, path, open) in [
             (Method::GET, "/", true),
             (Method::HEAD, "/healthz", true),
@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sec_f35_every_error_has_one_shape() {
+    async fn sec_f35_all_errors_have_the_same_body_shape() {
         for (path, status, code) in [
             ("/v2/p/tasks/%ff", StatusCode::BAD_REQUEST, "OMS.0064"),
             ("/v1/p/objectstorage/task/%ff", StatusCode::BAD_REQUEST, "S3M.0064"),

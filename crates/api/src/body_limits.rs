@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn sec_f12_only_lists_are_large() {
+    fn sec_f12_large_bodies_are_accepted_for_lists_only() {
         let max = |path: &str| max_of(&Method::POST, path);
         assert_eq!(max("/v2/p/tasks"), LIST_MAX);
         assert_eq!(max("/v2/p/sync-tasks/1/events"), LIST_MAX);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn sec_f12_bodies_are_bounded_in_size_time_and_memory() {
+    async fn sec_f12_body_limits_cover_size_time_and_memory() {
         let bodies = BodyLimits::default();
         let none = HeaderMap::new();
         let sent = |n: usize| Body::from(vec![b'x'; n]);
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn sec_f06_a_body_that_never_comes_is_not_waited_for() {
+    async fn sec_f06_missing_body_times_out() {
         struct Never;
         impl http_body::Body for Never {
             type Data = Bytes;

@@ -230,7 +230,7 @@ mod tests {
     const ELSEWHERE: [u16; 6] = [5, 67, 205, 256, 1008, 2004];
 
     #[test]
-    fn every_documented_number_is_accounted_for() {
+    fn documented_error_codes_match_the_codes_in_use() {
         for table in [REQUESTS, CAUSES] {
             assert!(table.windows(2).all(|w| w[0].0 < w[1].0), "in order, each once");
         }
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cause_of_a_task_is_accounted_for() {
+    fn documented_task_error_codes_match_the_codes_in_use() {
         let mut made = BTreeSet::from([62]);
         for side in [Side::Source, Side::Target, Side::Local] {
             for kind in Kind::ALL {

@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_and_times() {
+    fn dcs_paths_are_recognised_and_times_formatted() {
         assert!(
             is_dcs("/v2/p/migration-tasks") && is_dcs("/v2/p/migration/x/task") && !is_dcs("/v2/p/nothing")
         );
@@ -214,7 +214,7 @@ mod tests {
 
     /// The words of §3.1, and no other.
     #[test]
-    fn every_phase_has_its_word() {
+    fn every_phase_has_an_api_status() {
         let words: Vec<&str> = Phase::ALL.iter().map(|p| phase_name(*p, MigrationKind::Online)).collect();
         assert_eq!(
             words,
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn cl_f05_a_backup_that_is_gone_and_one_that_is_being_made() {
+    fn cl_f05_missing_unfinished_and_unusable_backups_have_distinct_codes() {
         let code = |denial| migration_error(denial).code;
         assert_eq!(code(MigrationError::NoBackup("x".into())), "DCS.4031");
         assert_eq!(code(MigrationError::BackupRuns("x".into())), "DCS.4096");

@@ -260,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_by_face() {
+    fn error_codes_differ_by_api_version() {
         let of = |face, r: TaskError| ApiError::from_task_error(face, &r).code;
         assert_eq!(of(OmsVersion::V2, TaskError::Illegal(Event::Stop, Illegal::NotRunning)), "OMS.0066");
         assert_eq!(of(OmsVersion::V1, TaskError::Illegal(Event::Delete, Illegal::InProgress)), "S3M.0063");
@@ -276,7 +276,7 @@ mod tests {
 
     /// oms.md §3.1, state by state: waiting, executing, stopped, failed, succeeded, retrying, pausing.
     #[test]
-    fn cl_f08_tasks_answer_every_action_in_every_state() {
+    fn cl_f08_task_actions_have_an_error_code_in_every_state() {
         use model::task::{Desired, Lifecycle, Observed, next};
         let states = [
             (Desired::Run, Observed::Waiting),
@@ -306,7 +306,7 @@ mod tests {
 
     /// oms.md §3.2, phase by phase from 0 to 8.
     #[test]
-    fn groups_every_action_in_every_phase() {
+    fn group_actions_have_an_error_code_in_every_phase() {
         use model::group::{GroupEvent, Phase, next};
         let (no, yes) = ("OMS.1039", "ok");
         let table = [
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn every_number_has_a_chinese_sentence() {
+    fn every_error_code_has_a_chinese_message() {
         for refusal in every_refusal() {
             for face in [OmsVersion::V1, OmsVersion::V2] {
                 let code = ApiError::from_task_error(face, &refusal).code;
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn c08_threads_have_a_number_of_their_own() {
+    fn c08_thread_count_error_has_its_own_code() {
         let error = ApiError::from_task_error(OmsVersion::V1, &TaskError::Threads);
         assert_eq!((error.code.as_str(), error.status), ("S3M.0059", StatusCode::BAD_REQUEST));
     }

@@ -362,7 +362,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_readers_ask_for_is_described() {
+    fn fields_of_the_parsers_are_in_the_schema() {
         let doc = document();
         let body =
             &doc["paths"]["/v2/{project_id}/tasks"]["post"]["requestBody"]["content"]["application/json"];
@@ -379,7 +379,7 @@ mod tests {
 
     /// The pages that are checked in are what would be written.
     #[test]
-    fn the_generated_pages_are_up_to_date() {
+    fn generated_pages_are_up_to_date() {
         let read = |name: &str| {
             let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/generated/");
             std::fs::read_to_string(format!("{path}{name}")).unwrap()
@@ -390,7 +390,7 @@ mod tests {
 
     /// oms.md §2.1 and §6.1: 35 operations of v2 with the two of versions, and the paths of v1.
     #[test]
-    fn every_operation_is_there_once() {
+    fn every_operation_is_listed_once() {
         let mut names: Vec<&str> = OPERATIONS.iter().map(|(.., name)| *name).collect();
         names.sort_unstable();
         names.dedup();
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn every_body_with_a_content_has_a_reader() {
+    fn every_request_body_has_a_parser() {
         for (method, path, name) in OPERATIONS {
             let acts =
                 matches!(*method, "post" | "put") && (path.starts_with("/v2/") || path.starts_with("/v1/"));

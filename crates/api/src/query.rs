@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cl_f10_a_parameter_without_a_value_is_as_none() {
+    fn cl_f10_empty_query_parameter_is_ignored() {
         let query =
             Params::from([("limit".to_owned(), String::new()), ("offset".to_owned(), "7".to_owned())]);
         assert_eq!(given(&query, "limit"), None);

@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cl_f10_one_slash_at_the_end_is_as_none() {
+    fn cl_f10_one_trailing_slash_is_ignored() {
         let of = |text: &str| without_slash(&text.parse().unwrap()).map(|uri| uri.to_string());
         assert_eq!(of("/v2/p/tasks/").as_deref(), Some("/v2/p/tasks"));
         assert_eq!(of("/v2/p/tasks/?limit=1").as_deref(), Some("/v2/p/tasks?limit=1"));

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn units_people_read() {
+    fn byte_and_time_units_are_readable() {
         assert_eq!(bytes(1536.0), "1.5 KiB");
         assert_eq!(bytes(0.0), "0 B");
         assert_eq!(

@@ -87,7 +87,7 @@ fn is_part(query: &str) -> bool {
 }
 
 #[test]
-fn obj_01_one_refused_signature_fails_that_object_only() {
+fn obj_01_refused_signature_fails_only_that_object() {
     let objects = ["k0", "k1", "k2", "k3", "k4"].map(|key| (key, "x"));
     let from = source(&objects);
     let accepted = AtomicUsize::new(0);
@@ -110,7 +110,7 @@ fn obj_01_one_refused_signature_fails_that_object_only() {
 }
 
 #[test]
-fn obj_02_a_bucket_that_demands_checksums_takes_everything() {
+fn obj_02_bucket_that_requires_checksums_accepts_all_objects() {
     let from = source(&[("small", "hello"), ("empty", "")]);
     from.bucket("from").put_with("large", Content::Pattern(40 * MIB), Some(8 * MIB), &[]);
     let to = target(|call| {
@@ -131,7 +131,7 @@ fn obj_02_a_bucket_that_demands_checksums_takes_everything() {
 }
 
 #[test]
-fn obj_03_an_encrypted_bucket_takes_each_object_once() {
+fn obj_03_encrypted_target_writes_each_object_once() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["a", "b", "c"] {
         std::fs::write(dir.path().join(name), name).unwrap();
@@ -162,7 +162,7 @@ fn with_a_lost_object() -> S3Server {
 }
 
 #[test]
-fn obj_05_an_object_that_is_listed_and_not_found_has_failed() {
+fn obj_05_listed_object_that_is_not_found_fails() {
     let (from, to) = (with_a_lost_object(), target(serve));
     to.bucket("to").put("lost", "last good copy");
     let output = run(&from, &to, &["--delete", "--yes"]);
@@ -174,7 +174,7 @@ fn obj_05_an_object_that_is_listed_and_not_found_has_failed() {
 }
 
 #[test]
-fn obj_05_what_the_listing_shows_is_not_deleted_at_the_target() {
+fn obj_05_listed_object_is_not_deleted_at_the_target() {
     let (from, to) = (with_a_lost_object(), target(serve));
     for key in ["lost", "old"] {
         to.bucket("to").put(key, "last good copy");
@@ -211,17 +211,17 @@ fn source_bucket_vanishes(when: fn(&Call<'_>) -> bool) {
 }
 
 #[test]
-fn obj_07_a_source_bucket_that_vanishes_before_the_second_listing_removes_nothing() {
+fn obj_07_source_bucket_missing_before_second_listing_deletes_nothing() {
     source_bucket_vanishes(|call| call.method == "GET" && call.key.is_empty());
 }
 
 #[test]
-fn obj_07_a_source_bucket_that_vanishes_behind_the_second_listing_removes_nothing() {
+fn obj_07_source_bucket_missing_after_second_listing_deletes_nothing() {
     source_bucket_vanishes(|call| call.method == "HEAD" && call.key.starts_with("old"));
 }
 
 #[test]
-fn obj_07_more_than_half_of_a_target_goes_only_when_that_is_said() {
+fn obj_07_deleting_more_than_half_of_a_target_requires_an_option() {
     let (from, to) = (source(&[("a", "1")]), target(serve));
     for key in ["x", "y", "z"] {
         to.bucket("to").put(key, "x");
@@ -236,7 +236,7 @@ fn obj_07_more_than_half_of_a_target_goes_only_when_that_is_said() {
 }
 
 #[test]
-fn obj_08_objects_that_vanish_are_counted_and_named() {
+fn obj_08_objects_deleted_during_the_copy_are_counted_and_named() {
     let from = scripted(|call| match (call.method, call.key.starts_with("gone")) {
         ("GET" | "HEAD", true) => Step::Vanish,
         _ => Step::Serve,
@@ -255,7 +255,7 @@ fn obj_08_objects_that_vanish_are_counted_and_named() {
 }
 
 #[test]
-fn obj_09_times_of_0_and_before_1970_are_kept_and_updates_are_seen() {
+fn obj_09_times_up_to_1970_are_kept_and_updates_are_detected() {
     use std::os::unix::fs::MetadataExt;
     let (dir, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (from, to) = (dir.path().join("from"), dir.path().join("to"));
@@ -292,7 +292,7 @@ fn one_prefix_only(call: &Call<'_>) -> Step {
 }
 
 #[test]
-fn obj_11_credentials_of_one_prefix_copy_that_prefix() {
+fn obj_11_credentials_limited_to_a_prefix_copy_that_prefix() {
     let from = filled(scripted(one_prefix_only), &[("team-a/x", "1"), ("team-b/y", "2")]);
     let to = target(one_prefix_only);
     let state = tempfile::tempdir().unwrap();
@@ -304,7 +304,7 @@ fn obj_11_credentials_of_one_prefix_copy_that_prefix() {
 }
 
 #[test]
-fn obj_11_a_write_only_target_is_written_where_nothing_is_compared() {
+fn obj_11_write_only_target_works_with_overwrite_always() {
     let from = source(&[("a", "1"), ("b", "2")]);
     let to = target(|call| match call.method == "PUT" && !call.key.is_empty() {
         true => Step::Serve,
@@ -316,7 +316,7 @@ fn obj_11_a_write_only_target_is_written_where_nothing_is_compared() {
 }
 
 #[test]
-fn obj_12_an_object_that_is_named_is_copied() {
+fn obj_12_single_object_is_copied_by_its_key() {
     let dir = tempfile::tempdir().unwrap();
     let from = source(&[("dir/file.bin", "content"), ("dir/other", "x")]);
     let out = dir.path().join("out");
@@ -335,7 +335,7 @@ fn obj_12_an_object_that_is_named_is_copied() {
 }
 
 #[test]
-fn obj_12_a_prefix_without_objects_is_an_error() {
+fn obj_12_prefix_without_objects_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let from = source(&[("dir/file.bin", "content")]);
     std::fs::create_dir(dir.path().join("out")).unwrap();
@@ -347,7 +347,7 @@ fn obj_12_a_prefix_without_objects_is_an_error() {
 }
 
 #[test]
-fn obj_14_an_answer_without_a_length_is_read_to_the_listed_length() {
+fn obj_14_response_without_content_length_is_read_to_the_listed_size() {
     let dir = tempfile::tempdir().unwrap();
     let from = scripted(|call| match call.method == "GET" && !call.key.is_empty() {
         true => Step::Unsized,
@@ -364,7 +364,7 @@ fn obj_14_an_answer_without_a_length_is_read_to_the_listed_length() {
 }
 
 #[test]
-fn obj_15_a_bucket_of_another_region_names_it() {
+fn obj_15_bucket_in_another_region_is_reported_with_that_region() {
     fn region() -> Vec<(&'static str, String)> {
         vec![("x-amz-bucket-region", "eu-central-1".to_owned())]
     }
@@ -430,7 +430,7 @@ fn versioned(call: &Call<'_>, listed: impl Fn(&str) -> String) -> Step {
 }
 
 #[test]
-fn obj_16_a_key_with_too_many_versions_fails_by_name_and_alone() {
+fn obj_16_key_with_too_many_versions_fails_only_that_key() {
     let from = scripted(|call| versioned(call, endless_versions));
     let from = filled(from, &[("a", "1"), ("m", "1"), ("z", "1")]);
     let none = "<ListVersionsResult><IsTruncated>false</IsTruncated></ListVersionsResult>";
@@ -442,7 +442,7 @@ fn obj_16_a_key_with_too_many_versions_fails_by_name_and_alone() {
 }
 
 #[test]
-fn obj_20_a_full_target_stops_the_task_and_a_large_object_fails_alone() {
+fn obj_20_full_target_fails_the_task_and_too_large_object_fails_alone() {
     let objects = ["k0", "k1", "k2", "k3", "k4"].map(|key| (key, "x"));
     let full = target(|call| match call.method == "PUT" && !call.key.is_empty() {
         true => Step::Refuse(507, "QuotaExceeded"),
@@ -462,7 +462,7 @@ fn obj_20_a_full_target_stops_the_task_and_a_large_object_fails_alone() {
 }
 
 #[test]
-fn obj_17_a_token_that_expires_in_an_upload_costs_no_finished_part() {
+fn obj_17_token_that_expires_in_an_upload_keeps_finished_parts() {
     let from = source(&[]);
     from.bucket("from").put_with("huge", Content::Pattern(64 * MIB), Some(8 * MIB), &[]);
     let (expired, taken) = (Arc::new(AtomicBool::new(true)), AtomicUsize::new(0));
@@ -493,7 +493,7 @@ fn obj_17_a_token_that_expires_in_an_upload_costs_no_finished_part() {
 
 /// The source lists 100 bytes with their MD5, and answers a read with other bytes under that ETag.
 #[test]
-fn sec_f02_bytes_that_are_not_the_listed_object_fail() {
+fn sec_f02_content_that_differs_from_the_listed_object_fails() {
     let listed = "a".repeat(100);
     let etag = {
         let server = source(&[("k", &listed)]);
@@ -540,7 +540,7 @@ fn gate_without(missing: &[&str]) -> String {
 }
 
 #[test]
-fn c14_the_gate_installs_only_what_is_missing() {
+fn c14_ci_script_installs_only_missing_tools() {
     assert_eq!(gate_without(&[]), "", "nothing is missing, so nothing is installed");
     let installed = gate_without(&["make"]);
     assert!(installed.lines().last().is_some_and(|line| line.ends_with(" make")), "{installed}");

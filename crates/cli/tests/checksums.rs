@@ -40,13 +40,13 @@ fn copied_to(server: &S3Server) -> u64 {
 }
 
 #[test]
-fn store_that_verifies_trailers_gets_every_body_with_a_checksum() {
+fn store_with_trailer_support_receives_a_checksum_with_every_body() {
     // The proof, three whole objects that are not empty, three parts.
     assert_eq!(copied_to(&server(Checksums::Verified, false)), 1 + 3 + 3);
 }
 
 #[test]
-fn stores_that_verify_less_get_the_same_bytes() {
+fn stores_with_less_verification_receive_the_same_bytes() {
     for checksums in [
         Checksums::Unknown,
         Checksums::Refused,
@@ -59,7 +59,7 @@ fn stores_that_verify_less_get_the_same_bytes() {
 }
 
 #[test]
-fn obj_02_bucket_that_demands_a_checksum_is_copied_to() {
+fn obj_02_bucket_that_requires_a_checksum_is_a_valid_target() {
     for checksums in [Checksums::Unknown, Checksums::Headers] {
         let (dir, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         std::fs::write(dir.path().join("small"), "small").unwrap();
@@ -77,7 +77,7 @@ fn obj_02_bucket_that_demands_a_checksum_is_copied_to() {
 
 /// Every body that arrives is changed: each object and each part is sent once more, and not twelve times.
 #[test]
-fn bytes_that_change_on_the_wire_are_sent_once_more_and_then_fail() {
+fn body_corrupted_on_the_wire_is_sent_twice_and_then_fails() {
     let (source, target) = (S3Server::start(Options::default()), server(Checksums::Verified, false));
     source.bucket("from").put("k", vec![7; 100 * KIB]);
     target.bucket("to");
@@ -94,7 +94,7 @@ fn bytes_that_change_on_the_wire_are_sent_once_more_and_then_fail() {
 
 /// The same for bodies with a trailer: those of whole objects and of parts.
 #[test]
-fn streams_that_change_on_the_wire_are_sent_once_more_and_then_fail() {
+fn stream_corrupted_on_the_wire_is_sent_twice_and_then_fails() {
     let (dir, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     std::fs::write(dir.path().join("parts"), vec![3; 40 * MIB]).unwrap();
     std::fs::write(dir.path().join("whole"), vec![3; 600 * KIB]).unwrap();
@@ -120,7 +120,7 @@ fn streams_that_change_on_the_wire_are_sent_once_more_and_then_fail() {
 
 /// The MD5 of a whole source is not compared where it is read in parts: the parts are, and the record says no more.
 #[test]
-fn large_object_whose_md5_was_not_compared_is_not_called_proved_by_digest() {
+fn large_object_without_md5_comparison_is_not_reported_as_verified_by_digest() {
     let server = S3Server::start(Options::default());
     server.bucket("from").put_with("plain", Content::Pattern(40 * MIB as u64), None, &[]);
     server.bucket("to");
@@ -135,7 +135,7 @@ fn large_object_whose_md5_was_not_compared_is_not_called_proved_by_digest() {
 
 /// Where the source keeps the CRC-64 of the whole, those of the parts are put together and compared with it.
 #[test]
-fn large_object_is_proved_by_the_crc_that_its_source_keeps() {
+fn large_object_is_verified_by_the_crc_of_its_source() {
     for (right, code) in [(true, 0), (false, 1)] {
         let server = S3Server::start(Options::default());
         let content = Content::Pattern(40 * MIB as u64);

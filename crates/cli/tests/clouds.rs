@@ -62,7 +62,7 @@ fn program(azurite: &str) -> Command {
 }
 
 #[test]
-fn directory_to_azure_to_google_to_directory() {
+fn objects_are_equal_after_directory_azure_google_directory() {
     let azurite = testkit::servers::endpoint("WHIMBREL_TEST_AZURITE");
     let gcs = testkit::servers::endpoint("WHIMBREL_TEST_GCS");
     let name = format!("places-{}", fastrand::u32(..));
@@ -109,7 +109,7 @@ fn directory_to_azure_to_google_to_directory() {
 }
 
 #[test]
-fn a_list_of_urls_is_a_source() {
+fn url_list_is_copied() {
     let server = testkit::S3Server::start(testkit::Options::default());
     let web = server.bucket("web");
     let at = server.endpoint();
@@ -132,7 +132,7 @@ fn a_list_of_urls_is_a_source() {
 }
 
 #[test]
-fn what_is_missing_for_a_cloud_is_named() {
+fn cloud_location_errors_name_what_is_missing() {
     let dir = tempfile::tempdir().unwrap();
     for (args, want) in [
         (["copy", "az://box", "/tmp/x"], "WHIMBREL_SOURCE_CONNECTION_STRING"),

@@ -58,7 +58,7 @@ pub(crate) fn token(service: &Service, at: &str) -> String {
 }
 
 #[test]
-fn doors_a_known_caller_is_answered_among_strangers() {
+fn known_caller_is_answered_among_300_strangers() {
     requests_among_strangers(300, 40, 50, Duration::from_secs(1));
 }
 

@@ -17,7 +17,7 @@ fn contents(server: &S3Server, bucket: &str) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn a_directory_to_a_directory_and_again() {
+fn directory_copied_twice_skips_all_the_second_time() {
     let (dir, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (from, to) = (dir.path().join("from"), dir.path().join("to"));
     std::fs::create_dir_all(from.join("sub/deep")).unwrap();
@@ -64,7 +64,7 @@ fn copy_dirs(
 }
 
 #[test]
-fn permissions_are_kept_and_never_widened() {
+fn file_permissions_are_kept_and_never_widened() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     let (from, to) = (dir.path().join("from"), dir.path().join("to"));
@@ -84,7 +84,7 @@ fn permissions_are_kept_and_never_widened() {
 }
 
 #[test]
-fn obj_21_what_cannot_be_compared_is_written_again_and_what_is_left_out_is_said() {
+fn obj_21_incomparable_objects_are_written_again_and_exclusions_are_reported() {
     let dir = tempfile::tempdir().unwrap();
     let (from, to) = (dir.path().join("from"), dir.path().join("to"));
     std::fs::create_dir_all(from.join(".whimbrel")).unwrap();
@@ -105,7 +105,7 @@ fn obj_21_what_cannot_be_compared_is_written_again_and_what_is_left_out_is_said(
 }
 
 #[test]
-fn obj_22_an_unreadable_directory_fails_alone_with_its_reason() {
+fn obj_22_unreadable_directory_fails_alone_with_its_reason() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     let from = dir.path().join("from");
@@ -140,7 +140,7 @@ fn obj_22_an_unreadable_directory_fails_alone_with_its_reason() {
 }
 
 #[test]
-fn commands_that_look_make_nothing_and_mistakes_answer_in_json() {
+fn read_only_commands_create_no_files_and_errors_are_json() {
     let dir = tempfile::tempdir().unwrap();
     let (from, to) = (dir.path().join("from"), dir.path().join("to"));
     std::fs::create_dir_all(from.join("sub")).unwrap();
@@ -161,7 +161,7 @@ fn commands_that_look_make_nothing_and_mistakes_answer_in_json() {
 }
 
 #[test]
-fn a_list_file_names_what_is_copied_and_deletions_follow_when_asked() {
+fn list_file_selects_objects_and_optional_deletions() {
     let dir = tempfile::tempdir().unwrap();
     let (from, to, list) = (dir.path().join("from"), dir.path().join("to"), dir.path().join("keys"));
     std::fs::create_dir_all(from.join("sub")).unwrap();
@@ -203,7 +203,7 @@ fn a_list_file_names_what_is_copied_and_deletions_follow_when_asked() {
 
 /// Everything odd at once: layouts, sizes, keys, metadata, tags; twice, with and without faults.
 #[test]
-fn obj_19_odd_objects_arrive_exactly_even_in_a_storm_of_faults() {
+fn obj_19_unusual_objects_are_copied_exactly_through_faults() {
     let kinds = [
         InjectedFault::SlowDown,
         InjectedFault::InternalError,
@@ -298,7 +298,7 @@ fn hostile() -> Vec<String> {
 }
 
 #[test]
-fn a_filter_a_prefix_and_a_dry_run() {
+fn filter_prefix_and_dry_run_limit_what_is_copied() {
     let server = S3Server::start(Options::default());
     let source = server.bucket("from");
     for key in ["logs/a.gz", "logs/b.txt", "logs/tmp/c.gz", "other/d.gz"] {
@@ -318,7 +318,7 @@ fn a_filter_a_prefix_and_a_dry_run() {
 }
 
 #[test]
-fn a_folder_ordered_source_loses_nothing() {
+fn source_with_folder_order_is_copied_completely() {
     let server = S3Server::start(Options { order: model::key::Order::Segments, ..Options::default() });
     let source = server.bucket("from");
     for i in 0..2500 {
@@ -336,7 +336,7 @@ fn a_folder_ordered_source_loses_nothing() {
 }
 
 #[test]
-fn one_bad_object_fails_alone() {
+fn one_failed_object_does_not_fail_others() {
     let dir = tempfile::tempdir().unwrap();
     let server = S3Server::start(Options::default());
     let source = server.bucket("from");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::soak::{self, Load};
 
 #[test]
-fn c12_a_copy_that_is_killed_leaves_no_upload_and_exact_counters() {
+fn c12_killed_copy_leaves_no_upload_and_exact_counters() {
     soak::copy_through_kills(&Load {
         small_objects: 3_000,
         large_objects: 2,
@@ -17,7 +17,7 @@ fn c12_a_copy_that_is_killed_leaves_no_upload_and_exact_counters() {
 }
 
 #[test]
-fn stopped_a_few_times_it_repeats_nothing() {
+fn stopped_task_writes_no_finished_object_again() {
     soak::copy_through_stops(&Load {
         small_objects: 4_000,
         large_objects: 2,
@@ -29,13 +29,13 @@ fn stopped_a_few_times_it_repeats_nothing() {
 }
 
 #[test]
-fn a_list_of_keys_survives_kills_in_bounded_memory() {
+fn key_list_copy_through_kills_is_complete_in_bounded_memory() {
     soak::copy_key_list_through_kills(20_000, 4, 1, 50..900);
 }
 
 /// Each stop reads at most what was under way a second time, so three stops read less than the objects a second time.
 #[test]
-fn c13_a_stop_of_large_objects_reads_little_again() {
+fn c13_stops_of_large_objects_do_not_read_all_bytes_again() {
     let more = soak::stops_of_large(3, 4, 96 << 20);
     assert!(more < 1.0, "{more}");
 }

@@ -289,7 +289,7 @@ fn send(service: &Service, at: &str, seed: u64, count: u64) -> Counts {
 }
 
 #[test]
-fn sec_requests_of_any_kind_are_answered() {
+fn sec_random_requests_are_all_answered() {
     random_requests_are_answered(2_000);
 }
 

@@ -59,7 +59,7 @@ fn all_succeed(dir: &Path, ids: &[i64]) {
 }
 
 #[test]
-fn sec_f17_keys_rotate_reseals_a_live_data_directory() {
+fn sec_f17_keys_rotate_reseals_data_of_a_running_service() {
     let server = slow_server();
     let at = server.endpoint();
     let dir = tempfile::tempdir().unwrap();
@@ -105,7 +105,7 @@ fn sec_f17_keys_rotate_reseals_a_live_data_directory() {
 }
 
 #[test]
-fn sec_f17_keys_rotate_that_was_killed_goes_on() {
+fn sec_f17_killed_keys_rotate_continues() {
     let server = slow_server();
     let at = server.endpoint();
     let dir = tempfile::tempdir().unwrap();

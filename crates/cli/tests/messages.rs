@@ -4,7 +4,7 @@ use crate::support::{copy, whimbrel};
 use testkit::{Options, S3Server};
 
 #[test]
-fn usage_and_configuration_errors_exit_two() {
+fn usage_and_configuration_errors_exit_2() {
     for args in [
         &["copy"][..],
         &["copy", "ftp://a/b", "/tmp/x"],
@@ -23,7 +23,7 @@ fn usage_and_configuration_errors_exit_two() {
 }
 
 #[test]
-fn a_missing_bucket_and_a_dead_endpoint_exit_three_with_advice() {
+fn missing_bucket_and_unreachable_endpoint_exit_3_with_a_hint() {
     let server = S3Server::start(Options::default());
     server.bucket("to");
     let state = tempfile::tempdir().unwrap();
@@ -35,7 +35,7 @@ fn a_missing_bucket_and_a_dead_endpoint_exit_three_with_advice() {
 }
 
 #[test]
-fn init_never_overwrites_and_shows_secrets_once() {
+fn init_refuses_to_overwrite_and_prints_secrets_once() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("w.toml");
     let init = || {
@@ -56,14 +56,14 @@ fn init_never_overwrites_and_shows_secrets_once() {
 }
 
 #[test]
-fn completions_and_version_work_without_anything() {
+fn completions_and_version_need_no_configuration() {
     let output = whimbrel().args(["completions", "bash"]).output().unwrap();
     assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("_whimbrel"));
     assert!(whimbrel().arg("--version").output().unwrap().status.success());
 }
 
 #[test]
-fn sec_f33_init_with_force_leaves_no_open_file() {
+fn sec_f33_init_force_restricts_file_permissions() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("w.toml");

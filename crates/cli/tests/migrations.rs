@@ -35,13 +35,13 @@ fn registered(source: &Redis, target: &Redis, target_password: &str) -> String {
 }
 
 #[test]
-fn cl_f09_the_fifteen_calls_of_dcs_with_stats_that_agree_with_the_state() {
+fn cl_f09_fifteen_dcs_calls_return_consistent_statistics() {
     let (_source, _target, told) = ends(&["--requirepass", PASSWORD], &[]);
     scenario_with("dcs_life", "", &told);
 }
 
 #[test]
-fn backups_are_imported_from_buckets_and_instances() {
+fn dcs_backups_are_imported_from_buckets_and_instances() {
     let (source, target, mut told) = ends(&["--requirepass", PASSWORD], &[]);
     let dir = tempfile::tempdir().unwrap();
     let maker = Redis::start("REDIS_7_0", &[]);
@@ -76,14 +76,14 @@ fn backups_are_imported_from_buckets_and_instances() {
 }
 
 #[test]
-fn clients_are_led_over_and_back() {
+fn cutover_switches_clients_and_back() {
     let both = ["--requirepass", PASSWORD];
     let (source, target, told) = ends(&both, &both);
     scenario_with("dcs_exchange", &registered(&source, &target, PASSWORD), &told);
 }
 
 #[test]
-fn what_goes_wrong_is_put_right() {
+fn dcs_migration_recovers_from_faults() {
     use std::os::unix::fs::PermissionsExt;
     let (_source, _target, mut told) = ends(&[], &[]);
     let dir = tempfile::tempdir().unwrap();
@@ -133,6 +133,6 @@ pub(crate) fn cutovers(runs: u32) {
 }
 
 #[test]
-fn clients_are_led_over_while_the_service_is_killed() {
+fn cutover_survives_service_kill() {
     cutovers(4);
 }

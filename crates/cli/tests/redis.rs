@@ -18,7 +18,7 @@ fn said(output: &Output) -> String {
 }
 
 #[test]
-fn one_command_moves_a_server_and_the_same_again_goes_on() {
+fn redis_copy_repeated_continues_from_its_checkpoint() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("VALKEY_9_1", &[]));
     source.run("DEBUG POPULATE 5000 key 50");
     source.run("SET dies v PX 5000000");
@@ -50,7 +50,7 @@ fn one_command_moves_a_server_and_the_same_again_goes_on() {
 }
 
 #[test]
-fn keys_and_databases_go_where_they_are_told() {
+fn redis_copy_maps_keys_and_databases() {
     let (source, target) = (Redis::start("REDIS_6_2", &[]), Redis::start("REDIS_7_0", &[]));
     for (db, key) in [(0, "user:1"), (0, "tmp:1"), (5, "user:2")] {
         let mut to = source.connect();
@@ -82,7 +82,7 @@ fn keys_and_databases_go_where_they_are_told() {
 }
 
 #[test]
-fn mistakes_are_named_before_anything_happens() {
+fn redis_copy_reports_usage_errors_before_it_connects() {
     let server = Redis::start("REDIS_7_0", &["--requirepass", "sesame"]);
     let open = Redis::start("REDIS_7_0", &[]);
     let (locked, free) = (server.url(), open.url());
@@ -139,7 +139,7 @@ fn following(from: &str, target: &Redis) -> Child {
 
 /// Ctrl-C rests within a second and says so; SIGKILL says nothing; both go on where they were.
 #[test]
-fn stopped_and_killed_each_change_is_made_once() {
+fn redis_copy_applies_each_change_once_through_stops_and_kills() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
     let (from, to) = (source.url(), target.url());
     let stop = Arc::new(AtomicBool::new(false));
@@ -189,7 +189,7 @@ fn stopped_and_killed_each_change_is_made_once() {
 }
 
 #[test]
-fn backups_are_applied_and_what_is_broken_is_named_by_its_offset() {
+fn redis_import_applies_backups_and_reports_damage_by_offset() {
     let source = Redis::start("REDIS_7_0", &["--appendonly", "yes", "--appendfsync", "always"]);
     source.run("DEBUG POPULATE 2000 key 100");
     source.run("BGREWRITEAOF");
@@ -270,7 +270,7 @@ open(sys.argv[2], "wb").write(key.private_bytes(pem, serialization.PrivateFormat
 }
 
 #[test]
-fn both_ends_may_speak_tls() {
+fn redis_copy_uses_tls_at_both_ends() {
     let dir = tempfile::tempdir().unwrap();
     let (cert, key) = certificate(dir.path());
     let start = || {
@@ -299,7 +299,7 @@ fn both_ends_may_speak_tls() {
 }
 
 #[test]
-fn red_23_an_end_may_ask_for_a_certificate() {
+fn red_23_client_certificate_is_sent_when_required() {
     let dir = tempfile::tempdir().unwrap();
     let (cert, key) = certificate(dir.path());
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
@@ -328,7 +328,7 @@ fn red_23_an_end_may_ask_for_a_certificate() {
 }
 
 #[test]
-fn a_service_is_driven_from_the_command_line_and_reached_through_its_own_address() {
+fn redis_task_commands_manage_a_service_and_its_proxy_address() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let ids = ["0f3f0ab6-5b2b-4a1e-8a51-1c1f3d9a7f20", "0f3f0ab6-5b2b-4a1e-8a51-1c1f3d9a7f21"];

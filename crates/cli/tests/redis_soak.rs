@@ -337,18 +337,18 @@ pub(crate) fn frozen(seconds: u64, per_second: u64) {
 }
 
 #[test]
-fn short_storms() {
+fn each_change_is_applied_once_through_kills_and_cuts() {
     storm(3, 3, 3000, Duration::from_millis(400), false);
     storm(2, 2, 3000, Duration::from_millis(400), true);
 }
 
 #[test]
-fn a_short_freeze() {
+fn target_that_stalls_for_2_s_costs_the_source_no_memory() {
     frozen(2, 5000);
 }
 
 #[test]
-fn rather_great_values() {
+fn values_of_40_mib_are_copied_in_bounded_memory() {
     great(100_000, 40);
 }
 

@@ -60,58 +60,58 @@ pub(crate) fn scenario_with(name: &str, more: &str, told: &[(&str, String)]) {
 }
 
 #[test]
-fn v2_life_of_a_task() {
+fn v2_task_lifecycle() {
     scenario("v2");
 }
 
 #[test]
-fn buckets_are_looked_at() {
+fn bucket_calls_return_contents_of_the_bucket() {
     scenario("buckets");
 }
 
 #[test]
-fn lists_of_keys_and_of_urls() {
+fn key_lists_and_url_lists_are_copied() {
     scenario("lists");
 }
 
 #[test]
-fn task_groups() {
+fn task_groups_run_start_stop_and_retry() {
     scenario("groups");
 }
 
 #[test]
-fn sync_tasks() {
+fn sync_tasks_copy_reported_keys() {
     scenario("sync");
 }
 
 #[test]
-fn source_cdn() {
+fn source_cdn_objects_are_copied() {
     scenario("cdn");
 }
 
 #[test]
-fn notices_reach_webhooks() {
+fn notifications_reach_webhooks() {
     scenario("notices");
 }
 
 #[test]
-fn nothing_is_lost_while_the_service_is_killed() {
+fn tasks_survive_service_kills() {
     scenario("crash");
 }
 
 #[test]
-fn obj_07_deletions_are_propagated_and_never_by_mistake() {
+fn obj_07_deletions_are_propagated_only_when_safe() {
     scenario("deletions");
 }
 
 #[test]
-fn archived_objects() {
+fn archived_objects_are_restored_and_copied() {
     scenario("restore");
 }
 
 /// No real server of these vendors is at hand: a scripted one answers with their headers.
 #[test]
-fn a_vendor_with_checksums_of_its_own() {
+fn vendor_specific_checksum_headers_are_verified() {
     let options = || testkit::Options { vendor: Some("x-obs-"), ..testkit::Options::default() };
     let (a, b) = (testkit::S3Server::start(options()), testkit::S3Server::start(options()));
     let (source, target) = (a.bucket("paid-from"), b.bucket("to"));
@@ -135,77 +135,77 @@ fn a_vendor_with_checksums_of_its_own() {
 }
 
 #[test]
-fn core_operations_by_the_node_sdk() {
+fn node_sdk_runs_core_operations() {
     scenario("node");
 }
 
 #[test]
-fn cl_v1_by_the_sdk_of_2018() {
+fn cl_sdk_of_2018_manages_v1_tasks() {
     scenario("old_maas");
 }
 
 #[test]
-fn cl_tasks_by_the_python_sdk_3_0_60() {
+fn cl_python_sdk_3_0_60_manages_tasks() {
     scenario("old_oms");
 }
 
 #[test]
-fn azure_there_and_back() {
+fn azure_round_trip_keeps_objects() {
     scenario("azure");
 }
 
 #[test]
-fn google_there_and_back() {
+fn google_round_trip_keeps_objects() {
     scenario("google");
 }
 
 #[test]
-fn filters_deletions_and_reports() {
+fn filters_deletions_and_reports_match_the_task() {
     scenario("filters");
 }
 
 #[test]
-fn all_versions_and_access_rules() {
+fn all_versions_and_acls_are_copied() {
     scenario("versions");
 }
 
 #[test]
-fn sync_tasks_that_look_for_themselves() {
+fn sync_tasks_find_changes_by_listing() {
     scenario("sweeps");
 }
 
 #[test]
-fn v2_bad_input() {
+fn v2_invalid_input_is_rejected() {
     scenario("bad_input");
 }
 
 #[test]
-fn v1_life_of_a_task() {
+fn v1_task_lifecycle() {
     scenario("v1");
 }
 
 #[test]
-fn c02_cl_f06_sec_f21_f22_right_keys_pass_and_tokens_are_exchanged_and_revoked() {
+fn c02_cl_f06_sec_f21_f22_valid_keys_authenticate_and_tokens_can_be_revoked() {
     scenario("identity");
 }
 
 #[test]
-fn many_objects_between_two_seaweedfs() {
+fn seaweedfs_many_objects_are_copied() {
     scenario("many");
 }
 
 #[test]
-fn hostile_keys_on_moto() {
+fn moto_unusual_keys_are_copied_exactly() {
     scenario("hostile");
 }
 
 #[test]
-fn c04_failed_objects_that_are_not_recorded_are_not_retried() {
+fn c04_failed_objects_without_records_are_not_retried() {
     scenario("unrecorded");
 }
 
 #[test]
-fn c05_each_name_of_a_level_is_shown_once() {
+fn c05_bucket_level_lists_each_name_once() {
     scenario("levels");
 }
 

@@ -52,7 +52,7 @@ fn rss(service: &Service) -> u64 {
 }
 
 #[test]
-fn sec_f01_names_without_end_cost_no_memory() {
+fn sec_f01_long_user_names_use_bounded_memory() {
     let dir = tempfile::tempdir().unwrap();
     let service = Service::start(dir.path(), "");
     let before = rss(&service);
@@ -73,7 +73,7 @@ fn sec_f01_names_without_end_cost_no_memory() {
 }
 
 #[test]
-fn sec_f31_a_stranger_is_not_asked_for_its_body() {
+fn sec_f31_rejected_request_gets_no_100_continue() {
     let dir = tempfile::tempdir().unwrap();
     let service = Service::start(dir.path(), "");
     let expects = "content-length: 1000\r\nexpect: 100-continue";
@@ -92,7 +92,7 @@ fn sec_f31_a_stranger_is_not_asked_for_its_body() {
 }
 
 #[test]
-fn sec_f31_a_stranger_is_refused_before_the_body() {
+fn sec_f31_unauthenticated_request_is_rejected_before_its_body() {
     let dir = tempfile::tempdir().unwrap();
     let service = Service::start(dir.path(), "");
     let tasks = format!("/v2/{}/tasks", service.project);
@@ -109,7 +109,7 @@ fn sec_f31_a_stranger_is_refused_before_the_body() {
 }
 
 #[test]
-fn sec_f06_a_get_with_a_late_body_keeps_its_connection() {
+fn sec_f06_get_with_late_body_keeps_its_connection() {
     let dir = tempfile::tempdir().unwrap();
     let service = Service::start(dir.path(), "");
     let mut stream = connect(&service);
@@ -125,7 +125,7 @@ fn sec_f06_a_get_with_a_late_body_keeps_its_connection() {
 }
 
 #[test]
-fn sec_f06_bodies_that_never_come_leave_places_for_others() {
+fn sec_f06_missing_bodies_do_not_use_up_all_connections() {
     let dir = tempfile::tempdir().unwrap();
     let service = Service::start(dir.path(), "");
     let text =
@@ -144,7 +144,7 @@ fn sec_f06_bodies_that_never_come_leave_places_for_others() {
 }
 
 #[test]
-fn sec_f35_requests_that_are_not_http_are_refused_with_a_body() {
+fn sec_f35_invalid_http_is_rejected_with_an_error_body() {
     let dir = tempfile::tempdir().unwrap();
     let service = Service::start(dir.path(), "");
     let many: String = (0..200).map(|i| format!("x-{i}: 1\r\n")).collect();
@@ -165,7 +165,7 @@ fn sec_f35_requests_that_are_not_http_are_refused_with_a_body() {
 }
 
 #[test]
-fn sec_f12_f20_large_bodies_are_for_those_who_are_known() {
+fn sec_f12_f20_large_bodies_require_authentication() {
     let dir = tempfile::tempdir().unwrap();
     let service = Service::start(dir.path(), "");
     let sign_in = format!(
@@ -219,7 +219,7 @@ fn sign_in(service: &Service, from: &str, name: &str, password: &str) -> Option<
 }
 
 #[test]
-fn sec_f11_nine_addresses_do_not_keep_a_tenth_from_signing_in() {
+fn sec_f11_nine_busy_addresses_do_not_block_sign_in_from_a_tenth() {
     let dir = tempfile::tempdir().unwrap();
     let service = Service::start(dir.path(), "");
     let keys = std::fs::read_to_string(dir.path().join("keys")).unwrap();
@@ -252,7 +252,7 @@ fn sec_f11_nine_addresses_do_not_keep_a_tenth_from_signing_in() {
 }
 
 #[test]
-fn sec_f11_guessing_passwords_costs_little() {
+fn sec_f11_password_guessing_uses_bounded_cpu() {
     let dir = tempfile::tempdir().unwrap();
     let service = Service::start(dir.path(), "");
     let before = rss(&service);

@@ -7,7 +7,7 @@ use testkit::{Options, S3Server};
 use crate::support::Service;
 
 #[test]
-fn a_killed_service_goes_on_by_itself() {
+fn killed_service_resumes_tasks_after_restart() {
     let server =
         S3Server::start(Options { delay: std::time::Duration::from_millis(2), ..Options::default() });
     let source = server.bucket("from");
@@ -48,7 +48,7 @@ fn a_killed_service_goes_on_by_itself() {
 }
 
 #[test]
-fn sec_f23_numbers_need_a_caller_or_an_address_of_their_own() {
+fn sec_f23_metrics_require_authentication_or_a_separate_address() {
     use std::io::{Read, Write};
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -80,7 +80,7 @@ fn sec_f23_numbers_need_a_caller_or_an_address_of_their_own() {
 }
 
 #[test]
-fn sec_f25_limits_are_taken_over_while_it_runs() {
+fn sec_f25_reload_applies_limits() {
     let server = S3Server::start(Options::default());
     server.bucket("from").put("k", "x");
     server.bucket("to");
@@ -105,7 +105,7 @@ fn sec_f25_limits_are_taken_over_while_it_runs() {
 }
 
 #[test]
-fn sec_f27_a_project_at_its_quota_is_refused() {
+fn sec_f27_project_over_quota_is_rejected() {
     let server = S3Server::start(Options::default());
     server.bucket("from").put("k", "x");
     server.bucket("to");
@@ -131,7 +131,7 @@ fn sec_f27_a_project_at_its_quota_is_refused() {
 }
 
 #[test]
-fn sec_f26_audit_lines_are_shipped_and_rotated() {
+fn sec_f26_audit_lines_are_written_to_a_file_that_can_be_rotated() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("audit.jsonl");
     let mut service = Service::start(dir.path(), &format!("\n[audit]\nfile = \"{}\"\n", file.display()));
@@ -161,7 +161,7 @@ fn sec_f26_audit_lines_are_shipped_and_rotated() {
 }
 
 #[test]
-fn sec_f26_refusals_are_in_the_audit_trail() {
+fn sec_f26_rejected_requests_are_audited() {
     let dir = tempfile::tempdir().unwrap();
     let mut service = Service::start(dir.path(), "");
     let right = std::mem::replace(&mut service.sk, "wrong".into());
@@ -184,7 +184,7 @@ fn sec_f26_refusals_are_in_the_audit_trail() {
 }
 
 #[test]
-fn sec_f26_a_sign_in_by_token_is_written_down_with_its_user() {
+fn sec_f26_token_sign_in_is_audited_with_its_user() {
     use std::io::{Read, Write};
     let dir = tempfile::tempdir().unwrap();
     drop(Service::start(dir.path(), ""));
@@ -217,7 +217,7 @@ fn sec_f26_a_sign_in_by_token_is_written_down_with_its_user() {
 }
 
 #[test]
-fn nothing_answers_without_authentication() {
+fn all_operations_require_authentication() {
     let dir = tempfile::tempdir().unwrap();
     let mut service = Service::start(dir.path(), "");
     let right = std::mem::replace(&mut service.sk, "wrong".into());
@@ -233,7 +233,7 @@ fn nothing_answers_without_authentication() {
 
 /// What scripts look for with grep, and what Keystone's clients ask first.
 #[test]
-fn cl_f07_names_of_headers_and_discovery() {
+fn cl_f07_header_names_and_version_discovery_match_the_contract() {
     use std::io::{Read, Write};
     let dir = tempfile::tempdir().unwrap();
     let service = Service::start(dir.path(), "");
@@ -262,7 +262,7 @@ fn cl_f07_names_of_headers_and_discovery() {
 
 #[expect(clippy::disallowed_methods, reason = "a signal has no answer to wait for")]
 #[test]
-fn sec_f24_what_is_being_answered_at_the_end_is_answered() {
+fn sec_f24_shutdown_finishes_requests_in_progress() {
     use std::io::{Read, Write};
     let dir = tempfile::tempdir().unwrap();
     let mut service = Service::start(dir.path(), "");

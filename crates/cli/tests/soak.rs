@@ -182,7 +182,7 @@ pub(crate) fn copy_through_stops(load: &Load) -> Duration {
 
 /// C6: what a server has read completely is stored, whoever waits for its answer.
 #[test]
-fn c6_nothing_arrives_once_a_stop_is_over() {
+fn c6_stopped_task_writes_no_more_objects() {
     let options = Options { delay: Duration::from_millis(700), ..Options::default() };
     let server = S3Server::start(options);
     server.bucket("to");

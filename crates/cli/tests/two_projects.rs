@@ -492,7 +492,7 @@ fn check(other: &Caller, owned: (&Ids, &Call), unknown: (&Ids, &Call), method: &
 }
 
 #[test]
-fn sec_f05_every_operation_with_the_other_projects_ids_looks_unknown() {
+fn sec_f05_ids_of_another_project_are_not_found_in_every_operation() {
     let server = S3Server::start(Options::default());
     server.bucket("from").put("k", "x");
     server.bucket("to");

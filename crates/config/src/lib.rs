@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_names_the_nearest() {
+    fn unknown_key_suggests_the_nearest_name() {
         assert_eq!(err("lisen = \"x\""), "unknown key `lisen`; did you mean `listen`?");
         assert_eq!(
             err("[limits]\nrunning_task = 1"),
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_overrides() {
+    fn environment_overrides_the_file() {
         let env = BTreeMap::from([
             ("WHIMBREL_LIMITS__RUNNING_TASKS".to_owned(), "9".to_owned()),
             ("WHIMBREL_LISTEN".to_owned(), "127.0.0.1:1".to_owned()),
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_checked_with_their_names() {
+    fn invalid_values_are_reported_by_name() {
         assert!(err("[limits]\nmemory = \"lots\"").contains("limits.memory"));
         assert!(err("[audit]\nfile = \"\"").contains("audit.file"));
         assert!(err("[audit]\nfiles = \"x\"").contains("did you mean `file`?"));
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn sec_f05_sections_say_whose_they_are() {
+    fn sec_f05_sections_must_name_their_project() {
         let projects = "[[project]]\nid=\"a\"\nname=\"one\"\n[[project]]\nid=\"b\"\nname=\"two\"\n";
         let uuid = "0f3f0ab6-5b2b-4a1e-8a51-1c1f3d9a7f10";
         let sections = [
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_template_is_valid_and_complete() {
+    fn template_is_valid_and_complete() {
         let dir = tempfile::tempdir().unwrap();
         let made = template::init(dir.path(), "127.0.0.1:8790").unwrap();
         let config = parse(&made.text, &BTreeMap::new()).unwrap();
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn sec_f03_a_user_is_a_name_in_a_domain() {
+    fn sec_f03_users_are_identified_by_name_and_domain() {
         let user = |domain: &str| {
             format!("[[user]]\nname = \"alice\"\ndomain = \"{domain}\"\npassword_hash = \"$argon2id$x\"\n")
         };
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn sec_f32_a_plain_password_has_one_hash() {
+    fn sec_f32_plain_password_hash_is_stable_per_user() {
         let (a, b) = ("0123456789abcdef0123456789abcdef", "f123456789abcdef0123456789abcdef");
         let hash = |id: &str, password: &str| template::hash_password_for(id, password).unwrap();
         assert_eq!(hash(a, "secret"), hash(a, "secret"));
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn sec_f29_a_file_with_a_secret_in_clear_is_its_owners() {
+    fn sec_f29_file_with_plain_secret_must_be_private() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("w.toml");

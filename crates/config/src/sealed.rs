@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sec_f17_sealed_values_are_replaced_and_nothing_else() {
+    fn sec_f17_reseal_changes_only_sealed_values() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("w.toml");
         let made = crate::template::init(dir.path(), "127.0.0.1:8790").unwrap();
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn sec_f17_a_value_that_keeps_its_key_is_named() {
+    fn sec_f17_value_sealed_with_another_key_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("w.toml");
         let keyring = Keyring::of(dir.path()).unwrap();

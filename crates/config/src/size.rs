@@ -27,7 +27,7 @@ mod tests {
     use super::bytes_of;
 
     #[test]
-    fn sizes() {
+    fn sizes_are_parsed_with_units() {
         for (text, want) in [
             ("512MiB", Some(512 << 20)),
             ("1.5k", Some(1536)),

@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn sec_f05_a_project_sees_what_it_was_given() {
+    fn sec_f05_project_sees_only_its_own_and_shared_entries() {
         let uuid = |n: u32| format!("0f3f0ab6-5b2b-4a1e-8a51-1c1f3d9a7f1{n}");
         let mut text =
             "[[project]]\nid=\"a\"\nname=\"one\"\n[[project]]\nid=\"b\"\nname=\"two\"\n".to_owned();
@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn inline_endpoints_need_to_be_listed() {
+    fn inline_endpoints_must_be_allowed() {
         let allowed = ["127.0.0.1".to_owned(), "10.1.0.0/16".to_owned(), "minio.lab".to_owned()];
         for (region, want) in [
             ("http://127.0.0.1:9000", true),
@@ -470,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn sec_f04_f09_each_location_has_the_guard_of_who_named_it() {
+    fn sec_f04_f09_locations_use_the_address_rules_of_their_origin() {
         let allowed = ["10.99.0.0/16".to_owned(), "minio.lab".to_owned()];
         let at = |region: &str, cloud_type: &str| {
             let place = Location { cloud_type: cloud_type.into(), ..location(region) };
@@ -495,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn sec_f22_a_directory_is_told_by_the_name_of_its_bucket() {
+    fn sec_f22_directory_error_shows_the_bucket_name_not_the_path() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("photos");
         let failure = Fs::open(&path, false).unwrap_err();

@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn c09_descriptions() {
+    fn c09_description_length_and_characters_are_checked() {
         for (text, task, older) in [
             ("nightly run 1", true, true),
             ("a (b)", true, false),

@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sec_f14_checks_are_counted_by_project() {
+    fn sec_f14_prechecks_are_limited_per_project() {
         let checks = Arc::new(PrecheckLimit::default());
         let mut held: Vec<RunningPrecheck> = (0..MAX_PRECHECKS).filter_map(|_| checks.acquire("a")).collect();
         assert_eq!(held.len(), MAX_PRECHECKS);

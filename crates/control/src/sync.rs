@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn f20_no_more_sync_tasks_run_than_may_however_they_are_started() {
+    async fn f20_sync_task_limit_holds_for_every_way_to_start() {
         let dir = tempfile::tempdir().unwrap();
         let control = control(dir.path()).await;
         let spec = r#"{"face":"v2","selection":{"kind":"prefix","entries":[""]},"source":{"region":"r"},"target":{"region":"r"}}"#;
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn months_begin_at_local_midnight() {
+    fn statistics_months_begin_at_local_midnight() {
         // 2026-01-31T23:30Z is in February at UTC+1.
         let at = 1_769_902_200_000;
         assert_eq!(month_of(at, 0), (1_767_225_600_000, 1_769_904_000_000));

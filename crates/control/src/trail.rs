@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sec_f26_lines_are_appended_and_a_renamed_file_is_left() {
+    async fn sec_f26_audit_lines_are_appended_and_rotation_is_followed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("audit.jsonl");
         let config = config::Audit { file: Some(path.display().to_string()), stdout: false };
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sec_f26_a_file_that_cannot_be_written_is_said() {
+    async fn sec_f26_unwritable_audit_file_is_reported() {
         let nowhere = config::Audit { file: Some("/nowhere/audit.jsonl".into()), stdout: false };
         assert_eq!(Outputs::open(&nowhere).unwrap_err().kind, Kind::Invalid);
         let full = config::Audit { file: Some("/dev/full".into()), stdout: false };

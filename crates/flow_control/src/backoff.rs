@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn delays_grow_are_bounded_and_end() {
+    fn backoff_delays_grow_to_a_limit_and_end() {
         let b = Backoff::default();
         let mut last = Duration::ZERO;
         for attempt in 1..b.attempts {

@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn memory_is_bounded_and_given_back() {
+    async fn memory_budget_is_bounded_and_released() {
         let m = Memory::new(1 << 20);
         let held = m.acquire(1 << 30).await.expect("the whole budget");
         assert!(m.pages.try_acquire().is_err());
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn no_rate_means_no_ticket_and_a_low_rate_means_a_wait() {
+    fn unlimited_rate_never_waits_and_low_rate_waits() {
         let b = Bandwidth::new(0);
         assert!(b.reserve(1 << 40).is_none());
         b.set_rate(1000);
@@ -150,7 +150,7 @@ mod tests {
 
     /// However many take at once and however large their pieces are, no stretch of time releases more than the rate.
     #[test]
-    fn c1_the_rate_is_exact_at_any_concurrency() {
+    fn c1_rate_is_exact_at_any_concurrency() {
         for (io_threads, piece) in [(1, 1000), (64, 4096), (512, 65_536), (16, 1 << 20)] {
             let rate = 4 << 20;
             let b = Bandwidth::new(rate);
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn c1_a_changed_limit_is_felt_by_whoever_waits() {
+    fn c1_changed_rate_applies_to_waiting_requests() {
         let b = Bandwidth::new(1000);
         let began = b.queue().at;
         let ticket = b.reserve(1_000_000).expect("a ticket");

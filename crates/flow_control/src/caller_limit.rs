@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sec_f11_a_network_is_what_one_customer_is_given() {
+    fn sec_f11_networks_are_ipv4_24_and_ipv6_48() {
         let of = |text: &str| network(text.parse().unwrap());
         assert_eq!(of("192.0.2.1"), of("192.0.2.255"));
         assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.9"));
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn sec_f06_one_caller_leaves_places_for_others() {
+    fn sec_f06_one_caller_cannot_use_all_connections() {
         let shares = CallerLimit::new(10, 6);
         let mut a = shares.reserve("a", 5).unwrap();
         assert!(a.grow(1) && !a.grow(1), "six for one");
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn sec_f06_an_ipv6_network_is_one_caller() {
+    fn sec_f06_ipv6_network_counts_as_one_caller() {
         let of = |text: &str| caller_of(text.parse().unwrap());
         assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
         assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));

@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn lanes_may_be_dropped_by_work_on_one_of_them() {
+    async fn io_threads_can_be_dropped_on_one_of_their_threads() {
         let io_threads = std::sync::Arc::new(IoThreads::start(1).expect("threads"));
         let (held, (dropped, seen)) = (io_threads.clone(), oneshot::channel());
         let (go, gone) = oneshot::channel::<()>();
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_runs_on_lane_threads_in_turn() {
+    async fn io_threads_run_work_in_turn() {
         let io_threads = IoThreads::start(2).expect("threads");
         let name = || async { std::thread::current().name().map(str::to_owned) };
         let a = io_threads.run(name()).await.flatten();

@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_complaint_cuts_and_success_raises() {
+    async fn concurrency_limit_falls_on_throttling_and_rises_on_success() {
         let limit = Arc::new(Limit::new(LimitBounds { start: 2, min: 1, max: 8 }));
         let (a, b) = (limit.acquire().await, limit.acquire().await);
         assert_eq!(limit.in_flight(), 2);
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_waiter_is_woken_by_a_free_place() {
+    async fn waiter_is_woken_by_a_free_slot() {
         let limit = Arc::new(Limit::new(LimitBounds::at_most(1)));
         let held = limit.acquire().await;
         let waiter = tokio::spawn({

@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn only_passing_troubles_are_retried() {
+    fn only_temporary_errors_are_retried() {
         for kind in [Kind::Throttled, Kind::Unavailable, Kind::Timeout, Kind::Connect, Kind::Corrupt] {
             assert!(matches!(kind.policy(), Policy::Retry { .. }), "{kind:?}");
         }
@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_reads_as_a_sentence_with_a_remedy() {
+    fn error_message_has_a_sentence_and_a_hint() {
         let f = Error::new(Kind::NoBucket, "list", "bucket `a` does not exist").at(Side::Source);
         assert_eq!(
             f.to_string(),

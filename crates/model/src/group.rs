@@ -148,7 +148,7 @@ mod tests {
 
     /// OMS §3.2, every action in every state.
     #[test]
-    fn the_table_of_actions() {
+    fn group_actions_match_the_table() {
         let rows: [(E, [Result<Phase, No>; 9]); 5] = [
             (
                 E::Stop,
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pausing_group_always_rests() {
+    fn pausing_group_always_ends_paused() {
         assert_eq!(next(Pausing, E::Ended { failed: false }, true), Err(No::UnexpectedEvent));
         assert_eq!(next(Pausing, E::Drained, true), Ok(Paused));
     }

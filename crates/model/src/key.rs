@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn segments_put_a_folder_before_its_longer_siblings() {
+    fn segment_order_puts_a_folder_before_longer_siblings() {
         let mut keys = ["o/a!", "o/a/b", "o/a.txt", "o/a0", "o/a"];
         keys.sort_by(|a, b| Order::Segments.compare(a.as_bytes(), b.as_bytes()));
         assert_eq!(keys, ["o/a", "o/a/b", "o/a!", "o/a.txt", "o/a0"]);
@@ -126,13 +126,13 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_is_joined_without_a_slash() {
+    fn prefix_is_joined_without_a_slash() {
         assert_eq!(Key::from("k").under("p"), Key::from("pk"));
         assert_eq!(Key::from("k").under(""), Key::from("k"));
     }
 
     #[test]
-    fn a_bound_is_inclusive() {
+    fn key_bound_is_inclusive() {
         assert!(Order::Bytes.within(b"b", Some(&Key::from("b"))));
         assert!(!Order::Bytes.within(b"b0", Some(&Key::from("b"))));
         assert!(Order::Bytes.within(b"zzz", None));

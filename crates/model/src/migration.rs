@@ -383,7 +383,7 @@ mod tests {
 
     /// dcs-migration.md §3.3, column by column: Created, Loading, Following, Stopping, Stopped, Succeeded, Failed.
     #[test]
-    fn every_action_in_every_phase_of_an_online_migration() {
+    fn online_migration_actions_match_the_table_in_every_phase() {
         use Phase::{Created, Failed, Following, Loading, Stopped, Stopping, Succeeded};
         let (go, stop) = (Some(Loading), Some(Stopping));
         let table = [
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn imports_are_only_stopped_and_deleted() {
+    fn imports_allow_only_stop_and_delete() {
         for event in [E::Configure, E::Restart, E::Cutover, E::Rollback] {
             for phase in Phase::ALL {
                 assert_eq!(after(MigrationKind::Import, phase, None, event), None, "{event:?} in {phase:?}");
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_over_shuts_out_everything_else() {
+    fn cutover_excludes_all_other_actions() {
         let during = MigrationState {
             kind: MigrationKind::Online,
             phase: Phase::Following,
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_wins_over_what_the_engine_reports() {
+    fn stop_request_overrides_engine_reports() {
         for event in [E::Finished, E::Failed, E::Drained] {
             assert_eq!(after(MigrationKind::Online, Phase::Stopping, None, event), Some(Phase::Stopped));
         }

@@ -146,7 +146,7 @@ mod tests {
 
     /// OMS appendix B, line 9.
     #[test]
-    fn windows_by_the_checklist() {
+    fn bandwidth_windows_match_the_specification() {
         assert_eq!(check_windows(&[w("15:00", "16:00", MIB), w("16:00", "17:00", MIB)], RANGE), Ok(()));
         assert_eq!(
             check_windows(&[w("15:00", "16:01", MIB), w("16:00", "17:00", MIB)], RANGE),
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn the_later_window_applies_at_the_shared_minute() {
+    fn later_window_applies_at_the_shared_minute() {
         let set = [w("15:00", "16:00", 1), w("16:00", "17:00", 2)];
         assert_eq!(limit_at(&set, 16 * 60), Some(2));
         assert_eq!(limit_at(&set, 15 * 60 + 59), Some(1));

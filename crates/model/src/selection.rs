@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn overlapping_entries_select_once() {
+    fn overlapping_entries_select_each_key_once() {
         assert_eq!(object(&["a/b", "a/", "a/c/", "z"]), [Scope::Prefix("a/".into()), Scope::Key("z".into())]);
         assert_eq!(object(&["a", "a"]), [Scope::Key("a".into())]);
         assert_eq!(object(&["", "x"]), [Scope::Prefix("".into())]);
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_and_the_key_of_its_name_are_two_things() {
+    fn folder_and_key_of_the_same_name_are_distinct() {
         assert_eq!(object(&["a", "a/"]), [Scope::Key("a".into()), Scope::Prefix("a/".into())]);
     }
 }

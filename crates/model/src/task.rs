@@ -202,7 +202,7 @@ mod tests {
 
     /// The user's actions of OMS §3.1, column by column.
     #[test]
-    fn the_matrix_of_actions() {
+    fn task_actions_match_the_table() {
         use Illegal::*;
         let start = [
             Err(AlreadyStarted),
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn pausing_always_ends_paused() {
+    fn pausing_task_always_ends_paused() {
         for event in [Event::Drained, Event::Finish { failed: 0 }, Event::Finish { failed: 3 }, Event::Fail] {
             let after = next(state(Visible::Pausing), event).map(Lifecycle::visible);
             assert_eq!(after, Ok(Visible::Paused), "{event:?}");
@@ -248,7 +248,7 @@ mod tests {
 
     /// Whatever happens in whatever order, an ended task is never running again without a start.
     #[test]
-    fn no_illegal_path_by_exhaustion() {
+    fn task_state_machine_has_no_illegal_path() {
         let events = [
             Event::Stop,
             Event::Claim,

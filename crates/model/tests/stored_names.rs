@@ -31,7 +31,7 @@ fn renamed_variants_are_stored_under_their_first_names() {
 }
 
 #[test]
-fn a_stored_task_of_an_earlier_version_is_read_and_written_as_it_was() {
+fn stored_task_of_an_earlier_version_is_read_and_written_unchanged() {
     let text = serde_json::json!({
         "face": "v2", "selection": {"kind": "prefix", "entries": ["a/"]}, "source": {"region": "r"},
         "target": {"region": "r"}, "beyond": {"versions": true, "sweep_minutes": 7}

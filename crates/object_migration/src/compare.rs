@@ -143,7 +143,7 @@ mod tests {
     const B: &str = "25f9e794323b453885f5181f1b624d0b";
 
     #[test]
-    fn the_four_overwrite_modes() {
+    fn overwrite_modes_match_the_table() {
         use Overwrite::*;
         let rule = |overwrite| OverwriteRule { overwrite, ..RULE };
         let copies =
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_wrong_makes_no_object_newer_or_older() {
+    fn wrong_clock_makes_no_object_newer_or_older() {
         let decide = |ahead_ms, source_at, target_at| {
             let rule = OverwriteRule { ahead_ms, ..RULE };
             let (source, target) = (entry(5, source_at, "x"), entry(5, target_at, "y"));
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn older_than_since_is_skipped_even_when_absent() {
+    fn object_older_than_since_is_skipped_even_when_missing() {
         let rule = OverwriteRule { overwrite: Overwrite::Always, since_ms: 10_000, ..RULE };
         assert!(matches!(
             rule.decide(&entry(1, 10_000, A), None, false, EntrySource::Listing),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_resumed_key_written_by_this_task_is_adopted() {
+    fn resumed_key_is_adopted_only_if_this_task_wrote_it() {
         let rule = OverwriteRule { own_since_ms: 50_000, ..RULE };
         let decide = |rule: &OverwriteRule, s: &Entry, t: &Entry, resumed| {
             rule.decide(s, Some(t), resumed, EntrySource::Listing)
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn obj_06_equal_length_with_other_etags_is_a_difference_once_both_are_known_to_be_digests() {
+    fn obj_06_equal_size_with_other_digest_etags_differs() {
         let (source, target) = (entry(5, 10_000, A), entry(5, 60_000, B));
         assert_eq!(RULE.decide(&source, Some(&target), false, EntrySource::Listing), Action::Head);
         assert_eq!(RULE.decide(&source, Some(&target), false, EntrySource::Head), Action::Copy);
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn obj_06_between_directories_any_other_time_is_a_difference() {
+    fn obj_06_directories_differ_by_any_change_of_time() {
         let rule = OverwriteRule { mtime_kept: true, ..RULE };
         let file = |at| entry(5, at, "inode");
         assert_eq!(rule.decide(&file(-5_000), Some(&file(0)), false, EntrySource::Listing), Action::Copy);
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn c3_without_a_checksum_on_either_side_size_and_time_decide() {
+    fn c3_size_and_time_decide_without_checksums() {
         let rule = OverwriteRule { overwrite: Overwrite::Crc64, ..RULE };
         let (old, new) = (entry(5, 10_000, "x"), entry(5, 60_000, "y"));
         assert!(matches!(rule.decide(&old, Some(&new), false, EntrySource::Head), Action::Skip(_)));

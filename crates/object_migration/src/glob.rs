@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn globs_as_users_expect() {
+    fn globs_match_as_documented() {
         for (glob, key, want) in [
             ("*.log", "a/b/x.log", true),
             ("*.log", "a/x.logs", false),
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn sec_f15_no_glob_takes_more_than_the_product_of_the_lengths() {
+    fn sec_f15_glob_takes_at_most_the_product_of_both_lengths() {
         // Tried one way after the other, these would be 2^40 ways.
         let deep = "a/".repeat(60);
         assert!(!matches(&format!("{}z", "**/".repeat(40)), format!("{deep}y").as_bytes()));

@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_progress_renews_patience() {
+    fn only_progress_resets_the_reconnect_limit() {
         let (mut budget, backoff) = (RetryBudget::default(), Backoff::default());
         let reconnect = Reconnect::default();
         let mut after = |was_connected, applied| {

@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn globs_as_keys_has_them() {
+    fn route_globs_match_like_the_keys_command() {
         for (glob, text, want) in [
             ("*", "", true),
             ("user:*", "user:a/b", true),
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn databases_and_keys_are_routed() {
+    fn route_maps_databases_and_filters_keys() {
         let route = Route {
             db_map: Route::parse_map("5=6, 0=0").unwrap(),
             include: vec!["a*".into()],
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn identity_of_a_route_never_changes() {
+    fn route_identity_is_stable() {
         assert_eq!(
             Route::default().identity(),
             "Route { only_db: None, db_map: {}, all_into: None, include: [], exclude: [] }"

@@ -77,7 +77,7 @@ fn refused(done: Result<Summary>) -> Error {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn red_01_a_database_that_the_target_does_not_have_changes_no_other() {
+async fn red_01_database_missing_at_the_target_changes_no_other() {
     let source = Redis::start("REDIS_7_0", &[&WIDE[..], &["--notify-keyspace-events", "KA"]].concat());
     let target = Redis::start("REDIS_7_0", &[]);
     run(&source, &["SET a right", "SELECT 40", "SET a WRONG", "HSET h f v", "SET ttl x EX 1000"]);
@@ -100,7 +100,7 @@ async fn red_01_a_database_that_the_target_does_not_have_changes_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn red_01_red_26_a_database_that_comes_late_changes_no_other() {
+async fn red_01_red_26_database_first_used_in_the_stream_changes_no_other() {
     for lines in [
         &["SELECT 40", "SET acct 0"][..],
         &["MULTI", "SELECT 40", "SET acct 0", "INCR n", "EXEC"],
@@ -120,7 +120,7 @@ async fn red_01_red_26_a_database_that_comes_late_changes_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn red_01_red_15_a_user_that_may_not_select_writes_into_no_other_database() {
+async fn red_01_red_15_user_without_select_writes_no_other_database() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
     run(&target, &["ACL SETUSER mover on >pw ~* &* +@all -select"]);
     run(&source, &["SET a right", "SELECT 1", "SET a WRONG"]);
@@ -132,7 +132,7 @@ async fn red_01_red_15_a_user_that_may_not_select_writes_into_no_other_database(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn red_25_messages_never_reach_the_target() {
+async fn red_25_published_messages_are_not_forwarded() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
     let following = Following::start(migration(&source, &target, Until::Stopped));
     following.streams().await;
@@ -149,7 +149,7 @@ async fn red_25_messages_never_reach_the_target() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn red_02_a_cluster_is_looked_at_whole_whoever_names_it() {
+async fn red_02_cluster_is_compared_completely_from_any_node() {
     let source = Cluster::start("REDIS_7_0", 3, false, &[]);
     let target = Redis::start("REDIS_7_0", &[]);
     let mut held = 0;
@@ -176,7 +176,7 @@ async fn red_02_a_cluster_is_looked_at_whole_whoever_names_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn red_03_what_only_the_target_has_is_extra_in_every_database() {
+async fn red_03_keys_only_at_the_target_are_extra_in_every_database() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &WIDE));
     let extra = async |depth, map: &[(u32, u32)]| {
         let db_map = map.iter().copied().collect();
@@ -195,7 +195,7 @@ async fn red_03_what_only_the_target_has_is_extra_in_every_database() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn red_04_idle_connections_cost_no_snapshot() {
+async fn red_04_idle_connections_cause_no_second_full_sync() {
     let slow = ["--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "4", "--timeout", "1"];
     let source = Redis::start("REDIS_7_0", &slow);
     let target = Redis::start("REDIS_7_0", &["--timeout", "1"]);
@@ -217,7 +217,7 @@ async fn red_04_idle_connections_cost_no_snapshot() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn red_07_what_passes_is_waited_out() {
+async fn red_07_temporary_errors_are_retried() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
     run(&source, &["SET a 1"]);
     let following = Following::start(migration(&source, &target, Until::Stopped));
@@ -244,7 +244,7 @@ async fn red_07_what_passes_is_waited_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn red_27_a_user_without_a_password_is_the_user_that_was_named() {
+async fn red_27_user_without_password_is_authenticated_by_name() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
     run(
         &source,
@@ -300,7 +300,7 @@ async fn import_bytes(bytes: &[u8], target: &Redis) -> Result<Summary> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn red_09_c18_empty_collections_are_passed_over() {
+async fn red_09_c18_empty_collections_are_skipped() {
     let listpack = text(b"\x07\0\0\0\0\0\xff");
     let ziplist = text(b"\x0b\0\0\0\x0a\0\0\0\0\0\xff");
     let kinds: [(u8, Vec<u8>); 8] = [
@@ -341,7 +341,7 @@ async fn red_09_c18_empty_collections_are_passed_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn red_10_the_tail_that_a_power_loss_leaves_is_left_out() {
+async fn red_10_incomplete_aof_tail_is_ignored() {
     let target = Redis::start("REDIS_7_0", &[]);
     let commands = aof(&["SELECT 0", "SET a 1", "RPUSH l 1 2", "SET b 2"]);
     let snapshot = rdb("REDIS0009", &[&b"\xfe\0\0"[..], &text(b"pk"), &text(b"pv")].concat());
@@ -385,7 +385,7 @@ async fn red_10_the_tail_that_a_power_loss_leaves_is_left_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn red_10_only_the_last_part_may_be_cut_off() {
+async fn red_10_only_the_last_aof_part_may_be_truncated() {
     let target = Redis::start("REDIS_7_0", &[]);
     let dir = tempfile::tempdir().unwrap();
     let manifest = "file \"my a.1.aof\" seq 1 type i\nfile a.2.aof seq 2 type i\n";
@@ -403,7 +403,7 @@ async fn red_10_only_the_last_part_may_be_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn red_08_red_28_files_of_other_servers() {
+async fn red_08_red_28_backups_of_other_servers_are_read_or_rejected() {
     let target = Redis::start("REDIS_7_0", &[]);
     let expire = flow_control::clock::system().now_ms() + 600_000;
     // As KeyDB writes: what it knows beside a key stands between its expiry and its type.
@@ -440,7 +440,7 @@ async fn red_08_red_28_files_of_other_servers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn c15_c16_commands_beyond_keys_are_applied_or_refused() {
+async fn c15_c16_commands_without_keys_are_applied_or_rejected() {
     let file = aof(&[
         "SELECT 0",
         "SET swept 1",
@@ -508,7 +508,7 @@ async fn import_leaving_out(files: Vec<PathBuf>, target: &Redis, options: Option
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn c17_commands_that_the_target_refuses_are_counted_and_named() {
+async fn c17_commands_rejected_by_the_target_are_counted_and_named() {
     let file = aof(&[
         "SET s 1",
         "FUNCTION LOAD LUA old x",
@@ -549,7 +549,7 @@ fn call(redis: &Redis, words: &[&[u8]]) -> Reply {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn red_05_scripts_are_said_by_their_text() {
+async fn red_05_scripts_are_sent_by_their_text() {
     let source = Redis::start("REDIS_6_2", &["--lua-replicate-commands", "no"]);
     let text = b"redis.call('incr',KEYS[1]); return redis.call('rpush',KEYS[2],ARGV[1])";
     let digest = call(&source, &[b"SCRIPT", b"LOAD", text]).text().unwrap().to_vec();
@@ -597,7 +597,7 @@ async fn red_05_scripts_are_said_by_their_text() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn red_06_restored_payloads_are_said_in_a_form_that_the_target_takes() {
+async fn red_06_restore_payloads_are_converted_for_the_target() {
     for (from, to) in [
         ("REDIS_8_2", "REDIS_6_2"),
         ("REDIS_8_2", "VALKEY_9_1"),
@@ -630,7 +630,7 @@ async fn red_06_restored_payloads_are_said_in_a_form_that_the_target_takes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn red_18_changes_do_not_go_round() {
+async fn red_18_reverse_migration_is_rejected_as_a_loop() {
     let (a, b) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
     a.run("SET n 0");
     let there = Following::start(migration(&a, &b, Until::Stopped));
@@ -660,7 +660,7 @@ async fn red_18_changes_do_not_go_round() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn red_20_c19_groups_of_streams_are_whole() {
+async fn red_20_c19_stream_consumer_groups_are_complete() {
     for (from, to) in [
         ("REDIS_7_0", "REDIS_6_2"),
         ("VALKEY_9_1", "REDIS_7_0"),
@@ -730,7 +730,7 @@ async fn red_20_c19_groups_of_streams_are_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn red_22_what_migrations_leave_can_be_removed() {
+async fn red_22_migration_keys_can_be_removed() {
     use redis_migration::checkpoint::cleanup::clean;
     let (source, cluster) = (Redis::start("REDIS_7_0", &[]), Cluster::start("REDIS_7_0", 3, false, &[]));
     for i in 0..50 {
@@ -757,7 +757,7 @@ async fn red_22_what_migrations_leave_can_be_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn red_12_values_beyond_the_longest_argument_are_built_from_elements() {
+async fn red_12_values_over_the_argument_limit_are_built_from_elements() {
     let source = Redis::start("REDIS_7_0", &[]);
     let target = Redis::start("REDIS_7_0", &["--proto-max-bulk-len", "1mb"]);
     let element = "e".repeat(700);
@@ -772,7 +772,7 @@ async fn red_12_values_beyond_the_longest_argument_are_built_from_elements() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn red_14_commands_are_left_out_by_name() {
+async fn red_14_excluded_commands_are_not_applied() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
     let following = |skip: &[&str]| {
         let mut one = migration(&source, &target, Until::Stopped);
@@ -812,7 +812,7 @@ fn called(redis: &Redis) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn red_13_functions_of_the_snapshot_meet_another_library() {
+async fn red_13_functions_of_the_snapshot_conflict_with_another_library() {
     use redis_migration::FunctionPolicy;
     for (policy, says) in
         [(FunctionPolicy::Stop, "old"), (FunctionPolicy::Skip, "old"), (FunctionPolicy::Replace, "new")]
@@ -851,7 +851,7 @@ async fn red_13_functions_of_the_snapshot_meet_another_library() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn red_13_functions_of_the_stream_meet_another_library() {
+async fn red_13_functions_of_the_stream_conflict_with_another_library() {
     use redis_migration::FunctionPolicy;
     for policy in [FunctionPolicy::Stop, FunctionPolicy::Skip, FunctionPolicy::Replace] {
         let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
@@ -888,7 +888,7 @@ async fn red_13_functions_of_the_stream_meet_another_library() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn red_13_libraries_are_compared() {
+async fn red_13_function_libraries_are_compared() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
     let look = async || {
         let found = compare(&node(&source), &node(&target), &Default::default(), Depth::Full).await.unwrap();
@@ -906,7 +906,7 @@ async fn red_13_libraries_are_compared() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn red_13_functions_travel_whichever_database_is_selected() {
+async fn red_13_functions_are_copied_for_any_selected_database() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
     let mut one = migration(&source, &target, Until::Stopped);
     one.options.route.only_db = Some(1);
@@ -922,7 +922,7 @@ async fn red_13_functions_travel_whichever_database_is_selected() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn red_15_a_user_of_database_0_selects_none() {
+async fn red_15_user_limited_to_database_0_sends_no_select() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
     for redis in [&source, &target] {
         run(redis, &["ACL SETUSER zero on >pw ~* &* +@all -select"]);
@@ -945,7 +945,7 @@ async fn red_15_a_user_of_database_0_selects_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn red_15_a_target_without_client_is_fenced_by_turns() {
+async fn red_15_target_without_client_command_is_still_fenced() {
     let source = Redis::start("REDIS_7_0", &[]);
     let target = Redis::start("REDIS_7_0", &["--rename-command", "CLIENT", ""]);
     run(&source, &["SET a 1", "RPUSH l 1 2"]);
@@ -963,7 +963,7 @@ async fn red_15_a_target_without_client_is_fenced_by_turns() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn red_15_a_target_without_restore_is_given_elements() {
+async fn red_15_target_without_restore_receives_elements() {
     let source = Redis::start("REDIS_7_0", &[]);
     let target = Redis::start("REDIS_7_0", &["--rename-command", "RESTORE", ""]);
     crate::fill::fill(&source, 15);
@@ -980,7 +980,7 @@ async fn red_15_a_target_without_restore_is_given_elements() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn red_16_a_source_with_renamed_commands() {
+async fn red_16_source_with_renamed_commands_is_copied() {
     let target = Redis::start("REDIS_7_0", &[]);
     for name in ["PSYNC", "REPLCONF"] {
         let source = Redis::start("REDIS_7_0", &["--rename-command", name, ""]);
@@ -1025,7 +1025,7 @@ fn sentinel(of: &Redis) -> (std::process::Child, u16, tempfile::TempDir) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn red_17_a_sentinel_names_the_master_that_it_watches() {
+async fn red_17_sentinel_address_is_reported_with_its_master() {
     let (master, other) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
     let (mut child, port, _dir) = sentinel(&master);
     let at = redis_migration::Node::parse(&format!("redis://127.0.0.1:{port}")).unwrap();
@@ -1042,7 +1042,7 @@ async fn red_17_a_sentinel_names_the_master_that_it_watches() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn red_19_an_open_slot_is_named_while_it_is_waited_for() {
+async fn red_19_unserved_slot_is_reported_while_waiting() {
     let source = Cluster::start("REDIS_7_0", 3, false, &[]);
     let target = Redis::start("REDIS_7_0", &[]);
     let id =
@@ -1068,7 +1068,7 @@ async fn red_19_an_open_slot_is_named_while_it_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn red_19_what_is_served_beside_a_hole_is_copied_where_that_is_allowed() {
+async fn red_19_served_slots_are_copied_when_unserved_ones_are_allowed() {
     let source = Cluster::start("REDIS_7_0", 3, false, &["--cluster-require-full-coverage", "no"]);
     let at = |key: &str| usize::from(redis_proto::command::slot(key.as_bytes())) * 3 / 16384;
     let keys: Vec<String> = (0..60).map(|i| format!("k{i}")).collect();
@@ -1102,7 +1102,7 @@ async fn red_19_what_is_served_beside_a_hole_is_copied_where_that_is_allowed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn red_21_a_refused_value_says_how_much_is_written() {
+async fn red_21_rejected_value_reports_what_was_written() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
     for i in 0..2000 {
         source.run(&format!("SET k{i} v"));

@@ -183,7 +183,7 @@ async fn through(from: &str, to: &str, elements: u32) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_type_into_a_cluster_and_out_of_it() {
+async fn every_type_is_copied_into_and_out_of_a_cluster() {
     through("REDIS_7_0", "VALKEY_9_1", 0).await;
 }
 
@@ -208,7 +208,7 @@ async fn soak_every_type_is_copied_between_clusters_of_all_versions() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn databases_that_a_cluster_has_not_are_refused_before_the_first_write() {
+async fn cluster_target_rejects_multiple_databases() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Cluster::start("REDIS_7_0", MASTERS, false, &[]));
     let mut client = source.connect();
     client.run("SET a 1");
@@ -225,7 +225,7 @@ async fn databases_that_a_cluster_has_not_are_refused_before_the_first_write() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_change_is_made_once_in_a_cluster_through_stops_cuts_and_kills() {
+async fn cluster_changes_are_applied_once_through_stops_cuts_and_kills() {
     let (source, target) =
         (Cluster::start("REDIS_7_0", MASTERS, false, &[]), Cluster::start("REDIS_7_0", MASTERS, false, &[]));
     let stop = Arc::new(AtomicBool::new(false));
@@ -272,7 +272,7 @@ async fn each_change_is_made_once_in_a_cluster_through_stops_cuts_and_kills() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slots_of_the_target_move_while_changes_stream() {
+async fn target_slot_migration_during_streaming_loses_no_changes() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Cluster::start("REDIS_7_0", MASTERS, false, &[]));
     let stop = Arc::new(AtomicBool::new(false));
     let port = source.port;
@@ -298,7 +298,7 @@ async fn slots_of_the_target_move_while_changes_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slots_of_the_source_move_while_changes_stream() {
+async fn source_slot_migration_during_streaming_loses_no_changes() {
     for (version, reshard) in [("REDIS_7_0", reshard as fn(&Cluster)), ("VALKEY_9_1", reshard_at_once)] {
         let (source, target) = (Cluster::start(version, MASTERS, false, &[]), Redis::start(version, &[]));
         let stop = Arc::new(AtomicBool::new(false));
@@ -356,7 +356,7 @@ async fn slots_of_the_source_move_while_changes_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_all_masters_are_told_is_done_once() {
+async fn command_of_all_source_masters_is_applied_once() {
     let (source, target) =
         (Cluster::start("REDIS_7_0", MASTERS, false, &[]), Cluster::start("REDIS_7_0", MASTERS, false, &[]));
     let set = |from: usize, to: usize| {
@@ -403,7 +403,7 @@ async fn what_all_masters_are_told_is_done_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flush_of_the_source_reaches_every_master_of_the_target() {
+async fn source_flush_reaches_every_target_master() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Cluster::start("REDIS_7_0", MASTERS, false, &[]));
     let mut client = source.connect();
     client.run("SELECT 3");
@@ -441,7 +441,7 @@ async fn a_flush_of_the_source_reaches_every_master_of_the_target() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_master_of_the_source_that_fails_is_followed_by_its_replica() {
+async fn cluster_source_failover_continues_from_the_replica() {
     let (mut source, target) =
         (Cluster::start("REDIS_7_0", MASTERS, true, &[]), Redis::start("REDIS_7_0", &[]));
     let set = |source: &Cluster, from: usize, to: usize, servers: &[usize]| {
@@ -495,7 +495,7 @@ async fn a_master_of_the_source_that_fails_is_followed_by_its_replica() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_master_of_the_target_that_fails_costs_nothing() {
+async fn cluster_target_failover_loses_no_writes() {
     let (source, mut target) =
         (Redis::start("REDIS_7_0", &[]), Cluster::start("REDIS_7_0", MASTERS, true, &[]));
     let stop = Arc::new(AtomicBool::new(false));
@@ -538,7 +538,7 @@ async fn a_master_of_the_target_that_fails_costs_nothing() {
 
 /// Changes of a single server that no cluster can make, for their keys are at several of its servers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_reaches_over_slots_is_asked_for() {
+async fn cross_slot_results_are_read_from_the_source() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Cluster::start("REDIS_7_0", MASTERS, false, &[]));
     let lines = |round: usize| {
         [

@@ -40,7 +40,7 @@ fn writer(port: u16, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stopped_and_broken_again_and_again_each_change_is_made_once() {
+async fn each_change_is_applied_once_through_stops_and_cut_connections() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
     let stop = Arc::new(AtomicBool::new(false));
     let writer = writer(source.port, stop.clone());
@@ -87,7 +87,7 @@ async fn stopped_and_broken_again_and_again_each_change_is_made_once() {
 
 /// A migration that ends without a word: what its transactions say at the target is all that is known.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_mover_that_dies_loses_and_doubles_nothing() {
+async fn killed_migration_loses_and_repeats_nothing() {
     let (source, target) = (Redis::start("VALKEY_9_1", &[]), Redis::start("VALKEY_9_1", &[]));
     let stop = Arc::new(AtomicBool::new(false));
     let writer = writer(source.port, stop.clone());
@@ -112,7 +112,7 @@ async fn a_mover_that_dies_loses_and_doubles_nothing() {
 
 /// The target stands still under writes: the source keeps nothing back for us, and nothing is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_frozen_target_is_no_burden_to_the_source() {
+async fn stalled_target_keeps_source_output_buffers_small() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
     let following = Following::start(migration(&source, &target, Until::Stopped));
     following.streams().await;
@@ -141,7 +141,7 @@ async fn a_frozen_target_is_no_burden_to_the_source() {
 
 /// A snapshot that broke off leaves nothing behind that the next one would not write.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_half_filled_target_is_filled_anew() {
+async fn incomplete_full_sync_is_repeated() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
     source.run("DEBUG POPULATE 100000 key 200");
     let one = migration(&source, &target, Until::CaughtUp);
@@ -162,7 +162,7 @@ async fn a_half_filled_target_is_filled_anew() {
 
 /// Two runs of one migration at the same moment: the one that begins last holds the token, and nothing is made twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_movers_at_once_do_not_double_anything() {
+async fn two_concurrent_migrations_repeat_nothing() {
     for _ in 0..3 {
         let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
         let stop = Arc::new(AtomicBool::new(false));
@@ -189,7 +189,7 @@ async fn two_movers_at_once_do_not_double_anything() {
 
 /// A target that somebody else has written to: what cannot be applied ends the migration, for good.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_target_refuses_is_never_passed_over() {
+async fn write_rejected_by_the_target_ends_the_migration_for_good() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
     source.run("SET a 1");
     migration(&source, &target, Until::CaughtUp).run().await.unwrap();
@@ -203,7 +203,7 @@ async fn what_the_target_refuses_is_never_passed_over() {
 
 /// A server as its authors deliver it lets replicas wait, and sends signs of life meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_source_that_makes_replicas_wait_is_waited_for() {
+async fn source_with_diskless_sync_delay_is_waited_for() {
     let delay = ["--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "2"];
     let (source, target) = (Redis::start("REDIS_7_0", &delay), Redis::start("REDIS_7_0", &[]));
     source.run("SET a 1");
@@ -213,7 +213,7 @@ async fn a_source_that_makes_replicas_wait_is_waited_for() {
 
 /// A server must not be copied onto itself, by whatever name, nor onto its own replica.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_server_by_two_names_is_refused() {
+async fn source_and_target_on_one_server_are_rejected() {
     let (source, replica) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
     replica.run(&format!("REPLICAOF 127.0.0.1 {}", source.port));
     while !String::from_utf8_lossy(replica.run("INFO replication").text().unwrap()).contains("link_status:up")
@@ -229,7 +229,7 @@ async fn one_server_by_two_names_is_refused() {
 
 /// Two names of one place are two migrations, but only one of them may go on from a position.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_name_of_a_place_doubles_nothing() {
+async fn second_name_of_a_server_repeats_nothing() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
     let named = |name: &str, until| {
         let mut one = migration(&source, &target, until);
@@ -262,7 +262,7 @@ async fn a_second_name_of_a_place_doubles_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_is_no_target() {
+async fn replica_is_rejected_as_target() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
     target.run(&format!("REPLICAOF 127.0.0.1 {}", Redis::start("REDIS_7_0", &[]).port));
     let refused = migration(&source, &target, Until::CaughtUp).run().await.unwrap_err();
@@ -271,7 +271,7 @@ async fn a_replica_is_no_target() {
 
 /// The rights that docs/redis.md lists are enough.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn users_need_what_is_documented() {
+async fn acl_rights_in_docs_are_sufficient() {
     let text = include_str!("../../../docs/redis.md");
     let rights = |end: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("ACL SETUSER {end} ")));

@@ -19,7 +19,7 @@ fn nothing_is_doubted(server: &Redis) -> bool {
 
 /// Short lives that are renewed again and again while the target is kept waiting.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keys_that_are_renewed_live_on() {
+async fn renewed_keys_do_not_expire() {
     for version in ["REDIS_7_0", "VALKEY_9_1"] {
         let (source, target) = (Redis::start(version, &[]), Redis::start(version, &[]));
         source.run("DEBUG POPULATE 20000 filler 100");
@@ -169,7 +169,7 @@ async fn repaired(source: &Redis, target: redis_migration::Node, at: impl Fn() -
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_targets_clock_took_while_nobody_followed_is_brought_back() {
+async fn keys_expired_at_the_target_during_a_gap_are_restored() {
     for (from, to) in [("REDIS_7_0", "REDIS_7_0"), ("REDIS_6_2", "VALKEY_9_1"), ("REDIS_7_0", "REDIS_6_2")] {
         let (source, target) = (Redis::start(from, &[]), Redis::start(to, &[]));
         repaired(&source, node(&target), || target.connect()).await;
@@ -183,7 +183,7 @@ async fn what_the_targets_clock_took_while_nobody_followed_is_brought_back() {
 
 /// Where the target runs no scripts, what is touched is listed unseen.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_scripts_renewed_keys_are_brought_back_too() {
+async fn without_scripts_renewed_keys_are_restored() {
     let source = Redis::start("REDIS_7_0", &[]);
     let target = Redis::start("REDIS_7_0", &["--rename-command", "EVAL", ""]);
     source.run("HSET session a 1 b 2");
@@ -325,7 +325,7 @@ async fn random_expiries_through_gaps(rounds: u64, seeds: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn random_lives_are_right_through_gaps() {
+async fn random_expiries_are_right_through_gaps() {
     random_expiries_through_gaps(3, 1).await;
 }
 
@@ -337,7 +337,7 @@ async fn soak_random_expiries_are_right_through_gaps() {
 
 /// A suspect key goes with its database.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn databases_change_places_with_what_is_doubted() {
+async fn swapdb_moves_suspect_keys() {
     for (a, b) in [(0, 1), (1, 0), (1, 2), (2, 2)] {
         let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
         let mut to = source.connect();

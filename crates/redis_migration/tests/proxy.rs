@@ -38,7 +38,7 @@ fn changes(to: &mut Connection, round: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_proxy_takes_changes_one_by_one() {
+async fn proxy_target_receives_changes_one_by_one() {
     // Behind the second nobody may restore.
     for lacks in [&[][..], &["--rename-command", "RESTORE", ""]] {
         let source = Redis::start("REDIS_7_0", &[]);
@@ -77,7 +77,7 @@ async fn a_proxy_takes_changes_one_by_one() {
 
 /// A server that was told to know no transactions says what it is, and is written in the same way.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_without_transactions_is_told_from_one_that_refuses_them() {
+async fn missing_transactions_are_distinguished_from_denied_ones() {
     let source = Redis::start("REDIS_7_0", &[]);
     source.run("SET a 1");
     let target = Redis::start("REDIS_7_0", &["--rename-command", "MULTI", ""]);

@@ -26,7 +26,7 @@ fn scan(source: &Redis, target: &Redis, until: Until) -> ScanMigration {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn everything_is_copied_and_changes_are_followed() {
+async fn scan_copies_all_keys_and_follows_changes() {
     for (from, to) in [("REDIS_6_2", "VALKEY_9_1"), ("VALKEY_9_1", "REDIS_7_0"), ("REDIS_7_0", "REDIS_7_0")] {
         let (source, target) = (Redis::start(from, &[]), Redis::start(to, &[]));
         fill(&source, 5);
@@ -73,7 +73,7 @@ async fn everything_is_copied_and_changes_are_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn from_a_cluster_that_refuses_replicas() {
+async fn scan_copies_a_cluster_without_replication_access() {
     let (source, target) = (Cluster::start("REDIS_7_0", 3, false, &[]), Redis::start("REDIS_7_0", &[]));
     for (i, server) in source.servers.iter().enumerate() {
         server.run("ACL SETUSER default -psync -sync");

@@ -52,7 +52,7 @@ async fn pair(from: &str, to: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_version_to_every_other() {
+async fn every_version_migrates_to_every_other() {
     for from in VERSIONS {
         for to in VERSIONS {
             pair(from, to).await;
@@ -62,7 +62,7 @@ async fn every_version_to_every_other() {
 
 /// Old servers are left for new ones, and sometimes a new one for an old one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn old_versions_to_new_ones_and_back() {
+async fn old_versions_migrate_to_new_ones_and_back() {
     for from in OLD {
         for to in ["REDIS_7_0", "REDIS_8_2", "VALKEY_9_1"] {
             pair(from, to).await;
@@ -88,7 +88,7 @@ async fn digests_are_equal_between_servers_of_one_version() {
 
 /// Vector sets are a module's: a target without that module is told of by the key's name, and everything else arrives.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn vector_sets_are_named_where_the_target_has_no_place_for_them() {
+async fn vector_sets_without_target_support_are_named() {
     let (source, target) = (Redis::start("REDIS_8_2", &[]), Redis::start("REDIS_7_0", &[]));
     assert_eq!(source.run("VADD vectors VALUES 3 1 2 3 element").number(), Some(1));
     source.run("SET beside it");
@@ -146,7 +146,7 @@ const LATE: [&str; 37] = [
 
 /// What an older target has no words for arrives all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn changes_are_told_in_the_words_of_the_target() {
+async fn changes_are_translated_for_the_target_version() {
     let number = |version: &str| match version {
         "REDIS_6_2" => "6.2",
         "REDIS_7_0" => "7.0",

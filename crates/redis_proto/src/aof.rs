@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_manifest_gives_the_base_first() {
+    fn aof_manifest_lists_the_base_first() {
         let text =
             b"file a.1.incr.aof seq 1 type i\nfile a.1.base.rdb seq 1 type b\nfile a.0.aof seq 0 type h\n\
                     file a.2.incr.aof seq 2 type i\n";
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn red_11_names_may_stand_in_quotes() {
+    fn red_11_quoted_manifest_names_are_read() {
         let text = b"file \"my aof.1.base.rdb\" seq 1 type b\nfile \"we\\\"ird\\t\\xc3\\xa4.aof\" seq 2 type i\nfile .x seq 3 type i\n";
         let names: Vec<Vec<u8>> = manifest(text).unwrap().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, [&b"my aof.1.base.rdb"[..], "we\"ird\tä.aof".as_bytes(), b".x"]);
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn files_tell_their_form() {
+    fn file_format_is_detected_by_content() {
         assert_eq!(form(b"REDIS0011"), Some(Form::Rdb));
         assert_eq!(form(b"VALKEY080"), Some(Form::Rdb));
         assert_eq!(form(b"*2\r\n$6"), Some(Form::Commands));

@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_and_overlapping_references() {
+    fn lzf_literals_and_overlapping_references_are_expanded() {
         // "a", then 9 bytes from one byte back.
         assert_eq!(expand(&[0, b'a', 0xe0, 0, 0], 10).unwrap(), b"aaaaaaaaaa");
         assert_eq!(expand(&[2, b'x', b'y', b'z'], 3).unwrap(), b"xyz");
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_an_error() {
+    fn lzf_invalid_input_is_an_error() {
         for (input, len) in [
             (&[5, b'a'][..], 6),
             (&[0x20, 0], 3),

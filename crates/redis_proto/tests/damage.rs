@@ -3,7 +3,7 @@
 use crate::fixtures::{dumps, load, load_to_end};
 
 #[test]
-fn a_cut_dump_is_an_error_at_its_end() {
+fn truncated_dump_is_an_error_at_its_end() {
     for dump in dumps() {
         let bytes = std::fs::read(&dump).unwrap();
         let Ok((_, end)) = load_to_end(&bytes, usize::MAX, u64::MAX) else { continue };
@@ -16,7 +16,7 @@ fn a_cut_dump_is_an_error_at_its_end() {
 }
 
 #[test]
-fn a_flipped_bit_is_found() {
+fn flipped_bit_is_detected() {
     let mut random = fastrand::Rng::with_seed(7);
     let (mut found, mut all) = (0, 0);
     for dump in dumps() {

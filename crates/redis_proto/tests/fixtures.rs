@@ -118,7 +118,7 @@ fn by_key(lines: Vec<Value>) -> BTreeMap<String, Value> {
 }
 
 #[test]
-fn every_dump_is_what_a_server_makes_of_it() {
+fn every_dump_matches_the_values_of_a_server() {
     let mut compared = 0;
     for dump in dumps() {
         let bytes = std::fs::read(&dump).unwrap();
@@ -146,7 +146,7 @@ fn every_dump_is_what_a_server_makes_of_it() {
 }
 
 #[test]
-fn byte_by_byte_and_open_values_are_the_same() {
+fn chunked_and_streamed_values_are_equal() {
     for dump in dumps() {
         let bytes = std::fs::read(&dump).unwrap();
         let Ok(whole) = load(&bytes, usize::MAX, u64::MAX) else { continue };

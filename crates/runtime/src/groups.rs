@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn f20_members_have_the_windows_and_credentials_that_their_group_has_by_then() {
+    async fn f20_members_use_the_current_windows_and_credentials_of_their_group() {
         let dir = tempfile::tempdir().unwrap();
         let (engine, mut group) = creating(dir.path()).await;
         let mut tx = engine.store.write().await.unwrap();
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn f20_a_group_has_not_ended_while_a_member_starts_again() {
+    async fn f20_group_does_not_end_while_a_member_restarts() {
         let dir = tempfile::tempdir().unwrap();
         let (engine, group) = creating(dir.path()).await;
         engine.make_members(&group).await.unwrap();

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn f20_a_name_that_is_taken_is_not_given_again() {
+    async fn f20_used_name_is_not_assigned_again() {
         let dir = tempfile::tempdir().unwrap();
         let store = store::Store::embedded(dir.path()).await.unwrap();
         let spec = r#"{"face":"v2","selection":{"kind":"prefix","entries":[""]},"source":{"region":"r"},"target":{"region":"r"}}"#;
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn identities_have_fifteen_digits_and_fit_a_double() {
+    fn ids_have_15_digits_and_fit_a_double() {
         for random in [0, 1, u64::MAX] {
             let id = task_id(1_768_465_800_000, random);
             assert_eq!(id.to_string().len(), 15);

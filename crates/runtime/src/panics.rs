@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_panic_is_a_failure_with_its_text() {
+    async fn panic_becomes_an_error_with_its_message() {
         assert_eq!(catch_panic(async { 7 }).await.unwrap(), 7);
         let failure = catch_panic(async {
             tokio::task::yield_now().await;

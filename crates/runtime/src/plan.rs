@@ -133,14 +133,14 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_counts_what_runs_and_the_rest_waits() {
+    fn limit_counts_running_tasks_and_the_rest_waits() {
         use {Desired::Run, Observed::*};
         let tasks = [task(1, Run, Running), task(2, Run, Waiting), task(3, Run, Waiting)];
         assert_eq!(steps(&tasks, &[1], 0), [Step::Run(2)]);
     }
 
     #[test]
-    fn a_crash_is_no_special_case() {
+    fn running_task_without_a_worker_is_run_or_marked_paused() {
         use Observed::*;
         let tasks = [task(1, Desired::Run, Running), task(2, Desired::Pause, Running)];
         assert_eq!(steps(&tasks, &[], 0), [Step::Run(1), Step::MarkPaused(2)]);

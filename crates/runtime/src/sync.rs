@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn f20_a_batch_is_made_and_counted_once_whoever_saw_it() {
+    async fn f20_sync_batch_is_created_and_counted_once() {
         let dir = tempfile::tempdir().unwrap();
         let engine = engine(dir.path()).await;
         let before = seen(&engine).await;
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn f20_a_sync_task_that_was_stopped_does_not_sweep() {
+    async fn f20_stopped_sync_task_starts_no_batch() {
         let dir = tempfile::tempdir().unwrap();
         let engine = engine(dir.path()).await;
         let mut tx = engine.store.write().await.unwrap();

@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn sealed_opens_only_whole_and_in_its_place() {
+    fn sealed_value_opens_only_unchanged_and_in_its_context() {
         let keys = ring(&[("k1", 1)]);
         let sealed = keys.seal("task 1", b"sk").unwrap();
         assert_eq!(keys.open("task 1", &sealed).unwrap(), b"sk");
@@ -285,19 +285,19 @@ mod tests {
     }
 
     #[test]
-    fn an_older_key_still_opens() {
+    fn older_key_opens_sealed_values() {
         let old = ring(&[("k1", 1)]).seal("c", b"x").unwrap();
         assert_eq!(ring(&[("k2", 2), ("k1", 1)]).open("c", &old).unwrap(), b"x");
         assert!(ring(&[("k2", 2)]).open("c", &old).is_err());
     }
 
     #[test]
-    fn a_secret_does_not_print() {
+    fn secret_is_not_printed() {
         assert_eq!(format!("{:?}", Secret::new("hidden")), "***");
     }
 
     #[test]
-    fn sec_f17_no_key_is_made_beside_a_database() {
+    fn sec_f17_key_is_not_created_beside_an_existing_database() {
         let dir = tempfile::tempdir().unwrap();
         let made = Keyring::of(dir.path()).unwrap().seal("c", b"x").unwrap();
         std::fs::write(dir.path().join("whimbrel.db"), b"").unwrap();
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn sec_f33_a_key_that_others_may_read_is_refused() {
+    fn sec_f33_key_file_readable_by_others_is_rejected() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(FILE);
         Keyring::open_or_create(&path).unwrap();

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn sec_f17_an_added_key_seals_and_the_old_one_opens() {
+    fn sec_f17_added_key_seals_and_old_key_opens() {
         let dir = tempfile::tempdir().unwrap();
         let old = Keyring::of(dir.path()).unwrap().seal("c", b"x").unwrap();
         let file = KeyFile::lock(dir.path()).unwrap();
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn sec_f17_a_replaced_file_keeps_its_mode_and_its_link() {
+    fn sec_f17_replaced_file_keeps_its_mode_and_symlink() {
         let dir = tempfile::tempdir().unwrap();
         let (path, link) = (dir.path().join("a"), dir.path().join("b"));
         std::fs::write(&path, "old").unwrap();

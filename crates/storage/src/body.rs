@@ -369,7 +369,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_short_body_is_corrupt_not_short() {
+    async fn truncated_body_is_an_error() {
         let (tx, rx) = mpsc::channel(1);
         tx.send(Ok(Bytes::from_static(b"abc"))).await.unwrap();
         drop(tx);
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_tap_sees_digests_and_counts() {
+    async fn tap_reports_digests_and_byte_counts() {
         let tap = ObserverOptions {
             wanted: DigestSet { md5: true, ..DigestSet::default() },
             ..ObserverOptions::default()
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_over_the_bound_is_refused_unread() {
+    async fn body_over_the_limit_is_rejected_unread() {
         assert_eq!(Body::bytes("12345").collect(4).await.unwrap_err().kind, Kind::TooLarge);
     }
 }

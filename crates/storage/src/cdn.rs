@@ -334,7 +334,7 @@ mod tests {
 
     /// Digests computed with `md5sum` and `openssl dgst -sha1 -hmac` from the formulas of oms.md §4.12.
     #[test]
-    fn every_kind_of_url() {
+    fn cdn_urls_are_signed_as_documented() {
         assert_eq!(target(Auth::None), "/d/a%20b");
         for (auth, name) in [(Auth::AliyunA, "auth_key"), (Auth::TencentA, "sign")] {
             let digest = md5("/d/a%20b-1700000000-1f-0-secret");

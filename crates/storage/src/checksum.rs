@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_answers() {
+    fn checksums_match_known_answers() {
         let mut h = Hasher::new(DigestSet {
             md5: true,
             crc64_nvme: true,
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn crc_of_the_whole_is_that_of_its_pieces() {
+    fn crc_of_parts_combines_to_the_whole() {
         let pieces: [&[u8]; 4] = [b"12", b"", b"345678", b"9"];
         let whole = crc64_of_pieces(pieces.map(|p| (crc64_of(p), p.len() as u64)));
         assert_eq!(whole, 0xae8b_1486_0a79_9888);
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn checksums_agree_only_where_both_sides_have_one_of_a_kind() {
+    fn checksums_match_only_with_the_same_algorithm() {
         let some = |crc64, crc32c| Checksums { crc64_nvme: crc64, crc32c, ..Checksums::default() };
         assert_eq!(some(Some(1), None).agree(&some(None, Some(1))), None);
         assert_eq!(some(Some(1), Some(2)).agree(&some(Some(1), None)), Some(true));

@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sec_f19_a_part_of_the_disk_stays_free() {
+    fn sec_f19_reserved_disk_space_stays_free() {
         assert!(is_enough(10 << 20, 200 << 20) && !is_enough(9 << 20, 200 << 20));
         assert!(is_enough(1 << 30, 1 << 50) && !is_enough((1 << 30) - 1, 1 << 50));
         assert!(check(Path::new("/nowhere/at/all")).is_ok());

@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_three_forms_are_told_apart() {
+    fn etag_forms_are_distinguished() {
         let md5 = "d41d8cd98f00b204e9800998ecf8427e";
         assert!(matches!(Etag::parse(&format!("\"{md5}\"")), Etag::Md5(_)));
         assert_eq!(Etag::parse(&format!("\"{md5}-3\"")).parts(), Some(3));
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn different_layouts_prove_nothing() {
+    fn etags_of_different_part_layouts_are_not_compared() {
         let a = Etag::parse("d41d8cd98f00b204e9800998ecf8427e");
         let b = Etag::parse("d41d8cd98f00b204e9800998ecf8427e-1");
         assert_eq!(a.proves(&b), None);

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_small_body_is_one_frame_with_its_checksum_behind_it() {
+    async fn small_body_is_one_chunk_with_a_trailing_checksum() {
         let body = Body::bytes("123456789").framed().collect(1000).await.unwrap();
         let wanted = "9\r\n123456789\r\n0\r\nx-amz-checksum-crc64nvme:rosUhgp5mIg=\r\n\r\n";
         assert_eq!(std::str::from_utf8(&body).unwrap(), wanted);
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn frames_hold_whatever_the_chunks_are() {
+    async fn chunk_framing_does_not_depend_on_input_sizes() {
         const MIB: usize = 1 << 20;
         for len in [1, MIB - 1, MIB, MIB + 1, 3 * MIB, 3 * MIB + 5] {
             for chunk in [65_537, MIB - 1, MIB, MIB + 1, 4 * MIB] {

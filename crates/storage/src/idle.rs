@@ -61,7 +61,7 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn last_used_connection_of_this_thread_is_taken_first() {
+    fn last_used_connection_of_the_thread_is_reused_first() {
         let pool = Arc::new(IdlePool::default());
         let other = pool.clone();
         std::thread::spawn(move || other.put(0)).join().unwrap();

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn obj_10_the_framing_of_an_upload_is_not_copied() {
+    fn obj_10_aws_chunked_encoding_is_not_copied() {
         let carried = |value: &'static str| {
             let value = HeaderValue::from_static(value);
             Meta::carried(&http::header::CONTENT_ENCODING, &value).map(|v| v.to_str().unwrap().to_owned())

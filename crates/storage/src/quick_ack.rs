@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pause_within_an_answer_of_40_ms_is_learned() {
+    async fn pause_of_40_ms_within_a_response_enables_quick_ack() {
         let mut stream = answers(Duration::from_millis(42)).await;
         let mut answer = [0; 8];
         for _ in 0..20 {
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pause_between_two_requests_is_not_learned() {
+    async fn pause_between_requests_does_not_enable_quick_ack() {
         let mut stream = answers(Duration::ZERO).await;
         let mut answer = [0; 8];
         for _ in 0..5 {

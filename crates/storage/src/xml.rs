@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_are_found_and_decoded() {
+    fn xml_texts_are_found_and_decoded() {
         let xml = b"<?xml version=\"1.0\"?><!-- x --><Error xmlns=\"u\"><Code>NoSuchKey</Code>\
             <Key>a&amp;b&#x41;&#66;&bad;</Key><Empty/></Error>";
         let [code, key, none] = texts(xml, ["Code", "Key", "Missing"]).unwrap();
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_type_or_a_cut_is_refused() {
+    fn doctype_and_truncated_xml_are_rejected() {
         assert!(texts(b"<!DOCTYPE x [<!ENTITY a 'b'>]><a/>", ["a"]).is_err());
         assert!(texts(b"<a><b", ["b"]).is_err());
     }

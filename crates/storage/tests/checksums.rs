@@ -71,7 +71,7 @@ async fn all_writes_arrive(store: &SharedStore, crc: WriteCrc) {
 }
 
 #[tokio::test]
-async fn store_that_verifies_trailers_gets_them_with_objects_and_parts() {
+async fn store_that_verifies_trailers_receives_them_with_objects_and_parts() {
     let server = server(Checksums::Verified);
     let store = s3(&server.endpoint(), "b").await;
     assert_eq!(proved(&store).await, WriteCrc::Trailer);
@@ -82,7 +82,7 @@ async fn store_that_verifies_trailers_gets_them_with_objects_and_parts() {
 }
 
 #[tokio::test]
-async fn store_that_keeps_the_framing_or_repeats_headers_gets_no_checksum() {
+async fn store_that_keeps_chunk_framing_or_repeats_headers_receives_no_checksum() {
     for checksums in [Checksums::Unknown, Checksums::Repeated] {
         let server = server(checksums);
         let store = s3(&server.endpoint(), "b").await;
@@ -93,7 +93,7 @@ async fn store_that_keeps_the_framing_or_repeats_headers_gets_no_checksum() {
 }
 
 #[tokio::test]
-async fn store_that_verifies_headers_only_gets_them_with_small_objects() {
+async fn store_that_verifies_only_headers_receives_them_with_small_objects() {
     let server = server(Checksums::Headers);
     let store = s3(&server.endpoint(), "b").await;
     assert_eq!(proved(&store).await, WriteCrc::Header);
@@ -103,7 +103,7 @@ async fn store_that_verifies_headers_only_gets_them_with_small_objects() {
 }
 
 #[tokio::test]
-async fn store_that_refuses_the_algorithm_begins_no_upload_with_it() {
+async fn store_without_the_algorithm_begins_no_upload_with_it() {
     let server = server(Checksums::Refused);
     let store = s3(&server.endpoint(), "b").await;
     let meta = Meta { part_crc: true, ..Meta::default() };
@@ -113,7 +113,7 @@ async fn store_that_refuses_the_algorithm_begins_no_upload_with_it() {
 }
 
 #[tokio::test]
-async fn store_that_keeps_aws_chunked_as_encoding_is_found_out_with_one_object() {
+async fn store_that_keeps_aws_chunked_encoding_is_detected_with_one_object() {
     let server = server(Checksums::EncodingKept);
     let store = s3(&server.endpoint(), "b").await;
     assert_eq!(proved(&store).await, WriteCrc::Trailer);
@@ -125,7 +125,7 @@ async fn store_that_keeps_aws_chunked_as_encoding_is_found_out_with_one_object()
 }
 
 #[tokio::test]
-async fn bytes_that_change_on_the_wire_are_refused_by_the_store() {
+async fn body_corrupted_on_the_wire_is_rejected_by_the_store() {
     let server = server(Checksums::Verified);
     let store = s3(&server.endpoint(), "b").await;
     let (key, meta) = (Key::from("k"), Meta { part_crc: true, ..Meta::default() });
@@ -144,7 +144,7 @@ async fn bytes_that_change_on_the_wire_are_refused_by_the_store() {
 }
 
 #[tokio::test]
-async fn obj_02_bucket_that_demands_a_checksum_takes_streams_with_a_trailer() {
+async fn obj_02_bucket_that_requires_a_checksum_accepts_streams_with_a_trailer() {
     let options = Options { checksums: Checksums::Verified, checksum_demanded: true, ..Options::default() };
     let server = S3Server::start(options);
     let store = s3(&server.endpoint(), "locked").await;
@@ -155,7 +155,7 @@ async fn obj_02_bucket_that_demands_a_checksum_takes_streams_with_a_trailer() {
 }
 
 #[tokio::test]
-async fn seaweedfs_verifies_trailers_and_keeps_no_trace_of_them() {
+async fn seaweedfs_verifies_trailers_and_does_not_store_them() {
     let endpoint = testkit::servers::endpoint("WHIMBREL_TEST_WEED_A");
     let store = s3(&endpoint, &format!("checksums-{}", fastrand::u32(..))).await;
     assert_eq!(proved(&store).await, WriteCrc::Trailer);
@@ -170,7 +170,7 @@ async fn seaweedfs_verifies_trailers_and_keeps_no_trace_of_them() {
 
 /// moto takes any checksum.
 #[tokio::test]
-async fn moto_verifies_nothing_and_gets_no_checksum() {
+async fn moto_without_verification_receives_no_checksum() {
     let endpoint = testkit::servers::endpoint("WHIMBREL_TEST_MOTO");
     let store = s3(&endpoint, &format!("checksums-{}", fastrand::u32(..))).await;
     assert_eq!(proved(&store).await, WriteCrc::None);
@@ -191,7 +191,7 @@ fn raw_put(endpoint: &str, path: &str, headers: &str, body: &str) -> String {
 }
 
 #[tokio::test]
-async fn obj_02_object_lock_of_moto_demands_a_checksum_and_takes_the_md5() {
+async fn obj_02_moto_object_lock_requires_a_checksum_and_accepts_md5() {
     let endpoint = testkit::servers::endpoint("WHIMBREL_TEST_MOTO");
     let bucket = format!("locked-{}", fastrand::u32(..));
     let made = raw_put(&endpoint, &format!("/{bucket}"), "x-amz-bucket-object-lock-enabled: true\r\n", "");

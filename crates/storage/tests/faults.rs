@@ -28,7 +28,7 @@ async fn guarded(server: &S3Server) -> RetryingStore {
 }
 
 #[tokio::test]
-async fn a_storm_of_every_fault_is_outlasted_by_listings_and_heads() {
+async fn list_and_head_retry_through_all_faults() {
     let kinds = [
         InjectedFault::SlowDown,
         InjectedFault::InternalError,
@@ -52,7 +52,7 @@ async fn a_storm_of_every_fault_is_outlasted_by_listings_and_heads() {
 }
 
 #[tokio::test]
-async fn complaints_lower_the_limit() {
+async fn throttling_lowers_the_concurrency_limit() {
     let server = S3Server::start(Options {
         faults: Faults::new(0, &[InjectedFault::SlowDown], 1),
         ..Options::default()
@@ -66,7 +66,7 @@ async fn complaints_lower_the_limit() {
 }
 
 #[tokio::test]
-async fn a_cut_body_is_an_error_never_a_short_object() {
+async fn truncated_body_never_becomes_a_short_object() {
     let server = S3Server::start(Options {
         faults: Faults::new(0, &[InjectedFault::Truncate], 1),
         ..Options::default()
@@ -85,7 +85,7 @@ async fn a_cut_body_is_an_error_never_a_short_object() {
 
 /// A domain that writes down what it is asked for and refuses everything.
 #[tokio::test]
-async fn c10_every_request_through_a_domain_is_signed() {
+async fn c10_every_request_to_a_cdn_domain_is_signed() {
     use std::io::{Read, Write};
     use storage::cdn::{Auth, CdnStore, Signer};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

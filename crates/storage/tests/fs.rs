@@ -11,7 +11,7 @@ async fn refused(fs: &Fs, key: &str) {
 }
 
 #[tokio::test]
-async fn keys_that_no_file_can_have_are_refused_not_renamed() {
+async fn keys_that_are_no_file_names_are_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let fs = Fs::open(dir.path(), true).unwrap();
     let long = "n".repeat(256);
@@ -23,7 +23,7 @@ async fn keys_that_no_file_can_have_are_refused_not_renamed() {
 }
 
 #[tokio::test]
-async fn no_link_leads_out_of_the_root() {
+async fn symlinks_out_of_the_root_are_not_followed() {
     let (dir, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     std::fs::write(outside.path().join("secret"), "s").unwrap();
     std::os::unix::fs::symlink(outside.path(), dir.path().join("out")).unwrap();
@@ -57,7 +57,7 @@ async fn folder_markers_and_empty_directories_are_listed() {
 }
 
 #[tokio::test]
-async fn a_failed_write_leaves_nothing_half_written() {
+async fn failed_write_leaves_no_partial_file() {
     let dir = tempfile::tempdir().unwrap();
     let fs = Fs::open(dir.path(), true).unwrap();
     let (tx, rx) = tokio::sync::mpsc::channel(1);
@@ -71,7 +71,7 @@ async fn a_failed_write_leaves_nothing_half_written() {
 
 /// Found on a full disk: transfers that were dropped beside the failing one were published short.
 #[tokio::test]
-async fn a_dropped_write_publishes_nothing() {
+async fn dropped_write_creates_no_file() {
     let dir = tempfile::tempdir().unwrap();
     let fs = Fs::open(dir.path(), true).unwrap();
     let (tx, rx) = tokio::sync::mpsc::channel(1);
@@ -95,7 +95,7 @@ async fn a_dropped_write_publishes_nothing() {
 }
 
 #[tokio::test]
-async fn what_a_killed_process_left_is_taken_away() {
+async fn temporary_files_of_a_killed_process_are_removed() {
     let dir = tempfile::tempdir().unwrap();
     let left = dir.path().join(".whimbrel/tmp/00000000deadbeef");
     std::fs::create_dir_all(&left).unwrap();

@@ -43,19 +43,19 @@ fn config(endpoint: &str, bucket: &str) -> S3Config {
 }
 
 #[tokio::test]
-async fn directory() {
+async fn directory_conforms() {
     let dir = tempfile::tempdir().unwrap();
     conformance::all(Arc::new(Fs::open(dir.path(), true).unwrap()), "directory").await;
 }
 
 #[tokio::test]
-async fn in_process() {
+async fn in_process_server_conforms() {
     let server = testkit::S3Server::start(testkit::Options::default());
     conformance::all(s3(&server.endpoint(), "conformance").await, "in-process").await;
 }
 
 #[tokio::test]
-async fn seaweedfs() {
+async fn seaweedfs_conforms() {
     let endpoint = testkit::servers::endpoint("WHIMBREL_TEST_WEED_A");
     let bucket = format!("conformance-{}", fastrand::u32(..));
     conformance::all(s3(&endpoint, &bucket).await, "SeaweedFS").await;
@@ -63,7 +63,7 @@ async fn seaweedfs() {
 
 /// `a//b` would overwrite `a/b` there.
 #[tokio::test]
-async fn seaweedfs_is_not_trusted_with_empty_segments() {
+async fn seaweedfs_keys_with_empty_segments_are_rejected() {
     let endpoint = testkit::servers::endpoint("WHIMBREL_TEST_WEED_A");
     let store = s3(&endpoint, &format!("folds-{}", fastrand::u32(..))).await;
     for key in ["/lead", "a//b", "a//"] {
@@ -75,14 +75,14 @@ async fn seaweedfs_is_not_trusted_with_empty_segments() {
 }
 
 #[tokio::test]
-async fn moto() {
+async fn moto_conforms() {
     let endpoint = testkit::servers::endpoint("WHIMBREL_TEST_MOTO");
     let bucket = format!("conformance-{}", fastrand::u32(..));
     conformance::all(s3(&endpoint, &bucket).await, "moto").await;
 }
 
 #[tokio::test]
-async fn azurite() {
+async fn azurite_conforms() {
     let endpoint = testkit::servers::endpoint("WHIMBREL_TEST_AZURITE");
     let (account, key) = testkit::servers::AZURE;
     let connection = Connection::new(&format!("{endpoint}/{account}"), account, key).unwrap();
@@ -96,7 +96,7 @@ async fn azurite() {
 }
 
 #[tokio::test]
-async fn fake_gcs() {
+async fn fake_gcs_conforms() {
     let endpoint = testkit::servers::endpoint("WHIMBREL_TEST_GCS");
     let config = GoogleConfig {
         client: Client::new(&endpoint, Egress::anywhere()).unwrap(),
@@ -112,7 +112,7 @@ async fn fake_gcs() {
 }
 
 #[test]
-fn sec_f08_a_bucket_in_a_host_is_written_like_one() {
+fn sec_f08_bucket_name_in_a_host_must_be_valid() {
     let open = |bucket: &str, addressing: Addressing| {
         let config = S3Config { addressing, ..config("http://s3.lab:9000", bucket) };
         S3::new(config, flow_control::clock::system()).map(drop).map_err(|f| f.kind)

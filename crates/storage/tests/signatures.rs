@@ -9,7 +9,7 @@ use storage::{ListRequest, ObjectStore, ReadRequest};
 use crate::{config, s3};
 
 #[tokio::test]
-async fn wrong_keys_and_missing_buckets_have_their_own_kinds() {
+async fn wrong_keys_and_missing_buckets_have_distinct_error_kinds() {
     let endpoint = testkit::servers::endpoint("WHIMBREL_TEST_WEED_A");
     s3(&endpoint, "signed").await;
     let open = async |ak: &str, sk: &str, bucket: &str| {
@@ -26,7 +26,7 @@ async fn wrong_keys_and_missing_buckets_have_their_own_kinds() {
 }
 
 #[tokio::test]
-async fn obj_01_metadata_with_runs_of_blanks_is_signed() {
+async fn obj_01_metadata_with_repeated_spaces_is_signed() {
     let endpoint = testkit::servers::endpoint("WHIMBREL_TEST_WEED_A");
     let store = s3(&endpoint, &format!("blanks-{}", fastrand::u32(..))).await;
     for value in ["Annual  report", "a   b    c", "a\tb", " x  y ", "plain"] {
@@ -41,7 +41,7 @@ async fn obj_01_metadata_with_runs_of_blanks_is_signed() {
 }
 
 #[tokio::test]
-async fn a_skewed_clock_is_named() {
+async fn clock_skew_is_reported() {
     let endpoint = testkit::servers::endpoint("WHIMBREL_TEST_WEED_A");
     s3(&endpoint, "skewed").await;
     let hour_ago = flow_control::clock::system().now_ms() - 3_600_000;
@@ -52,7 +52,7 @@ async fn a_skewed_clock_is_named() {
 }
 
 #[tokio::test]
-async fn nobody_listens() {
+async fn unreachable_endpoint_is_a_connect_error() {
     let store = S3::new(config("http://127.0.0.1:9", "x"), flow_control::clock::system()).unwrap();
     let failure = store.read(&Key::from("k"), &ReadRequest::default()).await.unwrap_err();
     assert_eq!(failure.kind, Kind::Connect);

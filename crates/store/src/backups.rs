@@ -152,7 +152,7 @@ mod tests {
     use crate::{NewMigration, Store};
 
     #[tokio::test]
-    async fn f4_a_backup_that_was_given_up_does_not_succeed_later() {
+    async fn f4_abandoned_backup_does_not_succeed_later() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::embedded(dir.path()).await.unwrap();
         let mut tx = store.write().await.unwrap();
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sec_f30_a_write_is_tried_now_and_then() {
+    async fn sec_f30_write_check_runs_at_intervals() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::embedded(dir.path()).await.unwrap();
         store.check_writable(1_000).await.unwrap();
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sec_f27_what_a_project_has_is_counted() {
+    async fn sec_f27_project_usage_is_counted() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::embedded(dir.path()).await.unwrap();
         let mut tx = store.write().await.unwrap();

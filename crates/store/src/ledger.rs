@@ -366,7 +366,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_ahead_survive_packing_and_damage_is_an_error() {
+    fn ledger_keys_round_trip_and_damage_is_an_error() {
         let keys = [Key::from("a"), Key::new(*b"\0\xff"), Key::from("")];
         let packed = pack(&keys);
         assert_eq!(unpack(&packed).unwrap(), keys);

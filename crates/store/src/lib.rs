@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn sec_f17_a_foreign_key_does_not_open_a_database() {
+    async fn sec_f17_wrong_key_does_not_open_a_database() {
         let dir = tempfile::tempdir().unwrap();
         drop(Store::embedded(dir.path()).await.unwrap());
         let other = tempfile::tempdir().unwrap();

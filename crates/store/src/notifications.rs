@@ -139,7 +139,7 @@ mod tests {
     use crate::Store;
 
     #[tokio::test]
-    async fn f18_a_notice_that_arrived_says_nothing_about_a_later_one() {
+    async fn f18_delivered_notification_does_not_complete_a_later_one() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::embedded(dir.path()).await.unwrap();
         let mut tx = store.write().await.unwrap();
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sec_f18_notices_of_one_project_do_not_delay_another() {
+    async fn sec_f18_notifications_of_one_project_do_not_delay_another() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::embedded(dir.path()).await.unwrap();
         let mut tx = store.write().await.unwrap();

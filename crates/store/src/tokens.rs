@@ -96,7 +96,7 @@ mod tests {
     use crate::Store;
 
     #[tokio::test]
-    async fn sec_f22_tokens_are_bounded_listed_and_forgotten() {
+    async fn sec_f22_tokens_are_limited_listed_and_deleted() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::embedded(dir.path()).await.unwrap();
         let mut tx = store.write().await.unwrap();

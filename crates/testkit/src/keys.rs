@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_key_finds_its_successor_among_numbers() {
+    fn numbered_keys_continue_after_any_key() {
         assert_eq!(first_after(b""), 0);
         assert_eq!(first_after(b"obj-0000000041"), 42);
         assert_eq!(first_after(b"obj-00000000410"), 42);

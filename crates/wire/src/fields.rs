@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_names_its_field() {
+    fn each_invalid_value_names_its_field() {
         let m = map(r#"{"a": {"b": 5, "long": "xxxx", "n": null, "f": 2.0, "list": ["x", 1]}}"#);
         let a = Fields::root(&m).object("a").unwrap();
         assert_eq!(a.text("b", 9), Err(FieldError::WrongType("a.b".into(), "a string")));

@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn sec_f10_an_account_has_one_name_for_the_lock_out() {
+    fn sec_f10_lockout_counts_all_forms_of_an_account_name_together() {
         let bob = user_id("da", "bob");
         for user in [
             serde_json::json!({"name": "bob"}),
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn sec_f03_a_name_in_two_domains_needs_its_domain() {
+    fn sec_f03_user_name_in_two_domains_requires_a_domain() {
         let claim = of(serde_json::json!({"name": "alice"})).unwrap();
         assert!(matches!(claim.proof, Proof::Password { hash: None, .. }));
         let claim = of(serde_json::json!({"name": "alice", "domain": {"name": "db"}})).unwrap();
@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn sec_f01_no_account_has_a_name_without_end() {
+    fn sec_f01_account_name_length_is_limited() {
         assert!(of(serde_json::json!({"name": "n".repeat(256)})).is_none());
         assert!(of(serde_json::json!({"id": "n".repeat(256)})).is_none());
         assert!(of(serde_json::json!({"name": "n".repeat(255)})).is_some());
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn sec_f32_a_role_is_told_as_it_is() {
+    fn sec_f32_role_names_match_the_roles() {
         assert_eq!(
             [role_name(Role::Admin), role_name(Role::Operator), role_name(Role::Viewer)],
             ["te_admin", "operator", "viewer"]

@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cl_f07_a_folder_in_front_of_the_keys() {
+    fn cl_f07_save_prefix_is_prepended_to_keys() {
         let of = |path: &str, keys: &[&str]| below(path, keys.iter().map(|k| (*k).to_owned()).collect());
         assert_eq!(of("", &["a"]), ["a"]);
         assert_eq!(of("/", &["/a", "b/"]), ["/a", "b/"]);

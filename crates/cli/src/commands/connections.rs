@@ -318,7 +318,7 @@ mod tests {
     const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
 
     #[tokio::test]
-    async fn sec_f06_strangers_give_way_first_and_who_works_last() {
+    async fn sec_f06_unauthenticated_connections_are_closed_first_and_busy_ones_last() {
         let (limit, evictable) = (CallerLimit::new(3, 3), Evictable::default());
         let slot = || (limit.reserve(A, 1).unwrap(), ConnectionSlot::new(&evictable, A));
         let (known, slow, idle) = (slot(), slot(), slot());
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sec_f06_an_address_with_all_its_places_gives_way_itself() {
+    async fn sec_f06_address_at_its_limit_loses_its_own_connection() {
         let (limit, evictable) = (CallerLimit::new(4, 2), Evictable::default());
         let other = (limit.reserve(B, 1).unwrap(), ConnectionSlot::new(&evictable, B));
         let own = (limit.reserve(A, 1).unwrap(), ConnectionSlot::new(&evictable, A));

@@ -335,7 +335,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sec_f24_a_reload_names_what_waits_for_the_next_start() {
+    fn sec_f24_reload_lists_settings_that_need_a_restart() {
         let read = |text: &str| config::parse(text, &BTreeMap::new()).unwrap();
         let redis = |name: &str, more: &str| {
             format!(
@@ -367,14 +367,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sec_f36_what_came_by_tls_comes_so_again() {
+    async fn sec_f36_tls_responses_have_hsts() {
         let response = remember_tls(axum::response::Response::default()).await;
         assert_eq!(response.headers()["strict-transport-security"], "max-age=31536000");
     }
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn sec_f36_no_core_is_written() {
+    fn sec_f36_core_dumps_are_disabled() {
         restrict_umask();
         let now = rustix::process::dumpable_behavior().unwrap();
         assert_eq!(now, rustix::process::DumpableBehavior::NotDumpable);

@@ -107,7 +107,7 @@ mod tests {
         b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
     #[test]
-    fn sec_f35_only_answers_of_the_http_layer_are_replaced() {
+    fn sec_f35_only_responses_of_the_http_library_are_replaced() {
         assert_eq!(status_without_words(BARE), Some(431));
         assert_eq!(status_without_words(b"HTTP/1.0 400 Bad Request\r\ncontent-length: 0\r\n\r\n"), Some(400));
         for whole in [
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sec_f35_a_refusal_is_replaced_whole_on_a_slow_connection() {
+    async fn sec_f35_error_response_is_replaced_completely_on_a_slow_connection() {
         let (near, mut far) = tokio::io::duplex(7);
         let writing = tokio::spawn(async move {
             let mut worded = Worded::new(near);

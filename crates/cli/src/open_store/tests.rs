@@ -10,7 +10,7 @@ fn ends() -> Ends {
 }
 
 #[test]
-fn fuzz_places() {
+fn fuzz_location_arguments() {
     let corpus = [
         "s3://b/p/q",
         "az://c/x",
@@ -34,7 +34,7 @@ fn fuzz_places() {
 }
 
 #[test]
-fn places_as_the_contract_writes_them() {
+fn location_arguments_are_parsed() {
     let parse = |text: &str| CliUrl::parse(text, &ends(), Side::Source);
     assert!(matches!(parse("/a/b"), Ok(CliUrl::Directory(_))));
     assert!(matches!(parse("fs:///a/b"), Ok(CliUrl::Directory(p)) if p == *"/a/b"));

@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sec_f26_refusals_are_written_up_to_a_bound_and_the_rest_is_counted() {
+    fn sec_f26_rejected_requests_are_audited_up_to_a_limit_and_then_counted() {
         let noted = AuditLimit::default();
         let (a, b) = ("10.0.0.1".parse().ok(), "10.0.0.2".parse().ok());
         let written = (0..100).filter(|_| noted.admit(a, 5).is_some()).count();

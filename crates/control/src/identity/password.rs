@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_password_matches() {
+    fn only_the_correct_password_matches() {
         let hash = config::template::hash_password("correct horse").unwrap();
         assert!(matches("correct horse", Some(&hash)));
         assert!(!matches("correct hors", Some(&hash)));

@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn six_failures_lock_one_caller_for_five_minutes() {
+    fn six_failed_sign_ins_lock_one_caller_for_5_minutes() {
         let count = SignInFailures::default();
         let (a, b) = ("127.0.0.1".parse().ok(), "127.0.0.2".parse().ok());
         for _ in 0..MAX_FAILURES {
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn sec_f01_names_are_kept_as_hashes_and_end_by_time() {
+    fn sec_f01_failed_names_are_stored_as_hashes_and_expire() {
         let count = SignInFailures::default();
         let long = "n".repeat(1 << 20);
         count.failed(&long, None, 0);
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn sec_f01_a_flood_of_names_frees_nobody() {
+    fn sec_f01_many_failed_names_do_not_unlock_a_locked_one() {
         let count = SignInFailures::default();
         for _ in 0..MAX_FAILURES {
             count.failed("bob", None, 0);

@@ -153,14 +153,14 @@ fn vectors() -> Vec<Case> {
 }
 
 #[test]
-fn all_vectors_pass() {
+fn signature_vectors_are_accepted() {
     for (i, case) in vectors().iter().enumerate() {
         assert_eq!(case.check().map(|p| p.projects), Ok(vec![PROJECT.to_owned()]), "vector {}", i + 1);
     }
 }
 
 #[test]
-fn the_oms_vectors_pass() {
+fn signature_vectors_of_oms_are_accepted() {
     let project = "2c0689c860ad4728a497c91ec0844383";
     let make = |method, path: String, query: &str, kind: &str, body: &str, signature: &str| Case {
         method,
@@ -202,7 +202,7 @@ fn the_oms_vectors_pass() {
 }
 
 #[test]
-fn the_derived_key_vector_passes() {
+fn signature_vector_with_derived_key_is_accepted() {
     let mut case = vectors()[0].clone();
     case.query = String::new();
     case.set("authorization", "V11-HMAC-SHA256 Credential=GODWITEXAMPLEAK00001/20260115/godwit-1/oms, SignedHeaders=content-type;host;user-agent;x-project-id;x-sdk-date, Signature=8a3930d5e16b30a46893e5b5a25c939188eef52eb93666cb5c190fa9c82ce3c2");
@@ -215,7 +215,7 @@ fn the_derived_key_vector_passes() {
 }
 
 #[test]
-fn what_does_not_matter_does_not_matter() {
+fn signature_ignores_order_and_unsigned_headers() {
     let base = &vectors()[0];
     let reordered = base
         .with(|c| c.query = "task_name=nightly%20run%2F2026%2B%CE%B1~%2A&status=2&offset=0&limit=100".into());
@@ -229,7 +229,7 @@ fn what_does_not_matter_does_not_matter() {
 }
 
 #[test]
-fn one_changed_character_is_refused() {
+fn request_changed_by_one_character_is_rejected() {
     let base = &vectors()[1];
     let refusals = [
         base.with(|c| c.method = "PUT"),
@@ -263,7 +263,7 @@ fn one_changed_character_is_refused() {
 }
 
 #[test]
-fn fifteen_minutes_either_way() {
+fn signature_time_may_differ_by_15_minutes() {
     let base = &vectors()[0];
     let minute = 60_000;
     for (minutes, fine) in [(-16, false), (-15, true), (15, true), (16, false)] {
@@ -274,7 +274,7 @@ fn fifteen_minutes_either_way() {
 }
 
 #[test]
-fn a_refusal_shows_the_canonical_request_but_no_token() {
+fn signature_error_shows_the_canonical_request_without_the_token() {
     let case = vectors()[0].with(|c| c.method = "PUT");
     let text = case.check().unwrap_err().text;
     assert!(text.starts_with("verify aksk signature fail, canonicalRequest:PUT|/v2/"), "{text}");
@@ -284,7 +284,7 @@ fn a_refusal_shows_the_canonical_request_but_no_token() {
 /// The three vectors of dcs-migration.md §1.4, at their time: as the Python SDK signs, and as the Terraform provider does. A
 /// changed byte in any signed part is refused.
 #[test]
-fn vectors_of_dcs() {
+fn signature_vectors_of_dcs_are_accepted() {
     const AT: i64 = 1_704_164_645_000;
     const AUTH: &str = "SDK-HMAC-SHA256 Access=GODWITEXAMPLEAK, SignedHeaders=";
     let project = "0123456789abcdef0123456789abcdef";
@@ -348,7 +348,7 @@ fn vectors_of_dcs() {
 }
 
 #[test]
-fn cl_f01_headers_that_are_added_after_signing() {
+fn cl_f01_headers_added_after_signing_are_ignored() {
     let base = &vectors()[3];
     for (name, fine) in [
         ("x-project-id", true),
@@ -366,7 +366,7 @@ fn cl_f01_headers_that_are_added_after_signing() {
 }
 
 #[test]
-fn cl_f02_a_body_that_is_not_signed_needs_a_signed_header_that_says_so() {
+fn cl_f02_unsigned_body_requires_a_signed_content_header() {
     let php = nine_clients().into_iter().filter(|s| s.client == "PHP");
     for sent in php {
         let case = sent.case();
@@ -635,7 +635,7 @@ fn nine_clients() -> Vec<Sent> {
 
 /// Each client's own header set and quirks pass; whatever it signs cannot be changed, whatever it does not sign can.
 #[test]
-fn issue_11_nine_clients_as_they_sign() {
+fn issue_11_signatures_of_nine_clients_are_accepted() {
     let all = nine_clients();
     let clients: std::collections::BTreeSet<&str> = all.iter().map(|s| s.client).collect();
     assert_eq!(clients.len(), 9, "{clients:?}");
@@ -670,7 +670,7 @@ fn issue_11_nine_clients_as_they_sign() {
 }
 
 #[test]
-fn sec_f31_headers_alone_refuse_a_stranger() {
+fn sec_f31_unauthenticated_request_is_rejected_by_headers_alone() {
     let head = |authorization: &str, date: &str| {
         let raw = RawRequest {
             method: "POST",

@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sec_f03_a_token_is_of_one_user_of_a_name() {
+    fn sec_f03_token_is_valid_for_one_user_among_equal_names() {
         let mut accounts = Accounts::default();
         for (domain, project) in [("da", "pa"), ("db", "pb")] {
             accounts.users.push(User {
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn sec_f21_what_can_be_no_token_is_not_looked_up() {
+    fn sec_f21_malformed_token_is_rejected_without_lookup() {
         assert!(is_token(&URL_SAFE_NO_PAD.encode([255; 32])));
         assert!(!is_token("") && !is_token(&"x".repeat(44)) && !is_token(&"/".repeat(43)));
     }

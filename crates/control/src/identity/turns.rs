@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sec_f11_few_check_few_wait_and_others_are_told() {
+    async fn sec_f11_password_checks_and_queue_are_limited() {
         let (turns, order) = (TurnQueue::new(2), Arc::default());
         let held = [take(&turns, "a", ip(1, 1)).await.unwrap(), take(&turns, "a", ip(1, 2)).await.unwrap()];
         let queue: Vec<Slot> = (0..MAX_WAITING as u8).map(|i| waits(&turns, "a", ip(i, 1), &order)).collect();
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sec_f11_one_address_does_not_fill_the_queue() {
+    async fn sec_f11_one_address_cannot_fill_the_queue() {
         let (turns, order) = (TurnQueue::new(1), Arc::default());
         let held = take(&turns, "a", ip(1, 1)).await.unwrap();
         let all: Vec<Slot> =
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sec_f11_nine_addresses_leave_a_turn_for_the_tenth() {
+    async fn sec_f11_nine_busy_addresses_leave_a_check_for_a_tenth() {
         let (turns, order) = (TurnQueue::new(1), Arc::default());
         let held = take(&turns, "x", ip(1, 1)).await.unwrap();
         // All addresses are of one network, so only the shares of addresses protect the tenth.
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sec_f11_a_network_that_was_not_served_is_served_first() {
+    async fn sec_f11_network_not_yet_served_is_served_first() {
         let (turns, order) = (TurnQueue::new(1), Arc::default());
         let held = take(&turns, "x", ip(1, 1)).await.unwrap();
         let _attackers: Vec<Slot> =
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sec_f11_who_signed_in_before_has_a_reserve() {
+    async fn sec_f11_previous_users_have_reserved_checks() {
         let (turns, order) = (TurnQueue::new(1), Arc::default());
         let held = take(&turns, "x", ip(1, 1)).await.unwrap();
         turns.remember(caller("alice", Some(ip(7, 1))));
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sec_f11_whoever_leaves_gives_its_place_up() {
+    async fn sec_f11_cancelled_waiter_frees_its_slot() {
         let (turns, order) = (TurnQueue::new(1), Arc::<AtomicUsize>::default());
         let held = take(&turns, "x", ip(1, 1)).await.unwrap();
         let gone = {
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn sec_f11_what_is_remembered_is_bounded() {
+    fn sec_f11_remembered_addresses_are_bounded() {
         let turns = TurnQueue::new(1);
         for i in 0..MAX_REMEMBERED + 10 {
             turns.remember(caller(&i.to_string(), None));

@@ -340,7 +340,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn identities_are_uuids_in_two_forms() {
+    fn migration_ids_are_uuids_with_and_without_hyphens() {
         let uuid = "2944a563-6f27-4d5b-9c1e-0a1b2c3d4e5f";
         assert_eq!(canonical(uuid).as_deref(), Some(uuid));
         assert_eq!(canonical(&uuid.replace('-', "").to_uppercase()).as_deref(), Some(uuid));

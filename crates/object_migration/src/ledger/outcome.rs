@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn f14_lost_lines_are_said_in_the_file() {
+    fn f14_lost_outcomes_are_noted_in_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("o.tsv");
         let mut file = OutcomeFile::open(&path, 0).unwrap();
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn sec_f33_outcomes_are_their_owners_alone() {
+    fn sec_f33_outcome_files_are_private() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("outcomes").join("1.tsv");
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_stays_one_line_whatever_the_key_holds() {
+    fn outcome_stays_one_line_for_any_key() {
         let mut out = String::new();
         let failure = Error::new(Kind::Forbidden, "read", "no\tway\n");
         append_line(&mut out, &Outcome::Failed(failure), &Key::from("a\tb\nü/x"), 5, 7);

@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn hashes_are_cut_evenly() {
+    fn hash_keys_are_cut_evenly() {
         // A page of hashes that all begin with `0`: the word's other characters tell what may come first.
         let page: Vec<String> =
             (0..64u32).map(|i| format!("0{:03x}", i.wrapping_mul(2_654_435_761) % 4096)).collect();
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn cuts_lie_inside_and_rise() {
+    fn cut_points_lie_inside_the_range_and_ascend() {
         let s = distribution(&["日本/あ1", "logs/2024/01/05/x.gz", "a/b/c"]);
         for (lo, hi) in [("", "z"), ("logs/2024/01", "logs/2025"), ("a", "a0"), ("日", "月")] {
             let (lo, hi) = (Key::from(lo), Key::from(hi));
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ladder_stands_behind_each_subtree() {
+    fn subtree_boundaries_ascend_from_the_deepest() {
         let s = distribution(&["p/q/1"]);
         let boundaries = s.for_key(&Key::from("p/q/1")).subtree_boundaries(0, &Key::from("p/q/1"), 4, 8);
         assert!(boundaries.len() >= 3);

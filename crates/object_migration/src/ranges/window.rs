@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cursor_follows_the_settled_front_only() {
+    fn cursor_follows_only_finished_keys() {
         let mut w = Window::new(Key::from(""), vec![]);
         let places: Vec<u64> = ["a", "b", "c"].iter().map(|k| w.admit(Key::from(*k)).unwrap()).collect();
         w.complete(places[2]);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn obj_04_without_an_order_any_cut_resumes_at_a_page_with_every_key_once() {
+    fn obj_04_unordered_window_cut_anywhere_resumes_with_every_key_once() {
         let mut random = fastrand::Rng::with_seed(12);
         for _ in 0..500 {
             let mut keys: Vec<Key> = (0..60).map(|i| Key::from(format!("k{i:02}"))).collect();
@@ -213,7 +213,7 @@ mod tests {
 
     /// Whatever the order of settling and wherever it is cut, resuming sees each key exactly once.
     #[test]
-    fn any_cut_resumes_with_every_key_once() {
+    fn window_cut_anywhere_resumes_with_every_key_once() {
         let mut random = fastrand::Rng::with_seed(11);
         for _ in 0..500 {
             let keys: Vec<Key> = (0..40).map(|i| Key::from(format!("k{i:02}"))).collect();

@@ -302,7 +302,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_failed_list_has_five_columns_on_one_line() {
+    fn failed_list_has_five_columns_on_one_line() {
         let failure = Error::new(Kind::Forbidden, "read", "a\tb\nc").at(Side::Source);
         let mut out = String::new();
         failed_line(&mut out, &FailedObject { key: Key::from("k\te y"), size: 1, failure, at: 0 });
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn f14_a_list_whose_outcomes_are_missing_or_short_says_so() {
+    fn f14_failed_list_reports_missing_or_truncated_outcomes() {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("o.tsv"), dir.path().join("list"));
         let text = "C\ta\t1\t0\tetag\tequal\nS\tb\t1\t0\tcompare\texists\nC\tc\t1\t0\tetag\tequal\n";
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn stamps_have_milliseconds() {
+    fn timestamps_have_milliseconds() {
         assert_eq!(stamp(1_768_465_800_123), "20260115083000123");
     }
 }

@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn f14_a_report_says_what_was_lost() {
+    fn f14_report_states_lost_outcomes() {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("in.tsv"), dir.path().join("out.csv"));
         let report = || {
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn csv_quotes_what_needs_quotes() {
+    fn csv_quotes_special_characters() {
         let text = std::fs::read_to_string(made(ReportForm::Csv)).unwrap();
         assert_eq!(
             text,
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn sec_f34_no_cell_is_a_formula() {
+    fn sec_f34_csv_cells_are_never_formulas() {
         let lines = ["=1+1", "+1", "-1+cmd", "@SUM(A1)", "\tx", "=a,b", "a=b"].map(|key| {
             let mut line = String::from("F\t");
             storage::s3::sign::encode(&mut line, key.as_bytes(), true);
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn parquet_is_read_back_by_its_own_reader() {
+    fn parquet_report_is_read_by_the_parquet_reader() {
         let reader = SerializedFileReader::new(File::open(made(ReportForm::Parquet)).unwrap()).unwrap();
         let rows: Vec<_> = reader.get_row_iter(None).unwrap().map(std::result::Result::unwrap).collect();
         assert_eq!(rows.len(), 2);

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn limit_that_bounds_nothing_is_not_judged() {
+    fn limit_that_is_not_reached_is_not_changed() {
         let begin = Instant::now();
         let mut search = Search::new(begin);
         for i in 1..=100 {
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn permit_is_given_back_when_dropped() {
+    async fn permit_is_released_when_dropped() {
         let limit = PartsLimit::new(Instant::now());
         let held: Vec<_> = std::iter::from_fn(|| limit.try_acquire()).collect();
         assert_eq!(held.len(), MIN);

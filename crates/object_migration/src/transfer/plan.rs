@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sources_layout_is_kept() {
+    fn part_layout_of_the_source_is_kept() {
         let p = plan(1 << 30, &etag(103), Some(10 * MIB), 0, &S3);
         assert_eq!(p, Plan::Multipart { part_size: 10 * MIB, own_layout: true });
         // Not told: the usual size that gives the same number of parts.
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn small_goes_whole_and_huge_fits_the_part_count() {
+    fn small_object_is_one_put_and_huge_object_fits_the_part_limit() {
         assert_eq!(plan(0, &etag(0), None, 0, &S3), Plan::Single);
         assert_eq!(plan(SINGLE_MD5_MAX, &etag(0), None, 0, &S3), Plan::Single);
         assert_eq!(

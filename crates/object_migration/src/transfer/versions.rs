@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_already_is_found_behind_whatever_stood_there() {
+    fn versions_at_the_end_of_the_target_are_not_written_again() {
         for (source, target, want) in [
             ("abc", "", 0),
             ("abc", "a", 1),

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn markers_come_back() {
+    fn checkpoint_values_round_trip() {
         let applied = |epoch| Checkpoint::Applied(Position { replid: "ab12".into(), offset: 7 }, 3, epoch);
         for checkpoint in [Checkpoint::FullSync, applied(None), applied(Some("e1".into()))] {
             assert_eq!(Checkpoint::parse(&checkpoint.text()), Some(checkpoint));

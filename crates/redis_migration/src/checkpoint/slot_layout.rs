@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_come_back() {
+    fn slot_parts_round_trip() {
         let layout = SlotLayout {
             target_was_empty: true,
             shards: vec![vec![(0, 5460), (9000, 9000)], vec![(5461, 8999), (9001, 16383)]],

@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn claims_meet_on_the_same_keys_of_one_stream() {
+    fn target_locks_of_one_source_history_overlap() {
         let source = ServerInfo {
             replid: "new".into(),
             replid_before: "old".into(),
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn identity_of_a_claim_never_changes() {
+    fn target_lock_identity_is_stable() {
         let lock = TargetLock::new(&Route::default(), "r");
         assert_eq!(lock.text(), "ad8f9f99c7b5e2c3 r");
         let some = Route { only_db: Some(3), ..Route::default() };

@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_common_mark_stays_behind_and_knows_its_database() {
+    fn common_watermark_lags_behind_and_keeps_its_database() {
         let (mut watermarks, began) = (Watermarks::new(10, 0, true), Instant::now());
         let at = |ms| began + Duration::from_millis(ms);
         assert_eq!(watermarks.due(20, at(0)), None);

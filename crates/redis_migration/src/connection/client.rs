@@ -283,7 +283,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn red_16_commands_are_sent_by_the_names_that_they_have_there() {
+    fn red_16_renamed_commands_are_sent_by_their_new_names() {
         let names = [("PSYNC".to_owned(), "secret-psync".to_owned())];
         let (mut given, mut want) = (Vec::new(), Vec::new());
         for (args, told) in [

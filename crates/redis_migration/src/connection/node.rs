@@ -241,7 +241,7 @@ impl Node {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn red_23_places_as_other_tools_write_them() {
+    fn red_23_redis_addresses_of_other_tools_are_parsed() {
         assert_eq!(super::Node::parse("redis://h:1?db=3").unwrap().db, Some(3));
         assert_eq!(super::Node::parse("redis://me:p?w@h:1").unwrap().password, "p?w");
         let wrong = |url: &str| super::Node::parse(url).unwrap_err().message;
@@ -253,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_as_people_write_them() {
+    fn redis_addresses_are_parsed() {
         let node = Node::parse("redis://me:p%40ss@h1:7000,h2,[::1]:7002/5").unwrap();
         let addrs: Vec<(&str, u16)> = node.addrs.iter().map(|(h, p)| (h.as_str(), *p)).collect();
         assert_eq!(addrs, [("h1", 7000), ("h2", 6379), ("::1", 7002)]);

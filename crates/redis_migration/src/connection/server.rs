@@ -247,7 +247,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_decide_what_is_taken() {
+    fn server_versions_decide_features() {
         let server = |info: &str| ServerInfo::parse(info).unwrap();
         let redis7 = server(
             "redis_version:7.0.15\r\ncluster_enabled:0\r\ndb0:keys=5,expires=1\r\ndb3:keys=2,expires=0\r\n",

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn shards_are_put_together_from_ranges() {
+    fn shards_are_assembled_from_slot_ranges() {
         let reply = Reply::Array(vec![
             range(5461, 16383, vec![node("", 7001)]),
             range(0, 100, vec![node("10.0.0.1", 7000), node("10.0.0.2", 7005)]),
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_is_named() {
+    fn topology_with_unserved_slots_is_an_error_that_names_them() {
         let reply = Reply::Array(vec![range(0, 100, vec![node("h", 1)])]);
         let said = Topology::parse(&reply, "h", false).unwrap_err();
         assert!(said.contains("101 of 16384") && said.contains("slot 101 "), "{said}");
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn red_19_what_is_served_beside_a_hole() {
+    fn red_19_unserved_slots_are_listed_by_range() {
         let ranges = [(1, 100), (102, 16_382)].map(|(from, to)| range(from, to, vec![node("h", 1)]));
         let topology = Topology::parse(&Reply::Array(ranges.to_vec()), "h", true).unwrap();
         assert_eq!(topology.uncovered, [(0, 0), (101, 101), (16_383, 16_383)]);

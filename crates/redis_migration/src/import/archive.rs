@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn archives_hold_backups_and_other_things() {
+    fn archive_entries_that_are_not_backups_are_skipped() {
         let packed = tar_gz(&[("readme.txt", b"hello"), ("a/b/shard-0.rdb", DUMP), ("c/shard-0.rdb", DUMP)]);
         assert_eq!(unpacked(&packed, 1 << 20).unwrap(), ["shard-0.rdb", "shard-0.rdb"]);
         let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_names_the_parts() {
+    fn archive_manifest_names_the_parts() {
         let manifest = b"file a.base.rdb seq 1 type b\nfile a.incr.aof seq 1 type i\n";
         let packed = tar_gz(&[
             ("d/a.incr.aof", b"*1\r\n$4\r\nPING\r\n"),
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn sec_f13_what_an_archive_claims_takes_no_memory() {
+    fn sec_f13_sizes_claimed_by_an_archive_allocate_no_memory() {
         for kind in *b"Lx" {
             let refused = unpacked(&extended(&[kind], 8 << 20), 1 << 30).unwrap_err();
             assert!(
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn bombs_are_too_large() {
+    fn archive_bomb_is_rejected_as_too_large() {
         let packed = tar_gz(&[("zeros.rdb", &vec![0; 4 << 20])]);
         assert!(packed.len() < 64 << 10);
         assert_eq!(unpacked(&packed, 1 << 20).unwrap_err().kind, Kind::TooLarge);

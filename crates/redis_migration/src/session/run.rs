@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn red_24_an_error_that_was_told_is_not_told_twice() {
+    fn red_24_reported_error_is_not_reported_twice() {
         let failure =
             || Error::new(Kind::Connect, "read", "redis://h:1: the connection broke: it was closed");
         assert_eq!(given_up(failure(), 0, Duration::ZERO).message, failure().message);

@@ -476,7 +476,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_name_databases_and_keys() {
+    fn keyspace_events_name_database_and_key() {
         let changed = ChangedKeys::default();
         let text = |t: &str| Reply::Bulk(t.as_bytes().to_vec());
         for channel in ["__keyspace@3__:a__:b", "__keyspace@0__:x", "__keyevent@0__:set", "__keyspace@y__:k"]

@@ -292,7 +292,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_to_psync() {
+    fn psync_replies_are_parsed() {
         let from = Position { replid: "old".into(), offset: 5 };
         let full = PsyncReply::Full(Position { replid: "abc".into(), offset: 77 });
         assert_eq!(parse_psync_reply("FULLRESYNC abc 77", None), Some(full));
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_is_found_wherever_it_begins() {
+    fn eof_delimiter_is_found_at_any_offset() {
         let delimiter = *b"0123456789abcdef0123456789abcdef01234567";
         let mut bytes = b"0123456789 01".to_vec();
         bytes.extend_from_slice(&delimiter);

@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn bytes_come_out_in_order_through_memory_and_disk() {
+    async fn spool_returns_bytes_in_order_through_memory_and_disk() {
         let dir = std::env::temp_dir();
         let bounds = SpoolLimits { memory: 100, disk: 1 << 20, ..SpoolLimits::default() };
         let spool = Spool::new(&dir, bounds).unwrap();
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_source_waits_when_both_bounds_are_reached() {
+    async fn spool_blocks_the_source_at_both_limits() {
         let bounds = SpoolLimits { memory: 10, disk: 10, ..SpoolLimits::default() };
         let spool = Spool::new(&std::env::temp_dir(), bounds).unwrap();
         spool.push(Bytes::from_static(b"0123456789")).await.unwrap();

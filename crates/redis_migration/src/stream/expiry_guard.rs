@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn every_change_is_watched_while_the_target_is_behind() {
+    fn every_change_is_guarded_while_the_target_is_behind() {
         let mut expiry_guard = ExpiryGuard::default();
         assert_eq!(look(&mut expiry_guard, "INCR k"), "");
         expiry_guard.start(Some(b"L".to_vec()), true);
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn without_scripts_what_is_touched_is_doubted() {
+    fn without_scripts_changed_keys_become_suspect() {
         let mut expiry_guard = ExpiryGuard::default();
         expiry_guard.start(None, false);
         for line in ["INCR k", "SET l 1", "RENAME a b", "INCR a"] {

@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn red_05_texts_are_known_by_their_digests() {
+    fn red_05_script_texts_are_found_by_digest() {
         let mut scripts = ScriptCache::default();
         let digest = scripts.insert(b"return 1").unwrap();
         assert_eq!(digest, b"e0e1f9fabfc9d4800c877a703b823ac0578ff8db");

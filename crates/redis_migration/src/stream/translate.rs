@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_that_were_met_are_none() {
+    fn conditions_that_were_met_are_removed() {
         let said = |line: &str| {
             let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
             unconditional(&args).map(|words| String::from_utf8_lossy(&words.join(&b' ')).into_owned())
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn older_targets_are_told_in_their_own_words() {
+    fn commands_are_translated_for_older_targets() {
         for (version, line, want) in [
             ((5, 0), "SET k v", "="),
             ((5, 0), "SET k v PXAT 5", "SET k v; PEXPIREAT k 5"),

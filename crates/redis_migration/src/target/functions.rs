@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn red_13_the_library_of_a_function_is_found() {
+    fn red_13_library_of_a_function_is_found() {
         let text = |t: &str| Reply::Bulk(t.as_bytes().to_vec());
         let function = |name: &str| Reply::Array(vec![text("name"), text(name), text("flags"), Reply::Nil]);
         let library = |name: &str, functions: &[&str]| {
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn red_13_commands_about_libraries_may_be_repeated() {
+    fn red_13_function_library_commands_can_be_repeated() {
         let said = |line: &str| {
             let words: Vec<Vec<u8>> = line.split(' ').map(|w| w.as_bytes().to_vec()).collect();
             String::from_utf8_lossy(&repeatable(&words).join(&b' ')).into_owned()

@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refusals_say_where_to_go() {
+    fn cluster_error_replies_are_classified() {
         let Outcome::Moved(addr) = classify_refusal("redis://10.0.0.1:7000", "MOVED 5 10.0.0.2:7001") else {
             panic!()
         };
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_is_judged_by_its_first_refusal() {
+    fn transaction_error_is_its_first_rejected_command() {
         let collector = |replies: Vec<Reply>| {
             let mut collector =
                 ReplyCollector { slot: 7, left: u32::try_from(replies.len()).unwrap(), why: None };

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_divided_is_divided() {
+    fn commands_are_split_by_slot_where_possible() {
         assert_eq!(divided("SET foo 1").unwrap(), ["12182 SET foo 1"]);
         assert_eq!(divided("MSET foo 1 bar 2").unwrap(), ["12182 MSET foo 1", "5061 MSET bar 2"]);
         assert_eq!(divided("DEL foo bar {foo}x").unwrap(), ["12182 DEL foo {foo}x", "5061 DEL bar"]);
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_is_refused_by_name() {
+    fn commands_that_cannot_be_split_are_rejected_by_name() {
         for (line, said) in [("NO.SUCH foo", "cannot be determined"), ("SWAPDB 0 1", "has no key")] {
             let failure = divided(line).unwrap_err();
             assert!(failure.message.contains(said), "{failure}");
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn doubted_keys_are_listed_in_their_own_slots() {
+    fn suspect_keys_are_listed_in_their_own_slots() {
         let names = KeyNames::new("t");
         let list = String::from_utf8(names.suspects.clone()).unwrap();
         let at = |key: &[u8]| String::from_utf8(names.slot_suspects(slot(key))).unwrap();

@@ -71,7 +71,7 @@ async fn soak_target_shows_only_states_of_the_source_in_1000_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn planted_faults_are_found() {
+async fn planted_faults_are_detected() {
     for planted in Planted::ALL {
         let mut found = None;
         for seed in 0..PLANTED_RUNS {

@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_stand_where_the_commands_say() {
+    fn key_positions_match_the_command_table() {
         for (line, want) in [
             ("SET a 1 EX 5", Some(vec![1])),
             ("mset a 1 b 2", Some(vec![1, 3])),

@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slots_of_the_specification() {
+    fn slots_match_the_cluster_specification() {
         assert_eq!(crc16(b"123456789"), 0x31c3);
         assert_eq!(slot(b"foo"), 12182);
         assert_eq!(slot(b"{user1000}.following"), slot(b"{user1000}.followers"));

@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_is_in_order_and_found_in_any_case() {
+    fn command_table_is_sorted_and_case_insensitive() {
         assert!(TABLE.windows(2).all(|w| w[0].0 < w[1].0));
         for (name, keys) in TABLE {
             assert_eq!(spec(name.to_ascii_lowercase().as_bytes()).map(|s| s.keys), Some(*keys));

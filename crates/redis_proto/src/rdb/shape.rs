@@ -364,7 +364,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn red_09_collections_without_entries_are_known() {
+    fn red_09_empty_collections_are_detected() {
         let text = |s: &[u8]| [&[u8::try_from(s.len()).unwrap()][..], s].concat();
         let ziplist = text(b"\x0b\0\0\0\x0a\0\0\0\0\0\xff");
         let listpack = text(b"\x07\0\0\0\0\0\xff");

@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_are_the_same_however_the_bytes_come() {
+    fn commands_do_not_depend_on_chunk_boundaries() {
         let whole = all(STREAM.len());
         let text = |words: &[&str]| words.iter().map(|w| w.as_bytes().to_vec()).collect::<Vec<_>>();
         let want = [
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn sec_f14_a_command_has_a_bound() {
+    fn sec_f14_command_size_is_limited() {
         let read = |bytes: &[u8]| {
             let mut commands = Commands::starting_at(7).with_limit(1 << 20);
             commands.push(bytes);
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_command_has_its_offset() {
+    fn invalid_command_reports_its_offset() {
         for (bytes, offset) in [
             (&b"*1\r\n+OK\r\n"[..], 4),
             (b"*1\r\n$-1\r\n", 4),

@@ -35,7 +35,7 @@ pub fn header(out: &mut Vec<u8>, mark: u8, n: u64) {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn commands_as_servers_want_them() {
+    fn commands_are_encoded_as_bulk_strings() {
         let mut out = Vec::new();
         super::command(&mut out, &[b"SET", b"k\r\n", b""]);
         assert_eq!(out, b"*3\r\n$3\r\nSET\r\n$3\r\nk\r\n\r\n$0\r\n\r\n");

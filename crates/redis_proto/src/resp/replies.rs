@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_byte_by_byte() {
+    fn every_reply_type_is_parsed_byte_by_byte() {
         let stream = b"+OK\r\n-ERR no\r\n:-5\r\n$3\r\na\r\n\r\n$-1\r\n*2\r\n:1\r\n*0\r\n%1\r\n+k\r\n_\r\n>1\r\n+p\r\n#t\r\n";
         let want = [
             Reply::Simple("OK".into()),
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn sec_f14_a_reply_has_a_bound() {
+    fn sec_f14_reply_size_is_limited() {
         let read = |max: usize, bytes: &[u8]| {
             let mut replies = Replies::with_limit(max);
             replies.push(bytes);
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_an_error() {
+    fn invalid_reply_is_an_error() {
         for bytes in [&b"?\r\n"[..], b"$5\r\nabcdeXX", b":x\r\n", b"*-2\r\n", b"\r\n"] {
             let mut replies = Replies::default();
             replies.push(bytes);

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sec_f07_addresses_of_requests_lead_where_the_operator_allows() {
+    async fn sec_f07_requested_addresses_must_be_allowed_by_the_operator() {
         let end = Endpoint { addrs: Some("127.0.0.1:1".into()), ..Endpoint::default() };
         let node = resolve_node(&end, &Secret::default(), &Public, &[]).unwrap();
         let refused = redis_migration::connection::client::connect(&node).await.map(drop).unwrap_err();

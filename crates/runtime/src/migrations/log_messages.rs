@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_unique_and_parts_find_their_places() {
+    fn log_codes_are_unique_and_placeholders_are_filled() {
         let mut codes: Vec<&str> = TABLE.iter().map(|(_, code, ..)| *code).collect();
         codes.sort_unstable();
         codes.dedup();
@@ -183,7 +183,7 @@ mod tests {
 
     /// The documentation lists every code with its sentence.
     #[test]
-    fn the_codes_are_documented() {
+    fn log_codes_are_documented() {
         let page =
             std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/redis.md")).unwrap();
         for (message_code, code, ..) in TABLE {

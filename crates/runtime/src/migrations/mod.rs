@@ -213,7 +213,7 @@ mod tests {
     use store::{NewMigration, Store};
 
     #[tokio::test]
-    async fn f4_a_migration_that_was_claimed_meanwhile_is_not_put_to_rest() {
+    async fn f4_migration_claimed_by_another_worker_is_not_stopped() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::embedded(dir.path()).await.unwrap();
         let mut tx = store.write().await.unwrap();
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn sec_f16_no_project_takes_all_places() {
+    fn sec_f16_one_project_cannot_use_all_slots() {
         for places in 1..=20usize {
             // A comes first and wants everything; B and then C come when A has what it gets.
             let mut held = [0usize; 3];
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_should_run_is_lent_and_what_should_rest_rests() {
+    fn runnable_migrations_are_leased_and_others_are_stopped() {
         let state = |phase, switch| MigrationState { kind: MigrationKind::Online, phase, cutover: switch };
         assert_eq!(plan(state(Phase::Loading, None), false, false), Action::Run);
         assert_eq!(plan(state(Phase::Following, None), false, true), Action::Nothing);

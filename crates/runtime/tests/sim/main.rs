@@ -69,7 +69,7 @@ fn no_seed_has_a_complaint(first: u64, count: u64) {
 }
 
 #[test]
-fn every_key_is_right_whatever_the_stores_do() {
+fn every_key_is_right_through_store_faults() {
     match number("WHIMBREL_SIM_SEED") {
         Some(seed) => no_seed_has_a_complaint(seed, 1),
         None => no_seed_has_a_complaint(0, SEEDS),
@@ -84,7 +84,7 @@ fn soak_every_key_is_right_in_100_000_seeds() {
 }
 
 #[test]
-fn planted_faults_are_found() {
+fn planted_faults_are_detected() {
     for planted in Planted::ALL {
         let (done, complaint) = run_all(0, PLANTED_SEEDS, Some(planted));
         let complaint = complaint.unwrap_or_else(|| panic!("{planted:?} was not found in {done} seeds"));

@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_usual_forms() {
+    fn connection_strings_are_parsed() {
         let portal = "DefaultEndpointsProtocol=https;AccountName=lab1;AccountKey=c2VjcmV0;EndpointSuffix=core.windows.net";
         let c = Connection::parse(portal).unwrap();
         assert_eq!((c.endpoint.as_str(), c.base.as_str()), ("https://lab1.blob.core.windows.net", ""));
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_without_the_secret() {
+    fn connection_string_errors_do_not_show_the_key() {
         for text in [
             "",
             "AccountName=lab1",
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn sec_f09_nothing_hides_behind_a_host() {
+    fn sec_f09_endpoint_with_text_after_the_host_is_rejected() {
         for text in [
             "AccountKey=c2VjcmV0;BlobEndpoint=https://127.0.0.1:1#.core.windows.net",
             "AccountKey=c2VjcmV0;BlobEndpoint=https://127.0.0.1:1?.core.windows.net",

@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_come_back_as_they_went() {
+    fn metadata_names_round_trip() {
         let header =
             |n: &'static str, v: &[u8]| (HeaderName::from_static(n), HeaderValue::from_bytes(v).unwrap());
         let ours = vec![
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_look_alike_stay_apart() {
+    fn similar_metadata_names_stay_distinct() {
         let names = [
             "a-b",
             "a.b",

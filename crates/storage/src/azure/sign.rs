@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_never_prints() {
+    fn account_key_is_not_printed() {
         let key = Access::key("c2VjcmV0").unwrap();
         assert_eq!(format!("{key:?} {:?}", Access::Sas("sig=x".into())), "Key(sealed) Sas(sealed)");
         assert!(Access::key("not base64!").is_none());
@@ -135,7 +135,7 @@ mod tests {
 
     /// The layout of Microsoft's published example of a listing, with its lines in their places.
     #[test]
-    fn the_text_to_sign_has_its_lines_in_place() {
+    fn string_to_sign_matches_the_specification() {
         let mut headers = HeaderMap::new();
         headers.insert("x-ms-version", HeaderValue::from_static("2015-02-21"));
         headers.insert("x-ms-date", HeaderValue::from_static("Fri, 26 Jun 2015 23:39:12 GMT"));

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_decoded_once_and_a_plus_stays() {
+    fn list_keys_are_decoded_once_and_plus_is_kept() {
         let key = |line: &str| {
             read(ListForm::Keys, line.as_bytes(), 2).unwrap().map(|l| String::from_utf8(l.key).unwrap())
         };
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_need_two_columns() {
+    fn url_list_line_requires_two_columns() {
         let url = |line: &str| read(ListForm::Urls, line.as_bytes(), 7);
         let line = url("http://h/a%20b?x=1\tdoc/a%20b").unwrap().unwrap();
         assert_eq!((line.url.as_str(), line.key.as_slice()), ("http://h/a%20b?x=1", &b"doc/a b"[..]));

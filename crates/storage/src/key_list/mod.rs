@@ -339,7 +339,7 @@ mod folders {
     }
 
     #[tokio::test]
-    async fn sec_f28_a_folder_without_an_end_is_given_up() {
+    async fn sec_f28_endless_folder_listing_is_bounded() {
         let lists = Arc::new(Endless(".txt", AtomicUsize::new(0)));
         let files: SharedStore = lists.clone();
         assert_eq!(in_folder(&files, "f/").await.unwrap().len(), FOLDER_MAX);
@@ -356,7 +356,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cl_f04_types_that_a_list_may_have() {
+    fn cl_f04_list_content_types_are_accepted() {
         let fine = ["text/plain", "text/csv", "", "binary/octet-stream", "application/octet-stream"];
         assert!(fine.iter().all(|kind| may_be_text(kind)));
         for kind in ["image/png", "application/gzip", "application/json", "application/x-tar"] {

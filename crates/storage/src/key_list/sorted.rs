@@ -267,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unsorted_lines_come_back_sorted_once_each_and_page_by_page() {
+    fn unsorted_list_is_sorted_without_duplicates_in_pages() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("1.list");
         let mut sorter = Sorter::new(&path).unwrap();

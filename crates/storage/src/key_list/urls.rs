@@ -301,7 +301,7 @@ mod tests {
     use crate::key_list::{line, sorted};
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn sec_f19_an_answer_without_a_length_has_a_bound() {
+    async fn sec_f19_response_without_length_is_limited() {
         let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let at = server.local_addr().unwrap();
         // Answers for as long as somebody listens.

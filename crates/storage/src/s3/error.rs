@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_code_decides_before_the_status() {
+    fn error_code_takes_precedence_over_status() {
         let body = b"<Error><Code>NoSuchBucket</Code><Message>gone</Message></Error>";
         let f = failure("list", "b", StatusCode::NOT_FOUND, body, None);
         assert_eq!((f.kind, f.message.as_str()), (Kind::NoBucket, "b: HTTP 404 NoSuchBucket: gone"));
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn obj_02_a_demand_for_a_checksum_is_recognised_in_all_its_words() {
+    fn obj_02_missing_checksum_errors_are_recognised() {
         for body in [
             "<Error><Code>InvalidRequest</Code><Message>Content-MD5 OR x-amz-checksum- HTTP header is required</Message></Error>",
             "<Error><Code>InvalidRequest</Code><Message>Missing required header for this request: Content-MD5</Message></Error>",
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn obj_15_another_region_is_named() {
+    fn obj_15_error_of_another_region_names_it() {
         let f = failure("head", "b", StatusCode::BAD_REQUEST, b"", Some("eu-central-1"));
         assert_eq!(f.kind, Kind::WrongRegion);
         assert!(f.message.contains("`eu-central-1`"), "{}", f.message);

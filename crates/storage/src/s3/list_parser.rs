@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_is_read_and_keys_decoded_once() {
+    fn page_keys_are_decoded_once() {
         let xml = br#"<?xml version="1.0"?><ListBucketResult xmlns="x"><Name>b</Name><Prefix></Prefix>
             <EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>
             <Contents><Key>a+b%2Bc%2541</Key><LastModified>2026-01-15T08:30:00.250Z</LastModified>
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_page_is_an_error_not_a_short_page() {
+    fn truncated_page_is_an_error() {
         let whole = b"<ListBucketResult><Contents><Key>a</Key><Size>1</Size></Contents></ListBucketResult>";
         assert_eq!(parse(whole).unwrap().page.entries.len(), 1);
         for cut in 1..whole.len() {
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn instants_agree_with_the_library() {
+    fn timestamps_match_the_time_library() {
         for (text, secs) in [("1970-01-01T00:00:00Z", 0), ("2024-02-29T23:59:59.000Z", 1_709_251_199)] {
             assert_eq!(instant(text.as_bytes()), Some(secs * 1000));
         }

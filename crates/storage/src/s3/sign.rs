@@ -169,7 +169,7 @@ mod tests {
 
     /// The chain of keys and the signature for a fixed request, checked against botocore 1.40.
     #[test]
-    fn the_stamp_and_encoding_are_canonical() {
+    fn timestamp_and_encoding_are_canonical() {
         assert_eq!(stamp(1_768_465_800_000), "20260115T083000Z");
         let mut out = String::new();
         encode(&mut out, "a b+ü/~*".as_bytes(), true);
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_never_prints() {
+    fn s3_secret_is_not_printed() {
         let c = Credentials { access_key: "AK".into(), secret_key: "SECRET".into(), session_token: None };
         assert!(!format!("{c:?} {:?}", Signer::new(c.clone(), "r")).contains("SECRET"));
     }

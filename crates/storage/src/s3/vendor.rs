@@ -249,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn regions_become_endpoints() {
+    fn vendor_regions_become_endpoints() {
         let at = |vendor: &str, region: &str| Vendor::named(vendor).serves(region).map(|s| s.0);
         assert_eq!(at("aws", "eu-west-1").unwrap(), "https://s3.eu-west-1.amazonaws.com");
         assert_eq!(at("AWS", "cn-north-1").unwrap(), "https://s3.cn-north-1.amazonaws.com.cn");
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn every_endpoint_can_be_spoken_to() {
+    fn every_vendor_endpoint_is_valid() {
         for vendor in &VENDORS {
             for region in vendor.regions {
                 let (endpoint, _) = vendor.serves(region).unwrap();

@@ -2,7 +2,7 @@ use super::*;
 use crate::Store;
 
 #[tokio::test]
-async fn f4_a_lost_lease_of_a_migration_holds_nothing() {
+async fn f4_lost_migration_lease_allows_no_writes() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::embedded(dir.path()).await.unwrap();
     let mut tx = store.write().await.unwrap();

@@ -112,7 +112,7 @@ async fn sec_f17_every_table_is_sealed_with_the_new_key() {
 }
 
 #[tokio::test]
-async fn sec_f17_a_transaction_begun_before_the_change_is_waited_for() {
+async fn sec_f17_rotation_waits_for_earlier_transactions() {
     let dir = tempfile::tempdir().unwrap();
     let store = filled(dir.path(), 1).await;
     let mut early = store.write().await.unwrap();
@@ -138,7 +138,7 @@ async fn sec_f17_a_transaction_begun_before_the_change_is_waited_for() {
 }
 
 #[tokio::test]
-async fn sec_f17_every_step_of_a_rotation_may_be_the_last() {
+async fn sec_f17_rotation_interrupted_at_any_step_continues() {
     let dir = tempfile::tempdir().unwrap();
     let store = filled(dir.path(), 3).await;
     // The key was added, and nothing was sealed with it.
@@ -165,7 +165,7 @@ async fn sec_f17_every_step_of_a_rotation_may_be_the_last() {
 }
 
 #[tokio::test]
-async fn sec_f17_a_ring_that_lacks_a_needed_key_is_not_taken_over() {
+async fn sec_f17_key_ring_without_a_needed_key_is_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let store = filled(dir.path(), 1).await;
     let path = dir.path().join(seal::FILE);
@@ -185,7 +185,7 @@ async fn sec_f17_a_ring_that_lacks_a_needed_key_is_not_taken_over() {
 }
 
 #[tokio::test]
-async fn sec_f17_a_damaged_row_does_not_stop_a_rotation() {
+async fn sec_f17_damaged_row_does_not_stop_a_rotation() {
     let dir = tempfile::tempdir().unwrap();
     let store = filled(dir.path(), 2).await;
     let mut tx = store.write().await.unwrap();

@@ -3,7 +3,7 @@ use crate::Store;
 use model::count::Tally;
 
 #[tokio::test]
-async fn sec_f18_a_page_of_tasks_does_not_read_the_others() {
+async fn sec_f18_task_page_reads_only_its_rows() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::embedded(dir.path()).await.unwrap();
     let mut tx = store.write().await.unwrap();

@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn red_14_commands_are_left_out_through_the_api() {
+    fn red_14_api_accepts_excluded_commands() {
         let own = asked(json!({"skip_commands": ["opinfo"], "functions": "skip"})).unwrap();
         assert_eq!(
             (own.skip_commands.as_slice(), own.functions),
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_operator_sets_is_added() {
+    fn options_of_operator_and_request_are_combined() {
         let of =
             |name: &str, functions| Own { skip_commands: vec![name.into()], functions, ..Own::default() };
         let all = of("A", Libraries::Stop).with(&of("B", Libraries::Skip), &of("C", Libraries::Replace));

@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sec_l9_a_type_without_a_value_is_as_none() {
+    fn sec_l9_empty_type_parameter_counts_as_missing() {
         assert_eq!(vendors(Some("src")).unwrap().len(), VENDORS.len() + 1);
         assert_eq!(vendors(Some("dst")).unwrap(), ["HEC"]);
         for none in [None, Some("")] {

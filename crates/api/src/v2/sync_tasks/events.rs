@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_decoded_like_forms() {
+    fn event_keys_are_form_decoded() {
         let read = |keys: serde_json::Value| {
             let map = serde_json::Map::from_iter([("object_keys".to_owned(), keys)]);
             super::keys(&Fields::root(&map))

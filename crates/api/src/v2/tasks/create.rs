@@ -241,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn c07_a_node_that_does_not_fit_its_type() {
+    fn c07_node_fields_of_another_task_type_are_rejected() {
         let code = |task_type: &str, more: serde_json::Value| {
             let keys = json!({"ak": "AK", "sk": "SK", "region": "r", "bucket": "b"});
             let (mut src, dst) = (keys.clone(), keys);

@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn cl_f03_the_time_to_copy_from_comes_back_as_it_was_given() {
+    fn cl_f03_migrate_since_is_returned_unchanged() {
         let of = |since: i64| {
             let body = body(json!({"object_key": [""]}), &[("migrate_since", since.into())]);
             shown(body, Counters::default())["migrate_since"].as_i64().unwrap()
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn cl_f07_fields_that_terraform_reads() {
+    fn cl_f07_task_response_has_the_fields_that_terraform_reads() {
         let failed = Tally { objects: 3, ..Tally::default() };
         let counters = Counters { failed, ..Counters::default() };
         let body_of = |num: Value| {

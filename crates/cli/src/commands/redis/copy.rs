@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn identity_of_a_copy_never_changes() {
+    fn copy_identity_is_stable() {
         let (a, b) = ("redis://a:1/3", "redis://b:2");
         assert_eq!(id(a, b, &Default::default()), "95d01783ce742dba");
         let some = redis_route(Some(3));

@@ -2,14 +2,14 @@ use super::*;
 use model::count::Counters;
 
 #[test]
-fn a_condemned_key_comes_back_from_the_ledger() {
+fn extra_object_round_trips_through_the_ledger() {
     let one = ExtraObject { key: Key::new(*b"a\0\xff"), size: 1 << 40 };
     assert_eq!(ExtraObject::from_ledger(&one.to_ledger()), Some(one));
     assert_eq!(ExtraObject::from_ledger(&Key::from("short")), None);
 }
 
 #[test]
-fn a_scope_in_which_nothing_was_met_is_not_pruned() {
+fn scope_without_source_keys_is_not_pruned() {
     let row = |id, prefix: &str, objects| RangeRow {
         id,
         pass: Pass::Copy,

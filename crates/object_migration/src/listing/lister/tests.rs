@@ -198,7 +198,7 @@ const STARTS: [Starts; 5] =
     [Starts::Honoured, Starts::Inclusive, Starts::Ignored, Starts::Refused, Starts::SkipsBelow];
 
 #[tokio::test]
-async fn obj_04_a_walk_that_goes_on_after_any_key_meets_each_later_key_once() {
+async fn obj_04_listing_resumed_after_any_key_returns_each_later_key_once() {
     for order in [Order::Bytes, Order::Segments] {
         for starts in STARTS {
             for empty in [0, 2] {
@@ -215,7 +215,7 @@ async fn obj_04_a_walk_that_goes_on_after_any_key_meets_each_later_key_once() {
 }
 
 #[tokio::test]
-async fn obj_04_a_key_that_is_gone_is_gone_on_behind() {
+async fn obj_04_listing_resumes_behind_a_deleted_key() {
     for starts in STARTS {
         let store = Arc::new(Server { starts, ..Server::new(keys(Order::Bytes), Order::Bytes) });
         let after = Key::from("k2gone");
@@ -232,7 +232,7 @@ async fn obj_04_a_key_that_is_gone_is_gone_on_behind() {
 }
 
 #[tokio::test]
-async fn obj_04_a_key_that_is_gone_does_not_hide_another_order() {
+async fn obj_04_deleted_key_does_not_hide_a_wrong_order() {
     // Listed folder by folder, declared by bytes: `a/` was listed, and `a.txt` was not, when the walk was interrupted.
     let by_folders = |names: &[&str]| {
         let mut keys: Vec<Key> = names.iter().map(|name| Key::from(*name)).collect();
@@ -259,7 +259,7 @@ async fn obj_13_empty_pages_are_followed() {
 }
 
 #[tokio::test]
-async fn obj_13_a_token_that_leads_nowhere_is_an_error() {
+async fn obj_13_token_without_progress_is_an_error() {
     for tokens in [Tokens::Stuck, Tokens::Circle] {
         for order in [Order::Bytes, Order::Unknown] {
             let store = Arc::new(Server { tokens, ..Server::new(keys(Order::Bytes), order) });
@@ -270,7 +270,7 @@ async fn obj_13_a_token_that_leads_nowhere_is_an_error() {
 }
 
 #[tokio::test]
-async fn obj_04_a_token_that_expires_costs_no_key_where_there_is_an_order() {
+async fn obj_04_expired_token_loses_no_key_in_an_ordered_listing() {
     let store = Arc::new(Server { tokens: Tokens::Expire, ..Server::new(keys(Order::Bytes), Order::Bytes) });
     let met = walk(Lister::new(store.clone(), "", Side::Source)).await;
     assert_eq!(met.unwrap(), store.keys);
@@ -280,7 +280,7 @@ async fn obj_04_a_token_that_expires_costs_no_key_where_there_is_an_order() {
 }
 
 #[tokio::test]
-async fn obj_13_a_listing_that_refuses_every_token_ends() {
+async fn obj_13_listing_with_rejected_tokens_ends() {
     for starts in STARTS {
         let store =
             Server { starts, tokens: Tokens::Refused, ..Server::new(keys(Order::Bytes), Order::Bytes) };
@@ -298,7 +298,7 @@ async fn obj_13_a_listing_that_refuses_every_token_ends() {
 }
 
 #[tokio::test]
-async fn obj_13_a_question_is_asked_again_when_its_token_is_refused() {
+async fn obj_13_rejected_token_repeats_the_request() {
     for order in [Order::Bytes, Order::Unknown] {
         let server = || {
             let server = Server::new(keys(Order::Bytes), order);
@@ -311,7 +311,7 @@ async fn obj_13_a_question_is_asked_again_when_its_token_is_refused() {
 }
 
 #[tokio::test]
-async fn obj_04_any_order_but_the_declared_one_is_noticed() {
+async fn obj_04_undeclared_order_is_detected() {
     let mut random = fastrand::Rng::with_seed(3);
     for _ in 0..200 {
         let mut shuffled = keys(Order::Bytes);
@@ -333,7 +333,7 @@ async fn obj_04_any_order_but_the_declared_one_is_noticed() {
 }
 
 #[tokio::test]
-async fn obj_04_keys_outside_of_the_prefix_are_refused() {
+async fn obj_04_keys_outside_the_prefix_are_rejected() {
     #[derive(Debug)]
     struct Stray;
     #[async_trait]
@@ -369,7 +369,7 @@ async fn obj_04_keys_outside_of_the_prefix_are_refused() {
 }
 
 #[test]
-fn a_key_just_before_sorts_before_in_every_order() {
+fn predecessor_key_sorts_before_in_every_order() {
     for text in ["a", "a/", "a/b", "0", "a0", "a!", "ü", "a/0", "A", "~", "日本", "a/b/"] {
         let key = Key::from(text);
         let before = just_before(&key);

@@ -174,7 +174,7 @@ fn exactly_once(store: &Listed, met: Vec<Key>) {
 
 /// Found by the simulation: the last key of a range may be settled before those in front of it.
 #[tokio::test(start_paused = true)]
-async fn a_range_is_over_when_its_last_key_is_listed_not_when_it_is_settled() {
+async fn range_ends_when_its_last_key_is_listed_not_when_it_is_copied() {
     let key = |i: usize| format!("k{i:05}");
     let store = Listed::new((0..3000).map(key).collect(), Order::Bytes, Duration::ZERO);
     let (upto, cursor) = (Key::from(key(2500)), Key::from(key(10)));
@@ -221,7 +221,7 @@ fn shapes(n: usize) -> Vec<(&'static str, Vec<String>)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn five_shapes_split_evenly_and_lose_nothing() {
+async fn five_key_distributions_are_split_evenly_without_loss() {
     let delay = Duration::from_millis(20);
     for (name, keys) in shapes(200_000) {
         let store = Listed::new(keys, Order::Bytes, delay);
@@ -236,7 +236,7 @@ async fn five_shapes_split_evenly_and_lose_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_folder_order_is_split_without_loss() {
+async fn folder_order_is_split_without_loss() {
     for (_, keys) in shapes(20_000) {
         let mut keys = keys;
         keys.extend(["o/a/b", "o/a!", "o/a", "o/a.txt", "o/a0/x"].map(String::from));
@@ -247,7 +247,7 @@ async fn a_folder_order_is_split_without_loss() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_prefix_bounds_the_walk() {
+async fn listing_is_bounded_by_the_prefix() {
     let (_, keys) = shapes(20_000).swap_remove(2);
     let wanted = keys.iter().filter(|k| k.starts_with("cold-1")).count();
     let store = Listed::new(keys, Order::Bytes, Duration::from_millis(20));

@@ -48,7 +48,7 @@ fn in_flight(content: usize) -> Vec<Option<Digests>> {
 }
 
 #[test]
-fn sec_f02_obj_03_no_verdict_contradicts_the_truth() {
+fn sec_f02_obj_03_verification_never_contradicts_the_content() {
     let mut verdicts = 0;
     for (has, read, kept) in (0..8).map(|bits| (bits & 1, bits >> 1 & 1, bits >> 2 & 1)) {
         for source in claims(has) {
@@ -91,7 +91,7 @@ fn sec_f02_obj_03_no_verdict_contradicts_the_truth() {
 }
 
 #[test]
-fn sec_f02_bytes_that_are_not_the_sources_are_not_proved_by_what_was_stored() {
+fn sec_f02_checksum_of_the_target_alone_does_not_verify_source_bytes() {
     let source = ReportedDigests { etag: etags(0)[0].clone(), sums: Checksums::default() };
     let stored = ReportedDigests { etag: etags(1)[0].clone(), sums: Checksums::default() };
     assert_eq!(compare_digests(&source, None, &stored), Verdict::NeedDigest);
@@ -99,7 +99,7 @@ fn sec_f02_bytes_that_are_not_the_sources_are_not_proved_by_what_was_stored() {
 }
 
 #[test]
-fn obj_03_a_part_with_an_opaque_tag_is_neither_wrong_nor_compared() {
+fn obj_03_part_with_opaque_etag_is_not_compared() {
     let part = |opaque| UploadedPart { number: 1, etag: "0".repeat(32), size: 1, opaque, crc64: None };
     let wanted = DigestSet { md5: true, ..DigestSet::default() };
     assert!(part_differs(&part(false), Some(digests(0))).is_some());
@@ -109,7 +109,7 @@ fn obj_03_a_part_with_an_opaque_tag_is_neither_wrong_nor_compared() {
 }
 
 #[test]
-fn parts_prove_a_whole_only_where_the_source_was_compared() {
+fn parts_verify_an_object_only_if_the_source_was_compared() {
     let piece = |bytes: &[u8]| UploadedPart {
         number: 1,
         etag: String::new(),

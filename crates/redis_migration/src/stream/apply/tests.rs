@@ -47,7 +47,7 @@ fn lines(out: &[u8]) -> Vec<String> {
 }
 
 #[test]
-fn a_transaction_holds_its_commands_and_the_position_behind_them() {
+fn transaction_ends_with_the_checkpoint_after_its_commands() {
     let (mut applier, mut out) = (applying(Route::default()), Vec::new());
     feed(&mut applier, &["SELECT 2", "MULTI", "INCR a", "PING"], &mut out).unwrap();
     assert!(applier.close(&mut out).is_none(), "the source's own transaction is not divided");
@@ -64,7 +64,7 @@ fn a_transaction_holds_its_commands_and_the_position_behind_them() {
 }
 
 #[test]
-fn commands_that_rule_a_server_stop_here() {
+fn server_administration_commands_are_not_forwarded() {
     let (mut from_server, mut out) = (applying(Route::default()), Vec::new());
     feed(&mut from_server, &["REPLICAOF h 1", "CONFIG SET a b", "FLUSHALL", "INCR a"], &mut out).unwrap();
     assert_eq!(lines(&out), ["MULTI", "SELECT 0", "FLUSHALL", "INCR a"]);
@@ -102,7 +102,7 @@ fn commands_that_rule_a_server_stop_here() {
 }
 
 #[test]
-fn a_master_of_a_cluster_cannot_speak_for_the_others() {
+fn cluster_wide_command_of_one_master_is_not_applied_to_others() {
     for line in ["RESTORE-ASKING k 0 x ABSTTL", "CLUSTER SYNCSLOTS FINISH", "flushall", "FLUSHDB"] {
         let (mut applier, mut out) =
             (applying(Route::default()).for_cluster_master(MasterRank::First), Vec::new());
@@ -117,7 +117,7 @@ fn a_master_of_a_cluster_cannot_speak_for_the_others() {
 }
 
 #[test]
-fn keys_are_looked_at_before_their_changes_while_the_target_is_behind() {
+fn keys_are_checked_before_changes_while_the_target_is_behind() {
     let route = Route { db_map: Route::parse_map("1=5").unwrap(), ..Route::default() };
     let (mut applier, mut out) = (applying(route), Vec::new());
     applier.expiry_guard.start(Some(b"D".to_vec()), true);
@@ -139,7 +139,7 @@ fn keys_are_looked_at_before_their_changes_while_the_target_is_behind() {
 }
 
 #[test]
-fn databases_are_mapped_and_what_cannot_be_divided_is_refused() {
+fn databases_are_mapped_and_indivisible_commands_are_rejected() {
     let route = Route { db_map: Route::parse_map("1=5").unwrap(), ..Route::default() };
     let (mut applier, mut out) = (applying(route), Vec::new());
     feed(&mut applier, &["SELECT 1", "SET a 1", "MOVE a 1", "COPY a b DB 1", "SWAPDB 0 1"], &mut out)
@@ -159,7 +159,7 @@ fn databases_are_mapped_and_what_cannot_be_divided_is_refused() {
 }
 
 #[test]
-fn plain_sets_that_follow_each_other_are_one_command() {
+fn consecutive_plain_sets_become_one_command() {
     let (mut applier, mut out) = (applying(Route::default()), Vec::new());
     let long = format!("SET f {}", "x".repeat(SET_VALUE_MAX));
     let given =
@@ -199,7 +199,7 @@ fn plain_sets_that_follow_each_other_are_one_command() {
 }
 
 #[test]
-fn the_whole_of_a_flush_goes_on() {
+fn flush_commands_are_forwarded() {
     let (mut applier, mut out) = (applying(Route::default()), Vec::new());
     feed(&mut applier, &["FLUSHALL", "SELECT 1", "FLUSHDB"], &mut out).unwrap();
     assert_eq!(lines(&out), ["MULTI", "SELECT 0", "FLUSHALL", "SELECT 1", "FLUSHDB"]);

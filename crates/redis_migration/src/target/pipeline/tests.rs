@@ -3,7 +3,7 @@ use redis_proto::resp::Reply;
 use replies::check_applied;
 
 #[test]
-fn red_07_a_transaction_is_judged_by_its_end() {
+fn red_07_transaction_errors_are_classified_by_the_exec_reply() {
     let error = |text: &str| Reply::Error(text.into());
     let of = |refused: Option<&str>, reply: Reply| {
         check_applied("p", refused, &reply).err().map(|f| (f.kind, f.op))

@@ -59,7 +59,7 @@ async fn claim(engine: &Arc<Engine>, owner: &str, now: i64) -> (i64, MigrationRo
 }
 
 #[tokio::test]
-async fn f4_a_worker_that_lost_its_lease_writes_nothing_about_a_migration() {
+async fn f4_worker_without_lease_writes_no_migration_state() {
     let dir = tempfile::tempdir().unwrap();
     let engine = engine(dir.path()).await;
     let (fence, row) = claim(&engine, "one", 1).await;
@@ -93,7 +93,7 @@ async fn f4_a_worker_that_lost_its_lease_writes_nothing_about_a_migration() {
 }
 
 #[test]
-fn identity_of_a_migration_never_changes() {
+fn migration_identity_is_stable() {
     let (source, target) = (Node::parse("redis://a:1/3").unwrap(), Node::parse("rediss://b:2,c:3").unwrap());
     let route = Route { only_db: Some(3), db_map: BTreeMap::from([(3, 4)]), ..Route::default() };
     assert_eq!(names("id", &source, &target, &route).id, "id:a5700046");
