@@ -37,7 +37,7 @@ fn registered(source: &Redis, target: &Redis, target_password: &str) -> String {
 #[test]
 fn cl_f09_fifteen_dcs_calls_return_consistent_statistics() {
     let (_source, _target, told) = ends(&["--requirepass", PASSWORD], &[]);
-    scenario_with("dcs_life", "", &told);
+    scenario_with("dcs_lifecycle", "", &told);
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn dcs_backups_are_imported_from_buckets_and_instances() {
 fn cutover_switches_clients_and_back() {
     let both = ["--requirepass", PASSWORD];
     let (source, target, told) = ends(&both, &both);
-    scenario_with("dcs_exchange", &registered(&source, &target, PASSWORD), &told);
+    scenario_with("dcs_address_exchange", &registered(&source, &target, PASSWORD), &told);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn dcs_migration_recovers_from_faults() {
         hook.display(),
         dir.path().display()
     );
-    scenario_with("dcs_trouble", &more, &told);
+    scenario_with("dcs_recovery", &more, &told);
 }
 
 /// Cut-overs under a writer; every second time the service is killed meanwhile.

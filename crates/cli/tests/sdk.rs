@@ -61,7 +61,7 @@ pub(crate) fn scenario_with(name: &str, more: &str, told: &[(&str, String)]) {
 
 #[test]
 fn v2_task_lifecycle() {
-    scenario("v2");
+    scenario("v2_lifecycle");
 }
 
 #[test]
@@ -91,12 +91,12 @@ fn source_cdn_objects_are_copied() {
 
 #[test]
 fn notifications_reach_webhooks() {
-    scenario("notices");
+    scenario("notifications");
 }
 
 #[test]
 fn tasks_survive_service_kills() {
-    scenario("crash");
+    scenario("service_kills");
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn obj_07_deletions_are_propagated_only_when_safe() {
 
 #[test]
 fn archived_objects_are_restored_and_copied() {
-    scenario("restore");
+    scenario("archived_objects");
 }
 
 /// No real server of these vendors is at hand: a scripted one answers with their headers.
@@ -124,7 +124,7 @@ fn vendor_specific_checksum_headers_are_verified() {
         let at = at.endpoint();
         format!("\n[[store]]\nregion = \"{region}\"\nendpoint = \"{at}\"\ncloud_type = [\"HuaweiCloud\"]\n")
     };
-    scenario_with("vendor", &(store("obs-a", &a) + &store("obs-b", &b)), &[]);
+    scenario_with("vendor_checksums", &(store("obs-a", &a) + &store("obs-b", &b)), &[]);
     let copied = target.objects();
     let plain: Vec<_> = copied.iter().filter(|(k, _)| !k.starts_with("oms/")).collect();
     assert_eq!(plain.len(), 41);
@@ -141,12 +141,12 @@ fn node_sdk_runs_core_operations() {
 
 #[test]
 fn cl_sdk_of_2018_manages_v1_tasks() {
-    scenario("old_maas");
+    scenario("sdk_of_2018");
 }
 
 #[test]
 fn cl_python_sdk_3_0_60_manages_tasks() {
-    scenario("old_oms");
+    scenario("sdk_3_0_60");
 }
 
 #[test]
@@ -171,17 +171,17 @@ fn all_versions_and_acls_are_copied() {
 
 #[test]
 fn sync_tasks_find_changes_by_listing() {
-    scenario("sweeps");
+    scenario("sync_by_listing");
 }
 
 #[test]
 fn v2_invalid_input_is_rejected() {
-    scenario("bad_input");
+    scenario("v2_invalid_input");
 }
 
 #[test]
 fn v1_task_lifecycle() {
-    scenario("v1");
+    scenario("v1_lifecycle");
 }
 
 #[test]
@@ -191,25 +191,25 @@ fn c02_cl_f06_sec_f21_f22_valid_keys_authenticate_and_tokens_can_be_revoked() {
 
 #[test]
 fn seaweedfs_many_objects_are_copied() {
-    scenario("many");
+    scenario("many_objects");
 }
 
 #[test]
 fn moto_unusual_keys_are_copied_exactly() {
-    scenario("hostile");
+    scenario("unusual_keys");
 }
 
 #[test]
 fn c04_failed_objects_without_records_are_not_retried() {
-    scenario("unrecorded");
+    scenario("unrecorded_failures");
 }
 
 #[test]
 fn c05_bucket_level_lists_each_name_once() {
-    scenario("levels");
+    scenario("bucket_levels");
 }
 
 #[test]
 fn c11_tasks_are_listed_newest_first() {
-    scenario("order");
+    scenario("task_list_order");
 }

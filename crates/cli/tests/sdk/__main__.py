@@ -5,57 +5,57 @@ Run by tests/sdk.rs with the name of a scenario; everything else comes from the 
 import sys
 
 import archive
-import beyond
 import buckets
 import cdn
 import clouds
-import crash
 import deletions
+import extensions
 import groups
 import identity
 import lists
 import migrations
 import node
-import notices
+import notifications
 import objects
 import old_sdks
+import service_kills
 import sync
 import tasks
 import v1
 
 SCENARIOS = {
-    "v2": tasks.v2,
-    "bad_input": tasks.bad_input,
-    "order": tasks.order,
-    "unrecorded": tasks.unrecorded,
+    "v2_lifecycle": tasks.v2_lifecycle,
+    "v2_invalid_input": tasks.v2_invalid_input,
+    "task_list_order": tasks.task_list_order,
+    "unrecorded_failures": tasks.unrecorded_failures,
     "lists": lists.lists,
     "buckets": buckets.buckets,
-    "levels": buckets.levels,
+    "bucket_levels": buckets.bucket_levels,
     "groups": groups.groups,
     "sync": sync.sync,
     "cdn": cdn.cdn,
-    "notices": notices.notices,
-    "restore": archive.restore,
-    "vendor": clouds.vendor,
+    "notifications": notifications.notifications,
+    "archived_objects": archive.archived_objects,
+    "vendor_checksums": clouds.vendor_checksums,
     "node": node.node,
-    "old_maas": old_sdks.maas,
-    "old_oms": old_sdks.oms,
+    "sdk_of_2018": old_sdks.sdk_of_2018,
+    "sdk_3_0_60": old_sdks.sdk_3_0_60,
     "azure": clouds.azure,
     "google": clouds.google,
-    "filters": beyond.filters,
-    "versions": beyond.versions,
-    "sweeps": beyond.sweeps,
-    "crash": crash.crash,
+    "filters": extensions.filters,
+    "versions": extensions.versions,
+    "sync_by_listing": extensions.sync_by_listing,
+    "service_kills": service_kills.service_kills,
     "deletions": deletions.deletions,
-    "dcs_life": migrations.dcs_life,
+    "dcs_lifecycle": migrations.dcs_lifecycle,
     "dcs_import": migrations.dcs_import,
-    "dcs_exchange": migrations.dcs_exchange,
-    "dcs_trouble": migrations.dcs_trouble,
+    "dcs_address_exchange": migrations.dcs_address_exchange,
+    "dcs_recovery": migrations.dcs_recovery,
     "dcs_cutover": migrations.dcs_cutover,
-    "v1": v1.v1,
+    "v1_lifecycle": v1.v1_lifecycle,
     "identity": identity.identity,
-    "many": objects.many,
-    "hostile": objects.hostile,
+    "many_objects": objects.many_objects,
+    "unusual_keys": objects.unusual_keys,
 }
 
 SCENARIOS[sys.argv[1]]()

@@ -3,7 +3,7 @@
 from common import bucket, client, E, request, s3, wait
 
 
-def restore():
+def archived_objects():
     """Archived objects fail, or are restored and waited for."""
     sdk, oms = client()
     moto = s3(E["MOTO"])

@@ -3,7 +3,7 @@
 from common import bucket, client, code_of, E, s3, STORE_AK, STORE_SK
 
 
-def levels():
+def bucket_levels():
     """c05: pages of every size show each name of a level once, in the order of each store."""
     sdk, oms = client()
     keys = ["d%d/%s" % (i, name) for i in range(5) for name in "xyz"]

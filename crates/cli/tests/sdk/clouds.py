@@ -215,7 +215,7 @@ def google():
     print("google: %d objects there and back" % len(bodies))
 
 
-def vendor():
+def vendor_checksums():
     """CRC-64/ECMA decides and proves between buckets whose ETags say nothing; the requester pays."""
     sdk, oms = client()
 

@@ -5,7 +5,7 @@ import io
 import json
 import signal
 
-from beyond import create, plain, shown, urllib_get
+from extensions import create, plain, shown, urllib_get
 from common import bucket, client, E, launcher, listing, raw, s3, STORE_AK, STORE_SK, until, wait
 
 

@@ -55,7 +55,7 @@ def configure(sdk, client, task, source, target, method="incremental_migration",
             target_instance=sdk.ConfigMigrationInstanceBody(**target), **more)))
 
 
-def dcs_life():
+def dcs_lifecycle():
     """All fifteen calls: create, configure, follow, stop, restart, update, list, logs, stats, delete."""
     sdk, client = dcs()
     a, b = Redis(E["SOURCE_PORT"], E["SOURCE_PW"]), Redis(E["TARGET_PORT"])
@@ -299,7 +299,7 @@ def dcs_import():
         assert code_of(lambda: client.delete_backup_file(delete)) == (400, "DCS.4031"), gone
 
 
-def dcs_exchange():
+def dcs_address_exchange():
     """Clients are led over while a writer writes; every acknowledged write is on exactly the live side."""
     sdk, client = dcs()
 
@@ -372,7 +372,7 @@ def dcs_exchange():
     left("INCR", "acked")
 
 
-def dcs_trouble():
+def dcs_recovery():
     """What goes wrong, and what goes on afterwards."""
     sdk, client = dcs()
     a, b = Redis(E["SOURCE_PORT"]), Redis(E["TARGET_PORT"])

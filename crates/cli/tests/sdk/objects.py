@@ -6,7 +6,7 @@ import time
 from common import bucket, client, E, listing, request, s3, same_objects, wait
 
 
-def many():
+def many_objects():
     """5,000 objects of 0 B to 200 MiB between two SeaweedFS, with headers and user metadata."""
     from concurrent.futures import ThreadPoolExecutor
     sdk, oms = client()
@@ -47,7 +47,7 @@ def many():
     print("many: %d objects in %.1f s, all equal" % (len(keys), time.time() - began))
 
 
-def hostile():
+def unusual_keys():
     """Keys that only a faithful server can hold, on moto."""
     sdk, oms = client()
     moto = s3(E["MOTO"])

@@ -20,7 +20,7 @@ def run(script, **more):
     subprocess.run([sys.executable, at], check=True, env=env)
 
 
-def maas():
+def sdk_of_2018():
     ask = {"auth": {"identity": {"methods": ["hw_ak_sk"], "hw_ak_sk": {
         "access": {"key": E["AK"]}, "secret": {"key": E["SK"]}}}, "scope": {"project": {"id": E["PROJECT"]}}}}
     status, _, headers = raw("POST", "/v3/auth/tokens", json.dumps(ask).encode(), sign=False)
@@ -28,5 +28,5 @@ def maas():
     run("maas", TOKEN=headers["X-Subject-Token"])
 
 
-def oms():
+def sdk_3_0_60():
     run("oms")

@@ -7,7 +7,7 @@ import urllib.request
 from common import bucket, client, code_of, E, listing, raw, request, s3, start, STORE_AK, STORE_SK, wait
 
 
-def v2():
+def v2_lifecycle():
     sdk, oms = client()
     a, b = s3(E["WEED_A"]), s3(E["WEED_B"])
     src, dst = bucket(a, "v2-from"), bucket(b, "v2-to")
@@ -80,7 +80,7 @@ def v2():
         assert code_of(lambda: oms.show_task(sdk.ShowTaskRequest(task_id=task))) == (400, "OMS.1009")
 
 
-def bad_input():
+def v2_invalid_input():
     sdk, oms = client()
     a, b = s3(E["WEED_A"]), s3(E["WEED_B"])
     src, dst = bucket(a, "bad-from"), bucket(b, "bad-to")
@@ -146,7 +146,7 @@ def bad_input():
     assert status == 400 and "project_id is missing" in body["error_msg"], body
 
 
-def unrecorded():
+def unrecorded_failures():
     """c04: failed objects that were not recorded cannot be retried; recorded ones can."""
     sdk, oms = client()
     moto, b = s3(E["MOTO"]), s3(E["WEED_B"])
@@ -165,7 +165,7 @@ def unrecorded():
             assert code_of(lambda: oms.start_task(again)) == (400, "OMS.0167")
 
 
-def order():
+def task_list_order():
     """c11: what is accepted later is listed first, however long its checks took."""
     import threading
     import time

@@ -5,7 +5,7 @@ import time
 from common import bucket, E, listing, raw, s3, STORE_AK, STORE_SK
 
 
-def v1():
+def v1_lifecycle():
     a, b = s3(E["WEED_A"]), s3(E["WEED_B"])
     src, dst = bucket(a, "v1-from"), bucket(b, "v1-to")
     for i in range(50):

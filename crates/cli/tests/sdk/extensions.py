@@ -1,4 +1,4 @@
-"""What goes beyond the compatible API: the object `whimbrel` of requests and replies, and reports."""
+"""Scenarios of the extensions of the API: the object `whimbrel` of requests and replies, and reports."""
 import csv
 import io
 import json
@@ -140,7 +140,7 @@ def versions():
     assert status == 400 and "whimbrel.delete" in refused["error_msg"], refused
 
 
-def sweeps():
+def sync_by_listing():
     """A sync task that also looks for itself, and that lets deletions travel."""
     sdk, oms = client()
     a, b = s3(E["WEED_A"]), s3(E["WEED_B"])

@@ -7,7 +7,7 @@ import os
 from common import bucket, client, code_of, E, request, s3, serve, until, wait
 
 
-def notices():
+def notifications():
     """Webhooks hear of ended tasks: signed, tried again, once per end."""
     sdk, oms = client()
     a, b = s3(E["WEED_A"]), s3(E["WEED_B"])

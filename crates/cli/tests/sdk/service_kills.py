@@ -1,4 +1,4 @@
-"""A service that is killed again and again."""
+"""Scenarios while the service is killed and started again."""
 import hashlib
 import json
 import time
@@ -6,8 +6,8 @@ import time
 from common import bucket, client, E, launcher, listing, raw, request, s3, serve, STORE_AK, STORE_SK, until, wait
 
 
-def crash():
-    """Lists, groups, events, notices, restores, a domain and histories, while the service is killed again and again."""
+def service_kills():
+    """Lists, groups, events, notices, restores, a domain and histories, while the service is killed and started again."""
     import random
     import signal
     dice = random.Random(11)
