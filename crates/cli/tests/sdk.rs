@@ -1,8 +1,13 @@
 //! The official Python SDK, boto3 and hand-signed v1 requests, against the service and real servers.
 
+use std::path::Path;
 use std::process::Command;
 
-use crate::support::Service;
+use crate::support::{Service, last_lines};
+
+/// Lines of the service's log and of its audit file that a failed scenario prints.
+const LOG_LINES: usize = 30;
+const AUDIT_LINES: usize = 10;
 
 fn scenario(name: &str) {
     scenario_with(name, "", &[]);
@@ -28,6 +33,8 @@ pub(crate) fn scenario_with(name: &str, more: &str, told: &[(&str, String)]) {
     ]
     .concat()
         + more;
+    let audit = dir.path().join("audit.jsonl");
+    let stores = format!("{stores}\n[audit]\nfile = \"{}\"\n", audit.display());
     let service = Service::start(dir.path(), &stores);
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk");
     let output = Command::new("python3")
@@ -47,16 +54,23 @@ pub(crate) fn scenario_with(name: &str, more: &str, told: &[(&str, String)]) {
         .env("HOME", dir.path())
         .output()
         .unwrap();
-    let log = std::fs::read_to_string(dir.path().join("log")).unwrap_or_default();
-    let tail: Vec<&str> = log.lines().rev().take(30).collect();
     assert!(
         output.status.success(),
-        "{}{}\nservice log, newest first:\n{}",
+        "scenario `{name}` failed:\n{}{}\n{}",
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
-        tail.join("\n")
+        service_report(dir.path(), &audit)
     );
     println!("{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// The ends of the service's log and of its audit file, which has changes and rejected requests.
+fn service_report(dir: &Path, audit: &Path) -> String {
+    format!(
+        "service log, last {LOG_LINES} lines, oldest first:\n{}\naudit, last {AUDIT_LINES} lines, oldest first:\n{}",
+        last_lines(&dir.join("log"), LOG_LINES),
+        last_lines(audit, AUDIT_LINES)
+    )
 }
 
 #[test]

@@ -18,6 +18,7 @@ import node
 import notifications
 import objects
 import old_sdks
+import request_log
 import service_kills
 import sync
 import tasks
@@ -58,5 +59,10 @@ SCENARIOS = {
     "unusual_keys": objects.unusual_keys,
 }
 
-SCENARIOS[sys.argv[1]]()
+request_log.start()
+try:
+    SCENARIOS[sys.argv[1]]()
+except BaseException:
+    print(request_log.report(), file=sys.stderr)
+    raise
 print("ok")

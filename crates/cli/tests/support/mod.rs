@@ -19,6 +19,17 @@ pub(crate) fn whimbrel() -> Command {
     command
 }
 
+/// The last lines of a text file, oldest first; a note when the file cannot be read.
+pub(crate) fn last_lines(path: &Path, count: usize) -> String {
+    match std::fs::read_to_string(path) {
+        Ok(text) => {
+            let lines: Vec<&str> = text.lines().collect();
+            lines[lines.len().saturating_sub(count)..].join("\n")
+        }
+        Err(error) => format!("cannot read {}: {error}", path.display()),
+    }
+}
+
 /// The last line of stdout as JSON.
 pub(crate) fn json(output: &Output) -> Value {
     let text = String::from_utf8_lossy(&output.stdout);
