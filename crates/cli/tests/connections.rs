@@ -6,10 +6,13 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::Service;
+
+/// Threads of strangers.
+const PARTS: usize = 4;
 
 /// What a stranger sends and does not end.
 const UNENDING: [&str; 3] = [
@@ -59,19 +62,19 @@ pub(crate) fn token(service: &Service, at: &str) -> String {
 
 #[test]
 fn known_caller_is_answered_among_300_strangers() {
-    requests_among_strangers(300, 40, 50, Duration::from_secs(1));
+    requests_among_strangers(300, 40, 50);
 }
 
 #[test]
 #[ignore = "soak: cargo x soak connections"]
 fn soak_known_caller_is_answered_among_2000_strangers() {
-    requests_among_strangers(2000, 600, 2000, Duration::from_secs(5));
+    requests_among_strangers(2000, 600, 2000);
 }
 
-/// Sends requests as a known caller once the strangers have had `warm_up` to connect. The descriptors that this process and
+/// Sends requests as a known caller once all strangers have connected. The descriptors that this process and
 /// the service may have limit how many connections there can be.
 #[allow(clippy::print_stdout, reason = "the soak's figures")]
-fn requests_among_strangers(strangers: usize, sign_ins: usize, requests: usize, warm_up: Duration) {
+fn requests_among_strangers(strangers: usize, sign_ins: usize, requests: usize) {
     let dir = tempfile::tempdir().unwrap();
     let service = Service::start(dir.path(), "");
     let at = service.endpoint.trim_start_matches("http://").to_owned();
@@ -81,21 +84,27 @@ fn requests_among_strangers(strangers: usize, sign_ins: usize, requests: usize, 
         token(&service, &at)
     );
     let (over, guessed, began_again) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+    // Threads whose strangers have all connected.
+    let connected = AtomicUsize::new(0);
     let mut times = Vec::new();
     std::thread::scope(|scope| {
-        for part in 0..4 {
-            let (at, over) = (&at, &over);
+        for part in 0..PARTS {
+            let (at, over, connected) = (&at, &over, &connected);
             scope.spawn(move || {
-                let mut held = Vec::new();
+                let (mut held, mut is_full) = (Vec::new(), false);
                 // Who is turned out comes again, so that there are always as many.
                 while !over.load(Ordering::Relaxed) {
-                    if held.len() >= strangers / 4 {
+                    if held.len() >= strangers / PARTS {
+                        if !is_full {
+                            is_full = true;
+                            connected.fetch_add(1, Ordering::Relaxed);
+                        }
                         held.remove(0);
                     }
                     let Ok(mut stream) = TcpStream::connect(at) else { continue };
                     let _ = stream.write_all(UNENDING[(held.len() + part) % UNENDING.len()].as_bytes());
                     held.push(stream);
-                    if held.len() >= strangers / 4 {
+                    if held.len() >= strangers / PARTS {
                         std::thread::park_timeout(Duration::from_millis(5));
                     }
                 }
@@ -121,7 +130,11 @@ fn requests_among_strangers(strangers: usize, sign_ins: usize, requests: usize, 
                 }
             });
         }
-        std::thread::park_timeout(warm_up);
+        let began = Instant::now();
+        while connected.load(Ordering::Relaxed) < PARTS {
+            assert!(began.elapsed() < Duration::from_secs(60), "the strangers cannot connect");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
         let mut stream = TcpStream::connect(&at).unwrap();
         while times.len() < requests {
             let began = Instant::now();

@@ -169,6 +169,7 @@ async fn two_concurrent_migrations_repeat_nothing() {
         let writer = writer(source.port, stop.clone());
         let movers: Vec<_> = (0..2).map(|_| migration(&source, &target, Until::Stopped)).collect();
         let ends: Vec<_> = movers.iter().map(|m| m.stop.clone()).collect();
+        let progress: Vec<_> = movers.iter().map(|m| m.progress.clone()).collect();
         let mut tasks: Vec<_> =
             movers.into_iter().map(|m| tokio::spawn(async move { m.run().await })).collect();
         while tasks.iter().all(|t| !t.is_finished()) {
@@ -177,7 +178,13 @@ async fn two_concurrent_migrations_repeat_nothing() {
         let over = tasks.iter().position(tokio::task::JoinHandle::is_finished).unwrap();
         let failure = tasks.remove(over).await.unwrap().unwrap_err();
         assert_eq!(failure.kind, model::error::Kind::Conflict, "{failure}");
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        // The other migration goes on.
+        let applied = &progress[1 - over].applied;
+        let (seen, began) = (applied.load(Ordering::Relaxed), std::time::Instant::now());
+        while applied.load(Ordering::Relaxed) == seen {
+            assert!(began.elapsed() < Duration::from_secs(60), "{:?}", progress[1 - over]);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         ends.iter().for_each(tokio_util::sync::CancellationToken::cancel);
         tasks.remove(0).await.unwrap().unwrap();
         stop.store(true, Ordering::Relaxed);

@@ -3,8 +3,12 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+const LOG_TIMEOUT: Duration = Duration::from_secs(20);
+const LOG_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The binary under test, with an environment of its own.
 pub(crate) fn whimbrel() -> Command {
@@ -117,6 +121,15 @@ impl Service {
             sk: value("WHIMBREL_SK"),
             project: value("WHIMBREL_PROJECT"),
             dir: dir.to_owned(),
+        }
+    }
+
+    /// Waits until the service has logged a text.
+    pub(crate) fn wait_for_log(&self, text: &str) {
+        let (path, began) = (self.dir.join("log"), Instant::now());
+        while !std::fs::read_to_string(&path).is_ok_and(|log| log.contains(text)) {
+            assert!(began.elapsed() < LOG_TIMEOUT, "no `{text}` in the log:\n{}", last_lines(&path, 30));
+            std::thread::park_timeout(LOG_POLL_INTERVAL);
         }
     }
 
