@@ -124,7 +124,7 @@ fn dcs_migration_recovers_from_faults() {
     scenario_with("dcs_recovery", &more, &told);
 }
 
-/// Cut-overs under a writer; every second time the service is killed meanwhile.
+/// Cut-overs under a writer; every second time the service is killed during one.
 pub(crate) fn cutovers(runs: u32) {
     let both = ["--requirepass", PASSWORD];
     let (source, target, mut told) = ends(&both, &both);

@@ -113,27 +113,28 @@ fn follow(source: &Side, target: &Side, more: &[&str]) -> Child {
     command.spawn().unwrap()
 }
 
-/// A mover that is killed and cut off again and again under a writer: every change arrives once, behind one snapshot.
-fn storm(kills: u32, cuts: u32, per_second: u64, max_run: Duration, cluster: bool) {
+/// Kills `redis copy` and cuts its connections several times while a writer runs: every change is applied once, after one
+/// snapshot.
+fn copy_through_kills_and_cuts(kills: u32, cuts: u32, per_second: u64, max_run: Duration, cluster: bool) {
     let (source, target) = (Side::start(cluster), Side::start(cluster));
     let stop = Arc::new(AtomicBool::new(false));
     let writer = writer(&source, per_second, stop.clone());
     let mut random = fastrand::Rng::with_seed(u64::from(kills + cuts));
     let (mut killed, mut cut) = (0, 0);
-    let mut mover = follow(&source, &target, &[]);
+    let mut copy = follow(&source, &target, &[]);
     // The snapshot is over when a change has arrived; kills before that cost another one, which is not what is proved here.
     while counted(&target)[0] == 0 {
-        assert!(mover.try_wait().unwrap().is_none(), "the mover ended");
+        assert!(copy.try_wait().unwrap().is_none(), "`redis copy` ended");
         std::thread::park_timeout(Duration::from_millis(20));
     }
     while killed < kills || cut < cuts {
         std::thread::park_timeout(Duration::from_millis(random.u64(100..max_run.as_millis() as u64)));
         let left = (kills - killed, cuts - cut);
         if left.1 == 0 || (left.0 > 0 && random.bool()) {
-            mover.kill().unwrap();
-            mover.wait().unwrap();
+            copy.kill().unwrap();
+            copy.wait().unwrap();
             killed += 1;
-            mover = follow(&source, &target, &[]);
+            copy = follow(&source, &target, &[]);
         } else {
             let (side, words) = match random.bool() {
                 true => (&source, "CLIENT KILL TYPE replica"),
@@ -143,7 +144,7 @@ fn storm(kills: u32, cuts: u32, per_second: u64, max_run: Duration, cluster: boo
             servers[random.usize(..servers.len())].run(words);
             cut += 1;
         }
-        assert!(mover.try_wait().unwrap().is_none(), "the mover ended");
+        assert!(copy.try_wait().unwrap().is_none(), "`redis copy` ended");
     }
     stop.store(true, Ordering::Relaxed);
     let rounds = writer.join().unwrap();
@@ -151,20 +152,20 @@ fn storm(kills: u32, cuts: u32, per_second: u64, max_run: Duration, cluster: boo
     while counted(&target) != [rounds; 3] && Instant::now() < deadline {
         std::thread::park_timeout(Duration::from_millis(100));
     }
-    mover.kill().unwrap();
-    mover.wait().unwrap();
+    copy.kill().unwrap();
+    copy.wait().unwrap();
     assert_eq!((counted(&source), counted(&target)), ([rounds; 3], [rounds; 3]), "each change once");
     let masters = source.servers().len() as u64;
     assert_eq!(full_syncs(&source), masters, "one snapshot of each master in all");
     println!(
-        "storm ({}): {killed} SIGKILLs and {cut} cuts at {per_second}/s, {rounds} INCR, LPUSH and XADD each, all there once; \
+        "kills and cuts ({}): {killed} SIGKILLs and {cut} cuts at {per_second}/s, {rounds} INCR, LPUSH and XADD each, all there once; \
          {masters} full syncs",
         if cluster { "3 masters to 3 masters" } else { "standalone" }
     );
 }
 
 /// Tasks of the service that are stopped at random moments of both phases under a writer, and started again.
-fn rests(runs: u32) {
+fn measure_stop_latency(runs: u32) {
     let (source, target) = (Side::start(false), Side::start(false));
     source.servers()[0].run("DEBUG POPULATE 600000 key 200");
     let dir = tempfile::tempdir().unwrap();
@@ -219,7 +220,7 @@ fn rests(runs: u32) {
         let (n, middle) = (all.len(), all.get(all.len() / 2).copied().unwrap_or_default());
         let most = all.last().copied().unwrap_or_default();
         println!(
-            "rest: {n} stops of the {name} phase, from the call to TERMINATED: median {middle:?}, most {most:?}"
+            "stop latency: {n} stops of the {name} phase, from the call to TERMINATED: median {middle:?}, most {most:?}"
         );
     }
 }
@@ -230,8 +231,8 @@ fn peak_kib(process: &Child) -> u64 {
     status.lines().find_map(|l| l.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok()).unwrap()
 }
 
-/// A sorted set and a string that are far longer than what the mover may hold.
-fn great(elements: u64, mebibytes: u64) {
+/// A sorted set and a string that are larger than the memory that `redis copy` may use.
+fn copy_large_values(elements: u64, mebibytes: u64) {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
     let (mut to, mut random) = (source.connect(), fastrand::Rng::with_seed(7));
     for from in (0..elements).step_by(1000) {
@@ -247,35 +248,36 @@ fn great(elements: u64, mebibytes: u64) {
     }
     let began = Instant::now();
     let (one, other) = (Side::One(source), Side::One(target));
-    let mut mover = follow(&one, &other, &[]);
+    let mut copy = follow(&one, &other, &[]);
     let (source, target) = (one.servers()[0], other.servers()[0]);
     source.run("SET last 1");
     while target.run("GET last").text().is_none() {
-        assert!(began.elapsed() < Duration::from_secs(120) && mover.try_wait().unwrap().is_none());
+        assert!(began.elapsed() < Duration::from_secs(120) && copy.try_wait().unwrap().is_none());
         std::thread::park_timeout(Duration::from_millis(20));
     }
-    let (seconds, peak) = (began.elapsed().as_secs_f64(), peak_kib(&mover));
-    mover.kill().unwrap();
-    mover.wait().unwrap();
+    let (seconds, peak) = (began.elapsed().as_secs_f64(), peak_kib(&copy));
+    copy.kill().unwrap();
+    copy.wait().unwrap();
     for key in target.run("KEYS whimbrel:*").array().unwrap_or_default() {
         target.connect().call(&[b"DEL", key.text().unwrap()]);
     }
     assert_eq!(source.run("DEBUG DIGEST"), target.run("DEBUG DIGEST"));
-    assert!(peak <= 128 << 10, "the mover took {peak} KiB");
+    assert!(peak <= 128 << 10, "`redis copy` used {peak} KiB");
     println!(
-        "great: a sorted set of {elements} and a string of {mebibytes} MiB in {seconds:.1} s, the mover peaked at {} MiB, equal \
+        "large values: a sorted set of {elements} and a string of {mebibytes} MiB in {seconds:.1} s, `redis copy` used at most {} MiB, equal \
          by DEBUG DIGEST",
         peak >> 10
     );
 }
 
-/// A target that stands still while the source is written to: nothing is held back at the source, and nothing is lost.
-pub(crate) fn frozen(seconds: u64, per_second: u64) {
+/// A target that does not answer while the source is written to: the output buffer of the source stays small, and
+/// nothing is lost.
+pub(crate) fn copy_to_stalled_target(seconds: u64, per_second: u64) {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
     let mut command_line = whimbrel();
     command_line.args(["redis", "copy", &source.url(), &target.url(), "--quiet"]);
     command_line.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut mover = command_line.spawn().unwrap();
+    let mut copy = command_line.spawn().unwrap();
     source.run("SET ready 1");
     while target.run("GET ready").text().is_none() {
         std::thread::park_timeout(Duration::from_millis(20));
@@ -315,21 +317,24 @@ pub(crate) fn frozen(seconds: u64, per_second: u64) {
     source.run("SET last 1");
     let deadline = Instant::now() + Duration::from_secs(120);
     while target.run("GET last").text().is_none() {
-        assert!(Instant::now() < deadline && mover.try_wait().unwrap().is_none(), "it does not catch up");
+        assert!(
+            Instant::now() < deadline && copy.try_wait().unwrap().is_none(),
+            "`redis copy` does not catch up"
+        );
         std::thread::park_timeout(Duration::from_millis(50));
     }
-    let peak = peak_kib(&mover);
-    mover.kill().unwrap();
-    mover.wait().unwrap();
+    let peak = peak_kib(&copy);
+    copy.kill().unwrap();
+    copy.wait().unwrap();
     for key in target.run("KEYS whimbrel:*").array().unwrap_or_default() {
         target.connect().call(&[b"DEL", key.text().unwrap()]);
     }
     assert_eq!(source.run("DEBUG DIGEST"), target.run("DEBUG DIGEST"), "nothing is lost");
-    assert!(worst < 64 << 20, "the source held {worst} bytes back");
-    assert!(peak < 256 << 10, "the mover took {peak} KiB");
+    assert!(worst < 64 << 20, "the source buffered {worst} bytes");
+    assert!(peak < 256 << 10, "`redis copy` used {peak} KiB");
     println!(
-        "frozen: {seconds} s under {per_second} writes/s of 1,000 bytes ({} in all): the source held at most {} KiB for us, \
-         the mover peaked at {} MiB, equal by DEBUG DIGEST",
+        "stalled target: {seconds} s under {per_second} writes/s of 1,000 bytes ({} in all): the source buffered at most {} KiB, \
+         `redis copy` used at most {} MiB, equal by DEBUG DIGEST",
         written.load(Ordering::Relaxed),
         worst >> 10,
         peak >> 10
@@ -338,43 +343,43 @@ pub(crate) fn frozen(seconds: u64, per_second: u64) {
 
 #[test]
 fn each_change_is_applied_once_through_kills_and_cuts() {
-    storm(3, 3, 3000, Duration::from_millis(400), false);
-    storm(2, 2, 3000, Duration::from_millis(400), true);
+    copy_through_kills_and_cuts(3, 3, 3000, Duration::from_millis(400), false);
+    copy_through_kills_and_cuts(2, 2, 3000, Duration::from_millis(400), true);
 }
 
 #[test]
 fn target_that_stalls_for_2_s_costs_the_source_no_memory() {
-    frozen(2, 5000);
+    copy_to_stalled_target(2, 5000);
 }
 
 #[test]
 fn values_of_40_mib_are_copied_in_bounded_memory() {
-    great(100_000, 40);
+    copy_large_values(100_000, 40);
 }
 
 #[test]
 #[ignore = "soak: cargo x soak large-values"]
 fn soak_values_of_512_mib_are_copied_in_bounded_memory() {
-    great(5_000_000, 512);
+    copy_large_values(5_000_000, 512);
 }
 
 #[test]
 #[ignore = "soak: cargo x soak stop-latency"]
 fn soak_stop_requests_end_each_phase_within_60_s() {
-    rests(20);
+    measure_stop_latency(20);
 }
 
 #[test]
 #[ignore = "soak: cargo x soak kill-storms"]
 fn soak_each_change_is_applied_once_through_20_kills_and_cuts() {
-    storm(20, 20, 5000, Duration::from_millis(1500), false);
-    storm(20, 20, 5000, Duration::from_millis(1500), true);
+    copy_through_kills_and_cuts(20, 20, 5000, Duration::from_millis(1500), false);
+    copy_through_kills_and_cuts(20, 20, 5000, Duration::from_millis(1500), true);
 }
 
 #[test]
 #[ignore = "soak: cargo x soak stalled-target"]
 fn soak_target_that_stalls_for_60_s_costs_the_source_no_memory() {
-    frozen(60, 20_000);
+    copy_to_stalled_target(60, 20_000);
 }
 
 #[test]
