@@ -6,6 +6,8 @@ use std::process::Command;
 const CLI: &str = "docs/generated/cli.md";
 const OPENAPI: &str = "docs/generated/openapi.json";
 const CODES: &str = "docs/generated/error-codes.md";
+/// Timings and bounds, read from the sources.
+pub(crate) const BOUNDS: &str = "docs/generated/bounds.md";
 const COMMANDS: [&str; 15] = [
     "",
     "init",
@@ -61,8 +63,14 @@ fn api(what: &str) -> Result<String, String> {
 }
 
 /// Every generated file with what it must hold.
-fn all() -> Result<[(&'static str, String); 3], String> {
-    Ok([(CLI, cli()?), (OPENAPI, api("openapi")?), (CODES, api("codes")?)])
+fn all() -> Result<[(&'static str, String); 4], String> {
+    let bounds = crate::bounds::page(Path::new("."))?;
+    Ok([(CLI, cli()?), (OPENAPI, api("openapi")?), (CODES, api("codes")?), (BOUNDS, bounds)])
+}
+
+/// Writes the page of timings and bounds, which needs no build of the service.
+pub(crate) fn write_bounds() -> super::Done {
+    std::fs::write(BOUNDS, crate::bounds::page(Path::new("."))?).map_err(|e| format!("{BOUNDS}: {e}"))
 }
 
 /// Writes all generated files.

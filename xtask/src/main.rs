@@ -1,6 +1,7 @@
 //! `cargo x`: everything a developer runs, in one place. Depends on nothing, so it builds in a second.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for developers")]
 
+mod bounds;
 mod generate;
 mod servers;
 mod soak;
@@ -17,7 +18,7 @@ const USAGE: &str = "usage: cargo x COMMAND
   bench objects|redis  measure against other tools; writes docs/benchmarks.md
   soak NAME          run a long-running test; without a name, list them all
   deny [CHECK…]      check licences, sources and versions of dependencies; `deny advisories` needs the network
-  gen                regenerate the generated files
+  gen [bounds]       regenerate the generated files, or only the page of timings and bounds
   fmt | lint         format; lint";
 
 fn main() -> ExitCode {
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Some("bench") => bench(&rest),
         Some("soak") => soak::run(&rest),
         Some("deny") => deny(&rest),
+        Some("gen") if rest == ["bounds"] => generate::write_bounds(),
         Some("gen") => generate::write(),
         Some("fmt") => cargo(&["fmt", "--all"], &[]),
         Some("lint") => lint(),
