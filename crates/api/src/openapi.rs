@@ -1,5 +1,7 @@
 //! The description of the API, made of what it is made of: the list of routes, what readers of bodies ask for, and
 //! the types of replies.
+//!
+//! Decision: ADR 0010, `docs/adr/0010-the-api-describes-itself.md`.
 
 use std::collections::BTreeMap;
 

@@ -3,6 +3,8 @@
 //! Desired and observed state are stored side by side; what a client sees is computed from both
 //! (OMS §3.1). The recovery of a crashed service needs nothing else: an observed `Running` whose lease
 //! has ended is simply lent again.
+//!
+//! Decision: ADR 0006, `docs/adr/0006-leases-and-desired-state-instead-of-commands.md`.
 
 use serde::{Deserialize, Serialize};
 

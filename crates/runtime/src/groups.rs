@@ -1,5 +1,7 @@
 //! Looks after task groups: makes their members, sees when they rest or have ended, and takes deleted ones away. The
 //! phase in the store says what is to be done, so a crash in between changes nothing.
+//!
+//! Decision: ADR 0008, `docs/adr/0008-groups-and-sync-tasks-make-tasks.md`.
 
 use std::sync::Arc;
 use std::time::Duration;

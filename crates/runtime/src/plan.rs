@@ -1,5 +1,7 @@
 //! Pure: from the tasks as they stand, what to do next. The same plan serves a fresh start, a crash and every
 //! day: there is one code path.
+//!
+//! Decision: ADR 0006, `docs/adr/0006-leases-and-desired-state-instead-of-commands.md`.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,6 +1,8 @@
 //! Works off the events of sync tasks: the keys that wait longest become a batch, which is a task of its own with
 //! everything that tasks have. When it has ended its outcome is counted and its events are forgotten, in one
 //! transaction; whoever is killed in between finds the batch as it is.
+//!
+//! Decision: ADR 0008, `docs/adr/0008-groups-and-sync-tasks-make-tasks.md`.
 
 use model::error::{Kind, Result};
 use model::parent::Parent;

@@ -1,4 +1,6 @@
 //! HTTP/1.1 to one endpoint: connections stay on the thread that opened them and are used again there.
+//!
+//! Decision: ADR 0003, `docs/adr/0003-own-s3-client-on-hyper.md`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};

@@ -1,4 +1,6 @@
 //! Leases with fencing numbers: a worker that lost its lease finds its writes turned away.
+//!
+//! Decision: ADR 0006, `docs/adr/0006-leases-and-desired-state-instead-of-commands.md`.
 
 use std::time::Duration;
 

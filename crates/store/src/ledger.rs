@@ -1,4 +1,6 @@
 //! The ledger: ranges with their cursors and counters, and open uploads with their finished parts.
+//!
+//! Decision: ADR 0001, `docs/adr/0001-the-ledger-is-ranges-not-objects.md`.
 
 use model::count::{Counters, Tally};
 use model::error::{Error, Kind, Result};

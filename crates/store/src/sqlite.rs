@@ -1,6 +1,8 @@
 //! The embedded backend: SQLite in WAL mode, one thread that writes and four that read.
 //!
 //! A transaction is a conversation with one thread; whoever drops its end without commit is rolled back.
+//!
+//! Decision: ADR 0002, `docs/adr/0002-sqlite-on-a-thread-sql-written-once.md`.
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;

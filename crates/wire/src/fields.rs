@@ -3,6 +3,8 @@
 //!
 //! A reader can also be run without a body, to learn what it asks for ([`Recorder`]): that is how the description of
 //! the API is made.
+//!
+//! Decision: ADR 0010, `docs/adr/0010-the-api-describes-itself.md`.
 
 use std::collections::BTreeMap;
 use std::sync::{LazyLock, Mutex};

@@ -2,6 +2,8 @@
 //!
 //! Order of one commit: the target settles (file systems), the outcome lines are on disk, then one
 //! transaction holds cursors, counters, failures and uploads.
+//!
+//! Decision: ADR 0001, `docs/adr/0001-the-ledger-is-ranges-not-objects.md`.
 
 pub mod outcome;
 

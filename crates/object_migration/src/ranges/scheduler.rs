@@ -3,6 +3,8 @@
 //! A split asks the source for a whole page somewhere inside a range. If keys come back that lie inside any
 //! range, that range ends at the first of them and a new range begins there, with the page already in hand:
 //! a good guess wastes nothing. An empty answer teaches that nothing lies behind the guess.
+//!
+//! Decision: ADR 0005, `docs/adr/0005-splits-by-speculative-pages.md`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -18,6 +18,8 @@
 //! is proved by length only ([`of_parts`]), although each part is known to be stored as it was read.
 //!
 //! Unknown is never equal. Where two kinds can be compared, the stronger decides.
+//!
+//! Decision: ADR 0004, `docs/adr/0004-proof-before-publication.md`.
 
 use model::count::Proof;
 use storage::checksum::{Checksums, DigestSet, Digests, hex};

@@ -1,5 +1,7 @@
 //! What stands at the target about a migration, beside its data: how far it is. It is written in the transaction that
 //! makes the changes, so that neither can be there without the other.
+//!
+//! Decision: ADR 0011, `docs/adr/0011-checkpoint-stored-with-the-data.md`.
 
 pub mod cleanup;
 pub(crate) mod fencing;

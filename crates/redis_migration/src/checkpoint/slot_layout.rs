@@ -1,6 +1,8 @@
 //! How a source of several masters is divided, as it stands at the target: the slots of each link, whose positions count only
 //! together. When slots have gone from one master to another, no position does: the streams of two masters have no common
 //! order.
+//!
+//! Decision: ADR 0013, `docs/adr/0013-full-resync-on-source-slot-migration.md`.
 
 use model::error::{Error, Kind, Result, Side};
 use redis_proto::command::slot;

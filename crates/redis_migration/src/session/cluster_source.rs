@@ -1,4 +1,6 @@
 //! A cluster as a source: one link to each of its masters, together one migration.
+//!
+//! Decision: ADR 0013, `docs/adr/0013-full-resync-on-source-slot-migration.md`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -4,6 +4,8 @@
 //! finds nothing. So while the target is behind, each change is preceded by a look at its keys, within the same transaction
 //! (`stream/check_expiry.lua`). What is missing there, or would be missing soon, is suspect; when the target has caught up, the
 //! source is asked for those keys (`stream::key_repair`).
+//!
+//! Decision: ADR 0014, `docs/adr/0014-re-read-keys-expired-early-at-target.md`.
 
 use std::collections::{HashMap, HashSet};
 

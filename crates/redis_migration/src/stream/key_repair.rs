@@ -6,6 +6,8 @@
 //! ```
 //!
 //! Interrupted anywhere, the key is still listed at the target, and the source is asked again.
+//!
+//! Decision: ADR 0014, `docs/adr/0014-re-read-keys-expired-early-at-target.md`.
 
 use std::collections::BTreeMap;
 

@@ -3,6 +3,8 @@
 //! While the transaction of a slot is under way, what follows for that slot is gathered; slots do not wait for each other. So
 //! the order of each key is kept, whatever moves: a transaction that is sent to the wrong server is done nowhere, and is sent
 //! again to the right one.
+//!
+//! Decision: ADR 0012, `docs/adr/0012-a-transaction-for-each-slot.md`.
 
 mod replies;
 mod send;

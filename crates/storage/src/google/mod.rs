@@ -3,6 +3,8 @@
 //! Conditions are generations; the MD5 that Google keeps of an object stands beside them. A large object is composed
 //! of parts, which are objects below [`PARTS_PREFIX`] until then; listings here do not show them, and they are removed with
 //! the upload.
+//!
+//! Decision: ADR 0009, `docs/adr/0009-azure-and-google-rest-apis.md`.
 
 mod capability;
 mod client;

@@ -1,5 +1,7 @@
 //! Sources that a list file names: keys of a bucket (oms.md §4.3), or URLs (§4.4). The file is read once as a
 //! stream and becomes a sorted key space, so that everything else treats it like a bucket.
+//!
+//! Decision: ADR 0007, `docs/adr/0007-lists-are-key-spaces.md`.
 
 mod line;
 mod page;

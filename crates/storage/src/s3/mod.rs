@@ -1,4 +1,6 @@
 //! The S3 dialect, directly on hyper: what AWS documents, in the words every S3 server understands.
+//!
+//! Decision: ADR 0003, `docs/adr/0003-own-s3-client-on-hyper.md`.
 
 mod addressing;
 mod capability;
