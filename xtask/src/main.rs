@@ -1,6 +1,8 @@
 //! `cargo x`: everything a developer runs, in one place. Depends on nothing, so it builds in a second.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for developers")]
 
+#[cfg(test)]
+mod architecture;
 mod bounds;
 mod generate;
 mod servers;
