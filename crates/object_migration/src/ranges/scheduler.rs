@@ -24,7 +24,7 @@ mod list_probe;
 mod probes;
 mod run;
 
-use list_probe::{ListProbe, TopFolders};
+use list_probe::TopFolders;
 
 /// Part of the key space that one runner walks.
 #[derive(Debug)]

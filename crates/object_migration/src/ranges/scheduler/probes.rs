@@ -3,7 +3,7 @@
 use model::key::Key;
 use model::selection::Scope;
 
-use super::list_probe::ListProbe;
+use super::list_probe::{ListProbe, TopFolders};
 use super::{ActiveRange, RangeScheduler, RangeState};
 use crate::listing::lister::PAGE_KEYS;
 use crate::ranges::key_distribution::ShapeDistribution;

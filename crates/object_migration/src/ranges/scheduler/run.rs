@@ -12,7 +12,7 @@ use store::{NewRange, RangeRow};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::probes::{ListProbe, TopFolders};
+use super::list_probe::{ListProbe, TopFolders};
 use super::{ActiveRange, OpenListing, ProbeResult, RangeFuture, RangeScheduler, SplitLog, row_of};
 use crate::listing::feed::list_folders;
 use crate::listing::lister::{Lister, PAGE_KEYS};
