@@ -76,6 +76,16 @@ impl Limit {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    /// Rises from its start again, unless requests are in flight. The connections of an earlier run are closed: opening
+    /// hundreds at once overflows the accept queue of a server, and the kernel tries again only after a second.
+    pub fn restart(&self) {
+        let mut state = self.state();
+        if state.in_flight == 0 {
+            state.limit = state.limit.min(f64::from(state.bounds.start));
+            state.quick_rise = true;
+        }
+    }
+
     /// The limit now.
     pub fn current(&self) -> u32 {
         self.state().limit as u32
@@ -169,6 +179,23 @@ mod tests {
         let before = limit.current();
         limit.throttled();
         assert!(limit.current() < before && limit.current() >= 1);
+    }
+
+    #[tokio::test]
+    async fn restarted_limit_rises_from_its_start_again() {
+        let limit = Arc::new(Limit::new(LimitBounds { start: 2, min: 1, max: 8 }));
+        for _ in 0..4 {
+            let held = [limit.acquire().await, limit.acquire().await];
+            held.into_iter().for_each(Permit::succeeded);
+        }
+        let risen = limit.current();
+        assert!(risen > 2);
+        let held = limit.acquire().await;
+        limit.restart();
+        assert_eq!(limit.current(), risen, "another run uses it");
+        drop(held);
+        limit.restart();
+        assert_eq!(limit.current(), 2);
     }
 
     #[tokio::test]

@@ -138,6 +138,7 @@ async fn open_and_run(
     let open = async |side: Side| {
         let opened = engine.resolver.open(task, secrets, side).await.map_err(|f| f.at(side))?;
         let limit = engine.limit(&opened.limit_key, bounds);
+        limit.restart();
         let skew = opened.probe.skew_ms.unwrap_or(0);
         let retrying = RetryingStore::new(opened.store, side, limit, engine.backoff);
         if let Some(refused) = opened.probe.list_refused {
