@@ -61,7 +61,7 @@ impl CliUrl {
     /// Reads a place.
     ///
     /// # Errors
-    /// [`Kind::Invalid`] saying which forms there are.
+    /// [`model::error::Kind::Invalid`] saying which forms there are.
     pub(crate) fn parse(text: &str, ends: &Ends, side: Side) -> Result<Self> {
         let (endpoint, region) = match side {
             Side::Source => (&ends.source_endpoint, &ends.source_region),
