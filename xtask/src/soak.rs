@@ -188,6 +188,23 @@ const SOAKS: [Soak; 17] = [
 const FUZZ: Soak =
     Soak { name: "fuzz", help: "ten minutes for each fuzz target", needs: Needs::Nothing, run: Run::Fuzz };
 
+/// Names that soaks had before, which scripts may use.
+const FORMER_NAMES: [(&str, &str); 7] = [
+    ("bare", "clean-machine"),
+    ("doors", "connections"),
+    ("frozen", "stalled-target"),
+    ("gaps", "interruptions"),
+    ("great", "large-values"),
+    ("rest", "stop-latency"),
+    ("storms", "kill-storms"),
+];
+
+/// The soak of a name, or of a name that it had before.
+fn find(name: &str) -> Option<&'static Soak> {
+    let renamed = FORMER_NAMES.iter().find(|(before, _)| *before == name).map_or(name, |(_, now)| now);
+    all().find(|soak| soak.name == renamed)
+}
+
 /// The names of all soaks with what they do, one a line.
 pub(crate) fn list() -> String {
     let line = |soak: &Soak| format!("  {:<16}{}\n", soak.name, soak.help);
@@ -202,9 +219,7 @@ fn all() -> impl Iterator<Item = &'static Soak> {
 pub(crate) fn run(args: &[&str]) -> Done {
     let usage = || format!("usage: cargo x soak NAME\n\n{}", list());
     let name = args.first().ok_or_else(usage)?;
-    let soak = all()
-        .find(|soak| soak.name == *name)
-        .ok_or_else(|| format!("unknown soak `{name}`; the soaks are\n\n{}", list()))?;
+    let soak = find(name).ok_or_else(|| format!("unknown soak `{name}`; the soaks are\n\n{}", list()))?;
     let mut variables = amount(soak.name, &args[1..])?;
     if matches!(soak.needs, Needs::Program | Needs::AllServers) {
         cargo(&["build", "--release", "-p", "whimbrel"], &[])?;
@@ -307,6 +322,13 @@ mod tests {
             let reason = reason.split('"').next().unwrap();
             let known = reason.strip_prefix("soak: cargo x soak ");
             assert!(known.is_some_and(|name| all().any(|soak| soak.name == name)), "{reason}");
+        }
+    }
+
+    #[test]
+    fn former_names_lead_to_soaks_of_the_table() {
+        for (before, now) in FORMER_NAMES {
+            assert_eq!(find(before).map(|soak| soak.name), Some(now));
         }
     }
 
