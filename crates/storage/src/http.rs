@@ -14,7 +14,6 @@ use model::error::{Error, Kind, Result};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
 
 use crate::body::{Body, Sender};
@@ -26,15 +25,11 @@ use crate::quick_ack::{AckStream, QuickAck};
 pub use crate::body::ResponseBody;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Connections to one endpoint that are being opened at once. A server drops what exceeds its accept queue (often 128), and
-/// the kernel tries again only after a second.
-const MAX_CONNECTING: usize = 64;
 
 /// One endpoint: scheme, host and port.
 #[derive(Clone)]
 pub struct Client {
     idle: Arc<IdlePool<Sender>>,
-    connecting: Arc<Semaphore>,
     https: bool,
     host: String,
     port: u16,
@@ -97,7 +92,6 @@ impl Client {
         let port = authority.port_u16().unwrap_or(if https { 443 } else { 80 });
         Ok(Self {
             idle: Arc::default(),
-            connecting: Arc::new(Semaphore::new(MAX_CONNECTING)),
             https,
             authority: authority.as_str().to_owned(),
             base,
@@ -134,17 +128,6 @@ impl Client {
     /// True for TLS.
     pub fn is_https(&self) -> bool {
         self.https
-    }
-
-    /// A new connection, unless another one becomes idle while this one waits for its turn.
-    async fn idle_or_connect(&self) -> Result<Sender> {
-        let _turn = self.connecting.acquire().await;
-        if let Some(mut sender) = self.idle.take(|sender| !sender.is_closed())
-            && sender.ready().await.is_ok()
-        {
-            return Ok(sender);
-        }
-        self.connect().await
     }
 
     async fn connect(&self) -> Result<Sender> {
@@ -194,9 +177,9 @@ impl Client {
         let mut sender = match self.idle.take(|sender| !sender.is_closed()) {
             Some(mut sender) => match sender.ready().await {
                 Ok(()) => sender,
-                Err(_) => self.idle_or_connect().await?,
+                Err(_) => self.connect().await?,
             },
-            None => self.idle_or_connect().await?,
+            None => self.connect().await?,
         };
         let progress = request.body().progress();
         let answer = self.watch(sender.send_request(request), progress).await?;
