@@ -71,7 +71,7 @@ async fn remember_tls(mut response: axum::response::Response) -> axum::response:
     response
 }
 
-/// Opens the embedded store and ends its leases: whoever held one lived in a process that is gone.
+/// Opens the embedded store and ends its leases: their holders ended with the process before.
 async fn open_store(config: &Config) -> Result<Store> {
     if config.database != "sqlite" {
         let m = "database: only `sqlite` is supported by this version";

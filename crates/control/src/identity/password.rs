@@ -41,7 +41,7 @@ impl PasswordQueue {
 }
 
 impl PasswordPermit {
-    /// As [`matches()`], on a thread that may block. Whoever leaves meanwhile does not free the turn: the work goes on.
+    /// As [`matches()`], on a thread that may block. A caller that disconnects keeps its permit until the check has ended.
     pub async fn matches(self, password: String, hash: Option<String>) -> bool {
         #[expect(clippy::disallowed_methods, reason = "bounded by the turn that is held")]
         let done = tokio::task::spawn_blocking(move || {

@@ -1,8 +1,8 @@
-//! Who checks a password next. Permits are shared fairly between networks, and within a network between addresses;
-//! whoever signed in before from the same address waits in a reserve that strangers cannot fill.
+//! The queue for password checks. Permits are shared fairly between networks, and within a network between addresses. An
+//! account that signed in before from the same address waits in a reserve, which unknown callers cannot fill.
 //!
 //! A caller of a network that was not served lately waits at most one check for each other network that waits. The two
-//! queues are served in turn, so strangers do not starve the reserve and the reserve does not starve them.
+//! queues are served in turn, so neither starves the other.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
@@ -142,7 +142,7 @@ impl TurnQueue {
 }
 
 impl State {
-    /// Adds a caller to the reserve or among the strangers; false when there is no place for it.
+    /// Adds a caller to the reserve or to the queue of unknown callers; false when that is full.
     fn queue(&mut self, waiter: Waiter) -> bool {
         let own = self.reserve.iter().filter(|w| w.caller == waiter.caller).count();
         if self.known.contains(&waiter.caller)
@@ -272,7 +272,7 @@ mod tests {
         assert!(take(&turns, "a", ip(99, 1)).await.is_none(), "32 networks wait, one caller each");
         drop(held);
         settle().await;
-        assert!(queue.iter().all(|slot| slot.get() > Some(0)), "whoever waited has had its turn");
+        assert!(queue.iter().all(|slot| slot.get() > Some(0)), "every waiting caller had a turn");
         assert_eq!(turns.state().free, 2, "no permit is lost");
     }
 

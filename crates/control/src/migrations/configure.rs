@@ -101,7 +101,7 @@ impl Control {
     /// Changes what follows a lost connection (2.11).
     ///
     /// # Errors
-    /// [`MigrationError::State`] while it comes to rest.
+    /// [`MigrationError::State`] while it is stopping.
     pub async fn update_migration(&self, project: &str, id: &str, resume: ResumeMode) -> MigrationReply<()> {
         let mut tx = self.engine.store().read().await?;
         let row = self.migration(&mut tx, project, id).await?;

@@ -105,7 +105,7 @@ impl ForegroundRun<'_> {
     }
 }
 
-/// Runs the task and shows its progress; Ctrl-C lets it come to rest.
+/// Runs the task and shows its progress; Ctrl-C pauses it.
 pub(super) async fn follow(
     engine: &Arc<Engine>,
     store: &Store,

@@ -126,7 +126,7 @@ async fn on_io_thread<T: Send + 'static>(
     io_threads.run(work).await.ok_or_else(|| lost(&"the worker ended without a result"))?
 }
 
-/// Runs the work beside its progress; Ctrl-C or SIGTERM lets it come to rest.
+/// Runs the work beside its progress; Ctrl-C or SIGTERM pauses it.
 async fn run_with_progress<T>(
     work: impl Future<Output = T>,
     progress: &Arc<Progress>,
