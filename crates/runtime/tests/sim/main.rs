@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use broken::Planted;
 use scenario::Scenario;
+use service::Ledger;
 
 /// Seeds of the ordinary test.
 const SEEDS: u64 = 2000;
@@ -31,28 +32,33 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// Runs one seed; the complaint, if there is one.
-fn run(seed: u64, planted: Option<Planted>) -> Option<String> {
+fn run(seed: u64, planted: Option<Planted>, ledger: &Ledger) -> Option<String> {
     let scenario = Scenario::draw(seed);
-    let done = service::carry_out(&scenario, planted);
+    let done = service::carry_out(&scenario, planted, ledger);
     reference::judge(&scenario, &done).map(|what| format!("seed {seed}: {what}\n{scenario}\n{done}"))
 }
+
+/// Seeds that run at once on each core. A seed mostly waits: for disks, bandwidth limits and backoffs.
+const SEEDS_PER_CORE: usize = 4;
 
 /// Runs seeds on all cores until one has a complaint; how many were run, and the first complaint.
 fn run_all(first: u64, count: u64, planted: Option<Planted>) -> (u64, Option<String>) {
     let (next, done) = (AtomicU64::new(first), AtomicU64::new(0));
     let found = std::sync::Mutex::new(None);
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = SEEDS_PER_CORE * std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
+                let mut ledger = Ledger::new();
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= first + count || found.lock().unwrap().is_some() {
                         return;
                     }
-                    if let Some(complaint) = run(seed, planted) {
+                    if let Some(complaint) = run(seed, planted, &ledger) {
                         found.lock().unwrap().get_or_insert(complaint);
                     }
+                    ledger = ledger.next();
                     done.fetch_add(1, Ordering::Relaxed);
                 }
             });

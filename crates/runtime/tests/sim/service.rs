@@ -103,11 +103,39 @@ impl StoreResolver for Both {
     }
 }
 
+/// Seeds that share a ledger. To make one costs more than a seed; an old one is slower.
+const LEDGER_SEEDS: u64 = 200;
+
+/// A ledger for several seeds, one after the other; each seed has two tasks of its own in it.
+pub(crate) struct Ledger {
+    dir: tempfile::TempDir,
+    store: Store,
+    used: u64,
+}
+
+impl Ledger {
+    pub(crate) fn new() -> Self {
+        let base =
+            if std::path::Path::new("/dev/shm").is_dir() { "/dev/shm".into() } else { std::env::temp_dir() };
+        let dir = tempfile::tempdir_in(base).expect("a directory");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let store = runtime.block_on(Store::embedded(dir.path())).expect("a ledger");
+        Self { dir, store, used: 0 }
+    }
+
+    /// This ledger for the next seed, or a new one.
+    pub(crate) fn next(self) -> Self {
+        match self.used + 1 {
+            LEDGER_SEEDS => Self::new(),
+            used => Self { used, ..self },
+        }
+    }
+}
+
 struct Bench<'a> {
     scenario: &'a Scenario,
-    dir: tempfile::TempDir,
     /// One for all runs: a ledger is held by its process, and what was killed here still has it in its hands.
-    store: Store,
+    ledger: &'a Ledger,
     runtime: tokio::runtime::Runtime,
     clock: MockClock,
     source: Arc<Model>,
@@ -119,7 +147,7 @@ struct Bench<'a> {
     over_limit: std::cell::RefCell<Option<String>>,
 }
 
-pub(crate) fn carry_out(scenario: &Scenario, planted: Option<Planted>) -> Outcome {
+pub(crate) fn carry_out(scenario: &Scenario, planted: Option<Planted>, ledger: &Ledger) -> Outcome {
     let source = Model::new(scenario.source.clone(), scenario.seed ^ 1, BEGAN_MS);
     let target = Model::new(scenario.target.clone(), scenario.seed ^ 2, BEGAN_MS);
     for (model, given) in [(&source, &scenario.at_source), (&target, &scenario.at_target)] {
@@ -134,17 +162,12 @@ pub(crate) fn carry_out(scenario: &Scenario, planted: Option<Planted>) -> Outcom
         }
     };
     let ends = (around(&source, Side::Source), around(&target, Side::Target));
-    let base =
-        if std::path::Path::new("/dev/shm").is_dir() { "/dev/shm".into() } else { std::env::temp_dir() };
-    let dir = tempfile::tempdir_in(base).expect("a directory");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let store = runtime.block_on(Store::embedded(dir.path())).expect("a ledger");
     let faster = if planted == Some(Planted::PassesLimit) { 16 } else { 1 };
     let bench = Bench {
         scenario,
+        ledger,
         runtime,
-        store,
-        dir,
         clock: MockClock::new(BEGAN_MS),
         source,
         target,
@@ -158,17 +181,19 @@ pub(crate) fn carry_out(scenario: &Scenario, planted: Option<Planted>) -> Outcom
 impl Bench<'_> {
     fn all(&self) -> Outcome {
         let mut interruptions = self.scenario.interruptions.iter();
+        let first = (2 * self.ledger.used + 1) as TaskId;
+        let second = first + 1;
         let (mut runs, mut stuck, mut ended) = (0, false, false);
         while runs < RUNS_MAX && !stuck && !ended {
             runs += 1;
-            (ended, stuck) = self.one_run(1, interruptions.next().copied());
+            (ended, stuck) = self.one_run(first, interruptions.next().copied());
         }
-        let mut outcome = self.look(1, runs, stuck);
+        let mut outcome = self.look(first, runs, stuck);
         if outcome.state == Some(Visible::Succeeded) {
             self.source.heal();
             self.target.heal();
-            (_, outcome.stuck) = self.one_run(2, None);
-            let again = self.look(2, 1, false);
+            (_, outcome.stuck) = self.one_run(second, None);
+            let again = self.look(second, 1, false);
             outcome.again = Some((again.counters, again.note));
         }
         outcome
@@ -195,7 +220,7 @@ impl Bench<'_> {
     }
 
     async fn run(&self, id: TaskId, interruption: Option<(u64, Interruption)>) -> Result<bool> {
-        let store = self.store.clone();
+        let store = self.ledger.store.clone();
         self.prepare(&store, id).await?;
         let process = Arc::new(Process::default());
         let engine = Engine::start(EngineConfig {
@@ -204,11 +229,11 @@ impl Bench<'_> {
             resolver: Arc::new(Both {
                 source: self.ends.0.clone(),
                 target: self.ends.1.clone(),
-                data_dir: self.dir.path().to_owned(),
+                data_dir: self.ledger.dir.path().to_owned(),
                 skews: (self.scenario.source.skew_ms, self.scenario.target.skew_ms),
                 process: process.clone(),
             }),
-            data_dir: self.dir.path().to_owned(),
+            data_dir: self.ledger.dir.path().to_owned(),
             memory: 64 << 20,
             running_tasks: 1,
             zone_minutes: 0,
@@ -288,7 +313,7 @@ impl Bench<'_> {
         let (task, failures) = self
             .runtime
             .block_on(async {
-                let mut tx = self.store.read().await?;
+                let mut tx = self.ledger.store.read().await?;
                 let failures = tx.failures(id, &Key::default(), 100_000).await?;
                 Ok::<_, Error>((tx.task(id).await?, failures))
             })
