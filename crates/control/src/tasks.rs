@@ -147,7 +147,7 @@ pub(crate) async fn restart(
     }
     let mended = was == Visible::Failed && task.error.as_ref().is_some_and(|e| e.kind.is_resumable());
     let resumes = (was == Visible::Paused || mended) && task.failed_only == failed_only;
-    tx.reset_task(id, failed_only, resumes).await?;
+    tx.reset_task(id, failed_only, resumes, now).await?;
     if !resumes && !failed_only {
         tx.drop_failures(id).await?;
     }

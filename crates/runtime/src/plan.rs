@@ -111,6 +111,7 @@ mod tests {
             state: Lifecycle { desired, observed },
             created_at: 0,
             queued_at: 0,
+            run_began_at: 0,
             started_at: None,
             ended_at: None,
             running_ms: 0,

@@ -17,7 +17,7 @@ use crate::{Backend, Row, Transaction, Value};
 
 const READERS: usize = 4;
 /// Numbered migrations; PostgreSQL will have the same numbers.
-const MIGRATIONS: [&str; 12] = [
+const MIGRATIONS: [&str; 13] = [
     include_str!("../migrations/sqlite/0001_init.sql"),
     include_str!("../migrations/sqlite/0002_upload_doubt.sql"),
     include_str!("../migrations/sqlite/0003_sync_and_groups.sql"),
@@ -30,6 +30,7 @@ const MIGRATIONS: [&str; 12] = [
     include_str!("../migrations/sqlite/0010_list_index.sql"),
     include_str!("../migrations/sqlite/0011_audit.sql"),
     include_str!("../migrations/sqlite/0012_notices_by_project.sql"),
+    include_str!("../migrations/sqlite/0013_run_began.sql"),
 ];
 
 type Response<T> = oneshot::Sender<Result<T>>;

@@ -110,7 +110,7 @@ impl StoreTx {
     pub async fn insert_task(&mut self, task: NewTask) -> Result<()> {
         let sealed = self.keys.seal(&format!("task {}", task.id), task.secrets.as_bytes())?;
         let sql = "INSERT INTO tasks (id, project, name, spec, secrets, priority, desired, observed, created_at, queued_at, \
-                   member_kind, member_of) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11)";
+                   member_kind, member_of, run_began_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, $9)";
         let state = Lifecycle::NEW;
         let args = args![
             task.id,
@@ -283,7 +283,13 @@ impl StoreTx {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn reset_task(&mut self, id: TaskId, failed_only: bool, keep_ledger: bool) -> Result<()> {
+    pub async fn reset_task(
+        &mut self,
+        id: TaskId,
+        failed_only: bool,
+        keep_ledger: bool,
+        now: i64,
+    ) -> Result<()> {
         let sql = "UPDATE tasks SET error_kind = NULL, error_side = NULL, error_msg = NULL, attempts = 0, \
                    retry_at = 0, failed_only = $2, records = '{}' WHERE id = $1";
         self.tx.execute(sql, args![id, failed_only]).await?;
@@ -294,8 +300,8 @@ impl StoreTx {
             self.tx
                 .execute(
                     "UPDATE tasks SET scan_over = 0, note = '', outcome_len = 0, source_order = '', \
-                     target_order = '' WHERE id = $1",
-                    args![id],
+                     target_order = '', run_began_at = $2 WHERE id = $1",
+                    args![id, now],
                 )
                 .await?;
         }

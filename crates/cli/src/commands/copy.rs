@@ -238,7 +238,7 @@ async fn prepare(store: &Store, spec: &TaskSpec, clock: &dyn Clock) -> Result<bo
     let resumed = match there.map(|t| t.state.visible()) {
         Some(Visible::Paused) => {
             tx.must_apply(TASK, Event::Start, now).await?;
-            tx.reset_task(TASK, false, true).await?;
+            tx.reset_task(TASK, false, true, now).await?;
             true
         }
         Some(Visible::Pausing) => {
@@ -250,7 +250,7 @@ async fn prepare(store: &Store, spec: &TaskSpec, clock: &dyn Clock) -> Result<bo
         // The ledger is exact: what a person has mended goes on where it was.
         Some(Visible::Failed) if error.is_some_and(|e| e.kind.is_resumable()) => {
             tx.must_apply(TASK, Event::Start, now).await?;
-            tx.reset_task(TASK, false, true).await?;
+            tx.reset_task(TASK, false, true, now).await?;
             true
         }
         Some(Visible::Failed | Visible::Succeeded) => {

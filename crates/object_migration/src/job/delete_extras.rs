@@ -29,7 +29,7 @@ use range::DeletionRange;
 
 /// Questions or removals at once.
 const MAX_CONCURRENT: usize = 32;
-/// Refused removals that a walk without an order keeps until its end.
+/// Refused removals that are kept before they are counted.
 const MAX_HELD_REFUSALS: usize = 10_000;
 /// Removals between two looks at whether the source is there.
 const BATCH_KEYS: usize = 100;
@@ -374,7 +374,7 @@ impl Job {
                 row,
                 lines: String::new(),
                 failed: vec![],
-                held_refusals: None,
+                held_refusals: vec![],
             };
             match strip.run(deletion, !self.task.spec.extensions.dry_run).await {
                 // Without an order a token was refused: the walk begins again at the first key.

@@ -44,7 +44,7 @@ impl Job {
         let task = &self.task;
         let mut tx = self.begin_write().await?;
         if task.failed_only {
-            tx.drop_failures_before(task.id, task.started_at.unwrap_or(0)).await?;
+            tx.drop_failures_before(task.id, task.run_began_at).await?;
         }
         tx.set_precount_done(task.id).await?;
         let now = tx.task(task.id).await?;

@@ -298,7 +298,7 @@ impl Bench<'_> {
             }
             Some(Visible::Paused) => {
                 tx.must_apply(id, Event::Start, now).await?;
-                tx.reset_task(id, false, true).await?;
+                tx.reset_task(id, false, true, now).await?;
             }
             Some(Visible::Pausing) => {
                 tx.must_apply(id, Event::Drained, now).await?;

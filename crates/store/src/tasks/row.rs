@@ -30,7 +30,9 @@ pub struct TaskRow {
     pub created_at: i64,
     /// Waiting since, milliseconds.
     pub queued_at: i64,
-    /// Last start, milliseconds.
+    /// When the present run began, milliseconds: a resume after a pause goes on with the same run.
+    pub run_began_at: i64,
+    /// Last start or resume, milliseconds.
     pub started_at: Option<i64>,
     /// Last end, milliseconds.
     pub ended_at: Option<i64>,
@@ -62,9 +64,9 @@ pub struct TaskRow {
 
 pub(super) const COLUMNS: &str = "t.id, t.project, t.name, t.spec, t.priority, t.desired, t.observed, t.created_at, \
   t.queued_at, t.started_at, t.ended_at, t.running_ms, t.failed_only, t.scan_over, t.attempts, t.error_kind, \
-  t.error_side, t.error_msg, t.note, t.records, t.fence, t.outcome_len, t.member_kind, t.member_of";
+  t.error_side, t.error_msg, t.note, t.records, t.fence, t.outcome_len, t.member_kind, t.member_of, t.run_began_at";
 
-const N: usize = 24;
+const N: usize = 25;
 
 pub(super) fn priority_number(p: Priority) -> i64 {
     match p {
@@ -96,6 +98,7 @@ pub(super) fn row(r: &Row) -> Result<TaskRow> {
         state: Lifecycle { desired: parse_enum(r.text(5)?)?, observed: parse_enum(r.text(6)?)? },
         created_at: r.int(7)?,
         queued_at: r.int(8)?,
+        run_began_at: r.int(24)?,
         started_at: r.opt_int(9)?,
         ended_at: r.opt_int(10)?,
         running_ms: r.int(11)?,

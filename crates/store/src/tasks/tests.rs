@@ -35,3 +35,29 @@ async fn sec_f18_task_page_reads_only_its_rows() {
         assert!(steps.iter().any(|s| s.contains("COVERING INDEX tasks_by_project")), "{steps:?}");
     }
 }
+
+#[tokio::test]
+async fn resume_goes_on_with_the_run_and_its_failures() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = crate::Store::embedded(dir.path()).await.unwrap();
+    let mut tx = store.write().await.unwrap();
+    let spec = r#"{"face":"v2","selection":{"kind":"prefix","entries":[""]},"source":{"region":"r"},"target":{"region":"r"}}"#;
+    let task = NewTask {
+        id: 1,
+        project: "p".into(),
+        name: "t".into(),
+        spec: serde_json::from_str(spec).unwrap(),
+        secrets: "{}".into(),
+        priority: Priority::Medium,
+        parent: Parent::None,
+        now: 10,
+    };
+    tx.insert_task(task).await.unwrap();
+    let began = async |tx: &mut StoreTx| tx.task(1).await.unwrap().unwrap().run_began_at;
+    assert_eq!(began(&mut tx).await, 10);
+    tx.mark_started(1, 20).await.unwrap();
+    tx.reset_task(1, true, true, 30).await.unwrap();
+    assert_eq!(began(&mut tx).await, 10, "a resume is of the same run");
+    tx.reset_task(1, true, false, 40).await.unwrap();
+    assert_eq!(began(&mut tx).await, 40, "a start from the beginning is another run");
+}

@@ -329,6 +329,7 @@ mod tests {
             state: Lifecycle::NEW,
             created_at: 1,
             queued_at: 1,
+            run_began_at: 0,
             started_at: None,
             ended_at: None,
             running_ms: 0,

@@ -1,5 +1,6 @@
 //! The deletion of extra objects within one range of keys.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use flow_control::clock::SharedClock;
@@ -16,6 +17,9 @@ use crate::ledger::{Ledger, Report};
 use crate::listing::feed::Feed;
 use crate::listing::lister::Lister;
 
+/// Failures that are read at once.
+const FAILURES_PAGE: u64 = 1000;
+
 /// A range of the target while it is pruned.
 pub(super) struct DeletionRange<'a> {
     pub(super) job: &'a Job,
@@ -24,9 +28,10 @@ pub(super) struct DeletionRange<'a> {
     pub(super) row: RangeRow,
     pub(super) lines: String,
     pub(super) failed: Vec<FailedObject>,
-    /// Removals that were refused on a walk that begins again at its first key after an interruption: they are counted at
-    /// its end, else they would be counted by each walk. None: such a walk goes on where it was.
-    pub(super) held_refusals: Option<Vec<(ExtraObject, Error)>>,
+    /// Removals that were refused since the place where a walk would begin again after an interruption: the current page,
+    /// or the first key where no order tells the place. They are counted when that place moves, else each walk would
+    /// count them.
+    pub(super) held_refusals: Vec<(ExtraObject, Error)>,
 }
 
 impl DeletionRange<'_> {
@@ -44,6 +49,26 @@ impl DeletionRange<'_> {
         if let Outcome::Failed(failure) = outcome {
             let (key, failure) = (one.key.clone(), failure.clone());
             self.failed.push(FailedObject { key, size: one.size, failure, at: self.clock.now_ms() });
+        }
+    }
+
+    fn count_refusals(&mut self) {
+        for (one, failure) in std::mem::take(&mut self.held_refusals) {
+            self.record_outcome(&one, &Outcome::Failed(failure));
+        }
+    }
+
+    /// Keys that are named as failed in this run.
+    async fn failed_keys(&self) -> Result<HashSet<Key>> {
+        let began = self.job.task.run_began_at;
+        let mut keys = HashSet::new();
+        let mut after = Key::default();
+        let mut tx = self.job.store.read().await?;
+        loop {
+            let page = tx.failures(self.job.task.id, &after, FAILURES_PAGE).await?;
+            let Some(last) = page.last() else { return Ok(keys) };
+            after = last.key.clone();
+            keys.extend(page.into_iter().filter(|f| f.at >= began).map(|f| f.key));
         }
     }
 
@@ -82,25 +107,25 @@ impl DeletionRange<'_> {
         let mut pages = match (&self.row.scope, after.is_empty()) {
             // Its order does not matter: the walk begins again where no order tells where it was.
             (Scope::Prefix(_), _) if unordered => {
-                self.held_refusals = Some(Vec::new());
                 Feed::of_listing(Lister::unordered(deletion.target.clone(), &prefix, Side::Target))
             }
             (scope, _) => Feed::of_scope(deletion.target.clone(), scope, &prefix, after, Side::Target),
         };
+        // An ordered walk before this one may have counted refusals, whose keys are found again.
+        let counted = if unordered { self.failed_keys().await? } else { HashSet::new() };
         loop {
             let page = tokio::select! {
                 page = pages.next() => page,
                 () = self.job.stop.cancelled() => return Err(stopped()),
             };
             let Some(page) = page else {
-                for (one, failure) in self.held_refusals.take().unwrap_or_default() {
-                    self.record_outcome(&one, &Outcome::Failed(failure));
-                }
+                self.count_refusals();
                 return self.report(vec![], true).await;
             };
             let entries = page?.page.entries;
             let last = entries.last().map(|e| Key::new(&e.key.as_bytes()[save.len()..]));
-            let found = deletion.extras_of_page(entries).await?;
+            let mut found = deletion.extras_of_page(entries).await?;
+            found.retain(|one| !counted.contains(&one.key));
             if remove {
                 for batch in found.chunks(BATCH_KEYS) {
                     let batch = deletion.still_extra(batch.to_vec()).await?;
@@ -108,6 +133,9 @@ impl DeletionRange<'_> {
                 }
             } else {
                 found.iter().for_each(|one| self.record_outcome(one, &Outcome::Skipped("would be deleted")));
+            }
+            if !unordered {
+                self.count_refusals();
             }
             self.row.cursor = last.unwrap_or(self.row.cursor.clone());
             self.report(vec![], false).await?;
@@ -143,12 +171,11 @@ impl DeletionRange<'_> {
             return Err(failure);
         }
         for (one, failure) in refused {
-            match &mut self.held_refusals {
-                // So many refusals are the task's failure.
-                Some(held) if held.len() >= MAX_HELD_REFUSALS => return Err(failure),
-                Some(held) => held.push((one, failure)),
-                None => self.record_outcome(&one, &Outcome::Failed(failure)),
+            // So many refusals are the task's failure.
+            if self.held_refusals.len() >= MAX_HELD_REFUSALS {
+                return Err(failure);
             }
+            self.held_refusals.push((one, failure));
         }
         Ok(())
     }
