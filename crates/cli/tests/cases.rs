@@ -517,6 +517,91 @@ fn sec_f02_content_that_differs_from_the_listed_object_fails() {
     }
 }
 
+/// A proxy answers the first read with other bytes under the right ETag: the file that stands at the target stays, and the
+/// next run copies the object.
+#[test]
+fn sec_f02_wrong_bytes_are_not_published_and_the_next_run_copies_the_object() {
+    let listed = "a".repeat(100);
+    let etag = format!("\"{}\"", source(&[("k", &listed)]).bucket("from").objects()[0].1.etag);
+    let broken = Arc::new(AtomicBool::new(true));
+    let still = broken.clone();
+    let from = scripted(move |call| match (call.method, call.key) {
+        ("GET", "k") if still.load(Ordering::SeqCst) => {
+            Step::Answer(200, vec![("etag", etag.clone())], vec![b'b'; 100])
+        }
+        _ => Step::Serve,
+    });
+    let from = filled(from, &[("k", &listed)]);
+    let to = tempfile::tempdir().unwrap();
+    std::fs::write(to.path().join("k"), "before").unwrap();
+    let first = to_directory("copy", &from, "from", to.path());
+    assert_eq!(first.status.code(), Some(1), "{}", said(&first));
+    assert_eq!(std::fs::read_to_string(to.path().join("k")).unwrap(), "before");
+    broken.store(false, Ordering::SeqCst);
+    let second = to_directory("copy", &from, "from", to.path());
+    assert_eq!(second.status.code(), Some(0), "{}", said(&second));
+    assert_eq!(std::fs::read_to_string(to.path().join("k")).unwrap(), listed);
+}
+
+/// An object of two parts whose second is answered with other bytes: its ETag is the MD5 of the parts' MD5s.
+#[test]
+fn sec_f02_composite_etag_is_checked_towards_directories() {
+    let size = 32 * MIB;
+    let make = |server: &S3Server| {
+        server.bucket("from").put_with("huge", Content::Pattern(size), Some(16 * MIB), &[]);
+    };
+    let etag = {
+        let server = source(&[]);
+        make(&server);
+        format!("\"{}\"", server.bucket("from").objects()[0].1.etag)
+    };
+    assert!(etag.ends_with("-2\""), "{etag}");
+    for wrong in [false, true] {
+        let etag = etag.clone();
+        let from = scripted(move |call| {
+            let range = call.headers.get("range").and_then(|v| v.to_str().ok()).unwrap_or_default();
+            let from = range.strip_prefix("bytes=").and_then(|r| r.split_once('-'));
+            match from.and_then(|(a, b)| Some((a.parse::<u64>().ok()?, b.parse::<u64>().ok()?))) {
+                Some((first, last)) if wrong && call.method == "GET" && first >= 16 * MIB => {
+                    let range = format!("bytes {first}-{last}/{size}");
+                    let len = usize::try_from(last + 1 - first).unwrap();
+                    Step::Answer(206, vec![("etag", etag.clone()), ("content-range", range)], vec![b'x'; len])
+                }
+                _ => Step::Serve,
+            }
+        });
+        make(&from);
+        let to = tempfile::tempdir().unwrap();
+        let output = to_directory("copy", &from, "from", to.path());
+        let summary = json(&output);
+        let expected = if wrong { (Some(1), 0, 1) } else { (Some(0), 1, 0) };
+        let found = (output.status.code(), count(&summary, "copied"), count(&summary, "failed"));
+        assert_eq!(found, expected, "{summary} {}", said(&output));
+        assert_eq!(to.path().join("huge").exists(), !wrong);
+        if !wrong {
+            assert_eq!(summary["proof"]["digest"].as_u64(), Some(1), "{summary}");
+        }
+    }
+}
+
+/// A link that leads nowhere has no content to copy, but its name is not missing at the source.
+#[test]
+fn obj_07_name_of_a_broken_link_is_not_deleted_at_the_target() {
+    let (from, to, state) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for name in ["a", "b", "c"] {
+        std::fs::write(from.path().join(name), name).unwrap();
+        std::fs::write(to.path().join(name), name).unwrap();
+    }
+    std::fs::remove_file(from.path().join("b")).unwrap();
+    std::os::unix::fs::symlink("nowhere", from.path().join("b")).unwrap();
+    let mut command = whimbrel();
+    command.arg("copy").args([from.path(), to.path()]).args(["--delete", "--yes", "--json", "--state-dir"]);
+    let output = command.arg(state.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(std::fs::read_to_string(to.path().join("b")).unwrap(), "b");
+}
+
 /// Runs `.ci/run` in a directory of programs that do nothing but `apt-get`, which notes its words; answers them.
 fn gate_without(missing: &[&str]) -> String {
     use std::os::unix::fs::PermissionsExt;

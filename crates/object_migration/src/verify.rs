@@ -231,7 +231,11 @@ impl Comparison {
         match head_entry(&**store, key).await {
             Ok(Some(entry)) => Ok(HeadResult::Found(Box::new(entry))),
             Ok(None) => Ok(HeadResult::Missing),
-            Err(f) if f.kind == Kind::Forbidden && is_listed(store.clone(), key, side).await? => {
+            // Something of this name that is not an object is not missing: a broken link, a pipe.
+            Err(f)
+                if f.kind == Kind::Unsupported
+                    || f.kind == Kind::Forbidden && is_listed(store.clone(), key, side).await? =>
+            {
                 if self.depth != Depth::Presence {
                     out.differ += 1;
                     tell(&Difference::Differs(name.clone(), f.message));

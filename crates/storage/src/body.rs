@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
 use crate::capability::WriteCrc;
-use crate::checksum::{DigestSet, Hasher, crc64_of};
+use crate::checksum::{DigestSet, Digests, Hasher, crc64_of};
 use crate::framed::{ChunkSource, Framed};
 use crate::pooled_body::PooledBody;
 
@@ -54,6 +54,23 @@ enum Source {
     Framed(Box<Framed<Body>>),
 }
 
+/// Judges the digests of a whole stream: the error when they are not what the source says they are.
+#[derive(Clone)]
+pub struct StreamCheck(Arc<dyn Fn(&Digests) -> Result<()> + Send + Sync>);
+
+impl StreamCheck {
+    /// A check by a function.
+    pub fn new(check: impl Fn(&Digests) -> Result<()> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(check))
+    }
+}
+
+impl std::fmt::Debug for StreamCheck {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StreamCheck")
+    }
+}
+
 /// What watches the bytes of one transfer.
 #[derive(Clone, Debug, Default)]
 pub struct ObserverOptions {
@@ -65,11 +82,15 @@ pub struct ObserverOptions {
     pub prepaid: u64,
     /// Counts every byte that passes, for progress and for noticing stalls.
     pub moved: Arc<AtomicU64>,
+    /// Asked before the last bytes are handed on: a receiver never gets all of a stream that is wrong, and publishes
+    /// nothing.
+    pub check: Option<StreamCheck>,
 }
 
 #[derive(Debug)]
 struct Observer {
     hasher: Hasher,
+    check: Option<StreamCheck>,
     bandwidth: Option<Arc<Bandwidth>>,
     prepaid: u64,
     moved: Arc<AtomicU64>,
@@ -211,6 +232,7 @@ impl Body {
         let len = self.len;
         let tapped = Observer {
             hasher: Hasher::new(tap.wanted),
+            check: tap.check.clone(),
             bandwidth: tap.bandwidth.clone(),
             prepaid: tap.prepaid,
             moved: tap.moved.clone(),
@@ -284,7 +306,11 @@ impl Body {
                     tap.hasher.update(&chunk);
                     tap.moved.fetch_add(n, Ordering::Relaxed);
                     if self.left == 0 {
-                        tap.seen.set(Some(tap.hasher.finish()), None);
+                        let digests = tap.hasher.finish();
+                        tap.seen.set(Some(digests), None);
+                        if let Some(Err(wrong)) = tap.check.take().map(|check| (check.0)(&digests)) {
+                            return Poll::Ready(Some(Err(self.failed(wrong))));
+                        }
                     }
                     if let Some(ticket) = tap.charge(n) {
                         let sleep = Box::pin(tokio::time::sleep(Duration::ZERO));
@@ -388,6 +414,24 @@ mod tests {
         assert_eq!(tap.moved.load(Ordering::Relaxed), 9);
         let md5 = seen.digests().and_then(|d| d.md5).unwrap();
         assert_eq!(crate::checksum::hex(&md5), "25f9e794323b453885f5181f1b624d0b");
+    }
+
+    #[tokio::test]
+    async fn wrong_stream_ends_before_its_last_bytes() {
+        let (tx, rx) = mpsc::channel(2);
+        tx.send(Ok(Bytes::from_static(b"abc"))).await.unwrap();
+        tx.send(Ok(Bytes::from_static(b"de"))).await.unwrap();
+        let wrong = || Error::new(Kind::Mismatch, "read", "other bytes");
+        let tap = ObserverOptions {
+            check: Some(StreamCheck::new(
+                move |digests| if digests.bytes == 5 { Err(wrong()) } else { Ok(()) },
+            )),
+            ..ObserverOptions::default()
+        };
+        let (mut body, seen) = Body::channel(rx, 5).observed(&tap);
+        assert_eq!(body.chunk().await.unwrap().unwrap(), "abc");
+        assert_eq!(body.chunk().await.unwrap().unwrap_err().kind, Kind::Mismatch);
+        assert_eq!(seen.failure().unwrap().kind, Kind::Mismatch);
     }
 
     #[tokio::test]

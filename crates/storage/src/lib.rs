@@ -179,6 +179,9 @@ pub struct UploadedPart {
     /// CRC-64/NVME of its bytes in flight, where it was computed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crc64: Option<u64>,
+    /// MD5 of its bytes in flight, where it was computed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub md5: Option<[u8; 16]>,
 }
 
 /// One version of a key, or the mark that it was deleted.

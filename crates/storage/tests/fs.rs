@@ -41,6 +41,104 @@ async fn symlinks_out_of_the_root_are_not_followed() {
     assert!(!outside.path().join("new").exists());
 }
 
+/// A listing does not follow such a link: what is written through it would be an object under two keys.
+#[tokio::test]
+async fn directory_links_inside_the_root_are_not_written_through() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("c")).unwrap();
+    std::os::unix::fs::symlink("c", dir.path().join("a")).unwrap();
+    let fs = Fs::open(dir.path(), false).unwrap();
+    refused(&fs, "a/x").await;
+    refused(&fs, "a/deep/x").await;
+    fs.write(&Key::from("c/x"), &Meta::default(), Body::bytes("x")).await.unwrap();
+    assert_eq!(std::fs::read_dir(dir.path().join("c")).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn file_changed_with_its_time_set_back_has_another_etag() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("k");
+    std::fs::write(&path, "before").unwrap();
+    let fs = Fs::open(dir.path(), false).unwrap();
+    let read = async |etag| {
+        let request = ReadRequest { if_match: etag, ..ReadRequest::default() };
+        fs.read(&Key::from("k"), &request).await.map(|reading| reading.meta.etag)
+    };
+    let etag = read(None).await.unwrap();
+    let time = std::fs::metadata(&path).unwrap().modified().unwrap();
+    std::fs::write(&path, "after!").unwrap();
+    std::fs::File::open(&path).unwrap().set_modified(time).unwrap();
+    assert_eq!(read(Some(etag)).await.unwrap_err().kind, Kind::Changed);
+}
+
+/// A program rewrites the file in place all the while: a read gives one content or an error.
+#[test]
+fn small_file_that_changes_is_not_read_half_and_half() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("k");
+    let len = 1000 << 10;
+    std::fs::write(&path, vec![b'a'; len]).unwrap();
+    let fs = Fs::open(dir.path(), false).unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let read = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            use std::os::unix::fs::FileExt;
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            for byte in [b'b', b'c'].into_iter().cycle() {
+                // Long pauses let some reads succeed, short ones let others meet a write.
+                file.write_all_at(&vec![byte; len], 0).unwrap();
+                std::thread::park_timeout(std::time::Duration::from_millis(fastrand::u64(1..60)));
+                if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let one = || {
+            runtime.block_on(async {
+                let reading = fs.read(&Key::from("k"), &ReadRequest::default()).await?;
+                reading.body.collect(1 << 20).await
+            })
+        };
+        let read: Vec<_> = std::iter::repeat_with(one).take(60).collect();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        read
+    });
+    let mut whole = 0;
+    for read in read {
+        match read {
+            Ok(bytes) => {
+                assert!(bytes.iter().all(|b| *b == bytes[0]), "two contents in one read");
+                whole += 1;
+            }
+            Err(failure) => assert_eq!(failure.kind, Kind::Changed),
+        }
+    }
+    assert!(whole > 0);
+}
+
+#[tokio::test]
+async fn unfinished_files_are_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    // As an earlier version left it.
+    std::fs::create_dir_all(dir.path().join(".whimbrel/uploads")).unwrap();
+    let fs = Fs::open(dir.path(), true).unwrap();
+    fs.begin_upload(&Key::from("secret"), &Meta::default()).await.unwrap();
+    let mode = std::fs::metadata(dir.path().join(".whimbrel/uploads")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+}
+
+#[tokio::test]
+async fn directory_with_content_is_not_reported_as_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let fs = Fs::open(dir.path(), true).unwrap();
+    fs.write(&Key::from("d/x"), &Meta::default(), Body::bytes("x")).await.unwrap();
+    assert_eq!(fs.delete(&Key::from("d/")).await.unwrap_err().kind, Kind::Conflict);
+    fs.delete(&Key::from("d/x")).await.unwrap();
+    fs.delete(&Key::from("d/")).await.unwrap();
+}
+
 #[tokio::test]
 async fn folder_markers_and_empty_directories_are_listed() {
     let dir = tempfile::tempdir().unwrap();

@@ -179,6 +179,8 @@ impl ExtraDeletion {
                     Ok(_) => Ok(None),
                     // A name that the source could never hold is not there either.
                     Err(f) if matches!(f.kind, Kind::NotFound | Kind::InvalidKey) => Ok(Some(one)),
+                    // Something of this name that is not an object, such as a broken link, is not missing.
+                    Err(f) if f.kind == Kind::Unsupported => Ok(None),
                     // One that may not be asked about is there when it is listed.
                     Err(f) if f.kind == Kind::Forbidden => {
                         match is_listed(source, &one.key, Side::Source).await? {
@@ -219,6 +221,7 @@ impl ExtraDeletion {
                     Ok(_) => Ok(None),
                     // A name that the source could never hold is not there either.
                     Err(f) if f.kind == Kind::InvalidKey => Ok(Some(one)),
+                    Err(f) if f.kind == Kind::Unsupported => Ok(None),
                     Err(f) if matches!(f.kind, Kind::NotFound | Kind::Forbidden) => {
                         let listed = is_listed(source, &one.key, Side::Source).await?;
                         match f.kind {

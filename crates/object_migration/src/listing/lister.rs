@@ -418,14 +418,14 @@ pub(crate) async fn first_key_after(store: &dyn ObjectStore, prefix: &str, key: 
     }
 }
 
-/// Whether a key is there by its own answer. One that may not be asked about is taken to be there, which is the side of caution for
-/// all that ask: they walk once more.
+/// Whether a key is there by its own answer. One that may not be asked about, or that is not an object, is taken to be there,
+/// which is the side of caution for all that ask: they walk once more.
 pub(crate) async fn exists(store: &dyn ObjectStore, key: &Key) -> Result<bool> {
     match store.head(key, None).await {
         Ok(_) => Ok(true),
         // A store has no key that it cannot hold.
         Err(f) if matches!(f.kind, Kind::NotFound | Kind::InvalidKey | Kind::Invalid) => Ok(false),
-        Err(f) if f.kind == Kind::Forbidden => Ok(true),
+        Err(f) if matches!(f.kind, Kind::Forbidden | Kind::Unsupported) => Ok(true),
         Err(f) => Err(f),
     }
 }

@@ -80,6 +80,7 @@ impl ObjectCopier {
             bandwidth: Some(self.progress.bandwidth.clone()),
             prepaid: 0,
             moved: self.progress.moved.clone(),
+            check: None,
         }
     }
 

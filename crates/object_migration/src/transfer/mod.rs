@@ -36,7 +36,7 @@ use crate::ledger::outcome::Outcome;
 use crate::listing::lister::is_listed;
 use crate::progress::Progress;
 use crate::transfer::parts_limit::PartsLimit;
-use crate::transfer::proof::{ReportedDigests, Verdict};
+use crate::transfer::proof::{ReportedDigests, Verdict, stream_check};
 use part::AbortUnlessSent;
 pub(crate) use part::PartJob;
 
@@ -342,6 +342,7 @@ impl ObjectCopier {
         let source = ReportedDigests::from(&reading.meta);
         let tap = ObserverOptions {
             prepaid: prepaid_bytes(entry.size),
+            check: self.checks_content().then(|| stream_check(source.clone())),
             ..self.observer(self.digests_with_source(wanted, &source))
         };
         let (body, seen) = reading.body.observed(&tap);

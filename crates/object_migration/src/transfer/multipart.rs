@@ -9,14 +9,16 @@ use model::count::Proof;
 use model::error::{Error, Kind, Policy, Result, Side};
 use model::key::Key;
 use storage::capability::PartProof;
-use storage::checksum::DigestSet;
+use storage::checksum::{Checksums, DigestSet};
 use storage::{Entry, Etag, Meta, ObjectStore, UploadedPart, WriteCrc};
 use store::{UnresolvedUpload, Upload};
 use tokio::task::JoinSet;
 
 use crate::ledger::outcome::Outcome;
 use crate::transfer::plan::{Plan, part_count, part_range, plan, wants_layout};
-use crate::transfer::proof::{ReportedDigests, Verdict, etag_of_parts, of_parts, parts_compared, whole_of};
+use crate::transfer::proof::{
+    ReportedDigests, Verdict, etag_in_flight, etag_of_parts, of_parts, parts_compared, whole_of,
+};
 use crate::transfer::{MAX_MISMATCHES, ObjectCopier, PartJob, TransferEnd, identity};
 
 /// How long parts on their way may take once another has ended the task.
@@ -152,8 +154,12 @@ impl ObjectCopier {
         let mut wanted = self.digests_for(&meta.etag);
         let md5_parts = capability.etag_is_md5 && capability.part_proof == PartProof::Md5;
         // With the source's own layout the parts' ETags prove the whole; otherwise each part needs a digest.
-        wanted.md5 =
-            digest || (wanted.md5 && md5_parts) || (!own_layout && md5_parts && self.checks_content());
+        // Where the target's parts have none, those in flight add up to the source's ETag: the only thing that a source
+        // without checksums says of the whole.
+        let by_flight = own_layout && meta.etag.parts().is_some() && meta.sums == Checksums::default();
+        wanted.md5 = digest
+            || (wanted.md5 && md5_parts)
+            || (self.checks_content() && if md5_parts { !own_layout } else { by_flight });
         wanted.crc64_nvme |= self.checks_content()
             && (capability.part_proof == PartProof::Crc64 || meta.sums.crc64_nvme.is_some());
         self.copy_parts(entry, &meta, &upload, &mut done, wanted).await?;
@@ -175,6 +181,16 @@ impl ObjectCopier {
     ) -> Result<Proof> {
         let to = entry.key.under(&self.spec.save_prefix);
         let by_parts = etag_of_parts(parts);
+        // Of a target whose parts tell no MD5, those of the bytes in flight tell whether they are the source's.
+        let in_flight = by_parts.is_none().then(|| etag_in_flight(parts)).flatten();
+        let read = in_flight.as_ref().and_then(|etag| etag.proves(&meta.etag));
+        if read == Some(false) && self.has_same_layout(entry, upload.part_size, parts).await? {
+            let m = format!(
+                "`{}`: the bytes read do not match the ETag that the source lists ({})",
+                entry.key, meta.etag
+            );
+            return Err(Error::new(Kind::Mismatch, "verify", m).at(Side::Source));
+        }
         let proved = by_parts.as_ref().and_then(|etag| etag.proves(&meta.etag));
         if proved == Some(false) && (!digest || self.has_same_layout(entry, upload.part_size, parts).await?) {
             let made = by_parts.as_ref().map(Etag::to_string).unwrap_or_default();
@@ -203,10 +219,16 @@ impl ObjectCopier {
             (source.etag, stored.etag) = (Etag::None, Etag::None);
         }
         let proof = match self.verify_written(&to, meta.size, &source, Some(seen), &stored).await? {
-            Verdict::Proved(proof) if proved != Some(true) => of_parts(proof, &source, &seen),
+            Verdict::Proved(proof) if proved != Some(true) && read != Some(true) => {
+                of_parts(proof, &ReportedDigests::from(meta), &seen)
+            }
             Verdict::Proved(proof) => proof,
             _ if proved == Some(true) => Proof::Etag,
-            Verdict::Unproved if parts_compared(parts, wanted) => of_parts(Proof::Digest, &source, &seen),
+            // Each part is stored as it was read, and all were read as the source says.
+            Verdict::Unproved if parts_compared(parts, wanted) && read == Some(true) => Proof::Digest,
+            Verdict::Unproved if parts_compared(parts, wanted) => {
+                of_parts(Proof::Digest, &ReportedDigests::from(meta), &seen)
+            }
             Verdict::Unproved => Proof::Size,
             Verdict::NeedDigest => return Err(target_mismatch(&to, "checksums of source and target differ")),
             Verdict::Differs(why) => return Err(target_mismatch(&to, &why)),
@@ -355,7 +377,8 @@ impl ObjectCopier {
                 }
                 Some(Ok(Ok((part, digests)))) => {
                     let crc64 = digests.and_then(|d| d.sums.crc64_nvme);
-                    done.insert(part.number, UploadedPart { crc64, ..part });
+                    let md5 = digests.and_then(|d| d.md5);
+                    done.insert(part.number, UploadedPart { crc64, md5, ..part });
                     let parts: Vec<&UploadedPart> = done.values().collect();
                     let text = serde_json::to_string(&parts).unwrap_or_else(|_| "[]".into());
                     self.ledger.put_upload(Upload { parts: text, ..upload.clone() });

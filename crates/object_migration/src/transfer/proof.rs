@@ -10,11 +10,16 @@
 //! | | differs | | differs: the target stored other bytes than were sent |
 //! | | | differs | without an MD5 in flight: once more with one; else differs |
 //! | | | equal | proved by ETag or checksum |
-//! | equal or unknown | equal | unknown | proved by digest |
+//! | equal, or the source says nothing | equal | unknown | proved by digest |
+//! | the source says something that cannot be compared | any | unknown | not proved: only the length is known |
 //! | any | unknown | unknown | not proved: only the length is known |
 //!
+//! What is read is judged before its last bytes are handed to the target ([`stream_check`]): bytes that are not the
+//! source's are never published, whatever the target would have made of them.
+//!
 //! An object that is moved in parts is read in parallel, so the MD5 of its whole is not computed. The CRC-64 of its parts
-//! are put together: a source that keeps that of the whole is compared with it. A source that says an MD5 and no CRC-64
+//! are put together: a source that keeps that of the whole is compared with it. A source whose ETag is the MD5 of its
+//! parts' MD5s is compared with those of the same parts in flight. A source that says an MD5 and no CRC-64
 //! is proved by length only ([`of_parts`]), although each part is known to be stored as it was read.
 //!
 //! Unknown is never equal. Where two kinds can be compared, the stronger decides.
@@ -22,6 +27,8 @@
 //! Decision: ADR 0004, `docs/adr/0004-proof-before-publication.md`.
 
 use model::count::Proof;
+use model::error::{Error, Kind, Side};
+use storage::body::StreamCheck;
 use storage::checksum::{Checksums, DigestSet, Digests, hex};
 use storage::{Etag, Meta, UploadedPart, Written};
 
@@ -48,7 +55,20 @@ impl ReportedDigests {
     /// Whether the bytes in flight are those of the claim; none when nothing can be compared.
     pub(crate) fn matches_flight(&self, seen: &Digests) -> Option<bool> {
         let strong = same(self.sums.sha256, seen.sums.sha256).or(same(self.etag.md5().copied(), seen.md5));
-        strong.or_else(|| self.sums.agree(&seen.sums))
+        strong.or_else(|| self.sums.agree(&seen.sums)).or_else(|| self.matches_one_part(seen))
+    }
+
+    /// An object that was uploaded in one part has the MD5 of that part's MD5.
+    fn matches_one_part(&self, seen: &Digests) -> Option<bool> {
+        match self.etag {
+            Etag::Parts(says, 1) => Some(says == storage::checksum::md5_of_parts([seen.md5?])),
+            _ => None,
+        }
+    }
+
+    /// Whether it tells a digest of the content.
+    fn tells_digest(&self) -> bool {
+        self.etag.md5().is_some() || self.etag.parts().is_some() || self.sums != Checksums::default()
     }
 
     /// Whether two claims are of the same bytes, and by what that is known.
@@ -62,6 +82,18 @@ impl ReportedDigests {
 
 fn same<T: PartialEq>(a: Option<T>, b: Option<T>) -> Option<bool> {
     Some(a? == b?)
+}
+
+/// Refuses a stream whose bytes are not those that the source says they are.
+pub(crate) fn stream_check(source: ReportedDigests) -> StreamCheck {
+    StreamCheck::new(move |seen| match source.matches_flight(seen) {
+        Some(false) => Err(Error::new(Kind::Mismatch, "read", differs_from(&source)).at(Side::Source)),
+        _ => Ok(()),
+    })
+}
+
+fn differs_from(source: &ReportedDigests) -> String {
+    format!("the bytes read do not match the ETag that the source lists ({})", source.etag)
 }
 
 /// What is known of a copy.
@@ -83,10 +115,7 @@ pub(crate) fn compare_digests(
 ) -> Verdict {
     let seen = seen.unwrap_or_default();
     if source.matches_flight(&seen) == Some(false) {
-        return Verdict::Differs(format!(
-            "the bytes read do not match the ETag that the source lists ({})",
-            source.etag
-        ));
+        return Verdict::Differs(differs_from(source));
     }
     let kept = stored.matches_flight(&seen);
     if kept == Some(false) {
@@ -100,6 +129,10 @@ pub(crate) fn compare_digests(
         (Some((false, _)), _) if seen.md5.is_none() => Verdict::NeedDigest,
         (Some((false, _)), _) => {
             Verdict::Differs(format!("{} at the source, {} at the target", source.etag, stored.etag))
+        }
+        // What the source says of its bytes was not compared with those that came: only the length is known.
+        (None, Some(true)) if source.tells_digest() && source.matches_flight(&seen).is_none() => {
+            Verdict::Unproved
         }
         (None, Some(true)) => Verdict::Proved(Proof::Digest),
         (None, _) => Verdict::Unproved,
@@ -117,9 +150,8 @@ pub(crate) fn whole_of(parts: &[UploadedPart]) -> Digests {
 /// The proof of an object that was moved in parts. Digests in flight tell what was stored; where the source says a
 /// digest of the whole that they were not compared with, only the length of what was read is known.
 pub(crate) fn of_parts(proof: Proof, source: &ReportedDigests, seen: &Digests) -> Proof {
-    let says = source.etag.md5().is_some() || source.sums != Checksums::default();
     match proof {
-        Proof::Digest if says && source.matches_flight(seen).is_none() => Proof::Size,
+        Proof::Digest if source.tells_digest() && source.matches_flight(seen).is_none() => Proof::Size,
         proof => proof,
     }
 }
@@ -151,6 +183,13 @@ fn part_kind(part: &UploadedPart) -> PartKind {
         16 if !part.opaque => PartKind::Crc64,
         _ => PartKind::Opaque,
     }
+}
+
+/// The ETag that the bytes of all parts in flight would have at a store that makes it of MD5s.
+pub(crate) fn etag_in_flight(parts: &[UploadedPart]) -> Option<Etag> {
+    let digests = parts.iter().map(|part| part.md5).collect::<Option<Vec<_>>>()?;
+    let count = u32::try_from(digests.len()).ok()?;
+    Some(Etag::Parts(storage::checksum::md5_of_parts(digests), count))
 }
 
 /// True when each part was compared with the digest of its bytes in flight.

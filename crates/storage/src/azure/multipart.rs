@@ -64,7 +64,7 @@ impl Azure {
         let answer = self.send(call).await?;
         let etag = part_tag(answer.headers());
         collect(answer, MAX_RESPONSE_BYTES).await?;
-        Ok(UploadedPart { number, etag, size, opaque: false, crc64: None })
+        Ok(UploadedPart { number, etag, size, opaque: false, crc64: None, md5: None })
     }
 
     pub(super) async fn put_block_list(

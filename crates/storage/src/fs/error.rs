@@ -8,6 +8,7 @@ pub(super) fn io_failure(op: &'static str, what: &dyn std::fmt::Display, e: Errn
         Errno::NOENT => Kind::NotFound,
         Errno::ACCESS | Errno::PERM => Kind::Forbidden,
         Errno::XDEV => Kind::Forbidden,
+        Errno::LOOP => Kind::InvalidKey,
         Errno::NOSPC | Errno::DQUOT => Kind::NoSpace,
         Errno::ROFS => Kind::ReadOnly,
         Errno::NAMETOOLONG | Errno::ILSEQ | Errno::INVAL => Kind::InvalidKey,
@@ -21,6 +22,7 @@ pub(super) fn io_failure(op: &'static str, what: &dyn std::fmt::Display, e: Errn
             "a file and a directory with the same name cannot both exist".to_owned()
         }
         Errno::XDEV => "a symbolic link points outside of the root".to_owned(),
+        Errno::LOOP => "a directory of its path is a symbolic link".to_owned(),
         e => std::io::Error::from(e).to_string(),
     };
     Error::new(kind, op, format!("`{what}`: {why}"))

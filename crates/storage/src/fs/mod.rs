@@ -15,6 +15,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -25,7 +26,7 @@ use rustix::io::Errno;
 use tokio::sync::{Semaphore, mpsc};
 
 use self::error::{io_failure, std_failure};
-use self::meta::{etag_of, meta_of};
+use self::meta::{changed_within, etag_of, meta_of};
 use self::root::{Root, path_of};
 use self::write::publish;
 use crate::body::Body;
@@ -39,6 +40,10 @@ pub use self::root::RESERVED_DIR;
 
 const CHUNK: usize = 256 << 10;
 const SMALL: u64 = 1 << 20;
+/// More than the steps in which file systems keep time: 10 ms where the kernel ticks at 100 Hz.
+const TIME_STEP: Duration = Duration::from_millis(20);
+/// A file that has changed in each of so many steps is being written.
+const SETTLE_WAITS: usize = 5;
 const BLOCKING_MAX: usize = 64;
 
 /// A directory of the local machine.
@@ -213,7 +218,7 @@ impl ObjectStore for Fs {
         let (key, request) = (key.clone(), request.clone());
         let blocking = self.blocking.clone();
         self.blocking(move |root| {
-            let (mut file, stat) = root.stat(&key)?;
+            let (mut file, stat) = settled(root, &key)?;
             let meta = meta_of(root, &key, &file, &stat);
             if request.if_match.as_ref().is_some_and(|e| !e.is_none() && *e != meta.etag) {
                 let m = format!("`{key}` has changed since it was listed");
@@ -230,6 +235,10 @@ impl ObjectStore for Fs {
                     _ => std_failure("read", &key, &e),
                 };
                 file.read_exact_at(&mut bytes, range.start).map_err(failed)?;
+                if !file.metadata().is_ok_and(|now| etag_of(&now) == meta.etag) {
+                    let m = format!("`{key}` changed while it was read");
+                    return Err(Error::new(Kind::Changed, "read", m));
+                }
                 return Ok(Reading { meta, body: Body::bytes(bytes) });
             }
             let (tx, rx) = mpsc::channel(2);
@@ -298,7 +307,11 @@ impl ObjectStore for Fs {
             };
             sidecar::remove(root, &key);
             match rustix::fs::unlinkat(&parent, path.file_name().unwrap_or_default(), flags) {
-                Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => Ok(()),
+                Ok(()) | Err(Errno::NOENT) => Ok(()),
+                Err(Errno::NOTEMPTY | Errno::EXIST) => {
+                    let m = format!("`{key}`: the directory is not empty");
+                    Err(Error::new(Kind::Conflict, "delete", m))
+                }
                 Err(e) => Err(io_failure("delete", &key, e)),
             }
         })
@@ -338,7 +351,14 @@ impl ObjectStore for Fs {
         self.feed(body, move |root, next| {
             let mut file = upload_file(root, &key, &upload)?;
             let (size, crc64) = write_checked(&key, &mut file, offset, len, next)?;
-            Ok(UploadedPart { number, etag: hex(&crc64.to_be_bytes()), size, opaque: false, crc64: None })
+            Ok(UploadedPart {
+                number,
+                etag: hex(&crc64.to_be_bytes()),
+                size,
+                opaque: false,
+                crc64: None,
+                md5: None,
+            })
         })
         .await
     }
@@ -444,6 +464,19 @@ fn upload_file(root: &Root, key: &Key, upload: &str) -> Result<File> {
     let path = Path::new(RESERVED_DIR).join("uploads").join(upload);
     let fd = root.open(&path, OFlags::RDWR).map_err(|e| io_failure("write_part", key, e))?;
     Ok(File::from(fd))
+}
+
+/// Opens a file once a later change of it would show in its times: they advance in steps, and of two changes within one
+/// step the second leaves no trace.
+fn settled(root: &Root, key: &Key) -> Result<(File, std::fs::Metadata)> {
+    for _ in 0..SETTLE_WAITS {
+        let found = root.stat(key)?;
+        if !changed_within(&found.1, TIME_STEP) {
+            return Ok(found);
+        }
+        std::thread::park_timeout(TIME_STEP);
+    }
+    Err(Error::new(Kind::Changed, "read", format!("`{key}` is being written")))
 }
 
 /// Reads a range in chunks until the receiver goes away; a file that changed meanwhile fails its last chunk.

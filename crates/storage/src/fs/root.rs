@@ -74,6 +74,10 @@ pub(super) fn path_of(key: &Key) -> Result<&Path> {
     Ok(Path::new(std::ffi::OsStr::from_bytes(bare)))
 }
 
+fn not_regular(key: &Key, what: &str) -> Error {
+    Error::new(Kind::Unsupported, "read", format!("`{key}` is {what}, not a regular file"))
+}
+
 impl Root {
     pub(super) fn open(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
@@ -85,10 +89,19 @@ impl Root {
         self.open(path, OFlags::DIRECTORY | OFlags::RDONLY)
     }
 
+    /// Opens a directory to write in. A listing does not follow links to directories: what is written through one would be
+    /// an object under another key as well.
+    fn dir_without_links(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        rustix::fs::openat2(&self.fd, path, flags, Mode::empty(), resolve)
+    }
+
     /// Opens a directory below the root and makes what is missing of it, with the modes given from the
     /// outermost on; further ones get the usual mode.
     pub(super) fn make_dir(&self, path: &Path, modes: &[u32]) -> rustix::io::Result<OwnedFd> {
-        match self.dir(path) {
+        match self.dir_without_links(path) {
             Err(Errno::NOENT) => {}
             other => return other,
         }
@@ -102,14 +115,15 @@ impl Root {
                 Err(e) => return Err(e),
             }
             at.push(part);
-            dir = self.dir(&at)?;
+            dir = self.dir_without_links(&at)?;
         }
         Ok(dir)
     }
 
     pub(super) fn own(&self, name: &str) -> Result<(OwnedFd, PathBuf)> {
         let path = Path::new(RESERVED_DIR).join(name);
-        let dir = self.make_dir(&path, &[]).map_err(|e| match e {
+        // What is unfinished has no permissions of its own yet: nobody else reads it.
+        let dir = self.make_dir(&path, &[0o700, 0o700]).map_err(|e| match e {
             // Where this cannot be made, nothing can be written at all.
             Errno::ACCESS | Errno::PERM | Errno::ROFS => {
                 let m = format!("directory `{}` is not writable: {e}", self.path.display());
@@ -117,6 +131,8 @@ impl Root {
             }
             e => io_failure("write", &self.path.display(), e),
         })?;
+        // One that an earlier version made may be open to all.
+        let _ = rustix::fs::fchmod(&dir, Mode::RWXU);
         Ok((dir, path))
     }
 
@@ -173,13 +189,27 @@ impl Root {
     pub(super) fn stat(&self, key: &Key) -> Result<(File, std::fs::Metadata)> {
         let path = path_of(key)?;
         let fd =
-            self.open(path, OFlags::RDONLY | OFlags::NONBLOCK).map_err(|e| io_failure("read", key, e))?;
+            self.open(path, OFlags::RDONLY | OFlags::NONBLOCK).map_err(|e| self.not_opened(key, path, e))?;
         let file = File::from(fd);
         let meta = file.metadata().map_err(|e| std_failure("read", key, &e))?;
-        if meta.is_dir() != key.is_folder() || !(meta.is_file() || meta.is_dir()) {
+        if !(meta.is_file() || meta.is_dir()) {
+            return Err(not_regular(key, "a pipe, socket or device"));
+        }
+        if meta.is_dir() != key.is_folder() {
             return Err(Error::new(Kind::NotFound, "read", format!("`{key}` is not a file")));
         }
         Ok((file, meta))
+    }
+
+    /// Why a file could not be opened. A link that leads nowhere is there all the same: it is not "not found".
+    fn not_opened(&self, key: &Key, path: &Path, e: Errno) -> Error {
+        let dangling = matches!(e, Errno::NOENT | Errno::LOOP)
+            && rustix::fs::statat(&self.fd, path, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+        match (dangling, e) {
+            (true, _) => not_regular(key, "a broken symbolic link"),
+            (false, Errno::NXIO) => not_regular(key, "a pipe, socket or device"),
+            (false, e) => io_failure("read", key, e),
+        }
     }
 
     /// Permissions of the directories on the way to a key, then its own.

@@ -79,7 +79,7 @@ impl Google {
         let name = format!("{}{number:05}", parts_folder(key, upload));
         let object = self.insert_object("write_part", &name, &Meta::default(), body).await?;
         let etag = object.etag().md5().map(|m| hex(m)).unwrap_or_default();
-        Ok(UploadedPart { number, etag, size, opaque: false, crc64: None })
+        Ok(UploadedPart { number, etag, size, opaque: false, crc64: None, md5: None })
     }
 
     pub(super) async fn finish_upload(
@@ -130,6 +130,7 @@ impl Google {
                 size: o.size.parse().ok()?,
                 opaque: false,
                 crc64: None,
+                md5: None,
             })
         };
         Ok(self.parts_of(&folder).await?.iter().filter_map(part).collect())

@@ -40,9 +40,19 @@ impl<'a> ApiCall<'a> {
     }
 }
 
-/// True for a key with an empty segment in front of its last.
-pub(super) fn has_empty_segment(key: &[u8]) -> bool {
-    key.starts_with(b"/") || key.windows(2).any(|w| w == b"//")
+/// Why a server that keeps objects as files of a tree would store a key under another name, or never list it.
+pub(super) fn changed_by_tree(key: &[u8]) -> Option<&'static str> {
+    if key.starts_with(b"/") || key.windows(2).any(|w| w == b"//") {
+        return Some("has an empty path segment, which this server would store under another key");
+    }
+    if key.contains(&b'\\') {
+        return Some("has a backslash, which this server would store as `/`");
+    }
+    let hidden = |segment: &[u8]| segment == b".uploads" || segment.ends_with(b".versions");
+    if key.split(|&b| b == b'/').any(hidden) {
+        return Some("has a path segment that this server keeps for itself and does not list");
+    }
+    None
 }
 
 pub(super) async fn body_of(answer: Response<ResponseBody>) -> Result<bytes::Bytes> {
@@ -82,8 +92,8 @@ pub struct S3 {
     pub(super) capability: Capability,
     /// Reads are of this version of a key.
     pub(super) version: Option<String>,
-    /// The server makes one key of `a//b`, `/a/b` and `a/b`.
-    pub(super) merges_slashes: bool,
+    /// The server keeps objects as files of a tree, which not every key can be: it makes one key of `a//b` and `a/b`.
+    pub(super) keeps_tree: bool,
     pub(super) facts: Arc<ServerFacts>,
 }
 
@@ -108,11 +118,11 @@ impl S3 {
     }
 
     pub(super) async fn send(&self, call: ApiCall<'_>) -> Result<Response<ResponseBody>> {
-        if self.merges_slashes
-            && let Some(key) = call.key.filter(|k| has_empty_segment(k.as_bytes()))
+        if self.keeps_tree
+            && let Some(key) = call.key
+            && let Some(why) = changed_by_tree(key.as_bytes())
         {
-            let m =
-                format!("`{key}` has an empty path segment, which this server would store under another key");
+            let m = format!("`{key}` {why}");
             return Err(Error::new(Kind::InvalidKey, call.op, m));
         }
         let mut path = String::with_capacity(64 + call.key.map_or(0, |k| k.as_bytes().len()));

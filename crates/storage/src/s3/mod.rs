@@ -76,7 +76,7 @@ impl S3 {
             clock: DebugClock(clock),
             capability,
             version: None,
-            merges_slashes: false,
+            keeps_tree: false,
             facts: Arc::default(),
         })
     }
@@ -102,8 +102,8 @@ impl S3 {
         let s3 = &mut self;
         let probe = s3.probe(prefix).await?;
         // SeaweedFS keeps keys in folders and lists by walking them; see docs/storage.md.
-        s3.merges_slashes = probe.server.starts_with("SeaweedFS");
-        if s3.config.order.is_none() && s3.merges_slashes {
+        s3.keeps_tree = probe.server.starts_with("SeaweedFS");
+        if s3.config.order.is_none() && s3.keeps_tree {
             s3.capability.list_order = Order::Segments;
         }
         Ok((self, probe))
@@ -251,7 +251,7 @@ impl ObjectStore for S3 {
             clock: DebugClock(self.clock.0.clone()),
             capability: Capability { copy: false, ..self.capability },
             version: Some(version.to_owned()),
-            merges_slashes: self.merges_slashes,
+            keeps_tree: self.keeps_tree,
             facts: self.facts.clone(),
         }))
     }

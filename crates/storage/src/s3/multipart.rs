@@ -54,7 +54,7 @@ impl S3 {
         if etag.is_empty() {
             return Err(Error::new(Kind::Corrupt, "write_part", "the response has no ETag"));
         }
-        Ok(UploadedPart { number, etag, size, opaque, crc64: None })
+        Ok(UploadedPart { number, etag, size, opaque, crc64: None, md5: None })
     }
 
     pub(super) async fn finish_upload(
@@ -124,6 +124,7 @@ impl S3 {
                     size: size.parse().unwrap_or(0),
                     opaque: false,
                     crc64: None,
+                    md5: None,
                 };
                 parts.push(part);
             }

@@ -66,15 +66,17 @@ fn sec_f02_obj_03_verification_never_contradicts_the_content() {
                             assert_ne!(source.matches_flight(&told), Some(false), "{case}");
                             assert_ne!(stored.matches_flight(&told), Some(false), "{case}");
                             let connected = source.across(&stored).is_some();
+                            // A source that says something of its bytes was compared with something.
+                            let compared = connected || source.matches_flight(&told).is_some();
+                            assert!(compared || !source.tells_digest(), "{case}");
                             assert!(if connected { has == kept } else { read == kept }, "{case}");
                         }
                         Verdict::Differs(_) => assert!(has != read || read != kept || has != kept, "{case}"),
                         Verdict::NeedDigest => assert!(has != kept && told.md5.is_none(), "{case}"),
                         Verdict::Unproved => {
-                            assert!(
-                                source.across(&stored).is_none() && stored.matches_flight(&told).is_none(),
-                                "{case}"
-                            );
+                            let uncompared = source.tells_digest() && source.matches_flight(&told).is_none();
+                            let unknown = uncompared || stored.matches_flight(&told).is_none();
+                            assert!(source.across(&stored).is_none() && unknown, "{case}");
                         }
                     }
                     // What can be seen to differ is never taken for equal.
@@ -100,7 +102,8 @@ fn sec_f02_checksum_of_the_target_alone_does_not_verify_source_bytes() {
 
 #[test]
 fn obj_03_part_with_opaque_etag_is_not_compared() {
-    let part = |opaque| UploadedPart { number: 1, etag: "0".repeat(32), size: 1, opaque, crc64: None };
+    let part =
+        |opaque| UploadedPart { number: 1, etag: "0".repeat(32), size: 1, opaque, crc64: None, md5: None };
     let wanted = DigestSet { md5: true, ..DigestSet::default() };
     assert!(part_differs(&part(false), Some(digests(0))).is_some());
     assert!(part_differs(&part(true), Some(digests(0))).is_none());
@@ -116,6 +119,7 @@ fn parts_verify_an_object_only_if_the_source_was_compared() {
         size: bytes.len() as u64,
         opaque: true,
         crc64: Some(storage::checksum::crc64_of(bytes)),
+        md5: None,
     };
     let parts = [piece(&BYTES[0][..4]), piece(&BYTES[0][4..])];
     let seen = whole_of(&parts);
@@ -134,4 +138,36 @@ fn parts_verify_an_object_only_if_the_source_was_compared() {
     assert_eq!(of_parts(Proof::Etag, &alone(&md5), &seen), Proof::Etag);
     let unknown = [parts[0].clone(), UploadedPart { crc64: None, ..parts[1].clone() }];
     assert_eq!(whole_of(&unknown).sums, Checksums::default());
+}
+
+#[test]
+fn composite_etag_proves_only_what_was_compared_with_it() {
+    let bytes: [&[u8]; 2] = [&BYTES[0][..4], &BYTES[0][4..]];
+    let md5 = |bytes: &[u8]| storage::Body::bytes(bytes.to_vec()).md5_in_memory().unwrap();
+    let parts: Vec<UploadedPart> = (1..)
+        .zip(bytes)
+        .map(|(number, bytes)| UploadedPart {
+            number,
+            etag: String::new(),
+            size: bytes.len() as u64,
+            opaque: true,
+            crc64: None,
+            md5: Some(md5(bytes)),
+        })
+        .collect();
+    let composite = Etag::Parts(storage::checksum::md5_of_parts(bytes.map(md5)), 2);
+    assert_eq!(etag_in_flight(&parts).unwrap().proves(&composite), Some(true));
+    let unknown = [parts[0].clone(), UploadedPart { md5: None, ..parts[1].clone() }];
+    assert_eq!(etag_in_flight(&unknown), None);
+    // Read as one, the composite of several parts cannot be computed, and the target's own digest says nothing of it.
+    let source = |etag| ReportedDigests { etag, sums: Checksums::default() };
+    let stored = ReportedDigests { etag: etags(0)[0].clone(), sums: Checksums::default() };
+    assert_eq!(compare_digests(&source(composite), Some(digests(0)), &stored), Verdict::Unproved);
+    // That of one part can.
+    let of_one = |content| Etag::Parts(storage::checksum::md5_of_parts([digests(content).md5.unwrap()]), 1);
+    assert_eq!(
+        compare_digests(&source(of_one(0)), Some(digests(0)), &stored),
+        Verdict::Proved(Proof::Digest)
+    );
+    assert!(matches!(compare_digests(&source(of_one(1)), Some(digests(0)), &stored), Verdict::Differs(_)));
 }

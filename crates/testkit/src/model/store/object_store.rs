@@ -223,7 +223,7 @@ impl ObjectStore for Model {
             open.parts.insert(number, bytes);
             match kind {
                 EtagKind::Md5 => {
-                    UploadedPart { number, etag: hex(&digest), size, opaque: false, crc64: None }
+                    UploadedPart { number, etag: hex(&digest), size, opaque: false, crc64: None, md5: None }
                 }
                 _ => UploadedPart {
                     number,
@@ -231,6 +231,7 @@ impl ObjectStore for Model {
                     size,
                     opaque: true,
                     crc64: None,
+                    md5: None,
                 },
             }
         };
@@ -275,6 +276,7 @@ impl ObjectStore for Model {
             size: bytes.len() as u64,
             opaque,
             crc64: None,
+            md5: None,
         };
         Ok(open.parts.iter().map(part).collect())
     }
