@@ -1,11 +1,18 @@
-//! One error for the whole house: a kind, the operation, and a sentence that tells the reader what to do.
+//! The error type of the workspace: a kind, a side, the operation, a sentence, and the cause.
 //!
-//! [`Kind::policy`] is the only table from a kind to "try again or not"; the faces translate kinds to
-//! their codes in one table each.
+//! [`Kind::policy`] is the only table from a kind to "retry or not"; API, webhooks and reports translate kinds to their
+//! codes in one table each. Where a kind is too coarse for a decision or for the hint, the error has a [`Reason`]. Code
+//! never decides by the operation or the text of a message.
+
+mod hints;
+mod reason;
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::reason::Reason;
 
 /// What went wrong, in terms that decide what happens next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -232,149 +239,64 @@ pub enum Side {
 }
 
 /// An error with its kind, side, operation and sentence. Never holds a secret.
+///
+/// The message is complete: where there is a cause, it contains the cause's text. The cause is for code, see
+/// [`std::error::Error::source`].
 #[derive(Clone, Debug)]
 pub struct Error {
     /// Decides retry and code.
     pub kind: Kind,
     /// Which end it happened at.
     pub side: Side,
-    /// What was being done, e.g. `list`, `read`, `write_part`.
+    /// What was being done, e.g. `list`, `read`, `write_part`. Context for a person: code decides by kind and reason.
     pub op: &'static str,
     /// The sentence for a person: what failed and with which answer.
     pub message: String,
+    /// What exactly failed, where the kind alone does not decide what happens next.
+    pub reason: Reason,
+    /// The error of the library or the operating system that led to this one.
+    pub cause: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
-/// Short for results of the house.
+/// The `Result` of the workspace.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// A failure on our own side.
+    /// An error of the service itself: no side, reason or cause.
     pub fn new(kind: Kind, op: &'static str, message: impl Into<String>) -> Self {
-        Self { kind, side: Side::Local, op, message: message.into() }
+        Self {
+            kind,
+            side: Side::Local,
+            op,
+            message: message.into(),
+            reason: Reason::Unspecified,
+            cause: None,
+        }
+    }
+
+    /// The error of work that ends because a stop was requested.
+    pub fn stopped(op: &'static str) -> Self {
+        Self::new(Kind::Stopped, op, "the task was stopped")
+    }
+
+    /// The same error with a reason.
+    #[must_use]
+    pub fn because(mut self, reason: Reason) -> Self {
+        self.reason = reason;
+        self
+    }
+
+    /// The same error with the error that led to it. Its text must already be in the message.
+    #[must_use]
+    pub fn caused_by(mut self, cause: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.cause = Some(Arc::new(cause));
+        self
     }
 
     /// The same failure, attributed to `side`.
     pub fn at(mut self, side: Side) -> Self {
         self.side = side;
         self
-    }
-
-    /// The advice of the kind, as it reads for this side and place.
-    pub fn remedy(&self) -> &'static str {
-        let local = self.message.starts_with("directory ") || self.message.ends_with("(os error 13)");
-        let redis = self.message.contains("redis://") || self.message.contains("rediss://");
-        match (self.kind, self.side) {
-            (Kind::BadCredentials, _) if redis => {
-                "check the user and the password (on the command line: WHIMBREL_SOURCE_PASSWORD, \
-                 WHIMBREL_TARGET_PASSWORD)"
-            }
-            (Kind::Forbidden, _) if self.message.contains("may not connect to") => {
-                "ask the operator to add the host or network to limits.inline_endpoints (for Redis: \
-                 limits.redis_endpoints)"
-            }
-            (Kind::Forbidden, _) if redis => "grant the user the commands that docs/redis.md lists",
-            (_, _) if self.op == "keyring" => {
-                "restore the `seal.key` of this database from a backup; without it, move the database away and \
-                 configure the service again"
-            }
-            (_, _) if self.op == "mode" => "run `chmod 600` on the file",
-            (Kind::Conflict, _) if self.op == "rotate" => {
-                "run `whimbrel keys rotate` again when the other command has finished"
-            }
-            (Kind::Timeout, _) if self.op == "rotate" => {
-                "check the log of the service, restart the service, then run `whimbrel keys rotate` again"
-            }
-            (Kind::ReadOnly, _) if self.op == "rotate" => {
-                "run the command as the owner of the data directory"
-            }
-
-            (_, _) if self.op == "databases" => {
-                "map the database to another number (--db-map), exclude it, or raise `databases` at the target"
-            }
-            (Kind::Conflict, _) if self.op == "clean" => "stop the migration first, or use --force",
-            (_, _) if self.op == "loop" => "stop one of the two migrations",
-            (Kind::Conflict, _) if self.op == "function" => {
-                "delete that library at the target, or choose what becomes of it (--functions replace or skip)"
-            }
-            (Kind::Unsupported, Side::Source) if self.op == "format" => {
-                "the file was written by a newer or different server: copy from the running server (--mode scan), or \
-                 update whimbrel"
-            }
-            (_, _) if self.op == "sentinel" => "use the address of the master",
-            (Kind::Unsupported, Side::Source) if self.op == "psync" => {
-                "copy with --mode scan, or say what REPLCONF is called there (--source-command REPLCONF=NAME)"
-            }
-            (Kind::Unsupported, Side::Source) if self.op == "info" && redis => {
-                "say what INFO is called there (--source-command INFO=NAME)"
-            }
-            (_, Side::Source) if redis && self.message.contains("unknown command") => {
-                "say what the command is called there (--source-command NAME=NAME_THERE), or import a backup"
-            }
-            (_, _) if redis && self.message.contains("unknown command") => {
-                "exclude the command (--skip-command NAME), or choose a target that supports it"
-            }
-            (Kind::Unsupported, Side::Source) if self.op == "import" => {
-                "import into an empty target without key or database filters, or exclude these commands \
-                 (--leave-out-commands)"
-            }
-            (Kind::Conflict, _) if self.op == "diverged" && self.message.contains("NOSCRIPT") => {
-                "load the script at the target (SCRIPT LOAD), delete the checkpoint key, then start again"
-            }
-            (Kind::Conflict, _) if self.op == "diverged" && self.message.contains("DUMP payload version") => {
-                "choose a target of a newer version, delete the checkpoint key, then start again"
-            }
-            (Kind::Conflict, _) if self.op == "diverged" && self.message.contains("Bad data format") => {
-                "the target does not take that value: choose a newer one, delete the position key, and start again"
-            }
-            (Kind::Changed, _) if self.op == "anew" => "nothing to do: everything is copied from the start",
-            (Kind::Invalid, _) if redis && matches!(self.op, "apply" | "restore" | "rebuild" | "write") => {
-                "look at what the target answers; the same command goes on or starts from the snapshot"
-            }
-            (Kind::Connect, _) if redis && self.message.contains("CertificateRequired") => {
-                "show a certificate (--source-cert and --source-key, --target-cert and --target-key, `cert` and `key` of [[redis]])"
-            }
-            (Kind::Connect, _) if redis && self.message.contains("invalid peer certificate") => {
-                "name its authorities (--source-ca, --target-ca, `ca` of [[redis]], or SSL_CERT_FILE)"
-            }
-            (Kind::Connect, _) if redis && self.op != "connect" => {
-                "no action needed if the server is reachable again; if this repeats, check the server log, \
-                 `timeout`, `maxclients` and output buffer limits"
-            }
-            (Kind::NoSpace, _) if redis => {
-                "raise `maxmemory` or free memory at the target; the migration then \
-                 resumes by itself"
-            }
-            (Kind::Unavailable, _) if self.message.contains("MISCONF") => {
-                "free disk space at the target; the migration then resumes by itself"
-            }
-            (Kind::Unavailable, Side::Source) if self.op == "cluster" => {
-                "give these slots to a master (redis-cli --cluster fix), or copy what is served (--allow-uncovered-slots)"
-            }
-            (Kind::Unavailable, _) if redis => {
-                "no action needed; the migration resumes when the server accepts \
-                 writes"
-            }
-            (Kind::Conflict, _) if self.op == "diverged" || self.op == "halted" => {
-                "stop other writers at the target, delete the checkpoint key, then start again"
-            }
-            (Kind::Conflict, _) if self.op == "fence" => "no action needed; the other run continues",
-            (Kind::Conflict, _) if self.op == "restore" => {
-                "use --replace or --skip-existing, or choose an empty target"
-            }
-            (Kind::Corrupt, Side::Source)
-                if matches!(self.op, "check" | "read" | "commands" | "snapshot") =>
-            {
-                "the file is corrupt or not an RDB/AOF backup; obtain it again"
-            }
-            (Kind::WrongRegion, Side::Source) => "set --source-region, or `signing_region` of the store",
-            (Kind::WrongRegion, Side::Target) => "set --target-region, or `signing_region` of the store",
-            (Kind::InvalidKey, Side::Source) => "shorten or rename the file",
-            (Kind::Forbidden, _) if local => {
-                "grant this user read permission (at the target also write permission)"
-            }
-            (Kind::NoBucket, _) if local => "create the directory or correct its name",
-            _ => self.kind.remedy(),
-        }
     }
 
     /// The message without its hint, and one hint: that of the message, else that of the kind.
@@ -412,7 +334,11 @@ pub fn split_hint(message: &str) -> (&str, Option<&str>) {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as _)
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -424,6 +350,45 @@ mod tests {
             Error::new(Kind::ReadOnly, "open", "it is a replica; hint: use its master").at(Side::Target);
         assert_eq!(own.to_string(), "target open: it is a replica; hint: use its master");
         assert_eq!(own.with_hint(), ("it is a replica", "use its master"));
+    }
+
+    #[test]
+    fn cause_of_an_error_is_its_source() {
+        let io = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        let error = Error::new(Kind::Forbidden, "read", format!("`a`: {io}")).caused_by(io);
+        let source = std::error::Error::source(&error).and_then(|e| e.downcast_ref::<std::io::Error>());
+        assert_eq!(source.map(std::io::Error::kind), Some(std::io::ErrorKind::PermissionDenied));
+        let renamed = Error { message: "`b`".into(), ..error };
+        assert!(renamed.cause.is_some(), "an error that is worded again keeps its cause");
+    }
+
+    #[test]
+    fn errors_without_a_reason_get_its_hint_from_their_text() {
+        for (kind, side, op, message, reason) in [
+            (
+                Kind::Forbidden,
+                Side::Source,
+                "read",
+                "`a`: Permission denied (os error 13)",
+                Reason::LocalPath,
+            ),
+            (Kind::NoBucket, Side::Source, "open", "directory `/a`: not found", Reason::LocalPath),
+            (
+                Kind::Forbidden,
+                Side::Local,
+                "connect",
+                "this service may not connect to h",
+                Reason::EgressDenied,
+            ),
+            (Kind::Invalid, Side::Local, "keyring", "the keyring is empty", Reason::Keyring),
+            (Kind::Conflict, Side::Target, "diverged", "NOSCRIPT no", Reason::MissingScript),
+            (Kind::NoSpace, Side::Target, "write", "redis://h:1: OOM", Reason::RedisServer),
+            (Kind::Forbidden, Side::Target, "write", "k: HTTP 403 AccessDenied", Reason::Unspecified),
+        ] {
+            assert_eq!(Reason::of_text(kind, side, op, message), reason, "{message}");
+            let error = Error::new(kind, op, message).at(side);
+            assert_eq!(error.remedy(), error.clone().because(reason).remedy(), "{message}");
+        }
     }
 
     #[test]

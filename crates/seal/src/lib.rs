@@ -9,7 +9,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD as B64;
-use model::error::{Error, Kind, Result};
+use model::error::{Error, Kind, Reason, Result};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
@@ -61,7 +61,7 @@ pub fn check_private(path: &Path) -> Result<()> {
         path.display(),
         mode & 0o777
     );
-    Err(Error::new(Kind::Invalid, "mode", m))
+    Err(Error::new(Kind::Invalid, "mode", m).because(Reason::FileMode))
 }
 
 /// Makes a directory that is its owner's alone, and one that is there already so.
@@ -106,6 +106,11 @@ impl fmt::Debug for Keyring {
     }
 }
 
+/// The keyring is missing or cannot be parsed.
+fn unusable(why: impl Into<String>) -> Error {
+    Error::new(Kind::Invalid, "keyring", why).because(Reason::Keyring)
+}
+
 impl Keyring {
     /// Reads a keyring: one `name base64-of-32-bytes` a line, the newest first.
     ///
@@ -114,17 +119,14 @@ impl Keyring {
     pub fn parse(text: &str) -> Result<Self> {
         let mut keys = Vec::new();
         for (i, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
-            let bad = || {
-                let m = format!("line {} of the keyring is not `name base64-of-32-bytes`", i + 1);
-                Error::new(Kind::Invalid, "keyring", m)
-            };
+            let bad = || unusable(format!("line {} of the keyring is not `name base64-of-32-bytes`", i + 1));
             let (id, key) = line.trim().split_once(' ').ok_or_else(bad)?;
             let key = B64.decode(key.trim()).map_err(|_| bad())?;
             let key = UnboundKey::new(&AES_256_GCM, &key).map_err(|_| bad())?;
             keys.push((id.to_owned(), LessSafeKey::new(key)));
         }
         if keys.is_empty() {
-            return Err(Error::new(Kind::Invalid, "keyring", "the keyring is empty"));
+            return Err(unusable("the keyring is empty"));
         }
         Ok(Self { keys })
     }
@@ -135,9 +137,7 @@ impl Keyring {
     /// [`Kind::Invalid`] when the file cannot be read or understood, or may be read by others.
     pub fn read(path: &Path) -> Result<(Secret, Self)> {
         let text = std::fs::read_to_string(path);
-        let text = text.map_err(|e| {
-            Error::new(Kind::Invalid, "keyring", format!("cannot read {}: {e}", path.display()))
-        })?;
+        let text = text.map_err(|e| unusable(format!("cannot read {}: {e}", path.display())).caused_by(e))?;
         check_private(path)?;
         let keys = Self::parse(&text)?;
         Ok((Secret::new(text), keys))
@@ -171,7 +171,7 @@ impl Keyring {
                 path.display(),
                 data_dir.join("whimbrel.db").display()
             );
-            return Err(Error::new(Kind::Invalid, "keyring", m));
+            return Err(unusable(m));
         }
         Self::open_or_create(&path)
     }
@@ -181,8 +181,11 @@ impl Keyring {
     /// # Errors
     /// When the file cannot be read, made or understood, or may be read by others.
     pub fn open_or_create(path: &Path) -> Result<Self> {
-        let failed =
-            |e: std::io::Error| Error::new(Kind::Internal, "keyring", format!("{}: {e}", path.display()));
+        let failed = |e: std::io::Error| {
+            Error::new(Kind::Internal, "keyring", format!("{}: {e}", path.display()))
+                .because(Reason::Keyring)
+                .caused_by(e)
+        };
         match std::fs::read_to_string(path) {
             Ok(text) => {
                 check_private(path)?;
@@ -242,7 +245,7 @@ impl Keyring {
     /// # Errors
     /// [`Kind::Invalid`] when the key is not in the ring or the text was altered.
     pub fn open(&self, context: &str, sealed: &str) -> Result<Vec<u8>> {
-        let bad = |why: &str| Error::new(Kind::Invalid, "unseal", why.to_owned());
+        let bad = |why: &str| Error::new(Kind::Invalid, "unseal", why).because(Reason::SecretNotOpened);
         let mut fields = sealed.split(':');
         let (Some("v1"), Some(id), Some(nonce), Some(data), None) =
             (fields.next(), fields.next(), fields.next(), fields.next(), fields.next())

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
-use model::error::{Error, Kind, Result};
+use model::error::{Error, Kind, Reason, Result};
 
 use crate::{B64, FILE, Keyring, random};
 
@@ -19,7 +19,7 @@ pub struct KeyFile {
     _lock: File,
 }
 
-fn failed(path: &Path, e: &std::io::Error) -> Error {
+fn failed(path: &Path, e: std::io::Error) -> Error {
     let kind = match e.kind() {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Kind::ReadOnly,
         ErrorKind::StorageFull => Kind::NoSpace,
@@ -27,6 +27,8 @@ fn failed(path: &Path, e: &std::io::Error) -> Error {
         _ => Kind::Internal,
     };
     Error::new(kind, "rotate", format!("cannot change {}: {e}", path.display()))
+        .because(Reason::KeyRotation)
+        .caused_by(e)
 }
 
 impl KeyFile {
@@ -35,14 +37,14 @@ impl KeyFile {
     /// # Errors
     /// [`Kind::Conflict`] when another rotation holds it; from the file system.
     pub fn lock(data_dir: &Path) -> Result<Self> {
-        let lock = File::open(data_dir).map_err(|e| failed(data_dir, &e))?;
+        let lock = File::open(data_dir).map_err(|e| failed(data_dir, e))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path: data_dir.join(FILE), _lock: lock }),
             Err(TryLockError::WouldBlock) => {
                 let m = format!("another `whimbrel keys rotate` is running on {}", data_dir.display());
-                Err(Error::new(Kind::Conflict, "rotate", m))
+                Err(Error::new(Kind::Conflict, "rotate", m).because(Reason::KeyRotation))
             }
-            Err(TryLockError::Error(e)) => Err(failed(data_dir, &e)),
+            Err(TryLockError::Error(e)) => Err(failed(data_dir, e)),
         }
     }
 
@@ -70,7 +72,7 @@ impl KeyFile {
         let key = B64.encode(random::<32>()?);
         let text = format!("k{number} {key}\n{}\n", text.expose().trim_end());
         let keys = Keyring::parse(&text)?;
-        replace_file(&self.path, text.as_bytes()).map_err(|e| failed(&self.path, &e))?;
+        replace_file(&self.path, text.as_bytes()).map_err(|e| failed(&self.path, e))?;
         Ok(keys)
     }
 
@@ -92,7 +94,7 @@ impl KeyFile {
             }
         }
         if !removed.is_empty() {
-            replace_file(&self.path, kept.as_bytes()).map_err(|e| failed(&self.path, &e))?;
+            replace_file(&self.path, kept.as_bytes()).map_err(|e| failed(&self.path, e))?;
         }
         Ok(removed)
     }

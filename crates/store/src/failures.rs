@@ -93,7 +93,7 @@ impl StoreTx {
             .map(|r| {
                 let kind: Kind = parse_enum(r.text(2)?)?;
                 let side: Side = parse_enum(r.text(3)?)?;
-                let failure = Error { kind, side, op: operation(r.text(4)?), message: r.text(5)?.to_owned() };
+                let failure = Error::new(kind, operation(r.text(4)?), r.text(5)?).at(side);
                 Ok(FailedObject {
                     key: Key::new(r.opt_blob(0)?.unwrap_or_default()),
                     size: r.count(1)?,

@@ -24,7 +24,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use config::Config;
-use model::error::{Error, Kind, Result};
+use model::error::{Error, Kind, Reason, Result};
 use seal::{KeyFile, Keyring};
 use store::Store;
 use tokio_util::sync::CancellationToken;
@@ -156,7 +156,7 @@ async fn wait(data_dir: &Path, keys: &Keyring) -> Result<()> {
                  seal.key",
                 keys.newest()
             );
-            Err(Error::new(Kind::Timeout, "rotate", m))
+            Err(Error::new(Kind::Timeout, "rotate", m).because(Reason::KeyRotation))
         }
         Err(f) => Err(f),
     }
