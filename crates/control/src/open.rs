@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use model::error::{Error, Kind, Result, Side};
+use model::error::{Error, Kind, Reason, Result, Side};
 use model::key::Key;
 use model::selection::{ListFile, Selection};
 use model::spec::{Location, SourceCdn, TaskSpec};
@@ -304,6 +304,8 @@ fn on_host(endpoint: &str, account: &str) -> String {
 fn directories(root: &Path) -> Result<Vec<String>> {
     let failed = |e: std::io::Error| {
         Error::new(Kind::Forbidden, "buckets", format!("directory `{}`: {e}", root.display()))
+            .because(Reason::LocalPath)
+            .caused_by(e)
     };
     let mut names = Vec::new();
     for entry in std::fs::read_dir(root).map_err(failed)? {

@@ -1,6 +1,6 @@
 //! Why a request is refused, before any face gives it a code.
 
-use model::error::{Error, Kind, Side};
+use model::error::{Error, Kind, Reason, Side};
 use model::group::GroupIllegal;
 use model::policy::WindowError;
 use model::task::{Event, Illegal};
@@ -85,10 +85,10 @@ pub enum TaskError {
 impl From<Error> for TaskError {
     fn from(failure: Error) -> Self {
         match (failure.kind, failure.side) {
-            (Kind::NotFound, Side::Local) if failure.op == "task_group" => {
+            (Kind::NotFound, Side::Local) if failure.reason == Reason::NoSuchGroup => {
                 TaskError::NoSuchGroup(failure.message)
             }
-            (Kind::NotFound, Side::Local) if failure.op == "sync_task" => {
+            (Kind::NotFound, Side::Local) if failure.reason == Reason::NoSuchSyncTask => {
                 TaskError::NoSuchSync(failure.message)
             }
             (Kind::NotFound, Side::Local) => TaskError::NotFound(failure.message),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flow_control::limit::LimitBounds;
-use model::error::{Error, Kind, Result, Side};
+use model::error::{Error, Kind, Reason, Result, Side};
 use model::task::{Event, TaskId, Visible};
 use object_migration::{Job, JobEnd, Progress};
 use storage::retrying::RetryingStore;
@@ -66,7 +66,7 @@ async fn run_leased(engine: &Arc<Engine>, id: TaskId, stop: CancellationToken) -
     let Some(task) = tx.task(id).await? else { return Ok(()) };
     let secrets = match tx.task_secrets(id).await {
         // What cannot be opened now cannot be opened later: the task ends and says why.
-        Err(failure) if failure.op == "unseal" => Err(failure),
+        Err(failure) if failure.reason == Reason::SecretNotOpened => Err(failure),
         secrets => Ok(secrets?.unwrap_or_default()),
     };
     let progress =

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use model::error::{Error, Kind, Result};
+use model::error::{Error, Kind, Reason, Result};
 use tokio::net::TcpStream;
 
 /// Who may be connected to. The default is nobody.
@@ -257,7 +257,7 @@ impl Egress {
                 // The address is for the operator: an error that held it would be an internal DNS for tenants.
                 tracing::info!(host, address = %ip, "connection refused by the egress guard");
                 let m = format!("this service may not connect to {host}");
-                Err(Error::new(Kind::Forbidden, "connect", m))
+                Err(Error::new(Kind::Forbidden, "connect", m).because(Reason::EgressDenied))
             }
             (None, None) => Err(failed(std::io::Error::other("the host name has no address"))),
         }

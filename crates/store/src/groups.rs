@@ -1,6 +1,6 @@
 //! Task groups and their members.
 
-use model::error::{Error, Kind, Result};
+use model::error::{Error, Kind, Reason, Result};
 use model::group::{GroupEvent, GroupIllegal, GroupKind, Phase, next};
 use model::spec::TaskSpec;
 use model::task::{Event, TaskId, Visible};
@@ -109,6 +109,7 @@ impl StoreTx {
         let found = rows.first().map(row).transpose()?;
         found.ok_or_else(|| {
             Error::new(Kind::NotFound, "task_group", format!("task group {id} does not exist"))
+                .because(Reason::NoSuchGroup)
         })
     }
 
@@ -168,7 +169,8 @@ impl StoreTx {
     ) -> Result<std::result::Result<Phase, GroupIllegal>> {
         let rows = self.tx.query("SELECT phase, made FROM task_groups WHERE id = $1", args![id]).await?;
         let Some(r) = rows.first() else {
-            return Err(Error::new(Kind::NotFound, "task_group", format!("task group {id} does not exist")));
+            let m = format!("task group {id} does not exist");
+            return Err(Error::new(Kind::NotFound, "task_group", m).because(Reason::NoSuchGroup));
         };
         let made = r.int(1)? != 0 || event == GroupEvent::MembersCreated;
         let phase = match next(parse_enum(r.text(0)?)?, event, made) {

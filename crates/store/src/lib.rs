@@ -24,7 +24,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use model::error::{Error, Kind, Result};
+use model::error::{Error, Kind, Reason, Result};
 use seal::Keyring;
 use tokio::sync::{Mutex, watch};
 
@@ -187,10 +187,10 @@ impl Store {
 
 /// Says of a secret that cannot be opened that the keyring is wrong.
 fn foreign(f: Error) -> Error {
-    match f.op {
-        "unseal" => {
+    match f.reason {
+        Reason::SecretNotOpened => {
             let m = format!("the keyring does not match this database: {}", f.message);
-            Error::new(Kind::Invalid, "keyring", m)
+            Error::new(Kind::Invalid, "keyring", m).because(Reason::Keyring).caused_by(f)
         }
         _ => f,
     }

@@ -1,6 +1,6 @@
 //! Sync tasks: their events, each key once, and their counts by five minutes.
 
-use model::error::{Error, Kind, Result};
+use model::error::{Error, Kind, Reason, Result};
 use model::spec::TaskSpec;
 use model::task::TaskId;
 
@@ -100,7 +100,10 @@ impl StoreTx {
     pub async fn sync_of(&mut self, project: &str, id: &str) -> Result<SyncRow> {
         let rows = self.tx.query(select!("WHERE id = $1 AND project = $2"), args![id, project]).await?;
         let found = rows.first().map(row).transpose()?;
-        found.ok_or_else(|| Error::new(Kind::NotFound, "sync_task", format!("sync task {id} does not exist")))
+        found.ok_or_else(|| {
+            Error::new(Kind::NotFound, "sync_task", format!("sync task {id} does not exist"))
+                .because(Reason::NoSuchSyncTask)
+        })
     }
 
     /// A page of sync tasks, newest first, and how many there are in all; `running` picks one state.

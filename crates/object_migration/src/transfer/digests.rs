@@ -1,6 +1,6 @@
 //! Digests of copied content and their comparison with what the services report.
 
-use model::error::{Error, Kind, Result, Side};
+use model::error::{Error, Kind, Reason, Result, Side};
 use model::key::Key;
 use model::policy::Check;
 use storage::body::ObserverOptions;
@@ -20,7 +20,7 @@ impl ObjectCopier {
         }
         let m =
             format!("`{}` has {} bytes in the listing, but {size} bytes were sent", entry.key, entry.size);
-        Err(Error::new(Kind::Mismatch, "read", m).at(Side::Source))
+        Err(Error::new(Kind::Mismatch, "read", m).at(Side::Source).because(Reason::ConfirmedMismatch))
     }
 
     /// The digests to compute, with those that the source's own checksums can be compared to.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use model::count::Proof;
-use model::error::{Error, Kind, Policy, Result, Side};
+use model::error::{Error, Kind, Policy, Reason, Result, Side};
 use model::key::Key;
 use storage::capability::PartProof;
 use storage::checksum::{Checksums, DigestSet};
@@ -60,9 +60,9 @@ impl ObjectCopier {
                     restarts += 1;
                     continue;
                 }
-                // Confirmed by one more attempt, with a digest of every part in flight. What one part met was confirmed
-                // by its own second attempt.
-                Kind::Mismatch if !matches!(failure.op, "read" | "write_part") => {
+                // Confirmed by one more attempt, with a digest of every part in flight. A mismatch of one part was
+                // confirmed by a second attempt of that part.
+                Kind::Mismatch if failure.reason != Reason::ConfirmedMismatch => {
                     mismatches += 1;
                     if mismatches < MAX_MISMATCHES {
                         self.abandon_upload(&entry.key).await;

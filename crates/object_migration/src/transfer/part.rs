@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use model::error::{Error, Kind, Result, Side};
+use model::error::{Error, Kind, Reason, Result, Side};
 use model::key::Key;
 use storage::body::ObserverOptions;
 use storage::checksum::{DigestSet, Digests};
@@ -49,6 +49,7 @@ impl ObjectCopier {
             }
             match self.pause_before_retry(&failure, attempt, began).await {
                 None => attempt += 1,
+                Some(end) if end.kind == Kind::Mismatch => return Err(end.because(Reason::ConfirmedMismatch)),
                 Some(end) => return Err(end),
             }
         }

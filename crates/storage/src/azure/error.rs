@@ -1,7 +1,7 @@
 //! Kinds of failures by the service's codes and statuses.
 
 use http::StatusCode;
-use model::error::{Error, Kind};
+use model::error::{Error, Kind, Reason};
 
 use crate::xml;
 
@@ -50,5 +50,9 @@ pub(super) fn failure(
         text.push_str(": ");
         text.extend(message.lines().next().unwrap_or_default().chars().take(300));
     }
-    Error::new(kind, op, text)
+    let reason = match code.as_str() {
+        "ContainerAlreadyExists" => Reason::AlreadyExists,
+        _ => Reason::Unspecified,
+    };
+    Error::new(kind, op, text).because(reason)
 }

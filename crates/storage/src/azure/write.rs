@@ -1,7 +1,7 @@
 //! Writing and deleting objects.
 
 use http::Method;
-use model::error::{Kind, Result};
+use model::error::{Kind, Reason, Result};
 use model::key::Key;
 
 use super::client::{ApiCall, Azure, MAX_RESPONSE_BYTES};
@@ -22,7 +22,7 @@ impl Azure {
         call.query.push(("restype", "container".into()));
         match self.send(call).await {
             Ok(_) => Ok(()),
-            Err(f) if f.message.contains("ContainerAlreadyExists") => Ok(()),
+            Err(f) if f.reason == Reason::AlreadyExists => Ok(()),
             Err(f) => Err(f),
         }
     }

@@ -1,6 +1,6 @@
 //! Errors of the operating system as errors of a store.
 
-use model::error::{Error, Kind};
+use model::error::{Error, Kind, Reason};
 use rustix::io::Errno;
 
 pub(super) fn io_failure(op: &'static str, what: &dyn std::fmt::Display, e: Errno) -> Error {
@@ -17,6 +17,10 @@ pub(super) fn io_failure(op: &'static str, what: &dyn std::fmt::Display, e: Errn
         Errno::MFILE | Errno::NFILE | Errno::AGAIN | Errno::INTR => Kind::Unavailable,
         _ => Kind::Internal,
     };
+    let reason = match e {
+        Errno::ACCESS => Reason::LocalPath,
+        _ => Reason::Unspecified,
+    };
     let why = match e {
         Errno::ISDIR | Errno::NOTDIR | Errno::EXIST | Errno::NOTEMPTY => {
             "a file and a directory with the same name cannot both exist".to_owned()
@@ -25,7 +29,7 @@ pub(super) fn io_failure(op: &'static str, what: &dyn std::fmt::Display, e: Errn
         Errno::LOOP => "a directory of its path is a symbolic link".to_owned(),
         e => std::io::Error::from(e).to_string(),
     };
-    Error::new(kind, op, format!("`{what}`: {why}"))
+    Error::new(kind, op, format!("`{what}`: {why}")).because(reason).caused_by(std::io::Error::from(e))
 }
 
 pub(super) fn std_failure(op: &'static str, what: &dyn std::fmt::Display, e: &std::io::Error) -> Error {

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use model::error::{Error, Kind, Result};
+use model::error::{Error, Kind, Reason, Result};
 use model::key::Key;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -66,6 +66,8 @@ impl Fs {
                 _ => Kind::NoBucket,
             };
             Error::new(kind, "open", format!("directory `{}`: {e}", path.display()))
+                .because(Reason::LocalPath)
+                .caused_by(e)
         };
         if create {
             std::fs::create_dir_all(path).map_err(missing)?;

@@ -1,7 +1,7 @@
 //! Kinds of failures by the service's codes and statuses.
 
 use http::StatusCode;
-use model::error::{Error, Kind};
+use model::error::{Error, Kind, Reason};
 use serde_json::Value;
 
 pub(super) fn failure(op: &'static str, what: &str, status: StatusCode, body: &[u8]) -> Error {
@@ -29,5 +29,6 @@ pub(super) fn failure(op: &'static str, what: &str, status: StatusCode, body: &[
         text.push_str(": ");
         text.extend(message.chars().take(300));
     }
-    Error::new(kind, op, text)
+    let exists = status == StatusCode::CONFLICT;
+    Error::new(kind, op, text).because(if exists { Reason::AlreadyExists } else { Reason::Unspecified })
 }

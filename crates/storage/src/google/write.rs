@@ -1,7 +1,7 @@
 //! Writing and deleting objects.
 
 use http::{Method, header};
-use model::error::{Error, Kind, Result};
+use model::error::{Error, Kind, Reason, Result};
 use model::key::Key;
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ impl Google {
         call.body = Body::bytes(body);
         match self.send(call).await {
             Ok(_) => Ok(()),
-            Err(f) if f.message.contains("HTTP 409") => Ok(()),
+            Err(f) if f.reason == Reason::AlreadyExists => Ok(()),
             Err(f) => Err(f),
         }
     }

@@ -1,7 +1,7 @@
 //! S3 error answers as failures: the code decides, the status where there is no body.
 
 use http::StatusCode;
-use model::error::{Error, Kind};
+use model::error::{Error, Kind, Reason};
 
 use crate::xml;
 
@@ -83,7 +83,12 @@ pub(super) fn failure(
         text.push_str(": ");
         text.extend(message.chars().take(300));
     }
-    Error::new(kind, op, text)
+    let reason = match code.as_str() {
+        "BucketAlreadyOwnedByYou" | "BucketAlreadyExists" => Reason::AlreadyExists,
+        "RestoreAlreadyInProgress" => Reason::RestoreInProgress,
+        _ => Reason::Unspecified,
+    };
+    Error::new(kind, op, text).because(reason)
 }
 
 /// True for a message that asks for a checksum. AWS and others say so under a general code, in words of their own.
@@ -112,6 +117,18 @@ mod tests {
         assert_eq!(failure("head", "k", StatusCode::NOT_FOUND, b"", None).kind, Kind::NotFound);
         let garbage = failure("put", "k", StatusCode::SERVICE_UNAVAILABLE, b"garbage <", None);
         assert_eq!(garbage.kind, Kind::Throttled);
+    }
+
+    #[test]
+    fn existing_bucket_and_running_restore_are_reasons() {
+        let reason = |code: &str| {
+            let body = format!("<Error><Code>{code}</Code></Error>");
+            failure("create_bucket", "b", StatusCode::CONFLICT, body.as_bytes(), None).reason
+        };
+        assert_eq!(reason("BucketAlreadyOwnedByYou"), Reason::AlreadyExists);
+        assert_eq!(reason("BucketAlreadyExists"), Reason::AlreadyExists);
+        assert_eq!(reason("RestoreAlreadyInProgress"), Reason::RestoreInProgress);
+        assert_eq!(reason("OperationAborted"), Reason::Unspecified);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Writing and deleting objects.
 
 use http::{HeaderValue, Method};
-use model::error::{Error, Kind, Result};
+use model::error::{Error, Kind, Reason, Result};
 use model::key::Key;
 
 use super::client::{ApiCall, S3, body_of, read_to_end};
@@ -25,11 +25,7 @@ impl S3 {
                 read_to_end(answer).await;
                 Ok(())
             }
-            Err(f)
-                if f.message.contains("AlreadyOwnedByYou") || f.message.contains("BucketAlreadyExists") =>
-            {
-                Ok(())
-            }
+            Err(f) if f.reason == Reason::AlreadyExists => Ok(()),
             Err(f) => Err(f),
         }
     }
@@ -108,7 +104,7 @@ impl S3 {
                 read_to_end(answer).await;
                 Ok(())
             }
-            Err(f) if f.message.contains("RestoreAlreadyInProgress") => Ok(()),
+            Err(f) if f.reason == Reason::RestoreInProgress => Ok(()),
             Err(f) => Err(f),
         }
     }
