@@ -79,6 +79,7 @@ pub fn reseal(path: &Path, keys: &Keyring) -> Result<u64> {
     if changed > 0 {
         let failed = |e: std::io::Error| {
             Error::new(Kind::ReadOnly, "configuration", format!("cannot replace {}: {e}", path.display()))
+                .caused_by(e)
         };
         seal::replace_file(path, text.as_bytes()).map_err(failed)?;
     }

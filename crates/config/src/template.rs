@@ -61,7 +61,9 @@ pub fn init(data_dir: &Path, listen: &str) -> Result<GeneratedConfig> {
     const HEX: &[u8] = b"0123456789abcdef";
     std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700)
         .create(data_dir)
-        .map_err(|e| Error::new(Kind::ReadOnly, "init", format!("{}: {e}", data_dir.display())))?;
+        .map_err(|e| {
+            Error::new(Kind::ReadOnly, "init", format!("{}: {e}", data_dir.display())).caused_by(e)
+        })?;
     let keys = Keyring::of(data_dir)?;
     let project = letters::<32>(HEX)?;
     let access_key = format!("WB{}", letters::<18>(UPPER)?);

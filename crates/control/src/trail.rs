@@ -55,8 +55,9 @@ impl Outputs {
     pub fn open(config: &config::Audit) -> Result<Self> {
         let file = config.file.as_ref().map(|path| {
             let opened = File::options().create(true).append(true).mode(0o600).open(path);
-            let opened = opened
-                .map_err(|e| Error::new(Kind::Invalid, "configuration", format!("audit.file: {path}: {e}")));
+            let opened = opened.map_err(|e| {
+                Error::new(Kind::Invalid, "configuration", format!("audit.file: {path}: {e}")).caused_by(e)
+            });
             opened.map(|file| (Path::new(path).to_owned(), file))
         });
         Ok(Self { file: file.transpose()?, stdout: config.stdout, is_torn: AtomicBool::new(false) })

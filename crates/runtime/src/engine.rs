@@ -163,8 +163,9 @@ impl Engine {
     /// When it cannot be made.
     pub fn spool_dir(&self) -> Result<PathBuf> {
         let dir = self.data_dir.join("spool");
-        seal::private_dir(&dir)
-            .map_err(|e| Error::new(Kind::NoSpace, "spool", format!("{}: {e}", dir.display())))?;
+        seal::private_dir(&dir).map_err(|e| {
+            Error::new(Kind::NoSpace, "spool", format!("{}: {e}", dir.display())).caused_by(e)
+        })?;
         Ok(dir)
     }
 

@@ -43,7 +43,9 @@ impl<C> PooledBody<C> {
                     }
                     Err(_trailers) => continue,
                 },
-                Some(Err(e)) => Some(Err(Error::new(Kind::Connect, "read", format!("connection lost: {e}")))),
+                Some(Err(e)) => {
+                    Some(Err(Error::new(Kind::Connect, "read", format!("connection lost: {e}")).caused_by(e)))
+                }
                 None => {
                     self.release();
                     None

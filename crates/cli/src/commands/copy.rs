@@ -59,8 +59,9 @@ pub(crate) async fn run(args: &Copy, printer: &Printer) -> Result<Exit> {
     }
     let dir = ledger_dir(args, &ends, &spec)?;
     if args.no_resume && dir.exists() {
-        std::fs::remove_dir_all(&dir)
-            .map_err(|e| Error::new(Kind::ReadOnly, "state", format!("{}: {e}", dir.display())))?;
+        std::fs::remove_dir_all(&dir).map_err(|e| {
+            Error::new(Kind::ReadOnly, "state", format!("{}: {e}", dir.display())).caused_by(e)
+        })?;
     }
     let store = Store::embedded(&dir).await?;
     if let Some(file) = &args.list_file {
@@ -135,7 +136,7 @@ fn size(flag: &str, text: &str) -> Result<u64> {
 /// A list file by path, size and time, so that a changed one begins a new run.
 fn stamped(file: &Path) -> Result<String> {
     let missing = |e: std::io::Error| {
-        Error::new(Kind::ListMissing, "usage", format!("--list-file: {}: {e}", file.display()))
+        Error::new(Kind::ListMissing, "usage", format!("--list-file: {}: {e}", file.display())).caused_by(e)
     };
     let path = file.canonicalize().map_err(missing)?;
     let stat = path.metadata().map_err(missing)?;
@@ -280,8 +281,9 @@ async fn prepare(store: &Store, spec: &TaskSpec, clock: &dyn Clock) -> Result<bo
 
 /// Saves the outcomes that the ledger knows of: `len` bytes of them.
 fn save_report(dir: &Path, len: u64, report: &Path, form: &str) -> Result<()> {
-    let failed =
-        |e: std::io::Error| Error::new(Kind::ReadOnly, "report", format!("{}: {e}", report.display()));
+    let failed = |e: std::io::Error| {
+        Error::new(Kind::ReadOnly, "report", format!("{}: {e}", report.display())).caused_by(e)
+    };
     std::fs::create_dir_all(report).map_err(failed)?;
     let from = object_migration::ledger::outcome::path_in(dir, TASK);
     let form = match form {
@@ -379,6 +381,6 @@ fn summary(task: &TaskRow, c: &Counters, state: &str, run: &Run) -> serde_json::
 fn tempdir() -> Result<PathBuf> {
     let dir = std::env::temp_dir().join(format!("whimbrel-{:016x}", u64::from_le_bytes(seal::random()?)));
     std::fs::create_dir(&dir)
-        .map_err(|e| Error::new(Kind::ReadOnly, "dry-run", format!("{}: {e}", dir.display())))?;
+        .map_err(|e| Error::new(Kind::ReadOnly, "dry-run", format!("{}: {e}", dir.display())).caused_by(e))?;
     Ok(dir)
 }

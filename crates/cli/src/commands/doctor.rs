@@ -92,7 +92,7 @@ fn data_dir(config: &Config, findings: &mut Vec<Finding>) {
     findings.push(match written {
         Ok(()) => good("data directory", format!("{} is writable", dir.display())),
         Err(e) => {
-            let f = Error::new(Kind::ReadOnly, "doctor", format!("{}: {e}", dir.display()));
+            let f = Error::new(Kind::ReadOnly, "doctor", format!("{}: {e}", dir.display())).caused_by(e);
             bad("data directory", &f)
         }
     });

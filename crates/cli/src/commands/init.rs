@@ -25,7 +25,9 @@ pub(crate) fn write(path: &Path, data_dir: &Path, listen: &str, force: bool) -> 
         return Err(Error::new(Kind::Invalid, "init", m));
     }
     let made = init(data_dir, listen)?;
-    let failed = |e: std::io::Error| Error::new(Kind::ReadOnly, "init", format!("{}: {e}", path.display()));
+    let failed = |e: std::io::Error| {
+        Error::new(Kind::ReadOnly, "init", format!("{}: {e}", path.display())).caused_by(e)
+    };
     let mut options = std::fs::OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path).map_err(failed)?;
     file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(failed)?;

@@ -85,7 +85,7 @@ impl OutcomeFile {
     /// # Errors
     /// [`Kind::NoSpace`], [`Kind::ReadOnly`] or [`Kind::Internal`] with the path.
     pub fn open(path: &Path, len: u64) -> Result<Self> {
-        let at = |e| failed(path, &e);
+        let at = |e| failed(path, e);
         if let Some(dir) = path.parent() {
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(at)?;
         }
@@ -120,7 +120,7 @@ impl OutcomeFile {
     /// # Errors
     /// As [`OutcomeFile::open`].
     pub fn clear(&mut self) -> Result<()> {
-        self.file.set_len(0).map_err(|e| failed(&self.path, &e))?;
+        self.file.set_len(0).map_err(|e| failed(&self.path, e))?;
         self.len = 0;
         Ok(())
     }
@@ -136,7 +136,7 @@ impl OutcomeFile {
                 self.file.write_all(lines.as_bytes())?;
                 self.file.sync_data()
             };
-            write().map_err(|e| failed(&self.path, &e))?;
+            write().map_err(|e| failed(&self.path, e))?;
             self.len += lines.len() as u64;
         }
         Ok(self.len)
@@ -171,7 +171,7 @@ fn whole_lines(file: &File, have: u64) -> std::io::Result<u64> {
 /// # Errors
 /// [`Kind::Internal`] when the file cannot be read.
 pub fn lines(path: &Path, len: u64) -> Result<Box<dyn BufRead + Send>> {
-    let at = |e| failed(path, &e);
+    let at = |e| failed(path, e);
     let file = match File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound && len == 0 => {
@@ -191,13 +191,13 @@ pub fn lines(path: &Path, len: u64) -> Result<Box<dyn BufRead + Send>> {
     Ok(Box::new(BufReader::new(file.take(kept)).chain(lost)))
 }
 
-fn failed(path: &Path, e: &std::io::Error) -> Error {
+fn failed(path: &Path, e: std::io::Error) -> Error {
     let kind = match e.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Kind::NoSpace,
         std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => Kind::ReadOnly,
         _ => Kind::Internal,
     };
-    Error::new(kind, "outcome", format!("{}: {e}", path.display()))
+    Error::new(kind, "outcome", format!("{}: {e}", path.display())).caused_by(e)
 }
 
 /// Where the outcome file of a task lives under the data directory.

@@ -57,8 +57,9 @@ impl ImportTask {
         let spool_dir = self.engine.spool_dir()?;
         let prefix = format!("{TEMPORARY}{}-", self.id);
         let dir = tempfile::Builder::new().prefix(&prefix).tempdir_in(&spool_dir);
-        let dir =
-            dir.map_err(|e| Error::new(Kind::NoSpace, "import", format!("{}: {e}", spool_dir.display())))?;
+        let dir = dir.map_err(|e| {
+            Error::new(Kind::NoSpace, "import", format!("{}: {e}", spool_dir.display())).caused_by(e)
+        })?;
         let ImportedFiles { files, dbs, names } = self.collect_files(dir.path()).await?;
         let route = route(&self.spec);
         self.verify_target_dbs(&dbs, &route).await?;
@@ -150,8 +151,9 @@ impl ImportTask {
     async fn fetch(&self, from: &OpenedBackup, path: &Path) -> Result<()> {
         let reading =
             from.store.read(&from.key, &ReadRequest::default()).await.map_err(|f| f.at(Side::Source))?;
-        let full =
-            |e: std::io::Error| Error::new(Kind::NoSpace, "import", format!("{}: {e}", path.display()));
+        let full = |e: std::io::Error| {
+            Error::new(Kind::NoSpace, "import", format!("{}: {e}", path.display())).caused_by(e)
+        };
         let mut file = std::fs::File::create(path).map_err(full)?;
         let (mut body, mut unseen) = (reading.body, 0);
         while let Some(chunk) = body.chunk().await {

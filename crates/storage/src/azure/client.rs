@@ -104,7 +104,7 @@ impl Azure {
             .method(call.method)
             .uri(url)
             .body(call.body)
-            .map_err(|e| Error::new(Kind::InvalidKey, call.op, format!("{what}: {e}")))?;
+            .map_err(|e| Error::new(Kind::InvalidKey, call.op, format!("{what}: {e}")).caused_by(e))?;
         *request.headers_mut() = headers;
         let answer = self.config.client.send(request).await.map_err(|f| Error { op: call.op, ..f })?;
         if answer.status().is_success() {

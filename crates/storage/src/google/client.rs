@@ -94,7 +94,7 @@ impl Google {
         }
         let request = request
             .body(call.body)
-            .map_err(|e| Error::new(Kind::InvalidKey, call.op, format!("{what}: {e}")))?;
+            .map_err(|e| Error::new(Kind::InvalidKey, call.op, format!("{what}: {e}")).caused_by(e))?;
         let answer = self.config.client.send(request).await.map_err(|f| Error { op: call.op, ..f })?;
         if answer.status().is_success() {
             return Ok(answer);
@@ -107,7 +107,8 @@ impl Google {
     pub(super) async fn json<T: serde::de::DeserializeOwned>(&self, call: ApiCall<'_>) -> Result<T> {
         let op = call.op;
         let body = collect(self.send(call).await?, MAX_RESPONSE_BYTES).await?;
-        serde_json::from_slice(&body)
-            .map_err(|e| Error::new(Kind::Corrupt, op, format!("cannot parse the response: {e}")))
+        serde_json::from_slice(&body).map_err(|e| {
+            Error::new(Kind::Corrupt, op, format!("cannot parse the response: {e}")).caused_by(e)
+        })
     }
 }

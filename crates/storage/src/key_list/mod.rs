@@ -136,8 +136,9 @@ pub fn sorted_from_file(from: &Path, path: &Path) -> Result<Arc<Sorted>> {
     if let Some(there) = Sorted::open_if_there(path)? {
         return Ok(Arc::new(there));
     }
-    let missing =
-        |e: std::io::Error| Error::new(Kind::ListMissing, "list_file", format!("{}: {e}", from.display()));
+    let missing = |e: std::io::Error| {
+        Error::new(Kind::ListMissing, "list_file", format!("{}: {e}", from.display())).caused_by(e)
+    };
     let mut reader = std::io::BufReader::new(std::fs::File::open(from).map_err(missing)?);
     let mut sorter = sorted::Sorter::new(path)?;
     let (mut text, mut number) = (Vec::new(), 0);

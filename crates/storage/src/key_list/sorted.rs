@@ -18,13 +18,13 @@ const PIECE_BYTES: usize = 24 << 20;
 /// Every so many records one offset is kept in memory.
 const STEP: usize = 256;
 
-fn failed(path: &Path, e: &std::io::Error) -> Error {
+fn failed(path: &Path, e: std::io::Error) -> Error {
     let kind = match e.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Kind::NoSpace,
         std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => Kind::ReadOnly,
         _ => Kind::Internal,
     };
-    Error::new(kind, "list_file", format!("{}: {e}", path.display()))
+    Error::new(kind, "list_file", format!("{}: {e}", path.display())).caused_by(e)
 }
 
 fn put(out: &mut impl Write, line: &Line) -> std::io::Result<()> {
@@ -79,7 +79,7 @@ impl Sorter {
     /// When its directory cannot be made.
     pub(super) fn new(path: &Path) -> Result<Self> {
         if let Some(dir) = path.parent() {
-            std::fs::create_dir_all(dir).map_err(|e| failed(dir, &e))?;
+            std::fs::create_dir_all(dir).map_err(|e| failed(dir, e))?;
         }
         Ok(Self { path: path.to_owned(), piece: Vec::new(), held: 0, pieces: Vec::new() })
     }
@@ -108,7 +108,7 @@ impl Sorter {
             self.piece.iter().try_for_each(|line| put(&mut out, line))?;
             out.flush()
         };
-        write().map_err(|e| failed(&path, &e))?;
+        write().map_err(|e| failed(&path, e))?;
         self.piece = Vec::new();
         self.held = 0;
         Ok(())
@@ -154,7 +154,7 @@ impl Sorter {
             out.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
             std::fs::rename(&temp, &self.path)
         };
-        merged().map_err(|e| failed(&self.path, &e))?;
+        merged().map_err(|e| failed(&self.path, e))?;
         Sorted::open(&self.path)
     }
 }
@@ -192,7 +192,7 @@ impl Sorted {
             }
             Ok(Self { file, path: path.to_owned(), steps, len: at })
         };
-        read().map_err(|e| failed(path, &e))
+        read().map_err(|e| failed(path, e))
     }
 
     fn key_at(&self, at: u64) -> std::io::Result<Vec<u8>> {
@@ -208,7 +208,7 @@ impl Sorted {
     /// # Errors
     /// From the disk.
     pub fn after(&self, after: &[u8], prefix: &[u8], max: usize) -> Result<Vec<Line>> {
-        self.lines(after.max(prefix), after, prefix, max).map_err(|e| failed(&self.path, &e))
+        self.lines(after.max(prefix), after, prefix, max).map_err(|e| failed(&self.path, e))
     }
 
     /// The line of a key.
@@ -216,7 +216,7 @@ impl Sorted {
     /// # Errors
     /// From the disk.
     pub fn find(&self, key: &[u8]) -> Result<Option<Line>> {
-        let found = self.lines(key, b"", key, 1).map_err(|e| failed(&self.path, &e))?;
+        let found = self.lines(key, b"", key, 1).map_err(|e| failed(&self.path, e))?;
         Ok(found.into_iter().next().filter(|line| line.key == key))
     }
 

@@ -150,8 +150,9 @@ impl UrlListStore {
 
     /// Keeps an answer of unknown length on the disk, to learn its length.
     async fn spooled(&self, key: &Key, answer: Response<ResponseBody>) -> Result<Body> {
-        let failed =
-            |e: std::io::Error| Error::new(Kind::NoSpace, "read", format!("`{key}`: spool file: {e}"));
+        let failed = |e: std::io::Error| {
+            Error::new(Kind::NoSpace, "read", format!("`{key}`: spool file: {e}")).caused_by(e)
+        };
         std::fs::create_dir_all(&self.0.spool).map_err(failed)?;
         let path = self.0.spool.join(format!("{:016x}.spool", fastrand::u64(..)));
         let mut file = tokio::fs::File::options()
@@ -195,7 +196,10 @@ impl UrlListStore {
                         chunk.truncate(n);
                         Ok(chunk.into())
                     }
-                    Err(e) => Err(Error::new(Kind::Internal, "read", format!("`{what}`: spool file: {e}"))),
+                    Err(e) => {
+                        Err(Error::new(Kind::Internal, "read", format!("`{what}`: spool file: {e}"))
+                            .caused_by(e))
+                    }
                 };
                 let end = chunk.is_err();
                 if tx.send(chunk).await.is_err() || end {

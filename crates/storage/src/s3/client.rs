@@ -161,7 +161,7 @@ impl S3 {
             path.push_str(&query);
         }
         let mut request = Request::builder().method(call.method).uri(path).body(call.body).map_err(|e| {
-            Error::new(Kind::InvalidKey, call.op, format!("{}: {e}", self.describe(call.key)))
+            Error::new(Kind::InvalidKey, call.op, format!("{}: {e}", self.describe(call.key))).caused_by(e)
         })?;
         *request.headers_mut() = headers;
         let bodiless = request.method() == Method::HEAD;

@@ -16,7 +16,7 @@ pub(super) struct KeySpool {
 
 impl KeySpool {
     pub(super) fn new() -> Result<Self> {
-        let file = tempfile::tempfile().map_err(|e| spool_failed(&e))?;
+        let file = tempfile::tempfile().map_err(spool_failed)?;
         Ok(Self { file: std::io::BufWriter::new(file), reader: None })
     }
 
@@ -25,7 +25,7 @@ impl KeySpool {
         let len = u32::try_from(text.as_bytes().len()).unwrap_or(u32::MAX);
         let written =
             self.file.write_all(&len.to_le_bytes()).and_then(|()| self.file.write_all(text.as_bytes()));
-        written.map_err(|e| spool_failed(&e))
+        written.map_err(spool_failed)
     }
 
     pub(super) fn rewind(&mut self) -> Result<()> {
@@ -35,7 +35,7 @@ impl KeySpool {
             file.rewind()?;
             Ok(std::io::BufReader::new(file))
         };
-        self.reader = Some(open().map_err(|e: std::io::Error| spool_failed(&e))?);
+        self.reader = Some(open().map_err(spool_failed)?);
         Ok(())
     }
 
@@ -46,16 +46,16 @@ impl KeySpool {
         while out.len() < n {
             match reader.read_exact(&mut len) {
                 Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => break,
-                read => read.map_err(|e| spool_failed(&e))?,
+                read => read.map_err(spool_failed)?,
             }
             let mut text = vec![0; u32::from_le_bytes(len) as usize];
-            reader.read_exact(&mut text).map_err(|e| spool_failed(&e))?;
+            reader.read_exact(&mut text).map_err(spool_failed)?;
             out.extend(ExtraObject::from_ledger(&Key::new(text)));
         }
         Ok(out)
     }
 }
 
-fn spool_failed(e: &std::io::Error) -> Error {
-    Error::new(Kind::NoSpace, "delete", format!("cannot write the list of keys to delete: {e}"))
+fn spool_failed(e: std::io::Error) -> Error {
+    Error::new(Kind::NoSpace, "delete", format!("cannot write the list of keys to delete: {e}")).caused_by(e)
 }

@@ -82,7 +82,7 @@ impl RangeScheduler {
                 biased;
                 Some(ended) = ranges.runners.join_next() => {
                     let ended = ended.unwrap_or_else(|e| {
-                        Err(Error::new(Kind::Internal, "copy", format!("a range worker ended unexpectedly: {e}")))
+                        Err(Error::new(Kind::Internal, "copy", format!("a range worker ended unexpectedly: {e}")).caused_by(e))
                     });
                     if let Err(failure) = ended {
                         broken.get_or_insert(failure);
