@@ -310,7 +310,7 @@ where
 }
 
 fn stopped() -> Error {
-    Error::new(Kind::Stopped, "delete", "the task was stopped")
+    Error::stopped("delete")
 }
 
 impl Job {

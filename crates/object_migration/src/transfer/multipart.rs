@@ -32,7 +32,7 @@ impl ObjectCopier {
     /// Moves one large object, with retries and restarts.
     pub(crate) async fn copy_multipart(self: Arc<Self>, entry: Entry) -> TransferEnd {
         let Ok(_slot) = self.multipart.acquire().await else {
-            return TransferEnd::TaskFailed(Error::new(Kind::Stopped, "copy", "the task was stopped"));
+            return TransferEnd::TaskFailed(Error::stopped("copy"));
         };
         let (mut attempt, mut restarts, mut mismatches, began) = (1, 0, 0, Instant::now());
         let mut digest = false;
@@ -367,7 +367,7 @@ impl ObjectCopier {
             match ended {
                 None if broke.is_some() => return Err(broke.unwrap_or_else(|| unreachable!("just read"))),
                 None if done.len() == count as usize => return Ok(()),
-                None => return Err(Error::new(Kind::Stopped, "copy", "the task was stopped")),
+                None => return Err(Error::stopped("copy")),
                 Some(Err(e)) => {
                     let m = format!("a part worker ended unexpectedly: {e}");
                     return Err(Error::new(Kind::Internal, "copy", m));

@@ -69,7 +69,7 @@ impl ObjectCopier {
         let mut proof = Proof::Digest;
         for version in &source[done..] {
             if self.stop.is_cancelled() {
-                return TransferEnd::TaskFailed(Error::new(Kind::Stopped, "copy", "the task was stopped"));
+                return TransferEnd::TaskFailed(Error::stopped("copy"));
             }
             match self.clone().copy_version(&entry.key, &to, version).await {
                 TransferEnd::Outcome(Outcome::Copied(with), _) => proof = weaker_proof(proof, with),
