@@ -61,7 +61,6 @@ impl Catalogue {
         keys: &StoreCredentials,
         requester_pays: bool,
     ) -> Result<Bucket> {
-        let clock = self.clock.clone();
         match location {
             StoreLocation::Directory(_) => {
                 Err(Error::new(Kind::Unsupported, "open", "directories do not use account or keys"))
@@ -69,32 +68,15 @@ impl Catalogue {
             StoreLocation::Azure { endpoint, egress } => {
                 let (connection, egress) = self.connection(endpoint.as_deref(), egress, keys)?;
                 let config = AzureConfig::new(connection, &place.bucket, egress)?;
-                Ok(Bucket::Azure(Azure::new(config, clock)))
+                Ok(Bucket::Azure(Azure::new(config, self.clock.clone())))
             }
             StoreLocation::Google { endpoint, egress } if keys.json_auth.is_some() || keys.ak.is_empty() => {
-                let (account, tokens) = match &keys.json_auth {
-                    Some(json) => {
-                        let (account, tokens) = self.service_account(json.expose())?;
-                        (Some(Arc::new(account)), tokens)
-                    }
-                    None => (None, Egress::default()),
-                };
-                Ok(Bucket::Google(Google::new(
-                    GoogleConfig {
-                        client: Client::new(&endpoint, egress)?,
-                        account,
-                        bucket: place.bucket.clone(),
-                        requester_pays,
-                        egress: tokens,
-                    },
-                    clock,
-                )))
+                self.google_bucket(Client::new(&endpoint, egress)?, place, keys, requester_pays)
             }
             StoreLocation::Google { endpoint, egress } => {
                 let vendor = Vendor::named("Google");
-                let client = Client::new(&endpoint, egress)?;
-                let config = S3Config {
-                    client,
+                self.s3_bucket(S3Config {
+                    client: Client::new(&endpoint, egress)?,
                     bucket: place.bucket.clone(),
                     addressing: vendor.addressing,
                     region: "auto".into(),
@@ -102,29 +84,44 @@ impl Catalogue {
                     order: None,
                     requester_pays,
                     vendor,
-                };
-                Ok(Bucket::S3(Box::new(S3::new(config, clock)?)))
+                })
             }
-            StoreLocation::S3 { endpoint, signing_region, addressing, order, egress, vendor } => {
-                let mut bucket = place.bucket.clone();
-                let suffix = format!("-{}", place.app_id);
-                let tencent = vendor.name == "Tencent" && !place.app_id.is_empty();
-                if tencent && !bucket.is_empty() && !bucket.ends_with(&suffix) {
-                    bucket.push_str(&suffix);
-                }
-                let config = S3Config {
+            StoreLocation::S3 { endpoint, signing_region, addressing, order, egress, vendor } => self
+                .s3_bucket(S3Config {
                     client: Client::with_base(&endpoint, egress)?,
-                    bucket,
+                    bucket: bucket_name(vendor, place),
                     addressing,
                     region: signing_region,
                     credentials: keys.credentials(),
                     order,
                     requester_pays,
                     vendor,
-                };
-                Ok(Bucket::S3(Box::new(S3::new(config, clock)?)))
-            }
+                }),
         }
+    }
+
+    fn s3_bucket(&self, config: S3Config) -> Result<Bucket> {
+        Ok(Bucket::S3(Box::new(S3::new(config, self.clock.clone())?)))
+    }
+
+    /// A bucket of Google's own API; without a service account, requests are anonymous.
+    fn google_bucket(
+        &self,
+        client: Client,
+        place: &Location,
+        keys: &StoreCredentials,
+        requester_pays: bool,
+    ) -> Result<Bucket> {
+        let (account, egress) = match &keys.json_auth {
+            Some(json) => {
+                let (account, egress) = self.service_account(json.expose())?;
+                (Some(Arc::new(account)), egress)
+            }
+            None => (None, Egress::default()),
+        };
+        let bucket = place.bucket.clone();
+        let config = GoogleConfig { client, account, bucket, requester_pays, egress };
+        Ok(Bucket::Google(Google::new(config, self.clock.clone())))
     }
 
     /// Where an Azure account is, and where that may lead. A connection string may name Microsoft's own hosts, the
@@ -287,6 +284,16 @@ impl Bucket {
                 Ok(OpenedStore { store: Arc::new(google), probe, limit_key })
             }
         }
+    }
+}
+
+/// The name of a bucket at its vendor: names of Tencent end with the id of the account's application.
+fn bucket_name(vendor: &Vendor, place: &Location) -> String {
+    let suffix = format!("-{}", place.app_id);
+    let is_tencent = vendor.name == "Tencent" && !place.app_id.is_empty();
+    match is_tencent && !place.bucket.is_empty() && !place.bucket.ends_with(&suffix) {
+        true => format!("{}{suffix}", place.bucket),
+        false => place.bucket.clone(),
     }
 }
 

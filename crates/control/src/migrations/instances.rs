@@ -1,11 +1,16 @@
 //! Registered instances, where they stand now, and their backups (dcs-migration.md §2.18, §2.20).
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use model::error::Side;
+use flow_control::clock::SharedClock;
+use model::error::{Error, Kind, Result, Side};
 use redis_migration::Node;
 use redis_migration::connection::query_client::QueryClient;
 use redis_migration::connection::server::ServerInfo;
+use redis_migration::snapshot::backup;
+use runtime::engine::Engine;
 use runtime::migrations::Instance;
 use runtime::naming::uuid;
 use store::BackupRow;
@@ -101,12 +106,7 @@ impl Control {
         }
         let (id, now) = (uuid()?, self.clock.now_ms());
         let path = self.engine.backup_path(&id);
-        if let Some(dir) = path.parent() {
-            seal::private_dir(dir).map_err(|e| {
-                let m = format!("{}: {e}", dir.display());
-                model::error::Error::new(model::error::Kind::NoSpace, "backup", m)
-            })?;
-        }
+        create_parent(&path)?;
         let row = BackupRow {
             id: id.clone(),
             project: project.to_owned(),
@@ -118,8 +118,15 @@ impl Control {
             created_at: now,
             updated_at: now,
         };
+        self.accept_backup(&row).await?;
+        tokio::spawn(run_backup(self.engine.clone(), self.clock.clone(), seen.node, row.id, path));
+        Ok(id)
+    }
+
+    /// Stores the row of a backup, if the project may have one more.
+    async fn accept_backup(&self, row: &BackupRow) -> MigrationReply<()> {
         let mut tx = self.engine.store().write().await?;
-        let (running, kept) = tx.count_backups(project).await?;
+        let (running, kept) = tx.count_backups(&row.project).await?;
         let limits = self.limits.current();
         if running >= limits.running_backups {
             return Err(MigrationError::Quota(format!(
@@ -129,27 +136,9 @@ impl Control {
         if kept >= limits.kept_backups {
             return Err(MigrationError::Quota(format!("{kept} backups exist; hint: delete some")));
         }
-        tx.insert_backup(&row).await?;
+        tx.insert_backup(row).await?;
         tx.commit().await?;
-        let (engine, clock, node) = (self.engine.clone(), self.clock.clone(), seen.node);
-        tokio::spawn(async move {
-            let taken =
-                async { redis_migration::snapshot::backup::save(&node, &path, &engine.spool_dir()?).await };
-            let taken = taken.await;
-            let noted = async {
-                let mut tx = engine.store().write().await?;
-                let (size, error) = match &taken {
-                    Ok(size) => (*size, None),
-                    Err(failure) => (0, Some(failure.to_string())),
-                };
-                tx.end_backup(&row.id, size, error.as_deref(), clock.now_ms()).await?;
-                tx.commit().await
-            };
-            if let Err(failure) = noted.await {
-                tracing::error!("cannot record the result of backup {}: {failure}", row.id);
-            }
-        });
-        Ok(id)
+        Ok(())
     }
 
     /// A page of an instance's backups, newest first, and how many there are in all.
@@ -190,4 +179,28 @@ impl Control {
         let _ = std::fs::remove_file(self.engine.backup_path(&id));
         Ok(())
     }
+}
+
+/// Saves the keys of a server to a file, and records the result.
+async fn run_backup(engine: Arc<Engine>, clock: SharedClock, node: Node, id: String, path: PathBuf) {
+    let saved = async { backup::save(&node, &path, &engine.spool_dir()?).await };
+    let saved = saved.await;
+    let recorded = async {
+        let mut tx = engine.store().write().await?;
+        let (size, error) = match &saved {
+            Ok(size) => (*size, None),
+            Err(failure) => (0, Some(failure.to_string())),
+        };
+        tx.end_backup(&id, size, error.as_deref(), clock.now_ms()).await?;
+        tx.commit().await
+    };
+    if let Err(failure) = recorded.await {
+        tracing::error!("cannot record the result of backup {id}: {failure}");
+    }
+}
+
+fn create_parent(path: &Path) -> Result<()> {
+    let Some(dir) = path.parent() else { return Ok(()) };
+    seal::private_dir(dir)
+        .map_err(|e| Error::new(Kind::NoSpace, "backup", format!("{}: {e}", dir.display())).caused_by(e))
 }
