@@ -265,7 +265,27 @@ impl Body {
         {
             return Poll::Ready(Some(Ok(chunk)));
         }
-        let polled = match &mut self.source {
+        let item = match self.poll_source(cx) {
+            Poll::Ready(item) => item,
+            Poll::Pending => return self.poll_idle(cx),
+        };
+        if let Some(idle) = &mut self.idle {
+            idle.as_mut().reset(Instant::now() + IDLE);
+        }
+        match item {
+            Some(Ok(chunk)) => self.pass_on(chunk, cx),
+            Some(Err(failure)) => Poll::Ready(Some(Err(self.failed(failure)))),
+            None if self.left > 0 => {
+                let short = format!("the body ended {} bytes early (expected {} bytes)", self.left, self.len);
+                Poll::Ready(Some(Err(self.failed(Error::new(Kind::Corrupt, "read", short)))))
+            }
+            None => Poll::Ready(None),
+        }
+    }
+
+    #[inline]
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        match &mut self.source {
             Source::Memory(bytes) if bytes.is_empty() => Poll::Ready(None),
             Source::Memory(bytes) => Poll::Ready(Some(Ok(std::mem::take(bytes)))),
             Source::Wire(body) => body.poll_chunk(cx),
@@ -279,54 +299,45 @@ impl Body {
                     item => break Poll::Ready(item),
                 }
             },
-        };
-        let item = match polled {
-            Poll::Ready(item) => item,
-            Poll::Pending => {
-                let idle = self.idle.get_or_insert_with(|| Box::pin(tokio::time::sleep(IDLE)));
-                if idle.as_mut().poll(cx).is_ready() {
-                    let late = Error::new(Kind::Timeout, "read", "no data received for 60 s");
-                    return Poll::Ready(Some(Err(self.failed(late))));
-                }
-                return Poll::Pending;
-            }
-        };
-        if let Some(idle) = &mut self.idle {
-            idle.as_mut().reset(Instant::now() + IDLE);
         }
-        match item {
-            Some(Ok(chunk)) => {
-                let n = chunk.len() as u64;
-                if n > self.left {
-                    let long = format!("received more than the expected {} bytes", self.len);
-                    return Poll::Ready(Some(Err(self.failed(Error::new(Kind::Corrupt, "read", long)))));
-                }
-                self.left -= n;
-                if let Some(tap) = &mut self.observer {
-                    tap.hasher.update(&chunk);
-                    tap.moved.fetch_add(n, Ordering::Relaxed);
-                    if self.left == 0 {
-                        let digests = tap.hasher.finish();
-                        tap.seen.set(Some(digests), None);
-                        if let Some(Err(wrong)) = tap.check.take().map(|check| (check.0)(&digests)) {
-                            return Poll::Ready(Some(Err(self.failed(wrong))));
-                        }
-                    }
-                    if let Some(ticket) = tap.charge(n) {
-                        let sleep = Box::pin(tokio::time::sleep(Duration::ZERO));
-                        tap.delayed = Some(DelayedChunk { chunk, ticket, sleep });
-                        return self.poll_chunk(cx);
-                    }
-                }
-                Poll::Ready(Some(Ok(chunk)))
-            }
-            Some(Err(failure)) => Poll::Ready(Some(Err(self.failed(failure)))),
-            None if self.left > 0 => {
-                let short = format!("the body ended {} bytes early (expected {} bytes)", self.left, self.len);
-                Poll::Ready(Some(Err(self.failed(Error::new(Kind::Corrupt, "read", short)))))
-            }
-            None => Poll::Ready(None),
+    }
+
+    /// Fails a body that has had no data for [`IDLE`].
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        let idle = self.idle.get_or_insert_with(|| Box::pin(tokio::time::sleep(IDLE)));
+        if idle.as_mut().poll(cx).is_ready() {
+            let late = Error::new(Kind::Timeout, "read", "no data received for 60 s");
+            return Poll::Ready(Some(Err(self.failed(late))));
         }
+        Poll::Pending
+    }
+
+    /// Counts, hashes and passes on a chunk; over the bandwidth, it is kept back until it may be passed on.
+    #[inline]
+    fn pass_on(&mut self, chunk: Bytes, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        let n = chunk.len() as u64;
+        if n > self.left {
+            let long = format!("received more than the expected {} bytes", self.len);
+            return Poll::Ready(Some(Err(self.failed(Error::new(Kind::Corrupt, "read", long)))));
+        }
+        self.left -= n;
+        if let Some(tap) = &mut self.observer {
+            tap.hasher.update(&chunk);
+            tap.moved.fetch_add(n, Ordering::Relaxed);
+            if self.left == 0 {
+                let digests = tap.hasher.finish();
+                tap.seen.set(Some(digests), None);
+                if let Some(Err(wrong)) = tap.check.take().map(|check| (check.0)(&digests)) {
+                    return Poll::Ready(Some(Err(self.failed(wrong))));
+                }
+            }
+            if let Some(ticket) = tap.charge(n) {
+                let sleep = Box::pin(tokio::time::sleep(Duration::ZERO));
+                tap.delayed = Some(DelayedChunk { chunk, ticket, sleep });
+                return self.poll_chunk(cx);
+            }
+        }
+        Poll::Ready(Some(Ok(chunk)))
     }
 
     fn delayed_len(&self) -> u64 {

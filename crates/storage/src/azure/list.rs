@@ -25,70 +25,76 @@ pub(super) fn encoded_names(xml: &[u8]) -> Vec<Vec<u8>> {
     names
 }
 
+fn list_call(request: &ListRequest) -> ApiCall<'static> {
+    let max = request.max.clamp(1, 1000);
+    let mut call = ApiCall::new("list", Method::GET, None);
+    call.query.extend([("restype", "container".into()), ("comp", "list".into())]);
+    call.query.push(("maxresults", max.to_string()));
+    call.query.push(("prefix", request.prefix.clone()));
+    if let Some(delimiter) = request.delimiter {
+        call.query.push(("delimiter", delimiter.into()));
+    }
+    match &request.from {
+        Position::Start => {}
+        Position::After(key) => {
+            call.query.push(("startFrom", String::from_utf8_lossy(key.as_bytes()).into_owned()));
+        }
+        Position::Token(marker) => call.query.push(("marker", marker.to_string())),
+    }
+    call
+}
+
+/// The page of a response, without the key that it begins after.
+fn page_of(xml: &[u8], begins_after: Option<&Key>) -> Result<Page> {
+    let encoded = encoded_names(xml);
+    let fields = [
+        "Name",
+        "Last-Modified",
+        "Etag",
+        "Content-Length",
+        "Content-MD5",
+        "AccessTier",
+        "BlobType",
+        "ResourceType",
+    ];
+    let mut page = Page::default();
+    for [name, modified, etag, size, md5, tier, kind, resource] in blocks(xml, "Blob", fields)? {
+        let key = match encoded.iter().any(|e| e == name.as_bytes()) {
+            true => Key::new(crate::s3::list_parser::percent_decode(name.as_bytes(), false)),
+            false => Key::from(name),
+        };
+        // An account with folders lists them beside what is in them.
+        if begins_after == Some(&key) || resource == "directory" {
+            continue;
+        }
+        let modified_ms = date(&modified).unwrap_or(0);
+        let size = size.parse().map_err(|_| {
+            Error::new(Kind::Corrupt, "list", format!("the listing has no size for `{key}` ({kind})"))
+        })?;
+        page.entries.push(Entry {
+            key,
+            size,
+            modified_ms,
+            written_ms: modified_ms,
+            etag: Etag::tagged(&etag, md5_of(Some(&md5))),
+            class: class(&tier).map(Into::into),
+        });
+    }
+    page.folders = blocks(xml, "BlobPrefix", ["Name"])?.into_iter().map(|[name]| name).collect();
+    let [next] = xml::texts(xml, ["NextMarker"])?;
+    page.next = next.filter(|n| !n.is_empty()).map(|n| Position::Token(n.into()));
+    Ok(page)
+}
+
 impl Azure {
     pub(super) async fn list_blobs(&self, request: &ListRequest) -> Result<Page> {
-        let max = request.max.clamp(1, 1000);
-        let mut call = ApiCall::new("list", Method::GET, None);
-        call.query.extend([("restype", "container".into()), ("comp", "list".into())]);
-        call.query.push(("maxresults", max.to_string()));
-        call.query.push(("prefix", request.prefix.clone()));
-        if let Some(delimiter) = request.delimiter {
-            call.query.push(("delimiter", delimiter.into()));
-        }
+        let xml = collect(self.send(list_call(request)).await?, MAX_RESPONSE_BYTES).await?;
         // The answer begins with the key that `startFrom` names (Azure "List Blobs").
         let begins_after = match &request.from {
-            Position::Start => None,
-            Position::After(key) => {
-                call.query.push(("startFrom", String::from_utf8_lossy(key.as_bytes()).into_owned()));
-                Some(key)
-            }
-            Position::Token(marker) => {
-                call.query.push(("marker", marker.to_string()));
-                None
-            }
+            Position::After(key) => Some(key),
+            Position::Start | Position::Token(_) => None,
         };
-        let xml = collect(self.send(call).await?, MAX_RESPONSE_BYTES).await?;
-        let encoded = encoded_names(&xml);
-        let fields = [
-            "Name",
-            "Last-Modified",
-            "Etag",
-            "Content-Length",
-            "Content-MD5",
-            "AccessTier",
-            "BlobType",
-            "ResourceType",
-        ];
-        let mut page = Page::default();
-        for [name, modified, etag, size, md5, tier, kind, resource] in blocks(&xml, "Blob", fields)? {
-            let key = match encoded.iter().any(|e| e == name.as_bytes()) {
-                true => Key::new(crate::s3::list_parser::percent_decode(name.as_bytes(), false)),
-                false => Key::from(name),
-            };
-            if begins_after == Some(&key) {
-                continue;
-            }
-            // An account with folders lists them beside what is in them.
-            if resource == "directory" {
-                continue;
-            }
-            let modified_ms = date(&modified).unwrap_or(0);
-            let size = size.parse().map_err(|_| {
-                Error::new(Kind::Corrupt, "list", format!("the listing has no size for `{key}` ({kind})"))
-            })?;
-            page.entries.push(Entry {
-                key,
-                size,
-                modified_ms,
-                written_ms: modified_ms,
-                etag: Etag::tagged(&etag, md5_of(Some(&md5))),
-                class: class(&tier).map(Into::into),
-            });
-        }
-        page.folders = blocks(&xml, "BlobPrefix", ["Name"])?.into_iter().map(|[name]| name).collect();
-        let [next] = xml::texts(&xml, ["NextMarker"])?;
-        page.next = next.filter(|n| !n.is_empty()).map(|n| Position::Token(n.into()));
-        Ok(page)
+        page_of(&xml, begins_after)
     }
 
     pub(super) async fn list_containers(&self) -> Result<Vec<String>> {

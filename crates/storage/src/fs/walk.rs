@@ -4,6 +4,7 @@
 //! large directory only the next [`SPAN`] names are held.
 
 use std::collections::BinaryHeap;
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -11,9 +12,9 @@ use std::sync::Arc;
 
 use model::error::{Error, Kind, Result};
 use model::key::Key;
-use rustix::fs::FileType;
+use rustix::fs::{DirEntry, FileType};
 
-use super::dir_cache::{CACHED_DIRS, SPAN, Span};
+use super::dir_cache::{SPAN, Span};
 use super::error::{io_failure, std_failure};
 use super::meta::{etag_of, modified_ms};
 use super::root::{RESERVED_DIR, Root};
@@ -149,7 +150,7 @@ impl Walk<'_> {
         let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
         let mode = rustix::fs::Mode::empty();
         let opened = rustix::fs::openat2(&self.root.fd, path, flags, mode, resolve);
-        match opened.map(|fd| std::fs::File::from(fd).metadata()) {
+        match opened.map(|fd| File::from(fd).metadata()) {
             Ok(Ok(stat)) if stat.is_file() => self.out.entries.push(entry(Key::new(key), stat.len(), &stat)),
             Ok(Ok(stat)) if stat.is_dir() => self.root.ignored.add(&key, "symbolic link to a directory"),
             Ok(_) => self.root.ignored.add(&key, "not a regular file"),
@@ -190,49 +191,31 @@ impl Walk<'_> {
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(Span::empty()),
             Err(e) => return Err(failed(e)),
         };
-        let file = std::fs::File::from(dir);
+        let file = File::from(dir);
         let stat = file.metadata().map_err(|e| std_failure("list", &what, &e))?;
         let stamp = i128::from(stat.mtime()) * 1_000_000_000 + i128::from(stat.mtime_nsec());
-        let mut cache = self.root.cache.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let known = cache.iter().position(|(b, s)| {
-            let covers = s.complete || s.names.last().is_some_and(|l| l.as_slice() > from);
-            b == base && s.stamp == stamp && s.after.as_slice() <= from && covers
-        });
-        if let Some(i) = known {
-            let hit = cache.remove(i);
-            let span = hit.1.clone();
-            cache.push(hit);
+        if let Some(span) = self.root.cache.find(base, stamp, from) {
             return Ok(span);
         }
-        drop(cache);
-        // The smallest SPAN names from `from` on: a heap whose top is the largest kept.
+        let (names, complete) = self.smallest_names(&file, base, from, inclusive).map_err(failed)?;
+        let span = Arc::new(Span { stamp, after: from.to_vec(), names, complete });
+        self.root.cache.keep(base, &span);
+        Ok(span)
+    }
+
+    /// The smallest [`SPAN`] names of an open directory from `from` on, and whether these are all of them.
+    fn smallest_names(
+        &self,
+        dir: &File,
+        base: &[u8],
+        from: &[u8],
+        inclusive: bool,
+    ) -> rustix::io::Result<(Vec<Vec<u8>>, bool)> {
+        // A heap whose top is the largest kept.
         let mut heap: BinaryHeap<Vec<u8>> = BinaryHeap::new();
         let mut complete = true;
-        for entry in rustix::fs::Dir::read_from(&file).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let mut name = entry.file_name().to_bytes().to_vec();
-            if matches!(name.as_slice(), b"." | b"..") {
-                continue;
-            }
-            if base.is_empty() && name == RESERVED_DIR.as_bytes() {
-                self.foreign(&name);
-                continue;
-            }
-            let is_dir = match entry.file_type() {
-                FileType::Directory => true,
-                FileType::RegularFile | FileType::Symlink => false,
-                FileType::Unknown => {
-                    rustix::fs::statat(&file, entry.file_name(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
-                        .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Directory)
-                }
-                _ => {
-                    self.root.ignored.add(&[base, &name].concat(), "pipe, socket or device");
-                    continue;
-                }
-            };
-            if is_dir {
-                name.push(b'/');
-            }
+        for entry in rustix::fs::Dir::read_from(dir)? {
+            let Some(name) = self.name_of(dir, base, &entry?) else { continue };
             if name.as_slice() < from || (!inclusive && name == from) {
                 continue;
             }
@@ -242,15 +225,35 @@ impl Walk<'_> {
                 complete = false;
             }
         }
-        let span = Arc::new(Span { stamp, after: from.to_vec(), names: heap.into_sorted_vec(), complete });
-        let mut cache = self.root.cache.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        cache.retain(|(b, _)| b != base);
-        cache.push((base.to_vec(), span.clone()));
-        let held: usize = cache.iter().map(|(_, s)| s.names.len()).sum();
-        if cache.len() > CACHED_DIRS || held > 2 * SPAN {
-            cache.remove(0);
+        Ok((heap.into_sorted_vec(), complete))
+    }
+
+    /// The name of a directory entry as it sorts: that of a directory ends with `/`. None for what is not listed.
+    fn name_of(&self, dir: &File, base: &[u8], entry: &DirEntry) -> Option<Vec<u8>> {
+        let mut name = entry.file_name().to_bytes().to_vec();
+        if matches!(name.as_slice(), b"." | b"..") {
+            return None;
         }
-        Ok(span)
+        if base.is_empty() && name == RESERVED_DIR.as_bytes() {
+            self.foreign(&name);
+            return None;
+        }
+        let is_dir = match entry.file_type() {
+            FileType::Directory => true,
+            FileType::RegularFile | FileType::Symlink => false,
+            FileType::Unknown => {
+                rustix::fs::statat(dir, entry.file_name(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
+                    .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Directory)
+            }
+            _ => {
+                self.root.ignored.add(&[base, &name].concat(), "pipe, socket or device");
+                return None;
+            }
+        };
+        if is_dir {
+            name.push(b'/');
+        }
+        Some(name)
     }
 }
 

@@ -99,51 +99,20 @@ impl UrlListStore {
             let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
                 return Err(bad("is not an absolute URL".into()));
             };
-            let client = self.client(&format!("{scheme}://{authority}"))?;
-            let path = uri.path_and_query().map_or("/", |p| p.as_str());
-            let mut request = Request::builder()
-                .method(method.clone())
-                .uri(path)
-                .body(Body::bytes(""))
-                .map_err(|e| bad(e.to_string()))?;
-            let headers = request.headers_mut();
-            *headers = extra.clone();
-            let host = HeaderValue::from_str(authority.as_str()).map_err(|e| bad(e.to_string()))?;
-            headers.insert(header::HOST, host);
-            // Bytes as they are: a compressed answer has another length.
-            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            let origin = format!("{scheme}://{authority}");
+            let client = self.client(&origin)?;
+            let request = request_for(method.clone(), &uri, extra).map_err(|e| bad(e.to_string()))?;
             let answer = client.send(request).await.map_err(|f| Error { op, ..f })?;
             let status = answer.status();
             if status.is_redirection() && status != StatusCode::NOT_MODIFIED {
-                let to = answer.headers().get(header::LOCATION).and_then(|l| l.to_str().ok());
-                let to = to.ok_or_else(|| bad(format!("HTTP {status} without a Location")))?;
-                url = if to.starts_with("http://") || to.starts_with("https://") {
-                    to.to_owned()
-                } else if to.starts_with('/') && !to.starts_with("//") {
-                    format!("{scheme}://{authority}{to}")
-                } else {
-                    return Err(bad("redirects to a URL that is not http or https".into()));
-                };
+                url = location_of(&answer, &origin).map_err(bad)?;
                 continue;
             }
             if status.is_success() {
                 return Ok(answer);
             }
-            let kind = match status.as_u16() {
-                404 | 410 => Kind::NotFound,
-                401 | 403 => Kind::Forbidden,
-                412 => Kind::Changed,
-                408 => Kind::Timeout,
-                429 => Kind::Throttled,
-                405 | 501 => Kind::Unsupported,
-                500.. => Kind::Unavailable,
-                _ => Kind::Invalid,
-            };
-            return Err(Error::new(
-                kind,
-                op,
-                format!("`{key}` from {}: HTTP {}", bare(&url), status.as_u16()),
-            ));
+            let m = format!("`{key}` from {}: HTTP {}", bare(&url), status.as_u16());
+            return Err(Error::new(kind_of(status), op, m));
         }
         Err(Error::new(Kind::Invalid, op, format!("`{key}`: more than {REDIRECTS} redirects")))
     }
@@ -294,6 +263,49 @@ impl ObjectStore for UrlListStore {
     }
     async fn buckets(&self) -> Result<Vec<String>> {
         Err(Error::new(Kind::Unsupported, "buckets", "URLs do not have buckets"))
+    }
+}
+
+/// One request to the host of an absolute URL.
+fn request_for(
+    method: Method,
+    uri: &Uri,
+    extra: &HeaderMap,
+) -> std::result::Result<Request<Body>, http::Error> {
+    let path = uri.path_and_query().map_or("/", |p| p.as_str());
+    let mut request = Request::builder().method(method).uri(path).body(Body::bytes(""))?;
+    let headers = request.headers_mut();
+    *headers = extra.clone();
+    let host = uri.authority().map_or("", |a| a.as_str());
+    headers.insert(header::HOST, HeaderValue::from_str(host)?);
+    // Bytes as they are: a compressed answer has another length.
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    Ok(request)
+}
+
+/// Where a redirect leads, or why it leads nowhere.
+fn location_of(answer: &Response<ResponseBody>, origin: &str) -> std::result::Result<String, String> {
+    let to = answer.headers().get(header::LOCATION).and_then(|l| l.to_str().ok());
+    let to = to.ok_or_else(|| format!("HTTP {} without a Location", answer.status()))?;
+    if to.starts_with("http://") || to.starts_with("https://") {
+        Ok(to.to_owned())
+    } else if to.starts_with('/') && !to.starts_with("//") {
+        Ok(format!("{origin}{to}"))
+    } else {
+        Err("redirects to a URL that is not http or https".into())
+    }
+}
+
+fn kind_of(status: StatusCode) -> Kind {
+    match status.as_u16() {
+        404 | 410 => Kind::NotFound,
+        401 | 403 => Kind::Forbidden,
+        412 => Kind::Changed,
+        408 => Kind::Timeout,
+        429 => Kind::Throttled,
+        405 | 501 => Kind::Unsupported,
+        500.. => Kind::Unavailable,
+        _ => Kind::Invalid,
     }
 }
 

@@ -125,27 +125,7 @@ impl S3 {
             let m = format!("`{key}` {why}");
             return Err(Error::new(Kind::InvalidKey, call.op, m));
         }
-        let mut path = String::with_capacity(64 + call.key.map_or(0, |k| k.as_bytes().len()));
-        path.push_str(self.client.base());
-        path.push('/');
-        if self.config.addressing == Addressing::Path && !self.config.bucket.is_empty() {
-            encode(&mut path, self.config.bucket.as_bytes(), false);
-            if call.key.is_some() {
-                path.push('/');
-            }
-        }
-        if let Some(key) = call.key {
-            encode(&mut path, key.as_bytes(), true);
-        }
-        let mut query = String::new();
-        for (name, value) in call.query {
-            if !query.is_empty() {
-                query.push('&');
-            }
-            query.push_str(name);
-            query.push('=');
-            encode(&mut query, value.as_bytes(), false);
-        }
+        let (mut path, query) = (self.path_of(call.key), query_of(call.query));
         let mut headers = call.headers;
         headers.insert(http::header::HOST, self.host.clone());
         if self.config.requester_pays
@@ -167,22 +147,55 @@ impl S3 {
         let bodiless = request.method() == Method::HEAD;
         let answer = self.client.send(request).await.map_err(|f| Error { op: call.op, ..f })?;
         if answer.status().is_success() {
-            if self.facts.accepted.load(Relaxed) == 0 {
-                self.facts.accepted.store(1, Relaxed);
-            }
-            if self.facts.refused.load(Relaxed) > 0 {
-                self.facts.refused.store(0, Relaxed);
-            }
+            self.signature_accepted();
             return Ok(answer);
         }
+        Err(self.failure_of(call.op, call.key, answer, bodiless).await)
+    }
+
+    /// The path of a request, percent-encoded, without the query.
+    fn path_of(&self, key: Option<&Key>) -> String {
+        let mut path = String::with_capacity(64 + key.map_or(0, |k| k.as_bytes().len()));
+        path.push_str(self.client.base());
+        path.push('/');
+        if self.config.addressing == Addressing::Path && !self.config.bucket.is_empty() {
+            encode(&mut path, self.config.bucket.as_bytes(), false);
+            if key.is_some() {
+                path.push('/');
+            }
+        }
+        if let Some(key) = key {
+            encode(&mut path, key.as_bytes(), true);
+        }
+        path
+    }
+
+    /// Notes an accepted signature; the shared counters are written only when they change.
+    fn signature_accepted(&self) {
+        if self.facts.accepted.load(Relaxed) == 0 {
+            self.facts.accepted.store(1, Relaxed);
+        }
+        if self.facts.refused.load(Relaxed) > 0 {
+            self.facts.refused.store(0, Relaxed);
+        }
+    }
+
+    /// The failure for an error answer.
+    async fn failure_of(
+        &self,
+        op: &'static str,
+        key: Option<&Key>,
+        answer: Response<ResponseBody>,
+        bodiless: bool,
+    ) -> Error {
         let (status, headers) = (answer.status(), answer.headers().clone());
         let body = if bodiless { Default::default() } else { body_of(answer).await.unwrap_or_default() };
         let elsewhere = error::region_in(&headers, &body).filter(|r| *r != self.config.region);
         // A refused key may come with the region too: only these answers are about it.
         let elsewhere =
             elsewhere.filter(|_| status.is_redirection() || status == http::StatusCode::BAD_REQUEST);
-        let failure = error::failure(call.op, &self.describe(call.key), status, &body, elsewhere.as_deref());
-        Err(self.classify_signature_failure(call.key, &body, failure))
+        let failure = error::failure(op, &self.describe(key), status, &body, elsewhere.as_deref());
+        self.classify_signature_failure(key, &body, failure)
     }
 
     /// One signature that is refused while others pass is that object's trouble, not the credentials'.
@@ -196,4 +209,18 @@ impl S3 {
             && self.facts.refused.fetch_add(1, Relaxed) < MAX_REFUSED_SIGNATURES;
         if alone { Error { kind: Kind::Invalid, ..failure } } else { failure }
     }
+}
+
+/// The query of a request, percent-encoded; empty for none.
+fn query_of(pairs: &[(&str, &str)]) -> String {
+    let mut query = String::new();
+    for (name, value) in pairs {
+        if !query.is_empty() {
+            query.push('&');
+        }
+        query.push_str(name);
+        query.push('=');
+        encode(&mut query, value.as_bytes(), false);
+    }
+    query
 }

@@ -85,60 +85,40 @@ fn by_key(found: Vec<(Key, Version)>) -> Vec<(Key, Result<Vec<Version>>)> {
     keys.into_iter().map(|(key, versions)| (key, Ok(versions))).collect()
 }
 
+/// The fields of a version, in the order of [`version_of`].
+const FIELDS: [&[u8]; 7] =
+    [b"Key", b"VersionId", b"LastModified", b"ETag", b"Size", b"StorageClass", b"IsLatest"];
+
 fn parse(xml: &[u8]) -> Result<VersionsResult> {
     let encoded = xml.windows(32).any(|w| w == b"<EncodingType>url</EncodingType>");
-    let text_of = |raw: &[u8]| {
-        let raw = unescape(raw);
-        let decoded = if encoded { percent_decode(&raw, true) } else { raw.into_owned() };
-        String::from_utf8_lossy(&decoded).into_owned()
+    let plain = |raw: &[u8]| String::from_utf8_lossy(&unescape(raw)).into_owned();
+    let decoded = |raw: &[u8]| match encoded {
+        true => String::from_utf8_lossy(&percent_decode(&unescape(raw), true)).into_owned(),
+        false => plain(raw),
     };
     let mut answer = VersionsResult::default();
     let mut scanner = Scanner::new(xml);
+    // The version that is being read, and whether it has data.
     let mut current: Option<(bool, [String; 7])> = None;
-    const FIELDS: [&[u8]; 7] =
-        [b"Key", b"VersionId", b"LastModified", b"ETag", b"Size", b"StorageClass", b"IsLatest"];
     let (mut field, mut complete): (&[u8], _) = (b"", false);
     while let Some(token) = scanner.next_token()? {
         match token {
-            Token::Open(name) => match name {
-                b"Version" => current = Some((true, Default::default())),
-                b"DeleteMarker" => current = Some((false, Default::default())),
-                _ => field = name,
-            },
+            Token::Open(b"Version") => current = Some((true, Default::default())),
+            Token::Open(b"DeleteMarker") => current = Some((false, Default::default())),
+            Token::Open(name) => field = name,
             Token::Text(raw) => match (&mut current, field) {
                 (Some((_, texts)), field) => {
                     if let Some(i) = FIELDS.iter().position(|f| *f == field) {
-                        texts[i] = if i == 0 {
-                            text_of(raw)
-                        } else {
-                            String::from_utf8_lossy(&unescape(raw)).into_owned()
-                        };
+                        texts[i] = if i == 0 { decoded(raw) } else { plain(raw) };
                     }
                 }
                 (None, b"IsTruncated") => answer.more = raw == b"true",
-                (None, b"NextKeyMarker") => answer.next.0 = text_of(raw),
-                (None, b"NextVersionIdMarker") => {
-                    answer.next.1 = String::from_utf8_lossy(&unescape(raw)).into_owned();
-                }
+                (None, b"NextKeyMarker") => answer.next.0 = decoded(raw),
+                (None, b"NextVersionIdMarker") => answer.next.1 = plain(raw),
                 _ => {}
             },
             Token::Close(b"Version" | b"DeleteMarker") => {
-                let Some((data, [key, id, modified, etag, size, class, latest])) = current.take() else {
-                    continue;
-                };
-                let key = Key::from(key);
-                let modified_ms = instant(modified.as_bytes()).unwrap_or(0);
-                let entry = data.then(|| Entry {
-                    key: key.clone(),
-                    size: size.parse().unwrap_or(0),
-                    modified_ms,
-                    written_ms: modified_ms,
-                    etag: Etag::parse(&etag),
-                    class: (!class.is_empty() && class != "STANDARD").then(|| class.into()),
-                });
-                answer
-                    .versions
-                    .push((key, Version { id, at_ms: modified_ms, latest: latest == "true", entry }));
+                answer.versions.extend(current.take().map(|(data, texts)| version_of(data, texts)));
             }
             Token::Close(b"ListVersionsResult") => complete = true,
             Token::Close(_) => field = b"",
@@ -149,6 +129,21 @@ fn parse(xml: &[u8]) -> Result<VersionsResult> {
         return Err(Error::new(Kind::Corrupt, "list_versions", m));
     }
     Ok(answer)
+}
+
+/// A version by the texts of its [`FIELDS`]; a delete marker has no data.
+fn version_of(data: bool, [key, id, modified, etag, size, class, latest]: [String; 7]) -> (Key, Version) {
+    let key = Key::from(key);
+    let at_ms = instant(modified.as_bytes()).unwrap_or(0);
+    let entry = data.then(|| Entry {
+        key: key.clone(),
+        size: size.parse().unwrap_or(0),
+        modified_ms: at_ms,
+        written_ms: at_ms,
+        etag: Etag::parse(&etag),
+        class: (!class.is_empty() && class != "STANDARD").then(|| class.into()),
+    });
+    (key, Version { id, at_ms, latest: latest == "true", entry })
 }
 
 /// The canned rule that comes nearest to an `AccessControlPolicy`: what everybody, or everybody who is known, may do.
