@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::glob::Filter;
 use crate::listing::lister::{Lister, fall_back_to_weaker_order};
-use crate::ranges::scheduler::{OpenListing, RangePage, RangeScheduler, SplitLog};
+use crate::ranges::scheduler::{ActiveRange, OpenListing, RangeFuture, RangePage, RangeScheduler, SplitLog};
 
 /// Folders remembered while listing; the rest is counted together.
 const MAX_FOLDERS: usize = 10_000;
@@ -102,49 +102,14 @@ async fn walk(
         fence: 0,
     };
     let sums: Arc<Mutex<InventorySums>> = Arc::default();
-    let filter = Arc::new(filter);
-    let (walked, all) = (scheduler.clone(), sums.clone());
-    scheduler
-        .run(
-            vec![row],
-            io_threads,
-            &NoSplitLog,
-            &CancellationToken::new(),
-            || true,
-            move |range, row, first| {
-                let (scheduler, source, sums, filter) =
-                    (walked.clone(), source.clone(), all.clone(), filter.clone());
-                Box::pin(async move {
-                    let (mut first, mut lister) = match first {
-                        Some(OpenListing { page, lister }) => (Some(page), lister),
-                        None => (None, Lister::after(source, "", row.cursor, Side::Source)),
-                    };
-                    loop {
-                        let page = match first.take() {
-                            Some(page) => Some(page),
-                            None => lister.next().await?.map(|l| l.page),
-                        };
-                        let Some(page) = page else {
-                            return scheduler.verify_end(scheduler.listing_ended(&range)).await;
-                        };
-                        let RangePage { entries, finished: over, missing_end } =
-                            scheduler.take_page(&range, page);
-                        {
-                            let mut sums = sums.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                            sums.out.pages += 1;
-                            entries
-                                .iter()
-                                .filter(|e| filter.keeps(e.key.as_bytes()))
-                                .for_each(|e| sums.add(e));
-                        }
-                        if over {
-                            return scheduler.verify_end(missing_end).await;
-                        }
-                    }
-                })
-            },
-        )
-        .await?;
+    let ranges = InventoryRanges { scheduler: scheduler.clone(), source, filter, sums: sums.clone() };
+    let ranges = Arc::new(ranges);
+    let sum_up = move |range, row, first| -> RangeFuture {
+        let ranges = ranges.clone();
+        Box::pin(async move { ranges.sum_up(range, row, first).await })
+    };
+    let never_stopped = CancellationToken::new();
+    scheduler.run(vec![row], io_threads, &NoSplitLog, &never_stopped, || true, sum_up).await?;
     let mut sums = std::mem::take(&mut *sums.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
     let mut folders: Vec<(String, Tally)> =
         sums.folders.into_iter().map(|(k, t)| (String::from_utf8_lossy(&k).into_owned(), t)).collect();
@@ -152,4 +117,42 @@ async fn walk(
     folders.truncate(10);
     sums.out.folders = folders;
     Ok(sums.out)
+}
+
+/// What the runners of all ranges share.
+struct InventoryRanges {
+    scheduler: Arc<RangeScheduler>,
+    source: SharedStore,
+    filter: Filter,
+    sums: Arc<Mutex<InventorySums>>,
+}
+
+impl InventoryRanges {
+    /// Lists one range to its end and adds up what the filter keeps.
+    async fn sum_up(&self, range: Arc<ActiveRange>, row: RangeRow, first: Option<OpenListing>) -> Result<()> {
+        let (mut first, mut lister) = match first {
+            Some(OpenListing { page, lister }) => (Some(page), lister),
+            None => (None, Lister::after(self.source.clone(), "", row.cursor, Side::Source)),
+        };
+        loop {
+            let page = match first.take() {
+                Some(page) => Some(page),
+                None => lister.next().await?.map(|l| l.page),
+            };
+            let Some(page) = page else {
+                return self.scheduler.verify_end(self.scheduler.listing_ended(&range)).await;
+            };
+            let RangePage { entries, finished, missing_end } = self.scheduler.take_page(&range, page);
+            self.add(&entries);
+            if finished {
+                return self.scheduler.verify_end(missing_end).await;
+            }
+        }
+    }
+
+    fn add(&self, entries: &[Entry]) {
+        let mut sums = self.sums.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        sums.out.pages += 1;
+        entries.iter().filter(|e| self.filter.keeps(e.key.as_bytes())).for_each(|e| sums.add(e));
+    }
 }

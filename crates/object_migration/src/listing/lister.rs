@@ -178,48 +178,9 @@ impl Lister {
 
     async fn advance(&mut self) -> Result<Option<ListedPage>> {
         while let Some(from) = self.next.clone() {
-            let prefix = self.prefix.clone();
-            let request = ListRequest { prefix, from: from.clone(), max: PAGE_KEYS, delimiter: None };
-            let mut page = match self.store.list(&request).await {
-                // It does not begin at a key at all.
-                Err(f)
-                    if f.kind == Kind::OutOfOrderListing
-                        && matches!(from, Position::After(_))
-                        && self.expected_key.is_some() =>
-                {
-                    self.begin_at_first();
-                    continue;
-                }
-                // Tokens may expire: the walk goes on behind the last key, where there is an order.
-                Err(f)
-                    if matches!(from, Position::Token(_)) && refuses_token(f.kind) && !self.token_refused =>
-                {
-                    if self.order == Order::Unknown {
-                        return Err(out_of_order(format!(
-                            "the server rejected its own continuation token: {}",
-                            f.message
-                        )));
-                    }
-                    self.go_back(&f)?;
-                    continue;
-                }
-                page => page?,
-            };
+            let Some(mut page) = self.request_page(&from).await? else { continue };
             self.token_refused = false;
-            if page.next.as_ref() == Some(&from) {
-                return Err(out_of_order("the continuation token of the listing did not advance".into()));
-            }
-            self.cycle.step(page.next.as_ref())?;
-            if let Some(other) =
-                page.entries.iter().find(|e| !e.key.as_bytes().starts_with(self.prefix.as_bytes()))
-            {
-                let m = format!(
-                    "the listing of another prefix was returned: `{}` does not begin with \
-                     `{}`",
-                    other.key, self.prefix
-                );
-                return Err(Error::new(Kind::Corrupt, "list", m));
-            }
+            self.check_progress(&page, &from)?;
             if !self.begins_well(&page).await? {
                 continue;
             }
@@ -237,6 +198,49 @@ impl Lister {
             }
         }
         Ok(None)
+    }
+
+    /// One page. None when the server refused the position and the walk goes on from another one.
+    async fn request_page(&mut self, from: &Position) -> Result<Option<Page>> {
+        let prefix = self.prefix.clone();
+        let request = ListRequest { prefix, from: from.clone(), max: PAGE_KEYS, delimiter: None };
+        match self.store.list(&request).await {
+            Ok(page) => Ok(Some(page)),
+            // It does not begin at a key at all.
+            Err(f)
+                if f.kind == Kind::OutOfOrderListing
+                    && matches!(from, Position::After(_))
+                    && self.expected_key.is_some() =>
+            {
+                self.begin_at_first();
+                Ok(None)
+            }
+            // Tokens may expire: the walk goes on behind the last key, where there is an order.
+            Err(f) if matches!(from, Position::Token(_)) && refuses_token(f.kind) && !self.token_refused => {
+                if self.order == Order::Unknown {
+                    let m = format!("the server rejected its own continuation token: {}", f.message);
+                    return Err(out_of_order(m));
+                }
+                self.go_back(&f)?;
+                Ok(None)
+            }
+            Err(f) => Err(f),
+        }
+    }
+
+    /// Refuses a page whose token does not advance, and one of another prefix.
+    fn check_progress(&mut self, page: &Page, from: &Position) -> Result<()> {
+        if page.next.as_ref() == Some(from) {
+            return Err(out_of_order("the continuation token of the listing did not advance".into()));
+        }
+        self.cycle.step(page.next.as_ref())?;
+        let other = page.entries.iter().find(|e| !e.key.as_bytes().starts_with(self.prefix.as_bytes()));
+        let Some(other) = other else { return Ok(()) };
+        let m = format!(
+            "the listing of another prefix was returned: `{}` does not begin with `{}`",
+            other.key, self.prefix
+        );
+        Err(Error::new(Kind::Corrupt, "list", m))
     }
 
     /// Whether the first page after a key begins there. If not, the walk begins at the first key instead.

@@ -190,7 +190,7 @@ enum ProbeResult {
     Page(Box<OpenListing>),
 }
 
-type RangeFuture = std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+pub(crate) type RangeFuture = std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send>>;
 
 impl RangeScheduler {
     pub(crate) fn new(pass: Pass, width: usize, source: SharedStore) -> Arc<Self> {
