@@ -75,20 +75,45 @@ fn scrapes_locally(parts: &Parts) -> bool {
     parts.uri.path() == "/metrics" && peer.is_some_and(|ip| ip.to_canonical().is_loopback()) && !says_who
 }
 
+/// What the layer keeps of a request for its log and audit lines.
+struct RequestSummary {
+    id: String,
+    method: Method,
+    path: String,
+    from: Option<IpAddr>,
+    /// The access key that it says it is signed with.
+    signed: Option<String>,
+    /// Its body is sent only after `100 Continue`.
+    waits: bool,
+    chinese: bool,
+}
+
+impl RequestSummary {
+    fn of(parts: &Parts) -> Self {
+        let language = parts.headers.get("x-language");
+        Self {
+            id: seal::random::<16>().map_or_else(|_| "0".repeat(32), |b| storage::checksum::hex(&b)),
+            method: parts.method.clone(),
+            path: parts.uri.path().to_owned(),
+            from: parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|c| c.0.ip()),
+            signed: key_of(parts),
+            waits: body_limits::waits_for_continue(&parts.headers),
+            chinese: language.is_some_and(|l| l.as_bytes().eq_ignore_ascii_case(b"zh-cn")),
+        }
+    }
+
+    /// False for methods that change nothing.
+    fn may_change(&self) -> bool {
+        self.method != Method::GET && self.method != Method::HEAD
+    }
+}
+
 /// The layer.
 pub(crate) async fn layer(State(gate): State<AuthLayer>, request: Request, next: Next) -> Response {
-    let control = &gate.control;
-    let id = seal::random::<16>().map_or_else(|_| "0".repeat(32), |b| storage::checksum::hex(&b));
     let (parts, body) = request.into_parts();
-    let from = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|c| c.0.ip());
-    let signed = key_of(&parts);
-    let audited = parts.method != Method::GET && parts.method != Method::HEAD;
-    let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
-    let waits = body_limits::waits_for_continue(&parts.headers);
-    let chinese =
-        parts.headers.get("x-language").is_some_and(|l| l.as_bytes().eq_ignore_ascii_case(b"zh-cn"));
+    let asked = RequestSummary::of(&parts);
     let (response, principal) = match authenticate(&gate, &parts, body).await {
-        Err(error) => (refusal(error, waits), None),
+        Err(error) => (refusal(error, asked.waits), None),
         Ok((held, principal)) => {
             let name = principal.as_ref().map(|p| (p.name.clone(), p.role));
             let mut request = Request::from_parts(parts, Body::from(held.bytes.clone()));
@@ -104,43 +129,55 @@ pub(crate) async fn layer(State(gate): State<AuthLayer>, request: Request, next:
             (response, name)
         }
     };
-    let response = finish(response, &id, &path, chinese).await;
-    let status = response.status();
-    let asks = response.extensions().get::<ClaimedName>().map(|c| c.0.clone());
-    let changes = audited && principal.is_some();
-    let (who, role) = match principal {
-        Some((name, role)) => (name, role_name(role)),
-        None => (asks.clone().or(signed).unwrap_or_else(|| "-".to_owned()), ""),
-    };
-    tracing::info!(request_id = %id, %method, %path, status = status.as_u16(), principal = %who, "request");
-    let now = control.clock.now_ms();
-    let left_out = match (changes || (asks.is_some() && status.is_success()), status.as_u16()) {
-        (true, _) => Some(0),
-        (false, 401 | 403 | 429) => control.directory.audit_limit.admit(from, now),
-        _ => None,
-    };
-    if let Some(left_out) = left_out {
-        // A project that does not exist is nobody's, whatever the path says.
-        let named = path.split('/').nth(2).filter(|_| path.starts_with("/v1/") || path.starts_with("/v2/"));
-        let known = named.filter(|p| control.directory.accounts().project(p).is_some());
-        let mut target: String = path.chars().take(512).collect();
-        if left_out > 0 {
-            target.push_str(&format!(" ({left_out} earlier refusals were not recorded)"));
-        }
-        let line = AuditLine {
-            at: now,
-            request_id: id,
-            project: known.unwrap_or_default().to_owned(),
-            principal: who,
-            action: method.to_string(),
-            target,
-            status: status.as_u16(),
-            address: from.map(|ip| ip.to_canonical().to_string()).unwrap_or_default(),
-            role: role.to_owned(),
-        };
-        audit(control, &line).await;
+    let response = finish(response, &asked.id, &asked.path, asked.chinese).await;
+    let line = log_and_audit_line(&gate.control, asked, &response, principal);
+    if let Some(line) = line {
+        audit(&gate.control, &line).await;
     }
     response
+}
+
+/// Logs a request and its status. The audit line: of a change, of a token that was issued, and of refusals up to their
+/// limit.
+fn log_and_audit_line(
+    control: &Control,
+    asked: RequestSummary,
+    response: &Response,
+    principal: Option<(String, Role)>,
+) -> Option<AuditLine> {
+    let status = response.status();
+    let claimed = response.extensions().get::<ClaimedName>().map(|c| c.0.clone());
+    let changes = (asked.may_change() && principal.is_some()) || (claimed.is_some() && status.is_success());
+    let (who, role) = match principal {
+        Some((name, role)) => (name, role_name(role)),
+        None => (claimed.or(asked.signed).unwrap_or_else(|| "-".to_owned()), ""),
+    };
+    let RequestSummary { id, method, path, from, .. } = asked;
+    tracing::info!(request_id = %id, %method, %path, status = status.as_u16(), principal = %who, "request");
+    let now = control.clock.now_ms();
+    let left_out = match (changes, status.as_u16()) {
+        (true, _) => 0,
+        (false, 401 | 403 | 429) => control.directory.audit_limit.admit(from, now)?,
+        _ => return None,
+    };
+    // A project that does not exist is left out, whatever the path says.
+    let named = path.split('/').nth(2).filter(|_| path.starts_with("/v1/") || path.starts_with("/v2/"));
+    let known = named.filter(|p| control.directory.accounts().project(p).is_some());
+    let mut target: String = path.chars().take(512).collect();
+    if left_out > 0 {
+        target.push_str(&format!(" ({left_out} earlier refusals were not recorded)"));
+    }
+    Some(AuditLine {
+        at: now,
+        request_id: id,
+        project: known.unwrap_or_default().to_owned(),
+        principal: who,
+        action: method.to_string(),
+        target,
+        status: status.as_u16(),
+        address: from.map(|ip| ip.to_canonical().to_string()).unwrap_or_default(),
+        role: role.to_owned(),
+    })
 }
 
 /// The answer to a refused request; `waits`: its body is sent only after `100 Continue`, which it is not told.

@@ -297,30 +297,7 @@ pub fn document() -> Value {
         .into_generator();
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
     for (method, path, operation) in OPERATIONS {
-        let mut parameters: Vec<Value> = path
-            .split('/')
-            .filter_map(|s| s.strip_prefix('{')?.strip_suffix('}'))
-            .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
-            .collect();
-        parameters.extend(query(operation).iter().map(|(name, required, kind)| {
-            json!({"name": name, "in": "query", "required": required, "schema": {"type": kind}})
-        }));
-        let ok = match reply(operation, &mut types) {
-            Some(schema) => json!({"description": "OK", "content": {"application/json": {"schema": schema}}}),
-            None => json!({"description": "OK"}),
-        };
-        let mut about = json!({
-            "operationId": operation,
-            "parameters": parameters,
-            "responses": {
-                success(operation): ok,
-                "default": {"$ref": "#/components/responses/Error"},
-            },
-        });
-        if let Some((reader, runs)) = reader(operation) {
-            let schema = body_schema(&asked(reader, runs));
-            about["requestBody"] = json!({"content": {"application/json": {"schema": schema}}});
-        }
+        let about = describe(path, operation, &mut types);
         paths.entry(path).or_default().insert((*method).to_owned(), about);
     }
     let schemas: Map<String, Value> = types.take_definitions(true).into_iter().collect();
@@ -338,24 +315,57 @@ pub fn document() -> Value {
         "paths": paths,
         "components": {
             "schemas": schemas,
-            "responses": {"Error": {
-                "description": "The request was refused or failed; the log has details under its `X-Request-Id`.",
-                "content": {"application/json": {"schema": {
-                    "type": "object",
-                    "required": ["error_code", "error_msg"],
-                    "properties": {
-                        "error_code": {"type": "string"},
-                        "error_msg": {"type": "string"},
-                        "request_id": {"type": "string"},
-                    },
-                }}},
-            }},
+            "responses": {"Error": error_response()},
             "securitySchemes": {
                 "token": {"type": "apiKey", "in": "header", "name": "X-Auth-Token"},
                 "signature": {"type": "apiKey", "in": "header", "name": "Authorization",
                     "description": "SDK-HMAC-SHA256 or V11-HMAC-SHA256"},
             },
         },
+    })
+}
+
+/// One operation: its parameters, request body and responses.
+fn describe(path: &str, operation: &str, types: &mut SchemaGenerator) -> Value {
+    let mut parameters: Vec<Value> = path
+        .split('/')
+        .filter_map(|s| s.strip_prefix('{')?.strip_suffix('}'))
+        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
+        .collect();
+    parameters.extend(query(operation).iter().map(|(name, required, kind)| {
+        json!({"name": name, "in": "query", "required": required, "schema": {"type": kind}})
+    }));
+    let ok = match reply(operation, types) {
+        Some(schema) => json!({"description": "OK", "content": {"application/json": {"schema": schema}}}),
+        None => json!({"description": "OK"}),
+    };
+    let mut about = json!({
+        "operationId": operation,
+        "parameters": parameters,
+        "responses": {
+            success(operation): ok,
+            "default": {"$ref": "#/components/responses/Error"},
+        },
+    });
+    if let Some((reader, runs)) = reader(operation) {
+        let schema = body_schema(&asked(reader, runs));
+        about["requestBody"] = json!({"content": {"application/json": {"schema": schema}}});
+    }
+    about
+}
+
+fn error_response() -> Value {
+    json!({
+        "description": "The request was refused or failed; the log has details under its `X-Request-Id`.",
+        "content": {"application/json": {"schema": {
+            "type": "object",
+            "required": ["error_code", "error_msg"],
+            "properties": {
+                "error_code": {"type": "string"},
+                "error_msg": {"type": "string"},
+                "request_id": {"type": "string"},
+            },
+        }}},
     })
 }
 

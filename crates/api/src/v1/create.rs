@@ -47,40 +47,14 @@ pub(crate) fn read(project: String, f: &Fields<'_>) -> Result<Request, TaskError
     }
     let task_type =
         known_value(f, "task_type", &["object", "prefix", "list", "url_list"])?.unwrap_or("object");
-    let keys = |node: &Fields<'_>| -> Result<StoreCredentials, TaskError> {
-        Ok(StoreCredentials {
-            ak: node.filled("ak", 100).map_err(field_error)?.to_owned(),
-            sk: Secret::new(node.filled("sk", 100).map_err(field_error)?),
-            ..StoreCredentials::default()
-        })
-    };
-    let place = |node: &Fields<'_>, cloud_type: &str| -> Result<Location, TaskError> {
-        Ok(Location {
-            cloud_type: cloud_type.to_owned(),
-            region: node.filled("region", 100).map_err(field_error)?.to_owned(),
-            bucket: node.filled("bucket", 1024).map_err(field_error)?.to_owned(),
-            app_id: node.opt_text("app_id", 255).map_err(field_error)?.unwrap_or_default().to_owned(),
-        })
-    };
     let urls = task_type == "url_list";
-    // v1 is older than three of the vendors (oms.md §5.1).
-    let young = ["Azure", "Google", "UCloud"];
-    let known: Vec<&str> = VENDORS.iter().copied().filter(|v| !young.contains(v)).chain([URLS]).collect();
-    let cloud_type = known_value(&src, "cloud_type", &known)?.unwrap_or(if urls { URLS } else { "Aliyun" });
-    if urls != (cloud_type == URLS) {
-        return Err(TaskError::Source(format!("{URLS} and the task type url_list require each other")));
-    }
-    let from = if urls {
-        Location { cloud_type: URLS.into(), ..Location::default() }
-    } else {
-        place(&src, cloud_type)?
-    };
+    let source = source(&src, urls)?;
     let folder = dst.text("object_key", 1024).map_err(field_error)?;
     let spec = TaskSpec {
         api_version: SpecFace::V1,
         selection: selection(task_type, &src)?,
-        source: from,
-        target: place(&dst, "")?,
+        source,
+        target: location(&dst, "")?,
         save_prefix: folder.trim_start_matches('/').to_owned(),
         description: f.opt_text("description", 255).map_err(field_error)?.unwrap_or_default().to_owned(),
         overwrite: Overwrite::Newer,
@@ -110,6 +84,38 @@ pub(crate) fn read(project: String, f: &Fields<'_>) -> Result<Request, TaskError
     let source = if urls { StoreCredentials::default() } else { keys(&src)? };
     let secrets = TaskSecrets { source, target: keys(&dst)?, cdn: cdn_key(f)? };
     Ok(Request { project, spec, secrets, priority: Priority::Medium })
+}
+
+fn keys(node: &Fields<'_>) -> Result<StoreCredentials, TaskError> {
+    Ok(StoreCredentials {
+        ak: node.filled("ak", 100).map_err(field_error)?.to_owned(),
+        sk: Secret::new(node.filled("sk", 100).map_err(field_error)?),
+        ..StoreCredentials::default()
+    })
+}
+
+fn location(node: &Fields<'_>, cloud_type: &str) -> Result<Location, TaskError> {
+    Ok(Location {
+        cloud_type: cloud_type.to_owned(),
+        region: node.filled("region", 100).map_err(field_error)?.to_owned(),
+        bucket: node.filled("bucket", 1024).map_err(field_error)?.to_owned(),
+        app_id: node.opt_text("app_id", 255).map_err(field_error)?.unwrap_or_default().to_owned(),
+    })
+}
+
+/// The bucket of `src_node`; a list of URLs names no bucket.
+fn source(src: &Fields<'_>, urls: bool) -> Result<Location, TaskError> {
+    // v1 is older than three of the vendors (oms.md §5.1).
+    let young = ["Azure", "Google", "UCloud"];
+    let known: Vec<&str> = VENDORS.iter().copied().filter(|v| !young.contains(v)).chain([URLS]).collect();
+    let cloud_type = known_value(src, "cloud_type", &known)?.unwrap_or(if urls { URLS } else { "Aliyun" });
+    if urls != (cloud_type == URLS) {
+        return Err(TaskError::Source(format!("{URLS} and the task type url_list require each other")));
+    }
+    match urls {
+        true => Ok(Location { cloud_type: URLS.into(), ..Location::default() }),
+        false => location(src, cloud_type),
+    }
 }
 
 /// `smnInfo`: v1's names, and `FAIL` where v2 says `FAILURE` (oms.md §6.2).

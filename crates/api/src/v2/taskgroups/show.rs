@@ -3,6 +3,7 @@
 use axum::extract::{Path, State};
 use control::Control;
 use control::groups::GroupView;
+use control::tasks::TaskView;
 use model::group::{GroupKind, Phase};
 use model::policy::MetadataRule;
 use model::task::Visible;
@@ -36,7 +37,6 @@ pub(crate) fn reply(shown: &GroupView, now: i64) -> TaskGroup {
     let mut src_node = src_node(spec);
     // The one place where vendors are written in capitals (oms.md §2.4).
     src_node.cloud_type = src_node.cloud_type.to_ascii_uppercase();
-    let listed = members.iter().find_map(|m| m.records.failed_key.clone());
     TaskGroup {
         group_id: group.id.clone(),
         status: group.phase as i32,
@@ -49,12 +49,7 @@ pub(crate) fn reply(shown: &GroupView, now: i64) -> TaskGroup {
         enable_restore: spec.restore,
         enable_kms: spec.kms,
         enable_requester_pays: spec.requester_pays,
-        task_type: match group.kind {
-            GroupKind::Prefix => "PREFIX",
-            GroupKind::List => "LIST",
-            GroupKind::UrlList => "URL_LIST",
-        }
-        .to_owned(),
+        task_type: task_type(group.kind).to_owned(),
         bandwidth_policy: policies(&spec.windows),
         // The key is `smn_config`, the shape is that of `smn_info`.
         smn_config: delivery(shown.notice.as_ref()).map(|(result, code, topic)| {
@@ -81,17 +76,30 @@ pub(crate) fn reply(shown: &GroupView, now: i64) -> TaskGroup {
         total_size: sum(|n| n.total_size),
         create_complete_size: sum(|n| n.total_size),
         complete_size: sum(|n| n.complete_size),
-        failed_object_record: FailedObjectRecord {
-            result: listed
-                .is_some()
-                .then(|| members.iter().all(|m| m.records.failed_complete != Some(false))),
-            list_file_key: listed,
-            error_code: members.iter().find_map(|m| m.records.failed_error.clone()),
-        },
+        failed_object_record: failed_objects(members),
         object_overwrite_mode: overwrite_word(spec).to_owned(),
         dst_storage_policy: policy_word(spec).to_owned(),
         consistency_check: check_word(spec).to_owned(),
         obs_system: "BUCKET".to_owned(),
+    }
+}
+
+fn task_type(kind: GroupKind) -> &'static str {
+    match kind {
+        GroupKind::Prefix => "PREFIX",
+        GroupKind::List => "LIST",
+        GroupKind::UrlList => "URL_LIST",
+    }
+}
+
+/// The list of failed objects of the first member that has one; complete when those of all members are.
+fn failed_objects(members: &[TaskView]) -> FailedObjectRecord {
+    let listed = members.iter().find_map(|m| m.records.failed_key.clone());
+    let complete = || members.iter().all(|m| m.records.failed_complete != Some(false));
+    FailedObjectRecord {
+        result: listed.is_some().then(complete),
+        list_file_key: listed,
+        error_code: members.iter().find_map(|m| m.records.failed_error.clone()),
     }
 }
 

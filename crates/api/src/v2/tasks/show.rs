@@ -241,6 +241,22 @@ pub(crate) fn dst_node(spec: &TaskSpec) -> DstNode {
     }
 }
 
+fn group_type(parent: &Parent) -> &'static str {
+    match parent {
+        Parent::None => "NORMAL_TASK",
+        Parent::Sync(_) => "SYNC_TASK",
+        Parent::Group(_) => "GROUP_TASK",
+    }
+}
+
+fn priority_word(priority: Priority) -> &'static str {
+    match priority {
+        Priority::High => "HIGH",
+        Priority::Medium => "MEDIUM",
+        Priority::Low => "LOW",
+    }
+}
+
 /// A task as v2 shows it.
 pub(crate) fn reply(shown: &TaskView, now: i64) -> Task {
     let (task, spec, n) = (&shown.task, &shown.task.spec, numbers(shown, now));
@@ -250,12 +266,7 @@ pub(crate) fn reply(shown: &TaskView, now: i64) -> Task {
         name: task.name.clone(),
         task_type: task_type(&spec.selection).to_owned(),
         group_id: task.parent.id().to_owned(),
-        group_type: match task.parent {
-            Parent::None => "NORMAL_TASK",
-            Parent::Sync(_) => "SYNC_TASK",
-            Parent::Group(_) => "GROUP_TASK",
-        }
-        .to_owned(),
+        group_type: group_type(&task.parent).to_owned(),
         status: status(task.state.visible()),
         description: spec.description.clone(),
         src_node: src_node(spec),
@@ -270,12 +281,7 @@ pub(crate) fn reply(shown: &TaskView, now: i64) -> Task {
         consistency_check: check_word(spec).to_owned(),
         dst_storage_policy: policy_word(spec).to_owned(),
         obs_system: "BUCKET".to_owned(),
-        task_priority: match task.priority {
-            Priority::High => "HIGH",
-            Priority::Medium => "MEDIUM",
-            Priority::Low => "LOW",
-        }
-        .to_owned(),
+        task_priority: priority_word(task.priority).to_owned(),
         migrate_since: since(spec),
         error_reason: error_reason(shown),
         failed_object_record: FailedObjectRecord {
