@@ -9,7 +9,7 @@ use model::task::{Event, TaskId, Visible};
 use object_migration::{Job, JobEnd, Progress};
 use storage::retrying::RetryingStore;
 use storage::{Fact, ObjectStore};
-use store::{LEASE_MS, RENEW_INTERVAL, TaskRow};
+use store::{LEASE_MS, RENEW_INTERVAL, StoreTx, TaskRow};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::{Engine, RunningTask};
@@ -197,19 +197,7 @@ async fn release(
         return Ok(());
     }
     match ended {
-        JobEnd::Finished { failed } => {
-            tracing::info!(task = id, failed, "task {id} has ended");
-            engine.delete_list(id);
-            let bytes = tx.task(id).await?.map_or(0, |t| t.counters.copied.bytes);
-            if tx
-                .apply(id, Event::Finish { failed }, now)
-                .await?
-                .is_ok_and(|s| s.visible() != Visible::Paused)
-            {
-                notify_task_end(&mut tx, task, failed == 0, bytes, now).await?;
-                tx.erase_secrets(id).await?;
-            }
-        }
+        JobEnd::Finished { failed } => finish(engine, &mut tx, task, failed, now).await?,
         JobEnd::WaitsForRestore { since } => {
             // Soon at first, then by half of the time that was waited, at most every quarter of an hour.
             let delay = ((now - since) / 2).clamp(RESTORE_MIN_MS, RESTORE_MAX_MS);
@@ -223,25 +211,41 @@ async fn release(
         }
         // It was held until now, whatever the ledger's writer met: the lease goes back.
         JobEnd::Failed(failure) if failure.kind == Kind::LeaseLost => {}
-        JobEnd::Failed(failure) => {
-            let passing = failure.is_temporary() && task.attempts < MAX_ATTEMPTS && !stop.is_cancelled();
-            if passing {
-                let delay = 5_000i64 << task.attempts.min(6);
-                tracing::warn!(task = id, "task {id} will be retried in {delay} ms: {failure}");
-                tx.set_error(id, &failure, now + delay).await?;
-                let _ = tx.apply(id, Event::Postpone, now).await?;
-            } else {
-                tracing::error!(task = id, "task {id} failed: {failure}");
-                if !failure.kind.is_resumable() {
-                    engine.delete_list(id);
-                }
-                tx.set_error(id, &failure, 0).await?;
-                if tx.apply(id, Event::Fail, now).await?.is_ok_and(|s| s.visible() != Visible::Paused) {
-                    notify_task_end(&mut tx, task, false, task.counters.copied.bytes, now).await?;
-                    tx.erase_secrets(id).await?;
-                }
-            }
+        JobEnd::Failed(failure)
+            if failure.is_temporary() && task.attempts < MAX_ATTEMPTS && !stop.is_cancelled() =>
+        {
+            let delay = 5_000i64 << task.attempts.min(6);
+            tracing::warn!(task = id, "task {id} will be retried in {delay} ms: {failure}");
+            tx.set_error(id, &failure, now + delay).await?;
+            let _ = tx.apply(id, Event::Postpone, now).await?;
         }
+        JobEnd::Failed(failure) => fail(engine, &mut tx, task, &failure, now).await?,
     }
     tx.commit().await
+}
+
+async fn finish(engine: &Engine, tx: &mut StoreTx, task: &TaskRow, failed: u64, now: i64) -> Result<()> {
+    let id = task.id;
+    tracing::info!(task = id, failed, "task {id} has ended");
+    engine.delete_list(id);
+    let bytes = tx.task(id).await?.map_or(0, |t| t.counters.copied.bytes);
+    if tx.apply(id, Event::Finish { failed }, now).await?.is_ok_and(|s| s.visible() != Visible::Paused) {
+        notify_task_end(tx, task, failed == 0, bytes, now).await?;
+        tx.erase_secrets(id).await?;
+    }
+    Ok(())
+}
+
+async fn fail(engine: &Engine, tx: &mut StoreTx, task: &TaskRow, failure: &Error, now: i64) -> Result<()> {
+    let id = task.id;
+    tracing::error!(task = id, "task {id} failed: {failure}");
+    if !failure.kind.is_resumable() {
+        engine.delete_list(id);
+    }
+    tx.set_error(id, failure, 0).await?;
+    if tx.apply(id, Event::Fail, now).await?.is_ok_and(|s| s.visible() != Visible::Paused) {
+        notify_task_end(tx, task, false, task.counters.copied.bytes, now).await?;
+        tx.erase_secrets(id).await?;
+    }
+    Ok(())
 }
