@@ -16,18 +16,7 @@ use crate::report;
 pub(crate) async fn run(args: &Task, printer: &Printer) -> Result<Exit> {
     let client = Client::from_args(&args.service)?;
     match &args.action {
-        TaskAction::List { limit } => {
-            let found =
-                client.call(Method::GET, &format!("tasks?limit={}", limit.clamp(&1, &100)), None).await?;
-            if args.service.json {
-                printer.result(&found.to_string());
-            } else {
-                for task in found["tasks"].as_array().into_iter().flatten() {
-                    printer.result(&line(task));
-                }
-            }
-            Ok(Exit::Done)
-        }
+        TaskAction::List { limit } => list(&client, *limit, args.service.json, printer).await,
         TaskAction::Show { id } => {
             let task = client.call(Method::GET, &format!("tasks/{id}"), None).await?;
             let text = if args.service.json {
@@ -53,32 +42,47 @@ pub(crate) async fn run(args: &Task, printer: &Printer) -> Result<Exit> {
             act(&client, Method::POST, &format!("tasks/{id}/start"), Some(&body)).await
         }
         TaskAction::Delete { id } => act(&client, Method::DELETE, &format!("tasks/{id}"), None).await,
-        TaskAction::Audit { limit } => {
-            let tail = format!("audit?limit={}", limit.clamp(&1, &1000));
-            let found = client.call(Method::GET, &tail, None).await?;
-            if args.service.json {
-                printer.result(&found.to_string());
-                return Ok(Exit::Done);
-            }
-            for one in found["lines"].as_array().into_iter().flatten().rev() {
-                let text = |key: &str| match one[key].as_str() {
-                    Some("") | None => "-",
-                    Some(text) => text,
-                };
-                printer.result(&format!(
-                    "{} {} {} {} {} {} {}",
-                    one["at"],
-                    one["status"],
-                    text("address"),
-                    text("role"),
-                    text("principal"),
-                    text("action"),
-                    text("target")
-                ));
-            }
-            Ok(Exit::Done)
-        }
+        TaskAction::Audit { limit } => audit(&client, *limit, args.service.json, printer).await,
     }
+}
+
+async fn list(client: &Client, limit: u32, json: bool, printer: &Printer) -> Result<Exit> {
+    let tail = format!("tasks?limit={}", limit.clamp(1, 100));
+    let found = client.call(Method::GET, &tail, None).await?;
+    if json {
+        printer.result(&found.to_string());
+        return Ok(Exit::Done);
+    }
+    for task in found["tasks"].as_array().into_iter().flatten() {
+        printer.result(&line(task));
+    }
+    Ok(Exit::Done)
+}
+
+async fn audit(client: &Client, limit: u32, json: bool, printer: &Printer) -> Result<Exit> {
+    let tail = format!("audit?limit={}", limit.clamp(1, 1000));
+    let found = client.call(Method::GET, &tail, None).await?;
+    if json {
+        printer.result(&found.to_string());
+        return Ok(Exit::Done);
+    }
+    for one in found["lines"].as_array().into_iter().flatten().rev() {
+        let text = |key: &str| match one[key].as_str() {
+            Some("") | None => "-",
+            Some(text) => text,
+        };
+        printer.result(&format!(
+            "{} {} {} {} {} {} {}",
+            one["at"],
+            one["status"],
+            text("address"),
+            text("role"),
+            text("principal"),
+            text("action"),
+            text("target")
+        ));
+    }
+    Ok(Exit::Done)
 }
 
 async fn act(client: &Client, method: Method, tail: &str, body: Option<&Value>) -> Result<Exit> {

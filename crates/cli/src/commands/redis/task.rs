@@ -15,17 +15,7 @@ pub(crate) async fn run(args: &RedisTask, printer: &Printer) -> Result<Exit> {
     let client = Client::from_args(&args.service)?;
     let json = args.service.json;
     match &args.action {
-        Action::List { limit } => {
-            let limit = limit.clamp(&1, &1000);
-            let found = client.call(Method::GET, &format!("migration-tasks?limit={limit}"), None).await?;
-            if json {
-                printer.result(&found.to_string());
-            } else {
-                for task in found["migration_tasks"].as_array().into_iter().flatten() {
-                    printer.result(&line(task, &Value::Null));
-                }
-            }
-        }
+        Action::List { limit } => list(&client, *limit, json, printer).await?,
         Action::Show { id } => {
             let (task, stats) = fetch(&client, id).await?;
             let all = json!({"task": task, "stats": stats});
@@ -36,43 +26,64 @@ pub(crate) async fn run(args: &RedisTask, printer: &Printer) -> Result<Exit> {
         Action::Logs { id } => logs(&client, id, json, printer).await?,
         Action::Watch { id } => return watch(&client, id, json, printer).await,
         Action::Create { source, target, name, full_only, bandwidth_mb } => {
-            let made = json!({"name": name, "vpc_id": "-", "subnet_id": "-", "security_group_id": "-"});
-            let made = client.call(Method::POST, "migration/instance", Some(&made)).await?;
-            let id = made["instance_id"].as_str().unwrap_or_default().to_owned();
             let method = if *full_only { "full_amount_migration" } else { "incremental_migration" };
             let mut body = json!({"migration_method": method, "resume_mode": "auto",
                 "source_instance": end(source, "SOURCE"), "target_instance": end(target, "TARGET")});
             if let Some(mb) = bandwidth_mb {
                 body["bandwidth_limit_mb"] = mb.to_string().into();
             }
-            let started = client.call(Method::POST, &format!("migration/{id}/task"), Some(&body)).await;
-            if started.is_err() {
-                // What cannot be started is not left behind.
-                let gone = json!({"task_id_list": [id]});
-                let _ = client.call(Method::DELETE, "migration-tasks/delete", Some(&gone)).await;
-            }
-            let started = started?;
+            let (id, started) = create(&client, name, &body).await?;
             printer.result(&if json { started.to_string() } else { id });
         }
         Action::Stop { id } => act(&client, id, "stop").await?,
         Action::Exchange { id } => act(&client, id, "exchange-ip").await?,
         Action::Rollback { id } => act(&client, id, "rollback-ip").await?,
-        Action::Start { id } => {
-            let body = json!({"migration_tasks": [id]});
-            let done = client.call(Method::POST, "migration-tasks/batch-restart", Some(&body)).await?;
-            let one = &done["migration_tasks"][0];
-            if one["result"] != "success" {
-                let text = |key: &str| one[key].as_str().unwrap_or_default();
-                let m = format!("{} {}", text("error_code"), text("error_msg"));
-                return Err(Error::new(Kind::Invalid, "request", m));
-            }
-        }
-        Action::Delete { id } => {
-            let body = json!({"task_id_list": [id]});
-            client.call(Method::DELETE, "migration-tasks/delete", Some(&body)).await?;
-        }
+        Action::Start { id } => start(&client, id).await?,
+        Action::Delete { id } => delete(&client, id).await?,
     }
     Ok(Exit::Done)
+}
+
+async fn list(client: &Client, limit: u32, json: bool, printer: &Printer) -> Result<()> {
+    let limit = limit.clamp(1, 1000);
+    let found = client.call(Method::GET, &format!("migration-tasks?limit={limit}"), None).await?;
+    if json {
+        printer.result(&found.to_string());
+        return Ok(());
+    }
+    for task in found["migration_tasks"].as_array().into_iter().flatten() {
+        printer.result(&line(task, &Value::Null));
+    }
+    Ok(())
+}
+
+/// Creates a migration and starts it. A migration that cannot be started is deleted.
+async fn create(client: &Client, name: &str, body: &Value) -> Result<(String, Value)> {
+    let made = json!({"name": name, "vpc_id": "-", "subnet_id": "-", "security_group_id": "-"});
+    let made = client.call(Method::POST, "migration/instance", Some(&made)).await?;
+    let id = made["instance_id"].as_str().unwrap_or_default().to_owned();
+    let started = client.call(Method::POST, &format!("migration/{id}/task"), Some(body)).await;
+    if started.is_err() {
+        let _ = delete(client, &id).await;
+    }
+    Ok((id, started?))
+}
+
+async fn start(client: &Client, id: &str) -> Result<()> {
+    let body = json!({"migration_tasks": [id]});
+    let done = client.call(Method::POST, "migration-tasks/batch-restart", Some(&body)).await?;
+    let one = &done["migration_tasks"][0];
+    if one["result"] == "success" {
+        return Ok(());
+    }
+    let text = |key: &str| one[key].as_str().unwrap_or_default();
+    let m = format!("{} {}", text("error_code"), text("error_msg"));
+    Err(Error::new(Kind::Invalid, "request", m))
+}
+
+async fn delete(client: &Client, id: &str) -> Result<()> {
+    let body = json!({"task_id_list": [id]});
+    client.call(Method::DELETE, "migration-tasks/delete", Some(&body)).await.map(drop)
 }
 
 /// An end by addresses, or by the id of an instance.

@@ -4,18 +4,19 @@ use model::error::{Result, Side};
 use redis_migration::verify::{Comparison, Depth, compare};
 use serde_json::json;
 
+use super::options;
 use crate::args::RedisVerify;
 use crate::exit::Exit;
 use crate::printer::Printer;
 
 pub(crate) async fn run(args: &RedisVerify, printer: &Printer) -> Result<Exit> {
     let (source, target) =
-        (super::node(&args.source, Side::Source)?, super::node(&args.target, Side::Target)?);
+        (options::node(&args.source, Side::Source)?, options::node(&args.target, Side::Target)?);
     let (mut source, target) =
         (source.with_tls(args.source_tls.files())?, target.with_tls(args.target_tls.files())?);
     source.renamed = redis_migration::Node::parse_renamed(&args.source_command)?;
     source.allow_uncovered = args.allow_uncovered_slots;
-    let route = super::route(&args.routing, source.db, target.db)?;
+    let route = options::route(&args.routing, source.db, target.db)?;
     let depth = if args.sample { Depth::Sample } else { Depth::Full };
     let found = compare(&source, &target, &route, depth).await?;
     print_difference(&found, printer);
