@@ -130,45 +130,39 @@ pub(crate) struct Routing {
     pub json: bool,
 }
 
-/// Files of TLS at the source.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct SourceTls {
-    /// Trust these authorities at the source instead of the system's (PEM)
-    #[arg(long, value_name = "FILE")]
-    pub source_ca: Option<PathBuf>,
-    /// Show this certificate to the source (PEM)
-    #[arg(long, value_name = "FILE", requires = "source_key")]
-    pub source_cert: Option<PathBuf>,
-    /// The key of that certificate (PEM)
-    #[arg(long, value_name = "FILE", requires = "source_cert")]
-    pub source_key: Option<PathBuf>,
+/// Declares the TLS files of one side: the flags of the sides differ, so each has a type of its own.
+macro_rules! tls_files {
+    ($(#[$doc:meta])* $name:ident, $side:literal, $ca:ident, $cert:ident, $key:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Args)]
+        pub(crate) struct $name {
+            #[arg(long, value_name = "FILE")]
+            #[arg(help = concat!("Trust these authorities at the ", $side, " instead of the system's (PEM)"))]
+            pub $ca: Option<PathBuf>,
+            #[arg(long, value_name = "FILE", requires = stringify!($key))]
+            #[arg(help = concat!("Show this certificate to the ", $side, " (PEM)"))]
+            pub $cert: Option<PathBuf>,
+            #[arg(long, value_name = "FILE", requires = stringify!($cert))]
+            #[arg(help = "The key of that certificate (PEM)")]
+            pub $key: Option<PathBuf>,
+        }
+
+        impl $name {
+            pub(crate) fn files(&self) -> TlsFiles {
+                TlsFiles { ca: self.$ca.clone(), cert: self.$cert.clone(), key: self.$key.clone() }
+            }
+        }
+    };
 }
 
-impl SourceTls {
-    pub(crate) fn files(&self) -> TlsFiles {
-        TlsFiles { ca: self.source_ca.clone(), cert: self.source_cert.clone(), key: self.source_key.clone() }
-    }
-}
-
-/// Files of TLS at the target.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct TargetTls {
-    /// Trust these authorities at the target instead of the system's (PEM)
-    #[arg(long, value_name = "FILE")]
-    pub target_ca: Option<PathBuf>,
-    /// Show this certificate to the target (PEM)
-    #[arg(long, value_name = "FILE", requires = "target_key")]
-    pub target_cert: Option<PathBuf>,
-    /// The key of that certificate (PEM)
-    #[arg(long, value_name = "FILE", requires = "target_cert")]
-    pub target_key: Option<PathBuf>,
-}
-
-impl TargetTls {
-    pub(crate) fn files(&self) -> TlsFiles {
-        TlsFiles { ca: self.target_ca.clone(), cert: self.target_cert.clone(), key: self.target_key.clone() }
-    }
-}
+tls_files!(
+    /// Files of TLS at the source.
+    SourceTls, "source", source_ca, source_cert, source_key
+);
+tls_files!(
+    /// Files of TLS at the target.
+    TargetTls, "target", target_ca, target_cert, target_key
+);
 
 /// What happens to keys that the target has.
 #[derive(Clone, Copy, Debug, Args)]
