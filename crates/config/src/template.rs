@@ -71,8 +71,33 @@ pub fn init(data_dir: &Path, listen: &str) -> Result<GeneratedConfig> {
     let password = letters::<20>(MIXED)?;
     let sealed = keys.seal("config", secret_key.as_bytes())?;
     let hash = hash_password(&password)?;
-    let dir = data_dir.display();
-    let text = format!(
+    let shown = Shown {
+        listen,
+        dir: &data_dir.display().to_string(),
+        project: &project,
+        access_key: &access_key,
+        sealed: &sealed,
+        hash: &hash,
+    };
+    let text = template(&shown);
+    Ok(GeneratedConfig { text, project, access_key, secret_key, password })
+}
+
+/// The values of a first configuration.
+struct Shown<'a> {
+    listen: &'a str,
+    dir: &'a str,
+    project: &'a str,
+    access_key: &'a str,
+    /// The secret key, sealed.
+    sealed: &'a str,
+    /// Of the password.
+    hash: &'a str,
+}
+
+/// The text of a first configuration: what is set, and examples of the rest.
+fn template(Shown { listen, dir, project, access_key, sealed, hash }: &Shown<'_>) -> String {
+    format!(
         r#"# Whimbrel's configuration. Every key can be overridden by WHIMBREL_<SECTION>__<KEY>.
 listen   = "{listen}"
 data_dir = "{dir}"
@@ -151,6 +176,5 @@ projects = ["lab"]
 # topic = "ops"
 # webhook = "https://hooks.example/whimbrel"
 "#
-    );
-    Ok(GeneratedConfig { text, project, access_key, secret_key, password })
+    )
 }
