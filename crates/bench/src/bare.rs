@@ -1,8 +1,8 @@
 //! `bench bare`: what the same work costs on the S3 dialect with nothing around it: no ledger, no comparison,
 //! no proof, no limit. The floor that the engine is measured against.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use flow_control::io_threads::IoThreads;
 use model::key::Key;
@@ -61,7 +61,66 @@ async fn list(store: Arc<S3>, io_threads: &IoThreads) -> u64 {
     io_threads.run(work).await.expect("a listing")
 }
 
-async fn copy(source: Arc<S3>, target: Arc<S3>, io_threads: &IoThreads, n: usize) -> u64 {
+/// One read and one write: an object, or a part of one.
+struct Piece {
+    key: Key,
+    size: u64,
+    part: Option<PartOf>,
+}
+
+struct PartOf {
+    upload: Arc<String>,
+    number: u32,
+    offset: u64,
+}
+
+/// What the workers share.
+struct Copy {
+    source: Arc<S3>,
+    target: Arc<S3>,
+    pieces: Vec<Piece>,
+    next: AtomicU64,
+    parts: Mutex<Vec<(Key, UploadedPart)>>,
+}
+
+impl Copy {
+    /// Takes pieces until none is left; answers the bytes that it moved.
+    async fn work(&self) -> u64 {
+        let mut moved = 0u64;
+        loop {
+            let i = self.next.fetch_add(1, Ordering::Relaxed) as usize;
+            let Some(Piece { key, size, part }) = self.pieces.get(i) else { return moved };
+            let range = part.as_ref().map(|p| p.offset..(p.offset + PART).min(*size));
+            let request = ReadRequest { range, ..ReadRequest::default() };
+            let reading = self.source.read(key, &request).await.expect("a read");
+            moved += reading.body.len();
+            match part {
+                None => {
+                    self.target.write(key, &reading.meta, reading.body).await.expect("a write");
+                }
+                Some(PartOf { upload, number, offset }) => {
+                    let part = self.target.write_part(key, upload, *number, *offset, reading.body).await;
+                    self.parts.lock().expect("no panic").push((key.clone(), part.expect("a part")));
+                }
+            }
+        }
+    }
+
+    async fn complete(&self, key: &Key, upload: &str) {
+        let mut mine: Vec<UploadedPart> = self
+            .parts
+            .lock()
+            .expect("no panic")
+            .iter()
+            .filter(|(k, _)| k == key)
+            .map(|(_, p)| p.clone())
+            .collect();
+        mine.sort_by_key(|p| p.number);
+        self.target.complete_upload(key, upload, &mine).await.expect("a completion");
+    }
+}
+
+async fn list_all(source: &S3) -> Vec<(Key, u64)> {
     let mut keys = Vec::new();
     let mut after = Key::default();
     loop {
@@ -72,69 +131,41 @@ async fn copy(source: Arc<S3>, target: Arc<S3>, io_threads: &IoThreads, n: usize
         keys.extend(page.entries.into_iter().map(|e| (e.key, e.size)));
         match keys.last() {
             Some((last, _)) if more => after = last.clone(),
-            _ => break,
+            _ => return keys,
         }
     }
-    // Every piece of work is one read and one write: an object, or a part of one.
-    /// Upload, number and offset.
-    type PartOf = (Arc<String>, u32, u64);
-    let mut pieces: Vec<(Key, Option<PartOf>, u64)> = Vec::new();
+}
+
+async fn copy(source: Arc<S3>, target: Arc<S3>, io_threads: &IoThreads, n: usize) -> u64 {
+    let mut pieces = Vec::new();
     let mut uploads = Vec::new();
-    for (key, size) in keys {
+    for (key, size) in list_all(&source).await {
         if size <= PART {
-            pieces.push((key, None, size));
+            pieces.push(Piece { key, size, part: None });
             continue;
         }
-        let id = Arc::new(target.begin_upload(&key, &Meta::default()).await.expect("an upload"));
+        let upload = Arc::new(target.begin_upload(&key, &Meta::default()).await.expect("an upload"));
         let count = u32::try_from(size.div_ceil(PART)).expect("a few parts");
         for number in 1..=count {
-            pieces.push((key.clone(), Some((id.clone(), number, u64::from(number - 1) * PART)), size));
+            let part = PartOf { upload: upload.clone(), number, offset: u64::from(number - 1) * PART };
+            pieces.push(Piece { key: key.clone(), size, part: Some(part) });
         }
-        uploads.push((key, id));
+        uploads.push((key, upload));
     }
-    let pieces = Arc::new(pieces);
-    let next = Arc::new(AtomicU64::new(0));
-    let parts: Arc<std::sync::Mutex<Vec<(Key, UploadedPart)>>> = Arc::default();
-    let mut running = Vec::new();
-    for _ in 0..n {
-        let (source, target) = (source.clone(), target.clone());
-        let (pieces, next, parts) = (pieces.clone(), next.clone(), parts.clone());
-        running.push(io_threads.handle().spawn(async move {
-            let mut moved = 0u64;
-            loop {
-                let i = next.fetch_add(1, Ordering::Relaxed) as usize;
-                let Some((key, part, size)) = pieces.get(i) else { return moved };
-                let range = part.as_ref().map(|(_, _, at)| *at..(*at + PART).min(*size));
-                let request = ReadRequest { range, ..ReadRequest::default() };
-                let reading = source.read(key, &request).await.expect("a read");
-                moved += reading.body.len();
-                match part {
-                    None => {
-                        target.write(key, &reading.meta, reading.body).await.expect("a write");
-                    }
-                    Some((id, number, at)) => {
-                        let part =
-                            target.write_part(key, id, *number, *at, reading.body).await.expect("a part");
-                        parts.lock().expect("no panic").push((key.clone(), part));
-                    }
-                }
-            }
-        }));
-    }
+    let copy = Copy { source, target, pieces, next: AtomicU64::new(0), parts: Mutex::default() };
+    let copy = Arc::new(copy);
+    let workers: Vec<_> = (0..n)
+        .map(|_| {
+            let copy = copy.clone();
+            io_threads.handle().spawn(async move { copy.work().await })
+        })
+        .collect();
     let mut moved = 0;
-    for task in running {
-        moved += task.await.expect("an I/O thread");
+    for worker in workers {
+        moved += worker.await.expect("an I/O thread");
     }
-    for (key, id) in uploads {
-        let mut mine: Vec<UploadedPart> = parts
-            .lock()
-            .expect("no panic")
-            .iter()
-            .filter(|(k, _)| *k == key)
-            .map(|(_, p)| p.clone())
-            .collect();
-        mine.sort_by_key(|p| p.number);
-        target.complete_upload(&key, &id, &mine).await.expect("a completion");
+    for (key, upload) in uploads {
+        copy.complete(&key, &upload).await;
     }
     moved
 }

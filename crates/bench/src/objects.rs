@@ -93,6 +93,27 @@ fn keys(command: &mut Command) {
     command.env("RCLONE_CONFIG_B_ENDPOINT", endpoint());
 }
 
+/// rclone with what makes it fastest for this work.
+const RCLONE_TUNED: [&str; 17] = [
+    "--transfers",
+    "64",
+    "--checkers",
+    "64",
+    "--no-check-dest",
+    "--s3-no-head",
+    "--s3-no-check-bucket",
+    "--s3-disable-checksum",
+    "--use-server-modtime",
+    "-q",
+    "--disable",
+    "Copy",
+    "--ignore-checksum",
+    "--s3-upload-cutoff",
+    "64M",
+    "--s3-chunk-size",
+    "16M",
+];
+
 /// The command of one program for one piece of work; none where it cannot do it.
 fn command(program: &str, work: &Work, scratch: &std::path::Path) -> Option<Command> {
     let at = endpoint();
@@ -116,43 +137,18 @@ fn command(program: &str, work: &Work, scratch: &std::path::Path) -> Option<Comm
         ("Whimbrel", true) => {
             run(here("whimbrel"), &["assess", &format!("s3://{bucket}"), "--source-endpoint", &at, "--quiet"])
         }
-        ("rclone, tuned", false) => run(
-            tool("rclone"),
-            &[
-                "copy",
-                &format!("B:{bucket}"),
-                "B:target",
-                "--transfers",
-                "64",
-                "--checkers",
-                "64",
-                "--no-check-dest",
-                "--s3-no-head",
-                "--s3-no-check-bucket",
-                "--s3-disable-checksum",
-                "--use-server-modtime",
-                "-q",
-                "--disable",
-                "Copy",
-                "--ignore-checksum",
-                "--s3-upload-cutoff",
-                "64M",
-                "--s3-chunk-size",
-                "16M",
-            ],
-        ),
+        ("rclone, tuned", false) => {
+            let from = format!("B:{bucket}");
+            run(tool("rclone"), &[&["copy", from.as_str(), "B:target"][..], &RCLONE_TUNED[..]].concat())
+        }
         ("rclone, tuned", true) => run(tool("rclone"), &["size", "--fast-list", &format!("B:{bucket}")]),
         ("juicefs sync", lists) => {
             let address = at.trim_start_matches("http://");
-            let from = format!("minio://bench:bench-secret@{address}/{bucket}/");
-            let to =
-                format!("minio://bench:bench-secret@{address}/{}/", if lists { "empty" } else { "target" });
-            let mut args = vec!["sync", "--metrics", "127.0.0.1:0", "--threads", "64", "--force-update"];
-            if lists {
-                args.push("--dry");
-            }
-            args.extend([from.as_str(), to.as_str()]);
-            run(tool("juicefs"), &args)
+            let place = |bucket: &str| format!("minio://bench:bench-secret@{address}/{bucket}/");
+            let (from, to) = (place(bucket), place(if lists { "empty" } else { "target" }));
+            let args = ["sync", "--metrics", "127.0.0.1:0", "--threads", "64", "--force-update"];
+            let more = if lists { &["--dry"][..] } else { &[] };
+            run(tool("juicefs"), &[&args[..], more, &[from.as_str(), to.as_str()]].concat())
         }
         ("s5cmd (by disk)", false) if work.by_disk => {
             let dir = scratch.join("disk").display().to_string();

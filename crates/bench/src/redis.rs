@@ -2,7 +2,8 @@
 //! docs/benchmarks.md.
 
 use std::collections::VecDeque;
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use redis_proto::resp::command;
@@ -188,23 +189,57 @@ fn stream(source: &Redis, target: &Redis, writes: u64, per_second: u64) -> Behin
     }
 }
 
+/// The data set at a source, and what it takes.
+struct DataSet {
+    source: Redis,
+    keys: u64,
+    dump: PathBuf,
+    /// Of the dump, MB.
+    size: f64,
+    /// In memory, GB.
+    used: f64,
+    /// How often each measurement is repeated.
+    rounds: u32,
+}
+
+impl DataSet {
+    fn make(quick: bool) -> Self {
+        let (keys, rounds) = if quick { (KEYS / 10, 1) } else { (KEYS, 3) };
+        let source = Redis::start("REDIS_7_0", &SERVER);
+        fill(&source, keys);
+        let used = field(&source, "memory", "used_memory").parse::<f64>().unwrap_or(0.0) / 1e9;
+        source.run("SAVE");
+        let dump = source.dir().join("dump.rdb");
+        let size = std::fs::metadata(&dump).map_or(0.0, |m| m.len() as f64 / 1e6);
+        Self { source, keys, dump, size, used, rounds }
+    }
+}
+
 /// Measures everything and writes the tables.
 pub(crate) fn run(args: &[String]) {
     let quick = args.iter().any(|a| a == "--quick");
-    let (keys, rounds) = if quick { (KEYS / 10, 1) } else { (KEYS, 3) };
-    let (source, target) = (Redis::start("REDIS_7_0", &SERVER), Redis::start("REDIS_7_0", &SERVER));
-    fill(&source, keys);
-    let used = field(&source, "memory", "used_memory").parse::<f64>().unwrap_or(0.0) / 1e9;
-    source.run("SAVE");
-    let dump = source.dir().join("dump.rdb");
-    let size = std::fs::metadata(&dump).map_or(0.0, |m| m.len() as f64 / 1e6);
-    let (from, to) = (source.url(), target.url());
+    let data = DataSet::make(quick);
+    let target = Redis::start("REDIS_7_0", &SERVER);
+    let mut text = String::new();
+    let mut add = |table: String| {
+        eprintln!("{table}");
+        text.push_str(&table);
+    };
+    add(full_sync(&data, &target));
+    add(replication(&data.source, &target, if quick { 100_000 } else { 1_000_000 }));
+    drop(target);
+    add(import(&data));
+    page::write("redis", &text);
+}
+
+fn full_sync(data: &DataSet, target: &Redis) -> String {
+    let DataSet { source, keys, size, used, .. } = data;
     let (mut own, mut whole) = (vec![], vec![]);
-    for _ in 0..rounds {
+    for _ in 0..data.rounds {
         target.run("FLUSHALL");
-        own.push(native(&source, &target));
+        own.push(native(source, target));
         target.run("FLUSHALL");
-        whole.push(ours(&["copy", &from, &to, "--full-only"]));
+        whole.push(ours(&["copy", &source.url(), &target.url(), "--full-only"]));
     }
     let mut text = format!(
         "## Redis: full sync, {keys} mixed keys ({used:.2} GB in memory, {size:.0} MB of RDB), 7.0 to \
@@ -216,23 +251,46 @@ pub(crate) fn run(args: &[String]) {
     text.push_str(&row("Whimbrel", whole, false));
     text.push_str(SHAKE);
     text.push_str(&format!("\nWhimbrel relative to native: {:.2}.\n", whole.wall / own.wall));
-    eprintln!("{text}");
+    text
+}
 
-    let writes = if quick { 100_000 } else { 1_000_000 };
+fn replication(source: &Redis, target: &Redis, writes: u64) -> String {
+    let rates = [100_000, 1_000_000];
     target.run("FLUSHALL");
     target.run(&format!("REPLICAOF 127.0.0.1 {}", source.port));
-    while field(&target, "replication", "master_link_status") != "up" {
+    while field(target, "replication", "master_link_status") != "up" {
         std::thread::park_timeout(Duration::from_millis(20));
     }
-    let rates = [100_000, 1_000_000];
-    let native_streams = rates.map(|rate| stream(&source, &target, writes, rate));
+    let native_streams = rates.map(|rate| stream(source, target, writes, rate));
     target.run("REPLICAOF NO ONE");
     target.run("FLUSHALL");
     source.run("DEL how-far");
+    let mut follower = follow(source, target);
+    let our_streams = rates.map(|rate| stream(source, target, writes, rate));
+    let _ = follower.kill();
+    let _ = follower.wait();
+    let mut text = format!(
+        "\n## Redis: replication of {writes} pipelined SETs\n\nThe source, the target, the load generator and the \
+         tool share two cores; without a rate limit the load generator alone uses more than one of them.\n\n| | \
+         rate, writes/s | load s | maximum lag, ms | lag at the end of the load, ms |\n|---|---|---|---|---|\n"
+    );
+    for (i, pace) in ["100,000", "none"].into_iter().enumerate() {
+        for (name, b) in [("native REPLICAOF", &native_streams[i]), ("Whimbrel", &our_streams[i])] {
+            let row =
+                format!("| {name} | {pace} | {:.2} | {:.0} | {:.0} |\n", b.seconds, b.worst_ms, b.after_ms);
+            text.push_str(&row);
+        }
+    }
+    text.push_str("| RedisShake 4.6.2 (measured elsewhere) | none | – | 2900–5200 | – |\n");
+    text
+}
+
+/// Starts `whimbrel redis copy` and waits until it replicates, which its checkpoint shows.
+fn follow(source: &Redis, target: &Redis) -> Child {
     let mut follower = Command::new(here("whimbrel"));
-    follower.args(["redis", "copy", &from, &to, "--quiet"]).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut follower = follower.spawn().expect("whimbrel runs");
-    // It follows when its mark says so.
+    follower.args(["redis", "copy", &source.url(), &target.url(), "--quiet"]);
+    follower.stdout(Stdio::null()).stderr(Stdio::null());
+    let follower = follower.spawn().expect("whimbrel runs");
     let follows = || {
         let names = target.run("KEYS whimbrel:redis:offset:*");
         let name = names.array().and_then(|a| a.first()?.text()).map(<[u8]>::to_vec);
@@ -242,27 +300,13 @@ pub(crate) fn run(args: &[String]) {
     while !follows() {
         std::thread::park_timeout(Duration::from_millis(50));
     }
-    let our_streams = rates.map(|rate| stream(&source, &target, writes, rate));
-    let _ = follower.kill();
-    let _ = follower.wait();
-    let mut streams = format!(
-        "\n## Redis: replication of {writes} pipelined SETs\n\nThe source, the target, the load generator and the \
-         tool share two cores; without a rate limit the load generator alone uses more than one of them.\n\n| | \
-         rate, writes/s | load s | maximum lag, ms | lag at the end of the load, ms |\n|---|---|---|---|---|\n"
-    );
-    for (i, pace) in ["100,000", "none"].into_iter().enumerate() {
-        for (name, b) in [("native REPLICAOF", &native_streams[i]), ("Whimbrel", &our_streams[i])] {
-            let row =
-                format!("| {name} | {pace} | {:.2} | {:.0} | {:.0} |\n", b.seconds, b.worst_ms, b.after_ms);
-            streams.push_str(&row);
-        }
-    }
-    streams.push_str("| RedisShake 4.6.2 (measured elsewhere) | none | – | 2900–5200 | – |\n");
-    eprintln!("{streams}");
+    follower
+}
 
+fn import(data: &DataSet) -> String {
+    let DataSet { source, dump, size, .. } = data;
     let (mut reloads, mut loads, mut imports) = (vec![], vec![], vec![]);
-    drop(target);
-    for _ in 0..rounds {
+    for _ in 0..data.rounds {
         // A reload without a save reads the dump that was saved before.
         source.run("FLUSHALL");
         let began = Instant::now();
@@ -270,7 +314,7 @@ pub(crate) fn run(args: &[String]) {
         reloads.push(Cost { wall: began.elapsed().as_secs_f64(), ..Cost::default() });
     }
     source.run("FLUSHALL");
-    for _ in 0..rounds {
+    for _ in 0..data.rounds {
         let dir = source.dir().display().to_string();
         let began = Instant::now();
         let fresh = Redis::start("REDIS_7_0", &["--dir", &dir]);
@@ -283,20 +327,19 @@ pub(crate) fn run(args: &[String]) {
         imports.push(ours(&["import", &dump.display().to_string(), &fresh.url()]));
     }
     let (reload, load, import) = (median(reloads), median(loads), median(imports));
-    let mut last = format!(
+    let mut text = format!(
         "\n## Redis: importing the same RDB ({size:.0} MB)\n\nInto a freshly started server.\n\n| | wall s | CPU s \
          of the tool | peak MiB |\n|---|---|---|---|\n"
     );
-    last.push_str(&row("server start with the file", load, true));
-    last.push_str(&row("DEBUG RELOAD in a running server", reload, true));
-    last.push_str(&row("Whimbrel", import, false));
-    last.push_str(SHAKE_IMPORT);
-    last.push_str(&format!("\nWhimbrel relative to a server start: {:.2}.\n", import.wall / load.wall));
-    last.push_str(
+    text.push_str(&row("server start with the file", load, true));
+    text.push_str(&row("DEBUG RELOAD in a running server", reload, true));
+    text.push_str(&row("Whimbrel", import, false));
+    text.push_str(SHAKE_IMPORT);
+    text.push_str(&format!("\nWhimbrel relative to a server start: {:.2}.\n", import.wall / load.wall));
+    text.push_str(
         "\nRedisShake's figures were measured on another machine with 2 cores on 22 November 2026, with 3,000,000 \
          mixed keys of 1.35 GB (693 MB of RDB), where the native full sync took 13.8 s; they are given for \
          orientation and were not measured in the same run.\n",
     );
-    eprintln!("{last}");
-    page::write("redis", &(text + &streams + &last));
+    text
 }
