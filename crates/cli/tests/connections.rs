@@ -71,6 +71,44 @@ fn soak_known_caller_is_answered_among_2000_strangers() {
     requests_among_strangers(2000, 600, 2000);
 }
 
+/// Keeps `count` connections whose requests never end, until it is over. A connection that the service has closed is
+/// replaced, so that there are always as many.
+fn hold_strangers(at: &str, part: usize, count: usize, over: &AtomicBool, connected: &AtomicUsize) {
+    let (mut held, mut is_full) = (Vec::new(), false);
+    while !over.load(Ordering::Relaxed) {
+        if held.len() >= count {
+            if !is_full {
+                is_full = true;
+                connected.fetch_add(1, Ordering::Relaxed);
+            }
+            held.remove(0);
+        }
+        let Ok(mut stream) = TcpStream::connect(at) else { continue };
+        let _ = stream.write_all(UNENDING[(held.len() + part) % UNENDING.len()].as_bytes());
+        held.push(stream);
+        if held.len() >= count {
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Signs in as a user that does not exist, twice a second, until it is over.
+fn guess_passwords(at: &str, i: usize, over: &AtomicBool, guessed: &AtomicU64) {
+    let body = format!(
+        r#"{{"auth":{{"identity":{{"methods":["password"],"password":{{"user":{{"name":"u{i}","password":"x"}}}}}}}}}}"#
+    );
+    let text =
+        format!("POST /v3/auth/tokens HTTP/1.1\r\nhost: h\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    while !over.load(Ordering::Relaxed) {
+        let Ok(mut stream) = TcpStream::connect(at) else { continue };
+        let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
+        if ask(&mut stream, &text).is_some() {
+            guessed.fetch_add(1, Ordering::Relaxed);
+        }
+        std::thread::park_timeout(Duration::from_millis(500));
+    }
+}
+
 /// Sends requests as a known caller once all strangers have connected. The descriptors that this process and
 /// the service may have limit how many connections there can be.
 #[allow(clippy::print_stdout, reason = "the soak's figures")]
@@ -90,45 +128,11 @@ fn requests_among_strangers(strangers: usize, sign_ins: usize, requests: usize) 
     std::thread::scope(|scope| {
         for part in 0..PARTS {
             let (at, over, connected) = (&at, &over, &connected);
-            scope.spawn(move || {
-                let (mut held, mut is_full) = (Vec::new(), false);
-                // Who is turned out comes again, so that there are always as many.
-                while !over.load(Ordering::Relaxed) {
-                    if held.len() >= strangers / PARTS {
-                        if !is_full {
-                            is_full = true;
-                            connected.fetch_add(1, Ordering::Relaxed);
-                        }
-                        held.remove(0);
-                    }
-                    let Ok(mut stream) = TcpStream::connect(at) else { continue };
-                    let _ = stream.write_all(UNENDING[(held.len() + part) % UNENDING.len()].as_bytes());
-                    held.push(stream);
-                    if held.len() >= strangers / PARTS {
-                        std::thread::park_timeout(Duration::from_millis(5));
-                    }
-                }
-            });
+            scope.spawn(move || hold_strangers(at, part, strangers / PARTS, over, connected));
         }
         for i in 0..sign_ins {
             let (at, over, guessed) = (&at, &over, &guessed);
-            scope.spawn(move || {
-                let body = format!(
-                    r#"{{"auth":{{"identity":{{"methods":["password"],"password":{{"user":{{"name":"u{i}","password":"x"}}}}}}}}}}"#
-                );
-                let text = format!(
-                    "POST /v3/auth/tokens HTTP/1.1\r\nhost: h\r\ncontent-length: {}\r\n\r\n{body}",
-                    body.len()
-                );
-                while !over.load(Ordering::Relaxed) {
-                    let Ok(mut stream) = TcpStream::connect(at) else { continue };
-                    let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
-                    if ask(&mut stream, &text).is_some() {
-                        guessed.fetch_add(1, Ordering::Relaxed);
-                    }
-                    std::thread::park_timeout(Duration::from_millis(500));
-                }
-            });
+            scope.spawn(move || guess_passwords(at, i, over, guessed));
         }
         let began = Instant::now();
         while connected.load(Ordering::Relaxed) < PARTS {

@@ -6,6 +6,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -491,6 +492,19 @@ fn check(other: &Caller, owned: (&Ids, &Call), unknown: (&Ids, &Call), method: &
     }
 }
 
+/// A second project, and stores, instances and buckets of the first: `lab`, which `init` makes.
+fn configuration(open: &Open, redis: u16, dumps: &Path) -> String {
+    format!(
+        "\n[[project]]\nid = \"{OTHER}\"\nname = \"other\"\n\
+         \n[[access_key]]\nak = \"{OTHER_AK}\"\nsk = \"{OTHER_SK}\"\nproject = \"other\"\nrole = \"operator\"\n\
+         \n[[store]]\nregion = \"store-of-a\"\nendpoint = \"{}\"\nprojects = [\"lab\"]\n\
+         \n[[redis]]\nid = \"{INSTANCE}\"\nname = \"redis-of-a\"\naddrs = \"127.0.0.1:{redis}\"\nprojects = [\"lab\"]\n\
+         \n[[bucket]]\nname = \"dumps-of-a\"\nlocation = \"{}\"\nprojects = [\"lab\"]\n",
+        open.s3,
+        dumps.display()
+    )
+}
+
 #[test]
 fn sec_f05_ids_of_another_project_are_not_found_in_every_operation() {
     let server = S3Server::start(Options::default());
@@ -503,17 +517,7 @@ fn sec_f05_ids_of_another_project_are_not_found_in_every_operation() {
     let mut aof = Vec::new();
     redis_proto::resp::command(&mut aof, &[b"SET".as_slice(), b"x", b"1"]);
     std::fs::write(dumps.path().join("one.aof"), aof).unwrap();
-    // `lab` is the project that `init` makes.
-    let more = format!(
-        "\n[[project]]\nid = \"{OTHER}\"\nname = \"other\"\n\
-         \n[[access_key]]\nak = \"{OTHER_AK}\"\nsk = \"{OTHER_SK}\"\nproject = \"other\"\nrole = \"operator\"\n\
-         \n[[store]]\nregion = \"store-of-a\"\nendpoint = \"{}\"\nprojects = [\"lab\"]\n\
-         \n[[redis]]\nid = \"{INSTANCE}\"\nname = \"redis-of-a\"\naddrs = \"127.0.0.1:{}\"\nprojects = [\"lab\"]\n\
-         \n[[bucket]]\nname = \"dumps-of-a\"\nlocation = \"{}\"\nprojects = [\"lab\"]\n",
-        open.s3,
-        redis.port,
-        dumps.path().display()
-    );
+    let more = configuration(&open, redis.port, dumps.path());
     let service = Service::start(dir.path(), &more);
     let owner = Caller::new(&service, &service.ak, &service.sk, &service.project);
     let other = Caller::new(&service, OTHER_AK, OTHER_SK, OTHER);

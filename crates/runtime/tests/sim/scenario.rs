@@ -81,37 +81,89 @@ fn headers(random: &mut fastrand::Rng) -> Headers {
     all
 }
 
+fn source_objects(random: &mut fastrand::Rng, keys: &[Key]) -> BTreeMap<Key, Given> {
+    let mut all = BTreeMap::new();
+    for key in keys {
+        let size = *random.choice(&[0, 1, 9, 100, 699, 700, 701, 1400, 2500]).unwrap_or(&1);
+        let modified_ms = BEGAN_MS - random.i64(1..1_000_000);
+        all.insert(key.clone(), Given { bytes: bytes(random, size), modified_ms, headers: vec![] });
+    }
+    all
+}
+
+/// Some objects of the source, as they are or differing from it, and some that the source does not have.
+fn target_objects(random: &mut fastrand::Rng, at_source: &BTreeMap<Key, Given>) -> BTreeMap<Key, Given> {
+    let mut all = BTreeMap::new();
+    for (key, given) in at_source {
+        let one = match random.u32(0..10) {
+            0 => given.clone(),
+            1 => Given { bytes: [&given.bytes[..], b"longer"].concat(), ..given.clone() },
+            // Of equal length, and older than the source's.
+            2 => Given {
+                bytes: bytes(random, given.bytes.len()),
+                modified_ms: given.modified_ms - 50_000_000,
+                headers: vec![],
+            },
+            _ => continue,
+        };
+        all.insert(key.clone(), one);
+    }
+    for i in 0..random.u32(0..8) {
+        let key = Key::from(format!("{}extra{i}", random.choice(&["", "a/", "z"]).unwrap_or(&"")));
+        let one = Given { bytes: bytes(random, 5), modified_ms: BEGAN_MS - 5, headers: vec![] };
+        all.insert(key, one);
+    }
+    all
+}
+
+fn spec(random: &mut fastrand::Rng, delete: bool, parts: bool) -> TaskSpec {
+    TaskSpec {
+        api_version: ApiVersion::Cli,
+        selection: Selection::Prefix(vec![
+            random.choice(&["", "", "", "a", "b/"]).unwrap_or(&"").to_string(),
+        ]),
+        source: Location::default(),
+        target: Location::default(),
+        save_prefix: String::new(),
+        description: String::new(),
+        overwrite: *random
+            .choice(&[
+                Overwrite::Newer,
+                Overwrite::Newer,
+                Overwrite::Checksum,
+                Overwrite::Always,
+                Overwrite::Never,
+            ])
+            .unwrap_or(&Overwrite::Newer),
+        check: Check::Digest,
+        metadata: MetadataRule::All,
+        storage: StoragePolicy::Standard,
+        since_ms: 0,
+        windows: vec![],
+        record_failures: false,
+        record_outcomes: random.bool(),
+        requester_pays: false,
+        kms: false,
+        restore: false,
+        cdn: None,
+        notify: None,
+        include: vec![],
+        exclude: if random.u32(0..5) == 0 { vec!["many-*".into()] } else { vec![] },
+        part_size: if parts { PART } else { 0 },
+        concurrency: 0,
+        bandwidth: 0,
+        extensions: Extensions { delete, delete_most: random.bool(), ..Extensions::default() },
+        echo: serde_json::Map::new(),
+    }
+}
+
 impl Scenario {
     pub(crate) fn draw(seed: u64) -> Self {
         let random = &mut fastrand::Rng::with_seed(seed);
         let (mut source, mut target) = (Behaviour::draw(random), Behaviour::draw(random));
         let keys = keys(random);
-        let mut at_source = BTreeMap::new();
-        for key in &keys {
-            let size = *random.choice(&[0, 1, 9, 100, 699, 700, 701, 1400, 2500]).unwrap_or(&1);
-            let modified_ms = BEGAN_MS - random.i64(1..1_000_000);
-            at_source.insert(key.clone(), Given { bytes: bytes(random, size), modified_ms, headers: vec![] });
-        }
-        let mut at_target = BTreeMap::new();
-        for (key, given) in &at_source {
-            let one = match random.u32(0..10) {
-                0 => given.clone(),
-                1 => Given { bytes: [&given.bytes[..], b"longer"].concat(), ..given.clone() },
-                // Of equal length, and older than the source's.
-                2 => Given {
-                    bytes: bytes(random, given.bytes.len()),
-                    modified_ms: given.modified_ms - 50_000_000,
-                    headers: vec![],
-                },
-                _ => continue,
-            };
-            at_target.insert(key.clone(), one);
-        }
-        for i in 0..random.u32(0..8) {
-            let key = Key::from(format!("{}extra{i}", random.choice(&["", "a/", "z"]).unwrap_or(&"")));
-            let one = Given { bytes: bytes(random, 5), modified_ms: BEGAN_MS - 5, headers: vec![] };
-            at_target.insert(key, one);
-        }
+        let at_source = source_objects(random, &keys);
+        let at_target = target_objects(random, &at_source);
         let mut some = |n: u32| -> Vec<Key> {
             if random.u32(0..3) > 0 {
                 return vec![];
@@ -134,44 +186,7 @@ impl Scenario {
             source.ends_at = Some(random.u64(5..120));
         }
         let delete = random.u32(0..3) == 0;
-        let spec = TaskSpec {
-            api_version: ApiVersion::Cli,
-            selection: Selection::Prefix(vec![
-                random.choice(&["", "", "", "a", "b/"]).unwrap_or(&"").to_string(),
-            ]),
-            source: Location::default(),
-            target: Location::default(),
-            save_prefix: String::new(),
-            description: String::new(),
-            overwrite: *random
-                .choice(&[
-                    Overwrite::Newer,
-                    Overwrite::Newer,
-                    Overwrite::Checksum,
-                    Overwrite::Always,
-                    Overwrite::Never,
-                ])
-                .unwrap_or(&Overwrite::Newer),
-            check: Check::Digest,
-            metadata: MetadataRule::All,
-            storage: StoragePolicy::Standard,
-            since_ms: 0,
-            windows: vec![],
-            record_failures: false,
-            record_outcomes: random.bool(),
-            requester_pays: false,
-            kms: false,
-            restore: false,
-            cdn: None,
-            notify: None,
-            include: vec![],
-            exclude: if random.u32(0..5) == 0 { vec!["many-*".into()] } else { vec![] },
-            part_size: if parts { PART } else { 0 },
-            concurrency: 0,
-            bandwidth: 0,
-            extensions: Extensions { delete, delete_most: random.bool(), ..Extensions::default() },
-            echo: serde_json::Map::new(),
-        };
+        let spec = spec(random, delete, parts);
         let mut interruptions: Vec<(u64, Interruption)> = Vec::new();
         for _ in 0..random.u32(0..4) {
             let how = if random.bool() { Interruption::Stop } else { Interruption::Kill };

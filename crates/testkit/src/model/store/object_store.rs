@@ -14,7 +14,7 @@ use storage::{
 };
 
 use super::super::behaviour::{EtagKind, ModelFault, Start};
-use super::{Model, Object, Upload, answered, is_lost, is_of_body, is_refused, md5, refused, slow};
+use super::{Model, Object, State, Upload, answered, is_lost, is_of_body, is_refused, md5, refused, slow};
 
 #[async_trait]
 impl ObjectStore for Model {
@@ -40,59 +40,34 @@ impl ObjectStore for Model {
             // AWS "ListObjectsV2": the continuation token provided is incorrect.
             return refused(Kind::Invalid, "list");
         }
-        // A token names the walk, the empty pages behind its last key, and that key.
-        let parts: Vec<String> = match &request.from {
-            Position::Token(token) => token.splitn(3, ' ').map(str::to_owned).collect(),
-            _ => vec![],
-        };
-        let part = |i: usize| parts.get(i).map_or("", String::as_str);
-        let walk = match is_token {
-            true => part(0).parse().unwrap_or(0),
-            false => {
+        let (walk, from) = match Token::of(&request.from) {
+            Some(token) => (token.walk, Some(token)),
+            None => {
                 state.walks += 1;
-                state.walks
+                (state.walks, None)
             }
         };
-        let mut keys: Vec<(Key, (u64, Vec<u8>))> = state
-            .objects
-            .keys()
-            .filter(|k| k.as_bytes().starts_with(request.prefix.as_bytes()))
-            .filter(|k| !state.behaviour.unlisted.contains(k))
-            .map(|k| (k.clone(), state.behaviour.rank(k, walk)))
-            .collect();
-        keys.sort_by(|(_, a), (_, b)| a.cmp(b));
-        let behind = |key: &Key, also: bool| {
-            let rank = state.behaviour.rank(key, walk);
-            keys.iter().position(|(_, r)| *r > rank || (also && *r == rank)).unwrap_or(keys.len())
-        };
-        let (at, mut empties) = match (&request.from, state.behaviour.start) {
-            (Position::Start, _) => (0, 0u32),
-            (Position::After(_), Start::Refused) => return refused(Kind::OutOfOrderListing, "list"),
-            (Position::After(_), Start::Ignored) => (0, 0),
-            (Position::After(key), start) => (behind(key, start == Start::Inclusive), 0),
-            (Position::Token(_), _) => {
-                let key = Key::from(part(2).to_owned());
-                (if key.is_empty() { 0 } else { behind(&key, false) }, part(1).parse().unwrap_or(0))
-            }
+        let keys = state.listed(&request.prefix, walk);
+        let Some(at) = state.first(&keys, request, from.as_ref(), walk) else {
+            return refused(Kind::OutOfOrderListing, "list");
         };
         // A token names the last key that was given out, also when that is gone: else one could come twice.
-        let last = match (&request.from, at) {
-            (Position::Token(_), _) => Key::from(part(2).to_owned()),
-            (_, 0) => Key::default(),
-            (_, at) => keys[at - 1].0.clone(),
+        let (last, empty_pages) = match from {
+            Some(token) => (token.last, token.empty_pages),
+            None if at == 0 => (Key::default(), 0),
+            None => (keys[at - 1].0.clone(), 0),
         };
-        if empties < 2 && state.random.u32(0..100) < state.behaviour.empty_pages {
-            empties += 1;
-            let next = Some(Position::Token(format!("{walk} {empties} {last}").into()));
-            return Ok(Page { next, ..Page::default() });
+        if empty_pages < 2 && state.random.u32(0..100) < state.behaviour.empty_pages {
+            let next = Token { walk, empty_pages: empty_pages + 1, last };
+            return Ok(Page { next: Some(next.position()), ..Page::default() });
         }
         if let Some(delimiter) = request.delimiter {
             return Ok(state.folders(&request.prefix, delimiter, keys.into_iter().map(|(k, _)| k)));
         }
         let end = (at + state.behaviour.page.min(request.max as usize).max(1)).min(keys.len());
         let entries: Vec<Entry> = keys[at..end].iter().filter_map(|(key, _)| state.entry(key)).collect();
-        let next =
-            (end < keys.len()).then(|| Position::Token(format!("{walk} 0 {}", keys[end - 1].0).into()));
+        let next = (end < keys.len())
+            .then(|| Token { walk, empty_pages: 0, last: keys[end - 1].0.clone() }.position());
         Ok(Page { entries, next, ..Page::default() })
     }
 
@@ -294,5 +269,69 @@ impl ObjectStore for Model {
 
     async fn buckets(&self) -> Result<Vec<String>> {
         refused(Kind::Unsupported, "buckets")
+    }
+}
+
+/// A continuation token: the walk, the empty pages behind its last key, and that key.
+struct Token {
+    walk: u64,
+    empty_pages: u32,
+    last: Key,
+}
+
+impl Token {
+    fn of(position: &Position) -> Option<Self> {
+        let Position::Token(token) = position else { return None };
+        let parts: Vec<&str> = token.splitn(3, ' ').collect();
+        let part = |i: usize| parts.get(i).copied().unwrap_or_default();
+        Some(Self {
+            walk: part(0).parse().unwrap_or(0),
+            empty_pages: part(1).parse().unwrap_or(0),
+            last: Key::from(part(2).to_owned()),
+        })
+    }
+
+    fn position(&self) -> Position {
+        Position::Token(format!("{} {} {}", self.walk, self.empty_pages, self.last).into())
+    }
+}
+
+/// A key and its place in the order of the listing.
+type Ranked = (Key, (u64, Vec<u8>));
+
+impl State {
+    /// The keys that a walk lists below a prefix, in its order.
+    fn listed(&self, prefix: &str, walk: u64) -> Vec<Ranked> {
+        let mut keys: Vec<Ranked> = self
+            .objects
+            .keys()
+            .filter(|k| k.as_bytes().starts_with(prefix.as_bytes()))
+            .filter(|k| !self.behaviour.unlisted.contains(k))
+            .map(|k| (k.clone(), self.behaviour.rank(k, walk)))
+            .collect();
+        keys.sort_by(|(_, a), (_, b)| a.cmp(b));
+        keys
+    }
+
+    /// The index of the first key of a page; none where the store refuses to begin after a key.
+    fn first(
+        &self,
+        keys: &[Ranked],
+        request: &ListRequest,
+        token: Option<&Token>,
+        walk: u64,
+    ) -> Option<usize> {
+        let behind = |key: &Key, also: bool| {
+            let rank = self.behaviour.rank(key, walk);
+            keys.iter().position(|(_, r)| *r > rank || (also && *r == rank)).unwrap_or(keys.len())
+        };
+        Some(match (&request.from, token, self.behaviour.start) {
+            (_, Some(token), _) if token.last.is_empty() => 0,
+            (_, Some(token), _) => behind(&token.last, false),
+            (Position::After(_), _, Start::Refused) => return None,
+            (Position::After(_), _, Start::Ignored) => 0,
+            (Position::After(key), _, start) => behind(key, start == Start::Inclusive),
+            (Position::Start | Position::Token(_), ..) => 0,
+        })
     }
 }
