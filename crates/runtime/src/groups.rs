@@ -207,40 +207,14 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
-    use async_trait::async_trait;
-    use flow_control::backoff::Backoff;
-    use model::error::Side;
     use model::policy::Window;
     use model::task::Event;
-    use store::Store;
 
     use super::*;
-    use crate::engine::EngineConfig;
-    use crate::environment::{OpenedStore, StoreResolver};
-
-    struct Nowhere;
-
-    #[async_trait]
-    impl StoreResolver for Nowhere {
-        async fn open(&self, _: &TaskRow, _: &str, _: Side) -> Result<OpenedStore> {
-            Err(Error::new(Kind::Invalid, "open", "there is no such place"))
-        }
-    }
 
     /// An engine whose ledger holds a group of two prefixes that is making its members.
     async fn creating(dir: &std::path::Path) -> (Arc<Engine>, GroupRow) {
-        let setup = EngineConfig {
-            store: Store::embedded(dir).await.unwrap(),
-            clock: Arc::new(flow_control::clock::MockClock::new(1_000_000)),
-            resolver: Arc::new(Nowhere),
-            data_dir: dir.to_owned(),
-            memory: 64 << 20,
-            running_tasks: 1,
-            zone_minutes: 0,
-            threads: 1,
-            backoff: Backoff::default(),
-        };
-        let engine = Engine::start(setup).unwrap();
+        let engine = crate::test_support::engine(dir).await;
         let spec = r#"{"face":"v2","selection":{"kind":"prefix","entries":["a","b"]},"source":{"region":"r"},"target":{"region":"r"}}"#;
         let spec: TaskSpec = serde_json::from_str(spec).unwrap();
         let mut tx = engine.store.write().await.unwrap();

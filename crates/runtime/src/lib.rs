@@ -11,6 +11,8 @@ pub mod plan;
 pub mod proxy;
 mod runner;
 mod sync;
+#[cfg(test)]
+mod test_support;
 mod webhooks;
 
 pub use engine::Engine;

@@ -129,39 +129,13 @@ async fn as_it_is(tx: &mut StoreTx, seen: &SyncRow) -> Result<Option<SyncRow>> {
 mod tests {
     use std::sync::Arc;
 
-    use async_trait::async_trait;
-    use flow_control::backoff::Backoff;
-    use model::error::{Error, Side};
     use model::task::Event;
-    use store::{Store, TaskRow};
 
     use super::*;
-    use crate::engine::EngineConfig;
-    use crate::environment::{OpenedStore, StoreResolver};
-
-    struct Nowhere;
-
-    #[async_trait]
-    impl StoreResolver for Nowhere {
-        async fn open(&self, _: &TaskRow, _: &str, _: Side) -> Result<OpenedStore> {
-            Err(Error::new(Kind::Invalid, "open", "there is no such place"))
-        }
-    }
 
     /// An engine whose ledger holds a sync task that sweeps, with one event.
     async fn engine(dir: &std::path::Path) -> Arc<Engine> {
-        let setup = EngineConfig {
-            store: Store::embedded(dir).await.unwrap(),
-            clock: Arc::new(flow_control::clock::MockClock::new(1_000_000)),
-            resolver: Arc::new(Nowhere),
-            data_dir: dir.to_owned(),
-            memory: 64 << 20,
-            running_tasks: 1,
-            zone_minutes: 0,
-            threads: 1,
-            backoff: Backoff::default(),
-        };
-        let engine = Engine::start(setup).unwrap();
+        let engine = crate::test_support::engine(dir).await;
         let spec = r#"{"face":"v2","selection":{"kind":"prefix","entries":[""]},"source":{"region":"r"},"target":{"region":"r"}}"#;
         let mut spec: TaskSpec = serde_json::from_str(spec).unwrap();
         spec.extensions.full_scan_interval_minutes = 1;

@@ -1,37 +1,13 @@
-use async_trait::async_trait;
-use flow_control::backoff::Backoff;
-use store::{NewMigration, Store, TaskRow};
+use store::NewMigration;
 
 use super::*;
-use crate::engine::EngineConfig;
-use crate::environment::{OpenedStore, StoreResolver};
 use redis_migration::Node;
 use redis_migration::route::Route;
 use std::collections::BTreeMap;
 use store::MigrationRow;
 
-struct Nowhere;
-
-#[async_trait]
-impl StoreResolver for Nowhere {
-    async fn open(&self, _: &TaskRow, _: &str, _: Side) -> Result<OpenedStore> {
-        Err(Error::new(Kind::Invalid, "open", "there is no such place"))
-    }
-}
-
 async fn engine(dir: &std::path::Path) -> Arc<Engine> {
-    let setup = EngineConfig {
-        store: Store::embedded(dir).await.unwrap(),
-        clock: Arc::new(flow_control::clock::MockClock::new(1_000_000)),
-        resolver: Arc::new(Nowhere),
-        data_dir: dir.to_owned(),
-        memory: 64 << 20,
-        running_tasks: 1,
-        zone_minutes: 0,
-        threads: 1,
-        backoff: Backoff::default(),
-    };
-    let engine = Engine::start(setup).unwrap();
+    let engine = crate::test_support::engine(dir).await;
     let made = NewMigration {
         id: "m".into(),
         project: "p".into(),
