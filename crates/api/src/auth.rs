@@ -67,7 +67,7 @@ fn is_version(path: &str) -> bool {
     (1..=4).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit() || b == b'.')
 }
 
-/// Whoever asks for metrics on this machine without saying who it is reads sums (contract §3).
+/// A request for metrics from this machine without credentials reads sums (contract §3).
 fn scrapes_locally(parts: &Parts) -> bool {
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|c| c.0.ip());
     let says_who = ["x-forwarded-for", "forwarded", "authorization", "x-auth-token"];
@@ -370,7 +370,7 @@ fn authorise(control: &Control, parts: &Parts, principal: &Principal) -> Result<
     let forbidden = |m: &str| ApiError::gateway(StatusCode::FORBIDDEN, "APIGW.0302", m);
     let mut segments = parts.uri.path().split('/').skip(1);
     let (version, project) = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default());
-    // An empty project (`/v2//tasks`) is nobody's.
+    // An empty project (`/v2//tasks`) does not exist.
     if matches!(version, "v1" | "v2") {
         // The quota of v1 names the domain instead (oms.md §6.1).
         let domain = control::identity::id_of("domain", &control.directory.accounts().domain());

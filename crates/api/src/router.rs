@@ -105,7 +105,7 @@ routes! {
     get "/v1/{project_id}/objectstorage/quotas" "ShowQuotasV1" => v1::quotas::handle;
 }
 
-/// Numbers of the whole service for whoever reaches the address, and nothing else.
+/// Only the metrics of the whole service, for every client that can reach the address.
 pub fn metrics(control: Control) -> Router {
     Router::new().route("/metrics", get(health::all_metrics)).with_state(control)
 }

@@ -52,7 +52,7 @@ impl Printer {
     pub(crate) fn error(&self, text: &str, hint: Option<&str>) {
         self.clear_line();
         let (on, off) = if self.colour { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
-        // What a stranger named must not act on the terminal.
+        // Text of other parties must not control the terminal.
         let safe: String =
             text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect();
         eprintln!("{on}error:{off} {safe}");

@@ -184,7 +184,7 @@ enum Want {
     Unknown(u16, &'static str),
     /// The same, where the owner's answer proves nothing here.
     Refused(u16, &'static str),
-    /// Done, whoever's the ids are: it concerns nothing of the other project.
+    /// Done, whatever project the ids belong to: the other project is not affected.
     Done,
     /// An answer without anything of the other project.
     Nothing,

@@ -33,7 +33,7 @@ impl Control {
         let below = spec.selection.entries().first().map_or("", String::as_str);
         let prefix = format!("{}{below}", spec.save_prefix);
         if spec.overwrite == Overwrite::Always {
-            // Nobody asks what stands there: keys that may only write are good enough.
+            // The content of the target is not read: keys that may only write suffice.
             let target =
                 self.catalogue.open_below(&spec.target, &prefix, &secrets.target, Side::Target, false);
             self.probe(target).await?;

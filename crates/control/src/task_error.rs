@@ -74,7 +74,7 @@ pub enum TaskError {
     Check(Error),
     /// Buckets or their contents could not be listed.
     Buckets(Error),
-    /// Nobody could say where a bucket is.
+    /// The region of a bucket could not be found out.
     BucketRegion(Error),
     /// The named source object does not exist.
     NoSuchObject(String),

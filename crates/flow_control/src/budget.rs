@@ -31,7 +31,7 @@ impl Memory {
 
 /// A limit in bytes per second that may change at any time; zero means none.
 ///
-/// Whoever moves bytes takes a ticket: its place in the row of all bytes ever taken. A ticket is paid once the rate has
+/// A transfer takes a ticket for its bytes: their place in the sequence of all bytes ever taken. A ticket is paid once the rate has
 /// released as many bytes, so the limit is exact however many wait at once.
 #[derive(Debug)]
 pub struct Bandwidth {
@@ -79,7 +79,7 @@ impl Bandwidth {
         self.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Changes the limit; whoever waits feels it within a fifth of a second.
+    /// Changes the limit; it applies to waiting transfers within 200 ms.
     pub fn set_rate(&self, rate: u64) {
         let mut row = self.queue();
         row.release(Instant::now(), self.rate());

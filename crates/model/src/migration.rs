@@ -349,7 +349,7 @@ pub fn next(state: MigrationState, event: MigrationEvent) -> Result<MigrationSta
         (E::Resync, Phase::Loading | Phase::Following) => to(Phase::Loading),
         (E::Finished, Phase::Loading | Phase::Following) => to(Phase::Succeeded),
         (E::Failed, Phase::Loading | Phase::Following) => to(Phase::Failed),
-        // Whoever stopped it waits for that.
+        // The request that stopped it waits for that.
         (E::Finished | E::Failed | E::Drained, Phase::Stopping) => to(Phase::Stopped),
         (E::Drained | E::Loaded | E::Resync, phase) if phase.is_open() => Ok(state),
 

@@ -17,7 +17,7 @@ pub type TaskId = i64;
 pub enum Desired {
     /// Go on until done.
     Run,
-    /// Come to rest and keep the ledger.
+    /// Stop and keep the ledger.
     Pause,
 }
 

@@ -72,7 +72,7 @@ impl OverwriteRule {
         match proved {
             Some(true) if ours => return Action::Adopt(Proof::Etag),
             None if ours && self.size_proves => return Action::Adopt(Proof::Size),
-            // Nobody can tell what an interrupted write left: it is written again, whatever the mode.
+            // The result of an interrupted write is unknown: the key is written again, whatever the mode.
             None if ours => return Action::Copy,
             _ => {}
         }

@@ -10,7 +10,7 @@ use model::count::{Counters, Tally};
 use model::error::Error;
 use storage::retrying::Requests;
 
-/// Shared by a job and whoever watches it.
+/// Shared by a job and the code that shows its progress.
 #[derive(Debug)]
 pub struct Progress {
     /// Bytes read from the source since the job began, whatever became of them.

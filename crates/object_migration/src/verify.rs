@@ -315,7 +315,7 @@ impl Comparison {
         Ok(())
     }
 
-    /// Whether two objects of equal length are equal; none when nobody can tell.
+    /// Whether two objects of equal length are equal; none when it is unknown.
     async fn is_equal(&self, a: &Entry, b: &Entry) -> Result<Option<bool>> {
         if a.etag.proves(&b.etag) == Some(true) {
             return Ok(Some(true));

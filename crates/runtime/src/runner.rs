@@ -26,7 +26,7 @@ const MAX_ATTEMPTS: u32 = 5;
 /// Runs a task here if its lease can be had; used by the dispatcher.
 pub(crate) async fn run(engine: Arc<Engine>, id: TaskId) -> TaskId {
     let stop = CancellationToken::new();
-    // Whatever comes of it, the task is nobody's afterwards.
+    // However it ends, no worker holds the task afterwards.
     if let Err(failure) = catch_panic(run_leased(&engine, id, stop)).await.flatten() {
         tracing::error!(task = id, "cannot run task {id}: {failure}");
         // It stays dispatched for this long, so that the dispatcher does not try again at once.
@@ -89,7 +89,7 @@ async fn run_leased(engine: &Arc<Engine>, id: TaskId, stop: CancellationToken) -
     release(engine, &task, fence, ended, &stop).await
 }
 
-/// Renews the lease, and stops the work when it is lost or when the user asks for rest.
+/// Renews the lease, and stops the work when the lease is lost or a stop is requested.
 async fn keep_lease(engine: Arc<Engine>, id: TaskId, fence: i64, stop: CancellationToken) {
     let mut changes = engine.store.changes();
     let mut renew = tokio::time::interval(RENEW_INTERVAL);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use model::error::{Error, Kind, Reason, Result};
 use tokio::net::TcpStream;
 
-/// Who may be connected to. The default is nobody.
+/// The hosts that may be connected to. The default is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Egress {
     rule: Rule,

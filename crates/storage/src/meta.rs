@@ -20,7 +20,7 @@ pub const CONTENT_HEADERS: [&str; 6] = [
 pub struct Meta {
     /// Length of the whole object in bytes (not of a range of it).
     pub size: u64,
-    /// Last modification, milliseconds since the epoch (negative before 1970); none when nobody told.
+    /// Last modification, milliseconds since the epoch (negative before 1970); none when it is unknown.
     pub modified_ms: Option<i64>,
     /// When it was put where it is, milliseconds; 0 when that is the modification time.
     pub written_ms: i64,

@@ -45,7 +45,7 @@ fn text<'v>(value: &'v Value, path: &[&str]) -> Option<&'v str> {
     path.iter().try_fold(value, |v, key| v.get(key))?.as_str()
 }
 
-/// Reads a claim; none when the body has none, or names that nobody can have.
+/// Reads a claim; none when the body has none, or names that cannot exist.
 fn claim(accounts: &Accounts, auth: &Value, method: &str) -> Option<SignInRequest> {
     match method {
         "password" => by_password(accounts, auth.pointer("/identity/password/user")?),
@@ -69,7 +69,7 @@ fn by_password(accounts: &Accounts, user: &Value) -> Option<SignInRequest> {
                 && domain_id.is_none_or(|d| d == id_of("domain", &u.domain))
         }
     };
-    // A name that several domains have is nobody's without its domain.
+    // A name that several domains have identifies a user only together with its domain.
     let mut found = accounts.users.iter().filter(|u| u.enabled).filter(is_meant);
     let found = match (found.next(), found.next()) {
         (Some(user), None) => Some(user),
@@ -96,7 +96,7 @@ fn by_key(accounts: &Accounts, auth: &Value) -> Option<SignInRequest> {
     }
     let key = accounts.keys.get(ak);
     let good = key.is_some_and(|k| k.enabled && same(k.secret.expose(), sk));
-    // Keys that nobody has are one account: there is nothing to guess at them.
+    // Unknown access keys count as one account: their secrets cannot be guessed.
     let account = key.map_or_else(|| "key".to_owned(), |_| format!("key {ak}"));
     Some(SignInRequest { account, subject: format!("ak:{ak}"), proof: Proof::Key { good } })
 }
@@ -115,7 +115,7 @@ pub(crate) async fn create(
     let name = names.iter().find_map(|at| asks.pointer(at)?.as_str()).unwrap_or("-");
     let name = ClaimedName(short(name));
     let mut response = issue(&control, from, asks).await;
-    // Whoever was recognised is written down by that name, also where a token stood for it.
+    // A caller that was recognised is recorded under its own name, also when it used a token.
     if response.extensions().get::<ClaimedName>().is_none() {
         response.extensions_mut().insert(name);
     }

@@ -183,7 +183,7 @@ pub(crate) async fn serve(
         };
         let (limit, reserve, evictable) = (limit.clone(), reserve.clone(), evictable.clone());
         let (routers, tls, stop) = (routers.clone(), tls.borrow().clone(), stop.clone());
-        // Waiting for a slot holds nobody else up.
+        // Waiting for a slot does not delay other connections.
         open.spawn(async move {
             let who = caller_of(peer.ip());
             let connection = match acquire_slot(&limit, &evictable, who).await {
@@ -304,7 +304,7 @@ impl AcceptedConnection {
         tokio::select! {
             _ = connection => {}
             () = async { stop.cancelled().await; tokio::time::sleep(SHUTDOWN_GRACE).await } => {}
-            // Whoever does not read its answer does not keep its place.
+            // A client that does not read its response loses its slot.
             () = async { asked_to_leave().await; tokio::time::sleep(EVICTION_GRACE).await } => {}
         }
     }
@@ -324,7 +324,7 @@ mod tests {
         let (known, slow, idle) = (slot(), slot(), slot());
         known.1.set_authenticated();
         drop(known.1.begin_request());
-        // A stranger whose request is under way, which may never come to its end.
+        // An unknown caller has sent part of a request, which may never end.
         let _busy = slow.1.begin_request();
         let mut others = vec![];
         for (stranger, why) in [(slow, "the first stranger"), (idle, "the second")] {

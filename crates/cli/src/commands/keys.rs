@@ -147,7 +147,7 @@ async fn wait(data_dir: &Path, keys: &Keyring) -> Result<()> {
         (polls, idle) = (polls + 1, idle + 1);
         tokio::time::sleep(POLL_INTERVAL).await;
     }
-    // It may have been stopped in the meantime, and nobody started it again.
+    // The service may have been stopped meanwhile.
     match Store::embedded(data_dir).await {
         Ok(store) => store.reseal().await.map(drop),
         Err(f) if f.kind == Kind::Conflict => {

@@ -56,7 +56,7 @@ fn configure(args: &Serve, printer: &Printer) -> Result<(Config, PathBuf, BTreeM
     Ok((config::load(&path, &env)?, path, env))
 }
 
-/// Secrets are in this memory: nobody else may read it, and no core is written.
+/// Secrets are in this memory: other users cannot read it, and no core is written.
 fn restrict_umask() {
     #[cfg(target_os = "linux")]
     if let Err(e) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
@@ -64,7 +64,7 @@ fn restrict_umask() {
     }
 }
 
-/// Whoever came by TLS comes by TLS again.
+/// A browser that used TLS uses TLS again.
 async fn remember_tls(mut response: axum::response::Response) -> axum::response::Response {
     let year = http::HeaderValue::from_static("max-age=31536000");
     response.headers_mut().insert(http::header::STRICT_TRANSPORT_SECURITY, year);
@@ -202,7 +202,7 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
     let mut working = working;
     let ended = tokio::select! {
         asked = signals(&reload, printer) => asked.map_err(|e| started("signals", &e)),
-        // Without it nothing would run any more: whoever watches the process starts it again.
+        // Without it no work would run: the process ends, and its supervisor starts it again.
         _ = &mut working => Err(Error::new(Kind::Internal, "serve", "the dispatcher has stopped")),
     };
     stop.cancel();

@@ -59,7 +59,7 @@ impl FailuresByCaller {
             self.swept = now;
         }
         if self.by.len() >= MAX_CALLERS {
-            // Whoever is locked stays so: a flood of other names must not free it.
+            // A locked account stays locked: a flood of other names must not unlock it.
             let oldest =
                 self.by.iter().min_by_key(|(_, f)| (f.count >= MAX_FAILURES, f.at)).map(|(who, _)| *who);
             if let Some(oldest) = oldest {

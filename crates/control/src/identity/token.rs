@@ -41,7 +41,7 @@ fn is_token(text: &str) -> bool {
     text.len() == 43 && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 
-/// What a token is called in lists: nobody gets the token out of it.
+/// The name of a token in lists: the token cannot be derived from it.
 pub fn token_id(row: &TokenRow) -> &str {
     row.hash.get(..16).unwrap_or_default()
 }

@@ -92,7 +92,7 @@ impl TurnQueue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a permit. None: the queues are full and this caller displaces nobody, or it was displaced.
+    /// Waits for a permit. None: the queues are full and this caller displaces no other, or it was displaced.
     pub(super) async fn acquire(self: &Arc<Self>, caller: Caller, from: IpAddr) -> Option<Permit> {
         let (tell, told) = oneshot::channel();
         let id = {
@@ -134,7 +134,7 @@ impl TurnQueue {
             }
             next
         };
-        // A permit that nobody takes any more comes back here when it is dropped.
+        // A permit whose receiver has gone comes back here when it is dropped.
         if let Some(waiter) = next {
             drop(waiter.tell.send(Permit(self.clone())));
         }
@@ -166,7 +166,7 @@ impl State {
         true
     }
 
-    /// Strangers that wait, of a network and of an address.
+    /// Waiting unknown callers of a network and of an address.
     fn waiting(&self, network: IpAddr, address: IpAddr) -> (usize, usize) {
         let count = |is: &dyn Fn(&Waiter) -> bool| self.strangers.iter().filter(|w| is(w)).count();
         (count(&|w| w.network == network), count(&|w| w.address == address))

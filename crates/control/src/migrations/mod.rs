@@ -212,7 +212,7 @@ impl Control {
     /// Stops a migration and waits until it rests (2.6).
     ///
     /// # Errors
-    /// As [`Control::stop_migration`]; [`MigrationError::StillStopping`] when it has not come to rest in time.
+    /// As [`Control::stop_migration`]; [`MigrationError::StillStopping`] when it has not stopped in time.
     pub async fn stop_migration_sync(&self, project: &str, id: &str) -> MigrationReply<()> {
         let mut changes = self.engine.store().changes();
         self.stop_migration(project, id).await?;
@@ -282,7 +282,7 @@ impl Control {
             let known = spec.target_runs.is_some() && spec.target_runs == other.spec.target_runs;
             let there = self.node(&other.spec, &EndSecrets::default(), Side::Target, &redirects);
             if known || there.is_ok_and(|n| n.addrs.iter().any(|a| target.addrs.contains(a))) {
-                // Whose it is may be nobody's business here.
+                // It may belong to another project, whose name must not be shown.
                 let why = "target_instance: another active task migrates to this instance; hint: stop that task \
                      first";
                 return Err(MigrationError::InUse(why.into()));

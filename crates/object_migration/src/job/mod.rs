@@ -67,7 +67,7 @@ pub struct Job {
     pub memory: Arc<Memory>,
     /// Live numbers.
     pub progress: Arc<Progress>,
-    /// Cancelled: come to rest.
+    /// Cancelled: the job must stop.
     pub stop: CancellationToken,
     /// Who works.
     pub owner: String,

@@ -170,7 +170,7 @@ impl Ledger {
     }
 }
 
-/// Tells whoever asked, and passes a failure on.
+/// Sends a result to the caller that waits for it, and returns it.
 fn reply(done: oneshot::Sender<Result<()>>, result: Result<()>) -> Result<()> {
     let _ = done.send(result.clone());
     result

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Pages are followed by the server's own token. A key only begins a walk, and only as far as the server is seen to
-//! understand that. The declared order is checked on every page and across pages: whoever finds
-//! [`Kind::OutOfOrderListing`] walks again without an order (`job/mod.rs`, `falls_back`).
+//! understand that. The declared order is checked on every page and across pages: on
+//! [`Kind::OutOfOrderListing`] the job lists again in a weaker order (`job/mod.rs`, `falls_back`).
 
 mod cycle_detector;
 
@@ -118,7 +118,7 @@ impl Lister {
         lister
     }
 
-    /// After a key that nobody has seen: a guess.
+    /// After a guessed key, which may not exist.
     pub(crate) fn probe(store: Arc<dyn ObjectStore>, prefix: &str, guess: &Key, side: Side) -> Self {
         let mut lister = Self::new(store, prefix, side);
         lister.begin_at(guess.clone());
@@ -293,7 +293,7 @@ impl Lister {
         Err(out_of_order(format!("`{after}` exists but was not listed")))
     }
 
-    /// The server does not begin at a key: from now on nobody asks it to.
+    /// The server does not begin at a key: from now on listings begin at the first key.
     fn begin_at_first(&mut self) {
         tracing::debug!(prefix = self.prefix, "the server ignores start-after; listing from the first key");
         self.store.learn(Fact::StartAfter(StartAfter::Broken));

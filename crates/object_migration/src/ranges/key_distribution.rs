@@ -1,4 +1,4 @@
-//! Pure: where to cut a range of keys nobody has listed yet.
+//! Pure: where to split a range of keys that are not listed yet.
 //!
 //! From the keys seen so far it learns which characters occur at which position, reads a key as a number in
 //! that mixed radix, and so finds keys that lie a given fraction of the way between two others. It needs no
@@ -305,7 +305,7 @@ impl ShapeDistribution {
         keys
     }
 
-    /// Where to ask when nobody knows how far the keys reach: just behind each subtree that holds `at`, innermost
+    /// Where to probe while the last key is unknown: just behind each subtree that holds `at`, innermost
     /// first, so that whatever lies beside one of them is found in one round; and half way between two of them.
     pub(crate) fn subtree_boundaries(&self, base: usize, at: &Key, common: usize, n: usize) -> Vec<Key> {
         let at_chars = chars(at);

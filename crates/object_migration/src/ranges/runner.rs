@@ -142,7 +142,7 @@ impl RangeContext {
         match runner.run_until_done(&range, feed, first, &mut target).await {
             Ok(RunEnd::Complete) => runner.report_progress(Some(range.finish())).await,
             Ok(RunEnd::Stopped) => runner.shut_down().await,
-            // Whoever lost the lease writes nothing any more.
+            // Without the lease nothing may be written.
             Err(failure) if failure.kind == Kind::LeaseLost => Err(failure),
             Err(failure) => {
                 runner.shut_down().await?;

@@ -131,7 +131,7 @@ fn write_csv(source: impl BufRead, mut out: impl Write) -> WriteResult {
     Ok(())
 }
 
-/// `YYYY-MM-DDThh:mm:ss.mmmZ`; empty for a time that nobody told.
+/// `YYYY-MM-DDThh:mm:ss.mmmZ`; empty for an unknown time.
 fn rfc3339(ms: i64) -> String {
     if ms == 0 {
         return String::new();

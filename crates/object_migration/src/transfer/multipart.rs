@@ -317,7 +317,7 @@ impl ObjectCopier {
             parts: "[]".into(),
             unresolved,
         };
-        // The intent is durable before the upload exists, so that no crash leaves an upload nobody knows of.
+        // The intent is durable before the upload exists, so that no crash leaves an unknown upload.
         self.ledger.put_upload(upload.clone());
         self.ledger.flush().await?;
         upload.upload = self.target.begin_upload(&to, &wanted).await?;

@@ -58,7 +58,7 @@ fn one(scenario: &Scenario, done: &Outcome, key: &Key) -> Option<String> {
     let failed = done.failures.get(key);
     let stays = there.map(|o| &o.bytes[..]) == before.map(|o| &o.bytes[..]);
     if source.unlisted.contains(key) {
-        // Nobody knows of it, so nobody may touch what has its name.
+        // It is in neither listing, so no key of its name may change.
         return (!stays).then(|| "it is not listed, and was touched at the target".into());
     }
     let broken = source.broken.iter().chain(&target.broken).any(|(k, _)| k == key);

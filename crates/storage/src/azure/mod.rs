@@ -1,7 +1,7 @@
 //! Azure Blob Storage by its REST API: block blobs of one container.
 //!
 //! ETags there are for conditions only; the MD5 that the service keeps of a blob stands beside them. A large blob is
-//! put together from blocks, which exist for nobody until the list of them is written; blocks that are never listed
+//! put together from blocks, which are not visible until the list of them is written; blocks that are never listed
 //! vanish by themselves after a week, so there is nothing to abort.
 //!
 //! Decision: ADR 0009, `docs/adr/0009-azure-and-google-rest-apis.md`.

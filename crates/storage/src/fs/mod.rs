@@ -154,7 +154,7 @@ fn write_checked(
     }
     let sent = hasher.finish();
     if sent.bytes != len {
-        // Whoever fed the bytes went away in the middle: a stop, or a lost connection.
+        // The sender of the bytes ended early: a stop, or a lost connection.
         let m = format!("`{what}`: only {} of {len} bytes were received", sent.bytes);
         return Err(Error::new(Kind::Stopped, "write", m));
     }

@@ -108,7 +108,7 @@ impl Root {
         let mut at = PathBuf::new();
         let mut dir = self.dir(Path::new("."))?;
         for (i, part) in path.components().enumerate() {
-            // Whoever writes below it must be able to.
+            // This process must be able to write below it.
             let mode = modes.get(i).map_or(0o777, |m| m & 0o777 | 0o700);
             match rustix::fs::mkdirat(&dir, part.as_os_str(), Mode::from_raw_mode(mode)) {
                 Ok(()) | Err(Errno::EXIST) => {}

@@ -192,7 +192,7 @@ fn meta_of(headers: &HeaderMap) -> Meta {
         meta.size = total;
     }
     meta.headers = headers.iter().filter_map(|(n, v)| Some((n.clone(), Meta::carried(n, v)?))).collect();
-    // Whatever it looks like, nobody promised that it is a digest.
+    // It may look like a digest, but no server promises that it is one.
     meta.etag = text(header::ETAG).map_or(Etag::None, |e| Etag::Other(e.into()));
     meta.modified_ms = text(header::LAST_MODIFIED).and_then(crate::http::date);
     meta.whole_only = text(header::ACCEPT_RANGES).is_none_or(|r| r.trim() != "bytes");

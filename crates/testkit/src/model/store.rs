@@ -199,7 +199,7 @@ fn is_of_body(fault: &ModelFault) -> bool {
     matches!(fault, ModelFault::Short | ModelFault::Cut | ModelFault::Changed | ModelFault::Slow)
 }
 
-/// A body whose pieces keep whoever reads waiting.
+/// A body whose reader must wait for each piece.
 fn slow(bytes: Bytes) -> Body {
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
     let (len, piece) = (bytes.len() as u64, bytes.len().div_ceil(4).max(1));

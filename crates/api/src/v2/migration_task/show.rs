@@ -11,7 +11,7 @@ use wire::dcs::{MigrationBackup, MigrationBackupRecord, MigrationFile, Migration
 use crate::dcs::{method_name, migration_error, mode_name, status, task_status, time_text};
 use crate::reply::{Reply, json};
 
-/// An address that is nobody's, for the way out of this machine.
+/// An address that is reserved for documentation: only the route to it is asked for.
 const NOBODY: &str = "192.0.2.1:9";
 
 pub(crate) async fn handle(

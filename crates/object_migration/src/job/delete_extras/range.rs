@@ -166,7 +166,7 @@ impl DeletionRange<'_> {
             }
         }
         if let Some(failure) = broke {
-            // The page is looked through again by whoever goes on.
+            // The page is checked again by the run that resumes.
             self.report(vec![], false).await?;
             return Err(failure);
         }

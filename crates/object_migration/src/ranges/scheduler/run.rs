@@ -53,7 +53,7 @@ where
 
 impl RangeScheduler {
     /// Walks all ranges with `run`, splitting while `idle` says that more could be done. Ends when nothing is
-    /// left, or after a stop when every runner has come to rest. The first error stops all others, and is the
+    /// left, or after a stop when every runner has ended. The first error stops all others, and is the
     /// answer.
     pub(crate) async fn run(
         self: &Arc<Self>,
