@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use wire::fields::FieldError;
 
 use crate::error::ApiError;
+use crate::reply::parse_object;
 
 /// First segments behind the project that belong to DCS.
 const PLACES: [&str; 6] = ["migration", "migration-task", "migration-tasks", "instance", "instances", "jobs"];
@@ -110,17 +111,9 @@ pub(crate) fn object(body: &Bytes) -> Result<Map<String, Value>, ApiError> {
 
 /// The JSON object of a body that may be missing.
 pub(crate) fn object_or_nothing(body: &Bytes) -> Result<Map<String, Value>, ApiError> {
-    let not_json = |why: &str| {
+    parse_object(body).map_err(|why| {
         error(StatusCode::BAD_REQUEST, "DCS.4005", format!("The request body is not a JSON object: {why}"))
-    };
-    if body.iter().all(u8::is_ascii_whitespace) {
-        return Ok(Map::new());
-    }
-    match serde_json::from_slice(body) {
-        Ok(Value::Object(map)) => Ok(map),
-        Ok(_) => Err(not_json("not a JSON object")),
-        Err(e) => Err(not_json(&e.to_string())),
-    }
+    })
 }
 
 fn phase_name(phase: Phase, kind: MigrationKind) -> &'static str {

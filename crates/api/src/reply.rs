@@ -13,13 +13,18 @@ pub(crate) type Reply = Result<Response, ApiError>;
 
 /// The JSON object of a body; an empty body is an empty object.
 pub(crate) fn object(face: OmsVersion, body: &Bytes) -> Result<Map<String, Value>, ApiError> {
+    parse_object(body).map_err(|why| ApiError::not_json(face, &why))
+}
+
+/// As [`object`], for all APIs: why a body is not a JSON object.
+pub(crate) fn parse_object(body: &Bytes) -> Result<Map<String, Value>, String> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(Map::new());
     }
     match serde_json::from_slice(body) {
         Ok(Value::Object(map)) => Ok(map),
-        Ok(_) => Err(ApiError::not_json(face, "not a JSON object")),
-        Err(e) => Err(ApiError::not_json(face, &e.to_string())),
+        Ok(_) => Err("not a JSON object".into()),
+        Err(e) => Err(e.to_string()),
     }
 }
 
