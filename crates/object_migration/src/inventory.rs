@@ -16,7 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::glob::Filter;
 use crate::listing::lister::{Lister, fall_back_to_weaker_order};
-use crate::ranges::scheduler::{ActiveRange, OpenListing, RangeFuture, RangePage, RangeScheduler, SplitLog};
+use crate::ranges::scheduler::{
+    ActiveRange, OpenListing, RangeFuture, RangePage, RangeScheduler, SplitLog, row_of,
+};
 
 /// Folders remembered while listing; the rest is counted together.
 const MAX_FOLDERS: usize = 10_000;
@@ -90,17 +92,9 @@ async fn walk(
     width: usize,
 ) -> Result<Inventory> {
     let scheduler = RangeScheduler::new(Pass::Precount, width, source.clone());
-    let row = RangeRow {
-        id: 1,
-        pass: Pass::Precount,
-        scope: Scope::Prefix(String::new()),
-        upto: None,
-        cursor: Key::default(),
-        ahead: vec![],
-        done: false,
-        counters: Default::default(),
-        fence: 0,
-    };
+    let pass = Pass::Precount;
+    let scope = Scope::Prefix(String::new());
+    let row = row_of(&NewRange { id: 1, pass, scope, after: Key::default(), upto: None });
     let sums: Arc<Mutex<InventorySums>> = Arc::default();
     let ranges = InventoryRanges { scheduler: scheduler.clone(), source, filter, sums: sums.clone() };
     let ranges = Arc::new(ranges);

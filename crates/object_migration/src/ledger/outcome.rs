@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use model::count::Proof;
+use model::count::{Counters, Proof, Tally};
 use model::error::{Error, Kind, Result};
 use model::key::Key;
 
@@ -29,6 +29,20 @@ pub enum Outcome {
     Deleted,
     /// Archived, and asked to be restored: it is settled later, and counts for nothing until then.
     Waiting,
+}
+
+impl Outcome {
+    /// Counts an object of `size` bytes that ended so.
+    pub(crate) fn count(&self, counters: &mut Counters, size: u64) {
+        match self {
+            Outcome::Copied(proof) => counters.copied_one(size, *proof),
+            Outcome::Skipped(_) => counters.skipped += Tally::one(size),
+            Outcome::Failed(_) => counters.failed += Tally::one(size),
+            Outcome::Gone => counters.gone += Tally::one(size),
+            Outcome::Deleted => counters.deleted += Tally::one(size),
+            Outcome::Waiting => {}
+        }
+    }
 }
 
 /// Appends one line to `out`.

@@ -317,16 +317,8 @@ impl RangeRunner {
     }
 
     fn record_outcome(&mut self, slot: u64, entry: &Entry, outcome: &Outcome, size: u64) {
-        let count = |c: &mut Counters| match outcome {
-            Outcome::Copied(proof) => c.copied_one(size, *proof),
-            Outcome::Skipped(_) => c.skipped += model::count::Tally::one(size),
-            Outcome::Failed(_) => c.failed += model::count::Tally::one(size),
-            Outcome::Gone => c.gone += model::count::Tally::one(size),
-            Outcome::Deleted => c.deleted += model::count::Tally::one(size),
-            Outcome::Waiting => {}
-        };
-        count(&mut self.counters);
-        self.shared.copier.progress.record(count);
+        outcome.count(&mut self.counters, size);
+        self.shared.copier.progress.record(|c| outcome.count(c, size));
         if self.shared.record_outcomes {
             outcome::append_line(&mut self.lines, outcome, &entry.key, size, entry.modified_ms);
         }

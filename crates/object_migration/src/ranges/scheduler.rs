@@ -115,7 +115,8 @@ impl ActiveRange {
     }
 }
 
-fn row_of(new: &NewRange) -> RangeRow {
+/// A range of which nothing is settled yet.
+pub(crate) fn row_of(new: &NewRange) -> RangeRow {
     RangeRow {
         id: new.id,
         pass: new.pass,

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use flow_control::clock::SharedClock;
-use model::count::{Counters, Tally};
 use model::error::{Error, Policy, Result, Side};
 use model::key::{Key, Order};
 use model::selection::Scope;
@@ -36,13 +35,8 @@ pub(super) struct DeletionRange<'a> {
 
 impl DeletionRange<'_> {
     fn record_outcome(&mut self, one: &ExtraObject, outcome: &Outcome) {
-        let count = |c: &mut Counters| match outcome {
-            Outcome::Deleted => c.deleted += Tally::one(one.size),
-            Outcome::Failed(_) => c.failed += Tally::one(one.size),
-            _ => c.skipped += Tally::one(one.size),
-        };
-        count(&mut self.row.counters);
-        self.job.progress.record(count);
+        outcome.count(&mut self.row.counters, one.size);
+        self.job.progress.record(|c| outcome.count(c, one.size));
         if self.job.task.spec.record_outcomes {
             outcome::append_line(&mut self.lines, outcome, &one.key, one.size, 0);
         }
