@@ -2,8 +2,7 @@
 
 /// `YYYY-MM-DDTHH:MM:SS.ffffffZ`: six digits of fraction, even when they are zero.
 pub(crate) fn time_text(ms: i64) -> String {
-    let t = time::OffsetDateTime::from_unix_timestamp(ms.div_euclid(1000))
-        .unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
+    let t = model::instant::utc(ms);
     format!(
         "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
         t.year(),

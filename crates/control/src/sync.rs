@@ -215,10 +215,7 @@ async fn check_sync_quota(tx: &mut StoreTx, project: &str) -> TaskResult<()> {
 /// The month that holds an instant, as milliseconds from and until, by the service's zone.
 fn month_of(at: i64, zone_minutes: i32) -> (i64, i64) {
     let zone = i64::from(zone_minutes) * 60_000;
-    let local = |ms: i64| {
-        time::OffsetDateTime::from_unix_timestamp((ms + zone).div_euclid(1000))
-            .unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
-    };
+    let local = |ms: i64| model::instant::utc(ms + zone);
     let first = local(at).date().replace_day(1).unwrap_or(time::Date::MIN);
     let next = if first.month() == time::Month::December {
         time::Date::from_calendar_date(first.year() + 1, time::Month::January, 1)

@@ -5,6 +5,7 @@
 pub mod count;
 pub mod error;
 pub mod group;
+pub mod instant;
 pub mod key;
 pub mod migration;
 pub mod parent;

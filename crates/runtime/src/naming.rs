@@ -11,8 +11,7 @@ const TRIED_MS: i64 = 20;
 
 /// A 15-digit identity: two digits of the year, two of the month, eleven random.
 pub fn task_id(now_ms: i64, random: u64) -> TaskId {
-    let t = time::OffsetDateTime::from_unix_timestamp(now_ms.div_euclid(1000))
-        .unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
+    let t = model::instant::utc(now_ms);
     let head = i64::from(t.year() % 100) * 100 + i64::from(u8::from(t.month()));
     head * 100_000_000_000 + i64::try_from(random % 100_000_000_000).unwrap_or(0)
 }

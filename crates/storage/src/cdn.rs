@@ -154,7 +154,7 @@ impl Signer {
 
 /// `yyyyMMddHHmm`
 fn minute(seconds: i64) -> String {
-    let t = time::OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
+    let t = model::instant::utc(seconds.saturating_mul(1000));
     format!("{:04}{:02}{:02}{:02}{:02}", t.year(), u8::from(t.month()), t.day(), t.hour(), t.minute())
 }
 

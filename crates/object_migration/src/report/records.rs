@@ -45,8 +45,7 @@ pub fn failure_code(failure: &Error) -> &'static str {
 
 /// `yyyyMMddHHmmssSSS` of an instant, UTC.
 pub fn stamp(ms: i64) -> String {
-    let t = time::OffsetDateTime::from_unix_timestamp(ms.div_euclid(1000))
-        .unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
+    let t = model::instant::utc(ms);
     let (date, clock) = (t.date(), t.time());
     format!(
         "{:04}{:02}{:02}{:02}{:02}{:02}{:03}",
@@ -277,8 +276,7 @@ fn failed_line(out: &mut String, failed: &FailedObject) {
     let plain = |text: &str| -> String {
         text.chars().map(|c| if matches!(c, '\t' | '\r' | '\n') { ' ' } else { c }).collect()
     };
-    let t = time::OffsetDateTime::from_unix_timestamp(failed.at.div_euclid(1000))
-        .unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
+    let t = model::instant::utc(failed.at);
     out.push_str(failure_code(&failed.failure));
     out.push_str(&format!(
         "\t{:04}-{:02}-{:02} {:02}:{:02}:{:02}\t",

@@ -136,8 +136,7 @@ fn rfc3339(ms: i64) -> String {
     if ms == 0 {
         return String::new();
     }
-    let at = time::OffsetDateTime::from_unix_timestamp(ms.div_euclid(1000));
-    let t = at.unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
+    let t = model::instant::utc(ms);
     format!(
         "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
         t.year(),
