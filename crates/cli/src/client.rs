@@ -3,10 +3,10 @@
 use flow_control::clock::Clock;
 use http::{HeaderValue, Method, Request};
 use model::error::{Error, Kind, Result};
-use ring::{digest, hmac};
+use ring::hmac;
 use serde_json::Value;
 use storage::Body;
-use storage::checksum::hex;
+use storage::checksum::{hex, sha256_hex};
 use storage::http::Client as Http;
 
 use crate::args::Service;
@@ -69,12 +69,12 @@ impl Client {
         let stamp = storage::s3::sign::stamp(flow_control::clock::SystemClock.now_ms());
         let host = self.http.authority().to_owned();
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-        let hash = hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
+        let hash = sha256_hex(text.as_bytes());
         let canonical = format!(
             "{method}\n{path}/\n{query}\nhost:{host}\nx-project-id:{}\nx-sdk-date:{stamp}\n\nhost;x-project-id;x-sdk-date\n{hash}",
             self.project
         );
-        let hashed = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
+        let hashed = sha256_hex(canonical.as_bytes());
         let key = hmac::Key::new(hmac::HMAC_SHA256, self.sk.as_bytes());
         let signature =
             hex(hmac::sign(&key, format!("SDK-HMAC-SHA256\n{stamp}\n{hashed}").as_bytes()).as_ref());

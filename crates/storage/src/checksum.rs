@@ -14,6 +14,11 @@ pub fn hex(bytes: &[u8]) -> String {
     out
 }
 
+/// SHA-256 of bytes as 64 lower-case hexadecimal digits.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
+}
+
 /// Checksums that a store keeps of a whole object, as far as it tells them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Checksums {

@@ -16,7 +16,6 @@ use model::selection::{ListFile, Selection};
 use model::spec::{ApiVersion, Extensions, Location as SpecPlace, ReportForm, TaskSpec};
 use model::task::{Event, Priority, TaskId, Visible};
 use object_migration::Progress;
-use ring::digest;
 use serde_json::json;
 use store::{FailedObject, NewTask, Store, TaskRow};
 use tokio_util::sync::CancellationToken;
@@ -225,8 +224,7 @@ fn ledger_dir(args: &Copy, ends: &EndPair, spec: &TaskSpec) -> Result<PathBuf> {
         ends.url(Side::Target).identity(),
         serde_json::to_string(&rules).unwrap_or_default()
     );
-    let hash = digest::digest(&digest::SHA256, text.as_bytes());
-    Ok(base.join(&storage::checksum::hex(hash.as_ref())[..24]))
+    Ok(base.join(&storage::checksum::sha256_hex(text.as_bytes())[..24]))
 }
 
 /// Makes the task ready to run; true when an unfinished one goes on.

@@ -12,7 +12,6 @@ use std::sync::{Arc, RwLock};
 
 use config::{Config, Role};
 use model::error::Result;
-use ring::digest;
 use seal::{Keyring, Secret};
 
 pub use audit_limit::AuditLimit;
@@ -100,8 +99,7 @@ pub struct Accounts {
 
 /// A stable identity out of a name: 32 hex digits.
 pub fn id_of(kind: &str, name: &str) -> String {
-    let hash = digest::digest(&digest::SHA256, format!("{kind}\0{name}").as_bytes());
-    storage::checksum::hex(&hash.as_ref()[..16])
+    storage::checksum::sha256_hex(format!("{kind}\0{name}").as_bytes())[..32].to_owned()
 }
 
 /// The identity of a user: a name is one user's within a domain only.

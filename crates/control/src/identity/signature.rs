@@ -1,8 +1,8 @@
 //! AK/SK signatures as every SDK computes them (auth.md §2): `SDK-HMAC-SHA256`, and `V11-HMAC-SHA256` with its
 //! derived key. Pure: raw request in, verdict out.
 
-use ring::{digest, hmac};
-use storage::checksum::hex;
+use ring::hmac;
+use storage::checksum::{hex, sha256_hex};
 use subtle::ConstantTimeEq;
 
 use super::{Accounts, Principal};
@@ -153,7 +153,7 @@ fn head<'a, 'p>(
 pub fn verify(raw: &RawRequest<'_>, accounts: &Accounts, now: i64) -> Result<Principal, SignatureRefused> {
     let (claim, key, stamp) = head(raw, accounts, now)?;
     let ak = claim.access_key;
-    let own = hex(digest::digest(&digest::SHA256, raw.body).as_ref());
+    let own = sha256_hex(raw.body);
     // The header is signed when it is there (see above). The PHP SDK puts this word there for all its JSON, also without a body,
     // where Python takes the hash of nothing all the same (auth.md §2.3 step 5).
     let payloads = match one(raw, "x-sdk-content-sha256")? {
@@ -181,7 +181,7 @@ pub fn verify(raw: &RawRequest<'_>, accounts: &Accounts, now: i64) -> Result<Pri
     };
     let secret = key.secret.expose();
     let good = |canonical: &[u8]| {
-        let hashed = hex(digest::digest(&digest::SHA256, canonical).as_ref());
+        let hashed = sha256_hex(canonical);
         let (key, text) = match claim.scope {
             None => (secret.to_owned(), format!("SDK-HMAC-SHA256\n{stamp}\n{hashed}")),
             Some(scope) => {

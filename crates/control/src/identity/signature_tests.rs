@@ -410,12 +410,11 @@ impl Sent {
         let names: Vec<&str> = self.signed.iter().map(|(n, _)| *n).collect();
         let names = names.join(";");
         let lines: String = self.signed.iter().map(|(n, v)| format!("{n}:{}\n", v.trim())).collect();
-        let sha = |bytes: &[u8]| hex(digest::digest(&digest::SHA256, bytes).as_ref());
         let payload =
-            if self.payload.is_empty() { sha(self.body.as_bytes()) } else { self.payload.to_owned() };
+            if self.payload.is_empty() { sha256_hex(self.body.as_bytes()) } else { self.payload.to_owned() };
         let canonical =
             format!("{}\n{}\n{}\n{lines}\n{names}\n{payload}", self.method, self.path, self.query);
-        let text = format!("SDK-HMAC-SHA256\n{STAMP}\n{}", sha(canonical.as_bytes()));
+        let text = format!("SDK-HMAC-SHA256\n{STAMP}\n{}", sha256_hex(canonical.as_bytes()));
         let key = hmac::Key::new(hmac::HMAC_SHA256, b"GodwitExampleSecretKey0123456789abcdEFGH");
         let signature = hex(hmac::sign(&key, text.as_bytes()).as_ref());
         let comma = self.comma;

@@ -5,7 +5,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use config::Role;
 use model::error::Result;
-use ring::digest;
 use store::TokenRow;
 
 use super::{Accounts, Principal};
@@ -33,7 +32,7 @@ pub enum TokenProblem {
 }
 
 fn hash(token: &str) -> String {
-    storage::checksum::hex(digest::digest(&digest::SHA256, token.as_bytes()).as_ref())
+    storage::checksum::sha256_hex(token.as_bytes())
 }
 
 /// 32 bytes in base64url; anything else was never issued.

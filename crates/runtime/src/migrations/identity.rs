@@ -15,8 +15,7 @@ const FORGET_TIMEOUT: Duration = Duration::from_secs(30);
 /// one's.
 pub(super) fn names(id: &str, source: &Node, target: &Node, route: &Route) -> KeyNames {
     let text = format!("{} {} {}", source.display_url(), target.display_url(), route.identity());
-    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    KeyNames::new(&format!("{id}:{}", &storage::checksum::hex(digest.as_ref())[..8]))
+    KeyNames::new(&format!("{id}:{}", &storage::checksum::sha256_hex(text.as_bytes())[..8]))
 }
 
 /// Takes away what stands at the target about a migration that will not go on, as far as the ends can be reached now.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{io_failure, std_failure};
 use super::root::{RESERVED_DIR, Root};
-use crate::checksum::hex;
+use crate::checksum::sha256_hex;
 use crate::meta::Meta;
 
 const ATTRIBUTE: &str = "user.whimbrel.meta";
@@ -73,8 +73,7 @@ pub(super) fn key_of(text: &str) -> Key {
 }
 
 fn side_path(key: &Key) -> String {
-    let name = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
-    format!("{}.json", hex(name.as_ref()))
+    format!("{}.json", sha256_hex(key.as_bytes()))
 }
 
 /// Writes the metadata of a file that is not yet in its place.

@@ -3,13 +3,12 @@
 use http::{Method, header};
 use model::error::{Error, Kind, Result};
 use model::key::Key;
-use ring::digest;
 use serde_json::{Map, Value, json};
 
 use super::client::Google;
 use super::meta::{Object, resource};
 use crate::body::Body;
-use crate::checksum::hex;
+use crate::checksum::{hex, sha256_hex};
 use crate::meta::Meta;
 use crate::{ObjectStore, UploadedPart, Written};
 
@@ -24,7 +23,7 @@ pub(super) const UPLOAD_DIGITS: usize = 16;
 
 /// The folder of an upload's parts: by its key, so that it can be found without its name.
 pub(super) fn parts_folder(key: &Key, upload: &str) -> String {
-    let hash = hex(digest::digest(&digest::SHA256, key.as_bytes()).as_ref());
+    let hash = sha256_hex(key.as_bytes());
     format!("{PARTS_PREFIX}{}-{}/", &hash[..32], upload.get(..UPLOAD_DIGITS).unwrap_or(upload))
 }
 

@@ -4,9 +4,9 @@
 use std::sync::Mutex;
 
 use http::{HeaderMap, HeaderValue};
-use ring::{digest, hmac};
+use ring::hmac;
 
-use crate::checksum::hex;
+use crate::checksum::{hex, sha256_hex};
 
 /// SHA-256 is not computed over bodies: integrity is proved by ETags and digests after the write.
 pub const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
@@ -104,7 +104,7 @@ impl Signer {
 
         let day = stamp.get(..8).unwrap_or(stamp);
         let scope = format!("{day}/{}/s3/aws4_request", self.region);
-        let hash = hex(digest::digest(&digest::SHA256, &canonical).as_ref());
+        let hash = sha256_hex(&canonical);
         let text = format!("AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hash}");
         let signature = hex(hmac::sign(&self.key_of(day), text.as_bytes()).as_ref());
         let value = format!(
@@ -134,8 +134,7 @@ fn extend_folded(out: &mut Vec<u8>, value: &[u8]) {
 
 /// `YYYYMMDDTHHMMSSZ` of an instant in milliseconds since the epoch.
 pub fn stamp(ms: i64) -> String {
-    let t = time::OffsetDateTime::from_unix_timestamp(ms.div_euclid(1000))
-        .unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
+    let t = model::instant::utc(ms);
     format!(
         "{:04}{:02}{:02}T{:02}{:02}{:02}Z",
         t.year(),

@@ -8,7 +8,6 @@ use redis_migration::route::Route;
 use redis_migration::session::scan::ScanMigration;
 use redis_migration::verify::{Depth, compare};
 use redis_migration::{EventSender, Migration, Node, Options, Progress, Summary, Until};
-use ring::digest;
 use tokio_util::sync::CancellationToken;
 
 use super::{options, progress, summary, verify};
@@ -127,7 +126,7 @@ fn ends(args: &RedisCopy) -> Result<(Node, Node)> {
 /// The same places and keys are the same migration.
 fn id(source: &str, target: &str, route: &Route) -> String {
     let text = format!("{source}\n{target}\n{}", route.identity());
-    storage::checksum::hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())[..16].to_owned()
+    storage::checksum::sha256_hex(text.as_bytes())[..16].to_owned()
 }
 
 #[cfg(test)]
