@@ -7,8 +7,9 @@
 mod hints;
 mod reason;
 
-use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
+use std::{fmt, io};
 
 use serde::{Deserialize, Serialize};
 
@@ -277,6 +278,17 @@ impl Error {
     /// The error of work that ends because a stop was requested.
     pub fn stopped(op: &'static str) -> Self {
         Self::new(Kind::Stopped, op, "the task was stopped")
+    }
+
+    /// The error of the operating system about a file that this service writes: [`Kind::NoSpace`], [`Kind::ReadOnly`] or
+    /// [`Kind::Internal`].
+    pub fn of_own_file(op: &'static str, path: &Path, e: io::Error) -> Self {
+        let kind = match e.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Kind::NoSpace,
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => Kind::ReadOnly,
+            _ => Kind::Internal,
+        };
+        Self::new(kind, op, format!("{}: {e}", path.display())).caused_by(e)
     }
 
     /// The same error with a reason.

@@ -11,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use model::count::{Counters, Proof, Tally};
-use model::error::{Error, Kind, Result};
+use model::error::{Error, Result};
 use model::key::Key;
 
 /// How an object ended.
@@ -97,7 +97,7 @@ impl OutcomeFile {
     /// Opens or makes the file and cuts it to the length that the ledger knows.
     ///
     /// # Errors
-    /// [`Kind::NoSpace`], [`Kind::ReadOnly`] or [`Kind::Internal`] with the path.
+    /// As [`Error::of_own_file`].
     pub fn open(path: &Path, len: u64) -> Result<Self> {
         let at = |e| failed(path, e);
         if let Some(dir) = path.parent() {
@@ -183,7 +183,7 @@ fn whole_lines(file: &File, have: u64) -> std::io::Result<u64> {
 /// whole lines that are there, and one line with the mark `L` that says how many bytes were lost.
 ///
 /// # Errors
-/// [`Kind::Internal`] when the file cannot be read.
+/// As [`Error::of_own_file`], when the file cannot be read.
 pub fn lines(path: &Path, len: u64) -> Result<Box<dyn BufRead + Send>> {
     let at = |e| failed(path, e);
     let file = match File::open(path) {
@@ -206,12 +206,7 @@ pub fn lines(path: &Path, len: u64) -> Result<Box<dyn BufRead + Send>> {
 }
 
 fn failed(path: &Path, e: std::io::Error) -> Error {
-    let kind = match e.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Kind::NoSpace,
-        std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => Kind::ReadOnly,
-        _ => Kind::Internal,
-    };
-    Error::new(kind, "outcome", format!("{}: {e}", path.display())).caused_by(e)
+    Error::of_own_file("outcome", path, e)
 }
 
 /// Where the outcome file of a task lives under the data directory.
@@ -221,6 +216,8 @@ pub fn path_in(data_dir: &Path, task: i64) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use model::error::Kind;
+
     use super::*;
 
     #[test]

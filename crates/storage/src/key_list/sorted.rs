@@ -19,12 +19,7 @@ const PIECE_BYTES: usize = 24 << 20;
 const STEP: usize = 256;
 
 fn failed(path: &Path, e: std::io::Error) -> Error {
-    let kind = match e.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Kind::NoSpace,
-        std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => Kind::ReadOnly,
-        _ => Kind::Internal,
-    };
-    Error::new(kind, "list_file", format!("{}: {e}", path.display())).caused_by(e)
+    Error::of_own_file("list_file", path, e)
 }
 
 fn put(out: &mut impl Write, line: &Line) -> std::io::Result<()> {
