@@ -6,6 +6,7 @@ use std::process::Command;
 const CLI: &str = "docs/generated/cli.md";
 const OPENAPI: &str = "docs/generated/openapi.json";
 const CODES: &str = "docs/generated/error-codes.md";
+const METRICS: &str = "docs/generated/metrics.md";
 /// Timings and bounds, read from the sources.
 pub(crate) const BOUNDS: &str = "docs/generated/bounds.md";
 const COMMANDS: [&str; 15] = [
@@ -63,9 +64,15 @@ fn api(what: &str) -> Result<String, String> {
 }
 
 /// Every generated file with what it must hold.
-fn all() -> Result<[(&'static str, String); 4], String> {
+fn all() -> Result<[(&'static str, String); 5], String> {
     let bounds = crate::bounds::page(Path::new("."))?;
-    Ok([(CLI, cli()?), (OPENAPI, api("openapi")?), (CODES, api("codes")?), (BOUNDS, bounds)])
+    Ok([
+        (CLI, cli()?),
+        (OPENAPI, api("openapi")?),
+        (CODES, api("codes")?),
+        (METRICS, api("metrics")?),
+        (BOUNDS, bounds),
+    ])
 }
 
 /// Writes the page of timings and bounds, which needs no build of the service.

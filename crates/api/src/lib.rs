@@ -9,6 +9,7 @@ mod error;
 mod health;
 mod i18n;
 mod iam;
+pub mod metrics;
 pub mod openapi;
 mod query;
 mod reply;
@@ -19,4 +20,4 @@ mod v2;
 mod versions;
 
 pub use auth::CallerKnown;
-pub use router::{health_only, metrics, router};
+pub use router::{health_only, metrics_only, router};

@@ -8,7 +8,7 @@ use control::Control;
 use http::{Method, StatusCode, Uri};
 
 use crate::error::ApiError;
-use crate::{auth, dcs, health, iam, v1, v2, versions};
+use crate::{auth, dcs, health, iam, metrics, v1, v2, versions};
 
 /// Builds the router and the list of its operations out of one table.
 macro_rules! routes {
@@ -28,7 +28,7 @@ routes! {
     get "/{version}" "ShowApiInfo" => versions::show;
     get "/healthz" "Health" => health::healthz;
     get "/readyz" "Ready" => health::readyz;
-    get "/metrics" "Metrics" => health::metrics;
+    get "/metrics" "Metrics" => metrics::metrics;
     // identity
     post "/v3/auth/tokens" "CreateToken" => iam::tokens::create;
     get "/v3/auth/tokens" "ShowToken" => iam::tokens::show;
@@ -106,8 +106,8 @@ routes! {
 }
 
 /// Only the metrics of the whole service, for every client that can reach the address.
-pub fn metrics(control: Control) -> Router {
-    Router::new().route("/metrics", get(health::all_metrics)).with_state(control)
+pub fn metrics_only(control: Control) -> Router {
+    Router::new().route("/metrics", get(metrics::all_metrics)).with_state(control)
 }
 
 /// The whole surface.

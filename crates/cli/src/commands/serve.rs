@@ -136,7 +136,7 @@ async fn serve_metrics(
     let local = listener.local_addr().map_err(|e| started(at, &e))?;
     printer.note(&format!("Metrics on http://{local}/metrics"));
     let (_, plain) = watch::channel(None);
-    let numbers = api::metrics(control.clone());
+    let numbers = api::metrics_only(control.clone());
     let faces = Routers { all: numbers.clone(), health: numbers };
     tokio::spawn(connections::serve(listener, plain, faces, stop.clone()));
     Ok(())
