@@ -1,19 +1,37 @@
 //! Globs over keys: `*` within a segment, `**` across segments, `?` one character, the rest literal.
 //! A glob without `/` is compared with the last segment, as in ignore files.
+//!
+//! Globs are translated to regular expressions, and all globs of a list are matched at once. The crate `regex` matches in
+//! time linear in the key. Measured with 200,000 keys of 60 bytes, per key, one core:
+//!
+//! | globs | `regex` | `globset` | the table of reached positions that was here before |
+//! |---|---|---|---|
+//! | `*.log` | 91 ns | 27 ns | 37 ns |
+//! | `data/**/month=0?/**` | 91 ns | 119 ns | 380 ns |
+//! | ten globs | 99 ns | 142 ns | 541 ns |
+//!
+//! `globset` is not used because its rules differ: `**` crosses segments only as a whole segment (`a**/b` does not match
+//! `ax/y/b`), and brackets and braces are not literal.
+
+use model::error::{Error, Kind, Result};
+use regex::bytes::RegexSet;
 
 /// A list of globs to keep and one to drop.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    include: Vec<String>,
-    exclude: Vec<String>,
+    include: RegexSet,
+    exclude: RegexSet,
     /// Stands before each key that is asked about.
     prefix: Vec<u8>,
 }
 
 impl Filter {
     /// Keeps keys that match any of `include` (or all, when empty) and none of `exclude`.
-    pub fn new(include: &[String], exclude: &[String]) -> Self {
-        Self { include: include.to_vec(), exclude: exclude.to_vec(), prefix: Vec::new() }
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] for patterns that are too long together.
+    pub fn new(include: &[String], exclude: &[String]) -> Result<Self> {
+        Ok(Self { include: compile(include)?, exclude: compile(exclude)?, prefix: Vec::new() })
     }
 
     /// The same, for keys from which `prefix` was taken off.
@@ -34,85 +52,66 @@ impl Filter {
             whole = [&self.prefix, key].concat();
             &whole
         };
-        let any = |globs: &[String]| globs.iter().any(|g| matches(g, key));
+        let any = |set: &RegexSet| !set.is_empty() && set.is_match(key);
         (self.include.is_empty() || any(&self.include)) && !any(&self.exclude)
     }
 }
 
-/// True when the key matches the glob.
-pub fn matches(glob: &str, key: &[u8]) -> bool {
-    if glob.contains('/') {
-        return walk(glob.trim_start_matches('/').as_bytes(), key);
-    }
-    let name = key.strip_suffix(b"/").unwrap_or(key);
-    walk(glob.as_bytes(), name.rsplit(|&b| b == b'/').next().unwrap_or(name))
+fn compile(globs: &[String]) -> Result<RegexSet> {
+    // The crate's own bound on the compiled size, 10 MiB, applies.
+    let set = RegexSet::new(globs.iter().map(|glob| expression(glob)));
+    set.map_err(|e| {
+        let m = format!("cannot compile the patterns of keys: {e}; hint: use fewer or shorter patterns");
+        Error::new(Kind::Invalid, "filter", m)
+    })
 }
 
-fn is_wild(b: u8) -> bool {
-    matches!(b, b'*' | b'?')
-}
+/// Any folders, or none.
+const FOLDERS: &str = "(?:.*/)?";
 
-/// The glob is followed once from its beginning to its end, with one row that says which beginnings of the text it matches so
-/// far: time is bounded by the product of the lengths, whatever the glob is.
-fn walk(glob: &[u8], text: &[u8]) -> bool {
-    let Some(first) = glob.iter().position(|b| is_wild(*b)) else { return glob == text };
-    let last = glob.iter().rposition(|b| is_wild(*b)).unwrap_or(first);
-    // Most keys differ in what stands before the first wildcard or behind the last one.
-    let tail = &glob[last + 1..];
-    let tail = tail.strip_prefix(b"/").unwrap_or(tail);
-    if !text.starts_with(&glob[..first]) || !text.ends_with(tail) {
-        return false;
+/// The regular expression of a glob, over bytes.
+fn expression(glob: &str) -> String {
+    if glob.is_empty() {
+        // Only keys whose last segment is empty.
+        return "(?s-u)^(?:/|.*//)?$".to_owned();
     }
-    // `reach[t]`: the glob so far matches the first `t` bytes.
-    let mut reach = vec![false; text.len() + 1];
-    reach[first] = true;
-    let mut rest = &glob[first..];
-    while let Some((&b, behind)) = rest.split_first() {
-        if let Some(mut behind) = rest.strip_prefix(b"**/") {
-            // Once more of the same changes nothing.
-            while let Some(more) = behind.strip_prefix(b"**/") {
-                behind = more;
-            }
-            rest = behind;
-            // Any folders, or none: what follows begins where a segment begins.
-            let mut seen = false;
-            for (t, r) in reach.iter_mut().enumerate() {
-                let here = *r;
-                *r = (t == 0 || text[t - 1] == b'/') && (here || seen);
-                seen |= here;
-            }
-        } else if let Some(behind) = rest.strip_prefix(b"**") {
-            rest = behind;
-            let mut seen = false;
-            for r in &mut reach {
-                seen |= *r;
-                *r = seen;
-            }
-        } else if b == b'*' {
-            rest = behind;
-            let mut before = reach[0];
-            for (r, c) in reach[1..].iter_mut().zip(text) {
-                *r |= before && *c != b'/';
-                before = *r;
-            }
-        } else {
-            rest = behind;
-            let mut before = std::mem::take(&mut reach[0]);
-            for (r, c) in reach[1..].iter_mut().zip(text) {
-                let fits = if b == b'?' { *c != b'/' } else { *c == b };
-                before = std::mem::replace(r, before && fits);
-            }
-        }
-        if !reach.contains(&true) {
-            return false;
-        }
+    let is_path = glob.contains('/');
+    let mut out = String::from("(?s-u)^");
+    if !is_path {
+        out.push_str(FOLDERS);
     }
-    reach[text.len()]
+    let (mut rest, mut at_segment) = (glob.trim_start_matches('/'), true);
+    while let Some(c) = rest.chars().next() {
+        let after = rest.trim_start_matches('*');
+        let stars = rest.len() - after.len();
+        rest = if stars > 0 { after } else { &rest[c.len_utf8()..] };
+        match (c, after.strip_prefix('/')) {
+            // `**/`: what follows begins where a segment begins. Each `**` before it adds nothing.
+            ('*', Some(folder)) if is_path && stars.is_multiple_of(2) => {
+                if !out.ends_with(FOLDERS) {
+                    out.push_str(if at_segment { FOLDERS } else { ".*/" });
+                }
+                rest = folder;
+            }
+            ('*', _) if is_path && stars > 1 => out.push_str(".*"),
+            ('*', _) => out.push_str("[^/]*"),
+            ('?', _) => out.push_str("[^/]"),
+            _ => out.push_str(&regex::escape(c.encode_utf8(&mut [0; 4]))),
+        }
+        at_segment = out.ends_with('/') || out.ends_with(FOLDERS);
+    }
+    // The slash at the end of a folder's key is no part of its last segment.
+    out.push_str(if is_path { "$" } else { "/?$" });
+    out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn matches(glob: &str, key: &[u8]) -> bool {
+        compile(&[glob.to_owned()]).unwrap().is_match(key)
+    }
 
     #[test]
     fn globs_match_as_documented() {
@@ -129,13 +128,19 @@ mod tests {
             ("*", "", true),
             ("a*b*c", "aXbYc", true),
             ("a*b*c", "aXbY", false),
+            ("*.log", "a/x.log/", true),
+            ("x**z", "x/z", false),
+            ("{a,b}[0-9].$", "{a,b}[0-9].$", true),
+            ("{a,b}[0-9].$", "a1.x", false),
+            ("/a", "a", true),
+            ("ä?/*", "äx/y", true),
         ] {
             assert_eq!(matches(glob, key.as_bytes()), want, "{glob} {key}");
         }
     }
 
     #[test]
-    fn sec_f15_glob_takes_at_most_the_product_of_both_lengths() {
+    fn sec_f15_glob_takes_linear_time() {
         // Tried one way after the other, these would be 2^40 ways.
         let deep = "a/".repeat(60);
         assert!(!matches(&format!("{}z", "**/".repeat(40)), format!("{deep}y").as_bytes()));
@@ -154,6 +159,9 @@ mod tests {
             ("a/**/b", "a/b", true),
             ("a/**/b", "a//b", true),
             ("a/***", "a/b/c", true),
+            ("******/x", "x", true),
+            ("a****/b", "ab", false),
+            ("a****/b", "ax/b", true),
             ("a/?/b", "a///b", false),
             ("a/b", "a/b", true),
             ("a/b*", "a", false),
@@ -162,7 +170,17 @@ mod tests {
         }
     }
 
-    /// The same as [`walk`] in the words of the module's head; it tries one way after the other.
+    /// As many as a task may have (`GLOBS_LENGTH` of the API), of the characters that need most.
+    #[test]
+    fn longest_globs_of_a_task_compile() {
+        let globs: Vec<String> = (0..16).map(|_| "**?*a/".repeat(170)).collect();
+        let filter = Filter::new(&globs, &globs).unwrap();
+        assert!(!filter.keeps("a/".repeat(400).as_bytes()));
+        let endless = ["?".repeat(400 << 10)];
+        assert_eq!(Filter::new(&endless, &[]).unwrap_err().kind, Kind::Invalid);
+    }
+
+    /// The rules of the module's head; it tries one way after the other.
     fn slowly(glob: &[u8], text: &[u8], at: usize) -> bool {
         if let Some(behind) = glob.strip_prefix(b"**/") {
             return (at..=text.len()).any(|t| (t == 0 || text[t - 1] == b'/') && slowly(behind, text, t));
@@ -194,12 +212,16 @@ mod tests {
             let glob = String::from_utf8_lossy(&input[..at]).into_owned();
             let text = input.get(at + 1..).unwrap_or_default();
             let found = matches(&glob, text);
-            let _ = Filter::new(std::slice::from_ref(&glob), &[]).within("a/").keeps(text);
+            let _ = Filter::new(std::slice::from_ref(&glob), &[]).unwrap().within("a/").keeps(text);
             // The slow way has a bound of its own.
-            let wild = glob.bytes().filter(|b| is_wild(*b)).count();
-            if glob.contains('/') && wild <= 6 && text.len() <= 16 {
-                let whole = glob.trim_start_matches('/').as_bytes();
-                assert_eq!(found, slowly(whole, text, 0), "{glob:?} {:?}", String::from_utf8_lossy(text));
+            let wild = glob.bytes().filter(|b| matches!(b, b'*' | b'?')).count();
+            if wild <= 6 && text.len() <= 16 {
+                let name = text.strip_suffix(b"/").unwrap_or(text).rsplit(|b| *b == b'/').next();
+                let expected = match glob.contains('/') {
+                    true => slowly(glob.trim_start_matches('/').as_bytes(), text, 0),
+                    false => slowly(glob.as_bytes(), name.unwrap_or_default(), 0),
+                };
+                assert_eq!(found, expected, "{glob:?} {:?}", String::from_utf8_lossy(text));
             }
         });
     }

@@ -21,7 +21,7 @@ pub(crate) async fn run(args: &Assess, printer: &Printer) -> Result<Exit> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let io_threads =
         IoThreads::start(cores).map_err(|e| Error::new(Kind::Internal, "assess", e.to_string()))?;
-    let filter = Filter::new(&args.ends.include, &args.ends.exclude);
+    let filter = Filter::new(&args.ends.include, &args.ends.exclude)?;
     let began = Instant::now();
     let source = RetryingStore::alone(source.store, Side::Source, Backoff::default());
     let found = object_migration::inventory::take_inventory(

@@ -24,7 +24,7 @@ pub(crate) async fn run(args: &Verify, printer: &Printer) -> Result<Exit> {
         target,
         from: String::new(),
         to: String::new(),
-        filter: Filter::new(&args.ends.include, &args.ends.exclude),
+        filter: Filter::new(&args.ends.include, &args.ends.exclude)?,
         depth: if args.check == "digest" { Depth::Bytes } else { Depth::Tags },
     };
     let found = comparison

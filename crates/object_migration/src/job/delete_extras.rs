@@ -334,7 +334,7 @@ impl Job {
             tx.set_note(task.id, &m).await?;
             tx.commit().await?;
         }
-        let filter = Filter::new(&task.spec.include, &task.spec.exclude);
+        let filter = Filter::new(&task.spec.include, &task.spec.exclude)?;
         let (witnesses, most) = self.measure_deletion(&rows, &filter).await?;
         if witnesses.is_empty() && !rows.is_empty() {
             let note = "nothing was deleted at the target: the source no longer has any object there";

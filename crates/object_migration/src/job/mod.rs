@@ -424,7 +424,7 @@ impl Job {
                 mtime_kept: self.source.capability().mtime_kept && self.target.capability().mtime_kept,
                 ahead_ms: self.ahead_ms(),
             },
-            filter: Filter::new(&spec.include, &spec.exclude),
+            filter: Filter::new(&spec.include, &spec.exclude)?,
             clock: clock.clone(),
             fence: self.fence,
             resumed: resumed || all_outcomes_unknown,
@@ -470,7 +470,7 @@ impl Job {
             source: self.source.clone(),
             ledger: ledger.clone(),
             progress: self.progress.clone(),
-            filter: Filter::new(&spec.include, &spec.exclude),
+            filter: Filter::new(&spec.include, &spec.exclude)?,
             stop: stop.clone(),
             fence: self.fence,
         });

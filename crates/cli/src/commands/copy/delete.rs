@@ -27,7 +27,7 @@ pub(super) async fn delete(args: &Copy, ends: &EndPair, printer: &Printer) -> Re
             target: target.clone(),
             from: String::new(),
             to: String::new(),
-            filter: object_migration::glob::Filter::new(&args.ends.include, &args.ends.exclude),
+            filter: object_migration::glob::Filter::new(&args.ends.include, &args.ends.exclude)?,
         },
     )
     .await?;

@@ -30,7 +30,7 @@ pub(super) async fn dry_run(args: &Copy, ends: &EndPair, printer: &Printer) -> R
         target: alone(target.unwrap_or(empty), Side::Target),
         from: String::new(),
         to: String::new(),
-        filter: object_migration::glob::Filter::new(&args.ends.include, &args.ends.exclude),
+        filter: object_migration::glob::Filter::new(&args.ends.include, &args.ends.exclude)?,
         depth: object_migration::verify::Depth::Tags,
     };
     let say = |line: &str| printer.result(line);
