@@ -4,7 +4,7 @@ use model::error::{Error, Kind, Result};
 use model::key::Key;
 
 use crate::etag::Etag;
-use crate::xml::{Scanner, Token, unescape};
+use crate::xml::scanner::{Scanner, Token, unescape};
 use crate::{Entry, Page};
 
 /// The longest token or marker that is accepted, bytes.

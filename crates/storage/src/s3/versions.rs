@@ -9,7 +9,7 @@ use model::key::Key;
 use super::client::{ApiCall, S3, body_of};
 use crate::etag::Etag;
 use crate::s3::list_parser::{instant, percent_decode};
-use crate::xml::{Scanner, Token, unescape};
+use crate::xml::scanner::{Scanner, Token, unescape};
 use crate::{Entry, ListRequest, Position, Version, VersionPage};
 
 /// Answers that one key's versions may take: a key with more is refused by name, not cut. All versions of a key are
