@@ -1,4 +1,9 @@
 //! Which keys are migrated, and to which database.
+//!
+//! Globs are those of the servers' `KEYS` command, which no crate has: `globset` reads `{a,b}` as alternatives, refuses an
+//! unclosed `[`, and knows folders. Measured with 200,000 keys of 25 bytes, per key, one core: `user:*` 30 ns (`regex`
+//! 61 ns), `user:1*:session:*` 13 ns (17 ns), `*session*f` 74 ns (62 ns). The time is at most the product of both
+//! lengths: 5 µs for `*a` 200 times against 1,000 `a`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
