@@ -2,20 +2,27 @@
 #![expect(clippy::print_stderr, reason = "this is the printer")]
 
 use std::io::{IsTerminal, Write};
+use std::sync::OnceLock;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// What the user wants to see.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Printer {
     quiet: bool,
     terminal: bool,
     colour: bool,
+    /// The line of progress, from its first text on. It is truncated to the width of the terminal, and removed while
+    /// something else is printed and at the end.
+    progress: OnceLock<ProgressBar>,
 }
 
 impl Printer {
     /// By flags, terminal and `NO_COLOR`.
     pub(crate) fn new(quiet: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        Self { quiet, terminal, colour: terminal && std::env::var_os("NO_COLOR").is_none() }
+        let colour = terminal && std::env::var_os("NO_COLOR").is_none();
+        Self { quiet, terminal, colour, progress: OnceLock::new() }
     }
 
     /// True when a progress bar can be drawn.
@@ -26,7 +33,7 @@ impl Printer {
     /// A result.
     pub(crate) fn result(&self, text: &str) {
         // A closed pipe is the reader's choice, not an error.
-        let _ = writeln!(std::io::stdout(), "{text}");
+        let _ = self.without_progress(|| writeln!(std::io::stdout(), "{text}"));
     }
 
     /// Asks on the terminal; without one the answer is no.
@@ -34,50 +41,97 @@ impl Printer {
         if !self.terminal || !std::io::stdin().is_terminal() {
             return false;
         }
-        eprint!("{question} [y/N] ");
-        let _ = std::io::stderr().flush();
-        let mut answer = String::new();
-        std::io::stdin().read_line(&mut answer).is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+        self.without_progress(|| {
+            eprint!("{question} [y/N] ");
+            let _ = std::io::stderr().flush();
+            let mut answer = String::new();
+            std::io::stdin().read_line(&mut answer).is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+        })
     }
 
     /// A line for people.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet {
-            self.clear_line();
-            eprintln!("{text}");
+            self.without_progress(|| eprintln!("{text}"));
         }
     }
 
     /// An error, with what to do about it.
     pub(crate) fn error(&self, text: &str, hint: Option<&str>) {
-        self.clear_line();
         let (on, off) = if self.colour { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
         // Text of other parties must not control the terminal.
         let safe: String =
             text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect();
-        eprintln!("{on}error:{off} {safe}");
-        if let Some(hint) = hint {
-            eprintln!("\nhint: {hint}");
-        }
+        self.without_progress(|| {
+            eprintln!("{on}error:{off} {safe}");
+            if let Some(hint) = hint {
+                eprintln!("\nhint: {hint}");
+            }
+        });
     }
 
     /// Draws over the current line; only on a terminal.
     pub(crate) fn progress(&self, text: &str) {
         if self.draws() {
-            eprint!("\r\x1b[2K{text}");
-            let _ = std::io::stderr().flush();
+            let line = self.progress.get_or_init(|| progress_line(ProgressDrawTarget::stderr()));
+            line.set_message(text.to_owned());
         }
     }
 
-    fn clear_line(&self) {
-        if self.terminal {
-            eprint!("\r\x1b[2K");
+    /// Removes the line of progress while `print` runs.
+    fn without_progress<T>(&self, print: impl FnOnce() -> T) -> T {
+        match self.progress.get() {
+            Some(line) => line.suspend(print),
+            None => print(),
         }
     }
+}
+
+fn progress_line(target: ProgressDrawTarget) -> ProgressBar {
+    let line = ProgressBar::with_draw_target(None, target);
+    // The template is a constant; `{wide_msg}` is the text, truncated to the width.
+    if let Ok(style) = ProgressStyle::with_template("{wide_msg}") {
+        line.set_style(style);
+    }
+    line
 }
 
 /// A key as it may stand on a terminal: control characters cannot act there.
 pub(crate) fn printable(key: &model::key::Key) -> String {
     let text = key.to_string();
     if text.chars().any(char::is_control) { text.escape_debug().to_string() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use indicatif::InMemoryTerm;
+
+    use super::*;
+
+    fn printer(terminal: &InMemoryTerm) -> Printer {
+        let progress = progress_line(ProgressDrawTarget::term_like(Box::new(terminal.clone())));
+        Printer { quiet: false, terminal: true, colour: false, progress: progress.into() }
+    }
+
+    #[test]
+    fn long_progress_is_cut_to_one_row_and_replaced() {
+        let terminal = InMemoryTerm::new(5, 20);
+        let printer = printer(&terminal);
+        assert_eq!(terminal.contents(), "", "nothing is drawn before the first text");
+        printer.progress("100 objects  3.5 MiB  1 MiB/s  0 retries");
+        assert_eq!(terminal.contents(), "100 objects  3.5 MiB");
+        printer.progress("done");
+        assert_eq!(terminal.contents(), "done");
+    }
+
+    #[test]
+    fn progress_is_removed_at_the_end_and_while_a_note_is_printed() {
+        let terminal = InMemoryTerm::new(5, 20);
+        let printer = printer(&terminal);
+        printer.progress("10%");
+        printer.without_progress(|| assert_eq!(terminal.contents(), ""));
+        assert_eq!(terminal.contents(), "10%");
+        drop(printer);
+        assert_eq!(terminal.contents(), "");
+    }
 }

@@ -1,4 +1,5 @@
-//! Progress and summaries in people's units.
+//! Progress and summaries in people's units. `indicatif` draws the line (`printer.rs`) but does not format these: its sizes
+//! have two decimals and its durations are words ("3 minutes"), too long for a line of seven numbers.
 
 use object_migration::progress::Snapshot;
 
