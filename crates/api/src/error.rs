@@ -346,6 +346,25 @@ mod tests {
         }
     }
 
+    /// Changed sentences are seen in the review of the snapshot; `INSTA_UPDATE=always cargo test -p api` writes it.
+    #[test]
+    fn api_error_sentences_are_those_of_the_snapshot() {
+        use std::fmt::Write as _;
+        let mut catalogue = String::new();
+        for refusal in every_refusal() {
+            let [v1, v2] = [OmsVersion::V1, OmsVersion::V2].map(|v| ApiError::from_task_error(v, &refusal));
+            let chinese = crate::i18n::zh::sentence(&v2.code).unwrap_or("-");
+            let (status, english) = (v2.status.as_u16(), v2.message);
+            writeln!(catalogue, "{status} {} {}\n  en: {english}\n  zh: {chinese}", v2.code, v1.code)
+                .unwrap();
+        }
+        insta::with_settings!({
+            snapshot_path => "../snapshots", prepend_module_to_snapshot => false, omit_expression => true
+        }, {
+            insta::assert_snapshot!("api_errors", catalogue);
+        });
+    }
+
     #[test]
     fn c08_thread_count_error_has_its_own_code() {
         let error = ApiError::from_task_error(OmsVersion::V1, &TaskError::Threads);

@@ -413,6 +413,61 @@ mod tests {
         }
     }
 
+    /// Words of operations and messages that [`Error::remedy`] looks for.
+    const OPS: &str = "list read connect keyring mode rotate databases clean loop function format sentinel psync info \
+        import diverged halted anew apply restore rebuild write cluster fence check commands snapshot";
+    const MESSAGES: [&str; 13] = [
+        "",
+        "directory /a",
+        "a (os error 13)",
+        "MISCONF",
+        "redis://a",
+        "rediss://a",
+        "may not connect to a",
+        "redis://a: unknown command",
+        "redis://a: CertificateRequired",
+        "redis://a: invalid peer certificate",
+        "NOSCRIPT",
+        "DUMP payload version",
+        "Bad data format",
+    ];
+
+    /// Changed sentences are seen in the review of the snapshot; `INSTA_UPDATE=always cargo test -p model` writes it.
+    #[test]
+    fn remedies_are_those_of_the_snapshot() {
+        use std::fmt::Write as _;
+        let source = include_str!("error.rs");
+        let words = |before| source.split(before).skip(1).filter_map(|rest: &str| rest.split('"').next());
+        for op in words("self.op == \"") {
+            assert!(OPS.split(' ').any(|o| o == op), "add the operation `{op}` to OPS");
+        }
+        for word in words("self.message.contains(\"") {
+            assert!(MESSAGES.iter().any(|m| m.contains(word)), "add a message with `{word}` to MESSAGES");
+        }
+        let mut catalogue = String::new();
+        // A remedy that serves several kinds, operations or messages is shown with the first.
+        let mut shown = Vec::new();
+        for kind in Kind::ALL {
+            let general = kind.remedy();
+            writeln!(catalogue, "{kind:?}: {general}").unwrap();
+            for (op, message, side) in OPS.split(' ').flat_map(|op| {
+                let sides = [Side::Source, Side::Target, Side::Local];
+                MESSAGES.iter().flat_map(move |message| sides.map(|side| (op, *message, side)))
+            }) {
+                let remedy = Error::new(kind, op, message).at(side).remedy();
+                if remedy != general && !shown.contains(&remedy) {
+                    shown.push(remedy);
+                    writeln!(catalogue, "  {side:?} {op} `{message}`: {remedy}").unwrap();
+                }
+            }
+        }
+        insta::with_settings!({
+            snapshot_path => "../snapshots", prepend_module_to_snapshot => false, omit_expression => true
+        }, {
+            insta::assert_snapshot!("error_remedies", catalogue);
+        });
+    }
+
     #[test]
     fn error_message_has_a_sentence_and_a_hint() {
         let f = Error::new(Kind::NoBucket, "list", "bucket `a` does not exist").at(Side::Source);

@@ -65,3 +65,30 @@ pub(crate) fn sentence(code: &str) -> Option<&'static str> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Changed sentences are seen in the review of the snapshot; `INSTA_UPDATE=always cargo test -p api` writes it.
+    #[test]
+    fn chinese_sentences_are_those_of_the_snapshot() {
+        use std::fmt::Write as _;
+        let mut catalogue = String::new();
+        for prefix in ["OMS", "APIGW"] {
+            for number in 0..=9999 {
+                let code = format!("{prefix}.{number:04}");
+                // Gateway codes without a sentence of their own share one; the first shows it.
+                let shared = prefix == "APIGW" && number > 0 && sentence(&code) == sentence("APIGW.0000");
+                if let Some(text) = sentence(&code).filter(|_| !shared) {
+                    writeln!(catalogue, "{code} {text}").unwrap();
+                }
+            }
+        }
+        insta::with_settings!({
+            snapshot_path => "../../snapshots", prepend_module_to_snapshot => false, omit_expression => true
+        }, {
+            insta::assert_snapshot!("api_errors_zh", catalogue);
+        });
+    }
+}

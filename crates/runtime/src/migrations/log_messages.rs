@@ -181,6 +181,21 @@ mod tests {
         assert_eq!(said.keywords, ["7", "0.1"]);
     }
 
+    /// Changed sentences are seen in the review of the snapshot; `INSTA_UPDATE=always cargo test -p runtime` writes it.
+    #[test]
+    fn log_sentences_are_those_of_the_snapshot() {
+        use std::fmt::Write as _;
+        let mut catalogue = String::new();
+        for (message_code, code, level, text) in TABLE {
+            writeln!(catalogue, "{code} {level:?} {message_code:?}\n  en: {text}").unwrap();
+        }
+        insta::with_settings!({
+            snapshot_path => "../../snapshots", prepend_module_to_snapshot => false, omit_expression => true
+        }, {
+            insta::assert_snapshot!("migration_log_messages", catalogue);
+        });
+    }
+
     /// The documentation lists every code with its sentence.
     #[test]
     fn log_codes_are_documented() {
