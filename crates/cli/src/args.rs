@@ -36,6 +36,12 @@ pub(crate) enum Command {
     Init(Init),
     /// Run the service: API, scheduler and workers in one process
     Serve(Serve),
+    /// Run tasks and migrations of a PostgreSQL database, without an API
+    Worker(Serve),
+    /// Migrate the schema of a PostgreSQL database, or show its version
+    Db(Db),
+    /// List the processes that share a PostgreSQL database, or drain one
+    Sessions(Sessions),
     /// Copy objects in the foreground; Ctrl-C pauses, the same command resumes
     Copy(Box<Copy>),
     /// Compare source and target without writing; exit 1 if they differ
@@ -74,7 +80,9 @@ impl Command {
             Command::Task(args) => args.service.json,
             Command::Doctor(args) => args.json,
             Command::Keys(args) => args.json,
-            Command::Init(_) | Command::Serve(_) | Command::Completions { .. } => false,
+            Command::Db(args) => args.json,
+            Command::Sessions(args) => args.json,
+            Command::Init(_) | Command::Serve(_) | Command::Worker(_) | Command::Completions { .. } => false,
         }
     }
 }
@@ -108,6 +116,64 @@ pub(crate) struct Serve {
     /// Database (overrides the configuration file)
     #[arg(long)]
     pub database: Option<String>,
+    /// Serve the API only; tasks run in other processes of the same database
+    #[arg(long)]
+    pub no_work: bool,
+}
+
+/// `whimbrel db`
+#[derive(Debug, Args)]
+pub(crate) struct Db {
+    /// Configuration file of the service
+    #[arg(long, global = true, default_value = "whimbrel.toml")]
+    pub config: PathBuf,
+    /// Database (overrides the configuration file)
+    #[arg(long, global = true)]
+    pub database: Option<String>,
+    /// Print one JSON object as the last line of stdout
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Command to run
+    #[command(subcommand)]
+    pub action: DbAction,
+}
+
+/// Actions on the schema.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(crate) enum DbAction {
+    /// Bring the schema up to date
+    Migrate,
+    /// Show the schema version; exit 1 if it is not current
+    Status,
+}
+
+/// `whimbrel sessions`
+#[derive(Debug, Args)]
+pub(crate) struct Sessions {
+    /// Configuration file of the service
+    #[arg(long, global = true, default_value = "whimbrel.toml")]
+    pub config: PathBuf,
+    /// Data directory (overrides the configuration file)
+    #[arg(long, global = true)]
+    pub data_dir: Option<PathBuf>,
+    /// Print one JSON object as the last line of stdout
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Command to run
+    #[command(subcommand)]
+    pub action: SessionsAction,
+}
+
+/// Actions on sessions.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum SessionsAction {
+    /// List the sessions
+    List,
+    /// Let a session take no more work and give back what it has
+    Drain {
+        /// Identity of the session
+        id: String,
+    },
 }
 
 /// Where both ends are.

@@ -7,6 +7,7 @@ mod clouds;
 mod connections;
 mod copy;
 mod crash;
+mod fleet;
 mod fuzzed;
 mod keys;
 mod messages;

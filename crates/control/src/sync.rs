@@ -256,6 +256,7 @@ mod tests {
             memory: 64 << 20,
             running_tasks: 1,
             zone_minutes: 0,
+            works: true,
             threads: 1,
             backoff: Backoff::default(),
         })

@@ -43,6 +43,33 @@ impl Clock for MockClock {
     }
 }
 
+/// Another clock's time, as it was told last and went on since by this machine's monotonic clock. A step of the machine's
+/// time of day does not show in it.
+#[derive(Debug)]
+pub struct FollowingClock {
+    told: std::sync::Mutex<(i64, std::time::Instant)>,
+}
+
+impl FollowingClock {
+    /// A clock that was told `ms` now.
+    pub fn new(ms: i64) -> Self {
+        Self { told: std::sync::Mutex::new((ms, std::time::Instant::now())) }
+    }
+
+    /// Takes over the time that was told.
+    pub fn set(&self, ms: i64) {
+        *self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+            (ms, std::time::Instant::now());
+    }
+}
+
+impl Clock for FollowingClock {
+    fn now_ms(&self) -> i64 {
+        let (ms, at) = *self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        ms.saturating_add(i64::try_from(at.elapsed().as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
 /// A shared clock.
 pub type SharedClock = Arc<dyn Clock>;
 

@@ -56,9 +56,11 @@ impl Engine {
     async fn step(self: &Arc<Self>, runs: &mut JoinSet<TaskId>, moves: &mut JoinSet<String>) -> Result<()> {
         let now = self.clock.now_ms();
         self.step_migrations(now, moves).await?;
-        self.step_syncs(now).await?;
-        self.step_groups(now).await?;
-        self.step_webhooks(now).await?;
+        if self.schedules(now).await? {
+            self.step_syncs(now).await?;
+            self.step_groups(now).await?;
+            self.step_webhooks(now).await?;
+        }
         let mut tx = self.store.read().await?;
         let tasks = tx.open_tasks().await?;
         let mut seen = Vec::with_capacity(tasks.len());
@@ -73,7 +75,9 @@ impl Engine {
         here.extend(self.dispatched().iter().copied());
         // A group's limit is shared by its members that run.
         let mut sharing: HashMap<&str, u64> = HashMap::new();
-        for task in tasks.iter().filter(|t| here.contains(&t.id) && matches!(t.parent, Parent::Group(_))) {
+        let runs_somewhere =
+            |t: &store::TaskRow| t.state.observed == Observed::Running || here.contains(&t.id);
+        for task in tasks.iter().filter(|t| runs_somewhere(t) && matches!(t.parent, Parent::Group(_))) {
             *sharing.entry(task.parent.id()).or_default() += 1;
         }
         for task in &tasks {
@@ -82,6 +86,7 @@ impl Engine {
         let running = self.running_tasks.load(std::sync::atomic::Ordering::Relaxed);
         for step in plan(&seen, &here, now, running) {
             match step {
+                Step::Run(_) if !self.takes_work() => {}
                 Step::Run(id) => {
                     self.dispatched().insert(id);
                     runs.spawn(run(self.clone(), id));
@@ -102,6 +107,20 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Whether this process is the one that moves sync tasks, groups and webhooks on. An embedded database has one process.
+    async fn schedules(&self, now: i64) -> Result<bool> {
+        if !self.store.is_shared() {
+            return Ok(true);
+        }
+        if self.draining.load(std::sync::atomic::Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let mut tx = self.store.write().await?;
+        let has = tx.take_duty("scheduler", &self.owner, now).await?;
+        tx.commit().await?;
+        Ok(has)
     }
 
     /// Puts the bandwidth limit of this minute in force.

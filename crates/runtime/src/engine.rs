@@ -50,6 +50,10 @@ pub struct Engine {
     pub(crate) resolver: Arc<dyn StoreResolver>,
     pub(crate) data_dir: PathBuf,
     pub(crate) owner: String,
+    /// Whether tasks and migrations run here; else this process only serves the API.
+    pub(crate) works: bool,
+    /// Asked to take no more work and to give back what runs here.
+    pub(crate) draining: std::sync::atomic::AtomicBool,
     pub(crate) backoff: Backoff,
     pub(crate) running_tasks: AtomicU32,
     pub(crate) zone_minutes: i32,
@@ -91,6 +95,8 @@ pub struct EngineConfig {
     pub running_tasks: u32,
     /// Zone of bandwidth windows, minutes east of UTC.
     pub zone_minutes: i32,
+    /// Whether tasks and migrations run in this process.
+    pub works: bool,
     /// Threads that move bytes; 0: one per core.
     pub threads: usize,
     /// Retries of one transfer.
@@ -117,6 +123,8 @@ impl Engine {
             resolver: setup.resolver,
             data_dir: setup.data_dir,
             owner: format!("{:016x}", random_u64()?),
+            works: setup.works,
+            draining: false.into(),
             backoff: setup.backoff,
             running_tasks: AtomicU32::new(setup.running_tasks),
             zone_minutes: setup.zone_minutes,
@@ -140,6 +148,30 @@ impl Engine {
     pub fn set_running_tasks(&self, tasks: u32) {
         self.running_tasks.store(tasks.max(1), Ordering::Relaxed);
         self.ended.notify_one();
+    }
+
+    /// Identity of this process among those that share the database.
+    pub fn session(&self) -> &str {
+        &self.owner
+    }
+
+    /// Takes no more work and lets what runs here stop, for other processes to go on with.
+    pub fn drain(&self) {
+        if self.draining.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        tracing::info!("draining: running tasks stop here and go on in other processes");
+        for running in self.running().values() {
+            running.stop.cancel();
+        }
+        for moving in self.migrations().values() {
+            moving.stop.cancel();
+        }
+    }
+
+    /// Whether this process takes work.
+    pub(crate) fn takes_work(&self) -> bool {
+        self.works && !self.draining.load(Ordering::Relaxed)
     }
 
     /// The store.

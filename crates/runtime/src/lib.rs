@@ -10,6 +10,7 @@ mod panics;
 pub mod plan;
 pub mod proxy;
 mod runner;
+mod session;
 mod sync;
 #[cfg(test)]
 mod test_support;

@@ -1,15 +1,17 @@
 //! One task from lease to release.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use flow_control::limit::LimitBounds;
 use model::error::{Error, Kind, Reason, Result, Side};
+use model::parent::Parent;
 use model::task::{Event, TaskId, Visible};
 use object_migration::{Job, JobEnd, Progress};
 use storage::retrying::RetryingStore;
 use storage::{Fact, ObjectStore};
-use store::{LEASE_MS, RENEW_INTERVAL, StoreTx, TaskRow};
+use store::{FENCE_AFTER, LEASE_MS, RENEW_INTERVAL, StoreTx, TaskRow};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::{Engine, RunningTask};
@@ -56,6 +58,13 @@ async fn run_leased(engine: &Arc<Engine>, id: TaskId, stop: CancellationToken) -
     let mut tx = engine.store.write().await?;
     let Some(fence) = tx.claim_task(id, &engine.owner, now, now + LEASE_MS).await? else { return Ok(()) };
     let was = tx.task(id).await?;
+    // Other processes may have started tasks of the project since the plan was made.
+    if let Some(waiting) = was.as_ref().filter(|t| t.state.visible() == Visible::Waiting)
+        && !matches!(waiting.parent, Parent::Sync(_))
+        && tx.running_tasks(&waiting.project).await? >= engine.running_tasks.load(Ordering::Relaxed).into()
+    {
+        return Ok(());
+    }
     if tx.apply(id, Event::Claim, now).await?.is_err() {
         // It was stopped or ended since the plan was made; dropping the transaction gives the lease back.
         return Ok(());
@@ -93,13 +102,21 @@ async fn run_leased(engine: &Arc<Engine>, id: TaskId, stop: CancellationToken) -
 async fn keep_lease(engine: Arc<Engine>, id: TaskId, fence: i64, stop: CancellationToken) {
     let mut changes = engine.store.changes();
     let mut renew = tokio::time::interval(RENEW_INTERVAL);
+    let mut renewed = Instant::now();
     loop {
         let rests = tokio::select! {
             _ = changes.changed() => should_stop(&engine, id).await,
-            _ = renew.tick() => !renew_lease(&engine, id, fence).await.unwrap_or_else(|failure| {
-                tracing::warn!(task = id, "cannot renew the lease of task {id}: {failure}");
-                true
-            }),
+            _ = renew.tick() => match renew_lease(&engine, id, fence).await {
+                Ok(held) => {
+                    renewed = Instant::now();
+                    !held || should_stop(&engine, id).await
+                }
+                // The database may come back in time. Nothing is written to it until then.
+                Err(failure) => {
+                    tracing::warn!(task = id, "cannot renew the lease of task {id}: {failure}");
+                    renewed.elapsed() >= FENCE_AFTER
+                }
+            },
         };
         if rests {
             stop.cancel();
@@ -108,10 +125,14 @@ async fn keep_lease(engine: Arc<Engine>, id: TaskId, fence: i64, stop: Cancellat
 }
 
 async fn renew_lease(engine: &Engine, id: TaskId, fence: i64) -> Result<bool> {
-    let mut tx = engine.store.write().await?;
-    let held = tx.renew_task(id, fence, engine.clock.now_ms() + LEASE_MS).await?;
-    tx.commit().await?;
-    Ok(held)
+    let renewing = async {
+        let mut tx = engine.store.work().await?;
+        let held = tx.renew_task(id, fence, engine.clock.now_ms() + LEASE_MS).await?;
+        tx.commit().await?;
+        Ok(held)
+    };
+    let late = |_| Error::new(Kind::Timeout, "renew", "the database did not answer in time");
+    tokio::time::timeout(RENEW_INTERVAL, renewing).await.map_err(late)?
 }
 
 async fn should_stop(engine: &Engine, id: TaskId) -> bool {

@@ -32,6 +32,7 @@ pub(crate) async fn engine(dir: &Path) -> Arc<Engine> {
         memory: 64 << 20,
         running_tasks: 1,
         zone_minutes: 0,
+        works: true,
         threads: 1,
         backoff: Backoff::default(),
     };

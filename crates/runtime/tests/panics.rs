@@ -70,6 +70,7 @@ async fn task_that_panics_fails_and_the_next_one_runs() {
         memory: 64 << 20,
         running_tasks: 1,
         zone_minutes: 0,
+        works: true,
         threads: 1,
         backoff: Backoff { attempts: 1, ..Backoff::default() },
     })

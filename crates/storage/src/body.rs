@@ -56,7 +56,9 @@ enum Source {
 
 /// Judges the digests of a whole stream: the error when they are not what the source says they are.
 #[derive(Clone)]
-pub struct StreamCheck(Arc<dyn Fn(&Digests) -> Result<()> + Send + Sync>);
+pub struct StreamCheck(Arc<Judge>);
+
+type Judge = dyn Fn(&Digests) -> Result<()> + Send + Sync;
 
 impl StreamCheck {
     /// A check by a function.

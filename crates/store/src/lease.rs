@@ -10,9 +10,11 @@ use model::task::TaskId;
 use crate::{StoreTx, args};
 
 /// A lease that was not renewed for this long, milliseconds, may be claimed by another worker.
-pub const LEASE_MS: i64 = 30_000;
+pub const LEASE_MS: i64 = 10_000;
 /// How often the holder of a lease renews it.
-pub const RENEW_INTERVAL: Duration = Duration::from_secs(8);
+pub const RENEW_INTERVAL: Duration = Duration::from_secs(2);
+/// Without a renewal for this long, the holder stops: well before another worker may claim the lease.
+pub const FENCE_AFTER: Duration = Duration::from_secs(6);
 
 impl StoreTx {
     /// Takes the lease of a task that nobody holds, or whose holder is late; answers the fencing number.
@@ -69,7 +71,19 @@ impl StoreTx {
     pub async fn release_task(&mut self, id: TaskId, fence: i64) -> Result<bool> {
         let sql = "UPDATE tasks SET owner = NULL, lease_until = 0 \
                    WHERE id = $1 AND fence = $2 AND owner IS NOT NULL";
+        // Another process may go on with it.
+        self.wakes = true;
         Ok(self.tx.execute(sql, args![id, fence]).await? == 1)
+    }
+
+    /// Tasks of a project that run, wherever; batches of sync tasks do not count.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn running_tasks(&mut self, project: &str) -> Result<u64> {
+        let sql = "SELECT COUNT(*) FROM tasks WHERE project = $1 AND observed = 'running' AND member_kind <> 'sync'";
+        let rows = self.tx.query(sql, args![project]).await?;
+        rows.first().map_or(Ok(0), |r| r.count(0))
     }
 
     /// Ends all leases of an embedded store at start: whoever held them lived in a process that is gone.

@@ -5,6 +5,7 @@
 //! a backend only runs it.
 
 mod audit;
+mod backend;
 mod backups;
 mod failures;
 mod groups;
@@ -12,8 +13,11 @@ mod lease;
 mod ledger;
 mod migrations;
 mod notifications;
+mod outcomes;
+pub mod postgres;
 mod restores;
 mod sealing;
+mod sessions;
 mod sqlite;
 mod sync;
 mod tasks;
@@ -23,44 +27,27 @@ mod value;
 use std::path::Path;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use model::error::{Error, Kind, Reason, Result};
 use seal::Keyring;
 use tokio::sync::{Mutex, watch};
 
 pub use audit::AuditLine;
+pub use backend::{Backend, Mode, Transaction};
 pub use backups::BackupRow;
 pub use failures::FailedObject;
 pub use groups::{GroupRow, MEMBERS_MAX};
-pub use lease::{LEASE_MS, RENEW_INTERVAL};
+pub use lease::{FENCE_AFTER, LEASE_MS, RENEW_INTERVAL};
 pub use ledger::{Checkpoint, NewRange, Pass, RangeRow, UnresolvedUpload, Upload};
 pub use migrations::{Level, LogLine, MigrationRow, MigrationStats, NewMigration};
 pub use notifications::{DeliveryState, Notification};
 pub use restores::Restore;
 pub use sealing::{Resealed, SealedRows, check_keyring, proof_key, sealed_rows};
+pub use sessions::Session;
 pub use sqlite::Sqlite;
 pub use sync::{PENDING_MAX, SLOT_MS, SyncRow};
 pub use tasks::{ErrorNote, NewTask, TaskFilter, TaskRow};
 pub use tokens::TokenRow;
 pub use value::{Row, Value};
-
-/// Runs SQL; knows no table.
-#[async_trait]
-pub trait Backend: Send + Sync + std::fmt::Debug {
-    /// Begins a transaction that writes (`true`) or only reads.
-    async fn begin(&self, write: bool) -> Result<Box<dyn Transaction>>;
-}
-
-/// An open transaction; dropped without commit, it is rolled back.
-#[async_trait]
-pub trait Transaction: Send {
-    /// Runs a statement and gives the number of rows it changed.
-    async fn execute(&mut self, sql: &'static str, args: Vec<Value>) -> Result<u64>;
-    /// Runs a query. Bounded by its own LIMIT, or by what one task can have.
-    async fn query(&mut self, sql: &'static str, args: Vec<Value>) -> Result<Vec<Row>>;
-    /// Makes it durable.
-    async fn commit(self: Box<Self>) -> Result<()>;
-}
 
 /// The store: a backend, the keyring for its secrets, and the signal that something changed.
 #[derive(Clone, Debug)]
@@ -68,6 +55,8 @@ pub struct Store {
     backend: Arc<dyn Backend>,
     keys: Arc<sealing::KeyringSource>,
     changed: Arc<watch::Sender<u64>>,
+    /// Other processes use the database as well.
+    is_shared: bool,
     /// When it was last tried to write, and what came of it.
     last_write_check: Arc<Mutex<Option<WriteCheck>>>,
 }
@@ -94,7 +83,7 @@ impl Store {
 
     fn over(backend: Arc<dyn Backend>, ring: sealing::KeyringSource) -> Self {
         let changed = Arc::new(watch::Sender::new(0));
-        Self { backend, keys: Arc::new(ring), changed, last_write_check: Arc::default() }
+        Self { backend, keys: Arc::new(ring), changed, is_shared: false, last_write_check: Arc::default() }
     }
 
     /// Whether the database can be written now: tried at most once in five seconds.
@@ -151,12 +140,43 @@ impl Store {
         tx.commit().await
     }
 
-    /// Begins a transaction that writes.
+    /// The store in a PostgreSQL database, which other processes use as well. The keyring must be in `data_dir` already: a
+    /// new one could not open what others have sealed.
+    ///
+    /// # Errors
+    /// When the database cannot be reached or has another schema version; [`Kind::Invalid`] when the keyring is missing or
+    /// is another one's.
+    pub async fn shared(url: &str, data_dir: &Path) -> Result<Self> {
+        let ring = sealing::KeyringSource::existing(data_dir)?;
+        let version = postgres::schema::migrate_empty(url).await?;
+        if !version.is_current() {
+            let m = format!(
+                "the database has schema version {}, this program needs {}; hint: run `whimbrel db migrate`",
+                version.database, version.program
+            );
+            return Err(Error::new(Kind::Invalid, "store", m));
+        }
+        let backend = Arc::new(postgres::Postgres::connect(url).await?);
+        let store = Self { is_shared: true, ..Self::over(backend, ring) };
+        store.prove_keys().await?;
+        postgres::listen::start(postgres::target(url)?, Arc::downgrade(&store.changed));
+        Ok(store)
+    }
+
+    /// Begins a transaction that reads and writes, with no other change in between.
     ///
     /// # Errors
     /// When the database is not there.
     pub async fn write(&self) -> Result<StoreTx> {
-        self.tx(true).await
+        self.tx(Mode::Change).await
+    }
+
+    /// Begins a transaction that writes under a lease. Its statements must change nothing when the lease was lost.
+    ///
+    /// # Errors
+    /// When the database is not there.
+    pub async fn work(&self) -> Result<StoreTx> {
+        self.tx(Mode::Work).await
     }
 
     /// Begins a transaction that only reads.
@@ -164,14 +184,27 @@ impl Store {
     /// # Errors
     /// When the database is not there.
     pub async fn read(&self) -> Result<StoreTx> {
-        self.tx(false).await
+        self.tx(Mode::Read).await
     }
 
-    async fn tx(&self, write: bool) -> Result<StoreTx> {
-        let tx = self.backend.begin(write).await?;
+    async fn tx(&self, mode: Mode) -> Result<StoreTx> {
+        let tx = self.backend.begin(mode).await?;
         // The ring is read when the transaction has its place in the queue: `sealing` relies on that.
         let keys = sealing::TxKeys::new(&self.keys);
         Ok(StoreTx { tx, keys, changed: self.changed.clone(), wakes: false })
+    }
+
+    /// Whether other processes use the database as well: what they must find cannot stand beside this one.
+    pub fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
+    /// Time of the database, milliseconds; none of an embedded one, whose time is that of this machine.
+    ///
+    /// # Errors
+    /// When the database is not there.
+    pub async fn database_time(&self) -> Result<Option<i64>> {
+        self.backend.now_ms().await
     }
 
     /// The keyring of this store as it is now.
@@ -202,7 +235,7 @@ impl StoreTx {
     /// # Errors
     /// When the database refuses; then nothing of it happened.
     pub async fn commit(self) -> Result<()> {
-        self.tx.commit().await?;
+        self.tx.commit(self.wakes).await?;
         if self.wakes {
             self.changed.send_modify(|n| *n += 1);
         }

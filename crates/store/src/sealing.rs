@@ -120,6 +120,11 @@ impl KeyringSource {
     /// The ring of a data directory, made when there is neither one nor a database.
     pub(crate) fn open(data_dir: &Path) -> Result<Self> {
         drop(Keyring::of(data_dir)?);
+        Self::existing(data_dir)
+    }
+
+    /// The ring of a data directory, which must be there.
+    pub(crate) fn existing(data_dir: &Path) -> Result<Self> {
         let path = data_dir.join(seal::FILE);
         let (text, keys) = Keyring::read(&path)?;
         make_durable(&path)?;

@@ -13,11 +13,11 @@ use model::error::{Error, Kind, Result};
 use rusqlite::{Connection, OpenFlags, types::ValueRef};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{Backend, Row, Transaction, Value};
+use crate::{Backend, Mode, Row, Transaction, Value};
 
 const READERS: usize = 4;
-/// Numbered migrations; PostgreSQL will have the same numbers.
-const MIGRATIONS: [&str; 13] = [
+/// Numbered migrations; PostgreSQL has the same, in its own types.
+pub(crate) const MIGRATIONS: [&str; 14] = [
     include_str!("../migrations/sqlite/0001_init.sql"),
     include_str!("../migrations/sqlite/0002_upload_doubt.sql"),
     include_str!("../migrations/sqlite/0003_sync_and_groups.sql"),
@@ -31,6 +31,7 @@ const MIGRATIONS: [&str; 13] = [
     include_str!("../migrations/sqlite/0011_audit.sql"),
     include_str!("../migrations/sqlite/0012_notices_by_project.sql"),
     include_str!("../migrations/sqlite/0013_run_began.sql"),
+    include_str!("../migrations/sqlite/0014_sessions.sql"),
 ];
 
 type Response<T> = oneshot::Sender<Result<T>>;
@@ -224,9 +225,9 @@ fn query(db: &Connection, sql: &str, args: &[Value]) -> Result<Vec<Row>> {
 
 #[async_trait]
 impl Backend for Sqlite {
-    async fn begin(&self, write: bool) -> Result<Box<dyn Transaction>> {
+    async fn begin(&self, mode: Mode) -> Result<Box<dyn Transaction>> {
         let (ask, talk) = mpsc::channel(1);
-        let thread = if write {
+        let thread = if mode != Mode::Read {
             &self.writer
         } else {
             let i = self.turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -257,7 +258,8 @@ impl Transaction for Tx {
         self.request(|answer| Request::Query(sql, args, answer)).await
     }
 
-    async fn commit(self: Box<Self>) -> Result<()> {
+    async fn commit(self: Box<Self>, _wake: bool) -> Result<()> {
+        // No other process has this database open.
         self.request(Request::Commit).await
     }
 }

@@ -82,7 +82,7 @@ macro_rules! select {
 }
 
 /// Which tasks a list shows; all of it stands in the index.
-const MATCHING: &str = "WHERE t.project = $1 AND ($3 = '%%' OR t.name LIKE $3 ESCAPE '\\') AND ($4 = '' OR t.member_of = $4) \
+const MATCHING: &str = "WHERE t.project = $1 AND ($3 = '%%' OR LOWER(t.name) LIKE LOWER($3) ESCAPE '\\') AND ($4 = '' OR t.member_of = $4) \
     AND ($2 = '' OR $2 LIKE '%|' || t.desired || ':' || t.observed || '|%' OR $2 LIKE '%|*:' || t.observed || '|%')";
 
 fn count_sql() -> &'static str {
@@ -296,6 +296,7 @@ impl StoreTx {
         self.drop_notification(&id.to_string()).await?;
         if !keep_ledger {
             self.tx.execute("DELETE FROM ranges WHERE task_id = $1", args![id]).await?;
+            self.put_outcomes(id, 0, &[]).await?;
             self.tx.execute("DELETE FROM restores WHERE task_id = $1", args![id]).await?;
             self.tx
                 .execute(
@@ -457,6 +458,7 @@ impl StoreTx {
             "DELETE FROM failures WHERE task_id = $1",
             "DELETE FROM uploads WHERE task_id = $1",
             "DELETE FROM restores WHERE task_id = $1",
+            "DELETE FROM outcome_chunks WHERE task_id = $1",
             "DELETE FROM ranges WHERE task_id = $1",
             "DELETE FROM tasks WHERE id = $1",
         ] {

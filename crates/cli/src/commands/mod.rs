@@ -4,14 +4,17 @@ mod assess;
 mod completions;
 mod connections;
 mod copy;
+mod db;
 mod doctor;
 mod init;
 mod keys;
 mod redis;
 mod serve;
+mod sessions;
 mod task;
 mod verify;
 mod worded;
+mod worker;
 
 use model::error::{Error, Kind};
 
@@ -25,6 +28,9 @@ pub(crate) async fn run(command: Command, printer: &Printer) -> Exit {
     let done = match command {
         Command::Init(args) => init::run(&args, printer),
         Command::Serve(args) => serve::run(&args, printer).await,
+        Command::Worker(args) => worker::run(&args, printer).await,
+        Command::Db(args) => db::run(&args, printer).await,
+        Command::Sessions(args) => sessions::run(&args, printer).await,
         Command::Copy(args) => copy::run(&args, printer).await,
         Command::Verify(args) => verify::run(&args, printer).await,
         Command::Assess(args) => assess::run(&args, printer).await,

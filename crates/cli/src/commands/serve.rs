@@ -9,7 +9,7 @@ use config::Config;
 use control::trail::{Outputs, Trail};
 use control::{Catalogue, Control, Directory, SharedLimits};
 use flow_control::backoff::Backoff;
-use flow_control::clock::SharedClock;
+use flow_control::clock::{FollowingClock, SharedClock};
 use model::error::{Error, Kind, Result};
 use runtime::Engine;
 use runtime::engine::EngineConfig;
@@ -35,7 +35,10 @@ fn started(what: &str, e: &dyn std::fmt::Display) -> Error {
 
 /// The configuration with flags over it; written first when there is none.
 /// Also the environment with the flags in it, so that a reload reads the same.
-fn configure(args: &Serve, printer: &Printer) -> Result<(Config, PathBuf, BTreeMap<String, String>)> {
+pub(super) fn configure(
+    args: &Serve,
+    printer: &Printer,
+) -> Result<(Config, PathBuf, BTreeMap<String, String>)> {
     let path = args.config.clone().unwrap_or_else(|| PathBuf::from("whimbrel.toml"));
     let data_dir = args.data_dir.clone().unwrap_or_else(|| PathBuf::from("./whimbrel-data"));
     if args.config.is_none() && !path.exists() {
@@ -57,7 +60,7 @@ fn configure(args: &Serve, printer: &Printer) -> Result<(Config, PathBuf, BTreeM
 }
 
 /// Secrets are in this memory: other users cannot read it, and no core is written.
-fn restrict_umask() {
+pub(super) fn restrict_umask() {
     #[cfg(target_os = "linux")]
     if let Err(e) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
         tracing::warn!("cannot disable core dumps of this process: {e}");
@@ -71,12 +74,45 @@ async fn remember_tls(mut response: axum::response::Response) -> axum::response:
     response
 }
 
-/// Opens the embedded store and ends its leases: their holders ended with the process before.
-async fn open_store(config: &Config) -> Result<Store> {
-    if config.database != "sqlite" {
-        let m = "database: only `sqlite` is supported by this version";
-        return Err(Error::new(Kind::Invalid, "configuration", m));
+/// The store, and the time that its processes share.
+pub(super) struct Database {
+    pub(super) store: Store,
+    pub(super) clock: SharedClock,
+    /// Follows the time of a database that other processes use as well.
+    following: Option<Arc<FollowingClock>>,
+}
+
+impl Database {
+    /// Keeps the session of this process, where others share the database.
+    pub(super) fn keep_session(
+        &self,
+        engine: &Arc<Engine>,
+        role: &'static str,
+        stop: &CancellationToken,
+    ) -> tokio::task::JoinHandle<()> {
+        let (engine, stop, clock) = (engine.clone(), stop.clone(), self.following.clone());
+        tokio::spawn(async move {
+            if let Some(clock) = clock {
+                engine.keep_session(role, clock, stop).await;
+            }
+        })
     }
+}
+
+/// Opens the database of the configuration.
+pub(super) async fn open_database(config: &Config) -> Result<Database> {
+    if config.database == "sqlite" {
+        let store = open_embedded(config).await?;
+        return Ok(Database { store, clock: flow_control::clock::system(), following: None });
+    }
+    let store = Store::shared(&config.database, Path::new(&config.data_dir)).await?;
+    let now = store.database_time().await?.unwrap_or_default();
+    let clock = Arc::new(FollowingClock::new(now));
+    Ok(Database { store, clock: clock.clone(), following: Some(clock) })
+}
+
+/// Opens the embedded store and ends its leases: their holders ended with the process before.
+async fn open_embedded(config: &Config) -> Result<Store> {
     let store = Store::embedded(Path::new(&config.data_dir)).await?;
     let mut tx = store.write().await?;
     let ended = tx.end_all_leases().await?;
@@ -87,15 +123,16 @@ async fn open_store(config: &Config) -> Result<Store> {
     Ok(store)
 }
 
-async fn start_engine(
+pub(super) async fn start_engine(
     config: &Config,
-    store: &Store,
-    clock: &SharedClock,
+    database: &Database,
     catalogue: &Arc<Catalogue>,
+    works: bool,
 ) -> Result<Arc<Engine>> {
     let engine = Engine::start(EngineConfig {
-        store: store.clone(),
-        clock: clock.clone(),
+        store: database.store.clone(),
+        clock: database.clock.clone(),
+        works,
         resolver: catalogue.clone(),
         data_dir: PathBuf::from(&config.data_dir),
         memory: config.limits.memory_bytes(),
@@ -105,7 +142,10 @@ async fn start_engine(
         backoff: Backoff::default(),
     })?;
     engine.share_between(config.projects.len());
-    engine.recover_migrations().await?;
+    // What another process holds is its own until its lease ends.
+    if !database.store.is_shared() {
+        engine.recover_migrations().await?;
+    }
     Ok(engine)
 }
 
@@ -154,12 +194,12 @@ fn routers(control: Control, has_tls: bool) -> Routers {
 pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
     restrict_umask();
     let (config, path, env) = configure(args, printer)?;
-    let clock = flow_control::clock::system();
-    let store = open_store(&config).await?;
+    let database = open_database(&config).await?;
+    let (store, clock) = (database.store.clone(), database.clock.clone());
     let directory = Arc::new(Directory::new(&config, &env, &store.keys())?);
     let catalogue = Arc::new(Catalogue::new(&config, clock.clone()));
     catalogue.register(&config, &env, &store.keys())?;
-    let engine = start_engine(&config, &store, &clock, &catalogue).await?;
+    let engine = start_engine(&config, &database, &catalogue, !args.no_work).await?;
     let control = Control {
         engine: engine.clone(),
         catalogue: catalogue.clone(),
@@ -182,6 +222,7 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
     printer.note(&format!("Whimbrel serves on {scheme}://{local}"));
 
     tokio::spawn(keys::follow(store.clone(), stop.clone()));
+    let session = database.keep_session(&engine, "server", &stop);
     let (certificates, tls) = watch::channel(tls);
     let working = tokio::spawn(engine.clone().serve(stop.clone()));
     let (limits, trail) = (control.limits.clone(), control.trail.clone());
@@ -208,7 +249,8 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
     stop.cancel();
     ended?;
     // Two more signals are not needed: everything is in the ledger already.
-    let _ = tokio::time::timeout(Duration::from_secs(10), async { tokio::join!(working, serving) }).await;
+    let _ = tokio::time::timeout(Duration::from_secs(10), async { tokio::join!(working, serving, session) })
+        .await;
     Ok(Exit::Done)
 }
 

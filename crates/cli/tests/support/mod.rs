@@ -69,9 +69,27 @@ impl Drop for Service {
     }
 }
 
+/// The URL of a new PostgreSQL database.
+pub(crate) fn new_database() -> String {
+    let server = testkit::servers::endpoint("WHIMBREL_TEST_POSTGRES");
+    let name = format!("t{:016x}", fastrand::u64(..));
+    let made =
+        Command::new("psql").args([&server, "-c", &format!("CREATE DATABASE {name}")]).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    format!("{}/{name}", server.trim_end_matches("/postgres"))
+}
+
 impl Service {
     /// Starts in `dir`, with a fresh configuration the first time; `extra` is added to that.
     pub(crate) fn start(dir: &Path, extra: &str) -> Service {
+        match std::env::var("WHIMBREL_TEST_DATABASE") {
+            Ok(kind) if kind == "postgres" => Self::start_on(dir, extra, &new_database(), &[]),
+            _ => Self::start_on(dir, extra, "sqlite", &[]),
+        }
+    }
+
+    /// As [`Service::start`], with a database and options.
+    pub(crate) fn start_on(dir: &Path, extra: &str, database: &str, options: &[&str]) -> Service {
         let config = dir.join("whimbrel.toml");
         let keys = dir.join("keys");
         if !config.exists() {
@@ -86,6 +104,7 @@ impl Service {
             std::fs::write(&keys, &made.stdout).unwrap();
             let text = std::fs::read_to_string(&config).unwrap();
             let text = text.replace("_endpoints = []", "_endpoints = [\"127.0.0.0/8\"]");
+            let text = text.replace("database = \"sqlite\"", &format!("database = \"{database}\""));
             std::fs::write(&config, text + extra).unwrap();
         }
         let text = std::fs::read_to_string(&keys).unwrap();
@@ -94,7 +113,7 @@ impl Service {
             line.unwrap_or_default().to_owned()
         };
         let mut command = whimbrel();
-        command.args(["serve", "--listen", "127.0.0.1:0", "--config"]).arg(&config);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--config"]).arg(&config).args(options);
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();

@@ -1,7 +1,8 @@
 //! The one writer of the ledger: gathers what ranges and uploads report, makes it durable, and commits it.
 //!
 //! Order of one commit: the target settles (file systems), the outcome lines are on disk, then one
-//! transaction holds cursors, counters, failures and uploads.
+//! transaction holds cursors, counters, failures and uploads. Where several processes share the database, it holds the
+//! lines as well: the disk of a process may be gone when another goes on.
 //!
 //! Decision: ADR 0001, `docs/adr/0001-the-ledger-is-ranges-not-objects.md`.
 
@@ -195,6 +196,9 @@ impl LedgerTask {
         uploads: Uploads,
         forgotten: Arc<Mutex<Vec<Key>>>,
     ) -> Result<()> {
+        if self.store.is_shared() {
+            outcome::fetch(&self.store, self.task, &self.outcome, self.outcome_len).await?;
+        }
         let mut file = OutcomeFile::open(&self.outcome, self.outcome_len)?;
         if file.lost_bytes() > 0 {
             self.note_lost_outcomes(&file).await?;
@@ -278,6 +282,7 @@ impl LedgerTask {
         tx.drop_ranges(self.task, Pass::Copy).await?;
         tx.drop_failures(self.task).await?;
         tx.set_outcome_len(self.task, 0).await?;
+        tx.put_outcomes(self.task, 0, &[]).await?;
         tx.set_list_orders(self.task, orders[0], orders[1]).await?;
         tx.commit().await?;
         file.clear()
@@ -304,7 +309,7 @@ impl LedgerTask {
             last.insert(report.checkpoint.id, report.checkpoint);
         }
         let len = file.append(&lines)?;
-        let mut tx = self.store.write().await?;
+        let mut tx = self.store.work().await?;
         tx.hold_task(self.task, self.fence).await?;
         let mut early = Vec::new();
         for checkpoint in last.into_values() {
@@ -321,6 +326,9 @@ impl LedgerTask {
         }
         for upload in dirty {
             tx.put_upload(self.task, upload).await?;
+        }
+        if self.store.is_shared() && !lines.is_empty() {
+            tx.put_outcomes(self.task, len - lines.len() as u64, lines.as_bytes()).await?;
         }
         tx.set_outcome_len(self.task, len).await?;
         tx.commit().await?;

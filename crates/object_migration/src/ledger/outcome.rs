@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use model::count::{Counters, Proof, Tally};
 use model::error::{Error, Result};
 use model::key::Key;
+use model::task::TaskId;
+use store::Store;
 
 /// How an object ended.
 #[derive(Clone, Debug)]
@@ -144,10 +146,14 @@ impl OutcomeFile {
     /// # Errors
     /// As [`OutcomeFile::open`].
     pub fn append(&mut self, lines: &str) -> Result<u64> {
+        self.append_bytes(lines.as_bytes())
+    }
+
+    fn append_bytes(&mut self, lines: &[u8]) -> Result<u64> {
         if !lines.is_empty() {
             let mut write = || {
                 self.file.seek(SeekFrom::Start(self.len))?;
-                self.file.write_all(lines.as_bytes())?;
+                self.file.write_all(lines)?;
                 self.file.sync_data()
             };
             write().map_err(|e| failed(&self.path, e))?;
@@ -155,6 +161,28 @@ impl OutcomeFile {
         }
         Ok(self.len)
     }
+}
+
+/// Writes the outcomes of a task that stand in the database to a file, up to the `len` bytes that the ledger knows of.
+///
+/// # Errors
+/// When the database fails, or as [`OutcomeFile::open`].
+pub async fn fetch(store: &Store, task: TaskId, path: &Path, len: u64) -> Result<()> {
+    let mut file = OutcomeFile::open(path, 0)?;
+    while file.len < len {
+        let chunks = store.read().await?.outcomes(task, file.len).await?;
+        let before = file.len;
+        for (at, lines) in chunks {
+            // A gap is found by the length of the file, and said like a lost end.
+            if at == file.len && at + lines.len() as u64 <= len {
+                file.append_bytes(&lines)?;
+            }
+        }
+        if file.len == before {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// The line that stands where earlier lines were lost.

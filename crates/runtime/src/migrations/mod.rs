@@ -92,6 +92,7 @@ impl Engine {
                 (held, self.migrations_max.saturating_sub(moving.len()))
             };
             match plan(m.state, here, elsewhere) {
+                Action::Run if !self.takes_work() => {}
                 Action::Run if !may_start(held, free, alone) => {
                     let first = self
                         .queued_migrations

@@ -237,6 +237,7 @@ impl Bench<'_> {
             memory: 64 << 20,
             running_tasks: 1,
             zone_minutes: 0,
+            works: true,
             threads: 1,
             backoff: Backoff {
                 base: Duration::from_micros(50),

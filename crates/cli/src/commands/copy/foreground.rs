@@ -36,6 +36,7 @@ pub(super) fn start_engine(
         memory,
         running_tasks: 1,
         zone_minutes: 0,
+        works: true,
         threads: 0,
         backoff: Backoff::default(),
     })
