@@ -5,15 +5,15 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use model::error::{Error, Kind, Result, Side};
-use redis_proto::resp::{Command, Commands};
+use redis_proto::resp::Commands;
 use tokio::sync::mpsc;
 
 use super::Import;
 use crate::connection::query_client::QueryClient;
 use crate::stream::apply::Applier;
 use crate::target::Writer;
-use crate::target::functions::{self};
-use crate::target::pipeline::{PendingReply, Pipeline};
+use crate::target::functions;
+use crate::target::pipeline::Pipeline;
 use crate::target::slot_router::cross_slot_failure;
 
 impl Import {
@@ -42,7 +42,7 @@ impl Import {
         query: &mut QueryClient,
         applier: &mut Applier,
     ) -> Result<()> {
-        let (mut scratch, now) = (Vec::new(), self.clock.now_ms());
+        let now = self.clock.now_ms();
         let wrong = |e: redis_proto::ProtocolError| {
             Error::new(Kind::Corrupt, "commands", e.to_string()).at(Side::Source)
         };
@@ -61,27 +61,21 @@ impl Import {
             }
             let end = begin + command.raw.len() as u64;
             // What stands before a transaction does not share its fate, should it have no end.
-            let begins = command.arg(0).is_some_and(|name| name.eq_ignore_ascii_case(b"MULTI"));
+            if command.arg(0).is_some_and(|name| name.eq_ignore_ascii_case(b"MULTI")) {
+                end_transaction(writer).await?;
+            }
+            writer.begin_command(None);
+            applier.apply(&command, end, writer, now)?;
             match writer {
-                Writer::Standalone(one) => {
-                    if begins {
-                        close(one, applier).await?;
-                    }
-                    self.write_command((&command, end), one, query, applier, now).await?;
-                }
+                Writer::Standalone(one) => self.finish_command(end, one, query, applier).await?,
                 Writer::Cluster(cluster) => {
-                    if begins && !applier.is_in_source_transaction() {
-                        cluster.flush().await?;
+                    if let Some(words) = cluster.cross_slot.first() {
+                        let args: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+                        return Err(cross_slot_failure(&args));
                     }
-                    applier.apply(&command, end, &mut scratch, now)?;
-                    let split = cluster.split(&scratch, None, applier.is_in_source_transaction()).await?;
-                    if let Some(words) = split.cross_slot.first() {
-                        return Err(cross_slot_failure(words));
-                    }
-                    let broadcast = split.broadcast;
-                    scratch.clear();
-                    if let Some(words) = broadcast {
-                        applier.record_libraries(&cluster.broadcast(&words, query, None).await?);
+                    cluster.apply_backpressure().await?;
+                    if let Some(command) = cluster.to_broadcast.take() {
+                        applier.record_libraries(&cluster.broadcast(&command, query, None).await?);
                     }
                 }
             }
@@ -89,60 +83,49 @@ impl Import {
         self.progress.commands.store(applier.commands, Ordering::Relaxed);
         self.progress.keys.store(writer.shared().keys.load(Ordering::Relaxed), Ordering::Relaxed);
         match writer {
-            Writer::Standalone(one) => close(one, applier).await,
+            Writer::Standalone(one) => close(one).await,
             Writer::Cluster(cluster) => cluster.apply_backpressure().await,
         }
     }
 
-    /// Writes what a command becomes to a single server.
-    async fn write_command(
+    /// Does what the operations of a command need at a single server.
+    async fn finish_command(
         &self,
-        (command, end): (&Command<'_>, u64),
+        end: u64,
         one: &mut Pipeline,
         query: &mut QueryClient,
         applier: &mut Applier,
-        now_ms: i64,
     ) -> Result<()> {
-        let (before, length) = (applier.commands, one.out().len());
-        applier.apply(command, end, one.out(), now_ms)?;
-        if !applier.dbs_to_verify.is_empty() {
-            query.verify_dbs(applier.dbs_to_verify.clone()).await?;
-            applier.confirm_dbs();
+        if !one.changes.dbs_to_verify.is_empty() {
+            query.verify_dbs(one.changes.dbs_to_verify.clone()).await?;
+            one.changes.confirm_dbs();
         }
-        if applier.is_without_checkpoint() {
-            let bytes = one.out().len() - length;
-            one.push_pending_changes(applier.commands - before, bytes, end);
-            one.apply_backpressure().await?;
-        }
-        if let Some(words) = applier.library.take() {
-            close(one, applier).await?;
+        one.push_pending_single(end);
+        if let Some(library) = one.changes.barrier.take() {
+            close(one).await?;
             one.flush().await?;
-            let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-            let done = functions::run_at_masters(query, &words, self.options.functions).await?;
+            let done = functions::run_at_masters(query, &library, self.options.functions).await?;
             applier.record_libraries(&done);
-            applier.skip_to(end);
         }
-        if applier.is_full(one.out()) {
-            close(one, applier).await?;
+        if one.is_transaction_full() {
+            return close(one).await;
         }
-        Ok(())
+        if one.changes.is_unsendable() { Ok(()) } else { one.apply_backpressure().await }
     }
 }
 
-pub(super) async fn close(writer: &mut Pipeline, applier: &mut Applier) -> Result<()> {
-    if let Some((pending, bytes)) = applier.close(writer.out()) {
-        let pending = match pending {
-            // What is open is not sent in parts: all of it is still there.
-            PendingReply::Transaction { replies, .. } => {
-                let out = writer.out();
-                PendingReply::ImportBatch { replies, sent: out[out.len().saturating_sub(bytes)..].into() }
-            }
-            other => other,
-        };
-        writer.push_pending(pending, bytes);
-        writer.db = applier.selected();
+/// Ends the open transaction, so that the next one of the file is alone.
+async fn end_transaction(writer: &mut Writer) -> Result<()> {
+    match writer {
+        Writer::Standalone(one) => close(one).await,
+        Writer::Cluster(cluster) if !cluster.is_in_source_transaction() => cluster.flush().await,
+        Writer::Cluster(_) => Ok(()),
     }
-    if applier.is_open() { Ok(()) } else { writer.apply_backpressure().await }
+}
+
+pub(super) async fn close(one: &mut Pipeline) -> Result<()> {
+    one.close_import_batch();
+    if one.changes.is_open() { Ok(()) } else { one.apply_backpressure().await }
 }
 
 /// Commands that cannot be applied beside what the target holds.

@@ -38,10 +38,12 @@ use crate::progress::{Progress, Summary};
 use crate::snapshot::load::{KeyFilter, Loader, SPLIT_VALUES_ABOVE, corrupt};
 use crate::source::psync::Position;
 use crate::stream::apply::Applier;
+use crate::stream::operation::{Encoder, Operation};
 use crate::stream::translate::CommandTranslator;
 use crate::target::Writer;
 use crate::target::functions::FunctionPolicy;
-use crate::target::slot_router::{SlotCommand, cross_slot_failure, route_commands};
+use crate::target::slot_router::{Broadcast, SlotSink, cross_slot_failure, route};
+use crate::target::transaction::{Grouping, TransactionEncoder};
 
 pub use check::{BackupContents, check};
 use commands::unsafe_commands_failure;
@@ -110,6 +112,34 @@ enum FileStart {
     Stopped,
 }
 
+/// Takes operations and writes nothing; fails for those that the target has no place for.
+struct DryRun {
+    cluster: bool,
+    names: Arc<KeyNames>,
+}
+
+impl Encoder for DryRun {
+    fn push(&mut self, operation: Operation<'_>) -> Result<()> {
+        if !self.cluster {
+            return Ok(());
+        }
+        let names = self.names.clone();
+        route(operation, &names, self)
+    }
+}
+
+impl SlotSink for DryRun {
+    fn to_slot(&mut self, _: u16, _: u32, _: &dyn Fn(&mut Vec<u8>)) {}
+
+    fn to_all(&mut self, _: Broadcast) {}
+
+    fn across_slots(&mut self, args: &[&[u8]]) -> Result<()> {
+        Err(cross_slot_failure(args))
+    }
+
+    fn source_transaction(&mut self, _: bool) {}
+}
+
 /// Adds what was loaded from a snapshot to the summary.
 fn record_loaded(loader: &mut Loader<'_>, summary: &mut Summary) {
     summary.notes.append(&mut loader.notes);
@@ -174,9 +204,8 @@ impl Import {
             let mut applier = Applier::new(self.options.route.clone(), None, &Position::default(), 0)
                 .skipping_commands(self.options.skip_commands.clone());
             applier.translator = Some(translator.clone());
-            applier.separates_functions = self.options.functions != FunctionPolicy::Stop;
             match (topology.is_some(), server.missing.transactions, target_is_empty) {
-                (true, ..) => applier.changes_only(),
+                (true, ..) => applier.for_single_database(),
                 (_, true, _) => applier.without_checkpoint(),
                 (.., true) => applier.accepting_all_commands(),
                 _ => applier,
@@ -217,25 +246,30 @@ impl Import {
     ) -> Result<()> {
         let began = Instant::now();
         self.progress.phase.store(1, Ordering::Relaxed);
-        if let Writer::Cluster(cluster) = writer {
-            cluster.from_file = true;
-            cluster.functions = self.options.functions;
+        match writer {
+            Writer::Cluster(cluster) => {
+                cluster.from_file = true;
+                cluster.functions = self.options.functions;
+            }
+            Writer::Standalone(one) => {
+                let single = server.missing.transactions;
+                let grouping = if single { Grouping::Single } else { Grouping::Transactions };
+                let separates_libraries = self.options.functions != FunctionPolicy::Stop;
+                *one.changes = TransactionEncoder::new(grouping, None, separates_libraries);
+            }
         }
         for (path, _) in files {
             let said = |f: Error| Error { message: format!("{}: {}", path.display(), f.message), ..f };
             if !self.apply_file(path, server, query, writer, &mut applier, summary).await.map_err(said)? {
                 return Ok(());
             }
-            if !applier.is_open() {
+            if !writer.is_transaction_open() {
                 writer.flush().await?;
             }
         }
-        if applier.is_open() {
+        if writer.is_transaction_open() {
             summary.notes.push("the last transaction is incomplete and was skipped".into());
-            match writer {
-                Writer::Standalone(one) => applier.abandon(one.out()),
-                Writer::Cluster(cluster) => cluster.abandon(),
-            }
+            writer.abandon();
         }
         writer.flush().await?;
         let filtered = applier.filtered.iter();
@@ -295,28 +329,15 @@ impl Import {
         let whole: BTreeSet<PathBuf> = self.files.iter().cloned().collect();
         let read = move || {
             let mut found = BackupContents { dbs: BTreeSet::from([0]), ..BackupContents::default() };
-            let (mut scratch, names) = (Vec::new(), KeyNames::new("import"));
+            let mut dry_run = DryRun { cluster, names: Arc::new(KeyNames::new("import")) };
             for (path, last) in files {
                 // A part of an append-only file may hold no command; a backup that is empty is none.
                 if !whole.contains(&path) && path.metadata().is_ok_and(|m| m.len() == 0) {
                     continue;
                 }
                 read_backup(&path, last, &mut found, &mut |command, end| {
-                    applier.apply(command, end, &mut scratch, now)?;
-                    if cluster {
-                        for chunk in route_commands(&scratch, &names)? {
-                            if let SlotCommand::CrossSlot(words) = chunk {
-                                return Err(cross_slot_failure(&words));
-                            }
-                        }
-                    }
-                    applier.close(&mut scratch);
-                    if !applier.is_open() || cluster {
-                        scratch.clear();
-                    }
-                    Ok(())
+                    applier.apply(command, end, &mut dry_run, now).map(drop)
                 })?;
-                applier.set_selected(None);
             }
             Ok(found)
         };
@@ -335,8 +356,8 @@ impl Import {
         applier: &mut Applier,
         summary: &mut Summary,
     ) -> Result<bool> {
-        if !applier.is_open() {
-            applier.set_selected(writer.db());
+        if !writer.is_transaction_open() {
+            writer.resume_changes();
         }
         let mut chunks = read_chunks(path)?;
         let (end, length) = data_end(path)?;
@@ -369,7 +390,7 @@ impl Import {
                 record_loaded(&mut loader, summary);
                 commands = Commands::starting_at(parser.offset()).with_limit(longest);
                 push_until(&mut commands, parser.rest(), end);
-                applier.set_selected(writer.db());
+                writer.resume_changes();
                 snapshot_end = parser.offset();
             }
         }
@@ -377,7 +398,8 @@ impl Import {
             self.apply_commands(&mut commands, writer, query, applier).await?;
             let next = self.next_chunk(&mut chunks, true);
             // Within a transaction nothing may be sent between.
-            let next = if applier.is_open() { next.await } else { writer.keep_alive_while(next).await? };
+            let next =
+                if writer.is_transaction_open() { next.await } else { writer.keep_alive_while(next).await? };
             match next? {
                 Some(chunk) => push_until(&mut commands, &chunk, end),
                 None if self.stop.is_cancelled() => return Ok(false),

@@ -96,7 +96,7 @@ impl Migration {
         summary: &mut Summary,
     ) -> Result<SessionEnd> {
         if connections.writer.is_cluster() {
-            applier = applier.changes_only();
+            applier = applier.for_single_database();
         }
         let applied = connections.writer.shared().applied.clone();
         applied.store(applier.offset(), Ordering::Release);

@@ -314,7 +314,6 @@ impl Migration {
         let mut applier = Applier::new(self.options.route.clone(), Some(self.names.clone()), position, db)
             .skipping_commands(self.options.skip_commands.clone());
         applier.translator = translator;
-        applier.separates_functions = true;
         match &self.shard {
             Some(master) => applier.for_cluster_master(master.rank()),
             None => applier,

@@ -17,7 +17,7 @@ use crate::route::Route;
 use crate::snapshot::rebuild::Rebuild;
 use crate::snapshot::restore::{Conflict, StringBatch, append_restore, append_set};
 use crate::target::Writer;
-use crate::target::functions::{self, FunctionPolicy};
+use crate::target::functions::{self, FunctionPolicy, LibraryCommand};
 use crate::target::pipeline::PendingReply;
 
 /// Values longer than this are taken apart on their way, bytes.
@@ -299,8 +299,8 @@ impl<'a> Loader<'a> {
             return Ok(());
         }
         // They stand before the keys: a refusal that ends the migration is met before the first of them.
-        let words: [&[u8]; 4] = [b"FUNCTION", b"LOAD", b"REPLACE", code];
-        let done = functions::run_at_masters(self.query, &words, self.policy).await?;
+        let load = LibraryCommand::load(code);
+        let done = functions::run_at_masters(self.query, &load, self.policy).await?;
         self.notes.extend(done.notes());
         match done.skipped {
             true => self.count_unsupported(functions::SKIPPED_LIBRARIES),

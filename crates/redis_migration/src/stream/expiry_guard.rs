@@ -11,12 +11,9 @@ use std::collections::{HashMap, HashSet};
 
 use redis_proto::command;
 
-use crate::checkpoint::suspects::{KeyRef, encode_key_ref, swapped_db};
+use crate::checkpoint::suspects::{KeyRef, swapped_db};
+use crate::stream::operation::ExpiryCheck;
 
-/// The script that looks.
-pub(crate) const CHECK_SCRIPT: &[u8] = include_bytes!("check_expiry.lua");
-/// The script that follows databases which change places.
-const SWAP_SCRIPT: &[u8] = include_bytes!("swap_suspects.lua");
 /// A life shorter than this is not left to the target's clock, milliseconds.
 const SHORT_TTL_MS: i64 = 600_000;
 /// A key that was looked at is not looked at again for so long, milliseconds; and so many are remembered.
@@ -43,23 +40,41 @@ enum Phase {
 
 /// How a change is written.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Verdict<'a> {
     /// As it is.
     Pass,
-    /// Behind the look with these words.
-    CheckFirst(Vec<Vec<u8>>),
-    /// Behind these words, if there are any, which list its keys as suspect in any case; they are for the target's database 0.
-    Suspect(Vec<Vec<u8>>),
-    /// By the look itself, with these words.
-    Wrap(Vec<Vec<u8>>),
+    /// After a check of its keys.
+    CheckFirst(ExpiryCheck<'a>),
+    /// After its keys were listed as suspect.
+    Suspect(SuspectList),
+    /// By the script that checks its keys.
+    Wrap(ExpiryCheck<'a>),
+}
+
+/// Keys for the list of suspects at the target; none where suspects are kept here.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct SuspectList {
+    /// The keys, as the source calls them.
+    pub(crate) key_refs: Vec<KeyRef>,
+    /// They are read again even when the source says that they never expire.
+    pub(crate) always_refetch: bool,
+}
+
+/// A change that depends on its keys.
+struct Change {
+    single_key: bool,
+    persists: bool,
+    /// It fails when its key is missing or has another type.
+    fails: bool,
+    sets_expiry: bool,
 }
 
 /// Watches the changes of a stream.
 #[derive(Debug, Default)]
-pub struct ExpiryGuard {
+pub(crate) struct ExpiryGuard {
     phase: Phase,
-    /// The target's list; none: nothing is kept there, and suspects stand here.
-    suspects_key: Option<Vec<u8>>,
+    /// The target has a list of suspects; else they are kept here.
+    lists_at_target: bool,
     /// The target runs scripts; else every key that is touched is suspect.
     can_run_scripts: bool,
     suspects: HashMap<KeyRef, bool>,
@@ -76,9 +91,9 @@ pub struct ExpiryGuard {
 }
 
 impl ExpiryGuard {
-    /// Suspects are listed under this key, where anything can be kept, and keys are checked by scripts, where the target runs any.
-    pub(crate) fn start(&mut self, suspects_key: Option<Vec<u8>>, can_run_scripts: bool) {
-        (self.suspects_key, self.can_run_scripts) = (suspects_key, can_run_scripts);
+    /// Suspects are listed at the target where it can keep a list, and keys are checked by scripts where it runs any.
+    pub(crate) fn start(&mut self, lists_at_target: bool, can_run_scripts: bool) {
+        (self.lists_at_target, self.can_run_scripts) = (lists_at_target, can_run_scripts);
         self.set_lagging();
     }
 
@@ -115,9 +130,9 @@ impl ExpiryGuard {
         self.phase != Phase::CaughtUp
     }
 
-    /// The key at the target that lists suspects.
-    pub(crate) fn suspects_key(&self) -> Option<&[u8]> {
-        self.suspects_key.as_deref()
+    /// Suspects are listed at the target.
+    pub(crate) fn lists_at_target(&self) -> bool {
+        self.lists_at_target
     }
 
     /// Suspects that stand in no list; true with a key: it is read again whatever the source says of its expiry.
@@ -135,14 +150,8 @@ impl ExpiryGuard {
         self.last_offset
     }
 
-    /// Suspects the keys of a change that is not made, at an offset of the stream; answers the command that lists them at the target.
-    pub(crate) fn suspect_all(
-        &mut self,
-        name: &[u8],
-        args: &[&[u8]],
-        from: u32,
-        offset: u64,
-    ) -> Vec<Vec<u8>> {
+    /// Suspects the keys of a change that is not made, at an offset of the stream; answers what is listed at the target.
+    pub(crate) fn suspect_all(&mut self, name: &[u8], args: &[&[u8]], from: u32, offset: u64) -> SuspectList {
         let keys = command::keys(args).unwrap_or_default();
         let mut key_refs: Vec<KeyRef> = keys.iter().map(|(_, key)| (from, key.to_vec())).collect();
         key_refs.extend(other_db_key(name, args));
@@ -152,7 +161,7 @@ impl ExpiryGuard {
         self.last_offset = offset;
         self.changed_again.extend(key_refs.iter().cloned());
         self.add_retyped(&key_refs);
-        self.suspect_command(key_refs, true)
+        self.suspect(key_refs, true)
     }
 
     fn add_retyped(&mut self, key_refs: &[KeyRef]) {
@@ -161,31 +170,23 @@ impl ExpiryGuard {
         }
     }
 
-    /// Suspects keys, whatever is found there: the command that lists them at the target, none where they are kept here.
-    fn suspect_command(&mut self, key_refs: Vec<KeyRef>, always_refetch: bool) -> Vec<Vec<u8>> {
-        let Some(list) = self.suspects_key.clone() else {
-            key_refs.into_iter().for_each(|key_ref| self.add_suspect(key_ref, always_refetch));
-            return vec![];
-        };
-        let weight: &[u8] = if always_refetch { b"1" } else { b"0" };
-        let mut words = vec![b"ZADD".to_vec(), list];
-        if !always_refetch {
-            words.push(b"NX".to_vec());
+    /// Suspects keys, whatever is found there; answers what is listed at the target.
+    fn suspect(&mut self, key_refs: Vec<KeyRef>, always_refetch: bool) -> SuspectList {
+        if self.lists_at_target {
+            return SuspectList { key_refs, always_refetch };
         }
-        words.extend(key_refs.iter().flat_map(|(db, key)| [weight.to_vec(), encode_key_ref(*db, key)]));
-        words
+        key_refs.into_iter().for_each(|key_ref| self.add_suspect(key_ref, always_refetch));
+        SuspectList::default()
     }
 
-    /// What is to be done about a change, whose keys are in a database of the source, called so at the target; `translated`: the
-    /// same in the target's numbers.
-    pub(crate) fn check(
+    /// Decides how a change is written, whose keys are in a database of the source; `args` as the source calls them.
+    pub(crate) fn check<'a>(
         &mut self,
         name: &[u8],
-        args: &[&[u8]],
-        translated: &[&[u8]],
-        (from, to): (u32, u32),
+        args: &[&'a [u8]],
+        from: u32,
         now_ms: i64,
-    ) -> Verdict {
+    ) -> Verdict<'a> {
         if self.phase == Phase::CaughtUp {
             return Verdict::Pass;
         }
@@ -194,7 +195,7 @@ impl ExpiryGuard {
         if self.phase == Phase::Lagging && has_relative_expiry(name, args) {
             // The source's now was another one: only it can say when that ends.
             self.forget_checked(&key_refs);
-            return Verdict::Suspect(self.suspect_command(key_refs, true));
+            return Verdict::Suspect(self.suspect(key_refs, true));
         }
         if overwrites_key(name, args) {
             self.forget_checked(&key_refs);
@@ -204,49 +205,55 @@ impl ExpiryGuard {
             return Verdict::Pass;
         }
         key_refs.extend(other_db_key(name, args));
-        let (single_key, persists) = (key_refs.len() == 1, name == b"PERSIST");
+        let change = self.classify(name, args, &key_refs);
+        if !self.needs_check(&change, &key_refs, now_ms) {
+            return Verdict::Pass;
+        }
+        let always_refetch = !change.single_key || change.persists;
+        if !self.lists_at_target || !self.can_run_scripts {
+            return Verdict::Suspect(self.suspect(key_refs, always_refetch));
+        }
+        let near_ms = if self.phase == Phase::Lagging { SHORT_TTL_MS } else { 0 };
+        let keys = keys.iter().map(|(_, key)| *key).collect();
+        let check = ExpiryCheck { keys, key_refs, near_ms, always_refetch };
+        if change.fails { Verdict::Wrap(check) } else { Verdict::CheckFirst(check) }
+    }
+
+    /// What a change that depends on its keys does to them.
+    fn classify(&self, name: &[u8], args: &[&[u8]], key_refs: &[KeyRef]) -> Change {
         // A script cannot be called by another.
-        let suspect = args.len() <= SCRIPT_ARGUMENTS_MAX
+        let retyped = args.len() <= SCRIPT_ARGUMENTS_MAX
             && !is_script(name)
             && key_refs.iter().any(|key_ref| self.retyped.contains(key_ref));
-        let fails = suspect || fails_on_missing_key(name);
-        if !single_key {
-            self.add_retyped(&key_refs);
+        Change {
+            single_key: key_refs.len() == 1,
+            persists: name == b"PERSIST",
+            fails: retyped || fails_on_missing_key(name),
+            sets_expiry: sets_expiry(name),
+        }
+    }
+
+    /// Whether the keys of a change are checked now, and remembers that.
+    fn needs_check(&mut self, change: &Change, key_refs: &[KeyRef], now_ms: i64) -> bool {
+        if !change.single_key {
+            self.add_retyped(key_refs);
         }
         if self.phase != Phase::Lagging {
-            if persists {
+            if change.persists {
                 self.changed_again.extend(key_refs.iter().cloned());
             }
-            if single_key && !fails {
-                return Verdict::Pass;
+            if change.single_key && !change.fails {
+                return false;
             }
         }
         if now_ms - self.since_ms >= RECHECK_MS || self.checked.len() >= CHECKED_MAX {
             (self.since_ms, self.checked) = (now_ms, HashSet::new());
         }
-        let check_once = single_key && !fails && !persists && !sets_expiry(name);
-        if !check_once {
-            self.forget_checked(&key_refs);
-        } else if !self.checked.insert(key_refs[0].clone()) {
-            return Verdict::Pass;
+        if change.single_key && !change.fails && !change.persists && !change.sets_expiry {
+            return self.checked.insert(key_refs[0].clone());
         }
-        let always_refetch = !single_key || persists;
-        let Some(list) = self.suspects_key.as_ref().filter(|_| self.can_run_scripts) else {
-            return Verdict::Suspect(self.suspect_command(key_refs, always_refetch));
-        };
-        let near = if self.phase == Phase::Lagging { SHORT_TTL_MS } else { 0 };
-        let weight = u8::from(always_refetch);
-        let number = |n: &dyn ToString| n.to_string().into_bytes();
-        let mut words =
-            vec![b"EVAL".to_vec(), CHECK_SCRIPT.to_vec(), number(&(keys.len() + 1)), list.clone()];
-        words.extend(keys.iter().map(|(_, key)| key.to_vec()));
-        words.extend([number(&to), number(&near), number(&weight), number(&key_refs.len())]);
-        words.extend(key_refs.iter().map(|(db, key)| encode_key_ref(*db, key)));
-        if !fails {
-            return Verdict::CheckFirst(words);
-        }
-        words.extend(translated.iter().map(|word| word.to_vec()));
-        Verdict::Wrap(words)
+        self.forget_checked(key_refs);
+        true
     }
 
     /// Keys that are to be looked at again.
@@ -256,8 +263,8 @@ impl ExpiryGuard {
         }
     }
 
-    /// Two databases of the source change places, and suspects with them: the command that does it at the target.
-    pub(crate) fn swap_dbs(&mut self, pair: (u32, u32)) -> Vec<Vec<u8>> {
+    /// Two databases of the source changed places, and suspects with them; true when the target's list must follow.
+    pub(crate) fn swap_dbs(&mut self, pair: (u32, u32)) -> bool {
         // Little is lost with what was only remembered.
         (self.checked, self.changed_again) = (HashSet::new(), HashSet::new());
         let all = std::mem::take(&mut self.retyped);
@@ -267,20 +274,7 @@ impl ExpiryGuard {
             .into_iter()
             .map(|((db, key), always_refetch)| ((swapped_db(db, pair), key), always_refetch))
             .collect();
-        let number = |n: u32| n.to_string().into_bytes();
-        match self.suspects_key.clone().filter(|_| self.can_run_scripts && self.is_active()) {
-            Some(list) => {
-                vec![
-                    b"EVAL".to_vec(),
-                    SWAP_SCRIPT.to_vec(),
-                    b"1".to_vec(),
-                    list,
-                    number(pair.0),
-                    number(pair.1),
-                ]
-            }
-            None => vec![],
-        }
+        self.lists_at_target && self.can_run_scripts && self.is_active()
     }
 
     fn add_suspect(&mut self, key_ref: KeyRef, always_refetch: bool) {
@@ -349,20 +343,35 @@ fn other_db_key(name: &[u8], args: &[&[u8]]) -> Option<KeyRef> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::suspects::{decode_key_ref, encode_key_ref};
+    use crate::stream::operation::encode_suspects;
 
     const NOW: i64 = 1_700_000_000_000;
 
-    /// What is looked at before a command, or by what it is done: the words behind the list.
+    /// What is checked before a command or with it: the arguments of the script behind the name of the list.
     fn look(expiry_guard: &mut ExpiryGuard, line: &str) -> String {
         let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        let translated = |words: Vec<Vec<u8>>| String::from_utf8_lossy(&words[4..].join(&b' ')).into_owned();
-        match expiry_guard.check(args[0], &args, &args, (3, 5), NOW) {
+        let text = |out: &[u8], skip: usize| {
+            let mut commands = redis_proto::resp::Commands::starting_at(0);
+            commands.push(out);
+            let command = commands.next_command().unwrap().unwrap();
+            let words: Vec<&[u8]> = command.args().skip(skip).collect();
+            String::from_utf8_lossy(&words.join(&b' ')).into_owned()
+        };
+        let checked = |check: ExpiryCheck<'_>, change: &[&[u8]]| {
+            let mut out = Vec::new();
+            check.encode(5, b"L", change, &mut out);
+            text(&out, 4)
+        };
+        match expiry_guard.check(args[0], &args, 3, NOW) {
             Verdict::Pass => String::new(),
-            Verdict::CheckFirst(words) => format!("before {}", translated(words)),
-            Verdict::Wrap(words) => format!("within {}", translated(words)),
-            Verdict::Suspect(words) if words.is_empty() => String::new(),
-            Verdict::Suspect(words) => {
-                format!("doubted {}", String::from_utf8_lossy(&words[2..].join(&b' ')))
+            Verdict::CheckFirst(check) => format!("before {}", checked(check, &[])),
+            Verdict::Wrap(check) => format!("within {}", checked(check, &args)),
+            Verdict::Suspect(list) if list.key_refs.is_empty() => String::new(),
+            Verdict::Suspect(list) => {
+                let mut out = Vec::new();
+                encode_suspects(b"L", &list.key_refs, list.always_refetch, &mut out);
+                format!("doubted {}", text(&out, 2))
             }
         }
     }
@@ -371,7 +380,7 @@ mod tests {
     fn every_change_is_guarded_while_the_target_is_behind() {
         let mut expiry_guard = ExpiryGuard::default();
         assert_eq!(look(&mut expiry_guard, "INCR k"), "");
-        expiry_guard.start(Some(b"L".to_vec()), true);
+        expiry_guard.start(true, true);
         for (line, want) in [
             ("SET k 1 PXAT 5", ""),
             ("DEL k l", ""),
@@ -419,7 +428,7 @@ mod tests {
     #[test]
     fn without_scripts_changed_keys_become_suspect() {
         let mut expiry_guard = ExpiryGuard::default();
-        expiry_guard.start(None, false);
+        expiry_guard.start(false, false);
         for line in ["INCR k", "SET l 1", "RENAME a b", "INCR a"] {
             assert_eq!(look(&mut expiry_guard, line), "");
         }
@@ -428,15 +437,12 @@ mod tests {
         let key_ref = |key: &str| (3, key.as_bytes().to_vec());
         assert_eq!(suspects, [(key_ref("a"), true), (key_ref("b"), true), (key_ref("k"), false)]);
         let mut expiry_guard = ExpiryGuard::default();
-        expiry_guard.start(Some(b"L".to_vec()), false);
+        expiry_guard.start(true, false);
         for (line, want) in
             [("INCR k", "doubted NX 0 3:k"), ("INCR k", ""), ("RENAME a b", "doubted 1 3:a 1 3:b")]
         {
             assert_eq!(look(&mut expiry_guard, line), want, "{line}");
         }
-        assert_eq!(
-            crate::checkpoint::suspects::decode_key_ref(&encode_key_ref(3, b"a:b")),
-            Some((3, b"a:b".as_slice()))
-        );
+        assert_eq!(decode_key_ref(&encode_key_ref(3, b"a:b")), Some((3, b"a:b".as_slice())));
     }
 }

@@ -21,8 +21,11 @@ use crate::source::spool::Spool;
 use crate::stream::apply::{Applier, CommandOutcome};
 use crate::stream::connections::{Connections, SessionEnd};
 use crate::stream::key_repair::KeyRepair;
+use crate::target::Writer;
 use crate::target::cluster::Received;
-use crate::target::{Writer, functions};
+use crate::target::functions::{self, LibraryCommand};
+use crate::target::slot_router::Broadcast;
+use crate::target::transaction::{Grouping, TransactionEncoder};
 
 /// How often the source is asked how far it is.
 const PROBE_INTERVAL: Duration = Duration::from_millis(100);
@@ -49,8 +52,6 @@ pub(crate) struct Follower<'a> {
     applier: Applier,
     /// Begins the checkpoints of the slots of a cluster.
     epoch: String,
-    /// What one change becomes, before it is divided among slots.
-    scratch: Vec<u8>,
     /// Which offset is the checkpoint of all slots together, and since when.
     watermarks: Watermarks,
     ack: Arc<tokio::sync::Notify>,
@@ -73,27 +74,28 @@ impl<'a> Follower<'a> {
     /// Begins behind what `apply` has taken; until it has caught up, changes are watched.
     pub(crate) fn new(
         migration: &'a Migration,
-        connections: Connections,
+        mut connections: Connections,
         mut applier: Applier,
         epoch: String,
         ack: Arc<tokio::sync::Notify>,
     ) -> Self {
         let keeps_checkpoint = !connections.target_info.missing.transactions;
-        applier.set_selected(connections.writer.db());
-        applier
-            .expiry_guard
-            .start(keeps_checkpoint.then(|| migration.names.suspects.clone()), connections.can_run_scripts);
+        if let Writer::Standalone(one) = &mut connections.writer {
+            let grouping = if keeps_checkpoint { Grouping::Transactions } else { Grouping::Single };
+            let names = keeps_checkpoint.then(|| migration.names.clone());
+            *one.changes = TransactionEncoder::new(grouping, names, true);
+        }
+        connections.writer.resume_changes();
+        applier.expiry_guard.start(keeps_checkpoint, connections.can_run_scripts);
         let commands =
             Some(Commands::starting_at(applier.offset()).with_limit(migration.options.spool.command));
         let finishing = migration.options.until == Until::CaughtUp;
         let watermarks = Watermarks::new(applier.offset(), applier.db(), applier.is_migrated());
-        let scratch = Vec::new();
         Self {
             migration,
             connections,
             applier,
             epoch,
-            scratch,
             watermarks,
             ack,
             commands,
@@ -208,78 +210,64 @@ impl<'a> Follower<'a> {
             })?;
             let Some(command) = command else { return Ok(()) };
             let end = begin + command.raw.len() as u64;
-            let (outcome, broadcast) = self.write_command(&command, (begin, end), now_ms).await?;
-            if !self.applier.dbs_to_verify.is_empty() {
-                // The open transaction has not been sent: when this fails, nothing was done.
-                self.connections.target.verify_dbs(self.applier.dbs_to_verify.clone()).await?;
-                self.applier.confirm_dbs();
-            }
+            let outcome = self.apply_command(&command, (begin, end), now_ms).await?;
             if let Some(pair) = self.applier.swapped_dbs.take() {
-                self.repair.swap_dbs(pair, self.applier.expiry_guard.suspects_key().is_some());
-            }
-            if let Some(words) = broadcast {
-                self.broadcast(&words, begin).await?;
-            }
-            if let Some(words) = self.applier.library.take() {
-                self.library(&words, end).await?;
+                self.repair.swap_dbs(pair, self.applier.expiry_guard.lists_at_target());
             }
             if outcome == CommandOutcome::AckRequested {
                 self.ack.notify_one();
-            }
-            if let Writer::Standalone(one) = &mut self.connections.writer
-                && self.applier.is_full(one.out())
-            {
-                self.close(false).await?;
             }
             self.write_if_due(end).await?;
         }
     }
 
-    /// Hands what a command becomes to the writer; the words of a command that all servers must execute.
-    async fn write_command(
+    /// Gives the operations of a command to the writer, and does what they need beside it.
+    async fn apply_command(
         &mut self,
         command: &Command<'_>,
         (begin, end): (u64, u64),
         now_ms: i64,
-    ) -> Result<(CommandOutcome, Option<Vec<Vec<u8>>>)> {
-        match &mut self.connections.writer {
+    ) -> Result<CommandOutcome> {
+        let writer = &mut self.connections.writer;
+        writer.begin_command(Some((begin, end)));
+        let outcome = self.applier.apply(command, end, writer, now_ms)?;
+        match writer {
             Writer::Standalone(one) => {
-                let (before, length) = (self.applier.commands, one.out().len());
-                let outcome = self.applier.apply(command, end, one.out(), now_ms)?;
-                if self.applier.is_without_checkpoint() {
-                    let bytes = one.out().len() - length;
-                    one.push_pending_changes(self.applier.commands - before, bytes, end);
+                if !one.changes.dbs_to_verify.is_empty() {
+                    // The open transaction has not been sent: when this fails, nothing was done.
+                    self.connections.target.verify_dbs(one.changes.dbs_to_verify.clone()).await?;
+                    one.changes.confirm_dbs();
+                }
+                one.push_pending_single(end);
+                if let Some(library) = one.changes.barrier.take() {
+                    self.change_libraries(&library, (begin, end)).await?;
+                } else if one.is_transaction_full() {
+                    self.close(false).await?;
+                } else if !one.changes.is_unsendable() {
                     one.apply_backpressure().await?;
                 }
-                Ok((outcome, None))
             }
             Writer::Cluster(cluster) => {
-                let outcome = self.applier.apply(command, end, &mut self.scratch, now_ms)?;
                 self.watermarks.record_db(end, self.applier.db(), self.applier.is_migrated());
-                let (span, in_source_transaction) =
-                    (Some((begin, end)), self.applier.is_in_source_transaction());
-                let split = cluster.split(&self.scratch, span, in_source_transaction).await?;
-                self.scratch.clear();
-                for words in &split.cross_slot {
-                    self.applier.suspect_cross_slot(words, &mut self.scratch)?;
-                    cluster.split(&self.scratch, span, in_source_transaction).await?;
-                    self.scratch.clear();
+                for words in std::mem::take(&mut cluster.cross_slot) {
+                    self.applier.suspect_cross_slot(&words, &mut **cluster)?;
                 }
-                Ok((outcome, split.broadcast))
+                cluster.apply_backpressure().await?;
+                if let Some(command) = cluster.to_broadcast.take() {
+                    self.broadcast(&command, begin).await?;
+                }
             }
         }
+        Ok(outcome)
     }
 
     /// Ends the open transaction; `now`: nothing else waits, so it is sent at once.
     async fn close(&mut self, now: bool) -> Result<()> {
         match &mut self.connections.writer {
             Writer::Standalone(one) => {
-                if let Some((pending, bytes)) = self.applier.close(one.out()) {
-                    one.push_pending(pending, bytes);
-                    one.db = self.applier.selected();
-                }
-                // A transaction that is still open is not sent in parts: its answers are expected as one.
-                match self.applier.is_open() && !self.applier.is_without_checkpoint() {
+                one.close_transaction(|| self.applier.checkpoint(), self.applier.offset());
+                // A transaction that is still open is not sent in parts: its replies are expected as one.
+                match one.changes.is_unsendable() {
                     true => Ok(()),
                     false if now => one.send().await,
                     false => one.apply_backpressure().await,
@@ -303,14 +291,14 @@ impl<'a> Follower<'a> {
     }
 
     /// A command that concerns every server of a cluster, and begins at an offset.
-    async fn broadcast(&mut self, words: &[Vec<u8>], begin: u64) -> Result<()> {
+    async fn broadcast(&mut self, command: &Broadcast, begin: u64) -> Result<()> {
         let text = self.checkpoint_at(begin);
         self.watermarks.set_checkpointed(begin);
         let checkpoint = Some((self.migration.names.checkpoint.as_slice(), text.as_bytes()));
         match &mut self.connections.writer {
             Writer::Cluster(cluster) => {
                 self.applier.record_libraries(
-                    &cluster.broadcast(words, &mut self.connections.target, checkpoint).await?,
+                    &cluster.broadcast(command, &mut self.connections.target, checkpoint).await?,
                 );
                 Ok(())
             }
@@ -318,14 +306,14 @@ impl<'a> Follower<'a> {
         }
     }
 
-    /// A command about libraries of functions that ends at an offset: everything before it is applied, and it is no part of a
-    /// transaction, whose other changes its refusal would undo.
-    async fn library(&mut self, words: &[Vec<u8>], end: u64) -> Result<()> {
+    /// A command about libraries of functions, between two offsets of the stream: everything before it is applied first, and
+    /// it is not part of a transaction, whose other changes its refusal would undo.
+    async fn change_libraries(&mut self, library: &LibraryCommand, (begin, end): (u64, u64)) -> Result<()> {
+        self.applier.skip_to(begin);
         self.close(true).await?;
         self.connections.writer.flush().await?;
-        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
         let policy = self.migration.options.functions;
-        let done = functions::run_at_masters(&mut self.connections.target, &words, policy).await?;
+        let done = functions::run_at_masters(&mut self.connections.target, library, policy).await?;
         for note in done.notes() {
             self.migration.options.event_sender.send(Event::Note(note));
         }
@@ -348,18 +336,9 @@ impl<'a> Follower<'a> {
 
     /// What is whole is applied and answered, what is not is forgotten: the source sends it again.
     async fn abandon(&mut self) -> Result<()> {
-        match &mut self.connections.writer {
-            Writer::Standalone(one) => {
-                if !self.applier.is_without_checkpoint() {
-                    self.applier.abandon(one.out());
-                }
-                one.flush().await
-            }
-            Writer::Cluster(cluster) => {
-                cluster.abandon();
-                cluster.flush().await
-            }
-        }
+        self.applier.abandon();
+        self.connections.writer.abandon();
+        self.connections.writer.flush().await
     }
 
     /// Polls how far both ends are, and repairs suspect keys.
@@ -367,10 +346,10 @@ impl<'a> Follower<'a> {
         self.verify_token().await?;
         // Another run that has taken over, or a lost connection, is noticed when nothing is to be written too.
         self.connections.writer.check().await?;
-        if !self.applier.is_open() {
+        if !self.connections.writer.is_transaction_open() {
             self.connections.writer.keep_alive().await?;
         }
-        if !self.applier.is_open() && self.connections.writer.is_idle() {
+        if !self.connections.writer.is_transaction_open() && self.connections.writer.is_idle() {
             // Signs of life only: they count as applied.
             self.connections.writer.shared().applied.store(self.applier.offset(), Ordering::Release);
         }
@@ -394,10 +373,15 @@ impl<'a> Follower<'a> {
             if self.applier.expiry_guard.is_lagging() {
                 self.applier.expiry_guard.set_caught_up(self.applier.offset());
             }
-            if self.applier.expiry_guard.is_readable(applied) && !self.applier.is_open() {
+            if self.applier.expiry_guard.is_readable(applied)
+                && !self.connections.writer.is_transaction_open()
+            {
                 self.repair_suspects().await?;
             }
-            if self.finishing && !self.applier.is_open() && !self.applier.expiry_guard.is_active() {
+            if self.finishing
+                && !self.connections.writer.is_transaction_open()
+                && !self.applier.expiry_guard.is_active()
+            {
                 self.done = true;
                 return Ok(());
             }
@@ -455,7 +439,7 @@ impl<'a> Follower<'a> {
             self.repair
                 .write_pending(&mut self.connections, route, names, clock, &mut self.applier.expiry_guard)
                 .await?;
-            self.applier.set_selected(self.connections.writer.db());
+            self.connections.writer.resume_changes();
             self.refetch().await?;
         }
         Ok(())

@@ -25,6 +25,7 @@ use crate::snapshot::load::Loader;
 use crate::snapshot::restore::Conflict;
 use crate::stream::connections::Connections;
 use crate::stream::expiry_guard::ExpiryGuard;
+use crate::stream::operation::{Encoder, Operation};
 use crate::target::Writer;
 
 /// Suspects that are read together at a server, and of one slot of a cluster: the last index.
@@ -133,7 +134,7 @@ impl KeyRepair {
         if !self.suspects.is_empty() {
             return Ok(true);
         }
-        if expiry_guard.suspects_key().is_none() {
+        if !expiry_guard.lists_at_target() {
             self.suspects = expiry_guard
                 .take_suspects()
                 .into_iter()
@@ -258,7 +259,7 @@ impl KeyRepair {
             *self.unsupported.entry(what).or_default() += n;
         }
         connections.writer.flush().await?;
-        if expiry_guard.suspects_key().is_some() {
+        if expiry_guard.lists_at_target() {
             clear_suspects(connections, names, &done).await?;
         }
         Ok(())
@@ -325,15 +326,16 @@ fn snapshot_item<'v>(
 /// These keys are right now: they leave the list.
 async fn clear_suspects(connections: &mut Connections, names: &KeyNames, done: &[KeyRef]) -> Result<()> {
     for some in done.chunks(500) {
-        let members: Vec<Vec<u8>> = some.iter().map(|(db, key)| encode_key_ref(*db, key)).collect();
-        let mut words: Vec<&[u8]> = vec![b"ZREM", &names.suspects];
-        words.extend(members.iter().map(Vec::as_slice));
         match &mut connections.writer {
-            Writer::Standalone(_) => connections.target.execute(&names.suspects, &words).await?,
+            Writer::Standalone(_) => {
+                let members: Vec<Vec<u8>> = some.iter().map(|(db, key)| encode_key_ref(*db, key)).collect();
+                let mut words: Vec<&[u8]> = vec![b"ZREM", &names.suspects];
+                words.extend(members.iter().map(Vec::as_slice));
+                connections.target.execute(&names.suspects, &words).await?;
+            }
             Writer::Cluster(cluster) => {
-                let mut out = Vec::new();
-                command(&mut out, &words);
-                cluster.split(&out, None, false).await?;
+                cluster.begin_command(None);
+                cluster.push(Operation::ClearSuspects(some))?;
                 cluster.flush().await?;
             }
         }

@@ -1,10 +1,11 @@
 //! The stream of changes: applied in transactions, each with the checkpoint behind it.
 
-pub mod apply;
+pub(crate) mod apply;
 pub(crate) mod command_filter;
 pub(crate) mod connections;
-pub mod expiry_guard;
+pub(crate) mod expiry_guard;
 pub(crate) mod follower;
 pub(crate) mod key_repair;
+pub(crate) mod operation;
 pub(crate) mod scripts;
-pub mod translate;
+pub(crate) mod translate;

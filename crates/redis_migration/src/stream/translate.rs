@@ -52,7 +52,7 @@ pub(crate) fn unconditional<'a>(args: &[&'a [u8]]) -> Option<CommandWords<'a>> {
 
 /// What a target understands.
 #[derive(Clone, Debug)]
-pub struct CommandTranslator {
+pub(crate) struct CommandTranslator {
     /// Names of its commands, upper case; empty: it does not say.
     commands: HashSet<Vec<u8>>,
     /// What the target is.
@@ -131,7 +131,7 @@ impl CommandTranslator {
     ///
     /// # Errors
     /// What the connection meets.
-    pub async fn query(target: &ServerInfo, query: &mut QueryClient) -> Result<Self> {
+    pub(crate) async fn query(target: &ServerInfo, query: &mut QueryClient) -> Result<Self> {
         // A proxy may end the connection upon the question, and upon every command that it does not know.
         if target.missing.transactions {
             return Ok(Self {

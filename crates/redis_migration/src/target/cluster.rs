@@ -6,6 +6,7 @@
 //!
 //! Decision: ADR 0012, `docs/adr/0012-a-transaction-for-each-slot.md`.
 
+mod encode;
 mod replies;
 mod send;
 
@@ -16,19 +17,18 @@ use std::time::{Duration, Instant};
 
 use model::error::{Error, Result, Side};
 use redis_proto::command::{SLOTS, slot};
-use redis_proto::resp::{Reply, command};
 use tokio::sync::mpsc;
 
 use crate::checkpoint::fencing;
 use crate::checkpoint::keys::KeyNames;
-use crate::connection::client::{Client, Outgoing, reply_failure};
+use crate::connection::client::{Client, Outgoing};
 use crate::connection::node::Node;
 use crate::connection::query_client::QueryClient;
 use crate::connection::topology::{Addr, Topology};
-use crate::target::functions::{self, FunctionPolicy, LibraryOutcome};
+use crate::target::functions::FunctionPolicy;
 use crate::target::pipeline::{PendingReply, Shared};
 use crate::target::replies::{Outcome, read};
-use crate::target::slot_router::{SlotCommand, route_commands};
+use crate::target::slot_router::Broadcast;
 
 /// One write is about this long.
 const WRITE_BYTES: usize = 128 << 10;
@@ -87,15 +87,6 @@ struct SlotQueue {
     has_checkpoint: bool,
 }
 
-/// What no slot can do by itself, of commands that were split.
-#[derive(Debug, Default)]
-pub(crate) struct Split {
-    /// To be done at every server, by [`ClusterWriter::broadcast`].
-    pub(crate) broadcast: Option<Vec<Vec<u8>>>,
-    /// Changes whose keys belong to different slots.
-    pub(crate) cross_slot: Vec<Vec<Vec<u8>>>,
-}
-
 /// A reply that was received while waiting, if any.
 #[derive(Debug)]
 pub(crate) struct Received(Option<(u16, Outcome)>);
@@ -121,7 +112,7 @@ impl Drop for ServerConnection {
 /// The writer of a cluster.
 pub struct ClusterWriter {
     node: Node,
-    fence: Fence,
+    fence: Arc<Fence>,
     /// Slot checkpoints of another snapshot do not count: those of this one begin with this.
     epoch: String,
     servers: Vec<ServerConnection>,
@@ -144,6 +135,12 @@ pub struct ClusterWriter {
     current_slot: u16,
     /// Within a transaction of the source nothing is sent: its part of a slot stays whole.
     in_source_transaction: bool,
+    /// Where the command that is being taken stands in the stream; none: it is not part of one.
+    span: Option<(u64, u64)>,
+    /// A command for every server, for [`ClusterWriter::broadcast`].
+    pub(crate) to_broadcast: Option<Broadcast>,
+    /// Changes whose keys belong to different slots.
+    pub(crate) cross_slot: Vec<Vec<Vec<u8>>>,
     /// Every server lets earlier runs be disconnected.
     pub(crate) fenced: bool,
     /// The token was verified; it is verified again for each server that is connected later.
@@ -174,7 +171,7 @@ impl ClusterWriter {
         let (outcome_sender, replies) = mpsc::unbounded_channel();
         let mut cluster = Self {
             node,
-            fence,
+            fence: Arc::new(fence),
             epoch: String::new(),
             servers: Vec::new(),
             slots: topology.slots(),
@@ -189,6 +186,9 @@ impl ClusterWriter {
             pending_replies: Vec::new(),
             current_slot: 0,
             in_source_transaction: false,
+            span: None,
+            to_broadcast: None,
+            cross_slot: Vec::new(),
             fenced: true,
             is_open: false,
             from_file: false,
@@ -296,45 +296,31 @@ impl ClusterWriter {
         if self.scratch.is_empty() {
             return;
         }
-        let (bytes, pending_replies) =
+        let (mut bytes, replies) =
             (std::mem::take(&mut self.scratch), std::mem::take(&mut self.pending_replies));
-        let commands = u32::try_from(pending_replies.len()).unwrap_or(u32::MAX);
-        self.enqueue(self.current_slot, &bytes, commands, pending_replies, None);
+        let commands = u32::try_from(replies.len()).unwrap_or(u32::MAX);
+        self.enqueue(self.current_slot, commands, |batch| {
+            batch.bytes.extend_from_slice(&bytes);
+            batch.pending_replies.extend(replies);
+        });
         // A command that was very long leaves no buffer behind.
         if bytes.capacity() <= 2 * WRITE_BYTES {
+            bytes.clear();
             self.scratch = bytes;
-            self.scratch.clear();
         }
     }
 
-    /// A change of the stream between two offsets; one that its slot has already is passed over.
-    fn enqueue_change(&mut self, slot: u16, bytes: &[u8], commands: u32, begin: u64, end: u64) {
-        if end > self.queues[usize::from(slot)].done {
-            self.enqueue(slot, bytes, commands, vec![], Some((begin, end)));
-        }
-    }
-
-    fn enqueue(
-        &mut self,
-        slot: u16,
-        bytes: &[u8],
-        commands: u32,
-        pending_replies: Vec<PendingReply>,
-        span: Option<(u64, u64)>,
-    ) {
+    /// Adds commands to what is gathered for a slot.
+    fn enqueue(&mut self, slot: u16, commands: u32, add: impl FnOnce(&mut Batch)) {
         let queue = &mut self.queues[usize::from(slot)];
         if queue.pending.commands == 0 && queue.in_flight.is_none() {
             self.ready.push(slot);
         }
         let batch = &mut queue.pending;
-        batch.bytes.extend_from_slice(bytes);
+        let before = batch.bytes.len();
+        add(batch);
         batch.commands += commands;
-        batch.pending_replies.extend(pending_replies);
-        if let Some((begin, end)) = span {
-            batch.begin.get_or_insert(begin);
-            batch.end = end;
-        }
-        self.queued_bytes += bytes.len() as u64;
+        self.queued_bytes += (batch.bytes.len() - before) as u64;
     }
 
     /// Everything of the stream up to here is applied, when `current` is what was taken of it.
@@ -349,76 +335,6 @@ impl ClusterWriter {
     async fn step(&mut self) -> Result<()> {
         let received = self.next_reply().await;
         self.handle_reply(received).await
-    }
-
-    /// Changes, as they would be written for one server, go to their slots; `span` is where they stand in the stream, if they
-    /// do. Answers what no slot can do by itself.
-    pub(crate) async fn split(
-        &mut self,
-        bytes: &[u8],
-        span: Option<(u64, u64)>,
-        in_source_transaction: bool,
-    ) -> Result<Split> {
-        self.in_source_transaction = in_source_transaction;
-        let mut split = Split::default();
-        if bytes.is_empty() {
-            return Ok(split);
-        }
-        for routed in route_commands(bytes, &self.fence.names)? {
-            match (routed, span) {
-                (SlotCommand::Slot(slot, bytes, n), Some((begin, end))) => {
-                    self.enqueue_change(slot, &bytes, n, begin, end)
-                }
-                (SlotCommand::Slot(slot, bytes, n), None) => self.enqueue(slot, &bytes, n, vec![], None),
-                (SlotCommand::Broadcast(words), _) => split.broadcast = Some(words),
-                (SlotCommand::CrossSlot(words), _) => split.cross_slot.push(words),
-            }
-        }
-        self.apply_backpressure().await?;
-        Ok(split)
-    }
-
-    /// Does the same at every server, when everything before it is done. Interrupted, it is done again. `checkpoint`, a key and
-    /// its value, outlives a flush: it stands again in the moment in which the last server is empty.
-    pub(crate) async fn broadcast(
-        &mut self,
-        words: &[Vec<u8>],
-        query: &mut QueryClient,
-        checkpoint: Option<(&[u8], &[u8])>,
-    ) -> Result<LibraryOutcome> {
-        let in_source_transaction = std::mem::replace(&mut self.in_source_transaction, false);
-        self.flush().await?;
-        self.in_source_transaction = in_source_transaction;
-        if let Some((key, value)) = checkpoint {
-            query.execute(key, &[b"SET", key, value]).await?;
-        }
-        query.refresh().await?;
-        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-        if words[0].eq_ignore_ascii_case(b"FUNCTION") {
-            return functions::run_at_masters(query, &words, self.functions).await;
-        }
-        let flushes = words[0].to_ascii_uppercase().starts_with(b"FLUSH");
-        let home = checkpoint.filter(|_| flushes).map(|(key, _)| query.addr_of_key(key));
-        for addr in query.masters().into_iter().filter(|addr| Some(addr) != home.as_ref()) {
-            query.client_at(&addr).await?.execute(&words).await.map_err(|f| f.at(Side::Target))?;
-        }
-        if let (Some(addr), Some((key, value))) = (home, checkpoint) {
-            let mut all = Vec::new();
-            for args in [&[b"MULTI".as_slice()][..], &words, &[b"SET", key, value], &[b"EXEC"]] {
-                command(&mut all, args);
-            }
-            let client = query.client_at(&addr).await?;
-            let url = client.display_url().to_owned();
-            let replies = client.pipeline(&all, 4).await.map_err(|f| f.at(Side::Target))?;
-            if let Some(Reply::Error(text)) = replies.into_iter().rev().find(|a| matches!(a, Reply::Error(_)))
-            {
-                return Err(reply_failure(&url, "flush", &text).at(Side::Target));
-            }
-        }
-        if flushes {
-            self.reset_offsets();
-        }
-        Ok(LibraryOutcome::default())
     }
 
     /// Sends when enough was gathered, and waits while too much is unanswered.
@@ -448,6 +364,11 @@ impl ClusterWriter {
             self.step().await?;
         }
         Ok(())
+    }
+
+    /// True within a transaction of the source.
+    pub(crate) fn is_in_source_transaction(&self) -> bool {
+        self.in_source_transaction
     }
 
     /// What was gathered and not sent is forgotten: the source sends it again.

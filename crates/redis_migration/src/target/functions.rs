@@ -88,17 +88,40 @@ fn library_of(list: &Reply, function: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-/// The words of the stream as the target is told them. It may have had the command already: what it brings replaces itself.
-pub(crate) fn repeatable(words: &[Vec<u8>]) -> Vec<Vec<u8>> {
-    let is = |word: &[u8]| words.get(1).is_some_and(|w| w.eq_ignore_ascii_case(word));
-    let has = |word: &[u8]| words.iter().skip(2).any(|w| w.eq_ignore_ascii_case(word));
-    let own = |word: &[u8]| word.to_vec();
-    match words.last() {
-        Some(code) if is(b"LOAD") => vec![own(b"FUNCTION"), own(b"LOAD"), own(b"REPLACE"), code.clone()],
-        Some(_) if is(b"RESTORE") && words.len() > 2 && !has(b"FLUSH") => {
-            vec![own(b"FUNCTION"), own(b"RESTORE"), words[2].clone(), own(b"REPLACE")]
+/// A `FUNCTION` command, in a form that can be repeated: the target may have executed it already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LibraryCommand {
+    args: Vec<Vec<u8>>,
+    /// It deletes one library.
+    deletes: bool,
+}
+
+impl LibraryCommand {
+    /// Out of the source's command; what it loads replaces itself.
+    pub(crate) fn parse(args: &[&[u8]]) -> Self {
+        let is = |word: &[u8]| args.get(1).is_some_and(|w| w.eq_ignore_ascii_case(word));
+        let has = |word: &[u8]| args.iter().skip(2).any(|w| w.eq_ignore_ascii_case(word));
+        match args.last() {
+            Some(code) if is(b"LOAD") => Self::load(code),
+            Some(_) if is(b"RESTORE") && args.len() > 2 && !has(b"FLUSH") => {
+                Self::new(&[b"FUNCTION", b"RESTORE", args[2], b"REPLACE"], false)
+            }
+            _ => Self::new(args, is(b"DELETE")),
         }
-        _ => words.to_vec(),
+    }
+
+    /// Loads a library.
+    pub(crate) fn load(code: &[u8]) -> Self {
+        Self::new(&[b"FUNCTION", b"LOAD", b"REPLACE", code], false)
+    }
+
+    fn new(args: &[&[u8]], deletes: bool) -> Self {
+        Self { args: args.iter().map(|word| word.to_vec()).collect(), deletes }
+    }
+
+    /// Name and arguments.
+    pub(crate) fn args(&self) -> Vec<&[u8]> {
+        self.args.iter().map(Vec::as_slice).collect()
     }
 }
 
@@ -108,15 +131,14 @@ pub(crate) fn repeatable(words: &[Vec<u8>]) -> Vec<Vec<u8>> {
 /// [`Kind::Conflict`] with the operation [`FUNCTION`] when the policy says so; what the connection meets.
 pub(crate) async fn run_at(
     client: &mut Client,
-    words: &[&[u8]],
+    command: &LibraryCommand,
     policy: FunctionPolicy,
     out: &mut LibraryOutcome,
 ) -> Result<()> {
     for _ in 0..LIBRARIES_MAX {
-        let Err(f) = client.execute(words).await else { return Ok(()) };
-        let deletes = words.get(1).is_some_and(|w| w.eq_ignore_ascii_case(b"DELETE"));
+        let Err(f) = client.execute(&command.args()).await else { return Ok(()) };
         // It was deleted when this was interrupted, or had been left out.
-        if deletes && f.message.contains("not found") {
+        if command.deletes && f.message.contains("not found") {
             return Ok(());
         }
         if !matches!(f.kind, Kind::Invalid | Kind::Unsupported | Kind::Conflict) {
@@ -154,12 +176,12 @@ fn refused(f: &Error) -> Error {
 /// As [`run_at`].
 pub(crate) async fn run_at_masters(
     query: &mut QueryClient,
-    words: &[&[u8]],
+    command: &LibraryCommand,
     policy: FunctionPolicy,
 ) -> Result<LibraryOutcome> {
     let mut out = LibraryOutcome::default();
     for addr in query.masters() {
-        run_at(query.client_at(&addr).await?, words, policy, &mut out)
+        run_at(query.client_at(&addr).await?, command, policy, &mut out)
             .await
             .map_err(|f| f.at(Side::Target))?;
     }
@@ -195,8 +217,8 @@ mod tests {
     #[test]
     fn red_13_function_library_commands_can_be_repeated() {
         let said = |line: &str| {
-            let words: Vec<Vec<u8>> = line.split(' ').map(|w| w.as_bytes().to_vec()).collect();
-            String::from_utf8_lossy(&repeatable(&words).join(&b' ')).into_owned()
+            let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            String::from_utf8_lossy(&LibraryCommand::parse(&args).args().join(&b' ')).into_owned()
         };
         assert_eq!(said("FUNCTION LOAD x"), "FUNCTION LOAD REPLACE x");
         assert_eq!(said("function load replace x"), "FUNCTION LOAD REPLACE x");

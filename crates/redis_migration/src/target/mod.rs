@@ -5,6 +5,7 @@ pub mod functions;
 pub mod pipeline;
 mod replies;
 pub(crate) mod slot_router;
+pub(crate) mod transaction;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use crate::checkpoint::keys::KeyNames;
 use crate::connection::client::{Client, KEEP_ALIVE_INTERVAL};
 use crate::connection::node::Node;
 use crate::connection::topology::Topology;
+use crate::stream::operation::{Encoder, Operation};
 
 /// One server, or a cluster.
 #[derive(Debug)]
@@ -51,6 +53,36 @@ impl Writer {
                     ClusterWriter::open(target.clone(), topology, fence, true, shared).await?,
                 )))
             }
+        }
+    }
+
+    /// The operations that follow are of a command between two offsets of the stream, or of no stream.
+    pub(crate) fn begin_command(&mut self, span: Option<(u64, u64)>) {
+        if let Writer::Cluster(cluster) = self {
+            cluster.begin_command(span);
+        }
+    }
+
+    /// True when commands of the stream wait for the end of their transaction.
+    pub(crate) fn is_transaction_open(&self) -> bool {
+        match self {
+            Writer::Standalone(one) => one.changes.is_open(),
+            Writer::Cluster(cluster) => cluster.is_in_source_transaction(),
+        }
+    }
+
+    /// Forgets the part of the stream that will not end its transaction.
+    pub(crate) fn abandon(&mut self) {
+        match self {
+            Writer::Standalone(one) => one.abandon(),
+            Writer::Cluster(cluster) => cluster.abandon(),
+        }
+    }
+
+    /// What follows are changes: those before may have selected another database.
+    pub(crate) fn resume_changes(&mut self) {
+        if let Writer::Standalone(one) = self {
+            one.changes.set_selected(one.db);
         }
     }
 
@@ -178,6 +210,15 @@ impl Writer {
         match self {
             Writer::Standalone(one) => &one.shared,
             Writer::Cluster(cluster) => &cluster.shared,
+        }
+    }
+}
+
+impl Encoder for Writer {
+    fn push(&mut self, operation: Operation<'_>) -> Result<()> {
+        match self {
+            Writer::Standalone(one) => one.push(operation),
+            Writer::Cluster(cluster) => cluster.push(operation),
         }
     }
 }

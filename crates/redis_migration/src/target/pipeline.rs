@@ -12,7 +12,10 @@ use redis_proto::resp::Commands;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
 
+use crate::checkpoint::Checkpoint;
 use crate::connection::client::{Client, KEEP_ALIVE_INTERVAL, Outgoing, is_transient, reply_failure};
+use crate::stream::operation::{Encoder, Operation};
+use crate::target::transaction::{Grouping, TransactionEncoder};
 pub(crate) use replies::diverged;
 use replies::read;
 
@@ -226,6 +229,8 @@ pub struct Pipeline {
     last_write_at: Instant,
     /// The database that the next command is about; none: not known.
     pub(crate) db: Option<u32>,
+    /// Writes the changes of a stream.
+    pub(crate) changes: Box<TransactionEncoder>,
     /// What both halves know.
     pub shared: Arc<Shared>,
     reader: tokio::task::JoinHandle<()>,
@@ -256,6 +261,7 @@ impl Pipeline {
             url,
             last_write_at: Instant::now(),
             db: Some(0),
+            changes: Box::new(TransactionEncoder::new(Grouping::Transactions, None, false)),
             shared,
             reader,
         }
@@ -272,11 +278,46 @@ impl Pipeline {
         self.shared.state().pending.push_back((pending_reply, u32::try_from(bytes).unwrap_or(u32::MAX)));
     }
 
-    /// The same of so many changes that were written alone, the last of which ends at an offset of the stream.
-    pub fn push_pending_changes(&self, count: u64, bytes: usize, offset: u64) {
-        for i in 0..count {
-            self.push_pending(PendingReply::Change { offset }, if i == 0 { bytes } else { 0 });
+    /// Ends the open transaction of the stream, if it may end. `checkpoint` is stored with it; then the stream is applied up
+    /// to `offset`.
+    pub(crate) fn close_transaction(&mut self, checkpoint: impl FnOnce() -> Option<Checkpoint>, offset: u64) {
+        if !self.changes.can_close() {
+            return;
         }
+        let text = checkpoint().map(|checkpoint| checkpoint.text());
+        if let Some(closed) = self.changes.close(text.as_deref(), &mut self.out) {
+            self.push_pending(PendingReply::Transaction { replies: closed.replies, offset }, closed.bytes);
+            self.db = self.changes.selected();
+        }
+    }
+
+    /// The same for commands of a file, of which each may be refused.
+    pub(crate) fn close_import_batch(&mut self) {
+        if let Some(closed) = self.changes.close(None, &mut self.out) {
+            // An open transaction is not sent in parts: all of it is still there.
+            let sent = self.out[self.out.len().saturating_sub(closed.bytes)..].into();
+            self.push_pending(PendingReply::ImportBatch { replies: closed.replies, sent }, closed.bytes);
+            self.db = self.changes.selected();
+        }
+    }
+
+    /// Expects the replies to commands that were written without a transaction; the last ends at an offset of the stream.
+    pub(crate) fn push_pending_single(&mut self, offset: u64) {
+        let Some(written) = self.changes.take_single(&self.out) else { return };
+        for i in 0..written.replies {
+            let bytes = if i == 0 { written.bytes } else { 0 };
+            self.push_pending(PendingReply::Change { offset }, bytes);
+        }
+    }
+
+    /// Removes the part of a transaction of the stream that will not end.
+    pub(crate) fn abandon(&mut self) {
+        self.changes.abandon(&mut self.out);
+    }
+
+    /// True when the open transaction of the stream should be closed.
+    pub(crate) fn is_transaction_full(&self) -> bool {
+        self.changes.is_full(&self.out)
     }
 
     /// Sends what was written when that is enough, and waits while too much is unanswered.
@@ -374,6 +415,13 @@ impl Pipeline {
     pub async fn flush(&mut self) -> Result<()> {
         self.send().await?;
         self.wait_until(|shared| shared.state().pending.is_empty()).await
+    }
+}
+
+impl Encoder for Pipeline {
+    fn push(&mut self, operation: Operation<'_>) -> Result<()> {
+        self.changes.encode(operation, &mut self.out);
+        Ok(())
     }
 }
 

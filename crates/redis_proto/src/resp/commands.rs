@@ -8,7 +8,7 @@ use crate::error::{ProtocolError, Result};
 const KEEP: usize = 1 << 20;
 
 /// One command.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Command<'b> {
     /// Its bytes in the stream.
     pub raw: &'b [u8],

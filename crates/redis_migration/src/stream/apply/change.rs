@@ -4,13 +4,14 @@ use model::error::Result;
 use redis_proto::command;
 use redis_proto::resp::Command;
 
-use super::Applier;
+use super::{Applier, upper_case};
 use crate::checkpoint::target_locks;
 use crate::route::Routed;
 use crate::stream::command_filter::db_arguments;
-use crate::stream::expiry_guard::Verdict;
+use crate::stream::expiry_guard::{SuspectList, Verdict};
+use crate::stream::operation::{CommandForm, Encoder, Operation, ServerCommand};
 use crate::stream::translate::{Translation, unconditional};
-use crate::target::functions::repeatable;
+use crate::target::functions::LibraryCommand;
 
 impl Applier {
     /// Commands that name another database, while databases have other numbers at the target.
@@ -18,7 +19,7 @@ impl Applier {
         &mut self,
         name: &[u8],
         command: &Command<'_>,
-        out: &mut Vec<u8>,
+        out: &mut dyn Encoder,
         now_ms: i64,
     ) -> Result<()> {
         let words: Vec<&[u8]> = command.args().collect();
@@ -42,40 +43,65 @@ impl Applier {
         {
             return self.suspect_keys(name, &words, out);
         }
-        if !self.guard_expiry(name, &words, &args, db, out, now_ms) {
-            self.write_args(db, &args, out);
+        if !self.guard_expiry(name, &words, &args, db, out, now_ms)? {
+            self.write(db, name, CommandForm::Built(&args), out)?;
         }
-        if name == b"SWAPDB" {
-            self.record_swap(&args, &words, out);
+        match name {
+            b"SWAPDB" => self.record_swap(&args, &words, out),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Databases have changed places: what stands at the target about migrations stays in its database 0, and a suspect key
     /// goes with its database. `in_source_numbers`: the same command in the source's numbers.
-    fn record_swap(&mut self, args: &[&[u8]], in_source_numbers: &[&[u8]], out: &mut Vec<u8>) {
+    fn record_swap(
+        &mut self,
+        args: &[&[u8]],
+        in_source_numbers: &[&[u8]],
+        out: &mut dyn Encoder,
+    ) -> Result<()> {
         let (Some((a, b)), Some(from)) = (swapdb_arguments(args), swapdb_arguments(in_source_numbers)) else {
-            return;
+            return Ok(());
         };
         self.swapped_dbs = Some(from);
-        if let Some(names) = self.names.clone().filter(|_| a != b && (a == 0 || b == 0)) {
+        if let Some(names) = self.names.as_ref().filter(|_| a != b && (a == 0 || b == 0)) {
+            let db = a.max(b);
             for key in [&names.suspects, &names.scripts, &names.fencing_token, &target_locks::locks_key()] {
-                self.append_internal(a.max(b), &[b"MOVE", key, b"0"], out);
+                out.push(Operation::Internal { db, key, args: &[b"MOVE", key, b"0"] })?;
             }
-            self.append_internal(a.max(b), &[b"DEL", &names.checkpoint], out);
+            let key = &names.checkpoint;
+            out.push(Operation::Internal { db, key, args: &[b"DEL", key] })?;
         }
-        let words = self.expiry_guard.swap_dbs(from);
-        self.append_internal(0, &as_slices(&words), out);
+        match self.expiry_guard.swap_dbs(from) {
+            true => out.push(Operation::SwapSuspects(from.0, from.1)),
+            false => Ok(()),
+        }
     }
 
-    /// A change in words that the target understands; `raw` is how it came, if it goes on whole.
+    /// Passes a command on.
+    pub(super) fn write(
+        &mut self,
+        db: u32,
+        name: &[u8],
+        command: CommandForm<'_>,
+        out: &mut dyn Encoder,
+    ) -> Result<()> {
+        self.commands += 1;
+        out.push(match name {
+            b"FLUSHDB" => Operation::Server { db: Some(db), command: ServerCommand::Flush(command) },
+            b"SCRIPT" => Operation::Server { db: Some(db), command: ServerCommand::Scripts(command) },
+            _ => Operation::Data { db, name, command },
+        })
+    }
+
+    /// A change in words that the target understands; `received` is the whole command, if that is passed on.
     fn write_translated(
         &mut self,
         name: &[u8],
         args: &[&[u8]],
-        raw: Option<&[u8]>,
+        received: Option<Command<'_>>,
         db: u32,
-        out: &mut Vec<u8>,
+        out: &mut dyn Encoder,
         now_ms: i64,
     ) -> Result<()> {
         let words = if name == b"SET" { unconditional(args) } else { None };
@@ -89,20 +115,20 @@ impl Applier {
             .map_or(Translation::Unchanged, |translator| translator.translate(name, args))
         {
             Translation::Unchanged => {
-                if !self.guard_expiry(name, args, args, db, out, now_ms) {
-                    match raw {
-                        Some(raw) => self.write(db, raw, out),
-                        None => self.write_args(db, args, out),
-                    }
+                if self.guard_expiry(name, args, args, db, out, now_ms)? {
+                    return Ok(());
                 }
-                Ok(())
+                if let (b"SET", [_, key, value]) = (name, args) {
+                    return self.write_set(db, key, value, out);
+                }
+                self.write(db, name, received.map_or(CommandForm::Built(args), CommandForm::Received), out)
             }
             Translation::Commands(all) => {
                 for words in all {
                     let words: Vec<&[u8]> = words.iter().map(|word| &**word).collect();
                     let name = words[0].to_ascii_uppercase();
-                    if !self.guard_expiry(&name, &words, &words, db, out, now_ms) {
-                        self.write_args(db, &words, out);
+                    if !self.guard_expiry(&name, &words, &words, db, out, now_ms)? {
+                        self.write(db, &name, CommandForm::Built(&words), out)?;
                     }
                 }
                 Ok(())
@@ -116,24 +142,22 @@ impl Applier {
         }
     }
 
-    /// The same of a change whose keys belong to different slots of the target.
-    pub(crate) fn suspect_cross_slot(&mut self, words: &[Vec<u8>], out: &mut Vec<u8>) -> Result<()> {
-        let args = as_slices(words);
-        let name = args.first().map(|name| name.to_ascii_uppercase()).unwrap_or_default();
-        self.suspect_keys(&name, &args, out)
+    /// The keys of a change that belong to different slots of the target become suspect.
+    pub(crate) fn suspect_cross_slot(&mut self, words: &[Vec<u8>], out: &mut dyn Encoder) -> Result<()> {
+        let (args, mut upper) = (as_slices(words), [0; 16]);
+        let name = upper_case(args.first().copied().unwrap_or_default(), &mut upper);
+        self.suspect_keys(name, &args, out)
     }
 
     /// A change that the target cannot make: the source is asked what became of its keys.
-    pub(super) fn suspect_keys(&mut self, name: &[u8], args: &[&[u8]], out: &mut Vec<u8>) -> Result<()> {
+    pub(super) fn suspect_keys(&mut self, name: &[u8], args: &[&[u8]], out: &mut dyn Encoder) -> Result<()> {
         let unknown = command::keys(args).is_none_or(|keys| keys.is_empty());
         if unknown || !self.from_server {
             return Err(
                 self.refused(&String::from_utf8_lossy(name), "the target does not support this command")
             );
         }
-        let words = self.expiry_guard.suspect_all(name, args, self.db, self.offset);
-        self.append_internal(0, &as_slices(&words), out);
-        Ok(())
+        list_suspects(&self.expiry_guard.suspect_all(name, args, self.db, self.offset), out)
     }
 
     /// The text of the script that an `EVALSHA` calls.
@@ -150,49 +174,47 @@ impl Applier {
         }
     }
 
-    /// Looks at the keys of a change before it, where they are watched; true when that does the change too.
+    /// Checks the keys of a change before it, where that is needed; true when the check makes the change too.
     pub(super) fn guard_expiry(
         &mut self,
         name: &[u8],
         args: &[&[u8]],
         translated: &[&[u8]],
         db: u32,
-        out: &mut Vec<u8>,
+        out: &mut dyn Encoder,
         now_ms: i64,
-    ) -> bool {
-        match self.expiry_guard.check(name, args, translated, (self.db, db), now_ms) {
+    ) -> Result<bool> {
+        match self.expiry_guard.check(name, args, self.db, now_ms) {
             Verdict::Pass => {}
-            Verdict::CheckFirst(words) => self.append_internal(db, &as_slices(&words), out),
-            Verdict::Suspect(words) => self.append_internal(0, &as_slices(&words), out),
-            Verdict::Wrap(words) => {
-                self.write_args(db, &as_slices(&words), out);
-                return true;
+            Verdict::CheckFirst(check) => out.push(Operation::Check { db, check: &check })?,
+            Verdict::Suspect(list) => list_suspects(&list, out)?,
+            Verdict::Wrap(check) => {
+                self.commands += 1;
+                out.push(Operation::CheckedChange { db, check: &check, change: translated })?;
+                return Ok(true);
             }
         }
-        false
+        Ok(false)
     }
 
-    /// A command about libraries of functions. Carried out apart, it counts as applied when that is done ([`Applier::skip_to`]).
-    pub(super) fn function(&mut self, command: &Command<'_>, out: &mut Vec<u8>) {
+    /// A command about libraries of functions.
+    pub(super) fn function(&mut self, command: &Command<'_>, out: &mut dyn Encoder) -> Result<()> {
         if self
             .translator
             .as_ref()
             .is_some_and(|translator| translator.translate(b"FUNCTION", &[]) != Translation::Unchanged)
         {
             *self.unsupported.entry("FUNCTION (the target has no such command)".into()).or_default() += 1;
-            return;
+            return Ok(());
         }
-        let words: Vec<Vec<u8>> = command.args().map(<[u8]>::to_vec).collect();
-        // The target may have it already, by the snapshot.
-        let words = repeatable(&words);
-        if self.separates_functions && !self.changes_only && !self.in_source_transaction {
-            self.commands += 1;
-            self.offset = self.offset.saturating_sub(command.raw.len() as u64);
-            self.library = Some(words);
-            return;
-        }
-        let db = self.target_db.or(self.selected).unwrap_or(0);
-        self.write_args(db, &as_slices(&words), out);
+        let library = LibraryCommand::parse(&command.args().collect::<Vec<_>>());
+        self.commands += 1;
+        out.push(Operation::Server { db: self.target_db, command: ServerCommand::Libraries(&library) })
+    }
+
+    fn write_set(&mut self, db: u32, key: &[u8], value: &[u8], out: &mut dyn Encoder) -> Result<()> {
+        self.commands += 1;
+        out.push(Operation::Set { db, key, value })
     }
 
     pub(super) fn apply_data(
@@ -200,22 +222,24 @@ impl Applier {
         name: &[u8],
         command: &Command<'_>,
         db: u32,
-        out: &mut Vec<u8>,
+        out: &mut dyn Encoder,
         now_ms: i64,
     ) -> Result<()> {
-        let plain = name == b"SET" && command.arg(3).is_none();
+        let plain = name == b"SET" && command.len() == 3;
         let needs_arguments =
             self.expiry_guard.is_active() || self.route.has_filter() || (self.translator.is_some() && !plain);
         let needs_arguments =
             needs_arguments || matches!(name, b"SWAPDB" | b"EVALSHA") || (name == b"SET" && !plain);
         if !needs_arguments && name != b"FLUSHDB" {
-            self.write(db, command.raw, out);
-            return Ok(());
+            return match (command.arg(1), command.arg(2)) {
+                (Some(key), Some(value)) if plain => self.write_set(db, key, value, out),
+                _ => self.write(db, name, CommandForm::Received(*command), out),
+            };
         }
         let mut args: Vec<&[u8]> = command.args().collect();
-        let (text, mut raw, mut name) = (self.script_text(name, &args)?, Some(command.raw), name);
+        let (text, mut received, mut name) = (self.script_text(name, &args)?, Some(*command), name);
         if let Some(text) = &text {
-            (args[0], args[1], raw, name) = (b"EVAL", text, None, b"EVAL");
+            (args[0], args[1], received, name) = (b"EVAL", text, None, b"EVAL");
         }
         match self.route.route_command(&args) {
             Routed::Whole => {}
@@ -235,14 +259,23 @@ impl Applier {
         if name == b"FLUSHDB" && self.route.has_filter() {
             return Err(self.refused("FLUSHDB", "the key filter excludes some of its keys"));
         }
-        self.write_translated(name, &args, raw, db, out, now_ms)?;
-        if name == b"FLUSHDB" && db == 0 {
-            self.store_scripts(None, out);
+        self.write_translated(name, &args, received, db, out, now_ms)?;
+        match name {
+            b"FLUSHDB" if db == 0 => self.store_scripts(None, out),
+            b"SWAPDB" => self.record_swap(&args, &args, out),
+            _ => Ok(()),
         }
-        if name == b"SWAPDB" {
-            self.record_swap(&args, &args, out);
+    }
+}
+
+/// Lists keys as suspect at the target, where any are to be listed there.
+fn list_suspects(list: &SuspectList, out: &mut dyn Encoder) -> Result<()> {
+    match list.key_refs.is_empty() {
+        true => Ok(()),
+        false => {
+            let (key_refs, always_refetch) = (&list.key_refs[..], list.always_refetch);
+            out.push(Operation::Suspect { key_refs, always_refetch })
         }
-        Ok(())
     }
 }
 

@@ -1,8 +1,7 @@
-//! Pure: the source's stream becomes transactions at the target, each of which also says how far the stream is applied.
+//! Pure: decides what the commands of the source's stream mean for the target, as operations ([`crate::stream::operation`]).
 
 mod change;
 mod restore;
-mod transaction;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,6 +9,7 @@ use std::sync::Arc;
 use model::error::{Error, Kind, Result, Side};
 use redis_proto::resp::Command;
 
+use crate::checkpoint::Checkpoint;
 use crate::checkpoint::keys::KeyNames;
 use crate::connection::RESERVED_PREFIX;
 use crate::migration::MasterRank;
@@ -17,18 +17,14 @@ use crate::route::Route;
 use crate::source::psync::Position;
 use crate::stream::command_filter::{db_arguments, is_administrative, is_data};
 use crate::stream::expiry_guard::ExpiryGuard;
+use crate::stream::operation::{CommandForm, Encoder, Operation, ServerCommand};
 use crate::stream::scripts::ScriptCache;
 use crate::stream::translate::CommandTranslator;
 use crate::target::functions::{self, LibraryOutcome};
 
-/// Commands of one transaction; the source's own transactions are never divided.
-const TRANSACTION_COMMANDS: u64 = 500;
-/// Bytes of one transaction.
-const TRANSACTION_BYTES: usize = 256 << 10;
-
 /// What a command of the stream asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CommandOutcome {
+pub(crate) enum CommandOutcome {
     /// Nothing more.
     Nothing,
     /// The source wants to know at once how far the stream is applied.
@@ -36,30 +32,7 @@ pub enum CommandOutcome {
 }
 
 /// What the stream of one master cannot tell of the others: a full resynchronisation is needed.
-pub const FULL_RESYNC: &str = "anew";
-
-/// A transaction that is being written.
-#[derive(Clone, Copy, Debug)]
-struct OpenTransaction {
-    /// Where it begins in the buffer.
-    start: usize,
-    /// Answers to come before that of its `EXEC`.
-    replies: u64,
-}
-
-/// `SET`s of nothing but a key and a value that follow each other: written as one `MSET` they cost the target half.
-#[derive(Clone, Copy, Debug, Default)]
-struct PendingSets {
-    /// Where the first of their keys begins in the buffer.
-    start: usize,
-    count: u64,
-}
-
-/// How such a command begins; its key and value follow as they stand in an `MSET`.
-const SET_HEADER: &[u8] = b"*3\r\n$3\r\nSET\r\n";
-/// Commands of one `MSET`, and the length from which on a value goes alone, bytes.
-const SETS_PER_MSET: u64 = 64;
-const SET_VALUE_MAX: usize = 4 << 10;
+pub(crate) const FULL_RESYNC: &str = "anew";
 
 /// A command's name in upper case, in `buffer` when it fits; longer names are returned as they are.
 fn upper_case<'a>(name: &'a [u8], buffer: &'a mut [u8; 16]) -> &'a [u8] {
@@ -83,55 +56,43 @@ fn unordered_command(name: &[u8]) -> Error {
     Error::new(Kind::Changed, FULL_RESYNC, m).at(Side::Source)
 }
 
-/// Turns commands into transactions.
+/// Turns commands into operations.
 #[derive(Debug)]
-pub struct Applier {
+pub(crate) struct Applier {
     route: Route,
-    /// None: nothing is noted at the target, as for an import.
+    /// None: nothing is kept at the target, as for an import.
     names: Option<KeyNames>,
     replid: String,
-    /// Where the stream is, and how that is called at the target.
+    /// The database of the stream, and its number at the target.
     db: u32,
     target_db: Option<u32>,
-    /// Where the target's connection is; none: nobody knows.
-    selected: Option<u32>,
-    /// Databases of the target that are known to be there.
-    known_dbs: BTreeSet<u32>,
-    /// Databases that what was written last needs beside them: to be proven before it is sent.
-    pub(crate) dbs_to_verify: Vec<u32>,
-    open: Option<OpenTransaction>,
-    sets: PendingSets,
     /// Within a transaction of the source.
     in_source_transaction: bool,
     offset: u64,
-    /// Only the changes are written, not the transactions around them; there is only database 0.
-    changes_only: bool,
+    /// The target has only database 0.
+    single_database: bool,
     /// The source is a server of the user's, not a file from anywhere.
     from_server: bool,
-    /// Whatever its commands do is wanted.
+    /// Commands that reach beyond single keys are applied too.
     accepts_all: bool,
-    /// The source is one of several servers that are one.
+    /// The source is one master of a cluster.
     master_rank: Option<MasterRank>,
     /// The source's scripts.
     pub(crate) scripts: ScriptCache,
-    /// Replication identities of the target: what bears one of them has come from there.
+    /// Replication identities of the target: a command that names one of them comes from there.
     pub(crate) target_replids: Vec<String>,
-    /// What the target's own clock may have taken.
-    pub expiry_guard: ExpiryGuard,
-    /// Databases of the source that have changed places, until somebody takes note.
+    /// Keys that the target's own clock may remove.
+    pub(crate) expiry_guard: ExpiryGuard,
+    /// Databases of the source that changed places, until somebody takes note.
     pub(crate) swapped_dbs: Option<(u32, u32)>,
-    /// What the target understands, where that may be less than the source says.
-    pub translator: Option<CommandTranslator>,
-    /// Commands that went on.
-    pub commands: u64,
-    /// Commands that are none of a copy's business and were left out, by name.
-    pub filtered: BTreeMap<String, u64>,
-    /// What the target has no place for, and how often that was met.
-    pub unsupported: BTreeMap<String, u64>,
-    /// Commands about libraries of functions are carried out apart from transactions.
-    pub(crate) separates_functions: bool,
-    /// Such a command, until somebody has carried it out: what came before it is applied first.
-    pub(crate) library: Option<Vec<Vec<u8>>>,
+    /// What the target understands, where that may be less than what the source sends.
+    pub(crate) translator: Option<CommandTranslator>,
+    /// Commands that were passed on.
+    pub(crate) commands: u64,
+    /// Commands that are not data and were left out, by name.
+    pub(crate) filtered: BTreeMap<String, u64>,
+    /// What the target does not support, and how often that was met.
+    pub(crate) unsupported: BTreeMap<String, u64>,
     /// Something to know.
     pub(crate) notes: Vec<String>,
     /// Names of commands that are left out, in upper case.
@@ -139,8 +100,8 @@ pub struct Applier {
 }
 
 impl Applier {
-    /// Goes on behind a position, in the database in which the stream was there.
-    pub fn new(route: Route, names: Option<KeyNames>, position: &Position, db: u32) -> Self {
+    /// Continues behind a position, in the database in which the stream was there.
+    pub(crate) fn new(route: Route, names: Option<KeyNames>, position: &Position, db: u32) -> Self {
         let (target_db, from_server) = (route.db(db), names.is_some());
         Self {
             route,
@@ -148,14 +109,9 @@ impl Applier {
             replid: position.replid.clone(),
             db,
             target_db,
-            selected: None,
-            known_dbs: BTreeSet::from([0]),
-            dbs_to_verify: Vec::new(),
-            open: None,
-            sets: PendingSets::default(),
             in_source_transaction: false,
             offset: position.offset,
-            changes_only: false,
+            single_database: false,
             from_server,
             accepts_all: from_server,
             master_rank: None,
@@ -167,65 +123,63 @@ impl Applier {
             commands: 0,
             filtered: BTreeMap::new(),
             unsupported: BTreeMap::new(),
-            separates_functions: false,
-            library: None,
             notes: Vec::new(),
             skipped_commands: Arc::default(),
         }
     }
 
     /// Leaves out commands of these names, in upper case.
-    pub fn skipping_commands(mut self, names: Arc<BTreeSet<String>>) -> Self {
+    pub(crate) fn skipping_commands(mut self, names: Arc<BTreeSet<String>>) -> Self {
         self.skipped_commands = names;
         self
     }
 
-    /// Writes only changes: who takes them makes transactions of them.
-    pub fn changes_only(mut self) -> Self {
-        self.changes_only = true;
+    /// The target has only database 0.
+    pub(crate) fn for_single_database(mut self) -> Self {
+        self.single_database = true;
         self
     }
 
-    /// Writes only changes, and notes nothing at the target.
-    pub fn without_checkpoint(mut self) -> Self {
-        (self.changes_only, self.names) = (true, None);
+    /// The target has only database 0, and nothing is kept there.
+    pub(crate) fn without_checkpoint(mut self) -> Self {
+        (self.single_database, self.names) = (true, None);
         self
     }
 
     /// A file whose target holds nothing else: commands that reach beyond single keys are applied too.
-    pub fn accepting_all_commands(mut self) -> Self {
+    pub(crate) fn accepting_all_commands(mut self) -> Self {
         self.accepts_all = true;
         self
     }
 
-    /// Nothing is noted at the target.
-    pub fn is_without_checkpoint(&self) -> bool {
-        self.changes_only && self.names.is_none()
-    }
-
     /// The source is one master of a cluster.
-    pub fn for_cluster_master(mut self, master_rank: MasterRank) -> Self {
+    pub(crate) fn for_cluster_master(mut self, master_rank: MasterRank) -> Self {
         self.master_rank = Some(master_rank);
         self
     }
 
     /// The database in which the stream is.
-    pub fn db(&self) -> u32 {
+    pub(crate) fn db(&self) -> u32 {
         self.db
     }
 
     /// What is changed there goes on.
-    pub fn is_migrated(&self) -> bool {
+    pub(crate) fn is_migrated(&self) -> bool {
         self.target_db.is_some()
     }
 
     /// Within a transaction of the source.
-    pub fn is_in_source_transaction(&self) -> bool {
+    pub(crate) fn is_in_source_transaction(&self) -> bool {
         self.in_source_transaction
     }
 
+    /// The transaction of the source that is open is not applied: the source sends it again.
+    pub(crate) fn abandon(&mut self) {
+        self.in_source_transaction = false;
+    }
+
     /// Offset behind the last command that was taken.
-    pub fn offset(&self) -> u64 {
+    pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
 
@@ -243,29 +197,26 @@ impl Applier {
     }
 
     /// Whose stream it is.
-    pub fn replid(&self) -> &str {
+    pub(crate) fn replid(&self) -> &str {
         &self.replid
     }
 
-    /// Something else has used the connection, which is in this database; none: nobody knows.
-    pub fn set_selected(&mut self, db: Option<u32>) {
-        self.selected = db;
+    /// The checkpoint of what was taken so far; none when nothing is kept at the target.
+    pub(crate) fn checkpoint(&self) -> Option<Checkpoint> {
+        let position = || Position { replid: self.replid.clone(), offset: self.offset };
+        self.names.is_some().then(|| Checkpoint::Applied(position(), self.db, None))
     }
 
-    /// Where the connection is behind the last transaction.
-    pub(crate) fn selected(&self) -> Option<u32> {
-        self.selected
-    }
-
-    /// Takes a command, whose end is at `offset` of the stream; what goes on is appended to `out`.
+    /// Takes a command, whose end is at `offset` of the stream; its operations are given to `out`.
     ///
     /// # Errors
-    /// [`Kind::Unsupported`] for a command that cannot be divided into what is migrated and what is not.
-    pub fn apply(
+    /// [`Kind::Unsupported`] for a command that cannot be divided into what is migrated and what is not, or that the target
+    /// has no place for.
+    pub(crate) fn apply(
         &mut self,
         command: &Command<'_>,
         offset: u64,
-        out: &mut Vec<u8>,
+        out: &mut dyn Encoder,
         now_ms: i64,
     ) -> Result<CommandOutcome> {
         self.offset = offset;
@@ -277,9 +228,9 @@ impl Applier {
         }
         // A script may be loaded in a database that is not migrated, and be called in one that is.
         match name {
-            b"EVAL" => self.remember_script(command.arg(1), out),
+            b"EVAL" => self.remember_script(command.arg(1), out)?,
             b"SCRIPT" if command.arg(1).is_some_and(|w| w.eq_ignore_ascii_case(b"LOAD")) => {
-                self.remember_script(command.arg(2), out);
+                self.remember_script(command.arg(2), out)?;
             }
             _ => {}
         }
@@ -295,8 +246,14 @@ impl Applier {
                 self.db = db.ok_or_else(|| self.refused("SELECT", "it does not name a valid database"))?;
                 self.target_db = self.route.db(self.db);
             }
-            b"MULTI" => self.in_source_transaction = true,
-            b"EXEC" => self.in_source_transaction = false,
+            b"MULTI" => {
+                self.in_source_transaction = true;
+                out.push(Operation::Begin)?;
+            }
+            b"EXEC" => {
+                self.in_source_transaction = false;
+                out.push(Operation::End)?;
+            }
             _ if self.master_rank.is_some() && is_administrative(name, command.arg(1)) => {
                 return Err(unordered_command(name));
             }
@@ -305,13 +262,13 @@ impl Applier {
                 *self.filtered.entry(String::from_utf8_lossy(name).into_owned()).or_default() += 1;
             }
             // Functions belong to no database.
-            b"FUNCTION" => self.function(command, out),
+            b"FUNCTION" => self.function(command, out)?,
             b"FLUSHALL" => self.flush_all(command, out)?,
             b"FLUSHDB" | b"SWAPDB" if self.route.all_into.is_some() => {
                 return Err(self.refused(&String::from_utf8_lossy(name), "the target has a single database"));
             }
             b"SWAPDB" | b"MOVE" | b"COPY" if !self.route.keeps_dbs() => {
-                self.require_named_dbs(name, command);
+                self.require_named_dbs(name, command, out)?;
                 self.map_databases(name, command, out, now_ms)?
             }
             // Keys of other migrations are not data.
@@ -328,11 +285,11 @@ impl Applier {
         &mut self,
         name: &[u8],
         command: &Command<'_>,
-        out: &mut Vec<u8>,
+        out: &mut dyn Encoder,
         now_ms: i64,
     ) -> Result<()> {
         let Some(db) = self.target_db else { return Ok(()) };
-        if self.changes_only && db != 0 {
+        if self.single_database && db != 0 {
             let name = String::from_utf8_lossy(name).into_owned();
             return Err(self.refused(
                 &name,
@@ -340,7 +297,7 @@ impl Applier {
             ));
         }
         if matches!(name, b"SWAPDB" | b"MOVE" | b"COPY") {
-            self.require_named_dbs(name, command);
+            self.require_named_dbs(name, command, out)?;
         }
         self.apply_data(name, command, db, out, now_ms)
     }
@@ -369,19 +326,20 @@ impl Applier {
         Error::new(Kind::Unsupported, "apply", m).at(Side::Source)
     }
 
-    /// Keeps a script's text, here and beside the position.
-    fn remember_script(&mut self, text: Option<&[u8]>, out: &mut Vec<u8>) {
-        let Some(digest) = text.and_then(|text| self.scripts.insert(text)) else { return };
-        self.store_scripts(Some(&digest), out);
+    /// Keeps a script's text, here and beside the checkpoint.
+    fn remember_script(&mut self, text: Option<&[u8]>, out: &mut dyn Encoder) -> Result<()> {
+        match text.and_then(|text| self.scripts.insert(text)) {
+            Some(digest) => self.store_scripts(Some(&digest), out),
+            None => Ok(()),
+        }
     }
 
-    fn store_scripts(&mut self, only: Option<&[u8]>, out: &mut Vec<u8>) {
-        if let Some(names) = &self.names {
-            let key = names.scripts.clone();
-            let words: Vec<Vec<u8>> =
-                self.scripts.store_command(&key, only).into_iter().map(<[u8]>::to_vec).collect();
-            let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-            self.append_internal(0, &words, out);
+    fn store_scripts(&self, only: Option<&[u8]>, out: &mut dyn Encoder) -> Result<()> {
+        let Some(names) = &self.names else { return Ok(()) };
+        let args = self.scripts.store_command(&names.scripts, only);
+        match args.is_empty() {
+            true => Ok(()),
+            false => out.push(Operation::Internal { db: 0, key: &names.scripts, args: &args }),
         }
     }
 
@@ -399,35 +357,32 @@ impl Applier {
         }
     }
 
-    fn flush_all(&mut self, command: &Command<'_>, out: &mut Vec<u8>) -> Result<()> {
+    fn flush_all(&mut self, command: &Command<'_>, out: &mut dyn Encoder) -> Result<()> {
         if self.route.has_filter() {
             return Err(self.refused("FLUSHALL", "the key filter excludes some of its keys"));
         }
-        if self.route.keeps_dbs() {
-            let db = self.selected.unwrap_or(0);
-            self.write(db, command.raw, out);
-            self.store_scripts(None, out);
-            return Ok(());
-        }
-        match self.route.only_db.and_then(|db| self.route.db(db)) {
-            Some(db) => {
-                self.write_args(db, &[b"FLUSHDB"], out);
-                self.store_scripts(None, out);
-                Ok(())
-            }
-            None => Err(self.refused("FLUSHALL", "the mapped databases are shared with other data")),
-        }
+        let (db, form) = if self.route.keeps_dbs() {
+            (None, CommandForm::Received(*command))
+        } else {
+            let db = self.route.only_db.and_then(|db| self.route.db(db));
+            let shared = || self.refused("FLUSHALL", "the mapped databases are shared with other data");
+            (Some(db.ok_or_else(shared)?), CommandForm::Built(&[b"FLUSHDB"]))
+        };
+        out.push(Operation::Server { db, command: ServerCommand::Flush(form) })?;
+        self.commands += 1;
+        self.store_scripts(None, out)
     }
 
     /// The databases that a command names are needed too.
-    fn require_named_dbs(&mut self, name: &[u8], command: &Command<'_>) {
+    fn require_named_dbs(&self, name: &[u8], command: &Command<'_>, out: &mut dyn Encoder) -> Result<()> {
         let words: Vec<&[u8]> = command.args().collect();
         for place in db_arguments(name, &words) {
             let number = words.get(place).and_then(|w| std::str::from_utf8(w).ok()?.parse().ok());
             if let Some(to) = number.and_then(|db: u32| self.route.db(db)) {
-                self.require_db(to);
+                out.push(Operation::RequireDb(to))?;
             }
         }
+        Ok(())
     }
 }
 

@@ -3,10 +3,13 @@
 use model::error::Result;
 use redis_proto::rdb::{Family, KeyHeader, Kind, Type, decode, dump};
 
+use redis_proto::resp::command as encode;
+
 use super::Applier;
 use crate::connection::server::ServerInfo;
 use crate::snapshot::rebuild::Rebuild;
 use crate::snapshot::restore::{Conflict, append_restore};
+use crate::stream::operation::{Encoder, Operation};
 
 /// Versions of the format from here on are Valkey's (rdb.h).
 const VALKEY_VERSION_MIN: u16 = 80;
@@ -57,35 +60,54 @@ fn parse_arguments<'a>(args: &[&'a [u8]], now_ms: i64) -> Option<RestoreArgument
 
 impl Applier {
     /// The same value in the target's form, or by commands; one that has neither is asked for at the source.
-    pub(super) fn restore(&mut self, args: &[&[u8]], db: u32, out: &mut Vec<u8>, now_ms: i64) -> Result<()> {
+    pub(super) fn restore(
+        &mut self,
+        args: &[&[u8]],
+        db: u32,
+        out: &mut dyn Encoder,
+        now_ms: i64,
+    ) -> Result<()> {
         let to = self.translator.as_ref().map(|translator| translator.target.clone());
         let (Some(to), Some(arguments)) = (to, parse_arguments(args, now_ms)) else {
             return self.handle_unrestorable(args, out);
         };
-        if self.guard_expiry(b"RESTORE", args, args, db, out, now_ms) {
+        if self.guard_expiry(b"RESTORE", args, args, db, out, now_ms)? {
             return Ok(());
         }
         match arguments.kind.kind() {
             Some(kind) if kind != Kind::Module && to.accepts(arguments.kind) => {
-                self.write_payload(&arguments, &to, db, out, now_ms);
+                self.write_payload(&arguments, &to, db, out, now_ms)
             }
             Some(kind) if kind != Kind::Module && !(kind == Kind::Stream && to.missing.transactions) => {
-                let mut built = Vec::new();
-                let Some(count) = build_commands(&arguments, kind, &to, &mut built) else {
+                let mut bytes = Vec::new();
+                encode(&mut bytes, &[b"DEL", arguments.key]);
+                let Some((mut count, dropped)) = build_commands(&arguments, kind, &to, &mut bytes) else {
                     return self.handle_unrestorable(args, out);
                 };
-                self.write_args(db, &[b"DEL", arguments.key], out);
-                self.write_built(db, &built, count.0, out);
+                count += 1;
                 if let Some(at) = arguments.expire_ms {
-                    self.write_args(db, &[b"PEXPIREAT", arguments.key, at.to_string().as_bytes()], out);
+                    encode(&mut bytes, &[b"PEXPIREAT", arguments.key, at.to_string().as_bytes()]);
+                    count += 1;
                 }
-                if let Some(what) = count.1 {
+                if let Some(what) = dropped {
                     *self.unsupported.entry(what.into()).or_default() += 1;
                 }
+                self.write_value(arguments.key, &bytes, count, db, out)
             }
-            _ => return self.handle_unrestorable(args, out),
+            _ => self.handle_unrestorable(args, out),
         }
-        Ok(())
+    }
+
+    fn write_value(
+        &mut self,
+        key: &[u8],
+        bytes: &[u8],
+        count: u64,
+        db: u32,
+        out: &mut dyn Encoder,
+    ) -> Result<()> {
+        self.commands += count;
+        out.push(Operation::Value { db, key, bytes, count })
     }
 
     fn write_payload(
@@ -93,9 +115,9 @@ impl Applier {
         arguments: &RestoreArguments<'_>,
         to: &ServerInfo,
         db: u32,
-        out: &mut Vec<u8>,
+        out: &mut dyn Encoder,
         now_ms: i64,
-    ) {
+    ) -> Result<()> {
         let head = KeyHeader {
             key: arguments.key.into(),
             kind: arguments.kind,
@@ -117,10 +139,10 @@ impl Applier {
         if let Some(at) = insert_at {
             one.splice(at..at, arguments.raw.iter().copied());
         }
-        self.write_built(db, &one, 1, out);
+        self.write_value(arguments.key, &one, 1, db, out)
     }
 
-    fn handle_unrestorable(&mut self, args: &[&[u8]], out: &mut Vec<u8>) -> Result<()> {
+    fn handle_unrestorable(&mut self, args: &[&[u8]], out: &mut dyn Encoder) -> Result<()> {
         if self.from_server {
             return self.suspect_keys(b"RESTORE", args, out);
         }

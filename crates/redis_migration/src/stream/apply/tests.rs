@@ -1,7 +1,7 @@
 use redis_proto::resp::Commands;
 
 use super::*;
-use crate::target::pipeline::PendingReply;
+use crate::target::transaction::{EncodedTransactions, Grouping, SET_VALUE_MAX, TransactionEncoder};
 
 const NOW: i64 = 1_700_000_000_000;
 
@@ -20,7 +20,20 @@ fn applying(route: Route) -> Applier {
     Applier::new(route, Some(names()), &Position { replid: "r".into(), offset: 0 }, 0)
 }
 
-fn feed(applier: &mut Applier, lines: &[&str], out: &mut Vec<u8>) -> Result<()> {
+/// The transactions of one server.
+fn server(names: Option<KeyNames>) -> EncodedTransactions {
+    EncodedTransactions {
+        encoder: TransactionEncoder::new(Grouping::Transactions, names, false),
+        out: Vec::new(),
+    }
+}
+
+fn close(applier: &Applier, out: &mut EncodedTransactions) -> Option<u64> {
+    let text = applier.checkpoint().map(|checkpoint| checkpoint.text());
+    out.encoder.close(text.as_deref(), &mut out.out).map(|closed| closed.replies)
+}
+
+fn feed(applier: &mut Applier, lines: &[&str], out: &mut EncodedTransactions) -> Result<()> {
     let mut commands = Commands::starting_at(applier.offset());
     for line in lines {
         let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
@@ -35,9 +48,9 @@ fn feed(applier: &mut Applier, lines: &[&str], out: &mut Vec<u8>) -> Result<()> 
 }
 
 /// What was written, one command a line.
-fn lines(out: &[u8]) -> Vec<String> {
+fn lines(out: &EncodedTransactions) -> Vec<String> {
     let mut commands = Commands::starting_at(0);
-    commands.push(out);
+    commands.push(&out.out);
     let mut lines = Vec::new();
     while let Some(command) = commands.next_command().unwrap() {
         let words: Vec<String> = command.args().map(|a| String::from_utf8_lossy(a).into_owned()).collect();
@@ -48,29 +61,27 @@ fn lines(out: &[u8]) -> Vec<String> {
 
 #[test]
 fn transaction_ends_with_the_checkpoint_after_its_commands() {
-    let (mut applier, mut out) = (applying(Route::default()), Vec::new());
+    let (mut applier, mut out) = (applying(Route::default()), server(Some(names())));
     feed(&mut applier, &["SELECT 2", "MULTI", "INCR a", "PING"], &mut out).unwrap();
-    assert!(applier.close(&mut out).is_none(), "the source's own transaction is not divided");
+    assert!(close(&applier, &mut out).is_none(), "the source's own transaction is not divided");
     feed(&mut applier, &["INCR b", "EXEC"], &mut out).unwrap();
     let offset = applier.offset();
-    let (pending, len) = applier.close(&mut out).unwrap();
-    assert_eq!(len, out.len());
+    assert_eq!(close(&applier, &mut out), Some(7));
     let mark = format!("SET M applied r {offset} 2");
     assert_eq!(lines(&out), ["MULTI", "SELECT 2", "INCR a", "INCR b", "SELECT 0", &mark, "EXEC"]);
-    assert!(matches!(pending, PendingReply::Transaction { replies: 7, offset: o } if o == offset));
-    assert!(applier.close(&mut out).is_none());
+    assert!(close(&applier, &mut out).is_none());
     feed(&mut applier, &["PING"], &mut out).unwrap();
-    assert!(!applier.is_open());
+    assert!(!out.encoder.is_open());
 }
 
 #[test]
 fn server_administration_commands_are_not_forwarded() {
-    let (mut from_server, mut out) = (applying(Route::default()), Vec::new());
+    let (mut from_server, mut out) = (applying(Route::default()), server(Some(names())));
     feed(&mut from_server, &["REPLICAOF h 1", "CONFIG SET a b", "FLUSHALL", "INCR a"], &mut out).unwrap();
     assert_eq!(lines(&out), ["MULTI", "SELECT 0", "FLUSHALL", "INCR a"]);
     assert_eq!(from_server.filtered.len(), 2);
     let mut file = Applier::new(Route::default(), None, &Position { replid: "r".into(), offset: 0 }, 0);
-    let mut out = Vec::new();
+    let mut out = server(None);
     let given = [
         "FLUSHALL",
         "SHUTDOWN",
@@ -85,7 +96,7 @@ fn server_administration_commands_are_not_forwarded() {
     assert_eq!(lines(&out), ["MULTI", "SELECT 0", "BF.ADD a b", "FUNCTION LOAD REPLACE x", "INCR a"]);
     let anywhere = Position { replid: "r".into(), offset: 0 };
     let mut file = Applier::new(Route::default(), None, &anywhere, 0).accepting_all_commands();
-    let mut out = Vec::new();
+    let mut out = server(None);
     feed(&mut file, &given, &mut out).unwrap();
     let want = [
         "MULTI",
@@ -105,12 +116,13 @@ fn server_administration_commands_are_not_forwarded() {
 fn cluster_wide_command_of_one_master_is_not_applied_to_others() {
     for line in ["RESTORE-ASKING k 0 x ABSTTL", "CLUSTER SYNCSLOTS FINISH", "flushall", "FLUSHDB"] {
         let (mut applier, mut out) =
-            (applying(Route::default()).for_cluster_master(MasterRank::First), Vec::new());
+            (applying(Route::default()).for_cluster_master(MasterRank::First), server(Some(names())));
         assert_eq!(feed(&mut applier, &[line], &mut out).unwrap_err().op, FULL_RESYNC, "{line}");
-        assert!(out.is_empty());
+        assert!(out.out.is_empty());
     }
     for (master_rank, written) in [(MasterRank::First, 3), (MasterRank::Other, 0)] {
-        let (mut applier, mut out) = (applying(Route::default()).for_cluster_master(master_rank), Vec::new());
+        let (mut applier, mut out) =
+            (applying(Route::default()).for_cluster_master(master_rank), server(Some(names())));
         feed(&mut applier, &["FUNCTION LOAD x", "CLUSTER MYID"], &mut out).unwrap();
         assert_eq!(lines(&out).len(), written);
     }
@@ -119,10 +131,10 @@ fn cluster_wide_command_of_one_master_is_not_applied_to_others() {
 #[test]
 fn keys_are_checked_before_changes_while_the_target_is_behind() {
     let route = Route { db_map: Route::parse_map("1=5").unwrap(), ..Route::default() };
-    let (mut applier, mut out) = (applying(route), Vec::new());
-    applier.expiry_guard.start(Some(b"D".to_vec()), true);
+    let (mut applier, mut out) = (applying(route), server(Some(names())));
+    applier.expiry_guard.start(true, true);
     feed(&mut applier, &["SELECT 1", "INCR k", "SET l 1", "MOVE k 1", "RENAME k l"], &mut out).unwrap();
-    let script = String::from_utf8_lossy(crate::stream::expiry_guard::CHECK_SCRIPT).into_owned();
+    let script = String::from_utf8_lossy(crate::stream::operation::CHECK_SCRIPT).into_owned();
     let written: Vec<String> = lines(&out).iter().map(|line| line.replace(&script, "*")).collect();
     let want = [
         "MULTI",
@@ -141,7 +153,7 @@ fn keys_are_checked_before_changes_while_the_target_is_behind() {
 #[test]
 fn databases_are_mapped_and_indivisible_commands_are_rejected() {
     let route = Route { db_map: Route::parse_map("1=5").unwrap(), ..Route::default() };
-    let (mut applier, mut out) = (applying(route), Vec::new());
+    let (mut applier, mut out) = (applying(route), server(Some(names())));
     feed(&mut applier, &["SELECT 1", "SET a 1", "MOVE a 1", "COPY a b DB 1", "SWAPDB 0 1"], &mut out)
         .unwrap();
     let want = ["SELECT 5", "SET a 1", "MOVE a 5", "COPY a b DB 5", "SWAPDB 0 5"];
@@ -150,7 +162,7 @@ fn databases_are_mapped_and_indivisible_commands_are_rejected() {
     assert_eq!(lines(&out)[1..], [&want[..], &back].concat());
     assert!(feed(&mut applier, &["FLUSHALL"], &mut out).is_err());
     let route = Route { include: vec!["a*".into()], ..Route::default() };
-    let (mut applier, mut out) = (applying(route), Vec::new());
+    let (mut applier, mut out) = (applying(route), server(Some(names())));
     feed(&mut applier, &["SET b 1", "DEL a b", "INCR a"], &mut out).unwrap();
     assert_eq!(lines(&out)[1..], ["SELECT 0", "DEL a", "INCR a"]);
     for wrong in ["RENAME a b", "FLUSHDB", "FLUSHALL"] {
@@ -160,14 +172,13 @@ fn databases_are_mapped_and_indivisible_commands_are_rejected() {
 
 #[test]
 fn consecutive_plain_sets_become_one_command() {
-    let (mut applier, mut out) = (applying(Route::default()), Vec::new());
+    let (mut applier, mut out) = (applying(Route::default()), server(Some(names())));
     let long = format!("SET f {}", "x".repeat(SET_VALUE_MAX));
     let given =
         ["SET a 1", "set b 2", "SET a 3", "SET c 4 PX 9", "SET d 5", "SELECT 1", "SET e 6", &long, "SET g 7"];
     feed(&mut applier, &given, &mut out).unwrap();
     let offset = applier.offset();
-    let (pending, len) = applier.close(&mut out).unwrap();
-    assert_eq!(len, out.len());
+    assert_eq!(close(&applier, &mut out), Some(12));
     let mark = format!("SET M applied r {offset} 1");
     let want = [
         "MULTI",
@@ -184,15 +195,14 @@ fn consecutive_plain_sets_become_one_command() {
         "EXEC",
     ];
     assert_eq!(lines(&out), want);
-    assert!(matches!(pending, PendingReply::Transaction { replies: 12, .. }), "{pending:?}");
     assert_eq!(applier.commands, 8);
     let cluster = vec!["SET k v"; 65];
-    let mut out = Vec::new();
+    let mut out = server(Some(names()));
     feed(&mut applier, &cluster, &mut out).unwrap();
-    applier.abandon(&mut out);
-    assert!(out.is_empty());
+    out.encoder.abandon(&mut out.out);
+    assert!(out.out.is_empty());
     feed(&mut applier, &cluster, &mut out).unwrap();
-    applier.close(&mut out).unwrap();
+    close(&applier, &mut out).unwrap();
     let written = lines(&out);
     assert_eq!((written.len(), &written[3][..]), (7, "SET k v"));
     assert_eq!(written[2].split(' ').count(), 129);
@@ -200,7 +210,7 @@ fn consecutive_plain_sets_become_one_command() {
 
 #[test]
 fn flush_commands_are_forwarded() {
-    let (mut applier, mut out) = (applying(Route::default()), Vec::new());
+    let (mut applier, mut out) = (applying(Route::default()), server(Some(names())));
     feed(&mut applier, &["FLUSHALL", "SELECT 1", "FLUSHDB"], &mut out).unwrap();
     assert_eq!(lines(&out), ["MULTI", "SELECT 0", "FLUSHALL", "SELECT 1", "FLUSHDB"]);
 }
