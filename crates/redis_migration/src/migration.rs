@@ -18,9 +18,6 @@ use crate::snapshot::restore::Conflict;
 use crate::source::spool::SpoolLimits;
 use crate::target::functions::FunctionPolicy;
 
-/// The source turned out to be a cluster.
-pub(crate) const CLUSTER: &str = "cluster source";
-
 /// Which of the masters of a cluster the source is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MasterRank {

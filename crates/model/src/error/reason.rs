@@ -9,6 +9,8 @@ pub enum Reason {
     /// The kind says everything.
     #[default]
     Unspecified,
+    /// The source is a cluster: all of its masters are migrated together.
+    ClusterSource,
     /// The project has no such task group.
     NoSuchGroup,
     /// The project has no such sync task.

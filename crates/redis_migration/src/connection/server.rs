@@ -1,6 +1,6 @@
 //! What a server is, by its own words.
 
-use model::error::{Error, Kind, Result};
+use model::error::{Error, Kind, Reason, Result};
 use redis_proto::rdb::{Family, Type};
 use redis_proto::resp::Reply;
 
@@ -68,7 +68,7 @@ async fn sentinel(client: &mut Client) -> Error {
         "{} is a Sentinel, not a data server; masters that it monitors: {watched}",
         client.display_url()
     );
-    Error::new(Kind::Unsupported, "sentinel", m)
+    Error::new(Kind::Unsupported, "sentinel", m).because(Reason::Sentinel)
 }
 
 impl ServerInfo {

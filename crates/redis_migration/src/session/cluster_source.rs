@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use model::error::{Error, Kind, Result, Side};
+use model::error::{Error, Kind, Reason, Result, Side};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +19,7 @@ use crate::connection::topology::Topology;
 use crate::events::{Event, EventSender};
 use crate::migration::{Migration, Options, SourceMaster, Until};
 use crate::progress::{Progress, Summary};
-use crate::stream::apply::FULL_RESYNC;
+use crate::stream::apply::full_resync_needed;
 
 /// How often the numbers of the links are put together.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
@@ -50,7 +50,7 @@ pub(crate) async fn run(migration: &Migration) -> Result<Summary> {
         }
         let target_was_empty = prepare_target(migration, &topology, full_resync, &mut all).await?;
         let failure = match run_links(migration, &topology, target_was_empty, &mut all).await {
-            Err(f) if f.op == FULL_RESYNC => f,
+            Err(f) if f.reason == Reason::FullResync => f,
             done => {
                 done?;
                 if all.done && migration.options.until == Until::Full {
@@ -257,7 +257,7 @@ async fn wait_for_slot_move(all_addrs: &Node, layout: &SlotLayout) -> Error {
 
 fn slots_moved() -> Error {
     let m = "a slot moved between masters of the source; their replication streams cannot be ordered";
-    Error::new(Kind::Changed, FULL_RESYNC, m).at(Side::Source)
+    full_resync_needed(m)
 }
 
 fn add_summary(all: &mut Summary, one: Summary) {

@@ -13,7 +13,7 @@ pub mod scan;
 
 use std::sync::atomic::Ordering;
 
-use model::error::{Error, Kind, Result, Side};
+use model::error::{Error, Kind, Reason, Result, Side};
 use redis_proto::command::SLOTS;
 use redis_proto::rdb::Family;
 use redis_proto::resp::Reply;
@@ -29,7 +29,7 @@ use crate::connection::query_client::QueryClient;
 use crate::connection::server::ServerInfo;
 use crate::connection::topology::Topology;
 use crate::events::Event;
-use crate::migration::{CLUSTER, Migration, Until};
+use crate::migration::{Migration, Until};
 use crate::progress::Summary;
 use crate::source::psync::{self, Link, Position, PsyncReply};
 use crate::source::spool::Spool;
@@ -143,7 +143,9 @@ impl Migration {
         let from = ServerInfo::query(&mut source).await.map_err(|f| f.at(Side::Source))?;
         if from.cluster && self.shard.is_none() {
             let m = "the source is a cluster: all of its masters are migrated together";
-            return Err(Error::new(Kind::Unavailable, CLUSTER, m).at(Side::Source));
+            return Err(Error::new(Kind::Unavailable, "cluster source", m)
+                .at(Side::Source)
+                .because(Reason::ClusterSource));
         }
         Ok((source, node, from))
     }

@@ -3,20 +3,18 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use model::error::{Error, Kind, Result, Side};
+use model::error::{Error, Kind, Reason, Result, Side};
 
 use crate::connection::capabilities::{FULL_SYNCS_MAX, NO_TRANSACTIONS_NOTE};
 use crate::connection::query_client::QueryClient;
 use crate::connection::server::ServerInfo;
 use crate::connection::topology::Topology;
 use crate::events::Event;
-use crate::migration::{CLUSTER, Migration};
+use crate::migration::Migration;
 use crate::progress::Summary;
 use crate::reconnect::{Reconnect, RetryBudget};
 use crate::session::cluster_source;
-use crate::stream::apply::FULL_RESYNC;
 use crate::stream::connections::SessionEnd;
-use crate::target::pipeline::DIVERGED;
 
 /// How long a last word to the target may take.
 const RELEASE_TIMEOUT: Duration = Duration::from_millis(300);
@@ -56,12 +54,12 @@ impl Migration {
                 Ok((_, _, Some(_))) => return cluster_source::run(self).await,
                 Ok((_, _, None)) => None,
                 // What it says of itself does not change with another question.
-                Err(failure) if failure.op == "sentinel" => return Err(failure),
+                Err(failure) if failure.reason == Reason::Sentinel => return Err(failure),
                 Err(failure) => Some(failure),
             };
             // A source that does not answer now may be waited for, and be a cluster then.
             let failure = match self.run_link().await {
-                Err(f) if f.op == CLUSTER => why.unwrap_or(f),
+                Err(f) if f.reason == Reason::ClusterSource => why.unwrap_or(f),
                 done => return done,
             };
             checks += 1;
@@ -115,8 +113,10 @@ impl Migration {
                     return Ok(summary);
                 }
                 Err(f) if f.kind == Kind::Stopped => return Ok(summary),
-                Err(f) if f.op == CLUSTER || f.op == FULL_RESYNC => return Err(f),
-                Err(f) if f.op == DIVERGED => {
+                Err(f) if matches!(f.reason, Reason::ClusterSource | Reason::FullResync) => {
+                    return Err(f);
+                }
+                Err(f) if f.reason == Reason::Diverged => {
                     self.record_divergence(&f).await;
                     let key = String::from_utf8_lossy(&self.names.checkpoint);
                     let m =

@@ -27,10 +27,6 @@ const UNANSWERED_MAX: u64 = 8 << 20;
 pub const FAILED_MAX: usize = 1000;
 const READ_BYTES: usize = 64 << 10;
 
-/// Operation of the failure that says so: the target holds something else than the source, and what follows would be
-/// built on that.
-pub const DIVERGED: &str = "diverged";
-
 /// What an answer is about.
 #[derive(Debug)]
 pub enum PendingReply {

@@ -6,7 +6,7 @@ mod restore;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::error::{Error, Kind, Result, Side};
+use model::error::{Error, Kind, Reason, Result, Side};
 use redis_proto::resp::Command;
 
 use crate::checkpoint::Checkpoint;
@@ -31,9 +31,6 @@ pub(crate) enum CommandOutcome {
     AckRequested,
 }
 
-/// What the stream of one master cannot tell of the others: a full resynchronisation is needed.
-pub(crate) const FULL_RESYNC: &str = "anew";
-
 /// A command's name in upper case, in `buffer` when it fits; longer names are returned as they are.
 fn upper_case<'a>(name: &'a [u8], buffer: &'a mut [u8; 16]) -> &'a [u8] {
     match buffer.get_mut(..name.len()) {
@@ -46,6 +43,11 @@ fn upper_case<'a>(name: &'a [u8], buffer: &'a mut [u8; 16]) -> &'a [u8] {
     }
 }
 
+/// The streams of the source cannot be continued.
+pub(crate) fn full_resync_needed(message: impl Into<String>) -> Error {
+    Error::new(Kind::Changed, "anew", message).at(Side::Source).because(Reason::FullResync)
+}
+
 /// A command about more than keys, from one of several masters.
 fn unordered_command(name: &[u8]) -> Error {
     let m = format!(
@@ -53,7 +55,7 @@ fn unordered_command(name: &[u8]) -> Error {
          be ordered",
         String::from_utf8_lossy(name)
     );
-    Error::new(Kind::Changed, FULL_RESYNC, m).at(Side::Source)
+    full_resync_needed(m)
 }
 
 /// Turns commands into operations.

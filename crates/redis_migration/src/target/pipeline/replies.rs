@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use model::error::{Error, Kind, Result, Side};
+use model::error::{Error, Kind, Reason, Result, Side};
 use redis_proto::resp::{Replies, Reply};
 use tokio::io::AsyncReadExt;
 
-use super::{DIVERGED, PendingReply, READ_BYTES, Shared};
+use super::{PendingReply, READ_BYTES, Shared};
 use crate::connection::client::{Incoming, VALUE_MAX, reply_failure};
 
 /// The receiving half.
@@ -137,7 +137,7 @@ struct TransactionReplies {
 /// The target is not what the source was from here on.
 pub(crate) fn diverged(url: &str, text: &str) -> Error {
     let m = format!("{url}: the target rejected a replicated command: {text}");
-    Error::new(Kind::Conflict, DIVERGED, m)
+    Error::new(Kind::Conflict, "diverged", m).because(Reason::Diverged)
 }
 
 /// The answer to `EXEC`: all of it was done, and nothing of it failed; `refused`: why it was refused before.
