@@ -12,6 +12,7 @@ use redis_proto::resp::Reply;
 use crate::connection::RESERVED_PREFIX;
 use crate::connection::client::Client;
 use crate::connection::node::Node;
+use crate::connection::reply_error::classify;
 use crate::connection::server::{MissingFeatures, ServerInfo};
 
 /// What a user is told of such a target.
@@ -51,16 +52,20 @@ impl MissingFeatures {
     async fn transactional(node: &Node, cluster: bool) -> Result<Option<Self>> {
         let mut client = Client::open(node).await?;
         // No server takes this payload, so nothing is written.
-        let answer = client.call(&[b"RESTORE", &probe(), b"0", b"x"]).await;
+        let answer = client.call_reply(&[b"RESTORE", &probe(), b"0", b"x"]).await;
         let restore = match &answer {
-            Err(f) if matches!(f.kind, Kind::Forbidden | Kind::Unsupported) => true,
+            Ok(Reply::Error(text))
+                if matches!(classify(text).kind(), Kind::Forbidden | Kind::Unsupported) =>
+            {
+                true
+            }
             Err(f) if f.kind == Kind::Timeout => return Err(f.clone()),
             answer => match known(answer) {
                 Some(known) => !known,
                 None => return Ok(None),
             },
         };
-        let transactions = cluster || known(&client.call(&[b"MULTI"]).await) == Some(true);
+        let transactions = cluster || known(&client.call_reply(&[b"MULTI"]).await) == Some(true);
         Ok(transactions.then(|| Self { restore, ..Self::default() }))
     }
 
@@ -101,7 +106,7 @@ fn payload(version: u16) -> Vec<u8> {
 
 /// Whether a command is known; a connection that ends upon it says no, if another one is answered.
 async fn is_known(node: &Node, args: &[&[u8]]) -> Result<bool> {
-    match known(&Client::open(node).await?.call(args).await) {
+    match known(&Client::open(node).await?.call_reply(args).await) {
         Some(known) => Ok(known),
         None => {
             Client::open(node).await?.execute(&[b"PING"]).await?;
@@ -113,12 +118,8 @@ async fn is_known(node: &Node, args: &[&[u8]]) -> Result<bool> {
 /// Whether a command is known, by the answer to it; none when the connection has ended.
 fn known(answer: &Result<Reply>) -> Option<bool> {
     match answer {
-        Ok(_) => Some(true),
+        Ok(Reply::Error(text)) => Some(!classify(text).is_unknown_command()),
         Err(f) if f.kind == Kind::Connect => None,
-        Err(f) => {
-            let text = f.message.to_ascii_lowercase();
-            let words = ["unknown command", "unsupported", "not supported", "invalid command"];
-            Some(!words.iter().any(|word| text.contains(word)))
-        }
+        Ok(_) | Err(_) => Some(true),
     }
 }

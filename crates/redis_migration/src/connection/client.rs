@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
 
 use crate::connection::node::Node;
+use crate::connection::reply_error::reply_failure;
 
 /// A connection that is used less often is given a sign of life: servers and proxies close idle ones, some after a second.
 pub(crate) const KEEP_ALIVE_INTERVAL: Duration = Duration::from_millis(400);
@@ -58,31 +59,6 @@ impl std::fmt::Debug for Client {
     }
 }
 
-/// What an error reply means (the servers' error prefixes).
-pub fn reply_failure(url: &str, op: &'static str, text: &str) -> Error {
-    // What refuses a transaction at its end stands behind these words.
-    let why = text.strip_prefix("EXECABORT Transaction discarded because of: ").unwrap_or(text);
-    let kind = match why.split(' ').next().unwrap_or_default() {
-        "NOAUTH" | "WRONGPASS" => Kind::BadCredentials,
-        "NOPERM" => Kind::Forbidden,
-        "LOADING" | "BUSY" | "NOREPLICAS" | "MASTERDOWN" | "NOMASTERLINK" | "TRYAGAIN" | "CLUSTERDOWN"
-        | "MISCONF" => Kind::Unavailable,
-        "ERR" if why.contains("max number of clients") => Kind::Unavailable,
-        "READONLY" => Kind::ReadOnly,
-        "OOM" => Kind::NoSpace,
-        // The slot of a key is somewhere else now.
-        "MOVED" | "ASK" => Kind::Changed,
-        "CROSSSLOT" | "BUSYKEY" => Kind::Conflict,
-        "ERR" if text.contains("invalid password") || text.contains("without any password") => {
-            Kind::BadCredentials
-        }
-        "ERR" if text.contains("unknown command") => Kind::Unsupported,
-        "ERR" if text.contains("DB index is out of range") => Kind::Unsupported,
-        _ => Kind::Invalid,
-    };
-    Error::new(kind, op, format!("{url}: {text}"))
-}
-
 /// Commands under the names that a server has for them.
 fn renamed(bytes: &[u8], names: &[(String, String)]) -> Vec<u8> {
     let mut commands = Commands::starting_at(0);
@@ -101,9 +77,10 @@ fn renamed(bytes: &[u8], names: &[(String, String)]) -> Vec<u8> {
     out
 }
 
-/// Time may cure it, and what was refused so was done nowhere.
-pub(crate) fn is_transient(failure: &Error) -> bool {
-    matches!(failure.kind, Kind::Unavailable | Kind::NoSpace)
+/// True for the alert with which the other side of TLS ends a connection.
+fn is_tls_alert(e: &std::io::Error) -> bool {
+    let inner = e.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(inner, Some(rustls::Error::AlertReceived(_)))
 }
 
 /// Connects, with TLS where asked; no command is sent.
@@ -232,22 +209,32 @@ impl Client {
     /// # Errors
     /// As [`Client::next_reply`]; an error reply as the kind that it means.
     pub async fn call(&mut self, args: &[&[u8]]) -> Result<Reply> {
+        match self.call_reply(args).await? {
+            Reply::Error(text) => Err(reply_failure(&self.url, "redis", &text)),
+            reply => Ok(reply),
+        }
+    }
+
+    /// One command and its answer; an error reply is an answer.
+    ///
+    /// # Errors
+    /// As [`Client::next_reply`].
+    pub(crate) async fn call_reply(&mut self, args: &[&[u8]]) -> Result<Reply> {
         let mut out = Vec::new();
         command(&mut out, args);
         self.replies.bound(reply_max(args));
         if let Err(broke) = self.send(&out).await {
-            // Why the other side has closed it may stand there still, as a refusal of TLS.
-            return Err(self
-                .next_reply()
-                .await
-                .err()
-                .filter(|f| f.message.contains("alert"))
-                .unwrap_or(broke));
+            // Why the other side closed the connection may still be unread, as a refusal of TLS.
+            return Err(self.tls_alert().await.unwrap_or(broke));
         }
-        match self.next_reply().await? {
-            Reply::Error(text) => Err(reply_failure(&self.url, "redis", &text)),
-            reply => Ok(reply),
-        }
+        self.next_reply().await
+    }
+
+    /// The alert that ended the connection, if TLS received one.
+    async fn tls_alert(&mut self) -> Option<Error> {
+        self.buf.resize(64 << 10, 0);
+        let read = tokio::time::timeout(REPLY_TIMEOUT, self.incoming.read(&mut self.buf)).await.ok()?;
+        read.err().filter(is_tls_alert).map(|e| self.connection_lost(&e))
     }
 
     /// One command whose reply matters only when it is an error.

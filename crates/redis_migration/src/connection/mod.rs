@@ -4,6 +4,7 @@ pub mod capabilities;
 pub mod client;
 pub mod node;
 pub mod query_client;
+pub(crate) mod reply_error;
 pub mod server;
 pub mod topology;
 

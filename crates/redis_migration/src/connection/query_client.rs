@@ -6,8 +6,9 @@ use model::error::{Error, Kind, Result, Side};
 use redis_proto::command::slot;
 use redis_proto::resp::{Reply, command};
 
-use crate::connection::client::{Client, KEEP_ALIVE_INTERVAL, reply_failure};
+use crate::connection::client::{Client, KEEP_ALIVE_INTERVAL};
 use crate::connection::node::Node;
+use crate::connection::reply_error::{ReplyError, classify, reply_failure};
 use crate::connection::server::{MissingFeatures, ServerInfo};
 use crate::connection::topology::{Addr, Topology};
 
@@ -238,13 +239,14 @@ impl QueryClient {
     ///
     /// # Errors
     /// As [`QueryClient::call`]; an answer that is an error is one.
-    pub async fn call_each(
+    pub async fn call_each<'k>(
         &mut self,
-        keys: &[Vec<u8>],
-        before: &[&[u8]],
-        behind: &[&[u8]],
+        keys: &'k [Vec<u8>],
+        before: &[&'k [u8]],
+        behind: &[&'k [u8]],
     ) -> Result<Vec<Reply>> {
         let side = self.side;
+        let around = |key: &'k [u8]| [before, &[key], behind].concat();
         let mut out: Vec<Reply> = vec![Reply::Nil; keys.len()];
         let mut by_server: HashMap<Addr, Vec<usize>> = HashMap::new();
         for (i, key) in keys.iter().enumerate() {
@@ -254,34 +256,23 @@ impl QueryClient {
             for some in positions.chunks(BATCH_COMMANDS) {
                 let mut bytes = Vec::new();
                 for i in some {
-                    let words: Vec<&[u8]> =
-                        before.iter().copied().chain([&keys[*i][..]]).chain(behind.iter().copied()).collect();
-                    command(&mut bytes, &words);
+                    command(&mut bytes, &around(&keys[*i]));
                 }
                 let client = self.client_at(&addr).await?;
                 let answers = client.pipeline(&bytes, some.len()).await.map_err(|f| f.at(side))?;
                 let url = client.display_url().to_owned();
                 for (i, answer) in some.iter().zip(answers) {
-                    out[*i] = match answer {
+                    let Reply::Error(text) = answer else {
+                        out[*i] = answer;
+                        continue;
+                    };
+                    out[*i] = match classify(&text) {
                         // Few keys move at any moment: each of those is asked about by itself.
-                        Reply::Error(text) if text.starts_with("MOVED") || text.starts_with("ASK") => {
-                            let words: Vec<&[u8]> = before
-                                .iter()
-                                .copied()
-                                .chain([&keys[*i][..]])
-                                .chain(behind.iter().copied())
-                                .collect();
-                            self.call(0, &keys[*i], &words).await?
+                        ReplyError::Moved(_) | ReplyError::Ask(_) => {
+                            self.call(0, &keys[*i], &around(&keys[*i])).await?
                         }
-                        // Nobody has what it asks for.
-                        Reply::Error(text)
-                            if self.node.allow_uncovered
-                                && text.starts_with("CLUSTERDOWN Hash slot not served") =>
-                        {
-                            Reply::Nil
-                        }
-                        Reply::Error(text) => return Err(reply_failure(&url, "ask", &text).at(side)),
-                        answer => answer,
+                        ReplyError::SlotNotServed if self.node.allow_uncovered => Reply::Nil,
+                        _ => return Err(reply_failure(&url, "ask", &text).at(side)),
                     };
                 }
             }

@@ -10,8 +10,9 @@ use model::error::{Error, Kind, Result, Side};
 use redis_proto::resp::{Reply, command};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::connection::client::{Client, Incoming, Outgoing, reply_failure};
+use crate::connection::client::{Client, Incoming, Outgoing};
 use crate::connection::node::Node;
+use crate::connection::reply_error::{ReplyError, classify, reply_failure};
 use crate::source::spool::Spool;
 
 /// One read takes at most this much.
@@ -108,10 +109,13 @@ pub async fn open(node: &Node, from: Option<&Position>) -> Result<Link> {
             Error::new(Kind::Corrupt, "psync", format!("{url}: unexpected reply to PSYNC: `{text}`"))
                 .at(Side::Source)
         })?,
-        Reply::Error(text) if text.contains("unknown command") || text.starts_with("NOPERM") => {
-            return Err(refuses(&format!("{url}: {text}")));
+        Reply::Error(text) => {
+            let reply = classify(text);
+            return Err(match reply.is_unknown_command() || reply == ReplyError::NoPermission {
+                true => refuses(&format!("{url}: {text}")),
+                false => reply_failure(&url, "psync", text).at(Side::Source),
+            });
         }
-        Reply::Error(text) => return Err(reply_failure(&url, "psync", text).at(Side::Source)),
         _ => {
             let m = format!("{url}: the reply to PSYNC is not a string");
             return Err(Error::new(Kind::Corrupt, "psync", m).at(Side::Source));

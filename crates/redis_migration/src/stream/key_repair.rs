@@ -19,7 +19,8 @@ use redis_proto::resp::{Reply, command};
 
 use crate::checkpoint::keys::KeyNames;
 use crate::checkpoint::suspects::{KeyRef, decode_key_ref, encode_key_ref, swapped_db};
-use crate::connection::client::{Client, reply_failure};
+use crate::connection::client::Client;
+use crate::connection::reply_error::reply_failure;
 use crate::route::Route;
 use crate::snapshot::load::Loader;
 use crate::snapshot::restore::Conflict;

@@ -11,6 +11,7 @@ use redis_proto::resp::Reply;
 
 use crate::connection::client::Client;
 use crate::connection::query_client::QueryClient;
+use crate::connection::reply_error::{ReplyError, classify, reply_failure};
 
 /// Libraries of the target that one library may meet.
 const LIBRARIES_MAX: usize = 64;
@@ -62,13 +63,6 @@ impl LibraryOutcome {
             )
         })
     }
-}
-
-/// The function that another library of the target has (functions.c: `Function NAME already exists`).
-fn conflicting_function(message: &str) -> Option<&str> {
-    let (_, rest) = message.split_once("Function ")?;
-    let (name, _) = rest.split_once(" already exists")?;
-    Some(name.trim_matches(['\'', '"', '`']))
 }
 
 /// The value behind a name in the answer to `FUNCTION LIST`.
@@ -136,26 +130,28 @@ pub(crate) async fn run_at(
     out: &mut LibraryOutcome,
 ) -> Result<()> {
     for _ in 0..LIBRARIES_MAX {
-        let Err(f) = client.execute(&command.args()).await else { return Ok(()) };
-        // It was deleted when this was interrupted, or had been left out.
-        if command.deletes && f.message.contains("not found") {
+        let Reply::Error(text) = client.call_reply(&command.args()).await? else { return Ok(()) };
+        let why = classify(&text);
+        // It was deleted before an interruption, or had been left out.
+        if command.deletes && why == ReplyError::NotFound {
             return Ok(());
         }
-        if !matches!(f.kind, Kind::Invalid | Kind::Unsupported | Kind::Conflict) {
-            return Err(f);
+        let failure = reply_failure(client.display_url(), "redis", &text);
+        if !matches!(failure.kind, Kind::Invalid | Kind::Unsupported | Kind::Conflict) {
+            return Err(failure);
         }
-        match (policy, conflicting_function(&f.message)) {
+        match (policy, why) {
             (FunctionPolicy::Skip, _) => {
                 out.skipped = true;
                 return Ok(());
             }
-            (FunctionPolicy::Replace, Some(name)) => {
+            (FunctionPolicy::Replace, ReplyError::FunctionExists(name)) => {
                 let list = client.call(&[b"FUNCTION", b"LIST"]).await?;
-                let Some(library) = library_of(&list, name.as_bytes()) else { return Err(refused(&f)) };
+                let Some(library) = library_of(&list, name.as_bytes()) else { return Err(refused(&failure)) };
                 client.execute(&[b"FUNCTION", b"DELETE", &library]).await?;
                 out.deleted.insert(String::from_utf8_lossy(&library).into_owned());
             }
-            _ => return Err(refused(&f)),
+            _ => return Err(refused(&failure)),
         }
     }
     let m = format!(
@@ -210,8 +206,6 @@ mod tests {
         let list = Reply::Array(vec![library("one", &["a", "b"]), library("two", &["c"])]);
         assert_eq!(library_of(&list, b"c").as_deref(), Some(b"two".as_slice()));
         assert_eq!(library_of(&list, b"d"), None);
-        assert_eq!(conflicting_function("redis://h:1: ERR Function f already exists"), Some("f"));
-        assert_eq!(conflicting_function("redis://h:1: ERR Library 'x' already exists"), None);
     }
 
     #[test]

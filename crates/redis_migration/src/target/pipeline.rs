@@ -13,7 +13,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
 
 use crate::checkpoint::Checkpoint;
-use crate::connection::client::{Client, KEEP_ALIVE_INTERVAL, Outgoing, is_transient, reply_failure};
+use crate::connection::client::{Client, KEEP_ALIVE_INTERVAL, Outgoing};
+use crate::connection::reply_error::{ReplyError, classify, reply_failure};
 use crate::stream::operation::{Encoder, Operation};
 use crate::target::transaction::{Grouping, TransactionEncoder};
 pub(crate) use replies::diverged;
@@ -60,6 +61,8 @@ pub enum PendingReply {
         replies: u64,
         /// As it was sent.
         sent: Box<[u8]>,
+        /// Which answers are to `SELECT`: none of them may be refused.
+        selects: Vec<u64>,
     },
     /// So many answers of a transaction, the last of which is that of its `EXEC`; then the stream is applied up to here.
     Transaction {
@@ -122,7 +125,9 @@ impl Shared {
             (PendingReply::Key { .. }, None) => {
                 self.keys.fetch_add(1, Ordering::Relaxed);
             }
-            (PendingReply::Key { may_exist: true, .. }, Some(text)) if text.starts_with("BUSYKEY") => {
+            (PendingReply::Key { may_exist: true, .. }, Some(text))
+                if classify(text) == ReplyError::KeyExists =>
+            {
                 self.skipped_existing.fetch_add(1, Ordering::Relaxed);
             }
             (PendingReply::Key { key, may_fail, .. }, Some(text)) => {
@@ -139,8 +144,8 @@ impl Shared {
             (PendingReply::Keys(_), Some(text)) => return Err(reply_failure(url, "restore", text)),
             (PendingReply::Change { offset }, None) => self.applied.store(*offset, Ordering::Release),
             (PendingReply::Change { .. }, Some(text)) => {
-                let failure = reply_failure(url, "apply", text);
-                return Err(if is_transient(&failure) { failure } else { diverged(url, text) });
+                let passes = classify(text).is_transient();
+                return Err(if passes { reply_failure(url, "apply", text) } else { diverged(url, text) });
             }
             (PendingReply::KeyPart { key }, Some(text)) => {
                 let failure = reply_failure(url, "rebuild", text);
@@ -153,11 +158,18 @@ impl Shared {
         Ok(())
     }
 
-    /// Counts commands of a file, sent as one transaction, that the target refused (place in it, `MULTI` being 0, and why).
+    /// Counts commands of a file, sent as one transaction, that the target refused (place in it, `MULTI` being 0, and why). The
+    /// bytes that were sent are read only to name them.
     ///
     /// # Errors
     /// For a refusal that has to do with the target and not with the command: others would be refused too.
-    pub(crate) fn record_refused(&self, url: &str, sent: &[u8], errors: &[(usize, String)]) -> Result<()> {
+    pub(crate) fn record_refused(
+        &self,
+        url: &str,
+        sent: &[u8],
+        selects: &[u64],
+        errors: &[(usize, String)],
+    ) -> Result<()> {
         let mut commands = Commands::starting_at(0);
         commands.push(sent);
         let mut at = 0;
@@ -169,7 +181,7 @@ impl Shared {
                     |n: usize| String::from_utf8_lossy(command.arg(n).unwrap_or_default()).into_owned();
                 let m = format!("`{} {}`: {}", word(0), word(1), failure.message);
                 let alone = matches!(failure.kind, Kind::Invalid | Kind::Unsupported | Kind::Conflict);
-                if !alone || word(0) == "SELECT" {
+                if !alone || selects.contains(&(at as u64)) {
                     return Err(Error { message: m, ..failure });
                 }
                 self.refused.fetch_add(1, Ordering::Relaxed);
@@ -292,7 +304,8 @@ impl Pipeline {
         if let Some(closed) = self.changes.close(None, &mut self.out) {
             // An open transaction is not sent in parts: all of it is still there.
             let sent = self.out[self.out.len().saturating_sub(closed.bytes)..].into();
-            self.push_pending(PendingReply::ImportBatch { replies: closed.replies, sent }, closed.bytes);
+            let (replies, selects) = (closed.replies, closed.selects);
+            self.push_pending(PendingReply::ImportBatch { replies, sent, selects }, closed.bytes);
             self.db = self.changes.selected();
         }
     }

@@ -9,7 +9,8 @@ use redis_proto::resp::{Replies, Reply};
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 
-use crate::connection::client::{Incoming, VALUE_MAX, is_transient, reply_failure};
+use crate::connection::client::{Incoming, VALUE_MAX};
+use crate::connection::reply_error::{ReplyError, classify, reply_failure};
 use crate::connection::topology::Addr;
 use crate::target::pipeline::diverged;
 
@@ -114,7 +115,7 @@ impl ReplyCollector {
         }
         let outcome = match (self.why, reply) {
             // MULTI itself was refused: what followed was done alone.
-            (Some(why), Reply::Error(text)) if text.contains("without MULTI") => {
+            (Some(why), Reply::Error(text)) if classify(&text) == ReplyError::ExecWithoutMulti => {
                 Outcome::Failed(diverged(url, &why))
             }
             (Some(why), _) | (None, Reply::Error(why)) => classify_refusal(url, &why),
@@ -136,24 +137,25 @@ impl ReplyCollector {
 
 /// What the refusal of a transaction means.
 fn classify_refusal(url: &str, why: &str) -> Outcome {
-    let mut words = why.split(' ');
-    let word = words.next().unwrap_or_default();
-    let addr = || {
-        let (host, port) = words.clone().nth(1)?.rsplit_once(':')?;
-        // A server that does not know its own name leaves it out.
-        let asked = url.rsplit_once("//").map_or(url, |(_, rest)| rest);
-        let asked = asked.rsplit_once(':').map_or(asked, |(host, _)| host);
-        let host = if host.is_empty() { asked } else { host };
-        Some((host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?))
+    let refused = classify(why);
+    let redirection = match refused {
+        ReplyError::Moved(addr) => addr.and_then(|addr| parse_addr(url, addr)).map(Outcome::Moved),
+        ReplyError::Ask(addr) => addr.and_then(|addr| parse_addr(url, addr)).map(Outcome::Ask),
+        _ => None,
     };
-    match (word, addr()) {
-        ("MOVED", Some(addr)) => Outcome::Moved(addr),
-        ("ASK", Some(addr)) => Outcome::Ask(addr),
-        _ => match reply_failure(url, "write", why) {
-            refused if is_transient(&refused) => Outcome::Retry(why.to_owned()),
-            refused => Outcome::Failed(refused),
-        },
-    }
+    redirection.unwrap_or_else(|| match refused.is_transient() {
+        true => Outcome::Retry(why.to_owned()),
+        false => Outcome::Failed(reply_failure(url, "write", why)),
+    })
+}
+
+/// The address of a redirection; a server that does not know its own name leaves it out, and the one that was asked is meant.
+fn parse_addr(url: &str, addr: &str) -> Option<Addr> {
+    let (host, port) = addr.rsplit_once(':')?;
+    let asked = url.rsplit_once("//").map_or(url, |(_, rest)| rest);
+    let asked = asked.rsplit_once(':').map_or(asked, |(host, _)| host);
+    let host = if host.is_empty() { asked } else { host };
+    Some((host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?))
 }
 
 #[cfg(test)]

@@ -34,21 +34,25 @@ pub(crate) enum Grouping {
 }
 
 /// A transaction that is being written.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct OpenTransaction {
     /// Where it begins in the buffer.
     start: usize,
     /// Replies that come before that of its `EXEC`.
     replies: u64,
+    /// Which of them are to `SELECT`.
+    selects: Vec<u64>,
 }
 
 /// A transaction that is complete in the buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ClosedTransaction {
     /// Its replies, those to `MULTI` and `EXEC` included.
     pub(crate) replies: u64,
     /// Its length, bytes. It is the end of the buffer.
     pub(crate) bytes: usize,
+    /// Which of its replies are to `SELECT`.
+    pub(crate) selects: Vec<u64>,
 }
 
 /// Consecutive `SET`s without options: sent as one `MSET` they cost the target half.
@@ -100,10 +104,10 @@ impl TransactionEncoder {
 
     /// True when the transaction should be closed.
     pub(crate) fn is_full(&self, out: &[u8]) -> bool {
-        let full = |open: OpenTransaction| {
+        let full = |open: &OpenTransaction| {
             open.replies >= TRANSACTION_COMMANDS || out.len().saturating_sub(open.start) >= TRANSACTION_BYTES
         };
-        !self.in_source_transaction && self.open.is_some_and(full)
+        !self.in_source_transaction && self.open.as_ref().is_some_and(full)
     }
 
     /// True when commands wait for the end of their transaction.
@@ -150,13 +154,17 @@ impl TransactionEncoder {
         }
         let open = self.open.take()?;
         out.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
-        Some(ClosedTransaction { replies: open.replies + 1, bytes: out.len() - open.start })
+        Some(ClosedTransaction {
+            replies: open.replies + 1,
+            bytes: out.len() - open.start,
+            selects: open.selects,
+        })
     }
 
     /// Commands that were written without a transaction: their replies and their length, bytes.
     pub(crate) fn take_single(&mut self, out: &[u8]) -> Option<ClosedTransaction> {
         let open = self.open.take_if(|_| self.grouping == Grouping::Single)?;
-        Some(ClosedTransaction { replies: open.replies, bytes: out.len() - open.start })
+        Some(ClosedTransaction { replies: open.replies, bytes: out.len() - open.start, selects: Vec::new() })
     }
 
     /// Writes the next operation.
@@ -239,7 +247,8 @@ impl TransactionEncoder {
     fn begin_transaction(&mut self, out: &mut Vec<u8>) {
         if self.open.is_none() {
             let in_transaction = self.grouping == Grouping::Transactions;
-            self.open = Some(OpenTransaction { start: out.len(), replies: u64::from(in_transaction) });
+            let (start, replies) = (out.len(), u64::from(in_transaction));
+            self.open = Some(OpenTransaction { start, replies, selects: Vec::new() });
             if in_transaction {
                 out.extend_from_slice(b"*1\r\n$5\r\nMULTI\r\n");
             }
@@ -270,7 +279,10 @@ impl TransactionEncoder {
             self.require_db(db);
             command(out, &[b"SELECT", db.to_string().as_bytes()]);
             self.selected = Some(db);
-            self.count_replies(1);
+            if let Some(open) = &mut self.open {
+                open.selects.push(open.replies);
+                open.replies += 1;
+            }
         }
     }
 

@@ -4,8 +4,8 @@ use model::error::{Result, Side};
 use redis_proto::resp::{Reply, command};
 
 use super::ClusterWriter;
-use crate::connection::client::reply_failure;
 use crate::connection::query_client::QueryClient;
+use crate::connection::reply_error::reply_failure;
 use crate::stream::operation::{Encoder, Operation};
 use crate::target::functions::{self, LibraryOutcome};
 use crate::target::slot_router::{Broadcast, SlotSink, route};

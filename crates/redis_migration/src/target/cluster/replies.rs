@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use model::error::{Error, Result, Side};
 
 use super::{ClusterWriter, RETRY_DELAY, RETRY_DELAY_MAX, RETRY_TIMEOUT, Received};
-use crate::connection::client::reply_failure;
+use crate::connection::reply_error::reply_failure;
 use crate::target::pipeline::diverged;
 use crate::target::replies::Outcome;
 
@@ -92,7 +92,9 @@ impl ClusterWriter {
                 Some(_) if self.from_file => {
                     // What was queued is counted behind MULTI.
                     let errors: Vec<_> = errors.into_iter().map(|(i, text)| (i + 1, text)).collect();
-                    self.shared.record_refused(&url, &sent.bytes, &errors).map_err(|f| f.at(Side::Target))
+                    self.shared
+                        .record_refused(&url, &sent.bytes, &[], &errors)
+                        .map_err(|f| f.at(Side::Target))
                 }
                 Some((_, text)) => Err(diverged(&url, text).at(Side::Target)),
             };

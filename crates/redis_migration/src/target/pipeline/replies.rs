@@ -8,7 +8,8 @@ use redis_proto::resp::{Replies, Reply};
 use tokio::io::AsyncReadExt;
 
 use super::{PendingReply, READ_BYTES, Shared};
-use crate::connection::client::{Incoming, VALUE_MAX, reply_failure};
+use crate::connection::client::{Incoming, VALUE_MAX};
+use crate::connection::reply_error::{ReplyError, classify, reply_failure};
 
 /// The receiving half.
 pub(super) async fn read(mut incoming: Incoming, shared: Arc<Shared>, url: String) {
@@ -113,8 +114,9 @@ fn handle_reply(
             check_applied(url, refused.as_deref(), &reply)?;
             shared.applied.store(offset, Ordering::Release);
         }
-        PendingReply::ImportBatch { sent, .. } => {
-            check_import(shared, url, refused.as_deref(), &reply, &sent)?
+        PendingReply::ImportBatch { sent, selects, .. } => {
+            let batch = ImportBatch { sent: &sent, selects: &selects };
+            check_import(shared, url, refused.as_deref(), &reply, &batch)?
         }
         pending_reply => {
             let error = if let Reply::Error(text) = &reply { Some(text.as_str()) } else { None };
@@ -150,20 +152,36 @@ pub(super) fn check_applied(url: &str, refused: Option<&str>, reply: &Reply) -> 
             error.or(refused).map_or(Ok(()), |text| Err(diverged(url, text)))
         }
         // MULTI itself was refused: what followed was done alone, without the position.
-        Reply::Error(text) if text.contains("without MULTI") => Err(diverged(url, refused.unwrap_or(text))),
+        Reply::Error(text) if classify(text) == ReplyError::ExecWithoutMulti => {
+            Err(diverged(url, refused.unwrap_or(text)))
+        }
         Reply::Error(text) => Err(reply_failure(url, "apply", refused.unwrap_or(text))),
         _ => Err(diverged(url, "EXEC was aborted")),
     }
 }
 
+/// Commands of a file that were sent as one transaction.
+struct ImportBatch<'a> {
+    sent: &'a [u8],
+    /// Which of the answers are to `SELECT`.
+    selects: &'a [u64],
+}
+
 /// The answer to `EXEC` behind commands of a file.
-fn check_import(shared: &Shared, url: &str, refused: Option<&str>, reply: &Reply, sent: &[u8]) -> Result<()> {
+fn check_import(
+    shared: &Shared,
+    url: &str,
+    refused: Option<&str>,
+    reply: &Reply,
+    batch: &ImportBatch<'_>,
+) -> Result<()> {
     match (reply, refused) {
         (Reply::Array(all), None) => {
             let error = |(i, r): (usize, &Reply)| {
                 if let Reply::Error(t) = r { Some((i + 1, t.clone())) } else { None }
             };
-            shared.record_refused(url, sent, &all.iter().enumerate().filter_map(error).collect::<Vec<_>>())
+            let errors: Vec<_> = all.iter().enumerate().filter_map(error).collect();
+            shared.record_refused(url, batch.sent, batch.selects, &errors)
         }
         // None of it was done.
         (Reply::Error(text), _) => Err(reply_failure(url, "import", refused.unwrap_or(text))),
