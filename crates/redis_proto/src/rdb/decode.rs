@@ -261,54 +261,64 @@ impl Decoder {
                 self.items(within(ziplist::read(&node), begin)?);
                 None
             }
-            (18, _) => {
-                let container = ahead.number()?;
-                let begin = ahead.at;
-                let node = ahead.string()?;
-                match container {
-                    1 => Some(Element::Item(node)),
-                    2 => {
-                        self.items(within(listpack::read(&node), begin)?);
-                        None
-                    }
-                    other => {
-                        ahead.at = begin;
-                        return ahead.wrong(format!("unknown list container {other}"));
-                    }
-                }
-            }
+            (18, _) => self.list_node(&mut ahead)?,
             (15 | 19 | 21, _) => {
-                let begin = ahead.at;
-                let key = ahead.string()?;
-                if key.len() != 16 {
-                    ahead.at = begin;
-                    return ahead.wrong(format!("stream node ID with {} bytes", key.len()));
-                }
-                let master = id_of(&key);
-                let begin = ahead.at;
-                let node = ahead.string()?;
-                within(self.entries(master, &node), begin)?;
+                self.stream_node(&mut ahead)?;
                 None
             }
             (22, Family::Valkey) => {
                 let (field, value, at) = (ahead.string()?, ahead.string()?, ahead.i64_le()?);
                 Some(Element::Field(field, value, (at > 0).then_some(at)))
             }
-            // Release candidates wrote the moment itself, 7.4 its distance to the least of all, plus one; 0: never.
-            (22 | 24, Family::Redis) => {
-                let ttl = ahead.number()?;
-                let (field, value) = (ahead.string()?, ahead.string()?);
-                let moment = match (ttl, self.kind.number) {
-                    (0, _) => None,
-                    (ttl, 22) => i64::try_from(ttl).ok(),
-                    (ttl, _) => i64::try_from(ttl - 1).ok().and_then(|t| t.checked_add(self.base_ms)),
-                };
-                Some(Element::Field(field, value, moment))
-            }
+            (22 | 24, Family::Redis) => Some(self.expiring_field(&mut ahead)?),
             (other, _) => return ahead.wrong(format!("type {other} is not a collection")),
         };
         cursor.at = ahead.at;
         Ok(element)
+    }
+
+    /// A node of a list since 7.0: one long item, or several.
+    fn list_node<'b>(&mut self, cursor: &mut Cursor<'b>) -> Read<Option<Element<'b>>> {
+        let container = cursor.number()?;
+        let begin = cursor.at;
+        let node = cursor.string()?;
+        match container {
+            1 => Ok(Some(Element::Item(node))),
+            2 => {
+                self.items(within(listpack::read(&node), begin)?);
+                Ok(None)
+            }
+            other => {
+                cursor.at = begin;
+                cursor.wrong(format!("unknown list container {other}"))
+            }
+        }
+    }
+
+    fn stream_node(&mut self, cursor: &mut Cursor<'_>) -> Read<()> {
+        let begin = cursor.at;
+        let key = cursor.string()?;
+        if key.len() != 16 {
+            cursor.at = begin;
+            return cursor.wrong(format!("stream node ID with {} bytes", key.len()));
+        }
+        let master = id_of(&key);
+        let begin = cursor.at;
+        let node = cursor.string()?;
+        within(self.entries(master, &node), begin)
+    }
+
+    /// A field of a hash that may expire. Release candidates wrote the moment itself, 7.4 its distance to the least of all,
+    /// plus one; 0: never.
+    fn expiring_field<'b>(&mut self, cursor: &mut Cursor<'b>) -> Read<Element<'b>> {
+        let ttl = cursor.number()?;
+        let (field, value) = (cursor.string()?, cursor.string()?);
+        let moment = match (ttl, self.kind.number) {
+            (0, _) => None,
+            (ttl, 22) => i64::try_from(ttl).ok(),
+            (ttl, _) => i64::try_from(ttl - 1).ok().and_then(|t| t.checked_add(self.base_ms)),
+        };
+        Ok(Element::Field(field, value, moment))
     }
 
     fn items(&mut self, entries: Vec<Text<'_>>) {

@@ -350,16 +350,12 @@ impl Parser {
     }
 
     fn between(&mut self) -> Read<Found> {
-        let family = self.version.0;
-        let rest = &self.buf[self.at..];
-        let mut cursor = Cursor::new(rest);
+        let mut cursor = Cursor::new(&self.buf[self.at..]);
         let opcode = cursor.byte()?;
         // rdb.h, RDB_OPCODE_*
         let small = match opcode {
+            0xff if !self.check => return Ok(Found::Item(1, Small::End)),
             0xff => {
-                if !self.check {
-                    return Ok(Found::Item(1, Small::End));
-                }
                 cursor.take(8)?;
                 Small::End
             }
@@ -371,57 +367,42 @@ impl Parser {
                 cursor.raw_string()?;
                 Small::Aux
             }
-            0xf7 => {
-                let id = cursor.number()?;
-                // The moment is written as an unsigned number of modules: opcode 2.
-                cursor.number()?;
-                let when = cursor.number()?;
-                let mut walk = Walk::module();
-                let begin = cursor.at;
-                if !walk.go(&rest[begin..]).map_err(|s| behind(s, begin))? {
-                    return Ok(Found::Short);
-                }
-                cursor.at = begin + usize::try_from(walk.at).unwrap_or(0);
-                Small::ModuleAux(id, when)
-            }
+            0xf7 => match module_aux(&mut cursor)? {
+                Some(small) => small,
+                None => return Ok(Found::Short),
+            },
             0xf5 => {
                 self.bounded(&cursor)?;
                 cursor.raw_string()?;
                 Small::Function
             }
-            // As release candidates of 7.0 wrote it: name, engine, whether there is a description, the source.
             0xf6 => {
                 self.bounded(&cursor)?;
-                cursor.raw_string()?;
-                cursor.raw_string()?;
-                if cursor.number()? != 0 {
-                    cursor.raw_string()?;
-                }
-                cursor.raw_string()?;
+                old_function(&mut cursor)?;
                 Small::OldFunction
             }
             0xf4 => Small::Slot(cursor.number()?, cursor.number()?, cursor.number()?),
-            _ => {
-                cursor.at = 0;
-                let prefix = prefix(&mut cursor, family)?;
-                let Some(walk) = Walk::new(prefix.kind) else {
-                    let number = prefix.kind.number;
-                    let m = match number {
-                        100.. => {
-                            format!(
-                                "value type {number} is not a type of Redis or Valkey (Redis Enterprise writes \
-                                 such types)"
-                            )
-                        }
-                        _ => format!("unknown value type {number} of {family:?}"),
-                    };
-                    return Err(Stop::Wrong(ProtocolError::new(prefix.type_at as u64, m).newer()));
-                };
-                self.state = State::Value(cursor.at, walk);
-                return self.find();
-            }
+            _ => return self.begin_key(),
         };
         Ok(Found::Item(cursor.at, small))
+    }
+
+    /// A key begins here, with its expiry and its type.
+    fn begin_key(&mut self) -> Read<Found> {
+        let family = self.version.0;
+        let mut cursor = Cursor::new(&self.buf[self.at..]);
+        let prefix = prefix(&mut cursor, family)?;
+        let Some(walk) = Walk::new(prefix.kind) else {
+            let m = match prefix.kind.number {
+                number @ 100.. => format!(
+                    "value type {number} is not a type of Redis or Valkey (Redis Enterprise writes such types)"
+                ),
+                number => format!("unknown value type {number} of {family:?}"),
+            };
+            return Err(Stop::Wrong(ProtocolError::new(prefix.type_at as u64, m).newer()));
+        };
+        self.state = State::Value(cursor.at, walk);
+        self.find()
     }
 
     /// Strings beside keys are not waited for without a bound.
@@ -487,4 +468,29 @@ impl Parser {
             Small::End => Item::End,
         })
     }
+}
+/// What a module keeps beside keys; none when more bytes are needed.
+fn module_aux(cursor: &mut Cursor<'_>) -> Read<Option<Small>> {
+    let id = cursor.number()?;
+    // The moment is written as an unsigned number of modules: opcode 2.
+    cursor.number()?;
+    let when = cursor.number()?;
+    let mut walk = Walk::module();
+    let begin = cursor.at;
+    if !walk.go(&cursor.buf[begin..]).map_err(|s| behind(s, begin))? {
+        return Ok(None);
+    }
+    cursor.at = begin + usize::try_from(walk.at).unwrap_or(0);
+    Ok(Some(Small::ModuleAux(id, when)))
+}
+
+/// A function as release candidates of 7.0 wrote it: name, engine, whether there is a description, the source.
+fn old_function(cursor: &mut Cursor<'_>) -> Read<()> {
+    cursor.raw_string()?;
+    cursor.raw_string()?;
+    if cursor.number()? != 0 {
+        cursor.raw_string()?;
+    }
+    cursor.raw_string()?;
+    Ok(())
 }

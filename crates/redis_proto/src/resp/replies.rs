@@ -181,7 +181,9 @@ impl Scan<'_> {
         }
         let begin = self.at;
         let Some(line) = self.line()? else { return Ok(None) };
-        let Some((mark, text)) = self.buf[line].split_first() else { return self.wrong("empty reply") };
+        let Some((mark, text)) = self.buf[line.clone()].split_first() else {
+            return self.wrong("empty reply");
+        };
         let string = || String::from_utf8_lossy(text).into_owned();
         Ok(Some(match mark {
             b'+' | b',' | b'(' => Reply::Simple(string()),
@@ -192,54 +194,56 @@ impl Scan<'_> {
             },
             b'#' => Reply::Int(i64::from(text == b"t")),
             b'_' => Reply::Nil,
-            b'$' | b'=' | b'!' => {
-                let Some(len) = self.count(text)? else { return Ok(Some(Reply::Nil)) };
-                if len > TEXT_MAX {
-                    return self.wrong("invalid string length");
-                }
-                let end = usize::try_from(len).ok().and_then(|n| self.at.checked_add(n));
-                let Some(end) = end else { return self.wrong("string too long for this platform") };
-                let Some(bytes) = self.buf.get(self.at..end) else {
-                    self.need = end + 2;
-                    return Ok(None);
-                };
-                match self.buf.get(end..end + 2) {
-                    None => {
-                        self.need = end + 2;
-                        return Ok(None);
-                    }
-                    Some(b"\r\n") => {}
-                    Some(_) => return self.wrong("the string exceeds its declared length"),
-                }
-                self.at = end + 2;
-                match mark {
-                    b'!' => Reply::Error(String::from_utf8_lossy(bytes).into_owned()),
-                    // A verbatim text has a form of three letters in front.
-                    b'=' => Reply::Bulk(bytes.get(4..).unwrap_or_default().to_vec()),
-                    _ => Reply::Bulk(bytes.to_vec()),
-                }
-            }
-            b'*' | b'~' | b'>' | b'%' | b'|' => {
-                let Some(n) = self.count(text)? else { return Ok(Some(Reply::Nil)) };
-                let n = if matches!(mark, b'%' | b'|') { n * 2 } else { n };
-                let mut all = Vec::new();
-                for _ in 0..n {
-                    match self.reply(depth + 1)? {
-                        Some(reply) => all.push(reply),
-                        None => return Ok(None),
-                    }
-                }
-                match mark {
-                    b'>' => Reply::Push(all),
-                    b'|' => return self.reply(depth + 1),
-                    _ => Reply::Array(all),
-                }
-            }
+            b'$' | b'=' | b'!' => return self.bulk(*mark, line),
+            b'*' | b'~' | b'>' | b'%' | b'|' => return self.aggregate(*mark, line, depth),
             other => {
                 self.at = begin;
                 return self.wrong(format!("{other:#04x} is not a reply type"));
             }
         }))
+    }
+    /// A string whose length stands in its first line; none when more bytes are needed.
+    fn bulk(&mut self, mark: u8, line: std::ops::Range<usize>) -> Result<Option<Reply>> {
+        let Some(len) = self.count(&self.buf[line.start + 1..line.end])? else { return Ok(Some(Reply::Nil)) };
+        if len > TEXT_MAX {
+            return self.wrong("invalid string length");
+        }
+        let end = usize::try_from(len).ok().and_then(|n| self.at.checked_add(n));
+        let Some(end) = end else { return self.wrong("string too long for this platform") };
+        let buf = self.buf;
+        let (Some(bytes), Some(tail)) = (buf.get(self.at..end), buf.get(end..end + 2)) else {
+            self.need = end + 2;
+            return Ok(None);
+        };
+        if tail != b"\r\n" {
+            return self.wrong("the string exceeds its declared length");
+        }
+        self.at = end + 2;
+        Ok(Some(match mark {
+            b'!' => Reply::Error(String::from_utf8_lossy(bytes).into_owned()),
+            // A verbatim text has a form of three letters in front.
+            b'=' => Reply::Bulk(bytes.get(4..).unwrap_or_default().to_vec()),
+            _ => Reply::Bulk(bytes.to_vec()),
+        }))
+    }
+
+    /// Replies whose number stands in the first line; none when more bytes are needed.
+    fn aggregate(&mut self, mark: u8, line: std::ops::Range<usize>, depth: usize) -> Result<Option<Reply>> {
+        let Some(n) = self.count(&self.buf[line.start + 1..line.end])? else { return Ok(Some(Reply::Nil)) };
+        let n = if matches!(mark, b'%' | b'|') { n * 2 } else { n };
+        let mut all = Vec::new();
+        for _ in 0..n {
+            match self.reply(depth + 1)? {
+                Some(reply) => all.push(reply),
+                None => return Ok(None),
+            }
+        }
+        match mark {
+            b'>' => Ok(Some(Reply::Push(all))),
+            // Attributes stand before the reply that they describe.
+            b'|' => self.reply(depth + 1),
+            _ => Ok(Some(Reply::Array(all))),
+        }
     }
 }
 
