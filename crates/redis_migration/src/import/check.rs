@@ -66,76 +66,116 @@ pub fn check(path: &Path) -> Result<BackupContents> {
     Ok(found)
 }
 
-/// The same, with each command given to `take` together with the offset of its end. Only what is `last` may be cut off.
+/// The same, with each command given to `on_command` together with the offset of its end. Only the `last` file may be truncated.
 pub(super) fn read_backup(
     path: &Path,
     last: bool,
     found: &mut BackupContents,
     on_command: &mut dyn FnMut(&Command<'_>, u64) -> Result<()>,
 ) -> Result<()> {
-    let said = |f: Error| Error { message: format!("{}: {}", path.display(), f.message), ..f };
-    let wrong = |m: String| said(Error::new(Kind::Corrupt, "check", m).at(Side::Source));
-    let neither = |at: u64| wrong(format!("at byte {at}: neither a snapshot nor an append-only file"));
+    let named = |f: Error| Error { message: format!("{}: {}", path.display(), f.message), ..f };
     let (end, length) = data_end(path)?;
     if end == 0 && length > 0 {
-        return Err(neither(0));
+        return Err(named(neither(0)));
     }
     let mut file = std::fs::File::open(path).map_err(|e| read_failure(path, &e))?;
     let mut buf = vec![0; READ_BYTES];
-    let (mut snapshot, mut commands) = (None, Commands::starting_at(0).with_limit(COMMAND_MAX));
-    let mut begins = true;
-    loop {
+    let read = file.read(&mut buf).map_err(|e| read_failure(path, &e))?;
+    // The first piece is long enough to tell.
+    let form = aof::form(&buf[..read]).ok_or_else(|| named(wrong("the file is empty".into())))?;
+    let commands = Commands::starting_at(0).with_limit(COMMAND_MAX);
+    let snapshot = (form == Form::Rdb).then(|| Parser::new(SPLIT_VALUES_ABOVE));
+    let mut reader = BackupReader { end, last, snapshot, commands, found };
+    let mut bytes = &buf[..read];
+    while reader.take(bytes, on_command).map_err(named)? {
         let read = file.read(&mut buf).map_err(|e| read_failure(path, &e))?;
-        let bytes = &buf[..read];
-        if std::mem::take(&mut begins) {
-            // The first piece is long enough to tell.
-            match aof::form(bytes) {
-                Some(Form::Rdb) => snapshot = Some(Parser::new(SPLIT_VALUES_ABOVE)),
-                Some(Form::Commands) => {}
-                None => return Err(wrong("the file is empty".into())),
-            }
+        bytes = &buf[..read];
+    }
+    Ok(())
+}
+
+fn wrong(message: String) -> Error {
+    Error::new(Kind::Corrupt, "check", message).at(Side::Source)
+}
+
+fn neither(at: u64) -> Error {
+    wrong(format!("at byte {at}: neither a snapshot nor an append-only file"))
+}
+
+/// A backup file that is being read.
+struct BackupReader<'a> {
+    /// Where its data end; NUL bytes may follow.
+    end: u64,
+    /// It is the last part: its last command may be truncated.
+    last: bool,
+    /// While the snapshot at its beginning is read.
+    snapshot: Option<Parser>,
+    commands: Commands,
+    found: &'a mut BackupContents,
+}
+
+impl BackupReader<'_> {
+    /// Takes the next bytes, none at the end of the file; false when everything was read.
+    fn take(
+        &mut self,
+        bytes: &[u8],
+        on_command: &mut dyn FnMut(&Command<'_>, u64) -> Result<()>,
+    ) -> Result<bool> {
+        match self.snapshot.take() {
+            None => push_until(&mut self.commands, bytes, self.end),
+            Some(parser) => self.take_snapshot(parser, bytes)?,
         }
-        match &mut snapshot {
-            None => push_until(&mut commands, bytes, end),
-            Some(parser) => {
-                parser.push(bytes);
-                while let Some(item) = parser.next_item().map_err(|e| said(corrupt(&e)))? {
-                    found.add_item(&item);
-                }
-                if parser.is_over() {
-                    commands = Commands::starting_at(parser.offset()).with_limit(COMMAND_MAX);
-                    push_until(&mut commands, parser.rest(), end);
-                    snapshot = None;
-                } else if read == 0 {
-                    let at = parser.offset() + parser.waiting() as u64;
-                    return Err(wrong(format!("at byte {at}: unexpected end of file")));
-                }
-            }
+        self.take_commands(on_command)?;
+        match bytes.is_empty() && self.snapshot.is_none() {
+            true => self.check_tail().map(|()| false),
+            false => Ok(true),
         }
-        let mut at = commands.offset();
-        while let Some(command) = commands.next_command().map_err(|e| wrong(e.to_string()))? {
+    }
+
+    fn take_snapshot(&mut self, mut parser: Parser, bytes: &[u8]) -> Result<()> {
+        parser.push(bytes);
+        while let Some(item) = parser.next_item().map_err(|e| corrupt(&e))? {
+            self.found.add_item(&item);
+        }
+        if parser.is_over() {
+            self.commands = Commands::starting_at(parser.offset()).with_limit(COMMAND_MAX);
+            push_until(&mut self.commands, parser.rest(), self.end);
+            return Ok(());
+        }
+        if bytes.is_empty() {
+            let at = parser.offset() + parser.waiting() as u64;
+            return Err(wrong(format!("at byte {at}: unexpected end of file")));
+        }
+        self.snapshot = Some(parser);
+        Ok(())
+    }
+
+    fn take_commands(&mut self, on_command: &mut dyn FnMut(&Command<'_>, u64) -> Result<()>) -> Result<()> {
+        let mut at = self.commands.offset();
+        while let Some(command) = self.commands.next_command().map_err(|e| wrong(e.to_string()))? {
+            let begin = at;
+            at += command.raw.len() as u64;
             match command.raw.first() {
                 Some(b'*') => {}
                 // A note of the time, between commands.
-                Some(b'#') => {
-                    at += command.raw.len() as u64;
-                    continue;
-                }
-                _ => return Err(neither(at)),
+                Some(b'#') => continue,
+                _ => return Err(neither(begin)),
             }
-            at += command.raw.len() as u64;
-            found.add_command(&command);
-            on_command(&command, at).map_err(said)?;
+            self.found.add_command(&command);
+            on_command(&command, at)?;
         }
-        if read == 0 && snapshot.is_none() {
-            let at = commands.offset();
-            return match commands.waiting() {
-                0 => Ok(()),
-                _ if !commands.begins_command() => Err(neither(at)),
-                // The last command may be cut off: the server that wrote it was killed.
-                _ if last => Ok(()),
-                _ => Err(wrong(format!("at byte {at}: the file is truncated and is not the last part"))),
-            };
+        Ok(())
+    }
+
+    /// The file has ended: whether it may end so.
+    fn check_tail(&self) -> Result<()> {
+        let at = self.commands.offset();
+        match self.commands.waiting() {
+            0 => Ok(()),
+            _ if !self.commands.begins_command() => Err(neither(at)),
+            // The last command may be truncated: the server that wrote it was killed.
+            _ if self.last => Ok(()),
+            _ => Err(wrong(format!("at byte {at}: the file is truncated and is not the last part"))),
         }
     }
 }

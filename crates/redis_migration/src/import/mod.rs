@@ -366,34 +366,27 @@ impl Import {
             FileStart::Empty => return Ok(true),
             FileStart::Stopped => return Ok(false),
         };
-        let longest = self.options.spool.command;
-        let (mut commands, mut snapshot_end) = (Commands::starting_at(0).with_limit(longest), 0);
-        match form {
-            Form::Commands => push_until(&mut commands, &first, end),
+        let (mut commands, snapshot_end) = match form {
+            Form::Commands => {
+                let mut commands = self.commands_from(0);
+                push_until(&mut commands, &first, end);
+                (commands, 0)
+            }
             Form::Rdb => {
-                let (route, conflict) = (&self.options.route, self.options.conflict);
-                let mut loader = Loader::new(route, server, conflict, writer, query, &self.clock);
+                let route = &self.options.route;
+                let mut loader =
+                    Loader::new(route, server, self.options.conflict, writer, query, &self.clock);
                 loader.policy = self.options.functions;
-                let Some(parser) = self.snapshot(first, &mut chunks, &mut loader).await? else {
+                let Some(parser) = self.load_preamble(path, first, &mut chunks, &mut loader).await? else {
                     return Ok(false);
                 };
-                if loader.deferred > 0 {
-                    loader.filter = KeyFilter::Expiring;
-                    let mut second_pass = self::read_chunks(path)?;
-                    if self.snapshot(Vec::new(), &mut second_pass, &mut loader).await?.is_none() {
-                        return Ok(false);
-                    }
-                }
-                loader.finish_batch().await?;
-                // Keys and commands are answered differently, and do not share a transaction.
-                loader.flush().await?;
                 record_loaded(&mut loader, summary);
-                commands = Commands::starting_at(parser.offset()).with_limit(longest);
+                let mut commands = self.commands_from(parser.offset());
                 push_until(&mut commands, parser.rest(), end);
                 writer.resume_changes();
-                snapshot_end = parser.offset();
+                (commands, parser.offset())
             }
-        }
+        };
         loop {
             self.apply_commands(&mut commands, writer, query, applier).await?;
             let next = self.next_chunk(&mut chunks, true);
@@ -408,6 +401,33 @@ impl Import {
         }
         note_skipped_tail(path, &commands, end.max(snapshot_end), length, summary)?;
         Ok(true)
+    }
+
+    /// Reads commands that begin at an offset of a file.
+    fn commands_from(&self, offset: u64) -> Commands {
+        Commands::starting_at(offset).with_limit(self.options.spool.command)
+    }
+
+    /// Loads the snapshot at the beginning of a file, in one pass or two; none when a stop came.
+    async fn load_preamble(
+        &self,
+        path: &Path,
+        first: Vec<u8>,
+        chunks: &mut mpsc::Receiver<Result<Bytes>>,
+        loader: &mut Loader<'_>,
+    ) -> Result<Option<Parser>> {
+        let Some(parser) = self.snapshot(first, chunks, loader).await? else { return Ok(None) };
+        if loader.deferred > 0 {
+            loader.filter = KeyFilter::Expiring;
+            let mut second_pass = read_chunks(path)?;
+            if self.snapshot(Vec::new(), &mut second_pass, loader).await?.is_none() {
+                return Ok(None);
+            }
+        }
+        loader.finish_batch().await?;
+        // Keys and commands are answered differently, and do not share a transaction.
+        loader.flush().await?;
+        Ok(Some(parser))
     }
 
     /// Reads until a file shows what it is.

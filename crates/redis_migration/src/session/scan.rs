@@ -205,13 +205,19 @@ impl ScanMigration {
             changed.missed.store(false, Ordering::Release);
         }
         drop(listeners);
-        if let Writer::Cluster(cluster) = &writer {
-            cluster.release_token(&mut query).await?;
+        self.finish(&writer, &mut query, &mut summary).await?;
+        Ok(summary)
+    }
+
+    /// Removes the token at the target and adds what the writer counted to the summary.
+    async fn finish(&self, writer: &Writer, query: &mut QueryClient, summary: &mut Summary) -> Result<()> {
+        if let Writer::Cluster(cluster) = writer {
+            cluster.release_token(query).await?;
         }
         summary.failed = writer.shared().failed();
         summary.skipped_existing = writer.shared().skipped_existing.load(Ordering::Relaxed);
         self.progress.keys.store(writer.shared().keys.load(Ordering::Relaxed), Ordering::Relaxed);
-        Ok(summary)
+        Ok(())
     }
 
     /// Fails when both ends are the same data, or the target lacks a database.

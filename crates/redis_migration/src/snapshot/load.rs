@@ -316,52 +316,61 @@ impl<'a> Loader<'a> {
         }
         let max = self.target.bulk_len_max;
         let fits = max == 0 || dump::len(raw.len()) as u64 <= max;
-        if self.target.accepts(head.kind) && (fits || head.kind.kind() == Some(Value::Module)) {
-            self.select(db, &head.key).await?;
-            let expire = head.expire_ms;
-            let together =
-                expire.is_none() && self.conflict == Conflict::Replace && self.target.has_databases();
-            if together && self.strings.add(head, raw) {
-                self.loaded.keys += 1;
-                if self.strings.is_full() {
-                    self.flush_strings();
-                }
-                return Ok(());
-            }
-            let before = self.writer.out().len();
-            let counts = expire.is_some() && !self.target.restores_absolutely();
-            // Servers that count from now are told the moment itself by a command of its own, unless the key may be another's.
-            let later = expire.filter(|_| counts && self.conflict == Conflict::Replace);
-            let (expire, now) =
-                (expire.filter(|_| later.is_none()), if counts { self.clock.now_ms() } else { 0 });
-            let out = self.writer.out();
-            let mut bytes = 0;
-            if self.conflict != Conflict::Replace || !append_set(out, head, raw, self.target, expire) {
-                let insert_at = append_restore(out, head, raw, self.target, self.conflict, expire, now);
-                if let Some(at) = insert_at {
-                    bytes += raw.len();
-                    self.writer.insert(at, raw).await?;
-                }
-            }
-            // What was inserted may have gone already, and what was before it with it.
-            bytes += self.writer.out().len().saturating_sub(before);
-            self.writer.push_pending(
-                PendingReply::Key {
-                    key: head.key.as_ref().into(),
-                    may_exist: self.conflict == Conflict::Skip,
-                    // Only the target knows whether it has the module.
-                    may_fail: head.kind.kind() == Some(Value::Module),
-                },
-                bytes,
-            );
-            if let Some(at) = later {
-                let before = self.writer.out().len();
-                command(self.writer.out(), &[b"PEXPIREAT", &head.key, at.to_string().as_bytes()]);
-                self.push_required(&head.key, 1, before);
-            }
+        match self.target.accepts(head.kind) && (fits || head.kind.kind() == Some(Value::Module)) {
+            true => self.restore(db, head, raw).await,
+            false => self.rebuild(db, head, raw).await,
+        }
+    }
+
+    /// Writes a value as it is.
+    async fn restore(&mut self, db: u32, head: &KeyHeader<'_>, raw: &[u8]) -> Result<()> {
+        self.select(db, &head.key).await?;
+        let expire = head.expire_ms;
+        let together = expire.is_none() && self.conflict == Conflict::Replace && self.target.has_databases();
+        if together && self.strings.add(head, raw) {
             self.loaded.keys += 1;
+            if self.strings.is_full() {
+                self.flush_strings();
+            }
             return Ok(());
         }
+        let before = self.writer.out().len();
+        let counts = expire.is_some() && !self.target.restores_absolutely();
+        // Servers that count from now are given the moment by a command of its own, unless the key may be another's.
+        let later = expire.filter(|_| counts && self.conflict == Conflict::Replace);
+        let (expire, now) =
+            (expire.filter(|_| later.is_none()), if counts { self.clock.now_ms() } else { 0 });
+        let out = self.writer.out();
+        let mut bytes = 0;
+        if self.conflict != Conflict::Replace || !append_set(out, head, raw, self.target, expire) {
+            let insert_at = append_restore(out, head, raw, self.target, self.conflict, expire, now);
+            if let Some(at) = insert_at {
+                bytes += raw.len();
+                self.writer.insert(at, raw).await?;
+            }
+        }
+        // What was inserted may be sent already, and what was before it with it.
+        bytes += self.writer.out().len().saturating_sub(before);
+        self.writer.push_pending(
+            PendingReply::Key {
+                key: head.key.as_ref().into(),
+                may_exist: self.conflict == Conflict::Skip,
+                // Only the target knows whether it has the module.
+                may_fail: head.kind.kind() == Some(Value::Module),
+            },
+            bytes,
+        );
+        if let Some(at) = later {
+            let before = self.writer.out().len();
+            command(self.writer.out(), &[b"PEXPIREAT", &head.key, at.to_string().as_bytes()]);
+            self.push_required(&head.key, 1, before);
+        }
+        self.loaded.keys += 1;
+        Ok(())
+    }
+
+    /// Builds a value from its elements.
+    async fn rebuild(&mut self, db: u32, head: &KeyHeader<'_>, raw: &[u8]) -> Result<()> {
         self.open(db, head).await?;
         if self.skipping {
             self.skipping = false;

@@ -1,6 +1,7 @@
 //! Pure: the elements of a value become commands that build it again, some thousand elements at a time. For targets
 //! that cannot take a value as it is written, and for values that are too long to be held whole.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use redis_proto::rdb::decode::{StreamFacts, StreamId};
@@ -13,6 +14,9 @@ use crate::connection::server::ServerInfo;
 const COMMAND_ELEMENTS: usize = 1000;
 /// Bytes of one command, roughly.
 const COMMAND_BYTES: usize = 256 << 10;
+
+/// A field of an entry of a stream, and its value.
+type EntryField<'e> = (Cow<'e, [u8]>, Cow<'e, [u8]>);
 
 /// Gathers elements of one key into commands.
 #[derive(Debug)]
@@ -96,71 +100,85 @@ impl Rebuild {
             Element::Scored(member, s) => self.gather(out, [score(s), member.into_owned()]),
             Element::Field(field, value, None) => self.gather(out, [field.into_owned(), value.into_owned()]),
             Element::Field(field, value, Some(at)) => {
-                let name = field.into_owned();
-                let mut n = self.gather(out, [name.clone(), value.into_owned()]);
-                if !self.fields_expire {
-                    self.dropped = Some("expiry of fields of a hash");
-                    return n;
-                }
-                n += self.flush(out);
-                command(out, &[b"HPEXPIREAT", &self.key, at.to_string().as_bytes(), b"FIELDS", b"1", &name]);
-                n + 1
+                self.expiring_field(out, field.into_owned(), value.into_owned(), at)
             }
-            Element::Entry(at, fields) => {
-                let placed = self.place(out, Some(at));
-                self.first.get_or_insert(at);
-                let at = id(at);
-                let mut args: Vec<&[u8]> = vec![b"XADD", &self.key, &at];
-                for (name, value) in &fields {
-                    args.extend([&**name, &**value]);
-                }
-                command(out, &args);
-                self.entries += 1;
-                placed + 1
-            }
+            Element::Entry(at, fields) => self.entry(out, at, &fields),
             Element::Stream(facts) => self.facts(out, &facts),
             Element::Group { name, last, read } => {
                 self.group = name.into_owned();
-                let (last, read) = (id(last), read.unwrap_or(-1).to_string());
-                let mut args: Vec<&[u8]> =
-                    vec![b"XGROUP", b"CREATE", &self.key, &self.group, &last, b"MKSTREAM"];
-                if self.streams_know {
-                    args.extend([b"ENTRIESREAD".as_slice(), read.as_bytes()]);
-                }
-                command(out, &args);
-                1
+                self.create_group(out, last, read)
             }
             Element::Consumer { name, .. } => {
                 self.consumer = name.into_owned();
-                let (key, group, name) = (&self.key, &self.group, &self.consumer);
-                if self.creates_consumers {
-                    command(out, &[b"XGROUP", b"CREATECONSUMER", key, group, name]);
-                } else {
-                    // It comes to be when it is first heard of; it has read nothing that it could read again.
-                    command(out, &[b"XREADGROUP", b"GROUP", group, name, b"STREAMS", key, b"0"]);
-                }
-                1
+                self.create_consumer(out)
             }
-            Element::Pending { id: at, delivered_ms, count } => {
-                let (at, time, count) = (id(at), delivered_ms.to_string(), count.to_string());
-                let args: [&[u8]; 12] = [
-                    b"XCLAIM",
-                    &self.key,
-                    &self.group,
-                    &self.consumer,
-                    b"0",
-                    &at,
-                    b"TIME",
-                    time.as_bytes(),
-                    b"RETRYCOUNT",
-                    count.as_bytes(),
-                    b"FORCE",
-                    b"JUSTID",
-                ];
-                command(out, &args);
-                1
-            }
+            Element::Pending { id, delivered_ms, count } => self.claim(out, id, delivered_ms, count),
         }
+    }
+
+    fn expiring_field(&mut self, out: &mut Vec<u8>, name: Vec<u8>, value: Vec<u8>, at: i64) -> usize {
+        let mut n = self.gather(out, [name.clone(), value]);
+        if !self.fields_expire {
+            self.dropped = Some("expiry of fields of a hash");
+            return n;
+        }
+        n += self.flush(out);
+        command(out, &[b"HPEXPIREAT", &self.key, at.to_string().as_bytes(), b"FIELDS", b"1", &name]);
+        n + 1
+    }
+
+    fn entry(&mut self, out: &mut Vec<u8>, at: StreamId, fields: &[EntryField<'_>]) -> usize {
+        let placed = self.place(out, Some(at));
+        self.first.get_or_insert(at);
+        let at = id(at);
+        let mut args: Vec<&[u8]> = vec![b"XADD", &self.key, &at];
+        for (name, value) in fields {
+            args.extend([&**name, &**value]);
+        }
+        command(out, &args);
+        self.entries += 1;
+        placed + 1
+    }
+
+    fn create_group(&self, out: &mut Vec<u8>, last: StreamId, read: Option<i64>) -> usize {
+        let (last, read) = (id(last), read.unwrap_or(-1).to_string());
+        let mut args: Vec<&[u8]> = vec![b"XGROUP", b"CREATE", &self.key, &self.group, &last, b"MKSTREAM"];
+        if self.streams_know {
+            args.extend([b"ENTRIESREAD".as_slice(), read.as_bytes()]);
+        }
+        command(out, &args);
+        1
+    }
+
+    fn create_consumer(&self, out: &mut Vec<u8>) -> usize {
+        let (key, group, name) = (&self.key, &self.group, &self.consumer);
+        if self.creates_consumers {
+            command(out, &[b"XGROUP", b"CREATECONSUMER", key, group, name]);
+        } else {
+            // The server creates it with its first command; it has read nothing that it could read again.
+            command(out, &[b"XREADGROUP", b"GROUP", group, name, b"STREAMS", key, b"0"]);
+        }
+        1
+    }
+
+    fn claim(&self, out: &mut Vec<u8>, at: StreamId, delivered_ms: i64, count: u64) -> usize {
+        let (at, time, count) = (id(at), delivered_ms.to_string(), count.to_string());
+        let args: [&[u8]; 12] = [
+            b"XCLAIM",
+            &self.key,
+            &self.group,
+            &self.consumer,
+            b"0",
+            &at,
+            b"TIME",
+            time.as_bytes(),
+            b"RETRYCOUNT",
+            count.as_bytes(),
+            b"FORCE",
+            b"JUSTID",
+        ];
+        command(out, &args);
+        1
     }
 
     /// Writes entries that are missing before another one.

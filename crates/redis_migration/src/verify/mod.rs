@@ -96,6 +96,9 @@ enum Difference {
     Extra,
 }
 
+/// A key that differs: its databases at the source and at the target.
+type DifferingKey = (u32, u32, Vec<u8>);
+
 /// Compares two servers.
 ///
 /// # Errors
@@ -109,44 +112,68 @@ pub async fn compare(source: &Node, target: &Node, route: &Route, depth: Depth) 
         Depth::Sample => (a.server.keys.max(b.server.keys) / SAMPLE).max(1),
     };
     let mut out = Comparison::default();
-    let mut differing: Vec<(u32, u32, Vec<u8>)> = Vec::new();
-    for (from, to) in &dbs {
-        if !a.select(*from).await? {
-            continue;
-        }
-        let b_has = b.select(*to).await?;
-        // Servers that are still to be looked through, and where.
-        let mut left: Vec<(Addr, Vec<u8>)> =
-            a.query.masters().into_iter().map(|m| (m, b"0".to_vec())).collect();
-        while let Some((addr, at)) = left.pop() {
-            let (keys, next) = a.scan(&addr, &at).await?;
-            let keys: Vec<Vec<u8>> = keys
-                .into_iter()
-                .filter(|k| !k.starts_with(RESERVED_PREFIX) && route.includes(k))
-                .filter(|k| sample_every == 1 || dump::crc64(k).is_multiple_of(sample_every))
-                .collect();
-            for some in keys.chunks(BATCH_KEYS) {
-                out.keys += some.len() as u64;
-                for (key, difference) in
-                    some.iter().zip(compare_keys(&mut a, &mut b, some, (true, b_has)).await?)
-                {
-                    differing.extend((difference != Difference::Same).then(|| (*from, *to, key.clone())));
-                }
-            }
-            if differing.len() > DIFFERENCES_MAX {
-                break;
-            }
-            left.extend(next.map(|next| (addr, next)));
+    let mut differing = Vec::new();
+    for pair in &dbs {
+        if a.select(pair.0).await? {
+            out.keys +=
+                compare_database(&mut a, &mut b, *pair, (route, sample_every), &mut differing).await?;
         }
     }
     extra(&mut a, &mut b, &dbs, route, sample_every, &mut differing).await?;
+    recheck(&mut a, &mut b, differing, &mut out).await?;
+    if depth == Depth::Full {
+        libraries(&mut a, &mut b, &mut out).await?;
+    }
+    Ok(out)
+}
+
+/// Compares the keys that the source has in a database, which is selected there; answers how many they are.
+async fn compare_database(
+    a: &mut Endpoint,
+    b: &mut Endpoint,
+    (from, to): (u32, u32),
+    (route, sample_every): (&Route, u64),
+    differing: &mut Vec<DifferingKey>,
+) -> Result<u64> {
+    let b_has = b.select(to).await?;
+    let mut compared = 0;
+    // Servers that are not scanned completely, and their cursors.
+    let mut left: Vec<(Addr, Vec<u8>)> = a.query.masters().into_iter().map(|m| (m, b"0".to_vec())).collect();
+    while let Some((addr, at)) = left.pop() {
+        let (keys, next) = a.scan(&addr, &at).await?;
+        let keys: Vec<Vec<u8>> = keys
+            .into_iter()
+            .filter(|k| !k.starts_with(RESERVED_PREFIX) && route.includes(k))
+            .filter(|k| sample_every == 1 || dump::crc64(k).is_multiple_of(sample_every))
+            .collect();
+        for some in keys.chunks(BATCH_KEYS) {
+            compared += some.len() as u64;
+            let differences = compare_keys(a, b, some, (true, b_has)).await?;
+            let found =
+                some.iter().zip(differences).filter(|(_, difference)| *difference != Difference::Same);
+            differing.extend(found.map(|(key, _)| (from, to, key.clone())));
+        }
+        if differing.len() > DIFFERENCES_MAX {
+            break;
+        }
+        left.extend(next.map(|next| (addr, next)));
+    }
+    Ok(compared)
+}
+
+/// Compares keys again that differed, in several passes: what differs in the last one is recorded.
+async fn recheck(
+    a: &mut Endpoint,
+    b: &mut Endpoint,
+    mut differing: Vec<DifferingKey>,
+    out: &mut Comparison,
+) -> Result<()> {
     for pass in 1..=PASSES {
         let last = pass == PASSES || differing.len() > DIFFERENCES_MAX;
         let mut left = Vec::new();
         for (from, to, key) in differing {
             let have = (a.select(from).await?, b.select(to).await?);
-            let difference =
-                compare_keys(&mut a, &mut b, std::slice::from_ref(&key), have).await?.first().copied();
+            let difference = compare_keys(a, b, std::slice::from_ref(&key), have).await?.first().copied();
             match difference {
                 None | Some(Difference::Same) => {}
                 Some(difference) if last => out.record(from, &key, difference),
@@ -159,10 +186,7 @@ pub async fn compare(source: &Node, target: &Node, route: &Route, depth: Depth) 
         }
         tokio::time::sleep(PASS_INTERVAL).await;
     }
-    if depth == Depth::Full {
-        libraries(&mut a, &mut b, &mut out).await?;
-    }
-    Ok(out)
+    Ok(())
 }
 
 /// Compares libraries of functions, where both sides have them and let them be listed.

@@ -43,6 +43,17 @@ fn upper_case<'a>(name: &'a [u8], buffer: &'a mut [u8; 16]) -> &'a [u8] {
     }
 }
 
+/// The text of a script that a command brings.
+fn script_text<'c>(name: &[u8], command: &Command<'c>) -> Option<&'c [u8]> {
+    match name {
+        b"EVAL" => command.arg(1),
+        b"SCRIPT" => {
+            command.arg(2).filter(|_| command.arg(1).is_some_and(|w| w.eq_ignore_ascii_case(b"LOAD")))
+        }
+        _ => None,
+    }
+}
+
 /// The streams of the source cannot be continued.
 pub(crate) fn full_resync_needed(message: impl Into<String>) -> Error {
     Error::new(Kind::Changed, "anew", message).at(Side::Source).because(Reason::FullResync)
@@ -229,12 +240,8 @@ impl Applier {
             return Ok(CommandOutcome::Nothing);
         }
         // A script may be loaded in a database that is not migrated, and be called in one that is.
-        match name {
-            b"EVAL" => self.remember_script(command.arg(1), out)?,
-            b"SCRIPT" if command.arg(1).is_some_and(|w| w.eq_ignore_ascii_case(b"LOAD")) => {
-                self.remember_script(command.arg(2), out)?;
-            }
-            _ => {}
+        if let Some(text) = script_text(name, command) {
+            self.remember_script(text, out)?;
         }
         match name {
             // Messages are no data: what a Sentinel says to its master would make the target that master's replica.
@@ -243,11 +250,7 @@ impl Applier {
                 let asked = command.arg(1).is_some_and(|w| w.eq_ignore_ascii_case(b"GETACK"));
                 return Ok(if asked { CommandOutcome::AckRequested } else { CommandOutcome::Nothing });
             }
-            b"SELECT" => {
-                let db = command.arg(1).and_then(|n| std::str::from_utf8(n).ok()?.parse().ok());
-                self.db = db.ok_or_else(|| self.refused("SELECT", "it does not name a valid database"))?;
-                self.target_db = self.route.db(self.db);
-            }
+            b"SELECT" => self.select(command)?,
             b"MULTI" => {
                 self.in_source_transaction = true;
                 out.push(Operation::Begin)?;
@@ -280,6 +283,14 @@ impl Applier {
             _ => self.apply_to_selected_db(name, command, out, now_ms)?,
         }
         Ok(CommandOutcome::Nothing)
+    }
+
+    /// The stream is in another database from here on.
+    fn select(&mut self, command: &Command<'_>) -> Result<()> {
+        let db = command.arg(1).and_then(|n| std::str::from_utf8(n).ok()?.parse().ok());
+        self.db = db.ok_or_else(|| self.refused("SELECT", "it does not name a valid database"))?;
+        self.target_db = self.route.db(self.db);
+        Ok(())
     }
 
     /// Applies a command about keys, unless the stream is in a database that is not migrated.
@@ -329,8 +340,8 @@ impl Applier {
     }
 
     /// Keeps a script's text, here and beside the checkpoint.
-    fn remember_script(&mut self, text: Option<&[u8]>, out: &mut dyn Encoder) -> Result<()> {
-        match text.and_then(|text| self.scripts.insert(text)) {
+    fn remember_script(&mut self, text: &[u8], out: &mut dyn Encoder) -> Result<()> {
+        match self.scripts.insert(text) {
             Some(digest) => self.store_scripts(Some(&digest), out),
             None => Ok(()),
         }
