@@ -10,62 +10,14 @@ pub(crate) fn fill(redis: &Redis, random: u64) {
     let mut random = fastrand::Rng::with_seed(random);
     for db in [0, 1, 15] {
         to.run(&format!("SELECT {db}"));
-        let mut out = Vec::new();
-        let mut n = 0;
-        let mut put = |args: &[&[u8]]| {
-            command(&mut out, args);
-            n += 1;
-        };
-        for i in 0..200 {
-            put(&[b"SET", format!("s:{i}").as_bytes(), &vec![random.u8(..); random.usize(..500)]]);
-        }
-        put(&[b"SET", b"number", b"12345"]);
-        put(&[b"SET", b"negative", b"-7"]);
-        put(&[b"SET", b"empty", b""]);
-        put(&[b"SET", &[0, 255, b'\r', b'\n', 128], &[0; 100]]);
-        put(&[b"SET", b"compressed", &vec![b'c'; 20_000]]);
-        put(&[b"SETRANGE", b"large", b"3000000", b"end"]);
-        for (size, name) in [(5, "small"), (700, "large")] {
-            for i in 0..size {
-                let (item, score) =
-                    (format!("{}-{i}", "x".repeat(i % 90)), format!("{}", i as f64 * 1.7 - 300.0));
-                put(&[b"RPUSH", format!("list:{name}").as_bytes(), item.as_bytes()]);
-                put(&[b"SADD", format!("set:{name}").as_bytes(), item.as_bytes()]);
-                put(&[b"SADD", format!("ints:{name}").as_bytes(), (i * 70_000).to_string().as_bytes()]);
-                put(&[b"ZADD", format!("zset:{name}").as_bytes(), score.as_bytes(), item.as_bytes()]);
-                put(&[b"HSET", format!("hash:{name}").as_bytes(), item.as_bytes(), score.as_bytes()]);
-            }
-        }
-        put(&[b"ZADD", b"zset:odd", b"inf", b"most", b"-inf", b"least", b"5e-324", b"tiny"]);
-        for i in 0..if streams { 300u32 } else { 0 } {
-            let (id, value) = (format!("{}-{}", 1000 + i / 3, i % 3), format!("{i}"));
-            put(&[b"XADD", b"stream", id.as_bytes(), b"n", value.as_bytes(), b"other", b"field"]);
-        }
+        let mut script = Script::default();
+        script.strings(&mut random);
+        script.collections();
         if streams {
-            put(&[b"XGROUP", b"CREATE", b"stream", b"readers", b"0"]);
-            put(&[
-                b"XREADGROUP",
-                b"GROUP",
-                b"readers",
-                b"alice",
-                b"COUNT",
-                b"20",
-                b"STREAMS",
-                b"stream",
-                b">",
-            ]);
-            put(&[b"XREADGROUP", b"GROUP", b"readers", b"bob", b"COUNT", b"5", b"STREAMS", b"stream", b">"]);
-            put(&[b"XACK", b"stream", b"readers", b"1000-0", b"1001-1"]);
-            put(&[b"XDEL", b"stream", b"1050-1"]);
-            put(&[b"XGROUP", b"CREATE", b"bare", b"waiting", b"$", b"MKSTREAM"]);
+            script.streams();
         }
-        for (key, at) in
-            [("s:1", 4_000_000_000_123u64), ("list:small", 3_999_999_999_999), ("stream", 4_100_000_000_000)]
-        {
-            // Without streams there is none to expire, which is no error.
-            put(&[b"PEXPIREAT", key.as_bytes(), at.to_string().as_bytes()]);
-        }
-        for (i, reply) in to.many(&out, n).into_iter().enumerate() {
+        script.expiries();
+        for (i, reply) in to.many(&script.out, script.count).into_iter().enumerate() {
             assert!(!matches!(reply, Reply::Error(_)), "{redis:?}: command {i}: {reply:?}");
         }
         // What only some versions know.
@@ -78,4 +30,68 @@ pub(crate) fn fill(redis: &Redis, random: u64) {
     }
     let code = b"#!lua name=lib\nredis.register_function('f', function() return 7 end)";
     let _ = to.call(&[b"FUNCTION", b"LOAD", code]);
+}
+
+/// Commands that are sent together.
+#[derive(Default)]
+struct Script {
+    out: Vec<u8>,
+    count: usize,
+}
+
+impl Script {
+    fn put(&mut self, args: &[&[u8]]) {
+        command(&mut self.out, args);
+        self.count += 1;
+    }
+
+    fn line(&mut self, line: &str) {
+        self.put(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>());
+    }
+
+    fn strings(&mut self, random: &mut fastrand::Rng) {
+        for i in 0..200 {
+            self.put(&[b"SET", format!("s:{i}").as_bytes(), &vec![random.u8(..); random.usize(..500)]]);
+        }
+        self.line("SET number 12345");
+        self.line("SET negative -7");
+        self.put(&[b"SET", b"empty", b""]);
+        self.put(&[b"SET", &[0, 255, b'\r', b'\n', 128], &[0; 100]]);
+        self.put(&[b"SET", b"compressed", &vec![b'c'; 20_000]]);
+        self.line("SETRANGE large 3000000 end");
+    }
+
+    fn collections(&mut self) {
+        for (size, name) in [(5, "small"), (700, "large")] {
+            for i in 0..size {
+                let (item, score) =
+                    (format!("{}-{i}", "x".repeat(i % 90)), format!("{}", i as f64 * 1.7 - 300.0));
+                self.line(&format!("RPUSH list:{name} {item}"));
+                self.line(&format!("SADD set:{name} {item}"));
+                self.line(&format!("SADD ints:{name} {}", i * 70_000));
+                self.line(&format!("ZADD zset:{name} {score} {item}"));
+                self.line(&format!("HSET hash:{name} {item} {score}"));
+            }
+        }
+        self.line("ZADD zset:odd inf most -inf least 5e-324 tiny");
+    }
+
+    fn streams(&mut self) {
+        for i in 0..300u32 {
+            self.line(&format!("XADD stream {}-{} n {i} other field", 1000 + i / 3, i % 3));
+        }
+        self.line("XGROUP CREATE stream readers 0");
+        self.line("XREADGROUP GROUP readers alice COUNT 20 STREAMS stream >");
+        self.line("XREADGROUP GROUP readers bob COUNT 5 STREAMS stream >");
+        self.line("XACK stream readers 1000-0 1001-1");
+        self.line("XDEL stream 1050-1");
+        self.line("XGROUP CREATE bare waiting $ MKSTREAM");
+    }
+
+    fn expiries(&mut self) {
+        // Without streams there is none to expire, which is no error.
+        for line in ["s:1 4000000000123", "list:small 3999999999999", "stream 4100000000000"] {
+            self.line(&format!("PEXPIREAT {line}"));
+        }
+    }
 }

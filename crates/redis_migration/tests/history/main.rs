@@ -20,6 +20,9 @@ mod link;
 mod model;
 mod planted;
 mod run;
+#[allow(dead_code, reason = "shared with the tests in `main.rs`")]
+#[path = "../support.rs"]
+mod support;
 
 use std::time::Instant;
 

@@ -69,6 +69,20 @@ struct Life {
 
 type State = BTreeMap<Place, Vec<String>>;
 
+/// The commands of one step.
+struct Script<'o> {
+    out: &'o mut Vec<u8>,
+    count: usize,
+}
+
+impl Script<'_> {
+    fn say(&mut self, words: &[&str]) {
+        let words: Vec<&[u8]> = words.iter().map(|w| w.as_bytes()).collect();
+        command(self.out, &words);
+        self.count += 1;
+    }
+}
+
 /// Everything that the source was told, in its order.
 #[derive(Debug, Default)]
 pub(crate) struct History {
@@ -103,75 +117,87 @@ impl History {
         let (db, group) = (random.u32(0..DATABASES), random.usize(0..GROUPS.len()));
         let place = |name| Place { db, group, name };
         let key = |name| place(name).key();
-        let mut count = 0;
-        let mut say = |words: &[&str]| {
-            let words: Vec<&[u8]> = words.iter().map(|w| w.as_bytes()).collect();
-            command(out, &words);
-            count += 1;
-        };
-        say(&["SELECT", &db.to_string()]);
+        let mut script = Script { out, count: 0 };
+        script.say(&["SELECT", &db.to_string()]);
         match random.u32(0..20) {
             0..6 => {
-                say(&["RPUSH", &key(Name::List), &n]);
+                script.say(&["RPUSH", &key(Name::List), &n]);
                 self.state.entry(place(Name::List)).or_default().push(n);
             }
             6..9 => {
-                say(&["INCR", &key(Name::Count)]);
+                script.say(&["INCR", &key(Name::Count)]);
                 self.add(place(Name::Count), 1);
             }
             9..12 => {
-                say(&["SET", &key(Name::Text), &n]);
+                script.say(&["SET", &key(Name::Text), &n]);
                 self.state.insert(place(Name::Text), vec![n]);
             }
-            12..16 => {
-                say(&["MULTI"]);
-                say(&["RPUSH", &key(Name::FirstOfThree), &n]);
-                say(&["INCRBY", &key(Name::SecondOfThree), &n]);
-                say(&["SET", &key(Name::ThirdOfThree), &n]);
-                say(&["EXEC"]);
-                self.add(place(Name::SecondOfThree), self.steps);
-                self.state.entry(place(Name::FirstOfThree)).or_default().push(n.clone());
-                self.state.insert(place(Name::ThirdOfThree), vec![n]);
-            }
-            16 => {
-                say(&["MULTI"]);
-                say(&["DEL", &key(Name::Text), &key(Name::List)]);
-                say(&["INCR", &key(Name::Count)]);
-                say(&["EXEC"]);
-                self.state.remove(&place(Name::Text));
-                self.state.remove(&place(Name::List));
-                self.add(place(Name::Count), 1);
-            }
-            _ => {
-                // A step of its own in the history of what lasts, so that a state says which life the key has.
-                let left = random.i64(30..3000);
-                let (value, expires) = match random.u32(0..6) {
-                    0 => (None, None),
-                    1 => (Some(n.clone()), None),
-                    _ => (Some(n.clone()), Some((Instant::now(), left))),
-                };
-                say(&["MULTI"]);
-                match (&value, expires) {
-                    (None, _) => say(&["DEL", &key(Name::Session)]),
-                    (Some(v), None) => say(&["SET", &key(Name::Session), v]),
-                    (Some(v), Some((_, ms))) if random.bool() => {
-                        say(&["SET", &key(Name::Session), v, "PX", &ms.to_string()]);
-                    }
-                    (Some(v), Some((_, ms))) => {
-                        say(&["SET", &key(Name::Session), v]);
-                        say(&["PEXPIRE", &key(Name::Session), &ms.to_string()]);
-                    }
-                }
-                say(&["INCR", &key(Name::Count)]);
-                say(&["EXEC"]);
-                self.add(place(Name::Count), 1);
-                let life = Life { step: self.steps, value, expires };
-                self.lives.entry(place(Name::Session)).or_default().push(life);
-            }
+            12..16 => self.change_three(place, &mut script),
+            16 => self.delete_two(place, &mut script),
+            _ => self.change_session(place, random, &mut script),
         }
+        let count = script.count;
         let before = self.steps_by_digest.insert(digest(&self.state), self.steps);
         assert_eq!(before, None, "two steps lead to one state");
         count
+    }
+
+    /// Three keys in one transaction.
+    fn change_three(&mut self, place: impl Fn(Name) -> Place, script: &mut Script<'_>) {
+        let n = self.steps.to_string();
+        script.say(&["MULTI"]);
+        script.say(&["RPUSH", &place(Name::FirstOfThree).key(), &n]);
+        script.say(&["INCRBY", &place(Name::SecondOfThree).key(), &n]);
+        script.say(&["SET", &place(Name::ThirdOfThree).key(), &n]);
+        script.say(&["EXEC"]);
+        self.add(place(Name::SecondOfThree), self.steps);
+        self.state.entry(place(Name::FirstOfThree)).or_default().push(n.clone());
+        self.state.insert(place(Name::ThirdOfThree), vec![n]);
+    }
+
+    /// Two keys are deleted in a transaction that also counts.
+    fn delete_two(&mut self, place: impl Fn(Name) -> Place, script: &mut Script<'_>) {
+        script.say(&["MULTI"]);
+        script.say(&["DEL", &place(Name::Text).key(), &place(Name::List).key()]);
+        script.say(&["INCR", &place(Name::Count).key()]);
+        script.say(&["EXEC"]);
+        self.state.remove(&place(Name::Text));
+        self.state.remove(&place(Name::List));
+        self.add(place(Name::Count), 1);
+    }
+
+    /// The key that expires. It is a step of its own in the history of the lasting keys, so that a state says which life the key
+    /// has.
+    fn change_session(
+        &mut self,
+        place: impl Fn(Name) -> Place,
+        random: &mut fastrand::Rng,
+        script: &mut Script<'_>,
+    ) {
+        let (n, key) = (self.steps.to_string(), place(Name::Session).key());
+        let left = random.i64(30..3000);
+        let (value, expires) = match random.u32(0..6) {
+            0 => (None, None),
+            1 => (Some(n), None),
+            _ => (Some(n), Some((Instant::now(), left))),
+        };
+        script.say(&["MULTI"]);
+        match (&value, expires) {
+            (None, _) => script.say(&["DEL", &key]),
+            (Some(v), None) => script.say(&["SET", &key, v]),
+            (Some(v), Some((_, ms))) if random.bool() => {
+                script.say(&["SET", &key, v, "PX", &ms.to_string()]);
+            }
+            (Some(v), Some((_, ms))) => {
+                script.say(&["SET", &key, v]);
+                script.say(&["PEXPIRE", &key, &ms.to_string()]);
+            }
+        }
+        script.say(&["INCR", &place(Name::Count).key()]);
+        script.say(&["EXEC"]);
+        self.add(place(Name::Count), 1);
+        let life = Life { step: self.steps, value, expires };
+        self.lives.entry(place(Name::Session)).or_default().push(life);
     }
 
     fn add(&mut self, place: Place, n: u64) {

@@ -6,15 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use flow_control::backoff::Backoff;
-use flow_control::budget::Bandwidth;
 use model::error::{Kind, Result as Done};
-use redis_migration::checkpoint::keys::KeyNames;
 use redis_migration::reconnect::{Reconnect, ReconnectPolicy};
 use redis_migration::route::Route;
-use redis_migration::snapshot::restore::Conflict;
-use redis_migration::source::spool::SpoolLimits;
 use redis_migration::verify::{Depth, compare};
-use redis_migration::{EventSender, Migration, Node, Options, Progress, Summary, Until};
+use redis_migration::{Migration, Node, Summary, Until};
 use testkit::redis::Redis;
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +18,7 @@ use crate::ends::{self, Shared};
 use crate::link::{Change, Link};
 use crate::model::History;
 use crate::planted::{Fault, Planted};
+use crate::support;
 
 /// What disturbs a migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,35 +136,15 @@ pub(crate) struct Report {
 
 fn migration(source: u16, target: u16, until: Until) -> Migration {
     let node = |port| Node::parse(&format!("redis://127.0.0.1:{port}")).unwrap();
-    let backoff = Backoff {
+    let mut migration = support::migration_at(node(source), node(target), until);
+    migration.options.backoff = Backoff {
         base: Duration::from_millis(5),
         cap: Duration::from_millis(50),
         attempts: 1000,
         max_elapsed: Duration::from_secs(60),
     };
-    Migration {
-        source: node(source),
-        target: node(target),
-        options: Options {
-            route: Route::default(),
-            conflict: Conflict::Replace,
-            until,
-            bandwidth: Arc::new(Bandwidth::new(0)),
-            spool: SpoolLimits::default(),
-            spool_dir: std::env::temp_dir(),
-            backoff,
-            reconnect: Arc::new(Reconnect::new(ReconnectPolicy::Limited)),
-            event_sender: EventSender::default(),
-            skip_commands: Arc::default(),
-            functions: redis_migration::FunctionPolicy::default(),
-        },
-        clock: flow_control::clock::system(),
-        progress: Arc::new(Progress::default()),
-        stop: CancellationToken::new(),
-        finish: CancellationToken::new(),
-        names: KeyNames::new("test"),
-        shard: None,
-    }
+    migration.options.reconnect = Arc::new(Reconnect::new(ReconnectPolicy::Limited));
+    migration
 }
 
 impl Run {
@@ -210,65 +187,70 @@ impl Run {
             Trouble::CutTargetWithin(bytes) => self.to_target.cut_behind(bytes),
             Trouble::HoldSource(ms) => self.to_source.hold(pause(ms)).await,
             Trouble::HoldTarget(ms) => self.to_target.hold(pause(ms)).await,
-            Trouble::FreezeSource(ms) => {
-                self.source.master().freeze(true);
-                tokio::time::sleep(pause(ms)).await;
-                self.source.master().freeze(false);
-            }
-            Trouble::FreezeTarget(ms) => {
-                self.target.master().freeze(true);
-                tokio::time::sleep(pause(ms)).await;
-                self.target.master().freeze(false);
-            }
+            Trouble::FreezeSource(ms) => freeze(self.source.master(), pause(ms)).await,
+            Trouble::FreezeTarget(ms) => freeze(self.target.master(), pause(ms)).await,
             Trouble::HangUpSource => _ = self.source.master().run("CLIENT KILL TYPE replica"),
             Trouble::HangUpTarget => _ = self.target.master().run("CLIENT KILL TYPE normal SKIPME yes"),
-            Trouble::KillMover => {
-                for running in self.movers.drain(..) {
-                    running.task.abort();
-                    let _ = running.task.await;
-                }
-                self.start_mover();
-            }
-            Trouble::StopMover => {
-                for running in self.movers.drain(..) {
-                    running.stop.cancel();
-                    match running.task.await {
-                        Ok(Ok(_)) => {}
-                        // Two were running.
-                        Ok(Err(failure)) if failure.op == "fence" => {}
-                        other => return Err(format!("a mover that was stopped: {other:?}")),
-                    }
-                }
-                self.start_mover();
-            }
+            Trouble::KillMover => self.kill_movers().await,
+            Trouble::StopMover => self.stop_movers().await?,
             Trouble::SecondMover => self.start_mover(),
             Trouble::RestartTarget => {
                 let master = self.target.master;
                 self.target.servers[master].restart();
             }
-            Trouble::FailOverSource => {
-                let shared = self.shared.clone();
-                let mut port = shared.source.lock().unwrap();
-                self.source.fail_over()?;
-                *port = self.source.master().port;
-                self.to_source.lead_to(*port);
-            }
-            Trouble::FailOverTarget => {
-                self.target.fail_over()?;
-                let port = self.target.master().port;
-                self.shared.target.store(port, Ordering::SeqCst);
-                self.to_target.lead_to(port);
-            }
-            Trouble::IdleTarget => {
-                let shared = self.shared.clone();
-                let _writer = shared.source.lock().unwrap();
-                self.target.master().run("CONFIG SET timeout 1");
-                // A server looks for idle clients about once a second.
-                std::thread::sleep(pause(2200));
-                self.target.master().run("CONFIG SET timeout 0");
-            }
+            Trouble::FailOverSource => self.fail_over_source()?,
+            Trouble::FailOverTarget => self.fail_over_target()?,
+            Trouble::IdleTarget => self.close_idle_clients(),
         }
         Ok(())
+    }
+
+    async fn kill_movers(&mut self) {
+        for running in self.movers.drain(..) {
+            running.task.abort();
+            let _ = running.task.await;
+        }
+        self.start_mover();
+    }
+
+    async fn stop_movers(&mut self) -> Result<(), String> {
+        for running in self.movers.drain(..) {
+            running.stop.cancel();
+            match running.task.await {
+                Ok(Ok(_)) => {}
+                // Two were running.
+                Ok(Err(failure)) if failure.op == "fence" => {}
+                other => return Err(format!("a mover that was stopped: {other:?}")),
+            }
+        }
+        self.start_mover();
+        Ok(())
+    }
+
+    fn fail_over_source(&mut self) -> Result<(), String> {
+        let shared = self.shared.clone();
+        let mut port = shared.source.lock().unwrap();
+        self.source.fail_over()?;
+        *port = self.source.master().port;
+        self.to_source.lead_to(*port);
+        Ok(())
+    }
+
+    fn fail_over_target(&mut self) -> Result<(), String> {
+        self.target.fail_over()?;
+        let port = self.target.master().port;
+        self.shared.target.store(port, Ordering::SeqCst);
+        self.to_target.lead_to(port);
+        Ok(())
+    }
+
+    /// The target closes connections that are idle.
+    fn close_idle_clients(&self) {
+        let _writer = self.shared.source.lock().unwrap();
+        self.target.master().run("CONFIG SET timeout 1");
+        // A server checks for idle clients about once a second.
+        std::thread::sleep(Duration::from_millis(2200));
+        self.target.master().run("CONFIG SET timeout 0");
     }
 
     async fn until_compared(&mut self, more: u64) -> Result<(), String> {
@@ -325,14 +307,19 @@ impl Run {
         if step != steps {
             return Err(format!("the source has done {steps} steps, the target shows {step}"));
         }
-        let node = |redis: &Redis| Node::parse(&redis.url()).unwrap();
-        let (source, target) = (node(self.source.master()), node(self.target.master()));
+        let (source, target) = (support::node(self.source.master()), support::node(self.target.master()));
         let found = compare(&source, &target, &Route::default(), Depth::Full).await;
         match found {
             Ok(found) if found.is_same() => Ok(()),
             other => Err(format!("the ends differ: {other:.600?}")),
         }
     }
+}
+
+async fn freeze(server: &Redis, pause: Duration) {
+    server.freeze(true);
+    tokio::time::sleep(pause).await;
+    server.freeze(false);
 }
 
 /// Runs a seed.
