@@ -7,6 +7,7 @@ use flow_control::backoff::Backoff;
 use flow_control::budget::Bandwidth;
 use model::error::Result;
 use redis_migration::checkpoint::keys::KeyNames;
+use redis_migration::connection::server::replication_offset;
 use redis_migration::route::Route;
 use redis_migration::snapshot::restore::Conflict;
 use redis_migration::source::spool::SpoolLimits;
@@ -81,9 +82,7 @@ impl Following {
         let marked = self.progress.applied.load(Ordering::Relaxed);
         let info = source.run("INFO replication");
         let text = String::from_utf8_lossy(info.text().unwrap()).into_owned();
-        let offset =
-            text.lines().find_map(|l| l.strip_prefix("master_repl_offset:")?.trim().parse::<u64>().ok());
-        let offset = offset.unwrap();
+        let offset = replication_offset(&text).unwrap();
         assert!(marked <= offset);
         self.until(|p| p.applied.load(Ordering::Relaxed) >= offset).await;
     }

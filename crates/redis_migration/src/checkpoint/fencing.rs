@@ -6,7 +6,7 @@ use model::error::{Error, Kind, Result, Side};
 use redis_proto::command::SLOTS;
 use redis_proto::resp::Reply;
 
-use crate::checkpoint::keys::KeyNames;
+use crate::checkpoint::keys::{KeyNames, new_token};
 use crate::connection::client::Client;
 use crate::connection::node::Node;
 use crate::connection::query_client::QueryClient;
@@ -37,7 +37,7 @@ pub(crate) async fn evict_link_writers(
 ) -> Result<()> {
     let mut fenced = true;
     for names in links {
-        let token = format!("{:032x}", fastrand::u128(..));
+        let token = new_token();
         query.execute(&names.fencing_token, &[b"SET", &names.fencing_token, token.as_bytes()]).await?;
         for addr in query.masters() {
             let mut writer = Client::open(&Node { db: None, ..target.at_addr(&addr) }).await?;

@@ -21,6 +21,11 @@ pub struct KeyNames {
     pub fencing_token: Vec<u8>,
 }
 
+/// A fencing token that no other run has.
+pub(crate) fn new_token() -> String {
+    format!("{:032x}", fastrand::u128(..))
+}
+
 impl KeyNames {
     /// The names of one migration.
     pub fn new(id: &str) -> Self {

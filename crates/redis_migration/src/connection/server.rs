@@ -71,6 +71,11 @@ async fn sentinel(client: &mut Client) -> Error {
     Error::new(Kind::Unsupported, "sentinel", m).because(Reason::Sentinel)
 }
 
+/// The offset of the replication stream, by the text of `INFO replication`.
+pub fn replication_offset(info: &str) -> Option<u64> {
+    info.lines().find_map(|line| line.strip_prefix("master_repl_offset:")?.trim().parse().ok())
+}
+
 impl ServerInfo {
     /// A target of which nothing is known: what it stands for may be old.
     pub(crate) fn unknown() -> Self {
@@ -150,10 +155,22 @@ impl ServerInfo {
             replid: field("master_replid").unwrap_or_default().to_owned(),
             replid_before: field("master_replid2").unwrap_or_default().to_owned(),
             masters: Vec::new(),
-            offset: number("master_repl_offset"),
+            offset: replication_offset(info).unwrap_or(0),
             missing: MissingFeatures::default(),
             bulk_len_max: 0,
         })
+    }
+
+    /// Fails when both ends are one server or follow one master: each change would be applied to its own source.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`].
+    pub fn check_distinct(&self, target: &Self) -> Result<()> {
+        if self.replid.is_empty() || self.replid != target.replid {
+            return Ok(());
+        }
+        let m = "source and target are the same server, or replicas of the same master";
+        Err(Error::new(Kind::Invalid, "open", m))
     }
 
     /// A server of which only the version is known.

@@ -13,7 +13,7 @@ use super::files::{data_end, push_until, read_failure};
 use crate::import::files::READ_BYTES;
 use crate::snapshot::load::{SPLIT_VALUES_ABOVE, corrupt};
 use crate::source::spool::COMMAND_MAX;
-use crate::stream::command_filter::needs_empty_target;
+use crate::stream::command_filter::{db_arguments, needs_empty_target};
 
 /// What a backup file holds, without applying it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,12 +41,9 @@ impl BackupContents {
         let number = |i: usize| command.arg(i).and_then(|n| std::str::from_utf8(n).ok()?.parse::<u32>().ok());
         match &name[..] {
             b"SELECT" => self.dbs.extend(number(1)),
-            b"SWAPDB" => self.dbs.extend(number(1).into_iter().chain(number(2))),
-            b"MOVE" => self.dbs.extend(number(2)),
-            b"COPY" => {
-                let words: Vec<&[u8]> = command.args().collect();
-                let at = words.iter().skip(3).position(|w| w.eq_ignore_ascii_case(b"DB"));
-                self.dbs.extend(at.and_then(|at| number(at + 4)));
+            b"SWAPDB" | b"MOVE" | b"COPY" => {
+                let args: Vec<&[u8]> = command.args().collect();
+                self.dbs.extend(db_arguments(&name, &args).into_iter().filter_map(number));
             }
             _ => {}
         }

@@ -35,7 +35,7 @@ use crate::import::check::read_backup;
 use crate::import::files::{READ_BYTES, data_end, push_until};
 use crate::migration::Options;
 use crate::progress::{Progress, Summary};
-use crate::snapshot::load::{KeyFilter, Loader, SPLIT_VALUES_ABOVE, corrupt};
+use crate::snapshot::load::{KeyFilter, Loader, SPLIT_VALUES_ABOVE, add_counts, corrupt};
 use crate::source::psync::Position;
 use crate::stream::apply::Applier;
 use crate::stream::operation::{Encoder, Operation};
@@ -147,9 +147,7 @@ fn record_loaded(loader: &mut Loader<'_>, summary: &mut Summary) {
     summary.full.keys += loaded.keys;
     summary.full.functions += loaded.functions;
     summary.full.empty += loaded.empty;
-    for (what, n) in std::mem::take(&mut loaded.unsupported) {
-        *summary.full.unsupported.entry(what).or_default() += n;
-    }
+    add_counts(&mut summary.full.unsupported, std::mem::take(&mut loaded.unsupported));
 }
 
 /// Notes the incomplete command and the NUL bytes at the end of a file.
@@ -276,9 +274,7 @@ impl Import {
         summary.notes.extend(filtered.map(|(name, n)| format!("commands not applied: {n} × {name}")));
         summary.notes.append(&mut applier.notes);
         // What the files hold and the target has no place for: the import is not complete.
-        for (what, n) in std::mem::take(&mut applier.unsupported) {
-            *summary.full.unsupported.entry(what).or_default() += n;
-        }
+        add_counts(&mut summary.full.unsupported, std::mem::take(&mut applier.unsupported));
         let shared = writer.shared();
         self.progress.keys.store(shared.keys.load(Ordering::Relaxed), Ordering::Relaxed);
         summary.failed = shared.failed();

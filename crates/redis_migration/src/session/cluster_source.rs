@@ -19,6 +19,7 @@ use crate::connection::topology::Topology;
 use crate::events::{Event, EventSender};
 use crate::migration::{Migration, Options, SourceMaster, Until};
 use crate::progress::{Progress, Summary};
+use crate::snapshot::load::add_counts;
 use crate::stream::apply::full_resync_needed;
 
 /// How often the numbers of the links are put together.
@@ -265,9 +266,7 @@ fn add_summary(all: &mut Summary, one: Summary) {
     all.full.keys += one.full.keys;
     all.full.empty += one.full.empty;
     all.full.functions = all.full.functions.max(one.full.functions);
-    for (what, n) in one.full.unsupported {
-        *all.full.unsupported.entry(what).or_default() += n;
-    }
+    add_counts(&mut all.full.unsupported, one.full.unsupported);
     all.skipped_existing += one.skipped_existing;
     all.failed.extend(one.failed);
     all.full_seconds = all.full_seconds.max(one.full_seconds);

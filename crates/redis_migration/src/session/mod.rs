@@ -256,11 +256,7 @@ impl Migration {
             })?;
         }
         self.progress.keys_expected.store(from.keys, Ordering::Relaxed);
-        if !from.replid.is_empty() && from.replid == server.replid {
-            let m = "source and target are the same server, or replicas of the same master";
-            return Err(Error::new(Kind::Invalid, "open", m));
-        }
-        Ok(())
+        from.check_distinct(server)
     }
 
     /// What the target refuses and can be done without is told once.

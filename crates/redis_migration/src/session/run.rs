@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use model::error::{Error, Kind, Reason, Result, Side};
 
+use crate::checkpoint::keys::new_token;
 use crate::connection::capabilities::{FULL_SYNCS_MAX, NO_TRANSACTIONS_NOTE};
 use crate::connection::query_client::QueryClient;
 use crate::connection::server::ServerInfo;
@@ -76,8 +77,7 @@ impl Migration {
 
     /// The same for one server of the source.
     pub(crate) async fn run_link(&self) -> Result<Summary> {
-        // Unlike that of any other run.
-        let token = format!("{:032x}", fastrand::u128(..));
+        let token = new_token();
         let stopped = async {
             self.stop.cancelled().await;
             tokio::time::sleep(STOP_TIMEOUT).await;

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use flow_control::clock::SharedClock;
 use model::error::{Error, Kind, Result, Side};
-use redis_proto::rdb::{Item, KeyHeader, dump};
+use redis_proto::rdb::Item;
 use redis_proto::resp::{Replies, Reply};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
@@ -30,9 +30,9 @@ use crate::connection::server::ServerInfo;
 use crate::connection::topology::Addr;
 use crate::migration::{Options, Until};
 use crate::progress::{Progress, Summary};
-use crate::snapshot::load::{LoadStats, Loader};
+use crate::snapshot::load::{LoadStats, Loader, add_counts, open_dumped};
 use crate::snapshot::restore::Conflict;
-use crate::target::Writer;
+use crate::target::{Writer, functions};
 use crate::verify::endpoint::Endpoint;
 
 /// Keys that are asked about together.
@@ -140,9 +140,7 @@ fn record_scan(loaded: LoadStats, summary: &mut Summary) {
     summary.full.keys += loaded.keys;
     summary.full.functions = loaded.functions;
     summary.full.empty += loaded.empty;
-    for (what, n) in loaded.unsupported {
-        *summary.full.unsupported.entry(what).or_default() += n;
-    }
+    add_counts(&mut summary.full.unsupported, loaded.unsupported);
 }
 
 impl ScanMigration {
@@ -228,10 +226,7 @@ impl ScanMigration {
         query: &mut QueryClient,
     ) -> Result<()> {
         let route = &self.options.route;
-        if !source.server.replid.is_empty() && source.server.replid == server.replid {
-            let m = "source and target are the same server, or replicas of the same master";
-            return Err(Error::new(Kind::Invalid, "open", m));
-        }
+        source.server.check_distinct(server)?;
         route.check(&source.server.dbs)?;
         if server.has_databases() {
             query.verify_dbs(route.targets(&source.server.dbs)).await?;
@@ -258,15 +253,8 @@ impl ScanMigration {
         if source.server.tells_expiry_time() {
             let listed =
                 source.query.client_at(&masters[0]).await?.call(&[b"FUNCTION", b"LIST", b"WITHCODE"]).await;
-            for library in listed.map_err(|f| f.at(Side::Source))?.array().unwrap_or_default() {
-                let parts = library.array().unwrap_or_default();
-                let code = parts
-                    .chunks(2)
-                    .find(|p| p[0].text() == Some(b"library_code"))
-                    .and_then(|p| p.get(1)?.text());
-                if let Some(code) = code {
-                    loader.load_item(Item::Function(code.into())).await?;
-                }
+            for (_, code) in functions::libraries(&listed.map_err(|f| f.at(Side::Source))?) {
+                loader.load_item(Item::Function(code.into())).await?;
             }
         }
         let route = &self.options.route;
@@ -317,20 +305,14 @@ impl ScanMigration {
                 }
                 continue;
             };
-            let wrong = |e: redis_proto::ProtocolError| {
-                let m = format!("key `{}`: {e}", String::from_utf8_lossy(key));
-                Error::new(Kind::Corrupt, "dump", m).at(Side::Source)
-            };
-            let (kind, raw) = dump::open(family, &state.payload).map_err(wrong)?;
             let expire_ms = match state.expiry {
                 at if at < 0 => None,
                 at if absolute => Some(at),
                 left => Some(now + left),
             };
+            let (head, raw) = open_dumped(family, key, &state.payload, expire_ms)?;
             self.progress.full_bytes.fetch_add(raw.len() as u64, Ordering::Relaxed);
             self.options.bandwidth.acquire(raw.len() as u64).await;
-            let head =
-                KeyHeader { key: key.as_slice().into(), kind, expire_ms, idle: None, freq: None, offset: 0 };
             loader.load_item(Item::Value(head, raw)).await?;
         }
         self.progress.keys.store(loader.keys_confirmed(), Ordering::Relaxed);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use flow_control::clock::SharedClock;
 use model::error::{Error, Kind, Result, Side};
-use redis_proto::rdb::{Item, KeyHeader, Kind as Value, decode, dump, is_empty};
+use redis_proto::rdb::{Family, Item, KeyHeader, Kind as Value, decode, dump, is_empty};
 use redis_proto::resp::command;
 
 use crate::checkpoint::keys::KeyNames;
@@ -34,6 +34,13 @@ pub struct LoadStats {
     pub empty: u64,
     /// What the target has no place for, by its name, and how often that was met.
     pub unsupported: BTreeMap<String, u64>,
+}
+
+/// Adds how often something was met to what was counted before.
+pub(crate) fn add_counts(to: &mut BTreeMap<String, u64>, from: impl IntoIterator<Item = (String, u64)>) {
+    for (what, n) in from {
+        *to.entry(what).or_default() += n;
+    }
 }
 
 /// Which keys of a snapshot are wanted.
@@ -461,4 +468,21 @@ pub const FORMAT: &str = "format";
 pub fn corrupt(e: &redis_proto::ProtocolError) -> Error {
     let (kind, op) = if e.newer { (Kind::Unsupported, FORMAT) } else { (Kind::Corrupt, "snapshot") };
     Error::new(kind, op, e.to_string()).at(Side::Source)
+}
+
+/// A dumped value as a snapshot would hold it.
+///
+/// # Errors
+/// [`Kind::Corrupt`] for a payload that cannot be read.
+pub(crate) fn open_dumped<'v>(
+    family: Family,
+    key: &'v [u8],
+    payload: &'v [u8],
+    expire_ms: Option<i64>,
+) -> Result<(KeyHeader<'v>, &'v [u8])> {
+    let (kind, raw) = dump::open(family, payload).map_err(|e| {
+        let m = format!("key `{}`: {e}", String::from_utf8_lossy(key));
+        Error::new(Kind::Corrupt, "dump", m).at(Side::Source)
+    })?;
+    Ok((KeyHeader { key: key.into(), kind, expire_ms, idle: None, freq: None, offset: 0 }, raw))
 }

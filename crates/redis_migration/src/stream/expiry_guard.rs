@@ -12,6 +12,7 @@ use std::collections::{HashMap, HashSet};
 use redis_proto::command;
 
 use crate::checkpoint::suspects::{KeyRef, swapped_db};
+use crate::stream::command_filter::db_arguments;
 use crate::stream::operation::ExpiryCheck;
 
 /// A life shorter than this is not left to the target's clock, milliseconds.
@@ -329,15 +330,13 @@ fn is_script(name: &[u8]) -> bool {
 
 /// Keys of other databases that a command reaches.
 fn other_db_key(name: &[u8], args: &[&[u8]]) -> Option<KeyRef> {
-    let number = |n: &[u8]| std::str::from_utf8(n).ok()?.parse().ok();
-    match name {
-        b"MOVE" => Some((number(args.get(2)?)?, args.get(1)?.to_vec())),
-        b"COPY" => {
-            let at = args.iter().skip(3).position(|word| word.eq_ignore_ascii_case(b"DB"))?;
-            Some((number(args.get(at + 4)?)?, args.get(2)?.to_vec()))
-        }
-        _ => None,
-    }
+    let key = match name {
+        b"MOVE" => args.get(1)?,
+        b"COPY" => args.get(2)?,
+        _ => return None,
+    };
+    let db = args.get(*db_arguments(name, args).first()?)?;
+    Some((std::str::from_utf8(db).ok()?.parse().ok()?, key.to_vec()))
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::connection::server::ServerInfo;
 use crate::events::Event;
 use crate::migration::{Migration, Until};
 use crate::progress::Summary;
+use crate::snapshot::load::add_counts;
 use crate::source::psync::Position;
 use crate::source::spool::Spool;
 use crate::stream::apply::{Applier, CommandOutcome};
@@ -113,9 +114,10 @@ impl<'a> Follower<'a> {
     pub(crate) async fn run(mut self, spool: &Spool, summary: &mut Summary) -> Result<SessionEnd> {
         let ended = self.follow(spool).await;
         summary.notes.append(&mut self.applier.notes);
-        for (what, n) in self.applier.unsupported.into_iter().chain(self.repair.unsupported) {
-            *summary.full.unsupported.entry(what).or_default() += n;
-        }
+        add_counts(
+            &mut summary.full.unsupported,
+            self.applier.unsupported.into_iter().chain(self.repair.unsupported),
+        );
         ended
     }
 

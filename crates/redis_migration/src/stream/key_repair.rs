@@ -12,17 +12,18 @@
 use std::collections::BTreeMap;
 
 use flow_control::clock::SharedClock;
-use model::error::{Error, Kind, Result, Side};
+use model::error::{Error, Kind, Result};
 use redis_proto::command::SLOTS;
-use redis_proto::rdb::{Family, Item, KeyHeader, dump};
+use redis_proto::rdb::Item;
 use redis_proto::resp::{Reply, command};
 
 use crate::checkpoint::keys::KeyNames;
 use crate::checkpoint::suspects::{KeyRef, decode_key_ref, encode_key_ref, swapped_db};
 use crate::connection::client::Client;
 use crate::connection::reply_error::reply_failure;
+use crate::connection::server::replication_offset;
 use crate::route::Route;
-use crate::snapshot::load::Loader;
+use crate::snapshot::load::{Loader, add_counts, open_dumped};
 use crate::snapshot::restore::Conflict;
 use crate::stream::connections::Connections;
 use crate::stream::expiry_guard::ExpiryGuard;
@@ -249,16 +250,15 @@ impl KeyRepair {
                 }
                 SourceState::Value { payload, expire_ms } => {
                     loader.load_item(Item::Db(u64::from(suspect.key_ref.0))).await?;
-                    loader.load_item(snapshot_item(family, &suspect.key_ref.1, &payload, expire_ms)?).await?;
+                    let (head, raw) = open_dumped(family, &suspect.key_ref.1, &payload, expire_ms)?;
+                    loader.load_item(Item::Value(head, raw)).await?;
                     self.written += 1;
                 }
             }
             done.push(suspect.key_ref);
         }
         loader.finish_batch().await?;
-        for (what, n) in std::mem::take(&mut loader.loaded.unsupported) {
-            *self.unsupported.entry(what).or_default() += n;
-        }
+        add_counts(&mut self.unsupported, std::mem::take(&mut loader.loaded.unsupported));
         connections.writer.flush().await?;
         if expiry_guard.lists_at_target() {
             clear_suspects(connections, names, &done).await?;
@@ -282,11 +282,7 @@ fn parse_replies(
         return Err(wrong("the reply to EXEC is not an array"));
     };
     let info = replies.pop().and_then(|reply| Some(String::from_utf8_lossy(reply.text()?).into_owned()));
-    let offset = info
-        .as_deref()
-        .unwrap_or_default()
-        .lines()
-        .find_map(|line| line.strip_prefix("master_repl_offset:")?.trim().parse().ok())
+    let offset = replication_offset(info.as_deref().unwrap_or_default())
         .ok_or_else(|| wrong("the reply to INFO has no replication offset"))?;
     let time = replies.pop().ok_or_else(|| wrong("the reply to EXEC is too short"))?;
     let number = |reply: &Reply| std::str::from_utf8(reply.text()?).ok()?.parse::<i64>().ok();
@@ -307,21 +303,6 @@ fn parse_replies(
         })
     });
     Ok((offset, states))
-}
-
-/// A dumped value as a snapshot would hold it.
-fn snapshot_item<'v>(
-    family: Family,
-    key: &'v [u8],
-    payload: &'v [u8],
-    expire_ms: Option<i64>,
-) -> Result<Item<'v>> {
-    let (kind, raw) = dump::open(family, payload).map_err(|e| {
-        let m = format!("key `{}`: {e}", String::from_utf8_lossy(key));
-        Error::new(Kind::Corrupt, "dump", m).at(Side::Source)
-    })?;
-    let head = KeyHeader { key: key.into(), kind, expire_ms, idle: None, freq: None, offset: 0 };
-    Ok(Item::Value(head, raw))
 }
 
 /// These keys are right now: they leave the list.

@@ -65,9 +65,15 @@ impl LibraryOutcome {
     }
 }
 
-/// The value behind a name in the answer to `FUNCTION LIST`.
-fn field<'r>(parts: &'r [Reply], name: &[u8]) -> Option<&'r Reply> {
+/// The value behind a name in the reply to `FUNCTION LIST`.
+pub(crate) fn field<'r>(parts: &'r [Reply], name: &[u8]) -> Option<&'r Reply> {
     parts.chunks(2).find(|pair| pair[0].text() == Some(name)).and_then(|pair| pair.get(1))
+}
+
+/// Name and code of each library in the reply to `FUNCTION LIST WITHCODE`.
+pub(crate) fn libraries(list: &Reply) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let all = list.array().unwrap_or_default().iter().filter_map(Reply::array);
+    all.filter_map(|one| Some((field(one, b"library_name")?.text()?, field(one, b"library_code")?.text()?)))
 }
 
 /// The library that has a function, out of the answer to `FUNCTION LIST`.

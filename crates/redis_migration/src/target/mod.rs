@@ -13,7 +13,7 @@ use model::error::{Result, Side};
 
 use self::cluster::{ClusterWriter, Fence};
 use self::pipeline::{PendingReply, Pipeline, Shared};
-use crate::checkpoint::keys::KeyNames;
+use crate::checkpoint::keys::{KeyNames, new_token};
 use crate::connection::client::{Client, KEEP_ALIVE_INTERVAL};
 use crate::connection::node::Node;
 use crate::connection::topology::Topology;
@@ -47,7 +47,7 @@ impl Writer {
                 Ok(Writer::Standalone(Pipeline::new(client, shared.applied.clone())))
             }
             Some(topology) => {
-                let token = format!("{:032x}", fastrand::u128(..));
+                let token = new_token();
                 let fence = Fence { names: KeyNames::new(&format!("{what}-{token}")), token };
                 Ok(Writer::Cluster(Box::new(
                     ClusterWriter::open(target.clone(), topology, fence, true, shared).await?,

@@ -16,8 +16,8 @@ use crate::checkpoint::Checkpoint;
 use crate::connection::client::{Client, KEEP_ALIVE_INTERVAL, Outgoing};
 use crate::connection::reply_error::{ReplyError, classify, reply_failure};
 use crate::stream::operation::{Encoder, Operation};
+use crate::target::replies::diverged;
 use crate::target::transaction::{Grouping, TransactionEncoder};
-pub(crate) use replies::diverged;
 use replies::read;
 
 /// One write is about this long.

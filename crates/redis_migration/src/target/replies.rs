@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use model::error::{Error, Kind};
+use model::error::{Error, Kind, Reason};
 use redis_proto::command::SLOTS;
 use redis_proto::resp::{Replies, Reply};
 use tokio::io::AsyncReadExt;
@@ -12,9 +12,29 @@ use tokio::sync::mpsc;
 use crate::connection::client::{Incoming, VALUE_MAX};
 use crate::connection::reply_error::{ReplyError, classify, reply_failure};
 use crate::connection::topology::Addr;
-use crate::target::pipeline::diverged;
 
 const READ_BYTES: usize = 64 << 10;
+
+/// The connection to a target ended while replies were expected.
+pub(crate) fn connection_lost(url: &str, why: &dyn std::fmt::Display) -> Error {
+    Error::new(Kind::Connect, "read", format!("{url}: connection lost: {why}"))
+}
+
+/// A reply that no command waits for.
+pub(crate) fn unexpected_reply(url: &str) -> Error {
+    Error::new(Kind::Corrupt, "read", format!("{url}: unexpected reply (no request pending)"))
+}
+
+/// The target rejected a change that the source has made: from here on it is not a copy of the source.
+pub(crate) fn diverged(url: &str, text: &str) -> Error {
+    let m = format!("{url}: the target rejected a replicated command: {text}");
+    Error::new(Kind::Conflict, "diverged", m).because(Reason::Diverged)
+}
+
+/// True when `EXEC` was refused because `MULTI` had been: the commands between them were executed one by one.
+pub(crate) fn was_executed_without_transaction(exec: &Reply) -> bool {
+    matches!(exec, Reply::Error(text) if classify(text) == ReplyError::ExecWithoutMulti)
+}
 
 /// How a transaction ended.
 #[derive(Debug)]
@@ -43,15 +63,15 @@ pub(crate) async fn read(
     let mut replies = Replies::with_limit(VALUE_MAX);
     let mut buf = vec![0; READ_BYTES];
     let mut current: Option<ReplyCollector> = None;
-    let broke = |m: String| Outcome::Failed(Error::new(Kind::Connect, "read", m));
+    let broke = |why: &dyn std::fmt::Display| Outcome::Failed(connection_lost(&url, why));
     loop {
         match incoming.read(&mut buf).await {
             Ok(0) => {
-                let _ = answered.send((0, broke(format!("{url}: connection lost: closed by the server"))));
+                let _ = answered.send((0, broke(&"closed by the server")));
                 return;
             }
             Err(e) => {
-                let _ = answered.send((0, broke(format!("{url}: connection lost: {e}"))));
+                let _ = answered.send((0, broke(&e)));
                 return;
             }
             Ok(n) => replies.push(&buf[..n]),
@@ -72,9 +92,7 @@ pub(crate) async fn read(
                 None => match queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front() {
                     Some((slot, answers)) => ReplyCollector { slot, left: answers, why: None },
                     None => {
-                        let m = format!("{url}: unexpected reply (no request pending)");
-                        let failure = Error::new(Kind::Corrupt, "read", m);
-                        let _ = answered.send((0, Outcome::Failed(failure)));
+                        let _ = answered.send((0, Outcome::Failed(unexpected_reply(&url))));
                         return;
                     }
                 },
@@ -114,8 +132,7 @@ impl ReplyCollector {
             return Ok(self);
         }
         let outcome = match (self.why, reply) {
-            // MULTI itself was refused: what followed was done alone.
-            (Some(why), Reply::Error(text)) if classify(&text) == ReplyError::ExecWithoutMulti => {
+            (Some(why), exec) if was_executed_without_transaction(&exec) => {
                 Outcome::Failed(diverged(url, &why))
             }
             (Some(why), _) | (None, Reply::Error(why)) => classify_refusal(url, &why),

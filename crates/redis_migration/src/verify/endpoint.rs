@@ -9,6 +9,7 @@ use crate::connection::node::Node;
 use crate::connection::query_client::QueryClient;
 use crate::connection::server::ServerInfo;
 use crate::connection::topology::Addr;
+use crate::target::functions;
 
 /// One key as one side has it.
 pub(crate) struct KeyState {
@@ -83,14 +84,8 @@ impl Endpoint {
             Err(f) if matches!(f.kind, Kind::Forbidden | Kind::Unsupported) => return Ok(None),
             list => list.map_err(|f| f.at(self.side))?,
         };
-        let text = |parts: &[Reply], name: &[u8]| {
-            let pair = parts.chunks(2).find(|pair| pair[0].text() == Some(name))?;
-            Some(pair.get(1)?.text()?.to_vec())
-        };
-        let libraries = list.array().unwrap_or_default().iter().filter_map(Reply::array);
-        let examples =
-            libraries.filter_map(|one| Some((text(one, b"library_name")?, text(one, b"library_code")?)));
-        Ok(Some(examples.collect()))
+        let all = functions::libraries(&list);
+        Ok(Some(all.map(|(name, code)| (name.to_vec(), code.to_vec())).collect()))
     }
 
     pub(super) async fn exist(&mut self, keys: &[Vec<u8>]) -> Result<Vec<bool>> {

@@ -6,8 +6,7 @@ use model::error::{Error, Result, Side};
 
 use super::{ClusterWriter, RETRY_DELAY, RETRY_DELAY_MAX, RETRY_TIMEOUT, Received};
 use crate::connection::reply_error::reply_failure;
-use crate::target::pipeline::diverged;
-use crate::target::replies::Outcome;
+use crate::target::replies::{Outcome, diverged};
 
 impl ClusterWriter {
     /// Takes what is known of the answers.

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use model::error::{Error, Kind, Reason, Result, Side};
+use model::error::{Error, Kind, Result, Side};
 use redis_proto::resp::{Replies, Reply};
 use tokio::io::AsyncReadExt;
 
 use super::{PendingReply, READ_BYTES, Shared};
 use crate::connection::client::{Incoming, VALUE_MAX};
-use crate::connection::reply_error::{ReplyError, classify, reply_failure};
+use crate::connection::reply_error::reply_failure;
+use crate::target::replies::{connection_lost, diverged, unexpected_reply, was_executed_without_transaction};
 
 /// The receiving half.
 pub(super) async fn read(mut incoming: Incoming, shared: Arc<Shared>, url: String) {
@@ -20,12 +21,10 @@ pub(super) async fn read(mut incoming: Incoming, shared: Arc<Shared>, url: Strin
     loop {
         match incoming.read(&mut buf).await {
             Ok(0) => {
-                let m = format!("{url}: connection lost: closed by the server");
-                return shared.fail(Error::new(Kind::Connect, "read", m).at(Side::Target));
+                return shared.fail(connection_lost(&url, &"closed by the server").at(Side::Target));
             }
             Err(e) => {
-                let m = format!("{url}: connection lost: {e}");
-                return shared.fail(Error::new(Kind::Connect, "read", m).at(Side::Target));
+                return shared.fail(connection_lost(&url, &e).at(Side::Target));
             }
             Ok(n) => {
                 let mut bytes = &buf[..n];
@@ -85,11 +84,7 @@ fn handle_reply(
 ) -> Result<()> {
     let mut state = shared.state();
     let Some((pending_reply, bytes)) = state.pending.front_mut() else {
-        return Err(Error::new(
-            Kind::Corrupt,
-            "read",
-            format!("{url}: unexpected reply (no request pending)"),
-        ));
+        return Err(unexpected_reply(url));
     };
     let bytes = u64::from(*bytes);
     if let PendingReply::Transaction { replies, .. } | PendingReply::ImportBatch { replies, .. } =
@@ -136,12 +131,6 @@ struct TransactionReplies {
     pub(super) refused: Option<String>,
 }
 
-/// The target is not what the source was from here on.
-pub(crate) fn diverged(url: &str, text: &str) -> Error {
-    let m = format!("{url}: the target rejected a replicated command: {text}");
-    Error::new(Kind::Conflict, "diverged", m).because(Reason::Diverged)
-}
-
 /// The answer to `EXEC`: all of it was done, and nothing of it failed; `refused`: why it was refused before.
 pub(super) fn check_applied(url: &str, refused: Option<&str>, reply: &Reply) -> Result<()> {
     match reply {
@@ -151,8 +140,7 @@ pub(super) fn check_applied(url: &str, refused: Option<&str>, reply: &Reply) -> 
             // It was executed: what was refused of it is missing.
             error.or(refused).map_or(Ok(()), |text| Err(diverged(url, text)))
         }
-        // MULTI itself was refused: what followed was done alone, without the position.
-        Reply::Error(text) if classify(text) == ReplyError::ExecWithoutMulti => {
+        Reply::Error(text) if was_executed_without_transaction(reply) => {
             Err(diverged(url, refused.unwrap_or(text)))
         }
         Reply::Error(text) => Err(reply_failure(url, "apply", refused.unwrap_or(text))),
