@@ -5,7 +5,7 @@ use std::time::Duration;
 use model::error::Error;
 use tokio::sync::mpsc;
 
-/// Events that wait to be read; an event that finds no room is dropped, so that nobody waits for a reader.
+/// Events that wait to be read; an event that finds no room is dropped, so that the migration never waits for a reader.
 pub const EVENTS_MAX: usize = 1000;
 
 /// Something worth a line of a log.

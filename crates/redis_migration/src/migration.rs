@@ -69,7 +69,7 @@ pub struct Options {
 /// Which master of a cluster a source is.
 #[derive(Clone, Debug)]
 pub struct SourceMaster {
-    /// Whoever can say who has which slots.
+    /// Any nodes of the cluster, to ask for its slot layout.
     pub cluster: Node,
     /// The slots that it serves.
     pub ranges: Ranges,
@@ -80,7 +80,7 @@ pub struct SourceMaster {
 }
 
 impl SourceMaster {
-    /// What all masters have alike is taken from one of them; slot 0 may be served by nobody.
+    /// What all masters have alike is taken from one of them; slot 0 may not be served.
     pub(crate) fn rank(&self) -> MasterRank {
         if self.is_first { MasterRank::First } else { MasterRank::Other }
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use crate::snapshot::load::LoadStats;
 
-/// What a migration is doing, for whoever looks.
+/// The counters of a running migration, readable at any time.
 #[derive(Debug, Default)]
 pub struct Progress {
     /// 0: connecting; 1: snapshot; 2: stream.

@@ -15,10 +15,10 @@ use crate::connection::query_client::QueryClient;
 pub(crate) const UNFENCED_NOTE: &str = "the target refuses CLIENT, so that an earlier run of this migration cannot be disconnected: it is given \
                                    time to end by itself, and one that was frozen may still write what it had read";
 
-/// An earlier run looks so often whether it is still its turn, where nobody can disconnect it.
+/// How often a run checks its token where it cannot be disconnected.
 pub(crate) const TOKEN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// So long it is waited for.
+/// How long a new run waits for that.
 pub(super) const STALE_WRITER_TIMEOUT: Duration = Duration::from_millis(2500);
 
 /// Waits until an earlier run has noticed that its turn is over.
@@ -26,7 +26,7 @@ pub(crate) async fn wait_for_stale_writers() {
     tokio::time::sleep(STALE_WRITER_TIMEOUT).await;
 }
 
-/// Nobody writes for these links any more: whoever did has lost its token, and its connections.
+/// Ends every writer of these links: it loses its token and its connections.
 ///
 /// # Errors
 /// What the connections meet.
@@ -64,11 +64,11 @@ pub(crate) async fn invalidate(query: &mut QueryClient, names: &KeyNames) -> Res
 }
 
 impl KeyNames {
-    /// Makes sure that nobody but `token` writes for this migration. What another run had sent may still wait in the
-    /// target's buffers, and would be applied behind our back: its connection is ended. To be done when `writer`, our own
-    /// connection, has its name, and before the checkpoint is read: whoever comes later then sees it and ends it. The run that
-    /// began last holds the token; `first` is true for the first attempt of a run. False where the target refuses `CLIENT`: an
-    /// earlier run was then given time to notice, and this one is to look at its turn ([`KeyNames::verify_token`]).
+    /// Makes sure that only the run with `token` writes for this migration. Commands of another run may still wait in the
+    /// target's buffers and would be applied later: its connection is ended. Must be called before the checkpoint is read, when
+    /// `writer`, our own connection, has its name: a later run then finds it and ends it. The run that began last holds the
+    /// token; `first` is true for the first attempt of a run. False where the target refuses `CLIENT`: the earlier run was given
+    /// time to notice, and this one must check its token ([`KeyNames::verify_token`]).
     ///
     /// # Errors
     /// [`Kind::Conflict`] when another run has taken over; what the connection meets.

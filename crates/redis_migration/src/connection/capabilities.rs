@@ -92,7 +92,7 @@ impl MissingFeatures {
 const FORMATS: [(u16, (u32, u32)); 6] =
     [(6, (3, 0)), (8, (4, 0)), (9, (5, 0)), (10, (7, 0)), (11, (7, 2)), (12, (7, 4))];
 
-/// A key that nobody has, for a second.
+/// A random key, which expires after a second.
 fn probe() -> Vec<u8> {
     [RESERVED_PREFIX, format!("probe:{:016x}", fastrand::u64(..)).as_bytes()].concat()
 }

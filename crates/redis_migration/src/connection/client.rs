@@ -21,7 +21,7 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 const REPLY_MAX: usize = 16 << 20;
 /// What a server tells of itself.
 const INFO_MAX: usize = 1 << 20;
-/// Longest answer that holds a value: the servers' own bound for a text, unless somebody raised it.
+/// Longest answer that holds a value: the servers' own bound for a text, unless it was raised.
 pub(crate) const VALUE_MAX: usize = 512 << 20;
 
 /// How long the answer to a command may be.

@@ -21,7 +21,7 @@ pub struct TlsFiles {
 }
 
 impl TlsFiles {
-    /// TLS with these files, which are read anew each time.
+    /// TLS with these files, which are read again for each connection.
     ///
     /// # Errors
     /// [`Kind::Invalid`] naming a file that cannot be used, or a certificate without its key.
@@ -54,7 +54,7 @@ pub struct Node {
     pub db: Option<u32>,
     /// Commands that have other names there (`rename-command`): the usual name, in upper case, and the one there.
     pub renamed: Vec<(String, String)>,
-    /// A cluster is taken although some of its slots are served by nobody.
+    /// A cluster is accepted although some of its slots are not served.
     pub allow_uncovered: bool,
     /// Where its addresses may lead, those included that a cluster announces; the default is nowhere.
     pub egress: Egress,
@@ -164,7 +164,7 @@ impl Node {
                 )));
             }
         };
-        // Whoever writes such a place is the user of this machine.
+        // Only a user of this machine can write such a URL.
         Ok(Self {
             addrs: addresses(hosts)?,
             user,

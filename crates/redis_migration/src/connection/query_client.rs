@@ -43,7 +43,7 @@ impl QueryClient {
     /// a cluster are counted over all of it.
     ///
     /// # Errors
-    /// When no address answers, or slots are served by nobody.
+    /// When no address replies, or slots are not served.
     pub async fn open(node: &Node, side: Side) -> Result<(Self, ServerInfo, Option<Topology>)> {
         let at = |f: Error| f.at(side);
         let node = Node { db: None, ..node.clone() };
@@ -82,7 +82,7 @@ impl QueryClient {
                 Self { node, side, topology: known, slots, has_databases: false, selected: 0, clients };
             (server.keys, server.expires, server.used_memory) = (0, 0, 0);
             server.by_db.clear();
-            // A cluster has one database, whoever of it was asked and whatever that one holds.
+            // A cluster has one database; the node that was asked may hold no key of it.
             server.dbs = vec![0];
             for addr in query.masters() {
                 let one = ServerInfo::query(query.client_at(&addr).await?).await.map_err(at)?;

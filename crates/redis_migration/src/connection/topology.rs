@@ -26,7 +26,7 @@ pub struct Shard {
 pub struct Topology {
     /// Its shards, by their first slots.
     pub shards: Vec<Shard>,
-    /// Slots that are served by nobody, first and last of each range; some only where that is allowed.
+    /// Slots that no node serves, first and last of each range; accepted only where that is allowed.
     pub uncovered: Vec<(u16, u16)>,
 }
 
@@ -34,7 +34,7 @@ impl Topology {
     /// Asks a server of the cluster, at one of the addresses of `node`.
     ///
     /// # Errors
-    /// When none of them answers, or slots are served by nobody.
+    /// When no node replies, or slots are not served.
     pub async fn query(node: &Node) -> Result<Self> {
         let mut last = Error::new(
             Kind::Connect,

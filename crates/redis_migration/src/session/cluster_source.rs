@@ -124,7 +124,7 @@ async fn prepare_target(
         }
         let links = known.links(&migration.names);
         fencing::evict_link_writers(&migration.target, &mut query, &links).await?;
-        // Since an earlier run somebody may have begun to work with the target: that is not emptied.
+        // Clients may use the target since an earlier run: it is not emptied.
         layout.target_was_empty &= full_resync;
         if layout.target_was_empty {
             slot_layout::flush_target(&mut query, &server, migration.options.route.db(0)).await?;
@@ -191,7 +191,7 @@ async fn run_links(
     all: &mut Summary,
 ) -> Result<()> {
     let stop = migration.stop.child_token();
-    // Whoever is left can say who has which slots.
+    // Any node that is left knows the slot layout.
     let all_addrs = Node { db: None, ..migration.source.clone() }.with_addrs(topology.all_addrs());
     let layout = SlotLayout::from_topology(topology, target_was_empty);
     let Links { mut tasks, progress, mut receivers } =
@@ -207,7 +207,7 @@ async fn run_links(
                 None => break,
                 Some(Ok(Ok(one))) => add_summary(all, one),
                 Some(Ok(Err(failure))) => {
-                    // The others come to rest first, so that their positions are known.
+                    // The other links stop first, so that their offsets are known.
                     stop.cancel();
                     broke.get_or_insert(failure);
                 }
@@ -249,7 +249,7 @@ async fn is_stable(all_addrs: &Node, layout: &SlotLayout) -> Result<bool> {
 async fn wait_for_slot_move(all_addrs: &Node, layout: &SlotLayout) -> Error {
     loop {
         tokio::time::sleep(SLOT_RETRY_DELAY).await;
-        // While a master fails there is nobody for its slots; its link knows what to do.
+        // While a master fails its slots are not served; its link handles that.
         if let Ok(false) = is_stable(all_addrs, layout).await {
             return slots_moved();
         }

@@ -54,7 +54,7 @@ impl Migration {
         }
         let again = checkpoint == Some(Checkpoint::FullSync);
         if again {
-            // Half of a snapshot: nobody works with that yet.
+            // An incomplete snapshot: no client can depend on it yet.
             if let Some(master) = &self.shard {
                 if let Some(db) = self.options.route.db(0) {
                     slot_layout::delete_slots(target, db, &master.ranges).await?;

@@ -19,7 +19,7 @@ use crate::stream::connections::SessionEnd;
 
 /// How long a last word to the target may take.
 const RELEASE_TIMEOUT: Duration = Duration::from_millis(300);
-/// Whoever waits for an end that does not answer is let go after so long: what stands at the target is exact all the same.
+/// After a stop an end that does not reply is waited for no longer than this; the checkpoint at the target stays exact.
 const STOP_TIMEOUT: Duration = Duration::from_millis(550);
 
 /// How often a source is looked at that turned out to be one and cannot say yet who serves what, and after which time.
@@ -38,7 +38,7 @@ impl Migration {
         };
         let mut this = self.clone();
         if let Ok((_, _, Some(topology))) = found {
-            // Whoever is left of the target can say who serves what.
+            // Any node of the target that is left knows the slot layout.
             this.target = this.target.with_addrs(topology.all_addrs());
         }
         this.run_by_topology().await
@@ -138,7 +138,7 @@ impl Migration {
             // What is wrong with the bytes themselves is not waited out for ever.
             let limited = Reconnect::default();
             let reconnect = if failure.kind == Kind::Corrupt { &limited } else { &*self.options.reconnect };
-            // Somebody is there and says that it passes.
+            // The server replies, with an error that passes.
             let is_transient = matches!(failure.kind, Kind::Unavailable | Kind::NoSpace);
             let delay = retries.next_delay(
                 was_connected,
@@ -153,7 +153,7 @@ impl Migration {
                 return Err(given_up(failure, tried, began.elapsed()));
             };
             tried += 1;
-            // Whoever listens to the news says it to people.
+            // Users are informed by the receiver of the event.
             tracing::debug!("{failure}; retrying in {delay:?}");
             self.options.event_sender.send(Event::Disconnected { failure, delay });
             tokio::select! {
@@ -167,7 +167,7 @@ impl Migration {
         QueryClient::open(&self.target, Side::Target).await
     }
 
-    /// What follows must not be built on a target that is not what the source was: whoever comes next is told.
+    /// Marks the checkpoint as invalid: no later run may continue on a target that differs from the source.
     async fn record_divergence(&self, failure: &Error) {
         let noted = async {
             let (mut target, server, _) = self.open_target().await?;

@@ -1,13 +1,13 @@
-//! For sources that let nobody follow them: keys are looked through and copied one by one, and those that change are copied
-//! again, by the events that the source tells of (`notify-keyspace-events`).
+//! Scan mode, for sources that refuse replicas: all keys are scanned and copied one by one, and those that change are copied
+//! again, by keyspace notifications (`notify-keyspace-events`).
 //!
 //! ```text
 //! listen to events ─> SCAN ─> DUMP, expiry ─> load ─> target
 //!        └── keys that changed ──┘ (again and again, each as it stands now)
 //! ```
 //!
-//! Only states are copied, never commands: whatever is interrupted starts over, and does no harm. Between two looks at a key
-//! its history is not seen, and keys that vanish without an event (`FLUSHALL`) stay at the target.
+//! Only states are copied, never commands: an interrupted migration starts over without harm. Changes of a key between two reads
+//! are not seen, and keys that disappear without an event (`FLUSHALL`) stay at the target.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,7 +45,7 @@ const IDLE_POLL: Duration = Duration::from_millis(20);
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A migration by looking.
+/// A migration in scan mode.
 pub struct ScanMigration {
     /// Where from.
     pub source: Node,

@@ -85,7 +85,7 @@ pub async fn open(node: &Node, from: Option<&Position>) -> Result<Link> {
     let url = client.display_url().to_owned();
     // Each answer is read before the next word: a server refuses PSYNC while it has one to send.
     for args in [
-        // Port 0 says that nobody can connect here: monitors leave such a replica alone.
+        // Port 0 means that this replica accepts no connections: Sentinels ignore it.
         &[b"REPLCONF".as_slice(), b"listening-port", b"0"][..],
         &[b"REPLCONF", b"capa", b"eof", b"capa", b"psync2"],
     ] {
@@ -127,7 +127,7 @@ pub async fn open(node: &Node, from: Option<&Position>) -> Result<Link> {
     Ok(Link { incoming, outgoing, received, url, replconf, begun })
 }
 
-/// The source lets nobody follow it as a replica.
+/// The source refuses replicas.
 fn refuses(why: &str) -> Error {
     let m = format!("the source refuses replicas: {why}; copy with --mode scan");
     Error::new(Kind::Unsupported, "psync", m).at(Side::Source)

@@ -1,8 +1,8 @@
-//! Pure: which commands of a source are a copy's business.
+//! Pure: which commands of a source are replicated.
 
 use redis_proto::command;
 
-/// Commands that rule a server or a connection instead of changing data: whoever sends them, they stop here.
+/// Commands that control a server or a connection instead of changing data: they are never replicated.
 const ADMINISTRATIVE: [&[u8]; 38] = [
     b"ACL",
     b"ASKING",
@@ -43,12 +43,12 @@ const ADMINISTRATIVE: [&[u8]; 38] = [
     b"WAITAOF",
     b"WATCH",
 ];
-/// What a backup may not do to what was at the target before: it reaches beyond single keys.
+/// Commands of a backup that reach beyond single keys: they could change data that was at the target before.
 const UNSAFE: [&[u8]; 7] = [b"EVAL", b"EVALSHA", b"FCALL", b"FLUSHALL", b"FLUSHDB", b"SCRIPT", b"SWAPDB"];
 
-/// Whether a command (its name in upper case) changes data; `all`: of a source whose commands may do whatever they do, be it a
-/// server of the user's or a backup that is all that its target will hold. From any other backup only what is known to be
-/// harmless is taken.
+/// Whether a command (its name in upper case) changes data. `all`: every such command may be applied, because the source is a
+/// server of the user's, or a backup for an empty target. From any other backup only commands that are known to be harmless are
+/// applied.
 pub(crate) fn is_data(name: &[u8], first: Option<&[u8]>, all: bool) -> bool {
     if all {
         return !ADMINISTRATIVE.contains(&name);
@@ -70,8 +70,7 @@ pub(crate) fn needs_empty_target(name: &[u8], first: Option<&[u8]>) -> bool {
         && !is_data(name, first, false)
 }
 
-/// Slots that come from another master, in each of the ways in which servers tell their replicas so, and what is to
-/// be done at all masters.
+/// Commands by which servers inform their replicas of slots that move, and commands for all masters.
 pub(crate) fn is_administrative(name: &[u8], first: Option<&[u8]>) -> bool {
     let is = |word: &[u8]| first.is_some_and(|w| w.eq_ignore_ascii_case(word));
     match name {
@@ -81,7 +80,7 @@ pub(crate) fn is_administrative(name: &[u8], first: Option<&[u8]>) -> bool {
     }
 }
 
-/// Where the words of a command name databases.
+/// The positions of the arguments that are numbers of databases.
 pub(crate) fn db_arguments(name: &[u8], words: &[&[u8]]) -> Vec<usize> {
     match name {
         b"SWAPDB" => vec![1, 2],

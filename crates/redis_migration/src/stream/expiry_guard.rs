@@ -1,9 +1,9 @@
-//! Pure: which keys the target's own clock may have taken too early.
+//! Pure: which keys may have expired early at the target.
 //!
-//! A key with a short life, renewed at the source again and again, dies at the target when that is behind, and what renews it
-//! finds nothing. So while the target is behind, each change is preceded by a look at its keys, within the same transaction
-//! (`stream/check_expiry.lua`). What is missing there, or would be missing soon, is suspect; when the target has caught up, the
-//! source is asked for those keys (`stream::key_repair`).
+//! A key with a short TTL that the source renews again and again expires at a target that lags, and the command that renews it
+//! finds no key. So while the target lags, the keys of each change are checked before it, in the same transaction
+//! (`stream/check_expiry.lua`). A key that is missing, or will be soon, is suspect; when the target has caught up, it is read
+//! again at the source (`stream::key_repair`).
 //!
 //! Decision: ADR 0014, `docs/adr/0014-re-read-keys-expired-early-at-target.md`.
 
@@ -15,9 +15,9 @@ use crate::checkpoint::suspects::{KeyRef, swapped_db};
 use crate::stream::command_filter::db_arguments;
 use crate::stream::operation::ExpiryCheck;
 
-/// A life shorter than this is not left to the target's clock, milliseconds.
+/// A TTL shorter than this is not left to the target's clock, milliseconds.
 const SHORT_TTL_MS: i64 = 600_000;
-/// A key that was looked at is not looked at again for so long, milliseconds; and so many are remembered.
+/// A key is not checked again within this time, milliseconds; and how many checked keys are remembered.
 const RECHECK_MS: i64 = 60_000;
 const CHECKED_MAX: usize = 200_000;
 /// Retyped keys that are remembered, and words of a change that a script can make.
@@ -26,16 +26,16 @@ const SCRIPT_ARGUMENTS_MAX: usize = 4000;
 /// Suspects that are remembered here, where the target runs no scripts.
 const LOCAL_SUSPECTS_MAX: usize = 1_000_000;
 
-/// Whether changes are watched.
+/// Whether changes are checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Phase {
     /// The target has caught up and no key is suspect.
     #[default]
     CaughtUp,
-    /// The target is behind: every change is watched.
+    /// The target lags: every change is checked.
     Lagging,
-    /// It has caught up; suspect keys wait to be read at the source. Everything that was watched is applied when the target
-    /// is here.
+    /// It has caught up; suspect keys wait to be read at the source. Every change that was checked is applied when the target
+    /// has applied this offset.
     Repairing(u64),
 }
 
@@ -70,7 +70,7 @@ struct Change {
     sets_expiry: bool,
 }
 
-/// Watches the changes of a stream.
+/// Decides which changes of a stream are checked.
 #[derive(Debug, Default)]
 pub(crate) struct ExpiryGuard {
     phase: Phase,
@@ -85,7 +85,7 @@ pub(crate) struct ExpiryGuard {
     /// Keys that may be of another type than at the source: a change that would have replaced them may not have been made.
     retyped: HashSet<KeyRef>,
     since_ms: i64,
-    /// Keys of which more was heard while the source was asked.
+    /// Keys that changed again after they were read at the source.
     changed_again: HashSet<KeyRef>,
     /// Where the stream was when a key was last suspected.
     last_offset: u64,
@@ -194,7 +194,7 @@ impl ExpiryGuard {
         let Some(keys) = command::keys(args).filter(|keys| !keys.is_empty()) else { return Verdict::Pass };
         let mut key_refs: Vec<KeyRef> = keys.iter().map(|(_, key)| (from, key.to_vec())).collect();
         if self.phase == Phase::Lagging && has_relative_expiry(name, args) {
-            // The source's now was another one: only it can say when that ends.
+            // Relative to the source's clock when it was executed: only the source knows when that ends.
             self.forget_checked(&key_refs);
             return Verdict::Suspect(self.suspect(key_refs, true));
         }
@@ -287,7 +287,7 @@ impl ExpiryGuard {
     }
 }
 
-/// What was there before does not matter.
+/// The command replaces its keys, whatever they were.
 fn overwrites_key(name: &[u8], args: &[&[u8]]) -> bool {
     match name {
         b"SET" => !args.iter().skip(3).any(|word| word.eq_ignore_ascii_case(b"KEEPTTL")),
@@ -297,7 +297,7 @@ fn overwrites_key(name: &[u8], args: &[&[u8]]) -> bool {
     }
 }
 
-/// It says how long a key lives from now on, as sources before 7.0 do.
+/// The command sets a relative expiry, as sources before 7.0 send it.
 fn has_relative_expiry(name: &[u8], args: &[&[u8]]) -> bool {
     match name {
         b"EXPIRE" | b"PEXPIRE" | b"SETEX" | b"PSETEX" => true,
@@ -313,12 +313,12 @@ fn has_relative_expiry(name: &[u8], args: &[&[u8]]) -> bool {
     }
 }
 
-/// It gives a key another life.
+/// The command changes the expiry of a key.
 fn sets_expiry(name: &[u8]) -> bool {
     matches!(name, b"PEXPIREAT" | b"EXPIREAT" | b"GETEX")
 }
 
-/// It answers with an error when its key is not there, or is not what it was; so do many commands of modules.
+/// The command fails when its key is missing or has another type; so do many commands of modules.
 fn fails_on_missing_key(name: &[u8]) -> bool {
     matches!(name, b"RENAME" | b"RENAMENX" | b"LSET" | b"XGROUP" | b"XSETID" | b"XCLAIM" | b"XREADGROUP")
         || name.contains(&b'.')
@@ -328,7 +328,7 @@ fn is_script(name: &[u8]) -> bool {
     matches!(name, b"EVAL" | b"EVALSHA" | b"FCALL")
 }
 
-/// Keys of other databases that a command reaches.
+/// A key of another database that a command writes.
 fn other_db_key(name: &[u8], args: &[&[u8]]) -> Option<KeyRef> {
     let key = match name {
         b"MOVE" => args.get(1)?,

@@ -1,4 +1,4 @@
-//! The stream behind a snapshot while it is followed: applied in transactions, looked at, released, brought to rest.
+//! The stream behind a snapshot while it is followed: applied in transactions, compared with the source, stopped.
 
 mod suspects;
 
@@ -28,13 +28,13 @@ use crate::target::functions::{self, LibraryCommand};
 use crate::target::slot_router::Broadcast;
 use crate::target::transaction::{Grouping, TransactionEncoder};
 
-/// How often the source is asked how far it is.
+/// How often the source is asked for its offset.
 const PROBE_INTERVAL: Duration = Duration::from_millis(100);
-/// The same when somebody waits for the end.
+/// The same while the migration is finishing.
 const FINISHING_PROBE_INTERVAL: Duration = Duration::from_millis(4);
-/// Answers to a stop are waited for so long.
+/// How long replies are waited for after a stop.
 const STOP_TIMEOUT: Duration = Duration::from_millis(400);
-/// When it is longer ago that nothing was behind, changes are watched again.
+/// When the target has not caught up for this long, changes are checked again.
 const LAG_MAX: Duration = Duration::from_millis(200);
 /// Pieces of the stream that are taken before the clock is looked at.
 const CHUNKS_PER_PASS: usize = 64;
@@ -394,7 +394,7 @@ impl<'a> Follower<'a> {
         Ok(())
     }
 
-    /// An earlier run ends by itself where nobody can disconnect it.
+    /// A run that has lost its token ends by itself where it cannot be disconnected.
     async fn verify_token(&mut self) -> Result<()> {
         let Some(token) = self
             .connections

@@ -1,8 +1,8 @@
-//! Keys that the target's clock may have taken too early ([`crate::stream::expiry_guard`]): when nothing is behind any more, the source is
-//! asked for them, and where its stream stands in that moment; what it says is written when the target stands exactly there.
+//! Keys that may have expired early at the target ([`crate::stream::expiry_guard`]). When the target has caught up, they are read
+//! again at the source together with the offset of its stream, and written when the target has applied exactly that offset.
 //!
 //! ```text
-//! suspect at the target ──> source: what are they, at which offset? ──> stream reaches it ──> written, no longer suspect
+//! suspect at the target ──> read at the source, with its offset ──> stream reaches the offset ──> written, no longer suspect
 //! ```
 //!
 //! Interrupted anywhere, the key is still listed at the target, and the source is asked again.
@@ -48,7 +48,7 @@ struct SuspectKey {
 /// What the source says of it.
 #[derive(Debug)]
 enum SourceState {
-    /// Nobody's clock has touched it, or the stream says all of it.
+    /// It cannot have expired early, or the stream has all its changes.
     Correct,
     /// It is not there.
     Missing,

@@ -381,7 +381,7 @@ impl ClusterWriter {
         }
     }
 
-    /// Nobody writes any more: the fencing token is removed.
+    /// Removes the fencing token when no writer is left.
     pub(crate) async fn release_token(&self, query: &mut QueryClient) -> Result<()> {
         let fencing_token = &self.fence.names.fencing_token;
         query.execute(fencing_token, &[b"DEL", fencing_token]).await

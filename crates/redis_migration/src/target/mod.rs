@@ -29,8 +29,8 @@ pub enum Writer {
 }
 
 impl Writer {
-    /// For work that starts over when it is interrupted: whoever did it before has nothing to go on from, and needs no fence
-    /// but at a cluster, whose writer has one.
+    /// For work that starts over when it is interrupted: an earlier run has no checkpoint, and is fenced only at a cluster,
+    /// whose writer always fences.
     ///
     /// # Errors
     /// What the connections meet.

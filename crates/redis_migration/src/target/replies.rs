@@ -121,7 +121,7 @@ impl ReplyCollector {
     /// Takes an answer; gives the outcome back as an error when it was the last.
     fn push(mut self, url: &str, reply: Reply) -> std::result::Result<Self, (u16, Outcome)> {
         if self.slot == SLOTS {
-            // Whatever the answer, somebody is there.
+            // Any reply shows that the server works.
             return Err((self.slot, Outcome::Pong));
         }
         self.left -= 1;

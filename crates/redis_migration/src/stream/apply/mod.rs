@@ -96,7 +96,7 @@ pub(crate) struct Applier {
     pub(crate) target_replids: Vec<String>,
     /// Keys that the target's own clock may remove.
     pub(crate) expiry_guard: ExpiryGuard,
-    /// Databases of the source that changed places, until somebody takes note.
+    /// Databases of the source that changed places, until the caller takes them.
     pub(crate) swapped_dbs: Option<(u32, u32)>,
     /// What the target understands, where that may be less than what the source sends.
     pub(crate) translator: Option<CommandTranslator>,

@@ -99,8 +99,8 @@ fn handle_reply(
             return Ok(());
         }
     }
-    // Judging looks at the same state. The place in the queue is kept until it is done: whoever waits for the queue to be
-    // empty must not miss a failure.
+    // Recording locks the same state. The entry stays in the queue until then: a caller that waits for an empty queue must
+    // not miss a failure.
     let pending_reply = std::mem::replace(pending_reply, PendingReply::Required("answered"));
     drop(state);
     let refused = std::mem::take(transaction).refused;
