@@ -29,7 +29,7 @@ pub enum Event {
         /// How long it took.
         seconds: f64,
     },
-    /// The stream goes on from where it was.
+    /// The stream continues from the checkpoint.
     Resumed {
         /// That offset.
         offset: u64,

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! The source is never made to wait for a slow target: what has arrived waits in the [`source::spool`]. Changes are applied in
-//! transactions that also store the replication offset at the target (`stream::apply`), so that whatever is interrupted goes on
-//! from there, exactly once.
+//! transactions that also store the replication offset at the target (`stream::apply`), so that an interrupted migration
+//! continues from there, exactly once.
 
 pub mod checkpoint;
 pub mod connection;

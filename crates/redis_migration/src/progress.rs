@@ -33,7 +33,7 @@ pub struct Progress {
 pub struct Summary {
     /// It is done; else it was stopped and can go on.
     pub done: bool,
-    /// Its position stands at the target: the same migration goes on from there.
+    /// Its checkpoint is at the target: the same migration continues from there.
     pub resumable: bool,
     /// Keys of snapshots.
     pub full: LoadStats,

@@ -54,7 +54,7 @@ const RETRY_DELAY_MAX: Duration = Duration::from_secs(30);
 /// What is known of the attempts so far.
 #[derive(Debug, Default)]
 pub(crate) struct RetryBudget {
-    /// Both ends were there once; what was never reached is looked at by a person.
+    /// Both ends were reached once. An end that was never reached is more likely a wrong address.
     was_connected: bool,
     /// How far the stream was applied when an attempt last got further.
     applied: u64,

@@ -28,7 +28,7 @@ pub struct Route {
 /// What becomes of one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Routed {
-    /// It goes on as it is.
+    /// It is passed on as it is.
     Whole,
     /// None of its keys are migrated.
     Dropped,
@@ -113,7 +113,7 @@ impl Route {
         self.only_db.is_none() && self.all_into.is_none() && self.db_map.iter().all(|(from, to)| from == to)
     }
 
-    /// True when keys are looked at.
+    /// True when keys are filtered.
     pub fn has_filter(&self) -> bool {
         !self.include.is_empty() || !self.exclude.is_empty()
     }

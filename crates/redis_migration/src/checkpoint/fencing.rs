@@ -11,7 +11,7 @@ use crate::connection::client::Client;
 use crate::connection::node::Node;
 use crate::connection::query_client::QueryClient;
 
-/// What a user is told where the target refuses `CLIENT`.
+/// The note where the target refuses `CLIENT`.
 pub(crate) const UNFENCED_NOTE: &str = "the target refuses CLIENT, so that an earlier run of this migration cannot be disconnected: it is given \
                                    time to end by itself, and one that was frozen may still write what it had read";
 
@@ -141,7 +141,7 @@ impl KeyNames {
             let field = |name: &str| line.split(' ').find_map(|word| word.strip_prefix(name));
             let (Some(id), Some(name)) = (field("id="), field("name=")) else { continue };
             if name.starts_with(&all) && name != own {
-                // It may have gone by itself meanwhile.
+                // It may have ended since.
                 query.call(&[b"CLIENT", b"KILL", b"ID", id.as_bytes()]).await?;
             }
         }

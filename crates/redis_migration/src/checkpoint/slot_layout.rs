@@ -18,7 +18,7 @@ use crate::connection::topology::{Addr, Topology};
 /// First and last slots that are served together.
 pub type Ranges = Vec<(u16, u16)>;
 
-/// Keys that are looked at together.
+/// Keys that are requested together.
 const SCAN_COUNT: &[u8] = b"1000";
 
 /// How the slots are divided.

@@ -15,10 +15,10 @@ use crate::connection::node::Node;
 use crate::connection::reply_error::classify;
 use crate::connection::server::{MissingFeatures, ServerInfo};
 
-/// What a user is told of such a target.
+/// The note about such a target.
 pub(crate) const NO_TRANSACTIONS_NOTE: &str = "the target (a proxy) does not support MULTI/EXEC: changes are applied one at a time, \
      and any interruption forces a new full sync; keys that the source deletes in between may remain at the target";
-/// What a user is told of a server without `RESTORE`.
+/// The note about a server without `RESTORE`.
 pub(crate) const NO_RESTORE_NOTE: &str = "the target refuses RESTORE: values are built from their elements, without what its memory policy knows of \
                                 them (LRU, LFU), and values of modules are left out";
 /// Snapshots that are taken for a target that breaks again and again.

@@ -31,7 +31,7 @@ pub struct QueryClient {
     clients: HashMap<Addr, Client>,
 }
 
-/// The longest argument that a server takes, where it says so.
+/// The longest argument that a server accepts, bytes; 0: not known.
 async fn bulk_len_max(client: &mut Client) -> u64 {
     let reply = client.call(&[b"CONFIG", b"GET", b"proto-max-bulk-len"]).await.ok();
     let info = reply.as_ref().and_then(|reply| reply.array()?.get(1)?.text());
@@ -267,7 +267,7 @@ impl QueryClient {
                         continue;
                     };
                     out[*i] = match classify(&text) {
-                        // Few keys move at any moment: each of those is asked about by itself.
+                        // Few keys move at any moment: each of them is asked for alone.
                         ReplyError::Moved(_) | ReplyError::Ask(_) => {
                             self.call(0, &keys[*i], &around(&keys[*i])).await?
                         }

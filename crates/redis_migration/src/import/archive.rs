@@ -71,7 +71,7 @@ pub fn is_archive(path: &Path) -> Result<bool> {
 struct Unpacker<'d> {
     dir: &'d Path,
     left: u64,
-    /// Bytes that were written since the disk was looked at.
+    /// Bytes that were written since the free space was checked.
     bytes_since_check: u64,
     /// Files that were written.
     written: usize,

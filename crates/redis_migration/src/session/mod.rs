@@ -1,4 +1,4 @@
-//! One attempt of a migration: both ends are opened and looked at, and what stands at the target says how it begins.
+//! One session of a migration: both ends are opened and checked, and the checkpoint at the target decides how it begins.
 //!
 //! ```text
 //!            checkpoint at the target?        backlog holds it?
@@ -259,7 +259,7 @@ impl Migration {
         from.check_distinct(server)
     }
 
-    /// What the target refuses and can be done without is told once.
+    /// Notes once what the target does not support and is not required.
     fn report_missing_features(&self, unfenced: bool, server: &ServerInfo, summary: &mut Summary) {
         let built = server.missing.restore && !server.missing.transactions;
         for (_, note) in
@@ -318,7 +318,7 @@ impl Migration {
         }
     }
 
-    /// Whether the target runs scripts; the user is told what it means when it does not.
+    /// Whether the target runs scripts; a note explains what follows when it does not.
     async fn can_run_scripts(&self, target: &mut QueryClient, summary: &mut Summary) -> Result<bool> {
         let fencing_token = &self.names.fencing_token;
         match target.call(0, fencing_token, &[b"EVAL", b"return 1", b"1", fencing_token]).await {

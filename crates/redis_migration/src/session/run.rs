@@ -22,7 +22,7 @@ const RELEASE_TIMEOUT: Duration = Duration::from_millis(300);
 /// After a stop an end that does not reply is waited for no longer than this; the checkpoint at the target stays exact.
 const STOP_TIMEOUT: Duration = Duration::from_millis(550);
 
-/// How often a source is looked at that turned out to be one and cannot say yet who serves what, and after which time.
+/// How often, and at which interval, the topology of a source cluster is queried that is not available yet.
 const SOURCE_CHECKS_MAX: u32 = 60;
 const SOURCE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -183,7 +183,7 @@ impl Migration {
     }
 }
 
-/// What was told before each pause is not told again as if it were new.
+/// The failure that ends the migration; it was reported before each pause.
 fn given_up(failure: Error, tried: u32, after: Duration) -> Error {
     if tried == 0 {
         return failure;

@@ -67,7 +67,7 @@ impl std::fmt::Debug for ScanMigration {
     }
 }
 
-/// Keys that wait to be looked at again.
+/// Keys that wait to be copied again.
 #[derive(Debug, Default)]
 struct PendingKeys {
     keys: HashSet<(u32, Vec<u8>)>,
@@ -156,7 +156,7 @@ impl ScanMigration {
         let follows = self.options.until != Until::Full;
         let changed = Arc::new(ChangedKeys::default());
         let masters = source.query.masters();
-        // Before anything is looked at, so that no change falls in between.
+        // Before the first key is read, so that no change is missed in between.
         let listeners = match follows {
             true => self.listen_to_all(&masters, &changed).await?,
             false => Listeners(Vec::new()),
@@ -446,7 +446,7 @@ fn record_failure(changed: &ChangedKeys, url: &str, why: &str) {
     changed.arrived.notify_one();
 }
 
-/// `pmessage`, pattern, `__keyspace@DB__:KEY`, event: whatever it was, the key is looked at again.
+/// `pmessage`, pattern, `__keyspace@DB__:KEY`, event: whichever it was, the key is read again.
 fn record_event(parts: &[Reply], changed: &ChangedKeys) {
     let [kind, _, channel, _] = parts else { return };
     if kind.text() != Some(b"pmessage") {

@@ -19,10 +19,10 @@ use crate::source::spool::Spool;
 const READ_BYTES: usize = 64 << 10;
 /// Reads share a block of this length.
 const BLOCK_BYTES: usize = 512 << 10;
-/// How often the applied offset is told.
+/// How often the applied offset is acknowledged.
 const ACK_INTERVAL: Duration = Duration::from_secs(1);
-/// And until the stream has begun: a source holds it back until it is told so behind the end of the snapshot, and what is
-/// told before the source itself has seen that end does not count.
+/// The same until the stream has begun: a source sends it only after an acknowledgement behind the end of the snapshot, and
+/// ignores those that come before it has reached that end itself.
 const FIRST_ACK_INTERVAL: Duration = Duration::from_millis(25);
 const FIRST_ACKS: u32 = 200;
 /// A source that sends nothing for so long is gone: it sends a `PING` every ten seconds.
@@ -44,7 +44,7 @@ pub struct Position {
 pub enum PsyncReply {
     /// A snapshot comes first; the stream behind it begins at this position.
     Full(Position),
-    /// The stream goes on where it was asked to; its identity may be a new one.
+    /// The stream continues at the offset that was asked for; its replication ID may be new.
     Continued(String),
 }
 
@@ -94,7 +94,7 @@ pub async fn open(node: &Node, from: Option<&Position>) -> Result<Link> {
             _ => f.at(Side::Source),
         })?;
     }
-    // Valkey writes for replicas of old unless it is told better; others do not know the word.
+    // Valkey writes for old replicas unless it knows the version; other servers do not know the option.
     let _ = client.call(&[b"REPLCONF", b"version", b"9.9.9"]).await;
     let (replid, offset) = match from {
         Some(p) => (p.replid.clone(), (p.offset + 1).to_string()),
@@ -159,7 +159,7 @@ impl Link {
         self.received.split_to(n).freeze()
     }
 
-    /// One block for several reads: what is taken of it goes on without being copied.
+    /// One block for several reads: parts of it are passed on without a copy.
     fn make_room(&mut self) {
         if self.received.capacity() - self.received.len() < READ_BYTES {
             self.received.reserve(BLOCK_BYTES);

@@ -46,7 +46,7 @@ struct State {
     written: u64,
     /// Bytes of pieces on the disk, without their frames.
     disk_bytes: u64,
-    /// Bytes that were written since the disk was looked at.
+    /// Bytes that were written since the free space was checked.
     bytes_since_check: u64,
     ended: Option<Result<()>>,
 }
@@ -145,7 +145,7 @@ impl Spool {
         Ok(true)
     }
 
-    /// No more will come; with a failure, that is told behind what has come.
+    /// No more will come. A failure is returned after everything that was received.
     pub fn end(&self, result: Result<()>) {
         self.state().ended = Some(result);
         self.arrived.notify_one();

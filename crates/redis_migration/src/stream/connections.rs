@@ -30,7 +30,7 @@ pub(crate) struct Connections {
     pub(crate) can_run_scripts: bool,
     /// Where the source is asked.
     pub(crate) source_node: Node,
-    /// Whose turn it is, where an earlier run cannot be disconnected: it is looked at again and again.
+    /// The fencing token, where an earlier run cannot be disconnected: it is verified again and again.
     pub(crate) token_to_verify: Option<String>,
 }
 

@@ -257,7 +257,7 @@ impl ExpiryGuard {
         true
     }
 
-    /// Keys that are to be looked at again.
+    /// Keys that must be checked again.
     fn forget_checked(&mut self, key_refs: &[KeyRef]) {
         for key_ref in key_refs {
             self.checked.remove(key_ref);

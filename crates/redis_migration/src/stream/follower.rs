@@ -36,7 +36,7 @@ const FINISHING_PROBE_INTERVAL: Duration = Duration::from_millis(4);
 const STOP_TIMEOUT: Duration = Duration::from_millis(400);
 /// When the target has not caught up for this long, changes are checked again.
 const LAG_MAX: Duration = Duration::from_millis(200);
-/// Pieces of the stream that are taken before the clock is looked at.
+/// Pieces of the stream that are applied before the time is read again.
 const CHUNKS_PER_PASS: usize = 64;
 
 /// What the source was asked, and when.
@@ -64,7 +64,7 @@ pub(crate) struct Follower<'a> {
     /// Everything that the source did until then is applied.
     caught_up_at: Instant,
     probe: Option<Probe>,
-    /// It was told that nothing is behind.
+    /// `Event::CaughtUp` was sent.
     reported_caught_up: bool,
     /// Done as soon as nothing is behind.
     finishing: bool,

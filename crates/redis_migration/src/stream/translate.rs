@@ -1,7 +1,7 @@
-//! Changes of a newer source in the words of an older target.
+//! Translates changes of a newer source for an older target.
 //!
-//! What has other words there is said in them. What has none is not made: its keys are suspect, and the source is asked
-//! for them as they are afterwards (`stream::key_repair`).
+//! A command that the target lacks is replaced by others where that is possible. Otherwise it is not applied: its keys are
+//! suspect, and are read again at the source (`stream::key_repair`).
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -20,7 +20,7 @@ pub(crate) type CommandWords<'a> = Vec<Cow<'a, [u8]>>;
 pub(crate) enum Translation<'a> {
     /// As it is.
     Unchanged,
-    /// In these commands; none where the target needs not be told.
+    /// By these commands; none where the target needs none.
     Commands(Vec<CommandWords<'a>>),
     /// The target has no place for what it changes.
     Dropped,
@@ -227,7 +227,7 @@ fn owned<'a>(args: &[&'a [u8]]) -> CommandWords<'a> {
     args.iter().map(|arg| Cow::Borrowed(*arg)).collect()
 }
 
-/// Before 6.2 a consumer comes to be when it is first heard of: it reads again what it has read, which is nothing.
+/// Before 6.2 a consumer is created by its first command: it reads again what it has read, which is nothing.
 fn as_xreadgroup<'a>(args: &[&'a [u8]]) -> Translation<'a> {
     let [_, _, key, group, name] = args else { return Translation::Impossible };
     let words: [&'a [u8]; 7] = [b"XREADGROUP", b"GROUP", group, name, b"STREAMS", key, b"0"];

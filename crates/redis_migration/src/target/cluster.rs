@@ -387,7 +387,7 @@ impl ClusterWriter {
         query.execute(fencing_token, &[b"DEL", fencing_token]).await
     }
 
-    /// Everything of the stream up to here is applied; the same is told to who looks.
+    /// The offset up to which the stream is applied, which is also published for other tasks.
     pub(crate) fn publish_applied(&self, current: u64) -> u64 {
         let low = self.low_water(current);
         self.shared.applied.store(low, Ordering::Release);

@@ -55,7 +55,7 @@ pub(crate) struct LibraryOutcome {
 }
 
 impl LibraryOutcome {
-    /// What a user is told of libraries that were deleted.
+    /// Notes for the user about libraries that were deleted.
     pub(crate) fn notes(&self) -> impl Iterator<Item = String> + '_ {
         self.deleted.iter().map(|name| {
             format!(

@@ -1,5 +1,5 @@
-//! Comparing two servers key by key, by what values are made of, not by how they are written. What expires or changes
-//! meanwhile is looked at again before it counts as different.
+//! Compares two servers key by key, by the elements of values, not by their encoding. Keys that differ are read again
+//! before they count as different: they may have expired or changed.
 
 mod content;
 pub(crate) mod endpoint;
@@ -25,7 +25,7 @@ const SAMPLE: u64 = 10_000;
 /// Looks at what differs, and the pause between them.
 const PASSES: u32 = 4;
 const PASS_INTERVAL: Duration = Duration::from_millis(400);
-/// Differences that are looked at again; with more, the sides are different.
+/// Differences that are checked again; with more, the servers are different.
 const DIFFERENCES_MAX: usize = 10_000;
 /// Differences that are named.
 const NAMED_MAX: usize = 100;

@@ -94,7 +94,7 @@ impl Applier {
         })
     }
 
-    /// A change in words that the target understands; `received` is the whole command, if that is passed on.
+    /// A change in commands that the target supports; `received` is the whole command, if that is passed on.
     fn write_translated(
         &mut self,
         name: &[u8],

@@ -176,7 +176,7 @@ impl Applier {
         self.db
     }
 
-    /// What is changed there goes on.
+    /// Changes in that database are migrated.
     pub(crate) fn is_migrated(&self) -> bool {
         self.target_db.is_some()
     }

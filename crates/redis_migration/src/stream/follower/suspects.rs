@@ -33,7 +33,7 @@ impl<'a> Follower<'a> {
         let refetched =
             self.repair.refetch(&mut self.connections.source, absolute).await.map_err(|f| f.at(Side::Source));
         match refetched {
-            // It worked until now, and goes on working.
+            // The migration works without it.
             Err(f) if matches!(f.kind, Kind::Forbidden | Kind::Unsupported) => {
                 let m = format!("cannot read keys again that may have expired early at the target: {f}");
                 self.migration.options.event_sender.send(Event::Note(m));
