@@ -3,6 +3,8 @@
 
 #[cfg(test)]
 mod architecture;
+#[cfg(test)]
+mod book;
 mod bounds;
 mod generate;
 mod servers;

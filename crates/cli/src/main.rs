@@ -3,6 +3,8 @@
 mod args;
 mod client;
 mod commands;
+#[cfg(test)]
+mod documentation;
 mod exit;
 mod open_store;
 mod printer;
