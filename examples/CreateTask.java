@@ -44,10 +44,10 @@ public class CreateTask {
     public static void main(String[] args) throws Exception {
         String id = number(call("POST", "/tasks", """
             {"task_type": "prefix", "enable_metadata_migration": true,
-             "src_node": {"cloud_type": "AWS", "region": "minio-a", "bucket": "%s", "object_key": [""], "ak": "%s", "sk": "%s"},
-             "dst_node": {"region": "minio-b", "bucket": "%s", "ak": "%s", "sk": "%s"}}""".formatted(
-            env("SOURCE_BUCKET"), env("WHIMBREL_SOURCE_ACCESS_KEY"), env("WHIMBREL_SOURCE_SECRET_KEY"),
-            env("TARGET_BUCKET"), env("WHIMBREL_TARGET_ACCESS_KEY"), env("WHIMBREL_TARGET_SECRET_KEY"))), "id");
+             "src_node": {"cloud_type": "AWS", "region": "%s", "bucket": "%s", "object_key": [""], "ak": "%s", "sk": "%s"},
+             "dst_node": {"region": "%s", "bucket": "%s", "ak": "%s", "sk": "%s"}}""".formatted(
+            env("SOURCE_REGION"), env("SOURCE_BUCKET"), env("WHIMBREL_SOURCE_ACCESS_KEY"), env("WHIMBREL_SOURCE_SECRET_KEY"),
+            env("TARGET_REGION"), env("TARGET_BUCKET"), env("WHIMBREL_TARGET_ACCESS_KEY"), env("WHIMBREL_TARGET_SECRET_KEY"))), "id");
         while (true) {
             String task = call("GET", "/tasks/" + id, "");
             int status = Integer.parseInt(number(task, "status"));

@@ -33,9 +33,9 @@ number() { grep -o "\"$1\":[0-9]*" | head -n 1 | cut -d: -f2; }
 
 body=$(cat <<JSON
 {"task_type": "prefix", "enable_metadata_migration": true,
- "src_node": {"cloud_type": "AWS", "region": "minio-a", "bucket": "$SOURCE_BUCKET", "object_key": [""],
+ "src_node": {"cloud_type": "AWS", "region": "$SOURCE_REGION", "bucket": "$SOURCE_BUCKET", "object_key": [""],
               "ak": "$WHIMBREL_SOURCE_ACCESS_KEY", "sk": "$WHIMBREL_SOURCE_SECRET_KEY"},
- "dst_node": {"region": "minio-b", "bucket": "$TARGET_BUCKET",
+ "dst_node": {"region": "$TARGET_REGION", "bucket": "$TARGET_BUCKET",
               "ak": "$WHIMBREL_TARGET_ACCESS_KEY", "sk": "$WHIMBREL_TARGET_SECRET_KEY"}}
 JSON
 )

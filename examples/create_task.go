@@ -61,9 +61,9 @@ func call(method, tail string, body []byte, answer any) error {
 func main() {
 	body, _ := json.Marshal(object{
 		"task_type": "prefix", "enable_metadata_migration": true,
-		"src_node": object{"cloud_type": "AWS", "region": "minio-a", "bucket": env("SOURCE_BUCKET"), "object_key": []string{""},
+		"src_node": object{"cloud_type": "AWS", "region": env("SOURCE_REGION"), "bucket": env("SOURCE_BUCKET"), "object_key": []string{""},
 			"ak": env("WHIMBREL_SOURCE_ACCESS_KEY"), "sk": env("WHIMBREL_SOURCE_SECRET_KEY")},
-		"dst_node": object{"region": "minio-b", "bucket": env("TARGET_BUCKET"),
+		"dst_node": object{"region": env("TARGET_REGION"), "bucket": env("TARGET_BUCKET"),
 			"ak": env("WHIMBREL_TARGET_ACCESS_KEY"), "sk": env("WHIMBREL_TARGET_SECRET_KEY")},
 	})
 	var task struct {

@@ -15,9 +15,9 @@ const call = (method, path, data) => client.sendRequest({
 async function main() {
   const { id } = await call("POST", "/tasks", {
     task_type: "prefix", enable_metadata_migration: true,
-    src_node: { cloud_type: "AWS", region: "minio-a", bucket: E.SOURCE_BUCKET, object_key: [""],
+    src_node: { cloud_type: "AWS", region: E.SOURCE_REGION, bucket: E.SOURCE_BUCKET, object_key: [""],
                 ak: E.WHIMBREL_SOURCE_ACCESS_KEY, sk: E.WHIMBREL_SOURCE_SECRET_KEY },
-    dst_node: { region: "minio-b", bucket: E.TARGET_BUCKET,
+    dst_node: { region: E.TARGET_REGION, bucket: E.TARGET_BUCKET,
                 ak: E.WHIMBREL_TARGET_ACCESS_KEY, sk: E.WHIMBREL_TARGET_SECRET_KEY },
   });
   for (;;) {

@@ -10,9 +10,9 @@ E = os.environ
 keys = BasicCredentials(E["WHIMBREL_AK"], E["WHIMBREL_SK"], E["WHIMBREL_PROJECT"])
 oms = OmsClient.new_builder().with_credentials(keys).with_endpoint(E["WHIMBREL_ENDPOINT"]).build()
 
-source = SrcNodeReq(cloud_type="AWS", region="minio-a", bucket=E["SOURCE_BUCKET"], object_key=[""],
-                    ak=E["WHIMBREL_SOURCE_ACCESS_KEY"], sk=E["WHIMBREL_SOURCE_SECRET_KEY"])
-target = DstNodeReq(region="minio-b", bucket=E["TARGET_BUCKET"],
+source = SrcNodeReq(cloud_type="AWS", region=E["SOURCE_REGION"], bucket=E["SOURCE_BUCKET"],
+                    object_key=[""], ak=E["WHIMBREL_SOURCE_ACCESS_KEY"], sk=E["WHIMBREL_SOURCE_SECRET_KEY"])
+target = DstNodeReq(region=E["TARGET_REGION"], bucket=E["TARGET_BUCKET"],
                     ak=E["WHIMBREL_TARGET_ACCESS_KEY"], sk=E["WHIMBREL_TARGET_SECRET_KEY"])
 body = CreateTaskReq(task_type="prefix", src_node=source, dst_node=target, enable_metadata_migration=True)
 task_id = oms.create_task(CreateTaskRequest(body=body)).id

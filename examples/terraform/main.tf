@@ -9,7 +9,9 @@ variable "endpoint" { default = "http://127.0.0.1:8790" }
 variable "project_name" { default = "lab" }
 variable "access_key" { sensitive = true }
 variable "secret_key" { sensitive = true }
+variable "source_region" { default = "minio-a" }
 variable "source_bucket" {}
+variable "target_region" { default = "minio-b" }
 variable "target_bucket" {}
 variable "source_access_key" { sensitive = true }
 variable "source_secret_key" { sensitive = true }
@@ -32,7 +34,7 @@ resource "huaweicloud_oms_migration_task" "photos" {
 
   source_object {
     data_source = "AWS"
-    region      = "minio-a"
+    region      = var.source_region
     bucket      = var.source_bucket
     object      = [""]
     access_key  = var.source_access_key
@@ -40,7 +42,7 @@ resource "huaweicloud_oms_migration_task" "photos" {
   }
 
   destination_object {
-    region     = "minio-b"
+    region     = var.target_region
     bucket     = var.target_bucket
     access_key = var.target_access_key
     secret_key = var.target_secret_key

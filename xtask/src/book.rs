@@ -1,7 +1,7 @@
 //! Tests of the user documentation: `docs/` is an mdBook whose pages are all in `SUMMARY.md`, whose links and anchors resolve and do not
 //! leave the book; the Chinese pages have the sections of the English ones; alert rules and dashboards use metrics that exist.
 //!
-//! Commands, configuration and policies in the pages are tested by `crates/cli/src/documentation.rs`.
+//! Commands, configuration and policies in the pages are tested by `crates/cli/src/documentation_tests.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

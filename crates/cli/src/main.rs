@@ -4,7 +4,7 @@ mod args;
 mod client;
 mod commands;
 #[cfg(test)]
-mod documentation;
+mod documentation_tests;
 mod exit;
 mod open_store;
 mod printer;

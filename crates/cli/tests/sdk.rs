@@ -79,6 +79,11 @@ fn v2_task_lifecycle() {
 }
 
 #[test]
+fn example_programs_copy_a_bucket() {
+    scenario("examples");
+}
+
+#[test]
 fn bucket_calls_return_contents_of_the_bucket() {
     scenario("buckets");
 }

@@ -136,3 +136,25 @@ pub(crate) fn override_by(table: &mut Table, env: &BTreeMap<String, String>) -> 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::SECTIONS;
+
+    /// Each key is in a block of `docs/configuration.md`, or in its text.
+    #[test]
+    fn every_key_is_documented() {
+        let page = include_str!("../../../docs/configuration.md");
+        for (section, is_list, keys) in SECTIONS {
+            let head = if is_list { format!("[[{section}]]") } else { format!("[{section}]") };
+            assert!(section.is_empty() || page.contains(&head), "docs/configuration.md has no {head}");
+            for key in keys {
+                let is_shown = [format!("\n{key} = "), format!(" {key} = "), format!("`{key}`")];
+                assert!(
+                    is_shown.iter().any(|text| page.contains(text)),
+                    "docs/configuration.md does not show `{key}` of {head}"
+                );
+            }
+        }
+    }
+}

@@ -9,6 +9,7 @@ import buckets
 import cdn
 import clouds
 import deletions
+import examples
 import extensions
 import groups
 import identity
@@ -42,6 +43,7 @@ SCENARIOS = {
     "sdk_of_2018": old_sdks.sdk_of_2018,
     "sdk_3_0_60": old_sdks.sdk_3_0_60,
     "azure": clouds.azure,
+    "examples": examples.examples,
     "google": clouds.google,
     "filters": extensions.filters,
     "versions": extensions.versions,
