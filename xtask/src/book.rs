@@ -6,9 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Fewest pages and links: a folder that is not found must not pass.
+/// Fewest pages, links and codes: a folder that is not found must not pass.
 const PAGES_MIN: usize = 30;
 const LINKS_MIN: usize = 100;
+const CODES_MIN: usize = 50;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -238,4 +239,39 @@ fn deployment_files_and_pages_name_existing_metrics_only() {
             file.display()
         );
     }
+}
+
+/// Codes of a family in a text, such as `TRF.0012`.
+fn codes(text: &str, family: &str) -> BTreeSet<String> {
+    text.split(&format!("{family}."))
+        .skip(1)
+        .map(|rest| rest.chars().take_while(char::is_ascii_digit).collect::<String>())
+        .filter(|digits| digits.len() == 4)
+        .collect()
+}
+
+/// Codes of requests and tasks are rows of the generated page; the others stand in the sources.
+#[test]
+fn pages_name_existing_error_codes_only() {
+    let page = read(&root().join("docs/generated/error-codes.md"));
+    let (requests, tasks) = page.split_once("## Codes of tasks").unwrap();
+    let sources: String =
+        crate::bounds::source_files(&root()).unwrap().iter().map(|path| read(path)).collect();
+    let mut count = 0;
+    for path in pages("docs").into_iter().filter(|path| !path.starts_with("docs/generated")) {
+        let text = read(&root().join(&path));
+        for (family, rows) in [("OMS", requests), ("TRF", tasks)] {
+            for code in codes(&text, family) {
+                count += 1;
+                assert!(rows.contains(&format!("| {code} |")), "{}: {family}.{code}", path.display());
+            }
+        }
+        for family in ["DCS", "APIGW", "WB"] {
+            for code in codes(&text, family) {
+                count += 1;
+                assert!(sources.contains(&format!("{family}.{code}")), "{}: {family}.{code}", path.display());
+            }
+        }
+    }
+    assert!(count >= CODES_MIN, "only {count} codes found");
 }
