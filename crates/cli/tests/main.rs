@@ -9,6 +9,7 @@ mod copy;
 mod crash;
 mod fleet;
 mod fuzzed;
+mod guides;
 mod keys;
 mod messages;
 mod migrations;
