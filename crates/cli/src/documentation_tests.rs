@@ -264,6 +264,19 @@ fn every_policy_is_json() {
     assert!(count >= POLICIES_MIN, "only {count} JSON blocks found");
 }
 
+/// Grafana imports a dashboard only as a whole: each panel needs a query.
+#[test]
+fn dashboard_panels_have_queries() {
+    let text = std::fs::read_to_string(root().join("deploy/dashboard.json")).unwrap();
+    let dashboard: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    assert!(!panels.is_empty());
+    for panel in panels {
+        let query = panel["targets"][0]["expr"].as_str().unwrap_or_default();
+        assert!(query.contains("whimbrel_"), "panel `{}` has no query", panel["title"]);
+    }
+}
+
 #[test]
 fn shell_text_is_split_into_commands() {
     let text = "export A=1 B=2   # whimbrel x\nid=$(whimbrel task create a:b c:d)\nwhimbrel copy 's3://a b' \\\n  d > out 2> err && ls | sort\n";
