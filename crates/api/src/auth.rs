@@ -19,6 +19,7 @@ use store::AuditLine;
 
 use crate::body_limits::{self, BodyLimits, LimitedBody};
 use crate::error::ApiError;
+use crate::request_limits::{RequestLimits, RequestPlace};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -43,11 +44,12 @@ impl CallerKnown {
 pub(crate) struct AuthLayer {
     control: Control,
     bodies: BodyLimits,
+    requests: RequestLimits,
 }
 
 impl AuthLayer {
     pub(crate) fn new(control: Control) -> Self {
-        Self { control, bodies: BodyLimits::default() }
+        Self { control, bodies: BodyLimits::default(), requests: RequestLimits::default() }
     }
 }
 
@@ -114,7 +116,7 @@ pub(crate) async fn layer(State(gate): State<AuthLayer>, request: Request, next:
     let asked = RequestSummary::of(&parts);
     let (response, principal) = match authenticate(&gate, &parts, body).await {
         Err(error) => (refusal(error, asked.waits), None),
-        Ok((held, principal)) => {
+        Ok(Admitted { body: held, principal, place }) => {
             let name = principal.as_ref().map(|p| (p.name.clone(), p.role));
             let mut request = Request::from_parts(parts, Body::from(held.bytes.clone()));
             if let Some(principal) = principal {
@@ -124,8 +126,8 @@ pub(crate) async fn layer(State(gate): State<AuthLayer>, request: Request, next:
                 request.extensions_mut().insert(principal);
             }
             let response = next.run(request).await;
-            // The body has its part of the budget until it is answered.
-            drop(held);
+            // The body has its part of the budget, and the request its place, until it is answered.
+            drop((held, place));
             (response, name)
         }
     };
@@ -245,19 +247,38 @@ fn peer(parts: &Parts) -> IpAddr {
     from.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED))
 }
 
-async fn authenticate(
-    gate: &AuthLayer,
-    parts: &Parts,
-    body: Body,
-) -> Result<(LimitedBody, Option<Principal>), ApiError> {
+/// A request that may be answered.
+struct Admitted {
+    body: LimitedBody,
+    /// None on open paths.
+    principal: Option<Principal>,
+    place: Option<RequestPlace>,
+}
+
+impl Admitted {
+    fn open(body: LimitedBody) -> Self {
+        Self { body, principal: None, place: None }
+    }
+}
+
+/// Whose share of the requests a request takes: its project's, or its caller's where the path names none.
+fn share_of<'a>(path: &'a str, principal: &'a Principal) -> &'a str {
+    let mut segments = path.split('/').skip(1);
+    match (segments.next(), segments.next()) {
+        (Some("v1" | "v2"), Some(project)) => project,
+        _ => &principal.name,
+    }
+}
+
+async fn authenticate(gate: &AuthLayer, parts: &Parts, body: Body) -> Result<Admitted, ApiError> {
     let (control, path, from) = (&gate.control, parts.uri.path(), peer(parts));
     let max = body_limits::max_of(&parts.method, path);
     if is_open(&parts.method, path) || scrapes_locally(parts) {
         // A body has no meaning here, but one that is left unread would end the connection.
         if parts.method != Method::POST && body.is_end_stream() {
-            return Ok((LimitedBody::default(), None));
+            return Ok(Admitted::open(LimitedBody::default()));
         }
-        return Ok((gate.bodies.read(from, true, &parts.headers, max, body).await?, None));
+        return Ok(Admitted::open(gate.bodies.read(from, true, &parts.headers, max, body).await?));
     }
     let head = match check_headers(control, parts, from).await {
         Ok(head) => head,
@@ -288,7 +309,8 @@ async fn authenticate(
             principal
         }
     };
-    Ok((held, Some(principal)))
+    let place = gate.requests.begin(share_of(path, &principal), from)?;
+    Ok(Admitted { body: held, principal: Some(principal), place: Some(place) })
 }
 
 /// What can be said of the caller before the body is read.

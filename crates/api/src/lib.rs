@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod openapi;
 mod query;
 mod reply;
+mod request_limits;
 mod router;
 mod time_text;
 mod v1;

@@ -164,17 +164,81 @@ fn sec_f35_invalid_http_is_rejected_with_an_error_body() {
     }
 }
 
-#[test]
-fn sec_f12_f20_large_bodies_require_authentication() {
-    let dir = tempfile::tempdir().unwrap();
-    let service = Service::start(dir.path(), "");
+/// A token of the first key.
+fn token(service: &Service) -> String {
     let sign_in = format!(
         r#"{{"auth":{{"identity":{{"methods":["hw_ak_sk"],"hw_ak_sk":{{"access":{{"key":"{}"}},"secret":{{"key":"{}"}}}}}},"scope":{{"project":{{"id":"{}"}}}}}}}}"#,
         service.ak, service.sk, service.project
     );
     let head = format!("POST /v3/auth/tokens HTTP/1.1\r\ncontent-length: {}", sign_in.len());
-    let text = ask(&service, &head, sign_in.as_bytes());
-    let token = text.lines().find_map(|l| l.strip_prefix("X-Subject-Token: ")).unwrap().to_owned();
+    let text = ask(service, &head, sign_in.as_bytes());
+    text.lines().find_map(|l| l.strip_prefix("X-Subject-Token: ")).unwrap().to_owned()
+}
+
+/// A store that answers one byte a second, without an end.
+fn trickling_store() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let mut stream = stream;
+                let _ = stream.read(&mut [0; 4096]);
+                let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/xml\r\ncontent-length: 100000\r\n\r\n<";
+                let mut open = stream.write_all(head).is_ok();
+                while open {
+                    std::thread::park_timeout(Duration::from_secs(1));
+                    open = stream.write_all(b" ").is_ok();
+                }
+            });
+        }
+    });
+    endpoint
+}
+
+#[test]
+fn sec_f14_trickling_store_does_not_stop_the_service() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::start(dir.path(), "");
+    let (token, store) = (token(&service), trickling_store());
+    let body = serde_json::json!({"cloud_type": "AWS", "data_center": store, "ak": "a", "sk": "b",
+        "bucket_name": "bucket", "file_path": "", "page_size": 10, "behind_filename": ""})
+    .to_string();
+    let send = || {
+        let mut stream = connect(&service);
+        let head = format!(
+            "POST /v2/{}/objectstorage/buckets/objects HTTP/1.1\r\nhost: h\r\nx-auth-token: {token}\r\ncontent-length: {}\r\n\r\n",
+            service.project,
+            body.len()
+        );
+        stream.write_all((head + &body).as_bytes()).unwrap();
+        stream
+    };
+    let mut calls: Vec<TcpStream> = (0..40).map(|_| send()).collect();
+    // Those beyond the limit are refused at once; the others wait for the store.
+    let (began, mut refused) = (Instant::now(), 0);
+    while refused < 24 && began.elapsed() < Duration::from_secs(20) {
+        calls.retain_mut(|call| {
+            call.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+            if call.peek(&mut [0]).is_err() {
+                return true;
+            }
+            call.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            let text = answer(call);
+            refused += usize::from(text.starts_with("HTTP/1.1 429") && text.contains("APIGW.0308"));
+            false
+        });
+    }
+    assert!(refused >= 24, "{refused} of 40 calls were refused");
+    let head = format!("GET /v2/{}/tasks HTTP/1.1\r\nx-auth-token: {token}", service.project);
+    assert!(ask(&service, &head, b"").starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn sec_f12_f20_large_bodies_require_authentication() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::start(dir.path(), "");
+    let token = token(&service);
     let post = |path: &str, n: usize| {
         let head = format!(
             "POST /v2/{}/{path} HTTP/1.1\r\nx-auth-token: {token}\r\ncontent-length: {n}",

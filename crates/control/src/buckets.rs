@@ -6,7 +6,7 @@ use model::spec::{Location, TaskSpec};
 use storage::key_list::{self, ListForm};
 use storage::{ListRequest, Position, SharedStore};
 
-use crate::Control;
+use crate::outgoing::{OutgoingCall, in_time};
 use crate::secrets::{StoreCredentials, TaskSecrets};
 use crate::task_error::{TaskError, TaskResult};
 
@@ -46,18 +46,22 @@ impl StoreAccount {
     }
 }
 
-impl Control {
+impl OutgoingCall {
     /// All buckets that the credentials see, at every store of the vendor.
     ///
     /// # Errors
     /// [`TaskError::Buckets`] when no store answers with a list.
     pub async fn buckets(&self, account: &StoreAccount) -> TaskResult<Vec<String>> {
+        in_time("buckets", self.all_buckets(account)).await.map_err(TaskError::Buckets)?
+    }
+
+    async fn all_buckets(&self, account: &StoreAccount) -> TaskResult<Vec<String>> {
         let mut all = Vec::new();
         let mut refused: Option<Error> = None;
         let mut answered = false;
-        for region in self.catalogue.regions_of(&account.cloud_type, account.side()) {
+        for region in self.control.catalogue.regions_of(&account.cloud_type, account.side()) {
             let place = account.location(&region, "");
-            match self.catalogue.buckets(&place, &account.keys, account.side()).await {
+            match self.control.catalogue.buckets(&place, &account.keys, account.side()).await {
                 Ok(buckets) => {
                     answered = true;
                     all.extend(buckets);
@@ -79,10 +83,14 @@ impl Control {
     /// # Errors
     /// [`TaskError::BucketRegion`] when no store of the vendor has it.
     pub async fn bucket_region(&self, account: &StoreAccount, bucket: &str) -> TaskResult<String> {
+        in_time("bucket_region", self.find_region(account, bucket)).await.map_err(TaskError::BucketRegion)?
+    }
+
+    async fn find_region(&self, account: &StoreAccount, bucket: &str) -> TaskResult<String> {
         let mut refused: Option<Error> = None;
-        for region in self.catalogue.regions_of(&account.cloud_type, account.side()) {
+        for region in self.control.catalogue.regions_of(&account.cloud_type, account.side()) {
             let place = account.location(&region, bucket);
-            match self.catalogue.open(&place, &account.keys, account.side(), false).await {
+            match self.control.catalogue.open(&place, &account.keys, account.side(), false).await {
                 Ok(_) => return Ok(region),
                 Err(failure) => {
                     // Wrong keys tell most; a store that does not have it more than one that does not answer.
@@ -104,10 +112,10 @@ impl Control {
     async fn opened(&self, account: &StoreAccount, region: &str, bucket: &str) -> TaskResult<SharedStore> {
         let side = account.side();
         let place = account.location(region, bucket);
-        if self.catalogue.find(&place, side).is_none() {
+        if self.control.catalogue.find(&place, side).is_none() {
             return Err(TaskError::SourceRegion(region.to_owned()));
         }
-        let opened = self.catalogue.open(&place, &account.keys, side, false).await;
+        let opened = self.control.catalogue.open(&place, &account.keys, side, false).await;
         Ok(opened.map_err(|f| TaskError::Buckets(f.at(side)))?.store)
     }
 
@@ -116,6 +124,16 @@ impl Control {
     /// # Errors
     /// [`TaskError::Buckets`] when the bucket cannot be listed.
     pub async fn prefix_exists(
+        &self,
+        account: &StoreAccount,
+        region: &str,
+        bucket: &str,
+        prefix: &str,
+    ) -> TaskResult<bool> {
+        in_time("prefix_exists", self.any_key(account, region, bucket, prefix)).await.map_err(TaskError::Buckets)?
+    }
+
+    async fn any_key(
         &self,
         account: &StoreAccount,
         region: &str,
@@ -140,6 +158,18 @@ impl Control {
     /// # Errors
     /// [`TaskError::Buckets`] when the bucket cannot be listed.
     pub async fn level(
+        &self,
+        account: &StoreAccount,
+        region: &str,
+        bucket: &str,
+        folder: &str,
+        after: &str,
+        max: u32,
+    ) -> TaskResult<FolderLevel> {
+        in_time("level", self.list_level(account, region, bucket, folder, after, max)).await.map_err(TaskError::Buckets)?
+    }
+
+    async fn list_level(
         &self,
         account: &StoreAccount,
         region: &str,
@@ -193,11 +223,21 @@ impl Control {
         bucket: &str,
         key: &str,
     ) -> TaskResult<u64> {
+        in_time("check_url_list", self.read_url_list(keys, region, bucket, key)).await.map_err(TaskError::Check)?
+    }
+
+    async fn read_url_list(
+        &self,
+        keys: &StoreCredentials,
+        region: &str,
+        bucket: &str,
+        key: &str,
+    ) -> TaskResult<u64> {
         let place = Location { region: region.into(), bucket: bucket.into(), ..Location::default() };
-        if self.catalogue.find(&place, Side::Target).is_none() {
+        if self.control.catalogue.find(&place, Side::Target).is_none() {
             return Err(TaskError::TargetRegion(region.to_owned()));
         }
-        let files = self.catalogue.open(&place, keys, Side::Target, false).await.map_err(TaskError::Check)?;
+        let files = self.control.catalogue.open(&place, keys, Side::Target, false).await.map_err(TaskError::Check)?;
         let read = key_list::lines(&files.store, &Key::from(key), ListForm::Urls, |_| Ok(())).await;
         read.map_err(|f| match f.kind.policy() {
             Policy::Retry { .. } => TaskError::Check(f.at(Side::Target)),
@@ -215,9 +255,18 @@ impl Control {
         secrets: &TaskSecrets,
         keys: &[String],
     ) -> TaskResult<CdnInfo> {
+        in_time("cdn_info", self.compare_cdn(spec, secrets, keys)).await.map_err(TaskError::Check)?
+    }
+
+    async fn compare_cdn(
+        &self,
+        spec: &TaskSpec,
+        secrets: &TaskSecrets,
+        keys: &[String],
+    ) -> TaskResult<CdnInfo> {
         let Some(cdn) = &spec.cdn else { return Err(TaskError::Missing("source_cdn".into())) };
-        self.check_places(spec)?;
-        let opened = self.catalogue.open(&spec.source, &secrets.source, Side::Source, false).await;
+        self.control.check_places(spec)?;
+        let opened = self.control.catalogue.open(&spec.source, &secrets.source, Side::Source, false).await;
         let bucket = opened.map_err(TaskError::Check)?.store;
         let keys: Vec<Key> = if keys.is_empty() {
             let request =
@@ -228,7 +277,7 @@ impl Control {
             keys.iter().map(|k| Key::from(k.as_str())).collect()
         };
         let wrong = |f: Error| TaskError::CdnDomain(format!("{}: {}", cdn.domain, f.message));
-        let front = self.catalogue.fronted(bucket.clone(), cdn, secrets).map_err(wrong)?;
+        let front = self.control.catalogue.fronted(bucket.clone(), cdn, secrets).map_err(wrong)?;
         front.reach().await.map_err(wrong)?;
         let mut info = CdnInfo { same_vendor: false, available: false, keys: Vec::new() };
         let mut refused = false;

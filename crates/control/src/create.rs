@@ -62,11 +62,10 @@ impl Control {
     /// The refusal that the first failing check gives; nothing was created then.
     pub async fn create(&self, request: Request) -> TaskResult<Accepted> {
         let Request { project, spec, secrets, priority } = request;
-        let own = self.for_project(&project);
         self.check_request(&spec)?;
-        own.check_places(&spec)?;
+        self.for_project(&project).check_places(&spec)?;
         self.check_quota(&mut self.engine.store().read().await?, &project).await?;
-        own.precheck(&spec, &secrets).await?;
+        self.begin_outgoing(&project)?.precheck(&spec, &secrets).await?;
 
         let mut tx = self.engine.store().write().await?;
         // Checks take their time: what is accepted later is newer, whenever it was asked for.

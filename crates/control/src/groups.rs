@@ -36,10 +36,9 @@ impl Control {
         spec: &TaskSpec,
         secrets: &TaskSecrets,
     ) -> TaskResult<String> {
-        let own = self.for_project(project);
         self.check_request(spec)?;
-        own.check_places(spec)?;
-        own.precheck_group(spec, secrets).await?;
+        self.for_project(project).check_places(spec)?;
+        self.begin_outgoing(project)?.precheck_group(spec, secrets).await?;
         let id = uuid()?;
         let mut tx = self.engine.store().write().await?;
         self.check_quota(&mut tx, project).await?;

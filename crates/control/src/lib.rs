@@ -8,8 +8,8 @@ pub mod groups;
 pub mod identity;
 pub mod migrations;
 mod open;
+pub mod outgoing;
 pub mod precheck;
-pub mod precheck_limit;
 mod report;
 pub mod secrets;
 pub mod sync;
@@ -63,8 +63,8 @@ pub struct Control {
     pub limits: Arc<SharedLimits>,
     /// Zone of stamps and windows, minutes east of UTC.
     pub zone_minutes: i32,
-    /// Checks of Redis servers that are under way.
-    pub prechecks: Arc<precheck_limit::PrecheckLimit>,
+    /// Calls that wait for servers which their callers named.
+    pub outgoing: outgoing::OutgoingLimit,
     /// Audit lines beside those in the database.
     pub trail: Arc<trail::Trail>,
 }

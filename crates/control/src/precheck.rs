@@ -10,19 +10,20 @@ use model::selection::{Scope, Selection};
 use model::spec::{Location, TaskSpec};
 use runtime::OpenedStore;
 
-use crate::Control;
+use crate::outgoing::OutgoingCall;
 use crate::secrets::TaskSecrets;
 use crate::task_error::{TaskError, TaskResult};
 
+/// One probe; a precheck has at most six of them, one after the other.
 const PRECHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
-impl Control {
-    /// As [`Control::precheck`], for a group: its lists are read when its members are made.
+impl OutgoingCall {
+    /// As [`OutgoingCall::precheck`], for a group: its lists are read when its members are made.
     pub(crate) async fn precheck_group(&self, spec: &TaskSpec, secrets: &TaskSecrets) -> TaskResult<()> {
         let bucket = TaskSpec { selection: Selection::Prefix(vec![String::new()]), ..spec.clone() };
         match spec.selection {
             Selection::UrlList(_) => {
-                let target = self.catalogue.open(&spec.target, &secrets.target, Side::Target, false);
+                let target = self.control.catalogue.open(&spec.target, &secrets.target, Side::Target, false);
                 self.probe(target).await.map(drop)
             }
             _ => self.precheck(&bucket, secrets).await,
@@ -34,17 +35,27 @@ impl Control {
         let prefix = format!("{}{below}", spec.save_prefix);
         if spec.overwrite == Overwrite::Always {
             // The content of the target is not read: keys that may only write suffice.
-            let target =
-                self.catalogue.open_below(&spec.target, &prefix, &secrets.target, Side::Target, false);
+            let target = self.control.catalogue.open_below(
+                &spec.target,
+                &prefix,
+                &secrets.target,
+                Side::Target,
+                false,
+            );
             self.probe(target).await?;
         } else {
-            let target =
-                self.catalogue.open_listable(&spec.target, &prefix, &secrets.target, Side::Target, false);
+            let target = self.control.catalogue.open_listable(
+                &spec.target,
+                &prefix,
+                &secrets.target,
+                Side::Target,
+                false,
+            );
             self.probe(target).await?;
         }
         if let Some(file) = spec.selection.list_file() {
             let place = Location { bucket: file.bucket.clone(), ..spec.target.clone() };
-            let files = self.catalogue.open(&place, &secrets.target, Side::Target, false);
+            let files = self.control.catalogue.open(&place, &secrets.target, Side::Target, false);
             if let Some(files) = self.probe(files).await? {
                 let key = Key::from(file.key.as_str());
                 let checked = storage::key_list::check(&files.store, &key);
@@ -59,11 +70,12 @@ impl Control {
             return Ok(());
         }
         let (place, keys) = (&spec.source, &secrets.source);
-        let source = self.catalogue.open_listable(place, below, keys, Side::Source, spec.requester_pays);
+        let source =
+            self.control.catalogue.open_listable(place, below, keys, Side::Source, spec.requester_pays);
         let Some(source) = self.probe(source).await? else { return Ok(()) };
         if let Some(cdn) = &spec.cdn {
             let wrong = |f: Error| TaskError::CdnDomain(format!("{}: {}", cdn.domain, f.message));
-            let front = self.catalogue.fronted(source.store.clone(), cdn, secrets).map_err(wrong)?;
+            let front = self.control.catalogue.fronted(source.store.clone(), cdn, secrets).map_err(wrong)?;
             match tokio::time::timeout(PRECHECK_TIMEOUT, front.reach()).await {
                 Ok(Err(f)) if f.kind != Kind::Timeout => return Err(wrong(f)),
                 _ => {}

@@ -49,10 +49,9 @@ impl Control {
         secrets: &TaskSecrets,
     ) -> TaskResult<String> {
         crate::create::check_sync(spec)?;
-        let own = self.for_project(project);
-        own.check_places(spec)?;
+        self.for_project(project).check_places(spec)?;
         check_sync_quota(&mut self.engine.store().read().await?, project).await?;
-        own.precheck(spec, secrets).await?;
+        self.begin_outgoing(project)?.precheck(spec, secrets).await?;
         let id = uuid()?;
         let mut tx = self.engine.store().write().await?;
         // Others may have been accepted while the ends were asked.
@@ -268,7 +267,7 @@ mod tests {
             clock,
             limits: Arc::new(SharedLimits::default()),
             zone_minutes: 0,
-            prechecks: Arc::default(),
+            outgoing: Default::default(),
             trail: Arc::new(crate::trail::Trail::start(Default::default()).unwrap()),
         }
     }

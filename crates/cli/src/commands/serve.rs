@@ -207,7 +207,7 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
         clock,
         limits: Arc::new(SharedLimits::new(config.limits.clone())),
         zone_minutes: config.time_zone_minutes,
-        prechecks: Arc::default(),
+        outgoing: Default::default(),
         trail: Arc::new(Trail::start(Outputs::open(&config.audit)?)?),
     };
     let listener = TcpListener::bind(&config.listen).await.map_err(|e| started(&config.listen, &e))?;

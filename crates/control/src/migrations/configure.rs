@@ -64,8 +64,7 @@ impl Control {
         }
         next(row.state, MigrationEvent::Configure)
             .map_err(|why| MigrationError::State(row.state.phase, why))?;
-        let _check = self.begin_check(project)?;
-        let warnings = self.for_project(project).preflight(&mut spec, &mut secrets, Some(&row.id)).await?;
+        let warnings = self.begin_check(project)?.preflight(&mut spec, &mut secrets, Some(&row.id)).await?;
         let mut tx = self.engine.store().write().await?;
         let row = self.migration(&mut tx, project, id).await?;
         self.check_target(&mut tx, &spec, &secrets, Some(&row.id)).await?;

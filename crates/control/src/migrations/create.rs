@@ -20,13 +20,16 @@ impl Control {
         kind: MigrationKind,
         mut described: MigrationRequest,
     ) -> MigrationReply<MigrationRow> {
-        let (own, _check) = (self.for_project(project), self.begin_check(project)?);
+        let check = self.begin_check(project)?;
         let warnings = match kind {
-            MigrationKind::Online => own.preflight(&mut described.spec, &mut described.secrets, None).await?,
+            MigrationKind::Online => {
+                check.preflight(&mut described.spec, &mut described.secrets, None).await?
+            }
             MigrationKind::Import => {
-                own.preflight_import(project, &described.spec, &mut described.secrets).await?
+                check.preflight_import(project, &described.spec, &mut described.secrets).await?
             }
         };
+        drop(check);
         let mut tx = self.engine.store().write().await?;
         self.check_target(&mut tx, &described.spec, &described.secrets, None).await?;
         let row = self.insert(&mut tx, project, kind, described, Phase::Loading).await?;

@@ -19,6 +19,7 @@ use runtime::migrations::{EndSecrets, Instance, MessageCode, append_log, resolve
 use store::{LogLine, MigrationRow, MigrationStats, StoreTx};
 
 use crate::Control;
+use crate::outgoing::OutgoingCall;
 
 pub use error::{MigrationError, MigrationReply};
 pub use instances::InstanceView;
@@ -240,13 +241,11 @@ impl Control {
         tx.migration_of_job(project, &job).await?.ok_or(MigrationError::NoTask)
     }
 
-    fn begin_check(&self, project: &str) -> MigrationReply<crate::precheck_limit::RunningPrecheck> {
-        self.prechecks.acquire(project).ok_or_else(|| {
-            let why = format!(
-                "{} other tasks of this project are being checked; hint: retry in 20 s",
-                crate::precheck_limit::MAX_PRECHECKS
-            );
-            MigrationError::UnusableInstance("source_instance, target_instance".into(), why)
+    /// Takes a place for the checks of an online migration or an import.
+    fn begin_check(&self, project: &str) -> MigrationReply<OutgoingCall> {
+        self.begin_outgoing(project).map_err(|_| {
+            let why = "too many other calls are being checked; hint: retry in 30 s";
+            MigrationError::UnusableInstance("source_instance, target_instance".into(), why.into())
         })
     }
 

@@ -18,7 +18,7 @@ use runtime::migrations::{EndSecrets, check_backup};
 
 use super::error::from_failure;
 use super::{MigrationError, MigrationReply, backup_of};
-use crate::Control;
+use crate::outgoing::OutgoingCall;
 
 /// All checks together may take so long.
 const PREFLIGHT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -34,7 +34,7 @@ struct ReachedServer {
     node: Node,
 }
 
-impl Control {
+impl OutgoingCall {
     /// Looks at both ends of an online migration; answers what is worth a warning. A password that a server does not want
     /// is forgotten.
     pub(super) async fn preflight(
@@ -43,12 +43,13 @@ impl Control {
         secrets: &mut EndSecrets,
         own: Option<&str>,
     ) -> MigrationReply<Vec<String>> {
-        let mut tx = self.engine.store().read().await?;
+        let control = &self.control;
+        let mut tx = control.engine.store().read().await?;
         let redirects = tx.redirects().await?;
-        self.check_target(&mut tx, spec, secrets, own).await?;
+        control.check_target(&mut tx, spec, secrets, own).await?;
         drop(tx);
-        let source = self.node(spec, secrets, Side::Source, &redirects)?;
-        let target = self.node(spec, secrets, Side::Target, &redirects)?;
+        let source = control.node(spec, secrets, Side::Source, &redirects)?;
+        let target = control.node(spec, secrets, Side::Target, &redirects)?;
         if source.addrs.iter().any(|a| target.addrs.contains(a)) {
             let why = "source and target are the same server";
             return Err(MigrationError::UnusableInstance("target_instance.addrs".into(), why.into()));
@@ -79,19 +80,20 @@ impl Control {
         spec: &MigrationSpec,
         secrets: &mut EndSecrets,
     ) -> MigrationReply<Vec<String>> {
-        let mut tx = self.engine.store().read().await?;
+        let control = &self.control;
+        let mut tx = control.engine.store().read().await?;
         let redirects = tx.redirects().await?;
-        self.check_target(&mut tx, spec, secrets, None).await?;
+        control.check_target(&mut tx, spec, secrets, None).await?;
         if let Backup::Record(id) = backup_of(spec)? {
             let found = tx.backup_of(project, id).await?;
-            if found.is_none_or(|b| b.status != "succeed") || !self.engine.backup_path(id).is_file() {
+            if found.is_none_or(|b| b.status != "succeed") || !control.engine.backup_path(id).is_file() {
                 return Err(MigrationError::Backup(format!(
                     "backup_files.backup_id: `{id:.64}` is not a usable backup"
                 )));
             }
         }
         drop(tx);
-        let target = self.node(spec, secrets, Side::Target, &redirects)?;
+        let target = control.node(spec, secrets, Side::Target, &redirects)?;
         let looked = async {
             let mut warnings = Vec::new();
             let mut target = answering(target, spec, secrets, Side::Target, &mut warnings).await?;
@@ -99,7 +101,7 @@ impl Control {
             if let Backup::Bucket { bucket, files } = backup_of(spec)? {
                 for (i, file) in files.iter().enumerate() {
                     let member = format!("backup_files.files[{i}].file_name");
-                    let opened = self.catalogue.backup(bucket, &file.name).await;
+                    let opened = control.catalogue.backup(bucket, &file.name).await;
                     let opened = opened.map_err(|f| match f.kind {
                         Kind::NoBucket => {
                             MigrationError::UnusableInstance("backup_files.bucket_name".into(), f.message)

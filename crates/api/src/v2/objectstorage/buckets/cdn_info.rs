@@ -19,12 +19,11 @@ pub(crate) async fn handle(
     Path(project): Path<String>,
     body: Bytes,
 ) -> Reply {
-    let control = control.for_project(&project);
     let map = object(OmsVersion::V2, &body)?;
     let f = Fields::root(&map);
     let ask = async {
         let (spec, secrets, keys) = read(&f)?;
-        control.cdn_info(&spec, &secrets, &keys).await
+        control.begin_outgoing(&project)?.cdn_info(&spec, &secrets, &keys).await
     };
     let info = ask.await.map_err(|r| ApiError::from_task_error(OmsVersion::V2, &r))?;
     let checked = |(key, is_etag_matching, is_object_existing)| CheckedKey {

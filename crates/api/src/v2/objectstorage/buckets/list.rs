@@ -14,8 +14,7 @@ pub(crate) async fn handle(
     Path(project): Path<String>,
     body: Bytes,
 ) -> Reply {
-    let control = control.for_project(&project);
     let map = object(OmsVersion::V2, &body)?;
-    let answer = async { control.buckets(&account(&Fields::root(&map))?).await };
+    let answer = async { control.begin_outgoing(&project)?.buckets(&account(&Fields::root(&map))?).await };
     json(&answer.await.map_err(|r| ApiError::from_task_error(OmsVersion::V2, &r))?)
 }

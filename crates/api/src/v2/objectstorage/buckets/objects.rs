@@ -16,12 +16,12 @@ pub(crate) async fn handle(
     Path(project): Path<String>,
     body: Bytes,
 ) -> Reply {
-    let control = control.for_project(&project);
     let map = object(OmsVersion::V2, &body)?;
     let f = Fields::root(&map);
     let answer = async {
         let ListObjectsRequest { account, bucket, region, folder, after, max } = read(&f)?;
-        let level = control.level(&account, region, bucket, folder, after, max).await?;
+        let level =
+            control.begin_outgoing(&project)?.level(&account, region, bucket, folder, after, max).await?;
         let next_marker =
             level.names.last().filter(|_| level.more).map(|(n, _)| n.clone()).unwrap_or_default();
         let size = |s: Option<u64>| s.map_or_else(|| "--".to_owned(), |s| s.to_string());

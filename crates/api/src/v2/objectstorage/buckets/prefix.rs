@@ -16,12 +16,11 @@ pub(crate) async fn handle(
     Path(project): Path<String>,
     body: Bytes,
 ) -> Reply {
-    let control = control.for_project(&project);
     let map = object(OmsVersion::V2, &body)?;
     let f = Fields::root(&map);
     let answer = async {
         let (account, region, bucket, prefix) = read(&f)?;
-        let exist = control.prefix_exists(&account, region, bucket, prefix).await?;
+        let exist = control.begin_outgoing(&project)?.prefix_exists(&account, region, bucket, prefix).await?;
         Ok(PrefixFound { exist })
     };
     json(&answer.await.map_err(|r| ApiError::from_task_error(OmsVersion::V2, &r))?)

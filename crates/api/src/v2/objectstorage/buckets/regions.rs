@@ -16,12 +16,11 @@ pub(crate) async fn handle(
     Path(project): Path<String>,
     body: Bytes,
 ) -> Reply {
-    let control = control.for_project(&project);
     let map = object(OmsVersion::V2, &body)?;
     let f = Fields::root(&map);
     let answer = async {
         let (account, bucket) = read(&f)?;
-        let region = control.bucket_region(&account, bucket).await?;
+        let region = control.begin_outgoing(&project)?.bucket_region(&account, bucket).await?;
         Ok(BucketRegion { id: region.clone(), name: region, support: true })
     };
     json(&answer.await.map_err(|r| ApiError::from_task_error(OmsVersion::V2, &r))?)

@@ -15,12 +15,11 @@ pub(crate) async fn handle(
     Path(project): Path<String>,
     body: Bytes,
 ) -> Reply {
-    let control = control.for_project(&project);
     let map = object(OmsVersion::V2, &body)?;
     let f = Fields::root(&map);
     let check = async {
         let (keys, region, bucket, key) = read(&f)?;
-        control.check_url_list(&keys, region, bucket, key).await
+        control.begin_outgoing(&project)?.check_url_list(&keys, region, bucket, key).await
     };
     check.await.map_err(|r| ApiError::from_task_error(OmsVersion::V2, &r))?;
     empty()

@@ -1,0 +1,85 @@
+//! How many requests of authenticated callers are answered at once. The connection of such a request is not closed for another
+//! one, so their number is bounded below the number of connections: of all, of one project, and of one address.
+
+use std::net::IpAddr;
+
+use flow_control::caller_limit::{CallerLimit, Reservation, caller_of};
+use http::StatusCode;
+
+use crate::error::ApiError;
+
+/// Requests at once: half of the connections that there are.
+const MAX_REQUESTS: u64 = 512;
+/// Of one project, or of one caller where the path names no project.
+const MAX_REQUESTS_PER_CALLER: u64 = 128;
+/// Of one address: half of the connections that it may have.
+const MAX_REQUESTS_PER_ADDRESS: u64 = 256;
+
+/// The places; clones share the same.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestLimits {
+    callers: CallerLimit<String>,
+    addresses: CallerLimit<IpAddr>,
+}
+
+/// The place of one request until it is dropped.
+#[derive(Debug)]
+pub(crate) struct RequestPlace {
+    _caller: Reservation<String>,
+    _address: Reservation<IpAddr>,
+}
+
+impl Default for RequestLimits {
+    fn default() -> Self {
+        Self {
+            callers: CallerLimit::new(MAX_REQUESTS, MAX_REQUESTS_PER_CALLER),
+            addresses: CallerLimit::new(MAX_REQUESTS, MAX_REQUESTS_PER_ADDRESS),
+        }
+    }
+}
+
+impl RequestLimits {
+    /// Takes a place for a request of `caller`, a project or a name, from an address.
+    pub(crate) fn begin(&self, caller: &str, from: IpAddr) -> Result<RequestPlace, ApiError> {
+        let busy = || {
+            let m = "The throttling threshold has been reached: too many requests at once; hint: retry in a few seconds.";
+            ApiError::gateway(StatusCode::TOO_MANY_REQUESTS, "APIGW.0308", m)
+        };
+        let address = self.addresses.reserve(caller_of(from), 1).ok_or_else(busy)?;
+        let caller = self.callers.reserve(caller.to_owned(), 1).ok_or_else(busy)?;
+        Ok(RequestPlace { _caller: caller, _address: address })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, last))
+    }
+
+    fn fill(limits: &RequestLimits, caller: &str, from: IpAddr) -> Vec<RequestPlace> {
+        (0..MAX_REQUESTS).map_while(|_| limits.begin(caller, from).ok()).collect()
+    }
+
+    #[test]
+    fn sec_f06_running_requests_of_one_project_leave_places_for_others() {
+        let limits = RequestLimits::default();
+        let held = fill(&limits, "a", address(1));
+        assert_eq!(held.len() as u64, MAX_REQUESTS_PER_CALLER);
+        assert!(limits.begin("a", address(2)).is_err(), "of whatever address");
+        assert!(limits.begin("b", address(1)).is_ok(), "the same proxy, another project");
+        drop(held);
+        assert!(limits.begin("a", address(1)).is_ok());
+    }
+
+    #[test]
+    fn sec_f06_running_requests_of_one_address_leave_connections_for_others() {
+        let limits = RequestLimits::default();
+        let held: Vec<_> = (0..4).flat_map(|i| fill(&limits, &format!("p{i}"), address(1))).collect();
+        assert_eq!(held.len() as u64, MAX_REQUESTS_PER_ADDRESS);
+        assert!(limits.begin("other", address(1)).is_err());
+        assert!(limits.begin("other", address(2)).is_ok());
+    }
+}
