@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::body::{Body, HttpBody};
+use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -13,11 +13,12 @@ use control::Control;
 use control::identity::Principal;
 use control::identity::signature::{RawRequest, SignatureRefused, check_head, verify};
 use control::identity::token::TokenProblem;
+use flow_control::caller_limit::caller_of;
 use http::{HeaderName, HeaderValue, Method, StatusCode, request::Parts};
 use http_body_util::BodyExt;
 use store::AuditLine;
 
-use crate::body_limits::{self, BodyLimits, LimitedBody};
+use crate::body_limits::{self, BodyLimits, BodySender, LimitedBody};
 use crate::error::ApiError;
 use crate::request_limits::{RequestLimits, RequestPlace};
 
@@ -274,11 +275,13 @@ async fn authenticate(gate: &AuthLayer, parts: &Parts, body: Body) -> Result<Adm
     let (control, path, from) = (&gate.control, parts.uri.path(), peer(parts));
     let max = body_limits::max_of(&parts.method, path);
     if is_open(&parts.method, path) || scrapes_locally(parts) {
-        // A body has no meaning here, but one that is left unread would end the connection.
-        if parts.method != Method::POST && body.is_end_stream() {
+        if parts.method != Method::POST {
+            // A body has no meaning here and takes no memory, but one that is left unread would end the connection.
+            body_limits::skip(body).await?;
             return Ok(Admitted::open(LimitedBody::default()));
         }
-        return Ok(Admitted::open(gate.bodies.read(from, true, &parts.headers, max, body).await?));
+        let sender = BodySender::Unknown(caller_of(from));
+        return Ok(Admitted::open(gate.bodies.read(sender, &parts.headers, max, body).await?));
     }
     let head = match check_headers(control, parts, from).await {
         Ok(head) => head,
@@ -287,8 +290,11 @@ async fn authenticate(gate: &AuthLayer, parts: &Parts, body: Body) -> Result<Adm
             return Err(refused);
         }
     };
-    let known = matches!(head, HeaderCheck::Known(_));
-    let held = gate.bodies.read(from, known, &parts.headers, max, body).await?;
+    let sender = match &head {
+        HeaderCheck::Known(principal) => BodySender::Verified(principal.subject.clone()),
+        HeaderCheck::Signed => BodySender::Signed(caller_of(from)),
+    };
+    let held = gate.bodies.read(sender, &parts.headers, max, body).await?;
     let principal = match head {
         HeaderCheck::Known(principal) => principal,
         HeaderCheck::Signed => {
