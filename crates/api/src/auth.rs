@@ -17,6 +17,7 @@ use flow_control::caller_limit::caller_of;
 use http::{HeaderName, HeaderValue, Method, StatusCode, request::Parts};
 use http_body_util::BodyExt;
 use store::AuditLine;
+use tokio::sync::watch;
 
 use crate::body_limits::{self, BodyLimits, BodySender, LimitedBody};
 use crate::error::ApiError;
@@ -111,11 +112,49 @@ impl RequestSummary {
     }
 }
 
+/// Told, by a request's extensions, when the connection of the request has ended.
+#[derive(Clone)]
+pub(crate) struct CallerGone(watch::Receiver<()>);
+
+impl CallerGone {
+    /// Waits until nobody reads the answer any more.
+    pub(crate) async fn gone(&mut self) {
+        while self.0.changed().await.is_ok() {}
+    }
+}
+
 /// The layer.
 pub(crate) async fn layer(State(gate): State<AuthLayer>, request: Request, next: Next) -> Response {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let asked = RequestSummary::of(&parts);
-    let (response, principal) = match authenticate(&gate, &parts, body).await {
+    let admitted = authenticate(&gate, &parts, body).await;
+    // Dropped with this future, which the connection drops when it ends.
+    let (_here, gone) = watch::channel(());
+    parts.extensions.insert(CallerGone(gone));
+    if admitted.is_ok() && !asked.may_change() {
+        return answer(gate, asked, parts, admitted, next).await;
+    }
+    // A change and its audit line are completed also when the connection ends. The place of the request bounds how many of
+    // these tasks there are; refusals and sign-ins have bounds of their own.
+    let (id, path, chinese) = (asked.id.clone(), asked.path.clone(), asked.chinese);
+    match tokio::spawn(answer(gate, asked, parts, admitted, next)).await {
+        Ok(response) => response,
+        Err(failure) => {
+            tracing::error!(request_id = %id, "a request failed: {failure}");
+            finish(StatusCode::INTERNAL_SERVER_ERROR.into_response(), &id, &path, chinese).await
+        }
+    }
+}
+
+/// Runs the handler of an admitted request; writes the log line and the audit line.
+async fn answer(
+    gate: AuthLayer,
+    asked: RequestSummary,
+    parts: Parts,
+    admitted: Result<Admitted, ApiError>,
+    next: Next,
+) -> Response {
+    let (response, principal) = match admitted {
         Err(error) => (refusal(error, asked.waits), None),
         Ok(Admitted { body: held, principal, place }) => {
             let name = principal.as_ref().map(|p| (p.name.clone(), p.role));

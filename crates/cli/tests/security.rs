@@ -264,6 +264,42 @@ fn sec_f12_f20_large_bodies_require_authentication() {
     }
 }
 
+#[test]
+fn sec_f26_change_of_a_client_that_disconnects_is_audited() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("audit.jsonl");
+    let service = Service::start(dir.path(), &format!("\n[audit]\nfile = \"{}\"\n", file.display()));
+    let body = format!(
+        r#"{{"auth":{{"identity":{{"methods":["hw_ak_sk"],"hw_ak_sk":{{"access":{{"key":"{}"}},"secret":{{"key":"{}"}}}}}}}}}}"#,
+        service.ak, service.sk
+    );
+    for i in 0..80 {
+        let mut stream = connect(&service);
+        let head =
+            format!("POST /v3/auth/tokens HTTP/1.1\r\nhost: h\r\ncontent-length: {}\r\n\r\n", body.len());
+        stream.write_all((head + &body).as_bytes()).unwrap();
+        std::thread::park_timeout(Duration::from_micros(150 * i));
+    }
+    let head = format!("GET /v3/auth/tokens HTTP/1.1\r\nx-auth-token: {}", token(&service));
+    let counts = || {
+        let tokens = ask(&service, &head, b"").matches("issued_at").count();
+        let audit = std::fs::read_to_string(&file).unwrap();
+        let issued = |line: &&str| line.contains("/v3/auth/tokens") && line.contains("201");
+        (tokens, audit.lines().filter(issued).count())
+    };
+    let (began, mut last) = (Instant::now(), counts());
+    while last.0 != last.1 && began.elapsed() < Duration::from_secs(10) {
+        std::thread::park_timeout(Duration::from_millis(200));
+        last = counts();
+    }
+    assert!(
+        last.0 == last.1 && last.0 > 0,
+        "{} tokens were issued, {} are in the audit trail",
+        last.0,
+        last.1
+    );
+}
+
 /// Signs in with a password from an address of this machine; the status of the answer.
 fn sign_in(service: &Service, from: &str, name: &str, password: &str) -> Option<u16> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -17,7 +17,7 @@ use store::TokenRow;
 use wire::iam::{InDomain, Named, Token};
 
 use super::keystone;
-use crate::auth::{ClaimedName, short};
+use crate::auth::{CallerGone, ClaimedName, short};
 use crate::reply::with_status;
 use crate::time_text::time_text;
 
@@ -104,6 +104,7 @@ fn by_key(accounts: &Accounts, auth: &Value) -> Option<SignInRequest> {
 pub(crate) async fn create(
     State(control): State<Control>,
     ConnectInfo(from): ConnectInfo<SocketAddr>,
+    Extension(gone): Extension<CallerGone>,
     body: Bytes,
 ) -> Response {
     let asks = serde_json::from_slice::<Value>(&body).unwrap_or_default();
@@ -114,7 +115,7 @@ pub(crate) async fn create(
     ];
     let name = names.iter().find_map(|at| asks.pointer(at)?.as_str()).unwrap_or("-");
     let name = ClaimedName(short(name));
-    let mut response = issue(&control, from, asks).await;
+    let mut response = issue(&control, from, gone, asks).await;
     // A caller that was recognised is recorded under its own name, also when it used a token.
     if response.extensions().get::<ClaimedName>().is_none() {
         response.extensions_mut().insert(name);
@@ -122,7 +123,7 @@ pub(crate) async fn create(
     response
 }
 
-async fn issue(control: &Control, from: SocketAddr, body: Value) -> Response {
+async fn issue(control: &Control, from: SocketAddr, gone: CallerGone, body: Value) -> Response {
     let bad = || keystone(StatusCode::BAD_REQUEST, "The request body is invalid");
     let Some(auth) = body.get("auth") else { return bad() };
     let methods: Vec<String> = match auth.pointer("/identity/methods").and_then(Value::as_array) {
@@ -134,7 +135,7 @@ async fn issue(control: &Control, from: SocketAddr, body: Value) -> Response {
     let proved = match method.as_str() {
         "token" => by_token(control, auth).await,
         method => match claim(&accounts, auth, method) {
-            Some(claim) => prove(control, claim, from).await,
+            Some(claim) => prove(control, claim, from, gone).await,
             None => return bad(),
         },
     };
@@ -204,6 +205,7 @@ async fn prove(
     control: &Control,
     claim: SignInRequest,
     from: SocketAddr,
+    mut gone: CallerGone,
 ) -> Result<(Subject, i64), Response> {
     let SignInRequest { account, subject, proof } = claim;
     let account = account.as_str();
@@ -218,7 +220,11 @@ async fn prove(
             if failures.is_locked(account, ip, now()) {
                 return Err(locked());
             }
-            let turn = control.directory.passwords.acquire(account, from.ip()).await;
+            // Whoever leaves the queue makes room in it.
+            let turn = tokio::select! {
+                turn = control.directory.passwords.acquire(account, from.ip()) => turn,
+                () = gone.gone() => None,
+            };
             let turn = turn.ok_or_else(|| keystone(StatusCode::TOO_MANY_REQUESTS, BUSY))?;
             // Others may have failed while this one waited for its turn.
             if failures.is_locked(account, ip, now()) {
