@@ -10,9 +10,6 @@ use model::policy::WindowError;
 use model::task::{Event, Illegal};
 use wire::fields::FieldError;
 
-const BUSY: &str = "The throttling threshold has been reached: too many calls of this project wait for stores; hint: retry \
-                    in 30 seconds.";
-
 /// Which face answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OmsVersion {
@@ -91,7 +88,7 @@ fn number(refusal: &TaskError) -> (u16, String) {
         TaskError::NoFailedList => task(167, "The task has no list of failed objects to retry."),
         TaskError::FailedListIncomplete => task(308, "The list of failed objects is incomplete."),
         // Answered with the code of the gateway, see `from_task_error`.
-        TaskError::Busy => task(308, BUSY),
+        TaskError::Busy(what) => task(308, what),
         TaskError::Quota(why) => (77, format!("{why}; hint: retry later")),
         TaskError::NoSuchObject(key) => (89, format!("Object `{key}` does not exist at the source.")),
         TaskError::Check(failure) => (check_number(failure), failure.to_string()),
@@ -137,8 +134,9 @@ fn old_number(no: u16) -> u16 {
 impl ApiError {
     /// The answer of a face to a refusal.
     pub(crate) fn from_task_error(face: OmsVersion, refusal: &TaskError) -> Self {
-        if let TaskError::Busy = refusal {
-            return Self::gateway(StatusCode::TOO_MANY_REQUESTS, "APIGW.0308", BUSY);
+        if let TaskError::Busy(what) = refusal {
+            let m = format!("The throttling threshold has been reached: {what}; hint: retry in 30 seconds.");
+            return Self::gateway(StatusCode::TOO_MANY_REQUESTS, "APIGW.0308", m);
         }
         let (no, message) = number(refusal);
         if let TaskError::Internal(failure) = refusal {
@@ -248,7 +246,7 @@ pub(crate) fn every_refusal() -> Vec<TaskError> {
         TaskError::BandwidthClosed,
         TaskError::NoFailedList,
         TaskError::FailedListIncomplete,
-        TaskError::Busy,
+        TaskError::Busy("too many calls wait for stores"),
         TaskError::Quota("a".into()),
         TaskError::NoSuchObject("a".into()),
         TaskError::Buckets(Error::new(Kind::Connect, "a", "b")),

@@ -10,7 +10,7 @@ pub mod migrations;
 mod open;
 pub mod outgoing;
 pub mod precheck;
-mod report;
+pub mod report;
 pub mod secrets;
 pub mod sync;
 pub mod task_error;
@@ -65,6 +65,8 @@ pub struct Control {
     pub zone_minutes: i32,
     /// Calls that wait for servers which their callers named.
     pub outgoing: outgoing::OutgoingLimit,
+    /// Reports that are made or read.
+    pub reports: report::ReportLimit,
     /// Audit lines beside those in the database.
     pub trail: Arc<trail::Trail>,
 }

@@ -48,7 +48,7 @@ impl Control {
     /// # Errors
     /// [`TaskError::Busy`] when the project, or all projects together, have all their places in use.
     pub fn begin_outgoing(&self, project: &str) -> TaskResult<OutgoingCall> {
-        let place = self.outgoing.begin(project).ok_or(TaskError::Busy)?;
+        let place = self.outgoing.begin(project).ok_or(TaskError::Busy("too many calls wait for stores"))?;
         Ok(OutgoingCall { control: self.for_project(project), _place: place })
     }
 }
@@ -72,7 +72,8 @@ mod tests {
     #[test]
     fn sec_f14_outgoing_calls_are_limited_per_project_and_in_total() {
         let limit = OutgoingLimit::default();
-        let of = |project: &str| -> Vec<_> { (0..MAX_OUTGOING).map_while(|_| limit.begin(project)).collect() };
+        let of =
+            |project: &str| -> Vec<_> { (0..MAX_OUTGOING).map_while(|_| limit.begin(project)).collect() };
         let mut first = of("a");
         assert_eq!(first.len() as u64, MAX_OUTGOING_PER_PROJECT);
         assert!(limit.begin("b").is_some(), "another project has places");

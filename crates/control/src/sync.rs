@@ -268,6 +268,7 @@ mod tests {
             limits: Arc::new(SharedLimits::default()),
             zone_minutes: 0,
             outgoing: Default::default(),
+            reports: Default::default(),
             trail: Arc::new(crate::trail::Trail::start(Default::default()).unwrap()),
         }
     }

@@ -68,8 +68,8 @@ pub enum TaskError {
     NoFailedList,
     /// The failed-object list is incomplete.
     FailedListIncomplete,
-    /// Too many calls wait for stores.
-    Busy,
+    /// Too many calls of a kind at once; the text says which.
+    Busy(&'static str),
     /// Too many tasks; the text says which limit.
     Quota(String),
     /// A check at one end failed before the task was accepted.

@@ -21,9 +21,17 @@ fn is_enough(free: u64, whole: u64) -> bool {
 /// # Errors
 /// [`Kind::NoSpace`] when only the reserve is left.
 pub fn check(dir: &Path) -> Result<()> {
+    check_for(dir, 0)
+}
+
+/// As [`check`], before so many bytes are written.
+///
+/// # Errors
+/// [`Kind::NoSpace`] when less than the reserve would be left.
+pub fn check_for(dir: &Path, bytes: u64) -> Result<()> {
     let Ok(disk) = rustix::fs::statvfs(dir) else { return Ok(()) };
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    if is_enough(free, disk.f_blocks.saturating_mul(disk.f_frsize)) {
+    if is_enough(free.saturating_sub(bytes), disk.f_blocks.saturating_mul(disk.f_frsize)) {
         return Ok(());
     }
     let m = format!(
@@ -43,5 +51,7 @@ mod tests {
         assert!(is_enough(10 << 20, 200 << 20) && !is_enough(9 << 20, 200 << 20));
         assert!(is_enough(1 << 30, 1 << 50) && !is_enough((1 << 30) - 1, 1 << 50));
         assert!(check(Path::new("/nowhere/at/all")).is_ok());
+        let full = check_for(&std::env::temp_dir(), u64::MAX).unwrap_err();
+        assert_eq!(full.kind, Kind::NoSpace);
     }
 }

@@ -208,6 +208,7 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
         limits: Arc::new(SharedLimits::new(config.limits.clone())),
         zone_minutes: config.time_zone_minutes,
         outgoing: Default::default(),
+        reports: Default::default(),
         trail: Arc::new(Trail::start(Outputs::open(&config.audit)?)?),
     };
     let listener = TcpListener::bind(&config.listen).await.map_err(|e| started(&config.listen, &e))?;
