@@ -17,7 +17,7 @@ use crate::{Backend, Mode, Row, Transaction, Value};
 
 const READERS: usize = 4;
 /// Numbered migrations; PostgreSQL has the same, in its own types.
-pub(crate) const MIGRATIONS: [&str; 14] = [
+pub(crate) const MIGRATIONS: [&str; 15] = [
     include_str!("../migrations/sqlite/0001_init.sql"),
     include_str!("../migrations/sqlite/0002_upload_doubt.sql"),
     include_str!("../migrations/sqlite/0003_sync_and_groups.sql"),
@@ -32,6 +32,7 @@ pub(crate) const MIGRATIONS: [&str; 14] = [
     include_str!("../migrations/sqlite/0012_notices_by_project.sql"),
     include_str!("../migrations/sqlite/0013_run_began.sql"),
     include_str!("../migrations/sqlite/0014_sessions.sql"),
+    include_str!("../migrations/sqlite/0016_token_parents.sql"),
 ];
 
 type Response<T> = oneshot::Sender<Result<T>>;

@@ -18,6 +18,7 @@ use wire::iam::{InDomain, Named, Token};
 
 use super::keystone;
 use crate::auth::{CallerGone, ClaimedName, short};
+use crate::query::{Params, number};
 use crate::reply::with_status;
 use crate::time_text::time_text;
 
@@ -26,6 +27,9 @@ const UNKNOWN_CALLER: &str = "The request you have made requires authentication.
 const WRONG_PASSWORD: &str = "The username or password is wrong.";
 const LOCKED: &str = "The account is locked for five minutes.";
 const BUSY: &str = "Too many sign-ins at once; hint: retry in a few seconds.";
+
+/// Tokens of one page of the list.
+const LIST_MAX: u64 = 1000;
 
 /// A sign-in as it was asked for.
 struct SignInRequest {
@@ -139,7 +143,7 @@ async fn issue(control: &Control, from: SocketAddr, gone: CallerGone, body: Valu
             None => return bad(),
         },
     };
-    let (mut subject, not_after) = match proved {
+    let (mut subject, exchanged) = match proved {
         Ok(proved) => proved,
         Err(refused) => return refused,
     };
@@ -168,7 +172,7 @@ async fn issue(control: &Control, from: SocketAddr, gone: CallerGone, body: Valu
             }
         }
     }
-    match control.issue_token(&subject, not_after).await {
+    match control.issue_token(&subject, exchanged.as_ref()).await {
         Ok((token, issued, expires)) => {
             let mut made = reply(&accounts, &subject, methods, issued, expires, &token, StatusCode::CREATED);
             if let Some(known) = principal(&accounts, &subject.id) {
@@ -185,12 +189,12 @@ async fn issue(control: &Control, from: SocketAddr, gone: CallerGone, body: Valu
 
 /// A token proves its holder. What it is exchanged for ends when it ends, and is for any project of the holder; without a
 /// scope it is for the same.
-async fn by_token(control: &Control, auth: &Value) -> Result<(Subject, i64), Response> {
+async fn by_token(control: &Control, auth: &Value) -> Result<(Subject, Option<TokenRow>), Response> {
     let Some(token) = text(auth, &["identity", "token", "id"]) else {
         return Err(keystone(StatusCode::BAD_REQUEST, "The request body is invalid"));
     };
     match control.check_token(token).await {
-        Ok(Ok((_, row))) => Ok((Subject { id: row.user, project: row.project }, row.expires_at)),
+        Ok(Ok((_, row))) => Ok((Subject { id: row.user.clone(), project: row.project.clone() }, Some(row))),
         Ok(Err(_)) => Err(keystone(StatusCode::UNAUTHORIZED, UNKNOWN_CALLER)),
         Err(failure) => {
             tracing::error!("cannot check a token: {failure}");
@@ -199,14 +203,14 @@ async fn by_token(control: &Control, auth: &Value) -> Result<(Subject, i64), Res
     }
 }
 
-/// Checks a proof and counts it; who it is, and until when a token for it is valid at most. Passwords can be guessed, so an account whose passwords fail is closed for a while; a right
+/// Checks a proof and counts it; who it is, and the token that it came with. Passwords can be guessed, so an account whose passwords fail is closed for a while; a right
 /// key always passes, since none can be guessed. Counted apart from signatures.
 async fn prove(
     control: &Control,
     claim: SignInRequest,
     from: SocketAddr,
     mut gone: CallerGone,
-) -> Result<(Subject, i64), Response> {
+) -> Result<(Subject, Option<TokenRow>), Response> {
     let SignInRequest { account, subject, proof } = claim;
     let account = account.as_str();
     let failures = &control.directory.failures;
@@ -238,7 +242,7 @@ async fn prove(
         if by_password {
             control.directory.passwords.signed_in(account, from.ip());
         }
-        return Ok((Subject { id: subject, project: None }, i64::MAX));
+        return Ok((Subject { id: subject, project: None }, None));
     }
     let was_locked = failures.is_locked(account, ip, now());
     failures.failed(account, ip, now());
@@ -267,12 +271,17 @@ pub(crate) async fn revoke(
     }
 }
 
-async fn list(control: &Control, caller: &Principal) -> Response {
+async fn list(control: &Control, caller: &Principal, query: &Params) -> Response {
+    let limit = number(query, "limit", LIST_MAX, (1, LIST_MAX));
+    let (Ok(limit), Ok(offset)) = (limit, number(query, "offset", 0, (0, u32::MAX.into()))) else {
+        let m = format!("`limit` must be a number from 1 to {LIST_MAX}, `offset` a number from 0.");
+        return keystone(StatusCode::BAD_REQUEST, &m);
+    };
     let shown = |t: &TokenRow| {
         json!({"id": token_id(t), "user": t.user, "project_id": t.project,
             "issued_at": time_text(t.issued_at), "expires_at": time_text(t.expires_at)})
     };
-    match control.tokens(caller).await {
+    match control.tokens(caller, offset, limit).await {
         Ok(all) => {
             let all: Vec<Value> = all.iter().map(shown).collect();
             with_status(StatusCode::OK, &json!({"tokens": all})).unwrap_or_else(IntoResponse::into_response)
@@ -287,11 +296,12 @@ async fn list(control: &Control, caller: &Principal) -> Response {
 pub(crate) async fn show(
     State(control): State<Control>,
     Extension(caller): Extension<Principal>,
+    Query(query): Query<Params>,
     headers: HeaderMap,
 ) -> Response {
     let subject = headers.get("x-subject-token").and_then(|v| v.to_str().ok()).unwrap_or_default();
     if subject.is_empty() {
-        return list(&control, &caller).await;
+        return list(&control, &caller, &query).await;
     }
     match control.check_token(subject).await {
         Ok(Ok((_, row))) => {

@@ -211,6 +211,7 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
         reports: Default::default(),
         trail: Arc::new(Trail::start(Outputs::open(&config.audit)?)?),
     };
+    control.forget_tokens_of_disabled().await?;
     let listener = TcpListener::bind(&config.listen).await.map_err(|e| started(&config.listen, &e))?;
     let local = listener.local_addr().map_err(|e| started(&config.listen, &e))?;
     let tls = config.tls.as_ref().map(tls).transpose()?;
@@ -227,7 +228,7 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
     let (certificates, tls) = watch::channel(tls);
     let working = tokio::spawn(engine.clone().serve(stop.clone()));
     let (limits, trail) = (control.limits.clone(), control.trail.clone());
-    let routers = routers(control, config.tls.is_some());
+    let routers = routers(control.clone(), config.tls.is_some());
     let serving = tokio::spawn(connections::serve(listener, tls, routers, stop.clone()));
     let reload = Reload {
         path,
@@ -239,6 +240,7 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
         limits,
         trail,
         certificates,
+        control,
         began: config,
     };
     let mut working = working;
@@ -266,6 +268,7 @@ struct Reload {
     limits: Arc<SharedLimits>,
     trail: Arc<Trail>,
     certificates: watch::Sender<Option<TlsAcceptor>>,
+    control: Control,
     /// As the process began.
     began: Config,
 }
@@ -349,7 +352,12 @@ async fn signals(reload: &Reload, printer: &Printer) -> std::io::Result<()> {
         tokio::select! {
             _ = term.recv() => break,
             _ = tokio::signal::ctrl_c() => break,
-            _ = hup.recv() => reload.run(),
+            _ = hup.recv() => {
+                reload.run();
+                if let Err(failure) = reload.control.forget_tokens_of_disabled().await {
+                    tracing::error!("cannot delete the tokens of disabled accounts: {failure}");
+                }
+            }
         }
     }
     printer.note("Stopping. Running tasks resume at the next start.");

@@ -79,11 +79,16 @@ pub fn principal(accounts: &Accounts, id: &str) -> Option<Principal> {
 }
 
 impl Control {
-    /// Issues a token, valid for a day but not beyond `not_after`; the token and the instants of issue and end.
+    /// Issues a token, valid for a day; one that is exchanged for `from` ends with that. The token and the instants of issue
+    /// and end.
     ///
     /// # Errors
     /// When the store or the system's randomness fails.
-    pub async fn issue_token(&self, subject: &Subject, not_after: i64) -> Result<(String, i64, i64)> {
+    pub async fn issue_token(
+        &self,
+        subject: &Subject,
+        from: Option<&TokenRow>,
+    ) -> Result<(String, i64, i64)> {
         let token = URL_SAFE_NO_PAD.encode(seal::random::<32>()?);
         let now = self.clock.now_ms();
         let stamp = stamp(&self.directory.accounts(), &subject.id).unwrap_or_default();
@@ -93,7 +98,8 @@ impl Control {
             project: subject.project.clone(),
             stamp,
             issued_at: now,
-            expires_at: not_after.min(now + VALID_MS),
+            expires_at: from.map_or(i64::MAX, |f| f.expires_at).min(now + VALID_MS),
+            parent: from.map(|f| f.hash.clone()).unwrap_or_default(),
         };
         let mut tx = self.engine.store().write().await?;
         tx.insert_token(&row).await?;
@@ -101,33 +107,63 @@ impl Control {
         Ok((token, now, row.expires_at))
     }
 
-    /// Tokens that have not ended: the caller's own, or all for an admin.
+    /// A page of the tokens that have not ended: the caller's own, or all for an admin.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn tokens(&self, caller: &Principal) -> Result<Vec<TokenRow>> {
+    pub async fn tokens(&self, caller: &Principal, offset: u64, limit: u64) -> Result<Vec<TokenRow>> {
         let (mut tx, now) = (self.engine.store().read().await?, self.clock.now_ms());
-        if caller.role == Role::Admin {
-            return tx.live_tokens(None, now).await;
-        }
-        tx.live_tokens(Some(&caller.subject), now).await
+        let user = (caller.role != Role::Admin).then_some(caller.subject.as_str());
+        tx.live_tokens(user, now, offset, limit).await
     }
 
-    /// Ends a token, given as it is or by its id in the list; false when the caller has none such.
+    /// Ends a token, given as it is or by its id in the list, and those that it was exchanged for; false when the caller has
+    /// none such.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn revoke_token(&self, caller: &Principal, token: &str, id: &str) -> Result<bool> {
-        let wanted = hash(token);
-        let named = |t: &TokenRow| match token.is_empty() {
-            true => token_id(t) == id,
-            false => t.hash == wanted,
-        };
-        let Some(found) = self.tokens(caller).await?.into_iter().find(named) else { return Ok(false) };
         let mut tx = self.engine.store().write().await?;
-        let gone = tx.delete_token(&found.hash).await?;
+        let (hash, holder) = match token.is_empty() {
+            false => {
+                let hash = hash(token);
+                // A token that newer ones have displaced may still have been exchanged for some of them.
+                let found = match tx.token(&hash).await? {
+                    Some(found) => Some(found),
+                    None => tx.child_of_token(&hash).await?,
+                };
+                let Some(found) = found else { return Ok(false) };
+                (hash, found.user)
+            }
+            true => {
+                let mut found = tx.tokens_by_id(id).await?;
+                // Of two with one id, neither is meant.
+                let (Some(found), true) = (found.pop(), found.is_empty()) else { return Ok(false) };
+                (found.hash, found.user)
+            }
+        };
+        if caller.role != Role::Admin && holder != caller.subject {
+            return Ok(false);
+        }
+        let ended = tx.revoke_token(&hash).await?;
         tx.commit().await?;
-        Ok(gone)
+        Ok(ended > 0)
+    }
+
+    /// Forgets the tokens of users and keys that are disabled or removed: they stay void when the account is enabled later.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn forget_tokens_of_disabled(&self) -> Result<()> {
+        let accounts = self.directory.accounts();
+        let mut tx = self.engine.store().write().await?;
+        for user in tx.token_users().await? {
+            if stamp(&accounts, &user).is_none() {
+                tx.delete_tokens_of(&user).await?;
+                tracing::info!(%user, "tokens of a disabled account deleted");
+            }
+        }
+        tx.commit().await
     }
 
     /// Who holds a token, and its row.
