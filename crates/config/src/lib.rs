@@ -53,8 +53,29 @@ pub fn load(path: &Path, env: &BTreeMap<String, String>) -> Result<Config> {
 /// The value of a secret, wherever it is kept.
 ///
 /// # Errors
-/// [`Kind::Invalid`] naming the variable or file that is missing.
+/// [`Kind::Invalid`] naming the variable or file that is missing, or the key whose value is empty: an empty secret would be
+/// equal to one that nobody sent.
 pub fn reveal(
+    what: &str,
+    secret: &SecretRef,
+    env: &BTreeMap<String, String>,
+    keys: &Keyring,
+) -> Result<seal::Secret> {
+    let found = read_secret(what, secret, env, keys)?;
+    if found.expose().trim().is_empty() {
+        let from = match secret {
+            SecretRef::Plain(_) | SecretRef::Sealed { .. } => "its value".to_owned(),
+            SecretRef::Env { env } => format!("the variable {env}"),
+            SecretRef::File { file } => file.clone(),
+        };
+        return Err(invalid(format!(
+            "{what}: {from} is empty; hint: write a secret there, or remove the key"
+        )));
+    }
+    Ok(found)
+}
+
+fn read_secret(
     what: &str,
     secret: &SecretRef,
     env: &BTreeMap<String, String>,
@@ -124,6 +145,30 @@ mod tests {
                 }
             }
         });
+    }
+
+    #[test]
+    fn sec_f38_empty_secrets_are_refused_by_the_name_of_their_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = template::init(&dir.path().join("data"), "127.0.0.1:8790").unwrap();
+        let keys = Keyring::of(&dir.path().join("data")).unwrap();
+        drop(made);
+        let file = dir.path().join("secret");
+        std::fs::write(&file, "\n").unwrap();
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let env = BTreeMap::from([("EMPTY".to_owned(), String::new())]);
+        for secret in [
+            SecretRef::Plain(String::new()),
+            SecretRef::Plain(" ".into()),
+            SecretRef::Env { env: "EMPTY".into() },
+            SecretRef::File { file: file.display().to_string() },
+        ] {
+            let refused = reveal("sk of access key AK", &secret, &env, &keys).unwrap_err();
+            assert!(
+                refused.message.contains("sk of access key AK") && refused.message.contains("empty"),
+                "{refused}"
+            );
+        }
     }
 
     #[test]

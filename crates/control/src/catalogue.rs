@@ -157,7 +157,9 @@ impl Catalogue {
         for r in &config.redis_instances {
             let what = format!("[[redis]] `{}`", r.name);
             let password = match &r.password {
-                Some(secret) => config::reveal(&what, secret, env, keys)?.expose().to_owned(),
+                Some(secret) => {
+                    config::reveal(&format!("`password` of {what}"), secret, env, keys)?.expose().to_owned()
+                }
                 None => String::new(),
             };
             let addrs = redis_migration::connection::node::addresses(&r.addrs)
@@ -183,7 +185,7 @@ impl Catalogue {
             let keys = match (&b.ak, &b.sk) {
                 (Some(ak), Some(sk)) => StoreCredentials {
                     ak: ak.clone(),
-                    sk: config::reveal(&what, sk, env, keys)?,
+                    sk: config::reveal(&format!("`sk` of {what}"), sk, env, keys)?,
                     ..StoreCredentials::default()
                 },
                 _ => StoreCredentials {

@@ -99,7 +99,8 @@ fn by_key(accounts: &Accounts, auth: &Value) -> Option<SignInRequest> {
         return None;
     }
     let key = accounts.keys.get(ak);
-    let good = key.is_some_and(|k| k.enabled && same(k.secret.expose(), sk));
+    // Nothing is compared with an empty secret.
+    let good = !sk.is_empty() && key.is_some_and(|k| k.enabled && same(k.secret.expose(), sk));
     // Unknown access keys count as one account: their secrets cannot be guessed.
     let account = key.map_or_else(|| "key".to_owned(), |_| format!("key {ak}"));
     Some(SignInRequest { account, subject: format!("ak:{ak}"), proof: Proof::Key { good } })
@@ -220,6 +221,8 @@ async fn prove(
     let locked = || keystone(StatusCode::UNAUTHORIZED, LOCKED);
     let good = match proof {
         Proof::Key { good } => good,
+        // Nothing is compared with an empty password.
+        Proof::Password { given, .. } if given.is_empty() => false,
         Proof::Password { given, hash } => {
             if failures.is_locked(account, ip, now()) {
                 return Err(locked());

@@ -151,7 +151,7 @@ impl Accounts {
         }
         let project_id = |name: &str| config.project_id(name).unwrap_or_default().to_owned();
         for k in &config.access_keys {
-            let secret = config::reveal(&format!("access key {}", k.ak), &k.sk, env, keyring)?;
+            let secret = config::reveal(&format!("`sk` of access key {}", k.ak), &k.sk, env, keyring)?;
             let key = Key { secret, project: project_id(&k.project), role: k.role, enabled: k.enabled };
             accounts.keys.insert(k.ak.clone(), key);
         }
@@ -160,7 +160,8 @@ impl Accounts {
             let hash = match (&u.password_hash, &u.password) {
                 (Some(hash), _) => hash.clone(),
                 (None, Some(plain)) => {
-                    let plain = config::reveal(&format!("user {}", u.name), plain, env, keyring)?;
+                    let plain =
+                        config::reveal(&format!("`password` of user {}", u.name), plain, env, keyring)?;
                     config::template::hash_password_for(&id, plain.expose())?
                 }
                 (None, None) => String::new(),
