@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use model::printable::Printable;
 
 /// What the user wants to see.
 #[derive(Clone, Debug)]
@@ -52,20 +53,17 @@ impl Printer {
     /// A line for people.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet {
-            self.without_progress(|| eprintln!("{text}"));
+            self.without_progress(|| eprintln!("{}", safe(text)));
         }
     }
 
     /// An error, with what to do about it.
     pub(crate) fn error(&self, text: &str, hint: Option<&str>) {
         let (on, off) = if self.colour { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
-        // Text of other parties must not control the terminal.
-        let safe: String =
-            text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect();
         self.without_progress(|| {
-            eprintln!("{on}error:{off} {safe}");
+            eprintln!("{on}error:{off} {}", safe(text));
             if let Some(hint) = hint {
-                eprintln!("\nhint: {hint}");
+                eprintln!("\nhint: {}", safe(hint));
             }
         });
     }
@@ -96,10 +94,10 @@ fn progress_line(target: ProgressDrawTarget) -> ProgressBar {
     line
 }
 
-/// A key as it may stand on a terminal: control characters cannot act there.
-pub(crate) fn printable(key: &model::key::Key) -> String {
-    let text = key.to_string();
-    if text.chars().any(char::is_control) { text.escape_debug().to_string() } else { text }
+/// A text with lines of our own: what others named in it must not act on the terminal.
+fn safe(text: &str) -> String {
+    let lines: Vec<String> = text.split('\n').map(|line| Printable(line).to_string()).collect();
+    lines.join("\n")
 }
 
 #[cfg(test)]

@@ -130,7 +130,9 @@ impl OutgoingCall {
         bucket: &str,
         prefix: &str,
     ) -> TaskResult<bool> {
-        in_time("prefix_exists", self.any_key(account, region, bucket, prefix)).await.map_err(TaskError::Buckets)?
+        in_time("prefix_exists", self.any_key(account, region, bucket, prefix))
+            .await
+            .map_err(TaskError::Buckets)?
     }
 
     async fn any_key(
@@ -166,7 +168,9 @@ impl OutgoingCall {
         after: &str,
         max: u32,
     ) -> TaskResult<FolderLevel> {
-        in_time("level", self.list_level(account, region, bucket, folder, after, max)).await.map_err(TaskError::Buckets)?
+        in_time("level", self.list_level(account, region, bucket, folder, after, max))
+            .await
+            .map_err(TaskError::Buckets)?
     }
 
     async fn list_level(
@@ -192,7 +196,7 @@ impl OutgoingCall {
                 ListRequest { prefix: folder.into(), from: at.clone(), max: max + 1, delimiter: Some('/') };
             let page = store.list(&request).await.map_err(|f| TaskError::Buckets(f.at(account.side())))?;
             let folders = page.folders.into_iter().map(|f| (f, None));
-            let files = page.entries.into_iter().map(|e| (e.key.to_string(), Some(e.size)));
+            let files = page.entries.into_iter().map(|e| (e.key.to_text().into_owned(), Some(e.size)));
             // A server may answer again what it was asked to go on behind.
             names.extend(
                 folders
@@ -223,7 +227,9 @@ impl OutgoingCall {
         bucket: &str,
         key: &str,
     ) -> TaskResult<u64> {
-        in_time("check_url_list", self.read_url_list(keys, region, bucket, key)).await.map_err(TaskError::Check)?
+        in_time("check_url_list", self.read_url_list(keys, region, bucket, key))
+            .await
+            .map_err(TaskError::Check)?
     }
 
     async fn read_url_list(
@@ -237,7 +243,8 @@ impl OutgoingCall {
         if self.control.catalogue.find(&place, Side::Target).is_none() {
             return Err(TaskError::TargetRegion(region.to_owned()));
         }
-        let files = self.control.catalogue.open(&place, keys, Side::Target, false).await.map_err(TaskError::Check)?;
+        let files =
+            self.control.catalogue.open(&place, keys, Side::Target, false).await.map_err(TaskError::Check)?;
         let read = key_list::lines(&files.store, &Key::from(key), ListForm::Urls, |_| Ok(())).await;
         read.map_err(|f| match f.kind.policy() {
             Policy::Retry { .. } => TaskError::Check(f.at(Side::Target)),
@@ -288,11 +295,11 @@ impl OutgoingCall {
                     info.available = true;
                     info.same_vendor |= vendor_of(&meta).is_some_and(|v| v == spec.source.cloud_type);
                     let equal = there.as_ref().is_ok_and(|t| t.etag.proves(&meta.etag) == Some(true));
-                    info.keys.push((key.to_string(), equal, there.is_ok()));
+                    info.keys.push((key.to_text().into_owned(), equal, there.is_ok()));
                 }
                 Err(f) => {
                     refused |= f.kind == Kind::Forbidden;
-                    info.keys.push((key.to_string(), false, false));
+                    info.keys.push((key.to_text().into_owned(), false, false));
                 }
             }
         }

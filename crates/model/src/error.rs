@@ -13,6 +13,8 @@ use std::{fmt, io};
 
 use serde::{Deserialize, Serialize};
 
+use crate::printable::Printable;
+
 pub use self::reason::Reason;
 
 /// What went wrong, in terms that decide what happens next.
@@ -331,7 +333,7 @@ impl fmt::Display for Error {
             Side::Local => "",
         };
         let (what, hint) = self.with_hint();
-        write!(f, "{side}{}: {what}{HINT}{hint}", self.op)
+        write!(f, "{side}{}: {}{HINT}{}", self.op, Printable(what), Printable(hint))
     }
 }
 
@@ -401,6 +403,12 @@ mod tests {
             let error = Error::new(kind, op, message).at(side);
             assert_eq!(error.remedy(), error.clone().because(reason).remedy(), "{message}");
         }
+    }
+
+    #[test]
+    fn sec_f37_message_of_a_server_is_shown_on_one_line() {
+        let f = Error::new(Kind::Forbidden, "read", "line1\n2026 INFO forged\u{1b}[31m").at(Side::Source);
+        assert!(f.to_string().starts_with("source read: line1\\n2026 INFO forged\\u{1b}[31m; hint: "), "{f}");
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! Object keys, and the order in which a store lists them.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+use crate::printable::Printable;
 
 /// An object key: bytes until proved to be UTF-8, compared byte by byte.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -23,6 +26,12 @@ impl Key {
     /// The key as text, when it is UTF-8.
     pub fn as_str(&self) -> Option<&str> {
         std::str::from_utf8(&self.0).ok()
+    }
+
+    /// The key as text, where a text must stand for it; bytes that are not UTF-8 are replaced. For logs and terminals there is
+    /// `Display`.
+    pub fn to_text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.0)
     }
 
     /// True for the empty key, which sorts before every other.
@@ -65,9 +74,10 @@ impl From<Vec<u8>> for Key {
     }
 }
 
+/// For people: control characters are escaped.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&String::from_utf8_lossy(&self.0))
+        Printable(&self.to_text()).fmt(f)
     }
 }
 
@@ -123,6 +133,13 @@ mod tests {
         assert_eq!(keys, ["o/a", "o/a/b", "o/a!", "o/a.txt", "o/a0"]);
         keys.sort_by(|a, b| Order::Bytes.compare(a.as_bytes(), b.as_bytes()));
         assert_eq!(keys, ["o/a", "o/a!", "o/a.txt", "o/a/b", "o/a0"]);
+    }
+
+    #[test]
+    fn sec_f37_key_is_shown_on_one_line_and_kept_as_it_is() {
+        let key = Key::from("a\n\u{1b}[2J\u{202e}b");
+        assert_eq!(key.to_string(), "a\\n\\u{1b}[2J\\u{202e}b");
+        assert_eq!(key.to_text(), "a\n\u{1b}[2J\u{202e}b");
     }
 
     #[test]

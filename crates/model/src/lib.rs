@@ -10,6 +10,7 @@ pub mod key;
 pub mod migration;
 pub mod parent;
 pub mod policy;
+pub mod printable;
 pub mod selection;
 pub mod spec;
 pub mod task;

@@ -141,7 +141,7 @@ impl Signer {
             }
             Auth::KsyunPrivate => {
                 let expires = now + VALID_S;
-                let text = format!("GET\n\n\n{expires}\n/{bucket}/{key}");
+                let text = format!("GET\n\n\n{expires}\n/{bucket}/{}", key.to_text());
                 let signed = base64::engine::general_purpose::STANDARD.encode(sha1(&self.secret_key, &text));
                 let mut signature = String::new();
                 encode(&mut signature, signed.as_bytes(), false);

@@ -12,6 +12,7 @@ use flow_control::clock::Clock;
 use model::count::{Counters, Tally};
 use model::error::{Error, Kind, Result, Side, split_hint};
 use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy};
+use model::printable::Printable;
 use model::selection::{ListFile, Selection};
 use model::spec::{ApiVersion, Extensions, Location as SpecPlace, ReportForm, TaskSpec};
 use model::task::{Event, Priority, TaskId, Visible};
@@ -23,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::Copy;
 use crate::exit::Exit;
 use crate::open_store::{CliUrl, EndPair};
-use crate::printer::{Printer, printable};
+use crate::printer::Printer;
 use crate::report;
 use delete::delete;
 use dry_run::dry_run;
@@ -321,10 +322,10 @@ fn finish(args: &Copy, task: &TaskRow, run: &Run, printer: &Printer) -> Exit {
     ));
     if let Some(error) = &task.error {
         let (what, hint) = split_hint(&error.message);
-        printer.error(what, Some(hint.unwrap_or_else(|| error.kind.remedy())));
+        printer.error(&Printable(what).to_string(), Some(hint.unwrap_or_else(|| error.kind.remedy())));
     }
     for object in run.failures.iter().take(5) {
-        printer.note(&format!("  failed {}: {}", printable(&object.key), object.failure));
+        printer.note(&format!("  failed {}: {}", object.key, object.failure));
     }
     if c.failed.objects > 5 && !run.failures.is_empty() {
         printer.note("  … --report DIR lists all of them, --json the first 20");
@@ -356,9 +357,7 @@ fn summary(task: &TaskRow, c: &Counters, state: &str, run: &Run) -> serde_json::
     let failures: Vec<_> = run
         .failures
         .iter()
-        .map(
-            |o| json!({"key": o.key.to_string(), "code": code(o.failure.kind), "message": o.failure.message}),
-        )
+        .map(|o| json!({"key": o.key.to_text(), "code": code(o.failure.kind), "message": o.failure.message}))
         .collect();
     let [list, head, get, put] = live.map_or([0; 4], Progress::request_counts);
     let [digest, etag, crc64, size] = c.proof;

@@ -17,6 +17,7 @@ mod worded;
 mod worker;
 
 use model::error::{Error, Kind};
+use model::printable::Printable;
 
 use crate::args::Command;
 use crate::exit::Exit;
@@ -42,7 +43,7 @@ pub(crate) async fn run(command: Command, printer: &Printer) -> Exit {
     };
     done.unwrap_or_else(|failure| {
         let (what, hint) = failure.with_hint();
-        printer.error(&format!("{}: {what}", failure.op), Some(hint));
+        printer.error(&format!("{}: {}", failure.op, Printable(what)), Some(hint));
         if json {
             let code = serde_json::to_value(failure.kind).unwrap_or_default();
             printer.result(

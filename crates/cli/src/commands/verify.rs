@@ -10,7 +10,7 @@ use storage::retrying::RetryingStore;
 use crate::args::Verify;
 use crate::exit::Exit;
 use crate::open_store::EndPair;
-use crate::printer::{Printer, printable};
+use crate::printer::Printer;
 
 pub(crate) async fn run(args: &Verify, printer: &Printer) -> Result<Exit> {
     let ends = EndPair::new(&args.source, &args.target, &args.ends, flow_control::clock::system())?;
@@ -30,9 +30,9 @@ pub(crate) async fn run(args: &Verify, printer: &Printer) -> Result<Exit> {
     let found = comparison
         .run(|difference| {
             printer.result(&match difference {
-                Difference::Missing(key) => format!("missing {}", printable(key)),
-                Difference::Extra(key, _) => format!("extra {}", printable(key)),
-                Difference::Differs(key, why) => format!("differs {}: {why}", printable(key)),
+                Difference::Missing(key) => format!("missing {key}"),
+                Difference::Extra(key, _) => format!("extra {key}"),
+                Difference::Differs(key, why) => format!("differs {key}: {why}"),
             });
         })
         .await?;

@@ -142,7 +142,7 @@ pub async fn write(plan: &Plan, store: &Store, target: &SharedStore) -> Records 
     if plan.failures && plan.failed > 0 {
         match failed_list(plan, store, target, &stamp).await {
             Ok((key, complete)) => {
-                records.failed_key = Some(key.to_string());
+                records.failed_key = Some(key.to_text().into_owned());
                 records.failed_complete = Some(complete);
                 records.failed_error = (!complete).then(|| "OMS.0305".to_owned());
             }
@@ -289,7 +289,7 @@ fn failed_line(out: &mut String, failed: &FailedObject) {
     ));
     storage::s3::sign::encode(out, failed.key.as_bytes(), true);
     out.push('\t');
-    out.push_str(&plain(&failed.key.to_string()));
+    out.push_str(&plain(&failed.key.to_text()));
     out.push('\t');
     out.push_str(&plain(&failed.failure.to_string()));
     out.push('\n');

@@ -116,7 +116,7 @@ impl S3 {
                 Some(key) if counted => Some(Position::After(key)),
                 Some(key) => {
                     self.facts.dialect.store(DIALECT_V1, Relaxed);
-                    Some(Position::Token(format!("1:{key}").into()))
+                    Some(Position::Token(format!("1:{}", key.to_text()).into()))
                 }
                 None => {
                     let m = "the listing says it is truncated but has no key and no continuation token";

@@ -355,7 +355,7 @@ impl State {
     fn folders(&self, prefix: &str, delimiter: char, keys: impl Iterator<Item = Key>) -> Page {
         let mut page = Page::default();
         for key in keys {
-            let text = key.to_string();
+            let text = key.to_text().into_owned();
             match text.get(prefix.len()..).and_then(|rest| rest.find(delimiter)) {
                 Some(at) => {
                     let folder = text[..prefix.len() + at + 1].to_owned();

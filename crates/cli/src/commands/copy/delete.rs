@@ -8,7 +8,7 @@ use storage::retrying::RetryingStore;
 use super::ASKED_ABOUT;
 use crate::args::Copy;
 use crate::open_store::EndPair;
-use crate::printer::{Printer, printable};
+use crate::printer::Printer;
 
 /// Removes from the target what the source does not have, after a question. What is removed is what was found before
 /// the question, and nothing else.
@@ -48,7 +48,7 @@ pub(super) async fn delete(args: &Copy, ends: &EndPair, printer: &Printer) -> Re
     }
     if !args.yes {
         for key in found.sample(ASKED_ABOUT)? {
-            printer.note(&format!("  delete {}", printable(&key)));
+            printer.note(&format!("  delete {key}"));
         }
         if objects > ASKED_ABOUT as u64 {
             printer.note(&format!(

@@ -11,7 +11,7 @@ use super::tempdir;
 use crate::args::Copy;
 use crate::exit::Exit;
 use crate::open_store::{CliUrl, EndPair};
-use crate::printer::{Printer, printable};
+use crate::printer::Printer;
 
 /// Compares both sides and says what a copy would do.
 pub(super) async fn dry_run(args: &Copy, ends: &EndPair, printer: &Printer) -> Result<Exit> {
@@ -36,12 +36,10 @@ pub(super) async fn dry_run(args: &Copy, ends: &EndPair, printer: &Printer) -> R
     let say = |line: &str| printer.result(line);
     let found = comparison
         .run(|difference| match difference {
-            object_migration::verify::Difference::Missing(key) => say(&format!("copy {}", printable(key))),
-            object_migration::verify::Difference::Differs(key, why) => {
-                say(&format!("replace {} ({why})", printable(key)))
-            }
+            object_migration::verify::Difference::Missing(key) => say(&format!("copy {key}")),
+            object_migration::verify::Difference::Differs(key, why) => say(&format!("replace {key} ({why})")),
             object_migration::verify::Difference::Extra(key, _) if args.delete => {
-                say(&format!("delete {}", printable(key)))
+                say(&format!("delete {key}"))
             }
             object_migration::verify::Difference::Extra(..) => {}
         })
