@@ -10,12 +10,13 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use config::Role;
 use control::Control;
-use control::identity::Principal;
+use control::identity::{AuditLimit, Principal};
 use control::identity::signature::{RawRequest, SignatureRefused, check_head, verify};
 use control::identity::token::TokenProblem;
 use flow_control::caller_limit::caller_of;
 use http::{HeaderName, HeaderValue, Method, StatusCode, request::Parts};
 use http_body_util::BodyExt;
+use model::printable::{Printable, beginning};
 use store::AuditLine;
 use tokio::sync::watch;
 
@@ -23,6 +24,8 @@ use crate::body_limits::{self, BodyLimits, BodySender, LimitedBody};
 use crate::error::ApiError;
 use crate::request_limits::{RequestLimits, RequestPlace};
 
+/// The longest path that is written down, bytes.
+const TARGET_MAX: usize = 512;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 fn unauthorised(text: &str) -> ApiError {
@@ -47,11 +50,18 @@ pub(crate) struct AuthLayer {
     control: Control,
     bodies: BodyLimits,
     requests: RequestLimits,
+    /// Log lines about requests without valid credentials.
+    log_limit: Arc<AuditLimit>,
 }
 
 impl AuthLayer {
     pub(crate) fn new(control: Control) -> Self {
-        Self { control, bodies: BodyLimits::default(), requests: RequestLimits::default() }
+        Self {
+            control,
+            bodies: BodyLimits::default(),
+            requests: RequestLimits::default(),
+            log_limit: Arc::default(),
+        }
     }
 }
 
@@ -172,7 +182,7 @@ async fn answer(
         }
     };
     let response = finish(response, &asked.id, &asked.path, asked.chinese).await;
-    let line = log_and_audit_line(&gate.control, asked, &response, principal);
+    let line = log_and_audit_line(&gate, asked, &response, principal);
     if let Some(line) = line {
         audit(&gate.control, &line).await;
     }
@@ -182,30 +192,40 @@ async fn answer(
 /// Logs a request and its status. The audit line: of a change, of a token that was issued, and of refusals up to their
 /// limit.
 fn log_and_audit_line(
-    control: &Control,
+    gate: &AuthLayer,
     asked: RequestSummary,
     response: &Response,
     principal: Option<(String, Role)>,
 ) -> Option<AuditLine> {
     let status = response.status();
     let claimed = response.extensions().get::<ClaimedName>().map(|c| c.0.clone());
-    let changes = (asked.may_change() && principal.is_some()) || (claimed.is_some() && status.is_success());
+    let signs_in = claimed.is_some() && status.is_success();
+    let is_known = principal.is_some() || signs_in;
+    let changes = (asked.may_change() && principal.is_some()) || signs_in;
     let (who, role) = match principal {
         Some((name, role)) => (name, role_name(role)),
         None => (claimed.or(asked.signed).unwrap_or_else(|| "-".to_owned()), ""),
     };
     let RequestSummary { id, method, path, from, .. } = asked;
-    tracing::info!(request_id = %id, %method, %path, status = status.as_u16(), principal = %who, "request");
-    let now = control.clock.now_ms();
+    let now = gate.control.clock.now_ms();
+    let mut target = Printable(beginning(&path, TARGET_MAX)).to_string();
+    // Callers without valid credentials fill no log.
+    let skipped = if is_known { Some(0) } else { gate.log_limit.admit(from, now) };
+    if let Some(skipped) = skipped {
+        let (status, who) = (status.as_u16(), Printable(&who));
+        tracing::info!(request_id = %id, %method, path = %target, status, principal = %who, "request");
+        if skipped > 0 {
+            tracing::warn!(count = skipped, "requests without valid credentials were not logged");
+        }
+    }
     let left_out = match (changes, status.as_u16()) {
         (true, _) => 0,
-        (false, 401 | 403 | 429) => control.directory.audit_limit.admit(from, now)?,
+        (false, 401 | 403 | 429) => gate.control.directory.audit_limit.admit(from, now)?,
         _ => return None,
     };
     // A project that does not exist is left out, whatever the path says.
     let named = path.split('/').nth(2).filter(|_| path.starts_with("/v1/") || path.starts_with("/v2/"));
-    let known = named.filter(|p| control.directory.accounts().project(p).is_some());
-    let mut target: String = path.chars().take(512).collect();
+    let known = named.filter(|p| gate.control.directory.accounts().project(p).is_some());
     if left_out > 0 {
         target.push_str(&format!(" ({left_out} earlier refusals were not recorded)"));
     }

@@ -300,6 +300,24 @@ fn sec_f26_change_of_a_client_that_disconnects_is_audited() {
     );
 }
 
+#[test]
+fn sec_f37_refused_requests_do_not_fill_or_forge_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::start(dir.path(), "");
+    for _ in 0..150 {
+        let head = format!("GET /v2/{}\u{202e}\u{9b}31m{} HTTP/1.1", "x".repeat(100), "y".repeat(20_000));
+        let text = ask(&service, &head, b"");
+        assert!(text.starts_with("HTTP/1.1 4"), "{text}");
+    }
+    service.wait_for_log("/v2/xxx");
+    let log = std::fs::read_to_string(dir.path().join("log")).unwrap();
+    let refused: Vec<&str> = log.lines().filter(|line| line.contains("/v2/xxx")).collect();
+    assert!(refused.len() <= 60, "{} lines for 150 requests of one address", refused.len());
+    for line in refused {
+        assert!(line.len() < 2000 && !line.contains(['\u{202e}', '\u{9b}']), "{line}");
+    }
+}
+
 /// Signs in with a password from an address of this machine; the status of the answer.
 fn sign_in(service: &Service, from: &str, name: &str, password: &str) -> Option<u16> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
