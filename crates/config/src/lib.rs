@@ -172,6 +172,45 @@ mod tests {
     }
 
     #[test]
+    fn sec_f04_allowed_endpoints_that_match_nothing_are_refused() {
+        let of =
+            |key: &str, entry: &str| parse(&format!("[limits]\n{key} = [\"{entry}\"]"), &BTreeMap::new());
+        for key in ["inline_endpoints", "redis_endpoints"] {
+            for entry in [
+                "10.0.0.0/33",
+                "http://a.example",
+                "a.example:9000",
+                "*.example",
+                "",
+                "a b",
+                "::/129",
+                "host/8",
+            ] {
+                let refused = of(key, entry).unwrap_err().message;
+                assert!(refused.contains(key) && refused.contains(entry), "{refused}");
+            }
+            for entry in ["10.0.0.0/8", "a.example", "A.example.", "127.0.0.1", "fd00::/8", "[::1]", "::1"] {
+                assert!(of(key, entry).is_ok(), "{entry}");
+            }
+        }
+    }
+
+    #[test]
+    fn sec_f03_names_that_no_request_can_carry_are_refused() {
+        for text in [
+            "[[project]]\nid=\"a/b\"\nname=\"n\"",
+            "[[project]]\nid=\"..\"\nname=\"n\"",
+            "[[project]]\nid=\"\"\nname=\"n\"",
+            "[[project]]\nid=\"p\"\nname=\"n\"\n[[access_key]]\nak=\"A K\"\nsk=\"x\"\nproject=\"p\"",
+            "[[project]]\nid=\"p\"\nname=\"n\"\n[[access_key]]\nak=\"A/K\"\nsk=\"x\"\nproject=\"p\"",
+            "[[user]]\nname=\"\"\ndomain=\"d\"\npassword_hash=\"x\"",
+            "[[user]]\nname=\"u\"\ndomain=\"d\"\npassword_hash=\"\"",
+        ] {
+            assert!(err(text).contains("must") || err(text).contains("empty"), "{text}: {}", err(text));
+        }
+    }
+
+    #[test]
     fn environment_overrides_the_file() {
         let env = BTreeMap::from([
             ("WHIMBREL_LIMITS__RUNNING_TASKS".to_owned(), "9".to_owned()),

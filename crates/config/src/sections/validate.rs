@@ -1,12 +1,38 @@
 //! Checks of the whole configuration.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use model::error::Result;
 
 use super::{ALL_PROJECTS, Config};
 use crate::invalid;
 use crate::size::bytes_of;
+
+/// What is wrong with an entry of `limits.inline_endpoints` or `limits.redis_endpoints` that can match nothing; none when it is a
+/// host name, an address or a network.
+fn endpoint_fault(text: &str) -> Option<&'static str> {
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    let name = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
+    match bare.split_once('/') {
+        _ if text.contains("://") => Some("is a URL; hint: write only its host"),
+        Some((ip, bits)) => {
+            let width = ip.parse::<IpAddr>().ok().map(|ip| if ip.is_ipv4() { 32 } else { 128 });
+            let fits = width.is_some_and(|width| bits.parse::<u8>().is_ok_and(|bits| bits <= width));
+            (!fits).then_some("is not a network; hint: write it like 10.1.0.0/16")
+        }
+        None if bare.parse::<IpAddr>().is_ok() => None,
+        None if bare.contains('*') => Some("has a wildcard; hint: name each host, or a network"),
+        None if bare.contains(':') => Some("has a port; hint: write only the host"),
+        None if bare.is_empty() || !bare.chars().all(name) => Some("is not a host name"),
+        None => None,
+    }
+}
+
+/// Whether a name may stand in a path of the API and in a header.
+fn is_plain_word(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
 
 impl Config {
     /// As soon as there are several projects, each section says whose it is.
@@ -141,6 +167,15 @@ impl Config {
                 self.limits.memory
             )));
         }
+        let lists = [
+            ("inline_endpoints", &self.limits.allowed_endpoints),
+            ("redis_endpoints", &self.limits.allowed_redis_endpoints),
+        ];
+        for (name, list) in lists {
+            if let Some((entry, fault)) = list.iter().find_map(|e| Some((e, endpoint_fault(e)?))) {
+                return Err(invalid(format!("limits.{name}: `{entry}` {fault}")));
+            }
+        }
         if self.limits.running_tasks == 0 {
             return Err(invalid("limits.running_tasks: must be at least 1"));
         }
@@ -191,6 +226,12 @@ impl Config {
     fn validate_projects(&self) -> Result<()> {
         let mut ids = BTreeSet::new();
         for p in &self.projects {
+            if !is_plain_word(&p.id) || p.id.contains("..") || p.id == "." {
+                return Err(invalid(format!(
+                    "[[project]] id `{}` must consist of letters, digits, `-` and `_`",
+                    p.id
+                )));
+            }
             if !ids.insert(&p.id) {
                 return Err(invalid(format!("[[project]] id `{}` is used twice", p.id)));
             }
@@ -201,6 +242,12 @@ impl Config {
     fn validate_access_keys(&self) -> Result<()> {
         let mut aks = BTreeSet::new();
         for k in &self.access_keys {
+            if !is_plain_word(&k.ak) {
+                return Err(invalid(format!(
+                    "[[access_key]] `{}`: `ak` must consist of letters, digits, `-`, `_` and `.`",
+                    k.ak
+                )));
+            }
             if !aks.insert(&k.ak) {
                 return Err(invalid(format!("[[access_key]] `{}` is listed twice", k.ak)));
             }
@@ -217,6 +264,12 @@ impl Config {
     fn validate_users(&self) -> Result<()> {
         let mut users = BTreeSet::new();
         for u in &self.users {
+            if u.name.trim().is_empty() || u.domain.trim().is_empty() {
+                return Err(invalid("[[user]]: `name` and `domain` must not be empty"));
+            }
+            if u.password_hash.as_deref().is_some_and(|hash| hash.trim().is_empty()) {
+                return Err(invalid(format!("[[user]] `{}`: `password_hash` is empty", u.name)));
+            }
             if !users.insert((&u.domain, &u.name)) {
                 return Err(invalid(format!(
                     "[[user]] `{}` is listed twice in domain `{}`",
