@@ -392,6 +392,10 @@ async fn check_headers(control: &Control, parts: &Parts, from: IpAddr) -> Result
             .map(|()| HeaderCheck::Signed)
             .map_err(|refused| refuse_signature(control, &refused, from));
     }
+    if parts.headers.get_all("x-auth-token").iter().count() > 1 {
+        // Another server in front of this one may have looked at the other.
+        return Err(unauthorised("x-auth-token is present more than once"));
+    }
     let token = parts.headers.get("x-auth-token").and_then(|v| v.to_str().ok()).filter(|t| !t.is_empty());
     let token = token.ok_or_else(|| unauthorised("x-auth-token not found"))?;
     let checked = control.check_token(token).await.map_err(|f| {
