@@ -6,6 +6,7 @@ use runtime::naming::uuid;
 use store::{PENDING_MAX, SLOT_MS, StoreTx, SyncRow};
 
 use crate::Control;
+use crate::catalogue::StoreLocation;
 use crate::secrets::TaskSecrets;
 use crate::task_error::{TaskError, TaskResult};
 
@@ -191,14 +192,36 @@ impl Control {
     }
 
     pub(crate) fn check_places(&self, spec: &TaskSpec) -> TaskResult<()> {
-        if self.catalogue.find(&spec.target, Side::Target).is_none() {
+        let Some(target) = self.catalogue.find(&spec.target, Side::Target) else {
             return Err(TaskError::TargetRegion(spec.target.region.clone()));
+        };
+        let is_directory = matches!(target, StoreLocation::Directory(_));
+        if let Some(fault) = prefix_fault(&spec.save_prefix, is_directory) {
+            return Err(TaskError::Invalid("save_prefix".into(), fault.into()));
         }
         let urls = matches!(spec.selection, model::selection::Selection::UrlList(_));
         if !urls && self.catalogue.find(&spec.source, Side::Source).is_none() {
             return Err(TaskError::SourceRegion(spec.source.region.clone()));
         }
         Ok(())
+    }
+}
+
+/// Why no key can be written below a prefix.
+fn prefix_fault(prefix: &str, is_directory: bool) -> Option<&'static str> {
+    match () {
+        () if prefix.contains('\0') => Some("contains a NUL character"),
+        () if !is_directory => None,
+        () if prefix.starts_with('/') => {
+            Some("begins with `/`, and the target is a directory; hint: write it relative to the bucket")
+        }
+        () if prefix.split('/').any(|s| s == ".." || s == ".") => {
+            Some("contains `.` or `..`, and the target is a directory")
+        }
+        () if prefix.split('/').next() == Some(storage::fs::RESERVED_DIR) => {
+            Some("begins with `.whimbrel`, which the service uses in directories")
+        }
+        () => None,
     }
 }
 
@@ -296,6 +319,17 @@ mod tests {
         assert!(matches!(late.await.unwrap(), Err(TaskError::Quota(_))));
         let mut tx = control.engine.store().read().await.unwrap();
         assert_eq!(tx.list_syncs("p", Some(true), 0, 1).await.unwrap().1, RUNNING_MAX);
+    }
+
+    #[test]
+    fn sec_f22_prefix_leads_nowhere_else_in_a_directory() {
+        for bad in ["/etc/", "..", "a/../b", "../", ".whimbrel/x", "./a"] {
+            assert!(prefix_fault(bad, true).is_some() && prefix_fault(bad, false).is_none(), "{bad}");
+        }
+        for good in ["", "a/", "a..b/", ".whimbrel-x/", "a/.whimbrel/"] {
+            assert!(prefix_fault(good, true).is_none(), "{good}");
+        }
+        assert!(prefix_fault("a\0b", false).is_some());
     }
 
     #[test]
