@@ -17,6 +17,14 @@ use crate::runner::run;
 
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
+/// A task may have been deleted since the plan was made: nothing is left to do then.
+fn unless_deleted<T>(done: Result<T>) -> Result<Option<T>> {
+    match done {
+        Err(failure) if failure.kind == Kind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
+}
+
 impl Engine {
     /// Works until `stop`, then lets every task come to rest in the ledger (not in its visible state), so
     /// that the next start goes on without a human.
@@ -94,13 +102,14 @@ impl Engine {
                 Step::Stop(id) => self.signal_stop(id),
                 Step::MarkPaused(id) => {
                     let mut tx = self.store.write().await?;
-                    let _ = tx.apply(id, Event::Drained, now).await?;
-                    tx.commit().await?;
+                    if unless_deleted(tx.apply(id, Event::Drained, now).await)?.is_some() {
+                        tx.commit().await?;
+                    }
                 }
                 Step::Expire(id) => {
                     let late = Error::new(Kind::Timeout, "wait", "the task was not scheduled within 30 days");
                     let mut tx = self.store.write().await?;
-                    if tx.expire(id, &late, now).await? {
+                    if unless_deleted(tx.expire(id, &late, now).await)? == Some(true) {
                         tx.commit().await?;
                     }
                 }
@@ -131,5 +140,19 @@ impl Engine {
             let rate = model::policy::limit_at(&task.spec.windows, minute).unwrap_or(task.spec.bandwidth);
             progress.bandwidth.set_rate(if rate == 0 { 0 } else { (rate / sharing.max(1)).max(1) });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deleted_task_is_no_failure_of_the_dispatcher() {
+        let gone: Result<()> = Err(Error::new(Kind::NotFound, "task", "task 1 does not exist"));
+        assert_eq!(unless_deleted(gone).unwrap(), None);
+        assert_eq!(unless_deleted(Ok(1)).unwrap(), Some(1));
+        let broken: Result<()> = Err(Error::new(Kind::Internal, "store", "the database has failed"));
+        assert!(unless_deleted(broken).is_err());
     }
 }

@@ -29,7 +29,10 @@ const MAX_ATTEMPTS: u32 = 5;
 pub(crate) async fn run(engine: Arc<Engine>, id: TaskId) -> TaskId {
     let stop = CancellationToken::new();
     // However it ends, no worker holds the task afterwards.
-    if let Err(failure) = catch_panic(run_leased(&engine, id, stop)).await.flatten() {
+    let done = catch_panic(run_leased(&engine, id, stop)).await.flatten();
+    // It may be deleted while it is picked up.
+    let is_deleted = |f: &Error| f.kind == Kind::NotFound && f.side == Side::Local;
+    if let Err(failure) = done.or_else(|f| if is_deleted(&f) { Ok(()) } else { Err(f) }) {
         tracing::error!(task = id, "cannot run task {id}: {failure}");
         // It stays dispatched for this long, so that the dispatcher does not try again at once.
         tokio::time::sleep(RETRY_DELAY).await;
