@@ -46,6 +46,22 @@ struct Run {
     deleted: Tally,
 }
 
+/// Removes the state of an earlier run, unless another process uses it: that would go on with files that have no name.
+fn remove_state(dir: &Path) -> Result<()> {
+    // The store holds this lock while it is open.
+    let lock = std::fs::File::options().write(true).open(dir.join("lock"));
+    if lock.is_ok_and(|lock| lock.try_lock().is_err()) {
+        let m = format!(
+            "{} is in use by another whimbrel process; hint: stop it or choose another directory",
+            dir.display()
+        );
+        return Err(Error::new(Kind::Conflict, "state", m));
+    }
+    std::fs::remove_dir_all(dir).map_err(|e| {
+        Error::new(Kind::ReadOnly, "state", format!("{}: {e}", dir.display())).caused_by(e)
+    })
+}
+
 pub(crate) async fn run(args: &Copy, printer: &Printer) -> Result<Exit> {
     let clock = flow_control::clock::system();
     let ends = EndPair::new(&args.source, &args.target, &args.ends, clock.clone())?;
@@ -59,9 +75,7 @@ pub(crate) async fn run(args: &Copy, printer: &Printer) -> Result<Exit> {
     }
     let dir = ledger_dir(args, &ends, &spec)?;
     if args.no_resume && dir.exists() {
-        std::fs::remove_dir_all(&dir).map_err(|e| {
-            Error::new(Kind::ReadOnly, "state", format!("{}: {e}", dir.display())).caused_by(e)
-        })?;
+        remove_state(&dir)?;
     }
     let store = Store::embedded(&dir).await?;
     if let Some(file) = &args.list_file {
@@ -380,4 +394,21 @@ fn tempdir() -> Result<PathBuf> {
     std::fs::create_dir(&dir)
         .map_err(|e| Error::new(Kind::ReadOnly, "dry-run", format!("{}: {e}", dir.display())).caused_by(e))?;
     Ok(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn state_of_a_running_copy_is_not_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        let store = Store::embedded(&state).await.unwrap();
+        assert_eq!(remove_state(&state).unwrap_err().kind, Kind::Conflict);
+        assert!(state.join("whimbrel.db").exists());
+        drop(store);
+        remove_state(&state).unwrap();
+        assert!(!state.exists());
+    }
 }
