@@ -165,7 +165,7 @@ async fn listing(store: &SharedStore, name: &str) {
             let request = ListRequest { prefix: "l/".into(), from: from.clone(), max, delimiter: None };
             let page = store.list(&request).await.unwrap();
             assert!(page.entries.len() <= max as usize, "{name}");
-            found.extend(page.entries.iter().map(|e| e.key.to_string()));
+            found.extend(page.entries.iter().map(|e| e.key.to_text().into_owned()));
             match page.next {
                 Some(next) => {
                     assert_ne!(next, from, "{name}: a page leads to where it began");

@@ -36,7 +36,7 @@ async fn symlinks_out_of_the_root_are_not_followed() {
         assert!(fs.write(&Key::from("out/new"), &Meta::default(), Body::bytes("x")).await.is_err());
     }
     let page = fs.list(&ListRequest { max: 10, ..ListRequest::default() }).await.unwrap();
-    let keys: Vec<String> = page.entries.iter().map(|e| e.key.to_string()).collect();
+    let keys: Vec<String> = page.entries.iter().map(|e| e.key.to_text().into_owned()).collect();
     assert_eq!(keys, ["inside", "near"]);
     assert!(!outside.path().join("new").exists());
 }
@@ -148,7 +148,7 @@ async fn folder_markers_and_empty_directories_are_listed() {
     fs.write(&Key::from("marked/x"), &Meta::default(), Body::bytes("x")).await.unwrap();
     fs.write(&Key::from("plain/x"), &Meta::default(), Body::bytes("x")).await.unwrap();
     let page = fs.list(&ListRequest { max: 10, ..ListRequest::default() }).await.unwrap();
-    let keys: Vec<String> = page.entries.iter().map(|e| e.key.to_string()).collect();
+    let keys: Vec<String> = page.entries.iter().map(|e| e.key.to_text().into_owned()).collect();
     assert_eq!(keys, ["empty/", "marked/", "marked/x", "plain/x"]);
     let failure = fs.write(&Key::from("full/"), &Meta::default(), Body::bytes("x")).await.unwrap_err();
     assert_eq!(failure.kind, Kind::InvalidKey);

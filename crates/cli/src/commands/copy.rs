@@ -57,9 +57,8 @@ fn remove_state(dir: &Path) -> Result<()> {
         );
         return Err(Error::new(Kind::Conflict, "state", m));
     }
-    std::fs::remove_dir_all(dir).map_err(|e| {
-        Error::new(Kind::ReadOnly, "state", format!("{}: {e}", dir.display())).caused_by(e)
-    })
+    std::fs::remove_dir_all(dir)
+        .map_err(|e| Error::new(Kind::ReadOnly, "state", format!("{}: {e}", dir.display())).caused_by(e))
 }
 
 pub(crate) async fn run(args: &Copy, printer: &Printer) -> Result<Exit> {

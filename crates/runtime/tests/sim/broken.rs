@@ -74,7 +74,8 @@ impl Broken {
 
     /// Whether the listing shows a key.
     async fn lists(&self, key: &Key) -> Result<bool> {
-        let mut request = ListRequest { prefix: key.to_string(), max: 1000, ..ListRequest::default() };
+        let mut request =
+            ListRequest { prefix: key.to_text().into_owned(), max: 1000, ..ListRequest::default() };
         loop {
             let page = self.inner.list(&request).await?;
             if page.entries.iter().any(|e| e.key == *key) {
