@@ -21,6 +21,8 @@ pub struct Config {
     pub data_dir: String,
     /// `sqlite`, or a PostgreSQL URL.
     pub database: String,
+    /// The same PostgreSQL database without a pgbouncer between: changes are heard there.
+    pub database_direct: Option<String>,
     /// Zone of bandwidth windows and stamps, minutes east of UTC.
     pub time_zone_minutes: i32,
     /// TLS; none: plain HTTP.
@@ -60,6 +62,7 @@ impl Default for Config {
             metrics_listen: None,
             data_dir: "./whimbrel-data".into(),
             database: "sqlite".into(),
+            database_direct: None,
             time_zone_minutes: 0,
             tls: None,
             audit: Audit::default(),

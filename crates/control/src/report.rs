@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use flow_control::caller_limit::{CallerLimit, Reservation};
@@ -39,6 +39,22 @@ pub struct ReportFile {
     /// Bytes.
     pub length: u64,
     _place: Reservation<String>,
+}
+
+/// Where outcomes are read from.
+enum OutcomeSource {
+    Own(PathBuf),
+    /// Removed when it is dropped.
+    Copy(tempfile::TempPath),
+}
+
+impl OutcomeSource {
+    fn path(&self) -> &Path {
+        match self {
+            OutcomeSource::Own(path) => path,
+            OutcomeSource::Copy(path) => path,
+        }
+    }
 }
 
 fn failed(e: std::io::Error) -> Error {
@@ -79,8 +95,8 @@ impl Control {
         let len = self.engine.store().read().await?.task_of(project, id).await?.outcome_len;
         let place = self.reports.0.reserve(project.to_owned(), 1);
         let place = place.ok_or(TaskError::Busy("too many reports of this project are read"))?;
-        let outcome = object_migration::ledger::outcome::path_in(self.engine.data_dir(), id);
         let spool = self.engine.data_dir().join("spool");
+        let outcome = self.outcome_file(id, len, &spool).await?;
         // Dropped with this call, also where its caller leaves.
         let waits = Arc::new(());
         let waiting = Arc::downgrade(&waits);
@@ -90,9 +106,9 @@ impl Control {
             disk_space::check_for(&spool, len.saturating_mul(BYTES_PER_OUTCOME_BYTE))?;
             let mut temp = tempfile::NamedTempFile::new_in(&spool).map_err(failed)?;
             match form {
-                Some(form) => object_migration::report::table::write(&outcome, len, temp.path(), form)?,
+                Some(form) => object_migration::report::table::write(outcome.path(), len, temp.path(), form)?,
                 None => {
-                    let mut lines = object_migration::ledger::outcome::lines(&outcome, len)?;
+                    let mut lines = object_migration::ledger::outcome::lines(outcome.path(), len)?;
                     copy(&mut lines, &mut temp, &spool, &waiting)?;
                 }
             }
@@ -103,6 +119,20 @@ impl Control {
         let made = made.await.map_err(|e| Error::new(Kind::Internal, "report", e.to_string()));
         drop(waits);
         made.and_then(|file| file).map_err(TaskError::Internal)
+    }
+
+    /// The outcomes of a task as a file: that of this process, or a copy of what another wrote to a shared database.
+    async fn outcome_file(&self, id: TaskId, len: u64, spool: &Path) -> Result<OutcomeSource> {
+        let store = self.engine.store();
+        if !store.is_shared() {
+            let path = object_migration::ledger::outcome::path_in(self.engine.data_dir(), id);
+            return Ok(OutcomeSource::Own(path));
+        }
+        seal::private_dir(spool).map_err(failed)?;
+        disk_space::check_for(spool, len)?;
+        let path = tempfile::NamedTempFile::new_in(spool).map_err(failed)?.into_temp_path();
+        object_migration::ledger::outcome::fetch(store, id, &path, len).await?;
+        Ok(OutcomeSource::Copy(path))
     }
 }
 

@@ -141,12 +141,13 @@ impl Store {
     }
 
     /// The store in a PostgreSQL database, which other processes use as well. The keyring must be in `data_dir` already: a
-    /// new one could not open what others have sealed.
+    /// new one could not open what others have sealed. `direct` is the URL of the database itself where `url` leads to a
+    /// pgbouncer.
     ///
     /// # Errors
     /// When the database cannot be reached or has another schema version; [`Kind::Invalid`] when the keyring is missing or
     /// is another one's.
-    pub async fn shared(url: &str, data_dir: &Path) -> Result<Self> {
+    pub async fn shared(url: &str, direct: Option<&str>, data_dir: &Path) -> Result<Self> {
         let ring = sealing::KeyringSource::existing(data_dir)?;
         let version = postgres::schema::migrate_empty(url).await?;
         if !version.is_current() {
@@ -159,7 +160,7 @@ impl Store {
         let backend = Arc::new(postgres::Postgres::connect(url).await?);
         let store = Self { is_shared: true, ..Self::over(backend, ring) };
         store.prove_keys().await?;
-        postgres::listen::start(postgres::target(url)?, Arc::downgrade(&store.changed));
+        postgres::listen::start(postgres::target(direct.unwrap_or(url))?, Arc::downgrade(&store.changed));
         Ok(store)
     }
 

@@ -32,7 +32,7 @@ pub(crate) const MIGRATIONS: [&str; 15] = [
     include_str!("../migrations/sqlite/0012_notices_by_project.sql"),
     include_str!("../migrations/sqlite/0013_run_began.sql"),
     include_str!("../migrations/sqlite/0014_sessions.sql"),
-    include_str!("../migrations/sqlite/0016_token_parents.sql"),
+    include_str!("../migrations/sqlite/0015_token_parents.sql"),
 ];
 
 type Response<T> = oneshot::Sender<Result<T>>;

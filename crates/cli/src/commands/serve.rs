@@ -105,7 +105,7 @@ pub(super) async fn open_database(config: &Config) -> Result<Database> {
         let store = open_embedded(config).await?;
         return Ok(Database { store, clock: flow_control::clock::system(), following: None });
     }
-    let store = Store::shared(&config.database, Path::new(&config.data_dir)).await?;
+    let store = Store::shared(&config.database, config.database_direct.as_deref(), Path::new(&config.data_dir)).await?;
     let now = store.database_time().await?.unwrap_or_default();
     let clock = Arc::new(FollowingClock::new(now));
     Ok(Database { store, clock: clock.clone(), following: Some(clock) })
@@ -322,6 +322,7 @@ fn left_for_the_next_start(began: &Config, now: &Config) -> Vec<String> {
         ("metrics_listen", began.metrics_listen != now.metrics_listen),
         ("data_dir", began.data_dir != now.data_dir),
         ("database", began.database != now.database),
+        ("database_direct", began.database_direct != now.database_direct),
         ("time_zone_minutes", began.time_zone_minutes != now.time_zone_minutes),
         ("limits.memory", began.limits.memory_bytes() != now.limits.memory_bytes()),
         ("[tls] added or removed", began.tls.is_some() != now.tls.is_some()),

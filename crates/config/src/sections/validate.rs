@@ -153,10 +153,13 @@ impl Config {
         let sqlite = self.database == "sqlite";
         if !sqlite && !self.database.starts_with("postgres://") && !self.database.starts_with("postgresql://")
         {
-            return Err(invalid(format!(
-                "database: `{}` is neither `sqlite` nor a postgres:// URL",
-                self.database
-            )));
+            // It may hold a password.
+            return Err(invalid("database: the value is neither `sqlite` nor a postgres:// URL"));
+        }
+        if let Some(direct) = &self.database_direct
+            && (sqlite || !direct.starts_with("postgres://") && !direct.starts_with("postgresql://"))
+        {
+            return Err(invalid("database_direct: must be a postgres:// URL beside that of `database`"));
         }
         if !(-14 * 60..=14 * 60).contains(&self.time_zone_minutes) {
             return Err(invalid("time_zone_minutes: must be from -840 to 840"));
