@@ -9,7 +9,11 @@ use crate::invalid;
 
 /// Keys of the file's top level and of each section; sections marked `true` are lists.
 const SECTIONS: [(&str, bool, &[&str]); 12] = [
-    ("", false, &["listen", "metrics_listen", "data_dir", "database", "database_direct", "time_zone_minutes"]),
+    (
+        "",
+        false,
+        &["listen", "metrics_listen", "data_dir", "database", "database_direct", "time_zone_minutes"],
+    ),
     ("tls", false, &["cert", "key"]),
     ("audit", false, &["file", "stdout"]),
     (

@@ -114,10 +114,10 @@ async fn keep_lease(engine: Arc<Engine>, id: TaskId, fence: i64, stop: Cancellat
                     renewed = Instant::now();
                     !held || should_stop(&engine, id).await
                 }
-                // The database may come back in time. Nothing is written to it until then.
+                // A shared database may come back in time; nothing is written to it until then. An embedded one has failed.
                 Err(failure) => {
                     tracing::warn!(task = id, "cannot renew the lease of task {id}: {failure}");
-                    renewed.elapsed() >= FENCE_AFTER
+                    !engine.store.is_shared() || renewed.elapsed() >= FENCE_AFTER
                 }
             },
         };
@@ -134,13 +134,19 @@ async fn renew_lease(engine: &Engine, id: TaskId, fence: i64) -> Result<bool> {
         tx.commit().await?;
         Ok(held)
     };
+    if !engine.store.is_shared() {
+        // Nobody else may claim it, however long the disk takes.
+        return renewing.await;
+    }
     let late = |_| Error::new(Kind::Timeout, "renew", "the database did not answer in time");
     tokio::time::timeout(RENEW_INTERVAL, renewing).await.map_err(late)?
 }
 
 async fn should_stop(engine: &Engine, id: TaskId) -> bool {
-    let Ok(mut tx) = engine.store.read().await else { return false };
-    match tx.task(id).await {
+    let read = async { engine.store.read().await?.task(id).await };
+    // A database that does not answer must not keep the lease from being renewed, or given up.
+    let Ok(read) = tokio::time::timeout(RENEW_INTERVAL, read).await else { return false };
+    match read {
         Ok(Some(task)) => task.state.visible() == Visible::Pausing,
         Ok(None) => true,
         Err(_) => false,

@@ -105,7 +105,9 @@ pub(super) async fn open_database(config: &Config) -> Result<Database> {
         let store = open_embedded(config).await?;
         return Ok(Database { store, clock: flow_control::clock::system(), following: None });
     }
-    let store = Store::shared(&config.database, config.database_direct.as_deref(), Path::new(&config.data_dir)).await?;
+    let store =
+        Store::shared(&config.database, config.database_direct.as_deref(), Path::new(&config.data_dir))
+            .await?;
     let now = store.database_time().await?.unwrap_or_default();
     let clock = Arc::new(FollowingClock::new(now));
     Ok(Database { store, clock: clock.clone(), following: Some(clock) })

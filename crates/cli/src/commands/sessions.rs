@@ -20,7 +20,9 @@ pub(crate) async fn run(args: &Sessions, printer: &Printer) -> Result<Exit> {
         let m = "database: an embedded database has one process and no sessions";
         return Err(Error::new(Kind::Invalid, "configuration", m));
     }
-    let store = Store::shared(&config.database, config.database_direct.as_deref(), Path::new(&config.data_dir)).await?;
+    let store =
+        Store::shared(&config.database, config.database_direct.as_deref(), Path::new(&config.data_dir))
+            .await?;
     match &args.action {
         SessionsAction::List => list(&store, args.json, printer).await,
         SessionsAction::Drain { id } => drain(&store, id, args.json, printer).await,

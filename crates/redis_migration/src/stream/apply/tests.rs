@@ -117,11 +117,7 @@ fn cluster_wide_command_of_one_master_is_not_applied_to_others() {
     for line in ["RESTORE-ASKING k 0 x ABSTTL", "CLUSTER SYNCSLOTS FINISH", "flushall", "FLUSHDB"] {
         let (mut applier, mut out) =
             (applying(Route::default()).for_cluster_master(MasterRank::First), server(Some(names())));
-        assert_eq!(
-            feed(&mut applier, &[line], &mut out).unwrap_err().reason,
-            Reason::FullResync,
-            "{line}"
-        );
+        assert_eq!(feed(&mut applier, &[line], &mut out).unwrap_err().reason, Reason::FullResync, "{line}");
         assert!(out.out.is_empty());
     }
     for (master_rank, written) in [(MasterRank::First, 3), (MasterRank::Other, 0)] {

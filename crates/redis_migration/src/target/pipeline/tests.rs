@@ -10,13 +10,13 @@ fn red_07_transaction_errors_are_classified_by_the_exec_reply() {
         check_applied("p", refused, &reply).err().map(|f| (f.kind, f.reason))
     };
     assert_eq!(of(None, Reply::Array(vec![Reply::Simple("OK".into())])), None);
-    assert_eq!(
-        of(None, Reply::Array(vec![error("WRONGTYPE x")])),
-        Some((Kind::Conflict, Reason::Diverged))
-    );
+    assert_eq!(of(None, Reply::Array(vec![error("WRONGTYPE x")])), Some((Kind::Conflict, Reason::Diverged)));
     let aborted = || error("EXECABORT Transaction discarded because of previous errors.");
     assert_eq!(of(Some("OOM command not allowed"), aborted()), Some((Kind::NoSpace, Reason::Unspecified)));
-    assert_eq!(of(Some("MISCONF Redis is configured"), aborted()), Some((Kind::Unavailable, Reason::Unspecified)));
+    assert_eq!(
+        of(Some("MISCONF Redis is configured"), aborted()),
+        Some((Kind::Unavailable, Reason::Unspecified))
+    );
     let late = error("EXECABORT Transaction discarded because of: NOREPLICAS Not enough good replicas");
     assert_eq!(of(None, late), Some((Kind::Unavailable, Reason::Unspecified)));
     // RED-01: without MULTI each command was done alone.
