@@ -77,6 +77,11 @@ impl Link {
         *self.shared.pass.lock().unwrap() = Some(bytes);
     }
 
+    /// A cut that was planned, and has not happened yet, does not happen.
+    pub(crate) fn cancel_cut(&self) {
+        *self.shared.pass.lock().unwrap() = None;
+    }
+
     /// Nothing passes for a while.
     pub(crate) async fn hold(&self, time: Duration) {
         self.shared.held.send_replace(true);

@@ -296,6 +296,8 @@ impl Run {
     }
 
     async fn last(&mut self) -> Result<(), String> {
+        // A migration that is cut off before it has reached the target once ends instead of trying again.
+        self.to_target.cancel_cut();
         let last = migration(self.to_source.port, self.to_target.port, Until::CaughtUp);
         let done = tokio::time::timeout(Duration::from_secs(60), last.run()).await;
         let done = done.map_err(|_| "the last mover does not come to its end")?;
