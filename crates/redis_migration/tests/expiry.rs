@@ -181,6 +181,49 @@ async fn keys_expired_at_the_target_during_a_gap_are_restored() {
     assert!(target.servers.iter().all(nothing_is_doubted));
 }
 
+/// A key that a change should have replaced has another type at the target, and is still suspect after a restart: what changes it
+/// then may fail.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retyped_key_is_repaired_after_a_restart() {
+    for commands in [
+        &["RENAME {x}hash {x}other", "HSET {x}other b 2"][..],
+        &["COPY {x}hash {x}other REPLACE", "HINCRBY {x}other b 2", "DEL {x}hash"],
+    ] {
+        let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
+        source.run("HSET {x}hash a 1");
+        source.run("PEXPIRE {x}hash 1500");
+        source.run("RPUSH {x}other v");
+        assert!(migration(&source, &target, Until::CaughtUp).run().await.unwrap().done);
+        source.run("PERSIST {x}hash");
+        while target.run("EXISTS {x}hash").number() != Some(0) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        source.run(commands[0]);
+        // Slow enough that the run is killed before it has caught up; the replication backlog holds 1 MiB.
+        let mut to = source.connect();
+        for i in 0..8 {
+            let (key, value) = (format!("filler:{i}"), vec![b'v'; 64 << 10]);
+            to.call(&[b"SET", key.as_bytes(), &value]);
+        }
+        let mut killed = migration(&source, &target, Until::Stopped);
+        killed.options.bandwidth = Arc::new(flow_control::budget::Bandwidth::new(64 << 10));
+        let task = tokio::spawn(async move { killed.run().await });
+        while target.run("ZCARD whimbrel:redis:doubted:test").number() != Some(2) {
+            assert!(!task.is_finished());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        task.abort();
+        assert_eq!(target.run("TYPE {x}other"), Reply::Simple("list".into()), "nothing was repaired yet");
+        for line in &commands[1..] {
+            source.run(line);
+        }
+        let summary = migration(&source, &target, Until::CaughtUp).run().await.unwrap();
+        assert_eq!((summary.done, summary.full_syncs), (true, 0), "{summary:?}");
+        same(&source, &target).await;
+        assert!(nothing_is_doubted(&target));
+    }
+}
+
 /// Where the target runs no scripts, what is touched is listed unseen.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_scripts_renewed_keys_are_restored() {

@@ -98,6 +98,12 @@ impl ExpiryGuard {
         self.set_lagging();
     }
 
+    /// Keys that an earlier run left suspect: they may be of another type than at the source.
+    pub(crate) fn recall_retyped(&mut self, key_refs: impl Iterator<Item = KeyRef>) {
+        let room = RETYPED_MAX.saturating_sub(self.retyped.len());
+        self.retyped.extend(key_refs.take(room));
+    }
+
     /// The target lags.
     pub(crate) fn set_lagging(&mut self) {
         self.phase = Phase::Lagging;
@@ -165,6 +171,10 @@ impl ExpiryGuard {
         self.suspect(key_refs, true)
     }
 
+    fn any_retyped(&self, key_refs: &[KeyRef]) -> bool {
+        key_refs.iter().any(|key_ref| self.retyped.contains(key_ref))
+    }
+
     fn add_retyped(&mut self, key_refs: &[KeyRef]) {
         if self.retyped.len() < RETYPED_MAX {
             self.retyped.extend(key_refs.iter().cloned());
@@ -198,7 +208,7 @@ impl ExpiryGuard {
             self.forget_checked(&key_refs);
             return Verdict::Suspect(self.suspect(key_refs, true));
         }
-        if overwrites_key(name, args) {
+        if overwrites_key(name, args) && !(depends_on_value(name, args) && self.any_retyped(&key_refs)) {
             self.forget_checked(&key_refs);
             for key_ref in &key_refs {
                 self.retyped.remove(key_ref);
@@ -223,9 +233,7 @@ impl ExpiryGuard {
     /// What a change that depends on its keys does to them.
     fn classify(&self, name: &[u8], args: &[&[u8]], key_refs: &[KeyRef]) -> Change {
         // A script cannot be called by another.
-        let retyped = args.len() <= SCRIPT_ARGUMENTS_MAX
-            && !is_script(name)
-            && key_refs.iter().any(|key_ref| self.retyped.contains(key_ref));
+        let retyped = args.len() <= SCRIPT_ARGUMENTS_MAX && !is_script(name) && self.any_retyped(key_refs);
         Change {
             single_key: key_refs.len() == 1,
             persists: name == b"PERSIST",
@@ -293,6 +301,15 @@ fn overwrites_key(name: &[u8], args: &[&[u8]]) -> bool {
         b"SET" => !args.iter().skip(3).any(|word| word.eq_ignore_ascii_case(b"KEEPTTL")),
         b"SETEX" | b"PSETEX" | b"SETNX" | b"MSET" | b"MSETNX" | b"GETSET" | b"DEL" | b"UNLINK"
         | b"GETDEL" | b"RESTORE" => true,
+        _ => false,
+    }
+}
+
+/// Of these, the command fails or does nothing when its key has another type, or is not missing.
+fn depends_on_value(name: &[u8], args: &[&[u8]]) -> bool {
+    match name {
+        b"SETNX" | b"MSETNX" | b"GETSET" | b"GETDEL" => true,
+        b"RESTORE" => !args.iter().skip(4).any(|word| word.eq_ignore_ascii_case(b"REPLACE")),
         _ => false,
     }
 }
@@ -422,6 +439,26 @@ mod tests {
         );
         expiry_guard.finish();
         assert_eq!(look(&mut expiry_guard, "RENAME a b"), "");
+    }
+
+    #[test]
+    fn suspects_of_an_earlier_run_may_be_retyped() {
+        let mut expiry_guard = ExpiryGuard::default();
+        expiry_guard.start(true, true);
+        expiry_guard.recall_retyped([(3, b"k".to_vec()), (3, b"l".to_vec())].into_iter());
+        for (line, want) in [
+            ("INCR k", "within k 5 600000 0 1 3:k INCR k"),
+            ("SETNX k v", "within k 5 600000 0 1 3:k SETNX k v"),
+            ("GETSET k v", "within k 5 600000 0 1 3:k GETSET k v"),
+            ("RESTORE k 0 x", "within k 5 600000 0 1 3:k RESTORE k 0 x"),
+            ("RESTORE k 0 x REPLACE", ""),
+            ("GETSET k v", ""),
+            ("INCR k", "before k 5 600000 0 1 3:k"),
+            ("DEL l", ""),
+            ("SETNX l v", ""),
+        ] {
+            assert_eq!(look(&mut expiry_guard, line), want, "{line}");
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::source::psync::Position;
 use crate::source::spool::Spool;
 use crate::stream::apply::{Applier, CommandOutcome};
 use crate::stream::connections::{Connections, SessionEnd};
-use crate::stream::key_repair::KeyRepair;
+use crate::stream::key_repair::{KeyRepair, recall_suspects};
 use crate::target::Writer;
 use crate::target::cluster::Received;
 use crate::target::functions::{self, LibraryCommand};
@@ -122,6 +122,8 @@ impl<'a> Follower<'a> {
     }
 
     async fn follow(&mut self, spool: &Spool) -> Result<SessionEnd> {
+        let names = &self.migration.names;
+        recall_suspects(&mut self.connections, names, &mut self.applier.expiry_guard).await?;
         let mut tick = tokio::time::interval(PROBE_INTERVAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (stop, finish) = (self.migration.stop.clone(), self.migration.finish.clone());

@@ -30,9 +30,11 @@ use crate::stream::expiry_guard::ExpiryGuard;
 use crate::stream::operation::{Encoder, Operation};
 use crate::target::Writer;
 
-/// Suspects that are read together at a server, and of one slot of a cluster: the last index.
-const LAST_SUSPECT: &[u8] = b"9999";
-const LAST_SUSPECT_OF_SLOT: &[u8] = b"63";
+/// Suspects that are read together at a server, and of one slot of a cluster.
+const PAGE_SUSPECTS: u64 = 10_000;
+const PAGE_SUSPECTS_OF_SLOT: u64 = 64;
+/// Pages that are read when a run begins.
+const RECALLED_PAGES_MAX: u64 = 50;
 /// Keys that the source is asked for together, and how many bytes of values are enough.
 const BATCH_KEYS: std::ops::RangeInclusive<usize> = 8..=512;
 const BATCH_BYTES: usize = 4 << 20;
@@ -143,23 +145,7 @@ impl KeyRepair {
                 .map(|(key_ref, always_refetch)| SuspectKey { key_ref, always_refetch })
                 .collect();
         } else {
-            let (lists, last) = match &connections.writer {
-                Writer::Standalone(_) => (vec![names.suspects.clone()], LAST_SUSPECT),
-                Writer::Cluster(_) => {
-                    ((0..SLOTS).map(|slot| names.slot_suspects(slot)).collect(), LAST_SUSPECT_OF_SLOT)
-                }
-            };
-            for reply in
-                connections.target.call_each(&lists, &[b"ZRANGE"], &[b"0", last, b"WITHSCORES"]).await?
-            {
-                for pair in reply.array().unwrap_or_default().chunks(2) {
-                    let [member, weight] = pair else { continue };
-                    if let Some((db, key)) = member.text().and_then(decode_key_ref) {
-                        let always_refetch = weight.text() != Some(b"0");
-                        self.suspects.push(SuspectKey { key_ref: (db, key.to_vec()), always_refetch });
-                    }
-                }
-            }
+            self.suspects = read_suspects(connections, names, 0).await?;
         }
         // Those of one database are asked for together.
         self.suspects.sort_by_key(|suspect| suspect.key_ref.0);
@@ -303,6 +289,57 @@ fn parse_replies(
         })
     });
     Ok((offset, states))
+}
+
+/// A page of the suspects that the target lists, of each list that it has.
+async fn read_suspects(
+    connections: &mut Connections,
+    names: &KeyNames,
+    page: u64,
+) -> Result<Vec<SuspectKey>> {
+    let (lists, length) = match &connections.writer {
+        Writer::Standalone(_) => (vec![names.suspects.clone()], PAGE_SUSPECTS),
+        Writer::Cluster(_) => {
+            ((0..SLOTS).map(|slot| names.slot_suspects(slot)).collect(), PAGE_SUSPECTS_OF_SLOT)
+        }
+    };
+    let [first, last] = [page * length, (page + 1) * length - 1].map(|index| index.to_string().into_bytes());
+    let mut suspects = Vec::new();
+    for reply in connections.target.call_each(&lists, &[b"ZRANGE"], &[&first, &last, b"WITHSCORES"]).await? {
+        for pair in reply.array().unwrap_or_default().chunks(2) {
+            let [member, weight] = pair else { continue };
+            if let Some((db, key)) = member.text().and_then(decode_key_ref) {
+                let always_refetch = weight.text() != Some(b"0");
+                suspects.push(SuspectKey { key_ref: (db, key.to_vec()), always_refetch });
+            }
+        }
+    }
+    Ok(suspects)
+}
+
+/// Tells the guard which suspects an earlier run left at the target: a change that would have replaced one of them may not have
+/// been made, and only that run knew.
+///
+/// # Errors
+/// What the target answers.
+pub(crate) async fn recall_suspects(
+    connections: &mut Connections,
+    names: &KeyNames,
+    expiry_guard: &mut ExpiryGuard,
+) -> Result<()> {
+    if !expiry_guard.lists_at_target() {
+        return Ok(());
+    }
+    for page in 0..RECALLED_PAGES_MAX {
+        let suspects = read_suspects(connections, names, page).await?;
+        if suspects.is_empty() {
+            break;
+        }
+        // Of the others, only the key itself was changed: they are of the right type.
+        let retyped = suspects.into_iter().filter(|suspect| suspect.always_refetch);
+        expiry_guard.recall_retyped(retyped.map(|suspect| suspect.key_ref));
+    }
+    Ok(())
 }
 
 /// These keys are right now: they leave the list.
