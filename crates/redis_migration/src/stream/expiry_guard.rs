@@ -104,6 +104,11 @@ impl ExpiryGuard {
         self.retyped.extend(key_refs.take(room));
     }
 
+    /// A key was read again and written as the source has it, with its expiry: the target's clock counts again.
+    pub(crate) fn set_repaired(&mut self, key_ref: &KeyRef) {
+        self.checked.remove(key_ref);
+    }
+
     /// The target lags.
     pub(crate) fn set_lagging(&mut self) {
         self.phase = Phase::Lagging;
@@ -459,6 +464,17 @@ mod tests {
         ] {
             assert_eq!(look(&mut expiry_guard, line), want, "{line}");
         }
+    }
+
+    #[test]
+    fn repaired_key_is_checked_again() {
+        let mut expiry_guard = ExpiryGuard::default();
+        expiry_guard.start(true, true);
+        assert_eq!(look(&mut expiry_guard, "INCR k"), "before k 5 600000 0 1 3:k");
+        assert_eq!(look(&mut expiry_guard, "INCR k"), "");
+        // What was read while the target had caught up may be written when it lags again.
+        expiry_guard.set_repaired(&(3, b"k".to_vec()));
+        assert_eq!(look(&mut expiry_guard, "INCR k"), "before k 5 600000 0 1 3:k");
     }
 
     #[test]

@@ -241,6 +241,7 @@ impl KeyRepair {
                     self.written += 1;
                 }
             }
+            expiry_guard.set_repaired(&suspect.key_ref);
             done.push(suspect.key_ref);
         }
         loader.finish_batch().await?;
