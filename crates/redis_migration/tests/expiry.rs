@@ -229,14 +229,24 @@ async fn retyped_key_is_repaired_after_a_restart() {
 async fn without_scripts_renewed_keys_are_restored() {
     let source = Redis::start("REDIS_7_0", &[]);
     let target = Redis::start("REDIS_7_0", &["--rename-command", "EVAL", ""]);
-    source.run("HSET session a 1 b 2");
-    source.run("PEXPIRE session 1500");
+    source.run("RPUSH other v");
+    for key in ["session", "renamed"] {
+        source.run(&format!("HSET {key} a 1 b 2"));
+        source.run(&format!("PEXPIRE {key} 1500"));
+    }
     assert!(migration(&source, &target, Until::CaughtUp).run().await.unwrap().done);
     source.run("PERSIST session");
-    while target.run("EXISTS session").number() != Some(0) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    source.run("PERSIST renamed");
+    for key in ["session", "renamed"] {
+        while target.run(&format!("EXISTS {key}")).number() != Some(0) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
     source.run("HSET session a 9");
+    // Commands that would fail at the target.
+    for line in ["RENAME renamed other", "HSET other b 3"] {
+        source.run(line);
+    }
     // What was listed outlives who listed it.
     let killed = migration(&source, &target, Until::Stopped);
     let progress = killed.progress.clone();

@@ -327,7 +327,7 @@ impl Migration {
             Err(f) => {
                 let note = format!(
                     "scripting (EVAL) is not permitted at the target: every key that changes before the target has \
-                     caught up is read again, and a write to an expired key may end the migration; {}",
+                     caught up is read again, and a module command for an expired key may end the migration; {}",
                     f.message
                 );
                 if !summary.notes.contains(&note) {

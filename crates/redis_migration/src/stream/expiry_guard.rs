@@ -50,6 +50,8 @@ pub(crate) enum Verdict<'a> {
     Suspect(SuspectList),
     /// By the script that checks its keys.
     Wrap(ExpiryCheck<'a>),
+    /// Not at all: it may fail, and no script tolerates that. Its keys are suspect ([`ExpiryGuard::suspect_all`]).
+    Refetch,
 }
 
 /// Keys for the list of suspects at the target; none where suspects are kept here.
@@ -227,7 +229,10 @@ impl ExpiryGuard {
         }
         let always_refetch = !change.single_key || change.persists;
         if !self.lists_at_target || !self.can_run_scripts {
-            return Verdict::Suspect(self.suspect(key_refs, always_refetch));
+            return match change.fails && !is_of_module(name) {
+                true => Verdict::Refetch,
+                false => Verdict::Suspect(self.suspect(key_refs, always_refetch)),
+            };
         }
         let near_ms = if self.phase == Phase::Lagging { SHORT_TTL_MS } else { 0 };
         let keys = keys.iter().map(|(_, key)| *key).collect();
@@ -343,7 +348,12 @@ fn sets_expiry(name: &[u8]) -> bool {
 /// The command fails when its key is missing or has another type; so do many commands of modules.
 fn fails_on_missing_key(name: &[u8]) -> bool {
     matches!(name, b"RENAME" | b"RENAMENX" | b"LSET" | b"XGROUP" | b"XSETID" | b"XCLAIM" | b"XREADGROUP")
-        || name.contains(&b'.')
+        || is_of_module(name)
+}
+
+/// The command belongs to a module.
+fn is_of_module(name: &[u8]) -> bool {
+    name.contains(&b'.')
 }
 
 fn is_script(name: &[u8]) -> bool {
@@ -388,6 +398,7 @@ mod tests {
             Verdict::Pass => String::new(),
             Verdict::CheckFirst(check) => format!("before {}", checked(check, &[])),
             Verdict::Wrap(check) => format!("within {}", checked(check, &args)),
+            Verdict::Refetch => "refetch".into(),
             Verdict::Suspect(list) if list.key_refs.is_empty() => String::new(),
             Verdict::Suspect(list) => {
                 let mut out = Vec::new();
@@ -481,8 +492,11 @@ mod tests {
     fn without_scripts_changed_keys_become_suspect() {
         let mut expiry_guard = ExpiryGuard::default();
         expiry_guard.start(false, false);
-        for line in ["INCR k", "SET l 1", "RENAME a b", "INCR a"] {
+        for line in ["INCR k", "SET l 1", "SUNIONSTORE a b"] {
             assert_eq!(look(&mut expiry_guard, line), "");
+        }
+        for line in ["RENAME c d", "INCR a", "LSET l 0 x"] {
+            assert_eq!(look(&mut expiry_guard, line), "refetch", "{line}");
         }
         let mut suspects = expiry_guard.take_suspects();
         suspects.sort();
@@ -491,7 +505,7 @@ mod tests {
         let mut expiry_guard = ExpiryGuard::default();
         expiry_guard.start(true, false);
         for (line, want) in
-            [("INCR k", "doubted NX 0 3:k"), ("INCR k", ""), ("RENAME a b", "doubted 1 3:a 1 3:b")]
+            [("INCR k", "doubted NX 0 3:k"), ("INCR k", ""), ("COPY a b", "doubted 1 3:a 1 3:b")]
         {
             assert_eq!(look(&mut expiry_guard, line), want, "{line}");
         }

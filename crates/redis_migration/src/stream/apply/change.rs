@@ -174,7 +174,8 @@ impl Applier {
         }
     }
 
-    /// Checks the keys of a change before it, where that is needed; true when the check makes the change too.
+    /// Checks the keys of a change before it, where that is needed; true when the check makes the change too, or it
+    /// is not made.
     pub(super) fn guard_expiry(
         &mut self,
         name: &[u8],
@@ -191,6 +192,10 @@ impl Applier {
             Verdict::Wrap(check) => {
                 self.commands += 1;
                 out.push(Operation::CheckedChange { db, check: &check, change: translated })?;
+                return Ok(true);
+            }
+            Verdict::Refetch => {
+                self.suspect_keys(name, args, out)?;
                 return Ok(true);
             }
         }
