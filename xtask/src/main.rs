@@ -1,4 +1,4 @@
-//! `cargo x`: everything a developer runs, in one place. Depends on nothing, so it builds in a second.
+//! `cargo x`: everything a developer runs, in one place. Depends on no crate of the workspace, so it builds quickly.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for developers")]
 
 #[cfg(test)]
@@ -7,6 +7,7 @@ mod architecture;
 mod book;
 mod bounds;
 mod generate;
+mod release;
 mod servers;
 mod soak;
 
@@ -23,6 +24,7 @@ const USAGE: &str = "usage: cargo x COMMAND
   soak NAME          run a long-running test; without a name, list them all
   deny [CHECK…]      check licences, sources and versions of dependencies; `deny advisories` needs the network
   gen [bounds]       regenerate the generated files, or only the page of timings and bounds
+  release [--binary PATH]  write packages, checksums and SBOM below dist/
   fmt | lint         format; lint";
 
 fn main() -> ExitCode {
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Some("deny") => deny(&rest),
         Some("gen") if rest == ["bounds"] => generate::write_bounds(),
         Some("gen") => generate::write(),
+        Some("release") => release::run(&rest),
         Some("fmt") => cargo(&["fmt", "--all"], &[]),
         Some("lint") => lint(),
         _ => Err(USAGE.to_owned()),
