@@ -263,6 +263,8 @@ impl DebianRoot {
                 c.arg("dpkg");
             }
             c.arg(format!("--root={}", self.0.path().display()));
+            // dpkg writes the log of the machine, whatever the root is.
+            c.arg(format!("--log={}", self.path("var/log/dpkg.log").display()));
             c.args(["--force-script-chrootless", "--force-depends", "--force-bad-path", action]).arg(what);
         });
     }
