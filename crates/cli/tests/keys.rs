@@ -44,14 +44,14 @@ fn change(dir: &Path, from: &str, to: &str) {
 
 /// A service that runs one task at a time.
 fn narrow_service(dir: &Path) -> Service {
-    drop(Service::start(dir, ""));
+    drop(Service::start_on(dir, "", "sqlite", &[]));
     change(dir, "running_tasks = 5", "running_tasks = 1");
-    Service::start(dir, "")
+    Service::start_on(dir, "", "sqlite", &[])
 }
 
 fn all_succeed(dir: &Path, ids: &[i64]) {
     change(dir, "running_tasks = 1", "running_tasks = 10");
-    let service = Service::start(dir, "");
+    let service = Service::start_on(dir, "", "sqlite", &[]);
     for id in ids {
         let ended = service.watch(*id);
         assert_eq!(ended["status"], 5, "{ended}");
@@ -121,7 +121,7 @@ fn sec_f17_killed_keys_rotate_continues() {
     let path = dir.path().join("data/seal.key");
     let old = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, format!("k2 {}\n{old}", "A".repeat(43))).unwrap();
-    let service = Service::start(dir.path(), "");
+    let service = Service::start_on(dir.path(), "", "sqlite", &[]);
     let began = Instant::now();
     loop {
         // The configuration is still sealed with the old key.

@@ -26,9 +26,8 @@ fn ends(source: &[&str], target: &[&str]) -> (Redis, Redis, Vec<(&'static str, S
 /// Both as registered instances.
 fn registered(source: &Redis, target: &Redis, target_password: &str) -> String {
     let one = |id: &str, name: &str, port: u16, password: &str| {
-        format!(
-            "\n[[redis]]\nid = \"{id}\"\nname = \"{name}\"\naddrs = \"127.0.0.1:{port}\"\npassword = \"{password}\"\n"
-        )
+        let secret = if password.is_empty() { String::new() } else { format!("password = \"{password}\"\n") };
+        format!("\n[[redis]]\nid = \"{id}\"\nname = \"{name}\"\naddrs = \"127.0.0.1:{port}\"\n{secret}")
     };
     one(SOURCE_ID, "orders", source.port, PASSWORD)
         + &one(TARGET_ID, "orders-new", target.port, target_password)

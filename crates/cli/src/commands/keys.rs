@@ -48,6 +48,10 @@ pub(crate) async fn run(args: &Keys, printer: &Printer) -> Result<Exit> {
         env.insert("WHIMBREL_DATA_DIR".into(), dir.display().to_string());
     }
     let config = config::load(&args.config, &env)?;
+    if config.database != "sqlite" {
+        let m = "database: the keys of a PostgreSQL database cannot be listed or rotated by this version";
+        return Err(Error::new(Kind::Unsupported, "keys", m));
+    }
     match args.action {
         KeysAction::List => list(args, &config, printer),
         KeysAction::Rotate => rotate(args, &config, printer).await,
