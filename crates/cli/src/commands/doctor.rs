@@ -13,6 +13,7 @@ use storage::ObjectStore;
 use storage::egress::Egress;
 use storage::http::Client;
 use storage::s3::{Addressing, S3, S3Config};
+use store::postgres::schema;
 
 use crate::args::Doctor;
 use crate::exit::Exit;
@@ -44,7 +45,7 @@ pub(crate) async fn run(args: &Doctor, printer: &Printer) -> Result<Exit> {
             findings.push(good("configuration", format!("{} is valid", args.config.display())));
             secrets(&config, &env, &mut findings);
             data_dir(&config, &mut findings);
-            findings.push(database(&config));
+            findings.push(database(&config).await);
             findings.push(listen(&config).await);
             tls(&config, &mut findings);
             for store in &config.stores {
@@ -98,12 +99,27 @@ fn data_dir(config: &Config, findings: &mut Vec<Finding>) {
     });
 }
 
-fn database(config: &Config) -> Finding {
+async fn database(config: &Config) -> Finding {
     if config.database.is_empty() || config.database == "sqlite" {
         return good("database", "embedded SQLite in the data directory");
     }
-    let m = format!("`{}`: only the embedded `sqlite` is supported by this version", config.database);
-    bad("database", &Error::new(Kind::Invalid, "doctor", m))
+    // The URL may hold a password: it is not shown.
+    match schema::version(&config.database).await {
+        Ok(version) if version.is_current() => {
+            good("database", format!("PostgreSQL, schema version {}", version.database))
+        }
+        Ok(version) if version.database == 0 => {
+            good("database", "PostgreSQL, empty; `serve` makes the schema")
+        }
+        Ok(version) => {
+            let m = format!(
+                "PostgreSQL has schema version {}, this program needs {}; hint: run `whimbrel db migrate`",
+                version.database, version.program
+            );
+            bad("database", &Error::new(Kind::Invalid, "doctor", m))
+        }
+        Err(failure) => bad("database", &failure),
+    }
 }
 
 /// The address is free, or a service answers there: this one, when it runs already.

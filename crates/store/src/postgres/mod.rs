@@ -1,7 +1,7 @@
 //! The backend for several processes: PostgreSQL 13 or later.
 //!
 //! Statements are sent unnamed, in one round trip each, so that a pgbouncer in transaction mode may stand between. Nothing
-//! depends on the session: locks are those of a transaction. Only [`listen`] needs a connection of its own, which
+//! depends on the session: locks are those of a transaction. Only `listen` needs a connection of its own, which
 //! `database_direct` may name.
 //!
 //! Decision: ADR 0015, `docs/adr/0015-changes-one-after-another.md`.
