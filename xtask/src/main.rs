@@ -116,9 +116,23 @@ fn test(filter: &[&str]) -> Done {
     // Built in the same profile as the tests, so that the binary under test is there.
     let mut args = vec!["test", "--workspace"];
     args.extend(filter);
-    let done = cargo(&args, &variables);
+    let done = cargo(&args, &variables).and_then(|()| match filter {
+        [] => test_on_postgres(&variables),
+        _ => Ok(()),
+    });
     servers::stop();
     done
+}
+
+/// Tests of the service that run a second time, with the database in PostgreSQL.
+const SERVICE_TESTS: [&str; 5] = ["service::", "security::", "two_projects::", "migrations::", "sdk::"];
+
+fn test_on_postgres(variables: &[(String, String)]) -> Done {
+    let mut variables = variables.to_vec();
+    variables.push(("WHIMBREL_TEST_DATABASE".to_owned(), "postgres".to_owned()));
+    let mut args = vec!["test", "--workspace", "--test", "main", "--"];
+    args.extend(SERVICE_TESTS);
+    cargo(&args, &variables)
 }
 
 fn bench(rest: &[&str]) -> Done {
