@@ -40,6 +40,8 @@ fn run(seed: u64, planted: Option<Planted>, ledger: &Ledger) -> Option<String> {
     reference::judge(&scenario, &done).map(|what| format!("seed {seed}: {what}\n{scenario}\n{done}"))
 }
 
+/// A long run says after each of so many seeds how far it is.
+const PROGRESS_SEEDS: u64 = 50_000;
 /// Seeds that run at once on each core. A seed mostly waits: for disks, bandwidth limits and backoffs.
 const SEEDS_PER_CORE: usize = 4;
 
@@ -61,7 +63,10 @@ fn run_all(first: u64, count: u64, planted: Option<Planted>) -> (u64, Option<Str
                         found.lock().unwrap().get_or_insert(complaint);
                     }
                     ledger = ledger.next();
-                    done.fetch_add(1, Ordering::Relaxed);
+                    let so_far = done.fetch_add(1, Ordering::Relaxed) + 1;
+                    if so_far.is_multiple_of(PROGRESS_SEEDS) {
+                        println!("{so_far} seeds");
+                    }
                 }
             });
         }
