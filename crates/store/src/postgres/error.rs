@@ -36,6 +36,8 @@ fn kind_of(code: &SqlState) -> Kind {
         "53" => Kind::Unavailable,
         // A primary that has become a standby: another server is the primary now.
         "25" if *code == SqlState::READ_ONLY_SQL_TRANSACTION => Kind::Connect,
+        // The database does not exist.
+        "3D" => Kind::NotFound,
         "28" => Kind::BadCredentials,
         _ => Kind::Internal,
     }
@@ -75,6 +77,7 @@ mod tests {
             ("53100", Kind::NoSpace),
             ("53300", Kind::Unavailable),
             ("28P01", Kind::BadCredentials),
+            ("3D000", Kind::NotFound),
             ("42P01", Kind::Internal),
         ] {
             assert_eq!(kind_of(&SqlState::from_code(code)), kind, "{code}");
