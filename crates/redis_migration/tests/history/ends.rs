@@ -198,6 +198,15 @@ pub(crate) fn read(shared: Arc<Shared>) -> std::thread::JoinHandle<()> {
     })
 }
 
+/// Whose stream the checkpoint at the target is in.
+pub(crate) fn replid(shared: &Shared) -> Option<String> {
+    let mut to = Connection::try_to(shared.target.load(Ordering::SeqCst)).ok()?;
+    match look(&mut to).ok()?.checkpoint? {
+        Checkpoint::Applied(position, ..) => Some(position.replid),
+        Checkpoint::FullSync => None,
+    }
+}
+
 /// The step that the target shows.
 ///
 /// # Errors

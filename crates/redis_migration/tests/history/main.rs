@@ -3,7 +3,8 @@
 //!
 //! Every state that the reader sees while the stream is followed must be one that the source had, no earlier than the one
 //! before it, with the expiries that keys had then; the end must be equal. While a snapshot is applied, the target's checkpoint
-//! says so, and states are not compared.
+//! says so, and states are not compared. The source's backlog holds everything from its beginning, also behind a failover: a
+//! second snapshot, behind which deleted keys may remain, is wrong, too.
 //!
 //! `WHIMBREL_HISTORY_SEED=N cargo test -p redis_migration --test history` repeats what is drawn for one run; when things happen is
 //! not repeated. `cargo x soak history` makes 1,000 runs.
@@ -18,6 +19,7 @@
 mod ends;
 mod link;
 mod model;
+mod pair;
 mod planted;
 mod run;
 #[allow(dead_code, reason = "shared with the tests in `main.rs`")]

@@ -10,13 +10,14 @@ use model::error::{Kind, Result as Done};
 use redis_migration::reconnect::{Reconnect, ReconnectPolicy};
 use redis_migration::route::Route;
 use redis_migration::verify::{Depth, compare};
-use redis_migration::{Migration, Node, Summary, Until};
+use redis_migration::{Event, EventSender, Migration, Node, Summary, Until};
 use testkit::redis::Redis;
 use tokio_util::sync::CancellationToken;
 
 use crate::ends::{self, Shared};
 use crate::link::{Change, Link};
 use crate::model::History;
+use crate::pair::Pair;
 use crate::planted::{Fault, Planted};
 use crate::support;
 
@@ -65,50 +66,6 @@ impl Trouble {
     }
 }
 
-/// A server with a replica that can take its place.
-struct Pair {
-    servers: [Redis; 2],
-    master: usize,
-}
-
-impl Pair {
-    fn start() -> Self {
-        let servers = [Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[])];
-        Self { servers, master: 0 }
-    }
-
-    fn master(&self) -> &Redis {
-        &self.servers[self.master]
-    }
-
-    fn wait(&self, of: usize, says: &str) -> Result<(), String> {
-        let began = Instant::now();
-        loop {
-            let info = self.servers[of].run("INFO replication");
-            if String::from_utf8_lossy(info.text().unwrap_or_default()).contains(says) {
-                return Ok(());
-            }
-            if began.elapsed() > Duration::from_secs(20) {
-                return Err(format!("the servers do not come to `{says}`"));
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    /// The replica takes the master's place, and nothing is lost by that.
-    fn fail_over(&mut self) -> Result<(), String> {
-        let other = 1 - self.master;
-        self.servers[other].run(&format!("REPLICAOF 127.0.0.1 {}", self.master().port));
-        self.wait(other, "master_link_status:up")?;
-        self.wait(self.master, &format!(",port={},state=online", self.servers[other].port))?;
-        self.master().run(&format!("FAILOVER TO 127.0.0.1 {} TIMEOUT 10000", self.servers[other].port));
-        self.wait(other, "role:master")?;
-        self.wait(self.master, "role:slave")?;
-        self.master = other;
-        Ok(())
-    }
-}
-
 /// A migration that runs.
 struct Running {
     stop: CancellationToken,
@@ -134,7 +91,8 @@ pub(crate) struct Report {
     pub(crate) compared: u64,
 }
 
-fn migration(source: u16, target: u16, until: Until) -> Migration {
+/// A migration; that it needs a second snapshot of a source whose backlog holds everything is wrong.
+fn migration(source: u16, target: u16, until: Until, shared: &Arc<Shared>) -> Migration {
     let node = |port| Node::parse(&format!("redis://127.0.0.1:{port}")).unwrap();
     let mut migration = support::migration_at(node(source), node(target), until);
     migration.options.backoff = Backoff {
@@ -144,12 +102,23 @@ fn migration(source: u16, target: u16, until: Until) -> Migration {
         max_elapsed: Duration::from_secs(60),
     };
     migration.options.reconnect = Arc::new(Reconnect::new(ReconnectPolicy::Limited));
+    let (sender, mut events) = EventSender::channel();
+    migration.options.event_sender = sender;
+    let shared = shared.clone();
+    tokio::spawn(async move {
+        while let Some(event) = events.recv().await {
+            if let Event::SnapshotStarted { offset, resync: true, .. } = event {
+                let what = format!("the source refused the checkpoint; a new snapshot at offset {offset}");
+                shared.wrong.lock().unwrap().get_or_insert(what);
+            }
+        }
+    });
     migration
 }
 
 impl Run {
     fn start_mover(&mut self) {
-        let one = migration(self.to_source.port, self.to_target.port, Until::Stopped);
+        let one = migration(self.to_source.port, self.to_target.port, Until::Stopped, &self.shared);
         let stop = one.stop.clone();
         self.movers.push(Running { stop, task: tokio::spawn(async move { one.run().await }) });
     }
@@ -198,7 +167,7 @@ impl Run {
                 let master = self.target.master;
                 self.target.servers[master].restart();
             }
-            Trouble::FailOverSource => self.fail_over_source()?,
+            Trouble::FailOverSource => self.fail_over_source().await?,
             Trouble::FailOverTarget => self.fail_over_target()?,
             Trouble::IdleTarget => self.close_idle_clients(),
         }
@@ -227,7 +196,8 @@ impl Run {
         Ok(())
     }
 
-    fn fail_over_source(&mut self) -> Result<(), String> {
+    async fn fail_over_source(&mut self) -> Result<(), String> {
+        self.until_followed().await?;
         let shared = self.shared.clone();
         let mut port = shared.source.lock().unwrap();
         self.source.fail_over()?;
@@ -251,6 +221,20 @@ impl Run {
         // A server checks for idle clients about once a second.
         std::thread::sleep(Duration::from_millis(2200));
         self.target.master().run("CONFIG SET timeout 0");
+    }
+
+    /// Waits until the checkpoint is in the stream of the present master: a server remembers only one replication ID beside its
+    /// own, so that a checkpoint of the one before that would need a new snapshot.
+    async fn until_followed(&mut self) -> Result<(), String> {
+        let (began, replid) = (Instant::now(), self.source.replid());
+        while ends::replid(&self.shared).as_ref() != Some(&replid) {
+            self.look_at_movers().await?;
+            if began.elapsed() > Duration::from_secs(30) {
+                return Err(format!("the target does not come to the stream {replid}"));
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
     }
 
     async fn until_compared(&mut self, more: u64) -> Result<(), String> {
@@ -298,7 +282,7 @@ impl Run {
     async fn last(&mut self) -> Result<(), String> {
         // A migration that is cut off before it has reached the target once ends instead of trying again.
         self.to_target.cancel_cut();
-        let last = migration(self.to_source.port, self.to_target.port, Until::CaughtUp);
+        let last = migration(self.to_source.port, self.to_target.port, Until::CaughtUp, &self.shared);
         let done = tokio::time::timeout(Duration::from_secs(60), last.run()).await;
         let done = done.map_err(|_| "the last mover does not come to its end")?;
         if !done.as_ref().is_ok_and(|summary| summary.done) {
@@ -330,6 +314,10 @@ async fn freeze(server: &Redis, pause: Duration) {
 /// What was wrong.
 pub(crate) async fn run(seed: u64, planted: Option<Planted>) -> (Report, Result<(), String>) {
     let (source, target) = (Pair::start(), Pair::start());
+    // From its beginning: the backlog of a replica begins where it has joined.
+    if let Err(what) = source.join() {
+        return (Report::default(), Err(what));
+    }
     let shared = Arc::new(Shared {
         history: Mutex::new(History::new()),
         source: Mutex::new(source.master().port),
