@@ -1,6 +1,6 @@
 //! `GET /metrics`: every number that the service exports, from one table.
 //!
-//! [`FAMILIES`] is the only list. The response, in the Prometheus text format or in OpenMetrics when the client asks for it, and
+//! `FAMILIES` is the only list. The response, in the Prometheus text format or in OpenMetrics when the client asks for it, and
 //! `docs/generated/metrics.md` are made from it. `prometheus-client` writes both formats: the order of HELP, TYPE and samples,
 //! the suffix `_total` of counters, and escaped labels are its work. The numbers are read at each request; nothing is kept.
 
