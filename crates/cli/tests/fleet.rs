@@ -28,7 +28,7 @@ impl Drop for Worker {
     }
 }
 
-/// A service without work of its own, and whoever works for it.
+/// A service that runs no tasks itself, and its workers.
 struct Fleet {
     dir: tempfile::TempDir,
     service: Service,
@@ -132,7 +132,7 @@ fn task_of_a_killed_worker_is_finished_by_another() {
         sessions.find(|s| s["id"] == of).map(|s| s["state"].clone())
     };
     assert_eq!(state(&second.session).unwrap(), "live", "{listed}");
-    // The other has ended without a word: its row says so once its lease is over.
+    // The killed worker could not remove its row, which stays until its lease has ended.
     assert_ne!(state(&first.session), None, "{listed}");
 }
 
