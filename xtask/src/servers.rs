@@ -278,9 +278,10 @@ const POSTGRES_PATH: &str = "";
 /// A new cluster each time. It keeps nothing that must survive a crash of this machine.
 fn postgres() -> Result<Child, String> {
     let bin = newest_postgres()?;
-    let dir = root().join("postgres");
+    // Not below the repository: another user must be able to reach it.
+    let dir = std::env::temp_dir().join(format!("whimbrel-postgres-{POSTGRES}"));
     let _ = fs::remove_dir_all(&dir);
-    fs::create_dir_all(&dir).map_err(|e| e.to_string())?;
+    fs::create_dir(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
     // Its programs refuse to run as root.
     let user = fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0);
     let data = dir.join("data");
@@ -291,7 +292,10 @@ fn postgres() -> Result<Child, String> {
         let program = bin.join(program);
         if user {
             let mut command = Command::new("setpriv");
-            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]).arg(program);
+            command
+                .current_dir(&dir)
+                .args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"])
+                .arg(program);
             command
         } else {
             Command::new(program)
