@@ -39,16 +39,24 @@ pub(crate) async fn list_folders(store: &dyn ObjectStore, prefix: &str) -> Resul
 impl Feed {
     /// Lists on from where a lister stands, a page ahead of its consumer.
     pub(crate) fn of_listing(lister: Lister) -> Feed {
+        Self::of_listing_until(lister, |_| false)
+    }
+
+    /// The same; no page is requested behind one of which `is_last` is true.
+    pub(crate) fn of_listing_until(
+        mut lister: Lister,
+        is_last: impl Fn(&Page) -> bool + Send + 'static,
+    ) -> Feed {
         let (tx, pages) = mpsc::channel(1);
         let wanted = Arc::new(Mutex::new(Key::default()));
         let hint = wanted.clone();
-        let mut lister = lister;
         let task = tokio::spawn(async move {
-            loop {
-                let page = lister.next().await.transpose();
-                let Some(page) = page else { return };
-                let failed = page.is_err();
-                if tx.send(page).await.is_err() || failed {
+            // The page before has been taken.
+            while let Ok(place) = tx.reserve().await {
+                let Some(page) = lister.next().await.transpose() else { return };
+                let over = page.as_ref().map_or(true, |listed| is_last(&listed.page));
+                place.send(page);
+                if over {
                     return;
                 }
                 // The consumer may be past the next pages already.

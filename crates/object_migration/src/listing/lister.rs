@@ -49,6 +49,8 @@ pub(crate) struct Lister {
     order: Order,
     /// Where the next page begins; none: the walk is over.
     next: Option<Position>,
+    /// Keys that the next page is asked for; those behind it have [`PAGE_KEYS`].
+    next_max: u32,
     /// Keys must come after this.
     last: Key,
     /// The walk begins after this key, which has not been met yet.
@@ -78,6 +80,7 @@ impl Lister {
             side,
             order,
             next: Some(Position::Start),
+            next_max: PAGE_KEYS,
             last: Key::default(),
             expected_key: None,
             begun_after: false,
@@ -118,9 +121,15 @@ impl Lister {
         lister
     }
 
-    /// After a guessed key, which may not exist.
-    pub(crate) fn probe(store: Arc<dyn ObjectStore>, prefix: &str, guess: &Key, side: Side) -> Self {
-        let mut lister = Self::new(store, prefix, side);
+    /// After a guessed key, which may not exist, with at most `first_max` keys in the first page.
+    pub(crate) fn probe(
+        store: Arc<dyn ObjectStore>,
+        prefix: &str,
+        guess: &Key,
+        first_max: u32,
+        side: Side,
+    ) -> Self {
+        let mut lister = Self { next_max: first_max, ..Self::new(store, prefix, side) };
         lister.begin_at(guess.clone());
         lister
     }
@@ -203,7 +212,8 @@ impl Lister {
     /// One page. None when the server refused the position and the walk goes on from another one.
     async fn request_page(&mut self, from: &Position) -> Result<Option<Page>> {
         let prefix = self.prefix.clone();
-        let request = ListRequest { prefix, from: from.clone(), max: PAGE_KEYS, delimiter: None };
+        let request = ListRequest { prefix, from: from.clone(), max: self.next_max, delimiter: None };
+        self.next_max = PAGE_KEYS;
         match self.store.list(&request).await {
             Ok(page) => Ok(Some(page)),
             // It does not begin at a key at all.

@@ -75,34 +75,42 @@ impl RangeContext {
     /// The entries of a range behind its cursor, and the page that is in hand already.
     fn feed_of_range(
         &self,
-        range: &ActiveRange,
+        range: &Arc<ActiveRange>,
         cursor: &Key,
         unordered: bool,
         opened: Option<OpenListing>,
         failed_only: Option<Feed>,
     ) -> Result<(Feed, Option<Page>)> {
         let prefix = range.scope.prefix().to_owned();
+        let source = self.copier.source.clone();
+        let order = source.capability().list_order;
+        let is_last = {
+            let range = range.clone();
+            move |page: &Page| range.ends_within(page, order)
+        };
         // A range that begins with a page in hand goes on behind that page.
         Ok(match (failed_only, opened) {
             (Some(feed), _) => (feed, None),
-            (None, Some(OpenListing { page, lister })) => (Feed::of_listing(lister), Some(page)),
+            (None, Some(OpenListing { page, .. })) if range.ends_within(&page, order) => {
+                (Feed::empty(), Some(page))
+            }
+            (None, Some(OpenListing { page, lister })) => {
+                (Feed::of_listing_until(lister, is_last), Some(page))
+            }
             (None, None) if unordered => {
                 let from = position_of(cursor).ok_or_else(|| {
                     let m = "the ledger has a key where an unordered listing needs a page token";
                     Error::new(Kind::OutOfOrderListing, "list", m).at(Side::Source)
                 })?;
-                let lister = Lister::at_position(self.copier.source.clone(), &prefix, from, Side::Source);
+                let lister = Lister::at_position(source, &prefix, from, Side::Source);
                 (Feed::of_listing(lister), None)
             }
+            (None, None) if matches!(range.scope, Scope::Prefix(_)) => {
+                let lister = Lister::after(source, &prefix, cursor.clone(), Side::Source);
+                (Feed::of_listing_until(lister, is_last), None)
+            }
             (None, None) => {
-                let feed = Feed::of_scope(
-                    self.copier.source.clone(),
-                    &range.scope,
-                    &prefix,
-                    cursor.clone(),
-                    Side::Source,
-                );
-                (feed, None)
+                (Feed::of_scope(source, &range.scope, &prefix, cursor.clone(), Side::Source), None)
             }
         })
     }

@@ -21,10 +21,12 @@ use crate::listing::lister::Lister;
 use crate::ranges::key_distribution::{KeyDistribution, common_prefix_len};
 
 mod list_probe;
+mod probe_budget;
 mod probes;
 mod run;
 
 use list_probe::TopFolders;
+use probe_budget::ProbeBudget;
 
 /// Part of the key space that one runner walks.
 #[derive(Debug)]
@@ -105,6 +107,14 @@ impl ActiveRange {
         r.upto.clone()
     }
 
+    /// Whether a page reaches the end of the range, which splits only ever move towards its beginning.
+    pub(crate) fn ends_within(&self, page: &Page, order: Order) -> bool {
+        let last = page.entries.last().filter(|_| order != Order::Unknown);
+        let state = self.state();
+        last.zip(state.upto.as_ref())
+            .is_some_and(|(last, upto)| order.compare(last.key.as_bytes(), upto.as_bytes()).is_ge())
+    }
+
     fn bounds(&self) -> (Key, Option<Key>) {
         let r = self.state();
         (r.start.clone(), r.upto.clone())
@@ -182,6 +192,7 @@ pub(crate) struct RangeScheduler {
     top_folders: Mutex<HashMap<Scope, Option<TopFolders>>>,
     /// Probes in flight: a range is treated as cut there already.
     probes_in_flight: Mutex<Vec<(Scope, Key)>>,
+    probe_budget: Mutex<ProbeBudget>,
     changed: Notify,
 }
 
@@ -205,6 +216,7 @@ impl RangeScheduler {
             distributions: Mutex::default(),
             top_folders: Mutex::default(),
             probes_in_flight: Mutex::default(),
+            probe_budget: Mutex::default(),
             changed: Notify::new(),
         })
     }
@@ -224,6 +236,11 @@ impl RangeScheduler {
             let inside = entries.partition_point(|e| self.order.within(e.key.as_bytes(), r.upto.as_ref()));
             beyond = entries.get(inside).map(|e| e.key.clone());
             entries.truncate(inside);
+        }
+        {
+            let mut budget = self.probe_budget();
+            budget.use_keys(entries.len());
+            budget.waste_keys(whole - entries.len());
         }
         if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
             r.common_len = common_prefix_len(&first.key, &last.key);
@@ -298,6 +315,10 @@ impl RangeScheduler {
 
     fn probes_in_flight(&self) -> MutexGuard<'_, Vec<(Scope, Key)>> {
         self.probes_in_flight.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn probe_budget(&self) -> MutexGuard<'_, ProbeBudget> {
+        self.probe_budget.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn top_folders(&self) -> MutexGuard<'_, HashMap<Scope, Option<TopFolders>>> {

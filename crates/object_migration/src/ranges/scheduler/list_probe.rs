@@ -3,6 +3,8 @@
 use model::key::{Key, Order};
 use storage::Page;
 
+use crate::listing::lister::PAGE_KEYS;
+
 /// The first-level folders below a prefix, in the source's order.
 #[derive(Debug, Default)]
 pub(super) struct TopFolders {
@@ -27,6 +29,19 @@ impl TopFolders {
 pub(super) enum ListProbe {
     /// The first-level folders.
     Folders,
-    /// A page behind a key.
+    /// A page behind a key: a range can begin with it.
     Page(Key),
+    /// The first key behind a key: a range can begin there, and lists its first page itself.
+    FirstKey(Key),
+}
+
+impl ListProbe {
+    /// The key behind which it looks, and how many keys it asks for.
+    pub(super) fn guess(&self) -> Option<(&Key, u32)> {
+        match self {
+            ListProbe::Folders => None,
+            ListProbe::Page(guess) => Some((guess, PAGE_KEYS)),
+            ListProbe::FirstKey(guess) => Some((guess, 1)),
+        }
+    }
 }

@@ -8,11 +8,6 @@ use super::{ActiveRange, RangeScheduler, RangeState};
 use crate::listing::lister::PAGE_KEYS;
 use crate::ranges::key_distribution::ShapeDistribution;
 
-/// What the idle I/O threads ask while the first page of a prefix is on its way: nothing is known yet, but keys begin
-/// with digits, letters, or the beginnings of scripts.
-const FIRST_PROBES: [char; 13] =
-    ['1', '4', '8', 'A', 'a', 'd', 'h', 'p', '\u{80}', '\u{400}', '\u{3040}', '\u{4e00}', '\u{7000}'];
-
 /// A gap of a range between its position, probes in flight, and its end.
 struct Gap {
     keys: f64,
@@ -34,7 +29,7 @@ fn share_out(gaps: &[Gap], free: usize) -> Vec<usize> {
             break;
         };
         // An I/O thread that has one page left would not be done sooner.
-        if gaps[best].keys / (shares[best] as f64 + 1.0) < f64::from(PAGE_KEYS) * 0.6 {
+        if gaps[best].keys / (shares[best] as f64 + 1.0) < f64::from(PAGE_KEYS) {
             break;
         }
         shares[best] += 1;
@@ -43,29 +38,40 @@ fn share_out(gaps: &[Gap], free: usize) -> Vec<usize> {
 }
 
 impl RangeScheduler {
-    /// What to ask on `free` I/O threads: the folders of a new scope, then pages at good guesses.
-    pub(super) fn next_probes(&self, free: usize) -> Vec<(Scope, ListProbe)> {
+    /// What to ask on `free` I/O threads, beside the probes `in_flight`: the folders of a scope that has some, then pages at
+    /// good guesses, or only their first keys where more pages may not be listed speculatively.
+    pub(super) fn next_probes(&self, free: usize, in_flight: usize) -> Vec<(Scope, ListProbe)> {
         let mut out = Vec::new();
-        let scopes: Vec<Scope> =
-            self.active().iter().filter(|e| e.is_listed()).map(|e| e.scope.clone()).collect();
-        for scope in scopes.into_iter().filter(|s| matches!(s, Scope::Prefix(_))) {
+        for scope in self.scopes_with_folders() {
             let mut top_folders = self.top_folders();
             if out.len() < free && !top_folders.contains_key(&scope) {
                 top_folders.insert(scope.clone(), None);
-                out.push((scope.clone(), ListProbe::Folders));
-                let first =
-                    FIRST_PROBES.map(|c| (scope.clone(), Key::from(format!("{}{c}", scope.prefix()))));
-                for (scope, guess) in first.into_iter().take(free - out.len()) {
-                    self.probes_in_flight().push((scope.clone(), guess.clone()));
-                    out.push((scope, ListProbe::Page(guess)));
-                }
+                out.push((scope, ListProbe::Folders));
             }
         }
-        for (scope, guess) in self.probe_candidates(free.saturating_sub(out.len())) {
+        let (pages, first_keys) = {
+            let budget = self.probe_budget();
+            (budget.page_room(in_flight + out.len()), budget.first_key_room())
+        };
+        let room = free.saturating_sub(out.len()).min(pages + first_keys);
+        let candidates = self.probe_candidates(room);
+        self.probe_budget().count_first_keys(candidates.len().saturating_sub(pages));
+        for (i, (scope, guess)) in candidates.into_iter().enumerate() {
             self.probes_in_flight().push((scope.clone(), guess.clone()));
-            out.push((scope, ListProbe::Page(guess)));
+            out.push((scope, if i < pages { ListProbe::Page(guess) } else { ListProbe::FirstKey(guess) }));
         }
         out
+    }
+
+    /// Prefixes whose keys have a slash behind the prefix, as far as they are listed.
+    fn scopes_with_folders(&self) -> Vec<Scope> {
+        let has_folders = |range: &ActiveRange| {
+            let position = range.state().position.clone();
+            let prefix = range.scope.prefix().len();
+            position.as_bytes().get(prefix..).is_some_and(|rest| rest.contains(&b'/'))
+        };
+        let listed = |range: &ActiveRange| range.is_listed() && matches!(range.scope, Scope::Prefix(_));
+        self.active().iter().filter(|r| listed(r) && has_folders(r)).map(|r| r.scope.clone()).collect()
     }
 
     /// Known folders of a range without a known end, and the subtrees around its position.
@@ -116,10 +122,8 @@ impl RangeScheduler {
             }
             let base = range.scope.prefix().chars().count();
             let known = top_folders.get(&range.scope).map(Option::as_ref);
-            if known.is_some_and(|k| k.is_none()) {
-                continue;
-            }
-            if r.upto.is_none() && !r.boundaries_probed && out.len() < free {
+            let folders_asked = known.is_some_and(|known| known.is_none());
+            if r.upto.is_none() && !r.boundaries_probed && !folders_asked && out.len() < free {
                 let room = free - out.len();
                 let keys = self.boundary_candidates(&mut r, known.flatten(), distribution, base, room);
                 out.extend(keys.into_iter().map(|k| (range.scope.clone(), k)));

@@ -128,7 +128,7 @@ impl RangeScheduler {
     /// Starts as many probes as runners could be added.
     fn start_probes<R>(&self, ranges: &mut RunningRanges<'_, R>) {
         let free = self.max_active.saturating_sub(ranges.runners.len() + ranges.probes.len());
-        for (scope, probe) in self.next_probes(free) {
+        for (scope, probe) in self.next_probes(free, ranges.probes.len()) {
             let answer = ask(self.source.clone(), scope, probe);
             ranges.probes.spawn_on(answer, ranges.io_threads.handle());
         }
@@ -141,19 +141,24 @@ impl RangeScheduler {
         probe: ListProbe,
         answer: Result<ProbeResult>,
     ) -> Option<(Key, OpenListing)> {
-        if let ListProbe::Page(guess) = &probe {
+        if let Some((guess, _)) = probe.guess() {
             self.probes_in_flight().retain(|(s, g)| !(s == scope && g == guess));
         }
         // A probe that failed is only a lost guess; the range itself meets the same trouble.
         match (probe, answer) {
             (ListProbe::Folders, Ok(ProbeResult::Folders(page))) => {
+                self.probe_budget().waste_keys(page.entries.len() + page.folders.len());
                 self.top_folders().insert(scope.clone(), Some(TopFolders::from_page(page, self.order)));
             }
             (ListProbe::Folders, _) => {
                 self.top_folders().insert(scope.clone(), Some(TopFolders::default()));
             }
-            (ListProbe::Page(guess), Ok(ProbeResult::Page(opened))) => return Some((guess, *opened)),
-            (ListProbe::Page(_), failed) => {
+            (ListProbe::Page(guess), Ok(ProbeResult::Page(opened))) => {
+                self.probe_budget().count_page_probe();
+                return Some((guess, *opened));
+            }
+            (ListProbe::FirstKey(guess), Ok(ProbeResult::Page(opened))) => return Some((guess, *opened)),
+            (_, failed) => {
                 // A server that does not begin where it is asked to is not asked again.
                 if failed.is_err_and(|f| f.kind == Kind::OutOfOrderListing) {
                     self.source.learn(Fact::StartAfter(StartAfter::Broken));
@@ -175,7 +180,9 @@ impl RangeScheduler {
     where
         R: Fn(Arc<ActiveRange>, RangeRow, Option<OpenListing>) -> RangeFuture,
     {
+        let listed = opened.page.entries.len();
         let Some((lower, upper, opened)) = self.apply_probe(&scope, guess, opened, ranges.next_id) else {
+            self.probe_budget().waste_keys(listed);
             return Ok(());
         };
         ranges.next_id += 1;
@@ -191,10 +198,10 @@ impl RangeScheduler {
 /// Asks the source what a probe wants to know.
 async fn ask(source: SharedStore, scope: Scope, probe: ListProbe) -> ProbeAnswer {
     let prefix = scope.prefix().to_owned();
-    let answer = match &probe {
-        ListProbe::Folders => list_folders(&*source, &prefix).await.map(ProbeResult::Folders),
-        ListProbe::Page(guess) => {
-            let mut lister = Lister::probe(source, &prefix, guess, Side::Source);
+    let answer = match probe.guess() {
+        None => list_folders(&*source, &prefix).await.map(ProbeResult::Folders),
+        Some((guess, keys)) => {
+            let mut lister = Lister::probe(source, &prefix, guess, keys, Side::Source);
             lister.next().await.map(|listed| {
                 let page = listed.map(|l| l.page).unwrap_or_default();
                 ProbeResult::Page(Box::new(OpenListing { page, lister }))
