@@ -18,15 +18,32 @@ pub struct LimitBounds {
     pub min: u32,
     /// Never more.
     pub max: u32,
+    /// Answers that take no longer than this count as quick.
+    pub quick: Duration,
 }
+
+/// A server on the same network answers within this time when it is not busy.
+const QUICK_ANSWER: Duration = Duration::from_millis(1);
+/// The kernel copies a small file within this time when it is not busy.
+const QUICK_COPY: Duration = Duration::from_micros(200);
+/// Most files that are copied at once: on network file systems many are better than few.
+const LOCAL_MAX: u32 = 64;
 
 impl LimitBounds {
     /// Adapting between 1 and 512, from 32.
-    pub const ADAPTIVE: LimitBounds = LimitBounds { start: 32, min: 1, max: 512 };
+    pub const ADAPTIVE: LimitBounds = LimitBounds { start: 32, min: 1, max: 512, quick: QUICK_ANSWER };
+
+    /// Adapting, for copies between directories: they begin with four for each processor, since on local disks the
+    /// processors do all the work.
+    pub fn local() -> Self {
+        let processors = std::thread::available_parallelism().map_or(2, usize::from);
+        let start = u32::try_from(4 * processors).unwrap_or(LOCAL_MAX).min(LOCAL_MAX);
+        Self { start, min: 1, max: LOCAL_MAX, quick: QUICK_COPY }
+    }
 
     /// At most `n`, still falling on complaints.
     pub fn at_most(n: u32) -> Self {
-        Self { start: n.max(1), min: 1, max: n.max(1) }
+        Self { start: n.max(1), min: 1, max: n.max(1), quick: QUICK_ANSWER }
     }
 }
 
@@ -144,7 +161,7 @@ impl Permit {
         let took = self.since.elapsed();
         let mut s = self.limit.state();
         s.mean = if s.mean.is_zero() { took } else { (s.mean * 15 + took) / 16 };
-        let best = s.best.map_or(took, |b| b.min(took)).max(Duration::from_millis(1));
+        let best = s.best.map_or(took, |b| b.min(took)).max(s.bounds.quick);
         s.best = Some(best);
         let saturated = f64::from(s.in_flight) + 1.0 >= s.limit;
         if saturated && s.mean < best * 2 {
@@ -169,7 +186,7 @@ mod tests {
 
     #[tokio::test]
     async fn concurrency_limit_falls_on_throttling_and_rises_on_success() {
-        let limit = Arc::new(Limit::new(LimitBounds { start: 2, min: 1, max: 8 }));
+        let limit = Arc::new(Limit::new(LimitBounds { start: 2, max: 8, ..LimitBounds::ADAPTIVE }));
         let (a, b) = (limit.acquire().await, limit.acquire().await);
         assert_eq!(limit.in_flight(), 2);
         a.succeeded();
@@ -183,7 +200,7 @@ mod tests {
 
     #[tokio::test]
     async fn restarted_limit_rises_from_its_start_again() {
-        let limit = Arc::new(Limit::new(LimitBounds { start: 2, min: 1, max: 8 }));
+        let limit = Arc::new(Limit::new(LimitBounds { start: 2, max: 8, ..LimitBounds::ADAPTIVE }));
         for _ in 0..4 {
             let held = [limit.acquire().await, limit.acquire().await];
             held.into_iter().for_each(Permit::succeeded);

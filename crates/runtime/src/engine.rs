@@ -253,7 +253,10 @@ impl Engine {
 
     pub(crate) fn limit(&self, key: &str, bounds: LimitBounds) -> Arc<Limit> {
         let mut limits = self.limits.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        limits.entry(format!("{key} {}", bounds.max)).or_insert_with(|| Arc::new(Limit::new(bounds))).clone()
+        limits
+            .entry(format!("{key} {} {:?}", bounds.max, bounds.quick))
+            .or_insert_with(|| Arc::new(Limit::new(bounds)))
+            .clone()
     }
 }
 

@@ -15,6 +15,7 @@ use store::{FENCE_AFTER, LEASE_MS, RENEW_INTERVAL, StoreTx, TaskRow};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::{Engine, RunningTask};
+use crate::environment::OpenedStore;
 use crate::panics::catch_panic;
 use crate::webhooks::notify_task_end;
 
@@ -161,32 +162,23 @@ async fn open_and_run(
     progress: Arc<Progress>,
     stop: CancellationToken,
 ) -> JobEnd {
-    let bounds = match task.spec.concurrency {
-        0 => LimitBounds::ADAPTIVE,
-        n => LimitBounds::at_most(n),
-    };
-    let open = async |side: Side| {
-        let opened = engine.resolver.open(task, secrets, side).await.map_err(|f| f.at(side))?;
-        let limit = engine.limit(&opened.limit_key, bounds);
-        limit.restart();
-        let skew = opened.probe.skew_ms.unwrap_or(0);
-        let retrying = RetryingStore::new(opened.store, side, limit, engine.backoff);
-        if let Some(refused) = opened.probe.list_refused {
-            // A source must be listed, but for one that is a list itself; of a target each key can be asked for.
-            if side == Side::Source && !retrying.capability().list_keys_only {
-                return Err(refused.at(side));
-            }
-            retrying.learn(Fact::ListRefused);
-        }
-        Ok::<_, Error>((Arc::new(retrying), skew))
-    };
+    let open = async |side: Side| engine.resolver.open(task, secrets, side).await.map_err(|f| f.at(side));
     let both = async { Ok::<_, Error>((open(Side::Source).await?, open(Side::Target).await?)) };
-    let ((source, source_skew_ms), (target, target_skew_ms)) = tokio::select! {
+    let (source, target) = tokio::select! {
         opened = both => match opened {
             Ok(opened) => opened,
             Err(failure) => return JobEnd::Failed(failure),
         },
         () = stop.cancelled() => return JobEnd::Stopped,
+    };
+    let skew_of = |opened: &OpenedStore| opened.probe.skew_ms.unwrap_or(0);
+    let (source_skew_ms, target_skew_ms) = (skew_of(&source), skew_of(&target));
+    let bounds = limit_bounds(task.spec.concurrency, &*source.store, &*target.store);
+    let ends = limited(engine, source, Side::Source, bounds)
+        .and_then(|source| Ok((source, limited(engine, target, Side::Target, bounds)?)));
+    let (source, target) = match ends {
+        Ok(ends) => ends,
+        Err(failure) => return JobEnd::Failed(failure),
     };
     *progress.requests.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
         vec![source.requests(), target.requests()];
@@ -210,6 +202,35 @@ async fn open_and_run(
         backoff: engine.backoff,
     };
     job.run(engine.clock.clone()).await
+}
+
+/// How many requests a task may have in flight at each of its ends.
+fn limit_bounds(concurrency: u32, source: &dyn ObjectStore, target: &dyn ObjectStore) -> LimitBounds {
+    match concurrency {
+        0 if source.as_directory().is_some() && target.as_directory().is_some() => LimitBounds::local(),
+        0 => LimitBounds::ADAPTIVE,
+        n => LimitBounds::at_most(n),
+    }
+}
+
+/// An opened store with retries, within the limit of its endpoint.
+fn limited(
+    engine: &Engine,
+    opened: OpenedStore,
+    side: Side,
+    bounds: LimitBounds,
+) -> Result<Arc<RetryingStore>> {
+    let limit = engine.limit(&opened.limit_key, bounds);
+    limit.restart();
+    let retrying = RetryingStore::new(opened.store, side, limit, engine.backoff);
+    if let Some(refused) = opened.probe.list_refused {
+        // A source must be listed, but for one that is a list itself; of a target each key can be asked for.
+        if side == Side::Source && !retrying.capability().list_keys_only {
+            return Err(refused.at(side));
+        }
+        retrying.learn(Fact::ListRefused);
+    }
+    Ok(Arc::new(retrying))
 }
 
 /// Writes down how it ended and gives the lease back, in one transaction.

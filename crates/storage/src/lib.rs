@@ -256,6 +256,11 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
     /// Where this is, for messages: never a secret.
     fn location(&self) -> String;
 
+    /// This store, where it is a directory of this machine: files go from one to another without a stream.
+    fn as_directory(&self) -> Option<&fs::Fs> {
+        None
+    }
+
     /// Remembers what was learned by using the store; connectors themselves learn nothing.
     fn learn(&self, fact: Fact) {
         let _ = fact;

@@ -211,6 +211,10 @@ impl ObjectStore for RetryingStore {
         self.inner.bucket()
     }
 
+    fn as_directory(&self) -> Option<&crate::fs::Fs> {
+        self.inner.as_directory()
+    }
+
     fn location(&self) -> String {
         self.inner.location()
     }

@@ -4,11 +4,13 @@
 //! store) is tried again within the bounds of the back-off.
 
 mod digests;
+mod files;
 pub(crate) mod multipart;
 mod part;
 pub(crate) mod parts_limit;
 pub mod plan;
 pub(crate) mod proof;
+mod target_meta;
 pub mod versions;
 
 use std::sync::Arc;
@@ -21,7 +23,6 @@ use flow_control::limit::Permit;
 use model::count::Proof;
 use model::error::{Error, Kind, Policy, Result, Side};
 use model::key::Key;
-use model::policy::{MetadataRule, StoragePolicy};
 use model::selection::Selection;
 use model::spec::TaskSpec;
 use storage::body::{Observation, ObserverOptions};
@@ -325,6 +326,9 @@ impl ObjectCopier {
                 self.verify_written(&to, entry.size, &source, None, &ReportedDigests::from(&written)).await?,
             ));
         }
+        if self.directories().is_some() && !entry.key.is_folder() {
+            return self.copy_file_once(entry, if_match).await;
+        }
         if entry.etag.md5().is_none() && entry.size > 0 {
             self.learn_write_crc(&entry.key).await?;
         }
@@ -367,37 +371,6 @@ impl ObjectCopier {
             false => size.min(TRANSFER_BUFFER) + 8192,
         }
     }
-
-    /// What the object's metadata is to be at the target.
-    pub(crate) async fn target_meta(&self, key: &Key, source: &Meta) -> Result<Meta> {
-        let mut meta = Meta { size: source.size, modified_ms: source.modified_ms, ..Meta::default() };
-        let capability = self.target.capability();
-        match self.spec.metadata {
-            MetadataRule::All => {
-                meta.headers = source.headers.clone();
-                meta.modes.clone_from(&source.modes);
-                if source.tag_count > 0 && capability.tags && self.source.capability().tags {
-                    meta.tags = self.source.tags(key).await?;
-                }
-            }
-            MetadataRule::ContentType => {
-                let basic = |n: &http::HeaderName| {
-                    n == http::header::CONTENT_TYPE || n == http::header::CONTENT_ENCODING
-                };
-                meta.headers = source.headers.iter().filter(|(n, _)| basic(n)).cloned().collect();
-            }
-        }
-        if capability.storage_class {
-            meta.class = target_class(self.spec.storage, source.class.as_deref()).map(str::to_owned);
-        }
-        if self.spec.extensions.acl && capability.acl && self.source.capability().acl {
-            meta.acl = self.source.acl(key).await?;
-        }
-        if self.spec.kms {
-            meta.encryption = Some("aws:kms".into());
-        }
-        Ok(meta)
-    }
 }
 
 /// What tells an object from what it was before: its ETag, or where there is none its length and time.
@@ -420,20 +393,4 @@ fn mismatch(why: String) -> Error {
 /// A write that failed because its source broke is the source's failure.
 fn attribute_to_source<T>(seen: &Observation, written: Result<T>) -> Result<T> {
     written.map_err(|failure| seen.failure().map_or(failure, |f| f.at(Side::Source)))
-}
-
-/// The target's storage class (OMS §4.9), in S3's words.
-pub(crate) fn target_class(policy: StoragePolicy, source: Option<&str>) -> Option<&'static str> {
-    match policy {
-        StoragePolicy::Standard => None,
-        StoragePolicy::Ia => Some("STANDARD_IA"),
-        StoragePolicy::Archive => Some("GLACIER"),
-        StoragePolicy::DeepArchive => Some("DEEP_ARCHIVE"),
-        StoragePolicy::SrcStorageMapping => match source.unwrap_or_default().to_ascii_uppercase().as_str() {
-            "STANDARD_IA" | "ONEZONE_IA" | "IA" | "WARM" | "NEARLINE" | "COOL" => Some("STANDARD_IA"),
-            "GLACIER" | "GLACIER_IR" | "ARCHIVE" | "COLD" | "COLDLINE" => Some("GLACIER"),
-            "DEEP_ARCHIVE" | "COLD_ARCHIVE" | "DEEPCOLDARCHIVE" => Some("DEEP_ARCHIVE"),
-            _ => None,
-        },
-    }
 }

@@ -58,6 +58,9 @@ impl ObjectCopier {
     async fn copy_part_once(&self, job: &PartJob) -> Result<(storage::UploadedPart, Option<Digests>)> {
         let len = job.range.end - job.range.start;
         let _memory = self.memory.acquire(self.buffer_bytes(len).max(TRANSFER_BUFFER)).await;
+        if let Some(directories) = self.directories() {
+            return self.copy_file_part(directories, job).await;
+        }
         self.progress.bandwidth.acquire(prepaid_bytes(len)).await;
         let request =
             ReadRequest { size: None, range: Some(job.range.clone()), if_match: Some(job.etag.clone()) };

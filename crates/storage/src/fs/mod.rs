@@ -1,11 +1,13 @@
 //! A directory as a store. Writes are atomic renames, metadata lives in an extended attribute (or a side
 //! file where those do not exist), and no key or link leads out of the root.
 
+pub mod copy;
 mod dir_cache;
 mod error;
 mod meta;
 mod root;
 mod sidecar;
+mod threads;
 mod walk;
 mod write;
 
@@ -23,15 +25,16 @@ use model::error::{Error, Kind, Reason, Result};
 use model::key::Key;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use self::error::{io_failure, std_failure};
-use self::meta::{changed_within, etag_of, meta_of};
+use self::meta::{FileStat, changed_within, etag_of, meta_of};
 use self::root::{Root, path_of};
+use self::threads::FsThreads;
 use self::write::publish;
 use crate::body::Body;
 use crate::capability::Capability;
-use crate::checksum::{Checksums, DigestSet, Hasher, hex};
+use crate::checksum::{Checksums, DigestSet, Digests, Hasher, hex};
 use crate::etag::Etag;
 use crate::meta::Meta;
 use crate::{ListRequest, ObjectStore, Page, Probe, ReadRequest, Reading, UploadedPart, Written};
@@ -44,13 +47,12 @@ const SMALL: u64 = 1 << 20;
 const TIME_STEP: Duration = Duration::from_millis(20);
 /// A file that has changed in each of so many steps is being written.
 const SETTLE_WAITS: usize = 5;
-const BLOCKING_MAX: usize = 64;
 
 /// A directory of the local machine.
 #[derive(Debug)]
 pub struct Fs {
     inner: Arc<Root>,
-    blocking: Arc<Semaphore>,
+    threads: FsThreads,
 }
 
 impl Fs {
@@ -80,35 +82,21 @@ impl Fs {
             fd,
             cache: dir_cache::Cache::default(),
             ignored: dir_cache::Ignored::default(),
+            side_files: sidecar::SideFiles::default(),
             temp: AtomicU64::new(0),
             salt: fastrand::u64(..),
             temp_dir: OnceLock::new(),
         };
-        Ok(Self { inner: Arc::new(root), blocking: Arc::new(Semaphore::new(BLOCKING_MAX)) })
+        let threads = FsThreads::new(&root.fd).map_err(missing)?;
+        Ok(Self { inner: Arc::new(root), threads })
     }
 
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Root) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let permit = self.blocking.clone().acquire_owned().await;
         let root = self.inner.clone();
-        #[expect(clippy::disallowed_methods, reason = "bounded by the permit just taken")]
-        let done = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            work(&root)
-        })
-        .await;
-        done.unwrap_or_else(|e| {
-            Err(Error::new(
-                Kind::Internal,
-                "fs",
-                format!(
-                    "a file worker ended unexpectedly: \
-             {e}"
-                ),
-            ))
-        })
+        self.threads.run(move || work(&root)).await
     }
 
     /// Feeds `body` to `write` on a blocking thread, chunk by chunk.
@@ -123,7 +111,8 @@ impl Fs {
             return self.blocking(move |root| write(root, &mut || one.take())).await;
         }
         let (tx, mut rx) = mpsc::channel::<Result<Bytes>>(2);
-        let writing = self.blocking(move |root| write(root, &mut || rx.blocking_recv()));
+        let root = self.inner.clone();
+        let writing = self.threads.run_writer(move || write(&root, &mut || rx.blocking_recv()));
         let feeding = async move {
             while let Some(chunk) = body.chunk().await {
                 let failed = chunk.is_err();
@@ -158,24 +147,28 @@ fn write_checked(
         let m = format!("`{what}`: only {} of {len} bytes were received", sent.bytes);
         return Err(Error::new(Kind::Stopped, "write", m));
     }
-    let mut back = Hasher::new(DigestSet { crc64_nvme: true, ..DigestSet::default() });
-    let mut buffer = vec![0; CHUNK.min(usize::try_from(sent.bytes).unwrap_or(CHUNK)).max(1)];
-    let mut at = offset;
-    while at < offset + sent.bytes {
-        let want = buffer.len().min(usize::try_from(offset + sent.bytes - at).unwrap_or(buffer.len()));
-        let n = file.read_at(&mut buffer[..want], at).map_err(failed)?;
-        if n == 0 {
-            break;
-        }
-        back.update(&buffer[..n]);
-        at += n as u64;
-    }
-    let stored = back.finish();
-    if stored != sent {
+    let mut buffer = vec![0; CHUNK.min(usize::try_from(sent.bytes).unwrap_or(CHUNK))];
+    if read_back(what, file, offset, &mut buffer, sent.bytes)? != sent {
         let m = format!("`{what}`: the bytes read back differ from the bytes written");
         return Err(Error::new(Kind::Corrupt, "write", m));
     }
     Ok((sent.bytes, sent.sums.crc64_nvme.unwrap_or(0)))
+}
+
+/// The digests of what stands in a file now; of less than `len` bytes where it is shorter.
+fn read_back(what: &Key, file: &File, offset: u64, buffer: &mut [u8], len: u64) -> Result<Digests> {
+    let mut hasher = Hasher::new(DigestSet { crc64_nvme: true, ..DigestSet::default() });
+    let mut at = 0;
+    while at < len {
+        let want = buffer.len().min(usize::try_from(len - at).unwrap_or(buffer.len()));
+        let n = file.read_at(&mut buffer[..want], offset + at).map_err(|e| std_failure("write", what, &e))?;
+        if n == 0 {
+            break;
+        }
+        hasher.update(&buffer[..n]);
+        at += n as u64;
+    }
+    Ok(hasher.finish())
 }
 
 const RW_NEW: OFlags = OFlags::RDWR.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::CLOEXEC);
@@ -188,6 +181,10 @@ impl ObjectStore for Fs {
 
     fn location(&self) -> String {
         format!("fs://{}", self.inner.path.display())
+    }
+
+    fn as_directory(&self) -> Option<&Fs> {
+        Some(self)
     }
 
     async fn probe(&self, _prefix: &str) -> Result<Probe> {
@@ -218,7 +215,7 @@ impl ObjectStore for Fs {
 
     async fn read(&self, key: &Key, request: &ReadRequest) -> Result<Reading> {
         let (key, request) = (key.clone(), request.clone());
-        let blocking = self.blocking.clone();
+        let reading = tokio::runtime::Handle::current();
         self.blocking(move |root| {
             let (mut file, stat) = settled(root, &key)?;
             let meta = meta_of(root, &key, &file, &stat);
@@ -237,7 +234,7 @@ impl ObjectStore for Fs {
                     _ => std_failure("read", &key, &e),
                 };
                 file.read_exact_at(&mut bytes, range.start).map_err(failed)?;
-                if !file.metadata().is_ok_and(|now| etag_of(&now) == meta.etag) {
+                if !FileStat::of(&file).is_ok_and(|now| etag_of(&now) == meta.etag) {
                     let m = format!("`{key}` changed while it was read");
                     return Err(Error::new(Kind::Changed, "read", m));
                 }
@@ -245,10 +242,8 @@ impl ObjectStore for Fs {
             }
             let (tx, rx) = mpsc::channel(2);
             let etag = meta.etag.clone();
-            let permit = blocking.try_acquire_owned().ok();
-            #[expect(clippy::disallowed_methods, reason = "bounded by the lanes that hold bodies")]
-            tokio::task::spawn_blocking(move || {
-                let _permit = permit;
+            // Not one of the bounded threads: it waits for its reader, which may wait for one of them.
+            reading.spawn_blocking(move || {
                 read_ahead(&key, &mut file, range.start, len, &etag, &tx);
             });
             Ok(Reading { meta, body: Body::channel(rx, len) })
@@ -470,7 +465,7 @@ fn upload_file(root: &Root, key: &Key, upload: &str) -> Result<File> {
 
 /// Opens a file once a later change of it would show in its times: they advance in steps, and of two changes within one
 /// step the second leaves no trace.
-fn settled(root: &Root, key: &Key) -> Result<(File, std::fs::Metadata)> {
+fn settled(root: &Root, key: &Key) -> Result<(File, FileStat)> {
     for _ in 0..SETTLE_WAITS {
         let found = root.stat(key)?;
         if !changed_within(&found.1, TIME_STEP) {
@@ -505,7 +500,7 @@ fn read_ahead(
             Ok(n) => {
                 left -= n as u64;
                 chunk.truncate(n);
-                let unchanged = left > 0 || file.metadata().is_ok_and(|m| etag_of(&m) == *etag);
+                let unchanged = left > 0 || FileStat::of(&*file).is_ok_and(|now| etag_of(&now) == *etag);
                 if unchanged {
                     Ok(Bytes::from(chunk))
                 } else {

@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +13,9 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::dir_cache::{Cache, Ignored};
-use super::error::{io_failure, std_failure};
+use super::error::io_failure;
+use super::meta::FileStat;
+use super::sidecar::SideFiles;
 
 /// Our own files below the root: temporary files, open uploads, metadata where attributes do not exist.
 pub const RESERVED_DIR: &str = ".whimbrel";
@@ -25,6 +26,7 @@ pub(super) struct Root {
     pub(super) fd: OwnedFd,
     pub(super) cache: Cache,
     pub(super) ignored: Ignored,
+    pub(super) side_files: SideFiles,
     pub(super) temp: AtomicU64,
     pub(super) salt: u64,
     /// Where unfinished files of this process are; locked, so that others can tell when it has ended.
@@ -186,19 +188,19 @@ impl Root {
         format!("{:016x}-{}", self.salt, self.temp.fetch_add(1, Ordering::Relaxed))
     }
 
-    pub(super) fn stat(&self, key: &Key) -> Result<(File, std::fs::Metadata)> {
+    pub(super) fn stat(&self, key: &Key) -> Result<(File, FileStat)> {
         let path = path_of(key)?;
         let fd =
             self.open(path, OFlags::RDONLY | OFlags::NONBLOCK).map_err(|e| self.not_opened(key, path, e))?;
         let file = File::from(fd);
-        let meta = file.metadata().map_err(|e| std_failure("read", key, &e))?;
-        if !(meta.is_file() || meta.is_dir()) {
+        let stat = FileStat::of(&file).map_err(|e| io_failure("read", key, e))?;
+        if !(stat.is_file() || stat.is_dir()) {
             return Err(not_regular(key, "a pipe, socket or device"));
         }
-        if meta.is_dir() != key.is_folder() {
+        if stat.is_dir() != key.is_folder() {
             return Err(Error::new(Kind::NotFound, "read", format!("`{key}` is not a file")));
         }
-        Ok((file, meta))
+        Ok((file, stat))
     }
 
     /// Why a file could not be opened. A link that leads nowhere is there all the same: it is not "not found".
@@ -213,7 +215,7 @@ impl Root {
     }
 
     /// Permissions of the directories on the way to a key, then its own.
-    pub(super) fn modes(&self, key: &Key, stat: &std::fs::Metadata) -> Vec<u32> {
+    pub(super) fn modes(&self, key: &Key, stat: &FileStat) -> Vec<u32> {
         let Ok(path) = path_of(key) else { return Vec::new() };
         let mut modes: Vec<u32> = path
             .ancestors()
@@ -225,7 +227,7 @@ impl Root {
             })
             .collect();
         modes.reverse();
-        modes.push(stat.mode() & 0o777);
+        modes.push(stat.mode & 0o777);
         modes
     }
 }

@@ -2,11 +2,14 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use http::{HeaderName, HeaderValue};
 use model::error::{Error, Kind, Result};
 use model::key::Key;
 use rustix::fs::{Mode, OFlags, XattrFlags};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::error::{io_failure, std_failure};
@@ -16,6 +19,41 @@ use crate::meta::Meta;
 
 const ATTRIBUTE: &str = "user.whimbrel.meta";
 const MAX: usize = 64 << 10;
+
+const UNKNOWN: u8 = 0;
+const ABSENT: u8 = 1;
+const PRESENT: u8 = 2;
+
+/// Whether there are side files below a root. Where extended attributes exist there are almost never any, and no file
+/// needs to be looked for with each object.
+#[derive(Debug, Default)]
+pub(super) struct SideFiles(AtomicU8);
+
+impl SideFiles {
+    /// The directory of side files, if there is one.
+    fn dir(&self, root: &Root) -> Option<OwnedFd> {
+        if self.0.load(Ordering::Acquire) == ABSENT {
+            return None;
+        }
+        match root.dir(&std::path::Path::new(RESERVED_DIR).join("meta")) {
+            Ok(dir) => Some(dir),
+            Err(Errno::NOENT) if has_attributes(root) => {
+                // Not where one was written meanwhile.
+                let _ = self.0.compare_exchange(UNKNOWN, ABSENT, Ordering::AcqRel, Ordering::Acquire);
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    fn is_written(&self) {
+        self.0.store(PRESENT, Ordering::Release);
+    }
+}
+
+fn has_attributes(root: &Root) -> bool {
+    matches!(rustix::fs::fgetxattr(&root.fd, ATTRIBUTE, &mut [0u8; 0]), Ok(_) | Err(Errno::NODATA))
+}
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Sidecar {
@@ -95,6 +133,7 @@ fn put(root: &Root, key: &Key, file: &File, stored: &Sidecar) -> Result<()> {
     if rustix::fs::fsetxattr(file, ATTRIBUTE, &text, XattrFlags::empty()).is_ok() {
         return Ok(());
     }
+    root.side_files.is_written();
     let (dir, _) = root.own("meta")?;
     let failed = |e| io_failure("write", key, e);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
@@ -122,12 +161,13 @@ fn text(root: &Root, key: &Key, file: &File) -> Option<String> {
                 buffer.truncate(n);
                 return String::from_utf8(buffer).ok();
             }
-            Err(rustix::io::Errno::RANGE) if buffer.len() < MAX => buffer.resize(MAX, 0),
+            Err(Errno::RANGE) if buffer.len() < MAX => buffer.resize(MAX, 0),
             Err(_) => break,
         }
     }
-    let path = std::path::Path::new(RESERVED_DIR).join("meta").join(side_path(key));
-    let fd = root.open(&path, OFlags::RDONLY).ok()?;
+    let dir = root.side_files.dir(root)?;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(&dir, side_path(key), flags, Mode::empty()).ok()?;
     let mut text = String::new();
     File::from(fd).take(MAX as u64).read_to_string(&mut text).ok()?;
     Some(text)
@@ -135,7 +175,7 @@ fn text(root: &Root, key: &Key, file: &File) -> Option<String> {
 
 /// Forgets a side file.
 pub(super) fn remove(root: &Root, key: &Key) {
-    if let Ok(dir) = root.dir(&std::path::Path::new(RESERVED_DIR).join("meta")) {
+    if let Some(dir) = root.side_files.dir(root) {
         let _ = rustix::fs::unlinkat(&dir, side_path(key), rustix::fs::AtFlags::empty());
     }
 }

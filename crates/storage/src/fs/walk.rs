@@ -6,17 +6,17 @@
 use std::collections::BinaryHeap;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use model::error::{Error, Kind, Result};
 use model::key::Key;
-use rustix::fs::{DirEntry, FileType};
+use rustix::fs::{AtFlags, DirEntry, FileType, OFlags};
+use rustix::io::Errno;
 
 use super::dir_cache::{SPAN, Span};
-use super::error::{io_failure, std_failure};
-use super::meta::{etag_of, modified_ms};
+use super::error::io_failure;
+use super::meta::{FileStat, etag_of};
 use super::root::{RESERVED_DIR, Root};
 use super::sidecar;
 use crate::{Entry, Etag, ListRequest, Page, Position};
@@ -77,7 +77,7 @@ impl Walk<'_> {
         }
         let mut inclusive = true;
         loop {
-            let span = match self.span(base, &from, inclusive) {
+            let (dir, span) = match self.span(base, &from, inclusive) {
                 // What cannot be listed is listed as itself, so that it fails alone when it is read.
                 Err(_) if !base.is_empty() => {
                     if base > after && base.starts_with(prefix) {
@@ -97,7 +97,7 @@ impl Walk<'_> {
                 if !key.starts_with(prefix) && key.as_slice() > prefix {
                     return Ok(());
                 }
-                self.name(key, depth)?;
+                self.name(&dir, key, depth)?;
             }
             match span.names.last() {
                 Some(last) if !span.complete => {
@@ -109,11 +109,12 @@ impl Walk<'_> {
         }
     }
 
-    fn name(&mut self, key: Vec<u8>, depth: usize) -> Result<()> {
+    /// Takes a name of the open directory `dir` into the page, with what is below it.
+    fn name(&mut self, dir: &Option<File>, key: Vec<u8>, depth: usize) -> Result<()> {
         let (after, prefix) = (self.after, self.request.prefix.as_bytes());
         if key.last() != Some(&b'/') {
             if key.as_slice() > after && key.starts_with(prefix) {
-                self.file(key)?;
+                self.file(dir, key);
             }
             return Ok(());
         }
@@ -137,26 +138,35 @@ impl Walk<'_> {
     fn marker(&mut self, key: &[u8]) -> Result<()> {
         let key = Key::new(key);
         let Ok((file, stat)) = self.root.stat(&key) else { return Ok(()) };
-        let empty = || self.span(key.as_bytes(), b"", true).is_ok_and(|s| s.names.is_empty());
+        let empty = || self.span(key.as_bytes(), b"", true).is_ok_and(|(_, s)| s.names.is_empty());
         if sidecar::is_marker(self.root, &key, &file) || empty() {
             self.out.entries.push(entry(key, 0, &stat));
         }
         Ok(())
     }
 
-    fn file(&mut self, key: Vec<u8>) -> Result<()> {
+    fn file(&mut self, dir: &Option<File>, key: Vec<u8>) {
+        let name = key.rsplit(|&b| b == b'/').next().unwrap_or_default();
+        let here = dir.as_ref().map(|dir| rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW));
+        match here.map(|found| found.map(FileStat::from)) {
+            Some(Ok(stat)) if stat.is_file() => self.out.entries.push(entry(Key::new(key), stat.size, &stat)),
+            // It vanished meanwhile.
+            Some(Err(Errno::NOENT)) => {}
+            _ => self.link(key),
+        }
+    }
+
+    /// What a name that is not a regular file leads to, within the root.
+    fn link(&mut self, key: Vec<u8>) {
         let path = Path::new(std::ffi::OsStr::from_bytes(&key));
-        let resolve = rustix::fs::ResolveFlags::BENEATH | rustix::fs::ResolveFlags::NO_MAGICLINKS;
-        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
-        let mode = rustix::fs::Mode::empty();
-        let opened = rustix::fs::openat2(&self.root.fd, path, flags, mode, resolve);
-        match opened.map(|fd| File::from(fd).metadata()) {
-            Ok(Ok(stat)) if stat.is_file() => self.out.entries.push(entry(Key::new(key), stat.len(), &stat)),
-            Ok(Ok(stat)) if stat.is_dir() => self.root.ignored.add(&key, "symbolic link to a directory"),
+        let opened = self.root.open(path, OFlags::PATH);
+        match opened.and_then(FileStat::of) {
+            Ok(stat) if stat.is_file() => self.out.entries.push(entry(Key::new(key), stat.size, &stat)),
+            Ok(stat) if stat.is_dir() => self.root.ignored.add(&key, "symbolic link to a directory"),
             Ok(_) => self.root.ignored.add(&key, "not a regular file"),
-            Err(rustix::io::Errno::XDEV) => self.root.ignored.add(&key, "symbolic link out of the root"),
-            Err(rustix::io::Errno::NOENT | rustix::io::Errno::LOOP) => {
-                let here = rustix::fs::statat(&self.root.fd, path, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
+            Err(Errno::XDEV) => self.root.ignored.add(&key, "symbolic link out of the root"),
+            Err(Errno::NOENT | Errno::LOOP) => {
+                let here = rustix::fs::statat(&self.root.fd, path, AtFlags::SYMLINK_NOFOLLOW);
                 // Else it vanished meanwhile.
                 if here.is_ok() {
                     self.root.ignored.add(&key, "broken symbolic link");
@@ -164,7 +174,6 @@ impl Walk<'_> {
             }
             Err(_) => self.out.entries.push(unreadable(Key::new(key))),
         }
-        Ok(())
     }
 
     /// Our own directory is never listed; when something else is in it, that is said.
@@ -180,27 +189,26 @@ impl Walk<'_> {
         }
     }
 
-    /// The next names of a directory from `from` on.
-    fn span(&self, base: &[u8], from: &[u8], inclusive: bool) -> Result<Arc<Span>> {
+    /// A directory, opened unless it vanished, and its next names from `from` on.
+    fn span(&self, base: &[u8], from: &[u8], inclusive: bool) -> Result<(Option<File>, Arc<Span>)> {
         let what = String::from_utf8_lossy(base).into_owned();
         let failed = |e| io_failure("list", &what, e);
         let path = Path::new(std::ffi::OsStr::from_bytes(base.strip_suffix(b"/").unwrap_or(base)));
         let dir = match self.root.dir(path) {
             Ok(dir) => dir,
             // Removed between its parent's listing and now.
-            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(Span::empty()),
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok((None, Span::empty())),
             Err(e) => return Err(failed(e)),
         };
         let file = File::from(dir);
-        let stat = file.metadata().map_err(|e| std_failure("list", &what, &e))?;
-        let stamp = i128::from(stat.mtime()) * 1_000_000_000 + i128::from(stat.mtime_nsec());
+        let stamp = FileStat::of(&file).map_err(failed)?.modified_ns();
         if let Some(span) = self.root.cache.find(base, stamp, from) {
-            return Ok(span);
+            return Ok((Some(file), span));
         }
         let (names, complete) = self.smallest_names(&file, base, from, inclusive).map_err(failed)?;
         let span = Arc::new(Span { stamp, after: from.to_vec(), names, complete });
         self.root.cache.keep(base, &span);
-        Ok(span)
+        Ok((Some(file), span))
     }
 
     /// The smallest [`SPAN`] names of an open directory from `from` on, and whether these are all of them.
@@ -241,10 +249,8 @@ impl Walk<'_> {
         let is_dir = match entry.file_type() {
             FileType::Directory => true,
             FileType::RegularFile | FileType::Symlink => false,
-            FileType::Unknown => {
-                rustix::fs::statat(dir, entry.file_name(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
-                    .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Directory)
-            }
+            FileType::Unknown => rustix::fs::statat(dir, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)
+                .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Directory),
             _ => {
                 self.root.ignored.add(&[base, &name].concat(), "pipe, socket or device");
                 return None;
@@ -257,9 +263,9 @@ impl Walk<'_> {
     }
 }
 
-fn entry(key: Key, size: u64, stat: &std::fs::Metadata) -> Entry {
-    let written_ms = stat.ctime() * 1000 + stat.ctime_nsec() / 1_000_000;
-    Entry { key, size, modified_ms: modified_ms(stat), written_ms, etag: etag_of(stat), class: None }
+fn entry(key: Key, size: u64, stat: &FileStat) -> Entry {
+    let (modified_ms, written_ms) = (stat.modified_ms(), stat.changed_ms());
+    Entry { key, size, modified_ms, written_ms, etag: etag_of(stat), class: None }
 }
 
 /// Stands for a directory that cannot be listed.
