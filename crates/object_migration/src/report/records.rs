@@ -28,13 +28,14 @@ const FILE_MAX: u64 = 4 << 30;
 /// Lines of a failed list (OMS §4.7).
 const FAILED_MAX: u64 = 100_000;
 
-/// The per-object failure code of the failed list (OMS §4.7).
+/// The per-object failure code of the failed list (OMS §4.7). Kind and side decide; the operation only separates
+/// requests for metadata from requests for data.
 pub fn failure_code(failure: &Error) -> &'static str {
     match (failure.kind, failure.side, failure.op) {
         (_, _, "restore") => "RESTORE_SRC_OBJ_FAILURE",
         (Kind::Archived, ..) => "MIGRATE_SRC_ARCHIVE_OBJ_FAILURE",
         (Kind::TooLarge, ..) => "OBJ_SIZE_EXCEEDED",
-        (Kind::Corrupt, Side::Target, "verify" | "write_part") => "CHECK_OBJ_CONSISTENCY_FAILURE",
+        (Kind::Mismatch, Side::Target, _) => "CHECK_OBJ_CONSISTENCY_FAILURE",
         (Kind::InvalidKey, Side::Target, _) => "OBJ_KEY_TOO_LONG",
         (_, Side::Source, "head" | "list" | "tags") => "GET_SRC_OBJ_META_FAILURE",
         (_, Side::Source, _) => "GET_SRC_OBJ_FAILURE",
@@ -298,6 +299,28 @@ fn failed_line(out: &mut String, failed: &FailedObject) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn failure_codes_follow_kind_side_and_step() {
+        let code = |kind, side, op| failure_code(&Error::new(kind, op, "").at(side));
+        for (kind, side, op, expected) in [
+            (Kind::Mismatch, Side::Target, "verify", "CHECK_OBJ_CONSISTENCY_FAILURE"),
+            (Kind::Mismatch, Side::Target, "write", "CHECK_OBJ_CONSISTENCY_FAILURE"),
+            (Kind::Mismatch, Side::Target, "write_part", "CHECK_OBJ_CONSISTENCY_FAILURE"),
+            (Kind::Mismatch, Side::Source, "read", "GET_SRC_OBJ_FAILURE"),
+            (Kind::Corrupt, Side::Target, "write_part", "UPLOAD_DST_OBJ_FAILURE"),
+            (Kind::Forbidden, Side::Target, "write", "UPLOAD_DST_OBJ_FAILURE"),
+            (Kind::Unavailable, Side::Target, "head", "GET_DST_OBJ_META_FAILURE"),
+            (Kind::InvalidKey, Side::Target, "write", "OBJ_KEY_TOO_LONG"),
+            (Kind::TooLarge, Side::Target, "write", "OBJ_SIZE_EXCEEDED"),
+            (Kind::Archived, Side::Source, "read", "MIGRATE_SRC_ARCHIVE_OBJ_FAILURE"),
+            (Kind::Forbidden, Side::Source, "restore", "RESTORE_SRC_OBJ_FAILURE"),
+            (Kind::Forbidden, Side::Source, "tags", "GET_SRC_OBJ_META_FAILURE"),
+            (Kind::Forbidden, Side::Source, "read", "GET_SRC_OBJ_FAILURE"),
+        ] {
+            assert_eq!(code(kind, side, op), expected, "{kind:?} {side:?} {op}");
+        }
+    }
 
     #[test]
     fn failed_list_has_five_columns_on_one_line() {

@@ -33,7 +33,7 @@ pub(super) fn failure(
         "BlobArchived" | "BlobBeingRehydrated" => Kind::Archived,
         "RequestBodyTooLarge" => Kind::TooLarge,
         "InvalidResourceName" | "OutOfRangeInput" | "InvalidUri" => Kind::InvalidKey,
-        "Md5Mismatch" | "Crc64Mismatch" => Kind::Corrupt,
+        "Md5Mismatch" | "Crc64Mismatch" => Kind::Mismatch,
         _ => match status.as_u16() {
             401 => Kind::BadCredentials,
             403 => Kind::Forbidden,
@@ -55,4 +55,23 @@ pub(super) fn failure(
         _ => Reason::Unspecified,
     };
     Error::new(kind, op, text).because(reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_code_takes_precedence_over_status() {
+        let kind = |code: &str, status| failure("write", "k", status, Some(code.into()), b"").kind;
+        assert_eq!(kind("Md5Mismatch", StatusCode::BAD_REQUEST), Kind::Mismatch);
+        assert_eq!(kind("Crc64Mismatch", StatusCode::BAD_REQUEST), Kind::Mismatch);
+        assert_eq!(kind("ContainerNotFound", StatusCode::NOT_FOUND), Kind::NoBucket);
+        assert_eq!(kind("BlobArchived", StatusCode::CONFLICT), Kind::Archived);
+        assert_eq!(kind("", StatusCode::NOT_FOUND), Kind::NotFound);
+        assert_eq!(kind("", StatusCode::SERVICE_UNAVAILABLE), Kind::Throttled);
+        let in_body =
+            failure("write", "k", StatusCode::BAD_REQUEST, None, b"<Error><Code>Md5Mismatch</Code></Error>");
+        assert_eq!(in_body.kind, Kind::Mismatch);
+    }
 }
