@@ -14,7 +14,7 @@ use crate::body::Body;
 use crate::capability::Capability;
 use crate::checksum::hex;
 use crate::etag::Etag;
-use crate::http::{Client, length};
+use crate::http::{Client, kind_of_web_status, length};
 use crate::meta::Meta;
 use crate::s3::sign::encode;
 use crate::{ListRequest, ObjectStore, Page, Probe, ReadRequest, Reading, SharedStore};
@@ -236,14 +236,8 @@ impl CdnStore {
         if status.is_success() {
             return Ok(answer);
         }
-        let kind = match status.as_u16() {
-            404 | 410 => Kind::NotFound,
-            401 | 403 => Kind::Forbidden,
-            429 => Kind::Throttled,
-            500.. => Kind::Unavailable,
-            // Redirects are not followed (oms.md §4.12).
-            _ => Kind::Invalid,
-        };
+        // Redirects are not followed (oms.md §4.12).
+        let kind = kind_of_web_status(status);
         let m = format!("`{key}` through {}: HTTP {}", self.client.authority(), status.as_u16());
         Err(Error::new(kind, op, m))
     }

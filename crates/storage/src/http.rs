@@ -24,6 +24,7 @@ use crate::quick_ack::{AckStream, QuickAck};
 
 pub use crate::body::ResponseBody;
 
+/// Time limit of a connect, with the TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One endpoint: scheme, host and port.
@@ -224,6 +225,34 @@ pub(crate) fn length(headers: &http::HeaderMap) -> Option<u64> {
     headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
+/// The kind of an error of a store whose response names no error code that is known.
+pub(crate) fn kind_of_status(status: http::StatusCode) -> Kind {
+    match status.as_u16() {
+        401 => Kind::BadCredentials,
+        403 => Kind::Forbidden,
+        404 => Kind::NotFound,
+        405 | 501 => Kind::Unsupported,
+        408 => Kind::Timeout,
+        412 => Kind::Changed,
+        413 => Kind::TooLarge,
+        429 | 503 => Kind::Throttled,
+        507 => Kind::NoSpace,
+        500..=599 => Kind::Unavailable,
+        _ => Kind::Invalid,
+    }
+}
+
+/// The kind of an error of a web server that serves single objects (URL lists, source CDNs). Credentials and space are
+/// matters of that server, so no kind is returned that stops the whole task.
+pub(crate) fn kind_of_web_status(status: http::StatusCode) -> Kind {
+    match status.as_u16() {
+        401 => Kind::Forbidden,
+        410 => Kind::NotFound,
+        507 => Kind::Unavailable,
+        _ => kind_of_status(status),
+    }
+}
+
 /// Refuses an answer that is not of exactly the range that was asked for: a server may ignore it, and a cache or proxy
 /// may send another of the same length.
 pub(crate) fn check_range<T>(
@@ -374,6 +403,29 @@ fn trusting(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn status_without_a_known_code_gives_the_kind() {
+        for (status, store, web) in [
+            (400, Kind::Invalid, Kind::Invalid),
+            (401, Kind::BadCredentials, Kind::Forbidden),
+            (403, Kind::Forbidden, Kind::Forbidden),
+            (404, Kind::NotFound, Kind::NotFound),
+            (405, Kind::Unsupported, Kind::Unsupported),
+            (408, Kind::Timeout, Kind::Timeout),
+            (410, Kind::Invalid, Kind::NotFound),
+            (412, Kind::Changed, Kind::Changed),
+            (413, Kind::TooLarge, Kind::TooLarge),
+            (429, Kind::Throttled, Kind::Throttled),
+            (500, Kind::Unavailable, Kind::Unavailable),
+            (501, Kind::Unsupported, Kind::Unsupported),
+            (503, Kind::Throttled, Kind::Throttled),
+            (507, Kind::NoSpace, Kind::Unavailable),
+        ] {
+            let status = http::StatusCode::from_u16(status).unwrap();
+            assert_eq!((kind_of_status(status), kind_of_web_status(status)), (store, web), "{status}");
+        }
+    }
 
     #[test]
     fn endpoint_with_path_or_query_is_rejected() {

@@ -3,6 +3,7 @@
 use http::StatusCode;
 use model::error::{Error, Kind, Reason};
 
+use crate::http::kind_of_status;
 use crate::xml;
 
 /// Kinds by error code (Azure "Blob Storage error codes"), else by status.
@@ -34,16 +35,7 @@ pub(super) fn failure(
         "RequestBodyTooLarge" => Kind::TooLarge,
         "InvalidResourceName" | "OutOfRangeInput" | "InvalidUri" => Kind::InvalidKey,
         "Md5Mismatch" | "Crc64Mismatch" => Kind::Mismatch,
-        _ => match status.as_u16() {
-            401 => Kind::BadCredentials,
-            403 => Kind::Forbidden,
-            404 => Kind::NotFound,
-            408 => Kind::Timeout,
-            412 => Kind::Changed,
-            429 | 503 => Kind::Throttled,
-            500..=599 => Kind::Unavailable,
-            _ => Kind::Invalid,
-        },
+        _ => kind_of_status(status),
     };
     let mut text = format!("{what}: HTTP {} {code}", status.as_u16()).trim_end().to_owned();
     if let Some(message) = message.filter(|m| !m.is_empty()) {

@@ -15,7 +15,7 @@ use crate::body::Body;
 use crate::capability::Capability;
 use crate::egress::Egress;
 use crate::etag::Etag;
-use crate::http::{Client, ResponseBody, length};
+use crate::http::{Client, ResponseBody, kind_of_web_status, length};
 use crate::meta::Meta;
 use crate::{ListRequest, ObjectStore, Page, Probe, ReadRequest, Reading, StartAfter, disk_space};
 
@@ -112,7 +112,7 @@ impl UrlListStore {
                 return Ok(answer);
             }
             let m = format!("`{key}` from {}: HTTP {}", bare(&url), status.as_u16());
-            return Err(Error::new(kind_of(status), op, m));
+            return Err(Error::new(kind_of_web_status(status), op, m));
         }
         Err(Error::new(Kind::Invalid, op, format!("`{key}`: more than {REDIRECTS} redirects")))
     }
@@ -293,19 +293,6 @@ fn location_of(answer: &Response<ResponseBody>, origin: &str) -> std::result::Re
         Ok(format!("{origin}{to}"))
     } else {
         Err("redirects to a URL that is not http or https".into())
-    }
-}
-
-fn kind_of(status: StatusCode) -> Kind {
-    match status.as_u16() {
-        404 | 410 => Kind::NotFound,
-        401 | 403 => Kind::Forbidden,
-        412 => Kind::Changed,
-        408 => Kind::Timeout,
-        429 => Kind::Throttled,
-        405 | 501 => Kind::Unsupported,
-        500.. => Kind::Unavailable,
-        _ => Kind::Invalid,
     }
 }
 

@@ -3,6 +3,7 @@
 use http::StatusCode;
 use model::error::{Error, Kind, Reason};
 
+use crate::http::kind_of_status;
 use crate::xml;
 
 /// The kind of an answer by its S3 error code (AWS "Error responses") and status.
@@ -37,17 +38,7 @@ pub(super) fn kind_of(code: &str, status: StatusCode) -> Kind {
         "NotImplemented" | "MethodNotAllowed" => Kind::Unsupported,
         _ => match status.as_u16() {
             301 | 302 | 307 | 308 => Kind::WrongRegion,
-            401 => Kind::BadCredentials,
-            403 => Kind::Forbidden,
-            404 => Kind::NotFound,
-            405 | 501 => Kind::Unsupported,
-            408 => Kind::Timeout,
-            412 => Kind::Changed,
-            429 => Kind::Throttled,
-            503 => Kind::Throttled,
-            507 => Kind::NoSpace,
-            500..=599 => Kind::Unavailable,
-            _ => Kind::Invalid,
+            _ => kind_of_status(status),
         },
     }
 }
