@@ -15,7 +15,10 @@ use crate::panics::catch_panic;
 use crate::plan::{Step, TaskView, plan};
 use crate::runner::run;
 
+/// Time between two steps without a change.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Time limit for running tasks and migrations to stop when the process ends.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// A task may have been deleted since the plan was made: nothing is left to do then.
 fn unless_deleted<T>(done: Result<T>) -> Result<Option<T>> {
@@ -56,7 +59,7 @@ impl Engine {
             while runs.join_next().await.is_some() {}
             while moves.join_next().await.is_some() {}
         };
-        if tokio::time::timeout(Duration::from_secs(8), all).await.is_err() {
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, all).await.is_err() {
             tracing::warn!("some tasks did not stop in time; no progress is lost");
         }
     }

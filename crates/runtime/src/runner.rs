@@ -19,8 +19,14 @@ use crate::environment::OpenedStore;
 use crate::panics::catch_panic;
 use crate::webhooks::notify_task_end;
 
+/// Shortest time between two checks of archived objects.
 const RESTORE_MIN_MS: i64 = 5_000;
+/// Longest time between two checks of archived objects.
 const RESTORE_MAX_MS: i64 = 900_000;
+/// First delay before a failed task is retried; it doubles with each attempt.
+const TASK_RETRY_FIRST_MS: i64 = 5_000;
+/// Longest delay before a failed task is retried.
+const TASK_RETRY_MAX_MS: i64 = 320_000;
 /// Between two attempts to begin a task when the store fails.
 const RETRY_DELAY: Duration = Duration::from_secs(2);
 /// Task-level attempts before a passing error fails the task.
@@ -265,7 +271,7 @@ async fn release(
         JobEnd::Failed(failure)
             if failure.is_temporary() && task.attempts < MAX_ATTEMPTS && !stop.is_cancelled() =>
         {
-            let delay = 5_000i64 << task.attempts.min(6);
+            let delay = task_retry_delay(task.attempts);
             tracing::warn!(task = id, "task {id} will be retried in {delay} ms: {failure}");
             tx.set_error(id, &failure, now + delay).await?;
             let _ = tx.apply(id, Event::Postpone, now).await?;
@@ -273,6 +279,11 @@ async fn release(
         JobEnd::Failed(failure) => fail(engine, &mut tx, task, &failure, now).await?,
     }
     tx.commit().await
+}
+
+/// The delay before a task is retried that has failed `attempts` times before, milliseconds.
+fn task_retry_delay(attempts: u32) -> i64 {
+    (TASK_RETRY_FIRST_MS << attempts.min(30)).min(TASK_RETRY_MAX_MS)
 }
 
 async fn finish(engine: &Engine, tx: &mut StoreTx, task: &TaskRow, failed: u64, now: i64) -> Result<()> {
@@ -299,4 +310,16 @@ async fn fail(engine: &Engine, tx: &mut StoreTx, task: &TaskRow, failure: &Error
         tx.erase_secrets(id).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn task_retry_delays_double_up_to_the_maximum() {
+        for (attempts, seconds) in [(0, 5), (1, 10), (2, 20), (5, 160), (6, 320), (7, 320), (u32::MAX, 320)] {
+            assert_eq!(task_retry_delay(attempts), seconds * 1000, "after {attempts} attempts");
+        }
+    }
 }

@@ -16,12 +16,18 @@ use store::{DeliveryState, Notification, StoreTx, TaskRow};
 use crate::engine::Engine;
 use crate::environment::Webhook;
 
-/// Attempts before a notice is given up: about an hour.
+/// Attempts before a notification is given up; the last is about half an hour after the first.
 const MAX_ATTEMPTS: u32 = 8;
+/// Delay after the first failed attempt; it doubles with each further one.
+const FIRST_DELAY_MS: i64 = 15_000;
+/// Longest delay between two attempts.
+const DELAY_MAX_MS: i64 = 3_600_000;
+/// Time limit of a request, and of reading its response.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Notices posted at once, and those of one project: a webhook that does not answer holds a place for 10 seconds.
+/// Notifications that are posted at once, in total.
 const MAX_CONCURRENT: u64 = 32;
-const AT_ONCE_EACH: u64 = 2;
+/// Notifications of one project that are posted at once.
+const MAX_CONCURRENT_PER_PROJECT: u64 = 2;
 
 /// What ended, for the notice about it.
 pub(crate) struct EndNotification<'a> {
@@ -117,7 +123,12 @@ pub(crate) async fn notify_task_end(
 impl Engine {
     /// Posts what is due, beside the dispatcher.
     pub(crate) async fn step_webhooks(self: &Arc<Self>, now: i64) -> Result<()> {
-        let due = self.store.read().await?.due_notifications(now, MAX_CONCURRENT, AT_ONCE_EACH).await?;
+        let due = self
+            .store
+            .read()
+            .await?
+            .due_notifications(now, MAX_CONCURRENT, MAX_CONCURRENT_PER_PROJECT)
+            .await?;
         for notice in due {
             let key = format!("notice {}", notice.about);
             if self.groups_in_creation().insert(key.clone()) {
@@ -156,12 +167,17 @@ impl Engine {
                      {failure}");
                 let last = notice.attempts + 1 >= MAX_ATTEMPTS;
                 let state = if last { DeliveryState::GivenUp } else { DeliveryState::Due };
-                let delay = 15_000i64 << notice.attempts.min(8);
-                tx.record_attempt(notice, state, code(failure.kind), now + delay).await?;
+                let next_at = now + next_delay(notice.attempts);
+                tx.record_attempt(notice, state, code(failure.kind), next_at).await?;
             }
         }
         tx.commit().await
     }
+}
+
+/// The delay before the next attempt, milliseconds; `failed` counts the attempts that failed before the last one.
+fn next_delay(failed: u32) -> i64 {
+    (FIRST_DELAY_MS << failed.min(30)).min(DELAY_MAX_MS)
 }
 
 /// The code of a failed delivery (oms.md §4.11).
@@ -206,4 +222,33 @@ async fn post(webhook: &Webhook, body: &str) -> Result<()> {
         _ => Kind::Unavailable,
     };
     Err(Error::new(kind, "notify", format!("the webhook answered HTTP {status}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn webhook_delays_double_up_to_the_maximum() {
+        for (failed, seconds) in [
+            (0, 15),
+            (1, 30),
+            (2, 60),
+            (3, 120),
+            (4, 240),
+            (5, 480),
+            (6, 960),
+            (7, 1920),
+            (8, 3600),
+            (u32::MAX, 3600),
+        ] {
+            assert_eq!(next_delay(failed), seconds * 1000, "after {failed} earlier failures");
+        }
+    }
+
+    #[test]
+    fn webhook_attempts_span_half_an_hour() {
+        let span: i64 = (0..MAX_ATTEMPTS - 1).map(next_delay).sum();
+        assert_eq!(span, 1_905_000, "docs/sync.md and docs/api-compat.md name this time");
+    }
 }

@@ -59,6 +59,11 @@ pub struct TaskFilter {
     pub member_of: String,
 }
 
+/// Members of a group or sync task that are read at once.
+const MEMBERS_MAX: u64 = 2000;
+/// Open tasks that the dispatcher reads at once.
+const OPEN_TASKS_MAX: u64 = 10_000;
+
 fn illegal(id: TaskId, why: Illegal) -> Error {
     let text = match why {
         Illegal::AlreadyStarted => "is already started",
@@ -214,8 +219,8 @@ impl StoreTx {
     /// # Errors
     /// When the database fails.
     pub async fn members(&mut self, of: &str) -> Result<Vec<TaskRow>> {
-        let sql = select!("WHERE t.member_of = $1 GROUP BY t.id ORDER BY t.created_at, t.id LIMIT 2000");
-        self.tx.query(sql, args![of]).await?.iter().map(row).collect()
+        let sql = select!("WHERE t.member_of = $1 GROUP BY t.id ORDER BY t.created_at, t.id LIMIT $2");
+        self.tx.query(sql, args![of, MEMBERS_MAX]).await?.iter().map(row).collect()
     }
 
     /// Tasks that a worker should look at: waiting, running or due for another attempt, in the order in which
@@ -226,9 +231,9 @@ impl StoreTx {
     pub async fn open_tasks(&mut self) -> Result<Vec<TaskRow>> {
         let sql = select!(
             "WHERE t.observed IN ('waiting', 'running', 'retrying') GROUP BY t.id \
-             ORDER BY t.priority, t.queued_at, t.id LIMIT 10000"
+             ORDER BY t.priority, t.queued_at, t.id LIMIT $1"
         );
-        self.tx.query(sql, vec![]).await?.iter().map(row).collect()
+        self.tx.query(sql, args![OPEN_TASKS_MAX]).await?.iter().map(row).collect()
     }
 
     /// Applies an event to a task by [`next`] and stores the result; answers the new state.
