@@ -22,19 +22,23 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::commands::worded::Worded;
+use crate::commands::http_error_body::HttpErrorBody;
 
-/// Connections at once, and those of one address.
+/// Open connections in total.
 const MAX_CONNECTIONS: u64 = 1024;
+/// Open connections of one address.
 const MAX_CONNECTIONS_PER_ADDRESS: u64 = 512;
-/// Further ones that are answered about health only, once.
+/// Further connections that get one response, about health only.
 const RESERVED_CONNECTIONS: u64 = 64;
+/// Further connections of one address.
 const RESERVED_PER_ADDRESS: u64 = 8;
-/// So long for a request's head, and between two requests; in the reserve, for everything.
+/// Time limit of a request head, and of the pause between two requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time limit of a further connection, from its start to its end.
 const RESERVED_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest head of a request.
 const MAX_HEAD_BYTES: usize = 64 << 10;
+/// Time limit of a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// So long the service waits, at its end, for requests that are being answered.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
@@ -288,7 +292,7 @@ impl AcceptedConnection {
         builder.title_case_headers(true);
         builder.keep_alive(self.slot.is_some());
         let mut connection =
-            std::pin::pin!(builder.serve_connection(TokioIo::new(Worded::new(stream)), answer));
+            std::pin::pin!(builder.serve_connection(TokioIo::new(HttpErrorBody::new(stream)), answer));
         let asked_to_leave = || async {
             match &self.slot {
                 Some(slot) => slot.evict.cancelled().await,

@@ -6,6 +6,7 @@ mod connections;
 mod copy;
 mod db;
 mod doctor;
+mod http_error_body;
 mod init;
 mod keys;
 mod redis;
@@ -13,7 +14,6 @@ mod serve;
 mod sessions;
 mod task;
 mod verify;
-mod worded;
 mod worker;
 
 use model::error::{Error, Kind};

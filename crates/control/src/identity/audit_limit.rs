@@ -1,4 +1,4 @@
-//! How many refusals are written into the audit trail: anybody can cause them, and each is a write.
+//! How many refusals are written to the audit trail: every client can cause them, and each is a write.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ struct Minute {
     began: i64,
     all: u32,
     by: HashMap<Option<IpAddr>, u32>,
-    left_out: u64,
+    not_written: u64,
 }
 
 /// Counts of this minute.
@@ -23,20 +23,20 @@ struct Minute {
 pub struct AuditLimit(Mutex<Minute>);
 
 impl AuditLimit {
-    /// Whether this one is written down; if so, how many before it were not.
+    /// None if this line is not written; else how many lines before it were not written.
     pub fn admit(&self, from: Option<IpAddr>, now: i64) -> Option<u64> {
         let mut minute = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if !(0..MINUTE_MS).contains(&(now - minute.began)) {
-            *minute = Minute { began: now, left_out: minute.left_out, ..Minute::default() };
+            *minute = Minute { began: now, not_written: minute.not_written, ..Minute::default() };
         }
         // An address is remembered only while there is room for its line.
         if minute.all >= MAX_IN_ALL || minute.by.get(&from).is_some_and(|n| *n >= MAX_PER_ADDRESS) {
-            minute.left_out += 1;
+            minute.not_written += 1;
             return None;
         }
         minute.all += 1;
         *minute.by.entry(from).or_default() += 1;
-        Some(std::mem::take(&mut minute.left_out))
+        Some(std::mem::take(&mut minute.not_written))
     }
 }
 

@@ -2,10 +2,10 @@
 
 mod audit_limit;
 pub mod password;
+mod password_queue;
 mod sign_in_failures;
 pub mod signature;
 pub mod token;
-mod turns;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, RwLock};

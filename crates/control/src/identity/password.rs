@@ -6,16 +6,16 @@ use std::sync::Arc;
 use argon2::Argon2;
 use argon2::password_hash::{PasswordHash, PasswordVerifier};
 
+use super::password_queue::{Permit, PermitQueue};
 use super::sign_in_failures::caller;
-use super::turns::{Permit, TurnQueue};
 
 /// The permits to check passwords.
 #[derive(Debug)]
-pub struct PasswordQueue(Arc<TurnQueue>);
+pub struct PasswordQueue(Arc<PermitQueue>);
 
 impl Default for PasswordQueue {
     fn default() -> Self {
-        Self(TurnQueue::new(concurrent_checks()))
+        Self(PermitQueue::new(concurrent_checks()))
     }
 }
 
@@ -43,7 +43,7 @@ impl PasswordQueue {
 impl PasswordPermit {
     /// As [`matches()`], on a thread that may block. A caller that disconnects keeps its permit until the check has ended.
     pub async fn matches(self, password: String, hash: Option<String>) -> bool {
-        #[expect(clippy::disallowed_methods, reason = "bounded by the turn that is held")]
+        #[expect(clippy::disallowed_methods, reason = "bounded by the permit that is held")]
         let done = tokio::task::spawn_blocking(move || {
             let _permit = self.0;
             matches(&password, hash.as_deref())

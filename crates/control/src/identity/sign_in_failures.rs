@@ -7,7 +7,9 @@ use std::sync::Mutex;
 use flow_control::caller_limit::caller_of;
 use ring::digest;
 
+/// Failed sign-ins that lock an account for one address.
 const MAX_FAILURES: u32 = 6;
+/// Duration of a lock.
 const LOCK_MS: i64 = 5 * 60 * 1000;
 /// Callers remembered, about 60 bytes each; beyond that the oldest that is not locked is forgotten.
 const MAX_CALLERS: usize = 10_000;

@@ -7,6 +7,7 @@ use subtle::ConstantTimeEq;
 
 use super::{Accounts, Principal};
 
+/// Largest difference between the time of a signature and the clock.
 const SKEW_MS: i64 = 15 * 60 * 1000;
 /// Stands in place of the hash of a body that the signature does not cover.
 pub const UNSIGNED: &str = "UNSIGNED-PAYLOAD";

@@ -1,4 +1,4 @@
-//! Answers that the HTTP layer makes itself, given the body that every other error has.
+//! Gives error responses of the HTTP library the body that every other error has.
 //!
 //! hyper answers a request that it cannot parse with a head alone, and has no hook for it. Such an answer is known by
 //! three marks: a status of 4xx, no content, and no request id, which every answer of the API carries.
@@ -9,24 +9,24 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The longest head that hyper writes of its own accord is about 150 bytes.
+/// The longest head that hyper writes itself is about 150 bytes.
 const HEAD_MAX: usize = 512;
 
-/// A connection whose answers without words are replaced.
+/// A connection whose error responses without a body get one.
 #[derive(Debug)]
-pub(crate) struct Worded<S> {
+pub(crate) struct HttpErrorBody<S> {
     stream: S,
-    /// What stands for the answer that is being written, and how much of it was written.
+    /// The response that replaces the one being written, and how many of its bytes are written.
     instead: Option<(Vec<u8>, usize)>,
 }
 
-impl<S> Worded<S> {
+impl<S> HttpErrorBody<S> {
     pub(crate) fn new(stream: S) -> Self {
         Self { stream, instead: None }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Worded<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for HttpErrorBody<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -36,12 +36,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Worded<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Worded<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for HttpErrorBody<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         if this.instead.is_none() {
-            match status_without_words(buf) {
-                Some(status) => this.instead = Some((worded(status), 0)),
+            match status_without_body(buf) {
+                Some(status) => this.instead = Some((error_response(status), 0)),
                 None => return Pin::new(&mut this.stream).poll_write(cx, buf),
             }
         }
@@ -69,7 +69,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Worded<S> {
 }
 
 /// The status of a whole answer of 4xx that has neither a body nor a request id.
-fn status_without_words(head: &[u8]) -> Option<u16> {
+fn status_without_body(head: &[u8]) -> Option<u16> {
     let is_refusal = head.starts_with(b"HTTP/1.1 4") || head.starts_with(b"HTTP/1.0 4");
     if !is_refusal || head.len() > HEAD_MAX || !head.ends_with(b"\r\n\r\n") {
         return None;
@@ -81,7 +81,7 @@ fn status_without_words(head: &[u8]) -> Option<u16> {
 }
 
 /// The whole answer for a status, which closes the connection.
-fn worded(status: u16) -> Vec<u8> {
+fn error_response(status: u16) -> Vec<u8> {
     let id = seal::random::<16>().map_or_else(|_| "0".repeat(32), |b| storage::checksum::hex(&b));
     let (code, message) = match status {
         413 | 414 | 431 => ("APIGW.0201", "Request entity too large: its URL or its headers."),
@@ -108,8 +108,8 @@ mod tests {
 
     #[test]
     fn sec_f35_only_responses_of_the_http_library_are_replaced() {
-        assert_eq!(status_without_words(BARE), Some(431));
-        assert_eq!(status_without_words(b"HTTP/1.0 400 Bad Request\r\ncontent-length: 0\r\n\r\n"), Some(400));
+        assert_eq!(status_without_body(BARE), Some(431));
+        assert_eq!(status_without_body(b"HTTP/1.0 400 Bad Request\r\ncontent-length: 0\r\n\r\n"), Some(400));
         for whole in [
             &b"HTTP/1.1 404 Not Found\r\nX-Request-Id: 1\r\nContent-Length: 0\r\n\r\n"[..],
             b"HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\n{}",
@@ -118,7 +118,7 @@ mod tests {
             b"HTTP/1.1 4",
             b"",
         ] {
-            assert_eq!(status_without_words(whole), None, "{}", String::from_utf8_lossy(whole));
+            assert_eq!(status_without_body(whole), None, "{}", String::from_utf8_lossy(whole));
         }
     }
 
@@ -126,9 +126,9 @@ mod tests {
     async fn sec_f35_error_response_is_replaced_completely_on_a_slow_connection() {
         let (near, mut far) = tokio::io::duplex(7);
         let writing = tokio::spawn(async move {
-            let mut worded = Worded::new(near);
-            worded.write_all(BARE).await.unwrap();
-            worded.shutdown().await.unwrap();
+            let mut stream = HttpErrorBody::new(near);
+            stream.write_all(BARE).await.unwrap();
+            stream.shutdown().await.unwrap();
         });
         let mut text = String::new();
         far.read_to_string(&mut text).await.unwrap();

@@ -2,7 +2,7 @@
 //! account that signed in before from the same address waits in a reserve, which unknown callers cannot fill.
 //!
 //! A caller of a network that was not served lately waits at most one check for each other network that waits. The two
-//! queues are served in turn, so neither starves the other.
+//! queues are served alternately, so neither starves the other.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
@@ -13,18 +13,20 @@ use tokio::sync::oneshot;
 
 use super::sign_in_failures::Caller;
 
-/// Callers that wait, and those of one address.
+/// Unknown callers that wait, in total.
 const MAX_WAITING: usize = 32;
+/// Unknown callers of one address that wait.
 const MAX_WAITING_PER_ADDRESS: usize = 4;
-/// Callers that wait in the reserve, and those of one account at one address.
+/// Known callers that wait in the reserve, in total.
 const MAX_RESERVED: usize = 32;
+/// Known callers of one account at one address that wait.
 const MAX_RESERVED_PER_ADDRESS: usize = 2;
 /// Networks and addresses whose last check is remembered, and callers that signed in; about 50 bytes each.
 const MAX_REMEMBERED: usize = 4096;
 
 /// The permits, and who waits for one.
 #[derive(Debug)]
-pub(super) struct TurnQueue {
+pub(super) struct PermitQueue {
     state: Mutex<State>,
 }
 
@@ -32,7 +34,7 @@ pub(super) struct TurnQueue {
 struct State {
     free: usize,
     last_id: u64,
-    strangers: Vec<Waiter>,
+    unknown: Vec<Waiter>,
     reserve: Vec<Waiter>,
     /// The queue that was served last, so that the other one is next.
     served_reserve: bool,
@@ -56,12 +58,12 @@ struct Waiter {
     caller: Caller,
     network: IpAddr,
     address: IpAddr,
-    tell: oneshot::Sender<Permit>,
+    reply: oneshot::Sender<Permit>,
 }
 
 /// One check; the next caller is served when it is dropped.
 #[derive(Debug)]
-pub(super) struct Permit(Arc<TurnQueue>);
+pub(super) struct Permit(Arc<PermitQueue>);
 
 impl Drop for Permit {
     fn drop(&mut self) {
@@ -69,21 +71,21 @@ impl Drop for Permit {
     }
 }
 
-/// A place in a queue; given up when its caller leaves.
+/// An entry of the queue; removed when its caller disconnects.
 struct QueueEntry {
-    turns: Arc<TurnQueue>,
+    queue: Arc<PermitQueue>,
     id: u64,
 }
 
 impl Drop for QueueEntry {
     fn drop(&mut self) {
-        let mut state = self.turns.state();
-        state.strangers.retain(|w| w.id != self.id);
+        let mut state = self.queue.state();
+        state.unknown.retain(|w| w.id != self.id);
         state.reserve.retain(|w| w.id != self.id);
     }
 }
 
-impl TurnQueue {
+impl PermitQueue {
     pub(super) fn new(at_once: usize) -> Arc<Self> {
         Arc::new(Self { state: Mutex::new(State { free: at_once, ..State::default() }) })
     }
@@ -94,7 +96,7 @@ impl TurnQueue {
 
     /// Waits for a permit. None: the queues are full and this caller displaces no other, or it was displaced.
     pub(super) async fn acquire(self: &Arc<Self>, caller: Caller, from: IpAddr) -> Option<Permit> {
-        let (tell, told) = oneshot::channel();
+        let (reply, permit) = oneshot::channel();
         let id = {
             let mut state = self.state();
             state.last_id += 1;
@@ -106,10 +108,10 @@ impl TurnQueue {
                 return Some(Permit(self.clone()));
             }
             let id = state.last_id;
-            state.queue(Waiter { id, caller, network, address, tell }).then_some(id)?
+            state.queue(Waiter { id, caller, network, address, reply }).then_some(id)?
         };
-        let _place = QueueEntry { turns: self.clone(), id };
-        told.await.ok()
+        let _entry = QueueEntry { queue: self.clone(), id };
+        permit.await.ok()
     }
 
     /// Notes a caller that has signed in.
@@ -136,7 +138,7 @@ impl TurnQueue {
         };
         // A permit whose receiver has gone comes back here when it is dropped.
         if let Some(waiter) = next {
-            drop(waiter.tell.send(Permit(self.clone())));
+            drop(waiter.reply.send(Permit(self.clone())));
         }
     }
 }
@@ -156,27 +158,27 @@ impl State {
         if of_address >= MAX_WAITING_PER_ADDRESS {
             return false;
         }
-        if self.strangers.len() >= MAX_WAITING {
+        if self.unknown.len() >= MAX_WAITING {
             let Some(displaced) = self.displaced(waiter.network, of_network, of_address) else {
                 return false;
             };
-            self.strangers.remove(displaced);
+            self.unknown.remove(displaced);
         }
-        self.strangers.push(waiter);
+        self.unknown.push(waiter);
         true
     }
 
     /// Waiting unknown callers of a network and of an address.
     fn waiting(&self, network: IpAddr, address: IpAddr) -> (usize, usize) {
-        let count = |is: &dyn Fn(&Waiter) -> bool| self.strangers.iter().filter(|w| is(w)).count();
+        let count = |is: &dyn Fn(&Waiter) -> bool| self.unknown.iter().filter(|w| is(w)).count();
         (count(&|w| w.network == network), count(&|w| w.address == address))
     }
 
-    /// The stranger that makes room for one of a network and an address that have so many waiting: the last one of the
+    /// The unknown caller that makes room for one of a network and an address that have so many waiting: the last one of the
     /// network that has most, and of the address that has most within it. None when it has no more than the new one.
     fn displaced(&self, network: IpAddr, of_network: usize, of_address: usize) -> Option<usize> {
         let load = |w: &Waiter| self.waiting(w.network, w.address);
-        let (at, most) = self.strangers.iter().enumerate().max_by_key(|(i, w)| (load(w), *i))?;
+        let (at, most) = self.unknown.iter().enumerate().max_by_key(|(i, w)| (load(w), *i))?;
         let (their_network, their_address) = load(most);
         let has_more = match most.network == network {
             true => their_address > of_address + 1,
@@ -190,14 +192,14 @@ impl State {
     fn next(&mut self) -> Option<Waiter> {
         let reserve_first = !self.served_reserve;
         let found = [reserve_first, !reserve_first].into_iter().find_map(|reserve| {
-            let queue = if reserve { &self.reserve } else { &self.strangers };
+            let queue = if reserve { &self.reserve } else { &self.unknown };
             let last = |party: Party| self.served.get(&party).copied().unwrap_or(0);
             let order = |w: &Waiter| (last(Party::Network(w.network)), last(Party::Address(w.address)), w.id);
             queue.iter().enumerate().min_by_key(|(_, w)| order(w)).map(|(at, _)| (reserve, at))
         });
         let (reserve, at) = found?;
         self.served_reserve = reserve;
-        let waiter = if reserve { self.reserve.remove(at) } else { self.strangers.remove(at) };
+        let waiter = if reserve { self.reserve.remove(at) } else { self.unknown.remove(at) };
         self.note(waiter.network, waiter.address);
         Some(waiter)
     }
@@ -230,18 +232,19 @@ mod tests {
         IpAddr::V4(Ipv4Addr::new(10, 0, network, host))
     }
 
-    async fn take(turns: &Arc<TurnQueue>, account: &str, from: IpAddr) -> Option<Permit> {
-        turns.acquire(caller(account, Some(from)), from).await
+    async fn take(permits: &Arc<PermitQueue>, account: &str, from: IpAddr) -> Option<Permit> {
+        permits.acquire(caller(account, Some(from)), from).await
     }
 
     /// One caller that waits; `Some(true)` in the slot when it was served, `Some(false)` when it was refused.
-    fn waits(turns: &Arc<TurnQueue>, account: &str, from: IpAddr, order: &Arc<AtomicUsize>) -> Slot {
+    fn waits(permits: &Arc<PermitQueue>, account: &str, from: IpAddr, order: &Arc<AtomicUsize>) -> Slot {
         let slot = Slot::default();
-        let (turns, account, told, order) = (turns.clone(), account.to_owned(), slot.clone(), order.clone());
+        let (permits, account, filled, order) =
+            (permits.clone(), account.to_owned(), slot.clone(), order.clone());
         tokio::spawn(async move {
-            let permit = take(&turns, &account, from).await;
+            let permit = take(&permits, &account, from).await;
             let place = permit.as_ref().map_or(0, |_| order.fetch_add(1, Ordering::SeqCst) + 1);
-            *told.0.lock().unwrap() = Some(place);
+            *filled.0.lock().unwrap() = Some(place);
             tokio::task::yield_now().await;
         });
         slot
@@ -257,7 +260,7 @@ mod tests {
         }
     }
 
-    async fn settle() {
+    async fn queued() {
         for _ in 0..500 {
             tokio::task::yield_now().await;
         }
@@ -265,24 +268,27 @@ mod tests {
 
     #[tokio::test]
     async fn sec_f11_password_checks_and_queue_are_limited() {
-        let (turns, order) = (TurnQueue::new(2), Arc::default());
-        let held = [take(&turns, "a", ip(1, 1)).await.unwrap(), take(&turns, "a", ip(1, 2)).await.unwrap()];
-        let queue: Vec<Slot> = (0..MAX_WAITING as u8).map(|i| waits(&turns, "a", ip(i, 1), &order)).collect();
-        settle().await;
-        assert!(take(&turns, "a", ip(99, 1)).await.is_none(), "32 networks wait, one caller each");
+        let (permits, order) = (PermitQueue::new(2), Arc::default());
+        let held =
+            [take(&permits, "a", ip(1, 1)).await.unwrap(), take(&permits, "a", ip(1, 2)).await.unwrap()];
+        let queue: Vec<Slot> =
+            (0..MAX_WAITING as u8).map(|i| waits(&permits, "a", ip(i, 1), &order)).collect();
+        queued().await;
+        assert!(take(&permits, "a", ip(99, 1)).await.is_none(), "32 networks wait, one caller each");
         drop(held);
-        settle().await;
-        assert!(queue.iter().all(|slot| slot.get() > Some(0)), "every waiting caller had a turn");
-        assert_eq!(turns.state().free, 2, "no permit is lost");
+        queued().await;
+        assert!(queue.iter().all(|slot| slot.get() > Some(0)), "every waiting caller was served");
+        assert_eq!(permits.state().free, 2, "no permit is lost");
     }
 
     #[tokio::test]
     async fn sec_f11_one_address_cannot_fill_the_queue() {
-        let (turns, order) = (TurnQueue::new(1), Arc::default());
-        let held = take(&turns, "a", ip(1, 1)).await.unwrap();
-        let all: Vec<Slot> =
-            (0..=MAX_WAITING_PER_ADDRESS).map(|i| waits(&turns, &i.to_string(), ip(7, 1), &order)).collect();
-        settle().await;
+        let (permits, order) = (PermitQueue::new(1), Arc::default());
+        let held = take(&permits, "a", ip(1, 1)).await.unwrap();
+        let all: Vec<Slot> = (0..=MAX_WAITING_PER_ADDRESS)
+            .map(|i| waits(&permits, &i.to_string(), ip(7, 1), &order))
+            .collect();
+        queued().await;
         let refused = all.iter().filter(|slot| slot.get() == Some(0)).count();
         assert_eq!(refused, 1);
         drop(held);
@@ -290,18 +296,18 @@ mod tests {
 
     #[tokio::test]
     async fn sec_f11_nine_busy_addresses_leave_a_check_for_a_tenth() {
-        let (turns, order) = (TurnQueue::new(1), Arc::default());
-        let held = take(&turns, "x", ip(1, 1)).await.unwrap();
+        let (permits, order) = (PermitQueue::new(1), Arc::default());
+        let held = take(&permits, "x", ip(1, 1)).await.unwrap();
         // All addresses are of one network, so only the shares of addresses protect the tenth.
         let attackers: Vec<Slot> = (0..9 * MAX_WAITING_PER_ADDRESS)
-            .map(|i| waits(&turns, &i.to_string(), ip(1, 1 + (i % 9) as u8), &order))
+            .map(|i| waits(&permits, &i.to_string(), ip(1, 1 + (i % 9) as u8), &order))
             .collect();
-        settle().await;
-        let alice = waits(&turns, "alice", ip(1, 99), &order);
-        settle().await;
+        queued().await;
+        let alice = waits(&permits, "alice", ip(1, 99), &order);
+        queued().await;
         assert_eq!(alice.get(), None, "it waits and is not refused");
         drop(held);
-        settle().await;
+        queued().await;
         // The first attacker's address was served just before; eight others and this one were not.
         assert!((1..=9).contains(&alice.get().unwrap()), "{:?}", alice.get());
         assert!(attackers.iter().filter(|slot| slot.get() == Some(0)).count() >= 4);
@@ -309,64 +315,66 @@ mod tests {
 
     #[tokio::test]
     async fn sec_f11_network_not_yet_served_is_served_first() {
-        let (turns, order) = (TurnQueue::new(1), Arc::default());
-        let held = take(&turns, "x", ip(1, 1)).await.unwrap();
+        let (permits, order) = (PermitQueue::new(1), Arc::default());
+        let held = take(&permits, "x", ip(1, 1)).await.unwrap();
         let _attackers: Vec<Slot> =
-            (0..40).map(|i| waits(&turns, &i.to_string(), ip(1, 1 + i as u8), &order)).collect();
-        settle().await;
-        let alice = waits(&turns, "alice", ip(2, 1), &order);
-        settle().await;
+            (0..40).map(|i| waits(&permits, &i.to_string(), ip(1, 1 + i as u8), &order)).collect();
+        queued().await;
+        let alice = waits(&permits, "alice", ip(2, 1), &order);
+        queued().await;
         drop(held);
-        settle().await;
+        queued().await;
         assert_eq!(alice.get(), Some(1));
     }
 
     #[tokio::test]
     async fn sec_f11_previous_users_have_reserved_checks() {
-        let (turns, order) = (TurnQueue::new(1), Arc::default());
-        let held = take(&turns, "x", ip(1, 1)).await.unwrap();
-        turns.remember(caller("alice", Some(ip(7, 1))));
+        let (permits, order) = (PermitQueue::new(1), Arc::default());
+        let held = take(&permits, "x", ip(1, 1)).await.unwrap();
+        permits.remember(caller("alice", Some(ip(7, 1))));
         // Strangers behind the same address, and in 32 networks, have filled the queue.
         let _near: Vec<Slot> =
-            (0..MAX_WAITING_PER_ADDRESS).map(|i| waits(&turns, &i.to_string(), ip(7, 1), &order)).collect();
-        let _far: Vec<Slot> = (0..40u8).map(|i| waits(&turns, "x", ip(100 + i, 1), &order)).collect();
-        settle().await;
-        assert!(take(&turns, "bob", ip(7, 1)).await.is_none(), "nobody remembers bob");
-        let alice = waits(&turns, "alice", ip(7, 1), &order);
-        settle().await;
+            (0..MAX_WAITING_PER_ADDRESS).map(|i| waits(&permits, &i.to_string(), ip(7, 1), &order)).collect();
+        let _far: Vec<Slot> = (0..40u8).map(|i| waits(&permits, "x", ip(100 + i, 1), &order)).collect();
+        queued().await;
+        assert!(take(&permits, "bob", ip(7, 1)).await.is_none(), "nobody remembers bob");
+        let alice = waits(&permits, "alice", ip(7, 1), &order);
+        queued().await;
         assert_eq!(alice.get(), None);
         drop(held);
-        settle().await;
+        queued().await;
         assert!(alice.get().unwrap() <= 2, "{:?}", alice.get());
     }
 
     #[tokio::test]
     async fn sec_f11_cancelled_waiter_frees_its_slot() {
-        let (turns, order) = (TurnQueue::new(1), Arc::<AtomicUsize>::default());
-        let held = take(&turns, "x", ip(1, 1)).await.unwrap();
+        let (permits, order) = (PermitQueue::new(1), Arc::<AtomicUsize>::default());
+        let held = take(&permits, "x", ip(1, 1)).await.unwrap();
         let gone = {
-            let turns = turns.clone();
-            tokio::spawn(async move { take(&turns, "y", ip(2, 1)).await.is_some() })
+            let permits = permits.clone();
+            tokio::spawn(async move { take(&permits, "y", ip(2, 1)).await.is_some() })
         };
-        settle().await;
+        queued().await;
         gone.abort();
-        settle().await;
-        assert!(turns.state().strangers.is_empty());
+        queued().await;
+        assert!(permits.state().unknown.is_empty());
         drop(held);
-        assert_eq!(turns.state().free, 1);
-        assert!(take(&turns, "z", ip(3, 1)).await.is_some());
+        assert_eq!(permits.state().free, 1);
+        assert!(take(&permits, "z", ip(3, 1)).await.is_some());
         drop(order);
     }
 
     #[test]
     fn sec_f11_remembered_addresses_are_bounded() {
-        let turns = TurnQueue::new(1);
+        let permits = PermitQueue::new(1);
         for i in 0..MAX_REMEMBERED + 10 {
-            turns.remember(caller(&i.to_string(), None));
+            permits.remember(caller(&i.to_string(), None));
             let [a, b, ..] = (i as u16).to_be_bytes();
-            turns.state().note(IpAddr::V4(Ipv4Addr::new(1, a, b, 0)), IpAddr::V4(Ipv4Addr::new(1, a, b, 1)));
+            permits
+                .state()
+                .note(IpAddr::V4(Ipv4Addr::new(1, a, b, 0)), IpAddr::V4(Ipv4Addr::new(1, a, b, 1)));
         }
-        let state = turns.state();
+        let state = permits.state();
         assert_eq!(
             (state.known.len(), state.known_order.len(), state.served.len()),
             (MAX_REMEMBERED, MAX_REMEMBERED, MAX_REMEMBERED)
