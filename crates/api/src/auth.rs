@@ -184,7 +184,7 @@ async fn answer(
     let response = finish(response, &asked.id, &asked.path, asked.chinese).await;
     let line = log_and_audit_line(&gate, asked, &response, principal);
     if let Some(line) = line {
-        audit(&gate.control, &line).await;
+        gate.control.record_audit(&line).await;
     }
     response
 }
@@ -276,21 +276,6 @@ fn role_name(role: Role) -> &'static str {
         Role::Viewer => "viewer",
         Role::Operator => "operator",
         Role::Admin => "admin",
-    }
-}
-
-/// Writes a line into the database and where `[audit]` says.
-async fn audit(control: &Control, line: &AuditLine) {
-    let stored = async {
-        let mut tx = control.engine.store().write().await?;
-        tx.audit(line).await?;
-        tx.commit().await
-    };
-    if let Err(failure) = stored.await {
-        tracing::error!("cannot write an audit record: {failure}");
-    }
-    if let Err(failure) = control.trail.write(line).await {
-        tracing::error!(request_id = %line.request_id, "an audit line was not shipped: {failure}");
     }
 }
 

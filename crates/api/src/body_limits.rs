@@ -31,8 +31,9 @@ const LIST_VALUES: u64 = 20_000;
 const SHORT_VALUES: u64 = 5_000;
 /// JSON values in a body of a sign-in.
 const SIGN_IN_VALUES: u64 = 128;
-/// Memory of a parsed value, and of an object beyond that: a `serde_json::Value` in a list that grows, a node of a map.
+/// Memory of a parsed JSON value, bytes: a `serde_json::Value` in a list that grows.
 const VALUE_BYTES: u64 = 64;
+/// Memory of a parsed JSON object in addition to its values, bytes: a node of a map.
 const OBJECT_BYTES: u64 = 640;
 /// Short bodies of authenticated callers together, and those of one caller.
 const SHORT_BUDGET: (u64, u64) = (16 << 20, 4 << 20);
@@ -44,8 +45,9 @@ const SIGN_IN_BUDGET: (u64, u64) = (16 << 20, 8 << 20);
 const LONG_BUDGET: (u64, u64) = (80 << 20, 40 << 20);
 /// Long bodies whose signature is not verified yet, and those from one address.
 const LONG_SIGNED_BUDGET: (u64, u64) = (40 << 20, 20 << 20);
-/// A body has so long, and longer for what has come already, at this rate a second.
+/// Time limit of a body, without the extension by `MIN_BYTES_PER_S`.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Rate at which a longer body extends its time limit.
 const MIN_BYTES_PER_S: u64 = 256 << 10;
 /// A refused caller that is still sending is listened to for so long, so that it reads its answer.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);

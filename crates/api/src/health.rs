@@ -13,11 +13,7 @@ pub(crate) async fn healthz() -> Reply {
 }
 
 pub(crate) async fn readyz(State(control): State<Control>) -> Reply {
-    let tried = async {
-        control.engine.store().check_writable(control.clock.now_ms()).await?;
-        storage::disk_space::check(control.engine.data_dir())
-    };
-    match tried.await {
+    match control.check_writable().await {
         Ok(()) => json(&serde_json::json!({"status": "ready"})),
         Err(failure) => {
             tracing::error!("not ready: {failure}");

@@ -10,6 +10,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use control::Control;
+use control::health::OpenWork;
 use control::identity::Principal;
 use http::{HeaderMap, StatusCode, header};
 use prometheus_client::collector::Collector;
@@ -274,9 +275,7 @@ fn accepts_openmetrics(headers: &HeaderMap) -> bool {
 }
 
 async fn read_numbers(control: &Control, shown: &MetricsScope<'_>) -> model::error::Result<Numbers> {
-    let mut store = control.engine.store().read().await?;
-    let (tasks, migrations) = (store.open_tasks().await?, store.open_migrations().await?);
-    drop(store);
+    let OpenWork { tasks, migrations } = control.open_work().await?;
     let mut numbers = Numbers {
         open_tasks: tasks.len() as u64,
         open_migrations: migrations.len() as u64,

@@ -1,10 +1,13 @@
-//! Use cases: validate, check, write down, wake. Called by every face; no face has logic of its own.
+//! Use cases: validate, check, store, wake. Every version of the API calls them and has no logic of its own.
 
+mod audit;
+pub mod audit_file;
 pub mod bandwidth;
 pub mod buckets;
 pub mod catalogue;
 pub mod create;
 pub mod groups;
+pub mod health;
 pub mod identity;
 pub mod migrations;
 mod open;
@@ -15,7 +18,6 @@ pub mod secrets;
 pub mod sync;
 pub mod task_error;
 pub mod tasks;
-pub mod trail;
 
 use std::sync::{Arc, RwLock};
 
@@ -48,7 +50,7 @@ impl SharedLimits {
     }
 }
 
-/// What the faces call.
+/// What the versions of the API call.
 #[derive(Clone)]
 pub struct Control {
     /// The engine of this process and its store.
@@ -67,12 +69,12 @@ pub struct Control {
     pub outgoing: outgoing::OutgoingLimit,
     /// Reports that are made or read.
     pub reports: report::ReportLimit,
-    /// Audit lines beside those in the database.
-    pub trail: Arc<trail::Trail>,
+    /// Writes audit lines to a file or the standard output, in addition to the database.
+    pub audit_file: Arc<audit_file::AuditFile>,
 }
 
 impl Control {
-    /// The same for one project: stores, instances and buckets that the operator gave to others only are not there.
+    /// The same for one project, without stores, instances and buckets that the operator gave to other projects only.
     #[must_use]
     pub fn for_project(&self, project: &str) -> Self {
         Self { catalogue: Arc::new(self.catalogue.for_project(project)), ..self.clone() }

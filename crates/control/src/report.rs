@@ -15,8 +15,9 @@ use storage::disk_space;
 use crate::Control;
 use crate::task_error::{TaskError, TaskResult};
 
-/// Reports at once that are made or read, and those of one project.
+/// Reports that are made or read at once, in total.
 const MAX_REPORTS: u64 = 8;
+/// Reports of one project that are made or read at once.
 const MAX_REPORTS_PER_PROJECT: u64 = 2;
 /// A report has at most so many bytes for each byte of the outcome file: keys stand in it twice.
 const BYTES_PER_OUTCOME_BYTE: u64 = 3;

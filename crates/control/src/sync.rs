@@ -292,7 +292,7 @@ mod tests {
             zone_minutes: 0,
             outgoing: Default::default(),
             reports: Default::default(),
-            trail: Arc::new(crate::trail::Trail::start(Default::default()).unwrap()),
+            audit_file: Arc::new(crate::audit_file::AuditFile::start(Default::default()).unwrap()),
         }
     }
 

@@ -25,12 +25,9 @@ pub(crate) async fn handle(
     }
     let limit = number(&query, "limit", 100, (1, 1000))?;
     let before = number(&query, "before", i64::MAX as u64, (0, i64::MAX as u64))?;
-    let read = async {
-        let mut tx = control.engine.store().read().await?;
-        let before = i64::try_from(before).unwrap_or(i64::MAX);
-        tx.audit_lines(&project, caller.role == Role::Admin, before, limit).await
-    };
-    let lines = read.await.map_err(|f| ApiError::from_task_error(OmsVersion::V2, &TaskError::Internal(f)))?;
+    let before = i64::try_from(before).unwrap_or(i64::MAX);
+    let read = control.audit_lines(&project, caller.role == Role::Admin, before, limit).await;
+    let lines = read.map_err(|f| ApiError::from_task_error(OmsVersion::V2, &TaskError::Internal(f)))?;
     let shown = |l: &store::AuditLine| {
         value!({"at": l.at, "request_id": l.request_id, "project_id": l.project, "principal": l.principal, "role": l.role,
             "address": l.address, "action": l.action, "target": l.target, "status": l.status})

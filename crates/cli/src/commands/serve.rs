@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::Config;
-use control::trail::{Outputs, Trail};
+use control::audit_file::{AuditFile, Outputs};
 use control::{Catalogue, Control, Directory, SharedLimits};
 use flow_control::backoff::Backoff;
 use flow_control::clock::{FollowingClock, SharedClock};
@@ -60,7 +60,7 @@ pub(super) fn configure(
 }
 
 /// Secrets are in this memory: other users cannot read it, and no core is written.
-pub(super) fn restrict_umask() {
+pub(super) fn disable_core_dumps() {
     #[cfg(target_os = "linux")]
     if let Err(e) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
         tracing::warn!("cannot disable core dumps of this process: {e}");
@@ -194,7 +194,7 @@ fn routers(control: Control, has_tls: bool) -> Routers {
 }
 
 pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
-    restrict_umask();
+    disable_core_dumps();
     let (config, path, env) = configure(args, printer)?;
     let database = open_database(&config).await?;
     let (store, clock) = (database.store.clone(), database.clock.clone());
@@ -211,7 +211,7 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
         zone_minutes: config.time_zone_minutes,
         outgoing: Default::default(),
         reports: Default::default(),
-        trail: Arc::new(Trail::start(Outputs::open(&config.audit)?)?),
+        audit_file: Arc::new(AuditFile::start(Outputs::open(&config.audit)?)?),
     };
     control.forget_tokens_of_disabled().await?;
     let listener = TcpListener::bind(&config.listen).await.map_err(|e| started(&config.listen, &e))?;
@@ -229,7 +229,7 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
     let session = database.keep_session(&engine, "server", &stop);
     let (certificates, tls) = watch::channel(tls);
     let working = tokio::spawn(engine.clone().serve(stop.clone()));
-    let (limits, trail) = (control.limits.clone(), control.trail.clone());
+    let (limits, audit_file) = (control.limits.clone(), control.audit_file.clone());
     let routers = routers(control.clone(), config.tls.is_some());
     let serving = tokio::spawn(connections::serve(listener, tls, routers, stop.clone()));
     let reload = Reload {
@@ -240,7 +240,7 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
         keys: store,
         engine,
         limits,
-        trail,
+        audit_file,
         certificates,
         control,
         began: config,
@@ -268,7 +268,7 @@ struct Reload {
     keys: Store,
     engine: Arc<Engine>,
     limits: Arc<SharedLimits>,
-    trail: Arc<Trail>,
+    audit_file: Arc<AuditFile>,
     certificates: watch::Sender<Option<TlsAcceptor>>,
     control: Control,
     /// As the process began.
@@ -290,7 +290,7 @@ impl Reload {
             self.directory.reload(&config, env, &keys)?;
             self.catalogue.register(&config, env, &keys)?;
             self.catalogue.reload(&config);
-            self.trail.take(outputs);
+            self.audit_file.replace(outputs);
             self.engine.set_running_tasks(config.limits.running_tasks);
             self.engine.share_between(config.projects.len());
             // What was begun with TLS goes on with it, and the other way round.
@@ -429,7 +429,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn sec_f36_core_dumps_are_disabled() {
-        restrict_umask();
+        disable_core_dumps();
         let now = rustix::process::dumpable_behavior().unwrap();
         assert_eq!(now, rustix::process::DumpableBehavior::NotDumpable);
     }

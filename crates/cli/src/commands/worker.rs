@@ -9,12 +9,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Serve;
-use crate::commands::serve::{configure, open_database, restrict_umask, start_engine};
+use crate::commands::serve::{configure, disable_core_dumps, open_database, start_engine};
 use crate::exit::Exit;
 use crate::printer::Printer;
 
 pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
-    restrict_umask();
+    disable_core_dumps();
     let (config, _, env) = configure(args, printer)?;
     if config.database == "sqlite" {
         let m = "database: a worker needs a postgres:// URL; hint: `whimbrel serve` works on the embedded database";

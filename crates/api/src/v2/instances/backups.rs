@@ -14,6 +14,7 @@ use crate::query::Params;
 use crate::reply::{Reply, json};
 use crate::v2::migration_task::no_content;
 
+/// Longest remark of a backup, characters.
 const REMARK_MAX: usize = 128;
 
 /// `POST …/backups`

@@ -13,10 +13,13 @@ use wire::fields::Fields;
 use crate::dcs::{METHODS, field_error, method, migration_error, object};
 use crate::reply::{Reply, json};
 
-/// Characters of a name, of a description, of addresses and of a password.
+/// Longest name of a migration, characters.
 const NAME_MAX: usize = 64;
+/// Longest description of a migration, characters.
 const DESCRIPTION_MAX: usize = 1024;
+/// Longest text of addresses, characters.
 const ADDRS_MAX: usize = 65_535;
+/// Longest password, characters.
 const PASSWORD_MAX: usize = 512;
 /// Files of one import.
 const FILES_MAX: usize = 1000;

@@ -1,7 +1,7 @@
 //! Audit lines for whatever ships logs: JSON, one line each, appended to a file or written to the standard output.
 //!
 //! A line is written before its call is answered. One thread writes, so that a disk or a pipe that is slow stops no other
-//! request; a caller waits for its line for at most `PATIENCE`. A file that was renamed is left at the next SIGHUP.
+//! request; a caller waits for its line for at most `WRITE_TIMEOUT`. After a rename, the new file is opened at the next SIGHUP.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 /// Lines that wait to be written, at most 4 KiB each.
 const QUEUE_LINES: usize = 1024;
 /// The longest time that an answer waits for its line.
-const PATIENCE: Duration = Duration::from_secs(5);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where lines are written now.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ pub struct Outputs {
     is_torn: AtomicBool,
 }
 
-struct Ask {
+struct PendingLine {
     outputs: Arc<Outputs>,
     line: String,
     done: oneshot::Sender<io::Result<()>>,
@@ -38,9 +38,9 @@ struct Ask {
 
 /// The writer of audit lines.
 #[derive(Debug)]
-pub struct Trail {
+pub struct AuditFile {
     outputs: Mutex<Arc<Outputs>>,
-    asks: mpsc::Sender<Ask>,
+    lines: mpsc::Sender<PendingLine>,
 }
 
 fn failed(what: &str, e: &dyn std::fmt::Display) -> Error {
@@ -84,24 +84,24 @@ impl Outputs {
     }
 }
 
-impl Trail {
-    /// Begins with these outputs.
+impl AuditFile {
+    /// Starts the writer thread with these outputs.
     ///
     /// # Errors
     /// [`Kind::Internal`] when no thread can be started.
     pub fn start(outputs: Outputs) -> Result<Self> {
-        let (asks, mut asked) = mpsc::channel::<Ask>(QUEUE_LINES);
+        let (lines, mut queue) = mpsc::channel::<PendingLine>(QUEUE_LINES);
         let write = move || {
-            while let Some(ask) = asked.blocking_recv() {
-                let _ = ask.done.send(ask.outputs.append(&ask.line));
+            while let Some(pending) = queue.blocking_recv() {
+                let _ = pending.done.send(pending.outputs.append(&pending.line));
             }
         };
         std::thread::Builder::new().name("audit".into()).spawn(write).map_err(|e| failed("thread", &e))?;
-        Ok(Self { outputs: Mutex::new(Arc::new(outputs)), asks })
+        Ok(Self { outputs: Mutex::new(Arc::new(outputs)), lines })
     }
 
-    /// Writes to these from here on.
-    pub fn take(&self, outputs: Outputs) {
+    /// Replaces the outputs, at a reload.
+    pub fn replace(&self, outputs: Outputs) {
         *self.outputs.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(outputs);
     }
 
@@ -114,14 +114,17 @@ impl Trail {
         if outputs.is_none() {
             return Ok(());
         }
-        let (done, told) = oneshot::channel();
-        let ask = Ask { outputs, line: text(line), done };
+        let (done, reply) = oneshot::channel();
+        let pending = PendingLine { outputs, line: text(line), done };
         let written = async {
-            self.asks.send(ask).await.map_err(|e| failed("the writer has ended", &e))?;
-            told.await.map_err(|e| failed("the writer has ended", &e))?.map_err(|e| failed("not written", &e))
+            self.lines.send(pending).await.map_err(|e| failed("the writer has ended", &e))?;
+            reply
+                .await
+                .map_err(|e| failed("the writer has ended", &e))?
+                .map_err(|e| failed("not written", &e))
         };
-        let late = |_| failed("not written", &format!("no progress in {} s", PATIENCE.as_secs()));
-        tokio::time::timeout(PATIENCE, written).await.map_err(late)?
+        let late = |_| failed("not written", &format!("no progress in {} s", WRITE_TIMEOUT.as_secs()));
+        tokio::time::timeout(WRITE_TIMEOUT, written).await.map_err(late)?
     }
 }
 
@@ -166,18 +169,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("audit.jsonl");
         let config = config::Audit { file: Some(path.display().to_string()), stdout: false };
-        let trail = Trail::start(Outputs::open(&config).unwrap()).unwrap();
-        trail.write(&line("1")).await.unwrap();
+        let audit = AuditFile::start(Outputs::open(&config).unwrap()).unwrap();
+        audit.write(&line("1")).await.unwrap();
         assert_eq!(ids(&path), ["\"1\""], "written before the call returns");
         let old = dir.path().join("audit.jsonl.1");
         std::fs::rename(&path, &old).unwrap();
-        trail.write(&line("2")).await.unwrap();
-        trail.take(Outputs::open(&config).unwrap());
-        trail.write(&line("3")).await.unwrap();
+        audit.write(&line("2")).await.unwrap();
+        audit.replace(Outputs::open(&config).unwrap());
+        audit.write(&line("3")).await.unwrap();
         assert_eq!((ids(&old), ids(&path)), (vec!["\"1\"".into(), "\"2\"".into()], vec!["\"3\"".into()]));
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        trail.take(Outputs::open(&config).unwrap());
-        trail.write(&line("4")).await.unwrap();
+        audit.replace(Outputs::open(&config).unwrap());
+        audit.write(&line("4")).await.unwrap();
         assert_eq!(ids(&path).len(), 2, "what is there is not cut off");
     }
 
@@ -186,10 +189,10 @@ mod tests {
         let nowhere = config::Audit { file: Some("/nowhere/audit.jsonl".into()), stdout: false };
         assert_eq!(Outputs::open(&nowhere).unwrap_err().kind, Kind::Invalid);
         let full = config::Audit { file: Some("/dev/full".into()), stdout: false };
-        let trail = Trail::start(Outputs::open(&full).unwrap()).unwrap();
-        let failure = trail.write(&line("1")).await.unwrap_err();
+        let audit = AuditFile::start(Outputs::open(&full).unwrap()).unwrap();
+        let failure = audit.write(&line("1")).await.unwrap_err();
         assert!(failure.message.contains("/dev/full"), "{failure}");
-        let none = Trail::start(Outputs::default()).unwrap();
+        let none = AuditFile::start(Outputs::default()).unwrap();
         none.write(&line("1")).await.unwrap();
     }
 }
