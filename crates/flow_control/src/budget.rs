@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+/// Bytes of one semaphore permit of a memory budget.
 const PAGE_BYTES: u64 = 4096;
 
 /// A bound on the memory of all engine buffers together.

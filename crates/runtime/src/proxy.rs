@@ -12,6 +12,7 @@ use crate::engine::Engine;
 
 /// Connections of one instance at once; others wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 10_000;
+/// Time limit of a connect to the server of an instance.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves an instance until `stop`.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 /// A connection that was idle for longer is closed: the server may be about to close it.
 const MAX_AGE: Duration = Duration::from_secs(25);
+/// Idle connections that a thread keeps.
 const MAX_PER_THREAD: usize = 512;
 
 type Threads<C> = HashMap<ThreadId, VecDeque<(C, Instant)>>;

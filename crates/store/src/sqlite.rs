@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{Backend, Mode, Row, Transaction, Value};
 
+/// Reader threads of the embedded database.
 const READERS: usize = 4;
 /// Numbered migrations; PostgreSQL has the same, in its own types.
 pub(crate) const MIGRATIONS: [&str; 15] = [

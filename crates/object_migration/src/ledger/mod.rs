@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::ledger::outcome::OutcomeFile;
 
+/// Time between two commits of a running task.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(400);
 
 /// What a range reports.

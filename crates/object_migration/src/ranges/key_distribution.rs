@@ -11,7 +11,9 @@ use std::ops::Range;
 
 use model::key::{Key, Order};
 
+/// Characters of a key that the model looks at.
 const MAX_POSITIONS: usize = 96;
+/// Characters of a key that are interpolated as one number.
 const MAX_DIGITS: usize = 7;
 
 /// Shapes told apart; keys of further shapes are learned together.

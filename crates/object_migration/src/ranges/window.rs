@@ -13,6 +13,7 @@ use storage::Position;
 
 /// Keys in flight at most; also the bound on keys ahead.
 pub(crate) const WINDOW_KEYS: usize = 2048;
+/// Bytes of keys that are settled ahead of the cursor.
 const WINDOW_BYTES: usize = 512 << 10;
 
 #[derive(Debug)]

@@ -14,6 +14,7 @@ use crate::connection::reply_error::reply_failure;
 /// A connection that is used less often is given a sign of life: servers and proxies close idle ones, some after a second.
 pub(crate) const KEEP_ALIVE_INTERVAL: Duration = Duration::from_millis(400);
 
+/// Time limit of a TCP connect and of the TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server that answers nothing for so long is given up.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(60);

@@ -105,6 +105,7 @@ impl Topology {
 
     /// What a copy of the cluster cannot hold, as it is counted, and how many slots that are.
     pub fn uncovered_slots(&self) -> Option<(String, u64)> {
+        /// Slot ranges that a message names.
         const NAMED_MAX: usize = 5;
         let count = self.uncovered.iter().map(|(from, to)| u64::from(to - from) + 1).sum();
         let ranges: Vec<String> =

@@ -9,8 +9,10 @@ use model::error::{Error, Kind, Result, Side};
 use redis_proto::aof;
 use redis_proto::resp::Commands;
 
+/// Bytes of one read of a backup file.
 pub(super) const READ_BYTES: usize = 256 << 10;
 
+/// Longest AOF manifest, bytes.
 const MANIFEST_MAX: u64 = 1 << 20;
 /// So much is read at once from the end of a file, bytes.
 const CHUNK_BYTES: u64 = 64 << 10;

@@ -22,8 +22,9 @@ const RELEASE_TIMEOUT: Duration = Duration::from_millis(300);
 /// After a stop an end that does not reply is waited for no longer than this; the checkpoint at the target stays exact.
 const STOP_TIMEOUT: Duration = Duration::from_millis(550);
 
-/// How often, and at which interval, the topology of a source cluster is queried that is not available yet.
+/// Queries of the topology of a source cluster that is not available yet.
 const SOURCE_CHECKS_MAX: u32 = 60;
+/// Time between two queries of the topology.
 const SOURCE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Migration {

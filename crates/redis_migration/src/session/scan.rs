@@ -41,8 +41,9 @@ const BATCH_KEYS: usize = 200;
 const CHANGED_MAX: usize = 2_000_000;
 /// How often it is looked whether something has changed.
 const IDLE_POLL: Duration = Duration::from_millis(20);
-/// How often the source is asked for a sign of life while it tells of nothing, and how long it may give none.
+/// Time between two `PING` commands while the source sends no notifications.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
+/// A source that sends nothing for this long is disconnected.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A migration in scan mode.

@@ -31,8 +31,9 @@ pub struct StringBatch {
     count: u64,
 }
 
-/// Strings of one command, and bytes.
+/// Strings of one command.
 const BATCH_STRINGS: u64 = 64;
+/// Bytes of the strings of one command.
 const BATCH_BYTES: usize = 32 << 10;
 
 impl StringBatch {

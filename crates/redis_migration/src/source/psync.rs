@@ -24,6 +24,7 @@ const ACK_INTERVAL: Duration = Duration::from_secs(1);
 /// The same until the stream has begun: a source sends it only after an acknowledgement behind the end of the snapshot, and
 /// ignores those that come before it has reached that end itself.
 const FIRST_ACK_INTERVAL: Duration = Duration::from_millis(25);
+/// Acknowledgements at `FIRST_ACK_INTERVAL`, at most.
 const FIRST_ACKS: u32 = 200;
 /// A source that sends nothing for so long is gone: it sends a `PING` every ten seconds.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);

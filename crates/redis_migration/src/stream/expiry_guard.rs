@@ -17,11 +17,13 @@ use crate::stream::operation::ExpiryCheck;
 
 /// A TTL shorter than this is not left to the target's clock, milliseconds.
 const SHORT_TTL_MS: i64 = 600_000;
-/// A key is not checked again within this time, milliseconds; and how many checked keys are remembered.
+/// A key is not checked again within this time, milliseconds.
 const RECHECK_MS: i64 = 60_000;
+/// Checked keys that are remembered.
 const CHECKED_MAX: usize = 200_000;
-/// Retyped keys that are remembered, and words of a change that a script can make.
+/// Retyped keys that are remembered.
 const RETYPED_MAX: usize = 500_000;
+/// Arguments of a change that a script can make.
 const SCRIPT_ARGUMENTS_MAX: usize = 4000;
 /// Suspects that are remembered here, where the target runs no scripts.
 const LOCAL_SUSPECTS_MAX: usize = 1_000_000;

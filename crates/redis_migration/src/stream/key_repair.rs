@@ -30,13 +30,15 @@ use crate::stream::expiry_guard::ExpiryGuard;
 use crate::stream::operation::{Encoder, Operation};
 use crate::target::Writer;
 
-/// Suspects that are read together at a server, and of one slot of a cluster.
+/// Suspect keys that are read together from a server.
 const PAGE_SUSPECTS: u64 = 10_000;
+/// Suspect keys of one slot of a cluster that are read together.
 const PAGE_SUSPECTS_OF_SLOT: u64 = 64;
 /// Pages that are read when a run begins.
 const RECALLED_PAGES_MAX: u64 = 50;
-/// Keys that the source is asked for together, and how many bytes of values are enough.
+/// Keys that are requested from the source together.
 const BATCH_KEYS: std::ops::RangeInclusive<usize> = 8..=512;
+/// Bytes of values that end a batch.
 const BATCH_BYTES: usize = 4 << 20;
 
 /// A key that may be wrong at the target.

@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 
-/// So many texts are kept, as many as a source remembers to have said (server.h, `CONFIG_DEFAULT_REPL_SCRIPT_CACHE_SIZE`), and so
-/// many bytes.
+/// Scripts that are kept: as many as a source keeps (server.h, `CONFIG_DEFAULT_REPL_SCRIPT_CACHE_SIZE`).
 const COUNT_MAX: usize = 10_000;
+/// Bytes of the scripts that are kept.
 const BYTES_MAX: usize = 64 << 20;
 
 /// Texts by their digests.

@@ -36,9 +36,11 @@ const WRITE_BYTES: usize = 128 << 10;
 const UNANSWERED_MAX: u64 = 32 << 20;
 /// A transaction is not made longer than this.
 const SCRATCH_BYTES: usize = 1 << 20;
-/// A slot that is on its way answers so after a while; and how often it is asked.
+/// First delay before a retry for a slot that is being migrated.
 const RETRY_DELAY: Duration = Duration::from_millis(25);
+/// Longest delay before a retry for a slot that is being migrated.
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(1);
+/// A slot that is still unavailable after this time fails the session.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(600);
 /// Stands for no slot: the answer to a sign of life.
 const PING_SLOT: u16 = SLOTS;

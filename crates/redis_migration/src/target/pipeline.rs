@@ -26,6 +26,7 @@ const WRITE_BYTES: usize = 256 << 10;
 const UNANSWERED_MAX: u64 = 8 << 20;
 /// Keys that failed alone and are named.
 pub const FAILED_MAX: usize = 1000;
+/// Bytes of one read of replies.
 const READ_BYTES: usize = 64 << 10;
 
 /// What an answer is about.

@@ -13,6 +13,7 @@ use crate::connection::client::{Incoming, VALUE_MAX};
 use crate::connection::reply_error::{ReplyError, classify, reply_failure};
 use crate::connection::topology::Addr;
 
+/// Bytes of one read of replies.
 const READ_BYTES: usize = 64 << 10;
 
 /// The connection to a target ended while replies were expected.

@@ -22,8 +22,9 @@ use crate::verify::endpoint::{Endpoint, KeyState};
 const BATCH_KEYS: usize = 100;
 /// Keys of a sample, about.
 const SAMPLE: u64 = 10_000;
-/// Looks at what differs, and the pause between them.
+/// Comparisons of a key that differs.
 const PASSES: u32 = 4;
+/// Time between two comparisons of keys that differ.
 const PASS_INTERVAL: Duration = Duration::from_millis(400);
 /// Differences that are checked again; with more, the servers are different.
 const DIFFERENCES_MAX: usize = 10_000;

@@ -161,10 +161,13 @@ pub fn is_empty(kind: Type, raw: &[u8]) -> bool {
     holds_nothing(kind, &mut Cursor::new(raw)).unwrap_or(false)
 }
 
-/// Lengths of encoded collections without entries, bytes (ziplist.c, intset.c, listpack.c, zipmap.c).
+/// Length of an empty ziplist, bytes (ziplist.c).
 const ZIPLIST: u64 = 11;
+/// Length of an empty intset, bytes (intset.c).
 const INTSET: u64 = 8;
+/// Length of an empty listpack, bytes (listpack.c).
 const LISTPACK: u64 = 7;
+/// Length of an empty zipmap, bytes (zipmap.c).
 const ZIPMAP: u64 = 2;
 
 fn holds_nothing(kind: Type, cursor: &mut Cursor<'_>) -> Read<bool> {
@@ -191,6 +194,7 @@ fn holds_nothing(kind: Type, cursor: &mut Cursor<'_>) -> Read<bool> {
             true
         }
         (18, _) => {
+            /// Container of a quicklist node that is a listpack (quicklist.h).
             const PACKED: u64 = 2;
             for _ in 0..cursor.number()? {
                 if cursor.number()? != PACKED || expanded(cursor)? > LISTPACK {

@@ -38,8 +38,9 @@ const DECISION_TIMEOUT: Duration = Duration::from_secs(45);
 const HOOK_TIMEOUT: Duration = Duration::from_secs(20);
 /// More replicas than anybody has.
 const FENCED: &str = "1000000";
-/// Attempts to put a source back that does not answer, and the pause between them.
+/// Attempts to restore a source that does not answer.
 const RESTORE_ATTEMPTS: u32 = 20;
+/// Time between two attempts to restore a source.
 const RESTORE_DELAY: Duration = Duration::from_secs(1);
 
 /// What must be known again after a crash.

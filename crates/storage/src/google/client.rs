@@ -12,6 +12,7 @@ use crate::capability::Capability;
 use crate::http::{ResponseBody, collect};
 use crate::s3::sign::encode;
 
+/// Longest JSON response.
 pub(super) const MAX_RESPONSE_BYTES: u64 = 16 << 20;
 
 pub(super) struct ApiCall<'a> {

@@ -18,6 +18,7 @@ use crate::s3::sign::encode;
 const SCOPE: &str = "https://www.googleapis.com/auth/devstorage.read_write";
 /// A token is exchanged again when it has this long to live, milliseconds.
 const SPARE_MS: i64 = 300_000;
+/// Longest response of the token endpoint.
 const MAX_RESPONSE_BYTES: u64 = 64 << 10;
 /// Where Google exchanges assertions.
 pub const EXCHANGE: &str = "https://oauth2.googleapis.com/token";

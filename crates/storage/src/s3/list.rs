@@ -12,9 +12,11 @@ use super::list_parser;
 use crate::xml::blocks;
 use crate::{ListRequest, Page, Position};
 
-/// Which listing the server speaks, learned from its answers.
+/// It is not known yet which listing the server supports.
 pub(super) const DIALECT_UNKNOWN: u32 = 0;
+/// The server lists by `ListObjects` (version 1).
 pub(super) const DIALECT_V1: u32 = 1;
+/// The server lists by `ListObjectsV2`.
 pub(super) const DIALECT_V2: u32 = 2;
 
 impl S3 {

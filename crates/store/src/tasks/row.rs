@@ -66,6 +66,7 @@ pub(super) const COLUMNS: &str = "t.id, t.project, t.name, t.spec, t.priority, t
   t.queued_at, t.started_at, t.ended_at, t.running_ms, t.failed_only, t.scan_over, t.attempts, t.error_kind, \
   t.error_side, t.error_msg, t.note, t.records, t.fence, t.outcome_len, t.member_kind, t.member_of, t.run_began_at";
 
+/// Columns of a task in `COLUMNS`, before the sums.
 const N: usize = 25;
 
 pub(super) fn priority_number(p: Priority) -> i64 {

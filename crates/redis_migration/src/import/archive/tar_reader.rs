@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use tar::{GnuHeader, Header};
 
+/// Bytes of a tar block.
 const BLOCK: usize = 512;
 /// Longest extension header, bytes.
 const EXTENSION_MAX: u64 = 1 << 20;
