@@ -10,7 +10,7 @@ use model::policy::WindowError;
 use model::task::{Event, Illegal};
 use wire::fields::FieldError;
 
-/// Which face answers.
+/// The version of the API that answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OmsVersion {
     V1,
@@ -25,12 +25,12 @@ pub(crate) struct ApiError {
     pub(crate) message: String,
 }
 
-/// Number, status and sentence of a refusal.
-fn number(refusal: &TaskError) -> (u16, String) {
+/// Number and sentence of a rejected request.
+fn code_and_sentence(refusal: &TaskError) -> (u16, String) {
     let task = |no: u16, text: &str| (no, text.to_owned());
     match refusal {
         TaskError::Missing(field) => (1004, format!("`{field}` is required")),
-        TaskError::MissingQuery(name) => (1007, format!("query parameter `{name}` is required")),
+        TaskError::MissingQuery(name) => (1007, format!("Query parameter `{name}` is required")),
         TaskError::WrongType(field, want) => (1002, format!("`{field}` must be {want}")),
         TaskError::TooLong(field, max) => (1003, format!("`{field}` is longer than {max}")),
         TaskError::Invalid(field, why) => (64, format!("`{field}`: {why}")),
@@ -57,14 +57,14 @@ fn number(refusal: &TaskError) -> (u16, String) {
         }
         TaskError::Range(why) => (51, why.clone()),
         TaskError::State(why) => (52, why.clone()),
-        TaskError::TaskId(id) => (54, format!("task id `{id}` is not a number")),
+        TaskError::TaskId(id) => (54, format!("Task id `{id}` is not a number")),
         TaskError::NotFound(what) => (1009, what.clone()),
         TaskError::Illegal(_, Illegal::Complete) => task(70, "The task is complete."),
         TaskError::Illegal(Event::Start, _) => task(65, "The task is already started."),
         TaskError::Illegal(Event::Stop, _) => task(66, "The task is not in progress."),
         TaskError::Illegal(Event::Delete, _) => task(63, "The task is in progress; hint: stop it first"),
         TaskError::Illegal(..) => task(64, "The state of the task does not allow this operation."),
-        TaskError::Topic(topic) => (157, format!("no [[notify]] is configured for topic `{topic}`")),
+        TaskError::Topic(topic) => (157, format!("No [[notify]] section has topic `{topic}`")),
         TaskError::CdnDomain(domain) => (81, format!("`source_cdn.domain` cannot be used: {domain}")),
         TaskError::CdnKey => task(1032, "`source_cdn.authentication_key` is missing"),
         TaskError::Member => task(1036, "The task is part of a task group; hint: delete the group"),
@@ -91,9 +91,9 @@ fn number(refusal: &TaskError) -> (u16, String) {
         TaskError::Busy(what) => task(308, what),
         TaskError::Quota(why) => (77, format!("{why}; hint: retry later")),
         TaskError::NoSuchObject(key) => (89, format!("Object `{key}` does not exist at the source.")),
-        TaskError::Check(failure) => (check_number(failure), failure.to_string()),
-        TaskError::Buckets(failure) => (153, failure.to_string()),
-        TaskError::BucketRegion(failure) => (155, failure.to_string()),
+        TaskError::Check(failure) => (check_number(failure), sentence(failure)),
+        TaskError::Buckets(failure) => (153, sentence(failure)),
+        TaskError::BucketRegion(failure) => (155, sentence(failure)),
         TaskError::Internal(f) if is_full(f) => {
             task(1001, "The service cannot write: its disk is full or read-only; hint: retry later")
         }
@@ -103,7 +103,17 @@ fn number(refusal: &TaskError) -> (u16, String) {
     }
 }
 
-/// The service has no room for what it was asked.
+/// An error as a sentence of the API: with a capital letter, and "Destination" for the target side.
+fn sentence(failure: &Error) -> String {
+    let text = failure.to_string();
+    if let Some(rest) = text.strip_prefix("target ").filter(|_| failure.side == Side::Target) {
+        return format!("Destination {rest}");
+    }
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_ascii_uppercase().to_string() + chars.as_str())
+}
+
+/// The disk of the service is full or read-only.
 fn is_full(failure: &Error) -> bool {
     matches!(failure.kind, Kind::NoSpace | Kind::ReadOnly)
 }
@@ -132,13 +142,13 @@ fn old_number(no: u16) -> u16 {
 }
 
 impl ApiError {
-    /// The answer of a face to a refusal.
-    pub(crate) fn from_task_error(face: OmsVersion, refusal: &TaskError) -> Self {
+    /// The response of a version of the API to a rejected request.
+    pub(crate) fn from_task_error(version: OmsVersion, refusal: &TaskError) -> Self {
         if let TaskError::Busy(what) = refusal {
             let m = format!("The throttling threshold has been reached: {what}; hint: retry in 30 seconds.");
             return Self::gateway(StatusCode::TOO_MANY_REQUESTS, "APIGW.0308", m);
         }
-        let (no, message) = number(refusal);
+        let (no, message) = code_and_sentence(refusal);
         if let TaskError::Internal(failure) = refusal {
             tracing::error!(kind = ?failure.kind, "request failed: {failure}");
         }
@@ -148,7 +158,7 @@ impl ApiError {
             TaskError::NoSuchGroup(_) | TaskError::NoSuchSync(_) => StatusCode::NOT_FOUND,
             _ => StatusCode::BAD_REQUEST,
         };
-        let code = match face {
+        let code = match version {
             OmsVersion::V1 => format!("S3M.{:04}", old_number(no)),
             OmsVersion::V2 => format!("OMS.{no:04}"),
         };
@@ -161,8 +171,8 @@ impl ApiError {
     }
 
     /// The body is not JSON.
-    pub(crate) fn not_json(face: OmsVersion, why: &str) -> Self {
-        let prefix = if face == OmsVersion::V1 { "S3M" } else { "OMS" };
+    pub(crate) fn not_json(version: OmsVersion, why: &str) -> Self {
+        let prefix = if version == OmsVersion::V1 { "S3M" } else { "OMS" };
         Self {
             status: StatusCode::BAD_REQUEST,
             code: format!("{prefix}.0067"),
@@ -171,9 +181,9 @@ impl ApiError {
     }
 }
 
-/// A fault of a field as a refusal.
-pub(crate) fn field_error(fault: FieldError) -> TaskError {
-    match fault {
+/// The error of a field as a rejected request.
+pub(crate) fn field_error(error: FieldError) -> TaskError {
+    match error {
         FieldError::Missing(field) => TaskError::Missing(field),
         FieldError::WrongType(field, want) => TaskError::WrongType(field, want),
         FieldError::TooLong(field, max) => TaskError::TooLong(field, max),

@@ -13,27 +13,27 @@ pub struct MigrationStarted {
     pub id: String,
     /// Task name.
     pub name: String,
-    /// Status word.
+    /// Status.
     pub status: String,
-    /// Empty when all is well.
+    /// Empty if there is no error.
     pub error: String,
 }
 
 /// A task that waits to be configured.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct OnlineMigrationCreated {
-    /// The task's id, despite the name.
+    /// Task id, despite the name.
     pub instance_id: String,
-    /// Job that made it.
+    /// Id of the job that created the task.
     pub job_id: String,
 }
 
 /// A page of tasks.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct MigrationList {
-    /// How many match in all.
+    /// Number of entries of all pages.
     pub count: u64,
-    /// The page.
+    /// Entries of this page.
     pub migration_tasks: Vec<MigrationListed>,
 }
 
@@ -44,13 +44,13 @@ pub struct MigrationListed {
     pub task_id: String,
     /// Name.
     pub task_name: String,
-    /// Status word.
+    /// Status.
     pub status: String,
     /// `backupfile_import` or `online_migration`.
     pub migration_type: String,
     /// `full_amount_migration` or `incremental_migration`; null before it is configured.
     pub migration_method: Option<String>,
-    /// Address of this service as the ends see it.
+    /// Address of this service, as seen by source and target.
     pub ecs_tenant_private_ip: String,
     /// Source addresses, bucket or backup id.
     pub data_source: String,
@@ -66,38 +66,38 @@ pub struct MigrationListed {
     pub target_instance_id: String,
     /// ISO 8601.
     pub created_at: String,
-    /// Free text.
+    /// Description.
     pub description: String,
-    /// Instance status word.
+    /// Status of the instance.
     pub source_instance_status: String,
-    /// Instance status word.
+    /// Status of the instance.
     pub target_instance_status: String,
-    /// Empty here.
+    /// Always empty.
     pub source_instance_subnet_id: String,
-    /// Empty here.
+    /// Always empty.
     pub target_instance_subnet_id: String,
-    /// Empty here.
+    /// Always empty.
     pub source_instance_spec_code: String,
-    /// Empty here.
+    /// Always empty.
     pub target_instance_spec_code: String,
-    /// Why it failed.
+    /// Reason of the failure.
     pub error_message: Option<String>,
-    /// When an import was over.
+    /// Time at which an import ended.
     pub released_at: Option<String>,
     /// Version of this service.
     pub version: String,
     /// `auto` or `manual`.
     pub resume_mode: String,
-    /// Empty here.
+    /// Always empty.
     pub supported_features: Vec<String>,
 }
 
 /// An end of a task.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct MigrationInstance {
-    /// As given, and only if given.
+    /// As in the request; else null.
     pub addrs: Option<String>,
-    /// As given, and only if given.
+    /// As in the request; else null.
     pub id: Option<String>,
     /// Name of the registered instance.
     pub name: Option<String>,
@@ -105,11 +105,11 @@ pub struct MigrationInstance {
     pub ip: Option<String>,
     /// Port.
     pub port: Option<String>,
-    /// As given.
+    /// As in the request.
     pub proxy_multi_db: bool,
-    /// Never.
+    /// Never returned.
     pub password: Option<String>,
-    /// State of this side.
+    /// Status of this side.
     pub task_status: String,
     /// Database.
     pub db: Option<String>,
@@ -120,20 +120,20 @@ pub struct MigrationInstance {
 pub struct MigrationFile {
     /// Key in the bucket.
     pub file_name: String,
-    /// As given.
+    /// As in the request.
     pub size: Option<String>,
-    /// As given.
+    /// As in the request.
     pub update_at: Option<String>,
 }
 
 /// A backup by its id.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct MigrationBackupRecord {
-    /// Its id.
+    /// Id of the backup.
     pub backup_id: String,
 }
 
-/// What is imported.
+/// Backup files of an import.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct MigrationBackup {
     /// `self_build_obs` or `backup_record`.
@@ -144,7 +144,7 @@ pub struct MigrationBackup {
     pub files: Vec<MigrationFile>,
     /// Backup id.
     pub backup_id: Option<String>,
-    /// The same once more, as one client reads it.
+    /// Equal to `backup_id`; read by one client.
     pub backup_record: Option<MigrationBackupRecord>,
 }
 
@@ -155,49 +155,49 @@ pub struct MigrationShown {
     pub task_id: String,
     /// Name.
     pub task_name: String,
-    /// Free text.
+    /// Description.
     pub description: String,
-    /// Status word.
+    /// Status.
     pub status: String,
     /// `backupfile_import` or `online_migration`.
     pub migration_type: String,
     /// `full_amount_migration` or `incremental_migration`.
     pub migration_method: Option<String>,
-    /// Address of this service as the ends see it.
+    /// Address of this service, as seen by source and target.
     pub ecs_tenant_private_ip: String,
-    /// What is imported.
+    /// Backup files of an import.
     pub backup_files: Option<MigrationBackup>,
     /// `vpc` or `vpn`.
     pub network_type: String,
-    /// Where from.
+    /// Source.
     pub source_instance: Option<MigrationInstance>,
-    /// Where to.
+    /// Target.
     pub target_instance: Option<MigrationInstance>,
     /// ISO 8601.
     pub created_at: String,
-    /// When it reached what it was to reach.
+    /// Time at which the migration reached its goal (caught up, or finished).
     pub updated_at: Option<String>,
-    /// When an import was over.
+    /// Time at which an import ended.
     pub released_at: Option<String>,
     /// Version of this service.
     pub version: String,
     /// `auto` or `manual`.
     pub resume_mode: String,
-    /// Empty here.
+    /// Always empty.
     pub supported_features: Vec<String>,
-    /// As given.
+    /// As in the request.
     pub tenant_vpc_id: Option<String>,
-    /// As given.
+    /// As in the request.
     pub tenant_subnet_id: Option<String>,
-    /// As given.
+    /// As in the request.
     pub tenant_security_group_id: Option<String>,
     /// As configured.
     pub bandwidth_limit_mb: Option<String>,
-    /// Where a cut-over is.
+    /// State of the cut-over.
     pub task_status: Option<String>,
-    /// Why it failed.
+    /// Reason of the failure.
     pub error_message: Option<String>,
-    /// What goes beyond the compatible API, where it was asked for.
+    /// Extensions, if requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub whimbrel: Option<serde_json::Value>,
 }
@@ -205,28 +205,28 @@ pub struct MigrationShown {
 /// Ids that were handled.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct MigrationsDeleted {
-    /// As requested, in that order.
+    /// Ids in the order of the request.
     pub task_id_list: Vec<String>,
 }
 
-/// What became of each of several tasks.
+/// Result for each task.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct MigrationResults {
     /// In the order of the request.
     pub migration_tasks: Vec<MigrationResult>,
 }
 
-/// What became of one of them.
+/// Result for one task.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct MigrationResult {
     /// `success` or `failed`.
     pub result: String,
     /// Task id.
     pub task_id: String,
-    /// Why it was refused.
+    /// Reason of the rejection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_msg: Option<String>,
-    /// Its code.
+    /// Code of the rejection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_code: Option<String>,
 }
@@ -246,16 +246,16 @@ pub struct MigrationNumbers {
     pub target_input_kbps: String,
     /// Commands per second at the target.
     pub target_ops: String,
-    /// It is at work.
+    /// True while the migration runs.
     pub is_migrating: bool,
 }
 
 /// A page of a log.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct MigrationLogs {
-    /// How many lines match in all.
+    /// Number of lines of all pages.
     pub log_num: u64,
-    /// The page.
+    /// Entries of this page.
     pub migration_logs: Vec<MigrationLog>,
 }
 
@@ -266,37 +266,37 @@ pub struct MigrationLog {
     pub created_at: String,
     /// `INFO`, `WARN` or `ERROR`.
     pub log_level: String,
-    /// The sentence.
+    /// Message.
     pub message: String,
     /// Stable code.
     pub log_code: String,
-    /// Variable parts of the sentence.
+    /// Variable parts of the message.
     pub keyword: Vec<String>,
 }
 
 /// A background job.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Job {
-    /// Its id.
+    /// Id of the job.
     pub job_id: String,
-    /// What it does.
+    /// Type of the job.
     pub job_type: String,
-    /// `SUCCESS`: here it is done when it is known.
+    /// Always `SUCCESS`.
     pub status: String,
-    /// Milliseconds since the epoch, as text.
+    /// Start, milliseconds since the epoch, as text.
     pub begin_time: String,
-    /// The same of its end.
+    /// End, milliseconds since the epoch, as text.
     pub end_time: String,
-    /// Why it failed.
+    /// Reason of the failure.
     pub fail_reason: Option<String>,
 }
 
 /// A page of instances.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct InstanceList {
-    /// How many match in all.
+    /// Number of entries of all pages.
     pub instance_num: u64,
-    /// The page.
+    /// Entries of this page.
     pub instances: Vec<InstanceListed>,
 }
 
@@ -307,126 +307,126 @@ pub struct InstanceListed {
     pub instance_id: String,
     /// Name.
     pub name: String,
-    /// `Redis`.
+    /// Always `Redis`.
     pub engine: String,
-    /// Major and minor.
+    /// Version, major and minor.
     pub engine_version: String,
     /// `RUNNING` or `ERROR`.
     pub status: String,
-    /// `normal`.
+    /// Always `normal`.
     pub sub_status: String,
     /// Addresses, separated by commas.
     pub ip: String,
-    /// Port; an integer here.
+    /// Port, an integer.
     pub port: u16,
-    /// Host name, where it has one.
+    /// Host name; null if it has none.
     pub domain_name: Option<String>,
-    /// None here.
+    /// Always null.
     pub readonly_domain_name: Option<String>,
     /// `true` or `false`, as text.
     pub no_password_access: String,
     /// User name.
     pub access_user: String,
-    /// GiB.
+    /// Capacity, GiB.
     pub capacity: u64,
-    /// Fraction of a GiB.
+    /// Capacity as text, with the fraction of a GiB.
     pub capacity_minor: String,
     /// MiB.
     pub max_memory: u64,
     /// MiB.
     pub used_memory: u64,
-    /// Empty here.
+    /// Always empty.
     pub spec_code: String,
-    /// Empty here.
+    /// Always empty.
     pub vpc_id: String,
-    /// Empty here.
+    /// Always empty.
     pub vpc_name: String,
-    /// Empty here.
+    /// Always empty.
     pub subnet_id: String,
-    /// Empty here.
+    /// Always empty.
     pub security_group_id: String,
-    /// TLS.
+    /// True if the instance uses TLS.
     pub enable_ssl: bool,
-    /// False here.
+    /// Always false.
     pub enable_publicip: bool,
-    /// None here.
+    /// Always null.
     pub publicip_id: Option<String>,
-    /// None here.
+    /// Always null.
     pub publicip_address: Option<String>,
-    /// 0.
+    /// Always 0.
     pub charging_mode: u64,
-    /// None here.
+    /// Always null.
     pub created_at: Option<String>,
-    /// None here.
+    /// Always null.
     pub updated_at: Option<String>,
-    /// None here.
+    /// Always null.
     pub description: Option<String>,
-    /// False here.
+    /// Always false.
     pub service_upgrade: bool,
-    /// Empty here.
+    /// Always empty.
     pub az_codes: Vec<String>,
-    /// Empty here.
+    /// Always empty.
     pub tags: Vec<String>,
-    /// What it can.
+    /// Supported features.
     pub features: BTreeMap<String, bool>,
 }
 
 /// A registered instance.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct InstanceShown {
-    /// What a list has.
+    /// Fields of the list.
     #[serde(flatten)]
     pub listed: InstanceListed,
     /// `single` or `cluster`.
     pub cache_mode: String,
-    /// Databases.
+    /// Number of databases.
     pub db_number: u32,
-    /// 1 here.
+    /// Always 1.
     pub replica_count: u32,
-    /// Masters.
+    /// Number of masters.
     pub sharding_count: u32,
-    /// Masters of a cluster.
+    /// Addresses of the masters of a cluster.
     pub backend_addrs: Option<String>,
-    /// `generic`.
+    /// Always `generic`.
     pub product_type: String,
-    /// `DRAM`.
+    /// Always `DRAM`.
     pub storage_type: String,
-    /// Empty here.
+    /// Always empty.
     pub available_zones: Vec<String>,
-    /// False here.
+    /// Always false.
     pub transparent_client_ip_enable: bool,
 }
 
-/// A backup that begins.
+/// Response to the creation of a backup.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct BackupBegun {
-    /// Its id.
+    /// Id of the backup.
     pub backup_id: String,
 }
 
 /// A page of backups.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct BackupList {
-    /// How many match in all.
+    /// Number of entries of all pages.
     pub total_num: u64,
-    /// The page.
+    /// Entries of this page.
     pub backup_record_response: Vec<BackupShown>,
 }
 
 /// A backup.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct BackupShown {
-    /// Its id.
+    /// Id of the backup.
     pub backup_id: String,
-    /// Its name.
+    /// Name of the backup.
     pub backup_name: String,
-    /// Of which instance.
+    /// Id of the instance.
     pub instance_id: String,
-    /// Empty here.
+    /// Always empty.
     pub period: String,
-    /// Bytes.
+    /// Size, bytes.
     pub size: u64,
-    /// `manual`.
+    /// Always `manual`.
     pub backup_type: String,
     /// ISO 8601.
     pub created_at: String,
@@ -434,16 +434,16 @@ pub struct BackupShown {
     pub updated_at: String,
     /// ISO 8601.
     pub execution_at: String,
-    /// Percent.
+    /// Progress, percent.
     pub progress: String,
-    /// Why it failed.
+    /// Reason of the failure.
     pub error_code: Option<String>,
-    /// Free text.
+    /// Description.
     pub remark: String,
-    /// Status word.
+    /// Status.
     pub status: String,
     /// `TRUE` or `FALSE`.
     pub is_support_restore: String,
-    /// `rdb`.
+    /// Always `rdb`.
     pub backup_format: String,
 }

@@ -20,18 +20,18 @@ pub struct BandwidthPolicy {
 pub struct ErrorReason {
     /// `TRF.nnnn`
     pub error_code: String,
-    /// The sentence, at most 1024 characters.
+    /// Message, at most 1024 characters.
     pub error_msg: String,
 }
 
 /// The failed-object list.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct FailedObjectRecord {
-    /// A complete list exists.
+    /// True if a complete list exists.
     pub result: Option<bool>,
-    /// Its key.
+    /// Key of the list.
     pub list_file_key: Option<String>,
-    /// Why it could not be stored.
+    /// Code of why the list could not be stored.
     pub error_code: Option<String>,
 }
 
@@ -42,9 +42,9 @@ pub struct SrcNode {
     pub bucket: String,
     /// Vendor.
     pub cloud_type: String,
-    /// As the client sent it.
+    /// Region as in the request.
     pub region: String,
-    /// Tencent only.
+    /// Application id; Tencent only.
     pub app_id: String,
     /// Keys or prefixes.
     pub object_key: Option<Vec<String>>,
@@ -57,9 +57,9 @@ pub struct SrcNode {
 pub struct DstNode {
     /// Bucket.
     pub bucket: String,
-    /// As the client sent it.
+    /// Region as in the request.
     pub region: String,
-    /// Put in front of each key.
+    /// Prefix that is added to each key.
     pub save_prefix: String,
 }
 
@@ -95,7 +95,7 @@ pub struct Task {
     pub total_num: u64,
     pub successful_num: u64,
     pub failed_num: u64,
-    /// The same once more, as Terraform reads it.
+    /// Equal to `failed_num`; read by the Terraform provider.
     pub fail_num: u64,
     pub skipped_num: u64,
     pub total_size: u64,
@@ -115,25 +115,25 @@ pub struct Task {
 /// A page of tasks.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct TaskList {
-    /// The page.
+    /// Entries of this page.
     pub tasks: Vec<Task>,
-    /// How many match in all.
+    /// Number of entries of all pages.
     pub count: u64,
 }
 
-/// What create answers.
+/// Response of a create request.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Created {
-    /// Identity.
+    /// Id of the task.
     pub id: i64,
-    /// Unique name.
+    /// Unique name of the task.
     pub task_name: String,
 }
 
 /// A link of a version.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Link {
-    /// Where.
+    /// URL.
     pub href: String,
     /// Always `self`.
     pub rel: &'static str,
@@ -157,9 +157,9 @@ pub struct Version {
 pub struct Region {
     /// Vendor.
     pub cloud_type: String,
-    /// What clients write in `region`.
+    /// Value for `region`.
     pub value: String,
-    /// For people.
+    /// Display name.
     pub description: String,
 }
 
@@ -168,32 +168,32 @@ pub struct Region {
 pub struct RegionGroup {
     /// Vendor.
     pub service_name: String,
-    /// Its regions.
+    /// Regions of the vendor.
     pub region_list: Vec<Region>,
 }
 
 /// Where a bucket is.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct BucketRegion {
-    /// What clients write in `region`.
+    /// Value for `region`.
     pub id: String,
-    /// For people.
+    /// Display name.
     pub name: String,
-    /// Tasks may use it.
+    /// True if tasks may use the region.
     pub support: bool,
 }
 
 /// Whether any key begins with a prefix.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct PrefixFound {
-    /// At least one does.
+    /// True if a key has this prefix.
     pub exist: bool,
 }
 
 /// An object or folder of one level.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct BucketRecord {
-    /// Its full key; folders end in `/`.
+    /// Full key; folders end in `/`.
     pub name: String,
     /// Bytes as text; `--` for folders.
     pub size: String,
@@ -202,11 +202,11 @@ pub struct BucketRecord {
 /// A page of one level of a bucket.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct BucketObjects {
-    /// More follow.
+    /// True if another page follows.
     pub next_page: bool,
-    /// What to send as `behind_filename` for them.
+    /// Value for `behind_filename` of the next request.
     pub next_marker: String,
-    /// The page.
+    /// Entries of this page.
     pub records: Vec<BucketRecord>,
 }
 
@@ -294,46 +294,46 @@ pub struct SyncMonth {
     pub monthly_size: u64,
 }
 
-/// What creating a group answers.
+/// Response to the creation of a group.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct GroupCreated {
-    /// Identity, a UUID.
+    /// Id, a UUID.
     pub group_id: String,
 }
 
 /// A page of groups.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct TaskGroupList {
-    /// The page.
+    /// Entries of this page.
     pub taskgroups: Vec<TaskGroup>,
-    /// How many match in all.
+    /// Number of entries of all pages.
     pub count: u64,
 }
 
-/// What creating a sync task answers.
+/// Response to the creation of a sync task.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct SyncCreated {
-    /// Identity, a UUID.
+    /// Id, a UUID.
     pub sync_task_id: String,
 }
 
 /// A page of sync tasks.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct SyncTaskList {
-    /// The page.
+    /// Entries of this page.
     pub tasks: Vec<SyncTask>,
-    /// How many match in all.
+    /// Number of entries of all pages.
     pub count: u64,
 }
 
 /// Counts of a sync task over time.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct SyncStatistic {
-    /// The sync task.
+    /// Id of the sync task.
     pub sync_task_id: String,
     /// Width of a point: `FIVE_MINUTES` or `ONE_HOUR`.
     pub statistic_time_type: &'static str,
-    /// Each kind that was asked for.
+    /// One entry for each requested kind.
     pub statistic_datas: Vec<StatisticData>,
 }
 
@@ -342,44 +342,44 @@ pub struct SyncStatistic {
 pub struct StatisticData {
     /// `REQUEST`, `SUCCESS`, `FAILURE`, `SKIP` or `SIZE`.
     pub data_type: &'static str,
-    /// Points, oldest first, empty ones left out.
+    /// Points, oldest first, without empty ones.
     pub data: Vec<StatisticPoint>,
 }
 
-/// A count within one width of time.
+/// Count in one interval.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct StatisticPoint {
-    /// Begin, milliseconds since the epoch.
+    /// Start of the interval, milliseconds since the epoch.
     pub time_stamp: i64,
-    /// How many.
+    /// Count.
     pub statistic_num: u64,
 }
 
-/// What a domain serves beside its bucket.
+/// Result of a check of a CDN domain.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct CdnInfo {
-    /// Its answers are those of the source's vendor.
+    /// True if the domain's responses are those of the source's vendor.
     pub is_same_cloud_type: bool,
-    /// At least one key came, and none was refused.
+    /// True if at least one key was downloaded and none was refused.
     pub is_download_available: bool,
-    /// Key by key.
+    /// Result for each key.
     pub checked_keys: Vec<CheckedKey>,
 }
 
 /// One key at the bucket and through the domain.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct CheckedKey {
-    /// The key.
+    /// Key.
     pub key: String,
-    /// Both ETags are equal.
+    /// True if both ETags are equal.
     pub is_etag_matching: bool,
-    /// Both have it.
+    /// True if bucket and domain have the object.
     pub is_object_existing: bool,
 }
 
 /// The versions of the API.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct VersionList {
-    /// All of them.
+    /// Supported versions.
     pub versions: Vec<Version>,
 }

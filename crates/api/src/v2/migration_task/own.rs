@@ -23,7 +23,7 @@ pub(crate) fn read(f: &Fields<'_>) -> MigrationReply<Own> {
     let names = own.opt_texts("skip_commands", NAMES.0, NAMES.1).map_err(field_error)?.unwrap_or_default();
     let skip_commands: Vec<String> = names.iter().map(|name| name.to_ascii_uppercase()).collect();
     if let Some(kept) = skip_commands.iter().find(|name| KEPT_COMMANDS.contains(&name.as_str())) {
-        return Err(MigrationError::Field(own.name("skip_commands"), format!("`{kept}` cannot be left out")));
+        return Err(MigrationError::Field(own.name("skip_commands"), format!("`{kept}` cannot be skipped")));
     }
     let functions = match own.opt_one_of("functions", &WORDS).map_err(field_error)? {
         Some("replace") => Libraries::Replace,
