@@ -169,7 +169,7 @@ pub(crate) struct Sessions {
 pub(crate) enum SessionsAction {
     /// List the sessions
     List,
-    /// Let a session take no more work and give back what it has
+    /// Drain a session: stop its tasks at a checkpoint; other processes resume them
     Drain {
         /// Identity of the session
         id: String,

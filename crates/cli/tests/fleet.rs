@@ -57,7 +57,7 @@ impl Fleet {
         let mut seen = String::new();
         let session = lines.find_map(|line| {
             seen.push_str(&line);
-            line.strip_prefix("Whimbrel works in session ").map(str::to_owned)
+            line.strip_prefix("Worker started, session ").map(str::to_owned)
         });
         std::thread::spawn(move || lines.for_each(drop));
         Worker { child, session: session.unwrap_or_else(|| panic!("the worker ended: {seen}")), data }

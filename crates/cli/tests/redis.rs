@@ -67,7 +67,7 @@ fn redis_copy_maps_keys_and_databases() {
     target.run("DEL tmp:1");
     let kept = copy(&["--skip-existing", "--exclude-key", "tmp:*", "--db-map", "5=9"]);
     assert_eq!(kept.status.code(), Some(0), "{}", said(&kept));
-    assert_eq!(json(&kept)["full"]["left_alone"], 1);
+    assert_eq!(json(&kept)["full"]["skipped_existing"], 1);
     assert_eq!(target.run("GET user:1").text(), Some(b"old".as_slice()));
     assert_eq!(target.run("EXISTS tmp:1").number(), Some(0));
     let mut nine = target.connect();

@@ -54,7 +54,7 @@ impl ObjectCopier {
         match proof.unwrap_or_else(|_| Err(Error::new(Kind::Timeout, "write_part", "no answer"))) {
             Ok(found) => self.target.learn(Fact::WriteCrc(found)),
             Err(f) if f.is_temporary() && *proofs < PROOFS_MAX => {
-                tracing::debug!("how the target verifies checksums is not known yet: {f}");
+                tracing::debug!("cannot determine whether the target verifies checksums: {f}");
             }
             Err(f) => {
                 tracing::debug!("no checksums are sent to the target: {f}");

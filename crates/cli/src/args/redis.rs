@@ -137,13 +137,13 @@ macro_rules! tls_files {
         #[derive(Clone, Debug, Args)]
         pub(crate) struct $name {
             #[arg(long, value_name = "FILE")]
-            #[arg(help = concat!("Trust these authorities at the ", $side, " instead of the system's (PEM)"))]
+            #[arg(help = concat!("CA certificates for the ", $side, " (PEM), instead of the system's"))]
             pub $ca: Option<PathBuf>,
             #[arg(long, value_name = "FILE", requires = stringify!($key))]
-            #[arg(help = concat!("Show this certificate to the ", $side, " (PEM)"))]
+            #[arg(help = concat!("Client certificate for the ", $side, " (PEM)"))]
             pub $cert: Option<PathBuf>,
             #[arg(long, value_name = "FILE", requires = stringify!($cert))]
-            #[arg(help = "The key of that certificate (PEM)")]
+            #[arg(help = concat!("Private key of the client certificate for the ", $side, " (PEM)"))]
             pub $key: Option<PathBuf>,
         }
 
@@ -186,10 +186,10 @@ pub(crate) struct RedisCopy {
     pub source: String,
     /// Target: redis://[user@]HOST:PORT[/DB] or rediss://…; password from WHIMBREL_TARGET_PASSWORD
     pub target: String,
-    /// What a command is called at the source, where it was renamed: DUMP=NAME; may be repeated
-    #[arg(long, value_name = "NAME=THERE")]
+    /// Name of a command that is renamed at the source, as DUMP=NAME (repeatable)
+    #[arg(long, value_name = "NAME=NEW_NAME")]
     pub source_command: Vec<String>,
-    /// Take a source cluster although some of its slots are served by nobody; they are counted as left out
+    /// Copy a source cluster even if some slots are not served; they are reported as not migrated
     #[arg(long)]
     pub allow_uncovered_slots: bool,
     /// TLS at the source
@@ -220,8 +220,7 @@ pub(crate) struct RedisCopy {
     /// Exclude commands with this name, e.g. commands of a module that the target does not support (repeatable)
     #[arg(long, value_name = "NAME")]
     pub skip_command: Vec<String>,
-    /// What happens when the target refuses a library of functions, such as one whose functions it has in another library: end,
-    /// delete the library of the target, or leave out the library of the source
+    /// Action when the target rejects a function library: stop, replace (delete the conflicting library) or skip
     #[arg(long, default_value = "stop", value_parser = ["stop", "replace", "skip"])]
     pub functions: String,
     /// Compare source and target at the end
@@ -239,10 +238,10 @@ pub(crate) struct RedisVerify {
     /// Which keys
     #[command(flatten)]
     pub routing: Routing,
-    /// What a command is called at the source, where it was renamed: DUMP=NAME; may be repeated
-    #[arg(long, value_name = "NAME=THERE")]
+    /// Name of a command that is renamed at the source, as DUMP=NAME (repeatable)
+    #[arg(long, value_name = "NAME=NEW_NAME")]
     pub source_command: Vec<String>,
-    /// Take a source cluster although some of its slots are served by nobody
+    /// Compare a source cluster even if some slots are not served
     #[arg(long)]
     pub allow_uncovered_slots: bool,
     /// TLS at the source
@@ -291,8 +290,7 @@ pub(crate) struct RedisImport {
     /// Exclude commands with this name (repeatable)
     #[arg(long, value_name = "NAME")]
     pub skip_command: Vec<String>,
-    /// What happens when the target refuses a library of functions, such as one whose functions it has in another library: end,
-    /// delete the library of the target, or leave out the library of the source
+    /// Action when the target rejects a function library: stop, replace (delete the conflicting library) or skip
     #[arg(long, default_value = "stop", value_parser = ["stop", "replace", "skip"])]
     pub functions: String,
     /// Which keys

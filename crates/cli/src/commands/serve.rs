@@ -223,7 +223,7 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
     if let Some(at) = &config.metrics_listen {
         serve_metrics(at, &control, &stop, printer).await?;
     }
-    printer.note(&format!("Whimbrel serves on {scheme}://{local}"));
+    printer.note(&format!("Listening on {scheme}://{local}"));
 
     tokio::spawn(keys::follow(store.clone(), stop.clone()));
     let session = database.keep_session(&engine, "server", &stop);

@@ -69,7 +69,7 @@ async fn drain(store: &Store, id: &str, json: bool, printer: &Printer) -> Result
     if json {
         printer.result(&serde_json::json!({ "id": id, "state": "draining" }).to_string());
     } else {
-        printer.note(&format!("Session {id} drains: its tasks go on in other processes."));
+        printer.note(&format!("Session {id} is draining; other processes resume its tasks."));
     }
     Ok(Exit::Done)
 }

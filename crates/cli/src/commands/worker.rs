@@ -17,7 +17,7 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
     disable_core_dumps();
     let (config, _, env) = configure(args, printer)?;
     if config.database == "sqlite" {
-        let m = "database: a worker needs a postgres:// URL; hint: `whimbrel serve` works on the embedded database";
+        let m = "database: a worker needs a postgres:// URL; hint: use `whimbrel serve` with the embedded database";
         return Err(Error::new(Kind::Invalid, "configuration", m));
     }
     let opened = open_database(&config).await?;
@@ -26,7 +26,7 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
     let engine = start_engine(&config, &opened, &catalogue, true).await?;
     let stop = CancellationToken::new();
     let session = opened.keep_session(&engine, "worker", &stop);
-    printer.note(&format!("Whimbrel works in session {}", engine.session()));
+    printer.note(&format!("Worker started, session {}", engine.session()));
     let mut working = tokio::spawn(engine.clone().serve(stop.clone()));
     let mut term = signal(SignalKind::terminate()).map_err(|e| failed(&e))?;
     let ended = tokio::select! {
@@ -34,7 +34,7 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
         _ = tokio::signal::ctrl_c() => Ok(()),
         _ = &mut working => Err(Error::new(Kind::Internal, "worker", "the dispatcher has stopped")),
     };
-    printer.note("Stopping. Running tasks go on in other processes.");
+    printer.note("Stopping. Other processes resume the running tasks.");
     stop.cancel();
     ended?;
     let _ = tokio::time::timeout(Duration::from_secs(10), async { tokio::join!(working, session) }).await;

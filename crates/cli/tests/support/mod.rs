@@ -120,7 +120,7 @@ impl Service {
         let mut seen = String::new();
         let endpoint = loop {
             let line = lines.next().unwrap_or_else(|| panic!("the service ended: {seen}")).unwrap();
-            if let Some(url) = line.strip_prefix("Whimbrel serves on ") {
+            if let Some(url) = line.strip_prefix("Listening on ") {
                 break url.to_owned();
             }
             seen.push_str(&line);

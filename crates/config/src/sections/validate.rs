@@ -91,10 +91,10 @@ impl Config {
                 model::migration::KEPT_COMMANDS.iter().any(|kept| name.eq_ignore_ascii_case(kept))
             };
             if let Some(name) = r.skip_commands.iter().find(kept) {
-                return Err(at(format!("skip_commands: `{name}` cannot be left out")));
+                return Err(at(format!("skip_commands: `{name}` cannot be skipped")));
             }
             if r.cert.is_some() != r.key.is_some() {
-                return Err(at("`cert` and `key` go together".into()));
+                return Err(at("`cert` and `key` must be set together".into()));
             }
             if !r.tls && (r.ca.is_some() || r.cert.is_some()) {
                 return Err(at("`ca`, `cert` and `key` need `tls = true`".into()));

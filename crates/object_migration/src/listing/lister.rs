@@ -145,7 +145,7 @@ impl Lister {
         let at = self.expected_key.clone().unwrap_or_else(|| self.last.clone());
         let times = if self.back.0 == at { self.back.1 + 1 } else { 1 };
         if times > REFUSED_MAX {
-            let m = format!("the listing does not go on behind `{at}`: {}", failure.message);
+            let m = format!("cannot continue the listing after `{at}`: {}", failure.message);
             return Err(out_of_order(m));
         }
         let back = (at.clone(), times);

@@ -77,7 +77,7 @@ fn result(state: &str, summary: &Summary, progress: &Progress, compared: Option<
     json!({
         "state": state,
         "full": {"keys": get(&progress.keys), "bytes": get(&progress.full_bytes), "seconds": summary.full_seconds,
-            "left_alone": summary.skipped_existing, "left_out": summary.full.unsupported,
+            "skipped_existing": summary.skipped_existing, "unsupported": summary.full.unsupported,
             "empty": summary.full.empty, "functions": summary.full.functions},
         "incremental": {"commands": get(&progress.commands), "bytes": get(&progress.stream_bytes),
             "lag_bytes": get(&progress.lag_bytes), "lag_ms": get(&progress.lag_ms)},
