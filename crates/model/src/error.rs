@@ -396,6 +396,8 @@ mod tests {
             ),
             (Kind::Invalid, Side::Local, "keyring", "the keyring is empty", Reason::Keyring),
             (Kind::Conflict, Side::Target, "diverged", "NOSCRIPT no", Reason::MissingScript),
+            (Kind::Changed, Side::Source, "full_resync", "the source restarted", Reason::FullResync),
+            (Kind::Changed, Side::Source, "anew", "written by an earlier version", Reason::FullResync),
             (Kind::NoSpace, Side::Target, "write", "redis://h:1: OOM", Reason::RedisServer),
             (Kind::Forbidden, Side::Target, "write", "k: HTTP 403 AccessDenied", Reason::Unspecified),
         ] {
@@ -423,7 +425,7 @@ mod tests {
 
     /// Words of operations and messages that [`Error::remedy`] looks for.
     const OPS: &str = "list read connect keyring mode rotate databases clean loop function format sentinel psync info \
-        import diverged halted anew apply restore rebuild write cluster fence check commands snapshot";
+        import diverged halted full_resync anew apply restore rebuild write cluster fence check commands snapshot";
     const MESSAGES: [&str; 13] = [
         "",
         "directory /a",

@@ -160,7 +160,7 @@ impl Engine {
         if self.draining.swap(true, Ordering::Relaxed) {
             return;
         }
-        tracing::info!("draining: running tasks stop here and go on in other processes");
+        tracing::info!("draining: running tasks stop at a checkpoint; other processes resume them");
         for running in self.running().values() {
             running.stop.cancel();
         }

@@ -27,7 +27,7 @@ pub async fn serve(engine: Arc<Engine>, id: String, listener: TcpListener, stop:
         let client = match accepted {
             Ok((client, _)) => client,
             Err(e) => {
-                tracing::warn!("cannot accept a connection for instance {id}: {e}");
+                tracing::warn!(instance = %id, "cannot accept a connection: {e}");
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
@@ -48,7 +48,7 @@ async fn relay(engine: &Engine, id: &str, mut client: TcpStream, stop: &Cancella
     let Some((host, port)) = node.addrs.first() else { return };
     let opening = node.egress.connect(host, host, *port);
     let Ok(Ok(mut server)) = tokio::time::timeout(CONNECT_TIMEOUT, opening).await else {
-        tracing::warn!("cannot connect to instance {id} at {host}:{port}");
+        tracing::warn!(instance = %id, "cannot connect to {host}:{port}");
         return;
     };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
@@ -68,7 +68,7 @@ async fn current_node(engine: &Engine, id: &str) -> Option<redis_migration::Node
     let redirects = match redirects {
         Ok(redirects) => redirects,
         Err(failure) => {
-            tracing::error!("cannot look up the address of instance {id}: {failure}");
+            tracing::error!(instance = %id, "cannot look up the address: {failure}");
             return None;
         }
     };

@@ -40,7 +40,7 @@ pub(crate) async fn run(engine: Arc<Engine>, id: TaskId) -> TaskId {
     // It may be deleted while it is picked up.
     let is_deleted = |f: &Error| f.kind == Kind::NotFound && f.side == Side::Local;
     if let Err(failure) = done.or_else(|f| if is_deleted(&f) { Ok(()) } else { Err(f) }) {
-        tracing::error!(task = id, "cannot run task {id}: {failure}");
+        tracing::error!(task = id, "cannot run task: {failure}");
         // It stays dispatched for this long, so that the dispatcher does not try again at once.
         tokio::time::sleep(RETRY_DELAY).await;
     }
@@ -93,7 +93,7 @@ async fn run_leased(engine: &Arc<Engine>, id: TaskId, stop: CancellationToken) -
     engine.running().insert(id, RunningTask { progress: progress.clone(), stop: stop.clone() });
     tx.commit().await?;
     engine.set_bandwidth(&task, now, 1);
-    tracing::info!(task = id, name = %task.name, "task {id} started");
+    tracing::info!(task = id, name = %task.name, "task started");
 
     // In a task of its own: it must go on while the work below waits, and the work while it waits.
     let keeper = tokio::spawn(keep_lease(engine.clone(), id, fence, stop.clone()));
@@ -123,7 +123,7 @@ async fn keep_lease(engine: Arc<Engine>, id: TaskId, fence: i64, stop: Cancellat
                 }
                 // A shared database may come back in time; nothing is written to it until then. An embedded one has failed.
                 Err(failure) => {
-                    tracing::warn!(task = id, "cannot renew the lease of task {id}: {failure}");
+                    tracing::warn!(task = id, "cannot renew the lease: {failure}");
                     !engine.store.is_shared() || renewed.elapsed() >= FENCE_AFTER
                 }
             },
@@ -250,7 +250,7 @@ async fn release(
     let (id, now) = (task.id, engine.clock.now_ms());
     let mut tx = engine.store.write().await?;
     if !tx.release_task(id, fence).await? {
-        tracing::warn!(task = id, "task {id}: the lease was taken over by another worker");
+        tracing::warn!(task = id, "the lease was taken over by another worker");
         return Ok(());
     }
     match ended {
@@ -258,7 +258,7 @@ async fn release(
         JobEnd::WaitsForRestore { since } => {
             // Soon at first, then by half of the time that was waited, at most every quarter of an hour.
             let delay = ((now - since) / 2).clamp(RESTORE_MIN_MS, RESTORE_MAX_MS);
-            tracing::info!(task = id, "task {id} waits for archived objects; next check in {delay} ms");
+            tracing::info!(task = id, delay_ms = delay, "task postponed until archived objects are restored");
             tx.wait_until(id, now + delay).await?;
             let _ = tx.apply(id, Event::Postpone, now).await?;
         }
@@ -272,7 +272,7 @@ async fn release(
             if failure.is_temporary() && task.attempts < MAX_ATTEMPTS && !stop.is_cancelled() =>
         {
             let delay = task_retry_delay(task.attempts);
-            tracing::warn!(task = id, "task {id} will be retried in {delay} ms: {failure}");
+            tracing::warn!(task = id, delay_ms = delay, "task failed and will be retried: {failure}");
             tx.set_error(id, &failure, now + delay).await?;
             let _ = tx.apply(id, Event::Postpone, now).await?;
         }
@@ -288,7 +288,7 @@ fn task_retry_delay(attempts: u32) -> i64 {
 
 async fn finish(engine: &Engine, tx: &mut StoreTx, task: &TaskRow, failed: u64, now: i64) -> Result<()> {
     let id = task.id;
-    tracing::info!(task = id, failed, "task {id} has ended");
+    tracing::info!(task = id, failed, "task ended");
     engine.delete_list(id);
     let bytes = tx.task(id).await?.map_or(0, |t| t.counters.copied.bytes);
     if tx.apply(id, Event::Finish { failed }, now).await?.is_ok_and(|s| s.visible() != Visible::Paused) {
@@ -300,7 +300,7 @@ async fn finish(engine: &Engine, tx: &mut StoreTx, task: &TaskRow, failed: u64, 
 
 async fn fail(engine: &Engine, tx: &mut StoreTx, task: &TaskRow, failure: &Error, now: i64) -> Result<()> {
     let id = task.id;
-    tracing::error!(task = id, "task {id} failed: {failure}");
+    tracing::error!(task = id, "task failed: {failure}");
     if !failure.kind.is_resumable() {
         engine.delete_list(id);
     }

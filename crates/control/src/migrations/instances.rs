@@ -195,7 +195,7 @@ async fn run_backup(engine: Arc<Engine>, clock: SharedClock, node: Node, id: Str
         tx.commit().await
     };
     if let Err(failure) = recorded.await {
-        tracing::error!("cannot record the result of backup {id}: {failure}");
+        tracing::error!(backup = %id, "cannot record the result of the backup: {failure}");
     }
 }
 

@@ -67,7 +67,7 @@ fn redis_hint(kind: Kind, side: Side, reason: Reason) -> Option<&'static str> {
         (Reason::MigrationRunning, ..) => "stop the migration first, or use --force",
         (Reason::ReplicationLoop, ..) => "stop one of the two migrations",
         (Reason::FunctionExists, ..) => {
-            "delete that library at the target, or choose what becomes of it (--functions replace or skip)"
+            "delete that library at the target, or use --functions replace or --functions skip"
         }
         (Reason::BackupFormat, ..) => {
             "the file was written by a newer or different server: copy from the running server (--mode scan), or \
@@ -75,11 +75,11 @@ fn redis_hint(kind: Kind, side: Side, reason: Reason) -> Option<&'static str> {
         }
         (Reason::Sentinel, ..) => "use the address of the master",
         (Reason::NoReplication, ..) => {
-            "copy with --mode scan, or say what REPLCONF is called there (--source-command REPLCONF=NAME)"
+            "copy with --mode scan, or give the new name of REPLCONF (--source-command REPLCONF=NAME)"
         }
-        (Reason::NoInfo, ..) => "say what INFO is called there (--source-command INFO=NAME)",
+        (Reason::NoInfo, ..) => "give the new name of INFO (--source-command INFO=NAME)",
         (Reason::UnknownCommand, _, Side::Source) => {
-            "say what the command is called there (--source-command NAME=NAME_THERE), or import a backup"
+            "give the new name of the command (--source-command NAME=NEW_NAME), or import a backup"
         }
         (Reason::UnknownCommand, ..) => {
             "exclude the command (--skip-command NAME), or choose a target that supports it"
@@ -95,17 +95,17 @@ fn redis_hint(kind: Kind, side: Side, reason: Reason) -> Option<&'static str> {
             "choose a target of a newer version, delete the checkpoint key, then start again"
         }
         (Reason::DumpFormat, ..) => {
-            "the target does not take that value: choose a newer one, delete the position key, and start again"
+            "use a target version that supports this value, delete the checkpoint key, then start again"
         }
-        (Reason::FullResync, ..) => "nothing to do: everything is copied from the start",
+        (Reason::FullResync, ..) => "no action needed; a full sync starts",
         (Reason::CommandRefused, ..) => {
-            "look at what the target answers; the same command goes on or starts from the snapshot"
+            "correct the cause in the target's reply, then run the same command again"
         }
         (Reason::CertificateRequired, ..) => {
-            "show a certificate (--source-cert and --source-key, --target-cert and --target-key, `cert` and `key` of [[redis]])"
+            "configure a client certificate (--source-cert and --source-key, --target-cert and --target-key, `cert` and `key` of [[redis]])"
         }
         (Reason::CertificateUntrusted, ..) => {
-            "name its authorities (--source-ca, --target-ca, `ca` of [[redis]], or SSL_CERT_FILE)"
+            "configure the CA certificates of the server (--source-ca, --target-ca, `ca` of [[redis]], or SSL_CERT_FILE)"
         }
         (Reason::ConnectionLost, ..) => {
             "no action needed if the server is reachable again; if this repeats, check the server log, \
@@ -113,7 +113,7 @@ fn redis_hint(kind: Kind, side: Side, reason: Reason) -> Option<&'static str> {
         }
         (Reason::SaveFailed, ..) => "free disk space at the target; the migration then resumes by itself",
         (Reason::UncoveredSlots, ..) => {
-            "give these slots to a master (redis-cli --cluster fix), or copy what is served (--allow-uncovered-slots)"
+            "assign these slots to a master (redis-cli --cluster fix), or copy only the served slots (--allow-uncovered-slots)"
         }
         (Reason::Diverged, ..) => {
             "stop other writers at the target, delete the checkpoint key, then start again"

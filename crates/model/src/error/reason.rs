@@ -112,7 +112,8 @@ impl Reason {
             (Kind::Conflict, _, "diverged") if says("NOSCRIPT") => Reason::MissingScript,
             (Kind::Conflict, _, "diverged") if says("DUMP payload version") => Reason::DumpVersion,
             (Kind::Conflict, _, "diverged") if says("Bad data format") => Reason::DumpFormat,
-            (Kind::Changed, _, "anew") => Reason::FullResync,
+            // Rows of earlier versions have the operation `anew`.
+            (Kind::Changed, _, "full_resync" | "anew") => Reason::FullResync,
             (Kind::Invalid, _, "apply" | "restore" | "rebuild" | "write") if redis => Reason::CommandRefused,
             (Kind::Connect, ..) if redis && says("CertificateRequired") => Reason::CertificateRequired,
             (Kind::Connect, ..) if redis && says("invalid peer certificate") => Reason::CertificateUntrusted,

@@ -54,7 +54,7 @@ pub async fn clean(target: &Node, anyway: bool) -> Result<u64> {
         let reply = match query.client_at(addr).await?.call(&[b"CLIENT", b"LIST"]).await {
             Err(f) if matches!(f.kind, Kind::Forbidden | Kind::Unsupported) => {
                 let m = format!(
-                    "{}: whether a migration writes there cannot be seen: {}",
+                    "{}: cannot determine whether a migration is writing to this target: {}",
                     target.display_url(),
                     f.message
                 );

@@ -11,9 +11,9 @@ use crate::connection::client::Client;
 use crate::connection::node::Node;
 use crate::connection::query_client::QueryClient;
 
-/// The note where the target refuses `CLIENT`.
-pub(crate) const UNFENCED_NOTE: &str = "the target refuses CLIENT, so that an earlier run of this migration cannot be disconnected: it is given \
-                                   time to end by itself, and one that was frozen may still write what it had read";
+/// The note if the target does not permit `CLIENT`.
+pub(crate) const UNFENCED_NOTE: &str = "CLIENT is not permitted at the target: an earlier run of this migration cannot be disconnected. \
+                                   If it is stalled, it may still write buffered changes";
 
 /// How often a run checks its token where it cannot be disconnected.
 pub(crate) const TOKEN_CHECK_INTERVAL: Duration = Duration::from_secs(1);

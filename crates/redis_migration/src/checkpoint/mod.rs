@@ -72,7 +72,7 @@ impl Checkpoint {
             }
             let m =
                 format!("`{name}` at the target is not a valid checkpoint (`{text}`); hint: delete the key");
-            Error::new(Kind::Conflict, "marker", m).at(Side::Target)
+            Error::new(Kind::Conflict, "checkpoint", m).at(Side::Target)
         })?;
         Ok(Some(checkpoint))
     }

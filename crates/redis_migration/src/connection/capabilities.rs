@@ -19,8 +19,8 @@ use crate::connection::server::{MissingFeatures, ServerInfo};
 pub(crate) const NO_TRANSACTIONS_NOTE: &str = "the target (a proxy) does not support MULTI/EXEC: changes are applied one at a time, \
      and any interruption forces a new full sync; keys that the source deletes in between may remain at the target";
 /// The note about a server without `RESTORE`.
-pub(crate) const NO_RESTORE_NOTE: &str = "the target refuses RESTORE: values are built from their elements, without what its memory policy knows of \
-                                them (LRU, LFU), and values of modules are left out";
+pub(crate) const NO_RESTORE_NOTE: &str = "RESTORE is not permitted at the target: values are rebuilt from commands without LRU and LFU, \
+                                and module values are not migrated";
 /// Snapshots that are taken for a target that breaks again and again.
 pub(crate) const FULL_SYNCS_MAX: u64 = 5;
 

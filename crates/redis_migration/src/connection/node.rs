@@ -32,7 +32,7 @@ impl TlsFiles {
                 storage::http::tls_config_of(ca.as_deref(), Some((cert.as_path(), key.as_path())))
             }
             (ca, None, None) => storage::http::tls_config_of(ca.as_deref(), None),
-            _ => Err(invalid("a certificate of the client and its key go together")),
+            _ => Err(invalid("client certificate and key must be set together")),
         }
     }
 }
@@ -184,13 +184,13 @@ impl Node {
     pub fn parse_renamed(texts: &[String]) -> Result<Vec<(String, String)>> {
         let word = |text: &str| !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c == '=');
         let one = |text: &String| match text.split_once('=') {
-            Some((name, _)) if name.eq_ignore_ascii_case("PSYNC") => Err(invalid(
-                "a server with a renamed PSYNC gives no position to go on from: copy with --mode scan",
-            )),
+            Some((name, _)) if name.eq_ignore_ascii_case("PSYNC") => {
+                Err(invalid("a renamed PSYNC is not supported; hint: use --mode scan"))
+            }
             Some((name, theirs)) if word(name) && word(theirs) => {
                 Ok((name.to_ascii_uppercase(), theirs.to_owned()))
             }
-            _ => Err(invalid(format!("`{text}` is not NAME=NAME_THERE"))),
+            _ => Err(invalid(format!("`{text}` is not NAME=NEW_NAME"))),
         };
         texts.iter().map(one).collect()
     }
@@ -202,7 +202,7 @@ impl Node {
     pub fn with_tls(self, files: TlsFiles) -> Result<Self> {
         if files != TlsFiles::default() && !self.tls {
             return Err(invalid(format!(
-                "{} is not spoken to through TLS: write rediss://",
+                "TLS files are set, but the URL of {} is redis://; hint: use rediss://",
                 self.display_url()
             )));
         }

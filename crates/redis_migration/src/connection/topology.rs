@@ -111,7 +111,7 @@ impl Topology {
         let ranges: Vec<String> =
             self.uncovered.iter().take(NAMED_MAX).map(|(from, to)| format!("{from}-{to}")).collect();
         let more = if self.uncovered.len() > NAMED_MAX { ", …" } else { "" };
-        let what = format!("slots of the source that nobody serves ({}{more})", ranges.join(", "));
+        let what = format!("unserved slots of the source ({}{more})", ranges.join(", "));
         (count > 0).then_some((what, count))
     }
 

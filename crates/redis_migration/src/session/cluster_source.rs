@@ -89,7 +89,7 @@ async fn stable_topology(migration: &Migration, moved: bool) -> Result<Option<To
                 "{migrating}; waiting for slot migration to finish; hint: `CLUSTER SETSLOT … STABLE` or `redis-cli \
                  --cluster fix` ends it"
             );
-            let failure = Error::new(Kind::Unavailable, "fleet", m).at(Side::Source);
+            let failure = Error::new(Kind::Unavailable, "source_cluster", m).at(Side::Source);
             migration.options.event_sender.send(Event::Disconnected { failure, delay: SLOT_RETRY_DELAY });
             said = Some(migrating);
         }
@@ -103,7 +103,7 @@ async fn stable_topology(migration: &Migration, moved: bool) -> Result<Option<To
     let m = format!(
         "{migrating} for 10 minutes; hint: finish or cancel the slot migration first (`CLUSTER SETSLOT`)"
     );
-    Err(Error::new(Kind::Unavailable, "fleet", m).at(Side::Source))
+    Err(Error::new(Kind::Unavailable, "source_cluster", m).at(Side::Source))
 }
 
 /// What stands at the target counts only when the source is divided as it was; `full_resync`: it does not in any case. Answers
@@ -213,7 +213,7 @@ async fn run_links(
                 }
                 Some(Err(e)) => {
                     stop.cancel();
-                    broke.get_or_insert(Error::new(Kind::Internal, "fleet", e.to_string()));
+                    broke.get_or_insert(Error::new(Kind::Internal, "source_cluster", e.to_string()));
                 }
             },
             failure = &mut moved, if broke.is_none() => {

@@ -262,10 +262,10 @@ fn parse_replies(
     replies: Vec<Reply>,
     absolute: bool,
 ) -> Result<(u64, impl Iterator<Item = SourceState> + use<>)> {
-    let wrong = |why: &str| Error::new(Kind::Corrupt, "mend", format!("{url}: {why}"));
+    let wrong = |why: &str| Error::new(Kind::Corrupt, "key_repair", format!("{url}: {why}"));
     let refused = replies.iter().find_map(|a| if let Reply::Error(text) = a { Some(text) } else { None });
     if let Some(text) = refused {
-        return Err(reply_failure(url, "mend", text));
+        return Err(reply_failure(url, "key_repair", text));
     }
     let Some(Reply::Array(mut replies)) = replies.into_iter().last() else {
         return Err(wrong("the reply to EXEC is not an array"));

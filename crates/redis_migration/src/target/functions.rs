@@ -17,9 +17,9 @@ use crate::connection::reply_error::{ReplyError, classify, reply_failure};
 const LIBRARIES_MAX: usize = 64;
 /// Operation of the failure that names a library which the target refuses.
 pub const FUNCTION: &str = "function";
-/// Name of what is left out.
+/// How skipped libraries are named in the summary.
 pub(crate) const SKIPPED_LIBRARIES: &str =
-    "libraries of functions that the target refuses (left out by --functions skip)";
+    "libraries of functions that the target rejects (skipped by --functions skip)";
 
 /// What happens when the target refuses a library.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -161,7 +161,7 @@ pub(crate) async fn run_at(
         }
     }
     let m = format!(
-        "{}: a library meets more than {LIBRARIES_MAX} libraries of the target",
+        "{}: one library conflicts with more than {LIBRARIES_MAX} libraries of the target",
         client.display_url()
     );
     Err(Error::new(Kind::Conflict, FUNCTION, m))

@@ -47,7 +47,7 @@ pub(crate) fn cross_slot_failure(args: &[&[u8]]) -> Error {
 
 fn refused(name: &[u8], why: &str) -> Error {
     let m = format!("cannot replicate {}: {why}", String::from_utf8_lossy(name));
-    Error::new(Kind::Unsupported, "scatter", m).at(Side::Source)
+    Error::new(Kind::Unsupported, "route", m).at(Side::Source)
 }
 
 /// Gives each part of an operation to the slot that it belongs to.

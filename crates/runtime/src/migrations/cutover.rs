@@ -221,7 +221,7 @@ impl Cutover {
         if self.began.elapsed() > DECISION_TIMEOUT {
             return Err(Error::new(
                 Kind::Timeout,
-                "exchange",
+                "cutover",
                 "the cut-over exceeded the pause limit and was rolled back",
             ));
         }
@@ -273,7 +273,7 @@ impl Cutover {
 
 /// Fails when the target lacks keys that cannot have expired.
 async fn verify_key_count(leased: &LeasedMigration<'_>, source: &mut Masters, to: &Node) -> Result<()> {
-    let missing = || Error::new(Kind::Connect, "exchange", "the target does not answer").at(Side::Target);
+    let missing = || Error::new(Kind::Connect, "cutover", "the target does not answer").at(Side::Target);
     let there = query_server(to).await.ok_or_else(missing)?;
     // What expires may be gone at either side; the rest must be there.
     let persistent = source.persistent_keys().await?;
@@ -282,7 +282,7 @@ async fn verify_key_count(leased: &LeasedMigration<'_>, source: &mut Masters, to
             "the source has {persistent} keys without expiry, but the target has only {} keys",
             there.keys
         );
-        return Err(Error::new(Kind::Conflict, "exchange", m).at(Side::Target));
+        return Err(Error::new(Kind::Conflict, "cutover", m).at(Side::Target));
     }
     Ok(())
 }
@@ -293,7 +293,7 @@ async fn commit(leased: &mut LeasedMigration<'_>) -> Result<()> {
     let mut tx = leased.write().await?;
     let applied = tx.apply_migration(leased.id, MigrationEvent::CutoverCommitted, now).await?;
     leased.row.state = applied.map_err(|_: MigrationIllegal| {
-        Error::new(Kind::Conflict, "exchange", "the state of the migration has changed")
+        Error::new(Kind::Conflict, "cutover", "the state of the migration has changed")
     })?;
     if let Some((a, b)) = registered(leased) {
         tx.swap_redirects(&a, &b).await?;

@@ -37,7 +37,7 @@ const MIB: u64 = 1 << 20;
 /// Runs a migration here if its lease can be had; used by the dispatcher.
 pub(crate) async fn run(engine: Arc<Engine>, id: String, running: RunningMigration) -> String {
     if let Err(failure) = catch_panic(lease_and_run(&engine, &id, &running)).await.flatten() {
-        tracing::error!(migration = %id, "cannot run migration {id}: {failure}");
+        tracing::error!(migration = %id, "cannot run migration: {failure}");
     }
     engine.migrations().remove(&id);
     engine.ended.notify_one();
@@ -54,7 +54,7 @@ async fn lease_and_run(engine: &Arc<Engine>, id: &str, running: &RunningMigratio
     let secrets = EndSecrets::from_json(&tx.migration_secrets(id).await?.unwrap_or_default());
     let redirects = tx.redirects().await?;
     tx.commit().await?;
-    tracing::info!(migration = id, name = %row.name, "migration {id} started");
+    tracing::info!(migration = id, name = %row.name, "migration started");
     let mut leased =
         LeasedMigration { engine, id, fence, running, row, secrets, redirects, renewed: Instant::now() };
     let ended = catch_panic(leased.run_by_state()).await.unwrap_or_else(RunEnd::Failed);
@@ -367,13 +367,13 @@ impl LeasedMigration<'_> {
         }
         let mut tx = self.engine.store.write().await?;
         if !tx.release_migration(id, self.fence).await? {
-            tracing::warn!(migration = id, "migration {id}: the lease was taken over by another worker");
+            tracing::warn!(migration = id, "the lease was taken over by another worker");
             return Ok(());
         }
         let mut stats: MigrationStats = self.row.stats.clone();
         match ended {
             RunEnd::Finished => {
-                tracing::info!(migration = id, "migration {id} finished");
+                tracing::info!(migration = id, "migration finished");
                 (stats.percent, stats.lag_bytes, stats.lag_ms) = (100, 0, 0);
                 let _ = tx.apply_migration(id, MigrationEvent::Finished, now).await?;
                 append_log(&mut tx, id, MessageCode::Done, now, &[]).await?;
@@ -383,12 +383,12 @@ impl LeasedMigration<'_> {
                 let was = tx.migration(id).await?.map(|m| m.state.phase);
                 let _ = tx.apply_migration(id, MigrationEvent::Drained, now).await?;
                 if was == Some(Phase::Stopping) {
-                    tracing::info!(migration = id, "migration {id} stopped");
+                    tracing::info!(migration = id, "migration stopped");
                     append_log(&mut tx, id, MessageCode::Stopped, now, &[]).await?;
                 }
             }
             RunEnd::Failed(failure) => {
-                tracing::error!(migration = id, "migration {id} failed: {failure}");
+                tracing::error!(migration = id, "migration failed: {failure}");
                 fail(&mut tx, id, &format_failure(&failure), now).await?;
             }
             RunEnd::LeaseLost => return Ok(()),

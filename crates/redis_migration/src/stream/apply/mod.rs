@@ -56,7 +56,7 @@ fn script_text<'c>(name: &[u8], command: &Command<'c>) -> Option<&'c [u8]> {
 
 /// The streams of the source cannot be continued.
 pub(crate) fn full_resync_needed(message: impl Into<String>) -> Error {
-    Error::new(Kind::Changed, "anew", message).at(Side::Source).because(Reason::FullResync)
+    Error::new(Kind::Changed, "full_resync", message).at(Side::Source).because(Reason::FullResync)
 }
 
 /// A command about more than keys, from one of several masters.

@@ -35,7 +35,7 @@ impl Masters {
                  master",
                 node.display_url()
             );
-            return Err(Error::new(Kind::Unsupported, "exchange", m).at(side));
+            return Err(Error::new(Kind::Unsupported, "cutover", m).at(side));
         }
         Ok(Self { side, servers })
     }
