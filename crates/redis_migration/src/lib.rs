@@ -16,6 +16,7 @@ pub mod connection;
 pub mod events;
 pub mod import;
 pub mod migration;
+pub(crate) mod operation;
 pub mod progress;
 pub mod reconnect;
 pub mod route;

@@ -22,12 +22,12 @@ use crate::checkpoint::suspects::{KeyRef, decode_key_ref, encode_key_ref, swappe
 use crate::connection::client::Client;
 use crate::connection::reply_error::reply_failure;
 use crate::connection::server::replication_offset;
+use crate::operation::{Encoder, Operation};
 use crate::route::Route;
 use crate::snapshot::load::{Loader, add_counts, open_dumped};
 use crate::snapshot::restore::Conflict;
 use crate::stream::connections::Connections;
 use crate::stream::expiry_guard::ExpiryGuard;
-use crate::stream::operation::{Encoder, Operation};
 use crate::target::Writer;
 
 /// Suspect keys that are read together from a server.

@@ -6,6 +6,5 @@ pub(crate) mod connections;
 pub(crate) mod expiry_guard;
 pub(crate) mod follower;
 pub(crate) mod key_repair;
-pub(crate) mod operation;
 pub(crate) mod scripts;
 pub(crate) mod translate;

@@ -17,7 +17,7 @@ use crate::checkpoint::keys::{KeyNames, new_token};
 use crate::connection::client::{Client, KEEP_ALIVE_INTERVAL};
 use crate::connection::node::Node;
 use crate::connection::topology::Topology;
-use crate::stream::operation::{Encoder, Operation};
+use crate::operation::{Encoder, Operation};
 
 /// One server, or a cluster.
 #[derive(Debug)]

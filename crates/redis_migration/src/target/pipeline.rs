@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use crate::checkpoint::Checkpoint;
 use crate::connection::client::{Client, KEEP_ALIVE_INTERVAL, Outgoing};
 use crate::connection::reply_error::{ReplyError, classify, reply_failure};
-use crate::stream::operation::{Encoder, Operation};
+use crate::operation::{Encoder, Operation};
 use crate::target::replies::diverged;
 use crate::target::transaction::{Grouping, TransactionEncoder};
 use replies::read;

@@ -6,9 +6,7 @@ use redis_proto::resp::{command as encode, header, text};
 
 use crate::checkpoint::keys::KeyNames;
 use crate::checkpoint::suspects::KeyRef;
-use crate::stream::operation::{
-    CommandForm, ExpiryCheck, Operation, ServerCommand, encode_cleared, encode_suspects,
-};
+use crate::operation::{CommandForm, ExpiryCheck, Operation, ServerCommand, encode_cleared, encode_suspects};
 use crate::target::functions::LibraryCommand;
 
 /// A command for every server that may be written, when nothing else is in flight.
@@ -173,7 +171,7 @@ mod tests {
 
     fn line(args: &[&[u8]]) -> String {
         String::from_utf8_lossy(&args.join(&b' '))
-            .replace(&*String::from_utf8_lossy(crate::stream::operation::CHECK_SCRIPT), "x")
+            .replace(&*String::from_utf8_lossy(crate::operation::CHECK_SCRIPT), "x")
     }
 
     impl SlotSink for Lines {

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use redis_proto::resp::{command, text};
 
 use crate::checkpoint::keys::KeyNames;
-use crate::stream::operation::{
+use crate::operation::{
     CommandForm, Operation, ServerCommand, encode_cleared, encode_suspects, encode_swapped,
 };
 use crate::target::functions::LibraryCommand;
@@ -334,7 +334,7 @@ pub(crate) struct EncodedTransactions {
 }
 
 #[cfg(test)]
-impl crate::stream::operation::Encoder for EncodedTransactions {
+impl crate::operation::Encoder for EncodedTransactions {
     fn push(&mut self, operation: Operation<'_>) -> model::error::Result<()> {
         self.encoder.encode(operation, &mut self.out);
         Ok(())

@@ -6,10 +6,10 @@ use redis_proto::resp::Command;
 
 use super::{Applier, upper_case};
 use crate::checkpoint::target_locks;
+use crate::operation::{CommandForm, Encoder, Operation, ServerCommand};
 use crate::route::Routed;
 use crate::stream::command_filter::db_arguments;
 use crate::stream::expiry_guard::{SuspectList, Verdict};
-use crate::stream::operation::{CommandForm, Encoder, Operation, ServerCommand};
 use crate::stream::translate::{Translation, unconditional};
 use crate::target::functions::LibraryCommand;
 

@@ -1,4 +1,4 @@
-//! Pure: decides what the commands of the source's stream mean for the target, as operations ([`crate::stream::operation`]).
+//! Pure: decides what the commands of the source's stream mean for the target, as operations ([`crate::operation`]).
 
 mod change;
 mod restore;
@@ -13,11 +13,11 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::keys::KeyNames;
 use crate::connection::RESERVED_PREFIX;
 use crate::migration::MasterRank;
+use crate::operation::{CommandForm, Encoder, Operation, ServerCommand};
 use crate::route::Route;
 use crate::source::psync::Position;
 use crate::stream::command_filter::{db_arguments, is_administrative, is_data};
 use crate::stream::expiry_guard::ExpiryGuard;
-use crate::stream::operation::{CommandForm, Encoder, Operation, ServerCommand};
 use crate::stream::scripts::ScriptCache;
 use crate::stream::translate::CommandTranslator;
 use crate::target::functions::{self, LibraryOutcome};

@@ -7,9 +7,9 @@ use redis_proto::resp::command as encode;
 
 use super::Applier;
 use crate::connection::server::ServerInfo;
+use crate::operation::{Encoder, Operation};
 use crate::snapshot::rebuild::Rebuild;
 use crate::snapshot::restore::{Conflict, append_restore};
-use crate::stream::operation::{Encoder, Operation};
 
 /// Versions of the format from here on are Valkey's (rdb.h).
 const VALKEY_VERSION_MIN: u16 = 80;

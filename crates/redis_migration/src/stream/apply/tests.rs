@@ -134,7 +134,7 @@ fn keys_are_checked_before_changes_while_the_target_is_behind() {
     let (mut applier, mut out) = (applying(route), server(Some(names())));
     applier.expiry_guard.start(true, true);
     feed(&mut applier, &["SELECT 1", "INCR k", "SET l 1", "MOVE k 1", "RENAME k l"], &mut out).unwrap();
-    let script = String::from_utf8_lossy(crate::stream::operation::CHECK_SCRIPT).into_owned();
+    let script = String::from_utf8_lossy(crate::operation::CHECK_SCRIPT).into_owned();
     let written: Vec<String> = lines(&out).iter().map(|line| line.replace(&script, "*")).collect();
     let want = [
         "MULTI",

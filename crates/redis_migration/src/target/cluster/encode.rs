@@ -6,7 +6,7 @@ use redis_proto::resp::{Reply, command};
 use super::ClusterWriter;
 use crate::connection::query_client::QueryClient;
 use crate::connection::reply_error::reply_failure;
-use crate::stream::operation::{Encoder, Operation};
+use crate::operation::{Encoder, Operation};
 use crate::target::functions::{self, LibraryOutcome};
 use crate::target::slot_router::{Broadcast, SlotSink, route};
 

@@ -15,9 +15,9 @@ use crate::checkpoint::suspects::{KeyRef, encode_key_ref};
 use crate::target::functions::LibraryCommand;
 
 /// The script that checks the keys of a change before it.
-pub(crate) const CHECK_SCRIPT: &[u8] = include_bytes!("check_expiry.lua");
+pub(crate) const CHECK_SCRIPT: &[u8] = include_bytes!("stream/check_expiry.lua");
 /// The script that follows databases which change places.
-const SWAP_SCRIPT: &[u8] = include_bytes!("swap_suspects.lua");
+const SWAP_SCRIPT: &[u8] = include_bytes!("stream/swap_suspects.lua");
 
 /// A command of the source, in the form in which it is at hand.
 #[derive(Clone, Copy, Debug)]
