@@ -1,6 +1,9 @@
 //! The layer in front of routing: checks what the headers prove, then reads the body under bounds, recognises the caller
 //! on raw bytes, numbers the request, writes the audit line.
 
+mod error_body;
+mod request_log;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -14,19 +17,16 @@ use control::identity::signature::{RawRequest, SignatureRefused, check_head, ver
 use control::identity::token::TokenProblem;
 use control::identity::{AuditLimit, Principal};
 use flow_control::caller_limit::caller_of;
-use http::{HeaderName, HeaderValue, Method, StatusCode, request::Parts};
-use http_body_util::BodyExt;
-use model::printable::{Printable, beginning};
-use store::AuditLine;
+use http::{HeaderValue, Method, StatusCode, request::Parts};
 use tokio::sync::watch;
 
 use crate::body_limits::{self, BodyLimits, BodySender, LimitedBody};
 use crate::error::ApiError;
 use crate::request_limits::{RequestLimits, RequestPlace};
 
-/// The longest path that is written down, bytes.
-const TARGET_MAX: usize = 512;
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+use self::error_body::finish;
+pub(crate) use self::request_log::{ClaimedName, short};
+use self::request_log::{RequestSummary, log_and_audit_line};
 
 fn unauthorised(text: &str) -> ApiError {
     let m = format!("Incorrect IAM authentication information: {text}");
@@ -87,39 +87,6 @@ fn scrapes_locally(parts: &Parts) -> bool {
     let says_who = ["x-forwarded-for", "forwarded", "authorization", "x-auth-token"];
     let says_who = says_who.iter().any(|h| parts.headers.contains_key(*h));
     parts.uri.path() == "/metrics" && peer.is_some_and(|ip| ip.to_canonical().is_loopback()) && !says_who
-}
-
-/// What the layer keeps of a request for its log and audit lines.
-struct RequestSummary {
-    id: String,
-    method: Method,
-    path: String,
-    from: Option<IpAddr>,
-    /// The access key that it says it is signed with.
-    signed: Option<String>,
-    /// Its body is sent only after `100 Continue`.
-    waits: bool,
-    chinese: bool,
-}
-
-impl RequestSummary {
-    fn of(parts: &Parts) -> Self {
-        let language = parts.headers.get("x-language");
-        Self {
-            id: seal::random::<16>().map_or_else(|_| "0".repeat(32), |b| storage::checksum::hex(&b)),
-            method: parts.method.clone(),
-            path: parts.uri.path().to_owned(),
-            from: parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|c| c.0.ip()),
-            signed: key_of(parts),
-            waits: body_limits::waits_for_continue(&parts.headers),
-            chinese: language.is_some_and(|l| l.as_bytes().eq_ignore_ascii_case(b"zh-cn")),
-        }
-    }
-
-    /// False for methods that change nothing.
-    fn may_change(&self) -> bool {
-        self.method != Method::GET && self.method != Method::HEAD
-    }
 }
 
 /// Told, by a request's extensions, when the connection of the request has ended.
@@ -189,59 +156,6 @@ async fn answer(
     response
 }
 
-/// Logs a request and its status. The audit line: of a change, of a token that was issued, and of refusals up to their
-/// limit.
-fn log_and_audit_line(
-    gate: &AuthLayer,
-    asked: RequestSummary,
-    response: &Response,
-    principal: Option<(String, Role)>,
-) -> Option<AuditLine> {
-    let status = response.status();
-    let claimed = response.extensions().get::<ClaimedName>().map(|c| c.0.clone());
-    let signs_in = claimed.is_some() && status.is_success();
-    let is_known = principal.is_some() || signs_in;
-    let changes = (asked.may_change() && principal.is_some()) || signs_in;
-    let (who, role) = match principal {
-        Some((name, role)) => (name, role_name(role)),
-        None => (claimed.or(asked.signed).unwrap_or_else(|| "-".to_owned()), ""),
-    };
-    let RequestSummary { id, method, path, from, .. } = asked;
-    let now = gate.control.clock.now_ms();
-    let mut target = Printable(beginning(&path, TARGET_MAX)).to_string();
-    // Callers without valid credentials fill no log.
-    let skipped = if is_known { Some(0) } else { gate.log_limit.admit(from, now) };
-    if let Some(skipped) = skipped {
-        let (status, who) = (status.as_u16(), Printable(&who));
-        tracing::info!(request_id = %id, %method, path = %target, status, principal = %who, "request");
-        if skipped > 0 {
-            tracing::warn!(count = skipped, "requests without valid credentials were not logged");
-        }
-    }
-    let left_out = match (changes, status.as_u16()) {
-        (true, _) => 0,
-        (false, 401 | 403 | 429) => gate.control.directory.audit_limit.admit(from, now)?,
-        _ => return None,
-    };
-    // A project that does not exist is left out, whatever the path says.
-    let named = path.split('/').nth(2).filter(|_| path.starts_with("/v1/") || path.starts_with("/v2/"));
-    let known = named.filter(|p| gate.control.directory.accounts().project(p).is_some());
-    if left_out > 0 {
-        target.push_str(&format!(" ({left_out} earlier refusals were not recorded)"));
-    }
-    Some(AuditLine {
-        at: now,
-        request_id: id,
-        project: known.unwrap_or_default().to_owned(),
-        principal: who,
-        action: method.to_string(),
-        target,
-        status: status.as_u16(),
-        address: from.map(|ip| ip.to_canonical().to_string()).unwrap_or_default(),
-        role: role.to_owned(),
-    })
-}
-
 /// The answer to a refused request; `waits`: its body is sent only after `100 Continue`, which it is not told.
 fn refusal(error: ApiError, waits: bool) -> Response {
     let mut response = error.into_response();
@@ -250,33 +164,6 @@ fn refusal(error: ApiError, waits: bool) -> Response {
         response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
-}
-
-/// Who asks for a token, as a reply carries it to the audit trail.
-#[derive(Clone, Debug)]
-pub(crate) struct ClaimedName(pub(crate) String);
-
-/// The longest name that is written down of somebody who was not recognised, characters.
-const CLAIMED_MAX: usize = 64;
-
-/// A name as somebody claims it: short, and one line.
-pub(crate) fn short(name: &str) -> String {
-    name.chars().filter(|c| !c.is_control()).take(CLAIMED_MAX).collect()
-}
-
-/// The access key that a request says it is signed with.
-fn key_of(parts: &Parts) -> Option<String> {
-    let text = parts.headers.get("authorization")?.to_str().ok()?;
-    let at = text.find("Access=").map(|at| at + 7).or_else(|| text.find("Credential=").map(|at| at + 11))?;
-    text[at..].split([',', '/', ' ']).next().map(short)
-}
-
-fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Viewer => "viewer",
-        Role::Operator => "operator",
-        Role::Admin => "admin",
-    }
 }
 
 /// Who asks, as far as the headers tell.
@@ -471,54 +358,6 @@ fn authorise(control: &Control, parts: &Parts, principal: &Principal) -> Result<
     Ok(())
 }
 
-/// An error that was made before any handler of ours: a path or query that cannot be read.
-fn shaped(path: &str, status: StatusCode, text: &str) -> serde_json::Map<String, serde_json::Value> {
-    let code = match status {
-        StatusCode::NOT_FOUND => "APIGW.0101",
-        StatusCode::PAYLOAD_TOO_LARGE => "APIGW.0201",
-        status if status.is_server_error() => "APIGW.0601",
-        _ if crate::dcs::is_dcs(path) => "DCS.4063",
-        _ if path.starts_with("/v1/") => "S3M.0064",
-        _ => "OMS.0064",
-    };
-    let text = if text.is_empty() { status.canonical_reason().unwrap_or("Error") } else { text };
-    let text: String = text.chars().take(1024).collect();
-    serde_json::Map::from_iter([
-        ("error_code".to_owned(), code.into()),
-        ("error_msg".to_owned(), text.into()),
-    ])
-}
-
-/// Adds the request id to headers and to error bodies, and the sentence in the caller's language.
-async fn finish(response: Response, id: &str, path: &str, chinese: bool) -> Response {
-    let (mut parts, body) = response.into_parts();
-    if let Ok(value) = HeaderValue::from_str(id) {
-        parts.headers.insert(REQUEST_ID, value);
-    }
-    if parts.status.as_u16() < 400 {
-        return Response::from_parts(parts, body);
-    }
-    let bytes = body.collect().await.map(|b| b.to_bytes()).unwrap_or_default();
-    let mut map = match serde_json::from_slice(&bytes) {
-        Ok(serde_json::Value::Object(map)) => map,
-        _ => {
-            parts.headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            shaped(path, parts.status, &String::from_utf8_lossy(&bytes))
-        }
-    };
-    if map.contains_key("error_code") {
-        map.insert("request_id".into(), id.into());
-        let code = map["error_code"].as_str().unwrap_or_default();
-        if let Some(sentence) = crate::i18n::zh::sentence(code).filter(|_| chinese) {
-            let english = map.get("error_msg").and_then(serde_json::Value::as_str).unwrap_or_default();
-            let both: String = format!("{sentence}: {english}").chars().take(1024).collect();
-            map.insert("error_msg".into(), both.into());
-        }
-    }
-    parts.headers.remove(http::header::CONTENT_LENGTH);
-    Response::from_parts(parts, Body::from(serde_json::Value::Object(map).to_string()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -542,45 +381,6 @@ mod tests {
             (Method::GET, "/metrics", false),
         ] {
             assert_eq!(is_open(&method, path), open, "{method} {path}");
-        }
-    }
-
-    /// What a header claims is written down as one short line.
-    #[test]
-    fn fuzz_authorization() {
-        let corpus = [
-            &b"SDK-HMAC-SHA256 Access=AK, SignedHeaders=host;x-sdk-date, Signature=00"[..],
-            b"V11-HMAC-SHA256 Credential=AK/20260115/cn-north-1/oms, SignedHeaders=host, Signature=00",
-            "Access=\u{e9}\u{4e2d}".as_bytes(),
-        ];
-        testkit::fuzz::fuzz("authorization", &corpus.map(<[u8]>::to_vec), |input, _| {
-            let Ok(value) = HeaderValue::from_bytes(input) else { return };
-            let mut request = Request::new(Body::empty());
-            request.headers_mut().insert("authorization", value);
-            if let Some(name) = key_of(&request.into_parts().0) {
-                assert!(name.chars().count() <= CLAIMED_MAX && !name.chars().any(char::is_control), "{name}");
-            }
-        });
-    }
-
-    #[tokio::test]
-    async fn sec_f35_all_errors_have_the_same_body_shape() {
-        for (path, status, code) in [
-            ("/v2/p/tasks/%ff", StatusCode::BAD_REQUEST, "OMS.0064"),
-            ("/v1/p/objectstorage/task/%ff", StatusCode::BAD_REQUEST, "S3M.0064"),
-            ("/v2/p/instances/%ff", StatusCode::BAD_REQUEST, "DCS.4063"),
-            ("/v2/p/tasks", StatusCode::PAYLOAD_TOO_LARGE, "APIGW.0201"),
-        ] {
-            let plain = (status, "Invalid UTF-8 in `id`").into_response();
-            let (parts, body) = finish(plain, "0123", path, false).await.into_parts();
-            let body = body.collect().await.unwrap().to_bytes();
-            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
-            assert_eq!(
-                (body["error_code"].as_str(), body["request_id"].as_str()),
-                (Some(code), Some("0123")),
-                "{path}"
-            );
-            assert_eq!(parts.headers["content-type"], "application/json");
         }
     }
 }
