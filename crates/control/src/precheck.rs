@@ -33,39 +33,14 @@ impl OutgoingCall {
     pub(crate) async fn precheck(&self, spec: &TaskSpec, secrets: &TaskSecrets) -> TaskResult<()> {
         let below = spec.selection.entries().first().map_or("", String::as_str);
         let prefix = format!("{}{below}", spec.save_prefix);
+        let (catalogue, target, keys) = (&self.control.catalogue, &spec.target, &secrets.target);
         if spec.overwrite == Overwrite::Always {
             // The content of the target is not read: keys that may only write suffice.
-            let target = self.control.catalogue.open_below(
-                &spec.target,
-                &prefix,
-                &secrets.target,
-                Side::Target,
-                false,
-            );
-            self.probe(target).await?;
+            self.probe(catalogue.open_below(target, &prefix, keys, Side::Target, false)).await?;
         } else {
-            let target = self.control.catalogue.open_listable(
-                &spec.target,
-                &prefix,
-                &secrets.target,
-                Side::Target,
-                false,
-            );
-            self.probe(target).await?;
+            self.probe(catalogue.open_listable(target, &prefix, keys, Side::Target, false)).await?;
         }
-        if let Some(file) = spec.selection.list_file() {
-            let place = Location { bucket: file.bucket.clone(), ..spec.target.clone() };
-            let files = self.control.catalogue.open(&place, &secrets.target, Side::Target, false);
-            if let Some(files) = self.probe(files).await? {
-                let key = Key::from(file.key.as_str());
-                let checked = storage::key_list::check(&files.store, &key);
-                if let Ok(Err(f)) = tokio::time::timeout(PRECHECK_TIMEOUT, checked).await
-                    && !f.is_temporary()
-                {
-                    return Err(TaskError::Source(format!("list_file: {f}")));
-                }
-            }
-        }
+        self.precheck_list_file(spec, secrets).await?;
         if matches!(spec.selection, Selection::UrlList(_)) {
             return Ok(());
         }
@@ -94,6 +69,20 @@ impl OutgoingCall {
             }
         }
         Ok(())
+    }
+
+    /// Checks that the list file of a task, if it has one, can be read.
+    async fn precheck_list_file(&self, spec: &TaskSpec, secrets: &TaskSecrets) -> TaskResult<()> {
+        let Some(file) = spec.selection.list_file() else { return Ok(()) };
+        let place = Location { bucket: file.bucket.clone(), ..spec.target.clone() };
+        let files = self.control.catalogue.open(&place, &secrets.target, Side::Target, false);
+        let Some(files) = self.probe(files).await? else { return Ok(()) };
+        let key = Key::from(file.key.as_str());
+        let checked = storage::key_list::check(&files.store, &key);
+        match tokio::time::timeout(PRECHECK_TIMEOUT, checked).await {
+            Ok(Err(f)) if !f.is_temporary() => Err(TaskError::Source(format!("list_file: {f}"))),
+            _ => Ok(()),
+        }
     }
 
     async fn probe(

@@ -83,22 +83,8 @@ fn words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     while let Some(first) = rest.first() {
         let mut word = Vec::new();
         match first {
-            quote @ (b'"' | b'\'') => {
-                let (quote, mut at) = (*quote, 1);
-                loop {
-                    let byte = *rest.get(at)?;
-                    at += 1;
-                    match byte {
-                        b if b == quote => break,
-                        b'\\' if quote == b'"' => at += escaped(&rest[at..], &mut word)?,
-                        b'\\' if rest.get(at) == Some(&b'\'') => {
-                            word.push(b'\'');
-                            at += 1;
-                        }
-                        b => word.push(b),
-                    }
-                }
-                rest = &rest[at..];
+            b'"' | b'\'' => {
+                rest = &rest[quoted(rest, &mut word)?..];
                 if rest.first().is_some_and(|b| !b.is_ascii_whitespace()) {
                     return None;
                 }
@@ -113,6 +99,24 @@ fn words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
         rest = rest.trim_ascii_start();
     }
     Some(all)
+}
+
+/// The content of a quoted word, which begins with its quote; returns how many bytes of the text it took.
+fn quoted(text: &[u8], word: &mut Vec<u8>) -> Option<usize> {
+    let (quote, mut at) = (*text.first()?, 1);
+    loop {
+        let byte = *text.get(at)?;
+        at += 1;
+        match byte {
+            b if b == quote => return Some(at),
+            b'\\' if quote == b'"' => at += escaped(&text[at..], word)?,
+            b'\\' if text.get(at) == Some(&b'\'') => {
+                word.push(b'\'');
+                at += 1;
+            }
+            b => word.push(b),
+        }
+    }
 }
 
 /// The byte that stands behind a backslash; answers how many bytes of the text it took.

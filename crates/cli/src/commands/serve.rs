@@ -193,16 +193,15 @@ fn routers(control: Control, has_tls: bool) -> Routers {
     Routers { all, health }
 }
 
-pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
-    disable_core_dumps();
-    let (config, path, env) = configure(args, printer)?;
-    let database = open_database(&config).await?;
-    let (store, clock) = (database.store.clone(), database.clock.clone());
-    let directory = Arc::new(Directory::new(&config, &env, &store.keys())?);
-    let catalogue = Arc::new(Catalogue::new(&config, clock.clone()));
-    catalogue.register(&config, &env, &store.keys())?;
-    let engine = start_engine(&config, &database, &catalogue, !args.no_work).await?;
-    let control = Control {
+/// What the API calls, with the limits and outputs of the configuration.
+fn use_cases(
+    config: &Config,
+    engine: &Arc<Engine>,
+    catalogue: &Arc<Catalogue>,
+    directory: &Arc<Directory>,
+    clock: SharedClock,
+) -> Result<Control> {
+    Ok(Control {
         engine: engine.clone(),
         catalogue: catalogue.clone(),
         directory: directory.clone(),
@@ -212,7 +211,19 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
         outgoing: Default::default(),
         reports: Default::default(),
         audit_file: Arc::new(AuditFile::start(Outputs::open(&config.audit)?)?),
-    };
+    })
+}
+
+pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
+    disable_core_dumps();
+    let (config, path, env) = configure(args, printer)?;
+    let database = open_database(&config).await?;
+    let (store, clock) = (database.store.clone(), database.clock.clone());
+    let directory = Arc::new(Directory::new(&config, &env, &store.keys())?);
+    let catalogue = Arc::new(Catalogue::new(&config, clock.clone()));
+    catalogue.register(&config, &env, &store.keys())?;
+    let engine = start_engine(&config, &database, &catalogue, !args.no_work).await?;
+    let control = use_cases(&config, &engine, &catalogue, &directory, clock)?;
     control.forget_tokens_of_disabled().await?;
     let listener = TcpListener::bind(&config.listen).await.map_err(|e| started(&config.listen, &e))?;
     let local = listener.local_addr().map_err(|e| started(&config.listen, &e))?;

@@ -197,13 +197,7 @@ impl LedgerTask {
         uploads: Uploads,
         forgotten: Arc<Mutex<Vec<Key>>>,
     ) -> Result<()> {
-        if self.store.is_shared() {
-            outcome::fetch(&self.store, self.task, &self.outcome, self.outcome_len).await?;
-        }
-        let mut file = OutcomeFile::open(&self.outcome, self.outcome_len)?;
-        if file.lost_bytes() > 0 {
-            self.note_lost_outcomes(&file).await?;
-        }
+        let mut file = self.open_outcomes().await?;
         let mut early: HashMap<i64, Checkpoint> = HashMap::new();
         let mut tick = tokio::time::interval(COMMIT_INTERVAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -251,6 +245,18 @@ impl LedgerTask {
                 return Ok(());
             }
         }
+    }
+
+    /// Opens the outcome file, after it was fetched from the other processes of a shared database.
+    async fn open_outcomes(&self) -> Result<OutcomeFile> {
+        if self.store.is_shared() {
+            outcome::fetch(&self.store, self.task, &self.outcome, self.outcome_len).await?;
+        }
+        let file = OutcomeFile::open(&self.outcome, self.outcome_len)?;
+        if file.lost_bytes() > 0 {
+            self.note_lost_outcomes(&file).await?;
+        }
+        Ok(file)
     }
 
     async fn split(&self, lower: i64, upto: &Key, upper: &NewRange) -> Result<()> {

@@ -107,10 +107,10 @@ fn parse(xml: &[u8]) -> Result<VersionsResult> {
             Token::Open(b"DeleteMarker") => current = Some((false, Default::default())),
             Token::Open(name) => field = name,
             Token::Text(raw) => match (&mut current, field) {
+                (Some((_, texts)), b"Key") => texts[0] = decoded(raw),
                 (Some((_, texts)), field) => {
-                    if let Some(i) = FIELDS.iter().position(|f| *f == field) {
-                        texts[i] = if i == 0 { decoded(raw) } else { plain(raw) };
-                    }
+                    let at = FIELDS.iter().position(|f| *f == field);
+                    at.into_iter().for_each(|i| texts[i] = plain(raw));
                 }
                 (None, b"IsTruncated") => answer.more = raw == b"true",
                 (None, b"NextKeyMarker") => answer.next.0 = decoded(raw),
