@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
 use crate::panics::catch_panic;
-use crate::plan::{Step, TaskView, plan};
+use crate::plan::{PlannedTask, Step, plan};
 use crate::runner::run;
 
 /// Time between two steps without a change.
@@ -79,7 +79,7 @@ impl Engine {
             let retrying = task.state.observed == Observed::Retrying;
             let retry_at = if retrying { tx.retry_at(task.id).await? } else { 0 };
             let leased_elsewhere = tx.leased_by_other(task.id, &self.owner, now).await?;
-            seen.push(TaskView { task, leased_elsewhere, retry_at });
+            seen.push(PlannedTask { task, leased_elsewhere, retry_at });
         }
         drop(tx);
         let mut here: HashSet<TaskId> = self.running().keys().copied().collect();

@@ -73,8 +73,8 @@ pub struct Engine {
     pub(crate) project_count: AtomicUsize,
     /// Counts cut-overs, for whoever leads clients.
     redirect_changes: watch::Sender<u64>,
-    /// Groups whose members are being made here.
-    groups_in_creation: Mutex<HashSet<String>>,
+    /// Groups whose tasks are being created here, by id, and notifications that are being posted, as `notification ID`.
+    in_progress: Mutex<HashSet<String>>,
     /// Told when a task ends here, so that the next is started without waiting.
     pub(crate) ended: Notify,
 }
@@ -139,7 +139,7 @@ impl Engine {
             queued_migrations: Mutex::default(),
             project_count: AtomicUsize::new(1),
             redirect_changes: watch::Sender::new(0),
-            groups_in_creation: Mutex::default(),
+            in_progress: Mutex::default(),
             ended: Notify::new(),
         }))
     }
@@ -243,8 +243,8 @@ impl Engine {
         self.dispatched.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    pub(crate) fn groups_in_creation(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.groups_in_creation.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    pub(crate) fn in_progress(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.in_progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     pub(crate) fn running(&self) -> MutexGuard<'_, HashMap<TaskId, RunningTask>> {

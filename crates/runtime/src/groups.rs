@@ -34,16 +34,8 @@ impl Engine {
                 }
                 // Reading a folder of lists may take a while: one maker per group, beside the dispatcher.
                 Phase::Creating => {
-                    if self.groups_in_creation().insert(group.id.clone()) {
-                        let engine = self.clone();
-                        tokio::spawn(async move {
-                            if let Err(failure) = engine.make_members(&group).await {
-                                tracing::error!(group = %group.id, "cannot store the tasks of the group: {failure}");
-                                tokio::time::sleep(RETRY_DELAY).await;
-                            }
-                            engine.groups_in_creation().remove(&group.id);
-                            engine.ended.notify_one();
-                        });
+                    if self.in_progress().insert(group.id.clone()) {
+                        tokio::spawn(self.clone().create_members(group));
                     }
                 }
                 Phase::Monitoring => self.watch_members(&group, now).await?,
@@ -53,6 +45,16 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Creates the members of a group that is in `in_progress`, and removes it from there.
+    async fn create_members(self: Arc<Self>, group: GroupRow) {
+        if let Err(failure) = self.make_members(&group).await {
+            tracing::error!(group = %group.id, "cannot store the tasks of the group: {failure}");
+            tokio::time::sleep(RETRY_DELAY).await;
+        }
+        self.in_progress().remove(&group.id);
+        self.ended.notify_one();
     }
 
     /// Makes all members in one transaction: they all exist, or none does.
@@ -172,7 +174,7 @@ impl Engine {
 
     async fn pause_members(&self, group: &GroupRow, now: i64) -> Result<()> {
         // Asked before the members are read, in the unit that decides: a maker commits what it has made, and then leaves.
-        let making = self.groups_in_creation().contains(&group.id);
+        let making = self.in_progress().contains(&group.id);
         let mut tx = self.store.write().await?;
         let members = tx.members(&group.id).await?;
         let moves = |v: Visible| {

@@ -27,7 +27,7 @@ pub enum Step {
 
 /// What the plan needs to know of a task.
 #[derive(Clone, Debug)]
-pub struct TaskView<'a> {
+pub struct PlannedTask<'a> {
     /// The task.
     pub task: &'a TaskRow,
     /// Somebody else holds a valid lease.
@@ -37,7 +37,7 @@ pub struct TaskView<'a> {
 }
 
 /// Plans, in the order given: by priority, then by age.
-pub fn plan(tasks: &[TaskView<'_>], here: &HashSet<TaskId>, now: i64, per_project: u32) -> Vec<Step> {
+pub fn plan(tasks: &[PlannedTask<'_>], here: &HashSet<TaskId>, now: i64, per_project: u32) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut running: HashMap<&str, u32> = HashMap::new();
     for seen in tasks {
@@ -130,8 +130,8 @@ mod tests {
     }
 
     fn steps(tasks: &[TaskRow], here: &[TaskId], now: i64) -> Vec<Step> {
-        let seen: Vec<TaskView<'_>> =
-            tasks.iter().map(|task| TaskView { task, leased_elsewhere: false, retry_at: 50 }).collect();
+        let seen: Vec<PlannedTask<'_>> =
+            tasks.iter().map(|task| PlannedTask { task, leased_elsewhere: false, retry_at: 50 }).collect();
         plan(&seen, &here.iter().copied().collect(), now, 2)
     }
 

@@ -130,15 +130,15 @@ impl Engine {
             .due_notifications(now, MAX_CONCURRENT, MAX_CONCURRENT_PER_PROJECT)
             .await?;
         for notice in due {
-            let key = format!("notice {}", notice.about);
-            if self.groups_in_creation().insert(key.clone()) {
+            let key = format!("notification {}", notice.about);
+            if self.in_progress().insert(key.clone()) {
                 let engine = self.clone();
                 tokio::spawn(async move {
                     if let Err(failure) = engine.deliver(&notice).await {
                         tracing::error!(about = %notice.about, "cannot record the delivery of a notification: \
                              {failure}");
                     }
-                    engine.groups_in_creation().remove(&key);
+                    engine.in_progress().remove(&key);
                 });
             }
         }

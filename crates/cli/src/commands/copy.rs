@@ -65,7 +65,7 @@ pub(crate) async fn run(args: &Copy, printer: &Printer) -> Result<Exit> {
     let clock = flow_control::clock::system();
     let ends = EndPair::new(&args.source, &args.target, &args.ends, clock.clone())?;
     let ends = Arc::new(if args.all_versions { ends.with_versions() } else { ends });
-    let spec = spec(args, &ends, &*clock)?;
+    let spec = spec(args, &ends)?;
     let memory = size("--memory", &args.memory)?;
     check(args, memory)?;
     ends.check_apart()?;
@@ -166,7 +166,7 @@ fn since(text: &str) -> Result<i64> {
     })
 }
 
-fn spec(args: &Copy, ends: &EndPair, _clock: &dyn Clock) -> Result<TaskSpec> {
+fn spec(args: &Copy, ends: &EndPair) -> Result<TaskSpec> {
     let place = |side| SpecPlace { region: ends.url(side).identity(), ..SpecPlace::default() };
     Ok(TaskSpec {
         api_version: ApiVersion::Cli,

@@ -46,7 +46,7 @@ const RESTORE_DELAY: Duration = Duration::from_secs(1);
 /// What must be known again after a crash.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct CutoverState {
+pub(super) struct CutoverRecord {
     /// Source addresses that the request named.
     pub(super) exchanged_ip: Vec<String>,
     /// Where instances stood before.
@@ -59,7 +59,7 @@ pub(super) struct CutoverState {
     hooked: bool,
 }
 
-impl CutoverState {
+impl CutoverRecord {
     fn load(leased: &LeasedMigration<'_>) -> Self {
         serde_json::from_value(leased.row.cutover.clone()).unwrap_or_default()
     }
@@ -82,7 +82,7 @@ pub(super) enum Outcome {
 
 /// A cut-over under way.
 pub(super) struct Cutover {
-    state: CutoverState,
+    state: CutoverRecord,
     finish: CancellationToken,
     began: Instant,
     /// The migration has ended, and said how.
@@ -98,7 +98,7 @@ fn settings(server: &ServerInfo) -> (&'static str, &'static str) {
 }
 
 /// Both ends as they stood when the cut-over began.
-fn ends(leased: &LeasedMigration<'_>, state: &CutoverState) -> Result<(Node, Node)> {
+fn ends(leased: &LeasedMigration<'_>, state: &CutoverRecord) -> Result<(Node, Node)> {
     let node = |end: &Option<Endpoint>, side: Side| {
         let end = end.clone().unwrap_or_default();
         super::resolve_node(&end, leased.secrets.for_side(side), leased.engine.resolver(), &state.redirects)
@@ -114,7 +114,7 @@ fn registered(leased: &LeasedMigration<'_>) -> Option<(String, String)> {
     id(&leased.row.spec.source).zip(id(&leased.row.spec.target))
 }
 
-async fn call_hook(leased: &LeasedMigration<'_>, state: &CutoverState, back: bool) -> Result<()> {
+async fn call_hook(leased: &LeasedMigration<'_>, state: &CutoverRecord, back: bool) -> Result<()> {
     let Some(Hook(command)) = leased.engine.resolver().hook() else { return Ok(()) };
     let Some((program, args)) = command.split_first() else { return Ok(()) };
     let (source, target) = ends(leased, state)?;
@@ -168,7 +168,7 @@ impl Drop for Group {
 
 impl Cutover {
     pub(super) fn new(leased: &LeasedMigration<'_>, finish: CancellationToken) -> Result<Self> {
-        let mut state = CutoverState::load(leased);
+        let mut state = CutoverRecord::load(leased);
         state.redirects = leased.redirects.clone();
         Ok(Self { state, finish, began: Instant::now(), ended: false })
     }
@@ -306,7 +306,7 @@ async fn commit(leased: &mut LeasedMigration<'_>) -> Result<()> {
 /// What follows the decision: those who still write to the source are let go. May be done again.
 pub(super) async fn finish(leased: &mut LeasedMigration<'_>) -> Result<()> {
     leased.check_lease().await?;
-    let state = CutoverState::load(leased);
+    let state = CutoverRecord::load(leased);
     leased.engine.redirect_clients();
     // The fence stands: a source that does not answer now cannot take a write either.
     let unpaused = async {
@@ -338,7 +338,7 @@ pub(super) async fn finish(leased: &mut LeasedMigration<'_>) -> Result<()> {
 /// Puts everything back as it was before a decision. May be done again.
 pub(super) async fn abort(leased: &mut LeasedMigration<'_>, why: &str) -> Result<()> {
     leased.check_lease().await?;
-    let state = CutoverState::load(leased);
+    let state = CutoverRecord::load(leased);
     if state.hooked
         && let Err(failure) = call_hook(leased, &state, true).await
     {
@@ -380,7 +380,7 @@ pub(super) async fn abort(leased: &mut LeasedMigration<'_>, why: &str) -> Result
 /// The way back: clients are led to the source again. May be done again.
 pub(super) async fn roll_back(leased: &mut LeasedMigration<'_>) -> Result<()> {
     leased.check_lease().await?;
-    let state = CutoverState::load(leased);
+    let state = CutoverRecord::load(leased);
     let back = async {
         let (from, to) = ends(leased, &state)?;
         let mut source = Masters::open(&from, Side::Source).await?;

@@ -72,7 +72,7 @@ pub(super) fn part_tag(headers: &HeaderMap) -> String {
 }
 
 impl Azure {
-    pub(super) fn set_content_headers(&self, call: &mut ApiCall<'_>, meta: &Meta) -> Result<()> {
+    pub(super) fn set_object_headers(&self, call: &mut ApiCall<'_>, meta: &Meta) -> Result<()> {
         for (name, value) in &meta.headers {
             let own = match name.as_str() {
                 "content-type" => "x-ms-blob-content-type",

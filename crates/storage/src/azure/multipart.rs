@@ -82,7 +82,7 @@ impl Azure {
         let mut call =
             ApiCall { body: Body::bytes(xml), ..ApiCall::new("complete_upload", Method::PUT, Some(key)) };
         call.query.push(("comp", "blocklist".into()));
-        self.set_content_headers(&mut call, &upload_meta(upload))?;
+        self.set_object_headers(&mut call, &upload_meta(upload))?;
         let answer = self.send(call).await?;
         let etag = Etag::tagged(header_text(answer.headers(), "etag").unwrap_or_default(), None);
         collect(answer, MAX_RESPONSE_BYTES).await?;

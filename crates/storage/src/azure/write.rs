@@ -30,7 +30,7 @@ impl Azure {
     pub(super) async fn put_blob(&self, key: &Key, meta: &Meta, body: Body) -> Result<Written> {
         let mut call = ApiCall { body, ..ApiCall::new("write", Method::PUT, Some(key)) };
         call.set("x-ms-blob-type", b"BlockBlob")?;
-        self.set_content_headers(&mut call, meta)?;
+        self.set_object_headers(&mut call, meta)?;
         let answer = self.send(call).await?;
         let md5 = md5_of(header_text(answer.headers(), "content-md5"));
         let etag = Etag::tagged(header_text(answer.headers(), "etag").unwrap_or_default(), md5);

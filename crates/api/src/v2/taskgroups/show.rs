@@ -56,7 +56,7 @@ pub(crate) fn reply(shown: &GroupView, now: i64) -> TaskGroup {
             serde_json::json!({"notify_result": result, "notify_error_message": code, "topic_name": topic})
         }),
         source_cdn: shown_cdn(spec),
-        whimbrel: crate::v2::tasks::extensions::read_for_sync(spec, members),
+        whimbrel: crate::v2::tasks::extensions::shown_with_results(spec, members),
         migrate_since: since(spec),
         migrate_speed: sum(|n| n.speed),
         total_time: (ended - group.started_at).max(0),

@@ -75,7 +75,7 @@ pub(crate) fn shown(spec: &TaskSpec) -> Value {
 }
 
 /// The rules of a task or group, and what its other fields have no place for: removals, proofs, and the notes.
-pub(crate) fn read_for_sync(spec: &TaskSpec, tasks: &[TaskView]) -> Value {
+pub(crate) fn shown_with_results(spec: &TaskSpec, tasks: &[TaskView]) -> Value {
     let mut out = shown(spec);
     let (mut deleted, mut gone, mut proof) = (0, 0, [0; 4]);
     for shown in tasks {

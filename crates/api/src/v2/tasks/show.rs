@@ -307,7 +307,7 @@ pub(crate) fn reply(shown: &TaskView, now: i64) -> Task {
         is_query_over: n.scan_over,
         smn_info: smn_info(shown),
         source_cdn: shown_cdn(spec),
-        whimbrel: extensions::read_for_sync(spec, std::slice::from_ref(shown)),
+        whimbrel: extensions::shown_with_results(spec, std::slice::from_ref(shown)),
     }
 }
 
