@@ -151,7 +151,7 @@ mod tests {
     fn sec_f38_empty_secrets_are_refused_by_the_name_of_their_key() {
         let dir = tempfile::tempdir().unwrap();
         let made = template::init(&dir.path().join("data"), "127.0.0.1:8790").unwrap();
-        let keys = Keyring::of(&dir.path().join("data")).unwrap();
+        let keys = Keyring::in_data_dir(&dir.path().join("data")).unwrap();
         drop(made);
         let file = dir.path().join("secret");
         std::fs::write(&file, "\n").unwrap();

@@ -132,7 +132,7 @@ mod tests {
     fn sec_f17_value_sealed_with_another_key_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("w.toml");
-        let keyring = Keyring::of(dir.path()).unwrap();
+        let keyring = Keyring::in_data_dir(dir.path()).unwrap();
         // TOML reads `\u003A` as a colon: the value is not in the text as it is sealed.
         let sealed = keyring.seal(CONTEXT, b"pw").unwrap().replacen(':', "\\u003A", 1);
         let text = format!("[[access_key]]\nak = \"A\"\nproject = \"p\"\nsk = {{ sealed = \"{sealed}\" }}\n");
@@ -146,7 +146,7 @@ mod tests {
         check(&path, &file.keyring().unwrap()).unwrap();
         // A keyring that does not open the values is refused before anything is changed.
         let other = tempfile::tempdir().unwrap();
-        let foreign = Keyring::of(other.path()).unwrap();
+        let foreign = Keyring::in_data_dir(other.path()).unwrap();
         assert!(check(&path, &foreign).unwrap_err().message.contains("cannot open a sealed value"));
     }
 }

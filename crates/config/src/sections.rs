@@ -21,13 +21,13 @@ pub struct Config {
     pub data_dir: String,
     /// `sqlite`, or a PostgreSQL URL.
     pub database: String,
-    /// The same PostgreSQL database without a pgbouncer between: changes are heard there.
+    /// The same PostgreSQL database without a pgbouncer in between: notifications of changes arrive there.
     pub database_direct: Option<String>,
     /// Zone of bandwidth windows and stamps, minutes east of UTC.
     pub time_zone_minutes: i32,
     /// TLS; none: plain HTTP.
     pub tls: Option<Tls>,
-    /// Where audit lines are written beside the database.
+    /// Where audit lines are written in addition to the database.
     pub audit: Audit,
     /// Limits.
     pub limits: Limits,
@@ -49,7 +49,7 @@ pub struct Config {
     /// Buckets for backup imports.
     #[serde(rename = "bucket")]
     pub backup_sources: Vec<BackupSource>,
-    /// How clients are led elsewhere.
+    /// How clients are redirected in a cut-over.
     pub cutover: Cutover,
     /// Notification sinks.
     pub notify: Vec<Notify>,
@@ -109,7 +109,7 @@ pub struct Limits {
     /// Hosts or CIDRs that `region = "http://…"` may name; empty: refused.
     #[serde(rename = "inline_endpoints")]
     pub allowed_endpoints: Vec<String>,
-    /// Hosts or CIDRs that `addrs` of a migration may name beside public addresses and `inline_endpoints`.
+    /// Hosts or CIDRs that `addrs` of a migration may name in addition to public addresses and `inline_endpoints`.
     #[serde(rename = "redis_endpoints")]
     pub allowed_redis_endpoints: Vec<String>,
     /// Tasks that a project may create in 24 hours.
@@ -298,10 +298,10 @@ pub struct RedisInstance {
     /// Authorities that are trusted there instead of the system's, a PEM file.
     #[serde(default)]
     pub ca: Option<PathBuf>,
-    /// Names of commands that migrations from or to it leave out.
+    /// Names of commands that migrations from or to it skip.
     #[serde(default)]
     pub skip_commands: Vec<String>,
-    /// Imports into it leave out commands that reach beyond single keys, where they cannot be applied.
+    /// Imports into it skip commands that affect more than single keys if they cannot be applied.
     #[serde(default)]
     pub leave_out_commands: bool,
     /// What happens to libraries of functions that it refuses as a target.
@@ -339,7 +339,7 @@ pub struct BackupSource {
     pub projects: Vec<String>,
 }
 
-/// How clients are led elsewhere in a cut-over, beside the registry.
+/// How clients are redirected in a cut-over, in addition to the registry.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Cutover {
@@ -352,9 +352,9 @@ pub struct Cutover {
 pub struct Notify {
     /// The last component of the URN.
     pub topic: String,
-    /// Where notices are posted to.
+    /// URL to which notifications are posted.
     pub webhook: String,
-    /// Signs notices: `X-Whimbrel-Signature` is the hex HMAC-SHA256 of the body.
+    /// Signs notifications: `X-Whimbrel-Signature` is the hex HMAC-SHA256 of the body.
     #[serde(default)]
     pub secret: seal::Secret,
 }

@@ -64,7 +64,7 @@ pub fn init(data_dir: &Path, listen: &str) -> Result<GeneratedConfig> {
         .map_err(|e| {
             Error::new(Kind::ReadOnly, "init", format!("{}: {e}", data_dir.display())).caused_by(e)
         })?;
-    let keys = Keyring::of(data_dir)?;
+    let keys = Keyring::in_data_dir(data_dir)?;
     let project = letters::<32>(HEX)?;
     let access_key = format!("WB{}", letters::<18>(UPPER)?);
     let secret_key = letters::<40>(MIXED)?;
@@ -131,7 +131,7 @@ projects = ["lab"]
 # cert = "/path/cert.pem"
 # key  = "/path/key.pem"
 
-# [audit]                          # audit lines as JSON lines, beside the database
+# [audit]                          # audit lines as JSON lines, in addition to the database
 # file = "/var/log/whimbrel/audit.jsonl" # appended to; opened again at SIGHUP
 # stdout = false
 
@@ -159,7 +159,7 @@ projects = ["lab"]
 # ca = "/path/ca.pem"              # instead of the authorities of this machine
 # cert = "/path/client.pem"        # where clients show a certificate, with its key
 # key = "/path/client.key"
-# skip_commands = ["OPINFO"]       # that migrations from or to it leave out
+# skip_commands = ["OPINFO"]       # that migrations from or to it skip
 # functions = "stop"               # or "replace", "skip": libraries that it refuses as a target
 # listen = "127.0.0.1:6390"        # the service forwards connections to the instance, also after a cut-over
 

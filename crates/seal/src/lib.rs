@@ -158,12 +158,12 @@ impl Keyring {
         key_of(sealed).is_some_and(|name| self.names().any(|n| n == name))
     }
 
-    /// The keyring of a data directory. A fresh one is made only where there is no database yet: beside one, it would
+    /// The keyring of a data directory. A new one is created only if there is no database yet: for an existing one, it would
     /// open nothing that the database holds.
     ///
     /// # Errors
-    /// [`Kind::Invalid`] when it is missing beside a database, or may be read by others; when it cannot be read or made.
-    pub fn of(data_dir: &Path) -> Result<Self> {
+    /// [`Kind::Invalid`] if it is missing and there is a database, or may be read by others; when it cannot be read or made.
+    pub fn in_data_dir(data_dir: &Path) -> Result<Self> {
         let path = data_dir.join(FILE);
         if !path.exists() && data_dir.join("whimbrel.db").exists() {
             let m = format!(
@@ -302,11 +302,11 @@ mod tests {
     #[test]
     fn sec_f17_key_is_not_created_beside_an_existing_database() {
         let dir = tempfile::tempdir().unwrap();
-        let made = Keyring::of(dir.path()).unwrap().seal("c", b"x").unwrap();
+        let made = Keyring::in_data_dir(dir.path()).unwrap().seal("c", b"x").unwrap();
         std::fs::write(dir.path().join("whimbrel.db"), b"").unwrap();
-        assert_eq!(Keyring::of(dir.path()).unwrap().open("c", &made).unwrap(), b"x");
+        assert_eq!(Keyring::in_data_dir(dir.path()).unwrap().open("c", &made).unwrap(), b"x");
         std::fs::remove_file(dir.path().join(FILE)).unwrap();
-        let refused = Keyring::of(dir.path()).unwrap_err();
+        let refused = Keyring::in_data_dir(dir.path()).unwrap_err();
         assert!(refused.kind == Kind::Invalid && refused.message.contains("is missing"), "{refused}");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing was left there");
     }

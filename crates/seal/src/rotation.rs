@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn sec_f17_added_key_seals_and_old_key_opens() {
         let dir = tempfile::tempdir().unwrap();
-        let old = Keyring::of(dir.path()).unwrap().seal("c", b"x").unwrap();
+        let old = Keyring::in_data_dir(dir.path()).unwrap().seal("c", b"x").unwrap();
         let file = KeyFile::lock(dir.path()).unwrap();
         let keys = file.add().unwrap();
         assert_eq!(keys.names().collect::<Vec<_>>(), ["k2", "k1"]);
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn sec_f17_one_rotation_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
-        Keyring::of(dir.path()).unwrap();
+        Keyring::in_data_dir(dir.path()).unwrap();
         let held = KeyFile::lock(dir.path()).unwrap();
         assert_eq!(KeyFile::lock(dir.path()).unwrap_err().kind, Kind::Conflict);
         drop(held);

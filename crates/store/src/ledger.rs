@@ -108,7 +108,7 @@ pub enum UnresolvedUpload {
     /// There is none.
     #[default]
     None,
-    /// There may be one beside the upload of the row.
+    /// There may be one in addition to the upload of the row.
     AnotherUpload,
     /// There may be one, and the object itself is done.
     OnlyUpload,
@@ -158,7 +158,7 @@ fn unpack(mut bytes: &[u8]) -> Result<Vec<Key>> {
 }
 
 impl StoreTx {
-    /// Adds ranges, lent to `owner` at once.
+    /// Adds ranges that `owner` has leased.
     ///
     /// # Errors
     /// [`Kind::Conflict`] when an id exists.

@@ -89,7 +89,7 @@ impl Store {
     /// Whether the database can be written now: tried at most once in five seconds.
     ///
     /// # Errors
-    /// What the write meets.
+    /// An error of the write.
     pub async fn check_writable(&self, now: i64) -> Result<()> {
         let mut proved = self.last_write_check.lock().await;
         if let Some((at, found)) = &*proved
@@ -111,7 +111,7 @@ impl Store {
     /// The embedded store in `data_dir`: SQLite and a keyring, made when missing. One process at a time.
     ///
     /// # Errors
-    /// [`Kind::Conflict`] when another process has it open; [`Kind::Invalid`] when the keyring is missing beside a
+    /// [`Kind::Conflict`] when another process has it open; [`Kind::Invalid`] when the keyring is missing for an existing
     /// database, or is another one's.
     pub async fn embedded(data_dir: &Path) -> Result<Self> {
         sqlite::make_dir(data_dir)?;
@@ -195,7 +195,7 @@ impl Store {
         Ok(StoreTx { tx, keys, changed: self.changed.clone(), wakes: false })
     }
 
-    /// Whether other processes use the database as well: what they must find cannot stand beside this one.
+    /// Whether other processes use the database as well: what they must find cannot be in files of this process.
     pub fn is_shared(&self) -> bool {
         self.is_shared
     }
@@ -253,7 +253,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         drop(Store::embedded(dir.path()).await.unwrap());
         let other = tempfile::tempdir().unwrap();
-        drop(Keyring::of(other.path()).unwrap());
+        drop(Keyring::in_data_dir(other.path()).unwrap());
         let key = dir.path().join(seal::FILE);
         std::fs::rename(&key, dir.path().join("kept")).unwrap();
         let missing = Store::embedded(dir.path()).await.unwrap_err();

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::value::{enum_text, parse_enum};
 use crate::{Row, StoreTx, args};
 
-/// What became of a notice.
+/// What became of a notification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryState {
@@ -18,7 +18,7 @@ pub enum DeliveryState {
     GivenUp,
 }
 
-/// A stored notice.
+/// A stored notification.
 #[derive(Clone, Debug)]
 pub struct Notification {
     /// Identity of the task or group.
@@ -47,7 +47,7 @@ fn row(r: &Row) -> Result<Notification> {
 }
 
 impl StoreTx {
-    /// Writes down a notice; one about an earlier end of the same task is replaced.
+    /// Writes down a notification; one about an earlier end of the same task is replaced.
     ///
     /// # Errors
     /// When the database fails.
@@ -66,7 +66,7 @@ impl StoreTx {
         Ok(())
     }
 
-    /// Forgets the notice about a task that starts again or goes away.
+    /// Forgets the notification about a task that starts again or goes away.
     ///
     /// # Errors
     /// When the database fails.
@@ -75,7 +75,7 @@ impl StoreTx {
         Ok(())
     }
 
-    /// The notice about a task or group.
+    /// The notification about a task or group.
     ///
     /// # Errors
     /// When the database fails.
@@ -85,7 +85,7 @@ impl StoreTx {
     }
 
     /// Notices that are due: at most `each` of one project, the longest waiting first. The first of each project comes
-    /// before the second of any. A notice that is being posted stays due, so it counts for its project.
+    /// before the second of any. A notification that is being posted stays due, so it counts for its project.
     ///
     /// # Errors
     /// When the database fails.
@@ -103,7 +103,7 @@ impl StoreTx {
             .collect()
     }
 
-    /// Notes how an attempt to post `tried` went; a due notice is tried again at `next_at`. One about a later end of the same
+    /// Notes how an attempt to post `tried` went; a due notification is tried again at `next_at`. One about a later end of the same
     /// task, which has taken its place since, is not touched.
     ///
     /// # Errors
@@ -127,7 +127,7 @@ impl StoreTx {
             enum_text(DeliveryState::Due)
         ];
         self.tx.execute(sql, args).await?;
-        // Its place is for the next notice of the project.
+        // Its place is for the next notification of the project.
         self.wakes = true;
         Ok(())
     }

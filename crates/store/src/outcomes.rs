@@ -1,4 +1,4 @@
-//! Outcome lines in the database, where several processes share it: the file beside a process is a copy of them.
+//! Outcome lines in the database, where several processes share it: the file of a process is a copy of them.
 
 use model::error::Result;
 use model::task::TaskId;

@@ -119,7 +119,7 @@ impl KeyringSource {
 
     /// The ring of a data directory, made when there is neither one nor a database.
     pub(crate) fn open(data_dir: &Path) -> Result<Self> {
-        drop(Keyring::of(data_dir)?);
+        drop(Keyring::in_data_dir(data_dir)?);
         Self::existing(data_dir)
     }
 

@@ -103,7 +103,7 @@ impl Sqlite {
     }
 }
 
-/// Asks the database of a data directory one question; another process may have it open.
+/// Runs one query on the database of a data directory; another process may have it open.
 pub(crate) fn query_file(data_dir: &Path, sql: &str, args: &[Value]) -> Result<Vec<Row>> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(data_dir.join("whimbrel.db"), flags).map_err(failed)?;

@@ -224,7 +224,7 @@ impl StoreTx {
     }
 
     /// Tasks that a worker should look at: waiting, running or due for another attempt, in the order in which
-    /// they are lent.
+    /// they are started.
     ///
     /// # Errors
     /// When the database fails.
@@ -387,7 +387,7 @@ impl StoreTx {
         Ok(())
     }
 
-    /// Notes that the survey has counted everything.
+    /// Stores that the precount is complete.
     ///
     /// # Errors
     /// When the database fails.

@@ -72,7 +72,7 @@ fn secrets(config: &Config, env: &BTreeMap<String, String>, findings: &mut Vec<F
         return findings
             .push(good("keyring", format!("{} will be created at the first start", path.display())));
     }
-    let keys = match Keyring::of(data_dir) {
+    let keys = match Keyring::in_data_dir(data_dir) {
         Ok(keys) => keys,
         Err(failure) => return findings.push(bad("keyring", &failure)),
     };
@@ -151,7 +151,7 @@ async fn instances(config: &Config, env: &BTreeMap<String, String>, findings: &m
     if config.redis_instances.is_empty() {
         return;
     }
-    let keys = match Keyring::of(Path::new(&config.data_dir)) {
+    let keys = match Keyring::in_data_dir(Path::new(&config.data_dir)) {
         Ok(keys) => keys,
         Err(failure) => return findings.push(bad("redis", &failure)),
     };
@@ -185,7 +185,7 @@ async fn instances(config: &Config, env: &BTreeMap<String, String>, findings: &m
     }
 }
 
-/// An anonymous look: the endpoint answers, and its clock agrees with ours.
+/// An anonymous request: the endpoint responds, and its clock agrees with that of this machine.
 async fn check_store(store: &config::Store) -> Finding {
     let what = format!("store {}", store.region);
     if !store.path.is_empty() {

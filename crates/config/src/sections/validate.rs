@@ -159,7 +159,7 @@ impl Config {
         if let Some(direct) = &self.database_direct
             && (sqlite || !direct.starts_with("postgres://") && !direct.starts_with("postgresql://"))
         {
-            return Err(invalid("database_direct: must be a postgres:// URL beside that of `database`"));
+            return Err(invalid("database_direct: must be a postgres:// URL, and `database` must be one"));
         }
         if !(-14 * 60..=14 * 60).contains(&self.time_zone_minutes) {
             return Err(invalid("time_zone_minutes: must be from -840 to 840"));

@@ -31,7 +31,7 @@ pub(crate) fn start(target: Target, changed: Weak<watch::Sender<u64>>) {
     });
 }
 
-/// Says that something may have changed; false when nobody is left to hear it.
+/// Signals that something may have changed; false when no receiver is left.
 fn wake(changed: &Weak<watch::Sender<u64>>) -> bool {
     let Some(sender) = changed.upgrade() else { return false };
     sender.send_modify(|n| *n += 1);
@@ -41,13 +41,13 @@ fn wake(changed: &Weak<watch::Sender<u64>>) -> bool {
 /// Listens until the connection ends.
 async fn listen(target: &Target, changed: &Weak<watch::Sender<u64>>) -> Result<(), String> {
     let (client, mut connection) = target.connect().await.map_err(|f| f.to_string())?;
-    let (heard, mut messages) = mpsc::channel(64);
+    let (sender, mut messages) = mpsc::channel(64);
     tokio::spawn(async move {
         // It ends with the connection, and the queue with it.
         while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
             if matches!(message, AsyncMessage::Notification(_)) {
                 // A full queue means that changes are being looked for anyway.
-                let _ = heard.try_send(());
+                let _ = sender.try_send(());
             }
         }
     });

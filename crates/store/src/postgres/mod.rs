@@ -118,7 +118,7 @@ impl Transaction for Tx {
     }
 
     async fn commit(mut self: Box<Self>, wake: bool) -> Result<()> {
-        // The message is sent by the commit itself: nobody hears of what did not happen.
+        // The commit itself sends the message: nothing is sent for a transaction that fails.
         let sql = match wake {
             true => format!("SELECT pg_notify('{CHANNEL}', ''); COMMIT"),
             false => "COMMIT".to_owned(),

@@ -140,7 +140,7 @@ fn whole_numeric(raw: &[u8]) -> Option<i64> {
     Some(if sign == 0 { value } else { -value })
 }
 
-/// A row of the server as ours.
+/// Converts a row of the server.
 pub(super) fn row(row: &tokio_postgres::Row) -> Result<Row> {
     let value = |i| {
         row.try_get::<_, Value>(i)

@@ -40,7 +40,7 @@ pub struct TaskRow {
     pub running_ms: i64,
     /// Only failed objects are to be copied.
     pub failed_only: bool,
-    /// The survey has counted everything.
+    /// The precount is complete.
     pub precount_done: bool,
     /// Task-level attempts since the last start.
     pub attempts: u32,
@@ -52,7 +52,7 @@ pub struct TaskRow {
     pub records: serde_json::Value,
     /// Settled so far.
     pub counters: Counters,
-    /// Counted by the survey so far.
+    /// Counted by the precount so far.
     pub precounted: Tally,
     /// What it belongs to.
     pub parent: Parent,
