@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 use crate::body_limits::{self, BodyLimits, BodySender, LimitedBody};
 use crate::error::ApiError;
-use crate::request_limits::{RequestLimits, RequestPlace};
+use crate::request_limits::{RequestLimits, RequestPermit};
 
 use self::error_body::finish;
 pub(crate) use self::request_log::{ClaimedName, short};
@@ -33,14 +33,14 @@ fn unauthorised(text: &str) -> ApiError {
     ApiError::gateway(StatusCode::UNAUTHORIZED, "APIGW.0301", m)
 }
 
-/// Told, by a request's extensions, when the caller of the request is known.
+/// Called, through the extensions of a request, when its caller is known.
 #[derive(Clone)]
 pub struct CallerKnown(Arc<dyn Fn() + Send + Sync>);
 
 impl CallerKnown {
-    /// `tell` is called at most once for a request.
-    pub fn new(tell: impl Fn() + Send + Sync + 'static) -> Self {
-        Self(Arc::new(tell))
+    /// `notify` is called at most once for a request.
+    pub fn new(notify: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Arc::new(notify))
     }
 }
 
@@ -89,7 +89,7 @@ fn scrapes_locally(parts: &Parts) -> bool {
     parts.uri.path() == "/metrics" && peer.is_some_and(|ip| ip.to_canonical().is_loopback()) && !says_who
 }
 
-/// Told, by a request's extensions, when the connection of the request has ended.
+/// Ends, through the extensions of a request, when its connection has ended.
 #[derive(Clone)]
 pub(crate) struct CallerGone(watch::Receiver<()>);
 
@@ -111,7 +111,7 @@ pub(crate) async fn layer(State(gate): State<AuthLayer>, request: Request, next:
     if admitted.is_ok() && !asked.may_change() {
         return answer(gate, asked, parts, admitted, next).await;
     }
-    // A change and its audit line are completed also when the connection ends. The place of the request bounds how many of
+    // A change and its audit line are completed also when the connection ends. The permit of the request bounds how many of
     // these tasks there are; refusals and sign-ins have bounds of their own.
     let (id, path, chinese) = (asked.id.clone(), asked.path.clone(), asked.chinese);
     match tokio::spawn(answer(gate, asked, parts, admitted, next)).await {
@@ -133,7 +133,7 @@ async fn answer(
 ) -> Response {
     let (response, principal) = match admitted {
         Err(error) => (refusal(error, asked.waits), None),
-        Ok(Admitted { body: held, principal, place }) => {
+        Ok(Admitted { body: held, principal, permit }) => {
             let name = principal.as_ref().map(|p| (p.name.clone(), p.role));
             let mut request = Request::from_parts(parts, Body::from(held.bytes.clone()));
             if let Some(principal) = principal {
@@ -143,8 +143,8 @@ async fn answer(
                 request.extensions_mut().insert(principal);
             }
             let response = next.run(request).await;
-            // The body has its part of the budget, and the request its place, until it is answered.
-            drop((held, place));
+            // The body has its part of the budget, and the request its permit, until it is answered.
+            drop((held, permit));
             (response, name)
         }
     };
@@ -184,12 +184,12 @@ struct Admitted {
     body: LimitedBody,
     /// None on open paths.
     principal: Option<Principal>,
-    place: Option<RequestPlace>,
+    permit: Option<RequestPermit>,
 }
 
 impl Admitted {
     fn open(body: LimitedBody) -> Self {
-        Self { body, principal: None, place: None }
+        Self { body, principal: None, permit: None }
     }
 }
 
@@ -246,8 +246,8 @@ async fn authenticate(gate: &AuthLayer, parts: &Parts, body: Body) -> Result<Adm
             principal
         }
     };
-    let place = gate.requests.begin(share_of(path, &principal), from)?;
-    Ok(Admitted { body: held, principal: Some(principal), place: Some(place) })
+    let permit = gate.requests.begin(share_of(path, &principal), from)?;
+    Ok(Admitted { body: held, principal: Some(principal), permit: Some(permit) })
 }
 
 /// What can be said of the caller before the body is read.
@@ -287,7 +287,7 @@ async fn check_headers(control: &Control, parts: &Parts, from: IpAddr) -> Result
 
 /// The request as its signature sees it.
 fn raw<'a>(parts: &'a Parts, body: &'a [u8]) -> RawRequest<'a> {
-    // An empty Authorization beside a real one does not count (auth.md §2.2).
+    // An empty Authorization in addition to a real one does not count (auth.md §2.2).
     let headers = parts
         .headers
         .iter()

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 pub(crate) enum Code {
     /// It is answered; when.
     Answered(&'static str),
-    /// It stands in a task, a notice or a record list; when.
+    /// It stands in a task, a notification or a record list; when.
     InRecord(&'static str),
     /// It cannot occur; why.
     Never(&'static str),
@@ -237,7 +237,8 @@ mod tests {
         let made: BTreeSet<u16> = every_refusal()
             .iter()
             .flat_map(|r| {
-                [OmsVersion::V1, OmsVersion::V2].map(|face| number(&ApiError::from_task_error(face, r).code))
+                [OmsVersion::V1, OmsVersion::V2]
+                    .map(|version| number(&ApiError::from_task_error(version, r).code))
             })
             .chain(ELSEWHERE)
             .collect();

@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn error_codes_differ_by_api_version() {
-        let of = |face, r: TaskError| ApiError::from_task_error(face, &r).code;
+        let of = |version, r: TaskError| ApiError::from_task_error(version, &r).code;
         assert_eq!(of(OmsVersion::V2, TaskError::Illegal(Event::Stop, Illegal::NotRunning)), "OMS.0066");
         assert_eq!(of(OmsVersion::V1, TaskError::Illegal(Event::Delete, Illegal::InProgress)), "S3M.0063");
         assert_eq!(of(OmsVersion::V2, TaskError::NotFound("x".into())), "OMS.1009");
@@ -356,8 +356,8 @@ mod tests {
     #[test]
     fn every_error_code_has_a_chinese_message() {
         for refusal in every_refusal() {
-            for face in [OmsVersion::V1, OmsVersion::V2] {
-                let code = ApiError::from_task_error(face, &refusal).code;
+            for version in [OmsVersion::V1, OmsVersion::V2] {
+                let code = ApiError::from_task_error(version, &refusal).code;
                 assert!(crate::i18n::zh::sentence(&code).is_some(), "{code} for {refusal:?}");
             }
         }

@@ -234,7 +234,7 @@ fn success(operation: &str) -> &'static str {
     }
 }
 
-/// Everything that a reader asks for in any of its runs; needed is what every run that met it needed.
+/// Everything that a reader asks for in any of its runs; required is what every run that read it required.
 fn asked(reader: Reader, runs: &[Answers]) -> BTreeMap<String, (FieldKind, bool)> {
     let mut all: BTreeMap<String, (FieldKind, bool)> = BTreeMap::new();
     for answers in runs {

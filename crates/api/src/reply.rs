@@ -12,8 +12,8 @@ use crate::error::{ApiError, OmsVersion};
 pub(crate) type Reply = Result<Response, ApiError>;
 
 /// The JSON object of a body; an empty body is an empty object.
-pub(crate) fn object(face: OmsVersion, body: &Bytes) -> Result<Map<String, Value>, ApiError> {
-    parse_object(body).map_err(|why| ApiError::not_json(face, &why))
+pub(crate) fn object(version: OmsVersion, body: &Bytes) -> Result<Map<String, Value>, ApiError> {
+    parse_object(body).map_err(|why| ApiError::not_json(version, &why))
 }
 
 /// As [`object`], for all APIs: why a body is not a JSON object.

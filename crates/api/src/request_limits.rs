@@ -15,16 +15,16 @@ const MAX_REQUESTS_PER_CALLER: u64 = 128;
 /// Of one address: half of the connections that it may have.
 const MAX_REQUESTS_PER_ADDRESS: u64 = 256;
 
-/// The places; clones share the same.
+/// The permits; clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestLimits {
     callers: CallerLimit<String>,
     addresses: CallerLimit<IpAddr>,
 }
 
-/// The place of one request until it is dropped.
+/// The permit of one request; released when it is dropped.
 #[derive(Debug)]
-pub(crate) struct RequestPlace {
+pub(crate) struct RequestPermit {
     _caller: Reservation<String>,
     _address: Reservation<IpAddr>,
 }
@@ -39,15 +39,15 @@ impl Default for RequestLimits {
 }
 
 impl RequestLimits {
-    /// Takes a place for a request of `caller`, a project or a name, from an address.
-    pub(crate) fn begin(&self, caller: &str, from: IpAddr) -> Result<RequestPlace, ApiError> {
+    /// Takes a permit for a request of `caller`, a project or a name, from an address.
+    pub(crate) fn begin(&self, caller: &str, from: IpAddr) -> Result<RequestPermit, ApiError> {
         let busy = || {
             let m = "The throttling threshold has been reached: too many requests at once; hint: retry in a few seconds.";
             ApiError::gateway(StatusCode::TOO_MANY_REQUESTS, "APIGW.0308", m)
         };
         let address = self.addresses.reserve(caller_of(from), 1).ok_or_else(busy)?;
         let caller = self.callers.reserve(caller.to_owned(), 1).ok_or_else(busy)?;
-        Ok(RequestPlace { _caller: caller, _address: address })
+        Ok(RequestPermit { _caller: caller, _address: address })
     }
 }
 
@@ -59,12 +59,12 @@ mod tests {
         IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, last))
     }
 
-    fn fill(limits: &RequestLimits, caller: &str, from: IpAddr) -> Vec<RequestPlace> {
+    fn fill(limits: &RequestLimits, caller: &str, from: IpAddr) -> Vec<RequestPermit> {
         (0..MAX_REQUESTS).map_while(|_| limits.begin(caller, from).ok()).collect()
     }
 
     #[test]
-    fn sec_f06_running_requests_of_one_project_leave_places_for_others() {
+    fn sec_f06_running_requests_of_one_project_leave_permits_for_others() {
         let limits = RequestLimits::default();
         let held = fill(&limits, "a", address(1));
         assert_eq!(held.len() as u64, MAX_REQUESTS_PER_CALLER);

@@ -12,7 +12,7 @@ use crate::task_error::{TaskError, TaskResult};
 
 /// Pages without a key that are followed before a prefix counts as empty.
 const EMPTY_PAGES_MAX: usize = 1000;
-/// Pages that one page of a folder level may take: names come in the order of the store, and some may be left out.
+/// Pages that one page of a folder level may take: names come in the order of the store, and some may be skipped.
 const LEVEL_PAGES_MAX: usize = 1000;
 
 /// Whose buckets, by vendor and credentials.
@@ -308,7 +308,7 @@ impl OutgoingCall {
     }
 }
 
-/// What a domain serves, beside its bucket.
+/// Result of a check of a CDN domain.
 #[derive(Debug)]
 pub struct CdnInfo {
     /// Its headers are those of the source's vendor.

@@ -14,7 +14,7 @@ use crate::bandwidth::{RANGE_V1, RANGE_V2};
 use crate::secrets::TaskSecrets;
 use crate::task_error::{TaskError, TaskResult};
 
-/// A task as a face understood it.
+/// A task as the API read it.
 #[derive(Debug)]
 pub struct Request {
     /// Owner.
@@ -125,23 +125,23 @@ impl Control {
 
 /// Rules beyond the compatible APIs that cannot be kept together.
 pub(crate) fn check_beyond(spec: &TaskSpec) -> TaskResult<()> {
-    let beyond = &spec.extensions;
+    let extensions = &spec.extensions;
     let refused = |field: &str, why: &str| Err(TaskError::Invalid(format!("whimbrel.{field}"), why.into()));
     let lists = spec.selection.list_file().is_some();
     match () {
-        () if beyond.versions && (lists || spec.selection.names_keys()) => refused(
+        () if extensions.versions && (lists || spec.selection.names_keys()) => refused(
             "versions",
             "list files and events cannot select versions; hint: select by prefix or object",
         ),
-        () if beyond.versions && spec.cdn.is_some() => {
+        () if extensions.versions && spec.cdn.is_some() => {
             refused("versions", "a CDN serves only the newest version; hint: remove source_cdn")
         }
-        () if beyond.delete_most && !beyond.delete => refused("delete_most", "it requires `delete`"),
-        () if beyond.delete && lists => refused(
+        () if extensions.delete_most && !extensions.delete => refused("delete_most", "it requires `delete`"),
+        () if extensions.delete && lists => refused(
             "delete",
             "a list file does not show which objects to delete; hint: select by prefix or object",
         ),
-        () if beyond.delete && spec.since_ms > 0 => {
+        () if extensions.delete && spec.since_ms > 0 => {
             refused("delete", "it cannot be combined with migrate_since")
         }
         () => Ok(()),

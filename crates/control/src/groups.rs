@@ -20,8 +20,8 @@ pub struct GroupView {
     pub group: GroupRow,
     /// Its members.
     pub members: Vec<TaskView>,
-    /// The notice of its end.
-    pub notice: Option<Notification>,
+    /// The notification about its end.
+    pub notification: Option<Notification>,
 }
 
 impl Control {
@@ -56,8 +56,8 @@ impl Control {
         for member in tx.members(&group.id).await? {
             members.push(self.shown(tx, member).await?);
         }
-        let notice = tx.notification(&group.id).await?;
-        Ok(GroupView { group, members, notice })
+        let notification = tx.notification(&group.id).await?;
+        Ok(GroupView { group, members, notification })
     }
 
     /// One group.

@@ -179,7 +179,7 @@ impl Catalogue {
     /// Opens a bucket.
     ///
     /// # Errors
-    /// [`Kind::Invalid`] for an unknown region; else what the probe meets.
+    /// [`Kind::Invalid`] for an unknown region; else an error of the probe.
     pub async fn open(
         &self,
         place: &Location,

@@ -34,7 +34,7 @@ pub struct SyncView {
 pub struct Statistic {
     /// Each point covers an hour, not five minutes.
     pub hourly: bool,
-    /// By kind as asked for: points of (begin in milliseconds, count), oldest first, empty ones left out.
+    /// By kind as asked for: points of (begin in milliseconds, count), oldest first, without empty ones.
     pub data: Vec<(&'static str, Vec<(i64, u64)>)>,
 }
 

@@ -1,4 +1,4 @@
-//! Why a request is refused, before any face gives it a code.
+//! Why a request is rejected, before the API gives it a code.
 
 use model::error::{Error, Kind, Reason, Side};
 use model::group::GroupIllegal;

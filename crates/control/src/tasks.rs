@@ -22,8 +22,8 @@ pub struct TaskView {
     pub records: Records,
     /// Of a task that failed for single objects: the first of them, as the example of what went wrong.
     pub first_failure: Option<FailedObject>,
-    /// The notice of its end.
-    pub notice: Option<Notification>,
+    /// The notification about its end.
+    pub notification: Option<Notification>,
 }
 
 impl Control {
@@ -32,13 +32,13 @@ impl Control {
             true => tx.failures(task.id, &Key::default(), 1).await?.pop(),
             false => None,
         };
-        let notice = match task.spec.notify {
+        let notification = match task.spec.notify {
             Some(_) => tx.notification(&task.id.to_string()).await?,
             None => None,
         };
         let live = self.engine.progress(task.id).map(|p| p.snapshot());
         let records = serde_json::from_value(task.records.clone()).unwrap_or_default();
-        Ok(TaskView { task, live, records, first_failure, notice })
+        Ok(TaskView { task, live, records, first_failure, notification })
     }
 
     /// One task.
@@ -145,8 +145,8 @@ pub(crate) async fn restart(
             return Err(TaskError::FailedListIncomplete);
         }
     }
-    let mended = was == Visible::Failed && task.error.as_ref().is_some_and(|e| e.kind.is_resumable());
-    let resumes = (was == Visible::Paused || mended) && task.failed_only == failed_only;
+    let is_resumable = was == Visible::Failed && task.error.as_ref().is_some_and(|e| e.kind.is_resumable());
+    let resumes = (was == Visible::Paused || is_resumable) && task.failed_only == failed_only;
     tx.reset_task(id, failed_only, resumes, now).await?;
     if !resumes && !failed_only {
         tx.drop_failures(id).await?;

@@ -228,16 +228,16 @@ async fn prove(
                 return Err(locked());
             }
             // Whoever leaves the queue makes room in it.
-            let turn = tokio::select! {
-                turn = control.directory.passwords.acquire(account, from.ip()) => turn,
+            let permit = tokio::select! {
+                permit = control.directory.passwords.acquire(account, from.ip()) => permit,
                 () = gone.gone() => None,
             };
-            let turn = turn.ok_or_else(|| keystone(StatusCode::TOO_MANY_REQUESTS, BUSY))?;
-            // Others may have failed while this one waited for its turn.
+            let permit = permit.ok_or_else(|| keystone(StatusCode::TOO_MANY_REQUESTS, BUSY))?;
+            // Others may have failed while this one waited for its permit.
             if failures.is_locked(account, ip, now()) {
                 return Err(locked());
             }
-            turn.matches(given, hash).await
+            permit.matches(given, hash).await
         }
     };
     if good {
@@ -360,7 +360,7 @@ fn reply(
     response
 }
 
-/// A role as a token says it: the vendor's word for who may do everything, ours for the others.
+/// A role as a token says it: the vendor's name for an administrator, our own for the others.
 fn role_name(role: Role) -> &'static str {
     match role {
         Role::Admin => "te_admin",

@@ -64,7 +64,7 @@ pub(crate) fn reply(shown: &TaskView, now: i64) -> Task {
         auto_restore: spec.restore,
         bandwidth_policy: policies(&spec.windows),
         source_cdn: shown_cdn(spec),
-        smnInfo: delivery(shown.notice.as_ref()).map(|(result, code, topic)| {
+        smnInfo: delivery(shown.notification.as_ref()).map(|(result, code, topic)| {
             value!({"notifyResult": result, "notifyErrorMessage": code.replace("OMS", "S3M"), "topicName": topic})
         }),
         migrate_since: since(spec),
@@ -81,7 +81,7 @@ pub(crate) fn reply(shown: &TaskView, now: i64) -> Task {
         success_num: n.successful,
         fail_num: n.failed,
         skip_num: n.skipped,
-        is_query_over: n.scan_over,
+        is_query_over: n.precount_done,
         error_reason: error,
         failed_object_record: record.to_string(),
     }

@@ -69,7 +69,7 @@ impl Control {
         Ok(tx.commit().await?)
     }
 
-    /// Deletes migrations that rest, all or none; unknown ones do not matter (2.4).
+    /// Deletes stopped migrations, all or none; unknown ids are ignored (2.4).
     ///
     /// # Errors
     /// [`MigrationError::State`] when one of them works.

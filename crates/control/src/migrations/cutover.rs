@@ -12,7 +12,7 @@ impl Control {
     /// Leads clients to the target (2.14): both ends are registered, or a hook is configured.
     ///
     /// # Errors
-    /// [`MigrationError::State`] unless changes are followed; [`MigrationError::NotOnThisNode`] when nothing leads clients.
+    /// [`MigrationError::State`] unless changes are followed; [`MigrationError::NotOnThisNode`] if nothing redirects clients.
     pub async fn cut_over(
         &self,
         project: &str,

@@ -1,4 +1,4 @@
-//! Why a request about a Redis migration is refused, before the face gives it a code (dcs-migration.md §5).
+//! Why a request about a Redis migration is rejected, before the API gives it a code (dcs-migration.md §5).
 
 use model::error::{Error, Kind, Side};
 use model::migration::{MigrationIllegal, Phase};
@@ -28,7 +28,7 @@ pub enum MigrationError {
     UnusableInstance(String, String),
     /// An end does not take the password.
     Password(String),
-    /// The source does not replicate, or clients cannot be led elsewhere.
+    /// The source does not replicate, or clients cannot be redirected.
     NotOnThisNode(String),
     /// The target may not be written.
     ReadOnly(String),

@@ -192,7 +192,7 @@ impl Control {
         Ok(tx.migration_logs(&row.id, level, offset, limit).await?)
     }
 
-    /// Stops a migration (2.5): its phase says so at once, and that it rests within a second.
+    /// Stops a migration (2.5): its phase is `stopping` at once, and `stopped` within a second.
     ///
     /// # Errors
     /// [`MigrationError::State`] when it does not work.
@@ -210,7 +210,7 @@ impl Control {
         Ok(self.shown_migration(row, &redirects))
     }
 
-    /// Stops a migration and waits until it rests (2.6).
+    /// Stops a migration and waits until it is stopped (2.6).
     ///
     /// # Errors
     /// As [`Control::stop_migration`]; [`MigrationError::StillStopping`] when it has not stopped in time.

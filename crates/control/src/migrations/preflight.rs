@@ -180,7 +180,7 @@ async fn answering(
     Ok(ReachedServer { client, server, node })
 }
 
-/// Writes a key of ours to each server of a target, and takes it away: what refuses that refuses everything.
+/// Writes a reserved key to each server of a target and deletes it: a server that rejects this rejects everything.
 async fn check_writes(node: &Node) -> Result<(), Error> {
     let (mut query, _, topology) = QueryClient::open(node, Side::Target).await?;
     let slots: Vec<u16> = match &topology {
@@ -303,8 +303,8 @@ fn check_both(source: &ServerInfo, target: &ServerInfo, warnings: &mut Vec<Strin
 /// Every database that data go to exists at the target.
 async fn check_dbs(route: &Route, dbs: &[u32], target: &mut ReachedServer) -> MigrationReply<()> {
     let member = "target_instance.db";
-    let beyond = dbs.iter().find(|db| route.db(**db).is_some_and(|to| to != 0));
-    if let (Some(db), true) = (beyond, !target.server.has_databases()) {
+    let missing = dbs.iter().find(|db| route.db(**db).is_some_and(|to| to != 0));
+    if let (Some(db), true) = (missing, !target.server.has_databases()) {
         let why = format!(
             "the source has keys in database {db}, but the target has only database 0; hint: set the source db and \
              target db 0"

@@ -1,4 +1,4 @@
-//! `POST /v2/{project_id}/migration-task/{task_id}/exchange-ip`: leads clients to the target (dcs-migration.md §2.14).
+//! `POST /v2/{project_id}/migration-task/{task_id}/exchange-ip`: redirects clients to the target (cut-over) (dcs-migration.md §2.14).
 
 use axum::extract::{Path, State};
 use bytes::Bytes;

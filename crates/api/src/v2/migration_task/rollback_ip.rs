@@ -1,4 +1,4 @@
-//! `POST /v2/{project_id}/migration-task/{task_id}/rollback-ip`: leads clients back (dcs-migration.md §2.15).
+//! `POST /v2/{project_id}/migration-task/{task_id}/rollback-ip`: redirects clients to the source (rollback) (dcs-migration.md §2.15).
 
 use axum::extract::{Path, State};
 use control::Control;

@@ -1,4 +1,4 @@
-//! `POST /v2/{project_id}/migration-task/{task_id}/sync-stop`: answers when the task rests (dcs-migration.md §2.6).
+//! `POST /v2/{project_id}/migration-task/{task_id}/sync-stop`: responds when the task is stopped (dcs-migration.md §2.6).
 
 use axum::extract::{Path, State};
 use control::Control;

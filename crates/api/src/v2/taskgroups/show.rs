@@ -52,7 +52,7 @@ pub(crate) fn reply(shown: &GroupView, now: i64) -> TaskGroup {
         task_type: task_type(group.kind).to_owned(),
         bandwidth_policy: policies(&spec.windows),
         // The key is `smn_config`, the shape is that of `smn_info`.
-        smn_config: delivery(shown.notice.as_ref()).map(|(result, code, topic)| {
+        smn_config: delivery(shown.notification.as_ref()).map(|(result, code, topic)| {
             serde_json::json!({"notify_result": result, "notify_error_message": code, "topic_name": topic})
         }),
         source_cdn: shown_cdn(spec),

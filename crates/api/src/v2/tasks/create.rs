@@ -88,7 +88,7 @@ pub(crate) fn rules(f: &Fields<'_>) -> Result<TaskSpec, TaskError> {
     if since < 0 {
         return Err(TaskError::Invalid("migrate_since".into(), "must not be negative".into()));
     }
-    let (beyond, include, exclude) = extensions::read(f)?;
+    let (extensions, include, exclude) = extensions::read(f)?;
     Ok(TaskSpec {
         api_version: SpecFace::V2,
         selection: Selection::Prefix(vec![]),
@@ -118,7 +118,7 @@ pub(crate) fn rules(f: &Fields<'_>) -> Result<TaskSpec, TaskError> {
         part_size: 0,
         concurrency: 0,
         bandwidth: 0,
-        extensions: beyond,
+        extensions,
         echo: serde_json::Map::new(),
     })
 }

@@ -47,7 +47,7 @@ pub(crate) fn read(f: &Fields<'_>) -> Result<(Extensions, Vec<String>, Vec<Strin
         let why = format!("{minutes} is not in 1 to 43200");
         return Err(TaskError::Invalid(own.name("sweep_minutes"), why));
     }
-    let beyond = Extensions {
+    let extensions = Extensions {
         versions: flag("versions")?,
         acl: flag("acl")?,
         delete: flag("delete")?,
@@ -62,7 +62,7 @@ pub(crate) fn read(f: &Fields<'_>) -> Result<(Extensions, Vec<String>, Vec<Strin
         let why = format!("the patterns have {length} bytes in total; the maximum is {GLOBS_LENGTH}");
         return Err(TaskError::Invalid(own.name("include"), why));
     }
-    Ok((beyond, include, exclude))
+    Ok((extensions, include, exclude))
 }
 
 /// The rules of a reply.

@@ -81,21 +81,21 @@ pub(crate) fn notify(f: &Fields<'_>) -> Result<Option<Notify>, TaskError> {
     }))
 }
 
-/// What became of the notice, once that is known.
-pub(crate) fn delivery(notice: Option<&Notification>) -> Option<(bool, String, String)> {
-    let notice = notice?;
-    match notice.state {
-        DeliveryState::Due if notice.attempts == 0 => None,
+/// What became of the notification, once that is known.
+pub(crate) fn delivery(notification: Option<&Notification>) -> Option<(bool, String, String)> {
+    let notification = notification?;
+    match notification.state {
+        DeliveryState::Due if notification.attempts == 0 => None,
         // The topic's name is told when something went wrong with it (oms.md §2.2, SmnInfo).
         DeliveryState::Delivered => Some((true, String::new(), String::new())),
         DeliveryState::Due | DeliveryState::GivenUp => {
-            Some((false, notice.code.clone(), notice.topic.clone()))
+            Some((false, notification.code.clone(), notification.topic.clone()))
         }
     }
 }
 
 /// `smn_info` of a task.
 pub(crate) fn smn_info(shown: &TaskView) -> Option<Value> {
-    let (result, code, topic) = delivery(shown.notice.as_ref())?;
+    let (result, code, topic) = delivery(shown.notification.as_ref())?;
     Some(json!({"notify_result": result, "notify_error_message": code, "topic_name": topic}))
 }

@@ -20,10 +20,10 @@ use wire::fields::Fields;
 use crate::error::{ApiError, OmsVersion, field_error};
 
 /// The identity in a path: any decimal number that fits.
-pub(crate) fn task_id(face: OmsVersion, text: &str) -> Result<TaskId, ApiError> {
+pub(crate) fn task_id(version: OmsVersion, text: &str) -> Result<TaskId, ApiError> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let id = text.parse().ok().filter(|_| digits);
-    id.ok_or_else(|| ApiError::from_task_error(face, &TaskError::TaskId(text.chars().take(40).collect())))
+    id.ok_or_else(|| ApiError::from_task_error(version, &TaskError::TaskId(text.chars().take(40).collect())))
 }
 
 /// Windows of a request; malformed times are left for the check of the whole set.

@@ -81,21 +81,21 @@ pub(crate) struct Numbers {
     pub(crate) speed: u64,
     pub(crate) left_ms: i64,
     pub(crate) total_ms: i64,
-    pub(crate) scan_over: bool,
+    pub(crate) precount_done: bool,
 }
 
 /// Counters, progress and speed (oms.md §4.13).
 pub(crate) fn numbers(shown: &TaskView, now: i64) -> Numbers {
     let task = &shown.task;
-    let (settled, surveyed, survey_over) = match &shown.live {
+    let (settled, precounted, precount_done) = match &shown.live {
         Some(live) => (live.settled, live.precounted, live.precount_done || task.precount_done),
         None => (task.counters, task.precounted, task.precount_done),
     };
     // Objects that were gone when they were read are no longer part of the source.
     let done = settled.copied + settled.skipped + settled.failed;
     let ended = matches!(task.state.visible(), Visible::Failed | Visible::Succeeded);
-    let total_num = if ended { done.objects } else { done.objects.max(surveyed.objects) };
-    let total_size = if ended { done.bytes } else { done.bytes.max(surveyed.bytes) };
+    let total_num = if ended { done.objects } else { done.objects.max(precounted.objects) };
+    let total_size = if ended { done.bytes } else { done.bytes.max(precounted.bytes) };
     let complete_size = settled.copied.bytes + settled.skipped.bytes;
     let progress = match (task.state.visible(), total_size) {
         (Visible::Succeeded, _) => 1.0,
@@ -133,7 +133,7 @@ pub(crate) fn numbers(shown: &TaskView, now: i64) -> Numbers {
         speed,
         left_ms,
         total_ms,
-        scan_over: survey_over || ended,
+        precount_done: precount_done || ended,
     }
 }
 
@@ -304,7 +304,7 @@ pub(crate) fn reply(shown: &TaskView, now: i64) -> Task {
         start_time: task.started_at,
         left_time: n.left_ms,
         total_time: n.total_ms,
-        is_query_over: n.scan_over,
+        is_query_over: n.precount_done,
         smn_info: smn_info(shown),
         source_cdn: shown_cdn(spec),
         whimbrel: extensions::shown_with_results(spec, std::slice::from_ref(shown)),
@@ -352,7 +352,7 @@ mod tests {
             outcome_len: 0,
         };
         let records = serde_json::from_value(json!({})).unwrap();
-        let shown = TaskView { task, live: None, records, first_failure: None, notice: None };
+        let shown = TaskView { task, live: None, records, first_failure: None, notification: None };
         serde_json::to_value(reply(&shown, 2)).unwrap()
     }
 

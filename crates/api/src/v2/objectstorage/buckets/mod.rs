@@ -1,4 +1,4 @@
-//! Looking at buckets before a task is created (oms.md §2.6). Credentials travel in the body, so these reads are POSTs.
+//! Reads of buckets before a task is created (oms.md §2.6). They are POST requests because the body has credentials.
 
 pub(crate) mod cdn_info;
 pub(crate) mod list;
