@@ -175,7 +175,7 @@ const SOAKS: [Soak; 17] = [
         "random expiries while the migration is interrupted",
         Needs::Redis,
         REDIS,
-        &["expiry::soak_random_expiries_are_right_through_gaps"],
+        &["expiry::soak_random_expiries_are_right_through_interruptions"],
     ),
     Soak {
         name: "clean-machine",

@@ -1,4 +1,4 @@
-//! `bench redis [--quick]`: a snapshot, the stream behind it, and an import, beside what the servers do themselves, into
+//! `bench redis [--quick]`: a snapshot, the stream behind it, and an import, compared with what the servers do themselves, into
 //! docs/benchmarks.md.
 
 use std::collections::VecDeque;

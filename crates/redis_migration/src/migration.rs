@@ -60,7 +60,7 @@ pub struct Options {
     pub reconnect: Arc<Reconnect>,
     /// Where events are sent.
     pub event_sender: EventSender,
-    /// Names of commands of the stream that are left out, in upper case; those that rule transactions and databases cannot be.
+    /// Names of commands of the stream that are skipped, in upper case; those that control transactions and databases cannot be skipped.
     pub skip_commands: Arc<std::collections::BTreeSet<String>>,
     /// What happens when the target refuses a library of functions.
     pub functions: FunctionPolicy,

@@ -37,7 +37,7 @@ pub struct Summary {
     pub resumable: bool,
     /// Keys of snapshots.
     pub full: LoadStats,
-    /// Keys that the target had and that were left alone.
+    /// Keys that existed at the target and were skipped.
     pub skipped_existing: u64,
     /// Keys whose module the target does not have.
     pub failed: Vec<String>,

@@ -21,7 +21,7 @@ pub struct Route {
     pub all_into: Option<u32>,
     /// Globs of keys to keep; empty: all.
     pub include: Vec<String>,
-    /// Globs of keys to leave out.
+    /// Globs of keys to exclude.
     pub exclude: Vec<String>,
 }
 

@@ -166,7 +166,7 @@ async fn through(from: &str, to: &str, elements: u32) {
     }
     for n in (0..elements).step_by(500) {
         let members: Vec<String> = (n..n + 500).map(|n| n.to_string()).collect();
-        let mut args: Vec<&[u8]> = vec![b"ZADD", b"great"];
+        let mut args: Vec<&[u8]> = vec![b"ZADD", b"large"];
         args.extend(members.iter().flat_map(|m| [m.as_bytes(), m.as_bytes()]));
         client.call(&args);
     }
@@ -392,7 +392,7 @@ async fn command_of_all_source_masters_is_applied_once() {
     assert!(last.collect::<Vec<_>>().iter().all(|r| !matches!(r, Reply::Error(_))));
     following.streams().await;
     let summary = following.stop().await;
-    assert!(summary.full_syncs >= 3, "a flush begins anew: {summary:?}");
+    assert!(summary.full_syncs >= 3, "a flush causes a full resync: {summary:?}");
     let last = migration_at(place(&source), place(&target), Until::CaughtUp).run().await.unwrap();
     assert!(last.done && last.full_syncs == 0, "{last:?}");
     assert_eq!(same(&place(&source), &place(&target)).await, 300);
@@ -455,7 +455,7 @@ async fn cluster_source_failover_continues_from_the_replica() {
         }
     };
     set(&source, 0, 300, &[0, 1, 2]);
-    // What the replica has not heard of would be lost with its master.
+    // What the replica has not received would be lost with its master.
     let mut client = source.servers[1].connect();
     client.run("SET k602 v");
     assert_eq!(client.run("WAIT 1 10000").number(), Some(1));

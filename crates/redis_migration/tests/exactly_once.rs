@@ -167,11 +167,11 @@ async fn two_concurrent_migrations_repeat_nothing() {
         let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));
         let stop = Arc::new(AtomicBool::new(false));
         let writer = writer(source.port, stop.clone());
-        let movers: Vec<_> = (0..2).map(|_| migration(&source, &target, Until::Stopped)).collect();
-        let ends: Vec<_> = movers.iter().map(|m| m.stop.clone()).collect();
-        let progress: Vec<_> = movers.iter().map(|m| m.progress.clone()).collect();
+        let migrations: Vec<_> = (0..2).map(|_| migration(&source, &target, Until::Stopped)).collect();
+        let ends: Vec<_> = migrations.iter().map(|m| m.stop.clone()).collect();
+        let progress: Vec<_> = migrations.iter().map(|m| m.progress.clone()).collect();
         let mut tasks: Vec<_> =
-            movers.into_iter().map(|m| tokio::spawn(async move { m.run().await })).collect();
+            migrations.into_iter().map(|m| tokio::spawn(async move { m.run().await })).collect();
         while tasks.iter().all(|t| !t.is_finished()) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

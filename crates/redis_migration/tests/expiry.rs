@@ -13,7 +13,7 @@ use testkit::redis::{Cluster, Connection, Redis};
 
 use crate::support::{Following, migration, migration_at, node, same};
 
-fn nothing_is_doubted(server: &Redis) -> bool {
+fn no_key_is_suspect(server: &Redis) -> bool {
     server.run("KEYS whimbrel:redis:doubted:*").array().is_some_and(<[_]>::is_empty)
 }
 
@@ -53,7 +53,7 @@ async fn renewed_keys_do_not_expire() {
             source.run(&format!("PERSIST renewed:{i}"));
         }
         following.wait_caught_up(&source).await;
-        following.until(|_| nothing_is_doubted(&target)).await;
+        following.until(|_| no_key_is_suspect(&target)).await;
         let summary = following.stop().await;
         assert!(summary.full_seconds > 1.5, "{summary:?}");
         same(&source, &target).await;
@@ -141,7 +141,7 @@ async fn repaired(source: &Redis, target: redis_migration::Node, at: impl Fn() -
     for line in CHANGES {
         run(line);
     }
-    // What was given a short life only now ends it before the target hears of it.
+    // What was given a short life only now ends it before the target receives it.
     run("SET {x}last v PX 2050");
     while source.run("EXISTS {x}last").number() == Some(1) {
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -173,12 +173,12 @@ async fn keys_expired_at_the_target_during_a_gap_are_restored() {
     for (from, to) in [("REDIS_7_0", "REDIS_7_0"), ("REDIS_6_2", "VALKEY_9_1"), ("REDIS_7_0", "REDIS_6_2")] {
         let (source, target) = (Redis::start(from, &[]), Redis::start(to, &[]));
         repaired(&source, node(&target), || target.connect()).await;
-        assert!(nothing_is_doubted(&target));
+        assert!(no_key_is_suspect(&target));
     }
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Cluster::start("REDIS_7_0", 3, false, &[]));
     let place = redis_migration::Node::parse(&target.url()).unwrap();
     repaired(&source, place, || target.of_slot(slot(b"{x}"), 3)).await;
-    assert!(target.servers.iter().all(nothing_is_doubted));
+    assert!(target.servers.iter().all(no_key_is_suspect));
 }
 
 /// A key that a change should have replaced has another type at the target, and is still suspect after a restart: what changes it
@@ -220,7 +220,7 @@ async fn retyped_key_is_repaired_after_a_restart() {
         let summary = migration(&source, &target, Until::CaughtUp).run().await.unwrap();
         assert_eq!((summary.done, summary.full_syncs), (true, 0), "{summary:?}");
         same(&source, &target).await;
-        assert!(nothing_is_doubted(&target));
+        assert!(no_key_is_suspect(&target));
     }
 }
 
@@ -333,8 +333,14 @@ async fn many_changes(to: &mut Connection, random: &mut fastrand::Rng, dbs: u32,
     }
 }
 
-/// Movers that stop, die and stay away, while lives end and are renewed.
-async fn through_gaps(source: &Redis, target: redis_migration::Node, dbs: u32, rounds: u64, seed: u64) {
+/// Migrations that stop, are killed and stay away, while keys expire and are renewed.
+async fn through_interruptions(
+    source: &Redis,
+    target: redis_migration::Node,
+    dbs: u32,
+    rounds: u64,
+    seed: u64,
+) {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut to = source.connect();
     let mut fulls = 0;
@@ -362,30 +368,31 @@ async fn through_gaps(source: &Redis, target: redis_migration::Node, dbs: u32, r
 }
 
 #[allow(clippy::print_stdout, reason = "the soak's figures")]
-async fn random_expiries_through_gaps(rounds: u64, seeds: u64) {
+async fn random_expiries_through_interruptions(rounds: u64, seeds: u64) {
     for seed in 0..seeds {
         for (from, to) in
             [("REDIS_7_0", "REDIS_7_0"), ("REDIS_6_2", "REDIS_8_2"), ("VALKEY_9_1", "REDIS_6_2")]
         {
             let (source, target) = (Redis::start(from, &[]), Redis::start(to, &[]));
-            through_gaps(&source, node(&target), 3, rounds, seed).await;
-            println!("gaps: {from} to {to}, seed {seed}: equal");
+            through_interruptions(&source, node(&target), 3, rounds, seed).await;
+            println!("interruptions: {from} to {to}, seed {seed}: equal");
         }
         let (source, target) = (Redis::start("REDIS_7_0", &[]), Cluster::start("REDIS_7_0", 3, false, &[]));
-        through_gaps(&source, redis_migration::Node::parse(&target.url()).unwrap(), 1, rounds, seed).await;
-        println!("gaps: REDIS_7_0 to a cluster, seed {seed}: equal");
+        through_interruptions(&source, redis_migration::Node::parse(&target.url()).unwrap(), 1, rounds, seed)
+            .await;
+        println!("interruptions: REDIS_7_0 to a cluster, seed {seed}: equal");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn random_expiries_are_right_through_gaps() {
-    random_expiries_through_gaps(3, 1).await;
+async fn random_expiries_are_right_through_interruptions() {
+    random_expiries_through_interruptions(3, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "soak: cargo x soak interruptions"]
-async fn soak_random_expiries_are_right_through_gaps() {
-    random_expiries_through_gaps(10, 12).await;
+async fn soak_random_expiries_are_right_through_interruptions() {
+    random_expiries_through_interruptions(10, 12).await;
 }
 
 /// A suspect key goes with its database.
@@ -425,6 +432,6 @@ async fn swapdb_moves_suspect_keys() {
         assert_eq!((last.done, last.full_syncs), (true, 0));
         let found = compare(&node(&source), &node(&target), &Route::default(), Depth::Full).await.unwrap();
         assert!(found.is_same(), "{a} {b}: {found:?}");
-        assert!(nothing_is_doubted(&target));
+        assert!(no_key_is_suspect(&target));
     }
 }

@@ -3,7 +3,7 @@
 use redis_proto::resp::{Reply, command};
 use testkit::redis::Redis;
 
-/// Fills a server with all types, small and large, in several databases; what its version does not know is left out.
+/// Fills a server with all types, small and large, in several databases; except what its version does not support.
 pub(crate) fn fill(redis: &Redis, random: u64) {
     let mut to = redis.connect();
     let streams = !matches!(to.call(&[b"COMMAND", b"INFO", b"XADD"]).array(), Some([Reply::Nil]) | None);

@@ -71,7 +71,7 @@ impl Following {
     pub(crate) async fn until(&self, done: impl Fn(&Progress) -> bool) {
         let began = std::time::Instant::now();
         while !done(&self.progress) {
-            assert!(!self.task.is_finished(), "the mover ended");
+            assert!(!self.task.is_finished(), "the migration ended");
             assert!(began.elapsed().as_secs() < 60, "it did not happen: {:?}", self.progress);
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }

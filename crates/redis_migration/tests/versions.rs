@@ -18,9 +18,9 @@ async fn pair(from: &str, to: &str) {
     let summary = migration(&source, &target, Until::CaughtUp).run().await.unwrap();
     assert!(summary.done && summary.failed.is_empty(), "{from} to {to}: {summary:?}");
     let fields_expire = |version: &str| matches!(version, "REDIS_8_2" | "VALKEY_9_1");
-    let left_out: Vec<&str> = summary.full.unsupported.keys().map(String::as_str).collect();
+    let unsupported: Vec<&str> = summary.full.unsupported.keys().map(String::as_str).collect();
     if fields_expire(from) && !fields_expire(to) {
-        assert!(left_out.contains(&"expiry of fields of a hash"), "{from} to {to}: {left_out:?}");
+        assert!(unsupported.contains(&"expiry of fields of a hash"), "{from} to {to}: {unsupported:?}");
         for redis in [&source, &target] {
             for db in [0, 1, 15] {
                 let mut client = redis.connect();
@@ -32,13 +32,16 @@ async fn pair(from: &str, to: &str) {
     let has_functions =
         |version: &str| !matches!(version, "REDIS_3_2" | "REDIS_5_0" | "REDIS_6_0" | "REDIS_6_2");
     if !has_functions(to) && has_functions(from) {
-        assert!(left_out.iter().any(|what| what.starts_with("functions")), "{from} to {to}: {left_out:?}");
+        assert!(
+            unsupported.iter().any(|what| what.starts_with("functions")),
+            "{from} to {to}: {unsupported:?}"
+        );
     } else if has_functions(from) {
         assert_eq!(target.connect().call(&[b"FCALL", b"f", b"0"]), Reply::Int(7), "{from} to {to}");
     }
     let compared = same(&source, &target).await;
     assert!(compared.keys > 600, "{compared:?}");
-    // The counts that groups and streams keep travel where both know them.
+    // The counters of groups and streams are copied if both servers have them.
     if has_functions(from) && has_functions(to) {
         let about = |redis: &Redis| redis.connect().call(&[b"XINFO", b"STREAM", b"stream"]);
         let counts = |reply: &Reply| {

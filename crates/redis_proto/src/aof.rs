@@ -36,7 +36,7 @@ pub fn form(first: &[u8]) -> Option<Form> {
     }
 }
 
-/// The parts that a manifest names, in the order in which they are read; what is history is left out.
+/// The parts that a manifest names, in the order in which they are read; files of type history are not included.
 ///
 /// # Errors
 /// [`ProtocolError`] with the offset of the line that cannot be read, or whose file would lie elsewhere.

@@ -42,7 +42,7 @@ pub(crate) fn load(bytes: &[u8], chunk: usize, open_above: u64) -> Result<Vec<Va
     load_to_end(bytes, chunk, open_above).map(|(lines, _)| lines)
 }
 
-/// As [`load`], and where the file's end was met.
+/// As [`load`], and the offset of the file's end.
 pub(crate) fn load_to_end(bytes: &[u8], chunk: usize, open_above: u64) -> Result<(Vec<Value>, usize)> {
     let mut parser = Parser::new(open_above);
     let (mut out, mut functions, mut db) = (Vec::new(), Vec::new(), 0);
@@ -107,8 +107,8 @@ pub(crate) fn canon(dump: &Path) -> Option<Vec<Value>> {
         let line = table.lines().find(|l| l.split('\t').next() == Some(&stem))?.to_owned();
         Some(dump.with_file_name(line.split('\t').nth(1)?))
     };
-    let beside = dump.with_file_name(format!("{name}.canon.jsonl"));
-    let path = if beside.exists() { beside } else { own()? };
+    let shared = dump.with_file_name(format!("{name}.canon.jsonl"));
+    let path = if shared.exists() { shared } else { own()? };
     Some(std::fs::read_to_string(path).unwrap().lines().map(normal).collect())
 }
 

@@ -1,7 +1,7 @@
 //! Every reader against damaged and invented input: values or errors, and never a panic, an endless loop or memory without
 //! bound. A second for each in CI; `cargo x soak fuzz` takes ten minutes for each and tells how many inputs that were.
 //!
-//! The corpora are the dumps beside these tests, what is read out of them, and what fuzzing found before.
+//! The corpora are the dumps in testdata, what is read out of them, and what fuzzing found before.
 
 use redis_proto::rdb::decode::elements;
 use redis_proto::rdb::{Family, Item, Parser, dump};

@@ -235,7 +235,7 @@ fn object(content: Content, part_size: Option<u64>, headers: Vec<(String, Vec<u8
     Object { etag: content.etag(part_size), content, part_size, headers, modified_ms: now_ms() }
 }
 
-/// The object as a vendor keeps it: an ETag that says nothing, and its CRC beside it.
+/// The object as a vendor keeps it: an ETag that proves nothing, and its CRC.
 fn kept(options: &Options, mut object: Object) -> Object {
     let Some(prefix) = options.vendor else { return object };
     let mut hasher = Hasher::new(DigestSet { crc64_ecma: true, ..DigestSet::default() });

@@ -1,4 +1,4 @@
-//! Removes and counts what migrations keep at a target beside its data.
+//! Removes and counts the reserved keys of migrations at a target.
 
 use model::error::{Error, Kind, Result, Side};
 use redis_proto::resp::Reply;
@@ -10,10 +10,10 @@ use crate::connection::RESERVED_PREFIX;
 use crate::connection::node::Node;
 use crate::connection::query_client::QueryClient;
 
-/// Keys that stand at a single server about a migration, beside its data; those at a cluster are not counted.
+/// Reserved keys of a migration at a single server; those at a cluster are not counted.
 ///
 /// # Errors
-/// What the connection meets.
+/// An error of the connection.
 pub async fn count_reserved_keys(query: &mut QueryClient, names: &KeyNames) -> Result<u64> {
     if query.is_cluster() {
         return Ok(0);
@@ -32,7 +32,7 @@ pub async fn count_reserved_keys(query: &mut QueryClient, names: &KeyNames) -> R
 /// Takes away what stands at a target about a migration that will not go on; its data stay.
 ///
 /// # Errors
-/// What the connections meet.
+/// An error of a connection.
 pub async fn forget(target: &Node, names: &KeyNames) -> Result<()> {
     let (mut query, ..) = QueryClient::open(target, Side::Target).await?;
     // Where the source is a cluster, each of its links has names of its own.
@@ -45,7 +45,7 @@ pub async fn forget(target: &Node, names: &KeyNames) -> Result<()> {
 /// Removes every key of migrations at a target, whichever migration left it; the data stay. Answers how many there were.
 ///
 /// # Errors
-/// [`Kind::Conflict`] while a migration writes there, unless `anyway`; what the connections meet.
+/// [`Kind::Conflict`] while a migration writes there, unless `anyway`; an error of a connection.
 pub async fn clean(target: &Node, anyway: bool) -> Result<u64> {
     let (mut query, server, _) = QueryClient::open(target, Side::Target).await?;
     let writers = String::from_utf8_lossy(&[RESERVED_PREFIX, b"writer:"].concat()).into_owned();
@@ -99,7 +99,7 @@ pub async fn clean(target: &Node, anyway: bool) -> Result<u64> {
 /// What stands at a target about some links of a migration; its data stay.
 ///
 /// # Errors
-/// What the connections meet.
+/// An error of a connection.
 pub(crate) async fn forget_links(query: &mut QueryClient, links: &[KeyNames]) -> Result<()> {
     for names in links {
         fencing::invalidate(query, names).await?;

@@ -21,7 +21,7 @@ pub(crate) const TOKEN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a new run waits for that.
 pub(super) const STALE_WRITER_TIMEOUT: Duration = Duration::from_millis(2500);
 
-/// Waits until an earlier run has noticed that its turn is over.
+/// Waits until an earlier run has noticed that its fencing token is not valid any more.
 pub(crate) async fn wait_for_stale_writers() {
     tokio::time::sleep(STALE_WRITER_TIMEOUT).await;
 }
@@ -29,7 +29,7 @@ pub(crate) async fn wait_for_stale_writers() {
 /// Ends every writer of these links: it loses its token and its connections.
 ///
 /// # Errors
-/// What the connections meet.
+/// An error of a connection.
 pub(crate) async fn evict_link_writers(
     target: &Node,
     query: &mut QueryClient,
@@ -53,7 +53,7 @@ pub(crate) async fn evict_link_writers(
 /// No checkpoint counts any more; the fencing token stays.
 ///
 /// # Errors
-/// What the connections meet.
+/// An error of a connection.
 pub(crate) async fn invalidate(query: &mut QueryClient, names: &KeyNames) -> Result<()> {
     let mut keys = vec![names.checkpoint.clone(), names.suspects.clone(), names.scripts.clone()];
     if query.is_cluster() {
@@ -71,7 +71,7 @@ impl KeyNames {
     /// time to notice, and this one must check its token ([`KeyNames::verify_token`]).
     ///
     /// # Errors
-    /// [`Kind::Conflict`] when another run has taken over; what the connection meets.
+    /// [`Kind::Conflict`] when another run has taken over; an error of a connection.
     pub async fn fence(
         &self,
         query: &mut Client,
@@ -118,7 +118,7 @@ impl KeyNames {
     /// Names the connection that writes, and ends every other of that name; false where the target refuses `CLIENT`.
     ///
     /// # Errors
-    /// What the connection meets.
+    /// An error of the connection.
     pub async fn evict_stale_writers(&self, query: &mut Client, writer: &mut Client) -> Result<bool> {
         let at = |f: Error| f.at(Side::Target);
         // Without transactions nothing is exact: better to know that now.

@@ -1,4 +1,4 @@
-//! What stands at the target about a migration, beside its data: how far it is. It is written in the transaction that
+//! The state of a migration that is stored at the target: how far it is. It is written in the transaction that
 //! makes the changes, so that neither can be there without the other.
 //!
 //! Decision: ADR 0011, `docs/adr/0011-checkpoint-stored-with-the-data.md`.
@@ -56,7 +56,7 @@ impl Checkpoint {
     /// Reads it at a target.
     ///
     /// # Errors
-    /// What the connection meets; [`Kind::Conflict`] when something else stands under its name.
+    /// An error of the connection; [`Kind::Conflict`] when something else stands under its name.
     pub async fn read(query: &mut QueryClient, names: &KeyNames) -> Result<Option<Self>> {
         let reply = query.call(0, &names.checkpoint, &[b"GET", &names.checkpoint]).await?;
         let Some(text) = reply.text() else { return Ok(None) };

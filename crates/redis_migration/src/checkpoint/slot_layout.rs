@@ -63,7 +63,7 @@ impl SlotLayout {
     /// What stands at a target.
     ///
     /// # Errors
-    /// What the connection meets; [`Kind::Conflict`] when something else stands under its name.
+    /// An error of the connection; [`Kind::Conflict`] when something else stands under its name.
     pub async fn read(query: &mut QueryClient, names: &KeyNames) -> Result<Option<Self>> {
         let reply = query.call(0, &names.checkpoint, &[b"GET", &names.checkpoint]).await?;
         let Some(text) = reply.text() else { return Ok(None) };
@@ -81,7 +81,7 @@ impl SlotLayout {
     /// Notes it.
     ///
     /// # Errors
-    /// What the connection meets.
+    /// An error of the connection.
     pub async fn write(&self, query: &mut QueryClient, names: &KeyNames) -> Result<()> {
         query.execute(&names.checkpoint, &[b"SET", &names.checkpoint, self.text().as_bytes()]).await
     }
@@ -92,10 +92,10 @@ impl SlotLayout {
     }
 }
 
-/// Takes away the keys of some slots, in the target's database `db`; what is ours stays.
+/// Deletes the keys of some slots, in the target's database `db`, except reserved keys.
 ///
 /// # Errors
-/// What the connections meet.
+/// An error of a connection.
 pub(crate) async fn delete_slots(query: &mut QueryClient, db: u32, ranges: &[(u16, u16)]) -> Result<()> {
     query.select(db).await?;
     let is_in_ranges = |key: &[u8]| {
@@ -127,7 +127,7 @@ pub(crate) async fn delete_slots(query: &mut QueryClient, db: u32, ranges: &[(u1
 /// Takes away everything that a migration has brought, where it was alone.
 ///
 /// # Errors
-/// What the connections meet.
+/// An error of a connection.
 pub(crate) async fn flush_target(
     query: &mut QueryClient,
     server: &ServerInfo,
@@ -140,10 +140,10 @@ pub(crate) async fn flush_target(
     }
 }
 
-/// A slot that is on its way from one of these masters to another, as a sentence; none when all rest.
+/// A slot that is being migrated between two of these masters, as a sentence; none if there is none.
 ///
 /// # Errors
-/// What the connections meet.
+/// An error of a connection.
 pub(crate) async fn migrating_slot(source: &Node, masters: &[Addr]) -> Result<Option<String>> {
     for addr in masters {
         let mut client = Client::open(&Node { db: None, ..source.at_addr(addr) }).await?;

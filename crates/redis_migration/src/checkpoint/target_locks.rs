@@ -121,7 +121,7 @@ pub(crate) async fn release(query: &mut QueryClient, names: &KeyNames) -> Result
     query.execute(&locks_key(), &[b"HDEL", &locks_key(), names.id.as_bytes()]).await
 }
 
-/// Keys of ours that stand at a target beside any data, whichever migration left them.
+/// Reserved keys at a target, of any migration.
 ///
 /// # Errors
 /// What the target answers.

@@ -2,7 +2,7 @@
 //!
 //! Each slot has a checkpoint of its own, in the transactions that change it; the common one says where to begin. A replica that
 //! takes the place of a master of the target may lack what that did last, and its checkpoints lack it too: so the common one stays
-//! behind by [`CHECKPOINT_DELAY`], and what a slot has already is passed over.
+//! behind by [`CHECKPOINT_DELAY`], and what a slot has already is skipped.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 //! Features that a target lacks and a server has: proxies in front of several servers know no transactions, often no databases,
 //! and sometimes no `RESTORE`.
 //!
-//! Without transactions no position can stand beside the data. Changes then go on one by one, in their order; whatever
+//! Without transactions, the checkpoint cannot be stored with the data. Changes then go on one by one, in their order; whatever
 //! interrupts that costs another snapshot, which sets every key right that the source has, and leaves those that it deleted
 //! meanwhile.
 
@@ -29,7 +29,7 @@ impl MissingFeatures {
     /// it does not know.
     ///
     /// # Errors
-    /// What the connections meet.
+    /// An error of a connection.
     pub async fn detect(node: &Node, info: Result<ServerInfo>) -> Result<ServerInfo> {
         let node = Node { db: None, ..node.clone() };
         match info {

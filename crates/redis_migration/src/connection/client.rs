@@ -18,7 +18,7 @@ pub(crate) const KEEP_ALIVE_INTERVAL: Duration = Duration::from_millis(400);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server that answers nothing for so long is given up.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
-/// Longest answer to an ordinary question, bytes: a page of keys, who is connected, who serves what.
+/// Longest reply to an ordinary query, bytes: a page of keys, connected clients, the slot layout.
 const REPLY_MAX: usize = 16 << 20;
 /// What a server tells of itself.
 const INFO_MAX: usize = 1 << 20;
@@ -156,7 +156,7 @@ impl Client {
         Ok(())
     }
 
-    /// Where it leads, for messages.
+    /// URL of the server, for messages.
     pub fn display_url(&self) -> &str {
         &self.url
     }

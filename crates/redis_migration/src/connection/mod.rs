@@ -1,4 +1,4 @@
-//! Connections to Redis servers: what they are, where they are, and questions to them.
+//! Connections to Redis servers: addresses, versions, topology and queries.
 
 pub mod capabilities;
 pub mod client;

@@ -103,7 +103,7 @@ fn address(text: &str) -> Result<(String, u16)> {
     Ok((host.to_owned(), port))
 }
 
-/// A list of addresses, with what stands twice left out.
+/// A list of addresses, without duplicates.
 ///
 /// # Errors
 /// [`Kind::Invalid`] naming the address that is none.

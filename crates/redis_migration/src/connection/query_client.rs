@@ -12,12 +12,12 @@ use crate::connection::reply_error::{ReplyError, classify, reply_failure};
 use crate::connection::server::{MissingFeatures, ServerInfo};
 use crate::connection::topology::{Addr, Topology};
 
-/// Times that a question follows a slot that has moved.
+/// Redirections that a query follows.
 const REDIRECTS_MAX: u32 = 5;
 /// Questions that are asked together.
 const BATCH_COMMANDS: usize = 1000;
 
-/// Connections for questions, one to each server that was asked.
+/// Connections for queries, one to each queried server.
 #[derive(Debug)]
 pub struct QueryClient {
     node: Node,
@@ -26,7 +26,7 @@ pub struct QueryClient {
     topology: Option<Topology>,
     slots: Vec<u16>,
     has_databases: bool,
-    /// The database that questions are about now.
+    /// The database that is selected for queries.
     selected: u32,
     clients: HashMap<Addr, Client>,
 }
@@ -39,7 +39,7 @@ async fn bulk_len_max(client: &mut Client) -> u64 {
 }
 
 impl QueryClient {
-    /// Finds out what an end is: for questions to it, its own words, and who serves which slot, if it is a cluster. Keys of
+    /// Determines what a server is: names of commands, and the slot layout if it is a cluster. Keys of
     /// a cluster are counted over all of it.
     ///
     /// # Errors
@@ -116,7 +116,7 @@ impl QueryClient {
     /// The connection to one server.
     ///
     /// # Errors
-    /// What the connection meets.
+    /// An error of the connection.
     pub async fn client_at(&mut self, addr: &Addr) -> Result<&mut Client> {
         let side = self.side;
         // One that was idle may have been closed by the server: it is asked before it is used.
@@ -137,14 +137,14 @@ impl QueryClient {
             }
             self.clients.insert(addr.clone(), client);
         }
-        let gone = || Error::new(Kind::Internal, "ask", "a connection was lost");
+        let gone = || Error::new(Kind::Internal, "query", "a connection was lost");
         self.clients.get_mut(addr).ok_or_else(gone)
     }
 
     /// The connection to the server of a key.
     ///
     /// # Errors
-    /// What the connection meets.
+    /// An error of the connection.
     pub async fn client_of_key(&mut self, key: &[u8]) -> Result<&mut Client> {
         let addr = self.addr_of_key(key);
         self.client_at(&addr).await
@@ -177,7 +177,7 @@ impl QueryClient {
     /// follows it to the database before.
     ///
     /// # Errors
-    /// [`Kind::Unsupported`] or [`Kind::Forbidden`] naming the database; else what the connection meets.
+    /// [`Kind::Unsupported`] or [`Kind::Forbidden`] naming the database; else an error of the connection.
     pub async fn verify_dbs(&mut self, dbs: impl IntoIterator<Item = u32>) -> Result<()> {
         for db in dbs {
             let Err(f) = self.select(db).await else { continue };
@@ -215,10 +215,10 @@ impl QueryClient {
         addr.unwrap_or_default()
     }
 
-    /// A question about a key, in database `db` of a server that is no cluster.
+    /// A query about a key, in database `db` of a server that is no cluster.
     ///
     /// # Errors
-    /// What the server answers, or the connection meets.
+    /// An error reply of the server, or an error of the connection.
     pub async fn call(&mut self, db: u32, key: &[u8], args: &[&[u8]]) -> Result<Reply> {
         let side = self.side;
         for _ in 0..REDIRECTS_MAX {
@@ -232,7 +232,7 @@ impl QueryClient {
                 answered => return answered,
             }
         }
-        Err(Error::new(Kind::Unavailable, "ask", "too many redirections for one slot").at(self.side))
+        Err(Error::new(Kind::Unavailable, "query", "too many redirections for one slot").at(self.side))
     }
 
     /// The same words, around each of many keys, asked together; the answers in the order of the keys.
@@ -272,7 +272,7 @@ impl QueryClient {
                             self.call(0, &keys[*i], &around(&keys[*i])).await?
                         }
                         ReplyError::SlotNotServed if self.node.allow_uncovered => Reply::Nil,
-                        _ => return Err(reply_failure(&url, "ask", &text).at(side)),
+                        _ => return Err(reply_failure(&url, "query", &text).at(side)),
                     };
                 }
             }

@@ -103,7 +103,7 @@ impl ServerInfo {
     /// Asks a server.
     ///
     /// # Errors
-    /// What the connection meets; [`Kind::Unsupported`] when it is no Redis that says its version.
+    /// An error of the connection; [`Kind::Unsupported`] when it is no Redis that says its version.
     pub async fn query(client: &mut Client) -> Result<Self> {
         let reply = client.call(&[b"INFO"]).await.map_err(|f| match f.kind {
             Kind::Unsupported => Error { op: "info", ..f },

@@ -57,7 +57,7 @@ impl Topology {
         Err(last)
     }
 
-    /// Out of the answer to `CLUSTER SLOTS`; a host that is left out is the one that was asked.
+    /// From the reply to `CLUSTER SLOTS`; an empty host is the queried one.
     fn parse(reply: &Reply, asked: &str, allow_uncovered: bool) -> std::result::Result<Self, String> {
         let wrong = || "invalid reply to CLUSTER SLOTS".to_owned();
         let addr = |node: &Reply| {

@@ -75,13 +75,13 @@ struct Unpacker<'d> {
     bytes_since_check: u64,
     /// Files that were written.
     written: usize,
-    /// A folder for each folder of the archive, so that no name of it becomes a path of ours.
+    /// A folder for each folder of the archive, so that no name in it becomes a path of this process.
     folders: BTreeMap<PathBuf, usize>,
     files: Vec<PathBuf>,
 }
 
 /// Unpacks an archive into `dir` and answers the backup files in it, in its own order. Parts of an append-only file are named
-/// by their manifest; what is no backup is left out. `ceiling` bounds the unpacked bytes, and so does the archive's own length.
+/// by their manifest; files that are not backups are ignored. `ceiling` bounds the unpacked bytes, and so does the archive's own length.
 ///
 /// # Errors
 /// [`Kind::Corrupt`] for an archive that is damaged, [`Kind::TooLarge`] above a bound, [`Kind::NoSpace`] when only the reserve
@@ -128,7 +128,7 @@ fn damaged(path: &Path, e: &dyn std::fmt::Display) -> Error {
         .at(Side::Source)
 }
 
-/// What a reader of an archive met: more than is taken, or nonsense.
+/// An error of a reader of an archive: a limit was exceeded, or the data is corrupt.
 fn broken(path: &Path, e: &std::io::Error) -> Error {
     match e.kind() {
         std::io::ErrorKind::FileTooLarge => too_large(path, &e.to_string()),
@@ -188,7 +188,7 @@ impl Unpacker<'_> {
         Ok(())
     }
 
-    /// Writes a file of an archive, under a path that is ours but for its last name.
+    /// Writes a file of an archive, under a path of which only the last name is from the archive.
     fn write(&mut self, name: &Path, from: &mut dyn Read, archive: &Path) -> Result<PathBuf> {
         if name.as_os_str().len() > NAME_MAX {
             return Err(too_large(archive, "a file name in the archive is longer than 4096 bytes"));
@@ -308,7 +308,7 @@ mod tests {
             );
             assert!(unpacked(&extended(&[kind], 300), 1 << 30).is_err());
         }
-        // Links and what concerns the whole archive are passed over, however long.
+        // Links and what concerns the whole archive are skipped, however long.
         let refused = unpacked(&extended(b"Kg", 8 << 20), 1 << 30).unwrap_err();
         assert_eq!(refused.kind, Kind::Invalid, "{refused}");
         // A name is bounded by itself, because its folder is remembered.

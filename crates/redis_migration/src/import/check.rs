@@ -22,7 +22,7 @@ pub struct BackupContents {
     pub items: u64,
     /// Databases that are named.
     pub dbs: BTreeSet<u32>,
-    /// Commands that reach beyond single keys, by name, and how often each was met.
+    /// Commands that affect more than single keys, by name, with their counts.
     pub unsafe_commands: BTreeMap<String, u64>,
 }
 

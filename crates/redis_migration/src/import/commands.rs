@@ -128,7 +128,7 @@ pub(super) async fn close(one: &mut Pipeline) -> Result<()> {
     if one.changes.is_open() { Ok(()) } else { one.apply_backpressure().await }
 }
 
-/// Commands that cannot be applied beside what the target holds.
+/// Commands that cannot be applied to a target with data.
 pub(super) fn unsafe_commands_failure(commands: &BTreeMap<String, u64>) -> Error {
     let named: Vec<String> = commands.iter().take(8).map(|(name, n)| format!("{n} × {name}")).collect();
     let m = format!(

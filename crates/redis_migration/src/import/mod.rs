@@ -61,7 +61,7 @@ pub struct Import {
     pub target: Node,
     /// Which keys are migrated, and where to, and what happens to those that are there.
     pub options: Options,
-    /// Commands that reach beyond single keys are left out where they cannot be applied, instead of refusing the files.
+    /// Commands that affect more than single keys are skipped if they cannot be applied, instead of rejecting the files.
     pub skip_unsafe_commands: bool,
     /// Time.
     pub clock: SharedClock,
@@ -445,7 +445,7 @@ impl Import {
         }
     }
 
-    /// The snapshot at the beginning of a file, up to its end; none when a stop came. Keys that expire are passed over when
+    /// The snapshot at the beginning of a file, up to its end; none when a stop came. Keys that expire are skipped when
     /// they are the lesser part: they come when the file is read once more.
     async fn snapshot(
         &self,

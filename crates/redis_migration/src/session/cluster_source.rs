@@ -25,7 +25,7 @@ use crate::stream::apply::full_resync_needed;
 /// How often the numbers of the links are put together.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How often it is looked whether slots of the source move, and whether they rest again.
+/// How often the source is asked whether slots are being migrated.
 const SLOT_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Looks at slots that are on their way, before that is given up.
 const SLOT_RETRIES_MAX: u32 = 600;
@@ -115,8 +115,8 @@ async fn prepare_target(
     all: &mut Summary,
 ) -> Result<bool> {
     let (mut query, server, _) = QueryClient::open(&migration.target, Side::Target).await?;
-    let ours = if server.missing.transactions { 0 } else { target_locks::count_keys(&mut query).await? };
-    let mut layout = SlotLayout::from_topology(topology, server.keys <= ours);
+    let reserved = if server.missing.transactions { 0 } else { target_locks::count_keys(&mut query).await? };
+    let mut layout = SlotLayout::from_topology(topology, server.keys <= reserved);
     if let Some(known) = SlotLayout::read(&mut query, &migration.names).await? {
         layout.target_was_empty = known.target_was_empty;
         if !full_resync && known == layout {

@@ -74,7 +74,7 @@ impl Migration {
         let (suspects, checkpoint_key) = (&self.names.suspects, &self.names.checkpoint);
         target.execute(suspects, &[b"DEL", suspects]).await?;
         target.execute(checkpoint_key, &[b"DEL", checkpoint_key]).await?;
-        // What others of the same migration have brought is none of ours.
+        // Keys of other links of the same migration are not deleted.
         let was_empty =
             self.shard.as_ref().map_or(connections.target_info.keys == 0, |master| master.target_was_empty);
         if again || (checkpoint.is_none() && was_empty) {
@@ -246,7 +246,7 @@ impl Migration {
             .await
     }
 
-    /// Only the snapshot was wanted: nothing of ours stays at the target.
+    /// Only the snapshot was requested: no reserved key stays at the target.
     async fn finish_full_sync(&self, connections: &mut Connections) -> Result<SessionEnd> {
         for key in [&self.names.checkpoint, &self.names.suspects, &self.names.fencing_token] {
             connections.target.execute(key, &[b"DEL", key]).await?;

@@ -155,11 +155,11 @@ impl Migration {
         // The token that a killed run left is not data.
         let fencing_token = &self.names.fencing_token;
         let left = target.call(0, fencing_token, &[b"EXISTS", fencing_token]).await?;
-        let mut ours = u64::from(left.number() == Some(1));
+        let mut reserved = u64::from(left.number() == Some(1));
         if !server.missing.transactions {
-            ours += target_locks::count_keys(target).await?;
+            reserved += target_locks::count_keys(target).await?;
         }
-        Ok(ours)
+        Ok(reserved)
     }
 
     /// Where the stream can be continued; none when a full sync is needed or asked for.
@@ -272,7 +272,7 @@ impl Migration {
         }
     }
 
-    /// The writer, when it is our turn at the target; false where earlier runs could not be disconnected.
+    /// The writer, once this run holds the fencing token of the target; false if earlier runs could not be disconnected.
     async fn open_writer(
         &self,
         target: &mut QueryClient,
@@ -350,7 +350,7 @@ impl Migration {
         Ok((0..SLOTS).zip(&found).filter_map(|(slot, reply)| Some((slot, offset(reply)?))).collect())
     }
 
-    /// The source, at the first of its addresses that is no replica; replicas of it are followed by none of ours.
+    /// The source, at the first of its addresses that is no replica; its replicas are not used.
     async fn connect_source(&self) -> Result<(Client, Node)> {
         let mut addrs = self.source.addrs.clone();
         if let Some(master) = &self.shard

@@ -55,7 +55,7 @@ impl Migration {
             let why = match found {
                 Ok((_, _, Some(_))) => return cluster_source::run(self).await,
                 Ok((_, _, None)) => None,
-                // What it says of itself does not change with another question.
+                // Another query would return the same.
                 Err(failure) if failure.reason == Reason::Sentinel => return Err(failure),
                 Err(failure) => Some(failure),
             };

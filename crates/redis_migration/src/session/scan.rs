@@ -37,7 +37,7 @@ use crate::verify::endpoint::Endpoint;
 
 /// Keys that are asked about together.
 const BATCH_KEYS: usize = 200;
-/// Keys that have changed and wait to be copied again; beyond that everything is looked through once more.
+/// Keys that have changed and wait to be copied again; with more, all keys are scanned again.
 const CHANGED_MAX: usize = 2_000_000;
 /// How often it is looked whether something has changed.
 const IDLE_POLL: Duration = Duration::from_millis(20);
@@ -320,7 +320,7 @@ impl ScanMigration {
         Ok(())
     }
 
-    /// Follows what changes; false when everything is to be looked through again.
+    /// Follows changes; false when all keys must be scanned again.
     async fn follow_changes(
         &self,
         source: &mut Endpoint,
@@ -413,7 +413,7 @@ async fn listen(node: &Node, changed: Arc<ChangedKeys>) -> Result<tokio::task::J
                     Err(e) => return record_failure(&changed, &url, &e.to_string()),
                 }
             }
-            // Who hears nothing cannot tell a quiet source from one that is gone.
+            // Without messages, an idle source cannot be told from a lost one.
             tokio::select! {
                 read = incoming.read(&mut buf) => match read {
                     Ok(0) => break "closed by the source".to_owned(),

@@ -15,7 +15,7 @@ use crate::source::spool::{Spool, SpoolLimits};
 /// be written is spilled to `spool_dir`.
 ///
 /// # Errors
-/// What the link meets, or the disk.
+/// An error of the link or of the disk.
 pub async fn save(node: &Node, path: &Path, spool_dir: &Path) -> Result<u64> {
     let disk = |e: std::io::Error| Error::new(Kind::NoSpace, "backup", format!("{}: {e}", path.display()));
     let mut link = psync::open(&Node { db: None, ..node.clone() }, None).await?;

@@ -30,13 +30,13 @@ pub struct LoadStats {
     pub keys: u64,
     /// Libraries of functions.
     pub functions: u64,
-    /// Keys that held nothing: servers pass over them too.
+    /// Empty keys: servers skip them too.
     pub empty: u64,
-    /// What the target has no place for, by its name, and how often that was met.
+    /// What the target does not support, by name, with its count.
     pub unsupported: BTreeMap<String, u64>,
 }
 
-/// Adds how often something was met to what was counted before.
+/// Adds a count to what was counted before.
 pub(crate) fn add_counts(to: &mut BTreeMap<String, u64>, from: impl IntoIterator<Item = (String, u64)>) {
     for (what, n) in from {
         *to.entry(what).or_default() += n;
@@ -69,7 +69,7 @@ pub struct Loader<'a> {
     target: &'a ServerInfo,
     conflict: Conflict,
     writer: &'a mut Writer,
-    /// Connections of its own, for questions.
+    /// Connections of its own, for queries.
     query: &'a mut QueryClient,
     clock: &'a SharedClock,
     /// Which keys are loaded now.
@@ -194,7 +194,7 @@ impl<'a> Loader<'a> {
     /// Takes the next item of the snapshot.
     ///
     /// # Errors
-    /// What the target answered, or its connection met.
+    /// An error reply of the target, or an error of the connection.
     pub async fn load_item(&mut self, item: Item<'_>) -> Result<()> {
         match item {
             Item::Db(db) => {
@@ -246,10 +246,10 @@ impl<'a> Loader<'a> {
     }
 
     fn target_db_of(&mut self, head: &KeyHeader<'_>) -> Option<u32> {
-        let ours = head.key.starts_with(RESERVED_PREFIX);
+        let reserved = head.key.starts_with(RESERVED_PREFIX);
         let db = self
             .target_db
-            .filter(|_| !ours && (!self.route.has_filter() || self.route.includes(&head.key)))?;
+            .filter(|_| !reserved && (!self.route.has_filter() || self.route.includes(&head.key)))?;
         let filter = match self.filter {
             KeyFilter::All => true,
             KeyFilter::Persistent => head.expire_ms.is_none(),
@@ -305,7 +305,7 @@ impl<'a> Loader<'a> {
             self.count_unsupported("functions (not supported by the target: older than 7.0, or a proxy)");
             return Ok(());
         }
-        // They stand before the keys: a refusal that ends the migration is met before the first of them.
+        // They stand before the keys: a rejection that ends the migration arrives before the first of them.
         let load = LibraryCommand::load(code);
         let done = functions::run_at_masters(self.query, &load, self.policy).await?;
         self.notes.extend(done.notes());

@@ -12,7 +12,7 @@ pub enum Conflict {
     /// It is replaced.
     #[default]
     Replace,
-    /// It is left alone.
+    /// It is skipped.
     Skip,
     /// The migration fails.
     Fail,
@@ -113,7 +113,7 @@ const INLINE_MAX: usize = 1 << 20;
 /// Appends `RESTORE key ttl payload [REPLACE] [ABSTTL] [IDLETIME|FREQ]`. `expire_ms` is absolute; `now_ms` is only needed
 /// for servers that count from now.
 ///
-/// A long value is left out of `out`: it is to be sent at the place that is answered.
+/// A long value is not written to `out`: it is sent at the returned position.
 pub fn append_restore(
     out: &mut Vec<u8>,
     head: &KeyHeader<'_>,

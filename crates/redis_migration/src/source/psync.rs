@@ -79,7 +79,7 @@ impl std::fmt::Debug for Link {
 /// Opens a link; with a position, asks to go on behind it.
 ///
 /// # Errors
-/// [`Kind::Unsupported`] where the source refuses replicas; else what the connection meets.
+/// [`Kind::Unsupported`] where the source refuses replicas; else an error of the connection.
 pub async fn open(node: &Node, from: Option<&Position>) -> Result<Link> {
     let any_db = Node { db: None, ..node.clone() };
     let mut client = Client::open(&any_db).await.map_err(|f| f.at(Side::Source))?;

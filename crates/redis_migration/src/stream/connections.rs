@@ -16,9 +16,9 @@ pub(crate) enum SessionEnd {
 
 /// Connections of one attempt.
 pub(crate) struct Connections {
-    /// For questions to the source.
+    /// For queries to the source.
     pub(crate) source: Client,
-    /// For questions to the target.
+    /// For queries to the target.
     pub(crate) target: QueryClient,
     /// What the source is.
     pub(crate) source_info: ServerInfo,
@@ -35,7 +35,7 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    /// The connection for questions to the source was idle while the snapshot was loaded: it is opened again if the source
+    /// The connection for queries to the source was idle while the snapshot was loaded: it is opened again if the source
     /// has closed it.
     pub(crate) async fn reconnect_idle_source(&mut self) -> Result<()> {
         let idle = self.source.last_reply_at.elapsed() > KEEP_ALIVE_INTERVAL;

@@ -59,7 +59,7 @@ pub(crate) struct Follower<'a> {
     commands: Option<Commands>,
     /// Suspect keys at the target.
     repair: KeyRepair,
-    /// When it was last looked whether it is our turn.
+    /// When the fencing token was last verified.
     token_verified_at: Instant,
     /// Everything that the source did until then is applied.
     caught_up_at: Instant,
@@ -185,7 +185,7 @@ impl<'a> Follower<'a> {
             progress.stream_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             self.migration.options.bandwidth.acquire(bytes.len() as u64).await;
             commands.push(&bytes);
-            // Once for all of them: asking the time would take a fifth of ours.
+            // Once for all of them: reading the clock each time would take a fifth of the CPU time.
             let now = self.migration.clock.now_ms();
             self.apply_commands(&mut commands, now).await?;
             let progress = &self.migration.progress;
@@ -225,7 +225,7 @@ impl<'a> Follower<'a> {
         }
     }
 
-    /// Gives the operations of a command to the writer, and does what they need beside it.
+    /// Gives the operations of a command to the writer, and does what else they need.
     async fn apply_command(
         &mut self,
         command: &Command<'_>,

@@ -256,7 +256,7 @@ impl KeyRepair {
     }
 }
 
-/// The answers to a question: where the source's stream stands, and what it says of each key.
+/// The replies to a query: the offset of the source's stream, and the state of each key.
 fn parse_replies(
     url: &str,
     replies: Vec<Reply>,

@@ -1,8 +1,8 @@
 //! Scripts of the source. Servers before 7 send a script's text once to their replicas (`EVAL`), and then only its digest
 //! (`EVALSHA`). The target's cache is lost when it restarts, and other nodes of a cluster never had it. So the texts are stored
-//! beside the checkpoint, and the target is always sent the text.
+//! next to the checkpoint, and the target is always sent the text.
 //!
-//! Texts come with the snapshot (`lua` beside the keys), with `EVAL` and with `SCRIPT LOAD`.
+//! Texts come with the snapshot (auxiliary field `lua`), with `EVAL` and with `SCRIPT LOAD`.
 
 use std::collections::BTreeMap;
 

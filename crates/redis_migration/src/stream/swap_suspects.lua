@@ -1,6 +1,6 @@
--- Databases of the source change places, and what is doubted in them.
+-- Swaps two databases in the list of suspect keys.
 --
--- KEYS  the list of the doubted
+-- KEYS  the list of suspect keys
 -- ARGV  the two databases
 local all = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
 redis.call('DEL', KEYS[1])

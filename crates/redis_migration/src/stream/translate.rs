@@ -28,16 +28,16 @@ pub(crate) enum Translation<'a> {
     Impossible,
 }
 
-/// A `SET` that was made under a condition, without that: the source has found it met. None where it has none.
+/// A `SET` that was made under a condition, without that: the source has found it has_condition. None where it has none.
 pub(crate) fn unconditional<'a>(args: &[&'a [u8]]) -> Option<CommandWords<'a>> {
     let mut words = owned(args.get(..3)?);
     let mut rest = args.iter().skip(3);
-    let mut met = false;
+    let mut has_condition = false;
     while let Some(word) = rest.next() {
         match &word.to_ascii_uppercase()[..] {
-            b"XX" | b"NX" | b"GET" => met = true,
+            b"XX" | b"NX" | b"GET" => has_condition = true,
             b"IFEQ" | b"IFNE" | b"IFDEQ" | b"IFDNE" => {
-                met = true;
+                has_condition = true;
                 rest.next();
             }
             b"EX" | b"PX" | b"EXAT" | b"PXAT" => {
@@ -47,7 +47,7 @@ pub(crate) fn unconditional<'a>(args: &[&'a [u8]]) -> Option<CommandWords<'a>> {
             _ => words.push(Cow::Borrowed(*word)),
         }
     }
-    met.then_some(words)
+    has_condition.then_some(words)
 }
 
 /// What a target understands.
@@ -130,9 +130,9 @@ impl CommandTranslator {
     /// That of a target, which is asked for its commands.
     ///
     /// # Errors
-    /// What the connection meets.
+    /// An error of the connection.
     pub(crate) async fn query(target: &ServerInfo, query: &mut QueryClient) -> Result<Self> {
-        // A proxy may end the connection upon the question, and upon every command that it does not know.
+        // A proxy may close the connection after the query, and after every command that it does not know.
         if target.missing.transactions {
             return Ok(Self {
                 commands: PROXY_COMMANDS.iter().map(|name| name.as_bytes().to_vec()).collect(),

@@ -2,7 +2,7 @@
 //!
 //! A server refuses a library with a function that another of its libraries has, whatever `REPLACE` says, and a library that its
 //! engine cannot load. A policy decides what happens then. Libraries are loaded by commands of their own, outside of
-//! transactions: a refusal is met when nothing else is under way, and a repeated command does no harm.
+//! transactions: a rejection arrives when no other command is in flight, and a repeated command does no harm.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::connection::client::Client;
 use crate::connection::query_client::QueryClient;
 use crate::connection::reply_error::{ReplyError, classify, reply_failure};
 
-/// Libraries of the target that one library may meet.
+/// Libraries of the target that may conflict with one library.
 const LIBRARIES_MAX: usize = 64;
 /// Operation of the failure that names a library which the target refuses.
 pub const FUNCTION: &str = "function";
@@ -29,7 +29,7 @@ pub enum FunctionPolicy {
     Stop,
     /// Libraries of the target that have the same functions are deleted.
     Replace,
-    /// The library is left out and counted.
+    /// The library is skipped and counted.
     Skip,
 }
 
@@ -48,7 +48,7 @@ impl FunctionPolicy {
 /// What became of a command about libraries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LibraryOutcome {
-    /// The target refused it, and it was left out.
+    /// The target rejected it, and it was skipped.
     pub(crate) skipped: bool,
     /// Libraries of the target that were deleted.
     pub(crate) deleted: BTreeSet<String>,
@@ -128,7 +128,7 @@ impl LibraryCommand {
 /// Carries out a `FUNCTION` command at one server.
 ///
 /// # Errors
-/// [`Kind::Conflict`] with the operation [`FUNCTION`] when the policy says so; what the connection meets.
+/// [`Kind::Conflict`] with the operation [`FUNCTION`] when the policy says so; an error of a connection.
 pub(crate) async fn run_at(
     client: &mut Client,
     command: &LibraryCommand,
@@ -138,7 +138,7 @@ pub(crate) async fn run_at(
     for _ in 0..LIBRARIES_MAX {
         let Reply::Error(text) = client.call_reply(&command.args()).await? else { return Ok(()) };
         let why = classify(&text);
-        // It was deleted before an interruption, or had been left out.
+        // It was deleted before an interruption, or had been skipped.
         if command.deletes && why == ReplyError::NotFound {
             return Ok(());
         }

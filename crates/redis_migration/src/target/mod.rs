@@ -33,7 +33,7 @@ impl Writer {
     /// whose writer always fences.
     ///
     /// # Errors
-    /// What the connections meet.
+    /// An error of a connection.
     pub(crate) async fn for_restartable_work(
         target: &Node,
         topology: Option<&Topology>,
@@ -98,7 +98,7 @@ impl Writer {
     /// that it need not be copied.
     ///
     /// # Errors
-    /// What the target answered, or the connection met.
+    /// An error reply of the target, or an error of the connection.
     pub async fn insert(&mut self, at: usize, value: &[u8]) -> Result<()> {
         match self {
             Writer::Standalone(one) => one.insert(at, value).await,
@@ -140,7 +140,7 @@ impl Writer {
     /// Sends what was written when that is enough, and waits while too much is unanswered.
     ///
     /// # Errors
-    /// What the target answered, or the connection met.
+    /// An error reply of the target, or an error of the connection.
     pub async fn apply_backpressure(&mut self) -> Result<()> {
         match self {
             Writer::Standalone(one) => one.apply_backpressure().await,
@@ -186,7 +186,7 @@ impl Writer {
         }
     }
 
-    /// Fails when the target has said, or the connection met, what ends the work.
+    /// Fails after an error reply of the target or an error of the connection.
     ///
     /// # Errors
     /// As [`Writer::apply_backpressure`].

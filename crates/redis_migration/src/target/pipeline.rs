@@ -32,11 +32,11 @@ const READ_BYTES: usize = 64 << 10;
 /// What an answer is about.
 #[derive(Debug)]
 pub enum PendingReply {
-    /// A key of the snapshot; a key that is there already is no error when it is to be left alone.
+    /// A key of the snapshot; a key that exists already is not an error if it is to be skipped.
     Key {
         /// Its name, for messages.
         key: Box<[u8]>,
-        /// `BUSYKEY` means that it is left alone.
+        /// `BUSYKEY` means that it is skipped.
         may_exist: bool,
         /// The target may refuse what it holds: it fails alone.
         may_fail: bool,
@@ -90,7 +90,7 @@ pub struct Shared {
     answered: Notify,
     /// Keys of the snapshot that are there.
     pub keys: AtomicU64,
-    /// Keys that were there before and are left alone.
+    /// Keys that existed before and are skipped.
     pub skipped_existing: AtomicU64,
     /// Commands of a file that the target refused.
     pub refused: AtomicU64,
@@ -333,7 +333,7 @@ impl Pipeline {
     /// Sends what was written when that is enough, and waits while too much is unanswered.
     ///
     /// # Errors
-    /// What the target answered, or the connection met.
+    /// An error reply of the target, or an error of the connection.
     pub async fn apply_backpressure(&mut self) -> Result<()> {
         if self.out.len() >= WRITE_BYTES {
             self.send().await?;

@@ -75,7 +75,7 @@ pub(crate) struct TransactionEncoder {
     selected: Option<u32>,
     /// Databases of the target that are known to exist.
     known_dbs: BTreeSet<u32>,
-    /// Databases that the open transaction needs beside them: to be verified before it is sent.
+    /// Databases that the open transaction also needs: to be verified before it is sent.
     pub(crate) dbs_to_verify: Vec<u32>,
     open: Option<OpenTransaction>,
     sets: PendingSets,

@@ -103,7 +103,7 @@ type DifferingKey = (u32, u32, Vec<u8>);
 /// Compares two servers.
 ///
 /// # Errors
-/// What the connections meet.
+/// An error of a connection.
 pub async fn compare(source: &Node, target: &Node, route: &Route, depth: Depth) -> Result<Comparison> {
     let mut a = Endpoint::open(source, Side::Source).await?;
     let mut b = Endpoint::open(target, Side::Target).await?;

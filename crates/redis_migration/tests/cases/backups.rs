@@ -6,7 +6,7 @@ fn text(s: &[u8]) -> Vec<u8> {
     [&[u8::try_from(s.len()).unwrap()][..], s].concat()
 }
 
-/// An RDB file; its checksum is left out.
+/// An RDB file, without a checksum.
 fn rdb(version: &str, body: &[u8]) -> Vec<u8> {
     [version.as_bytes(), body, b"\xff", &[0; 8]].concat()
 }
@@ -136,7 +136,7 @@ async fn red_10_only_the_last_aof_part_may_be_truncated() {
 async fn red_08_red_28_backups_of_other_servers_are_read_or_rejected() {
     let target = Redis::start("REDIS_7_0", &[]);
     let expire = flow_control::clock::system().now_ms() + 600_000;
-    // As KeyDB writes: what it knows beside a key stands between its expiry and its type.
+    // As KeyDB writes: what it stores about a key is between its expiry and its type.
     let body = [
         &b"\xfe\0\xfc"[..],
         &expire.to_le_bytes(),
@@ -201,7 +201,7 @@ async fn c15_c16_commands_without_keys_are_applied_or_rejected() {
     same(&server, &target).await;
     assert_eq!(keys(&target), ["b"]);
 
-    // Beside what is there: refused before the first write, or left out when that is said.
+    // At a target with data: rejected before the first write, or skipped on request.
     let shared = Redis::start("REDIS_7_0", &[]);
     run(&shared, &["SET own 1"]);
     let failure = refused(import_bytes(&file, &shared).await);

@@ -41,14 +41,14 @@ async fn red_05_scripts_are_sent_by_their_text() {
     same(&source, &target).await;
     assert!(!following.stop().await.done);
 
-    // Nor is what we remember: the texts stand beside the position.
+    // Scripts of the migration are not affected either: their texts are next to the checkpoint.
     target.run("SCRIPT FLUSH");
     call_it(5);
     let went_on = migration(&source, &target, Until::CaughtUp).run().await.unwrap();
     assert_eq!((went_on.partial_syncs, went_on.full_syncs), (1, 0));
     same(&source, &target).await;
 
-    // A flushed target keeps what is ours.
+    // A flushed target keeps the reserved keys.
     let following = Following::start(migration(&source, &target, Until::Stopped));
     following.streams().await;
     source.run("FLUSHALL");
@@ -138,7 +138,7 @@ async fn red_14_excluded_commands_are_not_applied() {
     run(&source, &["SET a 1"]);
     second.wait_caught_up(&source).await;
     let summary = second.stop().await;
-    let left_out = &summary.full.unsupported;
-    assert!(left_out.keys().any(|what| what.starts_with("EXPIREMEMBER")), "{left_out:?}");
+    let unsupported = &summary.full.unsupported;
+    assert!(unsupported.keys().any(|what| what.starts_with("EXPIREMEMBER")), "{unsupported:?}");
     same(&source, &target).await;
 }

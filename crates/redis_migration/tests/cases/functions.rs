@@ -36,8 +36,9 @@ async fn red_13_functions_of_the_snapshot_conflict_with_another_library() {
                 }
                 (_, done) => {
                     let summary = done.unwrap();
-                    let left_out = summary.full.unsupported.keys().any(|what| what.starts_with("libraries"));
-                    assert!(summary.done && left_out == (policy == FunctionPolicy::Skip), "{summary:?}");
+                    let unsupported =
+                        summary.full.unsupported.keys().any(|what| what.starts_with("libraries"));
+                    assert!(summary.done && unsupported == (policy == FunctionPolicy::Skip), "{summary:?}");
                     let told = summary.notes.iter().any(|note| note.contains("`tlib`"));
                     assert_eq!(told, policy == FunctionPolicy::Replace, "{summary:?}");
                     assert_eq!(get(&target, "a").as_deref(), Some("1"));
@@ -73,13 +74,13 @@ async fn red_13_functions_of_the_stream_conflict_with_another_library() {
         run(&source, &["INCR n"]);
         following.wait_caught_up(&source).await;
         assert_eq!(called(&target), if policy == FunctionPolicy::Skip { "old" } else { "new" });
-        // What was left out may be deleted at the source.
+        // A skipped library may be deleted at the source.
         source.run("FUNCTION DELETE slib");
         run(&source, &["INCR n"]);
         following.wait_caught_up(&source).await;
         let summary = following.stop().await;
-        let left_out = summary.full.unsupported.keys().any(|what| what.starts_with("libraries"));
-        assert_eq!(left_out, policy == FunctionPolicy::Skip, "{summary:?}");
+        let unsupported = summary.full.unsupported.keys().any(|what| what.starts_with("libraries"));
+        assert_eq!(unsupported, policy == FunctionPolicy::Skip, "{summary:?}");
         assert_eq!(get(&target, "n").as_deref(), Some("3"));
     }
 }

@@ -142,8 +142,8 @@ async fn red_19_served_slots_are_copied_when_unserved_ones_are_allowed() {
         }
         let done = one.run().await.unwrap();
         assert!(done.done, "{done:?}");
-        let left_out: Vec<_> = done.full.unsupported.iter().collect();
-        assert!(left_out.iter().any(|(what, n)| what.contains("(0-0)") && **n == 1), "{left_out:?}");
+        let unsupported: Vec<_> = done.full.unsupported.iter().collect();
+        assert!(unsupported.iter().any(|(what, n)| what.contains("(0-0)") && **n == 1), "{unsupported:?}");
         assert_eq!(called(&target), "new", "functions come from whoever is first");
         let found = compare(&from, &node(&target), &Default::default(), Depth::Full).await.unwrap();
         assert!(found.is_same() && found.keys == 60, "{found:?}");

@@ -11,7 +11,7 @@ use redis_migration::checkpoint::keys::KeyNames;
 use redis_proto::resp::{Reply, command};
 use testkit::redis::Connection;
 
-use crate::model::{DATABASES, GROUPS, History, Name, Place, Session};
+use crate::model::{DATABASES, GROUPS, History, KeyRef, Name, Session};
 
 /// What both of them, and the run, know.
 pub(crate) struct Shared {
@@ -61,8 +61,8 @@ pub(crate) fn write(shared: Arc<Shared>, seed: u64) -> std::thread::JoinHandle<(
 /// A state of the target.
 struct Shown {
     checkpoint: Option<Checkpoint>,
-    lasting: BTreeMap<Place, Vec<String>>,
-    sessions: BTreeMap<Place, Session>,
+    lasting: BTreeMap<KeyRef, Vec<String>>,
+    sessions: BTreeMap<KeyRef, Session>,
 }
 
 fn text(reply: &Reply) -> Option<String> {
@@ -84,14 +84,14 @@ fn look(to: &mut Connection) -> io::Result<Shown> {
         say(&[b"SELECT", db.to_string().as_bytes()]);
         for group in 0..GROUPS.len() {
             for name in Name::LASTING {
-                let place = Place { db, group, name };
+                let place = KeyRef { db, group, name };
                 match name.is_list() {
                     true => say(&[b"LRANGE", place.key().as_bytes(), b"0", b"-1"]),
                     false => say(&[b"GET", place.key().as_bytes()]),
                 }
                 places.push(place);
             }
-            let place = Place { db, group, name: Name::Session };
+            let place = KeyRef { db, group, name: Name::Session };
             say(&[b"GET", place.key().as_bytes()]);
             say(&[b"PTTL", place.key().as_bytes()]);
             places.push(place);
@@ -156,7 +156,7 @@ impl Before {
         self.position = Some((position.replid.clone(), position.offset));
         for db in 0..DATABASES {
             for group in 0..GROUPS.len() {
-                let place = Place { db, group, name: Name::Session };
+                let place = KeyRef { db, group, name: Name::Session };
                 history.check_session(place, step, shown.sessions.get(&place), until)?;
             }
         }

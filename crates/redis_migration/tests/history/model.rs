@@ -37,13 +37,13 @@ impl Name {
 
 /// A key in a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Place {
+pub(crate) struct KeyRef {
     pub(crate) db: u32,
     pub(crate) group: usize,
     pub(crate) name: Name,
 }
 
-impl Place {
+impl KeyRef {
     pub(crate) fn key(self) -> String {
         format!("{{{}}}{:?}", GROUPS[self.group], self.name)
     }
@@ -67,7 +67,7 @@ struct Life {
     expires: Option<(Instant, i64)>,
 }
 
-type State = BTreeMap<Place, Vec<String>>;
+type State = BTreeMap<KeyRef, Vec<String>>;
 
 /// The commands of one step.
 struct Script<'o> {
@@ -90,7 +90,7 @@ pub(crate) struct History {
     steps: u64,
     /// Which step leads to a state, by the digest of all keys that last.
     steps_by_digest: HashMap<u64, u64>,
-    lives: HashMap<Place, Vec<Life>>,
+    lives: HashMap<KeyRef, Vec<Life>>,
 }
 
 fn digest(state: &State) -> u64 {
@@ -115,26 +115,26 @@ impl History {
         self.steps += 1;
         let n = self.steps.to_string();
         let (db, group) = (random.u32(0..DATABASES), random.usize(0..GROUPS.len()));
-        let place = |name| Place { db, group, name };
-        let key = |name| place(name).key();
+        let key_ref = |name| KeyRef { db, group, name };
+        let key = |name| key_ref(name).key();
         let mut script = Script { out, count: 0 };
         script.say(&["SELECT", &db.to_string()]);
         match random.u32(0..20) {
             0..6 => {
                 script.say(&["RPUSH", &key(Name::List), &n]);
-                self.state.entry(place(Name::List)).or_default().push(n);
+                self.state.entry(key_ref(Name::List)).or_default().push(n);
             }
             6..9 => {
                 script.say(&["INCR", &key(Name::Count)]);
-                self.add(place(Name::Count), 1);
+                self.add(key_ref(Name::Count), 1);
             }
             9..12 => {
                 script.say(&["SET", &key(Name::Text), &n]);
-                self.state.insert(place(Name::Text), vec![n]);
+                self.state.insert(key_ref(Name::Text), vec![n]);
             }
-            12..16 => self.change_three(place, &mut script),
-            16 => self.delete_two(place, &mut script),
-            _ => self.change_session(place, random, &mut script),
+            12..16 => self.change_three(key_ref, &mut script),
+            16 => self.delete_two(key_ref, &mut script),
+            _ => self.change_session(key_ref, random, &mut script),
         }
         let count = script.count;
         let before = self.steps_by_digest.insert(digest(&self.state), self.steps);
@@ -143,38 +143,38 @@ impl History {
     }
 
     /// Three keys in one transaction.
-    fn change_three(&mut self, place: impl Fn(Name) -> Place, script: &mut Script<'_>) {
+    fn change_three(&mut self, key_ref: impl Fn(Name) -> KeyRef, script: &mut Script<'_>) {
         let n = self.steps.to_string();
         script.say(&["MULTI"]);
-        script.say(&["RPUSH", &place(Name::FirstOfThree).key(), &n]);
-        script.say(&["INCRBY", &place(Name::SecondOfThree).key(), &n]);
-        script.say(&["SET", &place(Name::ThirdOfThree).key(), &n]);
+        script.say(&["RPUSH", &key_ref(Name::FirstOfThree).key(), &n]);
+        script.say(&["INCRBY", &key_ref(Name::SecondOfThree).key(), &n]);
+        script.say(&["SET", &key_ref(Name::ThirdOfThree).key(), &n]);
         script.say(&["EXEC"]);
-        self.add(place(Name::SecondOfThree), self.steps);
-        self.state.entry(place(Name::FirstOfThree)).or_default().push(n.clone());
-        self.state.insert(place(Name::ThirdOfThree), vec![n]);
+        self.add(key_ref(Name::SecondOfThree), self.steps);
+        self.state.entry(key_ref(Name::FirstOfThree)).or_default().push(n.clone());
+        self.state.insert(key_ref(Name::ThirdOfThree), vec![n]);
     }
 
     /// Two keys are deleted in a transaction that also counts.
-    fn delete_two(&mut self, place: impl Fn(Name) -> Place, script: &mut Script<'_>) {
+    fn delete_two(&mut self, key_ref: impl Fn(Name) -> KeyRef, script: &mut Script<'_>) {
         script.say(&["MULTI"]);
-        script.say(&["DEL", &place(Name::Text).key(), &place(Name::List).key()]);
-        script.say(&["INCR", &place(Name::Count).key()]);
+        script.say(&["DEL", &key_ref(Name::Text).key(), &key_ref(Name::List).key()]);
+        script.say(&["INCR", &key_ref(Name::Count).key()]);
         script.say(&["EXEC"]);
-        self.state.remove(&place(Name::Text));
-        self.state.remove(&place(Name::List));
-        self.add(place(Name::Count), 1);
+        self.state.remove(&key_ref(Name::Text));
+        self.state.remove(&key_ref(Name::List));
+        self.add(key_ref(Name::Count), 1);
     }
 
     /// The key that expires. It is a step of its own in the history of the lasting keys, so that a state says which life the key
     /// has.
     fn change_session(
         &mut self,
-        place: impl Fn(Name) -> Place,
+        key_ref: impl Fn(Name) -> KeyRef,
         random: &mut fastrand::Rng,
         script: &mut Script<'_>,
     ) {
-        let (n, key) = (self.steps.to_string(), place(Name::Session).key());
+        let (n, key) = (self.steps.to_string(), key_ref(Name::Session).key());
         let left = random.i64(30..3000);
         let (value, expires) = match random.u32(0..6) {
             0 => (None, None),
@@ -193,40 +193,43 @@ impl History {
                 script.say(&["PEXPIRE", &key, &ms.to_string()]);
             }
         }
-        script.say(&["INCR", &place(Name::Count).key()]);
+        script.say(&["INCR", &key_ref(Name::Count).key()]);
         script.say(&["EXEC"]);
-        self.add(place(Name::Count), 1);
+        self.add(key_ref(Name::Count), 1);
         let life = Life { step: self.steps, value, expires };
-        self.lives.entry(place(Name::Session)).or_default().push(life);
+        self.lives.entry(key_ref(Name::Session)).or_default().push(life);
     }
 
-    fn add(&mut self, place: Place, n: u64) {
-        let old = self.state.get(&place).map_or(0, |v| v[0].parse::<u64>().unwrap());
-        self.state.insert(place, vec![(old + n).to_string()]);
+    fn add(&mut self, key_ref: KeyRef, n: u64) {
+        let old = self.state.get(&key_ref).map_or(0, |v| v[0].parse::<u64>().unwrap());
+        self.state.insert(key_ref, vec![(old + n).to_string()]);
     }
 
     /// The step whose state this is.
     ///
     /// # Errors
     /// How it differs from the state that comes nearest, when it is none.
-    pub(crate) fn step_of(&self, shown: &BTreeMap<Place, Vec<String>>) -> Result<u64, String> {
+    pub(crate) fn step_of(&self, shown: &BTreeMap<KeyRef, Vec<String>>) -> Result<u64, String> {
         self.steps_by_digest.get(&digest(shown)).copied().ok_or_else(|| {
-            let differs = |place: &&Place| shown.get(place) != self.state.get(place);
-            let places: Vec<&Place> = self.state.keys().chain(shown.keys()).filter(differs).collect();
-            format!("a state that the source never had; beside its last one, other values at {places:?}")
+            let differs = |key_ref: &&KeyRef| shown.get(key_ref) != self.state.get(key_ref);
+            let key_refs: Vec<&KeyRef> = self.state.keys().chain(shown.keys()).filter(differs).collect();
+            format!(
+                "a state that the source never had; compared with its last one, other values at {key_refs:?}"
+            )
         })
     }
 
     /// Checks what was shown, between two moments, of a key that expires, in the state behind `step`.
     pub(crate) fn check_session(
         &self,
-        place: Place,
+        key_ref: KeyRef,
         step: u64,
         shown: Option<&Session>,
         until: Instant,
     ) -> Result<(), String> {
-        let life = self.lives.get(&place).and_then(|lives| lives.iter().rev().find(|l| l.step <= step));
-        let wrong = |what: &str| Err(format!("{what}: {place:?} is {shown:?} behind step {step}, {life:?}"));
+        let life = self.lives.get(&key_ref).and_then(|lives| lives.iter().rev().find(|l| l.step <= step));
+        let wrong =
+            |what: &str| Err(format!("{what}: {key_ref:?} is {shown:?} behind step {step}, {life:?}"));
         let (value, expires) = match life {
             None => (None, None),
             Some(life) => (life.value.as_ref(), life.expires),

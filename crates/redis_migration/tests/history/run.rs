@@ -78,7 +78,7 @@ struct Run {
     target: Pair,
     to_source: Link,
     to_target: Link,
-    movers: Vec<Running>,
+    migrations: Vec<Running>,
     random: fastrand::Rng,
     summary: Report,
 }
@@ -120,18 +120,18 @@ impl Run {
     fn start_mover(&mut self) {
         let one = migration(self.to_source.port, self.to_target.port, Until::Stopped, &self.shared);
         let stop = one.stop.clone();
-        self.movers.push(Running { stop, task: tokio::spawn(async move { one.run().await }) });
+        self.migrations.push(Running { stop, task: tokio::spawn(async move { one.run().await }) });
     }
 
     /// Takes away what has ended; a migration ends by itself only when another has taken over.
     async fn look_at_movers(&mut self) -> Result<(), String> {
         let mut i = 0;
-        while i < self.movers.len() {
-            if !self.movers[i].task.is_finished() {
+        while i < self.migrations.len() {
+            if !self.migrations[i].task.is_finished() {
                 i += 1;
                 continue;
             }
-            let ended = self.movers.remove(i).task.await;
+            let ended = self.migrations.remove(i).task.await;
             match ended {
                 Ok(Err(failure)) if failure.kind == Kind::Conflict && failure.op == "fence" => {}
                 // What a migration does not reach at its beginning, it does not wait for; whoever began it tries again.
@@ -139,11 +139,11 @@ impl Run {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                     self.start_mover();
                 }
-                other => return Err(format!("a mover ended: {other:?}")),
+                other => return Err(format!("a migration ended: {other:?}")),
             }
         }
-        if self.movers.is_empty() {
-            return Err("all movers have ended".into());
+        if self.migrations.is_empty() {
+            return Err("all migrations have ended".into());
         }
         Ok(())
     }
@@ -175,7 +175,7 @@ impl Run {
     }
 
     async fn kill_movers(&mut self) {
-        for running in self.movers.drain(..) {
+        for running in self.migrations.drain(..) {
             running.task.abort();
             let _ = running.task.await;
         }
@@ -183,7 +183,7 @@ impl Run {
     }
 
     async fn stop_movers(&mut self) -> Result<(), String> {
-        for running in self.movers.drain(..) {
+        for running in self.migrations.drain(..) {
             running.stop.cancel();
             match running.task.await {
                 Ok(Ok(_)) => {}
@@ -191,7 +191,7 @@ impl Run {
                 Ok(Err(failure)) if failure.op == "fence" => {}
                 // It had ended at its beginning, as in `look_at_movers`.
                 Ok(Err(failure)) if failure.kind == Kind::Connect => {}
-                other => return Err(format!("a mover that was stopped: {other:?}")),
+                other => return Err(format!("a migration that was stopped: {other:?}")),
             }
         }
         self.start_mover();
@@ -225,7 +225,7 @@ impl Run {
         self.target.master().run("CONFIG SET timeout 0");
     }
 
-    /// Waits until the checkpoint is in the stream of the present master: a server remembers only one replication ID beside its
+    /// Waits until the checkpoint is in the stream of the present master: a server remembers only one replication ID in addition to its
     /// own, so that a checkpoint of the one before that would need a new snapshot.
     async fn until_followed(&mut self) -> Result<(), String> {
         let (began, replid) = (Instant::now(), self.source.replid());
@@ -274,7 +274,7 @@ impl Run {
         }
         self.until_compared(5).await?;
         self.shared.written.store(true, Ordering::SeqCst);
-        for running in self.movers.drain(..) {
+        for running in self.migrations.drain(..) {
             running.stop.cancel();
             let _ = running.task.await;
         }
@@ -286,9 +286,9 @@ impl Run {
         self.to_target.cancel_cut();
         let last = migration(self.to_source.port, self.to_target.port, Until::CaughtUp, &self.shared);
         let done = tokio::time::timeout(Duration::from_secs(60), last.run()).await;
-        let done = done.map_err(|_| "the last mover does not come to its end")?;
+        let done = done.map_err(|_| "the last migration does not come to its end")?;
         if !done.as_ref().is_ok_and(|summary| summary.done) {
-            return Err(format!("the last mover: {done:?}"));
+            return Err(format!("the last migration: {done:?}"));
         }
         let steps = self.shared.history.lock().unwrap().steps();
         let step = ends::last_step(&self.shared)?;
@@ -343,7 +343,7 @@ pub(crate) async fn run(seed: u64, planted: Option<Planted>) -> (Report, Result<
         target,
         to_source,
         to_target,
-        movers: vec![],
+        migrations: vec![],
         random: fastrand::Rng::with_seed(seed),
         summary: Report::default(),
     };
@@ -362,7 +362,7 @@ pub(crate) async fn run(seed: u64, planted: Option<Planted>) -> (Report, Result<
     if let Some(wrong) = shared.wrong.lock().unwrap().take() {
         done = Err(wrong);
     }
-    for running in one.movers.drain(..) {
+    for running in one.migrations.drain(..) {
         running.task.abort();
     }
     let mut report = one.summary;

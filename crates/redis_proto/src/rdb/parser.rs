@@ -10,14 +10,14 @@ use crate::error::{ProtocolError, Result};
 use crate::rdb::cursor::{Cursor, Length, Read, Stop};
 use crate::rdb::decode::{Decoder, Element, Next};
 use crate::rdb::shape::{Family, Kind, Type, Walk};
-use prefix::{behind, beside, magic, prefix};
+use prefix::{behind, magic, prefix, skip_string};
 
 /// The newest versions that can be read.
 /// Of newer versions everything is read whose type is known. Valkey begins at 80, and what lies between is Redis'.
 const NEWEST: [(Family, u16); 2] = [(Family::Redis, 79), (Family::Valkey, 999)];
 /// A buffer that has grown for a large value is given back when it is empty and larger than this.
 const KEEP: usize = 1 << 20;
-/// Keys, names and values of what stands beside keys are at most this long.
+/// Longest key, and longest name or value of auxiliary data, bytes.
 const SMALL_MAX: u64 = 512 << 20;
 
 /// What stands before a value.
@@ -52,7 +52,7 @@ pub enum Item<'b> {
     Slot(u64, u64, u64),
     /// The source of a library of functions.
     Function(Cow<'b, [u8]>),
-    /// What a module keeps beside keys: its id, and whether it stands before or after the keys.
+    /// Auxiliary data of a module: its id, and whether it is before or after the keys.
     ModuleAux(u64, u64),
     /// A key with its whole value, as it is written.
     Value(KeyHeader<'b>, &'b [u8]),
@@ -405,9 +405,10 @@ impl Parser {
         self.find()
     }
 
-    /// Strings beside keys are not waited for without a bound.
+    /// Auxiliary strings are not buffered without a limit.
     fn bounded(&self, cursor: &Cursor<'_>) -> Read<()> {
-        beside(&mut cursor.clone()).or_else(|stop| if let Stop::Short = stop { Ok(()) } else { Err(stop) })
+        skip_string(&mut cursor.clone())
+            .or_else(|stop| if let Stop::Short = stop { Ok(()) } else { Err(stop) })
     }
 
     fn head_at(&self, from: usize, base: u64) -> Result<KeyHeader<'_>> {
@@ -469,7 +470,7 @@ impl Parser {
         })
     }
 }
-/// What a module keeps beside keys; none when more bytes are needed.
+/// Auxiliary data of a module; none when more bytes are needed.
 fn module_aux(cursor: &mut Cursor<'_>) -> Read<Option<Small>> {
     let id = cursor.number()?;
     // The moment is written as an unsigned number of modules: opcode 2.

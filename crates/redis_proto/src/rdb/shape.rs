@@ -155,7 +155,7 @@ impl Type {
     }
 }
 
-/// True for a collection that holds nothing: old servers wrote such, and servers pass over them when they load a file.
+/// True for a collection that holds nothing: old servers wrote such, and servers skip them when they load a file.
 /// Nothing is expanded for it.
 pub fn is_empty(kind: Type, raw: &[u8]) -> bool {
     holds_nothing(kind, &mut Cursor::new(raw)).unwrap_or(false)
@@ -243,7 +243,7 @@ impl Walk {
         Some(Self { left: vec![(kind.shape()?, 0, 1)], at: 0 })
     }
 
-    /// A walk through what a module wrote beside the keys.
+    /// A walk through auxiliary data of a module.
     pub(crate) fn module() -> Self {
         Self { left: vec![(&[Module], 0, 1)], at: 0 }
     }
@@ -297,7 +297,7 @@ impl Walk {
 enum Ahead {
     /// Nothing more.
     Nothing,
-    /// So many bytes to pass over.
+    /// Bytes to skip.
     Bytes(u64),
     /// Steps to repeat.
     Repeat(&'static [Op], u64),

@@ -8,7 +8,7 @@ const DEPTH_MAX: usize = 32;
 /// Elements of one reply, all levels together.
 const ELEMENTS_MAX: u64 = 64 << 20;
 
-/// A reply of a server. Attributes of RESP3 are passed over; doubles, booleans and the like are texts.
+/// A reply of a server. Attributes of RESP3 are skipped; doubles, booleans and the like are texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// `+OK`
@@ -107,7 +107,7 @@ impl Replies {
         self.buf
     }
 
-    /// The next reply; none when more bytes are needed. Empty lines before it are passed over: a server that makes a
+    /// The next reply; none when more bytes are needed. Empty lines before it are skipped: a server that makes a
     /// replica wait sends them as signs of life.
     ///
     /// # Errors

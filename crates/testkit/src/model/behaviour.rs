@@ -43,7 +43,7 @@ pub enum EtagKind {
     None,
 }
 
-/// What a store keeps of each object beside its bytes.
+/// Attributes of an object that a store keeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeptChecksums {
     /// The CRC-64/NVME.
@@ -104,9 +104,9 @@ pub struct Behaviour {
     pub hidden: Vec<Key>,
     /// These are found, and never listed: a listing lags behind.
     pub unlisted: Vec<Key>,
-    /// These are written anew when they are first read.
+    /// These are written again when they are first read.
     pub changing: Vec<Key>,
-    /// How far its clock is ahead of ours, milliseconds: what is written is dated by it.
+    /// How far its clock is ahead of that of this process, milliseconds: what is written is dated by it.
     pub skew_ms: i64,
     /// From this request on the container is gone.
     pub ends_at: Option<u64>,

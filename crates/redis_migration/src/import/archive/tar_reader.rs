@@ -34,7 +34,7 @@ impl<R: Read> TarReader<R> {
         Self { from, remaining: 0, padding: 0 }
     }
 
-    /// The next entry; what was not read of the one before is passed over.
+    /// The next entry; unread bytes of the previous one are skipped.
     pub(super) fn next_entry(&mut self) -> Result<Option<Entry>> {
         let (mut name, mut size) = (None, None);
         loop {

@@ -102,13 +102,13 @@ pub(crate) struct Applier {
     pub(crate) translator: Option<CommandTranslator>,
     /// Commands that were passed on.
     pub(crate) commands: u64,
-    /// Commands that are not data and were left out, by name.
+    /// Commands that are not data and were skipped, by name.
     pub(crate) filtered: BTreeMap<String, u64>,
     /// What the target does not support, and how often that was met.
     pub(crate) unsupported: BTreeMap<String, u64>,
     /// Something to know.
     pub(crate) notes: Vec<String>,
-    /// Names of commands that are left out, in upper case.
+    /// Names of commands that are skipped, in upper case.
     skipped_commands: Arc<BTreeSet<String>>,
 }
 
@@ -339,7 +339,7 @@ impl Applier {
         Error::new(Kind::Unsupported, "apply", m).at(Side::Source)
     }
 
-    /// Keeps a script's text, here and beside the checkpoint.
+    /// Keeps a script's text, in memory and next to the checkpoint.
     fn remember_script(&mut self, text: &[u8], out: &mut dyn Encoder) -> Result<()> {
         match self.scripts.insert(text) {
             Some(digest) => self.store_scripts(Some(&digest), out),

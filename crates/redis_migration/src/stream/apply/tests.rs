@@ -157,7 +157,7 @@ fn databases_are_mapped_and_indivisible_commands_are_rejected() {
     feed(&mut applier, &["SELECT 1", "SET a 1", "MOVE a 1", "COPY a b DB 1", "SWAPDB 0 1"], &mut out)
         .unwrap();
     let want = ["SELECT 5", "SET a 1", "MOVE a 5", "COPY a b DB 5", "SWAPDB 0 5"];
-    // What is ours stays where it was.
+    // Reserved keys stay in their database.
     let back = ["MOVE D 0", "MOVE S 0", "MOVE O 0", "MOVE whimbrel:redis:claims 0", "DEL M"];
     assert_eq!(lines(&out)[1..], [&want[..], &back].concat());
     assert!(feed(&mut applier, &["FLUSHALL"], &mut out).is_err());

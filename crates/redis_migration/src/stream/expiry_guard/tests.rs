@@ -28,7 +28,7 @@ fn look(expiry_guard: &mut ExpiryGuard, line: &str) -> String {
         Verdict::Suspect(list) => {
             let mut out = Vec::new();
             encode_suspects(b"L", &list.key_refs, list.always_refetch, &mut out);
-            format!("doubted {}", text(&out, 2))
+            format!("suspect {}", text(&out, 2))
         }
     }
 }
@@ -48,7 +48,7 @@ fn every_change_is_guarded_while_the_target_is_behind() {
         ("PEXPIREAT k 7", "before k 5 600000 0 1 3:k"),
         ("HSET k a b", "before k 5 600000 0 1 3:k"),
         ("SET k 2 KEEPTTL", ""),
-        ("SETEX k 5 v", "doubted 1 3:k"),
+        ("SETEX k 5 v", "suspect 1 3:k"),
         ("INCR k", "before k 5 600000 0 1 3:k"),
         ("PERSIST k", "before k 5 600000 1 1 3:k"),
         ("SUNIONSTORE d a", "before d a 5 600000 1 2 3:d 3:a"),
@@ -129,7 +129,7 @@ fn without_scripts_changed_keys_become_suspect() {
     assert_eq!(suspects, [(key_ref("a"), true), (key_ref("b"), true), (key_ref("k"), false)]);
     let mut expiry_guard = ExpiryGuard::default();
     expiry_guard.start(true, false);
-    for (line, want) in [("INCR k", "doubted NX 0 3:k"), ("INCR k", ""), ("COPY a b", "doubted 1 3:a 1 3:b")]
+    for (line, want) in [("INCR k", "suspect NX 0 3:k"), ("INCR k", ""), ("COPY a b", "suspect 1 3:a 1 3:b")]
     {
         assert_eq!(look(&mut expiry_guard, line), want, "{line}");
     }

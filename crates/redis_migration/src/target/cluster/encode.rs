@@ -15,7 +15,7 @@ type KeptKey<'a> = (&'a [u8], &'a [u8]);
 
 impl ClusterWriter {
     /// The operations that follow are of a command between two offsets of the stream, or of no stream. Parts whose slot has
-    /// them already are passed over.
+    /// them already are skipped.
     pub(crate) fn begin_command(&mut self, span: Option<(u64, u64)>) {
         self.span = span;
     }

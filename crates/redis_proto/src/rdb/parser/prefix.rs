@@ -28,8 +28,8 @@ pub(super) fn prefix<'b>(cursor: &mut Cursor<'b>, family: Family) -> Read<Prefix
             0xf8 => idle = Some(cursor.number()?),
             // Servers read on past these with what they know of the key; KeyDB writes names and values there.
             0xfa => {
-                beside(cursor)?;
-                beside(cursor)?;
+                skip_string(cursor)?;
+                skip_string(cursor)?;
             }
             0xfb => {
                 cursor.number()?;
@@ -58,8 +58,8 @@ pub(super) fn prefix<'b>(cursor: &mut Cursor<'b>, family: Family) -> Read<Prefix
     }
 }
 
-/// Passes over a string that stands beside a key.
-pub(super) fn beside(cursor: &mut Cursor<'_>) -> Read<()> {
+/// Skips a string that is not a key or its value.
+pub(super) fn skip_string(cursor: &mut Cursor<'_>) -> Read<()> {
     if let Length::Plain(n) = cursor.clone().length()?
         && n > SMALL_MAX
     {
