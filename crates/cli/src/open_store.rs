@@ -1,4 +1,4 @@
-//! Places as written on the command line (contract §1.1), and how they are opened.
+//! URLs of the command line (contract §1.1), and how their stores are opened.
 
 mod url;
 
@@ -11,7 +11,7 @@ use control::secrets::StoreCredentials;
 use flow_control::clock::SharedClock;
 use model::error::{Error, Kind, Result, Side};
 use model::key::Key;
-use model::spec::Location as SpecPlace;
+use model::spec::Location;
 use runtime::{OpenedStore, StoreResolver};
 use seal::Secret;
 use storage::SharedStore;
@@ -34,7 +34,7 @@ use crate::args::Ends;
 pub(crate) use url::CliUrl;
 
 fn usage(message: String) -> Error {
-    Error::new(Kind::Invalid, "place", message)
+    Error::new(Kind::Invalid, "url", message)
 }
 
 fn env(names: &[String]) -> Option<String> {
@@ -124,10 +124,10 @@ pub(crate) struct EndPair {
 }
 
 impl EndPair {
-    /// Reads both places; a configuration is needed only for `STORE:…`.
+    /// Reads both URLs; a configuration is needed only for `STORE:…`.
     ///
     /// # Errors
-    /// [`Kind::Invalid`] for a place or configuration that cannot be read.
+    /// [`Kind::Invalid`] for a URL or configuration that cannot be read.
     pub(crate) fn new(source: &str, target: &str, ends: &Ends, clock: SharedClock) -> Result<Self> {
         let source = CliUrl::parse(source, ends, Side::Source)?;
         let target = CliUrl::parse(target, ends, Side::Target)?;
@@ -155,7 +155,7 @@ impl EndPair {
         if side == Side::Source { &self.source } else { &self.target }
     }
 
-    /// Refuses a copy of a place into itself, which would feed on its own output.
+    /// Rejects a copy of a location into itself, which would copy its own output.
     ///
     /// # Errors
     /// [`Kind::Invalid`] when one end holds the other.
@@ -208,7 +208,7 @@ impl EndPair {
     /// Opens one end.
     ///
     /// # Errors
-    /// What the probe meets.
+    /// An error of the probe.
     pub(crate) async fn open(&self, side: Side) -> Result<OpenedStore> {
         self.open_end(side, side == Side::Target).await
     }
@@ -216,13 +216,13 @@ impl EndPair {
     /// Opens one end without making its directory, for commands that only look.
     ///
     /// # Errors
-    /// What the probe meets.
+    /// An error of the probe.
     pub(crate) async fn probe(&self, side: Side) -> Result<OpenedStore> {
         self.open_end(side, false).await
     }
 
     async fn open_end(&self, side: Side, make: bool) -> Result<OpenedStore> {
-        let opened = self.open_place(side, make).await.map_err(|f| f.at(side))?;
+        let opened = self.open_url(side, make).await.map_err(|f| f.at(side))?;
         let prefix = self.url(side).prefix();
         let store = match (side, self.url(side).file()) {
             (Side::Source, Some(name)) => {
@@ -243,7 +243,7 @@ impl EndPair {
         Ok(OpenedStore { store, ..opened })
     }
 
-    /// What a place names: the folder of that name, or the object where there is no such folder.
+    /// What a URL names: the folder of that name, or the object if there is no such folder.
     async fn source_below(&self, bucket: SharedStore, prefix: &str) -> Result<SharedStore> {
         let folder = PrefixedStore::wrap(bucket.clone(), prefix);
         if prefix.is_empty() || prefix.ends_with('/') {
@@ -277,7 +277,7 @@ impl EndPair {
     /// Fails when the source's prefix names nothing, which is more often a typing error than meant.
     ///
     /// # Errors
-    /// [`Kind::NotFound`], or what the listing meets.
+    /// [`Kind::NotFound`], or an error of the listing.
     pub(crate) async fn check_selects(&self) -> Result<()> {
         let prefix = self.source.prefix();
         if prefix.is_empty() || self.names_one() || self.only.get().is_some() {
@@ -316,7 +316,7 @@ impl EndPair {
         Ok(())
     }
 
-    async fn open_place(&self, side: Side, make: bool) -> Result<OpenedStore> {
+    async fn open_url(&self, side: Side, make: bool) -> Result<OpenedStore> {
         // Keys may be allowed below the prefix only, and with the `/` that a folder's keys have.
         let below = match self.url(side).prefix() {
             prefix if prefix.is_empty() || prefix.ends_with('/') => prefix.to_owned(),
@@ -348,10 +348,12 @@ impl EndPair {
             CliUrl::Google { endpoint, bucket, .. } => self.open_google(side, endpoint, bucket, &below).await,
             CliUrl::Urls(url) => self.open_urls(url).await,
             CliUrl::Store { region, bucket, .. } => {
-                let place =
-                    SpecPlace { region: region.clone(), bucket: bucket.clone(), ..SpecPlace::default() };
+                let location =
+                    Location { region: region.clone(), bucket: bucket.clone(), ..Location::default() };
                 match &self.catalogue {
-                    Some(catalogue) => catalogue.open_below(&place, &below, &keys(side), side, false).await,
+                    Some(catalogue) => {
+                        catalogue.open_below(&location, &below, &keys(side), side, false).await
+                    }
                     None => Err(usage(format!(
                         "`{region}:` requires a configuration with a [[store]]; hint: use \
                          --config"

@@ -130,7 +130,7 @@ fn obj_22_unreadable_directory_fails_alone_with_its_reason() {
     );
     assert!(stderr.contains("failed no/:") && stderr.contains("Permission denied"), "{stderr}");
     assert_eq!(summary["failures"][0]["key"], "no/");
-    // Nor can anything be written into a target that is not ours: one error for the whole run, not one per file.
+    // Nor can anything be written into a target of another user: one error for the whole run, not one per file.
     std::fs::create_dir(dir.path().join("theirs")).unwrap();
     let mut command = std::process::Command::new("setpriv");
     command.args(["--reuid=65534", "--clear-groups"]).arg(whimbrel().get_program()).arg("copy").arg(&from);
@@ -166,7 +166,7 @@ fn list_file_selects_objects_and_optional_deletions() {
     let dir = tempfile::tempdir().unwrap();
     let (from, to, list) = (dir.path().join("from"), dir.path().join("to"), dir.path().join("keys"));
     std::fs::create_dir_all(from.join("sub")).unwrap();
-    for name in ["a b", "sub/c", "left out"] {
+    for name in ["a b", "sub/c", "excluded file"] {
         std::fs::write(from.join(name), name).unwrap();
     }
     std::fs::write(&list, "sub%2Fc\na%20b\nmissing\n").unwrap();
@@ -176,7 +176,7 @@ fn list_file_selects_objects_and_optional_deletions() {
         (1, &2.into(), &1.into()),
         "{stderr}"
     );
-    assert!(to.join("a b").exists() && to.join("sub/c").exists() && !to.join("left out").exists());
+    assert!(to.join("a b").exists() && to.join("sub/c").exists() && !to.join("excluded file").exists());
 
     std::fs::write(to.join("superfluous"), "old").unwrap();
     let (code, summary, _) = copy_dirs(&from, &to, &["--delete"]);
@@ -199,7 +199,7 @@ fn list_file_selects_objects_and_optional_deletions() {
         (0, &1.into(), false),
         "{stderr}"
     );
-    assert!(to.join("left out").exists());
+    assert!(to.join("excluded file").exists());
 }
 
 /// Everything odd at once: layouts, sizes, keys, metadata, tags; twice, with and without faults.
@@ -221,7 +221,7 @@ fn obj_19_unusual_objects_are_copied_exactly_through_faults() {
         let state = tempfile::tempdir().unwrap();
         let at = server.endpoint();
         let mut command = copy((&at, "from"), (&at, "to"), state.path());
-        // Another identity at the target, so that bytes really travel.
+        // Another identity at the target, so that bytes are really transferred.
         let output = command.env("WHIMBREL_TARGET_ACCESS_KEY", "OTHER").output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
         let summary = json(&output);

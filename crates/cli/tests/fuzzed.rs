@@ -28,7 +28,7 @@ struct Route {
     body: Value,
 }
 
-/// All operations of the API's description, and the paths beside it.
+/// All operations of the API's description, and other paths.
 fn routes() -> Vec<Route> {
     let described = api::openapi::document();
     let mut routes = Vec::new();

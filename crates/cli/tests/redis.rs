@@ -63,7 +63,7 @@ fn redis_copy_maps_keys_and_databases() {
     let refused = copy(&["--fail-on-existing"]);
     assert_eq!(refused.status.code(), Some(3), "{}", said(&refused));
     assert!(said(&refused).contains("user:1"), "{}", said(&refused));
-    // What was under way beside that key has arrived.
+    // What was in flight with that key has arrived.
     target.run("DEL tmp:1");
     let kept = copy(&["--skip-existing", "--exclude-key", "tmp:*", "--db-map", "5=9"]);
     assert_eq!(kept.status.code(), Some(0), "{}", said(&kept));
@@ -73,7 +73,7 @@ fn redis_copy_maps_keys_and_databases() {
     let mut nine = target.connect();
     nine.run("SELECT 9");
     assert_eq!(nine.run("GET user:2").text(), Some(b"new".as_slice()));
-    assert_eq!(target.run("KEYS whimbrel:*").array().map(<[_]>::len), Some(0), "nothing of ours stays");
+    assert_eq!(target.run("KEYS whimbrel:*").array().map(<[_]>::len), Some(0), "no reserved key stays");
     let other = redis(&["copy", &format!("{from}/5"), &format!("{to}/3"), "--full-only", "--replace"]);
     assert_eq!(other.status.code(), Some(0), "{}", said(&other));
     let mut three = target.connect();
@@ -119,8 +119,8 @@ fn redis_copy_reports_usage_errors_before_it_connects() {
 /// Connections of movers, by their numbers.
 fn writers(target: &Redis) -> Vec<String> {
     let list = String::from_utf8_lossy(target.run("CLIENT LIST").text().unwrap()).into_owned();
-    let ours = list.lines().filter(|l| l.contains("name=whimbrel:redis:writer:"));
-    ours.map(|l| l.split(' ').next().unwrap_or_default().to_owned()).collect()
+    let writers = list.lines().filter(|l| l.contains("name=whimbrel:redis:writer:"));
+    writers.map(|l| l.split(' ').next().unwrap_or_default().to_owned()).collect()
 }
 
 /// Starts a mover, and waits until it has its connection to the target.

@@ -63,7 +63,7 @@ pub(crate) fn copy_through_kills(load: &Load) {
     let mut killed = 0;
     let summary = loop {
         let mut command = copy((&at, "from"), (&at, "to"), state.path());
-        // Another identity, so that bytes travel; few I/O threads, so that there is time to kill.
+        // Another identity, so that bytes are transferred; few I/O threads, so that there is time to kill.
         command.env("WHIMBREL_TARGET_ACCESS_KEY", "OTHER").args(["--concurrency", "16"]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();

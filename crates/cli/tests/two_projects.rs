@@ -1,4 +1,4 @@
-//! Two projects beside each other: what one of them has does not exist for the other (F5 in cases/security.md).
+//! Two projects: what one of them has does not exist for the other (F5 in cases/security.md).
 //!
 //! The operations come from the generated description of the API, so an operation that this file does not know fails the
 //! test: whoever adds a route says here which ids it takes.

@@ -59,7 +59,7 @@ struct PaymentQueue {
 pub struct Ticket(f64);
 
 /// Nobody sleeps longer before looking again, so that a changed limit is felt at once.
-const STEP: Duration = Duration::from_millis(200);
+const WAIT_STEP: Duration = Duration::from_millis(200);
 /// What the rate may release ahead of the bytes taken, seconds of it.
 const BURST_SECONDS: f64 = 0.05;
 
@@ -121,7 +121,7 @@ impl Bandwidth {
         if rate == 0 || missing <= 0.0 {
             return None;
         }
-        Some(Duration::from_secs_f64(missing / rate as f64).clamp(Duration::from_millis(1), STEP))
+        Some(Duration::from_secs_f64(missing / rate as f64).clamp(Duration::from_millis(1), WAIT_STEP))
     }
 
     /// Takes `bytes` and waits until they may move; without a limit it does not wait at all.
@@ -196,7 +196,7 @@ mod tests {
         let b = Bandwidth::new(1000);
         let began = b.queue().at;
         let ticket = b.reserve(1_000_000).expect("a ticket");
-        assert!(b.due_at(ticket, began + Duration::from_secs(1)).expect("a wait") <= STEP);
+        assert!(b.due_at(ticket, began + Duration::from_secs(1)).expect("a wait") <= WAIT_STEP);
         b.rate.store(1_000_000, Ordering::Relaxed);
         assert!(b.due_at(ticket, began + Duration::from_secs(3)).is_none());
         let ticket = b.reserve(1 << 40).expect("a ticket");

@@ -1,4 +1,4 @@
-//! Places or bytes that many callers share: so many together, and so many for one of them. Nobody waits here: who
+//! Permits or bytes that many callers share: so many together, and so many for one of them. Nobody waits here: who
 //! finds none is told so.
 //!
 //! Why not `governor` or `tower-http`: a rate limiter counts events per second; this counts what is held at one moment, by

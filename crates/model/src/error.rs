@@ -68,7 +68,7 @@ pub enum Kind {
     Archived,
     /// The endpoint cannot do this.
     Unsupported,
-    /// The request was wrong; ours or the user's.
+    /// The request was wrong: that of this program or of the user.
     Invalid,
     /// The state does not allow it now.
     Conflict,

@@ -32,7 +32,7 @@ pub enum Phase {
     Failed = 5,
     /// Every member succeeded. Set by the runtime.
     Complete = 6,
-    /// Asked to pause; members are coming to rest. Set by stop.
+    /// A pause is requested; members are stopping. Set by stop.
     Pausing = 7,
     /// Asked to go away. Set by delete; the row goes with its members.
     Deleting = 8,

@@ -85,20 +85,20 @@ pub enum Libraries {
     Stop,
     /// Libraries of the target that have the same functions are deleted.
     Replace,
-    /// The library is left out and counted.
+    /// The library is skipped and counted.
     Skip,
 }
 
-/// Commands that cannot be left out: they divide a stream into transactions and databases.
+/// Commands that cannot be skipped: they divide a stream into transactions and databases.
 pub const KEPT_COMMANDS: [&str; 5] = ["SELECT", "MULTI", "EXEC", "PING", "REPLCONF"];
 
 /// What goes beyond the compatible API.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Own {
-    /// Names of commands that are left out, in upper case.
+    /// Names of commands that are skipped, in upper case.
     pub skip_commands: Vec<String>,
-    /// Commands of a backup that reach beyond single keys are left out where they cannot be applied.
+    /// Commands of a backup that affect more than single keys are skipped if they cannot be applied.
     pub leave_out_commands: bool,
     /// Libraries that the target refuses.
     pub functions: Libraries,
@@ -157,9 +157,9 @@ pub enum Phase {
     Loading,
     /// Changes are being followed.
     Following,
-    /// Asked to stop; it is coming to rest.
+    /// A stop is requested; it is stopping.
     Stopping,
-    /// It rests, and can go on.
+    /// It is stopped, and can be resumed.
     Stopped,
     /// Done.
     Succeeded,
@@ -195,7 +195,7 @@ pub enum CutoverState {
     /// Under way and decided: whatever is interrupted here is finished.
     #[serde(rename = "decided")]
     Committed,
-    /// Clients are led to the target.
+    /// Clients are redirected to the target.
     #[serde(rename = "exchanged")]
     Done,
     /// It was undone; everything is as before.
@@ -204,7 +204,7 @@ pub enum CutoverState {
     /// The way back is under way.
     #[serde(rename = "returning")]
     RollingBack,
-    /// Clients are led to the source again.
+    /// Clients are redirected to the source again.
     #[serde(rename = "returned")]
     RolledBack,
     /// The way back failed: clients are still with the target.
@@ -218,7 +218,7 @@ impl CutoverState {
         matches!(self, CutoverState::Done | CutoverState::RollbackFailed)
     }
 
-    /// Clients are being led elsewhere at this moment.
+    /// Clients are being redirected.
     pub fn is_in_progress(self) -> bool {
         matches!(self, CutoverState::InProgress | CutoverState::Committed | CutoverState::RollingBack)
     }
@@ -246,9 +246,9 @@ pub enum MigrationEvent {
     Stop,
     /// The user changes what may change while it runs.
     Update,
-    /// The user leads clients to the target.
+    /// The user requests a cut-over.
     Cutover,
-    /// The user leads clients back.
+    /// The user requests a rollback.
     Rollback,
     /// The user deletes it.
     Delete,
@@ -258,7 +258,7 @@ pub enum MigrationEvent {
     Resync,
     /// It is done.
     Finished,
-    /// It came to rest.
+    /// It stopped.
     Drained,
     /// It cannot go on.
     Failed,
@@ -277,7 +277,7 @@ pub enum MigrationEvent {
 /// Why something is not allowed now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MigrationIllegal {
-    /// Backup imports are created anew, not configured, restarted or switched.
+    /// Backup imports cannot be configured, restarted or cut over; a new one is created instead.
     Import,
     /// It works already.
     AlreadyRunning,
@@ -293,7 +293,7 @@ pub enum MigrationIllegal {
     CutoverInProgress,
     /// Clients work with the target: to begin again would overwrite what they wrote.
     CutOver,
-    /// It is coming to rest.
+    /// It is stopping.
     Stopping,
     /// It is somewhere else by now.
     UnexpectedEvent,

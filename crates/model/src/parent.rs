@@ -1,6 +1,6 @@
 //! What a task belongs to.
 
-/// The owner of a task, beside its project (OMS §2.3, `group_type`).
+/// The owner of a task, in addition to its project (OMS §2.3, `group_type`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Parent {
     /// It stands alone.

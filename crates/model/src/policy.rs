@@ -34,7 +34,7 @@ pub enum Check {
     None,
 }
 
-/// Which metadata travels with an object (OMS §4.8).
+/// Which metadata is copied with an object (OMS §4.8).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MetadataRule {

@@ -7,7 +7,7 @@ use std::fmt::{self, Write as _};
 #[derive(Clone, Copy, Debug)]
 pub struct Printable<'a>(pub &'a str);
 
-/// Characters that no output of ours contains: C0, DEL and C1, the line and paragraph separators, and characters that change
+/// Characters that no output contains: C0, DEL and C1, the line and paragraph separators, and characters that change
 /// the direction of text (Unicode UAX #9).
 fn is_control(c: char) -> bool {
     let bidi =

@@ -21,7 +21,7 @@ pub struct Location {
     pub app_id: String,
 }
 
-/// Which public face a task came through; decides limits and defaults, never behaviour.
+/// The version of the API through which a task was created; decides limits and defaults, never behaviour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ApiVersion {
@@ -81,9 +81,9 @@ pub enum ReportForm {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Extensions {
-    /// Every version of each key travels, oldest first, deletions included.
+    /// Every version of each key is copied, oldest first, deletions included.
     pub versions: bool,
-    /// Access rules of objects travel, where both sides have them.
+    /// Access rules of objects are copied if both stores support them.
     pub acl: bool,
     /// What the source does not have is removed from the target, below the selection.
     pub delete: bool,
@@ -91,9 +91,9 @@ pub struct Extensions {
     pub delete_most: bool,
     /// Nothing is written: only what would be is found out.
     pub dry_run: bool,
-    /// Per-object reports beside the record lists at the target.
+    /// Per-object reports at the target, in addition to the record lists.
     pub reports: Vec<ReportForm>,
-    /// Of a sync task: looks through the whole bucket each so many minutes; 0: never.
+    /// Of a sync task: interval of full scans of the bucket, minutes; 0: never.
     #[serde(rename = "sweep_minutes")]
     pub full_scan_interval_minutes: u32,
 }
@@ -101,7 +101,7 @@ pub struct Extensions {
 /// A task as accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskSpec {
-    /// The face it came through.
+    /// The version of the API through which it was created.
     #[serde(rename = "face")]
     pub api_version: ApiVersion,
     /// What is selected at the source.
@@ -122,7 +122,7 @@ pub struct TaskSpec {
     /// The weakest proof accepted.
     #[serde(default)]
     pub check: Check,
-    /// Which metadata travels.
+    /// Which metadata is copied.
     #[serde(default)]
     pub metadata: MetadataRule,
     /// Storage class at the target.
@@ -174,7 +174,7 @@ pub struct TaskSpec {
     #[serde(default)]
     #[serde(rename = "beyond")]
     pub extensions: Extensions,
-    /// What only one face needs to give back: v1's thread_num, both overwrite spellings, and so on.
+    /// What only one version of the API returns: v1's thread_num, both overwrite spellings, and so on.
     #[serde(default)]
     pub echo: serde_json::Map<String, serde_json::Value>,
 }

@@ -2,7 +2,7 @@
 //!
 //! Desired and observed state are stored side by side; what a client sees is computed from both
 //! (OMS §3.1). The recovery of a crashed service needs nothing else: an observed `Running` whose lease
-//! has ended is simply lent again.
+//! has ended is started again.
 //!
 //! Decision: ADR 0006, `docs/adr/0006-leases-and-desired-state-instead-of-commands.md`.
 
@@ -25,13 +25,13 @@ pub enum Desired {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Observed {
-    /// Accepted, not yet lent to a worker. Set at creation and by start.
+    /// Accepted, not yet started. Set at creation and by start.
     Waiting,
     /// Lent to a worker. Set by the dispatcher.
     Running,
-    /// A task-level error was met; the dispatcher lends it again later. Set by the worker.
+    /// A task-level error occurred; the dispatcher starts the task again later. Set by the worker.
     Retrying,
-    /// At rest on request. Set by the worker once no byte moves any more.
+    /// Stopped on request. Set by the worker when no transfer runs any more.
     Paused,
     /// Ended, with a task-level error or with failed objects. Set by the worker.
     Failed,
@@ -89,7 +89,7 @@ pub enum Event {
     },
     /// The task as a whole cannot go on.
     Fail,
-    /// The task as a whole met a passing error and will be lent again.
+    /// A temporary task-level error occurred; the task will be started again.
     Postpone,
     /// It waited longer than the limit (OMS §3.1 note 7).
     Expire,
@@ -162,7 +162,7 @@ pub fn next(state: Lifecycle, event: Event) -> Result<Lifecycle, Illegal> {
     }
 }
 
-/// How urgently a waiting task is lent.
+/// Priority of a waiting task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Priority {

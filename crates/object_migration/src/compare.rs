@@ -47,7 +47,7 @@ pub struct OverwriteRule {
 /// Clocks that differ by less are taken to be equal: dates are told in whole seconds, and answers take their time.
 const SKEW_MIN_MS: i64 = 5_000;
 
-/// How far one clock is ahead of another, by their differences to ours, milliseconds; 0 where that is not sure.
+/// How far one clock is ahead of another, by their differences to that of this process, milliseconds; 0 where that is not sure.
 pub fn ahead_ms(target_skew_ms: i64, source_skew_ms: i64) -> i64 {
     let ahead = target_skew_ms.saturating_sub(source_skew_ms);
     if ahead.saturating_abs() < SKEW_MIN_MS { 0 } else { ahead }
@@ -67,13 +67,14 @@ impl OverwriteRule {
         }
         let Some(target) = target else { return Action::Copy };
         // Stores tell times in whole seconds at worst.
-        let ours = resumed && source.size == target.size && target.written_ms + 999 >= self.own_since_ms;
+        let written_by_task =
+            resumed && source.size == target.size && target.written_ms + 999 >= self.own_since_ms;
         let proved = source.etag.proves(&target.etag);
         match proved {
-            Some(true) if ours => return Action::Adopt(Proof::Etag),
-            None if ours && self.size_proves => return Action::Adopt(Proof::Size),
+            Some(true) if written_by_task => return Action::Adopt(Proof::Etag),
+            None if written_by_task && self.size_proves => return Action::Adopt(Proof::Size),
             // The result of an interrupted write is unknown: the key is written again, whatever the mode.
-            None if ours => return Action::Copy,
+            None if written_by_task => return Action::Copy,
             _ => {}
         }
         match self.overwrite {
@@ -87,7 +88,7 @@ impl OverwriteRule {
             {
                 Action::Head
             }
-            // What cannot be compared is not left alone.
+            // What cannot be compared is not skipped.
             Overwrite::Checksum => Action::Copy,
             // Where either side has no checksum, size and time decide (OMS §4.5).
             Overwrite::Crc64 => self.newer(source, target, proved, known),
@@ -200,15 +201,15 @@ mod tests {
         let decide = |rule: &OverwriteRule, s: &Entry, t: &Entry, resumed| {
             rule.decide(s, Some(t), resumed, EntrySource::Listing)
         };
-        let (s, ours, theirs) = (entry(1, 10_000, A), entry(1, 60_000, A), entry(1, 20_000, A));
-        assert_eq!(decide(&rule, &s, &ours, true), Action::Adopt(Proof::Etag));
-        assert!(matches!(decide(&rule, &s, &ours, false), Action::Skip(_)));
-        assert!(matches!(decide(&rule, &s, &theirs, true), Action::Skip(_)));
+        let (s, own, foreign) = (entry(1, 10_000, A), entry(1, 60_000, A), entry(1, 20_000, A));
+        assert_eq!(decide(&rule, &s, &own, true), Action::Adopt(Proof::Etag));
+        assert!(matches!(decide(&rule, &s, &own, false), Action::Skip(_)));
+        assert!(matches!(decide(&rule, &s, &foreign, true), Action::Skip(_)));
         // Without a common digest, only a check of size takes an interrupted write for done.
-        let ours = entry(1, 60_000, "opaque");
-        assert_eq!(decide(&rule, &s, &ours, true), Action::Copy);
+        let own = entry(1, 60_000, "opaque");
+        assert_eq!(decide(&rule, &s, &own, true), Action::Copy);
         let weak = OverwriteRule { size_proves: true, ..rule };
-        assert_eq!(decide(&weak, &s, &ours, true), Action::Adopt(Proof::Size));
+        assert_eq!(decide(&weak, &s, &own, true), Action::Adopt(Proof::Size));
     }
 
     #[test]

@@ -51,23 +51,18 @@ pub struct Snapshot {
     pub speed: f64,
     /// Requests in flight allowed now, of the tighter end.
     pub limit: u32,
-    /// The last trouble met, in one sentence.
+    /// The last error that was retried, in one sentence.
     pub last_retry: Option<String>,
 }
 
 impl Progress {
     /// Starts with what the ledger holds already.
-    pub fn new(settled: Counters, surveyed: Tally, survey_over: bool, rate: u64) -> Self {
+    pub fn new(settled: Counters, precounted: Tally, precount_done: bool, rate: u64) -> Self {
         Self {
             moved: Arc::default(),
             bandwidth: Arc::new(Bandwidth::new(rate)),
             began: Instant::now(),
-            state: Mutex::new(State {
-                settled,
-                precounted: surveyed,
-                precount_done: survey_over,
-                ..State::default()
-            }),
+            state: Mutex::new(State { settled, precounted, precount_done, ..State::default() }),
             requests: Mutex::default(),
             limits: Mutex::default(),
         }

@@ -102,7 +102,7 @@ const MAX_LISTINGS: u32 = 9;
 const MAX_WITNESSES: usize = 8;
 
 impl Comparison {
-    /// Compares everything; `tell` hears of each difference once.
+    /// Compares everything; `tell` is called once for each difference.
     ///
     /// # Errors
     /// When a side cannot be listed or read.

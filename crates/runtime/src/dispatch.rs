@@ -29,7 +29,7 @@ fn unless_deleted<T>(done: Result<T>) -> Result<Option<T>> {
 }
 
 impl Engine {
-    /// Works until `stop`, then lets every task come to rest in the ledger (not in its visible state), so
+    /// Works until `stop`, then stops every task at a checkpoint (its visible state stays as it is), so
     /// that the next start goes on without a human.
     pub async fn serve(self: Arc<Self>, stop: CancellationToken) {
         let mut changes = self.store.changes();

@@ -1,4 +1,4 @@
-//! What one process lends its work to: threads, memory, limits, and the tasks that run in it now.
+//! The resources of one process: threads, memory, limits, and the tasks that run in it.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -69,9 +69,9 @@ pub struct Engine {
     pub(crate) command_max: usize,
     /// Migrations that wait for others, and were told so.
     pub(crate) queued_migrations: Mutex<HashSet<String>>,
-    /// Projects that share the places of migrations.
+    /// Projects that share the slots of migrations.
     pub(crate) project_count: AtomicUsize,
-    /// Counts cut-overs, for whoever leads clients.
+    /// Counts cut-overs, for those who redirect clients.
     redirect_changes: watch::Sender<u64>,
     /// Groups whose tasks are being created here, by id, and notifications that are being posted, as `notification ID`.
     in_progress: Mutex<HashSet<String>>,
@@ -221,14 +221,14 @@ impl Engine {
         self.running().get(&task).map(|r| r.progress.clone())
     }
 
-    /// Lets a task that runs here come to rest at once, without waiting for the store's signal.
+    /// Stops a task that runs here at once, without waiting for the store's signal.
     pub fn signal_stop(&self, task: TaskId) {
         if let Some(running) = self.running().get(&task) {
             running.stop.cancel();
         }
     }
 
-    /// The sorted list of a task that has ended: its next start reads the list file anew.
+    /// The sorted list of a task that has ended: its next start reads the list file again.
     pub(crate) fn delete_list(&self, task: TaskId) {
         let _ = std::fs::remove_file(storage::key_list::path_in(&self.data_dir, task));
     }

@@ -47,12 +47,12 @@ pub struct Instance {
     pub projects: Vec<String>,
 }
 
-/// A command of the operator that leads clients elsewhere; its standard input is a JSON object, and exit status 0 means that
+/// A command of the operator that redirects clients; its standard input is a JSON object, and exit status 0 means that
 /// it is done. It may be called again with the same object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hook(pub Vec<String>);
 
-/// Where notices of a topic go.
+/// The webhook of a topic.
 #[derive(Clone, Debug)]
 pub struct Webhook {
     /// `http://` or `https://`.
@@ -63,13 +63,13 @@ pub struct Webhook {
     pub egress: Egress,
 }
 
-/// Opens the two ends of a task: the catalogue of a service, or the places of a command line.
+/// Opens the two ends of a task: the catalogue of a service, or the URLs of a command line.
 #[async_trait]
 pub trait StoreResolver: Send + Sync {
     /// Opens one end; `secrets` is the JSON that was sealed with the task.
     async fn open(&self, task: &TaskRow, secrets: &str, side: Side) -> Result<OpenedStore>;
 
-    /// Where notices of a topic go.
+    /// The webhook of a topic.
     fn webhook(&self, topic: &str) -> Option<Webhook> {
         let _ = topic;
         None
@@ -96,7 +96,7 @@ pub trait StoreResolver: Send + Sync {
         ))
     }
 
-    /// What leads clients elsewhere in a cut-over, beside the registry.
+    /// What redirects clients in a cut-over, in addition to the registry.
     fn hook(&self) -> Option<Hook> {
         None
     }

@@ -1,4 +1,4 @@
-//! Looks after task groups: makes their members, sees when they rest or have ended, and takes deleted ones away. The
+//! Runs task groups: creates their members, watches until they are stopped or have ended, and removes deleted groups. The
 //! phase in the store says what is to be done, so a crash in between changes nothing.
 //!
 //! Decision: ADR 0008, `docs/adr/0008-groups-and-sync-tasks-make-tasks.md`.
@@ -32,7 +32,7 @@ impl Engine {
                     let _ = tx.apply_group(&group.id, GroupEvent::Begin, now).await?;
                     tx.commit().await?;
                 }
-                // Reading a folder of lists may take a while: one maker per group, beside the dispatcher.
+                // Reading a folder of lists may take a while: one job per group, concurrent with the dispatcher.
                 Phase::Creating => {
                     if self.in_progress().insert(group.id.clone()) {
                         tokio::spawn(self.clone().create_members(group));
@@ -97,7 +97,7 @@ impl Engine {
                 if tx.apply_group(&group.id, GroupEvent::Fail, now).await?.is_ok() {
                     tx.set_group_error(&group.id, Some(&failure)).await?;
                 } else {
-                    // It was stopped meanwhile: nothing moves, so it rests.
+                    // It was stopped while members were created: nothing runs, so it is paused.
                     let _ = tx.apply_group(&group.id, GroupEvent::Drained, now).await?;
                 }
             }
@@ -180,7 +180,7 @@ impl Engine {
         let moves = |v: Visible| {
             matches!(v, Visible::Waiting | Visible::Running | Visible::Retrying | Visible::Pausing)
         };
-        // Members that were made or lent while the stop was on its way are stopped too. Its maker says itself when it has come
+        // Members that were created or started during the stop are stopped too. Its maker says itself when it has come
         // to rest.
         if making || members.iter().any(|m| moves(m.state.visible())) {
             for id in tx.hold_members(&group.id, now).await? {

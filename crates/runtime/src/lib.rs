@@ -1,4 +1,4 @@
-//! The part that keeps going: asks the store what is not yet true, and lends that work to the engines.
+//! The dispatcher and its runners: find where desired and observed state differ, and run that work under leases.
 
 mod dispatch;
 pub mod engine;

@@ -17,9 +17,9 @@ pub const WAIT_MAX_MS: i64 = 30 * 24 * 3600 * 1000;
 pub enum Step {
     /// Take the lease and work.
     Run(TaskId),
-    /// Nobody works on it and it should rest: say so.
+    /// No process works on it and it should be paused: store that.
     MarkPaused(TaskId),
-    /// It works here and should rest.
+    /// It runs here and should be paused.
     Stop(TaskId),
     /// It waited too long.
     Expire(TaskId),
@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(steps(&tasks[..1], &[], 49), []);
         assert_eq!(steps(&tasks[..1], &[], 50), [Step::Run(1)]);
         assert_eq!(steps(&tasks[1..], &[], WAIT_MAX_MS + 1), [Step::Expire(2)]);
-        // One that is lent here is about to run.
+        // A task that is dispatched here is about to run.
         assert_eq!(steps(&tasks[1..], &[2], WAIT_MAX_MS + 1), []);
     }
 }

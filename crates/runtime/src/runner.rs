@@ -50,7 +50,7 @@ pub(crate) async fn run(engine: Arc<Engine>, id: TaskId) -> TaskId {
     id
 }
 
-/// Runs one task to its end or rest in the foreground; answers its last numbers.
+/// Runs one task in the foreground until it ends or is stopped; returns its last numbers.
 ///
 /// # Errors
 /// When the store fails; the task's own failure is in the store.
@@ -266,7 +266,7 @@ async fn release(
             // A shutdown lets the task stay as it is, to go on at the next start; a stop pauses it.
             let _ = tx.apply(id, Event::Drained, now).await?;
         }
-        // It was held until now, whatever the ledger's writer met: the lease goes back.
+        // The lease was held until now, whatever error the ledger's writer had: it is released.
         JobEnd::Failed(failure) if failure.kind == Kind::LeaseLost => {}
         JobEnd::Failed(failure)
             if failure.is_temporary() && task.attempts < MAX_ATTEMPTS && !stop.is_cancelled() =>

@@ -1,4 +1,4 @@
-//! This process among those that share a database: it renews its session, follows the database's time, and hears that it
+//! This process among those that share a database: it renews its session, follows the database's time, and reads that it
 //! is to drain.
 
 use std::sync::Arc;
@@ -55,7 +55,7 @@ impl Engine {
         let asked = std::time::Instant::now();
         let told = self.store.database_time().await?;
         let took = i64::try_from(asked.elapsed().as_millis()).unwrap_or(i64::MAX);
-        // The time is that of some moment between question and answer.
+        // The time is that of some moment between request and response.
         let now = told.ok_or_else(|| Error::new(Kind::Internal, "session", "the database has no clock"))?
             + took / 2;
         if took < TIME_ANSWER_MAX_MS {

@@ -1,4 +1,4 @@
-//! Tells webhooks that tasks and groups have ended (oms.md §4.11). A notice is written in the transaction of the end;
+//! Notifies webhooks of the end of tasks and groups (oms.md §4.11). A notification is stored in the transaction of the end;
 //! posting it may happen twice after a crash, so it names what it is about and when that ended.
 
 use std::sync::Arc;
@@ -29,7 +29,7 @@ const MAX_CONCURRENT: u64 = 32;
 /// Notifications of one project that are posted at once.
 const MAX_CONCURRENT_PER_PROJECT: u64 = 2;
 
-/// What ended, for the notice about it.
+/// What ended, for its notification.
 pub(crate) struct EndNotification<'a> {
     pub(crate) project: &'a str,
     pub(crate) about: &'a str,
@@ -43,7 +43,7 @@ pub(crate) struct EndNotification<'a> {
 }
 
 impl EndNotification<'_> {
-    /// Writes down the notice, where one is wanted.
+    /// Stores the notification, if one is requested.
     pub(crate) async fn put(&self, tx: &mut StoreTx) -> Result<()> {
         let Some(notify) = &self.spec.notify else { return Ok(()) };
         if self.succeeded && notify.success || !self.succeeded && notify.failure {
@@ -97,7 +97,7 @@ impl EndNotification<'_> {
     }
 }
 
-/// The notice about an ended task.
+/// The notification about an ended task.
 pub(crate) async fn notify_task_end(
     tx: &mut StoreTx,
     task: &TaskRow,
@@ -121,7 +121,7 @@ pub(crate) async fn notify_task_end(
 }
 
 impl Engine {
-    /// Posts what is due, beside the dispatcher.
+    /// Posts what is due, concurrently with the dispatcher.
     pub(crate) async fn step_webhooks(self: &Arc<Self>, now: i64) -> Result<()> {
         let due = self
             .store
@@ -129,13 +129,13 @@ impl Engine {
             .await?
             .due_notifications(now, MAX_CONCURRENT, MAX_CONCURRENT_PER_PROJECT)
             .await?;
-        for notice in due {
-            let key = format!("notification {}", notice.about);
+        for notification in due {
+            let key = format!("notification {}", notification.about);
             if self.in_progress().insert(key.clone()) {
                 let engine = self.clone();
                 tokio::spawn(async move {
-                    if let Err(failure) = engine.deliver(&notice).await {
-                        tracing::error!(about = %notice.about, "cannot record the delivery of a notification: \
+                    if let Err(failure) = engine.deliver(&notification).await {
+                        tracing::error!(about = %notification.about, "cannot record the delivery of a notification: \
                              {failure}");
                     }
                     engine.in_progress().remove(&key);
@@ -145,30 +145,30 @@ impl Engine {
         Ok(())
     }
 
-    async fn deliver(&self, notice: &Notification) -> Result<()> {
-        let posted = match self.resolver.webhook(&notice.topic) {
-            Some(webhook) => post(&webhook, &notice.body).await,
+    async fn deliver(&self, notification: &Notification) -> Result<()> {
+        let posted = match self.resolver.webhook(&notification.topic) {
+            Some(webhook) => post(&webhook, &notification.body).await,
             None => Err(Error::new(
                 Kind::NotFound,
                 "notify",
                 format!(
                     "no webhook is configured for topic \
                      `{}`",
-                    notice.topic
+                    notification.topic
                 ),
             )),
         };
         let now = self.clock.now_ms();
         let mut tx = self.store.write().await?;
         match posted {
-            Ok(()) => tx.record_attempt(notice, DeliveryState::Delivered, "", now).await?,
+            Ok(()) => tx.record_attempt(notification, DeliveryState::Delivered, "", now).await?,
             Err(failure) => {
-                tracing::warn!(about = %notice.about, attempt = notice.attempts + 1, "notification not delivered: \
+                tracing::warn!(about = %notification.about, attempt = notification.attempts + 1, "notification not delivered: \
                      {failure}");
-                let last = notice.attempts + 1 >= MAX_ATTEMPTS;
+                let last = notification.attempts + 1 >= MAX_ATTEMPTS;
                 let state = if last { DeliveryState::GivenUp } else { DeliveryState::Due };
-                let next_at = now + next_delay(notice.attempts);
-                tx.record_attempt(notice, state, code(failure.kind), next_at).await?;
+                let next_at = now + next_delay(notification.attempts);
+                tx.record_attempt(notification, state, code(failure.kind), next_at).await?;
             }
         }
         tx.commit().await

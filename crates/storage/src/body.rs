@@ -23,7 +23,7 @@ use crate::pooled_body::PooledBody;
 pub use crate::observation::Observation;
 
 /// No chunk for this long, and the read fails as timed out.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Sends requests over one connection.
 pub(crate) type Sender = SendRequest<Body>;
@@ -54,11 +54,11 @@ enum Source {
     Framed(Box<Framed<Body>>),
 }
 
-/// Judges the digests of a whole stream: the error when they are not what the source says they are.
+/// Checks the digests of a whole stream: an error if they differ from those of the source.
 #[derive(Clone)]
-pub struct StreamCheck(Arc<Judge>);
+pub struct StreamCheck(Arc<CheckDigests>);
 
-type Judge = dyn Fn(&Digests) -> Result<()> + Send + Sync;
+type CheckDigests = dyn Fn(&Digests) -> Result<()> + Send + Sync;
 
 impl StreamCheck {
     /// A check by a function.
@@ -73,7 +73,7 @@ impl std::fmt::Debug for StreamCheck {
     }
 }
 
-/// What watches the bytes of one transfer.
+/// How the bytes of one transfer are observed.
 #[derive(Clone, Debug, Default)]
 pub struct ObserverOptions {
     /// Digests to compute.
@@ -164,21 +164,21 @@ impl Body {
         Some(crc64_of(bytes))
     }
 
-    /// The bytes in `aws-chunked` framing, with their CRC-64/NVME behind them. The tap that watches the bytes computes
+    /// The bytes in `aws-chunked` framing, with their CRC-64/NVME behind them. The observer of the bytes computes
     /// it in the same pass.
     pub(crate) fn framed(mut self) -> Body {
         let seen = match &mut self.observer {
-            Some(tap) => {
-                tap.hasher.want_crc64();
-                tap.seen.clone()
+            Some(observer) => {
+                observer.hasher.want_crc64();
+                observer.seen.clone()
             }
             None => {
-                let tap = ObserverOptions {
+                let options = ObserverOptions {
                     wanted: DigestSet { crc64_nvme: true, ..DigestSet::default() },
                     ..ObserverOptions::default()
                 };
                 let seen;
-                (self, seen) = self.observed(&tap);
+                (self, seen) = self.observed(&options);
                 seen
             }
         };
@@ -228,32 +228,32 @@ impl Body {
         self.len == 0
     }
 
-    /// Lets `tap` watch the bytes; the answer tells what it saw.
-    pub fn observed(self, tap: &ObserverOptions) -> (Body, Observation) {
+    /// Observes the bytes as `options` say; the second value has the results.
+    pub fn observed(self, options: &ObserverOptions) -> (Body, Observation) {
         let seen = Observation::default();
         let len = self.len;
-        let tapped = Observer {
-            hasher: Hasher::new(tap.wanted),
-            check: tap.check.clone(),
-            bandwidth: tap.bandwidth.clone(),
-            prepaid: tap.prepaid,
-            moved: tap.moved.clone(),
+        let observer = Observer {
+            hasher: Hasher::new(options.wanted),
+            check: options.check.clone(),
+            bandwidth: options.bandwidth.clone(),
+            prepaid: options.prepaid,
+            moved: options.moved.clone(),
             seen: seen.clone(),
             delayed: None,
         };
         let mut body =
             if self.observer.is_some() { Body::from_source(Source::Body(Box::new(self)), len) } else { self };
         if len == 0 {
-            seen.set(Some(tapped.hasher.finish()), None);
+            seen.set(Some(observer.hasher.finish()), None);
         }
-        body.observer = Some(Box::new(tapped));
+        body.observer = Some(Box::new(observer));
         (body, seen)
     }
 
     /// A counter that rises while bytes pass, for noticing a stall.
     pub(crate) fn progress(&self) -> Option<Arc<AtomicU64>> {
         match (&self.observer, &self.source) {
-            (Some(tap), _) => Some(tap.moved.clone()),
+            (Some(observer), _) => Some(observer.moved.clone()),
             (None, Source::Chain(bodies)) => bodies.iter().find_map(Body::progress),
             (None, Source::Framed(framed)) => framed.body().progress(),
             _ => None,
@@ -262,8 +262,8 @@ impl Body {
 
     /// The next chunk; none at the end. A stream shorter or longer than promised is [`Kind::Corrupt`].
     pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
-        if let Some(tap) = &mut self.observer
-            && let Some(chunk) = ready!(tap.poll_delayed(cx))
+        if let Some(observer) = &mut self.observer
+            && let Some(chunk) = ready!(observer.poll_delayed(cx))
         {
             return Poll::Ready(Some(Ok(chunk)));
         }
@@ -272,7 +272,7 @@ impl Body {
             Poll::Pending => return self.poll_idle(cx),
         };
         if let Some(idle) = &mut self.idle {
-            idle.as_mut().reset(Instant::now() + IDLE);
+            idle.as_mut().reset(Instant::now() + IDLE_TIMEOUT);
         }
         match item {
             Some(Ok(chunk)) => self.pass_on(chunk, cx),
@@ -304,9 +304,9 @@ impl Body {
         }
     }
 
-    /// Fails a body that has had no data for [`IDLE`].
+    /// Fails a body that has had no data for [`IDLE_TIMEOUT`].
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
-        let idle = self.idle.get_or_insert_with(|| Box::pin(tokio::time::sleep(IDLE)));
+        let idle = self.idle.get_or_insert_with(|| Box::pin(tokio::time::sleep(IDLE_TIMEOUT)));
         if idle.as_mut().poll(cx).is_ready() {
             let late = Error::new(Kind::Timeout, "read", "no data received for 60 s");
             return Poll::Ready(Some(Err(self.failed(late))));
@@ -323,19 +323,19 @@ impl Body {
             return Poll::Ready(Some(Err(self.failed(Error::new(Kind::Corrupt, "read", long)))));
         }
         self.left -= n;
-        if let Some(tap) = &mut self.observer {
-            tap.hasher.update(&chunk);
-            tap.moved.fetch_add(n, Ordering::Relaxed);
+        if let Some(observer) = &mut self.observer {
+            observer.hasher.update(&chunk);
+            observer.moved.fetch_add(n, Ordering::Relaxed);
             if self.left == 0 {
-                let digests = tap.hasher.finish();
-                tap.seen.set(Some(digests), None);
-                if let Some(Err(wrong)) = tap.check.take().map(|check| (check.0)(&digests)) {
+                let digests = observer.hasher.finish();
+                observer.seen.set(Some(digests), None);
+                if let Some(Err(wrong)) = observer.check.take().map(|check| (check.0)(&digests)) {
                     return Poll::Ready(Some(Err(self.failed(wrong))));
                 }
             }
-            if let Some(ticket) = tap.charge(n) {
+            if let Some(ticket) = observer.charge(n) {
                 let sleep = Box::pin(tokio::time::sleep(Duration::ZERO));
-                tap.delayed = Some(DelayedChunk { chunk, ticket, sleep });
+                observer.delayed = Some(DelayedChunk { chunk, ticket, sleep });
                 return self.poll_chunk(cx);
             }
         }
@@ -347,8 +347,8 @@ impl Body {
     }
 
     fn failed(&mut self, failure: Error) -> Error {
-        if let Some(tap) = &self.observer {
-            tap.seen.set(None, Some(failure.clone()));
+        if let Some(observer) = &self.observer {
+            observer.seen.set(None, Some(failure.clone()));
         }
         failure
     }
@@ -418,13 +418,13 @@ mod tests {
 
     #[tokio::test]
     async fn tap_reports_digests_and_byte_counts() {
-        let tap = ObserverOptions {
+        let options = ObserverOptions {
             wanted: DigestSet { md5: true, ..DigestSet::default() },
             ..ObserverOptions::default()
         };
-        let (body, seen) = Body::bytes("123456789").observed(&tap);
+        let (body, seen) = Body::bytes("123456789").observed(&options);
         body.collect(100).await.unwrap();
-        assert_eq!(tap.moved.load(Ordering::Relaxed), 9);
+        assert_eq!(options.moved.load(Ordering::Relaxed), 9);
         let md5 = seen.digests().and_then(|d| d.md5).unwrap();
         assert_eq!(crate::checksum::hex(&md5), "25f9e794323b453885f5181f1b624d0b");
     }
@@ -435,13 +435,13 @@ mod tests {
         tx.send(Ok(Bytes::from_static(b"abc"))).await.unwrap();
         tx.send(Ok(Bytes::from_static(b"de"))).await.unwrap();
         let wrong = || Error::new(Kind::Mismatch, "read", "other bytes");
-        let tap = ObserverOptions {
+        let options = ObserverOptions {
             check: Some(StreamCheck::new(
                 move |digests| if digests.bytes == 5 { Err(wrong()) } else { Ok(()) },
             )),
             ..ObserverOptions::default()
         };
-        let (mut body, seen) = Body::channel(rx, 5).observed(&tap);
+        let (mut body, seen) = Body::channel(rx, 5).observed(&options);
         assert_eq!(body.chunk().await.unwrap().unwrap(), "abc");
         assert_eq!(body.chunk().await.unwrap().unwrap_err().kind, Kind::Mismatch);
         assert_eq!(seen.failure().unwrap().kind, Kind::Mismatch);

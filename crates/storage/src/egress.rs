@@ -165,7 +165,7 @@ impl Egress {
         Self { rule: Rule::OperatorHosts, listed: listed(list) }
     }
 
-    /// Public addresses, and what the list names beside them.
+    /// Public addresses, and those of the list.
     pub fn public(list: &[String]) -> Self {
         Self { rule: Rule::Public, listed: listed(list) }
     }

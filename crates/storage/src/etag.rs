@@ -11,7 +11,7 @@ pub enum Etag {
     Parts([u8; 16], u32),
     /// Any other text: equal means unchanged, and no more.
     Other(Box<str>),
-    /// A text for conditions beside the MD5 of the whole object, as Azure and Google tell them.
+    /// A text for conditions, and the MD5 of the whole object, as Azure and Google return them.
     Tagged {
         /// Equal means unchanged.
         tag: Box<str>,

@@ -211,7 +211,7 @@ pub struct VersionPage {
 pub struct Probe {
     /// The server's own name for itself, for notes and logs.
     pub server: String,
-    /// Difference of the server's clock to ours, milliseconds, when it told its time.
+    /// Difference of the server's clock to that of this process, milliseconds, if it sent its time.
     pub skew_ms: Option<i64>,
     /// Why the credentials may not list the bucket, which is there.
     pub list_refused: Option<Error>,
@@ -236,7 +236,7 @@ fn read_only<T>(op: &'static str) -> Result<T> {
     Err(Error::new(Kind::Unsupported, op, "this source is read-only"))
 }
 
-/// One bucket, directory or list, opened with its credentials. Sources that are only read leave out what writes.
+/// One bucket, directory or list, opened with its credentials. Sources that are only read do not implement the methods that write.
 #[async_trait]
 pub trait ObjectStore: Send + Sync + std::fmt::Debug {
     /// What this store can do, and in which order it lists.
@@ -384,7 +384,7 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
         Ok(())
     }
 
-    /// What listings met that no object can be made of (links to nowhere, pipes), with the reason; the first
+    /// Listed files that cannot become objects (links to nowhere, pipes), with the reason; the first
     /// thousand.
     fn ignored_entries(&self) -> Vec<String> {
         Vec::new()

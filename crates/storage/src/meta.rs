@@ -1,11 +1,11 @@
-//! Metadata that travels with an object.
+//! Metadata that is copied with an object.
 
 use http::{HeaderName, HeaderValue};
 
 use crate::checksum::Checksums;
 use crate::etag::Etag;
 
-/// Standard headers that describe the content and travel with it.
+/// Standard headers that describe the content and are copied with it.
 pub const CONTENT_HEADERS: [&str; 6] = [
     "content-type",
     "content-encoding",
@@ -40,7 +40,7 @@ pub struct Meta {
     pub sums: Checksums,
     /// Server-side encryption as the store names it (`AES256`, `aws:kms`).
     pub encryption: Option<String>,
-    /// Canned access rule (`public-read`), when access travels.
+    /// Canned access rule (`public-read`), if access rules are copied.
     pub acl: Option<&'static str>,
     /// Where both sides are directories: permissions of each directory on the way, then of the file.
     pub modes: Vec<u32>,
@@ -58,7 +58,7 @@ impl Meta {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v)
     }
 
-    /// True for a header that travels: content headers and user metadata.
+    /// True for a header that is copied: content headers and user metadata.
     pub fn carries(name: &HeaderName) -> bool {
         name.as_str().starts_with("x-amz-meta-") || CONTENT_HEADERS.contains(&name.as_str())
     }

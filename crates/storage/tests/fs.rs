@@ -167,7 +167,7 @@ async fn failed_write_leaves_no_partial_file() {
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "no file, and our own directory is gone");
 }
 
-/// Found on a full disk: transfers that were dropped beside the failing one were published short.
+/// Found on a full disk: transfers that were dropped together with the failing one were published short.
 #[tokio::test]
 async fn dropped_write_creates_no_file() {
     let dir = tempfile::tempdir().unwrap();

@@ -76,7 +76,7 @@ impl Recorder {
     fn note(&self, name: String, asked: FieldKind, required: bool) {
         let mut all = self.asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match all.get_mut(&name) {
-            // The same question may be put in a weaker form first: the stronger one counts within one run.
+            // The same field may be read in a weaker form first: the stronger one counts within one run.
             Some((known, needed)) => {
                 *needed |= required;
                 if matches!(asked, FieldKind::Word(_)) {
@@ -119,7 +119,7 @@ impl<'a> Fields<'a> {
         self.map.get(field).filter(|v| !v.is_null() && self.allows(field))
     }
 
-    /// Remembers a question while the API is described; true when there is no body to answer it.
+    /// Records a field while the API is described; true when there is no body.
     fn noted(&self, field: &str, asked: impl FnOnce() -> FieldKind, required: bool) -> bool {
         let Some(recorder) = self.recorder else { return false };
         if self.allows(field) {

@@ -1,4 +1,4 @@
-//! Requests and replies exactly as the compatible APIs spell them. Depends on nothing of ours.
+//! Requests and replies exactly as the compatible APIs spell them. Depends on no other crate of the workspace.
 
 pub mod dcs;
 pub mod fields;

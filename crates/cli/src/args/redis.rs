@@ -113,7 +113,7 @@ pub(crate) enum RedisTaskAction {
     },
 }
 
-/// Which keys travel, and where to.
+/// Which keys are migrated, and to which database.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Routing {
     /// Map database numbers, source to target: 5=6,7=8

@@ -14,7 +14,7 @@ use model::error::{Error, Kind, Result, Side, split_hint};
 use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy};
 use model::printable::Printable;
 use model::selection::{ListFile, Selection};
-use model::spec::{ApiVersion, Extensions, Location as SpecPlace, ReportForm, TaskSpec};
+use model::spec::{ApiVersion, Extensions, Location, ReportForm, TaskSpec};
 use model::task::{Event, Priority, TaskId, Visible};
 use object_migration::Progress;
 use serde_json::json;
@@ -34,10 +34,10 @@ use foreground::{follow, start_engine};
 const TASK: TaskId = 1;
 /// Failed objects named in the summary; all of them are in the report.
 const SAMPLE_KEYS: u64 = 20;
-/// Keys named in the question before a removal.
+/// Keys that the confirmation of a deletion names.
 const ASKED_ABOUT: usize = 20;
 
-/// What the summary tells beside the task itself.
+/// What the summary shows in addition to the task.
 struct Run {
     live: Option<Arc<Progress>>,
     failures: Vec<FailedObject>,
@@ -167,7 +167,7 @@ fn since(text: &str) -> Result<i64> {
 }
 
 fn spec(args: &Copy, ends: &EndPair) -> Result<TaskSpec> {
-    let place = |side| SpecPlace { region: ends.url(side).identity(), ..SpecPlace::default() };
+    let location = |side| Location { region: ends.url(side).identity(), ..Location::default() };
     Ok(TaskSpec {
         api_version: ApiVersion::Cli,
         selection: match &args.list_file {
@@ -177,8 +177,8 @@ fn spec(args: &Copy, ends: &EndPair) -> Result<TaskSpec> {
             Some(file) => Selection::List(ListFile { bucket: String::new(), key: stamped(file)? }),
             None => Selection::Prefix(vec![String::new()]),
         },
-        source: place(Side::Source),
-        target: place(Side::Target),
+        source: location(Side::Source),
+        target: location(Side::Target),
         save_prefix: String::new(),
         description: String::new(),
         overwrite: match args.overwrite.as_str() {
@@ -213,7 +213,7 @@ fn spec(args: &Copy, ends: &EndPair) -> Result<TaskSpec> {
     })
 }
 
-/// One ledger for each pair of places and set of rules: changed rules cannot resume by mistake.
+/// One ledger for each pair of locations and set of rules: changed rules cannot resume by mistake.
 fn ledger_dir(args: &Copy, ends: &EndPair, spec: &TaskSpec) -> Result<PathBuf> {
     let base = match &args.state_dir {
         Some(dir) => dir.clone(),
@@ -260,7 +260,7 @@ async fn prepare(store: &Store, spec: &TaskSpec, clock: &dyn Clock) -> Result<bo
             true
         }
         Some(Visible::Waiting | Visible::Running | Visible::Retrying) => true,
-        // The ledger is exact: what a person has mended goes on where it was.
+        // The ledger is exact: the task resumes after the cause was corrected.
         Some(Visible::Failed) if error.is_some_and(|e| e.kind.is_resumable()) => {
             tx.must_apply(TASK, Event::Start, now).await?;
             tx.reset_task(TASK, false, true, now).await?;

@@ -179,8 +179,8 @@ async fn serve_metrics(
     printer.note(&format!("Metrics on http://{local}/metrics"));
     let (_, plain) = watch::channel(None);
     let numbers = api::metrics_only(control.clone());
-    let faces = Routers { all: numbers.clone(), health: numbers };
-    tokio::spawn(connections::serve(listener, plain, faces, stop.clone()));
+    let routers = Routers { all: numbers.clone(), health: numbers };
+    tokio::spawn(connections::serve(listener, plain, routers, stop.clone()));
     Ok(())
 }
 

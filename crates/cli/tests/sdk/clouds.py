@@ -104,7 +104,7 @@ def azure():
     region = oms.show_bucket_region(sdk.ShowBucketRegionRequest(body=sdk.ShowBucketRegionReq(bucket_name=box, **who)))
     assert region.id == "azurite", region
 
-    # Deleting leaves blobs with snapshots alone, and access rules that cannot travel are refused, not forgotten.
+    # Blobs with snapshots are not deleted, and access rules that cannot be copied are rejected, not ignored.
     there.get_blob_client("d0/superfluous").upload_blob(b"old")
     there.get_blob_client("d0/with a past").upload_blob(b"old")
     there.get_blob_client("d0/with a past").create_snapshot()
@@ -165,7 +165,7 @@ def google():
     gcs("POST", "/storage/v1/b?project=lab", json.dumps({"name": box}).encode())
     key_file, given = service_account(E["GCS"])
 
-    # To Google: the destination's key file is a field of ours, which SDKs do not have.
+    # To Google: the destination's key file is an extension, which SDKs do not have.
     body = {"task_type": "prefix", "enable_metadata_migration": True,
             "src_node": {"cloud_type": "AWS", "region": "weed-a", "bucket": src, "ak": STORE_AK, "sk": STORE_SK,
                          "object_key": [""]},

@@ -1,4 +1,4 @@
-"""Deletions travel, but never by mistake, and each is accounted for."""
+"""Deletions are propagated, but never by mistake, and each is counted."""
 import concurrent.futures
 import csv
 import io
@@ -22,7 +22,7 @@ def deletions():
     for key in kept + ["photos/old"]:
         b.put_object(Bucket=dst, Key=key, Body=b"old")
 
-    # A prefix that the source does not know is a mistake, alone or beside another.
+    # A prefix that the source does not know is a mistake, alone or with another.
     status, made = create(*ends, {"delete": True}, object_key=["photo/"])
     wait(sdk, oms, made["id"], {4})
     task = shown(made["id"])

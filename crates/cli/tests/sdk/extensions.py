@@ -98,7 +98,7 @@ def urllib_get(path):
 
 
 def versions():
-    """Histories arrive whole, deletions included; access rules travel; a second run adds what is new."""
+    """Histories arrive whole, deletions included; access rules are copied; a second run adds what is new."""
     sdk, oms = client()
     moto = s3(E["MOTO"])
     src, dst = bucket(moto, "history-from"), bucket(moto, "history-to")
@@ -141,7 +141,7 @@ def versions():
 
 
 def sync_by_listing():
-    """A sync task that also looks for itself, and that lets deletions travel."""
+    """A sync task that also looks for itself, and that propagates deletions."""
     sdk, oms = client()
     a, b = s3(E["WEED_A"]), s3(E["WEED_B"])
     src, dst = bucket(a, "sweep-from"), bucket(b, "sweep-to")

@@ -107,7 +107,7 @@ def dcs_lifecycle():
     assert shown.target_instance.ip == "127.0.0.1" and shown.target_instance.port == E["TARGET_PORT"]
     assert shown.bandwidth_limit_mb == "100" and shown.updated_at and shown.source_instance.password is None
     a("INCR", "counter")
-    # Configured again with another limit: in place, nothing starts anew.
+    # Configured again with another limit: in place, nothing starts from the beginning.
     again = configure(sdk, client, task, source, target, mode="manual", bandwidth_limit_mb="50")
     assert again.status == "INCRMIGEATING"
     other = create(sdk, client, "second")
@@ -143,7 +143,7 @@ def dcs_lifecycle():
     assert page.migration_tasks[0].data_source == source["addrs"]
     assert code_of(lambda: client.list_migration_task(sdk.ListMigrationTaskRequest(limit=1001))) == (400, "DCS.4063")
 
-    # 4: what works is not deleted, and neither is anything beside it.
+    # 4: what runs is not deleted, and neither is anything else.
     delete = lambda ids: client.delete_migration_task(sdk.DeleteMigrationTaskRequest(
         body=sdk.DeleteMigrateTaskRequest(task_id_list=ids)))
     assert code_of(lambda: delete([other, task])) == (400, "DCS.4957")
@@ -200,7 +200,7 @@ def dcs_lifecycle():
     assert done.status == "SUCCESS", (done, logs(sdk, client, other))
     assert any("WB.0041" in line for line in logs(sdk, client, other)), logs(sdk, client, other)
 
-    # 14 and 15: nothing leads clients elsewhere, so nothing pretends to.
+    # 14 and 15: nothing redirects clients, so the cut-over is rejected.
     swap = sdk.ExchangeInstanceIpRequest(task_id=other, body=sdk.IpExchangeRequest(
         exchanged_ip=[], is_exchange_domain=False))
     assert code_of(lambda: client.exchange_instance_ip(swap)) == (400, "DCS.4957")
@@ -300,7 +300,7 @@ def dcs_import():
 
 
 def dcs_address_exchange():
-    """Clients are led over while a writer writes; every acknowledged write is on exactly the live side."""
+    """Clients are redirected while a writer writes; every acknowledged write is on exactly the live side."""
     sdk, client = dcs()
 
     def place(id):
@@ -433,7 +433,7 @@ def dcs_recovery():
     mode("0")
     assert rollback() == 204
     until(sdk, client, task, ["ROLLBACK_SUCCESS"], field="task_status")
-    # Clients that were led over and back had to connect again.
+    # Clients that were redirected and back had to connect again.
     a, b = Redis(E["SOURCE_PORT"]), Redis(E["TARGET_PORT"])
     a("SET", "written", "again")
     with open(E["HOOK_MODE"] + ".log") as f:

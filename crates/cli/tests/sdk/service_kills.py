@@ -7,12 +7,12 @@ from common import bucket, client, E, launcher, listing, raw, request, s3, serve
 
 
 def service_kills():
-    """Lists, groups, events, notices, restores, a domain and histories, while the service is killed and started again."""
+    """Lists, groups, events, notifications, restores, a domain and histories, while the service is killed and started again."""
     import random
     import signal
     dice = random.Random(11)
-    heard = []
-    hook = serve(lambda request, body: (heard.append(json.loads(body)["about"]), (200, {}, b""))[1])
+    received = []
+    hook = serve(lambda request, body: (received.append(json.loads(body)["about"]), (200, {}, b""))[1])
     with open(E["CONFIG"], "a") as f:
         f.write('\n[[notify]]\ntopic = "ops"\nwebhook = "http://%s/"\n' % hook)
     launch = launcher()
@@ -102,7 +102,7 @@ def service_kills():
     assert month.monthly_acceptance_request == sent and month.monthly_failure_object == 0, month
     copied = set(listing(b, dst))
     assert {"t/l/%03d" % i for i in range(0, 240, 2)} <= copied and {"g/l/%03d" % i for i in range(0, 240, 2)} <= copied
-    until(lambda: {str(task), group} <= set(heard))
+    until(lambda: {str(task), group} <= set(received))
     service.send_signal(signal.SIGTERM)
     assert service.wait(12) == 0
-    print("crash: 8 kills, %d events, heard %s" % (sent, len(heard)))
+    print("crash: 8 kills, %d events, received %s" % (sent, len(received)))

@@ -168,8 +168,8 @@ impl ExtraDeletion {
     async fn extras_of_page(self: &Arc<Self>, entries: Vec<Entry>) -> Result<Vec<ExtraObject>> {
         let asked = entries.into_iter().filter_map(|entry| {
             let bare = entry.key.as_bytes().strip_prefix(self.save_prefix.as_bytes())?;
-            let ours = !records::is_record(entry.key.as_bytes()) && self.filter.keeps(bare);
-            ours.then(|| ExtraObject { key: Key::new(bare), size: entry.size })
+            let is_selected = !records::is_record(entry.key.as_bytes()) && self.filter.keeps(bare);
+            is_selected.then(|| ExtraObject { key: Key::new(bare), size: entry.size })
         });
         let never = CancellationToken::new();
         let found = for_each_concurrent(asked, &never, |one| {
@@ -283,7 +283,7 @@ impl ExtraObject {
     }
 }
 
-/// Works on all of `items`, [`MAX_CONCURRENT`] together; those that have not begun when the stop comes are left out.
+/// Works on all of `items`, [`MAX_CONCURRENT`] together; those that have not begun at a stop are skipped.
 async fn for_each_concurrent<T, F, R>(
     items: impl Iterator<Item = T>,
     stop: &CancellationToken,
@@ -315,7 +315,7 @@ fn stopped() -> Error {
 
 impl Job {
     /// The last pass of a task that propagates deletions. It has ranges of its own, so that it goes on after an
-    /// interruption. Where the copy met nothing at the source, nothing is extra: the selection was mistaken.
+    /// interruption. If the copy found nothing at the source, nothing is extra: the selection is wrong.
     pub(crate) async fn delete_extras(&self, ledger: &Ledger, clock: &SharedClock) -> Result<()> {
         let task = &self.task;
         let mut tx = self.store.read().await?;

@@ -1,4 +1,4 @@
-//! One task's work from the ledger's state to its end or its rest.
+//! Runs one task from the state of the ledger until it ends or is stopped.
 
 pub mod delete_extras;
 pub(crate) mod feeds;
@@ -50,7 +50,7 @@ const MAX_MULTIPART_OBJECTS: usize = 8;
 /// Answers to writes that cannot be called back are waited for so long at a stop.
 const RESPONSE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// A task lent to this process, with everything that it needs.
+/// A task that runs in this process, with everything that it needs.
 #[derive(Debug)]
 pub struct Job {
     /// The task as it stands in the store.
@@ -75,9 +75,9 @@ pub struct Job {
     pub fence: i64,
     /// Directory for outcome files.
     pub data_dir: PathBuf,
-    /// Difference of the source's clock to ours, milliseconds.
+    /// Difference of the source's clock to that of this process, milliseconds.
     pub source_skew_ms: i64,
-    /// Difference of the target's clock to ours, milliseconds.
+    /// Difference of the target's clock to that of this process, milliseconds.
     pub target_skew_ms: i64,
     /// Only count.
     pub dry_run: bool,
@@ -151,7 +151,7 @@ impl Job {
             walked => walked,
         };
         if self.stop.is_cancelled() {
-            // What cannot be called back arrives before the task says that it rests.
+            // Requests that cannot be cancelled end before the task is stored as paused.
             copier.uncancellable.close();
             let _ = tokio::time::timeout(RESPONSE_TIMEOUT, copier.uncancellable.wait()).await;
         }
@@ -195,7 +195,7 @@ impl Job {
         }
     }
 
-    /// Waits until the copy ends; the count beside it may end before, fail, or be dropped with it.
+    /// Waits until the copy ends; the concurrent precount may end before, fail, or be dropped with it.
     async fn copy_while_counting(
         &self,
         copying: impl Future<Output = Result<()>>,
@@ -237,16 +237,16 @@ impl Job {
         tx.commit().await
     }
 
-    /// What the stores at the two ends cannot do is refused, not left out in silence.
+    /// What the stores of source and target do not support is rejected, not skipped silently.
     async fn check_extensions(&self) -> Result<()> {
-        let beyond = &self.task.spec.extensions;
+        let extensions = &self.task.spec.extensions;
         let refused = |m: &str, side| Err(Error::new(Kind::Invalid, "open", m).at(side));
         for (store, side) in [(&self.source, Side::Source), (&self.target, Side::Target)] {
-            if beyond.acl && !store.capability().acl {
+            if extensions.acl && !store.capability().acl {
                 return refused("this store has no per-object ACLs; hint: remove `acl` (--acl)", side);
             }
         }
-        if !beyond.versions || beyond.dry_run {
+        if !extensions.versions || extensions.dry_run {
             return Ok(());
         }
         if !self.target.capability().versions {
@@ -263,7 +263,7 @@ impl Job {
         Ok(())
     }
 
-    /// Deletions travel only behind a complete copy.
+    /// Deletions are propagated only after a complete copy.
     async fn propagate_deletions(&self, ledger: &Ledger, clock: &SharedClock) -> Result<()> {
         let spec = &self.task.spec;
         if !spec.extensions.delete || spec.selection.names_keys() {
@@ -368,7 +368,7 @@ impl Job {
             match lister.next().await {
                 Err(f)
                     if f.kind == Kind::OutOfOrderListing && fall_back_to_weaker_order(&*self.target, &f) => {}
-                // Whatever else is wrong with it is met, and told, by the copy itself.
+                // Other errors occur, and are reported, during the copy.
                 _ => return,
             }
         }

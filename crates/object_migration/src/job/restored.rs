@@ -1,4 +1,4 @@
-//! Archived objects (OMS §4.6): asked to be restored when they are met (`transfer/mod.rs`), and copied here once they can be
+//! Archived objects (OMS §4.6): a restore is requested when they are listed (`transfer/mod.rs`), and copied here once they can be
 //! read, as a range of their own. Whatever is still archived goes on waiting in the ledger.
 
 use std::sync::Arc;

@@ -144,7 +144,7 @@ impl Ledger {
         self.open_uploads().get(key).map(|(u, _)| u.clone())
     }
 
-    /// The upload has become an object. A lost one beside it stays remembered, to be looked for at the end.
+    /// The upload has become an object. Another one whose outcome is unknown stays in the ledger and is checked at the end.
     pub(crate) fn mark_completed(&self, upload: &Upload) {
         match upload.unresolved {
             UnresolvedUpload::None => self.forget_upload(&upload.key),

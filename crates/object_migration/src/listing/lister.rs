@@ -26,7 +26,7 @@ pub(crate) const PAGE_KEYS: u32 = 1000;
 /// Keys in which a wrong order shows: a page of most stores has more.
 const ORDER_SAMPLE_KEYS: usize = 64;
 
-/// Refused tokens behind one and the same key, and walks of one question, before a listing that refuses its own tokens is given up.
+/// Refused tokens behind one and the same key, and walks of one request, before a listing that refuses its own tokens is given up.
 const REFUSED_MAX: u32 = 8;
 
 /// Pages whose keys are remembered where no order tells a key that comes twice.
@@ -53,7 +53,7 @@ pub(crate) struct Lister {
     next_max: u32,
     /// Keys must come after this.
     last: Key,
-    /// The walk begins after this key, which has not been met yet.
+    /// The walk begins after this key, which was not listed yet.
     expected_key: Option<Key>,
     /// The walk was begun after a key, not at the first.
     begun_after: bool,
@@ -273,7 +273,7 @@ impl Lister {
     }
 
     /// The key that the walk begins after did not come: it is gone, or the server left keys out. What came `behind` it is what the
-    /// server says to a question for the key itself, where both are put in one order.
+    /// server returns to a request for the key itself, where both are put in one order.
     async fn begins_late(&mut self, after: &Key, behind: Option<Key>) -> Result<bool> {
         // It may be listed and not be found.
         let gone = !exists(&*self.store, after).await?
@@ -412,7 +412,7 @@ pub(crate) async fn first_key_after(store: &dyn ObjectStore, prefix: &str, key: 
         let request = ListRequest { prefix: prefix.to_owned(), from, max: 2, delimiter: None };
         let page = match store.list(&request).await {
             Err(f) if f.kind == Kind::OutOfOrderListing => return Ok(None),
-            // Its token has expired: the question is asked again.
+            // Its token has expired: the request is sent again.
             Err(f)
                 if refuses_token(f.kind)
                     && matches!(request.from, Position::Token(_))
@@ -433,7 +433,7 @@ pub(crate) async fn first_key_after(store: &dyn ObjectStore, prefix: &str, key: 
 }
 
 /// Whether a key is there by its own answer. One that may not be asked about, or that is not an object, is taken to be there,
-/// which is the side of caution for all that ask: they walk once more.
+/// which is safe for all callers: they list once more.
 pub(crate) async fn exists(store: &dyn ObjectStore, key: &Key) -> Result<bool> {
     match store.head(key, None).await {
         Ok(_) => Ok(true),
@@ -449,7 +449,7 @@ pub(crate) async fn is_listed(store: Arc<dyn ObjectStore>, key: &Key, side: Side
     let mut refused = 0;
     loop {
         match shows(store.clone(), key, side).await {
-            // A token of it was refused: the question is asked again.
+            // A token of it was refused: the request is sent again.
             Err(f) if f.kind == Kind::OutOfOrderListing && refused < REFUSED_MAX => refused += 1,
             done => return done,
         }

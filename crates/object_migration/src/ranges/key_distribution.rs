@@ -308,10 +308,10 @@ impl ShapeDistribution {
     }
 
     /// Where to probe while the last key is unknown: just behind each subtree that holds `at`, innermost
-    /// first, so that whatever lies beside one of them is found in one round; and half way between two of them.
+    /// first, so that what is next to one of them is found in one round; and half way between two of them.
     pub(crate) fn subtree_boundaries(&self, base: usize, at: &Key, common: usize, n: usize) -> Vec<Key> {
         let at_chars = chars(at);
-        // Beside a digit, beside a folder: inside a word of letters a neighbour is less likely.
+        // Next to a digit or a folder: inside a word of letters a neighbour is less likely.
         let worth = |&i: &usize| {
             let (c, before) = (at_chars[i], i.checked_sub(1).map(|b| at_chars[b]));
             i == base
@@ -319,7 +319,7 @@ impl ShapeDistribution {
                 || (!c.is_alphanumeric() && !before.is_some_and(|b| b.is_ascii_digit()))
         };
         let mut depths: Vec<usize> = (base..common.min(at_chars.len())).rev().filter(worth).collect();
-        // Most of the innermost subtree has been seen: what is left of it is not worth a question.
+        // Most of the innermost subtree has been seen: the rest of it is not worth a probe.
         if depths.len() > 1 && self.fraction(&at_chars, common) > 0.5 {
             depths.remove(0);
         }

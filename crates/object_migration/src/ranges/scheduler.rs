@@ -170,7 +170,7 @@ pub(crate) struct RangePage {
     pub(crate) missing_end: Option<MissingEnd>,
 }
 
-/// The key that a range ends with, which did not come: unless it is gone, keys were left out.
+/// The key that a range ends with, which did not come: unless it is gone, the listing omitted keys.
 #[derive(Debug)]
 pub(crate) struct MissingEnd {
     prefix: String,

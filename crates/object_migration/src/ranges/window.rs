@@ -22,7 +22,7 @@ pub(crate) struct Window {
     first_slot: u64,
     bytes: usize,
     cursor: Key,
-    /// Settled before an interruption, not yet met again.
+    /// Settled before an interruption, not yet listed again.
     settled_before: HashSet<Key>,
     /// Keys seen since the window was opened on a resumed range.
     keys_seen: usize,

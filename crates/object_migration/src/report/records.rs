@@ -18,7 +18,7 @@ use crate::ledger::outcome;
 
 use crate::report::table;
 
-/// True for a record file of ours at a target (OMS §4.7).
+/// True for a record file of a task at a target (OMS §4.7).
 pub fn is_record(key: &[u8]) -> bool {
     ["oms/task/", "oms/task_group/", "oms/sync_task/"].iter().any(|f| key.starts_with(f.as_bytes()))
 }
@@ -93,7 +93,7 @@ pub struct Plan {
     pub outcomes: bool,
     /// Write the failed list.
     pub failures: bool,
-    /// Per-object reports to write beside the lists.
+    /// Per-object reports to write in addition to the lists.
     pub reports: Vec<ReportForm>,
     /// Objects failed in all.
     pub failed: u64,

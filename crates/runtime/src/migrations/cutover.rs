@@ -1,4 +1,4 @@
-//! A cut-over (dcs-migration.md §4.12): clients are led from the source to the target, or back.
+//! A cut-over (dcs-migration.md §4.12): clients are redirected from the source to the target, or back.
 //!
 //! ```text
 //! pause writers ─> drain ─> fence the source ─> hook ─> decide ─> let clients go
@@ -377,7 +377,7 @@ pub(super) async fn abort(leased: &mut LeasedMigration<'_>, why: &str) -> Result
     leased.log(MessageCode::CutoverFailed, &[why.to_owned()]).await
 }
 
-/// The way back: clients are led to the source again. May be done again.
+/// The rollback: clients are redirected to the source again. May be repeated.
 pub(super) async fn roll_back(leased: &mut LeasedMigration<'_>) -> Result<()> {
     leased.check_lease().await?;
     let state = CutoverRecord::load(leased);

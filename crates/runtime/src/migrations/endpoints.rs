@@ -35,14 +35,14 @@ impl EndSecrets {
     }
 }
 
-/// The server behind an end; `moved` says which instances stand in another's place.
+/// The server behind an end; `moved` maps instances to those that replace them after a cut-over.
 ///
 /// # Errors
 /// [`Kind::NotFound`] for an instance that is not registered, [`Kind::Invalid`] for what is no address.
 pub fn resolve_node(
     end: &Endpoint,
     password: &Secret,
-    places: &dyn StoreResolver,
+    resolver: &dyn StoreResolver,
     redirects: &[(String, String)],
 ) -> Result<Node> {
     let mut node = match (&end.id, &end.addrs) {
@@ -50,11 +50,11 @@ pub fn resolve_node(
             let current = redirects.iter().find(|(i, _)| i == id).map_or(id, |(_, s)| s);
             let gone =
                 || Error::new(Kind::NotFound, "instance", format!("instance {current} is not registered"));
-            places.instance(current).ok_or_else(gone)?.node
+            resolver.instance(current).ok_or_else(gone)?.node
         }
         (None, Some(addrs)) => Node {
             addrs: redis_migration::connection::node::addresses(addrs)?,
-            egress: places.egress(),
+            egress: resolver.egress(),
             ..Node::default()
         },
         (None, None) => {

@@ -35,7 +35,7 @@ pub(super) struct ImportTask {
     pub(super) stop: CancellationToken,
 }
 
-/// The files of a backup in a directory of ours.
+/// The files of a backup, in the data directory.
 struct ImportedFiles {
     files: Vec<PathBuf>,
     /// Databases of which they hold data.
@@ -48,7 +48,7 @@ impl ImportTask {
     pub(super) async fn run(self) -> Result<Summary> {
         tokio::select! {
             done = self.import() => done,
-            // Nothing of ours must be left in order: an import begins anew.
+            // Nothing needs to be restored: an import begins from the start.
             () = self.stop.cancelled() => Ok(Summary::default()),
         }
     }
@@ -84,7 +84,7 @@ impl ImportTask {
             progress: self.progress.clone(),
             stop: self.stop.clone(),
         };
-        // Paths of ours say nothing to whoever reads the log.
+        // Paths of the data directory do not help readers of the log.
         let named =
             |text: &str| names.iter().fold(text.to_owned(), |text, (path, name)| text.replace(path, name));
         match import.run().await {
@@ -135,8 +135,8 @@ impl ImportTask {
                 return Err(Error::new(Kind::Unsupported, "import", m).at(Side::Target));
             }
         }
-        let beyond = dbs.iter().find(|db| route.db(**db).is_some_and(|to| to != 0));
-        if let Some(db) = beyond
+        let missing = dbs.iter().find(|db| route.db(**db).is_some_and(|to| to != 0));
+        if let Some(db) = missing
             && QueryClient::open(&self.target, Side::Target).await?.1.cluster
         {
             let m = format!(
@@ -182,7 +182,7 @@ async fn unpack_and_check(
     dbs: &mut BTreeSet<u32>,
 ) -> Result<Vec<PathBuf>> {
     let work = move || {
-        // Paths of ours say nothing to whoever reads the failure.
+        // Paths of the data directory do not help readers of the error.
         let said = |f: Error| {
             let m = f.message.replace(&path.display().to_string(), &name);
             Error { message: m, ..f }

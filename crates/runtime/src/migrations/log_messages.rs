@@ -32,7 +32,7 @@ pub enum MessageCode {
     Disconnected,
     /// The position could not be continued from.
     FullResync,
-    /// What was left out.
+    /// What was not migrated.
     Unsupported,
     /// Both sides counted.
     Counted,
@@ -58,7 +58,7 @@ pub enum MessageCode {
     FileApplied,
 }
 
-/// Code, level and sentence of each; `{}` takes the parts in turn.
+/// Code, level and sentence of each; `{}` takes the parts in order.
 pub(crate) const TABLE: [(MessageCode, &str, Level, &str); 25] = [
     (MessageCode::Created, "WB.0001", Level::Info, "the task was created"),
     (MessageCode::Configured, "WB.0002", Level::Info, "configured: {} from {} to {}"),

@@ -1,4 +1,4 @@
-//! Redis migrations in the service: lent under a lease like everything else, moved by the Redis engine.
+//! Redis migrations in the service: run under a lease like tasks, by the Redis engine.
 //!
 //! ```text
 //! store ──> step (who should run?) ──> run ──> redis_migration::Migration | import
@@ -41,9 +41,9 @@ pub use log_messages::{MessageCode, log_line};
 enum Action {
     /// Lend it to a runner.
     Run,
-    /// Let it come to rest.
+    /// Stop it.
     Stop,
-    /// Nobody works on it and it should rest: say so.
+    /// No process works on it and it should be stopped: store that.
     MarkStopped,
     Nothing,
 }
@@ -73,7 +73,7 @@ impl Engine {
         self.project_count.store(projects, std::sync::atomic::Ordering::Relaxed);
     }
 
-    /// Lends what should run, and stops what should rest.
+    /// Starts what should run, and stops what should not.
     pub(crate) async fn step_migrations(
         self: &Arc<Self>,
         now: i64,
@@ -184,7 +184,7 @@ impl Engine {
         self.migrations().get(id).map(|m| m.progress.clone())
     }
 
-    /// Lets a migration that runs here come to rest at once.
+    /// Stops a migration that runs here at once.
     pub fn signal_migration_stop(&self, id: &str) {
         if let Some(moving) = self.migrations().get(id) {
             moving.stop.cancel();
@@ -196,7 +196,7 @@ impl Engine {
     }
 }
 
-/// Lets a migration rest on which nobody works; false, and nothing is to be saved, when it is another's or in another phase by now.
+/// Marks a migration as stopped on which no process works; false, and nothing is to be saved, when it is another's or in another phase by now.
 async fn mark_stopped(tx: &mut StoreTx, seen: &MigrationRow, now: i64) -> Result<bool> {
     let is_as_seen = |m: &MigrationRow| m.fence == seen.fence && m.state.phase == Phase::Stopping;
     if !tx.migration(&seen.id).await?.is_some_and(|m| is_as_seen(&m)) {
@@ -237,7 +237,7 @@ mod tests {
         assert!(!mark_stopped(&mut tx, &seen, 3).await.unwrap());
         let seen = tx.migration("m").await.unwrap().unwrap();
         assert!(mark_stopped(&mut tx, &seen, 5).await.unwrap());
-        // It rests once, and its log says so once.
+        // It stops once, and its log says so once.
         assert!(!mark_stopped(&mut tx, &seen, 6).await.unwrap());
         assert_eq!(tx.migration("m").await.unwrap().unwrap().state.phase, Phase::Stopped);
         assert_eq!(tx.migration_logs("m", "", 0, 10).await.unwrap().1, 1);

@@ -65,7 +65,7 @@ async fn lease_and_run(engine: &Arc<Engine>, id: &str, running: &RunningMigratio
 pub(super) enum RunEnd {
     /// It did what it was to do.
     Finished,
-    /// It rests, to go on later.
+    /// It is stopped, to be resumed later.
     Stopped,
     /// It cannot go on.
     Failed(Error),
@@ -233,7 +233,7 @@ enum Supervised {
 }
 
 impl LeasedMigration<'_> {
-    /// Stays beside a job: renews the lease, stores numbers and events, carries out what the user asks.
+    /// Runs concurrently with a job: renews the lease, stores numbers and events, carries out what the user asks.
     async fn supervise(
         &mut self,
         mut job: Job,
@@ -379,7 +379,7 @@ impl LeasedMigration<'_> {
                 append_log(&mut tx, id, MessageCode::Done, now, &[]).await?;
             }
             RunEnd::Stopped => {
-                // A shutdown lets it stay as it is, to go on at the next start; a stop lets it rest.
+                // A shutdown lets it stay as it is, to go on at the next start; a stop marks it as stopped.
                 let was = tx.migration(id).await?.map(|m| m.state.phase);
                 let _ = tx.apply_migration(id, MigrationEvent::Drained, now).await?;
                 if was == Some(Phase::Stopping) {

@@ -43,10 +43,10 @@ pub(super) async fn query_both(
     let to = async {
         let asked = async {
             let (mut query, mut server, _) = QueryClient::open(target.as_ref()?, Side::Target).await.ok()?;
-            let ours = cleanup::count_reserved_keys(&mut query, names.as_ref()?).await.unwrap_or(0);
-            server.keys = server.keys.saturating_sub(ours);
+            let reserved = cleanup::count_reserved_keys(&mut query, names.as_ref()?).await.unwrap_or(0);
+            server.keys = server.keys.saturating_sub(reserved);
             for (_, keys) in server.by_db.iter_mut().filter(|(db, _)| *db == 0) {
-                *keys = keys.saturating_sub(ours);
+                *keys = keys.saturating_sub(reserved);
             }
             Some(server)
         };
@@ -170,7 +170,7 @@ impl LeasedMigration<'_> {
         Ok(logged_tenths)
     }
 
-    /// Counts both ends when it rests, beside the answer to whoever stopped it.
+    /// Counts both ends when it has stopped, while the response to the stop is sent.
     pub(super) fn count_once_more(&self) {
         let (source, target) = (self.node(Side::Source).ok(), self.node(Side::Target).ok());
         let (engine, id, route) = (self.engine.clone(), self.id.to_owned(), route(&self.row.spec));

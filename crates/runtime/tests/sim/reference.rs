@@ -12,7 +12,7 @@ use testkit::model::{EtagKind, ModelFault, headers_len};
 use crate::scenario::Scenario;
 use crate::service::Outcome;
 
-/// What may arrive beside a limit, bytes: an object that a killed run had on its way.
+/// What may exceed a limit, bytes: an object that a killed run had on its way.
 const BURST_BYTES: f64 = 4096.0;
 
 /// The first thing that is not as it must be.
@@ -24,7 +24,7 @@ pub(crate) fn judge(scenario: &Scenario, done: &Outcome) -> Option<String> {
         return Some(wrong.clone());
     }
     if scenario.source.ends_at.is_some() && done.state != Some(Visible::Succeeded) {
-        return nothing_touched_beside(scenario, done);
+        return nothing_else_touched(scenario, done);
     }
     match (&done.state, &done.error) {
         (Some(Visible::Succeeded), None) => {}
@@ -65,7 +65,7 @@ fn one(scenario: &Scenario, done: &Outcome, key: &Key) -> Option<String> {
     let broken = broken || target.locked.contains(key);
     let broken = broken || headers_len(&scenario.headers(key)) > target.headers_max;
     if (broken || source.hidden.contains(key)) && !(source.vanishing.contains(key) && now.is_none()) {
-        // It is refused, or left alone by the rule.
+        // It is rejected, or skipped by the rule.
         return match (failed, stays, before) {
             (Some(_), true, _) => None,
             (None, true, Some(_)) => None,
@@ -81,7 +81,7 @@ fn one(scenario: &Scenario, done: &Outcome, key: &Key) -> Option<String> {
             .then(|| format!("it has failed without a reason: {:?} {}", failure.kind, failure.message));
     }
     let equals = |bytes: &[u8]| there.is_some_and(|o| o.bytes == bytes);
-    let left_alone = before.is_some() && stays && may_be_left_alone(scenario, key);
+    let skipped = before.is_some() && stays && may_be_skipped(scenario, key);
     if source.vanishing.contains(key) && now.is_none() {
         let removed = scenario.spec.extensions.delete && there.is_none();
         return (!(equals(&given.bytes) || stays || removed))
@@ -92,14 +92,14 @@ fn one(scenario: &Scenario, done: &Outcome, key: &Key) -> Option<String> {
     }
     let is_now = now.is_some_and(|o| equals(&o.bytes));
     let was = source.changing.contains(key) && equals(&given.bytes);
-    (!(is_now || was || left_alone)).then(|| match there {
+    (!(is_now || was || skipped)).then(|| match there {
         Some(there) => format!("{} bytes stand there, which are not those of the source", there.bytes.len()),
         None => "it is lost".into(),
     })
 }
 
 /// Whether the rule may leave a key alone that is not equal.
-fn may_be_left_alone(scenario: &Scenario, key: &Key) -> bool {
+fn may_be_skipped(scenario: &Scenario, key: &Key) -> bool {
     let (Some(here), Some(there)) = (scenario.at_source.get(key), scenario.at_target.get(key)) else {
         return false;
     };
@@ -138,7 +138,7 @@ pub(crate) fn over_limit(rate: u64, began: Instant, arrived: &[(Instant, u64)]) 
 
 fn counters(scenario: &Scenario, done: &Outcome, selected: u64) -> Option<String> {
     let c = &done.counters;
-    // Removals that failed are named among the failures, beside what became of the key at the source.
+    // Removals that failed are named among the failures, in addition to the outcome of the key at the source.
     let removals = done.failures.keys().filter(|key| !done.source.contains_key(key)).count() as u64;
     let settled = c.settled().objects - if scenario.spec.extensions.delete { removals } else { 0 };
     // What vanishes while listings are begun again is not listed again.
@@ -181,7 +181,7 @@ fn deletions(scenario: &Scenario, done: &Outcome) -> Option<String> {
 }
 
 /// The source was lost in the middle.
-fn nothing_touched_beside(scenario: &Scenario, done: &Outcome) -> Option<String> {
+fn nothing_else_touched(scenario: &Scenario, done: &Outcome) -> Option<String> {
     if let Some(key) =
         done.removed.iter().find(|key| scenario.at_source.contains_key(key) && done.source.contains_key(key))
     {

@@ -19,7 +19,7 @@ pub(crate) const PART: u64 = 700;
 /// How a run of the task is interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Interruption {
-    /// It is asked to rest.
+    /// It is stopped.
     Stop,
     /// The process is gone.
     Kill,
@@ -195,7 +195,7 @@ impl Scenario {
         Self { seed, source, target, at_source, at_target, spec, interruptions }.more()
     }
 
-    /// What is drawn beside the rest, so that seeds keep what they had before.
+    /// Drawn after everything else, so that older seeds keep their scenarios.
     fn more(mut self) -> Self {
         let more = &mut fastrand::Rng::with_seed(self.seed ^ 0x006d_6f72_6500);
         if more.u32(0..3) == 0 {
@@ -261,18 +261,18 @@ impl Scenario {
     /// The headers that a copy of a key has.
     pub(crate) fn headers(&self, key: &Key) -> Headers {
         let all = self.at_source.get(key).map(|given| given.headers.clone()).unwrap_or_default();
-        let travels = |name: &HeaderName| {
+        let is_copied = |name: &HeaderName| {
             self.spec.metadata == MetadataRule::All
                 || [header::CONTENT_TYPE, header::CONTENT_ENCODING].contains(name)
         };
-        all.into_iter().filter(|(name, _)| travels(name)).collect()
+        all.into_iter().filter(|(name, _)| is_copied(name)).collect()
     }
 
     /// Keys of the source that the task is about.
     pub(crate) fn selected(&self, key: &Key) -> bool {
-        let left_out = !self.spec.exclude.is_empty() && key.as_bytes().starts_with(b"many-");
+        let excluded = !self.spec.exclude.is_empty() && key.as_bytes().starts_with(b"many-");
         let names = |n: &String| n.as_bytes() == key.as_bytes();
-        !left_out
+        !excluded
             && match &self.spec.selection {
                 Selection::Prefix(prefixes) => {
                     prefixes.iter().any(|p| key.as_bytes().starts_with(p.as_bytes()))

@@ -95,7 +95,7 @@ impl Azure {
             query: &call.query,
             length: call.body.len(),
         };
-        // An empty body's length is not left out: the service refuses that.
+        // Content-Length is sent for an empty body too: the service requires it.
         if call.method == Method::PUT {
             headers.insert(header::CONTENT_LENGTH, call.body.len().into());
         }

@@ -63,7 +63,7 @@ fn page_of(xml: &[u8], begins_after: Option<&Key>) -> Result<Page> {
             true => Key::new(crate::s3::list_parser::percent_decode(name.as_bytes(), false)),
             false => Key::from(name),
         };
-        // An account with folders lists them beside what is in them.
+        // An account with folders lists them in addition to their content.
         if begins_after == Some(&key) || resource == "directory" {
             continue;
         }

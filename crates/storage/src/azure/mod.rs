@@ -1,6 +1,6 @@
 //! Azure Blob Storage by its REST API: block blobs of one container.
 //!
-//! ETags there are for conditions only; the MD5 that the service keeps of a blob stands beside them. A large blob is
+//! ETags there are for conditions only; the service stores the MD5 of a blob separately. A large blob is
 //! put together from blocks, which are not visible until the list of them is written; blocks that are never listed
 //! vanish by themselves after a week, so there is nothing to abort.
 //!

@@ -21,7 +21,7 @@ pub(super) struct Listing {
 impl Google {
     pub(super) async fn list_objects(&self, request: &ListRequest) -> Result<Page> {
         let max = request.max.clamp(1, 1000);
-        // The offset is answered too, and must be asked for again beside a token.
+        // The offset is answered too, and must be sent again with a token.
         let (start, token) = match &request.from {
             Position::Start => (String::new(), ""),
             Position::After(key) => (String::from_utf8_lossy(key.as_bytes()).into_owned(), ""),

@@ -1,6 +1,6 @@
 //! Google Cloud Storage by its JSON API, for service accounts and open buckets. HMAC keys go through the S3 dialect.
 //!
-//! Conditions are generations; the MD5 that Google keeps of an object stands beside them. A large object is composed
+//! Conditions are generations; Google stores the MD5 of an object separately. A large object is composed
 //! of parts, which are objects below [`PARTS_PREFIX`] until then; listings here do not show them, and they are removed with
 //! the upload.
 //!

@@ -30,7 +30,7 @@ use crate::{ListRequest, ObjectStore, Page, Position, Probe, ReadRequest, Readin
 pub const FILE_MAX: u64 = 1 << 30;
 /// List files of one folder, one more than a group may have, so that it is told from a full one.
 pub const FOLDER_MAX: usize = 2001;
-/// Pages of one folder: whatever stands between its list files is passed over.
+/// Pages of one folder: other objects between its list files are skipped.
 const PAGES_MAX: usize = 1000;
 
 /// Where the sorted list of a task lies under the data directory.

@@ -20,7 +20,7 @@ pub(super) fn crc64_in(text: &str) -> Option<u64> {
     Some(u64::from_be_bytes(bytes.try_into().ok()?))
 }
 
-/// A checksum of `N` bytes that an answer tells of the whole object. Checksums of checksums of parts are left out
+/// A checksum of `N` bytes that a response has for the whole object. Checksums of checksums of parts are ignored
 /// (AWS "Checking object integrity": composite checksums end in `-` and the number of parts).
 pub(super) fn checksum<const N: usize>(headers: &HeaderMap, algorithm: &str) -> Option<[u8; N]> {
     if header_text(headers, "x-amz-checksum-type").is_some_and(|t| t.eq_ignore_ascii_case("COMPOSITE")) {

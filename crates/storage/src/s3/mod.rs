@@ -84,7 +84,7 @@ impl S3 {
     /// Opens a bucket: probes it below a prefix, and learns the server's listing order from its name for itself.
     ///
     /// # Errors
-    /// Whatever the probe meets: no bucket, wrong credentials, no connection.
+    /// An error of the probe: no bucket, wrong credentials, no connection.
     pub async fn open(config: S3Config, prefix: &str, clock: SharedClock) -> Result<(Self, Probe)> {
         Self::new(config, clock)?.probed(prefix).await
     }

@@ -15,7 +15,7 @@ use crate::meta::Meta;
 use crate::xml;
 
 impl S3 {
-    /// Makes the bucket; it is no error if it is ours already.
+    /// Makes the bucket; not an error if this account owns it already.
     ///
     /// # Errors
     /// What the store answers.

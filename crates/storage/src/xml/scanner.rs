@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 use model::error::{Error, Kind, Result};
 
-/// Something met while scanning.
+/// A token of the document.
 #[derive(Debug, PartialEq)]
 pub enum Token<'a> {
     /// `<name …>`, without a namespace prefix.

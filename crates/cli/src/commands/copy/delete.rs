@@ -10,8 +10,8 @@ use crate::args::Copy;
 use crate::open_store::EndPair;
 use crate::printer::Printer;
 
-/// Removes from the target what the source does not have, after a question. What is removed is what was found before
-/// the question, and nothing else.
+/// Deletes from the target what the source does not have, after a confirmation. Only objects that were found before
+/// the confirmation are deleted.
 pub(super) async fn delete(args: &Copy, ends: &EndPair, printer: &Printer) -> Result<Tally> {
     let (source, target) = (ends.probe(Side::Source).await?.store, ends.probe(Side::Target).await?.store);
     if ends.names_one() {

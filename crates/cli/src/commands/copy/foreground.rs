@@ -42,7 +42,7 @@ pub(super) fn start_engine(
     })
 }
 
-/// The task of this command while it runs, with what the terminal shows and hears.
+/// The task of this command while it runs, with its output and its signals.
 struct ForegroundRun<'a> {
     pub(super) engine: &'a Arc<Engine>,
     pub(super) store: &'a Store,
@@ -117,14 +117,14 @@ pub(super) async fn follow(
     let mut tick = tokio::time::interval(Duration::from_millis(if printer.draws() { 200 } else { 10_000 }));
     tick.tick().await;
     // Listened to all the time: what comes while something else is waited for is not lost.
-    let heard = |kind| signal(kind).map_err(|e| Error::new(Kind::Internal, "signal", e.to_string()));
-    let (interrupt, terminate) = (heard(SignalKind::interrupt())?, heard(SignalKind::terminate())?);
+    let handler = |kind| signal(kind).map_err(|e| Error::new(Kind::Internal, "signal", e.to_string()));
+    let (interrupt, terminate) = (handler(SignalKind::interrupt())?, handler(SignalKind::terminate())?);
     let (interrupted, live) = (false, None);
     let mut run =
         ForegroundRun { engine, store, clock, printer, stop, interrupt, terminate, tick, interrupted, live };
     loop {
         run.run_once().await?;
-        // A task-level error that passes is tried again, with the patience of the service.
+        // A task-level error that passes is retried as in the service.
         let task = store.read().await?.task(TASK).await?;
         if run.interrupted || task.as_ref().is_none_or(|t| t.state.visible() != Visible::Retrying) {
             return Ok((run.interrupted, run.live));

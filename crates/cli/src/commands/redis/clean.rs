@@ -1,4 +1,4 @@
-//! `whimbrel redis clean DST`: takes away what migrations have left beside the data.
+//! `whimbrel redis clean DST`: deletes the reserved keys that migrations have left.
 
 use model::error::{Result, Side};
 use redis_migration::checkpoint::cleanup::clean;

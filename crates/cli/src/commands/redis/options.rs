@@ -27,7 +27,7 @@ pub(super) fn node(place: &str, side: Side) -> Result<Node> {
     Ok(node)
 }
 
-/// What travels where; `/DB` of the source means only that one, of the target its new number.
+/// Which keys are migrated, and to which database. `/DB` of the source selects that database; `/DB` of the target is its new number.
 pub(super) fn route(routing: &Routing, source: Option<u32>, target: Option<u32>) -> Result<Route> {
     let mut db_map = Route::parse_map(&routing.db_map)?;
     if let Some(to) = target {
@@ -53,7 +53,7 @@ pub(super) fn conflict(existing: Existing) -> Conflict {
     }
 }
 
-/// Names of commands to leave out. What divides a stream into transactions and databases cannot be left out.
+/// Names of commands to skip. Those that divide a stream into transactions and databases cannot be skipped.
 pub(super) fn skipped(names: &[String]) -> Result<Arc<BTreeSet<String>>> {
     let names: BTreeSet<String> = names.iter().map(|name| name.to_ascii_uppercase()).collect();
     match model::migration::KEPT_COMMANDS.iter().find(|name| names.contains(**name)) {

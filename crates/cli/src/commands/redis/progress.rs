@@ -23,7 +23,7 @@ pub(super) async fn on_io_thread<T: Send + 'static>(
     io_threads.run(work).await.ok_or_else(|| lost(&"the worker ended without a result"))?
 }
 
-/// Runs the work beside its progress; Ctrl-C or SIGTERM pauses it.
+/// Runs the work and shows its progress; Ctrl-C or SIGTERM pauses it.
 pub(super) async fn run_with_progress<T>(
     work: impl Future<Output = T>,
     progress: &Arc<Progress>,
@@ -34,8 +34,9 @@ pub(super) async fn run_with_progress<T>(
     let mut said = String::new();
     let mut tick = tokio::time::interval(Duration::from_millis(if printer.draws() { 200 } else { 10_000 }));
     tick.tick().await;
-    let heard = |kind| signal(kind).map_err(|e| Error::new(Kind::Internal, "signal", e.to_string()));
-    let (mut interrupt, mut terminate) = (heard(SignalKind::interrupt())?, heard(SignalKind::terminate())?);
+    let handler = |kind| signal(kind).map_err(|e| Error::new(Kind::Internal, "signal", e.to_string()));
+    let (mut interrupt, mut terminate) =
+        (handler(SignalKind::interrupt())?, handler(SignalKind::terminate())?);
     let mut work = std::pin::pin!(work);
     loop {
         tokio::select! {

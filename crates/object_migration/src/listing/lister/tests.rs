@@ -16,7 +16,7 @@ enum Starts {
     Inclusive,
     Ignored,
     Refused,
-    /// A folder walk that leaves out what lies below the key.
+    /// A folder walk that omits what is below the key.
     SkipsBelow,
 }
 
@@ -321,7 +321,7 @@ async fn obj_04_undeclared_order_is_detected() {
         let met = walk(Lister::new(store.clone(), "", Side::Source)).await;
         assert_eq!(met.is_ok(), sorted);
         if let Err(failure) = met {
-            // The weaker orders are tried in turn, and the last meets every key.
+            // The weaker orders are tried one after another, and the last finds every key.
             while fall_back_to_weaker_order(&*store, &failure) {
                 if let Ok(met) = walk(Lister::new(store.clone(), "", Side::Source)).await {
                     assert_eq!(met.into_iter().collect::<BTreeSet<_>>().len(), shuffled.len());

@@ -35,7 +35,7 @@ impl RangeContext {
             };
         }
         let action = self.rule.decide(entry, at_target, interrupted, known);
-        // An unfinished upload of ours goes on, whatever stands at the target.
+        // An unfinished upload of this task is resumed, whatever is at the target.
         match action {
             Action::Skip(_) if self.copier.ledger.upload_of(&entry.key).is_some() => Action::Copy,
             action => action,

@@ -1,4 +1,4 @@
-//! What idle I/O threads ask the source, so that ranges can be split: the first-level folders, pages behind guesses.
+//! List requests that idle I/O threads send to the source, so that ranges can be split: the first-level folders, pages behind guesses.
 
 use model::key::Key;
 use model::selection::Scope;
@@ -24,8 +24,8 @@ struct Gap {
 fn share_out(gaps: &[Gap], free: usize) -> Vec<usize> {
     let mut shares = vec![0usize; gaps.len()];
     for _ in 0..free {
-        let per_lane = |j: usize| gaps[j].keys / (shares[j] as f64 + 2.0);
-        let Some(best) = (0..gaps.len()).max_by(|&a, &b| per_lane(a).total_cmp(&per_lane(b))) else {
+        let per_probe = |j: usize| gaps[j].keys / (shares[j] as f64 + 2.0);
+        let Some(best) = (0..gaps.len()).max_by(|&a, &b| per_probe(a).total_cmp(&per_probe(b))) else {
             break;
         };
         // An I/O thread that has one page left would not be done sooner.
@@ -101,7 +101,7 @@ impl RangeScheduler {
         picked.into_iter().chain(boundaries).collect()
     }
 
-    /// Where to ask next: known folders and the subtrees around an unknown end first, then even cuts of the
+    /// Keys to probe next: known folders and the subtrees around an unknown end first, then even cuts of the
     /// largest gaps.
     fn probe_candidates(&self, free: usize) -> Vec<(Scope, Key)> {
         let mut out = Vec::new();
@@ -128,8 +128,8 @@ impl RangeScheduler {
                 let keys = self.boundary_candidates(&mut r, known.flatten(), distribution, base, room);
                 out.extend(keys.into_iter().map(|k| (range.scope.clone(), k)));
             }
-            let questions: Vec<&(Scope, Key)> = asked.iter().chain(&out).collect();
-            self.collect_gaps(range, &r, distribution, base, &questions, &mut gaps);
+            let probed: Vec<&(Scope, Key)> = asked.iter().chain(&out).collect();
+            self.collect_gaps(range, &r, distribution, base, &probed, &mut gaps);
         }
         let shares = share_out(&gaps, free.saturating_sub(out.len()));
         for (gap, share) in gaps.iter().zip(shares).filter(|(_, share)| *share > 0) {

@@ -129,7 +129,7 @@ impl RangeScheduler {
     fn start_probes<R>(&self, ranges: &mut RunningRanges<'_, R>) {
         let free = self.max_active.saturating_sub(ranges.runners.len() + ranges.probes.len());
         for (scope, probe) in self.next_probes(free, ranges.probes.len()) {
-            let answer = ask(self.source.clone(), scope, probe);
+            let answer = send_probe(self.source.clone(), scope, probe);
             ranges.probes.spawn_on(answer, ranges.io_threads.handle());
         }
     }
@@ -144,7 +144,7 @@ impl RangeScheduler {
         if let Some((guess, _)) = probe.guess() {
             self.probes_in_flight().retain(|(s, g)| !(s == scope && g == guess));
         }
-        // A probe that failed is only a lost guess; the range itself meets the same trouble.
+        // A probe that failed is only a lost guess; the range itself gets the same error.
         match (probe, answer) {
             (ListProbe::Folders, Ok(ProbeResult::Folders(page))) => {
                 self.probe_budget().waste_keys(page.entries.len() + page.folders.len());
@@ -196,7 +196,7 @@ impl RangeScheduler {
 }
 
 /// Asks the source what a probe wants to know.
-async fn ask(source: SharedStore, scope: Scope, probe: ListProbe) -> ProbeAnswer {
+async fn send_probe(source: SharedStore, scope: Scope, probe: ListProbe) -> ProbeAnswer {
     let prefix = scope.prefix().to_owned();
     let answer = match probe.guess() {
         None => list_folders(&*source, &prefix).await.map(ProbeResult::Folders),
