@@ -410,8 +410,8 @@ mod tests {
         let v2 = OPERATIONS.iter().filter(|(_, path, _)| path.starts_with("/v2/"));
         let (dcs, oms): (Vec<_>, Vec<_>) = v2.partition(|(_, path, _)| crate::dcs::is_dcs(path));
         let is_ours = |o: &&&(&str, &str, &str)| matches!(o.2, "ShowTaskReport" | "ListAudit");
-        let ours = oms.iter().filter(is_ours).count();
-        assert_eq!(oms.len() - ours + 2, 35);
+        let own = oms.iter().filter(is_ours).count();
+        assert_eq!(oms.len() - own + 2, 35);
         // dcs-migration.md §2.0: 15 of migrations, jobs, instances, and three of backups.
         assert_eq!(dcs.len(), 15 + 1 + 2 + 3);
     }

@@ -111,7 +111,7 @@ fn native(source: &Redis, target: &Redis) -> Cost {
     Cost { wall, ..Cost::default() }
 }
 
-fn ours(args: &[&str]) -> Cost {
+fn whimbrel(args: &[&str]) -> Cost {
     let mut command = Command::new(here("whimbrel"));
     command.arg("redis").args(args).arg("--json");
     measure(command)
@@ -239,7 +239,7 @@ fn full_sync(data: &DataSet, target: &Redis) -> String {
         target.run("FLUSHALL");
         own.push(native(source, target));
         target.run("FLUSHALL");
-        whole.push(ours(&["copy", &source.url(), &target.url(), "--full-only"]));
+        whole.push(whimbrel(&["copy", &source.url(), &target.url(), "--full-only"]));
     }
     let mut text = format!(
         "## Redis: full sync, {keys} mixed keys ({used:.2} GB in memory, {size:.0} MB of RDB), 7.0 to \
@@ -324,7 +324,7 @@ fn import(data: &DataSet) -> String {
         loads.push(Cost { wall: began.elapsed().as_secs_f64(), ..Cost::default() });
         drop(fresh);
         let fresh = Redis::start("REDIS_7_0", &SERVER);
-        imports.push(ours(&["import", &dump.display().to_string(), &fresh.url()]));
+        imports.push(whimbrel(&["import", &dump.display().to_string(), &fresh.url()]));
     }
     let (reload, load, import) = (median(reloads), median(loads), median(imports));
     let mut text = format!(

@@ -137,7 +137,7 @@ fn following(from: &str, target: &Redis) -> Child {
     child
 }
 
-/// Ctrl-C rests within a second and says so; SIGKILL says nothing; both go on where they were.
+/// Ctrl-C pauses within a second with a message; SIGKILL has none; both resume at the checkpoint.
 #[test]
 fn redis_copy_applies_each_change_once_through_stops_and_kills() {
     let (source, target) = (Redis::start("REDIS_7_0", &[]), Redis::start("REDIS_7_0", &[]));

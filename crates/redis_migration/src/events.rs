@@ -34,7 +34,7 @@ pub enum Event {
         /// That offset.
         offset: u64,
     },
-    /// Nothing is behind for the first time.
+    /// Caught up for the first time.
     CaughtUp,
     /// Something to know.
     Note(String),

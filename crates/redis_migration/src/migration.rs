@@ -105,7 +105,7 @@ pub struct Migration {
     pub progress: Arc<Progress>,
     /// Cancelled: stop.
     pub stop: CancellationToken,
-    /// Cancelled: be done as soon as nothing is behind, whatever was to follow.
+    /// If cancelled, the migration ends as soon as it is caught up.
     pub finish: CancellationToken,
     /// What stands at the target is called so.
     pub names: KeyNames,

@@ -181,7 +181,7 @@ impl Engine {
             matches!(v, Visible::Waiting | Visible::Running | Visible::Retrying | Visible::Pausing)
         };
         // Members that were created or started during the stop are stopped too. Its maker says itself when it has come
-        // to rest.
+        // to a stop.
         if making || members.iter().any(|m| moves(m.state.visible())) {
             for id in tx.hold_members(&group.id, now).await? {
                 self.signal_stop(id);

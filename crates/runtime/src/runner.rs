@@ -114,7 +114,7 @@ async fn keep_lease(engine: Arc<Engine>, id: TaskId, fence: i64, stop: Cancellat
     let mut renew = tokio::time::interval(RENEW_INTERVAL);
     let mut renewed = Instant::now();
     loop {
-        let rests = tokio::select! {
+        let is_stopped = tokio::select! {
             _ = changes.changed() => should_stop(&engine, id).await,
             _ = renew.tick() => match renew_lease(&engine, id, fence).await {
                 Ok(held) => {
@@ -128,7 +128,7 @@ async fn keep_lease(engine: Arc<Engine>, id: TaskId, fence: i64, stop: Cancellat
                 }
             },
         };
-        if rests {
+        if is_stopped {
             stop.cancel();
         }
     }

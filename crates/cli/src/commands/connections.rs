@@ -1,6 +1,6 @@
 //! Connections of the API: how many there are, of whom, and which of them give way.
 //!
-//! The time for a request's head and its size are limits of `hyper`. The rest is ours, because a layer of `tower-http` or
+//! The time for a request's head and its size are limits of `hyper`. The rest is in this file, because a layer of `tower-http` or
 //! `tower` first runs when the head of a request is read: it sees neither TLS handshakes nor idle connections, and no address.
 //! Here connections are bounded per address and in sum, the unauthenticated ones give way first, and a reserve answers health
 //! checks when all are taken. Cost, one core: 112 ns for a connection and its return.

@@ -173,7 +173,7 @@ impl Service {
         json(&self.task(&["show", &id.to_string()]))
     }
 
-    /// Follows a task until it rests or ends.
+    /// Follows a task until it is stopped or ends.
     pub(crate) fn watch(&self, id: i64) -> Value {
         json(&self.task(&["watch", &id.to_string()]))
     }

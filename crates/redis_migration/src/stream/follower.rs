@@ -66,7 +66,7 @@ pub(crate) struct Follower<'a> {
     probe: Option<Probe>,
     /// `Event::CaughtUp` was sent.
     reported_caught_up: bool,
-    /// Done as soon as nothing is behind.
+    /// Done as soon as it is caught up.
     finishing: bool,
     done: bool,
 }

@@ -73,7 +73,7 @@ pub(crate) struct KeyRepair {
     suspects: Vec<SuspectKey>,
     pending: Option<PendingRepair>,
     batch_keys: usize,
-    /// What the target has no place for, and how often that was met.
+    /// What the target does not support, with its count.
     pub(crate) unsupported: BTreeMap<String, u64>,
     /// Keys that were written.
     written: u64,

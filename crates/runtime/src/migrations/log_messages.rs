@@ -26,7 +26,7 @@ pub enum MessageCode {
     FullSyncDone,
     /// The stream goes on from where it was.
     Resumed,
-    /// Nothing is behind any more.
+    /// Caught up any more.
     CaughtUp,
     /// A connection was lost.
     Disconnected,

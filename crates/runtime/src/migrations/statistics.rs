@@ -179,8 +179,8 @@ impl LeasedMigration<'_> {
             let noted = async {
                 let mut tx = engine.store.write().await?;
                 // Whoever has claimed it since counts for itself.
-                let rests = |m: &MigrationRow| !m.state.phase.is_open() && m.owner.is_none();
-                let Some(row) = tx.migration(&id).await?.filter(rests) else { return Ok(()) };
+                let is_stopped = |m: &MigrationRow| !m.state.phase.is_open() && m.owner.is_none();
+                let Some(row) = tx.migration(&id).await?.filter(is_stopped) else { return Ok(()) };
                 let mut stats = row.stats;
                 count_keys(&mut stats, &route, source.as_ref(), target.as_ref());
                 tx.set_migration_stats(&id, &stats).await?;

@@ -159,7 +159,7 @@ fn deletions(scenario: &Scenario, done: &Outcome) -> Option<String> {
     let extra = || scenario.at_target.keys().filter(|key| !kept.contains(key));
     for key in extra().filter(|key| !scenario.spec.extensions.delete || !scenario.selected(key)) {
         if done.target.get(key).map(|o| &o.bytes[..]) != Some(&scenario.at_target[key].bytes[..]) {
-            return Some(format!("`{key}` is none of ours, and was touched"));
+            return Some(format!("`{key}` does not belong to the task, and was changed"));
         }
     }
     let complete =

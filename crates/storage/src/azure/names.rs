@@ -80,17 +80,19 @@ pub(super) fn to_azure(headers: &[(HeaderName, HeaderValue)]) -> Vec<(HeaderName
 
 /// What a read brings.
 pub(super) fn from_azure(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
-    let theirs = |name: &str| headers.get(format!("{AZURE_META_PREFIX}{name}")).and_then(|v| v.to_str().ok());
-    let encoded: Vec<&str> = theirs(ENCODED_NAMES).map(|list| list.split(',').collect()).unwrap_or_default();
+    let at_azure =
+        |name: &str| headers.get(format!("{AZURE_META_PREFIX}{name}")).and_then(|v| v.to_str().ok());
+    let encoded: Vec<&str> =
+        at_azure(ENCODED_NAMES).map(|list| list.split(',').collect()).unwrap_or_default();
     let mut out = Vec::new();
     for (name, value) in headers {
         let Some(bare) = name.as_str().strip_prefix(AZURE_META_PREFIX) else { continue };
         let names_another =
-            bare.strip_prefix("rename_key_").is_some_and(|p| theirs(&format!("rename_{p}")).is_some());
+            bare.strip_prefix("rename_key_").is_some_and(|p| at_azure(&format!("rename_{p}")).is_some());
         if names_another || bare == ENCODED_NAMES {
             continue;
         }
-        let renamed = bare.strip_prefix("rename_").and_then(|plain| theirs(&format!("rename_key_{plain}")));
+        let renamed = bare.strip_prefix("rename_").and_then(|plain| at_azure(&format!("rename_key_{plain}")));
         let value = match encoded.contains(&bare) {
             true => HeaderValue::from_bytes(&percent_decode(value.as_bytes(), false)),
             false => Ok(value.clone()),
@@ -112,13 +114,13 @@ mod tests {
     fn metadata_names_round_trip() {
         let header =
             |n: &'static str, v: &[u8]| (HeaderName::from_static(n), HeaderValue::from_bytes(v).unwrap());
-        let ours = vec![
+        let original = vec![
             header("x-amz-meta-plain", b"1%41"),
             header("x-amz-meta-my-key.x", "ü%".as_bytes()),
             header("etag", b"3"),
         ];
-        let theirs = to_azure(&ours);
-        let names: Vec<&str> = theirs.iter().map(|(n, _)| n.as_str()).collect();
+        let at_azure = to_azure(&original);
+        let names: Vec<&str> = at_azure.iter().map(|(n, _)| n.as_str()).collect();
         assert_eq!(
             names,
             [
@@ -128,10 +130,10 @@ mod tests {
                 "x-ms-meta-whimbrel_encoded"
             ]
         );
-        assert_eq!(theirs[2].1, "%C3%BC%25");
-        let mut back = from_azure(&theirs.into_iter().collect());
+        assert_eq!(at_azure[2].1, "%C3%BC%25");
+        let mut back = from_azure(&at_azure.into_iter().collect());
         back.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
-        assert_eq!(back, [ours[1].clone(), ours[0].clone()]);
+        assert_eq!(back, [original[1].clone(), original[0].clone()]);
     }
 
     #[test]
@@ -149,7 +151,7 @@ mod tests {
             "x",
             "1a",
         ];
-        let mut ours: Vec<(HeaderName, HeaderValue)> = names
+        let mut original: Vec<(HeaderName, HeaderValue)> = names
             .iter()
             .map(|n| {
                 (
@@ -158,12 +160,12 @@ mod tests {
                 )
             })
             .collect();
-        let theirs = to_azure(&ours);
-        let distinct: HashSet<&HeaderName> = theirs.iter().map(|(n, _)| n).collect();
-        assert_eq!(distinct.len(), theirs.len());
-        let mut back = from_azure(&theirs.into_iter().collect());
-        ours.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
+        let at_azure = to_azure(&original);
+        let distinct: HashSet<&HeaderName> = at_azure.iter().map(|(n, _)| n).collect();
+        assert_eq!(distinct.len(), at_azure.len());
+        let mut back = from_azure(&at_azure.into_iter().collect());
+        original.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
         back.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
-        assert_eq!(back, ours);
+        assert_eq!(back, original);
     }
 }

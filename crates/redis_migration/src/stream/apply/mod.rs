@@ -104,7 +104,7 @@ pub(crate) struct Applier {
     pub(crate) commands: u64,
     /// Commands that are not data and were skipped, by name.
     pub(crate) filtered: BTreeMap<String, u64>,
-    /// What the target does not support, and how often that was met.
+    /// What the target does not support, with its count.
     pub(crate) unsupported: BTreeMap<String, u64>,
     /// Something to know.
     pub(crate) notes: Vec<String>,
