@@ -261,6 +261,11 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
         None
     }
 
+    /// The bucket whose keys a list names, where this is such a list: what the bucket lists is not what the list names.
+    fn listed_store(&self) -> Option<SharedStore> {
+        None
+    }
+
     /// Remembers what was learned by using the store; connectors themselves learn nothing.
     fn learn(&self, fact: Fact) {
         let _ = fact;

@@ -48,6 +48,8 @@ pub struct Meta {
     pub part_crc: bool,
     /// True when the server gives the object only as a whole.
     pub whole_only: bool,
+    /// True when the server did not tell the length.
+    pub length_unknown: bool,
     /// True when the object is archived and not readable now.
     pub archived: bool,
 }

@@ -211,6 +211,19 @@ impl ObjectStore for RetryingStore {
         self.inner.bucket()
     }
 
+    fn listed_store(&self) -> Option<SharedStore> {
+        let inner = self.inner.listed_store()?;
+        let known = Arc::new(KnownCapability::new(*inner.capability()));
+        Some(Arc::new(Self {
+            inner,
+            side: self.side,
+            limit: self.limit.clone(),
+            backoff: self.backoff,
+            requests: self.requests.clone(),
+            known,
+        }))
+    }
+
     fn as_directory(&self) -> Option<&crate::fs::Fs> {
         self.inner.as_directory()
     }

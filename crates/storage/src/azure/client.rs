@@ -50,6 +50,15 @@ pub struct Azure {
     pub(super) capability: Capability,
 }
 
+/// Why the service would store a key under another name (Azure "Naming and referencing containers, blobs, and metadata").
+fn changed_by_service(key: &Key) -> Option<&'static str> {
+    match key.as_str() {
+        None => Some("is not valid UTF-8, as names of blobs have to be"),
+        Some(text) if text.contains('\\') => Some("has a backslash, which Azure would store as `/`"),
+        Some(_) => None,
+    }
+}
+
 pub(super) struct DebugClock(pub(super) SharedClock);
 
 impl std::fmt::Debug for DebugClock {
@@ -67,6 +76,10 @@ impl Azure {
     }
 
     pub(super) async fn send(&self, call: ApiCall<'_>) -> Result<Response<ResponseBody>> {
+        if let Some(why) = call.key.and_then(changed_by_service) {
+            let m = format!("`{}` {why}", call.key.map(Key::to_string).unwrap_or_default());
+            return Err(Error::new(Kind::InvalidKey, call.op, m));
+        }
         let what = self.describe(call.key);
         let mut path = self.config.base.clone();
         path.push('/');

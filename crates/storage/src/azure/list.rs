@@ -76,7 +76,8 @@ fn page_of(xml: &[u8], begins_after: Option<&Key>) -> Result<Page> {
             size,
             modified_ms,
             written_ms: modified_ms,
-            etag: Etag::tagged(&etag, md5_of(Some(&md5))),
+            // Of page and append blobs it is what a client said once.
+            etag: Etag::tagged(&etag, md5_of(Some(&md5)).filter(|_| kind.is_empty() || kind == "BlockBlob")),
             class: class(&tier).map(Into::into),
         });
     }

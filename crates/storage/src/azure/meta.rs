@@ -45,6 +45,9 @@ pub(super) fn meta_of(headers: &HeaderMap) -> Meta {
         }
         None => header_text(headers, "content-md5"),
     };
+    // Of page and append blobs it is what a client said once: the pages may have been written since.
+    let block_blob = header_text(headers, "x-ms-blob-type").is_none_or(|kind| kind == "BlockBlob");
+    let md5 = md5.filter(|_| block_blob);
     meta.etag = Etag::tagged(header_text(headers, "etag").unwrap_or_default(), md5_of(md5));
     meta.modified_ms = header_text(headers, "last-modified").and_then(date);
     meta.class = header_text(headers, "x-ms-access-tier").and_then(class).map(str::to_owned);

@@ -302,9 +302,11 @@ impl ObjectStore for Fs {
                 Err(Errno::NOENT) => return Ok(()),
                 other => other.map_err(|e| io_failure("delete", &key, e))?,
             };
-            sidecar::remove(root, &key);
             match rustix::fs::unlinkat(&parent, path.file_name().unwrap_or_default(), flags) {
-                Ok(()) | Err(Errno::NOENT) => Ok(()),
+                Ok(()) | Err(Errno::NOENT) => {
+                    sidecar::remove(root, &key);
+                    Ok(())
+                }
                 Err(Errno::NOTEMPTY | Errno::EXIST) => {
                     let m = format!("`{key}`: the directory is not empty");
                     Err(Error::new(Kind::Conflict, "delete", m))
@@ -414,6 +416,11 @@ impl ObjectStore for Fs {
             for entry in rustix::fs::Dir::read_from(&dir).map_err(failed)? {
                 let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
                 let Some(id) = name.strip_suffix(".meta") else { continue };
+                // A process that was killed after its upload had become a file left this.
+                if rustix::fs::statat(&dir, id, AtFlags::SYMLINK_NOFOLLOW).is_err_and(|e| e == Errno::NOENT) {
+                    let _ = rustix::fs::unlinkat(&dir, &name, AtFlags::empty());
+                    continue;
+                }
                 let Ok(fd) = root.open(&path.join(&name), OFlags::RDONLY) else { continue };
                 let mut text = String::new();
                 if File::from(fd).take(1 << 20).read_to_string(&mut text).is_ok() {

@@ -209,6 +209,7 @@ impl Root {
             && rustix::fs::statat(&self.fd, path, AtFlags::SYMLINK_NOFOLLOW).is_ok();
         match (dangling, e) {
             (true, _) => not_regular(key, "a broken symbolic link"),
+            (false, Errno::XDEV) => not_regular(key, "a symbolic link out of the root"),
             (false, Errno::NXIO) => not_regular(key, "a pipe, socket or device"),
             (false, e) => io_failure("read", key, e),
         }

@@ -264,6 +264,9 @@ impl ObjectStore for KeyListStore {
     fn location(&self) -> String {
         self.inner.location()
     }
+    fn listed_store(&self) -> Option<SharedStore> {
+        Some(self.inner.clone())
+    }
     async fn probe(&self, prefix: &str) -> Result<Probe> {
         self.inner.probe(prefix).await
     }

@@ -108,7 +108,9 @@ impl UrlListStore {
                 url = location_of(&answer, &origin).map_err(bad)?;
                 continue;
             }
-            if status.is_success() {
+            // Any other success has no object, or only a part of one (RFC 9110 section 15.3).
+            let whole = status == StatusCode::OK;
+            if whole || (status == StatusCode::PARTIAL_CONTENT && extra.contains_key(header::RANGE)) {
                 return Ok(answer);
             }
             let m = format!("`{key}` from {}: HTTP {}", bare(&url), status.as_u16());
@@ -187,15 +189,16 @@ fn bare(url: &str) -> &str {
 
 fn meta_of(headers: &HeaderMap) -> Meta {
     let text = |name: header::HeaderName| headers.get(name).and_then(|v| v.to_str().ok());
-    let mut meta = Meta { size: length(headers).unwrap_or(0), ..Meta::default() };
-    if let Some(total) = text(header::CONTENT_RANGE).and_then(|r| r.rsplit('/').next()?.parse().ok()) {
-        meta.size = total;
-    }
+    let total = text(header::CONTENT_RANGE).and_then(|r| r.rsplit('/').next()?.parse().ok());
+    let size = total.or(length(headers));
+    let mut meta = Meta { size: size.unwrap_or(0), length_unknown: size.is_none(), ..Meta::default() };
     meta.headers = headers.iter().filter_map(|(n, v)| Some((n.clone(), Meta::carried(n, v)?))).collect();
     // It may look like a digest, but no server promises that it is one.
     meta.etag = text(header::ETAG).map_or(Etag::None, |e| Etag::Other(e.into()));
     meta.modified_ms = text(header::LAST_MODIFIED).and_then(crate::http::date);
-    meta.whole_only = text(header::ACCEPT_RANGES).is_none_or(|r| r.trim() != "bytes");
+    // Parts of an object that nothing identifies could be of two.
+    let unidentified = meta.etag.is_none() && meta.modified_ms.is_none();
+    meta.whole_only = unidentified || text(header::ACCEPT_RANGES).is_none_or(|r| r.trim() != "bytes");
     meta
 }
 
@@ -226,7 +229,8 @@ impl ObjectStore for UrlListStore {
                 range.insert(header::RANGE, HeaderValue::from_static("bytes=0-0"));
                 let answer = self.request("head", Method::GET, key, &range).await?;
                 let mut meta = meta_of(answer.headers());
-                meta.whole_only = answer.status() != StatusCode::PARTIAL_CONTENT;
+                let unidentified = meta.etag.is_none() && meta.modified_ms.is_none();
+                meta.whole_only = unidentified || answer.status() != StatusCode::PARTIAL_CONTENT;
                 Ok(meta)
             }
             Err(f) => Err(f),

@@ -125,6 +125,14 @@ impl S3 {
             let m = format!("`{key}` {why}");
             return Err(Error::new(Kind::InvalidKey, call.op, m));
         }
+        if let Some(key) = call.key
+            && key.as_str().is_none()
+            && matches!(call.op, "write" | "begin_upload" | "copy")
+        {
+            // Servers that do not refuse it store it under another key (AWS "Naming Amazon S3 objects": UTF-8).
+            let m = format!("`{key}` is not valid UTF-8, as keys of S3 have to be");
+            return Err(Error::new(Kind::InvalidKey, call.op, m));
+        }
         let (mut path, query) = (self.path_of(call.key), query_of(call.query));
         let mut headers = call.headers;
         headers.insert(http::header::HOST, self.host.clone());

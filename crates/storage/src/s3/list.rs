@@ -21,11 +21,13 @@ pub(super) const DIALECT_V2: u32 = 2;
 
 impl S3 {
     pub(super) async fn list_objects(&self, request: &ListRequest) -> Result<Page> {
-        match self.list_in(request, self.facts.dialect.load(Relaxed)).await {
+        // Another request may learn it meanwhile.
+        let dialect = self.facts.dialect.load(Relaxed);
+        match self.list_in(request, dialect).await {
             // A server that refuses the second version of the listing may know the first.
             Err(f)
                 if matches!(f.kind, Kind::Invalid | Kind::Unsupported)
-                    && self.facts.dialect.load(Relaxed) == DIALECT_UNKNOWN
+                    && dialect == DIALECT_UNKNOWN
                     && request.from == Position::Start =>
             {
                 let first = self.list_in(request, DIALECT_V1).await;
@@ -111,6 +113,11 @@ impl S3 {
             let folder = page.folders.last().map(|f| Key::from(f.as_str()));
             page.entries.last().map(|e| e.key.clone()).max(folder)
         };
+        // A server that does not say whether more follows: a token or a full page says it.
+        let full = page.entries.len() + page.folders.len() >= max as usize;
+        let truncated = truncated.unwrap_or(token.is_some() || marker.is_some() || full);
+        // The marker of a page without folders is its last key; some servers do not encode it as they encode keys.
+        let marker = marker.filter(|_| page.entries.is_empty() || !page.folders.is_empty());
         page.next = match (truncated, token) {
             (true, Some(token)) => Some(Position::Token(format!("2:{token}").into())),
             (true, None) => match marker.or_else(last) {

@@ -15,8 +15,8 @@ const TOKEN_MAX: usize = 8 << 10;
 pub struct Listing {
     /// The objects and folders; its `next` is not set.
     pub page: Page,
-    /// More keys follow.
-    pub truncated: bool,
+    /// More keys follow; none where the server does not tell.
+    pub truncated: Option<bool>,
     /// `NextContinuationToken` (V2).
     pub token: Option<String>,
     /// `NextMarker` (V1).
@@ -29,7 +29,7 @@ impl Listing {
     /// Takes a field of the page itself.
     fn set(&mut self, field: &[u8], text: &[u8], encoded: bool) -> Result<()> {
         match field {
-            b"IsTruncated" => self.truncated = text.trim_ascii() == b"true",
+            b"IsTruncated" => self.truncated = Some(flag(text)?),
             b"NextContinuationToken" => {
                 let token = unescape(bounded(text)?);
                 self.token = Some(String::from_utf8_lossy(&token).into_owned());
@@ -59,7 +59,7 @@ impl PartialEntry {
             b"Key" => self.key = Some(Key::new(decode(text, encoded))),
             b"Size" => self.size = number(text),
             b"ETag" => self.etag = Etag::parse(&String::from_utf8_lossy(&unescape(text))),
-            b"LastModified" => self.modified_ms = instant(text).unwrap_or(0),
+            b"LastModified" => self.modified_ms = listed_time(text).unwrap_or(0),
             b"StorageClass" if text != b"STANDARD" => {
                 self.class = Some(String::from_utf8_lossy(text).into());
             }
@@ -162,6 +162,23 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     has(&haystack[..edge]) || has(&haystack[haystack.len() - edge..])
 }
 
+/// `true` or `false` as servers spell them (XML Schema part 2: boolean).
+///
+/// # Errors
+/// [`Kind::Corrupt`] for anything else: a listing would end too early.
+pub fn flag(text: &[u8]) -> Result<bool> {
+    match text.trim_ascii() {
+        b"1" => Ok(true),
+        b"0" => Ok(false),
+        text if text.eq_ignore_ascii_case(b"true") => Ok(true),
+        text if text.eq_ignore_ascii_case(b"false") => Ok(false),
+        text => {
+            let text = String::from_utf8_lossy(&text[..text.len().min(32)]).into_owned();
+            Err(Error::new(Kind::Corrupt, "list", format!("`IsTruncated` is `{text}`, not true or false")))
+        }
+    }
+}
+
 fn number(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.trim().parse().ok()
 }
@@ -196,7 +213,33 @@ pub fn percent_decode(text: &[u8], plus_is_space: bool) -> Vec<u8> {
     out
 }
 
-/// Milliseconds since the epoch from `YYYY-MM-DDThh:mm:ss[.fff]Z`.
+/// Milliseconds since the epoch from the forms in which servers tell the time of an object: that of [`instant`], the same
+/// with an offset (`+08:00`), or that of an HTTP header.
+pub fn listed_time(text: &[u8]) -> Option<i64> {
+    let text = text.trim_ascii();
+    let Some(ms) = instant(text) else { return crate::http::date(std::str::from_utf8(text).ok()?) };
+    let digits = |b: &u8| b.is_ascii_digit() || *b == b'.';
+    let zone = text.get(19..)?.iter().position(|b| !digits(b)).map(|i| &text[19 + i..]);
+    match zone {
+        None | Some(b"Z" | b"z") => Some(ms),
+        Some([sign @ (b'+' | b'-'), h1, h2, rest @ ..]) => {
+            let two = |a: u8, b: u8| {
+                let both = a.is_ascii_digit() && b.is_ascii_digit();
+                both.then(|| i64::from(a - b'0') * 10 + i64::from(b - b'0'))
+            };
+            let minutes = match rest {
+                [b':', m1, m2] | [m1, m2] => two(*m1, *m2)?,
+                [] => 0,
+                _ => return None,
+            };
+            let offset_ms = (two(*h1, *h2)? * 60 + minutes) * 60_000;
+            Some(if *sign == b'+' { ms - offset_ms } else { ms + offset_ms })
+        }
+        Some(_) => None,
+    }
+}
+
+/// Milliseconds since the epoch from `YYYY-MM-DDThh:mm:ss[.fff]Z`; the zone is not looked at.
 pub fn instant(text: &[u8]) -> Option<i64> {
     let n = |from: usize, to: usize| -> Option<i64> {
         let mut value = 0;
@@ -230,7 +273,7 @@ mod tests {
             <StorageClass>GLACIER</StorageClass><Owner><ID>x</ID></Owner></Contents>
             <CommonPrefixes><Prefix>d%2Fe/</Prefix></CommonPrefixes></ListBucketResult>"#;
         let Listing { page, truncated, .. } = parse(xml).unwrap();
-        assert!(truncated);
+        assert_eq!(truncated, Some(true));
         assert_eq!(page.folders, ["d/e/"]);
         let e = &page.entries[0];
         assert_eq!((e.key.as_str(), e.size), (Some("a b+c%41"), 7));
@@ -254,6 +297,29 @@ mod tests {
             assert_eq!(instant(text.as_bytes()), Some(secs * 1000));
         }
         assert_eq!(instant(b"yesterday"), None);
+    }
+
+    #[test]
+    fn truncation_is_read_in_every_spelling_and_nothing_else_is_believed() {
+        let listing = |flag: &str| format!("<ListBucketResult>{flag}</ListBucketResult>").into_bytes();
+        for (text, told) in [("true", true), ("True", true), (" TRUE ", true), ("1", true), ("false", false)]
+        {
+            let xml = listing(&format!("<IsTruncated>{text}</IsTruncated>"));
+            assert_eq!(parse(&xml).unwrap().truncated, Some(told), "{text}");
+        }
+        assert_eq!(parse(&listing("")).unwrap().truncated, None);
+        assert!(parse(&listing("<IsTruncated>yes</IsTruncated>")).is_err());
+    }
+
+    #[test]
+    fn listed_times_are_read_with_offsets_and_as_http_dates() {
+        let at = |text: &str| listed_time(text.as_bytes());
+        let want = Some(1_768_465_800_000);
+        assert_eq!(at("2026-01-15T08:30:00Z"), want);
+        assert_eq!(at("2026-01-15T16:30:00.000+08:00"), want);
+        assert_eq!(at("2026-01-15T03:30:00-0500"), want);
+        assert_eq!(at("Thu, 15 Jan 2026 08:30:00 GMT"), want);
+        assert_eq!([at("2026-01-15T08:30:00 X"), at("yesterday"), at("")], [None; 3]);
     }
 
     #[test]

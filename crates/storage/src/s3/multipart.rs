@@ -7,6 +7,7 @@ use model::error::{Error, Kind, Result};
 use model::key::Key;
 
 use super::client::{ApiCall, S3, body_of, read_to_end};
+use super::list_parser::flag;
 use super::meta::{add_md5, crc64_in};
 use super::{error, integrity};
 use crate::body::Body;
@@ -88,7 +89,12 @@ impl S3 {
             let status = if status.is_success() { http::StatusCode::INTERNAL_SERVER_ERROR } else { status };
             return Err(error::failure("complete_upload", &self.describe(Some(key)), status, &xml, None));
         }
-        let mut written = self.written(&headers, etag.map_or(Etag::None, |e| Etag::parse(&e)));
+        let etag = etag.map_or(Etag::None, |e| Etag::parse(&e));
+        if etag.is_none() {
+            let m = format!("{}: the response has no ETag, so no object was made", self.describe(Some(key)));
+            return Err(Error::new(Kind::Mismatch, "complete_upload", m));
+        }
+        let mut written = self.written(&headers, etag);
         // It is always of the whole object (AWS "Checking object integrity": full object checksums).
         written.sums.crc64_nvme = written.sums.crc64_nvme.or(crc64.and_then(|c| crc64_in(&c)));
         Ok(written)
@@ -129,8 +135,9 @@ impl S3 {
                 parts.push(part);
             }
             let [truncated, next] = xml::texts(&xml, ["IsTruncated", "NextPartNumberMarker"])?;
-            match (truncated.as_deref(), next) {
-                (Some("true"), Some(next)) if next != marker => marker = next,
+            let truncated = truncated.is_some_and(|t| flag(t.as_bytes()).unwrap_or(true));
+            match next {
+                Some(next) if truncated && next != marker => marker = next,
                 _ => break,
             }
         }

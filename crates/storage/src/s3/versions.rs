@@ -8,7 +8,7 @@ use model::key::Key;
 
 use super::client::{ApiCall, S3, body_of};
 use crate::etag::Etag;
-use crate::s3::list_parser::{instant, percent_decode};
+use crate::s3::list_parser::{flag, listed_time, percent_decode};
 use crate::xml::scanner::{Scanner, Token, unescape};
 use crate::{Entry, ListRequest, Position, Version, VersionPage};
 
@@ -112,7 +112,7 @@ fn parse(xml: &[u8]) -> Result<VersionsResult> {
                     let at = FIELDS.iter().position(|f| *f == field);
                     at.into_iter().for_each(|i| texts[i] = plain(raw));
                 }
-                (None, b"IsTruncated") => answer.more = raw == b"true",
+                (None, b"IsTruncated") => answer.more = flag(raw)?,
                 (None, b"NextKeyMarker") => answer.next.0 = decoded(raw),
                 (None, b"NextVersionIdMarker") => answer.next.1 = plain(raw),
                 _ => {}
@@ -134,7 +134,7 @@ fn parse(xml: &[u8]) -> Result<VersionsResult> {
 /// A version by the texts of its [`FIELDS`]; a delete marker has no data.
 fn version_of(data: bool, [key, id, modified, etag, size, class, latest]: [String; 7]) -> (Key, Version) {
     let key = Key::from(key);
-    let at_ms = instant(modified.as_bytes()).unwrap_or(0);
+    let at_ms = listed_time(modified.as_bytes()).unwrap_or(0);
     let entry = data.then(|| Entry {
         key: key.clone(),
         size: size.parse().unwrap_or(0),

@@ -31,6 +31,10 @@ impl S3 {
     }
 
     pub(super) async fn put_object(&self, key: &Key, meta: &Meta, body: Body) -> Result<Written> {
+        if self.keeps_tree && key.is_folder() && !body.is_empty() {
+            let m = format!("`{key}` is a folder with content, which this server does not keep");
+            return Err(Error::new(Kind::InvalidKey, "write", m));
+        }
         let mut headers = self.write_headers(meta)?;
         let (body, proving) = self.with_checksum(&mut headers, body).await?;
         let call = ApiCall { headers, body, ..ApiCall::new("write", Method::PUT, Some(key)) };
@@ -81,7 +85,12 @@ impl S3 {
             let status = http::StatusCode::INTERNAL_SERVER_ERROR;
             return Err(error::failure("copy", &self.describe(Some(to)), status, &xml, None));
         }
-        Ok(self.written(&headers, etag.map_or(Etag::None, |e| Etag::parse(&e))))
+        let etag = etag.map_or(Etag::None, |e| Etag::parse(&e));
+        if etag.is_none() {
+            let m = format!("{}: the response has no ETag, so nothing was copied", self.describe(Some(to)));
+            return Err(Error::new(Kind::Mismatch, "copy", m));
+        }
+        Ok(self.written(&headers, etag))
     }
 
     pub(super) async fn restore_object(&self, key: &Key, days: u32) -> Result<()> {
