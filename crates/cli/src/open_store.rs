@@ -249,8 +249,8 @@ impl EndPair {
         if prefix.is_empty() || prefix.ends_with('/') {
             return Ok(folder);
         }
-        let is_folder = match object_migration::verify::count_first_page(&*folder, "").await {
-            Ok(found) => found > 0,
+        let is_folder = match object_migration::verify::lists_any(folder.clone(), "", Side::Source).await {
+            Ok(found) => found,
             // Keys for one object may not list.
             Err(f) if f.kind == Kind::Forbidden => false,
             Err(f) => return Err(f),
@@ -284,11 +284,8 @@ impl EndPair {
             return Ok(());
         }
         let opened = self.probe(Side::Source).await?;
-        if object_migration::verify::count_first_page(&*opened.store, "")
-            .await
-            .map_err(|f| f.at(Side::Source))?
-            > 0
-        {
+        let any = object_migration::verify::lists_any(opened.store.clone(), "", Side::Source).await;
+        if any.map_err(|f| f.at(Side::Source))? {
             return Ok(());
         }
         let m = format!("no object at prefix `{prefix}` of {}", opened.store.location());

@@ -15,6 +15,7 @@ mod integrity;
 pub mod inventory;
 pub mod job;
 pub mod ledger;
+pub mod listed_keys;
 mod listing;
 pub mod progress;
 mod ranges;

@@ -10,6 +10,8 @@ use model::count::{Counters, Tally};
 use model::error::Error;
 use storage::retrying::Requests;
 
+use crate::listed_keys::ListedKeys;
+
 /// Shared by a job and the code that shows its progress.
 #[derive(Debug)]
 pub struct Progress {
@@ -23,6 +25,8 @@ pub struct Progress {
     pub requests: Mutex<Vec<Arc<Requests>>>,
     /// Limits of both ends.
     pub limits: Mutex<Vec<Arc<Limit>>>,
+    /// What this run has settled, where its deletions are to keep it.
+    pub listed: Option<Arc<ListedKeys>>,
 }
 
 #[derive(Debug, Default)]
@@ -65,7 +69,14 @@ impl Progress {
             state: Mutex::new(State { settled, precounted, precount_done, ..State::default() }),
             requests: Mutex::default(),
             limits: Mutex::default(),
+            listed: None,
         }
+    }
+
+    /// The same, remembering the keys that are settled.
+    #[must_use]
+    pub fn remembering_keys(self) -> Self {
+        Self { listed: Some(Arc::default()), ..self }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {

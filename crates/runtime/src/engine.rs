@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use flow_control::backoff::Backoff;
@@ -52,6 +52,7 @@ pub struct Engine {
     pub(crate) owner: String,
     /// Whether tasks and migrations run here; else this process only serves the API.
     pub(crate) works: bool,
+    remembers_keys: AtomicBool,
     /// Asked to take no more work and to give back what runs here.
     pub(crate) draining: std::sync::atomic::AtomicBool,
     pub(crate) backoff: Backoff,
@@ -124,6 +125,7 @@ impl Engine {
             data_dir: setup.data_dir,
             owner: format!("{:016x}", random_u64()?),
             works: setup.works,
+            remembers_keys: AtomicBool::new(false),
             draining: false.into(),
             backoff: setup.backoff,
             running_tasks: AtomicU32::new(setup.running_tasks),
@@ -237,6 +239,15 @@ impl Engine {
     pub fn delete_files(&self, task: TaskId) {
         self.delete_list(task);
         let _ = std::fs::remove_file(object_migration::ledger::outcome::path_in(&self.data_dir, task));
+    }
+
+    /// Tasks remember the keys that they settle, so that a removal after them keeps what they listed.
+    pub fn remember_keys(&self) {
+        self.remembers_keys.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn remembers_keys(&self) -> bool {
+        self.remembers_keys.load(Ordering::Relaxed)
     }
 
     pub(crate) fn dispatched(&self) -> MutexGuard<'_, HashSet<TaskId>> {

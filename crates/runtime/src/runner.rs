@@ -88,8 +88,9 @@ async fn run_leased(engine: &Arc<Engine>, id: TaskId, stop: CancellationToken) -
         Err(failure) if failure.reason == Reason::SecretNotOpened => Err(failure),
         secrets => Ok(secrets?.unwrap_or_default()),
     };
-    let progress =
-        Arc::new(Progress::new(task.counters, task.precounted, task.precount_done, task.spec.bandwidth));
+    let progress = Progress::new(task.counters, task.precounted, task.precount_done, task.spec.bandwidth);
+    let remembers = engine.remembers_keys() || task.spec.extensions.delete;
+    let progress = Arc::new(if remembers { progress.remembering_keys() } else { progress });
     engine.running().insert(id, RunningTask { progress: progress.clone(), stop: stop.clone() });
     tx.commit().await?;
     engine.set_bandwidth(&task, now, 1);

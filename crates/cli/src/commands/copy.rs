@@ -93,6 +93,9 @@ pub(crate) async fn run(args: &Copy, printer: &Printer) -> Result<Exit> {
         printer.note("Resuming an unfinished run of the same command.");
     }
     let engine = start_engine(&store, &clock, &ends, &dir, memory)?;
+    if args.delete {
+        engine.remember_keys();
+    }
     let began = Instant::now();
     let stop = CancellationToken::new();
     let (interrupted, live) = follow(&engine, &store, &clock, stop, printer).await?;
@@ -111,7 +114,8 @@ pub(crate) async fn run(args: &Copy, printer: &Printer) -> Result<Exit> {
     // Only a complete copy says what is superfluous.
     let mut refused = None;
     if args.delete && succeeded {
-        match delete(args, &ends, printer).await {
+        let listed = run.live.as_ref().and_then(|live| live.listed.clone());
+        match delete(args, &ends, listed, printer).await {
             Ok(deleted) => run.deleted = deleted,
             Err(failure) => refused = Some(failure),
         }

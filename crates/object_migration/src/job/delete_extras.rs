@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::glob::Filter;
 use crate::job::{Job, MAX_LISTINGS};
 use crate::ledger::Ledger;
+use crate::listed_keys::ListedKeys;
 use crate::listing::lister::{fall_back_to_weaker_order, is_listed};
 use crate::report::records;
 use crate::verify::{Comparison, Depth, Difference};
@@ -41,8 +42,10 @@ struct ExtraDeletion {
     filter: Filter,
     /// Keys at the target begin with this, keys at the source do not.
     save_prefix: String,
-    /// Keys that the source has listed in this run.
+    /// Some keys that the source has listed in this run.
     witnesses: Vec<Key>,
+    /// All that the copy pass of this run has settled.
+    listed: Option<Arc<ListedKeys>>,
 }
 
 /// A key at the source's name that only the target has, and its size there, bytes.
@@ -93,6 +96,7 @@ impl FoundExtras {
 pub async fn find_extras(ends: DeletionEnds) -> Result<FoundExtras> {
     let mut keys = KeySpool::new()?;
     let (mut extra, mut broke) = (Tally::default(), None);
+    let (listed, from) = (ends.listed, ends.from.clone());
     let comparison = Comparison {
         source: ends.source,
         target: ends.target,
@@ -102,7 +106,9 @@ pub async fn find_extras(ends: DeletionEnds) -> Result<FoundExtras> {
         depth: Depth::Presence,
     };
     let found = comparison.run(|difference| {
-        if let Difference::Extra(key, size) = difference {
+        if let Difference::Extra(key, size) = difference
+            && !listed.as_ref().is_some_and(|listed| listed.contains(&key.under(&from)))
+        {
             extra += Tally::one(*size);
             if let Err(failure) = keys.push(&ExtraObject { key: key.clone(), size: *size }) {
                 broke.get_or_insert(failure);
@@ -128,18 +134,21 @@ pub struct DeletionEnds {
     pub to: String,
     /// Keys that may be removed.
     pub filter: Filter,
+    /// Keys that the run has settled, at their names at the source: none of them is removed.
+    pub listed: Option<Arc<ListedKeys>>,
 }
 
 /// Removes what was found and nothing else: each key only after the source has said twice more that it does not have
 /// it.
 ///
 /// # Errors
-/// When a side cannot be asked, the source is not there any more, or a removal fails.
+/// When a side cannot be asked, or the source is not there any more. A refused removal does not end it: the first refusal is
+/// given back when all others were tried. Whatever happens, what was removed is counted.
 pub async fn delete_extras(
     source: Arc<dyn ObjectStore>,
     target: Arc<dyn ObjectStore>,
     mut found: FoundExtras,
-) -> Result<Tally> {
+) -> (Tally, Option<Error>) {
     let witnesses = std::mem::take(&mut found.witnesses);
     let deletion = Arc::new(ExtraDeletion {
         source,
@@ -147,18 +156,36 @@ pub async fn delete_extras(
         filter: Filter::default(),
         save_prefix: String::new(),
         witnesses,
+        listed: None,
     });
-    let mut removed = Tally::default();
-    found.keys.rewind()?;
+    let (mut removed, mut refused) = (Tally::default(), None);
+    let ended = delete_batches(&deletion, &mut found.keys, &mut removed, &mut refused).await;
+    (removed, ended.err().or(refused))
+}
+
+async fn delete_batches(
+    deletion: &Arc<ExtraDeletion>,
+    keys: &mut KeySpool,
+    removed: &mut Tally,
+    refused: &mut Option<Error>,
+) -> Result<()> {
+    keys.rewind()?;
     loop {
-        let batch = found.keys.next(BATCH_KEYS)?;
+        let batch = keys.next(BATCH_KEYS)?;
         if batch.is_empty() {
-            return Ok(removed);
+            return Ok(());
         }
         let still = deletion.still_extra(batch).await?;
+        let mut broke = None;
         for (one, went) in deletion.delete(&still, &CancellationToken::new()).await? {
-            went?;
-            removed += Tally::one(one.size);
+            match went {
+                Ok(()) => *removed += Tally::one(one.size),
+                Err(f) if f.kind.policy() == Policy::StopTask => broke = Some(f),
+                Err(f) => drop(refused.get_or_insert(f)),
+            }
+        }
+        if let Some(failure) = broke {
+            return Err(failure);
         }
     }
 }
@@ -168,8 +195,10 @@ impl ExtraDeletion {
     async fn extras_of_page(self: &Arc<Self>, entries: Vec<Entry>) -> Result<Vec<ExtraObject>> {
         let asked = entries.into_iter().filter_map(|entry| {
             let bare = entry.key.as_bytes().strip_prefix(self.save_prefix.as_bytes())?;
+            let key = Key::new(bare);
+            let listed = self.listed.as_ref().is_some_and(|listed| listed.contains(&key));
             let is_selected = !records::is_record(entry.key.as_bytes()) && self.filter.keeps(bare);
-            is_selected.then(|| ExtraObject { key: Key::new(bare), size: entry.size })
+            (is_selected && !listed).then_some(ExtraObject { key, size: entry.size })
         });
         let never = CancellationToken::new();
         let found = for_each_concurrent(asked, &never, |one| {
@@ -351,6 +380,7 @@ impl Job {
             filter,
             save_prefix: task.spec.save_prefix.clone(),
             witnesses,
+            listed: self.progress.listed.clone(),
         });
         for row in rows.into_iter().filter(|r| !r.done) {
             self.delete_extras_in(row, &deletion, ledger, clock).await?;
@@ -408,6 +438,7 @@ impl Job {
                 from: prefix.clone(),
                 to: format!("{}{prefix}", self.task.spec.save_prefix),
                 filter: filter.within(prefix),
+                listed: self.progress.listed.clone(),
             });
             let found = tokio::select! {
                 found = found => found?,

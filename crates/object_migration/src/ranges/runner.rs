@@ -344,6 +344,9 @@ impl RangeRunner {
             _ if self.row.id < 0 => self.restored.push(entry.key.clone()),
             _ => {}
         }
+        if let Some(listed) = &self.shared.copier.progress.listed {
+            listed.insert(&entry.key);
+        }
         self.window.complete(slot);
         self.changed = true;
     }

@@ -1,8 +1,11 @@
 //! Deletion of extra objects after a copy in the foreground.
 
+use std::sync::Arc;
+
 use flow_control::backoff::Backoff;
 use model::count::Tally;
 use model::error::{Error, Kind, Result, Side};
+use object_migration::listed_keys::ListedKeys;
 use storage::retrying::RetryingStore;
 
 use super::ASKED_ABOUT;
@@ -11,8 +14,16 @@ use crate::open_store::EndPair;
 use crate::printer::Printer;
 
 /// Deletes from the target what the source does not have, after a confirmation. Only objects that were found before
-/// the confirmation are deleted.
-pub(super) async fn delete(args: &Copy, ends: &EndPair, printer: &Printer) -> Result<Tally> {
+/// the confirmation are deleted, and none that this run has listed at the source.
+///
+/// # Errors
+/// When a side cannot be asked; [`Kind::DeletesTooMuch`].
+pub(super) async fn delete(
+    args: &Copy,
+    ends: &EndPair,
+    listed: Option<Arc<ListedKeys>>,
+    printer: &Printer,
+) -> Result<Tally> {
     let (source, target) = (ends.probe(Side::Source).await?.store, ends.probe(Side::Target).await?.store);
     if ends.names_one() {
         let m =
@@ -28,6 +39,7 @@ pub(super) async fn delete(args: &Copy, ends: &EndPair, printer: &Printer) -> Re
             from: String::new(),
             to: String::new(),
             filter: object_migration::glob::Filter::new(&args.ends.include, &args.ends.exclude)?,
+            listed,
         },
     )
     .await?;
@@ -62,7 +74,13 @@ pub(super) async fn delete(args: &Copy, ends: &EndPair, printer: &Printer) -> Re
             return Ok(Tally::default());
         }
     }
-    let removed = object_migration::job::delete_extras::delete_extras(source, target, found).await?;
+    let (removed, broke) = object_migration::job::delete_extras::delete_extras(source, target, found).await;
     printer.note(&format!("{} objects deleted at the target", removed.objects));
-    Ok(removed)
+    match broke {
+        None => Ok(removed),
+        Some(failure) => {
+            let message = format!("{} ({} objects were deleted before)", failure.message, removed.objects);
+            Err(Error { message, ..failure })
+        }
+    }
 }
