@@ -7,6 +7,7 @@ mod clouds;
 mod connections;
 mod copy;
 mod crash;
+mod false_answers;
 mod fleet;
 mod fuzzed;
 mod guides;

@@ -111,6 +111,8 @@ impl OverwriteRule {
             // An update of equal length, brought when the target's copy was younger than it.
             Some(false) => Action::Copy,
             None if self.mtime_kept && source.modified_ms != target.modified_ms => Action::Copy,
+            // The source tells no time: nothing says that it has not changed.
+            None if !self.mtime_kept && source.modified_ms == 0 => Action::Copy,
             _ => Action::Skip("same size and not newer"),
         }
     }

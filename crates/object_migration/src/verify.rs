@@ -7,7 +7,7 @@ use std::sync::Arc;
 use model::error::{Error, Kind, Result, Side};
 use model::key::{Key, Order};
 use storage::checksum::{DigestSet, Hasher};
-use storage::{Entry, Etag, ListRequest, ObjectStore, Position, ReadRequest};
+use storage::{Entry, Etag, ObjectStore, ReadRequest};
 
 use crate::glob::Filter;
 use crate::listing::feed::Feed;
@@ -326,7 +326,10 @@ impl Comparison {
         if tags.0.proves(&tags.1) == Some(false) {
             let source = self.source.head(&from, None).await.map_err(|f| f.at(Side::Source))?;
             let target = self.target.head(&to, None).await.map_err(|f| f.at(Side::Target))?;
-            let proved = source.etag.proves(&target.etag).or(source.sums.agree(&target.sums));
+            // Parts of other lengths make another ETag of equal bytes.
+            let by_parts = source.etag.parts().is_some() && self.depth == Depth::Bytes;
+            let by_etag = source.etag.proves(&target.etag).filter(|equal| *equal || !by_parts);
+            let proved = by_etag.or(source.sums.agree(&target.sums));
             if proved.is_some() || self.depth == Depth::Tags {
                 return Ok(proved);
             }
@@ -335,13 +338,20 @@ impl Comparison {
         if self.depth == Depth::Tags {
             return Ok(None);
         }
-        let x = self.md5(&self.source, &from, &tags.0, Side::Source).await?;
-        let y = self.md5(&self.target, &to, &tags.1, Side::Target).await?;
+        let x = self.md5(&self.source, &from, &tags.0, a.size, Side::Source).await?;
+        let y = self.md5(&self.target, &to, &tags.1, b.size, Side::Target).await?;
         Ok(Some(x == y))
     }
 
     /// The MD5 of an object: told by a tag that is known to be one, else by reading it.
-    async fn md5(&self, store: &Arc<dyn ObjectStore>, key: &Key, tag: &Etag, side: Side) -> Result<[u8; 16]> {
+    async fn md5(
+        &self,
+        store: &Arc<dyn ObjectStore>,
+        key: &Key,
+        tag: &Etag,
+        size: u64,
+        side: Side,
+    ) -> Result<[u8; 16]> {
         let read = async {
             if tag.md5().is_some() {
                 let meta = store.head(key, None).await?;
@@ -349,7 +359,7 @@ impl Comparison {
                     return Ok(*md5);
                 }
             }
-            digest(&**store, key).await
+            digest(&**store, key, size).await
         };
         read.await.map_err(|f: Error| f.at(side))
     }
@@ -374,8 +384,9 @@ fn count_extra(entry: Entry, out: &mut ComparisonResult, tell: &mut impl FnMut(&
     }
 }
 
-async fn digest(store: &dyn ObjectStore, key: &Key) -> Result<[u8; 16]> {
-    let mut reading = store.read(key, &ReadRequest::default()).await?;
+/// Reads an object of `size` bytes to its end.
+async fn digest(store: &dyn ObjectStore, key: &Key, size: u64) -> Result<[u8; 16]> {
+    let mut reading = store.read(key, &ReadRequest { size: Some(size), ..ReadRequest::default() }).await?;
     let mut hasher = Hasher::new(DigestSet { md5: true, ..DigestSet::default() });
     while let Some(chunk) = reading.body.chunk().await {
         hasher.update(&chunk?);
@@ -434,11 +445,16 @@ impl SideListing {
     }
 }
 
-/// Lists one page below a prefix: a quick look for messages and checks.
+/// Whether a store lists any object below a prefix: a quick look for messages and checks. Pages without keys are followed.
 ///
 /// # Errors
 /// When the store cannot be listed.
-pub async fn count_first_page(store: &dyn ObjectStore, prefix: &str) -> Result<usize> {
-    let request = ListRequest { prefix: prefix.to_owned(), from: Position::Start, max: 1, delimiter: None };
-    Ok(store.list(&request).await?.entries.len())
+pub async fn lists_any(store: Arc<dyn ObjectStore>, prefix: &str, side: Side) -> Result<bool> {
+    let mut lister = Lister::unordered(store, prefix, side);
+    while let Some(listed) = lister.next().await? {
+        if !listed.page.entries.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

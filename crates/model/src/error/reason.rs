@@ -33,6 +33,8 @@ pub enum Reason {
     RestoreInProgress,
     /// The bytes of an object or part differed in every attempt: copying the whole object again does not help.
     ConfirmedMismatch,
+    /// The target holds an object that this transfer wrote and that is not the source's.
+    WrongObjectWritten,
     /// A Redis server answered; nothing more is known.
     RedisServer,
     /// The target has no database of this number.

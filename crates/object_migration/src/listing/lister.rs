@@ -456,6 +456,15 @@ pub(crate) async fn is_listed(store: Arc<dyn ObjectStore>, key: &Key, side: Side
     }
 }
 
+/// Whether there is an object whose key a server has listed without encoding its `+`, so that it was read as a blank.
+pub(crate) async fn exists_with_plus(store: &dyn ObjectStore, key: &Key) -> Result<bool> {
+    if !key.as_bytes().contains(&b' ') {
+        return Ok(false);
+    }
+    let plus: Vec<u8> = key.as_bytes().iter().map(|&b| if b == b' ' { b'+' } else { b }).collect();
+    exists(store, &Key::new(plus)).await
+}
+
 async fn shows(store: Arc<dyn ObjectStore>, key: &Key, side: Side) -> Result<bool> {
     let Some(prefix) = key.as_str() else { return exists(&*store, key).await };
     let mut lister = Lister::unordered(store.clone(), prefix, side);

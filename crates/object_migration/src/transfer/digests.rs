@@ -7,20 +7,41 @@ use storage::body::ObserverOptions;
 use storage::checksum::{DigestSet, Digests};
 use storage::{Body, Entry, Etag, Meta, ObjectStore};
 
-use super::ObjectCopier;
+use super::{ObjectCopier, identity};
 use crate::transfer::proof::{ReportedDigests, Verdict, compare_digests};
 
 impl ObjectCopier {
     /// An answer is not what the listing says: another length, or another object. Only a look at the object tells whether the
     /// answer is all of it; of the `same` object the listing told.
     pub(super) async fn check_length(&self, entry: &Entry, meta: &Meta, same: bool, size: u64) -> Result<()> {
-        // Servers that unpack on the way tell the length before.
-        if meta.whole_only || (!same && self.source.head(&entry.key, None).await?.size == size) {
+        // Servers that unpack on the way tell the length before; the answers to URLs are taken as they are.
+        if meta.whole_only && !self.source.capability().list_keys_only {
             return Ok(());
+        }
+        if !same {
+            let there = self.source.head(&entry.key, None).await?;
+            if there.length_unknown || there.size == size {
+                return Ok(());
+            }
         }
         let m =
             format!("`{}` has {} bytes in the listing, but {size} bytes were sent", entry.key, entry.size);
         Err(Error::new(Kind::Mismatch, "read", m).at(Side::Source).because(Reason::ConfirmedMismatch))
+    }
+
+    /// The object is still the one that was read. A change between its reading and the end of its writing would be older than the
+    /// copy, and the next run would take the copy for the newer one.
+    pub(super) async fn check_unchanged(&self, key: &Key, read: &Meta) -> Result<()> {
+        match self.source.head(key, None).await {
+            Ok(now) if identity(&now) == identity(read) => Ok(()),
+            // It is gone: what was read is the last that there was.
+            Err(f) if f.kind == Kind::NotFound => Ok(()),
+            Ok(_) => {
+                let m = format!("`{key}` has changed while it was copied");
+                Err(Error::new(Kind::Changed, "read", m).at(Side::Source))
+            }
+            Err(f) => Err(f),
+        }
     }
 
     /// The digests to compute, with those that the source's own checksums can be compared to.
@@ -55,18 +76,28 @@ impl ObjectCopier {
         seen: Option<Digests>,
         stored: &ReportedDigests,
     ) -> Result<Verdict> {
+        if !self.checks_content() {
+            return Ok(Verdict::Unproved);
+        }
         let verdict = compare_digests(source, seen, stored);
-        if verdict != Verdict::Unproved || !self.checks_content() {
+        let known_opaque = matches!(stored.etag, Etag::Other(_));
+        if matches!(verdict, Verdict::Proved(_)) || (verdict != Verdict::Unproved && known_opaque) {
             return Ok(verdict);
         }
-        let there = self.target.head(to, None).await?;
+        let there = match self.target.head(to, None).await {
+            Err(_) if verdict != Verdict::Unproved => return Ok(verdict),
+            there => there?,
+        };
         if there.size != size {
             return Ok(Verdict::Differs(format!(
                 "the target stored {} bytes, but {size} bytes were sent",
                 there.size
             )));
         }
-        Ok(compare_digests(source, seen, &ReportedDigests::from(&there)))
+        let by_head = compare_digests(source, seen, &ReportedDigests::from(&there));
+        // An ETag that contradicts is believed, unless the object itself says that it is no digest.
+        let is_opaque = matches!(there.etag, Etag::Other(_)) && there.etag.same_text(&stored.etag);
+        Ok(if verdict == Verdict::Unproved || is_opaque { by_head } else { verdict })
     }
 
     /// Whether more than equal length is asked for.

@@ -10,6 +10,7 @@ mod part;
 pub(crate) mod parts_limit;
 pub mod plan;
 pub(crate) mod proof;
+mod removal;
 mod target_meta;
 pub mod versions;
 
@@ -21,7 +22,7 @@ use flow_control::budget::Memory;
 use flow_control::io_threads::IoThreads;
 use flow_control::limit::Permit;
 use model::count::Proof;
-use model::error::{Error, Kind, Policy, Result, Side};
+use model::error::{Error, Kind, Policy, Reason, Result, Side};
 use model::key::Key;
 use model::selection::Selection;
 use model::spec::TaskSpec;
@@ -34,7 +35,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::ledger::Ledger;
 use crate::ledger::outcome::Outcome;
-use crate::listing::lister::is_listed;
+use crate::listing::lister::{exists_with_plus, is_listed};
 use crate::progress::Progress;
 use crate::transfer::parts_limit::PartsLimit;
 use crate::transfer::proof::{ReportedDigests, Verdict, stream_check};
@@ -184,6 +185,7 @@ impl ObjectCopier {
         let mut wanted = self.digests_for(&entry.etag);
         let mut if_match = Some(entry.etag.clone());
         let (mut attempt, mut mismatches, began) = (1, 0, Instant::now());
+        let mut wrote_wrong = false;
         loop {
             let held = match permits.take() {
                 Some(permits) => permits,
@@ -204,6 +206,7 @@ impl ObjectCopier {
                 Err(failure) => failure,
             };
             drop(held);
+            wrote_wrong |= failure.reason == Reason::WrongObjectWritten;
             match failure.kind {
                 Kind::Mismatch => {
                     mismatches += 1;
@@ -229,7 +232,13 @@ impl ObjectCopier {
             }
             match self.pause_before_retry(&failure, attempt, began).await {
                 None => attempt += 1,
-                Some(end) => return self.end_of_failure(end, entry.size),
+                Some(end) if wrote_wrong => {
+                    let end = self.remove_wrong_copy(&entry, end).await;
+                    return self.end_of_failure(end, entry.size);
+                }
+                Some(end) => {
+                    return self.end_of_failure(end, entry.size);
+                }
             }
         }
     }
@@ -239,7 +248,14 @@ impl ObjectCopier {
     pub(crate) async fn source_missing(&self, key: &Key, failure: Error, size: u64) -> TransferEnd {
         if !self.spec.selection.names_keys() && !self.source.capability().list_keys_only {
             match is_listed(self.source.clone(), key, Side::Source).await {
-                Ok(false) => {}
+                Ok(false) => match exists_with_plus(&*self.source, key).await {
+                    Ok(false) => {}
+                    Ok(true) => {
+                        let message = format!("`{key}`: the server lists the key without encoding its `+`");
+                        return TransferEnd::Outcome(Outcome::Failed(Error { message, ..failure }), size);
+                    }
+                    Err(failure) => return self.end_of_failure(failure, size),
+                },
                 Ok(true) => {
                     let message = format!("{}: the object is still listed", failure.message);
                     return TransferEnd::Outcome(Outcome::Failed(Error { message, ..failure }), size);
@@ -252,11 +268,7 @@ impl ObjectCopier {
             if self.spec.extensions.dry_run {
                 return TransferEnd::Outcome(Outcome::Skipped("would be deleted"), 0);
             }
-            let to = key.under(&self.spec.save_prefix);
-            return match self.target.delete(&to).await {
-                Ok(()) => TransferEnd::Outcome(Outcome::Deleted, 0),
-                Err(failure) => self.end_of_failure(failure, 0),
-            };
+            return self.delete_missing(key, failure, size).await;
         }
         if self.spec.selection.names_keys() {
             return TransferEnd::Outcome(Outcome::Failed(Error { op: "head", ..failure }), size);
@@ -319,7 +331,12 @@ impl ObjectCopier {
             let etag = if_match.clone().unwrap_or_default();
             let (target, from, at) = (self.target.clone(), entry.key.clone(), to.clone());
             let copy = async move { target.copy_from(&bucket, &from, &at, &etag).await };
-            let written = self.run_uncancellable(copy, || true).await?;
+            // What the target says of the object that it is to copy, it says of the source.
+            let of_source = |f: Error| match f.kind {
+                Kind::Changed | Kind::NotFound => Error { side: Side::Source, ..f },
+                _ => f,
+            };
+            let written = self.run_uncancellable(copy, || true).await.map_err(of_source)?;
             let source = ReportedDigests { etag: entry.etag.clone(), ..ReportedDigests::default() };
             return Ok((
                 entry.size,
@@ -342,15 +359,20 @@ impl ObjectCopier {
         if size != entry.size || (told && !same) {
             self.check_length(entry, &reading.meta, same, size).await?;
         }
-        let meta = self.target_meta(&entry.key, &reading.meta).await?;
-        let source = ReportedDigests::from(&reading.meta);
+        let meta = self.target_meta(&entry.key, &with_listed_time(&reading.meta, entry)).await?;
+        let mut source = ReportedDigests::from(&reading.meta);
+        if source.etag.is_none() && size == entry.size {
+            // A response without an ETag is held to that of the listing.
+            source.etag = entry.etag.clone();
+        }
         let tap = ObserverOptions {
             prepaid: prepaid_bytes(entry.size),
             check: self.checks_content().then(|| stream_check(source.clone())),
             ..self.observer(self.digests_with_source(wanted, &source))
         };
         let (body, seen) = reading.body.observed(&tap);
-        let written = match self.with_md5(body, source.etag.md5().copied()).await {
+        let known_md5 = source.etag.md5().copied().filter(|_| self.checks_content());
+        let written = match self.with_md5(body, known_md5).await {
             Ok(body) => {
                 let (target, at) = (self.target.clone(), to.clone());
                 let write = async move { target.write(&at, &meta, body).await };
@@ -359,6 +381,9 @@ impl ObjectCopier {
             Err(failure) => Err(failure),
         };
         let written = attribute_to_source(&seen, written)?;
+        if self.source.as_directory().is_some() {
+            self.check_unchanged(&entry.key, &reading.meta).await?;
+        }
         let verdict =
             self.verify_written(&to, size, &source, seen.digests(), &ReportedDigests::from(&written)).await?;
         Ok((size, verdict))
@@ -371,6 +396,12 @@ impl ObjectCopier {
             false => size.min(TRANSFER_BUFFER) + 8192,
         }
     }
+}
+
+/// The metadata with the time of the listing, where that is the same time told more exactly: the next run compares with it.
+fn with_listed_time(meta: &Meta, entry: &Entry) -> Meta {
+    let same = meta.modified_ms.is_some_and(|ms| ms == entry.modified_ms.div_euclid(1000) * 1000);
+    Meta { modified_ms: if same { Some(entry.modified_ms) } else { meta.modified_ms }, ..meta.clone() }
 }
 
 /// What tells an object from what it was before: its ETag, or where there is none its length and time.
@@ -387,7 +418,7 @@ fn prepaid_bytes(size: u64) -> u64 {
 }
 
 fn mismatch(why: String) -> Error {
-    Error::new(Kind::Mismatch, "verify", why).at(Side::Target)
+    Error::new(Kind::Mismatch, "verify", why).at(Side::Target).because(Reason::WrongObjectWritten)
 }
 
 /// A write that failed because its source broke is the source's failure.

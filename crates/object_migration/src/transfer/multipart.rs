@@ -19,7 +19,7 @@ use crate::transfer::plan::{Plan, part_count, part_range, plan, wants_layout};
 use crate::transfer::proof::{
     ReportedDigests, Verdict, etag_in_flight, etag_of_parts, of_parts, parts_compared, whole_of,
 };
-use crate::transfer::{MAX_MISMATCHES, ObjectCopier, PartJob, TransferEnd, identity};
+use crate::transfer::{MAX_MISMATCHES, ObjectCopier, PartJob, TransferEnd, identity, with_listed_time};
 
 /// How long parts on their way may take once another has ended the task.
 const LAST_PARTS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,13 +35,14 @@ impl ObjectCopier {
             return TransferEnd::TaskFailed(Error::stopped("copy"));
         };
         let (mut attempt, mut restarts, mut mismatches, began) = (1, 0, 0, Instant::now());
-        let mut digest = false;
+        let (mut digest, mut wrote_wrong) = (false, false);
         loop {
             let failure = match self.clone().copy_multipart_once(&entry, digest).await {
                 Ok((size, proof)) => return TransferEnd::Outcome(Outcome::Copied(proof), size),
                 Err(failure) => failure,
             };
             let at_source = failure.side == Side::Source;
+            wrote_wrong |= failure.reason == Reason::WrongObjectWritten;
             match failure.kind {
                 // The upload stays open: it is gone on with.
                 Kind::Stopped | Kind::LeaseLost => return TransferEnd::TaskFailed(failure),
@@ -78,6 +79,10 @@ impl ObjectCopier {
                 None => attempt += 1,
                 Some(end) => {
                     self.abandon_upload(&entry.key).await;
+                    let end = match wrote_wrong {
+                        true => self.remove_wrong_copy(&entry, end).await,
+                        false => end,
+                    };
                     return self.end_of_failure(end, entry.size);
                 }
             }
@@ -114,6 +119,15 @@ impl ObjectCopier {
 
     async fn copy_multipart_once(self: Arc<Self>, entry: &Entry, digest: bool) -> Result<(u64, Proof)> {
         let meta = self.source.head(&entry.key, None).await?;
+        if meta.etag.same_text(&entry.etag) && !meta.etag.is_none() && meta.size != entry.size {
+            let m = format!(
+                "`{}` has {} bytes in the listing, but {} bytes by its own metadata",
+                entry.key, entry.size, meta.size
+            );
+            let failure = Error::new(Kind::Mismatch, "read", m).at(Side::Source);
+            return Err(failure.because(Reason::ConfirmedMismatch));
+        }
+        let meta = with_listed_time(&meta, entry);
         if meta.archived {
             let m = format!("`{}` is archived", entry.key);
             return Err(Error::new(Kind::Archived, "read", m).at(Side::Source));
@@ -205,6 +219,7 @@ impl ObjectCopier {
             );
             return Err(Error::new(Kind::Mismatch, "verify", m).at(Side::Source));
         }
+        self.check_unchanged(&entry.key, meta).await?;
         let written = match self.complete_upload(&to, &upload.upload, parts).await {
             Ok(written) => written,
             Err(f) if f.kind == Kind::NotFound => {
@@ -213,6 +228,14 @@ impl ObjectCopier {
             Err(f) => return Err(f),
         };
         self.ledger.mark_completed(upload);
+        // What the target says it made of our parts is what our parts make.
+        if self.checks_content()
+            && written.etag.parts().is_some()
+            && by_parts.as_ref().and_then(|etag| etag.proves(&written.etag)) == Some(false)
+        {
+            let m = format!("the parts do not make the object that the target reports ({})", written.etag);
+            return Err(wrong_object(&to, &m));
+        }
         // The parts' own tags are judged above: a layout that only looks like the source's contradicts nothing.
         let (mut source, mut stored) = (ReportedDigests::from(meta), ReportedDigests::from(&written));
         if source.etag.parts().is_some() && proved != Some(true) {
@@ -230,8 +253,8 @@ impl ObjectCopier {
                 of_parts(Proof::Digest, &ReportedDigests::from(meta), &seen)
             }
             Verdict::Unproved => Proof::Size,
-            Verdict::NeedDigest => return Err(target_mismatch(&to, "checksums of source and target differ")),
-            Verdict::Differs(why) => return Err(target_mismatch(&to, &why)),
+            Verdict::NeedDigest => return Err(wrong_object(&to, "checksums of source and target differ")),
+            Verdict::Differs(why) => return Err(wrong_object(&to, &why)),
         };
         Ok(proof)
     }
@@ -401,6 +424,7 @@ fn part_job(from: &Key, to: &Key, meta: &Meta, upload: &Upload, number: u32, wan
     }
 }
 
-fn target_mismatch(to: &Key, why: &str) -> Error {
-    Error::new(Kind::Mismatch, "verify", format!("`{to}`: {why}")).at(Side::Target)
+fn wrong_object(to: &Key, why: &str) -> Error {
+    let failure = Error::new(Kind::Mismatch, "verify", format!("`{to}`: {why}")).at(Side::Target);
+    failure.because(Reason::WrongObjectWritten)
 }
