@@ -58,7 +58,7 @@ impl ProbeBudget {
         allowed.saturating_sub(self.first_key_probes) as usize
     }
 
-    /// How many probes for a page may be started beside those `in_flight`.
+    /// How many probes for a page may be started in addition to those `in_flight`.
     pub(super) fn page_room(&self, in_flight: usize) -> usize {
         let (used, wasted) = (self.used as f64, self.wasted as f64);
         let allowed = used.min(EARLY_KEYS) * EARLY_SHARE + (used - EARLY_KEYS).max(0.0) * LATE_SHARE;
