@@ -23,12 +23,12 @@ pub fn keys<'b>(args: &[&'b [u8]]) -> Option<Vec<(usize, &'b [u8])>> {
                 if last < 0 { args.len().checked_sub(last.unsigned_abs())? } else { last.unsigned_abs() };
             at(&mut (first..=last).step_by(step))
         }
-        Keys::Counted { target, count } => {
+        Keys::Counted { target, count, width } => {
             let n = number(count)?;
             if n > args.len() {
                 return None;
             }
-            at(&mut target.into_iter().chain(count + 1..=count + n))
+            at(&mut target.into_iter().chain((0..n).map(|i| count + 1 + i * width)))
         }
         Keys::Sort => {
             let store = word(args, 2, b"STORE").map(|i| i + 1);
@@ -68,6 +68,8 @@ mod tests {
             ("XGROUP CREATE s g $", Some(vec![2])),
             ("BITOP AND d a b", Some(vec![2, 3, 4])),
             ("ZUNIONSTORE d 2 a b WEIGHTS 1 2", Some(vec![1, 3, 4])),
+            ("MSETEX 2 a 1 b 2 NX PX 5", Some(vec![2, 4])),
+            ("MSETEX 3 a 1 b 2", None),
             ("EVAL return 0 x", Some(vec![])),
             ("EVALSHA x 2 a b c", Some(vec![3, 4])),
             ("SORT a LIMIT 0 5 STORE b", Some(vec![1, 6])),

@@ -21,6 +21,8 @@ pub enum Keys {
         target: Option<usize>,
         /// Place of the number.
         count: usize,
+        /// Arguments of each key, the key included.
+        width: usize,
     },
     /// The first argument, and the one behind `STORE`.
     Sort,
@@ -47,9 +49,10 @@ const ONE: Keys = range(1, 1, 1);
 const TWO: Keys = range(1, 2, 1);
 const SECOND: Keys = range(2, 2, 1);
 const ALL: Keys = range(1, -1, 1);
-const COUNTED_1: Keys = Keys::Counted { target: None, count: 1 };
-const COUNTED_2: Keys = Keys::Counted { target: None, count: 2 };
-const STORE: Keys = Keys::Counted { target: Some(1), count: 2 };
+const COUNTED_1: Keys = Keys::Counted { target: None, count: 1, width: 1 };
+const COUNTED_2: Keys = Keys::Counted { target: None, count: 2, width: 1 };
+const STORE: Keys = Keys::Counted { target: Some(1), count: 2, width: 1 };
+const COUNTED_PAIRS: Keys = Keys::Counted { target: None, count: 1, width: 2 };
 
 /// By name, in order.
 static TABLE: &[(&str, Keys)] = &[
@@ -114,7 +117,7 @@ static TABLE: &[(&str, Keys)] = &[
     ("MIGRATE", Keys::None),
     ("MOVE", ONE),
     ("MSET", range(1, -1, 2)),
-    ("MSETEX", Keys::None),
+    ("MSETEX", COUNTED_PAIRS),
     ("MSETNX", range(1, -1, 2)),
     ("MULTI", Keys::None),
     ("PERSIST", ONE),
@@ -205,6 +208,11 @@ mod tests {
             assert_eq!(spec(name.to_ascii_lowercase().as_bytes()).map(|s| s.keys), Some(*keys));
         }
         assert_eq!(spec(b"GET"), None);
+        // A data command without keys would pass every filter, and has no slot.
+        let keyless: Vec<&str> =
+            TABLE.iter().filter(|(_, keys)| *keys == Keys::None).map(|(n, _)| *n).collect();
+        let want = "EXEC FLUSHALL FLUSHDB FUNCTION MIGRATE MULTI PING PUBLISH REPLCONF SCRIPT SELECT SPUBLISH SWAPDB";
+        assert_eq!(keyless.join(" "), want);
         assert_eq!(spec(&[b'x'; 99]), None);
     }
 }

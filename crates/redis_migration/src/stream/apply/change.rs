@@ -233,8 +233,9 @@ impl Applier {
         let plain = name == b"SET" && command.len() == 3;
         let needs_arguments =
             self.expiry_guard.is_active() || self.route.has_filter() || (self.translator.is_some() && !plain);
-        let needs_arguments =
-            needs_arguments || matches!(name, b"SWAPDB" | b"EVALSHA") || (name == b"SET" && !plain);
+        let needs_arguments = needs_arguments
+            || matches!(name, b"SWAPDB" | b"EVALSHA" | b"MSETEX")
+            || (name == b"SET" && !plain);
         if !needs_arguments && name != b"FLUSHDB" {
             return match (command.arg(1), command.arg(2)) {
                 (Some(key), Some(value)) if plain => self.write_set(db, key, value, out),
@@ -242,6 +243,14 @@ impl Applier {
             };
         }
         let mut args: Vec<&[u8]> = command.args().collect();
+        if let (b"MSETEX", Some(sets)) = (name, as_sets(&args)) {
+            for set in &sets {
+                if self.route.includes(set[1]) {
+                    self.write_translated(b"SET", set, None, db, out, now_ms)?;
+                }
+            }
+            return Ok(());
+        }
         let (text, mut received, mut name) = (self.script_text(name, &args)?, Some(*command), name);
         if let Some(text) = &text {
             (args[0], args[1], received, name) = (b"EVAL", text, None, b"EVAL");
@@ -282,6 +291,18 @@ fn list_suspects(list: &SuspectList, out: &mut dyn Encoder) -> Result<()> {
             out.push(Operation::Suspect { key_refs, always_refetch })
         }
     }
+}
+
+/// `MSETEX n key value … option …` as one `SET` for each key, which has its own slot and may be excluded alone. The source has
+/// found its condition met.
+fn as_sets<'a>(args: &[&'a [u8]]) -> Option<Vec<Vec<&'a [u8]>>> {
+    let keys = command::keys(args)?;
+    let options = args.get(2 + 2 * keys.len()..)?;
+    let set = |(i, key): &(usize, &'a [u8])| {
+        let words: [&'a [u8]; 3] = [b"SET", key, args.get(i + 1)?];
+        Some(words.iter().chain(options).copied().collect())
+    };
+    keys.iter().map(set).collect()
 }
 
 fn as_slices(words: &[Vec<u8>]) -> Vec<&[u8]> {
