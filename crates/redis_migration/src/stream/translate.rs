@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::ops::Range;
 
 use model::error::Result;
 use redis_proto::resp::Reply;
@@ -152,8 +153,11 @@ impl CommandTranslator {
             return Translation::Unchanged;
         }
         let is = |i: usize, word: &[u8]| args.get(i).is_some_and(|w| w.eq_ignore_ascii_case(word));
-        let has = |from: usize, words: &[&[u8]]| {
-            args.iter().skip(from).any(|arg| words.iter().any(|word| arg.eq_ignore_ascii_case(word)))
+        // What stands behind the options is data, whatever it is called.
+        let options = options(name, args);
+        let has = |words: &[&[u8]]| {
+            let given = args.get(options.clone()).unwrap_or_default();
+            given.iter().any(|arg| words.iter().any(|word| arg.eq_ignore_ascii_case(word)))
         };
         if !self.commands.is_empty() && !self.commands.contains(name) {
             return match name {
@@ -178,18 +182,18 @@ impl CommandTranslator {
             b"SET" if self.before_6_2 => self.set(args),
             b"LPOP" | b"RPOP" if self.before_6_2 && args.len() == 3 => as_ltrim(name, args),
             b"XGROUP" if self.before_6_2 && is(1, b"CREATECONSUMER") => as_xreadgroup(args),
-            b"XGROUP" if self.before_7_0 => without_option(args, b"ENTRIESREAD", 2),
+            b"XGROUP" if self.before_7_0 => without_option(args, options, b"ENTRIESREAD", 2),
             b"XSETID" if self.before_7_0 && args.len() > 3 => Translation::Commands(vec![owned(&args[..3])]),
-            b"ZADD" if self.before_6_2 && has(2, &[b"GT", b"LT"]) => Translation::Impossible,
-            b"XADD" | b"XTRIM" if self.before_8_2 && has(2, &[b"DELREF", b"ACKED"]) => {
-                Translation::Impossible
+            b"ZADD" if self.before_6_2 && has(&[b"GT", b"LT"]) => Translation::Impossible,
+            b"XADD" | b"XTRIM" if self.before_8_2 && has(&[b"DELREF", b"ACKED"]) => Translation::Impossible,
+            b"XADD" | b"XTRIM" if self.before_6_2 && has(&[b"MINID", b"LIMIT"]) => Translation::Impossible,
+            b"XADD" if self.before_6_2 && has(&[b"NOMKSTREAM"]) => {
+                without_option(args, options, b"NOMKSTREAM", 1)
             }
-            b"XADD" | b"XTRIM" if self.before_6_2 && has(2, &[b"MINID", b"LIMIT"]) => Translation::Impossible,
-            b"XADD" if self.before_6_2 && has(2, &[b"NOMKSTREAM"]) => without_option(args, b"NOMKSTREAM", 1),
-            b"XADD" | b"XTRIM" if self.before_8_2 && has(2, &[b"KEEPREF"]) => {
-                without_option(args, b"KEEPREF", 1)
+            b"XADD" | b"XTRIM" if self.before_8_2 && has(&[b"KEEPREF"]) => {
+                without_option(args, options, b"KEEPREF", 1)
             }
-            b"BITOP" if self.before_8_2 && has(1, &[b"DIFF", b"DIFF1", b"ANDOR", b"ONE"]) => {
+            b"BITOP" if self.before_8_2 && has(&[b"DIFF", b"DIFF1", b"ANDOR", b"ONE"]) => {
                 Translation::Impossible
             }
             _ => Translation::Unchanged,
@@ -234,12 +238,46 @@ fn as_xreadgroup<'a>(args: &[&'a [u8]]) -> Translation<'a> {
     Translation::Commands(vec![owned(&words)])
 }
 
-/// The same without a word, and what belongs to it.
-fn without_option<'a>(args: &[&'a [u8]], word: &[u8], width: usize) -> Translation<'a> {
-    match args.iter().skip(2).position(|arg| arg.eq_ignore_ascii_case(word)) {
+/// Where the options of a command stand: what follows them are identifiers, names and values.
+fn options(name: &[u8], args: &[&[u8]]) -> Range<usize> {
+    let is = |i: usize, words: &[&[u8]]| {
+        args.get(i).is_some_and(|arg| words.iter().any(|word| arg.eq_ignore_ascii_case(word)))
+    };
+    let mut end = 2;
+    match name {
+        b"XADD" => loop {
+            end += match () {
+                () if is(end, &[b"NOMKSTREAM", b"KEEPREF", b"DELREF", b"ACKED"]) => 1,
+                () if is(end, &[b"MAXLEN", b"MINID"]) && is(end + 1, &[b"=", b"~"]) => 3,
+                () if is(end, &[b"MAXLEN", b"MINID", b"LIMIT", b"IDMPAUTO"]) => 2,
+                () if is(end, &[b"IDMP"]) => 3,
+                () => return 2..end.min(args.len()),
+            };
+        },
+        b"ZADD" => {
+            while is(end, &[b"NX", b"XX", b"GT", b"LT", b"CH", b"INCR"]) {
+                end += 1;
+            }
+            2..end
+        }
+        b"BITOP" => 1..2,
+        b"XGROUP" => 5..args.len().max(5),
+        _ => 2..args.len().max(2),
+    }
+}
+
+/// The same without an option, and what belongs to it.
+fn without_option<'a>(
+    args: &[&'a [u8]],
+    options: Range<usize>,
+    word: &[u8],
+    width: usize,
+) -> Translation<'a> {
+    let given = args.get(options.clone()).unwrap_or_default();
+    match given.iter().position(|arg| arg.eq_ignore_ascii_case(word)) {
         None => Translation::Unchanged,
         Some(at) => {
-            let (from, to) = (at + 2, at + 2 + width);
+            let (from, to) = (at + options.start, at + options.start + width);
             let kept = args.iter().enumerate().filter(|(i, _)| *i < from || *i >= to);
             Translation::Commands(vec![kept.map(|(_, arg)| Cow::Borrowed(*arg)).collect()])
         }
@@ -325,6 +363,15 @@ mod tests {
             ((6, 0), "ZADD z GT 1 a", "not"),
             ((8, 0), "XTRIM s MAXLEN KEEPREF = 5", "XTRIM s MAXLEN = 5"),
             ((8, 0), "BITOP DIFF d a b", "not"),
+            // Data that is called like an option.
+            ((7, 0), "XADD s 1-1 policy KEEPREF", "="),
+            ((7, 0), "XADD s MAXLEN ~ 5 KEEPREF 1-1 keepref acked", "XADD s MAXLEN ~ 5 1-1 keepref acked"),
+            ((7, 0), "XADD s * state acked", "="),
+            ((6, 0), "XADD s 1-1 NOMKSTREAM LIMIT", "="),
+            ((7, 0), "XADD s MAXLEN 5 DELREF 1-1 a b", "not"),
+            ((6, 2), "XGROUP CREATE s ENTRIESREAD 0 ENTRIESREAD 4", "XGROUP CREATE s ENTRIESREAD 0"),
+            ((6, 0), "ZADD z 1 GT", "="),
+            ((7, 0), "BITOP AND one a b", "="),
             ((3, 2), "UNLINK a b", "DEL a b"),
             ((7, 0), "HPEXPIREAT h 5 FIELDS 1 f", "nowhere"),
             ((7, 0), "VADD v VALUES 1 1 e", "not"),
