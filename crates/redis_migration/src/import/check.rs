@@ -45,6 +45,8 @@ impl BackupContents {
                 let args: Vec<&[u8]> = command.args().collect();
                 self.dbs.extend(db_arguments(&name, &args).into_iter().filter_map(number));
             }
+            // Commands before the first `SELECT` are about database 0.
+            _ if self.dbs.is_empty() => drop(self.dbs.insert(0)),
             _ => {}
         }
         if needs_empty_target(&name, command.arg(1)) {

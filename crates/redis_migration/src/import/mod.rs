@@ -213,6 +213,7 @@ impl Import {
         if !target_is_empty && !self.skip_unsafe_commands && !found.unsafe_commands.is_empty() {
             return Err(unsafe_commands_failure(&found.unsafe_commands));
         }
+        self.options.route.check(&found.dbs.iter().copied().collect::<Vec<_>>())?;
         if server.has_databases() {
             query.verify_dbs(self.options.route.targets(&found.dbs.into_iter().collect::<Vec<_>>())).await?;
         }
@@ -324,7 +325,7 @@ impl Import {
         let (files, now) = (files.to_vec(), self.clock.now_ms());
         let whole: BTreeSet<PathBuf> = self.files.iter().cloned().collect();
         let read = move || {
-            let mut found = BackupContents { dbs: BTreeSet::from([0]), ..BackupContents::default() };
+            let mut found = BackupContents::default();
             let mut dry_run = DryRun { cluster, names: Arc::new(KeyNames::new("import")) };
             for (path, last) in files {
                 // A part of an append-only file may hold no command; a backup that is empty is none.

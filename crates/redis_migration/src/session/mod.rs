@@ -194,7 +194,7 @@ impl Migration {
         self.options.event_sender.send(Event::Resumed { offset: position.offset });
         TargetLock::new(&self.options.route, &replid).record(&mut connections.target, &self.names).await?;
         let position = Position { replid, ..position };
-        let mut applier = self.new_applier(&position, db, translator);
+        let mut applier = self.new_applier(&position, db, &connections.source_info.dbs, translator);
         let key = &self.names.scripts;
         let kept = connections.target.call(0, key, &[b"HVALS", key]).await?;
         for text in kept.array().unwrap_or_default().iter().filter_map(Reply::text) {
@@ -214,7 +214,7 @@ impl Migration {
         summary: &mut Summary,
     ) -> Result<SessionEnd> {
         summary.full_syncs += 1;
-        let mut applier = self.new_applier(position, 0, translator);
+        let mut applier = self.new_applier(position, 0, &connections.source_info.dbs, translator);
         applier.target_replids = replids(&connections.target_info);
         if connections.target_info.missing.transactions {
             applier = applier.without_checkpoint();
@@ -308,8 +308,15 @@ impl Migration {
         }
     }
 
-    fn new_applier(&self, position: &Position, db: u32, translator: Option<CommandTranslator>) -> Applier {
+    fn new_applier(
+        &self,
+        position: &Position,
+        db: u32,
+        source_dbs: &[u32],
+        translator: Option<CommandTranslator>,
+    ) -> Applier {
         let mut applier = Applier::new(self.options.route.clone(), Some(self.names.clone()), position, db)
+            .with_source_dbs(source_dbs)
             .skipping_commands(self.options.skip_commands.clone());
         applier.translator = translator;
         match &self.shard {

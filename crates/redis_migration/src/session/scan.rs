@@ -358,6 +358,10 @@ impl ScanMigration {
             }
             for (db, keys) in by_db {
                 let Some(to) = route.db(db) else { continue };
+                if !source.server.dbs.contains(&db) {
+                    source.server.dbs.push(db);
+                    route.check(&source.server.dbs)?;
+                }
                 if !source.select(db).await? {
                     continue;
                 }

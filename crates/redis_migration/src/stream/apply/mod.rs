@@ -79,6 +79,8 @@ pub(crate) struct Applier {
     /// The database of the stream, and its number at the target.
     db: u32,
     target_db: Option<u32>,
+    /// Databases of the source that hold keys or were selected: no two of them may become one.
+    source_dbs: BTreeSet<u32>,
     /// Within a transaction of the source.
     in_source_transaction: bool,
     offset: u64,
@@ -122,6 +124,7 @@ impl Applier {
             replid: position.replid.clone(),
             db,
             target_db,
+            source_dbs: BTreeSet::new(),
             in_source_transaction: false,
             offset: position.offset,
             single_database: false,
@@ -144,6 +147,12 @@ impl Applier {
     /// Leaves out commands of these names, in upper case.
     pub(crate) fn skipping_commands(mut self, names: Arc<BTreeSet<String>>) -> Self {
         self.skipped_commands = names;
+        self
+    }
+
+    /// Databases of the source that hold keys already.
+    pub(crate) fn with_source_dbs(mut self, dbs: &[u32]) -> Self {
+        self.source_dbs.extend(dbs);
         self
     }
 
@@ -290,6 +299,9 @@ impl Applier {
         let db = command.arg(1).and_then(|n| std::str::from_utf8(n).ok()?.parse().ok());
         self.db = db.ok_or_else(|| self.refused("SELECT", "it does not name a valid database"))?;
         self.target_db = self.route.db(self.db);
+        if self.source_dbs.insert(self.db) {
+            self.route.check(&self.source_dbs.iter().copied().collect::<Vec<_>>())?;
+        }
         Ok(())
     }
 

@@ -214,3 +214,22 @@ fn flush_commands_are_forwarded() {
     feed(&mut applier, &["FLUSHALL", "SELECT 1", "FLUSHDB"], &mut out).unwrap();
     assert_eq!(lines(&out), ["MULTI", "SELECT 0", "FLUSHALL", "SELECT 1", "FLUSHDB"]);
 }
+
+#[test]
+fn msetex_is_applied_key_by_key() {
+    let route = Route { exclude: vec!["secret*".into()], ..Route::default() };
+    let (mut applier, mut out) = (applying(route), server(Some(names())));
+    let given = ["MSETEX 3 a 1 secret 2 b 3 NX PXAT 9000000000000", "MSETEX 1 secret 1 EX 5"];
+    feed(&mut applier, &given, &mut out).unwrap();
+    let want = ["MULTI", "SELECT 0", "SET a 1 PXAT 9000000000000", "SET b 3 PXAT 9000000000000"];
+    assert_eq!(lines(&out), want);
+}
+
+#[test]
+fn databases_that_become_one_are_rejected_when_they_are_selected() {
+    let route = Route { db_map: Route::parse_map("5=0").unwrap(), ..Route::default() };
+    let (mut applier, mut out) = (applying(route).with_source_dbs(&[0]), server(Some(names())));
+    feed(&mut applier, &["SELECT 0", "SET a 1"], &mut out).unwrap();
+    let refused = feed(&mut applier, &["SELECT 5"], &mut out).unwrap_err();
+    assert!(refused.message.contains("databases 0 and 5 would both become 0"), "{refused}");
+}
