@@ -78,6 +78,15 @@ impl Checkpoint {
     }
 }
 
+/// The checkpoint of a running migration is not at the target any more, and the data with it.
+pub(crate) fn checkpoint_missing(url: &str) -> Error {
+    let m = format!(
+        "{url}: the checkpoint of this migration was deleted at the target while it was running: another client flushed \
+         or emptied the target; hint: run the same command again, which starts a full sync"
+    );
+    Error::new(Kind::Conflict, "checkpoint", m).at(Side::Target)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -96,6 +96,7 @@ impl Migration {
             writer,
             can_run_scripts: scripts,
             source_node,
+            token: token.to_owned(),
             token_to_verify,
         };
         self.start_sync(link, known, checkpoint, connections, translator, summary).await

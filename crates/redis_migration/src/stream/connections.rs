@@ -30,6 +30,8 @@ pub(crate) struct Connections {
     pub(crate) can_run_scripts: bool,
     /// Where the source is asked.
     pub(crate) source_node: Node,
+    /// The fencing token of this run.
+    pub(crate) token: String,
     /// The fencing token, where an earlier run cannot be disconnected: it is verified again and again.
     pub(crate) token_to_verify: Option<String>,
 }

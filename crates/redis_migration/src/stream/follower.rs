@@ -7,11 +7,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use model::error::{Error, Kind, Result, Side};
-use redis_proto::resp::{Command, Commands};
+use redis_proto::resp::{Command, Commands, Reply};
 
-use crate::checkpoint::Checkpoint;
 use crate::checkpoint::fencing::TOKEN_CHECK_INTERVAL;
 use crate::checkpoint::watermarks::Watermarks;
+use crate::checkpoint::{Checkpoint, checkpoint_missing};
 use crate::connection::server::ServerInfo;
 use crate::events::Event;
 use crate::migration::{Migration, Until};
@@ -291,7 +291,28 @@ impl<'a> Follower<'a> {
     /// Notes at a cluster up to where all slots are.
     async fn write_checkpoint(&mut self, offset: u64) -> Result<()> {
         let (key, text) = (&self.migration.names.checkpoint, self.checkpoint_at(offset));
-        self.connections.target.execute(key, &[b"SET", key, text.as_bytes()]).await
+        let set = self.connections.target.call(0, key, &[b"SET", key, text.as_bytes(), b"XX"]).await?;
+        if set == Reply::Nil { Err(self.explain_missing_checkpoint().await) } else { Ok(()) }
+    }
+
+    /// Fails when the checkpoint is not at the target any more.
+    async fn verify_checkpoint(&mut self) -> Result<()> {
+        if self.connections.target_info.missing.transactions {
+            return Ok(());
+        }
+        let key = &self.migration.names.checkpoint;
+        let found = self.connections.target.call(0, key, &[b"EXISTS", key]).await?;
+        if found.number() == Some(0) { Err(self.explain_missing_checkpoint().await) } else { Ok(()) }
+    }
+
+    /// Another run that has taken over deletes it too.
+    async fn explain_missing_checkpoint(&mut self) -> Error {
+        let (names, token) = (&self.migration.names, &self.connections.token);
+        let verified = match self.connections.target.client_of_key(&names.fencing_token).await {
+            Ok(client) => names.verify_token(client, token).await,
+            Err(failure) => Err(failure),
+        };
+        verified.err().unwrap_or_else(|| checkpoint_missing(&self.migration.target.display_url()))
     }
 
     /// A command that concerns every server of a cluster, and begins at an offset.
@@ -350,6 +371,7 @@ impl<'a> Follower<'a> {
         self.verify_token().await?;
         // Another run that has taken over, or a lost connection, is noticed when nothing is to be written too.
         self.connections.writer.check().await?;
+        self.verify_checkpoint().await?;
         if !self.connections.writer.is_transaction_open() {
             self.connections.writer.keep_alive().await?;
         }

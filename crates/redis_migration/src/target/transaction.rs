@@ -78,6 +78,8 @@ pub(crate) struct TransactionEncoder {
     /// Databases that the open transaction also needs: to be verified before it is sent.
     pub(crate) dbs_to_verify: Vec<u32>,
     open: Option<OpenTransaction>,
+    /// The open transaction may remove the checkpoint itself, as `FLUSHALL` does.
+    removes_checkpoint: bool,
     sets: PendingSets,
     /// Within a transaction of the source.
     in_source_transaction: bool,
@@ -93,7 +95,7 @@ impl TransactionEncoder {
 
     /// Removes the part of a transaction that will not end; the source sends it again.
     pub(crate) fn abandon(&mut self, out: &mut Vec<u8>) {
-        self.sets.count = 0;
+        (self.sets.count, self.removes_checkpoint) = (0, false);
         if let Some(open) = self.open.take() {
             out.truncate(open.start);
             // Its `SELECT`s are not sent.
@@ -148,7 +150,9 @@ impl TransactionEncoder {
         self.flush_sets(out);
         if let (Some(names), Some(checkpoint)) = (self.names.take(), checkpoint) {
             self.select(0, out);
-            command(out, &[b"SET", &names.checkpoint, checkpoint.as_bytes()]);
+            // Each transaction needs the checkpoint of the one before: somebody who flushes the target removes both.
+            let words: [&[u8]; 4] = [b"SET", &names.checkpoint, checkpoint.as_bytes(), b"XX"];
+            command(out, if std::mem::take(&mut self.removes_checkpoint) { &words[..3] } else { &words });
             self.count_replies(1);
             self.names = Some(names);
         }
@@ -174,7 +178,8 @@ impl TransactionEncoder {
             Operation::End => self.in_source_transaction = false,
             Operation::RequireDb(db) => self.require_db(db),
             Operation::Set { db, key, value } => self.set(db, key, value, out),
-            Operation::Data { db, command, .. } => {
+            Operation::Data { db, command, name } => {
+                self.removes_checkpoint |= matches!(name, b"SWAPDB" | b"EVAL" | b"EVALSHA" | b"FCALL");
                 self.begin_command(db, out);
                 command.encode(out);
             }
@@ -238,6 +243,7 @@ impl TransactionEncoder {
                 CommandForm::Built(&library.args()).encode(out);
             }
             ServerCommand::Flush(command) | ServerCommand::Scripts(command) => {
+                self.removes_checkpoint = true;
                 self.begin_command(db, out);
                 command.encode(out);
             }

@@ -67,7 +67,7 @@ fn transaction_ends_with_the_checkpoint_after_its_commands() {
     feed(&mut applier, &["INCR b", "EXEC"], &mut out).unwrap();
     let offset = applier.offset();
     assert_eq!(close(&applier, &mut out), Some(7));
-    let mark = format!("SET M applied r {offset} 2");
+    let mark = format!("SET M applied r {offset} 2 XX");
     assert_eq!(lines(&out), ["MULTI", "SELECT 2", "INCR a", "INCR b", "SELECT 0", &mark, "EXEC"]);
     assert!(close(&applier, &mut out).is_none());
     feed(&mut applier, &["PING"], &mut out).unwrap();
@@ -179,7 +179,7 @@ fn consecutive_plain_sets_become_one_command() {
     feed(&mut applier, &given, &mut out).unwrap();
     let offset = applier.offset();
     assert_eq!(close(&applier, &mut out), Some(12));
-    let mark = format!("SET M applied r {offset} 1");
+    let mark = format!("SET M applied r {offset} 1 XX");
     let want = [
         "MULTI",
         "SELECT 0",

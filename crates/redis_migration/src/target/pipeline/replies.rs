@@ -8,6 +8,7 @@ use redis_proto::resp::{Replies, Reply};
 use tokio::io::AsyncReadExt;
 
 use super::{PendingReply, READ_BYTES, Shared};
+use crate::checkpoint::checkpoint_missing;
 use crate::connection::client::{Incoming, VALUE_MAX};
 use crate::connection::reply_error::reply_failure;
 use crate::target::replies::{connection_lost, diverged, unexpected_reply, was_executed_without_transaction};
@@ -138,7 +139,12 @@ pub(super) fn check_applied(url: &str, refused: Option<&str>, reply: &Reply) -> 
             let error =
                 all.iter().find_map(|r| if let Reply::Error(t) = r { Some(t.as_str()) } else { None });
             // It was executed: what was refused of it is missing.
-            error.or(refused).map_or(Ok(()), |text| Err(diverged(url, text)))
+            match (error.or(refused), all.last()) {
+                (Some(text), _) => Err(diverged(url, text)),
+                // `SET checkpoint … XX`, the last command of each transaction.
+                (None, Some(Reply::Nil)) => Err(checkpoint_missing(url)),
+                (None, _) => Ok(()),
+            }
         }
         Reply::Error(text) if was_executed_without_transaction(reply) => {
             Err(diverged(url, refused.unwrap_or(text)))
