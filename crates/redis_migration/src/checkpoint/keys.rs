@@ -45,6 +45,17 @@ impl KeyNames {
         Self::new(&format!("{}:{n}", self.id))
     }
 
+    /// True for this migration, and for another link of it.
+    pub(crate) fn is_of_same_migration(&self, id: &str) -> bool {
+        let link_of = |id: &str, migration: &str| {
+            id.strip_prefix(migration)
+                .and_then(|rest| rest.strip_prefix(':'))
+                .is_some_and(|n| n.parse::<u16>().is_ok())
+        };
+        let parent = self.id.rsplit_once(':').filter(|(_, n)| n.parse::<u16>().is_ok()).map(|(id, _)| id);
+        self.id == id || link_of(id, &self.id) || parent.is_some_and(|p| p == id || link_of(id, p))
+    }
+
     /// The checkpoint of one slot of a cluster: it changes with the keys of that slot.
     pub fn slot_checkpoint(&self, slot: u16) -> Vec<u8> {
         [&self.checkpoint[..], b":{", tag(slot).as_bytes(), b"}"].concat()
@@ -53,5 +64,21 @@ impl KeyNames {
     /// The list of suspect keys of one slot.
     pub fn slot_suspects(&self, slot: u16) -> Vec<u8> {
         [&self.suspects[..], b":{", tag(slot).as_bytes(), b"}"].concat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_belong_to_one_migration() {
+        let (whole, link) = (KeyNames::new("a1:ff"), KeyNames::new("a1:ff").for_link(5461));
+        for id in ["a1:ff", "a1:ff:0", "a1:ff:5461"] {
+            assert!(whole.is_of_same_migration(id) && link.is_of_same_migration(id), "{id}");
+        }
+        for id in ["a1", "a1:fe", "b", "a1:ff:x", "a1:ff:99999"] {
+            assert!(!whole.is_of_same_migration(id) && !link.is_of_same_migration(id), "{id}");
+        }
     }
 }

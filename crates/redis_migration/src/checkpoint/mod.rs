@@ -6,6 +6,7 @@
 pub mod cleanup;
 pub(crate) mod fencing;
 pub mod keys;
+pub(crate) mod selection;
 pub mod slot_layout;
 pub(crate) mod suspects;
 pub(crate) mod target_locks;
@@ -20,8 +21,9 @@ use crate::source::psync::Position;
 /// How far a migration is, by what stands at the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Checkpoint {
-    /// A snapshot is being applied to a target that was empty: what stands there is part of it, and nothing else.
-    FullSync,
+    /// A snapshot is being applied to a target that was empty: what stands in these databases of it, and is selected, is part
+    /// of the snapshot. None are named by earlier versions.
+    FullSync(Vec<u32>),
     /// Everything up to a position of the source's stream is applied; the stream was in this database. On clusters the
     /// checkpoints of slots that belong to it begin with the third word.
     Applied(Position, u32, Option<String>),
@@ -31,7 +33,9 @@ impl Checkpoint {
     /// As it is written.
     pub fn text(&self) -> String {
         match self {
-            Checkpoint::FullSync => "full".into(),
+            Checkpoint::FullSync(dbs) => {
+                dbs.iter().fold("full".to_owned(), |text, db| format!("{text} {db}"))
+            }
             Checkpoint::Applied(position, db, epoch) => {
                 let epoch = epoch.as_ref().map(|e| format!(" {e}")).unwrap_or_default();
                 format!("applied {} {} {db}{epoch}", position.replid, position.offset)
@@ -43,7 +47,9 @@ impl Checkpoint {
     pub fn parse(text: &str) -> Option<Self> {
         let words: Vec<&str> = text.split(' ').collect();
         match words[..] {
-            ["full"] => Some(Checkpoint::FullSync),
+            ["full", ref dbs @ ..] => {
+                dbs.iter().map(|db| db.parse().ok()).collect::<Option<_>>().map(Checkpoint::FullSync)
+            }
             ["applied", replid, offset, db, ref rest @ ..] if rest.len() < 2 => {
                 let position = Position { replid: replid.to_owned(), offset: offset.parse().ok()? };
                 let epoch = rest.first().map(|e| (*e).to_owned());
@@ -94,9 +100,12 @@ mod tests {
     #[test]
     fn checkpoint_values_round_trip() {
         let applied = |epoch| Checkpoint::Applied(Position { replid: "ab12".into(), offset: 7 }, 3, epoch);
-        for checkpoint in [Checkpoint::FullSync, applied(None), applied(Some("e1".into()))] {
+        let full = |dbs: &[u32]| Checkpoint::FullSync(dbs.to_vec());
+        for checkpoint in [full(&[]), full(&[0, 15]), applied(None), applied(Some("e1".into()))] {
             assert_eq!(Checkpoint::parse(&checkpoint.text()), Some(checkpoint));
         }
-        assert_eq!(Checkpoint::parse("applied x"), None);
+        for wrong in ["applied x", "full x"] {
+            assert_eq!(Checkpoint::parse(wrong), None, "{wrong}");
+        }
     }
 }

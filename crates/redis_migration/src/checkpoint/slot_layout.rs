@@ -5,21 +5,15 @@
 //! Decision: ADR 0013, `docs/adr/0013-full-resync-on-source-slot-migration.md`.
 
 use model::error::{Error, Kind, Result, Side};
-use redis_proto::command::slot;
 
 use crate::checkpoint::keys::KeyNames;
-use crate::connection::RESERVED_PREFIX;
 use crate::connection::client::Client;
 use crate::connection::node::Node;
 use crate::connection::query_client::QueryClient;
-use crate::connection::server::ServerInfo;
 use crate::connection::topology::{Addr, Topology};
 
 /// First and last slots that are served together.
 pub type Ranges = Vec<(u16, u16)>;
-
-/// Keys that are requested together.
-const SCAN_COUNT: &[u8] = b"1000";
 
 /// How the slots are divided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,54 +83,6 @@ impl SlotLayout {
     /// The names of the links.
     pub fn links(&self, names: &KeyNames) -> Vec<KeyNames> {
         self.shards.iter().filter_map(|ranges| Some(names.for_link(ranges.first()?.0))).collect()
-    }
-}
-
-/// Deletes the keys of some slots, in the target's database `db`, except reserved keys.
-///
-/// # Errors
-/// An error of a connection.
-pub(crate) async fn delete_slots(query: &mut QueryClient, db: u32, ranges: &[(u16, u16)]) -> Result<()> {
-    query.select(db).await?;
-    let is_in_ranges = |key: &[u8]| {
-        let at = slot(key);
-        !key.starts_with(RESERVED_PREFIX) && ranges.iter().any(|(from, to)| (*from..=*to).contains(&at))
-    };
-    for addr in query.masters() {
-        let mut cursor = b"0".to_vec();
-        loop {
-            let client = query.client_at(&addr).await?;
-            let page = client
-                .call(&[b"SCAN", &cursor, b"COUNT", SCAN_COUNT])
-                .await
-                .map_err(|f| f.at(Side::Target))?;
-            let Some([next, keys]) = page.array() else { break };
-            let keys: Vec<Vec<u8>> =
-                keys.array().unwrap_or_default().iter().filter_map(|k| Some(k.text()?.to_vec())).collect();
-            let keys: Vec<Vec<u8>> = keys.into_iter().filter(|key| is_in_ranges(key)).collect();
-            cursor = next.text().unwrap_or(b"0").to_vec();
-            query.call_each(&keys, &[b"UNLINK"], &[]).await?;
-            if cursor == b"0" {
-                break;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Takes away everything that a migration has brought, where it was alone.
-///
-/// # Errors
-/// An error of a connection.
-pub(crate) async fn flush_target(
-    query: &mut QueryClient,
-    server: &ServerInfo,
-    db: Option<u32>,
-) -> Result<()> {
-    match db {
-        _ if server.cluster => query.call_all_masters(&[b"FLUSHALL"]).await,
-        Some(db) => query.call(db, b"", &[b"FLUSHDB"]).await.map(drop),
-        None => Ok(()),
     }
 }
 

@@ -113,6 +113,26 @@ pub(crate) async fn running_migration_from(source: &mut Client, streams: &[Strin
     })
 }
 
+/// Other migrations that write to a target, by their locks; links of one migration are one.
+///
+/// # Errors
+/// What the target answers.
+pub(crate) async fn others(query: &mut QueryClient, names: &KeyNames) -> Result<Vec<String>> {
+    let all = query.call(0, &locks_key(), &[b"HKEYS", &locks_key()]).await?;
+    let ids = all.array().unwrap_or_default().iter().filter_map(Reply::text);
+    let ids = ids.map(|id| String::from_utf8_lossy(id).into_owned());
+    Ok(ids.filter(|id| !names.is_of_same_migration(id)).collect())
+}
+
+/// The lock of a migration is there.
+///
+/// # Errors
+/// What the target answers.
+pub(crate) async fn holds(query: &mut QueryClient, names: &KeyNames) -> Result<bool> {
+    let found = query.call(0, &locks_key(), &[b"HEXISTS", &locks_key(), names.id.as_bytes()]).await?;
+    Ok(found.number() == Some(1))
+}
+
 /// Releases the lock of a migration.
 ///
 /// # Errors

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::checkpoint::selection::Selection;
 use crate::checkpoint::slot_layout::SlotLayout;
 use crate::checkpoint::{cleanup, fencing, slot_layout, target_locks};
 use crate::connection::node::Node;
@@ -127,11 +128,13 @@ async fn prepare_target(
         // Clients may use the target since an earlier run: it is not emptied.
         layout.target_was_empty &= full_resync;
         if layout.target_was_empty {
-            slot_layout::flush_target(&mut query, &server, migration.options.route.db(0)).await?;
+            let route = &migration.options.route;
+            let selection = Selection { dbs: route.db(0).into_iter().collect(), route, ranges: None };
+            migration.note(selection.delete(&mut query, &migration.names).await?, all);
         } else {
             let note = "slots moved between masters of the source, so a new full sync was made. Keys that the source \
                  deleted in between may remain at the target";
-            all.notes.push(note.into());
+            migration.note(Some(note.into()), all);
         }
         cleanup::forget_links(&mut query, &links).await?;
     }

@@ -9,6 +9,7 @@ use redis_proto::command::SLOTS;
 use redis_proto::rdb::{Item, Parser};
 
 use crate::checkpoint::fencing::TOKEN_CHECK_INTERVAL;
+use crate::checkpoint::selection::Selection;
 use crate::checkpoint::target_locks::TargetLock;
 use crate::checkpoint::{Checkpoint, slot_layout, target_locks};
 use crate::events::Event;
@@ -35,12 +36,13 @@ pub(crate) fn with_keys_written(failure: Error, keys: u64) -> Error {
 }
 
 impl Migration {
-    /// Notes that a snapshot begins. What an interrupted snapshot left at a target that was empty before goes first.
+    /// Notes that a snapshot begins. What an interrupted snapshot left at a target that was empty before is deleted first.
     pub(crate) async fn begin_full_sync(
         &self,
         connections: &mut Connections,
         checkpoint: Option<Checkpoint>,
         replid: &str,
+        summary: &mut Summary,
     ) -> Result<()> {
         if connections.target_info.missing.transactions {
             return Ok(());
@@ -52,20 +54,19 @@ impl Migration {
         if self.options.until != Until::Full {
             lock.record(target, &self.names).await?;
         }
-        let again = checkpoint == Some(Checkpoint::FullSync);
+        let mut dbs = self.options.route.targets(&connections.source_info.dbs);
+        let again = match &checkpoint {
+            Some(Checkpoint::FullSync(written)) => {
+                dbs.extend(written);
+                true
+            }
+            _ => false,
+        };
         if again {
             // An incomplete snapshot: no client can depend on it yet.
-            if let Some(master) = &self.shard {
-                if let Some(db) = self.options.route.db(0) {
-                    slot_layout::delete_slots(target, db, &master.ranges).await?;
-                }
-            } else if connections.writer.is_cluster() {
-                target.call_all_masters(&[b"FLUSHALL"]).await?;
-            } else {
-                for db in &connections.target_info.dbs {
-                    target.call(*db, b"", &[b"FLUSHDB"]).await?;
-                }
-            }
+            let (route, ranges) = (&self.options.route, self.shard.as_ref().map(|m| &m.ranges[..]));
+            let selection = Selection { dbs: dbs.clone(), route, ranges };
+            self.note(selection.delete(target, &self.names).await?, summary);
         } else if connections.writer.is_cluster() && checkpoint.is_some() {
             // Suspects of an earlier run do not concern this one.
             let lists: Vec<Vec<u8>> = (0..SLOTS).map(|slot| self.names.slot_suspects(slot)).collect();
@@ -78,11 +79,17 @@ impl Migration {
         let was_empty =
             self.shard.as_ref().map_or(connections.target_info.keys == 0, |master| master.target_was_empty);
         if again || (checkpoint.is_none() && was_empty) {
-            target
-                .execute(checkpoint_key, &[b"SET", checkpoint_key, Checkpoint::FullSync.text().as_bytes()])
-                .await?;
+            let text = Checkpoint::FullSync(dbs.into_iter().collect()).text();
+            target.execute(checkpoint_key, &[b"SET", checkpoint_key, text.as_bytes()]).await?;
         }
         Ok(())
+    }
+
+    /// Says something to know, now and at the end.
+    pub(crate) fn note(&self, note: Option<String>, summary: &mut Summary) {
+        let Some(note) = note.filter(|note| !summary.notes.contains(note)) else { return };
+        self.options.event_sender.send(Event::Note(note.clone()));
+        summary.notes.push(note);
     }
 
     /// The snapshot, where there is one, and the stream behind it.

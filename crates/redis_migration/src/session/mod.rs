@@ -132,7 +132,7 @@ impl Migration {
                     keys: connections.source_info.keys,
                     resync: known.is_some(),
                 });
-                self.begin_full_sync(&mut connections, checkpoint, &position.replid).await?;
+                self.begin_full_sync(&mut connections, checkpoint, &position.replid, summary).await?;
                 self.start_full_sync(link, &position, connections, translator, summary).await
             }
         }

@@ -203,7 +203,7 @@ pub(crate) fn replid(shared: &Shared) -> Option<String> {
     let mut to = Connection::try_to(shared.target.load(Ordering::SeqCst)).ok()?;
     match look(&mut to).ok()?.checkpoint? {
         Checkpoint::Applied(position, ..) => Some(position.replid),
-        Checkpoint::FullSync => None,
+        Checkpoint::FullSync(_) => None,
     }
 }
 

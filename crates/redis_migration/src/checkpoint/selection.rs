@@ -1,0 +1,93 @@
+//! What a migration may delete at its target: the keys that it selects, and nothing else.
+//!
+//! A full sync that is repeated begins with these keys deleted, because the source may have deleted some of them. Other databases,
+//! keys that the filter excludes and the keys of other migrations were not written by it.
+
+use std::collections::BTreeSet;
+
+use model::error::{Result, Side};
+use redis_proto::command::slot;
+use redis_proto::resp::Reply;
+
+use crate::checkpoint::keys::KeyNames;
+use crate::checkpoint::target_locks;
+use crate::connection::RESERVED_PREFIX;
+use crate::connection::query_client::QueryClient;
+use crate::route::Route;
+
+/// Keys that are requested together.
+const SCAN_COUNT: &[u8] = b"1000";
+
+/// Keys of a target that a migration writes.
+#[derive(Debug)]
+pub(crate) struct Selection<'a> {
+    /// Databases of the target.
+    pub(crate) dbs: BTreeSet<u32>,
+    /// Which keys of them.
+    pub(crate) route: &'a Route,
+    /// The slots of one master of a source cluster; none: all.
+    pub(crate) ranges: Option<&'a [(u16, u16)]>,
+}
+
+impl Selection<'_> {
+    fn contains(&self, key: &[u8]) -> bool {
+        let at = slot(key);
+        !key.starts_with(RESERVED_PREFIX)
+            && self.route.includes(key)
+            && self.ranges.is_none_or(|ranges| ranges.iter().any(|(from, to)| (*from..=*to).contains(&at)))
+    }
+
+    /// Deletes the keys, unless another migration writes to the same target: its keys cannot be told from these. Returns what was
+    /// done, as a sentence for the user; none where there was nothing to do.
+    ///
+    /// # Errors
+    /// An error of a connection.
+    pub(crate) async fn delete(&self, query: &mut QueryClient, names: &KeyNames) -> Result<Option<String>> {
+        if let Some(other) = target_locks::others(query, names).await?.first() {
+            return Ok(Some(format!(
+                "migration `{other}` writes to this target too, so no key was deleted before the new full sync. Keys that \
+                 the source deleted in between may remain at the target"
+            )));
+        }
+        let mut deleted = 0;
+        for db in &self.dbs {
+            query.select(*db).await?;
+            for addr in query.masters() {
+                deleted += self.delete_at(query, &addr).await?;
+            }
+        }
+        query.select(0).await?;
+        let dbs: Vec<String> = self.dbs.iter().map(u32::to_string).collect();
+        Ok((deleted > 0).then(|| {
+            format!(
+                "{deleted} selected keys of an earlier full sync were deleted in database {} of the target before the new \
+                 full sync",
+                dbs.join(", ")
+            )
+        }))
+    }
+
+    async fn delete_at(
+        &self,
+        query: &mut QueryClient,
+        addr: &crate::connection::topology::Addr,
+    ) -> Result<u64> {
+        let (mut cursor, mut deleted) = (b"0".to_vec(), 0);
+        loop {
+            let client = query.client_at(addr).await?;
+            let page = client
+                .call(&[b"SCAN", &cursor, b"COUNT", SCAN_COUNT])
+                .await
+                .map_err(|f| f.at(Side::Target))?;
+            let Some([next, keys]) = page.array() else { return Ok(deleted) };
+            let keys = keys.array().unwrap_or_default().iter().filter_map(Reply::text);
+            let keys: Vec<Vec<u8>> = keys.filter(|key| self.contains(key)).map(<[u8]>::to_vec).collect();
+            cursor = next.text().unwrap_or(b"0").to_vec();
+            let done = query.call_each(&keys, &[b"UNLINK"], &[]).await?;
+            deleted += done.iter().filter(|reply| reply.number() == Some(1)).count() as u64;
+            if cursor == b"0" {
+                return Ok(deleted);
+            }
+        }
+    }
+}
