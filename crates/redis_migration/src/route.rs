@@ -5,13 +5,15 @@
 //! 61 ns), `user:1*:session:*` 13 ns (17 ns), `*session*f` 74 ns (62 ns). The time is at most the product of both
 //! lengths: 5 µs for `*a` 200 times against 1,000 `a`.
 
+mod overlap;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::error::{Error, Kind, Result};
 use redis_proto::command;
 
 /// What is migrated, and where to.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Route {
     /// Only this database of the source; none: all.
     pub only_db: Option<u32>,

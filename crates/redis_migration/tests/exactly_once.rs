@@ -261,11 +261,17 @@ async fn second_name_of_a_server_repeats_nothing() {
     source.run("INCRBY n 7");
     assert_eq!(named("b", Until::CaughtUp).run().await.unwrap().partial_syncs, 1);
     same(&source, &target).await;
-    // Other keys of the same source are another's.
-    let mut some = named("c", Until::CaughtUp);
+    // Another database of the target is another's.
+    let mut other = named("c", Until::CaughtUp);
+    other.options.route.db_map.insert(0, 9);
+    other.options.route.only_db = Some(0);
+    assert!(other.run().await.unwrap().done);
+    assert_eq!(named("b", Until::CaughtUp).run().await.unwrap().partial_syncs, 1);
+    // Some of the keys are not: both would apply the same changes.
+    let mut some = named("d", Until::CaughtUp);
     some.options.route.include = vec!["l*".into()];
     assert!(some.run().await.unwrap().done);
-    assert_eq!(named("b", Until::CaughtUp).run().await.unwrap().partial_syncs, 1);
+    assert_eq!(named("b", Until::CaughtUp).run().await.unwrap().full_syncs, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

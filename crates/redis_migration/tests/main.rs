@@ -8,5 +8,6 @@ mod expiry;
 mod fill;
 mod proxy;
 mod scan;
+mod shared_target;
 mod support;
 mod versions;

@@ -27,29 +27,42 @@ pub(crate) fn locks_key() -> Vec<u8> {
 pub(crate) struct TargetLock {
     route_digest: String,
     replid: String,
+    /// None: an earlier version wrote it, and did not tell.
+    route: Option<Route>,
 }
 
 impl TargetLock {
     /// The lock of a migration that applies this stream.
     pub(crate) fn new(route: &Route, replid: &str) -> Self {
-        let digest = ring::digest::digest(&ring::digest::SHA256, route.identity().as_bytes());
-        let route_digest = storage::checksum::hex(digest.as_ref())[..16].to_owned();
-        Self { route_digest, replid: replid.to_owned() }
+        Self { route_digest: route_digest(route), replid: replid.to_owned(), route: Some(route.clone()) }
     }
 
     fn text(&self) -> String {
-        format!("{} {}", self.route_digest, self.replid)
+        let route = self.route.as_ref().map(Route::encode).unwrap_or_default();
+        format!("{} {} {route}", self.route_digest, self.replid).trim_end().to_owned()
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let (route_digest, replid) = text.split_once(' ')?;
-        Some(Self { route_digest: route_digest.to_owned(), replid: replid.to_owned() })
+        let mut words = text.splitn(3, ' ');
+        let (digest, replid) = (words.next()?, words.next()?);
+        let route = Route::decode(words.next().unwrap_or_default());
+        // The digest of an earlier version, which wrote nothing else, tells only whether all keys are selected.
+        let route = route.filter(|route| route_digest(route) == digest);
+        Some(Self { route_digest: digest.to_owned(), replid: replid.to_owned(), route })
     }
 
-    /// True when another migration would make the same changes again; `source` knows how its stream was called before.
+    /// True when another migration may make the same changes again; `source` knows how its stream was called before.
     fn overlaps(&self, other: &Self, source: &ServerInfo) -> bool {
-        let known = [&self.replid, &source.replid, &source.replid_before];
-        self.route_digest == other.route_digest && known.contains(&&other.replid)
+        let known = source.masters.iter().chain([&self.replid, &source.replid, &source.replid_before]);
+        known.into_iter().any(|known| *known == other.replid) && self.may_share_keys(other)
+    }
+
+    /// True unless both are certain to write other keys.
+    fn may_share_keys(&self, other: &Self) -> bool {
+        match (&self.route, &other.route) {
+            (Some(one), Some(other)) => one.may_overlap(other),
+            _ => true,
+        }
     }
 
     /// Writes the lock.
@@ -62,7 +75,8 @@ impl TargetLock {
             .await
     }
 
-    /// Ends every other migration whose lock it overlaps: its connections, its token and its checkpoint.
+    /// Ends every other migration whose lock it overlaps: its connections, its token and its checkpoint; without a `source`, as
+    /// for files, that of any source. Returns which.
     ///
     /// # Errors
     /// What the target answers.
@@ -71,15 +85,20 @@ impl TargetLock {
         query: &mut QueryClient,
         names: &KeyNames,
         target: &Node,
-        source: &ServerInfo,
-    ) -> Result<()> {
+        source: Option<&ServerInfo>,
+    ) -> Result<Vec<String>> {
+        let overlaps = |other: &Self| match source {
+            Some(source) => self.overlaps(other, source),
+            None => self.may_share_keys(other),
+        };
+        let mut superseded = Vec::new();
         let all = query.call(0, &locks_key(), &[b"HGETALL", &locks_key()]).await?;
         for pair in all.array().unwrap_or_default().chunks(2) {
             let text = |reply: &Reply| Some(String::from_utf8_lossy(reply.text()?).into_owned());
             let (Some(id), Some(lock)) = (pair.first().and_then(text), pair.get(1).and_then(text)) else {
                 continue;
             };
-            if id == names.id || !Self::parse(&lock).is_some_and(|other| self.overlaps(&other, source)) {
+            if names.is_of_same_migration(&id) || !Self::parse(&lock).is_some_and(|other| overlaps(&other)) {
                 continue;
             }
             let other = KeyNames::new(&id);
@@ -90,9 +109,15 @@ impl TargetLock {
             tracing::info!(
                 "migration {id} wrote the same keys from this source: its checkpoint is now invalid"
             );
+            superseded.push(id);
         }
-        Ok(())
+        Ok(superseded)
     }
+}
+
+fn route_digest(route: &Route) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, route.identity().as_bytes());
+    storage::checksum::hex(digest.as_ref())[..16].to_owned()
 }
 
 /// A migration that brings changes of a stream with one of these names to `source`, and runs: its connection is there. Where
@@ -172,7 +197,14 @@ mod tests {
             );
         }
         let some = Route { only_db: Some(3), ..Route::default() };
-        assert!(!all.overlaps(&TargetLock::new(&some, "new"), &source));
+        let other = Route { only_db: Some(4), ..Route::default() };
+        let some = TargetLock::new(&some, "new");
+        assert!(all.overlaps(&some, &source), "a part of all keys");
+        assert!(!some.overlaps(&TargetLock::new(&other, "new"), &source));
+        assert_eq!(TargetLock::parse(&some.text()), Some(some.clone()));
+        // An earlier version did not tell which keys.
+        let unknown = TargetLock::parse("6d1244b4cb1199d2 new").unwrap();
+        assert!(unknown.route.is_none() && some.overlaps(&unknown, &source));
     }
 
     #[test]
@@ -180,6 +212,6 @@ mod tests {
         let lock = TargetLock::new(&Route::default(), "r");
         assert_eq!(lock.text(), "ad8f9f99c7b5e2c3 r");
         let some = Route { only_db: Some(3), ..Route::default() };
-        assert_eq!(TargetLock::new(&some, "r").text(), "6d1244b4cb1199d2 r");
+        assert_eq!(TargetLock::new(&some, "r").text(), "6d1244b4cb1199d2 r only=3");
     }
 }

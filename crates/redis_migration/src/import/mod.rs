@@ -26,6 +26,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::keys::KeyNames;
+use crate::checkpoint::target_locks::TargetLock;
 use crate::connection::RESERVED_PREFIX;
 use crate::connection::capabilities::NO_TRANSACTIONS_NOTE;
 use crate::connection::node::Node;
@@ -217,10 +218,12 @@ impl Import {
         if server.has_databases() {
             query.verify_dbs(self.options.route.targets(&found.dbs.into_iter().collect::<Vec<_>>())).await?;
         }
-        let mut writer = Writer::for_restartable_work(&self.target, topology.as_ref(), "import").await?;
         if server.missing.transactions {
             summary.notes.push(NO_TRANSACTIONS_NOTE.into());
+        } else {
+            self.supersede_migrations(&mut query, &mut summary).await?;
         }
+        let mut writer = Writer::for_restartable_work(&self.target, topology.as_ref(), "import").await?;
         let done = self.apply_files(&files, &server, &mut query, &mut writer, applying(), &mut summary).await;
         if let Writer::Cluster(cluster) = &writer {
             // The token is removed whatever became of it.
@@ -231,6 +234,18 @@ impl Import {
             done?;
         }
         Ok(summary)
+    }
+
+    /// Ends the migrations that write keys which the files may hold: what they would apply next may be in the files already.
+    async fn supersede_migrations(&self, query: &mut QueryClient, summary: &mut Summary) -> Result<()> {
+        let lock = TargetLock::new(&self.options.route, "");
+        for id in lock.supersede(query, &KeyNames::new("import"), &self.target, None).await? {
+            summary.notes.push(format!(
+                "migration `{id}` writes to the same keys of this target; its checkpoint is no longer valid, and its next \
+                 run starts a full sync"
+            ));
+        }
+        Ok(())
     }
 
     /// Applies the files; whether it came to its end stands in the summary.

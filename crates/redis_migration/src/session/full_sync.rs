@@ -11,7 +11,7 @@ use redis_proto::rdb::{Item, Parser};
 use crate::checkpoint::fencing::TOKEN_CHECK_INTERVAL;
 use crate::checkpoint::selection::Selection;
 use crate::checkpoint::target_locks::TargetLock;
-use crate::checkpoint::{Checkpoint, slot_layout, target_locks};
+use crate::checkpoint::{Checkpoint, target_locks};
 use crate::events::Event;
 use crate::migration::{MasterRank, Migration, Until};
 use crate::progress::Summary;
@@ -49,7 +49,7 @@ impl Migration {
         }
         let target = &mut connections.target;
         let lock = TargetLock::new(&self.options.route, replid);
-        lock.supersede(target, &self.names, &self.target, &connections.source_info).await?;
+        lock.supersede(target, &self.names, &self.target, Some(&connections.source_info)).await?;
         // Without a checkpoint no lock is needed.
         if self.options.until != Until::Full {
             lock.record(target, &self.names).await?;

@@ -22,12 +22,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::checkpoint::keys::{KeyNames, new_token};
+use crate::checkpoint::target_locks::{self, TargetLock};
 use crate::connection::RESERVED_PREFIX;
 use crate::connection::client::{Client, VALUE_MAX};
 use crate::connection::node::Node;
 use crate::connection::query_client::QueryClient;
 use crate::connection::server::ServerInfo;
-use crate::connection::topology::Addr;
+use crate::connection::topology::{Addr, Topology};
 use crate::migration::{Options, Until};
 use crate::progress::{Progress, Summary};
 use crate::snapshot::load::{LoadStats, Loader, add_counts, open_dumped};
@@ -41,6 +43,8 @@ const BATCH_KEYS: usize = 200;
 const CHANGED_MAX: usize = 2_000_000;
 /// How often it is looked whether something has changed.
 const IDLE_POLL: Duration = Duration::from_millis(20);
+/// How often it is checked that no other migration of the same keys has begun.
+const LOCK_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 /// Time between two `PING` commands while the source sends no notifications.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// A source that sends nothing for this long is disconnected.
@@ -126,6 +130,19 @@ impl ChangedKeys {
     }
 }
 
+/// Both ends of a copy.
+struct Ends<'a> {
+    source: &'a mut Endpoint,
+    server: &'a ServerInfo,
+    topology: Option<&'a Topology>,
+}
+
+/// The lock at the target, and when it was last seen there.
+struct HeldLock<'a> {
+    names: Option<&'a KeyNames>,
+    verified_at: Instant,
+}
+
 /// Listeners end with the migration.
 struct Listeners(Vec<tokio::task::JoinHandle<()>>);
 
@@ -150,10 +167,59 @@ impl ScanMigration {
     /// # Errors
     /// [`Kind::Unsupported`] where the source tells of no events and changes are to be followed; else what the ends answer.
     pub async fn run(&self) -> Result<Summary> {
-        let route = &self.options.route;
         let mut source = Endpoint::open(&self.source, Side::Source).await?;
         let (mut query, server, topology) = QueryClient::open(&self.target, Side::Target).await?;
         self.check_ends(&source, &server, &mut query).await?;
+        let lock = self.take_lock(&source.server, &server, &mut query).await?;
+        let ends = Ends { source: &mut source, server: &server, topology: topology.as_ref() };
+        let done = self.copy_and_follow(ends, lock.as_ref(), &mut query).await;
+        if let Some(names) = &lock {
+            // It is removed whatever became of the copy.
+            let released = target_locks::release(&mut query, names).await;
+            return done.and_then(|summary| released.map(|()| summary));
+        }
+        done
+    }
+
+    /// Ends the migrations that write the same keys from this source, and keeps others from doing so unnoticed.
+    async fn take_lock(
+        &self,
+        source: &ServerInfo,
+        server: &ServerInfo,
+        query: &mut QueryClient,
+    ) -> Result<Option<KeyNames>> {
+        let stream = source.masters.first().unwrap_or(&source.replid);
+        if server.missing.transactions || stream.is_empty() {
+            return Ok(None);
+        }
+        let lock = TargetLock::new(&self.options.route, stream);
+        let names = KeyNames::new(&format!("scan-{}", new_token()));
+        lock.supersede(query, &names, &self.target, Some(source)).await?;
+        lock.record(query, &names).await?;
+        Ok(Some(names))
+    }
+
+    /// Fails when another migration of the same keys has released the lock.
+    async fn verify_lock(&self, lock: &mut HeldLock<'_>, loader: &mut Loader<'_>) -> Result<()> {
+        let Some(names) = lock.names.filter(|_| lock.verified_at.elapsed() > LOCK_CHECK_INTERVAL) else {
+            return Ok(());
+        };
+        lock.verified_at = Instant::now();
+        if loader.holds_lock(names).await? {
+            return Ok(());
+        }
+        let m = "another migration of the same keys has taken over at the target";
+        Err(Error::new(Kind::Conflict, "fence", m).at(Side::Target))
+    }
+
+    async fn copy_and_follow(
+        &self,
+        Ends { source, server, topology }: Ends<'_>,
+        lock: Option<&KeyNames>,
+        query: &mut QueryClient,
+    ) -> Result<Summary> {
+        let route = &self.options.route;
+        let mut lock = HeldLock { names: lock, verified_at: Instant::now() };
         let follows = self.options.until != Until::Full;
         let changed = Arc::new(ChangedKeys::default());
         let masters = source.query.masters();
@@ -162,7 +228,7 @@ impl ScanMigration {
             true => self.listen_to_all(&masters, &changed).await?,
             false => Listeners(Vec::new()),
         };
-        let mut writer = Writer::for_restartable_work(&self.target, topology.as_ref(), "scan").await?;
+        let mut writer = Writer::for_restartable_work(&self.target, topology, "scan").await?;
         let mut summary = Summary::default();
         summary.full.unsupported.extend(source.query.uncovered_slots());
         self.progress.keys_expected.store(source.server.keys, Ordering::Relaxed);
@@ -170,9 +236,9 @@ impl ScanMigration {
         loop {
             self.progress.phase.store(1, Ordering::Relaxed);
             let began = Instant::now();
-            let mut loader = Loader::new(route, &server, conflict, &mut writer, &mut query, &self.clock);
+            let mut loader = Loader::new(route, server, conflict, &mut writer, query, &self.clock);
             loader.policy = self.options.functions;
-            let complete = self.copy_all(&mut source, &masters, &mut loader, &changed).await?;
+            let complete = self.copy_all(source, &masters, &mut loader, &changed, &mut lock).await?;
             loader.finish_batch().await?;
             let (loaded, notes) = (std::mem::take(&mut loader.loaded), std::mem::take(&mut loader.notes));
             summary.notes.extend(notes);
@@ -189,8 +255,8 @@ impl ScanMigration {
             // What comes now is newer than what we wrote ourselves.
             conflict = Conflict::Replace;
             self.progress.phase.store(2, Ordering::Relaxed);
-            let mut loader = Loader::new(route, &server, conflict, &mut writer, &mut query, &self.clock);
-            if self.follow_changes(&mut source, &mut loader, &changed).await? {
+            let mut loader = Loader::new(route, server, conflict, &mut writer, query, &self.clock);
+            if self.follow_changes(source, &mut loader, &changed, &mut lock).await? {
                 summary.done = self.options.until == Until::CaughtUp && !self.stop.is_cancelled();
                 writer.flush().await?;
                 break;
@@ -204,7 +270,7 @@ impl ScanMigration {
             changed.missed.store(false, Ordering::Release);
         }
         drop(listeners);
-        self.finish(&writer, &mut query, &mut summary).await?;
+        self.finish(&writer, query, &mut summary).await?;
         Ok(summary)
     }
 
@@ -250,6 +316,7 @@ impl ScanMigration {
         masters: &[Addr],
         loader: &mut Loader<'_>,
         changed: &ChangedKeys,
+        lock: &mut HeldLock<'_>,
     ) -> Result<bool> {
         if source.server.tells_expiry_time() {
             let listed =
@@ -268,6 +335,7 @@ impl ScanMigration {
                 let mut cursor = Some(b"0".to_vec());
                 while let Some(at) = cursor {
                     changed.check()?;
+                    self.verify_lock(lock, loader).await?;
                     let (keys, next) = loader.keep_alive_while(source.scan(addr, &at)).await??;
                     let keys: Vec<Vec<u8>> = keys
                         .into_iter()
@@ -326,10 +394,12 @@ impl ScanMigration {
         source: &mut Endpoint,
         loader: &mut Loader<'_>,
         changed: &ChangedKeys,
+        lock: &mut HeldLock<'_>,
     ) -> Result<bool> {
         let route = &self.options.route;
         loop {
             changed.check()?;
+            self.verify_lock(lock, loader).await?;
             if changed.missed.load(Ordering::Acquire) {
                 return Ok(false);
             }

@@ -10,6 +10,7 @@ use redis_proto::rdb::{Family, Item, KeyHeader, Kind as Value, decode, dump, is_
 use redis_proto::resp::command;
 
 use crate::checkpoint::keys::KeyNames;
+use crate::checkpoint::target_locks;
 use crate::connection::RESERVED_PREFIX;
 use crate::connection::query_client::QueryClient;
 use crate::connection::server::ServerInfo;
@@ -158,6 +159,11 @@ impl<'a> Loader<'a> {
     /// As [`KeyNames::verify_token`].
     pub async fn verify_token(&mut self, names: &KeyNames, token: &str) -> Result<()> {
         names.verify_token(self.query.client_of_key(&names.fencing_token).await?, token).await
+    }
+
+    /// The lock of a migration is at the target.
+    pub(crate) async fn holds_lock(&mut self, names: &KeyNames) -> Result<bool> {
+        target_locks::holds(self.query, names).await
     }
 
     /// Keys that the target has confirmed.
