@@ -11,7 +11,7 @@ use redis_proto::resp::{Command, Commands};
 
 use super::files::{data_end, push_until, read_failure};
 use crate::import::files::READ_BYTES;
-use crate::snapshot::load::{SPLIT_VALUES_ABOVE, corrupt};
+use crate::snapshot::load::{SPLIT_VALUES_ABOVE, corrupt, is_hash_with_expiries};
 use crate::source::spool::COMMAND_MAX;
 use crate::stream::command_filter::{db_arguments, needs_empty_target};
 
@@ -20,6 +20,10 @@ use crate::stream::command_filter::{db_arguments, needs_empty_target};
 pub struct BackupContents {
     /// Keys of a snapshot, and commands.
     pub items: u64,
+    /// Commands among them.
+    pub commands: u64,
+    /// Fields of hashes may expire.
+    pub expires_fields: bool,
     /// Databases that are named.
     pub dbs: BTreeSet<u32>,
     /// Commands that affect more than single keys, by name, with their counts.
@@ -29,7 +33,10 @@ pub struct BackupContents {
 impl BackupContents {
     fn add_item(&mut self, item: &Item<'_>) {
         match item {
-            Item::Value(..) | Item::Open(_) => self.items += 1,
+            Item::Value(head, _) | Item::Open(head) => {
+                self.items += 1;
+                self.expires_fields |= is_hash_with_expiries(head.kind);
+            }
             Item::Db(db) => drop(self.dbs.insert(u32::try_from(*db).unwrap_or(u32::MAX))),
             _ => {}
         }
@@ -37,8 +44,13 @@ impl BackupContents {
 
     fn add_command(&mut self, command: &Command<'_>) {
         self.items += 1;
+        self.commands += 1;
         let Some(name) = command.arg(0).map(<[u8]>::to_ascii_uppercase) else { return };
         let number = |i: usize| command.arg(i).and_then(|n| std::str::from_utf8(n).ok()?.parse::<u32>().ok());
+        self.expires_fields |= matches!(
+            &name[..],
+            b"HPEXPIREAT" | b"HEXPIREAT" | b"HPEXPIRE" | b"HEXPIRE" | b"HSETEX" | b"HGETEX"
+        );
         match &name[..] {
             b"SELECT" => self.dbs.extend(number(1)),
             b"SWAPDB" | b"MOVE" | b"COPY" => {

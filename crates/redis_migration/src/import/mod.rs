@@ -7,6 +7,7 @@
 pub mod archive;
 mod check;
 mod commands;
+pub(crate) mod expiry;
 mod files;
 
 use std::collections::BTreeSet;
@@ -224,7 +225,15 @@ impl Import {
             self.supersede_migrations(&mut query, &mut summary).await?;
         }
         let mut writer = Writer::for_restartable_work(&self.target, topology.as_ref(), "import").await?;
-        let done = self.apply_files(&files, &server, &mut query, &mut writer, applying(), &mut summary).await;
+        let mut applier = applying();
+        // Where there are no commands, nothing changes an expiry. A proxy cannot be asked for its keys.
+        applier.holds_expiries = found.commands > 0 && !server.missing.transactions;
+        let holds_expiries = applier.holds_expiries;
+        let mut done =
+            self.apply_files(&files, &server, &mut query, &mut writer, applier, &mut summary).await;
+        if holds_expiries {
+            done = done.and(expiry::release(&mut query, found.expires_fields).await);
+        }
         if let Writer::Cluster(cluster) = &writer {
             // The token is removed whatever became of it.
             let left = cluster.release_token(&mut query).await;
@@ -389,6 +398,7 @@ impl Import {
                 let mut loader =
                     Loader::new(route, server, self.options.conflict, writer, query, &self.clock);
                 loader.policy = self.options.functions;
+                loader.held_ms = if applier.holds_expiries { expiry::HELD_MS } else { 0 };
                 let Some(parser) = self.load_preamble(path, first, &mut chunks, &mut loader).await? else {
                     return Ok(false);
                 };

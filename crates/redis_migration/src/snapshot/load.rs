@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use flow_control::clock::SharedClock;
 use model::error::{Error, Kind, Result, Side};
-use redis_proto::rdb::{Family, Item, KeyHeader, Kind as Value, decode, dump, is_empty};
+use redis_proto::rdb::{Family, Item, KeyHeader, Kind as Value, Type, decode, dump, is_empty};
 use redis_proto::resp::command;
 
 use crate::checkpoint::keys::KeyNames;
@@ -64,6 +64,11 @@ struct PartialKey {
     expire_ms: Option<i64>,
 }
 
+/// A hash whose fields may expire.
+pub(crate) fn is_hash_with_expiries(kind: Type) -> bool {
+    kind.kind() == Some(Value::Hash) && !kind.is_common()
+}
+
 /// Brings items to the target.
 pub struct Loader<'a> {
     route: &'a Route,
@@ -77,6 +82,8 @@ pub struct Loader<'a> {
     pub filter: KeyFilter,
     /// What happens when the target refuses a library of functions.
     pub policy: FunctionPolicy,
+    /// Added to each expiry, milliseconds ([`crate::import`]).
+    pub(crate) held_ms: i64,
     /// Something to know.
     pub notes: Vec<String>,
     /// Keys that are migrated in a later pass.
@@ -119,6 +126,7 @@ impl<'a> Loader<'a> {
             clock,
             filter: KeyFilter::All,
             policy: FunctionPolicy::default(),
+            held_ms: 0,
             notes: Vec::new(),
             deferred: 0,
             loaded: LoadStats::default(),
@@ -221,15 +229,19 @@ impl<'a> Loader<'a> {
             Item::Function(_) | Item::ModuleAux(..) if self.filter == KeyFilter::Expiring => {}
             Item::Function(code) => self.function(&code).await?,
             Item::ModuleAux(..) => self.count_unsupported("module data outside of keys"),
-            Item::Value(head, raw) => {
+            Item::Value(mut head, raw) => {
+                head.expire_ms = head.expire_ms.map(|at| at.saturating_add(self.held_ms));
                 if let Some(db) = self.target_db_of(&head) {
                     self.value(db, &head, raw).await?;
                 }
             }
-            Item::Open(head) => match self.target_db_of(&head) {
-                None => self.skipping = true,
-                Some(db) => self.open(db, &head).await?,
-            },
+            Item::Open(mut head) => {
+                head.expire_ms = head.expire_ms.map(|at| at.saturating_add(self.held_ms));
+                match self.target_db_of(&head) {
+                    None => self.skipping = true,
+                    Some(db) => self.open(db, &head).await?,
+                }
+            }
             Item::Element(element) if !self.skipping => {
                 if let Some(partial) = &mut self.partial {
                     let before = self.writer.out().len();
@@ -329,7 +341,11 @@ impl<'a> Loader<'a> {
         }
         let max = self.target.bulk_len_max;
         let fits = max == 0 || dump::len(raw.len()) as u64 <= max;
-        match self.target.accepts(head.kind) && (fits || head.kind.kind() == Some(Value::Module)) {
+        let holds_fields = self.held_ms != 0 && is_hash_with_expiries(head.kind);
+        match self.target.accepts(head.kind)
+            && !holds_fields
+            && (fits || head.kind.kind() == Some(Value::Module))
+        {
             true => self.restore(db, head, raw).await,
             false => self.rebuild(db, head, raw).await,
         }
@@ -441,7 +457,8 @@ impl<'a> Loader<'a> {
             command(self.writer.out(), &[b"DEL", &head.key]);
             self.push_required(&head.key, 1, before);
         }
-        let rebuild = Rebuild::new(&head.key, kind, self.target);
+        let mut rebuild = Rebuild::new(&head.key, kind, self.target);
+        rebuild.held_ms = self.held_ms;
         self.partial = Some(PartialKey { rebuild, key: head.key.to_vec(), expire_ms: head.expire_ms });
         Ok(())
     }

@@ -40,6 +40,8 @@ pub struct Rebuild {
     placed: Vec<StreamId>,
     facts: Option<StreamFacts>,
     first: Option<StreamId>,
+    /// Added to each expiry of a field, milliseconds.
+    pub(crate) held_ms: i64,
     /// What the target has no place for.
     pub dropped: Option<&'static str>,
 }
@@ -85,6 +87,7 @@ impl Rebuild {
             placed: Vec::new(),
             facts: None,
             first: None,
+            held_ms: 0,
             dropped: None,
         }
     }
@@ -123,6 +126,7 @@ impl Rebuild {
             return n;
         }
         n += self.flush(out);
+        let at = at.saturating_add(self.held_ms);
         command(out, &[b"HPEXPIREAT", &self.key, at.to_string().as_bytes(), b"FIELDS", b"1", &name]);
         n + 1
     }

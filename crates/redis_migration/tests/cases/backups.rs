@@ -224,6 +224,78 @@ async fn c15_c16_commands_without_keys_are_applied_or_rejected() {
     assert_eq!(info(&empty, "keyspace", "db3"), None);
 }
 
+/// Sessions and counters whose expiry is renewed or removed: imported after the first expiry, they are what a server has that
+/// loads the file.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn expiries_of_a_file_count_at_its_end() {
+    let later = flow_control::clock::system().now_ms() + 600_000;
+    let file = aof(&[
+        "SELECT 0",
+        "SET cnt 1 PXAT 1000",
+        "INCR cnt",
+        "PERSIST cnt",
+        "RPUSH l a",
+        "PEXPIREAT l 1000",
+        "RPUSH l b",
+        &format!("PEXPIREAT l {later}"),
+        "SET gone 1 PXAT 1000",
+        "SET moved 1 PXAT 1000",
+        "RENAME moved renamed",
+        "PERSIST renamed",
+        "SELECT 3",
+        "HSET h f 1 g 1",
+        "EXPIREAT h 1",
+        "HINCRBY h f 1",
+        &format!("PEXPIREAT h {later}"),
+    ]);
+    for version in ["REDIS_7_0", "REDIS_6_2", "VALKEY_9_1"] {
+        let target = Redis::start(version, &[]);
+        run(&target, &["SET own 1 EX 1000"]);
+        import_bytes(&file, &target).await.unwrap();
+        assert_eq!(keys(&target), ["cnt", "l", "own", "renamed"], "{version}");
+        assert_eq!(get(&target, "cnt").as_deref(), Some("2"));
+        let left = |db: u32, key: &str| {
+            let mut client = target.connect();
+            client.run(&format!("SELECT {db}"));
+            client.run(&format!("PTTL {key}")).number().unwrap()
+        };
+        assert_eq!((left(0, "cnt"), left(0, "renamed")), (-1, -1), "{version}");
+        for (db, key) in [(0, "l"), (3, "h"), (0, "own")] {
+            assert!((500_000..=1_000_000).contains(&left(db, key)), "{version}: {key} {}", left(db, key));
+        }
+        assert_eq!(target.run("LLEN l").number(), Some(2));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn expiries_of_fields_count_at_the_end_of_a_file() {
+    let later = flow_control::clock::system().now_ms() + 600_000;
+    for version in ["REDIS_8_2", "VALKEY_9_1"] {
+        // The snapshot at the beginning has a field whose expiry has passed when the file is imported.
+        let source = Redis::start(version, &[]);
+        run(&source, &["HSET h f 1 g 1", "HPEXPIRE h 300 FIELDS 1 f"]);
+        let mut file = std::fs::read(dump(&source)).unwrap();
+        file.extend(aof(&[
+            "SELECT 0",
+            "HINCRBY h f 1",
+            "HPERSIST h FIELDS 1 f",
+            "HSET h x 1 y 1",
+            "HPEXPIREAT h 1000 FIELDS 1 x",
+            &format!("HPEXPIREAT h {later} FIELDS 1 y"),
+        ]));
+        while source.run("HGET h f") != Reply::Nil {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let target = Redis::start(version, &[]);
+        import_bytes(&file, &target).await.unwrap();
+        assert_eq!(target.run("HGET h f").text(), Some(&b"2"[..]), "{version}");
+        assert_eq!(target.run("HGET h x"), Reply::Nil, "{version}");
+        let left = target.run("HPTTL h FIELDS 3 f g y");
+        let left: Vec<i64> = left.array().unwrap().iter().filter_map(Reply::number).collect();
+        assert!(left[..2] == [-1, -1] && (500_000..=600_000).contains(&left[2]), "{version}: {left:?}");
+    }
+}
+
 async fn import_leaving_out(files: Vec<PathBuf>, target: &Redis, options: Options) -> Result<Summary> {
     let import = Import {
         files,

@@ -6,6 +6,7 @@ use redis_proto::resp::Command;
 
 use super::{Applier, upper_case};
 use crate::checkpoint::target_locks;
+use crate::import::expiry::hold_back;
 use crate::operation::{CommandForm, Encoder, Operation, ServerCommand};
 use crate::route::Routed;
 use crate::stream::command_filter::db_arguments;
@@ -234,6 +235,7 @@ impl Applier {
         let needs_arguments =
             self.expiry_guard.is_active() || self.route.has_filter() || (self.translator.is_some() && !plain);
         let needs_arguments = needs_arguments
+            || self.holds_expiries
             || matches!(name, b"SWAPDB" | b"EVALSHA" | b"MSETEX")
             || (name == b"SET" && !plain);
         if !needs_arguments && name != b"FLUSHDB" {
@@ -243,6 +245,10 @@ impl Applier {
             };
         }
         let mut args: Vec<&[u8]> = command.args().collect();
+        let held = if self.holds_expiries { hold_back(name, &args) } else { None };
+        if let Some(held) = &held {
+            args = as_slices(held);
+        }
         if let (b"MSETEX", Some(sets)) = (name, as_sets(&args)) {
             for set in &sets {
                 if self.route.includes(set[1]) {
@@ -251,7 +257,8 @@ impl Applier {
             }
             return Ok(());
         }
-        let (text, mut received, mut name) = (self.script_text(name, &args)?, Some(*command), name);
+        let (text, mut received, mut name) =
+            (self.script_text(name, &args)?, held.is_none().then_some(*command), name);
         if let Some(text) = &text {
             (args[0], args[1], received, name) = (b"EVAL", text, None, b"EVAL");
         }

@@ -90,6 +90,8 @@ pub(crate) struct Applier {
     from_server: bool,
     /// Commands that reach beyond single keys are applied too.
     accepts_all: bool,
+    /// Expiries are held back, as the end of the file may remove them ([`crate::import`]).
+    pub(crate) holds_expiries: bool,
     /// The source is one master of a cluster.
     master_rank: Option<MasterRank>,
     /// The source's scripts.
@@ -130,6 +132,7 @@ impl Applier {
             single_database: false,
             from_server,
             accepts_all: from_server,
+            holds_expiries: false,
             master_rank: None,
             scripts: ScriptCache::default(),
             target_replids: Vec::new(),
