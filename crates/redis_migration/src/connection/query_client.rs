@@ -1,6 +1,6 @@
 //! Questions to an end, one server or a cluster: each goes to the server that has its key.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use model::error::{Error, Kind, Result, Side};
 use redis_proto::command::slot;
@@ -81,20 +81,21 @@ impl QueryClient {
             let mut query =
                 Self { node, side, topology: known, slots, has_databases: false, selected: 0, clients };
             (server.keys, server.expires, server.used_memory) = (0, 0, 0);
-            server.by_db.clear();
-            // A cluster has one database; the node that was asked may hold no key of it.
-            server.dbs = vec![0];
+            let mut by_db = BTreeMap::from([(0, 0)]);
             for addr in query.masters() {
                 let one = ServerInfo::query(query.client_at(&addr).await?).await.map_err(at)?;
                 server.keys += one.keys;
                 server.masters.push(one.replid);
-                match server.by_db.first_mut() {
-                    Some((_, keys)) => *keys += one.keys,
-                    None => server.by_db.push((0, one.keys)),
+                for (db, keys) in one.by_db {
+                    *by_db.entry(db).or_default() += keys;
                 }
                 server.expires += one.expires;
                 server.used_memory += one.used_memory;
             }
+            // Most clusters have one database; Valkey has more since 9.0 (`cluster-databases`).
+            query.has_databases = by_db.len() > 1;
+            server.dbs = by_db.keys().copied().collect();
+            server.by_db = by_db.into_iter().collect();
             return Ok((query, server, Some(topology)));
         }
         Err(last)
@@ -150,12 +151,17 @@ impl QueryClient {
         self.client_at(&addr).await
     }
 
+    /// Databases other than 0 can be asked about.
+    pub(crate) fn has_databases(&self) -> bool {
+        self.has_databases
+    }
+
     /// True when slots are divided among servers.
     pub fn is_cluster(&self) -> bool {
         self.topology.is_some()
     }
 
-    /// Questions to a single server are about this database from here on; a cluster has only one.
+    /// Questions are about this database from here on, where there are others than database 0.
     ///
     /// # Errors
     /// As [`QueryClient::call`].
@@ -164,11 +170,10 @@ impl QueryClient {
             return Ok(());
         }
         let side = self.side;
-        self.client_of_key(b"")
-            .await?
-            .execute(&[b"SELECT", db.to_string().as_bytes()])
-            .await
-            .map_err(|f| f.at(side))?;
+        for addr in self.masters() {
+            let client = self.client_at(&addr).await?;
+            client.execute(&[b"SELECT", db.to_string().as_bytes()]).await.map_err(|f| f.at(side))?;
+        }
         self.selected = db;
         Ok(())
     }
@@ -215,15 +220,15 @@ impl QueryClient {
         addr.unwrap_or_default()
     }
 
-    /// A query about a key, in database `db` of a server that is no cluster.
+    /// A query about a key in database `db`.
     ///
     /// # Errors
     /// An error reply of the server, or an error of the connection.
     pub async fn call(&mut self, db: u32, key: &[u8], args: &[&[u8]]) -> Result<Reply> {
         let side = self.side;
+        self.select(db).await?;
         for _ in 0..REDIRECTS_MAX {
             if self.topology.is_none() {
-                self.select(db).await?;
                 let client = self.client_of_key(key).await?;
                 return client.call(args).await.map_err(|f| f.at(side));
             }
@@ -269,7 +274,7 @@ impl QueryClient {
                     out[*i] = match classify(&text) {
                         // Few keys move at any moment: each of them is asked for alone.
                         ReplyError::Moved(_) | ReplyError::Ask(_) => {
-                            self.call(0, &keys[*i], &around(&keys[*i])).await?
+                            self.call(self.selected, &keys[*i], &around(&keys[*i])).await?
                         }
                         ReplyError::SlotNotServed if self.node.allow_uncovered => Reply::Nil,
                         _ => return Err(reply_failure(&url, "query", &text).at(side)),

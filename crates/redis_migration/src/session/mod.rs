@@ -238,8 +238,8 @@ impl Migration {
         let other_db = from.dbs.iter().find(|db| self.options.route.db(**db).is_some_and(|to| to != 0));
         if let (Some(db), true) = (other_db, !server.has_databases()) {
             let m = format!(
-                "the source has keys in database {db}, which the target does not have; hint: use --db-map {db}=0, or \
-                 migrate database 0 only (/0)"
+                "the source has keys in database {db}, and only database 0 of this target can be written; hint: use \
+                 --db-map {db}=0, or migrate database 0 only (/0)"
             );
             return Err(Error::new(Kind::Unsupported, "open", m).at(Side::Target));
         }

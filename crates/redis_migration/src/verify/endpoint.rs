@@ -33,7 +33,7 @@ impl Endpoint {
 
     /// Looks at a database from here on; false when this side has no such database, and nothing is to be asked.
     pub(crate) async fn select(&mut self, db: u32) -> Result<bool> {
-        if self.server.cluster {
+        if !self.query.has_databases() {
             return Ok(db == 0);
         }
         match self.query.select(db).await {

@@ -149,3 +149,30 @@ async fn red_19_served_slots_are_copied_when_unserved_ones_are_allowed() {
         assert!(found.is_same() && found.keys == 60, "{found:?}");
     }
 }
+
+/// Valkey has clusters of several databases since 9.0.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_database_of_a_cluster_is_compared_and_scanned() {
+    let databases = ["--cluster-databases", "16"];
+    let source = Cluster::start("VALKEY_9_1", 3, false, &databases);
+    let (other, target) =
+        (Cluster::start("VALKEY_9_1", 3, false, &databases), Redis::start("VALKEY_9_1", &[]));
+    let set = |cluster: &Cluster, db: u32, value: &str| {
+        for i in 0..30 {
+            let key = format!("k{i}");
+            let server = usize::from(redis_proto::command::slot(key.as_bytes())) * 3 / 16384;
+            run(&cluster.servers[server], &[&format!("SELECT {db}"), &format!("SET {key} {value}")]);
+        }
+    };
+    for (cluster, db, value) in [(&source, 0, "a"), (&source, 5, "b"), (&other, 0, "a"), (&other, 7, "c")] {
+        set(cluster, db, value);
+    }
+    let (from, route) = (node(&source.servers[0]), Default::default());
+    let found = compare(&from, &node(&other.servers[0]), &route, Depth::Full).await.unwrap();
+    assert_eq!((found.keys, found.missing, found.extra, found.differ), (60, 30, 30, 0), "{found:?}");
+    let mut by_scan = scan(&source.servers[0], &target);
+    by_scan.options.until = Until::Full;
+    assert!(by_scan.run().await.unwrap().done);
+    let found = compare(&from, &node(&target), &route, Depth::Full).await.unwrap();
+    assert!(found.is_same() && found.keys == 60, "{found:?}");
+}
