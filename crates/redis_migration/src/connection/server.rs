@@ -29,6 +29,8 @@ pub struct ServerInfo {
     pub used_memory: u64,
     /// Memory that it may take, bytes; 0: no bound.
     pub max_memory: u64,
+    /// What it removes when that is reached (`maxmemory-policy`); empty: not known.
+    pub eviction_policy: String,
     /// Its databases that hold anything.
     pub dbs: Vec<u32>,
     /// Its replication identity.
@@ -90,6 +92,7 @@ impl ServerInfo {
             run_id: String::new(),
             used_memory: 0,
             max_memory: 0,
+            eviction_policy: String::new(),
             dbs: vec![],
             replid: String::new(),
             replid_before: String::new(),
@@ -151,6 +154,7 @@ impl ServerInfo {
             run_id: field("run_id").unwrap_or_default().to_owned(),
             used_memory: number("used_memory"),
             max_memory: number("maxmemory"),
+            eviction_policy: field("maxmemory_policy").unwrap_or_default().to_owned(),
             dbs: databases.iter().map(|(db, ..)| *db).collect(),
             replid: field("master_replid").unwrap_or_default().to_owned(),
             replid_before: field("master_replid2").unwrap_or_default().to_owned(),
@@ -158,6 +162,18 @@ impl ServerInfo {
             offset: replication_offset(info).unwrap_or(0),
             missing: MissingFeatures::default(),
             bulk_len_max: 0,
+        })
+    }
+
+    /// Something to know about a target that removes keys when its memory is full.
+    pub(crate) fn eviction_note(&self) -> Option<String> {
+        let evicts = self.max_memory > 0 && !matches!(&*self.eviction_policy, "" | "noeviction");
+        evicts.then(|| {
+            format!(
+                "the target removes keys when its memory is full (maxmemory-policy {}): copied keys and the checkpoint may be \
+                 lost; hint: set maxmemory-policy to noeviction until the migration is finished",
+                self.eviction_policy
+            )
         })
     }
 

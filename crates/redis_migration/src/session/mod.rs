@@ -12,6 +12,7 @@ mod run;
 pub mod scan;
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use model::error::{Error, Kind, Reason, Result, Side};
 use redis_proto::command::SLOTS;
@@ -43,6 +44,9 @@ use crate::target::pipeline::{Pipeline, Shared};
 /// The position behind which the stream continues, the database in which it was there, and the epoch of the checkpoint.
 type ResumePoint = (Position, u32, String);
 
+/// Clocks that differ by more than this are mentioned, milliseconds.
+const CLOCK_SKEW_MAX_MS: i64 = 1000;
+
 impl Migration {
     /// Continues from the target's checkpoint, or begins with a snapshot, until it is done, stopped or broken.
     pub(crate) async fn run_session(
@@ -66,6 +70,14 @@ impl Migration {
             .await?;
         let token_to_verify = (!fenced).then(|| token.to_owned());
         self.report_missing_features(token_to_verify.is_some(), &server, summary);
+        self.note(server.eviction_note(), summary);
+        if first {
+            // A proxy may close the connection after a command that it does not know.
+            if !server.missing.transactions {
+                self.note(clock_note(&mut source, &mut target).await?, summary);
+            }
+            self.note(self.dump_note(&mut source).await?, summary);
+        }
         if let Some(id) = target_locks::running_migration_from(&mut source, &replids(&server)).await {
             return Err(replication_loop(&id));
         }
@@ -149,6 +161,20 @@ impl Migration {
                 .because(Reason::ClusterSource));
         }
         Ok((source, node, from))
+    }
+
+    /// Something to know about a source whose keys cannot be read again.
+    async fn dump_note(&self, source: &mut Client) -> Result<Option<String>> {
+        let probe = [RESERVED_PREFIX, b"probe:", self.names.id.as_bytes()].concat();
+        match source.call(&[b"DUMP", &probe]).await {
+            Err(f) if matches!(f.kind, Kind::Forbidden | Kind::Unsupported) => Ok(Some(format!(
+                "DUMP is not permitted at the source: keys with an expiry that change while the target lags cannot be read \
+                 again, and are counted as not migrated; {}",
+                f.message
+            ))),
+            Err(f) if f.is_temporary() => Err(f.at(Side::Source)),
+            _ => Ok(None),
+        }
     }
 
     /// Keys at the target that belong to this program and not to the data.
@@ -402,6 +428,35 @@ impl Migration {
     }
 }
 
+/// Something to know about clocks that differ; nothing where a server does not tell its time.
+async fn clock_note(source: &mut Client, target: &mut QueryClient) -> Result<Option<String>> {
+    let began = Instant::now();
+    let at_source = source.call(&[b"TIME"]).await;
+    let at_target = target.call(0, b"", &[b"TIME"]).await;
+    let took = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
+    let ms = |reply: &Result<Reply>| {
+        let number = |i: usize| {
+            let text = reply.as_ref().ok()?.array()?.get(i)?.text()?;
+            std::str::from_utf8(text).ok()?.parse::<i64>().ok()
+        };
+        Some(number(0)? * 1000 + number(1)? / 1000)
+    };
+    let (Some(from), Some(to)) = (ms(&at_source), ms(&at_target)) else { return Ok(None) };
+    Ok(clock_difference(to - from, took))
+}
+
+/// The same for a target that is so far ahead, and a question that took so long, milliseconds.
+fn clock_difference(ahead: i64, took: i64) -> Option<String> {
+    (ahead.abs() > took.saturating_add(CLOCK_SKEW_MAX_MS)).then(|| {
+        let direction = if ahead > 0 { "ahead of" } else { "behind" };
+        format!(
+            "the clock of the target is {} s {direction} that of the source: keys expire at the target at another time, and \
+             changes of keys with a short expiry may be lost; hint: synchronise the clocks, and run `whimbrel redis verify`",
+            (ahead.abs() + 500) / 1000
+        )
+    })
+}
+
 /// How a server's stream is called, and was before.
 fn replids(server: &ServerInfo) -> Vec<String> {
     let all = server.masters.iter().chain([&server.replid, &server.replid_before]);
@@ -419,4 +474,16 @@ async fn command_translator(
     let heir = to.family == Family::Valkey && from.family == Family::Redis && from.version <= (7, 2);
     let understands = !to.missing.transactions && !to.missing.restore && (same || heir);
     if understands { Ok(None) } else { CommandTranslator::query(to, target).await.map(Some) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_that_differ_are_mentioned() {
+        assert_eq!((clock_difference(900, 0), clock_difference(-5000, 4500)), (None, None));
+        assert!(clock_difference(60_100, 3).unwrap().contains("is 60 s ahead of that of the source"));
+        assert!(clock_difference(-1600, 3).unwrap().contains("is 2 s behind that of the source"));
+    }
 }

@@ -41,6 +41,10 @@ const BATCH_KEYS: std::ops::RangeInclusive<usize> = 8..=512;
 /// Bytes of values that end a batch.
 const BATCH_BYTES: usize = 4 << 20;
 
+/// Keys that stay as the target's clock left them. They remain in the list of suspects, so each run counts them again.
+pub(crate) const UNREADABLE: &str =
+    "keys with an expiry that cannot be read again (DUMP is not permitted at the source)";
+
 /// A key that may be wrong at the target.
 #[derive(Debug)]
 struct SuspectKey {
@@ -95,6 +99,11 @@ impl KeyRepair {
     /// What the source said is to be written at this offset.
     pub(crate) fn is_due(&self, offset: u64) -> bool {
         self.pending.as_ref().is_some_and(|pending| pending.offset == offset)
+    }
+
+    /// How many keys wait to be read at the source.
+    pub(crate) fn suspect_keys(&self) -> u64 {
+        self.suspects.len() as u64
     }
 
     /// The source was asked, and the stream has not been there yet.

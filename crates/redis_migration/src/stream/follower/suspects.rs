@@ -6,6 +6,7 @@ use model::error::{Kind, Result, Side};
 
 use super::Follower;
 use crate::events::Event;
+use crate::stream::key_repair::UNREADABLE;
 
 impl<'a> Follower<'a> {
     /// Repairs suspect keys, step by step; to be called again until there are none.
@@ -30,6 +31,7 @@ impl<'a> Follower<'a> {
 
     pub(super) async fn refetch(&mut self) -> Result<()> {
         let absolute = self.connections.source_info.tells_expiry_time();
+        let left = self.repair.suspect_keys();
         let refetched =
             self.repair.refetch(&mut self.connections.source, absolute).await.map_err(|f| f.at(Side::Source));
         match refetched {
@@ -37,6 +39,8 @@ impl<'a> Follower<'a> {
             Err(f) if matches!(f.kind, Kind::Forbidden | Kind::Unsupported) => {
                 let m = format!("cannot read keys again that may have expired early at the target: {f}");
                 self.migration.options.event_sender.send(Event::Note(m));
+                let counted = self.repair.unsupported.entry(UNREADABLE.to_owned()).or_default();
+                *counted = left.max(*counted);
                 self.report_caught_up();
                 Ok(())
             }
