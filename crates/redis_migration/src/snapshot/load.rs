@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use flow_control::clock::SharedClock;
 use model::error::{Error, Kind, Result, Side};
+use redis_proto::command::{slot, tag};
 use redis_proto::rdb::{Family, Item, KeyHeader, Kind as Value, Type, decode, dump, is_empty};
 use redis_proto::resp::command;
 
@@ -61,7 +62,14 @@ pub enum KeyFilter {
 struct PartialKey {
     rebuild: Rebuild,
     key: Vec<u8>,
+    /// Where it is built when it must not replace another: an incomplete key never has its name.
+    built_at: Option<Vec<u8>>,
     expire_ms: Option<i64>,
+}
+
+/// A name in the slot of a key.
+fn temporary_name(key: &[u8]) -> Vec<u8> {
+    [RESERVED_PREFIX, b"partial:{", tag(slot(key)).as_bytes(), b"}:", key].concat()
 }
 
 /// A hash whose fields may expire.
@@ -452,14 +460,17 @@ impl<'a> Loader<'a> {
             return Ok(());
         }
         self.select(db, &head.key).await?;
-        if self.conflict == Conflict::Replace {
-            let before = self.writer.out().len();
-            command(self.writer.out(), &[b"DEL", &head.key]);
-            self.push_required(&head.key, 1, before);
-        }
-        let mut rebuild = Rebuild::new(&head.key, kind, self.target);
+        // A proxy may serve both names by different servers.
+        let in_place = self.conflict == Conflict::Replace || self.target.missing.transactions;
+        let built_at = (!in_place).then(|| temporary_name(&head.key));
+        let name = built_at.as_deref().unwrap_or(&head.key);
+        let before = self.writer.out().len();
+        command(self.writer.out(), &[b"DEL", name]);
+        self.push_required(&head.key, 1, before);
+        let mut rebuild = Rebuild::new(name, kind, self.target);
         rebuild.held_ms = self.held_ms;
-        self.partial = Some(PartialKey { rebuild, key: head.key.to_vec(), expire_ms: head.expire_ms });
+        self.partial =
+            Some(PartialKey { rebuild, key: head.key.to_vec(), built_at, expire_ms: head.expire_ms });
         Ok(())
     }
 
@@ -471,6 +482,10 @@ impl<'a> Loader<'a> {
         let Some(mut partial) = self.partial.take() else { return };
         let before = self.writer.out().len();
         let mut replies = partial.rebuild.end(self.writer.out());
+        if let Some(name) = &partial.built_at {
+            command(self.writer.out(), &[b"RENAMENX", name, &partial.key]);
+            replies += 1;
+        }
         if let Some(at) = partial.expire_ms {
             command(self.writer.out(), &[b"PEXPIREAT", &partial.key, at.to_string().as_bytes()]);
             replies += 1;
