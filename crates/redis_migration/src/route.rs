@@ -126,13 +126,26 @@ impl Route {
         (self.include.is_empty() || any(&self.include)) && !any(&self.exclude)
     }
 
+    /// A database of the target may be written.
+    pub(crate) fn may_write(&self, to: u32) -> bool {
+        match self.all_into.or(self.only_db.and_then(|only| self.db(only))) {
+            Some(db) => db == to,
+            None => true,
+        }
+    }
+
     /// What becomes of a command whose database is migrated.
     pub fn route_command(&self, args: &[&[u8]]) -> Routed {
         if !self.has_filter() {
             return Routed::Whole;
         }
+        Self::divide(args, |key| self.includes(key))
+    }
+
+    /// What becomes of a command of whose keys only some may be changed.
+    pub(crate) fn divide(args: &[&[u8]], is_kept: impl Fn(&[u8]) -> bool) -> Routed {
         let Some(keys) = command::keys(args) else { return Routed::Whole };
-        let kept = keys.iter().filter(|(_, key)| self.includes(key)).count();
+        let kept = keys.iter().filter(|(_, key)| is_kept(key)).count();
         if kept == keys.len() {
             return Routed::Whole;
         }
@@ -145,7 +158,7 @@ impl Route {
             b"MSET" => 2,
             _ => return Routed::Mixed,
         };
-        let kept = keys.iter().filter(|(_, key)| self.includes(key));
+        let kept = keys.iter().filter(|(_, key)| is_kept(key));
         Routed::Partial(std::iter::once(0).chain(kept.flat_map(|(i, _)| *i..*i + behind)).collect())
     }
 }

@@ -4,6 +4,7 @@
 mod cases;
 mod cluster;
 mod exactly_once;
+mod existing_keys;
 mod expiry;
 mod fill;
 mod proxy;

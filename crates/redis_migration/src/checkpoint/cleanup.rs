@@ -24,7 +24,9 @@ pub async fn count_reserved_keys(query: &mut QueryClient, names: &KeyNames) -> R
     let mut words: Vec<&[u8]> = vec![b"EXISTS"];
     let locks = target_locks::locks_key();
     words.push(&locks);
-    words.extend(all.iter().flat_map(|n| [&n.checkpoint[..], &n.suspects, &n.scripts, &n.fencing_token]));
+    words.extend(all.iter().flat_map(|n| {
+        [&n.checkpoint[..], &n.suspects, &n.scripts, &n.fencing_token, &n.existing, &n.failed]
+    }));
     let found = query.call(0, &names.checkpoint, &words).await?;
     Ok(found.number().and_then(|n| u64::try_from(n).ok()).unwrap_or(0))
 }
@@ -39,6 +41,9 @@ pub async fn forget(target: &Node, names: &KeyNames) -> Result<()> {
     let mut all =
         SlotLayout::read(&mut query, names).await.ok().flatten().map_or(vec![], |layout| layout.links(names));
     all.push(names.clone());
+    for names in &all {
+        query.execute(&names.existing, &[b"DEL", &names.existing]).await?;
+    }
     forget_links(&mut query, &all).await
 }
 

@@ -19,6 +19,10 @@ pub struct KeyNames {
     pub writer_name: Vec<u8>,
     /// The token of the run that may write.
     pub fencing_token: Vec<u8>,
+    /// A set of keys that the target held before.
+    pub existing: Vec<u8>,
+    /// A hash of what could not be migrated.
+    pub failed: Vec<u8>,
 }
 
 /// A fencing token that no other run has.
@@ -37,6 +41,8 @@ impl KeyNames {
             scripts: name("scripts"),
             writer_name: name("writer"),
             fencing_token: name("owner"),
+            existing: name("existing"),
+            failed: name("failed"),
         }
     }
 

@@ -13,6 +13,7 @@ use crate::checkpoint::keys::KeyNames;
 use crate::checkpoint::target_locks;
 use crate::connection::RESERVED_PREFIX;
 use crate::connection::query_client::QueryClient;
+use crate::connection::topology::Addr;
 use crate::route::Route;
 
 /// Keys that are requested together.
@@ -67,27 +68,53 @@ impl Selection<'_> {
         }))
     }
 
-    async fn delete_at(
+    /// Calls with the database and the name of each of them.
+    ///
+    /// # Errors
+    /// An error of a connection.
+    pub(crate) async fn visit(
         &self,
         query: &mut QueryClient,
-        addr: &crate::connection::topology::Addr,
-    ) -> Result<u64> {
-        let (mut cursor, mut deleted) = (b"0".to_vec(), 0);
-        loop {
-            let client = query.client_at(addr).await?;
-            let page = client
-                .call(&[b"SCAN", &cursor, b"COUNT", SCAN_COUNT])
-                .await
-                .map_err(|f| f.at(Side::Target))?;
-            let Some([next, keys]) = page.array() else { return Ok(deleted) };
-            let keys = keys.array().unwrap_or_default().iter().filter_map(Reply::text);
-            let keys: Vec<Vec<u8>> = keys.filter(|key| self.contains(key)).map(<[u8]>::to_vec).collect();
-            cursor = next.text().unwrap_or(b"0").to_vec();
-            let done = query.call_each(&keys, &[b"UNLINK"], &[]).await?;
-            deleted += done.iter().filter(|reply| reply.number() == Some(1)).count() as u64;
-            if cursor == b"0" {
-                return Ok(deleted);
+        mut visit: impl FnMut(u32, &[u8]),
+    ) -> Result<()> {
+        for db in &self.dbs {
+            query.select(*db).await?;
+            for addr in query.masters() {
+                let mut cursor = Some(b"0".to_vec());
+                while let Some(at) = cursor {
+                    let (keys, next) = self.scan(query, &addr, &at).await?;
+                    keys.iter().for_each(|key| visit(*db, key));
+                    cursor = next;
+                }
             }
         }
+        query.select(0).await
+    }
+
+    async fn delete_at(&self, query: &mut QueryClient, addr: &Addr) -> Result<u64> {
+        let (mut cursor, mut deleted) = (Some(b"0".to_vec()), 0);
+        while let Some(at) = cursor {
+            let (keys, next) = self.scan(query, addr, &at).await?;
+            let done = query.call_each(&keys, &[b"UNLINK"], &[]).await?;
+            deleted += done.iter().filter(|reply| reply.number() == Some(1)).count() as u64;
+            cursor = next;
+        }
+        Ok(deleted)
+    }
+
+    /// One step of a scan: selected keys, and the next cursor; none at the end.
+    async fn scan(
+        &self,
+        query: &mut QueryClient,
+        addr: &Addr,
+        cursor: &[u8],
+    ) -> Result<(Vec<Vec<u8>>, Option<Vec<u8>>)> {
+        let client = query.client_at(addr).await?;
+        let page =
+            client.call(&[b"SCAN", cursor, b"COUNT", SCAN_COUNT]).await.map_err(|f| f.at(Side::Target))?;
+        let Some([next, keys]) = page.array() else { return Ok((Vec::new(), None)) };
+        let keys = keys.array().unwrap_or_default().iter().filter_map(Reply::text);
+        let keys = keys.filter(|key| self.contains(key)).map(<[u8]>::to_vec).collect();
+        Ok((keys, next.text().filter(|next| *next != b"0").map(<[u8]>::to_vec)))
     }
 }

@@ -27,6 +27,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::keys::KeyNames;
+use crate::checkpoint::selection::Selection;
 use crate::checkpoint::target_locks::TargetLock;
 use crate::connection::RESERVED_PREFIX;
 use crate::connection::capabilities::NO_TRANSACTIONS_NOTE;
@@ -39,8 +40,10 @@ use crate::migration::Options;
 use crate::operation::{Encoder, Operation};
 use crate::progress::{Progress, Summary};
 use crate::snapshot::load::{KeyFilter, Loader, SPLIT_VALUES_ABOVE, add_counts, corrupt};
+use crate::snapshot::restore::Conflict;
 use crate::source::psync::Position;
 use crate::stream::apply::Applier;
+use crate::stream::existing_keys::ExistingKeys;
 use crate::stream::translate::CommandTranslator;
 use crate::target::Writer;
 use crate::target::functions::FunctionPolicy;
@@ -215,6 +218,18 @@ impl Import {
         if !target_is_empty && !self.skip_unsafe_commands && !found.unsafe_commands.is_empty() {
             return Err(unsafe_commands_failure(&found.unsafe_commands));
         }
+        let mut existing = ExistingKeys::default();
+        if found.commands > 0 && !server.missing.transactions && server.keys > 0 {
+            let (route, conflict) = (&self.options.route, self.options.conflict);
+            let dbs = server.dbs.iter().copied().filter(|db| route.may_write(*db)).collect();
+            existing =
+                ExistingKeys::read(&Selection { dbs, route, ranges: None }, &mut query, conflict).await?;
+            if conflict == Conflict::Fail && !existing.is_empty() {
+                let mut applier = applying();
+                applier.existing = existing.clone();
+                self.check_files(&files, applier, topology.is_some()).await?;
+            }
+        }
         self.options.route.check(&found.dbs.iter().copied().collect::<Vec<_>>())?;
         if server.has_databases() {
             query.verify_dbs(self.options.route.targets(&found.dbs.into_iter().collect::<Vec<_>>())).await?;
@@ -228,6 +243,7 @@ impl Import {
         let mut applier = applying();
         // Where there are no commands, nothing changes an expiry. A proxy cannot be asked for its keys.
         applier.holds_expiries = found.commands > 0 && !server.missing.transactions;
+        applier.existing = existing;
         let holds_expiries = applier.holds_expiries;
         let mut done =
             self.apply_files(&files, &server, &mut query, &mut writer, applier, &mut summary).await;
@@ -298,6 +314,10 @@ impl Import {
         let filtered = applier.filtered.iter();
         summary.notes.extend(filtered.map(|(name, n)| format!("commands not applied: {n} × {name}")));
         summary.notes.append(&mut applier.notes);
+        if applier.skipped_changes > 0 {
+            let n = applier.skipped_changes;
+            summary.notes.push(format!("{n} changes of keys that existed at the target were skipped"));
+        }
         // What the files hold and the target has no place for: the import is not complete.
         add_counts(&mut summary.full.unsupported, std::mem::take(&mut applier.unsupported));
         let shared = writer.shared();
@@ -394,15 +414,17 @@ impl Import {
                 (commands, 0)
             }
             Form::Rdb => {
-                let route = &self.options.route;
-                let mut loader =
-                    Loader::new(route, server, self.options.conflict, writer, query, &self.clock);
+                let (route, conflict) = (&self.options.route, self.options.conflict);
+                let mut existing = std::mem::take(&mut applier.existing);
+                let mut loader = Loader::new(route, server, conflict, writer, query, &self.clock);
+                loader.existing = Some(&mut existing);
                 loader.policy = self.options.functions;
                 loader.held_ms = if applier.holds_expiries { expiry::HELD_MS } else { 0 };
                 let Some(parser) = self.load_preamble(path, first, &mut chunks, &mut loader).await? else {
                     return Ok(false);
                 };
                 record_loaded(&mut loader, summary);
+                applier.existing = existing;
                 let mut commands = self.commands_from(parser.offset());
                 push_until(&mut commands, parser.rest(), end);
                 writer.resume_changes();

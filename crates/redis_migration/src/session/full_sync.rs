@@ -16,10 +16,12 @@ use crate::events::Event;
 use crate::migration::{MasterRank, Migration, Until};
 use crate::progress::Summary;
 use crate::snapshot::load::{Loader, SPLIT_VALUES_ABOVE, corrupt};
+use crate::snapshot::restore::Conflict;
 use crate::source::psync::{Link, Position};
 use crate::source::spool::Spool;
 use crate::stream::apply::Applier;
 use crate::stream::connections::{Connections, SessionEnd};
+use crate::stream::existing_keys::ExistingKeys;
 use crate::stream::follower::Follower;
 use crate::target::Writer;
 
@@ -43,9 +45,9 @@ impl Migration {
         checkpoint: Option<Checkpoint>,
         replid: &str,
         summary: &mut Summary,
-    ) -> Result<()> {
+    ) -> Result<ExistingKeys> {
         if connections.target_info.missing.transactions {
-            return Ok(());
+            return Ok(ExistingKeys::default());
         }
         let target = &mut connections.target;
         let lock = TargetLock::new(&self.options.route, replid);
@@ -72,6 +74,9 @@ impl Migration {
             let lists: Vec<Vec<u8>> = (0..SLOTS).map(|slot| self.names.slot_suspects(slot)).collect();
             target.call_each(&lists, &[b"DEL"], &[]).await?;
         }
+        if self.options.conflict != Conflict::Skip {
+            target.execute(&self.names.existing, &[b"DEL", &self.names.existing]).await?;
+        }
         let (suspects, checkpoint_key) = (&self.names.suspects, &self.names.checkpoint);
         target.execute(suspects, &[b"DEL", suspects]).await?;
         target.execute(checkpoint_key, &[b"DEL", checkpoint_key]).await?;
@@ -82,7 +87,30 @@ impl Migration {
             let text = Checkpoint::FullSync(dbs.into_iter().collect()).text();
             target.execute(checkpoint_key, &[b"SET", checkpoint_key, text.as_bytes()]).await?;
         }
-        Ok(())
+        self.read_existing(connections).await
+    }
+
+    /// The keys that the target holds before the snapshot. Those that are kept are recorded at once: when the snapshot is
+    /// interrupted, they cannot be told from its keys.
+    async fn read_existing(&self, connections: &mut Connections) -> Result<ExistingKeys> {
+        let (target, set, conflict) = (&mut connections.target, &self.names.existing, self.options.conflict);
+        let is_empty = connections.target_info.keys == 0;
+        if self.options.until == Until::Full || (is_empty && conflict != Conflict::Skip) {
+            return Ok(ExistingKeys::default());
+        }
+        if conflict == Conflict::Skip
+            && let Some(known) = ExistingKeys::recall(target, set, conflict).await?
+        {
+            return Ok(known);
+        }
+        let route = &self.options.route;
+        let dbs = connections.target_info.dbs.iter().copied().filter(|db| route.may_write(*db)).collect();
+        let selection = Selection { dbs, route, ranges: self.shard.as_ref().map(|m| &m.ranges[..]) };
+        let mut existing = ExistingKeys::read(&selection, target, conflict).await?;
+        if conflict == Conflict::Skip {
+            existing.record(target, set).await?;
+        }
+        Ok(existing)
     }
 
     /// Says something to know, now and at the end.
@@ -138,7 +166,7 @@ impl Migration {
             if self.options.until == Until::Full {
                 return self.finish_full_sync(&mut connections).await;
             }
-            self.start_checkpoints(&mut connections, &applier, &epoch).await?;
+            self.start_checkpoints(&mut connections, &mut applier, &epoch, summary).await?;
             connections.reconnect_idle_source().await?;
         }
         self.progress.phase.store(2, Ordering::Relaxed);
@@ -176,7 +204,8 @@ impl Migration {
     ) -> Result<()> {
         let mut parser = Parser::new(SPLIT_VALUES_ABOVE);
         let shared = connections.writer.shared().clone();
-        let (route, conflict) = (&self.options.route, self.options.conflict);
+        let mut existing = std::mem::take(&mut applier.existing);
+        let (route, conflict) = (&self.options.route, existing.conflict_of_snapshot(self.options.conflict));
         let mut loader = Loader::new(
             route,
             &connections.target_info,
@@ -186,6 +215,7 @@ impl Migration {
             &self.clock,
         );
         loader.policy = self.options.functions;
+        loader.existing = Some(&mut existing);
         let mut token_verified_at = Instant::now();
         loop {
             if let Some(token) = connections
@@ -218,6 +248,7 @@ impl Migration {
         loader.finish_batch().await?;
         let (loaded, notes) = (std::mem::take(&mut loader.loaded), std::mem::take(&mut loader.notes));
         summary.notes.extend(notes);
+        applier.existing = existing;
         connections.writer.flush().await?;
         self.progress.keys.store(shared.keys.load(Ordering::Relaxed), Ordering::Relaxed);
         summary.skipped_existing = shared.skipped_existing.load(Ordering::Relaxed);
@@ -230,8 +261,9 @@ impl Migration {
     async fn start_checkpoints(
         &self,
         connections: &mut Connections,
-        applier: &Applier,
+        applier: &mut Applier,
         epoch: &str,
+        summary: &mut Summary,
     ) -> Result<()> {
         if connections.target_info.missing.transactions {
             return Ok(());
@@ -251,6 +283,26 @@ impl Migration {
             .target
             .execute(&self.names.checkpoint, &[b"SET", &self.names.checkpoint, text.as_bytes()])
             .await
+    }
+
+    /// Keys that were not in the snapshot are known to later runs too, where a change of one of them and its removal from the
+    /// set are one transaction.
+    async fn record_existing(
+        &self,
+        connections: &mut Connections,
+        existing: &mut ExistingKeys,
+        summary: &mut Summary,
+    ) -> Result<()> {
+        if existing.is_empty() || self.options.conflict == Conflict::Skip {
+            return Ok(());
+        }
+        if self.options.conflict == Conflict::Replace {
+            self.note(existing.note(), summary);
+        }
+        match connections.writer.is_cluster() {
+            true => Ok(()),
+            false => existing.record(&mut connections.target, &self.names.existing).await,
+        }
     }
 
     /// Only the snapshot was requested: no reserved key stays at the target.

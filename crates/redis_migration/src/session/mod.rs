@@ -32,10 +32,12 @@ use crate::connection::topology::Topology;
 use crate::events::Event;
 use crate::migration::{Migration, Until};
 use crate::progress::Summary;
+use crate::snapshot::restore::Conflict;
 use crate::source::psync::{self, Link, Position, PsyncReply};
 use crate::source::spool::Spool;
 use crate::stream::apply::{Applier, replication_loop};
 use crate::stream::connections::{Connections, SessionEnd};
+use crate::stream::existing_keys::ExistingKeys;
 use crate::stream::translate::CommandTranslator;
 use crate::target::Writer;
 use crate::target::cluster::{ClusterWriter, Fence};
@@ -144,8 +146,9 @@ impl Migration {
                     keys: connections.source_info.keys,
                     resync: known.is_some(),
                 });
-                self.begin_full_sync(&mut connections, checkpoint, &position.replid, summary).await?;
-                self.start_full_sync(link, &position, connections, translator, summary).await
+                let existing =
+                    self.begin_full_sync(&mut connections, checkpoint, &position.replid, summary).await?;
+                self.start_full_sync(link, &position, (connections, existing), translator, summary).await
             }
         }
     }
@@ -236,13 +239,14 @@ impl Migration {
         &self,
         link: Link,
         position: &Position,
-        connections: Connections,
+        (connections, existing): (Connections, ExistingKeys),
         translator: Option<CommandTranslator>,
         summary: &mut Summary,
     ) -> Result<SessionEnd> {
         summary.full_syncs += 1;
         let mut applier = self.new_applier(position, 0, &connections.source_info.dbs, translator);
         applier.target_replids = replids(&connections.target_info);
+        applier.existing = existing;
         if connections.target_info.missing.transactions {
             applier = applier.without_checkpoint();
         }

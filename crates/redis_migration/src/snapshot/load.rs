@@ -18,6 +18,7 @@ use crate::connection::server::ServerInfo;
 use crate::route::Route;
 use crate::snapshot::rebuild::Rebuild;
 use crate::snapshot::restore::{Conflict, StringBatch, append_restore, append_set};
+use crate::stream::existing_keys::ExistingKeys;
 use crate::target::Writer;
 use crate::target::functions::{self, FunctionPolicy, LibraryCommand};
 use crate::target::pipeline::PendingReply;
@@ -90,6 +91,8 @@ pub struct Loader<'a> {
     pub filter: KeyFilter,
     /// What happens when the target refuses a library of functions.
     pub policy: FunctionPolicy,
+    /// Keys that the target held before.
+    pub(crate) existing: Option<&'a mut ExistingKeys>,
     /// Added to each expiry, milliseconds ([`crate::import`]).
     pub(crate) held_ms: i64,
     /// Something to know.
@@ -134,6 +137,7 @@ impl<'a> Loader<'a> {
             clock,
             filter: KeyFilter::All,
             policy: FunctionPolicy::default(),
+            existing: None,
             held_ms: 0,
             notes: Vec::new(),
             deferred: 0,
@@ -282,7 +286,14 @@ impl<'a> Loader<'a> {
             KeyFilter::Expiring => head.expire_ms.is_some(),
         };
         self.deferred += u64::from(!filter);
-        filter.then_some(db)
+        let Some(existing) = self.existing.as_mut().filter(|_| filter) else { return filter.then_some(db) };
+        // What was not there before an earlier snapshot is from that snapshot, and is replaced.
+        if self.conflict == Conflict::Replace && existing.is_protected(db, &head.key) {
+            self.writer.shared().skipped_existing.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            return None;
+        }
+        existing.set_replaced(db, &head.key);
+        Some(db)
     }
 
     fn count_unsupported(&mut self, what: &str) {

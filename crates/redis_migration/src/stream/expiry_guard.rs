@@ -308,7 +308,7 @@ impl ExpiryGuard {
 }
 
 /// The command replaces its keys, whatever they were.
-fn overwrites_key(name: &[u8], args: &[&[u8]]) -> bool {
+pub(crate) fn overwrites_key(name: &[u8], args: &[&[u8]]) -> bool {
     match name {
         b"SET" => !args.iter().skip(3).any(|word| word.eq_ignore_ascii_case(b"KEEPTTL")),
         b"SETEX" | b"PSETEX" | b"SETNX" | b"MSET" | b"MSETNX" | b"GETSET" | b"DEL" | b"UNLINK"
@@ -363,7 +363,7 @@ fn is_script(name: &[u8]) -> bool {
 }
 
 /// A key of another database that a command writes.
-fn other_db_key(name: &[u8], args: &[&[u8]]) -> Option<KeyRef> {
+pub(crate) fn other_db_key(name: &[u8], args: &[&[u8]]) -> Option<KeyRef> {
     let key = match name {
         b"MOVE" => args.get(1)?,
         b"COPY" => args.get(2)?,

@@ -114,6 +114,10 @@ impl<'a> Follower<'a> {
     pub(crate) async fn run(mut self, spool: &Spool, summary: &mut Summary) -> Result<SessionEnd> {
         let ended = self.follow(spool).await;
         summary.notes.append(&mut self.applier.notes);
+        if self.applier.skipped_changes > 0 {
+            let n = self.applier.skipped_changes;
+            summary.notes.push(format!("{n} changes of keys that existed at the target were skipped"));
+        }
         add_counts(
             &mut summary.full.unsupported,
             self.applier.unsupported.into_iter().chain(self.repair.unsupported),

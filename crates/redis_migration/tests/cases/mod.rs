@@ -60,7 +60,7 @@ pub(crate) async fn import(files: Vec<PathBuf>, target: &Redis) -> Result<Summar
     import_with(files, target, migration(target, target, Until::Full)).await
 }
 
-async fn import_with(files: Vec<PathBuf>, target: &Redis, like: Migration) -> Result<Summary> {
+pub(crate) async fn import_with(files: Vec<PathBuf>, target: &Redis, like: Migration) -> Result<Summary> {
     let import = Import {
         files,
         target: node(target),

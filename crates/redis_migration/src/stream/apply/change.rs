@@ -1,6 +1,6 @@
 //! One change: which part of it is migrated, in which commands, what is checked before, and which keys are suspect instead.
 
-use model::error::Result;
+use model::error::{Error, Kind, Result, Side};
 use redis_proto::command;
 use redis_proto::resp::Command;
 
@@ -8,9 +8,10 @@ use super::{Applier, upper_case};
 use crate::checkpoint::target_locks;
 use crate::import::expiry::hold_back;
 use crate::operation::{CommandForm, Encoder, Operation, ServerCommand};
-use crate::route::Routed;
+use crate::route::{Route, Routed};
 use crate::stream::command_filter::db_arguments;
-use crate::stream::expiry_guard::{SuspectList, Verdict};
+use crate::stream::existing_keys::{ExistingKeys, ExistingVerdict};
+use crate::stream::expiry_guard::{SuspectList, Verdict, other_db_key};
 use crate::stream::translate::{Translation, unconditional};
 use crate::target::functions::LibraryCommand;
 
@@ -36,6 +37,11 @@ impl Applier {
             args[*i] = to.to_string().into_bytes();
         }
         let Some(db) = self.target_db else { return Ok(()) };
+        if name == b"SWAPDB" {
+            self.require_no_protected_keys("SWAPDB")?;
+        } else if self.is_existing_kept(name, &words, db, out, now_ms)? {
+            return Ok(());
+        }
         let args = as_slices(&args);
         if self
             .translator
@@ -67,11 +73,21 @@ impl Applier {
         self.swapped_dbs = Some(from);
         if let Some(names) = self.names.as_ref().filter(|_| a != b && (a == 0 || b == 0)) {
             let db = a.max(b);
-            for key in [&names.suspects, &names.scripts, &names.fencing_token, &target_locks::locks_key()] {
+            for key in [
+                &names.suspects,
+                &names.scripts,
+                &names.fencing_token,
+                &names.existing,
+                &names.failed,
+                &target_locks::locks_key(),
+            ] {
                 out.push(Operation::Internal { db, key, args: &[b"MOVE", key, b"0"] })?;
             }
             let key = &names.checkpoint;
             out.push(Operation::Internal { db, key, args: &[b"DEL", key] })?;
+        }
+        if let Some(set) = self.existing.forget() {
+            out.push(Operation::Internal { db: 0, key: &set, args: &[b"DEL", &set] })?;
         }
         match self.expiry_guard.swap_dbs(from) {
             true => out.push(Operation::SwapSuspects(from.0, from.1)),
@@ -236,6 +252,7 @@ impl Applier {
             self.expiry_guard.is_active() || self.route.has_filter() || (self.translator.is_some() && !plain);
         let needs_arguments = needs_arguments
             || self.holds_expiries
+            || !self.existing.is_empty()
             || matches!(name, b"SWAPDB" | b"EVALSHA" | b"MSETEX")
             || (name == b"SET" && !plain);
         if !needs_arguments && name != b"FLUSHDB" {
@@ -251,7 +268,7 @@ impl Applier {
         }
         if let (b"MSETEX", Some(sets)) = (name, as_sets(&args)) {
             for set in &sets {
-                if self.route.includes(set[1]) {
+                if self.route.includes(set[1]) && !self.is_existing_kept(b"SET", set, db, out, now_ms)? {
                     self.write_translated(b"SET", set, None, db, out, now_ms)?;
                 }
             }
@@ -262,11 +279,18 @@ impl Applier {
         if let Some(text) = &text {
             (args[0], args[1], received, name) = (b"EVAL", text, None, b"EVAL");
         }
+        if matches!(name, b"FLUSHDB" | b"SWAPDB") {
+            self.require_no_protected_keys(&String::from_utf8_lossy(name))?;
+        }
         match self.route.route_command(&args) {
+            Routed::Whole if self.is_existing_kept(name, &args, db, out, now_ms)? => return Ok(()),
             Routed::Whole => {}
             Routed::Dropped => return Ok(()),
             Routed::Partial(places) => {
                 let part: Vec<&[u8]> = places.iter().filter_map(|i| args.get(*i).copied()).collect();
+                if self.is_existing_kept(name, &part, db, out, now_ms)? {
+                    return Ok(());
+                }
                 return self.write_translated(name, &part, None, db, out, now_ms);
             }
             Routed::Mixed => {
@@ -286,6 +310,64 @@ impl Applier {
             b"SWAPDB" => self.record_swap(&args, &args, out),
             _ => Ok(()),
         }
+    }
+}
+
+impl Applier {
+    /// Does what a change needs whose keys existed at the target; true when it is not applied as a whole.
+    fn is_existing_kept(
+        &mut self,
+        name: &[u8],
+        args: &[&[u8]],
+        db: u32,
+        out: &mut dyn Encoder,
+        now_ms: i64,
+    ) -> Result<bool> {
+        if self.existing.is_empty() {
+            return Ok(false);
+        }
+        if let Some((to, key)) = other_db_key(name, args)
+            && let Some(to) = self.route.db(to)
+            && self.existing.take(to, &key)
+        {
+            self.delete_existing(&[&key], to, out)?;
+        }
+        match self.existing.check(name, args, db) {
+            ExistingVerdict::Pass => {}
+            ExistingVerdict::Delete(keys) => self.delete_existing(&keys, db, out)?,
+            ExistingVerdict::Fail(key) => {
+                let m = format!("key `{}` already exists at the target", String::from_utf8_lossy(key));
+                return Err(Error::new(Kind::Conflict, "apply", m).at(Side::Target));
+            }
+        }
+        match Route::divide(args, |key| !self.existing.is_protected(db, key)) {
+            Routed::Whole => return Ok(false),
+            Routed::Dropped => {}
+            Routed::Partial(places) => {
+                let part: Vec<&[u8]> = places.iter().filter_map(|i| args.get(*i).copied()).collect();
+                self.write_translated(name, &part, None, db, out, now_ms)?;
+            }
+            Routed::Mixed => {
+                let name = String::from_utf8_lossy(name);
+                *self.unsupported.entry(format!("{name} of keys that existed at the target")).or_default() +=
+                    1;
+            }
+        }
+        self.skipped_changes += 1;
+        Ok(true)
+    }
+
+    /// The source has no such keys before this change.
+    fn delete_existing(&mut self, keys: &[&[u8]], db: u32, out: &mut dyn Encoder) -> Result<()> {
+        for key in keys {
+            let command = CommandForm::Built(&[b"DEL", key]);
+            out.push(Operation::Data { db, name: b"DEL", command })?;
+            if let Some(set) = self.existing.set() {
+                let args: [&[u8]; 3] = [b"SREM", set, &ExistingKeys::member(db, key)];
+                out.push(Operation::Internal { db: 0, key: set, args: &args })?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -17,6 +17,7 @@ use crate::operation::{CommandForm, Encoder, Operation, ServerCommand};
 use crate::route::Route;
 use crate::source::psync::Position;
 use crate::stream::command_filter::{db_arguments, is_administrative, is_data};
+use crate::stream::existing_keys::ExistingKeys;
 use crate::stream::expiry_guard::ExpiryGuard;
 use crate::stream::scripts::ScriptCache;
 use crate::stream::translate::CommandTranslator;
@@ -100,6 +101,10 @@ pub(crate) struct Applier {
     pub(crate) target_replids: Vec<String>,
     /// Keys that the target's own clock may remove.
     pub(crate) expiry_guard: ExpiryGuard,
+    /// Keys that the target held before.
+    pub(crate) existing: ExistingKeys,
+    /// Changes of such keys that were skipped.
+    pub(crate) skipped_changes: u64,
     /// Databases of the source that changed places, until the caller takes them.
     pub(crate) swapped_dbs: Option<(u32, u32)>,
     /// What the target understands, where that may be less than what the source sends.
@@ -137,6 +142,8 @@ impl Applier {
             scripts: ScriptCache::default(),
             target_replids: Vec::new(),
             expiry_guard: ExpiryGuard::default(),
+            existing: ExistingKeys::default(),
+            skipped_changes: 0,
             swapped_dbs: None,
             translator: None,
             commands: 0,
@@ -389,6 +396,7 @@ impl Applier {
         if self.route.has_filter() {
             return Err(self.refused("FLUSHALL", "the key filter excludes some of its keys"));
         }
+        self.require_no_protected_keys("FLUSHALL")?;
         let (db, form) = if self.route.keeps_dbs() {
             (None, CommandForm::Received(*command))
         } else {
@@ -399,6 +407,14 @@ impl Applier {
         out.push(Operation::Server { db, command: ServerCommand::Flush(form) })?;
         self.commands += 1;
         self.store_scripts(None, out)
+    }
+
+    /// Fails for a command that would change keys which keep what they hold.
+    pub(super) fn require_no_protected_keys(&self, name: &str) -> Result<()> {
+        match self.existing.protects_any() {
+            true => Err(self.refused(name, "keys that existed at the target are kept")),
+            false => Ok(()),
+        }
     }
 
     /// The databases that a command names are needed too.

@@ -13,6 +13,8 @@ fn names() -> KeyNames {
         scripts: b"S".to_vec(),
         writer_name: b"W".to_vec(),
         fencing_token: b"O".to_vec(),
+        existing: b"E".to_vec(),
+        failed: b"F".to_vec(),
     }
 }
 
@@ -158,7 +160,8 @@ fn databases_are_mapped_and_indivisible_commands_are_rejected() {
         .unwrap();
     let want = ["SELECT 5", "SET a 1", "MOVE a 5", "COPY a b DB 5", "SWAPDB 0 5"];
     // Reserved keys stay in their database.
-    let back = ["MOVE D 0", "MOVE S 0", "MOVE O 0", "MOVE whimbrel:redis:claims 0", "DEL M"];
+    let back =
+        ["MOVE D 0", "MOVE S 0", "MOVE O 0", "MOVE E 0", "MOVE F 0", "MOVE whimbrel:redis:claims 0", "DEL M"];
     assert_eq!(lines(&out)[1..], [&want[..], &back].concat());
     assert!(feed(&mut applier, &["FLUSHALL"], &mut out).is_err());
     let route = Route { include: vec!["a*".into()], ..Route::default() };
