@@ -134,3 +134,31 @@ async fn scan_and_replication_of_the_same_keys_end_each_other() {
     let ended = scanning.await.unwrap().unwrap_err();
     assert!(ended.message.contains("has taken over"), "{ended}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn target_that_evicts_keys_is_mentioned() {
+    let source = Redis::start("REDIS_7_0", &[]);
+    for (policy, said) in [("allkeys-lru", true), ("noeviction", false)] {
+        let target = Redis::start("REDIS_7_0", &["--maxmemory", "100mb", "--maxmemory-policy", policy]);
+        let done = migration(&source, &target, Until::CaughtUp).run().await.unwrap();
+        assert_eq!(done.notes.iter().any(|n| n.contains("maxmemory-policy allkeys-lru")), said, "{done:?}");
+    }
+}
+
+/// 8.2 has values that 7.0 does not have; a run that resumes is not complete either.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn resumed_migration_remembers_what_was_not_migrated() {
+    let (source, target) = (Redis::start("REDIS_8_2", &[]), Redis::start("REDIS_7_0", &[]));
+    source.run("HSET h f 1");
+    source.run("HEXPIREAT h 4000000000 FIELDS 1 f");
+    let first = migration(&source, &target, Until::CaughtUp).run().await.unwrap();
+    assert_eq!(first.full.unsupported.len(), 1, "{first:?}");
+    source.run("SET other 1");
+    let again = migration(&source, &target, Until::CaughtUp).run().await.unwrap();
+    assert_eq!((again.full_syncs, &again.full.unsupported), (0, &first.full.unsupported), "{again:?}");
+    // A new full sync counts anew.
+    source.run("DEL h");
+    target.run(&format!("DEL {}", String::from_utf8_lossy(&KeyNames::new("test").checkpoint)));
+    let full = migration(&source, &target, Until::CaughtUp).run().await.unwrap();
+    assert!(full.full_syncs == 1 && full.full.unsupported.is_empty(), "{full:?}");
+}

@@ -55,7 +55,8 @@ pub(crate) async fn evict_link_writers(
 /// # Errors
 /// An error of a connection.
 pub(crate) async fn invalidate(query: &mut QueryClient, names: &KeyNames) -> Result<()> {
-    let mut keys = vec![names.checkpoint.clone(), names.suspects.clone(), names.scripts.clone()];
+    let mut keys =
+        vec![names.checkpoint.clone(), names.suspects.clone(), names.scripts.clone(), names.failed.clone()];
     if query.is_cluster() {
         keys.extend((0..SLOTS).flat_map(|slot| [names.slot_checkpoint(slot), names.slot_suspects(slot)]));
     }

@@ -4,6 +4,7 @@
 //! Decision: ADR 0011, `docs/adr/0011-checkpoint-stored-with-the-data.md`.
 
 pub mod cleanup;
+pub(crate) mod failures;
 pub(crate) mod fencing;
 pub mod keys;
 pub(crate) mod selection;

@@ -11,7 +11,7 @@ use redis_proto::rdb::{Item, Parser};
 use crate::checkpoint::fencing::TOKEN_CHECK_INTERVAL;
 use crate::checkpoint::selection::Selection;
 use crate::checkpoint::target_locks::TargetLock;
-use crate::checkpoint::{Checkpoint, target_locks};
+use crate::checkpoint::{Checkpoint, failures, target_locks};
 use crate::events::Event;
 use crate::migration::{MasterRank, Migration, Until};
 use crate::progress::Summary;
@@ -268,6 +268,8 @@ impl Migration {
         if connections.target_info.missing.transactions {
             return Ok(());
         }
+        self.record_existing(connections, &mut applier.existing, summary).await?;
+        failures::record(&mut connections.target, &self.names, summary).await?;
         let position = Position { replid: applier.replid().to_owned(), offset: applier.offset() };
         let scripts = applier.scripts.store_command(&self.names.scripts, None);
         if !scripts.is_empty() {

@@ -21,7 +21,7 @@ use redis_proto::resp::Reply;
 
 use crate::checkpoint::fencing::UNFENCED_NOTE;
 use crate::checkpoint::target_locks::TargetLock;
-use crate::checkpoint::{Checkpoint, target_locks};
+use crate::checkpoint::{Checkpoint, failures, target_locks};
 use crate::connection::RESERVED_PREFIX;
 use crate::connection::capabilities::{NO_RESTORE_NOTE, NO_TRANSACTIONS_NOTE};
 use crate::connection::client::Client;
@@ -231,6 +231,13 @@ impl Migration {
             applier.scripts.insert(text);
         }
         applier.target_replids = replids(&connections.target_info);
+        let (target, conflict) = (&mut connections.target, self.options.conflict);
+        applier.existing =
+            ExistingKeys::recall(target, &self.names.existing, conflict).await?.unwrap_or_default();
+        failures::recall(target, &self.names, summary).await?;
+        if conflict == Conflict::Replace {
+            self.note(applier.existing.note(), summary);
+        }
         self.sync(link, None, connections, applier, epoch, summary).await
     }
 

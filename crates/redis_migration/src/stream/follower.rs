@@ -11,7 +11,7 @@ use redis_proto::resp::{Command, Commands, Reply};
 
 use crate::checkpoint::fencing::TOKEN_CHECK_INTERVAL;
 use crate::checkpoint::watermarks::Watermarks;
-use crate::checkpoint::{Checkpoint, checkpoint_missing};
+use crate::checkpoint::{Checkpoint, checkpoint_missing, failures};
 use crate::connection::server::ServerInfo;
 use crate::events::Event;
 use crate::migration::{Migration, Until};
@@ -120,8 +120,16 @@ impl<'a> Follower<'a> {
         }
         add_counts(
             &mut summary.full.unsupported,
-            self.applier.unsupported.into_iter().chain(self.repair.unsupported),
+            std::mem::take(&mut self.applier.unsupported)
+                .into_iter()
+                .chain(std::mem::take(&mut self.repair.unsupported)),
         );
+        if !self.connections.target_info.missing.transactions && !summary.full.unsupported.is_empty() {
+            // The connection may be lost, and nothing else.
+            let recorded =
+                failures::record(&mut self.connections.target, &self.migration.names, summary).await;
+            return ended.and_then(|ended| recorded.map(|()| ended));
+        }
         ended
     }
 
