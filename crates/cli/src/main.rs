@@ -52,8 +52,9 @@ fn init_log(verbose: u8, serving: bool, format: &str) {
         (false, 1) => LevelFilter::INFO,
         (false, 0) => LevelFilter::OFF,
     };
-    let builder =
-        tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
+    // A message about a line that cannot be written would go to stderr as well, and panic there.
+    let builder = tracing_subscriber::fmt().log_internal_errors(false);
+    let builder = builder.with_max_level(level).with_writer(std::io::stderr).with_target(false);
     let done = if format == "json" { builder.json().try_init() } else { builder.with_ansi(false).try_init() };
     drop(done);
 }

@@ -1,5 +1,5 @@
-//! The only place that prints: results to stdout, everything else to stderr.
-#![expect(clippy::print_stderr, reason = "this is the printer")]
+//! The only place that prints: results to stdout, everything else to stderr. A line that cannot be written is lost: the disk
+//! of a log may be full, and the reader of a pipe may have ended.
 
 use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
@@ -43,8 +43,9 @@ impl Printer {
             return false;
         }
         self.without_progress(|| {
-            eprint!("{question} [y/N] ");
-            let _ = std::io::stderr().flush();
+            let mut stderr = std::io::stderr();
+            let _ = write!(stderr, "{question} [y/N] ");
+            let _ = stderr.flush();
             let mut answer = String::new();
             std::io::stdin().read_line(&mut answer).is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
         })
@@ -53,7 +54,7 @@ impl Printer {
     /// A line for people.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet {
-            self.without_progress(|| eprintln!("{}", safe(text)));
+            let _ = self.without_progress(|| writeln!(std::io::stderr(), "{}", safe(text)));
         }
     }
 
@@ -61,9 +62,10 @@ impl Printer {
     pub(crate) fn error(&self, text: &str, hint: Option<&str>) {
         let (on, off) = if self.colour { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
         self.without_progress(|| {
-            eprintln!("{on}error:{off} {}", safe(text));
+            let mut stderr = std::io::stderr();
+            let _ = writeln!(stderr, "{on}error:{off} {}", safe(text));
             if let Some(hint) = hint {
-                eprintln!("\nhint: {}", safe(hint));
+                let _ = writeln!(stderr, "\nhint: {}", safe(hint));
             }
         });
     }

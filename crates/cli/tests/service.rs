@@ -295,3 +295,41 @@ fn sec_f24_shutdown_finishes_requests_in_progress() {
     assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
     assert!(service.child.wait().unwrap().success());
 }
+
+/// The status line of a GET; empty when the connection was closed without an answer, none when nobody listens.
+fn status_line(at: &str, path: &str) -> Option<String> {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(at).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    Some(answer.lines().next().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn h6_service_answers_when_its_log_cannot_be_written() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(Service::start(dir.path(), ""));
+    let (reader, closed) = std::io::pipe().unwrap();
+    drop(reader);
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    for (name, stderr) in [("a full disk", full.into()), ("a closed pipe", std::process::Stdio::from(closed))]
+    {
+        let at = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let mut command = crate::support::whimbrel();
+        command.args(["serve", "--listen", &at, "--config"]).arg(dir.path().join("whimbrel.toml"));
+        let mut child = command.stdout(std::process::Stdio::null()).stderr(stderr).spawn().unwrap();
+        let health = loop {
+            assert!(child.try_wait().unwrap().is_none(), "{name}: the service has ended");
+            match status_line(&at, "/healthz") {
+                Some(line) => break line,
+                None => std::thread::yield_now(),
+            }
+        };
+        let refused = status_line(&at, "/v2/p/tasks").unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(health.starts_with("HTTP/1.1 200"), "{name}: {health}");
+        assert!(refused.starts_with("HTTP/1.1 401"), "{name}: {refused}");
+    }
+}
