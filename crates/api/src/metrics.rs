@@ -275,20 +275,17 @@ fn accepts_openmetrics(headers: &HeaderMap) -> bool {
 }
 
 async fn read_numbers(control: &Control, shown: &MetricsScope<'_>) -> model::error::Result<Numbers> {
-    let OpenWork { tasks, migrations } = control.open_work().await?;
-    let mut numbers = Numbers {
-        open_tasks: tasks.len() as u64,
-        open_migrations: migrations.len() as u64,
-        ..Numbers::default()
-    };
-    for task in &tasks {
-        let Some(progress) = control.engine.progress(task.id) else { continue };
+    let OpenWork { tasks, tasks_here, migrations } = control.open_work().await?;
+    let mut numbers =
+        Numbers { open_tasks: tasks, open_migrations: migrations.len() as u64, ..Numbers::default() };
+    for (id, project) in &tasks_here {
+        let Some(progress) = control.engine.progress(*id) else { continue };
         let now = progress.snapshot();
         let own = TaskNumbers { speed: now.speed, objects: now.settled.settled().objects };
         numbers.speed += own.speed;
         numbers.objects += own.objects;
-        if shown.includes(&task.project) {
-            numbers.tasks.push((task.id.to_string(), own));
+        if shown.includes(project) {
+            numbers.tasks.push((id.to_string(), own));
         }
     }
     let visible = migrations.into_iter().filter(|m| shown.includes(&m.project));

@@ -1,15 +1,18 @@
 //! What health checks and metrics read.
 
 use model::error::Result;
-use store::{MigrationRow, TaskRow};
+use model::task::TaskId;
+use store::MigrationRow;
 
 use crate::Control;
 
 /// Tasks and migrations that have not ended.
 #[derive(Debug)]
 pub struct OpenWork {
-    /// Tasks, in the order in which they start.
-    pub tasks: Vec<TaskRow>,
+    /// How many tasks.
+    pub tasks: u64,
+    /// The tasks that run in this process: identity and project.
+    pub tasks_here: Vec<(TaskId, String)>,
     /// Migrations, oldest first.
     pub migrations: Vec<MigrationRow>,
 }
@@ -30,6 +33,10 @@ impl Control {
     /// When the store fails.
     pub async fn open_work(&self) -> Result<OpenWork> {
         let mut tx = self.engine.store().read().await?;
-        Ok(OpenWork { tasks: tx.open_tasks().await?, migrations: tx.open_migrations().await? })
+        Ok(OpenWork {
+            tasks: tx.count_open_tasks().await?,
+            tasks_here: self.engine.tasks_here(),
+            migrations: tx.open_migrations().await?,
+        })
     }
 }

@@ -7,12 +7,13 @@ use std::time::Duration;
 use model::error::{Error, Kind, Result};
 use model::parent::Parent;
 use model::task::{Event, Observed, TaskId};
+use store::{OpenTask, TaskBandwidth};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
 use crate::panics::catch_panic;
-use crate::plan::{PlannedTask, Step, plan};
+use crate::plan::{Step, WAIT_MAX_MS, plan};
 use crate::runner::run;
 
 /// Time between two steps without a change.
@@ -72,30 +73,18 @@ impl Engine {
             self.step_groups(now).await?;
             self.step_webhooks(now).await?;
         }
+        let running = self.running_tasks.load(std::sync::atomic::Ordering::Relaxed);
         let mut tx = self.store.read().await?;
-        let tasks = tx.open_tasks().await?;
-        let mut seen = Vec::with_capacity(tasks.len());
-        for task in &tasks {
-            let retrying = task.state.observed == Observed::Retrying;
-            let retry_at = if retrying { tx.retry_at(task.id).await? } else { 0 };
-            let leased_elsewhere = tx.leased_by_other(task.id, &self.owner, now).await?;
-            seen.push(PlannedTask { task, leased_elsewhere, retry_at });
-        }
+        let mut tasks = tx.active_tasks(&self.owner, now).await?;
+        // Twice: as many may be dispatched and not claimed yet.
+        tasks.extend(tx.waiting_tasks(2 * u64::from(running), now - WAIT_MAX_MS).await?);
+        let runs_any = !self.running().is_empty();
+        let bandwidths = if runs_any { tx.task_bandwidths(&self.owner).await? } else { vec![] };
         drop(tx);
         let mut here: HashSet<TaskId> = self.running().keys().copied().collect();
         here.extend(self.dispatched().iter().copied());
-        // A group's limit is shared by its members that run.
-        let mut sharing: HashMap<&str, u64> = HashMap::new();
-        let runs_somewhere =
-            |t: &store::TaskRow| t.state.observed == Observed::Running || here.contains(&t.id);
-        for task in tasks.iter().filter(|t| runs_somewhere(t) && matches!(t.parent, Parent::Group(_))) {
-            *sharing.entry(task.parent.id()).or_default() += 1;
-        }
-        for task in &tasks {
-            self.set_bandwidth(task, now, sharing.get(task.parent.id()).copied().unwrap_or(1));
-        }
-        let running = self.running_tasks.load(std::sync::atomic::Ordering::Relaxed);
-        for step in plan(&seen, &here, now, running) {
+        self.share_bandwidth(&tasks, &bandwidths, &here, now);
+        for step in plan(&tasks, &here, now, running) {
             match step {
                 Step::Run(_) if !self.takes_work() => {}
                 Step::Run(id) => {
@@ -135,12 +124,35 @@ impl Engine {
         Ok(has)
     }
 
+    /// Puts the bandwidth limits of this minute in force. The limit of a group is shared by its members that run.
+    fn share_bandwidth(
+        &self,
+        tasks: &[OpenTask],
+        bandwidths: &[(TaskId, TaskBandwidth)],
+        here: &HashSet<TaskId>,
+        now: i64,
+    ) {
+        let mut sharing: HashMap<&str, u64> = HashMap::new();
+        let mut group_of: HashMap<TaskId, &str> = HashMap::new();
+        for task in tasks {
+            let runs = task.state.observed == Observed::Running || here.contains(&task.id);
+            if let (true, Parent::Group(group)) = (runs, &task.parent) {
+                *sharing.entry(group).or_default() += 1;
+                group_of.insert(task.id, group);
+            }
+        }
+        for (id, bandwidth) in bandwidths {
+            let sharing = group_of.get(id).and_then(|group| sharing.get(group)).copied().unwrap_or(1);
+            self.set_bandwidth(*id, bandwidth, now, sharing);
+        }
+    }
+
     /// Puts the bandwidth limit of this minute in force.
-    pub(crate) fn set_bandwidth(&self, task: &store::TaskRow, now: i64, sharing: u64) {
-        if let Some(progress) = self.progress(task.id) {
+    pub(crate) fn set_bandwidth(&self, id: TaskId, limits: &TaskBandwidth, now: i64, sharing: u64) {
+        if let Some(progress) = self.progress(id) {
             let minute = (now / 60_000 + i64::from(self.zone_minutes)).rem_euclid(1440);
             let minute = u16::try_from(minute).unwrap_or(0);
-            let rate = model::policy::limit_at(&task.spec.windows, minute).unwrap_or(task.spec.bandwidth);
+            let rate = model::policy::limit_at(&limits.windows, minute).unwrap_or(limits.bandwidth);
             progress.bandwidth.set_rate(if rate == 0 { 0 } else { (rate / sharing.max(1)).max(1) });
         }
     }

@@ -23,6 +23,8 @@ use crate::environment::StoreResolver;
 
 /// A task that works in this process.
 pub(crate) struct RunningTask {
+    /// Whose it is.
+    pub(crate) project: String,
     pub(crate) progress: Arc<Progress>,
     pub(crate) stop: CancellationToken,
 }
@@ -221,6 +223,13 @@ impl Engine {
     /// Live numbers of a task, when it runs here.
     pub fn progress(&self, task: TaskId) -> Option<Arc<Progress>> {
         self.running().get(&task).map(|r| r.progress.clone())
+    }
+
+    /// The tasks that run here: identity and project, oldest first.
+    pub fn tasks_here(&self) -> Vec<(TaskId, String)> {
+        let mut here: Vec<_> = self.running().iter().map(|(id, r)| (*id, r.project.clone())).collect();
+        here.sort_unstable();
+        here
     }
 
     /// Stops a task that runs here at once, without waiting for the store's signal.

@@ -12,7 +12,7 @@ use model::parent::Parent;
 use model::selection::{ListFile, Scope, Selection};
 use model::spec::TaskSpec;
 use model::task::{Priority, Visible};
-use store::{GroupRow, MEMBERS_MAX, NewTask, TaskRow};
+use store::{BusyGroup, GroupRow, MEMBERS_MAX, NewTask};
 
 use crate::engine::Engine;
 use crate::naming::name_members;
@@ -48,7 +48,7 @@ impl Engine {
     }
 
     /// Creates the members of a group that is in `in_progress`, and removes it from there.
-    async fn create_members(self: Arc<Self>, group: GroupRow) {
+    async fn create_members(self: Arc<Self>, group: BusyGroup) {
         if let Err(failure) = self.make_members(&group).await {
             tracing::error!(group = %group.id, "cannot store the tasks of the group: {failure}");
             tokio::time::sleep(RETRY_DELAY).await;
@@ -58,9 +58,13 @@ impl Engine {
     }
 
     /// Makes all members in one transaction: they all exist, or none does.
-    async fn make_members(&self, group: &GroupRow) -> Result<()> {
-        let secrets = self.store.read().await?.group_secrets(&group.id).await?.unwrap_or_default();
-        let selections = self.selections(group, &secrets).await;
+    async fn make_members(&self, group: &BusyGroup) -> Result<()> {
+        let mut tx = self.store.read().await?;
+        let seen = tx.group_of(&group.project, &group.id).await?;
+        let secrets = tx.group_secrets(&group.id).await?.unwrap_or_default();
+        // Reading lists may take long: no transaction is open while it does.
+        drop(tx);
+        let selections = self.selections(&seen, &secrets).await;
         let mut tx = self.store.write().await?;
         let now = self.clock.now_ms();
         match selections {
@@ -137,20 +141,18 @@ impl Engine {
             .collect())
     }
 
-    async fn watch_members(&self, group: &GroupRow, now: i64) -> Result<()> {
-        let any_works = |members: &[TaskRow]| {
-            members.iter().any(|m| !matches!(m.state.visible(), Visible::Succeeded | Visible::Failed))
-        };
-        if any_works(&self.store.read().await?.members(&group.id).await?) {
+    async fn watch_members(&self, seen: &BusyGroup, now: i64) -> Result<()> {
+        let (any_works, _) = self.store.read().await?.member_ends(&seen.id).await?;
+        if any_works {
             return Ok(());
         }
         // Looked at again in the unit that decides: a member may have been started since.
         let mut tx = self.store.write().await?;
-        let members = tx.members(&group.id).await?;
-        if any_works(&members) {
+        let (any_works, failed) = tx.member_ends(&seen.id).await?;
+        if any_works {
             return Ok(());
         }
-        let failed = members.iter().any(|m| m.state.visible() == Visible::Failed);
+        let group = tx.group_of(&seen.project, &seen.id).await?;
         if tx.apply_group(&group.id, GroupEvent::Ended { failed }, now).await?.is_ok() {
             let records = format!("oms/task_group/{}/", group.id);
             let end = EndNotification {
@@ -160,7 +162,7 @@ impl Engine {
                 spec: &group.spec,
                 succeeded: !failed,
                 started_at: group.started_at,
-                bytes: members.iter().map(|m| m.counters.copied.bytes).sum(),
+                bytes: tx.copied_bytes(&group.id).await?,
                 records: (&records, ""),
                 now,
             };
@@ -172,17 +174,17 @@ impl Engine {
         tx.commit().await
     }
 
-    async fn pause_members(&self, group: &GroupRow, now: i64) -> Result<()> {
+    async fn pause_members(&self, group: &BusyGroup, now: i64) -> Result<()> {
         // Asked before the members are read, in the unit that decides: a maker commits what it has made, and then leaves.
         let making = self.in_progress().contains(&group.id);
         let mut tx = self.store.write().await?;
-        let members = tx.members(&group.id).await?;
+        let members = tx.member_states(&group.id).await?;
         let moves = |v: Visible| {
             matches!(v, Visible::Waiting | Visible::Running | Visible::Retrying | Visible::Pausing)
         };
         // Members that were created or started during the stop are stopped too. Its maker says itself when it has come
         // to a stop.
-        if making || members.iter().any(|m| moves(m.state.visible())) {
+        if making || members.iter().any(|(_, state)| moves(state.visible())) {
             for id in tx.hold_members(&group.id, now).await? {
                 self.signal_stop(id);
             }
@@ -192,16 +194,16 @@ impl Engine {
         tx.commit().await
     }
 
-    async fn delete_members(&self, group: &GroupRow) -> Result<()> {
+    async fn delete_members(&self, group: &BusyGroup) -> Result<()> {
         let mut tx = self.store.write().await?;
-        let members = tx.members(&group.id).await?;
-        for member in &members {
-            tx.delete_task(member.id).await?;
+        let members = tx.member_states(&group.id).await?;
+        for (member, _) in &members {
+            tx.delete_task(*member).await?;
         }
         tx.delete_group(&group.id).await?;
         tx.commit().await?;
-        for member in members {
-            self.delete_files(member.id);
+        for (member, _) in members {
+            self.delete_files(member);
         }
         Ok(())
     }
@@ -215,14 +217,14 @@ mod tests {
     use super::*;
 
     /// An engine whose ledger holds a group of two prefixes that is making its members.
-    async fn creating(dir: &std::path::Path) -> (Arc<Engine>, GroupRow) {
+    async fn creating(dir: &std::path::Path) -> (Arc<Engine>, BusyGroup) {
         let engine = crate::test_support::engine(dir).await;
         let spec = r#"{"face":"v2","selection":{"kind":"prefix","entries":["a","b"]},"source":{"region":"r"},"target":{"region":"r"}}"#;
         let spec: TaskSpec = serde_json::from_str(spec).unwrap();
         let mut tx = engine.store.write().await.unwrap();
         tx.insert_group("g", "p", GroupKind::Prefix, &spec, "old", 1).await.unwrap();
         tx.apply_group("g", GroupEvent::Begin, 1).await.unwrap().unwrap();
-        let group = tx.group_of("p", "g").await.unwrap();
+        let group = tx.busy_groups().await.unwrap().remove(0);
         tx.commit().await.unwrap();
         (engine, group)
     }
@@ -230,9 +232,10 @@ mod tests {
     #[tokio::test]
     async fn f20_members_use_the_current_windows_and_credentials_of_their_group() {
         let dir = tempfile::tempdir().unwrap();
-        let (engine, mut group) = creating(dir.path()).await;
+        let (engine, seen) = creating(dir.path()).await;
         let mut tx = engine.store.write().await.unwrap();
-        let (maker, seen) = (engine.clone(), group.clone());
+        let mut group = tx.group_of("p", "g").await.unwrap();
+        let maker = engine.clone();
         let making = tokio::spawn(async move { maker.make_members(&seen).await });
         // It has read the group, and waits for the ledger.
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use model::parent::Parent;
 use model::task::{Desired, Observed, TaskId};
-use store::TaskRow;
+use store::OpenTask;
 
 /// A task waits at most so long before it fails, milliseconds (OMS §3.1 note 7).
 pub const WAIT_MAX_MS: i64 = 30 * 24 * 3600 * 1000;
@@ -25,43 +25,32 @@ pub enum Step {
     Expire(TaskId),
 }
 
-/// What the plan needs to know of a task.
-#[derive(Clone, Debug)]
-pub struct PlannedTask<'a> {
-    /// The task.
-    pub task: &'a TaskRow,
-    /// Somebody else holds a valid lease.
-    pub leased_elsewhere: bool,
-    /// When its next attempt is due, milliseconds.
-    pub retry_at: i64,
-}
-
 /// Plans, in the order given: by priority, then by age.
-pub fn plan(tasks: &[PlannedTask<'_>], here: &HashSet<TaskId>, now: i64, per_project: u32) -> Vec<Step> {
+pub fn plan(tasks: &[OpenTask], here: &HashSet<TaskId>, now: i64, per_project: u32) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut running: HashMap<&str, u32> = HashMap::new();
-    for seen in tasks {
-        let counts = !matches!(seen.task.parent, Parent::Sync(_));
+    for task in tasks {
+        let counts = !matches!(task.parent, Parent::Sync(_));
         // What is dispatched here counts from that moment on, not only once it is claimed.
-        let runs = matches!(seen.task.state.observed, Observed::Running) || here.contains(&seen.task.id);
+        let runs = matches!(task.state.observed, Observed::Running) || here.contains(&task.id);
         if counts && runs {
-            *running.entry(&seen.task.project).or_default() += 1;
+            *running.entry(&task.project).or_default() += 1;
         }
     }
-    for seen in tasks {
-        let (task, works_here) = (seen.task, here.contains(&seen.task.id));
+    for task in tasks {
+        let works_here = here.contains(&task.id);
         match (task.state.desired, task.state.observed) {
             (Desired::Pause, Observed::Running | Observed::Retrying) if works_here => {
                 steps.push(Step::Stop(task.id))
             }
-            (Desired::Pause, Observed::Running | Observed::Retrying) if !seen.leased_elsewhere => {
+            (Desired::Pause, Observed::Running | Observed::Retrying) if !task.leased_elsewhere => {
                 steps.push(Step::MarkPaused(task.id));
             }
-            (Desired::Run, Observed::Running) if !works_here && !seen.leased_elsewhere => {
+            (Desired::Run, Observed::Running) if !works_here && !task.leased_elsewhere => {
                 steps.push(Step::Run(task.id));
             }
             (Desired::Run, Observed::Retrying)
-                if !works_here && !seen.leased_elsewhere && seen.retry_at <= now =>
+                if !works_here && !task.leased_elsewhere && task.retry_at <= now =>
             {
                 steps.push(Step::Run(task.id));
             }
@@ -88,51 +77,23 @@ pub fn plan(tasks: &[PlannedTask<'_>], here: &HashSet<TaskId>, now: i64, per_pro
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::count::{Counters, Tally};
-    use model::spec::{ApiVersion, Location, TaskSpec};
     use model::task::{Lifecycle, Priority};
 
-    fn task(id: TaskId, desired: Desired, observed: Observed) -> TaskRow {
-        let spec = serde_json::json!({
-            "face": "v2", "selection": {"kind": "prefix", "entries": [""]}, "source": {"region": "a"},
-            "target": {"region": "b"}, "echo": {}
-        });
-        let spec: TaskSpec = serde_json::from_value(spec).unwrap();
-        assert_eq!(
-            (spec.api_version, &spec.source),
-            (ApiVersion::V2, &Location { region: "a".into(), ..Location::default() })
-        );
-        TaskRow {
+    fn task(id: TaskId, desired: Desired, observed: Observed) -> OpenTask {
+        OpenTask {
             id,
             project: "p".into(),
-            name: id.to_string(),
-            spec,
-            priority: Priority::Medium,
             state: Lifecycle { desired, observed },
-            created_at: 0,
+            priority: Priority::Medium,
             queued_at: 0,
-            run_began_at: 0,
-            started_at: None,
-            ended_at: None,
-            running_ms: 0,
-            failed_only: false,
-            precount_done: false,
-            attempts: 0,
-            error: None,
-            note: String::new(),
-            records: serde_json::Value::Null,
-            counters: Counters::default(),
-            precounted: Tally::default(),
+            retry_at: 50,
             parent: Parent::None,
-            fence: 0,
-            outcome_len: 0,
+            leased_elsewhere: false,
         }
     }
 
-    fn steps(tasks: &[TaskRow], here: &[TaskId], now: i64) -> Vec<Step> {
-        let seen: Vec<PlannedTask<'_>> =
-            tasks.iter().map(|task| PlannedTask { task, leased_elsewhere: false, retry_at: 50 }).collect();
-        plan(&seen, &here.iter().copied().collect(), now, 2)
+    fn steps(tasks: &[OpenTask], here: &[TaskId], now: i64) -> Vec<Step> {
+        plan(tasks, &here.iter().copied().collect(), now, 2)
     }
 
     #[test]

@@ -11,7 +11,7 @@ use model::task::{Event, TaskId, Visible};
 use object_migration::{Job, JobEnd, Progress};
 use storage::retrying::RetryingStore;
 use storage::{Fact, ObjectStore};
-use store::{FENCE_AFTER, LEASE_MS, RENEW_INTERVAL, StoreTx, TaskRow};
+use store::{FENCE_AFTER, LEASE_MS, RENEW_INTERVAL, StoreTx, TaskBandwidth, TaskRow};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::{Engine, RunningTask};
@@ -91,9 +91,12 @@ async fn run_leased(engine: &Arc<Engine>, id: TaskId, stop: CancellationToken) -
     let progress = Progress::new(task.counters, task.precounted, task.precount_done, task.spec.bandwidth);
     let remembers = engine.remembers_keys() || task.spec.extensions.delete;
     let progress = Arc::new(if remembers { progress.remembering_keys() } else { progress });
-    engine.running().insert(id, RunningTask { progress: progress.clone(), stop: stop.clone() });
+    let running =
+        RunningTask { project: task.project.clone(), progress: progress.clone(), stop: stop.clone() };
+    engine.running().insert(id, running);
     tx.commit().await?;
-    engine.set_bandwidth(&task, now, 1);
+    let limits = TaskBandwidth { windows: task.spec.windows.clone(), bandwidth: task.spec.bandwidth };
+    engine.set_bandwidth(id, &limits, now, 1);
     tracing::info!(task = id, name = %task.name, "task started");
 
     // In a task of its own: it must go on while the work below waits, and the work while it waits.
@@ -151,11 +154,11 @@ async fn renew_lease(engine: &Engine, id: TaskId, fence: i64) -> Result<bool> {
 }
 
 async fn should_stop(engine: &Engine, id: TaskId) -> bool {
-    let read = async { engine.store.read().await?.task(id).await };
+    let read = async { engine.store.read().await?.task_state(id).await };
     // A database that does not answer must not keep the lease from being renewed, or given up.
     let Ok(read) = tokio::time::timeout(RENEW_INTERVAL, read).await else { return false };
     match read {
-        Ok(Some(task)) => task.state.visible() == Visible::Pausing,
+        Ok(Some(state)) => state.visible() == Visible::Pausing,
         Ok(None) => true,
         Err(_) => false,
     }

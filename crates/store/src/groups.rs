@@ -5,8 +5,9 @@ use model::group::{GroupEvent, GroupIllegal, GroupKind, Phase, next};
 use model::spec::TaskSpec;
 use model::task::{Event, TaskId, Visible};
 
+use crate::long_specs::SpecOwner;
 use crate::tasks::ErrorNote;
-use crate::value::{enum_text, from_json, parse_enum, to_json};
+use crate::value::{enum_text, from_json, parse_enum};
 use crate::{Row, StoreTx, args};
 
 /// Members of one group.
@@ -37,8 +38,21 @@ pub struct GroupRow {
     pub error: Option<ErrorNote>,
 }
 
+/// A group that the runtime has to look after.
+#[derive(Clone, Debug)]
+pub struct BusyGroup {
+    /// Identity, a UUID.
+    pub id: String,
+    /// Owner.
+    pub project: String,
+    /// Where it is.
+    pub phase: Phase,
+}
+
 const COLUMNS: &str = "id, project, kind, spec, phase, made, created_at, started_at, ended_at, \
-  error_kind, error_side, error_msg";
+  error_kind, error_side, error_msg, shortened";
+/// Place of the mark that the spec stands elsewhere.
+const SHORTENED: usize = 12;
 
 fn row(r: &Row) -> Result<GroupRow> {
     let error = match r.opt_text(9)? {
@@ -91,10 +105,11 @@ impl StoreTx {
         now: i64,
     ) -> Result<()> {
         let sealed = self.keys.seal(&context(id), secrets.as_bytes())?;
-        let sql = "INSERT INTO task_groups (id, project, kind, spec, secrets, phase, created_at, started_at) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $7)";
-        let args =
-            args![id, project, enum_text(kind), to_json(spec)?, sealed, enum_text(Phase::Waiting), now];
+        let (spec, shortened) = self.put_spec(SpecOwner::Group(id), spec).await?;
+        let sql = "INSERT INTO task_groups (id, project, kind, spec, secrets, phase, created_at, started_at, shortened) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8)";
+        let (kind, phase) = (enum_text(kind), enum_text(Phase::Waiting));
+        let args = args![id, project, kind, spec, sealed, phase, now, shortened];
         self.tx.execute(sql, args).await?;
         self.wakes = true;
         Ok(())
@@ -106,14 +121,19 @@ impl StoreTx {
     /// [`Kind::NotFound`] when the project has no such group.
     pub async fn group_of(&mut self, project: &str, id: &str) -> Result<GroupRow> {
         let rows = self.tx.query(select!("WHERE id = $1 AND project = $2"), args![id, project]).await?;
-        let found = rows.first().map(row).transpose()?;
-        found.ok_or_else(|| {
-            Error::new(Kind::NotFound, "task_group", format!("task group {id} does not exist"))
-                .because(Reason::NoSuchGroup)
-        })
+        let Some(found) = rows.first() else {
+            let m = format!("task group {id} does not exist");
+            return Err(Error::new(Kind::NotFound, "task_group", m).because(Reason::NoSuchGroup));
+        };
+        let mut group = row(found)?;
+        if found.int(SHORTENED)? != 0 {
+            group.spec = self.long_spec(SpecOwner::Group(id)).await?;
+        }
+        Ok(group)
     }
 
-    /// A page of groups, newest first, and how many match; `phase` picks one.
+    /// A page of groups, newest first, and how many match; `phase` picks one. Long lists of prefixes are shortened
+    /// ([`crate::LISTED_KEYS_BYTES`]).
     ///
     /// # Errors
     /// When the database fails.
@@ -150,11 +170,14 @@ impl StoreTx {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn busy_groups(&mut self) -> Result<Vec<GroupRow>> {
-        let sql = select!(
-            "WHERE phase IN ('waiting', 'creating', 'monitoring', 'pausing', 'deleting') ORDER BY created_at LIMIT 1000"
-        );
-        self.tx.query(sql, vec![]).await?.iter().map(row).collect()
+    pub async fn busy_groups(&mut self) -> Result<Vec<BusyGroup>> {
+        let sql = "SELECT id, project, phase FROM task_groups \
+                   WHERE phase IN ('waiting', 'creating', 'monitoring', 'pausing', 'deleting') ORDER BY created_at LIMIT 1000";
+        let busy = |r: &Row| {
+            let (id, project) = (r.text(0)?.to_owned(), r.text(1)?.to_owned());
+            Ok(BusyGroup { id, project, phase: parse_enum(r.text(2)?)? })
+        };
+        self.tx.query(sql, vec![]).await?.iter().map(busy).collect()
     }
 
     /// Applies an event to a group by [`next`] and stores the result; answers the new phase.
@@ -206,7 +229,9 @@ impl StoreTx {
     /// # Errors
     /// When the database fails.
     pub async fn set_group_spec(&mut self, id: &str, spec: &TaskSpec) -> Result<()> {
-        self.tx.execute("UPDATE task_groups SET spec = $2 WHERE id = $1", args![id, to_json(spec)?]).await?;
+        let (spec, shortened) = self.put_spec(SpecOwner::Group(id), spec).await?;
+        let sql = "UPDATE task_groups SET spec = $2, shortened = $3 WHERE id = $1";
+        self.tx.execute(sql, args![id, spec, shortened]).await?;
         Ok(())
     }
 
@@ -246,6 +271,7 @@ impl StoreTx {
     /// When the database fails.
     pub async fn delete_group(&mut self, id: &str) -> Result<()> {
         self.tx.execute("DELETE FROM task_groups WHERE id = $1", args![id]).await?;
+        self.drop_spec(SpecOwner::Group(id)).await?;
         self.drop_notification(id).await?;
         Ok(())
     }
@@ -256,14 +282,14 @@ impl StoreTx {
     /// When the database fails.
     pub async fn hold_members(&mut self, id: &str, now: i64) -> Result<Vec<TaskId>> {
         let mut at_work = Vec::new();
-        for member in self.members(id).await? {
-            match member.state.visible() {
+        for (member, state) in self.member_states(id).await? {
+            match state.visible() {
                 Visible::Waiting => {
-                    let _ = self.apply(member.id, Event::Hold, now).await?;
+                    let _ = self.apply(member, Event::Hold, now).await?;
                 }
                 Visible::Running | Visible::Retrying => {
-                    let _ = self.apply(member.id, Event::Stop, now).await?;
-                    at_work.push(member.id);
+                    let _ = self.apply(member, Event::Stop, now).await?;
+                    at_work.push(member);
                 }
                 _ => {}
             }

@@ -115,12 +115,24 @@ pub enum UnresolvedUpload {
 }
 
 /// The sums that every task row carries: fourteen counters of the copy pass, two of the precount.
-pub(crate) const SUMS: &str = "\
-  SUM(CASE WHEN r.pass = 'copy' THEN r.copied END), SUM(CASE WHEN r.pass = 'copy' THEN r.copied_bytes END), \
-  SUM(r.skipped), SUM(r.skipped_bytes), SUM(r.failed), SUM(r.failed_bytes), \
-  SUM(r.gone), SUM(r.gone_bytes), SUM(r.deleted), SUM(r.deleted_bytes), \
-  SUM(r.proof_digest), SUM(r.proof_etag), SUM(r.proof_crc64), SUM(r.proof_size), \
-  SUM(CASE WHEN r.pass = 'survey' THEN r.copied END), SUM(CASE WHEN r.pass = 'survey' THEN r.copied_bytes END)";
+pub(crate) const SUMS: [&str; 16] = [
+    "SUM(CASE WHEN r.pass = 'copy' THEN r.copied END)",
+    "SUM(CASE WHEN r.pass = 'copy' THEN r.copied_bytes END)",
+    "SUM(r.skipped)",
+    "SUM(r.skipped_bytes)",
+    "SUM(r.failed)",
+    "SUM(r.failed_bytes)",
+    "SUM(r.gone)",
+    "SUM(r.gone_bytes)",
+    "SUM(r.deleted)",
+    "SUM(r.deleted_bytes)",
+    "SUM(r.proof_digest)",
+    "SUM(r.proof_etag)",
+    "SUM(r.proof_crc64)",
+    "SUM(r.proof_size)",
+    "SUM(CASE WHEN r.pass = 'survey' THEN r.copied END)",
+    "SUM(CASE WHEN r.pass = 'survey' THEN r.copied_bytes END)",
+];
 
 /// Counters from fourteen columns that begin at `at`.
 pub(crate) fn counters_at(r: &Row, at: usize) -> Result<Counters> {

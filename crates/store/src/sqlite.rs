@@ -18,7 +18,7 @@ use crate::{Backend, Mode, Row, Transaction, Value};
 /// Reader threads of the embedded database.
 const READERS: usize = 4;
 /// Numbered migrations; PostgreSQL has the same, in its own types.
-pub(crate) const MIGRATIONS: [&str; 15] = [
+pub(crate) const MIGRATIONS: [&str; 16] = [
     include_str!("../migrations/sqlite/0001_init.sql"),
     include_str!("../migrations/sqlite/0002_upload_doubt.sql"),
     include_str!("../migrations/sqlite/0003_sync_and_groups.sql"),
@@ -34,6 +34,7 @@ pub(crate) const MIGRATIONS: [&str; 15] = [
     include_str!("../migrations/sqlite/0013_run_began.sql"),
     include_str!("../migrations/sqlite/0014_sessions.sql"),
     include_str!("../migrations/sqlite/0015_token_parents.sql"),
+    include_str!("../migrations/sqlite/0016_scale.sql"),
 ];
 
 type Response<T> = oneshot::Sender<Result<T>>;

@@ -1,5 +1,7 @@
 //! Tasks: what was asked for and what is so.
 
+mod members;
+mod open;
 mod row;
 
 use model::error::{Error, Kind, Result, Side};
@@ -9,10 +11,13 @@ use model::spec::TaskSpec;
 use model::task::{Desired, Event, Illegal, Lifecycle, Observed, Priority, TaskId, next};
 
 use crate::ledger::SUMS;
+use crate::long_specs::SpecOwner;
 use crate::value::{enum_text, parse_enum, to_json};
 use crate::{StoreTx, args};
+pub use members::MemberTally;
+pub use open::{OpenTask, TaskBandwidth};
 pub use row::TaskRow;
-use row::{COLUMNS, priority_number, row};
+use row::{COLUMNS, is_shortened, priority_number, row};
 
 /// A task about to be accepted.
 #[derive(Debug)]
@@ -61,8 +66,6 @@ pub struct TaskFilter {
 
 /// Members of a group or sync task that are read at once.
 const MEMBERS_MAX: u64 = 2000;
-/// Open tasks that the dispatcher reads at once.
-const OPEN_TASKS_MAX: u64 = 10_000;
 
 fn illegal(id: TaskId, why: Illegal) -> Error {
     let text = match why {
@@ -75,16 +78,25 @@ fn illegal(id: TaskId, why: Illegal) -> Error {
     Error::new(Kind::Conflict, "task", format!("task {id} {text}"))
 }
 
-/// Builds `SELECT … FROM tasks …` with the sums of the ledger; leaked once per distinct text.
-macro_rules! select {
-    ($tail:literal) => {{
+/// Builds `SELECT … FROM tasks …` with the sums of the ledger; leaked once per distinct text. `chosen` selects the tasks by
+/// `id` and `created_at` alone: rows are not read before their number is known, nor carried through the sums.
+macro_rules! task_select {
+    ($chosen:expr, $order:literal) => {{
         static SQL: std::sync::OnceLock<String> = std::sync::OnceLock::new();
         let sql: &'static str = SQL.get_or_init(|| {
-            format!("SELECT {COLUMNS}, {SUMS} FROM tasks t LEFT JOIN ranges r ON r.task_id = t.id {}", $tail)
+            format!(
+                "SELECT {COLUMNS}, s.* FROM (SELECT c.id AS chosen, {} FROM ({}) c \
+                 LEFT JOIN ranges r ON r.task_id = c.id GROUP BY c.id) s JOIN tasks t ON t.id = s.chosen {}",
+                SUMS.join(", "),
+                $chosen,
+                $order
+            )
         });
         sql
     }};
 }
+
+pub(crate) use task_select;
 
 /// Which tasks a list shows; all of it stands in the index.
 const MATCHING: &str = "WHERE t.project = $1 AND ($3 = '%%' OR LOWER(t.name) LIKE LOWER($3) ESCAPE '\\') AND ($4 = '' OR t.member_of = $4) \
@@ -95,16 +107,13 @@ fn count_sql() -> &'static str {
     SQL.get_or_init(|| format!("SELECT COUNT(*) FROM tasks t {MATCHING}"))
 }
 
-/// The page is chosen first; the ledger is added up for its tasks only.
 fn list_sql() -> &'static str {
-    static SQL: std::sync::OnceLock<String> = std::sync::OnceLock::new();
-    SQL.get_or_init(|| {
+    task_select!(
         format!(
-            "SELECT {COLUMNS}, {SUMS} FROM tasks t LEFT JOIN ranges r ON r.task_id = t.id WHERE t.id IN \
-             (SELECT t.id FROM tasks t {MATCHING} ORDER BY t.created_at DESC, t.id DESC LIMIT $5 OFFSET $6) \
-             GROUP BY t.id ORDER BY t.created_at DESC, t.id DESC"
-        )
-    })
+            "SELECT t.id FROM tasks t {MATCHING} ORDER BY t.created_at DESC, t.id DESC LIMIT $5 OFFSET $6"
+        ),
+        "ORDER BY t.created_at DESC, t.id DESC"
+    )
 }
 
 impl StoreTx {
@@ -114,14 +123,16 @@ impl StoreTx {
     /// [`Kind::Conflict`] when the id or name exists.
     pub async fn insert_task(&mut self, task: NewTask) -> Result<()> {
         let sealed = self.keys.seal(&format!("task {}", task.id), task.secrets.as_bytes())?;
+        let (spec, shortened) = self.put_spec(SpecOwner::Task(task.id), &task.spec).await?;
         let sql = "INSERT INTO tasks (id, project, name, spec, secrets, priority, desired, observed, created_at, queued_at, \
-                   member_kind, member_of, run_began_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, $9)";
+                   member_kind, member_of, run_began_at, shortened) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, $9, $12)";
         let state = Lifecycle::NEW;
         let args = args![
             task.id,
             task.project,
             task.name,
-            to_json(&task.spec)?,
+            spec,
             sealed,
             priority_number(task.priority),
             enum_text(state.desired),
@@ -129,6 +140,7 @@ impl StoreTx {
             task.now,
             task.parent.kind(),
             task.parent.id(),
+            shortened,
         ];
         self.tx.execute(sql, args).await?;
         self.wakes = true;
@@ -140,8 +152,14 @@ impl StoreTx {
     /// # Errors
     /// When the database fails.
     pub async fn task(&mut self, id: TaskId) -> Result<Option<TaskRow>> {
-        let rows = self.tx.query(select!("WHERE t.id = $1 GROUP BY t.id"), args![id]).await?;
-        rows.first().map(row).transpose()
+        let sql = task_select!("SELECT id FROM tasks WHERE id = $1", "");
+        let rows = self.tx.query(sql, args![id]).await?;
+        let Some(found) = rows.first() else { return Ok(None) };
+        let mut task = row(found)?;
+        if is_shortened(found)? {
+            task.spec = self.long_spec(SpecOwner::Task(id)).await?;
+        }
+        Ok(Some(task))
     }
 
     /// True when a task has this identity or this name.
@@ -183,7 +201,8 @@ impl StoreTx {
         Ok(())
     }
 
-    /// One page of tasks, newest first, and how many match in all.
+    /// One page of tasks, newest first, and how many match in all. Long lists of keys are shortened
+    /// ([`crate::LISTED_KEYS_BYTES`]).
     ///
     /// # Errors
     /// When the database fails.
@@ -219,21 +238,11 @@ impl StoreTx {
     /// # Errors
     /// When the database fails.
     pub async fn members(&mut self, of: &str) -> Result<Vec<TaskRow>> {
-        let sql = select!("WHERE t.member_of = $1 GROUP BY t.id ORDER BY t.created_at, t.id LIMIT $2");
-        self.tx.query(sql, args![of, MEMBERS_MAX]).await?.iter().map(row).collect()
-    }
-
-    /// Tasks that a worker should look at: waiting, running or due for another attempt, in the order in which
-    /// they are started.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn open_tasks(&mut self) -> Result<Vec<TaskRow>> {
-        let sql = select!(
-            "WHERE t.observed IN ('waiting', 'running', 'retrying') GROUP BY t.id \
-             ORDER BY t.priority, t.queued_at, t.id LIMIT $1"
+        let sql = task_select!(
+            "SELECT id FROM tasks WHERE member_of = $1 ORDER BY created_at, id LIMIT $2",
+            "ORDER BY t.created_at, t.id"
         );
-        self.tx.query(sql, args![OPEN_TASKS_MAX]).await?.iter().map(row).collect()
+        self.tx.query(sql, args![of, MEMBERS_MAX]).await?.iter().map(row).collect()
     }
 
     /// Applies an event to a task by [`next`] and stores the result; answers the new state.
@@ -371,7 +380,9 @@ impl StoreTx {
     /// # Errors
     /// When the database fails.
     pub async fn set_spec(&mut self, id: TaskId, spec: &TaskSpec) -> Result<()> {
-        self.tx.execute("UPDATE tasks SET spec = $2 WHERE id = $1", args![id, to_json(spec)?]).await?;
+        let (spec, shortened) = self.put_spec(SpecOwner::Task(id), spec).await?;
+        let sql = "UPDATE tasks SET spec = $2, shortened = $3 WHERE id = $1";
+        self.tx.execute(sql, args![id, spec, shortened]).await?;
         self.wakes = true;
         Ok(())
     }
@@ -469,6 +480,7 @@ impl StoreTx {
         ] {
             self.tx.execute(sql, args![id]).await?;
         }
+        self.drop_spec(SpecOwner::Task(id)).await?;
         self.drop_notification(&id.to_string()).await?;
         self.wakes = true;
         Ok(())

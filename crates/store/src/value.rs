@@ -129,8 +129,9 @@ pub(crate) fn enum_text<T: serde::Serialize>(value: T) -> String {
 
 /// The enum of such a text.
 pub(crate) fn parse_enum<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
-    serde_json::from_value(serde_json::Value::String(text.to_owned()))
-        .map_err(|e| Error::new(Kind::Internal, "store", format!("`{text}`: {e}")))
+    use serde::de::IntoDeserializer as _;
+    T::deserialize(text.into_deserializer())
+        .map_err(|e: serde::de::value::Error| Error::new(Kind::Internal, "store", format!("`{text}`: {e}")))
 }
 
 /// JSON as text.

@@ -64,10 +64,12 @@ pub struct TaskRow {
 
 pub(super) const COLUMNS: &str = "t.id, t.project, t.name, t.spec, t.priority, t.desired, t.observed, t.created_at, \
   t.queued_at, t.started_at, t.ended_at, t.running_ms, t.failed_only, t.scan_over, t.attempts, t.error_kind, \
-  t.error_side, t.error_msg, t.note, t.records, t.fence, t.outcome_len, t.member_kind, t.member_of, t.run_began_at";
+  t.error_side, t.error_msg, t.note, t.records, t.fence, t.outcome_len, t.member_kind, t.member_of, t.run_began_at, t.shortened";
 
-/// Columns of a task in `COLUMNS`, before the sums.
-const N: usize = 25;
+/// Columns of a task in `COLUMNS`, and its identity again, before the sums.
+const N: usize = 27;
+/// Place of the mark that the spec stands elsewhere.
+const SHORTENED: usize = 25;
 
 pub(super) fn priority_number(p: Priority) -> i64 {
     match p {
@@ -75,6 +77,19 @@ pub(super) fn priority_number(p: Priority) -> i64 {
         Priority::Medium => 1,
         Priority::Low => 2,
     }
+}
+
+pub(super) fn priority(n: i64) -> Priority {
+    match n {
+        0 => Priority::High,
+        2 => Priority::Low,
+        _ => Priority::Medium,
+    }
+}
+
+/// Whether the row has the beginning of its spec only.
+pub(super) fn is_shortened(r: &Row) -> Result<bool> {
+    Ok(r.int(SHORTENED)? != 0)
 }
 
 pub(super) fn row(r: &Row) -> Result<TaskRow> {
@@ -91,11 +106,7 @@ pub(super) fn row(r: &Row) -> Result<TaskRow> {
         project: r.text(1)?.to_owned(),
         name: r.text(2)?.to_owned(),
         spec: from_json(r.text(3)?)?,
-        priority: match r.int(4)? {
-            0 => Priority::High,
-            2 => Priority::Low,
-            _ => Priority::Medium,
-        },
+        priority: priority(r.int(4)?),
         state: Lifecycle { desired: parse_enum(r.text(5)?)?, observed: parse_enum(r.text(6)?)? },
         created_at: r.int(7)?,
         queued_at: r.int(8)?,
