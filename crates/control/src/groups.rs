@@ -3,9 +3,10 @@
 use model::group::{GroupEvent, GroupKind, Phase};
 use model::policy::{Window, check_windows};
 use model::spec::TaskSpec;
-use model::task::{Event, Visible};
+use model::task::{Event, TaskId, Visible};
+use object_migration::report::records::Records;
 use runtime::naming::uuid;
-use store::{GroupRow, Notification, StoreTx, TaskRow};
+use store::{GroupRow, MemberTally, Notification, StoreTx, TaskRow};
 
 use crate::Control;
 use crate::bandwidth::RANGE_V2;
@@ -13,13 +14,24 @@ use crate::secrets::TaskSecrets;
 use crate::task_error::{TaskError, TaskResult};
 use crate::tasks::{TaskView, restart};
 
+/// Notes on members that a group shows.
+const SHOWN_NOTES: u64 = 5;
+
 /// A group and its members as they are now.
 #[derive(Debug)]
 pub struct GroupView {
     /// As stored.
     pub group: GroupRow,
-    /// Its members.
-    pub members: Vec<TaskView>,
+    /// Sums of its members that do not run, by state.
+    pub tallies: Vec<MemberTally>,
+    /// Its members that run.
+    pub running: Vec<TaskView>,
+    /// The first member that failed.
+    pub first_failed: Option<TaskView>,
+    /// What became of the lists of failed objects of members that have any.
+    pub records: Vec<Records>,
+    /// The first notes on members.
+    pub notes: Vec<String>,
     /// The notification about its end.
     pub notification: Option<Notification>,
 }
@@ -52,12 +64,34 @@ impl Control {
     }
 
     async fn shown_group(&self, tx: &mut StoreTx, group: GroupRow) -> TaskResult<GroupView> {
-        let mut members = Vec::new();
-        for member in tx.members(&group.id).await? {
-            members.push(self.shown(tx, member).await?);
+        let id = group.id.as_str();
+        let tallies = tx.member_tallies(id).await?;
+        let mut running = Vec::new();
+        for member in tx.running_members(id).await? {
+            running.push(self.shown(tx, member).await?);
         }
-        let notification = tx.notification(&group.id).await?;
-        Ok(GroupView { group, members, notification })
+        let first_failed = match tx.first_failed_member(id).await? {
+            Some(member) => Some(self.shown(tx, member).await?),
+            None => None,
+        };
+        let records = tx.member_records(id).await?;
+        let records = records.into_iter().map(|r| serde_json::from_value(r).unwrap_or_default()).collect();
+        let notes = tx.member_notes(id, SHOWN_NOTES).await?;
+        let notification = tx.notification(id).await?;
+        Ok(GroupView { group, tallies, running, first_failed, records, notes, notification })
+    }
+
+    /// What every member of a group does, and the identities of the members that have not succeeded.
+    ///
+    /// # Errors
+    /// [`TaskError::NoSuchGroup`] when the project has none of that identity.
+    pub async fn group_members(&self, project: &str, id: &str) -> TaskResult<(GroupRow, Vec<TaskId>)> {
+        let mut tx = self.engine.store().read().await?;
+        let group = tx.group_of(project, id).await?;
+        let states = tx.member_states(id).await?;
+        // Members that have succeeded have nothing left to change.
+        let open = states.into_iter().filter(|(_, state)| state.visible() != Visible::Succeeded);
+        Ok((group, open.map(|(member, _)| member).collect()))
     }
 
     /// One group.
@@ -198,8 +232,8 @@ impl Control {
         let (mut tx, _) = self.change_group(project, id, GroupEvent::Delete).await?;
         // A group that was only accepted has no members; those of any other do not run now.
         let now = self.clock.now_ms();
-        for member in tx.members(id).await? {
-            let _ = tx.apply(member.id, Event::Hold, now).await?;
+        for (member, _) in tx.member_states(id).await? {
+            let _ = tx.apply(member, Event::Hold, now).await?;
         }
         tx.commit().await?;
         Ok(())

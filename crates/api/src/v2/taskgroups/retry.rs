@@ -19,8 +19,8 @@ pub(crate) async fn handle(
     let map = object(OmsVersion::V2, &body)?;
     let f = Fields::root(&map);
     let retry = async {
-        let shown = control.show_group(&project, &id).await?;
-        let (secrets, failed_only) = asked(&f, &shown.group.spec)?;
+        let (group, _) = control.group_members(&project, &id).await?;
+        let (secrets, failed_only) = asked(&f, &group.spec)?;
         control.retry_group(&project, &id, secrets, failed_only).await
     };
     retry.await.map_err(|r| ApiError::from_task_error(OmsVersion::V2, &r))?;

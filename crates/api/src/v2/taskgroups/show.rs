@@ -3,17 +3,20 @@
 use axum::extract::{Path, State};
 use control::Control;
 use control::groups::GroupView;
-use control::tasks::TaskView;
+use model::count::Counters;
 use model::group::{GroupKind, Phase};
 use model::policy::MetadataRule;
 use model::task::Visible;
+use object_migration::report::records::Records;
+use store::MemberTally;
 use wire::v2::{ErrorReason, FailedObjectRecord, TaskGroup};
 
 use crate::error::{ApiError, OmsVersion};
 use crate::reply::{Reply, json};
 use crate::v2::tasks::extras::{delivery, shown_cdn};
 use crate::v2::tasks::show::{
-    check_word, dst_node, numbers, overwrite_word, policies, policy_word, since, src_node, trf,
+    Numbers, check_word, dst_node, numbers, overwrite_word, policies, policy_word, settled, since, src_node,
+    trf,
 };
 
 pub(crate) async fn handle(
@@ -27,12 +30,20 @@ pub(crate) async fn handle(
 
 /// A group as v2 shows it.
 pub(crate) fn reply(shown: &GroupView, now: i64) -> TaskGroup {
-    let (group, spec, members) = (&shown.group, &shown.group.spec, &shown.members);
-    let all: Vec<_> = members.iter().map(|m| numbers(m, now)).collect();
-    let sum = |of: fn(&crate::v2::tasks::show::Numbers) -> u64| all.iter().map(of).sum::<u64>();
-    let count = |states: &[Visible]| {
-        members.iter().filter(|m| states.contains(&m.task.state.visible())).count() as u64
+    let (group, spec) = (&shown.group, &shown.group.spec);
+    let running: Vec<_> = shown.running.iter().map(|m| numbers(m, now)).collect();
+    let sum = |stored: fn(&MemberTally) -> u64, live: fn(&Numbers) -> u64| {
+        shown.tallies.iter().map(stored).sum::<u64>() + running.iter().map(live).sum::<u64>()
     };
+    let count = |states: &[Visible]| {
+        let live = shown.running.iter().filter(|m| states.contains(&m.task.state.visible())).count() as u64;
+        let stored = shown.tallies.iter().filter(|t| states.contains(&t.state.visible()));
+        live + stored.map(|t| t.tasks).sum::<u64>()
+    };
+    let members = shown.running.len() as u64 + shown.tallies.iter().map(|t| t.tasks).sum::<u64>();
+    let mut counters = Counters::default();
+    shown.tallies.iter().for_each(|t| counters += t.counters);
+    shown.running.iter().for_each(|m| counters += settled(m));
     let ended = group.ended_at.unwrap_or(now);
     let mut src_node = src_node(spec);
     // The one place where vendors are written in capitals (oms.md §2.4).
@@ -56,27 +67,27 @@ pub(crate) fn reply(shown: &GroupView, now: i64) -> TaskGroup {
             serde_json::json!({"notify_result": result, "notify_error_message": code, "topic_name": topic})
         }),
         source_cdn: shown_cdn(spec),
-        whimbrel: crate::v2::tasks::extensions::shown_with_results(spec, members),
+        whimbrel: crate::v2::tasks::extensions::shown_with_results(spec, &counters, &shown.notes),
         migrate_since: since(spec),
-        migrate_speed: sum(|n| n.speed),
+        migrate_speed: sum(|t| t.speed, |n| n.speed),
         total_time: (ended - group.started_at).max(0),
         start_time: group.started_at,
-        total_task_num: members.len() as u64,
-        create_task_num: members.len() as u64,
+        total_task_num: members,
+        create_task_num: members,
         failed_task_num: count(&[Visible::Failed]),
         complete_task_num: count(&[Visible::Succeeded]),
         paused_task_num: count(&[Visible::Paused, Visible::Pausing]),
         executing_task_num: count(&[Visible::Running, Visible::Retrying]),
         waiting_task_num: count(&[Visible::Waiting]),
-        total_num: sum(|n| n.total_num),
-        create_complete_num: sum(|n| n.total_num),
-        success_num: sum(|n| n.successful),
-        fail_num: sum(|n| n.failed),
-        skip_num: sum(|n| n.skipped),
-        total_size: sum(|n| n.total_size),
-        create_complete_size: sum(|n| n.total_size),
-        complete_size: sum(|n| n.complete_size),
-        failed_object_record: failed_objects(members),
+        total_num: sum(|t| t.total.objects, |n| n.total_num),
+        create_complete_num: sum(|t| t.total.objects, |n| n.total_num),
+        success_num: sum(|t| t.counters.copied.objects, |n| n.successful),
+        fail_num: sum(|t| t.counters.failed.objects, |n| n.failed),
+        skip_num: sum(|t| t.counters.skipped.objects, |n| n.skipped),
+        total_size: sum(|t| t.total.bytes, |n| n.total_size),
+        create_complete_size: sum(|t| t.total.bytes, |n| n.total_size),
+        complete_size: sum(|t| t.counters.copied.bytes + t.counters.skipped.bytes, |n| n.complete_size),
+        failed_object_record: failed_objects(&shown.records),
         object_overwrite_mode: overwrite_word(spec).to_owned(),
         dst_storage_policy: policy_word(spec).to_owned(),
         consistency_check: check_word(spec).to_owned(),
@@ -93,13 +104,13 @@ fn task_type(kind: GroupKind) -> &'static str {
 }
 
 /// The list of failed objects of the first member that has one; complete when those of all members are.
-fn failed_objects(members: &[TaskView]) -> FailedObjectRecord {
-    let listed = members.iter().find_map(|m| m.records.failed_key.clone());
-    let complete = || members.iter().all(|m| m.records.failed_complete != Some(false));
+fn failed_objects(records: &[Records]) -> FailedObjectRecord {
+    let listed = records.iter().find_map(|r| r.failed_key.clone());
+    let complete = || records.iter().all(|r| r.failed_complete != Some(false));
     FailedObjectRecord {
         result: listed.is_some().then(complete),
         list_file_key: listed,
-        error_code: members.iter().find_map(|m| m.records.failed_error.clone()),
+        error_code: records.iter().find_map(|r| r.failed_error.clone()),
     }
 }
 
@@ -112,10 +123,13 @@ fn error_reason(shown: &GroupView) -> Option<ErrorReason> {
             error_msg: cut(error.message.clone()),
         }),
         (Phase::Failed, _) => {
-            let failed: Vec<_> =
-                shown.members.iter().filter(|m| m.task.state.visible() == Visible::Failed).collect();
-            let first = failed.first().and_then(|m| crate::v2::tasks::show::error_reason(m))?;
-            let text = format!("{} tasks of the group failed; {}", failed.len(), first.error_msg);
+            let first = shown.first_failed.as_ref().and_then(crate::v2::tasks::show::error_reason)?;
+            let failed = shown.tallies.iter().filter(|t| t.state.visible() == Visible::Failed);
+            let text = format!(
+                "{} tasks of the group failed; {}",
+                failed.map(|t| t.tasks).sum::<u64>(),
+                first.error_msg
+            );
             Some(ErrorReason { error_code: first.error_code, error_msg: cut(text) })
         }
         _ => None,

@@ -16,8 +16,8 @@ pub(crate) async fn handle(
 ) -> Reply {
     let map = object(OmsVersion::V2, &body)?;
     let start = async {
-        let shown = control.show_group(&project, &id).await?;
-        let secrets = read(&Fields::root(&map), &shown.group.spec)?;
+        let (group, _) = control.group_members(&project, &id).await?;
+        let secrets = read(&Fields::root(&map), &group.spec)?;
         control.start_group(&project, &id, &secrets).await
     };
     start.await.map_err(|r| ApiError::from_task_error(OmsVersion::V2, &r))?;

@@ -4,7 +4,7 @@ use axum::extract::{Path, State};
 use bytes::Bytes;
 use control::{Control, TaskError};
 use model::policy::Window;
-use model::task::{Priority, TaskId, Visible};
+use model::task::{Priority, TaskId};
 use wire::fields::Fields;
 
 use super::create::priority_of;
@@ -26,12 +26,7 @@ pub(crate) async fn handle(
         let (targets, windows, priority) = read(&fields)?;
         let ids = match targets {
             Targets::Tasks(ids) => ids,
-            Targets::Group(group) => {
-                let shown = control.show_group(&project, &group).await?;
-                // Members that have succeeded have nothing left to change.
-                let open = shown.members.iter().filter(|m| m.task.state.visible() != Visible::Succeeded);
-                open.map(|m| m.task.id).collect()
-            }
+            Targets::Group(group) => control.group_members(&project, &group).await?.1,
         };
         control.set_many(&project, &ids, windows, priority).await
     };

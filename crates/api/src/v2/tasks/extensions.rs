@@ -1,7 +1,7 @@
 //! `whimbrel`: what goes beyond the compatible APIs, in one object of its own that other services ignore.
 
 use control::TaskError;
-use control::tasks::TaskView;
+use model::count::Counters;
 use model::spec::{Extensions, ReportForm, TaskSpec};
 use serde_json::{Value, json};
 use wire::fields::Fields;
@@ -15,8 +15,6 @@ const FIELDS: [&str; 9] =
 const GLOBS: (usize, usize) = (100, 1024);
 /// Length of all globs of a task together, bytes: each key is held against all of them.
 const GLOBS_LENGTH: usize = 16 << 10;
-/// Notes of a group's tasks that its reply tells.
-const NOTES: usize = 5;
 /// A sweep each minute at most, each month at least.
 const SWEEP_MINUTES: std::ops::RangeInclusive<i64> = 1..=43_200;
 
@@ -75,21 +73,13 @@ pub(crate) fn shown(spec: &TaskSpec) -> Value {
 }
 
 /// The rules of a task or group, and what its other fields have no place for: removals, proofs, and the notes.
-pub(crate) fn shown_with_results(spec: &TaskSpec, tasks: &[TaskView]) -> Value {
+pub(crate) fn shown_with_results(spec: &TaskSpec, counters: &Counters, notes: &[String]) -> Value {
     let mut out = shown(spec);
-    let (mut deleted, mut gone, mut proof) = (0, 0, [0; 4]);
-    for shown in tasks {
-        let c = shown.live.as_ref().map_or(shown.task.counters, |l| l.settled);
-        deleted += c.deleted.objects;
-        gone += c.gone.objects;
-        proof.iter_mut().zip(c.proof).for_each(|(sum, n)| *sum += n);
-    }
-    let [digest, etag, crc64, size] = proof;
-    out["deleted_num"] = deleted.into();
-    out["gone_num"] = gone.into();
+    let [digest, etag, crc64, size] = counters.proof;
+    out["deleted_num"] = counters.deleted.objects.into();
+    out["gone_num"] = counters.gone.objects.into();
     out["proof"] = json!({"digest": digest, "etag": etag, "crc64": crc64, "size": size});
-    let notes: Vec<&str> =
-        tasks.iter().map(|s| s.task.note.as_str()).filter(|n| !n.is_empty()).take(NOTES).collect();
+    let notes: Vec<&str> = notes.iter().map(String::as_str).filter(|n| !n.is_empty()).collect();
     out["note"] = Some(notes.join("; ")).filter(|n| !n.is_empty()).into();
     out
 }

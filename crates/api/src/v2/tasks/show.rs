@@ -3,6 +3,7 @@
 use axum::extract::{Path, State};
 use control::Control;
 use control::tasks::TaskView;
+use model::count::Counters;
 use model::error::{Kind, Side};
 use model::parent::Parent;
 use model::policy::{Check, MetadataRule, Overwrite, StoragePolicy, clock_text};
@@ -82,6 +83,11 @@ pub(crate) struct Numbers {
     pub(crate) left_ms: i64,
     pub(crate) total_ms: i64,
     pub(crate) precount_done: bool,
+}
+
+/// What is settled of a task: live when it runs here.
+pub(crate) fn settled(shown: &TaskView) -> Counters {
+    shown.live.as_ref().map_or(shown.task.counters, |live| live.settled)
 }
 
 /// Counters, progress and speed (oms.md §4.13).
@@ -307,7 +313,7 @@ pub(crate) fn reply(shown: &TaskView, now: i64) -> Task {
         is_query_over: n.precount_done,
         smn_info: smn_info(shown),
         source_cdn: shown_cdn(spec),
-        whimbrel: extensions::shown_with_results(spec, std::slice::from_ref(shown)),
+        whimbrel: extensions::shown_with_results(spec, &settled(shown), std::slice::from_ref(&task.note)),
     }
 }
 
