@@ -4,5 +4,6 @@ pub mod backoff;
 pub mod budget;
 pub mod caller_limit;
 pub mod clock;
+pub mod fair_queue;
 pub mod io_threads;
 pub mod limit;

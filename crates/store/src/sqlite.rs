@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use model::error::{Error, Kind, Result};
@@ -51,8 +52,8 @@ type RequestSender = mpsc::Receiver<Request>;
 #[derive(Debug)]
 pub struct Sqlite {
     writer: mpsc::Sender<RequestSender>,
-    readers: Vec<mpsc::Sender<RequestSender>>,
-    turn: std::sync::atomic::AtomicUsize,
+    /// Whichever reader is free takes the next transaction.
+    readers: mpsc::Sender<RequestSender>,
     _lock: File,
 }
 
@@ -93,14 +94,16 @@ impl Sqlite {
         let setup = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA busy_timeout=5000;";
         writer.execute_batch(setup).map_err(failed)?;
         migrate(&mut writer)?;
-        let mut readers = Vec::new();
+        let (readers, queue) = queue();
         for _ in 0..READERS {
             let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let reader = Connection::open_with_flags(&path, flags).map_err(failed)?;
             reader.execute_batch("PRAGMA busy_timeout=5000;").map_err(failed)?;
-            readers.push(serve(reader, "BEGIN DEFERRED")?);
+            serve(reader, "BEGIN DEFERRED", queue.clone())?;
         }
-        Ok(Self { writer: serve(writer, "BEGIN IMMEDIATE")?, readers, turn: 0.into(), _lock: lock })
+        let (writes, queue) = self::queue();
+        serve(writer, "BEGIN IMMEDIATE", queue)?;
+        Ok(Self { writer: writes, readers, _lock: lock })
     }
 }
 
@@ -151,12 +154,20 @@ fn migrate(db: &mut Connection) -> Result<()> {
     Ok(())
 }
 
+/// Conversations that wait for a thread. The thread that waits for the next one holds the lock.
+type Queue = Arc<Mutex<mpsc::Receiver<RequestSender>>>;
+
+fn queue() -> (mpsc::Sender<RequestSender>, Queue) {
+    let (talks, queue) = mpsc::channel(64);
+    (talks, Arc::new(Mutex::new(queue)))
+}
+
 /// Starts a thread that holds one connection and has one conversation at a time.
-fn serve(db: Connection, begin: &'static str) -> Result<mpsc::Sender<RequestSender>> {
-    let (tx, mut talks) = mpsc::channel::<RequestSender>(64);
+fn serve(db: Connection, begin: &'static str, queue: Queue) -> Result<()> {
+    let next = move || queue.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
     let run = move || {
         db.set_prepared_statement_cache_capacity(128);
-        while let Some(mut talk) = talks.blocking_recv() {
+        while let Some(mut talk) = next() {
             let begun = db.execute_batch(begin).map_err(failed);
             let mut open = begun.is_ok();
             while let Some(ask) = talk.blocking_recv() {
@@ -182,8 +193,7 @@ fn serve(db: Connection, begin: &'static str) -> Result<mpsc::Sender<RequestSend
         }
     };
     let thread = std::thread::Builder::new().name("store".into()).spawn(run);
-    thread.map_err(|e| Error::new(Kind::Internal, "store", e.to_string()))?;
-    Ok(tx)
+    thread.map(drop).map_err(|e| Error::new(Kind::Internal, "store", e.to_string()))
 }
 
 fn bind<'c>(db: &'c Connection, sql: &str, args: &[Value]) -> Result<rusqlite::CachedStatement<'c>> {
@@ -230,12 +240,7 @@ fn query(db: &Connection, sql: &str, args: &[Value]) -> Result<Vec<Row>> {
 impl Backend for Sqlite {
     async fn begin(&self, mode: Mode) -> Result<Box<dyn Transaction>> {
         let (ask, talk) = mpsc::channel(1);
-        let thread = if mode != Mode::Read {
-            &self.writer
-        } else {
-            let i = self.turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            &self.readers[i % self.readers.len()]
-        };
+        let thread = if mode == Mode::Read { &self.readers } else { &self.writer };
         thread.send(talk).await.map_err(|_| gone())?;
         Ok(Box::new(Tx(ask)))
     }
@@ -264,5 +269,26 @@ impl Transaction for Tx {
     async fn commit(self: Box<Self>, _wake: bool) -> Result<()> {
         // No other process has this database open.
         self.request(Request::Commit).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn h3_readers_that_are_busy_delay_no_other_transaction() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Sqlite::open(dir.path()).await.unwrap();
+        let mut busy = Vec::new();
+        for _ in 1..READERS {
+            let mut tx = db.begin(Mode::Read).await.unwrap();
+            tx.query("SELECT 1", vec![]).await.unwrap();
+            busy.push(tx);
+        }
+        for _ in 0..2 * READERS {
+            let mut tx = db.begin(Mode::Read).await.unwrap();
+            assert_eq!(tx.query("SELECT 1", vec![]).await.unwrap().len(), 1);
+        }
     }
 }
