@@ -22,6 +22,7 @@ use tokio::sync::watch;
 
 use crate::body_limits::{self, BodyLimits, BodySender, LimitedBody};
 use crate::error::ApiError;
+use crate::held_body::BodyBytes;
 use crate::request_limits::{RequestLimits, RequestPermit};
 
 use self::error_body::finish;
@@ -50,6 +51,7 @@ pub(crate) struct AuthLayer {
     control: Control,
     bodies: BodyLimits,
     requests: RequestLimits,
+    responses: BodyBytes,
     /// Log lines about requests without valid credentials.
     log_limit: Arc<AuditLimit>,
 }
@@ -60,6 +62,7 @@ impl AuthLayer {
             control,
             bodies: BodyLimits::default(),
             requests: RequestLimits::default(),
+            responses: BodyBytes::default(),
             log_limit: Arc::default(),
         }
     }
@@ -135,6 +138,7 @@ async fn answer(
         Err(error) => (refusal(error, asked.waits), None),
         Ok(Admitted { body: held, principal, permit }) => {
             let name = principal.as_ref().map(|p| (p.name.clone(), p.role));
+            let caller = principal.as_ref().map(|p| share_of(&asked.path, p).to_owned()).unwrap_or_default();
             let mut request = Request::from_parts(parts, Body::from(held.bytes.clone()));
             if let Some(principal) = principal {
                 if let Some(recognised) = request.extensions().get::<CallerKnown>() {
@@ -142,9 +146,16 @@ async fn answer(
                 }
                 request.extensions_mut().insert(principal);
             }
+            // Only reads are answered from the store alone; others wait for servers, and have bounds of their own.
+            let reads = permit.is_some() && !asked.may_change() && !asked.path.ends_with("/report");
+            let turn = if reads { Some(gate.requests.begin_read(&caller).await) } else { None };
             let response = next.run(request).await;
-            // The body has its part of the budget, and the request its permit, until it is answered.
-            drop((held, permit));
+            // The body of the request has its part of the budget until it is answered.
+            drop((held, turn));
+            let response = match permit {
+                Some(permit) => gate.responses.hold(response, &caller, permit),
+                None => response,
+            };
             (response, name)
         }
     };

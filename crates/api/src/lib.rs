@@ -7,6 +7,7 @@ pub mod codes;
 mod dcs;
 mod error;
 mod health;
+mod held_body;
 mod i18n;
 mod iam;
 pub mod metrics;

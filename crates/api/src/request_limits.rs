@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use flow_control::caller_limit::{CallerLimit, Reservation, caller_of};
+use flow_control::fair_queue::{FairPermit, FairQueue};
 use http::StatusCode;
 
 use crate::error::ApiError;
@@ -15,9 +16,15 @@ const MAX_REQUESTS_PER_CALLER: u64 = 128;
 /// Of one address: half of the connections that it may have.
 const MAX_REQUESTS_PER_ADDRESS: u64 = 256;
 
+/// Reads that are answered at the same time, the others wait for their turn: about as many as the store answers at once.
+const MAX_READS: usize = 6;
+/// Of one project: one connection to the store is left to others.
+const MAX_READS_PER_CALLER: usize = 3;
+
 /// The permits; clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestLimits {
+    reads: FairQueue<String>,
     callers: CallerLimit<String>,
     addresses: CallerLimit<IpAddr>,
 }
@@ -32,6 +39,7 @@ pub(crate) struct RequestPermit {
 impl Default for RequestLimits {
     fn default() -> Self {
         Self {
+            reads: FairQueue::new(MAX_READS, MAX_READS_PER_CALLER),
             callers: CallerLimit::new(MAX_REQUESTS, MAX_REQUESTS_PER_CALLER),
             addresses: CallerLimit::new(MAX_REQUESTS, MAX_REQUESTS_PER_ADDRESS),
         }
@@ -48,6 +56,17 @@ impl RequestLimits {
         let address = self.addresses.reserve(caller_of(from), 1).ok_or_else(busy)?;
         let caller = self.callers.reserve(caller.to_owned(), 1).ok_or_else(busy)?;
         Ok(RequestPermit { _caller: caller, _address: address })
+    }
+
+    /// Waits until a read of `caller` may begin. Projects take turns: many requests of one do not delay those of another.
+    pub(crate) async fn begin_read(&self, caller: &str) -> FairPermit<String> {
+        self.reads.acquire(caller.to_owned()).await
+    }
+
+    /// Permits that a caller has.
+    #[cfg(test)]
+    pub(crate) fn held_by(&self, caller: &str) -> u64 {
+        self.callers.reserved_by(&caller.to_owned())
     }
 }
 

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::commands::http_error_body::HttpErrorBody;
+use crate::commands::write_timeout::WriteTimeout;
 
 /// Open connections in total.
 const MAX_CONNECTIONS: u64 = 1024;
@@ -291,8 +292,9 @@ impl AcceptedConnection {
         // Names of headers have no case, but scripts look for `X-Subject-Token` with grep.
         builder.title_case_headers(true);
         builder.keep_alive(self.slot.is_some());
-        let mut connection =
-            std::pin::pin!(builder.serve_connection(TokioIo::new(HttpErrorBody::new(stream)), answer));
+        let mut connection = std::pin::pin!(
+            builder.serve_connection(TokioIo::new(HttpErrorBody::new(WriteTimeout::new(stream))), answer)
+        );
         let asked_to_leave = || async {
             match &self.slot {
                 Some(slot) => slot.evict.cancelled().await,

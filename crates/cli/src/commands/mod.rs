@@ -15,6 +15,7 @@ mod sessions;
 mod task;
 mod verify;
 mod worker;
+mod write_timeout;
 
 use model::error::{Error, Kind};
 use model::printable::Printable;
