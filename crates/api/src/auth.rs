@@ -15,7 +15,8 @@ use config::Role;
 use control::Control;
 use control::identity::signature::{RawRequest, SignatureRefused, check_head, verify};
 use control::identity::token::TokenProblem;
-use control::identity::{AuditLimit, Principal};
+use control::identity::{AuditLimit, CallerKnown, Principal};
+use control::request_limits::RequestPermit;
 use flow_control::caller_limit::caller_of;
 use http::{HeaderValue, Method, StatusCode, request::Parts};
 use tokio::sync::watch;
@@ -23,7 +24,6 @@ use tokio::sync::watch;
 use crate::body_limits::{self, BodyLimits, BodySender, LimitedBody};
 use crate::error::ApiError;
 use crate::held_body::BodyBytes;
-use crate::request_limits::{RequestLimits, RequestPermit};
 
 use self::error_body::finish;
 pub(crate) use self::request_log::{ClaimedName, short};
@@ -34,23 +34,11 @@ fn unauthorised(text: &str) -> ApiError {
     ApiError::gateway(StatusCode::UNAUTHORIZED, "APIGW.0301", m)
 }
 
-/// Called, through the extensions of a request, when its caller is known.
-#[derive(Clone)]
-pub struct CallerKnown(Arc<dyn Fn() + Send + Sync>);
-
-impl CallerKnown {
-    /// `notify` is called at most once for a request.
-    pub fn new(notify: impl Fn() + Send + Sync + 'static) -> Self {
-        Self(Arc::new(notify))
-    }
-}
-
 /// What the layer works with.
 #[derive(Clone)]
 pub(crate) struct AuthLayer {
     control: Control,
     bodies: BodyLimits,
-    requests: RequestLimits,
     responses: BodyBytes,
     /// Log lines about requests without valid credentials.
     log_limit: Arc<AuditLimit>,
@@ -61,7 +49,6 @@ impl AuthLayer {
         Self {
             control,
             bodies: BodyLimits::default(),
-            requests: RequestLimits::default(),
             responses: BodyBytes::default(),
             log_limit: Arc::default(),
         }
@@ -142,13 +129,13 @@ async fn answer(
             let mut request = Request::from_parts(parts, Body::from(held.bytes.clone()));
             if let Some(principal) = principal {
                 if let Some(recognised) = request.extensions().get::<CallerKnown>() {
-                    (recognised.0)();
+                    recognised.tell();
                 }
                 request.extensions_mut().insert(principal);
             }
             // Only reads are answered from the store alone; others wait for servers, and have bounds of their own.
             let reads = permit.is_some() && !asked.may_change() && !asked.path.ends_with("/report");
-            let turn = if reads { Some(gate.requests.begin_read(&caller).await) } else { None };
+            let turn = if reads { Some(gate.control.requests.begin_read(&caller).await) } else { None };
             let response = next.run(request).await;
             // The body of the request has its part of the budget until it is answered.
             drop((held, turn));
@@ -257,8 +244,14 @@ async fn authenticate(gate: &AuthLayer, parts: &Parts, body: Body) -> Result<Adm
             principal
         }
     };
-    let permit = gate.requests.begin(share_of(path, &principal), from)?;
+    let permit = control.requests.begin(share_of(path, &principal), from).ok_or_else(busy)?;
     Ok(Admitted { body: held, principal: Some(principal), permit: Some(permit) })
+}
+
+fn busy() -> ApiError {
+    let m =
+        "The throttling threshold has been reached: too many requests at once; hint: retry in a few seconds.";
+    ApiError::gateway(StatusCode::TOO_MANY_REQUESTS, "APIGW.0308", m)
 }
 
 /// What can be said of the caller before the body is read.

@@ -12,7 +12,7 @@ use http::StatusCode;
 use http_body::{Frame, SizeHint};
 
 use crate::error::ApiError;
-use crate::request_limits::RequestPermit;
+use control::request_limits::RequestPermit;
 
 /// Bytes of bodies that are being written, of all callers.
 const MAX_BYTES: u64 = 96 << 20;
@@ -104,7 +104,7 @@ mod tests {
     use http_body_util::BodyExt as _;
 
     use super::*;
-    use crate::request_limits::RequestLimits;
+    use control::request_limits::RequestLimits;
 
     const FROM: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 

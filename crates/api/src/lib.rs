@@ -14,12 +14,10 @@ pub mod metrics;
 pub mod openapi;
 mod query;
 mod reply;
-mod request_limits;
 mod router;
 mod time_text;
 mod v1;
 mod v2;
 mod versions;
 
-pub use auth::CallerKnown;
 pub use router::{health_only, metrics_only, router};

@@ -1,7 +1,7 @@
 //! The audit trail: one line for each changing call, sign-in and refusal, in the database and where `[audit]` says.
 
 use model::error::Result;
-use store::AuditLine;
+pub use store::AuditLine;
 
 use crate::Control;
 

@@ -1,6 +1,6 @@
 //! Use cases: validate, check, store, wake. Every version of the API calls them and has no logic of its own.
 
-mod audit;
+pub mod audit;
 pub mod audit_file;
 pub mod bandwidth;
 pub mod buckets;
@@ -14,6 +14,7 @@ mod open;
 pub mod outgoing;
 pub mod precheck;
 pub mod report;
+pub mod request_limits;
 pub mod secrets;
 pub mod sync;
 pub mod task_error;
@@ -69,6 +70,8 @@ pub struct Control {
     pub outgoing: outgoing::OutgoingLimit,
     /// Reports that are made or read.
     pub reports: report::ReportLimit,
+    /// Requests that are answered at once, by all faces together.
+    pub requests: request_limits::RequestLimits,
     /// Writes audit lines to a file or the standard output, in addition to the database.
     pub audit_file: Arc<audit_file::AuditFile>,
 }

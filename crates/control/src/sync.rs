@@ -292,6 +292,7 @@ mod tests {
             zone_minutes: 0,
             outgoing: Default::default(),
             reports: Default::default(),
+            requests: Default::default(),
             audit_file: Arc::new(crate::audit_file::AuditFile::start(Default::default()).unwrap()),
         }
     }

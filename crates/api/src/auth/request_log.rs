@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use axum::extract::ConnectInfo;
 use axum::response::Response;
 use config::Role;
+use control::identity::role_name;
 use http::Method;
 use http::request::Parts;
 use model::printable::{Printable, beginning};
@@ -119,14 +120,6 @@ fn key_of(parts: &Parts) -> Option<String> {
     let text = parts.headers.get("authorization")?.to_str().ok()?;
     let at = text.find("Access=").map(|at| at + 7).or_else(|| text.find("Credential=").map(|at| at + 11))?;
     text[at..].split([',', '/', ' ']).next().map(short)
-}
-
-fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Viewer => "viewer",
-        Role::Operator => "operator",
-        Role::Admin => "admin",
-    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use config::Role;
 use control::Control;
 use control::identity::token::{Subject, principal, token_id};
-use control::identity::{Accounts, NAME_MAX, Principal, User, id_of, same, user_id};
+use control::identity::{Account, Accounts, NAME_MAX, Principal, SignInRefused, User, id_of, same, user_id};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 use store::TokenRow;
@@ -65,7 +65,7 @@ fn by_password(accounts: &Accounts, user: &Value) -> Option<SignInRequest> {
     if all.any(|t| t.len() > NAME_MAX) || (id.is_none() && name.is_none()) {
         return None;
     }
-    let is_meant = |u: &&User| match id {
+    let is_meant = |u: &User| match id {
         Some(id) => u.id == id,
         None => {
             name == Some(u.name.as_str())
@@ -74,11 +74,7 @@ fn by_password(accounts: &Accounts, user: &Value) -> Option<SignInRequest> {
         }
     };
     // A name that several domains have identifies a user only together with its domain.
-    let mut found = accounts.users.iter().filter(|u| u.enabled).filter(is_meant);
-    let found = match (found.next(), found.next()) {
-        (Some(user), None) => Some(user),
-        _ => None,
-    };
+    let found = accounts.only_user(is_meant);
     let account = match (found, id) {
         (Some(user), _) => user.id.clone(),
         (None, Some(id)) => id.to_owned(),
@@ -213,43 +209,29 @@ async fn prove(
     mut gone: CallerGone,
 ) -> Result<(Subject, Option<TokenRow>), Response> {
     let SignInRequest { account, subject, proof } = claim;
-    let account = account.as_str();
-    let failures = &control.directory.failures;
-    let ip = Some(from.ip());
-    let by_password = matches!(proof, Proof::Password { .. });
-    let now = || control.clock.now_ms();
-    let locked = || keystone(StatusCode::UNAUTHORIZED, LOCKED);
-    let good = match proof {
-        Proof::Key { good } => good,
-        // Nothing is compared with an empty password.
-        Proof::Password { given, .. } if given.is_empty() => false,
+    let (failures, ip) = (&control.directory.failures, Some(from.ip()));
+    let checked = match proof {
+        Proof::Key { good: true } => {
+            failures.succeeded(&account, ip);
+            Ok(())
+        }
+        Proof::Key { good: false } => {
+            let now = control.clock.now_ms();
+            let was_locked = failures.is_locked(&account, ip, now);
+            failures.failed(&account, ip, now);
+            Err(if was_locked { SignInRefused::Locked } else { SignInRefused::Wrong })
+        }
         Proof::Password { given, hash } => {
-            if failures.is_locked(account, ip, now()) {
-                return Err(locked());
-            }
-            // Whoever leaves the queue makes room in it.
-            let permit = tokio::select! {
-                permit = control.directory.passwords.acquire(account, from.ip()) => permit,
-                () = gone.gone() => None,
-            };
-            let permit = permit.ok_or_else(|| keystone(StatusCode::TOO_MANY_REQUESTS, BUSY))?;
-            // Others may have failed while this one waited for its permit.
-            if failures.is_locked(account, ip, now()) {
-                return Err(locked());
-            }
-            permit.matches(given, hash).await
+            let account = Account { id: account, hash };
+            control.check_password(&account, given, from.ip(), gone.gone()).await
         }
     };
-    if good {
-        failures.succeeded(account, ip);
-        if by_password {
-            control.directory.passwords.signed_in(account, from.ip());
-        }
-        return Ok((Subject { id: subject, project: None }, None));
+    match checked {
+        Ok(()) => Ok((Subject { id: subject, project: None }, None)),
+        Err(SignInRefused::Busy) => Err(keystone(StatusCode::TOO_MANY_REQUESTS, BUSY)),
+        Err(SignInRefused::Locked) => Err(keystone(StatusCode::UNAUTHORIZED, LOCKED)),
+        Err(SignInRefused::Wrong) => Err(keystone(StatusCode::UNAUTHORIZED, WRONG_PASSWORD)),
     }
-    let was_locked = failures.is_locked(account, ip, now());
-    failures.failed(account, ip, now());
-    Err(if was_locked { locked() } else { keystone(StatusCode::UNAUTHORIZED, WRONG_PASSWORD) })
 }
 
 /// `DELETE`: ends the token of `X-Subject-Token`, or the one with an id of the list.

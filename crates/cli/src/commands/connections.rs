@@ -278,7 +278,9 @@ impl AcceptedConnection {
             request.extensions_mut().insert(ConnectInfo(peer));
             let busy = slot.as_ref().map(ConnectionSlot::begin_request);
             if let Some(slot) = slot.clone() {
-                request.extensions_mut().insert(api::CallerKnown::new(move || slot.set_authenticated()));
+                request
+                    .extensions_mut()
+                    .insert(control::identity::CallerKnown::new(move || slot.set_authenticated()));
             }
             let answering = service.call(request);
             async move {

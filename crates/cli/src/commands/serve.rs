@@ -210,6 +210,7 @@ fn use_cases(
         zone_minutes: config.time_zone_minutes,
         outgoing: Default::default(),
         reports: Default::default(),
+        requests: Default::default(),
         audit_file: Arc::new(AuditFile::start(Outputs::open(&config.audit)?)?),
     })
 }

@@ -1,8 +1,10 @@
 //! Who calls: access keys, users, projects, tokens (auth.md).
 
 mod audit_limit;
+mod caller_known;
 pub mod password;
 mod password_queue;
+mod sign_in;
 mod sign_in_failures;
 pub mod signature;
 pub mod token;
@@ -15,6 +17,8 @@ use model::error::Result;
 use seal::{Keyring, Secret};
 
 pub use audit_limit::AuditLimit;
+pub use caller_known::CallerKnown;
+pub use sign_in::{Account, SignInRefused};
 pub use sign_in_failures::{NAME_MAX, SignInFailures};
 
 /// A project.
@@ -192,6 +196,15 @@ impl Accounts {
     /// The domain that everything belongs to when nothing else is said: the first user's, or `default`.
     pub fn domain(&self) -> String {
         self.users.first().map_or_else(|| "default".to_owned(), |u| u.domain.clone())
+    }
+}
+
+/// The word of a role, as the configuration spells it.
+pub fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Viewer => "viewer",
+        Role::Operator => "operator",
+        Role::Admin => "admin",
     }
 }
 

@@ -45,8 +45,8 @@ pub fn token_id(row: &TokenRow) -> &str {
     row.hash.get(..16).unwrap_or_default()
 }
 
-/// A fingerprint of what the subject proves itself with: it changes when that does.
-fn stamp(accounts: &Accounts, id: &str) -> Option<String> {
+/// A fingerprint of what the subject proves itself with: it changes when that does. None: nobody, or disabled.
+pub fn stamp(accounts: &Accounts, id: &str) -> Option<String> {
     let proof = match id.strip_prefix("ak:") {
         Some(ak) => accounts.keys.get(ak).filter(|k| k.enabled).map(|k| k.secret.expose().to_owned()),
         None => accounts.user(id).filter(|u| u.enabled).map(|u| u.hash.clone()),

@@ -1,13 +1,10 @@
-//! How many requests of authenticated callers are answered at once. The connection of such a request is not closed for another
+//! How many requests of authenticated callers are answered at once, by all faces together. The connection of such a request is not closed for another
 //! one, so their number is bounded below the number of connections: of all, of one project, and of one address.
 
 use std::net::IpAddr;
 
 use flow_control::caller_limit::{CallerLimit, Reservation, caller_of};
 use flow_control::fair_queue::{FairPermit, FairQueue};
-use http::StatusCode;
-
-use crate::error::ApiError;
 
 /// Requests at once: half of the connections that there are.
 const MAX_REQUESTS: u64 = 512;
@@ -23,7 +20,7 @@ const MAX_READS_PER_CALLER: usize = 3;
 
 /// The permits; clones share them.
 #[derive(Clone, Debug)]
-pub(crate) struct RequestLimits {
+pub struct RequestLimits {
     reads: FairQueue<String>,
     callers: CallerLimit<String>,
     addresses: CallerLimit<IpAddr>,
@@ -31,7 +28,7 @@ pub(crate) struct RequestLimits {
 
 /// The permit of one request; released when it is dropped.
 #[derive(Debug)]
-pub(crate) struct RequestPermit {
+pub struct RequestPermit {
     _caller: Reservation<String>,
     _address: Reservation<IpAddr>,
 }
@@ -47,25 +44,20 @@ impl Default for RequestLimits {
 }
 
 impl RequestLimits {
-    /// Takes a permit for a request of `caller`, a project or a name, from an address.
-    pub(crate) fn begin(&self, caller: &str, from: IpAddr) -> Result<RequestPermit, ApiError> {
-        let busy = || {
-            let m = "The throttling threshold has been reached: too many requests at once; hint: retry in a few seconds.";
-            ApiError::gateway(StatusCode::TOO_MANY_REQUESTS, "APIGW.0308", m)
-        };
-        let address = self.addresses.reserve(caller_of(from), 1).ok_or_else(busy)?;
-        let caller = self.callers.reserve(caller.to_owned(), 1).ok_or_else(busy)?;
-        Ok(RequestPermit { _caller: caller, _address: address })
+    /// Takes a permit for a request of `caller`, a project or a name, from an address; none when all are taken.
+    pub fn begin(&self, caller: &str, from: IpAddr) -> Option<RequestPermit> {
+        let address = self.addresses.reserve(caller_of(from), 1)?;
+        let caller = self.callers.reserve(caller.to_owned(), 1)?;
+        Some(RequestPermit { _caller: caller, _address: address })
     }
 
     /// Waits until a read of `caller` may begin. Projects take turns: many requests of one do not delay those of another.
-    pub(crate) async fn begin_read(&self, caller: &str) -> FairPermit<String> {
+    pub async fn begin_read(&self, caller: &str) -> FairPermit<String> {
         self.reads.acquire(caller.to_owned()).await
     }
 
     /// Permits that a caller has.
-    #[cfg(test)]
-    pub(crate) fn held_by(&self, caller: &str) -> u64 {
+    pub fn held_by(&self, caller: &str) -> u64 {
         self.callers.reserved_by(&caller.to_owned())
     }
 }
@@ -79,7 +71,7 @@ mod tests {
     }
 
     fn fill(limits: &RequestLimits, caller: &str, from: IpAddr) -> Vec<RequestPermit> {
-        (0..MAX_REQUESTS).map_while(|_| limits.begin(caller, from).ok()).collect()
+        (0..MAX_REQUESTS).map_while(|_| limits.begin(caller, from)).collect()
     }
 
     #[test]
@@ -87,10 +79,10 @@ mod tests {
         let limits = RequestLimits::default();
         let held = fill(&limits, "a", address(1));
         assert_eq!(held.len() as u64, MAX_REQUESTS_PER_CALLER);
-        assert!(limits.begin("a", address(2)).is_err(), "of whatever address");
-        assert!(limits.begin("b", address(1)).is_ok(), "the same proxy, another project");
+        assert!(limits.begin("a", address(2)).is_none(), "of whatever address");
+        assert!(limits.begin("b", address(1)).is_some(), "the same proxy, another project");
         drop(held);
-        assert!(limits.begin("a", address(1)).is_ok());
+        assert!(limits.begin("a", address(1)).is_some());
     }
 
     #[test]
@@ -98,7 +90,7 @@ mod tests {
         let limits = RequestLimits::default();
         let held: Vec<_> = (0..4).flat_map(|i| fill(&limits, &format!("p{i}"), address(1))).collect();
         assert_eq!(held.len() as u64, MAX_REQUESTS_PER_ADDRESS);
-        assert!(limits.begin("other", address(1)).is_err());
-        assert!(limits.begin("other", address(2)).is_ok());
+        assert!(limits.begin("other", address(1)).is_none());
+        assert!(limits.begin("other", address(2)).is_some());
     }
 }
