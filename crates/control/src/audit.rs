@@ -36,4 +36,18 @@ impl Control {
     ) -> Result<Vec<AuditLine>> {
         self.engine.store().read().await?.audit_lines(project, without_project, before, limit).await
     }
+
+    /// The newest successful changes of a task or migration of a project: those whose path names it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn changes_of(
+        &self,
+        project: &str,
+        id: &str,
+        since: i64,
+        limit: u64,
+    ) -> Result<Vec<AuditLine>> {
+        self.engine.store().read().await?.audit_lines_about(project, id, since, limit).await
+    }
 }

@@ -29,6 +29,25 @@ pub(crate) fn without_path(failure: Error, path: &Path, bucket: &str) -> Error {
     Error { message, ..failure }
 }
 
+/// A store of the configuration, as it is shown.
+#[derive(Clone, Debug)]
+pub struct StoreView {
+    /// What clients write.
+    pub region: String,
+    /// Vendors that it stands for as a source; empty: any.
+    pub vendors: Vec<String>,
+    /// Its endpoint; empty: a directory.
+    pub endpoint: String,
+    /// The directory; empty: an endpoint.
+    pub path: String,
+    /// Tasks may read from it.
+    pub is_source: bool,
+    /// Tasks may write to it.
+    pub is_target: bool,
+    /// It is meant by calls without a region.
+    pub is_default: bool,
+}
+
 /// Where a place really is.
 #[derive(Clone, Debug)]
 pub enum StoreLocation {
@@ -240,6 +259,21 @@ impl Catalogue {
 
     pub(crate) fn inner(&self) -> Arc<Inner> {
         self.inner.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// The stores of the configuration, in its order.
+    pub fn stores(&self) -> Vec<StoreView> {
+        let uses = |s: &Store, word: &str| s.uses.iter().any(|u| u == word);
+        let shown = |s: &Store| StoreView {
+            region: s.region.clone(),
+            vendors: s.cloud_type.clone(),
+            endpoint: s.endpoint.clone(),
+            path: s.path.clone(),
+            is_source: uses(s, "source"),
+            is_target: uses(s, "destination"),
+            is_default: s.default,
+        };
+        self.inner().stores.iter().map(shown).collect()
     }
 
     /// All that can be a source, as (vendor, region, description): the stores of the configuration first, then what

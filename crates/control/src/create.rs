@@ -88,6 +88,18 @@ impl Control {
         Ok(Accepted { id, name })
     }
 
+    /// Makes all checks of [`Control::create`] and creates nothing.
+    ///
+    /// # Errors
+    /// The refusal that the first failing check gives.
+    pub async fn check_new_task(&self, request: &Request) -> TaskResult<()> {
+        let Request { project, spec, secrets, .. } = request;
+        self.check_request(spec)?;
+        self.for_project(project).check_places(spec)?;
+        self.check_quota(&mut self.engine.store().read().await?, project).await?;
+        self.begin_outgoing(project)?.precheck(spec, secrets).await
+    }
+
     /// A project's tasks of a day, and those that wait.
     pub(crate) async fn check_quota(&self, tx: &mut StoreTx, project: &str) -> TaskResult<()> {
         let (made, waiting) = tx.task_quota(project, self.clock.now_ms() - 86_400_000).await?;

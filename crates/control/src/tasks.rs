@@ -1,15 +1,23 @@
 //! Showing, starting, stopping and deleting tasks.
 
+mod again;
+mod numbers;
+mod pages;
+
 use model::key::Key;
 use model::parent::Parent;
 use model::task::{Event, TaskId, Visible};
 use object_migration::progress::Snapshot;
 use object_migration::report::records::Records;
-use store::{FailedObject, Notification, StoreTx, TaskFilter, TaskRow};
+use store::{Notification, StoreTx, TaskFilter, TaskRow};
 
 use crate::Control;
 use crate::secrets::TaskSecrets;
 use crate::task_error::{TaskError, TaskResult};
+
+pub use again::MissingCredentials;
+pub use numbers::TaskNumbers;
+pub use pages::{FailedObject, FailureGroup, TaskCounts, TaskPage, TaskQuery, may_succeed_again};
 
 /// A task and, when it runs in this process, its live numbers.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use model::error::Result;
 
-use crate::{StoreTx, args};
+use crate::{Row, StoreTx, args};
 
 /// Lines older than this are forgotten, milliseconds (a year).
 const KEEP_MS: i64 = 366 * 24 * 3600 * 1000;
@@ -68,20 +68,37 @@ impl StoreTx {
         let sql = "SELECT at, request_id, project, principal, action, target, status, address, role FROM audit \
                    WHERE (project = $1 OR ($2 = 1 AND project = '')) AND at < $3 ORDER BY at DESC LIMIT $4";
         let rows = self.tx.query(sql, args![project, all, before, limit]).await?;
-        rows.iter()
-            .map(|r| {
-                Ok(AuditLine {
-                    at: r.int(0)?,
-                    request_id: r.text(1)?.to_owned(),
-                    project: r.text(2)?.to_owned(),
-                    principal: r.text(3)?.to_owned(),
-                    action: r.text(4)?.to_owned(),
-                    target: r.text(5)?.to_owned(),
-                    status: u16::try_from(r.int(6)?).unwrap_or(0),
-                    address: r.text(7)?.to_owned(),
-                    role: r.text(8)?.to_owned(),
-                })
-            })
-            .collect()
+        rows.iter().map(line).collect()
     }
+
+    /// The newest successful changes of a project whose path contains a text, since an instant.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn audit_lines_about(
+        &mut self,
+        project: &str,
+        text: &str,
+        since: i64,
+        limit: u64,
+    ) -> Result<Vec<AuditLine>> {
+        let sql = "SELECT at, request_id, project, principal, action, target, status, address, role FROM audit \
+                   WHERE project = $1 AND at >= $2 AND status < 400 AND REPLACE(target, $3, '') <> target \
+                   ORDER BY at DESC LIMIT $4";
+        self.tx.query(sql, args![project, since, text, limit]).await?.iter().map(line).collect()
+    }
+}
+
+fn line(r: &Row) -> Result<AuditLine> {
+    Ok(AuditLine {
+        at: r.int(0)?,
+        request_id: r.text(1)?.to_owned(),
+        project: r.text(2)?.to_owned(),
+        principal: r.text(3)?.to_owned(),
+        action: r.text(4)?.to_owned(),
+        target: r.text(5)?.to_owned(),
+        status: u16::try_from(r.int(6)?).unwrap_or(0),
+        address: r.text(7)?.to_owned(),
+        role: r.text(8)?.to_owned(),
+    })
 }

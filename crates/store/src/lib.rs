@@ -35,7 +35,7 @@ use tokio::sync::{Mutex, watch};
 pub use audit::AuditLine;
 pub use backend::{Backend, Mode, Transaction};
 pub use backups::BackupRow;
-pub use failures::FailedObject;
+pub use failures::{FailedObject, FailureGroup};
 pub use groups::{BusyGroup, GroupRow, MEMBERS_MAX};
 pub use lease::{FENCE_AFTER, LEASE_MS, RENEW_INTERVAL};
 pub use ledger::{Checkpoint, NewRange, Pass, RangeRow, UnresolvedUpload, Upload};
@@ -47,7 +47,9 @@ pub use sealing::{Resealed, SealedRows, check_keyring, proof_key, sealed_rows};
 pub use sessions::Session;
 pub use sqlite::Sqlite;
 pub use sync::{PENDING_MAX, SLOT_MS, SyncRow};
-pub use tasks::{ErrorNote, MemberTally, NewTask, OpenTask, TaskBandwidth, TaskFilter, TaskRow};
+pub use tasks::{
+    ErrorNote, MemberTally, NewTask, OpenTask, TaskBandwidth, TaskFilter, TaskPageFilter, TaskRow,
+};
 pub use tokens::TokenRow;
 pub use value::{Row, Value};
 

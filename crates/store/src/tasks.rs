@@ -2,6 +2,7 @@
 
 mod members;
 mod open;
+mod page;
 mod row;
 
 use model::error::{Error, Kind, Result, Side};
@@ -16,6 +17,7 @@ use crate::value::{enum_text, parse_enum, to_json};
 use crate::{StoreTx, args};
 pub use members::MemberTally;
 pub use open::{OpenTask, TaskBandwidth};
+pub use page::TaskPageFilter;
 pub use row::TaskRow;
 use row::{COLUMNS, is_shortened, priority_number, row};
 
@@ -189,6 +191,15 @@ impl StoreTx {
         let Some(sealed) = rows.first().and_then(|r| r.opt_text(0).ok().flatten()) else { return Ok(None) };
         let plain = self.keys.open(&format!("task {id}"), sealed)?;
         Ok(Some(String::from_utf8_lossy(&plain).into_owned()))
+    }
+
+    /// True when credentials are stored with a task: those of an ended one are erased.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn has_secrets(&mut self, id: TaskId) -> Result<bool> {
+        let sql = "SELECT 1 FROM tasks WHERE id = $1 AND secrets IS NOT NULL";
+        Ok(!self.tx.query(sql, args![id]).await?.is_empty())
     }
 
     /// Replaces the credentials of a task.

@@ -10,7 +10,7 @@ use wire::v1::Task;
 use crate::error::{ApiError, OmsVersion};
 use crate::reply::{Reply, json};
 use crate::v2::tasks::extras::{delivery, shown_cdn};
-use crate::v2::tasks::show::{error_reason, list_file, numbers, policies, since, task_type};
+use crate::v2::tasks::show::{error_reason, list_file, policies, since, task_type};
 use crate::v2::tasks::task_id;
 
 pub(crate) async fn handle(
@@ -35,7 +35,7 @@ fn status(visible: Visible) -> i32 {
 }
 
 pub(crate) fn reply(shown: &TaskView, now: i64) -> Task {
-    let (task, spec, n) = (&shown.task, &shown.task.spec, numbers(shown, now));
+    let (task, spec, n) = (&shown.task, &shown.task.spec, shown.numbers(now));
     let records = &shown.records;
     let keys: Vec<String> = spec.selection.entries().iter().map(|e| format!("/{e}")).collect();
     let folder = spec

@@ -103,3 +103,55 @@ async fn h1_long_spec_is_read_for_its_task_alone() {
     let left = tx.tx.query("SELECT COUNT(*) FROM long_specs", vec![]).await.unwrap();
     assert_eq!(left[0].int(0).unwrap(), 0);
 }
+
+#[tokio::test]
+async fn pages_of_tasks_follow_each_other_and_counts_match() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::embedded(dir.path()).await.unwrap();
+    let mut tx = store.write().await.unwrap();
+    for id in 0..30i64 {
+        let spec = format!(
+            r#"{{"face":"v2","selection":{{"kind":"prefix","entries":[""]}},"source":{{"region":"r","bucket":"Photos{id}"}},"target":{{"region":"r","bucket":"to"}}}}"#
+        );
+        let observed = if id % 2 == 0 { "succeeded" } else { "running" };
+        let desired = if id % 4 == 3 { "pause" } else { "run" };
+        let sql = "INSERT INTO tasks (id, project, name, spec, priority, desired, observed, created_at, queued_at) \
+                       VALUES ($1, 'mine', $2, $3, 1, $4, $5, $6, $6)";
+        // Three tasks have the same instant.
+        tx.tx
+            .execute(sql, args![1000 + id, format!("task_{id}"), spec, desired, observed, id / 3])
+            .await
+            .unwrap();
+    }
+    let mut seen = Vec::new();
+    let mut filter = TaskPageFilter { project: "mine".into(), ..TaskPageFilter::default() };
+    loop {
+        let page = tx.task_page(&filter, 7).await.unwrap();
+        let Some(last) = page.last() else { break };
+        filter.after = Some((last.created_at, last.id));
+        seen.extend(page.iter().map(|t| t.id));
+    }
+    assert_eq!(seen, (1000..1030).rev().collect::<Vec<_>>(), "each once, newest first");
+    let found = |text: &str, states: Vec<(Option<Desired>, Observed)>| TaskPageFilter {
+        project: "mine".into(),
+        text: text.into(),
+        states,
+        after: None,
+    };
+    for (text, states, want) in [
+        ("TASK_2", vec![], 11),
+        ("task%", vec![], 0),
+        ("102", vec![], 10),
+        ("photos1", vec![], 11),
+        ("hotos1", vec![], 0),
+        ("", vec![(Some(Desired::Run), Observed::Running)], 8),
+        ("", vec![(None, Observed::Running)], 15),
+    ] {
+        let page = tx.task_page(&found(text, states), 50).await.unwrap();
+        assert_eq!(page.len(), want, "{text}");
+    }
+    let counts = tx.task_counts("mine").await.unwrap();
+    assert_eq!(counts.iter().map(|(_, n)| n).sum::<u64>(), 30);
+    let pausing = Lifecycle { desired: Desired::Pause, observed: Observed::Running };
+    assert!(counts.contains(&(pausing, 7)), "{counts:?}");
+}

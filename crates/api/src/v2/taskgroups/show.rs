@@ -3,6 +3,7 @@
 use axum::extract::{Path, State};
 use control::Control;
 use control::groups::GroupView;
+use control::tasks::TaskNumbers;
 use model::count::Counters;
 use model::group::{GroupKind, Phase};
 use model::policy::MetadataRule;
@@ -15,8 +16,7 @@ use crate::error::{ApiError, OmsVersion};
 use crate::reply::{Reply, json};
 use crate::v2::tasks::extras::{delivery, shown_cdn};
 use crate::v2::tasks::show::{
-    Numbers, check_word, dst_node, numbers, overwrite_word, policies, policy_word, settled, since, src_node,
-    trf,
+    check_word, dst_node, overwrite_word, policies, policy_word, since, src_node, trf,
 };
 
 pub(crate) async fn handle(
@@ -31,8 +31,8 @@ pub(crate) async fn handle(
 /// A group as v2 shows it.
 pub(crate) fn reply(shown: &GroupView, now: i64) -> TaskGroup {
     let (group, spec) = (&shown.group, &shown.group.spec);
-    let running: Vec<_> = shown.running.iter().map(|m| numbers(m, now)).collect();
-    let sum = |stored: fn(&MemberTally) -> u64, live: fn(&Numbers) -> u64| {
+    let running: Vec<_> = shown.running.iter().map(|m| m.numbers(now)).collect();
+    let sum = |stored: fn(&MemberTally) -> u64, live: fn(&TaskNumbers) -> u64| {
         shown.tallies.iter().map(stored).sum::<u64>() + running.iter().map(live).sum::<u64>()
     };
     let count = |states: &[Visible]| {
@@ -43,7 +43,7 @@ pub(crate) fn reply(shown: &GroupView, now: i64) -> TaskGroup {
     let members = shown.running.len() as u64 + shown.tallies.iter().map(|t| t.tasks).sum::<u64>();
     let mut counters = Counters::default();
     shown.tallies.iter().for_each(|t| counters += t.counters);
-    shown.running.iter().for_each(|m| counters += settled(m));
+    shown.running.iter().for_each(|m| counters += m.settled().0);
     let ended = group.ended_at.unwrap_or(now);
     let mut src_node = src_node(spec);
     // The one place where vendors are written in capitals (oms.md §2.4).

@@ -69,80 +69,6 @@ pub(crate) fn trf(kind: Kind, side: Side) -> &'static str {
     }
 }
 
-/// Numbers that both versions show.
-pub(crate) struct Numbers {
-    pub(crate) total_num: u64,
-    pub(crate) successful: u64,
-    pub(crate) failed: u64,
-    pub(crate) skipped: u64,
-    pub(crate) total_size: u64,
-    pub(crate) complete_size: u64,
-    pub(crate) real_size: u64,
-    pub(crate) progress: f64,
-    pub(crate) speed: u64,
-    pub(crate) left_ms: i64,
-    pub(crate) total_ms: i64,
-    pub(crate) precount_done: bool,
-}
-
-/// What is settled of a task: live when it runs here.
-pub(crate) fn settled(shown: &TaskView) -> Counters {
-    shown.live.as_ref().map_or(shown.task.counters, |live| live.settled)
-}
-
-/// Counters, progress and speed (oms.md §4.13).
-pub(crate) fn numbers(shown: &TaskView, now: i64) -> Numbers {
-    let task = &shown.task;
-    let (settled, precounted, precount_done) = match &shown.live {
-        Some(live) => (live.settled, live.precounted, live.precount_done || task.precount_done),
-        None => (task.counters, task.precounted, task.precount_done),
-    };
-    // Objects that were gone when they were read are no longer part of the source.
-    let done = settled.copied + settled.skipped + settled.failed;
-    let ended = matches!(task.state.visible(), Visible::Failed | Visible::Succeeded);
-    let total_num = if ended { done.objects } else { done.objects.max(precounted.objects) };
-    let total_size = if ended { done.bytes } else { done.bytes.max(precounted.bytes) };
-    let complete_size = settled.copied.bytes + settled.skipped.bytes;
-    let progress = match (task.state.visible(), total_size) {
-        (Visible::Succeeded, _) => 1.0,
-        (_, 0) if total_num == 0 => {
-            if ended {
-                1.0
-            } else {
-                0.0
-            }
-        }
-        // Of a list by the number of its keys (oms.md §4.13).
-        _ if task.spec.selection.list_file().is_some() => (done.objects as f64 / total_num as f64).min(1.0),
-        (_, 0) => done.objects as f64 / total_num as f64,
-        (_, total) => (complete_size as f64 / total as f64).min(1.0),
-    };
-    let running = matches!(task.state.visible(), Visible::Running | Visible::Pausing);
-    let this_run = if running { task.started_at.map_or(0, |s| (now - s).max(0)) } else { 0 };
-    let total_ms = task.running_ms + this_run;
-    let speed = match &shown.live {
-        Some(live) => live.speed.max(0.0) as u64,
-        None if total_ms > 0 => settled.copied.bytes * 1000 / total_ms.unsigned_abs().max(1),
-        None => 0,
-    };
-    let left = total_size.saturating_sub(complete_size);
-    let left_ms = if running && speed > 0 { i64::try_from(left * 1000 / speed).unwrap_or(0) } else { 0 };
-    Numbers {
-        total_num,
-        successful: settled.copied.objects,
-        failed: settled.failed.objects,
-        skipped: settled.skipped.objects,
-        total_size,
-        complete_size,
-        real_size: total_size.saturating_sub(settled.skipped.bytes),
-        progress,
-        speed,
-        left_ms,
-        total_ms,
-        precount_done: precount_done || ended,
-    }
-}
-
 /// Why a task failed, in the words of `error_reason`.
 pub(crate) fn error_reason(shown: &TaskView) -> Option<ErrorReason> {
     if shown.task.state.visible() != Visible::Failed {
@@ -265,7 +191,7 @@ fn priority_word(priority: Priority) -> &'static str {
 
 /// A task as v2 shows it.
 pub(crate) fn reply(shown: &TaskView, now: i64) -> Task {
-    let (task, spec, n) = (&shown.task, &shown.task.spec, numbers(shown, now));
+    let (task, spec, n) = (&shown.task, &shown.task.spec, shown.numbers(now));
     let records = &shown.records;
     Task {
         id: task.id,
