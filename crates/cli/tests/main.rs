@@ -5,6 +5,7 @@ mod cases;
 mod checksums;
 mod clouds;
 mod connections;
+mod console;
 mod copy;
 mod crash;
 mod false_answers;

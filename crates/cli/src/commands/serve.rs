@@ -184,8 +184,10 @@ async fn serve_metrics(
     Ok(())
 }
 
-fn routers(control: Control, has_tls: bool) -> Routers {
-    let (all, health) = (api::router(control.clone()), api::health_only(control));
+/// The console below `/console`, the APIs elsewhere.
+fn routers(control: Control, has_tls: bool, stop: CancellationToken) -> Routers {
+    let console = console::router(control.clone(), console::Settings { has_tls, stop });
+    let (all, health) = (console.fallback_service(api::router(control.clone())), api::health_only(control));
     let all = match has_tls {
         true => all.layer(axum::middleware::map_response(remember_tls)),
         false => all,
@@ -242,7 +244,7 @@ pub(crate) async fn run(args: &Serve, printer: &Printer) -> Result<Exit> {
     let (certificates, tls) = watch::channel(tls);
     let working = tokio::spawn(engine.clone().serve(stop.clone()));
     let (limits, audit_file) = (control.limits.clone(), control.audit_file.clone());
-    let routers = routers(control.clone(), config.tls.is_some());
+    let routers = routers(control.clone(), config.tls.is_some(), stop.clone());
     let serving = tokio::spawn(connections::serve(listener, tls, routers, stop.clone()));
     let reload = Reload {
         path,

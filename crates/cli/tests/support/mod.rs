@@ -1,5 +1,7 @@
 //! Running the binary.
 
+pub(crate) mod browser;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -141,6 +143,13 @@ impl Service {
             project: value("WHIMBREL_PROJECT"),
             dir: dir.to_owned(),
         }
+    }
+
+    /// The password of `admin`.
+    pub(crate) fn password(&self) -> String {
+        let text = std::fs::read_to_string(self.dir.join("keys")).unwrap();
+        let line = text.lines().find_map(|l| l.split_once("password: ").map(|(_, p)| p.trim().to_owned()));
+        line.unwrap_or_default()
     }
 
     /// Waits until the service has logged a text.

@@ -16,13 +16,14 @@ use model::migration::{
 };
 use redis_migration::Node;
 use runtime::migrations::{EndSecrets, Instance, MessageCode, append_log, resolve_node};
-use store::{LogLine, MigrationRow, MigrationStats, StoreTx};
+use store::{MigrationRow, MigrationStats, StoreTx};
 
 use crate::Control;
 use crate::outgoing::OutgoingCall;
 
 pub use error::{MigrationError, MigrationReply};
 pub use instances::InstanceView;
+pub use store::{Level, LogLine};
 
 /// A synchronous stop is waited for so long (dcs-migration.md §2.6).
 const STOP_MAX: Duration = Duration::from_secs(60);
