@@ -23,6 +23,7 @@ const USAGE: &str = "usage: cargo x COMMAND
   bench objects|redis  measure against other tools; writes docs/benchmarks.md
   soak NAME          run a long-running test; without a name, list them all
   deny [CHECK…]      check licences, sources and versions of dependencies; `deny advisories` needs the network
+  shots              take pictures of all pages of the console into target/shots
   gen [bounds]       regenerate the generated files, or only the page of timings and bounds
   release [--binary PATH]  write packages, checksums and SBOM below dist/
   fmt | lint         format; lint";
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         Some("bench") => bench(&rest),
         Some("soak") => soak::run(&rest),
         Some("deny") => deny(&rest),
+        Some("shots") => shots(),
         Some("gen") if rest == ["bounds"] => generate::write_bounds(),
         Some("gen") => generate::write(),
         Some("release") => release::run(&rest),
@@ -124,8 +126,19 @@ fn test(filter: &[&str]) -> Done {
     done
 }
 
+/// Pictures of the console in both themes, both languages and two widths; axe looks at each page.
+fn shots() -> Done {
+    let mut variables = servers::start()?;
+    let into = std::env::current_dir().map_err(|e| e.to_string())?.join("target/shots");
+    variables.push(("WHIMBREL_SHOTS".to_owned(), into.display().to_string()));
+    let done = cargo(&["test", "-p", "whimbrel", "--test", "main", "console_browser::"], &variables);
+    servers::stop();
+    done
+}
+
 /// Tests of the service that run a second time, with the database in PostgreSQL.
-const SERVICE_TESTS: [&str; 5] = ["service::", "security::", "two_projects::", "migrations::", "sdk::"];
+const SERVICE_TESTS: [&str; 6] =
+    ["service::", "security::", "two_projects::", "migrations::", "sdk::", "console::"];
 
 fn test_on_postgres(variables: &[(String, String)]) -> Done {
     let mut variables = variables.to_vec();

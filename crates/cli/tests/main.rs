@@ -6,6 +6,7 @@ mod checksums;
 mod clouds;
 mod connections;
 mod console;
+mod console_browser;
 mod copy;
 mod crash;
 mod false_answers;

@@ -18,8 +18,9 @@
     const all = e.target.closest('[data-all]');
     if (all) all.closest('table').querySelectorAll('tbody input[type=checkbox]').forEach((b) => { b.checked = all.checked; });
   });
-  const asked = dialogOf(location.hash);
-  if (asked) { history.replaceState(null, '', location.pathname + location.search); open(asked); }
+  const openAsked = () => { const d = dialogOf(location.hash); if (d) { history.replaceState(null, '', location.pathname + location.search); open(d); } };
+  window.addEventListener('hashchange', openAsked);
+  openAsked();
   const message = $('#message');
   if (message) message.focus();
 

@@ -75,6 +75,16 @@ impl Text {
         format!("{value} {unit}")
     }
 
+    /// A part of a number of bytes, with one unit where both have the same: `258 / 413 TiB`.
+    pub(crate) fn bytes_of(self, part: u64, all: u64) -> String {
+        let ((value, unit), (whole, last)) = (scaled(part), scaled(all));
+        if unit == last {
+            format!("{value} / {whole} {last}")
+        } else {
+            format!("{value} {unit} / {whole} {last}")
+        }
+    }
+
     /// Bytes per second: `1.18 GiB/s`.
     pub(crate) fn speed(self, n: impl Borrow<u64>) -> String {
         format!("{}/s", self.bytes(n))

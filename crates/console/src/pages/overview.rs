@@ -12,7 +12,7 @@ use model::task::Visible;
 
 use super::frame::{Frame, Nav};
 use super::redis::{badge_of, state_line};
-use super::tasks::{left, progress_cell};
+use super::tasks::{NIL, left, progress_cell};
 use super::{Look, draw, page, places};
 use crate::Console;
 use crate::gate::Viewer;
@@ -175,7 +175,7 @@ fn attention(
 fn running_rows(look: Look, tasks: &[TaskView]) -> Vec<Running> {
     let row = |view: &TaskView| {
         let (from, to) = places(&view.task.spec);
-        let speed = view.live.as_ref().map_or("–".to_owned(), |l| look.t.speed(l.speed.max(0.0) as u64));
+        let speed = view.live.as_ref().map_or(NIL.to_owned(), |l| look.t.speed(l.speed.max(0.0) as u64));
         Running {
             name: plain(&view.task.name),
             id: view.task.id,
@@ -233,12 +233,10 @@ pub(crate) async fn fragments(console: &Console, project: &str, look: Look) -> R
     Ok(parts.into_iter().map(|(name, html)| (name.to_owned(), html)).collect())
 }
 
-fn change(line: &AuditLine) -> Change {
-    Change {
-        at: line.at,
-        target: plain(&format!("{} {}", line.action, line.target)),
-        who: plain(&line.principal),
-    }
+/// A change in few words; the project and the face say nothing here.
+fn change(project: &str, line: &AuditLine) -> Change {
+    let target = line.target.replace(&format!("/v2/{project}/"), "").replace("/console/", "");
+    Change { at: line.at, target: plain(&format!("{} {target}", line.action)), who: plain(&line.principal) }
 }
 
 pub(crate) async fn show(State(console): State<Console>, Extension(viewer): Extension<Viewer>) -> Reply {
@@ -249,7 +247,7 @@ pub(crate) async fn show(State(console): State<Console>, Extension(viewer): Exte
     let changes = match viewer.may_change() {
         true => {
             let lines = console.control.audit_lines(viewer.project(), false, i64::MAX, CHANGES).await?;
-            Some(lines.iter().map(change).collect())
+            Some(lines.iter().map(|line| change(viewer.project(), line)).collect())
         }
         false => None,
     };

@@ -70,7 +70,6 @@ struct TaskPage {
     error: Option<Message>,
     done: &'static str,
     failed: u64,
-    may_delete: bool,
 }
 
 impl TaskPage {
@@ -172,7 +171,10 @@ fn history(t: Text, view: &TaskView, changes: &[AuditLine]) -> Vec<Happened> {
     if let Some(at) = task.started_at {
         out.push(own(at, t.began_to_run()));
     }
-    out.push(own(task.created_at, t.created()));
+    // A creation by the API does not name the task in the trail.
+    if !out.iter().any(|h| h.what == t.did_create()) {
+        out.push(own(task.created_at, t.created()));
+    }
     out.sort_by_key(|h| std::cmp::Reverse(h.at));
     out
 }
@@ -232,7 +234,6 @@ async fn draw_task(
         error,
         done,
         failed: n.failed,
-        may_delete: !matches!(task.state.visible(), Visible::Running | Visible::Retrying | Visible::Pausing),
         f: f.live(&format!("task:{id}"), &[]),
     };
     page_with(status, &page)

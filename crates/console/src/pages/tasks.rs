@@ -136,7 +136,7 @@ pub(crate) fn progress_cell(t: Text, view: &TaskView, now: i64) -> String {
     };
     let of = match view.task.state.visible() {
         Visible::Succeeded => t.bytes(n.total_size),
-        _ => t.of(t.bytes(n.complete_size), t.bytes(n.total_size)),
+        _ => t.bytes_of(n.complete_size, n.total_size),
     };
     let bar = bar("sm", &t.percent_done(&share), &parts);
     format!(
@@ -144,16 +144,33 @@ pub(crate) fn progress_cell(t: Text, view: &TaskView, now: i64) -> String {
     )
 }
 
-/// How long a task still takes, or what it waits for.
+/// What is shown where there is nothing to show.
+pub(crate) const NIL: &str = r#"<span class="muted nil">–</span>"#;
+
+/// How long a running task still takes, milliseconds, and the bytes per second that this assumes: those of now, else the average,
+/// because bytes that a server copies itself do not move here. None: it cannot be said.
+pub(crate) fn estimate(view: &TaskView, now: i64) -> Option<(i64, u64)> {
+    let n = view.numbers(now);
+    let is_counted = view.task.state.visible() == Visible::Running && n.precount_done;
+    let average = || view.settled().0.copied.bytes * 1000 / n.total_ms.unsigned_abs().max(1);
+    let rate = if n.speed > 0 { n.speed } else { average() };
+    let rest = n.total_size.saturating_sub(n.complete_size);
+    let left = (rest * 1000).checked_div(rate)?;
+    (is_counted && rest > 0).then(|| (i64::try_from(left).unwrap_or(i64::MAX), rate))
+}
+
+/// How long a task still takes, or what it waits for, as HTML.
 pub(crate) fn left(t: Text, view: &TaskView, now: i64) -> String {
     let n = view.numbers(now);
     match view.task.state.visible() {
-        Visible::Running if n.precount_done && n.left_ms > 0 => t.duration(n.left_ms),
+        Visible::Running if n.precount_done => {
+            estimate(view, now).map_or_else(|| NIL.to_owned(), |(left, _)| t.duration(left))
+        }
         Visible::Running if !n.precount_done => t.counting().to_owned(),
         Visible::Retrying => t.retries_by_itself().to_owned(),
         Visible::Failed => t.needs_action().to_owned(),
         Visible::Succeeded => t.took(t.duration(n.total_ms)),
-        _ => "–".to_owned(),
+        _ => NIL.to_owned(),
     }
 }
 
@@ -171,7 +188,7 @@ impl Row {
             state: task_badge(t, state),
             progress: progress_cell(t, view, look.now),
             objects,
-            speed: if is_moving && n.speed > 0 { t.speed(n.speed) } else { "–".to_owned() },
+            speed: if is_moving && n.speed > 0 { t.speed(n.speed) } else { NIL.to_owned() },
             left: left(t, view, look.now),
             failed: draw(&FailedCell { look, id: task.id, failed: n.failed })?,
             action: draw(&Action { look, id: task.id, name: &task.name, state })?,

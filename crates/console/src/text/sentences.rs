@@ -54,6 +54,7 @@ sentence_table! {
     of_places(places): "of {places}", "/ {places}";
     more_retrying(count): "retrying: {count}", "重试中：{count}";
     worst_of(count): "worst of {count}", "{count} 个中最大";
+    objects_failed(count): "Failed objects: {count}. All other objects are settled and are not transferred again.", "失败对象：{count} 个。其余对象均已处理，不会重新传输。";
     has_failed_objects(count): "has failed objects: {count}.", "有失败对象：{count}。";
 
     behind_by(bytes, time): "{bytes} behind, {time}", "落后 {bytes}，{time}";

@@ -123,6 +123,9 @@ word_table! {
     copied_and_proved: "copied and proved", "已复制并校验";
     skipped_equal: "skipped, already there", "已跳过，目标端已有";
     to_do: "to do", "待处理";
+    failed_bytes: "failed", "失败";
+    ended_with_failed_objects: "The task ended with failed objects", "任务结束，但有失败对象";
+    see_causes_then_retry: "See the causes below, act on them, then retry the failed objects.", "查看下方的原因并处理，然后重试失败对象。";
     no_estimate_yet: "The end cannot be estimated yet.", "暂时无法估计结束时间。";
     average_speed: "Average speed", "平均速度";
     limit_now: "Limit now", "当前限速";

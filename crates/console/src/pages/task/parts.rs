@@ -8,16 +8,17 @@ use model::policy::limit_at;
 use model::task::{TaskId, Visible};
 
 use super::super::{Look, draw};
-use crate::html::{bar, plain, task_badge, with_code};
+use crate::html::{bar, task_badge, with_code};
 use crate::live::Fragments;
 use crate::outcome::PageError;
-use crate::pages::tasks::left;
+use crate::pages::tasks::estimate;
 use crate::text::Text;
 
 #[derive(Template)]
 #[template(path = "task/actions.html")]
 struct Actions {
     look: Look,
+    id: TaskId,
     state: Visible,
     failed: u64,
 }
@@ -94,7 +95,7 @@ impl Cause {
             title: format!("{}{}", t.side(failure.side), t.cause(failure.kind)),
             link: format!("/console/tasks/{id}/failed?kind={kind}&side={side}"),
             example: group.example.key.to_string(),
-            message: plain(split_hint(&failure.message).0),
+            message: with_code(split_hint(&failure.message).0),
             remedy: t.remedy(failure),
             may_retry: may_succeed_again(failure),
         }
@@ -134,6 +135,20 @@ fn problem(look: Look, view: &TaskView) -> Result<String, PageError> {
         (Visible::Retrying, _) => {
             ("warn", "retry", t.retries_by_itself_title().to_owned(), t.attempts_so_far(task.attempts))
         }
+        (Visible::Failed, None) => {
+            let failed = view.numbers(look.now).failed;
+            let (title, what) = (t.ended_with_failed_objects().to_owned(), t.objects_failed(t.int(failed)));
+            let remedy = t.see_causes_then_retry().to_owned();
+            return draw(&Problem {
+                look,
+                class: "bad",
+                icon: "bad",
+                title,
+                what,
+                remedy,
+                note: String::new(),
+            });
+        }
         _ if !task.note.is_empty() => ("run", "info", t.note().to_owned(), String::new()),
         _ => return Ok(String::new()),
     };
@@ -152,11 +167,11 @@ fn legend(t: Text, view: &TaskView, n: &TaskNumbers) -> Vec<(&'static str, &'sta
         legend.push(("f-skip", t.skipped_equal(), t.bytes(settled.skipped.bytes)));
     }
     if settled.failed.objects > 0 {
-        legend.push(("f-bad", t.failed(), t.bytes(settled.failed.bytes)));
+        legend.push(("f-bad", t.failed_bytes(), t.bytes(settled.failed.bytes)));
     }
-    if n.precount_done && n.total_size > n.complete_size {
-        let rest = n.total_size - n.complete_size;
-        legend.push(("f-wait", t.to_do(), t.bytes(rest.saturating_sub(settled.failed.bytes))));
+    let rest = n.total_size.saturating_sub(n.complete_size + settled.failed.bytes);
+    if n.precount_done && rest > 0 {
+        legend.push(("f-wait", t.to_do(), t.bytes(rest)));
     }
     legend
 }
@@ -184,14 +199,15 @@ fn progress(look: Look, view: &TaskView) -> Result<String, PageError> {
         }
     };
     let (eta, eta_note) = match state {
-        Visible::Running if is_counted && n.left_ms > 0 => {
-            (t.about_left(t.duration(n.left_ms)), t.at_this_speed(t.speed(n.speed)))
+        Visible::Running if let Some((left, rate)) = estimate(view, look.now) => {
+            (t.about_left(t.duration(left)), t.at_this_speed(t.speed(rate)))
         }
         Visible::Succeeded | Visible::Failed | Visible::Paused => {
             (t.ran(t.duration(n.total_ms)), String::new())
         }
         Visible::Running => (String::new(), t.no_estimate_yet().to_owned()),
-        _ => (left(t, view, look.now), String::new()),
+        Visible::Retrying => (t.retries_by_itself().to_owned(), String::new()),
+        _ => Default::default(),
     };
     let all = if n.total_size > 0 { n.total_size as f64 } else { f64::INFINITY };
     let parts: Vec<(f64, &str)> = match (is_counted, n.total_size) {
@@ -263,7 +279,7 @@ pub(crate) fn all(look: Look, view: &TaskView, groups: &[FailureGroup]) -> Resul
     let failed_objects = view.numbers(look.now).failed;
     let parts = [
         ("badge", task_badge(look.t, state)),
-        ("actions", draw(&Actions { look, state, failed: failed_objects })?),
+        ("actions", draw(&Actions { look, id: task.id, state, failed: failed_objects })?),
         ("problem", problem(look, view)?),
         ("progress", progress(look, view)?),
         ("kpis", kpis(look, view, groups.len())?),
