@@ -344,6 +344,7 @@ fn console_pages_are_small_and_in_two_languages() {
         assert!(page.body.len() <= 60 << 10, "{path}: {} bytes of HTML", page.body.len());
     }
     assert_eq!(browser.get("/console/assets/console.css").status, 404, "without the hash");
+    assert!(browser.get("/console/").says("<link rel=\"icon\""), "else browsers ask the API for an icon");
     let page = browser.get("/console/tasks?lang=zh&theme=dark&q=x");
     assert_eq!((page.status, page.header("location")), (303, "/console/tasks?q=x"));
     let page = browser.get("/console/tasks");

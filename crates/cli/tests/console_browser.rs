@@ -29,14 +29,7 @@ struct Scene {
 fn scene(dir: &Path) -> Scene {
     let slow =
         S3Server::start(Options { delay: std::time::Duration::from_millis(400), ..Options::default() });
-    for i in 0..20_000 {
-        slow.bucket("slow").put_with(
-            &format!("2026/{:02}/frame-{i:06}.jpg", i % 12 + 1),
-            Content::Pattern(48 << 10),
-            None,
-            &[],
-        );
-    }
+    slow.numbered("slow", 100_000, 48 << 10, None);
     slow.bucket("to");
     let quick = S3Server::start(Options::default());
     for i in 0..300 {

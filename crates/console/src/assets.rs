@@ -14,6 +14,7 @@ struct Asset {
 }
 
 const CSS: &str = "text/css; charset=utf-8";
+const SVG: &str = "image/svg+xml";
 const JS: &str = "text/javascript; charset=utf-8";
 
 fn hash(bytes: &[u8]) -> String {
@@ -21,7 +22,7 @@ fn hash(bytes: &[u8]) -> String {
     digest.as_ref().iter().map(|b| format!("{b:02x}")).collect()
 }
 
-static ASSETS: LazyLock<[Asset; 4]> = LazyLock::new(|| {
+static ASSETS: LazyLock<[Asset; 5]> = LazyLock::new(|| {
     let asset = |stem: &str, end: &str, kind, bytes: &'static [u8]| {
         let name = format!("{stem}.{}.{end}", &hash(bytes)[..16]);
         Asset { name, kind, bytes }
@@ -31,10 +32,11 @@ static ASSETS: LazyLock<[Asset; 4]> = LazyLock::new(|| {
         asset("console", "js", JS, include_bytes!("../assets/console.js")),
         asset("htmx", "js", JS, include_bytes!("../vendor/htmx.min.js")),
         asset("sse", "js", JS, include_bytes!("../vendor/sse.min.js")),
+        asset("icon", "svg", SVG, include_bytes!("../assets/icon.svg")),
     ]
 });
 
-/// The path of a file, by its place in the list: style, own script, htmx, its extension.
+/// The path of a file, by its place in the list: style, own script, htmx, its extension, icon.
 fn path(at: usize) -> String {
     ASSETS.get(at).map(|a| format!("/console/assets/{}", a.name)).unwrap_or_default()
 }
@@ -46,14 +48,16 @@ pub(crate) struct Paths {
     pub(crate) js: &'static str,
     pub(crate) htmx: &'static str,
     pub(crate) sse: &'static str,
+    /// Without it browsers ask for `/favicon.ico`, which the API refuses and audits.
+    pub(crate) icon: &'static str,
 }
 
-static PATHS: LazyLock<[String; 4]> = LazyLock::new(|| [path(0), path(1), path(2), path(3)]);
+static PATHS: LazyLock<[String; 5]> = LazyLock::new(|| [path(0), path(1), path(2), path(3), path(4)]);
 
 /// The paths that a page names.
 pub(crate) fn paths() -> Paths {
-    let [css, js, htmx, sse] = &*PATHS;
-    Paths { css, js, htmx, sse }
+    let [css, js, htmx, sse, icon] = &*PATHS;
+    Paths { css, js, htmx, sse, icon }
 }
 
 pub(crate) async fn serve(Path(name): Path<String>) -> Response {

@@ -30,8 +30,9 @@ use crate::pages::{Look, overview, redis, task, tasks};
 use crate::session::SessionId;
 use crate::text::Text;
 
-/// Streams at once, and those of one session.
+/// Streams at once, those of one project, and those of one session.
 const MAX_STREAMS: u64 = 512;
+const MAX_STREAMS_PER_PROJECT: u64 = 256;
 const MAX_STREAMS_PER_SESSION: u64 = 6;
 /// A topic is drawn so often.
 const DRAW_INTERVAL: Duration = Duration::from_secs(1);
@@ -132,12 +133,17 @@ type Topics = HashMap<Key, watch::Receiver<Arc<Drawn>>>;
 #[derive(Debug)]
 pub(crate) struct Hub {
     topics: Arc<Mutex<Topics>>,
-    streams: CallerLimit<SessionId>,
+    sessions: CallerLimit<SessionId>,
+    projects: CallerLimit<String>,
 }
 
 impl Default for Hub {
     fn default() -> Self {
-        Self { topics: Arc::default(), streams: CallerLimit::new(MAX_STREAMS, MAX_STREAMS_PER_SESSION) }
+        Self {
+            topics: Arc::default(),
+            sessions: CallerLimit::new(MAX_STREAMS, MAX_STREAMS_PER_SESSION),
+            projects: CallerLimit::new(MAX_STREAMS, MAX_STREAMS_PER_PROJECT),
+        }
     }
 }
 
@@ -214,7 +220,7 @@ async fn send(
     viewer: Viewer,
     mut drawn: watch::Receiver<Arc<Drawn>>,
     events: mpsc::Sender<Bytes>,
-    _place: Reservation<SessionId>,
+    _place: (Reservation<SessionId>, Reservation<String>),
 ) {
     let version = env!("CARGO_PKG_VERSION");
     let mut text = format!("retry: {RETRY_MS}\n");
@@ -265,7 +271,8 @@ pub(crate) async fn stream(
 ) -> Reply {
     let form = Form::parse(query.unwrap_or_default().as_bytes());
     let topic = Topic::parse(&form).ok_or(PageError::NotFound)?;
-    let place = console.hub.streams.reserve(viewer.session, 1).ok_or(PageError::Busy)?;
+    let session = console.hub.sessions.reserve(viewer.session, 1).ok_or(PageError::Busy)?;
+    let project = console.hub.projects.reserve(viewer.project.id.clone(), 1).ok_or(PageError::Busy)?;
     let key = Key {
         project: viewer.project.id.clone(),
         topic,
@@ -275,7 +282,7 @@ pub(crate) async fn stream(
     };
     let drawn = console.look_at(key);
     let (events, reader) = mpsc::channel(QUEUE_BATCHES);
-    tokio::spawn(send(console.clone(), viewer, drawn, events, place));
+    tokio::spawn(send(console.clone(), viewer, drawn, events, (session, project)));
     let mut response = Response::new(Body::new(Events(reader)));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     Ok(response)

@@ -22,8 +22,9 @@ const IDLE_MS: i64 = 30 * 60 * 1000;
 const SESSIONS_MAX: usize = 4096;
 /// Sessions of one user.
 const SESSIONS_PER_USER: usize = 32;
-/// Credentials that a session keeps for forms that are not sent yet.
+/// Credentials that a session keeps for forms that are not sent yet, and those of all sessions, at most 128 KiB each.
 const DRAFTS_MAX: usize = 4;
+const DRAFTS_IN_ALL: usize = 256;
 
 /// The hash of a session's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -135,7 +136,14 @@ impl Sessions {
     /// When the system has no random bytes.
     pub(crate) fn keep_draft(&self, id: SessionId, secrets: TaskSecrets) -> Result<String> {
         let name = random_text()?;
-        if let Some(session) = self.all().get_mut(&id) {
+        let mut all = self.all();
+        if all.values().map(|s| s.drafts.len()).sum::<usize>() >= DRAFTS_IN_ALL {
+            let with_drafts = all.values_mut().filter(|s| !s.drafts.is_empty());
+            if let Some(oldest) = with_drafts.min_by_key(|s| s.used) {
+                oldest.drafts.clear();
+            }
+        }
+        if let Some(session) = all.get_mut(&id) {
             session.drafts.push_back((name.clone(), secrets));
             while session.drafts.len() > DRAFTS_MAX {
                 session.drafts.pop_front();
@@ -222,5 +230,11 @@ mod tests {
             sessions.keep_draft(mine, TaskSecrets::default()).unwrap();
         }
         assert!(sessions.draft(mine, &first).is_none());
+        for i in 0..DRAFTS_IN_ALL {
+            let id = SessionId::of(&sessions.begin(&i.to_string(), "s", "p", 9).unwrap()).unwrap();
+            sessions.keep_draft(id, TaskSecrets::default()).unwrap();
+        }
+        let kept: usize = sessions.all().values().map(|s| s.drafts.len()).sum();
+        assert!(kept <= DRAFTS_IN_ALL, "{kept}");
     }
 }

@@ -131,7 +131,10 @@ fn problem(look: Look, view: &TaskView) -> Result<String, PageError> {
     let state = task.state.visible();
     let failure = task.error.as_ref().map(|e| Error::new(e.kind, "task", e.message.clone()).at(e.side));
     let (class, icon, title, note) = match (state, &failure) {
-        (Visible::Failed, Some(_)) => ("bad", "bad", t.task_failed_as_a_whole().to_owned(), String::new()),
+        (Visible::Failed, Some(f)) => {
+            let title = format!("{}: {}{}", t.task_failed_as_a_whole(), t.side(f.side), t.cause(f.kind));
+            ("bad", "bad", title, String::new())
+        }
         (Visible::Retrying, _) => {
             ("warn", "retry", t.retries_by_itself_title().to_owned(), t.attempts_so_far(task.attempts))
         }
@@ -249,7 +252,8 @@ fn kpis(look: Look, view: &TaskView, causes: usize) -> Result<String, PageError>
     let note = if windows.is_empty() { String::new() } else { t.windows_a_day(windows.len()) };
     kpis.push(kpi(t.limit_now(), now, note));
     let done = t.int(n.successful + n.skipped + n.failed);
-    let note = if n.precount_done { t.of_all(t.int(n.total_num)) } else { t.not_counted_yet().to_owned() };
+    let is_counted = n.precount_done && (n.total_num > 0 || view.task.state.visible() == Visible::Succeeded);
+    let note = if is_counted { t.of_all(t.int(n.total_num)) } else { t.not_counted_yet().to_owned() };
     kpis.push(kpi(t.objects(), done, note));
     if let Some(live) = &view.live {
         kpis.push(kpi(t.requests_in_flight(), t.int(u64::from(live.limit)), t.allowed_now().to_owned()));
