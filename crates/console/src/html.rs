@@ -29,6 +29,14 @@ pub(crate) fn plain(text: &str) -> String {
     Printable(text).to_string()
 }
 
+/// Characters of a place that a list shows; the style cuts off what is longer.
+const PLACE_CHARS: usize = 30;
+
+/// A `title` attribute for a text that a list may cut off.
+pub(crate) fn long_title(text: &str) -> String {
+    if text.chars().count() < PLACE_CHARS { String::new() } else { format!(r#" title="{}""#, escape(text)) }
+}
+
 /// A text in which names between backticks are set as code.
 pub(crate) fn with_code(text: &str) -> String {
     let mut out = String::new();
@@ -119,6 +127,8 @@ mod tests {
         assert_eq!(with_code("`"), "`");
         assert_eq!(with_code(""), "");
         assert!(!bar("sm", "<b>", &[]).contains("<b>"));
+        assert_eq!(long_title("short\">"), "");
+        assert!(long_title(&"\"><img>".repeat(9)).starts_with(" title=\"&quot;&gt;&lt;img&gt;"));
     }
 
     #[test]

@@ -127,9 +127,9 @@ impl Message {
     }
 
     /// Of a text that may carry its hint.
-    fn of_text(text: &str) -> Self {
+    fn of_text(t: Text, text: &str) -> Self {
         let (what, hint) = model::error::split_hint(text);
-        Self { what: printable(what), hint: printable(hint.unwrap_or_default()) }
+        Self { what: t.sentence(&printable(what)), hint: t.sentence(&printable(hint.unwrap_or_default())) }
     }
 
     /// Of a failure at one end.
@@ -151,12 +151,14 @@ impl Message {
             TaskError::Illegal(event, why) => Self::new(illegal(t, *event, *why)),
             TaskError::Missing(field) => Self::new(t.is_missing(printable(field))),
             TaskError::Invalid(field, why) => {
-                let Message { what, hint } = Self::of_text(why);
+                let Message { what, hint } = Self::of_text(t, why);
                 Self { what: t.is_invalid(printable(field), what), hint }
             }
             TaskError::TooLong(field, max) => Self::new(t.is_too_long(printable(field), t.int(*max as u64))),
             TaskError::Description(which) => Self::new(t.description_characters(which)),
-            TaskError::Source(why) | TaskError::Target(why) | TaskError::CdnDomain(why) => Self::of_text(why),
+            TaskError::Source(why) | TaskError::Target(why) | TaskError::CdnDomain(why) => {
+                Self::of_text(t, why)
+            }
             TaskError::SourceRegion(name) | TaskError::TargetRegion(name) => {
                 Self { what: t.no_store(printable(name)), hint: t.no_store_hint().to_owned() }
             }
@@ -176,9 +178,9 @@ impl Message {
     /// Why a change of a Redis migration is refused.
     pub(crate) fn of_migration(t: Text, refused: &MigrationError) -> Self {
         match refused {
-            MigrationError::State(_, why) => Self::of_text(error_of(*why)),
+            MigrationError::State(_, why) => Self::of_text(t, error_of(*why)),
             MigrationError::Field(field, why) | MigrationError::UnusableInstance(field, why) => {
-                let Message { what, hint } = Self::of_text(why);
+                let Message { what, hint } = Self::of_text(t, why);
                 Self { what: t.is_invalid(printable(field), what), hint }
             }
             MigrationError::Password(why)
@@ -186,7 +188,7 @@ impl Message {
             | MigrationError::ReadOnly(why)
             | MigrationError::InUse(why)
             | MigrationError::NotRunning(why)
-            | MigrationError::Quota(why) => Self::of_text(why),
+            | MigrationError::Quota(why) => Self::of_text(t, why),
             MigrationError::StillStopping => Self::new(t.still_stopping()),
             MigrationError::NoTask => Self::new(t.error_not_found_why()),
             MigrationError::Internal(f) => {

@@ -178,13 +178,15 @@ fn place(form: &Form, side: Side, t: Text) -> Result<Location, TaskError> {
     Ok(Location { cloud_type, region, bucket, app_id: text(form, "app_id", NAME_MAX)? })
 }
 
-fn selection(form: &Form) -> Result<Selection, TaskError> {
+fn selection(form: &Form, t: Text) -> Result<Selection, TaskError> {
     let entries = lines(form, "entries", ENTRIES_MAX)?;
     let entries = if entries.is_empty() { vec![String::new()] } else { entries };
-    let list = || ListFile { bucket: form.text("dst_bucket").to_owned(), key: form.text("list").to_owned() };
     Ok(match form.get("what") {
         "object" => Selection::Object(entries),
-        "list" => Selection::List(list()),
+        "list" => {
+            let key = filled(form, "list", t.list_file())?;
+            Selection::List(ListFile { bucket: form.text("dst_bucket").to_owned(), key })
+        }
         _ => Selection::Prefix(entries),
     })
 }
@@ -214,7 +216,7 @@ fn request(form: &Form, viewer: &Viewer, secrets: TaskSecrets, t: Text) -> Resul
     };
     let spec = TaskSpec {
         api_version: ApiVersion::V2,
-        selection: selection(form)?,
+        selection: selection(form, t)?,
         source,
         target,
         save_prefix: text(form, "under", NAME_MAX)?,

@@ -92,6 +92,8 @@ pub(crate) struct Row {
     pub(crate) from: String,
     pub(crate) to: String,
     pub(crate) created: i64,
+    /// It may change while it is looked at: what has succeeded does not.
+    pub(crate) is_open: bool,
     pub(crate) cells: Cells,
 }
 
@@ -193,7 +195,8 @@ impl Row {
             failed: draw(&FailedCell { look, id: task.id, failed: n.failed })?,
             action: draw(&Action { look, id: task.id, name: &task.name, state })?,
         };
-        Ok(Self { id: task.id, name: task.name.clone(), from, to, created: task.created_at, cells })
+        let is_open = state != Visible::Succeeded;
+        Ok(Self { id: task.id, name: task.name.clone(), from, to, created: task.created_at, is_open, cells })
     }
 
     fn fragments(self, out: &mut Fragments) {

@@ -243,10 +243,21 @@ impl Text {
             (Lang::En, Some(own)) => crate::html::plain(own),
             _ => self.fix(failure.kind).to_owned(),
         };
+        self.sentence(&hint)
+    }
+
+    /// A hint as a sentence: with a capital letter and a full stop.
+    pub(crate) fn sentence(self, hint: &str) -> String {
         let mut chars = hint.chars();
-        let first = chars.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
-        let end = if self.is_zh() { "。" } else { "." };
-        format!("{first}{}{end}", chars.as_str())
+        let Some(first) = chars.next() else { return String::new() };
+        let end = if hint.ends_with(['.', '。']) {
+            ""
+        } else if self.is_zh() && !hint.is_ascii() {
+            "。"
+        } else {
+            "."
+        };
+        format!("{}{}{end}", first.to_uppercase(), chars.as_str())
     }
 
     fn fix(self, kind: Kind) -> &'static str {
